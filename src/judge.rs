@@ -1,0 +1,158 @@
+//! The brain in a row: snapshots and facts in, a judgement out. Every door (CLI, webhook, audit) calls this.
+
+use crate::{
+    facts::Facts,
+    milvus::{Build, Release, Snapshot, Topology, catalogue::Catalogue},
+    policy::{
+        Action, PolicySet,
+        resolve::{Applied, Scope},
+    },
+    rules::{self, Finding},
+    upgrade::Upgrade,
+};
+
+/// What is judged.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    /// What runs; nothing where the change installs.
+    pub before: Option<&'a Snapshot>,
+    /// What is wanted.
+    pub after: &'a Snapshot,
+    /// What else is known.
+    pub facts: &'a Facts,
+    /// Data about Milvus releases.
+    pub catalogue: &'a Catalogue,
+    /// Policies and exceptions in force.
+    pub policies: &'a PolicySet,
+    /// Whether the change goes back to an earlier revision.
+    pub is_rollback: bool,
+}
+
+/// The answer.
+#[derive(Clone, Debug)]
+pub struct Judgement {
+    /// One entry for each Milvus release of the wanted state.
+    pub releases: Vec<JudgedRelease>,
+}
+
+/// The answer for one release.
+#[derive(Clone, Debug)]
+pub struct JudgedRelease {
+    /// Name.
+    pub name: String,
+    /// Namespace, where the input names one.
+    pub namespace: Option<String>,
+    /// Version before.
+    pub from: Option<Build>,
+    /// Version after.
+    pub to: Option<Build>,
+    /// Topology before.
+    pub topology_before: Option<Topology>,
+    /// Topology after.
+    pub topology_after: Topology,
+    /// What the rules found and what becomes of it, worst first, then by rule.
+    pub findings: Vec<JudgedFinding>,
+}
+
+/// A finding and what becomes of it.
+#[derive(Clone, Debug)]
+pub struct JudgedFinding {
+    /// What the rule found.
+    pub finding: Finding,
+    /// What becomes of it.
+    pub applied: Applied,
+}
+
+impl JudgedFinding {
+    /// What it does; nothing where it is off or excepted.
+    #[must_use]
+    pub fn action(&self) -> Option<Action> {
+        match self.applied {
+            Applied::Acts { action, .. } => Some(action),
+            Applied::Off { .. } | Applied::Excepted { .. } => None,
+        }
+    }
+}
+
+/// The whole answer in a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// Nothing speaks against it.
+    Allow,
+    /// Something is risky.
+    Warn,
+    /// Something is unsafe.
+    Deny,
+}
+
+impl Judgement {
+    /// Deny if any finding denies, else warn if any holds or warns, else allow.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        let worst = self.releases.iter().flat_map(|release| &release.findings).filter_map(JudgedFinding::action).max();
+        match worst {
+            Some(Action::Deny) => Verdict::Deny,
+            Some(Action::Hold | Action::Warn) => Verdict::Warn,
+            Some(Action::Audit) | None => Verdict::Allow,
+        }
+    }
+}
+
+/// Judges a change.
+#[must_use]
+pub fn judge(question: &Question<'_>) -> Judgement {
+    let pairs = pair(question.before, question.after);
+    let releases = pairs.into_iter().map(|(before, after)| judge_release(question, before, after)).collect();
+    Judgement { releases }
+}
+
+fn judge_release(question: &Question<'_>, before: Option<&Release>, after: &Release) -> JudgedRelease {
+    let upgrade =
+        Upgrade { before, after, facts: question.facts, catalogue: question.catalogue, is_rollback: question.is_rollback };
+    let (from, to) = (upgrade.from(), upgrade.to());
+    let namespace = after.namespace.clone().or_else(|| before.and_then(|before| before.namespace.clone()));
+    let scope = Scope {
+        release: &after.name,
+        namespace: namespace.as_deref(),
+        from: from.as_ref().map(|build| build.version),
+        to: to.as_ref().map(|build| build.version),
+    };
+    let mut findings: Vec<JudgedFinding> = rules::run(&upgrade)
+        .into_iter()
+        .map(|finding| JudgedFinding { applied: question.policies.apply(&finding, &scope), finding })
+        .collect();
+    findings.sort_by_key(|judged| (std::cmp::Reverse(judged.action()), judged.finding.rule.id));
+    JudgedRelease {
+        name: after.name.clone(),
+        namespace: namespace.clone(),
+        topology_before: before.map(Release::topology),
+        topology_after: after.topology(),
+        from,
+        to,
+        findings,
+    }
+}
+
+/// Finds for each wanted release what runs of it: the same name, else, where exactly one is left on either side, that
+/// one (a rename, which is itself a finding).
+fn pair<'a>(before: Option<&'a Snapshot>, after: &'a Snapshot) -> Vec<(Option<&'a Release>, &'a Release)> {
+    let mut left: Vec<&Release> = before.map(|snapshot| snapshot.releases.iter().collect()).unwrap_or_default();
+    let mut pairs: Vec<(Option<&Release>, &Release)> = Vec::new();
+    for release in &after.releases {
+        let same = |other: &&Release| {
+            other.name == release.name
+                && other.app_name == release.app_name
+                && (other.namespace.is_none() || release.namespace.is_none() || other.namespace == release.namespace)
+        };
+        let position = left.iter().position(same);
+        pairs.push((position.map(|position| left.remove(position)), release));
+    }
+    if let [renamed] = left[..] {
+        let mut open = pairs.iter_mut().filter(|(before, _)| before.is_none());
+        if let (Some(only), None) = (open.next(), open.next()) {
+            only.0 = Some(renamed);
+        }
+    }
+    pairs
+}

@@ -1,0 +1,34 @@
+//! # milvus-guard
+//!
+//! Keeps Milvus on Kubernetes safe while it is upgraded. One way through the house:
+//!
+//! ```text
+//! manifest files  \                                                      /  text, JSON, SARIF, JUnit, Markdown ...
+//! live cluster     >-- Snapshot (before, after) -- rules -- findings -- policy -- verdict
+//! Helm storage    /        + Facts (evidence)                            \  plan
+//! ```
+//!
+//! | room | holds |
+//! |---|---|
+//! | [`manifest`] | text to Kubernetes objects, bounded |
+//! | [`milvus`] | versions, images, components, configuration, releases, and the data about them |
+//! | [`facts`], [`upgrade`] | what a rule judges |
+//! | [`rules`] | one file a rule |
+//! | [`policy`] | findings to actions: policies and exceptions |
+//! | [`judge`] | all of it in a row: snapshots in, judgement out |
+//! | [`plan`] | the path from A to B as numbered steps |
+//! | [`report`] | a judgement for people and machines, one file a format |
+//! | [`inputs`] | adapters: files, cluster, Helm storage, etcd |
+//! | [`cli`] | one file a verb |
+//!
+//! Everything but `inputs`, `report` (which prints) and `cli` is the core: it does no I/O, reads no clock and knows no
+//! Kubernetes client. `tests/house.rs` keeps it so.
+
+pub mod facts;
+pub mod judge;
+pub mod manifest;
+pub mod milvus;
+pub mod policy;
+pub mod report;
+pub mod rules;
+pub mod upgrade;

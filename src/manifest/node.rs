@@ -1,0 +1,168 @@
+//! A document as a tree that remembers where each value stood.
+
+use serde_json::Value;
+
+/// One value of a document with the line on which it begins (1-based; 0 where the text had no lines, as from an API).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Node {
+    /// Line in the file that held the document.
+    pub line: u32,
+    /// What stands there.
+    pub kind: Kind,
+}
+
+/// The three shapes of a value. Scalars stay text and are read as what the caller asks for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Kind {
+    /// A scalar; `plain` when it was not quoted, so that `true`, `1` and `null` mean what they say.
+    Scalar {
+        /// The text after unescaping.
+        text: Box<str>,
+        /// Whether the scalar was written without quotes.
+        plain: bool,
+    },
+    /// A list.
+    Sequence(Vec<Node>),
+    /// A mapping whose keys are unique: of duplicates the last one was kept.
+    Mapping(Vec<(Box<str>, Node)>),
+}
+
+static NULL: Node = Node { line: 0, kind: Kind::Sequence(Vec::new()) };
+
+impl Node {
+    /// A quoted string without a line.
+    #[must_use]
+    pub fn string(text: &str) -> Self {
+        Self { line: 0, kind: Kind::Scalar { text: text.into(), plain: false } }
+    }
+
+    /// The value under `key`, where this is a mapping that holds it and it is not null.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&Node> {
+        match &self.kind {
+            Kind::Mapping(entries) => {
+                entries.iter().find(|(name, _)| &**name == key).map(|(_, node)| node).filter(|node| !node.is_null())
+            }
+            _ => None,
+        }
+    }
+
+    /// The value at the end of a path of keys.
+    #[must_use]
+    pub fn at(&self, path: &[&str]) -> Option<&Node> {
+        path.iter().try_fold(self, |node, key| node.get(key))
+    }
+
+    /// The text at the end of a path of keys.
+    #[must_use]
+    pub fn text_at(&self, path: &[&str]) -> Option<&str> {
+        self.at(path).and_then(Node::as_str)
+    }
+
+    /// The list at the end of a path, empty where there is none.
+    pub fn items_at(&self, path: &[&str]) -> std::slice::Iter<'_, Node> {
+        self.at(path).unwrap_or(&NULL).items()
+    }
+
+    /// The text of a scalar, whatever it looks like.
+    #[must_use]
+    pub fn as_str(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::Scalar { text, .. } => Some(text),
+            _ => None,
+        }
+    }
+
+    /// A whole number.
+    #[must_use]
+    pub fn as_i64(&self) -> Option<i64> {
+        self.as_str().and_then(|text| text.parse().ok())
+    }
+
+    /// A boolean in one of the spellings that Kubernetes' YAML reader and Milvus accept.
+    #[must_use]
+    pub fn as_bool(&self) -> Option<bool> {
+        match self.as_str()? {
+            "true" | "True" | "TRUE" | "yes" | "on" | "1" => Some(true),
+            "false" | "False" | "FALSE" | "no" | "off" | "0" => Some(false),
+            _ => None,
+        }
+    }
+
+    /// Whether this is an unquoted null.
+    #[must_use]
+    pub fn is_null(&self) -> bool {
+        matches!(&self.kind, Kind::Scalar { text, plain: true } if matches!(&**text, "" | "~" | "null" | "Null" | "NULL"))
+    }
+
+    /// The elements of a list; nothing for any other shape.
+    pub fn items(&self) -> std::slice::Iter<'_, Node> {
+        match &self.kind {
+            Kind::Sequence(items) => items.iter(),
+            _ => [].iter(),
+        }
+    }
+
+    /// The entries of a mapping; nothing for any other shape.
+    pub fn entries(&self) -> impl Iterator<Item = (&str, &Node)> {
+        match &self.kind {
+            Kind::Mapping(entries) => entries.as_slice(),
+            _ => &[],
+        }
+        .iter()
+        .map(|(key, node)| (&**key, node))
+    }
+
+    /// Whether this is a mapping.
+    #[must_use]
+    pub fn is_mapping(&self) -> bool {
+        matches!(self.kind, Kind::Mapping(_))
+    }
+
+    /// The same data as JSON: unquoted `true`, `null` and numbers become what they look like.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        match &self.kind {
+            Kind::Scalar { .. } if self.is_null() => Value::Null,
+            Kind::Scalar { text, plain: true } => plain_to_json(text),
+            Kind::Scalar { text, .. } => Value::String(text.to_string()),
+            Kind::Sequence(items) => items.iter().map(Node::to_json).collect(),
+            Kind::Mapping(entries) => {
+                entries.iter().map(|(key, node)| (key.to_string(), node.to_json())).collect::<serde_json::Map<_, _>>().into()
+            }
+        }
+    }
+
+    /// A tree without lines from JSON, as an API server or a Helm release gives it.
+    #[must_use]
+    pub fn from_json(value: &Value) -> Self {
+        let scalar = |text: String, plain| Kind::Scalar { text: text.into_boxed_str(), plain };
+        let kind = match value {
+            Value::Null => scalar(String::new(), true),
+            Value::Bool(flag) => scalar(flag.to_string(), true),
+            Value::Number(number) => scalar(number.to_string(), true),
+            Value::String(text) => scalar(text.clone(), false),
+            Value::Array(items) => Kind::Sequence(items.iter().map(Self::from_json).collect()),
+            Value::Object(entries) => {
+                Kind::Mapping(entries.iter().map(|(key, value)| (key.as_str().into(), Self::from_json(value))).collect())
+            }
+        };
+        Self { line: 0, kind }
+    }
+}
+
+fn plain_to_json(text: &str) -> Value {
+    match text {
+        "true" | "True" | "TRUE" => Value::Bool(true),
+        "false" | "False" | "FALSE" => Value::Bool(false),
+        _ => {
+            if let Ok(number) = text.parse::<i64>() {
+                Value::from(number)
+            } else if text.starts_with(|first: char| first.is_ascii_digit() || matches!(first, '-' | '+' | '.')) {
+                text.parse::<f64>().ok().and_then(serde_json::Number::from_f64).map_or_else(|| Value::from(text), Value::Number)
+            } else {
+                Value::from(text)
+            }
+        }
+    }
+}

@@ -1,0 +1,570 @@
+//! What the brain takes from a Kubernetes object; everything else of the document is dropped at once.
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::node::{Kind, Node};
+
+/// Where something was read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Origin {
+    /// A file, `stdin`, `cluster` or a Helm revision, as the user would name it.
+    pub source: Arc<str>,
+    /// Position of the document in the source, from 1.
+    pub document: u32,
+    /// Line in the source, from 1; 0 where the source has no lines.
+    pub line: u32,
+}
+
+impl Origin {
+    /// The same document, another line.
+    #[must_use]
+    pub fn at_line(&self, line: u32) -> Self {
+        Self { line, ..self.clone() }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.line {
+            0 => write!(f, "{}", self.source),
+            line => write!(f, "{}:{line}", self.source),
+        }
+    }
+}
+
+/// An object's identity.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
+pub struct ObjectRef {
+    /// `Deployment`, `ConfigMap` ...
+    pub kind: String,
+    /// The namespace, where the document or the input names one.
+    pub namespace: Option<String>,
+    /// The name.
+    pub name: String,
+}
+
+impl fmt::Display for ObjectRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.kind, self.name)
+    }
+}
+
+/// An object that may matter to a Milvus release.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Object {
+    /// A Deployment or StatefulSet.
+    Workload(Box<Workload>),
+    /// A `ConfigMap` with one of Milvus' configuration keys.
+    Config(ConfigMap),
+    /// A `PersistentVolumeClaim`.
+    Claim(Claim),
+    /// A `Service`.
+    Service(Meta),
+    /// A `HorizontalPodAutoscaler` or a KEDA `ScaledObject`.
+    Autoscaler(Autoscaler),
+    /// An Argo CD `Application` or a Flux `HelmRelease`.
+    Deployer(Deployer),
+    /// Anything else, known by name only.
+    Other(Meta),
+}
+
+/// Metadata that every object has.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Meta {
+    /// Identity.
+    pub object: ObjectRef,
+    /// Where it was read.
+    pub origin: Origin,
+    /// All labels.
+    pub labels: Labels,
+    /// The annotations that tools of this field set (ours, Helm's, Argo CD's, Milvus').
+    pub annotations: Labels,
+    /// `metadata.uid` of a live object.
+    pub uid: Option<String>,
+    /// The kind of the controlling owner, such as `Milvus` of milvus-operator.
+    pub owner_kind: Option<String>,
+}
+
+/// Labels or annotations.
+pub type Labels = BTreeMap<String, String>;
+
+/// A Deployment or StatefulSet.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Workload {
+    /// Metadata.
+    pub meta: Meta,
+    /// `spec.replicas`; absent means 1, or that an autoscaler decides.
+    pub replicas: Option<i64>,
+    /// `spec.paused`.
+    pub paused: bool,
+    /// `spec.strategy.type` or `spec.updateStrategy.type`.
+    pub strategy: Option<String>,
+    /// `spec.selector.matchLabels`.
+    pub selector: Labels,
+    /// What only a StatefulSet has.
+    pub stateful: Option<Stateful>,
+    /// The pod template.
+    pub pod: PodTemplate,
+    /// `status`, where the object is live.
+    pub status: Option<Status>,
+}
+
+/// The immutable part of a StatefulSet.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stateful {
+    /// `spec.serviceName`.
+    pub service_name: Option<String>,
+    /// `spec.podManagementPolicy`, with the API's default filled in.
+    pub pod_management_policy: String,
+    /// `spec.volumeClaimTemplates`.
+    pub claim_templates: Vec<ClaimTemplate>,
+}
+
+/// One volume claim template, as far as the API compares it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimTemplate {
+    /// Name.
+    pub name: String,
+    /// `accessModes`, sorted.
+    pub access_modes: Vec<String>,
+    /// Requested size as written.
+    pub storage: Option<String>,
+    /// Storage class as written.
+    pub storage_class: Option<String>,
+}
+
+/// The pod template of a workload.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PodTemplate {
+    /// Labels of the pods.
+    pub labels: Labels,
+    /// Hash annotations (`checksum/...`) and those that tools of this field set.
+    pub annotations: Labels,
+    /// `terminationGracePeriodSeconds`.
+    pub termination_grace_seconds: Option<i64>,
+    /// Pod `securityContext.fsGroup`.
+    pub fs_group: Option<i64>,
+    /// Pod `securityContext.runAsUser`.
+    pub run_as_user: Option<i64>,
+    /// Containers.
+    pub containers: Vec<Container>,
+    /// Init containers.
+    pub init_containers: Vec<Container>,
+    /// Volumes.
+    pub volumes: Vec<Volume>,
+}
+
+/// A container.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Container {
+    /// Name.
+    pub name: String,
+    /// Image reference as written.
+    pub image: String,
+    /// `command` and `args`, one after the other.
+    pub command: Vec<String>,
+    /// Environment. Values that come from elsewhere are absent.
+    pub env: Vec<(String, Option<String>)>,
+    /// `securityContext.runAsUser`.
+    pub run_as_user: Option<i64>,
+    /// Which probes it has.
+    pub probes: Probes,
+    /// Whether it has a `preStop` hook.
+    pub pre_stop: bool,
+    /// Mounted volumes: name and path.
+    pub mounts: Vec<(String, String)>,
+}
+
+/// Which probes a container has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Probes {
+    /// `livenessProbe`.
+    pub liveness: bool,
+    /// `readinessProbe`.
+    pub readiness: bool,
+    /// `startupProbe`.
+    pub startup: bool,
+}
+
+/// A volume and what holds its data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Volume {
+    /// Name.
+    pub name: String,
+    /// What is behind it.
+    pub source: VolumeSource,
+}
+
+/// What holds a volume's data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum VolumeSource {
+    /// A claim, by name.
+    Claim(String),
+    /// A `ConfigMap`, by name.
+    ConfigMap(String),
+    /// An `emptyDir`: gone with the pod.
+    EmptyDir,
+    /// A path of the node.
+    HostPath,
+    /// Anything else.
+    Other,
+}
+
+/// Live state of a workload.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// `metadata.generation`.
+    pub generation: i64,
+    /// `status.observedGeneration`.
+    pub observed_generation: i64,
+    /// `status.replicas`.
+    pub replicas: i64,
+    /// `status.updatedReplicas`.
+    pub updated: i64,
+    /// `status.readyReplicas`.
+    pub ready: i64,
+    /// `status.availableReplicas`.
+    pub available: i64,
+}
+
+/// A `ConfigMap` that configures Milvus.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConfigMap {
+    /// Metadata.
+    pub meta: Meta,
+    /// Milvus' configuration files by key.
+    pub files: Vec<ConfigFile>,
+}
+
+/// One configuration file inside a `ConfigMap`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConfigFile {
+    /// `milvus.yaml`, `default.yaml` or `user.yaml`.
+    pub key: String,
+    /// The text.
+    pub text: Box<str>,
+    /// Line of the key's value in the source; 0 where there are no lines.
+    pub line: u32,
+}
+
+/// A `PersistentVolumeClaim`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Claim {
+    /// Metadata.
+    pub meta: Meta,
+    /// Requested size as written.
+    pub storage: Option<String>,
+    /// Storage class as written.
+    pub storage_class: Option<String>,
+    /// `accessModes`, sorted.
+    pub access_modes: Vec<String>,
+}
+
+/// An autoscaler and its target.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Autoscaler {
+    /// Metadata.
+    pub meta: Meta,
+    /// Kind of the target.
+    pub target_kind: String,
+    /// Name of the target.
+    pub target_name: String,
+    /// `minReplicas`, 1 where absent.
+    pub min: i64,
+}
+
+/// A tool that applies Milvus and may revert other people's changes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Deployer {
+    /// Metadata.
+    pub meta: Meta,
+    /// Which tool.
+    pub tool: DeployerTool,
+    /// Helm release that it makes, where it says so.
+    pub release: Option<String>,
+    /// Namespace that it deploys into, where it says so.
+    pub target_namespace: Option<String>,
+    /// Whether it puts back what others change (`selfHeal`, drift correction).
+    pub self_heal: bool,
+    /// How often it retries; -1 is without end, absent is the tool's default.
+    pub retry_limit: Option<i64>,
+}
+
+/// Tools that keep a cluster equal to a repository.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeployerTool {
+    /// Argo CD.
+    ArgoCd,
+    /// Flux.
+    Flux,
+}
+
+/// Keys of a `ConfigMap` that make it Milvus' configuration.
+pub const CONFIG_KEYS: [&str; 3] = ["milvus.yaml", "default.yaml", "user.yaml"];
+
+/// Prefixes of annotations worth keeping. Others (such as kubectl's copy of the whole object) are large or may hold secrets.
+const ANNOTATIONS: [&str; 6] =
+    ["guard.milvus.io/", "milvus.io/", "meta.helm.sh/", "helm.sh/", "argocd.argoproj.io/", "checksum/"];
+
+impl Object {
+    /// Reads one object; nothing where the document is no Kubernetes object.
+    #[must_use]
+    pub fn read(node: &Node, origin: &Origin, default_namespace: Option<&str>) -> Option<Self> {
+        let kind = node.text_at(&["kind"])?;
+        let api = node.text_at(&["apiVersion"]).unwrap_or_default();
+        let meta = Meta::read(node, kind, origin, default_namespace)?;
+        Some(match kind {
+            "Deployment" | "StatefulSet" => Self::Workload(Box::new(Workload::read(node, meta))),
+            "ConfigMap" => match ConfigMap::files(node) {
+                files if files.is_empty() => Self::Other(meta),
+                files => Self::Config(ConfigMap { meta, files }),
+            },
+            "PersistentVolumeClaim" => {
+                let template = ClaimTemplate::read(node);
+                Self::Claim(Claim {
+                    meta,
+                    storage: template.storage,
+                    storage_class: template.storage_class,
+                    access_modes: template.access_modes,
+                })
+            }
+            "Service" => Self::Service(meta),
+            "HorizontalPodAutoscaler" | "ScaledObject" => Self::Autoscaler(Autoscaler {
+                meta,
+                target_kind: node.text_at(&["spec", "scaleTargetRef", "kind"]).unwrap_or("Deployment").to_owned(),
+                target_name: node.text_at(&["spec", "scaleTargetRef", "name"]).unwrap_or_default().to_owned(),
+                min: ["minReplicas", "minReplicaCount"]
+                    .iter()
+                    .find_map(|key| node.at(&["spec", key]).and_then(Node::as_i64))
+                    .unwrap_or(1),
+            }),
+            "Application" if api.starts_with("argoproj.io/") => Self::Deployer(Deployer::argo(node, meta)),
+            "HelmRelease" if api.starts_with("helm.toolkit.fluxcd.io/") => Self::Deployer(Deployer::flux(node, meta)),
+            _ => Self::Other(meta),
+        })
+    }
+
+    /// The metadata.
+    #[must_use]
+    pub fn meta(&self) -> &Meta {
+        match self {
+            Self::Workload(workload) => &workload.meta,
+            Self::Config(config) => &config.meta,
+            Self::Claim(claim) => &claim.meta,
+            Self::Autoscaler(autoscaler) => &autoscaler.meta,
+            Self::Deployer(deployer) => &deployer.meta,
+            Self::Service(meta) | Self::Other(meta) => meta,
+        }
+    }
+}
+
+impl Meta {
+    fn read(node: &Node, kind: &str, origin: &Origin, default_namespace: Option<&str>) -> Option<Self> {
+        let metadata = node.get("metadata")?;
+        let name = metadata.text_at(&["name"])?;
+        let owner = metadata
+            .items_at(&["ownerReferences"])
+            .find(|owner| owner.get("controller").and_then(Node::as_bool).unwrap_or(false));
+        Some(Self {
+            object: ObjectRef {
+                kind: kind.to_owned(),
+                namespace: metadata.text_at(&["namespace"]).or(default_namespace).map(str::to_owned),
+                name: name.to_owned(),
+            },
+            origin: origin.at_line(node.line),
+            labels: labels(metadata.get("labels")),
+            annotations: annotations(metadata.get("annotations")),
+            uid: metadata.text_at(&["uid"]).map(str::to_owned),
+            owner_kind: owner.and_then(|owner| owner.text_at(&["kind"])).map(str::to_owned),
+        })
+    }
+
+    /// A label's value.
+    #[must_use]
+    pub fn label(&self, key: &str) -> Option<&str> {
+        self.labels.get(key).map(String::as_str)
+    }
+
+    /// A kept annotation's value.
+    #[must_use]
+    pub fn annotation(&self, key: &str) -> Option<&str> {
+        self.annotations.get(key).map(String::as_str)
+    }
+}
+
+fn labels(node: Option<&Node>) -> Labels {
+    node.into_iter()
+        .flat_map(Node::entries)
+        .filter_map(|(key, value)| Some((key.to_owned(), value.as_str()?.to_owned())))
+        .collect()
+}
+
+fn annotations(node: Option<&Node>) -> Labels {
+    node.into_iter()
+        .flat_map(Node::entries)
+        .filter(|(key, _)| ANNOTATIONS.iter().any(|prefix| key.starts_with(prefix)))
+        .filter_map(|(key, value)| Some((key.to_owned(), value.as_str()?.to_owned())))
+        .collect()
+}
+
+fn words(node: &Node, key: &str) -> Vec<String> {
+    node.items_at(&[key]).filter_map(Node::as_str).map(str::to_owned).collect()
+}
+
+fn number(node: &Node, path: &[&str]) -> Option<i64> {
+    node.at(path).and_then(Node::as_i64)
+}
+
+impl Workload {
+    fn read(node: &Node, meta: Meta) -> Self {
+        let text = |path: &[&str]| node.text_at(path).map(str::to_owned);
+        let stateful = (meta.object.kind == "StatefulSet").then(|| Stateful {
+            service_name: text(&["spec", "serviceName"]).filter(|name| !name.is_empty()),
+            pod_management_policy: text(&["spec", "podManagementPolicy"]).unwrap_or_else(|| "OrderedReady".into()),
+            claim_templates: node.items_at(&["spec", "volumeClaimTemplates"]).map(ClaimTemplate::read).collect(),
+        });
+        let status = node.get("status").filter(|status| status.entries().next().is_some()).map(|_| Status {
+            generation: number(node, &["metadata", "generation"]).unwrap_or(0),
+            observed_generation: number(node, &["status", "observedGeneration"]).unwrap_or(0),
+            replicas: number(node, &["status", "replicas"]).unwrap_or(0),
+            updated: number(node, &["status", "updatedReplicas"]).unwrap_or(0),
+            ready: number(node, &["status", "readyReplicas"]).unwrap_or(0),
+            available: number(node, &["status", "availableReplicas"]).unwrap_or(0),
+        });
+        Self {
+            replicas: number(node, &["spec", "replicas"]),
+            paused: node.at(&["spec", "paused"]).and_then(Node::as_bool).unwrap_or(false),
+            strategy: text(&["spec", "strategy", "type"]).or_else(|| text(&["spec", "updateStrategy", "type"])),
+            selector: labels(node.at(&["spec", "selector", "matchLabels"])),
+            stateful,
+            pod: node.at(&["spec", "template"]).map(PodTemplate::read).unwrap_or_default(),
+            status,
+            meta,
+        }
+    }
+
+    /// How many pods are wanted; absent means one.
+    #[must_use]
+    pub fn wanted_replicas(&self) -> i64 {
+        self.replicas.unwrap_or(1)
+    }
+}
+
+impl PodTemplate {
+    fn read(node: &Node) -> Self {
+        Self {
+            labels: labels(node.at(&["metadata", "labels"])),
+            annotations: annotations(node.at(&["metadata", "annotations"])),
+            termination_grace_seconds: number(node, &["spec", "terminationGracePeriodSeconds"]),
+            fs_group: number(node, &["spec", "securityContext", "fsGroup"]),
+            run_as_user: number(node, &["spec", "securityContext", "runAsUser"]),
+            containers: node.items_at(&["spec", "containers"]).map(Container::read).collect(),
+            init_containers: node.items_at(&["spec", "initContainers"]).map(Container::read).collect(),
+            volumes: node.items_at(&["spec", "volumes"]).map(Volume::read).collect(),
+        }
+    }
+}
+
+impl Container {
+    fn read(node: &Node) -> Self {
+        let text = |key: &str| node.text_at(&[key]).unwrap_or_default().to_owned();
+        let mut command = words(node, "command");
+        command.extend(words(node, "args"));
+        Self {
+            name: text("name"),
+            image: text("image"),
+            command,
+            env: node
+                .items_at(&["env"])
+                .filter_map(|env| Some((env.text_at(&["name"])?.to_owned(), env.text_at(&["value"]).map(str::to_owned))))
+                .collect(),
+            run_as_user: number(node, &["securityContext", "runAsUser"]),
+            probes: Probes {
+                liveness: node.get("livenessProbe").is_some(),
+                readiness: node.get("readinessProbe").is_some(),
+                startup: node.get("startupProbe").is_some(),
+            },
+            pre_stop: node.at(&["lifecycle", "preStop"]).is_some(),
+            mounts: node
+                .items_at(&["volumeMounts"])
+                .filter_map(|mount| Some((mount.text_at(&["name"])?.to_owned(), mount.text_at(&["mountPath"])?.to_owned())))
+                .collect(),
+        }
+    }
+}
+
+impl Volume {
+    fn read(node: &Node) -> Self {
+        let source = if let Some(claim) = node.text_at(&["persistentVolumeClaim", "claimName"]) {
+            VolumeSource::Claim(claim.to_owned())
+        } else if let Some(name) = node.text_at(&["configMap", "name"]) {
+            VolumeSource::ConfigMap(name.to_owned())
+        } else if node.get("emptyDir").is_some() {
+            VolumeSource::EmptyDir
+        } else if node.get("hostPath").is_some() {
+            VolumeSource::HostPath
+        } else {
+            VolumeSource::Other
+        };
+        Self { name: node.text_at(&["name"]).unwrap_or_default().to_owned(), source }
+    }
+}
+
+impl ClaimTemplate {
+    fn read(node: &Node) -> Self {
+        let mut access_modes: Vec<_> =
+            node.items_at(&["spec", "accessModes"]).filter_map(Node::as_str).map(str::to_owned).collect();
+        access_modes.sort();
+        Self {
+            name: node.text_at(&["metadata", "name"]).unwrap_or_default().to_owned(),
+            access_modes,
+            storage: node.text_at(&["spec", "resources", "requests", "storage"]).map(str::to_owned),
+            storage_class: node.text_at(&["spec", "storageClassName"]).map(str::to_owned),
+        }
+    }
+}
+
+impl ConfigMap {
+    fn files(node: &Node) -> Vec<ConfigFile> {
+        CONFIG_KEYS
+            .iter()
+            .filter_map(|key| {
+                let value = node.at(&["data", key])?;
+                match &value.kind {
+                    Kind::Scalar { text, .. } => {
+                        Some(ConfigFile { key: (*key).to_owned(), text: text.clone(), line: value.line })
+                    }
+                    _ => None,
+                }
+            })
+            .collect()
+    }
+}
+
+impl Deployer {
+    fn argo(node: &Node, meta: Meta) -> Self {
+        let flag = |path: &[&str]| node.at(path).and_then(Node::as_bool).unwrap_or(false);
+        Self {
+            tool: DeployerTool::ArgoCd,
+            release: node.text_at(&["spec", "source", "helm", "releaseName"]).or(Some(&meta.object.name)).map(str::to_owned),
+            target_namespace: node.text_at(&["spec", "destination", "namespace"]).map(str::to_owned),
+            self_heal: flag(&["spec", "syncPolicy", "automated", "selfHeal"]),
+            retry_limit: number(node, &["spec", "syncPolicy", "retry", "limit"]),
+            meta,
+        }
+    }
+
+    fn flux(node: &Node, meta: Meta) -> Self {
+        Self {
+            tool: DeployerTool::Flux,
+            release: node.text_at(&["spec", "releaseName"]).or(Some(&meta.object.name)).map(str::to_owned),
+            target_namespace: node.text_at(&["spec", "targetNamespace"]).or(meta.object.namespace.as_deref()).map(str::to_owned),
+            self_heal: node.text_at(&["spec", "driftDetection", "mode"]) == Some("enabled"),
+            retry_limit: number(node, &["spec", "upgrade", "remediation", "retries"]),
+            meta,
+        }
+    }
+}

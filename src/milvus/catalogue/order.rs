@@ -1,0 +1,126 @@
+//! In which order components move.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::milvus::{
+    component::Component,
+    version::{Range, Version},
+};
+
+use super::Catalogue;
+
+/// One order graph.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Order {
+    /// Unique name of the row.
+    pub id: String,
+    /// Source versions.
+    pub from: Range,
+    /// Target versions.
+    pub to: Range,
+    /// Layout.
+    pub topology: OrderTopology,
+    /// Steps, one after the other.
+    pub steps: Vec<OrderStep>,
+    /// Components that the target no longer has.
+    #[serde(default)]
+    pub remove: Vec<Removal>,
+    /// What else must be kept.
+    #[serde(default)]
+    pub constraints: Vec<Constraint>,
+    /// Where that is known from.
+    pub source: Vec<String>,
+}
+
+/// The layouts that have orders of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum OrderTopology {
+    /// Four coordinators.
+    Separate,
+    /// One coordinator.
+    Mixed,
+    /// One process.
+    Standalone,
+    /// 2.5 to 2.6: streaming nodes come, index nodes go.
+    StreamingIntroduction,
+    /// From 2.6 on.
+    Streaming,
+    /// Four coordinators become one.
+    SeparateToMixed,
+}
+
+/// One step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct OrderStep {
+    /// Components that move together.
+    pub components: Vec<Component>,
+    /// What to wait for.
+    #[serde(default)]
+    pub gate: Gate,
+    /// The next step must follow at once.
+    #[serde(default)]
+    pub at_once_with_next: bool,
+    /// What to know.
+    #[serde(default)]
+    pub note: Option<String>,
+}
+
+/// What to wait for after a step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Gate {
+    /// All pods new and available, none of the old image left.
+    #[default]
+    Ready,
+    /// All pods run, ready or not.
+    Running,
+    /// No pod is left.
+    Gone,
+}
+
+/// A component that the target no longer has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Removal {
+    /// Which.
+    pub component: Component,
+    /// After which component's step.
+    pub after: Component,
+}
+
+/// Something that must be kept beside the order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Constraint {
+    /// In words.
+    pub text: String,
+    /// Where that is known from.
+    #[serde(default)]
+    pub source: Vec<String>,
+}
+
+impl Order {
+    /// The position of a component's step; nothing where the order does not move it.
+    #[must_use]
+    pub fn position(&self, component: Component) -> Option<usize> {
+        self.steps.iter().position(|step| step.components.contains(&component))
+    }
+
+    /// Components that must be completely on the target before `component` may move.
+    pub fn before(&self, component: Component) -> impl Iterator<Item = Component> {
+        let position = self.position(component).unwrap_or(0);
+        self.steps[..position].iter().flat_map(|step| step.components.iter().copied())
+    }
+}
+
+impl Catalogue {
+    /// The order for an upgrade; the first row that fits.
+    #[must_use]
+    pub fn order(&self, from: Version, to: Version, topology: OrderTopology) -> Option<&Order> {
+        self.orders.iter().find(|order| order.topology == topology && order.from.contains(from) && order.to.contains(to))
+    }
+}

@@ -1,0 +1,167 @@
+//! The parts of a Milvus cluster and the layouts in which they come.
+
+use std::{fmt, str::FromStr};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// One role of Milvus, as charts name its workload, its container and its `component` label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs, reason = "the names are Milvus' own")]
+pub enum Component {
+    RootCoord,
+    DataCoord,
+    IndexCoord,
+    QueryCoord,
+    MixCoord,
+    IndexNode,
+    DataNode,
+    QueryNode,
+    StreamingNode,
+    Proxy,
+    Standalone,
+    Cdc,
+}
+
+use Component::{
+    Cdc, DataCoord, DataNode, IndexCoord, IndexNode, MixCoord, Proxy, QueryCoord, QueryNode, RootCoord, Standalone, StreamingNode,
+};
+
+impl Component {
+    /// Every component.
+    pub const ALL: [Self; 12] = [
+        RootCoord,
+        DataCoord,
+        IndexCoord,
+        QueryCoord,
+        MixCoord,
+        IndexNode,
+        DataNode,
+        QueryNode,
+        StreamingNode,
+        Proxy,
+        Standalone,
+        Cdc,
+    ];
+
+    /// The name in labels, container names and `milvus run` (except for the mixed coordinator, see [`Self::from_command`]).
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            RootCoord => "rootcoord",
+            DataCoord => "datacoord",
+            IndexCoord => "indexcoord",
+            QueryCoord => "querycoord",
+            MixCoord => "mixcoord",
+            IndexNode => "indexnode",
+            DataNode => "datanode",
+            QueryNode => "querynode",
+            StreamingNode => "streamingnode",
+            Proxy => "proxy",
+            Standalone => "standalone",
+            Cdc => "cdc",
+        }
+    }
+
+    /// One of the four coordinators that run on their own.
+    #[must_use]
+    pub const fn is_separate_coordinator(self) -> bool {
+        matches!(self, RootCoord | DataCoord | IndexCoord | QueryCoord)
+    }
+
+    /// Any coordinator, mixed or separate.
+    #[must_use]
+    pub const fn is_coordinator(self) -> bool {
+        self.is_separate_coordinator() || matches!(self, MixCoord)
+    }
+
+    /// The component that a container's command line starts: `milvus run proxy`, `milvus run mixture -rootcoord ...`,
+    /// also behind a wrapper script as charts 3.3.2 to 4.1.36 have it.
+    #[must_use]
+    pub fn from_command<'a>(words: impl IntoIterator<Item = &'a str>) -> Option<Self> {
+        let mut words =
+            words.into_iter().flat_map(str::split_whitespace).skip_while(|word| word.rsplit('/').next() != Some("milvus"));
+        words.next()?;
+        if words.next()? != "run" {
+            return None;
+        }
+        match words.find(|word| !word.starts_with('-'))? {
+            "mixture" | "mixcoord" => Some(MixCoord),
+            "embedded" => Some(Standalone),
+            role => role.parse().ok(),
+        }
+    }
+}
+
+impl fmt::Display for Component {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Component {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL.into_iter().find(|component| component.name() == text).ok_or(())
+    }
+}
+
+/// Whether Milvus runs as one process or as many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Topology {
+    /// One process.
+    Standalone,
+    /// One workload a role.
+    Cluster,
+}
+
+impl fmt::Display for Topology {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Standalone => "standalone",
+            Self::Cluster => "cluster",
+        })
+    }
+}
+
+/// How the coordinators of a cluster are laid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Coordinators {
+    /// One workload for each of the four.
+    Separate,
+    /// One workload for all.
+    Mixed,
+    /// Both at once, which no version supports.
+    Both,
+    /// None (a standalone, or an incomplete input).
+    None,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_tell_the_component() {
+        let of = |words: &[&str]| Component::from_command(words.iter().copied());
+        assert_eq!(of(&["milvus", "run", "proxy"]), Some(Proxy));
+        assert_eq!(of(&["/milvus/tools/run-helm.sh", "milvus", "run", "querynode"]), Some(QueryNode));
+        assert_eq!(of(&["/tini", "--", "/milvus/bin/milvus", "run", "standalone"]), Some(Standalone));
+        assert_eq!(of(&["milvus", "run", "mixture", "-rootcoord", "-querycoord", "-datacoord", "-indexcoord"]), Some(MixCoord));
+        assert_eq!(of(&["sh", "-c", "milvus run datanode"]), Some(DataNode));
+        assert_eq!(of(&["attu"]), None);
+        assert_eq!(of(&["milvus-backup", "run", "proxy"]), None);
+        assert_eq!(of(&["milvus"]), None);
+    }
+
+    #[test]
+    fn names_read_back() {
+        for component in Component::ALL {
+            assert_eq!(component.name().parse(), Ok(component));
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! The documents that policy teams write.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    manifest::Origin,
+    milvus::{Range, Version},
+};
+
+/// API group and version of every document.
+pub const API_VERSION: &str = "guard.milvus.io/v1alpha1";
+
+/// How strict a rule is, strictest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum PolicyAction {
+    /// Each case does what the rule says by default.
+    Enforce,
+    /// MG201 only: the webhook admits the change and holds the components that must wait.
+    Hold,
+    /// Denials become warnings.
+    Warn,
+    /// Everything is only reported.
+    Audit,
+    /// Nothing is reported.
+    Off,
+}
+
+impl PolicyAction {
+    /// Greater is stricter.
+    #[must_use]
+    pub const fn strictness(self) -> u8 {
+        match self {
+            Self::Enforce => 4,
+            Self::Hold => 3,
+            Self::Warn => 2,
+            Self::Audit => 1,
+            Self::Off => 0,
+        }
+    }
+}
+
+/// Name of a document.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Metadata {
+    /// Name.
+    pub name: String,
+    /// Labels.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Annotations.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// What rules do, and where.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct UpgradePolicy {
+    /// `guard.milvus.io/v1alpha1`.
+    pub api_version: String,
+    /// `UpgradePolicy`.
+    pub kind: String,
+    /// Name.
+    pub metadata: Metadata,
+    /// Content.
+    pub spec: PolicySpec,
+}
+
+/// Content of a policy.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PolicySpec {
+    /// Which releases it is about; absent means all.
+    #[serde(default)]
+    pub r#match: Match,
+    /// The highest priority that names a rule wins; the stricter one at a tie.
+    #[serde(default)]
+    pub priority: i32,
+    /// What rules do.
+    #[serde(default)]
+    pub rules: Vec<RuleSetting>,
+    /// Rules that the deployer may accept himself; absent means the built-in list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub self_accept: Option<Vec<String>>,
+}
+
+/// Which releases a policy is about. Every part that is given must hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Match {
+    /// Exact names of namespaces.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub namespaces: Vec<String>,
+    /// Labels of the namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace_selector: Option<LabelSelector>,
+    /// Exact names of releases.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub releases: Vec<String>,
+}
+
+/// A label selector as Kubernetes has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LabelSelector {
+    /// Labels that must be equal.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub match_labels: BTreeMap<String, String>,
+    /// Conditions that must hold.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub match_expressions: Vec<LabelExpression>,
+}
+
+/// One condition of a label selector.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LabelExpression {
+    /// Label.
+    pub key: String,
+    /// How it is compared.
+    pub operator: LabelOperator,
+    /// With what.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub values: Vec<String>,
+}
+
+/// How a label is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[allow(missing_docs, reason = "the names are Kubernetes' own")]
+pub enum LabelOperator {
+    In,
+    NotIn,
+    Exists,
+    DoesNotExist,
+}
+
+/// What one rule does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RuleSetting {
+    /// Rule id.
+    pub id: String,
+    /// Ceiling for its findings.
+    pub action: PolicyAction,
+    /// Adjustments.
+    #[serde(default)]
+    pub params: Params,
+}
+
+/// Adjustments of a rule.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Params {
+    /// Raises the rule's warnings to denials.
+    #[serde(default)]
+    pub strict: bool,
+}
+
+/// One release is let through, for a reason and until a time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct UpgradeException {
+    /// `guard.milvus.io/v1alpha1`.
+    pub api_version: String,
+    /// `UpgradeException`.
+    pub kind: String,
+    /// Name.
+    pub metadata: Metadata,
+    /// Content.
+    pub spec: ExceptionSpec,
+}
+
+/// Content of an exception.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ExceptionSpec {
+    /// Rules that do not count.
+    pub rules: Vec<String>,
+    /// Exact namespace.
+    pub namespace: String,
+    /// Exact release.
+    pub release: String,
+    /// Source versions; absent means any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<VersionMatch>,
+    /// Target versions; absent means any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<VersionMatch>,
+    /// Why.
+    pub reason: String,
+    /// Who answers for it.
+    pub owner: String,
+    /// Until when, at most 30 days ahead (RFC 3339).
+    #[schemars(with = "String")]
+    pub expires: Timestamp,
+}
+
+/// One version, or a range of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum VersionMatch {
+    /// This version.
+    Exactly(Version),
+    /// Any of these.
+    Range(Range),
+}
+
+impl VersionMatch {
+    /// Whether it holds a version.
+    #[must_use]
+    pub fn contains(&self, version: Version) -> bool {
+        match self {
+            Self::Exactly(exactly) => *exactly == version,
+            Self::Range(range) => range.contains(version),
+        }
+    }
+}
+
+/// A document with its place, as it was read.
+#[derive(Clone, Debug, PartialEq)]
+pub enum PolicyDocument {
+    /// A policy.
+    Policy(Box<UpgradePolicy>, Origin),
+    /// An exception.
+    Exception(Box<UpgradeException>, Origin),
+}

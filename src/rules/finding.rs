@@ -1,0 +1,193 @@
+//! What a rule says: data until it is printed.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::{
+    manifest::{
+        Origin,
+        object::{Meta, ObjectRef},
+    },
+    milvus::{Component, config::Setting, release::ComponentWorkload},
+};
+
+use super::Rule;
+
+/// How bad a case is by the rule's own judgement, before any policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Worth knowing.
+    Audit,
+    /// Risky.
+    Warn,
+    /// Unsafe.
+    Deny,
+}
+
+/// One thing that a rule saw.
+#[derive(Clone, Debug)]
+pub struct Finding {
+    /// The rule.
+    pub rule: &'static Rule,
+    /// How bad it is.
+    pub severity: Severity,
+    /// Whether the rule could not judge for lack of a fact.
+    pub not_evaluated: bool,
+    /// The component that it is about, where it is about one.
+    pub component: Option<Component>,
+    /// The object that it is about, where it is about one.
+    pub object: Option<ObjectRef>,
+    /// Where that stands.
+    pub origin: Option<Origin>,
+    /// What was seen, in one sentence without the rule's id.
+    pub message: String,
+    /// Why it matters here; absent means the rule's general reason.
+    pub why: Option<String>,
+    /// What to do.
+    pub fix: Fix,
+    /// What was compared.
+    pub evidence: Vec<Evidence>,
+}
+
+/// What to do about a finding.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Fix {
+    /// In words.
+    pub text: String,
+    /// A command that does it, where one does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
+}
+
+/// One compared value and where it stood.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Evidence {
+    /// What was compared, such as `image` or a configuration key.
+    pub what: String,
+    /// What runs.
+    pub before: Option<String>,
+    /// What is wanted.
+    pub after: Option<String>,
+    /// Where the wanted (else the running) value stood.
+    pub source: Option<String>,
+}
+
+/// Collects the findings of all rules over one upgrade.
+#[derive(Debug, Default)]
+pub struct Findings {
+    rule: Option<&'static Rule>,
+    found: Vec<Finding>,
+}
+
+impl Findings {
+    /// From here on findings belong to `rule`.
+    pub(super) fn begin(&mut self, rule: &'static Rule) {
+        self.rule = Some(rule);
+    }
+
+    /// An unsafe case.
+    pub fn deny(&mut self, message: impl Into<String>) -> &mut Finding {
+        self.add(Severity::Deny, message.into())
+    }
+
+    /// A risky case.
+    pub fn warn(&mut self, message: impl Into<String>) -> &mut Finding {
+        self.add(Severity::Warn, message.into())
+    }
+
+    /// Something worth knowing.
+    pub fn audit(&mut self, message: impl Into<String>) -> &mut Finding {
+        self.add(Severity::Audit, message.into())
+    }
+
+    /// The rule cannot judge; `missing` fits after "not evaluated: ".
+    pub fn not_evaluated(&mut self, missing: &str) {
+        self.add(Severity::Audit, format!("not evaluated: {missing}")).not_evaluated = true;
+    }
+
+    fn add(&mut self, severity: Severity, message: String) -> &mut Finding {
+        let rule = self.rule.unwrap_or(super::ALL[0]);
+        self.found.push(Finding {
+            rule,
+            severity,
+            not_evaluated: false,
+            component: None,
+            object: None,
+            origin: None,
+            message,
+            why: None,
+            fix: Fix { text: rule.fix.to_owned(), command: None },
+            evidence: Vec::new(),
+        });
+        let last = self.found.len() - 1;
+        &mut self.found[last]
+    }
+
+    /// What was found, in the order of the rules.
+    #[must_use]
+    pub fn into_vec(self) -> Vec<Finding> {
+        self.found
+    }
+}
+
+impl Finding {
+    /// About this component's workload.
+    pub fn on(&mut self, component: &ComponentWorkload) -> &mut Self {
+        self.component = Some(component.component);
+        self.object(&component.workload.meta)
+    }
+
+    /// About this object.
+    pub fn object(&mut self, meta: &Meta) -> &mut Self {
+        self.object = Some(meta.object.clone());
+        self.origin = Some(meta.origin.clone());
+        self
+    }
+
+    /// At this place.
+    pub fn at(&mut self, origin: &Origin) -> &mut Self {
+        self.origin = Some(origin.clone());
+        self
+    }
+
+    /// Why it matters here.
+    pub fn because(&mut self, why: impl Into<String>) -> &mut Self {
+        self.why = Some(why.into());
+        self
+    }
+
+    /// What to do, in words.
+    pub fn fix(&mut self, text: impl Into<String>) -> &mut Self {
+        self.fix.text = text.into();
+        self
+    }
+
+    /// The command that does it.
+    pub fn command(&mut self, command: impl Into<String>) -> &mut Self {
+        self.fix.command = Some(command.into());
+        self
+    }
+
+    /// What was compared.
+    pub fn evidence(
+        &mut self,
+        what: impl Into<String>,
+        before: Option<String>,
+        after: Option<String>,
+        source: Option<&Origin>,
+    ) -> &mut Self {
+        let source = source.map(ToString::to_string);
+        self.evidence.push(Evidence { what: what.into(), before, after, source });
+        self
+    }
+
+    /// A setting on both sides, with the defaults that apply where it is absent.
+    pub fn setting(&mut self, key: &str, before: (&str, Option<&Setting>), after: (&str, Option<&Setting>)) -> &mut Self {
+        let origin = after.1.or(before.1).map(|setting| setting.origin.clone());
+        if self.origin.is_none() {
+            self.origin.clone_from(&origin);
+        }
+        self.evidence(key, Some(before.0.to_owned()), Some(after.0.to_owned()), origin.as_ref())
+    }
+}

@@ -1,0 +1,193 @@
+//! The rules: one file each, and the registry.
+//!
+//! A rule is a pure function from an [`Upgrade`] to [`Findings`]. Its file holds everything about it; documentation,
+//! `rules explain`, SARIF metadata and the tables are generated from what it declares.
+
+mod finding;
+#[cfg(test)]
+pub(crate) mod testing;
+
+pub use finding::{Evidence, Finding, Findings, Fix, Severity};
+
+use serde::Serialize;
+
+use crate::upgrade::Upgrade;
+
+/// Declares a rule's module and its place in the table: one line a rule, ordered by id.
+macro_rules! registry {
+    ($($module:ident)+) => {
+        $(mod $module;)+
+        /// Every rule, ordered by id.
+        pub static ALL: &[&Rule] = &[$(&$module::RULE),+];
+    };
+}
+
+registry! {
+    mg301_message_queue_changed
+}
+
+/// The rule with this id or name, in any case.
+#[must_use]
+pub fn find(id: &str) -> Option<&'static Rule> {
+    ALL.iter().copied().find(|rule| rule.id.eq_ignore_ascii_case(id) || rule.name.eq_ignore_ascii_case(id))
+}
+
+/// Everything about one rule.
+#[derive(Debug)]
+pub struct Rule {
+    /// Stable identifier, `MG` and three digits; never used again for something else.
+    pub id: &'static str,
+    /// Stable name in words.
+    pub name: &'static str,
+    /// The check in the affirmative, as a report lists it when it passes.
+    pub title: &'static str,
+    /// Where reports and tables put it.
+    pub category: Category,
+    /// What it does where no policy says otherwise.
+    pub default: DefaultAction,
+    /// Whether it guards data: such rules cannot be accepted by the deployer, and they judge rollbacks too.
+    pub data_loss: bool,
+    /// First version of milvus-guard that had it.
+    pub since: &'static str,
+    /// What it needs to know.
+    pub needs: &'static [Need],
+    /// What it looks at.
+    pub what: &'static str,
+    /// Why that matters, in the user's terms.
+    pub why: &'static str,
+    /// A case that it catches.
+    pub example: &'static str,
+    /// What to do about it.
+    pub fix: &'static str,
+    /// Where the facts come from.
+    pub sources: &'static [&'static str],
+    /// The check itself.
+    pub check: fn(&Upgrade<'_>, &mut Findings),
+}
+
+/// What a finding of a rule does by default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DefaultAction {
+    /// Denies.
+    Deny,
+    /// Denies or warns, case by case.
+    DenyOrWarn,
+    /// Warns.
+    Warn,
+    /// Reports only.
+    Audit,
+}
+
+/// Groups of rules, in the order of a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Category {
+    /// 1xx: may this version follow that one?
+    Version,
+    /// 2xx: components, order and availability.
+    Topology,
+    /// 3xx: where data lives.
+    Configuration,
+    /// 4xx: etcd, object storage, queue.
+    Dependencies,
+    /// 5xx: the chart.
+    Chart,
+    /// 6xx: users and volumes.
+    Image,
+    /// 7xx: the cluster around it.
+    Cluster,
+}
+
+impl Category {
+    /// The heading in a report.
+    #[must_use]
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::Version => "Version path",
+            Self::Topology => "Topology and order",
+            Self::Configuration => "Configuration and data",
+            Self::Dependencies => "Dependencies",
+            Self::Chart => "Chart",
+            Self::Image => "Image user",
+            Self::Cluster => "Cluster",
+        }
+    }
+}
+
+/// What a rule needs to know before it can judge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Need {
+    /// What is wanted.
+    After,
+    /// What runs. A rule that needs it is silent for a new installation.
+    Before,
+    /// The effective configuration on both sides.
+    Config,
+    /// What the user set in Helm values.
+    Values,
+    /// The format of the metadata, or evidence of a migration.
+    Metadata,
+    /// Rollout state.
+    Rollouts,
+    /// Runs under way.
+    Runs,
+    /// Kubernetes' version.
+    Kubernetes,
+    /// Helm's version.
+    Helm,
+    /// Autoscalers.
+    Autoscalers,
+    /// Argo CD and Flux objects.
+    Deployers,
+    /// Drift from the last Helm revision.
+    Drift,
+}
+
+impl Rule {
+    /// Whether the upgrade holds what the rule needs; where not, the reason in words.
+    ///
+    /// # Errors
+    /// The missing fact, as a phrase that fits after "not evaluated: ".
+    pub fn applies(&self, upgrade: &Upgrade<'_>) -> Result<bool, &'static str> {
+        let facts = upgrade.facts;
+        for need in self.needs {
+            let missing = match need {
+                Need::After | Need::Values | Need::Metadata => None,
+                Need::Before if upgrade.before.is_none() => return Ok(false),
+                Need::Before => None,
+                Need::Config => {
+                    let known = upgrade.after.has_config() && upgrade.before.is_none_or(crate::milvus::Release::has_config);
+                    (!known).then_some("the configuration (ConfigMap) is missing on one side")
+                }
+                Need::Rollouts => facts.rollouts.is_none().then_some("the state of the running components is not known"),
+                Need::Runs => facts.runs.is_none().then_some("upgrade runs are not known"),
+                Need::Kubernetes => facts.kubernetes.is_none().then_some("the version of Kubernetes is not known"),
+                Need::Helm => facts.helm.is_none().then_some("the version of Helm is not known"),
+                Need::Autoscalers => facts.autoscalers.is_none().then_some("autoscalers are not known"),
+                Need::Deployers => facts.deployers.is_none().then_some("Argo CD and Flux objects are not known"),
+                Need::Drift => facts.drift.is_none().then_some("the last Helm revision is not known"),
+            };
+            if let Some(missing) = missing {
+                return Err(missing);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// Runs every rule over one upgrade. A rule that lacks a fact leaves an audit finding that says so.
+#[must_use]
+pub fn run(upgrade: &Upgrade<'_>) -> Vec<Finding> {
+    let mut findings = Findings::default();
+    for rule in ALL {
+        findings.begin(rule);
+        match rule.applies(upgrade) {
+            Ok(true) => (rule.check)(upgrade, &mut findings),
+            Ok(false) => {}
+            Err(missing) => findings.not_evaluated(missing),
+        }
+    }
+    findings.into_vec()
+}

@@ -1,0 +1,322 @@
+//! Small releases for the tests of rules. A fixture is rendered to manifests as a chart renders them and read back
+//! through the real adapters, so a test judges what a user's input would give.
+
+#![allow(dead_code, reason = "a toolbox for every rule, present and to come")]
+
+use crate::{
+    facts::Facts,
+    manifest::{Object, Origin, documents},
+    milvus::{Component, Release, Snapshot, Version, catalogue::Catalogue, snapshot::Builder},
+    upgrade::Upgrade,
+};
+
+use super::{Finding, Findings, Rule};
+
+/// A release under test: `my-release` in namespace `milvus`.
+#[derive(Clone, Debug)]
+pub(crate) struct Fixture {
+    name: String,
+    fullname: String,
+    namespace: String,
+    chart: String,
+    app_version: String,
+    repository: String,
+    components: Vec<Part>,
+    default_yaml: String,
+    user_yaml: Option<String>,
+    more: Vec<String>,
+    helm: Option<(u64, String)>,
+}
+
+#[derive(Clone, Debug)]
+struct Part {
+    component: Component,
+    tag: String,
+    replicas: i64,
+    /// YAML lines for the workload's annotations, the pod spec and the container, without indentation.
+    annotations: Vec<String>,
+    pod: Vec<String>,
+    container: Vec<String>,
+    status: Vec<String>,
+}
+
+impl Fixture {
+    /// A cluster with the components that a default chart of that version renders.
+    pub(crate) fn cluster(version: &str) -> Self {
+        use Component::{
+            DataCoord, DataNode, IndexCoord, IndexNode, MixCoord, Proxy, QueryCoord, QueryNode, RootCoord, StreamingNode,
+        };
+        let number: Version = version.split('-').next().unwrap().parse().unwrap();
+        let components: &[Component] = if number >= Version::new(2, 6, 0) {
+            &[MixCoord, DataNode, QueryNode, StreamingNode, Proxy]
+        } else if number >= Version::new(2, 4, 7) {
+            &[MixCoord, IndexNode, DataNode, QueryNode, Proxy]
+        } else {
+            &[RootCoord, DataCoord, IndexCoord, QueryCoord, IndexNode, DataNode, QueryNode, Proxy]
+        };
+        Self::of(version, components)
+    }
+
+    /// A standalone.
+    pub(crate) fn standalone(version: &str) -> Self {
+        Self::of(version, &[Component::Standalone])
+    }
+
+    /// A release of these components.
+    pub(crate) fn of(version: &str, components: &[Component]) -> Self {
+        let part = |component: &Component| Part {
+            component: *component,
+            tag: format!("v{version}"),
+            replicas: 1,
+            annotations: Vec::new(),
+            pod: Vec::new(),
+            container: Vec::new(),
+            status: Vec::new(),
+        };
+        Self {
+            name: "my-release".into(),
+            fullname: "my-release-milvus".into(),
+            namespace: "milvus".into(),
+            chart: "4.1.34".into(),
+            app_version: version.into(),
+            repository: "milvusdb/milvus".into(),
+            components: components.iter().map(part).collect(),
+            default_yaml: String::new(),
+            user_yaml: None,
+            more: Vec::new(),
+            helm: None,
+        }
+    }
+
+    /// Another name; the fullname follows as in the chart.
+    pub(crate) fn named(mut self, name: &str) -> Self {
+        self.name = name.into();
+        self.fullname = if name.contains("milvus") { name.into() } else { format!("{name}-milvus") };
+        self
+    }
+
+    /// `fullnameOverride`.
+    pub(crate) fn fullname(mut self, fullname: &str) -> Self {
+        self.fullname = fullname.into();
+        self
+    }
+
+    /// The chart version in the labels.
+    pub(crate) fn chart(mut self, version: &str) -> Self {
+        self.chart = version.into();
+        self
+    }
+
+    /// The chart's appVersion in the label `app.kubernetes.io/version`.
+    pub(crate) fn app_version(mut self, version: &str) -> Self {
+        self.app_version = version.into();
+        self
+    }
+
+    /// The image repository.
+    pub(crate) fn repository(mut self, repository: &str) -> Self {
+        self.repository = repository.into();
+        self
+    }
+
+    /// What the image of every component has behind the repository's colon.
+    pub(crate) fn tag(mut self, tag: &str) -> Self {
+        self.components.iter_mut().for_each(|part| part.tag = tag.into());
+        self
+    }
+
+    /// The tag of one component.
+    pub(crate) fn tag_of(mut self, component: Component, tag: &str) -> Self {
+        self.part(component).tag = tag.into();
+        self
+    }
+
+    /// The replicas of one component.
+    pub(crate) fn replicas(mut self, component: Component, replicas: i64) -> Self {
+        self.part(component).replicas = replicas;
+        self
+    }
+
+    /// Everything scaled to zero.
+    pub(crate) fn stopped(mut self) -> Self {
+        self.components.iter_mut().for_each(|part| part.replicas = 0);
+        self
+    }
+
+    /// One more component.
+    pub(crate) fn with(mut self, component: Component) -> Self {
+        let mut part = self.components[0].clone();
+        part.component = component;
+        self.components.push(part);
+        self
+    }
+
+    /// One component fewer.
+    pub(crate) fn without(mut self, component: Component) -> Self {
+        self.components.retain(|part| part.component != component);
+        self
+    }
+
+    /// An annotation line (`key: value`) of one component's workload.
+    pub(crate) fn annotation(mut self, component: Component, line: &str) -> Self {
+        self.part(component).annotations.push(line.into());
+        self
+    }
+
+    /// Lines of one component's pod spec, such as `terminationGracePeriodSeconds: 30`.
+    pub(crate) fn pod(mut self, component: Component, lines: &str) -> Self {
+        self.part(component).pod.extend(lines.lines().map(str::to_owned));
+        self
+    }
+
+    /// Lines of one component's container, such as `readinessProbe: {...}`.
+    pub(crate) fn container(mut self, component: Component, lines: &str) -> Self {
+        self.part(component).container.extend(lines.lines().map(str::to_owned));
+        self
+    }
+
+    /// Lines of one component's status.
+    pub(crate) fn status(mut self, component: Component, lines: &str) -> Self {
+        self.part(component).status.extend(lines.lines().map(str::to_owned));
+        self
+    }
+
+    /// `default.yaml`.
+    pub(crate) fn default_yaml(mut self, text: &str) -> Self {
+        self.default_yaml = text.into();
+        self
+    }
+
+    /// `user.yaml`.
+    pub(crate) fn user_yaml(mut self, text: &str) -> Self {
+        self.user_yaml = Some(text.into());
+        self
+    }
+
+    /// Another object of the same release, as YAML.
+    pub(crate) fn object(mut self, yaml: &str) -> Self {
+        self.more.push(yaml.into());
+        self
+    }
+
+    /// A StatefulSet with one claim template, labelled as its chart labels it (`app: pulsar`, `app.kubernetes.io/name: etcd` ...).
+    pub(crate) fn stateful_set(self, name: &str, label: &str, image: &str) -> Self {
+        self.object(&format!(
+            "apiVersion: apps/v1\nkind: StatefulSet\nmetadata:\n  name: {name}\n  labels: {{{label}, release: my-release}}\nspec:\n  serviceName: {name}\n  replicas: 1\n  selector:\n    matchLabels: {{{label}, release: my-release}}\n  template:\n    metadata:\n      labels: {{{label}, release: my-release}}\n    spec:\n      containers:\n        - name: main\n          image: {image}\n  volumeClaimTemplates:\n    - metadata: {{name: data}}\n      spec:\n        accessModes: [ReadWriteOnce]\n        resources: {{requests: {{storage: 10Gi}}}}\n"
+        ))
+    }
+
+    /// What Helm's storage holds: revision 1 with these user values.
+    pub(crate) fn values(mut self, yaml: &str) -> Self {
+        self.helm = Some((1, yaml.into()));
+        self
+    }
+
+    fn part(&mut self, component: Component) -> &mut Part {
+        self.components.iter_mut().find(|part| part.component == component).expect("a component of the fixture")
+    }
+
+    /// The manifests, as the chart would render them.
+    pub(crate) fn yaml(&self) -> String {
+        let indent = |text: &str, by: usize| text.lines().map(|line| format!("{:by$}{line}\n", "")).collect::<String>();
+        let mut text = format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {}\ndata:\n  default.yaml: |\n{}",
+            self.fullname,
+            indent(
+                if self.default_yaml.is_empty() { "etcd:\n  endpoints: [my-release-etcd:2379]\n" } else { &self.default_yaml },
+                4
+            )
+        );
+        if let Some(user) = &self.user_yaml {
+            text += &format!("  user.yaml: |\n{}", indent(user, 4));
+        }
+        for part in &self.components {
+            let component = part.component.name();
+            let run = if part.component == Component::MixCoord {
+                "mixture, -rootcoord, -querycoord, -datacoord, -indexcoord".to_owned()
+            } else {
+                component.to_owned()
+            };
+            let separator = if part.tag.starts_with('@') { "" } else { ":" };
+            text += &format!(
+                "---\napiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: {fullname}-{component}\n  generation: 1\n  labels:\n    helm.sh/chart: milvus-{chart}\n    app.kubernetes.io/name: milvus\n    app.kubernetes.io/instance: {name}\n    app.kubernetes.io/version: \"{app}\"\n    app.kubernetes.io/managed-by: Helm\n    component: {component}\n  annotations:\n    meta.helm.sh/release-name: {name}\n{annotations}spec:\n  replicas: {replicas}\n  selector:\n    matchLabels: {{app.kubernetes.io/name: milvus, app.kubernetes.io/instance: {name}, component: {component}}}\n  template:\n    metadata:\n      labels: {{app.kubernetes.io/name: milvus, app.kubernetes.io/instance: {name}, component: {component}}}\n    spec:\n{pod}      containers:\n        - name: {component}\n          image: \"{repository}{separator}{tag}\"\n          args: [milvus, run, {run}]\n{container}",
+                fullname = self.fullname,
+                chart = self.chart,
+                name = self.name,
+                app = self.app_version,
+                replicas = part.replicas,
+                repository = self.repository,
+                tag = part.tag,
+                annotations = indent(&part.annotations.join("\n"), 4),
+                pod = indent(&part.pod.join("\n"), 6),
+                container = indent(&part.container.join("\n"), 10),
+            );
+            if !part.pod.iter().any(|line| line.starts_with("volumes:")) {
+                text +=
+                    &format!("      volumes:\n        - name: milvus-config\n          configMap: {{name: {}}}\n", self.fullname);
+            }
+            if !part.status.is_empty() {
+                text += &format!("status:\n{}", indent(&part.status.join("\n"), 2));
+            }
+        }
+        for object in &self.more {
+            text += "---\n";
+            text += object;
+            if !object.ends_with('\n') {
+                text.push('\n');
+            }
+        }
+        text
+    }
+
+    /// Everything that the manifests hold.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        let mut builder = Builder::default();
+        for document in documents(&self.yaml()) {
+            let document = document.expect("a fixture renders valid YAML");
+            let origin = Origin { source: "manifest.yaml".into(), document: document.index, line: document.root.line };
+            builder.add(Object::read(&document.root, &origin, Some(&self.namespace)).expect("an object"));
+        }
+        if let Some((revision, values)) = &self.helm {
+            let values = documents(values).next().expect("values").expect("valid").root;
+            builder.add_helm(&self.name, Some(&self.namespace), *revision, "deployed", values);
+        }
+        builder.build()
+    }
+
+    /// The one release.
+    pub(crate) fn release(&self) -> Release {
+        self.snapshot().releases.into_iter().next().expect("a release")
+    }
+}
+
+/// What a rule finds between two fixtures, without facts.
+pub(crate) fn judge(rule: &'static Rule, before: Option<&Fixture>, after: &Fixture) -> Vec<Finding> {
+    judge_with(rule, before, after, &Facts::default())
+}
+
+/// What a rule finds between two fixtures.
+pub(crate) fn judge_with(rule: &'static Rule, before: Option<&Fixture>, after: &Fixture, facts: &Facts) -> Vec<Finding> {
+    judge_change(rule, before, after, facts, false)
+}
+
+/// The same, with the choice of a rollback.
+pub(crate) fn judge_change(
+    rule: &'static Rule,
+    before: Option<&Fixture>,
+    after: &Fixture,
+    facts: &Facts,
+    is_rollback: bool,
+) -> Vec<Finding> {
+    let before = before.map(Fixture::release);
+    let after = after.release();
+    let upgrade = Upgrade { before: before.as_ref(), after: &after, facts, catalogue: Catalogue::embedded(), is_rollback };
+    let mut findings = Findings::default();
+    findings.begin(rule);
+    match rule.applies(&upgrade) {
+        Ok(true) => (rule.check)(&upgrade, &mut findings),
+        Ok(false) => {}
+        Err(missing) => findings.not_evaluated(missing),
+    }
+    findings.into_vec()
+}

@@ -1,0 +1,95 @@
+//! What a rule judges: one release before and after a change, with the facts around it.
+
+use crate::{
+    facts::Facts,
+    milvus::{Build, Component, Release, Version, catalogue::Catalogue, release::ComponentWorkload},
+};
+
+/// One change of one release.
+#[derive(Clone, Copy, Debug)]
+pub struct Upgrade<'a> {
+    /// What runs; nothing for a new installation.
+    pub before: Option<&'a Release>,
+    /// What is wanted.
+    pub after: &'a Release,
+    /// What else is known.
+    pub facts: &'a Facts,
+    /// Data about Milvus releases.
+    pub catalogue: &'a Catalogue,
+    /// Whether this goes back to an earlier revision (`helm rollback`).
+    pub is_rollback: bool,
+}
+
+impl<'a> Upgrade<'a> {
+    /// Both sides, where there is something before.
+    #[must_use]
+    pub fn both(&self) -> Option<(&'a Release, &'a Release)> {
+        self.before.map(|before| (before, self.after))
+    }
+
+    /// The version to upgrade from: the lowest that runs, because that is the oldest that wrote data.
+    #[must_use]
+    pub fn from(&self) -> Option<Build> {
+        self.before.and_then(Release::lowest)
+    }
+
+    /// The version to upgrade to: the highest that is wanted.
+    #[must_use]
+    pub fn to(&self) -> Option<Build> {
+        self.after.highest()
+    }
+
+    /// Both versions, where they can be read and differ.
+    #[must_use]
+    pub fn versions(&self) -> Option<(Build, Build)> {
+        Some((self.from()?, self.to()?)).filter(|(from, to)| from != to)
+    }
+
+    /// Workloads of the same component (and name, where a component has several) on both sides.
+    pub fn pairs(&self) -> impl Iterator<Item = (&'a ComponentWorkload, &'a ComponentWorkload)> {
+        let before = self.before.map_or(&[][..], |release| &release.components);
+        self.after.components.iter().filter_map(move |after| {
+            let same = |other: &&ComponentWorkload| other.component == after.component;
+            before
+                .iter()
+                .filter(same)
+                .find(|other| other.workload.meta.object.name == after.workload.meta.object.name)
+                .or_else(|| before.iter().find(same))
+                .map(|before| (before, after))
+        })
+    }
+
+    /// Components whose version changes, in the order in which they stand in the release.
+    #[must_use]
+    pub fn moved(&self) -> Vec<Component> {
+        let mut moved: Vec<Component> = self
+            .pairs()
+            .filter(|(before, after)| before.version().build() != after.version().build())
+            .map(|(_, after)| after.component)
+            .collect();
+        moved.dedup();
+        moved
+    }
+
+    /// Whether the path table or the change itself goes to a lower `major.minor`.
+    #[must_use]
+    pub fn is_downgrade(&self) -> bool {
+        let highest_before = self.before.and_then(Release::highest);
+        match (highest_before, self.to()) {
+            (Some(from), Some(to)) => to.version.line() < from.version.line(),
+            _ => false,
+        }
+    }
+
+    /// The version before without what a tag appends.
+    #[must_use]
+    pub fn from_version(&self) -> Option<Version> {
+        self.from().map(|build| build.version)
+    }
+
+    /// The version after without what a tag appends.
+    #[must_use]
+    pub fn to_version(&self) -> Option<Version> {
+        self.to().map(|build| build.version)
+    }
+}
