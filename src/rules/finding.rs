@@ -182,6 +182,18 @@ impl Finding {
         self
     }
 
+    /// What was compared, where the value came from something that is no document.
+    pub fn evidence_from(
+        &mut self,
+        what: impl Into<String>,
+        before: Option<String>,
+        after: Option<String>,
+        source: &str,
+    ) -> &mut Self {
+        self.evidence.push(Evidence { what: what.into(), before, after, source: Some(source.to_owned()) });
+        self
+    }
+
     /// A setting on both sides, with the defaults that apply where it is absent.
     pub fn setting(&mut self, key: &str, before: (&str, Option<&Setting>), after: (&str, Option<&Setting>)) -> &mut Self {
         let origin = after.1.or(before.1).map(|setting| setting.origin.clone());

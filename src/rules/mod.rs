@@ -23,6 +23,16 @@ macro_rules! registry {
 }
 
 registry! {
+    mg101_skipped_metadata_migration
+    mg102_unsupported_path
+    mg103_downgrade
+    mg104_bad_release
+    mg105_unknown_version
+    mg106_mixed_versions
+    mg107_prerelease
+    mg108_foreign_repository
+    mg109_version_label_mismatch
+    mg110_one_way_gate
     mg301_message_queue_changed
 }
 

@@ -1,0 +1,141 @@
+//! MG103: Milvus must not go back to an older line.
+
+use crate::upgrade::Upgrade;
+
+use super::{Category, DefaultAction, Findings, Need, Rule};
+
+/// The rule.
+pub static RULE: Rule = Rule {
+    id: "MG103",
+    name: "downgrade",
+    title: "the version does not go down",
+    category: Category::Version,
+    default: DefaultAction::DenyOrWarn,
+    data_loss: true,
+    since: "0.1.0",
+    needs: &[Need::Before],
+    what: "Denies a lower major.minor than any component runs, warns about a lower patch of the same line. A rollback inside an \
+           interrupted upgrade, before its point of no return, is no downgrade.",
+    why: "The newer version has written metadata and indexes that the older one cannot read; coordinators from about 2.6.8 on \
+          even refuse to start below the highest version that ever ran.",
+    example: "helm rollback from 2.5.5 to 2.4.17: 2.4 cannot read inverted indexes that 2.5 built.",
+    fix: "Stay on the running line, or restore the backup of metadata and data that was made before the upgrade.",
+    sources: &["milvus#46451", "milvus#50694", "milvus#39203", "milvus#33242", "milvus#26612"],
+    check,
+};
+
+fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
+    let Some((before, after)) = upgrade.both() else { return };
+    let (Some(from), Some(to)) = (before.highest(), upgrade.to()) else { return };
+    if to.version >= from.version {
+        return;
+    }
+    let source = after.components.first().map(|component| &component.workload.meta.origin);
+    if to.version.line() == from.version.line() {
+        findings
+            .warn(format!("the patch version would go down from {from} to {to}"))
+            .because("Later patches may have changed data for good, and earlier ones carry known defects.")
+            .evidence("version", Some(from.to_string()), Some(to.to_string()), source)
+            .fix(format!("Stay on {from} unless a support case asks for {to}."));
+        return;
+    }
+    if returns_from_interrupted(upgrade, &from, &to) {
+        return;
+    }
+    let effect = upgrade
+        .catalogue
+        .downgrades
+        .iter()
+        .find(|row| row.from.contains(from.version) && row.to.contains(to.version))
+        .map(|row| row.effect.clone());
+    let finding = findings.deny(format!("the version would go down from {from} to {to}"));
+    finding.evidence("version", Some(from.to_string()), Some(to.to_string()), source);
+    if let Some(effect) = effect {
+        finding.because(effect);
+    }
+}
+
+/// Whether this walks back out of an upgrade that has not passed its point of no return: some component still runs
+/// the wanted version, and no coordinator of the new one was ever available.
+fn returns_from_interrupted(upgrade: &Upgrade<'_>, from: &crate::milvus::Build, to: &crate::milvus::Build) -> bool {
+    use crate::milvus::catalogue::PointOfNoReturn;
+    let Some(before) = upgrade.before else { return false };
+    if before.lowest().is_none_or(|lowest| lowest.version != to.version) {
+        return false;
+    }
+    let situation = super::mg102_unsupported_path::situation(before);
+    let point = upgrade
+        .catalogue
+        .route(to, from, &situation)
+        .deciding()
+        .map_or(PointOfNoReturn::FirstCoordinator, |row| row.point_of_no_return);
+    let Some(rollouts) = &upgrade.facts.rollouts else { return false };
+    let new = |test: fn(crate::milvus::Component) -> bool| {
+        before.components.iter().any(|component| {
+            test(component.component)
+                && component.version().build().is_some_and(|build| build.version == from.version)
+                && rollouts
+                    .iter()
+                    .find(|fact| fact.workload == component.workload.meta.object.name)
+                    .is_none_or(|fact| fact.ever_available)
+        })
+    };
+    match point {
+        PointOfNoReturn::None | PointOfNoReturn::End => true,
+        PointOfNoReturn::FirstCoordinator => !new(crate::milvus::Component::is_coordinator) && !before.runs(crate::milvus::Component::Standalone),
+        PointOfNoReturn::FirstWorker => !new(|component| !component.is_coordinator()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RULE;
+    use crate::{
+        facts::{Facts, RolloutFact},
+        milvus::Component,
+        rules::{
+            Severity,
+            testing::{Fixture, judge, judge_with},
+        },
+    };
+
+    #[test]
+    fn a_lower_minor_is_denied_with_its_effect() {
+        let findings = judge(&RULE, Some(&Fixture::cluster("2.5.5")), &Fixture::cluster("2.4.17"));
+        assert_eq!(findings[0].severity, Severity::Deny);
+        assert_eq!(findings[0].message, "the version would go down from 2.5.5 to 2.4.17");
+        assert!(judge(&RULE, Some(&Fixture::cluster("3.0.2")), &Fixture::cluster("2.6.22"))[0].severity == Severity::Deny);
+    }
+
+    #[test]
+    fn a_lower_patch_warns() {
+        let findings = judge(&RULE, Some(&Fixture::cluster("2.4.17")), &Fixture::cluster("2.4.5"));
+        assert_eq!(findings.iter().map(|finding| finding.severity).collect::<Vec<_>>(), [Severity::Warn]);
+    }
+
+    #[test]
+    fn forward_is_fine() {
+        assert!(judge(&RULE, Some(&Fixture::cluster("2.4.5")), &Fixture::cluster("2.5.5")).is_empty());
+        assert!(judge(&RULE, Some(&Fixture::cluster("2.4.13")), &Fixture::cluster("2.4.13-hotfix")).is_empty());
+        assert!(judge(&RULE, None, &Fixture::cluster("2.4.5")).is_empty());
+    }
+
+    #[test]
+    fn the_way_out_of_a_failed_upgrade_is_open() {
+        let stuck = Fixture::cluster("2.2.16").tag_of(Component::RootCoord, "v2.3.22");
+        let back = Fixture::cluster("2.2.16");
+        let rollout = |ever_available| Facts {
+            rollouts: Some(vec![RolloutFact {
+                release: "my-release".into(),
+                component: Component::RootCoord,
+                workload: "my-release-milvus-rootcoord".into(),
+                complete: false,
+                ever_available,
+                detail: "0 of 1 pods available".into(),
+            }]),
+            ..Facts::default()
+        };
+        assert!(judge_with(&RULE, Some(&stuck), &back, &rollout(false)).is_empty(), "the new coordinator never came up");
+        assert_eq!(judge_with(&RULE, Some(&stuck), &back, &rollout(true)).len(), 1, "it has served: beyond the point of no return");
+    }
+}

@@ -1,0 +1,85 @@
+//! MG105: an image should say which Milvus it holds.
+
+use crate::{milvus::release::VersionRead, upgrade::Upgrade};
+
+use super::{Category, DefaultAction, Findings, Need, Rule};
+
+/// The rule.
+pub static RULE: Rule = Rule {
+    id: "MG105",
+    name: "unknown-version",
+    title: "every image says its version",
+    category: Category::Version,
+    default: DefaultAction::Warn,
+    data_loss: false,
+    since: "0.1.0",
+    needs: &[Need::After],
+    what: "Warns where no version can be read from an image: latest, master-..., other words, or a digest alone.",
+    why: "Without a version nothing can be said about the path, and a tag that moves may bring another Milvus at any restart.",
+    example: "image: milvusdb/milvus:latest",
+    fix: "Use a released tag such as v2.5.27, or say what the image holds with the annotation \
+          guard.milvus.io/declared-version: \"2.5.27 for IMAGE\" on the workload.",
+    sources: &["milvus#22060"],
+    check,
+};
+
+fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
+    let mut images: Vec<String> = Vec::new();
+    for component in upgrade.after.components.iter().filter(|component| component.version() == VersionRead::Unknown) {
+        let image = component.image().to_string();
+        if images.contains(&image) {
+            continue;
+        }
+        let running = upgrade.before.and_then(|before| before.of(component.component).next()).map(|before| before.image().to_string());
+        findings
+            .warn(format!("the version of {image} cannot be read"))
+            .on(component)
+            .evidence("image", running, Some(image.clone()), Some(&component.workload.meta.origin))
+            .fix(format!(
+                "Use a released tag such as v2.5.27, or set the annotation guard.milvus.io/declared-version: \"2.5.27 for {image}\"."
+            ));
+        images.push(image);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::RULE;
+    use crate::{
+        milvus::Component,
+        rules::testing::{Fixture, judge},
+    };
+
+    #[rstest]
+    #[case("latest")]
+    #[case("master-20250101-abcdef12")]
+    #[case("stable")]
+    #[case("@sha256:4bf5122f344554c53bde2ebb8cd2b7e3d1600ad631c385a5d7cce23c7785459a")]
+    fn images_without_a_version(#[case] tag: &str) {
+        assert_eq!(judge(&RULE, None, &Fixture::cluster("2.5.5").tag(tag)).len(), 1);
+    }
+
+    #[rstest]
+    #[case("v2.5.5")]
+    #[case("2.5.5-gpu")]
+    #[case("v2.5.5@sha256:4bf5122f344554c53bde2ebb8cd2b7e3d1600ad631c385a5d7cce23c7785459a")]
+    #[case("2.6-20260604-7aac2a2c")]
+    fn images_with_one(#[case] tag: &str) {
+        assert!(judge(&RULE, None, &Fixture::cluster("2.5.5").tag(tag)).is_empty());
+    }
+
+    #[test]
+    fn a_declaration_settles_it_for_its_image_only() {
+        let declared = |image: &str| {
+            Fixture::standalone("2.5.5")
+                .tag("latest")
+                .annotation(Component::Standalone, &format!("guard.milvus.io/declared-version: \"2.5.27 for {image}\""))
+        };
+        let right = declared("milvusdb/milvus:latest");
+        assert!(judge(&RULE, None, &right).is_empty());
+        assert_eq!(right.release().highest().unwrap().to_string(), "2.5.27");
+        assert_eq!(judge(&RULE, None, &declared("milvusdb/milvus:stable")).len(), 1);
+    }
+}

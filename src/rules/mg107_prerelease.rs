@@ -1,0 +1,57 @@
+//! MG107: pre-releases are for trying out.
+
+use crate::upgrade::Upgrade;
+
+use super::{Category, DefaultAction, Findings, Need, Rule};
+
+/// The rule.
+pub static RULE: Rule = Rule {
+    id: "MG107",
+    name: "prerelease",
+    title: "the target is a released version",
+    category: Category::Version,
+    default: DefaultAction::Warn,
+    data_loss: false,
+    since: "0.1.0",
+    needs: &[Need::After],
+    what: "Warns about beta, rc and dev builds and about nightlies of a release branch.",
+    why: "Formats may still change between a pre-release and the release, and there may be no way from one to the other.",
+    example: "Charts 4.2.26 to 4.2.32 install v2.5.0-beta by default.",
+    fix: "Use a released version.",
+    sources: &["milvus#43538", "milvus-helm chart history"],
+    check,
+};
+
+fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
+    let Some(to) = upgrade.to().filter(|to| to.prerelease.is_some()) else { return };
+    if upgrade.from().as_ref() == Some(&to) {
+        return;
+    }
+    let Some(component) = upgrade.after.components.iter().find(|component| component.version().build() == Some(&to)) else { return };
+    let landing = upgrade.catalogue.landing(to.version.line());
+    findings
+        .warn(format!("{to} is a pre-release"))
+        .on(component)
+        .evidence("image", None, Some(component.image().to_string()), Some(&component.workload.meta.origin))
+        .fix(landing.map_or_else(|| RULE.fix.to_owned(), |landing| format!("Use a released version, best {landing}.")));
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::RULE;
+    use crate::rules::testing::{Fixture, judge};
+
+    #[rstest]
+    #[case("v2.5.0-beta", true)]
+    #[case("v2.6.0-rc1", true)]
+    #[case("2.6-20260604-7aac2a2c", true)]
+    #[case("v2.5.5-dev", true)]
+    #[case("v2.5.5", false)]
+    #[case("v2.4.13-hotfix", false)]
+    #[case("v2.5.5-gpu-arm64", false)]
+    fn tags(#[case] tag: &str, #[case] found: bool) {
+        assert_eq!(!judge(&RULE, None, &Fixture::cluster("2.5.5").tag(tag)).is_empty(), found);
+    }
+}

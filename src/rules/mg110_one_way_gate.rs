@@ -1,0 +1,70 @@
+//! MG110: some versions cannot be left again.
+
+use crate::{milvus::catalogue::PointOfNoReturn, upgrade::Upgrade};
+
+use super::{Category, DefaultAction, Findings, Need, Rule, mg102_unsupported_path::situation};
+
+/// The rule.
+pub static RULE: Rule = Rule {
+    id: "MG110",
+    name: "one-way-gate",
+    title: "the step can be taken back",
+    category: Category::Version,
+    default: DefaultAction::Warn,
+    data_loss: false,
+    since: "0.1.0",
+    needs: &[Need::Before],
+    what: "Warns where the step crosses a version after which data cannot go back, and says until when it can.",
+    why: "helm rollback changes images and configuration, never data. Knowing the point before it is passed is the time to back up.",
+    example: "2.5 to 2.6: once streaming nodes own the channels, 2.5 cannot read what was written.",
+    fix: "Back up metadata and object storage first; test the new version on a copy.",
+    sources: &["milvus#46451", "milvus#51946", "milvus#53262"],
+    check,
+};
+
+fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
+    let (Some((before, after)), Some((from, to))) = (upgrade.both(), upgrade.versions()) else { return };
+    if to.version.line() <= from.version.line() {
+        return;
+    }
+    let route = upgrade.catalogue.route(&from, &to, &situation(before));
+    let Some(row) = route.rows.iter().find(|row| row.point_of_no_return != PointOfNoReturn::None && !row.lost.is_empty()) else {
+        return;
+    };
+    let until = match row.point_of_no_return {
+        PointOfNoReturn::None | PointOfNoReturn::End => "until the upgrade is finished",
+        PointOfNoReturn::FirstCoordinator => "until the first new coordinator is ready",
+        PointOfNoReturn::FirstWorker => "until the first new worker runs",
+    };
+    let backup = if row.backup.is_empty() { RULE.fix.to_owned() } else { format!("Back up first: {}.", row.backup.join(", ")) };
+    findings
+        .warn(format!("{from} to {to} can be taken back only {until}"))
+        .because(row.lost.clone())
+        .evidence(
+            "version",
+            Some(from.to_string()),
+            Some(to.to_string()),
+            after.components.first().map(|component| &component.workload.meta.origin),
+        )
+        .fix(backup);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RULE;
+    use crate::rules::testing::{Fixture, judge};
+
+    #[test]
+    fn crossing_a_line_says_until_when() {
+        let findings = judge(&RULE, Some(&Fixture::cluster("2.5.27")), &Fixture::cluster("2.6.22"));
+        assert_eq!(findings.len(), 1, "{findings:?}");
+        assert!(findings[0].message.starts_with("2.5.27 to 2.6.22 can be taken back only until"));
+    }
+
+    #[test]
+    fn patches_are_silent() {
+        assert!(judge(&RULE, Some(&Fixture::cluster("2.5.5")), &Fixture::cluster("2.5.27")).is_empty());
+        assert!(judge(&RULE, None, &Fixture::cluster("2.6.22")).is_empty());
+        assert!(judge(&RULE, Some(&Fixture::cluster("2.5.5")), &Fixture::cluster("2.4.17")).is_empty());
+    }
+}
