@@ -33,7 +33,37 @@ registry! {
     mg108_foreign_repository
     mg109_version_label_mismatch
     mg110_one_way_gate
+    mg201_component_order
+    mg202_coordinator_layout
+    mg203_topology_version
+    mg204_mode_flip
+    mg205_component_removed
+    mg206_rollout_unhealthy
+    mg207_graceful_stop
+    mg208_upgrade_locked
     mg301_message_queue_changed
+    mg302_metadata_root_changed
+    mg303_object_storage_changed
+    mg304_authorization_off
+    mg305_persistence_lost
+    mg306_config_restarts_all
+    mg307_gc_tolerance
+    mg401_dependency_removed
+    mg402_immutable_field
+    mg403_dependency_downgrade
+    mg404_minio_filesystem_cutoff
+    mg405_vanished_image
+    mg406_shadowing_service
+    mg501_bad_chart
+    mg502_queue_default_flip
+    mg503_removed_values
+    mg504_live_drift
+    mg601_image_user_change
+    mg602_run_as_user
+    mg701_kubernetes_too_old
+    mg702_helm_too_old
+    mg703_autoscaler_conflict
+    mg704_self_heal_conflict
 }
 
 /// The rule with this id or name, in any case.

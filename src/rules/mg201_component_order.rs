@@ -1,0 +1,201 @@
+//! MG201: components move one after the other, in the order that the versions ask for.
+
+use crate::{
+    milvus::{Component, Coordinators, Release, Topology, Version, catalogue::OrderTopology},
+    upgrade::Upgrade,
+};
+
+use super::{Category, DefaultAction, Findings, Need, Rule, Severity};
+
+/// The rule.
+pub static RULE: Rule = Rule {
+    id: "MG201",
+    name: "component-order",
+    title: "components move in order",
+    category: Category::Topology,
+    default: DefaultAction::DenyOrWarn,
+    data_loss: false,
+    since: "0.1.0",
+    needs: &[Need::Before],
+    what: "Looks which components would change their version in one step. Several at once, or one before those that must precede \
+           it, are denied where major.minor changes and warned about inside one minor. A standalone, a stopped release and \
+           sources that cannot roll are no matter of order.",
+    why: "helm upgrade patches all Deployments at once. Old and new components then meet in every combination: coordinators that \
+          do not know a worker's version, proxies that old query nodes do not understand, searches that come back empty.",
+    example: "helm upgrade from 2.4.24 to 2.5.27 moves eight Deployments in the same second.",
+    fix: "Move the components in order; the command does it and waits for each.",
+    sources: &["milvus#42492", "milvus#46451", "milvus#36664", "milvus-operator#446", "measured on a real cluster"],
+    check,
+};
+
+/// The first version that can roll.
+const FIRST_ROLLING: Version = Version::new(2, 2, 3);
+
+/// Which order table a change looks into.
+pub(crate) fn layout(before: &Release, to: Version) -> OrderTopology {
+    match (before.topology(), before.coordinators()) {
+        (Topology::Standalone, _) => OrderTopology::Standalone,
+        _ if to.major > 2 || to.minor >= 6 => {
+            let streams = before.has(Component::StreamingNode);
+            if streams { OrderTopology::Streaming } else { OrderTopology::StreamingIntroduction }
+        }
+        (_, Coordinators::Mixed) => OrderTopology::Mixed,
+        _ => OrderTopology::Separate,
+    }
+}
+
+fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
+    let (Some((before, after)), Some((from, to))) = (upgrade.both(), upgrade.versions()) else { return };
+    if before.topology() == Topology::Standalone
+        || after.topology() == Topology::Standalone
+        || before.is_stopped()
+        || before.is_operated()
+        || upgrade.is_rollback
+        || to.version < from.version
+    {
+        return;
+    }
+    let mut moved = upgrade.moved();
+    let appearing = after.components.iter().map(|component| component.component).filter(|component| !before.has(*component));
+    moved.extend(appearing);
+    moved.sort_unstable();
+    moved.dedup();
+    if from.version < FIRST_ROLLING {
+        if !moved.is_empty() {
+            findings.audit(format!("{from} cannot roll: a plain upgrade with downtime is the way, so order does not matter")).fix("Plan for downtime.");
+        }
+        return;
+    }
+    let mut topology = layout(before, to.version);
+    if topology == OrderTopology::Separate && after.coordinators() == Coordinators::Mixed {
+        topology = OrderTopology::SeparateToMixed;
+    }
+    let order = upgrade.catalogue.order(from.version, to.version, topology);
+    let moving: Vec<Component> = moved.iter().copied().filter(|component| *component != Component::Cdc).collect();
+    let severity = if from.version.line() == to.version.line() { Severity::Warn } else { Severity::Deny };
+    let Some(problem) = problem(upgrade, &moving, order, &to) else { return };
+    let namespace = before.namespace.as_deref().unwrap_or("default");
+    let finding = match severity {
+        Severity::Deny => findings.deny(problem),
+        _ => findings.warn(problem),
+    };
+    if let Some(first) = after.components.iter().find(|component| moving.contains(&component.component)) {
+        finding.at(&first.workload.meta.origin);
+    }
+    let steps = order.map(|order| {
+        order
+            .steps
+            .iter()
+            .flat_map(|step| &step.components)
+            .filter(|component| after.has(**component))
+            .map(|component| component.name())
+            .collect::<Vec<_>>()
+            .join(" -> ")
+    });
+    finding
+        .evidence(
+            "components that move",
+            None,
+            Some(moving.iter().map(|component| component.name()).collect::<Vec<_>>().join(", ")),
+            None,
+        )
+        .fix(match steps {
+            Some(steps) => format!("Move them in order: {steps}. The command does it and waits for each."),
+            None => RULE.fix.to_owned(),
+        })
+        .command(format!("milvus-guard upgrade -i {} -n {namespace} -t {}", before.name, to.version));
+}
+
+/// What is wrong with moving these components now; nothing where the order holds.
+fn problem(
+    upgrade: &Upgrade<'_>,
+    moving: &[Component],
+    order: Option<&crate::milvus::catalogue::Order>,
+    to: &crate::milvus::Build,
+) -> Option<String> {
+    let [first, rest @ ..] = moving else { return None };
+    let together = order.is_some_and(|order| rest.iter().all(|other| order.position(*other) == order.position(*first)));
+    if !rest.is_empty() && !together {
+        return Some(format!("{} components would move to {to} at once", moving.len()));
+    }
+    let order = order?;
+    // One component alone: everything that must go before it has to run the target already.
+    let late: Vec<&str> = order
+        .before(*first)
+        .filter(|earlier| {
+            upgrade.after.of(*earlier).any(|component| component.is_running() && component.version().build().is_some_and(|build| build.version < to.version))
+        })
+        .map(Component::name)
+        .collect();
+    if late.is_empty() { None } else { Some(format!("{first} would move to {to} before {}", late.join(", "))) }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::RULE;
+    use crate::{
+        milvus::Component::{IndexNode, MixCoord, Proxy, QueryNode, RootCoord, StreamingNode},
+        rules::{
+            Severity,
+            testing::{Fixture, judge},
+        },
+    };
+
+    fn severity(before: &Fixture, after: &Fixture) -> Option<Severity> {
+        judge(&RULE, Some(before), after).iter().map(|finding| finding.severity).max()
+    }
+
+    #[test]
+    fn all_at_once_is_denied_across_minors_with_the_command() {
+        let findings = judge(&RULE, Some(&Fixture::cluster("2.4.24")), &Fixture::cluster("2.5.27"));
+        assert_eq!(findings[0].severity, Severity::Deny);
+        assert_eq!(findings[0].message, "5 components would move to 2.5.27 at once");
+        assert_eq!(findings[0].fix.command.as_deref(), Some("milvus-guard upgrade -i my-release -n milvus -t 2.5.27"));
+        assert!(findings[0].fix.text.contains("indexnode -> mixcoord -> querynode -> datanode -> proxy"));
+    }
+
+    #[rstest]
+    #[case(Fixture::cluster("2.4.17"), Fixture::cluster("2.4.24"), Some(Severity::Warn))]
+    #[case(Fixture::cluster("2.2.1"), Fixture::cluster("2.2.16"), Some(Severity::Audit))]
+    #[case(Fixture::standalone("2.4.24"), Fixture::standalone("2.5.27"), None)]
+    #[case(Fixture::cluster("2.4.24").stopped(), Fixture::cluster("2.5.27"), None)]
+    #[case(Fixture::cluster("2.5.27"), Fixture::cluster("2.6.22"), Some(Severity::Deny))]
+    #[case(Fixture::cluster("2.4.24"), Fixture::cluster("2.4.24").replicas(QueryNode, 5), None)]
+    fn whole_releases(#[case] before: Fixture, #[case] after: Fixture, #[case] expected: Option<Severity>) {
+        assert_eq!(severity(&before, &after), expected);
+    }
+
+    #[test]
+    fn one_component_in_its_turn_is_fine() {
+        let start = Fixture::cluster("2.4.24");
+        let one = start.clone().tag_of(IndexNode, "v2.5.27");
+        assert_eq!(severity(&start, &one), None);
+        let two = one.clone().tag_of(MixCoord, "v2.5.27");
+        assert_eq!(severity(&one, &two), None);
+    }
+
+    #[test]
+    fn one_component_before_its_turn_is_denied() {
+        let start = Fixture::cluster("2.4.24");
+        let findings = judge(&RULE, Some(&start), &start.clone().tag_of(Proxy, "v2.5.27"));
+        assert_eq!(findings[0].message, "proxy would move to 2.5.27 before indexnode, mixcoord, querynode, datanode");
+    }
+
+    #[test]
+    fn coordinators_go_first_from_2_2() {
+        let start = Fixture::cluster("2.2.16");
+        assert_eq!(severity(&start, &start.clone().tag_of(RootCoord, "v2.3.22")), None);
+        assert_eq!(severity(&start, &start.clone().tag_of(IndexNode, "v2.3.22")), Some(Severity::Deny));
+    }
+
+    #[test]
+    fn streaming_nodes_come_first() {
+        let start = Fixture::cluster("2.5.27");
+        let first = start.clone().with(StreamingNode).tag_of(StreamingNode, "v2.6.22");
+        assert_eq!(severity(&start, &first), None);
+        let wrong = start.clone().tag_of(MixCoord, "v2.6.22").with(StreamingNode).tag_of(StreamingNode, "v2.6.22");
+        assert_eq!(severity(&start, &wrong), Some(Severity::Deny));
+    }
+}

@@ -1,0 +1,68 @@
+//! MG204: mode and names decide which data is used.
+
+use crate::upgrade::Upgrade;
+
+use super::{Category, DefaultAction, Findings, Need, Rule};
+
+/// The rule.
+pub static RULE: Rule = Rule {
+    id: "MG204",
+    name: "mode-flip",
+    title: "mode and names stay",
+    category: Category::Topology,
+    default: DefaultAction::Deny,
+    data_loss: false,
+    since: "0.1.0",
+    needs: &[Need::Before],
+    what: "Denies a switch between standalone and cluster, and a release or full name that changes.",
+    why: "The other mode has another queue and other volumes, and another name has volumes of its own: Milvus starts empty beside \
+          its data.",
+    example: "cluster.enabled left out of the values of an upgrade; fullnameOverride added.",
+    fix: "Keep cluster.enabled, release name, nameOverride and fullnameOverride as they are. Move data with milvus-backup.",
+    sources: &["milvus-operator#167", "Milvus docs v2.1: upgrade"],
+    check,
+};
+
+fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
+    let Some((before, after)) = upgrade.both() else { return };
+    let (old, new) = (before.topology(), after.topology());
+    if old != new {
+        let finding = findings.deny(format!("Milvus would change from {old} to {new}"));
+        finding.evidence("topology", Some(old.to_string()), Some(new.to_string()), None);
+        if let Some(first) = after.components.first() {
+            finding.on(first);
+        }
+        return;
+    }
+    if before.name != after.name {
+        findings
+            .deny(format!("the release would change from {} to {}", before.name, after.name))
+            .evidence("release", Some(before.name.clone()), Some(after.name.clone()), None);
+    } else if before.fullname != after.fullname {
+        findings
+            .deny(format!("the full name would change from {} to {}", before.fullname, after.fullname))
+            .evidence("fullname", Some(before.fullname.clone()), Some(after.fullname.clone()), None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RULE;
+    use crate::rules::testing::{Fixture, judge};
+
+    #[test]
+    fn flips_and_renames_are_denied() {
+        assert_eq!(judge(&RULE, Some(&Fixture::cluster("2.3.3")), &Fixture::standalone("2.4.6")).len(), 1);
+        assert_eq!(judge(&RULE, Some(&Fixture::cluster("2.4.5")), &Fixture::cluster("2.4.5").named("other")).len(), 1);
+        let findings = judge(&RULE, Some(&Fixture::cluster("2.4.5")), &Fixture::cluster("2.4.5").fullname("vectors"));
+        assert_eq!(findings[0].message, "the full name would change from my-release-milvus to vectors");
+    }
+
+    #[test]
+    fn the_same_names_are_fine() {
+        assert!(judge(&RULE, Some(&Fixture::cluster("2.4.5")), &Fixture::cluster("2.5.5")).is_empty());
+        let named = |version: &str| Fixture::cluster(version).named("my-milvus");
+        assert!(judge(&RULE, Some(&named("2.4.5")), &named("2.4.24")).is_empty());
+        assert!(judge(&RULE, None, &named("2.4.24")).is_empty());
+    }
+}

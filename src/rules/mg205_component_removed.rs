@@ -1,0 +1,86 @@
+//! MG205: a component that disappears leaves its work undone.
+
+use crate::{
+    milvus::{Component, Topology, Version},
+    upgrade::Upgrade,
+};
+
+use super::{Category, DefaultAction, Findings, Need, Rule};
+
+/// The rule.
+pub static RULE: Rule = Rule {
+    id: "MG205",
+    name: "component-removed",
+    title: "no component disappears",
+    category: Category::Topology,
+    default: DefaultAction::Warn,
+    data_loss: false,
+    since: "0.1.0",
+    needs: &[Need::Before],
+    what: "Warns where a component disappears or is scaled to zero, except where the target version no longer has it.",
+    why: "Without proxies nobody is served, without data or streaming nodes nothing is written, without query nodes nothing is found.",
+    example: "queryNode.enabled=false left over from a test.",
+    fix: "Keep the component, or say that it is meant (the deployer may accept this rule).",
+    sources: &["milvus-helm chart templates"],
+    check,
+};
+
+fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
+    let Some((before, after)) = upgrade.both() else { return };
+    if before.topology() != after.topology() || after.topology() == Topology::Standalone && after.has(Component::Standalone) && after.runs(Component::Standalone) {
+        return;
+    }
+    let streaming = upgrade.to_version().is_some_and(|to| to >= Version::new(2, 6, 0));
+    let becomes_mixed = after.runs(Component::MixCoord);
+    let becomes_separate = after.components.iter().any(|component| component.component.is_separate_coordinator() && component.is_running());
+    for component in Component::ALL {
+        if !before.runs(component) || after.runs(component) {
+            continue;
+        }
+        let asked_for = match component {
+            Component::IndexNode => streaming,
+            coordinator if coordinator.is_separate_coordinator() => becomes_mixed,
+            Component::MixCoord => becomes_separate,
+            Component::Cdc => true,
+            _ => false,
+        };
+        if asked_for {
+            continue;
+        }
+        let scaled = after.of(component).next();
+        let message = match scaled {
+            Some(_) => format!("{component} would be scaled to zero"),
+            None => format!("{component} would disappear"),
+        };
+        let finding = findings.warn(message);
+        if let Some(workload) = scaled.or_else(|| before.of(component).next()) {
+            finding.on(workload);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RULE;
+    use crate::{
+        milvus::Component::{DataNode, Proxy, QueryNode, Standalone},
+        rules::testing::{Fixture, judge},
+    };
+
+    #[test]
+    fn a_missing_or_stopped_component_warns() {
+        let before = Fixture::cluster("2.4.5");
+        assert_eq!(judge(&RULE, Some(&before), &Fixture::cluster("2.4.5").without(QueryNode))[0].message, "querynode would disappear");
+        assert_eq!(judge(&RULE, Some(&before), &Fixture::cluster("2.4.5").replicas(Proxy, 0))[0].message, "proxy would be scaled to zero");
+        let stopped = Fixture::standalone("2.4.5").replicas(Standalone, 0);
+        assert_eq!(judge(&RULE, Some(&Fixture::standalone("2.4.5")), &stopped).len(), 1);
+    }
+
+    #[test]
+    fn what_the_target_asks_for_is_fine() {
+        assert!(judge(&RULE, Some(&Fixture::cluster("2.5.27")), &Fixture::cluster("2.6.22")).is_empty());
+        assert!(judge(&RULE, Some(&Fixture::cluster("2.4.5")), &Fixture::cluster("2.4.17")).is_empty(), "separate to mixed");
+        assert!(judge(&RULE, Some(&Fixture::cluster("2.4.5").replicas(DataNode, 0)), &Fixture::cluster("2.4.5").replicas(DataNode, 0)).is_empty());
+        assert!(judge(&RULE, Some(&Fixture::cluster("2.4.5")), &Fixture::cluster("2.4.5").replicas(QueryNode, 9)).is_empty());
+    }
+}

@@ -1,0 +1,85 @@
+//! MG206: an upgrade begins from a healthy state.
+
+use crate::upgrade::Upgrade;
+
+use super::{Category, DefaultAction, Findings, Need, Rule};
+
+/// The rule.
+pub static RULE: Rule = Rule {
+    id: "MG206",
+    name: "rollout-unhealthy",
+    title: "every component is rolled out and available",
+    category: Category::Topology,
+    default: DefaultAction::Deny,
+    data_loss: false,
+    since: "0.1.0",
+    needs: &[Need::Before, Need::Rollouts],
+    what: "Denies an upgrade that would begin while a component is not completely rolled out and available. A component whose \
+           image was never available does not count: replacing it is the way out.",
+    why: "An upgrade over a half-finished one mixes three versions, and what was broken before cannot be told from what it broke.",
+    example: "A query node still terminates from the last change when the next one begins.",
+    fix: "Wait until everything is available, or repair it first; then upgrade.",
+    sources: &["rollingUpdate.sh of the Milvus project", "milvus-operator#88"],
+    check,
+};
+
+fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
+    let Some((before, _)) = upgrade.both() else { return };
+    let moves = !upgrade.moved().is_empty();
+    if !moves || before.is_operated() || upgrade.is_rollback {
+        return;
+    }
+    let waiting = upgrade.facts.rollouts.iter().flatten().filter(|rollout| rollout.release == before.name);
+    for rollout in waiting.filter(|rollout| !rollout.complete && rollout.ever_available) {
+        let finding = findings.deny(format!("{} is not completely rolled out: {}", rollout.workload, rollout.detail));
+        if let Some(workload) = before.components.iter().find(|component| component.workload.meta.object.name == rollout.workload) {
+            finding.on(workload);
+        }
+        finding.command(format!(
+            "kubectl rollout status deployment/{} -n {}",
+            rollout.workload,
+            before.namespace.as_deref().unwrap_or("default")
+        ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RULE;
+    use crate::{
+        facts::{Facts, RolloutFact},
+        milvus::Component,
+        rules::testing::{Fixture, judge, judge_with},
+    };
+
+    fn rollout(complete: bool, ever_available: bool) -> Facts {
+        Facts {
+            rollouts: Some(vec![RolloutFact {
+                release: "my-release".into(),
+                component: Component::QueryNode,
+                workload: "my-release-milvus-querynode".into(),
+                complete,
+                ever_available,
+                detail: "1 of 2 pods available".into(),
+            }]),
+            ..Facts::default()
+        }
+    }
+
+    #[test]
+    fn an_unfinished_rollout_is_denied() {
+        let (before, after) = (Fixture::cluster("2.4.5"), Fixture::cluster("2.4.24"));
+        let findings = judge_with(&RULE, Some(&before), &after, &rollout(false, true));
+        assert_eq!(findings[0].message, "my-release-milvus-querynode is not completely rolled out: 1 of 2 pods available");
+        assert!(judge(&RULE, Some(&before), &after)[0].not_evaluated);
+    }
+
+    #[test]
+    fn the_way_out_and_harmless_changes_are_open() {
+        let (before, after) = (Fixture::cluster("2.4.5"), Fixture::cluster("2.4.24"));
+        assert!(judge_with(&RULE, Some(&before), &after, &rollout(true, true)).is_empty());
+        assert!(judge_with(&RULE, Some(&before), &after, &rollout(false, false)).is_empty());
+        let scaled = before.clone().replicas(Component::Proxy, 3);
+        assert!(judge_with(&RULE, Some(&before), &scaled, &rollout(false, true)).is_empty());
+    }
+}

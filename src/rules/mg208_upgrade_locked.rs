@@ -1,0 +1,100 @@
+//! MG208: one change at a time.
+
+use crate::{
+    facts::{RunFact, RunKind},
+    milvus::release::ComponentWorkload,
+    upgrade::Upgrade,
+};
+
+use super::{Category, DefaultAction, Findings, Need, Rule};
+
+/// The rule.
+pub static RULE: Rule = Rule {
+    id: "MG208",
+    name: "upgrade-locked",
+    title: "no run of milvus-guard is under way",
+    category: Category::Topology,
+    default: DefaultAction::Deny,
+    data_loss: true,
+    since: "0.1.0",
+    needs: &[Need::Before, Need::Runs],
+    what: "While a migration is under way, denies starts, scale-ups and image changes; while a rolling upgrade is under way, denies \
+           changes of images, components, queue and metadata.",
+    why: "A component that starts in the middle of a migration writes old metadata between new, and nothing can tell them apart.",
+    example: "An autoscaler or a second pipeline scales the proxies up while metadata is being rewritten.",
+    fix: "Wait for the run, or end it: milvus-guard status shows where it stands.",
+    sources: &["Milvus docs: upgrade to 2.2"],
+    check,
+};
+
+fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
+    let Some((before, after)) = upgrade.both() else { return };
+    let mine = |run: &&RunFact| {
+        run.release == before.name && before.namespace.as_ref().is_none_or(|namespace| *namespace == run.namespace)
+    };
+    let Some(run) = upgrade.facts.runs.iter().flatten().find(mine) else { return };
+    let image = |component: &ComponentWorkload| component.image().to_string();
+    let images_change = upgrade.pairs().any(|(old, new)| image(old) != image(new));
+    let scales_up = upgrade.pairs().any(|(old, new)| new.workload.wanted_replicas() > old.workload.wanted_replicas());
+    let components_change = after.components.iter().any(|component| !before.has(component.component))
+        || before.components.iter().any(|component| !after.has(component.component));
+    let configured = before.has_config() && after.has_config();
+    let data_moves = configured
+        && (before.queue().kind.value != after.queue().kind.value
+            || before.metadata().root_path.value != after.metadata().root_path.value
+            || before.metadata().endpoints.value != after.metadata().endpoints.value);
+    let (what, kind) = match run.kind {
+        RunKind::Migration if images_change => ("images would change", "a migration"),
+        RunKind::Migration if scales_up || components_change => ("components would start", "a migration"),
+        RunKind::Rolling if images_change => ("images would change", "a rolling upgrade"),
+        RunKind::Rolling if components_change => ("components would come or go", "a rolling upgrade"),
+        RunKind::Rolling if data_moves => ("queue or metadata would change", "a rolling upgrade"),
+        RunKind::Migration | RunKind::Rolling => return,
+    };
+    findings
+        .deny(format!("{what} while {kind} is under way ({}, {})", run.run, run.phase))
+        .evidence_from("run", Some(run.phase.clone()), None, &run.run)
+        .command(format!("milvus-guard status -i {} -n {}", before.name, run.namespace));
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::RULE;
+    use crate::{
+        facts::{Facts, RunFact, RunKind},
+        milvus::Component::{Proxy, QueryNode},
+        rules::testing::{Fixture, judge, judge_with},
+    };
+
+    fn run(kind: RunKind) -> Facts {
+        let run = RunFact {
+            run: "milvus/run-1".into(),
+            release: "my-release".into(),
+            namespace: "milvus".into(),
+            kind,
+            phase: "Running".into(),
+        };
+        Facts { runs: Some(vec![run]), ..Facts::default() }
+    }
+
+    #[rstest]
+    #[case(RunKind::Migration, Fixture::cluster("2.2.16"), true)]
+    #[case(RunKind::Migration, Fixture::cluster("2.1.4").replicas(Proxy, 2), true)]
+    #[case(RunKind::Migration, Fixture::cluster("2.1.4").replicas(Proxy, 0), false)]
+    #[case(RunKind::Rolling, Fixture::cluster("2.1.4").replicas(Proxy, 2), false)]
+    #[case(RunKind::Rolling, Fixture::cluster("2.1.4").without(QueryNode), true)]
+    #[case(RunKind::Rolling, Fixture::cluster("2.1.4").default_yaml("etcd: {rootPath: other}"), true)]
+    #[case(RunKind::Rolling, Fixture::cluster("2.1.4"), false)]
+    fn changes_under_a_run(#[case] kind: RunKind, #[case] after: Fixture, #[case] found: bool) {
+        assert_eq!(!judge_with(&RULE, Some(&Fixture::cluster("2.1.4")), &after, &run(kind)).is_empty(), found);
+    }
+
+    #[test]
+    fn unknown_runs_are_named_and_none_is_fine() {
+        let (before, after) = (Fixture::cluster("2.4.5"), Fixture::cluster("2.4.24"));
+        assert!(judge(&RULE, Some(&before), &after)[0].not_evaluated);
+        assert!(judge_with(&RULE, Some(&before), &after, &Facts { runs: Some(vec![]), ..Facts::default() }).is_empty());
+    }
+}

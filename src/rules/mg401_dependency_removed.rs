@@ -1,0 +1,101 @@
+//! MG401: what holds data must not disappear, and no second queue may appear.
+
+use crate::{milvus::dependency::Family, upgrade::Upgrade};
+
+use super::{Category, DefaultAction, Findings, Need, Rule};
+
+/// The rule.
+pub static RULE: Rule = Rule {
+    id: "MG401",
+    name: "dependency-removed",
+    title: "etcd, object storage and queue stay in the release",
+    category: Category::Dependencies,
+    default: DefaultAction::Deny,
+    data_loss: true,
+    since: "0.1.0",
+    needs: &[Need::Before],
+    what: "Denies a change after which a StatefulSet of etcd, object storage or the queue that holds data is gone, or in which \
+           another family of queue appears beside it.",
+    why: "Helm deletes what a chart no longer renders. The volumes stay behind, but Milvus runs on something empty, and a new \
+          Pulsar that an upgrade renders is not even initialised.",
+    example: "Chart 4.2.27 renders Pulsar v3 instead of Pulsar v2, because the default flipped.",
+    fix: "Pin what runs in the Helm values.",
+    sources: &["milvus-helm#154", "milvus-helm#155", "milvus-helm README"],
+    check,
+};
+
+fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
+    let Some((before, after)) = upgrade.both() else { return };
+    for family in before.families() {
+        let gone: Vec<_> = before
+            .dependencies_of(family)
+            .filter(|old| old.holds_data())
+            .filter(|old| {
+                !after.dependencies.iter().any(|new| new.workload.meta.object.name == old.workload.meta.object.name)
+            })
+            .collect();
+        let Some(first) = gone.first() else { continue };
+        let names = gone.iter().map(|old| old.workload.meta.object.name.as_str()).collect::<Vec<_>>().join(", ");
+        findings
+            .deny(format!("{family} would be removed ({names})"))
+            .object(&first.workload.meta)
+            .evidence(family.name(), Some(names), None, None)
+            .fix(match family {
+                Family::PulsarV2 => {
+                    "Keep it with --set pulsar.enabled=true,pulsarv3.enabled=false; switch to Pulsar v3 only by the documented procedure.".to_owned()
+                }
+                _ => format!("Keep {family} enabled in the Helm values."),
+            });
+    }
+    let had_queue = before.families().into_iter().any(Family::is_queue);
+    for family in after.families().into_iter().filter(|family| family.is_queue()) {
+        if before.dependencies_of(family).next().is_some() {
+            continue;
+        }
+        let Some(first) = after.dependencies_of(family).next() else { continue };
+        let beside = if had_queue { "beside the queue that runs" } else { "where none ran in the release" };
+        findings
+            .deny(format!("{family} would appear {beside}"))
+            .because("A queue that nobody asked for costs resources at best; at worst Milvus is pointed to it and starts on nothing.")
+            .object(&first.workload.meta)
+            .evidence(family.name(), None, Some(first.workload.meta.object.name.clone()), Some(&first.workload.meta.origin))
+            .fix(match family {
+                Family::PulsarV3 => "Switch it off with --set pulsarv3.enabled=false.".to_owned(),
+                _ => format!("Switch {family} off in the Helm values, or exempt the change if it is meant."),
+            });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RULE;
+    use crate::rules::testing::{Fixture, judge};
+
+    fn v2(fixture: Fixture) -> Fixture {
+        fixture.stateful_set("my-release-pulsar-bookie", "app: pulsar", "apachepulsar/pulsar:2.9.5")
+    }
+
+    #[test]
+    fn pulsar_v2_replaced_by_v3_is_denied_twice() {
+        let after = Fixture::cluster("2.5.5").stateful_set("my-release-pulsarv3-bookie", "app: pulsarv3", "apachepulsar/pulsar:3.0.7");
+        let findings = judge(&RULE, Some(&v2(Fixture::cluster("2.4.17"))), &after);
+        let messages: Vec<_> = findings.iter().map(|finding| finding.message.as_str()).collect();
+        assert_eq!(messages, ["Pulsar v2 would be removed (my-release-pulsar-bookie)", "Pulsar v3 would appear beside the queue that runs"]);
+    }
+
+    #[test]
+    fn an_unwanted_pulsar_beside_kafka_is_denied() {
+        let kafka = |fixture: Fixture| fixture.stateful_set("my-release-kafka", "app.kubernetes.io/name: kafka", "bitnami/kafka:3.1.0");
+        let after = kafka(Fixture::cluster("2.5.5")).stateful_set("my-release-pulsarv3-bookie", "app: pulsarv3", "apachepulsar/pulsar:3.0.7");
+        assert_eq!(judge(&RULE, Some(&kafka(Fixture::cluster("2.4.17"))), &after).len(), 1);
+    }
+
+    #[test]
+    fn what_stays_and_what_holds_no_data_is_fine() {
+        assert!(judge(&RULE, Some(&v2(Fixture::cluster("2.4.17"))), &v2(Fixture::cluster("2.4.24"))).is_empty());
+        let broker = "apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {name: my-release-pulsar-broker}\nspec:\n  selector:\n    matchLabels: {app: pulsar, release: my-release}\n  template:\n    spec:\n      containers: [{name: b, image: \"apachepulsar/pulsar:2.9.5\"}]\n";
+        let before = v2(Fixture::cluster("2.4.17")).object(broker);
+        assert!(judge(&RULE, Some(&before), &v2(Fixture::cluster("2.4.24"))).is_empty());
+        assert!(judge(&RULE, None, &v2(Fixture::cluster("2.4.24"))).is_empty());
+    }
+}

@@ -1,0 +1,72 @@
+//! MG502: chart 5 turns a standalone's RocksMQ into Woodpecker where it cannot look up what runs.
+
+use crate::{
+    milvus::{Topology, Version, catalogue::Hazard, settings::QueueKind},
+    upgrade::Upgrade,
+};
+
+use super::{Category, DefaultAction, Findings, Need, Rule};
+
+/// The rule.
+pub static RULE: Rule = Rule {
+    id: "MG502",
+    name: "queue-default-flip",
+    title: "chart defaults do not switch a standalone's queue",
+    category: Category::Chart,
+    default: DefaultAction::Deny,
+    data_loss: true,
+    since: "0.1.0",
+    needs: &[Need::Before, Need::Config],
+    what: "Denies charts from 5.0.0 on that render Woodpecker for a standalone whose data is in RocksMQ.",
+    why: "The chart keeps RocksMQ only where it can look up the running Deployment. helm template, Argo CD and client dry runs \
+          cannot, so they switch the queue; the annotation that would prove the old one is overwritten in the same change.",
+    example: "Argo CD syncs chart 5.0.14 over a standalone that was made with 4.2.40.",
+    fix: "Say it: --set standalone.messageQueue=rocksmq.",
+    sources: &["milvus-helm#252", "milvus#44486"],
+    check,
+};
+
+fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
+    let Some((before, after)) = upgrade.both() else { return };
+    let flip = upgrade.catalogue.hazards.iter().find(|hazard| hazard.rule.as_deref() == Some(RULE.id));
+    let Some(since): Option<Version> = flip.and_then(|flip: &Hazard| flip.at) else { return };
+    let Some(chart) = after.chart.as_ref().filter(|chart| chart.version >= since) else { return };
+    let (old, new) = (before.queue(), after.queue());
+    if before.topology() == Topology::Standalone
+        && after.topology() == Topology::Standalone
+        && old.kind.value == QueueKind::RocksMq
+        && new.kind.value == QueueKind::Woodpecker
+    {
+        findings
+            .deny(format!("chart {} would switch the standalone from rocksmq to woodpecker by default", chart.version))
+            .setting("standalone.messageQueue", ("rocksmq", old.kind.setting), ("woodpecker", new.kind.setting))
+            .command(format!(
+                "helm upgrade {} zilliztech/milvus --version {} --reset-then-reuse-values --set standalone.messageQueue=rocksmq",
+                after.name, chart.version
+            ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RULE;
+    use crate::rules::testing::{Fixture, judge};
+
+    fn run(version: &str, chart: &str, queue: &str) -> Fixture {
+        Fixture::standalone(version).chart(chart).default_yaml(&format!("mq: {{type: {queue}}}\nmessageQueue: {queue}\n"))
+    }
+
+    #[test]
+    fn the_flip_is_denied() {
+        let findings = judge(&RULE, Some(&run("2.5.5", "4.2.40", "rocksmq")), &run("2.6.11", "5.0.14", "woodpecker"));
+        assert_eq!(findings.len(), 1);
+        assert!(findings[0].fix.command.as_deref().unwrap().contains("standalone.messageQueue=rocksmq"));
+    }
+
+    #[test]
+    fn a_kept_or_old_woodpecker_is_fine() {
+        assert!(judge(&RULE, Some(&run("2.5.5", "4.2.40", "rocksmq")), &run("2.6.11", "5.0.14", "rocksmq")).is_empty());
+        assert!(judge(&RULE, Some(&run("2.6.9", "5.0.12", "woodpecker")), &run("2.6.11", "5.0.14", "woodpecker")).is_empty());
+        assert!(judge(&RULE, None, &run("2.6.11", "5.0.14", "woodpecker")).is_empty());
+    }
+}

@@ -1,0 +1,60 @@
+//! MG504: what was changed by hand will be taken back by the next upgrade.
+
+use crate::upgrade::Upgrade;
+
+use super::{Category, DefaultAction, Findings, Need, Rule};
+
+/// The rule.
+pub static RULE: Rule = Rule {
+    id: "MG504",
+    name: "live-drift",
+    title: "what runs is what Helm installed",
+    category: Category::Chart,
+    default: DefaultAction::Warn,
+    data_loss: false,
+    since: "0.1.0",
+    needs: &[Need::Before, Need::Drift],
+    what: "Warns where images or effective configuration of what runs differ from the last Helm revision.",
+    why: "The next helm upgrade puts back what the revision says: an image set by kubectl or by rollingUpdate.sh, or active-standby \
+          switched on by hand, is reverted on all components at once.",
+    example: "rollingUpdate.sh moved the images to 2.5.12; the release still says 2.5.5.",
+    fix: "Bring the values in line first (image.all.tag, extraConfigFiles.user.yaml).",
+    sources: &["rollingUpdate.sh of the Milvus project"],
+    check,
+};
+
+fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
+    let Some((before, _)) = upgrade.both() else { return };
+    for drift in upgrade.facts.drift.iter().flatten().filter(|drift| drift.release == before.name) {
+        findings
+            .warn(format!("{} of {} was changed outside Helm", drift.what, drift.object))
+            .evidence_from(&drift.what, Some(drift.live.clone()), Some(drift.revision.clone()), "the last Helm revision");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RULE;
+    use crate::{
+        facts::{DriftFact, Facts},
+        rules::testing::{Fixture, judge, judge_with},
+    };
+
+    #[test]
+    fn drift_warns_and_silence_is_named() {
+        let (before, after) = (Fixture::cluster("2.5.12"), Fixture::cluster("2.5.27"));
+        assert!(judge(&RULE, Some(&before), &after)[0].not_evaluated);
+        let drift = DriftFact {
+            release: "my-release".into(),
+            object: "Deployment/my-release-milvus-proxy".into(),
+            what: "image".into(),
+            revision: "milvusdb/milvus:v2.5.5".into(),
+            live: "milvusdb/milvus:v2.5.12".into(),
+        };
+        let facts = Facts { drift: Some(vec![drift.clone()]), ..Facts::default() };
+        assert_eq!(judge_with(&RULE, Some(&before), &after, &facts).len(), 1);
+        let other = Facts { drift: Some(vec![DriftFact { release: "other".into(), ..drift }]), ..Facts::default() };
+        assert!(judge_with(&RULE, Some(&before), &after, &other).is_empty());
+        assert!(judge_with(&RULE, Some(&before), &after, &Facts { drift: Some(vec![]), ..Facts::default() }).is_empty());
+    }
+}

@@ -1,0 +1,59 @@
+//! MG602: images before 3.0 run as root only.
+
+use crate::{milvus::Version, upgrade::Upgrade};
+
+use super::{Category, DefaultAction, Findings, Need, Rule};
+
+/// The rule.
+pub static RULE: Rule = Rule {
+    id: "MG602",
+    name: "run-as-user",
+    title: "the image can run as the user that is set",
+    category: Category::Image,
+    default: DefaultAction::Warn,
+    data_loss: false,
+    since: "0.1.0",
+    needs: &[Need::After],
+    what: "Warns about a non-zero runAsUser on images before 3.0.",
+    why: "Their programs belong to root and may be executed by root only; the container ends with 'permission denied'.",
+    example: "runAsUser: 1000 with milvusdb/milvus:v2.6.1.",
+    fix: "Leave runAsUser out until 3.0.",
+    sources: &["caipe-io#2746"],
+    check,
+};
+
+fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
+    for component in &upgrade.after.components {
+        let pod = &component.workload.pod;
+        let user = pod.containers.iter().find_map(|container| container.run_as_user).or(pod.run_as_user);
+        let version = component.version();
+        let (Some(user), Some(build)) = (user, version.build()) else { continue };
+        let unchanged = upgrade
+            .pairs()
+            .any(|(old, new)| std::ptr::eq(new, component) && old.workload.pod.run_as_user == pod.run_as_user && old.version() == new.version());
+        if user != 0 && build.version < Version::new(3, 0, 0) && !unchanged {
+            findings.warn(format!("{} would run as user {user}, which {build} cannot", component.component)).on(component);
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::RULE;
+    use crate::{
+        milvus::Component::Standalone,
+        rules::testing::{Fixture, judge},
+    };
+
+    #[rstest]
+    #[case("2.6.1", "securityContext: {runAsUser: 1000}", 1)]
+    #[case("2.6.1", "securityContext: {runAsUser: 0}", 0)]
+    #[case("3.0.2", "securityContext: {runAsUser: 1000}", 0)]
+    #[case("2.6.1", "securityContext: {fsGroup: 1000}", 0)]
+    fn users(#[case] version: &str, #[case] pod: &str, #[case] found: usize) {
+        assert_eq!(judge(&RULE, None, &Fixture::standalone(version).pod(Standalone, pod)).len(), found);
+    }
+}
