@@ -24,11 +24,15 @@
 //! Everything but `inputs`, `report` (which prints) and `cli` is the core: it does no I/O, reads no clock and knows no
 //! Kubernetes client. `tests/house.rs` keeps it so.
 
+pub mod cli;
 pub mod facts;
+pub mod helm;
+pub mod inputs;
 pub mod judge;
 pub mod manifest;
 pub mod milvus;
 pub mod policy;
+pub mod plan;
 pub mod report;
 pub mod rules;
 pub mod upgrade;

@@ -3,6 +3,8 @@
 //! The same documents work as files (`--policy`) and, in a cluster, as objects of the API group `guard.milvus.io`.
 
 pub mod documents;
+pub mod lint;
+pub mod read;
 pub mod resolve;
 
 pub use documents::{ExceptionSpec, PolicyAction, PolicyDocument, PolicySpec, UpgradeException, UpgradePolicy};

@@ -1,5 +1,18 @@
 //! A judgement as data that every format prints: the JSON form is this very structure.
 
+pub mod format;
+mod github;
+mod json;
+mod junit;
+mod markdown;
+#[cfg(test)]
+mod sample;
+mod sarif;
+mod text;
+mod yaml;
+
+pub use format::{Format, Output, Show, Style, render};
+
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -120,7 +133,6 @@ pub struct CheckEntry {
     /// The check in the affirmative.
     pub title: String,
     /// Group.
-    #[serde(skip)]
     pub category: Category,
     /// How it came out.
     pub outcome: Outcome,

@@ -39,7 +39,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let backup = if row.backup.is_empty() { RULE.fix.to_owned() } else { format!("Back up first: {}.", row.backup.join(", ")) };
     findings
         .warn(format!("{from} to {to} can be taken back only {until}"))
-        .because(row.lost.clone())
+        .because(format!("Going back beyond that loses: {}.", row.lost.trim_end_matches('.')))
         .evidence(
             "version",
             Some(from.to_string()),

@@ -9,6 +9,7 @@ pub(crate) mod testing;
 
 pub use finding::{Evidence, Finding, Findings, Fix, Severity};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::upgrade::Upgrade;
@@ -120,7 +121,7 @@ pub enum DefaultAction {
 }
 
 /// Groups of rules, in the order of a report.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Category {
     /// 1xx: may this version follow that one?
@@ -140,6 +141,10 @@ pub enum Category {
 }
 
 impl Category {
+    /// Every group, in the order of a report.
+    pub const ALL: [Self; 7] =
+        [Self::Version, Self::Topology, Self::Configuration, Self::Dependencies, Self::Chart, Self::Image, Self::Cluster];
+
     /// The heading in a report.
     #[must_use]
     pub const fn title(self) -> &'static str {

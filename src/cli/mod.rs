@@ -1,0 +1,65 @@
+//! The command line: one file a verb. A verb parses, gathers, calls the brain, prints.
+
+mod check;
+mod exit;
+mod output;
+mod plan;
+mod policies;
+mod policy;
+mod rules;
+mod shell;
+
+pub use exit::Exit;
+
+use clap::{Parser, Subcommand};
+
+/// Keeps Milvus on Kubernetes safe while it is upgraded.
+#[derive(Debug, Parser)]
+#[command(name = "milvus-guard", version, about, long_about = None, max_term_width = 110, propagate_version = true)]
+#[command(after_help = "Exit codes: 0 nothing at or above --fail-on, 1 something, 2 wrong usage or unreadable input, 3 no verdict could be formed.")]
+pub struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+
+    /// When to use colours in text output [also: NO_COLOR, CLICOLOR_FORCE]
+    #[arg(long, global = true, value_enum, default_value_t = output::ColorChoice::Auto)]
+    color: output::ColorChoice,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Judge a change: may this upgrade be made?
+    Check(Box<check::Args>),
+    /// Print the whole path from one version to another, stops in between included
+    Plan(Box<plan::Args>),
+    /// List the rules, or explain one
+    Rules(rules::Args),
+    /// Check and test policy files
+    Policy(policy::Args),
+    /// Print shell completions
+    Completions(shell::CompletionArgs),
+    /// Print the man page
+    Man(shell::ManArgs),
+}
+
+/// Runs what the command line says; usage errors end the process as clap does, with exit code 2.
+#[must_use]
+pub fn run() -> Exit {
+    let cli = Cli::parse();
+    let screen = output::Screen::new(cli.color);
+    let done = match cli.verb {
+        Verb::Check(args) => check::run(*args, &screen),
+        Verb::Plan(args) => plan::run(*args, &screen),
+        Verb::Rules(args) => rules::run(args, &screen),
+        Verb::Policy(args) => policy::run(args, &screen),
+        Verb::Completions(args) => shell::completions(&args),
+        Verb::Man(args) => shell::man(&args),
+    };
+    match done {
+        Ok(exit) => exit,
+        Err(failure) => {
+            screen.error(&failure.message);
+            failure.exit
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! `--policy`: files and folders of policies and exceptions.
+
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+use crate::{
+    inputs::{files::directory, read_text_file},
+    policy::{PolicyDocument, PolicySet, read::read},
+};
+
+use super::exit::Failure;
+
+/// Reads every document of files and folders, in order.
+pub(super) fn documents(paths: &[PathBuf]) -> Result<Vec<PolicyDocument>, Failure> {
+    let mut all = Vec::new();
+    for path in paths {
+        for file in expand(path)? {
+            let text = read_text_file(&file).map_err(Failure::usage)?;
+            let (documents, errors) = read(&text, &file.display().to_string());
+            if let Some(first) = errors.first() {
+                let more = if errors.len() > 1 { format!(" (and {} more; see milvus-guard policy lint)", errors.len() - 1) } else { String::new() };
+                return Err(Failure::usage(format!("{first}{more}")));
+            }
+            all.extend(documents);
+        }
+    }
+    Ok(all)
+}
+
+/// The files behind a path.
+pub(super) fn expand(path: &Path) -> Result<Vec<PathBuf>, Failure> {
+    if path.is_dir() { directory(path, &mut Vec::new()).map_err(Failure::usage) } else { Ok(vec![path.to_owned()]) }
+}
+
+/// What is in force at a time.
+pub(super) fn set(documents: Vec<PolicyDocument>, now: Timestamp) -> PolicySet {
+    let mut set = PolicySet { now: Some(now), ..PolicySet::default() };
+    for document in documents {
+        match document {
+            PolicyDocument::Policy(policy, _) => set.policies.push(*policy),
+            PolicyDocument::Exception(exception, _) => set.exceptions.push(*exception),
+        }
+    }
+    set
+}

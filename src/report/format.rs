@@ -1,0 +1,136 @@
+//! The formats of a report, and where each goes.
+
+use std::{fmt, path::PathBuf, str::FromStr};
+
+use super::{Report, github, json, junit, markdown, sarif, text, yaml};
+
+/// A format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// For a person at a terminal.
+    Text,
+    /// For programs.
+    Json,
+    /// For programs that prefer it.
+    Yaml,
+    /// For a comment on a pull request.
+    Markdown,
+    /// For test reports of pipelines.
+    Junit,
+    /// For code scanning.
+    Sarif,
+    /// For annotations in GitHub Actions.
+    Github,
+}
+
+impl Format {
+    /// Every format.
+    pub const ALL: [Self; 7] = [Self::Text, Self::Json, Self::Yaml, Self::Markdown, Self::Junit, Self::Sarif, Self::Github];
+
+    /// Its name on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+            Self::Yaml => "yaml",
+            Self::Markdown => "markdown",
+            Self::Junit => "junit",
+            Self::Sarif => "sarif",
+            Self::Github => "github",
+        }
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A format and where it goes: `sarif`, or `sarif=out.sarif`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Output {
+    /// The format.
+    pub format: Format,
+    /// A file; nothing means standard output.
+    pub path: Option<PathBuf>,
+}
+
+impl FromStr for Output {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (name, path) = match text.split_once('=') {
+            Some((_, "")) => return Err(format!("'{text}' names no file behind the '='")),
+            Some((name, path)) => (name, Some(PathBuf::from(path))),
+            None => (text, None),
+        };
+        let format = Format::ALL.into_iter().find(|format| format.name() == name).ok_or_else(|| {
+            let names = Format::ALL.map(Format::name).join(", ");
+            format!("'{name}' is no format; use one of {names}, each also as FORMAT=FILE")
+        })?;
+        Ok(Self { format, path })
+    }
+}
+
+/// How much of a report the text form shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub enum Show {
+    /// Denials only.
+    Deny,
+    /// Denials and warnings.
+    Warn,
+    /// Every finding.
+    #[default]
+    Audit,
+    /// Every finding and every check that passed.
+    All,
+}
+
+/// How the text form looks.
+#[derive(Clone, Copy, Debug)]
+pub struct Style {
+    /// With colours.
+    pub color: bool,
+    /// With marks outside ASCII.
+    pub unicode: bool,
+    /// Columns.
+    pub width: usize,
+    /// How much is shown.
+    pub show: Show,
+}
+
+impl Default for Style {
+    fn default() -> Self {
+        Self { color: false, unicode: true, width: 100, show: Show::Audit }
+    }
+}
+
+/// A report in a format, ending in a line feed.
+#[must_use]
+pub fn render(report: &Report, format: Format, style: &Style) -> String {
+    match format {
+        Format::Text => text::render(report, style),
+        Format::Json => json::render(report),
+        Format::Yaml => yaml::render(report),
+        Format::Markdown => markdown::render(report),
+        Format::Junit => junit::render(report),
+        Format::Sarif => sarif::render(report),
+        Format::Github => github::render(report),
+    }
+}
+
+/// Text of an input without characters that steer a terminal; line feeds become spaces.
+#[must_use]
+pub fn plain(text: &str) -> String {
+    text.chars()
+        .map(|c| match c {
+            '\n' | '\t' => ' ',
+            c if c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') => {
+                '\u{fffd}'
+            }
+            c => c,
+        })
+        .collect()
+}
