@@ -24,11 +24,13 @@
 //! Everything but `inputs`, `report` (which prints) and `cli` is the core: it does no I/O, reads no clock and knows no
 //! Kubernetes client. `tests/house.rs` keeps it so.
 
+pub mod etcd;
 pub mod facts;
 pub mod judge;
 pub mod manifest;
 pub mod milvus;
 pub mod policy;
+mod reason;
 pub mod report;
 pub mod rules;
 pub mod upgrade;
