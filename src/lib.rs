@@ -26,6 +26,7 @@
 
 pub mod etcd;
 pub mod facts;
+pub mod helm;
 pub mod judge;
 pub mod manifest;
 pub mod milvus;

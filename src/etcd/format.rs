@@ -19,7 +19,7 @@ pub const SESSIONS: &str = "session/";
 const MAX_KEY: usize = 120;
 
 /// What the presence of a key tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Signal {
     /// Only 2.1 writes it, or a migration would have removed it.
     Old,
@@ -153,13 +153,7 @@ struct LoadRecord {
 /// What has been seen so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Evidence {
-    old: bool,
-    new: bool,
-    new_index: bool,
-    new_load: bool,
-    ran22: bool,
-    users: bool,
-    old_load: bool,
+    seen: BTreeSet<Signal>,
     fully_loaded: bool,
     anything: bool,
     collections: BTreeSet<i64>,
@@ -177,15 +171,9 @@ impl Evidence {
         }
         self.anything = true;
         let Some((area, rest)) = area_of(key) else { return };
+        self.seen.insert(area.signal);
         match area.signal {
-            Signal::Old => self.old = true,
-            Signal::New => self.new = true,
-            Signal::NewIndex => (self.new, self.new_index) = (true, true),
-            Signal::NewLoad => (self.new, self.new_load) = (true, true),
-            Signal::Ran22 => self.ran22 = true,
-            Signal::User => self.users = true,
             Signal::Database => {
-                (self.new, self.ran22) = (true, true);
                 if let [Some("collection-info"), Some(_), Some(id), None] = parts(rest)
                     && let Ok(id) = id.parse()
                 {
@@ -207,11 +195,11 @@ impl Evidence {
                 }
             }
             Signal::OldLoad => {
-                self.old_load = true;
                 if let Some(record) = self.decode::<LoadRecord>(key, value) {
                     self.fully_loaded |= record.in_memory_percentage >= 100;
                 }
             }
+            _ => {}
         }
     }
 
@@ -221,7 +209,9 @@ impl Evidence {
         if info.id != id {
             self.problem(key, &format!("it describes collection {}", info.id));
         }
-        self.old |= !info.field_indexes.is_empty();
+        if !info.field_indexes.is_empty() {
+            self.seen.insert(Signal::Old);
+        }
         if info.schema.is_none_or(|schema| schema.fields.is_empty()) {
             self.bare_collection.get_or_insert(id);
         }
@@ -252,7 +242,11 @@ impl Evidence {
     /// Whether something of 2.1 was seen, so that areas marked late need not be read.
     #[must_use]
     pub fn is_old(&self) -> bool {
-        self.old
+        self.saw(&[Signal::Old])
+    }
+
+    fn saw(&self, any: &[Signal]) -> bool {
+        any.iter().any(|signal| self.seen.contains(signal))
     }
 
     /// Whether any live key was seen beside sessions.
@@ -268,23 +262,25 @@ impl Evidence {
         if let Some(problem) = &self.problem {
             return MetadataState::Unreadable(problem.clone());
         }
-        if self.old {
-            return match (self.ran22, self.new) {
+        let new = self.saw(&[Signal::New, Signal::NewIndex, Signal::NewLoad, Signal::Database]);
+        let ran22 = self.saw(&[Signal::Ran22, Signal::Database]);
+        if self.is_old() {
+            return match (ran22, new) {
                 (true, _) => MetadataState::MixedSkipped,
                 (false, true) => MetadataState::PartialApply,
                 (false, false) => MetadataState::V21,
             };
         }
         let has_segments = !self.segment_collections.is_empty();
-        if self.collections.is_empty() && !self.new && (has_segments || self.old_load || self.users) {
+        if self.collections.is_empty() && !new && (has_segments || self.saw(&[Signal::OldLoad, Signal::User])) {
             return MetadataState::PartialCleaned;
         }
         let orphans = !self.segment_collections.is_subset(&self.collections);
-        let load_lost = !self.collections.is_empty() && self.fully_loaded && !self.new_load && !self.new_index;
+        let load_lost = !self.collections.is_empty() && self.fully_loaded && !self.saw(&[Signal::NewLoad, Signal::NewIndex]);
         if orphans || load_lost {
             return MetadataState::PartialSaved;
         }
-        if self.new || self.ran22 {
+        if new || ran22 {
             return MetadataState::V22;
         }
         if let Some(id) = self.bare_collection {
