@@ -1,6 +1,5 @@
 //! For a person at a terminal: groups of checks, each finding with cause, reason and command, the verdict last.
 
-
 use anstyle::{AnsiColor, Style as Ansi};
 
 use crate::{judge::Verdict, policy::Action, rules::Category};
@@ -168,10 +167,8 @@ impl Page<'_> {
     fn wrapped(&mut self, first: &str, rest: &str, text: &str) {
         // What stands first may hold colours, which take no columns, so letters hold its place while lines are cut.
         let filler = "x".repeat(columns(first));
-        let options = textwrap::Options::new(self.style.width.max(40))
-            .initial_indent(&filler)
-            .subsequent_indent(rest)
-            .break_words(false);
+        let options =
+            textwrap::Options::new(self.style.width.max(40)).initial_indent(&filler).subsequent_indent(rest).break_words(false);
         let filled = textwrap::fill(text, options);
         let line = format!("{first}{}", filled.strip_prefix(&filler).unwrap_or(&filled));
         self.line(&line);
