@@ -18,12 +18,14 @@
 //! | [`judge`] | all of it in a row: snapshots in, judgement out |
 //! | [`plan`] | the path from A to B as numbered steps |
 //! | [`report`] | a judgement for people and machines, one file a format |
-//! | [`inputs`] | adapters: files, cluster, Helm storage, etcd |
+//! | [`cluster`], [`helm`], [`etcd`] | adapters: what runs, what Helm stored, the metadata's format |
+//! | [`inputs`] | adapters: files |
 //! | [`cli`] | one file a verb |
 //!
-//! Everything but `inputs`, `report` (which prints) and `cli` is the core: it does no I/O, reads no clock and knows no
+//! Everything but `inputs`, `cluster`, `etcd`, `report` (which prints) and `cli` is the core: it does no I/O, reads no clock and knows no
 //! Kubernetes client. `tests/house.rs` keeps it so.
 
+pub mod cluster;
 pub mod etcd;
 pub mod facts;
 pub mod helm;
