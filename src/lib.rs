@@ -22,8 +22,8 @@
 //! | [`inputs`] | adapters: files |
 //! | [`cli`] | one file a verb |
 //!
-//! Everything but `inputs`, `cluster`, `etcd`, `report` (which prints) and `cli` is the core: it does no I/O, reads no clock and knows no
-//! Kubernetes client. `tests/house.rs` keeps it so.
+//! Everything but `inputs`, `cluster`, `etcd`, `report` (which prints) and `cli` is the core: it does no I/O, reads no
+//! clock and knows no Kubernetes client. `tests/house.rs` keeps it so.
 
 pub mod cluster;
 pub mod etcd;
