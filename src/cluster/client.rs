@@ -184,15 +184,25 @@ impl Cluster {
         for _ in 0..MAX_PAGES {
             let page = if metadata { request.list_metadata(&params) } else { request.list(&params) };
             let mut page: Value = self.send(page, "list", &what).await?;
-            let Some(Value::Array(items)) = page.get_mut("items").map(Value::take) else {
-                return Err(ClusterError::Api { what, reason: "the answer is no list".into() });
-            };
-            items.into_iter().for_each(&mut take);
+            match page.get_mut("items").map(Value::take) {
+                Some(Value::Array(items)) => items.into_iter().for_each(&mut take),
+                // An empty list of metadata comes as null from a real API server.
+                Some(Value::Null) => {}
+                _ => return Err(ClusterError::Api { what, reason: "the answer is no list".into() }),
+            }
             let next = page.pointer("/metadata/continue").and_then(Value::as_str).filter(|next| !next.is_empty());
             let Some(next) = next else { return Ok(()) };
             params.continue_token = Some(next.to_owned());
         }
         Err(ClusterError::Api { what, reason: format!("more than {} objects", MAX_PAGES * PAGE as usize) })
+    }
+
+    /// Whether the API group of a resource is certainly absent. Without a right the API server refuses before it looks,
+    /// so a refusal alone does not say that there is anything; every account may ask for groups.
+    pub(super) async fn lacks(&self, resource: Resource) -> bool {
+        let Some((group, _)) = resource.api.split_once('/') else { return false };
+        let request = Request::new("/apis").get(group, &GetParams::default());
+        matches!(self.send(request, "get", group).await, Err(ClusterError::NotFound(_)))
     }
 
     /// One object.

@@ -58,7 +58,7 @@ fn has_new_pod(workload: &Workload, status: &Status) -> bool {
     status.updated > 0 && available(workload, status) > status.replicas - status.updated
 }
 
-/// StatefulSets report available pods only since Kubernetes 1.25; ready ones are the same without `minReadySeconds`.
+/// `StatefulSets` report available pods only since Kubernetes 1.25; ready ones are the same without `minReadySeconds`.
 fn available(workload: &Workload, status: &Status) -> i64 {
     if workload.stateful.is_some() && status.available == 0 { status.ready } else { status.available }
 }
@@ -198,7 +198,7 @@ mod tests {
         Origin { source: "cluster".into(), document: 0, line: 0 }
     }
 
-    fn deployment(replicas: i64, status: Value) -> Value {
+    fn deployment(replicas: i64, status: &Value) -> Value {
         json!({
             "apiVersion": "apps/v1", "kind": "Deployment",
             "metadata": {"name": "r-milvus-proxy", "namespace": "milvus", "generation": 2, "labels": {"app.kubernetes.io/instance": "r"}},
@@ -237,7 +237,7 @@ mod tests {
         #[case] missing: Option<&str>,
         #[case] ever: bool,
     ) {
-        let facts = rollouts(&snapshot(&[deployment(replicas, status)]), &Proven::new());
+        let facts = rollouts(&snapshot(&[deployment(replicas, &status)]), &Proven::new());
         assert_eq!(facts.len(), 1);
         assert_eq!((facts[0].complete, facts[0].ever_available), (missing.is_none(), ever), "{}", facts[0].detail);
         if let Some(missing) = missing {
@@ -249,7 +249,7 @@ mod tests {
     fn a_template_that_was_available_once_stays_proven() {
         let conditions =
             json!([{"type": "Available", "status": "False"}, {"type": "Progressing", "reason": "NewReplicaSetAvailable"}]);
-        let mut crashed = deployment(1, status(2, 1, 1, 0));
+        let mut crashed = deployment(1, &status(2, 1, 1, 0));
         crashed["status"]["conditions"] = conditions;
         assert!(is_proven(&Node::from_json(&crashed)));
         crashed["metadata"]["generation"] = json!(3);
@@ -262,7 +262,7 @@ mod tests {
     fn autoscalers_of_components_are_facts() {
         let scaler = json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
             "metadata": {"name": "h", "namespace": "milvus"}, "spec": {"scaleTargetRef": {"kind": "Deployment", "name": "r-milvus-proxy"}}});
-        let facts = autoscalers(&snapshot(&[deployment(1, Value::Null), scaler]));
+        let facts = autoscalers(&snapshot(&[deployment(1, &Value::Null), scaler]));
         assert_eq!((facts[0].name.as_str(), facts[0].workload.as_str(), facts[0].release.as_str()), ("h", "r-milvus-proxy", "r"));
     }
 
@@ -288,7 +288,7 @@ mod tests {
 
     #[test]
     fn deployers_are_found_by_name_and_by_mark() {
-        let snapshot = snapshot(&[deployment(1, Value::Null)]);
+        let snapshot = snapshot(&[deployment(1, &Value::Null)]);
         let objects = [application("a", "r", "milvus"), application("b", "r", "other"), application("c", "x", "milvus")];
         let named = deployers(&snapshot, &objects, &BTreeMap::new());
         assert_eq!(

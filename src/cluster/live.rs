@@ -111,6 +111,12 @@ impl Intake {
         self.builder.add(object);
     }
 
+    fn add_all(&mut self, values: &[Value]) {
+        for value in values {
+            self.add(value);
+        }
+    }
+
     /// Takes in what deploys into the namespace, or does not say where.
     fn deployers(&mut self, objects: &[Value], namespace: &str) -> Vec<Deployer> {
         let mut deployers = Vec::new();
@@ -138,16 +144,14 @@ impl Cluster {
         let mut reading = Reading::default();
         let mut intake = Intake::new();
         for resource in WORKLOADS {
-            for object in self.list(resource, Some(namespace), None).await? {
-                intake.add(&object);
-            }
+            intake.add_all(&self.list(resource, Some(namespace), None).await?);
             reading.read.push(resource.describe(Some(namespace)));
         }
         for resource in AROUND {
             let what = resource.describe(Some(namespace));
             match self.list(resource, Some(namespace), None).await {
                 Ok(objects) => {
-                    objects.iter().for_each(|object| intake.add(object));
+                    intake.add_all(&objects);
                     reading.read.push(what);
                 }
                 Err(error) => reading.refuse(what, &error),
@@ -182,7 +186,7 @@ impl Cluster {
             let what = versions[0].describe(Some(namespace));
             match self.first(versions, Some(namespace)).await {
                 Ok(Some(objects)) => {
-                    objects.iter().for_each(|object| intake.add(object));
+                    intake.add_all(&objects);
                     reading.read.push(what);
                 }
                 Ok(None) => {}
@@ -228,33 +232,50 @@ impl Cluster {
         for version in versions {
             match self.list(*version, namespace, None).await {
                 Err(ClusterError::NotFound(_)) => {}
+                Err(ClusterError::Forbidden { .. }) if self.lacks(*version).await => return Ok(None),
                 other => return other.map(Some),
             }
         }
         Ok(None)
     }
 
-    /// Compares the releases that Helm manages with what it stored, and notes their revisions.
+    /// Compares the releases that Helm manages with what it stored, and notes their revisions. No difference is a fact
+    /// only where everything could be compared.
     async fn drift(&self, namespace: &str, reading: &mut Reading) {
-        let mut facts: Option<Vec<DriftFact>> = None;
+        let mut facts: Vec<DriftFact> = Vec::new();
+        let mut complete = true;
         let mut releases = std::mem::take(&mut reading.snapshot.releases);
-        for release in releases.iter_mut().filter(|release| release.manager == Manager::Helm) {
+        for release in &mut releases {
+            match release.manager {
+                Manager::Helm => {}
+                Manager::Operator => continue,
+                Manager::Unknown => {
+                    complete = false;
+                    continue;
+                }
+            }
             let name = helm_name(release).to_owned();
             match self.stored(namespace, &name).await {
                 Ok((stored, revision)) => {
                     let same = |other: &&Release| other.app_name == release.app_name && other.name == release.name;
-                    let known = facts.get_or_insert_default();
-                    if let Some(stored) = stored.releases.iter().find(same).or_else(|| only(&stored)) {
-                        known.extend(drift::drift(stored, release));
+                    match stored.releases.iter().find(same).or_else(|| only(&stored)) {
+                        Some(stored) => {
+                            facts.extend(drift::drift(stored, release));
+                            complete &= stored.has_config() == release.has_config();
+                        }
+                        None => complete = false,
                     }
                     reading.read.push(format!("release {name}, revision {}, in Helm's storage", revision.revision));
                     release.helm = Some(revision);
                 }
-                Err(error) => reading.refuse(format!("release {name} in Helm's storage"), &error),
+                Err(error) => {
+                    complete = false;
+                    reading.refuse(format!("release {name} in Helm's storage"), &error);
+                }
             }
         }
         reading.snapshot.releases = releases;
-        reading.facts.drift = facts;
+        reading.facts.drift = (complete || !facts.is_empty()).then_some(facts);
     }
 
     async fn stored(&self, namespace: &str, name: &str) -> Result<(Snapshot, HelmRevision), ClusterError> {
@@ -368,6 +389,7 @@ mod tests {
             "/apis/apps/v1/namespaces/milvus/deployments" => {
                 (200, json!({"metadata": {"continue": "two"}, "items": [proxy("milvusdb/milvus:v2.3.1")]}))
             }
+            "/api/v1/namespaces/milvus/configmaps" if path.contains("owner") => list(&Value::Null),
             "/api/v1/namespaces/milvus/secrets" => list(&json!([stored()])),
             "/api/v1/namespaces/milvus/secrets/sh.helm.release.v1.r.v3" => (200, stored()),
             "/apis/autoscaling/v2/namespaces/milvus/horizontalpodautoscalers" => failure(404),
@@ -398,6 +420,7 @@ mod tests {
     async fn what_may_not_be_read_is_listed() {
         let answer = |path: &str| match path {
             path if path.contains("/apis/apps/") => healthy(path),
+            "/apis/keda.sh" | "/apis/helm.toolkit.fluxcd.io" => failure(404),
             _ => failure(403),
         };
         let reading = cluster(answer).await.read("milvus", true).await.unwrap();
@@ -409,7 +432,24 @@ mod tests {
         for what in ["configmaps in namespace milvus", "the API server's version", "release r in Helm's storage"] {
             assert!(listed.contains(&what), "{listed:?}");
         }
+        assert!(!listed.iter().any(|what| what.contains("scaledobjects") || what.contains("helmreleases")), "{listed:?}");
         assert!(reading.not_read.iter().all(|not_read| not_read.reason.starts_with("not allowed to ")), "{:?}", reading.not_read);
+    }
+
+    #[tokio::test]
+    async fn no_drift_is_a_fact_only_where_all_was_compared() {
+        let answer = |path: &str| match path {
+            path if path.contains("/secrets/") => {
+                let mut object = stored();
+                let release = json!({"name": "r", "version": 3, "manifest": ""});
+                object["data"]["release"] = json!(BASE64_STANDARD.encode(BASE64_STANDARD.encode(release.to_string())));
+                (200, object)
+            }
+            path => healthy(path),
+        };
+        let reading = cluster(answer).await.read("milvus", true).await.unwrap();
+        assert_eq!(reading.facts.drift, None, "the stored manifest holds no Milvus");
+        assert_eq!(cluster(healthy).await.read("milvus", false).await.unwrap().facts.drift, None, "nobody asked");
     }
 
     #[tokio::test]

@@ -190,10 +190,12 @@ fn hinted(reason: String) -> String {
         "; its certificate is for another host name"
     } else if reason.contains("CertificateRequired") || reason.contains("BadCertificate") {
         "; it asks for a client certificate that it knows"
-    } else if reason.contains("InvalidContentType") || reason.contains("corrupt message") {
+    } else if reason.contains("InvalidContentType") || reason.contains("tls handshake eof") {
         "; it does not speak TLS: use http://"
     } else if reason.contains("frame with invalid size") || reason.contains("broken pipe") || reason.contains("GoAway") {
         "; it may want TLS: use https://"
+    } else if reason.contains("connection closed") {
+        "; it may ask for a client certificate"
     } else {
         ""
     };
@@ -389,6 +391,17 @@ mod tests {
     #[test]
     fn ranges_end_after_their_prefix() {
         assert_eq!(after_prefix(b"by-dev/meta/"), b"by-dev/meta0");
+    }
+
+    // The words of the libraries as a real etcd 3.7 provoked them.
+    #[rstest]
+    #[case("transport error: invalid peer certificate: UnknownIssuer", "give its CA")]
+    #[case("transport error: tls handshake eof", "use http://")]
+    #[case("connection error: stream closed because of a broken pipe", "use https://")]
+    #[case("operation was canceled: connection closed", "client certificate")]
+    #[case("dns error: failed to lookup address information", "information")]
+    fn reasons_say_what_to_do(#[case] reason: &str, #[case] end: &str) {
+        assert!(hinted(reason.to_owned()).ends_with(end));
     }
 
     #[tokio::test]

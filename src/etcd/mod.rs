@@ -1,6 +1,6 @@
 //! etcd, read only: which format Milvus' metadata has there.
 //!
-//! [`format`] decides (pure), [`client`] reads. What cannot be read is a fact too: nothing here returns an error.
+//! [`mod@format`] decides (pure), [`client`] reads. What cannot be read is a fact too: nothing here returns an error.
 
 pub mod client;
 pub mod format;
