@@ -71,11 +71,6 @@ impl Screen {
         let (on, off) = if self.color_stderr { ("\u{1b}[1;31m", "\u{1b}[0m") } else { ("", "") };
         let _ = writeln!(io::stderr(), "{on}error:{off} {}", clean(message));
     }
-
-    /// A remark on stderr.
-    pub(super) fn note(&self, message: &str) {
-        let _ = writeln!(io::stderr(), "{}", clean(message));
-    }
 }
 
 /// Control characters of an input must not reach the terminal; line feeds of our own may.

@@ -92,7 +92,11 @@ fn explain(rule: &Rule, style: &Style) -> String {
     let wrap = |text: &str| {
         textwrap::fill(
             text,
-            textwrap::Options::new(style.width.max(40)).initial_indent("  ").subsequent_indent("  ").break_words(false),
+            textwrap::Options::new(style.width.max(40))
+                .initial_indent("  ")
+                .subsequent_indent("  ")
+                .word_splitter(textwrap::WordSplitter::NoHyphenation)
+                .break_words(false),
         )
     };
     let mut out = format!("{} {}\n", bold(rule.id), bold(rule.name));

@@ -285,7 +285,8 @@ fn helm(journey: &Journey, chart: Option<&ChartChoice>, version: Version, values
 fn chart(catalogue: &Catalogue, version: Version) -> Option<ChartChoice> {
     let bad = |chart: &Chart| {
         catalogue.hazards.iter().any(|hazard| {
-            hazard.kind == HazardKind::Range && hazard.charts.as_ref().is_some_and(|range| range.contains(chart.version))
+            let avoided = hazard.kind == HazardKind::Range && hazard.rule.as_deref() == Some("MG501");
+            avoided && hazard.charts.as_ref().is_some_and(|range| range.contains(chart.version))
         })
     };
     let ships = |chart: &Chart| Build::from_tag(&chart.tag).filter(|build| build.prerelease.is_none()).map(|build| build.version);

@@ -78,8 +78,11 @@ impl Page<'_> {
 
     fn paragraph(&mut self, first: &str, text: &str) {
         let rest = " ".repeat(first.chars().count());
-        let options =
-            textwrap::Options::new(self.style.width.max(40)).initial_indent(first).subsequent_indent(&rest).break_words(false);
+        let options = textwrap::Options::new(self.style.width.max(40))
+            .initial_indent(first)
+            .subsequent_indent(&rest)
+            .word_splitter(textwrap::WordSplitter::NoHyphenation)
+            .break_words(false);
         let text = textwrap::fill(text, options);
         self.line(&text);
     }

@@ -245,22 +245,17 @@ impl Page<'_> {
         self.out.push('\n');
         let verdict = self.paint(color.on_default().bold(), &format!("verdict: {word}"));
         self.line(&format!("{verdict}, {sentence} ({counts})"));
-        let next = report
-            .findings
-            .iter()
-            .filter(|finding| finding.action == Action::Deny)
-            .find_map(|finding| finding.fix.command.as_deref());
-        match (report.verdict, next) {
-            (Verdict::Deny, Some(command)) => {
-                let command = self.paint(AnsiColor::Cyan.on_default(), &plain(command));
-                self.line(&format!("next:    {command}"));
-            }
-            (Verdict::Deny, None) => {
-                if let Some(first) = report.findings.iter().find(|finding| finding.action == Action::Deny) {
-                    self.line(&format!("next:    milvus-guard rules explain {}", first.rule));
+        // What guards data goes first: an ordered upgrade onto an empty queue would be no help.
+        let denied = || report.findings.iter().filter(|finding| finding.action == Action::Deny);
+        let guards_data = |finding: &&FindingEntry| crate::rules::find(&finding.rule).is_some_and(|rule| rule.data_loss);
+        if let Some(first) = denied().find(guards_data).or_else(|| denied().next()) {
+            match &first.fix.command {
+                Some(command) => {
+                    let command = self.paint(AnsiColor::Cyan.on_default(), &plain(command));
+                    self.line(&format!("next:    {command}"));
                 }
+                None => self.wrapped("next:    ", "         ", &plain(&first.fix.text)),
             }
-            _ => {}
         }
     }
 }
