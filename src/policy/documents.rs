@@ -1,13 +1,13 @@
 //! The documents that policy teams write.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::{
-    manifest::Origin,
+    manifest::{Node, Origin},
     milvus::{Range, Version},
 };
 
@@ -201,7 +201,7 @@ pub struct ExceptionSpec {
 }
 
 /// One version, or a range of them.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum VersionMatch {
     /// This version.
@@ -221,11 +221,100 @@ impl VersionMatch {
     }
 }
 
-/// A document with its place, as it was read.
+impl<'de> Deserialize<'de> for VersionMatch {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl de::Visitor<'_> for Text {
+            type Value = VersionMatch;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a version in quotes (like \"2.5.12\") or a range (like \">=2.5.16,<2.6.0\")")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<VersionMatch, E> {
+                if let Ok(version) = text.parse() {
+                    return Ok(VersionMatch::Exactly(version));
+                }
+                text.parse().map(VersionMatch::Range).map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self))
+            }
+        }
+        deserializer.deserialize_str(Text)
+    }
+}
+
+/// Where a document and its values stand.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Places {
+    /// Where the document begins.
+    pub origin: Origin,
+    tree: Option<Node>,
+}
+
+impl Places {
+    /// The places of a document that was read from text.
+    #[must_use]
+    pub const fn new(origin: Origin, tree: Node) -> Self {
+        Self { origin, tree: Some(tree) }
+    }
+
+    /// Where the value at a path such as `spec.rules.0.id` begins; of a path that is not there, its deepest part that is.
+    #[must_use]
+    pub fn at(&self, path: &str) -> Origin {
+        let Some(mut node) = self.tree.as_ref() else { return self.origin.clone() };
+        for step in path.split('.') {
+            let next = match step.parse::<usize>() {
+                Ok(index) => node.items().nth(index),
+                Err(_) => node.entries().find(|(key, _)| *key == step).map(|(_, value)| value),
+            };
+            match next {
+                Some(next) => node = next,
+                None => break,
+            }
+        }
+        self.origin.at_line(node.line)
+    }
+}
+
+/// A document whose values have no places of their own, as an API server gives it.
+impl From<Origin> for Places {
+    fn from(origin: Origin) -> Self {
+        Self { origin, tree: None }
+    }
+}
+
+/// A document with its places, as it was read.
 #[derive(Clone, Debug, PartialEq)]
 pub enum PolicyDocument {
     /// A policy.
-    Policy(Box<UpgradePolicy>, Origin),
+    Policy(Box<UpgradePolicy>, Places),
     /// An exception.
-    Exception(Box<UpgradeException>, Origin),
+    Exception(Box<UpgradeException>, Places),
+}
+
+impl PolicyDocument {
+    /// `UpgradePolicy` or `UpgradeException`.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Policy(..) => "UpgradePolicy",
+            Self::Exception(..) => "UpgradeException",
+        }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Policy(policy, _) => &policy.metadata.name,
+            Self::Exception(exception, _) => &exception.metadata.name,
+        }
+    }
+
+    /// Where it stands.
+    #[must_use]
+    pub const fn places(&self) -> &Places {
+        match self {
+            Self::Policy(_, places) | Self::Exception(_, places) => places,
+        }
+    }
 }

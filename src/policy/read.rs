@@ -4,9 +4,27 @@ use std::{fmt, sync::Arc};
 
 use serde::de::DeserializeOwned;
 
-use crate::manifest::{Document, Node, Origin, documents, node::Kind};
+use crate::manifest::{Document, Node, Origin, documents};
 
-use super::documents::{API_VERSION, PolicyDocument};
+use super::documents::{API_VERSION, Places, PolicyDocument};
+
+/// What Kubernetes lets `metadata` hold, so that `kubectl get -o yaml` can be read back and a typing error is still seen.
+const METADATA: [&str; 14] = [
+    "annotations",
+    "creationTimestamp",
+    "deletionGracePeriodSeconds",
+    "deletionTimestamp",
+    "finalizers",
+    "generateName",
+    "generation",
+    "labels",
+    "managedFields",
+    "name",
+    "namespace",
+    "ownerReferences",
+    "resourceVersion",
+    "uid",
+];
 
 /// A document that is no policy, with its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,10 +48,13 @@ pub fn read(text: &str, source: &str) -> (Vec<PolicyDocument>, Vec<PolicyError>)
     let (mut read, mut errors) = (Vec::new(), Vec::new());
     for document in documents(text) {
         match document {
-            Ok(document) => match one(&document, &source) {
-                Ok(policy) => read.push(policy),
-                Err(error) => errors.push(error),
-            },
+            Ok(Document { index, root }) => {
+                let origin = Origin { source: source.clone(), document: index, line: root.line };
+                match one(&root, &origin).and_then(|policy| known_metadata(&root, &origin).map(|()| policy)) {
+                    Ok(policy) => read.push(policy),
+                    Err(error) => errors.push(error),
+                }
+            }
             Err(error) => errors.push(PolicyError {
                 origin: Origin { source: source.clone(), document: error.document, line: error.line },
                 message: error.message,
@@ -47,23 +68,37 @@ pub fn read(text: &str, source: &str) -> (Vec<PolicyDocument>, Vec<PolicyError>)
     (read, errors)
 }
 
-fn one(document: &Document, source: &Arc<str>) -> Result<PolicyDocument, PolicyError> {
-    let root = &document.root;
-    let origin = Origin { source: source.clone(), document: document.index, line: root.line };
+/// Reads one object that came from an API, whose metadata may hold whatever that API puts there.
+///
+/// # Errors
+/// Where it is no policy or exception.
+pub fn from_node(root: &Node, source: &str) -> Result<PolicyDocument, PolicyError> {
+    one(root, &Origin { source: source.into(), document: 1, line: root.line })
+}
+
+fn one(root: &Node, origin: &Origin) -> Result<PolicyDocument, PolicyError> {
     let fail = |line: u32, message: String| PolicyError { origin: origin.at_line(line), message };
     let line_of = |key: &str| root.get(key).map_or(root.line, |node| node.line);
     let api = root.text_at(&["apiVersion"]).unwrap_or_default();
     if api != API_VERSION {
         return Err(fail(line_of("apiVersion"), format!("apiVersion is '{api}', expected {API_VERSION}")));
     }
+    let places = || Places::new(origin.clone(), root.clone());
     match root.text_at(&["kind"]) {
-        Some("UpgradePolicy") => Ok(PolicyDocument::Policy(typed(root, &origin)?, origin.clone())),
-        Some("UpgradeException") => Ok(PolicyDocument::Exception(typed(root, &origin)?, origin.clone())),
+        Some("UpgradePolicy") => Ok(PolicyDocument::Policy(typed(root, origin)?, places())),
+        Some("UpgradeException") => Ok(PolicyDocument::Exception(typed(root, origin)?, places())),
         kind => Err(fail(
             line_of("kind"),
             format!("kind is '{}', expected UpgradePolicy or UpgradeException", kind.unwrap_or_default()),
         )),
     }
+}
+
+fn known_metadata(root: &Node, origin: &Origin) -> Result<(), PolicyError> {
+    let unknown = root.get("metadata").into_iter().flat_map(Node::entries).find(|(key, _)| !METADATA.contains(key));
+    unknown.map_or(Ok(()), |(key, node)| {
+        Err(PolicyError { origin: origin.at_line(node.line), message: format!("metadata.{key}: unknown field `{key}`") })
+    })
 }
 
 fn typed<T: DeserializeOwned>(root: &Node, origin: &Origin) -> Result<Box<T>, PolicyError> {
@@ -75,17 +110,14 @@ fn typed<T: DeserializeOwned>(root: &Node, origin: &Origin) -> Result<Box<T>, Po
     })
 }
 
-/// The line of the deepest value on a path.
+/// The line of the deepest value on a path, nulls included.
 fn line_at(root: &Node, path: &serde_path_to_error::Path) -> u32 {
     use serde_path_to_error::Segment;
     let mut node = root;
     for segment in path {
         let next = match segment {
-            Segment::Seq { index } => match &node.kind {
-                Kind::Sequence(items) => items.get(*index),
-                _ => None,
-            },
-            Segment::Map { key } => node.get(key),
+            Segment::Seq { index } => node.items().nth(*index),
+            Segment::Map { key } => node.entries().find(|(name, _)| name == key).map(|(_, value)| value),
             Segment::Enum { .. } | Segment::Unknown => None,
         };
         match next {
@@ -107,7 +139,67 @@ mod tests {
         let (read, errors) = read(&format!("{GOOD}---\n{GOOD}"), "p.yaml");
         assert!(errors.is_empty(), "{errors:?}");
         let [PolicyDocument::Policy(_, first), PolicyDocument::Policy(_, second)] = read.as_slice() else { panic!("{read:?}") };
-        assert_eq!((first.line, second.document, second.line), (1, 2, 8));
+        assert_eq!((first.origin.line, second.origin.document, second.origin.line), (1, 2, 8));
+    }
+
+    const EXCEPTION: &str = "apiVersion: guard.milvus.io/v1alpha1\nkind: UpgradeException\nmetadata: {name: e}\nspec:\n  rules: [MG201]\n  namespace: milvus\n  release: my-release\n  from: \"2.5\"\n  to: \">=2.6.0\"\n  reason: r\n  owner: o\n  expires: 2026-01-31T00:00:00Z\n";
+
+    #[test]
+    fn values_are_found_again_by_path() {
+        let (read, errors) = read(&format!("{GOOD}---\n{EXCEPTION}"), "p.yaml");
+        assert!(errors.is_empty(), "{errors:?}");
+        let [policy, exception] = read.as_slice() else { panic!("{read:?}") };
+        assert_eq!(
+            (policy.kind(), policy.name(), exception.kind(), exception.name()),
+            ("UpgradePolicy", "a", "UpgradeException", "e")
+        );
+        assert_eq!(policy.places().at("spec.rules.0.action").to_string(), "p.yaml:6");
+        assert_eq!(policy.places().at("spec.rules.7.action").line, 6, "the list itself");
+        assert_eq!(exception.places().at("spec.expires").line, 19);
+        assert_eq!(Places::from(policy.places().origin.clone()).at("spec.rules").line, 1);
+    }
+
+    #[test]
+    fn errors_of_exceptions_say_what_is_expected() {
+        let message = |text: &str| read(text, "e.yaml").1.first().map(ToString::to_string).unwrap_or_default();
+        let unquoted = message(&EXCEPTION.replace("\"2.5\"", "2.5"));
+        assert!(unquoted.starts_with("e.yaml:8: spec.from: ") && unquoted.contains("a version in quotes"), "{unquoted}");
+        let range = message(&EXCEPTION.replace(">=2.6.0", "2.6.x"));
+        assert!(range.starts_with("e.yaml:9: spec.to: ") && range.contains("2.6.x"), "{range}");
+        let expires = message(&EXCEPTION.replace("2026-01-31T00:00:00Z", "2026-01-31"));
+        assert!(expires.starts_with("e.yaml:12: spec.expires: "), "{expires}");
+        let missing = message(&EXCEPTION.replace("  owner: o\n", ""));
+        assert!(missing.contains("spec: missing field `owner`"), "{missing}");
+        assert!(message(&EXCEPTION.replace("owner: o", "owner:")).starts_with("e.yaml:11: spec.owner: "));
+    }
+
+    #[test]
+    fn objects_of_an_api_may_hold_metadata_of_later_versions() {
+        let object = serde_json::json!({
+            "apiVersion": API_VERSION, "kind": "UpgradePolicy", "metadata": {"name": "a", "newField": 1}, "spec": {},
+        });
+        let document = from_node(&Node::from_json(&object), "cluster").unwrap();
+        assert_eq!((document.name(), document.places().at("spec.rules").to_string().as_str()), ("a", "cluster"));
+    }
+
+    #[test]
+    fn unknown_fields_are_errors_everywhere() {
+        let message = |text: &str| read(text, "p.yaml").1.first().map(ToString::to_string).unwrap_or_default();
+        assert_eq!(
+            message(&GOOD.replace("{name: a}", "{name: a, label: {}}")),
+            "p.yaml:3: metadata.label: unknown field `label`"
+        );
+        assert_eq!(
+            message(&GOOD.replace("{name: a}", "{name: a, uid: x, generation: 1}")),
+            "",
+            "what kubectl prints is read back"
+        );
+        assert!(message(&format!("{GOOD}      params: {{}}\n")).starts_with("p.yaml:"), "not YAML");
+        assert!(
+            message(&GOOD.replace("action: Warn", "action: Warn, params: {strictly: true}"))
+                .starts_with("p.yaml:6: spec.rules[0].params")
+        );
+        assert!(message(&format!("{GOOD}specs: 1\n")).starts_with("p.yaml:7: specs: unknown field"));
     }
 
     #[test]
