@@ -145,7 +145,11 @@ fn landing_releases_are_good_and_rules_exist() {
         let denied = catalogue.bad_releases(&build, None, true).find(|row| row.verdict == Verdict::Deny);
         assert!(denied.is_none(), "{} is a landing release and denied by {:?}", landing.version, denied.map(|row| &row.id));
     }
-    let rules = catalogue.hazards.iter().filter_map(|row| row.rule.as_ref()).chain(catalogue.settings.iter().filter_map(|row| row.rule.as_ref()));
+    let rules = catalogue
+        .hazards
+        .iter()
+        .filter_map(|row| row.rule.as_ref())
+        .chain(catalogue.settings.iter().filter_map(|row| row.rule.as_ref()));
     for rule in rules {
         assert!(milvus_guard::rules::find(rule).is_some(), "a row names {rule}, which is no rule");
     }

@@ -6,6 +6,7 @@ pub mod documents;
 pub mod lint;
 pub mod read;
 pub mod resolve;
+pub mod schema;
 
 pub use documents::{ExceptionSpec, PolicyAction, PolicyDocument, PolicySpec, UpgradeException, UpgradePolicy};
 pub use resolve::{Action, Applied, PolicySet};

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use serde::de::DeserializeOwned;
 
-use crate::manifest::{Node, Origin, documents};
+use crate::manifest::{Document, Node, Origin, documents};
 
 use super::documents::{API_VERSION, Places, PolicyDocument};
 
@@ -48,9 +48,9 @@ pub fn read(text: &str, source: &str) -> (Vec<PolicyDocument>, Vec<PolicyError>)
     let (mut read, mut errors) = (Vec::new(), Vec::new());
     for document in documents(text) {
         match document {
-            Ok(document) => {
-                match one(&document.root, &Origin { source: source.clone(), document: document.index, line: document.root.line })
-                {
+            Ok(Document { index, root }) => {
+                let origin = Origin { source: source.clone(), document: index, line: root.line };
+                match one(&root, &origin).and_then(|policy| known_metadata(&root, &origin).map(|()| policy)) {
                     Ok(policy) => read.push(policy),
                     Err(error) => errors.push(error),
                 }
@@ -68,7 +68,7 @@ pub fn read(text: &str, source: &str) -> (Vec<PolicyDocument>, Vec<PolicyError>)
     (read, errors)
 }
 
-/// Reads one object that came from an API.
+/// Reads one object that came from an API, whose metadata may hold whatever that API puts there.
 ///
 /// # Errors
 /// Where it is no policy or exception.
@@ -83,22 +83,22 @@ fn one(root: &Node, origin: &Origin) -> Result<PolicyDocument, PolicyError> {
     if api != API_VERSION {
         return Err(fail(line_of("apiVersion"), format!("apiVersion is '{api}', expected {API_VERSION}")));
     }
-    let metadata = root.get("metadata").into_iter().flat_map(Node::entries);
     let places = || Places::new(origin.clone(), root.clone());
-    let read = match root.text_at(&["kind"]) {
-        Some("UpgradePolicy") => PolicyDocument::Policy(typed(root, origin)?, places()),
-        Some("UpgradeException") => PolicyDocument::Exception(typed(root, origin)?, places()),
-        kind => {
-            return Err(fail(
-                line_of("kind"),
-                format!("kind is '{}', expected UpgradePolicy or UpgradeException", kind.unwrap_or_default()),
-            ));
-        }
-    };
-    if let Some((key, node)) = metadata.into_iter().find(|(key, _)| !METADATA.contains(key)) {
-        return Err(fail(node.line, format!("metadata.{key}: unknown field `{key}`")));
+    match root.text_at(&["kind"]) {
+        Some("UpgradePolicy") => Ok(PolicyDocument::Policy(typed(root, origin)?, places())),
+        Some("UpgradeException") => Ok(PolicyDocument::Exception(typed(root, origin)?, places())),
+        kind => Err(fail(
+            line_of("kind"),
+            format!("kind is '{}', expected UpgradePolicy or UpgradeException", kind.unwrap_or_default()),
+        )),
     }
-    Ok(read)
+}
+
+fn known_metadata(root: &Node, origin: &Origin) -> Result<(), PolicyError> {
+    let unknown = root.get("metadata").into_iter().flat_map(Node::entries).find(|(key, _)| !METADATA.contains(key));
+    unknown.map_or(Ok(()), |(key, node)| {
+        Err(PolicyError { origin: origin.at_line(node.line), message: format!("metadata.{key}: unknown field `{key}`") })
+    })
 }
 
 fn typed<T: DeserializeOwned>(root: &Node, origin: &Origin) -> Result<Box<T>, PolicyError> {
@@ -171,6 +171,15 @@ mod tests {
         let missing = message(&EXCEPTION.replace("  owner: o\n", ""));
         assert!(missing.contains("spec: missing field `owner`"), "{missing}");
         assert!(message(&EXCEPTION.replace("owner: o", "owner:")).starts_with("e.yaml:11: spec.owner: "));
+    }
+
+    #[test]
+    fn objects_of_an_api_may_hold_metadata_of_later_versions() {
+        let object = serde_json::json!({
+            "apiVersion": API_VERSION, "kind": "UpgradePolicy", "metadata": {"name": "a", "newField": 1}, "spec": {},
+        });
+        let document = from_node(&Node::from_json(&object), "cluster").unwrap();
+        assert_eq!((document.name(), document.places().at("spec.rules").to_string().as_str()), ("a", "cluster"));
     }
 
     #[test]

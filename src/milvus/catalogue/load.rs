@@ -1,5 +1,6 @@
 //! Reading the tables: the embedded ones, and a user's that add or override rows by id.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::manifest::{Node, documents};
@@ -19,10 +20,10 @@ pub struct DataError {
     pub message: String,
 }
 
-/// Everything that a data file may hold; each part is optional.
-#[derive(Debug, Default, Deserialize)]
+/// Everything that a data file may hold; each part is optional. Public for its schema only.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-struct Tables {
+pub struct DataFile {
     paths: Vec<Path>,
     downgrades: Vec<Downgrade>,
     releases: Vec<BadRelease>,
@@ -79,7 +80,7 @@ impl Catalogue {
     pub fn add(&mut self, name: &str, text: &str) -> Result<(), DataError> {
         for document in documents(text) {
             let document = document.map_err(|error| DataError { table: name.to_owned(), message: error.to_string() })?;
-            let tables: Tables = typed(name, &document.root)?;
+            let tables: DataFile = typed(name, &document.root)?;
             merge(&mut self.paths, tables.paths, |row| row.id.clone());
             merge(&mut self.downgrades, tables.downgrades, |row| row.id.clone());
             merge(&mut self.bad_releases, tables.releases, |row| row.id.clone());

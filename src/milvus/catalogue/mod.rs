@@ -4,7 +4,7 @@ mod load;
 mod order;
 mod path;
 
-pub use load::DataError;
+pub use load::{DataError, DataFile};
 pub use order::{Constraint, Gate, Order, OrderStep, OrderTopology, Removal};
 pub use path::{Condition, Downgrade, Path, PointOfNoReturn, Requirement, RequirementKind, Rolling, Route, Situation};
 
