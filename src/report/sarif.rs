@@ -50,7 +50,6 @@ pub(super) fn render(report: &Report) -> String {
             "tool": {"driver": {
                 "name": report.tool.name,
                 "version": report.tool.version,
-                "informationUri": "https://github.com/milvus-guard/milvus-guard",
                 "rules": rules,
             }},
             "columnKind": "utf16CodeUnits",

@@ -1,7 +1,7 @@
 //! MG205: a component that disappears leaves its work undone.
 
 use crate::{
-    milvus::{Component, Topology, Version},
+    milvus::{Component, Release, Topology, Version},
     upgrade::Upgrade,
 };
 
@@ -33,6 +33,9 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let streaming = upgrade.to_version().is_some_and(|to| to >= Version::new(2, 6, 0));
     let becomes_mixed = after.runs(Component::MixCoord);
     let becomes_separate = after.components.iter().any(|component| component.component.is_separate_coordinator() && component.is_running());
+    if becomes_mixed && !streaming {
+        coordinators_replaced(upgrade, before, findings);
+    }
     for component in Component::ALL {
         if !before.runs(component) || after.runs(component) {
             continue;
@@ -59,6 +62,30 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     }
 }
 
+/// Four coordinators that become one while the version does not ask for it: most often the default that flipped in
+/// chart 4.2.4. All of them stop at once.
+fn coordinators_replaced(upgrade: &Upgrade<'_>, before: &Release, findings: &mut Findings) {
+    let replaced: Vec<&str> = Component::ALL
+        .into_iter()
+        .filter(|component| component.is_separate_coordinator() && before.runs(*component) && !upgrade.after.runs(*component))
+        .map(Component::name)
+        .collect();
+    let Some(mixed) = upgrade.after.of(Component::MixCoord).next().filter(|_| !replaced.is_empty()) else { return };
+    let pins = upgrade
+        .catalogue
+        .default_flips
+        .iter()
+        .find(|flip| flip.pins.iter().any(|pin| pin.starts_with("mixCoordinator")))
+        .map(|flip| flip.pins.join(","))
+        .unwrap_or_default();
+    findings
+        .warn(format!("{} would be replaced by one mixed coordinator", replaced.join(", ")))
+        .because("The old coordinators are deleted and the new one is created in the same moment: nothing coordinates in between.")
+        .on(mixed)
+        .evidence("coordinators", Some(replaced.join(", ")), Some("mixcoord".into()), Some(&mixed.workload.meta.origin))
+        .fix(format!("Keep them with --set {pins}, or make this change on its own, not together with a version."));
+}
+
 #[cfg(test)]
 mod tests {
     use super::RULE;
@@ -77,9 +104,16 @@ mod tests {
     }
 
     #[test]
+    fn coordinators_that_become_one_are_named_once() {
+        let findings = judge(&RULE, Some(&Fixture::cluster("2.4.5")), &Fixture::cluster("2.4.17"));
+        assert_eq!(findings.len(), 1);
+        assert_eq!(findings[0].message, "rootcoord, datacoord, indexcoord, querycoord would be replaced by one mixed coordinator");
+        assert!(findings[0].fix.text.contains("mixCoordinator.enabled=false"));
+    }
+
+    #[test]
     fn what_the_target_asks_for_is_fine() {
         assert!(judge(&RULE, Some(&Fixture::cluster("2.5.27")), &Fixture::cluster("2.6.22")).is_empty());
-        assert!(judge(&RULE, Some(&Fixture::cluster("2.4.5")), &Fixture::cluster("2.4.17")).is_empty(), "separate to mixed");
         assert!(judge(&RULE, Some(&Fixture::cluster("2.4.5").replicas(DataNode, 0)), &Fixture::cluster("2.4.5").replicas(DataNode, 0)).is_empty());
         assert!(judge(&RULE, Some(&Fixture::cluster("2.4.5")), &Fixture::cluster("2.4.5").replicas(QueryNode, 9)).is_empty());
     }

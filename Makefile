@@ -1,0 +1,42 @@
+# What a newcomer and CI call. `make help` lists it.
+CARGO ?= cargo
+CACHE ?= $(or $(MILVUS_GUARD_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/milvus-guard)
+DENY := $(CACHE)/tools/bin/cargo-deny
+
+.PHONY: help demo test test-fast test-full lint testbed generate bench fuzz
+
+help: ## List the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+demo: ## Judge three upgrades and plan one (Rust alone, no cluster)
+	@$(CARGO) build --quiet --release
+	@MILVUS_GUARD="$(CURDIR)/$${CARGO_TARGET_DIR:-target}/release/milvus-guard" examples/demo/run.sh
+
+test: lint testbed ## Everything that needs no root, on real parts
+	$(CARGO) test --workspace --all-targets --quiet
+	$(CARGO) test --workspace --doc --quiet
+
+test-fast: ## Unit, property, snapshot and CLI tests; starts no server
+	$(CARGO) test --lib --test cli --test catalogue --test docs --test house --test hostile
+
+test-full: test ## Like test; long matrices run whole (none yet)
+
+lint: $(DENY) ## Format, clippy, licences and sources
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
+	$(DENY) --log-level error check bans licenses sources
+
+testbed: ## Build etcd, the Kubernetes control plane and both Helms into the cache
+	$(CARGO) run --quiet -p milvus-guard-testbed --bin testbed-build
+
+generate: ## Write generated documentation, schemas and snapshots anew
+	UPDATE_GENERATED=1 INSTA_UPDATE=always $(CARGO) test --lib --test docs --quiet
+
+bench: ## Figures of docs/performance.md
+	$(CARGO) bench
+
+fuzz: ## Fuzz the readers of untrusted input for a minute each
+	fuzz/run.sh
+
+$(DENY):
+	$(CARGO) install cargo-deny --locked --quiet --root $(CACHE)/tools
