@@ -25,14 +25,17 @@
 //! Kubernetes client. `tests/house.rs` keeps it so.
 
 pub mod cli;
+pub mod cluster;
+pub mod etcd;
 pub mod facts;
 pub mod helm;
 pub mod inputs;
 pub mod judge;
 pub mod manifest;
 pub mod milvus;
-pub mod policy;
 pub mod plan;
+pub mod policy;
+mod reason;
 pub mod report;
 pub mod rules;
 pub mod upgrade;

@@ -1,5 +1,7 @@
 //! The `milvus-guard` binary: parse, log, dispatch.
 
+#![forbid(unsafe_code)]
+
 fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+    milvus_guard::cli::run().into()
 }

@@ -2,6 +2,7 @@
 
 mod check;
 mod exit;
+mod gather;
 mod output;
 mod plan;
 mod policies;
@@ -16,7 +17,9 @@ use clap::{Parser, Subcommand};
 /// Keeps Milvus on Kubernetes safe while it is upgraded.
 #[derive(Debug, Parser)]
 #[command(name = "milvus-guard", version, about, long_about = None, max_term_width = 110, propagate_version = true)]
-#[command(after_help = "Exit codes: 0 nothing at or above --fail-on, 1 something, 2 wrong usage or unreadable input, 3 no verdict could be formed.")]
+#[command(
+    after_help = "Exit codes: 0 nothing at or above --fail-on, 1 something, 2 wrong usage or unreadable input, 3 no verdict could be formed."
+)]
 pub struct Cli {
     #[command(subcommand)]
     verb: Verb,

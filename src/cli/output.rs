@@ -71,11 +71,6 @@ impl Screen {
         let (on, off) = if self.color_stderr { ("\u{1b}[1;31m", "\u{1b}[0m") } else { ("", "") };
         let _ = writeln!(io::stderr(), "{on}error:{off} {}", clean(message));
     }
-
-    /// A remark on stderr.
-    pub(super) fn note(&self, message: &str) {
-        let _ = writeln!(io::stderr(), "{}", clean(message));
-    }
 }
 
 /// Control characters of an input must not reach the terminal; line feeds of our own may.
@@ -86,7 +81,9 @@ fn clean(text: &str) -> String {
 /// Writes to standard output; a reader that went away ends the program quietly.
 pub(super) fn print(text: &str) -> Result<(), Failure> {
     match io::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::usage(format!("cannot write to standard output: {error}"))),
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::usage(format!("cannot write to standard output: {error}")))
+        }
         _ => Ok(()),
     }
 }
@@ -95,7 +92,9 @@ pub(super) fn print(text: &str) -> Result<(), Failure> {
 pub(super) fn report(report: &Report, outputs: &[Output], show: Show, screen: &Screen) -> Result<(), Failure> {
     let to_stdout = outputs.iter().filter(|output| output.path.is_none()).count();
     if to_stdout > 1 {
-        return Err(Failure::usage("only one --format can go to standard output; give the others a file, as in --format sarif=out.sarif"));
+        return Err(Failure::usage(
+            "only one --format can go to standard output; give the others a file, as in --format sarif=out.sarif",
+        ));
     }
     let default = [Output { format: Format::Text, path: None }];
     let outputs = if outputs.is_empty() { &default[..] } else { outputs };

@@ -19,7 +19,11 @@ pub(super) fn documents(paths: &[PathBuf]) -> Result<Vec<PolicyDocument>, Failur
             let text = read_text_file(&file).map_err(Failure::usage)?;
             let (documents, errors) = read(&text, &file.display().to_string());
             if let Some(first) = errors.first() {
-                let more = if errors.len() > 1 { format!(" (and {} more; see milvus-guard policy lint)", errors.len() - 1) } else { String::new() };
+                let more = if errors.len() > 1 {
+                    format!(" (and {} more; see milvus-guard policy lint)", errors.len() - 1)
+                } else {
+                    String::new()
+                };
                 return Err(Failure::usage(format!("{first}{more}")));
             }
             all.extend(documents);

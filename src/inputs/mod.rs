@@ -1,8 +1,10 @@
 //! Adapters: from what a user names to a snapshot. They read and never decide.
 
 pub mod error;
+pub mod evidence;
 pub mod files;
 pub mod objects;
+mod record;
 
 pub use error::InputError;
 pub use files::{load, read_text_file};

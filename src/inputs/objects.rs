@@ -4,12 +4,15 @@
 use std::sync::Arc;
 
 use crate::{
-    helm::codec,
+    helm::decode,
     manifest::{Node, Object, Origin, documents},
     milvus::{Snapshot, snapshot::Builder},
 };
 
-use super::{InputError, Role};
+use super::{
+    InputError, Role,
+    record::{Summary, is_record, summary},
+};
 
 /// Lists inside lists that are opened.
 const MAX_LIST_DEPTH: u8 = 4;
@@ -27,7 +30,7 @@ pub struct Collector {
 
 /// One of Helm's records, kept until all are known, because an input may hold many revisions.
 struct Record {
-    summary: codec::Summary,
+    summary: Summary,
     object: Node,
     origin: Origin,
 }
@@ -91,9 +94,9 @@ impl Collector {
             }
             return;
         }
-        if codec::is_record(&node) {
+        if is_record(&node) {
             self.seen += 1;
-            match codec::summary(&node) {
+            match summary(&node) {
                 Some(summary) => self.records.push(Record { summary, object: node, origin: origin.clone() }),
                 None => self.not_read.push(format!("{origin}: a Helm record without name or revision")),
             }
@@ -126,18 +129,13 @@ impl Collector {
                 object: format!("Helm release {name}"),
                 reason,
             };
-            let revision = codec::unpack(&record.object).map_err(|error| damaged(error.to_string()))?;
-            let namespace = revision.namespace.clone().or(record.summary.namespace).or_else(|| self.namespace.clone());
-            let origin: Arc<str> = format!("release:{}@{}", revision.name, revision.revision).into();
-            for document in documents(&revision.manifest) {
-                let document = document.map_err(|error| damaged(error.to_string()))?;
-                let origin = Origin { source: origin.clone(), document: document.index, line: document.root.line };
-                if let Some(object) = Object::read(&document.root, &origin, namespace.as_deref()) {
-                    self.builder.add(object);
-                }
+            let mut revision = decode(&record.object.to_json()).map_err(|error| damaged(error.to_string()))?;
+            revision.namespace =
+                revision.namespace.or_else(|| record.summary.namespace.clone()).or_else(|| self.namespace.clone());
+            if revision.status.is_empty() {
+                revision.status.clone_from(&record.summary.status);
             }
-            let status = if revision.status.is_empty() { record.summary.status } else { revision.status };
-            self.builder.add_helm(&revision.name, namespace.as_deref(), revision.revision, &status, revision.user_values);
+            revision.lay_into(&mut self.builder).map_err(|error| damaged(error.to_string()))?;
         }
         Ok((self.builder.build(), self.not_read))
     }

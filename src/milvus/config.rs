@@ -8,6 +8,9 @@ use std::collections::BTreeMap;
 
 use crate::manifest::{Node, Origin, documents, node::Kind, object::ConfigFile};
 
+/// Layer of settings that come from the environment of the containers.
+const ENVIRONMENT: &str = "environment";
+
 /// The effective settings of one Milvus release.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct EffectiveConfig {
@@ -74,7 +77,7 @@ impl EffectiveConfig {
 
     /// Lays one environment variable over what is there.
     pub fn lay_env(&mut self, name: &str, value: &str, origin: &Origin) {
-        self.put(name, value.to_owned(), "environment", origin.clone());
+        self.put(name, value.to_owned(), ENVIRONMENT, origin.clone());
     }
 
     fn put(&mut self, key: &str, value: String, layer: &str, origin: Origin) {
@@ -117,10 +120,11 @@ impl EffectiveConfig {
         self.settings.values()
     }
 
-    /// Keys that stand in a file (not in the environment) and differ from, or are absent in, `other`.
+    /// Settings of files (not of the environment) that differ from, or are absent in, `other`.
     pub fn file_changes<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = &'a Setting> {
         self.settings
             .iter()
+            .filter(|(_, setting)| setting.layer != ENVIRONMENT)
             .filter(|(key, setting)| other.settings.get(*key).is_none_or(|old| old.value != setting.value))
             .map(|(_, setting)| setting)
     }

@@ -1,6 +1,5 @@
 //! For a person at a terminal: groups of checks, each finding with cause, reason and command, the verdict last.
 
-
 use anstyle::{AnsiColor, Style as Ansi};
 
 use crate::{judge::Verdict, policy::Action, rules::Category};
@@ -168,10 +167,8 @@ impl Page<'_> {
     fn wrapped(&mut self, first: &str, rest: &str, text: &str) {
         // What stands first may hold colours, which take no columns, so letters hold its place while lines are cut.
         let filler = "x".repeat(columns(first));
-        let options = textwrap::Options::new(self.style.width.max(40))
-            .initial_indent(&filler)
-            .subsequent_indent(rest)
-            .break_words(false);
+        let options =
+            textwrap::Options::new(self.style.width.max(40)).initial_indent(&filler).subsequent_indent(rest).break_words(false);
         let filled = textwrap::fill(text, options);
         let line = format!("{first}{}", filled.strip_prefix(&filler).unwrap_or(&filled));
         self.line(&line);
@@ -248,22 +245,17 @@ impl Page<'_> {
         self.out.push('\n');
         let verdict = self.paint(color.on_default().bold(), &format!("verdict: {word}"));
         self.line(&format!("{verdict}, {sentence} ({counts})"));
-        let next = report
-            .findings
-            .iter()
-            .filter(|finding| finding.action == Action::Deny)
-            .find_map(|finding| finding.fix.command.as_deref());
-        match (report.verdict, next) {
-            (Verdict::Deny, Some(command)) => {
-                let command = self.paint(AnsiColor::Cyan.on_default(), &plain(command));
-                self.line(&format!("next:    {command}"));
-            }
-            (Verdict::Deny, None) => {
-                if let Some(first) = report.findings.iter().find(|finding| finding.action == Action::Deny) {
-                    self.line(&format!("next:    milvus-guard rules explain {}", first.rule));
+        // What guards data goes first: an ordered upgrade onto an empty queue would be no help.
+        let denied = || report.findings.iter().filter(|finding| finding.action == Action::Deny);
+        let guards_data = |finding: &&FindingEntry| crate::rules::find(&finding.rule).is_some_and(|rule| rule.data_loss);
+        if let Some(first) = denied().find(guards_data).or_else(|| denied().next()) {
+            match &first.fix.command {
+                Some(command) => {
+                    let command = self.paint(AnsiColor::Cyan.on_default(), &plain(command));
+                    self.line(&format!("next:    {command}"));
                 }
+                None => self.wrapped("next:    ", "         ", &plain(&first.fix.text)),
             }
-            _ => {}
         }
     }
 }

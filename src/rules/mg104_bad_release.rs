@@ -49,7 +49,11 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     } else {
         findings.warn(format!("{to} has known defects: {}", describe(&warned)))
     };
-    let landing = upgrade.catalogue.landing(to.version.line()).map(|version| format!("; the line's best is {version}"));
+    let landing = upgrade
+        .catalogue
+        .landing(to.version.line())
+        .filter(|landing| landing.to_string() != worst.r#use)
+        .map(|version| format!("; the line's best is {version}"));
     finding
         .evidence("version", from.as_ref().map(ToString::to_string), Some(to.to_string()), source)
         .fix(format!("Use {} instead{}.", worst.r#use, landing.unwrap_or_default()));

@@ -27,8 +27,8 @@ const SHOWN: usize = 5;
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let Some((before, after)) = upgrade.both() else { return };
-    let mut keys: Vec<&str> = after.config.file_changes(&before.config).map(|setting| setting.key.as_str()).collect();
-    keys.extend(before.config.settings().filter(|setting| after.config.get(&setting.key).is_none()).map(|setting| setting.key.as_str()));
+    let changes = after.config.file_changes(&before.config).chain(before.config.file_changes(&after.config));
+    let mut keys: Vec<&str> = changes.map(|setting| setting.key.as_str()).collect();
     if keys.is_empty() {
         return;
     }

@@ -41,8 +41,10 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             .deny(format!("chart {} would switch the standalone from rocksmq to woodpecker by default", chart.version))
             .setting("standalone.messageQueue", ("rocksmq", old.kind.setting), ("woodpecker", new.kind.setting))
             .command(format!(
-                "helm upgrade {} zilliztech/milvus --version {} --reset-then-reuse-values --set standalone.messageQueue=rocksmq",
-                after.name, chart.version
+                "helm upgrade {} zilliztech/milvus -n {} --version {} --reset-then-reuse-values --set standalone.messageQueue=rocksmq",
+                after.name,
+                after.namespace.as_deref().unwrap_or("default"),
+                chart.version
             ));
     }
 }

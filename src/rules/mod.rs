@@ -3,6 +3,7 @@
 //! A rule is a pure function from an [`Upgrade`] to [`Findings`]. Its file holds everything about it; documentation,
 //! `rules explain`, SARIF metadata and the tables are generated from what it declares.
 
+pub mod docs;
 mod finding;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -71,6 +72,20 @@ registry! {
 #[must_use]
 pub fn find(id: &str) -> Option<&'static Rule> {
     ALL.iter().copied().find(|rule| rule.id.eq_ignore_ascii_case(id) || rule.name.eq_ignore_ascii_case(id))
+}
+
+/// The id that was most likely meant by an unknown one: the same number, or one letter apart.
+#[must_use]
+pub fn nearest(id: &str) -> Option<&'static str> {
+    let wanted = id.to_ascii_uppercase();
+    let distance = |rule: &&Rule| {
+        if rule.name.starts_with(&id.to_ascii_lowercase()) && id.len() > 3 {
+            return 0;
+        }
+        let same = rule.id.chars().zip(wanted.chars()).filter(|(a, b)| a == b).count();
+        rule.id.len().max(wanted.chars().count()) - same
+    };
+    ALL.iter().copied().min_by_key(distance).filter(|rule| distance(rule) <= 2).map(|rule| rule.id)
 }
 
 /// Everything about one rule.

@@ -1,7 +1,8 @@
-// etcd and etcdctl in one binary; the name it is called by chooses the program.
+// Command etcd holds etcd and etcdctl in one binary and picks the program by the name it was called under, or by its first argument.
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 
@@ -10,9 +11,18 @@ import (
 )
 
 func main() {
-	if filepath.Base(os.Args[0]) == "etcdctl" {
-		ctlv3.MustStart()
-		return
+	name := filepath.Base(os.Args[0])
+	if len(os.Args) > 1 && (os.Args[1] == "etcd" || os.Args[1] == "etcdctl") {
+		name = os.Args[1]
+		os.Args = os.Args[1:]
 	}
-	etcdmain.Main(os.Args)
+	switch name {
+	case "etcd":
+		etcdmain.Main(os.Args)
+	case "etcdctl":
+		ctlv3.MustStart()
+	default:
+		fmt.Fprintln(os.Stderr, "usage: etcd etcd|etcdctl [flags]")
+		os.Exit(2)
+	}
 }

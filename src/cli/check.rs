@@ -1,0 +1,203 @@
+//! `check`: may this change be made?
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, ValueEnum};
+use jiff::Timestamp;
+
+use crate::{
+    judge::{Question, Verdict, judge},
+    milvus::{Build, catalogue::Catalogue},
+    policy::PolicySet,
+    report::{InputEntry, Output, Report, Show},
+};
+
+use super::{
+    exit::{Done, Exit, Failure},
+    gather::{self, ClusterArgs, EtcdArgs, Gatherer, Source},
+    output::{self, Screen},
+    policies,
+};
+
+/// Arguments of `check`.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+An input is a file, a directory, - (standard input), release:NAME[@REVISION] (Helm's storage), live (what runs) or,
+for --after, version:2.5.12 (what runs with the Milvus images moved). Without --before the change is an installation.
+
+Examples:
+  helm template my-release zilliztech/milvus --version 4.2.58 -n milvus | milvus-guard check --before live -n milvus --after -
+  milvus-guard check -i my-release -n milvus -t 2.5.27
+  milvus-guard check --before running.yaml --after wanted.yaml --format markdown
+
+Exit codes: 0 nothing at or above --fail-on, 1 something, 2 wrong usage or unreadable input, 3 no verdict could be formed.")]
+pub(super) struct Args {
+    /// What runs
+    #[arg(long, value_name = "IN")]
+    before: Option<Source>,
+
+    /// What is wanted
+    #[arg(long, value_name = "IN", required_unless_present = "target_version", conflicts_with = "target_version")]
+    after: Option<Source>,
+
+    /// Judge only the Milvus release of this name
+    #[arg(short, long, value_name = "NAME")]
+    instance: Option<String>,
+
+    /// Namespace of the release, also of objects that name none [default: of the kubeconfig's context]
+    #[arg(short, long, value_name = "NAMESPACE")]
+    namespace: Option<String>,
+
+    /// Judge what runs (or --before) against the same manifests at this version
+    #[arg(short, long, value_name = "VERSION", value_parser = version)]
+    target_version: Option<Build>,
+
+    /// The change goes back to an earlier revision (helm rollback): only rules that guard data judge it
+    #[arg(long)]
+    rollback: bool,
+
+    /// What else is known, as YAML or JSON (see docs/schemas/facts.json)
+    #[arg(long, value_name = "FILE")]
+    facts: Option<PathBuf>,
+
+    /// Policies and exceptions: a file or a folder; may be repeated
+    #[arg(long, value_name = "FILE|DIR")]
+    policy: Vec<PathBuf>,
+
+    /// Leave out the policies and exceptions of the cluster
+    #[arg(long)]
+    no_cluster_policy: bool,
+
+    /// Rows that add to or override the built-in data; may be repeated
+    #[arg(long, value_name = "FILE")]
+    data: Vec<PathBuf>,
+
+    /// From which verdict on to end with exit code 1
+    #[arg(long, value_enum, default_value_t = FailOn::Deny)]
+    fail_on: FailOn,
+
+    /// How much the text shows
+    #[arg(long, value_enum, default_value_t = Show::Audit)]
+    show: Show,
+
+    /// text, json, yaml, markdown, junit, sarif or github; may be repeated as FORMAT=FILE
+    #[arg(long, value_name = "FORMAT[=FILE]")]
+    format: Vec<Output>,
+
+    /// The time of the judgement, for exceptions (RFC 3339) [default: now]
+    #[arg(long, value_name = "TIME", hide_short_help = true)]
+    now: Option<Timestamp>,
+
+    #[command(flatten)]
+    etcd: EtcdArgs,
+
+    #[command(flatten)]
+    cluster: ClusterArgs,
+}
+
+/// From which verdict on the exit code is 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum FailOn {
+    /// Denials.
+    Deny,
+    /// Warnings too.
+    Warn,
+    /// Nothing.
+    Never,
+}
+
+impl FailOn {
+    /// The exit code for a verdict.
+    pub(super) fn exit(self, verdict: Verdict) -> Exit {
+        let found = match self {
+            Self::Deny => verdict == Verdict::Deny,
+            Self::Warn => verdict >= Verdict::Warn,
+            Self::Never => false,
+        };
+        if found { Exit::Found } else { Exit::Clean }
+    }
+}
+
+pub(super) fn version(text: &str) -> Result<Build, String> {
+    text.parse().map_err(|error: crate::milvus::version::VersionError| error.to_string())
+}
+
+pub(super) fn run(args: Args, screen: &Screen) -> Done {
+    let (before, after) = sides(&args)?;
+    let runtime = gather::runtime()?;
+    let gatherer = Gatherer {
+        runtime: &runtime,
+        cluster: &args.cluster,
+        namespace: args.namespace.as_deref(),
+        instance: args.instance.as_deref(),
+    };
+    let mut policies = PolicySet::default();
+    let now = args.now.unwrap_or_else(Timestamp::now);
+    let documents = policies::documents(&args.policy)?;
+    if [before.as_ref(), Some(&after)]
+        .into_iter()
+        .flatten()
+        .filter(|source| matches!(source, Source::File(path) if path == "-"))
+        .count()
+        > 1
+    {
+        return Err(Failure::usage("only one input can come from standard input"));
+    }
+    let facts = gather::facts(args.facts.as_ref())?;
+    let own_data = gather::catalogue(&args.data)?;
+    let catalogue = own_data.as_ref().unwrap_or_else(|| Catalogue::embedded());
+    let mut gathered = gatherer.gather(before.as_ref(), &after, facts)?;
+
+    let running = gathered.before.as_ref().and_then(|snapshot| match snapshot.releases.as_slice() {
+        [only] => Some(only),
+        _ => None,
+    });
+    if let Some(fact) = args.etcd.inspect(&runtime, running) {
+        gathered.inputs.push(InputEntry {
+            role: "etcd".into(),
+            source: fact.source.clone(),
+            read: vec![format!("metadata under {}", fact.root_path)],
+            not_read: Vec::new(),
+        });
+        gathered.facts.metadata.insert(0, fact);
+    }
+    if let Some(path) = &args.facts {
+        let shown = path.display().to_string();
+        gathered.inputs.push(InputEntry { role: "facts".into(), source: shown.clone(), read: vec![shown], not_read: vec![] });
+    }
+    let uses_cluster = before.as_ref().is_some_and(Source::needs_cluster) || after.needs_cluster();
+    if uses_cluster && !args.no_cluster_policy {
+        gatherer.cluster_policies(&mut policies, &mut gathered)?;
+    }
+    let from_files = policies::set(documents, now);
+    policies.policies.extend(from_files.policies);
+    policies.exceptions.extend(from_files.exceptions);
+    policies.now = Some(now);
+
+    let judgement = judge(&Question {
+        before: gathered.before.as_ref(),
+        after: &gathered.after,
+        facts: &gathered.facts,
+        catalogue,
+        policies: &policies,
+        is_rollback: args.rollback,
+    });
+    let report = Report::new(&judgement, &policies, gathered.inputs);
+    output::report(&report, &args.format, args.show, screen)?;
+    Ok(args.fail_on.exit(report.verdict))
+}
+
+/// Which inputs the flags mean: `-t` is short for what runs (or `--before`) against the same at a version.
+fn sides(args: &Args) -> Result<(Option<Source>, Source), Failure> {
+    match (&args.after, &args.target_version) {
+        (Some(after), _) => {
+            let before = match (&args.before, after) {
+                (None, Source::Version(_)) => Some(Source::Live),
+                (before, _) => before.clone(),
+            };
+            Ok((before, after.clone()))
+        }
+        (None, Some(version)) => Ok((Some(args.before.clone().unwrap_or(Source::Live)), Source::Version(version.clone()))),
+        (None, None) => Err(Failure::usage("nothing to judge: give --after, or -t with a version")),
+    }
+}

@@ -1,0 +1,393 @@
+//! Inputs as the command line names them: files, what runs, Helm's storage, a version.
+
+use std::{path::PathBuf, str::FromStr};
+
+use clap::Args;
+use tokio::runtime::Runtime;
+
+use crate::{
+    cluster::{Access, Cluster, ClusterError},
+    etcd::client::{Endpoint, Tls, inspect},
+    facts::{Facts, MetadataFact},
+    inputs::{self, Loaded, Role, read_text_file},
+    manifest::documents,
+    milvus::{Build, Release, Snapshot, catalogue::Catalogue, snapshot::Builder},
+    policy::{PolicyDocument, PolicySet},
+    report::InputEntry,
+};
+
+use super::exit::Failure;
+
+/// One side of a change, as it is written on the command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// A file, a directory, or `-`.
+    File(String),
+    /// A revision in Helm's storage.
+    Revision { name: String, revision: Option<u64> },
+    /// What runs.
+    Live,
+    /// What is before, at another version.
+    Version(Build),
+}
+
+impl FromStr for Source {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "live" {
+            return Ok(Self::Live);
+        }
+        if let Some(version) = text.strip_prefix("version:") {
+            return version.parse().map(Self::Version).map_err(|error| error.to_string());
+        }
+        if let Some(release) = text.strip_prefix("release:") {
+            let (name, revision) = match release.split_once('@') {
+                Some((name, revision)) => {
+                    let number = revision.parse().map_err(|_| format!("'{revision}' is no revision number"))?;
+                    (name, Some(number))
+                }
+                None => (release, None),
+            };
+            if name.is_empty() {
+                return Err("release: needs a name, as in release:my-release or release:my-release@3".into());
+            }
+            return Ok(Self::Revision { name: name.to_owned(), revision });
+        }
+        if text.is_empty() { Err("an input must not be empty".into()) } else { Ok(Self::File(text.to_owned())) }
+    }
+}
+
+impl Source {
+    /// Whether a cluster must be asked.
+    pub(super) fn needs_cluster(&self) -> bool {
+        matches!(self, Self::Live | Self::Revision { .. })
+    }
+}
+
+/// Which cluster.
+#[derive(Clone, Debug, Args)]
+pub(super) struct ClusterArgs {
+    /// Kubeconfig file [default: as kubectl finds it]
+    #[arg(long, value_name = "FILE", help_heading = "Cluster")]
+    pub(super) kubeconfig: Option<PathBuf>,
+
+    /// Context of the kubeconfig [default: the current one]
+    #[arg(long, value_name = "NAME", help_heading = "Cluster")]
+    pub(super) context: Option<String>,
+}
+
+impl ClusterArgs {
+    fn access(&self) -> Access {
+        Access { kubeconfig: self.kubeconfig.clone(), context: self.context.clone() }
+    }
+}
+
+/// Which etcd, and how to get in. Read only.
+#[derive(Clone, Debug, Args)]
+pub(super) struct EtcdArgs {
+    /// Read the format of the metadata from etcd (evidence for MG101), read only
+    #[arg(long = "etcd", value_name = "URL[,URL]", value_delimiter = ',', help_heading = "etcd")]
+    endpoints: Vec<String>,
+
+    /// Root path of Milvus in etcd [default: what the running configuration says, else by-dev]
+    #[arg(long, value_name = "PATH", requires = "endpoints", help_heading = "etcd")]
+    root_path: Option<String>,
+
+    /// Path of the metadata below the root path
+    #[arg(long, value_name = "PATH", default_value = "meta", requires = "endpoints", help_heading = "etcd")]
+    meta_sub_path: String,
+
+    /// User of etcd
+    #[arg(long, value_name = "NAME", requires = "endpoints", env = "MILVUS_GUARD_ETCD_USER", help_heading = "etcd")]
+    etcd_user: Option<String>,
+
+    /// Password of that user; in the environment, so that it stands in no process list
+    #[arg(
+        long,
+        value_name = "PASSWORD",
+        env = "MILVUS_GUARD_ETCD_PASSWORD",
+        hide_env_values = true,
+        requires = "etcd_user",
+        help_heading = "etcd"
+    )]
+    etcd_password: Option<String>,
+
+    /// Certificate authorities of etcd (PEM)
+    #[arg(long, value_name = "FILE", requires = "endpoints", help_heading = "etcd")]
+    etcd_cacert: Option<PathBuf>,
+
+    /// Client certificate (PEM)
+    #[arg(long, value_name = "FILE", requires = "etcd_key", help_heading = "etcd")]
+    etcd_cert: Option<PathBuf>,
+
+    /// Key of the client certificate (PEM)
+    #[arg(long, value_name = "FILE", requires = "etcd_cert", help_heading = "etcd")]
+    etcd_key: Option<PathBuf>,
+}
+
+impl EtcdArgs {
+    /// Reads the metadata's format, where etcd was named. What cannot be read is itself a fact.
+    pub(super) fn inspect(&self, runtime: &Runtime, before: Option<&Release>) -> Option<MetadataFact> {
+        if self.endpoints.is_empty() {
+            return None;
+        }
+        let configured = before.filter(|release| release.has_config()).map(|release| release.metadata().root_path.value);
+        let tls = (self.etcd_cacert.is_some() || self.etcd_cert.is_some()).then(|| Tls {
+            ca: self.etcd_cacert.clone(),
+            cert: self.etcd_cert.clone(),
+            key: self.etcd_key.clone(),
+        });
+        let endpoint = Endpoint {
+            addresses: self.endpoints.clone(),
+            root_path: self.root_path.clone().or(configured).unwrap_or_else(|| "by-dev".into()),
+            meta_sub_path: self.meta_sub_path.clone(),
+            tls,
+            user: self.etcd_user.clone().map(|user| (user, self.etcd_password.clone().unwrap_or_default())),
+            release: before.map(|release| release.name.clone()),
+        };
+        Some(runtime.block_on(inspect(&endpoint)))
+    }
+}
+
+/// Everything that was read.
+#[derive(Debug, Default)]
+pub(super) struct Gathered {
+    pub(super) before: Option<Snapshot>,
+    pub(super) after: Snapshot,
+    pub(super) facts: Facts,
+    pub(super) inputs: Vec<InputEntry>,
+}
+
+/// Reads both sides and whatever the cluster adds.
+pub(super) struct Gatherer<'a> {
+    pub(super) runtime: &'a Runtime,
+    pub(super) cluster: &'a ClusterArgs,
+    pub(super) namespace: Option<&'a str>,
+    pub(super) instance: Option<&'a str>,
+}
+
+impl Gatherer<'_> {
+    pub(super) fn gather(&self, before: Option<&Source>, after: &Source, facts: Facts) -> Result<Gathered, Failure> {
+        let mut gathered = Gathered { facts, ..Gathered::default() };
+        if let Some(before) = before {
+            let loaded = self.load(Role::Before, before, &mut gathered)?;
+            gathered.inputs.push(loaded.entry);
+            let snapshot = self.only_instance(loaded.snapshot);
+            // Nothing live is a new installation; a file without Milvus is most likely the wrong file.
+            if snapshot.releases.is_empty() && *before != Source::Live {
+                return Err(self.no_milvus(before, "before"));
+            }
+            gathered.before = Some(snapshot).filter(|snapshot| !snapshot.releases.is_empty());
+        }
+        gathered.after = match after {
+            Source::Version(build) => {
+                let Some(running) = &gathered.before else {
+                    return Err(Failure::usage(
+                        "version: needs something that runs: give --before, or -i and -n of a release in the cluster",
+                    ));
+                };
+                gathered.inputs.push(InputEntry {
+                    role: Role::After.name().into(),
+                    source: format!("version:{build}"),
+                    read: vec!["the running manifests with Milvus' images moved".into()],
+                    not_read: Vec::new(),
+                });
+                let releases = running.releases.iter().map(|release| release.at_version(build)).collect();
+                Snapshot { releases, ..running.clone() }
+            }
+            source => {
+                let loaded = self.load(Role::After, source, &mut gathered)?;
+                gathered.inputs.push(loaded.entry);
+                let snapshot = self.only_instance(loaded.snapshot);
+                if snapshot.releases.is_empty() {
+                    return Err(self.no_milvus(source, "after"));
+                }
+                snapshot
+            }
+        };
+        Ok(gathered)
+    }
+
+    /// What runs, for verbs that need nothing else.
+    pub(super) fn running(&self, source: &Source, facts: Facts) -> Result<Snapshot, Failure> {
+        let mut gathered = Gathered { facts, ..Gathered::default() };
+        let loaded = self.load(Role::Before, source, &mut gathered)?;
+        Ok(self.only_instance(loaded.snapshot))
+    }
+
+    /// Adds the policies and exceptions of the cluster. Where they may not be read, the report says so.
+    pub(super) fn cluster_policies(&self, policies: &mut PolicySet, gathered: &mut Gathered) -> Result<(), Failure> {
+        let (cluster, _) = self.connect()?;
+        let mut entry =
+            InputEntry { role: "policy".into(), source: format!("cluster {}", cluster.server()), ..InputEntry::default() };
+        match self.runtime.block_on(cluster.policies()) {
+            Ok((documents, unusable)) => {
+                if documents.is_empty() && unusable.is_empty() {
+                    return Ok(());
+                }
+                entry.read.push(format!("{} policies and exceptions", documents.len()));
+                entry.not_read = unusable;
+                for document in documents {
+                    match document {
+                        PolicyDocument::Policy(policy, _) => policies.policies.push(*policy),
+                        PolicyDocument::Exception(exception, _) => policies.exceptions.push(*exception),
+                    }
+                }
+            }
+            Err(error) => entry.not_read.push(error.to_string()),
+        }
+        gathered.inputs.push(entry);
+        Ok(())
+    }
+
+    fn only_instance(&self, mut snapshot: Snapshot) -> Snapshot {
+        if let Some(instance) = self.instance {
+            snapshot.releases.retain(|release| release.name == instance);
+        }
+        snapshot
+    }
+
+    fn no_milvus(&self, source: &Source, role: &str) -> Failure {
+        let named = match source {
+            Source::File(path) if path == "-" => "standard input".to_owned(),
+            Source::File(path) => path.clone(),
+            Source::Revision { name, .. } => format!("release {name}"),
+            Source::Live => "the cluster".into(),
+            Source::Version(build) => build.to_string(),
+        };
+        match self.instance {
+            Some(instance) => Failure::usage(format!("the input {role} ({named}) holds no Milvus release '{instance}'")),
+            None => Failure::usage(format!(
+                "the input {role} ({named}) holds no Milvus: no workload runs 'milvus run', or has a Milvus image"
+            )),
+        }
+    }
+
+    fn load(&self, role: Role, source: &Source, gathered: &mut Gathered) -> Result<Loaded, Failure> {
+        match source {
+            Source::File(path) => {
+                let loaded = inputs::load(role, path, self.namespace).map_err(Failure::usage)?;
+                if role == Role::Before {
+                    inputs::evidence::complete(&loaded.snapshot, &mut gathered.facts);
+                }
+                Ok(loaded)
+            }
+            Source::Live => self.live(role, gathered),
+            Source::Revision { name, revision } => self.revision(role, name, *revision),
+            Source::Version(_) => Err(Failure::usage("version: can only be what is wanted (--after)")),
+        }
+    }
+
+    fn connect(&self) -> Result<(Cluster, String), Failure> {
+        let cluster = self.runtime.block_on(Cluster::connect(&self.cluster.access())).map_err(Failure::no_verdict)?;
+        let namespace = self.namespace.map_or_else(|| cluster.default_namespace().to_owned(), str::to_owned);
+        Ok((cluster, namespace))
+    }
+
+    fn live(&self, role: Role, gathered: &mut Gathered) -> Result<Loaded, Failure> {
+        let (cluster, namespace) = self.connect()?;
+        let reading = self.runtime.block_on(cluster.read(&namespace, true)).map_err(Failure::no_verdict)?;
+        if role == Role::Before {
+            fill(&mut gathered.facts, reading.facts);
+        }
+        let runs = self.runtime.block_on(cluster.runs());
+        let mut not_read: Vec<String> =
+            reading.not_read.iter().map(|missing| format!("{}: {}", missing.what, missing.reason)).collect();
+        match runs {
+            Ok(runs) if role == Role::Before => fill(&mut gathered.facts, runs),
+            Ok(_) => {}
+            Err(error) => not_read.push(format!("upgrade runs: {error}")),
+        }
+        let entry = InputEntry {
+            role: role.name().into(),
+            source: format!("live, namespace {namespace} at {}", cluster.server()),
+            read: reading.read,
+            not_read,
+        };
+        Ok(Loaded { snapshot: reading.snapshot, entry })
+    }
+
+    fn revision(&self, role: Role, name: &str, revision: Option<u64>) -> Result<Loaded, Failure> {
+        let (cluster, namespace) = self.connect()?;
+        let stored = self.runtime.block_on(cluster.helm_release(&namespace, name, revision)).map_err(|error| match error {
+            missing @ (ClusterError::NotFound(_) | ClusterError::Codec { .. }) => Failure::usage(missing),
+            other => Failure::no_verdict(other),
+        })?;
+        let mut builder = Builder::default();
+        let source = format!("release:{}@{}", stored.name, stored.revision);
+        stored.lay_into(&mut builder).map_err(|error| Failure::usage(format!("{source}: {error}")))?;
+        let entry = InputEntry {
+            role: role.name().into(),
+            source: format!("{source} ({}) in namespace {namespace}", stored.status),
+            read: vec!["Helm's storage".into()],
+            not_read: Vec::new(),
+        };
+        Ok(Loaded { snapshot: builder.build(), entry })
+    }
+}
+
+/// What is known already stays; what is absent is taken from the cluster.
+fn fill(facts: &mut Facts, seen: Facts) {
+    facts.kubernetes = facts.kubernetes.or(seen.kubernetes);
+    facts.helm = facts.helm.or(seen.helm);
+    facts.metadata.extend(seen.metadata);
+    facts.migrations = facts.migrations.take().or(seen.migrations);
+    facts.rollouts = facts.rollouts.take().or(seen.rollouts);
+    facts.runs = facts.runs.take().or(seen.runs);
+    facts.autoscalers = facts.autoscalers.take().or(seen.autoscalers);
+    facts.deployers = facts.deployers.take().or(seen.deployers);
+    facts.drift = facts.drift.take().or(seen.drift);
+}
+
+/// Reads `--facts`.
+pub(super) fn facts(path: Option<&PathBuf>) -> Result<Facts, Failure> {
+    let Some(path) = path else { return Ok(Facts::default()) };
+    let text = read_text_file(path).map_err(Failure::usage)?;
+    let name = path.display();
+    let Some(document) = documents(&text).next() else { return Ok(Facts::default()) };
+    let document = document.map_err(|error| Failure::usage(format!("{name}: {error}")))?;
+    serde_path_to_error::deserialize(document.root.to_json())
+        .map_err(|error| Failure::usage(format!("{name}: {}: {}", error.path(), error.inner())))
+}
+
+/// Reads `--data` files over the embedded tables; without any, the embedded ones serve.
+pub(super) fn catalogue(paths: &[PathBuf]) -> Result<Option<Catalogue>, Failure> {
+    let mut catalogue: Option<Catalogue> = None;
+    for path in paths {
+        let text = read_text_file(path).map_err(Failure::usage)?;
+        let name = path.display().to_string();
+        catalogue = Some(match catalogue.take() {
+            None => Catalogue::with(&name, &text).map_err(Failure::usage)?,
+            Some(mut known) => {
+                known.add(&name, &text).map_err(Failure::usage)?;
+                known
+            }
+        });
+    }
+    Ok(catalogue)
+}
+
+/// A runtime for what talks to a cluster or to etcd.
+pub(super) fn runtime() -> Result<Runtime, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::no_verdict(format!("cannot start the runtime: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources() {
+        assert_eq!("live".parse(), Ok(Source::Live));
+        assert_eq!("release:a@3".parse(), Ok(Source::Revision { name: "a".into(), revision: Some(3) }));
+        assert_eq!("release:a".parse(), Ok(Source::Revision { name: "a".into(), revision: None }));
+        assert_eq!("a.yaml".parse(), Ok(Source::File("a.yaml".into())));
+        assert!("release:a@x".parse::<Source>().is_err());
+        assert!("version:latest".parse::<Source>().is_err());
+        assert!("release:".parse::<Source>().is_err());
+    }
+}

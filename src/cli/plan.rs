@@ -1,0 +1,167 @@
+//! `plan`: the whole path from one version to another.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, ValueEnum};
+
+use crate::{
+    facts::Facts,
+    milvus::{Build, Coordinators, Release, Topology, catalogue::Catalogue},
+    plan::{self, Journey},
+    report::Show,
+};
+
+use super::{
+    check::version,
+    exit::{Done, Exit, Failure},
+    gather::{self, ClusterArgs, Gatherer, Source},
+    output::{Screen, print},
+};
+
+/// Arguments of `plan`.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  milvus-guard plan --from 2.1.4 --to 2.5.27
+  milvus-guard plan -i my-release -n milvus --to 2.6.22        (what runs is read from the cluster)
+  milvus-guard plan --before running.yaml --to 2.6.22 --format markdown
+
+Exit codes: 0 there is a way, 1 there is none, 2 wrong usage or unreadable input, 3 the cluster could not be asked.")]
+pub(super) struct Args {
+    /// Version that runs [default: read from --before or the cluster]
+    #[arg(long, value_name = "VERSION", value_parser = version)]
+    from: Option<Build>,
+
+    /// Version that is wanted
+    #[arg(long, short = 't', value_name = "VERSION", value_parser = version)]
+    to: Build,
+
+    /// What runs: a file, a directory, -, release:NAME or live
+    #[arg(long, value_name = "IN", conflicts_with = "from")]
+    before: Option<Source>,
+
+    /// Release
+    #[arg(short, long, value_name = "NAME")]
+    instance: Option<String>,
+
+    /// Namespace
+    #[arg(short, long, value_name = "NAMESPACE")]
+    namespace: Option<String>,
+
+    /// Standalone or cluster [default: as it runs, else cluster]
+    #[arg(long, value_enum)]
+    topology: Option<TopologyArg>,
+
+    /// Layout of the coordinators [default: as they run, else as the version's chart has them]
+    #[arg(long, value_enum)]
+    coordinators: Option<CoordinatorsArg>,
+
+    /// Rows that add to or override the built-in data; may be repeated
+    #[arg(long, value_name = "FILE")]
+    data: Vec<PathBuf>,
+
+    /// How to print the plan
+    #[arg(long, value_enum, default_value_t = PlanFormat::Text)]
+    format: PlanFormat,
+
+    #[command(flatten)]
+    cluster: ClusterArgs,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum TopologyArg {
+    Standalone,
+    Cluster,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum CoordinatorsArg {
+    Separate,
+    Mixed,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum PlanFormat {
+    /// For a person at a terminal
+    Text,
+    /// For programs
+    Json,
+    /// A checklist for an issue or a pull request
+    Markdown,
+}
+
+pub(super) fn run(args: Args, screen: &Screen) -> Done {
+    let own_data = gather::catalogue(&args.data)?;
+    let catalogue = own_data.as_ref().unwrap_or_else(|| Catalogue::embedded());
+    let journey = journey(&args)?;
+    let plan = plan::plan(&journey, catalogue);
+    print(&match args.format {
+        PlanFormat::Text => plan::text(&plan, &screen.style(Show::All)),
+        PlanFormat::Json => plan.json(),
+        PlanFormat::Markdown => plan::markdown(&plan),
+    })?;
+    Ok(if plan.blocked.is_some() { Exit::Found } else { Exit::Clean })
+}
+
+fn journey(args: &Args) -> Result<Journey, Failure> {
+    let running = match (&args.from, &args.before) {
+        (Some(_), _) => None,
+        (None, before) => Some(running(args, before.as_ref().unwrap_or(&Source::Live))?),
+    };
+    let from = match (&args.from, &running) {
+        (Some(from), _) => from.clone(),
+        (None, Some(release)) => release.lowest().ok_or_else(|| {
+            Failure::usage(format!("the version of release '{}' cannot be read from its images; give --from", release.name))
+        })?,
+        (None, None) => return Err(Failure::usage("give --from, --before or -i")),
+    };
+    let from_release =
+        |pick: fn(&Release) -> Option<String>| running.as_ref().filter(|release| release.has_config()).and_then(pick);
+    Ok(Journey {
+        release: args
+            .instance
+            .clone()
+            .or_else(|| running.as_ref().map(|release| release.name.clone()))
+            .unwrap_or_else(|| "my-release".into()),
+        namespace: args
+            .namespace
+            .clone()
+            .or_else(|| running.as_ref().and_then(|release| release.namespace.clone()))
+            .unwrap_or_else(|| "default".into()),
+        from,
+        to: args.to.clone(),
+        topology: match (args.topology, &running) {
+            (Some(TopologyArg::Standalone), _) => Topology::Standalone,
+            (None, Some(release)) => release.topology(),
+            (Some(TopologyArg::Cluster) | None, _) => Topology::Cluster,
+        },
+        coordinators: match (args.coordinators, &running) {
+            (Some(CoordinatorsArg::Separate), _) => Some(Coordinators::Separate),
+            (Some(CoordinatorsArg::Mixed), _) => Some(Coordinators::Mixed),
+            (None, Some(release)) => Some(release.coordinators()),
+            (None, None) => None,
+        },
+        metastore: from_release(|release| Some(release.metadata().metastore.value)),
+        root_path: from_release(|release| Some(release.metadata().root_path.value)),
+        queue: from_release(|release| Some(release.queue().kind.value.to_string())),
+    })
+}
+
+fn running(args: &Args, source: &Source) -> Result<Release, Failure> {
+    let runtime = gather::runtime()?;
+    let gatherer = Gatherer {
+        runtime: &runtime,
+        cluster: &args.cluster,
+        namespace: args.namespace.as_deref(),
+        instance: args.instance.as_deref(),
+    };
+    let mut releases = gatherer.running(source, Facts::default())?.releases;
+    match releases.len() {
+        1 => Ok(releases.remove(0)),
+        0 => Err(Failure::usage("no Milvus release was found; give -i and -n, or --from")),
+        _ => {
+            let names = releases.iter().map(Release::label).collect::<Vec<_>>().join(", ");
+            Err(Failure::usage(format!("several Milvus releases were found ({names}); choose one with -i")))
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! A live Kubernetes cluster, read only: what runs, what Helm stored, and what else can be known about it.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`client`] | the connection, found as kubectl finds it; raw JSON in bounded pages |
+//! | [`error`] | why something could not be read, in words for people |
+//! | [`live`] | the workloads of a namespace as a snapshot, with their facts |
+//! | [`storage`] | Helm's revisions, from Secrets or `ConfigMaps` |
+//! | [`guard`] | the guard's own policies, exceptions and runs |
+//! | [`evidence`] | pure: rollouts, autoscalers, deployers from what was read |
+//! | [`drift`] | pure: what runs against what Helm stored |
+//!
+//! Nothing here decides. What may not be read is listed; only the workloads themselves must be readable.
+
+pub mod client;
+pub mod drift;
+pub mod error;
+pub mod evidence;
+pub mod guard;
+pub mod live;
+pub mod storage;
+
+pub use client::{Access, Cluster};
+pub use error::ClusterError;
+pub use live::{NotRead, Reading};

@@ -1,0 +1,280 @@
+//! Helm's storage format: an object of the cluster to the release inside it, bounded.
+//!
+//! A Secret holds base64(base64(gzip(JSON))), the first layer being the Secret's own; a `ConfigMap` of the other driver holds
+//! base64(gzip(JSON)). Releases of the first Helm 3 alphas have no gzip, so its magic bytes decide.
+
+use std::io::Read;
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use flate2::read::MultiGzDecoder;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::manifest::Node;
+
+/// Bytes of a decoded release. etcd holds at most 1.5 MiB of it compressed, of which real charts make up to 10 MiB.
+pub const MAX_BYTES: usize = 32 * 1024 * 1024;
+/// Type of the Secrets that Helm writes.
+pub const SECRET_TYPE: &str = "helm.sh/release.v1";
+
+const GZIP_MAGIC: [u8; 3] = [0x1f, 0x8b, 0x08];
+
+/// One revision of a release as Helm stored it. Values are for rules only and never leave the process.
+#[derive(Clone, PartialEq)]
+pub struct StoredRelease {
+    /// Name of the release.
+    pub name: String,
+    /// Namespace of the release.
+    pub namespace: Option<String>,
+    /// Revision number.
+    pub revision: u64,
+    /// `deployed`, `pending-upgrade` ...
+    pub status: String,
+    /// The rendered manifest, hooks left out.
+    pub manifest: String,
+    /// What the user set (`--set`, `-f`).
+    pub user_values: Node,
+    /// Name and version of the chart.
+    pub chart: Option<(String, String)>,
+}
+
+impl std::fmt::Debug for StoredRelease {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StoredRelease")
+            .field("name", &self.name)
+            .field("namespace", &self.namespace)
+            .field("revision", &self.revision)
+            .field("status", &self.status)
+            .field("chart", &self.chart)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why an object holds no release that can be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CodecError {
+    /// Another kind of object.
+    #[error("{0} is neither a Secret nor a ConfigMap")]
+    Kind(String),
+    /// A Secret that something else than Helm wrote.
+    #[error("Secret of type {0}, where Helm writes helm.sh/release.v1")]
+    Type(String),
+    /// The right object without its payload.
+    #[error("no data under the key release")]
+    Missing,
+    /// A layer of base64 that is none.
+    #[error("the payload is not base64")]
+    Base64,
+    /// The compressed part is damaged.
+    #[error("the payload is damaged gzip: {0}")]
+    Gzip(String),
+    /// More than [`MAX_BYTES`].
+    #[error("the release is larger than {} MiB", MAX_BYTES / (1024 * 1024))]
+    TooLarge,
+    /// What came out is no release.
+    #[error("the payload is not a Helm release ({0})")]
+    Json(String),
+}
+
+/// Decodes a Secret or `ConfigMap` of Helm's storage.
+///
+/// # Errors
+/// Where the object is not Helm's, is damaged or would decode to more than [`MAX_BYTES`].
+pub fn decode(object: &Value) -> Result<StoredRelease, CodecError> {
+    let text = |key: &str| object.get(key).and_then(Value::as_str).unwrap_or_default();
+    let payload = object.get("data").and_then(|data| data.get("release")).and_then(Value::as_str);
+    match text("kind") {
+        "Secret" if text("type") != SECRET_TYPE => Err(CodecError::Type(shown(text("type")))),
+        "Secret" => {
+            let inner = base64(payload.ok_or(CodecError::Missing)?.as_bytes())?;
+            decode_payload(&inner)
+        }
+        "ConfigMap" => decode_payload(payload.ok_or(CodecError::Missing)?.as_bytes()),
+        other => Err(CodecError::Kind(shown(other))),
+    }
+}
+
+/// Decodes what stands under the key `release` once the Secret's own base64 is off.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_payload(payload: &[u8]) -> Result<StoredRelease, CodecError> {
+    let bytes = base64(payload)?;
+    if bytes.starts_with(&GZIP_MAGIC) { parse(&gunzip(&bytes)?) } else { parse(&bytes) }
+}
+
+fn base64(text: &[u8]) -> Result<Vec<u8>, CodecError> {
+    if text.len() / 4 * 3 > MAX_BYTES {
+        return Err(CodecError::TooLarge);
+    }
+    BASE64_STANDARD.decode(text.trim_ascii()).map_err(|_| CodecError::Base64)
+}
+
+fn gunzip(bytes: &[u8]) -> Result<Vec<u8>, CodecError> {
+    let mut out = Vec::new();
+    let limit = u64::try_from(MAX_BYTES).unwrap_or(u64::MAX).saturating_add(1);
+    MultiGzDecoder::new(bytes).take(limit).read_to_end(&mut out).map_err(|error| CodecError::Gzip(error.to_string()))?;
+    if out.len() > MAX_BYTES { Err(CodecError::TooLarge) } else { Ok(out) }
+}
+
+/// What is read of Helm's JSON; templates and files of the chart are skipped.
+#[derive(Deserialize)]
+struct Stored {
+    name: String,
+    #[serde(default)]
+    namespace: String,
+    #[serde(default)]
+    version: u64,
+    #[serde(default)]
+    info: Option<Info>,
+    #[serde(default)]
+    manifest: String,
+    #[serde(default)]
+    config: Value,
+    #[serde(default)]
+    chart: Option<Chart>,
+}
+
+#[derive(Deserialize)]
+struct Info {
+    #[serde(default)]
+    status: String,
+}
+
+#[derive(Deserialize)]
+struct Chart {
+    #[serde(default)]
+    metadata: Option<ChartMetadata>,
+}
+
+#[derive(Deserialize)]
+struct ChartMetadata {
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    version: String,
+}
+
+fn parse(bytes: &[u8]) -> Result<StoredRelease, CodecError> {
+    // serde_json's own words can quote the document, and with it values.
+    let stored: Stored = serde_json::from_slice(bytes)
+        .map_err(|error| CodecError::Json(format!("{} at line {}, column {}", category(&error), error.line(), error.column())))?;
+    Ok(StoredRelease {
+        name: stored.name,
+        namespace: Some(stored.namespace).filter(|namespace| !namespace.is_empty()),
+        revision: stored.version,
+        status: stored.info.map(|info| info.status).unwrap_or_default(),
+        manifest: stored.manifest,
+        user_values: Node::from_json(&stored.config),
+        chart: stored.chart.and_then(|chart| chart.metadata).map(|chart| (chart.name, chart.version)),
+    })
+}
+
+fn category(error: &serde_json::Error) -> &'static str {
+    match error.classify() {
+        serde_json::error::Category::Eof => "ends too early",
+        serde_json::error::Category::Data => "unexpected shape",
+        _ => "no JSON",
+    }
+}
+
+fn shown(text: &str) -> String {
+    if text.is_empty() { "(none)".to_owned() } else { text.chars().take(80).collect::<String>().escape_debug().to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use flate2::{Compression, write::GzEncoder};
+    use serde_json::json;
+
+    use super::*;
+
+    fn release() -> Value {
+        json!({
+            "name": "my-release", "namespace": "milvus", "version": 7,
+            "info": {"status": "deployed", "notes": "x"},
+            "chart": {"metadata": {"name": "milvus", "version": "4.2.8"}, "templates": [{"name": "t", "data": "eA=="}]},
+            "config": {"minio": {"secretKey": "hunter2"}},
+            "manifest": "---\nkind: ConfigMap\n",
+        })
+    }
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn secret(inner: &[u8]) -> Value {
+        let payload = BASE64_STANDARD.encode(BASE64_STANDARD.encode(inner));
+        json!({"kind": "Secret", "type": SECRET_TYPE, "data": {"release": payload}})
+    }
+
+    fn config_map(inner: &[u8]) -> Value {
+        json!({"kind": "ConfigMap", "data": {"release": BASE64_STANDARD.encode(inner)}})
+    }
+
+    #[test]
+    fn both_drivers_hold_the_same() {
+        let bytes = gzip(release().to_string().as_bytes());
+        let from_secret = decode(&secret(&bytes)).unwrap();
+        assert_eq!(from_secret, decode(&config_map(&bytes)).unwrap());
+        assert_eq!((from_secret.name.as_str(), from_secret.revision, from_secret.status.as_str()), ("my-release", 7, "deployed"));
+        assert_eq!(from_secret.namespace.as_deref(), Some("milvus"));
+        assert_eq!(from_secret.chart, Some(("milvus".into(), "4.2.8".into())));
+        assert_eq!(from_secret.user_values.text_at(&["minio", "secretKey"]), Some("hunter2"));
+        assert!(!format!("{from_secret:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn without_gzip_magic_it_is_plain_json() {
+        assert_eq!(decode(&secret(release().to_string().as_bytes())).unwrap().revision, 7);
+        assert_eq!(decode(&secret(b"garbage")).unwrap_err(), CodecError::Json("no JSON at line 1, column 1".into()));
+    }
+
+    #[test]
+    fn null_values_are_none() {
+        let plain = json!({"name": "r", "config": null, "chart": null, "info": null}).to_string();
+        assert!(decode(&secret(plain.as_bytes())).unwrap().user_values.is_null());
+    }
+
+    #[test]
+    fn a_bomb_is_refused() {
+        let bomb = gzip(&vec![b' '; MAX_BYTES + 1]);
+        assert!(bomb.len() < 100_000);
+        assert_eq!(decode(&secret(&bomb)).unwrap_err(), CodecError::TooLarge);
+        assert_eq!(base64(&vec![b'A'; MAX_BYTES * 2]).unwrap_err(), CodecError::TooLarge);
+    }
+
+    #[test]
+    fn damaged_gzip_is_named() {
+        let mut bytes = gzip(release().to_string().as_bytes());
+        bytes.truncate(bytes.len() / 2);
+        assert!(matches!(decode(&secret(&bytes)), Err(CodecError::Gzip(_))));
+    }
+
+    #[test]
+    fn errors_quote_no_values() {
+        let wrong = json!({"name": {"secretKey": "hunter2"}}).to_string();
+        assert!(!decode(&secret(wrong.as_bytes())).unwrap_err().to_string().contains("hunter2"));
+    }
+
+    #[test]
+    fn foreign_objects_are_refused() {
+        let opaque = json!({"kind": "Secret", "type": "Opaque", "data": {"release": "eA=="}});
+        assert_eq!(decode(&opaque).unwrap_err(), CodecError::Type("Opaque".into()));
+        assert_eq!(decode(&json!({"kind": "Secret", "type": SECRET_TYPE})).unwrap_err(), CodecError::Missing);
+        assert_eq!(decode(&json!({"kind": "ConfigMap", "data": {"x": ""}})).unwrap_err(), CodecError::Missing);
+        assert_eq!(decode(&json!({"kind": "Pod"})).unwrap_err(), CodecError::Kind("Pod".into()));
+        let not_base64 = json!({"kind": "Secret", "type": SECRET_TYPE, "data": {"release": "%%%"}});
+        assert_eq!(decode(&not_base64).unwrap_err(), CodecError::Base64);
+    }
+
+    #[test]
+    fn deep_json_is_no_stack_overflow() {
+        let deep = format!("{{\"name\":\"r\",\"config\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
+        assert!(matches!(decode(&secret(deep.as_bytes())), Err(CodecError::Json(_))));
+    }
+}

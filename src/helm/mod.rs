@@ -1,0 +1,75 @@
+//! What Helm stores about a release: [`codec`] takes it out of a Secret or `ConfigMap`, [`StoredRelease::lay_into`] reads the
+//! manifest inside.
+
+use std::sync::Arc;
+
+use crate::{
+    manifest::{Object, Origin, ParseError, documents},
+    milvus::snapshot::Builder,
+};
+
+pub mod codec;
+
+pub use codec::{CodecError, StoredRelease, decode};
+
+impl StoredRelease {
+    /// The name under which a report shows this revision.
+    #[must_use]
+    pub fn source(&self) -> String {
+        format!("release:{}@{}", self.name, self.revision)
+    }
+
+    /// Lays the manifest's objects and what else Helm knows into a snapshot.
+    ///
+    /// # Errors
+    /// Where the stored manifest is no YAML.
+    pub fn lay_into(&self, builder: &mut Builder) -> Result<(), ParseError> {
+        let source: Arc<str> = self.source().into();
+        for document in documents(&self.manifest) {
+            let document = document?;
+            let origin = Origin { source: Arc::clone(&source), document: document.index, line: 0 };
+            if let Some(object) = Object::read(&document.root, &origin, self.namespace.as_deref()) {
+                builder.add(object);
+            }
+        }
+        builder.add_helm(&self.name, self.namespace.as_deref(), self.revision, &self.status, self.user_values.clone());
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::Node;
+
+    fn stored(manifest: &str) -> StoredRelease {
+        StoredRelease {
+            name: "my-release".into(),
+            namespace: Some("milvus".into()),
+            revision: 3,
+            status: "deployed".into(),
+            manifest: manifest.into(),
+            user_values: Node::string("x"),
+            chart: None,
+        }
+    }
+
+    #[test]
+    fn a_manifest_becomes_a_release() {
+        let manifest = "---\n# Source: milvus/templates/standalone-deployment.yaml\napiVersion: apps/v1\nkind: Deployment\n\
+            metadata: {name: my-release-milvus-standalone, labels: {app.kubernetes.io/instance: my-release}}\n\
+            spec: {template: {spec: {containers: [{name: standalone, image: 'milvusdb/milvus:v2.3.1', args: [milvus, run, standalone]}]}}}\n";
+        let mut builder = Builder::default();
+        stored(manifest).lay_into(&mut builder).unwrap();
+        let snapshot = builder.build();
+        let release = &snapshot.releases[0];
+        assert_eq!((release.name.as_str(), release.namespace.as_deref()), ("my-release", Some("milvus")));
+        assert_eq!(release.helm.as_ref().unwrap().revision, 3);
+        assert_eq!(&*release.components[0].workload.meta.origin.source, "release:my-release@3");
+    }
+
+    #[test]
+    fn a_broken_manifest_is_an_error() {
+        assert!(stored("a: {b").lay_into(&mut Builder::default()).is_err());
+    }
+}

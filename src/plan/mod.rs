@@ -1,0 +1,169 @@
+//! The path from one version to another as numbered stops: data that can be printed, hashed and stored.
+
+mod markdown;
+mod route;
+mod text;
+
+pub use markdown::render as markdown;
+pub use route::{Journey, plan};
+pub use text::render as text;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use crate::milvus::{
+    Component, Coordinators, Topology, Version,
+    catalogue::{Gate, PointOfNoReturn, Rolling},
+};
+
+/// Version of the JSON form.
+pub const SCHEMA_VERSION: &str = "guard.milvus.io/plan/v1";
+
+/// The whole path.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Plan {
+    /// [`SCHEMA_VERSION`].
+    pub schema_version: String,
+    /// Release.
+    pub release: String,
+    /// Namespace.
+    pub namespace: String,
+    /// Version before.
+    pub from: String,
+    /// Version after.
+    pub to: String,
+    /// Topology.
+    pub topology: Topology,
+    /// Layout of the coordinators at the beginning.
+    pub coordinators: Coordinators,
+    /// The stops, in order; empty where there is no way.
+    pub stops: Vec<Stop>,
+    /// Why there is no way, where there is none.
+    pub blocked: Option<Blocked>,
+    /// What to know beside the stops.
+    pub notes: Vec<String>,
+}
+
+/// Why there is no way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Blocked {
+    /// Where it ends.
+    pub at: String,
+    /// Why.
+    pub reason: String,
+    /// What to do instead.
+    pub fix: String,
+}
+
+/// One stop of the path.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Stop {
+    /// Number, from 1.
+    pub number: usize,
+    /// What is done.
+    pub kind: StopKind,
+    /// Version before.
+    pub from: String,
+    /// Version after.
+    pub to: String,
+    /// Why this stop is there.
+    pub reason: String,
+    /// What must be done or true before.
+    pub prerequisites: Vec<String>,
+    /// What to back up before.
+    pub backup: Vec<String>,
+    /// Chart to use, where one is known.
+    pub chart: Option<ChartChoice>,
+    /// Helm values that this stop needs, as `--set` takes them.
+    pub values: Vec<String>,
+    /// Component by component, in order; empty where all move at once.
+    pub order: Vec<Move>,
+    /// How it is made.
+    pub rolling: Rolling,
+    /// Until when there is a way back.
+    pub point_of_no_return: PointOfNoReturn,
+    /// What going back beyond that point loses.
+    pub lost: String,
+    /// What interruption to expect.
+    pub interruption: String,
+    /// Commands, in order.
+    pub commands: Vec<String>,
+    /// Known defects of the stop's version, worst first.
+    pub warnings: Vec<String>,
+    /// Where the facts come from.
+    pub sources: Vec<String>,
+}
+
+/// What a stop does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum StopKind {
+    /// Metadata migration.
+    Migration,
+    /// Ordered rolling upgrade.
+    RollingUpgrade,
+    /// Plain upgrade with downtime.
+    Restart,
+    /// Separate coordinators become a mixed one, on the same version.
+    MixCoordinators,
+}
+
+/// A chart version for a stop.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ChartChoice {
+    /// Chart version.
+    pub version: Version,
+    /// Whether its default image is the stop's version; otherwise the tag must be set.
+    pub ships_version: bool,
+}
+
+/// One step of an order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Move {
+    /// Components that move together; empty for a removal.
+    pub components: Vec<Component>,
+    /// Components that are removed.
+    pub removes: Vec<Component>,
+    /// What to wait for.
+    pub gate: Gate,
+    /// The next step must follow at once.
+    pub at_once_with_next: bool,
+    /// What to know.
+    pub note: Option<String>,
+    /// Whether the way back ends with this step.
+    pub point_of_no_return: bool,
+}
+
+impl Plan {
+    /// The plan as JSON.
+    #[must_use]
+    pub fn json(&self) -> String {
+        let mut value = serde_json::to_value(self).unwrap_or_default();
+        if let Some(fields) = value.as_object_mut() {
+            fields.insert("hash".into(), self.hash().into());
+        }
+        serde_json::to_string_pretty(&value).unwrap_or_default() + "\n"
+    }
+
+    /// Identity of the plan: the same for the same steps, sha256 in hex.
+    #[must_use]
+    pub fn hash(&self) -> String {
+        format!("{:x}", Sha256::digest(serde_json::to_vec(self).unwrap_or_default()))
+    }
+}
+
+/// Until when there is a way back, in words that fit after "the way back is open".
+#[must_use]
+pub const fn until(point: PointOfNoReturn) -> &'static str {
+    match point {
+        PointOfNoReturn::None => "always",
+        PointOfNoReturn::FirstCoordinator => "until the first new coordinator is ready",
+        PointOfNoReturn::FirstWorker => "until the first new worker runs",
+        PointOfNoReturn::End => "until the upgrade is finished",
+    }
+}

@@ -1,0 +1,519 @@
+//! Finding the way: from stop to stop as the path table says.
+
+use crate::milvus::{
+    Build, Component, Coordinators, Line, Topology, Version,
+    catalogue::{
+        Catalogue, Chart, HazardKind, Order, OrderTopology, Path, PointOfNoReturn, Published, RequirementKind, Rolling,
+        Situation, Verdict,
+    },
+};
+
+use super::{Blocked, ChartChoice, Move, Plan, SCHEMA_VERSION, Stop, StopKind};
+
+/// Stops that a path may have; real ones have seven at most.
+const MAX_STOPS: usize = 16;
+
+/// What is to be planned.
+#[derive(Clone, Debug)]
+pub struct Journey {
+    /// Release.
+    pub release: String,
+    /// Namespace.
+    pub namespace: String,
+    /// Version before.
+    pub from: Build,
+    /// Version after.
+    pub to: Build,
+    /// Topology.
+    pub topology: Topology,
+    /// Layout of the coordinators; nothing means what a default chart of that version renders.
+    pub coordinators: Option<Coordinators>,
+    /// Metastore, where it is known.
+    pub metastore: Option<String>,
+    /// Root path in etcd, where it is known.
+    pub root_path: Option<String>,
+    /// Message queue, as the value of `standalone.messageQueue`, where it is known.
+    pub queue: Option<String>,
+}
+
+/// The first version whose default chart brings a mixed coordinator.
+const MIXED_BY_DEFAULT: Version = Version::new(2, 4, 7);
+
+/// Plans the whole path.
+#[must_use]
+pub fn plan(journey: &Journey, catalogue: &Catalogue) -> Plan {
+    let coordinators = match journey.topology {
+        Topology::Standalone => Coordinators::None,
+        Topology::Cluster => journey.coordinators.unwrap_or(if journey.from.version < MIXED_BY_DEFAULT {
+            Coordinators::Separate
+        } else {
+            Coordinators::Mixed
+        }),
+    };
+    let mut plan = Plan {
+        schema_version: SCHEMA_VERSION.into(),
+        release: journey.release.clone(),
+        namespace: journey.namespace.clone(),
+        from: journey.from.to_string(),
+        to: journey.to.to_string(),
+        topology: journey.topology,
+        coordinators,
+        stops: Vec::new(),
+        blocked: None,
+        notes: Vec::new(),
+    };
+    if journey.to.version < journey.from.version {
+        let effect = catalogue
+            .downgrades
+            .iter()
+            .find(|row| row.from.contains(journey.from.version) && row.to.contains(journey.to.version))
+            .map_or_else(|| "an older version cannot read what a newer one wrote".to_owned(), |row| row.effect.clone());
+        plan.blocked = Some(Blocked {
+            at: plan.from.clone(),
+            reason: effect,
+            fix: "Restore the backup of metadata and data that was made before the upgrade.".into(),
+        });
+        return plan;
+    }
+    let mut here = Place { build: journey.from.clone(), coordinators };
+    while here.build != journey.to && plan.stops.len() < MAX_STOPS {
+        match next(journey, catalogue, &here) {
+            Ok((stop, there)) => {
+                plan.stops.push(Stop { number: plan.stops.len() + 1, ..stop });
+                here = there;
+            }
+            Err(blocked) => {
+                plan.blocked = Some(blocked);
+                plan.stops.clear();
+                return plan;
+            }
+        }
+    }
+    plan.notes.extend(notes(journey, &plan));
+    plan
+}
+
+#[derive(Clone, Debug)]
+struct Place {
+    build: Build,
+    coordinators: Coordinators,
+}
+
+fn next(journey: &Journey, catalogue: &Catalogue, here: &Place) -> Result<(Stop, Place), Blocked> {
+    let situation = Situation {
+        topology: Some(journey.topology),
+        coordinators: Some(here.coordinators),
+        metastore: journey.metastore.clone(),
+    };
+    let mut target = journey.to.clone();
+    for _ in 0..MAX_STOPS {
+        let route = catalogue.route(&here.build, &target, &situation);
+        let Some(row) = route.deciding() else {
+            return Err(Blocked {
+                at: here.build.to_string(),
+                reason: format!("nothing is known about the step from {} to {target}", here.build),
+                fix: "Add a row with --data, or ask the project.".into(),
+            });
+        };
+        let via = route.rows.iter().filter(|row| row.verdict >= Verdict::Warn).flat_map(|row| &row.via).copied();
+        let stop = via.filter(|via| *via > here.build.version && *via < target.version).min();
+        match (row.verdict, stop) {
+            (Verdict::Warn | Verdict::Deny, Some(stop)) => target = Build::of(stop),
+            (Verdict::Deny, None) if row.when.coordinators == Some(Coordinators::Separate) => {
+                let place = Place { build: here.build.clone(), coordinators: Coordinators::Mixed };
+                return Ok((mix(journey, catalogue, here, row), place));
+            }
+            (Verdict::Deny, None) => {
+                return Err(Blocked { at: here.build.to_string(), reason: row.reason.clone(), fix: row.fix.clone() });
+            }
+            _ => {
+                let place = Place { build: target.clone(), ..here.clone() };
+                return Ok((step(journey, catalogue, here, &target, &route.rows), place));
+            }
+        }
+    }
+    Err(Blocked {
+        at: here.build.to_string(),
+        reason: "the stops lead in a circle".into(),
+        fix: "Check the rows added with --data.".into(),
+    })
+}
+
+/// The stop that makes one coordinator of four.
+fn mix(journey: &Journey, catalogue: &Catalogue, here: &Place, row: &Path) -> Stop {
+    let values: Vec<String> = [
+        "mixCoordinator.enabled=true",
+        "rootCoordinator.enabled=false",
+        "queryCoordinator.enabled=false",
+        "dataCoordinator.enabled=false",
+        "indexCoordinator.enabled=false",
+    ]
+    .map(str::to_owned)
+    .into();
+    let chart = chart(catalogue, here.build.version);
+    let commands = vec![helm(journey, chart.as_ref(), here.build.version, &values)];
+    Stop {
+        number: 0,
+        kind: StopKind::MixCoordinators,
+        from: here.build.to_string(),
+        to: here.build.to_string(),
+        reason: row.reason.clone(),
+        prerequisites: Vec::new(),
+        backup: vec!["etcd snapshot".into()],
+        chart,
+        values,
+        order: Vec::new(),
+        rolling: Rolling::Restart,
+        point_of_no_return: PointOfNoReturn::None,
+        lost: String::new(),
+        interruption: "coordinators are away until the mixed one is ready; wait for it before going on".into(),
+        commands,
+        warnings: Vec::new(),
+        sources: row.source.clone(),
+    }
+}
+
+fn step(journey: &Journey, catalogue: &Catalogue, here: &Place, target: &Build, rows: &[&Path]) -> Stop {
+    let first =
+        |pick: fn(&Path) -> &str| rows.iter().map(|row| pick(row)).find(|text| !text.is_empty()).unwrap_or_default().to_owned();
+    let requires: Vec<&crate::milvus::catalogue::Requirement> = rows.iter().flat_map(|row| &row.requires).collect();
+    let migrates = requires.iter().any(|requirement| requirement.kind == RequirementKind::Migration);
+    let restarts = rows.iter().any(|row| row.rolling == Rolling::Restart);
+    let kind = if migrates {
+        StopKind::Migration
+    } else if restarts || journey.topology == Topology::Standalone {
+        StopKind::Restart
+    } else {
+        StopKind::RollingUpgrade
+    };
+    let point = rows
+        .iter()
+        .map(|row| row.point_of_no_return)
+        .find(|point| *point != PointOfNoReturn::None)
+        .unwrap_or(PointOfNoReturn::None);
+    let chart = chart(catalogue, target.version);
+    let values = values(journey, catalogue, here, target, chart.as_ref());
+    let order = if kind == StopKind::RollingUpgrade { order(catalogue, here, target, point) } else { Vec::new() };
+    let interruption = if journey.topology == Topology::Standalone {
+        "everything stops while the one process restarts and loads its collections".to_owned()
+    } else {
+        first(|row| &row.interruption)
+    };
+    let mut prerequisites: Vec<String> = requires
+        .iter()
+        .filter(|requirement| requirement.kind != RequirementKind::Migration)
+        .filter(|requirement| journey.topology == Topology::Cluster || requirement.kind != RequirementKind::Topology)
+        .map(|requirement| requirement.text.clone())
+        .collect();
+    prerequisites.dedup();
+    let mut warnings: Vec<String> =
+        rows.iter().filter(|row| row.verdict == Verdict::Warn).map(|row| row.reason.clone()).collect();
+    let rolling = kind == StopKind::RollingUpgrade;
+    warnings.extend(
+        catalogue
+            .bad_releases(target, Some(&here.build), rolling)
+            .map(|row| format!("{target}: {}; better {}", row.why, row.r#use)),
+    );
+    let mut backup: Vec<String> = rows.iter().flat_map(|row| row.backup.iter().cloned()).collect();
+    backup.sort();
+    backup.dedup();
+    let mut sources: Vec<String> = rows.iter().flat_map(|row| row.source.iter().cloned()).collect();
+    sources.sort();
+    sources.dedup();
+    let reason = if *target == journey.to {
+        first(|row| if row.verdict == Verdict::Allow { &row.reason } else { "" })
+    } else {
+        format!("the way to {} leads over it", journey.to)
+    };
+    Stop {
+        number: 0,
+        kind,
+        from: here.build.to_string(),
+        to: target.to_string(),
+        reason,
+        prerequisites,
+        backup,
+        commands: commands(journey, kind, here, target, chart.as_ref(), &values),
+        chart,
+        values,
+        order,
+        rolling: if kind == StopKind::RollingUpgrade { Rolling::Rolling } else { Rolling::Restart },
+        point_of_no_return: point,
+        lost: first(|row| &row.lost),
+        interruption,
+        warnings,
+        sources,
+    }
+}
+
+fn commands(
+    journey: &Journey,
+    kind: StopKind,
+    here: &Place,
+    target: &Build,
+    chart: Option<&ChartChoice>,
+    values: &[String],
+) -> Vec<String> {
+    let (release, namespace) = (&journey.release, &journey.namespace);
+    let helm = helm(journey, chart, target.version, values);
+    match kind {
+        StopKind::Migration => {
+            let root =
+                journey.root_path.as_deref().filter(|root| *root != "by-dev").map_or(String::new(), |root| format!(" -r {root}"));
+            vec![
+                format!("milvus-guard migrate -i {release} -n {namespace} -s {} -t {}{root}", here.build.version, target.version),
+                helm,
+            ]
+        }
+        StopKind::RollingUpgrade => vec![format!("milvus-guard upgrade -i {release} -n {namespace} -t {}", target.version), helm],
+        StopKind::Restart | StopKind::MixCoordinators => vec![helm],
+    }
+}
+
+fn helm(journey: &Journey, chart: Option<&ChartChoice>, version: Version, values: &[String]) -> String {
+    let mut set: Vec<String> = Vec::new();
+    if chart.is_none_or(|chart| !chart.ships_version) {
+        set.push(format!("image.all.tag=v{version}"));
+    }
+    set.extend(values.iter().cloned());
+    let chart = chart.map_or(String::new(), |chart| format!(" --version {}", chart.version));
+    let set = if set.is_empty() { String::new() } else { format!(" --set {}", set.join(",")) };
+    format!("helm upgrade {} zilliztech/milvus -n {}{chart} --reset-then-reuse-values{set}", journey.release, journey.namespace)
+}
+
+/// The newest good chart of a version's line. Charts with a hazard that denies are passed over.
+fn chart(catalogue: &Catalogue, version: Version) -> Option<ChartChoice> {
+    let bad = |chart: &Chart| {
+        catalogue.hazards.iter().any(|hazard| {
+            let avoided = hazard.kind == HazardKind::Range && hazard.rule.as_deref() == Some("MG501");
+            avoided && hazard.charts.as_ref().is_some_and(|range| range.contains(chart.version))
+        })
+    };
+    let ships = |chart: &Chart| Build::from_tag(&chart.tag).filter(|build| build.prerelease.is_none()).map(|build| build.version);
+    let good = || catalogue.charts.iter().filter(|chart| chart.published == Published::Index && !bad(chart));
+    let exact = good().filter(|chart| ships(chart) == Some(version)).max_by_key(|chart| chart.version);
+    if let Some(exact) = exact {
+        return Some(ChartChoice { version: exact.version, ships_version: true });
+    }
+    good()
+        .filter(|chart| ships(chart).is_some_and(|ships| ships.line() == version.line()))
+        .max_by_key(|chart| chart.version)
+        .map(|chart| ChartChoice { version: chart.version, ships_version: false })
+}
+
+/// Values that keep what a chart's new defaults would change on the way from the last chart to this one.
+fn values(journey: &Journey, catalogue: &Catalogue, here: &Place, target: &Build, chart: Option<&ChartChoice>) -> Vec<String> {
+    let Some(to) = chart.map(|chart| chart.version) else { return Vec::new() };
+    let from = self::chart(catalogue, here.build.version).map_or(Version::new(0, 0, 0), |chart| chart.version);
+    let streaming = Line { major: 2, minor: 6 };
+    let mut values = Vec::new();
+    for flip in &catalogue.default_flips {
+        if from >= flip.at || to < flip.at {
+            continue;
+        }
+        let about_coordinators = flip.pins.iter().any(|pin| pin.starts_with("mixCoordinator"));
+        let about_standalone = flip.pins.iter().any(|pin| pin.starts_with("standalone."));
+        let about_pulsar = flip.pins.iter().any(|pin| pin.starts_with("pulsar"));
+        let keep = match journey.topology {
+            Topology::Cluster => {
+                (about_coordinators && here.coordinators == Coordinators::Separate && target.version.line() < streaming)
+                    || (about_pulsar && journey.queue.as_deref().is_none_or(|queue| queue == "pulsar"))
+            }
+            Topology::Standalone => about_standalone,
+        };
+        if keep {
+            values.extend(flip.pins.iter().map(|pin| match (&journey.queue, about_standalone) {
+                (Some(queue), true) if pin.starts_with("standalone.messageQueue=") => format!("standalone.messageQueue={queue}"),
+                _ => pin.clone(),
+            }));
+        }
+        if about_pulsar && journey.topology == Topology::Standalone {
+            values.push("pulsarv3.enabled=false".into());
+        }
+    }
+    values
+}
+
+fn order(catalogue: &Catalogue, here: &Place, target: &Build, point: PointOfNoReturn) -> Vec<Move> {
+    let (from, to) = (here.build.version, target.version);
+    let streaming = Line { major: 2, minor: 6 };
+    let topology = if to.line() >= streaming && from.line() >= streaming {
+        OrderTopology::Streaming
+    } else if to.line() >= streaming {
+        OrderTopology::StreamingIntroduction
+    } else if here.coordinators == Coordinators::Separate {
+        OrderTopology::Separate
+    } else {
+        OrderTopology::Mixed
+    };
+    let Some(order) = catalogue.order(from, to, topology) else { return Vec::new() };
+    let mut moves = moves(order);
+    let ends = |moved: &Move| match point {
+        PointOfNoReturn::None | PointOfNoReturn::End => false,
+        PointOfNoReturn::FirstCoordinator => moved.components.iter().any(|component| component.is_coordinator()),
+        PointOfNoReturn::FirstWorker => moved.components.iter().any(|component| {
+            matches!(component, Component::QueryNode | Component::DataNode | Component::IndexNode | Component::StreamingNode)
+        }),
+    };
+    if let Some(last) = moves.iter_mut().find(|moved| ends(moved)) {
+        last.point_of_no_return = true;
+    }
+    moves
+}
+
+fn moves(order: &Order) -> Vec<Move> {
+    let mut moves = Vec::new();
+    for step in &order.steps {
+        moves.push(Move {
+            components: step.components.clone(),
+            removes: Vec::new(),
+            gate: step.gate,
+            at_once_with_next: step.at_once_with_next,
+            note: step.note.clone(),
+            point_of_no_return: false,
+        });
+        let removes: Vec<Component> = order
+            .remove
+            .iter()
+            .filter(|removal| step.components.contains(&removal.after))
+            .map(|removal| removal.component)
+            .collect();
+        if !removes.is_empty() {
+            moves.push(Move {
+                components: Vec::new(),
+                removes,
+                gate: crate::milvus::catalogue::Gate::Gone,
+                at_once_with_next: false,
+                note: None,
+                point_of_no_return: false,
+            });
+        }
+    }
+    moves
+}
+
+fn notes(journey: &Journey, plan: &Plan) -> Vec<String> {
+    let mut notes = Vec::new();
+    if plan.stops.len() > 1 {
+        notes.push("Let each stop run and serve before the next one; check its data, then take the next backup.".to_owned());
+    }
+    if journey.topology == Topology::Cluster && plan.stops.iter().any(|stop| stop.kind == StopKind::RollingUpgrade) {
+        notes.push(
+            "A plain helm upgrade moves every component at once. Move them in order first, then let Helm agree.".to_owned(),
+        );
+    }
+    if plan.stops.iter().any(|stop| stop.values.iter().any(|value| value.starts_with("pulsar"))) {
+        notes.push(
+            "Pulsar is pinned to the v2 that runs; where the queue is another one, pin that one instead (kafka.enabled, externalPulsar ...)."
+                .to_owned(),
+        );
+    }
+    notes
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    pub(crate) fn journey(from: &str, to: &str) -> Journey {
+        Journey {
+            release: "my-release".into(),
+            namespace: "milvus".into(),
+            from: from.parse().unwrap(),
+            to: to.parse().unwrap(),
+            topology: Topology::Cluster,
+            coordinators: None,
+            metastore: None,
+            root_path: None,
+            queue: None,
+        }
+    }
+
+    fn stops(from: &str, to: &str) -> Vec<String> {
+        plan(&journey(from, to), Catalogue::embedded()).stops.into_iter().map(|stop| stop.to).collect()
+    }
+
+    #[rstest]
+    #[case("2.1.4", "2.5.27", &["2.2.16", "2.3.22", "2.4.24", "2.5.27"])]
+    #[case("2.1.4", "2.2.16", &["2.2.16"])]
+    #[case("2.0.2", "2.2.16", &["2.1.4", "2.2.16"])]
+    #[case("2.4.24", "2.5.27", &["2.5.27"])]
+    #[case("2.4.24", "2.6.22", &["2.5.27", "2.6.22"])]
+    #[case("2.5.27", "3.0.2", &["2.6.22", "3.0.2"])]
+    #[case("2.5.5", "2.6.22", &["2.5.27", "2.6.22"])]
+    #[case("2.2.9", "2.3.22", &["2.2.16", "2.3.22"])]
+    #[case("2.4.24", "2.4.24", &[])]
+    fn paths(#[case] from: &str, #[case] to: &str, #[case] expected: &[&str]) {
+        assert_eq!(stops(from, to), expected);
+    }
+
+    #[test]
+    fn separate_coordinators_are_mixed_before_2_6() {
+        let plan = plan(&journey("2.2.16", "2.6.22"), Catalogue::embedded());
+        let kinds: Vec<_> = plan.stops.iter().map(|stop| (stop.to.as_str(), stop.kind)).collect();
+        assert_eq!(
+            kinds,
+            [
+                ("2.3.22", StopKind::RollingUpgrade),
+                ("2.4.24", StopKind::RollingUpgrade),
+                ("2.5.27", StopKind::RollingUpgrade),
+                ("2.5.27", StopKind::MixCoordinators),
+                ("2.6.22", StopKind::RollingUpgrade)
+            ]
+        );
+    }
+
+    #[test]
+    fn the_migration_comes_with_its_command_and_the_point_of_no_return() {
+        let plan = plan(&journey("2.1.4", "2.5.27"), Catalogue::embedded());
+        let first = &plan.stops[0];
+        assert_eq!(first.kind, StopKind::Migration);
+        assert_eq!(first.commands[0], "milvus-guard migrate -i my-release -n milvus -s 2.1.4 -t 2.2.16");
+        assert!(first.commands[1].contains("--version 4.0.34") && first.commands[1].contains("image.all.tag=v2.2.16"));
+        assert_eq!(first.point_of_no_return, PointOfNoReturn::FirstCoordinator);
+        let last = plan.stops.last().unwrap();
+        assert!(last.values.contains(&"pulsarv3.enabled=false".to_owned()), "{:?}", last.values);
+        assert!(
+            last.values.contains(&"mixCoordinator.enabled=false".to_owned())
+                || plan.stops[2].values.contains(&"mixCoordinator.enabled=false".to_owned())
+        );
+    }
+
+    #[test]
+    fn dead_ends_say_so() {
+        let old = plan(&journey("1.1.1", "2.5.27"), Catalogue::embedded());
+        assert!(old.stops.is_empty() && old.blocked.is_some());
+        let back = plan(&journey("2.5.27", "2.4.24"), Catalogue::embedded());
+        assert!(back.blocked.unwrap().reason.contains("2.4 cannot read"));
+    }
+
+    #[test]
+    fn every_path_between_landing_versions_ends_or_is_blocked() {
+        let catalogue = Catalogue::embedded();
+        for from in &catalogue.landing {
+            for to in catalogue.landing.iter().filter(|to| to.version > from.version) {
+                let plan = plan(&journey(&from.version.to_string(), &to.version.to_string()), catalogue);
+                assert_eq!(
+                    plan.stops.last().map(|stop| stop.to.clone()),
+                    Some(to.version.to_string()),
+                    "{} to {}",
+                    from.version,
+                    to.version
+                );
+                assert!(plan.stops.len() < 9);
+            }
+        }
+    }
+
+    #[test]
+    fn the_hash_is_of_the_steps() {
+        let (a, b) = (
+            plan(&journey("2.4.24", "2.5.27"), Catalogue::embedded()),
+            plan(&journey("2.4.24", "2.5.22"), Catalogue::embedded()),
+        );
+        assert_ne!(a.hash(), b.hash());
+        assert_eq!(a.hash(), a.clone().hash());
+    }
+}

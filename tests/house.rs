@@ -1,0 +1,97 @@
+//! Keeps the house in order: the core does no I/O, reads no clock and knows no Kubernetes client.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// Rooms of the core.
+const CORE: [&str; 9] = [
+    "src/manifest",
+    "src/milvus",
+    "src/rules",
+    "src/policy",
+    "src/plan",
+    "src/helm",
+    "src/facts.rs",
+    "src/judge.rs",
+    "src/upgrade.rs",
+];
+
+/// What has no place in the core.
+const BANNED: [&str; 18] = [
+    "std::fs",
+    "std::net",
+    "std::env",
+    "std::process",
+    "std::thread",
+    "std::io::stdin",
+    "std::io::stdout",
+    "println!",
+    "eprintln!",
+    "tokio::",
+    "kube::",
+    "k8s_openapi::",
+    "etcd_client::",
+    "axum::",
+    "SystemTime",
+    "Instant::now",
+    "Timestamp::now",
+    "Zoned::now",
+];
+
+fn sources(path: &Path, found: &mut Vec<PathBuf>) {
+    if path.is_dir() {
+        for entry in fs::read_dir(path).unwrap() {
+            sources(&entry.unwrap().path(), found);
+        }
+    } else if path.extension().is_some_and(|extension| extension == "rs") {
+        found.push(path.to_owned());
+    }
+}
+
+fn violations(rooms: &[&str]) -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = Vec::new();
+    for room in rooms {
+        assert!(root.join(room).exists(), "{room} is no room of the house");
+        sources(&root.join(room), &mut files);
+    }
+    let mut violations = Vec::new();
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        // Tests may do what they like; they stand at the end of a file.
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        for (number, line) in code.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//")) {
+            for banned in BANNED.iter().filter(|banned| line.contains(*banned)) {
+                violations.push(format!("{}:{}: {banned}", file.display(), number + 1));
+            }
+        }
+    }
+    violations
+}
+
+#[test]
+fn the_core_does_no_io() {
+    let violations = violations(&CORE);
+    assert!(violations.is_empty(), "the core must stay pure:\n{}", violations.join("\n"));
+}
+
+#[test]
+fn this_test_can_fail() {
+    assert!(!violations(&["src/inputs", "src/cluster"]).is_empty(), "adapters do I/O, so the search must find it there");
+}
+
+#[test]
+fn every_rule_file_is_registered_under_its_id() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/rules");
+    let mut ids: Vec<String> = fs::read_dir(folder)
+        .unwrap()
+        .filter_map(|entry| Some(entry.unwrap().file_name().to_str()?.to_owned()))
+        .filter(|name| name.starts_with("mg"))
+        .map(|name| name[..5].to_uppercase())
+        .collect();
+    ids.sort();
+    let registered: Vec<&str> = milvus_guard::rules::ALL.iter().map(|rule| rule.id).collect();
+    assert_eq!(registered, ids);
+}

@@ -1,0 +1,26 @@
+//! Starts a control plane, says how to reach it and keeps it until standard input ends (Enter or Ctrl-D), to try things by hand.
+//!
+//! With the argument `all` it has a controller manager and a scheduler as well.
+
+use std::time::Instant;
+use std::{env, io};
+
+use milvus_guard_testbed::{ControlPlane, Program};
+
+fn main() -> io::Result<()> {
+    let all = env::args().nth(1).is_some_and(|argument| argument == "all");
+    let begin = Instant::now();
+    let cluster = ControlPlane::builder().controller_manager(all).scheduler(all).start();
+    println!("ready after {:.1} s: {}", begin.elapsed().as_secs_f64(), cluster.server());
+    let etcd = cluster.etcd().daemon();
+    for daemon in
+        [Some(etcd), Some(cluster.api_server()), cluster.controller_manager(), cluster.scheduler()].into_iter().flatten()
+    {
+        println!("{} runs as {} and logs to {}", daemon.name(), daemon.pid().unwrap_or_default(), daemon.log_path().display());
+    }
+    println!("etcd answers at {}", cluster.etcd().endpoint());
+    println!("export KUBECONFIG={}", cluster.kubeconfig().display());
+    println!("kubectl is {}", Program::Kubectl.path().display());
+    println!("Enter ends it.");
+    io::stdin().read_line(&mut String::new()).map(|_| ())
+}

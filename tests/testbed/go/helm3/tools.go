@@ -1,6 +1,0 @@
-//go:build tools
-
-// Package tools pins the Helm that is built from this module.
-package tools
-
-import _ "helm.sh/helm/v3/cmd/helm"

@@ -1,0 +1,229 @@
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use sha2::{Digest as _, Sha256};
+
+use crate::Error;
+use crate::daemon::tail;
+use crate::programs::{Bundle, ETCD_VERSION, HELM_3_VERSION, HELM_4_VERSION, KUBERNETES_VERSION, Program};
+
+/// What is built, and how. The sources are part of this crate's code, so a test executable carries all it needs to build them.
+struct Recipe {
+    /// File names and contents of the Go module. `go.sum` has the checksum of all that is downloaded.
+    sources: Vec<(&'static str, &'static str)>,
+    /// The package to build: the module itself or a command that it pins.
+    package: &'static str,
+    ldflags: String,
+    programs: &'static [Program],
+    /// For the person who waits: what it is and how long it takes the first time.
+    about: String,
+}
+
+fn recipe(bundle: Bundle) -> Recipe {
+    match bundle {
+        Bundle::Etcd => Recipe {
+            sources: vec![
+                ("go.mod", include_str!("../go/etcd/go.mod")),
+                ("go.sum", include_str!("../go/etcd/go.sum")),
+                ("main.go", include_str!("../go/etcd/main.go")),
+            ],
+            package: ".",
+            ldflags: String::new(),
+            programs: &[Program::Etcd, Program::Etcdctl],
+            about: format!("etcd {ETCD_VERSION}, 1 to 2 minutes"),
+        },
+        Bundle::Kube => Recipe {
+            sources: vec![
+                ("go.mod", include_str!("../go/kube/go.mod")),
+                ("go.sum", include_str!("../go/kube/go.sum")),
+                ("main.go", include_str!("../go/kube/main.go")),
+            ],
+            package: ".",
+            // Without these the API server calls itself v0.0.0-master, and Helm refuses charts with a kubeVersion.
+            ldflags: defines("k8s.io/component-base/version", KUBERNETES_VERSION, [("gitMajor", 0), ("gitMinor", 1)])
+                + &format!(" -X k8s.io/component-base/version.gitVersion={KUBERNETES_VERSION}"),
+            programs: &[Program::KubeApiserver, Program::KubeControllerManager, Program::KubeScheduler, Program::Kubectl],
+            about: format!("Kubernetes {KUBERNETES_VERSION}, 7 to 9 minutes"),
+        },
+        Bundle::Helm3 => Recipe {
+            sources: vec![("go.mod", include_str!("../go/helm3/go.mod")), ("go.sum", include_str!("../go/helm3/go.sum"))],
+            package: "helm.sh/helm/v3/cmd/helm",
+            // Helm 3 renders and lints for the Kubernetes it was built with; its Makefile sets these from client-go's version.
+            ldflags: format!("-X helm.sh/helm/v3/internal/version.version={HELM_3_VERSION} ")
+                + &defines("helm.sh/helm/v3/pkg/chartutil", HELM_3_KUBERNETES, K8S_VERSION)
+                + " "
+                + &defines("helm.sh/helm/v3/pkg/lint/rules", HELM_3_KUBERNETES, K8S_VERSION),
+            programs: &[Program::Helm3],
+            about: format!("Helm {HELM_3_VERSION}, 2 to 3 minutes"),
+        },
+        Bundle::Helm4 => Recipe {
+            sources: vec![("go.mod", include_str!("../go/helm4/go.mod")), ("go.sum", include_str!("../go/helm4/go.sum"))],
+            package: "helm.sh/helm/v4/cmd/helm",
+            ldflags: format!("-X helm.sh/helm/v4/internal/version.version={HELM_4_VERSION}"),
+            programs: &[Program::Helm4],
+            about: format!("Helm {HELM_4_VERSION}, 2 to 3 minutes"),
+        },
+    }
+}
+
+/// The Kubernetes that belongs to the client-go in `helm3/go.mod`.
+const HELM_3_KUBERNETES: &str = "v1.37.0";
+const K8S_VERSION: [(&str, usize); 2] = [("k8sVersionMajor", 0), ("k8sVersionMinor", 1)];
+
+/// The executable of a bundle; the programs are links to it.
+const EXECUTABLE: &str = "bundle";
+/// Stands between the name of a folder in the cache and a random part while the folder is being built.
+const PART: &str = ".part-";
+
+/// Linker flags that set string variables of a Go package to parts of a version: 0 is the major number, 1 the minor.
+fn defines(package: &str, version: &str, variables: [(&str, usize); 2]) -> String {
+    let parts: Vec<&str> = version.trim_start_matches('v').split('.').collect();
+    variables.map(|(variable, part)| format!("-X {package}.{variable}={}", parts[part])).join(" ")
+}
+
+impl Recipe {
+    /// Flags of `go build`, without output and package.
+    fn flags(&self) -> Vec<String> {
+        let ldflags = format!("-s -w {}", self.ldflags);
+        ["-trimpath", "-buildvcs=false", "-ldflags", ldflags.trim_end()].map(str::to_owned).to_vec()
+    }
+
+    /// Over everything that decides about the executable; the Go release is left out, so that a machine's cache outlives it.
+    fn hash(&self) -> String {
+        let mut hash = Sha256::new();
+        let mut part = |text: &str| {
+            hash.update(text.len().to_le_bytes());
+            hash.update(text);
+        };
+        part(std::env::consts::OS);
+        part(std::env::consts::ARCH);
+        part(self.package);
+        self.flags().iter().for_each(|flag| part(flag));
+        for (name, content) in &self.sources {
+            part(name);
+            part(content);
+        }
+        hash.finalize().iter().take(6).fold(String::new(), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+    }
+}
+
+/// The folder below `cache` with the executables of `bundle`, built first if need be.
+pub(crate) fn ensure(bundle: Bundle, cache: &Path) -> Result<PathBuf, Error> {
+    let recipe = recipe(bundle);
+    let id = format!("{}-{}", bundle.name(), recipe.hash());
+    let dir = cache.join(&id);
+    if dir.is_dir() {
+        return Ok(dir);
+    }
+    let failed = |e: io::Error| Error::doing(format_args!("building {} in {}", bundle.name(), cache.display()), e);
+    fs::create_dir_all(cache).map_err(failed)?;
+    // The lock goes with the process, so one that was killed while it built blocks nobody.
+    let lock = File::create(cache.join(format!("{id}.lock"))).map_err(failed)?;
+    if lock.try_lock().is_err() {
+        say(format_args!("waiting for another process that is building {}", recipe.about));
+        lock.lock().map_err(failed)?;
+    }
+    if dir.is_dir() {
+        return Ok(dir);
+    }
+    remove_leftovers(cache, &id);
+    let work = tempfile::Builder::new().prefix(&format!("{id}{PART}")).tempdir_in(cache).map_err(failed)?;
+    say(format_args!("building {} on 2 cores, this once", recipe.about));
+    let begin = Instant::now();
+    compile(bundle, &recipe, work.path())?;
+    fs::rename(work.path().join("out"), &dir).map_err(failed)?;
+    say(format_args!("built {} in {} s: {}", bundle.name(), begin.elapsed().as_secs(), dir.display()));
+    Ok(dir)
+}
+
+/// Builds in `work`: sources in `src`, the finished folder in `out`.
+fn compile(bundle: Bundle, recipe: &Recipe, work: &Path) -> Result<(), Error> {
+    let failed = |e: io::Error| Error::doing(format_args!("building {}", bundle.name()), e);
+    let (source, out) = (work.join("src"), work.join("out"));
+    fs::create_dir_all(&source).map_err(failed)?;
+    fs::create_dir_all(&out).map_err(failed)?;
+    for (name, content) in &recipe.sources {
+        fs::write(source.join(name), content).map_err(failed)?;
+    }
+    let executable = out.join(EXECUTABLE);
+    let mut go = Command::new("go");
+    go.arg("build").args(recipe.flags()).arg("-o").arg(&executable).arg(recipe.package).current_dir(&source).stdin(Stdio::null());
+    // Read-only: what is built is what go.mod and go.sum pin, or nothing. The rest keeps the machine's settings out.
+    go.env("GOFLAGS", "-mod=readonly").env("GOWORK", "off").env("CGO_ENABLED", "0").env_remove("GOOS").env_remove("GOARCH");
+    let output = go.output().map_err(|e| match e.kind() {
+        io::ErrorKind::NotFound => Error::new(format!("{} is built with Go, and there is no `go` in the PATH", bundle.name())),
+        _ => failed(e),
+    })?;
+    if !output.status.success() {
+        let log = String::from_utf8_lossy(&output.stderr);
+        return Err(Error::new(format!("go build of {} failed ({}):\n{}", bundle.name(), output.status, tail(&log, 20))));
+    }
+    for program in recipe.programs {
+        symlink(EXECUTABLE, out.join(program.name())).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// Removes what a process that was killed while it built left behind; to be called under the lock of `id`.
+fn remove_leftovers(cache: &Path, id: &str) {
+    let prefix = format!("{id}{PART}");
+    for entry in fs::read_dir(cache).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(&prefix) {
+            // Only room is lost if this fails.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+fn say(what: std::fmt::Arguments<'_>) {
+    // Not eprintln: libtest would hold the line back, and a first build would look like a test that hangs.
+    let _ = writeln!(io::stderr(), "test bed: {what}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{HELM_3_KUBERNETES, recipe};
+    use crate::programs::{Bundle, ETCD_VERSION, HELM_3_VERSION, HELM_4_VERSION, KUBERNETES_VERSION};
+
+    fn pinned(bundle: Bundle, module: &str) -> String {
+        let (_, go_mod) = recipe(bundle).sources[0];
+        let mut lines =
+            go_mod.lines().filter_map(|line| line.trim().trim_start_matches("require ").strip_prefix(module)?.strip_prefix(' '));
+        lines.next().expect("a required module").split(' ').next().expect("a version").to_owned()
+    }
+
+    #[test]
+    fn the_versions_told_are_those_pinned() {
+        assert_eq!(pinned(Bundle::Etcd, "go.etcd.io/etcd/server/v3"), ETCD_VERSION);
+        assert_eq!(pinned(Bundle::Etcd, "go.etcd.io/etcd/etcdctl/v3"), ETCD_VERSION);
+        assert_eq!(pinned(Bundle::Kube, "k8s.io/kubernetes"), KUBERNETES_VERSION);
+        assert_eq!(pinned(Bundle::Kube, "k8s.io/kubectl"), KUBERNETES_VERSION.replacen("v1", "v0", 1));
+        assert_eq!(pinned(Bundle::Helm3, "helm.sh/helm/v3"), HELM_3_VERSION);
+        assert_eq!(pinned(Bundle::Helm3, "k8s.io/client-go"), HELM_3_KUBERNETES.replacen("v1", "v0", 1));
+        assert_eq!(pinned(Bundle::Helm4, "helm.sh/helm/v4"), HELM_4_VERSION);
+    }
+
+    #[test]
+    fn flags_set_the_versions() {
+        let flags = recipe(Bundle::Kube).flags().join(" ");
+        assert!(flags.contains("-X k8s.io/component-base/version.gitVersion=v1.36.3"), "{flags}");
+        assert!(flags.contains("-X k8s.io/component-base/version.gitMinor=36"), "{flags}");
+        let flags = recipe(Bundle::Helm3).flags().join(" ");
+        assert!(flags.contains("-X helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor=37"), "{flags}");
+    }
+
+    #[test]
+    fn each_bundle_has_its_own_place() {
+        let mut hashes = Bundle::ALL.map(|bundle| recipe(bundle).hash()).to_vec();
+        hashes.dedup();
+        assert_eq!(hashes.len(), 4);
+    }
+}

@@ -1,0 +1,76 @@
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Seek as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use crate::Error;
+use crate::programs::Program;
+
+/// Which Helm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Helm {
+    /// Helm 3.
+    V3,
+    /// Helm 4.
+    V4,
+}
+
+impl Helm {
+    pub(crate) fn program(self) -> Program {
+        match self {
+            Self::V3 => Program::Helm3,
+            Self::V4 => Program::Helm4,
+        }
+    }
+}
+
+/// The executable of a Helm, built first if it is not in the cache yet.
+///
+/// # Panics
+/// When it has to be built and cannot be.
+#[must_use]
+#[track_caller]
+pub fn helm(version: Helm) -> PathBuf {
+    version.program().path()
+}
+
+/// Standard output of a command that must have succeeded.
+///
+/// # Panics
+/// When it did not; the message has its exit code and all it printed.
+#[track_caller]
+#[expect(clippy::must_use_candidate, reason = "often called for the check alone")]
+#[expect(clippy::needless_pass_by_value, reason = "takes what a call has just returned")]
+pub fn expect_success(output: Output) -> String {
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "the command failed ({}):\n{stdout}{stderr}", output.status);
+    stdout
+}
+
+/// Leaves a command only those variables that do not change what it does: `ETCD_NAME`, `KUBECONFIG`, `HELM_DRIVER` and their
+/// like in the environment of a test run must not reach what the test starts.
+pub(crate) fn only_neutral_environment(command: &mut Command) {
+    command.env_clear();
+    for name in ["PATH", "TMPDIR", "LANG", "LC_ALL"] {
+        command.envs(env::var_os(name).map(|value| (OsStr::new(name), value)));
+    }
+}
+
+/// Runs a command with `input` on its standard input and returns what it printed.
+pub(crate) fn run(command: &mut Command, input: &str) -> Result<Output, Error> {
+    let failed = |e: io::Error| Error::doing(format_args!("running {}", command.get_program().display()), e);
+    // A file instead of a pipe: nothing can block on the other side.
+    let mut file = tempfile::tempfile().map_err(failed)?;
+    file.write_all(input.as_bytes()).and_then(|()| file.rewind()).map_err(failed)?;
+    command.stdin(file).output().map_err(|e| Error::doing(format_args!("running {}", command.get_program().display()), e))
+}
+
+/// `--name=path`, whatever bytes the path has.
+pub(crate) fn flag(name: &str, path: &Path) -> OsString {
+    let mut flag = OsString::from(name);
+    flag.push("=");
+    flag.push(path);
+    flag
+}

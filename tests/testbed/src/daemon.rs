@@ -1,0 +1,273 @@
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::error::or_panic;
+use crate::programs::Program;
+use crate::scratch::Scratch;
+use crate::wait::wait_until;
+use crate::{Error, command};
+
+/// A part that is not ready by then never will be; measured starts take a few seconds on an idle machine of 2 cores.
+const START_DEADLINE: Duration = Duration::from_secs(120);
+/// How long a part has between SIGTERM and SIGKILL.
+const STOP_DEADLINE: Duration = Duration::from_secs(10);
+/// Log lines shown when something fails.
+const TAIL: usize = 20;
+
+/// Says whether a part does its work by now; gets what the part has logged since this start.
+pub(crate) type Ready = Box<dyn Fn(&str) -> bool + Send + Sync>;
+
+/// One long-running program of the test bed: an etcd, an API server, a controller manager or a scheduler.
+///
+/// It runs below a small supervisor, a shell that holds one end of a pipe and kills the program when this process, at the
+/// other end, closes it or is gone.
+pub struct Daemon {
+    name: &'static str,
+    program: PathBuf,
+    args: Vec<OsString>,
+    log: PathBuf,
+    /// What is to be removed if this process cannot.
+    scratch: OsString,
+    ready: Ready,
+    running: Mutex<Option<Supervised>>,
+}
+
+impl Daemon {
+    /// Starts the program and waits until `ready` says so. The log is `<name>.log` in `scratch`.
+    pub(crate) fn start(program: Program, args: Vec<OsString>, scratch: &Scratch, ready: Ready) -> Result<Self, Error> {
+        let daemon = Self {
+            name: program.name(),
+            program: program.try_path()?,
+            args,
+            log: scratch.join(&format!("{}.log", program.name())),
+            scratch: scratch.to_be_removed().into(),
+            ready,
+            running: Mutex::new(None),
+        };
+        daemon.try_start()?;
+        Ok(daemon)
+    }
+
+    /// The program's name, for example `kube-apiserver`.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Process id of the program itself, while it runs.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        let mut running = self.lock();
+        let running = running.as_mut()?;
+        running.ended().is_none().then(|| running.pid.as_raw_nonzero().get().unsigned_abs())
+    }
+
+    /// The log: standard output and standard error, of all starts of this part.
+    #[must_use]
+    pub fn log_path(&self) -> &Path {
+        &self.log
+    }
+
+    /// The last `lines` lines of the log.
+    #[must_use]
+    pub fn log_tail(&self, lines: usize) -> String {
+        tail(&self.log_from(0), lines)
+    }
+
+    /// Freezes the program (SIGSTOP): connections stay open and nothing answers, like a server that hangs.
+    ///
+    /// # Panics
+    /// When the program does not run.
+    #[track_caller]
+    pub fn pause(&self) {
+        or_panic(self.signal(Signal::STOP));
+    }
+
+    /// Lets a paused program go on (SIGCONT).
+    ///
+    /// # Panics
+    /// When the program does not run.
+    #[track_caller]
+    pub fn resume(&self) {
+        or_panic(self.signal(Signal::CONT));
+    }
+
+    /// Ends the program in order (SIGTERM, and SIGKILL after 10 s) and waits until it is gone. Its ports and data remain
+    /// for [`Self::restart`]. Nothing happens when it does not run. An etcd below an API server takes some 5 s, for it lets
+    /// open watches go first; [`Self::kill`] takes none.
+    pub fn stop(&self) {
+        let Some(mut running) = self.lock().take() else { return };
+        if running.ended().is_some() {
+            return;
+        }
+        // A paused program takes the SIGTERM only once it goes on.
+        if kill_process(running.pid, Signal::TERM).and_then(|()| kill_process(running.pid, Signal::CONT)).is_ok() {
+            wait_until(STOP_DEADLINE, || running.ended().is_some());
+        }
+    }
+
+    /// Ends the program at once (SIGKILL), like a crash, and waits until it is gone.
+    pub fn kill(&self) {
+        drop(self.lock().take());
+    }
+
+    /// Stops the program if it runs, starts it again with the same ports and data, and waits until it is ready.
+    ///
+    /// # Panics
+    /// When it does not get ready; the message has the end of the log.
+    #[track_caller]
+    pub fn restart(&self) {
+        self.stop();
+        let end = Instant::now() + STOP_DEADLINE;
+        loop {
+            match self.try_start() {
+                // Someone's outgoing connection may hold the port for a moment; the address must stay, so only time helps.
+                Err(error) if error.is_port_clash() && Instant::now() < end => {}
+                result => return or_panic(result),
+            }
+        }
+    }
+
+    fn try_start(&self) -> Result<(), Error> {
+        let failed = |e: &dyn fmt::Display| Error::doing(format_args!("starting {}", self.name), e);
+        let mut running = self.lock();
+        let log = OpenOptions::new().create(true).append(true).open(&self.log).map_err(|e| failed(&e))?;
+        let begin = log.metadata().map_err(|e| failed(&e))?.len();
+        let mut supervised = Supervised::start(&self.program, &self.args, &self.scratch, log).map_err(|e| failed(&e))?;
+        let mut ended = None;
+        let in_time = wait_until(START_DEADLINE, || {
+            ended = supervised.ended();
+            ended.is_some() || (self.ready)(&self.log_from(begin))
+        });
+        // Looked at again: another program on the same port may have answered in place of one that was just failing.
+        ended = ended.or_else(|| supervised.ended());
+        if in_time && ended.is_none() {
+            *running = Some(supervised);
+            return Ok(());
+        }
+        let log = self.log_from(begin);
+        let why = match &ended {
+            Some(how) => format!("ended ({how})"),
+            None => format!("is not ready after {} s", START_DEADLINE.as_secs()),
+        };
+        let message = format!("{} {why}; the end of {}:\n{}", self.name, self.log.display(), tail(&log, TAIL));
+        Err(Error::new(message).with_port_clash(ended.is_some() && log.contains("address already in use")))
+    }
+
+    fn signal(&self, signal: Signal) -> Result<(), Error> {
+        let mut running = self.lock();
+        if let Some(running) = running.as_mut()
+            && running.ended().is_none()
+        {
+            return kill_process(running.pid, signal).map_err(|e| Error::doing(format_args!("signalling {}", self.name), e));
+        }
+        Err(Error::new(format!("{} does not run; the end of its log:\n{}", self.name, self.log_tail(TAIL))))
+    }
+
+    fn log_from(&self, begin: u64) -> String {
+        let mut bytes = Vec::new();
+        // A log that cannot be read is an empty one: it only ever explains a failure or delays the word that all is well.
+        let _ = File::open(&self.log).and_then(|mut log| {
+            log.seek(SeekFrom::Start(begin))?;
+            log.read_to_end(&mut bytes)
+        });
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Supervised>> {
+        // A panic of another thread leaves nothing half done here, and the program must still be ended.
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("test bed: the end of the log of {}:\n{}", self.name, self.log_tail(TAIL));
+        }
+    }
+}
+
+impl fmt::Debug for Daemon {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Daemon")
+            .field("name", &self.name)
+            .field("pid", &self.pid())
+            .field("log", &self.log)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A program and the shell that watches over it. Dropping it kills the program and waits until it is gone.
+struct Supervised {
+    shell: Child,
+    pid: Pid,
+}
+
+impl Supervised {
+    fn start(program: &Path, args: &[OsString], scratch: &OsStr, log: File) -> Result<Self, Error> {
+        let mut shell = Command::new("sh");
+        shell.arg("-c").arg(include_str!("supervise.sh")).arg("testbed-supervisor").arg(scratch).arg(program).args(args);
+        command::only_neutral_environment(&mut shell);
+        // A group of its own: what a terminal or a test runner sends to the group of the test must not end the supervisor
+        // before it has ended the program.
+        shell.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
+        let mut shell = shell.spawn().map_err(|e| Error::doing("running sh", e))?;
+        let mut line = String::new();
+        if let Some(stdout) = shell.stdout.take() {
+            BufReader::new(stdout).read_line(&mut line).map_err(|e| Error::doing("reading from the supervisor", e))?;
+        }
+        if let Some(pid) = line.trim().parse().ok().and_then(Pid::from_raw) {
+            return Ok(Self { shell, pid });
+        }
+        drop(shell.stdin.take());
+        let status = shell.wait().map_err(|e| Error::doing("waiting for the supervisor", e))?;
+        Err(Error::new(format!("the supervisor told no pid ({status})")))
+    }
+
+    /// How the program ended, if it did. The shell passes on its exit code; 128 and more is a signal's number plus 128.
+    fn ended(&mut self) -> Option<String> {
+        match self.shell.try_wait() {
+            Ok(None) => None,
+            Ok(Some(status)) => Some(status.to_string()),
+            Err(error) => Some(error.to_string()),
+        }
+    }
+}
+
+impl Drop for Supervised {
+    fn drop(&mut self) {
+        if let Some(mut pipe) = self.shell.stdin.take() {
+            // Fails when the program has ended by itself and the supervisor with it.
+            let _ = pipe.write_all(b"end\n");
+        }
+        // Nothing to be done about an error here; wait only fails for a process already waited for.
+        let _ = self.shell.wait();
+    }
+}
+
+pub(crate) fn tail(text: &str, lines: usize) -> String {
+    let all: Vec<&str> = text.lines().collect();
+    all[all.len().saturating_sub(lines)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::tail;
+
+    #[test]
+    fn the_tail_is_the_last_lines() {
+        assert_eq!(tail("a\nb\nc\n", 2), "b\nc");
+        assert_eq!(tail("a", 5), "a");
+        assert_eq!(tail("", 5), "");
+    }
+}

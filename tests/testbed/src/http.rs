@@ -1,0 +1,104 @@
+//! Just enough HTTP to ask the parts of the test bed whether they are ready and to read JSON from the API server.
+
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+
+use crate::Error;
+use crate::certs::{Authority, Identity};
+
+/// Limit on connecting and on each read or write. Generous: several control planes may be starting on few cores.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What a server answered.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// HTTP status code.
+    pub status: u16,
+    /// Body, as text.
+    pub body: String,
+}
+
+/// A client for one port on loopback, plain or with TLS.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    address: SocketAddr,
+    tls: Option<Arc<ClientConfig>>,
+}
+
+impl Client {
+    pub(crate) fn plain(port: u16) -> Self {
+        Self { address: loopback(port), tls: None }
+    }
+
+    pub(crate) fn tls(port: u16, authority: &Authority, identity: &Identity) -> Result<Self, Error> {
+        let failed = |e: &dyn std::fmt::Display| Error::doing("setting up TLS", e);
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(authority.pem.as_bytes()).map_err(|e| failed(&e))?).map_err(|e| failed(&e))?;
+        let chain = vec![CertificateDer::from_pem_slice(identity.cert_pem.as_bytes()).map_err(|e| failed(&e))?];
+        let key = PrivateKeyDer::from_pem_slice(identity.key_pem.as_bytes()).map_err(|e| failed(&e))?;
+        // The provider is named, so that a test which installs a process-wide one of its own is not disturbed.
+        let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|e| failed(&e))?
+            .with_root_certificates(roots)
+            .with_client_auth_cert(chain, key)
+            .map_err(|e| failed(&e))?;
+        Ok(Self { address: loopback(port), tls: Some(Arc::new(config)) })
+    }
+
+    pub(crate) fn get(&self, path: &str) -> io::Result<Answer> {
+        let stream = TcpStream::connect_timeout(&self.address, TIMEOUT)?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
+        stream.set_write_timeout(Some(TIMEOUT))?;
+        match &self.tls {
+            None => exchange(stream, path),
+            Some(config) => {
+                let name = ServerName::from(self.address.ip());
+                let connection = ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
+                exchange(StreamOwned::new(connection, stream), path)
+            }
+        }
+    }
+
+    /// Whether `path` answers 200.
+    pub(crate) fn is_ok(&self, path: &str) -> bool {
+        self.get(path).is_ok_and(|answer| answer.status == 200)
+    }
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}
+
+/// HTTP/1.0 on purpose: the server then sends no chunks and closes after the body, so reading to the end is all there is to do.
+fn exchange(mut stream: impl Read + Write, path: &str) -> io::Result<Answer> {
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\nAccept: application/json, */*\r\n\r\n")?;
+    stream.flush()?;
+    let mut raw = Vec::new();
+    stream.read_to_end(&mut raw)?;
+    parse(&String::from_utf8_lossy(&raw)).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not an HTTP answer"))
+}
+
+fn parse(raw: &str) -> Option<Answer> {
+    let (head, body) = raw.split_once("\r\n\r\n")?;
+    let status = head.strip_prefix("HTTP/1.")?.split(' ').nth(1)?.parse().ok()?;
+    Some(Answer { status, body: body.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse;
+
+    #[test]
+    fn an_answer_has_status_and_body() {
+        let answer = parse("HTTP/1.0 403 Forbidden\r\nContent-Type: application/json\r\n\r\n{}").expect("an answer");
+        assert_eq!((answer.status, answer.body.as_str()), (403, "{}"));
+        assert!(parse("SSH-2.0-x\r\n\r\n").is_none());
+    }
+}

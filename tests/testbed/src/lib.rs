@@ -1,0 +1,40 @@
+//! The test bed: real etcd servers, real Kubernetes control planes and real Helm, started by a test and ended with it.
+//!
+//! Everything listens on loopback, on free ports, in a temporary directory of its own, so that many instances run side by
+//! side. The programs come from pinned Go modules (see [`Program`]) and are built once into a cache outside the clone.
+//! Whatever a value started ends when the value is dropped, when the test panics, and when the test process is killed.
+//!
+//! ```no_run
+//! use milvus_guard_testbed::{ControlPlane, Helm, expect_success};
+//!
+//! let cluster = ControlPlane::start();
+//! cluster.apply("{apiVersion: v1, kind: Namespace, metadata: {name: milvus}}");
+//! expect_success(cluster.helm(Helm::V4, ["list", "--namespace", "milvus"]));
+//! ```
+//!
+//! Functions here panic with a readable message, as a test's own assertions do; where a caller may want to go on, there is
+//! a `try_` form with an [`Error`].
+
+mod api_server;
+mod build;
+mod certs;
+mod command;
+mod control_plane;
+mod daemon;
+mod error;
+mod etcd;
+mod http;
+mod kubeconfig;
+mod ports;
+mod programs;
+mod scratch;
+mod wait;
+
+pub use command::{Helm, expect_success, helm};
+pub use control_plane::{ControlPlane, ControlPlaneBuilder};
+pub use daemon::Daemon;
+pub use error::Error;
+pub use etcd::{Etcd, EtcdOptions};
+pub use http::Answer;
+pub use programs::{Bundle, ETCD_VERSION, HELM_3_VERSION, HELM_4_VERSION, KUBERNETES_VERSION, Program, cache_dir};
+pub use wait::{wait_for, wait_until};

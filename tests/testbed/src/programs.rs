@@ -1,0 +1,163 @@
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::{env, io::Write as _};
+
+use crate::error::or_panic;
+use crate::{Error, build};
+
+/// The etcd built here.
+pub const ETCD_VERSION: &str = "v3.5.35";
+/// The Kubernetes built here, kubectl too.
+pub const KUBERNETES_VERSION: &str = "v1.36.3";
+/// The Helm 3 built here.
+pub const HELM_3_VERSION: &str = "v3.22.0";
+/// The Helm 4 built here.
+pub const HELM_4_VERSION: &str = "v4.3.1";
+
+/// A program of the test bed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Program {
+    /// etcd's server.
+    Etcd,
+    /// etcd's command line.
+    Etcdctl,
+    /// The Kubernetes API server.
+    KubeApiserver,
+    /// The Kubernetes controllers.
+    KubeControllerManager,
+    /// The Kubernetes scheduler.
+    KubeScheduler,
+    /// The Kubernetes command line.
+    Kubectl,
+    /// Helm 3.
+    Helm3,
+    /// Helm 4.
+    Helm4,
+}
+
+/// Programs that are built together: one Go module and one executable, which picks the program by the name it is called under.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Bundle {
+    /// etcd and etcdctl.
+    Etcd,
+    /// API server, controller manager, scheduler and kubectl.
+    Kube,
+    /// Helm 3.
+    Helm3,
+    /// Helm 4.
+    Helm4,
+}
+
+impl Program {
+    /// The file name of the executable.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Etcd => "etcd",
+            Self::Etcdctl => "etcdctl",
+            Self::KubeApiserver => "kube-apiserver",
+            Self::KubeControllerManager => "kube-controller-manager",
+            Self::KubeScheduler => "kube-scheduler",
+            Self::Kubectl => "kubectl",
+            Self::Helm3 | Self::Helm4 => "helm",
+        }
+    }
+
+    /// Where the program is built.
+    #[must_use]
+    pub fn bundle(self) -> Bundle {
+        match self {
+            Self::Etcd | Self::Etcdctl => Bundle::Etcd,
+            Self::KubeApiserver | Self::KubeControllerManager | Self::KubeScheduler | Self::Kubectl => Bundle::Kube,
+            Self::Helm3 => Bundle::Helm3,
+            Self::Helm4 => Bundle::Helm4,
+        }
+    }
+
+    /// The executable: from `KUBEBUILDER_ASSETS` if that has it, else from the cache, and built into it if it is not there yet.
+    ///
+    /// # Panics
+    /// When it has to be built and cannot be.
+    #[must_use]
+    #[track_caller]
+    pub fn path(self) -> PathBuf {
+        or_panic(self.try_path())
+    }
+
+    /// [`Self::path`] without the panic.
+    ///
+    /// # Errors
+    /// When it has to be built and cannot be: no Go, no module proxy, no room in the cache.
+    pub fn try_path(self) -> Result<PathBuf, Error> {
+        if let Some(path) = self.in_assets() {
+            return Ok(path);
+        }
+        Ok(self.bundle().try_dir()?.join(self.name()))
+    }
+
+    fn in_assets(self) -> Option<PathBuf> {
+        // Those assets have never held Helm; a file of that name there could be any version.
+        let path = match self.bundle() {
+            Bundle::Helm3 | Bundle::Helm4 => return None,
+            Bundle::Etcd | Bundle::Kube => assets()?.join(self.name()),
+        };
+        path.is_file().then_some(path)
+    }
+}
+
+impl Bundle {
+    /// All of them, in the order in which `testbed-build` builds them.
+    pub const ALL: [Self; 4] = [Self::Etcd, Self::Kube, Self::Helm3, Self::Helm4];
+
+    /// Name of the Go module's folder and first part of the name in the cache.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Etcd => "etcd",
+            Self::Kube => "kube",
+            Self::Helm3 => "helm3",
+            Self::Helm4 => "helm4",
+        }
+    }
+
+    /// The folder with the executables, built now if it is not in the cache yet. Several processes may ask at once; one builds.
+    ///
+    /// # Errors
+    /// When it has to be built and cannot be.
+    pub fn try_dir(self) -> Result<PathBuf, Error> {
+        // Asked for at each start of a program: after the first time the answer costs nothing.
+        static DIRS: [OnceLock<PathBuf>; 4] = [const { OnceLock::new() }; 4];
+        let slot = &DIRS[self as usize];
+        if let Some(dir) = slot.get() {
+            return Ok(dir.clone());
+        }
+        let dir = build::ensure(self, &cache_dir()?.join("testbed"))?;
+        Ok(slot.get_or_init(|| dir).clone())
+    }
+}
+
+/// The cache: `MILVUS_GUARD_CACHE`, else `milvus-guard` in `XDG_CACHE_HOME`, else `.cache/milvus-guard` in the home directory.
+///
+/// # Errors
+/// When none of the three variables is set.
+pub fn cache_dir() -> Result<PathBuf, Error> {
+    let set = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    set("MILVUS_GUARD_CACHE")
+        .or_else(|| set("XDG_CACHE_HOME").map(|dir| dir.join("milvus-guard")))
+        .or_else(|| set("HOME").map(|dir| dir.join(".cache").join("milvus-guard")))
+        .ok_or_else(|| Error::new("no place for the cache: set MILVUS_GUARD_CACHE or HOME"))
+}
+
+/// The folder in `KUBEBUILDER_ASSETS` if it has what a control plane cannot do without; what is done with it is said once.
+fn assets() -> Option<&'static PathBuf> {
+    static ASSETS: OnceLock<Option<PathBuf>> = OnceLock::new();
+    ASSETS
+        .get_or_init(|| {
+            let dir = env::var_os("KUBEBUILDER_ASSETS").filter(|value| !value.is_empty()).map(PathBuf::from)?;
+            let complete = [Program::Etcd, Program::KubeApiserver].iter().all(|program| dir.join(program.name()).is_file());
+            let said = if complete { "using the programs in" } else { "no etcd and kube-apiserver in" };
+            let _ = writeln!(std::io::stderr(), "test bed: {said} KUBEBUILDER_ASSETS ({})", dir.display());
+            complete.then_some(dir)
+        })
+        .as_ref()
+}

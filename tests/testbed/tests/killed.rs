@@ -1,0 +1,64 @@
+//! What a test started ends with it, even when the test process is killed and can do nothing about it.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+use std::{env, io, thread};
+
+use milvus_guard_testbed::{Etcd, wait_for};
+
+/// Tells the copy of this test executable that it is to play the test that is killed.
+const PLAY: &str = "TESTBED_PLAY_THE_KILLED_TEST";
+const MARK: &str = "etcd runs as ";
+
+/// Not a test by itself: starts an etcd, tells its pid and its directory and waits to be killed.
+#[test]
+fn play_the_killed_test() {
+    if env::var_os(PLAY).is_none() {
+        return;
+    }
+    let etcd = Etcd::start();
+    let dir = etcd.data_dir().parent().expect("a directory around the data").to_owned();
+    // Not println: libtest would keep it.
+    writeln!(io::stdout(), "\n{MARK}{} in {}", etcd.daemon().pid().expect("a pid"), dir.display()).expect("standard output");
+    loop {
+        thread::park();
+    }
+}
+
+#[test]
+fn a_killed_test_leaves_nothing() {
+    let executable = env::current_exe().expect("the test executable");
+    let mut test = Command::new(executable)
+        .args(["--exact", "play_the_killed_test", "--nocapture"])
+        .env(PLAY, "1")
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("a copy of this test");
+    let mut lines = BufReader::new(test.stdout.take().expect("its output")).lines().map_while(Result::ok);
+    let told = lines.find_map(|line| line.strip_prefix(MARK).map(str::to_owned)).expect("the pid of its etcd");
+    let (pid, dir) = told.split_once(" in ").expect("pid and directory");
+    let process = format!("/proc/{pid}");
+    assert!(Path::new(&process).exists());
+
+    // SIGKILL, and so nothing in that process is dropped.
+    test.kill().expect("the copy is killed");
+    test.wait().expect("the copy is gone");
+    wait_for("the end of its etcd", Duration::from_secs(10), || !Path::new(&process).exists());
+    wait_for("the end of its directory", Duration::from_secs(10), || !Path::new(dir).exists());
+}
+
+#[test]
+fn a_panicking_test_leaves_nothing() {
+    let (tell, told) = mpsc::channel();
+    let test = thread::spawn(move || {
+        let etcd = Etcd::start();
+        tell.send((etcd.daemon().pid(), etcd.data_dir())).expect("a listener");
+        panic!("on purpose");
+    });
+    assert!(test.join().is_err());
+    let (pid, dir) = told.recv().expect("pid and directory");
+    assert!(!Path::new(&format!("/proc/{}", pid.expect("a pid"))).exists() && !dir.exists());
+}
