@@ -207,7 +207,7 @@ impl Linter<'_> {
         for (index, id) in ids.iter().enumerate() {
             let path = format!("spec.selfAccept.{index}");
             if self.rule(&path, id).is_some_and(|rule| rule.data_loss) {
-                let message = format!("{id} guards data: no deployer can accept it, only an UpgradeException lets it pass");
+                let message = format!("{id} guards data: no deployer can accept it; an UpgradeException can let it pass");
                 self.error("self-accept", &path, message);
             }
             self.repeated(&path, &ids[..index], id);
