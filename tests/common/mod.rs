@@ -1,0 +1,164 @@
+//! What the integration tests share: the binary, charts, and the JSON report.
+#![allow(dead_code, reason = "each test uses a part")]
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use milvus_guard_testbed::{Helm, helm};
+use serde_json::Value;
+
+/// The binary under test, without colours and without a cluster of the person who runs the tests.
+pub fn guard() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_milvus-guard"));
+    command
+        .env_remove("KUBECONFIG")
+        .env("HOME", "/nonexistent")
+        .env("NO_COLOR", "1")
+        .env("LC_ALL", "C.UTF-8")
+        .env_remove("COLUMNS");
+    command
+}
+
+/// Runs the binary and gives exit code, stdout and stderr.
+pub fn run(command: &mut Command) -> (i32, String, String) {
+    let Output { status, stdout, stderr } = command.output().expect("the binary runs");
+    let code = status.code().unwrap_or_else(|| panic!("the binary was ended by a signal: {status}"));
+    (code, String::from_utf8(stdout).expect("stdout is text"), String::from_utf8_lossy(&stderr).into_owned())
+}
+
+/// A judged change: exit code and JSON report.
+pub struct Judged {
+    pub code: i32,
+    pub report: Value,
+}
+
+impl Judged {
+    /// Runs `check` with these arguments in JSON.
+    pub fn of(args: &[&str]) -> Self {
+        Self::with(guard().arg("check").args(args))
+    }
+
+    pub fn with(command: &mut Command) -> Self {
+        let (code, stdout, stderr) = run(command.args(["--format", "json"]));
+        let report = serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("no JSON report ({error}); stderr: {stderr}"));
+        Self { code, report }
+    }
+
+    pub fn verdict(&self) -> &str {
+        self.report["verdict"].as_str().expect("a verdict")
+    }
+
+    /// Rules with findings of this action.
+    pub fn rules(&self, action: &str) -> Vec<String> {
+        let mut rules: Vec<String> = self.report["findings"]
+            .as_array()
+            .expect("findings")
+            .iter()
+            .filter(|finding| finding["action"] == action && finding["notEvaluated"] == false)
+            .map(|finding| finding["rule"].as_str().expect("a rule").to_owned())
+            .collect();
+        rules.sort();
+        rules.dedup();
+        rules
+    }
+
+    pub fn finding(&self, rule: &str) -> &Value {
+        let findings = self.report["findings"].as_array().expect("findings");
+        findings
+            .iter()
+            .find(|finding| finding["rule"] == rule)
+            .unwrap_or_else(|| panic!("{rule} was not found in {:#}", self.report))
+    }
+}
+
+/// A chart of one version that tests render and install.
+#[derive(Clone, Debug)]
+pub struct Chart {
+    pub version: &'static str,
+    pub app_version: &'static str,
+    path: PathBuf,
+    _scratch: Option<std::rc::Rc<tempfile::TempDir>>,
+    pub is_real: bool,
+}
+
+/// The eras that tests go through: chart version and what it ships.
+pub const ERAS: [(&str, &str); 5] =
+    [("3.2.18", "2.1.4"), ("4.0.31", "2.2.13"), ("4.1.34", "2.4.5"), ("4.2.40", "2.5.5"), ("5.0.14", "2.6.11")];
+
+impl Chart {
+    /// The project's compact chart, as this version.
+    pub fn compact(version: &'static str) -> Self {
+        let app_version = ERAS.iter().find(|(chart, _)| *chart == version).map_or("2.4.5", |(_, app)| app);
+        let scratch = tempfile::tempdir().expect("a temporary folder");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/charts/milvus");
+        copy(&source, scratch.path());
+        let meta = fs::read_to_string(source.join("Chart.yaml")).expect("Chart.yaml");
+        let meta =
+            meta.replace("version: 4.1.34", &format!("version: {version}")).replace("\"2.4.5\"", &format!("\"{app_version}\""));
+        fs::write(scratch.path().join("Chart.yaml"), meta).expect("a chart");
+        let path = scratch.path().to_owned();
+        Self { version, app_version, path, _scratch: Some(std::rc::Rc::new(scratch)), is_real: false }
+    }
+
+    pub fn path(&self) -> &str {
+        self.path.to_str().expect("a path")
+    }
+
+    /// Renders it for an upgrade of `my-release` in namespace `milvus`.
+    pub fn render(&self, with: Helm, values: &[&str]) -> String {
+        let mut command = Command::new(helm(with));
+        command.args(["template", "my-release", self.path(), "-n", "milvus", "--is-upgrade"]);
+        for value in values {
+            command.args(["--set", value]);
+        }
+        let output = command.output().expect("helm runs");
+        assert!(output.status.success(), "{} {values:?}: {}", self.version, String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("text")
+    }
+}
+
+/// The charts to test with: the project's own, and the real ones where `MILVUS_CHARTS` names them. Says which.
+pub fn charts() -> Vec<Vec<Chart>> {
+    let own: Vec<Chart> = ERAS.iter().map(|(version, _)| Chart::compact(version)).collect();
+    let mut sets = vec![own];
+    match env::var_os("MILVUS_CHARTS") {
+        None => eprintln!("MILVUS_CHARTS is not set: tested with the project's compact chart only"),
+        Some(folder) => {
+            let folder = PathBuf::from(folder);
+            let real: Vec<Chart> = ERAS
+                .iter()
+                .map(|(version, app_version)| {
+                    let path = folder.join(version);
+                    assert!(path.join("Chart.yaml").is_file(), "MILVUS_CHARTS holds no chart {version}");
+                    Chart { version, app_version, path, _scratch: None, is_real: true }
+                })
+                .collect();
+            eprintln!("MILVUS_CHARTS is set: tested with {} real charts too", real.len());
+            sets.push(real);
+        }
+    }
+    sets
+}
+
+fn copy(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).expect("a folder") {
+        let entry = entry.expect("an entry");
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            fs::create_dir_all(&target).expect("a folder");
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).expect("a file");
+        }
+    }
+}
+
+/// A file of this content in a folder.
+pub fn file(folder: &Path, name: &str, content: &str) -> String {
+    let path = folder.join(name);
+    fs::write(&path, content).expect("a file");
+    path.to_str().expect("a path").to_owned()
+}
