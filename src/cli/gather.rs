@@ -265,6 +265,21 @@ impl Gatherer<'_> {
     }
 
     fn load(&self, role: Role, source: &Source, gathered: &mut Gathered) -> Result<Loaded, Failure> {
+        let mut loaded = self.load_source(role, source, gathered)?;
+        // A configuration that cannot be read would look like one without settings.
+        for release in &loaded.snapshot.releases {
+            for (origin, reason) in &release.config.unreadable {
+                let place = format!("{origin}: the configuration of {} cannot be read: {reason}", release.label());
+                if *source != Source::Live {
+                    return Err(Failure::usage(place));
+                }
+                loaded.entry.not_read.push(place);
+            }
+        }
+        Ok(loaded)
+    }
+
+    fn load_source(&self, role: Role, source: &Source, gathered: &mut Gathered) -> Result<Loaded, Failure> {
         match source {
             Source::File(path) => {
                 let loaded = inputs::load(role, path, self.namespace).map_err(Failure::usage)?;
@@ -311,7 +326,9 @@ impl Gatherer<'_> {
     fn revision(&self, role: Role, name: &str, revision: Option<u64>) -> Result<Loaded, Failure> {
         let (cluster, namespace) = self.connect()?;
         let stored = self.runtime.block_on(cluster.helm_release(&namespace, name, revision)).map_err(|error| match error {
-            missing @ (ClusterError::NotFound(_) | ClusterError::Codec { .. }) => Failure::usage(missing),
+            missing @ (ClusterError::NotFound(_) | ClusterError::NoRelease { .. } | ClusterError::Codec { .. }) => {
+                Failure::usage(missing)
+            }
             other => Failure::no_verdict(other),
         })?;
         let mut builder = Builder::default();

@@ -15,7 +15,7 @@ use crate::{
 pub const API_VERSION: &str = "guard.milvus.io/v1alpha1";
 
 /// How strict a rule is, strictest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, JsonSchema)]
 pub enum PolicyAction {
     /// Each case does what the rule says by default.
     Enforce,
@@ -27,6 +27,37 @@ pub enum PolicyAction {
     Audit,
     /// Nothing is reported.
     Off,
+}
+
+impl<'de> Deserialize<'de> for PolicyAction {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        const NAMES: [&str; 5] = ["Enforce", "Hold", "Warn", "Audit", "Off"];
+        struct Action;
+        impl de::Visitor<'_> for Action {
+            type Value = PolicyAction;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("Enforce, Hold, Warn, Audit or Off")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<PolicyAction, E> {
+                match text {
+                    "Enforce" => Ok(PolicyAction::Enforce),
+                    "Hold" => Ok(PolicyAction::Hold),
+                    "Warn" => Ok(PolicyAction::Warn),
+                    "Audit" => Ok(PolicyAction::Audit),
+                    "Off" => Ok(PolicyAction::Off),
+                    _ => Err(E::unknown_variant(text, &NAMES)),
+                }
+            }
+
+            // kubectl reads an unquoted `Off` as YAML 1.1 does: as false.
+            fn visit_bool<E: de::Error>(self, flag: bool) -> Result<PolicyAction, E> {
+                if flag { Err(E::invalid_value(de::Unexpected::Bool(flag), &self)) } else { Ok(PolicyAction::Off) }
+            }
+        }
+        deserializer.deserialize_any(Action)
+    }
 }
 
 impl PolicyAction {

@@ -177,6 +177,9 @@ impl Finding {
         after: Option<String>,
         source: Option<&Origin>,
     ) -> &mut Self {
+        if self.origin.is_none() {
+            self.origin = source.cloned();
+        }
         let source = source.map(ToString::to_string);
         self.evidence.push(Evidence { what: what.into(), before, after, source });
         self
@@ -197,9 +200,6 @@ impl Finding {
     /// A setting on both sides, with the defaults that apply where it is absent.
     pub fn setting(&mut self, key: &str, before: (&str, Option<&Setting>), after: (&str, Option<&Setting>)) -> &mut Self {
         let origin = after.1.or(before.1).map(|setting| setting.origin.clone());
-        if self.origin.is_none() {
-            self.origin.clone_from(&origin);
-        }
         self.evidence(key, Some(before.0.to_owned()), Some(after.0.to_owned()), origin.as_ref())
     }
 }
