@@ -1,4 +1,11 @@
 //! The data tables are complete, without contradiction, and every row names its source.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs,
+    reason = "a test says what is wrong by panicking"
+)]
 
 use std::collections::BTreeSet;
 

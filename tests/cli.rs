@@ -1,4 +1,11 @@
 //! The command line as its user meets it: exit codes, formats, stdout and stderr.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs,
+    reason = "a test says what is wrong by panicking"
+)]
 
 mod common;
 

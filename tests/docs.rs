@@ -1,4 +1,11 @@
 //! Generated documentation equals what is committed. `UPDATE_GENERATED=1 cargo test --test docs` writes it anew.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs,
+    reason = "a test says what is wrong by panicking"
+)]
 
 use std::{env, fs, path::Path};
 

@@ -1,4 +1,11 @@
 //! Bad input: a clear error with its place, the right exit code, bounded memory, never a panic.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs,
+    reason = "a test says what is wrong by panicking"
+)]
 
 mod common;
 

@@ -1,4 +1,11 @@
 //! Keeps the house in order: the core does no I/O, reads no clock and knows no Kubernetes client.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs,
+    reason = "a test says what is wrong by panicking"
+)]
 
 use std::{
     fs,

@@ -1,4 +1,11 @@
 //! `check` and `plan` against a real API server, on releases that both Helms installed.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs,
+    reason = "a test says what is wrong by panicking"
+)]
 
 mod common;
 

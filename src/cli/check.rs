@@ -122,8 +122,8 @@ pub(super) fn version(text: &str) -> Result<Build, String> {
     text.parse().map_err(|error: crate::milvus::version::VersionError| error.to_string())
 }
 
-pub(super) fn run(args: Args, screen: &Screen) -> Done {
-    let (before, after) = sides(&args)?;
+pub(super) fn run(args: &Args, screen: &Screen) -> Done {
+    let (before, after) = sides(args)?;
     let runtime = gather::runtime()?;
     let gatherer = Gatherer {
         runtime: &runtime,
@@ -146,28 +146,28 @@ pub(super) fn run(args: Args, screen: &Screen) -> Done {
     let facts = gather::facts(args.facts.as_ref())?;
     let own_data = gather::catalogue(&args.data)?;
     let catalogue = own_data.as_ref().unwrap_or_else(|| Catalogue::embedded());
-    let mut gathered = gatherer.gather(before.as_ref(), &after, facts)?;
+    let mut inputs = gatherer.gather(before.as_ref(), &after, facts)?;
 
-    let running = gathered.before.as_ref().and_then(|snapshot| match snapshot.releases.as_slice() {
+    let running = inputs.before.as_ref().and_then(|snapshot| match snapshot.releases.as_slice() {
         [only] => Some(only),
         _ => None,
     });
     if let Some(fact) = args.etcd.inspect(&runtime, running) {
-        gathered.inputs.push(InputEntry {
+        inputs.inputs.push(InputEntry {
             role: "etcd".into(),
             source: fact.source.clone(),
             read: vec![format!("metadata under {}", fact.root_path)],
             not_read: Vec::new(),
         });
-        gathered.facts.metadata.insert(0, fact);
+        inputs.facts.metadata.insert(0, fact);
     }
     if let Some(path) = &args.facts {
         let shown = path.display().to_string();
-        gathered.inputs.push(InputEntry { role: "facts".into(), source: shown.clone(), read: vec![shown], not_read: vec![] });
+        inputs.inputs.push(InputEntry { role: "facts".into(), source: shown.clone(), read: vec![shown], not_read: vec![] });
     }
     let uses_cluster = before.as_ref().is_some_and(Source::needs_cluster) || after.needs_cluster();
     if uses_cluster && !args.no_cluster_policy {
-        gatherer.cluster_policies(&mut policies, &mut gathered)?;
+        gatherer.cluster_policies(&mut policies, &mut inputs)?;
     }
     let from_files = policies::set(documents, now);
     policies.policies.extend(from_files.policies);
@@ -175,14 +175,14 @@ pub(super) fn run(args: Args, screen: &Screen) -> Done {
     policies.now = Some(now);
 
     let judgement = judge(&Question {
-        before: gathered.before.as_ref(),
-        after: &gathered.after,
-        facts: &gathered.facts,
+        before: inputs.before.as_ref(),
+        after: &inputs.after,
+        facts: &inputs.facts,
         catalogue,
         policies: &policies,
         is_rollback: args.rollback,
     });
-    let report = Report::new(&judgement, &policies, gathered.inputs);
+    let report = Report::new(&judgement, &policies, inputs.inputs);
     output::report(&report, &args.format, args.show, screen)?;
     Ok(args.fail_on.exit(report.verdict))
 }

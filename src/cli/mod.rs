@@ -51,8 +51,8 @@ pub fn run() -> Exit {
     let cli = Cli::parse();
     let screen = output::Screen::new(cli.color);
     let done = match cli.verb {
-        Verb::Check(args) => check::run(*args, &screen),
-        Verb::Plan(args) => plan::run(*args, &screen),
+        Verb::Check(args) => check::run(&args, &screen),
+        Verb::Plan(args) => plan::run(&args, &screen),
         Verb::Rules(args) => rules::run(args, &screen),
         Verb::Policy(args) => policy::run(args, &screen),
         Verb::Completions(args) => shell::completions(&args),

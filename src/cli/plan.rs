@@ -90,10 +90,10 @@ enum PlanFormat {
     Markdown,
 }
 
-pub(super) fn run(args: Args, screen: &Screen) -> Done {
+pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     let own_data = gather::catalogue(&args.data)?;
     let catalogue = own_data.as_ref().unwrap_or_else(|| Catalogue::embedded());
-    let journey = journey(&args)?;
+    let journey = journey(args)?;
     let plan = plan::plan(&journey, catalogue);
     print(&match args.format {
         PlanFormat::Text => plan::text(&plan, &screen.style(Show::All)),

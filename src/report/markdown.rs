@@ -40,9 +40,9 @@ pub(super) fn render(report: &Report) -> String {
         }
         if action == Action::Audit {
             let _ = writeln!(out, "<details><summary>{title} ({})</summary>\n", findings.len());
-            findings.iter().for_each(|finding| {
+            for finding in findings {
                 let _ = writeln!(out, "- **{}** {}", finding.rule, escape(&finding.message));
-            });
+            }
             out.push_str("\n</details>\n\n");
             continue;
         }

@@ -169,8 +169,8 @@ impl Page<'_> {
         let filler = "x".repeat(columns(first));
         let options =
             textwrap::Options::new(self.style.width.max(40)).initial_indent(&filler).subsequent_indent(rest).break_words(false);
-        let filled = textwrap::fill(text, options);
-        let line = format!("{first}{}", filled.strip_prefix(&filler).unwrap_or(&filled));
+        let wrapped = textwrap::fill(text, options);
+        let line = format!("{first}{}", wrapped.strip_prefix(&filler).unwrap_or(&wrapped));
         self.line(&line);
     }
 

@@ -41,8 +41,8 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
                 .fix(format!("Keep it: set {key}: {} in the Helm values.", old.value));
         }
     }
-    if let (Some(from), Some(to), false) = (&old.endpoint.value, &new.endpoint.value, is_local) {
-        if from != to {
+    if let (Some(from), Some(to), false) = (&old.endpoint.value, &new.endpoint.value, is_local)
+        && from != to {
             let (from, to) = (from.to_string(), to.to_string());
             findings
                 .deny(format!("the object storage would change from {from} to {to}"))
@@ -51,7 +51,6 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
                     "Keep Milvus on {from}. If {to} is only another name of the same storage, say so with an UpgradeException for MG303."
                 ));
         }
-    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,11 @@
 //! What the integration tests share: the binary, charts, and the JSON report.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs,
+    reason = "a test says what is wrong by panicking"
+)]
 #![allow(dead_code, reason = "each test uses a part")]
 
 use std::{
