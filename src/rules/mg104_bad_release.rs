@@ -38,6 +38,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let rolling = from.is_some()
         && upgrade.after.topology() == Topology::Cluster
         && !upgrade.before.is_some_and(crate::milvus::Release::is_stopped);
+    source_defects(upgrade, findings);
     let mut rows: Vec<&BadRelease> = upgrade.catalogue.bad_releases(&to, from.as_ref(), rolling).collect();
     rows.sort_by_key(|row| std::cmp::Reverse(row.verdict));
     let Some(worst) = rows.first() else { return };
@@ -57,6 +58,25 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     finding
         .evidence("version", from.as_ref().map(ToString::to_string), Some(to.to_string()), source)
         .fix(format!("Use {} instead{}.", worst.r#use, landing.unwrap_or_default()));
+}
+
+/// What runs may already have lost something: worth a look at the data before it is carried on.
+fn source_defects(upgrade: &Upgrade<'_>, findings: &mut Findings) {
+    let Some(from) = upgrade.from() else { return };
+    let rows: Vec<&str> = upgrade
+        .catalogue
+        .bad_releases
+        .iter()
+        .filter(|row| row.as_source && row.describes(&from))
+        .map(|row| row.why.trim_end_matches('.'))
+        .collect();
+    if rows.is_empty() {
+        return;
+    }
+    findings
+        .warn(format!("{from}, which runs, has known defects: {}", rows.join("; ")))
+        .because("What such a release has lost or left open is not mended by the upgrade.")
+        .fix("Check row counts and collections before the upgrade, and keep the backup until the new version has proved good.");
 }
 
 #[cfg(test)]
@@ -86,7 +106,15 @@ mod tests {
     #[case("2.4.13", "2.4.13", None)]
     fn releases(#[case] from: &str, #[case] to: &str, #[case] expected: Option<Severity>) {
         let findings = judge(&RULE, Some(&Fixture::cluster(from)), &Fixture::cluster(to));
-        assert_eq!(findings.iter().map(|finding| finding.severity).max(), expected, "{findings:?}");
+        let about_target = findings.iter().filter(|finding| !finding.message.contains("which runs"));
+        assert_eq!(about_target.map(|finding| finding.severity).max(), expected, "{findings:?}");
+    }
+
+    #[test]
+    fn a_source_with_defects_is_named() {
+        let findings = judge(&RULE, Some(&Fixture::cluster("2.5.13")), &Fixture::cluster("2.5.27"));
+        assert!(findings[0].message.starts_with("2.5.13, which runs, has known defects"), "{findings:?}");
+        assert!(judge(&RULE, Some(&Fixture::cluster("2.5.13")), &Fixture::cluster("2.5.13")).is_empty());
     }
 
     #[test]

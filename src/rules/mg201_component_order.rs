@@ -31,14 +31,16 @@ pub static RULE: Rule = Rule {
 /// The first version that can roll.
 const FIRST_ROLLING: Version = Version::new(2, 2, 3);
 
+/// The first version with streaming nodes.
+const STREAMING: Version = Version::new(2, 6, 0);
+
 /// Which order table a change looks into.
-pub(crate) fn layout(before: &Release, to: Version) -> OrderTopology {
+pub(crate) fn layout(before: &Release, from: Version, to: Version) -> OrderTopology {
     match (before.topology(), before.coordinators()) {
         (Topology::Standalone, _) => OrderTopology::Standalone,
-        _ if to.major > 2 || to.minor >= 6 => {
-            let streams = before.has(Component::StreamingNode);
-            if streams { OrderTopology::Streaming } else { OrderTopology::StreamingIntroduction }
-        }
+        // In the middle of the way to 2.6 streaming nodes run already; the oldest component tells where it began.
+        _ if to >= STREAMING && from < STREAMING => OrderTopology::StreamingIntroduction,
+        _ if to >= STREAMING => OrderTopology::Streaming,
         (_, Coordinators::Mixed) => OrderTopology::Mixed,
         _ => OrderTopology::Separate,
     }
@@ -66,7 +68,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         }
         return;
     }
-    let mut topology = layout(before, to.version);
+    let mut topology = layout(before, from.version, to.version);
     if topology == OrderTopology::Separate && after.coordinators() == Coordinators::Mixed {
         topology = OrderTopology::SeparateToMixed;
     }
