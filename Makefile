@@ -9,8 +9,8 @@ help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 demo: ## Judge three upgrades and plan one (Rust alone, no cluster)
-	@$(CARGO) build --quiet --release
-	@MILVUS_GUARD="$(CURDIR)/$${CARGO_TARGET_DIR:-target}/release/milvus-guard" examples/demo/run.sh
+	@$(CARGO) build --release --quiet
+	@examples/demo/run.sh
 
 test: lint testbed ## Everything that needs no root, on real parts
 	$(CARGO) test --workspace --all-targets --quiet
