@@ -9,7 +9,6 @@ help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 demo: ## Judge three upgrades and plan one (Rust alone, no cluster)
-	@$(CARGO) build --release --quiet
 	@examples/demo/run.sh
 
 test: lint testbed ## Everything that needs no root, on real parts
