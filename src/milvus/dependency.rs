@@ -94,7 +94,7 @@ pub fn instance(workload: &Workload) -> Option<&str> {
 }
 
 fn label<'a>(labels: &'a Labels, key: &str) -> Option<&'a str> {
-    labels.get(key).map(String::as_str)
+    labels.get(key)
 }
 
 /// Recognises a dependency by the labels that its chart cannot change after installation, else by its image.

@@ -148,7 +148,7 @@ fn identity(workload: &ComponentWorkload) -> (String, String) {
     let inner = &workload.workload;
     let name = dependency::instance(inner).map_or_else(|| stem(workload).to_owned(), str::to_owned);
     let app_name = inner.selector.get("app.kubernetes.io/name").or_else(|| inner.meta.labels.get("app.kubernetes.io/name"));
-    (name, app_name.cloned().unwrap_or_else(|| "milvus".into()))
+    (name, app_name.unwrap_or("milvus").to_owned())
 }
 
 /// The workload's name without its component.
