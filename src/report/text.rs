@@ -248,7 +248,10 @@ impl Page<'_> {
         // What guards data goes first: an ordered upgrade onto an empty queue would be no help.
         let denied = || report.findings.iter().filter(|finding| finding.action == Action::Deny);
         let guards_data = |finding: &&FindingEntry| crate::rules::find(&finding.rule).is_some_and(|rule| rule.data_loss);
-        if let Some(first) = denied().find(guards_data).or_else(|| denied().next()) {
+        let with_command = |finding: &&FindingEntry| finding.fix.command.is_some();
+        let first =
+            denied().filter(guards_data).find(with_command).or_else(|| denied().find(guards_data)).or_else(|| denied().next());
+        if let Some(first) = first {
             match &first.fix.command {
                 Some(command) => {
                     let command = self.paint(AnsiColor::Cyan.on_default(), &plain(command));

@@ -53,7 +53,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         findings
             .deny(format!("the brokers of {} would change from {from} to {to}", old.kind.value))
             .setting("brokers", (&from, old.endpoints.setting), (&to, new.endpoints.setting))
-            .fix(format!("Keep Milvus on {from}: {}", pin(old.kind.value)));
+            .fix(format!("Keep Milvus on {from}. {}", pin(old.kind.value)));
     }
     let mut paths = vec![("common.chanNamePrefix.cluster", "channel prefix", &old.prefix, &new.prefix)];
     if old.kind.value == QueueKind::Pulsar {
@@ -72,9 +72,9 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
 
 fn pin(kind: QueueKind) -> String {
     match kind {
-        QueueKind::Pulsar => "pin the running Pulsar, for a chart's Pulsar v2 with --set pulsar.enabled=true,pulsarv3.enabled=false.".into(),
-        QueueKind::Kafka => "pin Kafka with --set kafka.enabled=true,pulsar.enabled=false,pulsarv3.enabled=false (or externalKafka).".into(),
-        other => format!("pin it with --set standalone.messageQueue={other}."),
+        QueueKind::Pulsar => "Pin the running Pulsar: for a chart's Pulsar v2 with --set pulsar.enabled=true,pulsarv3.enabled=false.".into(),
+        QueueKind::Kafka => "Pin Kafka with --set kafka.enabled=true,pulsar.enabled=false,pulsarv3.enabled=false (or externalKafka).".into(),
+        other => format!("Pin it with --set standalone.messageQueue={other}."),
     }
 }
 
