@@ -182,7 +182,11 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
         policies: &policies,
         is_rollback: args.rollback,
     });
-    let report = Report::new(&judgement, &policies, inputs.inputs);
+    let entries = std::mem::take(&mut inputs.inputs);
+    // What was read is no longer needed; a report on thousands of releases takes room of its own.
+    drop(inputs);
+    let report = Report::new(&judgement, &policies, entries);
+    drop(judgement);
     output::report(&report, &args.format, args.show, screen)?;
     Ok(args.fail_on.exit(report.verdict))
 }

@@ -13,6 +13,8 @@ mod yaml;
 
 pub use format::{Format, Output, Show, Style, render};
 
+use std::borrow::Cow;
+
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -93,9 +95,9 @@ pub struct TopologyEntry {
 #[serde(rename_all = "camelCase")]
 pub struct FindingEntry {
     /// Rule id.
-    pub rule: String,
+    pub rule: Cow<'static, str>,
     /// Rule name.
-    pub name: String,
+    pub name: Cow<'static, str>,
     /// What it does.
     pub action: Action,
     /// Whether the rule could not judge for lack of a fact.
@@ -111,7 +113,7 @@ pub struct FindingEntry {
     /// What was seen.
     pub message: String,
     /// Why it matters.
-    pub why: String,
+    pub why: Cow<'static, str>,
     /// What to do.
     pub fix: Fix,
     /// What was compared.
@@ -247,7 +249,7 @@ fn finding_entry(release: &str, judged: &JudgedFinding) -> Option<FindingEntry> 
         object: finding.object.clone(),
         location: finding.origin.clone(),
         message: finding.message.clone(),
-        why: finding.why.clone().unwrap_or_else(|| finding.rule.why.to_owned()),
+        why: finding.why.clone().map_or(Cow::Borrowed(finding.rule.why), Cow::Owned),
         fix: finding.fix.clone(),
         evidence: finding.evidence.clone(),
         docs: format!("docs/rules/{}.md", finding.rule.id),

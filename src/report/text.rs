@@ -179,7 +179,7 @@ impl Page<'_> {
         for finding in report.findings.iter().filter(|finding| finding.not_evaluated) {
             let reason = finding.message.trim_start_matches("not evaluated: ");
             match reasons.iter_mut().find(|(known, _)| *known == reason) {
-                Some((_, rules)) if !rules.contains(&finding.rule.as_str()) => rules.push(&finding.rule),
+                Some((_, rules)) if !rules.contains(&&*finding.rule) => rules.push(&finding.rule),
                 Some(_) => {}
                 None => reasons.push((reason, vec![&finding.rule])),
             }

@@ -1,5 +1,7 @@
 //! What a rule says: data until it is printed.
 
+use std::borrow::Cow;
+
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -54,7 +56,7 @@ pub struct Finding {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Fix {
     /// In words.
-    pub text: String,
+    pub text: Cow<'static, str>,
     /// A command that does it, where one does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub command: Option<String>,
@@ -117,7 +119,7 @@ impl Findings {
             origin: None,
             message,
             why: None,
-            fix: Fix { text: rule.fix.to_owned(), command: None },
+            fix: Fix { text: Cow::Borrowed(rule.fix), command: None },
             evidence: Vec::new(),
         });
         let last = self.found.len() - 1;
@@ -158,7 +160,7 @@ impl Finding {
     }
 
     /// What to do, in words.
-    pub fn fix(&mut self, text: impl Into<String>) -> &mut Self {
+    pub fn fix(&mut self, text: impl Into<Cow<'static, str>>) -> &mut Self {
         self.fix.text = text.into();
         self
     }

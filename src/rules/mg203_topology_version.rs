@@ -41,7 +41,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     if rolling {
         return;
     }
-    let mut wrong = |message: String, component: Option<Component>, fix: &str| {
+    let mut wrong = |message: String, component: Option<Component>, fix: &'static str| {
         let finding = findings.deny(message);
         if let Some(workload) = component.and_then(|component| after.of(component).next()) {
             finding.on(workload);
