@@ -18,12 +18,14 @@
 //! | [`judge`] | all of it in a row: snapshots in, judgement out |
 //! | [`plan`] | the path from A to B as numbered steps |
 //! | [`report`] | a judgement for people and machines, one file a format |
+//! | [`admission`] | reviews to rulings: the gates of the webhook |
 //! | [`inputs`] | adapters: files, cluster, Helm storage, etcd |
 //! | [`cli`] | one file a verb |
 //!
 //! Everything but `inputs`, `report` (which prints) and `cli` is the core: it does no I/O, reads no clock and knows no
 //! Kubernetes client. `tests/house.rs` keeps it so.
 
+pub mod admission;
 pub mod cli;
 pub mod cluster;
 pub mod etcd;

@@ -13,7 +13,8 @@ use std::{
 };
 
 /// Rooms of the core.
-const CORE: [&str; 9] = [
+const CORE: [&str; 10] = [
+    "src/admission",
     "src/manifest",
     "src/milvus",
     "src/rules",

@@ -183,13 +183,8 @@ fn chart(components: &[ComponentWorkload]) -> Option<ChartRef> {
 }
 
 /// Lays the configuration files that the components mount, lowest first, then the environment.
-fn effective_config(release: &Release, configs: &[ConfigMap]) -> EffectiveConfig {
-    use crate::manifest::object::VolumeSource;
-    let mounted = |name: &str| {
-        release.components.iter().any(|component| {
-            component.workload.pod.volumes.iter().any(|volume| volume.source == VolumeSource::ConfigMap(name.to_owned()))
-        })
-    };
+pub(super) fn effective_config(release: &Release, configs: &[ConfigMap]) -> EffectiveConfig {
+    let mounted = |name: &str| release.mounts_config(name);
     let ours: Vec<&ConfigMap> =
         configs.iter().filter(|config| same_namespace(release, config.meta.object.namespace.as_deref())).collect();
     let any_mounted = ours.iter().any(|config| mounted(&config.meta.object.name));

@@ -1,0 +1,155 @@
+//! What the release gate let through, object by object, so that the workload gate lets the same objects through.
+
+use jiff::{SignedDuration, Timestamp};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    manifest::object::{Claim, ConfigMap, Container, ObjectRef, Workload},
+    milvus::Release,
+};
+
+/// How long a decision holds: longer than any Helm run applies objects (its default timeout is 5 minutes), short enough
+/// that it is no standing permission.
+pub const LIFETIME: SignedDuration = SignedDuration::from_mins(30);
+
+/// One release that was let through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// Namespace of the release.
+    pub namespace: String,
+    /// Helm's name of the release.
+    pub release: String,
+    /// Revision that was judged.
+    pub revision: u64,
+    /// Until when it holds.
+    pub expires: Timestamp,
+    /// `Kind/name` and digest of what was judged.
+    pub objects: Vec<(String, String)>,
+    /// Rules that were accepted or excepted, with by what.
+    pub accepted: Vec<(String, String)>,
+}
+
+impl Decision {
+    /// Whether an object is as it was judged, and the decision still holds.
+    #[must_use]
+    pub fn covers(&self, object: &ObjectRef, digest: &str, now: Timestamp) -> bool {
+        let name = object.to_string();
+        self.expires > now && self.objects.iter().any(|(known, judged)| *known == name && judged == digest)
+    }
+}
+
+/// Digests of everything of a release that the workload gate sees.
+#[must_use]
+pub fn digests(releases: &[Release], configs: &[ConfigMap]) -> Vec<(String, String)> {
+    let mut all = Vec::new();
+    for release in releases {
+        let workloads = release.components.iter().map(|component| &component.workload);
+        for workload in workloads.chain(release.dependencies.iter().map(|dependency| &dependency.workload)) {
+            all.push((workload.meta.object.to_string(), of_workload(workload)));
+        }
+        all.extend(release.claims.iter().map(|claim| (claim.meta.object.to_string(), of_claim(claim))));
+    }
+    all.extend(configs.iter().map(|config| (config.meta.object.to_string(), of_config(config))));
+    all.sort();
+    all.dedup();
+    all
+}
+
+/// What counts of a workload: images, commands and environment. Defaults that the API server fills in, replicas that an
+/// autoscaler owns, labels and annotations do not.
+#[must_use]
+pub fn of_workload(workload: &Workload) -> String {
+    let mut hash = Hash::new();
+    for container in workload.pod.init_containers.iter().chain(&workload.pod.containers) {
+        hash.container(container);
+    }
+    for volume in &workload.pod.volumes {
+        hash.text(&format!("{:?}", volume.source));
+    }
+    hash.end()
+}
+
+/// What counts of a configuration: its text.
+#[must_use]
+pub fn of_config(config: &ConfigMap) -> String {
+    let mut hash = Hash::new();
+    for file in &config.files {
+        hash.text(&file.key);
+        hash.text(&file.text);
+    }
+    hash.end()
+}
+
+/// What counts of a claim: its size, class and modes.
+#[must_use]
+pub fn of_claim(claim: &Claim) -> String {
+    let mut hash = Hash::new();
+    hash.text(claim.storage.as_deref().unwrap_or_default());
+    for mode in &claim.access_modes {
+        hash.text(mode);
+    }
+    hash.end()
+}
+
+struct Hash(Sha256);
+
+impl Hash {
+    fn new() -> Self {
+        Self(Sha256::new())
+    }
+
+    /// Each text with its length, so that no two lists of texts look the same.
+    fn text(&mut self, text: &str) {
+        self.0.update(text.len().to_le_bytes());
+        self.0.update(text);
+    }
+
+    fn container(&mut self, container: &Container) {
+        self.text(&container.name);
+        self.text(&container.image);
+        for word in &container.command {
+            self.text(word);
+        }
+        for (name, value) in &container.env {
+            self.text(name);
+            self.text(value.as_deref().unwrap_or_default());
+        }
+    }
+
+    /// 128 bits are plenty against chance, and whoever could write a decision needs no collision.
+    fn end(self) -> String {
+        self.0.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::testing::Fixture;
+
+    #[test]
+    fn a_decision_covers_what_was_judged_until_it_expires() {
+        let release = Fixture::cluster("2.4.5").release();
+        let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let decision = Decision {
+            namespace: "milvus".into(),
+            release: "my-release".into(),
+            revision: 2,
+            expires: now + LIFETIME,
+            objects: digests(std::slice::from_ref(&release), &[]),
+            accepted: Vec::new(),
+        };
+        let workload = &release.components[0].workload;
+        let object = &workload.meta.object;
+        assert!(decision.covers(object, &of_workload(workload), now));
+        assert!(!decision.covers(object, &of_workload(workload), now + LIFETIME));
+        let mut defaulted = workload.clone();
+        defaulted.replicas = Some(7);
+        defaulted.strategy = Some("RollingUpdate".into());
+        defaulted.meta.labels = std::iter::empty::<(&str, &str)>().collect();
+        assert!(decision.covers(object, &of_workload(&defaulted), now), "what others fill in does not count");
+        let mut other = workload.clone();
+        other.pod.containers[0].image.push('x');
+        assert!(!decision.covers(object, &of_workload(&other), now));
+    }
+}
