@@ -19,11 +19,13 @@
 //! | [`plan`] | the path from A to B as numbered steps |
 //! | [`report`] | a judgement for people and machines, one file a format |
 //! | [`inputs`] | adapters: files, cluster, Helm storage, etcd |
+//! | [`certs`] | the server's certificate: read, followed, made, rotated |
 //! | [`cli`] | one file a verb |
 //!
 //! Everything but `inputs`, `report` (which prints) and `cli` is the core: it does no I/O, reads no clock and knows no
 //! Kubernetes client. `tests/house.rs` keeps it so.
 
+pub mod certs;
 pub mod cli;
 pub mod cluster;
 pub mod etcd;

@@ -13,7 +13,7 @@ use std::{
 };
 
 /// Rooms of the core.
-const CORE: [&str; 9] = [
+const CORE: [&str; 11] = [
     "src/manifest",
     "src/milvus",
     "src/rules",
@@ -23,6 +23,8 @@ const CORE: [&str; 9] = [
     "src/facts.rs",
     "src/judge.rs",
     "src/upgrade.rs",
+    "src/certs/authority.rs",
+    "src/certs/rotation.rs",
 ];
 
 /// What has no place in the core.
