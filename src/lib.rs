@@ -20,12 +20,17 @@
 //! | [`report`] | a judgement for people and machines, one file a format |
 //! | [`admission`] | reviews to rulings: the gates of the webhook |
 //! | [`inputs`] | adapters: files, cluster, Helm storage, etcd |
+//! | [`certs`] | the server's certificate: read, followed, made, rotated |
 //! | [`cli`] | one file a verb |
 //!
 //! Everything but `inputs`, `report` (which prints) and `cli` is the core: it does no I/O, reads no clock and knows no
 //! Kubernetes client. `tests/house.rs` keeps it so.
 
+<<<<<<< HEAD
 pub mod admission;
+=======
+pub mod certs;
+>>>>>>> certs
 pub mod cli;
 pub mod cluster;
 pub mod etcd;

@@ -13,7 +13,7 @@ use std::{
 };
 
 /// Rooms of the core.
-const CORE: [&str; 10] = [
+const CORE: [&str; 12] = [
     "src/admission",
     "src/manifest",
     "src/milvus",
@@ -24,6 +24,8 @@ const CORE: [&str; 10] = [
     "src/facts.rs",
     "src/judge.rs",
     "src/upgrade.rs",
+    "src/certs/authority.rs",
+    "src/certs/rotation.rs",
 ];
 
 /// What has no place in the core.

@@ -1,5 +1,6 @@
 //! The command line: one file a verb. A verb parses, gathers, calls the brain, prints.
 
+mod certs;
 mod check;
 mod exit;
 mod gather;
@@ -39,6 +40,8 @@ enum Verb {
     Rules(rules::Args),
     /// Check and test policy files
     Policy(policy::Args),
+    /// Make a certificate for local development
+    Certs(certs::Args),
     /// Print shell completions
     Completions(shell::CompletionArgs),
     /// Print the man page
@@ -55,6 +58,7 @@ pub fn run() -> Exit {
         Verb::Plan(args) => plan::run(&args, &screen),
         Verb::Rules(args) => rules::run(args, &screen),
         Verb::Policy(args) => policy::run(args, &screen),
+        Verb::Certs(args) => certs::run(&args),
         Verb::Completions(args) => shell::completions(&args),
         Verb::Man(args) => shell::man(&args),
     };
