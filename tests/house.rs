@@ -13,12 +13,13 @@ use std::{
 };
 
 /// Rooms of the core.
-const CORE: [&str; 9] = [
+const CORE: [&str; 10] = [
     "src/manifest",
     "src/milvus",
     "src/rules",
     "src/policy",
     "src/plan",
+    "src/objects",
     "src/helm",
     "src/facts.rs",
     "src/judge.rs",
