@@ -15,6 +15,7 @@
 //! | [`facts`], [`upgrade`] | what a rule judges |
 //! | [`rules`] | one file a rule |
 //! | [`policy`] | findings to actions: policies and exceptions |
+//! | [`objects`] | the objects of the API group `guard.milvus.io` |
 //! | [`judge`] | all of it in a row: snapshots in, judgement out |
 //! | [`plan`] | the path from A to B as numbered steps |
 //! | [`report`] | a judgement for people and machines, one file a format |
@@ -40,6 +41,7 @@ pub mod inputs;
 pub mod judge;
 pub mod manifest;
 pub mod milvus;
+pub mod objects;
 pub mod plan;
 pub mod policy;
 mod reason;

@@ -13,13 +13,14 @@ use std::{
 };
 
 /// Rooms of the core.
-const CORE: [&str; 12] = [
+const CORE: [&str; 13] = [
     "src/admission",
     "src/manifest",
     "src/milvus",
     "src/rules",
     "src/policy",
     "src/plan",
+    "src/objects",
     "src/helm",
     "src/facts.rs",
     "src/judge.rs",
