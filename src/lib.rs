@@ -21,17 +21,15 @@
 //! | [`report`] | a judgement for people and machines, one file a format |
 //! | [`admission`] | reviews to rulings: the gates of the webhook |
 //! | [`inputs`] | adapters: files, cluster, Helm storage, etcd |
+//! | [`server`] | the webhook around it: connections, caches, leader, metrics |
 //! | [`certs`] | the server's certificate: read, followed, made, rotated |
 //! | [`cli`] | one file a verb |
 //!
 //! Everything but `inputs`, `report` (which prints) and `cli` is the core: it does no I/O, reads no clock and knows no
 //! Kubernetes client. `tests/house.rs` keeps it so.
 
-<<<<<<< HEAD
 pub mod admission;
-=======
 pub mod certs;
->>>>>>> certs
 pub mod cli;
 pub mod cluster;
 pub mod etcd;
@@ -47,4 +45,5 @@ pub mod policy;
 mod reason;
 pub mod report;
 pub mod rules;
+pub mod server;
 pub mod upgrade;

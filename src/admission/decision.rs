@@ -1,56 +1,39 @@
 //! What the release gate let through, object by object, so that the workload gate lets the same objects through.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
 use crate::{
     manifest::object::{Claim, ConfigMap, Container, ObjectRef, Workload},
     milvus::Release,
+    objects::{DecisionSpec, JudgedObject},
 };
 
-/// How long a decision holds: longer than any Helm run applies objects (its default timeout is 5 minutes), short enough
-/// that it is no standing permission.
-pub const LIFETIME: SignedDuration = SignedDuration::from_mins(30);
-
-/// One release that was let through.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Decision {
-    /// Namespace of the release.
-    pub namespace: String,
-    /// Helm's name of the release.
-    pub release: String,
-    /// Revision that was judged.
-    pub revision: u64,
-    /// Until when it holds.
-    pub expires: Timestamp,
-    /// `Kind/name` and digest of what was judged.
-    pub objects: Vec<(String, String)>,
-    /// Rules that were accepted or excepted, with by what.
-    pub accepted: Vec<(String, String)>,
-}
-
-impl Decision {
-    /// Whether an object is as it was judged, and the decision still holds.
-    #[must_use]
-    pub fn covers(&self, object: &ObjectRef, digest: &str, now: Timestamp) -> bool {
-        let name = object.to_string();
-        self.expires > now && self.objects.iter().any(|(known, judged)| *known == name && judged == digest)
-    }
+/// Whether an object is as it was judged, and the decision still holds.
+#[must_use]
+pub fn covers(decision: &DecisionSpec, object: &ObjectRef, digest: &str, now: Timestamp) -> bool {
+    decision.expires > now
+        && decision
+            .objects
+            .iter()
+            .any(|judged| judged.kind == object.kind && judged.name == object.name && judged.digest == digest)
 }
 
 /// Digests of everything of a release that the workload gate sees.
 #[must_use]
-pub fn digests(releases: &[Release], configs: &[ConfigMap]) -> Vec<(String, String)> {
+pub fn digests(releases: &[Release], configs: &[ConfigMap]) -> Vec<JudgedObject> {
+    let judged =
+        |object: &ObjectRef, digest: String| JudgedObject { kind: object.kind.clone(), name: object.name.clone(), digest };
     let mut all = Vec::new();
     for release in releases {
         let workloads = release.components.iter().map(|component| &component.workload);
         for workload in workloads.chain(release.dependencies.iter().map(|dependency| &dependency.workload)) {
-            all.push((workload.meta.object.to_string(), of_workload(workload)));
+            all.push(judged(&workload.meta.object, of_workload(workload)));
         }
-        all.extend(release.claims.iter().map(|claim| (claim.meta.object.to_string(), of_claim(claim))));
+        all.extend(release.claims.iter().map(|claim| judged(&claim.meta.object, of_claim(claim))));
     }
-    all.extend(configs.iter().map(|config| (config.meta.object.to_string(), of_config(config))));
-    all.sort();
+    all.extend(configs.iter().map(|config| judged(&config.meta.object, of_config(config))));
+    all.sort_by(|a, b| (&a.kind, &a.name).cmp(&(&b.kind, &b.name)));
     all.dedup();
     all
 }
@@ -118,38 +101,44 @@ impl Hash {
 
     /// 128 bits are plenty against chance, and whoever could write a decision needs no collision.
     fn end(self) -> String {
-        self.0.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+        let hex: String = self.0.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        format!("sha256:{hex}")
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rules::testing::Fixture;
+    use crate::{
+        objects::{DecisionVerdict, HelmDriver, decision::LIFETIME},
+        rules::testing::Fixture,
+    };
 
     #[test]
     fn a_decision_covers_what_was_judged_until_it_expires() {
         let release = Fixture::cluster("2.4.5").release();
         let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
-        let decision = Decision {
+        let decision = DecisionSpec {
             namespace: "milvus".into(),
             release: "my-release".into(),
             revision: 2,
+            driver: HelmDriver::Secret,
+            verdict: DecisionVerdict::Allow,
             expires: now + LIFETIME,
             objects: digests(std::slice::from_ref(&release), &[]),
-            accepted: Vec::new(),
+            accepted_rules: Vec::new(),
         };
         let workload = &release.components[0].workload;
         let object = &workload.meta.object;
-        assert!(decision.covers(object, &of_workload(workload), now));
-        assert!(!decision.covers(object, &of_workload(workload), now + LIFETIME));
+        assert!(covers(&decision, object, &of_workload(workload), now));
+        assert!(!covers(&decision, object, &of_workload(workload), now + LIFETIME));
         let mut defaulted = workload.clone();
         defaulted.replicas = Some(7);
         defaulted.strategy = Some("RollingUpdate".into());
         defaulted.meta.labels = std::iter::empty::<(&str, &str)>().collect();
-        assert!(decision.covers(object, &of_workload(&defaulted), now), "what others fill in does not count");
+        assert!(covers(&decision, object, &of_workload(&defaulted), now), "what others fill in does not count");
         let mut other = workload.clone();
         other.pod.containers[0].image.push('x');
-        assert!(!decision.covers(object, &of_workload(&other), now));
+        assert!(!covers(&decision, object, &of_workload(&other), now));
     }
 }

@@ -6,15 +6,16 @@ use serde::Deserialize;
 
 use crate::{
     helm::codec::{self, RecordKind, SECRET_TYPE, StoredRelease},
-    judge::{Question, judge},
+    judge::{JudgedFinding, Question, Verdict, judge},
     manifest::{Object, object::ConfigMap},
     milvus::{Release, Snapshot, snapshot::Builder},
-    policy::{Action, resolve::Applied},
+    objects::{AcceptedBy, AcceptedRule, DecisionSpec, DecisionVerdict, HelmDriver, decision::LIFETIME},
+    policy::{Action, PolicySet, resolve::Applied},
 };
 
 use super::{
     acceptance::{self, ACCEPT},
-    decision::{self, Decision, LIFETIME},
+    decision,
     review::Review,
     ruling::{Outcome, Ruling, Way},
     scene::Scene,
@@ -42,6 +43,7 @@ pub struct ReleaseTask {
     after: Snapshot,
     configs: Vec<ConfigMap>,
     accepted: Vec<String>,
+    driver: HelmDriver,
 }
 
 /// What is read of Helm's record.
@@ -96,12 +98,17 @@ impl ReleaseTask {
         if !stored.manifest.contains(MARK) && !stored.hooks.iter().any(|hook| hook.contains(MARK)) {
             return Ok(None);
         }
-        Self::unpack(&stored, review, is_rollback, label(ACCEPT))
+        let driver = match kind {
+            RecordKind::Secret => HelmDriver::Secret,
+            RecordKind::ConfigMap => HelmDriver::ConfigMap,
+        };
+        Self::unpack(&stored, review, driver, is_rollback, label(ACCEPT))
     }
 
     fn unpack(
         stored: &StoredRelease,
         review: &Review<'_>,
+        driver: HelmDriver,
         is_rollback: bool,
         accept: Option<&str>,
     ) -> Result<Option<Self>, String> {
@@ -128,6 +135,7 @@ impl ReleaseTask {
             after,
             configs,
             accepted,
+            driver,
         }))
     }
 
@@ -174,27 +182,37 @@ impl ReleaseTask {
         if ruling.response.denied.is_some() {
             ruling.by_state = true;
         } else {
-            let by = |judged: &crate::judge::JudgedFinding| match &judged.applied {
-                Applied::Accepted => Some("label".to_owned()),
-                Applied::Excepted { exception } => {
-                    scene.policies.exceptions.get(*exception).map(|exception| format!("exception {}", exception.metadata.name))
-                }
-                Applied::Acts { .. } | Applied::Off { .. } => None,
-            };
             let findings = judgement.releases.iter().flat_map(|release| &release.findings);
-            let mut accepted: Vec<(String, String)> =
-                findings.filter_map(|judged| Some((judged.finding.rule.id.to_owned(), by(judged)?))).collect();
-            accepted.dedup();
-            ruling.decision = Some(Decision {
+            let mut accepted_rules: Vec<AcceptedRule> =
+                findings.filter_map(|judged| self.accepted_rule(judged, &scene.policies)).collect();
+            accepted_rules.dedup();
+            ruling.decision = Some(DecisionSpec {
                 namespace: self.namespace.clone(),
                 release: self.release.clone(),
-                revision: self.revision,
+                revision: i64::try_from(self.revision).unwrap_or(i64::MAX),
+                driver: self.driver,
+                verdict: match ruling.verdict {
+                    Some(Verdict::Warn) => DecisionVerdict::Warn,
+                    _ => DecisionVerdict::Allow,
+                },
                 expires: scene.now + LIFETIME,
                 objects: decision::digests(&self.after.releases, &self.configs),
-                accepted,
+                accepted_rules,
             });
         }
         ruling
+    }
+
+    /// By what a finding was let through, where it was.
+    fn accepted_rule(&self, judged: &JudgedFinding, policies: &PolicySet) -> Option<AcceptedRule> {
+        let (by, reference) = match &judged.applied {
+            Applied::Accepted => (AcceptedBy::Label, format!("{}-r{}", self.accepted.join("_"), self.revision)),
+            Applied::Excepted { exception } => {
+                (AcceptedBy::Exception, policies.exceptions.get(*exception)?.metadata.name.clone())
+            }
+            Applied::Acts { .. } | Applied::Off { .. } => return None,
+        };
+        Some(AcceptedRule { rule: judged.finding.rule.id.to_owned(), by, reference })
     }
 
     /// Whether a running Milvus belongs to this release: by Helm's own mark where there is one, else by its name.

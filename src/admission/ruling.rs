@@ -2,11 +2,12 @@
 
 use crate::{
     judge::{JudgedFinding, JudgedRelease, Verdict},
+    objects::DecisionSpec,
     policy::{Action, PolicySet, resolve::Applied, resolve::Scope},
     rules::Failed,
 };
 
-use super::{acceptance, decision::Decision, review::Response, review::shortened, task::Gate};
+use super::{acceptance, review::Response, review::shortened, task::Gate};
 
 /// Findings that a message names; the rest is counted.
 const MAX_NAMED: usize = 6;
@@ -31,7 +32,7 @@ pub struct Ruling {
     /// Rules that came to no end.
     pub failed: Vec<(&'static str, Failed)>,
     /// What is to be recorded before the answer is given.
-    pub decision: Option<Decision>,
+    pub decision: Option<DecisionSpec>,
     /// Whether the denial depends on what runs, so that it must be repeated with what really runs.
     pub by_state: bool,
 }

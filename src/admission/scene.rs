@@ -8,10 +8,9 @@ use crate::{
     facts::Facts,
     judge::Overdue,
     milvus::{Place, Release, catalogue::Catalogue},
+    objects::DecisionSpec,
     policy::PolicySet,
 };
-
-use super::decision::Decision;
 
 /// Accounts that may do what others may not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,7 +44,7 @@ pub struct Scene<'a> {
     /// Facts about its releases.
     pub facts: Facts,
     /// What the release gate let through there.
-    pub decisions: Arc<[Decision]>,
+    pub decisions: Arc<[DecisionSpec]>,
     /// Policies and exceptions in force.
     pub policies: Arc<PolicySet>,
     /// Who is who.

@@ -202,7 +202,7 @@ impl WorkloadTask {
         }
         let Change::Put { new, .. } = &self.change else { return Leniency::None };
         let digest = digest(new);
-        if scene.decisions.iter().any(|decision| decision.covers(&new.meta().object, &digest, scene.now)) {
+        if scene.decisions.iter().any(|decision| decision::covers(decision, &new.meta().object, &digest, scene.now)) {
             return Leniency::Decided;
         }
         if new.meta().annotation(HELM_RELEASE).is_some() && !self.by_kubectl { Leniency::Helm } else { Leniency::None }

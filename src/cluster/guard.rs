@@ -5,8 +5,11 @@ use serde_json::Value;
 use crate::{
     facts::{self, Facts, MigrationRecord, RunFact},
     manifest::Node,
-    objects::{self, API_VERSION, Condition, Kind, RunKind, RunPhase, UpgradeRun, progress::METADATA_MIGRATED},
-    policy::{PolicyDocument, read::from_node},
+    objects::{self, API_VERSION, Condition, DecisionSpec, Kind, RunKind, RunPhase, UpgradeRun, progress::METADATA_MIGRATED},
+    policy::{
+        PolicyDocument,
+        read::{PolicyError, from_node},
+    },
 };
 
 use super::{
@@ -30,16 +33,7 @@ impl Cluster {
         let (mut documents, mut unusable) = (Vec::new(), Vec::new());
         for resource in [objects::UPGRADE_POLICY, objects::UPGRADE_EXCEPTION].map(resource) {
             for mut object in installed(self.list(resource, None, None).await)? {
-                if let Value::Object(fields) = &mut object {
-                    fields.insert("apiVersion".into(), API_VERSION.into());
-                    fields.insert("kind".into(), resource.kind.into());
-                    // What the API server adds is no part of the document.
-                    fields.remove("status");
-                    if let Some(Value::Object(metadata)) = fields.get_mut("metadata") {
-                        metadata.retain(|key, _| matches!(key.as_str(), "name" | "labels" | "annotations"));
-                    }
-                }
-                match from_node(&Node::from_json(&object), "cluster") {
+                match document(&mut object, resource.kind) {
                     Ok(document) => documents.push(document),
                     Err(error) => unusable.push(error.to_string()),
                 }
@@ -54,19 +48,56 @@ impl Cluster {
     /// Where the API may not be read; an API that is not installed is no error.
     pub async fn runs(&self) -> Result<Facts, ClusterError> {
         let found = installed(self.list(resource(objects::UPGRADE_RUN), None, None).await)?;
-        let (mut runs, mut migrations) = (Vec::new(), Vec::new());
-        for object in found {
-            match read(&object) {
-                Ok(run) => {
-                    runs.extend(under_way(&run));
-                    migrations.extend(migration(&run));
-                }
-                // It proves nothing, and what it does it may still be doing.
-                Err(_) => runs.extend(unreadable(&object)),
-            }
-        }
-        Ok(Facts { runs: Some(runs), migrations: Some(migrations), ..Facts::default() })
+        Ok(run_facts(&found))
     }
+
+    /// What the release gate let through lately.
+    ///
+    /// # Errors
+    /// Where the API may not be read; an API that is not installed is no error.
+    pub async fn decisions(&self, namespace: &str) -> Result<Vec<DecisionSpec>, ClusterError> {
+        let found = installed(self.list(resource(objects::RELEASE_DECISION), Some(namespace), None).await)?;
+        Ok(found.iter().filter_map(decision).collect())
+    }
+}
+
+/// A policy or an exception as its author wrote it: what the API server adds is taken off.
+///
+/// # Errors
+/// Where it is none.
+pub fn document(object: &mut Value, kind: &str) -> Result<PolicyDocument, PolicyError> {
+    if let Value::Object(fields) = object {
+        fields.insert("apiVersion".into(), API_VERSION.into());
+        fields.insert("kind".into(), kind.into());
+        fields.remove("status");
+        if let Some(Value::Object(metadata)) = fields.get_mut("metadata") {
+            metadata.retain(|key, _| matches!(key.as_str(), "name" | "labels" | "annotations"));
+        }
+    }
+    from_node(&Node::from_json(object), "cluster")
+}
+
+/// What a `ReleaseDecision` says; nothing where it cannot be read, because then it lets nothing through.
+#[must_use]
+pub fn decision(object: &Value) -> Option<DecisionSpec> {
+    serde_json::from_value(object.get("spec")?.clone()).ok()
+}
+
+/// What `UpgradeRun` objects say: which are under way, and what migrations they have proved.
+#[must_use]
+pub fn run_facts<'a>(found: impl IntoIterator<Item = &'a Value>) -> Facts {
+    let (mut runs, mut migrations) = (Vec::new(), Vec::new());
+    for object in found {
+        match read(object) {
+            Ok(run) => {
+                runs.extend(under_way(&run));
+                migrations.extend(migration(&run));
+            }
+            // It proves nothing, and what it does it may still be doing.
+            Err(_) => runs.extend(unreadable(object)),
+        }
+    }
+    Facts { runs: Some(runs), migrations: Some(migrations), ..Facts::default() }
 }
 
 fn installed(objects: Result<Vec<Value>, ClusterError>) -> Result<Vec<Value>, ClusterError> {

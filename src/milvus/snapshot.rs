@@ -69,6 +69,12 @@ impl Builder {
         self.helm.push((release.to_owned(), namespace.map(str::to_owned), HelmRevision { revision, status, user_values }));
     }
 
+    /// The configurations taken in so far.
+    #[must_use]
+    pub fn configs(&self) -> &[ConfigMap] {
+        &self.configs
+    }
+
     /// Groups everything.
     #[must_use]
     pub fn build(self) -> Snapshot {
