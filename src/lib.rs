@@ -17,6 +17,7 @@
 //! | [`policy`] | findings to actions: policies and exceptions |
 //! | [`objects`] | the objects of the API group `guard.milvus.io` |
 //! | [`judge`] | all of it in a row: snapshots in, judgement out |
+//! | [`audit`] | the same of what already runs |
 //! | [`plan`] | the path from A to B as numbered steps |
 //! | [`report`] | a judgement for people and machines, one file a format |
 //! | [`admission`] | reviews to rulings: the gates of the webhook |
@@ -29,6 +30,7 @@
 //! Kubernetes client. `tests/house.rs` keeps it so.
 
 pub mod admission;
+pub mod audit;
 pub mod certs;
 pub mod cli;
 pub mod cluster;

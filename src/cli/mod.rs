@@ -1,5 +1,6 @@
 //! The command line: one file a verb. A verb parses, gathers, calls the brain, prints.
 
+mod audit;
 mod certs;
 mod check;
 mod exit;
@@ -9,6 +10,7 @@ mod plan;
 mod policies;
 mod policy;
 mod rules;
+mod serve;
 mod shell;
 
 pub use exit::Exit;
@@ -42,6 +44,10 @@ enum Verb {
     Policy(policy::Args),
     /// Make a certificate for local development
     Certs(certs::Args),
+    /// Judge what already runs
+    Audit(Box<audit::Args>),
+    /// Serve the admission webhook
+    Serve(Box<serve::Args>),
     /// Print shell completions
     Completions(shell::CompletionArgs),
     /// Print the man page
@@ -59,6 +65,8 @@ pub fn run() -> Exit {
         Verb::Rules(args) => rules::run(args, &screen),
         Verb::Policy(args) => policy::run(args, &screen),
         Verb::Certs(args) => certs::run(&args),
+        Verb::Audit(args) => audit::run(&args, &screen),
+        Verb::Serve(args) => serve::run(*args),
         Verb::Completions(args) => shell::completions(&args),
         Verb::Man(args) => shell::man(&args),
     };

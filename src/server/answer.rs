@@ -87,11 +87,7 @@ impl Answerer {
     /// Where the body is no review: then there is no uid to answer to.
     pub async fn answer(&self, path: Path, body: &[u8], timeout: Option<&str>) -> Result<Vec<u8>, String> {
         let started = Instant::now();
-        let review = if body.len() < LARGE {
-            Review::parse(body)
-        } else {
-            tokio::task::block_in_place(|| Review::parse(body))
-        };
+        let review = if body.len() < LARGE { Review::parse(body) } else { tokio::task::block_in_place(|| Review::parse(body)) };
         let review = review.map_err(|error| error.to_string())?;
         self.metrics.in_flight.inc();
         let (gate, ruling) = self.rule(path, &review, body.len(), started + deadline(timeout)).await;
@@ -151,7 +147,12 @@ impl Answerer {
         if let Some(decision) = ruling.decision.take().filter(|_| !review.is_dry_run())
             && let Err(reason) = self.world.record(&decision).await
         {
-            tracing::error!(release = decision.release, namespace = decision.namespace, reason, "a decision could not be recorded");
+            tracing::error!(
+                release = decision.release,
+                namespace = decision.namespace,
+                reason,
+                "a decision could not be recorded"
+            );
             let warning = "milvus-guard could not record its decision; single objects of this release will be judged again";
             ruling.response.warnings.push(warning.into());
         }
@@ -218,7 +219,9 @@ impl Answerer {
 
     /// A line for the log, and an Event for those who look at the release. Never what an object holds.
     fn tell(&self, gate: Gate, review: &Review<'_>, ruling: &Ruling, took: Duration) {
-        let Some(verdict) = ruling.verdict.filter(|verdict| *verdict != Verdict::Allow || !ruling.rules.is_empty()) else { return };
+        let Some(verdict) = ruling.verdict.filter(|verdict| *verdict != Verdict::Allow || !ruling.rules.is_empty()) else {
+            return;
+        };
         let acting = || ruling.rules.iter().filter(|(_, action)| *action > Action::Audit).map(|(rule, _)| *rule);
         let rules = acting().collect::<Vec<_>>().join(",");
         tracing::info!(
@@ -235,8 +238,10 @@ impl Answerer {
         );
         if let (Some(events), false) = (&self.events, review.is_dry_run()) {
             let said = ruling.response.denied.clone().map(|message| ("UpgradeDenied", message)).or_else(|| {
-                let accepted = (!ruling.accepted.is_empty()).then(|| format!("accepted by the deployer: {}", ruling.accepted.join(", ")));
-                let excepted = ruling.excepted.first().map(|(rule, name)| format!("{rule} is let through by the UpgradeException {name}"));
+                let accepted =
+                    (!ruling.accepted.is_empty()).then(|| format!("accepted by the deployer: {}", ruling.accepted.join(", ")));
+                let excepted =
+                    ruling.excepted.first().map(|(rule, name)| format!("{rule} is let through by the UpgradeException {name}"));
                 accepted.or(excepted).map(|message| ("UpgradeAccepted", message))
             });
             if let Some((reason, message)) = said {
@@ -257,7 +262,9 @@ fn likely_gate(review: &Review<'_>) -> Gate {
     match (&*review.resource.group, &*review.resource.resource) {
         ("guard.milvus.io", _) => Gate::Documents,
         ("", "secrets") => Gate::Release,
-        ("", "configmaps") if review.operation == Operation::Create && review.name.starts_with("sh.helm.release.") => Gate::Release,
+        ("", "configmaps") if review.operation == Operation::Create && review.name.starts_with("sh.helm.release.") => {
+            Gate::Release
+        }
         _ => Gate::Workload,
     }
 }

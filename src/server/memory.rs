@@ -114,6 +114,12 @@ impl Memory {
             .collect()
     }
 
+    /// Namespaces of which something is remembered.
+    #[must_use]
+    pub fn namespaces(&self) -> BTreeSet<String> {
+        self.releases.values().map(|release| release.namespace.clone()).collect()
+    }
+
     /// The last versions at which every component of the releases of a namespace was available.
     #[must_use]
     pub fn settled(&self, namespace: &str) -> Vec<SettledFact> {
@@ -218,8 +224,7 @@ mod tests {
         View::of(objects(fixture).into_iter().map(|object| (object, false)))
     }
 
-    const CLAIM: &str =
-        "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: data-my-release-etcd-0}\nspec: {resources: {requests: {storage: 1Gi}}}\n";
+    const CLAIM: &str = "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: data-my-release-etcd-0}\nspec: {resources: {requests: {storage: 1Gi}}}\n";
 
     #[test]
     fn a_release_is_remembered_while_its_volumes_exist() {
@@ -248,7 +253,9 @@ mod tests {
     fn the_last_good_version_stays_through_a_failing_upgrade() {
         let mut memory = Memory::default();
         let status = |available: i64| {
-            format!("observedGeneration: 1\nreplicas: 1\nupdatedReplicas: 1\nreadyReplicas: {available}\navailableReplicas: {available}")
+            format!(
+                "observedGeneration: 1\nreplicas: 1\nupdatedReplicas: 1\nreadyReplicas: {available}\navailableReplicas: {available}"
+            )
         };
         let standalone =
             |version: &str, available| view(&Fixture::standalone(version).status(Component::Standalone, &status(available)));

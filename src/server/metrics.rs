@@ -149,11 +149,19 @@ impl Metrics {
             "When the served certificate and the registered authority expire",
             metrics.certificate_expiry.clone(),
         );
-        registry.register("certificate_reload_failures", "New certificates that could not be used", metrics.certificate_failures.clone());
+        registry.register(
+            "certificate_reload_failures",
+            "New certificates that could not be used",
+            metrics.certificate_failures.clone(),
+        );
         registry.register("policies_loaded", "Policies and exceptions, good ones and bad ones", metrics.policies.clone());
         registry.register("policy_age_seconds", "Time since the policies last changed", metrics.policy_age.clone());
         registry.register("exceptions_active", "Exceptions in force", metrics.exceptions_active.clone());
-        registry.register("exceptions_expiring_7d", "Exceptions in force that expire within 7 days", metrics.exceptions_expiring.clone());
+        registry.register(
+            "exceptions_expiring_7d",
+            "Exceptions in force that expire within 7 days",
+            metrics.exceptions_expiring.clone(),
+        );
         registry.register("leader", "1 on the replica that leads", metrics.leader.clone());
         registry.register("audit_findings", "Findings about what already runs", metrics.audit_findings.clone());
         registry.register("audit_last_run_timestamp_seconds", "When what runs was last judged", metrics.audit_last_run.clone());

@@ -13,6 +13,8 @@
 //! | [`duties`] | what the leader does |
 //! | [`events`] | Kubernetes Events about denials |
 //! | [`metrics`] | what is counted |
+//! | [`refresh`] | gauges that are read off when somebody asks |
+//! | [`probe`] | whether the server could be asked |
 //! | [`life`] | readiness and the way down |
 
 pub mod answer;
@@ -23,6 +25,8 @@ pub mod life;
 pub mod listen;
 pub mod memory;
 pub mod metrics;
+pub mod probe;
+pub mod refresh;
 pub mod routes;
 pub mod store;
 pub mod watch;

@@ -94,7 +94,10 @@ async fn review(path: Path, app: App, granted: Granted, request: Request) -> Res
     if let Some(wanted) = &app.client_name {
         let shown = request.extensions().get::<Client>().and_then(|client| client.0.as_deref());
         if shown != Some(wanted) {
-            return refuse(StatusCode::FORBIDDEN, "this guard answers only the API server: its client certificate is missing or bears another name");
+            return refuse(
+                StatusCode::FORBIDDEN,
+                "this guard answers only the API server: its client certificate is missing or bears another name",
+            );
         }
     }
     let is_json = request

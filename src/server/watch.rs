@@ -44,13 +44,7 @@ fn resource(kind: Watched) -> ApiResource {
         Watched::Decisions => (objects::GROUP, objects::VERSION, objects::RELEASE_DECISION.plural),
     };
     let api_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
-    ApiResource {
-        group: group.into(),
-        version: version.into(),
-        api_version,
-        kind: kind.kind().into(),
-        plural: plural.into(),
-    }
+    ApiResource { group: group.into(), version: version.into(), api_version, kind: kind.kind().into(), plural: plural.into() }
 }
 
 fn api(kind: Watched, client: Client, namespace: &str) -> Api<DynamicObject> {

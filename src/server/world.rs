@@ -155,9 +155,11 @@ impl Watching {
             rollouts: Some(known.view.rollouts.clone()),
             autoscalers: Some(known.view.autoscalers.clone()),
             // With the guard installed, runs live where nobody else can write them.
-            runs: known.runs.runs.as_ref().map(|runs| {
-                runs.iter().filter(|run| run.namespace == namespace && in_own(&run.run)).cloned().collect()
-            }),
+            runs: known
+                .runs
+                .runs
+                .as_ref()
+                .map(|runs| runs.iter().filter(|run| run.namespace == namespace && in_own(&run.run)).cloned().collect()),
             migrations: known.runs.migrations.as_ref().map(|migrations| {
                 migrations.iter().filter(|record| record.namespace == namespace && in_own(&record.run)).cloned().collect()
             }),
@@ -217,7 +219,10 @@ impl Watching {
             // The same revision was judged before, by a try that failed later; the newest judgement counts.
             Err(kube::Error::Api(status)) if status.code == 409 => {
                 let patch = kube::api::Patch::Merge(json!({"spec": decision}));
-                api.patch(&name, &kube::api::PatchParams::default(), &patch).await.map(|_| ()).map_err(|error| reason::chain(&error))
+                api.patch(&name, &kube::api::PatchParams::default(), &patch)
+                    .await
+                    .map(|_| ())
+                    .map_err(|error| reason::chain(&error))
             }
             done => done.map(|_| ()).map_err(|error| reason::chain(&error)),
         }
