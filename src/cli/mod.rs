@@ -1,6 +1,7 @@
 //! The command line: one file a verb. A verb parses, gathers, calls the brain, prints.
 
 mod check;
+mod crds;
 mod exit;
 mod gather;
 mod output;
@@ -39,6 +40,8 @@ enum Verb {
     Rules(rules::Args),
     /// Check and test policy files
     Policy(policy::Args),
+    /// Print the definitions of the guard's objects, for `kubectl apply --server-side -f -`
+    Crds,
     /// Print shell completions
     Completions(shell::CompletionArgs),
     /// Print the man page
@@ -55,6 +58,7 @@ pub fn run() -> Exit {
         Verb::Plan(args) => plan::run(&args, &screen),
         Verb::Rules(args) => rules::run(args, &screen),
         Verb::Policy(args) => policy::run(args, &screen),
+        Verb::Crds => crds::run(),
         Verb::Completions(args) => shell::completions(&args),
         Verb::Man(args) => shell::man(&args),
     };
