@@ -23,8 +23,6 @@ const MAX_LISTED: u32 = 1000;
 const VERSIONS: &str = r"^\s*(\*|v?[0-9]+(\.[0-9]+){0,2}|(<=|>=|<|>|=)\s*v?[0-9]+(\.[0-9]+){0,2}(\s*,\s*(<=|>=|<|>|=)\s*v?[0-9]+(\.[0-9]+){0,2})*)\s*$";
 /// One version.
 const VERSION: &str = r"^v?[0-9]+(\.[0-9]+){0,2}$";
-/// Text that is more than white space.
-const NOT_BLANK: &str = r"\S";
 /// Text of one line: titles, owners, images.
 const MAX_LINE: u32 = 1024;
 /// Text for people, as long as Kubernetes lets the message of a condition be.
@@ -35,6 +33,8 @@ const MAX_PRIORITY: i64 = 1_000_000_000;
 const MAX_STEPS: u32 = 400;
 /// Objects that one release of Milvus may have, dependencies included; real ones have less than a hundred.
 const MAX_OBJECTS: u32 = 1000;
+/// Keyword of rules in Kubernetes' expression language (CEL).
+pub(super) const RULES: &str = "x-kubernetes-validations";
 /// Hexadecimal SHA-256.
 const SHA256: &str = "^[0-9a-f]{64}$";
 
@@ -70,7 +70,38 @@ fn map(keys: &[&str], max: u32) -> Value {
 
 /// A value that stays as it was first written.
 fn fixed(name: &str) -> Value {
-    json!({"x-kubernetes-validations": [{"rule": "self == oldSelf", "message": format!("{name} must not change")}]})
+    said("self == oldSelf", &format!("{name} must not change"))
+}
+
+/// A rule with words of its own: what people write is refused in words that help, not by a pattern that they must decipher.
+fn said(rule: &str, message: &str) -> Value {
+    json!({RULES: [{"rule": rule, "message": message}]})
+}
+
+fn matches(pattern: &str, max: u32, message: &str) -> Value {
+    let mut condition = said(&format!("self.matches(r'{pattern}')"), message);
+    condition["maxLength"] = max.into();
+    condition
+}
+
+/// The id of a rule, as people write it.
+fn rule_id() -> Value {
+    matches(RULE_ID, MAX_LABEL, "a rule is named by its id, such as MG201")
+}
+
+/// An exact name, as people write it.
+fn exact(what: &str, max: u32) -> Value {
+    matches(NAME, max, &format!("a {what} is named exactly, without wildcards: lower case, digits, '-' and '.'"))
+}
+
+fn versions() -> Value {
+    matches(VERSIONS, MAX_LINE, "a version, such as 2.5.12, or a range of versions, such as >=2.5.16,<2.6.0")
+}
+
+fn not_blank(what: &str, max: u32) -> Value {
+    let mut condition = said("self.trim() != ''", &format!("{what} must be given"));
+    condition["maxLength"] = max.into();
+    condition
 }
 
 fn name(max: u32) -> Value {
@@ -99,16 +130,16 @@ fn policy() -> Vec<Constraint> {
     vec![
         put("spec.priority", json!({"minimum": -MAX_PRIORITY, "maximum": MAX_PRIORITY, "default": 0})),
         put("spec.rules", map(&["id"], MAX_RULES)),
-        put("spec.rules[].id", json!({"pattern": RULE_ID, "maxLength": 5})),
+        put("spec.rules[].id", rule_id()),
         // kubectl reads an unquoted Off as YAML 1.1 does, as false, and says so nowhere; other readers of the same file take
         // it as text. So false is Off here too, and this value has no single type.
         put("spec.rules[].action", off_or_false()),
         put("spec.selfAccept", set(MAX_RULES)),
-        put("spec.selfAccept[]", json!({"pattern": RULE_ID, "maxLength": 5})),
+        put("spec.selfAccept[]", rule_id()),
         put("spec.match.namespaces", set(MAX_LISTED)),
-        put("spec.match.namespaces[]", name(MAX_LABEL)),
+        put("spec.match.namespaces[]", exact("namespace", MAX_LABEL)),
         put("spec.match.releases", set(MAX_LISTED)),
-        put("spec.match.releases[]", name(MAX_NAME)),
+        put("spec.match.releases[]", exact("release", MAX_NAME)),
         put("spec.match.namespaceSelector.matchLabels", json!({"maxProperties": MAX_LISTED})),
         put("spec.match.namespaceSelector.matchExpressions", json!({"maxItems": MAX_LISTED, "x-kubernetes-list-type": "atomic"})),
         put("spec.match.namespaceSelector.matchExpressions[].values", set(MAX_LISTED)),
@@ -126,16 +157,15 @@ fn off_or_false() -> Value {
 fn exception() -> Vec<Constraint> {
     let mut rules = set(MAX_RULES);
     rules["minItems"] = 1.into();
-    let said = |max: u32| json!({"pattern": NOT_BLANK, "minLength": 1, "maxLength": max});
     vec![
         put("spec.rules", rules),
-        put("spec.rules[]", json!({"pattern": RULE_ID, "maxLength": 5})),
-        put("spec.namespace", name(MAX_LABEL)),
-        put("spec.release", name(MAX_NAME)),
-        put("spec.from", json!({"pattern": VERSIONS, "maxLength": MAX_LINE})),
-        put("spec.to", json!({"pattern": VERSIONS, "maxLength": MAX_LINE})),
-        put("spec.reason", said(MAX_TEXT)),
-        put("spec.owner", said(MAX_LINE)),
+        put("spec.rules[]", rule_id()),
+        put("spec.namespace", exact("namespace", MAX_LABEL)),
+        put("spec.release", exact("release", MAX_NAME)),
+        put("spec.from", versions()),
+        put("spec.to", versions()),
+        put("spec.reason", not_blank("a reason", MAX_TEXT)),
+        put("spec.owner", not_blank("an owner", MAX_LINE)),
         put(
             "spec.expires",
             json!({
@@ -173,7 +203,7 @@ fn run() -> Vec<Constraint> {
     let steps = json!({"maxItems": MAX_STEPS, "x-kubernetes-list-type": "atomic"});
     let image = "has(self.image) == has(oldSelf.image) && (!has(self.image) || self.image == oldSelf.image)";
     let mut all = vec![
-        put("spec", json!({"x-kubernetes-validations": [{"rule": image, "message": "image must not change"}]})),
+        put("spec", said(image, "image must not change")),
         put("spec.release", name(MAX_NAME)),
         put("spec.namespace", name(MAX_LABEL)),
         put("spec.from", json!({"pattern": VERSION, "maxLength": MAX_LABEL})),
@@ -198,6 +228,7 @@ fn run_status() -> Vec<Constraint> {
     vec![
         put("status.originals", map(&["kind", "name"], MAX_OBJECTS)),
         put("status.originals[].images", map(&["container"], MAX_OBJECTS)),
+        put("status.originals[].fields", map(&["path"], MAX_OBJECTS)),
         put("status.originals[].strategy", json!({"type": "object"})),
         put("status.backup.location", line()),
         put("status.backup.sha256", json!({"pattern": SHA256})),

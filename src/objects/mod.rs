@@ -17,7 +17,9 @@ pub mod structural;
 
 pub use decision::{AcceptedBy, AcceptedRule, DecisionSpec, DecisionVerdict, HelmDriver, JudgedObject, ReleaseDecision};
 pub use meta::{Condition, ConditionStatus, ObjectMeta, OwnerReference};
-pub use progress::{Backup, ContainerImage, Evidence, Original, RunEvent, RunPhase, RunStatus, StepCursor, StepStage};
+pub use progress::{
+    Backup, ContainerImage, Evidence, Original, OriginalField, RunEvent, RunPhase, RunStatus, StepCursor, StepStage,
+};
 pub use run::{RunKind, RunSpec, RunStep, StepAction, UpgradeRun};
 pub use status::{LintEntry, LintSeverity, PolicyStatus};
 
