@@ -121,11 +121,16 @@ fn table(cluster: &ControlPlane, args: &[&str]) -> Vec<Vec<String>> {
         .collect()
 }
 
-/// Reads what the cluster holds as the guard does.
-fn policies(cluster: &ControlPlane) -> Vec<PolicyDocument> {
+/// Does something with the guard's own connection.
+fn connected<T>(cluster: &ControlPlane, job: impl AsyncFnOnce(Cluster) -> T) -> T {
     let access = Access { kubeconfig: Some(cluster.kubeconfig().to_owned()), context: None };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let (documents, unusable) = runtime.block_on(async { Cluster::connect(&access).await.unwrap().policies().await.unwrap() });
+    runtime.block_on(async { job(Cluster::connect(&access).await.unwrap()).await })
+}
+
+/// Reads what the cluster holds as the guard does.
+fn policies(cluster: &ControlPlane) -> Vec<PolicyDocument> {
+    let (documents, unusable) = connected(cluster, async |cluster| cluster.policies().await.unwrap());
     assert!(unusable.is_empty(), "{unusable:?}");
     documents
 }
@@ -261,6 +266,11 @@ fn runs_and_decisions_keep_all_they_hold() {
     let mut whole = serde_json::to_value(&stored).unwrap();
     whole["metadata"] = run["metadata"].clone();
     assert_eq!(whole, run, "every field of the example is known");
+
+    let facts = connected(&cluster, async |cluster| cluster.runs().await.unwrap());
+    let (runs, migrations) = (facts.runs.unwrap(), facts.migrations.unwrap());
+    assert_eq!((runs[0].run.as_str(), runs[0].phase.as_str()), ("default/my-release-1", "RollingBack"));
+    assert_eq!((migrations[0].root_path.as_str(), migrations[0].migrated), ("by-dev", false));
 
     let rows = table(&cluster, &["urun"]);
     assert_eq!(rows[0], ["NAME", "KIND", "RELEASE", "FROM", "TO", "PHASE", "STEP", "AGE"]);
