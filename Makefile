@@ -28,8 +28,8 @@ lint: $(DENY) ## Format, clippy, licences and sources
 testbed: ## Build etcd, the Kubernetes control plane and both Helms into the cache
 	$(CARGO) run --quiet -p milvus-guard-testbed --bin testbed-build
 
-generate: ## Write generated documentation, schemas and snapshots anew
-	UPDATE_GENERATED=1 INSTA_UPDATE=always $(CARGO) test --lib --test docs --quiet
+generate: ## Write generated documentation, schemas, definitions and snapshots anew
+	UPDATE_GENERATED=1 INSTA_UPDATE=always $(CARGO) test --lib --test docs --test schemas --quiet
 
 bench: ## Figures of docs/performance.md
 	$(CARGO) bench
