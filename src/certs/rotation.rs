@@ -164,8 +164,8 @@ mod tests {
         Span { not_before: at(from), not_after: at(to) }
     }
 
-    fn leaf(made: i64, issuer: Option<usize>) -> Option<Leaf> {
-        Some(Leaf { span: span(made - 3600, made + LEAF), made: at(made), issuer, names: Names::Complete })
+    fn leaf(made: i64, issuer: Option<usize>) -> Leaf {
+        Leaf { span: span(made - 3600, made + LEAF), made: at(made), issuer, names: Names::Complete }
     }
 
     /// An installation that has just begun.
@@ -173,7 +173,7 @@ mod tests {
         State {
             authorities: vec![span(-3600, AUTHORITY)],
             signing: Signing::Ready,
-            leaf: leaf(0, Some(0)),
+            leaf: Some(leaf(0, Some(0))),
             registration: Registration::Carried { since: at(0) },
         }
     }
@@ -183,7 +183,7 @@ mod tests {
         let now = 244 * DAY;
         State {
             authorities: vec![span(now - 3600, now + AUTHORITY), span(-3600, AUTHORITY)],
-            leaf: leaf(now - DAY, Some(1)),
+            leaf: Some(leaf(now - DAY, Some(1))),
             registration,
             ..fresh()
         }
@@ -208,26 +208,26 @@ mod tests {
         let nothing = State { authorities: Vec::new(), signing: Signing::Lost, leaf: None, registration: Registration::Differs };
         assert_eq!(next(&nothing, at(0)), Step::Create);
         assert_eq!(next(&State { leaf: None, ..fresh() }, at(0)), Step::RenewLeaf);
-        assert_eq!(next(&State { leaf: leaf(0, None), ..fresh() }, at(0)), Step::RenewLeaf, "signed by a stranger");
+        assert_eq!(next(&State { leaf: Some(leaf(0, None)), ..fresh() }, at(0)), Step::RenewLeaf, "signed by a stranger");
         assert_eq!(next(&State { signing: Signing::Lost, ..fresh() }, at(0)), Step::AddAuthority, "the certificate works on");
         assert_eq!(next(&State { registration: Registration::Differs, ..fresh() }, at(0)), Step::Register);
         assert_eq!(next(&State { registration: Registration::Unknown, ..fresh() }, at(0)), Step::Wait);
-        let other = leaf(0, Some(0)).map(|leaf| Leaf { names: Names::Missing, ..leaf });
-        let renamed = State { leaf: other, registration: Registration::Unknown, ..fresh() };
+        let other = Leaf { names: Names::Missing, ..leaf(0, Some(0)) };
+        let renamed = State { leaf: Some(other), registration: Registration::Unknown, ..fresh() };
         assert_eq!(next(&renamed, at(0)), Step::RenewLeaf, "a known authority needs no registration");
     }
 
     #[test]
     fn an_authority_that_is_due_is_replaced_beside_the_old_one() {
         let now = 244 * DAY;
-        let old = State { leaf: leaf(now - DAY, Some(0)), ..fresh() };
+        let old = State { leaf: Some(leaf(now - DAY, Some(0))), ..fresh() };
         assert_eq!(next(&old, at(now)), Step::AddAuthority);
         assert_eq!(next(&between(Registration::Differs), at(now)), Step::Register);
         assert_eq!(next(&between(Registration::Unknown), at(now)), Step::Wait, "nobody knows whether clients trust it");
         let carried = between(Registration::Carried { since: at(now) });
         assert_eq!(next(&carried, at(now + 59)), Step::Wait, "API servers may not have seen it");
         assert_eq!(next(&carried, at(now + 60)), Step::RenewLeaf);
-        let renewed = State { leaf: leaf(now + 60, Some(0)), ..carried };
+        let renewed = State { leaf: Some(leaf(now + 60, Some(0))), ..carried };
         assert_eq!(next(&renewed, at(now + 60 + 3599)), Step::Wait, "a replica may still serve the old one");
         assert_eq!(next(&renewed, at(now + 60 + 3600)), Step::DropAuthorities);
         let unknown = State { registration: Registration::Unknown, ..renewed };
