@@ -10,13 +10,8 @@
 
 use std::{fs, sync::Arc, time::Duration};
 
-use jiff::Timestamp;
 use milvus_guard::{
-    certs::{
-        CertStore, Managed, client_name,
-        managed::{Replica, Role},
-        server_config,
-    },
+    certs::{CertStore, Managed, client_name, server_config},
     cluster::{Access, Cluster},
 };
 use milvus_guard_testbed::ControlPlane;
@@ -71,7 +66,7 @@ async fn the_api_server_shows_its_name() {
         webhook_configuration: "milvus-guard".into(),
     };
     let store = CertStore::new();
-    Replica::new(managed, store.clone()).poll(Role::Leader, Timestamp::now()).await;
+    tokio::spawn(managed.follow(store.clone(), || true, Duration::from_millis(20), |_| ()));
 
     let acceptor = TlsAcceptor::from(Arc::new(server_config(store, Some(authority.pem().as_bytes())).unwrap()));
     let (said, mut heard) = mpsc::unbounded_channel();
