@@ -16,7 +16,7 @@ test: lint testbed ## Everything that needs no root, on real parts
 	$(CARGO) test --workspace --doc --quiet
 
 test-fast: ## Unit, property, snapshot and CLI tests; starts no server
-	$(CARGO) test --lib --test cli --test catalogue --test docs --test house --test hostile
+	$(CARGO) test --lib --test cli --test certs --test catalogue --test docs --test house --test hostile
 
 test-full: test ## Like test; long matrices run whole (none yet)
 
