@@ -15,7 +15,10 @@ use crate::{
     audit::audit,
     facts::Facts,
     milvus::{Snapshot, catalogue::Catalogue},
-    objects::{self, Condition, ConditionStatus, LintEntry, LintSeverity, PolicyStatus, status::{READY, rules_in_words}},
+    objects::{
+        self, Condition, ConditionStatus, LintEntry, LintSeverity, PolicyStatus,
+        status::{READY, rules_in_words},
+    },
     policy::{Action, PolicyDocument, PolicySet, lint::Severity},
     reason,
 };
