@@ -15,6 +15,7 @@
 //! Functions here panic with a readable message, as a test's own assertions do; where a caller may want to go on, there is
 //! a `try_` form with an [`Error`].
 
+mod access;
 mod api_server;
 mod build;
 mod certs;
@@ -30,6 +31,7 @@ mod programs;
 mod scratch;
 mod wait;
 
+pub use access::Access;
 pub use command::{Helm, expect_success, helm};
 pub use control_plane::{ControlPlane, ControlPlaneBuilder};
 pub use daemon::Daemon;
