@@ -16,7 +16,7 @@ use crate::{Error, Helm, expect_success};
 
 /// All that clients need of a cluster: kubeconfigs, kubectl, Helm and the API itself.
 ///
-/// A [`ControlPlane`](crate::ControlPlane) lends it, so its functions are called on that.
+/// A [`ControlPlane`](crate::ControlPlane) and a [`Node`](crate::Node) lend it, so its functions are called on them.
 #[derive(Debug)]
 pub struct Access {
     server: String,
