@@ -10,10 +10,13 @@
 use std::path::Path;
 use std::time::Duration;
 
-use milvus_guard_testbed::{BuildImage, Node};
+use milvus_guard_testbed::{BuildImage, Helm, Node, expect_success, wait_for};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_milvus-guard");
+const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
 const BASE: &str = "localhost/testbed-base:1";
+/// Release, Deployment and namespace of the guard.
+const GUARD: &str = "milvus-guard";
 /// A pod that waits for anything on a busy machine of 2 cores.
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -44,4 +47,62 @@ spec:
     node.wait_for_phase("default", "rules", "Succeeded", DEADLINE);
     let log = node.logs("default", "rules");
     assert!(log.contains("MG101"), "{log}");
+}
+
+/// The image as the repository's Dockerfile makes it from a binary that is built already.
+fn build_guard_image(node: &Node) {
+    node.build_base_image(BASE, &[Path::new(BINARY)]);
+    let context = tempfile::tempdir().unwrap();
+    std::fs::copy(BINARY, context.path().join("milvus-guard")).unwrap();
+    let image = BuildImage::new("localhost/milvus-guard:test", context.path())
+        .dockerfile(Path::new(REPOSITORY).join("Dockerfile"))
+        .target("runtime-prebuilt")
+        .arg("RUNTIME_IMAGE", BASE)
+        .arg("BINARY", "milvus-guard");
+    node.build_image(&image);
+}
+
+fn install_guard(node: &Node, replicas: usize) {
+    let chart = Path::new(REPOSITORY).join("charts/milvus-guard").display().to_string();
+    let mut args = vec!["install", GUARD, &chart, "--namespace", GUARD, "--create-namespace"];
+    let replicas = format!("replicaCount={replicas}");
+    for value in ["image.repository=localhost/milvus-guard", "image.tag=test", "certificates.mode=managed", &replicas] {
+        args.extend(["--set", value]);
+    }
+    expect_success(node.helm(Helm::V4, args));
+    node.wait_for_rollout(GUARD, GUARD, DEADLINE);
+    // In this mode the guard makes its certificate itself and tells the API server whom to trust.
+    wait_for("the certificate's authority in the webhooks", DEADLINE, || {
+        let configurations = node.get_json("/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations");
+        let items = configurations["items"].as_array().unwrap();
+        let webhooks: Vec<_> = items.iter().filter_map(|item| item["webhooks"].as_array()).flatten().collect();
+        !webhooks.is_empty() && webhooks.iter().all(|webhook| webhook["clientConfig"]["caBundle"].is_string())
+    });
+}
+
+#[test]
+#[ignore = "needs root and a container runtime: make test-node"]
+fn the_guard_installed_by_its_chart_refuses_a_forbidden_upgrade() {
+    let node = Node::start();
+    build_guard_image(&node);
+    install_guard(&node, 2);
+    expect_success(node.kubectl(["create", "namespace", "milvus"]));
+    let apply = |file: &str| {
+        let path = Path::new(REPOSITORY).join("examples/demo/1-skipped-migration").join(file).display().to_string();
+        node.kubectl(["apply", "--namespace", "milvus", "--filename", &path])
+    };
+    let image = || {
+        let path = "/apis/apps/v1/namespaces/milvus/deployments/my-release-milvus-rootcoord";
+        node.get_json(path)["spec"]["template"]["spec"]["containers"][0]["image"].as_str().unwrap().to_owned()
+    };
+
+    let before = apply("before.yaml");
+    assert!(before.status.success(), "{}{}", String::from_utf8_lossy(&before.stderr), node.describe(GUARD));
+    assert_eq!(image(), "milvusdb/milvus:v2.1.4");
+
+    let after = apply("after.yaml");
+    let message = String::from_utf8_lossy(&after.stderr);
+    assert!(!after.status.success() && message.contains("denied the request"), "{message}{}", node.describe(GUARD));
+    assert!(message.contains("MG101"), "{message}");
+    assert_eq!(image(), "milvusdb/milvus:v2.1.4");
 }
