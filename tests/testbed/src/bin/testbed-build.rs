@@ -1,6 +1,6 @@
 //! Builds the programs of the test bed into the cache, so that no test has to wait for it.
 //!
-//! With `--node`, also those that only a node needs. With `--node-packages` it builds nothing and prints the Debian packages
+//! With `--node`, also those that only a node needs, if this machine can run one. With `--node-packages` it builds nothing and prints the Debian packages
 //! that a node needs and this machine lacks.
 
 use std::process::ExitCode;
@@ -10,7 +10,14 @@ use milvus_guard_testbed::{Bundle, Node};
 fn main() -> ExitCode {
     let node = match std::env::args().nth(1).as_deref() {
         None => false,
-        Some("--node") => true,
+        Some("--node") => {
+            // Before the minutes that the build takes.
+            if let Err(error) = Node::check() {
+                eprintln!("test bed: {error}");
+                return ExitCode::FAILURE;
+            }
+            true
+        }
         Some("--node-packages") => {
             println!("{}", Node::missing_packages().join(" "));
             return ExitCode::SUCCESS;

@@ -56,7 +56,7 @@ impl Node {
     /// # Errors
     /// When it cannot be started: not root, packages missing, or a part that fails.
     pub fn try_start() -> Result<Self, Error> {
-        packages::check()?;
+        Self::check()?;
         for bundle in [Bundle::Etcd, Bundle::Kube, Bundle::Node, Bundle::Pause] {
             bundle.try_dir()?;
         }
@@ -88,6 +88,14 @@ impl Node {
         let node = Self { daemon, init, network, access };
         node.load_pause_image()?;
         Ok(node)
+    }
+
+    /// Whether this machine can run a node.
+    ///
+    /// # Errors
+    /// When not, with what is to be done about it: not root, or packages missing.
+    pub fn check() -> Result<(), Error> {
+        packages::check()
     }
 
     /// The Debian packages that a node needs and this machine lacks.

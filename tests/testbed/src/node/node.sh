@@ -37,16 +37,19 @@ kernel/keys/root_maxkeys 1000000
 kernel/keys/root_maxbytes 25000000
 SYSCTLS
 # One subtree for all control groups. This process and the parts are in it too, so that it can be removed when all are gone.
+if [ -e /sys/fs/cgroup/cgroup.procs ]; then
+    hierarchies=/sys/fs/cgroup
+else
+    hierarchies=$(find /sys/fs/cgroup -mindepth 2 -maxdepth 2 -name cgroup.procs -exec dirname {} \;)
+fi
 inside=
-for dir in /sys/fs/cgroup /sys/fs/cgroup/*; do
-    if [ -e "$dir/cgroup.procs" ]; then
-        mkdir "$dir/$cgroup"
-        case "$dir" in
-        # Has no processes before CPUs and memory are given to it, which the kubelet does.
-        */cpuset) ;;
-        *) [ -n "$inside" ] || inside=$dir/$cgroup/parts ;;
-        esac
-    fi
+for dir in $hierarchies; do
+    mkdir "$dir/$cgroup"
+    case "$dir" in
+    # Has no processes before CPUs and memory are given to it, which the kubelet does.
+    */cpuset) ;;
+    *) [ -n "$inside" ] || inside=$dir/$cgroup/parts ;;
+    esac
 done
 mkdir "$inside"
 echo 0 >"$inside/cgroup.procs"

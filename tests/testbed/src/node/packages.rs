@@ -51,7 +51,7 @@ pub(super) fn missing() -> Vec<&'static str> {
 /// Says what keeps this machine from running a node, and what to do about it.
 pub(super) fn check() -> Result<(), Error> {
     if !rustix::process::geteuid().is_root() {
-        return Err(Error::new("a node makes namespaces, mounts and control groups: run the tests of `make test-node` as root"));
+        return Err(Error::new("a node makes namespaces, mounts and control groups, which takes root"));
     }
     match missing().as_slice() {
         [] => Ok(()),
