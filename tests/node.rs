@@ -7,9 +7,13 @@
     reason = "a test says what is wrong by panicking"
 )]
 
+mod common;
+
 use std::path::Path;
+use std::process::Output;
 use std::time::Duration;
 
+use common::{Chart, ERAS};
 use milvus_guard_testbed::{BuildImage, Helm, Node, expect_success, wait_for};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_milvus-guard");
@@ -65,7 +69,7 @@ fn build_guard_image(node: &Node) {
 fn install_guard(node: &Node, replicas: usize) {
     let chart = Path::new(REPOSITORY).join("charts/milvus-guard").display().to_string();
     let mut args = vec!["install", GUARD, &chart, "--namespace", GUARD, "--create-namespace"];
-    let replicas = format!("replicaCount={replicas}");
+    let replicas = format!("replicas={replicas}");
     for value in ["image.repository=localhost/milvus-guard", "image.tag=test", "certificates.mode=managed", &replicas] {
         args.extend(["--set", value]);
     }
@@ -86,23 +90,30 @@ fn the_guard_installed_by_its_chart_refuses_a_forbidden_upgrade() {
     let node = Node::start();
     build_guard_image(&node);
     install_guard(&node, 2);
-    expect_success(node.kubectl(["create", "namespace", "milvus"]));
-    let apply = |file: &str| {
-        let path = Path::new(REPOSITORY).join("examples/demo/1-skipped-migration").join(file).display().to_string();
-        node.kubectl(["apply", "--namespace", "milvus", "--filename", &path])
+    let helm = |verb: &str, (version, app): (&'static str, &str)| {
+        let (chart, tag) = (Chart::compact(version), format!("image.all.tag=v{app}"));
+        node.helm(Helm::V4, [verb, "my-release", chart.path(), "-n", "milvus", "--create-namespace", "--set", &tag])
     };
+    let refused = |output: &Output| {
+        let message = String::from_utf8_lossy(&output.stderr);
+        let denied = !output.status.success() && message.contains("denied the request") && message.contains("MG101");
+        assert!(denied, "{message}{}", node.describe(GUARD));
+    };
+    let rootcoord = "my-release-milvus-rootcoord";
     let image = || {
-        let path = "/apis/apps/v1/namespaces/milvus/deployments/my-release-milvus-rootcoord";
-        node.get_json(path)["spec"]["template"]["spec"]["containers"][0]["image"].as_str().unwrap().to_owned()
+        let path = format!("/apis/apps/v1/namespaces/milvus/deployments/{rootcoord}");
+        node.get_json(&path)["spec"]["template"]["spec"]["containers"][0]["image"].as_str().unwrap().to_owned()
     };
 
-    let before = apply("before.yaml");
-    assert!(before.status.success(), "{}{}", String::from_utf8_lossy(&before.stderr), node.describe(GUARD));
-    assert_eq!(image(), "milvusdb/milvus:v2.1.4");
+    let installed = helm("install", ERAS[0]);
+    assert!(installed.status.success(), "{}{}", String::from_utf8_lossy(&installed.stderr), node.describe(GUARD));
+    assert!(image().ends_with(":v2.1.4"), "{}", image());
 
-    let after = apply("after.yaml");
-    let message = String::from_utf8_lossy(&after.stderr);
-    assert!(!after.status.success() && message.contains("denied the request"), "{message}{}", node.describe(GUARD));
-    assert!(message.contains("MG101"), "{message}");
-    assert_eq!(image(), "milvusdb/milvus:v2.1.4");
+    // Both doors: a single object by hand, and a whole upgrade. The metadata would have to be migrated in between.
+    let deployment = format!("deployment/{rootcoord}");
+    refused(&node.kubectl(["set", "image", "-n", "milvus", &deployment, "*=milvusdb/milvus:v2.2.16"]));
+    refused(&helm("upgrade", ("4.0.31", "2.2.16")));
+    assert!(image().ends_with(":v2.1.4"), "{}", image());
+    let history = expect_success(node.helm(Helm::V4, ["history", "my-release", "-n", "milvus", "-o", "json"]));
+    assert_eq!(history.matches("\"revision\"").count(), 1, "{history}");
 }
