@@ -77,19 +77,12 @@ pub enum CertError {
         /// Its namespace.
         namespace: String,
     },
-    /// A Secret from which something is missing.
-    #[error("Secret {secret} in namespace {namespace} cannot be used: {reason}")]
-    BadSecret {
-        /// Its name.
-        secret: String,
-        /// Its namespace.
-        namespace: String,
-        /// What is wrong.
-        reason: String,
-    },
     /// An object that others change as fast as it is read.
     #[error("{0} was changed by others each time it was read; it is tried again")]
     Contended(String),
+    /// An API server that hangs.
+    #[error("{0} could not be looked at within {1} seconds; it is tried again")]
+    Slow(String, u64),
     /// The cluster says no.
     #[error(transparent)]
     Cluster(#[from] ClusterError),

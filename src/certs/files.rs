@@ -20,8 +20,9 @@ use super::{
 
 /// Bytes of a file that are read. A chain of ten RSA certificates has 20 KiB.
 const MAX_SIZE: u64 = 1 << 20;
-/// How often a pair is read anew when it changes while it is read. A swap of `..data` takes one reading more at most.
-const READINGS: usize = 3;
+/// How often a pair is read at most until it stays the same. A swap of `..data` in the middle, which may even make a file
+/// vanish for a moment, takes three: one spoiled, two that agree. The fourth is for a second swap.
+const READINGS: usize = 4;
 
 /// Where a certificate and its key are found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,17 +65,21 @@ impl CertFiles {
         }
     }
 
-    /// Both files as they were at one time: the first is read again after the second.
+    /// Both files as they were at one time: read until two readings in a row agree.
     fn read(&self) -> Result<Content, CertError> {
-        let mut content = Content { cert: Self::bytes(&self.cert)?, key: Self::bytes(&self.key)? };
+        let mut content = self.read_once();
         for _ in 1..READINGS {
-            let cert = Self::bytes(&self.cert)?;
-            if cert == content.cert {
+            let again = self.read_once();
+            if again == content {
                 break;
             }
-            content = Content { cert, key: Self::bytes(&self.key)? };
+            content = again;
         }
-        Ok(content)
+        content
+    }
+
+    fn read_once(&self) -> Result<Content, CertError> {
+        Ok(Content { cert: Self::bytes(&self.cert)?, key: Self::bytes(&self.key)? })
     }
 
     fn bytes(path: &Path) -> Result<Vec<u8>, CertError> {

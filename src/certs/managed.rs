@@ -179,9 +179,7 @@ impl Replica {
     pub async fn poll(&mut self, role: Role, now: Timestamp) -> Vec<Reload> {
         let mut events = Vec::new();
         let looked = timeout(LOOK_DEADLINE, self.look(role, now, &mut events)).await;
-        let done = looked.unwrap_or_else(|_| {
-            Err(CertError::Contended(format!("{} (no end within {} seconds)", self.managed.what(), LOOK_DEADLINE.as_secs())))
-        });
+        let done = looked.unwrap_or_else(|_| Err(CertError::Slow(self.managed.what(), LOOK_DEADLINE.as_secs())));
         match done {
             Ok(()) => self.complaint = None,
             Err(error) => {

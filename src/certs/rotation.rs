@@ -145,3 +145,98 @@ pub fn next(state: &State, now: Timestamp) -> Step {
         Registration::Carried { .. } | Registration::Unknown => Step::Wait,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    const DAY: i64 = 24 * 60 * 60;
+    const AUTHORITY: i64 = 365 * DAY;
+    const LEAF: i64 = 30 * DAY;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + second).unwrap()
+    }
+
+    fn span(from: i64, to: i64) -> Span {
+        Span { not_before: at(from), not_after: at(to) }
+    }
+
+    fn leaf(made: i64, issuer: Option<usize>) -> Leaf {
+        Leaf { span: span(made - 3600, made + LEAF), made: at(made), issuer, names: Names::Complete }
+    }
+
+    /// An installation that has just begun.
+    fn fresh() -> State {
+        State {
+            authorities: vec![span(-3600, AUTHORITY)],
+            signing: Signing::Ready,
+            leaf: Some(leaf(0, Some(0))),
+            registration: Registration::Carried { since: at(0) },
+        }
+    }
+
+    /// Half-way through a rotation on day 244: a new authority, and the certificate of the old one.
+    fn between(registration: Registration) -> State {
+        let now = 244 * DAY;
+        State {
+            authorities: vec![span(now - 3600, now + AUTHORITY), span(-3600, AUTHORITY)],
+            leaf: Some(leaf(now - DAY, Some(1))),
+            registration,
+            ..fresh()
+        }
+    }
+
+    #[rstest]
+    #[case::at_once(0, Step::Wait)]
+    #[case::a_day_later(DAY, Step::Wait)]
+    #[case::after_two_thirds(20 * DAY, Step::RenewLeaf)]
+    #[case::last_second(LEAF, Step::RenewLeaf)]
+    #[case::expired(LEAF + 1, Step::RenewLeaf)]
+    #[case::authority_due_and_leaf_expired(250 * DAY, Step::Create)]
+    #[case::a_year_later(366 * DAY, Step::Create)]
+    #[case::the_clock_went_back_an_hour(-3599, Step::Wait)]
+    #[case::the_clock_went_back_a_day(-DAY, Step::Create)]
+    fn time_alone_decides(#[case] now: i64, #[case] step: Step) {
+        assert_eq!(next(&fresh(), at(now)), step);
+    }
+
+    #[test]
+    fn what_is_missing_is_made() {
+        let nothing = State { authorities: Vec::new(), signing: Signing::Lost, leaf: None, registration: Registration::Differs };
+        assert_eq!(next(&nothing, at(0)), Step::Create);
+        assert_eq!(next(&State { leaf: None, ..fresh() }, at(0)), Step::RenewLeaf);
+        assert_eq!(next(&State { leaf: Some(leaf(0, None)), ..fresh() }, at(0)), Step::RenewLeaf, "signed by a stranger");
+        assert_eq!(next(&State { signing: Signing::Lost, ..fresh() }, at(0)), Step::AddAuthority, "the certificate works on");
+        assert_eq!(next(&State { registration: Registration::Differs, ..fresh() }, at(0)), Step::Register);
+        assert_eq!(next(&State { registration: Registration::Unknown, ..fresh() }, at(0)), Step::Wait);
+        let other = Leaf { names: Names::Missing, ..leaf(0, Some(0)) };
+        let renamed = State { leaf: Some(other), registration: Registration::Unknown, ..fresh() };
+        assert_eq!(next(&renamed, at(0)), Step::RenewLeaf, "a known authority needs no registration");
+    }
+
+    #[test]
+    fn an_authority_that_is_due_is_replaced_beside_the_old_one() {
+        let now = 244 * DAY;
+        let old = State { leaf: Some(leaf(now - DAY, Some(0))), ..fresh() };
+        assert_eq!(next(&old, at(now)), Step::AddAuthority);
+        assert_eq!(next(&between(Registration::Differs), at(now)), Step::Register);
+        assert_eq!(next(&between(Registration::Unknown), at(now)), Step::Wait, "nobody knows whether clients trust it");
+        let carried = between(Registration::Carried { since: at(now) });
+        assert_eq!(next(&carried, at(now + 59)), Step::Wait, "API servers may not have seen it");
+        assert_eq!(next(&carried, at(now + 60)), Step::RenewLeaf);
+        let renewed = State { leaf: Some(leaf(now + 60, Some(0))), ..carried };
+        assert_eq!(next(&renewed, at(now + 60 + 3599)), Step::Wait, "a replica may still serve the old one");
+        assert_eq!(next(&renewed, at(now + 60 + 3600)), Step::DropAuthorities);
+        let unknown = State { registration: Registration::Unknown, ..renewed };
+        assert_eq!(next(&unknown, at(now + DAY)), Step::Wait);
+    }
+
+    #[test]
+    fn a_rotation_that_hangs_gives_way_when_the_certificate_expires() {
+        let late = at(244 * DAY + LEAF);
+        assert_eq!(next(&between(Registration::Differs), late), Step::RenewLeaf, "nothing works, so nothing can break");
+    }
+}

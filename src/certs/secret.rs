@@ -140,3 +140,126 @@ impl Content {
 fn span(pem: &str) -> Option<Span> {
     x509::span(x509::chain(pem.as_bytes()).ok()?.first()?, 1).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::certs::rotation::next;
+
+    const NAMES: [&str; 2] = ["milvus-guard.milvus-guard.svc", "milvus-guard.milvus-guard"];
+
+    fn names() -> Vec<String> {
+        NAMES.map(str::to_owned).to_vec()
+    }
+
+    /// What there is outside of a replica: the Secret, what clients trust, the time.
+    struct World {
+        data: Data,
+        trusted: String,
+        now: Timestamp,
+    }
+
+    impl World {
+        fn new() -> Self {
+            Self { data: Data::new(), trusted: String::new(), now: "2026-03-01T00:00:00Z".parse().unwrap() }
+        }
+
+        fn later(&mut self, seconds: i64) {
+            self.now = self.now.checked_add(SignedDuration::from_secs(seconds)).unwrap();
+        }
+
+        /// Does what is due, `most` steps at most, as a replica that knows since when clients trust what they do.
+        fn work(&mut self, since: Timestamp, most: usize) -> Vec<Step> {
+            let mut steps = Vec::new();
+            while steps.len() < most {
+                let content = Content::of(&self.data);
+                let carried = content.bundle() == self.trusted;
+                let registration = if carried { Registration::Carried { since } } else { Registration::Differs };
+                let step = next(&content.state(&names(), registration), self.now);
+                match step {
+                    Step::Wait => break,
+                    Step::Register => self.trusted = content.bundle(),
+                    _ => self.data = content.after(step, &names(), self.now).unwrap().data(),
+                }
+                steps.push(step);
+            }
+            steps
+        }
+
+        /// Whether clients accept what is served.
+        fn works(&self) -> bool {
+            let leaf = x509::chain(&self.data["tls.crt"].0).unwrap().remove(0);
+            let valid = |der| x509::span(der, 1).is_ok_and(|span| span.is_valid_at(self.now));
+            let trusted = x509::chain(self.trusted.as_bytes()).unwrap_or_default();
+            valid(&leaf) && trusted.iter().any(|authority| valid(authority) && x509::is_issued_by(&leaf, authority))
+        }
+    }
+
+    #[test]
+    fn the_first_steps() {
+        let mut world = World::new();
+        let now = world.now;
+        assert_eq!(world.work(now, 9), [Step::Create, Step::Register]);
+        assert!(world.works());
+        assert_eq!(world.data.keys().collect::<Vec<_>>(), ["ca.crt", "ca.key", "tls.crt", "tls.key"]);
+        assert!(!Content::is_foreign(&world.data) && Content::of(&world.data).certificate().is_some());
+    }
+
+    /// A replica that dies after each `most`th step and forgets, looked at over two years.
+    #[rstest]
+    #[case::never(9)]
+    #[case::after_each_step(1)]
+    #[case::after_two_steps(2)]
+    fn clients_always_trust_what_is_served(#[case] most: usize) {
+        let mut world = World::new();
+        let begin = world.now;
+        world.work(begin, 9);
+        let (mut since, mut added, mut widest) = (begin, 0, 0);
+        while world.now.duration_since(begin).as_hours() < 2 * 365 * 24 {
+            let steps = world.work(since, most);
+            assert!(world.works(), "{} after {steps:?}", world.now);
+            assert!(!steps.contains(&Step::Create), "{}", world.now);
+            added += steps.iter().filter(|step| **step == Step::AddAuthority).count();
+            let content = Content::of(&world.data);
+            widest = widest.max(content.authorities.len());
+            if steps.contains(&Step::Register) {
+                since = world.now;
+            }
+            // In the middle of something the next looks follow closely, else a day passes.
+            world.later(if steps.is_empty() && content.authorities.len() == 1 { 24 * 60 * 60 } else { 30 });
+        }
+        assert_eq!((added, widest), (2, 2), "two rotations, each with two authorities side by side");
+    }
+
+    #[test]
+    fn what_is_damaged_is_made_anew() {
+        let mut world = World::new();
+        let now = world.now;
+        world.work(now, 9);
+        let healthy = world.data.clone();
+        world.data.insert(KEY.into(), ByteString(b"garbage".to_vec()));
+        assert_eq!(world.work(now, 9), [Step::RenewLeaf]);
+        assert!(world.works());
+        world.data = healthy.clone();
+        world.data.insert(AUTHORITY_KEY.into(), ByteString(b"garbage".to_vec()));
+        assert_eq!(world.work(world.now, 2), [Step::AddAuthority, Step::Register]);
+        assert!(world.works());
+        world.data = healthy;
+        world.data.insert(AUTHORITIES.into(), ByteString(b"garbage".to_vec()));
+        assert_eq!(world.work(world.now, 9), [Step::Create, Step::Register]);
+        assert!(world.works());
+    }
+
+    #[test]
+    fn somebody_elses_certificate_is_known() {
+        let mut world = World::new();
+        let now = world.now;
+        world.work(now, 9);
+        world.data.insert(AUTHORITY_KEY.into(), ByteString(Vec::new()));
+        assert!(Content::is_foreign(&world.data), "as cert-manager's");
+        assert!(!Content::is_foreign(&Data::new()), "as the chart makes it");
+        assert!(!Content::is_foreign(&[(CERT.to_owned(), ByteString::default())].into()), "type kubernetes.io/tls needs keys");
+    }
+}

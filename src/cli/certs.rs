@@ -45,8 +45,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "DIR", default_value = "certs/local")]
     out: PathBuf,
 
-    /// Name or address of the server; may be repeated [default: localhost, 127.0.0.1, ::1, milvus-guard.milvus-guard.svc]
-    #[arg(long, value_name = "HOST", value_parser = host)]
+    /// Name or address of the server; may be repeated
+    #[arg(long, value_name = "HOST", value_parser = host, default_values = NAMES)]
     name: Vec<String>,
 
     /// Days that the certificate is valid
@@ -59,15 +59,14 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Done {
-    let names = if args.name.is_empty() { NAMES.map(str::to_owned).to_vec() } else { args.name.clone() };
     let now = Timestamp::now();
-    let made = self_signed_for(&names, now, args.days * SECONDS_A_DAY).map_err(Failure::usage)?;
+    let made = self_signed_for(&args.name, now, args.days * SECONDS_A_DAY).map_err(Failure::usage)?;
     let files = Files::of(&args.out, made);
     if !args.force {
         files.refuse_existing()?;
     }
     files.write()?;
-    print(&report(&args.out, &names, now.as_second() + args.days * SECONDS_A_DAY))?;
+    print(&report(&args.out, &args.name, now.as_second() + args.days * SECONDS_A_DAY))?;
     Ok(Exit::Clean)
 }
 

@@ -3,6 +3,7 @@
 mod audit;
 mod certs;
 mod check;
+mod crds;
 mod exit;
 mod gather;
 mod output;
@@ -48,6 +49,8 @@ enum Verb {
     Audit(Box<audit::Args>),
     /// Serve the admission webhook
     Serve(Box<serve::Args>),
+    /// Print the definitions of the guard's objects, for `kubectl apply --server-side -f -`
+    Crds,
     /// Print shell completions
     Completions(shell::CompletionArgs),
     /// Print the man page
@@ -67,6 +70,7 @@ pub fn run() -> Exit {
         Verb::Certs(args) => certs::run(&args),
         Verb::Audit(args) => audit::run(&args, &screen),
         Verb::Serve(args) => serve::run(*args),
+        Verb::Crds => crds::run(),
         Verb::Completions(args) => shell::completions(&args),
         Verb::Man(args) => shell::man(&args),
     };

@@ -6,15 +6,20 @@
 //! and an object that cannot be read must never look like one that is not there. Write such objects by patches of what
 //! changed: a whole object that was read by an older version lacks the fields that it did not know.
 
+mod constraints;
+pub mod crd;
 pub mod decision;
 pub mod meta;
 pub mod progress;
 pub mod run;
 pub mod status;
+pub mod structural;
 
 pub use decision::{AcceptedBy, AcceptedRule, DecisionSpec, DecisionVerdict, HelmDriver, JudgedObject, ReleaseDecision};
 pub use meta::{Condition, ConditionStatus, ObjectMeta, OwnerReference};
-pub use progress::{Backup, ContainerImage, Evidence, Original, RunEvent, RunPhase, RunStatus, StepCursor, StepStage};
+pub use progress::{
+    Backup, ContainerImage, Evidence, Original, OriginalField, RunEvent, RunPhase, RunStatus, StepCursor, StepStage,
+};
 pub use run::{RunKind, RunSpec, RunStep, StepAction, UpgradeRun};
 pub use status::{LintEntry, LintSeverity, PolicyStatus};
 

@@ -2,8 +2,6 @@
 //!
 //! The status is written before each side effect and after it, so that whoever comes next knows where things stand.
 
-use std::collections::BTreeMap;
-
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -181,9 +179,20 @@ pub struct Original {
     /// `strategy` or `updateStrategy`, as Kubernetes has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub strategy: Option<Value>,
-    /// Whatever else the run changes, by JSON pointer; null where it was absent.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub fields: BTreeMap<String, Value>,
+    /// Whatever else the run changes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fields: Vec<OriginalField>,
+}
+
+/// A field that a run changes, as it was. A list of these, and no map with nulls: a merge patch would drop them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OriginalField {
+    /// JSON pointer within the object, such as `/spec/minReadySeconds`.
+    pub path: String,
+    /// Its value; absent where there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<Value>,
 }
 
 /// The image of one container.

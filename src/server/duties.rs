@@ -15,8 +15,11 @@ use crate::{
     audit::audit,
     facts::Facts,
     milvus::{Snapshot, catalogue::Catalogue},
-    objects::{self, Condition, ConditionStatus, LintEntry, LintSeverity, PolicyStatus, status::READY},
-    policy::{Action, PolicySet, lint::Severity},
+    objects::{
+        self, Condition, ConditionStatus, LintEntry, LintSeverity, PolicyStatus,
+        status::{READY, rules_in_words},
+    },
+    policy::{Action, PolicyDocument, PolicySet, lint::Severity},
     reason,
 };
 
@@ -203,6 +206,10 @@ fn status(document: &Document, now: Timestamp) -> PolicyStatus {
             last_transition_time: now,
             observed_generation: document.generation,
         }],
+        rules: document.good.as_ref().and_then(|good| match good {
+            PolicyDocument::Policy(policy, _) => Some(rules_in_words(&policy.spec)),
+            PolicyDocument::Exception(..) => None,
+        }),
         lints: document
             .lints
             .iter()
