@@ -3,8 +3,6 @@ CARGO ?= cargo
 CACHE ?= $(or $(MILVUS_GUARD_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/milvus-guard)
 DENY := $(CACHE)/tools/bin/cargo-deny
 
-# Until the verb serve, the Dockerfile and the chart are all here.
-NODE_SKIP ?= --skip the_guard_installed_by_its_chart
 TESTBED := $(CARGO) run --quiet -p milvus-guard-testbed --bin testbed-build --
 
 .PHONY: help demo test test-fast test-full test-node node-packages lint testbed generate bench fuzz
@@ -27,7 +25,7 @@ test-full: test ## Like test; long matrices run whole (none yet)
 test-node: ## Pods of our image and chart on a real node (root; make node-packages once)
 	$(TESTBED) --node
 	$(CARGO) test --quiet -p milvus-guard-testbed --test node -- --ignored --test-threads=1
-	$(CARGO) test --quiet --test node -- --ignored --test-threads=1 $(NODE_SKIP)
+	$(CARGO) test --quiet --test node -- --ignored --test-threads=1
 
 node-packages: ## Install the Debian packages that test-node lacks (root)
 	@packages=$$($(TESTBED) --node-packages) && if [ -n "$$packages" ]; then \
