@@ -8,6 +8,8 @@
 )]
 #![allow(dead_code, reason = "each test uses a part")]
 
+pub mod webhook;
+
 use std::{
     env, fs,
     path::{Path, PathBuf},
