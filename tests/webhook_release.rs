@@ -96,7 +96,8 @@ fn a_skipped_migration_is_denied_before_anything_changes() {
 /// An `UpgradeRun` that proves a migration of the release in a namespace.
 fn evidence(webhook: &Webhook, of: &str, name: &str) -> Value {
     let list = webhook.cluster.get_json(&format!("/apis/apps/v1/namespaces/{of}/deployments"));
-    let uids: Vec<&str> = list["items"].as_array().unwrap().iter().map(|item| item["metadata"]["uid"].as_str().unwrap()).collect();
+    let uids: Vec<&str> =
+        list["items"].as_array().unwrap().iter().map(|item| item["metadata"]["uid"].as_str().unwrap()).collect();
     json!({
         "apiVersion": "guard.milvus.io/v1alpha1", "kind": "UpgradeRun", "metadata": {"name": name, "namespace": GUARD},
         "spec": {"kind": "Migration", "release": "my-release", "namespace": of, "from": "2.1.4", "to": "2.2.13", "plan": [],
@@ -152,8 +153,7 @@ fn evidence_of_a_migration_opens_the_gate_and_forged_evidence_does_not() {
             let path = webhook.folder.path().join("forged.json");
             std::fs::write(&path, forged.to_string()).unwrap();
             let mut command = webhook.cluster.kubectl_command();
-            let output =
-                command.arg("--kubeconfig").arg(&forger).args(["create", "-f"]).arg(&path).output().unwrap();
+            let output = command.arg("--kubeconfig").arg(&forger).args(["create", "-f"]).arg(&path).output().unwrap();
             assert!(!output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         }
         // Even the cluster's administrator is told who writes evidence.
@@ -206,8 +206,9 @@ fn an_exception_counts_to_the_second() {
 
         webhook.cluster.apply(&exception(&name, namespace, &["MG101"], 3600));
         wait_until("the new exception lets it pass", Duration::from_secs(10), || upgrade(&webhook, with, &next, &[]).0);
-        let decision =
-            webhook.cluster.get_json(&format!("/apis/guard.milvus.io/v1alpha1/namespaces/{GUARD}/releasedecisions/{namespace}.my-release.v2"));
+        let decision = webhook
+            .cluster
+            .get_json(&format!("/apis/guard.milvus.io/v1alpha1/namespaces/{GUARD}/releasedecisions/{namespace}.my-release.v2"));
         assert_eq!(decision["spec"]["acceptedRules"][0]["rule"], "MG101", "{decision:#}");
         assert_eq!(decision["spec"]["acceptedRules"][0]["reference"], name, "{decision:#}");
         webhook.kubectl(&["delete", "upgradeexception", &name]);

@@ -30,13 +30,17 @@ pub static RULE: Rule = Rule {
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let Some((before, after)) = upgrade.both() else { return };
     let (Some(from), Some(to)) = (before.highest(), upgrade.to()) else { return };
-    if to.version >= from.version {
-        return;
-    }
+    let (subject, from, to) = if to.version < from.version {
+        ("the version".to_owned(), from, to)
+    } else {
+        // One component may go back while others stay.
+        let Some((component, from, to)) = lowered(upgrade) else { return };
+        (component.to_string(), from, to)
+    };
     let source = after.components.first().map(|component| &component.workload.meta.origin);
     if to.version.line() == from.version.line() {
         findings
-            .warn(format!("the patch version would go down from {from} to {to}"))
+            .warn(format!("the patch version would go down from {from} to {to}{}", of(&subject)))
             .because("Later patches may have changed data for good, and earlier ones carry known defects.")
             .evidence("version", Some(from.to_string()), Some(to.to_string()), source)
             .fix(format!("Stay on {from} unless a support case asks for {to}."));
@@ -51,17 +55,39 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         .iter()
         .find(|row| row.from.contains(from.version) && row.to.contains(to.version))
         .map(|row| row.effect.clone());
-    let finding = findings.deny(format!("the version would go down from {from} to {to}"));
+    let finding = findings.deny(format!("{subject} would go down from {from} to {to}"));
     finding.evidence("version", Some(from.to_string()), Some(to.to_string()), source);
     if let Some(effect) = effect {
         finding.because(effect);
     }
 }
 
+/// Whether the change walks back out of an upgrade that may still be taken back.
+pub(super) fn returns(upgrade: &Upgrade<'_>) -> bool {
+    let whole = upgrade.before.and_then(crate::milvus::Release::highest).zip(upgrade.to()).filter(|(from, to)| to.version < from.version);
+    let lower = whole.or_else(|| lowered(upgrade).map(|(_, from, to)| (from, to)));
+    lower.is_some_and(|(from, to)| returns_from_interrupted(upgrade, &from, &to))
+}
+
+/// The component that goes down furthest, where one does.
+fn lowered(upgrade: &Upgrade<'_>) -> Option<(Component, Build, Build)> {
+    upgrade
+        .pairs()
+        .filter_map(|(before, after)| {
+            let (from, to) = (before.version().build()?.clone(), after.version().build()?.clone());
+            (to.version < from.version).then_some((after.component, from, to))
+        })
+        .min_by_key(|(_, _, to)| to.version)
+}
+
+fn of(subject: &str) -> String {
+    if subject == "the version" { String::new() } else { format!(" ({subject})") }
+}
+
 /// Whether this walks back out of an upgrade that has not passed its point of no return: to the last version at which
 /// every component was available (where nobody knows it, to one that some component still runs), while nothing of the
 /// new version that touches data for good was ever available.
-pub(super) fn returns_from_interrupted(upgrade: &Upgrade<'_>, from: &Build, to: &Build) -> bool {
+fn returns_from_interrupted(upgrade: &Upgrade<'_>, from: &Build, to: &Build) -> bool {
     let Some(before) = upgrade.before else { return false };
     let mut settled = upgrade.facts.settled.iter().flatten().filter(|fact| {
         fact.release == before.name && before.namespace.as_ref().is_none_or(|namespace| *namespace == fact.namespace)
@@ -116,6 +142,14 @@ mod tests {
         assert_eq!(findings[0].severity, Severity::Deny);
         assert_eq!(findings[0].message, "the version would go down from 2.5.5 to 2.4.17");
         assert!(judge(&RULE, Some(&Fixture::cluster("3.0.2")), &Fixture::cluster("2.6.22"))[0].severity == Severity::Deny);
+    }
+
+    #[test]
+    fn one_component_may_not_go_down_alone() {
+        let after = Fixture::cluster("2.3.22").tag_of(Component::RootCoord, "v2.2.16");
+        let findings = judge(&RULE, Some(&Fixture::cluster("2.3.22")), &after);
+        assert_eq!(findings[0].message, "rootcoord would go down from 2.3.22 to 2.2.16");
+        assert_eq!(findings[0].severity, Severity::Deny);
     }
 
     #[test]

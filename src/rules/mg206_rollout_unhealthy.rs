@@ -30,10 +30,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         return;
     }
     // The way out of a failed upgrade must never be barred.
-    if let (Some(from), Some(to)) = (before.highest(), upgrade.to())
-        && to.version < from.version
-        && super::mg103_downgrade::returns_from_interrupted(upgrade, &from, &to)
-    {
+    if super::mg103_downgrade::returns(upgrade) {
         return;
     }
     let waiting = upgrade.facts.rollouts.iter().flatten().filter(|rollout| rollout.release == before.name);

@@ -90,6 +90,9 @@ struct Kept {
     object: Object,
     /// Whether its current template has been completely available once, at any time since this was watched.
     proven: bool,
+    /// When the condition that proves it was written, as it stood when the template changed last: a Deployment that
+    /// returns to a template it had before keeps the old condition for a while, and that proves nothing about the new pods.
+    stale: Option<String>,
 }
 
 /// A policy or an exception as it was last read.
@@ -400,13 +403,21 @@ impl State {
                 metadata.remove("managedFields");
             }
         }
+        let written = progress_written(&object);
         let key = (kind, name.to_owned());
-        let Some((object, proven)) = seen(&object).filter(|(object, _)| is_kept(object)) else {
+        let Some((object, says_proven)) = seen(&object).filter(|(object, _)| is_kept(object)) else {
             return self.objects.get_mut(namespace).is_some_and(|objects| objects.remove(&key).is_some());
         };
         let objects = self.objects.entry(namespace.to_owned()).or_default();
-        let before = objects.get(&key).is_some_and(|old| old.proven && same_template(&old.object, &object));
-        objects.insert(key, Kept { object, proven: proven || before });
+        let old = objects.get(&key);
+        let same = old.is_some_and(|old| same_template(&old.object, &object));
+        let stale = match old {
+            Some(old) if same => old.stale.clone(),
+            Some(_) => written.clone(),
+            None => None,
+        };
+        let proven = (says_proven && (stale.is_none() || written != stale)) || old.is_some_and(|old| same && old.proven);
+        objects.insert(key, Kept { object, proven, stale });
         true
     }
 
@@ -489,6 +500,13 @@ fn is_kept(object: &Object) -> bool {
     }
 }
 
+/// When the Deployment's controller last wrote how the rollout stands.
+fn progress_written(object: &Value) -> Option<String> {
+    let conditions = object.pointer("/status/conditions")?.as_array()?;
+    let progress = conditions.iter().find(|condition| condition["type"] == "Progressing")?;
+    progress["lastUpdateTime"].as_str().map(str::to_owned)
+}
+
 /// Whether two states of a workload want the same pods.
 fn same_template(old: &Object, new: &Object) -> bool {
     match (old, new) {
@@ -539,6 +557,25 @@ mod tests {
         assert!(store.documents()[0].1.problem.as_ref().unwrap().contains("Loud"));
         store.delete(Watched::Policies, "", "p");
         assert!(store.picture("n").policies.policies.is_empty());
+    }
+
+    #[test]
+    fn an_old_condition_proves_nothing_about_a_template_that_came_back() {
+        let state = |image: &str, generation: i64, written: &str| {
+            let mut object = deployment("r-proxy", image);
+            object["metadata"]["generation"] = json!(generation);
+            object["status"] = json!({"observedGeneration": generation, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 0,
+                "conditions": [{"type": "Progressing", "reason": "NewReplicaSetAvailable", "lastUpdateTime": written}]});
+            object
+        };
+        let store = Store::new("guard");
+        let ever = || store.picture("n").view.rollouts[0].ever_available;
+        store.put(Watched::Deployments, state("milvusdb/milvus:v2.4.5", 1, "2026-01-01T00:00:00Z"), NOW);
+        assert!(ever());
+        store.put(Watched::Deployments, state("milvusdb/milvus:v2.5.12", 2, "2026-01-01T00:00:00Z"), NOW);
+        assert!(!ever(), "the condition is about the template before");
+        store.put(Watched::Deployments, state("milvusdb/milvus:v2.5.12", 2, "2026-01-01T00:01:00Z"), NOW);
+        assert!(ever());
     }
 
     #[test]

@@ -187,12 +187,13 @@ impl Watching {
             tokio::join!(self.cluster.view(namespace), self.cluster.runs(), self.cluster.decisions(&self.namespace));
         let words = |error: crate::cluster::ClusterError| error.to_string();
         let mut view = view.map_err(words)?;
-        // What a template once proved is only in memory.
+        // Whether a template was ever available takes having watched it: one look may see the condition of another.
         for rollout in &mut view.rollouts {
             let known = picture.view.rollouts.iter().find(|known| known.workload == rollout.workload);
-            let same = || same_images(&picture.view, &view.place, &rollout.workload);
-            if known.is_some_and(|known| known.ever_available) && same() {
-                rollout.ever_available = true;
+            if let Some(known) = known
+                && same_images(&picture.view, &view.place, &rollout.workload)
+            {
+                rollout.ever_available = known.ever_available || rollout.complete;
             }
         }
         let decisions = decisions.map_err(words)?.into_iter().filter(|decision| decision.namespace == namespace).collect();

@@ -22,6 +22,11 @@ pub struct Nodes {
 impl Nodes {
     /// Plays for every pod whose image does not contain this text.
     pub fn start(cluster: &ControlPlane, never_ready: &str) -> Self {
+        Self::slow(cluster, never_ready, 0)
+    }
+
+    /// The same, with pods that take this many seconds.
+    pub fn slow(cluster: &ControlPlane, never_ready: &str, seconds: i64) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let kubectl = {
             let command = cluster.kubectl_command();
@@ -38,15 +43,34 @@ impl Nodes {
                 let list: Value = serde_json::from_slice(&listed.stdout).unwrap_or_default();
                 for pod in list["items"].as_array().into_iter().flatten() {
                     let image = pod["spec"]["containers"][0]["image"].as_str().unwrap_or_default();
-                    let ready = pod["status"]["conditions"].as_array().into_iter().flatten().any(|condition| condition["type"] == "Ready");
-                    if ready || (!never_ready.is_empty() && image.contains(&never_ready)) {
+                    let ready = pod["status"]["conditions"]
+                        .as_array()
+                        .into_iter()
+                        .flatten()
+                        .any(|condition| condition["type"] == "Ready");
+                    let created: Option<jiff::Timestamp> =
+                        pod["metadata"]["creationTimestamp"].as_str().and_then(|text| text.parse().ok());
+                    let young = created.is_none_or(|created| jiff::Timestamp::now().as_second() - created.as_second() < seconds);
+                    if ready || young || (!never_ready.is_empty() && image.contains(&never_ready)) {
                         continue;
                     }
                     let status = json!({"status": {"phase": "Running", "conditions": [
                         {"type": "Ready", "status": "True"}, {"type": "ContainersReady", "status": "True"}]}});
-                    let (namespace, name) =
-                        (pod["metadata"]["namespace"].as_str().unwrap_or_default(), pod["metadata"]["name"].as_str().unwrap_or_default());
-                    run(&["-n", namespace, "patch", "pod", name, "--subresource=status", "--type=merge", "-p", &status.to_string()]);
+                    let (namespace, name) = (
+                        pod["metadata"]["namespace"].as_str().unwrap_or_default(),
+                        pod["metadata"]["name"].as_str().unwrap_or_default(),
+                    );
+                    run(&[
+                        "-n",
+                        namespace,
+                        "patch",
+                        "pod",
+                        name,
+                        "--subresource=status",
+                        "--type=merge",
+                        "-p",
+                        &status.to_string(),
+                    ]);
                 }
                 thread::sleep(Duration::from_millis(100));
             }

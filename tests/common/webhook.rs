@@ -125,7 +125,15 @@ impl Webhook {
         }});
         let name = deployment["metadata"]["name"].as_str().unwrap();
         expect_success(self.cluster.kubectl([
-            "-n", namespace, "patch", "deployment", name, "--subresource=status", "--type=merge", "-p", &status.to_string(),
+            "-n",
+            namespace,
+            "patch",
+            "deployment",
+            name,
+            "--subresource=status",
+            "--type=merge",
+            "-p",
+            &status.to_string(),
         ]));
     }
 
@@ -222,7 +230,8 @@ impl Drop for Server {
 
 /// Status and body of a GET, whatever certificate the server shows.
 pub fn curl(url: &str) -> Option<(u16, String)> {
-    let output = Command::new("curl").args(["-sk", "--max-time", "5", "-w", "\n%{http_code}", url]).output().expect("curl is installed");
+    let output =
+        Command::new("curl").args(["-sk", "--max-time", "5", "-w", "\n%{http_code}", url]).output().expect("curl is installed");
     let text = String::from_utf8(output.stdout).ok()?;
     let (body, code) = text.rsplit_once('\n')?;
     Some((code.parse().ok().filter(|code| *code != 0)?, body.to_owned()))
@@ -251,7 +260,11 @@ pub fn write_as_guard(cluster: &ControlPlane, object: &Value) {
     with_status["metadata"]["managedFields"] = Value::Null;
     for subresource in [None, Some("--subresource=status")] {
         let mut command = cluster.kubectl_command();
-        command.arg("--kubeconfig").arg(&kubeconfig).args(["apply", "--server-side", "--force-conflicts", "-f", "-"]).args(subresource);
+        command
+            .arg("--kubeconfig")
+            .arg(&kubeconfig)
+            .args(["apply", "--server-side", "--force-conflicts", "-f", "-"])
+            .args(subresource);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         std::io::Write::write_all(child.stdin.as_mut().unwrap(), object.to_string().as_bytes()).unwrap();
         let output = child.wait_with_output().unwrap();
