@@ -135,19 +135,78 @@ fn the_chart_is_clean_and_both_helms_agree() {
 fn renderings() {
     let default = readable(&render(Helm::V3, &[]));
     insta::assert_snapshot!("default", default.join("\n---\n"));
-    let cases: [(&str, &[&str]); 5] = [
+    let cases: [(&str, &[&str]); 4] = [
         ("cert_manager", &["certificates.mode=certManager"]),
         ("files", &FILES),
         ("hold", &["hold.enabled=true"]),
         ("everything", &EVERYTHING),
-        ("other_names", &["fullnameOverride=g", "serviceAccount.name=sa", "crds.install=false", "replicas=1"]),
     ];
     for (name, values) in cases {
-        // Only what differs from the default.
-        let other: Vec<String> =
-            readable(&render(Helm::V3, values)).into_iter().filter(|document| !default.contains(document)).collect();
-        insta::assert_snapshot!(name, other.join("\n---\n"));
+        insta::assert_snapshot!(name, difference(&default, &readable(&render(Helm::V3, values))));
     }
+}
+
+/// Documents that are new, whole; of the others, the lines that went and came.
+fn difference(default: &[String], other: &[String]) -> String {
+    let title = |document: &str| {
+        let value: Value = serde_saphyr::from_str(document).unwrap();
+        format!("# {} {}/{}", text(&value, "/kind"), text(&value, "/metadata/namespace"), text(&value, "/metadata/name"))
+    };
+    let less = |from: &str, what: &str| {
+        let mut gone: Vec<&str> = what.lines().collect();
+        from.lines()
+            .filter(|line| match gone.iter().position(|known| known == line) {
+                Some(at) => {
+                    gone.remove(at);
+                    false
+                }
+                None => true,
+            })
+            .map(str::to_owned)
+            .collect::<Vec<String>>()
+    };
+    let known: Vec<(String, &String)> = default.iter().map(|document| (title(document), document)).collect();
+    let mut parts = Vec::new();
+    for document in other {
+        let title = title(document);
+        let Some((_, before)) = known.iter().find(|(known, _)| *known == title) else {
+            parts.push(format!("{title} (new)\n{document}"));
+            continue;
+        };
+        let lines: Vec<String> = less(before, document)
+            .into_iter()
+            .map(|line| format!("-{line}"))
+            .chain(less(document, before).into_iter().map(|line| format!("+{line}")))
+            .collect();
+        if !lines.is_empty() {
+            parts.push(format!("{title}\n{}", lines.join("\n")));
+        }
+    }
+    parts.join("\n\n")
+}
+
+#[test]
+fn names_follow_the_release() {
+    let documents = rendered(&["fullnameOverride=g", "serviceAccount.name=sa", "jobServiceAccount.name=job"]);
+    for document in documents.iter().filter(|document| document["kind"] != "CustomResourceDefinition") {
+        let name = text(document, "/metadata/name");
+        assert!(name.starts_with('g') || name == "sa" || name == "job", "{name}");
+        let namespaced = !["ClusterRole", "ClusterRoleBinding"].contains(&text(document, "/kind"))
+            && !text(document, "/apiVersion").starts_with("admissionregistration");
+        // Rendered for kubectl or Argo CD, all is where it belongs.
+        assert_eq!(text(document, "/metadata/namespace"), if namespaced { NAMESPACE } else { "" }, "{name}");
+    }
+    let deployment = one(&documents, "Deployment").to_string();
+    for wanted in [
+        "--service-account=sa\"",
+        "--job-service-account=job\"",
+        "--tls-secret=g-tls\"",
+        "--service-name=g\"",
+        "--webhook-configuration=g\"",
+    ] {
+        assert!(deployment.contains(wanted), "{wanted}");
+    }
+    assert!(one(&documents, "ValidatingAdmissionPolicy").to_string().contains("'system:serviceaccount:milvus-guard:sa'"));
 }
 
 #[test]
@@ -188,7 +247,8 @@ fn values_are_documented() {
     for path in &paths {
         assert!(readme.contains(&format!("| `{path}` |")), "README.md has no row for {path}");
     }
-    let rows = readme.lines().filter(|line| line.starts_with("| `")).filter_map(|line| line.split('`').nth(1));
+    let (_, table) = readme.split_once("## Values").unwrap();
+    let rows = table.lines().filter(|line| line.starts_with("| `")).filter_map(|line| line.split('`').nth(1));
     for row in rows.filter(|row| !row.contains(' ')) {
         assert!(paths.iter().any(|path| path == row), "README.md has a row for {row}, which is no value");
     }
@@ -634,6 +694,46 @@ fn helm_keeps_the_authority_and_leaves_nothing_that_blocks() {
         wait_for("the kinds to be gone", Duration::from_secs(60), || {
             cluster.get("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/upgradepolicies.guard.milvus.io").status == 404
         });
+    }
+}
+
+#[test]
+fn glass_is_broken_and_mended_as_documented() {
+    const VALIDATING: &str = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/milvus-guard";
+    let readme = std::fs::read_to_string(path().join("README.md")).unwrap();
+    let (_, section) = readme.split_once("## Break glass").unwrap();
+    let chart = path();
+    let chart = chart.to_str().unwrap();
+    for with in HELMS {
+        let cluster = ControlPlane::start();
+        let installed =
+            expect_success(cluster.helm(with, ["install", "milvus-guard", chart, "-n", NAMESPACE, "--create-namespace"]));
+        let policies = || -> Vec<String> {
+            let webhooks = cluster.get_json(VALIDATING)["webhooks"].as_array().unwrap().clone();
+            webhooks.iter().map(|webhook| text(webhook, "/failurePolicy").to_owned()).collect()
+        };
+        // From the README, and from the notes of the installation.
+        for told in [section, &installed] {
+            let (_, rest) =
+                told.split_once("kubectl patch validatingwebhookconfiguration milvus-guard --type=json -p '").unwrap();
+            let (patch, _) = rest.split_once('\'').unwrap();
+            let patched = |patch: &str| {
+                let args = ["patch", "validatingwebhookconfiguration", "milvus-guard", "--type=json", "-p", patch];
+                expect_success(cluster.kubectl(args));
+            };
+            patched(patch);
+            assert_eq!(policies(), ["Ignore", "Ignore", "Ignore"]);
+            patched(&patch.replace("\"Ignore\"", "\"Fail\""));
+            assert_eq!(policies(), ["Ignore", "Fail", "Fail"]);
+        }
+        for told in [section, &installed] {
+            let delete = "validatingwebhookconfiguration/milvus-guard mutatingwebhookconfiguration/milvus-guard";
+            assert!(told.contains(&format!("kubectl delete {delete}\n")), "{told}");
+            expect_success(cluster.kubectl(["delete"].into_iter().chain(delete.split(' '))));
+            assert!(section.contains("helm upgrade milvus-guard charts/milvus-guard -n milvus-guard --reuse-values"));
+            expect_success(cluster.helm(with, ["upgrade", "milvus-guard", chart, "-n", NAMESPACE, "--reuse-values"]));
+            assert_eq!(policies(), ["Ignore", "Fail", "Fail"]);
+        }
     }
 }
 
