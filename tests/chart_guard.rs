@@ -302,7 +302,7 @@ fn no_right_to_read_secrets() {
         }));
         // Hold's right never comes without what confines it.
         let holds = documents.iter().any(|document| document.to_string().contains(r#""verbs":["patch"]"#));
-        assert_eq!(holds, values.iter().any(|value| *value == "hold.enabled=true"));
+        assert_eq!(holds, values.contains(&"hold.enabled=true"));
         assert_eq!(of_kind(&documents, "ValidatingAdmissionPolicy").len(), 1);
         assert_eq!(one(&documents, "ValidatingAdmissionPolicyBinding")["spec"]["validationActions"], json!(["Deny"]));
     }
@@ -1120,7 +1120,7 @@ fn every_object_of_charts_that_counts_is_seen() {
     }
 }
 
-/// Deployments, StatefulSets, ConfigMaps and claims of a rendering.
+/// Workloads, configurations and claims of a rendering.
 fn manifests(chart: &Chart, rendering: &str) -> Vec<Value> {
     rendering
         .split("\n---\n")
