@@ -16,7 +16,7 @@ test: lint testbed ## Everything that needs no root, on real parts
 	$(CARGO) test --workspace --doc --quiet
 
 test-fast: ## Unit, property, snapshot and CLI tests; starts no server
-	$(CARGO) test --lib --test cli --test catalogue --test docs --test house --test hostile
+	$(CARGO) test --lib --test cli --test certs --test catalogue --test docs --test house --test hostile
 
 test-full: test ## Like test; long matrices run whole (none yet)
 
@@ -28,8 +28,8 @@ lint: $(DENY) ## Format, clippy, licences and sources
 testbed: ## Build etcd, the Kubernetes control plane and both Helms into the cache
 	$(CARGO) run --quiet -p milvus-guard-testbed --bin testbed-build
 
-generate: ## Write generated documentation, schemas and snapshots anew
-	UPDATE_GENERATED=1 INSTA_UPDATE=always $(CARGO) test --lib --test docs --quiet
+generate: ## Write generated documentation, schemas, definitions and snapshots anew
+	UPDATE_GENERATED=1 INSTA_UPDATE=always $(CARGO) test --lib --test docs --test schemas --quiet
 
 bench: ## Figures of docs/performance.md
 	$(CARGO) bench

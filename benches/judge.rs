@@ -37,6 +37,9 @@ fn judging(criterion: &mut Criterion) {
                 catalogue,
                 policies: &policies,
                 is_rollback: false,
+                deletes: None,
+                accepted: &[],
+                overdue: None,
             }))
         });
     });

@@ -26,6 +26,9 @@ pub struct Facts {
     /// Rollout state of the components that run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollouts: Option<Vec<RolloutFact>>,
+    /// The last version at which every component of a release was available together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settled: Option<Vec<SettledFact>>,
     /// Runs of `upgrade` or `migrate` that are under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runs: Option<Vec<RunFact>>,
@@ -123,6 +126,18 @@ pub struct RolloutFact {
     pub ever_available: bool,
     /// What is missing, in words (`1 of 3 pods available`).
     pub detail: String,
+}
+
+/// The last state of a release in which every component was available: what a failed upgrade may go back to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SettledFact {
+    /// Release.
+    pub release: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Version that all components had.
+    pub version: Version,
 }
 
 /// A run under way.

@@ -2,6 +2,7 @@
 
 use crate::{
     facts::Facts,
+    manifest::object::ObjectRef,
     milvus::{Build, Release, Snapshot, Topology, catalogue::Catalogue},
     policy::{
         Action, PolicySet,
@@ -26,6 +27,22 @@ pub struct Question<'a> {
     pub policies: &'a PolicySet,
     /// Whether the change goes back to an earlier revision.
     pub is_rollback: bool,
+    /// The object that the change deletes by name; manifests that lack an object say nothing of that kind.
+    pub deletes: Option<&'a ObjectRef>,
+    /// Rules that the deployer says he accepts; they count only where policy lets him.
+    pub accepted: &'a [String],
+    /// Whether the time for an answer is over, asked before each rule; nothing where there is no hurry.
+    pub overdue: Option<Overdue<'a>>,
+}
+
+/// Asks whether the time for an answer is over. The core reads no clock, so the door brings one.
+#[derive(Clone, Copy)]
+pub struct Overdue<'a>(pub &'a (dyn Fn() -> bool + Sync));
+
+impl std::fmt::Debug for Overdue<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Overdue")
+    }
 }
 
 /// The answer.
@@ -69,7 +86,7 @@ impl JudgedFinding {
     pub fn action(&self) -> Option<Action> {
         match self.applied {
             Applied::Acts { action, .. } => Some(action),
-            Applied::Off { .. } | Applied::Excepted { .. } => None,
+            Applied::Off { .. } | Applied::Excepted { .. } | Applied::Accepted => None,
         }
     }
 }
@@ -108,8 +125,14 @@ pub fn judge(question: &Question<'_>) -> Judgement {
 }
 
 fn judge_release(question: &Question<'_>, before: Option<&Release>, after: &Release) -> JudgedRelease {
-    let upgrade =
-        Upgrade { before, after, facts: question.facts, catalogue: question.catalogue, is_rollback: question.is_rollback };
+    let upgrade = Upgrade {
+        before,
+        after,
+        facts: question.facts,
+        catalogue: question.catalogue,
+        is_rollback: question.is_rollback,
+        deletes: question.deletes,
+    };
     let (from, to) = (upgrade.from(), upgrade.to());
     let namespace = after.namespace.clone().or_else(|| before.and_then(|before| before.namespace.clone()));
     let scope = Scope {
@@ -118,9 +141,18 @@ fn judge_release(question: &Question<'_>, before: Option<&Release>, after: &Rele
         from: from.as_ref().map(|build| build.version),
         to: to.as_ref().map(|build| build.version),
     };
-    let mut findings: Vec<JudgedFinding> = rules::run(&upgrade)
+    let acceptable = if question.accepted.is_empty() { Vec::new() } else { question.policies.self_accept(&scope) };
+    let accepts = |rule: &str| {
+        acceptable.iter().any(|id| id.eq_ignore_ascii_case(rule))
+            && question.accepted.iter().any(|id| id.eq_ignore_ascii_case(rule))
+    };
+    let apply = |finding: &Finding| match question.policies.apply(finding, &scope) {
+        Applied::Acts { action, .. } if action > Action::Audit && accepts(finding.rule.id) => Applied::Accepted,
+        applied => applied,
+    };
+    let mut findings: Vec<JudgedFinding> = rules::run(&upgrade, question.overdue)
         .into_iter()
-        .map(|finding| JudgedFinding { applied: question.policies.apply(&finding, &scope), finding })
+        .map(|finding| JudgedFinding { applied: apply(&finding), finding })
         .collect();
     findings.sort_by_key(|judged| (std::cmp::Reverse(judged.action()), judged.finding.rule.id));
     JudgedRelease {

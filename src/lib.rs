@@ -15,15 +15,23 @@
 //! | [`facts`], [`upgrade`] | what a rule judges |
 //! | [`rules`] | one file a rule |
 //! | [`policy`] | findings to actions: policies and exceptions |
+//! | [`objects`] | the objects of the API group `guard.milvus.io` |
 //! | [`judge`] | all of it in a row: snapshots in, judgement out |
+//! | [`audit`] | the same of what already runs |
 //! | [`plan`] | the path from A to B as numbered steps |
 //! | [`report`] | a judgement for people and machines, one file a format |
+//! | [`admission`] | reviews to rulings: the gates of the webhook |
 //! | [`inputs`] | adapters: files, cluster, Helm storage, etcd |
+//! | [`server`] | the webhook around it: connections, caches, leader, metrics |
+//! | [`certs`] | the server's certificate: read, followed, made, rotated |
 //! | [`cli`] | one file a verb |
 //!
 //! Everything but `inputs`, `report` (which prints) and `cli` is the core: it does no I/O, reads no clock and knows no
 //! Kubernetes client. `tests/house.rs` keeps it so.
 
+pub mod admission;
+pub mod audit;
+pub mod certs;
 pub mod cli;
 pub mod cluster;
 pub mod etcd;
@@ -33,9 +41,11 @@ pub mod inputs;
 pub mod judge;
 pub mod manifest;
 pub mod milvus;
+pub mod objects;
 pub mod plan;
 pub mod policy;
 mod reason;
 pub mod report;
 pub mod rules;
+pub mod server;
 pub mod upgrade;

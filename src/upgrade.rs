@@ -2,6 +2,7 @@
 
 use crate::{
     facts::Facts,
+    manifest::object::ObjectRef,
     milvus::{Build, Component, Release, Version, catalogue::Catalogue, release::ComponentWorkload},
 };
 
@@ -18,6 +19,8 @@ pub struct Upgrade<'a> {
     pub catalogue: &'a Catalogue,
     /// Whether this goes back to an earlier revision (`helm rollback`).
     pub is_rollback: bool,
+    /// The object that the change deletes by name, where it is a deletion.
+    pub deletes: Option<&'a ObjectRef>,
 }
 
 impl<'a> Upgrade<'a> {

@@ -9,7 +9,10 @@
 
 use std::{env, fs, path::Path};
 
-use milvus_guard::rules::{ALL, docs};
+use milvus_guard::{
+    objects::crd,
+    rules::{ALL, docs},
+};
 
 fn same(path: &str, expected: &str) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
@@ -33,6 +36,11 @@ fn each_rule_has_its_page() {
 #[test]
 fn the_index_lists_all_rules() {
     same("docs/rules/README.md", &format!("# Rules\n\nGenerated from `src/rules`; do not edit.\n\n{}", docs::table("")));
+}
+
+#[test]
+fn the_chart_holds_the_definitions_of_this_build() {
+    same("charts/milvus-guard/files/crds.yaml", &crd::yaml());
 }
 
 #[test]

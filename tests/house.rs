@@ -13,16 +13,20 @@ use std::{
 };
 
 /// Rooms of the core.
-const CORE: [&str; 9] = [
+const CORE: [&str; 13] = [
+    "src/admission",
     "src/manifest",
     "src/milvus",
     "src/rules",
     "src/policy",
     "src/plan",
+    "src/objects",
     "src/helm",
     "src/facts.rs",
     "src/judge.rs",
     "src/upgrade.rs",
+    "src/certs/authority.rs",
+    "src/certs/rotation.rs",
 ];
 
 /// What has no place in the core.

@@ -9,7 +9,7 @@
 
 mod common;
 
-use common::{Chart, ERAS, Judged, charts, file, guard, run};
+use common::{Chart, ERAS, Judged, charts, file, guard, install_definitions, run};
 use milvus_guard_testbed::{ControlPlane, Helm, expect_success};
 
 fn install(cluster: &ControlPlane, with: Helm, chart: &Chart, namespace: &str, values: &[&str]) {
@@ -158,20 +158,7 @@ fn least_rights_still_give_a_verdict_and_none_give_exit_3() {
 fn policies_of_the_cluster_count() {
     let cluster = ControlPlane::start();
     install(&cluster, Helm::V3, &Chart::compact("4.1.34"), "milvus", &[]);
-    for (plural, kind, scope) in
-        [("upgradepolicies", "UpgradePolicy", "Cluster"), ("upgradeexceptions", "UpgradeException", "Cluster")]
-    {
-        cluster.apply(&format!(
-            "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata: {{name: {plural}.guard.milvus.io}}\nspec:\n  group: guard.milvus.io\n  scope: {scope}\n  names: {{plural: {plural}, singular: {}, kind: {kind}}}\n  versions:\n  - {{name: v1alpha1, served: true, storage: true, schema: {{openAPIV3Schema: {{type: object, x-kubernetes-preserve-unknown-fields: true}}}}}}\n",
-            kind.to_lowercase()
-        ));
-    }
-    expect_success(cluster.kubectl([
-        "wait",
-        "--for=condition=Established",
-        "crd/upgradepolicies.guard.milvus.io",
-        "--timeout=60s",
-    ]));
+    install_definitions(&cluster);
     cluster.apply(
         "apiVersion: guard.milvus.io/v1alpha1\nkind: UpgradePolicy\nmetadata: {name: lenient}\nspec:\n  rules: [{id: MG201, action: Warn}, {id: MG206, action: Off}]\n",
     );

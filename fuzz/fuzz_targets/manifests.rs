@@ -29,5 +29,8 @@ fuzz_target!(|data: &[u8]| {
         catalogue: Catalogue::embedded(),
         policies: &PolicySet::default(),
         is_rollback: false,
+        deletes: None,
+        accepted: &[],
+        overdue: None,
     });
 });

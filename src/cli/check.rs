@@ -181,6 +181,9 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
         catalogue,
         policies: &policies,
         is_rollback: args.rollback,
+        deletes: None,
+        accepted: &[],
+        overdue: None,
     });
     let entries = std::mem::take(&mut inputs.inputs);
     // What was read is no longer needed; a report on thousands of releases takes room of its own.

@@ -78,7 +78,7 @@ pub(super) struct ClusterArgs {
 }
 
 impl ClusterArgs {
-    fn access(&self) -> Access {
+    pub(super) fn access(&self) -> Access {
         Access { kubeconfig: self.kubeconfig.clone(), context: self.context.clone() }
     }
 }
@@ -216,6 +216,13 @@ impl Gatherer<'_> {
         Ok(self.only_instance(loaded.snapshot))
     }
 
+    /// What runs, with the facts about it and what was read.
+    pub(super) fn state(&self, source: &Source, gathered: &mut Gathered) -> Result<Snapshot, Failure> {
+        let loaded = self.load(Role::Before, source, gathered)?;
+        gathered.inputs.push(loaded.entry);
+        Ok(self.only_instance(loaded.snapshot))
+    }
+
     /// Adds the policies and exceptions of the cluster. Where they may not be read, the report says so.
     pub(super) fn cluster_policies(&self, policies: &mut PolicySet, gathered: &mut Gathered) -> Result<(), Failure> {
         let (cluster, _) = self.connect()?;
@@ -342,6 +349,12 @@ impl Gatherer<'_> {
         };
         Ok(Loaded { snapshot: builder.build(), entry })
     }
+}
+
+/// The namespaces of the cluster.
+pub(super) fn namespaces(runtime: &Runtime, cluster: &ClusterArgs) -> Result<Vec<String>, Failure> {
+    let cluster = runtime.block_on(Cluster::connect(&cluster.access())).map_err(Failure::no_verdict)?;
+    runtime.block_on(cluster.namespaces()).map_err(Failure::no_verdict)
 }
 
 /// What is known already stays; what is absent is taken from the cluster.

@@ -1,6 +1,9 @@
 //! The command line: one file a verb. A verb parses, gathers, calls the brain, prints.
 
+mod audit;
+mod certs;
 mod check;
+mod crds;
 mod exit;
 mod gather;
 mod output;
@@ -8,6 +11,7 @@ mod plan;
 mod policies;
 mod policy;
 mod rules;
+mod serve;
 mod shell;
 
 pub use exit::Exit;
@@ -39,6 +43,14 @@ enum Verb {
     Rules(rules::Args),
     /// Check and test policy files
     Policy(policy::Args),
+    /// Make a certificate for local development
+    Certs(certs::Args),
+    /// Judge what already runs
+    Audit(Box<audit::Args>),
+    /// Serve the admission webhook
+    Serve(Box<serve::Args>),
+    /// Print the definitions of the guard's objects, for `kubectl apply --server-side -f -`
+    Crds,
     /// Print shell completions
     Completions(shell::CompletionArgs),
     /// Print the man page
@@ -55,6 +67,10 @@ pub fn run() -> Exit {
         Verb::Plan(args) => plan::run(&args, &screen),
         Verb::Rules(args) => rules::run(args, &screen),
         Verb::Policy(args) => policy::run(args, &screen),
+        Verb::Certs(args) => certs::run(&args),
+        Verb::Audit(args) => audit::run(&args, &screen),
+        Verb::Serve(args) => serve::run(*args),
+        Verb::Crds => crds::run(),
         Verb::Completions(args) => shell::completions(&args),
         Verb::Man(args) => shell::man(&args),
     };

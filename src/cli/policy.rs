@@ -355,6 +355,9 @@ fn judge_case(
         catalogue,
         policies,
         is_rollback: expectation.rollback,
+        deletes: None,
+        accepted: &[],
+        overdue: None,
     }))
 }
 

@@ -139,6 +139,15 @@ impl Cluster {
             .ok_or_else(|| ClusterError::Api { what: what.into(), reason: "it names no version".into() })
     }
 
+    /// The names of all namespaces.
+    ///
+    /// # Errors
+    /// Where they may not be listed.
+    pub async fn namespaces(&self) -> Result<Vec<String>, ClusterError> {
+        let found = self.list(Resource::new("v1", "namespaces", "Namespace"), None, None).await?;
+        Ok(found.iter().filter_map(|object| object.pointer("/metadata/name")?.as_str().map(str::to_owned)).collect())
+    }
+
     /// Every object of a kind, each with its kind and API version filled in (lists leave them out).
     pub(super) async fn list(
         &self,

@@ -87,7 +87,7 @@ pub enum ClusterError {
 
 impl ClusterError {
     /// Brings an error of the client into these words.
-    pub(super) fn of(error: &kube::Error, verb: &'static str, what: &str, server: &str) -> Self {
+    pub(crate) fn of(error: &kube::Error, verb: &'static str, what: &str, server: &str) -> Self {
         match error {
             kube::Error::Api(status) => match status.code {
                 401 => Self::Unauthorized,

@@ -21,6 +21,7 @@ use super::{
     drift,
     error::ClusterError,
     evidence::{self, Mark, Proven},
+    view::View,
 };
 
 /// Where everything of a live cluster was read, as reports name it.
@@ -76,6 +77,16 @@ impl Reading {
     fn refuse(&mut self, what: impl Into<String>, error: &ClusterError) {
         self.not_read.push(NotRead { what: what.into(), reason: error.to_string() });
     }
+}
+
+/// An object of a live cluster, and whether its current template has been completely available once.
+#[must_use]
+pub fn seen(object: &Value) -> Option<(Object, bool)> {
+    let node = Node::from_json(object);
+    let origin = Origin { source: SOURCE.into(), document: 0, line: 0 };
+    let object = Object::read(&node, &origin, None)?;
+    let proven = matches!(object, Object::Workload(_)) && evidence::is_proven(&node);
+    Some((object, proven))
 }
 
 /// Objects on their way into a snapshot.
@@ -177,6 +188,20 @@ impl Cluster {
             self.drift(namespace, &mut reading).await;
         }
         Ok(reading)
+    }
+
+    /// Reads a namespace as the webhook sees it, for a moment in which the cache is not good enough.
+    ///
+    /// # Errors
+    /// Where any of it cannot be read.
+    pub async fn view(&self, namespace: &str) -> Result<View, ClusterError> {
+        let mut objects = Vec::new();
+        for resource in WORKLOADS.into_iter().chain(AROUND).chain([AUTOSCALERS[0]]) {
+            // Helm's own records are no part of what runs, and large.
+            let labels = (resource.kind == "ConfigMap").then_some("owner!=helm");
+            objects.extend(self.list(resource, Some(namespace), labels).await?.iter().filter_map(seen));
+        }
+        Ok(View::of(objects))
     }
 
     /// Reads autoscalers; whether all of them could be.

@@ -8,6 +8,7 @@
 //! | [`storage`] | Helm's revisions, from Secrets or `ConfigMaps` |
 //! | [`guard`] | the guard's own policies, exceptions and runs |
 //! | [`evidence`] | pure: rollouts, autoscalers, deployers from what was read |
+//! | [`view`] | pure: a namespace as the webhook sees it |
 //! | [`drift`] | pure: what runs against what Helm stored |
 //!
 //! Nothing here decides. What may not be read is listed; only the workloads themselves must be readable.
@@ -19,7 +20,9 @@ pub mod evidence;
 pub mod guard;
 pub mod live;
 pub mod storage;
+pub mod view;
 
 pub use client::{Access, Cluster};
 pub use error::ClusterError;
 pub use live::{NotRead, Reading};
+pub use view::View;

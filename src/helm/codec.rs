@@ -32,6 +32,8 @@ pub struct StoredRelease {
     pub status: String,
     /// The rendered manifest, hooks left out.
     pub manifest: String,
+    /// The rendered hooks, one text each.
+    pub hooks: Vec<String>,
     /// What the user set (`--set`, `-f`).
     pub user_values: Node,
     /// Name and version of the chart.
@@ -74,6 +76,27 @@ pub enum CodecError {
     /// What came out is no release.
     #[error("the payload is not a Helm release ({0})")]
     Json(String),
+}
+
+/// Which object holds a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordKind {
+    /// Helm's default driver.
+    Secret,
+    /// `HELM_DRIVER=configmap`.
+    ConfigMap,
+}
+
+/// Decodes what stands under the key `release` of a record, as the API has it.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_record(kind: RecordKind, payload: &str) -> Result<StoredRelease, CodecError> {
+    match kind {
+        _ if payload.is_empty() => Err(CodecError::Missing),
+        RecordKind::Secret => decode_payload(&base64(payload.as_bytes())?),
+        RecordKind::ConfigMap => decode_payload(payload.as_bytes()),
+    }
 }
 
 /// Decodes a Secret or `ConfigMap` of Helm's storage.
@@ -130,9 +153,17 @@ struct Stored {
     #[serde(default)]
     manifest: String,
     #[serde(default)]
+    hooks: Vec<Hook>,
+    #[serde(default)]
     config: Value,
     #[serde(default)]
     chart: Option<Chart>,
+}
+
+#[derive(Deserialize)]
+struct Hook {
+    #[serde(default)]
+    manifest: String,
 }
 
 #[derive(Deserialize)]
@@ -165,6 +196,7 @@ fn parse(bytes: &[u8]) -> Result<StoredRelease, CodecError> {
         revision: stored.version,
         status: stored.info.map(|info| info.status).unwrap_or_default(),
         manifest: stored.manifest,
+        hooks: stored.hooks.into_iter().map(|hook| hook.manifest).collect(),
         user_values: Node::from_json(&stored.config),
         chart: stored.chart.and_then(|chart| chart.metadata).map(|chart| (chart.name, chart.version)),
     })

@@ -19,18 +19,34 @@ impl StoredRelease {
         format!("release:{}@{}", self.name, self.revision)
     }
 
+    /// The objects of the manifest, then the workloads among the hooks (a hook's other objects come and go with it).
+    /// `namespace` is where objects live that name none.
+    ///
+    /// Items are errors where the stored manifest is no YAML.
+    pub fn objects<'a>(&'a self, namespace: Option<&'a str>) -> impl Iterator<Item = Result<Object, ParseError>> + 'a {
+        let source: Arc<str> = self.source().into();
+        let manifest = std::iter::once((self.manifest.as_str(), false));
+        let texts = manifest.chain(self.hooks.iter().map(|hook| (hook.as_str(), true)));
+        texts.flat_map(|(text, is_hook)| documents(text).map(move |document| (document, is_hook))).filter_map(
+            move |(document, is_hook)| match document {
+                Ok(document) => {
+                    let origin = Origin { source: Arc::clone(&source), document: document.index, line: 0 };
+                    Object::read(&document.root, &origin, namespace)
+                        .filter(|object| !is_hook || matches!(object, Object::Workload(_)))
+                        .map(Ok)
+                }
+                Err(error) => Some(Err(error)),
+            },
+        )
+    }
+
     /// Lays the manifest's objects and what else Helm knows into a snapshot.
     ///
     /// # Errors
     /// Where the stored manifest is no YAML.
     pub fn lay_into(&self, builder: &mut Builder) -> Result<(), ParseError> {
-        let source: Arc<str> = self.source().into();
-        for document in documents(&self.manifest) {
-            let document = document?;
-            let origin = Origin { source: Arc::clone(&source), document: document.index, line: 0 };
-            if let Some(object) = Object::read(&document.root, &origin, self.namespace.as_deref()) {
-                builder.add(object);
-            }
+        for object in self.objects(self.namespace.as_deref()) {
+            builder.add(object?);
         }
         builder.add_helm(&self.name, self.namespace.as_deref(), self.revision, &self.status, self.user_values.clone());
         Ok(())
@@ -49,6 +65,7 @@ mod tests {
             revision: 3,
             status: "deployed".into(),
             manifest: manifest.into(),
+            hooks: Vec::new(),
             user_values: Node::string("x"),
             chart: None,
         }

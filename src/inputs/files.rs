@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::report::InputEntry;
+use crate::{milvus::Place, report::InputEntry};
 
 use super::{InputError, Loaded, Role, objects::Collector};
 
@@ -20,6 +20,26 @@ const MAX_DEPTH: u8 = 16;
 /// # Errors
 /// Where it cannot be read, is no text, no YAML or JSON, or holds no Kubernetes object; the error names the place.
 pub fn load(role: Role, source: &str, namespace: Option<&str>) -> Result<Loaded, InputError> {
+    let (collector, read, skipped) = collect(role, source, namespace)?;
+    let shown = if source == "-" { "stdin" } else { source };
+    let (snapshot, mut not_read) = collector.finish(shown)?;
+    not_read.extend(skipped);
+    Ok(Loaded { snapshot, entry: InputEntry { role: role.name().into(), source: shown.into(), read, not_read } })
+}
+
+/// Reads the same as what runs in one namespace.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_place(source: &str, namespace: Option<&str>) -> Result<Place, InputError> {
+    let (collector, ..) = collect(Role::Before, source, namespace)?;
+    let configs = collector.configs().to_vec();
+    let (snapshot, _) = collector.finish(source)?;
+    Ok(Place { snapshot, configs })
+}
+
+/// A collector with everything, the names of what was read, and what was passed over.
+fn collect(role: Role, source: &str, namespace: Option<&str>) -> Result<(Collector, Vec<String>, Vec<String>), InputError> {
     let mut collector = Collector::new(role, namespace);
     let mut read = Vec::new();
     let mut skipped = Vec::new();
@@ -40,10 +60,7 @@ pub fn load(role: Role, source: &str, namespace: Option<&str>) -> Result<Loaded,
             read.push(name);
         }
     }
-    let shown = if source == "-" { "stdin" } else { source };
-    let (snapshot, mut not_read) = collector.finish(shown)?;
-    not_read.extend(skipped);
-    Ok(Loaded { snapshot, entry: InputEntry { role: role.name().into(), source: shown.into(), read, not_read } })
+    Ok((collector, read, skipped))
 }
 
 /// Reads one text file (facts, policies, data).

@@ -7,7 +7,7 @@ pub mod objects;
 mod record;
 
 pub use error::InputError;
-pub use files::{load, read_text_file};
+pub use files::{load, load_place, read_text_file};
 
 use crate::{milvus::Snapshot, report::InputEntry};
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::{
     helm::decode,
-    manifest::{Node, Object, Origin, documents},
+    manifest::{Node, Object, Origin, documents, object::ConfigMap},
     milvus::{Snapshot, snapshot::Builder},
 };
 
@@ -109,6 +109,12 @@ impl Collector {
             }
             None => self.not_read.push(format!("{origin}: document {} is no Kubernetes object", origin.document)),
         }
+    }
+
+    /// The configurations read so far; those inside Helm's records come when they are unpacked.
+    #[must_use]
+    pub fn configs(&self) -> &[ConfigMap] {
+        self.builder.configs()
     }
 
     /// Groups what was read. Of several revisions of a release the deployed one counts before a change, and the pending

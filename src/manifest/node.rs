@@ -1,6 +1,15 @@
 //! A document as a tree that remembers where each value stood.
 
+use std::{collections::HashMap, fmt};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, SeqAccess, Visitor},
+};
 use serde_json::Value;
+
+/// From this many keys on, duplicates are found with a hash map instead of a scan.
+const SMALL_MAPPING: usize = 16;
 
 /// One value of a document with the line on which it begins (1-based; 0 where the text had no lines, as from an API).
 #[derive(Clone, Debug, PartialEq)]
@@ -148,6 +157,85 @@ impl Node {
             }
         };
         Self { line: 0, kind }
+    }
+}
+
+impl<'de> Deserialize<'de> for Node {
+    /// Reads JSON in one pass, without a value tree in between. Of duplicate keys the last one counts, as at the API server.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Tree;
+        fn scalar(text: String, plain: bool) -> Node {
+            Node { line: 0, kind: Kind::Scalar { text: text.into_boxed_str(), plain } }
+        }
+        impl<'de> Visitor<'de> for Tree {
+            type Value = Node;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("JSON")
+            }
+
+            fn visit_bool<E>(self, flag: bool) -> Result<Node, E> {
+                Ok(scalar(flag.to_string(), true))
+            }
+
+            fn visit_i64<E>(self, number: i64) -> Result<Node, E> {
+                Ok(scalar(number.to_string(), true))
+            }
+
+            fn visit_u64<E>(self, number: u64) -> Result<Node, E> {
+                Ok(scalar(number.to_string(), true))
+            }
+
+            fn visit_f64<E>(self, number: f64) -> Result<Node, E> {
+                Ok(scalar(number.to_string(), true))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Node, E> {
+                Ok(scalar(text.to_owned(), false))
+            }
+
+            fn visit_string<E>(self, text: String) -> Result<Node, E> {
+                Ok(scalar(text, false))
+            }
+
+            fn visit_unit<E>(self) -> Result<Node, E> {
+                Ok(scalar(String::new(), true))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Node, A::Error> {
+                let mut all = Vec::new();
+                while let Some(item) = items.next_element()? {
+                    all.push(item);
+                }
+                Ok(Node { line: 0, kind: Kind::Sequence(all) })
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Node, A::Error> {
+                let mut all: Vec<(Box<str>, Node)> = Vec::new();
+                let mut seen: HashMap<Box<str>, usize> = HashMap::new();
+                while let Some((key, value)) = entries.next_entry::<Box<str>, Node>()? {
+                    let known = if all.len() < SMALL_MAPPING {
+                        all.iter().position(|(name, _)| *name == key)
+                    } else {
+                        if seen.is_empty() {
+                            seen.extend(all.iter().enumerate().map(|(at, (name, _))| (name.clone(), at)));
+                        }
+                        seen.get(&key).copied()
+                    };
+                    match known {
+                        Some(at) => all[at].1 = value,
+                        None => {
+                            if !seen.is_empty() {
+                                seen.insert(key.clone(), all.len());
+                            }
+                            all.push((key, value));
+                        }
+                    }
+                }
+                Ok(Node { line: 0, kind: Kind::Mapping(all) })
+            }
+        }
+        deserializer.deserialize_any(Tree)
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::manifest::{
     Node,
-    object::{Autoscaler, Claim, Meta, Workload},
+    object::{Autoscaler, Claim, Meta, VolumeSource, Workload},
 };
 
 use super::{
@@ -197,6 +197,15 @@ impl Release {
             (false, true) => Coordinators::Mixed,
             (true, true) => Coordinators::Both,
         }
+    }
+
+    /// Whether a component mounts this `ConfigMap`.
+    #[must_use]
+    pub fn mounts_config(&self, name: &str) -> bool {
+        self.components
+            .iter()
+            .flat_map(|component| &component.workload.pod.volumes)
+            .any(|volume| matches!(&volume.source, VolumeSource::ConfigMap(mounted) if mounted == name))
     }
 
     /// Whether every component is scaled to zero.

@@ -69,6 +69,12 @@ impl Builder {
         self.helm.push((release.to_owned(), namespace.map(str::to_owned), HelmRevision { revision, status, user_values }));
     }
 
+    /// The configurations taken in so far.
+    #[must_use]
+    pub fn configs(&self) -> &[ConfigMap] {
+        &self.configs
+    }
+
     /// Groups everything.
     #[must_use]
     pub fn build(self) -> Snapshot {
@@ -183,13 +189,8 @@ fn chart(components: &[ComponentWorkload]) -> Option<ChartRef> {
 }
 
 /// Lays the configuration files that the components mount, lowest first, then the environment.
-fn effective_config(release: &Release, configs: &[ConfigMap]) -> EffectiveConfig {
-    use crate::manifest::object::VolumeSource;
-    let mounted = |name: &str| {
-        release.components.iter().any(|component| {
-            component.workload.pod.volumes.iter().any(|volume| volume.source == VolumeSource::ConfigMap(name.to_owned()))
-        })
-    };
+pub(super) fn effective_config(release: &Release, configs: &[ConfigMap]) -> EffectiveConfig {
+    let mounted = |name: &str| release.mounts_config(name);
     let ours: Vec<&ConfigMap> =
         configs.iter().filter(|config| same_namespace(release, config.meta.object.namespace.as_deref())).collect();
     let any_mounted = ours.iter().any(|config| mounted(&config.meta.object.name));

@@ -76,6 +76,8 @@ pub enum Applied {
         /// Index into [`PolicySet::exceptions`].
         exception: usize,
     },
+    /// The deployer accepted it, as policy lets him.
+    Accepted,
 }
 
 impl PolicySet {

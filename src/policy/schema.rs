@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     facts::Facts,
     milvus::catalogue::DataFile,
+    objects::{Kind, RELEASE_DECISION, ReleaseDecision, UPGRADE_RUN, UpgradeRun},
     report::{Report, SCHEMA_VERSION},
 };
 
@@ -38,9 +39,11 @@ pub fn all() -> Vec<Published> {
     vec![
         entry("data.json", read_form::<DataFile>("Data about Milvus releases (--data FILE)")),
         entry("facts.json", read_form::<Facts>("Facts about an upgrade (--facts FILE)")),
+        entry("release-decision.json", written::<ReleaseDecision>(RELEASE_DECISION)),
         entry("report.json", report()),
         entry("upgrade-exception.json", upgrade_exception()),
         entry("upgrade-policy.json", upgrade_policy()),
+        entry("upgrade-run.json", written::<UpgradeRun>(UPGRADE_RUN)),
     ]
 }
 
@@ -69,6 +72,14 @@ pub fn upgrade_exception() -> Value {
         narrow(&mut schema, &field(name), &json!({"pattern": "\\S"}));
     }
     narrow(&mut schema, &field("expires"), &json!({"format": "date-time"}));
+    schema
+}
+
+/// The schema of an object that the guard writes. Later versions may add fields, so it allows those that it does not know.
+fn written<T: JsonSchema>(kind: Kind) -> Value {
+    let mut schema = read_form::<T>(kind.kind);
+    head(&mut schema, kind.kind);
+    narrow(&mut schema, "/$defs/ObjectMeta/properties/name", &json!({"minLength": 1}));
     schema
 }
 
@@ -143,7 +154,8 @@ mod tests {
     fn what_is_written_is_closed_and_what_is_printed_is_open() {
         for Published { file, schema } in all() {
             let closed = schema.get("additionalProperties") == Some(&json!(false));
-            assert_eq!(closed, file != "report.json", "{file}");
+            let written_by_us = ["release-decision.json", "report.json", "upgrade-run.json"].contains(&file);
+            assert_eq!(closed, !written_by_us, "{file}");
             assert!(schema.get("title").is_some_and(Value::is_string), "{file}");
             assert!(!schema.to_string().contains("[`"), "{file} has links of rustdoc");
         }

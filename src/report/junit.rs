@@ -20,7 +20,7 @@ pub(super) fn render(report: &Report) -> String {
                     status.set_message(plain(&finding.message)).set_type(finding.name.clone());
                     status
                 }
-                (None, Outcome::NotEvaluated | Outcome::Off | Outcome::Excepted) => TestCaseStatus::skipped(),
+                (None, Outcome::NotEvaluated | Outcome::Off | Outcome::Excepted | Outcome::Accepted) => TestCaseStatus::skipped(),
                 _ => TestCaseStatus::success(),
             };
             let body = findings.iter().map(|finding| describe(finding)).collect::<Vec<_>>().join("\n\n");

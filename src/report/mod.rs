@@ -154,6 +154,8 @@ pub enum Outcome {
     Deny,
     /// An exception lets everything that was found pass.
     Excepted,
+    /// The deployer accepted it, as policy lets him.
+    Accepted,
     /// A policy switched it off.
     Off,
     /// It could not judge for lack of a fact.
@@ -271,6 +273,7 @@ fn check_entry(rule: &'static rules::Rule, judgement: &Judgement) -> CheckEntry 
         Some(Action::Audit) => Outcome::Audit,
         None if of_rule.iter().any(|judged| judged.finding.not_evaluated) => Outcome::NotEvaluated,
         None if of_rule.iter().any(|judged| matches!(judged.applied, Applied::Excepted { .. })) => Outcome::Excepted,
+        None if of_rule.iter().any(|judged| judged.applied == Applied::Accepted) => Outcome::Accepted,
         None if of_rule.iter().any(|judged| matches!(judged.applied, Applied::Off { .. })) => Outcome::Off,
         None => Outcome::Passed,
     };

@@ -60,6 +60,9 @@ pub(super) fn report() -> Report {
         catalogue: Catalogue::embedded(),
         policies: &policies,
         is_rollback: false,
+        deletes: None,
+        accepted: &[],
+        overdue: None,
     });
     let input = |role: &str, source: &str, not_read: Vec<String>| InputEntry {
         role: role.into(),

@@ -90,6 +90,9 @@ fn judged(before: Option<&Fixture>, after: &Fixture, facts: &Facts) -> Judgement
         catalogue: Catalogue::embedded(),
         policies: &PolicySet::default(),
         is_rollback: false,
+        deletes: None,
+        accepted: &[],
+        overdue: None,
     })
 }
 

@@ -36,6 +36,8 @@ pub struct Finding {
     pub severity: Severity,
     /// Whether the rule could not judge for lack of a fact.
     pub not_evaluated: bool,
+    /// Why the rule itself came to no end, where it did not.
+    pub failed: Option<Failed>,
     /// The component that it is about, where it is about one.
     pub component: Option<Component>,
     /// The object that it is about, where it is about one.
@@ -50,6 +52,26 @@ pub struct Finding {
     pub fix: Fix,
     /// What was compared.
     pub evidence: Vec<Evidence>,
+}
+
+/// Why a rule came to no end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Failed {
+    /// It has a defect.
+    Panic,
+    /// The time for an answer was over.
+    Timeout,
+}
+
+impl Failed {
+    /// The name in metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Panic => "panic",
+            Self::Timeout => "timeout",
+        }
+    }
 }
 
 /// What to do about a finding.
@@ -108,12 +130,32 @@ impl Findings {
         self.add(Severity::Audit, format!("not evaluated: {missing}")).not_evaluated = true;
     }
 
+    /// The rule came to no end. Where it guards data nobody can say that the change is safe, so it denies; any other rule
+    /// only says so.
+    pub(super) fn failed(&mut self, why: Failed) {
+        let guards_data = self.rule.is_some_and(|rule| rule.data_loss);
+        let reason = match why {
+            Failed::Panic => "the rule failed (a defect of milvus-guard: please report it)",
+            Failed::Timeout => "the time for an answer was over",
+        };
+        let severity = if guards_data { Severity::Deny } else { Severity::Audit };
+        let finding = self.add(severity, format!("could not be judged: {reason}"));
+        finding.failed = Some(why);
+        finding.not_evaluated = !guards_data;
+    }
+
+    /// Takes over what another collector found.
+    pub(super) fn extend(&mut self, other: Self) {
+        self.found.extend(other.found);
+    }
+
     fn add(&mut self, severity: Severity, message: String) -> &mut Finding {
         let rule = self.rule.unwrap_or(super::ALL[0]);
         self.found.push(Finding {
             rule,
             severity,
             not_evaluated: false,
+            failed: None,
             component: None,
             object: None,
             origin: None,

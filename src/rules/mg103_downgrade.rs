@@ -1,6 +1,9 @@
 //! MG103: Milvus must not go back to an older line.
 
-use crate::upgrade::Upgrade;
+use crate::{
+    milvus::{Build, Component, catalogue::PointOfNoReturn},
+    upgrade::Upgrade,
+};
 
 use super::{Category, DefaultAction, Findings, Need, Rule};
 
@@ -55,12 +58,19 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     }
 }
 
-/// Whether this walks back out of an upgrade that has not passed its point of no return: some component still runs
-/// the wanted version, and no coordinator of the new one was ever available.
-fn returns_from_interrupted(upgrade: &Upgrade<'_>, from: &crate::milvus::Build, to: &crate::milvus::Build) -> bool {
-    use crate::milvus::catalogue::PointOfNoReturn;
+/// Whether this walks back out of an upgrade that has not passed its point of no return: to the last version at which
+/// every component was available (where nobody knows it, to one that some component still runs), while nothing of the
+/// new version that touches data for good was ever available.
+pub(super) fn returns_from_interrupted(upgrade: &Upgrade<'_>, from: &Build, to: &Build) -> bool {
     let Some(before) = upgrade.before else { return false };
-    if before.lowest().is_none_or(|lowest| lowest.version != to.version) {
+    let mut settled = upgrade.facts.settled.iter().flatten().filter(|fact| {
+        fact.release == before.name && before.namespace.as_ref().is_none_or(|namespace| *namespace == fact.namespace)
+    });
+    let known = match settled.next() {
+        Some(fact) => fact.version == to.version,
+        None => before.lowest().is_some_and(|lowest| lowest.version == to.version),
+    };
+    if !known {
         return false;
     }
     let situation = super::mg102_unsupported_path::situation(before);
@@ -70,7 +80,7 @@ fn returns_from_interrupted(upgrade: &Upgrade<'_>, from: &crate::milvus::Build, 
         .deciding()
         .map_or(PointOfNoReturn::FirstCoordinator, |row| row.point_of_no_return);
     let Some(rollouts) = &upgrade.facts.rollouts else { return false };
-    let new = |test: fn(crate::milvus::Component) -> bool| {
+    let new = |test: fn(Component) -> bool| {
         before.components.iter().any(|component| {
             test(component.component)
                 && component.version().build().is_some_and(|build| build.version == from.version)
@@ -82,7 +92,8 @@ fn returns_from_interrupted(upgrade: &Upgrade<'_>, from: &crate::milvus::Build, 
     };
     match point {
         PointOfNoReturn::None | PointOfNoReturn::End => true,
-        PointOfNoReturn::FirstCoordinator => !new(crate::milvus::Component::is_coordinator) && !before.runs(crate::milvus::Component::Standalone),
+        // A standalone is its own coordinator.
+        PointOfNoReturn::FirstCoordinator => !new(|component| component.is_coordinator() || component == Component::Standalone),
         PointOfNoReturn::FirstWorker => !new(|component| !component.is_coordinator()),
     }
 }
@@ -91,7 +102,7 @@ fn returns_from_interrupted(upgrade: &Upgrade<'_>, from: &crate::milvus::Build, 
 mod tests {
     use super::RULE;
     use crate::{
-        facts::{Facts, RolloutFact},
+        facts::{Facts, RolloutFact, SettledFact},
         milvus::Component,
         rules::{
             Severity,
@@ -118,6 +129,34 @@ mod tests {
         assert!(judge(&RULE, Some(&Fixture::cluster("2.4.5")), &Fixture::cluster("2.5.5")).is_empty());
         assert!(judge(&RULE, Some(&Fixture::cluster("2.4.13")), &Fixture::cluster("2.4.13-hotfix")).is_empty());
         assert!(judge(&RULE, None, &Fixture::cluster("2.4.5")).is_empty());
+    }
+
+    #[test]
+    fn a_failed_upgrade_of_all_components_goes_back_to_what_was_available_last() {
+        let (all_new, back) = (Fixture::cluster("2.3.22"), Fixture::cluster("2.2.16"));
+        let facts = |version: &str, ever_available| Facts {
+            settled: Some(vec![SettledFact {
+                release: "my-release".into(),
+                namespace: "milvus".into(),
+                version: version.parse().unwrap(),
+            }]),
+            rollouts: Some(
+                ["rootcoord", "datacoord", "indexcoord", "querycoord", "indexnode", "datanode", "querynode", "proxy"]
+                    .map(|name| RolloutFact {
+                        release: "my-release".into(),
+                        component: name.parse().unwrap(),
+                        workload: format!("my-release-milvus-{name}"),
+                        complete: false,
+                        ever_available,
+                        detail: String::new(),
+                    })
+                    .to_vec(),
+            ),
+            ..Facts::default()
+        };
+        assert!(judge_with(&RULE, Some(&all_new), &back, &facts("2.2.16", false)).is_empty());
+        assert_eq!(judge_with(&RULE, Some(&all_new), &back, &facts("2.2.16", true)).len(), 1, "the new version has served");
+        assert_eq!(judge_with(&RULE, Some(&all_new), &back, &facts("2.2.12", false)).len(), 1, "another version never ran");
     }
 
     #[test]

@@ -29,6 +29,13 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     if !moves || before.is_operated() || upgrade.is_rollback {
         return;
     }
+    // The way out of a failed upgrade must never be barred.
+    if let (Some(from), Some(to)) = (before.highest(), upgrade.to())
+        && to.version < from.version
+        && super::mg103_downgrade::returns_from_interrupted(upgrade, &from, &to)
+    {
+        return;
+    }
     let waiting = upgrade.facts.rollouts.iter().flatten().filter(|rollout| rollout.release == before.name);
     for rollout in waiting.filter(|rollout| !rollout.complete && rollout.ever_available) {
         let finding = findings.deny(format!("{} is not completely rolled out: {}", rollout.workload, rollout.detail));

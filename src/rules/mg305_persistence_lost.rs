@@ -27,6 +27,16 @@ pub static RULE: Rule = Rule {
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let Some((before, after)) = upgrade.both() else { return };
+    if let Some(gone) = upgrade.deletes.filter(|object| object.kind == "PersistentVolumeClaim")
+        && let Some(claim) = before.claims.iter().find(|claim| claim.meta.object.name == gone.name)
+        && !before.is_stopped()
+    {
+        findings
+            .deny(format!("the claim {} would be deleted while {} runs", gone.name, before.name))
+            .because("The volume goes with its claim, and with it what Milvus keeps there.")
+            .object(&claim.meta)
+            .fix("Stop or uninstall Milvus first, and keep a backup of the volume.");
+    }
     // Cluster components keep only caches and logs; their data is elsewhere.
     let standalone = |release: &'_ crate::milvus::Release| {
         release.of(crate::milvus::Component::Standalone).map(|component| component.workload.clone()).next()

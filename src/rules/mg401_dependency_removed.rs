@@ -1,6 +1,9 @@
 //! MG401: what holds data must not disappear, and no second queue may appear.
 
-use crate::{milvus::dependency::Family, upgrade::Upgrade};
+use crate::{
+    milvus::{Release, dependency::Family},
+    upgrade::Upgrade,
+};
 
 use super::{Category, DefaultAction, Findings, Need, Rule};
 
@@ -26,6 +29,9 @@ pub static RULE: Rule = Rule {
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let Some((before, after)) = upgrade.both() else { return };
+    if upgrade.deletes.is_some() && before.is_stopped() {
+        return;
+    }
     for family in before.families() {
         let gone: Vec<_> = before
             .dependencies_of(family)
@@ -53,6 +59,10 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             continue;
         }
         let Some(first) = after.dependencies_of(family).next() else { continue };
+        // The queue that Milvus is configured for may well be installed after it.
+        if before.has_config() && is_meant(before, family) {
+            continue;
+        }
         let beside = if had_queue { "beside the queue that runs" } else { "where none ran in the release" };
         findings
             .deny(format!("{family} would appear {beside}"))
@@ -64,6 +74,17 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
                 _ => format!("Switch {family} off in the Helm values, or exempt the change if it is meant."),
             });
     }
+}
+
+/// Whether the running configuration points to a queue of this family inside the release.
+fn is_meant(before: &Release, family: Family) -> bool {
+    let word = match family {
+        Family::PulsarV2 | Family::PulsarV3 => "pulsar",
+        Family::Kafka => "kafka",
+        _ => return false,
+    };
+    let own = format!("{}-", before.name);
+    before.queue().endpoints.value.iter().map(ToString::to_string).any(|host| host.starts_with(&own) && host.contains(word))
 }
 
 #[cfg(test)]

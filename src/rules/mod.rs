@@ -10,12 +10,14 @@ mod finding;
 #[cfg(test)]
 pub(crate) mod testing;
 
-pub use finding::{Evidence, Finding, Findings, Fix, Severity};
+pub use finding::{Evidence, Failed, Finding, Findings, Fix, Severity};
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::upgrade::Upgrade;
+use crate::{judge::Overdue, upgrade::Upgrade};
 
 /// Declares a rule's module and its place in the table: one line a rule, ordered by id.
 macro_rules! registry {
@@ -239,17 +241,111 @@ impl Rule {
     }
 }
 
-/// Runs every rule over one upgrade. A rule that lacks a fact leaves an audit finding that says so.
+/// Runs every rule over one upgrade. A rule that lacks a fact leaves an audit finding that says so; one that fails, or
+/// that time does not allow, leaves its declared outcome (see [`Findings::failed`]).
 #[must_use]
-pub fn run(upgrade: &Upgrade<'_>) -> Vec<Finding> {
+pub fn run(upgrade: &Upgrade<'_>, overdue: Option<Overdue<'_>>) -> Vec<Finding> {
+    run_all(ALL, upgrade, overdue)
+}
+
+fn run_all(rules: &[&'static Rule], upgrade: &Upgrade<'_>, overdue: Option<Overdue<'_>>) -> Vec<Finding> {
     let mut findings = Findings::default();
-    for rule in ALL {
+    for rule in rules {
         findings.begin(rule);
+        if overdue.is_some_and(|overdue| (overdue.0)()) {
+            findings.failed(Failed::Timeout);
+            continue;
+        }
         match rule.applies(upgrade) {
-            Ok(true) => (rule.check)(upgrade, &mut findings),
+            Ok(true) => {
+                // A rule only reads, so nothing is left half-done by one that panics.
+                let mut found = Findings::default();
+                found.begin(rule);
+                let checked = catch_unwind(AssertUnwindSafe(|| (rule.check)(upgrade, &mut found)));
+                match checked {
+                    Ok(()) => findings.extend(found),
+                    Err(_) => findings.failed(Failed::Panic),
+                }
+            }
             Ok(false) => {}
             Err(missing) => findings.not_evaluated(missing),
         }
     }
     findings.into_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{testing::Fixture, *};
+    use crate::{facts::Facts, milvus::catalogue::Catalogue};
+
+    fn broken(_: &Upgrade<'_>, _: &mut Findings) {
+        panic!("a bug in a rule");
+    }
+
+    const fn rule(id: &'static str, data_loss: bool, check: fn(&Upgrade<'_>, &mut Findings)) -> Rule {
+        Rule {
+            id,
+            name: "broken",
+            title: "t",
+            category: Category::Version,
+            default: DefaultAction::Deny,
+            data_loss,
+            since: "0.1.0",
+            needs: &[Need::After],
+            what: "",
+            why: "",
+            example: "",
+            fix: "",
+            sources: &[],
+            check,
+        }
+    }
+
+    static GUARDS_DATA: Rule = rule("MG998", true, broken);
+    static COMFORT: Rule = rule("MG999", false, broken);
+    static GOOD: Rule = rule("MG997", false, |_, findings| {
+        findings.warn("seen");
+    });
+
+    fn outcome(overdue: bool) -> Vec<(&'static str, Severity, Option<Failed>)> {
+        let after = Fixture::cluster("2.4.5").release();
+        let upgrade = Upgrade {
+            before: None,
+            after: &after,
+            facts: &Facts::default(),
+            catalogue: Catalogue::embedded(),
+            is_rollback: false,
+            deletes: None,
+        };
+        let late = move || overdue;
+        run_all(&[&GOOD, &GUARDS_DATA, &COMFORT], &upgrade, Some(Overdue(&late)))
+            .into_iter()
+            .map(|finding| (finding.rule.id, finding.severity, finding.failed))
+            .collect()
+    }
+
+    #[test]
+    fn a_rule_that_panics_denies_where_data_is_at_stake_and_spares_the_others() {
+        assert_eq!(
+            outcome(false),
+            [
+                ("MG997", Severity::Warn, None),
+                ("MG998", Severity::Deny, Some(Failed::Panic)),
+                ("MG999", Severity::Audit, Some(Failed::Panic)),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_rule_that_time_does_not_allow_has_the_same_outcome() {
+        assert_eq!(
+            outcome(true),
+            [
+                ("MG997", Severity::Audit, Some(Failed::Timeout)),
+                ("MG998", Severity::Deny, Some(Failed::Timeout)),
+                ("MG999", Severity::Audit, Some(Failed::Timeout)),
+            ]
+        );
+    }
 }

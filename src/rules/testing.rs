@@ -269,13 +269,22 @@ impl Fixture {
         text
     }
 
+    /// Every object of the manifests.
+    fn objects(&self) -> Vec<Object> {
+        documents(&self.yaml())
+            .map(|document| {
+                let document = document.expect("a fixture renders valid YAML");
+                let origin = Origin { source: "manifest.yaml".into(), document: document.index, line: document.root.line };
+                Object::read(&document.root, &origin, Some(&self.namespace)).expect("an object")
+            })
+            .collect()
+    }
+
     /// Everything that the manifests hold.
     pub(crate) fn snapshot(&self) -> Snapshot {
         let mut builder = Builder::default();
-        for document in documents(&self.yaml()) {
-            let document = document.expect("a fixture renders valid YAML");
-            let origin = Origin { source: "manifest.yaml".into(), document: document.index, line: document.root.line };
-            builder.add(Object::read(&document.root, &origin, Some(&self.namespace)).expect("an object"));
+        for object in self.objects() {
+            builder.add(object);
         }
         if let Some((revision, values)) = &self.helm {
             let values = documents(values).next().expect("values").expect("valid").root;
@@ -288,6 +297,11 @@ impl Fixture {
     pub(crate) fn release(&self) -> Release {
         self.snapshot().releases.into_iter().next().expect("a release")
     }
+}
+
+/// The objects of a fixture.
+pub(crate) fn objects(fixture: &Fixture) -> Vec<Object> {
+    fixture.objects()
 }
 
 /// What a rule finds between two fixtures, without facts.
@@ -310,7 +324,8 @@ pub(crate) fn judge_change(
 ) -> Vec<Finding> {
     let before = before.map(Fixture::release);
     let after = after.release();
-    let upgrade = Upgrade { before: before.as_ref(), after: &after, facts, catalogue: Catalogue::embedded(), is_rollback };
+    let upgrade =
+        Upgrade { before: before.as_ref(), after: &after, facts, catalogue: Catalogue::embedded(), is_rollback, deletes: None };
     let mut findings = Findings::default();
     findings.begin(rule);
     match rule.applies(&upgrade) {

@@ -8,13 +8,15 @@
 )]
 #![allow(dead_code, reason = "each test uses a part")]
 
+pub mod webhook;
+
 use std::{
     env, fs,
     path::{Path, PathBuf},
     process::{Command, Output},
 };
 
-use milvus_guard_testbed::{Helm, helm};
+use milvus_guard_testbed::{ControlPlane, Helm, expect_success, helm};
 use serde_json::Value;
 
 /// The binary under test, without colours and without a cluster of the person who runs the tests.
@@ -34,6 +36,21 @@ pub fn run(command: &mut Command) -> (i32, String, String) {
     let Output { status, stdout, stderr } = command.output().expect("the binary runs");
     let code = status.code().unwrap_or_else(|| panic!("the binary was ended by a signal: {status}"));
     (code, String::from_utf8(stdout).expect("stdout is text"), String::from_utf8_lossy(&stderr).into_owned())
+}
+
+/// Installs the definitions of the guard's objects as its documentation says, and waits until they are served.
+pub fn install_definitions(cluster: &ControlPlane) {
+    let (code, definitions, stderr) = run(guard().arg("crds"));
+    assert_eq!(code, 0, "{stderr}");
+    cluster.apply(&definitions);
+    expect_success(cluster.kubectl([
+        "wait",
+        "--for=condition=Established",
+        "crd",
+        "-l",
+        "app.kubernetes.io/part-of=milvus-guard",
+        "--timeout=60s",
+    ]));
 }
 
 /// A judged change: exit code and JSON report.

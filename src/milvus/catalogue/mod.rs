@@ -19,7 +19,7 @@ use super::{
 };
 
 /// All tables.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Catalogue {
     /// Path table.
     pub paths: Vec<Path>,

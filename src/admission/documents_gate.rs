@@ -1,0 +1,94 @@
+//! The guard's own documents: policies and exceptions must be in order, runs and decisions come from their makers only.
+
+use crate::{
+    manifest::Node,
+    policy::{
+        lint::{Severity, lint},
+        read::from_node,
+    },
+};
+
+use super::{
+    review::{Operation, Response, Review},
+    ruling::Ruling,
+    scene::Scene,
+};
+
+/// Those who delete what belongs to something that is already gone.
+const CLEANERS: [&str; 2] =
+    ["system:serviceaccount:kube-system:generic-garbage-collector", "system:serviceaccount:kube-system:namespace-controller"];
+
+/// One document that would change.
+#[derive(Debug)]
+pub struct DocumentTask {
+    resource: String,
+    operation: Operation,
+    user: String,
+    document: Option<Node>,
+}
+
+impl DocumentTask {
+    /// Reads the document; nothing where it needs no judgement.
+    pub(super) fn of(review: &Review<'_>) -> Option<Self> {
+        let document = match (&*review.resource.resource, &*review.sub_resource) {
+            ("upgradepolicies" | "upgradeexceptions", "") if review.operation != Operation::Delete => {
+                Some(serde_json::from_str(review.object?.get()).ok()?)
+            }
+            ("upgraderuns" | "releasedecisions", _) => None,
+            _ => return None,
+        };
+        Some(Self {
+            resource: review.resource.resource.to_string(),
+            operation: review.operation,
+            user: review.user_info.username.to_string(),
+            document,
+        })
+    }
+
+    /// Judges the document.
+    #[must_use]
+    pub fn judge(&self, scene: &Scene<'_>) -> Ruling {
+        let Some(document) = &self.document else { return self.judge_maker(scene) };
+        let document = match from_node(&without_status(document), "the document") {
+            Ok(document) => document,
+            Err(error) => return Ruling::of(Response::deny(format!("milvus-guard: {}", error.message))),
+        };
+        let found = lint(&[document], scene.now);
+        let errors: Vec<String> = texts(&found, Severity::Error);
+        let warnings = texts(&found, Severity::Warning);
+        let mut response = Response { warnings, ..Response::default() };
+        if !errors.is_empty() {
+            response.denied = Some(format!("milvus-guard: {}", errors.join("; ")));
+        }
+        Ruling::of(response)
+    }
+
+    /// Evidence and decisions are believed, so only those who make them may write them.
+    fn judge_maker(&self, scene: &Scene<'_>) -> Ruling {
+        let accounts = scene.accounts;
+        let cleans = self.operation == Operation::Delete && CLEANERS.contains(&&*self.user);
+        if cleans || self.user == accounts.guard || self.user == accounts.job {
+            return Ruling::pass();
+        }
+        Ruling::of(Response::deny(format!(
+            "milvus-guard: {} are written by milvus-guard itself ({} or {}), because the guard believes what they say; \
+             milvus-guard status shows a run, milvus-guard upgrade or migrate with -o abort ends one",
+            self.resource, accounts.guard, accounts.job
+        )))
+    }
+}
+
+/// The document as its author wrote it: what the API server adds is no part of it.
+fn without_status(document: &Node) -> Node {
+    use crate::manifest::node::Kind;
+    match &document.kind {
+        Kind::Mapping(entries) => {
+            Node { line: 0, kind: Kind::Mapping(entries.iter().filter(|(key, _)| &**key != "status").cloned().collect()) }
+        }
+        _ => document.clone(),
+    }
+}
+
+fn texts(found: &[crate::policy::lint::Lint], severity: Severity) -> Vec<String> {
+    found.iter().filter(|lint| lint.severity == severity).map(|lint| lint.message.clone()).collect()
+}

@@ -1,0 +1,88 @@
+//! The version label: what runs says its true version.
+//!
+//! Only metadata of the workload is touched, never the pod template. Our own key is always true; the common key is filled
+//! where nobody set it, and kept true as long as nobody else owns it. Applied twice it changes nothing.
+
+use serde_json::Value;
+
+use crate::{
+    manifest::{Node, Object},
+    milvus::{release::ComponentWorkload, snapshot},
+};
+
+use super::{
+    review::{Operation, Patch, Response, Review},
+    task,
+};
+
+/// Our label.
+pub const VERSION: &str = "guard.milvus.io/version";
+/// The common one.
+pub const COMMON_VERSION: &str = "app.kubernetes.io/version";
+/// Characters of a label's value.
+const MAX_VALUE: usize = 63;
+
+/// The labels that a workload should get.
+#[must_use]
+pub fn mutate(review: &Review<'_>) -> Response {
+    let workload = review.resource.group == "apps"
+        && matches!(&*review.resource.resource, "deployments" | "statefulsets")
+        && review.sub_resource.is_empty()
+        && matches!(review.operation, Operation::Create | Operation::Update);
+    let Some(raw) = review.object.filter(|_| workload) else { return Response::allow() };
+    // What cannot be read gets no label; the validating gate says what is wrong.
+    let Ok((node, Some(Object::Workload(workload)))) = task::object(raw.get(), &review.namespace) else {
+        return Response::allow();
+    };
+    let Some(component) = snapshot::component(&workload) else { return Response::allow() };
+    let true_version = ComponentWorkload { component, workload: *workload }.version().build().map(ToString::to_string);
+    Response { patch: patch(&node, true_version.as_deref().filter(|version| is_value(version))), ..Response::default() }
+}
+
+fn patch(object: &Node, version: Option<&str>) -> Vec<Patch> {
+    let labels = object.at(&["metadata", "labels"]).filter(|labels| labels.is_mapping());
+    let label = |key: &str| labels.and_then(|labels| labels.text_at(&[key]));
+    let (ours, common) = (label(VERSION), label(COMMON_VERSION));
+    let mut wanted: Vec<(&str, Option<&str>)> = Vec::new();
+    if ours != version {
+        wanted.push((VERSION, version));
+    }
+    // Filled by us where nobody owns it; what we filled follows the image.
+    if let Some(version) = version
+        && (common.is_none() || (common == ours && common != Some(version) && !is_owned(object, COMMON_VERSION)))
+    {
+        wanted.push((COMMON_VERSION, Some(version)));
+    }
+    if labels.is_none() && wanted.iter().any(|(_, value)| value.is_some()) {
+        let all = wanted.iter().filter_map(|(key, value)| Some(((*key).to_owned(), Value::from((*value)?)))).collect();
+        return vec![Patch::Add { path: "/metadata/labels".into(), value: Value::Object(all) }];
+    }
+    wanted
+        .into_iter()
+        .map(|(key, value)| {
+            let path = format!("/metadata/labels/{}", key.replace('~', "~0").replace('/', "~1"));
+            match value {
+                Some(value) => Patch::Add { path, value: value.into() },
+                None => Patch::Remove { path },
+            }
+        })
+        .collect()
+}
+
+/// Whether some manager owns a label. What a webhook adds has no owner.
+fn is_owned(object: &Node, label: &str) -> bool {
+    let field = format!("f:{label}");
+    object
+        .items_at(&["metadata", "managedFields"])
+        .any(|manager| manager.at(&["fieldsV1", "f:metadata", "f:labels", &field]).is_some())
+}
+
+/// Whether a text may be the value of a label.
+fn is_value(text: &str) -> bool {
+    let end = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+    let bytes = text.as_bytes();
+    bytes.len() <= MAX_VALUE
+        && end(bytes.first())
+        && end(bytes.last())
+        && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+}

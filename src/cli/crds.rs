@@ -1,0 +1,13 @@
+//! `crds`.
+
+use crate::objects::crd;
+
+use super::{
+    exit::{Done, Exit},
+    output::print,
+};
+
+pub(super) fn run() -> Done {
+    print(&crd::yaml())?;
+    Ok(Exit::Clean)
+}

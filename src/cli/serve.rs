@@ -1,0 +1,343 @@
+//! `serve`: the admission webhook.
+
+use std::{io::IsTerminal, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use clap::{Args as ClapArgs, ValueEnum};
+use jiff::Timestamp;
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    admission::scene::Accounts,
+    certs::{
+        CertFiles, CertStore, Certificate, Managed, POLL, Reload, authority::self_signed, managed::service_names, server_config,
+    },
+    cluster::Cluster,
+    facts::Facts,
+    inputs::load_place,
+    milvus::{Place, catalogue::Catalogue},
+    server::{
+        answer::{Answerer, FailurePolicies, FailurePolicy},
+        duties::Duties,
+        events::EventSink,
+        leader::Leader,
+        life::{Condition, Life, until_told},
+        listen::{Port, Transport},
+        metrics::Metrics,
+        probe,
+        refresh::Refresh,
+        routes::{self, App},
+        store::Store,
+        watch,
+        world::{Files, Watching, World},
+    },
+};
+
+use super::{
+    exit::{Done, Exit, Failure},
+    gather::{self, ClusterArgs},
+    policies,
+};
+
+/// Names for which a self-signed certificate is made.
+const LOCAL_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
+
+/// Arguments of `serve`.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+In a cluster the chart charts/milvus-guard sets these flags. To try the webhook without one:
+  milvus-guard serve --no-cluster --tls-self-signed --listen 127.0.0.1:8443 --before running.yaml
+
+Exit codes: 0 told to stop, 2 wrong usage or unreadable input, 3 no cluster, no certificate or no port.")]
+pub(super) struct Args {
+    /// Address of the webhook (TLS); port 0 lets the system choose
+    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:8443")]
+    listen: SocketAddr,
+
+    /// Address of the metrics (no TLS)
+    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:9090")]
+    metrics_listen: SocketAddr,
+
+    /// Certificate chain (PEM); followed when the file changes
+    #[arg(long, value_name = "FILE", requires = "tls_key_file", help_heading = "Certificate")]
+    tls_cert_file: Option<PathBuf>,
+
+    /// Key of the certificate (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert_file", help_heading = "Certificate")]
+    tls_key_file: Option<PathBuf>,
+
+    /// Make and rotate the certificate, keep it in a Secret, and keep caBundle in step
+    #[arg(long, conflicts_with_all = ["tls_cert_file", "tls_self_signed", "no_cluster"], help_heading = "Certificate")]
+    tls_managed: bool,
+
+    /// Make a certificate for this process only (development)
+    #[arg(long, conflicts_with = "tls_cert_file", help_heading = "Certificate")]
+    tls_self_signed: bool,
+
+    /// Where --tls-self-signed writes its authority, for clients that check it
+    #[arg(long, value_name = "FILE", requires = "tls_self_signed", help_heading = "Certificate")]
+    tls_ca_out: Option<PathBuf>,
+
+    /// Secret of --tls-managed
+    #[arg(long, value_name = "NAME", default_value = "milvus-guard-tls", help_heading = "Certificate")]
+    tls_secret: String,
+
+    /// Service through which the API server calls
+    #[arg(long, value_name = "NAME", default_value = "milvus-guard", help_heading = "Certificate")]
+    service_name: String,
+
+    /// Name of the validating and the mutating webhook configuration
+    #[arg(long, value_name = "NAME", default_value = "milvus-guard", help_heading = "Certificate")]
+    webhook_configuration: String,
+
+    /// Answer only clients with a certificate of this authority (PEM)
+    #[arg(long, value_name = "FILE", help_heading = "Certificate")]
+    client_ca_file: Option<PathBuf>,
+
+    /// Name that such a client's certificate must bear
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "kube-apiserver",
+        requires = "client_ca_file",
+        help_heading = "Certificate"
+    )]
+    client_name: String,
+
+    /// Namespace of the guard
+    #[arg(long, value_name = "NAMESPACE", env = "POD_NAMESPACE", default_value = "milvus-guard")]
+    namespace: String,
+
+    /// The guard's own service account
+    #[arg(long, value_name = "NAME", default_value = "milvus-guard")]
+    service_account: String,
+
+    /// The job's service account
+    #[arg(long, value_name = "NAME", default_value = "milvus-guard-job")]
+    job_service_account: String,
+
+    /// What becomes of a Helm release that cannot be judged
+    #[arg(long, value_name = "POLICY", value_enum, default_value_t = FailurePolicy::Ignore)]
+    release_gate_failure_policy: FailurePolicy,
+
+    /// What becomes of an object that cannot be judged
+    #[arg(long, value_name = "POLICY", value_enum, default_value_t = FailurePolicy::Fail)]
+    workload_gate_failure_policy: FailurePolicy,
+
+    /// Time between two audits of what runs; 0 for none
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = duration)]
+    audit_interval: Duration,
+
+    /// How long to serve on after SIGTERM, until nobody sends new reviews
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    shutdown_delay: Duration,
+
+    /// How long running reviews may take after that
+    #[arg(long, value_name = "DURATION", default_value = "20s", value_parser = duration)]
+    drain_timeout: Duration,
+
+    /// Serve without a cluster, from files
+    #[arg(long, help_heading = "Without a cluster")]
+    no_cluster: bool,
+
+    /// What runs: a file or a folder
+    #[arg(long, value_name = "IN", requires = "no_cluster", help_heading = "Without a cluster")]
+    before: Option<String>,
+
+    /// What else is known, as YAML or JSON (see docs/schemas/facts.json)
+    #[arg(long, value_name = "FILE", requires = "no_cluster", help_heading = "Without a cluster")]
+    facts: Option<PathBuf>,
+
+    /// Policies and exceptions: a file or a folder; may be repeated
+    #[arg(long, value_name = "FILE|DIR", requires = "no_cluster", help_heading = "Without a cluster")]
+    policy: Vec<PathBuf>,
+
+    /// Rows that add to or override the built-in data; may be repeated
+    #[arg(long, value_name = "FILE")]
+    data: Vec<PathBuf>,
+
+    /// How the log is written
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+
+    #[command(flatten)]
+    cluster: ClusterArgs,
+}
+
+/// How the log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// A duration such as `10s`, `5m` or `0`.
+fn duration(text: &str) -> Result<Duration, String> {
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    text.parse::<jiff::SignedDuration>()
+        .ok()
+        .and_then(|duration| Duration::try_from(duration).ok())
+        .ok_or_else(|| format!("'{text}' is no duration, such as 10s or 5m"))
+}
+
+pub(super) fn run(args: Args) -> Done {
+    log(args.log_format);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::no_verdict(format!("cannot start the runtime: {error}")))?;
+    runtime.block_on(serve(args))
+}
+
+fn log(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("milvus_guard=info,warn"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A second subscriber in one process is a test's; the first one stays.
+    let _ = match format {
+        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).with_target(false).try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).with_target(false).try_init(),
+    };
+}
+
+async fn serve(args: Args) -> Done {
+    let catalogue = gather::catalogue(&args.data)?.unwrap_or_else(|| Catalogue::embedded().clone());
+    let accounts = Accounts::new(&args.namespace, &args.service_account, &args.job_service_account);
+    let metrics = Arc::new(Metrics::new());
+    let certificates = CertStore::new();
+    let in_cluster = !args.no_cluster;
+    let conditions: &[Condition] = if in_cluster {
+        &[Condition::Caches, Condition::Policies, Condition::Certificate, Condition::Port]
+    } else {
+        &[Condition::Certificate, Condition::Port]
+    };
+    let life = Arc::new(Life::new(conditions));
+    let bind = async |address| {
+        Port::bind(address).await.map_err(|error| Failure::no_verdict(format!("cannot listen on {address}: {error}")))
+    };
+    let (port, metrics_port) = (bind(args.listen).await?, bind(args.metrics_listen).await?);
+
+    let cluster =
+        if in_cluster { Some(Cluster::connect(&args.cluster.access()).await.map_err(Failure::no_verdict)?) } else { None };
+    let leader = match &cluster {
+        Some(cluster) => Leader::start(cluster.client().clone(), &args.namespace, identity(&port)),
+        None => Leader::default(),
+    };
+    certificate(&args, cluster.as_ref(), &certificates, &leader).await?;
+
+    let mut store = None;
+    let (world, events) = match cluster {
+        None => (World::Files(Box::new(files(&args, accounts, catalogue)?)), None),
+        Some(cluster) => {
+            let client = cluster.client().clone();
+            let kept = Arc::new(Store::new(&args.namespace));
+            watch::start(&client, &kept, &args.namespace);
+            let duties = Duties {
+                client: client.clone(),
+                namespace: args.namespace.clone(),
+                store: Arc::clone(&kept),
+                leader: leader.clone(),
+                metrics: Arc::clone(&metrics),
+                audit_every: (!args.audit_interval.is_zero()).then_some(args.audit_interval),
+            };
+            tokio::spawn(duties.run());
+            let kubernetes = cluster.version().await.ok();
+            store = Some(Arc::clone(&kept));
+            let namespace = args.namespace.clone();
+            let watching = Watching { cluster, namespace, store: kept, kubernetes, accounts, catalogue };
+            (World::Cluster(Box::new(watching)), Some(EventSink::start(client)))
+        }
+    };
+    let failure = FailurePolicies { release: args.release_gate_failure_policy, workload: args.workload_gate_failure_policy };
+    let answerer = Arc::new(Answerer::new(world, Arc::clone(&metrics), events, failure));
+    let client_ca = match &args.client_ca_file {
+        Some(path) => Some(std::fs::read(path).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?),
+        None => None,
+    };
+    let config = server_config(certificates.clone(), client_ca.as_deref()).map_err(Failure::usage)?;
+    let app = App::new(answerer, Arc::clone(&life), client_ca.is_some().then_some(args.client_name.as_str()));
+
+    let refresh = Refresh { metrics: Arc::clone(&metrics), store, certificates: certificates.clone(), leader };
+    tokio::spawn(probe::follow(Arc::clone(&life), refresh.clone(), port.address));
+    tracing::info!(address = %port.address, metrics = %metrics_port.address, "serving");
+    // For scripts: where it listens, once it does.
+    eprintln!("milvus-guard: serving on https://{}, metrics on http://{}/metrics", port.address, metrics_port.address);
+    tokio::spawn(metrics_port.serve(
+        Transport::Plain,
+        routes::metrics(metrics, move || refresh.refresh()),
+        Arc::clone(&life),
+        Duration::ZERO,
+    ));
+    let told = {
+        let life = Arc::clone(&life);
+        async move { until_told(&life, args.shutdown_delay).await }
+    };
+    tokio::join!(told, port.serve(Transport::tls(config), routes::webhook(app), life, args.drain_timeout));
+    tracing::info!("stopped");
+    Ok(Exit::Clean)
+}
+
+/// What is known without a cluster.
+fn files(args: &Args, accounts: Accounts, catalogue: Catalogue) -> Result<Files, Failure> {
+    let place = match &args.before {
+        Some(source) => load_place(source, None).map_err(Failure::usage)?,
+        None => Place::default(),
+    };
+    let mut facts = gather::facts(args.facts.as_ref())?;
+    crate::inputs::evidence::complete(&place.snapshot, &mut facts);
+    // Nobody else can be at work without a cluster.
+    let facts = Facts { runs: facts.runs.or(Some(Vec::new())), ..facts };
+    let policies = policies::set(policies::documents(&args.policy)?, Timestamp::now());
+    Ok(Files { place: Arc::new(place), facts, policies, accounts, catalogue, decisions: std::sync::Mutex::default() })
+}
+
+/// Brings the first certificate, and sees to the next ones.
+async fn certificate(args: &Args, cluster: Option<&Cluster>, store: &CertStore, leader: &Leader) -> Result<(), Failure> {
+    let log = |event: Reload| match event {
+        Reload::Loaded { not_after, .. } => tracing::info!(%not_after, "a new certificate is served"),
+        Reload::Kept { reason } => tracing::warn!(reason, "a new certificate cannot be used; the one before is kept"),
+        Reload::Stepped(step) => tracing::info!(?step, "the certificate's rotation went on"),
+    };
+    if let (Some(cert), Some(key)) = (&args.tls_cert_file, &args.tls_key_file) {
+        let files = CertFiles { cert: cert.clone(), key: key.clone() };
+        store.put(files.load().map_err(Failure::usage)?);
+        tokio::spawn(files.follow(store.clone(), POLL, log));
+        return Ok(());
+    }
+    if let (true, Some(cluster)) = (args.tls_managed, cluster) {
+        let managed = Managed {
+            client: cluster.client().clone(),
+            namespace: args.namespace.clone(),
+            secret: args.tls_secret.clone(),
+            names: service_names(&args.service_name, &args.namespace),
+            webhook_configuration: args.webhook_configuration.clone(),
+        };
+        store.put(managed.ensure(Timestamp::now()).await.map_err(Failure::no_verdict)?);
+        let leader = leader.clone();
+        tokio::spawn(managed.follow(store.clone(), move || leader.is_me(), POLL, log));
+        return Ok(());
+    }
+    if args.tls_self_signed {
+        let names: Vec<String> =
+            LOCAL_NAMES.iter().map(ToString::to_string).chain(service_names(&args.service_name, &args.namespace)).collect();
+        let made = self_signed(&names, Timestamp::now()).map_err(Failure::no_verdict)?;
+        if let Some(path) = &args.tls_ca_out {
+            std::fs::write(path, &made.ca_pem).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
+        }
+        let certificate =
+            Certificate::from_pem(made.cert_pem.as_bytes(), made.key_pem.as_bytes()).map_err(Failure::no_verdict)?;
+        store.put(certificate);
+        return Ok(());
+    }
+    Err(Failure::usage(
+        "the webhook needs a certificate: --tls-cert-file and --tls-key-file, --tls-managed in a cluster, or --tls-self-signed to try it",
+    ))
+}
+
+/// The name under which this replica leads: the pod's, and something that tells two processes on one host apart.
+fn identity(port: &Port) -> String {
+    let host = std::env::var("POD_NAME").or_else(|_| std::env::var("HOSTNAME")).unwrap_or_else(|_| "milvus-guard".into());
+    format!("{host}_{}_{}", std::process::id(), port.address.port())
+}

@@ -1,0 +1,251 @@
+//! One namespace, and what it would be after one object of it changed.
+//!
+//! An object keeps its place whatever its new labels say: the workload that was the proxy of a release stays the proxy of
+//! that release, so that relabelling hides nothing.
+
+use crate::manifest::{
+    Object,
+    object::{ConfigMap, ObjectRef, Workload},
+};
+
+use super::{
+    dependency::{self, Dependency},
+    release::{ComponentWorkload, Release},
+    snapshot::{self, Builder, Snapshot},
+};
+
+/// What a namespace holds.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Place {
+    /// The releases in it.
+    pub snapshot: Snapshot,
+    /// The configurations in it, mounted or not.
+    pub configs: Vec<ConfigMap>,
+}
+
+impl Place {
+    /// Groups the objects of a namespace.
+    #[must_use]
+    pub fn new(objects: impl IntoIterator<Item = Object>) -> Self {
+        let mut builder = Builder::default();
+        let mut configs = Vec::new();
+        for object in objects {
+            if let Object::Config(config) = &object {
+                configs.push(config.clone());
+            }
+            builder.add(object);
+        }
+        Self { snapshot: builder.build(), configs }
+    }
+
+    /// The namespace with one object new or changed.
+    #[must_use]
+    pub fn with(&self, object: Object) -> Self {
+        let mut after = self.clone();
+        match object {
+            Object::Workload(workload) => after.put_workload(*workload),
+            Object::Config(config) => after.put_config(config),
+            Object::Claim(claim) => {
+                let known = after
+                    .snapshot
+                    .releases
+                    .iter_mut()
+                    .flat_map(|release| &mut release.claims)
+                    .find(|known| known.meta.object.name == claim.meta.object.name);
+                if let Some(known) = known {
+                    *known = claim;
+                }
+            }
+            _ => {}
+        }
+        after
+    }
+
+    /// The namespace without one object.
+    #[must_use]
+    pub fn without(&self, object: &ObjectRef) -> Self {
+        let mut after = self.clone();
+        let other = |candidate: &ObjectRef| candidate.kind != object.kind || candidate.name != object.name;
+        for release in &mut after.snapshot.releases {
+            release.components.retain(|component| other(&component.workload.meta.object));
+            release.dependencies.retain(|dependency| other(&dependency.workload.meta.object));
+            release.claims.retain(|claim| other(&claim.meta.object));
+        }
+        if object.kind == "ConfigMap" {
+            after.configs.retain(|config| other(&config.meta.object));
+            after.configure();
+        }
+        after
+    }
+
+    /// The release that an object belongs to.
+    #[must_use]
+    pub fn owner(&self, object: &ObjectRef) -> Option<&Release> {
+        let is = |candidate: &ObjectRef| candidate.kind == object.kind && candidate.name == object.name;
+        self.snapshot.releases.iter().find(|release| {
+            release.components.iter().any(|component| is(&component.workload.meta.object))
+                || release.dependencies.iter().any(|dependency| is(&dependency.workload.meta.object))
+                || release.claims.iter().any(|claim| is(&claim.meta.object))
+                || (object.kind == "ConfigMap" && release.mounts_config(&object.name))
+        })
+    }
+
+    /// The workload with this kind and name, where it is a component of Milvus.
+    #[must_use]
+    pub fn component(&self, kind: &str, name: &str) -> Option<&ComponentWorkload> {
+        self.snapshot
+            .releases
+            .iter()
+            .flat_map(|release| &release.components)
+            .find(|component| component.workload.meta.object.kind == kind && component.workload.meta.object.name == name)
+    }
+
+    fn put_workload(&mut self, workload: Workload) {
+        let is = |other: &Workload| {
+            other.meta.object.kind == workload.meta.object.kind && other.meta.object.name == workload.meta.object.name
+        };
+        let configs = &self.configs;
+        for release in &mut self.snapshot.releases {
+            if let Some(known) = release.components.iter_mut().find(|known| is(&known.workload)) {
+                known.component = snapshot::component(&workload).unwrap_or(known.component);
+                let reconfigured = is_configured_otherwise(&known.workload, &workload);
+                known.workload = workload;
+                if reconfigured {
+                    release.config = snapshot::effective_config(release, configs);
+                }
+                return;
+            }
+            if let Some(known) = release.dependencies.iter_mut().find(|known| is(&known.workload)) {
+                known.family = dependency::family(&workload).unwrap_or(known.family);
+                known.workload = workload;
+                return;
+            }
+        }
+        self.add_workload(workload);
+    }
+
+    /// A workload that was not there: into the release that it names, or whose name it bears, else a release of its own.
+    fn add_workload(&mut self, workload: Workload) {
+        if let Some(component) = snapshot::component(&workload) {
+            let mut builder = Builder::default();
+            builder.add(Object::Workload(Box::new(workload)));
+            let Some(mut alone) = builder.build().releases.pop() else { return };
+            let same = |release: &&mut Release| {
+                (release.name == alone.name && release.app_name == alone.app_name)
+                    || (release.fullname == alone.fullname && !alone.fullname.is_empty())
+            };
+            let release = match self.snapshot.releases.iter_mut().find(same) {
+                Some(release) => {
+                    let workload = alone.components.swap_remove(0).workload;
+                    release.components.push(ComponentWorkload { component, workload });
+                    release.components.sort_by(|a, b| {
+                        (a.component, &a.workload.meta.object.name).cmp(&(b.component, &b.workload.meta.object.name))
+                    });
+                    release
+                }
+                None => {
+                    self.snapshot.releases.push(alone);
+                    let Some(last) = self.snapshot.releases.last_mut() else { return };
+                    last
+                }
+            };
+            release.config = snapshot::effective_config(release, &self.configs);
+        } else if let Some(family) = dependency::family(&workload) {
+            let instance = dependency::instance(&workload).map(str::to_owned);
+            let single = self.snapshot.releases.len() == 1;
+            for release in &mut self.snapshot.releases {
+                if single || instance.as_deref() == Some(&release.name) {
+                    release.dependencies.push(Dependency { family, workload: workload.clone() });
+                }
+            }
+        }
+    }
+
+    fn put_config(&mut self, config: ConfigMap) {
+        match self.configs.iter_mut().find(|known| known.meta.object.name == config.meta.object.name) {
+            Some(known) => *known = config,
+            None => self.configs.push(config),
+        }
+        self.configure();
+    }
+
+    fn configure(&mut self) {
+        for release in &mut self.snapshot.releases {
+            release.config = snapshot::effective_config(release, &self.configs);
+        }
+    }
+}
+
+/// Whether a workload takes its configuration from elsewhere than before.
+fn is_configured_otherwise(old: &Workload, new: &Workload) -> bool {
+    let environment = |workload: &Workload| -> Vec<(String, Option<String>)> {
+        workload.pod.containers.iter().flat_map(|container| container.env.clone()).collect()
+    };
+    old.pod.volumes != new.pod.volumes || environment(old) != environment(new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        milvus::Component,
+        rules::testing::{Fixture, objects},
+    };
+
+    fn place(fixture: &Fixture) -> Place {
+        Place::new(objects(fixture))
+    }
+
+    fn workload(fixture: &Fixture, component: Component) -> Workload {
+        let release = fixture.release();
+        release.of(component).next().unwrap().workload.clone()
+    }
+
+    #[test]
+    fn a_changed_object_keeps_its_place_without_its_labels() {
+        let before = place(&Fixture::cluster("2.4.5"));
+        let mut proxy = workload(&Fixture::cluster("2.5.12"), Component::Proxy);
+        proxy.meta.labels = std::iter::empty::<(&str, &str)>().collect();
+        proxy.pod.containers[0].command.clear();
+        proxy.pod.containers[0].image = "example.com/something-else:1".into();
+        let after = before.with(Object::Workload(Box::new(proxy)));
+        assert_eq!(after.snapshot.releases.len(), 1);
+        let proxy = after.snapshot.releases[0].of(Component::Proxy).next().unwrap();
+        assert_eq!(proxy.image().to_string(), "example.com/something-else:1");
+        assert_eq!(before.snapshot.releases[0].components.len(), after.snapshot.releases[0].components.len());
+    }
+
+    #[test]
+    fn a_new_component_joins_the_release_whose_name_it_bears() {
+        let before = place(&Fixture::cluster("2.4.5").without(Component::Proxy));
+        let mut proxy = workload(&Fixture::cluster("2.4.5"), Component::Proxy);
+        proxy.meta.labels = std::iter::empty::<(&str, &str)>().collect();
+        proxy.selector = std::iter::empty::<(&str, &str)>().collect();
+        let after = before.with(Object::Workload(Box::new(proxy)));
+        assert_eq!(after.snapshot.releases.len(), 1);
+        assert!(after.snapshot.releases[0].has(Component::Proxy));
+        let empty =
+            Place::default().with(Object::Workload(Box::new(workload(&Fixture::standalone("2.4.5"), Component::Standalone))));
+        assert_eq!(empty.snapshot.releases[0].name, "my-release");
+    }
+
+    #[test]
+    fn a_changed_configuration_is_read_anew() {
+        let yaml = |root: &str| format!("etcd:\n  rootPath: {root}\n");
+        let before = place(&Fixture::cluster("2.4.5").default_yaml(&yaml("by-dev")));
+        let changed = place(&Fixture::cluster("2.4.5").default_yaml(&yaml("other"))).configs.remove(0);
+        let name = changed.meta.object.clone();
+        let after = before.with(Object::Config(changed));
+        assert_eq!(after.snapshot.releases[0].metadata().root_path.value, "other");
+        assert_eq!(before.owner(&name).unwrap().name, "my-release");
+        assert!(!before.without(&name).snapshot.releases[0].has_config());
+    }
+
+    #[test]
+    fn what_is_deleted_is_gone() {
+        let before = place(&Fixture::cluster("2.4.5"));
+        let proxy = before.snapshot.releases[0].of(Component::Proxy).next().unwrap().workload.meta.object.clone();
+        assert!(!before.without(&proxy).snapshot.releases[0].has(Component::Proxy));
+        assert!(before.component("Deployment", &proxy.name).is_some());
+    }
+}

@@ -1,0 +1,325 @@
+//! One review to one answer: in time, with its uid, whatever happens.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use tokio::sync::Semaphore;
+
+use crate::{
+    admission::{Gate, Response, Review, Ruling, Scene, Task, mutate::mutate, review::Operation},
+    judge::{Overdue, Verdict},
+    policy::Action,
+};
+
+use super::{
+    events::{Denial, EventSink},
+    metrics::{FailureLabels, Metrics, ResultLabels, ReviewLabels, RuleLabels},
+    world::World,
+};
+
+/// Reviews that are judged at once for each core. They need the CPU, and a few wait for the API server.
+const PER_CORE: usize = 4;
+/// Reviews that may wait for their turn; at a millisecond each, a second's work. What comes on top is answered unjudged.
+const MAX_WAITING: usize = 1024;
+/// Reviews from this size on are judged where waiting harms nobody: parsing takes milliseconds.
+const LARGE: usize = 64 * 1024;
+/// Time for an answer where the request names none: the API server's own default.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest time that the API server ever grants.
+const MAX_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What a gate says when it cannot judge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum FailurePolicy {
+    /// Let it pass, with a warning.
+    #[value(name = "Ignore")]
+    Ignore,
+    /// Deny it.
+    #[value(name = "Fail")]
+    Fail,
+}
+
+/// What each gate says when it cannot judge. The documents gate always denies.
+#[derive(Clone, Copy, Debug)]
+pub struct FailurePolicies {
+    /// The release gate.
+    pub release: FailurePolicy,
+    /// The workload gate.
+    pub workload: FailurePolicy,
+}
+
+/// Answers reviews.
+pub struct Answerer {
+    /// What is known.
+    pub world: World,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Where Events go, in a cluster.
+    pub events: Option<EventSink>,
+    failure: FailurePolicies,
+    slots: Semaphore,
+}
+
+/// Which way a review came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Path {
+    /// `/validate`.
+    Validate,
+    /// `/mutate`.
+    Mutate,
+}
+
+impl Answerer {
+    /// One that answers from this knowledge.
+    #[must_use]
+    pub fn new(world: World, metrics: Arc<Metrics>, events: Option<EventSink>, failure: FailurePolicies) -> Self {
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        Self { world, metrics, events, failure, slots: Semaphore::new(cores * PER_CORE) }
+    }
+
+    /// The answer to a body, as JSON.
+    ///
+    /// # Errors
+    /// Where the body is no review: then there is no uid to answer to.
+    pub async fn answer(&self, path: Path, body: &[u8], timeout: Option<&str>) -> Result<Vec<u8>, String> {
+        let started = Instant::now();
+        let review = if body.len() < LARGE { Review::parse(body) } else { tokio::task::block_in_place(|| Review::parse(body)) };
+        let review = review.map_err(|error| error.to_string())?;
+        self.metrics.in_flight.inc();
+        let (gate, ruling) = self.rule(path, &review, body.len(), started + deadline(timeout)).await;
+        self.metrics.in_flight.dec();
+        self.count(gate, &ruling, started.elapsed());
+        self.tell(gate, &review, &ruling, started.elapsed());
+        Ok(ruling.response.render(&review.uid))
+    }
+
+    async fn rule(&self, path: Path, review: &Review<'_>, size: usize, end: Instant) -> (Gate, Ruling) {
+        if path == Path::Mutate {
+            let response = catch_unwind(AssertUnwindSafe(|| mutate(review)));
+            // A label is not worth a refusal.
+            return (Gate::Mutate, Ruling::of(response.unwrap_or_default()));
+        }
+        let gate = likely_gate(review);
+        let waiting = self.metrics.in_flight.get();
+        if usize::try_from(waiting).unwrap_or(0) > MAX_WAITING {
+            self.metrics.shed.inc();
+            return (gate, self.unjudged(gate, "too many reviews are waiting"));
+        }
+        let judged = async {
+            let _slot = self.slots.acquire().await.ok()?;
+            Some(if size < LARGE { self.judge(review, end).await } else { self.judge_large(review, end).await })
+        };
+        match tokio::time::timeout_at(end.into(), judged).await {
+            Ok(Some(ruled)) => ruled,
+            Ok(None) | Err(_) => (gate, self.unjudged(gate, "the time for an answer was over")),
+        }
+    }
+
+    async fn judge_large(&self, review: &Review<'_>, end: Instant) -> (Gate, Ruling) {
+        let runtime = tokio::runtime::Handle::current();
+        tokio::task::block_in_place(|| runtime.block_on(self.judge(review, end)))
+    }
+
+    async fn judge(&self, review: &Review<'_>, end: Instant) -> (Gate, Ruling) {
+        let Ok(task) = catch_unwind(AssertUnwindSafe(|| Task::of(review))) else {
+            let gate = likely_gate(review);
+            return (gate, self.unjudged(gate, "the review could not be read (a defect of milvus-guard: please report it)"));
+        };
+        let gate = task.gate();
+        let Some(namespace) = task.namespace() else {
+            let Task::Done(_, ruling) = task else { return (gate, Ruling::pass()) };
+            return (gate, *ruling);
+        };
+        let now = Timestamp::now();
+        let late = || Instant::now() >= end;
+        let overdue = Some(Overdue(&late));
+        let mut ruling = self.ruling(&task, &self.world.scene(namespace, now, overdue));
+        // Memory may lag behind; a denial must not.
+        if ruling.by_state
+            && let Some(live) = self.world.live_scene(namespace, now, overdue).await
+        {
+            ruling = self.confirm(&task, ruling, live);
+        }
+        if let Some(decision) = ruling.decision.take().filter(|_| !review.is_dry_run())
+            && let Err(reason) = self.world.record(&decision).await
+        {
+            tracing::error!(
+                release = decision.release,
+                namespace = decision.namespace,
+                reason,
+                "a decision could not be recorded"
+            );
+            let warning = "milvus-guard could not record its decision; single objects of this release will be judged again";
+            ruling.response.warnings.push(warning.into());
+        }
+        (gate, ruling)
+    }
+
+    fn confirm(&self, task: &Task, by_memory: Ruling, live: Result<Scene<'_>, String>) -> Ruling {
+        let (result, ruling) = match live {
+            Ok(scene) => {
+                let ruling = self.ruling(task, &scene);
+                (if ruling.response.denied.is_some() { "confirmed" } else { "changed" }, ruling)
+            }
+            Err(reason) => {
+                tracing::warn!(reason, "a denial could not be checked against what runs; memory decides");
+                ("failed", by_memory)
+            }
+        };
+        self.metrics.live_reads.get_or_create(&ResultLabels { result }).inc();
+        ruling
+    }
+
+    fn ruling(&self, task: &Task, scene: &Scene<'_>) -> Ruling {
+        let judged = catch_unwind(AssertUnwindSafe(|| task.judge(scene)));
+        judged.unwrap_or_else(|_| {
+            self.unjudged(task.gate(), "the review could not be judged (a defect of milvus-guard: please report it)")
+        })
+    }
+
+    /// What a gate says when it cannot judge.
+    fn unjudged(&self, gate: Gate, reason: &str) -> Ruling {
+        let policy = match gate {
+            Gate::Release => self.failure.release,
+            Gate::Workload => self.failure.workload,
+            Gate::Documents => FailurePolicy::Fail,
+            Gate::Mutate => FailurePolicy::Ignore,
+        };
+        let response = match policy {
+            FailurePolicy::Ignore => Response::warn(format!("milvus-guard did not judge this change: {reason}")),
+            FailurePolicy::Fail => Response::deny(format!("milvus-guard could not judge this change: {reason}. Try again.")),
+        };
+        Ruling { verdict: None, ..Ruling::of(response) }
+    }
+
+    fn count(&self, gate: Gate, ruling: &Ruling, took: Duration) {
+        let verdict = match ruling.verdict {
+            Some(Verdict::Deny) => "deny",
+            Some(Verdict::Warn) => "warn",
+            Some(Verdict::Allow) => "allow",
+            // Nothing of interest, unless something was said.
+            None if ruling.response == Response::default() => "allow",
+            None => "error",
+        };
+        let worst = ruling.rules.iter().filter(|(_, action)| *action > Action::Audit).max_by_key(|(_, action)| *action);
+        let rule = worst.map_or("none", |(rule, _)| *rule);
+        self.metrics.reviews.get_or_create(&ReviewLabels { gate: gate.name(), verdict, rule }).inc();
+        self.metrics.duration.observe(gate.name(), took.as_secs_f64());
+        for (rule, failed) in &ruling.failed {
+            self.metrics.rule_failures.get_or_create(&FailureLabels { rule, kind: failed.name() }).inc();
+        }
+        for rule in &ruling.accepted {
+            self.metrics.acceptances.get_or_create(&RuleLabels { rule }).inc();
+        }
+    }
+
+    /// A line for the log, and an Event for those who look at the release. Never what an object holds.
+    fn tell(&self, gate: Gate, review: &Review<'_>, ruling: &Ruling, took: Duration) {
+        let Some(verdict) = ruling.verdict.filter(|verdict| *verdict != Verdict::Allow || !ruling.rules.is_empty()) else {
+            return;
+        };
+        let acting = || ruling.rules.iter().filter(|(_, action)| *action > Action::Audit).map(|(rule, _)| *rule);
+        let rules = acting().collect::<Vec<_>>().join(",");
+        tracing::info!(
+            gate = gate.name(),
+            verdict = ?verdict,
+            rules,
+            namespace = &*review.namespace,
+            resource = &*review.resource.resource,
+            name = &*review.name,
+            user = &*review.user_info.username,
+            dry_run = review.is_dry_run(),
+            micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+            "reviewed"
+        );
+        if let (Some(events), false) = (&self.events, review.is_dry_run()) {
+            let said = ruling.response.denied.clone().map(|message| ("UpgradeDenied", message)).or_else(|| {
+                let accepted =
+                    (!ruling.accepted.is_empty()).then(|| format!("accepted by the deployer: {}", ruling.accepted.join(", ")));
+                let excepted =
+                    ruling.excepted.first().map(|(rule, name)| format!("{rule} is let through by the UpgradeException {name}"));
+                accepted.or(excepted).map(|message| ("UpgradeAccepted", message))
+            });
+            if let Some((reason, message)) = said {
+                events.send(Denial {
+                    namespace: review.namespace.to_string(),
+                    kind: kind(review),
+                    name: review.name.to_string(),
+                    reason,
+                    message,
+                });
+            }
+        }
+    }
+}
+
+/// The gate of a review that nobody has read yet.
+fn likely_gate(review: &Review<'_>) -> Gate {
+    match (&*review.resource.group, &*review.resource.resource) {
+        ("guard.milvus.io", _) => Gate::Documents,
+        ("", "secrets") => Gate::Release,
+        ("", "configmaps") if review.operation == Operation::Create && review.name.starts_with("sh.helm.release.") => {
+            Gate::Release
+        }
+        _ => Gate::Workload,
+    }
+}
+
+fn kind(review: &Review<'_>) -> &'static str {
+    match &*review.resource.resource {
+        "deployments" => "Deployment",
+        "statefulsets" => "StatefulSet",
+        "configmaps" => "ConfigMap",
+        "persistentvolumeclaims" => "PersistentVolumeClaim",
+        _ => "Secret",
+    }
+}
+
+/// How long the answer may take: what the API server grants, less a tenth for the way there and back.
+fn deadline(timeout: Option<&str>) -> Duration {
+    let granted = timeout.and_then(duration).unwrap_or(DEFAULT_TIMEOUT).min(MAX_TIMEOUT);
+    granted - granted / 10
+}
+
+/// A duration as Go writes it: `10s`, `1m30s`, `500ms`.
+fn duration(text: &str) -> Option<Duration> {
+    let mut total = 0.0;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let number: f64 = rest[..digits].parse().ok()?;
+        let tail = &rest[digits..];
+        let unit = tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len());
+        total += number
+            * match &tail[..unit] {
+                "h" => 3600.0,
+                "m" => 60.0,
+                "s" => 1.0,
+                "ms" => 0.001,
+                _ => return None,
+            };
+        rest = &tail[unit..];
+    }
+    (total > 0.0).then(|| Duration::try_from_secs_f64(total).ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_for_an_answer_is_the_api_servers_less_a_margin() {
+        assert_eq!(duration("1m30s"), Some(Duration::from_secs(90)));
+        assert_eq!(duration("500ms"), Some(Duration::from_millis(500)));
+        for wrong in ["", "5", "s", "-1s", "1e9s", "5 s", "0s", "99999999999999999999999999h"] {
+            assert_eq!(duration(wrong), None, "{wrong}");
+        }
+        assert_eq!(deadline(Some("10s")), Duration::from_secs(9));
+        assert_eq!(deadline(Some("1h")), Duration::from_secs(27));
+        assert_eq!(deadline(None), Duration::from_secs(9));
+    }
+}

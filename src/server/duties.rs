@@ -1,0 +1,222 @@
+//! What the leader does for all replicas: remembers releases, reports on policies, clears what has expired, audits.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::{
+    Api, Client,
+    api::{DeleteParams, Patch, PatchParams},
+    core::{ApiResource, DynamicObject},
+};
+use serde_json::json;
+
+use crate::{
+    audit::audit,
+    facts::Facts,
+    milvus::{Snapshot, catalogue::Catalogue},
+    objects::{
+        self, Condition, ConditionStatus, LintEntry, LintSeverity, PolicyStatus,
+        status::{READY, rules_in_words},
+    },
+    policy::{Action, PolicyDocument, PolicySet, lint::Severity},
+    reason,
+};
+
+use super::{
+    leader::Leader,
+    memory::Memory,
+    metrics::{AuditLabels, Metrics},
+    store::{Document, MEMORY, MEMORY_KEY, Store, Watched},
+    world::decisions,
+};
+
+/// How often the leader looks at what changed. A release must be settled for this long to be remembered as good.
+const TICK: Duration = Duration::from_secs(1);
+/// Under which name the API server notes who owns a field.
+const MANAGER: &str = "milvus-guard";
+
+/// The leader's work.
+pub struct Duties {
+    /// The cluster.
+    pub client: Client,
+    /// The guard's namespace.
+    pub namespace: String,
+    /// What was seen.
+    pub store: Arc<Store>,
+    /// Whether this replica leads.
+    pub leader: Leader,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Time between two audits; nothing for none.
+    pub audit_every: Option<Duration>,
+}
+
+/// What was last written about a document.
+type Reported = BTreeMap<(Watched, String), (Option<i64>, Option<String>)>;
+
+impl Duties {
+    /// Does what is due, until the process ends.
+    pub async fn run(self) {
+        let mut led = false;
+        let mut memory = Memory::default();
+        let mut unsaved = false;
+        let mut reported = Reported::new();
+        let mut audited: Option<tokio::time::Instant> = None;
+        loop {
+            tokio::time::sleep(TICK).await;
+            let leads = self.leader.is_me() && self.store.missing().is_empty();
+            if !leads {
+                // Whoever leads looks at everything when he begins; this is only kept from growing.
+                let _ = self.store.take_changed();
+                led = false;
+                continue;
+            }
+            let changed = if led {
+                self.store.take_changed()
+            } else {
+                memory = self.store.memory();
+                reported.clear();
+                let _ = self.store.take_changed();
+                let mut all = self.store.milvus_namespaces();
+                let known = memory.namespaces();
+                all.extend(known.into_iter().map(|name| {
+                    let view = self.store.picture(&name).view;
+                    (name, view)
+                }));
+                all
+            };
+            led = true;
+            let now = Timestamp::now();
+            for (namespace, view) in changed {
+                unsaved |= memory.see(&namespace, &view, now);
+            }
+            if unsaved {
+                match self.save(&memory).await {
+                    Ok(()) => unsaved = false,
+                    Err(error) => tracing::warn!(reason = reason::chain(&error), "what runs could not be remembered"),
+                }
+            }
+            self.report(&mut reported, now).await;
+            self.clear(now).await;
+            if let Some(every) = self.audit_every
+                && audited.is_none_or(|at| at.elapsed() >= every)
+            {
+                self.audit();
+                audited = Some(tokio::time::Instant::now());
+            }
+        }
+    }
+
+    async fn save(&self, memory: &Memory) -> Result<(), kube::Error> {
+        let text = serde_json::to_string(memory).map_err(kube::Error::SerdeError)?;
+        let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
+        let object = json!({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"name": MEMORY, "labels": {"app.kubernetes.io/managed-by": "milvus-guard"}},
+            "data": {MEMORY_KEY: text},
+        });
+        api.patch(MEMORY, &PatchParams::apply(MANAGER).force(), &Patch::Apply(object)).await.map(|_| ())
+    }
+
+    /// Says of each policy and exception whether it is in force.
+    async fn report(&self, reported: &mut Reported, now: Timestamp) {
+        let documents = self.store.documents();
+        reported.retain(|key, _| documents.iter().any(|(known, _)| known == key));
+        for (key, document) in documents {
+            let state = (document.generation, document.problem.clone());
+            if reported.get(&key) == Some(&state) {
+                continue;
+            }
+            let kind = if key.0 == Watched::Policies { objects::UPGRADE_POLICY } else { objects::UPGRADE_EXCEPTION };
+            let resource = ApiResource {
+                group: objects::GROUP.into(),
+                version: objects::VERSION.into(),
+                api_version: objects::API_VERSION.into(),
+                kind: kind.kind.into(),
+                plural: kind.plural.into(),
+            };
+            let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource);
+            let patch = Patch::Merge(json!({"status": status(&document, now)}));
+            match api.patch_status(&key.1, &PatchParams::default(), &patch).await {
+                Ok(_) => {
+                    reported.insert(key, state);
+                }
+                Err(error) => tracing::debug!(name = key.1, reason = reason::chain(&error), "a status could not be written"),
+            }
+        }
+    }
+
+    async fn clear(&self, now: Timestamp) {
+        let api = decisions(self.client.clone(), &self.namespace);
+        for name in self.store.expired_decisions(now) {
+            let name = name.rsplit('/').next().unwrap_or_default();
+            // Gone already is as good.
+            let _ = api.delete(name, &DeleteParams::default()).await;
+        }
+    }
+
+    /// Judges everything that runs, for the metrics and the log.
+    fn audit(&self) {
+        let mut counts: BTreeMap<(&'static str, &'static str), i64> = BTreeMap::new();
+        for (namespace, view) in self.store.milvus_namespaces() {
+            let picture = self.store.picture(&namespace);
+            let facts =
+                Facts { rollouts: Some(view.rollouts.clone()), autoscalers: Some(view.autoscalers.clone()), ..Facts::default() };
+            let policies = PolicySet { now: Some(Timestamp::now()), ..PolicySet::clone(&picture.policies) };
+            let running = Snapshot { releases: view.place.snapshot.releases.clone(), ..Snapshot::default() };
+            for release in audit(&running, &facts, Catalogue::embedded(), &policies).releases {
+                for judged in release.findings.iter().filter(|judged| !judged.finding.not_evaluated) {
+                    let action = match judged.action() {
+                        Some(Action::Deny | Action::Hold) => "deny",
+                        Some(Action::Warn) => "warn",
+                        Some(Action::Audit) => "audit",
+                        None => continue,
+                    };
+                    *counts.entry((judged.finding.rule.id, action)).or_default() += 1;
+                }
+            }
+        }
+        self.metrics.audit_findings.clear();
+        for ((rule, action), count) in &counts {
+            self.metrics.audit_findings.get_or_create(&AuditLabels { rule, action }).set(*count);
+        }
+        let now = Timestamp::now();
+        #[allow(clippy::cast_precision_loss, reason = "seconds of an epoch fit")]
+        self.metrics.audit_last_run.set(now.as_second() as f64);
+        tracing::info!(findings = counts.values().sum::<i64>(), "audited what runs");
+    }
+}
+
+fn status(document: &Document, now: Timestamp) -> PolicyStatus {
+    let (status, reason, message) = match (&document.problem, &document.good) {
+        (None, _) => (ConditionStatus::True, "InForce", String::new()),
+        (Some(problem), Some(_)) => {
+            (ConditionStatus::False, "Invalid", format!("{problem}; the version before is still in force"))
+        }
+        (Some(problem), None) => (ConditionStatus::False, "Invalid", format!("{problem}; it is not in force")),
+    };
+    PolicyStatus {
+        observed_generation: document.generation,
+        conditions: vec![Condition {
+            r#type: READY.to_owned(),
+            status,
+            reason: reason.to_owned(),
+            message,
+            last_transition_time: now,
+            observed_generation: document.generation,
+        }],
+        rules: document.good.as_ref().and_then(|good| match good {
+            PolicyDocument::Policy(policy, _) => Some(rules_in_words(&policy.spec)),
+            PolicyDocument::Exception(..) => None,
+        }),
+        lints: document
+            .lints
+            .iter()
+            .map(|lint| LintEntry {
+                severity: if lint.severity == Severity::Error { LintSeverity::Error } else { LintSeverity::Warning },
+                message: lint.message.clone(),
+            })
+            .collect(),
+    }
+}

@@ -1,0 +1,33 @@
+//! The webhook's server: everything around [`crate::admission`] that does I/O.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`listen`] | connections: TLS, HTTP/1.1 and HTTP/2, limits, draining |
+//! | [`routes`] | paths to functions |
+//! | [`answer`] | one review to one answer, in time, whatever happens |
+//! | [`world`] | what is known: from files, or from a cluster |
+//! | [`store`] | the cluster's objects in memory, reduced to what rules read |
+//! | [`watch`] | keeps the store up to date |
+//! | [`memory`] | what ran before it was uninstalled |
+//! | [`leader`] | who does what only one may do |
+//! | [`duties`] | what the leader does |
+//! | [`events`] | Kubernetes Events about denials |
+//! | [`metrics`] | what is counted |
+//! | [`refresh`] | gauges that are read off when somebody asks |
+//! | [`probe`] | whether the server could be asked |
+//! | [`life`] | readiness and the way down |
+
+pub mod answer;
+pub mod duties;
+pub mod events;
+pub mod leader;
+pub mod life;
+pub mod listen;
+pub mod memory;
+pub mod metrics;
+pub mod probe;
+pub mod refresh;
+pub mod routes;
+pub mod store;
+pub mod watch;
+pub mod world;

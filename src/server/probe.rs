@@ -1,0 +1,110 @@
+//! Whether the server could be asked, found out the hard way: by asking it.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use rustls::{
+    ClientConfig, DigitallySignedStruct, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::{WebPkiSupportedAlgorithms, aws_lc_rs},
+    pki_types::{CertificateDer, ServerName, UnixTime},
+};
+use tokio::{net::TcpStream, time::timeout};
+use tokio_rustls::TlsConnector;
+
+use super::{
+    life::{Condition, Life},
+    refresh::Refresh,
+};
+
+/// How often conditions are looked at until the server is ready, and after.
+const EVERY: Duration = Duration::from_millis(200);
+const EVERY_WHEN_READY: Duration = Duration::from_secs(5);
+/// For a handshake with ourselves.
+const DEADLINE: Duration = Duration::from_secs(3);
+
+/// Notes how each condition stands, until the process ends.
+pub async fn follow(life: Arc<Life>, known: Refresh, address: SocketAddr) {
+    let mut synced = known.store.is_none();
+    loop {
+        let certificate = match known.certificates.current() {
+            None => Err("there is none".to_owned()),
+            Some(current) if !current.is_valid_at(Timestamp::now()) => Err(format!("it is valid until {}", current.not_after())),
+            Some(_) => Ok(()),
+        };
+        life.set(Condition::Certificate, certificate);
+        if let Some(store) = &known.store {
+            let missing = store.missing();
+            // Once filled, a cache that is being listed anew still serves what it had.
+            synced |= missing.is_empty();
+            let filled = if synced { Ok(()) } else { Err(format!("not read yet: {}", missing.join(", "))) };
+            life.set(Condition::Policies, filled.clone());
+            life.set(Condition::Caches, filled);
+        }
+        life.set(Condition::Port, dial(address).await);
+        let pause = if life.report().0 { EVERY_WHEN_READY } else { EVERY };
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// One TLS handshake with the own port.
+async fn dial(address: SocketAddr) -> Result<(), String> {
+    let mut local = address;
+    if address.ip().is_unspecified() {
+        local.set_ip(if address.is_ipv4() { std::net::Ipv4Addr::LOCALHOST.into() } else { std::net::Ipv6Addr::LOCALHOST.into() });
+    }
+    let handshake = async {
+        let stream = TcpStream::connect(local).await.map_err(|error| error.to_string())?;
+        let connector = TlsConnector::from(Arc::new(config()?));
+        let name = ServerName::from(local.ip());
+        connector.connect(name, stream).await.map(|_| ()).map_err(|error| error.to_string())
+    };
+    timeout(DEADLINE, handshake).await.unwrap_or_else(|_| Err("no answer".into()))
+}
+
+fn config() -> Result<ClientConfig, String> {
+    let provider = aws_lc_rs::default_provider();
+    let algorithms = provider.signature_verification_algorithms;
+    let builder = ClientConfig::builder_with_provider(Arc::new(provider));
+    let builder = builder.with_safe_default_protocol_versions().map_err(|error| error.to_string())?;
+    Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(Ourselves(algorithms))).with_no_client_auth())
+}
+
+/// Whatever certificate the own port shows is the own one; its dates are judged apart.
+#[derive(Debug)]
+struct Ourselves(WebPkiSupportedAlgorithms);
+
+impl ServerCertVerifier for Ourselves {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_schemes()
+    }
+}

@@ -1,0 +1,159 @@
+//! Paths to functions. Handlers only adapt.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    extract::{Query, Request, State},
+    http::{HeaderValue, StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::Deserialize;
+use tokio::{
+    sync::Semaphore,
+    time::{Duration, timeout},
+};
+
+use crate::admission::review::MAX_REVIEW_BYTES;
+
+use super::{
+    answer::{Answerer, Path},
+    life::Life,
+    metrics::Metrics,
+};
+
+/// KiB of bodies that are in memory at once, all requests together.
+const BODY_BUDGET_KIB: usize = 64 * 1024;
+/// For a body to arrive. The API server sends it in one go.
+const BODY_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Who a connection is from, where the client showed a certificate.
+#[derive(Clone, Debug, Default)]
+pub struct Client(pub Option<String>);
+
+/// What handlers share.
+#[derive(Clone)]
+pub struct App {
+    /// Answers reviews.
+    pub answerer: Arc<Answerer>,
+    /// Readiness.
+    pub life: Arc<Life>,
+    /// Name that a client's certificate must bear to be answered.
+    pub client_name: Option<Arc<str>>,
+    budget: Arc<Semaphore>,
+}
+
+impl App {
+    /// One that answers anybody, or only who shows a certificate with this name.
+    #[must_use]
+    pub fn new(answerer: Arc<Answerer>, life: Arc<Life>, client_name: Option<&str>) -> Self {
+        let budget = Arc::new(Semaphore::new(BODY_BUDGET_KIB));
+        Self { answerer, life, client_name: client_name.map(Into::into), budget }
+    }
+}
+
+#[derive(Deserialize)]
+struct Granted {
+    timeout: Option<String>,
+}
+
+/// The webhook's paths.
+pub fn webhook(app: App) -> Router {
+    let close = middleware::from_fn_with_state(Arc::clone(&app.life), close_when_draining);
+    Router::new()
+        .route("/validate", post(validate))
+        .route("/mutate", post(mutate))
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(ready))
+        .with_state(app)
+        .layer(close)
+}
+
+/// The metrics' path, on a port of their own.
+pub fn metrics(metrics: Arc<Metrics>, refresh: impl Fn() + Clone + Send + Sync + 'static) -> Router {
+    let render = async move || {
+        refresh();
+        ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], metrics.render())
+    };
+    Router::new().route("/metrics", get(render)).route("/healthz", get(async || "ok\n"))
+}
+
+async fn validate(State(app): State<App>, Query(granted): Query<Granted>, request: Request) -> Response {
+    review(Path::Validate, app, granted, request).await
+}
+
+async fn mutate(State(app): State<App>, Query(granted): Query<Granted>, request: Request) -> Response {
+    review(Path::Mutate, app, granted, request).await
+}
+
+async fn review(path: Path, app: App, granted: Granted, request: Request) -> Response {
+    if let Some(wanted) = &app.client_name {
+        let shown = request.extensions().get::<Client>().and_then(|client| client.0.as_deref());
+        if shown != Some(wanted) {
+            return refuse(
+                StatusCode::FORBIDDEN,
+                "this guard answers only the API server: its client certificate is missing or bears another name",
+            );
+        }
+    }
+    let is_json = request
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|value| value.split(';').next().map(str::trim) == Some("application/json"));
+    if !is_json || request.headers().contains_key(header::CONTENT_ENCODING) {
+        return refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "an AdmissionReview comes as application/json, not encoded");
+    }
+    let size = axum::body::HttpBody::size_hint(request.body()).upper().and_then(|bytes| usize::try_from(bytes).ok());
+    if size.is_some_and(|bytes| bytes > MAX_REVIEW_BYTES) {
+        return refuse(StatusCode::PAYLOAD_TOO_LARGE, "the review is larger than 7 MiB");
+    }
+    // Nobody can fill the memory by sending many large reviews at once: each waits until there is room for it.
+    let kib = u32::try_from(size.unwrap_or(MAX_REVIEW_BYTES) / 1024 + 1).unwrap_or(u32::MAX);
+    let Ok(_room) = app.budget.acquire_many(kib).await else {
+        return refuse(StatusCode::SERVICE_UNAVAILABLE, "going down");
+    };
+    let body = match timeout(BODY_DEADLINE, read(request.into_body())).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(refusal)) => return refusal,
+        Err(_) => return refuse(StatusCode::REQUEST_TIMEOUT, "the body took too long"),
+    };
+    match app.answerer.answer(path, &body, granted.timeout.as_deref()).await {
+        Ok(answer) => ([(header::CONTENT_TYPE, "application/json")], answer).into_response(),
+        Err(reason) => refuse(StatusCode::BAD_REQUEST, &reason),
+    }
+}
+
+async fn read(body: Body) -> Result<Bytes, Response> {
+    match Limited::new(body, MAX_REVIEW_BYTES).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => {
+            Err(refuse(StatusCode::PAYLOAD_TOO_LARGE, "the review is larger than 7 MiB"))
+        }
+        Err(_) => Err(refuse(StatusCode::BAD_REQUEST, "the body broke off")),
+    }
+}
+
+async fn ready(State(app): State<App>) -> Response {
+    let (ready, text) = app.life.report();
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, text).into_response()
+}
+
+/// The API server keeps its connections to a pod that goes down, unless it is told to close them.
+async fn close_when_draining(State(life): State<Arc<Life>>, request: Request, next: Next) -> Response {
+    let is_http1 = request.version() < axum::http::Version::HTTP_2;
+    let mut response = next.run(request).await;
+    if is_http1 && life.is_draining() {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+fn refuse(status: StatusCode, reason: &str) -> Response {
+    (status, format!("milvus-guard: {reason}\n")).into_response()
+}

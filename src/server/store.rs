@@ -1,0 +1,558 @@
+//! The cluster's objects in memory, reduced to what rules read, and one consistent picture of them for each review.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    time::Instant,
+};
+
+use jiff::Timestamp;
+use serde_json::Value;
+use tokio::sync::Notify;
+
+use crate::{
+    cluster::{
+        View,
+        guard::{self, decision, run_facts},
+        live::seen,
+    },
+    facts::Facts,
+    manifest::Object,
+    milvus::{dependency, snapshot},
+    objects::DecisionSpec,
+    policy::{
+        PolicyDocument, PolicySet,
+        lint::{self, Lint},
+    },
+};
+
+use super::memory::Memory;
+
+/// Name of the `ConfigMap` in the guard's namespace that holds its [`Memory`].
+pub const MEMORY: &str = "milvus-guard-memory";
+/// Key in it.
+pub const MEMORY_KEY: &str = "releases.json";
+
+/// Kinds of objects that are watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[allow(missing_docs, reason = "the names are Kubernetes' own")]
+pub enum Watched {
+    Deployments,
+    StatefulSets,
+    ConfigMaps,
+    Claims,
+    Services,
+    Autoscalers,
+    Namespaces,
+    Policies,
+    Exceptions,
+    Runs,
+    Decisions,
+}
+
+impl Watched {
+    /// All of them.
+    pub const ALL: [Self; 11] = [
+        Self::Deployments,
+        Self::StatefulSets,
+        Self::ConfigMaps,
+        Self::Claims,
+        Self::Services,
+        Self::Autoscalers,
+        Self::Namespaces,
+        Self::Policies,
+        Self::Exceptions,
+        Self::Runs,
+        Self::Decisions,
+    ];
+
+    /// The kind.
+    #[must_use]
+    pub const fn kind(self) -> &'static str {
+        match self {
+            Self::Deployments => "Deployment",
+            Self::StatefulSets => "StatefulSet",
+            Self::ConfigMaps => "ConfigMap",
+            Self::Claims => "PersistentVolumeClaim",
+            Self::Services => "Service",
+            Self::Autoscalers => "HorizontalPodAutoscaler",
+            Self::Namespaces => "Namespace",
+            Self::Policies => "UpgradePolicy",
+            Self::Exceptions => "UpgradeException",
+            Self::Runs => "UpgradeRun",
+            Self::Decisions => "ReleaseDecision",
+        }
+    }
+}
+
+/// An object that is kept.
+struct Kept {
+    object: Object,
+    /// Whether its current template has been completely available once, at any time since this was watched.
+    proven: bool,
+}
+
+/// A policy or an exception as it was last read.
+#[derive(Clone, Debug)]
+pub struct Document {
+    /// What is in force: what was good last.
+    pub good: Option<PolicyDocument>,
+    /// Why the newest is not in force.
+    pub problem: Option<String>,
+    /// What `policy lint` says of the newest.
+    pub lints: Vec<Lint>,
+    /// Generation of the newest.
+    pub generation: Option<i64>,
+}
+
+#[derive(Default)]
+struct Namespace {
+    labels: BTreeMap<String, String>,
+    ending: bool,
+}
+
+#[derive(Default)]
+struct State {
+    objects: HashMap<String, BTreeMap<(Watched, String), Kept>>,
+    namespaces: HashMap<String, Namespace>,
+    documents: BTreeMap<(Watched, String), Document>,
+    runs: BTreeMap<String, Value>,
+    decisions: BTreeMap<String, DecisionSpec>,
+    memory: Memory,
+    /// Keys that the running listing of a kind has shown.
+    listed: HashMap<Watched, HashSet<(String, String)>>,
+    synced: BTreeSet<Watched>,
+    broken: BTreeMap<Watched, (Instant, String)>,
+    compiled: Arc<PolicySet>,
+    compiled_at: Option<Instant>,
+    run_facts: Arc<Facts>,
+}
+
+/// The store.
+#[derive(Default)]
+pub struct Store {
+    state: RwLock<State>,
+    views: Mutex<HashMap<String, Arc<View>>>,
+    dirty: Mutex<BTreeSet<String>>,
+    changed: Notify,
+    namespace: String,
+}
+
+/// Everything about one namespace, at one moment.
+pub struct Picture {
+    /// What runs.
+    pub view: Arc<View>,
+    /// Whether the namespace is being deleted.
+    pub ending: bool,
+    /// Policies and exceptions, without a time.
+    pub policies: Arc<PolicySet>,
+    /// Runs and migrations.
+    pub runs: Arc<Facts>,
+    /// What was let through.
+    pub decisions: Vec<DecisionSpec>,
+}
+
+impl Store {
+    /// An empty store of a guard that lives in this namespace.
+    #[must_use]
+    pub fn new(namespace: &str) -> Self {
+        Self { namespace: namespace.to_owned(), ..Self::default() }
+    }
+
+    /// A listing of a kind begins; what it does not show is gone when it ends.
+    pub fn begin(&self, kind: Watched) {
+        self.write().listed.insert(kind, HashSet::new());
+    }
+
+    /// The listing of a kind is complete.
+    pub fn finish(&self, kind: Watched) {
+        let mut state = self.write();
+        let listed = state.listed.remove(&kind).unwrap_or_default();
+        let gone: Vec<(String, String)> = state.keys(kind).into_iter().filter(|key| !listed.contains(key)).collect();
+        for (namespace, name) in gone {
+            state.remove(kind, &namespace, &name);
+            self.touch(&namespace);
+        }
+        state.synced.insert(kind);
+        state.broken.remove(&kind);
+        state.refresh(kind);
+        drop(state);
+        self.changed.notify_waiters();
+    }
+
+    /// The kind does not exist in this cluster.
+    pub fn absent(&self, kind: Watched) {
+        self.write().synced.insert(kind);
+        self.changed.notify_waiters();
+    }
+
+    /// The watch of a kind is in trouble.
+    pub fn broken(&self, kind: Watched, reason: String) {
+        self.write().broken.entry(kind).or_insert_with(|| (Instant::now(), reason));
+    }
+
+    /// An object is new or changed. `now` decides whether an exception reaches too far ahead.
+    pub fn put(&self, kind: Watched, object: Value, now: Timestamp) {
+        let text = |path: &str| object.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let (namespace, name) = (text("/metadata/namespace"), text("/metadata/name"));
+        let mut state = self.write();
+        state.broken.remove(&kind);
+        if let Some(listed) = state.listed.get_mut(&kind) {
+            listed.insert((namespace.clone(), name.clone()));
+        }
+        if kind == Watched::ConfigMaps && namespace == self.namespace && name == MEMORY {
+            if let Some(memory) = object.pointer(&format!("/data/{MEMORY_KEY}")).and_then(Value::as_str) {
+                state.memory = serde_json::from_str(memory).unwrap_or_default();
+            }
+            return;
+        }
+        let lists = state.listed.contains_key(&kind);
+        if state.put(kind, &namespace, &name, object, now) {
+            self.touch(&namespace);
+        }
+        if !lists {
+            state.refresh(kind);
+        }
+        drop(state);
+        self.changed.notify_waiters();
+    }
+
+    /// An object is gone.
+    pub fn delete(&self, kind: Watched, namespace: &str, name: &str) {
+        let mut state = self.write();
+        if kind == Watched::ConfigMaps && namespace == self.namespace && name == MEMORY {
+            state.memory = Memory::default();
+        }
+        state.remove(kind, namespace, name);
+        state.refresh(kind);
+        drop(state);
+        self.touch(namespace);
+        self.changed.notify_waiters();
+    }
+
+    /// What is known about a namespace now.
+    #[must_use]
+    pub fn picture(&self, namespace: &str) -> Picture {
+        let state = self.read();
+        let view = self.view_of(&state, namespace);
+        Picture {
+            view,
+            ending: state.namespaces.get(namespace).is_some_and(|namespace| namespace.ending),
+            policies: Arc::clone(&state.compiled),
+            runs: Arc::clone(&state.run_facts),
+            decisions: state.decisions.values().filter(|decision| decision.namespace == namespace).cloned().collect(),
+        }
+    }
+
+    fn view_of(&self, state: &State, namespace: &str) -> Arc<View> {
+        let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(view) = views.get(namespace) {
+            return Arc::clone(view);
+        }
+        let objects = state.objects.get(namespace).into_iter().flat_map(BTreeMap::values);
+        let view = Arc::new(View::of(objects.map(|kept| (kept.object.clone(), kept.proven))));
+        // Namespaces without Milvus are many; theirs cost nothing to make again.
+        if !view.place.snapshot.releases.is_empty() {
+            views.insert(namespace.to_owned(), Arc::clone(&view));
+        }
+        view
+    }
+
+    /// Namespaces in which something changed since this was last asked, with what they hold now.
+    #[must_use]
+    pub fn take_changed(&self) -> Vec<(String, Arc<View>)> {
+        let changed = std::mem::take(&mut *self.dirty.lock().unwrap_or_else(PoisonError::into_inner));
+        let state = self.read();
+        changed.into_iter().map(|namespace| (namespace.clone(), self.view_of(&state, &namespace))).collect()
+    }
+
+    /// Every namespace that holds Milvus.
+    #[must_use]
+    pub fn milvus_namespaces(&self) -> Vec<(String, Arc<View>)> {
+        let state = self.read();
+        let names: Vec<String> = state.objects.keys().cloned().collect();
+        names
+            .into_iter()
+            .map(|namespace| (namespace.clone(), self.view_of(&state, &namespace)))
+            .filter(|(_, view)| !view.place.snapshot.releases.is_empty())
+            .collect()
+    }
+
+    /// What the stored memory says.
+    #[must_use]
+    pub fn memory(&self) -> Memory {
+        self.read().memory.clone()
+    }
+
+    /// Every policy and exception, by kind and name.
+    #[must_use]
+    pub fn documents(&self) -> Vec<((Watched, String), Document)> {
+        self.read().documents.iter().map(|(key, document)| (key.clone(), document.clone())).collect()
+    }
+
+    /// Names of decisions that no longer hold.
+    #[must_use]
+    pub fn expired_decisions(&self, now: Timestamp) -> Vec<String> {
+        let state = self.read();
+        state.decisions.iter().filter(|(_, decision)| decision.expires <= now).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Kinds that have not been read once, with what is known about why.
+    #[must_use]
+    pub fn missing(&self) -> Vec<String> {
+        let state = self.read();
+        Watched::ALL
+            .into_iter()
+            .filter(|kind| !state.synced.contains(kind))
+            .map(|kind| match state.broken.get(&kind) {
+                Some((_, reason)) => format!("{} ({reason})", kind.kind()),
+                None => kind.kind().to_owned(),
+            })
+            .collect()
+    }
+
+    /// For each kind how many objects are kept, and for how many seconds its watch has been in trouble.
+    #[must_use]
+    pub fn health(&self) -> Vec<(Watched, usize, f64)> {
+        let state = self.read();
+        let broken = |kind| state.broken.get(&kind).map_or(0.0, |(since, _)| since.elapsed().as_secs_f64());
+        Watched::ALL.into_iter().map(|kind| (kind, state.keys(kind).len(), broken(kind))).collect()
+    }
+
+    /// Seconds since the policies last changed.
+    #[must_use]
+    pub fn policy_age(&self) -> Option<f64> {
+        self.read().compiled_at.map(|at| at.elapsed().as_secs_f64())
+    }
+
+    /// Returns after the next change.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    fn touch(&self, namespace: &str) {
+        self.views.lock().unwrap_or_else(PoisonError::into_inner).remove(namespace);
+        self.dirty.lock().unwrap_or_else(PoisonError::into_inner).insert(namespace.to_owned());
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn keys(&self, kind: Watched) -> Vec<(String, String)> {
+        let cluster = |name: &String| (String::new(), name.clone());
+        match kind {
+            Watched::Namespaces => self.namespaces.keys().map(cluster).collect(),
+            Watched::Policies | Watched::Exceptions => {
+                self.documents.keys().filter(|(known, _)| *known == kind).map(|(_, name)| cluster(name)).collect()
+            }
+            Watched::Runs => self.runs.keys().filter_map(|key| split(key)).collect(),
+            Watched::Decisions => self.decisions.keys().filter_map(|key| split(key)).collect(),
+            _ => self
+                .objects
+                .iter()
+                .flat_map(|(namespace, objects)| {
+                    objects.keys().filter(|(known, _)| *known == kind).map(|(_, name)| (namespace.clone(), name.clone()))
+                })
+                .collect(),
+        }
+    }
+
+    /// Takes an object in; whether it may have changed what runs in its namespace.
+    fn put(&mut self, kind: Watched, namespace: &str, name: &str, mut object: Value, now: Timestamp) -> bool {
+        match kind {
+            Watched::Namespaces => {
+                let labels = object.pointer("/metadata/labels").cloned().unwrap_or_default();
+                let ending = object.pointer("/metadata/deletionTimestamp").is_some();
+                let labels = serde_json::from_value(labels).unwrap_or_default();
+                self.namespaces.insert(name.to_owned(), Namespace { labels, ending });
+                false
+            }
+            Watched::Policies | Watched::Exceptions => {
+                self.document(kind, name, &mut object, now);
+                false
+            }
+            Watched::Runs => {
+                self.runs.insert(format!("{namespace}/{name}"), object);
+                false
+            }
+            Watched::Decisions => {
+                match decision(&object) {
+                    Some(decision) => self.decisions.insert(format!("{namespace}/{name}"), decision),
+                    None => self.decisions.remove(&format!("{namespace}/{name}")),
+                };
+                false
+            }
+            _ => self.keep(kind, namespace, name, object),
+        }
+    }
+
+    fn keep(&mut self, kind: Watched, namespace: &str, name: &str, mut object: Value) -> bool {
+        if let Value::Object(fields) = &mut object {
+            fields.insert("kind".into(), kind.kind().into());
+            if let Some(Value::Object(metadata)) = fields.get_mut("metadata") {
+                metadata.remove("managedFields");
+            }
+        }
+        let key = (kind, name.to_owned());
+        let Some((object, proven)) = seen(&object).filter(|(object, _)| is_kept(object)) else {
+            return self.objects.get_mut(namespace).is_some_and(|objects| objects.remove(&key).is_some());
+        };
+        let objects = self.objects.entry(namespace.to_owned()).or_default();
+        let before = objects.get(&key).is_some_and(|old| old.proven && same_template(&old.object, &object));
+        objects.insert(key, Kept { object, proven: proven || before });
+        true
+    }
+
+    fn document(&mut self, kind: Watched, name: &str, object: &mut Value, now: Timestamp) {
+        let generation = object.pointer("/metadata/generation").and_then(Value::as_i64);
+        let key = (kind, name.to_owned());
+        let last_good = self.documents.get(&key).and_then(|document| document.good.clone());
+        let document = match guard::document(object, kind.kind()) {
+            Err(error) => Document { good: last_good, problem: Some(error.message), lints: Vec::new(), generation },
+            Ok(read) => {
+                let lints = lint::lint(std::slice::from_ref(&read), now);
+                let error = lints.iter().find(|lint| lint.severity == lint::Severity::Error).map(|lint| lint.message.clone());
+                let good = if error.is_some() { last_good } else { Some(read) };
+                Document { good, problem: error, lints, generation }
+            }
+        };
+        self.documents.insert(key, document);
+    }
+
+    fn remove(&mut self, kind: Watched, namespace: &str, name: &str) {
+        let full = format!("{namespace}/{name}");
+        match kind {
+            Watched::Namespaces => {
+                self.namespaces.remove(name);
+            }
+            Watched::Policies | Watched::Exceptions => {
+                self.documents.remove(&(kind, name.to_owned()));
+            }
+            Watched::Runs => {
+                self.runs.remove(&full);
+            }
+            Watched::Decisions => {
+                self.decisions.remove(&full);
+            }
+            _ => {
+                if let Some(objects) = self.objects.get_mut(namespace) {
+                    objects.remove(&(kind, name.to_owned()));
+                    if objects.is_empty() {
+                        self.objects.remove(namespace);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Makes anew what depends on a kind.
+    fn refresh(&mut self, kind: Watched) {
+        match kind {
+            Watched::Policies | Watched::Exceptions | Watched::Namespaces => {
+                let mut set = PolicySet::default();
+                for document in self.documents.values().filter_map(|document| document.good.clone()) {
+                    match document {
+                        PolicyDocument::Policy(policy, _) => set.policies.push(*policy),
+                        PolicyDocument::Exception(exception, _) => set.exceptions.push(*exception),
+                    }
+                }
+                set.namespace_labels =
+                    self.namespaces.iter().map(|(name, namespace)| (name.clone(), namespace.labels.clone())).collect();
+                self.compiled = Arc::new(set);
+                if kind != Watched::Namespaces {
+                    self.compiled_at = Some(Instant::now());
+                }
+            }
+            Watched::Runs => self.run_facts = Arc::new(run_facts(self.runs.values())),
+            _ => {}
+        }
+    }
+}
+
+fn split(key: &str) -> Option<(String, String)> {
+    key.split_once('/').map(|(namespace, name)| (namespace.to_owned(), name.to_owned()))
+}
+
+/// Whether a rule could look at an object.
+fn is_kept(object: &Object) -> bool {
+    match object {
+        Object::Workload(workload) => snapshot::component(workload).is_some() || dependency::family(workload).is_some(),
+        Object::Config(_) | Object::Claim(_) | Object::Service(_) | Object::Autoscaler(_) => true,
+        Object::Deployer(_) | Object::Other(_) => false,
+    }
+}
+
+/// Whether two states of a workload want the same pods.
+fn same_template(old: &Object, new: &Object) -> bool {
+    match (old, new) {
+        (Object::Workload(old), Object::Workload(new)) => old.pod == new.pod,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn deployment(name: &str, image: &str) -> Value {
+        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name, "namespace": "n"},
+            "spec": {"template": {"spec": {"containers": [{"name": "a", "image": image, "args": ["milvus", "run", "proxy"]}]}}}})
+    }
+
+    const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
+    #[test]
+    fn what_a_new_listing_does_not_show_is_gone() {
+        let store = Store::new("guard");
+        store.begin(Watched::Deployments);
+        store.put(Watched::Deployments, deployment("r-proxy", "milvusdb/milvus:v2.4.5"), NOW);
+        store.put(Watched::Deployments, json!({"metadata": {"name": "other", "namespace": "n"}, "spec": {}}), NOW);
+        store.finish(Watched::Deployments);
+        assert_eq!(store.picture("n").view.place.snapshot.releases.len(), 1);
+        assert_eq!(store.health()[0].1, 1, "only what a rule could look at is kept");
+        assert!(!store.missing().contains(&"Deployment".to_owned()));
+        store.begin(Watched::Deployments);
+        assert_eq!(store.picture("n").view.place.snapshot.releases.len(), 1, "a listing under way takes nothing away");
+        store.finish(Watched::Deployments);
+        assert!(store.picture("n").view.place.snapshot.releases.is_empty());
+    }
+
+    #[test]
+    fn a_bad_policy_leaves_the_last_good_one_in_force() {
+        let policy = |action: &str| {
+            json!({"apiVersion": "guard.milvus.io/v1alpha1", "kind": "UpgradePolicy", "metadata": {"name": "p", "uid": "x"},
+                "spec": {"rules": [{"id": "MG201", "action": action}]}, "status": {"conditions": []}})
+        };
+        let store = Store::new("guard");
+        store.put(Watched::Policies, policy("Warn"), NOW);
+        store.put(Watched::Policies, policy("Loud"), NOW);
+        assert_eq!(store.picture("n").policies.policies.len(), 1);
+        assert!(store.documents()[0].1.problem.as_ref().unwrap().contains("Loud"));
+        store.delete(Watched::Policies, "", "p");
+        assert!(store.picture("n").policies.policies.is_empty());
+    }
+
+    #[test]
+    fn a_template_that_was_available_once_stays_proven() {
+        let status = |available: i64, reason: &str| {
+            let mut object = deployment("r-proxy", "milvusdb/milvus:v2.4.5");
+            object["metadata"]["generation"] = json!(1);
+            object["status"] = json!({"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "availableReplicas": available,
+                "conditions": [{"type": "Progressing", "reason": reason}]});
+            object
+        };
+        let store = Store::new("guard");
+        store.put(Watched::Deployments, status(1, "NewReplicaSetAvailable"), NOW);
+        store.put(Watched::Deployments, status(0, "ReplicaSetUpdated"), NOW);
+        assert!(store.picture("n").view.rollouts[0].ever_available);
+    }
+}

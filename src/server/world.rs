@@ -1,0 +1,251 @@
+//! What is known: from files for demos, tests and load runs, or from a cluster.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::Timestamp;
+use kube::{
+    Api, Client,
+    api::PostParams,
+    core::{ApiResource, DynamicObject},
+};
+use serde_json::json;
+
+use crate::{
+    admission::{Scene, scene::Accounts},
+    cluster::{Cluster, View},
+    facts::Facts,
+    judge::Overdue,
+    milvus::{Place, Version, catalogue::Catalogue},
+    objects::{self, DecisionSpec},
+    policy::PolicySet,
+    reason,
+};
+
+use super::store::Store;
+
+/// Where knowledge comes from.
+pub enum World {
+    /// Files that were read once.
+    Files(Box<Files>),
+    /// A cluster that is watched.
+    Cluster(Box<Watching>),
+}
+
+/// Knowledge from files.
+pub struct Files {
+    /// What runs.
+    pub place: Arc<Place>,
+    /// What else is known.
+    pub facts: Facts,
+    /// Policies and exceptions.
+    pub policies: PolicySet,
+    /// Who is who.
+    pub accounts: Accounts,
+    /// Data about Milvus releases.
+    pub catalogue: Catalogue,
+    /// What was let through since the start.
+    pub decisions: Mutex<Vec<DecisionSpec>>,
+}
+
+/// Knowledge from a cluster.
+pub struct Watching {
+    /// The cluster, for what must be read at this moment.
+    pub cluster: Cluster,
+    /// The guard's own namespace.
+    pub namespace: String,
+    /// What was seen.
+    pub store: Arc<Store>,
+    /// Version of the API server.
+    pub kubernetes: Option<Version>,
+    /// Who is who.
+    pub accounts: Accounts,
+    /// Data about Milvus releases.
+    pub catalogue: Catalogue,
+}
+
+impl World {
+    /// What is known about a namespace, from memory.
+    #[must_use]
+    pub fn scene<'a>(&'a self, namespace: &str, now: Timestamp, overdue: Option<Overdue<'a>>) -> Scene<'a> {
+        match self {
+            Self::Files(files) => files.scene(now, overdue),
+            Self::Cluster(watching) => {
+                let picture = watching.store.picture(namespace);
+                let known = Known {
+                    view: picture.view,
+                    runs: picture.runs,
+                    decisions: picture.decisions,
+                    policies: picture.policies,
+                    ending: picture.ending,
+                };
+                watching.scene(namespace, known, now, overdue)
+            }
+        }
+    }
+
+    /// The same, read at this moment; nothing where memory is all there is.
+    ///
+    /// # Errors
+    /// Where the cluster does not answer.
+    pub async fn live_scene<'a>(
+        &'a self,
+        namespace: &str,
+        now: Timestamp,
+        overdue: Option<Overdue<'a>>,
+    ) -> Option<Result<Scene<'a>, String>> {
+        match self {
+            Self::Files(_) => None,
+            Self::Cluster(watching) => {
+                let live = watching.live(namespace).await;
+                Some(live.map(|known| watching.scene(namespace, known, now, overdue)))
+            }
+        }
+    }
+
+    /// Writes down what was let through, before it happens.
+    ///
+    /// # Errors
+    /// Where the cluster does not take it, in words.
+    pub async fn record(&self, decision: &DecisionSpec) -> Result<(), String> {
+        match self {
+            Self::Files(files) => {
+                files.decisions.lock().unwrap_or_else(PoisonError::into_inner).push(decision.clone());
+                Ok(())
+            }
+            Self::Cluster(watching) => watching.record(decision).await,
+        }
+    }
+}
+
+impl Files {
+    fn scene<'a>(&'a self, now: Timestamp, overdue: Option<Overdue<'a>>) -> Scene<'a> {
+        let decisions = self.decisions.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let services = self.place.snapshot.releases.iter().flat_map(|release| &release.services);
+        Scene {
+            services: services.map(|service| service.object.name.clone()).collect(),
+            place: Arc::clone(&self.place),
+            remembered: Arc::new([]),
+            ending: false,
+            facts: self.facts.clone(),
+            decisions: decisions.into(),
+            policies: Arc::new(PolicySet { now: Some(now), ..self.policies.clone() }),
+            accounts: &self.accounts,
+            catalogue: &self.catalogue,
+            now,
+            overdue,
+        }
+    }
+}
+
+/// What was read of a cluster, from memory or at this moment.
+struct Known {
+    view: Arc<View>,
+    runs: Arc<Facts>,
+    decisions: Vec<DecisionSpec>,
+    policies: Arc<PolicySet>,
+    ending: bool,
+}
+
+impl Watching {
+    fn scene<'a>(&'a self, namespace: &str, known: Known, now: Timestamp, overdue: Option<Overdue<'a>>) -> Scene<'a> {
+        let memory = self.store.memory();
+        let in_own = |run: &str| run.split_once('/').is_some_and(|(place, _)| place == self.namespace);
+        let facts = Facts {
+            kubernetes: self.kubernetes,
+            rollouts: Some(known.view.rollouts.clone()),
+            autoscalers: Some(known.view.autoscalers.clone()),
+            // With the guard installed, runs live where nobody else can write them.
+            runs: known
+                .runs
+                .runs
+                .as_ref()
+                .map(|runs| runs.iter().filter(|run| run.namespace == namespace && in_own(&run.run)).cloned().collect()),
+            migrations: known.runs.migrations.as_ref().map(|migrations| {
+                migrations.iter().filter(|record| record.namespace == namespace && in_own(&record.run)).cloned().collect()
+            }),
+            settled: Some(memory.settled(namespace)),
+            ..Facts::default()
+        };
+        Scene {
+            remembered: memory.absent(namespace, &known.view).into(),
+            place: Arc::clone(&known.view.place),
+            services: Arc::clone(&known.view.services),
+            ending: known.ending,
+            facts,
+            decisions: known.decisions.into(),
+            policies: Arc::new(PolicySet { now: Some(now), ..PolicySet::clone(&known.policies) }),
+            accounts: &self.accounts,
+            catalogue: &self.catalogue,
+            now,
+            overdue,
+        }
+    }
+
+    async fn live(&self, namespace: &str) -> Result<Known, String> {
+        let picture = self.store.picture(namespace);
+        let (view, runs, decisions) =
+            tokio::join!(self.cluster.view(namespace), self.cluster.runs(), self.cluster.decisions(&self.namespace));
+        let words = |error: crate::cluster::ClusterError| error.to_string();
+        let mut view = view.map_err(words)?;
+        // What a template once proved is only in memory.
+        for rollout in &mut view.rollouts {
+            let known = picture.view.rollouts.iter().find(|known| known.workload == rollout.workload);
+            let same = || same_images(&picture.view, &view.place, &rollout.workload);
+            if known.is_some_and(|known| known.ever_available) && same() {
+                rollout.ever_available = true;
+            }
+        }
+        let decisions = decisions.map_err(words)?.into_iter().filter(|decision| decision.namespace == namespace).collect();
+        Ok(Known {
+            view: Arc::new(view),
+            runs: Arc::new(runs.map_err(words)?),
+            decisions,
+            policies: picture.policies,
+            ending: picture.ending,
+        })
+    }
+
+    async fn record(&self, decision: &DecisionSpec) -> Result<(), String> {
+        let name = format!("{}.{}.v{}", decision.namespace, decision.release, decision.revision);
+        let object: DynamicObject = serde_json::from_value(json!({
+            "apiVersion": objects::API_VERSION,
+            "kind": objects::RELEASE_DECISION.kind,
+            "metadata": {"name": name, "namespace": self.namespace},
+            "spec": decision,
+        }))
+        .map_err(|error| error.to_string())?;
+        let api = decisions(self.cluster.client().clone(), &self.namespace);
+        match api.create(&PostParams::default(), &object).await {
+            // The same revision was judged before, by a try that failed later; the newest judgement counts.
+            Err(kube::Error::Api(status)) if status.code == 409 => {
+                let patch = kube::api::Patch::Merge(json!({"spec": decision}));
+                api.patch(&name, &kube::api::PatchParams::default(), &patch)
+                    .await
+                    .map(|_| ())
+                    .map_err(|error| reason::chain(&error))
+            }
+            done => done.map(|_| ()).map_err(|error| reason::chain(&error)),
+        }
+    }
+}
+
+/// The decisions of a guard.
+#[must_use]
+pub fn decisions(client: Client, namespace: &str) -> Api<DynamicObject> {
+    let kind = objects::RELEASE_DECISION;
+    let resource = ApiResource {
+        group: objects::GROUP.into(),
+        version: objects::VERSION.into(),
+        api_version: objects::API_VERSION.into(),
+        kind: kind.kind.into(),
+        plural: kind.plural.into(),
+    };
+    Api::namespaced_with(client, namespace, &resource)
+}
+
+fn same_images(view: &View, place: &Place, workload: &str) -> bool {
+    let image = |place: &Place| {
+        ["Deployment", "StatefulSet"].iter().find_map(|kind| place.component(kind, workload)).map(|component| component.image())
+    };
+    image(&view.place) == image(place)
+}

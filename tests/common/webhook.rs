@@ -1,0 +1,266 @@
+//! The webhook as a cluster has it: a real API server calls the real binary through the objects of its own chart.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use milvus_guard::manifest::documents;
+use milvus_guard_testbed::{ControlPlane, Helm, expect_success, helm};
+use serde_json::{Value, json};
+
+use super::{guard, run};
+
+/// The guard's namespace.
+pub const GUARD: &str = "milvus-guard";
+/// Objects of the chart that make no sense without a node.
+const LEFT_OUT: [&str; 7] =
+    ["Deployment", "Service", "NetworkPolicy", "PodDisruptionBudget", "CustomResourceDefinition", "ResourceQuota", "Pod"];
+
+/// A cluster with the webhook in it.
+pub struct Webhook {
+    pub cluster: ControlPlane,
+    pub folder: tempfile::TempDir,
+    /// The running server.
+    pub server: Server,
+}
+
+/// One running `serve`.
+pub struct Server {
+    child: Child,
+    /// `https://127.0.0.1:PORT`.
+    pub url: String,
+    /// `http://127.0.0.1:PORT/metrics`.
+    pub metrics: String,
+    log: PathBuf,
+}
+
+impl Webhook {
+    /// A cluster with controllers and the webhook.
+    pub fn start() -> Self {
+        Self::with(ControlPlane::builder().controller_manager(true).start(), &[])
+    }
+
+    /// The webhook in this cluster, with more flags.
+    pub fn with(cluster: ControlPlane, flags: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        super::install_definitions(&cluster);
+        expect_success(cluster.kubectl(["create", "namespace", GUARD]));
+        let mut objects = rendered(|kind| !LEFT_OUT.contains(&kind) && !kind.ends_with("WebhookConfiguration"));
+        for object in &mut objects {
+            // What Helm would do with objects that name no namespace.
+            if ["ServiceAccount", "Role", "RoleBinding"].contains(&object["kind"].as_str().unwrap()) {
+                object["metadata"]["namespace"] = json!(GUARD);
+            }
+        }
+        cluster.apply(&in_yaml(&objects));
+        let server = Server::start(&cluster, folder.path(), "127.0.0.1:0", flags);
+        let webhook = Self { cluster, folder, server };
+        webhook.register();
+        webhook
+    }
+
+    /// Registers the running server as the chart would, but by its address.
+    pub fn register(&self) {
+        let authority = fs::read(self.folder.path().join("ca.crt")).unwrap();
+        let mut configurations = rendered(|kind| kind.ends_with("WebhookConfiguration"));
+        for configuration in &mut configurations {
+            for webhook in configuration["webhooks"].as_array_mut().unwrap() {
+                let path = webhook["clientConfig"]["service"]["path"].as_str().unwrap();
+                let url = format!("{}{path}", self.server.url);
+                webhook["clientConfig"] = json!({"url": url, "caBundle": BASE64_STANDARD.encode(&authority)});
+            }
+        }
+        self.cluster.apply(&in_yaml(&configurations));
+        // The API server takes a moment to call a new webhook: a run that nobody may write tells when it does.
+        wait_until("the webhook is called", Duration::from_secs(30), || {
+            let run = r#"{"apiVersion":"guard.milvus.io/v1alpha1","kind":"UpgradeRun","metadata":{"name":"probe","namespace":"default"},
+                "spec":{"kind":"Rolling","release":"a","namespace":"b","from":"2.4.5","to":"2.5.12","plan":[],"planHash":"sha256:00"}}"#;
+            let output = self.cluster.kubectl_with_input(["create", "--dry-run=server", "-f", "-"], run);
+            String::from_utf8_lossy(&output.stderr).contains("documents.guard.milvus.io")
+        });
+    }
+
+    /// Runs Helm; whether it succeeded, and what it said.
+    pub fn helm(&self, with: Helm, args: &[&str]) -> (bool, String) {
+        let output = self.cluster.helm(with, args);
+        let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        (output.status.success(), text)
+    }
+
+    /// Runs kubectl; whether it succeeded, and what it said.
+    pub fn kubectl(&self, args: &[&str]) -> (bool, String) {
+        let output = self.cluster.kubectl(args);
+        let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        (output.status.success(), text)
+    }
+
+    /// Images of the Deployments of a namespace.
+    pub fn images(&self, namespace: &str) -> Vec<String> {
+        let list = self.cluster.get_json(&format!("/apis/apps/v1/namespaces/{namespace}/deployments"));
+        let images = list["items"].as_array().unwrap().iter();
+        images.map(|item| item["spec"]["template"]["spec"]["containers"][0]["image"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Says of every Deployment of a namespace what its controller would say after a complete rollout.
+    pub fn roll_out(&self, namespace: &str) {
+        let list = self.cluster.get_json(&format!("/apis/apps/v1/namespaces/{namespace}/deployments"));
+        for item in list["items"].as_array().unwrap() {
+            self.complete(namespace, item);
+        }
+    }
+
+    /// The same of one Deployment.
+    pub fn complete(&self, namespace: &str, deployment: &Value) {
+        let replicas = deployment["spec"]["replicas"].as_i64().unwrap_or(1);
+        let status = json!({"status": {
+            "observedGeneration": deployment["metadata"]["generation"],
+            "replicas": replicas, "updatedReplicas": replicas, "readyReplicas": replicas, "availableReplicas": replicas,
+            "conditions": [{"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable"},
+                {"type": "Available", "status": "True", "reason": "MinimumReplicasAvailable"}],
+        }});
+        let name = deployment["metadata"]["name"].as_str().unwrap();
+        expect_success(self.cluster.kubectl([
+            "-n", namespace, "patch", "deployment", name, "--subresource=status", "--type=merge", "-p", &status.to_string(),
+        ]));
+    }
+
+    /// A value of the metrics, 0 where it is not there.
+    pub fn metric(&self, name: &str) -> f64 {
+        let text = self.server.get_metrics();
+        text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok()).unwrap_or(0.0)
+    }
+}
+
+impl Server {
+    /// Starts the server with the rights that its chart gives it.
+    pub fn start(cluster: &ControlPlane, folder: &std::path::Path, listen: &str, flags: &[&str]) -> Self {
+        let kubeconfig = cluster.kubeconfig_for_service_account(GUARD, "milvus-guard");
+        let log = folder.join("serve.log");
+        let mut command = guard();
+        command
+            .args(["serve", "--listen", listen, "--metrics-listen", "127.0.0.1:0", "--namespace", GUARD, "--shutdown-delay", "0"])
+            .arg("--kubeconfig")
+            .arg(kubeconfig)
+            .args(flags);
+        if !flags.iter().any(|flag| flag.starts_with("--tls")) {
+            command.args(["--tls-self-signed", "--tls-ca-out"]).arg(folder.join("ca.crt"));
+        }
+        let server = Self::spawn(command, log);
+        wait_until("the server is ready", Duration::from_secs(60), || server.is_ready());
+        server
+    }
+
+    /// Starts any `serve` and reads from its log where it listens.
+    pub fn spawn(mut command: Command, log: PathBuf) -> Self {
+        let file = fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
+        let from = file.metadata().unwrap().len();
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file).spawn().unwrap();
+        let mut found = None;
+        wait_until("the server listens", Duration::from_secs(60), || {
+            if let Some(status) = child.try_wait().unwrap() {
+                panic!("serve ended ({status}): {}", fs::read_to_string(&log).unwrap());
+            }
+            let text = fs::read(&log).unwrap();
+            let new = BufReader::new(&text[usize::try_from(from).unwrap()..]);
+            found = new.lines().map_while(Result::ok).find_map(|line| {
+                let (url, metrics) = line.strip_prefix("milvus-guard: serving on ")?.split_once(", metrics on ")?;
+                Some((url.to_owned(), metrics.to_owned()))
+            });
+            found.is_some()
+        });
+        let (url, metrics) = found.unwrap();
+        Self { child, url, metrics, log }
+    }
+
+    pub fn is_ready(&self) -> bool {
+        curl(&format!("{}/readyz", self.url)).is_some_and(|(code, _)| code == 200)
+    }
+
+    pub fn get_metrics(&self) -> String {
+        curl(&self.metrics).map(|(_, text)| text).unwrap_or_default()
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends SIGTERM and waits for the end.
+    pub fn stop(&mut self) {
+        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
+        let _ = self.child.wait();
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            let log = self.log();
+            let tail: Vec<&str> = log.lines().rev().take(40).collect();
+            eprintln!("--- the end of the server's log ---");
+            for line in tail.iter().rev() {
+                eprintln!("{line}");
+            }
+        }
+    }
+}
+
+/// Status and body of a GET, whatever certificate the server shows.
+pub fn curl(url: &str) -> Option<(u16, String)> {
+    let output = Command::new("curl").args(["-sk", "--max-time", "5", "-w", "\n%{http_code}", url]).output().expect("curl is installed");
+    let text = String::from_utf8(output.stdout).ok()?;
+    let (body, code) = text.rsplit_once('\n')?;
+    Some((code.parse().ok().filter(|code| *code != 0)?, body.to_owned()))
+}
+
+/// The objects of the guard's own chart that pass.
+pub fn rendered(wanted: impl Fn(&str) -> bool) -> Vec<Value> {
+    let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/milvus-guard");
+    let output = Command::new(helm(Helm::V4)).args(["template", "milvus-guard", chart, "-n", GUARD]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    documents(&text)
+        .map(|document| document.unwrap().root.to_json())
+        .filter(|object| object["kind"].as_str().is_some_and(&wanted))
+        .collect()
+}
+
+fn in_yaml(objects: &[Value]) -> String {
+    objects.iter().map(|object| format!("---\n{object}\n")).collect()
+}
+
+/// Writes an object of the guard as its own account would.
+pub fn write_as_guard(cluster: &ControlPlane, object: &Value) {
+    let kubeconfig = cluster.kubeconfig_for_service_account(GUARD, "milvus-guard");
+    let mut with_status = object.clone();
+    with_status["metadata"]["managedFields"] = Value::Null;
+    for subresource in [None, Some("--subresource=status")] {
+        let mut command = cluster.kubectl_command();
+        command.arg("--kubeconfig").arg(&kubeconfig).args(["apply", "--server-side", "--force-conflicts", "-f", "-"]).args(subresource);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        std::io::Write::write_all(child.stdin.as_mut().unwrap(), object.to_string().as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let _ = run;
+}
+
+/// Waits for a condition, and says which one did not come.
+pub fn wait_until(what: &str, deadline: Duration, condition: impl FnMut() -> bool) {
+    assert!(milvus_guard_testbed::wait_until(deadline, condition), "within {deadline:?} it did not come to: {what}");
+}
