@@ -3,7 +3,9 @@ CARGO ?= cargo
 CACHE ?= $(or $(MILVUS_GUARD_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/milvus-guard)
 DENY := $(CACHE)/tools/bin/cargo-deny
 
-.PHONY: help demo test test-fast test-full lint testbed generate bench fuzz
+TESTBED := $(CARGO) run --quiet -p milvus-guard-testbed --bin testbed-build --
+
+.PHONY: help demo test test-fast test-full test-node node-packages lint testbed generate bench fuzz
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -20,13 +22,22 @@ test-fast: ## Unit, property, snapshot and CLI tests; starts no server
 
 test-full: test ## Like test; long matrices run whole (none yet)
 
+test-node: ## Pods of our image and chart on a real node (root; make node-packages once)
+	$(TESTBED) --node
+	$(CARGO) test --quiet -p milvus-guard-testbed --test node -- --ignored --test-threads=1
+	$(CARGO) test --quiet --test node -- --ignored --test-threads=1
+
+node-packages: ## Install the Debian packages that test-node lacks (root)
+	@packages=$$($(TESTBED) --node-packages) && if [ -n "$$packages" ]; then \
+	    apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $$packages; fi
+
 lint: $(DENY) ## Format, clippy, licences and sources
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
 	$(DENY) --log-level error check bans licenses sources
 
 testbed: ## Build etcd, the Kubernetes control plane and both Helms into the cache
-	$(CARGO) run --quiet -p milvus-guard-testbed --bin testbed-build
+	$(TESTBED)
 
 generate: ## Write generated documentation, schemas, definitions and snapshots anew
 	UPDATE_GENERATED=1 INSTA_UPDATE=always $(CARGO) test --lib --test docs --test schemas --quiet

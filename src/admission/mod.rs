@@ -17,6 +17,8 @@ pub mod acceptance;
 pub mod decision;
 pub mod documents_gate;
 pub mod mutate;
+#[cfg(test)]
+pub(crate) mod parity;
 pub mod release_gate;
 pub mod review;
 pub mod ruling;

@@ -82,8 +82,9 @@ fn every_case_has_its_test_or_its_reason() {
 }
 
 fn judged(before: Option<&Fixture>, after: &Fixture, facts: &Facts) -> Judgement {
+    let through_the_gate = crate::admission::parity::found(before, after, facts, false);
     let (before, after) = (before.map(Fixture::snapshot), after.snapshot());
-    judge(&Question {
+    let judgement = judge(&Question {
         before: before.as_ref(),
         after: &after,
         facts,
@@ -93,7 +94,20 @@ fn judged(before: Option<&Fixture>, after: &Fixture, facts: &Facts) -> Judgement
         deletes: None,
         accepted: &[],
         overdue: None,
-    })
+    });
+    if let Some(mut through_the_gate) = through_the_gate {
+        let mut by_check: Vec<(&str, Action)> = judgement
+            .releases
+            .iter()
+            .flat_map(|release| &release.findings)
+            .filter(|judged| !judged.finding.not_evaluated)
+            .filter_map(|judged| Some((judged.finding.rule.id, judged.action()?)))
+            .collect();
+        by_check.sort_unstable();
+        through_the_gate.sort_unstable();
+        assert_eq!(through_the_gate, by_check, "the webhook and check must find the same");
+    }
+    judgement
 }
 
 fn acting(judgement: &Judgement, action: Action) -> Vec<&'static str> {

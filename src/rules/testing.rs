@@ -5,7 +5,7 @@
 
 use crate::{
     facts::Facts,
-    manifest::{Object, Origin, documents},
+    manifest::{Node, Object, Origin, documents},
     milvus::{Component, Release, Snapshot, Version, catalogue::Catalogue, snapshot::Builder},
     upgrade::Upgrade,
 };
@@ -216,6 +216,17 @@ impl Fixture {
         self.components.iter_mut().find(|part| part.component == component).expect("a component of the fixture")
     }
 
+    /// Helm's name of the release.
+    pub(crate) fn release_name(&self) -> &str {
+        &self.name
+    }
+
+    /// What the user set.
+    pub(crate) fn user_values(&self) -> Option<Node> {
+        let (_, text) = self.helm.as_ref()?;
+        Some(documents(text).next().expect("values").expect("valid").root)
+    }
+
     /// The manifests, as the chart would render them.
     pub(crate) fn yaml(&self) -> String {
         let indent = |text: &str, by: usize| text.lines().map(|line| format!("{:by$}{line}\n", "")).collect::<String>();
@@ -322,6 +333,7 @@ pub(crate) fn judge_change(
     facts: &Facts,
     is_rollback: bool,
 ) -> Vec<Finding> {
+    let through_the_gate = crate::admission::parity::found(before, after, facts, is_rollback);
     let before = before.map(Fixture::release);
     let after = after.release();
     let upgrade =
@@ -333,5 +345,12 @@ pub(crate) fn judge_change(
         Ok(false) => {}
         Err(missing) => findings.not_evaluated(missing),
     }
-    findings.into_vec()
+    let found = findings.into_vec();
+    if let Some(through_the_gate) = through_the_gate {
+        // A rollback bars for data only, whatever a rule says by itself; nothing else may differ.
+        let by_door: Vec<_> = through_the_gate.iter().filter(|(id, _)| *id == rule.id).collect();
+        let by_check: Vec<_> = found.iter().filter(|finding| !finding.not_evaluated).collect();
+        assert_eq!(by_door.len(), by_check.len(), "{}: the webhook finds {by_door:?}, check {by_check:?}", rule.id);
+    }
+    found
 }

@@ -44,11 +44,27 @@ fn recipe(bundle: Bundle) -> Recipe {
                 ("main.go", include_str!("../go/kube/main.go")),
             ],
             package: ".",
-            // Without these the API server calls itself v0.0.0-master, and Helm refuses charts with a kubeVersion.
-            ldflags: defines("k8s.io/component-base/version", KUBERNETES_VERSION, [("gitMajor", 0), ("gitMinor", 1)])
-                + &format!(" -X k8s.io/component-base/version.gitVersion={KUBERNETES_VERSION}"),
+            ldflags: kubernetes_version(),
             programs: &[Program::KubeApiserver, Program::KubeControllerManager, Program::KubeScheduler, Program::Kubectl],
             about: format!("Kubernetes {KUBERNETES_VERSION}, 7 to 9 minutes"),
+        },
+        Bundle::Node => Recipe {
+            sources: vec![
+                ("go.mod", include_str!("../go/node/go.mod")),
+                ("go.sum", include_str!("../go/node/go.sum")),
+                ("main.go", include_str!("../go/node/main.go")),
+            ],
+            package: ".",
+            ldflags: kubernetes_version(),
+            programs: &[Program::Kubelet, Program::KubeProxy],
+            about: format!("kubelet and kube-proxy {KUBERNETES_VERSION}, 1 minute after the rest of Kubernetes, else 5"),
+        },
+        Bundle::Pause => Recipe {
+            sources: vec![("go.mod", include_str!("../go/pause/go.mod")), ("main.go", include_str!("../go/pause/main.go"))],
+            package: ".",
+            ldflags: String::new(),
+            programs: &[Program::Pause],
+            about: "pause, seconds".to_owned(),
         },
         Bundle::Helm3 => Recipe {
             sources: vec![("go.mod", include_str!("../go/helm3/go.mod")), ("go.sum", include_str!("../go/helm3/go.sum"))],
@@ -84,6 +100,12 @@ const PART: &str = ".part-";
 fn defines(package: &str, version: &str, variables: [(&str, usize); 2]) -> String {
     let parts: Vec<&str> = version.trim_start_matches('v').split('.').collect();
     variables.map(|(variable, part)| format!("-X {package}.{variable}={}", parts[part])).join(" ")
+}
+
+/// Without these the API server calls itself v0.0.0-master, and Helm refuses charts with a kubeVersion.
+fn kubernetes_version() -> String {
+    defines("k8s.io/component-base/version", KUBERNETES_VERSION, [("gitMajor", 0), ("gitMinor", 1)])
+        + &format!(" -X k8s.io/component-base/version.gitVersion={KUBERNETES_VERSION}")
 }
 
 impl Recipe {
@@ -205,6 +227,7 @@ mod tests {
         assert_eq!(pinned(Bundle::Etcd, "go.etcd.io/etcd/server/v3"), ETCD_VERSION);
         assert_eq!(pinned(Bundle::Etcd, "go.etcd.io/etcd/etcdctl/v3"), ETCD_VERSION);
         assert_eq!(pinned(Bundle::Kube, "k8s.io/kubernetes"), KUBERNETES_VERSION);
+        assert_eq!(pinned(Bundle::Node, "k8s.io/kubernetes"), KUBERNETES_VERSION);
         assert_eq!(pinned(Bundle::Kube, "k8s.io/kubectl"), KUBERNETES_VERSION.replacen("v1", "v0", 1));
         assert_eq!(pinned(Bundle::Helm3, "helm.sh/helm/v3"), HELM_3_VERSION);
         assert_eq!(pinned(Bundle::Helm3, "k8s.io/client-go"), HELM_3_KUBERNETES.replacen("v1", "v0", 1));
@@ -222,8 +245,9 @@ mod tests {
 
     #[test]
     fn each_bundle_has_its_own_place() {
-        let mut hashes = Bundle::ALL.map(|bundle| recipe(bundle).hash()).to_vec();
+        let mut hashes: Vec<String> = Bundle::ALL.iter().chain(&Bundle::NODE).map(|bundle| recipe(*bundle).hash()).collect();
+        hashes.sort_unstable();
         hashes.dedup();
-        assert_eq!(hashes.len(), 4);
+        assert_eq!(hashes.len(), 6);
     }
 }

@@ -67,6 +67,16 @@ pub(crate) fn run(command: &mut Command, input: &str) -> Result<Output, Error> {
     command.stdin(file).output().map_err(|e| Error::doing(format_args!("running {}", command.get_program().display()), e))
 }
 
+/// Runs a command of the test bed's own that must succeed, and returns its standard output.
+pub(crate) fn expect_output(command: &mut Command) -> Result<String, Error> {
+    let output = run(command, "")?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    Err(Error::new(format!("{command:?} failed ({}): {}", output.status, stderr.trim())))
+}
+
 /// `--name=path`, whatever bytes the path has.
 pub(crate) fn flag(name: &str, path: &Path) -> OsString {
     let mut flag = OsString::from(name);

@@ -1,4 +1,4 @@
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
@@ -37,6 +37,8 @@ pub struct Daemon {
     log: PathBuf,
     /// What is to be removed if this process cannot.
     scratch: OsString,
+    /// Shell commands that run when the program has ended, however it did; none for most.
+    cleanup: String,
     ready: Ready,
     running: Mutex<Option<Supervised>>,
 }
@@ -44,12 +46,25 @@ pub struct Daemon {
 impl Daemon {
     /// Starts the program and waits until `ready` says so. The log is `<name>.log` in `scratch`.
     pub(crate) fn start(program: Program, args: Vec<OsString>, scratch: &Scratch, ready: Ready) -> Result<Self, Error> {
+        Self::start_other(program.name(), program.try_path()?, args, scratch, String::new(), ready)
+    }
+
+    /// [`Self::start`] for a program that is not of the test bed.
+    pub(crate) fn start_other(
+        name: &'static str,
+        program: PathBuf,
+        args: Vec<OsString>,
+        scratch: &Scratch,
+        cleanup: String,
+        ready: Ready,
+    ) -> Result<Self, Error> {
         let daemon = Self {
-            name: program.name(),
-            program: program.try_path()?,
+            name,
+            program,
             args,
-            log: scratch.join(&format!("{}.log", program.name())),
+            log: scratch.join(&format!("{name}.log")),
             scratch: scratch.to_be_removed().into(),
+            cleanup,
             ready,
             running: Mutex::new(None),
         };
@@ -142,7 +157,7 @@ impl Daemon {
         let mut running = self.lock();
         let log = OpenOptions::new().create(true).append(true).open(&self.log).map_err(|e| failed(&e))?;
         let begin = log.metadata().map_err(|e| failed(&e))?.len();
-        let mut supervised = Supervised::start(&self.program, &self.args, &self.scratch, log).map_err(|e| failed(&e))?;
+        let mut supervised = self.supervise(log).map_err(|e| failed(&e))?;
         let mut ended = None;
         let in_time = wait_until(START_DEADLINE, || {
             ended = supervised.ended();
@@ -161,6 +176,13 @@ impl Daemon {
         };
         let message = format!("{} {why}; the end of {}:\n{}", self.name, self.log.display(), tail(&log, TAIL));
         Err(Error::new(message).with_port_clash(ended.is_some() && log.contains("address already in use")))
+    }
+
+    fn supervise(&self, log: File) -> Result<Supervised, Error> {
+        let mut shell = Command::new("sh");
+        shell.arg("-c").arg(include_str!("supervise.sh")).arg("testbed-supervisor");
+        shell.arg(&self.scratch).arg(&self.cleanup).arg(&self.program).args(&self.args);
+        Supervised::start(shell, log)
     }
 
     fn signal(&self, signal: Signal) -> Result<(), Error> {
@@ -214,9 +236,7 @@ struct Supervised {
 }
 
 impl Supervised {
-    fn start(program: &Path, args: &[OsString], scratch: &OsStr, log: File) -> Result<Self, Error> {
-        let mut shell = Command::new("sh");
-        shell.arg("-c").arg(include_str!("supervise.sh")).arg("testbed-supervisor").arg(scratch).arg(program).args(args);
+    fn start(mut shell: Command, log: File) -> Result<Self, Error> {
         command::only_neutral_environment(&mut shell);
         // A group of its own: what a terminal or a test runner sends to the group of the test must not end the supervisor
         // before it has ended the program.

@@ -24,7 +24,7 @@ pub struct Answer {
     pub body: String,
 }
 
-/// A client for one port on loopback, plain or with TLS.
+/// A client for one port, plain or with TLS, on loopback unless said otherwise.
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
     address: SocketAddr,
@@ -37,6 +37,10 @@ impl Client {
     }
 
     pub(crate) fn tls(port: u16, authority: &Authority, identity: &Identity) -> Result<Self, Error> {
+        Self::tls_at(loopback(port), authority, identity)
+    }
+
+    pub(crate) fn tls_at(address: SocketAddr, authority: &Authority, identity: &Identity) -> Result<Self, Error> {
         let failed = |e: &dyn std::fmt::Display| Error::doing("setting up TLS", e);
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(authority.pem.as_bytes()).map_err(|e| failed(&e))?).map_err(|e| failed(&e))?;
@@ -49,7 +53,7 @@ impl Client {
             .with_root_certificates(roots)
             .with_client_auth_cert(chain, key)
             .map_err(|e| failed(&e))?;
-        Ok(Self { address: loopback(port), tls: Some(Arc::new(config)) })
+        Ok(Self { address, tls: Some(Arc::new(config)) })
     }
 
     pub(crate) fn get(&self, path: &str) -> io::Result<Answer> {

@@ -1,7 +1,8 @@
 //! The test bed: real etcd servers, real Kubernetes control planes and real Helm, started by a test and ended with it.
 //!
 //! Everything listens on loopback, on free ports, in a temporary directory of its own, so that many instances run side by
-//! side. The programs come from pinned Go modules (see [`Program`]) and are built once into a cache outside the clone.
+//! side. A [`Node`], for tests that need pods that run, is a whole machine's worth of it in network and process namespaces of
+//! its own; it alone needs root. The programs come from pinned Go modules (see [`Program`]) and are built once into a cache outside the clone.
 //! Whatever a value started ends when the value is dropped, when the test panics, and when the test process is killed.
 //!
 //! ```no_run
@@ -15,6 +16,7 @@
 //! Functions here panic with a readable message, as a test's own assertions do; where a caller may want to go on, there is
 //! a `try_` form with an [`Error`].
 
+mod access;
 mod api_server;
 mod build;
 mod certs;
@@ -25,16 +27,19 @@ mod error;
 mod etcd;
 mod http;
 mod kubeconfig;
+mod node;
 mod ports;
 mod programs;
 mod scratch;
 mod wait;
 
+pub use access::Access;
 pub use command::{Helm, expect_success, helm};
 pub use control_plane::{ControlPlane, ControlPlaneBuilder};
 pub use daemon::Daemon;
 pub use error::Error;
 pub use etcd::{Etcd, EtcdOptions};
 pub use http::Answer;
+pub use node::{BuildImage, Node};
 pub use programs::{Bundle, ETCD_VERSION, HELM_3_VERSION, HELM_4_VERSION, KUBERNETES_VERSION, Program, cache_dir};
 pub use wait::{wait_for, wait_until};

@@ -29,6 +29,12 @@ pub enum Program {
     KubeScheduler,
     /// The Kubernetes command line.
     Kubectl,
+    /// What runs the pods of a node.
+    Kubelet,
+    /// What makes Services of a node's pods reachable.
+    KubeProxy,
+    /// What holds a pod's namespaces open.
+    Pause,
     /// Helm 3.
     Helm3,
     /// Helm 4.
@@ -46,6 +52,10 @@ pub enum Bundle {
     Helm3,
     /// Helm 4.
     Helm4,
+    /// kubelet and kube-proxy, which only a [`Node`](crate::Node) needs.
+    Node,
+    /// Content of the image that every pod of a node starts from.
+    Pause,
 }
 
 impl Program {
@@ -59,6 +69,9 @@ impl Program {
             Self::KubeControllerManager => "kube-controller-manager",
             Self::KubeScheduler => "kube-scheduler",
             Self::Kubectl => "kubectl",
+            Self::Kubelet => "kubelet",
+            Self::KubeProxy => "kube-proxy",
+            Self::Pause => "pause",
             Self::Helm3 | Self::Helm4 => "helm",
         }
     }
@@ -69,6 +82,8 @@ impl Program {
         match self {
             Self::Etcd | Self::Etcdctl => Bundle::Etcd,
             Self::KubeApiserver | Self::KubeControllerManager | Self::KubeScheduler | Self::Kubectl => Bundle::Kube,
+            Self::Kubelet | Self::KubeProxy => Bundle::Node,
+            Self::Pause => Bundle::Pause,
             Self::Helm3 => Bundle::Helm3,
             Self::Helm4 => Bundle::Helm4,
         }
@@ -96,9 +111,9 @@ impl Program {
     }
 
     fn in_assets(self) -> Option<PathBuf> {
-        // Those assets have never held Helm; a file of that name there could be any version.
+        // Those assets have never held these; a file of that name there could be anything.
         let path = match self.bundle() {
-            Bundle::Helm3 | Bundle::Helm4 => return None,
+            Bundle::Helm3 | Bundle::Helm4 | Bundle::Node | Bundle::Pause => return None,
             Bundle::Etcd | Bundle::Kube => assets()?.join(self.name()),
         };
         path.is_file().then_some(path)
@@ -106,8 +121,10 @@ impl Program {
 }
 
 impl Bundle {
-    /// All of them, in the order in which `testbed-build` builds them.
+    /// What tests without pods use, in the order in which `testbed-build` builds them.
     pub const ALL: [Self; 4] = [Self::Etcd, Self::Kube, Self::Helm3, Self::Helm4];
+    /// What a [`Node`](crate::Node) needs besides; built by `testbed-build --node`.
+    pub const NODE: [Self; 2] = [Self::Node, Self::Pause];
 
     /// Name of the Go module's folder and first part of the name in the cache.
     #[must_use]
@@ -117,6 +134,8 @@ impl Bundle {
             Self::Kube => "kube",
             Self::Helm3 => "helm3",
             Self::Helm4 => "helm4",
+            Self::Node => "node",
+            Self::Pause => "pause",
         }
     }
 
@@ -126,7 +145,7 @@ impl Bundle {
     /// When it has to be built and cannot be.
     pub fn try_dir(self) -> Result<PathBuf, Error> {
         // Asked for at each start of a program: after the first time the answer costs nothing.
-        static DIRS: [OnceLock<PathBuf>; 4] = [const { OnceLock::new() }; 4];
+        static DIRS: [OnceLock<PathBuf>; 6] = [const { OnceLock::new() }; 6];
         let slot = &DIRS[self as usize];
         if let Some(dir) = slot.get() {
             return Ok(dir.clone());

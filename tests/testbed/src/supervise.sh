@@ -1,11 +1,13 @@
-# Usage: sh -c THIS NAME SCRATCH PROGRAM [ARGUMENT...]
+# Usage: sh -c THIS NAME SCRATCH CLEANUP PROGRAM [ARGUMENT...]
 #
 # Runs the program and ends it when standard input closes. The test holds the other end of that pipe, so the program ends
 # with the test process, however that one ends. Before it closes the pipe in order, the test says "end"; without that word
 # it is gone, and the directory SCRATCH, if one is named, is removed in its place.
+# CLEANUP, if it is not empty, is run as shell commands when the program has ended, however it did.
 # Standard output tells the program's pid, in one line; standard error is the program's log.
 scratch=$1
-shift
+cleanup=$2
+shift 2
 exec 3<&0
 "$@" </dev/null >&2 3<&- &
 child=$!
@@ -25,7 +27,11 @@ code=$?
 # At once, so that the pid which the watcher holds belongs to nobody else yet.
 kill -s TERM "$watcher" 2>/dev/null
 wait "$watcher"
-if [ $? -eq 1 ] && [ -n "$scratch" ]; then
+watched=$?
+if [ -n "$cleanup" ]; then
+    sh -c "$cleanup"
+fi
+if [ $watched -eq 1 ] && [ -n "$scratch" ]; then
     rm -rf -- "$scratch"
 fi
 exit "$code"

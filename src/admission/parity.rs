@@ -1,0 +1,134 @@
+//! One suite, two doors: every case of the validator's tests goes through the release gate too, as the review that Helm would
+//! cause, and must come out the same.
+//!
+//! What only one door has: `check` may be given another release's name (MG204's rename), the metadata's format from etcd
+//! (MG101 with `--etcd`), Helm's version (MG702), Argo CD's and Flux's objects (MG704) and Helm's storage (MG504); in a
+//! cluster the webhook has runs, rollouts and autoscalers like `check`, and what it remembers of uninstalled releases.
+
+use std::sync::Arc;
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::{Review, Scene, Task, scene::Accounts};
+use crate::{
+    facts::Facts,
+    milvus::{Place, catalogue::Catalogue},
+    policy::{Action, PolicySet},
+    rules::testing::{Fixture, objects},
+};
+
+/// A review of Helm's record for a release.
+pub(crate) fn review(before: Option<&Fixture>, after: &Fixture, status: &str, labels: &serde_json::Value) -> String {
+    // Without values of its own a revision has those of the one before (`--reuse-values`).
+    let values = after.user_values().or_else(|| before?.user_values()).map(|values| values.to_json());
+    let release = json!({
+        "name": after.release_name(), "namespace": "milvus", "version": 2, "info": {"status": status},
+        "manifest": after.yaml(), "config": values,
+    });
+    let inner = BASE64_STANDARD.encode(release.to_string());
+    let mut all = json!({"owner": "helm", "status": status, "name": after.release_name(), "version": "2"});
+    all.as_object_mut().unwrap().extend(labels.as_object().cloned().unwrap_or_default());
+    json!({
+        "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+        "request": {
+            "uid": "1", "operation": "CREATE", "namespace": "milvus", "name": "sh.helm.release.v1.my-release.v2",
+            "resource": {"group": "", "version": "v1", "resource": "secrets"}, "userInfo": {"username": "somebody"},
+            "object": {"kind": "Secret", "type": "helm.sh/release.v1", "metadata": {"labels": all},
+                "data": {"release": BASE64_STANDARD.encode(inner)}},
+        },
+    })
+    .to_string()
+}
+
+/// What is known where this runs.
+pub(crate) fn scene<'a>(before: Option<&Fixture>, facts: &Facts, accounts: &'a Accounts) -> Scene<'a> {
+    Scene {
+        place: Arc::new(before.map(|before| Place::new(objects(before))).unwrap_or_default()),
+        remembered: Arc::new([]),
+        services: Arc::new([]),
+        ending: false,
+        facts: facts.clone(),
+        decisions: Arc::new([]),
+        policies: Arc::new(PolicySet::default()),
+        accounts,
+        catalogue: Catalogue::embedded(),
+        now: Timestamp::UNIX_EPOCH,
+        overdue: None,
+    }
+}
+
+/// What the release gate finds, as rule and action; nothing where it could not see the same change.
+pub(crate) fn found(
+    before: Option<&Fixture>,
+    after: &Fixture,
+    facts: &Facts,
+    is_rollback: bool,
+) -> Option<Vec<(&'static str, Action)>> {
+    if before.is_some_and(|before| before.release_name() != after.release_name()) {
+        return None;
+    }
+    let status = match (before, is_rollback) {
+        (_, true) => "pending-rollback",
+        (Some(_), false) => "pending-upgrade",
+        (None, false) => "pending-install",
+    };
+    let text = review(before, after, status, &json!({}));
+    let review = Review::parse(text.as_bytes()).unwrap();
+    let task = Task::of(&review);
+    assert!(matches!(task, Task::Release(_)), "the release gate must see it");
+    let accounts = Accounts::default();
+    Some(task.judge(&scene(before, facts, &accounts)).rules)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::milvus::Component;
+
+    #[test]
+    fn an_acceptance_by_label_counts_for_its_revision() {
+        let (before, after) = (Fixture::cluster("2.4.5"), Fixture::cluster("2.5.12"));
+        let accounts = Accounts::default();
+        let scene = scene(Some(&before), &Facts { rollouts: Some(Vec::new()), ..Facts::default() }, &accounts);
+        let judged = |label: &str| {
+            let text = review(Some(&before), &after, "pending-upgrade", &json!({"guard.milvus.io/accept": label}));
+            Task::of(&Review::parse(text.as_bytes()).unwrap()).judge(&scene)
+        };
+        let denied = judged("MG201-r1").response.denied.unwrap();
+        assert!(denied.contains("MG201 component-order"), "{denied}");
+        assert!(denied.contains("--labels guard.milvus.io/accept=MG201-r2"), "{denied}");
+        let accepted = judged("MG201-r2");
+        assert_eq!((accepted.response.denied, accepted.accepted), (None, vec!["MG201"]));
+        assert_eq!(accepted.decision.unwrap().accepted_rules[0].rule, "MG201");
+    }
+
+    #[test]
+    fn data_is_never_accepted_by_label() {
+        let accounts = Accounts::default();
+        let scene = scene(Some(&Fixture::cluster("2.1.4")), &Facts::default(), &accounts);
+        let text = review(None, &Fixture::cluster("2.2.16"), "pending-upgrade", &json!({"guard.milvus.io/accept": "MG101-r2"}));
+        assert!(Task::of(&Review::parse(text.as_bytes()).unwrap()).judge(&scene).response.denied.is_some());
+    }
+
+    #[test]
+    fn another_release_beside_it_is_an_installation() {
+        let accounts = Accounts::default();
+        let scene = scene(Some(&Fixture::cluster("2.1.4")), &Facts::default(), &accounts);
+        let text = review(None, &Fixture::standalone("2.5.12").named("other"), "pending-install", &json!({}));
+        let ruling = Task::of(&Review::parse(text.as_bytes()).unwrap()).judge(&scene);
+        assert_eq!(ruling.response.denied, None);
+    }
+
+    #[test]
+    fn a_rollback_is_barred_for_data_only() {
+        let rules = |found: Vec<(&'static str, Action)>, wanted: Action| -> Vec<&'static str> {
+            found.into_iter().filter(|(_, action)| *action == wanted).map(|(rule, _)| rule).collect()
+        };
+        let before = Fixture::cluster("2.4.17");
+        let broken = Fixture::cluster("2.4.5").tag_of(Component::Proxy, "v2.4.13");
+        let found = found(Some(&before), &broken, &Facts::default(), true).unwrap();
+        assert!(rules(found.clone(), Action::Deny).is_empty(), "{found:?}");
+    }
+}

@@ -1,0 +1,69 @@
+//! The smallest thing that plays a node honestly: the real controllers make pods, and this says of each that it is ready,
+//! unless its image is one that never gets so.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use milvus_guard_testbed::ControlPlane;
+use serde_json::{Value, json};
+
+/// Says that pods are ready until it is dropped.
+pub struct Nodes {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Nodes {
+    /// Plays for every pod whose image does not contain this text.
+    pub fn start(cluster: &ControlPlane, never_ready: &str) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let kubectl = {
+            let command = cluster.kubectl_command();
+            (command.get_program().to_owned(), command.get_args().map(ToOwned::to_owned).collect::<Vec<_>>(), envs(&command))
+        };
+        let (flag, never_ready) = (Arc::clone(&stop), never_ready.to_owned());
+        let thread = thread::spawn(move || {
+            let run = |args: &[&str]| {
+                let mut command = std::process::Command::new(&kubectl.0);
+                command.args(&kubectl.1).envs(kubectl.2.clone()).args(args).output().expect("kubectl runs")
+            };
+            while !flag.load(Ordering::Relaxed) {
+                let listed = run(&["get", "pods", "-A", "-o", "json"]);
+                let list: Value = serde_json::from_slice(&listed.stdout).unwrap_or_default();
+                for pod in list["items"].as_array().into_iter().flatten() {
+                    let image = pod["spec"]["containers"][0]["image"].as_str().unwrap_or_default();
+                    let ready = pod["status"]["conditions"].as_array().into_iter().flatten().any(|condition| condition["type"] == "Ready");
+                    if ready || (!never_ready.is_empty() && image.contains(&never_ready)) {
+                        continue;
+                    }
+                    let status = json!({"status": {"phase": "Running", "conditions": [
+                        {"type": "Ready", "status": "True"}, {"type": "ContainersReady", "status": "True"}]}});
+                    let (namespace, name) =
+                        (pod["metadata"]["namespace"].as_str().unwrap_or_default(), pod["metadata"]["name"].as_str().unwrap_or_default());
+                    run(&["-n", namespace, "patch", "pod", name, "--subresource=status", "--type=merge", "-p", &status.to_string()]);
+                }
+                thread::sleep(Duration::from_millis(100));
+            }
+        });
+        Self { stop, thread: Some(thread) }
+    }
+}
+
+fn envs(command: &std::process::Command) -> Vec<(std::ffi::OsString, std::ffi::OsString)> {
+    command.get_envs().filter_map(|(key, value)| Some((key.to_owned(), value?.to_owned()))).collect()
+}
+
+impl Drop for Nodes {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Our image and our chart on a real node: kubelet, containerd, pods that run. Root only: `make test-node`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs,
+    reason = "a test says what is wrong by panicking"
+)]
+
+mod common;
+
+use std::path::Path;
+use std::process::Output;
+use std::time::Duration;
+
+use common::{Chart, ERAS};
+use milvus_guard_testbed::{BuildImage, Helm, Node, expect_success, wait_for};
+use tempfile::TempDir;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_milvus-guard");
+const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
+const BASE: &str = "localhost/testbed-base:1";
+/// Release, Deployment and namespace of the guard.
+const GUARD: &str = "milvus-guard";
+/// A pod that waits for anything on a busy machine of 2 cores.
+const DEADLINE: Duration = Duration::from_secs(120);
+
+#[test]
+#[ignore = "needs root and a container runtime: make test-node"]
+fn the_binary_runs_in_a_pod() {
+    let node = Node::start();
+    build_bare_image(&node, "localhost/bare:1");
+    node.apply(
+        r"
+apiVersion: v1
+kind: Pod
+metadata: {name: rules, namespace: default}
+spec:
+  restartPolicy: Never
+  securityContext: {runAsNonRoot: true, runAsUser: 65532}
+  containers:
+  - name: rules
+    image: localhost/bare:1
+    args: [rules, list]
+",
+    );
+    node.wait_for_phase("default", "rules", "Succeeded", DEADLINE);
+    let log = node.logs("default", "rules");
+    assert!(log.contains("MG101"), "{log}");
+}
+
+/// An image of the binary and what it is linked to, nothing else.
+fn build_bare_image(node: &Node, tag: &str) {
+    let dockerfile = format!("FROM {BASE}\nCOPY milvus-guard /milvus-guard\nENTRYPOINT [\"/milvus-guard\"]\n");
+    let context = context();
+    std::fs::write(context.path().join("Dockerfile"), dockerfile).unwrap();
+    node.build_base_image(BASE, &[Path::new(BINARY)]);
+    node.build_image(&BuildImage::new(tag, context.path()));
+}
+
+/// The image as the repository's Dockerfile makes it from a binary that is built already. Until there is one, a bare image.
+fn build_guard_image(node: &Node, tag: &str) {
+    let dockerfile = Path::new(REPOSITORY).join("Dockerfile");
+    if !dockerfile.exists() {
+        return build_bare_image(node, tag);
+    }
+    node.build_base_image(BASE, &[Path::new(BINARY)]);
+    let context = context();
+    let image = BuildImage::new(tag, context.path()).dockerfile(dockerfile).target("runtime-prebuilt");
+    node.build_image(&image.arg("RUNTIME_IMAGE", BASE).arg("BINARY", "milvus-guard"));
+}
+
+/// A folder with the binary.
+fn context() -> TempDir {
+    let context = tempfile::tempdir().unwrap();
+    std::fs::copy(BINARY, context.path().join("milvus-guard")).unwrap();
+    context
+}
+
+fn install_guard(node: &Node, replicas: usize) {
+    let chart = Path::new(REPOSITORY).join("charts/milvus-guard").display().to_string();
+    let mut args = vec!["install", GUARD, &chart, "--namespace", GUARD, "--create-namespace"];
+    let replicas = format!("replicas={replicas}");
+    for value in ["image.repository=localhost/milvus-guard", "image.tag=test", "certificates.mode=managed", &replicas] {
+        args.extend(["--set", value]);
+    }
+    expect_success(node.helm(Helm::V4, args));
+    node.wait_for_rollout(GUARD, GUARD, DEADLINE);
+    // In this mode the guard makes its certificate itself and tells the API server whom to trust.
+    wait_for("the certificate's authority in the webhooks", DEADLINE, || {
+        let configurations = node.get_json("/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations");
+        let items = configurations["items"].as_array().unwrap();
+        let webhooks: Vec<_> = items.iter().filter_map(|item| item["webhooks"].as_array()).flatten().collect();
+        !webhooks.is_empty() && webhooks.iter().all(|webhook| webhook["clientConfig"]["caBundle"].is_string())
+    });
+}
+
+#[test]
+#[ignore = "needs root and a container runtime: make test-node"]
+fn the_guard_installed_by_its_chart_refuses_a_forbidden_upgrade() {
+    let node = Node::start();
+    build_guard_image(&node, "localhost/milvus-guard:test");
+    install_guard(&node, 2);
+    let helm = |verb: &str, (version, app): (&'static str, &str)| {
+        let (chart, tag) = (Chart::compact(version), format!("image.all.tag=v{app}"));
+        node.helm(Helm::V4, [verb, "my-release", chart.path(), "-n", "milvus", "--create-namespace", "--set", &tag])
+    };
+    let refused = |output: &Output| {
+        let message = String::from_utf8_lossy(&output.stderr);
+        let denied = !output.status.success() && message.contains("denied the request") && message.contains("MG101");
+        assert!(denied, "{message}{}", node.describe(GUARD));
+    };
+    let rootcoord = "my-release-milvus-rootcoord";
+    let image = || {
+        let path = format!("/apis/apps/v1/namespaces/milvus/deployments/{rootcoord}");
+        node.get_json(&path)["spec"]["template"]["spec"]["containers"][0]["image"].as_str().unwrap().to_owned()
+    };
+
+    let installed = helm("install", ERAS[0]);
+    assert!(installed.status.success(), "{}{}", String::from_utf8_lossy(&installed.stderr), node.describe(GUARD));
+    assert!(image().ends_with(":v2.1.4"), "{}", image());
+
+    // Both doors: a single object by hand, and a whole upgrade. The metadata would have to be migrated in between.
+    let deployment = format!("deployment/{rootcoord}");
+    refused(&node.kubectl(["set", "image", "-n", "milvus", &deployment, "*=milvusdb/milvus:v2.2.16"]));
+    refused(&helm("upgrade", ("4.0.31", "2.2.16")));
+    assert!(image().ends_with(":v2.1.4"), "{}", image());
+    let history = expect_success(node.helm(Helm::V4, ["history", "my-release", "-n", "milvus", "-o", "json"]));
+    assert_eq!(history.matches("\"revision\"").count(), 1, "{history}");
+}

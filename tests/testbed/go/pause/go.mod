@@ -1,0 +1,3 @@
+module milvus-guard-testbed/pause
+
+go 1.26.0

@@ -1,0 +1,194 @@
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde_json::Value;
+
+use crate::certs::{Authority, Identity};
+use crate::command::{only_neutral_environment, run};
+use crate::error::or_panic;
+use crate::http::{Answer, Client};
+use crate::kubeconfig::{impersonating, kubeconfig, with_certificate, with_token};
+use crate::programs::Program;
+use crate::scratch::Scratch;
+use crate::{Error, Helm, expect_success};
+
+/// All that clients need of a cluster: kubeconfigs, kubectl, Helm and the API itself.
+///
+/// A [`ControlPlane`](crate::ControlPlane) and a [`Node`](crate::Node) lend it, so its functions are called on them.
+#[derive(Debug)]
+pub struct Access {
+    server: String,
+    authority: Authority,
+    admin: Identity,
+    client: Client,
+    kubeconfig: PathBuf,
+    kubeconfigs: AtomicUsize,
+    scratch: Scratch,
+}
+
+impl Access {
+    /// Takes over the temporary directory, in which it writes the administrator's kubeconfig.
+    pub(crate) fn new(
+        server: String,
+        authority: Authority,
+        admin: Identity,
+        client: Client,
+        scratch: Scratch,
+    ) -> Result<Self, Error> {
+        let content = kubeconfig(&server, &authority.pem, &with_certificate(&admin));
+        let kubeconfig = scratch.write("admin.kubeconfig", &content)?;
+        Ok(Self { server, authority, admin, client, kubeconfig, kubeconfigs: AtomicUsize::new(0), scratch })
+    }
+
+    pub(crate) fn scratch(&self) -> &Scratch {
+        &self.scratch
+    }
+
+    /// Where the API server listens: `https://<address>:<port>`.
+    #[must_use]
+    pub fn server(&self) -> &str {
+        &self.server
+    }
+
+    /// Certificate of the authority that signed the API server's certificate, PEM.
+    #[must_use]
+    pub fn ca_path(&self) -> &Path {
+        &self.authority.path
+    }
+
+    /// A kubeconfig for an administrator (group `system:masters`); its context is called `testbed`.
+    #[must_use]
+    pub fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
+    }
+
+    /// A new kubeconfig for a user in these groups, who may do nothing until RBAC objects say otherwise.
+    ///
+    /// The user shows a client certificate. Certificates made here hold one group at most; in more groups, the user is
+    /// impersonated (`as` and `as-groups`) by an administrator, which the API server's authorisation and webhooks see no
+    /// different.
+    ///
+    /// # Panics
+    /// When the files cannot be written.
+    #[must_use]
+    #[track_caller]
+    pub fn kubeconfig_for(&self, user: &str, groups: &[&str]) -> PathBuf {
+        or_panic(if let [] | [_] = groups {
+            let file = format!("user-{}", self.kubeconfigs.fetch_add(1, Ordering::Relaxed));
+            let identity = self.authority.client(&self.scratch, &file, user, groups.first().copied());
+            identity.and_then(|identity| self.write_kubeconfig(&with_certificate(&identity)))
+        } else {
+            self.write_kubeconfig(&impersonating(&self.admin, user, groups))
+        })
+    }
+
+    /// A new kubeconfig for a service account, which must exist, with a token that the API server issued for one hour.
+    ///
+    /// # Panics
+    /// When the API server issues none.
+    #[must_use]
+    #[track_caller]
+    pub fn kubeconfig_for_service_account(&self, namespace: &str, name: &str) -> PathBuf {
+        let token = expect_success(self.kubectl(["--namespace", namespace, "create", "token", name]));
+        or_panic(self.write_kubeconfig(&with_token(token.trim())))
+    }
+
+    fn write_kubeconfig(&self, user: &Value) -> Result<PathBuf, Error> {
+        let name = format!("{}.kubeconfig", self.kubeconfigs.fetch_add(1, Ordering::Relaxed));
+        self.scratch.write(&name, &kubeconfig(&self.server, &self.authority.pem, user))
+    }
+
+    /// kubectl for this cluster, ready for arguments and, where a test wants them, variables of its own.
+    ///
+    /// # Panics
+    /// When kubectl has to be built and cannot be.
+    #[must_use]
+    #[track_caller]
+    pub fn kubectl_command(&self) -> Command {
+        self.client_command(Program::Kubectl)
+    }
+
+    /// Runs kubectl as administrator and returns what it printed.
+    ///
+    /// # Panics
+    /// When kubectl cannot be run at all.
+    #[track_caller]
+    pub fn kubectl(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Output {
+        self.kubectl_with_input(args, "")
+    }
+
+    /// Runs kubectl as administrator with `input` on standard input, for example for `apply -f -`.
+    ///
+    /// # Panics
+    /// When kubectl cannot be run at all.
+    #[track_caller]
+    pub fn kubectl_with_input(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>, input: &str) -> Output {
+        or_panic(run(self.kubectl_command().args(args), input))
+    }
+
+    /// Applies manifests, server-side and as administrator.
+    ///
+    /// # Panics
+    /// When the API server does not take them all.
+    #[track_caller]
+    pub fn apply(&self, manifests: &str) {
+        expect_success(self.kubectl_with_input(["apply", "--server-side", "-f", "-"], manifests));
+    }
+
+    /// Asks the API server, as administrator, for a path such as `/api/v1/namespaces/default/pods`.
+    ///
+    /// # Panics
+    /// When there is no answer.
+    #[must_use]
+    #[track_caller]
+    pub fn get(&self, path: &str) -> Answer {
+        or_panic(self.client.get(path).map_err(|e| Error::doing(format_args!("GET {path}"), e)))
+    }
+
+    /// [`Self::get`] for an object or a list that exists.
+    ///
+    /// # Panics
+    /// When the answer is not 200 or not JSON.
+    #[must_use]
+    #[track_caller]
+    pub fn get_json(&self, path: &str) -> Value {
+        let Answer { status, body } = self.get(path);
+        assert!(status == 200, "GET {path} answers {status}: {body}");
+        or_panic(serde_json::from_str(&body).map_err(|e| Error::doing(format_args!("GET {path}"), e)))
+    }
+
+    /// Helm for this cluster, ready for arguments and, where a test wants them, variables such as `HELM_DRIVER`. Its
+    /// cache, configuration and data lie in this instance's temporary directory.
+    ///
+    /// # Panics
+    /// When Helm has to be built and cannot be.
+    #[must_use]
+    #[track_caller]
+    pub fn helm_command(&self, version: Helm) -> Command {
+        let mut helm = self.client_command(version.program());
+        for (variable, folder) in [("HELM_CACHE_HOME", "cache"), ("HELM_CONFIG_HOME", "config"), ("HELM_DATA_HOME", "data")] {
+            helm.env(variable, self.scratch.join("helm").join(version.program().bundle().name()).join(folder));
+        }
+        helm
+    }
+
+    /// Runs Helm as administrator and returns what it printed.
+    ///
+    /// # Panics
+    /// When Helm cannot be run at all.
+    #[track_caller]
+    pub fn helm(&self, version: Helm, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Output {
+        or_panic(run(self.helm_command(version).args(args), ""))
+    }
+
+    #[track_caller]
+    fn client_command(&self, program: Program) -> Command {
+        let mut command = Command::new(program.path());
+        only_neutral_environment(&mut command);
+        // A home of its own keeps kubectl's caches and its preferences file out of, and from, the developer's home.
+        command.env("KUBECONFIG", &self.kubeconfig).env("HOME", self.scratch.join("home"));
+        command
+    }
+}

@@ -1,0 +1,63 @@
+use std::path::{Path, PathBuf};
+use std::{env, ffi::OsString};
+
+use crate::Error;
+
+/// Programs of the machine that a node runs on or is made with, and the Debian packages that have them.
+const PROGRAMS: [(&str, &str); 11] = [
+    ("containerd", "containerd"),
+    ("ctr", "containerd"),
+    ("runc", "runc"),
+    ("iptables", "iptables"),
+    ("conntrack", "conntrack"),
+    ("buildah", "buildah"),
+    ("ip", "iproute2"),
+    ("unshare", "util-linux"),
+    ("nsenter", "util-linux"),
+    ("mount", "mount"),
+    ("ldd", "libc-bin"),
+];
+const CNI_PACKAGE: &str = "containernetworking-plugins";
+/// Where distributions put the CNI plugins.
+const CNI_DIRS: [&str; 2] = ["/usr/lib/cni", "/opt/cni/bin"];
+
+/// The search path with the folders that `sudo` and cron leave out.
+pub(super) fn search_path() -> OsString {
+    let mut path = env::var_os("PATH").unwrap_or_default();
+    path.push(":/usr/local/sbin:/usr/sbin:/sbin");
+    path
+}
+
+/// Where the CNI plugins are.
+pub(super) fn cni_dir() -> Option<&'static Path> {
+    CNI_DIRS
+        .map(Path::new)
+        .into_iter()
+        .find(|dir| ["bridge", "host-local", "loopback", "portmap"].iter().all(|p| dir.join(p).is_file()))
+}
+
+/// The Debian packages that are missing, each once.
+pub(super) fn missing() -> Vec<&'static str> {
+    let path = search_path();
+    let has = |program: &str| env::split_paths(&path).any(|dir: PathBuf| dir.join(program).is_file());
+    let mut missing: Vec<&str> = PROGRAMS.iter().filter(|(program, _)| !has(program)).map(|(_, package)| *package).collect();
+    missing.dedup();
+    if cni_dir().is_none() {
+        missing.push(CNI_PACKAGE);
+    }
+    missing
+}
+
+/// Says what keeps this machine from running a node, and what to do about it.
+pub(super) fn check() -> Result<(), Error> {
+    if !rustix::process::geteuid().is_root() {
+        return Err(Error::new("a node makes namespaces, mounts and control groups, which takes root"));
+    }
+    match missing().as_slice() {
+        [] => Ok(()),
+        packages => {
+            let packages = packages.join(" ");
+            Err(Error::new(format!("a node needs more programs (`make node-packages`, or apt-get install {packages})")))
+        }
+    }
+}
