@@ -10,12 +10,13 @@
 mod common;
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     process::{Command, Output},
     time::Duration,
 };
 
-use common::{Chart, charts};
+use common::{Chart, charts, guard, install_definitions, run, webhook::Server};
 use milvus_guard_testbed::{ControlPlane, Helm, expect_success, helm, wait_for};
 use serde_json::{Value, json};
 
@@ -41,7 +42,7 @@ const EVERYTHING: [&str; 17] = [
     "excludedNamespaces={sandbox}",
     "image.digest=sha256:0000000000000000000000000000000000000000000000000000000000000000",
     "image.pullSecrets[0].name=registry",
-    "extraArgs={--log-level=debug}",
+    "extraArgs={--drain-timeout=25s}",
 ];
 
 /// Values for a certificate of one's own.
@@ -135,19 +136,78 @@ fn the_chart_is_clean_and_both_helms_agree() {
 fn renderings() {
     let default = readable(&render(Helm::V3, &[]));
     insta::assert_snapshot!("default", default.join("\n---\n"));
-    let cases: [(&str, &[&str]); 5] = [
+    let cases: [(&str, &[&str]); 4] = [
         ("cert_manager", &["certificates.mode=certManager"]),
         ("files", &FILES),
         ("hold", &["hold.enabled=true"]),
         ("everything", &EVERYTHING),
-        ("other_names", &["fullnameOverride=g", "serviceAccount.name=sa", "crds.install=false", "replicas=1"]),
     ];
     for (name, values) in cases {
-        // Only what differs from the default.
-        let other: Vec<String> =
-            readable(&render(Helm::V3, values)).into_iter().filter(|document| !default.contains(document)).collect();
-        insta::assert_snapshot!(name, other.join("\n---\n"));
+        insta::assert_snapshot!(name, difference(&default, &readable(&render(Helm::V3, values))));
     }
+}
+
+/// Documents that are new, whole; of the others, the lines that went and came.
+fn difference(default: &[String], other: &[String]) -> String {
+    let title = |document: &str| {
+        let value: Value = serde_saphyr::from_str(document).unwrap();
+        format!("# {} {}/{}", text(&value, "/kind"), text(&value, "/metadata/namespace"), text(&value, "/metadata/name"))
+    };
+    let less = |from: &str, what: &str| {
+        let mut gone: Vec<&str> = what.lines().collect();
+        from.lines()
+            .filter(|line| match gone.iter().position(|known| known == line) {
+                Some(at) => {
+                    gone.remove(at);
+                    false
+                }
+                None => true,
+            })
+            .map(str::to_owned)
+            .collect::<Vec<String>>()
+    };
+    let known: Vec<(String, &String)> = default.iter().map(|document| (title(document), document)).collect();
+    let mut parts = Vec::new();
+    for document in other {
+        let title = title(document);
+        let Some((_, before)) = known.iter().find(|(known, _)| *known == title) else {
+            parts.push(format!("{title} (new)\n{document}"));
+            continue;
+        };
+        let lines: Vec<String> = less(before, document)
+            .into_iter()
+            .map(|line| format!("-{line}"))
+            .chain(less(document, before).into_iter().map(|line| format!("+{line}")))
+            .collect();
+        if !lines.is_empty() {
+            parts.push(format!("{title}\n{}", lines.join("\n")));
+        }
+    }
+    parts.join("\n\n")
+}
+
+#[test]
+fn names_follow_the_release() {
+    let documents = rendered(&["fullnameOverride=g", "serviceAccount.name=sa", "jobServiceAccount.name=job"]);
+    for document in documents.iter().filter(|document| document["kind"] != "CustomResourceDefinition") {
+        let name = text(document, "/metadata/name");
+        assert!(name.starts_with('g') || name == "sa" || name == "job", "{name}");
+        let namespaced = !["ClusterRole", "ClusterRoleBinding"].contains(&text(document, "/kind"))
+            && !text(document, "/apiVersion").starts_with("admissionregistration");
+        // Rendered for kubectl or Argo CD, all is where it belongs.
+        assert_eq!(text(document, "/metadata/namespace"), if namespaced { NAMESPACE } else { "" }, "{name}");
+    }
+    let deployment = one(&documents, "Deployment").to_string();
+    for wanted in [
+        "--service-account=sa\"",
+        "--job-service-account=job\"",
+        "--tls-secret=g-tls\"",
+        "--service-name=g\"",
+        "--webhook-configuration=g\"",
+    ] {
+        assert!(deployment.contains(wanted), "{wanted}");
+    }
+    assert!(one(&documents, "ValidatingAdmissionPolicy").to_string().contains("'system:serviceaccount:milvus-guard:sa'"));
 }
 
 #[test]
@@ -179,16 +239,17 @@ fn the_schema_refuses_what_is_wrong() {
 
 #[test]
 fn values_are_documented() {
-    let values = std::fs::read_to_string(path().join("values.yaml")).unwrap();
-    let readme = std::fs::read_to_string(path().join("README.md")).unwrap();
-    let schema: Value = serde_json::from_str(&std::fs::read_to_string(path().join("values.schema.json")).unwrap()).unwrap();
+    let values = fs::read_to_string(path().join("values.yaml")).unwrap();
+    let readme = fs::read_to_string(path().join("README.md")).unwrap();
+    let schema: Value = serde_json::from_str(&fs::read_to_string(path().join("values.schema.json")).unwrap()).unwrap();
     let values: Value = serde_saphyr::from_str(&values).unwrap();
     let mut paths = Vec::new();
     leaves(&values, &schema, "", &mut paths);
     for path in &paths {
         assert!(readme.contains(&format!("| `{path}` |")), "README.md has no row for {path}");
     }
-    let rows = readme.lines().filter(|line| line.starts_with("| `")).filter_map(|line| line.split('`').nth(1));
+    let (_, table) = readme.split_once("## Values").unwrap();
+    let rows = table.lines().filter(|line| line.starts_with("| `")).filter_map(|line| line.split('`').nth(1));
     for row in rows.filter(|row| !row.contains(' ')) {
         assert!(paths.iter().any(|path| path == row), "README.md has a row for {row}, which is no value");
     }
@@ -242,7 +303,7 @@ fn no_right_to_read_secrets() {
         }));
         // Hold's right never comes without what confines it.
         let holds = documents.iter().any(|document| document.to_string().contains(r#""verbs":["patch"]"#));
-        assert_eq!(holds, values.iter().any(|value| *value == "hold.enabled=true"));
+        assert_eq!(holds, values.contains(&"hold.enabled=true"));
         assert_eq!(of_kind(&documents, "ValidatingAdmissionPolicy").len(), 1);
         assert_eq!(one(&documents, "ValidatingAdmissionPolicyBinding")["spec"]["validationActions"], json!(["Deny"]));
     }
@@ -637,6 +698,120 @@ fn helm_keeps_the_authority_and_leaves_nothing_that_blocks() {
     }
 }
 
+#[test]
+fn glass_is_broken_and_mended_as_documented() {
+    const VALIDATING: &str = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/milvus-guard";
+    let readme = fs::read_to_string(path().join("README.md")).unwrap();
+    let (_, section) = readme.split_once("## Break glass").unwrap();
+    let chart = path();
+    let chart = chart.to_str().unwrap();
+    for with in HELMS {
+        let cluster = ControlPlane::start();
+        let installed =
+            expect_success(cluster.helm(with, ["install", "milvus-guard", chart, "-n", NAMESPACE, "--create-namespace"]));
+        let policies = || -> Vec<String> {
+            let webhooks = cluster.get_json(VALIDATING)["webhooks"].as_array().unwrap().clone();
+            webhooks.iter().map(|webhook| text(webhook, "/failurePolicy").to_owned()).collect()
+        };
+        // From the README, and from the notes of the installation.
+        for told in [section, &installed] {
+            let (_, rest) =
+                told.split_once("kubectl patch validatingwebhookconfiguration milvus-guard --type=json -p '").unwrap();
+            let (patch, _) = rest.split_once('\'').unwrap();
+            let patched = |patch: &str| {
+                let args = ["patch", "validatingwebhookconfiguration", "milvus-guard", "--type=json", "-p", patch];
+                expect_success(cluster.kubectl(args));
+            };
+            patched(patch);
+            assert_eq!(policies(), ["Ignore", "Ignore", "Ignore"]);
+            patched(&patch.replace("\"Ignore\"", "\"Fail\""));
+            assert_eq!(policies(), ["Ignore", "Fail", "Fail"]);
+        }
+        for told in [section, &installed] {
+            let delete = "validatingwebhookconfiguration/milvus-guard mutatingwebhookconfiguration/milvus-guard";
+            assert!(told.contains(&format!("kubectl delete {delete}\n")), "{told}");
+            expect_success(cluster.kubectl(["delete"].into_iter().chain(delete.split(' '))));
+            assert!(section.contains("helm upgrade milvus-guard charts/milvus-guard -n milvus-guard --reuse-values"));
+            expect_success(cluster.helm(with, ["upgrade", "milvus-guard", chart, "-n", NAMESPACE, "--reuse-values"]));
+            assert_eq!(policies(), ["Ignore", "Fail", "Fail"]);
+        }
+    }
+}
+
+#[test]
+fn the_server_runs_as_the_chart_starts_it() {
+    let cluster = ControlPlane::start();
+    let folder = tempfile::tempdir().unwrap();
+    for name in [NAMESPACE, "milvus"] {
+        namespace(&cluster, name);
+    }
+    // Something to see, to remember and to report on.
+    let chart = Chart::compact("4.1.34");
+    expect_success(cluster.helm(Helm::V4, ["install", "my-release", chart.path(), "-n", "milvus"]));
+    install_definitions(&cluster);
+    cluster.apply("apiVersion: guard.milvus.io/v1alpha1\nkind: UpgradePolicy\nmetadata: {name: mine}\nspec:\n  rules: [{id: MG201, action: Warn}]\n");
+    let documents = rendered(&["auditInterval=1s"]);
+    for document in &documents {
+        let apply = ["apply", "--server-side", "--force-conflicts", "-f", "-"];
+        expect_success(cluster.kubectl_with_input(apply, &document.to_string()));
+    }
+
+    let kubeconfig = cluster.kubeconfig_for_service_account(NAMESPACE, "milvus-guard");
+    let start = |documents: &[Value], files: &Path, log: &str| {
+        let args = one(documents, "Deployment").pointer("/spec/template/spec/containers/0/args").unwrap();
+        let files = files.to_str().unwrap();
+        let mut command = guard();
+        command.env("RUST_LOG", "milvus_guard=debug").arg("--color=never");
+        for arg in args.as_array().unwrap() {
+            let arg = arg.as_str().unwrap().replace("0.0.0.0:8443", "127.0.0.1:0").replace("0.0.0.0:9090", "127.0.0.1:0");
+            let arg = arg.replace("$(POD_NAMESPACE)", NAMESPACE);
+            command.arg(arg.replace("/etc/milvus-guard/tls", files).replace("/etc/milvus-guard/client-ca", files));
+        }
+        command.arg("--kubeconfig").arg(&kubeconfig);
+        let server = Server::spawn(command, folder.path().join(log));
+        wait_for("the server to be ready", Duration::from_secs(60), || server.is_ready());
+        server
+    };
+
+    let server = start(&documents, folder.path(), "managed.log");
+    for kind in ["validating", "mutating"] {
+        wait_for("the authority to be registered", Duration::from_secs(60), || {
+            let path = format!("/apis/admissionregistration.k8s.io/v1/{kind}webhookconfigurations/milvus-guard");
+            let webhooks = cluster.get_json(&path)["webhooks"].as_array().unwrap().clone();
+            webhooks.iter().all(|webhook| !text(webhook, "/clientConfig/caBundle").is_empty())
+        });
+    }
+    wait_for("what runs to be remembered", Duration::from_secs(60), || {
+        let memory = cluster.get("/api/v1/namespaces/milvus-guard/configmaps/milvus-guard-memory");
+        memory.status == 200 && memory.body.contains("my-release")
+    });
+    wait_for("the policy's status", Duration::from_secs(60), || {
+        cluster.get_json("/apis/guard.milvus.io/v1alpha1/upgradepolicies/mine").get("status").is_some()
+    });
+    let metric = |name: &str| server.get_metrics().lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok());
+    wait_for("an audit", Duration::from_secs(60), || {
+        metric("milvus_guard_audit_last_run_timestamp_seconds").is_some_and(|at| at > 0.0)
+    });
+    assert_eq!(metric("milvus_guard_leader"), Some(1.0));
+    let log = server.log().to_lowercase();
+    assert!(!log.contains("forbidden") && !log.contains("cannot"), "a right is missing: {log}");
+    // Families show up when they have something to say; which there are stands in the source.
+    let source = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/server/metrics.rs")).unwrap();
+    for name in METRICS {
+        let family = ["_bucket", "_total", "_info"].iter().fold(name, |name, suffix| name.trim_end_matches(suffix));
+        let family = family.trim_start_matches("milvus_guard_");
+        assert!(source.contains(&format!("\"{family}\"")), "serve has no metric {name}");
+    }
+    drop(server);
+
+    // A certificate of one's own; callers must show one too, and probes, which have none, are answered all the same.
+    let files = folder.path().join("files");
+    let (code, _, stderr) = run(guard().arg("certs").arg("--out").arg(&files));
+    assert_eq!(code, 0, "{stderr}");
+    let values = [&FILES[..], &["clientAuthentication.enabled=true", "clientAuthentication.configMapName=x"]].concat();
+    drop(start(&rendered(&values), &files, "files.log"));
+}
+
 /// Base64 of a certificate that API servers take for an authority.
 fn certificate(name: &str) -> String {
     use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -974,6 +1149,8 @@ fn the_gates_see_milvus_and_nothing_else() {
         Try { what: "kube-system", args: &["create", "-n", "kube-system", "-f", "-"], input: existing[1].clone(), noticed_by: None },
         Try { what: "an excluded one", args: &["create", "-n", "sandbox", "-f", "-"], input: existing[1].clone(), noticed_by: None },
         Try { what: "a record in the guard's namespace", args: &["create", "-n", NAMESPACE, "-f", "-"], input: record("Secret", "sh.helm.release.v1.x.v1", secret, "pending-upgrade"), noticed_by: None },
+        // Last, because it takes others' with it.
+        run("a whole collection deleted", &["delete", "--raw=/apis/apps/v1/namespaces/milvus/deployments"], gate),
         // The guard's own documents, everywhere.
         Try { what: "a policy", args: &["create", "-f", "-"], input: r#"{"apiVersion": "guard.milvus.io/v1alpha1", "kind": "UpgradePolicy", "metadata": {"name": "n"}, "spec": {"rules": [{"id": "MG201", "action": "Warn"}]}}"#.into(), noticed_by: Some("documents") },
     ];
@@ -1020,7 +1197,7 @@ fn every_object_of_charts_that_counts_is_seen() {
     }
 }
 
-/// Deployments, StatefulSets, ConfigMaps and claims of a rendering.
+/// Workloads, configurations and claims of a rendering.
 fn manifests(chart: &Chart, rendering: &str) -> Vec<Value> {
     rendering
         .split("\n---\n")
