@@ -265,7 +265,7 @@ async fn serve(args: Args) -> Done {
     match args.log_format {
         LogFormat::Json => tracing::info!(address = %port.address, metrics = %metrics_port.address, "serving"),
         LogFormat::Text => {
-            eprintln!("milvus-guard: serving on https://{}, metrics on http://{}/metrics", port.address, metrics_port.address)
+            eprintln!("milvus-guard: serving on https://{}, metrics on http://{}/metrics", port.address, metrics_port.address);
         }
     }
     tokio::spawn(metrics_port.serve(
