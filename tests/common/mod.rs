@@ -134,8 +134,13 @@ impl Chart {
 
     /// Renders it for an upgrade of `my-release` in namespace `milvus`.
     pub fn render(&self, with: Helm, values: &[&str]) -> String {
+        self.render_in("milvus", with, values)
+    }
+
+    /// The same in another namespace.
+    pub fn render_in(&self, namespace: &str, with: Helm, values: &[&str]) -> String {
         let mut command = Command::new(helm(with));
-        command.args(["template", "my-release", self.path(), "-n", "milvus", "--is-upgrade"]);
+        command.args(["template", "my-release", self.path(), "-n", namespace, "--is-upgrade"]);
         for value in values {
             command.args(["--set", value]);
         }
