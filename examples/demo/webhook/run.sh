@@ -104,6 +104,7 @@ warnings_of() {
 # The answer, the webhook's name, and a rule that must be in the denial.
 show_denial() {
     ! allowed "$1" || fail "this was to be denied: $1"
+    warnings_of "$1"
     printf 'admission webhook "%s" denied the request: %s\n' "$2" "$(text_of message <<<"$1")"
     case $1 in *"$3"*) ;; *) fail "$3 was to be in the denial" ;; esac
 }
