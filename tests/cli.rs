@@ -287,3 +287,48 @@ fn facts_files_are_evidence() {
     assert_eq!(code, 2);
     assert!(stderr.contains("bad.yaml") && stderr.contains("kubernetez"), "{stderr}");
 }
+
+#[test]
+fn what_runs_is_audited() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = std::fs::read_to_string("examples/demo/2-good-upgrade/before.yaml").unwrap();
+    let good = common::file(folder.path(), "good.yaml", &running);
+    let (code, stdout, stderr) = common::run(common::guard().args(["audit", "--before", &good, "--format", "json"]));
+    let report: serde_json::Value = serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{error}: {stderr}"));
+    assert_eq!((code, report["verdict"].as_str().unwrap() == "deny"), (0, false), "{report:#}");
+    let tag =
+        running.lines().find_map(|line| line.split("milvusdb/milvus:").nth(1)).unwrap().trim_matches(['"', '\'', '}', ' ', ',']);
+    let unknown = common::file(
+        folder.path(),
+        "unknown.yaml",
+        &running.replace(&format!("milvusdb/milvus:{tag}"), "milvusdb/milvus:latest"),
+    );
+    let (code, stdout, _) = common::run(common::guard().args(["audit", "--before", &unknown, "--fail-on", "warn"]));
+    assert_eq!(code, 1, "{stdout}");
+    assert!(stdout.contains("MG105"), "{stdout}");
+    let (code, _, stderr) = common::run(common::guard().args(["audit", "--before", "version:2.5.12"]));
+    assert_eq!(code, 2, "{stderr}");
+}
+
+#[test]
+fn serve_says_what_it_lacks() {
+    let (code, _, stderr) = common::run(common::guard().args([
+        "serve",
+        "--no-cluster",
+        "--listen",
+        "127.0.0.1:0",
+        "--metrics-listen",
+        "127.0.0.1:0",
+    ]));
+    assert_eq!(code, 2);
+    assert!(stderr.contains("the webhook needs a certificate"), "{stderr}");
+    let (code, _, stderr) = common::run(common::guard().args([
+        "serve",
+        "--tls-self-signed",
+        "--listen",
+        "127.0.0.1:0",
+        "--metrics-listen",
+        "127.0.0.1:0",
+    ]));
+    assert_eq!(code, 3, "no cluster: {stderr}");
+}

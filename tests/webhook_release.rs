@@ -148,10 +148,10 @@ fn evidence_of_a_migration_opens_the_gate_and_forged_evidence_does_not() {
         expect_success(webhook.cluster.kubectl(args));
         let forger = webhook.cluster.kubeconfig_for("forger", &[]);
         for place in [namespace, GUARD] {
-            let mut forged = good.clone();
-            forged["metadata"]["namespace"] = json!(place);
+            let mut fake = good.clone();
+            fake["metadata"]["namespace"] = json!(place);
             let path = webhook.folder.path().join("forged.json");
-            std::fs::write(&path, forged.to_string()).unwrap();
+            std::fs::write(&path, fake.to_string()).unwrap();
             let mut command = webhook.cluster.kubectl_command();
             let output = command.arg("--kubeconfig").arg(&forger).args(["create", "-f"]).arg(&path).output().unwrap();
             assert!(!output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

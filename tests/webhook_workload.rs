@@ -230,7 +230,7 @@ const WORST: [&str; 8] = ["proxy", "querynode", "datanode", "indexnode", "queryc
 #[test]
 fn a_tool_that_applies_object_by_object_and_retries_moves_in_the_right_order() {
     let webhook = Webhook::start();
-    let _nodes = Nodes::slow(&webhook.cluster, "", 3);
+    let _nodes = Nodes::slow(&webhook.cluster, "", 5);
     expect_success(webhook.cluster.kubectl(["create", "namespace", NAMESPACE]));
     let chart = Chart::compact("4.1.34");
     let values = ["image.all.tag=v2.3.22", "mixCoordinator.enabled=false"];

@@ -86,3 +86,51 @@ fn is_value(text: &str) -> bool {
         && end(bytes.last())
         && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn patched(mut object: Value) -> (Value, usize) {
+        let text = json!({"apiVersion": "admission.k8s.io/v1", "request": {"uid": "1", "operation": "UPDATE",
+            "resource": {"group": "apps", "version": "v1", "resource": "deployments"}, "object": object}})
+        .to_string();
+        let response = mutate(&Review::parse(text.as_bytes()).unwrap());
+        let count = response.patch.len();
+        let patch: json_patch::Patch = serde_json::from_value(serde_json::to_value(&response.patch).unwrap()).unwrap();
+        json_patch::patch(&mut object, &patch).unwrap();
+        (object, count)
+    }
+
+    fn deployment(labels: &Value, image: &str) -> Value {
+        json!({"kind": "Deployment", "metadata": {"name": "r-proxy", "labels": labels},
+            "spec": {"template": {"spec": {"containers": [{"name": "proxy", "image": image, "args": ["milvus", "run", "proxy"]}]}}}})
+    }
+
+    #[rstest::rstest]
+    #[case(&json!({}), "milvusdb/milvus:v2.4.5", &json!({"guard.milvus.io/version": "2.4.5", "app.kubernetes.io/version": "2.4.5"}))]
+    #[case(&Value::Null, "milvusdb/milvus:v2.4.5", &json!({"guard.milvus.io/version": "2.4.5", "app.kubernetes.io/version": "2.4.5"}))]
+    #[case(&json!({"app.kubernetes.io/version": "2.3.0"}), "milvusdb/milvus:v2.4.5",
+        &json!({"app.kubernetes.io/version": "2.3.0", "guard.milvus.io/version": "2.4.5"}))]
+    #[case(&json!({"app.kubernetes.io/version": "2.3.0", "guard.milvus.io/version": "2.3.0"}), "milvusdb/milvus:v2.4.5",
+        &json!({"app.kubernetes.io/version": "2.4.5", "guard.milvus.io/version": "2.4.5"}))]
+    #[case(&json!({"guard.milvus.io/version": "2.3.0"}), "milvusdb/milvus:latest", &json!({}))]
+    fn labels_are_true_and_a_second_pass_changes_nothing(#[case] before: &Value, #[case] image: &str, #[case] after: &Value) {
+        let (object, _) = patched(deployment(before, image));
+        assert_eq!(&object["metadata"]["labels"], after);
+        assert_eq!(patched(object.clone()), (object, 0));
+    }
+
+    #[test]
+    fn what_the_chart_owns_is_left_to_it() {
+        let mut object = deployment(
+            &json!({"app.kubernetes.io/version": "2.3.0", "guard.milvus.io/version": "2.3.0"}),
+            "milvusdb/milvus:v2.4.5",
+        );
+        object["metadata"]["managedFields"] =
+            json!([{"manager": "helm", "fieldsV1": {"f:metadata": {"f:labels": {"f:app.kubernetes.io/version": {}}}}}]);
+        assert_eq!(patched(object).0["metadata"]["labels"]["app.kubernetes.io/version"], "2.3.0");
+    }
+}

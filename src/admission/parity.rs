@@ -113,6 +113,45 @@ mod tests {
     }
 
     #[test]
+    fn several_milvus_of_one_release_are_judged_each() {
+        let accounts = Accounts::default();
+        let second = |version: &str| {
+            Fixture::standalone(version)
+                .fullname("second")
+                .yaml()
+                .replace("app.kubernetes.io/name: milvus", "app.kubernetes.io/name: second")
+        };
+        let both = |one: &str, two: &str| Fixture::cluster(one).object(&second(two));
+        let scene = scene(Some(&both("2.4.5", "2.1.4")), &Facts::default(), &accounts);
+        let judged = |after: &Fixture| {
+            let text = review(None, after, "pending-upgrade", &json!({}));
+            Task::of(&Review::parse(text.as_bytes()).unwrap()).judge(&scene)
+        };
+        assert_eq!(judged(&both("2.4.5", "2.1.4")).response.denied, None);
+        let denied = judged(&both("2.4.5", "2.2.16")).response.denied.unwrap();
+        assert!(denied.contains("MG101") && denied.contains("2.1.4 would become 2.2.16"), "{denied}");
+    }
+
+    #[test]
+    fn hooks_are_judged_like_the_rest() {
+        let (before, after) = (Fixture::standalone("2.1.4"), Fixture::standalone("2.2.16"));
+        let accounts = Accounts::default();
+        let scene = scene(Some(&before), &Facts::default(), &accounts);
+        let text = review(Some(&before), &after, "pending-upgrade", &json!({}));
+        let mut value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let payload = value["request"]["object"]["data"]["release"].as_str().unwrap().to_owned();
+        let inner = BASE64_STANDARD.decode(BASE64_STANDARD.decode(payload).unwrap()).unwrap();
+        let mut release: serde_json::Value = serde_json::from_slice(&inner).unwrap();
+        release["hooks"] = json!([{"name": "hidden", "manifest": release["manifest"]}]);
+        release["manifest"] = json!("");
+        let payload = BASE64_STANDARD.encode(BASE64_STANDARD.encode(release.to_string()));
+        value["request"]["object"]["data"]["release"] = json!(payload);
+        let text = value.to_string();
+        let ruling = Task::of(&Review::parse(text.as_bytes()).unwrap()).judge(&scene);
+        assert!(ruling.response.denied.unwrap().contains("MG101"));
+    }
+
+    #[test]
     fn another_release_beside_it_is_an_installation() {
         let accounts = Accounts::default();
         let scene = scene(Some(&Fixture::cluster("2.1.4")), &Facts::default(), &accounts);

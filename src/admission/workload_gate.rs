@@ -49,9 +49,9 @@ pub struct WorkloadTask {
 
 #[derive(Debug)]
 enum Change {
-    Put { new: Object, old: Option<Object> },
+    Put { new: Box<Object>, old: Option<Box<Object>> },
     Scale { kind: &'static str, name: String, replicas: i64 },
-    Delete(Object),
+    Delete(Box<Object>),
 }
 
 impl WorkloadTask {
@@ -150,10 +150,10 @@ impl WorkloadTask {
             Change::Put { new, old } => {
                 // The request knows the object better than the cache.
                 let before = match old {
-                    Some(old) => place.with(old.clone()),
+                    Some(old) => place.with(Object::clone(old)),
                     None => place.clone(),
                 };
-                let after = before.with(new.clone());
+                let after = before.with(Object::clone(new));
                 Some((before, after, new.meta().object.clone()))
             }
             Change::Scale { kind, name, replicas } => {
@@ -163,8 +163,8 @@ impl WorkloadTask {
                 Some((place.clone(), place.with(Object::Workload(Box::new(workload))), reference))
             }
             Change::Delete(old) => {
-                let before = place.with(old.clone());
-                if let Object::Workload(workload) = old
+                let before = place.with(Object::clone(old));
+                if let Object::Workload(workload) = &**old
                     && snapshot::component(workload).is_none()
                     && is_being_uninstalled(workload, scene)
                 {
@@ -284,7 +284,7 @@ fn put(review: &Review<'_>) -> Result<Option<Change>, String> {
     let old = old.map(serde_json::value::RawValue::get).filter(|old| *old != "null");
     let Some(new) = read(raw.get())? else { return Ok(None) };
     let old = old.map(read).transpose()?.flatten();
-    Ok(matters(&new, old.as_ref()).then_some(Change::Put { new, old }))
+    Ok(matters(&new, old.as_ref()).then(|| Change::Put { new: Box::new(new), old: old.map(Box::new) }))
 }
 
 fn delete(review: &Review<'_>) -> Result<Option<Change>, String> {
@@ -295,7 +295,7 @@ fn delete(review: &Review<'_>) -> Result<Option<Change>, String> {
         Object::Claim(_) => true,
         _ => false,
     };
-    Ok(matters.then_some(Change::Delete(old)))
+    Ok(matters.then(|| Change::Delete(Box::new(old))))
 }
 
 fn is_ours(workload: &Workload) -> bool {

@@ -79,7 +79,6 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
         return Err(Failure::usage("audit judges what runs: a file, a folder, - or live"));
     }
     let runtime = gather::runtime()?;
-    let gatherer = |namespace: Option<String>| (namespace, args.instance.as_deref());
     let facts = gather::facts(args.facts.as_ref())?;
     let now = Timestamp::now();
     let mut policies = policies::set(policies::documents(&args.policy)?, now);
@@ -92,13 +91,13 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     let mut inputs = Vec::new();
     let mut asked = false;
     for namespace in namespaces {
-        let (namespace, instance) = gatherer(namespace);
-        let gatherer = Gatherer { runtime: &runtime, cluster: &args.cluster, namespace: namespace.as_deref(), instance };
+        let instance = args.instance.as_deref();
+        let reader = Gatherer { runtime: &runtime, cluster: &args.cluster, namespace: namespace.as_deref(), instance };
         let mut gathered = Gathered { facts: facts.clone(), ..Gathered::default() };
-        let running = gatherer.state(&args.before, &mut gathered)?;
+        let running = reader.state(&args.before, &mut gathered)?;
         if args.before.needs_cluster() && !args.no_cluster_policy && !asked {
             let mut of_cluster = PolicySet::default();
-            gatherer.cluster_policies(&mut of_cluster, &mut gathered)?;
+            reader.cluster_policies(&mut of_cluster, &mut gathered)?;
             policies.policies.extend(of_cluster.policies);
             policies.exceptions.extend(of_cluster.exceptions);
             asked = true;

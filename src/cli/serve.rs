@@ -261,9 +261,13 @@ async fn serve(args: Args) -> Done {
 
     let refresh = Refresh { metrics: Arc::clone(&metrics), store, certificates: certificates.clone(), leader };
     tokio::spawn(probe::follow(Arc::clone(&life), refresh.clone(), port.address));
-    tracing::info!(address = %port.address, metrics = %metrics_port.address, "serving");
-    // For scripts: where it listens, once it does.
-    eprintln!("milvus-guard: serving on https://{}, metrics on http://{}/metrics", port.address, metrics_port.address);
+    // For people and scripts; a log in JSON stays JSON.
+    match args.log_format {
+        LogFormat::Json => tracing::info!(address = %port.address, metrics = %metrics_port.address, "serving"),
+        LogFormat::Text => {
+            eprintln!("milvus-guard: serving on https://{}, metrics on http://{}/metrics", port.address, metrics_port.address);
+        }
+    }
     tokio::spawn(metrics_port.serve(
         Transport::Plain,
         routes::metrics(metrics, move || refresh.refresh()),

@@ -222,15 +222,14 @@ impl<'de> Deserialize<'de> for Node {
                         }
                         seen.get(&key).copied()
                     };
-                    match known {
-                        Some(at) => all[at].1 = value,
-                        None => {
-                            if !seen.is_empty() {
-                                seen.insert(key.clone(), all.len());
-                            }
-                            all.push((key, value));
-                        }
+                    if let Some(at) = known {
+                        all[at].1 = value;
+                        continue;
                     }
+                    if !seen.is_empty() {
+                        seen.insert(key.clone(), all.len());
+                    }
+                    all.push((key, value));
                 }
                 Ok(Node { line: 0, kind: Kind::Mapping(all) })
             }

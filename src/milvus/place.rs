@@ -134,21 +134,17 @@ impl Place {
                 (release.name == alone.name && release.app_name == alone.app_name)
                     || (release.fullname == alone.fullname && !alone.fullname.is_empty())
             };
-            let release = match self.snapshot.releases.iter_mut().find(same) {
-                Some(release) => {
-                    let workload = alone.components.swap_remove(0).workload;
-                    release.components.push(ComponentWorkload { component, workload });
-                    release.components.sort_by(|a, b| {
-                        (a.component, &a.workload.meta.object.name).cmp(&(b.component, &b.workload.meta.object.name))
-                    });
-                    release
-                }
-                None => {
-                    self.snapshot.releases.push(alone);
-                    let Some(last) = self.snapshot.releases.last_mut() else { return };
-                    last
-                }
+            let position = self.snapshot.releases.iter_mut().position(|mut release| same(&mut release));
+            let Some(release) = position.and_then(|position| self.snapshot.releases.get_mut(position)) else {
+                alone.config = snapshot::effective_config(&alone, &self.configs);
+                self.snapshot.releases.push(alone);
+                return;
             };
+            let workload = alone.components.swap_remove(0).workload;
+            release.components.push(ComponentWorkload { component, workload });
+            release
+                .components
+                .sort_by(|a, b| (a.component, &a.workload.meta.object.name).cmp(&(b.component, &b.workload.meta.object.name)));
             release.config = snapshot::effective_config(release, &self.configs);
         } else if let Some(family) = dependency::family(&workload) {
             let instance = dependency::instance(&workload).map(str::to_owned);

@@ -1,6 +1,6 @@
 //! MG206: an upgrade begins from a healthy state.
 
-use crate::upgrade::Upgrade;
+use crate::{facts::RolloutFact, upgrade::Upgrade};
 
 use super::{Category, DefaultAction, Findings, Need, Rule};
 
@@ -15,7 +15,8 @@ pub static RULE: Rule = Rule {
     since: "0.1.0",
     needs: &[Need::Before, Need::Rollouts],
     what: "Denies an upgrade that would begin while a component is not completely rolled out and available. A component whose \
-           image was never available does not count: replacing it is the way out.",
+           image was never available does not count where the change replaces it: that is the way out. One that the change \
+           leaves alone counts: in an ordered upgrade it is the step before.",
     why: "An upgrade over a half-finished one mixes three versions, and what was broken before cannot be told from what it broke.",
     example: "A query node still terminates from the last change when the next one begins.",
     fix: "Wait until everything is available, or repair it first; then upgrade.",
@@ -25,16 +26,26 @@ pub static RULE: Rule = Rule {
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let Some((before, _)) = upgrade.both() else { return };
-    let moves = !upgrade.moved().is_empty();
-    if !moves || before.is_operated() || upgrade.is_rollback {
+    let moving: Vec<&str> = upgrade
+        .pairs()
+        .filter(|(before, after)| before.version().build() != after.version().build())
+        .map(|(before, _)| before.workload.meta.object.name.as_str())
+        .collect();
+    if moving.is_empty() || before.is_operated() || upgrade.is_rollback {
         return;
     }
     // The way out of a failed upgrade must never be barred.
     if super::mg103_downgrade::returns(upgrade) {
         return;
     }
-    let waiting = upgrade.facts.rollouts.iter().flatten().filter(|rollout| rollout.release == before.name);
-    for rollout in waiting.filter(|rollout| !rollout.complete && rollout.ever_available) {
+    let mine: Vec<&RolloutFact> =
+        upgrade.facts.rollouts.iter().flatten().filter(|rollout| rollout.release == before.name).collect();
+    let moves = |rollout: &RolloutFact| moving.contains(&rollout.workload.as_str());
+    // An image that was never available may be replaced: that repairs.
+    if mine.iter().filter(|rollout| moves(rollout)).all(|rollout| !rollout.ever_available) && mine.iter().any(|rollout| moves(rollout)) {
+        return;
+    }
+    for rollout in mine.iter().filter(|rollout| !rollout.complete && (rollout.ever_available || !moves(rollout))) {
         let finding = findings.deny(format!("{} is not completely rolled out: {}", rollout.workload, rollout.detail));
         if let Some(workload) = before.components.iter().find(|component| component.workload.meta.object.name == rollout.workload) {
             finding.on(workload);
@@ -76,6 +87,16 @@ mod tests {
         let findings = judge_with(&RULE, Some(&before), &after, &rollout(false, true));
         assert_eq!(findings[0].message, "my-release-milvus-querynode is not completely rolled out: 1 of 2 pods available");
         assert!(judge(&RULE, Some(&before), &after)[0].not_evaluated);
+    }
+
+    #[test]
+    fn the_step_before_must_be_complete() {
+        // The query node got its new image a moment ago; the data node would follow too soon.
+        let before = Fixture::cluster("2.4.5").tag_of(Component::QueryNode, "v2.4.24");
+        let after = before.clone().tag_of(Component::DataNode, "v2.4.24");
+        assert_eq!(judge_with(&RULE, Some(&before), &after, &rollout(false, false)).len(), 1);
+        let replaced = before.clone().tag_of(Component::QueryNode, "v2.4.23");
+        assert!(judge_with(&RULE, Some(&before), &replaced, &rollout(false, false)).is_empty(), "a wrong image is replaced");
     }
 
     #[test]

@@ -120,11 +120,9 @@ where
 
 async fn accept(listener: &TcpListener, room: &Arc<Semaphore>) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
     let permit = Arc::clone(room).acquire_owned().await.ok()?;
-    match listener.accept().await {
-        Ok((stream, _)) => Some((stream, permit)),
-        Err(_) => {
-            tokio::time::sleep(ACCEPT_PAUSE).await;
-            None
-        }
-    }
+    let Ok((stream, _)) = listener.accept().await else {
+        tokio::time::sleep(ACCEPT_PAUSE).await;
+        return None;
+    };
+    Some((stream, permit))
 }

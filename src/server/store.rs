@@ -33,6 +33,9 @@ pub const MEMORY: &str = "milvus-guard-memory";
 /// Key in it.
 pub const MEMORY_KEY: &str = "releases.json";
 
+/// Namespaces whose picture is kept ready. One takes a millisecond to make and about as much memory as its objects.
+const MAX_VIEWS: usize = 64;
+
 /// Kinds of objects that are watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[allow(missing_docs, reason = "the names are Kubernetes' own")]
@@ -256,6 +259,9 @@ impl Store {
         let view = Arc::new(View::of(objects.map(|kept| (kept.object.clone(), kept.proven))));
         // Namespaces without Milvus are many; theirs cost nothing to make again.
         if !view.place.snapshot.releases.is_empty() {
+            if views.len() >= MAX_VIEWS {
+                views.clear();
+            }
             views.insert(namespace.to_owned(), Arc::clone(&view));
         }
         view

@@ -98,11 +98,10 @@ fn value(object: DynamicObject) -> Option<Value> {
 
 /// Whether the API server does not know the kind.
 fn is_absent(error: &watcher::Error) -> bool {
-    let inner = match error {
-        watcher::Error::InitialListFailed(error)
-        | watcher::Error::WatchStartFailed(error)
-        | watcher::Error::WatchFailed(error) => error,
-        _ => return false,
+    let (watcher::Error::InitialListFailed(inner) | watcher::Error::WatchStartFailed(inner) | watcher::Error::WatchFailed(inner)) =
+        error
+    else {
+        return false;
     };
     matches!(inner, kube::Error::Api(status) if status.code == 404)
 }

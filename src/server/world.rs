@@ -15,7 +15,7 @@ use crate::{
     cluster::{Cluster, View},
     facts::Facts,
     judge::Overdue,
-    milvus::{Place, Version, catalogue::Catalogue},
+    milvus::{Place, Version, catalogue::Catalogue, release::ComponentWorkload},
     objects::{self, DecisionSpec},
     policy::PolicySet,
     reason,
@@ -246,7 +246,7 @@ pub fn decisions(client: Client, namespace: &str) -> Api<DynamicObject> {
 
 fn same_images(view: &View, place: &Place, workload: &str) -> bool {
     let image = |place: &Place| {
-        ["Deployment", "StatefulSet"].iter().find_map(|kind| place.component(kind, workload)).map(|component| component.image())
+        ["Deployment", "StatefulSet"].iter().find_map(|kind| place.component(kind, workload)).map(ComponentWorkload::image)
     };
     image(&view.place) == image(place)
 }

@@ -47,7 +47,14 @@ impl Webhook {
 
     /// The webhook in this cluster, with more flags.
     pub fn with(cluster: ControlPlane, flags: &[&str]) -> Self {
+        Self::at(cluster, flags, None)
+    }
+
+    fn at(cluster: ControlPlane, flags: &[&str], authority: Option<&[u8]>) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        if let Some(authority) = authority {
+            fs::write(folder.path().join("ca.crt"), authority).unwrap();
+        }
         super::install_definitions(&cluster);
         expect_success(cluster.kubectl(["create", "namespace", GUARD]));
         let mut objects = rendered(|kind| !LEFT_OUT.contains(&kind) && !kind.ends_with("WebhookConfiguration"));
@@ -62,6 +69,11 @@ impl Webhook {
         let webhook = Self { cluster, folder, server };
         webhook.register();
         webhook
+    }
+
+    /// The webhook with a certificate of this authority.
+    pub fn with_authority(cluster: ControlPlane, flags: &[&str], authority: &[u8]) -> Self {
+        Self::at(cluster, flags, Some(authority))
     }
 
     /// Registers the running server as the chart would, but by its address.
