@@ -10,7 +10,7 @@ TESTBED := $(CARGO) run --quiet -p milvus-guard-testbed --bin testbed-build --
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-demo: ## Judge three upgrades and plan one (Rust alone, no cluster)
+demo: ## Judge three upgrades, plan one, ask the webhook (Rust alone, no cluster)
 	@examples/demo/run.sh
 
 test: lint testbed ## Everything that needs no root, on real parts

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# What milvus-guard is for, in one minute: three upgrades judged and one planned. Needs neither a cluster nor the network.
+# What milvus-guard is for, in one minute: three upgrades judged, one planned, and the webhook asked. Needs curl, but neither
+# a cluster nor the network.
 set -euo pipefail
 cd "$(dirname "$0")"
 # MILVUS_GUARD names a binary; without it cargo builds and runs this checkout.
@@ -24,3 +25,4 @@ say "4. The whole way from 2.1.4 to 2.5.27"
 echo '$ milvus-guard plan --from 2.1.4 --to 2.5.27 -n milvus'
 echo
 "${guard[@]}" plan --from 2.1.4 --to 2.5.27 -n milvus
+webhook/run.sh

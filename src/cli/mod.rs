@@ -50,6 +50,9 @@ enum Verb {
     /// Serve the admission webhook
     Serve(Box<serve::Args>),
     /// Print the definitions of the guard's objects, for `kubectl apply --server-side -f -`
+    #[command(after_help = "\
+The chart charts/milvus-guard brings the same definitions. Without it:
+  milvus-guard crds | kubectl apply --server-side -f -")]
     Crds,
     /// Print shell completions
     Completions(shell::CompletionArgs),

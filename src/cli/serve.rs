@@ -44,8 +44,10 @@ const LOCAL_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 /// Arguments of `serve`.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
-In a cluster the chart charts/milvus-guard sets these flags. To try the webhook without one:
-  milvus-guard serve --no-cluster --tls-self-signed --listen 127.0.0.1:8443 --before running.yaml
+In a cluster the chart charts/milvus-guard sets these flags; docs/webhook.md says what the gates do.
+To try the webhook without a cluster:
+  milvus-guard serve --no-cluster --tls-self-signed \\
+    --listen 127.0.0.1:8443 --before running.yaml
 
 Exit codes: 0 told to stop, 2 wrong usage or unreadable input, 3 no cluster, no certificate or no port.")]
 pub(super) struct Args {
@@ -131,7 +133,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
     shutdown_delay: Duration,
 
-    /// How long running reviews may take after that
+    /// How long reviews that are under way may take after that
     #[arg(long, value_name = "DURATION", default_value = "20s", value_parser = duration)]
     drain_timeout: Duration,
 
