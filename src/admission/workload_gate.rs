@@ -116,7 +116,14 @@ impl WorkloadTask {
             Some(before) if acts => judge(&Question { after: before, deletes: None, ..question }),
             _ => Judgement { releases: Vec::new() },
         };
-        let known: Vec<_> = known.releases.iter().flat_map(|release| &release.findings).map(|judged| &judged.finding).collect();
+        // A rule that failed or had no time said nothing about what was so before: its outcome stands.
+        let known: Vec<_> = known
+            .releases
+            .iter()
+            .flat_map(|release| &release.findings)
+            .map(|judged| &judged.finding)
+            .filter(|finding| finding.failed.is_none())
+            .collect();
         let leniency = self.leniency(scene, before.as_ref());
         let releases: Vec<_> = judgement
             .releases

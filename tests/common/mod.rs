@@ -8,6 +8,7 @@
 )]
 #![allow(dead_code, reason = "each test uses a part")]
 
+pub mod https;
 pub mod kubelet;
 pub mod webhook;
 

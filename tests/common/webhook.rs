@@ -219,6 +219,11 @@ impl Server {
         let _ = self.child.wait();
     }
 
+    /// Waits for an end that somebody else brought about.
+    pub fn wait(&mut self) -> std::process::ExitStatus {
+        self.child.wait().unwrap()
+    }
+
     /// SIGKILL.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
