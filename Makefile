@@ -5,7 +5,7 @@ DENY := $(CACHE)/tools/bin/cargo-deny
 
 TESTBED := $(CARGO) run --quiet -p milvus-guard-testbed --bin testbed-build --
 
-.PHONY: help demo test test-fast test-full test-node node-packages lint testbed generate bench fuzz
+.PHONY: help demo test test-fast test-full test-node node-packages lint testbed generate bench bench-load fuzz
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -41,6 +41,9 @@ testbed: ## Build etcd, the Kubernetes control plane and both Helms into the cac
 
 generate: ## Write generated documentation, schemas, definitions and snapshots anew
 	UPDATE_GENERATED=1 INSTA_UPDATE=always $(CARGO) test --lib --test docs --test schemas --quiet
+
+bench-load: ## The webhook under load, against a bare server of the same crates
+	$(CARGO) bench --bench load
 
 bench: ## Figures of docs/performance.md
 	$(CARGO) bench

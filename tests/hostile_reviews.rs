@@ -381,8 +381,8 @@ fn the_time_that_the_api_server_grants_is_kept() {
 fn going_down_loses_nothing() {
     let mut target = Target::start(&["--shutdown-delay", "2s"]);
     let review = update(&deployment(), &deployment());
-    let mut held: Vec<Https> = (0..8).map(|_| target.connect()).collect();
-    for connection in &mut held {
+    let mut pool: Vec<Https> = (0..8).map(|_| target.connect()).collect();
+    for connection in &mut pool {
         let reply = connection.post("/validate", &review).unwrap();
         assert_eq!((reply.status, reply.closes()), (200, false));
     }
@@ -398,7 +398,7 @@ fn going_down_loses_nothing() {
     assert!(status.success());
     wait_until("it is not ready any more", Duration::from_secs(2), || target.connect().get("/readyz").unwrap().status == 503);
     assert_eq!(target.connect().get("/healthz").unwrap().status, 200, "still alive");
-    for connection in &mut held {
+    for connection in &mut pool {
         let reply = connection.post("/validate", &review).unwrap();
         assert_eq!((reply.status, reply.closes()), (200, true), "{}", reply.head);
         assert_eq!(connection.receive().unwrap_err().kind(), io::ErrorKind::UnexpectedEof, "the connection ends in order");

@@ -109,7 +109,7 @@ impl World {
     pub async fn record(&self, decision: &DecisionSpec) -> Result<(), String> {
         match self {
             Self::Files(files) => {
-                files.decisions.lock().unwrap_or_else(PoisonError::into_inner).push(decision.clone());
+                files.record(decision, Timestamp::now());
                 Ok(())
             }
             Self::Cluster(watching) => watching.record(decision).await,
@@ -118,6 +118,16 @@ impl World {
 }
 
 impl Files {
+    /// Keeps what still counts: memory must not grow with every release that ever passed.
+    fn record(&self, decision: &DecisionSpec, now: Timestamp) {
+        let same = |known: &DecisionSpec| {
+            (&known.namespace, &known.release, known.revision) == (&decision.namespace, &decision.release, decision.revision)
+        };
+        let mut decisions = self.decisions.lock().unwrap_or_else(PoisonError::into_inner);
+        decisions.retain(|known| known.expires > now && !same(known));
+        decisions.push(decision.clone());
+    }
+
     fn scene<'a>(&'a self, now: Timestamp, overdue: Option<Overdue<'a>>) -> Scene<'a> {
         let decisions = self.decisions.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let services = self.place.snapshot.releases.iter().flat_map(|release| &release.services);
@@ -249,4 +259,41 @@ fn same_images(view: &View, place: &Place, workload: &str) -> bool {
         ["Deployment", "StatefulSet"].iter().find_map(|kind| place.component(kind, workload)).map(ComponentWorkload::image)
     };
     image(&view.place) == image(place)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::objects::{DecisionVerdict, HelmDriver, decision::LIFETIME};
+
+    #[test]
+    fn decisions_without_a_cluster_do_not_pile_up() {
+        let now: Timestamp = "2026-03-01T00:00:00Z".parse().unwrap();
+        let files = Files {
+            place: Arc::default(),
+            facts: Facts::default(),
+            policies: PolicySet::default(),
+            accounts: Accounts::default(),
+            catalogue: Catalogue::embedded().clone(),
+            decisions: Mutex::default(),
+        };
+        let decision = |release: &str, now: Timestamp| DecisionSpec {
+            release: release.into(),
+            namespace: "milvus".into(),
+            revision: 2,
+            driver: HelmDriver::Secret,
+            verdict: DecisionVerdict::Allow,
+            accepted_rules: Vec::new(),
+            objects: Vec::new(),
+            expires: now + LIFETIME,
+        };
+        let known = || files.decisions.lock().unwrap().iter().map(|known| known.release.clone()).collect::<Vec<_>>();
+        for release in ["a", "b", "a", "b", "a"] {
+            files.record(&decision(release, now), now);
+        }
+        assert_eq!(known(), ["b", "a"], "a new judgement of the same revision takes the place of the old one");
+        let later = now + LIFETIME;
+        files.record(&decision("c", later), later);
+        assert_eq!(known(), ["c"]);
+    }
 }

@@ -1,0 +1,315 @@
+//! The webhook under load, against a bare server of the same crates in the same run: the same listener, the same TLS
+//! settings, and nothing but the uid read and repeated. Ratios count, not milliseconds.
+//!
+//! `cargo bench --bench load [-- REVIEWS]`; REVIEWS (200000) is the length of the run that looks at memory.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::cast_precision_loss,
+    missing_docs,
+    reason = "a benchmark"
+)]
+
+#[path = "../tests/common/https.rs"]
+mod https;
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Write},
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use axum::{Router, body::Bytes, http::header, routing::post};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use flate2::{Compression, write::GzEncoder};
+use https::{Https, trusting};
+use milvus_guard::{
+    certs::{CertStore, Certificate, authority::self_signed, server_config},
+    manifest::documents,
+    server::{
+        life::Life,
+        listen::{Port, Transport},
+    },
+};
+use rustls::ClientConfig;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+const RUNNING: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/demo/1-skipped-migration/before.yaml");
+const CONNECTIONS: usize = 16;
+/// Reviews of each sample, and samples of each server; they take turns, so that a busy machine harms both alike.
+const SAMPLE: usize = 4_000;
+const SAMPLES: usize = 5;
+
+/// A server in a process of its own.
+struct Target {
+    child: Child,
+    url: String,
+    config: Arc<ClientConfig>,
+}
+
+impl Target {
+    fn start(mut command: Command, folder: &Path, name: &str) -> Self {
+        let authority = folder.join(name);
+        command.arg(&authority).env_remove("RUST_LOG");
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let url = lines
+            .by_ref()
+            .map_while(Result::ok)
+            .find_map(|line| Some(line.strip_prefix("milvus-guard: serving on ")?.split(',').next()?.to_owned()))
+            .expect("the server says where it listens");
+        // Nobody reads its log, yet it must not stop at a full pipe.
+        std::thread::spawn(move || lines.for_each(drop));
+        let config = trusting(&[&fs::read_to_string(&authority).unwrap()]);
+        Self { child, url, config }
+    }
+
+    fn guard(folder: &Path) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_milvus-guard"));
+        command.args(["serve", "--no-cluster", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]);
+        command.args(["--before", RUNNING, "--tls-self-signed", "--tls-ca-out"]);
+        Self::start(command, folder, "guard.crt")
+    }
+
+    fn bare(folder: &Path) -> Self {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.arg("--bare");
+        Self::start(command, folder, "bare.crt")
+    }
+
+    fn rss_mib(&self) -> f64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").trim().parse::<f64>().unwrap() / 1024.0
+    }
+
+    /// Sends reviews over keep-alive connections, each as soon as the one before is answered.
+    fn load(&self, body: &[u8], reviews: usize, connections: usize) -> Sample {
+        let left = AtomicUsize::new(reviews);
+        let mut held: Vec<Https> = (0..connections).map(|_| Https::connect(&self.url, &self.config).unwrap()).collect();
+        let started = Instant::now();
+        let mut took: Vec<Duration> = std::thread::scope(|scope| {
+            let workers: Vec<_> = held
+                .iter_mut()
+                .map(|connection| {
+                    scope.spawn(|| {
+                        let mut took = Vec::new();
+                        while left.try_update_one() {
+                            let started = Instant::now();
+                            let reply = connection.post("/validate?timeout=10s", body).unwrap();
+                            took.push(started.elapsed());
+                            assert_eq!(reply.status, 200, "{}", reply.text());
+                            assert!(reply.text().contains(r#""uid":"00000000-0000-4000-8000-000000000001""#));
+                        }
+                        took
+                    })
+                })
+                .collect();
+            workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
+        });
+        let rate = reviews as f64 / started.elapsed().as_secs_f64();
+        took.sort();
+        let at = |percent: usize| took[(took.len() - 1) * percent / 100].as_secs_f64() * 1000.0;
+        Sample { rate, p50: at(50), p99: at(99) }
+    }
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Takes one of what is left.
+trait TakeOne {
+    fn try_update_one(&self) -> bool;
+}
+
+impl TakeOne for AtomicUsize {
+    fn try_update_one(&self) -> bool {
+        self.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
+    }
+}
+
+/// Reviews a second, and milliseconds.
+#[derive(Clone, Copy)]
+struct Sample {
+    rate: f64,
+    p50: f64,
+    p99: f64,
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+#[derive(Deserialize)]
+struct OnlyUid<'a> {
+    #[serde(borrow)]
+    request: Uid<'a>,
+}
+
+#[derive(Deserialize)]
+struct Uid<'a> {
+    uid: &'a str,
+}
+
+/// The baseline: what any webhook on these crates pays.
+fn bare(authority: &str) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let made = self_signed(&["localhost".to_owned()], jiff::Timestamp::now()).unwrap();
+        fs::write(authority, &made.ca_pem).unwrap();
+        let store = CertStore::new();
+        store.put(Certificate::from_pem(made.cert_pem.as_bytes(), made.key_pem.as_bytes()).unwrap());
+        let transport = Transport::tls(server_config(store, None).unwrap());
+        let echo = async |body: Bytes| {
+            let review: OnlyUid<'_> = serde_json::from_slice(&body).unwrap();
+            let uid = review.request.uid;
+            let answer = format!(
+                r#"{{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","response":{{"uid":"{uid}","allowed":true}}}}"#
+            );
+            ([(header::CONTENT_TYPE, "application/json")], answer)
+        };
+        let router = Router::new().route("/validate", post(echo));
+        let port = Port::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        eprintln!("milvus-guard: serving on https://{}, bare", port.address);
+        port.serve(transport, router, Arc::new(Life::new(&[])), Duration::ZERO).await;
+    });
+}
+
+fn review(group: &str, resource: &str, operation: &str, object: &Value, old: &Value) -> Vec<u8> {
+    json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {
+        "uid": "00000000-0000-4000-8000-000000000001", "name": object["metadata"]["name"], "namespace": "milvus",
+        "resource": {"group": group, "version": "v1", "resource": resource}, "operation": operation,
+        "userInfo": {"username": "system:serviceaccount:ci:deployer", "groups": ["system:authenticated"]},
+        "object": object, "oldObject": old, "dryRun": false, "options": {"fieldManager": "kubectl"},
+    }})
+    .to_string()
+    .into_bytes()
+}
+
+/// 2 KB about an object that is none of our business, of a kind that the guard is asked about.
+fn unrelated() -> Vec<u8> {
+    let environment: Vec<Value> =
+        (0..12).map(|at| json!({"name": format!("VARIABLE_{at}"), "value": "some value of it"})).collect();
+    let deployment = |image: &str| {
+        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "milvus"},
+            "spec": {"replicas": 2, "selector": {"matchLabels": {"app": "web"}}, "template": {"metadata": {"labels": {"app": "web"}},
+                "spec": {"containers": [{"name": "web", "image": image, "env": environment}]}}}})
+    };
+    review("apps", "deployments", "UPDATE", &deployment("nginx:1.29.1"), &deployment("nginx:1.29.0"))
+}
+
+/// A Deployment of the release that runs, with 300 variables in it.
+fn milvus(change: impl Fn(&mut Value)) -> Vec<u8> {
+    let text = fs::read_to_string(RUNNING).unwrap();
+    let mut all = documents(&text).map(|document| document.unwrap().root.to_json());
+    let mut old = all.find(|object| object["kind"] == "Deployment").unwrap();
+    old["metadata"]["namespace"] = json!("milvus");
+    let container = &mut old["spec"]["template"]["spec"]["containers"][0];
+    container["env"] = (0..300).map(|at| json!({"name": format!("VARIABLE_{at:03}"), "value": "a value"})).collect();
+    let mut new = old.clone();
+    change(&mut new);
+    review("apps", "deployments", "UPDATE", &new, &old)
+}
+
+/// Helm's next revision: the manifest that runs, and objects beside it, up to a megabyte of JSON.
+fn release() -> Vec<u8> {
+    let mut manifest = fs::read_to_string(RUNNING).unwrap();
+    let one = manifest.len();
+    let mut at = 0;
+    while manifest.len() < 950_000 {
+        // Other workloads of the same kind of text, as a large chart has them.
+        let text = fs::read_to_string(RUNNING).unwrap().replace("my-release", &format!("other-{at}")).replace("milvus", "web");
+        manifest.push_str(&text);
+        at += 1;
+    }
+    assert!(one < manifest.len());
+    let stored = json!({"name": "my-release", "namespace": "milvus", "version": 2, "info": {"status": "pending-upgrade"},
+        "chart": {"metadata": {"name": "milvus", "version": "3.2.18"}}, "config": {}, "manifest": manifest, "hooks": []});
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    encoder.write_all(stored.to_string().as_bytes()).unwrap();
+    let payload = BASE64_STANDARD.encode(BASE64_STANDARD.encode(encoder.finish().unwrap()));
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "helm.sh/release.v1",
+        "metadata": {"name": "sh.helm.release.v1.my-release.v2", "namespace": "milvus",
+            "labels": {"owner": "helm", "name": "my-release", "status": "pending-upgrade", "version": "2"}},
+        "data": {"release": payload},
+    });
+    review("", "secrets", "CREATE", &secret, &Value::Null)
+}
+
+fn compare(guard: &Target, bare: &Target, name: &str, body: &[u8]) {
+    for target in [guard, bare] {
+        target.load(body, SAMPLE / 4, CONNECTIONS);
+    }
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for _ in 0..SAMPLES {
+        ours.push(guard.load(body, SAMPLE, CONNECTIONS));
+        theirs.push(bare.load(body, SAMPLE, CONNECTIONS));
+    }
+    let of = |samples: &[Sample], what: fn(&Sample) -> f64| median(samples.iter().map(what).collect());
+    let ratio = |what: fn(&Sample) -> f64| of(&ours, what) / of(&theirs, what);
+    println!(
+        "{name} ({} bytes, {CONNECTIONS} connections): {:.0}/s against {:.0}/s, ratio {:.2}; p50 {:.2} ms, {:.2} x; p99 {:.2} ms, {:.2} x",
+        body.len(),
+        of(&ours, |sample| sample.rate),
+        of(&theirs, |sample| sample.rate),
+        ratio(|sample| sample.rate),
+        of(&ours, |sample| sample.p50),
+        ratio(|sample| sample.p50),
+        of(&ours, |sample| sample.p99),
+        ratio(|sample| sample.p99),
+    );
+}
+
+fn main() {
+    let mut args = std::env::args().skip(1).filter(|arg| arg != "--bench").peekable();
+    if args.next_if(|arg| arg == "--bare").is_some() {
+        return bare(&args.next().unwrap());
+    }
+    // `cargo test --all-targets` runs benchmarks too; it says nothing of --bench.
+    if !std::env::args().any(|arg| arg == "--bench") {
+        return;
+    }
+    let long: usize = args.find_map(|arg| arg.parse().ok()).unwrap_or(200_000);
+    let folder = tempfile::tempdir().unwrap();
+    let (guard, bare) = (Target::guard(folder.path()), Target::bare(folder.path()));
+    std::thread::sleep(Duration::from_secs(1));
+    println!("idle: {:.1} MiB resident, the bare server {:.1} MiB", guard.rss_mib(), bare.rss_mib());
+
+    let scaled = milvus(|new| new["spec"]["replicas"] = json!(2));
+    let labelled = milvus(|new| new["metadata"]["labels"]["team"] = json!("search"));
+    compare(&guard, &bare, "unrelated object", &unrelated());
+    compare(&guard, &bare, "Milvus Deployment, judged", &scaled);
+    compare(&guard, &bare, "Milvus Deployment, metadata only", &labelled);
+    let release = release();
+    guard.load(&release, 20, 1);
+    let alone = guard.load(&release, 300, 1);
+    println!(
+        "Helm release of 1 MB ({} bytes packed), one at a time: p50 {:.1} ms, p99 {:.1} ms",
+        release.len(),
+        alone.p50,
+        alone.p99
+    );
+
+    let mut seen = vec![guard.rss_mib()];
+    for _ in 0..4 {
+        guard.load(&scaled, long / 8, CONNECTIONS);
+        guard.load(&unrelated(), long / 8, CONNECTIONS);
+        seen.push(guard.rss_mib());
+    }
+    let seen: Vec<String> = seen.iter().map(|mib| format!("{mib:.1}")).collect();
+    println!("resident MiB over {long} more reviews, each quarter: {}", seen.join(", "));
+}
