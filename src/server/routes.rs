@@ -157,3 +157,60 @@ async fn close_when_draining(State(life): State<Arc<Life>>, request: Request, ne
 fn refuse(status: StatusCode, reason: &str) -> Response {
     (status, format!("milvus-guard: {reason}\n")).into_response()
 }
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use tower::ServiceExt;
+
+    use super::*;
+    use crate::{
+        admission::scene::Accounts,
+        facts::Facts,
+        milvus::{Place, catalogue::Catalogue},
+        policy::PolicySet,
+        server::{
+            answer::{FailurePolicies, FailurePolicy},
+            world::{Files, World},
+        },
+    };
+
+    fn app(client_name: Option<&str>) -> App {
+        let files = Files {
+            place: Arc::new(Place::default()),
+            facts: Facts::default(),
+            policies: PolicySet::default(),
+            accounts: Accounts::default(),
+            catalogue: Catalogue::embedded().clone(),
+            decisions: std::sync::Mutex::default(),
+        };
+        let failure = FailurePolicies { release: FailurePolicy::Ignore, workload: FailurePolicy::Fail };
+        let answerer = Answerer::new(World::Files(Box::new(files)), Arc::new(Metrics::new()), None, failure);
+        App::new(Arc::new(answerer), Arc::new(Life::new(&[])), client_name)
+    }
+
+    async fn status(app: App, path: &str, client: Option<&str>) -> StatusCode {
+        let method = if path.starts_with("/v") || path.starts_with("/m") { "POST" } else { "GET" };
+        let body = r#"{"apiVersion":"admission.k8s.io/v1","request":{"uid":"1","operation":"CREATE"}}"#;
+        let request = Request::builder().method(method).uri(path).header("content-type", "application/json");
+        let request = request.extension(Client(client.map(str::to_owned))).body(Body::from(body)).unwrap();
+        webhook(app).oneshot(request).await.unwrap().status()
+    }
+
+    #[rstest]
+    #[case(None, None, StatusCode::OK)]
+    #[case(Some("kube-apiserver"), Some("kube-apiserver"), StatusCode::OK)]
+    #[case(Some("kube-apiserver"), Some("somebody"), StatusCode::FORBIDDEN)]
+    #[case(Some("kube-apiserver"), None, StatusCode::FORBIDDEN)]
+    #[tokio::test]
+    async fn only_who_shows_the_right_certificate_is_answered(
+        #[case] wanted: Option<&str>,
+        #[case] shown: Option<&str>,
+        #[case] expected: StatusCode,
+    ) {
+        for path in ["/validate", "/mutate?timeout=5s"] {
+            assert_eq!(status(app(wanted), path, shown).await, expected, "{path}");
+        }
+        assert_eq!(status(app(wanted), "/healthz", None).await, StatusCode::OK, "the kubelet has no certificate");
+    }
+}
