@@ -75,7 +75,7 @@ impl Duties {
             let changed = if led {
                 self.store.take_changed()
             } else {
-                memory = self.store.memory();
+                memory = Memory::clone(&self.store.memory());
                 reported.clear();
                 let _ = self.store.take_changed();
                 let mut all = self.store.milvus_namespaces();

@@ -124,7 +124,7 @@ struct State {
     documents: BTreeMap<(Watched, String), Document>,
     runs: BTreeMap<String, Value>,
     decisions: BTreeMap<String, DecisionSpec>,
-    memory: Memory,
+    memory: Arc<Memory>,
     /// Keys that the running listing of a kind has shown.
     listed: HashMap<Watched, HashSet<(String, String)>>,
     synced: BTreeSet<Watched>,
@@ -208,7 +208,7 @@ impl Store {
         }
         if kind == Watched::ConfigMaps && namespace == self.namespace && name == MEMORY {
             if let Some(memory) = object.pointer(&format!("/data/{MEMORY_KEY}")).and_then(Value::as_str) {
-                state.memory = serde_json::from_str(memory).unwrap_or_default();
+                state.memory = Arc::new(serde_json::from_str(memory).unwrap_or_default());
             }
             return;
         }
@@ -227,7 +227,7 @@ impl Store {
     pub fn delete(&self, kind: Watched, namespace: &str, name: &str) {
         let mut state = self.write();
         if kind == Watched::ConfigMaps && namespace == self.namespace && name == MEMORY {
-            state.memory = Memory::default();
+            state.memory = Arc::default();
         }
         state.remove(kind, namespace, name);
         state.refresh(kind);
@@ -289,8 +289,8 @@ impl Store {
 
     /// What the stored memory says.
     #[must_use]
-    pub fn memory(&self) -> Memory {
-        self.read().memory.clone()
+    pub fn memory(&self) -> Arc<Memory> {
+        Arc::clone(&self.read().memory)
     }
 
     /// Every policy and exception, by kind and name.
