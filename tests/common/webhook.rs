@@ -13,7 +13,7 @@ use milvus_guard::manifest::documents;
 use milvus_guard_testbed::{ControlPlane, Helm, expect_success, helm};
 use serde_json::{Value, json};
 
-use super::{guard, run};
+use super::guard;
 
 /// The guard's namespace.
 pub const GUARD: &str = "milvus-guard";
@@ -188,8 +188,14 @@ impl Server {
             let text = fs::read(&log).unwrap();
             let new = BufReader::new(&text[usize::try_from(from).unwrap()..]);
             found = new.lines().map_while(Result::ok).find_map(|line| {
-                let (url, metrics) = line.strip_prefix("milvus-guard: serving on ")?.split_once(", metrics on ")?;
-                Some((url.to_owned(), metrics.to_owned()))
+                if let Some((url, metrics)) =
+                    line.strip_prefix("milvus-guard: serving on ").and_then(|rest| rest.split_once(", metrics on "))
+                {
+                    return Some((url.to_owned(), metrics.to_owned()));
+                }
+                let line: Value = serde_json::from_str(&line).ok().filter(|line: &Value| line["message"] == "serving")?;
+                let address = |key: &str| line[key].as_str().map(str::to_owned);
+                Some((format!("https://{}", address("address")?), format!("http://{}/metrics", address("metrics")?)))
             });
             found.is_some()
         });
@@ -273,8 +279,6 @@ fn in_yaml(objects: &[Value]) -> String {
 /// Writes an object of the guard as its own account would.
 pub fn write_as_guard(cluster: &ControlPlane, object: &Value) {
     let kubeconfig = cluster.kubeconfig_for_service_account(GUARD, "milvus-guard");
-    let mut with_status = object.clone();
-    with_status["metadata"]["managedFields"] = Value::Null;
     for subresource in [None, Some("--subresource=status")] {
         let mut command = cluster.kubectl_command();
         command
@@ -287,7 +291,6 @@ pub fn write_as_guard(cluster: &ControlPlane, object: &Value) {
         let output = child.wait_with_output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
-    let _ = run;
 }
 
 /// Waits for a condition, and says which one did not come.
