@@ -289,10 +289,10 @@ fn main() {
     std::thread::sleep(Duration::from_secs(1));
     println!("idle: {:.1} MiB resident, the bare server {:.1} MiB", guard.rss_mib(), bare.rss_mib());
 
-    let scaled = milvus(|new| new["spec"]["replicas"] = json!(2));
+    let judged = milvus(|new| new["spec"]["template"]["spec"]["containers"][0]["env"][0]["value"] = json!("another value"));
     let labelled = milvus(|new| new["metadata"]["labels"]["team"] = json!("search"));
     compare(&guard, &bare, "unrelated object", &unrelated());
-    compare(&guard, &bare, "Milvus Deployment, judged", &scaled);
+    compare(&guard, &bare, "Milvus Deployment, judged", &judged);
     compare(&guard, &bare, "Milvus Deployment, metadata only", &labelled);
     let release = release();
     guard.load(&release, 20, 1);
@@ -306,7 +306,7 @@ fn main() {
 
     let mut seen = vec![guard.rss_mib()];
     for _ in 0..4 {
-        guard.load(&scaled, long / 8, CONNECTIONS);
+        guard.load(&judged, long / 8, CONNECTIONS);
         guard.load(&unrelated(), long / 8, CONNECTIONS);
         seen.push(guard.rss_mib());
     }
