@@ -282,3 +282,17 @@ fn a_rule_that_had_no_time_does_not_let_data_pass() {
     assert!(Task::of(&parsed).judge(&scene(Some(Overdue(&|| true)))).response.denied.is_some());
     assert_eq!(Task::of(&parsed).judge(&scene(None)).response.denied, None);
 }
+
+#[test]
+fn the_same_specification_beside_another_one_is_no_way_around() {
+    let old = WORKLOADS[0].clone();
+    let mut new = old.clone();
+    new["spec"]["template"]["spec"]["containers"][0]["image"] = json!("milvusdb/milvus:v2.2.16");
+    let whole = review("UPDATE", &new, &old);
+    let (spec, same) = (format!(r#""spec":{}"#, new["spec"]), format!(r#""spec":{}"#, old["spec"]));
+    assert!(whole.contains(&spec));
+    for doubled in [format!("{same},{spec}"), format!("{spec},{same},{spec}")] {
+        let ruling = judged(&whole.replacen(&spec, &doubled, 1));
+        assert!(ruling.response.denied.is_some(), "{ruling:?}");
+    }
+}
