@@ -1,0 +1,74 @@
+#![no_main]
+//! Any bytes as an admission review, and as the Deployment inside one: from text to the answer.
+
+use std::sync::{Arc, LazyLock};
+
+use jiff::Timestamp;
+use libfuzzer_sys::fuzz_target;
+use milvus_guard::{
+    admission::{Review, Scene, Task, mutate::mutate, scene::Accounts},
+    facts::Facts,
+    inputs::{Role, objects::Collector},
+    milvus::{Place, catalogue::Catalogue},
+    policy::PolicySet,
+};
+use serde_json::{Value, json};
+
+static ACCOUNTS: LazyLock<Accounts> = LazyLock::new(Accounts::default);
+static PLACE: LazyLock<Arc<Place>> = LazyLock::new(|| {
+    let mut collector = Collector::new(Role::Before, Some("milvus"));
+    collector.add_text(include_str!("../../examples/demo/1-skipped-migration/before.yaml"), "running").expect("a fixture");
+    let configs = collector.configs().to_vec();
+    Arc::new(Place { snapshot: collector.finish("running").expect("a fixture").0, configs })
+});
+
+fn judge(body: &[u8]) {
+    let Ok(review) = Review::parse(body) else { return };
+    let scene = Scene {
+        place: Arc::clone(&PLACE),
+        remembered: Arc::new([]),
+        services: Arc::new([]),
+        ending: false,
+        facts: Facts::default(),
+        decisions: Arc::new([]),
+        policies: Arc::new(PolicySet::default()),
+        accounts: &ACCOUNTS,
+        catalogue: Catalogue::embedded(),
+        now: Timestamp::UNIX_EPOCH,
+        overdue: None,
+    };
+    let answer: Value = serde_json::from_slice(&Task::of(&review).judge(&scene).response.render(&review.uid)).expect("JSON");
+    assert_eq!(answer["response"]["uid"], *review.uid);
+    settles(&review);
+}
+
+/// The patch applies, and there is none after it.
+fn settles(review: &Review<'_>) {
+    // Read and written once, so that no key is there twice: the API server sends none twice.
+    let Some(Ok(mut object)) = review.object.map(|raw| serde_json::from_str::<Value>(raw.get())) else { return };
+    if !object["metadata"].is_object() {
+        return;
+    }
+    let patch = patch(review, &object);
+    json_patch::patch(&mut object, &patch).expect("the patch applies");
+    assert!(self::patch(review, &object).is_empty(), "one patch is enough");
+}
+
+fn patch(review: &Review<'_>, object: &Value) -> json_patch::Patch {
+    let body = json!({"apiVersion": "admission.k8s.io/v1", "request": {
+        "uid": "u", "namespace": review.namespace, "operation": "UPDATE", "subResource": review.sub_resource,
+        "resource": {"group": review.resource.group, "resource": review.resource.resource}, "object": object}})
+    .to_string();
+    let response = mutate(&Review::parse(body.as_bytes()).expect("a review"));
+    serde_json::from_value(json!(response.patch)).expect("a patch")
+}
+
+fuzz_target!(|data: &[u8]| {
+    judge(data);
+    if let Ok(object) = serde_json::from_slice::<Value>(data) {
+        let body = json!({"apiVersion": "admission.k8s.io/v1", "request": {
+            "uid": "u", "namespace": "milvus", "operation": "UPDATE",
+            "resource": {"group": "apps", "resource": "deployments"}, "object": object}});
+        judge(body.to_string().as_bytes());
+    }
+});
