@@ -204,7 +204,9 @@ proptest! {
         operation in prop_oneof![Just("CREATE"), Just("UPDATE"), Just("DELETE"), Just("CONNECT")],
     ) {
         let mut new = old.clone();
-        changes.iter().for_each(|change| change.apply(&mut new));
+        for change in &changes {
+            change.apply(&mut new);
+        }
         for text in [review(operation, &new, &old), review(operation, &old, &new), review(operation, &Value::Null, &new)] {
             let said = answer(&judged(&text).response);
             prop_assert!(said["allowed"].is_boolean());
@@ -213,7 +215,9 @@ proptest! {
         }
         // Changes to the envelope: what still is a review is answered, whatever it is about.
         let mut envelope: Value = serde_json::from_str(&review(operation, &new, &old)).unwrap();
-        changes.iter().for_each(|change| change.apply(&mut envelope));
+        for change in &changes {
+            change.apply(&mut envelope);
+        }
         let text = envelope.to_string();
         if let Ok(review) = Review::parse(text.as_bytes()) {
             let _ = Task::of(&review).judge(&scene(None)).response.render(&review.uid);
@@ -231,7 +235,9 @@ proptest! {
             object["metadata"]["labels"] = Value::Object(labels);
         }
         let mut spec = object["spec"].take();
-        changes.iter().for_each(|change| change.apply(&mut spec));
+        for change in &changes {
+            change.apply(&mut spec);
+        }
         object["spec"] = spec;
         let old = Value::Null;
         let first = answer(&mutated(&review("CREATE", &object, &old)));

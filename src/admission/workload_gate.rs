@@ -157,8 +157,8 @@ impl WorkloadTask {
             Change::Put { new, old } => {
                 // The request knows the object better than the cache.
                 let before = match old {
-                    Some(old) => place.with(Object::clone(old)),
-                    None => place.clone(),
+                    Some(old) if !place.holds(old) => place.with(Object::clone(old)),
+                    _ => place.clone(),
                 };
                 let after = before.with(Object::clone(new));
                 Some((before, after, new.meta().object.clone()))
@@ -292,9 +292,19 @@ fn put(review: &Review<'_>) -> Result<Option<Change>, String> {
     if old.is_some_and(|old| has_same_spec(raw.get(), old)) && review.resource.group == "apps" {
         return Ok(None);
     }
+    let is_workload = review.resource.group == "apps";
+    if is_workload && !may_be_ours(raw.get()) && old.is_none_or(|old| !may_be_ours(old)) {
+        return Ok(None);
+    }
     let Some(new) = read(raw.get())? else { return Ok(None) };
     let old = old.map(read).transpose()?.flatten();
     Ok(matters(&new, old.as_ref()).then(|| Change::Put { new: Box::new(new), old: old.map(Box::new) }))
+}
+
+/// Whether a text may hold Milvus or what it stands on; where it certainly does not, no tree is built. An escaped letter
+/// could hide a word, so any escape of that kind goes the long way.
+fn may_be_ours(text: &str) -> bool {
+    text.contains("\\u") || dependency::WORDS.iter().any(|word| text.contains(word))
 }
 
 /// Whether the specifications are the same text. Rules look at nothing else of a workload (see [`matters`]), and most

@@ -97,6 +97,9 @@ fn label<'a>(labels: &'a Labels, key: &str) -> Option<&'a str> {
     labels.get(key)
 }
 
+/// Text that holds none of these words holds neither Milvus nor anything that [`family`] recognises.
+pub const WORDS: [&str; 9] = ["milvus", "etcd", "minio", "pulsar", "kafka", "zookeeper", "woodpecker", "mysql", "tikv"];
+
 /// Recognises a dependency by the labels that its chart cannot change after installation, else by its image.
 #[must_use]
 pub fn family(workload: &Workload) -> Option<Family> {
@@ -130,5 +133,32 @@ pub fn family(workload: &Workload) -> Option<Family> {
             Some(if third { Family::PulsarV3 } else { Family::PulsarV2 })
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::manifest::{Object, Origin, documents};
+
+    #[rstest]
+    #[case("app.kubernetes.io/name", "etcd")]
+    #[case("app.kubernetes.io/name", "kafka")]
+    #[case("app.kubernetes.io/name", "zookeeper")]
+    #[case("app.kubernetes.io/name", "mysql")]
+    #[case("app.kubernetes.io/name", "tikv")]
+    #[case("app", "minio")]
+    #[case("app", "pulsar")]
+    #[case("app", "pulsarv2")]
+    #[case("app", "pulsarv3")]
+    #[case("component", "woodpecker")]
+    fn whatever_is_recognised_is_among_the_words(#[case] key: &str, #[case] value: &str) {
+        let text = format!("kind: StatefulSet\nmetadata: {{name: x}}\nspec: {{selector: {{matchLabels: {{{key}: {value}}}}}}}\n");
+        let document = documents(&text).next().unwrap().unwrap();
+        let origin = Origin { source: "x".into(), document: 1, line: 0 };
+        let Some(Object::Workload(workload)) = Object::read(&document.root, &origin, None) else { panic!("a workload") };
+        assert!(family(&workload).is_some() && WORDS.iter().any(|word| text.contains(word)));
     }
 }

@@ -90,6 +90,22 @@ impl Place {
         })
     }
 
+    /// Whether an object is already here as it is, as far as a change is judged.
+    #[must_use]
+    pub fn holds(&self, object: &Object) -> bool {
+        let Object::Workload(workload) = object else { return false };
+        self.component(&workload.meta.object.kind, &workload.meta.object.name).is_some_and(|known| {
+            let known = &known.workload;
+            known.pod == workload.pod
+                && known.replicas == workload.replicas
+                && known.selector == workload.selector
+                && known.stateful == workload.stateful
+                && known.strategy == workload.strategy
+                && known.meta.labels == workload.meta.labels
+                && known.meta.annotations == workload.meta.annotations
+        })
+    }
+
     /// The workload with this kind and name, where it is a component of Milvus.
     #[must_use]
     pub fn component(&self, kind: &str, name: &str) -> Option<&ComponentWorkload> {
@@ -108,10 +124,13 @@ impl Place {
         for release in &mut self.snapshot.releases {
             if let Some(known) = release.components.iter_mut().find(|known| is(&known.workload)) {
                 known.component = snapshot::component(&workload).unwrap_or(known.component);
-                let reconfigured = is_configured_otherwise(&known.workload, &workload);
+                let mounts = known.workload.pod.volumes != workload.pod.volumes;
+                let environment = !has_same_environment(&known.workload, &workload);
                 known.workload = workload;
-                if reconfigured {
-                    release.config = snapshot::effective_config(release, configs);
+                if mounts {
+                    snapshot::configure(release, configs);
+                } else if environment {
+                    snapshot::lay_environment(release);
                 }
                 return;
             }
@@ -136,7 +155,7 @@ impl Place {
             };
             let position = self.snapshot.releases.iter_mut().position(|mut release| same(&mut release));
             let Some(release) = position.and_then(|position| self.snapshot.releases.get_mut(position)) else {
-                alone.config = snapshot::effective_config(&alone, &self.configs);
+                snapshot::configure(&mut alone, &self.configs);
                 self.snapshot.releases.push(alone);
                 return;
             };
@@ -145,7 +164,7 @@ impl Place {
             release
                 .components
                 .sort_by(|a, b| (a.component, &a.workload.meta.object.name).cmp(&(b.component, &b.workload.meta.object.name)));
-            release.config = snapshot::effective_config(release, &self.configs);
+            snapshot::configure(release, &self.configs);
         } else if let Some(family) = dependency::family(&workload) {
             let instance = dependency::instance(&workload).map(str::to_owned);
             let single = self.snapshot.releases.len() == 1;
@@ -167,17 +186,19 @@ impl Place {
 
     fn configure(&mut self) {
         for release in &mut self.snapshot.releases {
-            release.config = snapshot::effective_config(release, &self.configs);
+            snapshot::configure(release, &self.configs);
         }
     }
 }
 
-/// Whether a workload takes its configuration from elsewhere than before.
-fn is_configured_otherwise(old: &Workload, new: &Workload) -> bool {
-    let environment = |workload: &Workload| -> Vec<(String, Option<String>)> {
-        workload.pod.containers.iter().flat_map(|container| container.env.clone()).collect()
+/// Whether two states of a workload set the same variables.
+fn has_same_environment(old: &Workload, new: &Workload) -> bool {
+    let variables =
+        |workload: &'_ Workload| -> usize { workload.pod.containers.iter().map(|container| container.env.len()).sum() };
+    let all = |workload: &Workload| {
+        workload.pod.containers.iter().flat_map(|container| container.env.iter().cloned()).collect::<Vec<_>>()
     };
-    old.pod.volumes != new.pod.volumes || environment(old) != environment(new)
+    variables(old) == variables(new) && all(old) == all(new)
 }
 
 #[cfg(test)]

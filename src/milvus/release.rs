@@ -1,6 +1,6 @@
 //! One Milvus release as it stands in an input: what runs, with which configuration, on which dependencies.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use crate::manifest::{
     Node,
@@ -37,6 +37,8 @@ pub struct Release {
     pub components: Vec<ComponentWorkload>,
     /// Effective configuration.
     pub config: EffectiveConfig,
+    /// What of it comes from files; the rest is environment.
+    pub files: Arc<EffectiveConfig>,
     /// Workloads of etcd, object storage and message queue in the same release.
     pub dependencies: Vec<Dependency>,
     /// Volume claims that stand on their own in the release.

@@ -3,7 +3,7 @@
 //! Milvus is found by what its workloads are (command line, image, selector), never by the name of a chart or a
 //! release, because both can be overridden.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use crate::manifest::{
     Node, Object,
@@ -95,6 +95,7 @@ impl Builder {
                     manager: manager(&components),
                     chart: chart(&components),
                     config: EffectiveConfig::default(),
+                    files: Arc::default(),
                     dependencies: Vec::new(),
                     claims: Vec::new(),
                     services: Vec::new(),
@@ -108,7 +109,7 @@ impl Builder {
             })
             .collect();
         for release in &mut releases {
-            release.config = effective_config(release, &self.configs);
+            configure(release, &self.configs);
         }
         attach(&mut releases, single, self.workloads, self.claims, &self.services, self.autoscalers);
         for (name, namespace, revision) in self.helm {
@@ -189,7 +190,27 @@ fn chart(components: &[ComponentWorkload]) -> Option<ChartRef> {
 }
 
 /// Lays the configuration files that the components mount, lowest first, then the environment.
-pub(super) fn effective_config(release: &Release, configs: &[ConfigMap]) -> EffectiveConfig {
+pub(super) fn configure(release: &mut Release, configs: &[ConfigMap]) {
+    release.files = Arc::new(from_files(release, configs));
+    lay_environment(release);
+}
+
+/// Lays the environment of the components over what the files say.
+pub(super) fn lay_environment(release: &mut Release) {
+    let mut effective = EffectiveConfig::clone(&release.files);
+    for component in &release.components {
+        for container in &component.workload.pod.containers {
+            for (name, value) in &container.env {
+                if let Some(value) = value {
+                    effective.lay_env(name, value, &component.workload.meta.origin);
+                }
+            }
+        }
+    }
+    release.config = effective;
+}
+
+fn from_files(release: &Release, configs: &[ConfigMap]) -> EffectiveConfig {
     let mounted = |name: &str| release.mounts_config(name);
     let ours: Vec<&ConfigMap> =
         configs.iter().filter(|config| same_namespace(release, config.meta.object.namespace.as_deref())).collect();
@@ -214,15 +235,6 @@ pub(super) fn effective_config(release: &Release, configs: &[ConfigMap]) -> Effe
     let mut effective = EffectiveConfig::default();
     for (config, file) in files {
         effective.lay_file(file, &config.meta.origin);
-    }
-    for component in &release.components {
-        for container in &component.workload.pod.containers {
-            for (name, value) in &container.env {
-                if let Some(value) = value {
-                    effective.lay_env(name, value, &component.workload.meta.origin);
-                }
-            }
-        }
     }
     effective
 }

@@ -1,7 +1,10 @@
 //! What ran before it was uninstalled. As long as the volumes of a release exist, its data has a version, whatever Helm or
 //! kubectl have deleted since.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -163,6 +166,7 @@ impl Remembered {
             chart: None,
             components,
             config: EffectiveConfig::default(),
+            files: Arc::default(),
             dependencies: Vec::new(),
             claims: Vec::new(),
             services: Vec::new(),
