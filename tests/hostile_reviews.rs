@@ -248,8 +248,13 @@ fn every_review_is_answered_with_its_uid() {
     // Deep: no stack overflows, whether the depth is where nobody looks or in the object.
     let (open, close) = ("[".repeat(10_000), "]".repeat(10_000));
     let deep = format!("{open}{close}");
-    let answer = target.answered("depth in an object", &raw_body("deployments", "UPDATE", &deep, "null"), "u-1");
+    let named = format!(r#"["milvus",{deep}]"#);
+    let answer = target.answered("depth in an object", &raw_body("deployments", "UPDATE", &named, "null"), "u-1");
     assert!(!allowed(&answer), "what may be Milvus and cannot be read does not pass");
+    let escaped = format!(r#"["\u006dilvus",{deep}]"#);
+    let answer = target.answered("a word that is escaped", &raw_body("deployments", "UPDATE", &escaped, "null"), "u-1");
+    assert!(!allowed(&answer), "an escape hides nothing");
+    target.answered("depth in what is no Milvus", &raw_body("deployments", "UPDATE", &deep, "null"), "u-1");
     let within = format!(r#"{{"kind":"Deployment","apiVersion":"apps/v1","metadata":{{"name":"a"}},"spec":{deep}}}"#);
     target.answered("depth within an object", &raw_body("deployments", "CREATE", &within, "null"), "u-1");
     target.answered("depth of no interest", &raw_body("pods", "CREATE", &deep, "null"), "u-1");
