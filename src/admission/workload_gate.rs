@@ -338,14 +338,7 @@ fn is_ours(workload: &Workload) -> bool {
 /// Whether anything changes that a rule could look at.
 fn matters(new: &Object, old: Option<&Object>) -> bool {
     match (new, old) {
-        (Object::Workload(new), Some(Object::Workload(old))) => {
-            let same = new.pod == old.pod
-                && new.replicas == old.replicas
-                && new.selector == old.selector
-                && new.stateful == old.stateful
-                && new.strategy == old.strategy;
-            !same && (is_ours(new) || is_ours(old))
-        }
+        (Object::Workload(new), Some(Object::Workload(old))) => !new.has_same_spec(old) && (is_ours(new) || is_ours(old)),
         (Object::Workload(new), _) => is_ours(new),
         (Object::Config(new), Some(Object::Config(old))) => files(new) != files(old),
         (Object::Config(_), _) => true,

@@ -1,5 +1,6 @@
 //! The guard's own objects in a cluster: policies, exceptions and runs. A cluster without them has none.
 
+use kube::core::ApiResource;
 use serde_json::Value;
 
 use crate::{
@@ -19,6 +20,18 @@ use super::{
 
 const fn resource(kind: Kind) -> Resource {
     Resource::new(API_VERSION, kind.plural, kind.kind)
+}
+
+/// Where a kind of the guard is found, for those who write.
+#[must_use]
+pub fn api_resource(kind: Kind) -> ApiResource {
+    ApiResource {
+        group: objects::GROUP.into(),
+        version: objects::VERSION.into(),
+        api_version: API_VERSION.into(),
+        kind: kind.kind.into(),
+        plural: kind.plural.into(),
+    }
 }
 
 /// Phase that is reported of a run that cannot be read.

@@ -472,6 +472,16 @@ impl Workload {
         }
     }
 
+    /// Whether two states want the same: everything that a rule looks at but metadata and status.
+    #[must_use]
+    pub fn has_same_spec(&self, other: &Self) -> bool {
+        self.pod == other.pod
+            && self.replicas == other.replicas
+            && self.selector == other.selector
+            && self.stateful == other.stateful
+            && self.strategy == other.strategy
+    }
+
     /// How many pods are wanted; absent means one.
     #[must_use]
     pub fn wanted_replicas(&self) -> i64 {

@@ -96,11 +96,7 @@ impl Place {
         let Object::Workload(workload) = object else { return false };
         self.component(&workload.meta.object.kind, &workload.meta.object.name).is_some_and(|known| {
             let known = &known.workload;
-            known.pod == workload.pod
-                && known.replicas == workload.replicas
-                && known.selector == workload.selector
-                && known.stateful == workload.stateful
-                && known.strategy == workload.strategy
+            known.has_same_spec(workload)
                 && known.meta.labels == workload.meta.labels
                 && known.meta.annotations == workload.meta.annotations
         })

@@ -7,12 +7,13 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
     Api, Client,
     api::{DeleteParams, Patch, PatchParams},
-    core::{ApiResource, DynamicObject},
+    core::DynamicObject,
 };
 use serde_json::json;
 
 use crate::{
     audit::audit,
+    cluster::guard,
     facts::Facts,
     milvus::{Snapshot, catalogue::Catalogue},
     objects::{
@@ -129,13 +130,7 @@ impl Duties {
                 continue;
             }
             let kind = if key.0 == Watched::Policies { objects::UPGRADE_POLICY } else { objects::UPGRADE_EXCEPTION };
-            let resource = ApiResource {
-                group: objects::GROUP.into(),
-                version: objects::VERSION.into(),
-                api_version: objects::API_VERSION.into(),
-                kind: kind.kind.into(),
-                plural: kind.plural.into(),
-            };
+            let resource = guard::api_resource(kind);
             let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource);
             let patch = Patch::Merge(json!({"status": status(&document, now)}));
             match api.patch_status(&key.1, &PatchParams::default(), &patch).await {

@@ -3,16 +3,12 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
-use kube::{
-    Api, Client,
-    api::PostParams,
-    core::{ApiResource, DynamicObject},
-};
+use kube::{Api, Client, api::PostParams, core::DynamicObject};
 use serde_json::json;
 
 use crate::{
     admission::{Scene, scene::Accounts},
-    cluster::{Cluster, View},
+    cluster::{Cluster, View, guard},
     facts::Facts,
     judge::Overdue,
     milvus::{Place, Version, catalogue::Catalogue, release::ComponentWorkload},
@@ -243,15 +239,7 @@ impl Watching {
 /// The decisions of a guard.
 #[must_use]
 pub fn decisions(client: Client, namespace: &str) -> Api<DynamicObject> {
-    let kind = objects::RELEASE_DECISION;
-    let resource = ApiResource {
-        group: objects::GROUP.into(),
-        version: objects::VERSION.into(),
-        api_version: objects::API_VERSION.into(),
-        kind: kind.kind.into(),
-        plural: kind.plural.into(),
-    };
-    Api::namespaced_with(client, namespace, &resource)
+    Api::namespaced_with(client, namespace, &guard::api_resource(objects::RELEASE_DECISION))
 }
 
 fn same_images(view: &View, place: &Place, workload: &str) -> bool {
