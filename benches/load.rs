@@ -14,10 +14,11 @@
 
 #[path = "../tests/common/https.rs"]
 mod https;
+mod reviews;
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader},
     path::Path,
     process::{Child, Command, Stdio},
     sync::{
@@ -28,12 +29,9 @@ use std::{
 };
 
 use axum::{Router, body::Bytes, http::header, routing::post};
-use base64::{Engine, prelude::BASE64_STANDARD};
-use flate2::{Compression, write::GzEncoder};
 use https::{Https, trusting};
 use milvus_guard::{
     certs::{CertStore, Certificate, authority::self_signed, server_config},
-    manifest::documents,
     server::{
         life::Life,
         listen::{Port, Transport},
@@ -41,9 +39,7 @@ use milvus_guard::{
 };
 use rustls::ClientConfig;
 use serde::Deserialize;
-use serde_json::{Value, json};
 
-const RUNNING: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/demo/1-skipped-migration/before.yaml");
 const CONNECTIONS: usize = 16;
 /// Samples of each server; they take turns, so that a busy machine harms both alike.
 const SAMPLES: usize = 5;
@@ -75,7 +71,9 @@ impl Target {
     fn guard(folder: &Path) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_milvus-guard"));
         command.args(["serve", "--no-cluster", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]);
-        command.args(["--before", RUNNING, "--tls-self-signed", "--tls-ca-out"]);
+        let running = folder.join("running.json");
+        reviews::write_running(&running);
+        command.arg("--before").arg(running).args(["--tls-self-signed", "--tls-ca-out"]);
         Self::start(command, folder, "guard.crt")
     }
 
@@ -188,68 +186,6 @@ fn bare(authority: &str) {
     });
 }
 
-fn review(group: &str, resource: &str, operation: &str, object: &Value, old: &Value) -> Vec<u8> {
-    json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {
-        "uid": "00000000-0000-4000-8000-000000000001", "name": object["metadata"]["name"], "namespace": "milvus",
-        "resource": {"group": group, "version": "v1", "resource": resource}, "operation": operation,
-        "userInfo": {"username": "system:serviceaccount:ci:deployer", "groups": ["system:authenticated"]},
-        "object": object, "oldObject": old, "dryRun": false, "options": {"fieldManager": "kubectl"},
-    }})
-    .to_string()
-    .into_bytes()
-}
-
-/// 2 KB about an object that is none of our business, of a kind that the guard is asked about.
-fn unrelated() -> Vec<u8> {
-    let environment: Vec<Value> =
-        (0..12).map(|at| json!({"name": format!("VARIABLE_{at}"), "value": "some value of it"})).collect();
-    let deployment = |image: &str| {
-        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "milvus"},
-            "spec": {"replicas": 2, "selector": {"matchLabels": {"app": "web"}}, "template": {"metadata": {"labels": {"app": "web"}},
-                "spec": {"containers": [{"name": "web", "image": image, "env": environment}]}}}})
-    };
-    review("apps", "deployments", "UPDATE", &deployment("nginx:1.29.1"), &deployment("nginx:1.29.0"))
-}
-
-/// A Deployment of the release that runs, with 300 variables in it.
-fn milvus(change: impl Fn(&mut Value)) -> Vec<u8> {
-    let text = fs::read_to_string(RUNNING).unwrap();
-    let mut all = documents(&text).map(|document| document.unwrap().root.to_json());
-    let mut old = all.find(|object| object["kind"] == "Deployment").unwrap();
-    old["metadata"]["namespace"] = json!("milvus");
-    let container = &mut old["spec"]["template"]["spec"]["containers"][0];
-    container["env"] = (0..300).map(|at| json!({"name": format!("VARIABLE_{at:03}"), "value": "a value"})).collect();
-    let mut new = old.clone();
-    change(&mut new);
-    review("apps", "deployments", "UPDATE", &new, &old)
-}
-
-/// Helm's next revision: the manifest that runs, and objects beside it, up to a megabyte of JSON.
-fn release() -> Vec<u8> {
-    let mut manifest = fs::read_to_string(RUNNING).unwrap();
-    let one = manifest.len();
-    let mut at = 0;
-    while manifest.len() < 950_000 {
-        // Other workloads of the same kind of text, as a large chart has them.
-        let text = fs::read_to_string(RUNNING).unwrap().replace("my-release", &format!("other-{at}")).replace("milvus", "web");
-        manifest.push_str(&text);
-        at += 1;
-    }
-    assert!(one < manifest.len());
-    let stored = json!({"name": "my-release", "namespace": "milvus", "version": 2, "info": {"status": "pending-upgrade"},
-        "chart": {"metadata": {"name": "milvus", "version": "3.2.18"}}, "config": {}, "manifest": manifest, "hooks": []});
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
-    encoder.write_all(stored.to_string().as_bytes()).unwrap();
-    let payload = BASE64_STANDARD.encode(BASE64_STANDARD.encode(encoder.finish().unwrap()));
-    let secret = json!({
-        "apiVersion": "v1", "kind": "Secret", "type": "helm.sh/release.v1",
-        "metadata": {"name": "sh.helm.release.v1.my-release.v2", "namespace": "milvus",
-            "labels": {"owner": "helm", "name": "my-release", "status": "pending-upgrade", "version": "2"}},
-        "data": {"release": payload},
-    });
-    review("", "secrets", "CREATE", &secret, &Value::Null)
-}
-
 fn compare(guard: &Target, bare: &Target, name: &str, body: &[u8], sample: usize) {
     for target in [guard, bare] {
         target.load(body, sample / 4, CONNECTIONS);
@@ -290,12 +226,11 @@ fn main() {
     std::thread::sleep(Duration::from_secs(1));
     println!("idle: {:.1} MiB resident, the bare server {:.1} MiB", guard.rss_mib(), bare.rss_mib());
 
-    let judged = milvus(|new| new["spec"]["template"]["spec"]["containers"][0]["env"][0]["value"] = json!("another value"));
-    let labelled = milvus(|new| new["metadata"]["labels"]["team"] = json!("search"));
-    compare(&guard, &bare, "unrelated object", &unrelated(), sample);
+    let judged = reviews::judged();
+    compare(&guard, &bare, "unrelated object", &reviews::unrelated(), sample);
     compare(&guard, &bare, "Milvus Deployment, judged", &judged, sample);
-    compare(&guard, &bare, "Milvus Deployment, metadata only", &labelled, sample);
-    let release = release();
+    compare(&guard, &bare, "Milvus Deployment, metadata only", &reviews::labelled(), sample);
+    let release = reviews::release();
     guard.load(&release, 20, 1);
     let alone = guard.load(&release, 300, 1);
     println!(
@@ -308,7 +243,7 @@ fn main() {
     let mut seen = vec![guard.rss_mib()];
     for _ in 0..4 {
         guard.load(&judged, long / 8, CONNECTIONS);
-        guard.load(&unrelated(), long / 8, CONNECTIONS);
+        guard.load(&reviews::unrelated(), long / 8, CONNECTIONS);
         seen.push(guard.rss_mib());
     }
     let seen: Vec<String> = seen.iter().map(|mib| format!("{mib:.1}")).collect();

@@ -1,5 +1,7 @@
 //! What the release gate let through, object by object, so that the workload gate lets the same objects through.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
@@ -21,7 +23,7 @@ pub fn covers(decision: &DecisionSpec, object: &ObjectRef, digest: &str, now: Ti
 
 /// Digests of everything of a release that the workload gate sees.
 #[must_use]
-pub fn digests(releases: &[Release], configs: &[ConfigMap]) -> Vec<JudgedObject> {
+pub fn digests(releases: &[Release], configs: &[Arc<ConfigMap>]) -> Vec<JudgedObject> {
     let judged =
         |object: &ObjectRef, digest: String| JudgedObject { kind: object.kind.clone(), name: object.name.clone(), digest };
     let mut all = Vec::new();
@@ -132,12 +134,12 @@ mod tests {
         let object = &workload.meta.object;
         assert!(covers(&decision, object, &of_workload(workload), now));
         assert!(!covers(&decision, object, &of_workload(workload), now + LIFETIME));
-        let mut defaulted = workload.clone();
+        let mut defaulted = Workload::clone(workload);
         defaulted.replicas = Some(7);
         defaulted.strategy = Some("RollingUpdate".into());
         defaulted.meta.labels = std::iter::empty::<(&str, &str)>().collect();
         assert!(covers(&decision, object, &of_workload(&defaulted), now), "what others fill in does not count");
-        let mut other = workload.clone();
+        let mut other = Workload::clone(workload);
         other.pod.containers[0].image.push('x');
         assert!(!covers(&decision, object, &of_workload(&other), now));
     }

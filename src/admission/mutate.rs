@@ -35,7 +35,7 @@ pub fn mutate(review: &Review<'_>) -> Response {
         return Response::allow();
     };
     let Some(component) = snapshot::component(&workload) else { return Response::allow() };
-    let true_version = ComponentWorkload { component, workload: *workload }.version().build().map(ToString::to_string);
+    let true_version = ComponentWorkload { component, workload }.version().build().map(ToString::to_string);
     Response { patch: patch(&node, true_version.as_deref().filter(|version| is_value(version))), ..Response::default() }
 }
 

@@ -1,6 +1,6 @@
 //! The release gate: Helm stores a new revision before it touches anything, so a denial here leaves nothing half-done.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use serde::Deserialize;
 
@@ -41,7 +41,7 @@ pub struct ReleaseTask {
     /// Whether Helm goes back to an earlier revision.
     pub is_rollback: bool,
     after: Snapshot,
-    configs: Vec<ConfigMap>,
+    configs: Vec<Arc<ConfigMap>>,
     accepted: Vec<String>,
     driver: HelmDriver,
 }

@@ -1,6 +1,8 @@
 //! The workload gate: single objects, by whatever tool. The backstop behind the release gate, and the only gate for
 //! kubectl, Argo CD and operators.
 
+use std::sync::Arc;
+
 use crate::{
     judge::{Judgement, Question, judge},
     manifest::{
@@ -164,10 +166,10 @@ impl WorkloadTask {
                 Some((before, after, new.meta().object.clone()))
             }
             Change::Scale { kind, name, replicas } => {
-                let mut workload = place.component(kind, name)?.workload.clone();
+                let mut workload = Workload::clone(&place.component(kind, name)?.workload);
                 workload.replicas = Some(*replicas);
                 let reference = workload.meta.object.clone();
-                Some((place.clone(), place.with(Object::Workload(Box::new(workload))), reference))
+                Some((place.clone(), place.with(Object::Workload(Arc::new(workload))), reference))
             }
             Change::Delete(old) => {
                 let before = place.with(Object::clone(old));

@@ -275,7 +275,7 @@ impl Gatherer<'_> {
         let mut loaded = self.load_source(role, source, gathered)?;
         // A configuration that cannot be read would look like one without settings.
         for release in &loaded.snapshot.releases {
-            for (origin, reason) in &release.config.unreadable {
+            for (origin, reason) in release.config.unreadable() {
                 let place = format!("{origin}: the configuration of {} cannot be read: {reason}", release.label());
                 if *source != Source::Live {
                     return Err(Failure::usage(place));

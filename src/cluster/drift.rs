@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{
     facts::DriftFact,
     manifest::object::{Container, VolumeSource},
-    milvus::{Release, config::Setting},
+    milvus::{
+        Release,
+        config::{Layer, Setting},
+    },
     reason,
 };
 
@@ -82,7 +85,7 @@ fn settings(stored: &Release, live: &Release) -> Vec<DriftFact> {
             facts.push(setting_fact(live, setting, Some(setting), other));
         }
     }
-    for setting in live.config.settings().filter(|setting| stored.config.get(&setting.key).is_none()) {
+    for setting in live.config.settings().into_iter().filter(|setting| stored.config.get(&setting.key).is_none()) {
         facts.push(setting_fact(live, setting, None, Some(setting)));
     }
     facts
@@ -95,7 +98,7 @@ fn setting_fact(release: &Release, named: &Setting, stored: Option<&Setting>, li
     };
     DriftFact {
         release: release.name.clone(),
-        object: holder(release, live.or(stored).is_some_and(|setting| setting.layer == "environment")),
+        object: holder(release, live.or(stored).is_some_and(|setting| setting.layer == Layer::Environment)),
         what: named.key.clone(),
         revision: shown(stored),
         live: shown(live),

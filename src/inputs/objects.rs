@@ -113,7 +113,7 @@ impl Collector {
 
     /// The configurations read so far; those inside Helm's records come when they are unpacked.
     #[must_use]
-    pub fn configs(&self) -> &[ConfigMap] {
+    pub fn configs(&self) -> &[Arc<ConfigMap>] {
         self.builder.configs()
     }
 

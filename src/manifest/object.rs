@@ -52,13 +52,14 @@ impl fmt::Display for ObjectRef {
     }
 }
 
-/// An object that may matter to a Milvus release.
+/// An object that may matter to a Milvus release. What is large is shared: the same workload stands in the picture of
+/// what runs and in those of what would be.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Object {
     /// A Deployment or StatefulSet.
-    Workload(Box<Workload>),
+    Workload(Arc<Workload>),
     /// A `ConfigMap` with one of Milvus' configuration keys.
-    Config(ConfigMap),
+    Config(Arc<ConfigMap>),
     /// A `PersistentVolumeClaim`.
     Claim(Claim),
     /// A `Service`.
@@ -346,10 +347,10 @@ impl Object {
         let api = node.text_at(&["apiVersion"]).unwrap_or_default();
         let meta = Meta::read(node, kind, origin, default_namespace)?;
         Some(match kind {
-            "Deployment" | "StatefulSet" => Self::Workload(Box::new(Workload::read(node, meta))),
+            "Deployment" | "StatefulSet" => Self::Workload(Arc::new(Workload::read(node, meta))),
             "ConfigMap" => match ConfigMap::files(node) {
                 files if files.is_empty() => Self::Other(meta),
-                files => Self::Config(ConfigMap { meta, files }),
+                files => Self::Config(Arc::new(ConfigMap { meta, files })),
             },
             "PersistentVolumeClaim" => {
                 let template = ClaimTemplate::read(node);

@@ -1,6 +1,6 @@
 //! The systems that hold Milvus' data: how their workloads are recognised.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use crate::manifest::object::{Labels, Workload};
 
@@ -65,7 +65,7 @@ pub struct Dependency {
     /// What it is.
     pub family: Family,
     /// Its workload.
-    pub workload: Workload,
+    pub workload: Arc<Workload>,
 }
 
 impl Dependency {

@@ -3,12 +3,15 @@
 //! An object keeps its place whatever its new labels say: the workload that was the proxy of a release stays the proxy of
 //! that release, so that relabelling hides nothing.
 
+use std::sync::Arc;
+
 use crate::manifest::{
     Object,
     object::{ConfigMap, ObjectRef, Workload},
 };
 
 use super::{
+    config::Environment,
     dependency::{self, Dependency},
     release::{ComponentWorkload, Release},
     snapshot::{self, Builder, Snapshot},
@@ -20,7 +23,7 @@ pub struct Place {
     /// The releases in it.
     pub snapshot: Snapshot,
     /// The configurations in it, mounted or not.
-    pub configs: Vec<ConfigMap>,
+    pub configs: Vec<Arc<ConfigMap>>,
 }
 
 impl Place {
@@ -43,7 +46,7 @@ impl Place {
     pub fn with(&self, object: Object) -> Self {
         let mut after = self.clone();
         match object {
-            Object::Workload(workload) => after.put_workload(*workload),
+            Object::Workload(workload) => after.put_workload(workload),
             Object::Config(config) => after.put_config(config),
             Object::Claim(claim) => {
                 let known = after
@@ -68,6 +71,7 @@ impl Place {
         let other = |candidate: &ObjectRef| candidate.kind != object.kind || candidate.name != object.name;
         for release in &mut after.snapshot.releases {
             release.components.retain(|component| other(&component.workload.meta.object));
+            release.config.lay_environment(snapshot::environment(&release.components));
             release.dependencies.retain(|dependency| other(&dependency.workload.meta.object));
             release.claims.retain(|claim| other(&claim.meta.object));
         }
@@ -112,13 +116,13 @@ impl Place {
             .find(|component| component.workload.meta.object.kind == kind && component.workload.meta.object.name == name)
     }
 
-    fn put_workload(&mut self, workload: Workload) {
+    fn put_workload(&mut self, workload: Arc<Workload>) {
         let is = |other: &Workload| {
             other.meta.object.kind == workload.meta.object.kind && other.meta.object.name == workload.meta.object.name
         };
         let configs = &self.configs;
         for release in &mut self.snapshot.releases {
-            if let Some(known) = release.components.iter_mut().find(|known| is(&known.workload)) {
+            if let Some((at, known)) = release.components.iter_mut().enumerate().find(|(_, known)| is(&known.workload)) {
                 known.component = snapshot::component(&workload).unwrap_or(known.component);
                 let mounts = known.workload.pod.volumes != workload.pod.volumes;
                 let environment = !has_same_environment(&known.workload, &workload);
@@ -126,7 +130,7 @@ impl Place {
                 if mounts {
                     snapshot::configure(release, configs);
                 } else if environment {
-                    snapshot::lay_environment(release);
+                    release.config.replace_environment(at, Environment::of(&release.components[at].workload));
                 }
                 return;
             }
@@ -140,10 +144,10 @@ impl Place {
     }
 
     /// A workload that was not there: into the release that it names, or whose name it bears, else a release of its own.
-    fn add_workload(&mut self, workload: Workload) {
+    fn add_workload(&mut self, workload: Arc<Workload>) {
         if let Some(component) = snapshot::component(&workload) {
             let mut builder = Builder::default();
-            builder.add(Object::Workload(Box::new(workload)));
+            builder.add(Object::Workload(workload));
             let Some(mut alone) = builder.build().releases.pop() else { return };
             let same = |release: &&mut Release| {
                 (release.name == alone.name && release.app_name == alone.app_name)
@@ -172,7 +176,7 @@ impl Place {
         }
     }
 
-    fn put_config(&mut self, config: ConfigMap) {
+    fn put_config(&mut self, config: Arc<ConfigMap>) {
         match self.configs.iter_mut().find(|known| known.meta.object.name == config.meta.object.name) {
             Some(known) => *known = config,
             None => self.configs.push(config),
@@ -211,7 +215,7 @@ mod tests {
 
     fn workload(fixture: &Fixture, component: Component) -> Workload {
         let release = fixture.release();
-        release.of(component).next().unwrap().workload.clone()
+        Workload::clone(&release.of(component).next().unwrap().workload)
     }
 
     #[test]
@@ -221,7 +225,7 @@ mod tests {
         proxy.meta.labels = std::iter::empty::<(&str, &str)>().collect();
         proxy.pod.containers[0].command.clear();
         proxy.pod.containers[0].image = "example.com/something-else:1".into();
-        let after = before.with(Object::Workload(Box::new(proxy)));
+        let after = before.with(Object::Workload(Arc::new(proxy)));
         assert_eq!(after.snapshot.releases.len(), 1);
         let proxy = after.snapshot.releases[0].of(Component::Proxy).next().unwrap();
         assert_eq!(proxy.image().to_string(), "example.com/something-else:1");
@@ -234,11 +238,11 @@ mod tests {
         let mut proxy = workload(&Fixture::cluster("2.4.5"), Component::Proxy);
         proxy.meta.labels = std::iter::empty::<(&str, &str)>().collect();
         proxy.selector = std::iter::empty::<(&str, &str)>().collect();
-        let after = before.with(Object::Workload(Box::new(proxy)));
+        let after = before.with(Object::Workload(Arc::new(proxy)));
         assert_eq!(after.snapshot.releases.len(), 1);
         assert!(after.snapshot.releases[0].has(Component::Proxy));
         let empty =
-            Place::default().with(Object::Workload(Box::new(workload(&Fixture::standalone("2.4.5"), Component::Standalone))));
+            Place::default().with(Object::Workload(Arc::new(workload(&Fixture::standalone("2.4.5"), Component::Standalone))));
         assert_eq!(empty.snapshot.releases[0].name, "my-release");
     }
 

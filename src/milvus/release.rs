@@ -37,14 +37,12 @@ pub struct Release {
     pub components: Vec<ComponentWorkload>,
     /// Effective configuration.
     pub config: EffectiveConfig,
-    /// What of it comes from files; the rest is environment.
-    pub files: Arc<EffectiveConfig>,
     /// Workloads of etcd, object storage and message queue in the same release.
     pub dependencies: Vec<Dependency>,
     /// Volume claims that stand on their own in the release.
     pub claims: Vec<Claim>,
     /// Services in the same namespace of the input.
-    pub services: Vec<Meta>,
+    pub services: Arc<[Meta]>,
     /// Autoscalers of the components.
     pub autoscalers: Vec<Autoscaler>,
     /// What Helm's storage adds, where it was read.
@@ -88,7 +86,7 @@ pub struct ComponentWorkload {
     /// Which component.
     pub component: Component,
     /// Its workload.
-    pub workload: Workload,
+    pub workload: Arc<Workload>,
 }
 
 /// How the version of a workload is known.
@@ -274,13 +272,14 @@ impl Release {
             let image = component.image();
             let target = image.at(build).to_string();
             let old = image.to_string();
-            let pod = &mut component.workload.pod;
+            let workload = Arc::make_mut(&mut component.workload);
+            workload.status = None;
+            let pod = &mut workload.pod;
             for container in pod.containers.iter_mut().chain(&mut pod.init_containers) {
                 if container.image == old {
                     container.image.clone_from(&target);
                 }
             }
-            component.workload.status = None;
         }
         moved.helm = None;
         moved

@@ -12,7 +12,7 @@ use crate::manifest::{
 
 use super::{
     component::Component,
-    config::EffectiveConfig,
+    config::{EffectiveConfig, Environment, FileSettings},
     dependency::{self, Dependency},
     image::ImageRef,
     release::{ChartRef, ComponentWorkload, HelmRevision, Manager, Release},
@@ -34,8 +34,8 @@ pub struct Snapshot {
 #[derive(Default)]
 pub struct Builder {
     milvus: Vec<ComponentWorkload>,
-    workloads: Vec<Workload>,
-    configs: Vec<ConfigMap>,
+    workloads: Vec<Arc<Workload>>,
+    configs: Vec<Arc<ConfigMap>>,
     claims: Vec<Claim>,
     services: Vec<Meta>,
     autoscalers: Vec<Autoscaler>,
@@ -50,8 +50,8 @@ impl Builder {
         self.objects += 1;
         match object {
             Object::Workload(workload) => match component(&workload) {
-                Some(component) => self.milvus.push(ComponentWorkload { component, workload: *workload }),
-                None if dependency::family(&workload).is_some() => self.workloads.push(*workload),
+                Some(component) => self.milvus.push(ComponentWorkload { component, workload }),
+                None if dependency::family(&workload).is_some() => self.workloads.push(workload),
                 None => {}
             },
             Object::Config(config) => self.configs.push(config),
@@ -71,7 +71,7 @@ impl Builder {
 
     /// The configurations taken in so far.
     #[must_use]
-    pub fn configs(&self) -> &[ConfigMap] {
+    pub fn configs(&self) -> &[Arc<ConfigMap>] {
         &self.configs
     }
 
@@ -95,10 +95,9 @@ impl Builder {
                     manager: manager(&components),
                     chart: chart(&components),
                     config: EffectiveConfig::default(),
-                    files: Arc::default(),
                     dependencies: Vec::new(),
                     claims: Vec::new(),
-                    services: Vec::new(),
+                    services: Arc::default(),
                     autoscalers: Vec::new(),
                     helm: None,
                     name,
@@ -190,33 +189,22 @@ fn chart(components: &[ComponentWorkload]) -> Option<ChartRef> {
 }
 
 /// Lays the configuration files that the components mount, lowest first, then the environment.
-pub(super) fn configure(release: &mut Release, configs: &[ConfigMap]) {
-    release.files = Arc::new(from_files(release, configs));
-    lay_environment(release);
+pub(super) fn configure(release: &mut Release, configs: &[Arc<ConfigMap>]) {
+    release.config = EffectiveConfig::new(Arc::new(from_files(release, configs)), environment(&release.components));
 }
 
-/// Lays the environment of the components over what the files say.
-pub(super) fn lay_environment(release: &mut Release) {
-    let mut effective = EffectiveConfig::clone(&release.files);
-    for component in &release.components {
-        for container in &component.workload.pod.containers {
-            for (name, value) in &container.env {
-                if let Some(value) = value {
-                    effective.lay_env(name, value, &component.workload.meta.origin);
-                }
-            }
-        }
-    }
-    release.config = effective;
+/// The layers of what the components' variables say, in their order.
+pub(super) fn environment(components: &[ComponentWorkload]) -> Vec<Arc<Environment>> {
+    components.iter().map(|component| Arc::new(Environment::of(&component.workload))).collect()
 }
 
-fn from_files(release: &Release, configs: &[ConfigMap]) -> EffectiveConfig {
+fn from_files(release: &Release, configs: &[Arc<ConfigMap>]) -> FileSettings {
     let mounted = |name: &str| release.mounts_config(name);
-    let ours: Vec<&ConfigMap> =
+    let ours: Vec<&Arc<ConfigMap>> =
         configs.iter().filter(|config| same_namespace(release, config.meta.object.namespace.as_deref())).collect();
     let any_mounted = ours.iter().any(|config| mounted(&config.meta.object.name));
     // A configuration that no component mounts counts only where none is mounted (a partial input).
-    let ours: Vec<&ConfigMap> = ours
+    let ours: Vec<&Arc<ConfigMap>> = ours
         .into_iter()
         .filter(
             |config| if any_mounted { mounted(&config.meta.object.name) } else { config.meta.object.name == release.fullname },
@@ -230,9 +218,9 @@ fn from_files(release: &Release, configs: &[ConfigMap]) -> EffectiveConfig {
         "default.yaml" => 1,
         _ => 0,
     };
-    let mut files: Vec<_> = ours.iter().flat_map(|config| config.files.iter().map(move |file| (*config, file))).collect();
+    let mut files: Vec<_> = ours.iter().flat_map(|config| config.files.iter().map(move |file| (config, file))).collect();
     files.sort_by_key(|(_, file)| rank(&file.key));
-    let mut effective = EffectiveConfig::default();
+    let mut effective = FileSettings::default();
     for (config, file) in files {
         effective.lay_file(file, &config.meta.origin);
     }
@@ -242,7 +230,7 @@ fn from_files(release: &Release, configs: &[ConfigMap]) -> EffectiveConfig {
 fn attach(
     releases: &mut [Release],
     single: bool,
-    workloads: Vec<Workload>,
+    workloads: Vec<Arc<Workload>>,
     claims: Vec<Claim>,
     services: &[Meta],
     autoscalers: Vec<Autoscaler>,
@@ -276,7 +264,7 @@ fn attach(
         }
     }
     for release in releases.iter_mut() {
-        let namespace = release.namespace.clone();
-        release.services = services.iter().filter(|service| service.object.namespace == namespace).cloned().collect();
+        let own = |service: &&Meta| service.object.namespace == release.namespace;
+        release.services = services.iter().filter(own).cloned().collect();
     }
 }

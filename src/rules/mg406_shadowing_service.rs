@@ -24,7 +24,7 @@ pub static RULE: Rule = Rule {
 };
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
-    for service in &upgrade.after.services {
+    for service in upgrade.after.services.iter() {
         if upgrade.catalogue.dependencies.shadowing_services.contains(&service.object.name) {
             findings
                 .warn(format!("the Service {} shadows settings of Milvus in the same namespace", service.object.name))

@@ -154,7 +154,7 @@ impl Remembered {
             .iter()
             .map(|(component, kind, name, image)| ComponentWorkload {
                 component: *component,
-                workload: self.workload(*component, kind, name, image),
+                workload: Arc::new(self.workload(*component, kind, name, image)),
             })
             .collect();
         Release {
@@ -166,10 +166,9 @@ impl Remembered {
             chart: None,
             components,
             config: EffectiveConfig::default(),
-            files: Arc::default(),
             dependencies: Vec::new(),
             claims: Vec::new(),
-            services: Vec::new(),
+            services: Arc::default(),
             autoscalers: Vec::new(),
             helm: None,
         }

@@ -126,7 +126,7 @@ impl Files {
 
     fn scene<'a>(&'a self, now: Timestamp, overdue: Option<Overdue<'a>>) -> Scene<'a> {
         let decisions = self.decisions.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let services = self.place.snapshot.releases.iter().flat_map(|release| &release.services);
+        let services = self.place.snapshot.releases.iter().flat_map(|release| release.services.iter());
         Scene {
             services: services.map(|service| service.object.name.clone()).collect(),
             place: Arc::clone(&self.place),

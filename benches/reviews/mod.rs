@@ -1,0 +1,99 @@
+//! Reviews as an API server sends them, for the benchmarks.
+#![allow(dead_code, reason = "each benchmark uses its own part")]
+
+use std::{fs, io::Write, path::Path};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use flate2::{Compression, write::GzEncoder};
+use milvus_guard::manifest::documents;
+use serde_json::{Value, json};
+
+/// A rendered cluster of 2.1.4.
+pub const RUNNING: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/demo/1-skipped-migration/before.yaml");
+/// Variables of the Deployment whose reviews are judged; with them a review has 35 KB.
+const VARIABLES: usize = 375;
+
+fn review(group: &str, resource: &str, operation: &str, object: &Value, old: &Value) -> Vec<u8> {
+    json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {
+        "uid": "00000000-0000-4000-8000-000000000001", "name": object["metadata"]["name"], "namespace": "milvus",
+        "resource": {"group": group, "version": "v1", "resource": resource}, "operation": operation,
+        "userInfo": {"username": "system:serviceaccount:ci:deployer", "groups": ["system:authenticated"]},
+        "object": object, "oldObject": old, "dryRun": false, "options": {"fieldManager": "kubectl"},
+    }})
+    .to_string()
+    .into_bytes()
+}
+
+/// 2 KB about an object that is none of our business, of a kind that the guard is asked about.
+pub fn unrelated() -> Vec<u8> {
+    let environment: Vec<Value> =
+        (0..12).map(|at| json!({"name": format!("VARIABLE_{at}"), "value": "some value of it"})).collect();
+    let deployment = |image: &str| {
+        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "milvus"},
+            "spec": {"replicas": 2, "selector": {"matchLabels": {"app": "web"}}, "template": {"metadata": {"labels": {"app": "web"}},
+                "spec": {"containers": [{"name": "web", "image": image, "env": environment}]}}}})
+    };
+    review("apps", "deployments", "UPDATE", &deployment("nginx:1.29.1"), &deployment("nginx:1.29.0"))
+}
+
+/// The objects of [`RUNNING`], the first Deployment with many variables.
+fn running() -> Vec<Value> {
+    let text = fs::read_to_string(RUNNING).unwrap();
+    let mut all: Vec<Value> = documents(&text).map(|document| document.unwrap().root.to_json()).collect();
+    let large = all.iter_mut().find(|object| object["kind"] == "Deployment").unwrap();
+    let container = &mut large["spec"]["template"]["spec"]["containers"][0];
+    container["env"] = (0..VARIABLES).map(|at| json!({"name": format!("VARIABLE_{at:03}"), "value": "a value"})).collect();
+    for object in &mut all {
+        object["metadata"]["namespace"] = json!("milvus");
+    }
+    all
+}
+
+/// Writes what runs to a file for `--before`: the cache of a guard holds the very Deployment that changes.
+pub fn write_running(path: &Path) {
+    fs::write(path, json!({"apiVersion": "v1", "kind": "List", "items": running()}).to_string()).unwrap();
+}
+
+/// A Deployment of the release that runs, changed.
+pub fn milvus(change: impl Fn(&mut Value)) -> Vec<u8> {
+    let old = running().into_iter().find(|object| object["kind"] == "Deployment").unwrap();
+    let mut new = old.clone();
+    change(&mut new);
+    review("apps", "deployments", "UPDATE", &new, &old)
+}
+
+/// Helm's next revision: the manifest that runs, and objects beside it, up to a megabyte of JSON.
+pub fn release() -> Vec<u8> {
+    let mut manifest = fs::read_to_string(RUNNING).unwrap();
+    let one = manifest.len();
+    let mut at = 0;
+    while manifest.len() < 950_000 {
+        // Other workloads of the same kind of text, as a large chart has them.
+        let text = fs::read_to_string(RUNNING).unwrap().replace("my-release", &format!("other-{at}")).replace("milvus", "web");
+        manifest.push_str(&text);
+        at += 1;
+    }
+    assert!(one < manifest.len());
+    let stored = json!({"name": "my-release", "namespace": "milvus", "version": 2, "info": {"status": "pending-upgrade"},
+        "chart": {"metadata": {"name": "milvus", "version": "3.2.18"}}, "config": {}, "manifest": manifest, "hooks": []});
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    encoder.write_all(stored.to_string().as_bytes()).unwrap();
+    let payload = BASE64_STANDARD.encode(BASE64_STANDARD.encode(encoder.finish().unwrap()));
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "helm.sh/release.v1",
+        "metadata": {"name": "sh.helm.release.v1.my-release.v2", "namespace": "milvus",
+            "labels": {"owner": "helm", "name": "my-release", "status": "pending-upgrade", "version": "2"}},
+        "data": {"release": payload},
+    });
+    review("", "secrets", "CREATE", &secret, &Value::Null)
+}
+
+/// A change that is judged.
+pub fn judged() -> Vec<u8> {
+    milvus(|new| new["spec"]["template"]["spec"]["containers"][0]["env"][0]["value"] = json!("another value"))
+}
+
+/// A change of metadata only.
+pub fn labelled() -> Vec<u8> {
+    milvus(|new| new["metadata"]["labels"]["team"] = json!("search"))
+}
