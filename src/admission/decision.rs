@@ -95,9 +95,9 @@ impl Hash {
         for word in &container.command {
             self.text(word);
         }
-        for (name, value) in &container.env {
+        for (name, value) in container.env.iter() {
             self.text(name);
-            self.text(value.as_deref().unwrap_or_default());
+            self.text(value.unwrap_or_default());
         }
     }
 

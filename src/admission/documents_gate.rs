@@ -1,7 +1,7 @@
 //! The guard's own documents: policies and exceptions must be in order, runs and decisions come from their makers only.
 
 use crate::{
-    manifest::Node,
+    manifest::{Node, Tree},
     policy::{
         lint::{Severity, lint},
         read::from_node,
@@ -11,12 +11,8 @@ use crate::{
 use super::{
     review::{Operation, Response, Review},
     ruling::Ruling,
-    scene::Scene,
+    scene::{CLEANERS, Scene},
 };
-
-/// Those who delete what belongs to something that is already gone.
-const CLEANERS: [&str; 2] =
-    ["system:serviceaccount:kube-system:generic-garbage-collector", "system:serviceaccount:kube-system:namespace-controller"];
 
 /// One document that would change.
 #[derive(Debug)]
@@ -32,7 +28,7 @@ impl DocumentTask {
     pub(super) fn of(review: &Review<'_>) -> Option<Self> {
         let document = match (&*review.resource.resource, &*review.sub_resource) {
             ("upgradepolicies" | "upgradeexceptions", "") if review.operation != Operation::Delete => {
-                Some(serde_json::from_str(review.object?.get()).ok()?)
+                Some(serde_json::from_str::<Tree<'_>>(review.object?.get()).ok()?.into_owned())
             }
             ("upgraderuns" | "releasedecisions", _) => None,
             _ => return None,
@@ -79,11 +75,11 @@ impl DocumentTask {
 }
 
 /// The document as its author wrote it: what the API server adds is no part of it.
-fn without_status(document: &Node) -> Node {
+fn without_status<'a>(document: &Tree<'a>) -> Tree<'a> {
     use crate::manifest::node::Kind;
     match &document.kind {
         Kind::Mapping(entries) => {
-            Node { line: 0, kind: Kind::Mapping(entries.iter().filter(|(key, _)| &**key != "status").cloned().collect()) }
+            Tree { line: 0, kind: Kind::Mapping(entries.iter().filter(|(key, _)| &**key != "status").cloned().collect()) }
         }
         _ => document.clone(),
     }

@@ -16,6 +16,7 @@
 pub mod acceptance;
 pub mod decision;
 pub mod documents_gate;
+mod head;
 pub mod mutate;
 #[cfg(test)]
 pub(crate) mod parity;

@@ -6,7 +6,7 @@
 use serde_json::Value;
 
 use crate::{
-    manifest::{Node, Object},
+    manifest::{Object, Tree},
     milvus::{release::ComponentWorkload, snapshot},
 };
 
@@ -39,7 +39,7 @@ pub fn mutate(review: &Review<'_>) -> Response {
     Response { patch: patch(&node, true_version.as_deref().filter(|version| is_value(version))), ..Response::default() }
 }
 
-fn patch(object: &Node, version: Option<&str>) -> Vec<Patch> {
+fn patch(object: &Tree<'_>, version: Option<&str>) -> Vec<Patch> {
     let labels = object.at(&["metadata", "labels"]).filter(|labels| labels.is_mapping());
     let label = |key: &str| labels.and_then(|labels| labels.text_at(&[key]));
     let (ours, common) = (label(VERSION), label(COMMON_VERSION));
@@ -70,7 +70,7 @@ fn patch(object: &Node, version: Option<&str>) -> Vec<Patch> {
 }
 
 /// Whether some manager owns a label. What a webhook adds has no owner.
-fn is_owned(object: &Node, label: &str) -> bool {
+fn is_owned(object: &Tree<'_>, label: &str) -> bool {
     let field = format!("f:{label}");
     object
         .items_at(&["metadata", "managedFields"])

@@ -12,6 +12,13 @@ use crate::{
     policy::PolicySet,
 };
 
+/// Those who delete what belongs to something that is already gone.
+pub(super) const CLEANERS: [&str; 3] = [
+    "system:serviceaccount:kube-system:generic-garbage-collector",
+    "system:serviceaccount:kube-system:namespace-controller",
+    "system:kube-controller-manager",
+];
+
 /// Accounts that may do what others may not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Accounts {

@@ -1,6 +1,6 @@
 //! Which gate a review belongs to, and what it holds. Whatever is of no interest leaves here.
 
-use crate::manifest::{Node, Object, Origin};
+use crate::manifest::{Object, Origin, Tree};
 
 use super::{
     documents_gate::DocumentTask,
@@ -42,21 +42,21 @@ impl Gate {
 
 /// What is left to judge.
 #[derive(Debug)]
-pub enum Task {
+pub enum Task<'a> {
     /// Nothing: the review is of no interest, or answered already.
     Done(Gate, Box<Ruling>),
     /// A release of Helm.
     Release(Box<ReleaseTask>),
     /// A single object.
-    Workload(Box<WorkloadTask>),
+    Workload(Box<WorkloadTask<'a>>),
     /// A document of the guard.
     Documents(Box<DocumentTask>),
 }
 
-impl Task {
+impl<'a> Task<'a> {
     /// Reads a review as far as its gate needs.
     #[must_use]
-    pub fn of(review: &Review<'_>) -> Self {
+    pub fn of(review: &Review<'a>) -> Self {
         let nothing = |gate| Self::Done(gate, Box::new(Ruling::pass()));
         let resource = (&*review.resource.group, &*review.resource.resource);
         match resource {
@@ -120,8 +120,8 @@ impl Task {
 }
 
 /// Reads an object of a review. Where the API server has not made up a name yet, the prefix stands for it.
-pub(super) fn object(raw: &str, namespace: &str) -> Result<(Node, Option<Object>), String> {
-    let mut node: Node = serde_json::from_str(raw)
+pub(super) fn object<'a>(raw: &'a str, namespace: &str) -> Result<(Tree<'a>, Option<Object>), String> {
+    let mut node: Tree<'_> = serde_json::from_str(raw)
         .map_err(|error| format!("milvus-guard cannot read the object (line {}, column {})", error.line(), error.column()))?;
     name_it(&mut node);
     let origin = Origin { source: SOURCE.into(), document: 0, line: 0 };
@@ -129,7 +129,7 @@ pub(super) fn object(raw: &str, namespace: &str) -> Result<(Node, Option<Object>
     Ok((node, object))
 }
 
-fn name_it(node: &mut Node) {
+fn name_it(node: &mut Tree<'_>) {
     use crate::manifest::node::Kind;
     let unnamed = node.text_at(&["metadata", "name"]).is_none_or(str::is_empty);
     if !unnamed {
@@ -140,6 +140,6 @@ fn name_it(node: &mut Node) {
     let Some((_, metadata)) = entries.iter_mut().find(|(key, _)| &**key == "metadata") else { return };
     if let Kind::Mapping(fields) = &mut metadata.kind {
         fields.retain(|(key, _)| &**key != "name");
-        fields.push(("name".into(), Node::string(&prefix)));
+        fields.push(("name".into(), Tree::string(&prefix)));
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::{
     judge::{Judgement, Question, judge},
     manifest::{
-        Node, Object,
+        Object, Tree,
         object::{Meta, ObjectRef, Workload},
     },
     milvus::{Place, Release, Snapshot, dependency, snapshot},
@@ -17,19 +17,13 @@ use crate::{
 use super::{
     acceptance::{self, ACCEPT},
     decision,
+    head::{Head, may_be_ours},
     release_gate::HELM_RELEASE,
-    review::{Operation, Review},
+    review::{Operation, Response, Review},
     ruling::{Outcome, Ruling, Way},
-    scene::Scene,
+    scene::{CLEANERS, Scene},
     task::{Gate, object},
 };
-
-/// Those who delete what belongs to something that is already gone.
-const CLEANERS: [&str; 3] = [
-    "system:serviceaccount:kube-system:generic-garbage-collector",
-    "system:serviceaccount:kube-system:namespace-controller",
-    "system:kube-controller-manager",
-];
 
 /// Rules that a run's own steps do not meet: they are what the run plans.
 const PLANNED: [&str; 7] = ["MG201", "MG205", "MG206", "MG207", "MG208", "MG703", "MG704"];
@@ -40,28 +34,41 @@ const LOCK: &str = "MG208";
 
 /// One object of Milvus, or of what Milvus stands on, that would change.
 #[derive(Debug)]
-pub struct WorkloadTask {
+pub struct WorkloadTask<'a> {
     /// Its namespace.
     pub namespace: String,
-    change: Change,
+    change: Change<'a>,
     user: String,
     /// Whether a person's kubectl asks, not a tool that applies a chart.
     by_kubectl: bool,
 }
 
 #[derive(Debug)]
-enum Change {
-    Put { new: Box<Object>, old: Option<Box<Object>> },
+enum Change<'a> {
+    Put { new: Object, old: Option<Old<'a>> },
     Scale { kind: &'static str, name: String, replicas: i64 },
-    Delete(Box<Object>),
+    Delete(Object),
 }
 
-impl WorkloadTask {
+/// An object before it changes. It is read as a whole only where memory does not know it.
+#[derive(Debug)]
+struct Old<'a> {
+    text: &'a str,
+    head: Option<Head<'a>>,
+}
+
+impl Old<'_> {
+    fn read(&self, namespace: &str) -> Result<Option<Object>, String> {
+        object(self.text, namespace).map(|(_, object)| object)
+    }
+}
+
+impl<'a> WorkloadTask<'a> {
     /// Reads what would change; nothing where it is of no interest.
     ///
     /// # Errors
     /// Where an object that may be Milvus cannot be read.
-    pub(super) fn of(review: &Review<'_>) -> Result<Option<Self>, String> {
+    pub(super) fn of(review: &Review<'a>) -> Result<Option<Self>, String> {
         let Some(change) = change(review)? else { return Ok(None) };
         Ok(Some(Self {
             namespace: review.namespace.to_string(),
@@ -81,7 +88,11 @@ impl WorkloadTask {
         if deletes.is_some() && (scene.ending || CLEANERS.contains(&&*self.user)) {
             return Ruling::pass();
         }
-        let Some((before, after, reference)) = self.sides(scene) else { return Ruling::pass() };
+        let (before, after, reference) = match self.sides(scene) {
+            Ok(Some(sides)) => sides,
+            Ok(None) => return Ruling::pass(),
+            Err(reason) => return Ruling::of(Response::deny(reason)),
+        };
         let owner = |place: &Place| place.owner(&reference).cloned();
         let mut old = owner(&before);
         let Some(new) = owner(&after).or_else(|| deletes.and_then(|_| stripped(&after, old.as_ref()))) else {
@@ -152,49 +163,65 @@ impl WorkloadTask {
         ruling
     }
 
-    /// The namespace before and after, and the object that changes.
-    fn sides(&self, scene: &Scene<'_>) -> Option<(Place, Place, ObjectRef)> {
+    /// The namespace before and after, and the object that changes; nothing where no rule looks at what changes.
+    fn sides(&self, scene: &Scene<'_>) -> Result<Option<(Place, Place, ObjectRef)>, String> {
         let place = &*scene.place;
-        match &self.change {
+        Ok(match &self.change {
             Change::Put { new, old } => {
+                let reference = new.meta().object.clone();
+                let old = match old {
+                    None => None,
+                    Some(old) => match known(place, &reference, old) {
+                        Some(workload) => Some(Object::Workload(workload)),
+                        None => old.read(&self.namespace)?,
+                    },
+                };
+                if !matters(new, old.as_ref()) {
+                    return Ok(None);
+                }
                 // The request knows the object better than the cache.
                 let before = match old {
-                    Some(old) if !place.holds(old) => place.with(Object::clone(old)),
+                    Some(old) if !place.holds(&old) => place.with(old),
                     _ => place.clone(),
                 };
-                let after = before.with(Object::clone(new));
-                Some((before, after, new.meta().object.clone()))
+                let after = before.with(new.clone());
+                Some((before, after, reference))
             }
             Change::Scale { kind, name, replicas } => {
-                let mut workload = Workload::clone(&place.component(kind, name)?.workload);
+                let Some(component) = place.component(kind, name) else { return Ok(None) };
+                let mut workload = Workload::clone(&component.workload);
                 workload.replicas = Some(*replicas);
                 let reference = workload.meta.object.clone();
                 Some((place.clone(), place.with(Object::Workload(Arc::new(workload))), reference))
             }
             Change::Delete(old) => {
-                let before = place.with(Object::clone(old));
-                if let Object::Workload(workload) = &**old
+                let before = place.with(old.clone());
+                if let Object::Workload(workload) = old
                     && snapshot::component(workload).is_none()
                     && is_being_uninstalled(workload, scene)
                 {
-                    return None;
+                    return Ok(None);
                 }
                 let reference = old.meta().object.clone();
                 let after = before.without(&reference);
                 Some((before, after, reference))
             }
-        }
+        })
     }
 
     /// Rules that the request itself accepts.
     fn accepted(&self) -> Vec<String> {
-        match &self.change {
-            Change::Put { new, old } => {
-                let old = old.as_ref().and_then(|old| old.meta().annotation(ACCEPT));
-                acceptance::from_annotation(new.meta().annotation(ACCEPT), old)
+        let Change::Put { new, old } = &self.change else { return Vec::new() };
+        let Some(accepted) = new.meta().annotation(ACCEPT) else { return Vec::new() };
+        let before = match old {
+            Some(Old { head: Some(head), .. }) => head.annotation(ACCEPT).map(str::to_owned),
+            Some(old) => {
+                let old = old.read(&self.namespace).ok().flatten();
+                old.and_then(|old| old.meta().annotation(ACCEPT).map(str::to_owned))
             }
-            _ => Vec::new(),
-        }
+            None => None,
+        };
+        acceptance::from_annotation(Some(accepted), before.as_deref())
     }
 
     fn leniency(&self, scene: &Scene<'_>, before: Option<&Snapshot>) -> Leniency {
@@ -210,9 +237,11 @@ impl WorkloadTask {
             return Leniency::Planned;
         }
         let Change::Put { new, .. } = &self.change else { return Leniency::None };
-        let digest = digest(new);
-        if scene.decisions.iter().any(|decision| decision::covers(decision, &new.meta().object, &digest, scene.now)) {
-            return Leniency::Decided;
+        if !scene.decisions.is_empty() {
+            let digest = digest(new);
+            if scene.decisions.iter().any(|decision| decision::covers(decision, &new.meta().object, &digest, scene.now)) {
+                return Leniency::Decided;
+            }
         }
         if new.meta().annotation(HELM_RELEASE).is_some() && !self.by_kubectl { Leniency::Helm } else { Leniency::None }
     }
@@ -263,7 +292,14 @@ fn stripped(after: &Place, old: Option<&Release>) -> Option<Release> {
     after.snapshot.releases.iter().find(|release| release.name == old.name && release.app_name == old.app_name).cloned()
 }
 
-fn change(review: &Review<'_>) -> Result<Option<Change>, String> {
+/// The workload in memory, where the object before the change is that very state.
+fn known(place: &Place, reference: &ObjectRef, old: &Old<'_>) -> Option<Arc<Workload>> {
+    let head = old.head.as_ref()?;
+    let known = place.component(&reference.kind, &reference.name)?;
+    head.is_of(&known.workload).then(|| Arc::clone(&known.workload))
+}
+
+fn change<'a>(review: &Review<'a>) -> Result<Option<Change<'a>>, String> {
     let kind = match &*review.resource.resource {
         "deployments" => "Deployment",
         "statefulsets" => "StatefulSet",
@@ -278,51 +314,41 @@ fn change(review: &Review<'_>) -> Result<Option<Change>, String> {
     }
 }
 
-fn scale(review: &Review<'_>, kind: &'static str) -> Result<Option<Change>, String> {
+fn scale<'a>(review: &Review<'a>, kind: &'static str) -> Result<Option<Change<'a>>, String> {
     let Some(raw) = review.object else { return Ok(None) };
-    let node: Node = serde_json::from_str(raw.get()).map_err(|_| "milvus-guard cannot read the Scale".to_owned())?;
-    let replicas = node.at(&["spec", "replicas"]).and_then(Node::as_i64).unwrap_or(0);
+    let node: Tree<'_> = serde_json::from_str(raw.get()).map_err(|_| "milvus-guard cannot read the Scale".to_owned())?;
+    let replicas = node.at(&["spec", "replicas"]).and_then(Tree::as_i64).unwrap_or(0);
     let name = if review.name.is_empty() { node.text_at(&["metadata", "name"]).unwrap_or_default() } else { &review.name };
     Ok(Some(Change::Scale { kind, name: name.to_owned(), replicas }))
 }
 
-fn put(review: &Review<'_>) -> Result<Option<Change>, String> {
-    let (Some(raw), old) = (review.object, review.old_object) else { return Ok(None) };
-    let read = |raw: &str| object(raw, &review.namespace).map(|(_, object)| object);
+fn put<'a>(review: &Review<'a>) -> Result<Option<Change<'a>>, String> {
+    let Some(new) = review.object.map(serde_json::value::RawValue::get) else { return Ok(None) };
     // `null` is how the API server writes an absent object.
-    let old = old.map(serde_json::value::RawValue::get).filter(|old| *old != "null");
-    if old.is_some_and(|old| has_same_spec(raw.get(), old)) && review.resource.group == "apps" {
-        return Ok(None);
+    let old = review.old_object.map(serde_json::value::RawValue::get).filter(|old| *old != "null");
+    let mut old = old.map(|text| Old { text, head: None });
+    if review.resource.group == "apps" {
+        let head = Head::of(new);
+        if let Some(old) = &mut old {
+            old.head = Head::of(old.text);
+        }
+        let old_head = old.as_ref().and_then(|old| old.head.as_ref());
+        // Rules look at nothing else of a workload, and most updates are of metadata: they cost a scan and no tree.
+        if let (Some(new), Some(old)) = (&head, old_head)
+            && new.has_same_rest(old)
+        {
+            return Ok(None);
+        }
+        let ours = |head: Option<&Head<'_>>, text: &str| head.map_or_else(|| may_be_ours(text), Head::may_be_ours);
+        if !ours(head.as_ref(), new) && old.as_ref().is_none_or(|old| !ours(old.head.as_ref(), old.text)) {
+            return Ok(None);
+        }
     }
-    let is_workload = review.resource.group == "apps";
-    if is_workload && !may_be_ours(raw.get()) && old.is_none_or(|old| !may_be_ours(old)) {
-        return Ok(None);
-    }
-    let Some(new) = read(raw.get())? else { return Ok(None) };
-    let old = old.map(read).transpose()?.flatten();
-    Ok(matters(&new, old.as_ref()).then(|| Change::Put { new: Box::new(new), old: old.map(Box::new) }))
+    let new = object(new, &review.namespace)?.1;
+    Ok(new.map(|new| Change::Put { new, old }))
 }
 
-/// Whether a text may hold Milvus or what it stands on; where it certainly does not, no tree is built. An escaped letter
-/// could hide a word, so any escape of that kind goes the long way.
-fn may_be_ours(text: &str) -> bool {
-    text.contains("\\u") || dependency::WORDS.iter().any(|word| text.contains(word))
-}
-
-/// Whether the specifications are the same text. Rules look at nothing else of a workload (see [`matters`]), and most
-/// updates are of metadata: they cost a scan and no tree.
-fn has_same_spec(new: &str, old: &str) -> bool {
-    #[derive(serde::Deserialize)]
-    struct Workload<'a> {
-        #[serde(borrow)]
-        spec: &'a serde_json::value::RawValue,
-    }
-    let spec = |text| serde_json::from_str::<Workload<'_>>(text).ok().map(|workload| workload.spec.get());
-    // A key that is there twice reads as nothing, and goes the long way.
-    spec(new).is_some_and(|new| Some(new) == spec(old))
-}
-
-fn delete(review: &Review<'_>) -> Result<Option<Change>, String> {
+fn delete<'a>(review: &Review<'a>) -> Result<Option<Change<'a>>, String> {
     let Some(raw) = review.old_object.or(review.object) else { return Ok(None) };
     let Some(old) = object(raw.get(), &review.namespace)?.1 else { return Ok(None) };
     let matters = match &old {
@@ -330,7 +356,7 @@ fn delete(review: &Review<'_>) -> Result<Option<Change>, String> {
         Object::Claim(_) => true,
         _ => false,
     };
-    Ok(matters.then(|| Change::Delete(Box::new(old))))
+    Ok(matters.then(|| Change::Delete(old)))
 }
 
 fn is_ours(workload: &Workload) -> bool {

@@ -80,26 +80,26 @@ fn settings(stored: &Release, live: &Release) -> Vec<DriftFact> {
     }
     let mut facts = Vec::new();
     for setting in stored.config.settings() {
-        let other = live.config.get(&setting.key);
+        let other = live.config.get(setting.key);
         if other.is_none_or(|other| other.value != setting.value) {
             facts.push(setting_fact(live, setting, Some(setting), other));
         }
     }
-    for setting in live.config.settings().into_iter().filter(|setting| stored.config.get(&setting.key).is_none()) {
+    for setting in live.config.settings().into_iter().filter(|setting| stored.config.get(setting.key).is_none()) {
         facts.push(setting_fact(live, setting, None, Some(setting)));
     }
     facts
 }
 
-fn setting_fact(release: &Release, named: &Setting, stored: Option<&Setting>, live: Option<&Setting>) -> DriftFact {
-    let shown = |setting: Option<&Setting>| match setting {
+fn setting_fact(release: &Release, named: Setting<'_>, stored: Option<Setting<'_>>, live: Option<Setting<'_>>) -> DriftFact {
+    let shown = |setting: Option<Setting<'_>>| match setting {
         None => ABSENT.to_owned(),
-        Some(setting) => public(&named.key, &setting.value),
+        Some(setting) => public(named.key, setting.value),
     };
     DriftFact {
         release: release.name.clone(),
         object: holder(release, live.or(stored).is_some_and(|setting| setting.layer == Layer::Environment)),
-        what: named.key.clone(),
+        what: named.key.to_owned(),
         revision: shown(stored),
         live: shown(live),
     }

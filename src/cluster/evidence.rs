@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{
     facts::{AutoscalerFact, DeployerFact, RolloutFact},
     manifest::{
-        Node,
+        Tree,
         object::{Deployer, DeployerTool, Status, Workload},
     },
     milvus::Snapshot,
@@ -17,9 +17,9 @@ pub type Proven = BTreeSet<String>;
 /// Whether the Deployment's controller says that the current template has been completely available once. It keeps
 /// saying so when pods fail later.
 #[must_use]
-pub fn is_proven(workload: &Node) -> bool {
-    let observed = workload.at(&["status", "observedGeneration"]).and_then(Node::as_i64);
-    let generation = workload.at(&["metadata", "generation"]).and_then(Node::as_i64);
+pub fn is_proven(workload: &Tree<'_>) -> bool {
+    let observed = workload.at(&["status", "observedGeneration"]).and_then(Tree::as_i64);
+    let generation = workload.at(&["metadata", "generation"]).and_then(Tree::as_i64);
     observed >= generation
         && workload.items_at(&["status", "conditions"]).any(|condition| {
             condition.text_at(&["type"]) == Some("Progressing")
@@ -115,7 +115,7 @@ const FLUX: &str = "flux";
 /// Reads the marks of Argo CD and Flux on an object. The label `app.kubernetes.io/instance`, which Argo CD also uses, is
 /// Helm's own and no mark.
 #[must_use]
-pub fn mark(object: &Node) -> Option<Mark> {
+pub fn mark(object: &Tree<'_>) -> Option<Mark> {
     let label = |key: &str| object.text_at(&["metadata", "labels", key]).map(str::to_owned);
     if let Some(tracking) = object.text_at(&["metadata", "annotations", "argocd.argoproj.io/tracking-id"]) {
         // [namespace_]application:group/Kind:namespace/name
@@ -211,7 +211,7 @@ mod tests {
     fn snapshot(objects: &[Value]) -> Snapshot {
         let mut builder = Builder::default();
         for object in objects {
-            builder.add(Object::read(&Node::from_json(object), &origin(), None).unwrap());
+            builder.add(Object::read(&Tree::from_json(object), &origin(), None).unwrap());
         }
         builder.build()
     }
@@ -251,9 +251,9 @@ mod tests {
             json!([{"type": "Available", "status": "False"}, {"type": "Progressing", "reason": "NewReplicaSetAvailable"}]);
         let mut crashed = deployment(1, &status(2, 1, 1, 0));
         crashed["status"]["conditions"] = conditions;
-        assert!(is_proven(&Node::from_json(&crashed)));
+        assert!(is_proven(&Tree::from_json(&crashed)));
         crashed["metadata"]["generation"] = json!(3);
-        assert!(!is_proven(&Node::from_json(&crashed)), "the condition is about an older template");
+        assert!(!is_proven(&Tree::from_json(&crashed)), "the condition is about an older template");
         let proven = Proven::from(["Deployment/r-milvus-proxy".to_owned()]);
         assert!(rollouts(&snapshot(&[crashed]), &proven)[0].ever_available);
     }
@@ -273,14 +273,14 @@ mod tests {
     #[case(json!({"labels": {"helm.toolkit.fluxcd.io/name": "hr", "helm.toolkit.fluxcd.io/namespace": "f"}}), Some((FLUX, "hr", Some("f"))))]
     #[case(json!({"labels": {"app.kubernetes.io/instance": "r"}}), None)]
     fn marks_are_read(#[case] metadata: Value, #[case] expected: Option<(&str, &str, Option<&str>)>) {
-        let mark = mark(&Node::from_json(&json!({"metadata": metadata})));
+        let mark = mark(&Tree::from_json(&json!({"metadata": metadata})));
         assert_eq!(mark.as_ref().map(|mark| (mark.tool, mark.name.as_str(), mark.namespace.as_deref())), expected);
     }
 
     fn application(name: &str, release: &str, target: &str) -> Deployer {
         let object = json!({"apiVersion": "argoproj.io/v1alpha1", "kind": "Application", "metadata": {"name": name, "namespace": "argocd"},
             "spec": {"source": {"helm": {"releaseName": release}}, "destination": {"namespace": target}, "syncPolicy": {"retry": {"limit": 5}}}});
-        match Object::read(&Node::from_json(&object), &origin(), None) {
+        match Object::read(&Tree::from_json(&object), &origin(), None) {
             Some(Object::Deployer(deployer)) => deployer,
             other => panic!("{other:?}"),
         }

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::{
     facts::{self, Facts, MigrationRecord, RunFact},
-    manifest::Node,
+    manifest::Tree,
     objects::{self, API_VERSION, Condition, DecisionSpec, Kind, RunKind, RunPhase, UpgradeRun, progress::METADATA_MIGRATED},
     policy::{
         PolicyDocument,
@@ -87,7 +87,7 @@ pub fn document(object: &mut Value, kind: &str) -> Result<PolicyDocument, Policy
             metadata.retain(|key, _| matches!(key.as_str(), "name" | "labels" | "annotations"));
         }
     }
-    from_node(&Node::from_json(object), "cluster")
+    from_node(&Tree::from_json(object), "cluster")
 }
 
 /// What a `ReleaseDecision` says; nothing where it cannot be read, because then it lets nothing through.
@@ -149,7 +149,7 @@ fn unreadable(object: &Value) -> Option<RunFact> {
     if serde_json::from_value(phase).is_ok_and(RunPhase::is_ended) {
         return None;
     }
-    let object = &Node::from_json(object);
+    let object = &Tree::from_json(object);
     let text = |path: &[&str]| object.text_at(path).map(str::to_owned);
     let name = text(&["metadata", "name"])?;
     Some(RunFact {

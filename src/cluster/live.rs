@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::{
     facts::{DriftFact, Facts},
-    manifest::{Node, Object, Origin, object::Deployer},
+    manifest::{Node, Object, Origin, Tree, object::Deployer},
     milvus::{
         Release, Snapshot,
         release::{HelmRevision, Manager},
@@ -82,7 +82,7 @@ impl Reading {
 /// An object of a live cluster, and whether its current template has been completely available once.
 #[must_use]
 pub fn seen(object: &Value) -> Option<(Object, bool)> {
-    let node = Node::from_json(object);
+    let node = Tree::from_json(object);
     let origin = Origin { source: SOURCE.into(), document: 0, line: 0 };
     let object = Object::read(&node, &origin, None)?;
     let proven = matches!(object, Object::Workload(_)) && evidence::is_proven(&node);
@@ -103,7 +103,7 @@ impl Intake {
     }
 
     fn read(&self, object: &Value) -> Option<(Node, Object)> {
-        let node = Node::from_json(object);
+        let node = Tree::from_json(object);
         let origin = Origin { source: Arc::clone(&self.source), document: 0, line: 0 };
         Object::read(&node, &origin, None).map(|object| (node, object))
     }

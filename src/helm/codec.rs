@@ -10,7 +10,7 @@ use flate2::read::MultiGzDecoder;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::manifest::Node;
+use crate::manifest::{Node, Tree};
 
 /// Bytes of a decoded release. etcd holds at most 1.5 MiB of it compressed, of which real charts make up to 10 MiB.
 pub const MAX_BYTES: usize = 32 * 1024 * 1024;
@@ -197,7 +197,7 @@ fn parse(bytes: &[u8]) -> Result<StoredRelease, CodecError> {
         status: stored.info.map(|info| info.status).unwrap_or_default(),
         manifest: stored.manifest,
         hooks: stored.hooks.into_iter().map(|hook| hook.manifest).collect(),
-        user_values: Node::from_json(&stored.config),
+        user_values: Tree::from_json(&stored.config),
         chart: stored.chart.and_then(|chart| chart.metadata).map(|chart| (chart.name, chart.version)),
     })
 }

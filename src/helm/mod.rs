@@ -56,7 +56,7 @@ impl StoredRelease {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::manifest::Node;
+    use crate::manifest::Tree;
 
     fn stored(manifest: &str) -> StoredRelease {
         StoredRelease {
@@ -66,7 +66,7 @@ mod tests {
             status: "deployed".into(),
             manifest: manifest.into(),
             hooks: Vec::new(),
-            user_values: Node::string("x"),
+            user_values: Tree::string("x"),
             chart: None,
         }
     }

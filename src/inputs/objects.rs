@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::{
     helm::decode,
-    manifest::{Node, Object, Origin, documents, object::ConfigMap},
+    manifest::{Node, Object, Origin, Tree, documents, object::ConfigMap},
     milvus::{Snapshot, snapshot::Builder},
 };
 
@@ -64,7 +64,7 @@ impl Collector {
     }
 
     /// Takes in one object, whatever form it has.
-    pub fn add_node(&mut self, node: Node, origin: &Origin, depth: u8) {
+    pub fn add_node(&mut self, node: Tree<'_>, origin: &Origin, depth: u8) {
         let kind = node.text_at(&["kind"]).unwrap_or_default();
         if kind.ends_with("List") && node.get("items").is_some() {
             if depth == 0 {
@@ -97,7 +97,7 @@ impl Collector {
         if is_record(&node) {
             self.seen += 1;
             match summary(&node) {
-                Some(summary) => self.records.push(Record { summary, object: node, origin: origin.clone() }),
+                Some(summary) => self.records.push(Record { summary, object: node.into_owned(), origin: origin.clone() }),
                 None => self.not_read.push(format!("{origin}: a Helm record without name or revision")),
             }
             return;
@@ -147,7 +147,7 @@ impl Collector {
     }
 }
 
-fn take(node: Node, wanted: &str) -> Option<Node> {
+fn take<'a>(node: Tree<'a>, wanted: &str) -> Option<Tree<'a>> {
     match node.kind {
         crate::manifest::node::Kind::Mapping(entries) => {
             entries.into_iter().find(|(key, _)| &**key == wanted).map(|(_, value)| value)
@@ -156,7 +156,7 @@ fn take(node: Node, wanted: &str) -> Option<Node> {
     }
 }
 
-fn into_items(node: Node) -> Vec<Node> {
+fn into_items(node: Tree<'_>) -> Vec<Tree<'_>> {
     match node.kind {
         crate::manifest::node::Kind::Sequence(items) => items,
         _ => Vec::new(),

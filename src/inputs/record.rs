@@ -1,6 +1,6 @@
 //! Helm's records among the objects of an input: recognised and described by their labels, without unpacking them.
 
-use crate::manifest::Node;
+use crate::manifest::Tree;
 
 /// What the labels of a record say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub(super) struct Summary {
 }
 
 /// Whether an object is one of Helm's records, by its type or its labels.
-pub(super) fn is_record(object: &Node) -> bool {
+pub(super) fn is_record(object: &Tree<'_>) -> bool {
     let owned = matches!(object.text_at(&["metadata", "labels", "owner"]), Some("helm" | "HELM"));
     let payload = object.at(&["data", "release"]).is_some();
     match object.text_at(&["kind"]) {
@@ -27,7 +27,7 @@ pub(super) fn is_record(object: &Node) -> bool {
 }
 
 /// What the labels say, or else the name `sh.helm.release.v1.<release>.v<revision>`.
-pub(super) fn summary(object: &Node) -> Option<Summary> {
+pub(super) fn summary(object: &Tree<'_>) -> Option<Summary> {
     let label = |key: &str| object.text_at(&["metadata", "labels", key]);
     let name = object.text_at(&["metadata", "name"])?;
     let from_name = name.rsplit_once(".v").and_then(|(release, revision)| Some((release, revision.parse().ok()?)));
@@ -44,10 +44,11 @@ pub(super) fn summary(object: &Node) -> Option<Summary> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::manifest::Node;
     use crate::manifest::documents;
 
     fn object(text: &str) -> Node {
-        documents(text).next().unwrap().unwrap().root
+        documents(text).next().unwrap().unwrap().root.into_owned()
     }
 
     #[test]

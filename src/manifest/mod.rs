@@ -7,6 +7,6 @@ pub mod node;
 pub mod object;
 pub mod yaml;
 
-pub use node::Node;
+pub use node::{Node, Tree};
 pub use object::{Object, ObjectRef, Origin};
 pub use yaml::{Document, ParseError, documents};

@@ -1,6 +1,6 @@
 //! A document as a tree that remembers where each value stood.
 
-use std::{collections::HashMap, fmt};
+use std::{borrow::Cow, collections::HashMap, fmt};
 
 use serde::{
     Deserialize, Deserializer,
@@ -12,42 +12,63 @@ use serde_json::Value;
 const SMALL_MAPPING: usize = 16;
 
 /// One value of a document with the line on which it begins (1-based; 0 where the text had no lines, as from an API).
+/// Its texts are borrowed where the document allows it: a review is read without copying it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Node {
+pub struct Tree<'a> {
     /// Line in the file that held the document.
     pub line: u32,
     /// What stands there.
-    pub kind: Kind,
+    pub kind: Kind<'a>,
 }
+
+/// A tree that stands on its own.
+pub type Node = Tree<'static>;
 
 /// The three shapes of a value. Scalars stay text and are read as what the caller asks for.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Kind {
+pub enum Kind<'a> {
     /// A scalar; `plain` when it was not quoted, so that `true`, `1` and `null` mean what they say.
     Scalar {
         /// The text after unescaping.
-        text: Box<str>,
+        text: Cow<'a, str>,
         /// Whether the scalar was written without quotes.
         plain: bool,
     },
     /// A list.
-    Sequence(Vec<Node>),
+    Sequence(Vec<Tree<'a>>),
     /// A mapping whose keys are unique: of duplicates the last one was kept.
-    Mapping(Vec<(Box<str>, Node)>),
+    Mapping(Vec<(Cow<'a, str>, Tree<'a>)>),
 }
-
-static NULL: Node = Node { line: 0, kind: Kind::Sequence(Vec::new()) };
 
 impl Node {
     /// A quoted string without a line.
     #[must_use]
     pub fn string(text: &str) -> Self {
-        Self { line: 0, kind: Kind::Scalar { text: text.into(), plain: false } }
+        Self { line: 0, kind: Kind::Scalar { text: Cow::Owned(text.to_owned()), plain: false } }
     }
 
+    /// A tree without lines from JSON, as an API server or a Helm release gives it.
+    #[must_use]
+    pub fn from_json(value: &Value) -> Self {
+        let scalar = |text: String, plain| Kind::Scalar { text: Cow::Owned(text), plain };
+        let kind = match value {
+            Value::Null => scalar(String::new(), true),
+            Value::Bool(flag) => scalar(flag.to_string(), true),
+            Value::Number(number) => scalar(number.to_string(), true),
+            Value::String(text) => scalar(text.clone(), false),
+            Value::Array(items) => Kind::Sequence(items.iter().map(Self::from_json).collect()),
+            Value::Object(entries) => {
+                Kind::Mapping(entries.iter().map(|(key, value)| (Cow::Owned(key.clone()), Self::from_json(value))).collect())
+            }
+        };
+        Self { line: 0, kind }
+    }
+}
+
+impl<'a> Tree<'a> {
     /// The value under `key`, where this is a mapping that holds it and it is not null.
     #[must_use]
-    pub fn get(&self, key: &str) -> Option<&Node> {
+    pub fn get(&self, key: &str) -> Option<&Self> {
         match &self.kind {
             Kind::Mapping(entries) => {
                 entries.iter().find(|(name, _)| &**name == key).map(|(_, node)| node).filter(|node| !node.is_null())
@@ -58,19 +79,19 @@ impl Node {
 
     /// The value at the end of a path of keys.
     #[must_use]
-    pub fn at(&self, path: &[&str]) -> Option<&Node> {
+    pub fn at(&self, path: &[&str]) -> Option<&Self> {
         path.iter().try_fold(self, |node, key| node.get(key))
     }
 
     /// The text at the end of a path of keys.
     #[must_use]
     pub fn text_at(&self, path: &[&str]) -> Option<&str> {
-        self.at(path).and_then(Node::as_str)
+        self.at(path).and_then(Tree::as_str)
     }
 
     /// The list at the end of a path, empty where there is none.
-    pub fn items_at(&self, path: &[&str]) -> std::slice::Iter<'_, Node> {
-        self.at(path).unwrap_or(&NULL).items()
+    pub fn items_at(&self, path: &[&str]) -> std::slice::Iter<'_, Tree<'a>> {
+        self.at(path).map_or([].iter(), Tree::items)
     }
 
     /// The text of a scalar, whatever it looks like.
@@ -104,8 +125,21 @@ impl Node {
         matches!(&self.kind, Kind::Scalar { text, plain: true } if matches!(&**text, "" | "~" | "null" | "Null" | "NULL"))
     }
 
+    /// The same on its own, whatever it was borrowed from.
+    #[must_use]
+    pub fn into_owned(self) -> Node {
+        let kind = match self.kind {
+            Kind::Scalar { text, plain } => Kind::Scalar { text: Cow::Owned(text.into_owned()), plain },
+            Kind::Sequence(items) => Kind::Sequence(items.into_iter().map(Tree::into_owned).collect()),
+            Kind::Mapping(entries) => {
+                Kind::Mapping(entries.into_iter().map(|(key, node)| (Cow::Owned(key.into_owned()), node.into_owned())).collect())
+            }
+        };
+        Tree { line: self.line, kind }
+    }
+
     /// The elements of a list; nothing for any other shape.
-    pub fn items(&self) -> std::slice::Iter<'_, Node> {
+    pub fn items(&self) -> std::slice::Iter<'_, Tree<'a>> {
         match &self.kind {
             Kind::Sequence(items) => items.iter(),
             _ => [].iter(),
@@ -113,7 +147,7 @@ impl Node {
     }
 
     /// The entries of a mapping; nothing for any other shape.
-    pub fn entries(&self) -> impl Iterator<Item = (&str, &Node)> {
+    pub fn entries(&self) -> impl Iterator<Item = (&str, &Self)> {
         match &self.kind {
             Kind::Mapping(entries) => entries.as_slice(),
             _ => &[],
@@ -135,85 +169,72 @@ impl Node {
             Kind::Scalar { .. } if self.is_null() => Value::Null,
             Kind::Scalar { text, plain: true } => plain_to_json(text),
             Kind::Scalar { text, .. } => Value::String(text.to_string()),
-            Kind::Sequence(items) => items.iter().map(Node::to_json).collect(),
+            Kind::Sequence(items) => items.iter().map(Tree::to_json).collect(),
             Kind::Mapping(entries) => {
                 entries.iter().map(|(key, node)| (key.to_string(), node.to_json())).collect::<serde_json::Map<_, _>>().into()
             }
         }
     }
-
-    /// A tree without lines from JSON, as an API server or a Helm release gives it.
-    #[must_use]
-    pub fn from_json(value: &Value) -> Self {
-        let scalar = |text: String, plain| Kind::Scalar { text: text.into_boxed_str(), plain };
-        let kind = match value {
-            Value::Null => scalar(String::new(), true),
-            Value::Bool(flag) => scalar(flag.to_string(), true),
-            Value::Number(number) => scalar(number.to_string(), true),
-            Value::String(text) => scalar(text.clone(), false),
-            Value::Array(items) => Kind::Sequence(items.iter().map(Self::from_json).collect()),
-            Value::Object(entries) => {
-                Kind::Mapping(entries.iter().map(|(key, value)| (key.as_str().into(), Self::from_json(value))).collect())
-            }
-        };
-        Self { line: 0, kind }
-    }
 }
 
-impl<'de> Deserialize<'de> for Node {
+impl<'de> Deserialize<'de> for Tree<'de> {
     /// Reads JSON in one pass, without a value tree in between. Of duplicate keys the last one counts, as at the API server.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Tree;
-        fn scalar(text: String, plain: bool) -> Node {
-            Node { line: 0, kind: Kind::Scalar { text: text.into_boxed_str(), plain } }
+        struct Reader;
+        fn scalar<'de>(text: impl Into<Cow<'de, str>>, plain: bool) -> Tree<'de> {
+            Tree { line: 0, kind: Kind::Scalar { text: text.into(), plain } }
         }
-        impl<'de> Visitor<'de> for Tree {
-            type Value = Node;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Tree<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("JSON")
             }
 
-            fn visit_bool<E>(self, flag: bool) -> Result<Node, E> {
+            fn visit_bool<E>(self, flag: bool) -> Result<Tree<'de>, E> {
                 Ok(scalar(flag.to_string(), true))
             }
 
-            fn visit_i64<E>(self, number: i64) -> Result<Node, E> {
+            fn visit_i64<E>(self, number: i64) -> Result<Tree<'de>, E> {
                 Ok(scalar(number.to_string(), true))
             }
 
-            fn visit_u64<E>(self, number: u64) -> Result<Node, E> {
+            fn visit_u64<E>(self, number: u64) -> Result<Tree<'de>, E> {
                 Ok(scalar(number.to_string(), true))
             }
 
-            fn visit_f64<E>(self, number: f64) -> Result<Node, E> {
+            fn visit_f64<E>(self, number: f64) -> Result<Tree<'de>, E> {
                 Ok(scalar(number.to_string(), true))
             }
 
-            fn visit_str<E>(self, text: &str) -> Result<Node, E> {
-                Ok(scalar(text.to_owned(), false))
-            }
-
-            fn visit_string<E>(self, text: String) -> Result<Node, E> {
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Tree<'de>, E> {
                 Ok(scalar(text, false))
             }
 
-            fn visit_unit<E>(self) -> Result<Node, E> {
-                Ok(scalar(String::new(), true))
+            fn visit_str<E>(self, text: &str) -> Result<Tree<'de>, E> {
+                Ok(scalar(text.to_owned(), false))
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Node, A::Error> {
+            fn visit_string<E>(self, text: String) -> Result<Tree<'de>, E> {
+                Ok(scalar(text, false))
+            }
+
+            fn visit_unit<E>(self) -> Result<Tree<'de>, E> {
+                Ok(scalar("", true))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Tree<'de>, A::Error> {
                 let mut all = Vec::new();
                 while let Some(item) = items.next_element()? {
                     all.push(item);
                 }
-                Ok(Node { line: 0, kind: Kind::Sequence(all) })
+                Ok(Tree { line: 0, kind: Kind::Sequence(all) })
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Node, A::Error> {
-                let mut all: Vec<(Box<str>, Node)> = Vec::new();
-                let mut seen: HashMap<Box<str>, usize> = HashMap::new();
-                while let Some((key, value)) = entries.next_entry::<Box<str>, Node>()? {
+            fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Tree<'de>, A::Error> {
+                let mut all: Vec<(Cow<'de, str>, Tree<'de>)> = Vec::new();
+                let mut seen: HashMap<Cow<'de, str>, usize> = HashMap::new();
+                while let Some((Key(key), value)) = entries.next_entry::<Key<'de>, Tree<'de>>()? {
                     let known = if all.len() < SMALL_MAPPING {
                         all.iter().position(|(name, _)| *name == key)
                     } else {
@@ -231,12 +252,16 @@ impl<'de> Deserialize<'de> for Node {
                     }
                     all.push((key, value));
                 }
-                Ok(Node { line: 0, kind: Kind::Mapping(all) })
+                Ok(Tree { line: 0, kind: Kind::Mapping(all) })
             }
         }
-        deserializer.deserialize_any(Tree)
+        deserializer.deserialize_any(Reader)
     }
 }
+
+/// A key of a mapping. A plain `Cow` would always be copied.
+#[derive(Deserialize)]
+struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 
 fn plain_to_json(text: &str) -> Value {
     match text {

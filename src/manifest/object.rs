@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::node::{Kind, Node};
+use super::node::{Kind, Tree};
 
 /// Where something was read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
@@ -196,8 +196,8 @@ pub struct Container {
     pub image: String,
     /// `command` and `args`, one after the other.
     pub command: Vec<String>,
-    /// Environment. Values that come from elsewhere are absent.
-    pub env: Vec<(String, Option<String>)>,
+    /// Environment.
+    pub env: Variables,
     /// `securityContext.runAsUser`.
     pub run_as_user: Option<i64>,
     /// Which probes it has.
@@ -206,6 +206,64 @@ pub struct Container {
     pub pre_stop: bool,
     /// Mounted volumes: name and path.
     pub mounts: Vec<(String, String)>,
+}
+
+/// Variables of a container in their order. Charts write hundreds of them, so all texts stand in one.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Variables {
+    text: Box<str>,
+    entries: Box<[Variable]>,
+}
+
+/// Where one variable ends; it begins where the one before ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Variable {
+    name_end: u32,
+    /// Absent where the value comes from elsewhere.
+    value_end: Option<u32>,
+}
+
+impl Variables {
+    /// Names and values; a value that comes from elsewhere is absent.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
+        (0..self.entries.len()).filter_map(|at| self.get(at))
+    }
+
+    /// The variable at a position.
+    #[must_use]
+    pub fn get(&self, at: usize) -> Option<(&str, Option<&str>)> {
+        let end = |entry: &Variable| entry.value_end.unwrap_or(entry.name_end) as usize;
+        let entry = self.entries.get(at)?;
+        let start = at.checked_sub(1).and_then(|before| self.entries.get(before)).map_or(0, end);
+        let name_end = entry.name_end as usize;
+        let value = entry.value_end.and_then(|end| self.text.get(name_end..end as usize));
+        Some((self.text.get(start..name_end)?, value))
+    }
+}
+
+impl<'a> FromIterator<(&'a str, Option<&'a str>)> for Variables {
+    fn from_iter<I: IntoIterator<Item = (&'a str, Option<&'a str>)>>(variables: I) -> Self {
+        // No input is larger than 4 GiB (see the limits of its reader).
+        let end = |text: &String| u32::try_from(text.len()).unwrap_or(u32::MAX);
+        let mut text = String::new();
+        let mut entries = Vec::new();
+        for (name, value) in variables {
+            text.push_str(name);
+            let name_end = end(&text);
+            let value_end = value.map(|value| {
+                text.push_str(value);
+                end(&text)
+            });
+            entries.push(Variable { name_end, value_end });
+        }
+        Self { text: text.into(), entries: entries.into() }
+    }
+}
+
+impl fmt::Debug for Variables {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.iter()).finish()
+    }
 }
 
 /// Which probes a container has.
@@ -342,7 +400,7 @@ const ANNOTATIONS: [&str; 6] =
 impl Object {
     /// Reads one object; nothing where the document is no Kubernetes object.
     #[must_use]
-    pub fn read(node: &Node, origin: &Origin, default_namespace: Option<&str>) -> Option<Self> {
+    pub fn read(node: &Tree<'_>, origin: &Origin, default_namespace: Option<&str>) -> Option<Self> {
         let kind = node.text_at(&["kind"])?;
         let api = node.text_at(&["apiVersion"]).unwrap_or_default();
         let meta = Meta::read(node, kind, origin, default_namespace)?;
@@ -368,7 +426,7 @@ impl Object {
                 target_name: node.text_at(&["spec", "scaleTargetRef", "name"]).unwrap_or_default().to_owned(),
                 min: ["minReplicas", "minReplicaCount"]
                     .iter()
-                    .find_map(|key| node.at(&["spec", key]).and_then(Node::as_i64))
+                    .find_map(|key| node.at(&["spec", key]).and_then(Tree::as_i64))
                     .unwrap_or(1),
             }),
             "Application" if api.starts_with("argoproj.io/") => Self::Deployer(Deployer::argo(node, meta)),
@@ -392,12 +450,12 @@ impl Object {
 }
 
 impl Meta {
-    fn read(node: &Node, kind: &str, origin: &Origin, default_namespace: Option<&str>) -> Option<Self> {
+    fn read(node: &Tree<'_>, kind: &str, origin: &Origin, default_namespace: Option<&str>) -> Option<Self> {
         let metadata = node.get("metadata")?;
         let name = metadata.text_at(&["name"])?;
         let owner = metadata
             .items_at(&["ownerReferences"])
-            .find(|owner| owner.get("controller").and_then(Node::as_bool).unwrap_or(false));
+            .find(|owner| owner.get("controller").and_then(Tree::as_bool).unwrap_or(false));
         Some(Self {
             object: ObjectRef {
                 kind: kind.to_owned(),
@@ -425,28 +483,34 @@ impl Meta {
     }
 }
 
-fn labels(node: Option<&Node>) -> Labels {
-    node.into_iter().flat_map(Node::entries).filter_map(|(key, value)| Some((key, value.as_str()?))).collect()
+fn labels(node: Option<&Tree<'_>>) -> Labels {
+    node.into_iter().flat_map(Tree::entries).filter_map(|(key, value)| Some((key, value.as_str()?))).collect()
 }
 
-fn annotations(node: Option<&Node>) -> Labels {
+/// Whether an annotation is worth keeping.
+#[must_use]
+pub fn is_kept_annotation(key: &str) -> bool {
+    ANNOTATIONS.iter().any(|prefix| key.starts_with(prefix))
+}
+
+fn annotations(node: Option<&Tree<'_>>) -> Labels {
     node.into_iter()
-        .flat_map(Node::entries)
-        .filter(|(key, _)| ANNOTATIONS.iter().any(|prefix| key.starts_with(prefix)))
+        .flat_map(Tree::entries)
+        .filter(|(key, _)| is_kept_annotation(key))
         .filter_map(|(key, value)| Some((key, value.as_str()?)))
         .collect()
 }
 
-fn words(node: &Node, key: &str) -> Vec<String> {
-    node.items_at(&[key]).filter_map(Node::as_str).map(str::to_owned).collect()
+fn words(node: &Tree<'_>, key: &str) -> Vec<String> {
+    node.items_at(&[key]).filter_map(Tree::as_str).map(str::to_owned).collect()
 }
 
-fn number(node: &Node, path: &[&str]) -> Option<i64> {
-    node.at(path).and_then(Node::as_i64)
+fn number(node: &Tree<'_>, path: &[&str]) -> Option<i64> {
+    node.at(path).and_then(Tree::as_i64)
 }
 
 impl Workload {
-    fn read(node: &Node, meta: Meta) -> Self {
+    fn read(node: &Tree<'_>, meta: Meta) -> Self {
         let text = |path: &[&str]| node.text_at(path).map(str::to_owned);
         let stateful = (meta.object.kind == "StatefulSet").then(|| Stateful {
             service_name: text(&["spec", "serviceName"]).filter(|name| !name.is_empty()),
@@ -463,7 +527,7 @@ impl Workload {
         });
         Self {
             replicas: number(node, &["spec", "replicas"]),
-            paused: node.at(&["spec", "paused"]).and_then(Node::as_bool).unwrap_or(false),
+            paused: node.at(&["spec", "paused"]).and_then(Tree::as_bool).unwrap_or(false),
             strategy: text(&["spec", "strategy", "type"]).or_else(|| text(&["spec", "updateStrategy", "type"])),
             selector: labels(node.at(&["spec", "selector", "matchLabels"])),
             stateful,
@@ -491,7 +555,7 @@ impl Workload {
 }
 
 impl PodTemplate {
-    fn read(node: &Node) -> Self {
+    fn read(node: &Tree<'_>) -> Self {
         Self {
             labels: labels(node.at(&["metadata", "labels"])),
             annotations: annotations(node.at(&["metadata", "annotations"])),
@@ -506,7 +570,7 @@ impl PodTemplate {
 }
 
 impl Container {
-    fn read(node: &Node) -> Self {
+    fn read(node: &Tree<'_>) -> Self {
         let text = |key: &str| node.text_at(&[key]).unwrap_or_default().to_owned();
         let mut command = words(node, "command");
         command.extend(words(node, "args"));
@@ -514,10 +578,7 @@ impl Container {
             name: text("name"),
             image: text("image"),
             command,
-            env: node
-                .items_at(&["env"])
-                .filter_map(|env| Some((env.text_at(&["name"])?.to_owned(), env.text_at(&["value"]).map(str::to_owned))))
-                .collect(),
+            env: node.items_at(&["env"]).filter_map(|env| Some((env.text_at(&["name"])?, env.text_at(&["value"])))).collect(),
             run_as_user: number(node, &["securityContext", "runAsUser"]),
             probes: Probes {
                 liveness: node.get("livenessProbe").is_some(),
@@ -534,7 +595,7 @@ impl Container {
 }
 
 impl Volume {
-    fn read(node: &Node) -> Self {
+    fn read(node: &Tree<'_>) -> Self {
         let source = if let Some(claim) = node.text_at(&["persistentVolumeClaim", "claimName"]) {
             VolumeSource::Claim(claim.to_owned())
         } else if let Some(name) = node.text_at(&["configMap", "name"]) {
@@ -551,9 +612,9 @@ impl Volume {
 }
 
 impl ClaimTemplate {
-    fn read(node: &Node) -> Self {
+    fn read(node: &Tree<'_>) -> Self {
         let mut access_modes: Vec<_> =
-            node.items_at(&["spec", "accessModes"]).filter_map(Node::as_str).map(str::to_owned).collect();
+            node.items_at(&["spec", "accessModes"]).filter_map(Tree::as_str).map(str::to_owned).collect();
         access_modes.sort();
         Self {
             name: node.text_at(&["metadata", "name"]).unwrap_or_default().to_owned(),
@@ -565,14 +626,14 @@ impl ClaimTemplate {
 }
 
 impl ConfigMap {
-    fn files(node: &Node) -> Vec<ConfigFile> {
+    fn files(node: &Tree<'_>) -> Vec<ConfigFile> {
         CONFIG_KEYS
             .iter()
             .filter_map(|key| {
                 let value = node.at(&["data", key])?;
                 match &value.kind {
                     Kind::Scalar { text, .. } => {
-                        Some(ConfigFile { key: (*key).to_owned(), text: text.clone(), line: value.line })
+                        Some(ConfigFile { key: (*key).to_owned(), text: text.as_ref().into(), line: value.line })
                     }
                     _ => None,
                 }
@@ -582,8 +643,8 @@ impl ConfigMap {
 }
 
 impl Deployer {
-    fn argo(node: &Node, meta: Meta) -> Self {
-        let flag = |path: &[&str]| node.at(path).and_then(Node::as_bool).unwrap_or(false);
+    fn argo(node: &Tree<'_>, meta: Meta) -> Self {
+        let flag = |path: &[&str]| node.at(path).and_then(Tree::as_bool).unwrap_or(false);
         Self {
             tool: DeployerTool::ArgoCd,
             release: node.text_at(&["spec", "source", "helm", "releaseName"]).or(Some(&meta.object.name)).map(str::to_owned),
@@ -594,7 +655,7 @@ impl Deployer {
         }
     }
 
-    fn flux(node: &Node, meta: Meta) -> Self {
+    fn flux(node: &Tree<'_>, meta: Meta) -> Self {
         Self {
             tool: DeployerTool::Flux,
             release: node.text_at(&["spec", "releaseName"]).or(Some(&meta.object.name)).map(str::to_owned),

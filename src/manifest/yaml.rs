@@ -1,10 +1,13 @@
 //! Bounded composition of YAML (and so JSON) text into [`Node`] trees.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+};
 
 use granit_parser::{Event, Options, Parser, ScalarStyle};
 
-use super::node::{Kind, Node};
+use super::node::{Kind, Tree};
 
 /// Nesting that a document may have. Real manifests stay below 20; 128 keeps recursion over the tree well inside a stack.
 pub const MAX_DEPTH: usize = 128;
@@ -15,11 +18,11 @@ const SMALL_MAPPING: usize = 16;
 
 /// One YAML document.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Document {
+pub struct Document<'a> {
     /// Position in its stream, from 1; empty documents are counted, as an editor would count `---`.
     pub index: u32,
     /// The tree.
-    pub root: Node,
+    pub root: Tree<'a>,
 }
 
 /// Text that could not be read, with its place.
@@ -39,7 +42,7 @@ pub struct ParseError {
 /// # Errors
 /// Each item is an error where the text is not YAML, nests deeper than [`MAX_DEPTH`], expands aliases beyond
 /// [`MAX_ALIAS_NODES`] or refers to a value from inside itself. After an error the iterator ends.
-pub fn documents(text: &str) -> impl Iterator<Item = Result<Document, ParseError>> + '_ {
+pub fn documents(text: &str) -> impl Iterator<Item = Result<Document<'_>, ParseError>> {
     let mut options = Options::default();
     options.emit_comments = false;
     options.flow_nesting_limit = MAX_DEPTH;
@@ -54,21 +57,21 @@ struct Composer<'a> {
 }
 
 /// A collection that is still open while its children are read.
-struct Open {
-    node: Node,
+struct Open<'a> {
+    node: Tree<'a>,
     anchor: usize,
-    key: Option<Box<str>>,
-    seen: Option<HashSet<Box<str>>>,
+    key: Option<Cow<'a, str>>,
+    seen: Option<HashSet<Cow<'a, str>>>,
 }
 
 #[derive(Default)]
-struct Anchors {
-    done: HashMap<usize, (Node, usize)>,
+struct Anchors<'a> {
+    done: HashMap<usize, (Tree<'a>, usize)>,
     expanded: usize,
 }
 
-impl Iterator for Composer<'_> {
-    type Item = Result<Document, ParseError>;
+impl<'a> Iterator for Composer<'a> {
+    type Item = Result<Document<'a>, ParseError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.ended {
@@ -88,14 +91,14 @@ impl Iterator for Composer<'_> {
     }
 }
 
-impl Composer<'_> {
+impl<'a> Composer<'a> {
     fn error(&self, line: u32, message: impl Into<String>) -> ParseError {
         ParseError { document: self.index.max(1), line, message: message.into() }
     }
 
     /// Reads one document that holds anything.
-    fn compose(&mut self) -> Result<Option<Document>, ParseError> {
-        let mut stack: Vec<Open> = Vec::new();
+    fn compose(&mut self) -> Result<Option<Document<'a>>, ParseError> {
+        let mut stack: Vec<Open<'a>> = Vec::new();
         let mut anchors = Anchors::default();
         let mut root = None;
         while let Some(event) = self.parser.next_event() {
@@ -110,22 +113,22 @@ impl Composer<'_> {
                     continue;
                 }
                 Event::DocumentEnd => {
-                    if let Some(root) = root.take().filter(|root: &Node| !root.is_null()) {
+                    if let Some(root) = root.take().filter(|root: &Tree<'_>| !root.is_null()) {
                         return Ok(Some(Document { index: self.index, root }));
                     }
                     anchors = Anchors::default();
                     continue;
                 }
                 Event::Scalar(text, style, anchor, _) => {
-                    (Node { line, kind: Kind::Scalar { text: text.into(), plain: style == ScalarStyle::Plain } }, anchor)
+                    (Tree { line, kind: Kind::Scalar { text, plain: style == ScalarStyle::Plain } }, anchor)
                 }
                 Event::Alias(id) => (self.expand(id, line, &stack, &mut anchors)?, 0),
                 Event::SequenceStart(_, anchor, _) => {
-                    self.open(&mut stack, anchor, Node { line, kind: Kind::Sequence(Vec::new()) })?;
+                    self.open(&mut stack, anchor, Tree { line, kind: Kind::Sequence(Vec::new()) })?;
                     continue;
                 }
                 Event::MappingStart(_, anchor, _) => {
-                    self.open(&mut stack, anchor, Node { line, kind: Kind::Mapping(Vec::new()) })?;
+                    self.open(&mut stack, anchor, Tree { line, kind: Kind::Mapping(Vec::new()) })?;
                     continue;
                 }
                 Event::SequenceEnd | Event::MappingEnd => match stack.pop() {
@@ -145,7 +148,7 @@ impl Composer<'_> {
         Ok(None)
     }
 
-    fn open(&self, stack: &mut Vec<Open>, anchor: usize, node: Node) -> Result<(), ParseError> {
+    fn open(&self, stack: &mut Vec<Open<'a>>, anchor: usize, node: Tree<'a>) -> Result<(), ParseError> {
         if stack.len() >= MAX_DEPTH {
             return Err(self.error(node.line, format!("nested deeper than {MAX_DEPTH} levels")));
         }
@@ -153,7 +156,7 @@ impl Composer<'_> {
         Ok(())
     }
 
-    fn expand(&self, id: usize, line: u32, stack: &[Open], anchors: &mut Anchors) -> Result<Node, ParseError> {
+    fn expand(&self, id: usize, line: u32, stack: &[Open<'a>], anchors: &mut Anchors<'a>) -> Result<Tree<'a>, ParseError> {
         if stack.iter().any(|open| open.anchor == id) {
             return Err(self.error(line, "an alias refers to a value that contains it (cyclic anchor)"));
         }
@@ -168,8 +171,8 @@ impl Composer<'_> {
     }
 }
 
-impl Open {
-    fn add(&mut self, node: Node) {
+impl<'a> Open<'a> {
+    fn add(&mut self, node: Tree<'a>) {
         match &mut self.node.kind {
             Kind::Sequence(items) => items.push(node),
             Kind::Mapping(entries) => match self.key.take() {
@@ -194,14 +197,14 @@ impl Open {
 }
 
 /// Keys that are not scalars have no meaning in a manifest; they are kept under a text that no rule asks for.
-fn key_text(node: Node) -> Box<str> {
+fn key_text(node: Tree<'_>) -> Cow<'_, str> {
     match node.kind {
         Kind::Scalar { text, .. } => text,
         Kind::Sequence(_) | Kind::Mapping(_) => "?".into(),
     }
 }
 
-fn size(node: &Node) -> usize {
+fn size(node: &Tree<'_>) -> usize {
     1 + match &node.kind {
         Kind::Scalar { .. } => 0,
         Kind::Sequence(items) => items.iter().map(size).sum(),
@@ -212,15 +215,16 @@ fn size(node: &Node) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::manifest::Node;
 
     fn one(text: &str) -> Node {
-        documents(text).next().expect("a document").expect("valid").root
+        documents(text).next().expect("a document").expect("valid").root.into_owned()
     }
 
     #[test]
     fn last_duplicate_wins() {
         let node = one("a: 1\nb: 2\na: 3\n");
-        assert_eq!(node.get("a").and_then(Node::as_i64), Some(3));
+        assert_eq!(node.get("a").and_then(Tree::as_i64), Some(3));
         assert_eq!(node.entries().count(), 2);
         let many = (0..40).map(|i| format!("k{i}: {i}\n")).collect::<String>() + "k7: last\n";
         assert_eq!(one(&many).text_at(&["k7"]), Some("last"));

@@ -7,10 +7,13 @@
 //! Files and the variables of each workload are layers of their own and shared: one workload changes, and only its
 //! layer is made anew.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use crate::manifest::{
-    Node, Origin, documents,
+    Origin, Tree, documents,
     node::Kind,
     object::{ConfigFile, Workload},
 };
@@ -26,28 +29,47 @@ pub struct EffectiveConfig {
 /// What the files say.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FileSettings {
-    settings: BTreeMap<Box<str>, Setting>,
+    settings: BTreeMap<Box<str>, Written>,
     /// Files that could not be read, with the reason.
     unreadable: Vec<(Origin, String)>,
     /// Top-level sections that some file holds, as written.
     sections: Vec<String>,
 }
 
-/// What the variables of one workload say, ordered by key.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Environment(Box<[(Box<str>, Setting)]>);
+/// A setting of a file.
+#[derive(Clone, Debug, PartialEq)]
+struct Written {
+    key: Box<str>,
+    value: Box<str>,
+    origin: Origin,
+}
+
+/// What the variables of one workload say: where each stands, ordered by the hash of its key.
+#[derive(Clone, Debug)]
+pub struct Environment {
+    workload: Arc<Workload>,
+    index: Box<[Place]>,
+}
+
+/// A variable of a workload, and the hash of its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    hash: u64,
+    container: u32,
+    variable: u32,
+}
 
 /// One effective setting.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Setting {
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Setting<'a> {
     /// The key as written, such as `etcd.rootPath`.
-    pub key: String,
+    pub key: &'a str,
     /// Its value as text; a list is joined with commas, as Milvus itself reads it.
-    pub value: String,
+    pub value: &'a str,
     /// What won.
     pub layer: Layer,
     /// Where that stood.
-    pub origin: Origin,
+    pub origin: &'a Origin,
 }
 
 /// Where a setting stands.
@@ -76,7 +98,7 @@ impl FileSettings {
         }
     }
 
-    fn lay_node(&mut self, node: &Node, path: &mut String, file: &ConfigFile, origin: &Origin) {
+    fn lay_node(&mut self, node: &Tree<'_>, path: &mut String, file: &ConfigFile, origin: &Origin) {
         match &node.kind {
             Kind::Mapping(entries) => {
                 for (key, value) in entries {
@@ -90,48 +112,73 @@ impl FileSettings {
                 }
             }
             Kind::Sequence(items) => {
-                let joined = items.iter().filter_map(Node::as_str).collect::<Vec<_>>().join(",");
-                self.put(path, joined, origin.at_line(line_in(file, node.line)));
+                let joined = items.iter().filter_map(Tree::as_str).collect::<Vec<_>>().join(",");
+                self.put(path, &joined, origin.at_line(line_in(file, node.line)));
             }
             Kind::Scalar { text, .. } => {
                 let value = if node.is_null() { "" } else { text };
-                self.put(path, value.to_owned(), origin.at_line(line_in(file, node.line)));
+                self.put(path, value, origin.at_line(line_in(file, node.line)));
             }
         }
     }
 
-    fn put(&mut self, key: &str, value: String, origin: Origin) {
-        let setting = Setting { key: key.to_owned(), value, layer: Layer::File, origin };
-        self.settings.insert(normal(key), setting);
+    fn put(&mut self, key: &str, value: &str, origin: Origin) {
+        let written = Written { key: key.into(), value: value.into(), origin };
+        self.settings.insert(Key::of(key).text, written);
+    }
+}
+
+impl Written {
+    fn setting(&self) -> Setting<'_> {
+        Setting { key: &self.key, value: &self.value, layer: Layer::File, origin: &self.origin }
     }
 }
 
 impl Environment {
-    /// The variables of a workload; of duplicates the last counts. Values that come from elsewhere are unknown.
+    /// The variables of a workload. Values that come from elsewhere are unknown.
     #[must_use]
-    pub fn of(workload: &Workload) -> Self {
-        let variables = workload.pod.containers.iter().flat_map(|container| &container.env);
-        let mut settings: Vec<(Box<str>, Setting)> = variables
-            .filter_map(|(name, value)| {
-                let origin = workload.meta.origin.clone();
-                let setting = Setting { key: name.clone(), value: value.clone()?, layer: Layer::Environment, origin };
-                Some((normal(name), setting))
-            })
-            .collect();
-        // The sort keeps the order of equal keys; turned round, the last of them comes first and stays.
-        settings.reverse();
-        settings.sort_by(|(a, _), (b, _)| a.cmp(b));
-        settings.dedup_by(|(a, _), (b, _)| a == b);
-        Self(settings.into_boxed_slice())
+    pub fn of(workload: &Arc<Workload>) -> Self {
+        let mut index = Vec::new();
+        for (container, at) in workload.pod.containers.iter().zip(0..) {
+            let known = container.env.iter().zip(0..).filter(|((_, value), _)| value.is_some());
+            index.extend(known.map(|((name, _), variable)| Place { hash: hash(normal(name)), container: at, variable }));
+        }
+        index.sort_unstable();
+        Self { workload: Arc::clone(workload), index: index.into() }
+    }
+
+    fn setting(&self, place: Place) -> Option<Setting<'_>> {
+        let container = self.workload.pod.containers.get(place.container as usize)?;
+        let (key, value) = container.env.get(place.variable as usize)?;
+        Some(Setting { key, value: value?, layer: Layer::Environment, origin: &self.workload.meta.origin })
+    }
+
+    /// All places of a hash, in the order of the containers and their variables.
+    fn places(&self, hash: u64) -> &[Place] {
+        let start = self.index.partition_point(|place| place.hash < hash);
+        let rest = self.index.get(start..).unwrap_or_default();
+        let count = rest.iter().take_while(|place| place.hash == hash).count();
+        rest.get(..count).unwrap_or_default()
+    }
+
+    /// Of duplicates the last counts.
+    fn get(&self, key: &Key) -> Option<Setting<'_>> {
+        let places = self.places(key.hash).iter().rev();
+        places.filter_map(|place| self.setting(*place)).find(|setting| normal(setting.key).eq(key.text.chars()))
     }
 
     fn has_keys_of(&self, other: &Self) -> bool {
-        std::ptr::eq(self, other) || self.0.iter().map(|(key, _)| key).eq(other.0.iter().map(|(key, _)| key))
+        std::ptr::eq(self, other) || self.index.iter().map(|place| place.hash).eq(other.index.iter().map(|place| place.hash))
     }
 
-    fn get(&self, normal: &str) -> Option<&Setting> {
-        let position = self.0.binary_search_by(|(key, _)| (**key).cmp(normal)).ok()?;
-        self.0.get(position).map(|(_, setting)| setting)
+    fn settings(&self) -> impl Iterator<Item = Setting<'_>> {
+        self.index.iter().filter_map(|place| self.setting(*place))
+    }
+}
+
+impl PartialEq for Environment {
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::eq(self, other) || self.settings().eq(other.settings())
     }
 }
 
@@ -162,18 +209,22 @@ impl EffectiveConfig {
 
     /// The setting of `key`, in any spelling.
     #[must_use]
-    pub fn get(&self, key: &str) -> Option<&Setting> {
-        self.get_normal(&normal(key))
+    pub fn get(&self, key: &str) -> Option<Setting<'_>> {
+        self.find(&Key::of(key))
     }
 
-    fn get_normal(&self, key: &str) -> Option<&Setting> {
-        self.environment.iter().rev().find_map(|layer| layer.get(key)).or_else(|| self.files.settings.get(key))
+    fn find(&self, key: &Key) -> Option<Setting<'_>> {
+        self.variable(key).or_else(|| self.files.settings.get(&key.text).map(Written::setting))
+    }
+
+    fn variable(&self, key: &Key) -> Option<Setting<'_>> {
+        self.environment.iter().rev().find_map(|layer| layer.get(key))
     }
 
     /// The value of `key`; an empty one counts as absent, as Milvus then takes its default.
     #[must_use]
     pub fn value(&self, key: &str) -> Option<&str> {
-        self.get(key).map(|setting| setting.value.as_str()).filter(|value| !value.is_empty())
+        self.get(key).map(|setting| setting.value).filter(|value| !value.is_empty())
     }
 
     /// Whether `key` is set to true, in one of Go's spellings.
@@ -191,49 +242,45 @@ impl EffectiveConfig {
     /// Whether nothing at all was read.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.files.settings.is_empty() && self.environment.iter().all(|layer| layer.0.is_empty())
+        self.files.settings.is_empty() && self.environment.iter().all(|layer| layer.index.is_empty())
     }
 
     /// Every setting that counts, ordered by key.
     #[must_use]
-    pub fn settings(&self) -> Vec<&Setting> {
+    pub fn settings(&self) -> Vec<Setting<'_>> {
         let files = self.files.settings.iter();
-        let mut all: BTreeMap<&str, &Setting> = files.map(|(key, setting)| (&**key, setting)).collect();
-        for (key, setting) in self.environment.iter().flat_map(|layer| &layer.0) {
-            all.insert(key, setting);
+        let mut all: BTreeMap<Box<str>, Setting<'_>> = files.map(|(key, written)| (key.clone(), written.setting())).collect();
+        for setting in self.environment.iter().flat_map(|layer| layer.settings()) {
+            // In order of hashes; equal keys have equal hashes and stand in their own order.
+            all.insert(Key::of(setting.key).text, setting);
         }
         all.into_values().collect()
     }
 
     /// Settings of files (not of the environment) that differ from, or are absent in, `other`.
     #[must_use]
-    pub fn file_changes<'a>(&'a self, other: &'a Self) -> Vec<&'a Setting> {
-        let overlaid = |key: &str| self.environment.iter().any(|layer| layer.get(key).is_some());
-        let changed = |key: &str, setting: &Setting| other.get_normal(key).is_none_or(|old| old.value != setting.value);
-        let files = &self.files.settings;
+    pub fn file_changes<'a>(&'a self, other: &Self) -> Vec<Setting<'a>> {
+        let changed = |key: &Key| {
+            let written = self.files.settings.get(&key.text).filter(|_| self.variable(key).is_none())?;
+            let differs = other.find(key).is_none_or(|old| old.value != &*written.value);
+            differs.then(|| written.setting())
+        };
         if Arc::ptr_eq(&self.files, &other.files) || self.files == other.files {
             // Then only a variable that the other side has on top makes a difference.
-            let mut changes: Vec<(&str, &Setting)> = self
-                .variables_beyond(other)
-                .filter(|key| !overlaid(key))
-                .filter_map(|key| Some((key, files.get(key)?)))
-                .filter(|(key, setting)| changed(key, setting))
-                .collect();
-            changes.sort_unstable_by_key(|(key, _)| *key);
-            changes.dedup_by_key(|(key, _)| *key);
-            return changes.into_iter().map(|(_, setting)| setting).collect();
+            let keys: BTreeSet<Box<str>> = self.variables_beyond(other).map(|setting| Key::of(setting.key).text).collect();
+            return keys.iter().filter_map(|key| changed(&Key::of(key))).collect();
         }
-        let all = files.iter().filter(|(key, _)| !overlaid(key));
-        all.filter(|(key, setting)| changed(key, setting)).map(|(_, setting)| setting).collect()
+        self.files.settings.keys().filter_map(|key| changed(&Key::of(key))).collect()
     }
 
-    /// Keys of variables in a layer of `other` that the same layer here lacks.
-    fn variables_beyond<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = &'a str> {
+    /// Variables in a layer of `other` whose key the same layer here lacks.
+    fn variables_beyond<'a>(&self, other: &'a Self) -> impl Iterator<Item = Setting<'a>> {
         other.environment.iter().enumerate().flat_map(|(at, layer)| {
             let own = self.environment.get(at);
-            let all = own.is_some_and(|own| own.has_keys_of(layer));
-            let keys = if all { &[][..] } else { &layer.0 };
-            keys.iter().map(|(key, _)| &**key).filter(move |key| own.is_none_or(|own| own.get(key).is_none()))
+            let same = own.is_some_and(|own| own.has_keys_of(layer));
+            let places = if same { &[][..] } else { &layer.index };
+            let missing = places.iter().filter(move |place| own.is_none_or(|own| own.places(place.hash).is_empty()));
+            missing.filter_map(|place| layer.setting(*place))
         })
     }
 }
@@ -242,13 +289,27 @@ fn line_in(file: &ConfigFile, line: u32) -> u32 {
     if file.line == 0 { 0 } else { file.line + line }
 }
 
-/// Milvus compares keys in lower case without separators.
-fn normal(key: &str) -> Box<str> {
-    let mut normal = String::with_capacity(key.len());
-    for letter in key.chars().filter(|letter| !matches!(letter, '.' | '_' | '/')) {
-        if letter.is_ascii() { normal.push(letter.to_ascii_lowercase()) } else { normal.extend(letter.to_lowercase()) }
+/// A key in the form in which Milvus compares keys.
+struct Key {
+    text: Box<str>,
+    hash: u64,
+}
+
+impl Key {
+    fn of(key: &str) -> Self {
+        let text: String = normal(key).collect();
+        Self { hash: hash(text.chars()), text: text.into() }
     }
-    normal.into()
+}
+
+/// Milvus compares keys in lower case without separators.
+fn normal(key: &str) -> impl Iterator<Item = char> {
+    key.chars().filter(|letter| !matches!(letter, '.' | '_' | '/')).flat_map(char::to_lowercase)
+}
+
+/// FNV-1a. Whoever makes keys collide only makes his own lookup longer.
+fn hash(letters: impl Iterator<Item = char>) -> u64 {
+    letters.fold(0xcbf2_9ce4_8422_2325, |hash, letter| (hash ^ u64::from(letter)).wrapping_mul(0x0100_0000_01b3))
 }
 
 #[cfg(test)]
@@ -269,7 +330,7 @@ mod tests {
             variables.iter().map(|(name, value)| serde_json::json!({"name": name, "value": value})).collect();
         let workload = serde_json::json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "a"},
             "spec": {"template": {"spec": {"containers": [{"name": "a", "env": env}]}}}});
-        let Some(Object::Workload(workload)) = Object::read(&Node::from_json(&workload), &origin(), None) else { panic!() };
+        let Some(Object::Workload(workload)) = Object::read(&Tree::from_json(&workload), &origin(), None) else { panic!() };
         EffectiveConfig::new(Arc::new(files.clone()), vec![Arc::new(Environment::of(&workload))])
     }
 
@@ -295,7 +356,7 @@ mod tests {
         let mut files = FileSettings::default();
         files.lay_file(&file("default.yaml", "etcd:\n  rootPath: by-dev\nmq:\n  type: pulsar\n"), &origin());
         let mut others = files.clone();
-        let keys = |changes: Vec<&Setting>| changes.into_iter().map(|setting| setting.key.clone()).collect::<Vec<_>>();
+        let keys = |changes: Vec<Setting<'_>>| changes.into_iter().map(|setting| setting.key.to_owned()).collect::<Vec<_>>();
         let plain = with_variables(&files, &[("A", Some("1"))]);
         let above = with_variables(&files, &[("A", Some("2")), ("ETCD_ROOT_PATH", Some("mine")), ("MQ_TYPE", Some("pulsar"))]);
         assert_eq!(keys(plain.file_changes(&above)), ["etcd.rootPath"], "the same value on top changes nothing");

@@ -193,12 +193,7 @@ impl Place {
 
 /// Whether two states of a workload set the same variables.
 fn has_same_environment(old: &Workload, new: &Workload) -> bool {
-    let variables =
-        |workload: &'_ Workload| -> usize { workload.pod.containers.iter().map(|container| container.env.len()).sum() };
-    let all = |workload: &Workload| {
-        workload.pod.containers.iter().flat_map(|container| container.env.iter().cloned()).collect::<Vec<_>>()
-    };
-    variables(old) == variables(new) && all(old) == all(new)
+    old.pod.containers.iter().map(|container| &container.env).eq(new.pod.containers.iter().map(|container| &container.env))
 }
 
 #[cfg(test)]

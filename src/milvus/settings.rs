@@ -40,7 +40,7 @@ pub struct Known<'a, T> {
     /// The comparable value.
     pub value: T,
     /// Where it stood.
-    pub setting: Option<&'a Setting>,
+    pub setting: Option<Setting<'a>>,
 }
 
 /// A host without the spellings that mean the same: `a`, `a.ns.svc`, `a-0.a-headless.ns.svc.cluster.local` are one.
@@ -147,7 +147,7 @@ pub struct Storage<'a> {
 
 fn known<'a>(config: &'a EffectiveConfig, keys: &[&str], default: &str) -> Known<'a, String> {
     let setting = keys.iter().find_map(|key| config.get(key).filter(|setting| !setting.value.is_empty()));
-    Known { value: setting.map_or_else(|| default.to_owned(), |setting| setting.value.clone()), setting }
+    Known { value: setting.map_or(default, |setting| setting.value).to_owned(), setting }
 }
 
 fn trimmed(mut known: Known<'_, String>) -> Known<'_, String> {

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use serde::de::DeserializeOwned;
 
-use crate::manifest::{Document, Node, Origin, documents};
+use crate::manifest::{Document, Origin, Tree, documents};
 
 use super::documents::{API_VERSION, Places, PolicyDocument};
 
@@ -72,18 +72,18 @@ pub fn read(text: &str, source: &str) -> (Vec<PolicyDocument>, Vec<PolicyError>)
 ///
 /// # Errors
 /// Where it is no policy or exception.
-pub fn from_node(root: &Node, source: &str) -> Result<PolicyDocument, PolicyError> {
+pub fn from_node(root: &Tree<'_>, source: &str) -> Result<PolicyDocument, PolicyError> {
     one(root, &Origin { source: source.into(), document: 1, line: root.line })
 }
 
-fn one(root: &Node, origin: &Origin) -> Result<PolicyDocument, PolicyError> {
+fn one(root: &Tree<'_>, origin: &Origin) -> Result<PolicyDocument, PolicyError> {
     let fail = |line: u32, message: String| PolicyError { origin: origin.at_line(line), message };
     let line_of = |key: &str| root.get(key).map_or(root.line, |node| node.line);
     let api = root.text_at(&["apiVersion"]).unwrap_or_default();
     if api != API_VERSION {
         return Err(fail(line_of("apiVersion"), format!("apiVersion is '{api}', expected {API_VERSION}")));
     }
-    let places = || Places::new(origin.clone(), root.clone());
+    let places = || Places::new(origin.clone(), root.clone().into_owned());
     match root.text_at(&["kind"]) {
         Some("UpgradePolicy") => Ok(PolicyDocument::Policy(typed(root, origin)?, places())),
         Some("UpgradeException") => Ok(PolicyDocument::Exception(typed(root, origin)?, places())),
@@ -94,14 +94,14 @@ fn one(root: &Node, origin: &Origin) -> Result<PolicyDocument, PolicyError> {
     }
 }
 
-fn known_metadata(root: &Node, origin: &Origin) -> Result<(), PolicyError> {
-    let unknown = root.get("metadata").into_iter().flat_map(Node::entries).find(|(key, _)| !METADATA.contains(key));
+fn known_metadata(root: &Tree<'_>, origin: &Origin) -> Result<(), PolicyError> {
+    let unknown = root.get("metadata").into_iter().flat_map(Tree::entries).find(|(key, _)| !METADATA.contains(key));
     unknown.map_or(Ok(()), |(key, node)| {
         Err(PolicyError { origin: origin.at_line(node.line), message: format!("metadata.{key}: unknown field `{key}`") })
     })
 }
 
-fn typed<T: DeserializeOwned>(root: &Node, origin: &Origin) -> Result<Box<T>, PolicyError> {
+fn typed<T: DeserializeOwned>(root: &Tree<'_>, origin: &Origin) -> Result<Box<T>, PolicyError> {
     serde_path_to_error::deserialize(root.to_json()).map(Box::new).map_err(|error| {
         let line = line_at(root, error.path());
         let path = error.path().to_string();
@@ -111,7 +111,7 @@ fn typed<T: DeserializeOwned>(root: &Node, origin: &Origin) -> Result<Box<T>, Po
 }
 
 /// The line of the deepest value on a path, nulls included.
-fn line_at(root: &Node, path: &serde_path_to_error::Path) -> u32 {
+fn line_at(root: &Tree<'_>, path: &serde_path_to_error::Path) -> u32 {
     use serde_path_to_error::Segment;
     let mut node = root;
     for segment in path {
@@ -178,7 +178,7 @@ mod tests {
         let object = serde_json::json!({
             "apiVersion": API_VERSION, "kind": "UpgradePolicy", "metadata": {"name": "a", "newField": 1}, "spec": {},
         });
-        let document = from_node(&Node::from_json(&object), "cluster").unwrap();
+        let document = from_node(&Tree::from_json(&object), "cluster").unwrap();
         assert_eq!((document.name(), document.places().at("spec.rules").to_string().as_str()), ("a", "cluster"));
     }
 

@@ -242,7 +242,7 @@ impl Finding {
     }
 
     /// A setting on both sides, with the defaults that apply where it is absent.
-    pub fn setting(&mut self, key: &str, before: (&str, Option<&Setting>), after: (&str, Option<&Setting>)) -> &mut Self {
+    pub fn setting(&mut self, key: &str, before: (&str, Option<Setting<'_>>), after: (&str, Option<Setting<'_>>)) -> &mut Self {
         let origin = after.1.or(before.1).map(|setting| setting.origin.clone());
         self.evidence(key, Some(before.0.to_owned()), Some(after.0.to_owned()), origin.as_ref())
     }

@@ -60,7 +60,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             findings
                 .deny(format!("{} would run {replicas} replicas without active-standby", component.component))
                 .on(component)
-                .evidence(key, None, Some("not true".into()), after.config.get(key).map(|setting| &setting.origin))
+                .evidence(key, None, Some("not true".into()), after.config.get(key).map(|setting| setting.origin))
                 .fix(format!("Set activeStandby.enabled=true for {} in the Helm values, or one replica.", component.component));
         }
     }

@@ -34,7 +34,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let Some((before, after)) = upgrade.both() else { return };
     let (old, new) = (before.queue(), after.queue());
     if old.kind.value != new.kind.value {
-        let text = |setting: Option<&crate::milvus::config::Setting>| setting.map(|setting| setting.origin.clone());
+        let text = |setting: Option<crate::milvus::config::Setting<'_>>| setting.map(|setting| setting.origin.clone());
         let origin = text(new.kind.setting).or_else(|| text(old.kind.setting));
         let finding = findings.deny(format!("the message queue would change from {} to {}", old.kind.value, new.kind.value));
         finding.setting(

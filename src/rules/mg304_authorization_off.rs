@@ -30,7 +30,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         let (old, new) = (before.config.get(KEY), after.config.get(KEY));
         findings
             .deny("authorization is on and would be off")
-            .setting(KEY, ("true", old), (new.map_or("absent (false)", |setting| setting.value.as_str()), new));
+            .setting(KEY, ("true", old), (new.map_or("absent (false)", |setting| setting.value), new));
     }
 }
 

@@ -28,7 +28,7 @@ const SHOWN: usize = 5;
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let Some((before, after)) = upgrade.both() else { return };
     let changes = [after.config.file_changes(&before.config), before.config.file_changes(&after.config)];
-    let mut keys: Vec<&str> = changes.iter().flatten().map(|setting| setting.key.as_str()).collect();
+    let mut keys: Vec<&str> = changes.iter().flatten().map(|setting| setting.key).collect();
     if keys.is_empty() {
         return;
     }

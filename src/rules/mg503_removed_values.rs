@@ -1,7 +1,7 @@
 //! MG503: values that the new chart no longer reads.
 
 use crate::{
-    manifest::{Node, node::Kind},
+    manifest::{Tree, node::Kind},
     milvus::{Release, catalogue::Danger},
     upgrade::Upgrade,
 };
@@ -35,7 +35,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     if from.version >= boundary || to.version < boundary {
         return;
     }
-    let values: Vec<&Node> =
+    let values: Vec<&Tree<'_>> =
         [before, after].into_iter().filter_map(|release: &Release| release.helm.as_ref()).map(|helm| &helm.user_values).collect();
     let rows = || upgrade.catalogue.removed_values.iter();
     if values.is_empty() {
@@ -65,7 +65,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
 }
 
 /// Whether a dotted path, or anything below it, is set.
-fn is_set(values: &Node, path: &str) -> bool {
+fn is_set(values: &Tree<'_>, path: &str) -> bool {
     let mut node = values;
     for key in path.split('.') {
         match node.get(key) {

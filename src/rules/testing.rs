@@ -224,7 +224,7 @@ impl Fixture {
     /// What the user set.
     pub(crate) fn user_values(&self) -> Option<Node> {
         let (_, text) = self.helm.as_ref()?;
-        Some(documents(text).next().expect("values").expect("valid").root)
+        Some(documents(text).next().expect("values").expect("valid").root.into_owned())
     }
 
     /// The manifests, as the chart would render them.
@@ -298,7 +298,7 @@ impl Fixture {
             builder.add(object);
         }
         if let Some((revision, values)) = &self.helm {
-            let values = documents(values).next().expect("values").expect("valid").root;
+            let values = documents(values).next().expect("values").expect("valid").root.into_owned();
             builder.add_helm(&self.name, Some(&self.namespace), *revision, "deployed", values);
         }
         builder.build()

@@ -160,7 +160,7 @@ impl Answerer {
         (gate, ruling)
     }
 
-    fn confirm(&self, task: &Task, by_memory: Ruling, live: Result<Scene<'_>, String>) -> Ruling {
+    fn confirm(&self, task: &Task<'_>, by_memory: Ruling, live: Result<Scene<'_>, String>) -> Ruling {
         let (result, ruling) = match live {
             Ok(scene) => {
                 let ruling = self.ruling(task, &scene);
@@ -175,7 +175,7 @@ impl Answerer {
         ruling
     }
 
-    fn ruling(&self, task: &Task, scene: &Scene<'_>) -> Ruling {
+    fn ruling(&self, task: &Task<'_>, scene: &Scene<'_>) -> Ruling {
         let judged = catch_unwind(AssertUnwindSafe(|| task.judge(scene)));
         judged.unwrap_or_else(|_| {
             self.unjudged(task.gate(), "the review could not be judged (a defect of milvus-guard: please report it)")

@@ -14,7 +14,7 @@ use crate::{
     facts::SettledFact,
     manifest::{
         Origin,
-        object::{Container, Meta, ObjectRef, PodTemplate, Probes, Workload},
+        object::{Container, Meta, ObjectRef, PodTemplate, Probes, Variables, Workload},
     },
     milvus::{
         Component, EffectiveConfig, Release, Version,
@@ -180,7 +180,7 @@ impl Remembered {
             name: component.name().to_owned(),
             image: image.to_owned(),
             command: Vec::new(),
-            env: Vec::new(),
+            env: Variables::default(),
             run_as_user: None,
             probes: Probes::default(),
             pre_stop: false,

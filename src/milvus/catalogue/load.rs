@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, de::DeserializeOwned};
 
-use crate::manifest::{Node, documents};
+use crate::manifest::{Tree, documents};
 
 use super::{
     BadRelease, Catalogue, Chart, DefaultFlip, DependencyFacts, Downgrade, Hazard, Landing, Mirrors, Order, Path, RemovedValue,
@@ -49,7 +49,7 @@ const EMBEDDED: [(&str, &str); 8] = [
     ("configuration.yaml", include_str!("data/configuration.yaml")),
 ];
 
-fn typed<T: DeserializeOwned>(table: &str, root: &Node) -> Result<T, DataError> {
+fn typed<T: DeserializeOwned>(table: &str, root: &Tree<'_>) -> Result<T, DataError> {
     serde_json::from_value(root.to_json()).map_err(|error| DataError { table: table.to_owned(), message: error.to_string() })
 }
 
