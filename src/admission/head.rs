@@ -9,7 +9,7 @@ use serde::{
 
 use crate::{
     manifest::object::{Labels, Workload, is_kept_annotation},
-    milvus::dependency::WORDS,
+    milvus::dependency::may_be_ours,
 };
 
 /// An object up to its specification, and the text from there on.
@@ -67,17 +67,6 @@ impl<'a> Head<'a> {
             && known.meta.labels == labels.0.iter().map(|(key, value)| (&**key, &**value)).collect::<Labels>()
             && known.meta.annotations == kept.map(|(key, value)| (&**key, &**value)).collect::<Labels>()
     }
-}
-
-/// Whether a text may hold Milvus or what it stands on; where it certainly does not, no tree is built. An escaped letter
-/// could hide a word, so any escape of that kind goes the long way.
-pub(super) fn may_be_ours(text: &str) -> bool {
-    use std::sync::LazyLock;
-
-    use aho_corasick::AhoCorasick;
-
-    static SEARCH: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| AhoCorasick::new(WORDS.iter().chain(&["\\u"])).ok());
-    SEARCH.as_ref().is_none_or(|search| search.is_match(text))
 }
 
 /// Labels or annotations in their order.

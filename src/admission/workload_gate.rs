@@ -9,7 +9,11 @@ use crate::{
         Object, Tree,
         object::{Meta, ObjectRef, Workload},
     },
-    milvus::{Place, Release, Snapshot, dependency, snapshot},
+    milvus::{
+        Place, Release, Snapshot,
+        dependency::{self, may_be_ours},
+        snapshot,
+    },
     policy::Action,
     rules::Rule,
 };
@@ -17,7 +21,7 @@ use crate::{
 use super::{
     acceptance::{self, ACCEPT},
     decision,
-    head::{Head, may_be_ours},
+    head::Head,
     release_gate::HELM_RELEASE,
     review::{Operation, Response, Review},
     ruling::{Outcome, Ruling, Way},

@@ -9,6 +9,7 @@ use crate::{
 };
 
 pub mod codec;
+mod skim;
 
 pub use codec::{CodecError, StoredRelease, decode};
 
@@ -27,17 +28,20 @@ impl StoredRelease {
         let source: Arc<str> = self.source().into();
         let manifest = std::iter::once((self.manifest.as_str(), false));
         let texts = manifest.chain(self.hooks.iter().map(|hook| (hook.as_str(), true)));
-        texts.flat_map(|(text, is_hook)| documents(text).map(move |document| (document, is_hook))).filter_map(
-            move |(document, is_hook)| match document {
-                Ok(document) => {
-                    let origin = Origin { source: Arc::clone(&source), document: document.index, line: 0 };
-                    Object::read(&document.root, &origin, namespace)
-                        .filter(|object| !is_hook || matches!(object, Object::Workload(_)))
-                        .map(Ok)
-                }
-                Err(error) => Some(Err(error)),
-            },
-        )
+        let parts = texts.flat_map(|(text, is_hook)| skim::parts(text).into_iter().map(move |part| (part, is_hook)));
+        let documents = parts.flat_map(|(part, is_hook)| documents(part.text).map(move |document| (document, part, is_hook)));
+        documents.filter_map(move |(document, part, is_hook)| match document {
+            Ok(document) => {
+                let origin = Origin { source: Arc::clone(&source), document: part.index - 1 + document.index, line: 0 };
+                Object::read(&document.root, &origin, namespace)
+                    .filter(|object| !is_hook || matches!(object, Object::Workload(_)))
+                    .map(Ok)
+            }
+            Err(error) => {
+                let (document, line) = (part.index - 1 + error.document, part.lines + error.line);
+                Some(Err(ParseError { document, line, ..error }))
+            }
+        })
     }
 
     /// Lays the manifest's objects and what else Helm knows into a snapshot.

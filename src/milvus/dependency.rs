@@ -1,6 +1,11 @@
 //! The systems that hold Milvus' data: how their workloads are recognised.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, LazyLock},
+};
+
+use aho_corasick::AhoCorasick;
 
 use crate::manifest::object::{Labels, Workload};
 
@@ -98,7 +103,15 @@ fn label<'a>(labels: &'a Labels, key: &str) -> Option<&'a str> {
 }
 
 /// Text that holds none of these words holds neither Milvus nor anything that [`family`] recognises.
-pub const WORDS: [&str; 9] = ["milvus", "etcd", "minio", "pulsar", "kafka", "zookeeper", "woodpecker", "mysql", "tikv"];
+const WORDS: [&str; 9] = ["milvus", "etcd", "minio", "pulsar", "kafka", "zookeeper", "woodpecker", "mysql", "tikv"];
+
+/// Whether a text may hold Milvus or what it stands on; where it certainly does not, no tree is built. An escaped letter
+/// could hide a word, so any escape of that kind goes the long way.
+#[must_use]
+pub fn may_be_ours(text: &str) -> bool {
+    static SEARCH: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| AhoCorasick::new(WORDS.iter().chain(&["\\u"])).ok());
+    SEARCH.as_ref().is_none_or(|search| search.is_match(text))
+}
 
 /// Recognises a dependency by the labels that its chart cannot change after installation, else by its image.
 #[must_use]

@@ -1,0 +1,186 @@
+//! Which documents of a stored manifest need to be read at all: a release may hold a megabyte of objects that no rule
+//! looks at.
+//!
+//! A document is passed over only where its text plainly says that it is of no interest. Whatever is written in an unusual
+//! way is read.
+
+use crate::milvus::dependency::may_be_ours;
+
+/// A document of a manifest: its text and where it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Part<'a> {
+    /// From its first line to the next separator.
+    pub text: &'a str,
+    /// Position in the manifest, from 1.
+    pub index: u32,
+    /// Lines of the manifest before it.
+    pub lines: u32,
+}
+
+/// The documents of a manifest that a rule may look at. Where the text is no plain series of documents, it is one part.
+pub(super) fn parts(manifest: &str) -> Vec<Part<'_>> {
+    if manifest.starts_with('%') || manifest.contains("\n%") || manifest.contains("\n...") || manifest.contains('\r') {
+        return vec![Part { text: manifest, index: 1, lines: 0 }];
+    }
+    let mut parts = Vec::new();
+    let (mut index, mut lines) = (1, 0);
+    for text in split(manifest) {
+        // An empty document at the start is none, as for the parser.
+        let counts = !(index == 1 && is_blank(text));
+        if counts {
+            if !is_plainly_foreign(text) {
+                parts.push(Part { text, index, lines });
+            }
+            index += 1;
+        }
+        lines += u32::try_from(text.lines().count()).unwrap_or(u32::MAX);
+    }
+    parts
+}
+
+/// Cuts at lines that begin with `---`, which no scalar can contain.
+fn split(manifest: &str) -> impl Iterator<Item = &str> {
+    let mut rest = Some(manifest);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let mut from = 0;
+        let cut = loop {
+            match text.get(from..).and_then(|tail| tail.find("\n---")) {
+                None => break None,
+                Some(at) => {
+                    let end = from + at;
+                    let after = text.get(end + 4..).unwrap_or_default();
+                    if after.is_empty() || after.starts_with(['\n', ' ', '\t']) {
+                        break Some(end);
+                    }
+                    from = end + 4;
+                }
+            }
+        };
+        let (part, tail) = match cut {
+            Some(end) => (text.get(..=end).unwrap_or_default(), text.get(end + 1..)),
+            None => (text, None),
+        };
+        rest = tail;
+        Some(part)
+    })
+}
+
+fn is_blank(text: &str) -> bool {
+    text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#') || line.trim_end() == "---")
+}
+
+/// Whether a document is surely none that a rule looks at.
+fn is_plainly_foreign(text: &str) -> bool {
+    let mut kind = None;
+    for line in text.lines() {
+        let bytes = line.as_bytes();
+        match bytes.first() {
+            None | Some(b' ' | b'#') => {}
+            _ if line.starts_with("---") => {
+                if !line.trim_end_matches(|c: char| c == '-').trim().is_empty() && !line[3..].trim_start().starts_with('#') {
+                    return false;
+                }
+            }
+            // Items of a list may stand as far left as their key.
+            Some(b'-') if kind.is_none() || bytes.get(1) == Some(&b' ') => {}
+            Some(first) if first.is_ascii_alphabetic() => {
+                let Some((key, value)) = line.split_once(':') else { return false };
+                if !key.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+                    return false;
+                }
+                if key == "kind" && kind.replace(value.trim()).is_some() {
+                    return false;
+                }
+            }
+            _ => return false,
+        }
+    }
+    match kind {
+        // An escape could hide a word.
+        Some("Deployment" | "StatefulSet") => !may_be_ours(text) && !text.contains('\\'),
+        Some("ConfigMap") => !text.contains(".yaml") && !text.contains('\\'),
+        Some(kind) => UNREAD.contains(&kind),
+        None => false,
+    }
+}
+
+/// Kinds that are common in charts and that no rule looks at.
+const UNREAD: [&str; 17] = [
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "CronJob",
+    "CustomResourceDefinition",
+    "DaemonSet",
+    "Ingress",
+    "IngressClass",
+    "Job",
+    "Namespace",
+    "NetworkPolicy",
+    "PodDisruptionBudget",
+    "PodMonitor",
+    "Role",
+    "RoleBinding",
+    "Secret",
+    "ServiceAccount",
+    "ServiceMonitor",
+];
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::manifest::documents;
+
+    fn deployment(image: &str) -> String {
+        format!("# Source: a.yaml\napiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: a\nspec:\n  image: {image}\n")
+    }
+
+    #[rstest]
+    #[case(&deployment("nginx:1"), true)]
+    #[case(&deployment("milvusdb/milvus:v2.4.5"), false)]
+    #[case(&deployment("\"mil\\x76us\""), false)]
+    #[case("kind: Role\n", true)]
+    #[case("kind: Role\nkind: Deployment\n", false)]
+    #[case("kind: Role # plain\n", false)]
+    #[case("\"kind\": Role\n", false)]
+    #[case("{kind: Role}\n", false)]
+    #[case("kind: Service\n", false)]
+    #[case("kind: PersistentVolumeClaim\n", false)]
+    #[case("kind: HorizontalPodAutoscaler\n", false)]
+    #[case("kind: ConfigMap\ndata:\n  a: b\n", true)]
+    #[case("kind: ConfigMap\ndata:\n  milvus.yaml: b\n", false)]
+    #[case("kind:\n  Deployment\n", false)]
+    #[case("kind: &a Role\n", false)]
+    #[case("metadata: {name: \"a\nkind: Role\n\"}\nkind : Deployment\n", false)]
+    #[case("subjects:\n- kind: x\nkind: RoleBinding\n", true)]
+    #[case("", false)]
+    fn only_what_is_plainly_foreign_is_passed_over(#[case] text: &str, #[case] foreign: bool) {
+        assert_eq!(is_plainly_foreign(text), foreign);
+    }
+
+    #[test]
+    fn positions_are_those_of_the_parser() {
+        let texts = ["a: 1\n", "kind: Role\n", "b: 2\n---x: 3\n", "c: |\n  ---\n  d\n"];
+        for start in ["", "---\n", "\n---\n", "# a comment\n---\n"] {
+            let manifest = format!("{start}{}", texts.join("---\n"));
+            let read = parts(&manifest);
+            assert_eq!(read.iter().map(|part| part.index).collect::<Vec<_>>(), [1, 3, 4], "{read:?}");
+            for part in &read {
+                let line = manifest.lines().nth(part.lines as usize);
+                assert_eq!(line, part.text.lines().next(), "{read:?}");
+            }
+            let read = read.iter().flat_map(|part| documents(part.text)).map(|document| document.unwrap().root.to_json());
+            let all = documents(&manifest).map(|document| document.unwrap().root.to_json());
+            assert!(read.eq(all.filter(|document| document["kind"] != "Role")), "{start:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_plain_series_is_one_part() {
+        for text in ["%YAML 1.2\n---\na: 1\n", "a: 1\n...\n---\nb: 2\n", "a: 1\r\n---\r\nb: 2\r\n"] {
+            assert_eq!(parts(text), [Part { text, index: 1, lines: 0 }]);
+        }
+    }
+}
