@@ -24,6 +24,10 @@ use milvus_guard::{
 };
 use serde::Deserialize;
 
+/// As in the binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Deserialize)]
 struct OnlyUid<'a> {
     #[serde(borrow)]

@@ -125,14 +125,9 @@ pub fn judge(question: &Question<'_>) -> Judgement {
 }
 
 fn judge_release(question: &Question<'_>, before: Option<&Release>, after: &Release) -> JudgedRelease {
-    let upgrade = Upgrade {
-        before,
-        after,
-        facts: question.facts,
-        catalogue: question.catalogue,
-        is_rollback: question.is_rollback,
-        deletes: question.deletes,
-    };
+    let mut upgrade = Upgrade::new(before, after, question.facts, question.catalogue);
+    upgrade.is_rollback = question.is_rollback;
+    upgrade.deletes = question.deletes;
     let (from, to) = (upgrade.from(), upgrade.to());
     let namespace = after.namespace.clone().or_else(|| before.and_then(|before| before.namespace.clone()));
     let scope = Scope {

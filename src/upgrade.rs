@@ -7,7 +7,7 @@ use crate::{
 };
 
 /// One change of one release.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Upgrade<'a> {
     /// What runs; nothing for a new installation.
     pub before: Option<&'a Release>,
@@ -21,9 +21,18 @@ pub struct Upgrade<'a> {
     pub is_rollback: bool,
     /// The object that the change deletes by name, where it is a deletion.
     pub deletes: Option<&'a ObjectRef>,
+    /// Nearly every rule asks for the versions, and reading them takes every image apart.
+    ends: (Option<Build>, Option<Build>),
 }
 
 impl<'a> Upgrade<'a> {
+    /// A change that is no rollback and deletes nothing by name.
+    #[must_use]
+    pub fn new(before: Option<&'a Release>, after: &'a Release, facts: &'a Facts, catalogue: &'a Catalogue) -> Self {
+        let ends = (before.and_then(Release::lowest), after.highest());
+        Self { before, after, facts, catalogue, is_rollback: false, deletes: None, ends }
+    }
+
     /// Both sides, where there is something before.
     #[must_use]
     pub fn both(&self) -> Option<(&'a Release, &'a Release)> {
@@ -33,13 +42,13 @@ impl<'a> Upgrade<'a> {
     /// The version to upgrade from: the lowest that runs, because that is the oldest that wrote data.
     #[must_use]
     pub fn from(&self) -> Option<Build> {
-        self.before.and_then(Release::lowest)
+        self.ends.0.clone()
     }
 
     /// The version to upgrade to: the highest that is wanted.
     #[must_use]
     pub fn to(&self) -> Option<Build> {
-        self.after.highest()
+        self.ends.1.clone()
     }
 
     /// Both versions, where they can be read and differ.

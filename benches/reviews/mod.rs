@@ -43,8 +43,14 @@ fn running() -> Vec<Value> {
     let large = all.iter_mut().find(|object| object["kind"] == "Deployment").unwrap();
     let container = &mut large["spec"]["template"]["spec"]["containers"][0];
     container["env"] = (0..VARIABLES).map(|at| json!({"name": format!("VARIABLE_{at:03}"), "value": "a value"})).collect();
-    for object in &mut all {
+    for (at, object) in all.iter_mut().enumerate() {
         object["metadata"]["namespace"] = json!("milvus");
+        if object["kind"] == "Deployment" {
+            // As the API server keeps it.
+            object["metadata"]["uid"] = json!(format!("00000000-0000-4000-8000-0000000001{at:02}"));
+            object["metadata"]["generation"] = json!(1);
+            object["status"] = json!({"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "readyReplicas": 1});
+        }
     }
     all
 }

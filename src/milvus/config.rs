@@ -141,7 +141,7 @@ impl Environment {
         let mut index = Vec::new();
         for (container, at) in workload.pod.containers.iter().zip(0..) {
             let known = container.env.iter().zip(0..).filter(|((_, value), _)| value.is_some());
-            index.extend(known.map(|((name, _), variable)| Place { hash: hash(normal(name)), container: at, variable }));
+            index.extend(known.map(|((name, _), variable)| Place { hash: hash(name), container: at, variable }));
         }
         index.sort_unstable();
         Self { workload: Arc::clone(workload), index: index.into() }
@@ -298,18 +298,28 @@ struct Key {
 impl Key {
     fn of(key: &str) -> Self {
         let text: String = normal(key).collect();
-        Self { hash: hash(text.chars()), text: text.into() }
+        Self { hash: hash(key), text: text.into() }
     }
 }
 
 /// Milvus compares keys in lower case without separators.
 fn normal(key: &str) -> impl Iterator<Item = char> {
-    key.chars().filter(|letter| !matches!(letter, '.' | '_' | '/')).flat_map(char::to_lowercase)
+    key.chars().filter(|letter| !is_separator(*letter)).flat_map(char::to_lowercase)
 }
 
-/// FNV-1a. Whoever makes keys collide only makes his own lookup longer.
-fn hash(letters: impl Iterator<Item = char>) -> u64 {
-    letters.fold(0xcbf2_9ce4_8422_2325, |hash, letter| (hash ^ u64::from(letter)).wrapping_mul(0x0100_0000_01b3))
+const fn is_separator(letter: char) -> bool {
+    matches!(letter, '.' | '_' | '/')
+}
+
+/// FNV-1a of the normal form. Whoever makes keys collide only makes his own lookup longer.
+fn hash(key: &str) -> u64 {
+    let step = |hash: u64, letter: char| (hash ^ u64::from(letter)).wrapping_mul(0x0100_0000_01b3);
+    let start = 0xcbf2_9ce4_8422_2325;
+    if key.is_ascii() {
+        let letters = key.bytes().filter(|byte| !is_separator(char::from(*byte)));
+        return letters.fold(start, |hash, byte| step(hash, char::from(byte.to_ascii_lowercase())));
+    }
+    normal(key).fold(start, step)
 }
 
 #[cfg(test)]

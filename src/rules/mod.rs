@@ -310,14 +310,8 @@ mod tests {
 
     fn outcome(overdue: bool) -> Vec<(&'static str, Severity, Option<Failed>)> {
         let after = Fixture::cluster("2.4.5").release();
-        let upgrade = Upgrade {
-            before: None,
-            after: &after,
-            facts: &Facts::default(),
-            catalogue: Catalogue::embedded(),
-            is_rollback: false,
-            deletes: None,
-        };
+        let facts = Facts::default();
+        let upgrade = Upgrade::new(None, &after, &facts, Catalogue::embedded());
         let late = move || overdue;
         run_all(&[&GOOD, &GUARDS_DATA, &COMFORT], &upgrade, Some(Overdue(&late)))
             .into_iter()

@@ -336,8 +336,8 @@ pub(crate) fn judge_change(
     let through_the_gate = crate::admission::parity::found(before, after, facts, is_rollback);
     let before = before.map(Fixture::release);
     let after = after.release();
-    let upgrade =
-        Upgrade { before: before.as_ref(), after: &after, facts, catalogue: Catalogue::embedded(), is_rollback, deletes: None };
+    let mut upgrade = Upgrade::new(before.as_ref(), &after, facts, Catalogue::embedded());
+    upgrade.is_rollback = is_rollback;
     let mut findings = Findings::default();
     findings.begin(rule);
     match rule.applies(&upgrade) {
