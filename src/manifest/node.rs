@@ -232,7 +232,8 @@ impl<'de> Deserialize<'de> for Tree<'de> {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Tree<'de>, A::Error> {
-                let mut all: Vec<(Cow<'de, str>, Tree<'de>)> = Vec::new();
+                // Most mappings of a manifest have two: a name and a value.
+                let mut all: Vec<(Cow<'de, str>, Tree<'de>)> = Vec::with_capacity(2);
                 let mut seen: HashMap<Cow<'de, str>, usize> = HashMap::new();
                 while let Some((Key(key), value)) = entries.next_entry::<Key<'de>, Tree<'de>>()? {
                     let known = if all.len() < SMALL_MAPPING {

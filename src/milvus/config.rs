@@ -49,6 +49,8 @@ struct Written {
 pub struct Environment {
     workload: Arc<Workload>,
     index: Box<[Place]>,
+    /// A bit for each hash that is there, by its last six bits: most lookups end here.
+    mask: u64,
 }
 
 /// A variable of a workload, and the hash of its key.
@@ -144,7 +146,8 @@ impl Environment {
             index.extend(known.map(|((name, _), variable)| Place { hash: hash(name), container: at, variable }));
         }
         index.sort_unstable();
-        Self { workload: Arc::clone(workload), index: index.into() }
+        let mask = index.iter().fold(0, |mask, place| mask | bit(place.hash));
+        Self { workload: Arc::clone(workload), index: index.into(), mask }
     }
 
     fn setting(&self, place: Place) -> Option<Setting<'_>> {
@@ -155,6 +158,9 @@ impl Environment {
 
     /// All places of a hash, in the order of the containers and their variables.
     fn places(&self, hash: u64) -> &[Place] {
+        if self.mask & bit(hash) == 0 {
+            return &[];
+        }
         let start = self.index.partition_point(|place| place.hash < hash);
         let rest = self.index.get(start..).unwrap_or_default();
         let count = rest.iter().take_while(|place| place.hash == hash).count();
@@ -297,7 +303,8 @@ struct Key {
 
 impl Key {
     fn of(key: &str) -> Self {
-        let text: String = normal(key).collect();
+        let mut text = if key.is_ascii() { key.to_ascii_lowercase() } else { key.to_lowercase() };
+        text.retain(|letter| !is_separator(letter));
         Self { hash: hash(key), text: text.into() }
     }
 }
@@ -309,6 +316,10 @@ fn normal(key: &str) -> impl Iterator<Item = char> {
 
 const fn is_separator(letter: char) -> bool {
     matches!(letter, '.' | '_' | '/')
+}
+
+const fn bit(hash: u64) -> u64 {
+    1 << (hash & 63)
 }
 
 /// FNV-1a of the normal form. Whoever makes keys collide only makes his own lookup longer.
