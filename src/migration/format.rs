@@ -303,13 +303,15 @@ impl Evidence {
             };
         }
         let has_segments = !self.segment_collections.is_empty();
-        if self.collections.is_empty() && !new && (has_segments || self.saw(&[Signal::OldLoad, Signal::User])) {
+        // Whoever deletes the old metadata deletes tombstones too.
+        let is_cleaned = self.collections.is_empty() && self.dropped.is_empty() && !new;
+        if is_cleaned && (has_segments || self.saw(&[Signal::OldLoad, Signal::User])) {
             return MetadataState::PartialCleaned;
         }
         let is_known = |id: &i64| self.collections.contains(id) || self.dropped.contains(id);
         let orphans = !self.segment_collections.iter().all(is_known);
         let is_loaded = !self.loaded.is_subset(&self.dropped);
-        let load_lost = !self.collections.is_empty() && is_loaded && !self.saw(&[Signal::NewLoad, Signal::NewIndex]);
+        let load_lost = is_loaded && !self.saw(&[Signal::NewLoad, Signal::NewIndex]);
         if orphans || load_lost {
             return MetadataState::PartialSaved;
         }
@@ -319,7 +321,7 @@ impl Evidence {
         if let Some(id) = self.bare_collection {
             return MetadataState::Unreadable(format!("collection {id} has no fields, neither in its record nor beside it"));
         }
-        if !self.collections.is_empty() {
+        if !self.collections.is_empty() || (self.anything && !self.dropped.is_empty()) {
             return MetadataState::V21NoIndex;
         }
         if self.anything {
@@ -459,7 +461,9 @@ mod tests {
     #[case("queryCoord-collectionMeta/1", load(100))]
     #[case("root-coord/credential/users/root", x())]
     fn what_is_left_without_collections_is_cleaned(#[case] key: &str, #[case] value: Vec<u8>) {
-        assert_eq!(state(&[("root-coord/collection/1", gone()), (key, value)]), MetadataState::PartialCleaned);
+        assert_eq!(state(&[(key, value.clone())]), MetadataState::PartialCleaned);
+        let dropped = state(&[("root-coord/collection/1", gone()), ("root-coord/collection/2", gone()), (key, value)]);
+        assert_eq!(dropped, MetadataState::V21NoIndex, "tombstones would be deleted too");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod collections;
 mod indexes;
 mod loads;
+mod restores;
 mod segments;
 mod whole;
 
