@@ -26,7 +26,7 @@ struct Store {
 
 impl Store {
     fn of(dump: &Dump) -> Self {
-        let records = dump.records().iter().map(|record| (record.key.clone(), record.clone())).collect();
+        let records = dump.records().iter().map(|record| (record.key().into(), record.clone())).collect();
         Self { root: dump.root.clone(), records, revision: dump.revision }
     }
 
@@ -58,7 +58,7 @@ impl Store {
 
     fn contents(&self) -> BTreeMap<Vec<u8>, Vec<u8>> {
         let metadata = self.records.values().filter(|record| record.is_metadata());
-        metadata.map(|record| (record.key.to_vec(), record.value.to_vec())).collect()
+        metadata.map(|record| (record.key().to_vec(), record.value().to_vec())).collect()
     }
 }
 
