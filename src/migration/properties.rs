@@ -154,7 +154,10 @@ proptest! {
         let read = backup::read(&*file).unwrap();
         prop_assert_eq!(&read.summary, &written);
         let kept: Vec<Record> = dump.records().iter().filter(|record| !record.leased).cloned().collect();
-        let expected = kept.into_iter().map(|record| if is_official { Record { mod_revision: 0, ..record } } else { record });
+        let expected = kept.into_iter().map(|mut record| {
+            record.mod_revision = if is_official { 0 } else { record.mod_revision };
+            record
+        });
         prop_assert_eq!(read.dump.records().to_vec(), expected.collect::<Vec<_>>());
     }
 
