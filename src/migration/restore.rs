@@ -202,7 +202,7 @@ impl<'b> RestorePlan<'b> {
     }
 }
 
-fn change<'p>(action: Action, record: &'p Record) -> Change<'p> {
+fn change(action: Action, record: &Record) -> Change<'_> {
     Change { action, key: record.key(), before: None, after: Some(record.value()) }
 }
 
