@@ -128,13 +128,14 @@ impl MilvusStore {
 
     fn try_serve(self, version: MilvusVersion) -> Result<Milvus, Error> {
         let wheels = Bundle::Milvus.try_dir()?;
+        let cleanup = format!("alias='{}'\n{}", self.alias(), include_str!("end.sh"));
         let (daemon, port) = with_free_ports(|ports: [u16; 10]| {
             let [port, metrics, ..] = ports;
             let args = self.prepare(version, &wheels, ports)?;
             let health = Client::plain(metrics);
             // A server answers for its health before it is ready to serve, and an old one has only this to say about itself.
             let ready: Ready = Box::new(move |log| log.contains("ready to serve") && health.is_ok("/healthz"));
-            let daemon = Daemon::start_other(version.daemon(), "env".into(), args, &self.scratch, String::new(), ready)?;
+            let daemon = Daemon::start_other(version.daemon(), "env".into(), args, &self.scratch, cleanup.clone(), ready)?;
             Ok((daemon, port))
         })?;
         Ok(Milvus { daemon, version, port, store: self })
@@ -180,11 +181,19 @@ impl MilvusStore {
             // A server that had to be killed is gone sooner.
             set("common.session.ttl", "10")?;
             fs::write(config_dir.join("milvus.yaml"), config.text()).map_err(failed)?;
+            // 2.3 does not start without it.
+            fs::write(config_dir.join("glog.conf"), "--logtostderr=true\n--minloglevel=1\n").map_err(failed)?;
             args.extend([variable("LD_LIBRARY_PATH", &server), variable("MILVUSCONF", &config_dir)]);
             args.push("DEPLOY_MODE=STANDALONE".into());
             args.extend([server.join("milvus").into(), "run".into(), "standalone".into()]);
+            args.extend(["-alias".into(), self.alias().into()]);
         }
         Ok(args)
+    }
+
+    /// By what the machine tells servers apart.
+    fn alias(&self) -> String {
+        self.scratch.path().file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
     /// Keys that a server holds while it lives; no counter is among them.
