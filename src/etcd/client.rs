@@ -8,14 +8,17 @@ use std::time::Duration;
 use etcd_client::{GetOptions, KvClient, TlsOptions};
 use tokio::time::{Instant, timeout_at};
 
-use crate::facts::{MetadataFact, MetadataState};
+use crate::{
+    facts::{MetadataFact, MetadataState},
+    migration::{
+        Root,
+        format::{AREAS, Area, Depth, Evidence},
+        keys::{SESSIONS, TOMBSTONE, after},
+    },
+};
 
 pub use super::connect::{CONNECT_DEADLINE, Endpoint, Tls};
-use super::format::{AREAS, Area, Depth, Evidence, SESSIONS, TOMBSTONE};
-use super::{
-    failure::{Failure, Kind},
-    range::after_prefix,
-};
+use super::failure::{Failure, Kind};
 
 /// For everything together. A verdict that waits longer has lost its reader; webhooks never come here.
 pub const TOTAL_DEADLINE: Duration = Duration::from_secs(15);
@@ -34,26 +37,13 @@ pub async fn inspect(endpoint: &Endpoint) -> MetadataFact {
     MetadataFact { release: endpoint.release.clone(), root_path: endpoint.root_path.clone(), state, source: endpoint.shown() }
 }
 
-/// `path.Join` of Go, as Milvus builds its keys, with a slash at the end.
-pub(super) fn prefix(root: &str, sub: &str) -> Result<String, String> {
-    let joined = format!("{root}/{sub}");
-    let parts: Vec<&str> = joined.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
-    if parts.is_empty() {
-        return Err("root path and metadata sub-path are both empty".into());
-    }
-    if parts.contains(&"..") {
-        return Err(format!("root path {root:?} with {sub:?} leads out of itself"));
-    }
-    Ok(format!("{}{}/", if root.starts_with('/') { "/" } else { "" }, parts.join("/")))
-}
-
 async fn read(endpoint: &Endpoint) -> Result<MetadataState, String> {
-    let prefix = prefix(&endpoint.root_path, &endpoint.meta_sub_path)?;
+    let root = Root::new(&endpoint.root_path, &endpoint.meta_sub_path).map_err(|error| error.to_string())?;
     let tls = endpoint.prepare()?;
     let deadline = Instant::now() + TOTAL_DEADLINE;
     let mut failures = Vec::new();
     for address in &endpoint.addresses {
-        let attempt = attempt(endpoint, address, tls.as_ref(), &prefix, deadline);
+        let attempt = attempt(endpoint, address, tls.as_ref(), root.prefix(), deadline);
         match timeout_at(deadline, attempt).await {
             Ok(Ok(state)) => return Ok(state),
             Ok(Err(failure)) => {
@@ -111,7 +101,7 @@ struct Reader<'a> {
 impl Reader<'_> {
     async fn area(&mut self, area: &Area, evidence: &mut Evidence) -> Result<(), Failure> {
         let from = format!("{}{}", self.prefix, area.path).into_bytes();
-        let to = if area.path.ends_with('/') { after_prefix(&from) } else { [&from[..], &[0]].concat() };
+        let to = if area.path.ends_with('/') { after(&from) } else { [&from[..], &[0]].concat() };
         self.range(from, &to, area.depth, evidence).await
     }
 
@@ -123,7 +113,7 @@ impl Reader<'_> {
         if evidence.is_anything() {
             return Ok(());
         }
-        self.range(after_prefix(&sessions), &after_prefix(&all), Depth::AnyLive, evidence).await
+        self.range(after(&sessions), &after(&all), Depth::AnyLive, evidence).await
     }
 
     async fn range(&mut self, mut from: Vec<u8>, to: &[u8], depth: Depth, evidence: &mut Evidence) -> Result<(), Failure> {
@@ -158,8 +148,6 @@ impl Reader<'_> {
 
 #[cfg(test)]
 mod tests {
-    use rstest::rstest;
-
     use super::*;
 
     fn endpoint(address: &str) -> Endpoint {
@@ -176,16 +164,6 @@ mod tests {
             MetadataState::Unreadable(reason) => reason,
             other => panic!("{other:?}"),
         }
-    }
-
-    #[rstest]
-    #[case("by-dev", "meta", Some("by-dev/meta/"))]
-    #[case("/a//b/", "./meta/", Some("/a/b/meta/"))]
-    #[case("", "meta", Some("meta/"))]
-    #[case("", "", None)]
-    #[case("a/../..", "meta", None)]
-    fn keys_are_joined_as_go_does(#[case] root: &str, #[case] sub: &str, #[case] expected: Option<&str>) {
-        assert_eq!(prefix(root, sub).ok().as_deref(), expected);
     }
 
     #[tokio::test]

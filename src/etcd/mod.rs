@@ -2,12 +2,11 @@
 //!
 //! [`client`] reads just enough to tell the format and never returns an error: what cannot be read is a fact too.
 //! [`store`] is the whole of it for those who migrate: paged reads at one revision, guarded transactions, leases.
-//! [`mod@format`] decides (pure).
+//! [`crate::migration`] decides (pure).
 
 pub mod client;
 pub mod connect;
 pub mod failure;
-pub mod format;
 pub mod range;
 pub mod store;
 

@@ -14,10 +14,13 @@ use std::{
 };
 
 use etcd_client::{AlarmAction, AlarmType, Client, Error, GetOptions, GetResponse, ResponseHeader, TlsOptions, Txn, TxnResponse};
+use serde::Serialize;
 use tokio::{
     sync::Mutex,
     time::{Instant, sleep, timeout},
 };
+
+use crate::migration::Root;
 
 use super::{
     connect::{CONNECT_DEADLINE, Endpoint, public},
@@ -62,7 +65,8 @@ struct Live {
 }
 
 /// How full etcd is and whether it takes writes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Health {
     /// Version of the member that answered.
     pub version: String,
@@ -91,10 +95,10 @@ impl<'e> Store<'e> {
     pub async fn connect(endpoint: &Endpoint, patience: Duration, tell: Option<Tell<'e>>) -> Result<Self, Failure> {
         let refused = |reason| Failure::new(Kind::Refused, reason);
         let tls = endpoint.prepare().map_err(refused)?;
-        let prefix = super::client::prefix(&endpoint.root_path, &endpoint.meta_sub_path).map_err(refused)?;
+        let root = Root::new(&endpoint.root_path, &endpoint.meta_sub_path).map_err(|error| refused(error.to_string()))?;
         let shared = Shared {
             endpoint: endpoint.clone(),
-            prefix,
+            prefix: root.prefix().to_owned(),
             tls,
             live: Mutex::new(None),
             cluster: OnceLock::new(),

@@ -54,7 +54,11 @@ impl Applier<'_> {
     ///
     /// # Errors
     /// Why it stopped. Nothing is under way any more then.
-    pub async fn apply<'p>(&self, batches: impl Iterator<Item = Batch<'p>>, running: &mut Running<'_>) -> Result<(), Halt> {
+    pub(super) async fn apply<'p>(
+        &self,
+        batches: impl Iterator<Item = Batch<'p>>,
+        running: &mut Running<'_>,
+    ) -> Result<(), Halt> {
         let mut batches = batches.peekable();
         let mut under_way = FuturesUnordered::new();
         let mut phase: Option<Phase> = None;

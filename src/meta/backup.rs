@@ -40,6 +40,7 @@ pub struct BackupFile {
     /// Revision of etcd; 0 where the form does not tell.
     pub revision: i64,
     /// Identity of the etcd cluster; 0 where the form does not tell.
+    #[serde(serialize_with = "super::hexadecimal")]
     pub cluster_id: u64,
     /// Root of the metadata.
     pub root: String,
@@ -55,7 +56,8 @@ pub async fn backup(target: &Target, out: &Path, form: Form, events: &dyn Events
     let store = target.connect(Some(&tell)).await?;
     let running = components(sessions(&store, &root).await.map_err(unread)?);
     if !running.is_empty() {
-        let note = format!("{} components of Milvus are running; what they write from now on is not in the backup", running.len());
+        let note =
+            format!("{} components of Milvus are running; what they write from now on is not in the backup", running.len());
         events.event(Event::Warning { note });
     }
     let dump = dump(&store, &root, events).await.map_err(unread)?;

@@ -65,10 +65,8 @@ impl<'l> Guard<'l> {
     /// A transaction under these conditions, beside its own. Where they do not hold it says why ([`Self::broken`]).
     #[must_use]
     pub fn txn(&self, own: impl IntoIterator<Item = Compare>, operations: Vec<TxnOp>) -> Txn {
-        let mut compares = vec![
-            self.lock.compare(),
-            Compare::mod_revision(self.journal.as_str(), CompareOp::Equal, self.journal_revision),
-        ];
+        let mut compares =
+            vec![self.lock.compare(), Compare::mod_revision(self.journal.as_str(), CompareOp::Equal, self.journal_revision)];
         compares.extend(self.sessions.iter().map(|key| Compare::version(key.clone(), CompareOp::Equal, 0).with_prefix()));
         compares.extend(own);
         Txn::new().when(compares).and_then(operations).or_else(self.reads())
@@ -76,7 +74,8 @@ impl<'l> Guard<'l> {
 
     fn reads(&self) -> Vec<TxnOp> {
         let newest = || Some(GetOptions::new().with_prefix().with_keys_only().with_limit(1));
-        let own = [TxnOp::get(self.lock.key(), None), TxnOp::get(self.journal.as_str(), Some(GetOptions::new().with_keys_only()))];
+        let own =
+            [TxnOp::get(self.lock.key(), None), TxnOp::get(self.journal.as_str(), Some(GetOptions::new().with_keys_only()))];
         own.into_iter().chain(self.sessions.iter().map(|key| TxnOp::get(key.clone(), newest()))).collect()
     }
 

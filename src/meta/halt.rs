@@ -66,7 +66,10 @@ pub(super) fn foreign(changes: &ForeignChanges, journal: &Journal) -> MetaError 
     MetaError::stopped(
         changes.to_string(),
         data(journal.phase),
-        format!("undo these changes and run the same command again; or go back: `milvus-guard meta restore {}`.", journal.backup.path),
+        format!(
+            "undo these changes and run the same command again; or go back: `milvus-guard meta restore {}`.",
+            journal.backup.path
+        ),
     )
 }
 
@@ -78,7 +81,9 @@ pub(super) fn not_as_planned(missing: usize, journal: &Journal) -> MetaError {
 fn why(halt: Halt) -> String {
     match halt {
         Halt::Broken(Broken::Lock) => "the lock was lost: its lease ended, so another run may begin".into(),
-        Halt::Broken(Broken::Session(key)) => format!("a component of Milvus has started: its session is {}", shown(key.as_bytes())),
+        Halt::Broken(Broken::Session(key)) => {
+            format!("a component of Milvus has started: its session is {}", shown(key.as_bytes()))
+        }
         Halt::Broken(Broken::Journal) => "another run has written the record of the run".into(),
         Halt::Broken(Broken::Record) => "records are not as they were expected".into(),
         Halt::Foreign(keys) => {

@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::{
     etcd::store::Health,
     facts::MetadataState,
-    migration::{Options, journal::Journal, plan, sessions::Session},
+    migration::{Options, format::Evidence, journal::Journal, plan, sessions::Session},
 };
 
 use super::{
@@ -24,6 +24,7 @@ pub struct Inspection {
     /// Root of the metadata.
     pub root: String,
     /// Identity of the etcd cluster.
+    #[serde(serialize_with = "super::hexadecimal")]
     pub cluster_id: u64,
     /// Revision at which it was read.
     pub revision: i64,
@@ -34,7 +35,7 @@ pub struct Inspection {
     /// Bytes of them and their values.
     pub bytes: u64,
     /// How full etcd is and whether it takes writes.
-    #[serde(flatten)]
+    #[serde(rename = "etcd")]
     pub health: Health,
     /// Who is registered.
     pub sessions: Vec<SessionSeen>,
@@ -74,12 +75,7 @@ pub struct LockSeen {
 
 impl From<Session> for SessionSeen {
     fn from(session: Session) -> Self {
-        Self {
-            key: session.key,
-            address: session.address,
-            server_id: session.server_id,
-            seconds_left: session.lease_left,
-        }
+        Self { key: session.key, address: session.address, server_id: session.server_id, seconds_left: session.lease_left }
     }
 }
 
@@ -105,7 +101,7 @@ pub async fn inspect(target: &Target, options: &Options, events: &dyn Events) ->
     let metadata = || dump.records().iter().filter(|record| record.is_metadata());
     let (state, plan, problem) = match plan::plan(&dump, options) {
         Ok(plan) => (plan.state().clone(), (!plan.is_empty()).then(|| Summary::of(&plan)), None),
-        Err(error) => (crate::migration::format::of(&dump), None, Some(error.to_string())),
+        Err(error) => (Evidence::of(&dump).state(), None, Some(error.to_string())),
     };
     Ok(Inspection {
         root: root.to_string(),

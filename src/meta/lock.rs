@@ -91,7 +91,14 @@ impl fmt::Display for Holder {
             return write!(f, "the official migration tool ({})", reason::line(&self.id));
         }
         let line = reason::line;
-        write!(f, "{} by process {} on {}, since {}", line(&self.verb), self.process.pid, line(&self.process.host), line(&self.since))
+        write!(
+            f,
+            "{} by process {} on {}, since {}",
+            line(&self.verb),
+            self.process.pid,
+            line(&self.process.host),
+            line(&self.since)
+        )
     }
 }
 
@@ -121,7 +128,8 @@ impl Lock {
     /// [`MetaError::Locked`], or why etcd could not be asked.
     pub async fn take(store: &Store<'_>, root: &Root, verb: &str, events: &dyn Events) -> Result<Self, MetaError> {
         let holder = Holder::this(verb);
-        let unreachable = |failure: Failure| MetaError::refused(format!("the lock: {}", failure.reason), "run the same command again.");
+        let unreachable =
+            |failure: Failure| MetaError::refused(format!("the lock: {}", failure.reason), "run the same command again.");
         loop {
             let lease = store.grant(LEASE_SECONDS).await.map_err(unreachable)?;
             match put(store, root, &holder, lease).await.map_err(unreachable)? {
@@ -273,7 +281,8 @@ fn official(record: &KeyValue) -> Holder {
 
 /// Returns when the lock has become free; refuses when its holder is alive.
 async fn wait_out(store: &Store<'_>, root: &Root, held: Holder, lease: i64, events: &dyn Events) -> Result<(), MetaError> {
-    let unreachable = |failure: Failure| MetaError::refused(format!("the lock: {}", failure.reason), "run the same command again.");
+    let unreachable =
+        |failure: Failure| MetaError::refused(format!("the lock: {}", failure.reason), "run the same command again.");
     if held.is_official_tool || lease == 0 {
         return Err(MetaError::Locked(Box::new(held)));
     }

@@ -94,6 +94,7 @@ pub struct Migrated {
     /// It went on where an earlier run had stopped.
     pub resumed: bool,
     /// Identity of the etcd cluster.
+    #[serde(serialize_with = "super::hexadecimal")]
     pub cluster_id: u64,
     /// Root of the metadata.
     pub root: String,
@@ -260,7 +261,10 @@ impl Run<'_> {
             source_revision: dump.revision,
             cluster_id: dump.cluster_id,
             phase: JournalPhase::Writing,
-            started_by: { let this = Process::this(); format!("{}/{}", this.host, this.pid) },
+            started_by: {
+                let this = Process::this();
+                format!("{}/{}", this.host, this.pid)
+            },
             started_at: format!("{:.0}", Timestamp::now()),
         };
         let mut guard = Guard::new(self.lock, self.root, journal_revision);
@@ -355,7 +359,12 @@ impl Run<'_> {
     }
 
     /// What is left of the plan, by reading all of it again.
-    async fn remaining<'p, 'd>(&self, plan: &'p Plan<'d>, stage: Stage, journal: &Journal) -> Result<Remaining<'p, 'd>, MetaError> {
+    async fn remaining<'p, 'd>(
+        &self,
+        plan: &'p Plan<'d>,
+        stage: Stage,
+        journal: &Journal,
+    ) -> Result<Remaining<'p, 'd>, MetaError> {
         compare(self.store, self.root, plan, stage, self.events)
             .await
             .map_err(|halt| halt::stopped(halt, journal))?
@@ -403,6 +412,7 @@ pub(super) async fn compare<'p, 'd>(
 
 /// Where a backup goes that nobody named: a new file in the current folder.
 pub(super) fn default_file(root: &Root) -> PathBuf {
-    let name: String = root.to_string().chars().map(|c| if c.is_ascii_alphanumeric() || "-.".contains(c) { c } else { '_' }).collect();
+    let name: String =
+        root.to_string().chars().map(|c| if c.is_ascii_alphanumeric() || "-.".contains(c) { c } else { '_' }).collect();
     PathBuf::from(format!("milvus-meta-{}-{}.backup", name.trim_start_matches('_'), Timestamp::now().strftime("%Y%m%dT%H%M%SZ")))
 }

@@ -11,17 +11,17 @@
 //! Every arrow after the backup is a transaction that holds only while the lock is ours, the record is as we left it and no
 //! component of Milvus has registered. Whatever ends a run, the same call goes on from the record and the backup.
 
-pub mod apply;
+mod apply;
 pub mod backup;
 pub mod error;
 pub mod events;
 mod file;
-pub mod guard;
+mod guard;
 mod halt;
 pub mod inspect;
 pub mod lock;
 pub mod migrate;
-pub mod process;
+mod process;
 mod record;
 pub mod restore;
 mod sessions;
@@ -38,3 +38,9 @@ pub use restore::{RestoreOptions, Restored, restore};
 pub use sessions::await_sessions;
 pub use target::{Stop, Target};
 pub use verify::{Verified, VerifyOptions, verify};
+
+/// Identities of clusters as etcd prints them; as numbers they are too large for other readers of JSON.
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn hexadecimal<S: serde::Serializer>(id: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{id:x}"))
+}

@@ -31,7 +31,9 @@ impl Process {
         let line = |path: &str| fs::read_to_string(path).ok().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
         let pid = process::id();
         Self {
-            host: line("/proc/sys/kernel/hostname").or_else(|| env::var("HOSTNAME").ok()).unwrap_or_else(|| "unknown host".into()),
+            host: line("/proc/sys/kernel/hostname")
+                .or_else(|| env::var("HOSTNAME").ok())
+                .unwrap_or_else(|| "unknown host".into()),
             pid,
             boot: line("/proc/sys/kernel/random/boot_id"),
             namespace: fs::read_link("/proc/self/ns/pid").ok().map(|path| path.display().to_string()),
@@ -43,7 +45,8 @@ impl Process {
     #[must_use]
     pub fn is_running(&self) -> Option<bool> {
         let this = Self::this();
-        let comparable = self.boot.is_some() && self.boot == this.boot && self.namespace.is_some() && self.namespace == this.namespace;
+        let comparable =
+            self.boot.is_some() && self.boot == this.boot && self.namespace.is_some() && self.namespace == this.namespace;
         if !comparable || self.started.is_none() || this.started.is_none() {
             return None;
         }

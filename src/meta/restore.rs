@@ -69,6 +69,7 @@ pub struct Restored {
     /// The backup.
     pub backup: BackupFile,
     /// Identity of the etcd cluster.
+    #[serde(serialize_with = "super::hexadecimal")]
     pub cluster_id: u64,
     /// Root of the metadata.
     pub root: String,
@@ -129,14 +130,18 @@ impl Run<'_> {
             Some(journal) => halt::under_way(&error, journal),
             None => error,
         };
-        clear_of_sessions(self.store, self.root, self.options.wait_sessions, &self.target.stop, self.events).await.map_err(refuse)?;
+        clear_of_sessions(self.store, self.root, self.options.wait_sessions, &self.target.stop, self.events)
+            .await
+            .map_err(refuse)?;
         let plan = self.plan(Stage::Read).await.map_err(|failure| refuse(unread(failure)))?;
         if !plan.would_lose().is_empty() && !self.options.accept_data_loss {
             return Err(refuse(self.would_lose(&plan)));
         }
-        let mut journal = self.journal(before);
+        let mut journal = self.journal(before.clone());
         let mut guard = Guard::new(lock, self.root, revision);
-        record::write(self.store, &mut guard, &journal).await.map_err(|halt| refuse(halt::before_writing(halt, &self.file.path)))?;
+        record::write(self.store, &mut guard, &journal)
+            .await
+            .map_err(|halt| refuse(halt::before_writing(halt, &self.file.path)))?;
         let began = Instant::now();
         let mut running = Running::begin(self.events, Stage::Write, Some(plan.len() as u64));
         let applier = Applier { store: self.store, root: self.root, guard: &guard, stop: &self.target.stop };

@@ -64,7 +64,9 @@ pub(super) async fn clear_of_sessions(
         let keys = alive.iter().map(|session| session.key.as_str()).collect::<Vec<_>>().join(",");
         if keys != told {
             let left = alive.iter().filter_map(|session| session.lease_left).max().unwrap_or_default();
-            events.event(Event::Waiting { what: format!("{} sessions to end ({names}{more}; the last within {left} s)", alive.len()) });
+            events.event(Event::Waiting {
+                what: format!("{} sessions to end ({names}{more}; the last within {left} s)", alive.len()),
+            });
             told = keys;
         }
         sleep(LOOK_EVERY).await;

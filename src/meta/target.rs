@@ -155,9 +155,8 @@ pub(super) async fn journal(store: &Store<'_>, root: &Root) -> Result<(Option<Jo
     let key = root.journal();
     let answer = store.get(key.as_bytes(), GetOptions::new()).await.map_err(|failure| unreadable(failure.reason))?;
     let Some(pair) = answer.kvs().first() else { return Ok((None, 0)) };
-    let journal = Journal::from_json(pair.value()).map_err(|error| {
-        MetaError::refused(format!("key {key}: {error}"), "use the version of milvus-guard that wrote it.")
-    })?;
+    let journal = Journal::from_json(pair.value())
+        .map_err(|error| MetaError::refused(format!("key {key}: {error}"), "use the version of milvus-guard that wrote it."))?;
     Ok((Some(journal), pair.mod_revision()))
 }
 

@@ -32,6 +32,7 @@ pub struct Verified {
     /// The backup.
     pub backup: BackupFile,
     /// Identity of the etcd cluster.
+    #[serde(serialize_with = "super::hexadecimal")]
     pub cluster_id: u64,
     /// Root of the metadata.
     pub root: String,
@@ -43,12 +44,7 @@ pub struct Verified {
 ///
 /// # Errors
 /// [`MetaError::Refused`] with the first keys that differ.
-pub async fn verify(
-    target: &Target,
-    backup: &Path,
-    options: &VerifyOptions,
-    events: &dyn Events,
-) -> Result<Verified, MetaError> {
+pub async fn verify(target: &Target, backup: &Path, options: &VerifyOptions, events: &dyn Events) -> Result<Verified, MetaError> {
     let root = target.root()?;
     let (source, file) = backup::open(backup, events)?;
     if source.root.prefix() != root.prefix() {

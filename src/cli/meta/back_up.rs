@@ -6,7 +6,10 @@ use clap::{Args as ClapArgs, ValueEnum};
 
 use crate::meta::{self, Form};
 
-use super::{super::{exit::Done, output::Screen}, Common, block_on, text};
+use super::{
+    super::{exit::Done, output::Screen},
+    Common, block_on, text,
+};
 
 /// Arguments of `meta backup`.
 #[derive(Debug, ClapArgs)]

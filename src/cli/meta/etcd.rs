@@ -79,9 +79,8 @@ impl EtcdArgs {
 
     fn password(&self) -> Result<String, Failure> {
         let Some(path) = &self.password_file else {
-            return std::env::var("MILVUS_GUARD_ETCD_PASSWORD").map_err(|_| {
-                Failure::usage("--user needs a password: give --password-file, or set MILVUS_GUARD_ETCD_PASSWORD")
-            });
+            return std::env::var("MILVUS_GUARD_ETCD_PASSWORD")
+                .map_err(|_| Failure::usage("--user needs a password: give --password-file, or set MILVUS_GUARD_ETCD_PASSWORD"));
         };
         let failed = |why: String| Failure::usage(format!("cannot read the password from {}: {why}", path.display()));
         let size = fs::metadata(path).map_err(|error| failed(error.to_string()))?.len();
@@ -98,7 +97,8 @@ impl EtcdArgs {
         if self.meta_sub_path != "meta" {
             flags.push_str(&format!(" --meta-sub-path {}", self.meta_sub_path));
         }
-        let files = [("--cacert", &self.cacert), ("--cert", &self.cert), ("--key", &self.key), ("--password-file", &self.password_file)];
+        let files =
+            [("--cacert", &self.cacert), ("--cert", &self.cert), ("--key", &self.key), ("--password-file", &self.password_file)];
         for (flag, file) in files {
             if let Some(file) = file {
                 flags.push_str(&format!(" {flag} {}", file.display()));

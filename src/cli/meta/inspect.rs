@@ -4,7 +4,10 @@ use clap::Args as ClapArgs;
 
 use crate::{meta, migration::Options};
 
-use super::{super::{exit::Done, output::Screen}, Common, block_on, text};
+use super::{
+    super::{exit::Done, output::Screen},
+    Common, block_on, text,
+};
 
 /// Arguments of `meta inspect`.
 #[derive(Debug, ClapArgs)]

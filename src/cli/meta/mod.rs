@@ -195,5 +195,7 @@ fn ask(question: &str) -> Result<bool, Failure> {
 }
 
 fn not_asked(verb: &str) -> Failure {
-    Failure::usage(format!("meta {verb} changes the metadata: without a terminal to ask at, give --yes (or look first with --dry-run)"))
+    Failure::usage(format!(
+        "meta {verb} changes the metadata: without a terminal to ask at, give --yes (or look first with --dry-run)"
+    ))
 }

@@ -7,7 +7,10 @@ use clap::Args as ClapArgs;
 use crate::meta::{self, RestoreOptions};
 
 use super::{
-    super::{exit::{Done, Exit}, output::Screen},
+    super::{
+        exit::{Done, Exit},
+        output::Screen,
+    },
     Common, ask, block_on, can_ask,
     etcd::{Time, time},
     not_asked, text,

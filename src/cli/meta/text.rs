@@ -41,7 +41,10 @@ pub(super) fn inspection(seen: &Inspection, flags: &str) -> String {
         let phase = format!("{:?}", run.phase).to_lowercase();
         text += &row(
             "last run",
-            &format!("{phase}: {} -> {}, begun by {} at {}, backup {}", run.source, run.target, run.started_by, run.started_at, run.backup.path),
+            &format!(
+                "{phase}: {} -> {}, begun by {} at {}, backup {}",
+                run.source, run.target, run.started_by, run.started_at, run.backup.path
+            ),
         );
     }
     if let Some(summary) = &seen.plan {
@@ -81,7 +84,9 @@ fn format(state: &MetadataState) -> String {
         MetadataState::V22 => "2.2".into(),
         MetadataState::MixedSkipped => "mixed: 2.2 has run on metadata that was never migrated".into(),
         MetadataState::PartialApply => "partly migrated by this tool".into(),
-        MetadataState::PartialCleaned => "partly migrated by the official tool: the old records are deleted, the new ones not written".into(),
+        MetadataState::PartialCleaned => {
+            "partly migrated by the official tool: the old records are deleted, the new ones not written".into()
+        }
         MetadataState::PartialSaved => "partly migrated by the official tool: it died while it wrote the new records".into(),
         MetadataState::Unreadable(why) => format!("unclear: {why}"),
     }
@@ -135,7 +140,8 @@ pub(super) fn plan(summary: &Summary) -> String {
         ),
     );
     for (kind, number) in &summary.records {
-        let name = serde_json::to_value(kind).ok().and_then(|name| name.as_str().map(|name| name.replace('-', " "))).unwrap_or_default();
+        let name =
+            serde_json::to_value(kind).ok().and_then(|name| name.as_str().map(|name| name.replace('-', " "))).unwrap_or_default();
         text += &format!("{:11}{:>9} {name}\n", "", count(*number));
     }
     if !summary.unloadable.is_empty() {
@@ -163,7 +169,10 @@ fn more(all: usize) -> String {
 pub(super) fn backup(file: &BackupFile) -> String {
     row("backup", &file.path.display().to_string())
         + &row("sha256", &file.sha256)
-        + &row("records", &format!("{} of {} at revision {}, {} bytes", count(file.records), file.root, file.revision, count(file.bytes)))
+        + &row(
+            "records",
+            &format!("{} of {} at revision {}, {} bytes", count(file.records), file.root, file.revision, count(file.bytes)),
+        )
         + "\nThe backup is complete: it was read back and compared. Nothing was changed in etcd.\n"
 }
 
@@ -187,7 +196,9 @@ pub(super) fn migrated(done: &Migrated, flags: &str) -> String {
             )
         }
         Outcome::AlreadyMigrated => format!("{root} is metadata of 2.2 already. Nothing was changed.\n"),
-        Outcome::NothingToDo => format!("There is nothing to migrate under {root}. Nothing was changed.\nnext: if there should be, check --root-path\n"),
+        Outcome::NothingToDo => format!(
+            "There is nothing to migrate under {root}. Nothing was changed.\nnext: if there should be, check --root-path\n"
+        ),
         Outcome::Compatible => "Both versions have the same metadata; it needs no migration. Nothing was changed.\n".into(),
         Outcome::Planned => "\nThis was a dry run: nothing was changed.\nnext: the same command without --dry-run\n".into(),
     }
@@ -197,7 +208,10 @@ pub(super) fn verified(done: &Verified) -> String {
     let recorded = if done.recorded { ", as the record of the run says" } else { "" };
     plan(&done.plan)
         + &row("backup", &format!("{} (sha256 {})", done.backup.path.display(), done.backup.sha256))
-        + &format!("\nVerified: {} holds exactly what the plan made from this backup says{recorded}. Nothing was changed.\n", done.root)
+        + &format!(
+            "\nVerified: {} holds exactly what the plan made from this backup says{recorded}. Nothing was changed.\n",
+            done.root
+        )
 }
 
 pub(super) fn restored(done: &Restored) -> String {

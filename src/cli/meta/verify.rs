@@ -6,7 +6,10 @@ use clap::Args as ClapArgs;
 
 use crate::meta::{self, VerifyOptions};
 
-use super::{super::{exit::Done, output::Screen}, Common, block_on, text};
+use super::{
+    super::{exit::Done, output::Screen},
+    Common, block_on, text,
+};
 
 /// Arguments of `meta verify`.
 #[derive(Debug, ClapArgs)]
