@@ -2,12 +2,9 @@
 
 use etcd_client::{Compare, CompareOp, GetOptions, Txn, TxnOp, TxnOpResponse, TxnResponse};
 
-use crate::{
-    etcd::{failure::Failure, store::Store},
-    migration::{
-        Root,
-        keys::{ROLES, SESSIONS},
-    },
+use crate::migration::{
+    Root,
+    keys::{ROLES, SESSIONS},
 };
 
 use super::lock::Lock;
@@ -95,14 +92,5 @@ impl<'l> Guard<'l> {
         }
         let revision = journal.and_then(|answer| answer.kvs().first().map(etcd_client::KeyValue::mod_revision)).unwrap_or(0);
         if revision == self.journal_revision { Broken::Record } else { Broken::Journal }
-    }
-
-    /// Whether the conditions hold now, without writing.
-    ///
-    /// # Errors
-    /// What etcd says, or that it did not answer in time.
-    pub async fn check(&self, store: &Store<'_>) -> Result<Option<Broken>, Failure> {
-        let answer = store.read_txn(&self.txn([], Vec::new())).await?;
-        Ok((!answer.succeeded()).then(|| self.broken(&answer)))
     }
 }
