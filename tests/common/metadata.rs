@@ -87,10 +87,10 @@ impl Bed {
         Self { etcd, runtime, client, folder: tempfile::tempdir().unwrap(), chunk: CHUNK }
     }
 
-    /// One whose transactions are so small that nearly every operation is a revision of its own.
+    /// One whose transactions are so small that every operation is a revision of its own.
     pub fn with_small_transactions() -> Self {
-        let options = EtcdOptions { args: vec!["--max-txn-ops=12".into()], ..EtcdOptions::default() };
-        Self { chunk: 12, ..Self::with(&options) }
+        let options = EtcdOptions { args: vec!["--max-txn-ops=11".into()], ..EtcdOptions::default() };
+        Self { chunk: 11, ..Self::with(&options) }
     }
 
     /// Puts everything of a dump that no lease holds, where the dump says.
