@@ -1,4 +1,5 @@
 mod config;
+mod ready;
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -8,9 +9,8 @@ use std::time::Duration;
 
 use config::Config;
 
-use crate::daemon::{Daemon, Ready};
+use crate::daemon::Daemon;
 use crate::error::or_panic;
-use crate::http::Client;
 use crate::ports::with_free_ports;
 use crate::scratch::Scratch;
 use crate::{Bundle, Error, Etcd, EtcdOptions, command, expect_success, wait_until};
@@ -129,15 +129,20 @@ impl MilvusStore {
     fn try_serve(self, version: MilvusVersion) -> Result<Milvus, Error> {
         let wheels = Bundle::Milvus.try_dir()?;
         let cleanup = format!("alias='{}'\n{}", self.alias(), include_str!("end.sh"));
-        let (daemon, port) = with_free_ports(|ports: [u16; 10]| {
+        let start = |ports: [u16; 10]| {
             let [port, metrics, ..] = ports;
             let args = self.prepare(version, &wheels, ports)?;
-            let health = Client::plain(metrics);
-            // A server answers for its health before it is ready to serve, and an old one has only this to say about itself.
-            let ready: Ready = Box::new(move |log| log.contains("ready to serve") && health.is_ok("/healthz"));
+            let ready = ready::ready(version, metrics, &self.etcd)?;
             let daemon = Daemon::start_other(version.daemon(), "env".into(), args, &self.scratch, cleanup.clone(), ready)?;
             Ok((daemon, port))
-        })?;
+        };
+        let mut attempt = 1;
+        let (daemon, port) = loop {
+            match with_free_ports(start) {
+                Err(error) if ready::is_known_crash(&error) && attempt < ready::ATTEMPTS => attempt += 1,
+                result => break result?,
+            }
+        };
         Ok(Milvus { daemon, version, port, store: self })
     }
 

@@ -1,0 +1,42 @@
+use std::process::Command;
+
+use super::{MilvusStore, MilvusVersion};
+use crate::daemon::Ready;
+use crate::http::Client;
+use crate::{Error, Etcd, Program, command};
+
+/// How often a server is started that crashes as [`is_known_crash`] says.
+pub(super) const ATTEMPTS: usize = 5;
+
+/// A server of 2.2 and later on the messages of 2.1 crashes now and then on its first start: it loads what was left loaded, and its query
+/// node panics over a channel for which its data node has not yet written a checkpoint. Started again, as on Kubernetes, it does well.
+pub(super) fn is_known_crash(error: &Error) -> bool {
+    let text = error.to_string();
+    text.contains("FromDmlCPLoadDelete") && text.contains("index out of range")
+}
+
+/// When a server does its work: its components are healthy, and nothing of what [`is_known_crash`] means can happen any more.
+pub(super) fn ready(version: MilvusVersion, metrics_port: u16, etcd: &Etcd) -> Result<Ready, Error> {
+    let health = Client::plain(metrics_port);
+    let (etcdctl, endpoint) = (Program::Etcdctl.try_path()?, etcd.endpoint());
+    let keys = move |prefix: &str| {
+        let mut get = Command::new(&etcdctl);
+        command::only_neutral_environment(&mut get);
+        get.env("ETCDCTL_API", "3").args(["--endpoints", &endpoint, "get", "--prefix", "--keys-only"]);
+        get.arg(format!("{}/meta/{prefix}/", MilvusStore::ROOT_PATH));
+        let keys = command::expect_output(&mut get).ok()?;
+        Some(keys.split_whitespace().filter_map(|key| key.rsplit('/').next()).map(str::to_owned).collect::<Vec<_>>())
+    };
+    Ok(Box::new(move |log| {
+        // A server answers for its health before it is ready to serve, and an old one has only this to say about itself.
+        if !log.contains("ready to serve") || !health.is_ok("/healthz") {
+            return false;
+        }
+        if version == MilvusVersion::V2_1_0 {
+            return true;
+        }
+        // A channel's checkpoint has the channel's name.
+        let (Some(channels), Some(checkpoints)) = (keys("channelwatch"), keys("datacoord-meta/channel-cp")) else { return false };
+        channels.iter().all(|channel| checkpoints.contains(channel))
+    }))
+}
