@@ -232,12 +232,11 @@ def neighbours(kind, name):
 
 
 def without_ties(found):
-    """Neighbours by distance. Many Hamming distances are equal: in any order, and which of the farthest are told is chance."""
+    """Neighbours by distance, without the ids of the farthest: others may be as far (Hamming distances and quantized ones often
+    are), and which of them are told is chance."""
     found = sorted(found)
-    distances = [distance for distance, _ in found]
-    farthest = max(distances, default=None)
-    is_tie = distances.count(farthest) > 1
-    return [(distance, None if is_tie and distance == farthest else id) for distance, id in found]
+    farthest = max((distance for distance, _ in found), default=None)
+    return [(distance, None if distance == farthest else id) for distance, id in found]
 
 
 def indexes(collection):
