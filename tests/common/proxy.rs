@@ -20,6 +20,7 @@ use tokio::runtime::Handle;
 
 /// Where to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(dead_code, reason = "each test uses a part")]
 pub enum When {
     /// The write is made, its acknowledgement never arrives.
     BeforeAcknowledgement,
@@ -45,6 +46,7 @@ struct Gate {
     told: Condvar,
 }
 
+#[allow(dead_code, reason = "each test uses a part")]
 impl Proxy {
     /// Before the etcd at `upstream`; stops at this revision.
     pub fn start(upstream: u16, client: Client, runtime: Handle, revision: i64, when: When) -> Self {
