@@ -51,7 +51,7 @@ fn convert(output: &mut Output<'_>, record: &Record, alias: &str, created_time: 
     let mut alias_name = info.schema.map(|schema| schema.name).unwrap_or_default();
     if alias_name.is_empty() {
         output.note(record, NoteKind::NamelessAlias);
-        alias_name = alias.to_owned();
+        alias.clone_into(&mut alias_name);
     } else if alias_name != alias {
         output.note(record, NoteKind::KeyMismatch);
     }

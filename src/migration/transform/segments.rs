@@ -50,9 +50,9 @@ fn migrate_one(
         (Build { state: INDEX_FINISHED, index_version: FIRST_VERSION, ..Build::default() }, id)
     } else {
         match builds.find(output, old.build_id) {
-            Found::Build(build) => (build, old.build_id),
-            Found::Broken => return,
-            Found::Nothing => {
+            Ok(Some(build)) => (build, old.build_id),
+            Err(Broken) => return,
+            Ok(None) => {
                 missing_build(output, live, indexes, record, old);
                 return;
             }
@@ -155,11 +155,8 @@ struct Builds<'d> {
     step: i64,
 }
 
-enum Found {
-    Build(Build),
-    Broken,
-    Nothing,
-}
+/// A build that cannot be read; the problem is noted.
+struct Broken;
 
 impl<'d> Builds<'d> {
     fn read(output: &mut Output<'d>) -> Self {
@@ -206,16 +203,16 @@ impl<'d> Builds<'d> {
         id
     }
 
-    fn find(&mut self, output: &mut Output<'_>, build_id: i64) -> Found {
-        let Ok(at) = self.ids.binary_search_by_key(&build_id, |(id, _, _)| *id) else { return Found::Nothing };
+    fn find(&mut self, output: &mut Output<'_>, build_id: i64) -> Result<Option<Build>, Broken> {
+        let Ok(at) = self.ids.binary_search_by_key(&build_id, |(id, _, _)| *id) else { return Ok(None) };
         let (_, position, is_used) = &mut self.ids[at];
         *is_used = true;
         let record = &self.records[*position];
-        let Some(build) = output.decode::<Build>(record) else { return Found::Broken };
+        let build = output.decode::<Build>(record).ok_or(Broken)?;
         if build.index_file_paths.first().is_some_and(|path| version_in(path).is_some_and(|found| found != build.index_version)) {
             output.note(record, NoteKind::IndexVersionMismatch);
         }
-        Found::Build(build)
+        Ok(Some(build))
     }
 
     /// Builds that no segment uses vanish, but a broken one is a problem all the same.
