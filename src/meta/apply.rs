@@ -126,7 +126,7 @@ impl Applier<'_> {
         }
     }
 
-    fn commit_halves<'p>(&self, mut operations: Vec<Operation<'p>>) -> impl Future<Output = Result<u64, Halt>> {
+    fn commit_halves(&self, mut operations: Vec<Operation<'_>>) -> impl Future<Output = Result<u64, Halt>> {
         Box::pin(async move {
             let rest = operations.split_off(operations.len() / 2);
             Ok(self.commit(operations).await? + self.commit(rest).await?)

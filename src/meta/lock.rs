@@ -68,7 +68,7 @@ impl Holder {
             id: format!("{}-{}-{}", process.host, process.pid, now.as_nanosecond()),
             verb: verb.into(),
             process,
-            since: format!("{:.0}", now),
+            since: format!("{now:.0}"),
             seconds_left: None,
             is_official_tool: false,
         }
@@ -147,13 +147,13 @@ impl Lock {
         let (tell_lost, lost) = watch::channel(false);
         let renewed = store.clone();
         let renewing = tokio::spawn(async move {
-            let mut last = Instant::now();
+            let mut renewed_at = Instant::now();
             loop {
                 sleep(RENEW_EVERY).await;
                 match renewed.renew(lease).await {
-                    Ok(()) => last = Instant::now(),
+                    Ok(()) => renewed_at = Instant::now(),
                     // Whether it still stands is etcd's to say: every transaction asks.
-                    Err(failure) if failure.kind != Kind::LeaseGone && last.elapsed() < lease_time() => {}
+                    Err(failure) if failure.kind != Kind::LeaseGone && renewed_at.elapsed() < lease_time() => {}
                     Err(_) => break,
                 }
             }
@@ -294,15 +294,15 @@ async fn wait_out(store: &Store<'_>, root: &Root, held: Holder, lease: i64, even
         }
         None => {}
     }
-    let (began, mut told, mut least) = (Instant::now(), false, i64::MAX);
+    let (began, mut told, mut lowest) = (Instant::now(), false, i64::MAX);
     loop {
         let Seen::Held(now, its_lease) = look(store, root, "").await.map_err(unreachable)? else { return Ok(()) };
         let left = now.seconds_left.unwrap_or(0);
         // Somebody else took it, or it was renewed: alive.
-        if its_lease != lease || left > least {
+        if its_lease != lease || left > lowest {
             return Err(MetaError::Locked(now));
         }
-        least = left;
+        lowest = left;
         if !told && began.elapsed() > RENEW_EVERY + Duration::from_secs(1) {
             events.event(Event::Waiting { what: format!("the end of the lock of {held}, which nobody renews ({left} s)") });
             told = true;

@@ -141,7 +141,7 @@ impl Gate {
 /// Passes bytes on until there are none, or `each` has enough. Connections are then left open, as those of a machine that
 /// hangs; they end with the client.
 fn pass(from: &mut TcpStream, to: &mut TcpStream, mut each: impl FnMut(&[u8], &mut TcpStream) -> bool) {
-    let mut buffer = [0; 64 * 1024];
+    let mut buffer = vec![0; 64 * 1024];
     loop {
         match from.read(&mut buffer) {
             Ok(0) | Err(_) => {

@@ -144,7 +144,7 @@ fn print_changes(plan: &Plan<'_>, is_json: bool) -> io::Result<()> {
     }
     for (position, change) in plan.diff().enumerate() {
         if is_json {
-            write!(out, "{}\n", if position == 0 { "" } else { "," })?;
+            writeln!(out, "{}", if position == 0 { "" } else { "," })?;
             serde_json::to_writer(&mut out, &change)?;
         } else {
             writeln!(out, "{change}")?;

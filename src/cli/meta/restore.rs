@@ -18,6 +18,7 @@ use super::{
 
 /// Arguments of `meta restore`.
 #[derive(Debug, ClapArgs)]
+#[allow(clippy::struct_excessive_bools, reason = "flags")]
 #[command(after_help = "\
 Afterwards exactly the records of the backup stand under the root path; what 2.2 has left is removed. Sessions, and the
 allocators of timestamps and ids, are never touched. The whole file is checked before anything is written.
