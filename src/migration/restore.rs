@@ -80,35 +80,35 @@ impl<'b> Restorer<'b> {
         if record.leased {
             return;
         }
-        while let Some(missing) = self.saved.next_if(|saved| saved.key < record.key) {
+        while let Some(missing) = self.saved.next_if(|saved| saved.key() < record.key()) {
             self.missing(missing);
         }
-        let saved = self.saved.next_if(|saved| saved.key == record.key);
+        let saved = self.saved.next_if(|saved| saved.key() == record.key());
         if record.is_session() && saved.is_none_or(|saved| !is_later(saved, record)) {
             return;
         }
-        if saved.is_none_or(|saved| saved.value != record.value)
+        if saved.is_none_or(|saved| saved.value() != record.value())
             && let Some(loss) = loss::of(self.backup, record)
         {
             self.plan.losses.add(loss);
         }
         match saved {
-            Some(saved) if saved.value == record.value => {}
+            Some(saved) if saved.value() == record.value() => {}
             Some(saved) => self.plan.rewrites.push((saved, record.mod_revision)),
-            None if AREAS.iter().any(|area| record.key.starts_with(area.as_bytes())) => {
-                self.plan.deletes.push((record.key.clone(), record.mod_revision));
+            None if AREAS.iter().any(|area| record.key().starts_with(area.as_bytes())) => {
+                self.plan.deletes.push((record.key().into(), record.mod_revision));
             }
             None => {
                 self.plan.foreign_total += 1;
                 if self.plan.foreign.len() < KEPT_FOREIGN {
-                    self.plan.foreign.push(record.key.clone());
+                    self.plan.foreign.push(record.key().into());
                 }
             }
         }
     }
 
     fn missing(&mut self, saved: &'b Record) {
-        let is_other_session = saved.is_session() && *saved.key != *SERVER_IDS.as_bytes();
+        let is_other_session = saved.is_session() && saved.key() != SERVER_IDS.as_bytes();
         if !saved.leased && !is_other_session {
             self.plan.puts.push(saved);
         }
@@ -126,8 +126,8 @@ impl<'b> Restorer<'b> {
 
 /// Whether a saved session key has to be written over what stands: the counter of server ids, if it is higher.
 fn is_later(saved: &Record, current: &Record) -> bool {
-    let number = |record: &Record| std::str::from_utf8(&record.value).ok().and_then(|text| text.parse::<i64>().ok());
-    *saved.key == *SERVER_IDS.as_bytes() && number(saved) > number(current)
+    let number = |record: &Record| std::str::from_utf8(record.value()).ok().and_then(|text| text.parse::<i64>().ok());
+    saved.key() == SERVER_IDS.as_bytes() && number(saved) > number(current)
 }
 
 impl<'b> RestorePlan<'b> {
@@ -193,5 +193,5 @@ impl<'b> RestorePlan<'b> {
 }
 
 fn write(record: &Record, expect: Expect) -> Operation<'_> {
-    Operation { key: &record.key, value: Some(&record.value), expect }
+    Operation { key: record.key(), value: Some(record.value()), expect }
 }

@@ -16,7 +16,7 @@ pub(super) fn migrate(output: &mut Output<'_>) {
     let dump = output.dump;
     for record in dump.under(OLD_ALIAS) {
         output.deletes.push(record);
-        let Some(alias) = name(&record.key[OLD_ALIAS.len()..]) else {
+        let Some(alias) = name(&record.key()[OLD_ALIAS.len()..]) else {
             output.problem(record, "it is no alias's key");
             continue;
         };
@@ -27,7 +27,7 @@ pub(super) fn migrate(output: &mut Output<'_>) {
     }
     for record in dump.under(OLD_ALIAS_HISTORY) {
         output.deletes.push(record);
-        let parsed = split_timestamp(&record.key[OLD_ALIAS_HISTORY.len()..]);
+        let parsed = split_timestamp(&record.key()[OLD_ALIAS_HISTORY.len()..]);
         let Some((alias, ts)) = parsed.and_then(|(alias, ts)| Some((name(alias)?, ts))) else {
             output.problem(record, "it is no key of an alias's history");
             continue;

@@ -30,7 +30,7 @@ pub(super) fn migrate(output: &mut Output<'_>, live: &Live<'_>, indexes: &Indexe
     output.puts.reserve(rows.len());
     for row in rows {
         // It was decoded before, to sort it.
-        let Ok(old) = OldSegmentIndex::decode(&*records[row.position].value) else { continue };
+        let Ok(old) = OldSegmentIndex::decode(records[row.position].value()) else { continue };
         migrate_one(output, &mut builds, live, indexes, (&records[row.position], old));
     }
     builds.finish(output);
@@ -100,7 +100,7 @@ fn missing_build(output: &mut Output<'_>, live: &Live<'_>, indexes: &Indexes<'_>
 fn is_segment_gone(dump: &Dump, old: &OldSegmentIndex) -> bool {
     let of_collection = format!("{SEGMENT}{}/", old.collection_id);
     match dump.get(format!("{of_collection}{}/{}", old.partition_id, old.segment_id).as_bytes()) {
-        Some(record) => Segment::decode(&*record.value).is_ok_and(|segment| segment.state == SEGMENT_DROPPED),
+        Some(record) => Segment::decode(record.value()).is_ok_and(|segment| segment.state == SEGMENT_DROPPED),
         None => !dump.under(&of_collection).is_empty(),
     }
 }
@@ -130,7 +130,7 @@ fn rows(output: &mut Output<'_>, records: &[Record]) -> Vec<Row> {
         }
         let Some(old) = output.decode::<OldSegmentIndex>(record) else { continue };
         let ids = [old.collection_id, old.index_id, old.partition_id, old.segment_id];
-        if numbers(&record.key[OLD_SEGMENT_INDEX.len()..]) != Some(ids) {
+        if numbers(&record.key()[OLD_SEGMENT_INDEX.len()..]) != Some(ids) {
             output.note(record, NoteKind::KeyMismatch);
         }
         rows.push(Row { segment_id: old.segment_id, index_id: old.index_id, position });
@@ -175,7 +175,7 @@ impl<'d> Builds<'d> {
                 continue;
             }
             let Some(Id { build_id }) = output.decode(record) else { continue };
-            if numbers(&record.key[BUILD.len()..]) != Some([build_id]) {
+            if numbers(&record.key()[BUILD.len()..]) != Some([build_id]) {
                 output.note(record, NoteKind::KeyMismatch);
             }
             ids.push((build_id, position, false));
