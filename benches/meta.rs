@@ -99,10 +99,10 @@ async fn one_by_one(client: &Client, plan: &Plan<'_>, root: &Root) -> f64 {
     let began = Instant::now();
     let mut kv = client.kv_client();
     for put in plan.puts() {
-        kv.put(root.absolute(&put.key), &*put.value, None).await.unwrap();
+        kv.put(root.absolute(put.key()), put.value(), None).await.unwrap();
     }
     for rewrite in plan.rewrites() {
-        kv.put(root.absolute(&rewrite.record.key), &*rewrite.value, None).await.unwrap();
+        kv.put(root.absolute(rewrite.record.key()), &*rewrite.value, None).await.unwrap();
     }
     began.elapsed().as_secs_f64()
 }
@@ -125,7 +125,7 @@ async fn fill(client: &Client, dump: &Dump, root: &Root) {
         .chunks(100)
         .map(|chunk| {
             let saved = chunk.iter().filter(|record| !record.leased);
-            let puts = saved.map(|record| TxnOp::put(root.absolute(&record.key), &*record.value, None));
+            let puts = saved.map(|record| TxnOp::put(root.absolute(record.key()), record.value(), None));
             Txn::new().and_then(puts.collect::<Vec<_>>())
         })
         .collect();

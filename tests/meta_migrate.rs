@@ -287,10 +287,10 @@ fn large_metadata_is_read_in_pages() {
         sample.put(format!("of-somebody-else/{number}"), vec![b'x'; 1024 * 1024]);
     }
     let dump = sample.dump().unwrap();
-    let (large, rest): (Vec<_>, Vec<_>) = dump.records().iter().cloned().partition(|record| record.value.len() > 1000);
+    let (large, rest): (Vec<_>, Vec<_>) = dump.records().iter().cloned().partition(|record| record.value().len() > 1000);
     bed.fill(&Dump::new(dump.root.clone(), 7, 1, rest).unwrap());
     for record in large {
-        bed.put(dump.root.absolute(&record.key), &*record.value);
+        bed.put(dump.root.absolute(record.key()), record.value());
     }
     bed.migrate(&[]).expect(0);
     assert_same(&bed.metadata(), &planned(&dump, &Options::default()));

@@ -129,7 +129,7 @@ fn a_new_leader_is_found() {
         let puts: Vec<TxnOp> = chunk
             .iter()
             .filter(|record| !record.leased)
-            .map(|record| TxnOp::put(dump.root.absolute(&record.key), &*record.value, None))
+            .map(|record| TxnOp::put(dump.root.absolute(record.key()), record.value(), None))
             .collect();
         runtime.block_on(follower.kv_client().txn(Txn::new().and_then(puts))).unwrap();
     }
