@@ -257,7 +257,7 @@ fn an_etcd_without_room_is_refused_and_when_it_runs_full_nothing_is_lost() {
     fill_up();
     signal(&child, "CONT");
     collect(child).expect(3).says("NOSPACE").says("make room in etcd");
-    bed.migrate(&[]).expect(3).says("NOSPACE").says("start neither 2.1 nor 2.2");
+    bed.migrate(&[]).expect(3).says("NOSPACE").says("alarm disarm").says("start neither 2.1 nor 2.2");
     empty();
     bed.migrate(&[]).expect(0);
     assert_same(&bed.metadata(), &planned(&dump, &Options::default()));

@@ -118,8 +118,9 @@ pub async fn migrate(target: &Target, options: &MigrateOptions, events: &dyn Eve
     }
     let tell = |what: &str| events.event(Event::Waiting { what: what.to_owned() });
     let store = target.connect(Some(&tell)).await?;
+    let health = takes_writes(&store, &root).await?;
     let lock = Lock::take(&store, &root, "meta migrate", events).await?;
-    let run = Run { target, store: &store, root: &root, options, events, lock: &lock };
+    let run = Run { target, store: &store, root: &root, options, events, lock: &lock, health };
     let done = run.go().await;
     lock.release().await;
     done
@@ -191,21 +192,22 @@ pub(super) fn planned<'d>(dump: &'d Dump, options: &Options, events: &dyn Events
 }
 
 /// Refuses to write to an etcd that would not take it.
-pub(super) async fn takes_writes(store: &Store<'_>) -> Result<Health, MetaError> {
+pub(super) async fn takes_writes(store: &Store<'_>, root: &Root) -> Result<Health, MetaError> {
     let health = store.health().await.map_err(unread)?;
-    if health.no_space {
-        return Err(MetaError::refused(
+    let refused = if health.no_space {
+        MetaError::refused(
             "etcd has raised the alarm NOSPACE: it takes no writes",
             "compact and defragment etcd or raise its quota, disarm the alarm (`etcdctl alarm disarm`), then run the same command again.",
-        ));
+        )
+    } else if health.corrupt {
+        MetaError::refused("etcd has raised the alarm CORRUPT: its members disagree", "repair the etcd cluster first.")
+    } else {
+        return Ok(health);
+    };
+    match journal(store, root).await? {
+        (Some(journal), _) if journal.phase.is_open() => Err(halt::under_way(&refused, &journal)),
+        _ => Err(refused),
     }
-    if health.corrupt {
-        return Err(MetaError::refused(
-            "etcd has raised the alarm CORRUPT: its members disagree",
-            "repair the etcd cluster first.",
-        ));
-    }
-    Ok(health)
 }
 
 pub(super) fn unread(failure: crate::etcd::failure::Failure) -> MetaError {
@@ -220,6 +222,7 @@ struct Run<'a> {
     options: &'a MigrateOptions,
     events: &'a dyn Events,
     lock: &'a Lock,
+    health: Health,
 }
 
 impl Run<'_> {
@@ -233,7 +236,6 @@ impl Run<'_> {
     }
 
     async fn begin(&self, before: Option<Journal>, journal_revision: i64) -> Result<Migrated, MetaError> {
-        let health = takes_writes(self.store).await?;
         clear_of_sessions(self.store, self.root, self.options.wait_sessions, &self.target.stop, self.events).await?;
         let dump = dump(self.store, self.root, self.events).await.map_err(unread)?;
         let plan = planned(&dump, &self.options.plan_options(), self.events)?;
@@ -247,7 +249,7 @@ impl Run<'_> {
                 "run the same command again and look at the new plan.",
             ));
         }
-        has_room(&health, &plan)?;
+        has_room(&self.health, &plan)?;
         let path = self.options.backup.clone().unwrap_or_else(|| default_file(self.root));
         let saved = backup::save(&dump, &path, Form::Own, Some(&self.options.source), self.events)
             .map_err(|why| MetaError::refused(format!("the backup: {why}"), "name a file that can be written with --backup."))?;
@@ -281,7 +283,6 @@ impl Run<'_> {
         if self.options.plan_options() != journal.options {
             return Err(record::under_way(&journal));
         }
-        takes_writes(self.store).await.map_err(|error| halt::under_way(&error, &journal))?;
         clear_of_sessions(self.store, self.root, self.options.wait_sessions, &self.target.stop, self.events)
             .await
             .map_err(|error| halt::under_way(&error, &journal))?;

@@ -108,6 +108,7 @@ pub async fn restore(
         let plan = run.plan(Stage::Read).await.map_err(unread)?;
         return Ok(run.restored(&plan, 0.0));
     }
+    takes_writes(&store, &root).await?;
     let lock = Lock::take(&store, &root, "meta restore", events).await?;
     let done = run.go(&lock).await;
     lock.release().await;
@@ -132,7 +133,6 @@ impl Run<'_> {
             Some(journal) => halt::under_way(&error, journal),
             None => error,
         };
-        takes_writes(self.store).await.map_err(refuse)?;
         clear_of_sessions(self.store, self.root, self.options.wait_sessions, &self.target.stop, self.events)
             .await
             .map_err(refuse)?;
