@@ -22,6 +22,7 @@
 //! | [`report`] | a judgement for people and machines, one file a format |
 //! | [`admission`] | reviews to rulings: the gates of the webhook |
 //! | [`inputs`] | adapters: files, cluster, Helm storage, etcd |
+//! | [`run`] | the engine of `migrate` and `upgrade`: steps, state, lock, events |
 //! | [`server`] | the webhook around it: connections, caches, leader, metrics |
 //! | [`certs`] | the server's certificate: read, followed, made, rotated |
 //! | [`cli`] | one file a verb |
@@ -47,5 +48,6 @@ pub mod policy;
 mod reason;
 pub mod report;
 pub mod rules;
+pub mod run;
 pub mod server;
 pub mod upgrade;

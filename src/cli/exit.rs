@@ -2,7 +2,8 @@
 
 use std::{fmt, process::ExitCode};
 
-/// How a judging verb ended.
+/// How a verb ended. Judging verbs (`check`, `audit`, `plan`, `policy`) end with the first four; running verbs (`migrate`,
+/// `upgrade`, `meta`) give the same numbers their own meaning, see the constants, and add the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
@@ -14,6 +15,19 @@ pub enum Exit {
     Usage = 2,
     /// No verdict could be formed: no cluster, or no permission.
     NoVerdict = 3,
+    /// A running verb stopped and put things back as they were.
+    RolledBack = 4,
+    /// Another run holds the lock.
+    Locked = 5,
+}
+
+impl Exit {
+    /// A running verb reached its plan.
+    pub const REACHED: Self = Self::Clean;
+    /// A running verb refused; nothing was changed.
+    pub const REFUSED: Self = Self::Found;
+    /// A running verb stopped; the same command goes on.
+    pub const STOPPED: Self = Self::NoVerdict;
 }
 
 impl From<Exit> for ExitCode {

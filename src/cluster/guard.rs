@@ -34,6 +34,11 @@ pub fn api_resource(kind: Kind) -> ApiResource {
     }
 }
 
+/// Annotation of the guard's webhook registration: the guard's namespace, where runs live.
+pub const GUARD_NAMESPACE: &str = "guard.milvus.io/namespace";
+/// Annotation of the guard's webhook registration: the service account of jobs, in that namespace.
+pub const JOB_ACCOUNT: &str = "guard.milvus.io/job-service-account";
+
 /// Phase that is reported of a run that cannot be read.
 const UNREADABLE: &str = "unreadable";
 
