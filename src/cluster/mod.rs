@@ -11,6 +11,8 @@
 //! | [`view`] | pure: a namespace as the webhook sees it |
 //! | [`drift`] | pure: what runs against what Helm stored |
 //! | [`lease`] | one holder at a time |
+//! | [`rollout`] | waits until Deployments are what was asked for |
+//! | [`workloads`] | changes Deployments and leaves no field under our name |
 //!
 //! Nothing here decides. What may not be read is listed; only the workloads themselves must be readable.
 
@@ -21,8 +23,10 @@ pub mod evidence;
 pub mod guard;
 pub mod lease;
 pub mod live;
+pub mod rollout;
 pub mod storage;
 pub mod view;
+pub mod workloads;
 
 pub use client::{Access, Cluster};
 pub use error::ClusterError;

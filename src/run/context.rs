@@ -4,7 +4,7 @@ use tokio::sync::Mutex;
 
 use crate::objects::{RunStatus, UpgradeRun};
 
-use super::{ApiError, Event, Link, Lock, Reporter, Store, StoreError};
+use super::{ApiError, Event, Link, Lock, Reporter, Store, StoreError, patience::Trouble};
 
 /// What a step is given: its world, and the ways to the cluster and to the record.
 pub struct Context<'a, W> {
@@ -43,7 +43,7 @@ impl<'a, W> Context<'a, W> {
     ///
     /// # Errors
     /// As [`Link::call`].
-    pub async fn write<T>(&self, what: &str, request: impl AsyncFn() -> Result<T, kube::Error>) -> Result<T, ApiError> {
+    pub async fn write<T, E: Trouble>(&self, what: &str, request: impl AsyncFn() -> Result<T, E>) -> Result<T, ApiError> {
         let _turn = self.turn.lock().await;
         self.lock.permit().await?;
         self.link.call(what, request).await

@@ -8,7 +8,10 @@ use std::{
 use kube::Client;
 use tokio::time::timeout;
 
-use crate::{cluster::Cluster, reason};
+use crate::{
+    cluster::{Cluster, ClusterError},
+    reason,
+};
 
 use super::{Event, Halt, Halting, Reporter};
 
@@ -100,7 +103,7 @@ impl Link {
     ///
     /// # Errors
     /// Where the server refuses, stays away for too long, or the run must stop.
-    pub async fn call<T>(&self, what: &str, request: impl AsyncFn() -> Result<T, kube::Error>) -> Result<T, ApiError> {
+    pub async fn call<T, E: Trouble>(&self, what: &str, request: impl AsyncFn() -> Result<T, E>) -> Result<T, ApiError> {
         let began = Instant::now();
         let mut pause = SHORTEST_PAUSE;
         let mut before: Option<Option<Wait>> = None;
@@ -112,8 +115,10 @@ impl Link {
                     }
                     return Ok(value);
                 }
-                Ok(Err(error)) if is_passing(&error) => reason::chain(&error),
-                Ok(Err(error)) => return Err(ApiError::of(what, &error)),
+                Ok(Err(error)) => match error.passing() {
+                    Some(reason) => reason,
+                    None => return Err(error.for_good(what)),
+                },
                 Err(_) => format!("no answer within {} s", ATTEMPT.as_secs()),
             };
             // The first attempt is always made: a run that was asked to stop still writes where it stands.
@@ -162,26 +167,51 @@ impl Link {
     }
 }
 
-impl ApiError {
-    fn of(what: &str, error: &kube::Error) -> Self {
+/// An answer that is none: may it help to ask again?
+pub trait Trouble {
+    /// Why there was no answer, where asking again may help. A webhook that cannot be called is such a case too.
+    fn passing(&self) -> Option<String>;
+    /// What it comes to where asking again does not help.
+    fn for_good(&self, what: &str) -> ApiError;
+}
+
+impl Trouble for kube::Error {
+    fn passing(&self) -> Option<String> {
+        let passing = match self {
+            Self::Api(status) => matches!(status.code, 408 | 429 | 500 | 502 | 503 | 504),
+            Self::Service(_) | Self::HyperError(_) | Self::ReadEvents(_) => true,
+            _ => false,
+        };
+        passing.then(|| reason::chain(self))
+    }
+
+    fn for_good(&self, what: &str) -> ApiError {
         let what = what.to_owned();
-        match error {
-            kube::Error::Api(status) if status.code == 409 => Self::Conflict { what },
-            kube::Error::Api(status) if status.code == 404 => Self::NotFound { what },
-            kube::Error::Api(status) => {
+        match self {
+            Self::Api(status) if status.code == 409 => ApiError::Conflict { what },
+            Self::Api(status) if status.code == 404 => ApiError::NotFound { what },
+            Self::Api(status) => {
                 let text = if status.message.is_empty() { &status.reason } else { &status.message };
-                Self::Refused { what, reason: text.trim().to_owned() }
+                ApiError::Refused { what, reason: text.trim().to_owned() }
             }
-            other => Self::Refused { what, reason: reason::chain(other) },
+            other => ApiError::Refused { what, reason: reason::chain(other) },
         }
     }
 }
 
-/// Whether trying again may help: no answer, or one that says so. A webhook that cannot be called is a 500.
-fn is_passing(error: &kube::Error) -> bool {
-    match error {
-        kube::Error::Api(status) => matches!(status.code, 408 | 429 | 500 | 502 | 503 | 504),
-        kube::Error::Service(_) | kube::Error::HyperError(_) | kube::Error::ReadEvents(_) => true,
-        _ => false,
+impl Trouble for ClusterError {
+    fn passing(&self) -> Option<String> {
+        match self {
+            Self::Unreachable { reason, .. } => Some(reason.clone()),
+            _ => None,
+        }
+    }
+
+    fn for_good(&self, what: &str) -> ApiError {
+        let what = what.to_owned();
+        match self {
+            Self::NotFound(_) => ApiError::NotFound { what },
+            other => ApiError::Refused { what, reason: other.to_string() },
+        }
     }
 }
