@@ -18,6 +18,7 @@
 //! | [`objects`] | the objects of the API group `guard.milvus.io` |
 //! | [`judge`] | all of it in a row: snapshots in, judgement out |
 //! | [`audit`] | the same of what already runs |
+//! | [`migration`] | the metadata of 2.1 to that of 2.2: plan, transactions, backup, restore |
 //! | [`plan`] | the path from A to B as numbered steps |
 //! | [`report`] | a judgement for people and machines, one file a format |
 //! | [`admission`] | reviews to rulings: the gates of the webhook |
@@ -41,6 +42,7 @@ pub mod helm;
 pub mod inputs;
 pub mod judge;
 pub mod manifest;
+pub mod migration;
 pub mod milvus;
 pub mod objects;
 pub mod plan;

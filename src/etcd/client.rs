@@ -14,10 +14,13 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::{
     facts::{MetadataFact, MetadataState},
+    migration::{
+        Root,
+        format::{AREAS, Area, Depth, Evidence},
+        keys::{SESSIONS, TOMBSTONE, after},
+    },
     reason,
 };
-
-use super::format::{AREAS, Area, Depth, Evidence, SESSIONS, TOMBSTONE};
 
 /// For everything together. A verdict that waits longer has lost its reader; webhooks never come here.
 pub const TOTAL_DEADLINE: Duration = Duration::from_secs(15);
@@ -106,21 +109,8 @@ fn public(address: &str) -> String {
     if scheme.is_empty() { host.to_owned() } else { format!("{scheme}://{host}") }
 }
 
-/// `path.Join` of Go, as Milvus builds its keys, with a slash at the end.
-fn prefix(root: &str, sub: &str) -> Result<String, String> {
-    let joined = format!("{root}/{sub}");
-    let parts: Vec<&str> = joined.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
-    if parts.is_empty() {
-        return Err("root path and metadata sub-path are both empty".into());
-    }
-    if parts.contains(&"..") {
-        return Err(format!("root path {root:?} with {sub:?} leads out of itself"));
-    }
-    Ok(format!("{}{}/", if root.starts_with('/') { "/" } else { "" }, parts.join("/")))
-}
-
 async fn read(endpoint: &Endpoint) -> Result<MetadataState, String> {
-    let prefix = prefix(&endpoint.root_path, &endpoint.meta_sub_path)?;
+    let root = Root::new(&endpoint.root_path, &endpoint.meta_sub_path).map_err(|error| error.to_string())?;
     if endpoint.addresses.is_empty() {
         return Err("no etcd endpoint was given".into());
     }
@@ -131,7 +121,7 @@ async fn read(endpoint: &Endpoint) -> Result<MetadataState, String> {
     let deadline = Instant::now() + TOTAL_DEADLINE;
     let mut failures = Vec::new();
     for address in &endpoint.addresses {
-        let attempt = attempt(endpoint, address, tls.as_ref(), &prefix, deadline);
+        let attempt = attempt(endpoint, address, tls.as_ref(), root.prefix(), deadline);
         match timeout_at(deadline, attempt).await {
             Ok(Ok(state)) => return Ok(state),
             Ok(Err(Failure { reason, elsewhere })) => {
@@ -257,7 +247,7 @@ struct Reader<'a> {
 impl Reader<'_> {
     async fn area(&mut self, area: &Area, evidence: &mut Evidence) -> Result<(), Failure> {
         let from = format!("{}{}", self.prefix, area.path).into_bytes();
-        let to = if area.path.ends_with('/') { after_prefix(&from) } else { [&from[..], &[0]].concat() };
+        let to = if area.path.ends_with('/') { after(&from) } else { [&from[..], &[0]].concat() };
         self.range(from, &to, area.depth, evidence).await
     }
 
@@ -269,7 +259,7 @@ impl Reader<'_> {
         if evidence.is_anything() {
             return Ok(());
         }
-        self.range(after_prefix(&sessions), &after_prefix(&all), Depth::AnyLive, evidence).await
+        self.range(after(&sessions), &after(&all), Depth::AnyLive, evidence).await
     }
 
     async fn range(&mut self, mut from: Vec<u8>, to: &[u8], depth: Depth, evidence: &mut Evidence) -> Result<(), Failure> {
@@ -307,15 +297,6 @@ impl Reader<'_> {
 /// tonic's own words; etcd uses the same code for a revision from the future.
 fn too_large(message: &str) -> bool {
     message.contains("message length too large")
-}
-
-/// The first key after all keys with this prefix. Prefixes here end with a slash, so the last byte can always grow.
-fn after_prefix(prefix: &[u8]) -> Vec<u8> {
-    let mut end = prefix.to_vec();
-    if let Some(last) = end.last_mut() {
-        *last = last.saturating_add(1);
-    }
-    end
 }
 
 fn load_tls(tls: &Tls) -> Result<TlsOptions, String> {
@@ -371,26 +352,11 @@ mod tests {
     }
 
     #[rstest]
-    #[case("by-dev", "meta", Some("by-dev/meta/"))]
-    #[case("/a//b/", "./meta/", Some("/a/b/meta/"))]
-    #[case("", "meta", Some("meta/"))]
-    #[case("", "", None)]
-    #[case("a/../..", "meta", None)]
-    fn keys_are_joined_as_go_does(#[case] root: &str, #[case] sub: &str, #[case] expected: Option<&str>) {
-        assert_eq!(prefix(root, sub).ok().as_deref(), expected);
-    }
-
-    #[rstest]
     #[case("etcd:2379", "etcd:2379")]
     #[case("http://root:p@ss@etcd:2379", "http://etcd:2379")]
     #[case("root:pw@etcd:2379", "etcd:2379")]
     fn addresses_are_shown_without_credentials(#[case] address: &str, #[case] expected: &str) {
         assert_eq!(public(address), expected);
-    }
-
-    #[test]
-    fn ranges_end_after_their_prefix() {
-        assert_eq!(after_prefix(b"by-dev/meta/"), b"by-dev/meta0");
     }
 
     // The words of the libraries as a real etcd 3.7 provoked them.

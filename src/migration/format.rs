@@ -9,14 +9,10 @@ use prost::Message;
 
 use crate::{facts::MetadataState, reason};
 
-/// What Milvus writes over a record that it dropped (U+26FC); never a record itself.
-pub const TOMBSTONE: &[u8] = &[0xE2, 0x9B, 0xBC];
-
-/// Keys of running components. They say nothing about the format and are not read.
-pub const SESSIONS: &str = "session/";
-
-/// Characters of a key that are shown.
-const MAX_KEY: usize = 120;
+use super::{
+    keys::{SESSIONS, TOMBSTONE, shown},
+    record::Dump,
+};
 
 /// What the presence of a key tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -163,6 +159,31 @@ pub struct Evidence {
 }
 
 impl Evidence {
+    /// What a dump shows.
+    #[must_use]
+    pub fn of(dump: &Dump) -> Self {
+        let mut evidence = Self::default();
+        for area in AREAS {
+            if area.late && evidence.is_old() {
+                continue;
+            }
+            let records =
+                dump.under(area.path).iter().filter(|record| area.path.ends_with('/') || *record.key == *area.path.as_bytes());
+            for record in records.filter(|record| !record.leased) {
+                evidence.add(&record.key, Some(&record.value));
+                if area.depth == Depth::AnyKey || (area.depth == Depth::AnyLive && *record.value != *TOMBSTONE) {
+                    break;
+                }
+            }
+        }
+        if !evidence.is_anything() {
+            for record in dump.records().iter().filter(|record| record.is_metadata()) {
+                evidence.add(&record.key, Some(&record.value));
+            }
+        }
+        evidence
+    }
+
     /// Takes one key in, relative to `<rootPath>/<metaSubPath>/`. The value is needed where the key's area has
     /// [`Depth::AnyLive`] or [`Depth::All`]; a value that was not read counts as live.
     pub fn add(&mut self, key: &[u8], value: Option<&[u8]>) {
@@ -308,12 +329,6 @@ fn area_of(key: &[u8]) -> Option<(&'static Area, &str)> {
 fn parts(path: &str) -> [Option<&str>; 4] {
     let mut parts = path.split('/');
     [parts.next(), parts.next(), parts.next(), parts.next()]
-}
-
-/// A key as it may be printed.
-fn shown(key: &[u8]) -> String {
-    let text: String = String::from_utf8_lossy(key).chars().take(MAX_KEY).collect();
-    text.escape_debug().to_string()
 }
 
 #[cfg(test)]
