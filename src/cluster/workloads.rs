@@ -11,7 +11,8 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use crate::run::store::FIELD_MANAGER;
+/// As whom runs write.
+pub const FIELD_MANAGER: &str = "milvus-guard-run";
 
 /// What is to become of a Deployment. What is absent stays as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -15,7 +15,7 @@ use kube::{
 use serde_json::{Map, Value, json};
 
 use crate::{
-    cluster::guard::api_resource,
+    cluster::{guard::api_resource, workloads::FIELD_MANAGER},
     objects::{API_VERSION, RunEvent, RunStatus, UPGRADE_RUN, UpgradeRun},
 };
 
@@ -26,8 +26,6 @@ use super::{ApiError, Event, Home, Link, Listener, Lock, ReleaseName};
 pub const RELEASE_LABEL: &str = "guard.milvus.io/release";
 /// Its namespace.
 pub const NAMESPACE_LABEL: &str = "guard.milvus.io/release-namespace";
-/// As whom we write.
-pub const FIELD_MANAGER: &str = "milvus-guard-run";
 
 /// Why the record could not be kept.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
