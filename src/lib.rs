@@ -19,6 +19,7 @@
 //! | [`judge`] | all of it in a row: snapshots in, judgement out |
 //! | [`audit`] | the same of what already runs |
 //! | [`migration`] | the metadata of 2.1 to that of 2.2: plan, transactions, backup, restore |
+//! | [`meta`] | the same carried out on etcd, safely and resumably |
 //! | [`plan`] | the path from A to B as numbered steps |
 //! | [`report`] | a judgement for people and machines, one file a format |
 //! | [`admission`] | reviews to rulings: the gates of the webhook |
@@ -42,6 +43,8 @@ pub mod helm;
 pub mod inputs;
 pub mod judge;
 pub mod manifest;
+pub mod meta;
+pub mod migrate;
 pub mod migration;
 pub mod milvus;
 pub mod objects;

@@ -6,6 +6,7 @@ mod check;
 mod crds;
 mod exit;
 mod gather;
+mod meta;
 mod output;
 mod plan;
 mod policies;
@@ -47,6 +48,8 @@ enum Verb {
     Certs(certs::Args),
     /// Judge what already runs
     Audit(Box<audit::Args>),
+    /// Migrate the metadata of Milvus 2.1 to 2.2 in etcd, or back
+    Meta(meta::Args),
     /// Serve the admission webhook
     Serve(Box<serve::Args>),
     /// Print the definitions of the guard's objects, for `kubectl apply --server-side -f -`
@@ -72,6 +75,7 @@ pub fn run() -> Exit {
         Verb::Policy(args) => policy::run(args, &screen),
         Verb::Certs(args) => certs::run(&args),
         Verb::Audit(args) => audit::run(&args, &screen),
+        Verb::Meta(args) => meta::run(args, &screen),
         Verb::Serve(args) => serve::run(*args),
         Verb::Crds => crds::run(),
         Verb::Completions(args) => shell::completions(&args),

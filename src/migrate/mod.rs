@@ -17,11 +17,9 @@
 //! Milvus stands still from `stop` to `start`. Metadata is touched by [`crate::meta`] alone, which holds its own lock in etcd.
 
 pub mod fitness;
-pub mod job;
 pub mod order;
 pub mod perform;
 pub mod plan;
-pub mod remote;
 pub mod settings;
 pub mod steps;
 pub mod survey;

@@ -145,6 +145,12 @@ impl Root {
         clean(&self.root_path, false) != clean(&self.prefix, false)
     }
 
+    /// Key of the lock, beside the metadata.
+    #[must_use]
+    pub fn lock(&self) -> String {
+        format!("{}lock", self.own)
+    }
+
     /// Key of the record of a run, beside the metadata.
     #[must_use]
     pub fn journal(&self) -> String {

@@ -37,9 +37,9 @@ impl End {
     #[must_use]
     pub const fn exit(&self) -> Exit {
         match self {
-            Self::Reached(_) | Self::Waits(_) => Exit::REACHED,
-            Self::Refused(_) => Exit::REFUSED,
-            Self::Stopped(_) => Exit::STOPPED,
+            Self::Reached(_) | Self::Waits(_) => Exit::Reached,
+            Self::Refused(_) => Exit::Refused,
+            Self::Stopped(_) => Exit::Stopped,
             Self::RolledBack(_) => Exit::RolledBack,
             Self::Locked(_) => Exit::Locked,
         }

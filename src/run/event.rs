@@ -133,12 +133,15 @@ impl Reporter {
         Self(listeners.into())
     }
 
+    /// The same, and one more.
+    #[must_use]
+    pub fn and(&self, listener: impl Listener + 'static) -> Self {
+        Self::new(vec![Box::new(self.clone()), Box::new(listener)])
+    }
+
     /// Tells of an event, now.
     pub fn tell(&self, event: &Event) {
-        let now = Timestamp::now();
-        for listener in self.0.iter() {
-            listener.hear(now, event);
-        }
+        self.hear(Timestamp::now(), event);
     }
 
     /// Tells something to know.
@@ -149,6 +152,14 @@ impl Reporter {
     /// Tells something that may need attention.
     pub fn warn(&self, text: impl Into<String>) {
         self.tell(&Event::Warning { text: text.into() });
+    }
+}
+
+impl Listener for Reporter {
+    fn hear(&self, at: Timestamp, event: &Event) {
+        for listener in self.0.iter() {
+            listener.hear(at, event);
+        }
     }
 }
 

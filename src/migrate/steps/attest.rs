@@ -3,27 +3,35 @@
 use jiff::Timestamp;
 
 use crate::{
-    meta,
-    migrate::world::{Cx, Told, failed, recorded},
+    migrate::world::{Cx, recorded},
     objects::{Condition, ConditionStatus, Evidence, progress::METADATA_MIGRATED},
     run::StepError,
 };
 
-/// Records the evidence, after verification and before anything of the new version starts.
-pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
+/// Notes what was verified; evidence it is only with the condition.
+pub(super) async fn draft(cx: &Cx<'_>, cluster_id: u64) -> Result<(), StepError> {
     let world = cx.world;
     let settings = &world.settings;
-    let id = meta::cluster_id(&world.target, &Told::new(cx.link)).await.map_err(|error| failed(&error))?;
     let evidence = Evidence {
         release: world.release.name.clone(),
         namespace: settings.release.namespace.clone(),
         from: settings.source,
         to: settings.target,
         root_path: world.target.endpoint.root_path.clone(),
-        etcd_cluster_id: format!("{id:x}"),
+        etcd_cluster_id: format!("{cluster_id:x}"),
         endpoints: if world.configured.is_empty() { world.target.endpoint.addresses.clone() } else { world.configured.clone() },
-        workload_uids: recorded(cx)?.into_iter().filter_map(|original| original.uid).collect(),
+        workload_uids: Vec::new(),
     };
+    cx.record(|status| status.evidence = Some(evidence.clone())).await?;
+    Ok(())
+}
+
+/// Makes it evidence, after verification and before anything of the new version starts.
+pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
+    let Some(drafted) = cx.run().status.evidence else {
+        return Err(StepError::Refused("nothing was verified that could be evidence".into()));
+    };
+    let evidence = Evidence { workload_uids: recorded(cx)?.into_iter().filter_map(|original| original.uid).collect(), ..drafted };
     cx.record(|status| {
         status.evidence = Some(evidence.clone());
         condition(ConditionStatus::True, "Verified", "the metadata was read back and compared with the plan").set(&mut status.conditions);

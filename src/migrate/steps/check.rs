@@ -55,7 +55,8 @@ pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
         )));
     }
     for collection in found.plan.iter().flat_map(|plan| &plan.unloadable) {
-        cx.reporter().warn(format!("{collection}: it was loaded without an index, and 2.2 loads none without; build one afterwards"));
+        let name = &collection.name;
+        cx.reporter().warn(format!("collection {name} was loaded without an index, and 2.2 loads none without; build one afterwards"));
     }
     Ok(())
 }

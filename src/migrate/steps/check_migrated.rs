@@ -11,7 +11,7 @@ use crate::{
     run::StepError,
 };
 
-use super::check::surveyed;
+use super::{attest, check::surveyed};
 
 /// The metadata is that of 2.2, and nothing of 2.1 can write to it.
 pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
@@ -35,9 +35,9 @@ pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
         return Err(StepError::Refused("a migration in etcd was begun and not ended; end it first with milvus-guard meta migrate".into()));
     }
     match &found.state {
-        MetadataState::V22 => Ok(()),
+        MetadataState::V22 => attest::draft(cx, found.cluster_id).await,
         // Nothing would change, so the metadata is as good as migrated.
-        MetadataState::V21NoIndex if found.plan.is_none() && found.problem.is_none() => Ok(()),
+        MetadataState::V21NoIndex if found.plan.is_none() && found.problem.is_none() => attest::draft(cx, found.cluster_id).await,
         other => Err(StepError::Refused(format!(
             "the metadata under {} in etcd at {} is not that of 2.2 ({other:?}), so there is nothing to record",
             found.root,

@@ -6,6 +6,8 @@ use crate::{
     run::StepError,
 };
 
+use super::attest;
+
 /// Plans again from the backup and compares every record.
 pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
     let options = VerifyOptions { strict_upstream: cx.world.settings.tool_image.is_some() };
@@ -15,5 +17,5 @@ pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
     if recorded.as_ref().is_some_and(|sha256| *sha256 != verified.backup.sha256) {
         return Err(StepError::Refused(format!("{} is another file than the run recorded", file.display())));
     }
-    Ok(())
+    attest::draft(cx, verified.cluster_id).await
 }
