@@ -33,6 +33,19 @@ impl End {
         }
     }
 
+    /// In one word, for programs.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Reached(_) => "reached",
+            Self::Waits(_) => "waits",
+            Self::Refused(_) => "refused",
+            Self::Stopped(_) => "stopped",
+            Self::RolledBack(_) => "rolled-back",
+            Self::Locked(_) => "locked",
+        }
+    }
+
     /// The exit code of the contract.
     #[must_use]
     pub const fn exit(&self) -> Exit {
