@@ -29,7 +29,10 @@ pub fn never(release: &Release) -> Option<String> {
     let other = release.components.iter().find(|component| component.workload.meta.object.kind != "Deployment");
     other.map(|component| {
         let object = &component.workload.meta.object;
-        format!("{} runs as {} {}; the Milvus chart runs it as a Deployment, and only that is supported", component.component, object.kind, object.name)
+        format!(
+            "{} runs as {} {}; the Milvus chart runs it as a Deployment, and only that is supported",
+            component.component, object.kind, object.name
+        )
     })
 }
 
@@ -65,7 +68,8 @@ pub fn not_now(release: &Release, facts: &Facts, source: Version, again: bool) -
         ));
     }
     let mine = |name: &str| release.components.iter().any(|component| component.workload.meta.object.name == name);
-    let unhealthy = facts.rollouts.iter().flatten().find(|fact| fact.release == release.name && !fact.complete && mine(&fact.workload));
+    let unhealthy =
+        facts.rollouts.iter().flatten().find(|fact| fact.release == release.name && !fact.complete && mine(&fact.workload));
     if let Some(fact) = unhealthy {
         return Some(format!("Deployment {} is not healthy: {}; bring it in order first", fact.workload, fact.detail));
     }
@@ -82,7 +86,10 @@ pub fn not_now(release: &Release, facts: &Facts, source: Version, again: bool) -
         } else {
             format!("argocd app set {} --sync-policy none", deployer.name)
         };
-        format!("{} {} puts back what others change, and would start the old version again; suspend it first: {suspend}", deployer.tool, deployer.name)
+        format!(
+            "{} {} puts back what others change, and would start the old version again; suspend it first: {suspend}",
+            deployer.tool, deployer.name
+        )
     })
 }
 
@@ -105,7 +112,9 @@ pub fn find<'a>(releases: &'a [Release], wanted: &ReleaseName) -> Result<&'a Rel
     let mut found = releases.iter().filter(is);
     match (found.next(), found.next()) {
         (Some(only), None) => Ok(only),
-        (Some(_), Some(_)) => Err(format!("several installations of Milvus in namespace {} are called {}", wanted.namespace, wanted.name)),
+        (Some(_), Some(_)) => {
+            Err(format!("several installations of Milvus in namespace {} are called {}", wanted.namespace, wanted.name))
+        }
         (None, _) => {
             let known: Vec<&str> = releases.iter().map(|release| &*release.name).collect();
             let known = if known.is_empty() { "no Milvus at all".to_owned() } else { known.join(", ") };

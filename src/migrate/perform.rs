@@ -32,7 +32,8 @@ async fn try_perform(link: &Link, settings: Settings, operation: Operation, hist
     let floor = known.iter().filter_map(|run| run.status.fence).max().map_or(0, |fence| fence + 1);
     let name = choose(&known, &settings, operation)?;
     let full_name = format!("{}/{name}", home.namespace);
-    let lock = Lock::take(link, &home, &settings.release, &full_name, settings.lock, floor).await.map_err(|e| locked(e, &settings))?;
+    let lock =
+        Lock::take(link, &home, &settings.release, &full_name, settings.lock, floor).await.map_err(|e| locked(e, &settings))?;
     let end = under_lock(link, settings, operation, history, &home, &lock, &name).await;
     lock.give_back().await;
     end
@@ -76,8 +77,9 @@ async fn under_lock(
     let settings = &world.settings;
     let (store, steps) = match run {
         Some(run) => {
-            let steps = plan::recorded(&run.spec.plan)
-                .ok_or_else(|| End::Stopped(format!("Run {name} was planned by a later version of milvus-guard. Next: use that one.")))?;
+            let steps = plan::recorded(&run.spec.plan).ok_or_else(|| {
+                End::Stopped(format!("Run {name} was planned by a later version of milvus-guard. Next: use that one."))
+            })?;
             if operation != Operation::Rollback {
                 same_plan(run, settings, &plan::steps(settings, operation), &image, (&root.0, &root.1), live)?;
             }
@@ -132,7 +134,8 @@ fn choose(known: &[UpgradeRun], settings: &Settings, operation: Operation) -> Re
         (Operation::Abort, None) => Err(nothing_to(operation, settings)),
         (Operation::Rollback, None) => {
             // A run that ended can still be taken back, the last one only: what lies before it is gone.
-            let last = known.iter().rev().find(|run| run.spec.kind == RunKind::Migration && run.status.phase != RunPhase::Refused);
+            let last =
+                known.iter().rev().find(|run| run.spec.kind == RunKind::Migration && run.status.phase != RunPhase::Refused);
             let last = last.filter(|run| !run.status.originals.is_empty() && run.status.phase != RunPhase::RolledBack);
             last.map(name).ok_or_else(|| nothing_to(operation, settings))
         }
@@ -256,7 +259,10 @@ fn condition(run: &UpgradeRun, settings: &Settings) -> String {
     } else if run.status.originals.is_empty() {
         "Nothing was changed.".into()
     } else {
-        format!("The metadata is that of {}, unchanged. Components may stand still; {back} starts them as they were.", run.spec.from)
+        format!(
+            "The metadata is that of {}, unchanged. Components may stand still; {back} starts them as they were.",
+            run.spec.from
+        )
     }
 }
 
@@ -279,7 +285,9 @@ fn no_home(error: HomeError) -> End {
 }
 
 fn unanswered(error: &ApiError) -> End {
-    End::Stopped(format!("Stopped: {error}. Nothing was changed. Next: the same command, with a cluster that answers and the right to do this."))
+    End::Stopped(format!(
+        "Stopped: {error}. Nothing was changed. Next: the same command, with a cluster that answers and the right to do this."
+    ))
 }
 
 fn unread(error: StoreError) -> End {

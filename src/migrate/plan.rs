@@ -13,8 +13,7 @@ use crate::{
 use super::{
     order::Tier,
     settings::{Operation, Settings, StartBy},
-    steps,
-    words,
+    steps, words,
     world::{Cx, World},
 };
 

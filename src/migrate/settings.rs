@@ -99,7 +99,9 @@ pub fn versions(source: &str, target: &str) -> Result<(Version, Version), String
     match transition(&source, &target).map_err(|error| error.to_string())? {
         Transition::Migrate => {}
         Transition::Compatible => {
-            return Err(format!("{source} and {target} have the same metadata: there is nothing to migrate, upgrade Milvus directly"));
+            return Err(format!(
+                "{source} and {target} have the same metadata: there is nothing to migrate, upgrade Milvus directly"
+            ));
         }
     }
     let read = |text: &str| text.parse::<Version>().map_err(|_| format!("'{text}' is no release of Milvus, such as 2.1.4"));

@@ -121,7 +121,8 @@ fn in_cluster(address: &str, namespace: &str) -> String {
         Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => (host, port.to_owned()),
         _ => (rest, ETCD_PORT.to_string()),
     };
-    let host = if host.contains(['.', ':', '[']) || host == "localhost" { host.to_owned() } else { format!("{host}.{namespace}.svc") };
+    let host =
+        if host.contains(['.', ':', '[']) || host == "localhost" { host.to_owned() } else { format!("{host}.{namespace}.svc") };
     let scheme = if scheme.is_empty() { String::new() } else { format!("{scheme}://") };
     format!("{scheme}{host}:{port}")
 }
@@ -138,7 +139,11 @@ fn new_image(settings: &Settings, release: &Release, operation: Operation) -> Re
     images.dedup();
     match images.as_slice() {
         [only] => Ok(only.clone()),
-        _ => Err(format!("the components of {} come from several repositories ({}); say with -w which image is wanted", release.name, images.join(", "))),
+        _ => Err(format!(
+            "the components of {} come from several repositories ({}); say with -w which image is wanted",
+            release.name,
+            images.join(", ")
+        )),
     }
 }
 

@@ -28,7 +28,9 @@ pub fn standing(step: Step, world: &World, back: bool) -> Standing {
             ("Milvus stands still or is about to; the metadata is that of 2.1, unchanged.".into(), or_back)
         }
         Step::Migrate | Step::MigrateByTool | Step::Verify => (
-            format!("Milvus stands still; the metadata may be between 2.1 and 2.2, and neither may start on it. The backup is {file}."),
+            format!(
+                "Milvus stands still; the metadata may be between 2.1 and 2.2, and neither may start on it. The backup is {file}."
+            ),
             or_back,
         ),
         Step::Attest | Step::StartByHelm => {
@@ -47,14 +49,13 @@ fn data_back(step: Step, world: &World) -> String {
     let file = world.backup_location();
     match step {
         Step::Migrate | Step::MigrateByTool => {
-            format!("Milvus stands still; the metadata may be between 2.2 and 2.1, and neither may start on it. The backup is {file}.")
+            format!(
+                "Milvus stands still; the metadata may be between 2.2 and 2.1, and neither may start on it. The backup is {file}."
+            )
         }
-        Step::Verify
-        | Step::Attest
-        | Step::StartByHelm
-        | Step::Start(_)
-        | Step::HandOver
-        | Step::CleanUp => "The metadata is still that of 2.2, or on its way; 2.1 must not start on it.".into(),
+        Step::Verify | Step::Attest | Step::StartByHelm | Step::Start(_) | Step::HandOver | Step::CleanUp => {
+            "The metadata is still that of 2.2, or on its way; 2.1 must not start on it.".into()
+        }
         Step::AwaitSessions | Step::Backup => "Milvus stands still; the metadata is that of 2.1 again.".into(),
         // Also what is said at the very end.
         Step::Check | Step::CheckMigrated | Step::Record | Step::Stop => format!(
@@ -126,9 +127,13 @@ pub fn helm(release: &Release, settings: &Settings, image: &str) -> String {
         queue: configured(release.queue().kind.value.to_string()),
     };
     let planned = plan(&journey, Catalogue::embedded());
-    let command = planned.stops.first().and_then(|stop| stop.commands.iter().find(|command| command.starts_with("helm ")).cloned());
+    let command =
+        planned.stops.first().and_then(|stop| stop.commands.iter().find(|command| command.starts_with("helm ")).cloned());
     let command = command.unwrap_or_else(|| {
-        format!("helm upgrade {} zilliztech/milvus -n {} --reset-then-reuse-values", settings.release.name, settings.release.namespace)
+        format!(
+            "helm upgrade {} zilliztech/milvus -n {} --reset-then-reuse-values",
+            settings.release.name, settings.release.namespace
+        )
     });
     let image = ImageRef::parse(image);
     let tag = image.tag.clone().unwrap_or_default();
@@ -143,7 +148,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::{run::ReleaseName, rules::testing::Fixture};
+    use crate::{rules::testing::Fixture, run::ReleaseName};
 
     pub(crate) fn settings() -> Settings {
         Settings {

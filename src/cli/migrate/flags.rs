@@ -6,10 +6,7 @@ use clap::{Args as ClapArgs, ValueEnum};
 
 use crate::{
     etcd::client::Tls,
-    migrate::{
-        Operation, Settings, StartBy, perform,
-        settings::versions,
-    },
+    migrate::{Operation, Settings, StartBy, perform, settings::versions},
     run::ReleaseName,
 };
 
@@ -326,7 +323,8 @@ impl EtcdAccess {
         if let Some(folder) = &self.etcd_credentials {
             let file = |name: &str| Some(folder.join(name)).filter(|path| path.is_file());
             let text = |name: &str| file(name).map(|path| credential(&path)).transpose();
-            let user = text("username")?.map(|user| Ok::<_, Failure>((user, text("password")?.unwrap_or_default()))).transpose()?;
+            let user =
+                text("username")?.map(|user| Ok::<_, Failure>((user, text("password")?.unwrap_or_default()))).transpose()?;
             let tls = Tls { ca: file("ca.crt"), cert: file("tls.crt"), key: file("tls.key") };
             return Ok((user, Some(tls).filter(|tls| *tls != Tls::default())));
         }

@@ -34,7 +34,8 @@ pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
     let evidence = Evidence { workload_uids: recorded(cx)?.into_iter().filter_map(|original| original.uid).collect(), ..drafted };
     cx.record(|status| {
         status.evidence = Some(evidence.clone());
-        condition(ConditionStatus::True, "Verified", "the metadata was read back and compared with the plan").set(&mut status.conditions);
+        condition(ConditionStatus::True, "Verified", "the metadata was read back and compared with the plan")
+            .set(&mut status.conditions);
     })
     .await?;
     Ok(())

@@ -16,10 +16,12 @@ use crate::{
 pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
     let world = cx.world;
     let (release, facts) = survey::read(cx.link, &world.settings).await.map_err(surveyed)?;
-    if let Some(why) = fitness::never(&release).or_else(|| fitness::not_now(&release, &facts, world.settings.source, world.again)) {
+    if let Some(why) = fitness::never(&release).or_else(|| fitness::not_now(&release, &facts, world.settings.source, world.again))
+    {
         return Err(StepError::Refused(why));
     }
-    let found = meta::inspect(&world.target, &crate::migration::Options::default(), &Told::new(cx.link)).await.map_err(|e| failed(&e))?;
+    let found =
+        meta::inspect(&world.target, &crate::migration::Options::default(), &Told::new(cx.link)).await.map_err(|e| failed(&e))?;
     if let Some(lock) = &found.lock {
         return Err(StepError::Locked(format!("another migration is at work in etcd: {}", lock.holder)));
     }
@@ -30,17 +32,21 @@ pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
             "the metadata under {} is that of 2.2 already; where it was migrated otherwise, record that with --record-only",
             found.root
         )),
-        MetadataState::Empty => {
-            Some(format!("there is no metadata under {} in etcd at {shown}: the root path (-r) or the etcd (-e) is a wrong one", found.root))
-        }
+        MetadataState::Empty => Some(format!(
+            "there is no metadata under {} in etcd at {shown}: the root path (-r) or the etcd (-e) is a wrong one",
+            found.root
+        )),
         MetadataState::PartialApply => Some(format!(
             "a migration of the metadata under {} was begun otherwise and not ended; end it first with milvus-guard meta migrate, or go \
              back with milvus-guard meta restore",
             found.root
         )),
-        MetadataState::MixedSkipped | MetadataState::PartialCleaned | MetadataState::PartialSaved | MetadataState::Unreadable(_) => {
-            Some(found.problem.clone().unwrap_or_else(|| format!("the metadata under {} is in no state to be migrated", found.root)))
-        }
+        MetadataState::MixedSkipped
+        | MetadataState::PartialCleaned
+        | MetadataState::PartialSaved
+        | MetadataState::Unreadable(_) => Some(
+            found.problem.clone().unwrap_or_else(|| format!("the metadata under {} is in no state to be migrated", found.root)),
+        ),
     };
     if let Some(why) = why {
         return Err(StepError::Refused(why));
@@ -56,7 +62,8 @@ pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
     }
     for collection in found.plan.iter().flat_map(|plan| &plan.unloadable) {
         let name = &collection.name;
-        cx.reporter().warn(format!("collection {name} was loaded without an index, and 2.2 loads none without; build one afterwards"));
+        cx.reporter()
+            .warn(format!("collection {name} was loaded without an index, and 2.2 loads none without; build one afterwards"));
     }
     Ok(())
 }

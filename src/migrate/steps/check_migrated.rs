@@ -4,8 +4,7 @@ use crate::{
     facts::MetadataState,
     meta,
     migrate::{
-        fitness,
-        survey,
+        fitness, survey,
         world::{Cx, Told, failed},
     },
     run::StepError,
@@ -21,18 +20,25 @@ pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
         return Err(StepError::Refused(why));
     }
     let old = release.components.iter().find(|component| {
-        component.is_running() && component.version().build().is_some_and(|build| build.version.line() == world.settings.source.line())
+        component.is_running()
+            && component.version().build().is_some_and(|build| build.version.line() == world.settings.source.line())
     });
     if let Some(old) = old {
         let name = &old.workload.meta.object.name;
-        return Err(StepError::Refused(format!("Deployment {name} still runs {}, which writes metadata of 2.1; stop it first", old.image())));
+        return Err(StepError::Refused(format!(
+            "Deployment {name} still runs {}, which writes metadata of 2.1; stop it first",
+            old.image()
+        )));
     }
-    let found = meta::inspect(&world.target, &crate::migration::Options::default(), &Told::new(cx.link)).await.map_err(|e| failed(&e))?;
+    let found =
+        meta::inspect(&world.target, &crate::migration::Options::default(), &Told::new(cx.link)).await.map_err(|e| failed(&e))?;
     if let Some(lock) = &found.lock {
         return Err(StepError::Locked(format!("a migration is at work in etcd: {}", lock.holder)));
     }
     if found.run.as_ref().is_some_and(|run| run.phase.is_open()) {
-        return Err(StepError::Refused("a migration in etcd was begun and not ended; end it first with milvus-guard meta migrate".into()));
+        return Err(StepError::Refused(
+            "a migration in etcd was begun and not ended; end it first with milvus-guard meta migrate".into(),
+        ));
     }
     match &found.state {
         MetadataState::V22 => attest::draft(cx, found.cluster_id).await,

@@ -22,7 +22,9 @@ pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
     let done = meta::migrate(&cx.world.target, &options, &Told::new(cx.link)).await.map_err(|error| failed(&error))?;
     match done.outcome {
         Outcome::Migrated | Outcome::AlreadyMigrated => {}
-        Outcome::NothingToDo | Outcome::Compatible | Outcome::Planned => cx.reporter().note("nothing in the metadata had to change"),
+        Outcome::NothingToDo | Outcome::Compatible | Outcome::Planned => {
+            cx.reporter().note("nothing in the metadata had to change")
+        }
     }
     Ok(())
 }
@@ -49,8 +51,16 @@ pub(crate) async fn undo(cx: &Cx<'_>) -> Result<(), StepError> {
     };
     let restored = meta::restore(&cx.world.target, &file, &options, &Told::new(cx.link)).await.map_err(|error| failed(&error))?;
     if restored.backup.sha256 != backup.sha256 {
-        return Err(StepError::Refused(format!("{} is another file than the run recorded (sha256 {})", file.display(), backup.sha256)));
+        return Err(StepError::Refused(format!(
+            "{} is another file than the run recorded (sha256 {})",
+            file.display(),
+            backup.sha256
+        )));
     }
-    cx.reporter().note(format!("{} records were put back, {} of 2.2 were deleted", restored.puts + restored.rewrites, restored.deletes));
+    cx.reporter().note(format!(
+        "{} records were put back, {} of 2.2 were deleted",
+        restored.puts + restored.rewrites,
+        restored.deletes
+    ));
     Ok(())
 }

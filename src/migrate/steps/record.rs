@@ -1,14 +1,10 @@
 //! Replicas and images as they are, before anything is scaled: what a crash must not forget.
 
 use crate::{
-    migrate::{
-        fitness::KEDA,
-        survey,
-        world::Cx,
-    },
+    migrate::{fitness::KEDA, survey, world::Cx},
     milvus::release::ComponentWorkload,
     objects::{ContainerImage, Original, OriginalField},
-    run::{Store, StepError, Home},
+    run::{Home, StepError, Store},
 };
 
 use super::check::surveyed;

@@ -6,8 +6,7 @@ use jiff::Timestamp;
 use crate::{
     cluster::rollout::{Wanted, Watched},
     migrate::{
-        survey,
-        words,
+        survey, words,
         world::{Cx, recorded},
     },
     milvus::Release,
@@ -35,7 +34,13 @@ pub(crate) async fn gate(cx: &Cx<'_>) -> Result<(), StepError> {
         .iter()
         .map(|component| Watched {
             name: component.workload.meta.object.name.to_string(),
-            selector: component.workload.selector.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(","),
+            selector: component
+                .workload
+                .selector
+                .iter()
+                .map(|(key, value)| format!("{key}={value}"))
+                .collect::<Vec<_>>()
+                .join(","),
         })
         .collect();
     let namespace = &cx.world.settings.release.namespace;
@@ -53,9 +58,10 @@ pub(crate) async fn undo(cx: &Cx<'_>) -> Result<(), StepError> {
 
 fn is_started(release: &Release, cx: &Cx<'_>) -> bool {
     let target = cx.world.settings.target;
-    release.components.iter().any(|component| {
-        component.is_running() && component.version().build().is_some_and(|build| build.version == target)
-    })
+    release
+        .components
+        .iter()
+        .any(|component| component.is_running() && component.version().build().is_some_and(|build| build.version == target))
 }
 
 async fn note(cx: &Cx<'_>, status: ConditionStatus, reason: &str) -> Result<(), StepError> {
