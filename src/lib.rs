@@ -24,6 +24,7 @@
 //! | [`report`] | a judgement for people and machines, one file a format |
 //! | [`admission`] | reviews to rulings: the gates of the webhook |
 //! | [`inputs`] | adapters: files, cluster, Helm storage, etcd |
+//! | [`run`] | the engine of `migrate` and `upgrade`: steps, state, lock, events |
 //! | [`server`] | the webhook around it: connections, caches, leader, metrics |
 //! | [`certs`] | the server's certificate: read, followed, made, rotated |
 //! | [`cli`] | one file a verb |
@@ -43,6 +44,7 @@ pub mod inputs;
 pub mod judge;
 pub mod manifest;
 pub mod meta;
+pub mod migrate;
 pub mod migration;
 pub mod milvus;
 pub mod objects;
@@ -51,5 +53,6 @@ pub mod policy;
 mod reason;
 pub mod report;
 pub mod rules;
+pub mod run;
 pub mod server;
 pub mod upgrade;

@@ -19,6 +19,8 @@ pub enum Exit {
     Refused,
     /// Running: stopped, the same command goes on.
     Stopped,
+    /// Running: stopped, and everything was put back as it was.
+    RolledBack,
     /// Running: another run holds the lock.
     Locked,
 }
@@ -32,6 +34,7 @@ impl Exit {
             Self::Found | Self::Refused => 1,
             Self::Usage => 2,
             Self::NoVerdict | Self::Stopped => 3,
+            Self::RolledBack => 4,
             Self::Locked => 5,
         }
     }

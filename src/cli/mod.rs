@@ -7,6 +7,7 @@ mod crds;
 mod exit;
 mod gather;
 mod meta;
+mod migrate;
 mod output;
 mod plan;
 mod policies;
@@ -51,6 +52,8 @@ enum Verb {
     Audit(Box<audit::Args>),
     /// Migrate the metadata of Milvus 2.1 to 2.2 in etcd, or back
     Meta(meta::Args),
+    /// Bring Milvus 2.1 to 2.2, metadata included: stop, back up, migrate, verify, start
+    Migrate(Box<migrate::Args>),
     /// Serve the admission webhook
     Serve(Box<serve::Args>),
     /// Print the definitions of the guard's objects, for `kubectl apply --server-side -f -`
@@ -77,6 +80,7 @@ pub fn run() -> Exit {
         Verb::Certs(args) => certs::run(&args),
         Verb::Audit(args) => audit::run(&args, &screen),
         Verb::Meta(args) => meta::run(args, &screen),
+        Verb::Migrate(args) => migrate::run(&args, &screen),
         Verb::Serve(args) => serve::run(*args),
         Verb::Crds => crds::run(),
         Verb::Completions(args) => shell::completions(&args),
