@@ -53,7 +53,7 @@ fn all_that_2_1_wrote_is_planned() {
         ("querycoord-collection-loadinfo/", 2),
         ("querycoord-partition-loadinfo/", 2),
     ]);
-    assert_eq!(count(plan.puts().iter().map(|put| put.key()), &parts), expected);
+    assert_eq!(count(plan.puts().iter().map(Record::key), &parts), expected);
     let parts = [
         "root-coord/index/",
         "root-coord/segment-index/",

@@ -47,8 +47,8 @@ fn what_2_1_wrote_is_served_by_2_2_after_the_migration_and_by_2_1_after_the_rest
     let backup = folder.path().join("backup");
     migrate(&store, &backup);
     say("migrated");
-    let (server, served) = serve_migrated(store);
-    assert_eq!(differences(&written, &served), Vec::<String>::new());
+    let (server, answers) = serve_migrated(store);
+    assert_eq!(differences(&written, &answers), Vec::<String>::new());
     ask(&server, "add");
     let store = server.stop();
     say("2.2.16 has answered as 2.1.0 did");
@@ -203,5 +203,6 @@ fn update_fixture(store: &MilvusStore) {
 /// What a person who waits for minutes reads meanwhile.
 fn say(what: &str) {
     // Not eprintln: libtest would hold it back.
-    writeln!(io::stderr(), "test-milvus: {what}").unwrap();
+    let mut stderr = io::stderr();
+    writeln!(stderr, "test-milvus: {what}").unwrap();
 }
