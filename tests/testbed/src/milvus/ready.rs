@@ -1,5 +1,7 @@
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use super::{MilvusStore, MilvusVersion};
 use crate::daemon::Ready;
@@ -16,15 +18,24 @@ pub(super) fn is_known_crash(error: &Error) -> bool {
     text.contains("FromDmlCPLoadDelete") && text.contains("index out of range")
 }
 
-/// When a server does its work: its components are healthy, and nothing of what [`is_known_crash`] means can happen any more.
+/// How long a healthy server is given for the checkpoints of its channels. Mostly they are there at once; now and then one comes a
+/// minute or more later, and all but that crash goes well without it.
+const CHECKPOINTS_DEADLINE: Duration = Duration::from_secs(20);
+
+/// When a server does its work: its components are healthy, and what [`is_known_crash`] means can hardly happen any more.
 pub(super) fn ready(version: MilvusVersion, metrics_port: u16, etcd: &Etcd) -> Result<Ready, Error> {
     let health = Client::plain(metrics_port);
     let metadata = Metadata::of(etcd)?;
+    let healthy_since = OnceLock::new();
     Ok(Box::new(move |log| {
         // A server answers for its health before it is ready to serve, and an old one has only this to say about itself.
-        log.contains("ready to serve")
-            && health.is_ok("/healthz")
-            && (version == MilvusVersion::V2_1_0 || metadata.without_checkpoint().is_some_and(|channels| channels.is_empty()))
+        if !log.contains("ready to serve") || !health.is_ok("/healthz") {
+            return false;
+        }
+        let since = healthy_since.get_or_init(Instant::now);
+        version == MilvusVersion::V2_1_0
+            || metadata.without_checkpoint().is_some_and(|channels| channels.is_empty())
+            || since.elapsed() > CHECKPOINTS_DEADLINE
     }))
 }
 
