@@ -5,7 +5,7 @@ DENY := $(CACHE)/tools/bin/cargo-deny
 
 TESTBED := $(CARGO) run --quiet -p milvus-guard-testbed --bin testbed-build --
 
-.PHONY: help demo test test-fast test-full test-node node-packages lint testbed generate bench bench-load fuzz
+.PHONY: help demo test test-fast test-full test-node node-packages test-milvus lint testbed generate bench bench-load fuzz
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -20,12 +20,18 @@ test: lint testbed ## Everything that needs no root, on real parts
 test-fast: ## Unit, property, snapshot and CLI tests; starts no server
 	$(CARGO) test --lib --test cli --test certs --test catalogue --test docs --test house --test hostile
 
-test-full: test ## Like test; long matrices run whole (none yet)
+test-full: test ## Like test; then the crash matrix of the metadata migration, whole
+	MILVUS_GUARD_FULL=1 $(CARGO) test --quiet --test meta_crash
 
 test-node: ## Pods of our image and chart on a real node (root; make node-packages once)
 	$(TESTBED) --node
 	$(CARGO) test --quiet -p milvus-guard-testbed --test node -- --ignored --test-threads=1
 	$(CARGO) test --quiet --test node -- --ignored --test-threads=1
+
+test-milvus: ## Data of a real Milvus 2.1.0, migrated, served by 2.2.16, restored (x86-64; Python 3.10 to 3.12 with pip)
+	$(TESTBED) --milvus
+	$(CARGO) test --quiet -p milvus-guard-testbed --test milvus -- --ignored --test-threads=1
+	$(CARGO) test --quiet --test milvus -- --ignored --test-threads=1
 
 node-packages: ## Install the Debian packages that test-node lacks (root)
 	@packages=$$($(TESTBED) --node-packages) && if [ -n "$$packages" ]; then \

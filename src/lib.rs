@@ -18,10 +18,13 @@
 //! | [`objects`] | the objects of the API group `guard.milvus.io` |
 //! | [`judge`] | all of it in a row: snapshots in, judgement out |
 //! | [`audit`] | the same of what already runs |
+//! | [`migration`] | the metadata of 2.1 to that of 2.2: plan, transactions, backup, restore |
+//! | [`meta`] | the same carried out on etcd, safely and resumably |
 //! | [`plan`] | the path from A to B as numbered steps |
 //! | [`report`] | a judgement for people and machines, one file a format |
 //! | [`admission`] | reviews to rulings: the gates of the webhook |
 //! | [`inputs`] | adapters: files, cluster, Helm storage, etcd |
+//! | [`run`] | the engine of `migrate` and `upgrade`: steps, state, lock, events |
 //! | [`server`] | the webhook around it: connections, caches, leader, metrics |
 //! | [`certs`] | the server's certificate: read, followed, made, rotated |
 //! | [`cli`] | one file a verb |
@@ -40,6 +43,9 @@ pub mod helm;
 pub mod inputs;
 pub mod judge;
 pub mod manifest;
+pub mod meta;
+pub mod migrate;
+pub mod migration;
 pub mod milvus;
 pub mod objects;
 pub mod plan;
@@ -47,5 +53,6 @@ pub mod policy;
 mod reason;
 pub mod report;
 pub mod rules;
+pub mod run;
 pub mod server;
 pub mod upgrade;

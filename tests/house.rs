@@ -13,9 +13,10 @@ use std::{
 };
 
 /// Rooms of the core.
-const CORE: [&str; 13] = [
+const CORE: [&str; 14] = [
     "src/admission",
     "src/manifest",
+    "src/migration",
     "src/milvus",
     "src/rules",
     "src/policy",

@@ -2,23 +2,47 @@
 
 use std::{fmt, process::ExitCode};
 
-/// How a judging verb ended.
+/// How a verb ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
 pub enum Exit {
-    /// Nothing at or above `--fail-on`.
-    Clean = 0,
-    /// Something at or above `--fail-on`.
-    Found = 1,
+    /// Judging: nothing at or above `--fail-on`.
+    Clean,
+    /// Judging: something at or above `--fail-on`.
+    Found,
     /// A bad flag, or input that cannot be read or parsed.
-    Usage = 2,
-    /// No verdict could be formed: no cluster, or no permission.
-    NoVerdict = 3,
+    Usage,
+    /// Judging: no verdict could be formed: no cluster, or no permission.
+    NoVerdict,
+    /// Running: it reached the plan.
+    Reached,
+    /// Running: refused, nothing was changed.
+    Refused,
+    /// Running: stopped, the same command goes on.
+    Stopped,
+    /// Running: stopped, and everything was put back as it was.
+    RolledBack,
+    /// Running: another run holds the lock.
+    Locked,
+}
+
+impl Exit {
+    /// The code of the process.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Clean | Self::Reached => 0,
+            Self::Found | Self::Refused => 1,
+            Self::Usage => 2,
+            Self::NoVerdict | Self::Stopped => 3,
+            Self::RolledBack => 4,
+            Self::Locked => 5,
+        }
+    }
 }
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
+        Self::from(exit.code())
     }
 }
 

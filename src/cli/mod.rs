@@ -6,6 +6,8 @@ mod check;
 mod crds;
 mod exit;
 mod gather;
+mod meta;
+mod migrate;
 mod output;
 mod plan;
 mod policies;
@@ -21,9 +23,10 @@ use clap::{Parser, Subcommand};
 /// Keeps Milvus on Kubernetes safe while it is upgraded.
 #[derive(Debug, Parser)]
 #[command(name = "milvus-guard", version, about, long_about = None, max_term_width = 110, propagate_version = true)]
-#[command(
-    after_help = "Exit codes: 0 nothing at or above --fail-on, 1 something, 2 wrong usage or unreadable input, 3 no verdict could be formed."
-)]
+#[command(after_help = "\
+Exit codes of what judges: 0 nothing at or above --fail-on, 1 something, 2 wrong usage or unreadable
+input, 3 no verdict could be formed. Of what changes something: 0 done, 1 refused and nothing changed,
+2 wrong usage, 3 stopped (the same command goes on), 5 another run holds the lock.")]
 pub struct Cli {
     #[command(subcommand)]
     verb: Verb,
@@ -47,6 +50,10 @@ enum Verb {
     Certs(certs::Args),
     /// Judge what already runs
     Audit(Box<audit::Args>),
+    /// Migrate the metadata of Milvus 2.1 to 2.2 in etcd, or back
+    Meta(meta::Args),
+    /// Bring Milvus 2.1 to 2.2, metadata included: stop, back up, migrate, verify, start
+    Migrate(Box<migrate::Args>),
     /// Serve the admission webhook
     Serve(Box<serve::Args>),
     /// Print the definitions of the guard's objects, for `kubectl apply --server-side -f -`
@@ -72,6 +79,8 @@ pub fn run() -> Exit {
         Verb::Policy(args) => policy::run(args, &screen),
         Verb::Certs(args) => certs::run(&args),
         Verb::Audit(args) => audit::run(&args, &screen),
+        Verb::Meta(args) => meta::run(args, &screen),
+        Verb::Migrate(args) => migrate::run(&args, &screen),
         Verb::Serve(args) => serve::run(*args),
         Verb::Crds => crds::run(),
         Verb::Completions(args) => shell::completions(&args),

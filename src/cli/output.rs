@@ -66,6 +66,16 @@ impl Screen {
         Style { color: self.color, unicode: self.unicode, width: self.width, show }
     }
 
+    /// Whether characters beyond ASCII can be shown.
+    pub(super) const fn unicode(&self) -> bool {
+        self.unicode
+    }
+
+    /// Whether stderr takes colours.
+    pub(super) const fn colors_stderr(&self) -> bool {
+        self.color_stderr
+    }
+
     /// An error on stderr.
     pub(super) fn error(&self, message: &str) {
         let (on, off) = if self.color_stderr { ("\u{1b}[1;31m", "\u{1b}[0m") } else { ("", "") };

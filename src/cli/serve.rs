@@ -224,7 +224,7 @@ async fn serve(args: Args) -> Done {
     let cluster =
         if in_cluster { Some(Cluster::connect(&args.cluster.access()).await.map_err(Failure::no_verdict)?) } else { None };
     let leader = match &cluster {
-        Some(cluster) => Leader::start(cluster.client().clone(), &args.namespace, identity(&port)),
+        Some(cluster) => Leader::start(cluster.client().clone(), &args.namespace, &identity(&port)),
         None => Leader::default(),
     };
     certificate(&args, cluster.as_ref(), &certificates, &leader).await?;

@@ -1,4 +1,4 @@
-//! A live Kubernetes cluster, read only: what runs, what Helm stored, and what else can be known about it.
+//! A live Kubernetes cluster: what runs, what Helm stored, and what else can be known about it.
 //!
 //! | module | holds |
 //! |---|---|
@@ -10,6 +10,9 @@
 //! | [`evidence`] | pure: rollouts, autoscalers, deployers from what was read |
 //! | [`view`] | pure: a namespace as the webhook sees it |
 //! | [`drift`] | pure: what runs against what Helm stored |
+//! | [`lease`] | one holder at a time |
+//! | [`rollout`] | waits until Deployments are what was asked for |
+//! | [`workloads`] | changes Deployments and leaves no field under our name |
 //!
 //! Nothing here decides. What may not be read is listed; only the workloads themselves must be readable.
 
@@ -18,9 +21,12 @@ pub mod drift;
 pub mod error;
 pub mod evidence;
 pub mod guard;
+pub mod lease;
 pub mod live;
+pub mod rollout;
 pub mod storage;
 pub mod view;
+pub mod workloads;
 
 pub use client::{Access, Cluster};
 pub use error::ClusterError;

@@ -13,6 +13,8 @@ use super::meta::Condition;
 
 /// Condition that MG101 accepts as evidence: the metadata was migrated and verified. A rollback sets it False.
 pub const METADATA_MIGRATED: &str = "MetadataMigrated";
+/// Condition of a migration that waits for one `helm upgrade` to start the new version: the webhook lets that one through.
+pub const WAITS_FOR_HELM: &str = "WaitsForHelm";
 /// Events kept in a status: several for each step of the longest plan (12 components), and far below what etcd stores in one
 /// object.
 pub const HISTORY_LIMIT: usize = 100;

@@ -79,7 +79,6 @@ matchExpressions:
 
 {{- define "milvus-guard.webhookAnnotations" -}}
 {{- if eq .Values.certificates.mode "certManager" -}}
-annotations:
-  cert-manager.io/inject-ca-from: {{ .Release.Namespace }}/{{ include "milvus-guard.fullname" . }}
+cert-manager.io/inject-ca-from: {{ .Release.Namespace }}/{{ include "milvus-guard.fullname" . }}
 {{- end }}
 {{- end }}

@@ -14,14 +14,23 @@ use crate::programs::{Bundle, ETCD_VERSION, HELM_3_VERSION, HELM_4_VERSION, KUBE
 
 /// What is built, and how. The sources are part of this crate's code, so a test executable carries all it needs to build them.
 struct Recipe {
-    /// File names and contents of the Go module. `go.sum` has the checksum of all that is downloaded.
+    /// File names and contents. They pin versions and contents of all that is downloaded: a Go module's `go.sum`, hashes in
+    /// pip's requirements.
     sources: Vec<(&'static str, &'static str)>,
-    /// The package to build: the module itself or a command that it pins.
-    package: &'static str,
-    ldflags: String,
-    programs: &'static [Program],
+    tool: Tool,
     /// For the person who waits: what it is and how long it takes the first time.
     about: String,
+}
+
+enum Tool {
+    Go {
+        /// The package to build: the module itself or a command that it pins.
+        package: &'static str,
+        ldflags: String,
+        programs: &'static [Program],
+    },
+    /// Runs the source of this name, which gets the folder to fill.
+    Python { script: &'static str },
 }
 
 fn recipe(bundle: Bundle) -> Recipe {
@@ -32,9 +41,7 @@ fn recipe(bundle: Bundle) -> Recipe {
                 ("go.sum", include_str!("../go/etcd/go.sum")),
                 ("main.go", include_str!("../go/etcd/main.go")),
             ],
-            package: ".",
-            ldflags: String::new(),
-            programs: &[Program::Etcd, Program::Etcdctl],
+            tool: Tool::Go { package: ".", ldflags: String::new(), programs: &[Program::Etcd, Program::Etcdctl] },
             about: format!("etcd {ETCD_VERSION}, 1 to 2 minutes"),
         },
         Bundle::Kube => Recipe {
@@ -43,9 +50,11 @@ fn recipe(bundle: Bundle) -> Recipe {
                 ("go.sum", include_str!("../go/kube/go.sum")),
                 ("main.go", include_str!("../go/kube/main.go")),
             ],
-            package: ".",
-            ldflags: kubernetes_version(),
-            programs: &[Program::KubeApiserver, Program::KubeControllerManager, Program::KubeScheduler, Program::Kubectl],
+            tool: Tool::Go {
+                package: ".",
+                ldflags: kubernetes_version(),
+                programs: &[Program::KubeApiserver, Program::KubeControllerManager, Program::KubeScheduler, Program::Kubectl],
+            },
             about: format!("Kubernetes {KUBERNETES_VERSION}, 7 to 9 minutes"),
         },
         Bundle::Node => Recipe {
@@ -54,35 +63,44 @@ fn recipe(bundle: Bundle) -> Recipe {
                 ("go.sum", include_str!("../go/node/go.sum")),
                 ("main.go", include_str!("../go/node/main.go")),
             ],
-            package: ".",
-            ldflags: kubernetes_version(),
-            programs: &[Program::Kubelet, Program::KubeProxy],
+            tool: Tool::Go { package: ".", ldflags: kubernetes_version(), programs: &[Program::Kubelet, Program::KubeProxy] },
             about: format!("kubelet and kube-proxy {KUBERNETES_VERSION}, 1 minute after the rest of Kubernetes, else 5"),
         },
         Bundle::Pause => Recipe {
             sources: vec![("go.mod", include_str!("../go/pause/go.mod")), ("main.go", include_str!("../go/pause/main.go"))],
-            package: ".",
-            ldflags: String::new(),
-            programs: &[Program::Pause],
+            tool: Tool::Go { package: ".", ldflags: String::new(), programs: &[Program::Pause] },
             about: "pause, seconds".to_owned(),
         },
         Bundle::Helm3 => Recipe {
             sources: vec![("go.mod", include_str!("../go/helm3/go.mod")), ("go.sum", include_str!("../go/helm3/go.sum"))],
-            package: "helm.sh/helm/v3/cmd/helm",
-            // Helm 3 renders and lints for the Kubernetes it was built with; its Makefile sets these from client-go's version.
-            ldflags: format!("-X helm.sh/helm/v3/internal/version.version={HELM_3_VERSION} ")
-                + &defines("helm.sh/helm/v3/pkg/chartutil", HELM_3_KUBERNETES, K8S_VERSION)
-                + " "
-                + &defines("helm.sh/helm/v3/pkg/lint/rules", HELM_3_KUBERNETES, K8S_VERSION),
-            programs: &[Program::Helm3],
+            tool: Tool::Go {
+                package: "helm.sh/helm/v3/cmd/helm",
+                // Helm 3 renders and lints for the Kubernetes it was built with; its Makefile sets these from client-go's version.
+                ldflags: format!("-X helm.sh/helm/v3/internal/version.version={HELM_3_VERSION} ")
+                    + &defines("helm.sh/helm/v3/pkg/chartutil", HELM_3_KUBERNETES, K8S_VERSION)
+                    + " "
+                    + &defines("helm.sh/helm/v3/pkg/lint/rules", HELM_3_KUBERNETES, K8S_VERSION),
+                programs: &[Program::Helm3],
+            },
             about: format!("Helm {HELM_3_VERSION}, 2 to 3 minutes"),
         },
         Bundle::Helm4 => Recipe {
             sources: vec![("go.mod", include_str!("../go/helm4/go.mod")), ("go.sum", include_str!("../go/helm4/go.sum"))],
-            package: "helm.sh/helm/v4/cmd/helm",
-            ldflags: format!("-X helm.sh/helm/v4/internal/version.version={HELM_4_VERSION}"),
-            programs: &[Program::Helm4],
+            tool: Tool::Go {
+                package: "helm.sh/helm/v4/cmd/helm",
+                ldflags: format!("-X helm.sh/helm/v4/internal/version.version={HELM_4_VERSION}"),
+                programs: &[Program::Helm4],
+            },
             about: format!("Helm {HELM_4_VERSION}, 2 to 3 minutes"),
+        },
+        Bundle::Milvus => Recipe {
+            sources: vec![
+                ("build.py", include_str!("../python/milvus/build.py")),
+                ("servers.txt", include_str!("../python/milvus/servers.txt")),
+                ("client.txt", include_str!("../python/milvus/client.txt")),
+            ],
+            tool: Tool::Python { script: "build.py" },
+            about: "Milvus 2.1, 2.2 and 2.3, half a minute and 260 MB of downloads".to_owned(),
         },
     }
 }
@@ -108,14 +126,15 @@ fn kubernetes_version() -> String {
         + &format!(" -X k8s.io/component-base/version.gitVersion={KUBERNETES_VERSION}")
 }
 
-impl Recipe {
-    /// Flags of `go build`, without output and package.
-    fn flags(&self) -> Vec<String> {
-        let ldflags = format!("-s -w {}", self.ldflags);
-        ["-trimpath", "-buildvcs=false", "-ldflags", ldflags.trim_end()].map(str::to_owned).to_vec()
-    }
+/// Flags of `go build`, without output and package.
+fn go_flags(ldflags: &str) -> Vec<String> {
+    let ldflags = format!("-s -w {ldflags}");
+    ["-trimpath", "-buildvcs=false", "-ldflags", ldflags.trim_end()].map(str::to_owned).to_vec()
+}
 
-    /// Over everything that decides about the executable; the Go release is left out, so that a machine's cache outlives it.
+impl Recipe {
+    /// Over everything that decides about the result; the releases of Go and Python are left out, so that a machine's cache
+    /// outlives them.
     fn hash(&self) -> String {
         let mut hash = Sha256::new();
         let mut part = |text: &str| {
@@ -124,8 +143,15 @@ impl Recipe {
         };
         part(std::env::consts::OS);
         part(std::env::consts::ARCH);
-        part(self.package);
-        self.flags().iter().for_each(|flag| part(flag));
+        match &self.tool {
+            Tool::Go { package, ldflags, .. } => {
+                part(package);
+                for flag in go_flags(ldflags) {
+                    part(&flag);
+                }
+            }
+            Tool::Python { script } => part(script),
+        }
         for (name, content) in &self.sources {
             part(name);
             part(content);
@@ -175,21 +201,37 @@ fn compile(bundle: Bundle, recipe: &Recipe, work: &Path) -> Result<(), Error> {
     for (name, content) in &recipe.sources {
         fs::write(source.join(name), content).map_err(failed)?;
     }
-    let executable = out.join(EXECUTABLE);
-    let mut go = Command::new("go");
-    go.arg("build").args(recipe.flags()).arg("-o").arg(&executable).arg(recipe.package).current_dir(&source).stdin(Stdio::null());
-    // Read-only: what is built is what go.mod and go.sum pin, or nothing. The rest keeps the machine's settings out.
-    go.env("GOFLAGS", "-mod=readonly").env("GOWORK", "off").env("CGO_ENABLED", "0").env_remove("GOOS").env_remove("GOARCH");
-    let output = go.output().map_err(|e| match e.kind() {
-        io::ErrorKind::NotFound => Error::new(format!("{} is built with Go, and there is no `go` in the PATH", bundle.name())),
+    let mut command = match &recipe.tool {
+        Tool::Go { package, ldflags, programs } => {
+            for program in *programs {
+                symlink(EXECUTABLE, out.join(program.name())).map_err(failed)?;
+            }
+            let mut go = Command::new("go");
+            go.arg("build").args(go_flags(ldflags)).arg("-o").arg(out.join(EXECUTABLE)).arg(package);
+            // Read-only: what is built is what go.mod and go.sum pin, or nothing. The rest keeps the machine's settings out.
+            go.env("GOFLAGS", "-mod=readonly")
+                .env("GOWORK", "off")
+                .env("CGO_ENABLED", "0")
+                .env_remove("GOOS")
+                .env_remove("GOARCH");
+            go
+        }
+        Tool::Python { script } => {
+            let mut python = Command::new("python3");
+            python.arg(script).arg(&out);
+            python
+        }
+    };
+    let output = command.current_dir(&source).stdin(Stdio::null()).output().map_err(|e| match e.kind() {
+        io::ErrorKind::NotFound => {
+            let program = command.get_program().display();
+            Error::new(format!("{} is built with {program}, and there is none in the PATH", bundle.name()))
+        }
         _ => failed(e),
     })?;
     if !output.status.success() {
         let log = String::from_utf8_lossy(&output.stderr);
-        return Err(Error::new(format!("go build of {} failed ({}):\n{}", bundle.name(), output.status, tail(&log, 20))));
-    }
-    for program in recipe.programs {
-        symlink(EXECUTABLE, out.join(program.name())).map_err(failed)?;
+        return Err(Error::new(format!("the build of {} failed ({}):\n{}", bundle.name(), output.status, tail(&log, 20))));
     }
     Ok(())
 }
@@ -205,14 +247,15 @@ fn remove_leftovers(cache: &Path, id: &str) {
     }
 }
 
-fn say(what: std::fmt::Arguments<'_>) {
+/// Tells the person who waits.
+pub(crate) fn say(what: std::fmt::Arguments<'_>) {
     // Not eprintln: libtest would hold the line back, and a first build would look like a test that hangs.
     let _ = writeln!(io::stderr(), "test bed: {what}");
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{HELM_3_KUBERNETES, recipe};
+    use super::{HELM_3_KUBERNETES, Tool, go_flags, recipe};
     use crate::programs::{Bundle, ETCD_VERSION, HELM_3_VERSION, HELM_4_VERSION, KUBERNETES_VERSION};
 
     fn pinned(bundle: Bundle, module: &str) -> String {
@@ -236,18 +279,23 @@ mod tests {
 
     #[test]
     fn flags_set_the_versions() {
-        let flags = recipe(Bundle::Kube).flags().join(" ");
-        assert!(flags.contains("-X k8s.io/component-base/version.gitVersion=v1.36.3"), "{flags}");
-        assert!(flags.contains("-X k8s.io/component-base/version.gitMinor=36"), "{flags}");
-        let flags = recipe(Bundle::Helm3).flags().join(" ");
-        assert!(flags.contains("-X helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor=37"), "{flags}");
+        let flags = |bundle| match recipe(bundle).tool {
+            Tool::Go { ldflags, .. } => go_flags(&ldflags).join(" "),
+            Tool::Python { .. } => panic!("not built with Go"),
+        };
+        let kube = flags(Bundle::Kube);
+        assert!(kube.contains("-X k8s.io/component-base/version.gitVersion=v1.36.3"), "{kube}");
+        assert!(kube.contains("-X k8s.io/component-base/version.gitMinor=36"), "{kube}");
+        let helm = flags(Bundle::Helm3);
+        assert!(helm.contains("-X helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor=37"), "{helm}");
     }
 
     #[test]
     fn each_bundle_has_its_own_place() {
-        let mut hashes: Vec<String> = Bundle::ALL.iter().chain(&Bundle::NODE).map(|bundle| recipe(*bundle).hash()).collect();
+        let bundles = Bundle::ALL.iter().chain(&Bundle::NODE).chain([&Bundle::Milvus]);
+        let mut hashes: Vec<String> = bundles.map(|bundle| recipe(*bundle).hash()).collect();
         hashes.sort_unstable();
         hashes.dedup();
-        assert_eq!(hashes.len(), 6);
+        assert_eq!(hashes.len(), 7);
     }
 }

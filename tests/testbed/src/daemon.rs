@@ -37,7 +37,7 @@ pub struct Daemon {
     log: PathBuf,
     /// What is to be removed if this process cannot.
     scratch: OsString,
-    /// Shell commands that run when the program has ended, however it did; none for most.
+    /// Shell commands that run when the program has ended, however it did, with its pid as `$1`; none for most.
     cleanup: String,
     ready: Ready,
     running: Mutex<Option<Supervised>>,

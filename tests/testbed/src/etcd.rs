@@ -23,6 +23,8 @@ pub struct EtcdOptions {
     pub quota_bytes: Option<u64>,
     /// Further flags for etcd, in the form `--flag=value`.
     pub args: Vec<String>,
+    /// The data directory of another etcd, which does not run meanwhile: what it holds is copied.
+    pub data: Option<PathBuf>,
 }
 
 /// One etcd server with a data directory of its own, on free loopback ports. It never syncs to disk.
@@ -97,7 +99,11 @@ impl Etcd {
         ]
         .map(OsString::from)
         .to_vec();
-        args.push(command::flag("--data-dir", &scratch.join("data")));
+        let data_dir = scratch.join("data");
+        if let Some(source) = &options.data {
+            command::expect_output(Command::new("cp").arg("-R").arg(source).arg(&data_dir))?;
+        }
+        args.push(command::flag("--data-dir", &data_dir));
         if let Some(tls) = &tls {
             args.push("--client-cert-auth".into());
             args.push(command::flag("--trusted-ca-file", &tls.authority.path));

@@ -2,7 +2,8 @@
 //!
 //! Everything listens on loopback, on free ports, in a temporary directory of its own, so that many instances run side by
 //! side. A [`Node`], for tests that need pods that run, is a whole machine's worth of it in network and process namespaces of
-//! its own; it alone needs root. The programs come from pinned Go modules (see [`Program`]) and are built once into a cache outside the clone.
+//! its own; it alone needs root. The programs come from pinned Go modules (see [`Program`]) and are built once into a cache outside the clone;
+//! those of a [`Milvus`] come from pinned Python wheels.
 //! Whatever a value started ends when the value is dropped, when the test panics, and when the test process is killed.
 //!
 //! ```no_run
@@ -25,8 +26,10 @@ mod control_plane;
 mod daemon;
 mod error;
 mod etcd;
+mod etcd_cluster;
 mod http;
 mod kubeconfig;
+mod milvus;
 mod node;
 mod ports;
 mod programs;
@@ -39,7 +42,9 @@ pub use control_plane::{ControlPlane, ControlPlaneBuilder};
 pub use daemon::Daemon;
 pub use error::Error;
 pub use etcd::{Etcd, EtcdOptions};
+pub use etcd_cluster::EtcdCluster;
 pub use http::Answer;
+pub use milvus::{Milvus, MilvusStore, MilvusVersion};
 pub use node::{BuildImage, Node};
 pub use programs::{Bundle, ETCD_VERSION, HELM_3_VERSION, HELM_4_VERSION, KUBERNETES_VERSION, Program, cache_dir};
 pub use wait::{wait_for, wait_until};

@@ -41,7 +41,7 @@ pub enum Program {
     Helm4,
 }
 
-/// Programs that are built together: one Go module and one executable, which picks the program by the name it is called under.
+/// What is built together: mostly one Go module and one executable, which picks the program by the name it is called under.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Bundle {
     /// etcd and etcdctl.
@@ -56,6 +56,8 @@ pub enum Bundle {
     Node,
     /// Content of the image that every pod of a node starts from.
     Pause,
+    /// Servers and a client, which only a [`Milvus`](crate::Milvus) needs; from Python wheels, not from a Go module.
+    Milvus,
 }
 
 impl Program {
@@ -113,7 +115,7 @@ impl Program {
     fn in_assets(self) -> Option<PathBuf> {
         // Those assets have never held these; a file of that name there could be anything.
         let path = match self.bundle() {
-            Bundle::Helm3 | Bundle::Helm4 | Bundle::Node | Bundle::Pause => return None,
+            Bundle::Helm3 | Bundle::Helm4 | Bundle::Node | Bundle::Pause | Bundle::Milvus => return None,
             Bundle::Etcd | Bundle::Kube => assets()?.join(self.name()),
         };
         path.is_file().then_some(path)
@@ -126,7 +128,7 @@ impl Bundle {
     /// What a [`Node`](crate::Node) needs besides; built by `testbed-build --node`.
     pub const NODE: [Self; 2] = [Self::Node, Self::Pause];
 
-    /// Name of the Go module's folder and first part of the name in the cache.
+    /// Name of the sources' folder and first part of the name in the cache.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -136,6 +138,7 @@ impl Bundle {
             Self::Helm4 => "helm4",
             Self::Node => "node",
             Self::Pause => "pause",
+            Self::Milvus => "milvus",
         }
     }
 
@@ -145,7 +148,7 @@ impl Bundle {
     /// When it has to be built and cannot be.
     pub fn try_dir(self) -> Result<PathBuf, Error> {
         // Asked for at each start of a program: after the first time the answer costs nothing.
-        static DIRS: [OnceLock<PathBuf>; 6] = [const { OnceLock::new() }; 6];
+        static DIRS: [OnceLock<PathBuf>; 7] = [const { OnceLock::new() }; 7];
         let slot = &DIRS[self as usize];
         if let Some(dir) = slot.get() {
             return Ok(dir.clone());

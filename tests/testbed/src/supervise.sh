@@ -3,7 +3,7 @@
 # Runs the program and ends it when standard input closes. The test holds the other end of that pipe, so the program ends
 # with the test process, however that one ends. Before it closes the pipe in order, the test says "end"; without that word
 # it is gone, and the directory SCRATCH, if one is named, is removed in its place.
-# CLEANUP, if it is not empty, is run as shell commands when the program has ended, however it did.
+# CLEANUP, if it is not empty, is run as shell commands when the program has ended, however it did; $1 is then the program's pid.
 # Standard output tells the program's pid, in one line; standard error is the program's log.
 scratch=$1
 cleanup=$2
@@ -29,7 +29,7 @@ kill -s TERM "$watcher" 2>/dev/null
 wait "$watcher"
 watched=$?
 if [ -n "$cleanup" ]; then
-    sh -c "$cleanup"
+    sh -c "$cleanup" testbed-cleanup "$child"
 fi
 if [ $watched -eq 1 ] && [ -n "$scratch" ]; then
     rm -rf -- "$scratch"

@@ -1,0 +1,51 @@
+//! `meta backup`.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, ValueEnum};
+
+use crate::meta::{self, Form};
+
+use super::{
+    super::{exit::Done, output::Screen},
+    Common, block_on, text,
+};
+
+/// Arguments of `meta backup`.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+The file is written under another name, synced, read back and compared; only then it gets its
+name. A file that is there already is never replaced.
+
+Exit codes: 0 saved, 1 refused, 2 wrong usage.")]
+pub(super) struct Args {
+    #[command(flatten)]
+    common: Common,
+
+    /// The new file
+    #[arg(short, long, value_name = "FILE")]
+    out: PathBuf,
+
+    /// Form of the file
+    #[arg(long, value_enum, default_value_t = FormArg::Own)]
+    form: FormArg,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum FormArg {
+    /// Ours: checksums for each record and the whole file
+    Own,
+    /// The official migration tool's, which its rollback reads
+    Official,
+}
+
+pub(super) fn run(args: &Args, screen: &Screen) -> Done {
+    let target = args.common.etcd.target()?;
+    let events = args.common.events();
+    let form = match args.form {
+        FormArg::Own => Form::Own,
+        FormArg::Official => Form::Official,
+    };
+    let done = block_on(&target.stop, &*events, meta::backup(&target, &args.out, form, &*events))?;
+    args.common.end(screen, done, text::backup)
+}

@@ -1,0 +1,149 @@
+//! Which etcd, and how to get in.
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use clap::Args;
+
+use crate::{
+    etcd::{Endpoint, Tls, store::PATIENCE},
+    meta::Target,
+};
+
+use super::super::exit::Failure;
+
+/// Bytes of a file with a password.
+const MAX_PASSWORD: u64 = 64 * 1024;
+
+/// Which etcd, and how to get in.
+#[derive(Clone, Debug, Args)]
+pub(super) struct EtcdArgs {
+    /// Addresses of one etcd cluster; the first that answers is used
+    #[arg(long = "etcd", value_name = "URL[,URL]", value_delimiter = ',', required = true, help_heading = "etcd")]
+    endpoints: Vec<String>,
+
+    /// Root path of Milvus in etcd (etcd.rootPath; the chart sets it to the release's name)
+    #[arg(short, long, value_name = "PATH", default_value = "by-dev", help_heading = "etcd")]
+    root_path: String,
+
+    /// Path of the metadata below the root path (etcd.metaSubPath)
+    #[arg(long, value_name = "PATH", default_value = "meta", help_heading = "etcd")]
+    meta_sub_path: String,
+
+    /// Certificate authorities of etcd (PEM) [default: those of the system]
+    #[arg(long, value_name = "FILE", help_heading = "etcd")]
+    cacert: Option<PathBuf>,
+
+    /// Client certificate (PEM)
+    #[arg(long, value_name = "FILE", requires = "key", help_heading = "etcd")]
+    cert: Option<PathBuf>,
+
+    /// Key of the client certificate (PEM)
+    #[arg(long, value_name = "FILE", requires = "cert", help_heading = "etcd")]
+    key: Option<PathBuf>,
+
+    /// User of etcd
+    #[arg(long, value_name = "NAME", env = "MILVUS_GUARD_ETCD_USER", help_heading = "etcd")]
+    user: Option<String>,
+
+    /// File with the password of that user [default: the environment variable `MILVUS_GUARD_ETCD_PASSWORD`]
+    #[arg(long, value_name = "FILE", requires = "user", help_heading = "etcd")]
+    password_file: Option<PathBuf>,
+
+    /// How long etcd may be silent before the command stops
+    #[arg(long, value_name = "TIME", value_parser = time, default_value_t = Time(PATIENCE), help_heading = "etcd")]
+    etcd_timeout: Time,
+}
+
+impl EtcdArgs {
+    /// The metadata that is meant.
+    pub(super) fn target(&self) -> Result<Target, Failure> {
+        let tls = (self.cacert.is_some() || self.cert.is_some()).then(|| Tls {
+            ca: self.cacert.clone(),
+            cert: self.cert.clone(),
+            key: self.key.clone(),
+        });
+        let user = match &self.user {
+            Some(user) => Some((user.clone(), self.password()?)),
+            None => None,
+        };
+        let endpoint = Endpoint {
+            addresses: self.endpoints.clone(),
+            root_path: self.root_path.clone(),
+            meta_sub_path: self.meta_sub_path.clone(),
+            tls,
+            user,
+            release: None,
+        };
+        Ok(Target { patience: self.etcd_timeout.0, ..Target::new(endpoint) })
+    }
+
+    fn password(&self) -> Result<String, Failure> {
+        let Some(path) = &self.password_file else {
+            return std::env::var("MILVUS_GUARD_ETCD_PASSWORD")
+                .map_err(|_| Failure::usage("--user needs a password: give --password-file, or set MILVUS_GUARD_ETCD_PASSWORD"));
+        };
+        let failed = |why: String| Failure::usage(format!("cannot read the password from {}: {why}", path.display()));
+        let size = fs::metadata(path).map_err(|error| failed(error.to_string()))?.len();
+        if size > MAX_PASSWORD {
+            return Err(failed(format!("it has {size} bytes")));
+        }
+        let text = fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
+        Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+    }
+
+    /// The flags that the next command needs to mean the same metadata; nothing secret is among them.
+    pub(super) fn flags(&self) -> String {
+        let mut flags = format!("--etcd {} --root-path {}", self.endpoints.join(","), self.root_path);
+        if self.meta_sub_path != "meta" {
+            flags.push_str(&format!(" --meta-sub-path {}", self.meta_sub_path));
+        }
+        let files =
+            [("--cacert", &self.cacert), ("--cert", &self.cert), ("--key", &self.key), ("--password-file", &self.password_file)];
+        for (flag, file) in files {
+            if let Some(file) = file {
+                flags.push_str(&format!(" {flag} {}", file.display()));
+            }
+        }
+        if let Some(user) = &self.user {
+            flags.push_str(&format!(" --user {user}"));
+        }
+        flags
+    }
+}
+
+/// A span of time as it is written: `120s`, `2m`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Time(pub(super) Duration);
+
+impl std::fmt::Display for Time {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}s", self.0.as_secs())
+    }
+}
+
+pub(super) fn time(text: &str) -> Result<Time, String> {
+    let wrong = || format!("'{text}' is no time; write 90s, 2m or 1h");
+    if let Ok(seconds) = text.parse() {
+        return Ok(Time(Duration::from_secs(seconds)));
+    }
+    let span: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
+    Duration::try_from(span).map(Time).map_err(|_| wrong())
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case("120s", Some(120))]
+    #[case("2m", Some(120))]
+    #[case("90", Some(90))]
+    #[case("1h", Some(3600))]
+    #[case("-5s", None)]
+    #[case("soon", None)]
+    fn times(#[case] text: &str, #[case] seconds: Option<u64>) {
+        assert_eq!(time(text).ok(), seconds.map(|seconds| Time(Duration::from_secs(seconds))));
+    }
+}

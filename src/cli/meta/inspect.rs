@@ -1,0 +1,35 @@
+//! `meta inspect`.
+
+use clap::Args as ClapArgs;
+
+use crate::{meta, migration::Options};
+
+use super::{
+    super::{exit::Done, output::Screen},
+    Common, block_on, text,
+};
+
+/// Arguments of `meta inspect`.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  milvus-guard meta inspect --etcd http://my-release-etcd:2379 --root-path my-release
+  milvus-guard meta inspect --etcd https://a:2379,https://b:2379 --cacert ca.pem --cert tls.pem --key tls.key
+
+Exit codes: 0 it was read, 1 it could not be, 2 wrong usage.")]
+pub(super) struct Args {
+    #[command(flatten)]
+    common: Common,
+
+    /// Plan as the official tool migrates, its defects included
+    #[arg(long)]
+    strict_upstream: bool,
+}
+
+pub(super) fn run(args: &Args, screen: &Screen) -> Done {
+    let target = args.common.etcd.target()?;
+    let events = args.common.events();
+    let options = if args.strict_upstream { Options::strict_upstream() } else { Options::default() };
+    let done = block_on(&target.stop, &*events, meta::inspect(&target, &options, &*events))?;
+    args.common.end(screen, done, |inspection| text::inspection(inspection, &args.common.etcd.flags()))
+}

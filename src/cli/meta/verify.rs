@@ -1,0 +1,40 @@
+//! `meta verify`.
+
+use std::path::PathBuf;
+
+use clap::Args as ClapArgs;
+
+use crate::meta::{self, VerifyOptions};
+
+use super::{
+    super::{exit::Done, output::Screen},
+    Common, block_on, text,
+};
+
+/// Arguments of `meta verify`.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Plans again from the backup and compares every key and value in etcd with the plan's end state.
+What 2.2 writes once it runs differs from that, so verify before it is started.
+
+Exit codes: 0 equal, 1 not, 2 wrong usage.")]
+pub(super) struct Args {
+    #[command(flatten)]
+    common: Common,
+
+    /// The backup that the migration made
+    #[arg(long, value_name = "FILE")]
+    backup: PathBuf,
+
+    /// The migration was made with the same flag [default: as the record of the run says]
+    #[arg(long)]
+    strict_upstream: bool,
+}
+
+pub(super) fn run(args: &Args, screen: &Screen) -> Done {
+    let target = args.common.etcd.target()?;
+    let events = args.common.events();
+    let options = VerifyOptions { strict_upstream: args.strict_upstream };
+    let done = block_on(&target.stop, &*events, meta::verify(&target, &args.backup, &options, &*events))?;
+    args.common.end(screen, done, text::verified)
+}

@@ -1,0 +1,377 @@
+//! The flags of `migrate`: those of the official script keep their letters, meaning and defaults.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args as ClapArgs, ValueEnum};
+
+use crate::{
+    etcd::client::Tls,
+    inputs::read_text_file,
+    manifest::documents,
+    migrate::{JobOptions, Operation, Settings, StartBy, perform, settings::versions},
+    run::ReleaseName,
+};
+
+use super::super::{exit::Failure, gather::ClusterArgs};
+
+/// Arguments of `migrate`.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  milvus-guard migrate -i my-release -n milvus -s 2.1.4 -t 2.2.16
+  milvus-guard migrate -i my-release -n milvus -s 2.1.4 -t 2.2.16 --start helm     (then the helm upgrade that it prints)
+  milvus-guard migrate -i my-release -n milvus -s 2.1.4 -t 2.2.16 -o rollback
+  milvus-guard migrate -i my-release -n milvus -s 2.1.4 -t 2.2.16 --record-only    (migrated with another tool)
+
+The command makes a Job in the cluster and follows it; the same command again goes on, whatever ended the one before.
+Exit codes: 0 reached the plan, 1 refused, nothing changed, 2 wrong usage, 3 stopped, the same command goes on,
+4 stopped and rolled back, 5 another run holds the lock.")]
+pub(in crate::cli) struct Args {
+    /// Milvus instance: the name of its Helm release
+    #[arg(short, long, value_name = "NAME")]
+    pub(super) instance: String,
+
+    /// Namespace of the release
+    #[arg(short, long, value_name = "NAMESPACE", default_value = "default")]
+    pub(super) namespace: String,
+
+    /// Version that runs, such as 2.1.4
+    #[arg(short, long, value_name = "VERSION")]
+    pub(super) source_version: String,
+
+    /// Version that is wanted, such as 2.2.16
+    #[arg(short, long, value_name = "VERSION")]
+    pub(super) target_version: String,
+
+    /// Root path of the metadata in etcd [default: what the release is configured with]
+    #[arg(short, long, value_name = "PATH")]
+    pub(super) root_path: Option<String>,
+
+    /// Image of the new version [default: the running repository with tag v<target version>]
+    #[arg(short = 'w', long, value_name = "IMAGE")]
+    pub(super) image: Option<String>,
+
+    /// Image of the official migration tool, to let it rewrite the metadata [default: our own migration]
+    #[arg(short, long, value_name = "IMAGE")]
+    pub(super) migration_image: Option<String>,
+
+    /// What to do
+    #[arg(short, long, value_enum, default_value_t = OperationArg::Migrate)]
+    pub(super) operation: OperationArg,
+
+    /// Remove the Job afterwards; the backup volume stays
+    #[arg(
+        short,
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        default_value_t = false,
+        default_missing_value = "true",
+        action = clap::ArgAction::Set
+    )]
+    pub(super) delete_migration_pod: bool,
+
+    /// Storage class of the backup volume [default: the cluster's default class]
+    #[arg(short = 'c', long, value_name = "CLASS")]
+    pub(super) storage_class: Option<String>,
+
+    /// Addresses of etcd [default: what the release is configured with]
+    #[arg(short, long, value_name = "URL[,URL]", value_delimiter = ',')]
+    pub(super) etcd: Vec<String>,
+
+    /// Look at a migration that was made otherwise, and record the evidence for the webhook
+    #[arg(long, conflicts_with_all = ["operation", "migration_image"])]
+    pub(super) record_only: bool,
+
+    /// Who starts the new version: this run, or one `helm upgrade` of yours that it prints
+    #[arg(long, value_enum, default_value_t = StartArg::Now, value_name = "BY")]
+    pub(super) start: StartArg,
+
+    /// What to do when a step fails
+    #[arg(long, value_enum, default_value_t = OnFailure::Stop, value_name = "WHAT")]
+    pub(super) on_failure: OnFailure,
+
+    /// Roll back although 2.2 has served since the backup: what it wrote is lost
+    #[arg(long)]
+    pub(super) accept_data_loss: bool,
+
+    /// For one step
+    #[arg(long, value_name = "TIME", default_value = "30m", value_parser = duration)]
+    pub(super) step_timeout: Duration,
+
+    /// For all of it
+    #[arg(long, value_name = "TIME", default_value = "3h", value_parser = duration)]
+    pub(super) timeout: Duration,
+
+    /// How to print the last word
+    #[arg(long, value_enum, default_value_t = FormatArg::Text)]
+    pub(super) format: FormatArg,
+
+    /// How to show progress, on stderr [auto: a live line on a terminal, lines elsewhere]
+    #[arg(long, value_enum, default_value_t = ProgressArg::Auto)]
+    pub(super) progress: ProgressArg,
+
+    #[command(flatten)]
+    pub(super) place: Place,
+
+    #[command(flatten)]
+    pub(super) access: EtcdAccess,
+
+    #[command(flatten)]
+    pub(super) cluster: ClusterArgs,
+}
+
+/// Where and how the work is done.
+#[derive(Clone, Debug, ClapArgs)]
+pub(super) struct Place {
+    /// Do it in this process, which must reach etcd, and not in a Job
+    #[arg(long, help_heading = "Job")]
+    pub(super) local: bool,
+
+    /// Folder of the backup, with --local
+    #[arg(long, value_name = "DIR", default_value = ".", requires = "local", help_heading = "Job")]
+    pub(super) backup_dir: PathBuf,
+
+    /// Image of milvus-guard that the Job runs
+    #[arg(long, value_name = "IMAGE", env = "MILVUS_GUARD_IMAGE", help_heading = "Job")]
+    pub(super) job_image: Option<String>,
+
+    /// Service account of the Job, with the rights that docs/migrate.md lists [default: the guard's account for jobs, else one
+    /// that is made for the run; its rights are granted for the run]
+    #[arg(long, value_name = "NAME", help_heading = "Job")]
+    pub(super) job_service_account: Option<String>,
+
+    /// Secret with the credentials of etcd, in the Job's namespace: username and password, ca.crt, tls.crt and tls.key
+    #[arg(long, value_name = "NAME", help_heading = "Job")]
+    pub(super) etcd_secret: Option<String>,
+
+    /// File (YAML or JSON) that is merged into the Job: resources, node selectors, pull secrets ...
+    #[arg(long, value_name = "FILE", help_heading = "Job")]
+    pub(super) job_overrides: Option<PathBuf>,
+
+    /// Size of the backup volume
+    #[arg(long, value_name = "SIZE", default_value = "10Gi", help_heading = "Job")]
+    pub(super) backup_size: String,
+
+    /// Namespace in which the run lives [default: the guard's where it is installed, else the release's]
+    #[arg(long, value_name = "NAMESPACE", help_heading = "Job")]
+    pub(super) run_namespace: Option<String>,
+
+    /// Name of the run, as the command gave it to its Job
+    #[arg(long, value_name = "NAME", hide = true)]
+    pub(super) run: Option<String>,
+
+    /// Claim that is mounted at the folder of the backup
+    #[arg(long, value_name = "NAME", hide = true, requires = "local")]
+    pub(super) backup_claim: Option<String>,
+
+    /// Who asked for the run, as the command gave it to its Job
+    #[arg(long, value_name = "NAME", hide = true)]
+    pub(super) requested_by: Option<String>,
+
+    /// File that gets the last word as JSON: the termination message of the Job's pod
+    #[arg(long, value_name = "FILE", hide = true, requires = "local")]
+    pub(super) end_file: Option<PathBuf>,
+
+    /// For the lock without renewal
+    #[arg(long, value_name = "TIME", default_value = "15s", value_parser = duration, hide = true)]
+    pub(super) lock_holds: Duration,
+}
+
+/// How to get into etcd, with `--local`; a Job takes these from `--etcd-secret`.
+#[derive(Clone, Debug, ClapArgs)]
+pub(super) struct EtcdAccess {
+    /// User of etcd
+    #[arg(long, value_name = "NAME", env = "MILVUS_GUARD_ETCD_USER", requires = "local", help_heading = "etcd, with --local")]
+    etcd_user: Option<String>,
+
+    /// Password of that user; in the environment, so that it stands in no process list
+    #[arg(
+        long,
+        value_name = "PASSWORD",
+        env = "MILVUS_GUARD_ETCD_PASSWORD",
+        hide_env_values = true,
+        requires = "etcd_user",
+        help_heading = "etcd, with --local"
+    )]
+    etcd_password: Option<String>,
+
+    /// Certificate authorities of etcd (PEM)
+    #[arg(long, value_name = "FILE", requires = "local", help_heading = "etcd, with --local")]
+    etcd_cacert: Option<PathBuf>,
+
+    /// Client certificate (PEM)
+    #[arg(long, value_name = "FILE", requires = "etcd_key", help_heading = "etcd, with --local")]
+    etcd_cert: Option<PathBuf>,
+
+    /// Key of the client certificate (PEM)
+    #[arg(long, value_name = "FILE", requires = "etcd_cert", help_heading = "etcd, with --local")]
+    etcd_key: Option<PathBuf>,
+
+    /// Folder with the keys of `--etcd-secret`, as its Job mounts them
+    #[arg(long, value_name = "DIR", hide = true, requires = "local")]
+    etcd_credentials: Option<PathBuf>,
+}
+
+/// `-o`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum OperationArg {
+    /// Migrate, or go on
+    Migrate,
+    /// Put metadata, images and replicas back as the run recorded them
+    Rollback,
+    /// End the run where it stands, and say how the data stands
+    Abort,
+}
+
+/// `--start`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum StartArg {
+    /// This run, in order
+    Now,
+    /// One `helm upgrade` of yours
+    Helm,
+}
+
+/// `--on-failure`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum OnFailure {
+    /// Stop and say how things stand
+    Stop,
+    /// Take everything back at once
+    Rollback,
+}
+
+/// `--format`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(in crate::cli) enum FormatArg {
+    /// For a person at a terminal
+    Text,
+    /// For programs
+    Json,
+}
+
+/// `--progress`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum ProgressArg {
+    /// A live line on a terminal, lines elsewhere
+    Auto,
+    /// A live line
+    Bar,
+    /// Lines with their time
+    Plain,
+    /// One JSON object a line
+    Json,
+    /// Nothing
+    None,
+}
+
+pub(in crate::cli) fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("'{text}' is no time; write 90s, 2m or 1h");
+    if let Ok(seconds) = text.parse() {
+        return Ok(Duration::from_secs(seconds));
+    }
+    let span: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
+    span.try_into().map_err(|_| wrong())
+}
+
+/// Bytes of a credential; PEM bundles are larger.
+const MAX_CREDENTIAL: u64 = 64 * 1024;
+
+impl Args {
+    pub(super) fn operation(&self) -> Operation {
+        match self.operation {
+            _ if self.record_only => Operation::Record,
+            OperationArg::Migrate => Operation::Migrate,
+            OperationArg::Rollback => Operation::Rollback,
+            OperationArg::Abort => Operation::Abort,
+        }
+    }
+
+    /// What is asked for, where it makes sense.
+    pub(super) fn settings(&self) -> Result<Settings, Failure> {
+        let (source, target) = versions(&self.source_version, &self.target_version).map_err(Failure::usage)?;
+        let (etcd_user, etcd_tls) = self.access.read()?;
+        let settings = Settings {
+            release: ReleaseName { name: self.instance.clone(), namespace: self.namespace.clone() },
+            source,
+            target,
+            root_path: self.root_path.clone(),
+            image: self.image.clone(),
+            tool_image: self.migration_image.clone(),
+            etcd: self.etcd.clone(),
+            etcd_tls,
+            etcd_user,
+            start: match self.start {
+                StartArg::Now => StartBy::Run,
+                StartArg::Helm => StartBy::Helm,
+            },
+            back_on_failure: self.on_failure == OnFailure::Rollback,
+            accept_data_loss: self.accept_data_loss,
+            backup_dir: self.place.backup_dir.clone(),
+            backup_claim: self.place.backup_claim.clone(),
+            run: self.place.run.clone(),
+            run_namespace: self.place.run_namespace.clone(),
+            requested_by: self.place.requested_by.clone(),
+            total: self.timeout,
+            step: self.step_timeout,
+            lock: self.place.lock_holds,
+        };
+        perform::usable(&settings, self.operation()).map_err(Failure::usage)?;
+        Ok(settings)
+    }
+}
+
+impl Place {
+    /// How the Job is to be.
+    pub(super) fn job(&self, storage_class: Option<String>, delete: bool) -> Result<JobOptions, Failure> {
+        let overrides = match &self.job_overrides {
+            None => None,
+            Some(path) => {
+                let text = read_text_file(path).map_err(Failure::usage)?;
+                let mut documents = documents(&text);
+                let failed = |why: String| Failure::usage(format!("--job-overrides {}: {why}", path.display()));
+                let document =
+                    documents.next().ok_or_else(|| failed("it is empty".into()))?.map_err(|error| failed(error.to_string()))?;
+                Some(document.root.to_json())
+            }
+        };
+        Ok(JobOptions {
+            image: self.job_image.clone(),
+            account: self.job_service_account.clone(),
+            etcd_secret: self.etcd_secret.clone(),
+            overrides,
+            storage_class,
+            size: self.backup_size.clone(),
+            delete,
+        })
+    }
+}
+
+type Credentials = (Option<(String, String)>, Option<Tls>);
+
+impl EtcdAccess {
+    fn read(&self) -> Result<Credentials, Failure> {
+        if let Some(folder) = &self.etcd_credentials {
+            let file = |name: &str| Some(folder.join(name)).filter(|path| path.is_file());
+            let text = |name: &str| file(name).map(|path| credential(&path)).transpose();
+            let user =
+                text("username")?.map(|user| Ok::<_, Failure>((user, text("password")?.unwrap_or_default()))).transpose()?;
+            let tls = Tls { ca: file("ca.crt"), cert: file("tls.crt"), key: file("tls.key") };
+            return Ok((user, Some(tls).filter(|tls| *tls != Tls::default())));
+        }
+        let user = self.etcd_user.clone().map(|user| (user, self.etcd_password.clone().unwrap_or_default()));
+        let tls = Tls { ca: self.etcd_cacert.clone(), cert: self.etcd_cert.clone(), key: self.etcd_key.clone() };
+        Ok((user, Some(tls).filter(|tls| *tls != Tls::default())))
+    }
+}
+
+fn credential(path: &std::path::Path) -> Result<String, Failure> {
+    let failed = |why: String| Failure::usage(format!("cannot read {}: {why}", path.display()));
+    let size = std::fs::metadata(path).map_err(|error| failed(error.to_string()))?.len();
+    if size > MAX_CREDENTIAL {
+        return Err(failed(format!("it has {size} bytes")));
+    }
+    let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}

@@ -1,0 +1,166 @@
+//! Files that are whole or not there, and never replace another one.
+
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, BufReader, BufWriter, Write as _},
+    path::{Path, PathBuf},
+};
+
+/// Writes a file under another name, checks it by reading it again from disk, and only then gives it its name.
+///
+/// A file that a killed process left half written under that other name is removed; one that a living process writes is
+/// not touched.
+///
+/// # Errors
+/// What failed, with the path. The file is not there then.
+pub(super) fn save<T>(
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<File>) -> Result<T, String>,
+    check: impl FnOnce(&mut BufReader<File>, &T) -> Result<(), String>,
+) -> Result<T, String> {
+    let partial = partial(path)?;
+    let failed = |what: &str, path: &Path, error: io::Error| format!("cannot {what} {}: {error}", path.display());
+    remove_leftover(&partial)?;
+    let file = create(&partial).map_err(|error| failed("create", &partial, error))?;
+    let written = fill(file, &partial, write, check);
+    let named = written.and_then(|written| {
+        give_name(&partial, path).map_err(|error| failed("create", path, error))?;
+        sync_folder(path).map_err(|error| failed("sync the folder of", path, error))?;
+        Ok(written)
+    });
+    if named.is_err() {
+        // The first failure is the one to tell.
+        let _ = fs::remove_file(&partial);
+    }
+    named
+}
+
+fn fill<T>(
+    file: File,
+    partial: &Path,
+    write: impl FnOnce(&mut BufWriter<File>) -> Result<T, String>,
+    check: impl FnOnce(&mut BufReader<File>, &T) -> Result<(), String>,
+) -> Result<T, String> {
+    let failed = |error: io::Error| format!("cannot write {}: {error}", partial.display());
+    // Where files cannot be locked (some network volumes) two processes still cannot create the same file.
+    let _ = file.try_lock();
+    let mut writer = BufWriter::with_capacity(1 << 20, file);
+    let written = write(&mut writer)?;
+    writer.flush().map_err(failed)?;
+    let file = writer.into_inner().map_err(|error| failed(error.into_error()))?;
+    file.sync_all().map_err(failed)?;
+    let again = File::open(partial).map_err(|error| format!("cannot read {}: {error}", partial.display()))?;
+    check(&mut BufReader::with_capacity(1 << 20, again), &written)?;
+    Ok(written)
+}
+
+/// `backup` is written as `.backup.partial` in the same folder.
+fn partial(path: &Path) -> Result<PathBuf, String> {
+    let name = path.file_name().ok_or_else(|| format!("{} names no file", path.display()))?;
+    let mut hidden = std::ffi::OsString::from(".");
+    hidden.push(name);
+    hidden.push(".partial");
+    Ok(path.with_file_name(hidden))
+}
+
+fn create(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+fn remove_leftover(partial: &Path) -> Result<(), String> {
+    let Ok(file) = File::open(partial) else { return Ok(()) };
+    if matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
+        return Err(format!("another process is writing {}", partial.display()));
+    }
+    fs::remove_file(partial).map_err(|error| format!("cannot remove {}: {error}", partial.display()))
+}
+
+/// A hard link fails where the name is taken; renaming would replace the other file.
+fn give_name(partial: &Path, path: &Path) -> io::Result<()> {
+    match fs::hard_link(partial, path) {
+        Ok(()) => fs::remove_file(partial),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
+        // No hard links on this volume.
+        Err(_) if !path.try_exists()? => fs::rename(partial, path),
+        Err(error) => Err(error),
+    }
+}
+
+/// Without it a new name may be lost in a power cut, though the file's content is safe.
+fn sync_folder(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use super::*;
+
+    fn text(text: &'static str) -> impl FnOnce(&mut BufWriter<File>) -> Result<(), String> {
+        move |file| file.write_all(text.as_bytes()).map_err(|error| error.to_string())
+    }
+
+    fn same(expected: &'static str) -> impl FnOnce(&mut BufReader<File>, &()) -> Result<(), String> {
+        move |file, ()| {
+            let mut seen = String::new();
+            file.read_to_string(&mut seen).map_err(|error| error.to_string())?;
+            if seen == expected { Ok(()) } else { Err("it reads otherwise".into()) }
+        }
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<String> =
+            fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_file_is_whole_and_private() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.backup");
+        save(&path, text("one"), same("one")).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "one");
+        assert_eq!(names(folder.path()), ["a.backup"]);
+        #[cfg(unix)]
+        assert_eq!(std::os::unix::fs::MetadataExt::mode(&fs::metadata(&path).unwrap()) & 0o777, 0o600);
+    }
+
+    #[test]
+    fn another_file_is_never_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.backup");
+        fs::write(&path, "precious").unwrap();
+        assert!(save(&path, text("one"), same("one")).unwrap_err().contains("a.backup"));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+        assert_eq!(names(folder.path()), ["a.backup"]);
+    }
+
+    #[test]
+    fn what_reads_otherwise_gets_no_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let refused = save(&folder.path().join("a.backup"), text("one"), same("two")).unwrap_err();
+        assert_eq!((refused.as_str(), names(folder.path()).len()), ("it reads otherwise", 0));
+        assert!(save(Path::new("/"), text(""), same("")).is_err());
+        assert!(save(Path::new("/does/not/exist/a"), text(""), same("")).unwrap_err().contains("/does/not/exist"));
+    }
+
+    #[test]
+    fn leftovers_of_the_dead_are_removed_and_those_of_the_living_are_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.backup");
+        fs::write(partial(&path).unwrap(), "half").unwrap();
+        save(&path, text("one"), same("one")).unwrap();
+        let other = folder.path().join("b.backup");
+        let living = create(&partial(&other).unwrap()).unwrap();
+        living.lock().unwrap();
+        assert!(save(&other, text("one"), same("one")).unwrap_err().contains("another process"));
+        assert_eq!(names(folder.path()), [".b.backup.partial", "a.backup"]);
+    }
+}

@@ -1,0 +1,330 @@
+//! All of it in this process: migrate, go on, roll back, abort, record.
+
+use crate::{
+    objects::{ObjectMeta, RunKind, RunPhase, RunSpec, StepStage, UpgradeRun},
+    run::{
+        ApiError, End, Engine, Home, Link, Lock, LockError, Options, Store, StoreError, home::HomeError, recorder::Recorder,
+        store::History,
+    },
+};
+
+use super::{
+    plan::{self, Step},
+    settings::{self, Operation, Settings},
+    survey::{SurveyError, survey},
+    words,
+    world::World,
+};
+
+/// What to do where the definitions are missing.
+pub const INSTALL_DEFINITIONS: &str = "milvus-guard crds | kubectl apply --server-side -f -";
+
+/// Makes, goes on with, takes back or ends the run. `history` must be one of the link's listeners.
+pub async fn perform(link: &Link, settings: Settings, operation: Operation, history: History) -> End {
+    match try_perform(link, settings, operation, history).await {
+        Ok(end) | Err(end) => end,
+    }
+}
+
+async fn try_perform(link: &Link, settings: Settings, operation: Operation, history: History) -> Result<End, End> {
+    let home = Home::find(link, &settings.release, settings.run_namespace.as_deref()).await.map_err(no_home)?;
+    let known = Store::runs(link, &home, &settings.release).await.map_err(unread)?;
+    let floor = known.iter().filter_map(|run| run.status.fence).max().map_or(0, |fence| fence + 1);
+    let name = choose(&known, &settings, operation)?;
+    let full_name = format!("{}/{name}", home.namespace);
+    let lock =
+        Lock::take(link, &home, &settings.release, &full_name, settings.lock, floor).await.map_err(|e| locked(e, &settings))?;
+    let end = under_lock(link, settings, operation, history, &home, &lock, &name).await;
+    lock.give_back().await;
+    end
+}
+
+/// What happens while the lock is ours.
+async fn under_lock(
+    link: &Link,
+    settings: Settings,
+    operation: Operation,
+    history: History,
+    home: &Home,
+    lock: &Lock,
+    name: &str,
+) -> Result<End, End> {
+    // Whoever held the lock before us may have ended what we found, so all of it is looked at again.
+    let known = Store::runs(link, home, &settings.release).await.map_err(unread)?;
+    let again = choose(&known, &settings, operation)?;
+    let run = known.iter().find(|run| run.metadata.name == again);
+    if operation == Operation::Abort {
+        let run = run.ok_or_else(|| nothing_to(operation, &settings))?;
+        return abort(link, &settings, home, lock, run, history).await;
+    }
+    // A new run keeps the name that the Lease already says.
+    let name = if run.is_some() { again.as_str() } else { name };
+    let was_stopped = known.iter().any(|run| run.status.phase == RunPhase::Aborted);
+    let mut settings = settings;
+    if let Some(image) = run.and_then(|run| run.spec.image.clone())
+        && settings.image.is_none()
+        && operation == Operation::Migrate
+    {
+        settings.image = Some(image);
+    }
+    let survey = survey(link, &settings, operation).await.map_err(|error| unsurveyed(error, &settings))?;
+    let endpoint = &survey.endpoint;
+    let root = (endpoint.root_path.clone(), endpoint.meta_sub_path.clone());
+    let live: Vec<String> =
+        survey.release.components.iter().filter_map(|one| one.workload.meta.uid.as_deref().map(str::to_owned)).collect();
+    let image = survey.image.clone();
+    let world = World::new(settings, survey, name, &home.namespace, was_stopped);
+    let settings = &world.settings;
+    let (store, steps) = match run {
+        Some(run) => {
+            let steps = plan::recorded(&run.spec.plan).ok_or_else(|| {
+                End::Stopped(format!("Run {name} was planned by a later version of milvus-guard. Next: use that one."))
+            })?;
+            if operation != Operation::Rollback {
+                same_plan(run, settings, &plan::steps(settings, operation), &image, (&root.0, &root.1), live)?;
+            }
+            (Store::open(link, home, name, lock, history).await.map_err(unread)?, steps)
+        }
+        None => {
+            let steps = plan::steps(settings, operation);
+            let run = new_run(name, settings, &steps, &image, (&root.0, &root.1), &live);
+            (Store::create(link, home, &run, lock, history).await.map_err(unread)?, steps)
+        }
+    };
+    let recorder = Recorder::start(link.client(), &store.run());
+    let mut link = link.clone();
+    link.reporter = link.reporter.and(recorder);
+    let verb = match operation {
+        Operation::Migrate => format!("Migrate {} from {} to {}", settings.release.name, settings.source, settings.target),
+        Operation::Rollback => format!("Roll {} back to {}", settings.release.name, settings.source),
+        Operation::Record | Operation::Abort => format!("Record the migration of {}", settings.release.name),
+    };
+    let options = Options { total: settings.total, back_on_failure: settings.back_on_failure };
+    let engine = Engine { title: verb, steps: &steps, world: &world, store: &store, lock, link: &link, options };
+    Ok(match operation {
+        Operation::Rollback => engine.back().await,
+        Operation::Record => match engine.forward().await {
+            End::Reached(_) => End::Reached(words::recorded(&world)),
+            other => other,
+        },
+        Operation::Migrate | Operation::Abort => engine.forward().await,
+    })
+}
+
+/// The name of the run that this is about: one that exists, or a new one.
+pub(super) fn choose(known: &[UpgradeRun], settings: &Settings, operation: Operation) -> Result<String, End> {
+    let open = known.iter().rev().find(|run| run.is_under_way());
+    if let Some(other) = open.filter(|run| run.spec.kind != RunKind::Migration) {
+        return Err(End::Locked(format!(
+            "Run {} is under way for this release ({}). Nothing was changed. Next: let it end, or end it with milvus-guard upgrade -o abort.",
+            other.full_name(),
+            other.status.phase.name()
+        )));
+    }
+    let name = |run: &UpgradeRun| run.metadata.name.clone();
+    match (operation, open) {
+        (Operation::Migrate | Operation::Record, Some(run)) if run.status.phase == RunPhase::RollingBack => {
+            Err(End::Refused(format!(
+                "Run {} is on its way back. Nothing was changed. Next: {}",
+                run.full_name(),
+                words::command(settings, "-o rollback ")
+            )))
+        }
+        (Operation::Migrate | Operation::Record | Operation::Abort | Operation::Rollback, Some(run)) => Ok(name(run)),
+        (Operation::Abort, None) => Err(nothing_to(operation, settings)),
+        (Operation::Rollback, None) => {
+            // A run that ended can still be taken back, the last one only: what lies before it is gone.
+            let last =
+                known.iter().rev().find(|run| run.spec.kind == RunKind::Migration && run.status.phase != RunPhase::Refused);
+            let last = last.filter(|run| !run.status.originals.is_empty() && run.status.phase != RunPhase::RolledBack);
+            last.map(name).ok_or_else(|| nothing_to(operation, settings))
+        }
+        (Operation::Migrate | Operation::Record, None) => Ok(settings.run.clone().unwrap_or_else(|| new_name(settings))),
+    }
+}
+
+/// A name for a new run.
+#[must_use]
+pub fn new_name(settings: &Settings) -> String {
+    format!("migrate-{}", settings.release.short(&jiff::Timestamp::now().as_nanosecond().to_string()))
+}
+
+fn new_run(name: &str, settings: &Settings, steps: &[Step], image: &str, root: (&str, &str), uids: &[String]) -> UpgradeRun {
+    let spec = RunSpec {
+        kind: RunKind::Migration,
+        release: settings.release.name.clone(),
+        namespace: settings.release.namespace.clone(),
+        from: settings.source,
+        to: settings.target,
+        plan: steps.iter().map(crate::run::Step::describe).collect(),
+        plan_hash: plan::hash(settings, steps, image, root, uids),
+        image: Some(image.to_owned()),
+        requested_by: settings.requested_by.clone(),
+    };
+    UpgradeRun::new(ObjectMeta { name: name.to_owned(), ..ObjectMeta::default() }, spec)
+}
+
+/// A run goes on only with the plan that it began with, on the workloads that it began with.
+fn same_plan(
+    run: &UpgradeRun,
+    settings: &Settings,
+    steps: &[Step],
+    image: &str,
+    root: (&str, &str),
+    live: Vec<String>,
+) -> Result<(), End> {
+    let recorded: Vec<String> =
+        run.status.originals.iter().filter(|one| one.component.is_some()).filter_map(|one| one.uid.clone()).collect();
+    let uids = if recorded.is_empty() { live } else { recorded };
+    if plan::hash(settings, steps, image, root, &uids) == run.spec.plan_hash {
+        return Ok(());
+    }
+    let spec = &run.spec;
+    Err(End::Refused(format!(
+        "Run {} is under way with another plan ({} to {}, image {}, {} steps), or the Deployments were made anew since. Nothing was \
+         changed. Next: give the same flags as the first time, or end it with {}",
+        run.full_name(),
+        spec.from,
+        spec.to,
+        spec.image.as_deref().unwrap_or("unknown"),
+        spec.plan.len(),
+        words::command(settings, "-o rollback ")
+    )))
+}
+
+/// Ends a run where it stands, unless the metadata is between two forms there.
+async fn abort(
+    link: &Link,
+    settings: &Settings,
+    home: &Home,
+    lock: &Lock,
+    run: &UpgradeRun,
+    history: History,
+) -> Result<End, End> {
+    if let Some(why) = unabortable(run) {
+        return Err(End::Refused(format!(
+            "Run {} is not ended: {why}. Nothing was changed. Next: {} (goes on), or {} (goes back)",
+            run.full_name(),
+            words::command(settings, ""),
+            words::command(settings, "-o rollback ")
+        )));
+    }
+    let message = format!("Run {} was ended where it stood. {}", run.full_name(), condition(run, settings));
+    let store = Store::open(link, home, &run.metadata.name, lock, history).await.map_err(unread)?;
+    link.reporter.tell(&crate::run::Event::RunEnded { phase: RunPhase::Aborted.name(), message: message.clone() });
+    let written = store.update(|status| {
+        status.phase = RunPhase::Aborted;
+        status.message = Some(message.clone());
+    });
+    written.await.map_err(unread)?;
+    Ok(End::Reached(message))
+}
+
+/// The steps between the first write of metadata and its verification.
+const REWRITING: [&str; 3] = ["migrate", "migrate-by-tool", "verify"];
+
+/// Why a run must not be ended where it stands; nothing where it may.
+#[must_use]
+pub fn unabortable(run: &UpgradeRun) -> Option<String> {
+    let cursor = run.status.step.as_ref()?;
+    let back = run.status.phase == RunPhase::RollingBack;
+    let rewriting = REWRITING.contains(&&*cursor.id);
+    let whole = if back {
+        // Before the metadata is touched, and after it is restored.
+        cursor.id == "verify" || (rewriting && cursor.stage == StepStage::Done)
+    } else {
+        cursor.id == "verify" && cursor.stage == StepStage::Done
+    };
+    (rewriting && !whole).then(|| "its metadata may be between 2.1 and 2.2, and nothing may start on it".to_owned())
+}
+
+/// The condition of the data of a run that ends.
+fn condition(run: &UpgradeRun, settings: &Settings) -> String {
+    let done = |id: &str| {
+        let place = |id: &str| run.spec.plan.iter().position(|step| step.id == id);
+        let cursor = run.status.step.as_ref();
+        cursor.zip(place(id)).is_some_and(|(cursor, place)| {
+            let index = usize::try_from(cursor.index).unwrap_or(0);
+            index > place || (index == place && cursor.stage == StepStage::Done)
+        })
+    };
+    let back = words::command(settings, "-o rollback ");
+    let rolling_back = run.status.phase == RunPhase::RollingBack;
+    if done("verify") && !rolling_back {
+        format!(
+            "The metadata is that of {}, verified: nothing older must start on it. Components that stand still are started with Helm, or \
+             taken back with {back}",
+            run.spec.to
+        )
+    } else if run.status.originals.is_empty() {
+        "Nothing was changed.".into()
+    } else {
+        format!(
+            "The metadata is that of {}, unchanged. Components may stand still; {back} starts them as they were.",
+            run.spec.from
+        )
+    }
+}
+
+fn nothing_to(operation: Operation, settings: &Settings) -> End {
+    End::Refused(format!(
+        "There is no run of {}/{} to {}. Nothing was changed. Next: milvus-guard status -i {} -n {}",
+        settings.release.namespace,
+        settings.release.name,
+        if operation == Operation::Abort { "end" } else { "take back" },
+        settings.release.name,
+        settings.release.namespace
+    ))
+}
+
+pub(super) fn no_home(error: HomeError) -> End {
+    match error {
+        HomeError::NoDefinitions => End::Stopped(format!("Stopped: {error}. Nothing was changed. Next: {INSTALL_DEFINITIONS}")),
+        HomeError::Api(error) => unanswered(&error),
+    }
+}
+
+pub(super) fn unanswered(error: &ApiError) -> End {
+    End::Stopped(format!(
+        "Stopped: {error}. Nothing was changed. Next: the same command, with a cluster that answers and the right to do this."
+    ))
+}
+
+pub(super) fn unread(error: StoreError) -> End {
+    match error {
+        StoreError::Api(error) => unanswered(&error),
+        other => End::Stopped(format!("Stopped: {other}. Nothing was changed. Next: milvus-guard status")),
+    }
+}
+
+pub(super) fn unsurveyed(error: SurveyError, settings: &Settings) -> End {
+    match error {
+        SurveyError::Refused(why) => {
+            End::Refused(format!("Refused: {why}. Nothing was changed. Next: {}", words::command(settings, "")))
+        }
+        SurveyError::Api(error) => unanswered(&error),
+    }
+}
+
+fn locked(error: LockError, settings: &Settings) -> End {
+    match error {
+        LockError::Held { .. } => End::Locked(format!(
+            "Locked: {error}. Nothing was changed. Next: milvus-guard status -i {} -n {}",
+            settings.release.name, settings.release.namespace
+        )),
+        LockError::Api(error) => unanswered(&error),
+    }
+}
+
+/// Refuses flags that contradict each other; what this says is wrong usage.
+///
+/// # Errors
+/// What is wrong.
+pub fn usable(settings: &Settings, operation: Operation) -> Result<(), String> {
+    let Some(image) = &settings.image else { return Ok(()) };
+    match operation {
+        // As in the official example, the image of a rollback is the old one.
+        Operation::Rollback => settings::image(image, "-s", settings.source),
+        _ => settings::image(image, "-t", settings.target),
+    }
+}

@@ -1,0 +1,16 @@
+//! One file a step: what it does, what it waits for, how it is taken back.
+
+pub mod attest;
+pub mod await_sessions;
+pub mod backup;
+pub mod check;
+pub mod check_migrated;
+pub mod clean_up;
+pub mod hand_over;
+pub mod migrate;
+pub mod official_tool;
+pub mod record;
+pub mod start;
+pub mod start_by_helm;
+pub mod stop;
+pub mod verify;

@@ -1,0 +1,193 @@
+//! What is said when a run stops, and the Helm command that agrees with what runs.
+
+use crate::{
+    milvus::{Build, ImageRef, Release, Topology, catalogue::Catalogue},
+    plan::{Journey, plan},
+    run::Standing,
+};
+
+use super::{
+    plan::Step,
+    settings::{Settings, StartBy},
+    world::World,
+};
+
+/// The state of the data and the next command, for a run that stops in this step.
+#[must_use]
+pub fn standing(step: Step, world: &World, back: bool) -> Standing {
+    if back {
+        return Standing { data: data_back(step, world), next: command(&world.settings, "-o rollback ") };
+    }
+    let go_on = command(&world.settings, "");
+    let or_back = format!("{go_on} (goes on), or {} (goes back)", command(&world.settings, "-o rollback "));
+    let file = world.backup_location();
+    let (data, next) = match step {
+        Step::Check | Step::Record => ("Nothing was changed.".into(), go_on),
+        Step::CheckMigrated => ("Nothing was changed.".into(), command(&world.settings, "--record-only ")),
+        Step::Stop | Step::AwaitSessions | Step::Backup => {
+            ("Milvus stands still or is about to; the metadata is that of 2.1, unchanged.".into(), or_back)
+        }
+        Step::Migrate | Step::MigrateByTool | Step::Verify => (
+            format!(
+                "Milvus stands still; the metadata may be between 2.1 and 2.2, and neither may start on it. The backup is {file}."
+            ),
+            or_back,
+        ),
+        Step::Attest | Step::StartByHelm => {
+            ("The metadata is that of 2.2, verified; 2.1 must not start on it. Milvus stands still.".into(), or_back)
+        }
+        Step::Start(_) | Step::HandOver => {
+            ("The metadata is that of 2.2, verified; 2.1 must not start on it. Milvus is being started.".into(), or_back)
+        }
+        // Also what is said at the very end.
+        Step::CleanUp => (reached(world), go_on),
+    };
+    Standing { data, next }
+}
+
+fn data_back(step: Step, world: &World) -> String {
+    let file = world.backup_location();
+    match step {
+        Step::Migrate | Step::MigrateByTool => {
+            format!(
+                "Milvus stands still; the metadata may be between 2.2 and 2.1, and neither may start on it. The backup is {file}."
+            )
+        }
+        Step::Verify | Step::Attest | Step::StartByHelm | Step::Start(_) | Step::HandOver | Step::CleanUp => {
+            "The metadata is still that of 2.2, or on its way; 2.1 must not start on it.".into()
+        }
+        Step::AwaitSessions | Step::Backup => "Milvus stands still; the metadata is that of 2.1 again.".into(),
+        // Also what is said at the very end.
+        Step::Check | Step::CheckMigrated | Step::Record | Step::Stop => format!(
+            "Everything is as it was: the metadata is that of {}, and Milvus runs with the images and replicas that were recorded.",
+            world.settings.source
+        ),
+    }
+}
+
+/// The last word of a run that reached its plan.
+fn reached(world: &World) -> String {
+    let Settings { release, target, start, .. } = &world.settings;
+    let done = format!("{} runs {target}: the metadata is that of 2.2, verified.", release.name);
+    let backup = format!("The backup of 2.1 is {}.", world.backup_location());
+    match start {
+        StartBy::Helm => format!("{done} {backup}"),
+        StartBy::Run => format!(
+            "{done} {backup} Helm does not know yet: put the image {} into its values, so that no later upgrade goes back, for example: {}",
+            world.image,
+            helm(&world.release, &world.settings, &world.image)
+        ),
+    }
+}
+
+/// The last word of a run that only recorded evidence.
+#[must_use]
+pub fn recorded(world: &World) -> String {
+    format!(
+        "The metadata of {} is that of 2.2, and the evidence is recorded: milvus-guard lets {} be started on it. Next: {}",
+        world.settings.release.name,
+        world.settings.target,
+        helm(&world.release, &world.settings, &world.image)
+    )
+}
+
+/// What a person is told whose turn it is.
+#[must_use]
+pub fn turn_of_helm(world: &World) -> String {
+    format!(
+        "The metadata is that of 2.2, verified, and Milvus stands still until Helm starts it. Run: {} and then, to close the run: {}",
+        helm(&world.release, &world.settings, &world.image),
+        command(&world.settings, "")
+    )
+}
+
+/// This command again, with something more.
+#[must_use]
+pub fn command(settings: &Settings, more: &str) -> String {
+    let Settings { release, source, target, .. } = settings;
+    let root = settings.root_path.as_deref().map_or_else(String::new, |root| format!(" -r {root}"));
+    let start = if settings.start == StartBy::Helm { " --start helm" } else { "" };
+    format!("milvus-guard migrate {more}-i {} -n {} -s {source} -t {target}{root}{start}", release.name, release.namespace)
+}
+
+/// The `helm upgrade` with which the Helm release agrees with the new image.
+#[must_use]
+pub fn helm(release: &Release, settings: &Settings, image: &str) -> String {
+    let build = |version| Build { version, prerelease: None, suffixes: Vec::new() };
+    let configured = |value: String| release.has_config().then_some(value);
+    let journey = Journey {
+        release: settings.release.name.clone(),
+        namespace: settings.release.namespace.clone(),
+        from: build(settings.source),
+        to: build(settings.target),
+        topology: Topology::Cluster,
+        coordinators: Some(release.coordinators()),
+        metastore: configured(release.metadata().metastore.value),
+        root_path: configured(release.metadata().root_path.value),
+        queue: configured(release.queue().kind.value.to_string()),
+    };
+    let planned = plan(&journey, Catalogue::embedded());
+    let command =
+        planned.stops.first().and_then(|stop| stop.commands.iter().find(|command| command.starts_with("helm ")).cloned());
+    let command = command.unwrap_or_else(|| {
+        format!(
+            "helm upgrade {} zilliztech/milvus -n {} --reset-then-reuse-values",
+            settings.release.name, settings.release.namespace
+        )
+    });
+    let image = ImageRef::parse(image);
+    let tag = image.tag.clone().unwrap_or_default();
+    let (command, rest) = command.split_once(" --set ").map_or((command.as_str(), ""), |(command, values)| (command, values));
+    let mut values = vec![format!("image.all.repository={}", image.repository), format!("image.all.tag={tag}")];
+    values.extend(rest.split(',').filter(|value| !value.is_empty() && !value.starts_with("image.all.")).map(str::to_owned));
+    format!("{command} --set {}", values.join(","))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{rules::testing::Fixture, run::ReleaseName};
+
+    pub(crate) fn settings() -> Settings {
+        Settings {
+            release: ReleaseName { name: "my-release".into(), namespace: "milvus".into() },
+            source: "2.1.4".parse().unwrap(),
+            target: "2.2.16".parse().unwrap(),
+            root_path: None,
+            image: None,
+            tool_image: None,
+            etcd: Vec::new(),
+            etcd_tls: None,
+            etcd_user: None,
+            start: StartBy::Run,
+            back_on_failure: false,
+            accept_data_loss: false,
+            backup_dir: "/backup".into(),
+            backup_claim: None,
+            run: None,
+            run_namespace: None,
+            requested_by: None,
+            total: Duration::from_secs(1),
+            step: Duration::from_secs(1),
+            lock: Duration::from_secs(1),
+        }
+    }
+
+    #[test]
+    fn the_helm_command_names_the_image_that_runs() {
+        let release = Fixture::cluster("2.1.4").chart("3.2.18").default_yaml("etcd: {rootPath: by-dev}").release();
+        let command = helm(&release, &settings(), "registry:5000/milvus:v2.2.16");
+        assert!(command.starts_with("helm upgrade my-release zilliztech/milvus -n milvus --version 4.0."), "{command}");
+        assert!(command.contains("--set image.all.repository=registry:5000/milvus,image.all.tag=v2.2.16"), "{command}");
+        assert_eq!(command.matches("image.all.tag").count(), 1);
+    }
+
+    #[test]
+    fn the_same_command_is_the_next_one() {
+        let settings = Settings { root_path: Some("other".into()), start: StartBy::Helm, ..settings() };
+        let expected = "milvus-guard migrate -i my-release -n milvus -s 2.1.4 -t 2.2.16 -r other --start helm";
+        assert_eq!(command(&settings, ""), expected);
+    }
+}

@@ -1,0 +1,160 @@
+//! A plan beside what stands now: what is done, what is left, and what someone else did.
+
+use std::{fmt, iter::Peekable};
+
+use super::{
+    batch::{Batch, Batches, Phase},
+    fate::{Fate, Fates},
+    keys::shown,
+    plan::{Plan, delete, put},
+    record::Record,
+};
+
+/// Foreign changes that are kept with their keys; more are counted.
+const KEPT: usize = 20;
+
+/// Takes what stands now record by record, in the order of keys, so that it need not all be in memory.
+pub struct Comparison<'p, 'd> {
+    plan: &'p Plan<'d>,
+    fates: Peekable<Fates<'p, 'd>>,
+    remaining: Remaining<'p, 'd>,
+    foreign: ForeignChanges,
+}
+
+/// What is left to do of a plan.
+#[derive(Clone, Debug)]
+pub struct Remaining<'p, 'd> {
+    plan: &'p Plan<'d>,
+    puts: Vec<usize>,
+    rewrites: Vec<(usize, i64)>,
+    deletes: Vec<(usize, i64)>,
+}
+
+/// What someone else did to a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Foreign {
+    /// It has neither its old nor its planned value.
+    Changed,
+    /// It is gone, though nothing was to delete it.
+    Vanished,
+    /// It is new, though nothing was to write it.
+    Appeared,
+}
+
+/// Keys that someone else changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ForeignChanges {
+    kept: Vec<(Box<[u8]>, Foreign)>,
+    total: u64,
+}
+
+impl<'p, 'd> Comparison<'p, 'd> {
+    pub(super) fn new(plan: &'p Plan<'d>) -> Self {
+        let remaining = Remaining { plan, puts: Vec::new(), rewrites: Vec::new(), deletes: Vec::new() };
+        Self { plan, fates: plan.fates().peekable(), remaining, foreign: ForeignChanges::default() }
+    }
+
+    /// Takes the next record in. Records must come sorted by key; sessions and leases are passed over.
+    pub fn see(&mut self, record: &Record) {
+        if !record.is_metadata() {
+            return;
+        }
+        let key = record.key();
+        while let Some((missing, fate)) = self.fates.next_if(|(next, _)| *next < key) {
+            self.missing(missing, fate);
+        }
+        let Some((_, fate)) = self.fates.next_if(|(next, _)| *next == key) else {
+            self.foreign.add(key, Foreign::Appeared);
+            return;
+        };
+        let value = record.value();
+        match fate {
+            Fate::Keep(old) if value == old => {}
+            Fate::Put { new, .. } | Fate::Rewrite { new, .. } if value == new => {}
+            Fate::Rewrite { at, old, .. } if value == old => self.remaining.rewrites.push((at, record.mod_revision)),
+            Fate::Delete { at, old } if value == old => self.remaining.deletes.push((at, record.mod_revision)),
+            _ => self.foreign.add(key, Foreign::Changed),
+        }
+    }
+
+    fn missing(&mut self, key: &[u8], fate: Fate<'_>) {
+        match fate {
+            Fate::Put { at, .. } => self.remaining.puts.push(at),
+            Fate::Delete { .. } => {}
+            Fate::Keep(_) | Fate::Rewrite { .. } => self.foreign.add(key, Foreign::Vanished),
+        }
+    }
+
+    /// What is left, once every record was seen.
+    ///
+    /// # Errors
+    /// When someone else changed a key.
+    pub fn finish(mut self) -> Result<Remaining<'p, 'd>, ForeignChanges> {
+        while let Some((missing, fate)) = self.fates.next() {
+            self.missing(missing, fate);
+        }
+        debug_assert!(std::ptr::eq(self.plan, self.remaining.plan));
+        if self.foreign.total == 0 { Ok(self.remaining) } else { Err(self.foreign) }
+    }
+}
+
+impl Remaining<'_, '_> {
+    /// Whether the plan is done: what stands is exactly what it ends in.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Number of operations that are left.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.puts.len() + self.rewrites.len() + self.deletes.len()
+    }
+
+    /// They as guarded transactions: puts, then rewrites, then deletes.
+    pub fn batches(&self) -> impl Iterator<Item = Batch<'_>> {
+        let plan = self.plan;
+        let puts = self.puts.iter().map(|at| (Phase::Put, put(&plan.puts[*at])));
+        let rewrites = self.rewrites.iter().map(|(at, revision)| (Phase::Rewrite, plan.rewrites[*at].operation(*revision)));
+        let deletes = self.deletes.iter().map(|(at, revision)| (Phase::Delete, delete(plan.deletes[*at], *revision)));
+        Batches::new(puts.chain(rewrites).chain(deletes), plan.source.root.prefix().len())
+    }
+}
+
+impl ForeignChanges {
+    fn add(&mut self, key: &[u8], what: Foreign) {
+        self.total += 1;
+        if self.kept.len() < KEPT {
+            self.kept.push((key.into(), what));
+        }
+    }
+
+    /// The first of them: relative keys and what happened.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], Foreign)> {
+        self.kept.iter().map(|(key, what)| (&**key, *what))
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub const fn total(&self) -> u64 {
+        self.total
+    }
+}
+
+impl fmt::Display for ForeignChanges {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("someone else changed the metadata:")?;
+        for (position, (key, what)) in self.iter().enumerate() {
+            let what = match what {
+                Foreign::Changed => "has a foreign value",
+                Foreign::Vanished => "is gone",
+                Foreign::Appeared => "is new",
+            };
+            write!(f, "{} {} {what}", if position == 0 { "" } else { ";" }, shown(key))?;
+        }
+        let kept = self.kept.len() as u64;
+        if self.total > kept { write!(f, "; and {} more", self.total - kept) } else { Ok(()) }
+    }
+}
+
+impl std::error::Error for ForeignChanges {}

@@ -1,0 +1,70 @@
+//! What becomes of each key: the union of what there was and what is planned, in the order of keys.
+
+use super::{plan::Plan, record::Record};
+
+/// What becomes of one key. Numbers are positions in the plan.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Fate<'p> {
+    Keep(&'p [u8]),
+    Put { at: usize, new: &'p [u8] },
+    Rewrite { at: usize, old: &'p [u8], new: &'p [u8] },
+    Delete { at: usize, old: &'p [u8] },
+}
+
+impl<'p> Fate<'p> {
+    /// The value afterwards, if there is one.
+    pub(super) const fn after(self) -> Option<&'p [u8]> {
+        match self {
+            Self::Keep(value) | Self::Put { new: value, .. } | Self::Rewrite { new: value, .. } => Some(value),
+            Self::Delete { .. } => None,
+        }
+    }
+}
+
+/// Every key with its fate, sorted. Sessions and keys with a lease are passed over.
+#[derive(Clone)]
+pub(super) struct Fates<'p, 'd> {
+    plan: &'p Plan<'d>,
+    records: std::slice::Iter<'d, Record>,
+    next: Option<&'d Record>,
+    put: usize,
+    rewrite: usize,
+    delete: usize,
+}
+
+impl<'p, 'd> Fates<'p, 'd> {
+    pub(super) fn new(plan: &'p Plan<'d>) -> Self {
+        let mut fates = Self { plan, records: plan.source.records().iter(), next: None, put: 0, rewrite: 0, delete: 0 };
+        fates.advance();
+        fates
+    }
+
+    fn advance(&mut self) {
+        self.next = self.records.by_ref().find(|record| record.is_metadata());
+    }
+}
+
+impl<'p, 'd: 'p> Iterator for Fates<'p, 'd> {
+    type Item = (&'p [u8], Fate<'p>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let plan = self.plan;
+        let put = plan.puts.get(self.put);
+        let Some(record) = self.next.filter(|record| put.is_none_or(|put| record.key() < put.key())) else {
+            let put = put?;
+            self.put += 1;
+            return Some((put.key(), Fate::Put { at: self.put - 1, new: put.value() }));
+        };
+        self.advance();
+        let (key, old) = (record.key(), record.value());
+        if let Some(rewrite) = plan.rewrites.get(self.rewrite).filter(|rewrite| rewrite.record.key() == key) {
+            self.rewrite += 1;
+            return Some((key, Fate::Rewrite { at: self.rewrite - 1, old, new: &rewrite.value }));
+        }
+        if plan.deletes.get(self.delete).is_some_and(|delete| delete.key() == key) {
+            self.delete += 1;
+            return Some((key, Fate::Delete { at: self.delete - 1, old }));
+        }
+        Some((key, Fate::Keep(old)))
+    }
+}

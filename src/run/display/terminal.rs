@@ -1,0 +1,87 @@
+//! A run on a terminal: finished steps stay, the current one lives in a line of its own with what it waits for.
+
+use std::{sync::Mutex, sync::PoisonError, time::Duration};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use jiff::Timestamp;
+
+use crate::{
+    report::format::plain,
+    run::{Event, Listener},
+};
+
+use super::{lines::line, took};
+
+/// How often the live line moves.
+const TICK: Duration = Duration::from_millis(120);
+
+/// Draws on stderr.
+pub struct Terminal {
+    bar: ProgressBar,
+    marks: Marks,
+    step: Mutex<String>,
+}
+
+/// How outcomes look.
+#[derive(Clone, Copy)]
+struct Marks {
+    done: &'static str,
+    failed: &'static str,
+    ticks: &'static str,
+}
+
+impl Terminal {
+    /// With or without characters beyond ASCII, and colours.
+    #[must_use]
+    pub fn new(unicode: bool, color: bool) -> Self {
+        let marks = match (unicode, color) {
+            (true, true) => Marks {
+                done: "\u{1b}[32m✓\u{1b}[0m", failed: "\u{1b}[31m✗\u{1b}[0m", ticks: "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏ "
+            },
+            (true, false) => Marks { done: "✓", failed: "✗", ticks: "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏ " },
+            (false, true) => Marks { done: "\u{1b}[32mok\u{1b}[0m", failed: "\u{1b}[31mfailed\u{1b}[0m", ticks: "|/-\\ " },
+            (false, false) => Marks { done: "ok", failed: "failed", ticks: "|/-\\ " },
+        };
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix} {wide_msg} {elapsed}") {
+            bar.set_style(style.tick_chars(marks.ticks));
+        }
+        bar.enable_steady_tick(TICK);
+        Self { bar, marks, step: Mutex::default() }
+    }
+
+    fn step(&self) -> String {
+        self.step.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Listener for Terminal {
+    fn hear(&self, _at: Timestamp, event: &Event) {
+        match event {
+            Event::StepBegan { .. } => {
+                let text = line(event).unwrap_or_default();
+                self.step.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&text);
+                self.bar.reset_elapsed();
+                self.bar.set_prefix(text);
+                self.bar.set_message("");
+            }
+            Event::StepDone { took_ms, .. } => {
+                self.bar.println(format!("{} {} ({})", self.marks.done, self.step(), took(*took_ms)));
+                self.bar.set_prefix("");
+                self.bar.set_message("");
+            }
+            Event::StepFailed { reason, .. } => {
+                self.bar.println(format!("{} {}: {}", self.marks.failed, self.step(), plain(reason)));
+            }
+            Event::Progress { what, done, total } => self.bar.set_message(match total {
+                Some(total) => format!("{what}: {done} of {total}"),
+                None => format!("{what}: {done}"),
+            }),
+            Event::Waiting { on } | Event::StillWaiting { on, .. } => self.bar.set_message(format!("waiting for {}", plain(on))),
+            Event::RunEnded { .. } => self.bar.finish_and_clear(),
+            Event::RunBegan { .. } | Event::Note { .. } | Event::Warning { .. } => {
+                self.bar.println(line(event).unwrap_or_default());
+            }
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! How a run ended.
+
+use crate::cli::Exit;
+
+/// How a run, or an attempt to make one, ended. Every text is whole sentences: the state of the data, then the next command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It reached its plan; a rollback or an abort that was asked for counts too.
+    Reached(String),
+    /// It did what it could and waits for a person or another tool, as planned.
+    Waits(String),
+    /// Refused, and nothing was changed.
+    Refused(String),
+    /// Stopped; the same command goes on.
+    Stopped(String),
+    /// It failed and was rolled back, as asked for with `--on-failure rollback`.
+    RolledBack(String),
+    /// Another run holds the lock.
+    Locked(String),
+}
+
+impl End {
+    /// What to tell the person.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Reached(text)
+            | Self::Waits(text)
+            | Self::Refused(text)
+            | Self::Stopped(text)
+            | Self::RolledBack(text)
+            | Self::Locked(text) => text,
+        }
+    }
+
+    /// In one word, for programs.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Reached(_) => "reached",
+            Self::Waits(_) => "waits",
+            Self::Refused(_) => "refused",
+            Self::Stopped(_) => "stopped",
+            Self::RolledBack(_) => "rolled-back",
+            Self::Locked(_) => "locked",
+        }
+    }
+
+    /// The exit code of the contract.
+    #[must_use]
+    pub const fn exit(&self) -> Exit {
+        match self {
+            Self::Reached(_) | Self::Waits(_) => Exit::Reached,
+            Self::Refused(_) => Exit::Refused,
+            Self::Stopped(_) => Exit::Stopped,
+            Self::RolledBack(_) => Exit::RolledBack,
+            Self::Locked(_) => Exit::Locked,
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! What happens in a run, as data, and those who are told.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+/// Something that happened. The JSON form (`--format json`) has the name in `event`; fields may be added, never renamed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "event", rename_all_fields = "camelCase")]
+pub enum Event {
+    /// A run began, or goes on.
+    RunBegan {
+        /// `namespace/name` of the `UpgradeRun`.
+        run: String,
+        /// What it does, in one line.
+        title: String,
+        /// Number of its steps.
+        steps: usize,
+        /// Whether it goes on after an interruption.
+        resumed: bool,
+        /// Whether it goes back.
+        back: bool,
+    },
+    /// A step began.
+    StepBegan {
+        /// Its id.
+        step: String,
+        /// Its place, from 1.
+        number: usize,
+        /// Number of steps.
+        of: usize,
+        /// What it does.
+        title: String,
+        /// How often it was begun, this time included.
+        attempt: u32,
+        /// Whether it is being undone.
+        back: bool,
+    },
+    /// So much of a step is done.
+    Progress {
+        /// Of what.
+        what: String,
+        /// How many.
+        done: u64,
+        /// Of how many, where that is known.
+        total: Option<u64>,
+    },
+    /// A step waits for something else than a moment ago.
+    Waiting {
+        /// For what.
+        on: String,
+    },
+    /// It still waits; every 30 seconds.
+    StillWaiting {
+        /// For what.
+        on: String,
+        /// For how long, in seconds.
+        seconds: u64,
+    },
+    /// A step is done.
+    StepDone {
+        /// Its id.
+        step: String,
+        /// Its place, from 1.
+        number: usize,
+        /// Number of steps.
+        of: usize,
+        /// How long it took, in milliseconds.
+        took_ms: u64,
+        /// Whether it was undone.
+        back: bool,
+    },
+    /// Something to know.
+    Note {
+        /// What.
+        text: String,
+    },
+    /// Something that may need attention.
+    Warning {
+        /// What.
+        text: String,
+    },
+    /// A step failed.
+    StepFailed {
+        /// Its id.
+        step: String,
+        /// Why.
+        reason: String,
+    },
+    /// The run ended or stopped.
+    RunEnded {
+        /// Its phase, as the `UpgradeRun` has it.
+        phase: &'static str,
+        /// The state of the data and the next command.
+        message: String,
+    },
+}
+
+impl Event {
+    /// The name, as programs read it.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::RunBegan { .. } => "RunBegan",
+            Self::StepBegan { .. } => "StepBegan",
+            Self::Progress { .. } => "Progress",
+            Self::Waiting { .. } => "Waiting",
+            Self::StillWaiting { .. } => "StillWaiting",
+            Self::StepDone { .. } => "StepDone",
+            Self::Note { .. } => "Note",
+            Self::Warning { .. } => "Warning",
+            Self::StepFailed { .. } => "StepFailed",
+            Self::RunEnded { .. } => "RunEnded",
+        }
+    }
+}
+
+/// Somebody who is told what happens. Must not block: events are told from within the run.
+pub trait Listener: Send + Sync {
+    /// Hears of an event.
+    fn hear(&self, at: Timestamp, event: &Event);
+}
+
+/// Tells everybody; cheap to clone.
+#[derive(Clone, Default)]
+pub struct Reporter(Arc<[Box<dyn Listener>]>);
+
+impl Reporter {
+    /// For these.
+    #[must_use]
+    pub fn new(listeners: Vec<Box<dyn Listener>>) -> Self {
+        Self(listeners.into())
+    }
+
+    /// The same, and one more.
+    #[must_use]
+    pub fn and(&self, listener: impl Listener + 'static) -> Self {
+        Self::new(vec![Box::new(self.clone()), Box::new(listener)])
+    }
+
+    /// Tells of an event, now.
+    pub fn tell(&self, event: &Event) {
+        self.hear(Timestamp::now(), event);
+    }
+
+    /// Tells something to know.
+    pub fn note(&self, text: impl Into<String>) {
+        self.tell(&Event::Note { text: text.into() });
+    }
+
+    /// Tells something that may need attention.
+    pub fn warn(&self, text: impl Into<String>) {
+        self.tell(&Event::Warning { text: text.into() });
+    }
+}
+
+impl Listener for Reporter {
+    fn hear(&self, at: Timestamp, event: &Event) {
+        for listener in self.0.iter() {
+            listener.hear(at, event);
+        }
+    }
+}
+
+impl std::fmt::Debug for Reporter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Reporter").field(&self.0.len()).finish()
+    }
+}

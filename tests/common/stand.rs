@@ -1,0 +1,322 @@
+//! A cluster with Milvus 2.1 in it, as far as a migration can tell: a real control plane with controllers, a real etcd with
+//! metadata of 2.1, and the smallest thing that plays nodes and Milvus: pods get ready, and register in etcd while they are
+//! there.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use etcd_client::{Client as EtcdClient, GetOptions, PutOptions};
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Api, ResourceExt,
+    api::{Patch, PatchParams},
+    runtime::{
+        WatchStreamExt,
+        watcher::{Config, Event, watcher},
+    },
+};
+use milvus_guard::{
+    cluster::{Access, Cluster},
+    migration::sample::{Sample, Size},
+    run::ReleaseName,
+};
+use milvus_guard_testbed::{ControlPlane, Etcd, Helm, expect_success, wait_until};
+use serde_json::{Value, json};
+
+use super::{Chart, guard};
+
+/// Release and namespace under test.
+pub const RELEASE: &str = "my-release";
+pub const NAMESPACE: &str = "milvus";
+/// Where its metadata lies.
+pub const ROOT: &str = "by-dev/meta/";
+/// For anything that has to happen on a busy machine of 2 cores.
+pub const DEADLINE: Duration = Duration::from_secs(120);
+
+/// A cluster with Milvus 2.1.
+pub struct Stand {
+    pub cluster: ControlPlane,
+    pub etcd: Etcd,
+    pub folder: tempfile::TempDir,
+    milvus: Option<Player>,
+}
+
+impl Stand {
+    /// One with the definitions, and Milvus 2.1.4 installed by this Helm.
+    pub fn start(with: Helm) -> Self {
+        let stand = Self::bare(ControlPlane::builder().controller_manager(true).start());
+        super::install_definitions(&stand.cluster);
+        stand.install(with, &[]);
+        stand
+    }
+
+    /// One without any Milvus.
+    pub fn bare(cluster: ControlPlane) -> Self {
+        let etcd = Etcd::start();
+        let milvus = Some(Player::start(cluster.kubeconfig(), &etcd.endpoint()));
+        Self { cluster, etcd, folder: tempfile::tempdir().unwrap(), milvus }
+    }
+
+    /// Installs Milvus 2.1.4, fills its etcd, and waits until it runs and is registered.
+    pub fn install(&self, with: Helm, values: &[&str]) {
+        self.put(&sample());
+        let chart = Chart::compact("3.2.18");
+        let mut args = vec!["install", RELEASE, chart.path(), "-n", NAMESPACE, "--create-namespace", "--set", "replicas=2"];
+        for value in values {
+            args.extend(["--set", value]);
+        }
+        expect_success(self.cluster.helm(with, args));
+        self.await_running();
+    }
+
+    /// Waits until every Deployment is complete and every role registered.
+    pub fn await_running(&self) {
+        let complete = || {
+            let list = self.deployments();
+            !list.is_empty() && list.iter().all(|one| one["status"]["availableReplicas"] == one["spec"]["replicas"])
+        };
+        assert!(wait_until(DEADLINE, complete), "{:#?}", self.deployments());
+        assert!(wait_until(DEADLINE, || self.sessions().len() >= 8), "{:?}", self.sessions());
+    }
+
+    pub fn deployments(&self) -> Vec<Value> {
+        let list = self.cluster.get_json(&format!("/apis/apps/v1/namespaces/{NAMESPACE}/deployments"));
+        list["items"].as_array().unwrap().clone()
+    }
+
+    /// `name image replicas` of every Deployment.
+    pub fn shape(&self) -> Vec<String> {
+        let mut shape: Vec<String> = self
+            .deployments()
+            .iter()
+            .map(|one| {
+                let image = one["spec"]["template"]["spec"]["containers"][0]["image"].as_str().unwrap();
+                format!("{} {image} {}", one["metadata"]["name"].as_str().unwrap(), one["spec"]["replicas"])
+            })
+            .collect();
+        shape.sort();
+        shape
+    }
+
+    /// Whether anything that the chart renders is under the name of a run.
+    pub fn owned_by_runs(&self) -> Vec<String> {
+        let ours = |one: &&Value| {
+            let managers = one["metadata"]["managedFields"].as_array().into_iter().flatten();
+            managers.clone().any(|entry| entry["manager"] == "milvus-guard-run")
+        };
+        self.deployments().iter().filter(ours).map(|one| one["metadata"]["name"].to_string()).collect()
+    }
+
+    /// Every run, the newest last.
+    pub fn runs(&self, namespace: &str) -> Vec<Value> {
+        let list = self.cluster.get_json(&format!("/apis/guard.milvus.io/v1alpha1/namespaces/{namespace}/upgraderuns"));
+        let mut items = list["items"].as_array().unwrap().clone();
+        items.sort_by_key(|run| run["metadata"]["creationTimestamp"].as_str().unwrap().to_owned());
+        items
+    }
+
+    /// The only, or the last run.
+    pub fn run(&self) -> Value {
+        self.runs(NAMESPACE).pop().expect("a run")
+    }
+
+    /// All metadata, sessions and our own record aside.
+    pub fn metadata(&self) -> BTreeMap<Vec<u8>, Vec<u8>> {
+        let endpoint = self.etcd.endpoint();
+        block_on(async move {
+            let mut client = EtcdClient::connect([endpoint], None).await.unwrap();
+            let answer = client.get(ROOT, Some(GetOptions::new().with_prefix())).await.unwrap();
+            let pairs = answer.kvs().iter().filter(|pair| pair.lease() == 0);
+            pairs.map(|pair| (pair.key().to_vec(), pair.value().to_vec())).collect()
+        })
+    }
+
+    /// Keys of live sessions.
+    pub fn sessions(&self) -> Vec<String> {
+        let endpoint = self.etcd.endpoint();
+        block_on(async move {
+            let mut client = EtcdClient::connect([endpoint], None).await.unwrap();
+            let answer = client.get(format!("{ROOT}session/"), Some(GetOptions::new().with_prefix())).await.unwrap();
+            answer.kvs().iter().map(|pair| pair.key_str().unwrap().to_owned()).filter(|key| !key.ends_with("/id")).collect()
+        })
+    }
+
+    /// Writes metadata.
+    pub fn put(&self, sample: &Sample) {
+        let (endpoint, records) = (self.etcd.endpoint(), sample.records());
+        block_on(async move {
+            let mut client = EtcdClient::connect([endpoint], None).await.unwrap();
+            for record in records.into_iter().filter(|record| !record.leased) {
+                let key = [ROOT.as_bytes(), &record.key].concat();
+                client.put(key, record.value.to_vec(), None).await.unwrap();
+            }
+        });
+    }
+
+    /// `migrate` in this process's own cluster, on this machine.
+    pub fn migrate(&self) -> Command {
+        let mut command = self.bare_migrate();
+        command.args(["-s", "2.1.4", "-t", "2.2.16"]);
+        command
+    }
+
+    /// The same, without versions.
+    pub fn bare_migrate(&self) -> Command {
+        let mut command = guard();
+        command.arg("migrate").arg("--kubeconfig").arg(self.cluster.kubeconfig());
+        command.args([
+            "-i",
+            RELEASE,
+            "-n",
+            NAMESPACE,
+            "-e",
+            &self.etcd.endpoint(),
+            "--local",
+            "--lock-holds",
+            "2s",
+            "--backup-dir",
+        ]);
+        command.arg(self.folder.path());
+        command
+    }
+
+    /// The backups that were made.
+    pub fn backups(&self) -> Vec<PathBuf> {
+        let files = std::fs::read_dir(self.folder.path()).unwrap().map(|entry| entry.unwrap().path());
+        files.filter(|path| path.extension().is_some_and(|extension| extension == "milvus-meta")).collect()
+    }
+
+    /// No pod gets ready any more, and none registers.
+    pub fn freeze(&mut self) {
+        self.milvus = None;
+    }
+}
+
+/// The metadata that the tests migrate.
+pub fn sample() -> Sample {
+    Sample::random(7, Size { collections: 6, segments: 4, has_oddities: true })
+}
+
+/// The release, by name.
+pub fn release() -> ReleaseName {
+    ReleaseName { name: RELEASE.into(), namespace: NAMESPACE.into() }
+}
+
+/// A process that ends with this value.
+pub struct Running(pub Child);
+
+impl Running {
+    pub fn spawn(mut command: Command) -> Self {
+        Self(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Plays nodes and Milvus until it is dropped.
+struct Player {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Player {
+    fn start(kubeconfig: &Path, etcd: &str) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (flag, kubeconfig, etcd) = (Arc::clone(&stop), kubeconfig.to_owned(), etcd.to_owned());
+        let thread = thread::spawn(move || {
+            block_on(async move {
+                let access = Access { kubeconfig: Some(kubeconfig), context: None };
+                let client = Cluster::connect(&access).await.unwrap().client().clone();
+                let etcd = EtcdClient::connect([etcd], None).await.unwrap();
+                let play = play(client, etcd);
+                let stopped = async {
+                    while !flag.load(Ordering::Relaxed) {
+                        tokio::time::sleep(Duration::from_millis(20)).await;
+                    }
+                };
+                tokio::select! { () = play => {}, () = stopped => {} }
+            });
+        });
+        Self { stop, thread: Some(thread) }
+    }
+}
+
+impl Drop for Player {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+async fn play(client: kube::Client, mut etcd: EtcdClient) {
+    let mut leases: BTreeMap<String, i64> = BTreeMap::new();
+    let mut events = std::pin::pin!(watcher(Api::<Pod>::all(client.clone()), Config::default()).default_backoff());
+    let mut listed: Vec<String> = Vec::new();
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(Event::Init) => listed.clear(),
+            Ok(Event::InitApply(pod)) => {
+                listed.push(pod.name_any());
+                seen(&client, &mut etcd, &mut leases, pod).await;
+            }
+            Ok(Event::Apply(pod)) => seen(&client, &mut etcd, &mut leases, pod).await,
+            Ok(Event::InitDone) => {
+                let gone: Vec<String> = leases.keys().filter(|name| !listed.contains(*name)).cloned().collect();
+                for name in gone {
+                    etcd.lease_revoke(leases.remove(&name).unwrap()).await.unwrap();
+                }
+            }
+            Ok(Event::Delete(pod)) => {
+                if let Some(lease) = leases.remove(&pod.name_any()) {
+                    etcd.lease_revoke(lease).await.unwrap();
+                }
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+/// A pod that is there: ready, unless its image is one that never gets so, and then registered if it is Milvus.
+async fn seen(client: &kube::Client, etcd: &mut EtcdClient, leases: &mut BTreeMap<String, i64>, pod: Pod) {
+    let container = &pod.spec.as_ref().unwrap().containers[0];
+    let image = container.image.clone().unwrap_or_default();
+    if image.contains("never-ready") {
+        return;
+    }
+    let ready = pod.status.iter().flat_map(|status| status.conditions.iter().flatten()).any(|one| one.type_ == "Ready");
+    if !ready {
+        let api: Api<Pod> = Api::namespaced(client.clone(), &pod.namespace().unwrap());
+        let conditions = json!([{"type": "Ready", "status": "True"}, {"type": "ContainersReady", "status": "True"}]);
+        let status = json!({"status": {"phase": "Running", "conditions": conditions}});
+        let _ = api.patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Merge(status)).await;
+    }
+    if image.contains("milvusdb/milvus:") && !leases.contains_key(&pod.name_any()) {
+        let lease = etcd.lease_grant(600, None).await.unwrap().id();
+        leases.insert(pod.name_any(), lease);
+        let role = &container.name;
+        let key = if role.ends_with("coord") { format!("{ROOT}session/{role}") } else { format!("{ROOT}session/{role}-{lease}") };
+        let value = json!({"ServerID": lease, "ServerName": role, "Address": "10.0.0.1:1"}).to_string();
+        etcd.put(key, value, Some(PutOptions::new().with_lease(lease))).await.unwrap();
+    }
+}
+
+fn block_on<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
+}
