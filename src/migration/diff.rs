@@ -66,19 +66,18 @@ impl<'p, 'd: 'p> Iterator for Diff<'p, 'd> {
     }
 }
 
-/// As lines of a diff: `+` or `-`, the key, and the value as JSON.
+/// As lines of a diff: `+` or `-`, the key, and the value as JSON where it is known.
 impl fmt::Display for Change<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let key = shown(self.key);
-        for (position, (sign, value)) in
-            [('-', self.before), ('+', self.after)].into_iter().filter_map(|(sign, value)| Some((sign, value?))).enumerate()
-        {
-            if position > 0 {
-                f.write_str("\n")?;
-            }
-            write!(f, "{sign} {key} {}", describe(self.key, value))?;
+        let line = |sign: char, value: Option<&[u8]>| {
+            let value = value.map(|value| format!(" {}", describe(self.key, value))).unwrap_or_default();
+            format!("{sign} {}{value}", shown(self.key))
+        };
+        match (self.action, self.before) {
+            (Action::Add, _) | (Action::Change, None) => f.write_str(&line('+', self.after)),
+            (Action::Remove, before) => f.write_str(&line('-', before)),
+            (Action::Change, before) => write!(f, "{}\n{}", line('-', before), line('+', self.after)),
         }
-        Ok(())
     }
 }
 

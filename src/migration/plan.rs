@@ -215,7 +215,8 @@ impl<'d> Plan<'d> {
         super::hexadecimal(&sha.finalize())
     }
 
-    /// Everything to do, as guarded transactions: puts, then rewrites, then deletes.
+    /// Everything to do, as guarded transactions: puts, then rewrites, then deletes. The guards are the revisions of the
+    /// records that were planned from; a plan from a backup is carried out by [`Plan::remaining`], with those that stand.
     pub fn batches(&self) -> impl Iterator<Item = Batch<'_>> {
         let puts = self.puts.iter().map(|record| (Phase::Put, put(record)));
         let rewrites = self.rewrites.iter().map(|rewrite| (Phase::Rewrite, rewrite.operation(rewrite.record.mod_revision)));

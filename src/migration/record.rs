@@ -123,10 +123,10 @@ mod tests {
     #[test]
     fn areas_are_found_and_apart() {
         let dump = dump(&["b/1", "a/2", "a-b/1", "a/1", "c"]).unwrap();
-        let keys: Vec<&[u8]> = dump.under("a/").iter().map(|record| record.key()).collect();
+        let keys: Vec<&[u8]> = dump.under("a/").iter().map(Record::key).collect();
         assert_eq!(keys, [b"a/1", b"a/2"]);
         assert!(dump.under("x/").is_empty());
-        assert_eq!(dump.get(b"c").map(|record| record.value()), Some(&b"c"[..]));
+        assert_eq!(dump.get(b"c").map(Record::value), Some(&b"c"[..]));
         assert!(dump.get(b"d").is_none());
     }
 

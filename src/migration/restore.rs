@@ -4,6 +4,7 @@ use std::iter::Peekable;
 
 use super::{
     batch::{Batch, Batches, Expect, Operation, Phase},
+    diff::{Action, Change},
     loss::{self, Losses},
     record::{Dump, Record},
 };
@@ -179,6 +180,15 @@ impl<'b> RestorePlan<'b> {
         self.puts.len() + self.rewrites.len() + self.deletes.len()
     }
 
+    /// Every key that changes, for a dry run: what is written, then what is written anew, then what is deleted. Values
+    /// that stand now are not kept.
+    pub fn diff(&self) -> impl Iterator<Item = Change<'_>> {
+        let puts = self.puts.iter().map(|record| change(Action::Add, record));
+        let rewrites = self.rewrites.iter().map(|(record, _)| change(Action::Change, record));
+        let deletes = self.deletes.iter().map(|(key, _)| Change { action: Action::Remove, key, before: None, after: None });
+        puts.chain(rewrites).chain(deletes)
+    }
+
     /// Everything to do, as guarded transactions: puts, then rewrites, then deletes.
     pub fn batches(&self) -> impl Iterator<Item = Batch<'_>> {
         let puts = self.puts.iter().map(|record| (Phase::Put, write(record, Expect::Absent)));
@@ -190,6 +200,10 @@ impl<'b> RestorePlan<'b> {
             .map(|(key, revision)| (Phase::Delete, Operation { key, value: None, expect: Expect::Revision(*revision) }));
         Batches::new(puts.chain(rewrites).chain(deletes), self.prefix)
     }
+}
+
+fn change(action: Action, record: &Record) -> Change<'_> {
+    Change { action, key: record.key(), before: None, after: Some(record.value()) }
 }
 
 fn write(record: &Record, expect: Expect) -> Operation<'_> {

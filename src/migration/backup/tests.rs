@@ -66,7 +66,7 @@ fn the_official_tools_files_are_read() {
     let Backup { summary, dump } = read(&*official(3, EXTRA, &PAIRS)).unwrap();
     assert_eq!((summary.form, summary.records, summary.root.prefix()), (Form::Official, 2, "by-dev/meta/"));
     assert_eq!((dump.records()[0].key(), dump.records()[0].value()), (&b"a"[..], &b""[..]));
-    assert_eq!(&*dump.get(b"b").unwrap().value(), b"\x00\xff");
+    assert_eq!(dump.get(b"b").unwrap().value(), b"\x00\xff");
 }
 
 #[test]

@@ -49,7 +49,7 @@ pub(super) fn migrate<'d>(output: &mut Output<'d>) -> Live<'d> {
         let Some(info) = output.decode::<CollectionInfo>(record) else { continue };
         convert(output, record, &info, id);
         if let Some((_, newest)) = newest.get(&id)
-            && wire::without_field(&newest.value(), FIELD_INDEXES) != wire::without_field(record.value(), FIELD_INDEXES)
+            && wire::without_field(newest.value(), FIELD_INDEXES) != wire::without_field(record.value(), FIELD_INDEXES)
         {
             output.note(record, NoteKind::DiffersFromHistory);
         }

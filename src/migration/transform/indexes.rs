@@ -67,7 +67,7 @@ pub(super) fn migrate<'d>(output: &mut Output<'d>, live: &Live<'d>) -> Indexes<'
         }
     }
     let mut unused: Vec<&Record> = indexes.old.values().filter(|old| !old.is_used).map(|old| old.record).collect();
-    unused.sort_unstable_by(|a, b| a.key().cmp(&b.key()));
+    unused.sort_unstable_by(|a, b| a.key().cmp(b.key()));
     for record in unused {
         output.note(record, NoteKind::UnusedIndex);
     }

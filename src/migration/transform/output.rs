@@ -72,8 +72,8 @@ impl<'d> Output<'d> {
     /// The plan, if every record could be migrated.
     pub(super) fn finish(mut self, state: MetadataState, unloadable: Vec<Unloadable>) -> Result<Plan<'d>, PlanError> {
         self.order_puts();
-        self.rewrites.sort_unstable_by(|a, b| a.record.key().cmp(&b.record.key()));
-        self.deletes.sort_unstable_by(|a, b| a.key().cmp(&b.key()));
+        self.rewrites.sort_unstable_by(|a, b| a.record.key().cmp(b.record.key()));
+        self.deletes.sort_unstable_by(|a, b| a.key().cmp(b.key()));
         // A lease ends when it wants to, and what it holds is in no backup.
         for record in self.rewrites.iter().map(|rewrite| rewrite.record).chain(self.deletes.iter().copied()) {
             if record.leased {
