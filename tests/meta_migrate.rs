@@ -221,7 +221,8 @@ fn the_official_form_is_written_and_read() {
 // Cases 7, 11 and 41, and values that are no messages: nothing is written, and the key is named.
 #[test]
 fn what_cannot_be_migrated_is_named_and_nothing_is_written() {
-    let broken: [(&str, fn(&mut Sample)); 4] = [
+    type Break = fn(&mut Sample);
+    let broken: [(&str, Break); 4] = [
         ("root-coord/collection/9", |sample| {
             sample.put("root-coord/collection/9", b"\xff\xff\xff");
         }),
