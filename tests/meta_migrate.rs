@@ -18,6 +18,7 @@ use milvus_guard::migration::{
     backup::{self, Form},
     sample::{Sample, Size, VECTOR_FIELD},
 };
+use milvus_guard_testbed::Terminal;
 use serde_json::Value;
 
 /// Cases 2 to 30 in one: every record ends as planned, and a second run finds nothing to do.
@@ -220,7 +221,8 @@ fn the_official_form_is_written_and_read() {
 // Cases 7, 11 and 41, and values that are no messages: nothing is written, and the key is named.
 #[test]
 fn what_cannot_be_migrated_is_named_and_nothing_is_written() {
-    let broken: [(&str, fn(&mut Sample)); 4] = [
+    type Break = fn(&mut Sample);
+    let broken: [(&str, Break); 4] = [
         ("root-coord/collection/9", |sample| {
             sample.put("root-coord/collection/9", b"\xff\xff\xff");
         }),
@@ -347,4 +349,37 @@ fn inspect_tells_what_is_there_and_what_would_be_done() {
     bed.delete("by-dev/meta/session/querynode-7");
     bed.migrate(&[]).expect(0);
     bed.run("inspect", &[]).expect(0).says("2.2").says("last run   verified: 2.1.4 -> 2.2.16");
+}
+
+#[test]
+fn on_a_terminal_a_person_sees_the_plan_and_is_asked() {
+    let bed = Bed::start();
+    let dump = small().dump().unwrap();
+    bed.fill(&dump);
+    let ask = |answer: &str| {
+        let mut command = bed.command("migrate");
+        let mut terminal = Terminal::start(command.args(["-s", "2.1.4", "-t", "2.2.16", "--backup", "a.backup"]));
+        terminal.expect("Type yes to go on");
+        assert!(terminal.screen().contains("no_index"), "the plan comes first: {}", terminal.screen());
+        terminal.type_line(answer);
+        (terminal.wait().code(), terminal)
+    };
+    let (code, terminal) = ask("no");
+    terminal.expect("Nothing was changed");
+    assert_eq!(code, Some(1));
+    assert_same(&bed.metadata(), &metadata(&dump));
+    assert!(!bed.file("a.backup").exists());
+    let (code, terminal) = ask("yes");
+    terminal.expect("Migrated and verified");
+    assert_eq!(code, Some(0));
+    assert!(terminal.screen().contains("deleting old records: done"), "{}", terminal.screen());
+    assert_same(&bed.metadata(), &planned(&dump, &Options::default()));
+
+    let mut command = bed.command("restore");
+    let mut terminal = Terminal::start(command.arg("a.backup"));
+    terminal.expect("Type yes to go on");
+    terminal.type_line("yes");
+    terminal.expect("Restored and verified");
+    assert_eq!(terminal.wait().code(), Some(0));
+    assert_same(&bed.metadata(), &metadata(&dump));
 }

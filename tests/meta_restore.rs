@@ -80,6 +80,11 @@ fn what_would_be_lost_is_listed_and_needs_a_yes() {
     assert_eq!(bed.read("by-dev/meta/"), before);
     let planned = bed.restore(&["--dry-run", "--format", "json"]).expect(0).json();
     assert_eq!((&planned["dryRun"], &planned["lostTotal"]), (&true.into(), &2.into()), "{planned:#}");
+    let changes = planned["changes"].as_array().unwrap();
+    let all = ["puts", "rewrites", "deletes"].map(|kind| planned[kind].as_u64().unwrap()).iter().sum::<u64>();
+    assert_eq!(changes.len() as u64, all);
+    assert!(changes.iter().any(|change| change["key"] == "root-coord/aliases/brand_new" && change["action"] == "remove"));
+    bed.restore(&["--dry-run"]).expect(0).says("- root-coord/aliases/brand_new").says("+ root-coord/index/1/101");
     assert_eq!(bed.read("by-dev/meta/"), before);
     bed.restore(&["--accept-data-loss"]).expect(0);
     assert_same(&bed.metadata(), &metadata(&dump));

@@ -10,7 +10,10 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::{
-    etcd::store::{Health, Store},
+    etcd::{
+        failure::Failure,
+        store::{Health, Store},
+    },
     facts::MetadataState,
     migration::{
         Dump, Options, Phase, Plan, PlanError, Root,
@@ -23,7 +26,7 @@ use crate::{
 };
 
 use super::{
-    apply::{Applier, Halt},
+    apply::Applier,
     backup::{self, BackupFile, Form},
     error::MetaError,
     events::{Event, Events, Running, Stage},
@@ -210,7 +213,7 @@ pub(super) async fn takes_writes(store: &Store<'_>, root: &Root) -> Result<Healt
     }
 }
 
-pub(super) fn unread(failure: crate::etcd::failure::Failure) -> MetaError {
+pub(super) fn unread(failure: Failure) -> MetaError {
     MetaError::refused(failure.reason, "run the same command again.")
 }
 
@@ -371,7 +374,7 @@ impl Run<'_> {
     ) -> Result<Remaining<'p, 'd>, MetaError> {
         compare(self.store, self.root, plan, stage, self.events)
             .await
-            .map_err(|halt| halt::stopped(halt, journal))?
+            .map_err(|failure| halt::stopped(failure.into(), journal))?
             .map_err(|foreign| halt::foreign(&foreign, journal))
     }
 }
@@ -383,7 +386,7 @@ pub(super) async fn compare<'p, 'd>(
     plan: &'p Plan<'d>,
     stage: Stage,
     events: &dyn Events,
-) -> Result<Result<Remaining<'p, 'd>, ForeignChanges>, Halt> {
+) -> Result<Result<Remaining<'p, 'd>, ForeignChanges>, Failure> {
     let mut running = Running::begin(events, stage, None);
     let mut comparison = plan.comparison();
     scan(store, root, events, &mut |seen| match seen {

@@ -90,7 +90,46 @@ pub async fn restore(
     options: &RestoreOptions,
     events: &dyn Events,
 ) -> Result<Restored, MetaError> {
+    if options.dry_run {
+        return preview_restore(target, backup, options, events, &mut |_| {}).await;
+    }
     let root = target.root()?;
+    let (source, file) = readable(backup, &root, options, events)?;
+    let tell = |what: &str| events.event(Event::Waiting { what: what.to_owned() });
+    let store = target.connect(Some(&tell)).await?;
+    let run = Run { target, store: &store, root: &root, options, events, source: &source, file };
+    run.warn_of_another_cluster();
+    takes_writes(&store, &root).await?;
+    let lock = Lock::take(&store, &root, "meta restore", events).await?;
+    let done = run.go(&lock).await;
+    lock.release().await;
+    done
+}
+
+/// Plans a restore and changes nothing; `show` sees the whole plan.
+///
+/// # Errors
+/// See [`MetaError`].
+pub async fn preview_restore(
+    target: &Target,
+    backup: &Path,
+    options: &RestoreOptions,
+    events: &dyn Events,
+    show: &mut (dyn FnMut(&RestorePlan<'_>) + Send),
+) -> Result<Restored, MetaError> {
+    let root = target.root()?;
+    let (source, file) = readable(backup, &root, options, events)?;
+    let tell = |what: &str| events.event(Event::Waiting { what: what.to_owned() });
+    let store = target.connect(Some(&tell)).await?;
+    let run = Run { target, store: &store, root: &root, options, events, source: &source, file };
+    run.warn_of_another_cluster();
+    let plan = run.plan(Stage::Read).await.map_err(unread)?;
+    show(&plan);
+    Ok(Restored { dry_run: true, ..run.restored(&plan, 0.0) })
+}
+
+/// The whole backup, if it is one of this root.
+fn readable(backup: &Path, root: &Root, options: &RestoreOptions, events: &dyn Events) -> Result<(Dump, BackupFile), MetaError> {
     let (source, file) = backup::open(backup, events)?;
     if source.root.prefix() != root.prefix() && !options.other_root {
         return Err(MetaError::refused(
@@ -98,21 +137,7 @@ pub async fn restore(
             "give the root path of the backup; or, to restore it to this one, --other-root.",
         ));
     }
-    let tell = |what: &str| events.event(Event::Waiting { what: what.to_owned() });
-    let store = target.connect(Some(&tell)).await?;
-    if source.cluster_id != 0 && source.cluster_id != store.cluster_id() {
-        events.event(Event::Warning { note: "the backup is of another etcd cluster".into() });
-    }
-    let run = Run { target, store: &store, root: &root, options, events, source: &source, file };
-    if options.dry_run {
-        let plan = run.plan(Stage::Read).await.map_err(unread)?;
-        return Ok(run.restored(&plan, 0.0));
-    }
-    takes_writes(&store, &root).await?;
-    let lock = Lock::take(&store, &root, "meta restore", events).await?;
-    let done = run.go(&lock).await;
-    lock.release().await;
-    done
+    Ok((source, file))
 }
 
 struct Run<'a> {
@@ -126,6 +151,12 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
+    fn warn_of_another_cluster(&self) {
+        if self.source.cluster_id != 0 && self.source.cluster_id != self.store.cluster_id() {
+            self.events.event(Event::Warning { note: "the backup is of another etcd cluster".into() });
+        }
+    }
+
     async fn go(&self, lock: &Lock) -> Result<Restored, MetaError> {
         let (before, revision) = journal(self.store, self.root).await?;
         let stopped_before = before.as_ref().filter(|journal| journal.phase.is_open());
@@ -207,7 +238,7 @@ impl Run<'_> {
 
     fn restored(&self, plan: &RestorePlan<'_>, seconds: f64) -> Restored {
         Restored {
-            dry_run: self.options.dry_run,
+            dry_run: false,
             puts: plan.puts().len() as u64,
             rewrites: plan.rewrites().len() as u64,
             deletes: plan.deletes().len() as u64,

@@ -7,7 +7,6 @@ use serde::Serialize;
 use crate::migration::Options;
 
 use super::{
-    apply::Halt,
     backup::{self, BackupFile},
     error::MetaError,
     events::{Event, Events, Stage},
@@ -63,11 +62,8 @@ pub async fn verify(target: &Target, backup: &Path, options: &VerifyOptions, eve
     };
     let plan = planned(&source, &plan_options, events)?;
     let next = "go on with `milvus-guard meta migrate`, or go back with `milvus-guard meta restore`; if 2.2 has run since, its changes are expected.";
-    let remaining = match compare(&store, &root, &plan, Stage::Verify, events).await {
-        Ok(compared) => compared.map_err(|foreign| MetaError::refused(format!("etcd differs from the plan: {foreign}"), next))?,
-        Err(Halt::Failure(failure)) => return Err(unread(failure)),
-        Err(halt) => return Err(MetaError::refused(format!("{halt:?}"), next)),
-    };
+    let compared = compare(&store, &root, &plan, Stage::Verify, events).await.map_err(unread)?;
+    let remaining = compared.map_err(|foreign| MetaError::refused(format!("etcd differs from the plan: {foreign}"), next))?;
     if !remaining.is_empty() {
         let (done, all) = (plan.len() - remaining.len(), plan.len());
         return Err(MetaError::refused(format!("etcd differs from the plan: {done} of {all} changes are made"), next));

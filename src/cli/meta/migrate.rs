@@ -1,9 +1,6 @@
 //! `meta migrate`.
 
-use std::{
-    io::{self, BufWriter, Write},
-    path::PathBuf,
-};
+use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
 
@@ -14,12 +11,12 @@ use crate::{
 
 use super::{
     super::{
-        exit::{Done, Exit, Failure},
-        output::{Screen, print},
+        exit::{Done, Exit},
+        output::Screen,
     },
-    Common, ask, block_on, can_ask,
+    Common, ask, block_on, can_ask, changes,
     etcd::{Time, time},
-    json, not_asked, text,
+    not_asked, text,
 };
 
 /// Arguments of `meta migrate`.
@@ -111,44 +108,12 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     args.common.end(screen, done, |migrated| text::migrated(migrated, &args.common.etcd.flags()))
 }
 
-/// Prints the plan key by key while it is at hand; a million of them need no memory.
 fn dry_run(args: &Args, screen: &Screen) -> Done {
     let target = args.common.etcd.target()?;
     let events = args.common.events();
     let options = args.options();
-    let is_json = args.common.is_json();
-    let mut printed = Ok(());
-    let mut show = |plan: &Plan<'_>| printed = print_changes(plan, is_json);
+    let mut shown = None;
+    let mut show = |plan: &Plan<'_>| shown = Some(changes::show(plan.diff(), args.common.is_json()));
     let done = block_on(&target.stop, &*events, meta::preview(&target, &options, &*events, &mut show))?;
-    match printed {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            return Err(Failure::usage(format!("cannot write to standard output: {error}")));
-        }
-        _ => {}
-    }
-    match done {
-        // The list of changes is open; the rest of the report closes it.
-        Ok(migrated) if is_json && migrated.plan.is_some() => {
-            let report = json(&migrated)?;
-            print(&format!("\n],\n{}", report.trim_start_matches("{\n")))?;
-            Ok(Exit::Reached)
-        }
-        other => args.common.end(screen, other, |migrated| text::migrated(migrated, &args.common.etcd.flags())),
-    }
-}
-
-fn print_changes(plan: &Plan<'_>, is_json: bool) -> io::Result<()> {
-    let mut out = BufWriter::new(io::stdout().lock());
-    if is_json {
-        write!(out, "{{\n\"changes\": [")?;
-    }
-    for (position, change) in plan.diff().enumerate() {
-        if is_json {
-            writeln!(out, "{}", if position == 0 { "" } else { "," })?;
-            serde_json::to_writer(&mut out, &change)?;
-        } else {
-            writeln!(out, "{change}")?;
-        }
-    }
-    out.flush()
+    changes::end(&args.common, screen, shown, done, |migrated| text::migrated(migrated, &args.common.etcd.flags()))
 }

@@ -1,6 +1,7 @@
 //! `meta`: the metadata migration on etcd alone.
 
 mod back_up;
+mod changes;
 mod etcd;
 mod inspect;
 mod migrate;

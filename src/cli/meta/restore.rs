@@ -4,14 +4,17 @@ use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
 
-use crate::meta::{self, RestoreOptions};
+use crate::{
+    meta::{self, RestoreOptions},
+    migration::restore::RestorePlan,
+};
 
 use super::{
     super::{
         exit::{Done, Exit},
         output::Screen,
     },
-    Common, ask, block_on, can_ask,
+    Common, ask, block_on, can_ask, changes,
     etcd::{Time, time},
     not_asked, text,
 };
@@ -62,25 +65,30 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
         return Err(not_asked("restore"));
     }
     let events = args.common.events();
-    let mut options = RestoreOptions {
+    let options = RestoreOptions {
         accept_data_loss: args.accept_data_loss,
         other_root: args.other_root,
-        dry_run: args.dry_run || is_asked,
+        dry_run: false,
         wait_sessions: args.wait_sessions.map(|time| time.0),
     };
-    let restore = |options: &RestoreOptions| {
-        let options = options.clone();
-        block_on(&target.stop, &*events, async { meta::restore(&target, &args.backup, &options, &*events).await })
-    };
-    let mut done = restore(&options)?;
-    if is_asked && let Ok(planned) = &done {
-        eprint!("{}", text::restored(planned));
+    if args.dry_run || is_asked {
+        let mut shown = None;
+        let mut show = |plan: &RestorePlan<'_>| {
+            if args.dry_run {
+                shown = Some(changes::show(plan.diff(), args.common.is_json()));
+            }
+        };
+        let preview = meta::preview_restore(&target, &args.backup, &options, &*events, &mut show);
+        let planned = block_on(&target.stop, &*events, preview)?;
+        match &planned {
+            Ok(planned) if is_asked => eprint!("{}", text::restored(planned)),
+            _ => return changes::end(&args.common, screen, shown, planned, text::restored),
+        }
         if !ask("This changes the metadata in etcd.")? {
             screen.error("not confirmed\nNothing was changed.");
             return Ok(Exit::Refused);
         }
-        options.dry_run = false;
-        done = restore(&options)?;
     }
+    let done = block_on(&target.stop, &*events, meta::restore(&target, &args.backup, &options, &*events))?;
     args.common.end(screen, done, text::restored)
 }

@@ -34,6 +34,7 @@ mod node;
 mod ports;
 mod programs;
 mod scratch;
+mod terminal;
 mod wait;
 
 pub use access::Access;
@@ -47,4 +48,5 @@ pub use http::Answer;
 pub use milvus::{Milvus, MilvusStore, MilvusVersion};
 pub use node::{BuildImage, Node};
 pub use programs::{Bundle, ETCD_VERSION, HELM_3_VERSION, HELM_4_VERSION, KUBERNETES_VERSION, Program, cache_dir};
+pub use terminal::Terminal;
 pub use wait::{wait_for, wait_until};

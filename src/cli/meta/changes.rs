@@ -1,0 +1,55 @@
+//! Dry runs: every key that would change, printed while the plan is at hand. A million of them need no memory.
+
+use std::{
+    fmt::Display,
+    io::{self, BufWriter, Write as _},
+};
+
+use serde::Serialize;
+
+use crate::meta::MetaError;
+
+use super::{
+    super::{
+        exit::{Done, Exit, Failure},
+        output::{Screen, print},
+    },
+    Common, json,
+};
+
+/// Prints the changes; in JSON the list stays open for [`end`].
+pub(super) fn show<C: Display + Serialize>(changes: impl Iterator<Item = C>, is_json: bool) -> io::Result<()> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    if is_json {
+        write!(out, "{{\n\"changes\": [")?;
+    }
+    for (position, change) in changes.enumerate() {
+        if is_json {
+            writeln!(out, "{}", if position == 0 { "" } else { "," })?;
+            serde_json::to_writer(&mut out, &change)?;
+        } else {
+            writeln!(out, "{change}")?;
+        }
+    }
+    out.flush()
+}
+
+/// Prints the rest of the report. `shown` is how [`show`] went, if it came to it.
+pub(super) fn end<T: Serialize>(
+    common: &Common,
+    screen: &Screen,
+    shown: Option<io::Result<()>>,
+    done: Result<T, MetaError>,
+    text: impl FnOnce(&T) -> String,
+) -> Done {
+    match (shown, &done) {
+        (Some(Err(error)), _) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Exit::Reached),
+        (Some(Err(error)), _) => Err(Failure::usage(format!("cannot write to standard output: {error}"))),
+        // The list of changes is open; the rest of the report closes it.
+        (Some(Ok(())), Ok(report)) if common.is_json() => {
+            print(&format!("\n],\n{}", json(report)?.trim_start_matches("{\n")))?;
+            Ok(Exit::Reached)
+        }
+        _ => common.end(screen, done, text),
+    }
+}
