@@ -15,6 +15,7 @@ mod policy;
 mod rules;
 mod serve;
 mod shell;
+mod status;
 
 pub use exit::Exit;
 
@@ -54,6 +55,8 @@ enum Verb {
     Meta(meta::Args),
     /// Bring Milvus 2.1 to 2.2, metadata included: stop, back up, migrate, verify, start
     Migrate(Box<migrate::Args>),
+    /// Show where a run stands, what blocks it since when, and who holds the lock
+    Status(status::Args),
     /// Serve the admission webhook
     Serve(Box<serve::Args>),
     /// Print the definitions of the guard's objects, for `kubectl apply --server-side -f -`
@@ -81,6 +84,7 @@ pub fn run() -> Exit {
         Verb::Audit(args) => audit::run(&args, &screen),
         Verb::Meta(args) => meta::run(args, &screen),
         Verb::Migrate(args) => migrate::run(&args, &screen),
+        Verb::Status(args) => status::run(&args, &screen),
         Verb::Serve(args) => serve::run(*args),
         Verb::Crds => crds::run(),
         Verb::Completions(args) => shell::completions(&args),

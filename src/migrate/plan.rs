@@ -182,6 +182,10 @@ impl crate::run::Step for Step {
         !matches!(self, Self::Check | Self::CheckMigrated | Self::Record)
     }
 
+    fn winds_down(&self) -> bool {
+        matches!(self, Self::Backup | Self::Migrate | Self::MigrateByTool | Self::Verify)
+    }
+
     fn deadline(&self, world: &World) -> Duration {
         world.settings.step
     }

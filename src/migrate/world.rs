@@ -122,6 +122,16 @@ impl meta::Events for Told<'_> {
     }
 }
 
+/// Lets work on the metadata come to a safe point when the process is asked to end.
+pub async fn until_safe<T>(cx: &Cx<'_>, work: impl Future<Output = T>) -> T {
+    let mut work = std::pin::pin!(work);
+    tokio::select! {
+        done = &mut work => return done,
+        _ = cx.link.halting.halted() => cx.world.target.stop.ask(),
+    }
+    work.await
+}
+
 /// What went wrong in etcd, as a step says it.
 #[must_use]
 pub fn failed(error: &meta::MetaError) -> StepError {

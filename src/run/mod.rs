@@ -12,6 +12,7 @@
 //! | [`event`] | what happens, as data, and those who are told: [`display`], [`recorder`], the run's history |
 //! | [`halt`] | why a run must stop now: a signal, or the lost lock |
 //! | [`end`] | how a run ended, and its exit code |
+//! | [`view`] | where a run stands, for `status` |
 //!
 //! A verb brings its plan as a list of its own [`Step`] type (an enum serves well: no step can be forgotten) and a world, the
 //! adapters that its steps work with:
@@ -40,6 +41,7 @@ pub mod patience;
 pub mod recorder;
 pub mod step;
 pub mod store;
+pub mod view;
 
 pub use context::Context;
 pub use end::End;

@@ -33,7 +33,7 @@ use milvus_guard::{
 use milvus_guard_testbed::{ControlPlane, Etcd, Helm, expect_success, wait_until};
 use serde_json::{Value, json};
 
-use super::{Chart, guard};
+use super::{Chart, guard, webhook::Webhook};
 
 /// Release and namespace under test.
 pub const RELEASE: &str = "my-release";
@@ -45,37 +45,64 @@ pub const DEADLINE: Duration = Duration::from_secs(120);
 
 /// A cluster with Milvus 2.1.
 pub struct Stand {
-    pub cluster: ControlPlane,
+    // Ended first: it writes to the two below.
+    milvus: Option<Player>,
+    ground: Ground,
     pub etcd: Etcd,
     pub folder: tempfile::TempDir,
-    milvus: Option<Player>,
+}
+
+/// What it stands on.
+enum Ground {
+    Plain(ControlPlane),
+    Guarded(Box<Webhook>),
 }
 
 impl Stand {
     /// One with the definitions, and Milvus 2.1.4 installed by this Helm.
     pub fn start(with: Helm) -> Self {
-        let stand = Self::bare(ControlPlane::builder().controller_manager(true).start());
-        super::install_definitions(&stand.cluster);
+        let stand = Self::bare();
+        super::install_definitions(stand.cluster());
         stand.install(with, &[]);
         stand
     }
 
-    /// One without any Milvus.
-    pub fn bare(cluster: ControlPlane) -> Self {
+    /// The same, with the guard installed before.
+    pub fn guarded(with: Helm) -> Self {
+        let stand = Self::on(Ground::Guarded(Box::new(Webhook::start())));
+        stand.install(with, &[]);
+        stand
+    }
+
+    /// One without any Milvus, and without the definitions.
+    pub fn bare() -> Self {
+        Self::on(Ground::Plain(ControlPlane::builder().controller_manager(true).start()))
+    }
+
+    fn on(ground: Ground) -> Self {
         let etcd = Etcd::start();
-        let milvus = Some(Player::start(cluster.kubeconfig(), &etcd.endpoint()));
-        Self { cluster, etcd, folder: tempfile::tempdir().unwrap(), milvus }
+        let mut stand = Self { ground, etcd, folder: tempfile::tempdir().unwrap(), milvus: None };
+        stand.milvus = Some(Player::start(stand.cluster().kubeconfig(), &stand.etcd.endpoint()));
+        stand
+    }
+
+    pub fn cluster(&self) -> &ControlPlane {
+        match &self.ground {
+            Ground::Plain(cluster) => cluster,
+            Ground::Guarded(webhook) => &webhook.cluster,
+        }
     }
 
     /// Installs Milvus 2.1.4, fills its etcd, and waits until it runs and is registered.
     pub fn install(&self, with: Helm, values: &[&str]) {
         self.put(&sample());
         let chart = Chart::compact("3.2.18");
-        let mut args = vec!["install", RELEASE, chart.path(), "-n", NAMESPACE, "--create-namespace", "--set", "replicas=2"];
+        let mut args =
+            vec!["install", RELEASE, chart.path(), "-n", NAMESPACE, "--create-namespace", "--set", "querynode.replicas=2"];
         for value in values {
             args.extend(["--set", value]);
         }
-        expect_success(self.cluster.helm(with, args));
+        expect_success(self.cluster().helm(with, args));
         self.await_running();
     }
 
@@ -90,7 +117,7 @@ impl Stand {
     }
 
     pub fn deployments(&self) -> Vec<Value> {
-        let list = self.cluster.get_json(&format!("/apis/apps/v1/namespaces/{NAMESPACE}/deployments"));
+        let list = self.cluster().get_json(&format!("/apis/apps/v1/namespaces/{NAMESPACE}/deployments"));
         list["items"].as_array().unwrap().clone()
     }
 
@@ -119,7 +146,10 @@ impl Stand {
 
     /// Every run, the newest last.
     pub fn runs(&self, namespace: &str) -> Vec<Value> {
-        let list = self.cluster.get_json(&format!("/apis/guard.milvus.io/v1alpha1/namespaces/{namespace}/upgraderuns"));
+        let path = format!("/apis/guard.milvus.io/v1alpha1/namespaces/{namespace}/upgraderuns");
+        // A kind that was only just defined is not served at once.
+        assert!(wait_until(DEADLINE, || self.cluster().get(&path).status == 200));
+        let list = self.cluster().get_json(&path);
         let mut items = list["items"].as_array().unwrap().clone();
         items.sort_by_key(|run| run["metadata"]["creationTimestamp"].as_str().unwrap().to_owned());
         items
@@ -132,13 +162,7 @@ impl Stand {
 
     /// All metadata, sessions and our own record aside.
     pub fn metadata(&self) -> BTreeMap<Vec<u8>, Vec<u8>> {
-        let endpoint = self.etcd.endpoint();
-        block_on(async move {
-            let mut client = EtcdClient::connect([endpoint], None).await.unwrap();
-            let answer = client.get(ROOT, Some(GetOptions::new().with_prefix())).await.unwrap();
-            let pairs = answer.kvs().iter().filter(|pair| pair.lease() == 0);
-            pairs.map(|pair| (pair.key().to_vec(), pair.value().to_vec())).collect()
-        })
+        metadata_in(&self.etcd.endpoint())
     }
 
     /// Keys of live sessions.
@@ -153,14 +177,7 @@ impl Stand {
 
     /// Writes metadata.
     pub fn put(&self, sample: &Sample) {
-        let (endpoint, records) = (self.etcd.endpoint(), sample.records());
-        block_on(async move {
-            let mut client = EtcdClient::connect([endpoint], None).await.unwrap();
-            for record in records.into_iter().filter(|record| !record.leased) {
-                let key = [ROOT.as_bytes(), &record.key].concat();
-                client.put(key, record.value.to_vec(), None).await.unwrap();
-            }
-        });
+        put_into(&self.etcd.endpoint(), sample);
     }
 
     /// `migrate` in this process's own cluster, on this machine.
@@ -173,7 +190,7 @@ impl Stand {
     /// The same, without versions.
     pub fn bare_migrate(&self) -> Command {
         let mut command = guard();
-        command.arg("migrate").arg("--kubeconfig").arg(self.cluster.kubeconfig());
+        command.arg("migrate").arg("--kubeconfig").arg(self.cluster().kubeconfig());
         command.args([
             "-i",
             RELEASE,
@@ -190,6 +207,18 @@ impl Stand {
         command
     }
 
+    /// `status` of the release.
+    pub fn status(&self, more: &[&str]) -> Command {
+        let mut command = guard();
+        command
+            .arg("status")
+            .arg("--kubeconfig")
+            .arg(self.cluster().kubeconfig())
+            .args(["-i", RELEASE, "-n", NAMESPACE])
+            .args(more);
+        command
+    }
+
     /// The backups that were made.
     pub fn backups(&self) -> Vec<PathBuf> {
         let files = std::fs::read_dir(self.folder.path()).unwrap().map(|entry| entry.unwrap().path());
@@ -200,6 +229,28 @@ impl Stand {
     pub fn freeze(&mut self) {
         self.milvus = None;
     }
+}
+
+/// All metadata of an etcd, sessions aside.
+pub fn metadata_in(endpoint: &str) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    block_on(async move {
+        let mut client = EtcdClient::connect([endpoint], None).await.unwrap();
+        let answer = client.get(ROOT, Some(GetOptions::new().with_prefix())).await.unwrap();
+        let pairs = answer.kvs().iter().filter(|pair| pair.lease() == 0);
+        pairs.map(|pair| (pair.key().to_vec(), pair.value().to_vec())).collect()
+    })
+}
+
+/// Writes metadata into an etcd.
+pub fn put_into(endpoint: &str, sample: &Sample) {
+    let records = sample.records();
+    block_on(async move {
+        let mut client = EtcdClient::connect([endpoint], None).await.unwrap();
+        for record in records.into_iter().filter(|record| !record.leased) {
+            let key = [ROOT.as_bytes(), record.key()].concat();
+            client.put(key, record.value().to_vec(), None).await.unwrap();
+        }
+    });
 }
 
 /// The metadata that the tests migrate.
@@ -229,13 +280,13 @@ impl Drop for Running {
 }
 
 /// Plays nodes and Milvus until it is dropped.
-struct Player {
+pub struct Player {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Player {
-    fn start(kubeconfig: &Path, etcd: &str) -> Self {
+    pub fn start(kubeconfig: &Path, etcd: &str) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let (flag, kubeconfig, etcd) = (Arc::clone(&stop), kubeconfig.to_owned(), etcd.to_owned());
         let thread = thread::spawn(move || {
