@@ -169,12 +169,12 @@ mod tests {
         of(&release(&Fixture::cluster("2.1.2")), &Facts::default(), "runs 2.1.2, and -s says 2.1.4");
         let mut stopped = fit.clone();
         for component in &mut stopped.components {
-            component.workload.replicas = Some(0);
+            std::sync::Arc::make_mut(&mut component.workload).replicas = Some(0);
         }
         of(&stopped, &Facts::default(), "scaled to zero");
         assert_eq!(not_now(&stopped, &Facts::default(), SOURCE, true), None);
         let mut paused = fit.clone();
-        paused.components[0].workload.paused = true;
+        std::sync::Arc::make_mut(&mut paused.components[0].workload).paused = true;
         of(&paused, &Facts::default(), "is paused");
         let workload = fit.components[0].workload.meta.object.name.clone();
         let rollout = RolloutFact {

@@ -69,7 +69,7 @@ pub async fn read(link: &Link, settings: &Settings) -> Result<(Release, Facts), 
 /// etcd's addresses as the configuration spells them.
 fn configured(release: &Release) -> Vec<String> {
     let metadata = release.metadata();
-    let written = metadata.endpoints.setting.map(|setting| setting.value.clone()).unwrap_or_default();
+    let written = metadata.endpoints.setting.map(|setting| setting.value).unwrap_or_default();
     written.split(',').map(str::trim).filter(|address| !address.is_empty()).map(str::to_owned).collect()
 }
 
