@@ -86,7 +86,7 @@ impl Outcome<'_> {
     pub fn ruling(&self) -> Ruling {
         let mut ruling = Ruling::default();
         let mut worst = Verdict::Allow;
-        let mut denials: Vec<String> = Vec::new();
+        let mut denials: Vec<&JudgedFinding> = Vec::new();
         let mut hints: Vec<String> = Vec::new();
         let mut audit_only: Vec<&str> = Vec::new();
         for (release, findings) in self.releases {
@@ -103,7 +103,7 @@ impl Outcome<'_> {
                     ruling.rules.push((rule.id, *action));
                 }
                 match action {
-                    Action::Deny | Action::Hold => denials.push(sentence(judged, self.gate)),
+                    Action::Deny | Action::Hold => denials.push(judged),
                     Action::Warn => ruling.response.warnings.push(warning(judged)),
                     Action::Audit if !judged.finding.not_evaluated => audit_only.push(rule.id),
                     Action::Audit => {}
@@ -203,13 +203,14 @@ fn dedup<T: Clone + PartialEq>(items: &[T]) -> Vec<T> {
     kept
 }
 
-/// Rule, what was seen, why, what to do.
-fn sentence(judged: &JudgedFinding, gate: Gate) -> String {
+/// Rule, what was seen, why, what to do; of what else the rule saw only how much it is, so that no rule hides another.
+fn sentence(judged: &JudgedFinding, others: usize, gate: Gate) -> String {
     let finding = &judged.finding;
     let why = finding.why.as_deref().unwrap_or(finding.rule.why);
     let act = finding.fix.command.as_deref().map_or_else(|| finding.fix.text.to_string(), |command| format!("run: {command}"));
     let separator = if gate == Gate::Release { "\n  " } else { " | " };
-    format!("{} {}: {}.{separator}why: {why}{separator}do: {act}", finding.rule.id, finding.rule.name, finding.message)
+    let others = if others == 0 { String::new() } else { format!(" (and {others} more)") };
+    format!("{} {}: {}{others}.{separator}why: {why}{separator}do: {act}", finding.rule.id, finding.rule.name, finding.message)
 }
 
 fn warning(judged: &JudgedFinding) -> String {
@@ -218,8 +219,16 @@ fn warning(judged: &JudgedFinding) -> String {
 }
 
 /// The most telling first: the sentences come worst first, and the gate's word about the state of things last.
-fn message(gate: Gate, denials: &[String], hints: &[String]) -> String {
-    let denials = dedup(denials);
+fn message(gate: Gate, found: &[&JudgedFinding], hints: &[String]) -> String {
+    let rules = dedup(&found.iter().map(|judged| judged.finding.rule.id).collect::<Vec<_>>());
+    let denials: Vec<String> = rules
+        .iter()
+        .filter_map(|rule| {
+            let all: Vec<&&JudgedFinding> = found.iter().filter(|judged| judged.finding.rule.id == *rule).collect();
+            let messages = dedup(&all.iter().map(|judged| &judged.finding.message).collect::<Vec<_>>());
+            Some(sentence(all.first()?, messages.len() - 1, gate))
+        })
+        .collect();
     let separator = if gate == Gate::Release { "\n" } else { " || " };
     let mut parts: Vec<String> = denials.iter().take(MAX_NAMED).cloned().collect();
     if denials.len() > MAX_NAMED {
