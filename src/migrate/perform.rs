@@ -77,7 +77,7 @@ async fn under_lock(
     let live: Vec<String> =
         survey.release.components.iter().filter_map(|one| one.workload.meta.uid.as_deref().map(str::to_owned)).collect();
     let image = survey.image.clone();
-    let world = World::new(settings, survey, name, &home.namespace, was_stopped);
+    let world = World::new(settings, operation, survey, name, &home.namespace, was_stopped);
     let settings = &world.settings;
     if run.is_none()
         && let Some(done) = known.last().filter(|last| operation == Operation::Migrate && is_done(last, &world))
@@ -113,15 +113,9 @@ async fn under_lock(
         Operation::Record | Operation::Abort => format!("Record the migration of {}", settings.release.name),
     };
     let options = Options { total: settings.total, back_on_failure: settings.back_on_failure };
-    let engine = Engine { title: verb, steps: &steps, world: &world, store: &store, lock, link: &link, options };
-    Ok(match operation {
-        Operation::Rollback => engine.back().await,
-        Operation::Record => match engine.forward().await {
-            End::Reached(_) => End::Reached(words::recorded(&world)),
-            other => other,
-        },
-        Operation::Migrate | Operation::Abort => engine.forward().await,
-    })
+    let (world, store, link) = (&world, &store, &link);
+    let engine = Engine { title: verb, steps: &steps, world, store, lock, link, options };
+    Ok(if operation == Operation::Rollback { engine.back().await } else { engine.forward().await })
 }
 
 /// The name of the run that this is about: one that exists, or a new one.
