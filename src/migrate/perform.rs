@@ -21,7 +21,7 @@ pub const INSTALL_DEFINITIONS: &str = "milvus-guard crds | kubectl apply --serve
 
 /// Makes, goes on with, takes back or ends the run. `history` must be one of the link's listeners.
 pub async fn perform(link: &Link, settings: Settings, operation: Operation, history: History) -> End {
-    match try_perform(link, settings, operation, history).await {
+    match Box::pin(try_perform(link, settings, operation, history)).await {
         Ok(end) | Err(end) => end,
     }
 }
@@ -38,7 +38,7 @@ async fn try_perform(link: &Link, settings: Settings, operation: Operation, hist
     let full_name = format!("{}/{name}", home.namespace);
     let lock =
         Lock::take(link, &home, &settings.release, &full_name, settings.lock, floor).await.map_err(|e| locked(e, &settings))?;
-    let end = under_lock(link, settings, operation, history, &home, &lock, &name).await;
+    let end = Box::pin(under_lock(link, settings, operation, history, &home, &lock, &name)).await;
     lock.give_back().await;
     end
 }
@@ -88,21 +88,18 @@ async fn under_lock(
             done.status.message.clone().unwrap_or_default()
         )));
     }
-    let (store, steps) = match run {
-        Some(run) => {
-            let steps = plan::recorded(&run.spec.plan).ok_or_else(|| {
-                End::Stopped(format!("Run {name} was planned by a later version of milvus-guard. Next: use that one."))
-            })?;
-            if operation != Operation::Rollback {
-                same_plan(run, settings, &plan::steps(settings, operation), &image, (&root.0, &root.1), live)?;
-            }
-            (Store::open(link, home, name, lock, history).await.map_err(unread)?, steps)
+    let (store, steps) = if let Some(run) = run {
+        let steps = plan::recorded(&run.spec.plan).ok_or_else(|| {
+            End::Stopped(format!("Run {name} was planned by a later version of milvus-guard. Next: use that one."))
+        })?;
+        if operation != Operation::Rollback {
+            same_plan(run, settings, &plan::steps(settings, operation), &image, (&root.0, &root.1), live)?;
         }
-        None => {
-            let steps = plan::steps(settings, operation);
-            let run = new_run(name, settings, &steps, &image, (&root.0, &root.1), &live);
-            (Store::create(link, home, &run, lock, history).await.map_err(unread)?, steps)
-        }
+        (Store::open(link, home, name, lock, history).await.map_err(unread)?, steps)
+    } else {
+        let steps = plan::steps(settings, operation);
+        let run = new_run(name, settings, &steps, &image, (&root.0, &root.1), &live);
+        (Store::create(link, home, &run, lock, history).await.map_err(unread)?, steps)
     };
     let recorder = Recorder::start(link.client(), &store.run());
     let mut link = link.clone();
@@ -115,7 +112,7 @@ async fn under_lock(
     let options = Options { total: settings.total, back_on_failure: settings.back_on_failure };
     let (world, store, link) = (&world, &store, &link);
     let engine = Engine { title: verb, steps: &steps, world, store, lock, link, options };
-    Ok(if operation == Operation::Rollback { engine.back().await } else { engine.forward().await })
+    Ok(if operation == Operation::Rollback { Box::pin(engine.back()).await } else { Box::pin(engine.forward()).await })
 }
 
 /// The name of the run that this is about: one that exists, or a new one.
