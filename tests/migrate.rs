@@ -110,11 +110,11 @@ fn a_run_is_ended_only_where_the_metadata_is_whole() {
     let stand = Stand::start(Helm::V4);
     let (before, shape) = (stand.metadata(), stand.shape());
     // The new version never gets ready, so the run stops while it starts.
-    let never = ["-w", "milvusdb/milvus:never-ready", "--step-timeout", "5s"];
+    let never = ["-w", "milvusdb/milvus:never-ready", "--step-timeout", "20s"];
     let (code, _, stderr) = run(stand.migrate().args(never));
     assert_eq!(code, 3, "{stderr}");
     for part in [
-        "Stopped at step start-coordinators: it was not done within 5 s; it waited for my-release-milvus-rootcoord: 0 of 1 pods available",
+        "Stopped at step start-coordinators: it was not done within 20 s; it waited for my-release-milvus-rootcoord: 0 of 1 pods available",
         "The metadata is that of 2.2, verified; 2.1 must not start on it.",
         "-o rollback",
     ] {
@@ -142,7 +142,7 @@ fn a_run_is_ended_only_where_the_metadata_is_whole() {
 fn a_failure_is_taken_back_where_that_was_asked_for() {
     let stand = Stand::start(Helm::V4);
     let (before, shape) = (stand.metadata(), stand.shape());
-    let never = ["-w", "milvusdb/milvus:never-ready", "--step-timeout", "5s", "--on-failure", "rollback"];
+    let never = ["-w", "milvusdb/milvus:never-ready", "--step-timeout", "20s", "--on-failure", "rollback"];
     let (code, _, stderr) = run(stand.migrate().args(never));
     assert_eq!(code, 4, "{stderr}");
     assert!(stderr.contains("The run was rolled back: Everything is as it was"), "{stderr}");
@@ -203,7 +203,7 @@ fn a_second_run_is_told_who_holds_the_lock() {
 #[test]
 fn a_field_of_another_owner_is_a_conflict() {
     let stand = Stand::start(Helm::V4);
-    let proxy = ["-n", NAMESPACE, "scale", "deployment", "my-release-milvus-proxy", "--replicas=1"];
+    let proxy = ["-n", NAMESPACE, "scale", "deployment", "my-release-milvus-proxy", "--replicas=3"];
     expect_success(stand.cluster().kubectl(proxy));
     let chart = Chart::compact("3.2.18");
     let output =

@@ -108,16 +108,16 @@ impl JobSpec {
             let at_home = rules_at_home(self.settings.tool_image.is_some());
             if *release == self.home {
                 let rules = [rules_in_release(), at_home].into_iter().filter_map(|rules| rules.as_array().cloned()).flatten();
-                objects.extend(self.grant(release, rules.collect()));
+                objects.extend(self.grant(release, &rules.collect()));
             } else {
-                objects.extend(self.grant(release, rules_in_release()));
-                objects.extend(self.grant(&self.home, at_home));
+                objects.extend(self.grant(release, &rules_in_release()));
+                objects.extend(self.grant(&self.home, &at_home));
             }
         }
         objects
     }
 
-    fn grant(&self, namespace: &str, rules: Value) -> [Value; 2] {
+    fn grant(&self, namespace: &str, rules: &Value) -> [Value; 2] {
         let api = "rbac.authorization.k8s.io/v1";
         let meta = self.meta(&self.run, namespace);
         [

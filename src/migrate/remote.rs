@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::{
     cluster::workloads::FIELD_MANAGER,
-    objects::UpgradeRun,
+    objects::{RunPhase, UpgradeRun},
     run::{ApiError, End, Home, Link, Store},
 };
 
@@ -124,7 +124,7 @@ async fn check(
         };
     }
     let survey = survey(link, settings, operation).await.map_err(|error| unsurveyed(error, settings))?;
-    let again = !known.is_empty();
+    let again = known.iter().any(|run| run.status.phase == RunPhase::Aborted);
     let why = match (operation, run) {
         (Operation::Migrate, None) => fitness::not_now(&survey.release, &survey.facts, settings.source, again),
         _ => None,

@@ -16,12 +16,17 @@ use crate::{
     run::{ApiError, Context, Link, Reporter, StepError},
 };
 
-use super::{settings::Settings, survey::Survey};
+use super::{
+    settings::{Operation, Settings},
+    survey::Survey,
+};
 
 /// What the steps work with.
 pub struct World {
     /// What was asked for.
     pub settings: Settings,
+    /// What is done with the run.
+    pub operation: Operation,
     /// The release as it was when this process began.
     pub release: Release,
     /// Image of the new version.
@@ -34,7 +39,7 @@ pub struct World {
     pub run: String,
     /// Its namespace.
     pub home: String,
-    /// Whether the new version has ever been started; decides what the words say.
+    /// Whether an earlier run was ended where it stood, so that Milvus may stand still already.
     pub again: bool,
 }
 
@@ -44,9 +49,10 @@ pub type Cx<'a> = Context<'a, World>;
 impl World {
     /// From what was asked for and what runs.
     #[must_use]
-    pub fn new(settings: Settings, survey: Survey, run: &str, home: &str, again: bool) -> Self {
+    pub fn new(settings: Settings, operation: Operation, survey: Survey, run: &str, home: &str, again: bool) -> Self {
         let target = meta::Target::new(survey.endpoint);
         Self {
+            operation,
             release: survey.release,
             image: survey.image,
             configured: survey.configured,

@@ -54,7 +54,7 @@ pub struct Stand {
 
 /// What it stands on.
 enum Ground {
-    Plain(ControlPlane),
+    Plain(Box<ControlPlane>),
     Guarded(Box<Webhook>),
 }
 
@@ -76,7 +76,7 @@ impl Stand {
 
     /// One without any Milvus, and without the definitions.
     pub fn bare() -> Self {
-        Self::on(Ground::Plain(ControlPlane::builder().controller_manager(true).start()))
+        Self::on(Ground::Plain(Box::new(ControlPlane::builder().controller_manager(true).start())))
     }
 
     fn on(ground: Ground) -> Self {

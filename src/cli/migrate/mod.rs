@@ -42,8 +42,8 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
         let link = Link::new(cluster, reporter, halting);
         let operation = args.operation();
         Ok::<_, Failure>(match &job {
-            None => perform(&link, settings, operation, history).await,
-            Some(options) => remote(&link, settings, operation, options).await,
+            None => Box::pin(perform(&link, settings, operation, history)).await,
+            Some(options) => Box::pin(remote(&link, settings, operation, options)).await,
         })
     })?;
     // A request that hangs must not keep the process.

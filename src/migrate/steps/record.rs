@@ -48,8 +48,8 @@ fn original(component: &ComponentWorkload, earlier: &[Original]) -> Original {
     let before = earlier.iter().find(|other| other.name == workload.meta.object.name && other.uid == uid);
     let replicas = before.and_then(|before| before.replicas).or_else(|| i32::try_from(now).ok());
     Original {
-        kind: workload.meta.object.kind.to_string(),
-        name: workload.meta.object.name.to_string(),
+        kind: workload.meta.object.kind.clone(),
+        name: workload.meta.object.name.clone(),
         uid,
         component: Some(component.component),
         replicas,
