@@ -25,6 +25,8 @@
 //! | [`admission`] | reviews to rulings: the gates of the webhook |
 //! | [`inputs`] | adapters: files, cluster, Helm storage, etcd |
 //! | [`run`] | the engine of `migrate` and `upgrade`: steps, state, lock, events |
+//! | [`migrate`] | the steps of `migrate` |
+//! | [`rollout`] | the steps of `upgrade` |
 //! | [`server`] | the webhook around it: connections, caches, leader, metrics |
 //! | [`certs`] | the server's certificate: read, followed, made, rotated |
 //! | [`cli`] | one file a verb |
@@ -52,6 +54,7 @@ pub mod plan;
 pub mod policy;
 mod reason;
 pub mod report;
+pub mod rollout;
 pub mod rules;
 pub mod run;
 pub mod server;
