@@ -5,7 +5,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::milvus::{Component, Version};
+use crate::{
+    milvus::{Component, Version},
+    objects::{RunPhase, StepAction},
+};
 
 /// Facts about one cluster and its Milvus releases.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -154,6 +157,47 @@ pub struct RunFact {
     pub kind: RunKind,
     /// Its phase.
     pub phase: String,
+    /// Version before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Version>,
+    /// Version after.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<Version>,
+    /// What its current step does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub action: Option<StepAction>,
+    /// Whether it waits for Helm to start the version after.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub waits_for_helm: bool,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+const fn is_false(flag: &bool) -> bool {
+    !*flag
+}
+
+impl RunFact {
+    /// The version that images may get by the run's own steps now; nothing where none may.
+    #[must_use]
+    pub fn plans_images(&self) -> Option<Version> {
+        match self.action {
+            _ if self.is_on_its_way_back() => self.from,
+            Some(StepAction::Start | StepAction::Update) => self.to,
+            _ => None,
+        }
+    }
+
+    /// Whether the run's own steps may start components now.
+    #[must_use]
+    pub fn plans_starts(&self) -> bool {
+        self.is_on_its_way_back() || matches!(self.action, Some(StepAction::Start | StepAction::Update | StepAction::Release))
+    }
+
+    /// Whether it goes back to where it began.
+    #[must_use]
+    pub fn is_on_its_way_back(&self) -> bool {
+        self.phase == RunPhase::RollingBack.name()
+    }
 }
 
 /// What a run does.

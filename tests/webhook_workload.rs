@@ -346,9 +346,10 @@ fn a_running_migration_locks_the_release() {
     let chart = install(&webhook, Helm::V4, "v2.3.22");
     let run = json!({
         "apiVersion": "guard.milvus.io/v1alpha1", "kind": "UpgradeRun", "metadata": {"name": "run-1", "namespace": GUARD},
-        "spec": {"kind": "Migration", "release": "my-release", "namespace": NAMESPACE, "from": "2.1.4", "to": "2.2.16", "plan": [],
+        "spec": {"kind": "Migration", "release": "my-release", "namespace": NAMESPACE, "from": "2.1.4", "to": "2.2.16",
+            "plan": [{"id": "backup", "title": "", "action": "Backup"}, {"id": "start", "title": "", "action": "Start"}],
             "planHash": "sha256:0000000000000000000000000000000000000000000000000000000000000000"},
-        "status": {"phase": "Running"},
+        "status": {"phase": "Running", "step": {"id": "backup", "index": 0, "stage": "Begun", "since": "2026-01-01T00:00:00Z"}},
     });
     write_as_guard(&webhook.cluster, &run);
     let proxy = "deployment/my-release-milvus-proxy";
@@ -367,14 +368,25 @@ fn a_running_migration_locks_the_release() {
     // Going down is what a migration wants.
     let (done, text) = webhook.kubectl(&["-n", NAMESPACE, "scale", proxy, "--replicas=0"]);
     assert!(done, "{text}");
-    // The job's own steps pass.
+    // The job's own steps pass, because the run plans them: not while it backs up, and no image but its own.
     let rights =
         ["create", "clusterrolebinding", "job", "--clusterrole=cluster-admin", "--serviceaccount=milvus-guard:milvus-guard-job"];
     expect_success(webhook.cluster.kubectl(rights));
     let job = webhook.cluster.kubeconfig_for_service_account(GUARD, "milvus-guard-job");
-    let mut command = webhook.cluster.kubectl_command();
-    let output = command.arg("--kubeconfig").arg(job).args(["-n", NAMESPACE, "scale", proxy, "--replicas=1"]).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let by_job = |args: &[&str]| {
+        let mut command = webhook.cluster.kubectl_command();
+        let output = command.arg("--kubeconfig").arg(&job).args(["-n", NAMESPACE]).args(args).output().unwrap();
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (done, text) = by_job(&["scale", proxy, "--replicas=1"]);
+    assert!(!done && text.contains("MG208"), "{text}");
+    let mut started = run.clone();
+    started["status"]["step"]["id"] = json!("start");
+    write_as_guard(&webhook.cluster, &started);
+    let (done, text) = by_job(&["scale", proxy, "--replicas=1"]);
+    assert!(done, "{text}");
+    let (done, text) = by_job(&["set", "image", proxy, "proxy=milvusdb/milvus:v2.3.21"]);
+    assert!(!done && text.contains("MG208"), "{text}");
     // A namespace that goes takes all with it.
     expect_success(webhook.cluster.kubectl(["delete", "namespace", NAMESPACE, "--timeout=60s"]));
 }

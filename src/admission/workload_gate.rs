@@ -2,12 +2,13 @@
 //! kubectl, Argo CD and operators.
 
 use crate::{
+    facts::RunFact,
     judge::{Judgement, Question, judge},
     manifest::{
         Node, Object,
         object::{Meta, ObjectRef, Workload},
     },
-    milvus::{Place, Release, Snapshot, dependency, snapshot},
+    milvus::{Place, Release, Snapshot, dependency, release::ComponentWorkload, snapshot},
     policy::Action,
     rules::Rule,
 };
@@ -31,6 +32,8 @@ const CLEANERS: [&str; 3] = [
 
 /// Rules that a run's own steps do not meet: they are what the run plans.
 const PLANNED: [&str; 7] = ["MG201", "MG205", "MG206", "MG207", "MG208", "MG703", "MG704"];
+/// Rules that a run does not meet on its way back, where it puts back the version that it recorded.
+const RETURN: [&str; 4] = ["MG102", "MG103", "MG104", "MG110"];
 /// Rules about deletions.
 const DELETIONS: [&str; 3] = ["MG208", "MG305", "MG401"];
 /// The rule that counts whatever was decided before: a run came in between.
@@ -124,7 +127,7 @@ impl WorkloadTask {
             .map(|judged| &judged.finding)
             .filter(|finding| finding.failed.is_none())
             .collect();
-        let leniency = self.leniency(scene, before.as_ref());
+        let leniency = self.leniency(scene, before.as_ref(), &after);
         let releases: Vec<_> = judgement
             .releases
             .iter()
@@ -195,17 +198,18 @@ impl WorkloadTask {
         }
     }
 
-    fn leniency(&self, scene: &Scene<'_>, before: Option<&Snapshot>) -> Leniency {
-        let release = before.and_then(|snapshot| snapshot.releases.first());
-        let planned = self.user == scene.accounts.job
-            && scene
+    fn leniency(&self, scene: &Scene<'_>, before: Option<&Snapshot>, after: &Snapshot) -> Leniency {
+        let (release, wanted) = (before.and_then(|snapshot| snapshot.releases.first()), after.releases.first());
+        if self.user == scene.accounts.job
+            && let (Some(release), Some(wanted)) = (release, wanted)
+            && let Some(run) = scene
                 .facts
                 .runs
                 .iter()
                 .flatten()
-                .any(|run| run.namespace == self.namespace && release.is_some_and(|release| release.name == run.release));
-        if planned {
-            return Leniency::Planned;
+                .find(|run| run.namespace == self.namespace && run.release == release.name && plans(run, release, wanted))
+        {
+            return Leniency::Planned { returns: run.is_on_its_way_back() };
         }
         let Change::Put { new, .. } = &self.change else { return Leniency::None };
         let digest = digest(new);
@@ -216,13 +220,33 @@ impl WorkloadTask {
     }
 }
 
+/// Whether a change is what the step plans at which a run stands: its account alone is no leave.
+fn plans(run: &RunFact, before: &Release, after: &Release) -> bool {
+    let pairs = || {
+        after.components.iter().filter_map(|new| {
+            let same = |old: &&ComponentWorkload| old.workload.meta.object.name == new.workload.meta.object.name;
+            before.components.iter().find(same).map(|old| (old, new))
+        })
+    };
+    let images = pairs().filter(|(old, new)| old.image() != new.image()).all(|(_, new)| {
+        let version = new.version().build().map(|build| build.version);
+        // An image of one's own that says no version is planned as such.
+        run.plans_images().is_some_and(|planned| version.is_none_or(|version| version == planned))
+    });
+    let starts = pairs().any(|(old, new)| new.workload.wanted_replicas() > old.workload.wanted_replicas());
+    images && (!starts || run.plans_starts())
+}
+
 /// What a change need not meet.
 #[derive(Clone, Copy)]
 enum Leniency {
     /// Everything counts.
     None,
     /// A step of a run, by the job's account.
-    Planned,
+    Planned {
+        /// Whether the run goes back.
+        returns: bool,
+    },
     /// The release gate judged this very object.
     Decided,
     /// Helm applies it and no decision is known: stopping it half-way is worse than anything but loss of data.
@@ -232,7 +256,8 @@ enum Leniency {
 impl Leniency {
     fn apply(self, rule: &Rule, action: Action) -> Option<Action> {
         match self {
-            Self::Planned if PLANNED.contains(&rule.id) => None,
+            Self::Planned { .. } if PLANNED.contains(&rule.id) => None,
+            Self::Planned { returns: true } if RETURN.contains(&rule.id) => None,
             Self::Decided if rule.id != LOCK => None,
             Self::Helm if !rule.data_loss => Some(action.min(Action::Warn)),
             _ => Some(action),

@@ -6,7 +6,10 @@ use serde_json::Value;
 use crate::{
     facts::{self, Facts, MigrationRecord, RunFact},
     manifest::Node,
-    objects::{self, API_VERSION, Condition, DecisionSpec, Kind, RunKind, RunPhase, UpgradeRun, progress::METADATA_MIGRATED},
+    objects::{
+        self, API_VERSION, Condition, DecisionSpec, Kind, RunKind, RunPhase, StepAction, StepStage, UpgradeRun,
+        progress::{METADATA_MIGRATED, WAITS_FOR_HELM},
+    },
     policy::{
         PolicyDocument,
         read::{PolicyError, from_node},
@@ -145,6 +148,10 @@ fn under_way(run: &UpgradeRun) -> Option<RunFact> {
             RunKind::Rolling | RunKind::Hold | RunKind::Other => facts::RunKind::Rolling,
         },
         phase: run.status.phase.name().to_owned(),
+        from: Some(run.spec.from),
+        to: Some(run.spec.to),
+        action: action(run),
+        waits_for_helm: Condition::holds(&run.status.conditions, WAITS_FOR_HELM),
     })
 }
 
@@ -166,7 +173,18 @@ fn unreadable(object: &Value) -> Option<RunFact> {
             _ => facts::RunKind::Rolling,
         },
         phase: UNREADABLE.to_owned(),
+        from: None,
+        to: None,
+        action: None,
+        waits_for_helm: false,
     })
+}
+
+/// What the step does at which a run stands. A step that is done plans nothing more.
+fn action(run: &UpgradeRun) -> Option<StepAction> {
+    let cursor = run.status.step.as_ref().filter(|cursor| cursor.stage == StepStage::Begun)?;
+    let step = run.spec.plan.iter().find(|step| step.id == cursor.id)?;
+    Some(step.action).filter(|action| *action != StepAction::Other)
 }
 
 fn migration(run: &UpgradeRun) -> Option<MigrationRecord> {

@@ -12,14 +12,18 @@
 //! | [`words`] | what is said when a run stops, and the Helm command that agrees with what runs |
 //! | [`perform`] | all of it in this process: migrate, roll back, abort, record |
 //! | [`job`] | pure: the Job that does the same in the cluster, and what it may do |
-//! | [`remote`] | makes that Job and follows it |
+//! | [`remote`] | makes that Job |
+//! | [`follow`] | follows it |
 //!
 //! Milvus stands still from `stop` to `start`. Metadata is touched by [`crate::meta`] alone, which holds its own lock in etcd.
 
 pub mod fitness;
+pub mod follow;
+pub mod job;
 pub mod order;
 pub mod perform;
 pub mod plan;
+pub mod remote;
 pub mod settings;
 pub mod steps;
 pub mod survey;
@@ -27,4 +31,5 @@ pub mod words;
 pub mod world;
 
 pub use perform::perform;
+pub use remote::{JobOptions, remote};
 pub use settings::{Operation, Settings, StartBy};

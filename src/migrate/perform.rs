@@ -112,7 +112,7 @@ async fn under_lock(
 }
 
 /// The name of the run that this is about: one that exists, or a new one.
-fn choose(known: &[UpgradeRun], settings: &Settings, operation: Operation) -> Result<String, End> {
+pub(super) fn choose(known: &[UpgradeRun], settings: &Settings, operation: Operation) -> Result<String, End> {
     let open = known.iter().rev().find(|run| run.is_under_way());
     if let Some(other) = open.filter(|run| run.spec.kind != RunKind::Migration) {
         return Err(End::Locked(format!(
@@ -277,27 +277,27 @@ fn nothing_to(operation: Operation, settings: &Settings) -> End {
     ))
 }
 
-fn no_home(error: HomeError) -> End {
+pub(super) fn no_home(error: HomeError) -> End {
     match error {
         HomeError::NoDefinitions => End::Stopped(format!("Stopped: {error}. Nothing was changed. Next: {INSTALL_DEFINITIONS}")),
         HomeError::Api(error) => unanswered(&error),
     }
 }
 
-fn unanswered(error: &ApiError) -> End {
+pub(super) fn unanswered(error: &ApiError) -> End {
     End::Stopped(format!(
         "Stopped: {error}. Nothing was changed. Next: the same command, with a cluster that answers and the right to do this."
     ))
 }
 
-fn unread(error: StoreError) -> End {
+pub(super) fn unread(error: StoreError) -> End {
     match error {
         StoreError::Api(error) => unanswered(&error),
         other => End::Stopped(format!("Stopped: {other}. Nothing was changed. Next: milvus-guard status")),
     }
 }
 
-fn unsurveyed(error: SurveyError, settings: &Settings) -> End {
+pub(super) fn unsurveyed(error: SurveyError, settings: &Settings) -> End {
     match error {
         SurveyError::Refused(why) => {
             End::Refused(format!("Refused: {why}. Nothing was changed. Next: {}", words::command(settings, "")))

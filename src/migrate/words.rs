@@ -144,7 +144,7 @@ pub fn helm(release: &Release, settings: &Settings, image: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::time::Duration;
 
     use super::*;

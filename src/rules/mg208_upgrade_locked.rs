@@ -43,6 +43,9 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         && (before.queue().kind.value != after.queue().kind.value
             || before.metadata().root_path.value != after.metadata().root_path.value
             || before.metadata().endpoints.value != after.metadata().endpoints.value);
+    if run.waits_for_helm && is_the_awaited(upgrade, run) {
+        return;
+    }
     let (what, kind) = match run.kind {
         RunKind::Migration if images_change => ("images would change", "a migration"),
         RunKind::Migration if scales_up || components_change => ("components would start", "a migration"),
@@ -55,6 +58,22 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         .deny(format!("{what} while {kind} is under way ({}, {})", run.run, run.phase))
         .evidence_from("run", Some(run.phase.clone()), None, &run.run)
         .command(format!("milvus-guard status -i {} -n {}", before.name, run.namespace));
+}
+
+/// Whether everything that would change or start is of the version that the run waits for Helm to start.
+fn is_the_awaited(upgrade: &Upgrade<'_>, run: &RunFact) -> bool {
+    let Some((before, after)) = upgrade.both() else { return false };
+    let moves = |new: &ComponentWorkload| {
+        let name = &new.workload.meta.object.name;
+        let old = before.components.iter().find(|old| old.workload.meta.object.name == *name);
+        old.is_none_or(|old| {
+            old.image() != new.image() || new.workload.wanted_replicas() > old.workload.wanted_replicas()
+        })
+    };
+    run.to.is_some_and(|to| {
+        let mut moving = after.components.iter().filter(|new| moves(new));
+        moving.all(|new| new.version().build().is_some_and(|build| build.version == to))
+    })
 }
 
 #[cfg(test)]
@@ -75,6 +94,10 @@ mod tests {
             namespace: "milvus".into(),
             kind,
             phase: "Running".into(),
+            from: None,
+            to: None,
+            action: None,
+            waits_for_helm: false,
         };
         Facts { runs: Some(vec![run]), ..Facts::default() }
     }
@@ -89,6 +112,19 @@ mod tests {
     #[case(RunKind::Rolling, Fixture::cluster("2.1.4"), false)]
     fn changes_under_a_run(#[case] kind: RunKind, #[case] after: Fixture, #[case] found: bool) {
         assert_eq!(!judge_with(&RULE, Some(&Fixture::cluster("2.1.4")), &after, &run(kind)).is_empty(), found);
+    }
+
+    #[rstest]
+    #[case(Fixture::cluster("2.2.16"), false)]
+    #[case(Fixture::cluster("2.2.13"), true)]
+    #[case(Fixture::cluster("2.2.16").tag_of(Proxy, "v2.1.4"), true)]
+    #[case(Fixture::cluster("2.1.4"), true)]
+    fn a_run_that_waits_for_helm_lets_its_target_start(#[case] after: Fixture, #[case] found: bool) {
+        let mut facts = run(RunKind::Migration);
+        let run = &mut facts.runs.as_mut().unwrap()[0];
+        (run.to, run.waits_for_helm, run.phase) = (Some("2.2.16".parse().unwrap()), true, "Paused".into());
+        let before = Fixture::cluster("2.1.4").stopped();
+        assert_eq!(!judge_with(&RULE, Some(&before), &after, &facts).is_empty(), found);
     }
 
     #[test]

@@ -6,7 +6,9 @@ use clap::{Args as ClapArgs, ValueEnum};
 
 use crate::{
     etcd::client::Tls,
-    migrate::{Operation, Settings, StartBy, perform, settings::versions},
+    inputs::read_text_file,
+    manifest::documents,
+    migrate::{JobOptions, Operation, Settings, StartBy, perform, settings::versions},
     run::ReleaseName,
 };
 
@@ -167,6 +169,10 @@ pub(super) struct Place {
     #[arg(long, value_name = "NAME", hide = true)]
     pub(super) requested_by: Option<String>,
 
+    /// File that gets the last word as JSON: the termination message of the Job's pod
+    #[arg(long, value_name = "FILE", hide = true, requires = "local")]
+    pub(super) end_file: Option<PathBuf>,
+
     /// For the lock without renewal
     #[arg(long, value_name = "TIME", default_value = "15s", value_parser = duration, hide = true)]
     pub(super) lock_holds: Duration,
@@ -313,6 +319,32 @@ impl Args {
         };
         perform::usable(&settings, self.operation()).map_err(Failure::usage)?;
         Ok(settings)
+    }
+}
+
+impl Place {
+    /// How the Job is to be.
+    pub(super) fn job(&self, storage_class: Option<String>, delete: bool) -> Result<JobOptions, Failure> {
+        let overrides = match &self.job_overrides {
+            None => None,
+            Some(path) => {
+                let text = read_text_file(path).map_err(Failure::usage)?;
+                let mut documents = documents(&text);
+                let failed = |why: String| Failure::usage(format!("--job-overrides {}: {why}", path.display()));
+                let document =
+                    documents.next().ok_or_else(|| failed("it is empty".into()))?.map_err(|error| failed(error.to_string()))?;
+                Some(document.root.to_json())
+            }
+        };
+        Ok(JobOptions {
+            image: self.job_image.clone(),
+            account: self.job_service_account.clone(),
+            etcd_secret: self.etcd_secret.clone(),
+            overrides,
+            storage_class,
+            size: self.backup_size.clone(),
+            delete,
+        })
     }
 }
 

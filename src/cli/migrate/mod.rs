@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::{
     cluster::Cluster,
-    migrate::perform,
+    migrate::{perform, remote},
     run::{
         End, Halting, Link, Listener, Reporter,
         display::{Json, Lines, Terminal},
@@ -27,6 +27,7 @@ use flags::ProgressArg;
 
 pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     let settings = args.settings()?;
+    let job = if args.place.local { None } else { Some(args.place.job(args.storage_class.clone(), args.delete_migration_pod)?) };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -39,11 +40,27 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
         let own: Box<dyn Listener> = Box::new(history.clone());
         let reporter = Reporter::new(display(args.progress, screen).into_iter().chain([own]).collect());
         let link = Link::new(cluster, reporter, halting);
-        Ok::<_, Failure>(perform(&link, settings, args.operation(), history).await)
+        let operation = args.operation();
+        Ok::<_, Failure>(match &job {
+            None => perform(&link, settings, operation, history).await,
+            Some(options) => remote(&link, settings, operation, options).await,
+        })
     })?;
     // A request that hangs must not keep the process.
     runtime.shutdown_background();
+    if let Some(file) = &args.place.end_file {
+        // Whoever follows the Job reads the run where this is not there.
+        let _ = std::fs::write(file, last_word(&end).to_string());
+    }
     say(&end, args.format, screen)
+}
+
+/// How it ended, for programs.
+fn last_word(end: &End) -> serde_json::Value {
+    json!({
+        "schemaVersion": "guard.milvus.io/run-end/v1",
+        "outcome": end.name(), "exitCode": end.exit().code(), "message": end.text(),
+    })
 }
 
 /// Whoever shows the run on stderr; nobody where nobody looks.
@@ -63,13 +80,11 @@ fn say(end: &End, format: FormatArg, screen: &Screen) -> Done {
     match format {
         FormatArg::Text if reached => print(&format!("{}\n", end.text()))?,
         FormatArg::Text => screen.error(end.text()),
-        FormatArg::Json => {
-            let report = json!({
-                "schemaVersion": "guard.milvus.io/run-end/v1",
-                "outcome": end.name(), "exitCode": end.exit().code(), "message": end.text(),
-            });
-            print(&format!("{report:#}\n"))?;
-        }
+        FormatArg::Json => print(&format!(
+            "{:#}
+",
+            last_word(end)
+        ))?,
     }
     Ok(end.exit())
 }
