@@ -13,8 +13,10 @@ mod plan;
 mod policies;
 mod policy;
 mod rules;
+mod running;
 mod serve;
 mod shell;
+mod upgrade;
 
 pub use exit::Exit;
 
@@ -53,6 +55,8 @@ enum Verb {
     Meta(meta::Args),
     /// Bring Milvus 2.1 to 2.2, metadata included: stop, back up, migrate, verify, start
     Migrate(Box<migrate::Args>),
+    /// Upgrade Milvus component by component, in order, each behind a gate
+    Upgrade(Box<upgrade::Args>),
     /// Serve the admission webhook
     Serve(Box<serve::Args>),
     /// Print the definitions of the guard's objects, for `kubectl apply --server-side -f -`
@@ -80,6 +84,7 @@ pub fn run() -> Exit {
         Verb::Audit(args) => audit::run(&args, &screen),
         Verb::Meta(args) => meta::run(args, &screen),
         Verb::Migrate(args) => migrate::run(&args, &screen),
+        Verb::Upgrade(args) => upgrade::run(&args, &screen),
         Verb::Serve(args) => serve::run(*args),
         Verb::Crds => crds::run(),
         Verb::Completions(args) => shell::completions(&args),

@@ -356,7 +356,7 @@ impl Rollout {
             let workload = described.workload.map_or_else(String::new, |name| format!(" ({name})"));
             let _ = writeln!(text, "{:>3}  {}{workload}", index + 1, described.title);
             if let Step::Move(_, one) = step {
-                for note in &one.note {
+                if let Some(note) = &one.note {
                     let _ = writeln!(text, "       {note}");
                 }
                 if one.point_of_no_return {

@@ -10,6 +10,7 @@
 
 pub mod https;
 pub mod kubelet;
+pub mod roll;
 pub mod stand;
 pub mod webhook;
 

@@ -12,7 +12,11 @@ use crate::{
     run::ReleaseName,
 };
 
-use super::super::{exit::Failure, gather::ClusterArgs};
+use super::super::{
+    exit::Failure,
+    gather::ClusterArgs,
+    running::{FormatArg, OnFailure, ProgressArg, duration},
+};
 
 /// Arguments of `migrate`.
 #[derive(Debug, ClapArgs)]
@@ -231,48 +235,6 @@ pub(super) enum StartArg {
     Now,
     /// One `helm upgrade` of yours
     Helm,
-}
-
-/// `--on-failure`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum OnFailure {
-    /// Stop and say how things stand
-    Stop,
-    /// Take everything back at once
-    Rollback,
-}
-
-/// `--format`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(in crate::cli) enum FormatArg {
-    /// For a person at a terminal
-    Text,
-    /// For programs
-    Json,
-}
-
-/// `--progress`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum ProgressArg {
-    /// A live line on a terminal, lines elsewhere
-    Auto,
-    /// A live line
-    Bar,
-    /// Lines with their time
-    Plain,
-    /// One JSON object a line
-    Json,
-    /// Nothing
-    None,
-}
-
-pub(in crate::cli) fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("'{text}' is no time; write 90s, 2m or 1h");
-    if let Ok(seconds) = text.parse() {
-        return Ok(Duration::from_secs(seconds));
-    }
-    let span: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
-    span.try_into().map_err(|_| wrong())
 }
 
 /// Bytes of a credential; PEM bundles are larger.
