@@ -16,6 +16,7 @@ mod rules;
 mod running;
 mod serve;
 mod shell;
+mod status;
 mod upgrade;
 
 pub use exit::Exit;
@@ -55,6 +56,8 @@ enum Verb {
     Meta(meta::Args),
     /// Bring Milvus 2.1 to 2.2, metadata included: stop, back up, migrate, verify, start
     Migrate(Box<migrate::Args>),
+    /// Show where a run stands, what blocks it since when, and who holds the lock
+    Status(status::Args),
     /// Upgrade Milvus component by component, in order, each behind a gate
     Upgrade(Box<upgrade::Args>),
     /// Serve the admission webhook
@@ -84,6 +87,7 @@ pub fn run() -> Exit {
         Verb::Audit(args) => audit::run(&args, &screen),
         Verb::Meta(args) => meta::run(args, &screen),
         Verb::Migrate(args) => migrate::run(&args, &screen),
+        Verb::Status(args) => status::run(&args, &screen),
         Verb::Upgrade(args) => upgrade::run(&args, &screen),
         Verb::Serve(args) => serve::run(*args),
         Verb::Crds => crds::run(),

@@ -1,7 +1,7 @@
 //! All of it in this process: migrate, go on, roll back, abort, record.
 
 use crate::{
-    objects::{ObjectMeta, RunKind, RunPhase, RunSpec, StepStage, UpgradeRun},
+    objects::{Condition, ObjectMeta, RunKind, RunPhase, RunSpec, StepStage, UpgradeRun, progress::METADATA_MIGRATED},
     run::{
         ApiError, End, Engine, Home, Link, Lock, LockError, Options, Store, StoreError, home::HomeError, recorder::Recorder,
         store::History,
@@ -31,6 +31,10 @@ async fn try_perform(link: &Link, settings: Settings, operation: Operation, hist
     let known = Store::runs(link, &home, &settings.release).await.map_err(unread)?;
     let floor = known.iter().filter_map(|run| run.status.fence).max().map_or(0, |fence| fence + 1);
     let name = choose(&known, &settings, operation)?;
+    if operation != Operation::Abort && !known.iter().any(|run| run.metadata.name == name) {
+        // What is not there needs no lock, and its namespace may not be there either.
+        survey(link, &settings, operation).await.map_err(|error| unsurveyed(error, &settings))?;
+    }
     let full_name = format!("{}/{name}", home.namespace);
     let lock =
         Lock::take(link, &home, &settings.release, &full_name, settings.lock, floor).await.map_err(|e| locked(e, &settings))?;
@@ -75,6 +79,15 @@ async fn under_lock(
     let image = survey.image.clone();
     let world = World::new(settings, survey, name, &home.namespace, was_stopped);
     let settings = &world.settings;
+    if run.is_none()
+        && let Some(done) = known.last().filter(|last| operation == Operation::Migrate && is_done(last, &world))
+    {
+        return Ok(End::Reached(format!(
+            "Nothing to do: run {} has done it. {}",
+            done.full_name(),
+            done.status.message.clone().unwrap_or_default()
+        )));
+    }
     let (store, steps) = match run {
         Some(run) => {
             let steps = plan::recorded(&run.spec.plan).ok_or_else(|| {
@@ -162,6 +175,25 @@ fn new_run(name: &str, settings: &Settings, steps: &[Step], image: &str, root: (
         requested_by: settings.requested_by.clone(),
     };
     UpgradeRun::new(ObjectMeta { name: name.to_owned(), ..ObjectMeta::default() }, spec)
+}
+
+/// Whether this run has done already what is asked for, and nobody has changed that since.
+fn is_done(run: &UpgradeRun, world: &World) -> bool {
+    let Settings { source, target, .. } = &world.settings;
+    let uids = run.status.evidence.as_ref().map(|evidence| &evidence.workload_uids);
+    run.status.phase == RunPhase::Succeeded
+        && (run.spec.from, run.spec.to) == (*source, *target)
+        && Condition::holds(&run.status.conditions, METADATA_MIGRATED)
+        && world.release.components.iter().all(|component| {
+            let runs = component.version().build().is_some_and(|build| build.version == *target);
+            let same = component
+                .workload
+                .meta
+                .uid
+                .as_deref()
+                .is_none_or(|uid| uids.is_some_and(|uids| uids.iter().any(|one| one == uid)));
+            runs && same
+        })
 }
 
 /// A run goes on only with the plan that it began with, on the workloads that it began with.

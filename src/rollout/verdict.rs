@@ -89,6 +89,10 @@ mod tests {
                 namespace: "milvus".into(),
                 kind: RunKind::Rolling,
                 phase: "Running".into(),
+                from: None,
+                to: None,
+                action: None,
+                waits_for_helm: false,
             }]),
             ..Facts::default()
         };

@@ -12,6 +12,7 @@
 //! | [`event`] | what happens, as data, and those who are told: [`display`], [`recorder`], the run's history |
 //! | [`halt`] | why a run must stop now: a signal, or the lost lock |
 //! | [`end`] | how a run ended, and its exit code |
+//! | [`view`] | where a run stands, for `status` |
 //! | [`release`] | the release that a run is about: found, read, and the image that it gets |
 //! | [`originals`] | Deployments that a run recorded: found again, changed, handed back, waited for |
 //!
@@ -44,6 +45,7 @@ pub mod recorder;
 pub mod release;
 pub mod step;
 pub mod store;
+pub mod view;
 
 pub use context::Context;
 pub use end::End;

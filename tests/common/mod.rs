@@ -8,7 +8,9 @@
 )]
 #![allow(dead_code, reason = "each test uses a part")]
 
+pub mod faults;
 pub mod https;
+pub mod jobs;
 pub mod kubelet;
 pub mod roll;
 pub mod stand;

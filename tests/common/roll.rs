@@ -75,7 +75,9 @@ impl Roll {
             let seen = |one: &Value| one["status"]["observedGeneration"] == one["metadata"]["generation"];
             let all = |one: &Value| {
                 let wanted = one["spec"]["replicas"].as_i64().unwrap_or(1);
-                ["replicas", "updatedReplicas", "availableReplicas"].iter().all(|key| one["status"][key].as_i64().unwrap_or(0) == wanted)
+                ["replicas", "updatedReplicas", "availableReplicas"]
+                    .iter()
+                    .all(|key| one["status"][key].as_i64().unwrap_or(0) == wanted)
             };
             !list.is_empty() && list.iter().all(|one| seen(one) && all(one))
         };
@@ -217,7 +219,8 @@ impl Watch {
             if is_new {
                 for earlier in before(seen.component) {
                     let of: Vec<&Seen> = pods.values().filter(|pod| pod.component == earlier).collect();
-                    let late = of.iter().find(|pod| pod.image != image || !(pod.is_ready || needs_not_be_ready.contains(&earlier)));
+                    let late =
+                        of.iter().find(|pod| pod.image != image || !(pod.is_ready || needs_not_be_ready.contains(&earlier)));
                     assert!(late.is_none(), "{} moved while {late:?} was there", seen.component);
                 }
             }
@@ -234,7 +237,10 @@ impl Watch {
         let (mut pods, mut last, mut longest) = (BTreeMap::new(), None::<(Component, Instant)>, Duration::ZERO);
         for seen in self.events() {
             let is_new = seen.image == image && !seen.is_gone && !pods.contains_key(&seen.name);
-            if is_new && let Some((component, at)) = last && component != seen.component {
+            if is_new
+                && let Some((component, at)) = last
+                && component != seen.component
+            {
                 longest = longest.max(seen.at.duration_since(at));
                 last = None;
             }
@@ -275,7 +281,10 @@ async fn record(client: Client, namespace: String, into: Arc<Mutex<Vec<Seen>>>, 
 }
 
 fn is_ready(pod: &Pod) -> bool {
-    pod.status.iter().flat_map(|status| status.conditions.iter().flatten()).any(|one| one.type_ == "Ready" && one.status == "True")
+    pod.status
+        .iter()
+        .flat_map(|status| status.conditions.iter().flatten())
+        .any(|one| one.type_ == "Ready" && one.status == "True")
 }
 
 /// Says of every pod what a node would.
@@ -290,7 +299,8 @@ async fn play(client: Client) {
             }
             if let Some(status) = status(&pod) {
                 let api: Api<Pod> = Api::namespaced(client.clone(), &pod.namespace().unwrap());
-                let _ = api.patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Merge(json!({"status": status}))).await;
+                let _ =
+                    api.patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Merge(json!({"status": status}))).await;
             }
         }
     }

@@ -33,7 +33,7 @@ use milvus_guard::{
 use milvus_guard_testbed::{ControlPlane, Etcd, Helm, expect_success, wait_until};
 use serde_json::{Value, json};
 
-use super::{Chart, guard};
+use super::{Chart, guard, webhook::Webhook};
 
 /// Release and namespace under test.
 pub const RELEASE: &str = "my-release";
@@ -45,26 +45,52 @@ pub const DEADLINE: Duration = Duration::from_secs(120);
 
 /// A cluster with Milvus 2.1.
 pub struct Stand {
-    pub cluster: ControlPlane,
+    // Ended first: it writes to the two below.
+    milvus: Option<Player>,
+    ground: Ground,
     pub etcd: Etcd,
     pub folder: tempfile::TempDir,
-    milvus: Option<Player>,
+}
+
+/// What it stands on.
+enum Ground {
+    Plain(ControlPlane),
+    Guarded(Box<Webhook>),
 }
 
 impl Stand {
     /// One with the definitions, and Milvus 2.1.4 installed by this Helm.
     pub fn start(with: Helm) -> Self {
-        let stand = Self::bare(ControlPlane::builder().controller_manager(true).start());
-        super::install_definitions(&stand.cluster);
+        let stand = Self::bare();
+        super::install_definitions(stand.cluster());
         stand.install(with, &[]);
         stand
     }
 
-    /// One without any Milvus.
-    pub fn bare(cluster: ControlPlane) -> Self {
+    /// The same, with the guard installed before.
+    pub fn guarded(with: Helm) -> Self {
+        let stand = Self::on(Ground::Guarded(Box::new(Webhook::start())));
+        stand.install(with, &[]);
+        stand
+    }
+
+    /// One without any Milvus, and without the definitions.
+    pub fn bare() -> Self {
+        Self::on(Ground::Plain(ControlPlane::builder().controller_manager(true).start()))
+    }
+
+    fn on(ground: Ground) -> Self {
         let etcd = Etcd::start();
-        let milvus = Some(Player::start(cluster.kubeconfig(), &etcd.endpoint()));
-        Self { cluster, etcd, folder: tempfile::tempdir().unwrap(), milvus }
+        let mut stand = Self { ground, etcd, folder: tempfile::tempdir().unwrap(), milvus: None };
+        stand.milvus = Some(Player::start(stand.cluster().kubeconfig(), &stand.etcd.endpoint()));
+        stand
+    }
+
+    pub fn cluster(&self) -> &ControlPlane {
+        match &self.ground {
+            Ground::Plain(cluster) => cluster,
+            Ground::Guarded(webhook) => &webhook.cluster,
+        }
     }
 
     /// Installs Milvus 2.1.4, fills its etcd, and waits until it runs and is registered.
@@ -75,7 +101,7 @@ impl Stand {
         for value in values {
             args.extend(["--set", value]);
         }
-        expect_success(self.cluster.helm(with, args));
+        expect_success(self.cluster().helm(with, args));
         self.await_running();
     }
 
@@ -90,7 +116,7 @@ impl Stand {
     }
 
     pub fn deployments(&self) -> Vec<Value> {
-        let list = self.cluster.get_json(&format!("/apis/apps/v1/namespaces/{NAMESPACE}/deployments"));
+        let list = self.cluster().get_json(&format!("/apis/apps/v1/namespaces/{NAMESPACE}/deployments"));
         list["items"].as_array().unwrap().clone()
     }
 
@@ -119,7 +145,10 @@ impl Stand {
 
     /// Every run, the newest last.
     pub fn runs(&self, namespace: &str) -> Vec<Value> {
-        let list = self.cluster.get_json(&format!("/apis/guard.milvus.io/v1alpha1/namespaces/{namespace}/upgraderuns"));
+        let path = format!("/apis/guard.milvus.io/v1alpha1/namespaces/{namespace}/upgraderuns");
+        // A kind that was only just defined is not served at once.
+        assert!(wait_until(DEADLINE, || self.cluster().get(&path).status == 200));
+        let list = self.cluster().get_json(&path);
         let mut items = list["items"].as_array().unwrap().clone();
         items.sort_by_key(|run| run["metadata"]["creationTimestamp"].as_str().unwrap().to_owned());
         items
@@ -173,7 +202,7 @@ impl Stand {
     /// The same, without versions.
     pub fn bare_migrate(&self) -> Command {
         let mut command = guard();
-        command.arg("migrate").arg("--kubeconfig").arg(self.cluster.kubeconfig());
+        command.arg("migrate").arg("--kubeconfig").arg(self.cluster().kubeconfig());
         command.args([
             "-i",
             RELEASE,
@@ -187,6 +216,18 @@ impl Stand {
             "--backup-dir",
         ]);
         command.arg(self.folder.path());
+        command
+    }
+
+    /// `status` of the release.
+    pub fn status(&self, more: &[&str]) -> Command {
+        let mut command = guard();
+        command
+            .arg("status")
+            .arg("--kubeconfig")
+            .arg(self.cluster().kubeconfig())
+            .args(["-i", RELEASE, "-n", NAMESPACE])
+            .args(more);
         command
     }
 

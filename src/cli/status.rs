@@ -1,0 +1,215 @@
+//! `status`: where a run stands, what blocks it since when, who holds the lock.
+
+use std::{
+    io::{self, IsTerminal as _},
+    time::Duration,
+};
+
+use clap::Args as ClapArgs;
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::Api;
+use serde_json::json;
+
+use crate::{
+    cluster::Cluster,
+    objects::{RunPhase, UpgradeRun},
+    run::{
+        ApiError, Halting, Home, Link, ReleaseName, Reporter, Store, StoreError,
+        home::HomeError,
+        view::{ComponentView, HolderView, View},
+    },
+};
+
+use super::{
+    exit::{Done, Exit, Failure},
+    gather::ClusterArgs,
+    output::{Screen, print},
+    running::FormatArg,
+};
+
+/// Between two looks with `--wait`.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Arguments of `status`.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  milvus-guard status -i my-release -n milvus
+  milvus-guard status -i my-release -n milvus --wait     (until the run has ended, or waits for somebody)
+
+Exit codes: 0 the run is done, or there is none; 3 it is under way, waits for somebody, or has stopped and can go on;
+4 it was rolled back.")]
+pub(super) struct Args {
+    /// Release
+    #[arg(short, long, value_name = "NAME")]
+    instance: String,
+
+    /// Its namespace
+    #[arg(short, long, value_name = "NAMESPACE", default_value = "default")]
+    namespace: String,
+
+    /// Stay until the run has ended, or waits for somebody
+    #[arg(long)]
+    wait: bool,
+
+    /// How to print it
+    #[arg(long, value_enum, default_value_t = FormatArg::Text)]
+    format: FormatArg,
+
+    /// Namespace in which runs live [default: the guard's where it is installed, else the release's]
+    #[arg(long, value_name = "NAMESPACE")]
+    run_namespace: Option<String>,
+
+    #[command(flatten)]
+    cluster: ClusterArgs,
+}
+
+pub(super) fn run(args: &Args, _screen: &Screen) -> Done {
+    let runtime = super::gather::runtime()?;
+    runtime.block_on(async {
+        let cluster = Cluster::connect(&args.cluster.access()).await.map_err(Failure::no_verdict)?;
+        let halting = Halting::on_signals().map_err(Failure::no_verdict)?;
+        show(args, &Link::new(cluster, Reporter::default(), halting)).await
+    })
+}
+
+async fn show(args: &Args, link: &Link) -> Done {
+    let of = ReleaseName { name: args.instance.clone(), namespace: args.namespace.clone() };
+    let home = match Home::find(link, &of, args.run_namespace.as_deref()).await {
+        Ok(home) => home,
+        // Without them nothing can ever have run.
+        Err(HomeError::NoDefinitions) => return nothing(args, &of),
+        Err(error) => return Err(Failure::no_verdict(error)),
+    };
+    let mut page = Page::new(args);
+    loop {
+        let runs = Store::runs(link, &home, &of).await.map_err(unread)?;
+        // What holds the release, else what was last.
+        let Some(run) = runs.iter().rev().find(|run| run.is_under_way()).or(runs.last()) else { return nothing(args, &of) };
+        let holder = holder(link, &home, &of).await?;
+        let phase = run.status.phase;
+        let over = phase.is_ended() || matches!(phase, RunPhase::Stopped | RunPhase::Paused);
+        let view = View::of(run, holder, components(link, run).await);
+        if !args.wait || over {
+            page.last(&view)?;
+            return Ok(exit(phase));
+        }
+        page.redraw(&view)?;
+        tokio::select! {
+            () = tokio::time::sleep(LOOK) => {}
+            _ = link.halting.halted() => return Ok(exit(phase)),
+        }
+    }
+}
+
+const fn exit(phase: RunPhase) -> Exit {
+    match phase {
+        RunPhase::Succeeded | RunPhase::Aborted | RunPhase::Refused => Exit::Reached,
+        RunPhase::RolledBack => Exit::RolledBack,
+        RunPhase::Pending
+        | RunPhase::Running
+        | RunPhase::Paused
+        | RunPhase::Stopped
+        | RunPhase::RollingBack
+        | RunPhase::Other => Exit::Stopped,
+    }
+}
+
+fn nothing(args: &Args, of: &ReleaseName) -> Done {
+    match args.format {
+        FormatArg::Text => print(&format!("no run of {} in namespace {}: nothing is under way\n", of.name, of.namespace))?,
+        FormatArg::Json => {
+            let none = json!({"schemaVersion": crate::run::view::SCHEMA_VERSION, "run": null, "release": of.name, "namespace": of.namespace});
+            print(&format!("{none:#}\n"))?;
+        }
+    }
+    Ok(Exit::Reached)
+}
+
+async fn holder(link: &Link, home: &Home, of: &ReleaseName) -> Result<Option<HolderView>, Failure> {
+    let api: Api<Lease> = Api::namespaced(link.client(), &home.namespace);
+    let name = of.lease();
+    let lease = match link.call(&format!("Lease {name}"), async || api.get_opt(&name).await).await {
+        Ok(lease) => lease,
+        Err(error) => return Err(Failure::no_verdict(error)),
+    };
+    let spec = lease.and_then(|lease| lease.spec);
+    Ok(spec.and_then(|spec| {
+        let identity = spec.holder_identity.filter(|identity| !identity.is_empty())?;
+        Some(HolderView { identity, since: spec.acquire_time.map(|at| at.0), renewed_at: spec.renew_time.map(|at| at.0) })
+    }))
+}
+
+/// What runs of the release; nothing where that may not be read.
+async fn components(link: &Link, run: &UpgradeRun) -> Vec<ComponentView> {
+    let Ok(reading) = link.cluster.read(&run.spec.namespace, false).await else { return Vec::new() };
+    let names: Vec<&str> = run.status.originals.iter().map(|original| &*original.name).collect();
+    let release = reading.snapshot.releases.into_iter().find(|release| {
+        release.name == run.spec.release || release.components.iter().any(|one| names.contains(&&*one.workload.meta.object.name))
+    });
+    let rows = release.into_iter().flat_map(|release| release.components).map(|component| {
+        let status = component.workload.status.unwrap_or_default();
+        ComponentView {
+            workload: component.workload.meta.object.name.to_string(),
+            image: component.image().to_string(),
+            wanted: component.workload.wanted_replicas(),
+            updated: status.updated,
+            old: status.replicas - status.updated,
+            available: status.available,
+        }
+    });
+    rows.collect()
+}
+
+fn unread(error: StoreError) -> Failure {
+    match error {
+        StoreError::Api(ApiError::NotFound { .. }) => Failure::no_verdict("the run is gone"),
+        other => Failure::no_verdict(other),
+    }
+}
+
+/// What stands on the screen: redrawn on a terminal, elsewhere written again when it says something new.
+struct Page<'a> {
+    args: &'a Args,
+    live: bool,
+    drawn: usize,
+    said: String,
+}
+
+impl<'a> Page<'a> {
+    fn new(args: &'a Args) -> Self {
+        let live = args.wait && args.format == FormatArg::Text && io::stdout().is_terminal();
+        Self { args, live, drawn: 0, said: String::new() }
+    }
+
+    fn redraw(&mut self, view: &View) -> Result<(), Failure> {
+        if self.live {
+            let text = view.text(Timestamp::now());
+            self.wipe()?;
+            self.drawn = text.lines().count();
+            return print(&text);
+        }
+        let step = view.step.as_ref().map(|step| (step.number, step.done, step.waiting_for.clone()));
+        let said = format!("{} {step:?}", view.phase);
+        if said != self.said {
+            self.said = said;
+            self.last(view)?;
+        }
+        Ok(())
+    }
+
+    fn last(&mut self, view: &View) -> Result<(), Failure> {
+        self.wipe()?;
+        match self.args.format {
+            FormatArg::Text => print(&view.text(Timestamp::now())),
+            FormatArg::Json => print(&format!("{}\n", serde_json::to_string(view).map_err(Failure::no_verdict)?)),
+        }
+    }
+
+    /// Takes away what was drawn. Lines that the terminal broke stay behind; better than to wipe what is not ours.
+    fn wipe(&mut self) -> Result<(), Failure> {
+        let drawn = std::mem::take(&mut self.drawn);
+        if drawn > 0 { print(&format!("\u{1b}[{drawn}A\u{1b}[J")) } else { Ok(()) }
+    }
+}

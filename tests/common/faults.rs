@@ -1,0 +1,206 @@
+//! An API server that misbehaves: a plain HTTP server in front of a real one, which counts writes and lets one of them, or each,
+//! go wrong.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{Request, State},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use http_body_util::BodyExt;
+use milvus_guard::cluster::{Access, Cluster};
+use serde_json::json;
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Nothing.
+    None,
+    /// The write of this number never arrives, and nobody answers.
+    LostBefore(usize),
+    /// The write of this number is made, and nobody answers.
+    LostAfter(usize),
+    /// Every other change of an object meets a conflict.
+    Conflicts,
+    /// Every write is made, and the answer to every other one is that the server is away.
+    AnswersLost,
+}
+
+impl Shared {
+    /// Whether this is the first, third, fifth ... write of its kind.
+    fn is_odd(&self, write: &str) -> bool {
+        let mut met = self.met.lock().unwrap();
+        let count = met.entry(write.to_owned()).or_default();
+        *count += 1;
+        *count % 2 == 1
+    }
+}
+
+/// The server, until it is dropped.
+pub struct Faults {
+    shared: Arc<Shared>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+    kubeconfig: PathBuf,
+}
+
+struct Shared {
+    client: kube::Client,
+    fault: Mutex<Fault>,
+    writes: AtomicUsize,
+    reached: AtomicBool,
+    met: Mutex<BTreeMap<String, usize>>,
+    log: Mutex<Vec<String>>,
+}
+
+impl Faults {
+    /// In front of the server of this kubeconfig, as its user; the new kubeconfig is written to the folder.
+    pub fn start(kubeconfig: &Path, folder: &Path) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let (flag, kubeconfig) = (Arc::clone(&stop), kubeconfig.to_owned());
+        let thread = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+            runtime.block_on(async move {
+                let access = Access { kubeconfig: Some(kubeconfig), context: None };
+                let client = Cluster::connect(&access).await.unwrap().client().clone();
+                let shared = Arc::new(Shared {
+                    client,
+                    fault: Mutex::new(Fault::None),
+                    writes: AtomicUsize::new(0),
+                    reached: AtomicBool::new(false),
+                    met: Mutex::default(),
+                    log: Mutex::default(),
+                });
+                let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+                sender.send((Arc::clone(&shared), listener.local_addr().unwrap())).unwrap();
+                let app = Router::new().fallback(handle).with_state(shared);
+                let stopped = async {
+                    while !flag.load(Ordering::Relaxed) {
+                        tokio::time::sleep(Duration::from_millis(20)).await;
+                    }
+                };
+                tokio::select! { _ = axum::serve(listener, app).into_future() => {}, () = stopped => {} }
+            });
+            runtime.shutdown_background();
+        });
+        let (shared, address) = receiver.recv().unwrap();
+        let config = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "faults",
+            "clusters": [{"name": "faults", "cluster": {"server": format!("http://{address}")}}],
+            "contexts": [{"name": "faults", "context": {"cluster": "faults", "user": "nobody"}}],
+            "users": [{"name": "nobody", "user": {}}],
+        });
+        let kubeconfig = folder.join(format!("faults-{}.kubeconfig", address.port()));
+        std::fs::write(&kubeconfig, config.to_string()).unwrap();
+        Self { shared, stop, thread: Some(thread), kubeconfig }
+    }
+
+    pub fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
+    }
+
+    /// From now on this goes wrong; counting begins anew.
+    pub fn set(&self, fault: Fault) {
+        *self.shared.fault.lock().unwrap() = fault;
+        self.shared.writes.store(0, Ordering::SeqCst);
+        self.shared.reached.store(false, Ordering::SeqCst);
+        self.shared.met.lock().unwrap().clear();
+        self.shared.log.lock().unwrap().clear();
+    }
+
+    /// Writes so far; renewals of the lock are none.
+    pub fn writes(&self) -> usize {
+        self.shared.writes.load(Ordering::SeqCst)
+    }
+
+    /// Whether the one write was met.
+    pub fn is_reached(&self) -> bool {
+        self.shared.reached.load(Ordering::SeqCst)
+    }
+
+    /// What was written, in order.
+    pub fn log(&self) -> Vec<String> {
+        self.shared.log.lock().unwrap().clone()
+    }
+}
+
+impl Drop for Faults {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    let path = request.uri().path().to_owned();
+    let method = request.method().clone();
+    let renewal = path.contains("/leases/");
+    let writes =
+        !matches!(method.as_str(), "GET" | "HEAD") && !renewal && !path.contains("/events") && !path.contains("selfsubject");
+    if !writes {
+        return forward(&shared, request).await;
+    }
+    let number = shared.writes.fetch_add(1, Ordering::SeqCst) + 1;
+    shared.log.lock().unwrap().push(format!("{method} {path}"));
+    let fault = *shared.fault.lock().unwrap();
+    match fault {
+        Fault::LostBefore(at) if at == number => {
+            shared.reached.store(true, Ordering::SeqCst);
+            std::future::pending().await
+        }
+        Fault::LostAfter(at) if at == number => {
+            drop(forward(&shared, request).await);
+            shared.reached.store(true, Ordering::SeqCst);
+            std::future::pending().await
+        }
+        Fault::Conflicts if method != "POST" && shared.is_odd(&format!("{method} {path}")) => {
+            answer(StatusCode::CONFLICT, "Conflict")
+        }
+        Fault::AnswersLost => {
+            let lost = shared.is_odd(&format!("{method} {path}"));
+            let made = forward(&shared, request).await;
+            if lost { answer(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable") } else { made }
+        }
+        _ => forward(&shared, request).await,
+    }
+}
+
+fn answer(status: StatusCode, reason: &str) -> Response {
+    let body = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": "made up", "reason": reason, "code": status.as_u16()});
+    (status, [("content-type", "application/json")], body.to_string()).into_response()
+}
+
+async fn forward(shared: &Shared, request: Request) -> Response {
+    let (mut parts, body) = request.into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    parts.headers.remove("host");
+    parts.uri = parts.uri.path_and_query().unwrap().as_str().parse().unwrap();
+    parts.version = axum::http::Version::HTTP_11;
+    let request = axum::http::Request::from_parts(parts, kube::client::Body::from(body.to_vec()));
+    match shared.client.send(request).await {
+        Ok(response) => {
+            let (mut parts, body) = response.into_parts();
+            parts.headers.remove("transfer-encoding");
+            Response::from_parts(parts, Body::new(body))
+        }
+        Err(error) => {
+            eprintln!("the API server behind: {error}");
+            answer(StatusCode::BAD_GATEWAY, "BadGateway")
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Plays the kubelet for the pods of our Jobs: starts the real binary with the pod's arguments, as the pod's account, and says
+//! how it ended. What a pod would find in its volumes lies in a folder.
+
+use std::{
+    collections::BTreeMap,
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+
+use super::{guard, stand::Stand};
+
+/// Plays until it is dropped; then its processes end too.
+pub struct Kubelet {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    stop: AtomicBool,
+    processes: Mutex<BTreeMap<String, Child>>,
+    log: Mutex<Vec<String>>,
+    order: Mutex<Vec<String>>,
+}
+
+impl Kubelet {
+    pub fn start(stand: &Stand) -> Self {
+        let shared = Arc::new(Shared::default());
+        let world = World {
+            kubectl: command_line(&stand.cluster().kubectl_command()),
+            folder: stand.folder.path().to_owned(),
+            kubeconfig: std::fs::read_to_string(stand.cluster().kubeconfig()).unwrap(),
+        };
+        let played = Arc::clone(&shared);
+        let thread = thread::spawn(move || {
+            while !played.stop.load(Ordering::Relaxed) {
+                world.look(&played);
+                thread::sleep(Duration::from_millis(200));
+            }
+        });
+        Self { shared, thread: Some(thread) }
+    }
+
+    /// What the processes said.
+    pub fn log(&self) -> Vec<String> {
+        self.shared.log.lock().unwrap().clone()
+    }
+
+    /// Pods that were started so far.
+    pub fn pods(&self) -> usize {
+        self.shared.order.lock().unwrap().len()
+    }
+
+    /// SIGKILL for the process that was started last.
+    pub fn kill_last(&self) {
+        let last = self.shared.order.lock().unwrap().last().cloned().unwrap();
+        self.shared.processes.lock().unwrap().get_mut(&last).unwrap().kill().unwrap();
+    }
+}
+
+impl Drop for Kubelet {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+        for child in self.shared.processes.lock().unwrap().values_mut() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if thread::panicking() {
+            eprintln!("--- what the Jobs said ---\n{}", self.log().join("\n"));
+        }
+    }
+}
+
+type CommandLine = (std::ffi::OsString, Vec<(std::ffi::OsString, std::ffi::OsString)>);
+
+fn command_line(command: &Command) -> CommandLine {
+    let envs = command.get_envs().filter_map(|(key, value)| Some((key.to_owned(), value?.to_owned()))).collect();
+    (command.get_program().to_owned(), envs)
+}
+
+struct World {
+    kubectl: CommandLine,
+    folder: std::path::PathBuf,
+    kubeconfig: String,
+}
+
+impl World {
+    fn kubectl(&self, args: &[&str]) -> String {
+        let output = Command::new(&self.kubectl.0).envs(self.kubectl.1.clone()).args(args).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    fn look(&self, shared: &Shared) {
+        let list: Value = serde_json::from_str(&self.kubectl(&["get", "pods", "-A", "-l", "guard.milvus.io/run", "-o", "json"]))
+            .unwrap_or_default();
+        let mut processes = shared.processes.lock().unwrap();
+        for pod in list["items"].as_array().into_iter().flatten() {
+            let name = pod["metadata"]["name"].as_str().unwrap().to_owned();
+            let ended = matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
+            if let Some(child) = processes.get_mut(&name) {
+                if pod["metadata"]["deletionTimestamp"].is_string() {
+                    let _ = Command::new("kill").arg(child.id().to_string()).status();
+                }
+            } else if !ended && pod["metadata"]["deletionTimestamp"].is_null() {
+                processes.insert(name.clone(), self.spawn(pod, shared));
+                shared.order.lock().unwrap().push(name.clone());
+            }
+        }
+        // One that is gone from the list was deleted without waiting for anybody.
+        let there = |name: &str| list["items"].as_array().into_iter().flatten().any(|pod| pod["metadata"]["name"] == *name);
+        processes.retain(|name, child| {
+            if !there(name) && list["items"].is_array() {
+                let _ = Command::new("kill").arg(child.id().to_string()).status();
+            }
+            let Some(status) = child.try_wait().unwrap() else { return true };
+            let said = std::fs::read_to_string(self.folder.join(format!("{name}.log"))).unwrap_or_default();
+            shared.log.lock().unwrap().push(format!("{name} ended ({status}):\n{said}"));
+            let namespace = list["items"].as_array().into_iter().flatten().find(|pod| pod["metadata"]["name"] == *name);
+            let Some(namespace) = namespace.and_then(|pod| pod["metadata"]["namespace"].as_str()) else { return false };
+            let message = std::fs::read_to_string(self.folder.join(format!("{name}.end"))).unwrap_or(said);
+            let code = status.code().unwrap_or(137);
+            let status = json!({"status": {
+                "phase": if code == 0 { "Succeeded" } else { "Failed" },
+                "containerStatuses": [{"name": "migrate", "image": "x", "imageID": "x", "ready": false, "restartCount": 0,
+                    "state": {"terminated": {"exitCode": code, "message": message}}}],
+            }});
+            self.kubectl(&[
+                "-n",
+                namespace,
+                "patch",
+                "pod",
+                name,
+                "--subresource=status",
+                "--type=merge",
+                "-p",
+                &status.to_string(),
+            ]);
+            false
+        });
+    }
+
+    /// The pod's process.
+    fn spawn(&self, pod: &Value, shared: &Shared) -> Child {
+        let name = pod["metadata"]["name"].as_str().unwrap();
+        let namespace = pod["metadata"]["namespace"].as_str().unwrap();
+        let account = pod["spec"]["serviceAccountName"].as_str().unwrap();
+        let token = self.kubectl(&["-n", namespace, "create", "token", account]);
+        assert!(!token.is_empty(), "no token for {namespace}/{account}");
+        let mut config: Value = milvus_guard::manifest::documents(&self.kubeconfig).next().unwrap().unwrap().root.to_json();
+        config["users"][0]["user"] = json!({"token": token.trim()});
+        let kubeconfig = self.folder.join(format!("{name}.kubeconfig"));
+        std::fs::write(&kubeconfig, config.to_string()).unwrap();
+        let container = &pod["spec"]["containers"][0];
+        assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true);
+        let args = container["args"].as_array().unwrap().iter().map(|arg| match arg.as_str().unwrap() {
+            "--backup-dir=/backup" => format!("--backup-dir={}", self.folder.display()),
+            "--end-file=/dev/termination-log" => format!("--end-file={}", self.folder.join(format!("{name}.end")).display()),
+            other => other.to_owned(),
+        });
+        let args: Vec<String> = args.collect();
+        shared.log.lock().unwrap().push(format!("{name}: {}", args.join(" ")));
+        let log = std::fs::File::create(self.folder.join(format!("{name}.log"))).unwrap();
+        let running = json!({"status": {"phase": "Running"}}).to_string();
+        self.kubectl(&["-n", namespace, "patch", "pod", name, "--subresource=status", "--type=merge", "-p", &running]);
+        let mut command = guard();
+        command.args(args).env("KUBECONFIG", kubeconfig).env("HOSTNAME", name).env("HOME", &self.folder);
+        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
+    }
+}

@@ -1,0 +1,220 @@
+//! `migrate` is killed, cut off, refused by conflicts and left without an API server: the same command again reaches the plan,
+//! or `-o rollback` the beginning. Without `MILVUS_GUARD_FULL` a seeded sample of the places is tried; with it all of them.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs,
+    reason = "a test says what is wrong by panicking"
+)]
+
+mod common;
+
+use std::{
+    collections::BTreeMap,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use common::{
+    faults::{Fault, Faults},
+    guard, run,
+    stand::{DEADLINE, NAMESPACE, RELEASE, Running, Stand},
+};
+use milvus_guard_testbed::{Helm, wait_until};
+
+/// Places that are tried without `MILVUS_GUARD_FULL`.
+const SAMPLE: usize = 8;
+
+struct Crash {
+    stand: Stand,
+    faults: Faults,
+    before: BTreeMap<Vec<u8>, Vec<u8>>,
+    shape: Vec<String>,
+    after: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+impl Crash {
+    /// A cluster, and what a migration without trouble makes of it.
+    fn start() -> Self {
+        let stand = Stand::start(Helm::V4);
+        let faults = Faults::start(stand.cluster().kubeconfig(), stand.folder.path());
+        let (before, shape) = (stand.metadata(), stand.shape());
+        let mut crash = Self { stand, faults, before, shape, after: BTreeMap::new() };
+        crash.run_to_the_end(&[]);
+        crash.after = crash.stand.metadata();
+        assert_ne!(crash.after, crash.before);
+        crash
+    }
+
+    fn command(&self, more: &[&str]) -> Command {
+        let mut command = guard();
+        command.arg("migrate").arg("--kubeconfig").arg(self.faults.kubeconfig());
+        command.args([
+            "-i",
+            RELEASE,
+            "-n",
+            NAMESPACE,
+            "-s",
+            "2.1.4",
+            "-t",
+            "2.2.16",
+            "-e",
+            &self.stand.etcd.endpoint(),
+            "--local",
+        ]);
+        command.args(["--lock-holds", "1s", "--accept-data-loss", "--backup-dir"]).arg(self.stand.folder.path()).args(more);
+        command
+    }
+
+    fn run_to_the_end(&self, more: &[&str]) {
+        let (code, stdout, stderr) = run(&mut self.command(more));
+        assert_eq!(code, 0, "{more:?}: {stdout}\n{stderr}\n{:#?}", self.faults.log());
+    }
+
+    /// Everything as before the migration.
+    fn is_back(&self, why: &str) {
+        assert_eq!(self.stand.shape(), self.shape, "{why}");
+        assert!(self.stand.metadata() == self.before, "{why}: the metadata is not what it was");
+        assert_eq!(self.stand.owned_by_runs(), [""; 0], "{why}");
+    }
+
+    /// Everything as a migration without trouble leaves it.
+    fn is_there(&self, why: &str) {
+        assert!(
+            self.stand.shape().iter().all(|line| line.contains(":v2.2.16 ") && !line.ends_with(" 0")),
+            "{why}: {:#?}",
+            self.stand.shape()
+        );
+        assert!(self.stand.metadata() == self.after, "{why}: the metadata is not what was planned");
+        assert_eq!(self.stand.owned_by_runs(), [""; 0], "{why}");
+        assert_eq!(self.stand.run()["status"]["phase"], "Succeeded", "{why}");
+    }
+
+    fn roll_back(&self, why: &str) {
+        self.faults.set(Fault::None);
+        self.run_to_the_end(&["-o", "rollback"]);
+        self.is_back(why);
+        self.stand.await_running();
+    }
+
+    /// Runs until the fault is met, then kills; whether it was met at all.
+    fn kill_at(&self, fault: Fault, more: &[&str]) -> bool {
+        self.faults.set(fault);
+        let mut running = Running::spawn(self.command(more));
+        let mut ended = false;
+        let met = wait_until(DEADLINE, || {
+            ended = running.0.try_wait().unwrap().is_some();
+            self.faults.is_reached() || ended
+        });
+        assert!(met, "it neither reaches the place nor ends");
+        drop(running);
+        self.faults.set(Fault::None);
+        !ended
+    }
+}
+
+/// Numbers from a seed (`SplitMix64`), so that a failure can be repeated.
+fn sample(of: usize, seed: u64) -> Vec<usize> {
+    if std::env::var_os("MILVUS_GUARD_FULL").is_some() {
+        return (1..=of).collect();
+    }
+    let mut state = seed;
+    let mut chosen: Vec<usize> = (0..SAMPLE)
+        .map(|_| {
+            state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+            let mixed = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+            usize::try_from((mixed ^ (mixed >> 31)) % of as u64).unwrap() + 1
+        })
+        .collect();
+    chosen.sort_unstable();
+    chosen.dedup();
+    chosen
+}
+
+#[test]
+fn killed_at_any_write_the_same_command_goes_on_or_goes_back() {
+    let crash = Crash::start();
+    crash.roll_back("at the beginning");
+    crash.faults.set(Fault::None);
+    crash.run_to_the_end(&[]);
+    let writes = crash.faults.writes();
+    assert!(writes > 50, "{:#?}", crash.faults.log());
+    crash.roll_back("after the count");
+    for number in sample(writes, 1) {
+        let fault = if number % 2 == 0 { Fault::LostBefore(number) } else { Fault::LostAfter(number) };
+        let why = format!("{fault:?}");
+        eprintln!("{why}");
+        assert!(crash.kill_at(fault, &[]), "{why} was not met");
+        // Each place both ways, in turn.
+        if number % 3 == 0 && !crash.stand.runs(NAMESPACE).is_empty() && crash.stand.run()["status"]["phase"] != "RolledBack" {
+            crash.roll_back(&why);
+        } else {
+            crash.run_to_the_end(&[]);
+            crash.is_there(&why);
+            crash.roll_back(&why);
+        }
+    }
+}
+
+#[test]
+fn killed_at_any_write_of_a_rollback_the_same_command_goes_on() {
+    let crash = Crash::start();
+    crash.faults.set(Fault::None);
+    crash.run_to_the_end(&["-o", "rollback"]);
+    let writes = crash.faults.writes();
+    assert!(writes > 50, "{:#?}", crash.faults.log());
+    for number in sample(writes, 2) {
+        crash.stand.await_running();
+        crash.faults.set(Fault::None);
+        crash.run_to_the_end(&[]);
+        let fault = if number % 2 == 0 { Fault::LostBefore(number) } else { Fault::LostAfter(number) };
+        eprintln!("{fault:?}");
+        assert!(crash.kill_at(fault, &["-o", "rollback"]), "{fault:?} was not met");
+        crash.roll_back(&format!("{fault:?}"));
+    }
+}
+
+#[test]
+fn conflicts_and_lost_answers_are_no_trouble() {
+    let crash = Crash::start();
+    crash.is_there("without trouble");
+    crash.roll_back("without trouble");
+    for fault in [Fault::Conflicts, Fault::AnswersLost] {
+        crash.faults.set(fault);
+        crash.run_to_the_end(&[]);
+        crash.is_there(&format!("{fault:?}"));
+        crash.faults.set(fault);
+        crash.run_to_the_end(&["-o", "rollback"]);
+        crash.is_back(&format!("{fault:?}"));
+        crash.stand.await_running();
+    }
+}
+
+#[test]
+fn the_api_server_may_be_away_for_a_while() {
+    let crash = Crash::start();
+    crash.roll_back("at the beginning");
+    // Ten seconds at a place of each kind: while it stops, between, while it starts.
+    for number in [6, 24, 40, 60] {
+        crash.faults.set(Fault::None);
+        let mut running = Running::spawn(crash.command(&["--progress", "plain"]));
+        assert!(wait_until(DEADLINE, || crash.faults.writes() >= number), "write {number} does not come");
+        crash.stand.cluster().api_server().kill();
+        let away = Instant::now();
+        assert!(
+            !wait_until(Duration::from_secs(10), || running.0.try_wait().unwrap().is_some()),
+            "it gave up after {:?}",
+            away.elapsed()
+        );
+        crash.stand.cluster().api_server().restart();
+        let mut code = None;
+        let ended = wait_until(DEADLINE, || {
+            code = running.0.try_wait().unwrap();
+            code.is_some()
+        });
+        assert!(ended && code.unwrap().success(), "{code:?} {:#?}", crash.stand.run()["status"]);
+        crash.is_there(&format!("away at {number}"));
+        crash.roll_back(&format!("away at {number}"));
+    }
+}
