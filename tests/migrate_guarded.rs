@@ -47,8 +47,9 @@ fn as_job(stand: &Stand, account: &PathBuf, more: &[&str]) -> Command {
 
 fn upgrade(stand: &Stand, with: Helm, tag: &str) -> (bool, String) {
     let (chart, tag) = (Chart::compact("4.0.31"), format!("image.all.tag={tag}"));
-    let output =
-        stand.cluster().helm(with, ["upgrade", RELEASE, chart.path(), "-n", NAMESPACE, "--set", &tag, "--set", "replicas=2"]);
+    let output = stand
+        .cluster()
+        .helm(with, ["upgrade", RELEASE, chart.path(), "-n", NAMESPACE, "--set", &tag, "--set", "querynode.replicas=2"]);
     (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 

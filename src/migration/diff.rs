@@ -66,19 +66,18 @@ impl<'p, 'd: 'p> Iterator for Diff<'p, 'd> {
     }
 }
 
-/// As lines of a diff: `+` or `-`, the key, and the value as JSON.
+/// As lines of a diff: `+` or `-`, the key, and the value as JSON where it is known.
 impl fmt::Display for Change<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let key = shown(self.key);
-        for (position, (sign, value)) in
-            [('-', self.before), ('+', self.after)].into_iter().filter_map(|(sign, value)| Some((sign, value?))).enumerate()
-        {
-            if position > 0 {
-                f.write_str("\n")?;
-            }
-            write!(f, "{sign} {key} {}", describe(self.key, value))?;
+        let line = |sign: char, value: Option<&[u8]>| {
+            let value = value.map(|value| format!(" {}", describe(self.key, value))).unwrap_or_default();
+            format!("{sign} {}{value}", shown(self.key))
+        };
+        match (self.action, self.before) {
+            (Action::Add, _) | (Action::Change, None) => f.write_str(&line('+', self.after)),
+            (Action::Remove, before) => f.write_str(&line('-', before)),
+            (Action::Change, before) => write!(f, "{}\n{}", line('-', before), line('+', self.after)),
         }
-        Ok(())
     }
 }
 
@@ -99,6 +98,9 @@ impl Serialize for Change<'_> {
     }
 }
 
+/// Reads the message that a key holds.
+type Decode = fn(&[u8]) -> Option<Value>;
+
 /// A value as JSON: its message where the key tells which it is, else its text, else base64. Credentials are hidden.
 #[must_use]
 pub fn describe(key: &[u8], value: &[u8]) -> Value {
@@ -108,7 +110,7 @@ pub fn describe(key: &[u8], value: &[u8]) -> Value {
     if value == keys::TOMBSTONE {
         return Value::String("(dropped)".into());
     }
-    let decoders: [(&str, fn(&[u8]) -> Option<Value>); 14] = [
+    let decoders: [(&str, Decode); 14] = [
         (keys::COLLECTION, message::<messages::CollectionInfo>),
         (keys::COLLECTION_HISTORY, message::<messages::CollectionInfo>),
         (keys::OLD_ALIAS, message::<messages::CollectionInfo>),

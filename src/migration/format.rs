@@ -171,17 +171,17 @@ impl Evidence {
                 continue;
             }
             let records =
-                dump.under(area.path).iter().filter(|record| area.path.ends_with('/') || *record.key == *area.path.as_bytes());
+                dump.under(area.path).iter().filter(|record| area.path.ends_with('/') || record.key() == area.path.as_bytes());
             for record in records.filter(|record| !record.leased) {
-                evidence.add(&record.key, Some(&record.value));
-                if area.depth == Depth::AnyKey || (area.depth == Depth::AnyLive && *record.value != *TOMBSTONE) {
+                evidence.add(record.key(), Some(record.value()));
+                if area.depth == Depth::AnyKey || (area.depth == Depth::AnyLive && record.value() != TOMBSTONE) {
                     break;
                 }
             }
         }
         if !evidence.is_anything() {
             for record in dump.records().iter().filter(|record| record.is_metadata()) {
-                evidence.add(&record.key, Some(&record.value));
+                evidence.add(record.key(), Some(record.value()));
             }
         }
         evidence

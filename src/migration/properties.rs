@@ -26,7 +26,7 @@ struct Store {
 
 impl Store {
     fn of(dump: &Dump) -> Self {
-        let records = dump.records().iter().map(|record| (record.key.clone(), record.clone())).collect();
+        let records = dump.records().iter().map(|record| (record.key().into(), record.clone())).collect();
         Self { root: dump.root.clone(), records, revision: dump.revision }
     }
 
@@ -58,7 +58,7 @@ impl Store {
 
     fn contents(&self) -> BTreeMap<Vec<u8>, Vec<u8>> {
         let metadata = self.records.values().filter(|record| record.is_metadata());
-        metadata.map(|record| (record.key.to_vec(), record.value.to_vec())).collect()
+        metadata.map(|record| (record.key().to_vec(), record.value().to_vec())).collect()
     }
 }
 
@@ -154,7 +154,10 @@ proptest! {
         let read = backup::read(&*file).unwrap();
         prop_assert_eq!(&read.summary, &written);
         let kept: Vec<Record> = dump.records().iter().filter(|record| !record.leased).cloned().collect();
-        let expected = kept.into_iter().map(|record| if is_official { Record { mod_revision: 0, ..record } } else { record });
+        let expected = kept.into_iter().map(|mut record| {
+            record.mod_revision = if is_official { 0 } else { record.mod_revision };
+            record
+        });
         prop_assert_eq!(read.dump.records().to_vec(), expected.collect::<Vec<_>>());
     }
 

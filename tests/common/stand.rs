@@ -97,7 +97,8 @@ impl Stand {
     pub fn install(&self, with: Helm, values: &[&str]) {
         self.put(&sample());
         let chart = Chart::compact("3.2.18");
-        let mut args = vec!["install", RELEASE, chart.path(), "-n", NAMESPACE, "--create-namespace", "--set", "replicas=2"];
+        let mut args =
+            vec!["install", RELEASE, chart.path(), "-n", NAMESPACE, "--create-namespace", "--set", "querynode.replicas=2"];
         for value in values {
             args.extend(["--set", value]);
         }

@@ -8,17 +8,17 @@ use crate::migration::{
     sample::{Sample, VECTOR_FIELD},
 };
 
-fn indexed(load: OldLoad) -> Sample {
+fn indexed(load: &OldLoad) -> Sample {
     let mut sample = Sample::new();
     sample.collection(1, "c");
-    sample.index(1, VECTOR_FIELD, 7, Sample::ivf_flat("v")).load(&load);
+    sample.index(1, VECTOR_FIELD, 7, Sample::ivf_flat("v")).load(load);
     sample
 }
 
 #[test]
 fn case_25_a_loaded_collection() {
     let load = OldLoad { replica_number: 2, released_partition_ids: vec![12], ..Sample::loaded(1, 2) };
-    let outcome = default(&indexed(load));
+    let outcome = default(&indexed(&load));
     let expected = CollectionLoad {
         collection_id: 1,
         released_partitions: vec![12],
@@ -34,7 +34,7 @@ fn case_25_a_loaded_collection() {
 #[test]
 fn case_26_loaded_partitions() {
     let load = OldLoad { partition_ids: vec![12, 11], ..Sample::loaded(1, 1) };
-    let outcome = default(&indexed(load.clone()));
+    let outcome = default(&indexed(&load));
     assert_eq!(outcome.keys("querycoord-partition-loadinfo/"), ["1/11", "1/12"]);
     let expected =
         PartitionLoad { collection_id: 1, partition_id: 11, replica_number: 1, status: 2, field_index_id: [(101, 7)].into() };
@@ -57,14 +57,14 @@ fn case_26_loaded_partitions() {
 #[case(Sample::loaded(1, 0))]
 #[case(Sample::loaded(1, 9))]
 fn case_27_what_is_not_loaded_is_not_carried_over(#[case] load: OldLoad) {
-    for outcome in [default(&indexed(load.clone())), strict(&indexed(load))] {
+    for outcome in [default(&indexed(&load)), strict(&indexed(&load))] {
         assert!(outcome.keys("querycoord-").is_empty());
     }
 }
 
 #[test]
 fn case_27_no_replica_becomes_one() {
-    let sample = indexed(OldLoad { replica_number: 0, ..Sample::loaded(1, 2) });
+    let sample = indexed(&OldLoad { replica_number: 0, ..Sample::loaded(1, 2) });
     let replicas =
         |outcome: &super::Outcome| outcome.message::<CollectionLoad>("querycoord-collection-loadinfo/1").replica_number;
     assert_eq!((replicas(&default(&sample)), replicas(&strict(&sample))), (1, 0));
@@ -83,7 +83,7 @@ fn case_28_collections_that_are_not_there(#[case] load_type: i32) {
 
 #[test]
 fn old_records_go_where_asked_for() {
-    let sample = indexed(Sample::loaded(1, 2));
+    let sample = indexed(&Sample::loaded(1, 2));
     let options = Options::default().with(Deviation::DeleteOldLoads);
     let outcome = super::Outcome::of(&sample, &options).unwrap();
     assert!(outcome.keys("queryCoord-").is_empty() && outcome.keys("querycoord-").len() == 1);

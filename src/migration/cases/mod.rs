@@ -33,7 +33,7 @@ impl Outcome {
                 .records()
                 .iter()
                 .filter(|record| record.is_metadata())
-                .map(|record| (text(&record.key), record.value.to_vec()))
+                .map(|record| (text(record.key()), record.value().to_vec()))
                 .collect(),
             after: plan.end_state().map(|(key, value)| (text(key), value.to_vec())).collect(),
             notes: plan.notes().iter().map(|note| (text(&note.key), note.kind)).collect(),

@@ -76,7 +76,7 @@ fn what_is_not_milvus_stays() {
     now.put("mine/1", "x").session("rootcoord").session("querynode-9");
     let (backup, current) = (old().dump().unwrap(), now.dump().unwrap());
     let plan = restore(&backup, &current);
-    assert_eq!(plan.foreign(), 1);
+    assert_eq!((plan.foreign_total(), &*plan.foreign()[0]), (1, &b"mine/1"[..]));
     assert!(plan.deletes().iter().all(|(key, _)| !key.starts_with(b"mine") && !key.starts_with(b"session")));
 }
 
@@ -181,4 +181,18 @@ fn losses_are_worded_and_counted() {
     let text = plan.would_lose().to_string();
     assert!(text.starts_with("changed user u00, ") && text.ends_with("u09 and 2 more"), "{text}");
     assert_eq!(plan.would_lose().counts()[&LossKind::User], 12);
+}
+
+#[test]
+fn a_dry_run_shows_everything_but_credentials() {
+    let (backup, current) = (old().dump().unwrap(), new().dump().unwrap());
+    let plan = restore(&backup, &current);
+    let text: Vec<String> = plan.diff().map(|change| change.to_string()).collect();
+    assert_eq!(text.len(), plan.len());
+    for expected in ["+ indexes/300 {\"build_id\":300,", "+ root-coord/collection/1 {\"id\":1,", "- field-index/1/7"] {
+        assert!(text.iter().any(|line| line.starts_with(expected)), "{expected}: {text:#?}");
+    }
+    let empty = Sample::new().dump().unwrap();
+    let secret = restore(&backup, &empty).diff().find(|change| change.key.ends_with(b"users/root")).unwrap().to_string();
+    assert_eq!(secret, "+ root-coord/credential/users/root \"(hidden)\"");
 }
