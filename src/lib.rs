@@ -26,6 +26,7 @@
 //! | [`inputs`] | adapters: files, cluster, Helm storage, etcd |
 //! | [`run`] | the engine of `migrate` and `upgrade`: steps, state, lock, events |
 //! | [`migrate`] | the steps of `migrate` |
+//! | [`job`] | the Job that makes a run in the cluster |
 //! | [`rollout`] | the steps of `upgrade` |
 //! | [`server`] | the webhook around it: connections, caches, leader, metrics |
 //! | [`certs`] | the server's certificate: read, followed, made, rotated |
@@ -43,6 +44,7 @@ pub mod etcd;
 pub mod facts;
 pub mod helm;
 pub mod inputs;
+pub mod job;
 pub mod judge;
 pub mod manifest;
 pub mod meta;

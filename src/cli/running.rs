@@ -2,15 +2,17 @@
 
 use std::{
     io::{self, IsTerminal as _},
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
-use clap::ValueEnum;
-use serde_json::json;
+use clap::{Args as ClapArgs, ValueEnum};
+use serde_json::{Value, json};
 
 use crate::{
     cluster::Cluster,
+    inputs::read_text_file,
+    manifest::documents,
     run::{
         End, Halting, Link, Listener, Reporter,
         display::{Json, Lines, Terminal},
@@ -64,6 +66,54 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     }
     let span: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
     span.try_into().map_err(|_| wrong())
+}
+
+/// How the Job is to be, and what the command tells the one in it.
+#[derive(Clone, Debug, ClapArgs)]
+pub(super) struct JobArgs {
+    /// Image of milvus-guard that the Job runs
+    #[arg(id = "job_image", long = "job-image", value_name = "IMAGE", env = "MILVUS_GUARD_IMAGE", help_heading = "Job")]
+    pub(super) image: Option<String>,
+
+    /// Service account of the Job, with the rights that docs/migrate.md or docs/upgrade.md lists [default: the guard's account for jobs, else one
+    /// that is made for the run; its rights are granted for the run]
+    #[arg(id = "job_service_account", long = "job-service-account", value_name = "NAME", help_heading = "Job")]
+    pub(super) account: Option<String>,
+
+    /// File (YAML or JSON) that is merged into the Job: resources, node selectors, pull secrets ...
+    #[arg(long, value_name = "FILE", help_heading = "Job")]
+    job_overrides: Option<PathBuf>,
+
+    /// Namespace in which the run lives [default: the guard's where it is installed, else the release's]
+    #[arg(long, value_name = "NAMESPACE", help_heading = "Job")]
+    pub(super) run_namespace: Option<String>,
+
+    /// Name of the run, as the command gave it to its Job
+    #[arg(long, value_name = "NAME", hide = true)]
+    pub(super) run: Option<String>,
+
+    /// Who asked for the run, as the command gave it to its Job
+    #[arg(long, value_name = "NAME", hide = true)]
+    pub(super) requested_by: Option<String>,
+
+    /// File that gets the last word as JSON: the termination message of the Job's pod
+    #[arg(long, value_name = "FILE", hide = true, requires = "local")]
+    pub(super) end_file: Option<PathBuf>,
+
+    /// For the lock without renewal
+    #[arg(long, value_name = "TIME", default_value = "15s", value_parser = duration, hide = true)]
+    pub(super) lock_holds: Duration,
+}
+
+impl JobArgs {
+    /// What is merged into the Job.
+    pub(super) fn overrides(&self) -> Result<Option<Value>, Failure> {
+        let Some(path) = &self.job_overrides else { return Ok(None) };
+        let text = read_text_file(path).map_err(Failure::usage)?;
+        let failed = |why: String| Failure::usage(format!("--job-overrides {}: {why}", path.display()));
+        let document = documents(&text).next().ok_or_else(|| failed("it is empty".into()))?;
+        Ok(Some(document.map_err(|error| failed(error.to_string()))?.root.to_json()))
+    }
 }
 
 /// Connects, and does the work with somebody who shows it.

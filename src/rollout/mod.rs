@@ -11,6 +11,7 @@
 //! | [`world`] | what the steps work with |
 //! | [`words`] | what is said when a run stops, and the Helm command that agrees with what runs |
 //! | [`perform`] | all of it in this process: upgrade, go on, roll back, abort |
+//! | [`remote`] | the Job that does the same in the cluster, and what it may do |
 //!
 //! A component moves only when all before it run the target, rolled out completely, with no pod of the old image left. The
 //! gate is asked of Kubernetes by watching; nothing sleeps between a component that is ready and the next.
@@ -18,6 +19,7 @@
 pub mod fitness;
 pub mod perform;
 pub mod plan;
+pub mod remote;
 pub mod settings;
 pub mod standby;
 pub mod step;
@@ -27,4 +29,5 @@ pub mod words;
 pub mod world;
 
 pub use perform::{perform, preview};
+pub use remote::{JobOptions, remote};
 pub use settings::{Operation, Settings};

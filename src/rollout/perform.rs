@@ -197,7 +197,7 @@ fn is_there(release: &Release, rollout: &Rollout) -> bool {
 }
 
 /// The name of the run that this is about: one that exists, or a new one.
-fn choose(known: &[UpgradeRun], settings: &Settings, operation: Operation) -> Result<String, End> {
+pub(super) fn choose(known: &[UpgradeRun], settings: &Settings, operation: Operation) -> Result<String, End> {
     let open = known.iter().rev().find(|run| run.is_under_way());
     if let Some(other) = open.filter(|run| run.spec.kind != RunKind::Rolling) {
         return Err(End::Locked(format!(
@@ -346,6 +346,12 @@ pub struct Preview {
     pub json: Value,
     /// What the rules say.
     pub said: Said,
+}
+
+/// Refuses early what a run would refuse.
+pub(super) async fn refuses(link: &Link, settings: &Settings) -> Result<(), End> {
+    let said = preview(link, settings).await?.said;
+    said.refusals.first().map_or(Ok(()), |why| Err(refused(why, settings)))
 }
 
 /// Plans without doing anything.

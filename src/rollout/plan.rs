@@ -430,7 +430,7 @@ mod tests {
     #[case(Fixture::of("2.2.16", &SEPARATE), "2.2.16", "2.3.22", "rootcoord indexcoord datacoord querycoord indexnode datanode querynode proxy")]
     #[case(Fixture::of("2.3.22", &SEPARATE), "2.3.22", "2.4.24", "indexnode rootcoord datacoord indexcoord querycoord querynode datanode proxy")]
     #[case(Fixture::cluster("2.4.24"), "2.4.24", "2.5.27", "indexnode mixcoord querynode datanode proxy")]
-    #[case(Fixture::cluster("2.6.8").without(IndexNode).with(StreamingNode), "2.6.8", "2.6.22", "mixcoord streamingnode querynode datanode proxy")]
+    #[case(Fixture::cluster("2.6.8"), "2.6.8", "2.6.22", "mixcoord streamingnode querynode datanode proxy")]
     #[case(Fixture::standalone("2.4.24"), "2.4.24", "2.5.27", "standalone")]
     fn orders(#[case] fixture: Fixture, #[case] from: &str, #[case] to: &str, #[case] expected: &str) {
         let plan = planned(&fixture, from, to).unwrap();

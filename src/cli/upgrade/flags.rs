@@ -1,19 +1,19 @@
 //! The flags of `upgrade`: those of the official script keep their letters, meaning and defaults.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use clap::{Args as ClapArgs, ValueEnum};
 
 use crate::{
     milvus::Version,
-    rollout::{Operation, Settings},
+    rollout::{JobOptions, Operation, Settings},
     run::ReleaseName,
 };
 
 use super::super::{
     exit::Failure,
     gather::ClusterArgs,
-    running::{FormatArg, OnFailure, ProgressArg, duration},
+    running::{FormatArg, JobArgs, OnFailure, ProgressArg, duration},
 };
 
 /// Arguments of `upgrade`.
@@ -24,7 +24,7 @@ Examples:
   milvus-guard upgrade -i my-release -n milvus -t 2.5.12 -w milvusdb/milvus:v2.5.12
   milvus-guard upgrade -i my-release -n milvus -t 2.5.12 -o rollback
 
-The same command again goes on, whatever ended the one before.
+The command makes a Job in the cluster and follows it; the same command again goes on, whatever ended the one before.
 Exit codes: 0 reached the plan, 1 refused, nothing changed, 2 wrong usage, 3 stopped, the same command goes on,
 4 stopped and rolled back, 5 another run holds the lock.")]
 pub(in crate::cli) struct Args {
@@ -80,39 +80,19 @@ pub(in crate::cli) struct Args {
     #[arg(long, value_enum, default_value_t = ProgressArg::Auto)]
     pub(super) progress: ProgressArg,
 
-    #[command(flatten)]
-    pub(super) place: Place,
-
-    #[command(flatten)]
-    pub(super) cluster: ClusterArgs,
-}
-
-/// Where the work is done.
-#[derive(Clone, Debug, ClapArgs)]
-pub(super) struct Place {
     /// Do it in this process, and not in a Job
     #[arg(long, help_heading = "Job")]
     pub(super) local: bool,
 
-    /// Namespace in which the run lives [default: the guard's where it is installed, else the release's]
-    #[arg(long, value_name = "NAMESPACE", help_heading = "Job")]
-    pub(super) run_namespace: Option<String>,
+    /// Remove the Job afterwards
+    #[arg(long, help_heading = "Job")]
+    pub(super) delete_job: bool,
 
-    /// Name of the run, as the command gave it to its Job
-    #[arg(long, value_name = "NAME", hide = true)]
-    pub(super) run: Option<String>,
+    #[command(flatten)]
+    pub(super) job: JobArgs,
 
-    /// Who asked for the run, as the command gave it to its Job
-    #[arg(long, value_name = "NAME", hide = true)]
-    pub(super) requested_by: Option<String>,
-
-    /// File for the last word, as JSON, for whoever follows the Job
-    #[arg(long, value_name = "FILE", hide = true)]
-    pub(super) end_file: Option<PathBuf>,
-
-    /// For the lock without renewal
-    #[arg(long, value_name = "TIME", default_value = "15s", value_parser = duration, hide = true)]
-    pub(super) lock_holds: Duration,
+    #[command(flatten)]
+    pub(super) cluster: ClusterArgs,
 }
 
 /// `-o`.
@@ -145,15 +125,24 @@ impl Args {
             target,
             image: self.image.clone(),
             back_on_failure: self.on_failure == OnFailure::Rollback,
-            run: self.place.run.clone(),
-            run_namespace: self.place.run_namespace.clone(),
-            requested_by: self.place.requested_by.clone(),
+            run: self.job.run.clone(),
+            run_namespace: self.job.run_namespace.clone(),
+            requested_by: self.job.requested_by.clone(),
             total: self.timeout,
             step: self.step_timeout,
             hopeless: self.give_up_after,
-            lock: self.place.lock_holds,
+            lock: self.job.lock_holds,
         };
         settings.usable(self.operation()).map_err(Failure::usage)?;
         Ok(settings)
+    }
+
+    /// How the Job is to be; nothing where there is none.
+    pub(super) fn options(&self) -> Result<Option<JobOptions>, Failure> {
+        if self.local {
+            return Ok(None);
+        }
+        let (image, account) = (self.job.image.clone(), self.job.account.clone());
+        Ok(Some(JobOptions { image, account, overrides: self.job.overrides()?, delete: self.delete_job }))
     }
 }

@@ -7,7 +7,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use serde_json::json;
 
 use crate::{
-    rollout::{Operation, Settings, perform, preview},
+    rollout::{Operation, Settings, perform, preview, remote},
     run::{End, Link},
 };
 
@@ -28,14 +28,18 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
             Err(end) => running::say(&end, args.format, None, screen),
         };
     }
+    let options = args.options()?;
     let asks = operation == Operation::Update && !args.yes && io::stdin().is_terminal() && io::stderr().is_terminal();
     let end = running::run(&args.cluster, args.progress, screen, async |link, history| {
         if asks && !agreed(&link, &settings).await {
             return End::Refused("Nothing was changed.".into());
         }
-        perform(&link, settings, operation, history).await
+        match &options {
+            None => perform(&link, settings, operation, history).await,
+            Some(options) => remote(&link, settings, operation, options).await,
+        }
     })?;
-    running::say(&end, args.format, args.place.end_file.as_deref(), screen)
+    running::say(&end, args.format, args.job.end_file.as_deref(), screen)
 }
 
 /// The plan as the report, and what the rules say of it.
