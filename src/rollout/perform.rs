@@ -8,6 +8,7 @@ use crate::{
     objects::{ObjectMeta, Original, RunKind, RunPhase, RunSpec, UpgradeRun},
     run::{
         End, Engine, Home, Link, Lock, Options, Step as _, Store,
+        home::HomeError,
         recorder::Recorder,
         release::{self, SurveyError},
         store::History,
@@ -362,7 +363,13 @@ pub async fn preview(link: &Link, settings: &Settings) -> Result<Preview, End> {
     let (release, facts): (Release, Facts) =
         release::read(link, &settings.release).await.map_err(|error| unsurveyed(error, settings))?;
     let (rollout, _) = planned(&release, settings, None).map_err(|why| refused(&why, settings))?;
-    let said = check::ask(link, &release, facts, &rollout, settings, "").await?;
+    // Where runs cannot be kept, none can be in the way.
+    let runs = match Home::find(link, &settings.release, settings.run_namespace.as_deref()).await {
+        Ok(home) => Store::runs(link, &home, &settings.release).await?,
+        Err(HomeError::NoDefinitions) => Vec::new(),
+        Err(error) => return Err(error.into()),
+    };
+    let said = check::ask(link, &release, facts, &runs, &rollout, "").await?;
     let uids = uids(&release, None);
     Ok(Preview { text: rollout.text(&release.fullname), json: rollout.json(&release.fullname, &uids), said })
 }

@@ -187,8 +187,8 @@ impl Stand {
         block_on(async move {
             let mut client = EtcdClient::connect([endpoint], None).await.unwrap();
             for record in records.into_iter().filter(|record| !record.leased) {
-                let key = [ROOT.as_bytes(), &record.key].concat();
-                client.put(key, record.value.to_vec(), None).await.unwrap();
+                let key = [ROOT.as_bytes(), record.key()].concat();
+                client.put(key, record.value().to_vec(), None).await.unwrap();
             }
         });
     }

@@ -1,18 +1,21 @@
 //! What must be true before anything is touched.
 
+use serde_json::Value;
+
 use crate::{
+    cluster::guard::run_facts,
     facts::Facts,
     milvus::Release,
+    objects::UpgradeRun,
     policy::{PolicyDocument, PolicySet},
     rollout::{
         fitness,
         plan::Rollout,
-        settings::Settings,
         verdict::{self, Said},
         world::Cx,
     },
     run::{
-        ApiError, Link, StepError,
+        ApiError, Home, Link, StepError, Store,
         release::{self, SurveyError},
     },
 };
@@ -23,7 +26,9 @@ use super::configure;
 pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
     let world = cx.world;
     let (release, facts) = release::read(cx.link, &world.settings.release).await.map_err(surveyed)?;
-    let said = ask(cx.link, &release, facts, &world.rollout, &world.settings, &world.run).await?;
+    let home = Home { namespace: world.home.clone(), guarded_by: None };
+    let runs = Store::runs(cx.link, &home, &world.settings.release).await?;
+    let said = ask(cx.link, &release, facts, &runs, &world.rollout, &world.run).await?;
     if let [first, ..] = &said.refusals[..] {
         let more = said.refusals.len() - 1;
         let more =
@@ -47,11 +52,12 @@ pub(crate) async fn ask(
     link: &Link,
     release: &Release,
     mut facts: Facts,
+    runs: &[UpgradeRun],
     rollout: &Rollout,
-    settings: &Settings,
     run: &str,
 ) -> Result<Said, ApiError> {
-    let seen = link.call("runs", async || link.cluster.runs().await).await?;
+    let written: Vec<Value> = runs.iter().filter_map(|run| serde_json::to_value(run).ok()).collect();
+    let seen = run_facts(&written);
     facts.runs = seen.runs;
     facts.migrations = seen.migrations;
     let policies = policies(link).await?;
@@ -61,7 +67,7 @@ pub(crate) async fn ask(
     if let Some(key) = super::super::standby::forbidden(release).filter(|_| rollout.configure) {
         said.refusals.push(format!(
             "{} sets {key} in the environment of its pods, which no configuration file outweighs; take it out with Helm first",
-            settings.release.name
+            rollout.release.name
         ));
     }
     Ok(said)
