@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    ops::Deref,
     path::Path,
     process::Command,
     sync::{
@@ -30,7 +31,7 @@ use milvus_guard::{
 use milvus_guard_testbed::{ControlPlane, Helm, expect_success, wait_until};
 use serde_json::{Value, json};
 
-use super::{Chart, guard};
+use super::{Chart, guard, webhook::Webhook};
 
 /// Release under test.
 pub const RELEASE: &str = "my-release";
@@ -39,20 +40,41 @@ pub const DEADLINE: Duration = Duration::from_secs(120);
 
 /// A cluster in which Milvus rolls.
 pub struct Roll {
-    pub cluster: ControlPlane,
+    pub cluster: Place,
     _nodes: Background,
+}
+
+/// A control plane, or one with the guard in it.
+pub enum Place {
+    Bare(Box<ControlPlane>),
+    Guarded(Box<Webhook>),
+}
+
+impl Deref for Place {
+    type Target = ControlPlane;
+
+    fn deref(&self) -> &ControlPlane {
+        match self {
+            Self::Bare(cluster) => cluster,
+            Self::Guarded(webhook) => &webhook.cluster,
+        }
+    }
 }
 
 impl Roll {
     /// One with the definitions.
     pub fn start() -> Self {
-        let roll = Self::on(ControlPlane::builder().controller_manager(true).start());
+        let roll = Self::on(Place::Bare(Box::new(ControlPlane::builder().controller_manager(true).start())));
         super::install_definitions(&roll.cluster);
         roll
     }
 
-    /// On this control plane.
-    pub fn on(cluster: ControlPlane) -> Self {
+    /// One with the guard.
+    pub fn guarded() -> Self {
+        Self::on(Place::Guarded(Box::new(Webhook::start())))
+    }
+
+    fn on(cluster: Place) -> Self {
         let nodes = Background::start(cluster.kubeconfig(), |client, _| play(client));
         Self { cluster, _nodes: nodes }
     }
