@@ -25,6 +25,9 @@
 //! | [`admission`] | reviews to rulings: the gates of the webhook |
 //! | [`inputs`] | adapters: files, cluster, Helm storage, etcd |
 //! | [`run`] | the engine of `migrate` and `upgrade`: steps, state, lock, events |
+//! | [`migrate`] | the steps of `migrate` |
+//! | [`job`] | the Job that makes a run in the cluster |
+//! | [`rollout`] | the steps of `upgrade` |
 //! | [`server`] | the webhook around it: connections, caches, leader, metrics |
 //! | [`certs`] | the server's certificate: read, followed, made, rotated |
 //! | [`cli`] | one file a verb |
@@ -41,6 +44,7 @@ pub mod etcd;
 pub mod facts;
 pub mod helm;
 pub mod inputs;
+pub mod job;
 pub mod judge;
 pub mod manifest;
 pub mod meta;
@@ -52,6 +56,7 @@ pub mod plan;
 pub mod policy;
 mod reason;
 pub mod report;
+pub mod rollout;
 pub mod rules;
 pub mod run;
 pub mod server;

@@ -19,13 +19,13 @@ use common::{
     stand::{DEADLINE, NAMESPACE, RELEASE, Running, Stand},
     webhook::GUARD,
 };
-use milvus_guard::migrate::job::{rules_at_home, rules_in_release};
+use milvus_guard::{job::spec::rules_at_home, migrate::job::rules_in_release};
 use milvus_guard_testbed::{Helm, expect_success, wait_until};
 use serde_json::{Value, json};
 
 /// The account of the guard's jobs, with the rights that the documentation lists and no other.
 fn job_account(stand: &Stand) -> PathBuf {
-    for (namespace, rules) in [(NAMESPACE, rules_in_release()), (GUARD, rules_at_home(false))] {
+    for (namespace, rules) in [(NAMESPACE, rules_in_release()), (GUARD, rules_at_home())] {
         let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "job", "namespace": namespace}, "rules": rules});
         let binding = json!({
             "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": "job", "namespace": namespace},

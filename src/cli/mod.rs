@@ -13,9 +13,11 @@ mod plan;
 mod policies;
 mod policy;
 mod rules;
+mod running;
 mod serve;
 mod shell;
 mod status;
+mod upgrade;
 
 pub use exit::Exit;
 
@@ -57,6 +59,8 @@ enum Verb {
     Migrate(Box<migrate::Args>),
     /// Show where a run stands, what blocks it since when, and who holds the lock
     Status(status::Args),
+    /// Upgrade Milvus component by component, in order, each behind a gate
+    Upgrade(Box<upgrade::Args>),
     /// Serve the admission webhook
     Serve(Box<serve::Args>),
     /// Print the definitions of the guard's objects, for `kubectl apply --server-side -f -`
@@ -85,6 +89,7 @@ pub fn run() -> Exit {
         Verb::Meta(args) => meta::run(args, &screen),
         Verb::Migrate(args) => migrate::run(&args, &screen),
         Verb::Status(args) => status::run(&args, &screen),
+        Verb::Upgrade(args) => upgrade::run(&args, &screen),
         Verb::Serve(args) => serve::run(*args),
         Verb::Crds => crds::run(),
         Verb::Completions(args) => shell::completions(&args),

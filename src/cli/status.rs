@@ -24,8 +24,8 @@ use crate::{
 use super::{
     exit::{Done, Exit, Failure},
     gather::ClusterArgs,
-    migrate::FormatArg,
     output::{Screen, print},
+    running::FormatArg,
 };
 
 /// Between two looks with `--wait`.

@@ -3,9 +3,13 @@
 //! What Kubernetes itself calls complete is not enough: pods of an old template that still end are alive to Milvus, and a
 //! status may be of a generation before the last change.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use futures::{StreamExt, stream::SelectAll};
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::{
     apps::v1::Deployment,
     core::v1::{ContainerStatus, Pod},
@@ -20,6 +24,22 @@ use kube::{
 
 use crate::reason;
 
+/// How long a pod that restarted must have been up since: long enough for the usual crash at start to come again (its
+/// back-off begins at 10 s).
+const CALM: SignedDuration = SignedDuration::from_secs(30);
+/// How often what only time can change is looked at, where there is such a thing.
+const LOOKS: Duration = Duration::from_millis(500);
+/// Reasons why a container waits that seldom go away by themselves.
+const HOPELESS: [&str; 7] = [
+    "ImagePullBackOff",
+    "ErrImagePull",
+    "ErrImageNeverPull",
+    "InvalidImageName",
+    "CrashLoopBackOff",
+    "CreateContainerConfigError",
+    "CreateContainerError",
+];
+
 /// A Deployment to look at, and the selector of its pods as `kubectl -l` takes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Watched {
@@ -29,11 +49,23 @@ pub struct Watched {
     pub selector: String,
 }
 
+impl Watched {
+    /// This Deployment.
+    #[must_use]
+    pub fn of(deployment: &Deployment) -> Self {
+        let labels = deployment.spec.selector.match_labels.iter().flatten();
+        let selector = labels.map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",");
+        Self { name: deployment.name_any(), selector }
+    }
+}
+
 /// What is to become of Deployments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
     /// Every pod is of the current template and available, and no other is left, ending ones included.
     Complete,
+    /// Every pod is of the current template and its containers run, ready or not.
+    Running,
     /// No pod is left, ending ones included.
     Gone,
 }
@@ -45,52 +77,76 @@ struct Seen {
     pods: BTreeMap<String, Pod>,
     /// Whether both lists were read once: until then nothing is known.
     listed: [bool; 2],
+    /// Pods that do not come up, and since when.
+    hopeless: BTreeMap<String, Instant>,
 }
 
 enum News {
-    Deployment(Event<Deployment>),
-    Pod(Event<Pod>),
+    Deployment(Box<Event<Deployment>>),
+    Pod(Box<Event<Pod>>),
     Trouble(String),
 }
 
-/// Returns when all of these Deployments are as wanted; `tell` hears what is missing, whenever it may have changed. Never
-/// gives up: the caller knows how long to wait.
-pub async fn until(client: &Client, namespace: &str, watched: &[Watched], wanted: Wanted, mut tell: impl FnMut(String)) {
+/// Returns when all of these Deployments are as wanted, with the moment in which they were; `tell` hears what is missing,
+/// whenever it may have changed.
+///
+/// # Errors
+/// Where a pod cannot be started for longer than `hopeless`, which is why. Else it never gives up: the caller knows how long
+/// to wait.
+pub async fn until(
+    client: &Client,
+    namespace: &str,
+    watched: &[Watched],
+    wanted: Wanted,
+    hopeless: Duration,
+    mut tell: impl FnMut(String),
+) -> Result<Instant, String> {
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let mut news = SelectAll::new();
     for (index, one) in watched.iter().enumerate() {
         let config = Config::default().fields(&format!("metadata.name={}", one.name));
         let stream = watcher(deployments.clone(), config).default_backoff();
-        news.push(
-            stream.map(move |event| (index, event.map_or_else(|e| News::Trouble(reason::chain(&e)), News::Deployment))).boxed(),
-        );
+        let told = |event| News::Deployment(Box::new(event));
+        news.push(stream.map(move |event| (index, event.map_or_else(|e| News::Trouble(reason::chain(&e)), told))).boxed());
         let stream = watcher(pods.clone(), Config::default().labels(&one.selector)).default_backoff();
-        news.push(stream.map(move |event| (index, event.map_or_else(|e| News::Trouble(reason::chain(&e)), News::Pod))).boxed());
+        let told = |event| News::Pod(Box::new(event));
+        news.push(stream.map(move |event| (index, event.map_or_else(|e| News::Trouble(reason::chain(&e)), told))).boxed());
     }
     let mut all: Vec<Seen> = vec![Seen::default(); watched.len()];
-    while let Some((index, event)) = news.next().await {
+    let mut by_time = false;
+    loop {
+        let event = tokio::select! {
+            event = news.next() => event,
+            () = tokio::time::sleep(LOOKS), if by_time => None,
+        };
         match event {
-            News::Deployment(event) => all[index].of_deployment(event),
-            News::Pod(event) => all[index].of_pod(event),
-            News::Trouble(reason) => {
+            Some((index, News::Deployment(event))) => all[index].of_deployment(*event),
+            Some((index, News::Pod(event))) => all[index].of_pod(*event),
+            Some((index, News::Trouble(reason))) => {
                 tell(format!("the API server (watch of {}): {reason}", watched[index].name));
                 continue;
             }
+            None => {}
         }
         if all.iter().any(|seen| seen.listed != [true, true]) {
             continue;
         }
-        let missing: Vec<String> = watched
-            .iter()
-            .zip(&all)
-            .filter_map(|(one, seen)| {
-                let pods: Vec<&Pod> = seen.pods.values().collect();
-                Some(format!("{}: {}", one.name, missing(seen.deployment.as_ref(), &pods, wanted)?))
-            })
-            .collect();
+        let now = Timestamp::now();
+        let mut missing = Vec::new();
+        by_time = false;
+        for (one, seen) in watched.iter().zip(&mut all) {
+            let pods: Vec<&Pod> = seen.pods.values().collect();
+            let Some(lack) = lack(seen.deployment.as_ref(), &pods, wanted, now) else { continue };
+            by_time |= lack.ends_by_time || !seen.hopeless.is_empty();
+            let text = format!("{}: {}", one.name, lack.text);
+            if wanted != Wanted::Gone && seen.hopeless.values().any(|since| since.elapsed() >= hopeless) {
+                return Err(text);
+            }
+            missing.push(text);
+        }
         if missing.is_empty() {
-            return;
+            return Ok(Instant::now());
         }
         tell(missing.join("; "));
     }
@@ -112,18 +168,63 @@ impl Seen {
                 self.listed[1] = false;
                 self.pods.clear();
             }
-            Event::InitApply(pod) | Event::Apply(pod) => drop(self.pods.insert(pod.name_any(), pod)),
-            Event::InitDone => self.listed[1] = true,
-            Event::Delete(pod) => drop(self.pods.remove(&pod.name_any())),
+            Event::InitApply(pod) | Event::Apply(pod) => {
+                let name = pod.name_any();
+                if is_ready(&pod) {
+                    self.hopeless.remove(&name);
+                } else if pod.metadata.deletion_timestamp.is_none() && is_hopeless(&pod) {
+                    self.hopeless.entry(name.clone()).or_insert_with(Instant::now);
+                }
+                self.pods.insert(name, pod);
+            }
+            Event::InitDone => {
+                self.listed[1] = true;
+                self.hopeless.retain(|name, _| self.pods.contains_key(name));
+            }
+            Event::Delete(pod) => {
+                self.pods.remove(&pod.name_any());
+                self.hopeless.remove(&pod.name_any());
+            }
         }
     }
 }
 
+/// What a Deployment lacks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lack {
+    /// In words.
+    pub text: String,
+    /// Whether nothing but time has to pass, so that no event will say when it is over.
+    pub ends_by_time: bool,
+}
+
 /// What a Deployment lacks; nothing where it is as wanted.
+#[must_use]
+pub fn lack(deployment: Option<&Deployment>, pods: &[&Pod], wanted: Wanted, now: Timestamp) -> Option<Lack> {
+    if let Some(text) = missing(deployment, pods, wanted) {
+        return Some(Lack { text, ends_by_time: false });
+    }
+    if wanted != Wanted::Complete {
+        return None;
+    }
+    let restarted = pods.iter().find_map(|pod| {
+        let at = pod.status.as_ref()?.container_statuses.iter().flatten().filter_map(last_end).max()?;
+        (now.duration_since(at) < CALM).then(|| format!("{} restarted at {at:.0}; it must stay up for 30 s", pod.name_any()))
+    });
+    restarted.map(|text| Lack { text, ends_by_time: true })
+}
+
+/// When a container's last process ended, where it was started again.
+fn last_end(container: &ContainerStatus) -> Option<Timestamp> {
+    let ended = container.last_state.as_ref()?.terminated.as_ref()?.finished_at.as_ref()?;
+    (container.restart_count > 0).then_some(ended.0)
+}
+
+/// What a Deployment lacks as far as objects show it; nothing where it is as wanted.
 #[must_use]
 pub fn missing(deployment: Option<&Deployment>, pods: &[&Pod], wanted: Wanted) -> Option<String> {
     let Some(deployment) = deployment else {
-        return (wanted == Wanted::Complete).then(|| "the Deployment does not exist".into());
+        return (wanted != Wanted::Gone).then(|| "the Deployment does not exist".into());
     };
     // What ended leaves no process behind.
     let pods: Vec<&&Pod> = pods.iter().filter(|pod| !has_ended(pod)).collect();
@@ -146,17 +247,28 @@ pub fn missing(deployment: Option<&Deployment>, pods: &[&Pod], wanted: Wanted) -
         |pod: &Pod| pod.spec.iter().flat_map(|spec| &spec.containers).filter_map(|one| one.image.clone()).collect::<Vec<_>>();
     let template: Vec<String> =
         spec.template.spec.iter().flat_map(|spec| &spec.containers).filter_map(|one| one.image.clone()).collect();
-    let old = pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_some() || image(pod) != template).count();
+    let old: Vec<&&&Pod> =
+        pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_some() || image(pod) != template).collect();
     let [updated, ready, available] =
         [status.updated_replicas, status.ready_replicas, status.available_replicas].map(|count| count.unwrap_or(0));
-    let paused = if spec.paused == Some(true) { " (it is paused)" } else { "" };
-    let trouble = pods.iter().find_map(|pod| trouble(pod)).map_or_else(String::new, |trouble| format!(" ({trouble})"));
+    let paused = if spec.paused == Some(true) { " (it is paused: kubectl rollout resume)" } else { "" };
+    let why = pods.iter().find_map(|pod| trouble(pod)).or_else(|| refused(deployment));
+    let why = why.map_or_else(String::new, |why| format!(" ({why})"));
     if updated < replicas {
-        Some(format!("{updated} of {replicas} pods have the current template{paused}{trouble}"))
-    } else if old > 0 {
-        Some(format!("{old} old {} left", if old == 1 { "pod is" } else { "pods are" }))
+        return Some(format!("{updated} of {replicas} pods have the current template{paused}{why}"));
+    }
+    if wanted == Wanted::Running {
+        let running = pods.iter().filter(|pod| phase(pod) == Some("Running")).count();
+        let all = usize::try_from(replicas).unwrap_or(0);
+        return (running < all).then(|| format!("{running} of {all} pods run{why}"));
+    }
+    if let [first, ..] = &old[..] {
+        let ending = old.iter().filter(|pod| pod.metadata.deletion_timestamp.is_some()).count();
+        let count = if old.len() == 1 { "1 old pod is".to_owned() } else { format!("{} old pods are", old.len()) };
+        let ending = if ending > 0 { format!(" ({} is ending)", first.name_any()) } else { String::new() };
+        Some(format!("{count} left{ending}{why}"))
     } else if ready < replicas || available < replicas {
-        Some(format!("{available} of {replicas} pods available{trouble}"))
+        Some(format!("{available} of {replicas} pods available{why}"))
     } else if status.replicas.unwrap_or(0) != replicas || pods.len() != usize::try_from(replicas).unwrap_or(0) {
         Some(format!(
             "{} pods where {replicas} are wanted",
@@ -167,9 +279,35 @@ pub fn missing(deployment: Option<&Deployment>, pods: &[&Pod], wanted: Wanted) -
     }
 }
 
+fn phase(pod: &Pod) -> Option<&str> {
+    pod.status.as_ref().and_then(|status| status.phase.as_deref())
+}
+
+/// Whether a pod is ready.
+#[must_use]
+pub fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    conditions.into_iter().flatten().any(|one| one.type_ == "Ready" && one.status == "True")
+}
+
+fn is_hopeless(pod: &Pod) -> bool {
+    let Some(status) = &pod.status else { return false };
+    let containers = status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten());
+    containers
+        .filter_map(|container| container.state.as_ref()?.waiting.as_ref()?.reason.as_deref())
+        .any(|reason| HOPELESS.contains(&reason))
+}
+
+/// Why no pod could be made at all, such as a quota.
+fn refused(deployment: &Deployment) -> Option<String> {
+    let conditions = deployment.status.as_ref()?.conditions.as_ref()?;
+    let failure =
+        conditions.iter().find(|one| one.type_.as_deref() == Some("ReplicaFailure") && one.status.as_deref() == Some("True"))?;
+    Some(reason::line(failure.message.as_deref().or(failure.reason.as_deref())?))
+}
+
 fn has_ended(pod: &Pod) -> bool {
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    matches!(phase, Some("Succeeded" | "Failed"))
+    matches!(phase(pod), Some("Succeeded" | "Failed"))
 }
 
 /// Why a pod does not start, where Kubernetes says so: `ImagePullBackOff`, `CrashLoopBackOff`, no room.
@@ -219,8 +357,8 @@ mod tests {
     #[case::old(status(2, 1, 1, 1), vec![pod("milvus:2", &json!({})), pod("milvus:1", &json!({}))], Some("1 old pod is left"))]
     #[case::ending(
         status(2, 1, 1, 1),
-        vec![pod("milvus:2", &json!({})), pod("milvus:2", &json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}))],
-        Some("1 old pod is left")
+        vec![pod("milvus:2", json!({})), pod("milvus:2", json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}))],
+        Some("1 old pod is left (p is ending)")
     )]
     #[case::done(status(2, 1, 1, 1), vec![pod("milvus:2", &json!({})), pod("milvus:1", &json!({"status": {"phase": "Failed"}}))], None)]
     #[case::unready(status(2, 1, 1, 0), vec![pod("milvus:2", &json!({}))], Some("0 of 1 pods available"))]
@@ -248,5 +386,33 @@ mod tests {
         assert_eq!(missing(Some(&none), &[&ending], Wanted::Gone).as_deref(), Some("1 pod is left (p)"));
         let up = deployment(1, &json!({"observedGeneration": 2}));
         assert_eq!(missing(Some(&up), &[], Wanted::Gone).as_deref(), Some("somebody scaled it to 1"));
+    }
+
+    #[test]
+    fn a_pod_that_restarted_must_stay_up_for_a_while() {
+        let at = |second: &str| -> Timestamp { format!("2026-01-01T00:00:{second}Z").parse().unwrap() };
+        let restarted = pod(
+            "milvus:2",
+            json!({"status": {"containerStatuses": [{"name": "proxy", "image": "", "imageID": "", "ready": true, "restartCount": 1,
+                "lastState": {"terminated": {"exitCode": 1, "finishedAt": "2026-01-01T00:00:05Z"}}}]}}),
+        );
+        let whole = deployment(1, status(2, 1, 1, 1));
+        let seen = lack(Some(&whole), &[&restarted], Wanted::Complete, at("20")).unwrap();
+        assert!(seen.ends_by_time);
+        assert_eq!(seen.text, "p restarted at 2026-01-01T00:00:05Z; it must stay up for 30 s");
+        assert_eq!(lack(Some(&whole), &[&restarted], Wanted::Complete, at("35")), None);
+    }
+
+    #[test]
+    fn running_is_less_than_ready_and_a_quota_is_named() {
+        let running = pod("milvus:2", json!({"status": {"phase": "Running"}}));
+        let unready = deployment(1, status(2, 1, 1, 0));
+        assert_eq!(missing(Some(&unready), &[&running], Wanted::Running), None);
+        let pending = pod("milvus:2", json!({"status": {"phase": "Pending"}}));
+        assert_eq!(missing(Some(&unready), &[&pending], Wanted::Running).as_deref(), Some("0 of 1 pods run"));
+        let mut none = status(2, 0, 0, 0);
+        none["conditions"] = json!([{"type": "ReplicaFailure", "status": "True", "message": "exceeded quota: pods"}]);
+        let expected = "0 of 1 pods have the current template (exceeded quota: pods)";
+        assert_eq!(missing(Some(&deployment(1, none)), &[], Wanted::Complete).as_deref(), Some(expected));
     }
 }

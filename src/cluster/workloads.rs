@@ -4,11 +4,12 @@
 //! even where the value is the old one again (`FIELD_MANAGER` would be its other owner). So after each change our entry in
 //! `managedFields` is taken away, and the fields belong to nobody until Helm applies them again.
 
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::{api::apps::v1::Deployment, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{
-    Api, Client, ResourceExt,
+    Api, ResourceExt,
     api::{Patch, PatchParams},
 };
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 /// As whom runs write.
@@ -21,6 +22,10 @@ pub struct Change {
     pub replicas: Option<i32>,
     /// Images by container; containers that it does not have are no error here, because they would be added.
     pub images: Vec<(String, String)>,
+    /// `spec.strategy`, as Kubernetes has it.
+    pub strategy: Option<Value>,
+    /// Labels of the Deployment itself; nothing takes one away.
+    pub labels: Vec<(String, Option<String>)>,
 }
 
 impl Change {
@@ -33,6 +38,8 @@ impl Change {
         let image = |name: &str| containers.clone().find(|one| one.name == name).and_then(|one| one.image.as_deref());
         self.replicas.is_none_or(|replicas| spec.replicas.unwrap_or(1) == replicas)
             && self.images.iter().all(|(name, wanted)| image(name).is_none_or(|image| image == wanted))
+            && self.strategy.as_ref().is_none_or(|wanted| strategy(deployment).as_ref() == Some(wanted))
+            && self.labels.iter().all(|(key, wanted)| deployment.labels().get(key) == wanted.as_ref())
     }
 
     /// A strategic merge patch, for containers that the Deployment really has.
@@ -55,49 +62,70 @@ impl Change {
                 }
             }
         }
-        // The object that was read, and no other of its name.
-        json!({"metadata": {"uid": deployment.metadata.uid}, "spec": spec})
+        if let Some(strategy) = &self.strategy {
+            spec["strategy"] = strategy.clone();
+            // What belongs to another type must go, or the API refuses the whole.
+            let keys: Vec<&String> = strategy.as_object().into_iter().flat_map(serde_json::Map::keys).collect();
+            spec["strategy"]["$retainKeys"] = json!(keys);
+        }
+        // The object as it was read, and no other of its name: whatever came in between is looked at first.
+        let mut metadata = json!({"uid": deployment.metadata.uid});
+        if let Some(version) = &deployment.metadata.resource_version {
+            metadata["resourceVersion"] = json!(version);
+        }
+        if !self.labels.is_empty() {
+            metadata["labels"] = self.labels.iter().map(|(key, value)| (key.clone(), json!(value))).collect();
+        }
+        json!({"metadata": metadata, "spec": spec})
     }
 }
 
-/// Makes a change, where it is not made already.
+/// A Deployment's strategy as Kubernetes has it.
+#[must_use]
+pub fn strategy(deployment: &Deployment) -> Option<Value> {
+    deployment.spec.strategy.as_ref().and_then(|strategy| serde_json::to_value(strategy).ok())
+}
+
+/// Makes a change, where it is not made already; the Deployment as it then is.
 ///
 /// # Errors
-/// As the API server answers; another object of the same name is a conflict.
-pub async fn change(client: &Client, namespace: &str, deployment: &Deployment, change: &Change) -> Result<(), kube::Error> {
+/// As the API server answers; another object of the same name, or a change in between, is a conflict.
+pub async fn change(api: &Api<Deployment>, deployment: &Deployment, change: &Change) -> Result<Option<Deployment>, kube::Error> {
     if change.is_made(deployment) {
-        return Ok(());
+        return Ok(None);
     }
-    let api: Api<Deployment> = Api::namespaced(client.clone(), namespace);
     let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
-    api.patch(&deployment.name_any(), &params, &Patch::Strategic(change.patch(deployment))).await.map(|_| ())
+    api.patch(&deployment.name_any(), &params, &Patch::Strategic(change.patch(deployment))).await.map(Some)
 }
 
 /// Whether any field of an object is under our name.
 #[must_use]
-pub fn is_ours(deployment: &Deployment) -> bool {
-    deployment.managed_fields().iter().any(|entry| entry.manager.as_deref() == Some(FIELD_MANAGER))
+pub fn is_ours(metadata: &ObjectMeta) -> bool {
+    metadata.managed_fields.iter().flatten().any(|entry| entry.manager.as_deref() == Some(FIELD_MANAGER))
 }
 
-/// Takes our name off a Deployment, where it is on it.
+/// Takes our name off an object, where it is on it.
 ///
 /// # Errors
 /// As the API server answers; a change that came in between is a conflict.
-pub async fn hand_over(client: &Client, namespace: &str, deployment: &Deployment) -> Result<(), kube::Error> {
-    if !is_ours(deployment) {
+pub async fn hand_over<K>(api: &Api<K>, metadata: &ObjectMeta) -> Result<(), kube::Error>
+where
+    K: Clone + DeserializeOwned + std::fmt::Debug,
+{
+    if !is_ours(metadata) {
         return Ok(());
     }
-    let mut kept = deployment.managed_fields().to_vec();
+    let mut kept = metadata.managed_fields.clone().unwrap_or_default();
     kept.retain(|entry| entry.manager.as_deref() != Some(FIELD_MANAGER));
     let patch = json!([
         {"op": "replace", "path": "/metadata/managedFields", "value": kept},
         // Makes the change fail where somebody else was faster, as client-go's own upgrade of managed fields does.
-        {"op": "replace", "path": "/metadata/resourceVersion", "value": deployment.metadata.resource_version},
+        {"op": "replace", "path": "/metadata/resourceVersion", "value": metadata.resource_version},
     ]);
     let patch: json_patch::Patch = serde_json::from_value(patch).map_err(kube::Error::SerdeError)?;
-    let api: Api<Deployment> = Api::namespaced(client.clone(), namespace);
     let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
-    api.patch(&deployment.name_any(), &params, &Patch::Json::<()>(patch)).await.map(|_| ())
+    let name = metadata.name.as_deref().unwrap_or_default();
+    api.patch(name, &params, &Patch::Json::<()>(patch)).await.map(|_| ())
 }
 
 #[cfg(test)]
@@ -115,7 +143,7 @@ mod tests {
     fn a_patch_names_containers_that_are_there_and_no_other() {
         let images = [("proxy", "milvus:2"), ("config", "tool:2"), ("absent", "a:1")];
         let images = images.map(|(name, image)| (name.to_owned(), image.to_owned())).to_vec();
-        let change = Change { replicas: Some(0), images };
+        let change = Change { replicas: Some(0), images, ..Change::default() };
         let spec = json!({"containers": [{"name": "proxy", "image": "milvus:2"}], "initContainers": [{"name": "config", "image": "tool:2"}]});
         let expected = json!({"metadata": {"uid": "u"}, "spec": {"replicas": 0, "template": {"spec": spec}}});
         assert_eq!(change.patch(&deployment()), expected);
@@ -124,8 +152,24 @@ mod tests {
 
     #[test]
     fn what_is_so_already_is_not_changed_again() {
-        let same = Change { replicas: Some(2), images: vec![("proxy".into(), "milvus:1".into())] };
+        let same = Change { replicas: Some(2), images: vec![("proxy".into(), "milvus:1".into())], ..Change::default() };
         assert!(same.is_made(&deployment()));
         assert!(!Change { replicas: Some(3), ..same }.is_made(&deployment()));
+    }
+
+    #[test]
+    fn a_strategy_leaves_nothing_of_another_behind_and_a_label_may_go() {
+        let change = Change {
+            strategy: Some(json!({"type": "Recreate"})),
+            labels: vec![("a".into(), Some("1".into())), ("b".into(), None)],
+            ..Change::default()
+        };
+        let patch = change.patch(&deployment());
+        assert_eq!(patch["spec"]["strategy"], json!({"type": "Recreate", "$retainKeys": ["type"]}));
+        assert_eq!(patch["metadata"]["labels"], json!({"a": "1", "b": null}));
+        let mut done = deployment();
+        done.metadata.labels = Some([("a".to_owned(), "1".to_owned())].into());
+        done.spec.strategy = serde_json::from_value(json!({"type": "Recreate"})).unwrap();
+        assert!(change.is_made(&done) && !change.is_made(&deployment()));
     }
 }

@@ -3,7 +3,7 @@
 use crate::{
     facts::Facts,
     milvus::{Release, Topology, Version},
-    run::ReleaseName,
+    run::release,
 };
 
 /// Why this release can never be migrated by this verb; nothing where it can.
@@ -79,49 +79,11 @@ pub fn not_now(release: &Release, facts: &Facts, source: Version, again: bool) -
             autoscaler.meta.object.name, autoscaler.target_name
         ));
     }
-    let healing = facts.deployers.iter().flatten().find(|one| one.release == release.name && one.self_heal);
-    healing.map(|deployer| {
-        let suspend = if deployer.tool == "flux" {
-            format!("flux suspend helmrelease {}", deployer.name)
-        } else {
-            format!("argocd app set {} --sync-policy none", deployer.name)
-        };
-        format!(
-            "{} {} puts back what others change, and would start the old version again; suspend it first: {suspend}",
-            deployer.tool, deployer.name
-        )
-    })
+    release::self_healing(release, facts)
 }
 
 /// Kind of KEDA's autoscalers. They start from zero by themselves, so a run holds them; Kubernetes' own never do.
 pub const KEDA: &str = "ScaledObject";
-
-/// Finds a release among those of its namespace, by Helm's name of it or its own.
-///
-/// # Errors
-/// Where there is none, or several.
-pub fn find<'a>(releases: &'a [Release], wanted: &ReleaseName) -> Result<&'a Release, String> {
-    let is = |release: &&Release| {
-        let marks: Vec<&str> = release
-            .components
-            .iter()
-            .filter_map(|component| component.workload.meta.annotation("meta.helm.sh/release-name"))
-            .collect();
-        if marks.is_empty() { release.name == wanted.name } else { marks.contains(&&*wanted.name) }
-    };
-    let mut found = releases.iter().filter(is);
-    match (found.next(), found.next()) {
-        (Some(only), None) => Ok(only),
-        (Some(_), Some(_)) => {
-            Err(format!("several installations of Milvus in namespace {} are called {}", wanted.namespace, wanted.name))
-        }
-        (None, _) => {
-            let known: Vec<&str> = releases.iter().map(|release| &*release.name).collect();
-            let known = if known.is_empty() { "no Milvus at all".to_owned() } else { known.join(", ") };
-            Err(format!("there is no Milvus {} in namespace {}; it holds {known}", wanted.name, wanted.namespace))
-        }
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -11,14 +11,12 @@
 //! | [`world`] | what the steps work with |
 //! | [`words`] | what is said when a run stops, and the Helm command that agrees with what runs |
 //! | [`perform`] | all of it in this process: migrate, roll back, abort, record |
-//! | [`job`] | pure: the Job that does the same in the cluster, and what it may do |
-//! | [`remote`] | makes that Job |
-//! | [`follow`] | follows it |
+//! | [`job`] | pure: what the Job does that does the same in the cluster, and what it may do |
+//! | [`remote`] | makes that Job by [`crate::job`] |
 //!
 //! Milvus stands still from `stop` to `start`. Metadata is touched by [`crate::meta`] alone, which holds its own lock in etcd.
 
 pub mod fitness;
-pub mod follow;
 pub mod job;
 pub mod order;
 pub mod perform;

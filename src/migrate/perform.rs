@@ -2,10 +2,7 @@
 
 use crate::{
     objects::{Condition, ObjectMeta, RunKind, RunPhase, RunSpec, StepStage, UpgradeRun, progress::METADATA_MIGRATED},
-    run::{
-        ApiError, End, Engine, Home, Link, Lock, LockError, Options, Store, StoreError, home::HomeError, recorder::Recorder,
-        store::History,
-    },
+    run::{End, Engine, Home, Link, Lock, Options, Store, recorder::Recorder, store::History},
 };
 
 use super::{
@@ -16,9 +13,6 @@ use super::{
     world::World,
 };
 
-/// What to do where the definitions are missing.
-pub const INSTALL_DEFINITIONS: &str = "milvus-guard crds | kubectl apply --server-side -f -";
-
 /// Makes, goes on with, takes back or ends the run. `history` must be one of the link's listeners.
 pub async fn perform(link: &Link, settings: Settings, operation: Operation, history: History) -> End {
     match Box::pin(try_perform(link, settings, operation, history)).await {
@@ -27,8 +21,8 @@ pub async fn perform(link: &Link, settings: Settings, operation: Operation, hist
 }
 
 async fn try_perform(link: &Link, settings: Settings, operation: Operation, history: History) -> Result<End, End> {
-    let home = Home::find(link, &settings.release, settings.run_namespace.as_deref()).await.map_err(no_home)?;
-    let known = Store::runs(link, &home, &settings.release).await.map_err(unread)?;
+    let home = Home::find(link, &settings.release, settings.run_namespace.as_deref()).await?;
+    let known = Store::runs(link, &home, &settings.release).await?;
     let floor = known.iter().filter_map(|run| run.status.fence).max().map_or(0, |fence| fence + 1);
     let name = choose(&known, &settings, operation)?;
     if operation != Operation::Abort && !known.iter().any(|run| run.metadata.name == name) {
@@ -36,8 +30,9 @@ async fn try_perform(link: &Link, settings: Settings, operation: Operation, hist
         survey(link, &settings, operation).await.map_err(|error| unsurveyed(error, &settings))?;
     }
     let full_name = format!("{}/{name}", home.namespace);
-    let lock =
-        Lock::take(link, &home, &settings.release, &full_name, settings.lock, floor).await.map_err(|e| locked(e, &settings))?;
+    let lock = Lock::take(link, &home, &settings.release, &full_name, settings.lock, floor)
+        .await
+        .map_err(|error| End::locked(error, &settings.release))?;
     let end = Box::pin(under_lock(link, settings, operation, history, &home, &lock, &name)).await;
     lock.give_back().await;
     end
@@ -54,7 +49,7 @@ async fn under_lock(
     name: &str,
 ) -> Result<End, End> {
     // Whoever held the lock before us may have ended what we found, so all of it is looked at again.
-    let known = Store::runs(link, home, &settings.release).await.map_err(unread)?;
+    let known = Store::runs(link, home, &settings.release).await?;
     let again = choose(&known, &settings, operation)?;
     let run = known.iter().find(|run| run.metadata.name == again);
     if operation == Operation::Abort {
@@ -95,11 +90,11 @@ async fn under_lock(
         if operation != Operation::Rollback {
             same_plan(run, settings, &plan::steps(settings, operation), &image, (&root.0, &root.1), live)?;
         }
-        (Store::open(link, home, name, lock, history).await.map_err(unread)?, steps)
+        (Store::open(link, home, name, lock, history).await?, steps)
     } else {
         let steps = plan::steps(settings, operation);
         let run = new_run(name, settings, &steps, &image, (&root.0, &root.1), &live);
-        (Store::create(link, home, &run, lock, history).await.map_err(unread)?, steps)
+        (Store::create(link, home, &run, lock, history).await?, steps)
     };
     let recorder = Recorder::start(link.client(), &store.run());
     let mut link = link.clone();
@@ -233,13 +228,13 @@ async fn abort(
         )));
     }
     let message = format!("Run {} was ended where it stood. {}", run.full_name(), condition(run, settings));
-    let store = Store::open(link, home, &run.metadata.name, lock, history).await.map_err(unread)?;
+    let store = Store::open(link, home, &run.metadata.name, lock, history).await?;
     link.reporter.tell(&crate::run::Event::RunEnded { phase: RunPhase::Aborted.name(), message: message.clone() });
     let written = store.update(|status| {
         status.phase = RunPhase::Aborted;
         status.message = Some(message.clone());
     });
-    written.await.map_err(unread)?;
+    written.await?;
     Ok(End::Reached(message))
 }
 
@@ -300,42 +295,12 @@ fn nothing_to(operation: Operation, settings: &Settings) -> End {
     ))
 }
 
-pub(super) fn no_home(error: HomeError) -> End {
-    match error {
-        HomeError::NoDefinitions => End::Stopped(format!("Stopped: {error}. Nothing was changed. Next: {INSTALL_DEFINITIONS}")),
-        HomeError::Api(error) => unanswered(&error),
-    }
-}
-
-pub(super) fn unanswered(error: &ApiError) -> End {
-    End::Stopped(format!(
-        "Stopped: {error}. Nothing was changed. Next: the same command, with a cluster that answers and the right to do this."
-    ))
-}
-
-pub(super) fn unread(error: StoreError) -> End {
-    match error {
-        StoreError::Api(error) => unanswered(&error),
-        other => End::Stopped(format!("Stopped: {other}. Nothing was changed. Next: milvus-guard status")),
-    }
-}
-
 pub(super) fn unsurveyed(error: SurveyError, settings: &Settings) -> End {
     match error {
         SurveyError::Refused(why) => {
             End::Refused(format!("Refused: {why}. Nothing was changed. Next: {}", words::command(settings, "")))
         }
-        SurveyError::Api(error) => unanswered(&error),
-    }
-}
-
-fn locked(error: LockError, settings: &Settings) -> End {
-    match error {
-        LockError::Held { .. } => End::Locked(format!(
-            "Locked: {error}. Nothing was changed. Next: milvus-guard status -i {} -n {}",
-            settings.release.name, settings.release.namespace
-        )),
-        LockError::Api(error) => unanswered(&error),
+        SurveyError::Api(error) => error.into(),
     }
 }
 

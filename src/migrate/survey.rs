@@ -4,11 +4,13 @@ use crate::{
     etcd::client::Endpoint,
     facts::Facts,
     migrate::fitness,
-    milvus::{Build, Release},
-    run::{ApiError, Link},
+    milvus::Release,
+    run::{Link, release},
 };
 
-use super::settings::{self, Operation, Settings};
+pub use crate::run::release::SurveyError;
+
+use super::settings::{Operation, Settings};
 
 /// Port of etcd where an address names none.
 const ETCD_PORT: u16 = 2379;
@@ -26,17 +28,6 @@ pub struct Survey {
     pub configured: Vec<String>,
     /// Image of the new version.
     pub image: String,
-}
-
-/// Why there is nothing to work on. Nothing was touched.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SurveyError {
-    /// What was asked for does not fit what runs.
-    #[error("{0}")]
-    Refused(String),
-    /// The cluster could not be asked.
-    #[error(transparent)]
-    Api(#[from] ApiError),
 }
 
 /// Reads the release and all that a run is made from.
@@ -59,11 +50,7 @@ pub async fn survey(link: &Link, settings: &Settings, operation: Operation) -> R
 /// # Errors
 /// Where it is not there, or the cluster cannot be asked.
 pub async fn read(link: &Link, settings: &Settings) -> Result<(Release, Facts), SurveyError> {
-    let namespace = &settings.release.namespace;
-    let what = format!("what runs in namespace {namespace}");
-    let reading = link.call(&what, async || link.cluster.read(namespace, false).await).await?;
-    let found = fitness::find(&reading.snapshot.releases, &settings.release).map_err(SurveyError::Refused)?;
-    Ok((found.clone(), reading.facts))
+    release::read(link, &settings.release).await
 }
 
 /// etcd's addresses as the configuration spells them.
@@ -129,21 +116,12 @@ fn in_cluster(address: &str, namespace: &str) -> String {
 
 /// The image of the new version: as given, else the running repository at the target.
 fn new_image(settings: &Settings, release: &Release, operation: Operation) -> Result<String, String> {
-    if let (Some(image), Operation::Migrate) = (&settings.image, operation) {
-        settings::image(image, "-t", settings.target)?;
-        return Ok(image.clone());
-    }
-    let build = Build { version: settings.target, prerelease: None, suffixes: Vec::new() };
-    let mut images: Vec<String> = release.components.iter().map(|component| component.image().at(&build).to_string()).collect();
-    images.sort();
-    images.dedup();
-    match images.as_slice() {
-        [only] => Ok(only.clone()),
-        _ => Err(format!(
-            "the components of {} come from several repositories ({}); say with -w which image is wanted",
-            release.name,
-            images.join(", ")
-        )),
+    match (&settings.image, operation) {
+        (Some(image), Operation::Migrate) => {
+            release::image_fits(image, "-t", settings.target)?;
+            Ok(image.clone())
+        }
+        _ => release::image_at(release, settings.target),
     }
 }
 

@@ -2,18 +2,10 @@
 
 use std::path::PathBuf;
 
-use k8s_openapi::api::apps::v1::Deployment;
-use kube::Api;
-
 use crate::{
-    cluster::{
-        rollout::{self, Wanted, Watched},
-        workloads::{self, Change},
-    },
     meta,
     milvus::Release,
-    objects::Original,
-    run::{ApiError, Context, Link, Reporter, StepError},
+    run::{Context, Link, Reporter, StepError},
 };
 
 use super::{
@@ -79,10 +71,6 @@ impl World {
             None => format!("file:{}", file.display()),
         }
     }
-
-    fn namespace(&self) -> &str {
-        &self.settings.release.namespace
-    }
 }
 
 /// Hands what happens in etcd on to those who watch the run.
@@ -147,87 +135,4 @@ pub fn failed(error: &meta::MetaError) -> StepError {
         meta::MetaError::Usage(_) | meta::MetaError::Refused { .. } => StepError::Refused(why),
         meta::MetaError::Stopped { data, .. } => StepError::Failed(format!("{why}. {data}")),
     }
-}
-
-/// The Deployments that the run recorded, with what was recorded of each.
-///
-/// # Errors
-/// Where nothing was recorded.
-pub fn recorded(cx: &Cx<'_>) -> Result<Vec<Original>, StepError> {
-    let originals = cx.run().status.originals;
-    let found: Vec<Original> = originals.into_iter().filter(|original| original.component.is_some()).collect();
-    if found.is_empty() { Err(StepError::Refused("the run has recorded no Deployment".into())) } else { Ok(found) }
-}
-
-/// A recorded Deployment as it is now.
-///
-/// # Errors
-/// Where it is gone, or another one has its name.
-pub async fn live(cx: &Cx<'_>, original: &Original) -> Result<Deployment, StepError> {
-    let api: Api<Deployment> = Api::namespaced(cx.link.client(), cx.world.namespace());
-    let what = format!("Deployment {}", original.name);
-    let found = match cx.link.call(&what, async || api.get(&original.name).await).await {
-        Ok(found) => found,
-        Err(ApiError::NotFound { .. }) => {
-            return Err(StepError::Refused(format!("{what} was deleted since the run began; install the release again first")));
-        }
-        Err(error) => return Err(error.into()),
-    };
-    if original.uid.is_some() && found.metadata.uid != original.uid {
-        return Err(StepError::Refused(format!("{what} is another one than the run recorded: it was deleted and made anew")));
-    }
-    Ok(found)
-}
-
-/// Makes a change of a recorded Deployment, and leaves no field of it under our name.
-///
-/// # Errors
-/// Where it cannot be made, or must not.
-pub async fn set(cx: &Cx<'_>, original: &Original, change: &Change) -> Result<(), StepError> {
-    let what = format!("Deployment {}", original.name);
-    let client = cx.link.client();
-    loop {
-        let deployment = live(cx, original).await?;
-        match cx.write(&what, async || workloads::change(&client, cx.world.namespace(), &deployment, change).await).await {
-            Ok(()) => return hand_over(cx, original).await,
-            Err(ApiError::Conflict { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-}
-
-/// Takes our name off a recorded Deployment.
-///
-/// # Errors
-/// Where that cannot be done.
-pub async fn hand_over(cx: &Cx<'_>, original: &Original) -> Result<(), StepError> {
-    let what = format!("managed fields of Deployment {}", original.name);
-    let client = cx.link.client();
-    loop {
-        let deployment = live(cx, original).await?;
-        if !workloads::is_ours(&deployment) {
-            return Ok(());
-        }
-        match cx.write(&what, async || workloads::hand_over(&client, cx.world.namespace(), &deployment).await).await {
-            Ok(()) | Err(ApiError::Conflict { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-}
-
-/// Waits until these Deployments are as wanted.
-///
-/// # Errors
-/// Where one of them is gone or replaced.
-pub async fn wait(cx: &Cx<'_>, originals: &[Original], wanted: Wanted) -> Result<(), StepError> {
-    let mut watched = Vec::new();
-    for original in originals {
-        let deployment = live(cx, original).await?;
-        let labels = deployment.spec.selector.match_labels.unwrap_or_default();
-        let selector = labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",");
-        watched.push(Watched { name: original.name.clone(), selector });
-    }
-    rollout::until(&cx.link.client(), cx.world.namespace(), &watched, wanted, |missing| cx.waiting(missing)).await;
-    cx.going_on();
-    Ok(())
 }

@@ -3,7 +3,7 @@
 use crate::milvus::{
     Build, Component, Coordinators, Line, Topology, Version,
     catalogue::{
-        Catalogue, Chart, HazardKind, Order, OrderTopology, Path, PointOfNoReturn, Published, RequirementKind, Rolling,
+        Catalogue, Chart, HazardKind, Order, OrderTopology, Path, PointOfNoReturn, Published, RequirementKind, Rolling, Route,
         Situation, Verdict,
     },
 };
@@ -128,7 +128,7 @@ fn next(journey: &Journey, catalogue: &Catalogue, here: &Place) -> Result<(Stop,
             }
             _ => {
                 let place = Place { build: target.clone(), ..here.clone() };
-                return Ok((step(journey, catalogue, here, &target, &route.rows), place));
+                return Ok((step(journey, catalogue, here, &target, &route), place));
             }
         }
     }
@@ -173,7 +173,8 @@ fn mix(journey: &Journey, catalogue: &Catalogue, here: &Place, row: &Path) -> St
     }
 }
 
-fn step(journey: &Journey, catalogue: &Catalogue, here: &Place, target: &Build, rows: &[&Path]) -> Stop {
+fn step(journey: &Journey, catalogue: &Catalogue, here: &Place, target: &Build, route: &Route<'_>) -> Stop {
+    let rows = &route.rows;
     let first =
         |pick: fn(&Path) -> &str| rows.iter().map(|row| pick(row)).find(|text| !text.is_empty()).unwrap_or_default().to_owned();
     let requires: Vec<&crate::milvus::catalogue::Requirement> = rows.iter().flat_map(|row| &row.requires).collect();
@@ -186,11 +187,7 @@ fn step(journey: &Journey, catalogue: &Catalogue, here: &Place, target: &Build, 
     } else {
         StopKind::RollingUpgrade
     };
-    let point = rows
-        .iter()
-        .map(|row| row.point_of_no_return)
-        .find(|point| *point != PointOfNoReturn::None)
-        .unwrap_or(PointOfNoReturn::None);
+    let point = route.point_of_no_return();
     let chart = chart(catalogue, target.version);
     let values = values(journey, catalogue, here, target, chart.as_ref());
     let order = if kind == StopKind::RollingUpgrade { order(catalogue, here, target, point) } else { Vec::new() };
@@ -348,13 +345,7 @@ fn order(catalogue: &Catalogue, here: &Place, target: &Build, point: PointOfNoRe
     };
     let Some(order) = catalogue.order(from, to, topology) else { return Vec::new() };
     let mut moves = moves(order);
-    let ends = |moved: &Move| match point {
-        PointOfNoReturn::None | PointOfNoReturn::End => false,
-        PointOfNoReturn::FirstCoordinator => moved.components.iter().any(|component| component.is_coordinator()),
-        PointOfNoReturn::FirstWorker => moved.components.iter().any(|component| {
-            matches!(component, Component::QueryNode | Component::DataNode | Component::IndexNode | Component::StreamingNode)
-        }),
-    };
+    let ends = |moved: &Move| moved.components.iter().any(|component| point.is_passed_by(*component));
     if let Some(last) = moves.iter_mut().find(|moved| ends(moved)) {
         last.point_of_no_return = true;
     }

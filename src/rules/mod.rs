@@ -72,6 +72,8 @@ registry! {
     mg704_self_heal_conflict
 }
 
+pub(crate) use mg201_component_order::layout;
+
 /// The rule with this id or name, in any case.
 #[must_use]
 pub fn find(id: &str) -> Option<&'static Rule> {

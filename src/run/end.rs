@@ -2,6 +2,11 @@
 
 use crate::cli::Exit;
 
+use super::{ApiError, LockError, ReleaseName, StoreError, home::HomeError};
+
+/// What to do where the definitions are missing.
+pub const INSTALL_DEFINITIONS: &str = "milvus-guard crds | kubectl apply --server-side -f -";
+
 /// How a run, or an attempt to make one, ended. Every text is whole sentences: the state of the data, then the next command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
@@ -55,6 +60,49 @@ impl End {
             Self::Stopped(_) => Exit::Stopped,
             Self::RolledBack(_) => Exit::RolledBack,
             Self::Locked(_) => Exit::Locked,
+        }
+    }
+}
+
+/// Why nothing was begun.
+impl From<ApiError> for End {
+    fn from(error: ApiError) -> Self {
+        Self::Stopped(format!(
+            "Stopped: {error}. Nothing was changed. Next: the same command, with a cluster that answers and the right to do this."
+        ))
+    }
+}
+
+impl From<HomeError> for End {
+    fn from(error: HomeError) -> Self {
+        match error {
+            HomeError::NoDefinitions => {
+                Self::Stopped(format!("Stopped: {error}. Nothing was changed. Next: {INSTALL_DEFINITIONS}"))
+            }
+            HomeError::Api(error) => error.into(),
+        }
+    }
+}
+
+impl From<StoreError> for End {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Api(error) => error.into(),
+            other => Self::Stopped(format!("Stopped: {other}. Nothing was changed. Next: milvus-guard status")),
+        }
+    }
+}
+
+impl End {
+    /// Why the lock could not be had.
+    #[must_use]
+    pub fn locked(error: LockError, of: &ReleaseName) -> Self {
+        match error {
+            LockError::Held { .. } => Self::Locked(format!(
+                "Locked: {error}. Nothing was changed. Next: milvus-guard status -i {} -n {}",
+                of.name, of.namespace
+            )),
+            LockError::Api(error) => error.into(),
         }
     }
 }

@@ -86,6 +86,14 @@ impl<S: Step> Engine<'_, S> {
         self.ended(RunPhase::RolledBack, &standing.data, End::Reached).await
     }
 
+    /// Why the run can no longer go back from where the record stands; nothing where it can.
+    pub async fn no_way_back(&self) -> Option<String> {
+        let cursor = self.store.run().status.step?;
+        let context = Context::new(self.world, self.link, self.store, self.lock);
+        let step = self.steps.get(index(&cursor))?;
+        step.no_way_back(&context).await.unwrap_or_else(|error| Some(error.to_string()))
+    }
+
     fn began(&self, resumed: bool, back: bool) {
         let run = self.store.full_name().to_owned();
         self.link.reporter.tell(&Event::RunBegan { run, title: self.title.clone(), steps: self.steps.len(), resumed, back });
@@ -220,7 +228,17 @@ impl<S: Step> Engine<'_, S> {
             self.link.reporter.tell(&Event::StepFailed { step: id.clone(), reason: error.to_string() });
         }
         let failed = matches!(error, StepError::Refused(_) | StepError::Failed(_)) && !untouched;
-        if failed && !back && self.options.back_on_failure {
+        let mut message = message;
+        let mut goes_back = failed && !back && self.options.back_on_failure;
+        if goes_back {
+            let context = Context::new(self.world, self.link, self.store, self.lock);
+            let barred = at.no_way_back(&context).await.unwrap_or_else(|error| Some(error.to_string()));
+            if let Some(why) = barred {
+                message = format!("{message} It does not go back (--on-failure rollback): {why}");
+                goes_back = false;
+            }
+        }
+        if goes_back {
             self.link.reporter.warn(format!("{message} Going back, as asked for (--on-failure rollback)."));
             return match Box::pin(self.back()).await {
                 End::Reached(text) => {

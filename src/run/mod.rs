@@ -1,5 +1,5 @@
 //! The engine behind `migrate` and `upgrade`: a plan of steps, executed so that it can be killed at any point, resumed,
-//! rolled back or ended. It knows nothing of Milvus.
+//! rolled back or ended. It knows nothing of Milvus' versions and their order.
 //!
 //! | module | holds |
 //! |---|---|
@@ -13,6 +13,8 @@
 //! | [`halt`] | why a run must stop now: a signal, or the lost lock |
 //! | [`end`] | how a run ended, and its exit code |
 //! | [`view`] | where a run stands, for `status` |
+//! | [`release`] | the release that a run is about: found, read, and the image that it gets |
+//! | [`originals`] | Deployments that a run recorded: found again, changed, handed back, waited for |
 //!
 //! A verb brings its plan as a list of its own [`Step`] type (an enum serves well: no step can be forgotten) and a world, the
 //! adapters that its steps work with:
@@ -37,8 +39,10 @@ pub mod event;
 pub mod halt;
 pub mod home;
 pub mod lock;
+pub mod originals;
 pub mod patience;
 pub mod recorder;
+pub mod release;
 pub mod step;
 pub mod store;
 pub mod view;

@@ -49,6 +49,14 @@ pub trait Step {
         Ok(())
     }
 
+    /// Why the run can no longer go back from this step; nothing where it can.
+    ///
+    /// # Errors
+    /// Where that cannot be found out.
+    async fn no_way_back(&self, _context: &Context<'_, Self::World>) -> Result<Option<String>, StepError> {
+        Ok(None)
+    }
+
     /// Takes it back, as far as it was done, and waits until that has come to pass.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ pub mod faults;
 pub mod https;
 pub mod jobs;
 pub mod kubelet;
+pub mod roll;
 pub mod stand;
 pub mod webhook;
 

@@ -6,13 +6,15 @@ use clap::{Args as ClapArgs, ValueEnum};
 
 use crate::{
     etcd::client::Tls,
-    inputs::read_text_file,
-    manifest::documents,
     migrate::{JobOptions, Operation, Settings, StartBy, perform, settings::versions},
     run::ReleaseName,
 };
 
-use super::super::{exit::Failure, gather::ClusterArgs};
+use super::super::{
+    exit::Failure,
+    gather::ClusterArgs,
+    running::{FormatArg, JobArgs, OnFailure, ProgressArg, duration},
+};
 
 /// Arguments of `migrate`.
 #[derive(Debug, ClapArgs)]
@@ -132,50 +134,20 @@ pub(super) struct Place {
     #[arg(long, value_name = "DIR", default_value = ".", requires = "local", help_heading = "Job")]
     pub(super) backup_dir: PathBuf,
 
-    /// Image of milvus-guard that the Job runs
-    #[arg(long, value_name = "IMAGE", env = "MILVUS_GUARD_IMAGE", help_heading = "Job")]
-    pub(super) job_image: Option<String>,
-
-    /// Service account of the Job, with the rights that docs/migrate.md lists [default: the guard's account for jobs, else one
-    /// that is made for the run; its rights are granted for the run]
-    #[arg(long, value_name = "NAME", help_heading = "Job")]
-    pub(super) job_service_account: Option<String>,
-
     /// Secret with the credentials of etcd, in the Job's namespace: username and password, ca.crt, tls.crt and tls.key
     #[arg(long, value_name = "NAME", help_heading = "Job")]
     pub(super) etcd_secret: Option<String>,
-
-    /// File (YAML or JSON) that is merged into the Job: resources, node selectors, pull secrets ...
-    #[arg(long, value_name = "FILE", help_heading = "Job")]
-    pub(super) job_overrides: Option<PathBuf>,
 
     /// Size of the backup volume
     #[arg(long, value_name = "SIZE", default_value = "10Gi", help_heading = "Job")]
     pub(super) backup_size: String,
 
-    /// Namespace in which the run lives [default: the guard's where it is installed, else the release's]
-    #[arg(long, value_name = "NAMESPACE", help_heading = "Job")]
-    pub(super) run_namespace: Option<String>,
-
-    /// Name of the run, as the command gave it to its Job
-    #[arg(long, value_name = "NAME", hide = true)]
-    pub(super) run: Option<String>,
-
     /// Claim that is mounted at the folder of the backup
     #[arg(long, value_name = "NAME", hide = true, requires = "local")]
     pub(super) backup_claim: Option<String>,
 
-    /// Who asked for the run, as the command gave it to its Job
-    #[arg(long, value_name = "NAME", hide = true)]
-    pub(super) requested_by: Option<String>,
-
-    /// File that gets the last word as JSON: the termination message of the Job's pod
-    #[arg(long, value_name = "FILE", hide = true, requires = "local")]
-    pub(super) end_file: Option<PathBuf>,
-
-    /// For the lock without renewal
-    #[arg(long, value_name = "TIME", default_value = "15s", value_parser = duration, hide = true)]
-    pub(super) lock_holds: Duration,
+    #[command(flatten)]
+    pub(super) job: JobArgs,
 }
 
 /// How to get into etcd, with `--local`; a Job takes these from `--etcd-secret`.
@@ -234,48 +206,6 @@ pub(super) enum StartArg {
     Helm,
 }
 
-/// `--on-failure`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum OnFailure {
-    /// Stop and say how things stand
-    Stop,
-    /// Take everything back at once
-    Rollback,
-}
-
-/// `--format`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(in crate::cli) enum FormatArg {
-    /// For a person at a terminal
-    Text,
-    /// For programs
-    Json,
-}
-
-/// `--progress`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum ProgressArg {
-    /// A live line on a terminal, lines elsewhere
-    Auto,
-    /// A live line
-    Bar,
-    /// Lines with their time
-    Plain,
-    /// One JSON object a line
-    Json,
-    /// Nothing
-    None,
-}
-
-pub(in crate::cli) fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("'{text}' is no time; write 90s, 2m or 1h");
-    if let Ok(seconds) = text.parse() {
-        return Ok(Duration::from_secs(seconds));
-    }
-    let span: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
-    span.try_into().map_err(|_| wrong())
-}
-
 /// Bytes of a credential; PEM bundles are larger.
 const MAX_CREDENTIAL: u64 = 64 * 1024;
 
@@ -311,12 +241,12 @@ impl Args {
             accept_data_loss: self.accept_data_loss,
             backup_dir: self.place.backup_dir.clone(),
             backup_claim: self.place.backup_claim.clone(),
-            run: self.place.run.clone(),
-            run_namespace: self.place.run_namespace.clone(),
-            requested_by: self.place.requested_by.clone(),
+            run: self.place.job.run.clone(),
+            run_namespace: self.place.job.run_namespace.clone(),
+            requested_by: self.place.job.requested_by.clone(),
             total: self.timeout,
             step: self.step_timeout,
-            lock: self.place.lock_holds,
+            lock: self.place.job.lock_holds,
         };
         perform::usable(&settings, self.operation()).map_err(Failure::usage)?;
         Ok(settings)
@@ -325,23 +255,12 @@ impl Args {
 
 impl Place {
     /// How the Job is to be.
-    pub(super) fn job(&self, storage_class: Option<String>, delete: bool) -> Result<JobOptions, Failure> {
-        let overrides = match &self.job_overrides {
-            None => None,
-            Some(path) => {
-                let text = read_text_file(path).map_err(Failure::usage)?;
-                let mut documents = documents(&text);
-                let failed = |why: String| Failure::usage(format!("--job-overrides {}: {why}", path.display()));
-                let document =
-                    documents.next().ok_or_else(|| failed("it is empty".into()))?.map_err(|error| failed(error.to_string()))?;
-                Some(document.root.to_json())
-            }
-        };
+    pub(super) fn options(&self, storage_class: Option<String>, delete: bool) -> Result<JobOptions, Failure> {
         Ok(JobOptions {
-            image: self.job_image.clone(),
-            account: self.job_service_account.clone(),
+            image: self.job.image.clone(),
+            account: self.job.account.clone(),
             etcd_secret: self.etcd_secret.clone(),
-            overrides,
+            overrides: self.job.overrides()?,
             storage_class,
             size: self.backup_size.clone(),
             delete,

@@ -3,9 +3,9 @@
 use jiff::Timestamp;
 
 use crate::{
-    migrate::world::{Cx, recorded},
+    migrate::world::Cx,
     objects::{Condition, ConditionStatus, Evidence, progress::METADATA_MIGRATED},
-    run::StepError,
+    run::{StepError, originals::recorded},
 };
 
 /// Notes what was verified; evidence it is only with the condition.

@@ -1,14 +1,14 @@
 //! No field that the chart renders stays under our name, or the next `helm upgrade` would meet a conflict.
 
 use crate::{
-    migrate::world::{self, Cx},
-    run::StepError,
+    migrate::world::Cx,
+    run::{StepError, originals},
 };
 
 /// Takes our name off every recorded Deployment. Each change did so already; this is for changes that a crash cut off.
 pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
     for original in cx.run().status.originals.iter().filter(|original| original.component.is_some()) {
-        world::hand_over(cx, original).await?;
+        originals::hand_over(cx, original, None).await?;
     }
     Ok(())
 }

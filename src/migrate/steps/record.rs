@@ -3,8 +3,8 @@
 use crate::{
     migrate::{fitness::KEDA, survey, world::Cx},
     milvus::release::ComponentWorkload,
-    objects::{ContainerImage, Original, OriginalField},
-    run::{Home, StepError, Store},
+    objects::{Original, OriginalField},
+    run::{Home, StepError, Store, originals},
 };
 
 use super::check::surveyed;
@@ -36,26 +36,10 @@ pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
 }
 
 fn original(component: &ComponentWorkload, earlier: &[Original]) -> Original {
-    let workload = &component.workload;
-    let uid = workload.meta.uid.as_deref().map(str::to_owned);
-    let image = component.image().to_string();
-    let same = |containers: &[crate::manifest::object::Container], init: bool| -> Vec<ContainerImage> {
-        let milvus = containers.iter().filter(|container| container.image == image);
-        milvus.map(|one| ContainerImage { container: one.name.clone(), image: image.clone(), init }).collect()
-    };
-    let now = workload.replicas.unwrap_or(1);
+    let now = originals::original(component);
     // An earlier run stopped it and was ended there; what that run recorded is what is wanted.
-    let before = earlier.iter().find(|other| other.name == workload.meta.object.name && other.uid == uid);
-    let replicas = before.and_then(|before| before.replicas).or_else(|| i32::try_from(now).ok());
-    Original {
-        kind: workload.meta.object.kind.clone(),
-        name: workload.meta.object.name.clone(),
-        uid,
-        component: Some(component.component),
-        replicas,
-        images: [same(&workload.pod.containers, false), same(&workload.pod.init_containers, true)].concat(),
-        ..Original::default()
-    }
+    let before = earlier.iter().find(|other| other.name == now.name && other.uid == now.uid);
+    Original { replicas: before.and_then(|before| before.replicas).or(now.replicas), ..now }
 }
 
 /// What the last run of this release recorded.

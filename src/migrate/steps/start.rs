@@ -2,12 +2,12 @@
 
 use crate::{
     cluster::{rollout::Wanted, workloads::Change},
-    migrate::{
-        order::Tier,
-        world::{Cx, live, recorded, set, wait},
-    },
+    migrate::{order::Tier, world::Cx},
     objects::Original,
-    run::StepError,
+    run::{
+        StepError,
+        originals::{live, recorded, set, wait},
+    },
 };
 
 /// Those of a tier.
@@ -18,7 +18,7 @@ pub(super) fn of(originals: &[Original], tier: Tier) -> impl Iterator<Item = &Or
 /// The recorded images, and so many replicas.
 pub(super) fn as_recorded(original: &Original, replicas: Option<i32>) -> Change {
     let images = original.images.iter().map(|one| (one.container.clone(), one.image.clone())).collect();
-    Change { replicas, images }
+    Change { replicas, images, ..Change::default() }
 }
 
 /// Starts the tier.
@@ -28,7 +28,7 @@ pub(crate) async fn apply(cx: &Cx<'_>, tier: Tier) -> Result<(), StepError> {
         // Once it runs, its number is an autoscaler's or a person's business.
         let runs = live(cx, original).await?.spec.replicas != Some(0);
         let images = original.images.iter().map(|one| (one.container.clone(), cx.world.image.clone())).collect();
-        set(cx, original, &Change { replicas: original.replicas.filter(|_| !runs), images }).await?;
+        set(cx, original, &Change { replicas: original.replicas.filter(|_| !runs), images, ..Change::default() }).await?;
     }
     Ok(())
 }

@@ -1,17 +1,19 @@
 //! The new version, by one `helm upgrade` that somebody else makes. Until then the run stays open, so that nothing of the old
 //! version can start on migrated metadata.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use crate::{
     cluster::rollout::{Wanted, Watched},
-    migrate::{
-        survey, words,
-        world::{Cx, recorded},
-    },
+    migrate::{survey, words, world::Cx},
     milvus::Release,
     objects::{Condition, ConditionStatus, Original, progress::WAITS_FOR_HELM},
-    run::StepError,
+    run::{
+        StepError,
+        originals::{recorded, wait_for},
+    },
 };
 
 use super::{check::surveyed, start};
@@ -43,9 +45,7 @@ pub(crate) async fn gate(cx: &Cx<'_>) -> Result<(), StepError> {
                 .join(","),
         })
         .collect();
-    let namespace = &cx.world.settings.release.namespace;
-    crate::cluster::rollout::until(&cx.link.client(), namespace, &watched, Wanted::Complete, |missing| cx.waiting(missing)).await;
-    cx.going_on();
+    wait_for(cx, &watched, Wanted::Complete, Duration::MAX).await?;
     note(cx, ConditionStatus::False, "Started").await
 }
 

@@ -12,13 +12,12 @@ use crate::{
         rollout::Wanted,
         workloads::{Change, FIELD_MANAGER},
     },
-    migrate::{
-        fitness::KEDA,
-        order::Tier,
-        world::{Cx, recorded, set, wait},
-    },
+    migrate::{fitness::KEDA, order::Tier, world::Cx},
     objects::Original,
-    run::{ApiError, StepError},
+    run::{
+        ApiError, StepError,
+        originals::{recorded, set, wait},
+    },
 };
 
 use super::{record::KEDA_PAUSED, start};
@@ -29,7 +28,7 @@ pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
     let originals = recorded(cx)?;
     for tier in Tier::ALL.into_iter().rev() {
         for original in start::of(&originals, tier) {
-            set(cx, original, &Change { replicas: Some(0), images: Vec::new() }).await?;
+            set(cx, original, &Change { replicas: Some(0), ..Change::default() }).await?;
         }
     }
     Ok(())

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::milvus::{
-    component::{Coordinators, Topology},
+    component::{Component, Coordinators, Topology},
     image::Build,
     version::{Range, Version},
 };
@@ -144,6 +144,25 @@ pub enum PointOfNoReturn {
     End,
 }
 
+impl PointOfNoReturn {
+    /// Whether the way back ends once this component is new.
+    #[must_use]
+    pub const fn is_passed_by(self, component: Component) -> bool {
+        let all_in_one = matches!(component, Component::Standalone);
+        match self {
+            Self::None | Self::End => false,
+            Self::FirstCoordinator => component.is_coordinator() || all_in_one,
+            Self::FirstWorker => {
+                let worker = matches!(
+                    component,
+                    Component::QueryNode | Component::DataNode | Component::IndexNode | Component::StreamingNode
+                );
+                worker || all_in_one
+            }
+        }
+    }
+}
+
 /// A special case of going back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -188,6 +207,19 @@ impl<'a> Route<'a> {
     /// The rows that speak for a rule, strictest first.
     pub fn of<'b>(&'b self, rule: &'b str) -> impl Iterator<Item = &'a Path> + 'b {
         self.rows.iter().copied().filter(move |row| row.rule == rule)
+    }
+
+    /// Until when there is a way back: the strictest row that ends it.
+    #[must_use]
+    pub fn point_of_no_return(&self) -> PointOfNoReturn {
+        let ends = self.rows.iter().map(|row| row.point_of_no_return).find(|point| *point != PointOfNoReturn::None);
+        ends.unwrap_or(PointOfNoReturn::None)
+    }
+
+    /// What the strictest row that has such a text says.
+    #[must_use]
+    pub fn text(&self, pick: fn(&Path) -> &str) -> &'a str {
+        self.rows.iter().map(|row| pick(row)).find(|text| !text.is_empty()).unwrap_or_default()
     }
 
     /// The row that decides.

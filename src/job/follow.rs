@@ -13,11 +13,7 @@ use crate::{
     run::{ApiError, End, Event, Link},
 };
 
-use super::{
-    job::{CONTAINER, JobSpec},
-    perform::unanswered,
-    settings::Operation,
-};
+use super::spec::{Intent, JobSpec};
 
 /// Between two looks at a Job and its run. What happens there is told to the second by the Job itself.
 pub const LOOK: Duration = Duration::from_secs(1);
@@ -43,7 +39,7 @@ pub async fn follow(link: &Link, spec: &JobSpec) -> Result<Option<End>, End> {
             Ok(Some(end)) => return Ok(Some(end)),
             Ok(None) => {}
             Err(ApiError::Halted(_)) => return Ok(None),
-            Err(error) => return Err(unanswered(&error)),
+            Err(error) => return Err(error.into()),
         }
         tokio::select! {
             () = tokio::time::sleep(LOOK) => {}
@@ -60,9 +56,9 @@ async fn look(
     runs: &Api<DynamicObject>,
     told: &mut Told,
 ) -> Result<Option<End>, ApiError> {
-    let name = spec.name();
+    let name = &spec.name;
     // The Job before its run: what it did to the run is then seen.
-    let job = link.call(&format!("Job {name}"), async || jobs.get_opt(&name).await).await?;
+    let job = link.call(&format!("Job {name}"), async || jobs.get_opt(name).await).await?;
     let run = link.call(&format!("UpgradeRun {}", spec.run), async || runs.get_opt(&spec.run).await).await?;
     let run = run.and_then(|object| serde_json::to_value(object).ok()).and_then(|value| serde_json::from_value(value).ok());
     if let Some(run) = &run {
@@ -74,7 +70,7 @@ async fn look(
     let params = ListParams::default().labels(&format!("job-name={name}"));
     let found = link.call(&format!("pods of Job {name}"), async || pods.list(&params).await).await?.items;
     if has_ended(&job) {
-        let last = found.iter().filter_map(last_word).next_back();
+        let last = found.iter().filter_map(|pod| last_word(pod, spec.verb)).next_back();
         let conditions = job.status.and_then(|status| status.conditions).unwrap_or_default();
         let why = conditions.iter().find(|one| one.type_ == "Failed" && one.status == "True");
         let why = why.and_then(|one| one.message.clone().or_else(|| one.reason.clone())).unwrap_or_default();
@@ -135,9 +131,9 @@ struct LastWord {
     message: String,
 }
 
-fn last_word(pod: &Pod) -> Option<LastWord> {
+fn last_word(pod: &Pod, container: &str) -> Option<LastWord> {
     let containers = pod.status.as_ref()?.container_statuses.as_ref()?;
-    let ended = containers.iter().find(|one| one.name == CONTAINER)?.state.as_ref()?.terminated.as_ref()?;
+    let ended = containers.iter().find(|one| one.name == container)?.state.as_ref()?.terminated.as_ref()?;
     let text = ended.message.as_deref()?;
     let known: Option<LastWord> = serde_json::from_str::<Value>(text).ok().and_then(|value| serde_json::from_value(value).ok());
     // Without it, the end of the log stands there: an error before anything began.
@@ -169,19 +165,19 @@ fn ended(spec: &JobSpec, run: Option<&UpgradeRun>, last: Option<LastWord>, why: 
         Some(RunPhase::Succeeded) => End::Reached(message),
         Some(RunPhase::Paused) => End::Waits(message),
         Some(RunPhase::Refused) => End::Refused(message),
-        Some(RunPhase::RolledBack) if spec.operation == Operation::Rollback => End::Reached(message),
+        Some(RunPhase::RolledBack) if spec.intent == Intent::Back => End::Reached(message),
         Some(RunPhase::RolledBack) => End::RolledBack(message),
-        Some(RunPhase::Aborted) if spec.operation == Operation::Abort => End::Reached(message),
+        Some(RunPhase::Aborted) if spec.intent == Intent::End => End::Reached(message),
         _ => {
             let stood = phase.map_or("before it began", RunPhase::name);
             End::Stopped(format!(
                 "Stopped: Job {}/{} ended without a last word ({}); its run stood at {stood}. Next: the same command goes on; kubectl logs -n {} \
                  job/{} shows what it said",
                 spec.home,
-                spec.name(),
+                spec.name,
                 if why.is_empty() { "nothing tells why" } else { why },
                 spec.home,
-                spec.name()
+                spec.name
             ))
         }
     }

@@ -1,0 +1,54 @@
+{{- define "milvus-upgrade.fullname" -}}
+{{ .Values.fullnameOverride | default .Release.Name | trunc 45 | trimSuffix "-" }}
+{{- end }}
+
+{{- define "milvus-upgrade.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 }}
+app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+app.kubernetes.io/part-of: milvus-guard
+{{- end }}
+
+{{- define "milvus-upgrade.meta" -}}
+labels:
+  {{- include "milvus-upgrade.labels" . | nindent 2 }}
+{{- with .Values.annotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{- define "milvus-upgrade.serviceAccount" -}}
+{{ .Values.serviceAccount.name | default (include "milvus-upgrade.fullname" .) }}
+{{- end }}
+
+{{- define "milvus-upgrade.image" -}}
+{{- if .Values.image.digest }}{{ .Values.image.repository }}@{{ .Values.image.digest }}
+{{- else }}{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end }}
+{{- end }}
+
+{{- /* What the verb needs in the namespace of the release. */ -}}
+{{- define "milvus-upgrade.rulesInRelease" -}}
+{{- $deployments := dict "check" "[list]" "migrate" "[get, list, watch, patch]" "upgrade" "[get, list, watch, patch, create, delete]" }}
+{{- $configs := dict "check" "[list]" "migrate" "[list]" "upgrade" "[get, list, patch]" }}
+- {apiGroups: [apps], resources: [deployments], verbs: {{ get $deployments .Values.verb }}}
+- {apiGroups: [apps], resources: [statefulsets], verbs: [list]}
+- {apiGroups: [""], resources: [configmaps], verbs: {{ get $configs .Values.verb }}}
+- {apiGroups: [""], resources: [services, persistentvolumeclaims], verbs: [list]}
+{{- if ne .Values.verb "check" }}
+- {apiGroups: [""], resources: [pods], verbs: [list, watch]}
+{{- end }}
+- {apiGroups: [autoscaling], resources: [horizontalpodautoscalers], verbs: [list]}
+- {apiGroups: [keda.sh], resources: [scaledobjects], verbs: {{ if eq .Values.verb "migrate" }}[list, patch]{{ else }}[list]{{ end }}}
+{{- end }}
+
+{{- /* What a run needs in its own namespace. */ -}}
+{{- define "milvus-upgrade.rulesAtHome" -}}
+- {apiGroups: [guard.milvus.io], resources: [upgraderuns], verbs: [get, list, create]}
+- {apiGroups: [guard.milvus.io], resources: [upgraderuns/status], verbs: [patch]}
+- {apiGroups: [coordination.k8s.io], resources: [leases], verbs: [get, create, update]}
+- {apiGroups: ["", events.k8s.io], resources: [events], verbs: [create, patch]}
+{{- end }}

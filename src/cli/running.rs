@@ -1,0 +1,176 @@
+//! What the verbs that run something share: who shows the run, its last word, and the flags for both.
+
+use std::{
+    io::{self, IsTerminal as _},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use clap::{Args as ClapArgs, ValueEnum};
+use serde_json::{Value, json};
+
+use crate::{
+    cluster::Cluster,
+    inputs::read_text_file,
+    manifest::documents,
+    run::{
+        End, Halting, Link, Listener, Reporter,
+        display::{Json, Lines, Terminal},
+        store::History,
+    },
+};
+
+use super::{
+    exit::{Done, Failure},
+    gather::ClusterArgs,
+    output::{Screen, print},
+};
+
+/// `--on-failure`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum OnFailure {
+    /// Stop and say how things stand
+    Stop,
+    /// Take everything back at once
+    Rollback,
+}
+
+/// `--format`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(in crate::cli) enum FormatArg {
+    /// For a person at a terminal
+    Text,
+    /// For programs
+    Json,
+}
+
+/// `--progress`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum ProgressArg {
+    /// A live line on a terminal, lines elsewhere
+    Auto,
+    /// A live line
+    Bar,
+    /// Lines with their time
+    Plain,
+    /// One JSON object a line
+    Json,
+    /// Nothing
+    None,
+}
+
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("'{text}' is no time; write 90s, 2m or 1h");
+    if let Ok(seconds) = text.parse() {
+        return Ok(Duration::from_secs(seconds));
+    }
+    let span: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
+    span.try_into().map_err(|_| wrong())
+}
+
+/// How the Job is to be, and what the command tells the one in it.
+#[derive(Clone, Debug, ClapArgs)]
+pub(super) struct JobArgs {
+    /// Image of milvus-guard that the Job runs
+    #[arg(id = "job_image", long = "job-image", value_name = "IMAGE", env = "MILVUS_GUARD_IMAGE", help_heading = "Job")]
+    pub(super) image: Option<String>,
+
+    /// Service account of the Job, with the rights that docs/migrate.md or docs/upgrade.md lists [default: the guard's account for jobs, else one
+    /// that is made for the run; its rights are granted for the run]
+    #[arg(id = "job_service_account", long = "job-service-account", value_name = "NAME", help_heading = "Job")]
+    pub(super) account: Option<String>,
+
+    /// File (YAML or JSON) that is merged into the Job: resources, node selectors, pull secrets ...
+    #[arg(long, value_name = "FILE", help_heading = "Job")]
+    job_overrides: Option<PathBuf>,
+
+    /// Namespace in which the run lives [default: the guard's where it is installed, else the release's]
+    #[arg(long, value_name = "NAMESPACE", help_heading = "Job")]
+    pub(super) run_namespace: Option<String>,
+
+    /// Name of the run, as the command gave it to its Job
+    #[arg(long, value_name = "NAME", hide = true)]
+    pub(super) run: Option<String>,
+
+    /// Who asked for the run, as the command gave it to its Job
+    #[arg(long, value_name = "NAME", hide = true)]
+    pub(super) requested_by: Option<String>,
+
+    /// File that gets the last word as JSON: the termination message of the Job's pod
+    #[arg(long, value_name = "FILE", hide = true, requires = "local")]
+    pub(super) end_file: Option<PathBuf>,
+
+    /// For the lock without renewal
+    #[arg(long, value_name = "TIME", default_value = "15s", value_parser = duration, hide = true)]
+    pub(super) lock_holds: Duration,
+}
+
+impl JobArgs {
+    /// What is merged into the Job.
+    pub(super) fn overrides(&self) -> Result<Option<Value>, Failure> {
+        let Some(path) = &self.job_overrides else { return Ok(None) };
+        let text = read_text_file(path).map_err(Failure::usage)?;
+        let failed = |why: String| Failure::usage(format!("--job-overrides {}: {why}", path.display()));
+        let document = documents(&text).next().ok_or_else(|| failed("it is empty".into()))?;
+        Ok(Some(document.map_err(|error| failed(error.to_string()))?.root.to_json()))
+    }
+}
+
+/// Connects, and does the work with somebody who shows it.
+pub(super) fn run<T>(
+    cluster: &ClusterArgs,
+    progress: ProgressArg,
+    screen: &Screen,
+    work: impl AsyncFnOnce(Link, History) -> T,
+) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::no_verdict(format!("cannot start the runtime: {error}")))?;
+    let done = runtime.block_on(async {
+        let cluster = Cluster::connect(&cluster.access()).await.map_err(Failure::no_verdict)?;
+        let halting = Halting::on_signals().map_err(|error| Failure::no_verdict(format!("cannot listen to signals: {error}")))?;
+        let history = History::default();
+        let own: Box<dyn Listener> = Box::new(history.clone());
+        let reporter = Reporter::new(display(progress, screen).into_iter().chain([own]).collect());
+        Ok(work(Link::new(cluster, reporter, halting), history).await)
+    });
+    // A request that hangs must not keep the process.
+    runtime.shutdown_background();
+    done
+}
+
+/// How it ended, for programs.
+fn last_word(end: &End) -> serde_json::Value {
+    json!({
+        "schemaVersion": "guard.milvus.io/run-end/v1",
+        "outcome": end.name(), "exitCode": end.exit().code(), "message": end.text(),
+    })
+}
+
+/// Whoever shows the run on stderr; nobody where nobody looks.
+fn display(progress: ProgressArg, screen: &Screen) -> Option<Box<dyn Listener>> {
+    Some(match progress {
+        ProgressArg::None => return None,
+        ProgressArg::Json => Box::new(Json::new(io::stderr())),
+        ProgressArg::Auto if !io::stderr().is_terminal() => Box::new(Lines::new(io::stderr())),
+        ProgressArg::Auto | ProgressArg::Bar => Box::new(Terminal::new(screen.unicode(), screen.colors_stderr())),
+        ProgressArg::Plain => Box::new(Lines::new(io::stderr())),
+    })
+}
+
+/// The last word: what was reached is the report, anything else is said as an error too.
+pub(super) fn say(end: &End, format: FormatArg, file: Option<&Path>, screen: &Screen) -> Done {
+    if let Some(file) = file {
+        // Whoever follows the Job reads the run where this is not there.
+        let _ = std::fs::write(file, last_word(end).to_string());
+    }
+    let reached = matches!(end, End::Reached(_) | End::Waits(_));
+    match format {
+        FormatArg::Text if reached => print(&format!("{}\n", end.text()))?,
+        FormatArg::Text => screen.error(end.text()),
+        FormatArg::Json => print(&format!("{:#}\n", last_word(end)))?,
+    }
+    Ok(end.exit())
+}

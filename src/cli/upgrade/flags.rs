@@ -1,0 +1,148 @@
+//! The flags of `upgrade`: those of the official script keep their letters, meaning and defaults.
+
+use std::time::Duration;
+
+use clap::{Args as ClapArgs, ValueEnum};
+
+use crate::{
+    milvus::Version,
+    rollout::{JobOptions, Operation, Settings},
+    run::ReleaseName,
+};
+
+use super::super::{
+    exit::Failure,
+    gather::ClusterArgs,
+    running::{FormatArg, JobArgs, OnFailure, ProgressArg, duration},
+};
+
+/// Arguments of `upgrade`.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  milvus-guard upgrade -i my-release -n milvus -t 2.5.12 --dry-run
+  milvus-guard upgrade -i my-release -n milvus -t 2.5.12 -w milvusdb/milvus:v2.5.12
+  milvus-guard upgrade -i my-release -n milvus -t 2.5.12 -o rollback
+
+The command makes a Job in the cluster and follows it; the same command again goes on, whatever ended the one before.
+Exit codes: 0 reached the plan, 1 refused, nothing changed, 2 wrong usage, 3 stopped, the same command goes on,
+4 stopped and rolled back, 5 another run holds the lock.")]
+pub(in crate::cli) struct Args {
+    /// Milvus instance: the name of its Helm release
+    #[arg(short, long, value_name = "NAME")]
+    pub(super) instance: String,
+
+    /// Namespace of the release
+    #[arg(short, long, value_name = "NAMESPACE", default_value = "default")]
+    pub(super) namespace: String,
+
+    /// Version that is wanted, such as 2.5.12
+    #[arg(short, long, value_name = "VERSION")]
+    pub(super) target_version: String,
+
+    /// Image of the new version [default: the running repository with tag v<target version>]
+    #[arg(short = 'w', long, value_name = "IMAGE")]
+    pub(super) image: Option<String>,
+
+    /// What to do
+    #[arg(short, long, value_enum, default_value_t = OperationArg::Update)]
+    pub(super) operation: OperationArg,
+
+    /// Print the steps and what the rules say, and change nothing
+    #[arg(long)]
+    pub(super) dry_run: bool,
+
+    /// Do not ask at a terminal
+    #[arg(short, long)]
+    pub(super) yes: bool,
+
+    /// What to do when a step fails
+    #[arg(long, value_enum, default_value_t = OnFailure::Stop, value_name = "WHAT")]
+    pub(super) on_failure: OnFailure,
+
+    /// For one component
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = duration)]
+    pub(super) step_timeout: Duration,
+
+    /// For all of it
+    #[arg(long, value_name = "TIME", default_value = "6h", value_parser = duration)]
+    pub(super) timeout: Duration,
+
+    /// For a pod that cannot pull its image or crashes again and again
+    #[arg(long, value_name = "TIME", default_value = "3m", value_parser = duration)]
+    pub(super) give_up_after: Duration,
+
+    /// How to print the last word, or the plan
+    #[arg(long, value_enum, default_value_t = FormatArg::Text)]
+    pub(super) format: FormatArg,
+
+    /// How to show progress, on stderr [auto: a live line on a terminal, lines elsewhere]
+    #[arg(long, value_enum, default_value_t = ProgressArg::Auto)]
+    pub(super) progress: ProgressArg,
+
+    /// Do it in this process, and not in a Job
+    #[arg(long, help_heading = "Job")]
+    pub(super) local: bool,
+
+    /// Remove the Job afterwards
+    #[arg(long, help_heading = "Job")]
+    pub(super) delete_job: bool,
+
+    #[command(flatten)]
+    pub(super) job: JobArgs,
+
+    #[command(flatten)]
+    pub(super) cluster: ClusterArgs,
+}
+
+/// `-o`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum OperationArg {
+    /// Upgrade, or go on
+    Update,
+    /// Put images and strategies back as the run recorded them, the last component first
+    Rollback,
+    /// End the run where it stands, and say what runs
+    Abort,
+}
+
+impl Args {
+    pub(super) fn operation(&self) -> Operation {
+        match self.operation {
+            OperationArg::Update => Operation::Update,
+            OperationArg::Rollback => Operation::Rollback,
+            OperationArg::Abort => Operation::Abort,
+        }
+    }
+
+    /// What is asked for, where it makes sense.
+    pub(super) fn settings(&self) -> Result<Settings, Failure> {
+        let text = self.target_version.trim().trim_start_matches('v');
+        let target: Version =
+            text.parse().map_err(|_| Failure::usage(format!("'{text}' is no release of Milvus, such as 2.5.12")))?;
+        let settings = Settings {
+            release: ReleaseName { name: self.instance.clone(), namespace: self.namespace.clone() },
+            target,
+            image: self.image.clone(),
+            back_on_failure: self.on_failure == OnFailure::Rollback,
+            run: self.job.run.clone(),
+            run_namespace: self.job.run_namespace.clone(),
+            requested_by: self.job.requested_by.clone(),
+            total: self.timeout,
+            step: self.step_timeout,
+            hopeless: self.give_up_after,
+            lock: self.job.lock_holds,
+        };
+        settings.usable(self.operation()).map_err(Failure::usage)?;
+        Ok(settings)
+    }
+
+    /// How the Job is to be; nothing where there is none.
+    pub(super) fn options(&self) -> Result<Option<JobOptions>, Failure> {
+        if self.local {
+            return Ok(None);
+        }
+        let (image, account) = (self.job.image.clone(), self.job.account.clone());
+        Ok(Some(JobOptions { image, account, overrides: self.job.overrides()?, delete: self.delete_job }))
+    }
+}

@@ -1,0 +1,100 @@
+//! The Job that upgrades in the cluster, and what it may do there. Nothing here touches Milvus.
+
+use serde_json::{Value, json};
+
+use crate::{
+    job::{self, Intent, JobSpec, Rights},
+    run::{End, Home, Link, Store},
+};
+
+use super::{
+    perform::{choose, refuses},
+    settings::{Operation, Settings},
+};
+
+/// How the Job is to be.
+#[derive(Clone, Debug)]
+pub struct JobOptions {
+    /// Our image; absent means the guard's, where it is installed.
+    pub image: Option<String>,
+    /// Service account; absent means the guard's for jobs, else one made for the run.
+    pub account: Option<String>,
+    /// What is merged into the Job.
+    pub overrides: Option<Value>,
+    /// Whether the Job is removed afterwards.
+    pub delete: bool,
+}
+
+/// What the Job needs in the namespace of the release.
+#[must_use]
+pub fn rules_in_release() -> Value {
+    json!([
+        {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["get", "list", "watch", "patch", "create", "delete"]},
+        {"apiGroups": ["apps"], "resources": ["statefulsets"], "verbs": ["list"]},
+        {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list", "patch"]},
+        {"apiGroups": [""], "resources": ["services", "persistentvolumeclaims"], "verbs": ["list"]},
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]},
+        {"apiGroups": ["autoscaling"], "resources": ["horizontalpodautoscalers"], "verbs": ["list"]},
+        {"apiGroups": ["keda.sh"], "resources": ["scaledobjects"], "verbs": ["list"]},
+    ])
+}
+
+/// Makes the Job, or finds the one that is at work, and follows it to its end.
+pub async fn remote(link: &Link, settings: Settings, operation: Operation, options: &JobOptions) -> End {
+    match try_remote(link, settings, operation, options).await {
+        Ok(end) | Err(end) => end,
+    }
+}
+
+async fn try_remote(link: &Link, mut settings: Settings, operation: Operation, options: &JobOptions) -> Result<End, End> {
+    let home = Home::find(link, &settings.release, settings.run_namespace.as_deref()).await?;
+    let known = Store::runs(link, &home, &settings.release).await?;
+    let name = choose(&known, &settings, operation)?;
+    if operation == Operation::Update && !known.iter().any(|run| run.metadata.name == name) {
+        // A person waits less, and nothing is made.
+        refuses(link, &settings).await?;
+    }
+    settings.requested_by = job::asker(link).await;
+    let (suffix, intent) = match operation {
+        Operation::Update => (String::new(), Intent::Forward),
+        Operation::Rollback => (format!("-{}", operation.name()), Intent::Back),
+        Operation::Abort => (format!("-{}", operation.name()), Intent::End),
+    };
+    let spec = JobSpec {
+        name: format!("{name}{suffix}"),
+        verb: "upgrade",
+        operation: operation.name(),
+        intent,
+        args: args(&settings, operation),
+        image: job::image(link, &home, options.image.as_ref()).await?,
+        claim: None,
+        account: options.account.clone().or_else(|| home.guarded_by.clone()).unwrap_or_else(|| name.clone()),
+        makes_account: options.account.is_none() && home.guarded_by.is_none(),
+        rights: options.account.is_none().then(|| Rights { in_release: rules_in_release(), at_home: json!([]) }),
+        secret: None,
+        overrides: options.overrides.clone(),
+        home: home.namespace.clone(),
+        run: name,
+        release: settings.release.clone(),
+    };
+    job::run(link, &spec, options.delete).await
+}
+
+/// The same command, to be done where it stands.
+fn args(settings: &Settings, operation: Operation) -> Vec<String> {
+    let seconds = |time: std::time::Duration| format!("{}s", time.as_secs());
+    let mut args = vec![
+        format!("--target-version={}", settings.target),
+        format!("--operation={}", operation.name()),
+        format!("--step-timeout={}", seconds(settings.step)),
+        format!("--timeout={}", seconds(settings.total)),
+        format!("--give-up-after={}", seconds(settings.hopeless)),
+        format!("--lock-holds={}", seconds(settings.lock)),
+    ];
+    args.extend(settings.image.iter().map(|image| format!("--image={image}")));
+    args.extend(settings.requested_by.iter().map(|asker| format!("--requested-by={asker}")));
+    if settings.back_on_failure {
+        args.push("--on-failure=rollback".into());
+    }
+    args
+}

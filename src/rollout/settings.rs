@@ -1,0 +1,71 @@
+//! What the command line asks for.
+
+use std::time::Duration;
+
+use crate::{
+    milvus::Version,
+    run::{ReleaseName, release},
+};
+
+/// What to do with a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// Upgrade, or go on.
+    Update,
+    /// Put images and strategies back as the run recorded them, in the reverse order.
+    Rollback,
+    /// End the run where it stands.
+    Abort,
+}
+
+impl Operation {
+    /// As it is typed.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Update => "update",
+            Self::Rollback => "rollback",
+            Self::Abort => "abort",
+        }
+    }
+}
+
+/// What an upgrade is to do.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Which release.
+    pub release: ReleaseName,
+    /// Version after (`-t`).
+    pub target: Version,
+    /// Image of the new version (`-w`); absent means the running repository at `v<target>`.
+    pub image: Option<String>,
+    /// Go back at once where something fails.
+    pub back_on_failure: bool,
+    /// Name of the run, where a Job was told.
+    pub run: Option<String>,
+    /// Namespace of the run, where it was told.
+    pub run_namespace: Option<String>,
+    /// Account in whose name the run was asked for.
+    pub requested_by: Option<String>,
+    /// For all of it.
+    pub total: Duration,
+    /// For one step.
+    pub step: Duration,
+    /// For a pod that cannot pull its image, or crashes again and again.
+    pub hopeless: Duration,
+    /// For the lock, without renewal.
+    pub lock: Duration,
+}
+
+impl Settings {
+    /// Refuses flags that contradict each other; what this says is wrong usage.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn usable(&self, operation: Operation) -> Result<(), String> {
+        match (&self.image, operation) {
+            (Some(image), Operation::Update) => release::image_fits(image, "-t", self.target),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! The steps, one file each.
+
+pub(crate) mod check;
+pub(crate) mod configure;
+pub(crate) mod create;
+pub(crate) mod hand_over;
+pub(crate) mod loaded;
+pub(crate) mod record;
+pub(crate) mod remove;
+pub(crate) mod update;
+pub(crate) mod way_back;

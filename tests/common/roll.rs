@@ -1,0 +1,385 @@
+//! A cluster in which Milvus rolls, as far as an upgrade can tell: a real control plane with controllers, and the smallest
+//! thing that plays nodes. Tags of images say what becomes of a pod: `never-ready`, `no-such` (cannot be pulled), `crash`.
+
+use std::{
+    collections::BTreeMap,
+    ops::Deref,
+    path::Path,
+    process::Command,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Api, Client, ResourceExt,
+    api::{Patch, PatchParams},
+    runtime::{
+        WatchStreamExt,
+        watcher::{Config, Event, watcher},
+    },
+};
+use milvus_guard::{
+    cluster::{Access, Cluster},
+    milvus::Component,
+};
+use milvus_guard_testbed::{ControlPlane, Helm, expect_success, wait_until};
+use serde_json::{Value, json};
+
+use super::{Chart, guard, webhook::Webhook};
+
+/// Release under test.
+pub const RELEASE: &str = "my-release";
+/// For anything that has to happen on a busy machine of 2 cores.
+pub const DEADLINE: Duration = Duration::from_secs(120);
+
+/// A cluster in which Milvus rolls.
+pub struct Roll {
+    pub cluster: Place,
+    _nodes: Background,
+}
+
+/// A control plane, or one with the guard in it.
+pub enum Place {
+    Bare(Box<ControlPlane>),
+    Guarded(Box<Webhook>),
+}
+
+impl Deref for Place {
+    type Target = ControlPlane;
+
+    fn deref(&self) -> &ControlPlane {
+        match self {
+            Self::Bare(cluster) => cluster,
+            Self::Guarded(webhook) => &webhook.cluster,
+        }
+    }
+}
+
+impl Roll {
+    /// One with the definitions.
+    pub fn start() -> Self {
+        let roll = Self::on(Place::Bare(Box::new(ControlPlane::builder().controller_manager(true).start())));
+        super::install_definitions(&roll.cluster);
+        roll
+    }
+
+    /// One with the guard.
+    pub fn guarded() -> Self {
+        Self::on(Place::Guarded(Box::new(Webhook::start())))
+    }
+
+    fn on(cluster: Place) -> Self {
+        let nodes = Background::start(cluster.kubeconfig(), |client, _| play(client));
+        Self { cluster, _nodes: nodes }
+    }
+
+    /// Installs Milvus and waits until it runs.
+    pub fn install(&self, with: Helm, namespace: &str, chart: &Chart, tag: &str, values: &[&str]) {
+        let tag = format!("image.all.tag={tag}");
+        let mut args = vec!["install", RELEASE, chart.path(), "-n", namespace, "--create-namespace", "--set", &tag];
+        for value in values {
+            args.extend(["--set", value]);
+        }
+        expect_success(self.cluster.helm(with, args));
+        self.await_complete(namespace);
+    }
+
+    /// Waits until every Deployment is complete.
+    pub fn await_complete(&self, namespace: &str) {
+        let complete = || {
+            let list = self.deployments(namespace);
+            let seen = |one: &Value| one["status"]["observedGeneration"] == one["metadata"]["generation"];
+            let all = |one: &Value| {
+                let wanted = one["spec"]["replicas"].as_i64().unwrap_or(1);
+                ["replicas", "updatedReplicas", "availableReplicas"]
+                    .iter()
+                    .all(|key| one["status"][key].as_i64().unwrap_or(0) == wanted)
+            };
+            !list.is_empty() && list.iter().all(|one| seen(one) && all(one))
+        };
+        assert!(wait_until(DEADLINE, complete), "{:#?}", self.deployments(namespace));
+    }
+
+    pub fn deployments(&self, namespace: &str) -> Vec<Value> {
+        let list = self.cluster.get_json(&format!("/apis/apps/v1/namespaces/{namespace}/deployments"));
+        list["items"].as_array().unwrap().clone()
+    }
+
+    pub fn deployment(&self, namespace: &str, component: &str) -> Value {
+        let end = format!("-{component}");
+        let mut all = self.deployments(namespace);
+        all.retain(|one| one["metadata"]["name"].as_str().unwrap().ends_with(&end));
+        all.pop().unwrap_or_else(|| panic!("no {component} in {namespace}"))
+    }
+
+    /// `name image replicas strategy` of every Deployment.
+    pub fn shape(&self, namespace: &str) -> Vec<String> {
+        let mut shape: Vec<String> = self
+            .deployments(namespace)
+            .iter()
+            .map(|one| {
+                let spec = &one["spec"];
+                let image = spec["template"]["spec"]["containers"][0]["image"].as_str().unwrap();
+                format!("{} {image} {} {}", one["metadata"]["name"].as_str().unwrap(), spec["replicas"], spec["strategy"]["type"])
+            })
+            .collect();
+        shape.sort();
+        shape
+    }
+
+    /// Tag of a component's image.
+    pub fn tag(&self, namespace: &str, component: &str) -> String {
+        let image = self.deployment(namespace, component)["spec"]["template"]["spec"]["containers"][0]["image"].clone();
+        image.as_str().unwrap().rsplit(':').next().unwrap().to_owned()
+    }
+
+    /// What is still under the name of a run: nothing should be.
+    pub fn owned_by_runs(&self, namespace: &str) -> Vec<String> {
+        let maps = self.cluster.get_json(&format!("/api/v1/namespaces/{namespace}/configmaps"));
+        let all = self.deployments(namespace).into_iter().chain(maps["items"].as_array().unwrap().clone());
+        let ours = |one: &Value| {
+            let managers = one["metadata"]["managedFields"].as_array().into_iter().flatten();
+            managers.clone().any(|entry| entry["manager"] == "milvus-guard-run")
+        };
+        all.filter(ours).map(|one| one["metadata"]["name"].to_string()).collect()
+    }
+
+    /// Every run, the newest last.
+    pub fn runs(&self, namespace: &str) -> Vec<Value> {
+        let list = self.cluster.get_json(&format!("/apis/guard.milvus.io/v1alpha1/namespaces/{namespace}/upgraderuns"));
+        let mut items = list["items"].as_array().unwrap().clone();
+        items.sort_by_key(|run| run["metadata"]["creationTimestamp"].as_str().unwrap().to_owned());
+        items
+    }
+
+    /// The last run.
+    pub fn run(&self, namespace: &str) -> Value {
+        self.runs(namespace).pop().expect("a run")
+    }
+
+    /// Names and identities of the pods.
+    pub fn pods(&self, namespace: &str) -> Vec<String> {
+        let list = self.cluster.get_json(&format!("/api/v1/namespaces/{namespace}/pods"));
+        let mut names: Vec<String> =
+            list["items"].as_array().unwrap().iter().map(|pod| pod["metadata"]["uid"].as_str().unwrap().to_owned()).collect();
+        names.sort();
+        names
+    }
+
+    /// `user.yaml` and the keys of the release's `ConfigMap`.
+    pub fn config(&self, namespace: &str) -> BTreeMap<String, String> {
+        let map = self.cluster.get_json(&format!("/api/v1/namespaces/{namespace}/configmaps/{RELEASE}-milvus"));
+        serde_json::from_value(map["data"].clone()).unwrap()
+    }
+
+    /// `upgrade` in this process's own place.
+    pub fn upgrade(&self, namespace: &str, target: &str) -> Command {
+        let mut command = guard();
+        command.arg("upgrade").arg("--kubeconfig").arg(self.cluster.kubeconfig());
+        command.args(["-i", RELEASE, "-n", namespace, "-t", target, "--local", "--lock-holds", "2s", "--progress", "plain"]);
+        command
+    }
+
+    /// Records what happens to pods of a namespace until it is asked for.
+    pub fn watch(&self, namespace: &str) -> Watch {
+        let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
+        let ready = Arc::new(AtomicBool::new(false));
+        let (into, listed, namespace) = (Arc::clone(&seen), Arc::clone(&ready), namespace.to_owned());
+        let background = Background::start(self.cluster.kubeconfig(), move |client, _| record(client, namespace, into, listed));
+        assert!(wait_until(DEADLINE, || ready.load(Ordering::Relaxed)), "the watch begins");
+        Watch { seen, _background: background }
+    }
+}
+
+/// What happened to a pod.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    pub at: Instant,
+    pub name: String,
+    pub component: Component,
+    pub image: String,
+    pub is_ready: bool,
+    /// Whether it is gone.
+    pub is_gone: bool,
+}
+
+/// A recording.
+pub struct Watch {
+    seen: Arc<Mutex<Vec<Seen>>>,
+    _background: Background,
+}
+
+impl Watch {
+    /// All that was seen.
+    pub fn events(&self) -> Vec<Seen> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    /// The components in the order in which their first pod of this image came.
+    pub fn order(&self, image: &str) -> Vec<Component> {
+        let mut order = Vec::new();
+        for seen in self.events().iter().filter(|seen| seen.image == image && !seen.is_gone) {
+            if !order.contains(&seen.component) {
+                order.push(seen.component);
+            }
+        }
+        order
+    }
+
+    /// Fails where a pod of the new image came before every pod of all that must precede it was of that image, and ready. The
+    /// pods of what `needs_not_be_ready` names only had to be there.
+    pub fn assert_order(&self, image: &str, before: impl Fn(Component) -> Vec<Component>, needs_not_be_ready: &[Component]) {
+        let mut pods: BTreeMap<String, Seen> = BTreeMap::new();
+        for seen in self.events() {
+            let is_new = seen.image == image && !seen.is_gone && !pods.contains_key(&seen.name);
+            if is_new {
+                for earlier in before(seen.component) {
+                    let of: Vec<&Seen> = pods.values().filter(|pod| pod.component == earlier).collect();
+                    let late =
+                        of.iter().find(|pod| pod.image != image || !(pod.is_ready || needs_not_be_ready.contains(&earlier)));
+                    assert!(late.is_none(), "{} moved while {late:?} was there", seen.component);
+                }
+            }
+            if seen.is_gone {
+                pods.remove(&seen.name);
+            } else {
+                pods.insert(seen.name.clone(), seen);
+            }
+        }
+    }
+
+    /// The longest time between a component that was completely new and the first pod of the next.
+    pub fn longest_pause(&self, image: &str) -> Duration {
+        let (mut pods, mut last, mut longest) = (BTreeMap::new(), None::<(Component, Instant)>, Duration::ZERO);
+        for seen in self.events() {
+            let is_new = seen.image == image && !seen.is_gone && !pods.contains_key(&seen.name);
+            if is_new
+                && let Some((component, at)) = last
+                && component != seen.component
+            {
+                longest = longest.max(seen.at.duration_since(at));
+                last = None;
+            }
+            let component = seen.component;
+            let at = seen.at;
+            if seen.is_gone {
+                pods.remove(&seen.name);
+            } else {
+                pods.insert(seen.name.clone(), seen);
+            }
+            let mut of = pods.values().filter(|pod| pod.component == component).peekable();
+            if of.peek().is_some() && of.all(|pod| pod.image == image && pod.is_ready) {
+                last.get_or_insert((component, at));
+            }
+        }
+        longest
+    }
+}
+
+async fn record(client: Client, namespace: String, into: Arc<Mutex<Vec<Seen>>>, listed: Arc<AtomicBool>) {
+    let mut events = std::pin::pin!(watcher(Api::<Pod>::namespaced(client, &namespace), Config::default()).default_backoff());
+    while let Some(event) = events.next().await {
+        let (pod, is_gone) = match event {
+            Ok(Event::InitApply(pod) | Event::Apply(pod)) => (pod, false),
+            Ok(Event::Delete(pod)) => (pod, true),
+            Ok(Event::InitDone) => {
+                listed.store(true, Ordering::Relaxed);
+                continue;
+            }
+            _ => continue,
+        };
+        let container = &pod.spec.as_ref().unwrap().containers[0];
+        let Ok(component) = container.name.parse() else { continue };
+        let image = container.image.clone().unwrap_or_default();
+        let seen = Seen { at: Instant::now(), name: pod.name_any(), component, image, is_ready: is_ready(&pod), is_gone };
+        into.lock().unwrap().push(seen);
+    }
+}
+
+fn is_ready(pod: &Pod) -> bool {
+    pod.status
+        .iter()
+        .flat_map(|status| status.conditions.iter().flatten())
+        .any(|one| one.type_ == "Ready" && one.status == "True")
+}
+
+/// Says of every pod what a node would.
+async fn play(client: Client) {
+    let mut events = std::pin::pin!(watcher(Api::<Pod>::all(client.clone()), Config::default()).default_backoff());
+    while let Some(event) = events.next().await {
+        if let Ok(Event::InitApply(pod) | Event::Apply(pod)) = event {
+            let told = pod.status.as_ref().and_then(|status| status.phase.as_deref()) != Some("Pending")
+                || pod.status.as_ref().is_some_and(|status| status.container_statuses.is_some());
+            if told || pod.metadata.deletion_timestamp.is_some() {
+                continue;
+            }
+            if let Some(status) = status(&pod) {
+                let api: Api<Pod> = Api::namespaced(client.clone(), &pod.namespace().unwrap());
+                let _ =
+                    api.patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Merge(json!({"status": status}))).await;
+            }
+        }
+    }
+}
+
+fn status(pod: &Pod) -> Option<Value> {
+    let container = &pod.spec.as_ref().unwrap().containers[0];
+    let image = container.image.clone().unwrap_or_default();
+    let waiting = |reason: &str, message: &str, restarts: i32| {
+        let state = json!({"waiting": {"reason": reason, "message": message}});
+        let one = json!({"name": container.name, "image": image, "imageID": "", "ready": false, "restartCount": restarts, "state": state});
+        json!({"phase": "Pending", "containerStatuses": [one]})
+    };
+    Some(if image.contains("never-ready") {
+        json!({"phase": "Running"})
+    } else if image.contains("no-such") {
+        waiting("ImagePullBackOff", "Back-off pulling image", 0)
+    } else if image.contains("crash") {
+        waiting("CrashLoopBackOff", "back-off 10s restarting failed container", 3)
+    } else {
+        let conditions = json!([{"type": "Ready", "status": "True"}, {"type": "ContainersReady", "status": "True"}]);
+        json!({"phase": "Running", "conditions": conditions})
+    })
+}
+
+/// Something that runs until it is dropped.
+struct Background {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Background {
+    fn start<F: Future<Output = ()>>(kubeconfig: &Path, work: impl FnOnce(Client, ()) -> F + Send + 'static) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (flag, kubeconfig) = (Arc::clone(&stop), kubeconfig.to_owned());
+        let thread = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async move {
+                let access = Access { kubeconfig: Some(kubeconfig), context: None };
+                let client = Cluster::connect(&access).await.unwrap().client().clone();
+                let stopped = async {
+                    while !flag.load(Ordering::Relaxed) {
+                        tokio::time::sleep(Duration::from_millis(20)).await;
+                    }
+                };
+                tokio::select! { () = work(client, ()) => {}, () = stopped => {} }
+            });
+        });
+        Self { stop, thread: Some(thread) }
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

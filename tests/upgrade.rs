@@ -1,0 +1,81 @@
+//! `upgrade` on a real control plane: the order in which pods really change, the way back, and Helm afterwards.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs,
+    reason = "a test says what is wrong by panicking"
+)]
+
+mod common;
+
+use std::time::Duration;
+
+use common::{
+    Chart,
+    roll::{RELEASE, Roll},
+    run,
+};
+use milvus_guard::milvus::{
+    Component, Version,
+    catalogue::{Catalogue, OrderTopology},
+};
+use milvus_guard_testbed::{Helm, expect_success};
+
+/// The order data for one upgrade, laid over the components that are there.
+fn data(from: &str, to: &str, topology: OrderTopology) -> impl Fn(Component) -> Vec<Component> {
+    let version = |text: &str| text.parse::<Version>().unwrap();
+    let order = Catalogue::embedded().order(version(from), version(to), topology).unwrap().clone();
+    move |component| order.before(component).collect()
+}
+
+/// Runs the `helm upgrade` that was printed, with the chart at hand.
+fn agree(roll: &Roll, with: Helm, namespace: &str, chart: &Chart, printed: &str) {
+    let command = printed.lines().find_map(|line| line.strip_prefix("Next: helm ")).expect("a helm command");
+    let mut words: Vec<String> = command.split_whitespace().map(str::to_owned).collect();
+    let at = words.iter().position(|word| word == "zilliztech/milvus").expect("a chart");
+    words[at] = chart.path().to_owned();
+    let version = words.iter().position(|word| word == "--version").expect("the chart that is installed");
+    assert_eq!(words[version + 1], chart.version);
+    words.drain(version..version + 2);
+    expect_success(roll.cluster.helm(with, &words));
+    assert!(roll.deployments(namespace).len() > 1);
+}
+
+#[test]
+fn a_cluster_rolls_in_order_and_helm_agrees_afterwards() {
+    let roll = Roll::start();
+    for (namespace, with) in [("three", Helm::V3), ("four", Helm::V4)] {
+        let chart = Chart::compact("4.0.31");
+        roll.install(with, namespace, &chart, "v2.2.16", &["querynode.replicas=2"]);
+        let (shape, config) = (roll.shape(namespace), roll.config(namespace));
+        let watch = roll.watch(namespace);
+        let (code, stdout, stderr) = run(&mut roll.upgrade(namespace, "2.3.22"));
+        assert_eq!(code, 0, "{stdout}\n{stderr}");
+        assert!(stdout.contains("my-release runs 2.3.22, every component of it."), "{stdout}");
+        let image = "milvusdb/milvus:v2.3.22";
+        use Component::{DataCoord, DataNode, IndexCoord, IndexNode, Proxy, QueryCoord, QueryNode, RootCoord};
+        let expected = [RootCoord, IndexCoord, DataCoord, QueryCoord, IndexNode, DataNode, QueryNode, Proxy];
+        assert_eq!(watch.order(image), expected);
+        watch.assert_order(image, data("2.2.16", "2.3.22", OrderTopology::Separate), &[]);
+        let pause = watch.longest_pause(image);
+        println!("longest pause between components: {pause:?}");
+        assert!(pause < Duration::from_secs(1), "{pause:?}");
+        let after: Vec<String> = shape.iter().map(|line| line.replace("v2.2.16", "v2.3.22")).collect();
+        assert_eq!(roll.shape(namespace), after, "nothing but the image differs");
+        assert_eq!(roll.config(namespace), config);
+        assert_eq!(roll.owned_by_runs(namespace), [""; 0]);
+        assert_eq!(roll.run(namespace)["status"]["phase"], "Succeeded");
+
+        let pods = roll.pods(namespace);
+        agree(&roll, with, namespace, &chart, &stdout);
+        roll.await_complete(namespace);
+        assert_eq!(roll.pods(namespace), pods, "nothing rolls");
+        assert_eq!(roll.shape(namespace), after);
+
+        let (code, stdout, _) = run(&mut roll.upgrade(namespace, "2.3.22"));
+        assert_eq!((code, roll.runs(namespace).len()), (0, 1), "{stdout}");
+        assert!(stdout.contains("runs 2.3.22 already"), "{stdout}");
+        assert_eq!(RELEASE, "my-release");
+    }
+}

@@ -1,0 +1,98 @@
+//! `upgrade` with the guard installed, by the account of its jobs: the webhook lets through what the run plans, holds off
+//! everybody else, and leaves autoscalers alone.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs,
+    reason = "a test says what is wrong by panicking"
+)]
+
+mod common;
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use common::{
+    Chart, guard,
+    roll::{DEADLINE, Place, RELEASE, Roll},
+    run,
+    stand::Running,
+    webhook::GUARD,
+};
+use milvus_guard::{job::spec::rules_at_home, rollout::remote::rules_in_release};
+use milvus_guard_testbed::{ControlPlane, Helm, wait_until};
+use serde_json::json;
+
+const NAMESPACE: &str = "milvus";
+
+/// The account of the guard's jobs, with the rights that a run is granted and no other.
+fn job_account(cluster: &ControlPlane) -> PathBuf {
+    for (namespace, rules) in [(NAMESPACE, rules_in_release()), (GUARD, rules_at_home())] {
+        let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "job", "namespace": namespace}, "rules": rules});
+        let binding = json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": "job", "namespace": namespace},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "job"},
+            "subjects": [{"kind": "ServiceAccount", "name": "milvus-guard-job", "namespace": GUARD}],
+        });
+        cluster.apply(&format!("---\n{role}\n---\n{binding}\n"));
+    }
+    cluster.kubeconfig_for_service_account(GUARD, "milvus-guard-job")
+}
+
+fn upgrade(kubeconfig: &Path, target: &str, more: &[&str]) -> Command {
+    let mut command = guard();
+    command.arg("upgrade").arg("--kubeconfig").arg(kubeconfig).args(["-i", RELEASE, "-n", NAMESPACE, "-t", target]);
+    command.args(["--run-namespace", GUARD, "--local", "--lock-holds", "2s", "--progress", "plain"]).args(more);
+    command
+}
+
+#[test]
+fn the_run_passes_and_nobody_else_does() {
+    let roll = Roll::guarded();
+    let Place::Guarded(webhook) = &roll.cluster else { unreachable!("it is guarded") };
+    let chart = Chart::compact("4.1.34");
+    roll.install(Helm::V4, NAMESPACE, &chart, "v2.4.5", &["mixCoordinator.enabled=true", "querynode.replicas=2"]);
+    let shape = roll.shape(NAMESPACE);
+    let account = job_account(&webhook.cluster);
+    let kubectl = |args: &[&str]| webhook.kubectl(&[&["-n", NAMESPACE], args].concat());
+    let image = |component: &str, tag: &str| {
+        let (deployment, image) =
+            (format!("deployment/{RELEASE}-milvus-{component}"), format!("{component}=milvusdb/milvus:{tag}"));
+        kubectl(&["set", "image", &deployment, &image])
+    };
+
+    // A run that waits: nothing of the new image gets ready.
+    let mut running = Running::spawn(upgrade(&account, "2.4.24", &["-w", "milvusdb/milvus:never-ready"]));
+    assert!(wait_until(DEADLINE, || roll.tag(NAMESPACE, "indexnode") == "never-ready" || running.0.try_wait().unwrap().is_some()));
+    let (done, text) = image("proxy", "v2.4.24");
+    assert!(!done && text.contains("MG208"), "{text}");
+    let (done, text) =
+        webhook.helm(Helm::V4, &["upgrade", RELEASE, chart.path(), "-n", NAMESPACE, "--set", "image.all.tag=v2.4.24"]);
+    assert!(!done && text.contains("MG208"), "{text}");
+    let (done, text) = kubectl(&["scale", "deployment/my-release-milvus-querynode", "--replicas=3"]);
+    assert!(done, "what an autoscaler does is none of the run's business: {text}");
+    let (done, text) = kubectl(&["scale", "deployment/my-release-milvus-querynode", "--replicas=2"]);
+    assert!(done, "{text}");
+    let _ = Command::new("kill").arg(running.0.id().to_string()).status();
+    assert!(wait_until(DEADLINE, || running.0.try_wait().unwrap().is_some()));
+    let (code, stdout, stderr) = run(&mut upgrade(&account, "2.4.24", &["-o", "rollback"]));
+    assert_eq!(code, 0, "{stdout}\n{stderr}");
+    assert_eq!(roll.shape(NAMESPACE), shape);
+
+    // A person's own account cannot write a run where the guard believes it.
+    let (code, _, stderr) = run(&mut upgrade(webhook.cluster.kubeconfig(), "2.4.24", &[]));
+    assert!(code == 3 && stderr.contains("are written by milvus-guard itself"), "{code} {stderr}");
+
+    // Across a minor, where anybody else is denied for the order.
+    let (code, stdout, stderr) = run(&mut upgrade(&account, "2.4.24", &[]));
+    assert_eq!(code, 0, "{stdout}\n{stderr}");
+    let (done, text) = image("proxy", "v2.5.27");
+    assert!(!done && text.contains("MG201"), "{text}");
+    let (code, stdout, stderr) = run(&mut upgrade(&account, "2.5.27", &[]));
+    assert_eq!(code, 0, "{stdout}\n{stderr}");
+    assert!(roll.shape(NAMESPACE).iter().all(|line| line.contains(":v2.5.27 ")), "{:#?}", roll.shape(NAMESPACE));
+    assert_eq!(roll.owned_by_runs(NAMESPACE), [""; 0]);
+}
