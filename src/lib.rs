@@ -24,6 +24,7 @@
 //! | [`report`] | a judgement for people and machines, one file a format |
 //! | [`admission`] | reviews to rulings: the gates of the webhook |
 //! | [`inputs`] | adapters: files, cluster, Helm storage, etcd |
+//! | [`milvus_api`] | what a running Milvus says: health, version, what is loaded |
 //! | [`server`] | the webhook around it: connections, caches, leader, metrics |
 //! | [`certs`] | the server's certificate: read, followed, made, rotated |
 //! | [`cli`] | one file a verb |
@@ -45,6 +46,7 @@ pub mod manifest;
 pub mod meta;
 pub mod migration;
 pub mod milvus;
+pub mod milvus_api;
 pub mod objects;
 pub mod plan;
 pub mod policy;
