@@ -1,5 +1,5 @@
-//! What real Milvus servers say about themselves: complete after a load, with what is missing after a restart, and why not.
-//! The servers are large and downloaded: `make test-milvus`.
+//! What real Milvus servers say about themselves: whole after a load, what is missing after a restart, and why there is no
+//! answer. The servers are large and downloaded: `make test-milvus`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -14,8 +14,9 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use milvus_guard::etcd::Tls;
 use milvus_guard::milvus_api::{ApiError, CollectionLoad, Loaded, Login, Proxy, health, loaded, version};
-use milvus_guard_testbed::{Milvus, MilvusStore, MilvusVersion, expect_success, wait_for};
+use milvus_guard_testbed::{Etcd, EtcdOptions, Milvus, MilvusStore, MilvusVersion, expect_success, wait_for};
 use rstest::rstest;
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/milvus/books.py");
@@ -39,9 +40,7 @@ fn script(server: &Milvus, verb: &str) {
 }
 
 fn names(loaded: &Loaded) -> Vec<String> {
-    let mut names: Vec<String> = loaded.collections.iter().map(CollectionLoad::label).collect();
-    names.sort();
-    names
+    loaded.collections.iter().map(CollectionLoad::label).collect()
 }
 
 fn collection<'a>(loaded: &'a Loaded, label: &str) -> &'a CollectionLoad {
@@ -70,6 +69,7 @@ fn a_real_milvus_says_what_is_loaded_and_what_is_missing(#[case] wheel: MilvusVe
 
     let told = run(version(&root)).unwrap();
     assert!(told.contains(minor), "{told}");
+    say(wheel, &format!("calls itself {told}"));
     let told = run(health(&root)).unwrap();
     assert!(told.healthy, "{told:?}");
     logins(wheel, &server);
@@ -125,9 +125,19 @@ fn logins(wheel: MilvusVersion, server: &Milvus) {
     }
     let token = Proxy { login: Login::Token(format!("root:{PASSWORD}")), ..nobody };
     run(version(&token)).unwrap();
-    let error = run(loaded(&proxy(server, "guest", "a-password"))).unwrap_err();
-    assert!(matches!(error, ApiError::PermissionDenied { .. }) && error.is_lasting(), "{}: {error:?}", wheel.name());
-    say(wheel, &format!("a guest: {error}"));
+    match (wheel, run(loaded(&proxy(server, "guest", "a-password")))) {
+        // It asks for a right to list databases, and for none that a guest does not have to all else.
+        (MilvusVersion::V2_2_16, told) => {
+            let told = told.unwrap();
+            assert!(told.notes.iter().any(|note| note.contains("ListDatabases")), "{:?}", told.notes);
+            assert_eq!(names(&told), ["books", "drafts"], "the default database");
+        }
+        (_, told) => {
+            let error = told.unwrap_err();
+            let expected = matches!(error, ApiError::PermissionDenied { method: "ShowPartitions", .. });
+            assert!(expected && error.is_lasting(), "{}: {error:?}", wheel.name());
+        }
+    }
 }
 
 /// Starts the server again and asks all the time until it has everything; gives the answers, each once in a row.
@@ -164,6 +174,26 @@ fn a_milvus_that_is_too_old_says_so() {
     let whole = complete(&proxy);
     assert_eq!(names(&whole), ["few"]);
     assert!(whole.notes.iter().any(|note| note.contains("no databases")), "{:?}", whole.notes);
+}
+
+/// Any server that speaks gRPC will do: an etcd has no method of Milvus.
+#[test]
+fn a_proxy_with_tls_is_reached_and_a_reason_says_what_is_wrong() {
+    let server = Etcd::start_with(&EtcdOptions { tls: true, ..EtcdOptions::default() });
+    let file = |path: &Path| Some(path.to_owned());
+    let tls = Tls { ca: file(server.ca_path()), cert: file(server.client_cert_path()), key: file(server.client_key_path()) };
+    let secure = Proxy { address: server.endpoint(), tls: Some(tls), ..Proxy::default() };
+    assert_eq!(run(version(&secure)), Err(ApiError::Unimplemented { method: "GetVersion" }));
+    let reason = |proxy: &Proxy| match run(version(proxy)) {
+        Err(ApiError::Unreachable { reason, .. }) => reason,
+        other => panic!("{other:?}"),
+    };
+    let unknown = reason(&Proxy { tls: None, ..secure.clone() });
+    assert!(unknown.contains("give its CA"), "{unknown}");
+    let other_host = reason(&Proxy { server_name: Some("milvus.example".into()), ..secure.clone() });
+    assert!(other_host.contains("another host name"), "{other_host}");
+    let plain = reason(&Proxy { tls: None, address: secure.address.replace("https", "http"), ..Proxy::default() });
+    assert!(plain.contains("https://"), "{plain}");
 }
 
 /// What a person who waits for minutes reads meanwhile.

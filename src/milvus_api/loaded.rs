@@ -8,6 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::reason;
+
 /// Everything that is loaded, as of one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Loaded {
@@ -15,7 +17,7 @@ pub struct Loaded {
     pub collections: Vec<CollectionLoad>,
     /// Ids of all collections that exist, loaded or not.
     pub known: BTreeSet<i64>,
-    /// What could not be asked and was left out, in words.
+    /// What could not be asked and was left out, in words; a person must see it.
     pub notes: Vec<String>,
 }
 
@@ -160,12 +162,12 @@ impl Loaded {
 }
 
 impl CollectionLoad {
-    /// Its name, with its database where it is not the default one.
+    /// Its name as it may be printed, with its database where it is not the default one.
     #[must_use]
     pub fn label(&self) -> String {
         match self.database.as_str() {
-            "" | "default" => self.name.clone(),
-            database => format!("{database}/{}", self.name),
+            "" | "default" => reason::line(&self.name),
+            database => reason::line(&format!("{database}/{}", self.name)),
         }
     }
 

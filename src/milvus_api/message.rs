@@ -13,9 +13,9 @@ pub trait Ask: Message + 'static {
     /// What comes back.
     type Answer: Answer;
 
-    /// The database it is about; empty for the default one and where there is no such thing.
-    fn database(&self) -> &str {
-        ""
+    /// The database it is about, if it is about one; empty for the default one and where there is no such thing.
+    fn database(&self) -> Option<&str> {
+        None
     }
 }
 
@@ -331,8 +331,8 @@ macro_rules! methods {
         impl Ask for $request {
             const METHOD: &'static str = $name;
             type Answer = $response;
-            $(fn database(&self) -> &str {
-                &self.$database
+            $(fn database(&self) -> Option<&str> {
+                Some(&self.$database)
             })?
         }
 

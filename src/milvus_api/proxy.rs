@@ -199,7 +199,8 @@ impl Connection {
         let unreachable = |reason: String| ApiError::Unreachable { address: self.address.clone(), reason };
         let (now, method) = (Instant::now(), R::METHOD);
         let deadline = self.deadline.min(now + CALL_DEADLINE);
-        let database = AsciiMetadataValue::try_from(message.database()).ok().filter(|name| !name.is_empty());
+        let database =
+            message.database().filter(|name| !name.is_empty()).and_then(|name| name.parse::<AsciiMetadataValue>().ok());
         let mut request = Request::new(message);
         request.set_timeout(deadline - now);
         if let Some(authorization) = &self.authorization {

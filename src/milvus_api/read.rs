@@ -15,6 +15,7 @@ use super::{
     },
     proxy::{Connection, Proxy},
 };
+use crate::reason;
 
 /// Collections that are asked about at once, with up to 5 calls each. Proxies and coordinators have users to serve.
 pub const CONCURRENCY: usize = 8;
@@ -22,6 +23,8 @@ pub const CONCURRENCY: usize = 8;
 pub const MAX_COLLECTIONS: usize = 65_536;
 /// Databases that are looked at; Milvus itself takes 64 (`rootCoord.maxDatabaseNum`).
 pub const MAX_DATABASES: usize = 1024;
+/// Reasons of ill health that are told; there is about one a node.
+const MAX_REASONS: usize = 20;
 
 /// What Milvus says about its components.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +41,10 @@ pub struct Health {
 /// No answer. 2.2.2 and earlier do not have this question ([`ApiError::Unimplemented`]).
 pub async fn health(proxy: &Proxy) -> Result<Health, ApiError> {
     match proxy.connect().await?.call(CheckHealthRequest {}).await {
-        Ok(answer) => Ok(Health { healthy: answer.is_healthy, reasons: answer.reasons }),
+        Ok(answer) => {
+            let reasons = answer.reasons.iter().take(MAX_REASONS).map(|words| reason::line(words)).collect();
+            Ok(Health { healthy: answer.is_healthy, reasons })
+        }
         // A proxy that is not ready itself answers so.
         Err(ApiError::Other { reason, .. }) => Ok(Health { healthy: false, reasons: vec![reason] }),
         Err(error) => Err(error),
@@ -50,13 +56,14 @@ pub async fn health(proxy: &Proxy) -> Result<Health, ApiError> {
 /// # Errors
 /// No answer.
 pub async fn version(proxy: &Proxy) -> Result<String, ApiError> {
-    Ok(proxy.connect().await?.call(GetVersionRequest {}).await?.version)
+    Ok(reason::line(&proxy.connect().await?.call(GetVersionRequest {}).await?.version))
 }
 
 /// What is loaded, in the databases of [`Proxy::databases`] or in all.
 ///
-/// Where authorization is on, Milvus shows a user only what he may see: this takes `ShowCollections`, `ListDatabases`, and
-/// `DescribeCollection`, `ShowPartitions` and `GetLoadState` of every collection.
+/// Where authorization is on, this takes the rights to `ListDatabases`, `ShowCollections`, and `DescribeCollection` and
+/// `ShowPartitions` of every collection (2.2.16 asks for no right to the last). Collections that a newer Milvus hides from
+/// the user are not among them. [`Loaded::notes`] says what was left out; whoever relies on the answer must show it.
 ///
 /// # Errors
 /// No answer, or one that is too large. What Milvus cannot say about a single collection is part of the answer.
@@ -71,6 +78,8 @@ pub async fn loaded(proxy: &Proxy) -> Result<Loaded, ApiError> {
         entries.extend(listed(&database, &in_memory)?);
         bounded("ShowCollections", "collections", entries.len(), MAX_COLLECTIONS)?;
     }
+    // Milvus tells them in another order each time.
+    entries.sort_by(|left, right| (&left.database, &left.name).cmp(&(&right.database, &right.name)));
     let reading = entries.into_iter().map(|entry| collection(&connection, entry));
     loaded.collections = stream::iter(reading).buffered(CONCURRENCY).try_collect().await?;
     Ok(loaded)
@@ -140,7 +149,7 @@ async fn collection(connection: &Connection, entry: Entry) -> Result<CollectionL
     let (served, replicas) = try_join!(served, async { told(replicas.await) })?;
     let progress = match entry.progress {
         Some(progress) => progress,
-        None => connection.call(GetLoadingProgressRequest { database, collection }).await?.progress,
+        None => connection.call(GetLoadingProgressRequest { collection, database }).await?.progress,
     };
     Ok(CollectionLoad {
         database: entry.database,
