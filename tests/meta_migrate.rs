@@ -32,7 +32,9 @@ fn everything_ends_as_planned_and_twice_is_once() {
     assert_same(&bed.metadata(), &planned(&dump, &Options::default()));
     assert_eq!(bed.phase(), "Verified");
     let revision = bed.revision();
-    finish(&mut bed.migration_at(&bed.etcd.endpoint(), "b.backup")).expect(0).says("already");
+    let mut again = bed.migration_at(&bed.etcd.endpoint(), "b.backup");
+    let again = finish(again.args(["--format", "json"])).expect(0).json();
+    assert_eq!((&again["outcome"], &again["run"]), (&"alreadyMigrated".into(), &report["run"]));
     assert!(bed.revision() <= revision + 2, "nothing but the lock, taken and given back");
     assert!(!bed.file("b.backup").exists(), "no backup of what is not changed");
     bed.run("verify", &["--backup", "a.backup"]).expect(0).says("Verified").says("as the record of the run says");
@@ -120,6 +122,27 @@ fn a_dry_run_shows_every_key_and_changes_nothing() {
     }
     assert_eq!(report["plan"]["digest"], plan.digest());
     assert!(!text.contains("$2a$10$secret"));
+}
+
+#[test]
+fn progress_and_report_are_apart() {
+    let bed = Bed::start();
+    let dump = small().dump().unwrap();
+    bed.fill(&dump);
+    let ended = bed.migrate(&["--format", "json"]).expect(0);
+    ended.json();
+    let events: Vec<Value> = ended.stderr.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let done = |stage: &str| events.iter().find(|event| event["event"] == "stageDone" && event["stage"] == stage);
+    for stage in ["read", "plan", "backup", "checkBackup", "write", "checkWritten", "delete", "verify"] {
+        assert!(done(stage).is_some_and(|event| event["seconds"].is_f64()), "{stage}: {events:#?}");
+    }
+    let plan = milvus_guard::migration::plan(&dump, &Options::default()).unwrap();
+    assert_eq!(done("delete").unwrap()["done"], plan.deletes().len());
+    let refused =
+        bed.run("restore", &["a.backup", "--yes", "--format", "json", "--progress", "none", "--root-path", "x"]).expect(1);
+    assert_eq!((&refused.json()["outcome"], &refused.json()["data"]), (&"refused".into(), &"Nothing was changed.".into()));
+    let quiet = bed.run("verify", &["--backup", "a.backup", "--progress", "none"]).expect(0);
+    assert_eq!(quiet.stderr, "");
 }
 
 #[test]
@@ -287,10 +310,10 @@ fn large_metadata_is_read_in_pages() {
         sample.put(format!("of-somebody-else/{number}"), vec![b'x'; 1024 * 1024]);
     }
     let dump = sample.dump().unwrap();
-    let (large, rest): (Vec<_>, Vec<_>) = dump.records().iter().cloned().partition(|record| record.value.len() > 1000);
+    let (large, rest): (Vec<_>, Vec<_>) = dump.records().iter().cloned().partition(|record| record.value().len() > 1000);
     bed.fill(&Dump::new(dump.root.clone(), 7, 1, rest).unwrap());
     for record in large {
-        bed.put(dump.root.absolute(&record.key), &*record.value);
+        bed.put(dump.root.absolute(record.key()), record.value());
     }
     bed.migrate(&[]).expect(0);
     assert_same(&bed.metadata(), &planned(&dump, &Options::default()));

@@ -116,7 +116,7 @@ fn kind(code: i32, message: &str) -> Kind {
 
 /// Adds what to do to reasons that libraries word for themselves only.
 pub(crate) fn hinted(reason: String) -> String {
-    let hint = if reason.contains("UnknownIssuer") {
+    let hint = if reason.contains("UnknownIssuer") || reason.contains("BadSignature") {
         "; its certificate is not signed by a known authority: give its CA"
     } else if reason.contains("NotValidForName") {
         "; its certificate is for another host name"
@@ -127,7 +127,7 @@ pub(crate) fn hinted(reason: String) -> String {
     } else if reason.contains("frame with invalid size") || reason.contains("broken pipe") || reason.contains("GoAway") {
         "; it may want TLS: use https://"
     } else if reason.contains("connection closed") {
-        "; it may ask for a client certificate"
+        "; it may want TLS (use https://), or ask for a client certificate"
     } else {
         ""
     };

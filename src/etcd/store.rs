@@ -256,7 +256,8 @@ impl<'e> Store<'e> {
         Fut: Future<Output = Result<T, Error>>,
     {
         let live = self.live().await?;
-        let failure = match timeout(REQUEST_DEADLINE, request(live.client)).await {
+        // Boxed, as the futures of requests are large and many futures hold this one.
+        let failure = match timeout(REQUEST_DEADLINE, Box::pin(request(live.client))).await {
             Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(error)) => Failure::from(error),
             Err(_) => Failure::new(Kind::Unavailable, format!("no answer within {} seconds", REQUEST_DEADLINE.as_secs())),
@@ -284,7 +285,7 @@ impl<'e> Store<'e> {
         for _ in 0..addresses.len() {
             let index = self.shared.next.load(Ordering::Relaxed) % addresses.len().max(1);
             let Some(address) = addresses.get(index) else { break };
-            let failure = match timeout(CONNECT_DEADLINE, self.open_at(address)).await {
+            let failure = match timeout(CONNECT_DEADLINE, Box::pin(self.open_at(address))).await {
                 Ok(Ok(client)) => {
                     let generation = self.shared.generation.fetch_add(1, Ordering::Relaxed) + 1;
                     return Ok(Live { client, generation });

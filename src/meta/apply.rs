@@ -126,7 +126,7 @@ impl Applier<'_> {
         }
     }
 
-    fn commit_halves<'p>(&self, mut operations: Vec<Operation<'p>>) -> impl Future<Output = Result<u64, Halt>> {
+    fn commit_halves(&self, mut operations: Vec<Operation<'_>>) -> impl Future<Output = Result<u64, Halt>> {
         Box::pin(async move {
             let rest = operations.split_off(operations.len() / 2);
             Ok(self.commit(operations).await? + self.commit(rest).await?)
@@ -157,7 +157,15 @@ impl Applier<'_> {
             let options = if operation.value.is_none() { GetOptions::new().with_keys_only() } else { GetOptions::new() };
             TxnOp::get(self.root.absolute(operation.key), Some(options))
         });
-        let answer = self.store.read_txn(&Txn::new().and_then(reads.collect::<Vec<_>>())).await?;
+        let answer = match self.store.read_txn(&Txn::new().and_then(reads.collect::<Vec<_>>())).await {
+            Err(failure) if failure.kind == Kind::RequestTooLarge && operations.len() > 1 => {
+                let (one, other) = operations.split_at(operations.len() / 2);
+                let mut differing = Box::pin(self.differing(one)).await?;
+                differing.extend(Box::pin(self.differing(other)).await?);
+                return Ok(differing);
+            }
+            other => other?,
+        };
         let is_made = |operation: &Operation<'_>, answer: &TxnOpResponse| match answer {
             TxnOpResponse::Get(answer) => answer.kvs().first().map(etcd_client::KeyValue::value) == operation.value,
             _ => false,

@@ -114,7 +114,7 @@ fn compared(dump: &Dump, input: impl io::Read, events: &dyn Events) -> Result<(S
     let mut running = Running::begin(events, Stage::CheckBackup, Some(saved(dump).count() as u64));
     let (mut expected, mut same) = (saved(dump), true);
     let summary = codec::check(input, |record| {
-        same &= expected.next().is_some_and(|saved| saved.key == record.key && saved.value == record.value);
+        same &= expected.next().is_some_and(|saved| saved.key() == record.key() && saved.value() == record.value());
         running.advance(1);
     })?;
     running.finish();

@@ -53,7 +53,8 @@ impl MetaError {
     #[must_use]
     pub fn data(&self) -> &str {
         match self {
-            Self::Usage(_) | Self::Refused { .. } | Self::Locked(_) => "Nothing was changed.",
+            Self::Usage(_) | Self::Refused { .. } => "Nothing was changed.",
+            Self::Locked(_) => "This command changed nothing; the data stands as that run leaves it.",
             Self::Stopped { data, .. } => data,
         }
     }

@@ -131,7 +131,8 @@ pub(super) struct Running<'e> {
     total: Option<u64>,
     done: u64,
     began: std::time::Instant,
-    told: std::time::Instant,
+    /// When a word about progress was last said; the first record says one at once.
+    told: Option<std::time::Instant>,
 }
 
 /// Between two words about progress.
@@ -140,14 +141,13 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 impl<'e> Running<'e> {
     pub(super) fn begin(events: &'e dyn Events, stage: Stage, total: Option<u64>) -> Self {
         events.event(Event::StageBegan { stage, total });
-        let now = std::time::Instant::now();
-        Self { events, stage, total, done: 0, began: now, told: now }
+        Self { events, stage, total, done: 0, began: std::time::Instant::now(), told: None }
     }
 
     pub(super) fn advance(&mut self, by: u64) {
         self.done += by;
-        if self.told.elapsed() >= PROGRESS_EVERY {
-            self.told = std::time::Instant::now();
+        if self.told.is_none_or(|told| told.elapsed() >= PROGRESS_EVERY) {
+            self.told = Some(std::time::Instant::now());
             self.events.event(Event::Progress { stage: self.stage, done: self.done, total: self.total });
         }
     }

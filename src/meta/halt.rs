@@ -32,11 +32,15 @@ pub(super) const fn data(phase: JournalPhase) -> &'static str {
 }
 
 fn next(journal: &Journal) -> String {
-    let go_back = match journal.phase {
-        JournalPhase::Restoring | JournalPhase::Restored => String::new(),
-        _ => format!("; or go back: `milvus-guard meta restore {}`", journal.backup.path),
-    };
-    format!("run the same command again, it goes on{go_back}.")
+    match go_back(journal) {
+        Some(back) => format!("run the same command again, it goes on; or go back: {back}."),
+        None => "run the same command again, it goes on.".into(),
+    }
+}
+
+fn go_back(journal: &Journal) -> Option<String> {
+    let is_restore = matches!(journal.phase, JournalPhase::Restoring | JournalPhase::Restored);
+    (!is_restore).then(|| format!("`milvus-guard meta restore {}`", journal.backup.path))
 }
 
 /// A run stopped after its record was written.
@@ -58,7 +62,8 @@ pub(super) fn before_writing(halt: Halt, backup: &Path) -> MetaError {
 
 /// A run under way cannot go on for a reason that would refuse a new one.
 pub(super) fn under_way(error: &MetaError, journal: &Journal) -> MetaError {
-    MetaError::stopped(error.why(), data(journal.phase), next(journal))
+    let back = go_back(journal).map(|back| format!(" Or go back: {back}.")).unwrap_or_default();
+    MetaError::stopped(error.why(), data(journal.phase), format!("{}{back}", error.next()))
 }
 
 /// Someone else wrote to the metadata.

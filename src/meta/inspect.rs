@@ -109,7 +109,7 @@ pub async fn inspect(target: &Target, options: &Options, events: &dyn Events) ->
         revision: dump.revision,
         state,
         keys: metadata().count() as u64,
-        bytes: metadata().map(|record| (record.key.len() + record.value.len()) as u64).sum(),
+        bytes: metadata().map(|record| (record.key().len() + record.value().len()) as u64).sum(),
         health,
         sessions: sessions.into_iter().map(SessionSeen::from).collect(),
         lock: lock.map(LockSeen::from),

@@ -68,7 +68,7 @@ impl Holder {
             id: format!("{}-{}-{}", process.host, process.pid, now.as_nanosecond()),
             verb: verb.into(),
             process,
-            since: format!("{:.0}", now),
+            since: format!("{now:.0}"),
             seconds_left: None,
             is_official_tool: false,
         }
@@ -116,7 +116,8 @@ pub struct Lock {
 /// What stands where the lock would be.
 enum Seen {
     Free,
-    Ours(i64),
+    /// Under this lease, created at this revision.
+    Ours(i64, i64),
     Held(Box<Holder>, i64),
 }
 
@@ -133,7 +134,8 @@ impl Lock {
         loop {
             let lease = store.grant(LEASE_SECONDS).await.map_err(unreachable)?;
             match put(store, root, &holder, lease).await.map_err(unreachable)? {
-                Seen::Ours(create_revision) => return Ok(Self::keep(store.silent(), root, lease, create_revision)),
+                // An attempt before this one may have arrived late, with its own lease.
+                Seen::Ours(lease, create_revision) => return Ok(Self::keep(store.silent(), root, lease, create_revision)),
                 Seen::Free => {}
                 Seen::Held(held, its_lease) => {
                     store.revoke(lease).await.map_err(unreachable)?;
@@ -147,14 +149,11 @@ impl Lock {
         let (tell_lost, lost) = watch::channel(false);
         let renewed = store.clone();
         let renewing = tokio::spawn(async move {
-            let mut last = Instant::now();
+            // Only etcd can say that it is gone; one that does not answer may still count it.
             loop {
                 sleep(RENEW_EVERY).await;
-                match renewed.renew(lease).await {
-                    Ok(()) => last = Instant::now(),
-                    // Whether it still stands is etcd's to say: every transaction asks.
-                    Err(failure) if failure.kind != Kind::LeaseGone && last.elapsed() < lease_time() => {}
-                    Err(_) => break,
+                if renewed.renew(lease).await.is_err_and(|failure| failure.kind == Kind::LeaseGone) {
+                    break;
                 }
             }
             let _ = tell_lost.send(true);
@@ -199,10 +198,6 @@ impl Drop for Lock {
     }
 }
 
-fn lease_time() -> Duration {
-    Duration::from_secs(LEASE_SECONDS.unsigned_abs())
-}
-
 /// Who holds the lock now.
 ///
 /// # Errors
@@ -210,7 +205,7 @@ fn lease_time() -> Duration {
 pub async fn holder(store: &Store<'_>, root: &Root) -> Result<Option<Holder>, Failure> {
     match look(store, root, "").await? {
         Seen::Held(holder, _) => Ok(Some(*holder)),
-        Seen::Free | Seen::Ours(_) => Ok(None),
+        Seen::Free | Seen::Ours(..) => Ok(None),
     }
 }
 
@@ -251,7 +246,7 @@ async fn look(store: &Store<'_>, root: &Root, id: &str) -> Result<Seen, Failure>
     let Some(record) = lock.as_ref().or(session.as_ref()) else { return Ok(Seen::Free) };
     let mut holder = if lock.is_some() { ours(record) } else { official(record) };
     if holder.id == id {
-        return Ok(Seen::Ours(record.create_revision()));
+        return Ok(Seen::Ours(record.lease(), record.create_revision()));
     }
     holder.seconds_left = if record.lease() == 0 { None } else { Some(store.time_left(record.lease()).await?.unwrap_or(0)) };
     Ok(Seen::Held(Box::new(holder), record.lease()))
@@ -294,15 +289,15 @@ async fn wait_out(store: &Store<'_>, root: &Root, held: Holder, lease: i64, even
         }
         None => {}
     }
-    let (began, mut told, mut least) = (Instant::now(), false, i64::MAX);
+    let (began, mut told, mut lowest) = (Instant::now(), false, i64::MAX);
     loop {
         let Seen::Held(now, its_lease) = look(store, root, "").await.map_err(unreachable)? else { return Ok(()) };
         let left = now.seconds_left.unwrap_or(0);
         // Somebody else took it, or it was renewed: alive.
-        if its_lease != lease || left > least {
+        if its_lease != lease || left > lowest {
             return Err(MetaError::Locked(now));
         }
-        least = left;
+        lowest = left;
         if !told && began.elapsed() > RENEW_EVERY + Duration::from_secs(1) {
             events.event(Event::Waiting { what: format!("the end of the lock of {held}, which nobody renews ({left} s)") });
             told = true;

@@ -91,6 +91,8 @@ pub struct Migrated {
     pub plan: Option<Summary>,
     /// The backup; absent where nothing was changed.
     pub backup: Option<BackupFile>,
+    /// The record of the run that migrated this metadata, now or before.
+    pub run: Option<Journal>,
     /// It went on where an earlier run had stopped.
     pub resumed: bool,
     /// Identity of the etcd cluster.
@@ -116,7 +118,7 @@ pub async fn migrate(target: &Target, options: &MigrateOptions, events: &dyn Eve
     }
     let tell = |what: &str| events.event(Event::Waiting { what: what.to_owned() });
     let store = target.connect(Some(&tell)).await?;
-    let health = takes_writes(&store).await?;
+    let health = takes_writes(&store, &root).await?;
     let lock = Lock::take(&store, &root, "meta migrate", events).await?;
     let run = Run { target, store: &store, root: &root, options, events, lock: &lock, health };
     let done = run.go().await;
@@ -159,7 +161,7 @@ fn judge_versions(options: &MigrateOptions) -> Result<Transition, MetaError> {
 }
 
 fn without_plan(outcome: Outcome, root: &Root, cluster_id: u64) -> Migrated {
-    Migrated { outcome, plan: None, backup: None, resumed: false, cluster_id, root: root.to_string(), seconds: 0.0 }
+    Migrated { outcome, plan: None, backup: None, run: None, resumed: false, cluster_id, root: root.to_string(), seconds: 0.0 }
 }
 
 /// The outcome where the plan is empty.
@@ -190,21 +192,22 @@ pub(super) fn planned<'d>(dump: &'d Dump, options: &Options, events: &dyn Events
 }
 
 /// Refuses to write to an etcd that would not take it.
-pub(super) async fn takes_writes(store: &Store<'_>) -> Result<Health, MetaError> {
+pub(super) async fn takes_writes(store: &Store<'_>, root: &Root) -> Result<Health, MetaError> {
     let health = store.health().await.map_err(unread)?;
-    if health.no_space {
-        return Err(MetaError::refused(
+    let refused = if health.no_space {
+        MetaError::refused(
             "etcd has raised the alarm NOSPACE: it takes no writes",
             "compact and defragment etcd or raise its quota, disarm the alarm (`etcdctl alarm disarm`), then run the same command again.",
-        ));
+        )
+    } else if health.corrupt {
+        MetaError::refused("etcd has raised the alarm CORRUPT: its members disagree", "repair the etcd cluster first.")
+    } else {
+        return Ok(health);
+    };
+    match journal(store, root).await? {
+        (Some(journal), _) if journal.phase.is_open() => Err(halt::under_way(&refused, &journal)),
+        _ => Err(refused),
     }
-    if health.corrupt {
-        return Err(MetaError::refused(
-            "etcd has raised the alarm CORRUPT: its members disagree",
-            "repair the etcd cluster first.",
-        ));
-    }
-    Ok(health)
 }
 
 pub(super) fn unread(failure: crate::etcd::failure::Failure) -> MetaError {
@@ -228,16 +231,16 @@ impl Run<'_> {
         match journal {
             Some(journal) if journal.phase == JournalPhase::Restoring => Err(record::under_way(&journal)),
             Some(journal) if journal.phase.is_open() => self.go_on(journal, revision).await,
-            _ => self.begin(revision).await,
+            before => self.begin(before, revision).await,
         }
     }
 
-    async fn begin(&self, journal_revision: i64) -> Result<Migrated, MetaError> {
+    async fn begin(&self, before: Option<Journal>, journal_revision: i64) -> Result<Migrated, MetaError> {
         clear_of_sessions(self.store, self.root, self.options.wait_sessions, &self.target.stop, self.events).await?;
         let dump = dump(self.store, self.root, self.events).await.map_err(unread)?;
         let plan = planned(&dump, &self.options.plan_options(), self.events)?;
         if let Some(outcome) = nothing_to_do(&plan) {
-            return Ok(without_plan(outcome, self.root, dump.cluster_id));
+            return Ok(Migrated { run: before, ..without_plan(outcome, self.root, dump.cluster_id) });
         }
         let digest = plan.digest();
         if self.options.approved_plan.as_ref().is_some_and(|approved| *approved != digest) {
@@ -246,7 +249,7 @@ impl Run<'_> {
                 "run the same command again and look at the new plan.",
             ));
         }
-        self.has_room(&plan)?;
+        has_room(&self.health, &plan)?;
         let path = self.options.backup.clone().unwrap_or_else(|| default_file(self.root));
         let saved = backup::save(&dump, &path, Form::Own, Some(&self.options.source), self.events)
             .map_err(|why| MetaError::refused(format!("the backup: {why}"), "name a file that can be written with --backup."))?;
@@ -341,6 +344,7 @@ impl Run<'_> {
             outcome: Outcome::Migrated,
             plan: Some(Summary::of(plan)),
             backup: Some(backup),
+            run: Some(journal),
             resumed,
             cluster_id: self.store.cluster_id(),
             root: self.root.to_string(),
@@ -369,19 +373,6 @@ impl Run<'_> {
             .await
             .map_err(|halt| halt::stopped(halt, journal))?
             .map_err(|foreign| halt::foreign(&foreign, journal))
-    }
-
-    /// Refuses where the new records may not fit. Each change is kept beside the old value until etcd is compacted.
-    fn has_room(&self, plan: &Plan<'_>) -> Result<(), MetaError> {
-        let bytes: u64 = plan.batches().map(|batch| batch.bytes as u64).sum();
-        let (Ok(size), Ok(quota)) = (u64::try_from(self.health.db_size), u64::try_from(self.health.quota)) else { return Ok(()) };
-        if quota == 0 || size.saturating_add(bytes) < quota {
-            return Ok(());
-        }
-        Err(MetaError::refused(
-            format!("etcd has {size} bytes of at most {quota}; the migration needs about {bytes} more"),
-            "compact and defragment etcd or raise its quota, then run the same command again.",
-        ))
     }
 }
 
@@ -415,4 +406,17 @@ pub(super) fn default_file(root: &Root) -> PathBuf {
     let name: String =
         root.to_string().chars().map(|c| if c.is_ascii_alphanumeric() || "-.".contains(c) { c } else { '_' }).collect();
     PathBuf::from(format!("milvus-meta-{}-{}.backup", name.trim_start_matches('_'), Timestamp::now().strftime("%Y%m%dT%H%M%SZ")))
+}
+
+/// Refuses where the new records may not fit. Each change is kept beside the old value until etcd is compacted.
+fn has_room(health: &Health, plan: &Plan<'_>) -> Result<(), MetaError> {
+    let bytes: u64 = plan.batches().map(|batch| batch.bytes as u64).sum();
+    let (Ok(size), Ok(quota)) = (u64::try_from(health.db_size), u64::try_from(health.quota)) else { return Ok(()) };
+    if quota == 0 || size.saturating_add(bytes) < quota {
+        return Ok(());
+    }
+    Err(MetaError::refused(
+        format!("etcd has {size} bytes of at most {quota}; the migration needs about {bytes} more"),
+        "compact and defragment etcd or raise its quota, then run the same command again.",
+    ))
 }

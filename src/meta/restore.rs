@@ -13,6 +13,7 @@ use crate::{
     migration::{
         Dump, Options, Root,
         journal::{FORM, Journal, JournalBackup, JournalPhase},
+        keys::shown,
         restore::{RestorePlan, Restorer},
     },
 };
@@ -62,6 +63,8 @@ pub struct Restored {
     pub deletes: u64,
     /// Keys that are not Milvus' and stayed.
     pub foreign: u64,
+    /// The first of them.
+    pub kept: Vec<String>,
     /// What 2.2 had served since the backup, and is lost.
     pub lost: Vec<String>,
     /// How much of it.
@@ -105,7 +108,7 @@ pub async fn restore(
         let plan = run.plan(Stage::Read).await.map_err(unread)?;
         return Ok(run.restored(&plan, 0.0));
     }
-    takes_writes(&store).await?;
+    takes_writes(&store, &root).await?;
     let lock = Lock::take(&store, &root, "meta restore", events).await?;
     let done = run.go(&lock).await;
     lock.release().await;
@@ -135,7 +138,7 @@ impl Run<'_> {
             .map_err(refuse)?;
         let plan = self.plan(Stage::Read).await.map_err(|failure| refuse(unread(failure)))?;
         if !plan.would_lose().is_empty() && !self.options.accept_data_loss {
-            return Err(refuse(self.would_lose(&plan)));
+            return Err(refuse(would_lose(&plan)));
         }
         let mut journal = self.journal(before.clone());
         let mut guard = Guard::new(lock, self.root, revision);
@@ -177,17 +180,6 @@ impl Run<'_> {
         Ok(restorer.finish())
     }
 
-    fn would_lose(&self, plan: &RestorePlan<'_>) -> MetaError {
-        let losses = plan.would_lose();
-        let named: Vec<String> = losses.iter().take(NAMED).map(|loss| format!("  {loss}")).collect();
-        let more = losses.counts().values().sum::<u64>().saturating_sub(named.len() as u64);
-        let more = if more == 0 { String::new() } else { format!("\n  and {more} more") };
-        MetaError::refused(
-            format!("2.2 has served this metadata since the backup; restoring it would lose:\n{}{more}", named.join("\n")),
-            "run the same command with --accept-data-loss if that may go.",
-        )
-    }
-
     /// The record of this restore: that of the migration which it undoes, where there is one.
     fn journal(&self, before: Option<Journal>) -> Journal {
         let this = Process::this();
@@ -219,7 +211,8 @@ impl Run<'_> {
             puts: plan.puts().len() as u64,
             rewrites: plan.rewrites().len() as u64,
             deletes: plan.deletes().len() as u64,
-            foreign: plan.foreign(),
+            foreign: plan.foreign().len() as u64,
+            kept: plan.foreign().iter().take(NAMED).map(|key| shown(key)).collect(),
             lost: plan.would_lose().iter().take(NAMED).map(ToString::to_string).collect(),
             lost_total: plan.would_lose().counts().values().sum(),
             backup: self.file.clone(),
@@ -228,4 +221,15 @@ impl Run<'_> {
             seconds,
         }
     }
+}
+
+fn would_lose(plan: &RestorePlan<'_>) -> MetaError {
+    let losses = plan.would_lose();
+    let named: Vec<String> = losses.iter().take(NAMED).map(|loss| format!("  {loss}")).collect();
+    let more = losses.counts().values().sum::<u64>().saturating_sub(named.len() as u64);
+    let more = if more == 0 { String::new() } else { format!("\n  and {more} more") };
+    MetaError::refused(
+        format!("2.2 has served this metadata since the backup; restoring it would lose:\n{}{more}", named.join("\n")),
+        "run the same command with --accept-data-loss if that may go.",
+    )
 }

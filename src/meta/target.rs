@@ -88,11 +88,10 @@ impl Stop {
 }
 
 /// A key-value pair as the migration takes it; nothing for keys that are not the metadata's.
-pub(super) fn record(root: &Root, pair: KeyValue) -> Option<Record> {
-    let (mod_revision, leased) = (pair.mod_revision(), pair.lease() != 0);
-    let (key, value) = pair.into_key_value();
-    let key = root.relative(&key)?.into();
-    Some(Record { key, value: value.into(), mod_revision, leased })
+pub(super) fn record(root: &Root, pair: &KeyValue) -> Option<Record> {
+    let mut record = Record::new(root.relative(pair.key())?, pair.value(), pair.mod_revision());
+    record.leased = pair.lease() != 0;
+    Some(record)
 }
 
 /// Reads the whole root at one revision, into memory.
@@ -132,8 +131,8 @@ pub(super) async fn scan(
 ) -> Result<crate::etcd::range::Moment, Failure> {
     let mut compactions = 0;
     loop {
-        let mut take = |pair| {
-            if let Some(record) = record(root, pair) {
+        let mut take = |pair: KeyValue| {
+            if let Some(record) = record(root, &pair) {
                 each(Seen::Record(record));
             }
         };

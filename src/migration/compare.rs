@@ -6,7 +6,7 @@ use super::{
     batch::{Batch, Batches, Phase},
     fate::{Fate, Fates},
     keys::shown,
-    plan::{Plan, delete},
+    plan::{Plan, delete, put},
     record::Record,
 };
 
@@ -59,7 +59,7 @@ impl<'p, 'd> Comparison<'p, 'd> {
         if !record.is_metadata() {
             return;
         }
-        let key = &*record.key;
+        let key = record.key();
         while let Some((missing, fate)) = self.fates.next_if(|(next, _)| *next < key) {
             self.missing(missing, fate);
         }
@@ -67,7 +67,7 @@ impl<'p, 'd> Comparison<'p, 'd> {
             self.foreign.add(key, Foreign::Appeared);
             return;
         };
-        let value = &*record.value;
+        let value = record.value();
         match fate {
             Fate::Keep(old) if value == old => {}
             Fate::Put { new, .. } | Fate::Rewrite { new, .. } if value == new => {}
@@ -114,7 +114,7 @@ impl Remaining<'_, '_> {
     /// They as guarded transactions: puts, then rewrites, then deletes.
     pub fn batches(&self) -> impl Iterator<Item = Batch<'_>> {
         let plan = self.plan;
-        let puts = self.puts.iter().map(|at| (Phase::Put, plan.puts[*at].operation()));
+        let puts = self.puts.iter().map(|at| (Phase::Put, put(&plan.puts[*at])));
         let rewrites = self.rewrites.iter().map(|(at, revision)| (Phase::Rewrite, plan.rewrites[*at].operation(*revision)));
         let deletes = self.deletes.iter().map(|(at, revision)| (Phase::Delete, delete(plan.deletes[*at], *revision)));
         Batches::new(puts.chain(rewrites).chain(deletes), plan.source.root.prefix().len())

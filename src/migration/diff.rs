@@ -99,6 +99,9 @@ impl Serialize for Change<'_> {
     }
 }
 
+/// Reads the message that a key holds.
+type Decode = fn(&[u8]) -> Option<Value>;
+
 /// A value as JSON: its message where the key tells which it is, else its text, else base64. Credentials are hidden.
 #[must_use]
 pub fn describe(key: &[u8], value: &[u8]) -> Value {
@@ -108,7 +111,7 @@ pub fn describe(key: &[u8], value: &[u8]) -> Value {
     if value == keys::TOMBSTONE {
         return Value::String("(dropped)".into());
     }
-    let decoders: [(&str, fn(&[u8]) -> Option<Value>); 14] = [
+    let decoders: [(&str, Decode); 14] = [
         (keys::COLLECTION, message::<messages::CollectionInfo>),
         (keys::COLLECTION_HISTORY, message::<messages::CollectionInfo>),
         (keys::OLD_ALIAS, message::<messages::CollectionInfo>),

@@ -50,18 +50,18 @@ impl<'p, 'd: 'p> Iterator for Fates<'p, 'd> {
     fn next(&mut self) -> Option<Self::Item> {
         let plan = self.plan;
         let put = plan.puts.get(self.put);
-        let Some(record) = self.next.filter(|record| put.is_none_or(|put| record.key < put.key)) else {
+        let Some(record) = self.next.filter(|record| put.is_none_or(|put| record.key() < put.key())) else {
             let put = put?;
             self.put += 1;
-            return Some((&put.key, Fate::Put { at: self.put - 1, new: &put.value }));
+            return Some((put.key(), Fate::Put { at: self.put - 1, new: put.value() }));
         };
         self.advance();
-        let (key, old) = (&*record.key, &*record.value);
-        if let Some(rewrite) = plan.rewrites.get(self.rewrite).filter(|rewrite| *rewrite.record.key == *key) {
+        let (key, old) = (record.key(), record.value());
+        if let Some(rewrite) = plan.rewrites.get(self.rewrite).filter(|rewrite| rewrite.record.key() == key) {
             self.rewrite += 1;
             return Some((key, Fate::Rewrite { at: self.rewrite - 1, old, new: &rewrite.value }));
         }
-        if plan.deletes.get(self.delete).is_some_and(|delete| *delete.key == *key) {
+        if plan.deletes.get(self.delete).is_some_and(|delete| delete.key() == key) {
             self.delete += 1;
             return Some((key, Fate::Delete { at: self.delete - 1, old }));
         }

@@ -10,7 +10,7 @@ use prost::Message;
 use crate::{facts::MetadataState, reason};
 
 use super::{
-    keys::{SESSIONS, TOMBSTONE, shown},
+    keys::{COLLECTION, SESSIONS, TOMBSTONE, numbers, shown},
     record::Dump,
 };
 
@@ -142,6 +142,8 @@ const SEGMENT_DROPPED: i32 = 6;
 /// The fields of `querypb.CollectionInfo` of 2.1 that matter here.
 #[derive(Clone, PartialEq, Message)]
 struct LoadRecord {
+    #[prost(int64, tag = "1")]
+    collection_id: i64,
     #[prost(int64, tag = "7")]
     in_memory_percentage: i64,
 }
@@ -150,9 +152,10 @@ struct LoadRecord {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Evidence {
     seen: BTreeSet<Signal>,
-    fully_loaded: bool,
+    loaded: BTreeSet<i64>,
     anything: bool,
     collections: BTreeSet<i64>,
+    dropped: BTreeSet<i64>,
     bare_collection: Option<i64>,
     segment_collections: BTreeSet<i64>,
     problem: Option<String>,
@@ -168,17 +171,17 @@ impl Evidence {
                 continue;
             }
             let records =
-                dump.under(area.path).iter().filter(|record| area.path.ends_with('/') || *record.key == *area.path.as_bytes());
+                dump.under(area.path).iter().filter(|record| area.path.ends_with('/') || record.key() == area.path.as_bytes());
             for record in records.filter(|record| !record.leased) {
-                evidence.add(&record.key, Some(&record.value));
-                if area.depth == Depth::AnyKey || (area.depth == Depth::AnyLive && *record.value != *TOMBSTONE) {
+                evidence.add(record.key(), Some(record.value()));
+                if area.depth == Depth::AnyKey || (area.depth == Depth::AnyLive && record.value() != TOMBSTONE) {
                     break;
                 }
             }
         }
         if !evidence.is_anything() {
             for record in dump.records().iter().filter(|record| record.is_metadata()) {
-                evidence.add(&record.key, Some(&record.value));
+                evidence.add(record.key(), Some(record.value()));
             }
         }
         evidence
@@ -187,7 +190,12 @@ impl Evidence {
     /// Takes one key in, relative to `<rootPath>/<metaSubPath>/`. The value is needed where the key's area has
     /// [`Depth::AnyLive`] or [`Depth::All`]; a value that was not read counts as live.
     pub fn add(&mut self, key: &[u8], value: Option<&[u8]>) {
-        if key.starts_with(SESSIONS.as_bytes()) || value == Some(TOMBSTONE) {
+        if key.starts_with(SESSIONS.as_bytes()) {
+            return;
+        }
+        if value == Some(TOMBSTONE) {
+            // A collection that was dropped is not one that the official tool has lost.
+            self.dropped.extend(key.strip_prefix(COLLECTION.as_bytes()).and_then(numbers::<1>).map(|[id]| id));
             return;
         }
         self.anything = true;
@@ -216,8 +224,10 @@ impl Evidence {
                 }
             }
             Signal::OldLoad => {
-                if let Some(record) = self.decode::<LoadRecord>(key, value) {
-                    self.fully_loaded |= record.in_memory_percentage >= 100;
+                if let Some(record) = self.decode::<LoadRecord>(key, value)
+                    && record.in_memory_percentage >= 100
+                {
+                    self.loaded.insert(record.collection_id);
                 }
             }
             _ => {}
@@ -293,11 +303,15 @@ impl Evidence {
             };
         }
         let has_segments = !self.segment_collections.is_empty();
-        if self.collections.is_empty() && !new && (has_segments || self.saw(&[Signal::OldLoad, Signal::User])) {
+        // Whoever deletes the old metadata deletes tombstones too.
+        let is_cleaned = self.collections.is_empty() && self.dropped.is_empty() && !new;
+        if is_cleaned && (has_segments || self.saw(&[Signal::OldLoad, Signal::User])) {
             return MetadataState::PartialCleaned;
         }
-        let orphans = !self.segment_collections.is_subset(&self.collections);
-        let load_lost = !self.collections.is_empty() && self.fully_loaded && !self.saw(&[Signal::NewLoad, Signal::NewIndex]);
+        let is_known = |id: &i64| self.collections.contains(id) || self.dropped.contains(id);
+        let orphans = !self.segment_collections.iter().all(is_known);
+        let is_loaded = !self.loaded.is_subset(&self.dropped);
+        let load_lost = is_loaded && !self.saw(&[Signal::NewLoad, Signal::NewIndex]);
         if orphans || load_lost {
             return MetadataState::PartialSaved;
         }
@@ -307,7 +321,7 @@ impl Evidence {
         if let Some(id) = self.bare_collection {
             return MetadataState::Unreadable(format!("collection {id} has no fields, neither in its record nor beside it"));
         }
-        if !self.collections.is_empty() {
+        if !self.collections.is_empty() || (self.anything && !self.dropped.is_empty()) {
             return MetadataState::V21NoIndex;
         }
         if self.anything {
@@ -351,7 +365,7 @@ mod tests {
     }
 
     fn load(percent: i64) -> Vec<u8> {
-        LoadRecord { in_memory_percentage: percent }.encode_to_vec()
+        LoadRecord { collection_id: 2, in_memory_percentage: percent }.encode_to_vec()
     }
 
     fn state(records: &[(&str, Vec<u8>)]) -> MetadataState {
@@ -447,7 +461,9 @@ mod tests {
     #[case("queryCoord-collectionMeta/1", load(100))]
     #[case("root-coord/credential/users/root", x())]
     fn what_is_left_without_collections_is_cleaned(#[case] key: &str, #[case] value: Vec<u8>) {
-        assert_eq!(state(&[("root-coord/collection/1", gone()), (key, value)]), MetadataState::PartialCleaned);
+        assert_eq!(state(&[(key, value.clone())]), MetadataState::PartialCleaned);
+        let dropped = state(&[("root-coord/collection/1", gone()), ("root-coord/collection/2", gone()), (key, value)]);
+        assert_eq!(dropped, MetadataState::V21NoIndex, "tombstones would be deleted too");
     }
 
     #[test]
@@ -468,6 +484,10 @@ mod tests {
         assert_eq!(state(&records), MetadataState::PartialSaved);
         records.push(("root-coord/database/collection-info/1/9", x()));
         assert_eq!(state(&records), MetadataState::V22, "a collection inside a database is one");
+        records.push(("datacoord-meta/s/8/2/4", segment(4)));
+        assert_eq!(state(&records), MetadataState::PartialSaved);
+        records.push(("root-coord/collection/8", gone()));
+        assert_eq!(state(&records), MetadataState::V22, "a dropped collection may have segments for a while");
     }
 
     #[test]
@@ -476,6 +496,9 @@ mod tests {
         assert_eq!(state(&records), MetadataState::V21NoIndex);
         records.push(("queryCoord-collectionMeta/2", load(100)));
         assert_eq!(state(&records), MetadataState::PartialSaved);
+        let mut dropped = records.clone();
+        dropped.push(("root-coord/collection/2", gone()));
+        assert_eq!(state(&dropped), MetadataState::V21NoIndex, "what was dropped cannot be lost");
         records.push(("querycoord-collection-loadinfo/1", x()));
         assert_eq!(state(&records), MetadataState::V22);
     }

@@ -59,7 +59,7 @@ const OWN: &str = "milvus-guard/";
 /// The place of Milvus' metadata in etcd.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Root {
-    root_path: String,
+    path: String,
     sub_path: String,
     own: String,
     prefix: String,
@@ -97,7 +97,7 @@ impl Root {
         }
         Ok(Self {
             own: format!("{}{OWN}", clean(root_path, root_path.starts_with('/'))),
-            root_path: root_path.into(),
+            path: root_path.into(),
             sub_path: meta_sub_path.into(),
             prefix,
         })
@@ -106,7 +106,7 @@ impl Root {
     /// `etcd.rootPath` as it was given.
     #[must_use]
     pub fn root_path(&self) -> &str {
-        &self.root_path
+        &self.path
     }
 
     /// `etcd.metaSubPath` as it was given.
@@ -142,7 +142,7 @@ impl Root {
     /// Whether the metadata has a sub-path of its own, apart from timestamps and id counters.
     #[must_use]
     pub fn is_apart(&self) -> bool {
-        clean(&self.root_path, false) != clean(&self.prefix, false)
+        clean(&self.path, false) != clean(&self.prefix, false)
     }
 
     /// Key of the lock, beside the metadata.

@@ -127,8 +127,8 @@ impl fmt::Display for Losses {
 /// What going back would take away with a record that differs from the backup. Values that cannot be read count: what is
 /// not understood may be of worth.
 pub(super) fn of(backup: &Dump, record: &Record) -> Option<Loss> {
-    let saved = backup.get(&record.key);
-    let under = |prefix: &str| record.key.strip_prefix(prefix.as_bytes());
+    let saved = backup.get(record.key());
+    let under = |prefix: &str| record.key().strip_prefix(prefix.as_bytes());
     if let Some(rest) = under(COLLECTION) {
         return collection(saved, record, rest);
     }
@@ -140,7 +140,7 @@ pub(super) fn of(backup: &Dump, record: &Record) -> Option<Loss> {
     if let Some(rest) = under(PARTITION) {
         let [collection, _] = numbers::<2>(rest)?;
         let has_collection = backup.get(format!("{COLLECTION}{collection}").as_bytes()).is_some_and(live);
-        let name = PartitionInfo::decode(&*record.value).ok().map(|partition| partition.partition_name);
+        let name = PartitionInfo::decode(record.value()).ok().map(|partition| partition.partition_name);
         return has_collection.then(|| named(LossKind::Partition, record, name));
     }
     if let Some(rest) =
@@ -165,7 +165,7 @@ fn collection(saved: Option<&Record>, record: &Record, rest: &[u8]) -> Option<Lo
     }
     let Some(saved) = saved else { return Some(named(LossKind::Collection, record, collection_name(record))) };
     let changed = |kind| Some(named(kind, record, collection_name(record)));
-    let (Ok(old), Ok(new)) = (CollectionInfo::decode(&*saved.value), CollectionInfo::decode(&*record.value)) else {
+    let (Ok(old), Ok(new)) = (CollectionInfo::decode(saved.value()), CollectionInfo::decode(record.value())) else {
         return changed(LossKind::CollectionChange);
     };
     if old.partition_ids != new.partition_ids {
@@ -177,14 +177,14 @@ fn collection(saved: Option<&Record>, record: &Record, rest: &[u8]) -> Option<Lo
 }
 
 fn alias(backup: &Dump, saved: Option<&Record>, record: &Record, name: &[u8]) -> Option<Loss> {
-    let new = live(record).then(|| AliasInfo::decode(&*record.value).map(|alias| alias.collection_id));
+    let new = live(record).then(|| AliasInfo::decode(record.value()).map(|alias| alias.collection_id));
     let old = backup.get(&[OLD_ALIAS.as_bytes(), name].concat()).or(saved).filter(|record| live(record));
     // The collection's id has another number in the old and in the new message.
     let old = old.map(|old| {
-        if old.key.starts_with(OLD_ALIAS.as_bytes()) {
-            CollectionInfo::decode(&*old.value).map(|alias| alias.id)
+        if old.key().starts_with(OLD_ALIAS.as_bytes()) {
+            CollectionInfo::decode(old.value()).map(|alias| alias.id)
         } else {
-            AliasInfo::decode(&*old.value).map(|alias| alias.collection_id)
+            AliasInfo::decode(old.value()).map(|alias| alias.collection_id)
         }
     });
     let is_same = match (old, new) {
@@ -196,20 +196,20 @@ fn alias(backup: &Dump, saved: Option<&Record>, record: &Record, name: &[u8]) ->
 }
 
 fn index(backup: &Dump, saved: Option<&Record>, record: &Record, rest: &[u8]) -> Option<Loss> {
-    let index = FieldIndex::decode(&*record.value).ok();
+    let index = FieldIndex::decode(record.value()).ok();
     let name = index.as_ref().and_then(|index| index.index_info.as_ref()).map(|info| info.index_name.clone());
     let is_dropped = index.as_ref().is_some_and(|index| index.deleted);
     let was_dropped = if let Some(old) = backup.get(&[OLD_INDEX.as_bytes(), rest].concat()).filter(|old| live(old)) {
-        OldIndex::decode(&*old.value).ok().map(|old| old.deleted)
+        OldIndex::decode(old.value()).ok().map(|old| old.deleted)
     } else {
-        saved.and_then(|saved| FieldIndex::decode(&*saved.value).ok()).map(|old| old.deleted)
+        saved.and_then(|saved| FieldIndex::decode(saved.value()).ok()).map(|old| old.deleted)
     };
     let is_same = index.is_some() && was_dropped == Some(is_dropped);
     (!is_same).then(|| named(LossKind::Index, record, name))
 }
 
 fn segment(saved: Option<&Record>, record: &Record) -> Option<Loss> {
-    let read = |record: &Record| Segment::decode(&*record.value).ok().map(|segment| (segment.state, segment.num_rows));
+    let read = |record: &Record| Segment::decode(record.value()).ok().map(|segment| (segment.state, segment.num_rows));
     let is_same = match (saved.map(read), read(record)) {
         (None, Some((state, rows))) => state == SEGMENT_DROPPED || rows == 0,
         (Some(Some(old)), Some(new)) => old == new,
@@ -230,13 +230,13 @@ fn credential(saved: Option<&Record>, rest: &[u8]) -> Option<Loss> {
 }
 
 fn live(record: &Record) -> bool {
-    *record.value != *TOMBSTONE
+    record.value() != TOMBSTONE
 }
 
 fn collection_name(record: &Record) -> Option<String> {
-    Some(CollectionInfo::decode(&*record.value).ok()?.schema?.name)
+    Some(CollectionInfo::decode(record.value()).ok()?.schema?.name)
 }
 
 fn named(kind: LossKind, record: &Record, name: Option<String>) -> Loss {
-    Loss { kind, name: name.filter(|name| !name.is_empty()).unwrap_or_else(|| shown(&record.key)) }
+    Loss { kind, name: name.filter(|name| !name.is_empty()).unwrap_or_else(|| shown(record.key())) }
 }

@@ -12,6 +12,8 @@
 
 pub mod backup;
 pub mod batch;
+#[cfg(test)]
+mod cases;
 pub mod compare;
 pub mod diff;
 mod fate;
@@ -23,6 +25,8 @@ pub mod messages;
 pub mod notes;
 pub mod options;
 pub mod plan;
+#[cfg(test)]
+mod properties;
 pub mod record;
 pub mod restore;
 #[doc(hidden)]

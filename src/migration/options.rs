@@ -43,16 +43,15 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        use Deviation::*;
         let deviations = [
-            UniqueBuildIds,
-            SkipIndexTombstones,
-            TolerateOrphans,
-            DropUnindexedPartitionLoads,
-            IgnoreDeletedIndexes,
-            MendReplicaNumber,
-            PadPartitions,
-            KeepUnknownFields,
+            Deviation::UniqueBuildIds,
+            Deviation::SkipIndexTombstones,
+            Deviation::TolerateOrphans,
+            Deviation::DropUnindexedPartitionLoads,
+            Deviation::IgnoreDeletedIndexes,
+            Deviation::MendReplicaNumber,
+            Deviation::PadPartitions,
+            Deviation::KeepUnknownFields,
         ];
         Self { deviations: deviations.into(), force_mixed: false }
     }

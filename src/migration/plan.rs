@@ -18,15 +18,6 @@ use super::{
     transform,
 };
 
-/// A key that is new.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Put {
-    /// Key, relative to the root.
-    pub key: Box<[u8]>,
-    /// Its value.
-    pub value: Box<[u8]>,
-}
-
 /// A key whose value changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rewrite<'d> {
@@ -113,7 +104,7 @@ pub struct Plan<'d> {
     pub(super) source: &'d Dump,
     pub(super) options: Options,
     pub(super) state: MetadataState,
-    pub(super) puts: Vec<Put>,
+    pub(super) puts: Vec<Record>,
     pub(super) rewrites: Vec<Rewrite<'d>>,
     pub(super) deletes: Vec<&'d Record>,
     pub(super) notes: Notes,
@@ -150,9 +141,9 @@ impl<'d> Plan<'d> {
         &self.state
     }
 
-    /// Keys that are new, sorted.
+    /// Records that are new, sorted by key.
     #[must_use]
-    pub fn puts(&self) -> &[Put] {
+    pub fn puts(&self) -> &[Record] {
         &self.puts
     }
 
@@ -209,24 +200,24 @@ impl<'d> Plan<'d> {
         };
         for put in &self.puts {
             field(b"put");
-            field(&put.key);
-            field(&put.value);
+            field(put.key());
+            field(put.value());
         }
         for rewrite in &self.rewrites {
             field(b"rewrite");
-            field(&rewrite.record.key);
+            field(rewrite.record.key());
             field(&rewrite.value);
         }
         for record in &self.deletes {
             field(b"delete");
-            field(&record.key);
+            field(record.key());
         }
         super::hexadecimal(&sha.finalize())
     }
 
     /// Everything to do, as guarded transactions: puts, then rewrites, then deletes.
     pub fn batches(&self) -> impl Iterator<Item = Batch<'_>> {
-        let puts = self.puts.iter().map(|put| (Phase::Put, put.operation()));
+        let puts = self.puts.iter().map(|record| (Phase::Put, put(record)));
         let rewrites = self.rewrites.iter().map(|rewrite| (Phase::Rewrite, rewrite.operation(rewrite.record.mod_revision)));
         let deletes = self.deletes.iter().map(|record| (Phase::Delete, delete(record, record.mod_revision)));
         Batches::new(puts.chain(rewrites).chain(deletes), self.source.root.prefix().len())
@@ -267,18 +258,16 @@ impl<'d> Plan<'d> {
     }
 }
 
-impl Put {
-    pub(super) fn operation(&self) -> Operation<'_> {
-        Operation { key: &self.key, value: Some(&self.value), expect: Expect::Absent }
+impl Rewrite<'_> {
+    pub(super) fn operation(&self, revision: i64) -> Operation<'_> {
+        Operation { key: self.record.key(), value: Some(&self.value), expect: Expect::Revision(revision) }
     }
 }
 
-impl Rewrite<'_> {
-    pub(super) fn operation(&self, revision: i64) -> Operation<'_> {
-        Operation { key: &self.record.key, value: Some(&self.value), expect: Expect::Revision(revision) }
-    }
+pub(super) fn put(record: &Record) -> Operation<'_> {
+    Operation { key: record.key(), value: Some(record.value()), expect: Expect::Absent }
 }
 
 pub(super) fn delete(record: &Record, revision: i64) -> Operation<'_> {
-    Operation { key: &record.key, value: None, expect: Expect::Revision(revision) }
+    Operation { key: record.key(), value: None, expect: Expect::Revision(revision) }
 }

@@ -1,37 +1,60 @@
 //! What etcd holds, as it was read at one revision.
 
+use std::fmt;
+
 use super::keys::{Root, SESSIONS, shown};
 
-/// One key-value pair.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One key-value pair. Key and value share one allocation: there may be millions of them.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Record {
-    /// Key, relative to the root.
-    pub key: Box<[u8]>,
-    /// Value.
-    pub value: Box<[u8]>,
-    /// Revision at which it was last written; 0 where that is not known (the official tool's backups).
-    pub mod_revision: i64,
+    bytes: Box<[u8]>,
+    key_length: u32,
     /// Whether a lease holds it. Such keys vanish on their own, so they are neither saved nor migrated.
     pub leased: bool,
+    /// Revision at which it was last written; 0 where that is not known (the official tool's backups, records to be).
+    pub mod_revision: i64,
 }
 
 impl Record {
     /// A record without a lease.
     #[must_use]
     pub fn new(key: impl AsRef<[u8]>, value: impl AsRef<[u8]>, mod_revision: i64) -> Self {
-        Self { key: key.as_ref().into(), value: value.as_ref().into(), mod_revision, leased: false }
+        let (key, value) = (key.as_ref(), value.as_ref());
+        // etcd takes no request of more than 4 GiB, whatever it is told.
+        let key_length = u32::try_from(key.len()).unwrap_or(u32::MAX);
+        Self { bytes: [key, value].concat().into(), key_length, leased: false, mod_revision }
+    }
+
+    /// Key, relative to the root.
+    #[must_use]
+    pub fn key(&self) -> &[u8] {
+        &self.bytes[..self.key_length as usize]
+    }
+
+    /// Value.
+    #[must_use]
+    pub fn value(&self) -> &[u8] {
+        &self.bytes[self.key_length as usize..]
     }
 
     /// Whether the key is a session or the counter of server ids, which say nothing about the metadata.
     #[must_use]
     pub fn is_session(&self) -> bool {
-        self.key.starts_with(SESSIONS.as_bytes())
+        self.key().starts_with(SESSIONS.as_bytes())
     }
 
     /// Whether it is metadata that stays: no session, no lease.
     #[must_use]
     pub fn is_metadata(&self) -> bool {
         !self.leased && !self.is_session()
+    }
+}
+
+impl fmt::Debug for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Values may be secrets.
+        write!(f, "{} ({} bytes, revision {}", shown(self.key()), self.value().len(), self.mod_revision)?;
+        f.write_str(if self.leased { ", leased)" } else { ")" })
     }
 }
 
@@ -58,11 +81,11 @@ impl Dump {
     /// # Errors
     /// When a key occurs twice.
     pub fn new(root: Root, cluster_id: u64, revision: i64, mut records: Vec<Record>) -> Result<Self, DuplicateKey> {
-        if !records.is_sorted_by(|a, b| a.key < b.key) {
-            records.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        if !records.is_sorted_by(|a, b| a.key() < b.key()) {
+            records.sort_unstable_by(|a, b| a.key().cmp(b.key()));
         }
-        if let Some(pair) = records.windows(2).find(|pair| pair[0].key == pair[1].key) {
-            return Err(DuplicateKey(pair[0].key.to_vec()));
+        if let Some(pair) = records.windows(2).find(|pair| pair[0].key() == pair[1].key()) {
+            return Err(DuplicateKey(pair[0].key().to_vec()));
         }
         Ok(Self { root, cluster_id, revision, records })
     }
@@ -76,15 +99,15 @@ impl Dump {
     /// Records whose key begins with `prefix`, sorted by key.
     #[must_use]
     pub fn under(&self, prefix: &str) -> &[Record] {
-        let from = self.records.partition_point(|record| &*record.key < prefix.as_bytes());
+        let from = self.records.partition_point(|record| record.key() < prefix.as_bytes());
         let rest = &self.records[from..];
-        &rest[..rest.partition_point(|record| record.key.starts_with(prefix.as_bytes()))]
+        &rest[..rest.partition_point(|record| record.key().starts_with(prefix.as_bytes()))]
     }
 
     /// The record with this key.
     #[must_use]
     pub fn get(&self, key: &[u8]) -> Option<&Record> {
-        self.records.binary_search_by(|record| (*record.key).cmp(key)).ok().map(|at| &self.records[at])
+        self.records.binary_search_by(|record| (record.key()).cmp(key)).ok().map(|at| &self.records[at])
     }
 }
 
@@ -100,10 +123,10 @@ mod tests {
     #[test]
     fn areas_are_found_and_apart() {
         let dump = dump(&["b/1", "a/2", "a-b/1", "a/1", "c"]).unwrap();
-        let keys: Vec<&[u8]> = dump.under("a/").iter().map(|record| &*record.key).collect();
+        let keys: Vec<&[u8]> = dump.under("a/").iter().map(|record| record.key()).collect();
         assert_eq!(keys, [b"a/1", b"a/2"]);
         assert!(dump.under("x/").is_empty());
-        assert_eq!(dump.get(b"c").map(|record| &*record.value), Some(&b"c"[..]));
+        assert_eq!(dump.get(b"c").map(|record| record.value()), Some(&b"c"[..]));
         assert!(dump.get(b"d").is_none());
     }
 

@@ -11,9 +11,12 @@ use super::{
 /// Counter of server ids. It never goes back, so that no server gets a number that another one has had.
 const SERVER_IDS: &str = "session/id";
 
+/// Keys of others that are kept by name; more are counted.
+const KEPT_FOREIGN: usize = 20;
+
 /// Where Milvus keeps its metadata. A key in one of these that is not in the backup was written after it, and is deleted;
 /// a key elsewhere is not Milvus', and stays. The official rollback forgets most of them.
-const AREAS: [&str; 17] = [
+const AREAS: [&str; 11] = [
     "root-coord/",
     "snapshots/",
     "indexes/",
@@ -22,15 +25,9 @@ const AREAS: [&str; 17] = [
     "datacoord-meta/",
     "channelwatch/",
     "flushed-segment/",
+    "importtask/",
     "queryCoord-",
-    "querycoord-collection-loadinfo/",
-    "querycoord-partition-loadinfo/",
-    "querycoord-replica/",
-    "querycoord-handoff/",
-    "querycoord-resource-group/",
-    "queryCoord-ResourceGroup/",
-    "querycoord-target/",
-    "index-coord/",
+    "querycoord-",
 ];
 
 /// What a restore does. It borrows the backup.
@@ -41,7 +38,8 @@ pub struct RestorePlan<'b> {
     rewrites: Vec<(&'b Record, i64)>,
     deletes: Vec<(Box<[u8]>, i64)>,
     losses: Losses,
-    foreign: u64,
+    foreign: Vec<Box<[u8]>>,
+    foreign_total: u64,
 }
 
 /// Takes what stands now record by record, in the order of keys, so that it need not all be in memory.
@@ -71,7 +69,8 @@ impl<'b> Restorer<'b> {
             rewrites: Vec::new(),
             deletes: Vec::new(),
             losses: Losses::default(),
-            foreign: 0,
+            foreign: Vec::new(),
+            foreign_total: 0,
         };
         Self { backup, saved: backup.records().iter().peekable(), plan }
     }
@@ -81,30 +80,35 @@ impl<'b> Restorer<'b> {
         if record.leased {
             return;
         }
-        while let Some(missing) = self.saved.next_if(|saved| saved.key < record.key) {
+        while let Some(missing) = self.saved.next_if(|saved| saved.key() < record.key()) {
             self.missing(missing);
         }
-        let saved = self.saved.next_if(|saved| saved.key == record.key);
+        let saved = self.saved.next_if(|saved| saved.key() == record.key());
         if record.is_session() && saved.is_none_or(|saved| !is_later(saved, record)) {
             return;
         }
-        if saved.is_none_or(|saved| saved.value != record.value)
+        if saved.is_none_or(|saved| saved.value() != record.value())
             && let Some(loss) = loss::of(self.backup, record)
         {
             self.plan.losses.add(loss);
         }
         match saved {
-            Some(saved) if saved.value == record.value => {}
+            Some(saved) if saved.value() == record.value() => {}
             Some(saved) => self.plan.rewrites.push((saved, record.mod_revision)),
-            None if AREAS.iter().any(|area| record.key.starts_with(area.as_bytes())) => {
-                self.plan.deletes.push((record.key.clone(), record.mod_revision));
+            None if AREAS.iter().any(|area| record.key().starts_with(area.as_bytes())) => {
+                self.plan.deletes.push((record.key().into(), record.mod_revision));
             }
-            None => self.plan.foreign += 1,
+            None => {
+                self.plan.foreign_total += 1;
+                if self.plan.foreign.len() < KEPT_FOREIGN {
+                    self.plan.foreign.push(record.key().into());
+                }
+            }
         }
     }
 
     fn missing(&mut self, saved: &'b Record) {
-        let is_other_session = saved.is_session() && *saved.key != *SERVER_IDS.as_bytes();
+        let is_other_session = saved.is_session() && saved.key() != SERVER_IDS.as_bytes();
         if !saved.leased && !is_other_session {
             self.plan.puts.push(saved);
         }
@@ -122,8 +126,8 @@ impl<'b> Restorer<'b> {
 
 /// Whether a saved session key has to be written over what stands: the counter of server ids, if it is higher.
 fn is_later(saved: &Record, current: &Record) -> bool {
-    let number = |record: &Record| std::str::from_utf8(&record.value).ok().and_then(|text| text.parse::<i64>().ok());
-    *saved.key == *SERVER_IDS.as_bytes() && number(saved) > number(current)
+    let number = |record: &Record| std::str::from_utf8(record.value()).ok().and_then(|text| text.parse::<i64>().ok());
+    saved.key() == SERVER_IDS.as_bytes() && number(saved) > number(current)
 }
 
 impl<'b> RestorePlan<'b> {
@@ -151,10 +155,16 @@ impl<'b> RestorePlan<'b> {
         &self.losses
     }
 
-    /// Keys that are not Milvus' and stay.
+    /// Keys that are not in the backup and not Milvus', so that they stay: the first of them, relative.
     #[must_use]
-    pub const fn foreign(&self) -> u64 {
-        self.foreign
+    pub fn foreign(&self) -> &[Box<[u8]>] {
+        &self.foreign
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub const fn foreign_total(&self) -> u64 {
+        self.foreign_total
     }
 
     /// Whether what stands is the backup already.
@@ -183,5 +193,5 @@ impl<'b> RestorePlan<'b> {
 }
 
 fn write(record: &Record, expect: Expect) -> Operation<'_> {
-    Operation { key: &record.key, value: Some(&record.value), expect }
+    Operation { key: record.key(), value: Some(record.value()), expect }
 }

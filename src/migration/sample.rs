@@ -291,9 +291,9 @@ impl Sample {
         for (id, info) in &self.collections {
             records.push(Record::new(format!("{COLLECTION}{id}"), info.encode_to_vec(), 1));
         }
-        records.sort_by(|a, b| a.key.cmp(&b.key));
+        records.sort_by(|a, b| a.key().cmp(&b.key()));
         records.dedup_by(|next, kept| {
-            let is_same = next.key == kept.key;
+            let is_same = next.key() == kept.key();
             if is_same {
                 std::mem::swap(next, kept);
             }

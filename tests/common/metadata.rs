@@ -102,7 +102,7 @@ impl Bed {
         let records: Vec<_> = dump.records().iter().filter(|record| !record.leased).collect();
         for chunk in records.chunks(self.chunk) {
             let puts: Vec<TxnOp> =
-                chunk.iter().map(|record| TxnOp::put(root.absolute(&record.key), &*record.value, None)).collect();
+                chunk.iter().map(|record| TxnOp::put(root.absolute(record.key()), record.value(), None)).collect();
             self.txn(Txn::new().and_then(puts));
         }
     }
@@ -258,7 +258,7 @@ pub fn metadata(dump: &Dump) -> Pairs {
     dump.records()
         .iter()
         .filter(|record| record.is_metadata())
-        .map(|record| (record.key.to_vec(), record.value.to_vec()))
+        .map(|record| (record.key().to_vec(), record.value().to_vec()))
         .collect()
 }
 

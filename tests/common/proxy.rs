@@ -20,6 +20,7 @@ use tokio::runtime::Handle;
 
 /// Where to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(dead_code, reason = "each test uses a part")]
 pub enum When {
     /// The write is made, its acknowledgement never arrives.
     BeforeAcknowledgement,
@@ -45,6 +46,7 @@ struct Gate {
     told: Condvar,
 }
 
+#[allow(dead_code, reason = "each test uses a part")]
 impl Proxy {
     /// Before the etcd at `upstream`; stops at this revision.
     pub fn start(upstream: u16, client: Client, runtime: Handle, revision: i64, when: When) -> Self {
@@ -139,7 +141,7 @@ impl Gate {
 /// Passes bytes on until there are none, or `each` has enough. Connections are then left open, as those of a machine that
 /// hangs; they end with the client.
 fn pass(from: &mut TcpStream, to: &mut TcpStream, mut each: impl FnMut(&[u8], &mut TcpStream) -> bool) {
-    let mut buffer = [0; 64 * 1024];
+    let mut buffer = vec![0; 64 * 1024];
     loop {
         match from.read(&mut buffer) {
             Ok(0) | Err(_) => {

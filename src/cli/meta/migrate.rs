@@ -26,14 +26,14 @@ use super::{
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
 Examples:
-  milvus-guard meta migrate -s 2.1.4 -t 2.2.16 --etcd http://etcd:2379 --root-path my-release --dry-run
-  milvus-guard meta migrate -s 2.1.4 -t 2.2.16 --etcd http://etcd:2379 --root-path my-release --backup my.backup --yes
+  milvus-guard meta migrate -s 2.1.4 -t 2.2.16 --etcd http://etcd:2379 -r my-release --dry-run
+  milvus-guard meta migrate -s 2.1.4 -t 2.2.16 --etcd http://etcd:2379 -r my-release --yes
 
-A backup is always made first. Old records are deleted last, after the new ones were read back. Whatever comes in
-between, the same command goes on; `meta restore FILE` goes back.
+A backup is always made first. Old records are deleted last, after the new ones were read back.
+Whatever comes in between, the same command goes on; `meta restore FILE` goes back.
 
-Exit codes: 0 migrated and verified, or nothing to do, 1 refused and nothing changed, 2 wrong usage, 3 stopped (the same
-command goes on), 5 another run holds the lock.")]
+Exit codes: 0 migrated and verified, or nothing to do, 1 refused and nothing changed,
+2 wrong usage, 3 stopped (the same command goes on), 5 another run holds the lock.")]
 pub(super) struct Args {
     /// Version of Milvus that wrote the metadata
     #[arg(short, long, value_name = "VERSION")]
@@ -144,7 +144,7 @@ fn print_changes(plan: &Plan<'_>, is_json: bool) -> io::Result<()> {
     }
     for (position, change) in plan.diff().enumerate() {
         if is_json {
-            write!(out, "{}\n", if position == 0 { "" } else { "," })?;
+            writeln!(out, "{}", if position == 0 { "" } else { "," })?;
             serde_json::to_writer(&mut out, &change)?;
         } else {
             writeln!(out, "{change}")?;

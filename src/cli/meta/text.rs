@@ -153,7 +153,7 @@ pub(super) fn plan(summary: &Summary) -> String {
         text += &more(summary.unloadable.len());
     }
     if !summary.notes.is_empty() {
-        text += &row("notes", &format!("{}", count(summary.note_counts.values().sum())));
+        text += &row("notes", &count(summary.note_counts.values().sum()));
         for note in summary.notes.iter().take(NAMED) {
             text += &format!("{:11}  {}\n", "", plain(note));
         }
@@ -220,7 +220,7 @@ pub(super) fn restored(done: &Restored) -> String {
         &format!("{} missing, {} changed, {} left by 2.2", count(done.puts), count(done.rewrites), count(done.deletes)),
     ) + &row("backup", &format!("{} (sha256 {})", done.backup.path.display(), done.backup.sha256));
     if done.foreign > 0 {
-        text += &row("kept", &format!("{} keys that are not Milvus'", count(done.foreign)));
+        text += &row("kept", &format!("{} keys that are not Milvus': {}", count(done.foreign), done.kept.join(", ")));
     }
     if done.lost_total > 0 {
         text += &row("lost", &format!("{} things that 2.2 has served since the backup", count(done.lost_total)));

@@ -5,6 +5,8 @@
 
 mod official;
 mod own;
+#[cfg(test)]
+mod tests;
 
 use std::io::{self, Read, Write};
 

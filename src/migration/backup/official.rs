@@ -73,11 +73,11 @@ pub(super) fn write<'r, W: Write>(
     let mut sink = Sink::new(out);
     put(&mut sink, &header)?;
     for record in kept {
-        let key = dump.root.absolute(&record.key);
-        if key.len() > MAX_KEY || record.value.len() > MAX_VALUE {
+        let key = dump.root.absolute(record.key());
+        if key.len() > MAX_KEY || record.value().len() > MAX_VALUE {
             return Err(refused(format!("key {} is too large", shown(&key))));
         }
-        put(&mut sink, &Entry { key, data: record.value.to_vec() })?;
+        put(&mut sink, &Entry { key, data: record.value().to_vec() })?;
     }
     sink.out.flush()?;
     Ok(Summary {

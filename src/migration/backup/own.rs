@@ -99,22 +99,23 @@ impl<W: Write> Writer<W> {
     /// # Errors
     /// When the medium fails, or the record does not come in order, is too large, or is held by a lease.
     pub fn push(&mut self, record: &Record) -> Result<(), BackupError> {
-        let refused = |why: &str| Err(BackupError::Writing(format!("key {} {why}", shown(&record.key))));
+        let refused = |why: &str| Err(BackupError::Writing(format!("key {} {why}", shown(record.key()))));
         if record.leased {
             return refused("is held by a lease");
         }
-        if self.written > 0 && *record.key <= *self.last {
+        if self.written > 0 && *record.key() <= *self.last {
             return refused("does not come in order");
         }
-        let (Ok(key), true) = (u32::try_from(record.key.len()), record.key.len() <= MAX_KEY && record.value.len() <= MAX_VALUE)
+        let (Ok(key), true) =
+            (u32::try_from(record.key().len()), record.key().len() <= MAX_KEY && record.value().len() <= MAX_VALUE)
         else {
             return refused("is too large");
         };
         let revision = record.mod_revision.to_le_bytes();
-        self.frame(RECORD, &[&key.to_le_bytes(), &record.key, &revision, &record.value])?;
+        self.frame(RECORD, &[&key.to_le_bytes(), record.key(), &revision, record.value()])?;
         self.written += 1;
         self.last.clear();
-        self.last.extend_from_slice(&record.key);
+        self.last.extend_from_slice(record.key());
         Ok(())
     }
 
@@ -163,7 +164,7 @@ pub(super) fn read<R: Read>(mut source: Source<R>, mut seen: impl FnMut(Record))
         return Err(BackupError::Damaged("it does not begin with a header".into()));
     }
     let header = read_header(&payload)?;
-    let mut last: Box<[u8]> = Box::default();
+    let mut last = Vec::new();
     let mut count = 0;
     loop {
         let before = source.sha.clone();
@@ -171,11 +172,12 @@ pub(super) fn read<R: Read>(mut source: Source<R>, mut seen: impl FnMut(Record))
             RECORD => {
                 let record = read_record(&payload)?;
                 count += 1;
-                source.admit(&record.key, &record.value, count)?;
-                if record.key <= last {
-                    return Err(BackupError::Damaged(format!("key {} is not in order", shown(&record.key))));
+                source.admit(record.key(), record.value(), count)?;
+                if *record.key() <= *last {
+                    return Err(BackupError::Damaged(format!("key {} is not in order", shown(record.key()))));
                 }
-                last.clone_from(&record.key);
+                last.clear();
+                last.extend_from_slice(record.key());
                 seen(record);
             }
             END => {

@@ -16,7 +16,7 @@ pub(super) fn migrate(output: &mut Output<'_>) {
     let dump = output.dump;
     for record in dump.under(OLD_ALIAS) {
         output.deletes.push(record);
-        let Some(alias) = name(&record.key[OLD_ALIAS.len()..]) else {
+        let Some(alias) = name(&record.key()[OLD_ALIAS.len()..]) else {
             output.problem(record, "it is no alias's key");
             continue;
         };
@@ -27,7 +27,7 @@ pub(super) fn migrate(output: &mut Output<'_>) {
     }
     for record in dump.under(OLD_ALIAS_HISTORY) {
         output.deletes.push(record);
-        let parsed = split_timestamp(&record.key[OLD_ALIAS_HISTORY.len()..]);
+        let parsed = split_timestamp(&record.key()[OLD_ALIAS_HISTORY.len()..]);
         let Some((alias, ts)) = parsed.and_then(|(alias, ts)| Some((name(alias)?, ts))) else {
             output.problem(record, "it is no key of an alias's history");
             continue;
@@ -51,7 +51,7 @@ fn convert(output: &mut Output<'_>, record: &Record, alias: &str, created_time: 
     let mut alias_name = info.schema.map(|schema| schema.name).unwrap_or_default();
     if alias_name.is_empty() {
         output.note(record, NoteKind::NamelessAlias);
-        alias_name = alias.to_owned();
+        alias.clone_into(&mut alias_name);
     } else if alias_name != alias {
         output.note(record, NoteKind::KeyMismatch);
     }

@@ -37,7 +37,7 @@ pub(super) fn migrate<'d>(output: &mut Output<'d>) -> Live<'d> {
     let newest = history(output);
     let mut live = Live::new();
     for record in dump.under(COLLECTION) {
-        let Some([id]) = numbers(&record.key[COLLECTION.len()..]) else {
+        let Some([id]) = numbers(&record.key()[COLLECTION.len()..]) else {
             output.problem(record, "it is no collection's key");
             continue;
         };
@@ -49,7 +49,7 @@ pub(super) fn migrate<'d>(output: &mut Output<'d>) -> Live<'d> {
         let Some(info) = output.decode::<CollectionInfo>(record) else { continue };
         convert(output, record, &info, id);
         if let Some((_, newest)) = newest.get(&id)
-            && wire::without_field(&newest.value, FIELD_INDEXES) != wire::without_field(&record.value, FIELD_INDEXES)
+            && wire::without_field(&newest.value(), FIELD_INDEXES) != wire::without_field(record.value(), FIELD_INDEXES)
         {
             output.note(record, NoteKind::DiffersFromHistory);
         }
@@ -67,7 +67,7 @@ pub(super) fn migrate<'d>(output: &mut Output<'d>) -> Live<'d> {
 fn history<'d>(output: &mut Output<'d>) -> HashMap<i64, (u64, &'d Record)> {
     let mut newest: HashMap<i64, (u64, &'d Record)> = HashMap::new();
     for record in output.dump.under(COLLECTION_HISTORY) {
-        let parsed = split_timestamp(&record.key[COLLECTION_HISTORY.len()..])
+        let parsed = split_timestamp(&record.key()[COLLECTION_HISTORY.len()..])
             .and_then(|(path, ts)| numbers(path).map(|[id]: [i64; 1]| (id, ts)));
         let Some((id, ts)) = parsed else {
             output.problem(record, "it is no key of a collection's history");
@@ -97,7 +97,7 @@ fn convert<'d>(output: &mut Output<'d>, record: &'d Record, info: &CollectionInf
         return;
     }
     let value = if output.does(Deviation::KeepUnknownFields) {
-        let Some(bytes) = wire::without_field(&record.value, FIELD_INDEXES) else {
+        let Some(bytes) = wire::without_field(record.value(), FIELD_INDEXES) else {
             output.problem(record, "it holds fields of a kind that Milvus does not write");
             return;
         };
@@ -106,7 +106,7 @@ fn convert<'d>(output: &mut Output<'d>, record: &'d Record, info: &CollectionInf
         CollectionInfo { field_indexes: Vec::new(), ..info.clone() }.encode_to_vec()
     };
     let value = padded(output, record, info, value);
-    if *value != *record.value {
+    if value != record.value() {
         output.rewrites.push(Rewrite { record, value: value.into() });
     }
 }

@@ -67,7 +67,7 @@ pub(super) fn migrate<'d>(output: &mut Output<'d>, live: &Live<'d>) -> Indexes<'
         }
     }
     let mut unused: Vec<&Record> = indexes.old.values().filter(|old| !old.is_used).map(|old| old.record).collect();
-    unused.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+    unused.sort_unstable_by(|a, b| a.key().cmp(&b.key()));
     for record in unused {
         output.note(record, NoteKind::UnusedIndex);
     }
@@ -82,7 +82,7 @@ fn read<'d>(output: &mut Output<'d>) -> HashMap<(i64, i64), Old<'d>> {
             output.note(record, NoteKind::IndexTombstone);
             continue;
         }
-        let Some([collection, index]) = numbers(&record.key[OLD_INDEX.len()..]) else {
+        let Some([collection, index]) = numbers(&record.key()[OLD_INDEX.len()..]) else {
             output.problem(record, "it is no index's key");
             continue;
         };

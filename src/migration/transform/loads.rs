@@ -32,7 +32,7 @@ pub(super) fn migrate<'d>(output: &mut Output<'d>, live: &Live<'d>, indexes: &In
             continue;
         }
         let Some(load) = output.decode::<OldLoad>(record) else { continue };
-        if numbers(&record.key[OLD_LOAD.len()..]) != Some([load.collection_id]) {
+        if numbers(&record.key()[OLD_LOAD.len()..]) != Some([load.collection_id]) {
             output.note(record, NoteKind::KeyMismatch);
         }
         if load.in_memory_percentage < 100 {

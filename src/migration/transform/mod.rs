@@ -49,7 +49,7 @@ fn definition_changes(output: &mut Output<'_>) {
         output.deletes.extend(dump.get(leaf.as_bytes()));
         let history = format!("{HISTORY}{leaf}_ts");
         let is_history = |key: &[u8]| split_timestamp(key).is_some_and(|(path, _)| path.len() + 3 == history.len());
-        output.deletes.extend(dump.under(&history).iter().filter(|record| is_history(&record.key)));
+        output.deletes.extend(dump.under(&history).iter().filter(|record| is_history(record.key())));
     }
 }
 

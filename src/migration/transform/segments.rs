@@ -30,7 +30,7 @@ pub(super) fn migrate(output: &mut Output<'_>, live: &Live<'_>, indexes: &Indexe
     output.puts.reserve(rows.len());
     for row in rows {
         // It was decoded before, to sort it.
-        let Ok(old) = OldSegmentIndex::decode(&*records[row.position].value) else { continue };
+        let Ok(old) = OldSegmentIndex::decode(records[row.position].value()) else { continue };
         migrate_one(output, &mut builds, live, indexes, (&records[row.position], old));
     }
     builds.finish(output);
@@ -50,9 +50,9 @@ fn migrate_one(
         (Build { state: INDEX_FINISHED, index_version: FIRST_VERSION, ..Build::default() }, id)
     } else {
         match builds.find(output, old.build_id) {
-            Found::Build(build) => (build, old.build_id),
-            Found::Broken => return,
-            Found::Nothing => {
+            Ok(Some(build)) => (build, old.build_id),
+            Err(Broken) => return,
+            Ok(None) => {
                 missing_build(output, live, indexes, record, old);
                 return;
             }
@@ -100,7 +100,7 @@ fn missing_build(output: &mut Output<'_>, live: &Live<'_>, indexes: &Indexes<'_>
 fn is_segment_gone(dump: &Dump, old: &OldSegmentIndex) -> bool {
     let of_collection = format!("{SEGMENT}{}/", old.collection_id);
     match dump.get(format!("{of_collection}{}/{}", old.partition_id, old.segment_id).as_bytes()) {
-        Some(record) => Segment::decode(&*record.value).is_ok_and(|segment| segment.state == SEGMENT_DROPPED),
+        Some(record) => Segment::decode(record.value()).is_ok_and(|segment| segment.state == SEGMENT_DROPPED),
         None => !dump.under(&of_collection).is_empty(),
     }
 }
@@ -130,7 +130,7 @@ fn rows(output: &mut Output<'_>, records: &[Record]) -> Vec<Row> {
         }
         let Some(old) = output.decode::<OldSegmentIndex>(record) else { continue };
         let ids = [old.collection_id, old.index_id, old.partition_id, old.segment_id];
-        if numbers(&record.key[OLD_SEGMENT_INDEX.len()..]) != Some(ids) {
+        if numbers(&record.key()[OLD_SEGMENT_INDEX.len()..]) != Some(ids) {
             output.note(record, NoteKind::KeyMismatch);
         }
         rows.push(Row { segment_id: old.segment_id, index_id: old.index_id, position });
@@ -155,11 +155,8 @@ struct Builds<'d> {
     step: i64,
 }
 
-enum Found {
-    Build(Build),
-    Broken,
-    Nothing,
-}
+/// A build that cannot be read; the problem is noted.
+struct Broken;
 
 impl<'d> Builds<'d> {
     fn read(output: &mut Output<'d>) -> Self {
@@ -178,7 +175,7 @@ impl<'d> Builds<'d> {
                 continue;
             }
             let Some(Id { build_id }) = output.decode(record) else { continue };
-            if numbers(&record.key[BUILD.len()..]) != Some([build_id]) {
+            if numbers(&record.key()[BUILD.len()..]) != Some([build_id]) {
                 output.note(record, NoteKind::KeyMismatch);
             }
             ids.push((build_id, position, false));
@@ -206,16 +203,16 @@ impl<'d> Builds<'d> {
         id
     }
 
-    fn find(&mut self, output: &mut Output<'_>, build_id: i64) -> Found {
-        let Ok(at) = self.ids.binary_search_by_key(&build_id, |(id, _, _)| *id) else { return Found::Nothing };
+    fn find(&mut self, output: &mut Output<'_>, build_id: i64) -> Result<Option<Build>, Broken> {
+        let Ok(at) = self.ids.binary_search_by_key(&build_id, |(id, _, _)| *id) else { return Ok(None) };
         let (_, position, is_used) = &mut self.ids[at];
         *is_used = true;
         let record = &self.records[*position];
-        let Some(build) = output.decode::<Build>(record) else { return Found::Broken };
+        let build = output.decode::<Build>(record).ok_or(Broken)?;
         if build.index_file_paths.first().is_some_and(|path| version_in(path).is_some_and(|found| found != build.index_version)) {
             output.note(record, NoteKind::IndexVersionMismatch);
         }
-        Found::Build(build)
+        Ok(Some(build))
     }
 
     /// Builds that no segment uses vanish, but a broken one is a problem all the same.

@@ -247,7 +247,8 @@ fn remove_leftovers(cache: &Path, id: &str) {
     }
 }
 
-fn say(what: std::fmt::Arguments<'_>) {
+/// Tells the person who waits.
+pub(crate) fn say(what: std::fmt::Arguments<'_>) {
     // Not eprintln: libtest would hold the line back, and a first build would look like a test that hangs.
     let _ = writeln!(io::stderr(), "test bed: {what}");
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use config::Config;
 
+use crate::build::say;
 use crate::daemon::Daemon;
 use crate::error::or_panic;
 use crate::ports::with_free_ports;
@@ -148,7 +149,12 @@ impl MilvusStore {
         let mut attempt = 1;
         let (daemon, port) = loop {
             match with_free_ports(start) {
-                Err(error) if ready::is_known_crash(&error) && attempt < ready::ATTEMPTS => attempt += 1,
+                Err(error) if ready::is_known_crash(&error) && attempt < ready::ATTEMPTS => {
+                    let without = ready::Metadata::of(&self.etcd)?.without_checkpoint().unwrap_or_default().len();
+                    let name = version.name();
+                    say(format_args!("Milvus {name} crashed, {without} channels being without a checkpoint; starting it again"));
+                    attempt += 1;
+                }
                 result => break result?,
             }
         };
