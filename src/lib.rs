@@ -28,6 +28,7 @@
 //! | [`migrate`] | the steps of `migrate` |
 //! | [`job`] | the Job that makes a run in the cluster |
 //! | [`rollout`] | the steps of `upgrade` |
+//! | [`milvus_api`] | what a running Milvus says: health, version, what is loaded |
 //! | [`server`] | the webhook around it: connections, caches, leader, metrics |
 //! | [`certs`] | the server's certificate: read, followed, made, rotated |
 //! | [`cli`] | one file a verb |
@@ -51,6 +52,7 @@ pub mod meta;
 pub mod migrate;
 pub mod migration;
 pub mod milvus;
+pub mod milvus_api;
 pub mod objects;
 pub mod plan;
 pub mod policy;

@@ -114,7 +114,7 @@ pub(crate) fn public(address: &str) -> String {
     if scheme.is_empty() { host.to_owned() } else { format!("{scheme}://{host}") }
 }
 
-fn load_tls(tls: &Tls) -> Result<TlsOptions, String> {
+pub(crate) fn load_tls(tls: &Tls) -> Result<TlsOptions, String> {
     let mut options = TlsOptions::new();
     options = match &tls.ca {
         Some(path) => options.ca_certificate(Certificate::from_pem(pem(path, "certificate authorities", "CERTIFICATE")?)),

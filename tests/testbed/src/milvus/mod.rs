@@ -60,6 +60,7 @@ impl MilvusVersion {
 pub struct MilvusStore {
     etcd: Etcd,
     scratch: Scratch,
+    authorization: bool,
 }
 
 /// A standalone Milvus server on free ports, of plain processes, without root: a real one, from a Python wheel.
@@ -91,7 +92,14 @@ impl MilvusStore {
         let etcd = Etcd::try_start_with(options)?;
         let scratch = Scratch::new("milvus")?;
         fs::create_dir(scratch.join("data")).map_err(|e| Error::doing("making a folder for Milvus's data", e))?;
-        Ok(Self { etcd, scratch })
+        Ok(Self { etcd, scratch, authorization: false })
+    }
+
+    /// Its servers ask for user and password; `root` has the password `Milvus` at first.
+    #[must_use]
+    pub fn with_authorization(mut self) -> Self {
+        self.authorization = true;
+        self
     }
 
     /// The etcd with the metadata.
@@ -108,7 +116,8 @@ impl MilvusStore {
     #[track_caller]
     pub fn twin(&self) -> Self {
         self.etcd.stop();
-        let twin = or_panic(Self::try_new(&EtcdOptions { data: Some(self.etcd.data_dir()), ..EtcdOptions::default() }));
+        let mut twin = or_panic(Self::try_new(&EtcdOptions { data: Some(self.etcd.data_dir()), ..EtcdOptions::default() }));
+        twin.authorization = self.authorization;
         self.etcd.restart();
         // The servers' own folders hold configurations, which each start writes anew.
         let mut copy = Command::new("cp");
@@ -177,6 +186,7 @@ impl MilvusStore {
             set(&format!("{component}.port"), &port.to_string())?;
         }
         set("proxy.internalPort", &internal.to_string())?;
+        set("common.security.authorizationEnabled", &self.authorization.to_string())?;
         let mut args: Vec<OsString> = vec!["-C".into(), working_dir.into(), format!("METRICS_PORT={metrics}").into()];
         if version == MilvusVersion::V2_1_0 {
             fs::write(config_dir.join("embedded-milvus.yaml"), config.text()).map_err(failed)?;
@@ -229,7 +239,7 @@ impl Milvus {
         self.version
     }
 
-    /// The proxy's port on loopback: gRPC, without TLS or users.
+    /// The proxy's port on loopback: gRPC without TLS, and without users unless [asked for](MilvusStore::with_authorization).
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
