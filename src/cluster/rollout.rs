@@ -357,7 +357,7 @@ mod tests {
     #[case::old(status(2, 1, 1, 1), vec![pod("milvus:2", &json!({})), pod("milvus:1", &json!({}))], Some("1 old pod is left"))]
     #[case::ending(
         status(2, 1, 1, 1),
-        vec![pod("milvus:2", json!({})), pod("milvus:2", json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}))],
+        vec![pod("milvus:2", &json!({})), pod("milvus:2", &json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}))],
         Some("1 old pod is left (p is ending)")
     )]
     #[case::done(status(2, 1, 1, 1), vec![pod("milvus:2", &json!({})), pod("milvus:1", &json!({"status": {"phase": "Failed"}}))], None)]
@@ -393,10 +393,10 @@ mod tests {
         let at = |second: &str| -> Timestamp { format!("2026-01-01T00:00:{second}Z").parse().unwrap() };
         let restarted = pod(
             "milvus:2",
-            json!({"status": {"containerStatuses": [{"name": "proxy", "image": "", "imageID": "", "ready": true, "restartCount": 1,
+            &json!({"status": {"containerStatuses": [{"name": "proxy", "image": "", "imageID": "", "ready": true, "restartCount": 1,
                 "lastState": {"terminated": {"exitCode": 1, "finishedAt": "2026-01-01T00:00:05Z"}}}]}}),
         );
-        let whole = deployment(1, status(2, 1, 1, 1));
+        let whole = deployment(1, &status(2, 1, 1, 1));
         let seen = lack(Some(&whole), &[&restarted], Wanted::Complete, at("20")).unwrap();
         assert!(seen.ends_by_time);
         assert_eq!(seen.text, "p restarted at 2026-01-01T00:00:05Z; it must stay up for 30 s");
@@ -405,14 +405,14 @@ mod tests {
 
     #[test]
     fn running_is_less_than_ready_and_a_quota_is_named() {
-        let running = pod("milvus:2", json!({"status": {"phase": "Running"}}));
-        let unready = deployment(1, status(2, 1, 1, 0));
+        let running = pod("milvus:2", &json!({"status": {"phase": "Running"}}));
+        let unready = deployment(1, &status(2, 1, 1, 0));
         assert_eq!(missing(Some(&unready), &[&running], Wanted::Running), None);
-        let pending = pod("milvus:2", json!({"status": {"phase": "Pending"}}));
+        let pending = pod("milvus:2", &json!({"status": {"phase": "Pending"}}));
         assert_eq!(missing(Some(&unready), &[&pending], Wanted::Running).as_deref(), Some("0 of 1 pods run"));
         let mut none = status(2, 0, 0, 0);
         none["conditions"] = json!([{"type": "ReplicaFailure", "status": "True", "message": "exceeded quota: pods"}]);
         let expected = "0 of 1 pods have the current template (exceeded quota: pods)";
-        assert_eq!(missing(Some(&deployment(1, none)), &[], Wanted::Complete).as_deref(), Some(expected));
+        assert_eq!(missing(Some(&deployment(1, &none)), &[], Wanted::Complete).as_deref(), Some(expected));
     }
 }

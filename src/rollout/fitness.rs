@@ -91,7 +91,7 @@ mod tests {
         said(never(&Release { manager: Manager::Unknown, ..fit.clone() }), "nothing says that Helm installed");
         said(not_now(&Fixture::cluster("2.4.5").stopped().release(), &Facts::default()), "scaled to zero");
         let mut paused = fit.clone();
-        paused.components[0].workload.paused = true;
+        std::sync::Arc::make_mut(&mut paused.components[0].workload).paused = true;
         said(not_now(&paused, &Facts::default()), "kubectl rollout resume deployment/");
         let deployer = DeployerFact {
             release: fit.name.clone(),

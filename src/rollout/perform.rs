@@ -1,5 +1,7 @@
 //! All of it in this process: upgrade, go on, roll back, abort, or only say what would be done.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use crate::{
@@ -171,7 +173,7 @@ fn as_recorded(release: &Release, originals: &[Original]) -> Release {
     release.components.retain(|one| of(&one.workload.meta.object.name).is_none_or(|original| original.uid.is_some()));
     for one in &mut release.components {
         if let Some(original) = of(&one.workload.meta.object.name) {
-            one.workload.replicas = original.replicas.map(i64::from);
+            Arc::make_mut(&mut one.workload).replicas = original.replicas.map(i64::from);
         }
     }
     release

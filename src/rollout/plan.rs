@@ -1,6 +1,6 @@
 //! Which component moves when: the order data for this source, target and layout, laid over what the release has. Pure.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, sync::Arc};
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -305,7 +305,7 @@ impl Rollout {
         let mut after = before.at_version(&self.to);
         for component in &mut after.components {
             let (now, image) = (component.image().to_string(), self.image.clone());
-            for container in &mut component.workload.pod.containers {
+            for container in &mut Arc::make_mut(&mut component.workload).pod.containers {
                 if container.image == now {
                     container.image.clone_from(&image);
                 }
@@ -318,7 +318,7 @@ impl Rollout {
                     let model = after.of(Component::QueryNode).next().cloned();
                     after.components.extend(model.map(|mut model| {
                         model.component = one.component;
-                        model.workload.meta.object.name = one.workload.clone().unwrap_or_default();
+                        Arc::make_mut(&mut model.workload).meta.object.name = one.workload.clone().unwrap_or_default();
                         model
                     }));
                 }

@@ -1,11 +1,16 @@
 //! Active-standby of the coordinators: a new one waits beside the old one and takes over when that is gone. Milvus reads it
 //! from its configuration files.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use crate::{
-    manifest::{Node, Origin, documents, node::Kind, object::ConfigFile},
-    milvus::{Component, Release, Version, config::EffectiveConfig},
+    manifest::{Origin, Tree, documents, node::Kind, object::ConfigFile},
+    milvus::{
+        Component, Release, Version,
+        config::{EffectiveConfig, FileSettings, Layer},
+    },
 };
 
 /// Sections of the coordinators in Milvus' configuration. A mixed coordinator reads the same four.
@@ -14,8 +19,6 @@ const SECTIONS: [&str; 4] = ["rootCoord", "dataCoord", "indexCoord", "queryCoord
 const SETTING: &str = "enableActiveStandby";
 /// From this version on a mixed coordinator is always active-standby [milvus#46456].
 const ALWAYS: Version = Version::new(2, 6, 8);
-/// Layer of settings that come from the environment.
-const ENVIRONMENT: &str = "environment";
 
 /// Whether coordinators of the target hand over by active-standby, and whether the configuration must be changed for that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +51,7 @@ fn lacking(config: &EffectiveConfig) -> Vec<String> {
 #[must_use]
 pub fn forbidden(release: &Release) -> Option<String> {
     let keys = lacking(&release.config).into_iter();
-    keys.filter_map(|key| release.config.get(&key)).find(|set| set.layer == ENVIRONMENT).map(|set| set.key.clone())
+    keys.filter_map(|key| release.config.get(&key)).find(|set| set.layer == Layer::Environment).map(|set| set.key.to_owned())
 }
 
 /// A configuration file with active-standby on, and nothing else changed but comments, which are lost. The same for the same
@@ -77,10 +80,10 @@ pub fn merge(text: &str) -> Result<String, String> {
         }
         let Kind::Mapping(settings) = &mut section.kind else { return Err(format!("{name} is no mapping")) };
         settings.retain(|(known, _)| &**known != SETTING);
-        settings.push((SETTING.into(), Node { line: 0, kind: Kind::Scalar { text: "true".into(), plain: true } }));
+        settings.push((SETTING.into(), Tree { line: 0, kind: Kind::Scalar { text: "true".into(), plain: true } }));
     }
     let mut merged = String::new();
-    write(&Node { line: 0, kind: Kind::Mapping(sections) }, 0, &mut merged);
+    write(&Tree { line: 0, kind: Kind::Mapping(sections) }, 0, &mut merged);
     if settings(&merged) == expected(text) {
         Ok(merged)
     } else {
@@ -88,12 +91,12 @@ pub fn merge(text: &str) -> Result<String, String> {
     }
 }
 
-fn null() -> Node {
-    Node { line: 0, kind: Kind::Scalar { text: "".into(), plain: true } }
+fn null() -> Tree<'static> {
+    Tree { line: 0, kind: Kind::Scalar { text: "".into(), plain: true } }
 }
 
 /// Writes a tree in block style. Scalars stay as they were written: `0777` and `1.10` mean what their reader makes of them.
-fn write(node: &Node, indent: usize, out: &mut String) {
+fn write(node: &Tree<'_>, indent: usize, out: &mut String) {
     let pad = " ".repeat(indent);
     match &node.kind {
         Kind::Mapping(entries) => {
@@ -112,7 +115,7 @@ fn write(node: &Node, indent: usize, out: &mut String) {
     }
 }
 
-fn below(value: &Node, indent: usize, out: &mut String) {
+fn below(value: &Tree<'_>, indent: usize, out: &mut String) {
     match &value.kind {
         Kind::Scalar { text, plain } => out.push_str(&format!(" {}\n", scalar(text, *plain))),
         Kind::Mapping(entries) if entries.is_empty() => out.push_str(" {}\n"),
@@ -137,9 +140,11 @@ fn is_word(key: &str) -> bool {
 
 fn settings(text: &str) -> Vec<(String, String)> {
     let file = ConfigFile { key: "user.yaml".into(), text: text.into(), line: 0 };
-    let mut config = EffectiveConfig::default();
-    config.lay_file(&file, &Origin { source: "".into(), document: 0, line: 0 });
-    let mut settings: Vec<_> = config.settings().map(|setting| (setting.key.clone(), setting.value.clone())).collect();
+    let mut files = FileSettings::default();
+    files.lay_file(&file, &Origin { source: "".into(), document: 0, line: 0 });
+    let config = EffectiveConfig::new(Arc::new(files), Vec::new());
+    let settings = config.settings().into_iter().map(|setting| (setting.key.to_owned(), setting.value.to_owned()));
+    let mut settings: Vec<_> = settings.collect();
     settings.sort();
     settings
 }
