@@ -17,6 +17,7 @@ use std::{
 
 use common::{
     Chart, guard,
+    jobs::Kubelet,
     roll::{DEADLINE, Place, RELEASE, Roll},
     run,
     stand::Running,
@@ -95,4 +96,41 @@ fn the_run_passes_and_nobody_else_does() {
     assert_eq!(code, 0, "{stdout}\n{stderr}");
     assert!(roll.shape(NAMESPACE).iter().all(|line| line.contains(":v2.5.27 ")), "{:#?}", roll.shape(NAMESPACE));
     assert_eq!(roll.owned_by_runs(NAMESPACE), [""; 0]);
+}
+
+#[test]
+fn the_command_makes_a_job_and_follows_it() {
+    let roll = Roll::guarded();
+    let folder = tempfile::tempdir().unwrap();
+    let kubelet = Kubelet::on(&roll.cluster, folder.path());
+    roll.install(Helm::V3, NAMESPACE, &Chart::compact("4.1.34"), "v2.4.5", &["mixCoordinator.enabled=true"]);
+    let shape = roll.shape(NAMESPACE);
+    let command = |more: &[&str]| {
+        let mut command = guard();
+        command.arg("upgrade").arg("--kubeconfig").arg(roll.cluster.kubeconfig());
+        command.args(["-i", RELEASE, "-n", NAMESPACE, "-t", "2.4.24", "--job-image", "milvus-guard:test", "--lock-holds", "2s"]);
+        command.args(more);
+        command
+    };
+    let (code, _, stderr) =
+        run(&mut command(&["-w", "milvusdb/milvus:no-such", "--give-up-after", "2s", "--on-failure", "rollback"]));
+    assert_eq!(code, 4, "{stderr}\n{:?}", kubelet.log());
+    assert!(stderr.contains("ImagePullBackOff"), "{stderr}");
+    assert_eq!(roll.shape(NAMESPACE), shape);
+    let (code, stdout, stderr) = run(&mut command(&["--delete-job"]));
+    assert_eq!(code, 0, "{stdout}\n{stderr}\n{:?}", kubelet.log());
+    assert!(stdout.contains("my-release runs 2.4.24, every component of it."), "{stdout}");
+    assert!(stderr.contains("made Job milvus-guard/upgrade-my-release-"), "{stderr}");
+    let done = roll.runs(GUARD).pop().unwrap();
+    assert_eq!((&done["status"]["phase"], &done["spec"]["requestedBy"]), (&json!("Succeeded"), &json!("admin")));
+    // The rights are taken back.
+    for namespace in [NAMESPACE, GUARD] {
+        let roles = roll.cluster.get_json(&format!("/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/roles"));
+        let ours = roles["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|one| one["metadata"]["name"].to_string().contains("upgrade-my-release"));
+        assert_eq!(ours.count(), 0);
+    }
 }

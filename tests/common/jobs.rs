@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    path::Path,
     process::{Child, Command, Stdio},
     sync::{
         Arc, Mutex,
@@ -12,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use milvus_guard_testbed::ControlPlane;
 use serde_json::{Value, json};
 
 use super::{guard, stand::Stand};
@@ -32,11 +34,16 @@ struct Shared {
 
 impl Kubelet {
     pub fn start(stand: &Stand) -> Self {
+        Self::on(stand.cluster(), stand.folder.path())
+    }
+
+    /// In this cluster, with this folder.
+    pub fn on(cluster: &ControlPlane, folder: &Path) -> Self {
         let shared = Arc::new(Shared::default());
         let world = World {
-            kubectl: command_line(&stand.cluster().kubectl_command()),
-            folder: stand.folder.path().to_owned(),
-            kubeconfig: std::fs::read_to_string(stand.cluster().kubeconfig()).unwrap(),
+            kubectl: command_line(&cluster.kubectl_command()),
+            folder: folder.to_owned(),
+            kubeconfig: std::fs::read_to_string(cluster.kubeconfig()).unwrap(),
         };
         let played = Arc::clone(&shared);
         let thread = thread::spawn(move || {
@@ -125,13 +132,14 @@ impl World {
             let Some(status) = child.try_wait().unwrap() else { return true };
             let said = std::fs::read_to_string(self.folder.join(format!("{name}.log"))).unwrap_or_default();
             shared.log.lock().unwrap().push(format!("{name} ended ({status}):\n{said}"));
-            let namespace = list["items"].as_array().into_iter().flatten().find(|pod| pod["metadata"]["name"] == *name);
-            let Some(namespace) = namespace.and_then(|pod| pod["metadata"]["namespace"].as_str()) else { return false };
+            let pod = list["items"].as_array().into_iter().flatten().find(|pod| pod["metadata"]["name"] == *name);
+            let Some(pod) = pod else { return false };
+            let (namespace, container) = (pod["metadata"]["namespace"].as_str().unwrap(), &pod["spec"]["containers"][0]["name"]);
             let message = std::fs::read_to_string(self.folder.join(format!("{name}.end"))).unwrap_or(said);
             let code = status.code().unwrap_or(137);
             let status = json!({"status": {
                 "phase": if code == 0 { "Succeeded" } else { "Failed" },
-                "containerStatuses": [{"name": "migrate", "image": "x", "imageID": "x", "ready": false, "restartCount": 0,
+                "containerStatuses": [{"name": container, "image": "x", "imageID": "x", "ready": false, "restartCount": 0,
                     "state": {"terminated": {"exitCode": code, "message": message}}}],
             }});
             self.kubectl(&[
