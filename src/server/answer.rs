@@ -109,9 +109,21 @@ impl Answerer {
             self.metrics.shed.inc();
             return (gate, self.unjudged(gate, "too many reviews are waiting"));
         }
+        // Most reviews are of no interest; seeing that takes no turn.
+        let task = if size < LARGE {
+            match self.read(review) {
+                Ok(Task::Done(gate, ruling)) => return (gate, *ruling),
+                read => Some(read),
+            }
+        } else {
+            None
+        };
         let judged = async {
             let _slot = self.slots.acquire().await.ok()?;
-            Some(if size < LARGE { self.judge(review, end).await } else { self.judge_large(review, end) })
+            Some(match task {
+                Some(task) => self.judge(review, task, end).await,
+                None => self.judge_large(review, end),
+            })
         };
         match tokio::time::timeout_at(end.into(), judged).await {
             Ok(Some(ruled)) => ruled,
@@ -122,13 +134,21 @@ impl Answerer {
     /// The same, on a thread that the runtime replaces for that time.
     fn judge_large(&self, review: &Review<'_>, end: Instant) -> (Gate, Ruling) {
         let runtime = tokio::runtime::Handle::current();
-        tokio::task::block_in_place(|| runtime.block_on(self.judge(review, end)))
+        tokio::task::block_in_place(|| runtime.block_on(self.judge(review, self.read(review), end)))
     }
 
-    async fn judge(&self, review: &Review<'_>, end: Instant) -> (Gate, Ruling) {
-        let Ok(task) = catch_unwind(AssertUnwindSafe(|| Task::of(review))) else {
+    /// What is left to judge; where reading fails, what the gate says then.
+    fn read<'a>(&self, review: &Review<'a>) -> Result<Task<'a>, (Gate, Ruling)> {
+        catch_unwind(AssertUnwindSafe(|| Task::of(review))).map_err(|_| {
             let gate = likely_gate(review);
-            return (gate, self.unjudged(gate, "the review could not be read (a defect of milvus-guard: please report it)"));
+            (gate, self.unjudged(gate, "the review could not be read (a defect of milvus-guard: please report it)"))
+        })
+    }
+
+    async fn judge(&self, review: &Review<'_>, task: Result<Task<'_>, (Gate, Ruling)>, end: Instant) -> (Gate, Ruling) {
+        let task = match task {
+            Ok(task) => task,
+            Err(unread) => return unread,
         };
         let gate = task.gate();
         let Some(namespace) = task.namespace() else {

@@ -2,7 +2,11 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::{Router, extract::Request};
+use axum::{
+    Router,
+    extract::Request,
+    http::{HeaderValue, Version, header::CONNECTION},
+};
 use hyper::body::Incoming;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -82,16 +86,17 @@ impl Port {
             };
             let Some((stream, permit)) = accepted else { continue };
             let (transport, router, watcher) = (transport.clone(), router.clone(), graceful.watcher());
+            let life = Arc::clone(&life);
             tokio::spawn(async move {
                 let _permit = permit;
                 // Without it small answers wait for an acknowledgement, some 40 ms.
                 let _ = stream.set_nodelay(true);
                 match transport {
-                    Transport::Plain => converse(stream, Client::default(), router, watcher).await,
+                    Transport::Plain => converse(stream, Client::default(), router, life, watcher).await,
                     Transport::Tls(acceptor) => {
                         let Ok(Ok(stream)) = timeout(HANDSHAKE_DEADLINE, acceptor.accept(stream)).await else { return };
                         let client = Client(stream.get_ref().1.peer_certificates().and_then(client_name));
-                        converse(stream, client, router, watcher).await;
+                        converse(stream, client, router, life, watcher).await;
                     }
                 }
             });
@@ -102,13 +107,22 @@ impl Port {
 }
 
 /// One connection, to its end.
-async fn converse<S>(stream: S, client: Client, router: Router, watcher: Watcher)
+async fn converse<S>(stream: S, client: Client, router: Router, life: Arc<Life>, watcher: Watcher)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(client.clone());
-        router.clone().oneshot(request)
+        let is_http1 = request.version() < Version::HTTP_2;
+        let (answer, life) = (router.clone().oneshot(request), Arc::clone(&life));
+        async move {
+            let mut response = answer.await?;
+            // The API server keeps its connections to a pod that goes down, unless it is told to close them.
+            if is_http1 && life.is_draining() {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, std::convert::Infallible>(response)
+        }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_DEADLINE);

@@ -6,8 +6,7 @@ use axum::{
     Router,
     body::{Body, Bytes},
     extract::{Query, Request, State},
-    http::{HeaderValue, StatusCode, header},
-    middleware::{self, Next},
+    http::{StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -63,14 +62,12 @@ struct Granted {
 
 /// The webhook's paths.
 pub fn webhook(app: App) -> Router {
-    let close = middleware::from_fn_with_state(Arc::clone(&app.life), close_when_draining);
     Router::new()
         .route("/validate", post(validate))
         .route("/mutate", post(mutate))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .with_state(app)
-        .layer(close)
 }
 
 /// The metrics' path, on a port of their own.
@@ -142,16 +139,6 @@ async fn ready(State(app): State<App>) -> Response {
     let (ready, text) = app.life.report();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, text).into_response()
-}
-
-/// The API server keeps its connections to a pod that goes down, unless it is told to close them.
-async fn close_when_draining(State(life): State<Arc<Life>>, request: Request, next: Next) -> Response {
-    let is_http1 = request.version() < axum::http::Version::HTTP_2;
-    let mut response = next.run(request).await;
-    if is_http1 && life.is_draining() {
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
-    response
 }
 
 fn refuse(status: StatusCode, reason: &str) -> Response {
