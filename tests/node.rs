@@ -127,4 +127,20 @@ fn the_guard_installed_by_its_chart_refuses_a_forbidden_upgrade() {
     assert!(image().ends_with(":v2.1.4"), "{}", image());
     let history = expect_success(node.helm(Helm::V4, ["history", "my-release", "-n", "milvus", "-o", "json"]));
     assert_eq!(history.matches("\"revision\"").count(), 1, "{history}");
+
+    // The guard stays as long as a run needs it.
+    let run = r#"{"apiVersion": "guard.milvus.io/v1alpha1", "kind": "UpgradeRun",
+        "metadata": {"name": "run-1", "namespace": "milvus-guard"},
+        "spec": {"kind": "Rolling", "release": "my-release", "namespace": "milvus", "from": "2.4.5", "to": "2.5.12", "plan": [],
+            "planHash": "sha256:0000000000000000000000000000000000000000000000000000000000000000"}}"#;
+    let guard = "--as=system:serviceaccount:milvus-guard:milvus-guard";
+    expect_success(node.kubectl_with_input(["create", guard, "-f", "-"], run));
+    let uninstall = || node.helm(Helm::V4, ["uninstall", GUARD, "-n", GUARD, "--timeout", "3m"]);
+    let kept = uninstall();
+    assert!(!kept.status.success(), "{}", node.describe(GUARD));
+    let said = expect_success(node.kubectl(["logs", "-n", GUARD, "job/milvus-guard-uninstall-check"]));
+    assert!(said.contains("milvus-guard/run-1 of milvus/my-release: Pending"), "{said}");
+    refused(&node.kubectl(["set", "image", "-n", "milvus", &deployment, "*=milvusdb/milvus:v2.2.16"]));
+    expect_success(node.kubectl(["delete", guard, "-n", GUARD, "upgraderun", "run-1"]));
+    expect_success(uninstall());
 }

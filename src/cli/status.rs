@@ -37,13 +37,18 @@ const LOOK: Duration = Duration::from_secs(1);
 Examples:
   milvus-guard status -i my-release -n milvus
   milvus-guard status -i my-release -n milvus --wait     (until the run has ended, or waits for somebody)
+  milvus-guard status --all                              (every run that is under way)
 
 Exit codes: 0 the run is done, or there is none; 3 it is under way, waits for somebody, or has stopped and can go on;
 4 it was rolled back.")]
 pub(super) struct Args {
     /// Release
-    #[arg(short, long, value_name = "NAME")]
+    #[arg(short, long, value_name = "NAME", required_unless_present = "all", default_value = "", hide_default_value = true)]
     instance: String,
+
+    /// Every run that is under way, of any release
+    #[arg(long, conflicts_with_all = ["instance", "wait"])]
+    all: bool,
 
     /// Its namespace
     #[arg(short, long, value_name = "NAMESPACE", default_value = "default")]
@@ -82,6 +87,9 @@ async fn show(args: &Args, link: &Link) -> Done {
         Err(HomeError::NoDefinitions) => return nothing(args, &of),
         Err(error) => return Err(Failure::no_verdict(error)),
     };
+    if args.all {
+        return all(args, link, &home).await;
+    }
     let mut page = Page::new(args);
     loop {
         let runs = Store::runs(link, &home, &of).await.map_err(unread)?;
@@ -103,6 +111,25 @@ async fn show(args: &Args, link: &Link) -> Done {
     }
 }
 
+/// Every run that is under way where runs live: what a person wants to know before he takes the guard away.
+async fn all(args: &Args, link: &Link, home: &Home) -> Done {
+    let runs = Store::under_way(link, home).await.map_err(unread)?;
+    match args.format {
+        FormatArg::Json => {
+            let runs = json!({"schemaVersion": crate::run::view::SCHEMA_VERSION, "namespace": home.namespace, "underWay": runs});
+            print(&format!("{runs:#}\n"))?;
+        }
+        FormatArg::Text if runs.is_empty() => print(&format!("no run is under way in namespace {}\n", home.namespace))?,
+        FormatArg::Text => {
+            for run in &runs {
+                print(&format!("{} of {}/{}: {}\n", run.run, run.namespace, run.release, run.phase))?;
+            }
+            print("Next: milvus-guard status -i RELEASE -n NAMESPACE shows one of them.\n")?;
+        }
+    }
+    Ok(if runs.is_empty() { Exit::Reached } else { Exit::Stopped })
+}
+
 const fn exit(phase: RunPhase) -> Exit {
     match phase {
         RunPhase::Succeeded | RunPhase::Aborted | RunPhase::Refused => Exit::Reached,
@@ -118,6 +145,7 @@ const fn exit(phase: RunPhase) -> Exit {
 
 fn nothing(args: &Args, of: &ReleaseName) -> Done {
     match args.format {
+        FormatArg::Text if args.all => print("no run is under way\n")?,
         FormatArg::Text => print(&format!("no run of {} in namespace {}: nothing is under way\n", of.name, of.namespace))?,
         FormatArg::Json => {
             let none = json!({"schemaVersion": crate::run::view::SCHEMA_VERSION, "run": null, "release": of.name, "namespace": of.namespace});

@@ -15,7 +15,11 @@ use kube::{
 use serde_json::{Map, Value, json};
 
 use crate::{
-    cluster::{guard::api_resource, workloads::FIELD_MANAGER},
+    cluster::{
+        guard::{api_resource, run_facts},
+        workloads::FIELD_MANAGER,
+    },
+    facts::RunFact,
     objects::{API_VERSION, RunEvent, RunStatus, UPGRADE_RUN, UpgradeRun},
 };
 
@@ -116,6 +120,18 @@ impl Store {
             (a.metadata.creation_timestamp, &a.metadata.name).cmp(&(b.metadata.creation_timestamp, &b.metadata.name))
         });
         Ok(runs)
+    }
+
+    /// The runs that are under way where runs live, of any release; one that cannot be understood may be.
+    ///
+    /// # Errors
+    /// Where they cannot be listed.
+    pub async fn under_way(link: &Link, home: &Home) -> Result<Vec<RunFact>, StoreError> {
+        let api: Api<DynamicObject> = Api::namespaced_with(link.client(), &home.namespace, &api_resource(UPGRADE_RUN));
+        let what = format!("runs in namespace {}", home.namespace);
+        let found = link.call(&what, async || api.list(&ListParams::default()).await).await?;
+        let objects: Vec<Value> = found.items.iter().filter_map(|object| serde_json::to_value(object).ok()).collect();
+        Ok(run_facts(&objects).runs.unwrap_or_default())
     }
 
     /// Opens the record of a run that exists already, as the holder of the lock.
