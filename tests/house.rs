@@ -13,7 +13,7 @@ use std::{
 };
 
 /// Rooms of the core.
-const CORE: [&str; 14] = [
+const CORE: [&str; 19] = [
     "src/admission",
     "src/manifest",
     "src/migration",
@@ -28,6 +28,11 @@ const CORE: [&str; 14] = [
     "src/upgrade.rs",
     "src/certs/authority.rs",
     "src/certs/rotation.rs",
+    "src/job/spec.rs",
+    "src/rollout/fitness.rs",
+    "src/rollout/plan.rs",
+    "src/rollout/standby.rs",
+    "src/rollout/verdict.rs",
 ];
 
 /// What has no place in the core.

@@ -9,11 +9,12 @@
 
 mod common;
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use common::{
     Chart, guard, run,
     stand::{DEADLINE, NAMESPACE, RELEASE, Running, Stand},
 };
-use milvus_guard_testbed::{Helm, expect_success, wait_until};
+use milvus_guard_testbed::{Helm, Terminal, expect_success, wait_until};
 use serde_json::{Value, json};
 
 /// Migrates, and expects to reach the plan.
@@ -109,11 +110,11 @@ fn a_run_is_ended_only_where_the_metadata_is_whole() {
     let stand = Stand::start(Helm::V4);
     let (before, shape) = (stand.metadata(), stand.shape());
     // The new version never gets ready, so the run stops while it starts.
-    let never = ["-w", "milvusdb/milvus:never-ready", "--step-timeout", "5s"];
+    let never = ["-w", "milvusdb/milvus:never-ready", "--step-timeout", "20s"];
     let (code, _, stderr) = run(stand.migrate().args(never));
     assert_eq!(code, 3, "{stderr}");
     for part in [
-        "Stopped at step start-coordinators: it was not done within 5 s; it waited for my-release-milvus-rootcoord: 0 of 1 pods available",
+        "Stopped at step start-coordinators: it was not done within 20 s; it waited for my-release-milvus-rootcoord: 0 of 1 pods available",
         "The metadata is that of 2.2, verified; 2.1 must not start on it.",
         "-o rollback",
     ] {
@@ -141,7 +142,7 @@ fn a_run_is_ended_only_where_the_metadata_is_whole() {
 fn a_failure_is_taken_back_where_that_was_asked_for() {
     let stand = Stand::start(Helm::V4);
     let (before, shape) = (stand.metadata(), stand.shape());
-    let never = ["-w", "milvusdb/milvus:never-ready", "--step-timeout", "5s", "--on-failure", "rollback"];
+    let never = ["-w", "milvusdb/milvus:never-ready", "--step-timeout", "20s", "--on-failure", "rollback"];
     let (code, _, stderr) = run(stand.migrate().args(never));
     assert_eq!(code, 4, "{stderr}");
     assert!(stderr.contains("The run was rolled back: Everything is as it was"), "{stderr}");
@@ -202,10 +203,127 @@ fn a_second_run_is_told_who_holds_the_lock() {
 #[test]
 fn a_field_of_another_owner_is_a_conflict() {
     let stand = Stand::start(Helm::V4);
-    let proxy = ["-n", NAMESPACE, "scale", "deployment", "my-release-milvus-proxy", "--replicas=1"];
+    let proxy = ["-n", NAMESPACE, "scale", "deployment", "my-release-milvus-proxy", "--replicas=3"];
     expect_success(stand.cluster().kubectl(proxy));
     let chart = Chart::compact("3.2.18");
     let output =
         stand.cluster().helm(Helm::V4, ["upgrade", RELEASE, chart.path(), "-n", NAMESPACE, "--set", "querynode.replicas=2"]);
     assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("conflict"), "{output:?}");
+}
+
+/// KEDA starts from zero by itself, so it is held while Milvus stands still, and let go afterwards.
+#[test]
+fn autoscalers_that_start_from_zero_are_held() {
+    let stand = Stand::start(Helm::V4);
+    let definition = json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": "scaledobjects.keda.sh"},
+        "spec": {"group": "keda.sh", "scope": "Namespaced", "names": {"kind": "ScaledObject", "plural": "scaledobjects"},
+            "versions": [{"name": "v1alpha1", "served": true, "storage": true,
+                "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}}]},
+    });
+    stand.cluster().apply(&definition.to_string());
+    expect_success(stand.cluster().kubectl([
+        "wait",
+        "--for=condition=Established",
+        "crd/scaledobjects.keda.sh",
+        "--timeout=60s",
+    ]));
+    let target = json!({"name": "my-release-milvus-querynode"});
+    let object = json!({
+        "apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "metadata": {"name": "querynodes", "namespace": NAMESPACE},
+        "spec": {"scaleTargetRef": target, "minReplicaCount": 0},
+    });
+    stand.cluster().apply(&object.to_string());
+    let path = format!("/apis/keda.sh/v1alpha1/namespaces/{NAMESPACE}/scaledobjects/querynodes");
+    let paused = || stand.cluster().get_json(&path)["metadata"]["annotations"]["autoscaling.keda.sh/paused-replicas"].clone();
+    let (code, stdout, stderr) = run(stand.migrate().args(["--start", "helm"]));
+    assert_eq!((code, paused()), (0, json!("0")), "{stdout}{stderr}");
+    let (code, stdout, stderr) = run(stand.migrate().args(["-o", "rollback"]));
+    assert_eq!((code, paused()), (0, Value::Null), "{stdout}{stderr}");
+    migrated(&stand);
+    assert_eq!(paused(), Value::Null);
+    // Kubernetes' own may start from zero only where it is told so.
+    let autoscaler = json!({
+        "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "proxies", "namespace": NAMESPACE},
+        "spec": {"scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "my-release-milvus-proxy"}, "minReplicas": 1, "maxReplicas": 3},
+    });
+    let (code, _, stderr) = run(stand.migrate().args(["-o", "rollback"]));
+    assert_eq!(code, 0, "{stderr}");
+    stand.cluster().apply(&autoscaler.to_string());
+    migrated(&stand);
+}
+
+#[test]
+fn on_a_terminal_a_person_sees_what_is_done_and_what_is_waited_for() {
+    let stand = Stand::start(Helm::V4);
+    let mut migrate = stand.migrate();
+    let run_on_terminal = Terminal::start(migrate.args(["-w", "milvusdb/milvus:never-ready"]).env("TERM", "xterm"));
+    run_on_terminal.expect("[6/13] Migrate the metadata (");
+    run_on_terminal.expect("waiting for my-release-milvus-rootcoord");
+    let status = Terminal::start(stand.status(&["--wait"]).env("TERM", "xterm"));
+    status.expect("waits for  my-release-milvus-rootcoord: 0 of 1 pods available");
+    let screen = status.screen();
+    assert!(screen.contains("at 9 of 13: Start the coordinators of the new version"), "{screen}");
+    // The live view is drawn anew, not again and again below.
+    assert!(wait_until(DEADLINE, || status.screen().contains("\u{1b}[J")), "{}", status.screen());
+    drop(run_on_terminal);
+}
+
+/// The official tool cannot be had here. In its place, in its pod, our own migration leaves the state in which the tool ends
+/// (`--strict-upstream`); what is shown is what stands around it.
+#[test]
+fn the_official_tool_rewrites_between_our_backup_and_our_verification() {
+    let stand = Stand::start(Helm::V4);
+    let (before, shape) = (stand.metadata(), stand.shape());
+    let migrate = || {
+        let mut command = stand.migrate();
+        command.args(["-m", "milvusdb/meta-migration:v2.2.0"]);
+        command
+    };
+    let pods = || {
+        let list = stand.cluster().get_json(&format!("/api/v1/namespaces/{NAMESPACE}/pods"));
+        let tools =
+            list["items"].as_array().unwrap().iter().filter(|pod| pod["metadata"]["name"].as_str().unwrap().ends_with("-tool"));
+        tools.cloned().collect::<Vec<_>>()
+    };
+    let end = |phase: &str| {
+        let name = pods()[0]["metadata"]["name"].as_str().unwrap().to_owned();
+        let status = json!({"status": {"phase": phase}}).to_string();
+        let patch = ["-n", NAMESPACE, "patch", "pod", &name, "--subresource=status", "--type=merge", "-p", &status];
+        expect_success(stand.cluster().kubectl(patch));
+    };
+    // A tool that fails stops the run; its next attempt begins with the backup.
+    let mut first = Running::spawn(migrate());
+    assert!(wait_until(DEADLINE, || !pods().is_empty()));
+    let pod = pods().remove(0);
+    assert_eq!(pod["spec"]["containers"][0]["image"], "milvusdb/meta-migration:v2.2.0");
+    let secret = pod["spec"]["volumes"][0]["secret"]["secretName"].as_str().unwrap();
+    let secret = stand.cluster().get_json(&format!("/api/v1/namespaces/{NAMESPACE}/secrets/{secret}"));
+    let config = String::from_utf8(BASE64_STANDARD.decode(secret["data"]["migration.yaml"].as_str().unwrap()).unwrap()).unwrap();
+    let config: Value = serde_json::from_str(&config).unwrap();
+    assert_eq!((&config["config"]["sourceVersion"], &config["etcd"]["rootPath"]), (&json!("2.1.4"), &json!("by-dev")));
+    end("Failed");
+    assert!(wait_until(DEADLINE, || first.0.try_wait().unwrap().is_some()));
+    assert_eq!(first.0.wait().unwrap().code(), Some(3));
+    assert!(
+        stand.run()["status"]["message"].as_str().unwrap().contains("the official tool failed; kubectl logs"),
+        "{:#}",
+        stand.run()
+    );
+
+    let mut second = Running::spawn(migrate());
+    let anew = || pods().first().is_some_and(|new| new["metadata"]["uid"] != pod["metadata"]["uid"]);
+    assert!(wait_until(DEADLINE, anew));
+    let mut tool = guard();
+    tool.args(["meta", "migrate", "-s", "2.1.4", "-t", "2.2.16", "--strict-upstream", "--yes", "--etcd", &stand.etcd.endpoint()]);
+    let (code, _, stderr) = run(tool.arg("--backup").arg(stand.folder.path().join("of-the-tool")));
+    assert_eq!(code, 0, "{stderr}");
+    end("Succeeded");
+    assert!(wait_until(DEADLINE, || second.0.try_wait().unwrap().is_some()));
+    assert_eq!(second.0.wait().unwrap().code(), Some(0), "{:#}", stand.run()["status"]);
+    assert_eq!(stand.run()["status"]["phase"], "Succeeded");
+    assert!(wait_until(DEADLINE, || pods().is_empty()), "its pod is gone");
+    let (code, stdout, stderr) = run(migrate().args(["-o", "rollback"]));
+    assert_eq!(code, 0, "{stdout}{stderr}");
+    assert!(stand.metadata() == before && stand.shape() == shape);
 }

@@ -151,7 +151,7 @@ async fn components(link: &Link, run: &UpgradeRun) -> Vec<ComponentView> {
     let rows = release.into_iter().flat_map(|release| release.components).map(|component| {
         let status = component.workload.status.unwrap_or_default();
         ComponentView {
-            workload: component.workload.meta.object.name.to_string(),
+            workload: component.workload.meta.object.name.clone(),
             image: component.image().to_string(),
             wanted: component.workload.wanted_replicas(),
             updated: status.updated,

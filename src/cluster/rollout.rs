@@ -314,14 +314,14 @@ fn has_ended(pod: &Pod) -> bool {
 #[must_use]
 pub fn trouble(pod: &Pod) -> Option<String> {
     let status = pod.status.as_ref()?;
-    let containers = status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten());
+    let mut containers = status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten());
     let waiting = |container: &ContainerStatus| {
         let waiting = container.state.as_ref()?.waiting.as_ref()?;
         let why = waiting.reason.as_deref().filter(|why| !matches!(*why, "ContainerCreating" | "PodInitializing"))?;
         let message = waiting.message.as_deref().map_or_else(String::new, |message| format!(": {}", reason::line(message)));
         Some(format!("{} {why}{message}", pod.name_any()))
     };
-    containers.filter_map(waiting).next().or_else(|| {
+    containers.find_map(waiting).or_else(|| {
         let unscheduled = status.conditions.iter().flatten().find(|one| one.type_ == "PodScheduled" && one.status == "False")?;
         let message = unscheduled.message.as_deref().unwrap_or("it finds no node");
         Some(format!("{}: {}", pod.name_any(), reason::line(message)))
@@ -335,7 +335,7 @@ mod tests {
 
     use super::*;
 
-    fn deployment(replicas: i64, status: Value) -> Deployment {
+    fn deployment(replicas: i64, status: &Value) -> Deployment {
         let template = json!({"spec": {"containers": [{"name": "proxy", "image": "milvus:2"}]}});
         let spec = json!({"replicas": replicas, "selector": {}, "template": template});
         serde_json::from_value(json!({"metadata": {"generation": 2}, "spec": spec, "status": status})).unwrap()
@@ -345,26 +345,26 @@ mod tests {
         json!({"observedGeneration": seen, "replicas": all, "updatedReplicas": updated, "readyReplicas": available, "availableReplicas": available})
     }
 
-    fn pod(image: &str, more: Value) -> Pod {
+    fn pod(image: &str, more: &Value) -> Pod {
         let mut pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "proxy", "image": image}]}});
-        json_patch::merge(&mut pod, &more);
+        json_patch::merge(&mut pod, more);
         serde_json::from_value(pod).unwrap()
     }
 
     #[rstest]
-    #[case::whole(status(2, 1, 1, 1), vec![pod("milvus:2", json!({}))], None)]
-    #[case::unseen(status(1, 1, 1, 1), vec![pod("milvus:2", json!({}))], Some("its controller has not seen the last change yet"))]
-    #[case::old(status(2, 1, 1, 1), vec![pod("milvus:2", json!({})), pod("milvus:1", json!({}))], Some("1 old pod is left"))]
+    #[case::whole(status(2, 1, 1, 1), vec![pod("milvus:2", &json!({}))], None)]
+    #[case::unseen(status(1, 1, 1, 1), vec![pod("milvus:2", &json!({}))], Some("its controller has not seen the last change yet"))]
+    #[case::old(status(2, 1, 1, 1), vec![pod("milvus:2", &json!({})), pod("milvus:1", &json!({}))], Some("1 old pod is left"))]
     #[case::ending(
         status(2, 1, 1, 1),
-        vec![pod("milvus:2", json!({})), pod("milvus:2", json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}))],
+        vec![pod("milvus:2", &json!({})), pod("milvus:2", &json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}))],
         Some("1 old pod is left (p is ending)")
     )]
-    #[case::done(status(2, 1, 1, 1), vec![pod("milvus:2", json!({})), pod("milvus:1", json!({"status": {"phase": "Failed"}}))], None)]
-    #[case::unready(status(2, 1, 1, 0), vec![pod("milvus:2", json!({}))], Some("0 of 1 pods available"))]
+    #[case::done(status(2, 1, 1, 1), vec![pod("milvus:2", &json!({})), pod("milvus:1", &json!({"status": {"phase": "Failed"}}))], None)]
+    #[case::unready(status(2, 1, 1, 0), vec![pod("milvus:2", &json!({}))], Some("0 of 1 pods available"))]
     #[case::unpulled(
         status(2, 1, 1, 0),
-        vec![pod("milvus:2", json!({"status": {"containerStatuses": [{"name": "proxy", "image": "", "imageID": "", "ready": false,
+        vec![pod("milvus:2", &json!({"status": {"containerStatuses": [{"name": "proxy", "image": "", "imageID": "", "ready": false,
             "restartCount": 0, "state": {"waiting": {"reason": "ImagePullBackOff"}}}]}}))],
         Some("0 of 1 pods available (p ImagePullBackOff)")
     )]
@@ -374,17 +374,17 @@ mod tests {
         #[case] expected: Option<&str>,
     ) {
         let pods: Vec<&Pod> = pods.iter().collect();
-        assert_eq!(missing(Some(&deployment(1, status)), &pods, Wanted::Complete).as_deref(), expected);
+        assert_eq!(missing(Some(&deployment(1, &status)), &pods, Wanted::Complete).as_deref(), expected);
     }
 
     #[test]
     fn gone_means_without_any_pod() {
-        let none = deployment(0, json!({"observedGeneration": 2}));
-        let ending = pod("milvus:2", json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}));
+        let none = deployment(0, &json!({"observedGeneration": 2}));
+        let ending = pod("milvus:2", &json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}));
         assert_eq!(missing(Some(&none), &[], Wanted::Gone), None);
         assert_eq!(missing(None, &[], Wanted::Gone), None);
         assert_eq!(missing(Some(&none), &[&ending], Wanted::Gone).as_deref(), Some("1 pod is left (p)"));
-        let up = deployment(1, json!({"observedGeneration": 2}));
+        let up = deployment(1, &json!({"observedGeneration": 2}));
         assert_eq!(missing(Some(&up), &[], Wanted::Gone).as_deref(), Some("somebody scaled it to 1"));
     }
 
@@ -393,10 +393,10 @@ mod tests {
         let at = |second: &str| -> Timestamp { format!("2026-01-01T00:00:{second}Z").parse().unwrap() };
         let restarted = pod(
             "milvus:2",
-            json!({"status": {"containerStatuses": [{"name": "proxy", "image": "", "imageID": "", "ready": true, "restartCount": 1,
+            &json!({"status": {"containerStatuses": [{"name": "proxy", "image": "", "imageID": "", "ready": true, "restartCount": 1,
                 "lastState": {"terminated": {"exitCode": 1, "finishedAt": "2026-01-01T00:00:05Z"}}}]}}),
         );
-        let whole = deployment(1, status(2, 1, 1, 1));
+        let whole = deployment(1, &status(2, 1, 1, 1));
         let seen = lack(Some(&whole), &[&restarted], Wanted::Complete, at("20")).unwrap();
         assert!(seen.ends_by_time);
         assert_eq!(seen.text, "p restarted at 2026-01-01T00:00:05Z; it must stay up for 30 s");
@@ -405,14 +405,14 @@ mod tests {
 
     #[test]
     fn running_is_less_than_ready_and_a_quota_is_named() {
-        let running = pod("milvus:2", json!({"status": {"phase": "Running"}}));
-        let unready = deployment(1, status(2, 1, 1, 0));
+        let running = pod("milvus:2", &json!({"status": {"phase": "Running"}}));
+        let unready = deployment(1, &status(2, 1, 1, 0));
         assert_eq!(missing(Some(&unready), &[&running], Wanted::Running), None);
-        let pending = pod("milvus:2", json!({"status": {"phase": "Pending"}}));
+        let pending = pod("milvus:2", &json!({"status": {"phase": "Pending"}}));
         assert_eq!(missing(Some(&unready), &[&pending], Wanted::Running).as_deref(), Some("0 of 1 pods run"));
         let mut none = status(2, 0, 0, 0);
         none["conditions"] = json!([{"type": "ReplicaFailure", "status": "True", "message": "exceeded quota: pods"}]);
         let expected = "0 of 1 pods have the current template (exceeded quota: pods)";
-        assert_eq!(missing(Some(&deployment(1, none)), &[], Wanted::Complete).as_deref(), Some(expected));
+        assert_eq!(missing(Some(&deployment(1, &none)), &[], Wanted::Complete).as_deref(), Some(expected));
     }
 }

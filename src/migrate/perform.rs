@@ -15,7 +15,7 @@ use super::{
 
 /// Makes, goes on with, takes back or ends the run. `history` must be one of the link's listeners.
 pub async fn perform(link: &Link, settings: Settings, operation: Operation, history: History) -> End {
-    match try_perform(link, settings, operation, history).await {
+    match Box::pin(try_perform(link, settings, operation, history)).await {
         Ok(end) | Err(end) => end,
     }
 }
@@ -33,7 +33,7 @@ async fn try_perform(link: &Link, settings: Settings, operation: Operation, hist
     let lock = Lock::take(link, &home, &settings.release, &full_name, settings.lock, floor)
         .await
         .map_err(|error| End::locked(error, &settings.release))?;
-    let end = under_lock(link, settings, operation, history, &home, &lock, &name).await;
+    let end = Box::pin(under_lock(link, settings, operation, history, &home, &lock, &name)).await;
     lock.give_back().await;
     end
 }
@@ -72,7 +72,7 @@ async fn under_lock(
     let live: Vec<String> =
         survey.release.components.iter().filter_map(|one| one.workload.meta.uid.as_deref().map(str::to_owned)).collect();
     let image = survey.image.clone();
-    let world = World::new(settings, survey, name, &home.namespace, was_stopped);
+    let world = World::new(settings, operation, survey, name, &home.namespace, was_stopped);
     let settings = &world.settings;
     if run.is_none()
         && let Some(done) = known.last().filter(|last| operation == Operation::Migrate && is_done(last, &world))
@@ -83,21 +83,18 @@ async fn under_lock(
             done.status.message.clone().unwrap_or_default()
         )));
     }
-    let (store, steps) = match run {
-        Some(run) => {
-            let steps = plan::recorded(&run.spec.plan).ok_or_else(|| {
-                End::Stopped(format!("Run {name} was planned by a later version of milvus-guard. Next: use that one."))
-            })?;
-            if operation != Operation::Rollback {
-                same_plan(run, settings, &plan::steps(settings, operation), &image, (&root.0, &root.1), live)?;
-            }
-            (Store::open(link, home, name, lock, history).await?, steps)
+    let (store, steps) = if let Some(run) = run {
+        let steps = plan::recorded(&run.spec.plan).ok_or_else(|| {
+            End::Stopped(format!("Run {name} was planned by a later version of milvus-guard. Next: use that one."))
+        })?;
+        if operation != Operation::Rollback {
+            same_plan(run, settings, &plan::steps(settings, operation), &image, (&root.0, &root.1), live)?;
         }
-        None => {
-            let steps = plan::steps(settings, operation);
-            let run = new_run(name, settings, &steps, &image, (&root.0, &root.1), &live);
-            (Store::create(link, home, &run, lock, history).await?, steps)
-        }
+        (Store::open(link, home, name, lock, history).await?, steps)
+    } else {
+        let steps = plan::steps(settings, operation);
+        let run = new_run(name, settings, &steps, &image, (&root.0, &root.1), &live);
+        (Store::create(link, home, &run, lock, history).await?, steps)
     };
     let recorder = Recorder::start(link.client(), &store.run());
     let mut link = link.clone();
@@ -108,15 +105,9 @@ async fn under_lock(
         Operation::Record | Operation::Abort => format!("Record the migration of {}", settings.release.name),
     };
     let options = Options { total: settings.total, back_on_failure: settings.back_on_failure };
-    let engine = Engine { title: verb, steps: &steps, world: &world, store: &store, lock, link: &link, options };
-    Ok(match operation {
-        Operation::Rollback => engine.back().await,
-        Operation::Record => match engine.forward().await {
-            End::Reached(_) => End::Reached(words::recorded(&world)),
-            other => other,
-        },
-        Operation::Migrate | Operation::Abort => engine.forward().await,
-    })
+    let (world, store, link) = (&world, &store, &link);
+    let engine = Engine { title: verb, steps: &steps, world, store, lock, link, options };
+    Ok(if operation == Operation::Rollback { Box::pin(engine.back()).await } else { Box::pin(engine.forward()).await })
 }
 
 /// The name of the run that this is about: one that exists, or a new one.

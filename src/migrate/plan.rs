@@ -182,6 +182,10 @@ impl crate::run::Step for Step {
         !matches!(self, Self::Check | Self::CheckMigrated | Self::Record)
     }
 
+    fn winds_down(&self) -> bool {
+        matches!(self, Self::Backup | Self::Migrate | Self::MigrateByTool | Self::Verify)
+    }
+
     fn deadline(&self, world: &World) -> Duration {
         world.settings.step
     }
@@ -191,16 +195,17 @@ impl crate::run::Step for Step {
     }
 
     async fn apply(&self, cx: &Cx<'_>) -> Result<(), StepError> {
+        // Work in etcd holds whole pages and transactions: it is boxed, so that not every step is as large.
         match self {
-            Self::Check => steps::check::apply(cx).await,
-            Self::CheckMigrated => steps::check_migrated::apply(cx).await,
+            Self::Check => Box::pin(steps::check::apply(cx)).await,
+            Self::CheckMigrated => Box::pin(steps::check_migrated::apply(cx)).await,
             Self::Record => steps::record::apply(cx).await,
             Self::Stop => steps::stop::apply(cx).await,
-            Self::AwaitSessions => steps::await_sessions::apply(cx).await,
-            Self::Backup => steps::backup::apply(cx).await,
-            Self::Migrate => steps::migrate::apply(cx).await,
-            Self::MigrateByTool => steps::official_tool::apply(cx).await,
-            Self::Verify => steps::verify::apply(cx).await,
+            Self::AwaitSessions => Box::pin(steps::await_sessions::apply(cx)).await,
+            Self::Backup => Box::pin(steps::backup::apply(cx)).await,
+            Self::Migrate => Box::pin(steps::migrate::apply(cx)).await,
+            Self::MigrateByTool => Box::pin(steps::official_tool::apply(cx)).await,
+            Self::Verify => Box::pin(steps::verify::apply(cx)).await,
             Self::Attest => steps::attest::apply(cx).await,
             Self::Start(tier) => steps::start::apply(cx, *tier).await,
             Self::StartByHelm => steps::start_by_helm::apply(cx).await,
@@ -222,7 +227,7 @@ impl crate::run::Step for Step {
         match self {
             Self::Record => steps::hand_over::apply(cx).await,
             Self::Stop => steps::stop::undo(cx).await,
-            Self::Migrate | Self::MigrateByTool => steps::migrate::undo(cx).await,
+            Self::Migrate | Self::MigrateByTool => Box::pin(steps::migrate::undo(cx)).await,
             Self::Attest => steps::attest::undo(cx).await,
             Self::Start(tier) => steps::start::undo(cx, *tier).await,
             Self::StartByHelm => steps::start_by_helm::undo(cx).await,

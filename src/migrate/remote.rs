@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{
     job::{self as cluster_job, JobSpec},
-    objects::UpgradeRun,
+    objects::{RunPhase, UpgradeRun},
     run::{End, Home, Link, Store},
 };
 
@@ -91,7 +91,7 @@ async fn check(
         };
     }
     let survey = survey(link, settings, operation).await.map_err(|error| unsurveyed(error, settings))?;
-    let again = !known.is_empty();
+    let again = known.iter().any(|run| run.status.phase == RunPhase::Aborted);
     let why = match (operation, run) {
         (Operation::Migrate, None) => fitness::not_now(&survey.release, &survey.facts, settings.source, again),
         _ => None,

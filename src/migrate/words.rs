@@ -8,7 +8,7 @@ use crate::{
 
 use super::{
     plan::Step,
-    settings::{Settings, StartBy},
+    settings::{Operation, Settings, StartBy},
     world::World,
 };
 
@@ -33,6 +33,7 @@ pub fn standing(step: Step, world: &World, back: bool) -> Standing {
             ),
             or_back,
         ),
+        Step::Attest if world.operation == Operation::Record => (recorded(world), go_on),
         Step::Attest | Step::StartByHelm => {
             ("The metadata is that of 2.2, verified; 2.1 must not start on it. Milvus stands still.".into(), or_back)
         }
@@ -57,12 +58,20 @@ fn data_back(step: Step, world: &World) -> String {
             "The metadata is still that of 2.2, or on its way; 2.1 must not start on it.".into()
         }
         Step::AwaitSessions | Step::Backup => "Milvus stands still; the metadata is that of 2.1 again.".into(),
+        Step::Record | Step::Stop => "The metadata is that of 2.1 again; Milvus is being started as it was.".into(),
         // Also what is said at the very end.
-        Step::Check | Step::CheckMigrated | Step::Record | Step::Stop => format!(
-            "Everything is as it was: the metadata is that of {}, and Milvus runs with the images and replicas that were recorded.",
-            world.settings.source
-        ),
+        Step::Check | Step::CheckMigrated => taken_back(world),
     }
+}
+
+/// The last word of a run that was taken back.
+fn taken_back(world: &World) -> String {
+    let Settings { release, source, .. } = &world.settings;
+    format!(
+        "Everything is as it was: the metadata is that of {source}, and Milvus runs with the images and replicas that were recorded. If \
+         Helm upgraded the release in between, take that back too: helm rollback {} -n {}",
+        release.name, release.namespace
+    )
 }
 
 /// The last word of a run that reached its plan.
@@ -81,8 +90,7 @@ fn reached(world: &World) -> String {
 }
 
 /// The last word of a run that only recorded evidence.
-#[must_use]
-pub fn recorded(world: &World) -> String {
+fn recorded(world: &World) -> String {
     format!(
         "The metadata of {} is that of 2.2, and the evidence is recorded: milvus-guard lets {} be started on it. Next: {}",
         world.settings.release.name,

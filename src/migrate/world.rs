@@ -8,12 +8,17 @@ use crate::{
     run::{Context, Link, Reporter, StepError},
 };
 
-use super::{settings::Settings, survey::Survey};
+use super::{
+    settings::{Operation, Settings},
+    survey::Survey,
+};
 
 /// What the steps work with.
 pub struct World {
     /// What was asked for.
     pub settings: Settings,
+    /// What is done with the run.
+    pub operation: Operation,
     /// The release as it was when this process began.
     pub release: Release,
     /// Image of the new version.
@@ -26,7 +31,7 @@ pub struct World {
     pub run: String,
     /// Its namespace.
     pub home: String,
-    /// Whether the new version has ever been started; decides what the words say.
+    /// Whether an earlier run was ended where it stood, so that Milvus may stand still already.
     pub again: bool,
 }
 
@@ -36,9 +41,10 @@ pub type Cx<'a> = Context<'a, World>;
 impl World {
     /// From what was asked for and what runs.
     #[must_use]
-    pub fn new(settings: Settings, survey: Survey, run: &str, home: &str, again: bool) -> Self {
+    pub fn new(settings: Settings, operation: Operation, survey: Survey, run: &str, home: &str, again: bool) -> Self {
         let target = meta::Target::new(survey.endpoint);
         Self {
+            operation,
             release: survey.release,
             image: survey.image,
             configured: survey.configured,
@@ -108,6 +114,16 @@ impl meta::Events for Told<'_> {
             meta::Event::Note { note } => self.reporter().note(note),
         }
     }
+}
+
+/// Lets work on the metadata come to a safe point when the process is asked to end.
+pub async fn until_safe<T>(cx: &Cx<'_>, work: impl Future<Output = T>) -> T {
+    let mut work = std::pin::pin!(work);
+    tokio::select! {
+        done = &mut work => return done,
+        _ = cx.link.halting.halted() => cx.world.target.stop.ask(),
+    }
+    work.await
 }
 
 /// What went wrong in etcd, as a step says it.

@@ -1,7 +1,5 @@
 //! What a step is given.
 
-use tokio::sync::Mutex;
-
 use crate::objects::{RunStatus, UpgradeRun};
 
 use super::{ApiError, Event, Link, Lock, Reporter, Store, StoreError, patience::Trouble};
@@ -14,13 +12,11 @@ pub struct Context<'a, W> {
     pub link: &'a Link,
     store: &'a Store,
     lock: &'a Lock,
-    /// Writes of one step never overtake each other.
-    turn: Mutex<()>,
 }
 
 impl<'a, W> Context<'a, W> {
     pub(super) fn new(world: &'a W, link: &'a Link, store: &'a Store, lock: &'a Lock) -> Self {
-        Self { world, link, store, lock, turn: Mutex::new(()) }
+        Self { world, link, store, lock }
     }
 
     /// The run as it was last read or written.
@@ -44,7 +40,6 @@ impl<'a, W> Context<'a, W> {
     /// # Errors
     /// As [`Link::call`].
     pub async fn write<T, E: Trouble>(&self, what: &str, request: impl AsyncFn() -> Result<T, E>) -> Result<T, ApiError> {
-        let _turn = self.turn.lock().await;
         self.lock.permit().await?;
         self.link.call(what, request).await
     }

@@ -136,7 +136,7 @@ impl<S: Step> Engine<'_, S> {
             step.gate(&context).await
         };
         let limit = step.deadline(self.world).min(self.options.total.saturating_sub(began.elapsed()));
-        let result = self.attend(work, limit).await;
+        let result = self.attend(work, limit, step.winds_down()).await;
         self.link.go_on();
         result.map_err(|error| Stop::Step { index, error })?;
         let took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -146,7 +146,12 @@ impl<S: Step> Engine<'_, S> {
     }
 
     /// Awaits a step's work: until it ends, the run must stop, or its time is over. Meanwhile says what it waits for.
-    async fn attend(&self, work: impl Future<Output = Result<(), StepError>>, limit: Duration) -> Result<(), StepError> {
+    async fn attend(
+        &self,
+        work: impl Future<Output = Result<(), StepError>>,
+        limit: Duration,
+        winds_down: bool,
+    ) -> Result<(), StepError> {
         let mut work = std::pin::pin!(work);
         let mut over = std::pin::pin!(tokio::time::sleep(limit));
         let mut halted = std::pin::pin!(self.link.halting.halted());
@@ -155,7 +160,14 @@ impl<S: Step> Engine<'_, S> {
         loop {
             tokio::select! {
                 biased;
-                halt = &mut halted => return Err(StepError::Halted(halt)),
+                halt = &mut halted => {
+                    if !winds_down || halt != Halt::Terminated {
+                        return Err(StepError::Halted(halt));
+                    }
+                    // What came to its end after all is done; what did not was stopped by the signal, whatever it says.
+                    let safe = tokio::time::timeout(WIND_DOWN, &mut work).await;
+                    return if matches!(safe, Ok(Ok(()))) { Ok(()) } else { Err(StepError::Halted(halt)) };
+                }
                 result = &mut work => return result,
                 () = &mut over => {
                     let on = self.link.waiting_for().map_or_else(String::new, |wait| format!("; it waited for {}", wait.on));
@@ -178,7 +190,6 @@ impl<S: Step> Engine<'_, S> {
                         });
                         tokio::select! {
                             result = &mut work => return result,
-                            halt = &mut halted => return Err(StepError::Halted(halt)),
                             done = tokio::time::timeout(REMARK, note) => if matches!(done, Ok(Ok(()))) { written = on; }
                         }
                     }
@@ -263,6 +274,9 @@ impl<S: Step> Engine<'_, S> {
 
 /// For the last write of a process that was asked to end: Kubernetes grants 30 seconds in all.
 const LAST_WORD: Duration = Duration::from_secs(10);
+
+/// For a step that comes to a safe point by itself: a few transactions.
+const WIND_DOWN: Duration = Duration::from_secs(15);
 
 fn index(cursor: &StepCursor) -> usize {
     usize::try_from(cursor.index).unwrap_or(usize::MAX - 1)

@@ -84,9 +84,6 @@ impl Home {
         if !served {
             return Err(HomeError::NoDefinitions);
         }
-        if let Some(namespace) = named {
-            return Ok(Self { namespace: namespace.to_owned(), guarded_by: None });
-        }
         let api: Api<ValidatingWebhookConfiguration> = Api::all(link.client());
         let params = ListParams::default().labels("app.kubernetes.io/name=milvus-guard");
         let guards = match link.call("the guard's registration", async || api.list(&params).await).await {
@@ -94,7 +91,14 @@ impl Home {
             Err(ApiError::Refused { .. } | ApiError::NotFound { .. }) => Vec::new(),
             Err(error) => return Err(error.into()),
         };
-        Ok(guards.iter().find_map(of_guard).unwrap_or_else(|| Self { namespace: of.namespace.clone(), guarded_by: None }))
+        let guard = guards.iter().find_map(of_guard);
+        Ok(match named {
+            None => guard.unwrap_or_else(|| Self { namespace: of.namespace.clone(), guarded_by: None }),
+            Some(named) => {
+                let here = guard.filter(|guard| guard.namespace == named);
+                here.unwrap_or_else(|| Self { namespace: named.to_owned(), guarded_by: None })
+            }
+        })
     }
 }
 

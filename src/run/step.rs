@@ -23,6 +23,12 @@ pub trait Step {
         true
     }
 
+    /// Whether it comes to a safe point by itself when the process is asked to end, and is given time for that. Everything else
+    /// is cut off where it stands.
+    fn winds_down(&self) -> bool {
+        false
+    }
+
     /// How long it may take; then it fails, naming what it waited for.
     fn deadline(&self, world: &Self::World) -> Duration;
 

@@ -54,7 +54,7 @@ pub struct Stand {
 
 /// What it stands on.
 enum Ground {
-    Plain(ControlPlane),
+    Plain(Box<ControlPlane>),
     Guarded(Box<Webhook>),
 }
 
@@ -76,7 +76,7 @@ impl Stand {
 
     /// One without any Milvus, and without the definitions.
     pub fn bare() -> Self {
-        Self::on(Ground::Plain(ControlPlane::builder().controller_manager(true).start()))
+        Self::on(Ground::Plain(Box::new(ControlPlane::builder().controller_manager(true).start())))
     }
 
     fn on(ground: Ground) -> Self {
@@ -162,13 +162,7 @@ impl Stand {
 
     /// All metadata, sessions and our own record aside.
     pub fn metadata(&self) -> BTreeMap<Vec<u8>, Vec<u8>> {
-        let endpoint = self.etcd.endpoint();
-        block_on(async move {
-            let mut client = EtcdClient::connect([endpoint], None).await.unwrap();
-            let answer = client.get(ROOT, Some(GetOptions::new().with_prefix())).await.unwrap();
-            let pairs = answer.kvs().iter().filter(|pair| pair.lease() == 0);
-            pairs.map(|pair| (pair.key().to_vec(), pair.value().to_vec())).collect()
-        })
+        metadata_in(&self.etcd.endpoint())
     }
 
     /// Keys of live sessions.
@@ -183,14 +177,7 @@ impl Stand {
 
     /// Writes metadata.
     pub fn put(&self, sample: &Sample) {
-        let (endpoint, records) = (self.etcd.endpoint(), sample.records());
-        block_on(async move {
-            let mut client = EtcdClient::connect([endpoint], None).await.unwrap();
-            for record in records.into_iter().filter(|record| !record.leased) {
-                let key = [ROOT.as_bytes(), record.key()].concat();
-                client.put(key, record.value().to_vec(), None).await.unwrap();
-            }
-        });
+        put_into(&self.etcd.endpoint(), sample);
     }
 
     /// `migrate` in this process's own cluster, on this machine.
@@ -244,6 +231,28 @@ impl Stand {
     }
 }
 
+/// All metadata of an etcd, sessions aside.
+pub fn metadata_in(endpoint: &str) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    block_on(async move {
+        let mut client = EtcdClient::connect([endpoint], None).await.unwrap();
+        let answer = client.get(ROOT, Some(GetOptions::new().with_prefix())).await.unwrap();
+        let pairs = answer.kvs().iter().filter(|pair| pair.lease() == 0);
+        pairs.map(|pair| (pair.key().to_vec(), pair.value().to_vec())).collect()
+    })
+}
+
+/// Writes metadata into an etcd.
+pub fn put_into(endpoint: &str, sample: &Sample) {
+    let records = sample.records();
+    block_on(async move {
+        let mut client = EtcdClient::connect([endpoint], None).await.unwrap();
+        for record in records.into_iter().filter(|record| !record.leased) {
+            let key = [ROOT.as_bytes(), record.key()].concat();
+            client.put(key, record.value().to_vec(), None).await.unwrap();
+        }
+    });
+}
+
 /// The metadata that the tests migrate.
 pub fn sample() -> Sample {
     Sample::random(7, Size { collections: 6, segments: 4, has_oddities: true })
@@ -271,13 +280,13 @@ impl Drop for Running {
 }
 
 /// Plays nodes and Milvus until it is dropped.
-struct Player {
+pub struct Player {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Player {
-    fn start(kubeconfig: &Path, etcd: &str) -> Self {
+    pub fn start(kubeconfig: &Path, etcd: &str) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let (flag, kubeconfig, etcd) = (Arc::clone(&stop), kubeconfig.to_owned(), etcd.to_owned());
         let thread = thread::spawn(move || {

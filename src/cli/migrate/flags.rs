@@ -151,6 +151,7 @@ pub(super) struct Place {
 }
 
 /// How to get into etcd, with `--local`; a Job takes these from `--etcd-secret`.
+#[allow(clippy::struct_field_names, reason = "the fields are flags, and named as these")]
 #[derive(Clone, Debug, ClapArgs)]
 pub(super) struct EtcdAccess {
     /// User of etcd

@@ -2,7 +2,7 @@
 
 use crate::{
     meta::{self, MigrateOptions, Outcome, RestoreOptions},
-    migrate::world::{Cx, Told, failed},
+    migrate::world::{Cx, Told, failed, until_safe},
     run::StepError,
 };
 
@@ -19,11 +19,13 @@ pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
         wait_sessions: Some(settings.step),
         approved_plan: None,
     };
-    let done = meta::migrate(&cx.world.target, &options, &Told::new(cx.link)).await.map_err(|error| failed(&error))?;
+    let told = Told::new(cx.link);
+    let done =
+        until_safe(cx, Box::pin(meta::migrate(&cx.world.target, &options, &told))).await.map_err(|error| failed(&error))?;
     match done.outcome {
         Outcome::Migrated | Outcome::AlreadyMigrated => {}
         Outcome::NothingToDo | Outcome::Compatible | Outcome::Planned => {
-            cx.reporter().note("nothing in the metadata had to change")
+            cx.reporter().note("nothing in the metadata had to change");
         }
     }
     Ok(())
@@ -49,7 +51,10 @@ pub(crate) async fn undo(cx: &Cx<'_>) -> Result<(), StepError> {
         dry_run: false,
         wait_sessions: Some(settings.step),
     };
-    let restored = meta::restore(&cx.world.target, &file, &options, &Told::new(cx.link)).await.map_err(|error| failed(&error))?;
+    let told = Told::new(cx.link);
+    let restored = until_safe(cx, Box::pin(meta::restore(&cx.world.target, &file, &options, &told)))
+        .await
+        .map_err(|error| failed(&error))?;
     if restored.backup.sha256 != backup.sha256 {
         return Err(StepError::Refused(format!(
             "{} is another file than the run recorded (sha256 {})",

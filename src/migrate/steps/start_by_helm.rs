@@ -35,7 +35,7 @@ pub(crate) async fn gate(cx: &Cx<'_>) -> Result<(), StepError> {
         .components
         .iter()
         .map(|component| Watched {
-            name: component.workload.meta.object.name.to_string(),
+            name: component.workload.meta.object.name.clone(),
             selector: component
                 .workload
                 .selector
