@@ -13,7 +13,7 @@ use std::{
 };
 
 /// Rooms of the core.
-const CORE: [&str; 15] = [
+const CORE: [&str; 20] = [
     "src/admission",
     "src/manifest",
     "src/migration",
@@ -29,6 +29,11 @@ const CORE: [&str; 15] = [
     "src/milvus_api/loaded.rs",
     "src/certs/authority.rs",
     "src/certs/rotation.rs",
+    "src/job/spec.rs",
+    "src/rollout/fitness.rs",
+    "src/rollout/plan.rs",
+    "src/rollout/standby.rs",
+    "src/rollout/verdict.rs",
 ];
 
 /// What has no place in the core.

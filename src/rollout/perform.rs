@@ -31,7 +31,7 @@ use super::{
 
 /// Makes, goes on with, takes back or ends the run. `history` must be one of the link's listeners.
 pub async fn perform(link: &Link, settings: Settings, operation: Operation, history: History) -> End {
-    match try_perform(link, settings, operation, history).await {
+    match Box::pin(try_perform(link, settings, operation, history)).await {
         Ok(end) | Err(end) => end,
     }
 }
@@ -44,7 +44,7 @@ async fn try_perform(link: &Link, settings: Settings, operation: Operation, hist
     let full_name = format!("{}/{name}", home.namespace);
     let lock = Lock::take(link, &home, &settings.release, &full_name, settings.lock, floor).await;
     let lock = lock.map_err(|error| End::locked(error, &settings.release))?;
-    let end = under_lock(link, settings, operation, history, &home, &lock, &name).await;
+    let end = Box::pin(under_lock(link, settings, operation, history, &home, &lock, &name)).await;
     lock.give_back().await;
     end
 }
@@ -120,9 +120,9 @@ async fn under_lock(
                 words::command(settings, "")
             )));
         }
-        return Ok(engine.back().await);
+        return Ok(Box::pin(engine.back()).await);
     }
-    Ok(engine.forward().await)
+    Ok(Box::pin(engine.forward()).await)
 }
 
 /// The plan from what runs; where a run is under way, from what it recorded of the beginning.

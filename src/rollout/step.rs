@@ -64,16 +64,16 @@ impl crate::run::Step for Step {
 
     async fn apply(&self, cx: &Cx<'_>) -> Result<(), StepError> {
         match self {
-            Self::Check => steps::check::apply(cx).await,
+            Self::Check => Box::pin(steps::check::apply(cx)).await,
             Self::Record => steps::record::apply(cx).await,
-            Self::Configure => steps::configure::apply(cx).await,
+            Self::Configure => Box::pin(steps::configure::apply(cx)).await,
             Self::Move(_, one) => match one.kind {
-                MoveKind::Update => steps::update::apply(cx, one).await,
-                MoveKind::Create => steps::create::apply(cx, one).await,
+                MoveKind::Update => Box::pin(steps::update::apply(cx, one)).await,
+                MoveKind::Create => Box::pin(steps::create::apply(cx, one)).await,
                 MoveKind::Remove => steps::remove::apply(cx, one).await,
             },
             Self::HandOver => steps::hand_over::apply(cx).await,
-            Self::CleanUp => steps::configure::restore(cx).await,
+            Self::CleanUp => Box::pin(steps::configure::restore(cx)).await,
         }
     }
 
@@ -81,7 +81,7 @@ impl crate::run::Step for Step {
         match self {
             Self::Move(_, one) => match one.kind {
                 MoveKind::Update => steps::update::gate(cx, one).await,
-                MoveKind::Create => steps::create::gate(cx, one).await,
+                MoveKind::Create => Box::pin(steps::create::gate(cx, one)).await,
                 MoveKind::Remove => steps::remove::gate(cx, one).await,
             },
             _ => Ok(()),
@@ -97,10 +97,10 @@ impl crate::run::Step for Step {
             // These leave nothing behind that would be in the way.
             Self::Check | Self::HandOver | Self::CleanUp => Ok(()),
             Self::Record => steps::hand_over::apply(cx).await,
-            Self::Configure => steps::configure::restore(cx).await,
+            Self::Configure => Box::pin(steps::configure::restore(cx)).await,
             Self::Move(_, one) => match one.kind {
                 MoveKind::Update => steps::update::undo(cx, one).await,
-                MoveKind::Create => steps::create::undo(cx, one).await,
+                MoveKind::Create => Box::pin(steps::create::undo(cx, one)).await,
                 MoveKind::Remove => steps::remove::undo(cx, one).await,
             },
         }

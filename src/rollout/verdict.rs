@@ -24,7 +24,7 @@ pub struct Said {
 pub fn ask(before: &Release, after: Release, facts: &Facts, policies: &PolicySet, run: &str) -> Said {
     let one = |release: Release| Snapshot { releases: vec![release], ..Snapshot::default() };
     let mut facts = facts.clone();
-    for runs in facts.runs.iter_mut() {
+    if let Some(runs) = &mut facts.runs {
         runs.retain(|other| other.run != run);
     }
     let (before, after) = (one(before.clone()), one(after));

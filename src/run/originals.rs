@@ -26,8 +26,8 @@ pub fn original(component: &ComponentWorkload) -> Original {
         milvus.map(|one| ContainerImage { container: one.name.clone(), image: image.clone(), init }).collect()
     };
     Original {
-        kind: workload.meta.object.kind.to_string(),
-        name: workload.meta.object.name.to_string(),
+        kind: workload.meta.object.kind.clone(),
+        name: workload.meta.object.name.clone(),
         uid: workload.meta.uid.as_deref().map(str::to_owned),
         component: Some(component.component),
         replicas: i32::try_from(workload.replicas.unwrap_or(1)).ok(),
@@ -71,6 +71,11 @@ pub async fn live<W>(cx: &Context<'_, W>, original: &Original) -> Result<Deploym
 /// # Errors
 /// Where it cannot be made, or must not.
 pub async fn set<W>(cx: &Context<'_, W>, original: &Original, change: &Change) -> Result<bool, StepError> {
+    // Whole Deployments are held: boxed, so that not every step is as large.
+    Box::pin(try_set(cx, original, change)).await
+}
+
+async fn try_set<W>(cx: &Context<'_, W>, original: &Original, change: &Change) -> Result<bool, StepError> {
     let what = format!("Deployment {}", original.name);
     let api: Api<Deployment> = Api::namespaced(cx.link.client(), &cx.run().spec.namespace);
     loop {
@@ -95,6 +100,10 @@ pub async fn set<W>(cx: &Context<'_, W>, original: &Original, change: &Change) -
 /// # Errors
 /// Where that cannot be done.
 pub async fn hand_over<W>(cx: &Context<'_, W>, original: &Original, seen: Option<Deployment>) -> Result<(), StepError> {
+    Box::pin(try_hand_over(cx, original, seen)).await
+}
+
+async fn try_hand_over<W>(cx: &Context<'_, W>, original: &Original, seen: Option<Deployment>) -> Result<(), StepError> {
     let what = format!("managed fields of Deployment {}", original.name);
     let api: Api<Deployment> = Api::namespaced(cx.link.client(), &cx.run().spec.namespace);
     let mut seen = seen;

@@ -18,6 +18,7 @@ use super::super::{
 
 /// Arguments of `upgrade`.
 #[derive(Debug, ClapArgs)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 #[command(after_help = "\
 Examples:
   milvus-guard upgrade -i my-release -n milvus -t 2.5.12 --dry-run

@@ -35,8 +35,8 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
             return End::Refused("Nothing was changed.".into());
         }
         match &options {
-            None => perform(&link, settings, operation, history).await,
-            Some(options) => remote(&link, settings, operation, options).await,
+            None => Box::pin(perform(&link, settings, operation, history)).await,
+            Some(options) => Box::pin(remote(&link, settings, operation, options)).await,
         }
     })?;
     running::say(&end, args.format, args.job.end_file.as_deref(), screen)

@@ -25,7 +25,7 @@ pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
     match done.outcome {
         Outcome::Migrated | Outcome::AlreadyMigrated => {}
         Outcome::NothingToDo | Outcome::Compatible | Outcome::Planned => {
-            cx.reporter().note("nothing in the metadata had to change")
+            cx.reporter().note("nothing in the metadata had to change");
         }
     }
     Ok(())

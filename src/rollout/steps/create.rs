@@ -134,7 +134,7 @@ fn made_of(model: &Deployment, component: Component, name: &str, image: &str, ve
 /// Gives every text that is the one name the other.
 fn rename(value: &mut Value, from: &str, to: &str) {
     match value {
-        Value::String(text) if text == from => *text = to.to_owned(),
+        Value::String(text) if text == from => to.clone_into(text),
         Value::Array(items) => items.iter_mut().for_each(|item| rename(item, from, to)),
         Value::Object(fields) => fields.values_mut().for_each(|field| rename(field, from, to)),
         _ => {}
