@@ -386,7 +386,7 @@ fn delete<'a>(review: &Review<'a>) -> Result<Option<Change<'a>>, String> {
         Object::Claim(_) => true,
         _ => false,
     };
-    Ok(matters.then(|| Change::Delete(old)))
+    Ok(matters.then_some(Change::Delete(old)))
 }
 
 fn is_ours(workload: &Workload) -> bool {

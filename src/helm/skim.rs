@@ -78,7 +78,7 @@ fn is_plainly_foreign(text: &str) -> bool {
         match bytes.first() {
             None | Some(b' ' | b'#') => {}
             _ if line.starts_with("---") => {
-                if !line.trim_end_matches(|c: char| c == '-').trim().is_empty() && !line[3..].trim_start().starts_with('#') {
+                if !line.trim_end_matches('-').trim().is_empty() && !line[3..].trim_start().starts_with('#') {
                     return false;
                 }
             }

@@ -138,17 +138,17 @@ impl Answerer {
     }
 
     /// What is left to judge; where reading fails, what the gate says then.
-    fn read<'a>(&self, review: &Review<'a>) -> Result<Task<'a>, (Gate, Ruling)> {
+    fn read<'a>(&self, review: &Review<'a>) -> Result<Task<'a>, Box<(Gate, Ruling)>> {
         catch_unwind(AssertUnwindSafe(|| Task::of(review))).map_err(|_| {
             let gate = likely_gate(review);
-            (gate, self.unjudged(gate, "the review could not be read (a defect of milvus-guard: please report it)"))
+            Box::new((gate, self.unjudged(gate, "the review could not be read (a defect of milvus-guard: please report it)")))
         })
     }
 
-    async fn judge(&self, review: &Review<'_>, task: Result<Task<'_>, (Gate, Ruling)>, end: Instant) -> (Gate, Ruling) {
+    async fn judge(&self, review: &Review<'_>, task: Result<Task<'_>, Box<(Gate, Ruling)>>, end: Instant) -> (Gate, Ruling) {
         let task = match task {
             Ok(task) => task,
-            Err(unread) => return unread,
+            Err(unread) => return *unread,
         };
         let gate = task.gate();
         let Some(namespace) = task.namespace() else {
