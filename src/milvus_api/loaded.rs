@@ -330,7 +330,8 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_said_and_was_there_before() {
-        let cases: [(fn(&mut CollectionLoad), &str); 9] = [
+        type Change = fn(&mut CollectionLoad);
+        let cases: [(Change, &str); 9] = [
             (|c| c.progress = 40, "books: loaded to 40 %"),
             (
                 |c| c.served.clear(),

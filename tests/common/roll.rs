@@ -75,7 +75,7 @@ impl Roll {
     }
 
     fn on(cluster: Place) -> Self {
-        let nodes = Background::start(cluster.kubeconfig(), |client, _| play(client));
+        let nodes = Background::start(cluster.kubeconfig(), |client, ()| play(client));
         Self { cluster, _nodes: nodes }
     }
 
@@ -191,7 +191,7 @@ impl Roll {
         let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
         let ready = Arc::new(AtomicBool::new(false));
         let (into, listed, namespace) = (Arc::clone(&seen), Arc::clone(&ready), namespace.to_owned());
-        let background = Background::start(self.cluster.kubeconfig(), move |client, _| record(client, namespace, into, listed));
+        let background = Background::start(self.cluster.kubeconfig(), move |client, ()| record(client, namespace, into, listed));
         assert!(wait_until(DEADLINE, || ready.load(Ordering::Relaxed)), "the watch begins");
         Watch { seen, _background: background }
     }
@@ -319,16 +319,13 @@ async fn play(client: Client) {
             if told || pod.metadata.deletion_timestamp.is_some() {
                 continue;
             }
-            if let Some(status) = status(&pod) {
-                let api: Api<Pod> = Api::namespaced(client.clone(), &pod.namespace().unwrap());
-                let _ =
-                    api.patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Merge(json!({"status": status}))).await;
-            }
+            let (api, status): (Api<Pod>, _) = (Api::namespaced(client.clone(), &pod.namespace().unwrap()), status(&pod));
+            let _ = api.patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Merge(json!({"status": status}))).await;
         }
     }
 }
 
-fn status(pod: &Pod) -> Option<Value> {
+fn status(pod: &Pod) -> Value {
     let container = &pod.spec.as_ref().unwrap().containers[0];
     let image = container.image.clone().unwrap_or_default();
     let waiting = |reason: &str, message: &str, restarts: i32| {
@@ -336,7 +333,7 @@ fn status(pod: &Pod) -> Option<Value> {
         let one = json!({"name": container.name, "image": image, "imageID": "", "ready": false, "restartCount": restarts, "state": state});
         json!({"phase": "Pending", "containerStatuses": [one]})
     };
-    Some(if image.contains("never-ready") {
+    if image.contains("never-ready") {
         json!({"phase": "Running"})
     } else if image.contains("no-such") {
         waiting("ImagePullBackOff", "Back-off pulling image", 0)
@@ -345,7 +342,7 @@ fn status(pod: &Pod) -> Option<Value> {
     } else {
         let conditions = json!([{"type": "Ready", "status": "True"}, {"type": "ContainersReady", "status": "True"}]);
         json!({"phase": "Running", "conditions": conditions})
-    })
+    }
 }
 
 /// Something that runs until it is dropped.
