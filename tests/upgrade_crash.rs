@@ -130,7 +130,7 @@ fn sample(of: usize, seed: u64) -> Vec<usize> {
 }
 
 fn lost(number: usize) -> Fault {
-    if number % 2 == 0 { Fault::LostBefore(number) } else { Fault::LostAfter(number) }
+    if number.is_multiple_of(2) { Fault::LostBefore(number) } else { Fault::LostAfter(number) }
 }
 
 #[test]
