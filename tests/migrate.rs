@@ -12,7 +12,7 @@ mod common;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use common::{
     Chart, guard, run,
-    stand::{DEADLINE, NAMESPACE, RELEASE, Running, Stand},
+    stand::{DEADLINE, NAMESPACE, RELEASE, Running, Stand, sample_for_the_official_tool},
 };
 use milvus_guard_testbed::{Helm, Terminal, expect_success, wait_until};
 use serde_json::{Value, json};
@@ -273,7 +273,7 @@ fn on_a_terminal_a_person_sees_what_is_done_and_what_is_waited_for() {
 /// (`--strict-upstream`); what is shown is what stands around it.
 #[test]
 fn the_official_tool_rewrites_between_our_backup_and_our_verification() {
-    let stand = Stand::start(Helm::V4);
+    let stand = Stand::start_on(Helm::V4, &sample_for_the_official_tool());
     let (before, shape) = (stand.metadata(), stand.shape());
     let migrate = || {
         let mut command = stand.migrate();

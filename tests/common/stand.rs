@@ -61,9 +61,14 @@ enum Ground {
 impl Stand {
     /// One with the definitions, and Milvus 2.1.4 installed by this Helm.
     pub fn start(with: Helm) -> Self {
+        Self::start_on(with, &sample())
+    }
+
+    /// The same, with other metadata.
+    pub fn start_on(with: Helm, sample: &Sample) -> Self {
         let stand = Self::bare();
         super::install_definitions(stand.cluster());
-        stand.install(with, &[]);
+        stand.install_on(with, &[], sample);
         stand
     }
 
@@ -95,7 +100,11 @@ impl Stand {
 
     /// Installs Milvus 2.1.4, fills its etcd, and waits until it runs and is registered.
     pub fn install(&self, with: Helm, values: &[&str]) {
-        self.put(&sample());
+        self.install_on(with, values, &sample());
+    }
+
+    fn install_on(&self, with: Helm, values: &[&str], sample: &Sample) {
+        self.put(sample);
         let chart = Chart::compact("3.2.18");
         let mut args =
             vec!["install", RELEASE, chart.path(), "-n", NAMESPACE, "--create-namespace", "--set", "querynode.replicas=2"];
@@ -256,6 +265,11 @@ pub fn put_into(endpoint: &str, sample: &Sample) {
 /// The metadata that the tests migrate.
 pub fn sample() -> Sample {
     Sample::random(7, Size { collections: 6, segments: 4, has_oddities: true })
+}
+
+/// Metadata on which the official tool does not give up.
+pub fn sample_for_the_official_tool() -> Sample {
+    Sample::random(7, Size { collections: 6, segments: 4, has_oddities: false })
 }
 
 /// The release, by name.

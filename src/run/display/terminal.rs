@@ -1,4 +1,4 @@
-//! A run on a terminal: finished steps stay, the current one lives in a line of its own with what it waits for.
+//! A run on a terminal: finished steps stay, the current one is alive in a line of its own, with what it waits for in the next.
 
 use std::{sync::Mutex, sync::PoisonError, time::Duration};
 
@@ -43,7 +43,8 @@ impl Terminal {
             (false, false) => Marks { done: "ok", failed: "failed", ticks: "|/-\\ " },
         };
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix} {wide_msg} {elapsed}") {
+        // Not `wide_msg`: it is cut at the width of the terminal, and what is waited for must be seen whole.
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix} {elapsed}{msg}") {
             bar.set_style(style.tick_chars(marks.ticks));
         }
         bar.enable_steady_tick(TICK);
@@ -52,6 +53,11 @@ impl Terminal {
 
     fn step(&self) -> String {
         self.step.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Shows this in a line of its own below the step, so that a long title leaves it room.
+    fn below(&self, text: &str) {
+        self.bar.set_message(format!("\n  {text}"));
     }
 }
 
@@ -73,11 +79,11 @@ impl Listener for Terminal {
             Event::StepFailed { reason, .. } => {
                 self.bar.println(format!("{} {}: {}", self.marks.failed, self.step(), plain(reason)));
             }
-            Event::Progress { what, done, total } => self.bar.set_message(match total {
+            Event::Progress { what, done, total } => self.below(&match total {
                 Some(total) => format!("{what}: {done} of {total}"),
                 None => format!("{what}: {done}"),
             }),
-            Event::Waiting { on } | Event::StillWaiting { on, .. } => self.bar.set_message(format!("waiting for {}", plain(on))),
+            Event::Waiting { on } | Event::StillWaiting { on, .. } => self.below(&format!("waiting for {}", plain(on))),
             Event::RunEnded { .. } => self.bar.finish_and_clear(),
             Event::RunBegan { .. } | Event::Note { .. } | Event::Warning { .. } => {
                 self.bar.println(line(event).unwrap_or_default());
