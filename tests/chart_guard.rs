@@ -530,6 +530,8 @@ fn real_api_servers_take_all_of_it() {
     }
     foreign_kinds(&cluster);
     for values in [&FILES[..], &EVERYTHING, &[]] {
+        // Helm removes the Job of a hook before it makes it anew.
+        expect_success(cluster.kubectl(["delete", "job", "-n", NAMESPACE, "--all"]));
         expect_success(cluster.kubectl_with_input(
             ["apply", "--server-side", "--force-conflicts", "--validate=strict", "-f", "-"],
             &render(Helm::V4, values),
