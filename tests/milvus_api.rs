@@ -199,5 +199,5 @@ fn a_proxy_with_tls_is_reached_and_a_reason_says_what_is_wrong() {
 /// What a person who waits for minutes reads meanwhile.
 fn say(version: MilvusVersion, what: &str) {
     // Not eprintln: libtest would hold it back.
-    writeln!(io::stderr(), "test-milvus: {}: {what}", version.name()).unwrap();
+    eprintln!("test-milvus: {}: {what}", version.name());
 }

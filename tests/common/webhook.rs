@@ -263,7 +263,8 @@ pub fn curl(url: &str) -> Option<(u16, String)> {
 /// The objects of the guard's own chart that pass.
 pub fn rendered(wanted: impl Fn(&str) -> bool) -> Vec<Value> {
     let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/milvus-guard");
-    let output = Command::new(helm(Helm::V4)).args(["template", "--no-hooks", "milvus-guard", chart, "-n", GUARD]).output().unwrap();
+    let output =
+        Command::new(helm(Helm::V4)).args(["template", "--no-hooks", "milvus-guard", chart, "-n", GUARD]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).unwrap();
     documents(&text)
