@@ -9,7 +9,6 @@
 )]
 
 use std::future::Future;
-use std::io::{self, Write as _};
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
