@@ -77,9 +77,6 @@ fn what_does_not_fit_is_refused_before_anything_is_touched() {
     expect_success(stand.cluster().kubectl(["-n", NAMESPACE, "rollout", "resume", "deployment/my-release-milvus-proxy"]));
 
     // One that an operator manages.
-    let owner = json!({"metadata": {"ownerReferences": [
-        {"apiVersion": "milvus.io/v1beta1", "kind": "Milvus", "name": "m", "uid": "00000000-0000-0000-0000-000000000000", "controller": true}]},
-    });
     let mine = |name: &str, patch: &str| {
         expect_success(stand.cluster().kubectl(["-n", NAMESPACE, "patch", "deployment", name, "--type=merge", "-p", patch]));
     };
@@ -88,7 +85,6 @@ fn what_does_not_fit_is_refused_before_anything_is_touched() {
         mine(one["metadata"]["name"].as_str().unwrap(), &label);
     }
     refused(&[], 1, "is managed by milvus-operator");
-    drop(owner);
     expect_success(stand.cluster().helm(Helm::V4, ["uninstall", RELEASE, "-n", NAMESPACE]));
     assert!(wait_until(DEADLINE, || stand.deployments().is_empty()));
 
