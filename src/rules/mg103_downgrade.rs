@@ -89,6 +89,17 @@ fn of(subject: &str) -> String {
 /// new version that touches data for good was ever available.
 fn returns_from_interrupted(upgrade: &Upgrade<'_>, from: &Build, to: &Build) -> bool {
     let Some(before) = upgrade.before else { return false };
+    // Metadata that was migrated is for the new version only, whether or not that ever came up: the way back is the
+    // migration's own.
+    let migrated = upgrade.facts.migrations.iter().flatten().any(|record| {
+        record.migrated
+            && record.release == before.name
+            && before.namespace.as_ref().is_none_or(|namespace| *namespace == record.namespace)
+            && to.version.line() < record.to.line()
+    });
+    if migrated {
+        return false;
+    }
     let mut settled = upgrade.facts.settled.iter().flatten().filter(|fact| {
         fact.release == before.name && before.namespace.as_ref().is_none_or(|namespace| *namespace == fact.namespace)
     });
@@ -128,8 +139,8 @@ fn returns_from_interrupted(upgrade: &Upgrade<'_>, from: &Build, to: &Build) -> 
 mod tests {
     use super::RULE;
     use crate::{
-        facts::{Facts, RolloutFact, SettledFact},
-        milvus::Component,
+        facts::{Facts, MigrationRecord, RolloutFact, SettledFact},
+        milvus::{Component, Version},
         rules::{
             Severity,
             testing::{Fixture, judge, judge_with},
@@ -191,6 +202,36 @@ mod tests {
         assert!(judge_with(&RULE, Some(&all_new), &back, &facts("2.2.16", false)).is_empty());
         assert_eq!(judge_with(&RULE, Some(&all_new), &back, &facts("2.2.16", true)).len(), 1, "the new version has served");
         assert_eq!(judge_with(&RULE, Some(&all_new), &back, &facts("2.2.12", false)).len(), 1, "another version never ran");
+    }
+
+    #[test]
+    fn migrated_metadata_bars_the_way_back_by_image() {
+        let facts = |migrated| Facts {
+            settled: Some(vec![SettledFact {
+                release: "my-release".into(),
+                namespace: "milvus".into(),
+                version: Version::new(2, 1, 4),
+            }]),
+            rollouts: Some(Vec::new()),
+            migrations: Some(vec![MigrationRecord {
+                run: "milvus/run-1".into(),
+                release: "my-release".into(),
+                namespace: "milvus".into(),
+                from: Version::new(2, 1, 4),
+                to: Version::new(2, 2, 16),
+                root_path: "by-dev".into(),
+                etcd_cluster_id: "cdf818194e3a8c32".into(),
+                endpoints: Vec::new(),
+                workload_uids: Vec::new(),
+                migrated,
+            }]),
+            ..Facts::default()
+        };
+        let (now, back) = (Fixture::cluster("2.2.16").stopped(), Fixture::cluster("2.1.4"));
+        let one = Fixture::cluster("2.2.16").tag_of(Component::Proxy, "v2.1.4");
+        for back in [&back, &one] {
+            assert_eq!(judge_with(&RULE, Some(&now), back, &facts(true)).len(), 1);
+        }
     }
 
     #[test]

@@ -19,7 +19,9 @@ use super::super::{
 /// Arguments of `upgrade`.
 #[derive(Debug, ClapArgs)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
-#[command(after_help = "\
+#[command(
+    args_override_self = true,
+    after_help = "\
 Examples:
   milvus-guard upgrade -i my-release -n milvus -t 2.5.12 --dry-run
   milvus-guard upgrade -i my-release -n milvus -t 2.5.12 -w milvusdb/milvus:v2.5.12
@@ -27,7 +29,8 @@ Examples:
 
 The command makes a Job in the cluster and follows it; the same command again goes on, whatever ended the one before.
 Exit codes: 0 reached the plan, 1 refused, nothing changed, 2 wrong usage, 3 stopped, the same command goes on,
-4 stopped and rolled back, 5 another run holds the lock.")]
+4 stopped and rolled back, 5 another run holds the lock."
+)]
 pub(in crate::cli) struct Args {
     /// Milvus instance: the name of its Helm release
     #[arg(short, long, value_name = "NAME")]
