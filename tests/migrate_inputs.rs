@@ -44,7 +44,10 @@ fn what_does_not_fit_is_refused_before_anything_is_touched() {
     let before = stand.metadata();
     let refused = |args: &[&str], code: i32, part: &str| {
         let shape = stand.shape();
-        let (found, _, stderr) = run(stand.migrate().args(args));
+        let (found, _, stderr) = match args {
+            ["-e", etcd] => run(&mut stand.migrate_on(etcd)),
+            _ => run(stand.migrate().args(args)),
+        };
         assert_eq!(found, code, "{args:?}: {stderr}");
         assert!(stderr.contains(part), "{part:?} is not in {stderr}");
         assert!(stderr.contains("Nothing was changed."), "{stderr}");
@@ -80,11 +83,16 @@ fn what_does_not_fit_is_refused_before_anything_is_touched() {
     let mine = |name: &str, patch: &str| {
         expect_success(stand.cluster().kubectl(["-n", NAMESPACE, "patch", "deployment", name, "--type=merge", "-p", patch]));
     };
-    let label = json!({"metadata": {"labels": {"app.kubernetes.io/managed-by": "milvus-operator"}}}).to_string();
-    for one in stand.deployments() {
-        mine(one["metadata"]["name"].as_str().unwrap(), &label);
-    }
+    let manage = |by: &str| {
+        let label = json!({"metadata": {"labels": {"app.kubernetes.io/managed-by": by}}}).to_string();
+        for one in stand.deployments() {
+            mine(one["metadata"]["name"].as_str().unwrap(), &label);
+        }
+    };
+    manage("milvus-operator");
     refused(&[], 1, "is managed by milvus-operator");
+    // Helm removes only what says that it is Helm's.
+    manage("Helm");
     expect_success(stand.cluster().helm(Helm::V4, ["uninstall", RELEASE, "-n", NAMESPACE]));
     assert!(wait_until(DEADLINE, || stand.deployments().is_empty()));
 

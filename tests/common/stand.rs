@@ -196,22 +196,22 @@ impl Stand {
         command
     }
 
+    /// The same, with another etcd (each `-e` adds one).
+    pub fn migrate_on(&self, etcd: &str) -> Command {
+        let mut command = self.migrate_with(etcd);
+        command.args(["-s", "2.1.4", "-t", "2.2.16"]);
+        command
+    }
+
     /// The same, without versions.
     pub fn bare_migrate(&self) -> Command {
+        self.migrate_with(&self.etcd.endpoint())
+    }
+
+    fn migrate_with(&self, etcd: &str) -> Command {
         let mut command = guard();
         command.arg("migrate").arg("--kubeconfig").arg(self.cluster().kubeconfig());
-        command.args([
-            "-i",
-            RELEASE,
-            "-n",
-            NAMESPACE,
-            "-e",
-            &self.etcd.endpoint(),
-            "--local",
-            "--lock-holds",
-            "2s",
-            "--backup-dir",
-        ]);
+        command.args(["-i", RELEASE, "-n", NAMESPACE, "-e", etcd, "--local", "--lock-holds", "2s", "--backup-dir"]);
         command.arg(self.folder.path());
         command
     }
