@@ -246,7 +246,14 @@ impl<'a> WorkloadTask<'a> {
             return Leniency::Planned { returns: run.is_on_its_way_back() };
         }
         let Change::Put { new, .. } = &self.change else { return Leniency::None };
-        if !scene.decisions.is_empty() {
+        // What was let through before the metadata was migrated does not hold after it.
+        let overtaken = scene.facts.migrations.iter().flatten().any(|record| {
+            record.migrated
+                && record.namespace == self.namespace
+                && release.is_some_and(|release| release.name == record.release)
+                && wanted.and_then(Release::lowest).is_some_and(|build| build.version.line() < record.to.line())
+        });
+        if !overtaken && !scene.decisions.is_empty() {
             let digest = digest(new);
             if scene.decisions.iter().any(|decision| decision::covers(decision, &new.meta().object, &digest, scene.now)) {
                 return Leniency::Decided;
