@@ -300,9 +300,9 @@ fn disturbed(bed: &Bed, of: &ReleaseName, disturb: impl FnOnce(&Link) + Send) ->
             || ears.0.lock().unwrap().iter().any(|event| matches!(event, Event::Waiting { on } if on == "the end of time"));
         assert!(milvus_guard_testbed::wait_until(Duration::from_secs(30), hangs), "the step hangs");
         disturb(&disturber);
-        let disturbed = Instant::now();
+        let began = Instant::now();
         let (end, ended) = run.join().unwrap();
-        (end, ended.saturating_duration_since(disturbed))
+        (end, ended.saturating_duration_since(began))
     })
 }
 

@@ -34,7 +34,7 @@ fn agree(roll: &Roll, with: Helm, namespace: &str, chart: &Chart, printed: &str)
     let command = printed.lines().find_map(|line| line.strip_prefix("Next: helm ")).expect("a helm command");
     let mut words: Vec<String> = command.split_whitespace().map(str::to_owned).collect();
     let at = words.iter().position(|word| word == "zilliztech/milvus").expect("a chart");
-    words[at] = chart.path().to_owned();
+    chart.path().clone_into(&mut words[at]);
     let version = words.iter().position(|word| word == "--version").expect("the chart that is installed");
     assert_eq!(words[version + 1], chart.version);
     words.drain(version..version + 2);
@@ -60,8 +60,16 @@ fn a_cluster_rolls_in_order_and_helm_agrees_afterwards() {
         println!("{stderr}{stdout}");
         assert!(stdout.contains("my-release runs 2.3.22, every component of it."), "{stdout}");
         let image = "milvusdb/milvus:v2.3.22";
-        use Component::{DataCoord, DataNode, IndexCoord, IndexNode, Proxy, QueryCoord, QueryNode, RootCoord};
-        let expected = [RootCoord, IndexCoord, DataCoord, QueryCoord, IndexNode, DataNode, QueryNode, Proxy];
+        let expected = [
+            Component::RootCoord,
+            Component::IndexCoord,
+            Component::DataCoord,
+            Component::QueryCoord,
+            Component::IndexNode,
+            Component::DataNode,
+            Component::QueryNode,
+            Component::Proxy,
+        ];
         assert_eq!(watch.order(image), expected);
         watch.assert_order(image, data("2.2.16", "2.3.22", OrderTopology::Separate), &[]);
         let pause = watch.longest_pause(image);
