@@ -46,6 +46,19 @@ pub struct Facts {
     pub drift: Option<Vec<DriftFact>>,
 }
 
+impl Facts {
+    /// Whether the metadata of a release was migrated beyond what a version can read. A namespace that nobody named is any.
+    #[must_use]
+    pub fn is_migrated_past(&self, release: &str, namespace: Option<&str>, version: Version) -> bool {
+        self.migrations.iter().flatten().any(|record| {
+            record.migrated
+                && record.release == release
+                && namespace.is_none_or(|namespace| namespace == record.namespace)
+                && version.line() < record.to.line()
+        })
+    }
+}
+
 /// State of Milvus' metadata in one etcd root.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

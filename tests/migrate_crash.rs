@@ -17,8 +17,8 @@ use std::{
 };
 
 use common::{
-    faults::{Fault, Faults},
-    guard, run,
+    faults::{Fault, Faults, places},
+    guard, is_full, run,
     stand::{DEADLINE, NAMESPACE, RELEASE, Running, Stand},
 };
 use milvus_guard_testbed::{Helm, wait_until};
@@ -98,43 +98,12 @@ impl Crash {
         self.stand.await_running();
     }
 
-    /// Runs until the fault is met, then kills; whether it was met at all.
-    fn kill_at(&self, fault: Fault, more: &[&str]) -> bool {
-        self.faults.set(fault);
-        let mut running = Running::spawn(self.command(more));
-        let mut ended = false;
-        let met = wait_until(DEADLINE, || {
-            ended = running.0.try_wait().unwrap().is_some();
-            self.faults.is_reached() || ended
-        });
-        assert!(met, "it neither reaches the place nor ends");
-        drop(running);
-        self.faults.set(Fault::None);
-        !ended
+    /// Kills what begins at the state that `again` reaches.
+    fn kill_at(&self, number: usize, more: &[&str], again: impl Fn()) -> String {
+        let why = format!("{:?}", self.faults.kill_at(number, || self.command(more), again));
+        eprintln!("{why}");
+        why
     }
-}
-
-/// Whether everything is tried.
-fn is_full() -> bool {
-    std::env::var_os("MILVUS_GUARD_FULL").is_some()
-}
-
-/// Numbers from a seed (`SplitMix64`), so that a failure can be repeated.
-fn sample(of: usize, seed: u64) -> Vec<usize> {
-    if is_full() {
-        return (1..=of).collect();
-    }
-    let mut state = seed;
-    let mut chosen: Vec<usize> = (0..SAMPLE)
-        .map(|_| {
-            state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-            let mixed = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-            usize::try_from((mixed ^ (mixed >> 31)) % of as u64).unwrap() + 1
-        })
-        .collect();
-    chosen.sort_unstable();
-    chosen.dedup();
-    chosen
 }
 
 #[test]
@@ -146,11 +115,8 @@ fn killed_at_any_write_the_same_command_goes_on_or_goes_back() {
     let writes = crash.faults.writes();
     assert!(writes > 50, "{:#?}", crash.faults.log());
     crash.roll_back("after the count");
-    for number in sample(writes, 1) {
-        let fault = if number % 2 == 0 { Fault::LostBefore(number) } else { Fault::LostAfter(number) };
-        let why = format!("{fault:?}");
-        eprintln!("{why}");
-        assert!(crash.kill_at(fault, &[]), "{why} was not met");
+    for number in places(writes, SAMPLE, 1) {
+        let why = crash.kill_at(number, &[], || crash.roll_back("after a run with fewer writes"));
         // Each place both ways, in turn.
         if number % 3 == 0 && !crash.stand.runs(NAMESPACE).is_empty() && crash.stand.run()["status"]["phase"] != "RolledBack" {
             crash.roll_back(&why);
@@ -169,14 +135,14 @@ fn killed_at_any_write_of_a_rollback_the_same_command_goes_on() {
     crash.run_to_the_end(&["-o", "rollback"]);
     let writes = crash.faults.writes();
     assert!(writes > 50, "{:#?}", crash.faults.log());
-    for number in sample(writes, 2) {
-        crash.stand.await_running();
-        crash.faults.set(Fault::None);
-        crash.run_to_the_end(&[]);
-        let fault = if number % 2 == 0 { Fault::LostBefore(number) } else { Fault::LostAfter(number) };
-        eprintln!("{fault:?}");
-        assert!(crash.kill_at(fault, &["-o", "rollback"]), "{fault:?} was not met");
-        crash.roll_back(&format!("{fault:?}"));
+    for number in places(writes, SAMPLE, 2) {
+        let migrate = || {
+            crash.stand.await_running();
+            crash.run_to_the_end(&[]);
+        };
+        migrate();
+        let why = crash.kill_at(number, &["-o", "rollback"], migrate);
+        crash.roll_back(&why);
     }
 }
 

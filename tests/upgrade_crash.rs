@@ -17,8 +17,8 @@ use std::{
 
 use common::{
     Chart,
-    faults::{Fault, Faults},
-    guard,
+    faults::{Fault, Faults, places},
+    guard, is_full,
     roll::{DEADLINE, RELEASE, Roll},
     run,
     stand::Running,
@@ -86,19 +86,11 @@ impl Crash {
         self.is_clean(why);
     }
 
-    /// Runs until the fault is met, then kills; whether it was met at all.
-    fn kill_at(&self, fault: Fault, more: &[&str]) -> bool {
-        self.faults.set(fault);
-        let mut running = Running::spawn(self.command(more));
-        let mut ended = false;
-        let met = wait_until(DEADLINE, || {
-            ended = running.0.try_wait().unwrap().is_some();
-            self.faults.is_reached() || ended
-        });
-        assert!(met, "it neither reaches the place nor ends");
-        drop(running);
-        self.faults.set(Fault::None);
-        !ended
+    /// Kills what begins at the state that `again` reaches.
+    fn kill_at(&self, number: usize, more: &[&str], again: impl Fn()) -> String {
+        let why = format!("{:?}", self.faults.kill_at(number, || self.command(more), again));
+        eprintln!("{why}");
+        why
     }
 
     /// Goes forward until the component has the new image, and kills it there.
@@ -111,28 +103,6 @@ impl Crash {
     }
 }
 
-/// Numbers from a seed (`SplitMix64`), so that a failure can be repeated.
-fn sample(of: usize, seed: u64) -> Vec<usize> {
-    if std::env::var_os("MILVUS_GUARD_FULL").is_some() {
-        return (1..=of).collect();
-    }
-    let mut state = seed;
-    let mut chosen: Vec<usize> = (0..SAMPLE)
-        .map(|_| {
-            state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-            let mixed = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-            usize::try_from((mixed ^ (mixed >> 31)) % of as u64).unwrap() + 1
-        })
-        .collect();
-    chosen.sort_unstable();
-    chosen.dedup();
-    chosen
-}
-
-fn lost(number: usize) -> Fault {
-    if number.is_multiple_of(2) { Fault::LostBefore(number) } else { Fault::LostAfter(number) }
-}
-
 #[test]
 fn killed_at_any_write_the_same_command_goes_on_or_goes_back() {
     let crash = Crash::start();
@@ -142,15 +112,9 @@ fn killed_at_any_write_the_same_command_goes_on_or_goes_back() {
     crash.is_there("without trouble");
     eprintln!("{writes} writes for 5 components");
     assert!((20..500).contains(&writes), "{log:#?}");
-    for number in sample(writes, 1) {
+    for number in places(writes, SAMPLE, 1) {
         crash.reset();
-        let why = format!("{:?}", lost(number));
-        eprintln!("{why} {}", log[number - 1]);
-        if !crash.kill_at(lost(number), &[]) {
-            // How often a status says what is waited for depends on the pods; the last numbers may not come.
-            assert!(number > writes * 3 / 4, "{why} was not met");
-            continue;
-        }
+        let why = crash.kill_at(number, &[], || crash.reset());
         let status = crash.roll.runs(NAMESPACE).pop().unwrap()["status"].clone();
         let under_way = status["phase"] == "Running" && !status["originals"].is_null();
         if number % 3 == 0 && under_way {
@@ -171,16 +135,11 @@ fn killed_at_any_write_of_a_rollback_the_same_command_goes_on() {
     crash.run_to_the_end(&["-o", "rollback"]);
     crash.is_back("without trouble");
     let writes = crash.faults.writes();
-    for number in sample(writes, 2) {
+    for number in places(writes, SAMPLE, 2) {
         crash.stop_at("querynode");
-        eprintln!("{:?}", lost(number));
-        if !crash.kill_at(lost(number), &["-o", "rollback"]) {
-            assert!(number > writes / 2, "{:?} was not met", lost(number));
-            crash.is_back("it came to its end");
-            continue;
-        }
+        let why = crash.kill_at(number, &["-o", "rollback"], || crash.stop_at("querynode"));
         crash.run_to_the_end(&["-o", "rollback"]);
-        crash.is_back(&format!("{:?}", lost(number)));
+        crash.is_back(&why);
     }
 }
 
@@ -202,7 +161,7 @@ fn conflicts_and_lost_answers_are_no_trouble() {
 #[test]
 fn the_api_server_may_be_away_and_a_lost_lock_ends_the_run() {
     let crash = Crash::start();
-    let full = std::env::var_os("MILVUS_GUARD_FULL").is_some();
+    let full = is_full();
     let (away, components) =
         if full { (60, &["indexnode", "mixcoord", "querynode", "datanode", "proxy"][..]) } else { (10, &["mixcoord"][..]) };
     for component in components {

@@ -38,7 +38,7 @@ const SAMPLE: [usize; 3] = [1, 8, 11];
 #[test]
 fn pods_change_in_the_order_of_the_data() {
     let roll = Roll::start();
-    let full = std::env::var_os("MILVUS_GUARD_FULL").is_some();
+    let full = common::is_full();
     for (index, (chart, from, to, topology)) in TABLE.into_iter().enumerate().filter(|(index, _)| full || SAMPLE.contains(index))
     {
         let case = format!("{from} to {to}, {topology:?}");

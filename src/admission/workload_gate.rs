@@ -247,12 +247,9 @@ impl<'a> WorkloadTask<'a> {
         }
         let Change::Put { new, .. } = &self.change else { return Leniency::None };
         // What was let through before the metadata was migrated does not hold after it.
-        let overtaken = scene.facts.migrations.iter().flatten().any(|record| {
-            record.migrated
-                && record.namespace == self.namespace
-                && release.is_some_and(|release| release.name == record.release)
-                && wanted.and_then(Release::lowest).is_some_and(|build| build.version.line() < record.to.line())
-        });
+        let overtaken = release
+            .zip(wanted.and_then(Release::lowest))
+            .is_some_and(|(release, build)| scene.facts.is_migrated_past(&release.name, Some(&self.namespace), build.version));
         if !overtaken && !scene.decisions.is_empty() {
             let digest = digest(new);
             if scene.decisions.iter().any(|decision| decision::covers(decision, &new.meta().object, &digest, scene.now)) {

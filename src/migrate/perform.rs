@@ -2,7 +2,7 @@
 
 use crate::{
     objects::{Condition, ObjectMeta, RunKind, RunPhase, RunSpec, StepStage, UpgradeRun, progress::METADATA_MIGRATED},
-    run::{End, Engine, Home, Link, Lock, Options, Store, recorder::Recorder, store::History},
+    run::{End, Engine, Home, Link, Lock, Options, Store, recorder::recording, store::History},
 };
 
 use super::{
@@ -23,16 +23,12 @@ pub async fn perform(link: &Link, settings: Settings, operation: Operation, hist
 async fn try_perform(link: &Link, settings: Settings, operation: Operation, history: History) -> Result<End, End> {
     let home = Home::find(link, &settings.release, settings.run_namespace.as_deref()).await?;
     let known = Store::runs(link, &home, &settings.release).await?;
-    let floor = known.iter().filter_map(|run| run.status.fence).max().map_or(0, |fence| fence + 1);
     let name = choose(&known, &settings, operation)?;
     if operation != Operation::Abort && !known.iter().any(|run| run.metadata.name == name) {
         // What is not there needs no lock, and its namespace may not be there either.
         survey(link, &settings, operation).await.map_err(|error| unsurveyed(error, &settings))?;
     }
-    let full_name = format!("{}/{name}", home.namespace);
-    let lock = Lock::take(link, &home, &settings.release, &full_name, settings.lock, floor)
-        .await
-        .map_err(|error| End::locked(error, &settings.release))?;
+    let lock = Lock::for_run(link, &home, &settings.release, &name, settings.lock, &known).await?;
     let end = Box::pin(under_lock(link, settings, operation, history, &home, &lock, &name)).await;
     lock.give_back().await;
     end
@@ -96,9 +92,7 @@ async fn under_lock(
         let run = new_run(name, settings, &steps, &image, (&root.0, &root.1), &live);
         (Store::create(link, home, &run, lock, history).await?, steps)
     };
-    let recorder = Recorder::start(link.client(), &store.run());
-    let mut link = link.clone();
-    link.reporter = link.reporter.and(recorder);
+    let link = recording(link, &store);
     let verb = match operation {
         Operation::Migrate => format!("Migrate {} from {} to {}", settings.release.name, settings.source, settings.target),
         Operation::Rollback => format!("Roll {} back to {}", settings.release.name, settings.source),
@@ -229,12 +223,7 @@ async fn abort(
     }
     let message = format!("Run {} was ended where it stood. {}", run.full_name(), condition(run, settings));
     let store = Store::open(link, home, &run.metadata.name, lock, history).await?;
-    link.reporter.tell(&crate::run::Event::RunEnded { phase: RunPhase::Aborted.name(), message: message.clone() });
-    let written = store.update(|status| {
-        status.phase = RunPhase::Aborted;
-        status.message = Some(message.clone());
-    });
-    written.await?;
+    store.abort(link, &message).await?;
     Ok(End::Reached(message))
 }
 

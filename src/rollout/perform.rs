@@ -11,7 +11,7 @@ use crate::{
     run::{
         End, Engine, Home, Link, Lock, Options, Step as _, Store,
         home::HomeError,
-        recorder::Recorder,
+        recorder::recording,
         release::{self, SurveyError},
         store::History,
     },
@@ -39,11 +39,8 @@ pub async fn perform(link: &Link, settings: Settings, operation: Operation, hist
 async fn try_perform(link: &Link, settings: Settings, operation: Operation, history: History) -> Result<End, End> {
     let home = Home::find(link, &settings.release, settings.run_namespace.as_deref()).await?;
     let known = Store::runs(link, &home, &settings.release).await?;
-    let floor = known.iter().filter_map(|run| run.status.fence).max().map_or(0, |fence| fence + 1);
     let name = choose(&known, &settings, operation)?;
-    let full_name = format!("{}/{name}", home.namespace);
-    let lock = Lock::take(link, &home, &settings.release, &full_name, settings.lock, floor).await;
-    let lock = lock.map_err(|error| End::locked(error, &settings.release))?;
+    let lock = Lock::for_run(link, &home, &settings.release, &name, settings.lock, &known).await?;
     let end = Box::pin(under_lock(link, settings, operation, history, &home, &lock, &name)).await;
     lock.give_back().await;
     end
@@ -103,9 +100,7 @@ async fn under_lock(
     };
     let world =
         World { release, rollout, standby, run: full_name, home: home.namespace.clone(), pace: Pace::default(), settings };
-    let recorder = Recorder::start(link.client(), &store.run());
-    let mut link = link.clone();
-    link.reporter = link.reporter.and(recorder);
+    let link = recording(link, &store);
     let settings = &world.settings;
     let title = match operation {
         Operation::Rollback => format!("Roll {} back to {}", settings.release.name, world.rollout.from),
@@ -280,12 +275,7 @@ async fn abort(
 ) -> Result<End, End> {
     let message = format!("Run {} was ended where it stood. {}", run.full_name(), condition(run, release, settings));
     let store = Store::open(link, home, &run.metadata.name, lock, history).await?;
-    link.reporter.tell(&crate::run::Event::RunEnded { phase: RunPhase::Aborted.name(), message: message.clone() });
-    let written = store.update(|status| {
-        status.phase = RunPhase::Aborted;
-        status.message = Some(message.clone());
-    });
-    written.await?;
+    store.abort(link, &message).await?;
     Ok(End::Reached(message))
 }
 

@@ -91,13 +91,7 @@ fn returns_from_interrupted(upgrade: &Upgrade<'_>, from: &Build, to: &Build) -> 
     let Some(before) = upgrade.before else { return false };
     // Metadata that was migrated is for the new version only, whether or not that ever came up: the way back is the
     // migration's own.
-    let migrated = upgrade.facts.migrations.iter().flatten().any(|record| {
-        record.migrated
-            && record.release == before.name
-            && before.namespace.as_ref().is_none_or(|namespace| *namespace == record.namespace)
-            && to.version.line() < record.to.line()
-    });
-    if migrated {
+    if upgrade.facts.is_migrated_past(&before.name, before.namespace.as_deref(), to.version) {
         return false;
     }
     let mut settled = upgrade.facts.settled.iter().flatten().filter(|fact| {

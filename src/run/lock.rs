@@ -10,10 +10,11 @@ use tokio::{sync::Notify, task::JoinHandle};
 
 use crate::{
     cluster::lease::{Claim, Holder, Seen, Slot},
+    objects::UpgradeRun,
     reason,
 };
 
-use super::{ApiError, Halt, Halting, Home, Link, ReleaseName};
+use super::{ApiError, End, Halt, Halting, Home, Link, ReleaseName};
 
 /// How long the lock holds without renewal; whoever comes after a crash waits as long.
 pub const HOLDS: Duration = Duration::from_secs(15);
@@ -58,6 +59,23 @@ fn held(by: &str, since: Option<&Timestamp>, run: Option<&str>) -> String {
 }
 
 impl Lock {
+    /// Takes the lock of a release for a run, with a fence above those of all runs that are known.
+    ///
+    /// # Errors
+    /// Where another run holds it, or the cluster cannot be asked: as the verb ends then.
+    pub async fn for_run(
+        link: &Link,
+        home: &Home,
+        of: &ReleaseName,
+        run: &str,
+        holds: Duration,
+        known: &[UpgradeRun],
+    ) -> Result<Self, End> {
+        let floor = known.iter().filter_map(|run| run.status.fence).max().map_or(0, |fence| fence + 1);
+        let full_name = format!("{}/{run}", home.namespace);
+        Self::take(link, home, of, &full_name, holds, floor).await.map_err(|error| End::locked(error, of))
+    }
+
     /// Takes the lock. A holder that gives no sign of life is waited for until its time is over; one that does is an error at
     /// once. Transitions count from `floor` at least: the highest fence that any run of the release has, and one.
     ///

@@ -21,8 +21,8 @@
 //!
 //! ```text
 //! let home = Home::find(&cluster, &release).await?;                    // also: are the definitions installed?
-//! let lock = Lock::take(&link, &home, &release, &run_name, holds).await?;   // End::Locked where another run holds it
-//! let store = Store::open_or_create(&link, &home, run, &lock).await?;
+//! let lock = Lock::for_run(&link, &home, &release, &run_name, holds, &known).await?;   // End::Locked where another run holds it
+//! let store = Store::create(&link, &home, &run, &lock, history).await?;   // or Store::open
 //! let end = Engine { steps, world, store, lock, link, options }.forward().await;   // or .back()
 //! exit with end.exit_code()
 //! ```

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use crate::{admission::review::shortened, objects::UpgradeRun, reason};
 
-use super::{Event, Listener};
+use super::{Event, Link, Listener, Store};
 
 /// Events that may wait while the API server is away. What comes on top is in the run's history all the same.
 const QUEUE: usize = 256;
@@ -18,12 +18,18 @@ const QUEUE: usize = 256;
 const MAX_NOTE: usize = 1024;
 
 /// Publishes Events in the background.
-pub struct Recorder(mpsc::Sender<Told>);
+struct Recorder(mpsc::Sender<Told>);
+
+/// The same link, whose news about this run become Events too, from now on.
+#[must_use]
+pub fn recording(link: &Link, store: &Store) -> Link {
+    let mut link = link.clone();
+    link.reporter = link.reporter.and(Recorder::start(link.client(), &store.run()));
+    link
+}
 
 impl Recorder {
-    /// About this run, from now on.
-    #[must_use]
-    pub fn start(client: Client, run: &UpgradeRun) -> Self {
+    fn start(client: Client, run: &UpgradeRun) -> Self {
         let about = ObjectReference {
             api_version: Some(run.api_version.clone()),
             kind: Some(run.kind.clone()),

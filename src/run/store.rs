@@ -20,7 +20,7 @@ use crate::{
         workloads::FIELD_MANAGER,
     },
     facts::RunFact,
-    objects::{API_VERSION, RunEvent, RunStatus, UPGRADE_RUN, UpgradeRun},
+    objects::{API_VERSION, RunEvent, RunPhase, RunStatus, UPGRADE_RUN, UpgradeRun},
 };
 
 use super::{ApiError, Event, Home, Link, Listener, Lock, ReleaseName};
@@ -99,17 +99,21 @@ pub struct Store {
     run: Mutex<UpgradeRun>,
 }
 
+/// Every run where runs live, as it is stored.
+async fn listed(link: &Link, home: &Home) -> Result<Vec<DynamicObject>, StoreError> {
+    let api: Api<DynamicObject> = Api::namespaced_with(link.client(), &home.namespace, &api_resource(UPGRADE_RUN));
+    let what = format!("runs in namespace {}", home.namespace);
+    Ok(link.call(&what, async || api.list(&ListParams::default()).await).await?.items)
+}
+
 impl Store {
     /// Every run of a release in a namespace, the newest last.
     ///
     /// # Errors
     /// Where they cannot be listed, or one of them cannot be understood: it may hold the release.
     pub async fn runs(link: &Link, home: &Home, of: &ReleaseName) -> Result<Vec<UpgradeRun>, StoreError> {
-        let api: Api<DynamicObject> = Api::namespaced_with(link.client(), &home.namespace, &api_resource(UPGRADE_RUN));
-        let what = format!("runs in namespace {}", home.namespace);
-        let found = link.call(&what, async || api.list(&ListParams::default()).await).await?;
         let mut runs = Vec::new();
-        for object in found.items {
+        for object in listed(link, home).await? {
             let spec = object.data.get("spec");
             let says = |key: &str| spec.and_then(|spec| spec.get(key)).and_then(Value::as_str);
             if says("release") == Some(&*of.name) && says("namespace") == Some(&*of.namespace) {
@@ -127,10 +131,8 @@ impl Store {
     /// # Errors
     /// Where they cannot be listed.
     pub async fn under_way(link: &Link, home: &Home) -> Result<Vec<RunFact>, StoreError> {
-        let api: Api<DynamicObject> = Api::namespaced_with(link.client(), &home.namespace, &api_resource(UPGRADE_RUN));
-        let what = format!("runs in namespace {}", home.namespace);
-        let found = link.call(&what, async || api.list(&ListParams::default()).await).await?;
-        let objects: Vec<Value> = found.items.iter().filter_map(|object| serde_json::to_value(object).ok()).collect();
+        let found = listed(link, home).await?;
+        let objects: Vec<Value> = found.iter().filter_map(|object| serde_json::to_value(object).ok()).collect();
         Ok(run_facts(&objects).runs.unwrap_or_default())
     }
 
@@ -214,6 +216,19 @@ impl Store {
     #[must_use]
     pub fn run(&self) -> UpgradeRun {
         self.run.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Ends the run where it stands, and says so.
+    ///
+    /// # Errors
+    /// As [`Self::update`].
+    pub async fn abort(&self, link: &Link, message: &str) -> Result<(), StoreError> {
+        link.reporter.tell(&Event::RunEnded { phase: RunPhase::Aborted.name(), message: message.to_owned() });
+        self.update(|status| {
+            status.phase = RunPhase::Aborted;
+            status.message = Some(message.to_owned());
+        })
+        .await
     }
 
     /// Changes the status. Where somebody else wrote first, the change is made again on what he left.

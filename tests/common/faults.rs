@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    process::Command,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -21,7 +22,13 @@ use axum::{
 };
 use http_body_util::BodyExt;
 use milvus_guard::cluster::{Access, Cluster};
+use milvus_guard_testbed::wait_until;
 use serde_json::json;
+
+use super::{
+    is_full,
+    stand::{DEADLINE, Running},
+};
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +43,32 @@ pub enum Fault {
     Conflicts,
     /// Every write is made, and the answer to every other one is that the server is away.
     AnswersLost,
+}
+
+impl Fault {
+    /// The write of this number is lost: an even one before it is made, an odd one after.
+    pub fn lost(number: usize) -> Self {
+        if number.is_multiple_of(2) { Self::LostBefore(number) } else { Self::LostAfter(number) }
+    }
+}
+
+/// Numbers of writes at which something goes wrong: with `MILVUS_GUARD_FULL` all of them, else some, from a seed (`SplitMix64`),
+/// so that a failure can be repeated.
+pub fn places(of: usize, some: usize, seed: u64) -> Vec<usize> {
+    if is_full() {
+        return (1..=of).collect();
+    }
+    let mut state = seed;
+    let mut chosen: Vec<usize> = (0..some)
+        .map(|_| {
+            state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+            let mixed = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+            usize::try_from((mixed ^ (mixed >> 31)) % of as u64).unwrap() + 1
+        })
+        .collect();
+    chosen.sort_unstable();
+    chosen.dedup();
+    chosen
 }
 
 impl Shared {
@@ -66,6 +99,34 @@ struct Shared {
 }
 
 impl Faults {
+    /// Kills the command at its write of this number, and says how. How often a status says what is waited for depends on the
+    /// pods: a run that came to its end with fewer writes is begun `again` and killed at an earlier one.
+    pub fn kill_at(&self, number: usize, command: impl Fn() -> Command, again: impl Fn()) -> Fault {
+        let mut place = number;
+        loop {
+            let fault = Fault::lost(place);
+            self.set(fault);
+            let mut running = Running::spawn(command());
+            let mut ended = None;
+            let met = wait_until(DEADLINE, || {
+                ended = running.0.try_wait().unwrap();
+                self.is_reached() || ended.is_some()
+            });
+            assert!(met, "it neither reaches {fault:?} nor ends");
+            drop(running);
+            let writes = self.writes();
+            if self.is_reached() {
+                self.set(Fault::None);
+                return fault;
+            }
+            assert!(ended.is_some_and(|status| status.success()), "{ended:?} before {fault:?}: {:#?}", self.log());
+            assert!((number / 2..place).contains(&writes), "{fault:?} was not met by {writes} writes");
+            self.set(Fault::None);
+            place = writes - writes / 8;
+            again();
+        }
+    }
+
     /// In front of the server of this kubeconfig, as its user; the new kubeconfig is written to the folder.
     pub fn start(kubeconfig: &Path, folder: &Path) -> Self {
         let stop = Arc::new(AtomicBool::new(false));

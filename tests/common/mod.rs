@@ -25,6 +25,11 @@ use std::{
 use milvus_guard_testbed::{ControlPlane, Helm, expect_success, helm};
 use serde_json::Value;
 
+/// Whether matrices are tried whole: `MILVUS_GUARD_FULL=1`, as `make test-full` sets it.
+pub fn is_full() -> bool {
+    env::var_os("MILVUS_GUARD_FULL").is_some_and(|value| !value.is_empty() && value != "0")
+}
+
 /// The binary under test, without colours and without a cluster of the person who runs the tests.
 pub fn guard() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_milvus-guard"));
