@@ -42,6 +42,14 @@ pub enum ReviewError {
     Uid,
 }
 
+/// Where a body stops being text.
+fn shape_at(body: &[u8], offset: usize) -> ReviewError {
+    let before = body.get(..offset).unwrap_or_default();
+    let lines = before.split(|byte| *byte == b'\n');
+    let column = lines.clone().next_back().map_or(0, <[u8]>::len);
+    ReviewError::Shape { line: lines.count(), column: column + 1 }
+}
+
 /// What kind of change is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
@@ -137,8 +145,10 @@ impl<'a> Review<'a> {
     /// # Errors
     /// Where it is no review of this version with a request and a uid.
     pub fn parse(body: &'a [u8]) -> Result<Self, ReviewError> {
+        // Looked at once as a whole, its bytes need not be looked at again in each text.
+        let text = str::from_utf8(body).map_err(|error| shape_at(body, error.valid_up_to()))?;
         let envelope: Envelope<'a> =
-            serde_json::from_slice(body).map_err(|error| ReviewError::Shape { line: error.line(), column: error.column() })?;
+            serde_json::from_str(text).map_err(|error| ReviewError::Shape { line: error.line(), column: error.column() })?;
         if envelope.api_version != API_VERSION {
             return Err(ReviewError::Version);
         }
@@ -321,6 +331,8 @@ mod tests {
         let error = |text: &str| Review::parse(text.as_bytes()).unwrap_err().to_string();
         assert!(error("").contains("line 1, column 0"));
         assert!(error("[1").contains("no AdmissionReview"));
+        let no_text = Review::parse(b"{\"apiVersion\":\n\"\xff").unwrap_err().to_string();
+        assert!(no_text.contains("line 2, column 2"), "{no_text}");
         assert!(error(r#"{"apiVersion":"admission.k8s.io/v1beta1"}"#).contains("another version"));
         assert!(error(r#"{"apiVersion":"admission.k8s.io/v1"}"#).contains("no request"));
         assert!(error(&review(r#"{"operation":"CREATE"}"#)).contains("no uid"));

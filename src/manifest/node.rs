@@ -1,6 +1,10 @@
 //! A document as a tree that remembers where each value stood.
 
-use std::{borrow::Cow, collections::HashMap, fmt};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, hash_map::Entry},
+    fmt,
+};
 
 use serde::{
     Deserialize, Deserializer,
@@ -234,22 +238,23 @@ impl<'de> Deserialize<'de> for Tree<'de> {
             fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Tree<'de>, A::Error> {
                 // Most mappings of a manifest have two: a name and a value.
                 let mut all: Vec<(Cow<'de, str>, Tree<'de>)> = Vec::with_capacity(2);
-                let mut seen: HashMap<Cow<'de, str>, usize> = HashMap::new();
+                let mut seen: Option<HashMap<Cow<'de, str>, usize>> = None;
                 while let Some((Key(key), value)) = entries.next_entry::<Key<'de>, Tree<'de>>()? {
                     let known = if all.len() < SMALL_MAPPING {
                         all.iter().position(|(name, _)| *name == key)
                     } else {
-                        if seen.is_empty() {
-                            seen.extend(all.iter().enumerate().map(|(at, (name, _))| (name.clone(), at)));
+                        let index = || all.iter().enumerate().map(|(at, (name, _))| (name.clone(), at)).collect();
+                        match seen.get_or_insert_with(index).entry(key.clone()) {
+                            Entry::Occupied(known) => Some(*known.get()),
+                            Entry::Vacant(free) => {
+                                free.insert(all.len());
+                                None
+                            }
                         }
-                        seen.get(&key).copied()
                     };
                     if let Some(at) = known {
                         all[at].1 = value;
                         continue;
-                    }
-                    if !seen.is_empty() {
-                        seen.insert(key.clone(), all.len());
                     }
                     all.push((key, value));
                 }

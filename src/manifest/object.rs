@@ -229,6 +229,13 @@ impl Variables {
         (0..self.entries.len()).filter_map(|at| self.get(at))
     }
 
+    /// Whether the same names stand in the same places, with values known in the same of them.
+    #[must_use]
+    pub fn has_names_of(&self, other: &Self) -> bool {
+        self.entries.len() == other.entries.len()
+            && self.iter().zip(other.iter()).all(|((old, held), (new, holds))| old == new && held.is_some() == holds.is_some())
+    }
+
     /// The variable at a position.
     #[must_use]
     pub fn get(&self, at: usize) -> Option<(&str, Option<&str>)> {

@@ -48,7 +48,7 @@ struct Written {
 #[derive(Clone, Debug)]
 pub struct Environment {
     workload: Arc<Workload>,
-    index: Box<[Place]>,
+    index: Arc<[Place]>,
     /// A bit for each hash that is there, by its last six bits: most lookups end here.
     mask: u64,
 }
@@ -150,6 +150,16 @@ impl Environment {
         Self { workload: Arc::clone(workload), index: index.into(), mask }
     }
 
+    /// The variables of the same workload after a change. Most changes are of values, and then everything stands where it
+    /// stood.
+    fn renewed(&self, workload: &Arc<Workload>) -> Self {
+        let (old, new) = (&self.workload.pod.containers, &workload.pod.containers);
+        if old.len() == new.len() && old.iter().zip(new).all(|(old, new)| old.env.has_names_of(&new.env)) {
+            return Self { workload: Arc::clone(workload), index: Arc::clone(&self.index), mask: self.mask };
+        }
+        Self::of(workload)
+    }
+
     fn setting(&self, place: Place) -> Option<Setting<'_>> {
         let container = self.workload.pod.containers.get(place.container as usize)?;
         let (key, value) = container.env.get(place.variable as usize)?;
@@ -201,9 +211,9 @@ impl EffectiveConfig {
     }
 
     /// The same, with the layer of one workload made anew.
-    pub fn replace_environment(&mut self, at: usize, environment: Environment) {
+    pub fn renew_environment(&mut self, at: usize, workload: &Arc<Workload>) {
         if let Some(layer) = self.environment.get_mut(at) {
-            *layer = Arc::new(environment);
+            *layer = Arc::new(layer.renewed(workload));
         }
     }
 
@@ -384,6 +394,30 @@ mod tests {
         assert!(above.file_changes(&plain).is_empty());
         others.lay_file(&file("user.yaml", "mq:\n  type: kafka\n"), &origin());
         assert_eq!(keys(plain.file_changes(&with_variables(&others, &[("A", Some("1"))]))), ["mq.type"]);
+    }
+
+    #[test]
+    fn variables_after_a_change_are_those_read_anew() {
+        let layer = |variables: &[(&str, Option<&str>)]| {
+            Environment::clone(&with_variables(&FileSettings::default(), variables).environment[0])
+        };
+        let old = layer(&[("ETCD_ROOTPATH", Some("a")), ("MQ_TYPE", Some("pulsar")), ("B", None)]);
+        for changed in [
+            &[("ETCD_ROOTPATH", Some("b")), ("MQ_TYPE", Some("pulsar")), ("B", None)][..],
+            &[("ETCD_ROOTPATH", Some("a")), ("MQ_TYPE", None), ("B", None)],
+            &[("MQ_TYPE", Some("kafka")), ("ETCD_ROOTPATH", Some("a")), ("B", None)],
+            &[("ETCD_ROOTPATH", Some("a")), ("MQ_TYPE", Some("pulsar")), ("B", None), ("A", Some("1"))],
+            &[],
+        ] {
+            let new = layer(changed);
+            let renewed = old.renewed(&new.workload);
+            assert_eq!((&renewed.index, renewed.mask), (&new.index, new.mask), "{changed:?}");
+            assert_eq!(renewed, new);
+        }
+        assert!(Arc::ptr_eq(
+            &old.index,
+            &old.renewed(&layer(&[("ETCD_ROOTPATH", Some("")), ("MQ_TYPE", Some("")), ("B", None)]).workload).index
+        ));
     }
 
     #[test]

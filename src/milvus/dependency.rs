@@ -5,7 +5,8 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-use aho_corasick::AhoCorasick;
+use aho_corasick::{AhoCorasick, packed};
+use memchr::memmem;
 
 use crate::manifest::object::{Labels, Workload};
 
@@ -109,8 +110,15 @@ const WORDS: [&str; 9] = ["milvus", "etcd", "minio", "pulsar", "kafka", "zookeep
 /// could hide a word, so any escape of that kind goes the long way.
 #[must_use]
 pub fn may_be_ours(text: &str) -> bool {
-    static SEARCH: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| AhoCorasick::new(WORDS.iter().chain(&["\\u"])).ok());
-    SEARCH.as_ref().is_none_or(|search| search.is_match(text))
+    /// The fast search where the processor has it, and the one that always is.
+    static SEARCH: LazyLock<(Option<packed::Searcher>, Option<AhoCorasick>)> =
+        LazyLock::new(|| (packed::Searcher::new(WORDS), AhoCorasick::new(WORDS).ok()));
+    let holds_word = match &*SEARCH {
+        (Some(search), _) => search.find(text).is_some(),
+        (None, Some(search)) => search.is_match(text),
+        (None, None) => true,
+    };
+    holds_word || memmem::find(text.as_bytes(), b"\\u").is_some()
 }
 
 /// Recognises a dependency by the labels that its chart cannot change after installation, else by its image.

@@ -22,17 +22,8 @@ impl ImageRef {
     /// Takes a reference apart. A colon after the last slash begins the tag, one before it a registry's port.
     #[must_use]
     pub fn parse(text: &str) -> Self {
-        let text = text.trim();
-        let (rest, digest) = match text.split_once('@') {
-            Some((rest, digest)) => (rest, Some(digest.to_owned())),
-            None => (text, None),
-        };
-        let name_start = rest.rfind('/').map_or(0, |slash| slash + 1);
-        let (repository, tag) = match rest[name_start..].find(':') {
-            Some(colon) => (&rest[..name_start + colon], Some(rest[name_start + colon + 1..].to_owned())),
-            None => (rest, None),
-        };
-        Self { repository: repository.to_owned(), tag: tag.filter(|tag| !tag.is_empty()), digest }
+        let (repository, tag, digest) = parts(text);
+        Self { repository: repository.to_owned(), tag: tag.map(str::to_owned), digest: digest.map(str::to_owned) }
     }
 
     /// The repository without a registry host: `docker.io/milvusdb/milvus` and `milvusdb/milvus` are one.
@@ -80,6 +71,18 @@ impl ImageRef {
     }
 }
 
+/// Repository, tag and digest of a reference, as they were written.
+fn parts(text: &str) -> (&str, Option<&str>, Option<&str>) {
+    let text = text.trim();
+    let (rest, digest) = text.split_once('@').map_or((text, None), |(rest, digest)| (rest, Some(digest)));
+    let name_start = rest.rfind('/').map_or(0, |slash| slash + 1);
+    let (repository, tag) = match rest[name_start..].find(':') {
+        Some(colon) => (&rest[..name_start + colon], Some(&rest[name_start + colon + 1..])),
+        None => (rest, None),
+    };
+    (repository, tag.filter(|tag| !tag.is_empty()), digest)
+}
+
 impl fmt::Display for ImageRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.repository)?;
@@ -112,6 +115,12 @@ impl Build {
     #[must_use]
     pub const fn of(version: Version) -> Self {
         Self { version, prerelease: None, suffixes: Vec::new() }
+    }
+
+    /// Reads the tag of an image reference as it was written, without taking the rest apart.
+    #[must_use]
+    pub fn of_image(reference: &str) -> Option<Self> {
+        parts(reference).1.and_then(Self::from_tag)
     }
 
     /// Reads a tag; nothing where it names no version (`latest`, `master-...`, other words).

@@ -11,7 +11,6 @@ use crate::manifest::{
 };
 
 use super::{
-    config::Environment,
     dependency::{self, Dependency},
     release::{ComponentWorkload, Release},
     snapshot::{self, Builder, Snapshot},
@@ -130,7 +129,7 @@ impl Place {
                 if mounts {
                     snapshot::configure(release, configs);
                 } else if environment {
-                    release.config.replace_environment(at, Environment::of(&release.components[at].workload));
+                    release.config.renew_environment(at, &release.components[at].workload);
                 }
                 return;
             }

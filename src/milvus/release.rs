@@ -115,19 +115,22 @@ impl ComponentWorkload {
     /// The image of the Milvus container: the one named after the component, else the first.
     #[must_use]
     pub fn image(&self) -> ImageRef {
+        ImageRef::parse(self.reference())
+    }
+
+    fn reference(&self) -> &str {
         let containers = &self.workload.pod.containers;
-        let container =
-            containers.iter().find(|container| container.name == self.component.name()).or_else(|| containers.first());
-        ImageRef::parse(container.map_or("", |container| &container.image))
+        let own = containers.iter().find(|container| container.name == self.component.name());
+        own.or_else(|| containers.first()).map_or("", |container| &container.image)
     }
 
     /// The version of Milvus that the workload runs.
     #[must_use]
     pub fn version(&self) -> VersionRead {
-        let image = self.image();
-        if let Some(build) = image.build() {
+        if let Some(build) = Build::of_image(self.reference()) {
             return VersionRead::Tag(build);
         }
+        let image = self.image();
         let declared = self
             .workload
             .meta
