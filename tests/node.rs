@@ -13,8 +13,13 @@ use std::path::Path;
 use std::process::Output;
 use std::time::Duration;
 
-use common::{Chart, ERAS};
-use milvus_guard_testbed::{BuildImage, Helm, Node, expect_success, wait_for};
+use common::{
+    Chart, ERAS, guard,
+    stand::{NAMESPACE, Player, RELEASE, metadata_in, put_into, sample},
+};
+use milvus_guard::manifest::documents;
+use milvus_guard_testbed::{BuildImage, Etcd, Helm, Node, expect_success, wait_for};
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_milvus-guard");
@@ -143,4 +148,111 @@ fn the_guard_installed_by_its_chart_refuses_a_forbidden_upgrade() {
     refused(&node.kubectl(["set", "image", "-n", "milvus", &deployment, "*=milvusdb/milvus:v2.2.16"]));
     expect_success(node.kubectl(["delete", guard, "-n", GUARD, "upgraderun", "run-1"]));
     expect_success(uninstall());
+}
+
+/// Images of Milvus that only sleep: what they stand for is played by [`Player`], which registers pods in etcd.
+fn build_milvus_images(node: &Node) {
+    let sleep = std::fs::canonicalize("/bin/sleep").unwrap();
+    let shell = std::fs::canonicalize("/bin/sh").unwrap();
+    node.build_base_image("localhost/sleep-base:1", &[&sleep, &shell]);
+    let context = tempfile::tempdir().unwrap();
+    std::fs::copy(&sleep, context.path().join("sleep")).unwrap();
+    std::fs::copy(&shell, context.path().join("sh")).unwrap();
+    let dockerfile = "FROM localhost/sleep-base:1\nCOPY sleep sh /\nENTRYPOINT [\"/sh\", \"-c\", \"exec /sleep 3600\", \"--\"]\n";
+    std::fs::write(context.path().join("Dockerfile"), dockerfile).unwrap();
+    for version in ["v2.1.4", "v2.2.16"] {
+        node.build_image(&BuildImage::new(format!("docker.io/milvusdb/milvus:{version}"), context.path()));
+    }
+}
+
+/// The chart's Deployments and configuration, without the probes that nobody here answers.
+fn milvus_manifests() -> String {
+    let rendered = Chart::compact("3.2.18").render(Helm::V4, &[]);
+    let objects = documents(&rendered).map(|document| document.unwrap().root.to_json());
+    let kept = objects.filter(|object| object["kind"] == "Deployment" || object["metadata"]["name"] == "my-release-milvus");
+    kept.map(|mut object| {
+        object["metadata"]["namespace"] = json!(NAMESPACE);
+        if object["kind"] == "Deployment" {
+            let pod = &mut object["spec"]["template"]["spec"];
+            pod["terminationGracePeriodSeconds"] = json!(1);
+            let container = pod["containers"][0].as_object_mut().unwrap();
+            container.remove("readinessProbe");
+            container.remove("livenessProbe");
+        }
+        format!("---\n{object}\n")
+    })
+    .collect()
+}
+
+/// Lets pods reach an etcd that listens on this machine's loopback only.
+fn forward(from: std::net::IpAddr, to: u16) -> u16 {
+    let listener = std::net::TcpListener::bind((from, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for near in listener.incoming().map_while(Result::ok) {
+            let Ok(far) = std::net::TcpStream::connect(("127.0.0.1", to)) else { continue };
+            for (mut one, mut other) in [(near.try_clone().unwrap(), far.try_clone().unwrap()), (far, near)] {
+                std::thread::spawn(move || {
+                    let _ = std::io::copy(&mut one, &mut other);
+                    let _ = other.shutdown(std::net::Shutdown::Write);
+                });
+            }
+        }
+    });
+    port
+}
+
+#[test]
+#[ignore = "needs root and a container runtime: make test-node"]
+fn a_job_of_our_image_migrates_and_rolls_back_beside_the_guard() {
+    let node = Node::start();
+    build_guard_image(&node, "localhost/milvus-guard:test");
+    build_milvus_images(&node);
+    let etcd = Etcd::start();
+    put_into(&etcd.endpoint(), &sample());
+    let before = metadata_in(&etcd.endpoint());
+    let player = Player::start(node.kubeconfig(), &etcd.endpoint());
+    expect_success(node.kubectl(["create", "namespace", NAMESPACE]));
+    node.apply(&milvus_manifests());
+    for component in ["rootcoord", "proxy", "querynode"] {
+        node.wait_for_rollout(NAMESPACE, &format!("my-release-milvus-{component}"), DEADLINE);
+    }
+    install_guard(&node, 1);
+    // The volume of the backup: a folder that the pod's user may write to, since nothing changes its owner.
+    let volume = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(volume.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+    let persistent = json!({
+        "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "backup"},
+        "spec": {"capacity": {"storage": "10Gi"}, "accessModes": ["ReadWriteOnce"], "storageClassName": "manual",
+            "hostPath": {"path": volume.path()}},
+    });
+    node.apply(&persistent.to_string());
+    // The pod must meet the profile that its namespace enforces.
+    let restricted = "pod-security.kubernetes.io/enforce=restricted";
+    expect_success(node.kubectl(["label", "--overwrite", "namespace", GUARD, restricted]));
+
+    let address = format!("http://{}:{}", node.host(), forward(node.host().to_string().parse().unwrap(), etcd.port()));
+    let migrate = |more: &[&str]| {
+        let mut command = guard();
+        command.arg("migrate").arg("--kubeconfig").arg(node.kubeconfig()).args(["-i", RELEASE, "-n", NAMESPACE]);
+        command.args(["-s", "2.1.4", "-t", "2.2.16", "-e", &address, "-c", "manual"]).args(more);
+        let output = command.output().unwrap();
+        let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{text}{}", node.describe(GUARD));
+        text
+    };
+    let images = || {
+        let list = node.get_json(&format!("/apis/apps/v1/namespaces/{NAMESPACE}/deployments"));
+        let image = |one: &Value| one["spec"]["template"]["spec"]["containers"][0]["image"].as_str().unwrap().to_owned();
+        list["items"].as_array().unwrap().iter().map(image).collect::<Vec<_>>()
+    };
+    let text = migrate(&[]);
+    assert!(text.contains("my-release runs 2.2.16: the metadata is that of 2.2, verified."), "{text}");
+    assert!(images().iter().all(|image| image == "milvusdb/milvus:v2.2.16"), "{:?}", images());
+    assert!(metadata_in(&etcd.endpoint()) != before);
+    let text = migrate(&["-o", "rollback", "-d"]);
+    assert!(text.contains("Everything is as it was"), "{text}");
+    assert!(images().iter().all(|image| image == "milvusdb/milvus:v2.1.4"), "{:?}", images());
+    assert!(metadata_in(&etcd.endpoint()) == before);
+    drop(player);
 }
