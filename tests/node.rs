@@ -9,12 +9,10 @@
 
 mod common;
 
-use std::path::Path;
-use std::process::Output;
-use std::time::Duration;
+use std::{collections::BTreeMap, path::Path, process::Output, time::Duration};
 
 use common::{
-    Chart, ERAS, guard,
+    Chart, ERAS, guard, run,
     stand::{NAMESPACE, Player, RELEASE, metadata_in, put_into, sample},
 };
 use milvus_guard::manifest::documents;
@@ -150,24 +148,32 @@ fn the_guard_installed_by_its_chart_refuses_a_forbidden_upgrade() {
     expect_success(uninstall());
 }
 
-/// Images of Milvus that only sleep: what they stand for is played by [`Player`], which registers pods in etcd.
-fn build_milvus_images(node: &Node) {
+/// Images of Milvus that only sleep (where it matters what they stand for, [`Player`] plays it and registers pods in etcd), and
+/// one that ends at once.
+fn build_milvus_images(node: &Node, sleeping: &[&str], ending: Option<&str>) {
     let sleep = std::fs::canonicalize("/bin/sleep").unwrap();
     let shell = std::fs::canonicalize("/bin/sh").unwrap();
     node.build_base_image("localhost/sleep-base:1", &[&sleep, &shell]);
     let context = tempfile::tempdir().unwrap();
     std::fs::copy(&sleep, context.path().join("sleep")).unwrap();
     std::fs::copy(&shell, context.path().join("sh")).unwrap();
-    let dockerfile = "FROM localhost/sleep-base:1\nCOPY sleep sh /\nENTRYPOINT [\"/sh\", \"-c\", \"exec /sleep 3600\", \"--\"]\n";
-    std::fs::write(context.path().join("Dockerfile"), dockerfile).unwrap();
-    for version in ["v2.1.4", "v2.2.16"] {
-        node.build_image(&BuildImage::new(format!("docker.io/milvusdb/milvus:{version}"), context.path()));
+    let build = |tag: &str, does: &str| {
+        let dockerfile =
+            format!("FROM localhost/sleep-base:1\nCOPY sleep sh /\nENTRYPOINT [\"/sh\", \"-c\", \"{does}\", \"--\"]\n");
+        std::fs::write(context.path().join("Dockerfile"), dockerfile).unwrap();
+        node.build_image(&BuildImage::new(format!("docker.io/milvusdb/milvus:{tag}"), context.path()));
+    };
+    for tag in sleeping {
+        build(tag, "exec /sleep 3600");
+    }
+    if let Some(tag) = ending {
+        build(tag, "exit 1");
     }
 }
 
 /// The chart's Deployments and configuration, without the probes that nobody here answers.
-fn milvus_manifests() -> String {
-    let rendered = Chart::compact("3.2.18").render(Helm::V4, &[]);
+fn milvus_manifests(chart: &'static str, values: &[&str]) -> String {
+    let rendered = Chart::compact(chart).render(Helm::V4, values);
     let objects = documents(&rendered).map(|document| document.unwrap().root.to_json());
     let kept = objects.filter(|object| object["kind"] == "Deployment" || object["metadata"]["name"] == "my-release-milvus");
     kept.map(|mut object| {
@@ -207,13 +213,13 @@ fn forward(from: std::net::IpAddr, to: u16) -> u16 {
 fn a_job_of_our_image_migrates_and_rolls_back_beside_the_guard() {
     let node = Node::start();
     build_guard_image(&node, "localhost/milvus-guard:test");
-    build_milvus_images(&node);
+    build_milvus_images(&node, &["v2.1.4", "v2.2.16"], None);
     let etcd = Etcd::start();
     put_into(&etcd.endpoint(), &sample());
     let before = metadata_in(&etcd.endpoint());
     let player = Player::start(node.kubeconfig(), &etcd.endpoint());
     expect_success(node.kubectl(["create", "namespace", NAMESPACE]));
-    node.apply(&milvus_manifests());
+    node.apply(&milvus_manifests("3.2.18", &[]));
     for component in ["rootcoord", "proxy", "querynode"] {
         node.wait_for_rollout(NAMESPACE, &format!("my-release-milvus-{component}"), DEADLINE);
     }
@@ -255,4 +261,58 @@ fn a_job_of_our_image_migrates_and_rolls_back_beside_the_guard() {
     assert!(images().iter().all(|image| image == "milvusdb/milvus:v2.1.4"), "{:?}", images());
     assert!(metadata_in(&etcd.endpoint()) == before);
     drop(player);
+}
+
+#[test]
+#[ignore = "needs root and a container runtime: make test-node"]
+fn a_job_of_our_image_rolls_real_pods_and_stops_at_what_does_not_run() {
+    let node = Node::start();
+    build_guard_image(&node, "localhost/milvus-guard:test");
+    build_milvus_images(&node, &["v2.4.5", "v2.4.24"], Some("v2.4.24-debug"));
+    expect_success(node.kubectl(["create", "namespace", NAMESPACE]));
+    node.apply(&milvus_manifests("4.1.34", &["image.all.tag=v2.4.5", "mixCoordinator.enabled=true"]));
+    let components = ["indexnode", "mixcoord", "querynode", "datanode", "proxy"];
+    for component in components {
+        node.wait_for_rollout(NAMESPACE, &format!("my-release-milvus-{component}"), DEADLINE);
+    }
+    install_guard(&node, 1);
+    let images = || {
+        let list = node.get_json(&format!("/apis/apps/v1/namespaces/{NAMESPACE}/deployments"));
+        let image = |one: &Value| {
+            let image = one["spec"]["template"]["spec"]["containers"][0]["image"].as_str().unwrap();
+            (one["metadata"]["name"].as_str().unwrap().to_owned(), image.rsplit(':').next().unwrap().to_owned())
+        };
+        list["items"].as_array().unwrap().iter().map(image).collect::<BTreeMap<_, _>>()
+    };
+    let before = images();
+    assert_eq!(before.len(), components.len());
+    let upgrade = |more: &[&str]| {
+        let mut command = guard();
+        command.arg("upgrade").arg("--kubeconfig").arg(node.kubeconfig()).args(["-i", RELEASE, "-n", NAMESPACE]);
+        run(command.args(["-t", "2.4.24", "--progress", "plain"]).args(more))
+    };
+    // An image that nobody has, and one whose program ends at once: the kubelet's own words stop the run at the first component.
+    for (tag, words) in [("v2.4.24-gpu", &["ImagePullBackOff", "ErrImagePull"][..]), ("v2.4.24-debug", &["CrashLoopBackOff"])] {
+        let (code, stdout, stderr) = upgrade(&["-w", &format!("milvusdb/milvus:{tag}"), "--give-up-after", "5s"]);
+        assert!(
+            code == 3 && words.iter().any(|word| stderr.contains(word)),
+            "{tag} {code} {stdout}{stderr}{}",
+            node.describe(GUARD)
+        );
+        let moved: Vec<String> = images().into_iter().filter(|(_, now)| now == tag).map(|(name, _)| name).collect();
+        assert_eq!(moved, ["my-release-milvus-indexnode"], "{tag}");
+        let (code, stdout, stderr) = upgrade(&["-o", "rollback"]);
+        assert_eq!(code, 0, "{stdout}{stderr}{}", node.describe(GUARD));
+        assert_eq!(images(), before, "{tag}");
+    }
+    let (code, stdout, stderr) = upgrade(&[]);
+    assert_eq!(code, 0, "{stdout}{stderr}{}", node.describe(GUARD));
+    assert!(images().values().all(|tag| tag == "v2.4.24"), "{:?}", images());
+    let pods = node.get_json(&format!("/api/v1/namespaces/{NAMESPACE}/pods"));
+    let pods = pods["items"].as_array().unwrap();
+    let ready = |pod: &Value| {
+        pod["status"]["containerStatuses"][0]["ready"] == true
+            && pod["status"]["containerStatuses"][0]["image"].as_str().unwrap().ends_with(":v2.4.24")
+    };
+    assert!(pods.len() == components.len() && pods.iter().all(ready), "{pods:#?}");
 }
