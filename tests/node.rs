@@ -171,7 +171,7 @@ fn build_milvus_images(node: &Node, sleeping: &[&str], ending: Option<&str>) {
     }
 }
 
-/// The chart's Deployments and configuration, without the probes that nobody here answers.
+/// The chart's Deployments and configuration, without the probes that nobody here answers and the tool that only Milvus needs.
 fn milvus_manifests(chart: &'static str, values: &[&str]) -> String {
     let rendered = Chart::compact(chart).render(Helm::V4, values);
     let objects = documents(&rendered).map(|document| document.unwrap().root.to_json());
@@ -181,6 +181,7 @@ fn milvus_manifests(chart: &'static str, values: &[&str]) -> String {
         if object["kind"] == "Deployment" {
             let pod = &mut object["spec"]["template"]["spec"];
             pod["terminationGracePeriodSeconds"] = json!(1);
+            pod.as_object_mut().unwrap().remove("initContainers");
             let container = pod["containers"][0].as_object_mut().unwrap();
             container.remove("readinessProbe");
             container.remove("livenessProbe");

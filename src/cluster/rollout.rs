@@ -27,6 +27,9 @@ use crate::reason;
 /// How long a pod that restarted must have been up since: long enough for the usual crash at start to come again (its
 /// back-off begins at 10 s).
 const CALM: SignedDuration = SignedDuration::from_secs(30);
+/// How long a pod must have been up whose containers have no readiness probe: Kubernetes calls it ready as soon as it starts,
+/// also one that ends at once.
+const UNPROBED: SignedDuration = SignedDuration::from_secs(10);
 /// How often what only time can change is looked at, where there is such a thing.
 const LOOKS: Duration = Duration::from_millis(500);
 /// Reasons why a container waits that seldom go away by themselves.
@@ -211,7 +214,24 @@ pub fn lack(deployment: Option<&Deployment>, pods: &[&Pod], wanted: Wanted, now:
         let at = pod.status.as_ref()?.container_statuses.iter().flatten().filter_map(last_end).max()?;
         (now.duration_since(at) < CALM).then(|| format!("{} restarted at {at:.0}; it must stay up for 30 s", pod.name_any()))
     });
-    restarted.map(|text| Lack { text, ends_by_time: true })
+    let unproven = || {
+        pods.iter().filter(|pod| is_unprobed(pod)).find_map(|pod| {
+            let at = pod.status.as_ref()?.container_statuses.iter().flatten().filter_map(start).max()?;
+            (now.duration_since(at) < UNPROBED)
+                .then(|| format!("{} has no readiness probe; it must stay up for 10 s", pod.name_any()))
+        })
+    };
+    restarted.or_else(unproven).map(|text| Lack { text, ends_by_time: true })
+}
+
+/// Whether nobody asks a pod if it can work.
+fn is_unprobed(pod: &Pod) -> bool {
+    let mut containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+    !containers.any(|container| container.readiness_probe.is_some() || container.startup_probe.is_some())
+}
+
+fn start(container: &ContainerStatus) -> Option<Timestamp> {
+    Some(container.state.as_ref()?.running.as_ref()?.started_at.as_ref()?.0)
 }
 
 /// When a container's last process ended, where it was started again.
@@ -386,6 +406,25 @@ mod tests {
         assert_eq!(missing(Some(&none), &[&ending], Wanted::Gone).as_deref(), Some("1 pod is left (p)"));
         let up = deployment(1, &json!({"observedGeneration": 2}));
         assert_eq!(missing(Some(&up), &[], Wanted::Gone).as_deref(), Some("somebody scaled it to 1"));
+    }
+
+    #[rstest]
+    #[case(json!({}), "00:05", true)]
+    #[case(json!({}), "00:10", false)]
+    #[case(json!({"readinessProbe": {}}), "00:05", false)]
+    #[case(json!({"startupProbe": {}}), "00:05", false)]
+    fn a_pod_without_a_probe_must_stay_up_for_a_while(#[case] probes: Value, #[case] now: &str, #[case] lacks: bool) {
+        let mut container = json!({"name": "proxy", "image": "milvus:2"});
+        json_patch::merge(&mut container, &probes);
+        let running = json!({"running": {"startedAt": "2026-01-01T00:00:00Z"}});
+        let started = pod(
+            "milvus:2",
+            &json!({"spec": {"containers": [container]}, "status": {"containerStatuses": [
+                {"name": "proxy", "image": "", "imageID": "", "ready": true, "restartCount": 0, "state": running}]}}),
+        );
+        let now = format!("2026-01-01T00:{now}Z").parse().unwrap();
+        let lack = lack(Some(&deployment(1, &status(2, 1, 1, 1))), &[&started], Wanted::Complete, now);
+        assert_eq!(lack.as_ref().is_some_and(|lack| lack.ends_by_time), lacks, "{lack:?}");
     }
 
     #[test]
