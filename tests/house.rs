@@ -13,7 +13,7 @@ use std::{
 };
 
 /// Rooms of the core.
-const CORE: [&str; 20] = [
+const CORE: [&str; 21] = [
     "src/admission",
     "src/manifest",
     "src/migration",
@@ -32,6 +32,7 @@ const CORE: [&str; 20] = [
     "src/job/spec.rs",
     "src/rollout/fitness.rs",
     "src/rollout/plan.rs",
+    "src/rollout/serving.rs",
     "src/rollout/standby.rs",
     "src/rollout/verdict.rs",
 ];

@@ -19,6 +19,7 @@ use crate::{
 
 use super::{
     fitness,
+    milvus::Way,
     plan::{Rollout, Wish, plan},
     settings::{Operation, Settings},
     standby::{self, Standby},
@@ -98,8 +99,8 @@ async fn under_lock(
         }
         None => Store::create(link, home, &new_run(name, &settings, &rollout, &steps, hash), lock, history).await?,
     };
-    let world =
-        World { release, rollout, standby, run: full_name, home: home.namespace.clone(), pace: Pace::default(), settings };
+    let (home, pace, way) = (home.namespace.clone(), Pace::default(), Way::default());
+    let world = World { release, rollout, standby, run: full_name, home, pace, way, settings };
     let link = recording(link, &store);
     let settings = &world.settings;
     let title = match operation {

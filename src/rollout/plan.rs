@@ -61,6 +61,8 @@ pub struct Move {
     pub gate: Gate,
     /// What to know.
     pub note: Option<String>,
+    /// Whether the next one must follow at once.
+    pub at_once_with_next: bool,
     /// Whether the way back ends with it.
     pub point_of_no_return: bool,
 }
@@ -163,6 +165,7 @@ fn moves(release: &Release, order: &Order, topology: OrderTopology) -> Result<Ve
                 kind,
                 gate: step.gate,
                 note: step.note.clone(),
+                at_once_with_next: step.at_once_with_next,
                 point_of_no_return: false,
             };
             match workloads.as_slice() {
@@ -183,6 +186,7 @@ fn moves(release: &Release, order: &Order, topology: OrderTopology) -> Result<Ve
                 kind: MoveKind::Remove,
                 gate: Gate::Gone,
                 note: None,
+                at_once_with_next: false,
                 point_of_no_return: false,
             }));
         }
@@ -278,7 +282,8 @@ impl Rollout {
                 _ => return None,
             };
             let (component, workload) = (step.component?, step.workload.clone());
-            moves.push(Move { component, workload, kind, gate: Gate::Ready, note: None, point_of_no_return: false });
+            let (gate, note) = (Gate::Ready, None);
+            moves.push(Move { component, workload, kind, gate, note, at_once_with_next: false, point_of_no_return: false });
         }
         mark(&mut moves, point);
         let plan = Self {

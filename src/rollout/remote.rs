@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::{
-    job::{self, Intent, JobSpec, Rights},
+    job::{self, Intent, JobSpec, Mounted, Rights},
     run::{End, Home, Link, Store},
 };
 
@@ -12,6 +12,9 @@ use super::{
     settings::{Operation, Settings},
 };
 
+/// Folder of Milvus' credentials in the pod.
+const MILVUS_CREDENTIALS: &str = "/etc/milvus-guard/milvus";
+
 /// How the Job is to be.
 #[derive(Clone, Debug)]
 pub struct JobOptions {
@@ -19,6 +22,8 @@ pub struct JobOptions {
     pub image: Option<String>,
     /// Service account; absent means the guard's for jobs, else one made for the run.
     pub account: Option<String>,
+    /// Secret with a user of Milvus.
+    pub milvus_secret: Option<String>,
     /// What is merged into the Job.
     pub overrides: Option<Value>,
     /// Whether the Job is removed afterwards.
@@ -65,13 +70,13 @@ async fn try_remote(link: &Link, mut settings: Settings, operation: Operation, o
         verb: "upgrade",
         operation: operation.name(),
         intent,
-        args: args(&settings, operation),
+        args: args(&settings, operation, options),
         image: job::image(link, &home, options.image.as_ref()).await?,
         claim: None,
         account: options.account.clone().or_else(|| home.guarded_by.clone()).unwrap_or_else(|| name.clone()),
         makes_account: options.account.is_none() && home.guarded_by.is_none(),
         rights: options.account.is_none().then(|| Rights { in_release: rules_in_release(), at_home: json!([]) }),
-        secret: None,
+        secrets: options.milvus_secret.clone().map(|name| Mounted { name, folder: MILVUS_CREDENTIALS }).into_iter().collect(),
         overrides: options.overrides.clone(),
         home: home.namespace.clone(),
         run: name,
@@ -81,7 +86,7 @@ async fn try_remote(link: &Link, mut settings: Settings, operation: Operation, o
 }
 
 /// The same command, to be done where it stands.
-fn args(settings: &Settings, operation: Operation) -> Vec<String> {
+fn args(settings: &Settings, operation: Operation, options: &JobOptions) -> Vec<String> {
     let seconds = |time: std::time::Duration| format!("{}s", time.as_secs());
     let mut args = vec![
         format!("--target-version={}", settings.target),
@@ -93,6 +98,9 @@ fn args(settings: &Settings, operation: Operation) -> Vec<String> {
     ];
     args.extend(settings.image.iter().map(|image| format!("--image={image}")));
     args.extend(settings.requested_by.iter().map(|asker| format!("--requested-by={asker}")));
+    args.extend(settings.milvus.ask.typed().map(|address| format!("--milvus={address}")));
+    args.extend(settings.milvus.server_name.iter().map(|name| format!("--milvus-server-name={name}")));
+    args.extend(options.milvus_secret.iter().map(|_| format!("--milvus-credentials={MILVUS_CREDENTIALS}")));
     if settings.back_on_failure {
         args.push("--on-failure=rollback".into());
     }

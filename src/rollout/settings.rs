@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use crate::{
+    etcd::Tls,
     milvus::Version,
+    milvus_api::Login,
     run::{ReleaseName, release},
 };
 
@@ -30,6 +32,46 @@ impl Operation {
     }
 }
 
+/// Where Milvus itself is asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum AskMilvus {
+    /// At the Service of the release.
+    #[default]
+    AtService,
+    /// At an address.
+    At(String),
+    /// Nowhere.
+    Never,
+}
+
+impl AskMilvus {
+    /// What is typed for [`Self::Never`].
+    pub const NEVER: &'static str = "none";
+
+    /// As it is typed.
+    #[must_use]
+    pub fn typed(&self) -> Option<&str> {
+        match self {
+            Self::AtService => None,
+            Self::At(address) => Some(address),
+            Self::Never => Some(Self::NEVER),
+        }
+    }
+}
+
+/// How Milvus itself is asked.
+#[derive(Clone, Debug, Default)]
+pub struct MilvusAccess {
+    /// Where (`--milvus`).
+    pub ask: AskMilvus,
+    /// The name in its certificate, where it is not the host of the address.
+    pub server_name: Option<String>,
+    /// Who asks.
+    pub login: Login,
+    /// TLS, where it takes more than the system's certificate authorities.
+    pub tls: Option<Tls>,
+}
+
 /// What an upgrade is to do.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -39,6 +81,8 @@ pub struct Settings {
     pub target: Version,
     /// Image of the new version (`-w`); absent means the running repository at `v<target>`.
     pub image: Option<String>,
+    /// How Milvus itself is asked.
+    pub milvus: MilvusAccess,
     /// Go back at once where something fails.
     pub back_on_failure: bool,
     /// Name of the run, where a Job was told.

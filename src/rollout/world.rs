@@ -15,6 +15,7 @@ use crate::{
 };
 
 use super::{
+    milvus::Way,
     plan::{Move, Rollout},
     settings::Settings,
     standby::Standby,
@@ -39,6 +40,8 @@ pub struct World {
     pub home: String,
     /// What this process measured.
     pub pace: Pace,
+    /// The way to Milvus itself.
+    pub way: Way,
 }
 
 /// What a step is given here.

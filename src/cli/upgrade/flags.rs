@@ -6,11 +6,12 @@ use clap::{Args as ClapArgs, ValueEnum};
 
 use crate::{
     milvus::Version,
-    rollout::{JobOptions, Operation, Settings},
+    rollout::{AskMilvus, JobOptions, MilvusAccess, Operation, Settings},
     run::ReleaseName,
 };
 
 use super::super::{
+    credentials::MilvusLogin,
     exit::Failure,
     gather::ClusterArgs,
     running::{FormatArg, JobArgs, OnFailure, ProgressArg, duration},
@@ -60,6 +61,15 @@ pub(in crate::cli) struct Args {
     #[arg(short, long)]
     pub(super) yes: bool,
 
+    /// Address of Milvus that is asked whether it serves all again, such as localhost:19530; none asks nobody [default: the
+    /// Service of the release]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(super) milvus: Option<String>,
+
+    /// Name in the certificate of Milvus, where it is not the host of its address
+    #[arg(long, value_name = "NAME")]
+    pub(super) milvus_server_name: Option<String>,
+
     /// What to do when a step fails
     #[arg(long, value_enum, default_value_t = OnFailure::Stop, value_name = "WHAT")]
     pub(super) on_failure: OnFailure,
@@ -92,8 +102,15 @@ pub(in crate::cli) struct Args {
     #[arg(long, help_heading = "Job")]
     pub(super) delete_job: bool,
 
+    /// Secret with a user of Milvus, in the Job's namespace: username and password; ca.crt, tls.crt and tls.key where it has TLS
+    #[arg(long, value_name = "NAME", help_heading = "Job")]
+    pub(super) milvus_secret: Option<String>,
+
     #[command(flatten)]
     pub(super) job: JobArgs,
+
+    #[command(flatten)]
+    pub(super) login: MilvusLogin,
 
     #[command(flatten)]
     pub(super) cluster: ClusterArgs,
@@ -128,6 +145,7 @@ impl Args {
             release: ReleaseName { name: self.instance.clone(), namespace: self.namespace.clone() },
             target,
             image: self.image.clone(),
+            milvus: self.milvus()?,
             back_on_failure: self.on_failure == OnFailure::Rollback,
             run: self.job.run.clone(),
             run_namespace: self.job.run_namespace.clone(),
@@ -141,12 +159,24 @@ impl Args {
         Ok(settings)
     }
 
+    /// How Milvus itself is asked.
+    fn milvus(&self) -> Result<MilvusAccess, Failure> {
+        let ask = match self.milvus.as_deref() {
+            None | Some("") => AskMilvus::AtService,
+            Some(AskMilvus::NEVER) => AskMilvus::Never,
+            Some(address) => AskMilvus::At(address.to_owned()),
+        };
+        let (login, tls) = self.login.read()?;
+        Ok(MilvusAccess { ask, server_name: self.milvus_server_name.clone(), login, tls })
+    }
+
     /// How the Job is to be; nothing where there is none.
     pub(super) fn options(&self) -> Result<Option<JobOptions>, Failure> {
         if self.local {
             return Ok(None);
         }
         let (image, account) = (self.job.image.clone(), self.job.account.clone());
-        Ok(Some(JobOptions { image, account, overrides: self.job.overrides()?, delete: self.delete_job }))
+        let (milvus_secret, overrides) = (self.milvus_secret.clone(), self.job.overrides()?);
+        Ok(Some(JobOptions { image, account, milvus_secret, overrides, delete: self.delete_job }))
     }
 }

@@ -11,6 +11,7 @@ use crate::{
     rollout::{
         fitness,
         plan::Rollout,
+        serving,
         verdict::{self, Said},
         world::Cx,
     },
@@ -40,6 +41,10 @@ pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
     }
     if world.rollout.configure {
         configure::find(cx).await?;
+    }
+    if world.rollout.moves.iter().any(|one| serving::serves(one.component)) {
+        // Before anything moves, so that a person can still think again.
+        world.way.is_reached(cx).await?;
     }
     Ok(())
 }

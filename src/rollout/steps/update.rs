@@ -8,10 +8,11 @@ use crate::{
         rollout::{Wanted, Watched},
         workloads::Change,
     },
-    milvus::{Component, catalogue::Gate},
+    milvus::catalogue::Gate,
     objects::Original,
     rollout::{
         plan::{Move, MoveKind},
+        serving,
         world::{Cx, VERSION_LABEL, is_of, originals_of, own_strategy, strategy},
     },
     run::{StepError, display::took, originals},
@@ -23,7 +24,11 @@ use super::loaded;
 pub(crate) async fn apply(cx: &Cx<'_>, one: &Move) -> Result<(), StepError> {
     await_predecessors(cx, one).await?;
     let version = cx.world.rollout.to.version.to_string();
-    for original in originals_of(cx, one)? {
+    let originals = originals_of(cx, one)?;
+    if serving::serves(one.component) {
+        loaded::before(cx, one, is_begun(cx, &originals).await?).await?;
+    }
+    for original in originals {
         let change = change(cx, &original, Some(&cx.world.rollout.image), Some(version.clone()));
         if originals::set(cx, &original, &change).await? {
             cx.world.pace.began();
@@ -38,11 +43,9 @@ pub(crate) async fn gate(cx: &Cx<'_>, one: &Move) -> Result<(), StepError> {
     let wanted = if one.gate == Gate::Running { Wanted::Running } else { Wanted::Complete };
     let watched = originals::watched(cx, &originals).await?;
     let ready = originals::wait_for(cx, &watched, wanted, cx.world.settings.hopeless).await?;
-    tell_pace(cx, one, ready);
     settle(cx, &originals).await?;
-    if one.component == Component::QueryNode {
-        loaded::unasked(cx, "this run knows no way to it");
-    }
+    let whole = loaded::again(cx, one).await?;
+    tell_pace(cx, one, whole.unwrap_or(ready));
     Ok(())
 }
 
@@ -54,7 +57,18 @@ pub(crate) async fn undo(cx: &Cx<'_>, one: &Move) -> Result<(), StepError> {
         originals::set(cx, original, &change(cx, original, None, label)).await?;
     }
     originals::wait(cx, &originals, Wanted::Complete).await?;
-    settle(cx, &originals).await
+    settle(cx, &originals).await?;
+    loaded::back(cx, one).await
+}
+
+/// Whether any of them has the new image already.
+async fn is_begun(cx: &Cx<'_>, originals: &[Original]) -> Result<bool, StepError> {
+    for original in originals {
+        if off_target(&originals::live(cx, original).await?, original, &cx.world.rollout.image).is_none() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Image, strategy and version label in one write; without an image, the recorded ones.
