@@ -20,7 +20,7 @@ type Credentials = (Option<(String, String)>, Option<Tls>);
 /// How to get into etcd, with `--local`; a Job takes these from `--etcd-secret`.
 #[allow(clippy::struct_field_names, reason = "the fields are flags, and named as these")]
 #[derive(Clone, Debug, ClapArgs)]
-pub(in crate::cli) struct EtcdAccess {
+pub(in crate::cli) struct EtcdLogin {
     /// User of etcd
     #[arg(long, value_name = "NAME", env = "MILVUS_GUARD_ETCD_USER", requires = "local", help_heading = "etcd, with --local")]
     etcd_user: Option<String>,
@@ -53,7 +53,7 @@ pub(in crate::cli) struct EtcdAccess {
     etcd_credentials: Option<PathBuf>,
 }
 
-impl EtcdAccess {
+impl EtcdLogin {
     /// What was given.
     pub(in crate::cli) fn read(&self) -> Result<Credentials, Failure> {
         if let Some(folder) = &self.etcd_credentials {

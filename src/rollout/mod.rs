@@ -8,7 +8,8 @@
 //! | [`verdict`] | pure: what the rules say of it, asked as `check` asks |
 //! | [`standby`] | pure: active-standby of the coordinators in a configuration file |
 //! | [`serving`] | pure: which moves replace those who serve searches, and when Milvus is asked whether it is whole |
-//! | [`milvus`] | the way to Milvus itself |
+//! | [`active`] | pure: which coordinator is active, by the sessions in etcd |
+//! | [`milvus`], [`sessions`] | the ways to Milvus itself and to its sessions |
 //! | [`step`], [`steps`] | the steps, one file each |
 //! | [`world`] | what the steps work with |
 //! | [`words`] | what is said when a run stops, and the Helm command that agrees with what runs |
@@ -19,12 +20,14 @@
 //! gate is asked of Kubernetes by watching, and where query nodes moved of Milvus too; nothing sleeps between a component that
 //! is ready and the next.
 
+pub mod active;
 pub mod fitness;
 pub mod milvus;
 pub mod perform;
 pub mod plan;
 pub mod remote;
 pub mod serving;
+pub mod sessions;
 pub mod settings;
 pub mod standby;
 pub mod step;
@@ -35,4 +38,4 @@ pub mod world;
 
 pub use perform::{perform, preview};
 pub use remote::{JobOptions, remote};
-pub use settings::{AskMilvus, MilvusAccess, Operation, Settings};
+pub use settings::{AskMilvus, EtcdAccess, MilvusAccess, Operation, Settings};

@@ -19,7 +19,6 @@ use crate::{
 
 use super::{
     fitness,
-    milvus::Way,
     plan::{Rollout, Wish, plan},
     settings::{Operation, Settings},
     standby::{self, Standby},
@@ -27,7 +26,7 @@ use super::{
     steps::check,
     verdict::Said,
     words,
-    world::{Pace, World},
+    world::{Pace, Ways, World},
 };
 
 /// Makes, goes on with, takes back or ends the run. `history` must be one of the link's listeners.
@@ -99,8 +98,8 @@ async fn under_lock(
         }
         None => Store::create(link, home, &new_run(name, &settings, &rollout, &steps, hash), lock, history).await?,
     };
-    let (home, pace, way) = (home.namespace.clone(), Pace::default(), Way::default());
-    let world = World { release, rollout, standby, run: full_name, home, pace, way, settings };
+    let (home, pace, ways) = (home.namespace.clone(), Pace::default(), Ways::default());
+    let world = World { release, rollout, standby, run: full_name, home, pace, ways, settings };
     let link = recording(link, &store);
     let settings = &world.settings;
     let title = match operation {

@@ -14,6 +14,8 @@ use super::{
 
 /// Folder of Milvus' credentials in the pod.
 const MILVUS_CREDENTIALS: &str = "/etc/milvus-guard/milvus";
+/// Folder of etcd's.
+const ETCD_CREDENTIALS: &str = "/etc/milvus-guard/etcd";
 
 /// How the Job is to be.
 #[derive(Clone, Debug)]
@@ -24,6 +26,8 @@ pub struct JobOptions {
     pub account: Option<String>,
     /// Secret with a user of Milvus.
     pub milvus_secret: Option<String>,
+    /// Secret with the credentials of etcd.
+    pub etcd_secret: Option<String>,
     /// What is merged into the Job.
     pub overrides: Option<Value>,
     /// Whether the Job is removed afterwards.
@@ -76,13 +80,18 @@ async fn try_remote(link: &Link, mut settings: Settings, operation: Operation, o
         account: options.account.clone().or_else(|| home.guarded_by.clone()).unwrap_or_else(|| name.clone()),
         makes_account: options.account.is_none() && home.guarded_by.is_none(),
         rights: options.account.is_none().then(|| Rights { in_release: rules_in_release(), at_home: json!([]) }),
-        secrets: options.milvus_secret.clone().map(|name| Mounted { name, folder: MILVUS_CREDENTIALS }).into_iter().collect(),
+        secrets: secrets(options),
         overrides: options.overrides.clone(),
         home: home.namespace.clone(),
         run: name,
         release: settings.release.clone(),
     };
     job::run(link, &spec, options.delete).await
+}
+
+fn secrets(options: &JobOptions) -> Vec<Mounted> {
+    let all = [(&options.milvus_secret, MILVUS_CREDENTIALS), (&options.etcd_secret, ETCD_CREDENTIALS)];
+    all.into_iter().filter_map(|(name, folder)| Some(Mounted { name: name.clone()?, folder })).collect()
 }
 
 /// The same command, to be done where it stands.
@@ -101,6 +110,10 @@ fn args(settings: &Settings, operation: Operation, options: &JobOptions) -> Vec<
     args.extend(settings.milvus.ask.typed().map(|address| format!("--milvus={address}")));
     args.extend(settings.milvus.server_name.iter().map(|name| format!("--milvus-server-name={name}")));
     args.extend(options.milvus_secret.iter().map(|_| format!("--milvus-credentials={MILVUS_CREDENTIALS}")));
+    if !settings.etcd.addresses.is_empty() {
+        args.push(format!("--etcd={}", settings.etcd.addresses.join(",")));
+    }
+    args.extend(options.etcd_secret.iter().map(|_| format!("--etcd-credentials={ETCD_CREDENTIALS}")));
     if settings.back_on_failure {
         args.push("--on-failure=rollback".into());
     }

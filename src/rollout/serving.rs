@@ -1,5 +1,7 @@
 //! Which moves replace those who serve searches, and so when Milvus is asked whether all is loaded again. Pure.
 
+use std::collections::BTreeSet;
+
 use crate::{milvus::Component, milvus_api::Loaded, objects::LoadedBefore};
 
 use super::plan::{Move, MoveKind};
@@ -42,21 +44,30 @@ pub fn question(moves: &[Move], at: usize) -> Option<Question> {
     Some(Question { before, after, replaces_all })
 }
 
-/// Whether all that was loaded before is served again; `without_replaced` leaves out the nodes that must be gone, which a
-/// coordinator may still list.
+/// Who is known to serve no more, although a coordinator may still list it.
+#[derive(Clone, Debug, Default)]
+pub struct Gone<'a> {
+    /// The nodes that live, by their sessions in etcd, where those are known.
+    pub live: Option<&'a BTreeSet<i64>>,
+    /// Nodes that were replaced.
+    pub replaced: &'a [i64],
+}
+
+/// Whether all that was loaded before is served again, by nodes that are not gone.
 ///
 /// # Errors
 /// What is missing, in words.
-pub fn judge(now: Loaded, before: &LoadedBefore, without_replaced: bool) -> Result<(), String> {
+pub fn judge(now: Loaded, before: &LoadedBefore, gone: &Gone<'_>) -> Result<(), String> {
     let baseline = before.baseline();
     now.regained(&baseline).map_err(|missing| shown(&missing))?;
-    if !without_replaced || before.replaced_nodes.is_empty() {
+    let listed = now.nodes();
+    let is_there = |node: &i64| gone.live.is_none_or(|live| live.contains(node)) && !gone.replaced.contains(node);
+    let there: BTreeSet<i64> = listed.iter().copied().filter(is_there).collect();
+    if there.len() == listed.len() {
         return Ok(());
     }
-    let mut live = now.nodes();
-    live.retain(|node| !before.replaced_nodes.contains(node));
-    let on_live = now.on_nodes(&live).regained(&baseline);
-    on_live.map_err(|missing| format!("{} (without the nodes that were replaced, which Milvus still lists)", shown(&missing)))
+    let on_live = now.on_nodes(&there).regained(&baseline);
+    on_live.map_err(|missing| format!("{} (without nodes that are gone, which Milvus still lists)", shown(&missing)))
 }
 
 /// A few lines as one.
@@ -128,10 +139,15 @@ mod tests {
     #[test]
     fn nodes_that_were_replaced_do_not_serve() {
         let before = LoadedBefore::new("update-querynode", books(1).baseline(), books(1).nodes());
-        assert_eq!(judge(books(2), &before, true), Ok(()));
-        assert_eq!(judge(books(1), &before, false), Ok(()));
-        let why = judge(books(1), &before, true).unwrap_err();
-        assert!(why.starts_with("collection books: 0 of 1 segments are served, 0 of 1 shard leaders (without"), "{why}");
+        let replaced = Gone { live: None, replaced: &before.replaced_nodes };
+        assert_eq!(judge(books(2), &before, &replaced), Ok(()));
+        assert_eq!(judge(books(1), &before, &Gone::default()), Ok(()));
+        let (this, other) = ([1].into(), [2].into());
+        assert_eq!(judge(books(1), &before, &Gone { live: Some(&this), replaced: &[] }), Ok(()));
+        for gone in [replaced, Gone { live: Some(&other), replaced: &[] }] {
+            let why = judge(books(1), &before, &gone).unwrap_err();
+            assert!(why.starts_with("collection books: 0 of 1 segments are served, 0 of 1 shard leaders (without"), "{why}");
+        }
     }
 
     #[test]

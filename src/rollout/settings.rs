@@ -1,6 +1,6 @@
 //! What the command line asks for.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use crate::{
     etcd::Tls,
@@ -72,6 +72,23 @@ pub struct MilvusAccess {
     pub tls: Option<Tls>,
 }
 
+/// How the etcd of the release is asked.
+#[derive(Clone, Default)]
+pub struct EtcdAccess {
+    /// Addresses (`-e`); empty means what the configuration says.
+    pub addresses: Vec<String>,
+    /// TLS, where it takes more than the system's certificate authorities.
+    pub tls: Option<Tls>,
+    /// User and password.
+    pub user: Option<(String, String)>,
+}
+
+impl fmt::Debug for EtcdAccess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EtcdAccess").field("addresses", &self.addresses).field("tls", &self.tls).finish_non_exhaustive()
+    }
+}
+
 /// What an upgrade is to do.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -83,6 +100,8 @@ pub struct Settings {
     pub image: Option<String>,
     /// How Milvus itself is asked.
     pub milvus: MilvusAccess,
+    /// How its etcd is asked.
+    pub etcd: EtcdAccess,
     /// Go back at once where something fails.
     pub back_on_failure: bool,
     /// Name of the run, where a Job was told.

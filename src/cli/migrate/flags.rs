@@ -10,7 +10,7 @@ use crate::{
 };
 
 use super::super::{
-    credentials::EtcdAccess,
+    credentials::EtcdLogin,
     exit::Failure,
     gather::ClusterArgs,
     running::{FormatArg, JobArgs, OnFailure, ProgressArg, duration},
@@ -120,7 +120,7 @@ pub(in crate::cli) struct Args {
     pub(super) place: Place,
 
     #[command(flatten)]
-    pub(super) access: EtcdAccess,
+    pub(super) access: EtcdLogin,
 
     #[command(flatten)]
     pub(super) cluster: ClusterArgs,

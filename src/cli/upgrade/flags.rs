@@ -6,12 +6,12 @@ use clap::{Args as ClapArgs, ValueEnum};
 
 use crate::{
     milvus::Version,
-    rollout::{AskMilvus, JobOptions, MilvusAccess, Operation, Settings},
+    rollout::{AskMilvus, EtcdAccess, JobOptions, MilvusAccess, Operation, Settings},
     run::ReleaseName,
 };
 
 use super::super::{
-    credentials::MilvusLogin,
+    credentials::{EtcdLogin, MilvusLogin},
     exit::Failure,
     gather::ClusterArgs,
     running::{FormatArg, JobArgs, OnFailure, ProgressArg, duration},
@@ -61,6 +61,10 @@ pub(in crate::cli) struct Args {
     #[arg(short, long)]
     pub(super) yes: bool,
 
+    /// Addresses of etcd, which is asked for active coordinators [default: what the release is configured with]
+    #[arg(short, long, value_name = "URL[,URL]", value_delimiter = ',')]
+    pub(super) etcd: Vec<String>,
+
     /// Address of Milvus that is asked whether it serves all again, such as localhost:19530; none asks nobody [default: the
     /// Service of the release]
     #[arg(long, value_name = "ADDRESS")]
@@ -106,11 +110,18 @@ pub(in crate::cli) struct Args {
     #[arg(long, value_name = "NAME", help_heading = "Job")]
     pub(super) milvus_secret: Option<String>,
 
+    /// Secret with the credentials of etcd, in the Job's namespace: username and password, ca.crt, tls.crt and tls.key
+    #[arg(long, value_name = "NAME", help_heading = "Job")]
+    pub(super) etcd_secret: Option<String>,
+
     #[command(flatten)]
     pub(super) job: JobArgs,
 
     #[command(flatten)]
     pub(super) login: MilvusLogin,
+
+    #[command(flatten)]
+    pub(super) access: EtcdLogin,
 
     #[command(flatten)]
     pub(super) cluster: ClusterArgs,
@@ -141,11 +152,13 @@ impl Args {
         let text = self.target_version.trim().trim_start_matches('v');
         let target: Version =
             text.parse().map_err(|_| Failure::usage(format!("'{text}' is no release of Milvus, such as 2.5.12")))?;
+        let (etcd_user, etcd_tls) = self.access.read()?;
         let settings = Settings {
             release: ReleaseName { name: self.instance.clone(), namespace: self.namespace.clone() },
             target,
             image: self.image.clone(),
             milvus: self.milvus()?,
+            etcd: EtcdAccess { addresses: self.etcd.clone(), tls: etcd_tls, user: etcd_user },
             back_on_failure: self.on_failure == OnFailure::Rollback,
             run: self.job.run.clone(),
             run_namespace: self.job.run_namespace.clone(),
@@ -176,7 +189,8 @@ impl Args {
             return Ok(None);
         }
         let (image, account) = (self.job.image.clone(), self.job.account.clone());
-        let (milvus_secret, overrides) = (self.milvus_secret.clone(), self.job.overrides()?);
-        Ok(Some(JobOptions { image, account, milvus_secret, overrides, delete: self.delete_job }))
+        let (milvus_secret, etcd_secret) = (self.milvus_secret.clone(), self.etcd_secret.clone());
+        let (overrides, delete) = (self.job.overrides()?, self.delete_job);
+        Ok(Some(JobOptions { image, account, milvus_secret, etcd_secret, overrides, delete }))
     }
 }

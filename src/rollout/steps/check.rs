@@ -42,10 +42,11 @@ pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
     if world.rollout.configure {
         configure::find(cx).await?;
     }
+    // Before anything moves, so that a person can still think again.
     if world.rollout.moves.iter().any(|one| serving::serves(one.component)) {
-        // Before anything moves, so that a person can still think again.
-        world.way.is_reached(cx).await?;
+        world.ways.proxy.is_reached(cx).await?;
     }
+    world.ways.sessions.read(cx).await;
     Ok(())
 }
 

@@ -9,8 +9,9 @@ use crate::{
     milvus_api::{self, ApiError, Loaded, Proxy},
     objects::LoadedBefore,
     rollout::{
+        active,
         plan::Move,
-        serving::{self, Question},
+        serving::{self, Gone, Question},
         world::Cx,
     },
     run::{StepError, display::took},
@@ -53,7 +54,7 @@ fn question(cx: &Cx<'_>, one: &Move) -> Option<(Question, usize, String)> {
 pub(crate) async fn before(cx: &Cx<'_>, one: &Move, is_begun: bool) -> Result<(), StepError> {
     let Some((question, _, id)) = question(cx, one).filter(|(question, at, _)| question.before == *at) else { return Ok(()) };
     let status = cx.run().status;
-    if status.loaded.is_some_and(|loaded| loaded.step == id) || !cx.world.way.is_reached(cx).await? {
+    if status.loaded.is_some_and(|loaded| loaded.step == id) || !cx.world.ways.proxy.is_reached(cx).await? {
         return Ok(());
     }
     if is_begun {
@@ -62,7 +63,7 @@ pub(crate) async fn before(cx: &Cx<'_>, one: &Move, is_begun: bool) -> Result<()
         }
         return Ok(());
     }
-    let Ok(proxy) = cx.world.way.proxy(cx).await? else { return Ok(()) };
+    let Ok(proxy) = cx.world.ways.proxy.proxy(cx).await? else { return Ok(()) };
     let loaded = match settled(cx, proxy).await {
         Ok(loaded) => loaded,
         Err(error) => {
@@ -114,7 +115,7 @@ pub(crate) async fn again(cx: &Cx<'_>, one: &Move) -> Result<Option<Instant>, St
     let Some((_, _, id)) = question(cx, one).filter(|(question, at, _)| question.after == *at) else { return Ok(None) };
     let Some(before) = cx.run().status.loaded.filter(|loaded| loaded.step == id) else { return Ok(None) };
     // It answered before, maybe to another process: a Milvus that does not answer now is waited for.
-    let proxy = match cx.world.way.proxy(cx).await? {
+    let proxy = match cx.world.ways.proxy.proxy(cx).await? {
         Ok(proxy) => proxy,
         Err(why) => {
             unasked(cx, why);
@@ -130,10 +131,10 @@ pub(crate) async fn back(cx: &Cx<'_>, one: &Move) -> Result<(), StepError> {
         return Ok(());
     }
     let Some(before) = cx.run().status.loaded else { return Ok(()) };
-    if !cx.world.way.is_reached(cx).await? {
+    if !cx.world.ways.proxy.is_reached(cx).await? {
         return Ok(());
     }
-    if let Ok(proxy) = cx.world.way.proxy(cx).await? {
+    if let Ok(proxy) = cx.world.ways.proxy.proxy(cx).await? {
         // Nodes of the beginning serve again or still.
         let before = LoadedBefore { replaced_nodes: Vec::new(), ..before };
         whole(cx, proxy, &before, Some(ON_THE_WAY_BACK)).await;
@@ -150,7 +151,9 @@ async fn whole(cx: &Cx<'_>, proxy: &Proxy, before: &LoadedBefore, limit: Option<
         let missing = match milvus_api::loaded(proxy).await {
             Ok(loaded) => {
                 refused = None;
-                serving::judge(loaded, before, began.elapsed() < STALE).err()
+                let live = cx.world.ways.sessions.read(cx).await.and_then(|sessions| active::live_nodes(&sessions));
+                let replaced = if began.elapsed() < STALE { &before.replaced_nodes[..] } else { &[] };
+                serving::judge(loaded, before, &Gone { live: live.as_ref(), replaced }).err()
             }
             Err(error) if error.is_lasting() && refused.get_or_insert_with(Instant::now).elapsed() >= REFUSAL => {
                 cx.going_on();

@@ -18,7 +18,7 @@ use crate::{
     run::{StepError, display::took, originals},
 };
 
-use super::loaded;
+use super::{alive, loaded};
 
 /// Gives the component its image, once everything before it is completely on the target.
 pub(crate) async fn apply(cx: &Cx<'_>, one: &Move) -> Result<(), StepError> {
@@ -44,8 +44,10 @@ pub(crate) async fn gate(cx: &Cx<'_>, one: &Move) -> Result<(), StepError> {
     let watched = originals::watched(cx, &originals).await?;
     let ready = originals::wait_for(cx, &watched, wanted, cx.world.settings.hopeless).await?;
     settle(cx, &originals).await?;
+    // Nothing holds up what must follow at once.
+    let alive = if one.at_once_with_next || wanted == Wanted::Running { None } else { alive::ask(cx, one, &watched).await? };
     let whole = loaded::again(cx, one).await?;
-    tell_pace(cx, one, whole.unwrap_or(ready));
+    tell_pace(cx, one, whole.or(alive).unwrap_or(ready));
     Ok(())
 }
 
