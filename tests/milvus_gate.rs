@@ -60,7 +60,19 @@ impl Stand {
     }
 
     fn status(&self) -> Value {
-        self.roll.runs(NAMESPACE).pop().map_or(Value::Null, |run| run["status"].clone())
+        self.roll.run(NAMESPACE)["status"].clone()
+    }
+
+    fn has_moved(&self, component: &str) -> bool {
+        self.roll.tag(NAMESPACE, component) == "v2.4.24"
+    }
+
+    /// Goes forward until the query nodes move.
+    fn begin(&self) -> Running {
+        let mut running = Running::spawn(self.upgrade(PASSWORD, &[]));
+        let there = wait_until(DEADLINE, || self.has_moved("querynode") || running.0.try_wait().unwrap().is_some());
+        assert!(there, "the query nodes move");
+        running
     }
 
     /// Waits until the run's record says that it waits for this.
@@ -95,11 +107,8 @@ fn ended(mut running: Running) -> (Option<i32>, String) {
 #[ignore = "downloads Milvus's servers: make test-milvus"]
 fn a_query_node_step_ends_when_milvus_serves_again_what_it_had_loaded(#[case] wheel: MilvusVersion) {
     let stand = Stand::start(wheel);
-    let moved = |component: &str| stand.roll.tag(NAMESPACE, component) == "v2.4.24";
-
     // Kubernetes is content at once. Milvus lists the nodes that served before, and one collection is released.
-    let mut first = Running::spawn(stand.upgrade(PASSWORD, &[]));
-    assert!(wait_until(DEADLINE, || moved("querynode") || first.0.try_wait().unwrap().is_some()));
+    let mut first = stand.begin();
     stand.script("release");
     stand.await_reason(&mut first, "collection books: was loaded before and is not any more");
     let before = stand.status()["loaded"].clone();
@@ -111,7 +120,7 @@ fn a_query_node_step_ends_when_milvus_serves_again_what_it_had_loaded(#[case] wh
     let (code, _, stderr) = run(&mut stand.upgrade(PASSWORD, &["--step-timeout", "8s"]));
     let said =
         stderr.contains("not done within 8 s; it waited for Milvus to serve again what it had loaded: collection books: was");
-    assert!(code == 3 && said && !moved("proxy"), "{stderr}");
+    assert!(code == 3 && said && !stand.has_moved("proxy"), "{stderr}");
     assert_eq!(stand.status()["loaded"], before);
 
     // Its query node is replaced, as the step would.
@@ -126,13 +135,13 @@ fn a_query_node_step_ends_when_milvus_serves_again_what_it_had_loaded(#[case] wh
         .arg(stand.roll.cluster.kubeconfig())
         .args(["-i", RELEASE, "-n", NAMESPACE]));
     assert!(status.contains("Milvus to serve again what it had loaded: collection books"), "{status}");
-    assert!(!moved("proxy"));
+    assert!(!stand.has_moved("proxy"));
     stand.script("load");
     let (code, text) = ended(last);
     eprintln!("{}: {text}", wheel.name());
     assert_eq!(code, Some(0), "{text}");
     assert!(text.contains("Milvus serves all 3 collections that it had loaded"), "{text}");
-    assert!(moved("proxy") && stand.status()["loaded"].is_null(), "{:#}", stand.status());
+    assert!(stand.has_moved("proxy") && stand.status()["loaded"].is_null(), "{:#}", stand.status());
 
     // Somebody who may not ask is told so once, and loses no time.
     stand.reset();
@@ -148,7 +157,7 @@ fn a_query_node_step_ends_when_milvus_serves_again_what_it_had_loaded(#[case] wh
 #[ignore = "downloads Milvus's servers: make test-milvus"]
 fn nodes_that_milvus_lists_although_they_were_replaced_are_not_believed_for_a_minute() {
     let stand = Stand::start(MilvusVersion::V2_3_5);
-    let mut running = Running::spawn(stand.upgrade(PASSWORD, &[]));
+    let mut running = stand.begin();
     stand.await_reason(&mut running, "without nodes that are gone, which Milvus still lists");
     let since = Instant::now();
     let (code, text) = ended(running);

@@ -39,9 +39,10 @@ fn a_coordinator_that_is_ready_must_be_the_active_one_too() {
     let mut command = roll.upgrade(namespace, "2.4.24");
     command.args(["--etcd", &etcd.endpoint()]);
     let mut running = Running::spawn(command);
+    let moved = || roll.tag(namespace, "mixcoord") == "v2.4.24" || running.0.try_wait().unwrap().is_some();
+    assert!(wait_until(DEADLINE, moved), "the coordinator moves");
     let waiting = || {
-        let runs = roll.runs(namespace);
-        let step = runs.last().map(|run| run["status"]["step"].clone()).unwrap_or_default();
+        let step = roll.run(namespace)["status"]["step"].clone();
         step["id"] == "update-mixcoord" && step["waitingFor"].as_str().is_some_and(|on| on.contains("is still the-pod-before"))
     };
     let there = wait_until(DEADLINE, || waiting() || running.0.try_wait().unwrap().is_some());

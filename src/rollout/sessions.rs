@@ -33,7 +33,10 @@ async fn reached(cx: &Cx<'_>) -> Option<Target> {
     let found = async {
         let mut target = Target::new(endpoint(cx.world)?);
         target.patience = ANSWER;
-        ask(&target).await.map(|_| target)
+        match &ask(&target).await?[..] {
+            [] => Err(format!("no component of Milvus has a session below {}", target.endpoint.root_path)),
+            _ => Ok(target),
+        }
     };
     match found.await {
         Ok(target) => Some(target),

@@ -53,9 +53,13 @@ pub(crate) async fn ask(cx: &Cx<'_>, one: &Move, watched: &[Watched]) -> Result<
     let began = Instant::now();
     let mut has_waited = false;
     loop {
+        let sessions = if by_session { cx.world.ways.sessions.read(cx).await } else { None };
+        if sessions.is_none() && !cx.world.ways.reach_pods() {
+            cx.going_on();
+            return Ok(has_waited.then(Instant::now));
+        }
         let pods = pods(cx, watched).await?;
         let unwell = unwell(cx, &pods).await;
-        let sessions = if by_session { cx.world.ways.sessions.read(cx).await } else { None };
         let names: Vec<PodName> = pods.iter().map(named).collect();
         let passive = sessions.and_then(|sessions| active::lacks(&sessions, one.component, to, &names));
         let (limit, why) = match (passive, unwell) {
@@ -95,7 +99,7 @@ fn named(pod: &Pod) -> PodName {
     PodName { name: pod.name_any(), ips: ips.chain(ip).collect() }
 }
 
-/// A pod that says it is not well; nothing where all are, or where pods cannot be reached from here, which is said once.
+/// What a pod says that is not well; nothing where all are, or where pods cannot be reached from here, which is said once.
 async fn unwell(cx: &Cx<'_>, pods: &[Pod]) -> Option<String> {
     if !cx.world.ways.reach_pods() {
         return None;

@@ -49,15 +49,19 @@ fn question(cx: &Cx<'_>, one: &Move) -> Option<(Question, usize, String)> {
     Some((question, at, moves[question.before].id(&world.release.fullname)))
 }
 
-/// Notes what is loaded, before a move that replaces who serves. `is_begun`: whether it is under way already, and what is
-/// loaded now may be half of it.
-pub(crate) async fn before(cx: &Cx<'_>, one: &Move, is_begun: bool) -> Result<(), StepError> {
+/// Notes what is loaded, before a move that replaces who serves. `is_begun` tells whether it is under way already, so that what
+/// is loaded now may be half of it.
+pub(crate) async fn before(
+    cx: &Cx<'_>,
+    one: &Move,
+    is_begun: impl AsyncFnOnce() -> Result<bool, StepError>,
+) -> Result<(), StepError> {
     let Some((question, _, id)) = question(cx, one).filter(|(question, at, _)| question.before == *at) else { return Ok(()) };
     let status = cx.run().status;
     if status.loaded.is_some_and(|loaded| loaded.step == id) || !cx.world.ways.proxy.is_reached(cx).await? {
         return Ok(());
     }
-    if is_begun {
+    if is_begun().await? {
         if status.step.is_some_and(|cursor| cursor.attempts > 1) {
             unasked(cx, "what was loaded before they were replaced is not known");
         }

@@ -12,7 +12,6 @@ use crate::{
     objects::Original,
     rollout::{
         plan::{Move, MoveKind},
-        serving,
         world::{Cx, VERSION_LABEL, is_of, originals_of, own_strategy, strategy},
     },
     run::{StepError, display::took, originals},
@@ -25,9 +24,7 @@ pub(crate) async fn apply(cx: &Cx<'_>, one: &Move) -> Result<(), StepError> {
     await_predecessors(cx, one).await?;
     let version = cx.world.rollout.to.version.to_string();
     let originals = originals_of(cx, one)?;
-    if serving::serves(one.component) {
-        loaded::before(cx, one, is_begun(cx, &originals).await?).await?;
-    }
+    loaded::before(cx, one, async || is_begun(cx, &originals).await).await?;
     for original in originals {
         let change = change(cx, &original, Some(&cx.world.rollout.image), Some(version.clone()));
         if originals::set(cx, &original, &change).await? {
