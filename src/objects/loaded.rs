@@ -57,8 +57,10 @@ impl LoadedBefore {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
     use super::*;
-    use crate::milvus_api::loaded::{CollectionLoad, Loaded};
+    use crate::milvus_api::loaded::{CollectionLoad, Loaded, Replica};
 
     fn collection(id: i64, rows: i64, lagging: i64) -> CollectionBaseline {
         CollectionBaseline { name: id.to_string(), id, rows, newest: 1000, lagging: (0..lagging).collect(), ..Default::default() }
@@ -82,10 +84,10 @@ mod tests {
             name: "books".into(),
             id,
             progress: 100,
-            shards: Default::default(),
+            shards: BTreeSet::new(),
             expected: [(500, 100)].into(),
-            served: Default::default(),
-            replicas: Ok(vec![Default::default()]),
+            served: BTreeMap::new(),
+            replicas: Ok(vec![Replica::default()]),
         };
         let loaded = Loaded { known: [1, 2].into(), collections: vec![now(1), now(2)], notes: Vec::new() };
         let lost = loaded.regained(&kept).unwrap_err();

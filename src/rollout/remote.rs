@@ -119,3 +119,63 @@ fn args(settings: &Settings, operation: Operation, options: &JobOptions) -> Vec<
     }
     args
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{
+        milvus_api::Login,
+        rollout::{AskMilvus, EtcdAccess, MilvusAccess},
+        run::ReleaseName,
+    };
+
+    #[test]
+    fn the_job_asks_where_the_command_was_told_to_and_no_secret_is_in_its_arguments() {
+        let login = Login::Password { user: "root".into(), password: "hunter2".into() };
+        let milvus = MilvusAccess {
+            ask: AskMilvus::At("milvus.example:19530".into()),
+            server_name: Some("localhost".into()),
+            login,
+            tls: None,
+        };
+        let settings = Settings {
+            release: ReleaseName { name: "my-release".into(), namespace: "milvus".into() },
+            target: "2.5.12".parse().unwrap(),
+            image: None,
+            milvus,
+            etcd: EtcdAccess { addresses: vec!["a:2379".into(), "b:2379".into()], tls: None, user: None },
+            back_on_failure: false,
+            run: None,
+            run_namespace: None,
+            requested_by: None,
+            total: Duration::from_secs(3),
+            step: Duration::from_secs(2),
+            hopeless: Duration::from_secs(1),
+            lock: Duration::from_secs(1),
+        };
+        let options = JobOptions {
+            image: None,
+            account: None,
+            milvus_secret: Some("milvus-root".into()),
+            etcd_secret: Some("etcd-root".into()),
+            overrides: None,
+            delete: false,
+        };
+        let args = args(&settings, Operation::Update, &options);
+        for arg in [
+            "--milvus=milvus.example:19530",
+            "--milvus-server-name=localhost",
+            "--milvus-credentials=/etc/milvus-guard/milvus",
+            "--etcd=a:2379,b:2379",
+            "--etcd-credentials=/etc/milvus-guard/etcd",
+        ] {
+            assert!(args.iter().any(|known| known == arg), "{arg} is not in {args:?}");
+        }
+        assert!(!args.iter().any(|arg| arg.contains("hunter2") || arg.contains("milvus-root")), "{args:?}");
+        assert!(!format!("{settings:?}").contains("hunter2"));
+        let mounted: Vec<(String, &str)> = secrets(&options).into_iter().map(|one| (one.name, one.folder)).collect();
+        assert_eq!(mounted, [("milvus-root".to_owned(), MILVUS_CREDENTIALS), ("etcd-root".to_owned(), ETCD_CREDENTIALS)]);
+    }
+}

@@ -1,7 +1,10 @@
 //! Whether Milvus itself is whole again after those who serve it moved. Kubernetes calls a query node ready before its segments
 //! are loaded, and searches then answer with nothing or half.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use tokio::time::sleep;
 
@@ -85,7 +88,7 @@ pub(crate) async fn before(
             serving::shown(&loaded.missing())
         ));
     }
-    let replaced = if question.replaces_all { loaded.nodes() } else { Default::default() };
+    let replaced = if question.replaces_all { loaded.nodes() } else { BTreeSet::new() };
     let kept = LoadedBefore::new(&id, loaded.baseline(), replaced);
     if kept.left_out > 0 {
         cx.reporter().warn(format!("{} collections with the fewest rows are not waited for", kept.left_out));
