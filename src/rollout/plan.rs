@@ -403,6 +403,7 @@ mod tests {
     use super::*;
     use crate::{
         milvus::Component::{IndexNode, QueryNode, StreamingNode},
+        rollout::serving::question,
         rules::testing::Fixture,
     };
 
@@ -441,6 +442,17 @@ mod tests {
         let plan = planned(&fixture, from, to).unwrap();
         let expected: Vec<String> = expected.split(' ').map(|name| format!("update-{name}")).collect();
         assert_eq!(ids(&plan), expected);
+    }
+
+    #[test]
+    fn milvus_is_asked_after_the_proxies_where_nothing_may_stand_between() {
+        let after = |from: &str, to: &str| {
+            let moves = planned(&Fixture::of(from, &SEPARATE), from, to).unwrap().moves;
+            let at = moves.iter().position(|one| one.component == QueryNode).unwrap();
+            moves[question(&moves, at).unwrap().after].component
+        };
+        assert_eq!(after("2.2.16", "2.3.22"), Component::Proxy);
+        assert_eq!(after("2.3.22", "2.4.24"), QueryNode);
     }
 
     #[test]
