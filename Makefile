@@ -28,10 +28,10 @@ test-node: ## Pods of our image and chart on a real node (root; make node-packag
 	$(CARGO) test --quiet -p milvus-guard-testbed --test node -- --ignored --test-threads=1
 	$(CARGO) test --quiet --test node -- --ignored --test-threads=1
 
-test-milvus: ## Real Milvus servers: 2.1.0 migrated to 2.2.16 and restored; what is loaded (x86-64; Python 3.10 to 3.12 with pip)
+test-milvus: ## Real Milvus servers: 2.1.0 migrated to 2.2.16 and restored; what is loaded, also while an upgrade waits for it (x86-64; Python 3.10 to 3.12 with pip)
 	$(TESTBED) --milvus
 	$(CARGO) test --quiet -p milvus-guard-testbed --test milvus -- --ignored --test-threads=1
-	$(CARGO) test --quiet --test milvus --test milvus_api -- --ignored --test-threads=1
+	$(CARGO) test --quiet --test milvus --test milvus_api --test milvus_gate -- --ignored --test-threads=1
 
 node-packages: ## Install the Debian packages that test-node lacks (root)
 	@packages=$$($(TESTBED) --node-packages) && if [ -n "$$packages" ]; then \

@@ -17,7 +17,16 @@ use milvus_guard::{job::spec::rules_at_home, migrate, rollout};
 use milvus_guard_testbed::{Helm, expect_success, helm};
 use serde_json::{Value, json};
 
-const UPGRADE: [&str; 4] = ["verb=upgrade", "instance=my-release", "namespace=milvus", "targetVersion=2.5.12"];
+const UPGRADE: [&str; 8] = [
+    "verb=upgrade",
+    "instance=my-release",
+    "namespace=milvus",
+    "targetVersion=2.5.12",
+    "milvus.address=milvus.example:19530",
+    "milvus.secretName=milvus-root",
+    "etcd.addresses={etcd.example:2379}",
+    "etcd.secretName=etcd",
+];
 const MIGRATE: [&str; 6] = [
     "verb=migrate",
     "instance=my-release",

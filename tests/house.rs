@@ -13,7 +13,7 @@ use std::{
 };
 
 /// Rooms of the core.
-const CORE: [&str; 20] = [
+const CORE: [&str; 22] = [
     "src/admission",
     "src/manifest",
     "src/migration",
@@ -30,8 +30,10 @@ const CORE: [&str; 20] = [
     "src/certs/authority.rs",
     "src/certs/rotation.rs",
     "src/job/spec.rs",
+    "src/rollout/active.rs",
     "src/rollout/fitness.rs",
     "src/rollout/plan.rs",
+    "src/rollout/serving.rs",
     "src/rollout/standby.rs",
     "src/rollout/verdict.rs",
 ];

@@ -4,6 +4,7 @@ mod audit;
 mod certs;
 mod check;
 mod crds;
+mod credentials;
 mod exit;
 mod gather;
 mod meta;

@@ -44,8 +44,8 @@ pub struct JobSpec {
     pub image: String,
     /// A claim that is mounted, and made where it is not there.
     pub claim: Option<Claim>,
-    /// A Secret that is mounted: its name, and the folder.
-    pub secret: Option<(String, &'static str)>,
+    /// Secrets that are mounted.
+    pub secrets: Vec<Mounted>,
     /// What is merged into the Job.
     pub overrides: Option<Value>,
 }
@@ -68,6 +68,15 @@ pub struct Rights {
     pub in_release: Value,
     /// In its own namespace, beside what every run needs there.
     pub at_home: Value,
+}
+
+/// A Secret of the Job.
+#[derive(Clone, Debug)]
+pub struct Mounted {
+    /// Its name.
+    pub name: String,
+    /// Folder in the pod.
+    pub folder: &'static str,
 }
 
 /// A claim of the Job.
@@ -158,9 +167,10 @@ impl JobSpec {
             mounts.push(json!({"name": "claim", "mountPath": claim.folder}));
             volumes.push(json!({"name": "claim", "persistentVolumeClaim": {"claimName": claim.name}}));
         }
-        if let Some((secret, folder)) = &self.secret {
-            mounts.push(json!({"name": "credentials", "mountPath": folder, "readOnly": true}));
-            volumes.push(json!({"name": "credentials", "secret": {"secretName": secret, "defaultMode": 0o440}}));
+        for (index, Mounted { name, folder }) in self.secrets.iter().enumerate() {
+            let volume = format!("credentials-{index}");
+            mounts.push(json!({"name": volume, "mountPath": folder, "readOnly": true}));
+            volumes.push(json!({"name": volume, "secret": {"secretName": name, "defaultMode": 0o440}}));
         }
         let mut meta = self.meta(&self.name, &self.home);
         meta["labels"][OPERATION_LABEL] = self.operation.into();
@@ -278,7 +288,7 @@ mod tests {
             rights: Some(Rights { in_release: json!([]), at_home: json!([]) }),
             image: "milvus-guard:1".into(),
             claim: Some(Claim { name: "run-1".into(), folder: "/backup", class: Some("fast".into()), size: "10Gi".into() }),
-            secret: Some(("etcd".into(), "/etc/milvus-guard/etcd")),
+            secrets: vec![Mounted { name: "etcd".into(), folder: "/etc/milvus-guard/etcd" }],
             overrides: None,
         }
     }

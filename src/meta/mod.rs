@@ -35,7 +35,7 @@ pub use events::{Event, Events, Stage};
 pub use inspect::{Inspection, inspect};
 pub use migrate::{MigrateOptions, Migrated, Outcome, migrate, preview};
 pub use restore::{RestoreOptions, Restored, preview_restore, restore};
-pub use sessions::await_sessions;
+pub use sessions::{await_sessions, running};
 pub use target::{Stop, Target};
 pub use verify::{Verified, VerifyOptions, verify};
 

@@ -14,7 +14,7 @@ use super::{
     error::MetaError,
     events::{Event, Events},
     migrate::unread,
-    target::{Stop, Target, components, sessions},
+    target::{Stop, Target, components, listed, sessions},
 };
 
 /// Between two looks.
@@ -31,6 +31,17 @@ pub async fn await_sessions(target: &Target, timeout: Duration, events: &dyn Eve
     let tell = |what: &str| events.event(Event::Waiting { what: what.to_owned() });
     let store = target.connect(Some(&tell)).await?;
     clear_of_sessions(&store, &root, Some(timeout), &target.stop, events).await
+}
+
+/// The sessions of components of Milvus, as they stand.
+///
+/// # Errors
+/// Where etcd does not tell them.
+pub async fn running(target: &Target) -> Result<Vec<Session>, MetaError> {
+    let root = target.root()?;
+    let store = target.connect(None).await?;
+    let all = listed(&store, &root).await.map_err(unread)?;
+    Ok(components(all.into_iter().map(|(session, _)| session).collect()))
 }
 
 /// Refuses while components run; waits that long for them to end.

@@ -161,16 +161,21 @@ pub(super) async fn journal(store: &Store<'_>, root: &Root) -> Result<(Option<Jo
 
 /// Live sessions, each with the time that its lease has left.
 pub(super) async fn sessions(store: &Store<'_>, root: &Root) -> Result<Vec<Session>, Failure> {
-    let answer = store.get(&root.absolute(SESSIONS.as_bytes()), GetOptions::new().with_prefix()).await?;
     let mut sessions = Vec::new();
-    for pair in answer.kvs() {
-        let Some(mut session) = root.relative(pair.key()).and_then(|key| Session::read(key, pair.value())) else { continue };
-        if pair.lease() != 0 {
-            session.lease_left = store.time_left(pair.lease()).await?;
+    for (mut session, lease) in listed(store, root).await? {
+        if lease != 0 {
+            session.lease_left = store.time_left(lease).await?;
         }
         sessions.push(session);
     }
     Ok(sessions)
+}
+
+/// All sessions with the ids of their leases, which are not looked at.
+pub(super) async fn listed(store: &Store<'_>, root: &Root) -> Result<Vec<(Session, i64)>, Failure> {
+    let answer = store.get(&root.absolute(SESSIONS.as_bytes()), GetOptions::new().with_prefix()).await?;
+    let session = |pair: &KeyValue| Some((Session::read(root.relative(pair.key())?, pair.value())?, pair.lease()));
+    Ok(answer.kvs().iter().filter_map(session).collect())
 }
 
 /// Those of components of Milvus.

@@ -5,7 +5,7 @@ use kube::Api;
 use serde_json::Value;
 
 use crate::{
-    job::{self as cluster_job, JobSpec},
+    job::{self as cluster_job, JobSpec, Mounted},
     objects::{RunPhase, UpgradeRun},
     run::{End, Home, Link, Store},
 };
@@ -63,7 +63,7 @@ async fn try_remote(link: &Link, mut settings: Settings, operation: Operation, o
         account: options.account.clone().or_else(|| home.guarded_by.clone()).unwrap_or_else(|| name.clone()),
         makes_account: options.account.is_none() && home.guarded_by.is_none(),
         rights: options.account.is_none().then(|| job::rights(settings.tool_image.is_some())),
-        secret: options.etcd_secret.clone().map(|secret| (secret, job::CREDENTIALS_DIR)),
+        secrets: options.etcd_secret.clone().map(|name| Mounted { name, folder: job::CREDENTIALS_DIR }).into_iter().collect(),
         overrides: options.overrides.clone(),
         home: home.namespace.clone(),
         run: name,

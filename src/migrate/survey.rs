@@ -5,15 +5,12 @@ use crate::{
     facts::Facts,
     migrate::fitness,
     milvus::Release,
-    run::{Link, release},
+    run::{Link, etcd, release},
 };
 
 pub use crate::run::release::SurveyError;
 
 use super::settings::{Operation, Settings};
-
-/// Port of etcd where an address names none.
-const ETCD_PORT: u16 = 2379;
 
 /// What is known before anything is decided.
 #[derive(Clone, Debug)]
@@ -39,8 +36,8 @@ pub async fn survey(link: &Link, settings: &Settings, operation: Operation) -> R
     if let Some(why) = fitness::never(&release) {
         return Err(SurveyError::Refused(why));
     }
-    let configured = configured(&release);
-    let endpoint = endpoint(settings, &release, &configured).map_err(SurveyError::Refused)?;
+    let configured = etcd::configured(&release);
+    let endpoint = endpoint(settings, &release).map_err(SurveyError::Refused)?;
     let image = new_image(settings, &release, operation).map_err(SurveyError::Refused)?;
     Ok(Survey { release, facts, endpoint, configured, image })
 }
@@ -53,30 +50,11 @@ pub async fn read(link: &Link, settings: &Settings) -> Result<(Release, Facts), 
     release::read(link, &settings.release).await
 }
 
-/// etcd's addresses as the configuration spells them.
-fn configured(release: &Release) -> Vec<String> {
-    let metadata = release.metadata();
-    let written = metadata.endpoints.setting.map(|setting| setting.value).unwrap_or_default();
-    written.split(',').map(str::trim).filter(|address| !address.is_empty()).map(str::to_owned).collect()
-}
-
 /// Where the metadata is: as the flags say, else as the configuration says, else the etcd of the release.
-fn endpoint(settings: &Settings, release: &Release, configured: &[String]) -> Result<Endpoint, String> {
+fn endpoint(settings: &Settings, release: &Release) -> Result<Endpoint, String> {
     let metadata = release.metadata();
     let root_path = root_path(settings, release)?;
-    let service = format!("{}-etcd", release.name);
-    let addresses = if !settings.etcd.is_empty() {
-        settings.etcd.clone()
-    } else if !configured.is_empty() {
-        configured.iter().map(|address| in_cluster(address, &settings.release.namespace)).collect()
-    } else if release.services.iter().any(|one| one.object.name == service) {
-        vec![in_cluster(&service, &settings.release.namespace)]
-    } else {
-        return Err(format!(
-            "nothing tells which etcd {} uses: its configuration could not be read and there is no Service {service}; name it with -e",
-            release.name
-        ));
-    };
+    let addresses = etcd::addresses(&settings.etcd, release, &settings.release.namespace)?;
     Ok(Endpoint {
         addresses,
         root_path,
@@ -101,19 +79,6 @@ fn root_path(settings: &Settings, release: &Release) -> Result<String, String> {
     }
 }
 
-/// An address that means the same from every namespace: a bare Service name gets the release's.
-fn in_cluster(address: &str, namespace: &str) -> String {
-    let (scheme, rest) = address.split_once("://").map_or(("", address), |(scheme, rest)| (scheme, rest));
-    let (host, port) = match rest.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => (host, port.to_owned()),
-        _ => (rest, ETCD_PORT.to_string()),
-    };
-    let host =
-        if host.contains(['.', ':', '[']) || host == "localhost" { host.to_owned() } else { format!("{host}.{namespace}.svc") };
-    let scheme = if scheme.is_empty() { String::new() } else { format!("{scheme}://") };
-    format!("{scheme}{host}:{port}")
-}
-
 /// The image of the new version: as given, else the running repository at the target.
 fn new_image(settings: &Settings, release: &Release, operation: Operation) -> Result<String, String> {
     match (&settings.image, operation) {
@@ -122,23 +87,5 @@ fn new_image(settings: &Settings, release: &Release, operation: Operation) -> Re
             Ok(image.clone())
         }
         _ => release::image_at(release, settings.target),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use rstest::rstest;
-
-    use super::*;
-
-    #[rstest]
-    #[case("my-release-etcd:2379", "my-release-etcd.milvus.svc:2379")]
-    #[case("my-release-etcd", "my-release-etcd.milvus.svc:2379")]
-    #[case("http://etcd:2379", "http://etcd.milvus.svc:2379")]
-    #[case("etcd.deps:2379", "etcd.deps:2379")]
-    #[case("10.0.0.1:2379", "10.0.0.1:2379")]
-    #[case("https://etcd.example.com", "https://etcd.example.com:2379")]
-    fn addresses_mean_the_same_from_every_namespace(#[case] written: &str, #[case] expected: &str) {
-        assert_eq!(in_cluster(written, "milvus"), expected);
     }
 }

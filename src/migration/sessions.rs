@@ -29,6 +29,8 @@ pub struct Session {
     pub server_id: Option<i64>,
     /// Address of the component; the official tool writes the time of its start.
     pub address: Option<String>,
+    /// Name of its host, which is that of its pod (2.2 and later).
+    pub host: Option<String>,
     /// Seconds that its lease has left, filled in by whoever asked etcd.
     pub lease_left: Option<i64>,
 }
@@ -39,6 +41,8 @@ struct Stored {
     server_id: Option<i64>,
     #[serde(rename = "Address")]
     address: Option<String>,
+    #[serde(rename = "HostName")]
+    host: Option<String>,
 }
 
 impl Session {
@@ -62,6 +66,7 @@ impl Session {
             key: format!("{SESSIONS}{name}"),
             holder,
             server_id: stored.as_ref().and_then(|stored| stored.server_id).or(suffix),
+            host: stored.as_ref().and_then(|stored| stored.host.clone()).filter(|host| !host.is_empty()),
             address: stored.and_then(|stored| stored.address),
             lease_left: None,
         })
@@ -96,8 +101,10 @@ mod tests {
 
     #[test]
     fn values_tell_the_server() {
-        let value = br#"{"ServerID":12,"ServerName":"querynode","Address":"10.0.0.7:21123","Exclusive":false}"#;
+        let value =
+            br#"{"ServerID":12,"ServerName":"querynode","Address":"10.0.0.7:21123","Exclusive":false,"HostName":"querynode-0"}"#;
         let session = Session::read(b"session/querynode-12", value).unwrap();
+        assert_eq!(session.host.as_deref(), Some("querynode-0"));
         assert_eq!((session.server_id, session.address.as_deref()), (Some(12), Some("10.0.0.7:21123")));
         let session = Session::read(b"session/proxy-3", b"\xff").unwrap();
         assert_eq!((session.server_id, session.address), (Some(3), None), "a broken value is a session all the same");

@@ -89,7 +89,9 @@ impl ApiError {
 
     /// From the status inside an answer: `error_code` up to 2.2, `code` from 2.3 on, zero meaning success.
     pub(super) fn from_status(error_code: i32, code: i32, reason: &str, method: &'static str) -> Self {
-        let reason = match reason::line(reason) {
+        // 2.2 tells where in its code it happened, in many lines.
+        let words = reason.split("stack trace:").next().unwrap_or(reason).trim_end_matches([':', ',', ' ', '\n']);
+        let reason = match reason::line(words) {
             words if words.is_empty() => format!("error code {}", if code == 0 { error_code } else { code }),
             words => words,
         };
@@ -159,6 +161,8 @@ mod tests {
     fn refusals_inside_an_answer() {
         let error = |error_code, code, reason| ApiError::from_status(error_code, code, reason, "GetReplicas").to_string();
         assert_eq!(error(1, 0, "not ready\n"), "Milvus does not answer GetReplicas: not ready");
+        let traced = error(1, 0, "syncTimestamp Failed:stack trace: /go/src/a.go:51\n/go/src/b.go:7");
+        assert_eq!(traced, "Milvus does not answer GetReplicas: syncTimestamp Failed");
         assert_eq!(error(0, 503, ""), "Milvus does not answer GetReplicas: error code 503");
         assert!(error(3, 0, "no").contains("may not call GetReplicas"));
     }

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::reason;
@@ -80,7 +81,7 @@ pub struct Baseline {
 }
 
 /// What was loaded of one collection.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CollectionBaseline {
     /// Its name, with its database where it is not the default one.
@@ -96,6 +97,7 @@ pub struct CollectionBaseline {
     /// Rows that each replica served from sealed segments at least.
     pub rows: i64,
     /// Flushed segments that not every replica served, for example because their index was being built.
+    #[schemars(with = "Vec<i64>")]
     pub lagging: BTreeSet<i64>,
     /// The highest id of a flushed segment: ids only grow.
     pub newest: i64,
@@ -127,6 +129,18 @@ impl Loaded {
             }
         }
         self
+    }
+
+    /// Ids of all nodes that serve something.
+    #[must_use]
+    pub fn nodes(&self) -> BTreeSet<i64> {
+        let of = |collection: &CollectionLoad| {
+            let replicas = collection.replicas.iter().flatten();
+            let members = replicas.flat_map(|one| one.nodes.iter().copied().chain(one.leaders.iter().map(|leader| leader.node)));
+            let holders = collection.served.values().flat_map(|segment| segment.nodes.iter().copied());
+            members.chain(holders).collect::<Vec<_>>()
+        };
+        self.collections.iter().flat_map(of).collect()
     }
 
     /// What a later state is to be held against.
@@ -375,6 +389,7 @@ mod tests {
     #[test]
     fn nodes_that_are_gone_do_not_serve() {
         let whole = loaded(books());
+        assert_eq!(whole.nodes(), [1, 2, 3].into());
         assert!(whole.clone().on_nodes(&[1, 2, 3].into()).is_complete());
         let missing = whole.on_nodes(&[2, 3].into()).missing();
         assert_eq!(missing, ["collection books: 2 of 4 segments are served by replica 1 of 2, 3 of 4 shard leaders"]);

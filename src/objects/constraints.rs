@@ -5,7 +5,11 @@
 
 use serde_json::{Value, json};
 
-use super::{Kind, UPGRADE_EXCEPTION, UPGRADE_POLICY, UPGRADE_RUN, progress::HISTORY_LIMIT};
+use super::{
+    Kind, UPGRADE_EXCEPTION, UPGRADE_POLICY, UPGRADE_RUN,
+    loaded::{MAX_COLLECTIONS, MAX_LAGGING, MAX_NODES},
+    progress::HISTORY_LIMIT,
+};
 
 /// A rule id. In a cluster it is written one way, since it is the key of a list.
 const RULE_ID: &str = "^MG[0-9]{3}$";
@@ -52,6 +56,11 @@ fn at(path: &str) -> String {
         }
     }
     pointer
+}
+
+/// A list that is written as a whole.
+fn atomic(limit: usize) -> Value {
+    json!({"maxItems": limit, "x-kubernetes-list-type": "atomic"})
 }
 
 fn put(path: &str, condition: Value) -> Constraint {
@@ -230,11 +239,14 @@ fn run_status() -> Vec<Constraint> {
         put("status.originals[].images", map(&["container"], MAX_OBJECTS)),
         put("status.originals[].fields", map(&["path"], MAX_OBJECTS)),
         put("status.originals[].strategy", json!({"type": "object"})),
+        put("status.loaded.replacedNodes", atomic(MAX_NODES)),
+        put("status.loaded.collections", atomic(MAX_COLLECTIONS)),
+        put("status.loaded.collections[].lagging", atomic(MAX_LAGGING)),
         put("status.backup.location", line()),
         put("status.backup.sha256", json!({"pattern": SHA256})),
         put("status.evidence.endpoints", set(MAX_LISTED)),
         put("status.evidence.workloadUids", set(MAX_LISTED)),
-        put("status.history", json!({"maxItems": HISTORY_LIMIT, "x-kubernetes-list-type": "atomic"})),
+        put("status.history", atomic(HISTORY_LIMIT)),
         put("status.history[].message", text()),
         put("status.message", text()),
     ]

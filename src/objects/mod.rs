@@ -9,6 +9,7 @@
 mod constraints;
 pub mod crd;
 pub mod decision;
+pub mod loaded;
 pub mod meta;
 pub mod progress;
 pub mod run;
@@ -16,6 +17,7 @@ pub mod status;
 pub mod structural;
 
 pub use decision::{AcceptedBy, AcceptedRule, DecisionSpec, DecisionVerdict, HelmDriver, JudgedObject, ReleaseDecision};
+pub use loaded::LoadedBefore;
 pub use meta::{Condition, ConditionStatus, ObjectMeta, OwnerReference};
 pub use progress::{
     Backup, ContainerImage, Evidence, Original, OriginalField, RunEvent, RunPhase, RunStatus, StepCursor, StepStage,

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::milvus::{Component, Version};
 
-use super::meta::Condition;
+use super::{loaded::LoadedBefore, meta::Condition};
 
 /// Condition that MG101 accepts as evidence: the metadata was migrated and verified. A rollback sets it False.
 pub const METADATA_MIGRATED: &str = "MetadataMigrated";
@@ -102,6 +102,9 @@ pub struct RunStatus {
     /// What it changes, as it was.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub originals: Vec<Original>,
+    /// What Milvus had loaded before the step that replaces those who serve it, until the end of the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loaded: Option<LoadedBefore>,
     /// The saved metadata.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup: Option<Backup>,

@@ -7,6 +7,9 @@
 //! | [`fitness`] | pure: why a release cannot be rolled as it stands |
 //! | [`verdict`] | pure: what the rules say of it, asked as `check` asks |
 //! | [`standby`] | pure: active-standby of the coordinators in a configuration file |
+//! | [`serving`] | pure: which moves replace those who serve searches, and when Milvus is asked whether it is whole |
+//! | [`active`] | pure: which coordinator is active, by the sessions in etcd |
+//! | [`milvus`], [`sessions`] | the ways to Milvus itself and to its sessions |
 //! | [`step`], [`steps`] | the steps, one file each |
 //! | [`world`] | what the steps work with |
 //! | [`words`] | what is said when a run stops, and the Helm command that agrees with what runs |
@@ -14,12 +17,17 @@
 //! | [`remote`] | the Job that does the same in the cluster, and what it may do |
 //!
 //! A component moves only when all before it run the target, rolled out completely, with no pod of the old image left. The
-//! gate is asked of Kubernetes by watching; nothing sleeps between a component that is ready and the next.
+//! gate is asked of Kubernetes by watching, and where query nodes moved of Milvus too; nothing sleeps between a component that
+//! is ready and the next.
 
+pub mod active;
 pub mod fitness;
+pub mod milvus;
 pub mod perform;
 pub mod plan;
 pub mod remote;
+pub mod serving;
+pub mod sessions;
 pub mod settings;
 pub mod standby;
 pub mod step;
@@ -30,4 +38,4 @@ pub mod world;
 
 pub use perform::{perform, preview};
 pub use remote::{JobOptions, remote};
-pub use settings::{Operation, Settings};
+pub use settings::{AskMilvus, EtcdAccess, MilvusAccess, Operation, Settings};

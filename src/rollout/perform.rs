@@ -26,7 +26,7 @@ use super::{
     steps::check,
     verdict::Said,
     words,
-    world::{Pace, World},
+    world::{Pace, Ways, World},
 };
 
 /// Makes, goes on with, takes back or ends the run. `history` must be one of the link's listeners.
@@ -98,8 +98,8 @@ async fn under_lock(
         }
         None => Store::create(link, home, &new_run(name, &settings, &rollout, &steps, hash), lock, history).await?,
     };
-    let world =
-        World { release, rollout, standby, run: full_name, home: home.namespace.clone(), pace: Pace::default(), settings };
+    let (home, pace, ways) = (home.namespace.clone(), Pace::default(), Ways::default());
+    let world = World { release, rollout, standby, run: full_name, home, pace, ways, settings };
     let link = recording(link, &store);
     let settings = &world.settings;
     let title = match operation {

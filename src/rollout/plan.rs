@@ -61,6 +61,8 @@ pub struct Move {
     pub gate: Gate,
     /// What to know.
     pub note: Option<String>,
+    /// Whether the next one must follow at once.
+    pub at_once_with_next: bool,
     /// Whether the way back ends with it.
     pub point_of_no_return: bool,
 }
@@ -163,6 +165,7 @@ fn moves(release: &Release, order: &Order, topology: OrderTopology) -> Result<Ve
                 kind,
                 gate: step.gate,
                 note: step.note.clone(),
+                at_once_with_next: step.at_once_with_next,
                 point_of_no_return: false,
             };
             match workloads.as_slice() {
@@ -183,6 +186,7 @@ fn moves(release: &Release, order: &Order, topology: OrderTopology) -> Result<Ve
                 kind: MoveKind::Remove,
                 gate: Gate::Gone,
                 note: None,
+                at_once_with_next: false,
                 point_of_no_return: false,
             }));
         }
@@ -278,7 +282,8 @@ impl Rollout {
                 _ => return None,
             };
             let (component, workload) = (step.component?, step.workload.clone());
-            moves.push(Move { component, workload, kind, gate: Gate::Ready, note: None, point_of_no_return: false });
+            let (gate, note) = (Gate::Ready, None);
+            moves.push(Move { component, workload, kind, gate, note, at_once_with_next: false, point_of_no_return: false });
         }
         mark(&mut moves, point);
         let plan = Self {
@@ -398,6 +403,7 @@ mod tests {
     use super::*;
     use crate::{
         milvus::Component::{IndexNode, QueryNode, StreamingNode},
+        rollout::serving::question,
         rules::testing::Fixture,
     };
 
@@ -436,6 +442,17 @@ mod tests {
         let plan = planned(&fixture, from, to).unwrap();
         let expected: Vec<String> = expected.split(' ').map(|name| format!("update-{name}")).collect();
         assert_eq!(ids(&plan), expected);
+    }
+
+    #[test]
+    fn milvus_is_asked_after_the_proxies_where_nothing_may_stand_between() {
+        let after = |from: &str, to: &str| {
+            let moves = planned(&Fixture::of(from, &SEPARATE), from, to).unwrap().moves;
+            let at = moves.iter().position(|one| one.component == QueryNode).unwrap();
+            moves[question(&moves, at).unwrap().after].component
+        };
+        assert_eq!(after("2.2.16", "2.3.22"), Component::Proxy);
+        assert_eq!(after("2.3.22", "2.4.24"), QueryNode);
     }
 
     #[test]

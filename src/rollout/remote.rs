@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::{
-    job::{self, Intent, JobSpec, Rights},
+    job::{self, Intent, JobSpec, Mounted, Rights},
     run::{End, Home, Link, Store},
 };
 
@@ -12,6 +12,11 @@ use super::{
     settings::{Operation, Settings},
 };
 
+/// Folder of Milvus' credentials in the pod.
+const MILVUS_CREDENTIALS: &str = "/etc/milvus-guard/milvus";
+/// Folder of etcd's.
+const ETCD_CREDENTIALS: &str = "/etc/milvus-guard/etcd";
+
 /// How the Job is to be.
 #[derive(Clone, Debug)]
 pub struct JobOptions {
@@ -19,6 +24,10 @@ pub struct JobOptions {
     pub image: Option<String>,
     /// Service account; absent means the guard's for jobs, else one made for the run.
     pub account: Option<String>,
+    /// Secret with a user of Milvus.
+    pub milvus_secret: Option<String>,
+    /// Secret with the credentials of etcd.
+    pub etcd_secret: Option<String>,
     /// What is merged into the Job.
     pub overrides: Option<Value>,
     /// Whether the Job is removed afterwards.
@@ -65,13 +74,13 @@ async fn try_remote(link: &Link, mut settings: Settings, operation: Operation, o
         verb: "upgrade",
         operation: operation.name(),
         intent,
-        args: args(&settings, operation),
+        args: args(&settings, operation, options),
         image: job::image(link, &home, options.image.as_ref()).await?,
         claim: None,
         account: options.account.clone().or_else(|| home.guarded_by.clone()).unwrap_or_else(|| name.clone()),
         makes_account: options.account.is_none() && home.guarded_by.is_none(),
         rights: options.account.is_none().then(|| Rights { in_release: rules_in_release(), at_home: json!([]) }),
-        secret: None,
+        secrets: secrets(options),
         overrides: options.overrides.clone(),
         home: home.namespace.clone(),
         run: name,
@@ -80,8 +89,13 @@ async fn try_remote(link: &Link, mut settings: Settings, operation: Operation, o
     job::run(link, &spec, options.delete).await
 }
 
+fn secrets(options: &JobOptions) -> Vec<Mounted> {
+    let all = [(&options.milvus_secret, MILVUS_CREDENTIALS), (&options.etcd_secret, ETCD_CREDENTIALS)];
+    all.into_iter().filter_map(|(name, folder)| Some(Mounted { name: name.clone()?, folder })).collect()
+}
+
 /// The same command, to be done where it stands.
-fn args(settings: &Settings, operation: Operation) -> Vec<String> {
+fn args(settings: &Settings, operation: Operation, options: &JobOptions) -> Vec<String> {
     let seconds = |time: std::time::Duration| format!("{}s", time.as_secs());
     let mut args = vec![
         format!("--target-version={}", settings.target),
@@ -93,8 +107,75 @@ fn args(settings: &Settings, operation: Operation) -> Vec<String> {
     ];
     args.extend(settings.image.iter().map(|image| format!("--image={image}")));
     args.extend(settings.requested_by.iter().map(|asker| format!("--requested-by={asker}")));
+    args.extend(settings.milvus.ask.typed().map(|address| format!("--milvus={address}")));
+    args.extend(settings.milvus.server_name.iter().map(|name| format!("--milvus-server-name={name}")));
+    args.extend(options.milvus_secret.iter().map(|_| format!("--milvus-credentials={MILVUS_CREDENTIALS}")));
+    if !settings.etcd.addresses.is_empty() {
+        args.push(format!("--etcd={}", settings.etcd.addresses.join(",")));
+    }
+    args.extend(options.etcd_secret.iter().map(|_| format!("--etcd-credentials={ETCD_CREDENTIALS}")));
     if settings.back_on_failure {
         args.push("--on-failure=rollback".into());
     }
     args
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{
+        milvus_api::Login,
+        rollout::{AskMilvus, EtcdAccess, MilvusAccess},
+        run::ReleaseName,
+    };
+
+    #[test]
+    fn the_job_asks_where_the_command_was_told_to_and_no_secret_is_in_its_arguments() {
+        let login = Login::Password { user: "root".into(), password: "hunter2".into() };
+        let milvus = MilvusAccess {
+            ask: AskMilvus::At("milvus.example:19530".into()),
+            server_name: Some("localhost".into()),
+            login,
+            tls: None,
+        };
+        let settings = Settings {
+            release: ReleaseName { name: "my-release".into(), namespace: "milvus".into() },
+            target: "2.5.12".parse().unwrap(),
+            image: None,
+            milvus,
+            etcd: EtcdAccess { addresses: vec!["a:2379".into(), "b:2379".into()], tls: None, user: None },
+            back_on_failure: false,
+            run: None,
+            run_namespace: None,
+            requested_by: None,
+            total: Duration::from_secs(3),
+            step: Duration::from_secs(2),
+            hopeless: Duration::from_secs(1),
+            lock: Duration::from_secs(1),
+        };
+        let options = JobOptions {
+            image: None,
+            account: None,
+            milvus_secret: Some("milvus-root".into()),
+            etcd_secret: Some("etcd-root".into()),
+            overrides: None,
+            delete: false,
+        };
+        let args = args(&settings, Operation::Update, &options);
+        for arg in [
+            "--milvus=milvus.example:19530",
+            "--milvus-server-name=localhost",
+            "--milvus-credentials=/etc/milvus-guard/milvus",
+            "--etcd=a:2379,b:2379",
+            "--etcd-credentials=/etc/milvus-guard/etcd",
+        ] {
+            assert!(args.iter().any(|known| known == arg), "{arg} is not in {args:?}");
+        }
+        assert!(!args.iter().any(|arg| arg.contains("hunter2") || arg.contains("milvus-root")), "{args:?}");
+        assert!(!format!("{settings:?}").contains("hunter2"));
+        let mounted: Vec<(String, &str)> = secrets(&options).into_iter().map(|one| (one.name, one.folder)).collect();
+        assert_eq!(mounted, [("milvus-root".to_owned(), MILVUS_CREDENTIALS), ("etcd-root".to_owned(), ETCD_CREDENTIALS)]);
+    }
 }

@@ -1,9 +1,11 @@
 //! What the command line asks for.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use crate::{
+    etcd::Tls,
     milvus::Version,
+    milvus_api::Login,
     run::{ReleaseName, release},
 };
 
@@ -30,6 +32,63 @@ impl Operation {
     }
 }
 
+/// Where Milvus itself is asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum AskMilvus {
+    /// At the Service of the release.
+    #[default]
+    AtService,
+    /// At an address.
+    At(String),
+    /// Nowhere.
+    Never,
+}
+
+impl AskMilvus {
+    /// What is typed for [`Self::Never`].
+    pub const NEVER: &'static str = "none";
+
+    /// As it is typed.
+    #[must_use]
+    pub fn typed(&self) -> Option<&str> {
+        match self {
+            Self::AtService => None,
+            Self::At(address) => Some(address),
+            Self::Never => Some(Self::NEVER),
+        }
+    }
+}
+
+/// How Milvus itself is asked.
+#[derive(Clone, Debug, Default)]
+pub struct MilvusAccess {
+    /// Where (`--milvus`).
+    pub ask: AskMilvus,
+    /// The name in its certificate, where it is not the host of the address.
+    pub server_name: Option<String>,
+    /// Who asks.
+    pub login: Login,
+    /// TLS, where it takes more than the system's certificate authorities.
+    pub tls: Option<Tls>,
+}
+
+/// How the etcd of the release is asked.
+#[derive(Clone, Default)]
+pub struct EtcdAccess {
+    /// Addresses (`-e`); empty means what the configuration says.
+    pub addresses: Vec<String>,
+    /// TLS, where it takes more than the system's certificate authorities.
+    pub tls: Option<Tls>,
+    /// User and password.
+    pub user: Option<(String, String)>,
+}
+
+impl fmt::Debug for EtcdAccess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EtcdAccess").field("addresses", &self.addresses).field("tls", &self.tls).finish_non_exhaustive()
+    }
+}
+
 /// What an upgrade is to do.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -39,6 +98,10 @@ pub struct Settings {
     pub target: Version,
     /// Image of the new version (`-w`); absent means the running repository at `v<target>`.
     pub image: Option<String>,
+    /// How Milvus itself is asked.
+    pub milvus: MilvusAccess,
+    /// How its etcd is asked.
+    pub etcd: EtcdAccess,
     /// Go back at once where something fails.
     pub back_on_failure: bool,
     /// Name of the run, where a Job was told.

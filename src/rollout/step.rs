@@ -73,7 +73,13 @@ impl crate::run::Step for Step {
                 MoveKind::Remove => steps::remove::apply(cx, one).await,
             },
             Self::HandOver => steps::hand_over::apply(cx).await,
-            Self::CleanUp => Box::pin(steps::configure::restore(cx)).await,
+            Self::CleanUp => {
+                Box::pin(steps::configure::restore(cx)).await?;
+                if cx.run().status.loaded.is_some() {
+                    cx.record(|status| status.loaded = None).await?;
+                }
+                Ok(())
+            }
         }
     }
 

@@ -7,7 +7,7 @@ use crate::{
 
 use super::{
     plan::{MoveKind, Rollout},
-    settings::Settings,
+    settings::{AskMilvus, Settings},
     step::Step,
     world::World,
 };
@@ -130,7 +130,12 @@ pub fn values(rollout: &Rollout) -> Vec<(&'static str, String)> {
 /// This command again, with something more.
 #[must_use]
 pub fn command(settings: &Settings, more: &str) -> String {
-    let Settings { release, target, .. } = settings;
+    let Settings { release, target, milvus, .. } = settings;
+    let milvus = match &milvus.ask {
+        AskMilvus::At(address) => format!(" --milvus {address}"),
+        // What was asked for once need not be asked for again.
+        AskMilvus::AtService | AskMilvus::Never => String::new(),
+    };
     let image = settings.image.as_ref().map_or_else(String::new, |image| format!(" -w {image}"));
-    format!("milvus-guard upgrade {more}-i {} -n {} -t {target}{image}", release.name, release.namespace)
+    format!("milvus-guard upgrade {more}-i {} -n {} -t {target}{image}{milvus}", release.name, release.namespace)
 }

@@ -1,7 +1,10 @@
 //! What the steps work with.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -15,7 +18,9 @@ use crate::{
 };
 
 use super::{
+    milvus::Way,
     plan::{Move, Rollout},
+    sessions::Sessions,
     settings::Settings,
     standby::Standby,
 };
@@ -39,6 +44,32 @@ pub struct World {
     pub home: String,
     /// What this process measured.
     pub pace: Pace,
+    /// The ways to Milvus itself.
+    pub ways: Ways,
+}
+
+/// The ways to Milvus itself, each found when it is first needed.
+#[derive(Default)]
+pub struct Ways {
+    /// To its proxy.
+    pub proxy: Way,
+    /// To its sessions in etcd.
+    pub sessions: Sessions,
+    /// Whether pods cannot be reached from here.
+    no_pods: AtomicBool,
+}
+
+impl Ways {
+    /// Whether pods may be reached from here.
+    #[must_use]
+    pub fn reach_pods(&self) -> bool {
+        !self.no_pods.load(Ordering::Relaxed)
+    }
+
+    /// Pods are not reached from here; whether that is news.
+    pub fn give_up_on_pods(&self) -> bool {
+        !self.no_pods.swap(true, Ordering::Relaxed)
+    }
 }
 
 /// What a step is given here.

@@ -14,6 +14,7 @@
 //! | [`end`] | how a run ended, and its exit code |
 //! | [`view`] | where a run stands, for `status` |
 //! | [`release`] | the release that a run is about: found, read, and the image that it gets |
+//! | [`etcd`] | where the etcd of a release is |
 //! | [`originals`] | Deployments that a run recorded: found again, changed, handed back, waited for |
 //!
 //! A verb brings its plan as a list of its own [`Step`] type (an enum serves well: no step can be forgotten) and a world, the
@@ -35,6 +36,7 @@ pub mod context;
 pub mod display;
 pub mod end;
 pub mod engine;
+pub mod etcd;
 pub mod event;
 pub mod halt;
 pub mod home;

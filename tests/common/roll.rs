@@ -81,8 +81,13 @@ impl Roll {
 
     /// Installs Milvus and waits until it runs.
     pub fn install(&self, with: Helm, namespace: &str, chart: &Chart, tag: &str, values: &[&str]) {
+        self.install_as(RELEASE, with, namespace, chart, tag, values);
+    }
+
+    /// The same, of another release.
+    pub fn install_as(&self, release: &str, with: Helm, namespace: &str, chart: &Chart, tag: &str, values: &[&str]) {
         let tag = format!("image.all.tag={tag}");
-        let mut args = vec!["install", RELEASE, chart.path(), "-n", namespace, "--create-namespace", "--set", &tag];
+        let mut args = vec!["install", release, chart.path(), "-n", namespace, "--create-namespace", "--set", &tag];
         for value in values {
             args.extend(["--set", value]);
         }
@@ -180,9 +185,14 @@ impl Roll {
 
     /// `upgrade` in this process's own place.
     pub fn upgrade(&self, namespace: &str, target: &str) -> Command {
+        self.upgrade_of(RELEASE, namespace, target)
+    }
+
+    /// The same, of another release.
+    pub fn upgrade_of(&self, release: &str, namespace: &str, target: &str) -> Command {
         let mut command = guard();
         command.arg("upgrade").arg("--kubeconfig").arg(self.cluster.kubeconfig());
-        command.args(["-i", RELEASE, "-n", namespace, "-t", target, "--local", "--lock-holds", "2s", "--progress", "plain"]);
+        command.args(["-i", release, "-n", namespace, "-t", target, "--local", "--lock-holds", "2s", "--progress", "plain"]);
         command
     }
 

@@ -5,12 +5,12 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args as ClapArgs, ValueEnum};
 
 use crate::{
-    etcd::client::Tls,
     migrate::{JobOptions, Operation, Settings, StartBy, perform, settings::versions},
     run::ReleaseName,
 };
 
 use super::super::{
+    credentials::EtcdLogin,
     exit::Failure,
     gather::ClusterArgs,
     running::{FormatArg, JobArgs, OnFailure, ProgressArg, duration},
@@ -120,7 +120,7 @@ pub(in crate::cli) struct Args {
     pub(super) place: Place,
 
     #[command(flatten)]
-    pub(super) access: EtcdAccess,
+    pub(super) access: EtcdLogin,
 
     #[command(flatten)]
     pub(super) cluster: ClusterArgs,
@@ -153,42 +153,6 @@ pub(super) struct Place {
     pub(super) job: JobArgs,
 }
 
-/// How to get into etcd, with `--local`; a Job takes these from `--etcd-secret`.
-#[allow(clippy::struct_field_names, reason = "the fields are flags, and named as these")]
-#[derive(Clone, Debug, ClapArgs)]
-pub(super) struct EtcdAccess {
-    /// User of etcd
-    #[arg(long, value_name = "NAME", env = "MILVUS_GUARD_ETCD_USER", requires = "local", help_heading = "etcd, with --local")]
-    etcd_user: Option<String>,
-
-    /// Password of that user; in the environment, so that it stands in no process list
-    #[arg(
-        long,
-        value_name = "PASSWORD",
-        env = "MILVUS_GUARD_ETCD_PASSWORD",
-        hide_env_values = true,
-        requires = "etcd_user",
-        help_heading = "etcd, with --local"
-    )]
-    etcd_password: Option<String>,
-
-    /// Certificate authorities of etcd (PEM)
-    #[arg(long, value_name = "FILE", requires = "local", help_heading = "etcd, with --local")]
-    etcd_cacert: Option<PathBuf>,
-
-    /// Client certificate (PEM)
-    #[arg(long, value_name = "FILE", requires = "etcd_key", help_heading = "etcd, with --local")]
-    etcd_cert: Option<PathBuf>,
-
-    /// Key of the client certificate (PEM)
-    #[arg(long, value_name = "FILE", requires = "etcd_cert", help_heading = "etcd, with --local")]
-    etcd_key: Option<PathBuf>,
-
-    /// Folder with the keys of `--etcd-secret`, as its Job mounts them
-    #[arg(long, value_name = "DIR", hide = true, requires = "local")]
-    etcd_credentials: Option<PathBuf>,
-}
-
 /// `-o`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum OperationArg {
@@ -208,9 +172,6 @@ pub(super) enum StartArg {
     /// One `helm upgrade` of yours
     Helm,
 }
-
-/// Bytes of a credential; PEM bundles are larger.
-const MAX_CREDENTIAL: u64 = 64 * 1024;
 
 impl Args {
     pub(super) fn operation(&self) -> Operation {
@@ -269,32 +230,4 @@ impl Place {
             delete,
         })
     }
-}
-
-type Credentials = (Option<(String, String)>, Option<Tls>);
-
-impl EtcdAccess {
-    fn read(&self) -> Result<Credentials, Failure> {
-        if let Some(folder) = &self.etcd_credentials {
-            let file = |name: &str| Some(folder.join(name)).filter(|path| path.is_file());
-            let text = |name: &str| file(name).map(|path| credential(&path)).transpose();
-            let user =
-                text("username")?.map(|user| Ok::<_, Failure>((user, text("password")?.unwrap_or_default()))).transpose()?;
-            let tls = Tls { ca: file("ca.crt"), cert: file("tls.crt"), key: file("tls.key") };
-            return Ok((user, Some(tls).filter(|tls| *tls != Tls::default())));
-        }
-        let user = self.etcd_user.clone().map(|user| (user, self.etcd_password.clone().unwrap_or_default()));
-        let tls = Tls { ca: self.etcd_cacert.clone(), cert: self.etcd_cert.clone(), key: self.etcd_key.clone() };
-        Ok((user, Some(tls).filter(|tls| *tls != Tls::default())))
-    }
-}
-
-fn credential(path: &std::path::Path) -> Result<String, Failure> {
-    let failed = |why: String| Failure::usage(format!("cannot read {}: {why}", path.display()));
-    let size = std::fs::metadata(path).map_err(|error| failed(error.to_string()))?.len();
-    if size > MAX_CREDENTIAL {
-        return Err(failed(format!("it has {size} bytes")));
-    }
-    let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
-    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }

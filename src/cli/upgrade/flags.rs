@@ -6,11 +6,12 @@ use clap::{Args as ClapArgs, ValueEnum};
 
 use crate::{
     milvus::Version,
-    rollout::{JobOptions, Operation, Settings},
+    rollout::{AskMilvus, EtcdAccess, JobOptions, MilvusAccess, Operation, Settings},
     run::ReleaseName,
 };
 
 use super::super::{
+    credentials::{EtcdLogin, MilvusLogin},
     exit::Failure,
     gather::ClusterArgs,
     running::{FormatArg, JobArgs, OnFailure, ProgressArg, duration},
@@ -60,6 +61,19 @@ pub(in crate::cli) struct Args {
     #[arg(short, long)]
     pub(super) yes: bool,
 
+    /// Addresses of etcd, which is asked for active coordinators [default: what the release is configured with]
+    #[arg(short, long, value_name = "URL[,URL]", value_delimiter = ',')]
+    pub(super) etcd: Vec<String>,
+
+    /// Address of Milvus that is asked whether it serves all again, such as localhost:19530; none asks nobody [default: the
+    /// Service of the release]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(super) milvus: Option<String>,
+
+    /// Name in the certificate of Milvus, where it is not the host of its address
+    #[arg(long, value_name = "NAME")]
+    pub(super) milvus_server_name: Option<String>,
+
     /// What to do when a step fails
     #[arg(long, value_enum, default_value_t = OnFailure::Stop, value_name = "WHAT")]
     pub(super) on_failure: OnFailure,
@@ -92,8 +106,22 @@ pub(in crate::cli) struct Args {
     #[arg(long, help_heading = "Job")]
     pub(super) delete_job: bool,
 
+    /// Secret with a user of Milvus, in the Job's namespace: username and password; ca.crt, tls.crt and tls.key where it has TLS
+    #[arg(long, value_name = "NAME", help_heading = "Job")]
+    pub(super) milvus_secret: Option<String>,
+
+    /// Secret with the credentials of etcd, in the Job's namespace: username and password, ca.crt, tls.crt and tls.key
+    #[arg(long, value_name = "NAME", help_heading = "Job")]
+    pub(super) etcd_secret: Option<String>,
+
     #[command(flatten)]
     pub(super) job: JobArgs,
+
+    #[command(flatten)]
+    pub(super) login: MilvusLogin,
+
+    #[command(flatten)]
+    pub(super) access: EtcdLogin,
 
     #[command(flatten)]
     pub(super) cluster: ClusterArgs,
@@ -124,10 +152,13 @@ impl Args {
         let text = self.target_version.trim().trim_start_matches('v');
         let target: Version =
             text.parse().map_err(|_| Failure::usage(format!("'{text}' is no release of Milvus, such as 2.5.12")))?;
+        let (etcd_user, etcd_tls) = self.access.read()?;
         let settings = Settings {
             release: ReleaseName { name: self.instance.clone(), namespace: self.namespace.clone() },
             target,
             image: self.image.clone(),
+            milvus: self.milvus()?,
+            etcd: EtcdAccess { addresses: self.etcd.clone(), tls: etcd_tls, user: etcd_user },
             back_on_failure: self.on_failure == OnFailure::Rollback,
             run: self.job.run.clone(),
             run_namespace: self.job.run_namespace.clone(),
@@ -141,12 +172,25 @@ impl Args {
         Ok(settings)
     }
 
+    /// How Milvus itself is asked.
+    fn milvus(&self) -> Result<MilvusAccess, Failure> {
+        let ask = match self.milvus.as_deref() {
+            None | Some("") => AskMilvus::AtService,
+            Some(AskMilvus::NEVER) => AskMilvus::Never,
+            Some(address) => AskMilvus::At(address.to_owned()),
+        };
+        let (login, tls) = self.login.read()?;
+        Ok(MilvusAccess { ask, server_name: self.milvus_server_name.clone(), login, tls })
+    }
+
     /// How the Job is to be; nothing where there is none.
     pub(super) fn options(&self) -> Result<Option<JobOptions>, Failure> {
         if self.local {
             return Ok(None);
         }
         let (image, account) = (self.job.image.clone(), self.job.account.clone());
-        Ok(Some(JobOptions { image, account, overrides: self.job.overrides()?, delete: self.delete_job }))
+        let (milvus_secret, etcd_secret) = (self.milvus_secret.clone(), self.etcd_secret.clone());
+        let (overrides, delete) = (self.job.overrides()?, self.delete_job);
+        Ok(Some(JobOptions { image, account, milvus_secret, etcd_secret, overrides, delete }))
     }
 }

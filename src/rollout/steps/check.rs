@@ -11,6 +11,7 @@ use crate::{
     rollout::{
         fitness,
         plan::Rollout,
+        serving,
         verdict::{self, Said},
         world::Cx,
     },
@@ -41,6 +42,11 @@ pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
     if world.rollout.configure {
         configure::find(cx).await?;
     }
+    // Before anything moves, so that a person can still think again.
+    if world.rollout.moves.iter().any(|one| serving::serves(one.component)) {
+        world.ways.proxy.is_reached(cx).await?;
+    }
+    world.ways.sessions.read(cx).await;
     Ok(())
 }
 

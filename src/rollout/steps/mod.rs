@@ -1,5 +1,6 @@
 //! The steps, one file each.
 
+pub(crate) mod alive;
 pub(crate) mod check;
 pub(crate) mod configure;
 pub(crate) mod create;

@@ -8,7 +8,7 @@ use crate::{
         rollout::{Wanted, Watched},
         workloads::Change,
     },
-    milvus::{Component, catalogue::Gate},
+    milvus::catalogue::Gate,
     objects::Original,
     rollout::{
         plan::{Move, MoveKind},
@@ -17,13 +17,15 @@ use crate::{
     run::{StepError, display::took, originals},
 };
 
-use super::loaded;
+use super::{alive, loaded};
 
 /// Gives the component its image, once everything before it is completely on the target.
 pub(crate) async fn apply(cx: &Cx<'_>, one: &Move) -> Result<(), StepError> {
     await_predecessors(cx, one).await?;
     let version = cx.world.rollout.to.version.to_string();
-    for original in originals_of(cx, one)? {
+    let originals = originals_of(cx, one)?;
+    loaded::before(cx, one, async || is_begun(cx, &originals).await).await?;
+    for original in originals {
         let change = change(cx, &original, Some(&cx.world.rollout.image), Some(version.clone()));
         if originals::set(cx, &original, &change).await? {
             cx.world.pace.began();
@@ -38,11 +40,11 @@ pub(crate) async fn gate(cx: &Cx<'_>, one: &Move) -> Result<(), StepError> {
     let wanted = if one.gate == Gate::Running { Wanted::Running } else { Wanted::Complete };
     let watched = originals::watched(cx, &originals).await?;
     let ready = originals::wait_for(cx, &watched, wanted, cx.world.settings.hopeless).await?;
-    tell_pace(cx, one, ready);
     settle(cx, &originals).await?;
-    if one.component == Component::QueryNode {
-        loaded::unasked(cx, "this run knows no way to it");
-    }
+    // Nothing holds up what must follow at once.
+    let alive = if one.at_once_with_next || wanted == Wanted::Running { None } else { alive::ask(cx, one, &watched).await? };
+    let whole = loaded::again(cx, one).await?;
+    tell_pace(cx, one, whole.or(alive).unwrap_or(ready));
     Ok(())
 }
 
@@ -54,7 +56,18 @@ pub(crate) async fn undo(cx: &Cx<'_>, one: &Move) -> Result<(), StepError> {
         originals::set(cx, original, &change(cx, original, None, label)).await?;
     }
     originals::wait(cx, &originals, Wanted::Complete).await?;
-    settle(cx, &originals).await
+    settle(cx, &originals).await?;
+    loaded::back(cx, one).await
+}
+
+/// Whether any of them has the new image already.
+async fn is_begun(cx: &Cx<'_>, originals: &[Original]) -> Result<bool, StepError> {
+    for original in originals {
+        if off_target(&originals::live(cx, original).await?, original, &cx.world.rollout.image).is_none() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Image, strategy and version label in one write; without an image, the recorded ones.

@@ -1,0 +1,144 @@
+//! How to get into etcd and into Milvus: flags and environment with `--local`, the folder of a mounted Secret in a Job.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use clap::Args as ClapArgs;
+
+use crate::{etcd::Tls, milvus_api::Login};
+
+use super::exit::Failure;
+
+/// Bytes of a credential; PEM bundles are larger.
+const MAX_CREDENTIAL: u64 = 64 * 1024;
+
+/// User and password, and TLS.
+type Credentials = (Option<(String, String)>, Option<Tls>);
+
+/// How to get into etcd, with `--local`; a Job takes these from `--etcd-secret`.
+#[allow(clippy::struct_field_names, reason = "the fields are flags, and named as these")]
+#[derive(Clone, Debug, ClapArgs)]
+pub(in crate::cli) struct EtcdLogin {
+    /// User of etcd
+    #[arg(long, value_name = "NAME", env = "MILVUS_GUARD_ETCD_USER", requires = "local", help_heading = "etcd, with --local")]
+    etcd_user: Option<String>,
+
+    /// Password of that user; in the environment, so that it stands in no process list
+    #[arg(
+        long,
+        value_name = "PASSWORD",
+        env = "MILVUS_GUARD_ETCD_PASSWORD",
+        hide_env_values = true,
+        requires = "etcd_user",
+        help_heading = "etcd, with --local"
+    )]
+    etcd_password: Option<String>,
+
+    /// Certificate authorities of etcd (PEM)
+    #[arg(long, value_name = "FILE", requires = "local", help_heading = "etcd, with --local")]
+    etcd_cacert: Option<PathBuf>,
+
+    /// Client certificate (PEM)
+    #[arg(long, value_name = "FILE", requires = "etcd_key", help_heading = "etcd, with --local")]
+    etcd_cert: Option<PathBuf>,
+
+    /// Key of the client certificate (PEM)
+    #[arg(long, value_name = "FILE", requires = "etcd_cert", help_heading = "etcd, with --local")]
+    etcd_key: Option<PathBuf>,
+
+    /// Folder with the keys of `--etcd-secret`, as its Job mounts them
+    #[arg(long, value_name = "DIR", hide = true, requires = "local")]
+    etcd_credentials: Option<PathBuf>,
+}
+
+impl EtcdLogin {
+    /// What was given.
+    pub(in crate::cli) fn read(&self) -> Result<Credentials, Failure> {
+        if let Some(folder) = &self.etcd_credentials {
+            return mounted(folder);
+        }
+        let user = self.etcd_user.clone().map(|user| (user, self.etcd_password.clone().unwrap_or_default()));
+        Ok((user, tls(self.etcd_cacert.as_ref(), self.etcd_cert.as_ref(), self.etcd_key.as_ref())))
+    }
+}
+
+/// How to get into Milvus, with `--local`; a Job takes these from `--milvus-secret`.
+#[allow(clippy::struct_field_names, reason = "the fields are flags, and named as these")]
+#[derive(Clone, Debug, ClapArgs)]
+pub(in crate::cli) struct MilvusLogin {
+    /// User of Milvus
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "MILVUS_GUARD_MILVUS_USER",
+        requires = "local",
+        help_heading = "Milvus, with --local"
+    )]
+    milvus_user: Option<String>,
+
+    /// Password of that user; in the environment, so that it stands in no process list
+    #[arg(
+        long,
+        value_name = "PASSWORD",
+        env = "MILVUS_GUARD_MILVUS_PASSWORD",
+        hide_env_values = true,
+        requires = "milvus_user",
+        help_heading = "Milvus, with --local"
+    )]
+    milvus_password: Option<String>,
+
+    /// Certificate authorities of Milvus (PEM)
+    #[arg(long, value_name = "FILE", requires = "local", help_heading = "Milvus, with --local")]
+    milvus_cacert: Option<PathBuf>,
+
+    /// Client certificate (PEM)
+    #[arg(long, value_name = "FILE", requires = "milvus_key", help_heading = "Milvus, with --local")]
+    milvus_cert: Option<PathBuf>,
+
+    /// Key of the client certificate (PEM)
+    #[arg(long, value_name = "FILE", requires = "milvus_cert", help_heading = "Milvus, with --local")]
+    milvus_key: Option<PathBuf>,
+
+    /// Folder with the keys of `--milvus-secret`, as its Job mounts them
+    #[arg(long, value_name = "DIR", hide = true, requires = "local")]
+    milvus_credentials: Option<PathBuf>,
+}
+
+impl MilvusLogin {
+    /// What was given.
+    pub(in crate::cli) fn read(&self) -> Result<(Login, Option<Tls>), Failure> {
+        let (user, tls) = match &self.milvus_credentials {
+            Some(folder) => mounted(folder)?,
+            None => (
+                self.milvus_user.clone().map(|user| (user, self.milvus_password.clone().unwrap_or_default())),
+                tls(self.milvus_cacert.as_ref(), self.milvus_cert.as_ref(), self.milvus_key.as_ref()),
+            ),
+        };
+        Ok((user.map_or(Login::None, |(user, password)| Login::Password { user, password }), tls))
+    }
+}
+
+fn tls(ca: Option<&PathBuf>, cert: Option<&PathBuf>, key: Option<&PathBuf>) -> Option<Tls> {
+    let tls = Tls { ca: ca.cloned(), cert: cert.cloned(), key: key.cloned() };
+    Some(tls).filter(|tls| *tls != Tls::default())
+}
+
+/// The keys of a Secret, as files: `username`, `password`, `ca.crt`, `tls.crt`, `tls.key`, any of them.
+fn mounted(folder: &Path) -> Result<Credentials, Failure> {
+    let file = |name: &str| Some(folder.join(name)).filter(|path| path.is_file());
+    let text = |name: &str| file(name).map(|path| credential(&path)).transpose();
+    let user = text("username")?.map(|user| Ok::<_, Failure>((user, text("password")?.unwrap_or_default()))).transpose()?;
+    Ok((user, tls(file("ca.crt").as_ref(), file("tls.crt").as_ref(), file("tls.key").as_ref())))
+}
+
+fn credential(path: &Path) -> Result<String, Failure> {
+    let failed = |why: String| Failure::usage(format!("cannot read {}: {why}", path.display()));
+    let size = fs::metadata(path).map_err(|error| failed(error.to_string()))?.len();
+    if size > MAX_CREDENTIAL {
+        return Err(failed(format!("it has {size} bytes")));
+    }
+    let text = fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}

@@ -1,0 +1,96 @@
+//! What Milvus served before a run replaced those who serve, so that a run that goes on after a crash does not take the
+//! half-loaded state for the whole.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::milvus_api::loaded::{Baseline, CollectionBaseline};
+
+/// Collections that are kept: some 100 kB, far below what etcd stores in one object.
+pub const MAX_COLLECTIONS: usize = 500;
+/// Segments of a collection, not served even before, that are kept. Of a collection with more of them, segments are not judged.
+pub const MAX_LAGGING: usize = 20;
+/// Nodes that are kept.
+pub const MAX_NODES: usize = 1000;
+
+/// What Milvus had loaded before a step.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LoadedBefore {
+    /// The step.
+    pub step: String,
+    /// Ids of the nodes that served, where none of them may be left after the step.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replaced_nodes: Vec<i64>,
+    /// The collections with the most rows.
+    #[serde(default)]
+    pub collections: Vec<CollectionBaseline>,
+    /// How many more there were.
+    #[serde(default)]
+    pub left_out: u32,
+}
+
+impl LoadedBefore {
+    /// What is kept of a baseline.
+    #[must_use]
+    pub fn new(step: &str, baseline: Baseline, replaced_nodes: impl IntoIterator<Item = i64>) -> Self {
+        let mut collections = baseline.collections;
+        collections.sort_by_key(|collection| std::cmp::Reverse(collection.rows));
+        let left_out = u32::try_from(collections.len().saturating_sub(MAX_COLLECTIONS)).unwrap_or(u32::MAX);
+        collections.truncate(MAX_COLLECTIONS);
+        for collection in collections.iter_mut().filter(|collection| collection.lagging.len() > MAX_LAGGING) {
+            // As if every segment had come since then.
+            collection.lagging.clear();
+            (collection.rows, collection.newest) = (0, -1);
+        }
+        let mut replaced_nodes: Vec<i64> = replaced_nodes.into_iter().collect();
+        replaced_nodes.truncate(MAX_NODES);
+        Self { step: step.to_owned(), replaced_nodes, collections, left_out }
+    }
+
+    /// To hold a later state against.
+    #[must_use]
+    pub fn baseline(&self) -> Baseline {
+        Baseline { collections: self.collections.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use super::*;
+    use crate::milvus_api::loaded::{CollectionLoad, Loaded, Replica};
+
+    fn collection(id: i64, rows: i64, lagging: i64) -> CollectionBaseline {
+        CollectionBaseline { name: id.to_string(), id, rows, newest: 1000, lagging: (0..lagging).collect(), ..Default::default() }
+    }
+
+    #[test]
+    fn the_largest_collections_are_kept() {
+        let all = (0..i64::try_from(MAX_COLLECTIONS).unwrap() + 7).map(|id| collection(id, id, 0)).collect();
+        let kept = LoadedBefore::new("update-querynode", Baseline { collections: all }, 0..5000);
+        assert_eq!((kept.collections.len(), kept.left_out, kept.replaced_nodes.len()), (MAX_COLLECTIONS, 7, MAX_NODES));
+        assert!(kept.collections.iter().all(|collection| collection.rows >= 7));
+    }
+
+    #[test]
+    fn of_a_collection_with_many_segments_that_were_not_served_none_is_judged() {
+        let before = Baseline { collections: vec![collection(1, 100, 21), collection(2, 100, 20)] };
+        let kept = LoadedBefore::new("update-querynode", before, []).baseline();
+        assert_eq!((kept.collections[0].lagging.len(), kept.collections[1].lagging.len()), (0, 20));
+        let now = |id| CollectionLoad {
+            database: String::new(),
+            name: "books".into(),
+            id,
+            progress: 100,
+            shards: BTreeSet::new(),
+            expected: [(500, 100)].into(),
+            served: BTreeMap::new(),
+            replicas: Ok(vec![Replica::default()]),
+        };
+        let loaded = Loaded { known: [1, 2].into(), collections: vec![now(1), now(2)], notes: Vec::new() };
+        let lost = loaded.regained(&kept).unwrap_err();
+        assert_eq!(lost, ["collection books: 0 of 1 segments are served"], "the second one");
+    }
+}

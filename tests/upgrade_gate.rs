@@ -1,0 +1,85 @@
+//! `upgrade` asks more than Kubernetes: etcd for the active coordinator, and says once what it could not ask. And releases whose
+//! names are other than usual roll as well.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs,
+    reason = "a test says what is wrong by panicking"
+)]
+
+mod common;
+
+use std::io::Read as _;
+
+use common::{
+    Chart,
+    roll::{DEADLINE, Roll},
+    run,
+    stand::Running,
+};
+use milvus_guard_testbed::{Etcd, Helm, expect_success, wait_until};
+use serde_json::json;
+
+const CHART: &str = "4.1.34";
+
+/// Says that this host is the active coordinator of a role, as Milvus does.
+fn activate(etcd: &Etcd, role: &str, host: &str) {
+    let value = json!({"ServerID": 7, "ServerName": role, "Address": "10.9.9.9:53100", "Exclusive": true, "HostName": host});
+    expect_success(etcd.etcdctl(["put", &format!("by-dev/meta/session/{role}"), &value.to_string()]));
+}
+
+#[test]
+fn a_coordinator_that_is_ready_must_be_the_active_one_too() {
+    let (roll, etcd, namespace) = (Roll::start(), Etcd::start(), "active");
+    roll.install(Helm::V4, namespace, &Chart::compact(CHART), "v2.4.5", &["mixCoordinator.enabled=true"]);
+    for role in ["rootcoord", "datacoord", "querycoord"] {
+        activate(&etcd, role, "the-pod-before");
+    }
+    let mut command = roll.upgrade(namespace, "2.4.24");
+    command.args(["--etcd", &etcd.endpoint()]);
+    let mut running = Running::spawn(command);
+    let moved = || roll.tag(namespace, "mixcoord") == "v2.4.24" || running.0.try_wait().unwrap().is_some();
+    assert!(wait_until(DEADLINE, moved), "the coordinator moves");
+    let waiting = || {
+        let step = roll.run(namespace)["status"]["step"].clone();
+        step["id"] == "update-mixcoord" && step["waitingFor"].as_str().is_some_and(|on| on.contains("is still the-pod-before"))
+    };
+    let there = wait_until(DEADLINE, || waiting() || running.0.try_wait().unwrap().is_some());
+    assert!(there && waiting(), "{:#}", roll.run(namespace)["status"]);
+    assert_eq!(roll.tag(namespace, "querynode"), "v2.4.5", "nothing moves meanwhile");
+    let pods = roll.cluster.get_json(&format!("/api/v1/namespaces/{namespace}/pods?labelSelector=component%3Dmixcoord"));
+    let name = pods["items"][0]["metadata"]["name"].as_str().unwrap();
+    for role in ["rootcoord", "datacoord", "querycoord"] {
+        activate(&etcd, role, name);
+    }
+    assert!(wait_until(DEADLINE, || running.0.try_wait().unwrap().is_some()), "{:#}", roll.run(namespace)["status"]);
+    let mut stderr = String::new();
+    running.0.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+    assert!(running.0.wait().unwrap().success(), "{stderr}");
+    for once in ["could not ask Milvus whether", "could not ask pods for /healthz"] {
+        assert_eq!(stderr.matches(once).count(), 1, "{once}: {stderr}");
+    }
+    assert!(!stderr.contains("could not ask etcd"), "{stderr}");
+}
+
+#[test]
+fn a_release_may_be_called_anything() {
+    let roll = Roll::start();
+    let chart = Chart::compact(CHART);
+    for (release, namespace, full, more) in [
+        ("vectors", "override", "search", "fullnameOverride=search"),
+        ("milvus-milvus", "twice", "milvus-milvus", "querynode.replicas=2"),
+    ] {
+        let values = ["mixCoordinator.enabled=true", more];
+        roll.install_as(release, Helm::V4, namespace, &chart, "v2.4.5", &values);
+        let (code, stdout, stderr) = run(&mut roll.upgrade_of(release, namespace, "2.4.24"));
+        assert_eq!(code, 0, "{stdout}{stderr}");
+        let shape = roll.shape(namespace);
+        assert!(shape.len() > 4, "{shape:?}");
+        for line in shape {
+            assert!(line.starts_with(&format!("{full}-")) && line.contains(":v2.4.24 "), "{line}");
+        }
+        assert!(stdout.contains(&format!("helm upgrade {release} zilliztech/milvus -n {namespace} ")), "{stdout}");
+    }
+}
