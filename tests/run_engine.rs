@@ -48,6 +48,8 @@ enum Odd {
     Waits,
     /// Never comes to an end by itself.
     Hangs,
+    /// Goes on as soon as it is no longer told to be odd.
+    Held,
 }
 
 struct Toy {
@@ -87,6 +89,12 @@ impl Step for Toy {
             Some(Odd::Hangs) => {
                 context.waiting("the end of time");
                 std::future::pending::<()>().await;
+            }
+            Some(Odd::Held) => {
+                context.waiting("the test");
+                while context.world.odd.lock().unwrap().is_some() {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
             }
         }
         let mut done = context.world.done.lock().unwrap();
@@ -390,11 +398,14 @@ fn conflicts_on_every_write_are_no_trouble(bed: &Bed) {
 fn the_api_server_may_be_away(bed: &Bed) {
     let (of, world) = (bed.release(), World::default());
     let (link, history, ears) = bed.link();
+    *world.odd.lock().unwrap() = Some((2, Odd::Held));
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            let began = || ears.0.lock().unwrap().iter().any(|event| matches!(event, Event::StepBegan { .. }));
-            assert!(milvus_guard_testbed::wait_until(Duration::from_secs(30), began));
+            let is_held =
+                || ears.0.lock().unwrap().iter().any(|event| matches!(event, Event::Waiting { on } if on == "the test"));
+            assert!(milvus_guard_testbed::wait_until(Duration::from_secs(30), is_held), "the step is held");
             bed.cluster.api_server().kill();
+            *world.odd.lock().unwrap() = None;
             std::thread::sleep(HOLDS * 2);
             bed.cluster.api_server().restart();
         });

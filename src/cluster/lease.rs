@@ -50,15 +50,20 @@ pub struct Holder {
     pub note: Option<String>,
     /// How long it may still be the holder without a sign of life.
     pub left: Duration,
-    /// Whether it gave a sign of life while we watched.
+    /// Whether it gave signs of life while we watched: two, since the last renewal of a process that was killed may arrive after
+    /// its end.
     pub renewed: bool,
 }
+
+/// Signs of life that prove one.
+const SIGNS: u32 = 2;
 
 /// What was last seen of a Lease, and since when by our own clock.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
     version: Option<(String, Instant)>,
-    renewed: bool,
+    /// How often it changed since.
+    signs: u32,
 }
 
 impl Slot {
@@ -112,7 +117,7 @@ impl Slot {
         let since = match &seen.version {
             Some((known, since)) if *known == version => *since,
             known => {
-                seen.renewed = known.is_some();
+                seen.signs += u32::from(known.is_some());
                 let now = Instant::now();
                 seen.version = Some((version, now));
                 now
@@ -126,7 +131,7 @@ impl Slot {
         if !mine && !nobodys && !left.is_zero() {
             let note = self.note.as_ref().and_then(|(key, _)| lease.metadata.annotations.as_ref()?.get(*key).cloned());
             let since = old.acquire_time.map(|time| time.0);
-            return Ok(Claim::Theirs(Holder { identity: holder.to_owned(), since, note, left, renewed: seen.renewed }));
+            return Ok(Claim::Theirs(Holder { identity: holder.to_owned(), since, note, left, renewed: seen.signs >= SIGNS }));
         }
         let transitions = old.lease_transitions.unwrap_or(0);
         let transitions = if mine { transitions } else { transitions.saturating_add(1).max(self.floor) };
