@@ -214,3 +214,20 @@ pub(super) async fn sessions(store: &Store<'_>, root: &Root) -> Result<Vec<Sessi
 pub(super) fn components(sessions: Vec<Session>) -> Vec<Session> {
     sessions.into_iter().filter(|session| matches!(session.holder, Holder::Component(_))).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_parts_of_a_first_read_cover_the_root_in_order() {
+        assert!(PARTS.is_sorted());
+        let root = Root::new("by-dev", "meta").unwrap();
+        let spans: Vec<Span> = spans_at(&root, PARTS.iter().map(|part| part.as_bytes())).collect();
+        assert_eq!(spans.len(), PARTS.len() + 1);
+        assert_eq!((&*spans[0].from, &*spans[PARTS.len()].to), (&b"by-dev/meta/"[..], &b"by-dev/meta0"[..]));
+        assert!(spans.windows(2).all(|pair| pair[0].to == pair[1].from && pair[0].from < pair[0].to));
+        let whole: Vec<Span> = spans_at(&root, std::iter::empty()).collect();
+        assert_eq!(whole, [Span { from: b"by-dev/meta/".to_vec(), to: b"by-dev/meta0".to_vec() }]);
+    }
+}
