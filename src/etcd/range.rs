@@ -47,8 +47,8 @@ struct Walk {
 }
 
 impl Walk {
-    fn new(from: &[u8], to: &[u8]) -> Self {
-        Self { from: from.to_vec(), to: to.to_vec(), depth: None, limit: PAGE }
+    fn new(Span { from, to }: Span) -> Self {
+        Self { from, to, depth: None, limit: PAGE }
     }
 
     /// The next page's range; nothing when all is read.
@@ -160,7 +160,7 @@ impl Store<'_> {
     }
 
     fn pages(&self, span: Span, revision: i64) -> impl Stream<Item = Result<Vec<KeyValue>, Failure>> + Send + '_ {
-        unfold(Some(Walk::new(&span.from, &span.to)), move |walk| async move {
+        unfold(Some(Walk::new(span)), move |walk| async move {
             let mut walk = walk?;
             match self.page(&mut walk, revision).await {
                 Ok(None) => None,
@@ -221,7 +221,7 @@ mod tests {
     /// Pages as etcd answers them, and how many keys it had to count for them.
     fn walked(keys: &BTreeSet<Vec<u8>>, from: &[u8], to: &[u8]) -> (Vec<Vec<u8>>, usize) {
         let (mut seen, mut counted) = (Vec::new(), 0);
-        let mut walk = Walk::new(from, to);
+        let mut walk = Walk::new(Span { from: from.to_vec(), to: to.to_vec() });
         while let Some((from, end)) = walk.next() {
             assert!(from < end);
             let all: Vec<&Vec<u8>> = keys.range(from..end.clone()).collect();
@@ -247,7 +247,7 @@ mod tests {
     proptest! {
         #[test]
         fn every_key_once_and_in_order(keys in proptest::collection::btree_set(proptest::collection::vec(0_u8..4, 1..7), 0..3000), limit in 1_i64..9) {
-            let mut walk = Walk::new(b"", b"\xff");
+            let mut walk = Walk::new(Span { from: Vec::new(), to: vec![0xff] });
             walk.limit = limit;
             let mut seen: Vec<Vec<u8>> = Vec::new();
             while let Some((from, end)) = walk.next() {
