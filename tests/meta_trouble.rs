@@ -200,7 +200,7 @@ impl Events for Compacting<'_> {
 #[test]
 fn a_compaction_in_between_begins_the_read_anew() {
     let bed = Bed::start();
-    let dump = Sample::large(Size { collections: 1, segments: 3000, has_oddities: false }).dump().unwrap();
+    let dump = Sample::large(Size { collections: 1, segments: 9000, has_oddities: false }).dump().unwrap();
     bed.fill(&dump);
     let events = Compacting { bed: &bed, done: AtomicBool::new(false), warned: Mutex::default() };
     let endpoint = Endpoint {

@@ -1,6 +1,10 @@
 //! Reading large ranges in pages, each of them cheap for the server.
 
-use etcd_client::{GetOptions, KeyValue, ResponseHeader};
+use etcd_client::{GetOptions, GetResponse, KeyValue};
+use futures::{
+    Stream, StreamExt as _,
+    stream::{iter, select_all, unfold},
+};
 
 use super::{
     failure::{Failure, Kind},
@@ -14,6 +18,19 @@ const SPARSE: usize = 1_000;
 /// Bytes of one page. A page of collection records with 4096 partitions each is larger and is then read in smaller
 /// pages; one single record cannot be larger than etcd's request limit (1.5 MiB unless raised).
 pub const MAX_PAGE_BYTES: usize = 32 * 1024 * 1024;
+
+/// Spans of keys that are asked for ahead of the one that is handed over, so that etcd works on the next page while this
+/// side takes in the last one.
+const AHEAD: usize = 4;
+
+/// A part of the key space: keys from `from` up to but without `to`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// The first key that may lie in it.
+    pub from: Vec<u8>,
+    /// The first key after it.
+    pub to: Vec<u8>,
+}
 
 /// Walks a range of keys in pages.
 ///
@@ -30,8 +47,8 @@ struct Walk {
 }
 
 impl Walk {
-    fn new(from: &[u8], to: &[u8]) -> Self {
-        Self { from: from.to_vec(), to: to.to_vec(), depth: None, limit: PAGE }
+    fn new(Span { from, to }: Span) -> Self {
+        Self { from, to, depth: None, limit: PAGE }
     }
 
     /// The next page's range; nothing when all is read.
@@ -76,22 +93,86 @@ pub struct Moment {
 }
 
 impl Store<'_> {
-    /// Reads every record from `from` up to but without `to` at one revision, in the order of their keys. Revision 0 is
-    /// the newest.
+    /// Reads every record of the spans at one revision, in the order of their keys, where the spans come in order. Spans
+    /// that hold a page each are read the fastest. Revision 0 is the newest.
     ///
     /// # Errors
     /// [`Kind::Compacted`] when the revision is gone; what was handed over by then is worthless.
     pub async fn scan(
         &self,
-        from: &[u8],
-        to: &[u8],
+        spans: impl IntoIterator<Item = Span, IntoIter: Send> + Send,
         revision: i64,
         each: &mut (dyn FnMut(KeyValue) + Send),
     ) -> Result<Moment, Failure> {
-        let mut moment = Moment { revision, cluster_id: 0 };
-        let mut walk = Walk::new(from, to);
+        let moment = self.moment(revision).await?;
+        let begun = iter(spans).map(|span| async move {
+            let mut pages = Box::pin(self.pages(span, moment.revision));
+            (pages.next().await, pages)
+        });
+        let mut begun = Box::pin(begun.buffered(AHEAD));
+        while let Some((mut page, mut rest)) = begun.next().await {
+            while let Some(records) = page {
+                records?.into_iter().for_each(&mut *each);
+                page = rest.next().await;
+            }
+        }
+        Ok(moment)
+    }
+
+    /// Reads every record of the spans at one revision, all spans at once: records of one span come in the order of their
+    /// keys, each with the number of its span.
+    ///
+    /// # Errors
+    /// As [`Self::scan`].
+    pub async fn gather(
+        &self,
+        spans: impl IntoIterator<Item = Span> + Send,
+        revision: i64,
+        each: &mut (dyn FnMut(usize, KeyValue) + Send),
+    ) -> Result<Moment, Failure> {
+        let moment = self.moment(revision).await?;
+        let walks = spans.into_iter().enumerate();
+        let walks = walks.map(|(span, keys)| Box::pin(self.pages(keys, moment.revision).map(move |page| (span, page))));
+        let mut pages = select_all(walks);
+        while let Some((span, records)) = pages.next().await {
+            records?.into_iter().for_each(|record| each(span, record));
+        }
+        Ok(moment)
+    }
+
+    /// One answer for each request, in the order of the requests, several of them under way at once.
+    pub fn answers<'s>(
+        &'s self,
+        requests: impl Iterator<Item = (Vec<u8>, GetOptions)> + Send + 's,
+    ) -> impl Stream<Item = Result<GetResponse, Failure>> + Send + 's {
+        iter(requests).map(move |(key, options)| async move { self.get(&key, options).await }).buffered(AHEAD)
+    }
+
+    /// The newest revision, where none is asked for.
+    ///
+    /// # Errors
+    /// What etcd says, or that it did not answer in time.
+    pub async fn moment(&self, revision: i64) -> Result<Moment, Failure> {
+        // A single key: of a range etcd would count all of them.
+        let answer = self.get(self.prefix().as_bytes(), GetOptions::new().with_keys_only()).await?;
+        let (newest, cluster_id) = answer.header().map_or((0, 0), |header| (header.revision(), header.cluster_id()));
+        Ok(Moment { revision: if revision == 0 { newest } else { revision }, cluster_id })
+    }
+
+    fn pages(&self, span: Span, revision: i64) -> impl Stream<Item = Result<Vec<KeyValue>, Failure>> + Send + '_ {
+        unfold(Some(Walk::new(span)), move |walk| async move {
+            let mut walk = walk?;
+            match self.page(&mut walk, revision).await {
+                Ok(None) => None,
+                Ok(Some(records)) => Some((Ok(records), Some(walk))),
+                Err(failure) => Some((Err(failure), None)),
+            }
+        })
+    }
+
+    async fn page(&self, walk: &mut Walk, revision: i64) -> Result<Option<Vec<KeyValue>>, Failure> {
         while let Some((from, end)) = walk.next() {
-            let options = GetOptions::new().with_range(end.clone()).with_limit(walk.limit).with_revision(moment.revision);
+            let options = GetOptions::new().with_range(end.clone()).with_limit(walk.limit).with_revision(revision);
             let mut answer = match self.get(&from, options).await {
                 Err(failure) if failure.kind == Kind::AnswerTooLarge && walk.limit > 1 => {
                     walk.limit /= 2;
@@ -99,17 +180,13 @@ impl Store<'_> {
                 }
                 other => other?,
             };
-            moment.cluster_id = answer.header().map_or(0, ResponseHeader::cluster_id);
-            if moment.revision == 0 {
-                moment.revision = answer.header().map_or(0, ResponseHeader::revision);
-            }
             let more = answer.more();
             let records = answer.take_kvs();
             let ends = records.first().map(KeyValue::key).zip(records.last().map(KeyValue::key));
             walk.read(ends, records.len(), more, end);
-            records.into_iter().for_each(&mut *each);
+            return Ok(Some(records));
         }
-        Ok(moment)
+        Ok(None)
     }
 }
 
@@ -144,7 +221,7 @@ mod tests {
     /// Pages as etcd answers them, and how many keys it had to count for them.
     fn walked(keys: &BTreeSet<Vec<u8>>, from: &[u8], to: &[u8]) -> (Vec<Vec<u8>>, usize) {
         let (mut seen, mut counted) = (Vec::new(), 0);
-        let mut walk = Walk::new(from, to);
+        let mut walk = Walk::new(Span { from: from.to_vec(), to: to.to_vec() });
         while let Some((from, end)) = walk.next() {
             assert!(from < end);
             let all: Vec<&Vec<u8>> = keys.range(from..end.clone()).collect();
@@ -170,7 +247,7 @@ mod tests {
     proptest! {
         #[test]
         fn every_key_once_and_in_order(keys in proptest::collection::btree_set(proptest::collection::vec(0_u8..4, 1..7), 0..3000), limit in 1_i64..9) {
-            let mut walk = Walk::new(b"", b"\xff");
+            let mut walk = Walk::new(Span { from: Vec::new(), to: vec![0xff] });
             walk.limit = limit;
             let mut seen: Vec<Vec<u8>> = Vec::new();
             while let Some((from, end)) = walk.next() {

@@ -122,6 +122,11 @@ impl<'e> Store<'e> {
         self.shared.cluster.get().copied().unwrap_or_default()
     }
 
+    /// What all keys of the metadata begin with.
+    pub(super) fn prefix(&self) -> &str {
+        &self.shared.prefix
+    }
+
     /// Reads keys; repeated until etcd answers.
     ///
     /// # Errors

@@ -4,6 +4,7 @@ use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, BufReader, BufWriter, Write as _},
     path::{Path, PathBuf},
+    thread,
 };
 
 /// Writes a file under another name, checks it by reading it again from disk, and only then gives it its name.
@@ -48,9 +49,16 @@ fn fill<T>(
     let written = write(&mut writer)?;
     writer.flush().map_err(failed)?;
     let file = writer.into_inner().map_err(|error| failed(error.into_error()))?;
-    file.sync_all().map_err(failed)?;
     let again = File::open(partial).map_err(|error| format!("cannot read {}: {error}", partial.display()))?;
-    check(&mut BufReader::with_capacity(1 << 20, again), &written)?;
+    // The disk takes its time; what is read back comes from the system's memory before and after. Only when both are
+    // done well does the file get its name.
+    let (synced, checked) = thread::scope(|scope| {
+        let syncing = scope.spawn(|| file.sync_all());
+        let checked = check(&mut BufReader::with_capacity(1 << 20, again), &written);
+        (syncing.join().unwrap_or_else(|_| Err(io::Error::other("syncing it broke off"))), checked)
+    });
+    synced.map_err(failed)?;
+    checked?;
     Ok(written)
 }
 

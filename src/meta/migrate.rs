@@ -18,9 +18,10 @@ use crate::{
     migration::{
         Dump, Options, Phase, Plan, PlanError, Root,
         batch::Batch,
-        compare::{ForeignChanges, Remaining},
+        compare::Remaining,
         journal::{FORM, Journal, JournalBackup, JournalPhase},
         plan,
+        spans::Standpoint,
         versions::{Transition, transition},
     },
 };
@@ -28,6 +29,7 @@ use crate::{
 use super::{
     apply::Applier,
     backup::{self, BackupFile, Form},
+    compare::{compare, is_written},
     error::MetaError,
     events::{Event, Events, Running, Stage},
     guard::Guard,
@@ -37,7 +39,7 @@ use super::{
     record,
     sessions::clear_of_sessions,
     summary::Summary,
-    target::{Seen, Target, dump, journal, scan},
+    target::{Target, dump, journal},
 };
 
 /// How to migrate.
@@ -275,7 +277,8 @@ impl Run<'_> {
         };
         let mut guard = Guard::new(self.lock, self.root, journal_revision);
         record::write(self.store, &mut guard, &journal).await.map_err(|halt| halt::before_writing(halt, &saved.path))?;
-        self.carry_out(&plan, plan.batches(), plan.len(), journal, guard, saved, false).await
+        let run = Begun { journal, guard, backup: saved, read_at: dump.revision, resumed: false };
+        self.carry_out(Work::All(&plan), run).await
     }
 
     async fn go_on(&self, journal: Journal, revision: i64) -> Result<Migrated, MetaError> {
@@ -307,101 +310,157 @@ impl Run<'_> {
         if plan.digest() != journal.plan_digest {
             return Err(unusable("this version of milvus-guard plans otherwise than the one that began".into()));
         }
-        let remaining = self.remaining(&plan, Stage::Read, &journal).await?;
+        let running = Running::begin(self.events, Stage::Read, None);
+        let (remaining, read_at) = self.remaining(&plan, Standpoint::Between, running, &journal).await?;
         let guard = Guard::new(self.lock, self.root, revision);
-        self.carry_out(&plan, remaining.batches(), remaining.len(), journal, guard, saved, true).await
+        self.carry_out(Work::Left(&plan, &remaining), Begun { journal, guard, backup: saved, read_at, resumed: true }).await
     }
 
     /// Writes what is left, checks it, deletes, verifies.
-    #[allow(clippy::too_many_arguments, reason = "all of a run, in one place")]
-    async fn carry_out<'p>(
-        &self,
-        plan: &Plan<'_>,
-        batches: impl Iterator<Item = Batch<'p>>,
-        left: usize,
-        mut journal: Journal,
-        mut guard: Guard<'_>,
-        backup: BackupFile,
-        resumed: bool,
-    ) -> Result<Migrated, MetaError> {
+    async fn carry_out(&self, work: Work<'_, '_>, mut run: Begun<'_>) -> Result<Migrated, MetaError> {
         let began = Instant::now();
-        let writes = batches.take_while(|batch| batch.phase != Phase::Delete);
-        let deletes = plan.deletes().len() as u64;
-        let mut running = Running::begin(self.events, Stage::Write, Some((left as u64).saturating_sub(deletes)));
-        self.applier(&guard).apply(writes, &mut running).await.map_err(|halt| halt::stopped(halt, &journal))?;
+        let plan = work.plan();
+        let writes = work.batches().take_while(|batch| batch.phase != Phase::Delete);
+        let mut running = Running::begin(self.events, Stage::Write, Some((work.len() - work.deletes()) as u64));
+        self.applier(&run.guard).apply(writes, &mut running).await.map_err(|halt| halt::stopped(halt, &run.journal))?;
         running.finish();
-        let remaining = self.remaining(plan, Stage::CheckWritten, &journal).await?;
-        if remaining.batches().any(|batch| batch.phase != Phase::Delete) {
-            return Err(halt::not_as_planned(remaining.len(), &journal));
-        }
-        self.set(&mut journal, JournalPhase::Deleting, &mut guard).await?;
-        let mut running = Running::begin(self.events, Stage::Delete, Some(remaining.len() as u64));
-        self.applier(&guard).apply(remaining.batches(), &mut running).await.map_err(|halt| halt::stopped(halt, &journal))?;
+        let checked = self.check_written(work, run.read_at, &run.journal).await?;
+        let work = match &checked {
+            Written::AsPlanned => work,
+            Written::Compared(remaining) => Work::Left(plan, remaining),
+        };
+        self.set(&mut run, JournalPhase::Deleting).await?;
+        let deletes = work.batches().skip_while(|batch| batch.phase != Phase::Delete);
+        let mut running = Running::begin(self.events, Stage::Delete, Some(work.deletes() as u64));
+        self.applier(&run.guard).apply(deletes, &mut running).await.map_err(|halt| halt::stopped(halt, &run.journal))?;
         running.finish();
-        let remaining = self.remaining(plan, Stage::Verify, &journal).await?;
+        drop(checked);
+        let running = Running::begin(self.events, Stage::Verify, None);
+        let (remaining, _) = self.remaining(plan, Standpoint::Ended, running, &run.journal).await?;
         if !remaining.is_empty() {
-            return Err(halt::not_as_planned(remaining.len(), &journal));
+            return Err(halt::not_as_planned(remaining.len(), &run.journal));
         }
-        self.set(&mut journal, JournalPhase::Verified, &mut guard).await?;
+        self.set(&mut run, JournalPhase::Verified).await?;
         Ok(Migrated {
             outcome: Outcome::Migrated,
             plan: Some(Summary::of(plan)),
-            backup: Some(backup),
-            run: Some(journal),
-            resumed,
+            backup: Some(run.backup),
+            run: Some(run.journal),
+            resumed: run.resumed,
             cluster_id: self.store.cluster_id(),
             root: self.root.to_string(),
             seconds: began.elapsed().as_secs_f64(),
         })
     }
+
+    /// Proves that everything is written and nobody else has changed anything, before the first deletion.
+    ///
+    /// All bytes that were written are read back; of everything else only what was written since the revision at which all
+    /// of it was read ([`WrittenCheck`](crate::migration::spans::WrittenCheck) says why that is enough). Whatever is not
+    /// exactly so is found out, and named, by comparing everything.
+    async fn check_written<'p, 'd>(
+        &self,
+        work: Work<'p, 'd>,
+        read_at: i64,
+        journal: &Journal,
+    ) -> Result<Written<'p, 'd>, MetaError> {
+        let plan = work.plan();
+        let mut running = Running::begin(self.events, Stage::CheckWritten, None);
+        if is_written(self.store, self.root, plan, read_at, &mut running)
+            .await
+            .map_err(|failure| halt::stopped(failure.into(), journal))?
+        {
+            running.finish();
+            return Ok(Written::AsPlanned);
+        }
+        running.restart();
+        let (remaining, _) = self.remaining(plan, Standpoint::Between, running, journal).await?;
+        if remaining.len() > remaining.deletes() {
+            return Err(halt::not_as_planned(remaining.len(), journal));
+        }
+        Ok(Written::Compared(remaining))
+    }
+
     fn applier<'a>(&'a self, guard: &'a Guard<'a>) -> Applier<'a> {
         Applier { store: self.store, root: self.root, guard, stop: &self.target.stop }
     }
 
-    async fn set(&self, journal: &mut Journal, phase: JournalPhase, guard: &mut Guard<'_>) -> Result<(), MetaError> {
-        let next = Journal { phase, ..journal.clone() };
-        record::write(self.store, guard, &next).await.map_err(|halt| halt::stopped(halt, journal))?;
-        *journal = next;
+    async fn set(&self, run: &mut Begun<'_>, phase: JournalPhase) -> Result<(), MetaError> {
+        let next = Journal { phase, ..run.journal.clone() };
+        record::write(self.store, &mut run.guard, &next).await.map_err(|halt| halt::stopped(halt, &run.journal))?;
+        run.journal = next;
         Ok(())
     }
 
-    /// What is left of the plan, by reading all of it again.
+    /// What is left of the plan, by reading all of it again, and the revision at which it was read.
     async fn remaining<'p, 'd>(
         &self,
         plan: &'p Plan<'d>,
-        stage: Stage,
+        standpoint: Standpoint,
+        running: Running<'_>,
         journal: &Journal,
-    ) -> Result<Remaining<'p, 'd>, MetaError> {
-        compare(self.store, self.root, plan, stage, self.events)
+    ) -> Result<(Remaining<'p, 'd>, i64), MetaError> {
+        let (compared, revision) = compare(self.store, self.root, plan, standpoint, self.events, running)
             .await
-            .map_err(|failure| halt::stopped(failure.into(), journal))?
-            .map_err(|foreign| halt::foreign(&foreign, journal))
+            .map_err(|failure| halt::stopped(failure.into(), journal))?;
+        Ok((compared.map_err(|foreign| halt::foreign(&foreign, journal))?, revision))
     }
 }
 
-/// Reads everything and compares it with the plan, record by record.
-pub(super) async fn compare<'p, 'd>(
-    store: &Store<'_>,
-    root: &Root,
-    plan: &'p Plan<'d>,
-    stage: Stage,
-    events: &dyn Events,
-) -> Result<Result<Remaining<'p, 'd>, ForeignChanges>, Failure> {
-    let mut running = Running::begin(events, stage, None);
-    let mut comparison = plan.comparison();
-    scan(store, root, events, &mut |seen| match seen {
-        Seen::Again => {
-            comparison = plan.comparison();
-            running.restart();
+/// A run whose record stands in etcd.
+struct Begun<'g> {
+    journal: Journal,
+    guard: Guard<'g>,
+    backup: BackupFile,
+    /// The revision at which everything was read before the first write of this process.
+    read_at: i64,
+    resumed: bool,
+}
+
+/// What is to be done of a plan.
+#[derive(Clone, Copy)]
+enum Work<'p, 'd> {
+    /// All of it, to what it was made from.
+    All(&'p Plan<'d>),
+    /// What an earlier process has left.
+    Left(&'p Plan<'d>, &'p Remaining<'p, 'd>),
+}
+
+impl<'p, 'd> Work<'p, 'd> {
+    const fn plan(self) -> &'p Plan<'d> {
+        match self {
+            Self::All(plan) | Self::Left(plan, _) => plan,
         }
-        Seen::Record(record) => {
-            comparison.see(&record);
-            running.advance(1);
+    }
+
+    fn len(self) -> usize {
+        match self {
+            Self::All(plan) => plan.len(),
+            Self::Left(_, remaining) => remaining.len(),
         }
-    })
-    .await?;
-    running.finish();
-    Ok(comparison.finish())
+    }
+
+    fn deletes(self) -> usize {
+        match self {
+            Self::All(plan) => plan.deletes().len(),
+            Self::Left(_, remaining) => remaining.deletes(),
+        }
+    }
+
+    fn batches(self) -> Box<dyn Iterator<Item = Batch<'p>> + Send + 'p> {
+        match self {
+            Self::All(plan) => Box::new(plan.batches()),
+            Self::Left(_, remaining) => Box::new(remaining.batches()),
+        }
+    }
+}
+
+/// How it was proved that everything is written.
+enum Written<'p, 'd> {
+    /// By what was written, and by nothing else having changed.
+    AsPlanned,
+    /// By comparing everything; this is left.
+    Compared(Remaining<'p, 'd>),
 }
 
 /// Where a backup goes that nobody named: a new file in the current folder.

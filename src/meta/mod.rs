@@ -13,6 +13,7 @@
 
 mod apply;
 pub mod backup;
+mod compare;
 pub mod error;
 pub mod events;
 mod file;

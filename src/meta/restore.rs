@@ -1,6 +1,7 @@
 //! `meta restore`: exactly the metadata of the backup, whatever stands now.
 
 use std::{
+    iter,
     path::Path,
     time::{Duration, Instant},
 };
@@ -30,7 +31,7 @@ use super::{
     process::Process,
     record,
     sessions::clear_of_sessions,
-    target::{Seen, Target, journal, scan},
+    target::{Seen, Target, journal, scan, spans_at},
 };
 
 /// Losses that a message names.
@@ -196,13 +197,14 @@ impl Run<'_> {
     async fn plan(&self, stage: Stage) -> Result<RestorePlan<'_>, crate::etcd::failure::Failure> {
         let mut running = Running::begin(self.events, stage, None);
         let mut restorer = Restorer::new(self.source);
-        scan(self.store, self.root, self.events, &mut |seen| match seen {
+        let spans = || spans_at(self.root, iter::empty());
+        scan(self.store, self.root, spans, self.events, &mut |seen| match seen {
             Seen::Again => {
                 restorer = Restorer::new(self.source);
                 running.restart();
             }
             Seen::Record(record) => {
-                restorer.see(&record);
+                restorer.see(&record.into());
                 running.advance(1);
             }
         })

@@ -14,13 +14,15 @@ use crate::{
     etcd::{
         Endpoint,
         failure::{Failure, Kind},
+        range::{Moment, Span},
         store::{PATIENCE, Store, Tell},
     },
     migration::{
-        Dump, Record, Root,
+        Dump, Record, Root, Standing,
         journal::Journal,
-        keys::SESSIONS,
+        keys::{BUILD, COLLECTION, HISTORY, OLD_LOAD, OLD_SEGMENT_INDEX, SEGMENT, SEGMENT_INDEX, SESSIONS},
         sessions::{Holder, Session},
+        spans::KeySpan,
     },
 };
 
@@ -87,64 +89,99 @@ impl Stop {
     }
 }
 
+/// Where the key space is cut for a first read: what there may be most of lies in different parts, which are read at once.
+/// Sorted.
+const PARTS: [&str; 7] = [SEGMENT, BUILD, OLD_LOAD, COLLECTION, OLD_SEGMENT_INDEX, SEGMENT_INDEX, HISTORY];
+
 /// A key-value pair as the migration takes it; nothing for keys that are not the metadata's.
-pub(super) fn record(root: &Root, pair: &KeyValue) -> Option<Record> {
-    let mut record = Record::new(root.relative(pair.key())?, pair.value(), pair.mod_revision());
-    record.leased = pair.lease() != 0;
-    Some(record)
+pub(super) fn standing<'p>(root: &Root, pair: &'p KeyValue) -> Option<Standing<'p>> {
+    let key = root.relative(pair.key())?;
+    Some(Standing { key, value: pair.value(), leased: pair.lease() != 0, mod_revision: pair.mod_revision() })
 }
 
 /// Reads the whole root at one revision, into memory.
 pub(super) async fn dump(store: &Store<'_>, root: &Root, events: &dyn Events) -> Result<Dump, Failure> {
-    let mut records = Vec::new();
     let mut running = Running::begin(events, Stage::Read, None);
-    let moment = scan(store, root, events, &mut |seen| match seen {
-        Seen::Again => {
-            records.clear();
-            running.restart();
+    let mut compactions = Compactions::default();
+    let (moment, parts) = loop {
+        let mut parts: Vec<Vec<Record>> = vec![Vec::new(); PARTS.len() + 1];
+        let mut take = |part: usize, pair: KeyValue| {
+            if let (Some(standing), Some(part)) = (standing(root, &pair), parts.get_mut(part)) {
+                running.advance(1);
+                part.push(standing.into());
+            }
+        };
+        match store.gather(spans_at(root, PARTS.iter().map(|part| part.as_bytes())), 0, &mut take).await {
+            Err(failure) if compactions.may_go_on(&failure, events) => running.restart(),
+            other => break (other?, parts),
         }
-        Seen::Record(record) => {
-            running.advance(1);
-            records.push(record);
-        }
-    })
-    .await?;
+    };
     running.finish();
+    let mut parts = parts.into_iter();
+    let mut records = parts.next().unwrap_or_default();
+    parts.for_each(|mut part| records.append(&mut part));
     Dump::new(root.clone(), moment.cluster_id, moment.revision, records)
         .map_err(|error| Failure::new(Kind::Refused, error.to_string()))
 }
 
+/// The whole root, cut at these keys, which are relative to it and sorted.
+pub(super) fn spans_at<'k>(root: &'k Root, cuts: impl Iterator<Item = &'k [u8]> + 'k) -> impl Iterator<Item = Span> + 'k {
+    let mut ends = cuts.map(|cut| root.absolute(cut)).chain([root.end()]);
+    let mut from = root.prefix().as_bytes().to_vec();
+    std::iter::from_fn(move || {
+        let to = ends.next()?;
+        Some(Span { from: std::mem::replace(&mut from, to.clone()), to })
+    })
+}
+
+/// A span of a plan as it lies in etcd.
+pub(super) fn span(root: &Root, part: &KeySpan<'_>) -> Span {
+    Span { from: root.absolute(part.from), to: part.to.map_or_else(|| root.end(), |to| root.absolute(to)) }
+}
+
 /// What a scan hands over.
-pub(super) enum Seen {
+pub(super) enum Seen<'r> {
     /// The next record.
-    Record(Record),
+    Record(Standing<'r>),
     /// What was handed over so far is void: the revision was compacted away.
     Again,
 }
 
-/// Reads the whole root at one revision, record by record.
-pub(super) async fn scan(
+/// Reads spans, which come in order, at one revision, record by record.
+pub(super) async fn scan<S: Iterator<Item = Span> + Send>(
     store: &Store<'_>,
     root: &Root,
+    spans: impl Fn() -> S,
     events: &dyn Events,
-    each: &mut (dyn FnMut(Seen) + Send),
-) -> Result<crate::etcd::range::Moment, Failure> {
-    let mut compactions = 0;
+    each: &mut (dyn FnMut(Seen<'_>) + Send),
+) -> Result<Moment, Failure> {
+    let mut compactions = Compactions::default();
     loop {
         let mut take = |pair: KeyValue| {
-            if let Some(record) = record(root, &pair) {
-                each(Seen::Record(record));
+            if let Some(standing) = standing(root, &pair) {
+                each(Seen::Record(standing));
             }
         };
-        match store.scan(root.prefix().as_bytes(), &root.end(), 0, &mut take).await {
-            Err(failure) if failure.kind == Kind::Compacted && compactions < COMPACTIONS => {
-                compactions += 1;
-                each(Seen::Again);
-                let note = "etcd was compacted while it was read; reading it again at a newer revision".to_owned();
-                events.event(Event::Warning { note });
-            }
+        match store.scan(spans(), 0, &mut take).await {
+            Err(failure) if compactions.may_go_on(&failure, events) => each(Seen::Again),
             other => return other,
         }
+    }
+}
+
+/// How often a read has begun anew.
+#[derive(Default)]
+struct Compactions(u32);
+
+impl Compactions {
+    fn may_go_on(&mut self, failure: &Failure, events: &dyn Events) -> bool {
+        let may = failure.kind == Kind::Compacted && self.0 < COMPACTIONS;
+        if may {
+            self.0 += 1;
+            let note = "etcd was compacted while it was read; reading it again at a newer revision".to_owned();
+            events.event(Event::Warning { note });
+        }
+        may
     }
 }
 
@@ -181,4 +218,21 @@ pub(super) async fn listed(store: &Store<'_>, root: &Root) -> Result<Vec<(Sessio
 /// Those of components of Milvus.
 pub(super) fn components(sessions: Vec<Session>) -> Vec<Session> {
     sessions.into_iter().filter(|session| matches!(session.holder, Holder::Component(_))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_parts_of_a_first_read_cover_the_root_in_order() {
+        assert!(PARTS.is_sorted());
+        let root = Root::new("by-dev", "meta").unwrap();
+        let spans: Vec<Span> = spans_at(&root, PARTS.iter().map(|part| part.as_bytes())).collect();
+        assert_eq!(spans.len(), PARTS.len() + 1);
+        assert_eq!((&*spans[0].from, &*spans[PARTS.len()].to), (&b"by-dev/meta/"[..], &b"by-dev/meta0"[..]));
+        assert!(spans.windows(2).all(|pair| pair[0].to == pair[1].from && pair[0].from < pair[0].to));
+        let whole: Vec<Span> = spans_at(&root, std::iter::empty()).collect();
+        assert_eq!(whole, [Span { from: b"by-dev/meta/".to_vec(), to: b"by-dev/meta0".to_vec() }]);
+    }
 }

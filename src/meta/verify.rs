@@ -4,13 +4,14 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::migration::Options;
+use crate::migration::{Options, spans::Standpoint};
 
 use super::{
     backup::{self, BackupFile},
+    compare::compare,
     error::MetaError,
-    events::{Event, Events, Stage},
-    migrate::{compare, planned, unread},
+    events::{Event, Events, Running, Stage},
+    migrate::{planned, unread},
     summary::Summary,
     target::{Target, journal},
 };
@@ -62,7 +63,8 @@ pub async fn verify(target: &Target, backup: &Path, options: &VerifyOptions, eve
     };
     let plan = planned(&source, &plan_options, events)?;
     let next = "go on with `milvus-guard meta migrate`, or go back with `milvus-guard meta restore`; if 2.2 has run since, its changes are expected.";
-    let compared = compare(&store, &root, &plan, Stage::Verify, events).await.map_err(unread)?;
+    let running = Running::begin(events, Stage::Verify, None);
+    let (compared, _) = compare(&store, &root, &plan, Standpoint::Ended, events, running).await.map_err(unread)?;
     let remaining = compared.map_err(|foreign| MetaError::refused(format!("etcd differs from the plan: {foreign}"), next))?;
     if !remaining.is_empty() {
         let (done, all) = (plan.len() - remaining.len(), plan.len());

@@ -7,7 +7,7 @@ use super::{
     fate::{Fate, Fates},
     keys::shown,
     plan::{Plan, delete, put},
-    record::Record,
+    record::Standing,
 };
 
 /// Foreign changes that are kept with their keys; more are counted.
@@ -55,11 +55,11 @@ impl<'p, 'd> Comparison<'p, 'd> {
     }
 
     /// Takes the next record in. Records must come sorted by key; sessions and leases are passed over.
-    pub fn see(&mut self, record: &Record) {
-        if !record.is_metadata() {
+    pub fn see(&mut self, standing: Standing<'_>) {
+        if !standing.is_metadata() {
             return;
         }
-        let key = record.key();
+        let Standing { key, value, mod_revision, .. } = standing;
         while let Some((missing, fate)) = self.fates.next_if(|(next, _)| *next < key) {
             self.missing(missing, fate);
         }
@@ -67,12 +67,11 @@ impl<'p, 'd> Comparison<'p, 'd> {
             self.foreign.add(key, Foreign::Appeared);
             return;
         };
-        let value = record.value();
         match fate {
             Fate::Keep(old) if value == old => {}
             Fate::Put { new, .. } | Fate::Rewrite { new, .. } if value == new => {}
-            Fate::Rewrite { at, old, .. } if value == old => self.remaining.rewrites.push((at, record.mod_revision)),
-            Fate::Delete { at, old } if value == old => self.remaining.deletes.push((at, record.mod_revision)),
+            Fate::Rewrite { at, old, .. } if value == old => self.remaining.rewrites.push((at, mod_revision)),
+            Fate::Delete { at, old } if value == old => self.remaining.deletes.push((at, mod_revision)),
             _ => self.foreign.add(key, Foreign::Changed),
         }
     }
@@ -109,6 +108,12 @@ impl Remaining<'_, '_> {
     #[must_use]
     pub fn len(&self) -> usize {
         self.puts.len() + self.rewrites.len() + self.deletes.len()
+    }
+
+    /// Number of deletions that are left.
+    #[must_use]
+    pub fn deletes(&self) -> usize {
+        self.deletes.len()
     }
 
     /// They as guarded transactions: puts, then rewrites, then deletes.

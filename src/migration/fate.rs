@@ -19,6 +19,16 @@ impl<'p> Fate<'p> {
             Self::Delete { .. } => None,
         }
     }
+
+    /// The value when everything is written and nothing is deleted.
+    pub(super) const fn written(self) -> &'p [u8] {
+        match self {
+            Self::Keep(value)
+            | Self::Put { new: value, .. }
+            | Self::Rewrite { new: value, .. }
+            | Self::Delete { old: value, .. } => value,
+        }
+    }
 }
 
 /// Every key with its fate, sorted. Sessions and keys with a lease are passed over.

@@ -32,6 +32,7 @@ pub mod restore;
 #[doc(hidden)]
 pub mod sample;
 pub mod sessions;
+pub mod spans;
 mod transform;
 pub mod versions;
 mod wire;
@@ -40,7 +41,7 @@ pub use batch::{Batch, Expect, Operation, Phase};
 pub use keys::Root;
 pub use options::{Deviation, Options};
 pub use plan::{Plan, PlanError, plan};
-pub use record::{Dump, Record};
+pub use record::{Dump, Record, Standing};
 
 /// Bytes in hexadecimal.
 fn hexadecimal(bytes: &[u8]) -> String {

@@ -15,6 +15,7 @@ use super::{
     notes::{Notes, Problems},
     options::Options,
     record::{Dump, Record},
+    spans::{KeySpans, Standpoint, WrittenCheck},
     transform,
 };
 
@@ -240,6 +241,18 @@ impl<'d> Plan<'d> {
         Comparison::new(self)
     }
 
+    /// The key space in spans that hold about a page of what stands.
+    #[must_use]
+    pub fn spans(&self, standpoint: Standpoint) -> KeySpans<'_, 'd> {
+        KeySpans::new(self, standpoint)
+    }
+
+    /// Checks that everything is written, span by span, before anything is deleted.
+    #[must_use]
+    pub fn written_check(&self) -> WrittenCheck<'_, 'd> {
+        WrittenCheck::new(self)
+    }
+
     /// What is left to do of this plan, where some of it may have been done.
     ///
     /// # Errors
@@ -247,7 +260,7 @@ impl<'d> Plan<'d> {
     pub fn remaining(&self, current: &Dump) -> Result<Remaining<'_, 'd>, ForeignChanges> {
         let mut comparison = self.comparison();
         for record in current.records() {
-            comparison.see(record);
+            comparison.see(record.standing());
         }
         comparison.finish()
     }

@@ -37,6 +37,12 @@ impl Record {
         &self.bytes[self.key_length as usize..]
     }
 
+    /// As it would stand in etcd.
+    #[must_use]
+    pub fn standing(&self) -> Standing<'_> {
+        Standing { key: self.key(), value: self.value(), leased: self.leased, mod_revision: self.mod_revision }
+    }
+
     /// Whether the key is a session or the counter of server ids, which say nothing about the metadata.
     #[must_use]
     pub fn is_session(&self) -> bool {
@@ -46,7 +52,7 @@ impl Record {
     /// Whether it is metadata that stays: no session, no lease.
     #[must_use]
     pub fn is_metadata(&self) -> bool {
-        !self.leased && !self.is_session()
+        self.standing().is_metadata()
     }
 }
 
@@ -55,6 +61,33 @@ impl fmt::Debug for Record {
         // Values may be secrets.
         write!(f, "{} ({} bytes, revision {}", shown(self.key()), self.value().len(), self.mod_revision)?;
         f.write_str(if self.leased { ", leased)" } else { ")" })
+    }
+}
+
+/// A key-value pair as it stands in etcd, not kept.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Standing<'r> {
+    /// Key, relative to the root.
+    pub key: &'r [u8],
+    /// Value.
+    pub value: &'r [u8],
+    /// Whether a lease holds it.
+    pub leased: bool,
+    /// Revision at which it was last written.
+    pub mod_revision: i64,
+}
+
+impl Standing<'_> {
+    /// Whether it is metadata that stays: no session, no lease.
+    #[must_use]
+    pub fn is_metadata(&self) -> bool {
+        !self.leased && !self.key.starts_with(SESSIONS.as_bytes())
+    }
+}
+
+impl From<Standing<'_>> for Record {
+    fn from(standing: Standing<'_>) -> Self {
+        Self { leased: standing.leased, ..Self::new(standing.key, standing.value, standing.mod_revision) }
     }
 }
 

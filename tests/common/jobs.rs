@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
         Arc, Mutex,
@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use milvus_guard_testbed::ControlPlane;
 use serde_json::{Value, json};
 
@@ -97,7 +98,7 @@ fn command_line(command: &Command) -> CommandLine {
 
 struct World {
     kubectl: CommandLine,
-    folder: std::path::PathBuf,
+    folder: PathBuf,
     kubeconfig: String,
 }
 
@@ -157,6 +158,26 @@ impl World {
         });
     }
 
+    /// Folders with the secrets of a pod, by where the pod has them.
+    fn secrets(&self, pod: &Value) -> BTreeMap<String, PathBuf> {
+        let (name, namespace) = (pod["metadata"]["name"].as_str().unwrap(), pod["metadata"]["namespace"].as_str().unwrap());
+        let volumes = pod["spec"]["volumes"].as_array().into_iter().flatten();
+        let mounts = pod["spec"]["containers"][0]["volumeMounts"].as_array().unwrap();
+        let mut folders = BTreeMap::new();
+        for (volume, secret) in volumes.filter_map(|volume| Some((volume, volume["secret"]["secretName"].as_str()?))) {
+            let mount = mounts.iter().find(|mount| mount["name"] == volume["name"]).unwrap();
+            let folder = self.folder.join(format!("{name}.{}", volume["name"].as_str().unwrap()));
+            std::fs::create_dir_all(&folder).unwrap();
+            let object: Value =
+                serde_json::from_str(&self.kubectl(&["-n", namespace, "get", "secret", secret, "-o", "json"])).unwrap();
+            for (key, value) in object["data"].as_object().unwrap() {
+                std::fs::write(folder.join(key), BASE64_STANDARD.decode(value.as_str().unwrap()).unwrap()).unwrap();
+            }
+            folders.insert(mount["mountPath"].as_str().unwrap().to_owned(), folder);
+        }
+        folders
+    }
+
     /// The pod's process.
     fn spawn(&self, pod: &Value, shared: &Shared) -> Child {
         let name = pod["metadata"]["name"].as_str().unwrap();
@@ -170,10 +191,14 @@ impl World {
         std::fs::write(&kubeconfig, config.to_string()).unwrap();
         let container = &pod["spec"]["containers"][0];
         assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true);
+        let secrets = self.secrets(pod);
         let args = container["args"].as_array().unwrap().iter().map(|arg| match arg.as_str().unwrap() {
             "--backup-dir=/backup" => format!("--backup-dir={}", self.folder.display()),
             "--end-file=/dev/termination-log" => format!("--end-file={}", self.folder.join(format!("{name}.end")).display()),
-            other => other.to_owned(),
+            other => match other.split_once('=').and_then(|(flag, path)| Some((flag, secrets.get(path)?))) {
+                Some((flag, folder)) => format!("{flag}={}", folder.display()),
+                None => other.to_owned(),
+            },
         });
         let args: Vec<String> = args.collect();
         shared.log.lock().unwrap().push(format!("{name}: {}", args.join(" ")));

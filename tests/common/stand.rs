@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use etcd_client::{Client as EtcdClient, GetOptions, PutOptions};
+use etcd_client::{Certificate, Client as EtcdClient, ConnectOptions, GetOptions, Identity, PutOptions, TlsOptions};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
@@ -30,7 +30,7 @@ use milvus_guard::{
     migration::sample::{Sample, Size},
     run::ReleaseName,
 };
-use milvus_guard_testbed::{ControlPlane, Etcd, Helm, expect_success, wait_until};
+use milvus_guard_testbed::{ControlPlane, Etcd, EtcdOptions, Helm, expect_success, wait_until};
 use serde_json::{Value, json};
 
 use super::{Chart, guard, webhook::Webhook};
@@ -49,6 +49,8 @@ pub struct Stand {
     milvus: Option<Player>,
     ground: Ground,
     pub etcd: Etcd,
+    /// How the stand itself gets into it.
+    connect: ConnectOptions,
     pub folder: tempfile::TempDir,
 }
 
@@ -74,20 +76,33 @@ impl Stand {
 
     /// The same, with the guard installed before.
     pub fn guarded(with: Helm) -> Self {
-        let stand = Self::on(Ground::Guarded(Box::new(Webhook::start())));
+        let stand = Self::on(Ground::Guarded(Box::new(Webhook::start())), &EtcdOptions::default());
         stand.install(with, &[]);
         stand
     }
 
     /// One without any Milvus, and without the definitions.
     pub fn bare() -> Self {
-        Self::on(Ground::Plain(Box::new(ControlPlane::builder().controller_manager(true).start())))
+        Self::on(Self::plain(), &EtcdOptions::default())
     }
 
-    fn on(ground: Ground) -> Self {
-        let etcd = Etcd::start();
-        let mut stand = Self { ground, etcd, folder: tempfile::tempdir().unwrap(), milvus: None };
-        stand.milvus = Some(Player::start(stand.cluster().kubeconfig(), &stand.etcd.endpoint()));
+    /// One like [`Self::start`], whose etcd asks for a client certificate, and for this user and password.
+    pub fn secured(with: Helm, user: &str, password: &str) -> Self {
+        let auth = Some((user.to_owned(), password.to_owned()));
+        let stand = Self::on(Self::plain(), &EtcdOptions { tls: true, auth, ..EtcdOptions::default() });
+        super::install_definitions(stand.cluster());
+        stand.install(with, &[]);
+        stand
+    }
+
+    fn plain() -> Ground {
+        Ground::Plain(Box::new(ControlPlane::builder().controller_manager(true).start()))
+    }
+
+    fn on(ground: Ground, etcd: &EtcdOptions) -> Self {
+        let (etcd, connect) = start_etcd(etcd);
+        let mut stand = Self { ground, etcd, connect, folder: tempfile::tempdir().unwrap(), milvus: None };
+        stand.milvus = Some(Player::start_with(stand.cluster().kubeconfig(), &stand.etcd.endpoint(), stand.connect.clone()));
         stand
     }
 
@@ -171,14 +186,14 @@ impl Stand {
 
     /// All metadata, sessions and our own record aside.
     pub fn metadata(&self) -> BTreeMap<Vec<u8>, Vec<u8>> {
-        metadata_in(&self.etcd.endpoint())
+        metadata_with(&self.etcd.endpoint(), self.connect.clone())
     }
 
     /// Keys of live sessions.
     pub fn sessions(&self) -> Vec<String> {
-        let endpoint = self.etcd.endpoint();
+        let (endpoint, connect) = (self.etcd.endpoint(), self.connect.clone());
         block_on(async move {
-            let mut client = EtcdClient::connect([endpoint], None).await.unwrap();
+            let mut client = EtcdClient::connect([endpoint], Some(connect)).await.unwrap();
             let answer = client.get(format!("{ROOT}session/"), Some(GetOptions::new().with_prefix())).await.unwrap();
             answer.kvs().iter().map(|pair| pair.key_str().unwrap().to_owned()).filter(|key| !key.ends_with("/id")).collect()
         })
@@ -186,7 +201,7 @@ impl Stand {
 
     /// Writes metadata.
     pub fn put(&self, sample: &Sample) {
-        put_into(&self.etcd.endpoint(), sample);
+        put_with(&self.etcd.endpoint(), self.connect.clone(), sample);
     }
 
     /// `migrate` in this process's own cluster, on this machine.
@@ -240,10 +255,28 @@ impl Stand {
     }
 }
 
+fn start_etcd(options: &EtcdOptions) -> (Etcd, ConnectOptions) {
+    let (etcd, mut connect) = (Etcd::start_with(options), ConnectOptions::new());
+    if options.tls {
+        let read = |path: &Path| std::fs::read(path).unwrap();
+        let identity = Identity::from_pem(read(etcd.client_cert_path()), read(etcd.client_key_path()));
+        connect =
+            connect.with_tls(TlsOptions::new().ca_certificate(Certificate::from_pem(read(etcd.ca_path()))).identity(identity));
+    }
+    if let Some((user, password)) = &options.auth {
+        connect = connect.with_user(user, password);
+    }
+    (etcd, connect)
+}
+
 /// All metadata of an etcd, sessions aside.
 pub fn metadata_in(endpoint: &str) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    metadata_with(endpoint, ConnectOptions::new())
+}
+
+fn metadata_with(endpoint: &str, connect: ConnectOptions) -> BTreeMap<Vec<u8>, Vec<u8>> {
     block_on(async move {
-        let mut client = EtcdClient::connect([endpoint], None).await.unwrap();
+        let mut client = EtcdClient::connect([endpoint], Some(connect)).await.unwrap();
         let answer = client.get(ROOT, Some(GetOptions::new().with_prefix())).await.unwrap();
         let pairs = answer.kvs().iter().filter(|pair| pair.lease() == 0);
         pairs.map(|pair| (pair.key().to_vec(), pair.value().to_vec())).collect()
@@ -252,9 +285,13 @@ pub fn metadata_in(endpoint: &str) -> BTreeMap<Vec<u8>, Vec<u8>> {
 
 /// Writes metadata into an etcd.
 pub fn put_into(endpoint: &str, sample: &Sample) {
+    put_with(endpoint, ConnectOptions::new(), sample);
+}
+
+fn put_with(endpoint: &str, connect: ConnectOptions, sample: &Sample) {
     let records = sample.records();
     block_on(async move {
-        let mut client = EtcdClient::connect([endpoint], None).await.unwrap();
+        let mut client = EtcdClient::connect([endpoint], Some(connect)).await.unwrap();
         for record in records.into_iter().filter(|record| !record.leased) {
             let key = [ROOT.as_bytes(), record.key()].concat();
             client.put(key, record.value().to_vec(), None).await.unwrap();
@@ -301,13 +338,17 @@ pub struct Player {
 
 impl Player {
     pub fn start(kubeconfig: &Path, etcd: &str) -> Self {
+        Self::start_with(kubeconfig, etcd, ConnectOptions::new())
+    }
+
+    fn start_with(kubeconfig: &Path, etcd: &str, connect: ConnectOptions) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let (flag, kubeconfig, etcd) = (Arc::clone(&stop), kubeconfig.to_owned(), etcd.to_owned());
         let thread = thread::spawn(move || {
             block_on(async move {
                 let access = Access { kubeconfig: Some(kubeconfig), context: None };
                 let client = Cluster::connect(&access).await.unwrap().client().clone();
-                let etcd = EtcdClient::connect([etcd], None).await.unwrap();
+                let etcd = EtcdClient::connect([etcd], Some(connect)).await.unwrap();
                 let play = play(client, etcd);
                 let stopped = async {
                     while !flag.load(Ordering::Relaxed) {
