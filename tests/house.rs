@@ -13,7 +13,7 @@ use std::{
 };
 
 /// Rooms of the core.
-const CORE: [&str; 22] = [
+const CORE: [&str; 23] = [
     "src/admission",
     "src/manifest",
     "src/migration",
@@ -33,6 +33,7 @@ const CORE: [&str; 22] = [
     "src/rollout/active.rs",
     "src/rollout/fitness.rs",
     "src/rollout/plan.rs",
+    "src/rollout/room.rs",
     "src/rollout/serving.rs",
     "src/rollout/standby.rs",
     "src/rollout/verdict.rs",

@@ -215,3 +215,22 @@ fn a_signal_stops_it_and_helm_agrees_after_the_way_back() {
     roll().await_complete(namespace);
     assert_eq!((roll().shape(namespace), roll().pods(namespace)), (shape, pods), "nothing rolls");
 }
+
+#[test]
+fn a_node_without_room_is_told_before() {
+    let namespace = "room";
+    install(namespace);
+    let kubectl = |args: &[&str]| expect_success(roll().cluster.kubectl(args));
+    kubectl(&["-n", namespace, "set", "resources", "deployment/my-release-milvus-querynode", "--requests=cpu=3,memory=1Gi"]);
+    roll().await_complete(namespace);
+    roll().cluster.apply("apiVersion: v1\nkind: Node\nmetadata: {name: only-one}\n");
+    let status = r#"{"status":{"allocatable":{"cpu":"2","memory":"8Gi"}}}"#;
+    kubectl(&["patch", "node", "only-one", "--subresource=status", "--type=merge", "-p", status]);
+    let (_, stdout, _) = run(&mut upgrade(namespace, &["--dry-run"]));
+    assert!(!stdout.contains("no node has room"), "a new node is closed until somebody opens it: {stdout}");
+    kubectl(&["patch", "node", "only-one", "--type=merge", "-p", r#"{"spec":{"taints":null}}"#]);
+    let (code, stdout, stderr) = run(&mut upgrade(namespace, &["--dry-run"]));
+    kubectl(&["delete", "node", "only-one"]);
+    let words = "no node has room for another pod of my-release-milvus-querynode (3 CPU, 1024 MiB): most is 2 CPU, 8192 MiB";
+    assert!(code == 0 && stdout.contains(words), "{code} {stdout}{stderr}");
+}

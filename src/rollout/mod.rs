@@ -8,6 +8,7 @@
 //! | [`verdict`] | pure: what the rules say of it, asked as `check` asks |
 //! | [`standby`] | pure: active-standby of the coordinators in a configuration file |
 //! | [`serving`] | pure: which moves replace those who serve searches, and when Milvus is asked whether it is whole |
+//! | [`room`] | pure: whether some node has room for a new pod beside the old ones |
 //! | [`active`] | pure: which coordinator is active, by the sessions in etcd |
 //! | [`milvus`], [`sessions`] | the ways to Milvus itself and to its sessions |
 //! | [`step`], [`steps`] | the steps, one file each |
@@ -26,6 +27,7 @@ pub mod milvus;
 pub mod perform;
 pub mod plan;
 pub mod remote;
+pub mod room;
 pub mod serving;
 pub mod sessions;
 pub mod settings;

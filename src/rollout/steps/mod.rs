@@ -8,5 +8,6 @@ pub(crate) mod hand_over;
 pub(crate) mod loaded;
 pub(crate) mod record;
 pub(crate) mod remove;
+pub(crate) mod room;
 pub(crate) mod update;
 pub(crate) mod way_back;
