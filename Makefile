@@ -20,8 +20,8 @@ test: lint testbed ## Everything that needs no root, on real parts
 test-fast: ## Unit, property, snapshot and CLI tests; starts no server
 	$(CARGO) test --lib --test cli --test certs --test catalogue --test docs --test house --test hostile
 
-test-full: test ## Like test; then the crash matrices and the table of orders, whole
-	MILVUS_GUARD_FULL=1 $(CARGO) test --quiet --test meta_crash --test migrate_crash --test upgrade_crash --test upgrade_orders
+test-full: test ## Like test; then the crash matrices, the table of orders and many runs at once, whole
+	MILVUS_GUARD_FULL=1 $(CARGO) test --quiet --test meta_crash --test migrate_crash --test upgrade_crash --test upgrade_orders --test upgrade_many
 
 test-node: ## Pods of our image and chart on a real node (root; make node-packages once)
 	$(TESTBED) --node

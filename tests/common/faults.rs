@@ -92,6 +92,7 @@ pub struct Faults {
 struct Shared {
     client: kube::Client,
     fault: Mutex<Fault>,
+    requests: AtomicUsize,
     writes: AtomicUsize,
     reached: AtomicBool,
     met: Mutex<BTreeMap<String, usize>>,
@@ -140,6 +141,7 @@ impl Faults {
                 let shared = Arc::new(Shared {
                     client,
                     fault: Mutex::new(Fault::None),
+                    requests: AtomicUsize::new(0),
                     writes: AtomicUsize::new(0),
                     reached: AtomicBool::new(false),
                     met: Mutex::default(),
@@ -182,6 +184,11 @@ impl Faults {
         self.shared.log.lock().unwrap().clear();
     }
 
+    /// All requests since the start.
+    pub fn requests(&self) -> usize {
+        self.shared.requests.load(Ordering::SeqCst)
+    }
+
     /// Writes so far; renewals of the lock are none.
     pub fn writes(&self) -> usize {
         self.shared.writes.load(Ordering::SeqCst)
@@ -208,6 +215,7 @@ impl Drop for Faults {
 }
 
 async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    shared.requests.fetch_add(1, Ordering::SeqCst);
     let path = request.uri().path().to_owned();
     let method = request.method().clone();
     let renewal = path.contains("/leases/");
