@@ -12,12 +12,12 @@ mod common;
 use std::{process::Command, sync::OnceLock, time::Duration};
 
 use common::{
-    Chart,
+    Chart, guard,
     roll::{DEADLINE, RELEASE, Roll},
     run,
     stand::Running,
 };
-use milvus_guard_testbed::{Helm, expect_success, wait_until};
+use milvus_guard_testbed::{Helm, Terminal, expect_success, wait_until};
 
 /// One cluster for all tests of this file; each has a namespace of its own.
 fn roll() -> &'static Roll {
@@ -120,7 +120,24 @@ fn an_old_pod_that_does_not_end_holds_the_next_component_and_a_second_run_is_tol
     assert_eq!(roll().tag(namespace, "mixcoord"), "v2.4.5", "it must wait");
     let (code, _, stderr) = run(&mut upgrade(namespace, &[]));
     assert!(code == 5 && stderr.contains("holds the lock of this release"), "{code} {stderr}");
+    // What the person on call sees: live on a terminal, plain elsewhere.
+    let status = |more: &[&str]| {
+        let mut command = guard();
+        command.arg("status").arg("--kubeconfig").arg(roll().cluster.kubeconfig()).args(["-i", RELEASE, "-n", namespace]);
+        command.args(more);
+        command
+    };
+    let mut live = Terminal::start(status(&["--wait"]).env("TERM", "xterm"));
+    live.expect("my-release-milvus-indexnode: 1 old pod is left");
+    let (code, stdout, _) = run(&mut status(&[]));
+    assert_eq!(code, 3, "it is under way: {stdout}");
+    let line = |name: &str| stdout.lines().find(|line| line.contains(name)).unwrap_or_else(|| panic!("{stdout}")).to_owned();
+    assert!(line("step  ").contains("at 4 of 10: Move indexnode to 2.4.24"), "{stdout}");
+    assert!(line("milvus-indexnode  ").contains("milvusdb/milvus:v2.4.24  1 new, 0 old, 1 of 1 available"), "{stdout}");
+    assert!(line("milvus-querynode  ").contains("milvusdb/milvus:v2.4.5   2 new, 0 old, 2 of 2 available"), "{stdout}");
     finalizer("null");
+    assert!(live.wait().success(), "{}", live.screen());
+    live.expect("phase      Succeeded");
     assert!(wait_until(DEADLINE, || running.0.try_wait().unwrap().is_some()));
     assert!(running.0.wait().unwrap().success());
     assert_eq!(roll().tag(namespace, "proxy"), "v2.4.24");

@@ -177,22 +177,30 @@ impl View {
         if let Some(backup) = &self.backup {
             lines.push(format!("backup     {}", plain(backup)));
         }
-        for (number, component) in self.components.iter().enumerate() {
-            let title = if number == 0 { "runs" } else { "" };
-            let old = if component.old > 0 { format!(", {} old", component.old) } else { String::new() };
-            lines.push(format!(
-                "{title:<11}{}  {}  {} of {} available{old}",
-                plain(&component.workload),
-                plain(&component.image),
-                component.available,
-                component.wanted
-            ));
-        }
+        lines.extend(under("runs", table(&self.components)));
         if let Some(message) = &self.message {
-            lines.push(format!("says       {}", plain(message)));
+            lines.extend(under("says", message.lines().filter(|line| !line.trim().is_empty()).map(plain).collect()));
         }
         lines.join("\n") + "\n"
     }
+}
+
+/// Lines under one title.
+fn under(title: &str, lines: Vec<String>) -> impl Iterator<Item = String> {
+    lines.into_iter().enumerate().map(move |(at, line)| format!("{:<11}{line}", if at == 0 { title } else { "" }))
+}
+
+/// Components below each other.
+fn table(components: &[ComponentView]) -> Vec<String> {
+    let names: Vec<(String, String)> =
+        components.iter().map(|component| (plain(&component.workload), plain(&component.image))).collect();
+    let workloads = names.iter().map(|(workload, _)| workload.chars().count()).max().unwrap_or(0);
+    let images = names.iter().map(|(_, image)| image.chars().count()).max().unwrap_or(0);
+    let rows = names.iter().zip(components).map(|((workload, image), one)| {
+        let ComponentView { updated, old, available, wanted, .. } = one;
+        format!("{workload:<workloads$}  {image:<images$}  {updated} new, {old} old, {available} of {wanted} available")
+    });
+    rows.collect()
 }
 
 /// How long ago something was, as people say it.
@@ -241,9 +249,16 @@ phase      Running
 step       at 2 of 2: Stop all (since 1 min 5 s, attempt 2)
 waits for  proxy: 1 pod is left
 lock       pod-1, since 2 min 5 s, last sign of life 3 s ago
-runs       proxy  milvus:v2.1.4  1 of 0 available, 1 old
+runs       proxy   milvus:v2.1.4  0 new, 1 old, 1 of 0 available
+           worker  milvus:v2      1 new, 0 old, 1 of 1 available
 ";
-        assert_eq!(View::of(&run, Some(holder), vec![proxy]).text(now), expected);
-        assert!(View::of(&run, None, Vec::new()).text(now).contains("lock       free: nobody works on it"));
+        let worker =
+            ComponentView { workload: "worker".into(), image: "milvus:v2".into(), wanted: 1, updated: 1, old: 0, available: 1 };
+        assert_eq!(View::of(&run, Some(holder), vec![proxy, worker]).text(now), expected);
+        let mut said = View::of(&run, None, Vec::new());
+        said.message = Some("It is done.\n\nNext:\n  helm upgrade".into());
+        let text = said.text(now);
+        assert!(text.contains("lock       free: nobody works on it"), "{text}");
+        assert!(text.ends_with("says       It is done.\n           Next:\n             helm upgrade\n"), "{text}");
     }
 }

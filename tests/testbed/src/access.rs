@@ -2,6 +2,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -12,7 +13,10 @@ use crate::http::{Answer, Client};
 use crate::kubeconfig::{impersonating, kubeconfig, with_certificate, with_token};
 use crate::programs::Program;
 use crate::scratch::Scratch;
-use crate::{Error, Helm, expect_success};
+use crate::{Error, Helm, expect_success, wait_until};
+
+/// For a server that asks to be asked again.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// All that clients need of a cluster: kubeconfigs, kubectl, Helm and the API itself.
 ///
@@ -147,14 +151,22 @@ impl Access {
         or_panic(self.client.get(path).map_err(|e| Error::doing(format_args!("GET {path}"), e)))
     }
 
-    /// [`Self::get`] for an object or a list that exists.
+    /// [`Self::get`] for an object or a list that exists. A server that asks to be asked again (429, as it does for objects
+    /// whose definition has just come) is.
     ///
     /// # Panics
     /// When the answer is not 200 or not JSON.
     #[must_use]
     #[track_caller]
     pub fn get_json(&self, path: &str) -> Value {
-        let Answer { status, body } = self.get(path);
+        let mut answer = self.get(path);
+        if answer.status == 429 {
+            wait_until(PATIENCE, || {
+                answer = self.get(path);
+                answer.status != 429
+            });
+        }
+        let Answer { status, body } = answer;
         assert!(status == 200, "GET {path} answers {status}: {body}");
         or_panic(serde_json::from_str(&body).map_err(|e| Error::doing(format_args!("GET {path}"), e)))
     }
