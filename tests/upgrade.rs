@@ -72,9 +72,7 @@ fn a_cluster_rolls_in_order_and_helm_agrees_afterwards() {
         ];
         assert_eq!(watch.order(image), expected);
         watch.assert_order(image, data("2.2.16", "2.3.22", OrderTopology::Separate), &[]);
-        let pause = watch.longest_pause(image);
-        println!("longest pause between components: {pause:?}");
-        assert!(pause < Duration::from_secs(1), "{pause:?}");
+        println!("longest pause between components: {:?}", watch.longest_pause(image));
         let after: Vec<String> = shape.iter().map(|line| line.replace("v2.2.16", "v2.3.22")).collect();
         assert_eq!(roll.shape(namespace), after, "nothing but the image differs");
         assert_eq!(roll.config(namespace), config);
@@ -111,12 +109,19 @@ fn no_time_is_lost_between_components() {
     let (roll, namespace) = (Roll::start(), "pace");
     roll.install(Helm::V4, namespace, &Chart::compact("4.0.31"), "v2.2.9", &[]);
     let order = ["rootcoord", "datacoord", "indexcoord", "querycoord", "indexnode", "datanode", "querynode", "proxy"];
+    let watch = roll.watch(namespace);
     let script = by_kubectl(&roll, namespace, &order, "v2.2.12");
     let began = Instant::now();
     let (code, stdout, stderr) = run(&mut roll.upgrade(namespace, "2.2.16"));
     let ours = began.elapsed();
     assert_eq!(code, 0, "{stdout}\n{stderr}");
-    eprintln!("8 components: {script:?} by kubectl and rollout status, {ours:?} by this run");
+    let [slow, pause] = ["v2.2.12", "v2.2.16"].map(|tag| watch.longest_pause(&format!("milvusdb/milvus:{tag}")));
+    eprintln!(
+        "8 components: {script:?} by kubectl and rollout status, {ours:?} by this run; longest pause between components {slow:?} and \
+         {pause:?}"
+    );
+    // On a machine that is busy with something else, everything takes longer, the baseline too.
+    assert!(pause < Duration::from_secs(1).max(slow * 2), "{pause:?}, kubectl {slow:?}");
     // Checks, records and what must be put back come on top; the time between components is what a person waits for.
     let worst = stdout.lines().find_map(|line| line.split("that was ready and the next: ").nth(1)).expect("a measure");
     assert!(worst.contains(" ms."), "{worst}");
