@@ -18,8 +18,9 @@ use common::{
     run,
     stand::Running,
 };
+use milvus_guard::milvus::catalogue::{Catalogue, OrderTopology};
 use milvus_guard_testbed::{Etcd, Helm, expect_success, wait_until};
-use serde_json::json;
+use serde_json::{Value, json};
 
 const CHART: &str = "4.1.34";
 
@@ -82,4 +83,33 @@ fn a_release_may_be_called_anything() {
         }
         assert!(stdout.contains(&format!("helm upgrade {release} zilliztech/milvus -n {namespace} ")), "{stdout}");
     }
+}
+
+#[test]
+fn every_group_of_query_nodes_moves_between_the_same_neighbours() {
+    let (roll, namespace) = (Roll::start(), "groups");
+    let values = ["mixCoordinator.enabled=true", "querynode.replicas=2"];
+    roll.install(Helm::V4, namespace, &Chart::compact(CHART), "v2.4.5", &values);
+    // A Deployment of its own for each resource group, as people add them beside the chart's.
+    let model = roll.deployment(namespace, "querynode");
+    for group in ["rg1", "rg2"] {
+        let mut own = json!({"apiVersion": "apps/v1", "kind": "Deployment", "spec": model["spec"]});
+        let labels = |target: &mut Value| target["milvus.io/resource-group"] = json!(group);
+        own["metadata"] = json!({"name": format!("my-release-milvus-querynode-{group}"), "namespace": namespace,
+            "labels": model["metadata"]["labels"], "annotations": model["metadata"]["annotations"]});
+        labels(&mut own["spec"]["selector"]["matchLabels"]);
+        labels(&mut own["spec"]["template"]["metadata"]["labels"]);
+        roll.cluster.apply(&own.to_string());
+    }
+    // Each selector must choose its own pods only.
+    roll.await_complete(namespace);
+    let watch = roll.watch(namespace);
+    let (code, stdout, stderr) = run(&mut roll.upgrade(namespace, "2.4.24"));
+    assert_eq!(code, 0, "{stdout}{stderr}");
+    let shape = roll.shape(namespace);
+    assert_eq!(shape.iter().filter(|line| line.contains("-querynode")).count(), 3, "{shape:?}");
+    assert!(shape.iter().all(|line| line.contains(":v2.4.24 ")), "{shape:?}");
+    let order = Catalogue::embedded().order("2.4.5".parse().unwrap(), "2.4.24".parse().unwrap(), OrderTopology::Mixed).unwrap();
+    watch.assert_order("milvusdb/milvus:v2.4.24", |component| order.before(component).collect(), &[]);
+    assert_eq!(roll.owned_by_runs(namespace), [""; 0]);
 }

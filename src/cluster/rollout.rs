@@ -62,6 +62,16 @@ impl Watched {
     }
 }
 
+/// Whether a pod is this Deployment's: its ReplicaSet is named after the Deployment and the hash of the template. The selector
+/// alone does not tell where another Deployment has the same labels and more, as groups of query nodes have.
+#[must_use]
+pub fn is_pod_of(pod: &Pod, deployment: &str) -> bool {
+    let hash = pod.labels().get("pod-template-hash");
+    let owner = pod.owner_references().iter().find(|owner| owner.controller == Some(true) && owner.kind == "ReplicaSet");
+    let (Some(hash), Some(owner)) = (hash, owner) else { return true };
+    owner.name.strip_prefix(deployment).and_then(|rest| rest.strip_prefix('-')) == Some(hash)
+}
+
 /// What is to become of Deployments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
@@ -125,7 +135,7 @@ pub async fn until(
         };
         match event {
             Some((index, News::Deployment(event))) => all[index].of_deployment(*event),
-            Some((index, News::Pod(event))) => all[index].of_pod(*event),
+            Some((index, News::Pod(event))) => all[index].of_pod(*event, &watched[index].name),
             Some((index, News::Trouble(reason))) => {
                 tell(format!("the API server (watch of {}): {reason}", watched[index].name));
                 continue;
@@ -165,8 +175,9 @@ impl Seen {
         }
     }
 
-    fn of_pod(&mut self, event: Event<Pod>) {
+    fn of_pod(&mut self, event: Event<Pod>, deployment: &str) {
         match event {
+            Event::InitApply(pod) | Event::Apply(pod) | Event::Delete(pod) if !is_pod_of(&pod, deployment) => {}
             Event::Init => {
                 self.listed[1] = false;
                 self.pods.clear();
@@ -395,6 +406,18 @@ mod tests {
     ) {
         let pods: Vec<&Pod> = pods.iter().collect();
         assert_eq!(missing(Some(&deployment(1, &status)), &pods, Wanted::Complete).as_deref(), expected);
+    }
+
+    #[rstest]
+    #[case("a-querynode", true)]
+    #[case("a-querynode-rg1", false)]
+    #[case("a", false)]
+    fn a_pod_is_its_owners(#[case] deployment: &str, #[case] its: bool) {
+        let owner =
+            json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "a-querynode-5f4c", "uid": "1", "controller": true});
+        let owned = pod("milvus:2", &json!({"metadata": {"labels": {"pod-template-hash": "5f4c"}, "ownerReferences": [owner]}}));
+        assert_eq!(is_pod_of(&owned, deployment), its);
+        assert!(is_pod_of(&pod("milvus:2", &json!({})), deployment), "nobody says whose it is");
     }
 
     #[test]

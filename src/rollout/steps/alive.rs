@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use crate::{
-    cluster::rollout::Watched,
+    cluster::rollout::{Watched, is_pod_of},
     reason,
     rollout::{
         active::{self, PodName},
@@ -86,7 +86,8 @@ async fn pods(cx: &Cx<'_>, watched: &[Watched]) -> Result<Vec<Pod>, StepError> {
     let mut pods = Vec::new();
     for one in watched {
         let params = ListParams::default().labels(&one.selector);
-        pods.extend(cx.link.call("pods", async || api.list(&params).await).await?.items);
+        let listed = cx.link.call("pods", async || api.list(&params).await).await?.items;
+        pods.extend(listed.into_iter().filter(|pod| is_pod_of(pod, &one.name)));
     }
     pods.retain(|pod| pod.metadata.deletion_timestamp.is_none());
     Ok(pods)

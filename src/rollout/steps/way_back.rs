@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, api::ListParams};
 
 use crate::{
-    cluster::rollout::{Watched, is_ready},
+    cluster::rollout::{Watched, is_pod_of, is_ready},
     milvus::catalogue::PointOfNoReturn,
     objects::{RunPhase, StepStage, UpgradeRun},
     rollout::{
@@ -32,7 +32,7 @@ pub(crate) async fn barred(cx: &Cx<'_>) -> Result<Option<String>, StepError> {
                         .flat_map(|spec| &spec.containers)
                         .any(|one| one.image.as_deref() == Some(&world.rollout.image))
                 };
-                if pods.items.iter().any(|pod| new(pod) && is_ready(pod)) {
+                if pods.items.iter().any(|pod| is_pod_of(pod, &original.name) && new(pod) && is_ready(pod)) {
                     return Ok(Some(text(&world.rollout)));
                 }
             }
