@@ -107,7 +107,7 @@ fn a_job_gets_into_etcd_with_its_secret_and_is_as_the_overrides_say() {
     let names: Vec<&str> = container["env"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["HOSTNAME", "RUST_LOG"]);
     assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true);
-    let secret = pod["volumes"].as_array().unwrap().iter().find(|volume| volume["name"] == "credentials").unwrap();
+    let secret = pod["volumes"].as_array().unwrap().iter().find(|volume| volume["name"] == "credentials-etcd").unwrap();
     assert_eq!(secret["secret"]["secretName"], "etcd-access");
 
     // The password is nowhere to be read but in the Secret.

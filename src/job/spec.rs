@@ -75,7 +75,7 @@ pub struct Rights {
 pub struct Mounted {
     /// Its name.
     pub name: String,
-    /// Folder in the pod.
+    /// Folder in the pod; the volume is named after its last part.
     pub folder: &'static str,
 }
 
@@ -84,7 +84,7 @@ pub struct Mounted {
 pub struct Claim {
     /// Its name.
     pub name: String,
-    /// Folder in the pod.
+    /// Folder in the pod; the volume is named after its last part.
     pub folder: &'static str,
     /// Storage class of a new one; absent means the default one.
     pub class: Option<String>,
@@ -167,8 +167,8 @@ impl JobSpec {
             mounts.push(json!({"name": "claim", "mountPath": claim.folder}));
             volumes.push(json!({"name": "claim", "persistentVolumeClaim": {"claimName": claim.name}}));
         }
-        for (index, Mounted { name, folder }) in self.secrets.iter().enumerate() {
-            let volume = format!("credentials-{index}");
+        for Mounted { name, folder } in &self.secrets {
+            let volume = format!("credentials-{}", folder.rsplit('/').next().unwrap_or_default());
             mounts.push(json!({"name": volume, "mountPath": folder, "readOnly": true}));
             volumes.push(json!({"name": volume, "secret": {"secretName": name, "defaultMode": 0o440}}));
         }
