@@ -13,7 +13,7 @@ use std::{collections::BTreeMap, path::Path, process::Output, time::Duration};
 
 use common::{
     Chart, ERAS, guard, run,
-    stand::{NAMESPACE, Player, RELEASE, metadata_in, put_into, sample},
+    stand::{NAMESPACE, Player, RELEASE, Running, metadata_in, put_into, sample},
 };
 use milvus_guard::manifest::documents;
 use milvus_guard_testbed::{BuildImage, Etcd, Helm, Node, expect_success, wait_for};
@@ -287,11 +287,13 @@ fn a_job_of_our_image_rolls_real_pods_and_stops_at_what_does_not_run() {
     };
     let before = images();
     assert_eq!(before.len(), components.len());
-    let upgrade = |more: &[&str]| {
+    let command = |more: &[&str]| {
         let mut command = guard();
         command.arg("upgrade").arg("--kubeconfig").arg(node.kubeconfig()).args(["-i", RELEASE, "-n", NAMESPACE]);
-        run(command.args(["-t", "2.4.24", "--progress", "plain"]).args(more))
+        command.args(["-t", "2.4.24", "--progress", "plain"]).args(more);
+        command
     };
+    let upgrade = |more: &[&str]| run(&mut command(more));
     // An image that nobody has, and one whose program ends at once: the kubelet's own words stop the run at the first component.
     for (tag, words) in [("v2.4.24-gpu", &["ImagePullBackOff", "ErrImagePull"][..]), ("v2.4.24-debug", &["CrashLoopBackOff"])] {
         let (code, stdout, stderr) = upgrade(&["-w", &format!("milvusdb/milvus:{tag}"), "--give-up-after", "5s"]);
@@ -306,8 +308,44 @@ fn a_job_of_our_image_rolls_real_pods_and_stops_at_what_does_not_run() {
         assert_eq!(code, 0, "{stdout}{stderr}{}", node.describe(GUARD));
         assert_eq!(images(), before, "{tag}");
     }
-    let (code, stdout, stderr) = upgrade(&[]);
+    // A full node: the new pod finds no room beside the old one. The run says so before, stops there, and goes back.
+    let indexnode = "deployment/my-release-milvus-indexnode";
+    let allocatable = node.get_json("/api/v1/nodes")["items"][0]["status"]["allocatable"]["cpu"].as_str().unwrap().to_owned();
+    let cores: f64 =
+        allocatable.strip_suffix('m').map_or_else(|| allocatable.parse(), |milli| format!("{milli}e-3").parse()).unwrap();
+    let ask_for = |cpu: &str| {
+        let requests = format!("--requests=cpu={cpu}");
+        expect_success(node.kubectl(["-n", NAMESPACE, "set", "resources", indexnode, &requests]));
+        node.wait_for_rollout(NAMESPACE, "my-release-milvus-indexnode", DEADLINE);
+    };
+    ask_for(&format!("{:.0}m", cores * 550.0));
+    let (code, stdout, stderr) = upgrade(&["--dry-run"]);
+    assert!(
+        code == 0 && stdout.contains("no node has room for another pod of my-release-milvus-indexnode"),
+        "{code} {stdout}{stderr}"
+    );
+    let (code, stdout, stderr) = upgrade(&["--step-timeout", "20s"]);
+    assert!(code == 3 && stderr.contains("Insufficient cpu"), "{code} {stdout}{stderr}{}", node.describe(NAMESPACE));
+    let (code, stdout, stderr) = upgrade(&["-o", "rollback"]);
     assert_eq!(code, 0, "{stdout}{stderr}{}", node.describe(GUARD));
+    assert_eq!(images(), before);
+    ask_for("10m");
+
+    // The Job's pod is evicted on the way: the next one goes on.
+    let mut running = Running::spawn(command(&[]));
+    let first = || images()["my-release-milvus-indexnode"] == "v2.4.24" || running.0.try_wait().unwrap().is_some();
+    wait_for("the first component to move", DEADLINE, first);
+    let selector = ["get", "pods", "-n", GUARD, "-l", "batch.kubernetes.io/job-name", "--field-selector=status.phase=Running"];
+    let pod = expect_success(node.kubectl([&selector[..], &["-o", "name"]].concat()));
+    let pod = pod.trim().strip_prefix("pod/").unwrap_or_else(|| panic!("one pod works: {pod}")).to_owned();
+    let eviction = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": GUARD}});
+    let path = format!("/api/v1/namespaces/{GUARD}/pods/{pod}/eviction");
+    expect_success(node.kubectl_with_input(["create", "--raw", &path, "-f", "-"], &eviction.to_string()));
+    wait_for("the end of the run", DEADLINE * 3, || running.0.try_wait().unwrap().is_some());
+    let status = running.0.wait().unwrap();
+    assert!(status.success(), "{status} {}", node.describe(GUARD));
+    let runs = node.get_json(&format!("/apis/guard.milvus.io/v1alpha1/namespaces/{GUARD}/upgraderuns"));
+    assert!(runs.to_string().contains("Succeeded"), "{runs:#}");
     assert!(images().values().all(|tag| tag == "v2.4.24"), "{:?}", images());
     let pods = node.get_json(&format!("/api/v1/namespaces/{NAMESPACE}/pods"));
     let pods = pods["items"].as_array().unwrap();

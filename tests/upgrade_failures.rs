@@ -131,10 +131,10 @@ fn an_old_pod_that_does_not_end_holds_the_next_component_and_a_second_run_is_tol
     live.expect("my-release-milvus-indexnode: 1 old pod is left");
     let (code, stdout, _) = run(&mut status(&[]));
     assert_eq!(code, 3, "it is under way: {stdout}");
-    let line = |name: &str| stdout.lines().find(|line| line.contains(name)).unwrap_or_else(|| panic!("{stdout}")).to_owned();
-    assert!(line("step  ").contains("at 4 of 10: Move indexnode to 2.4.24"), "{stdout}");
-    assert!(line("milvus-indexnode  ").contains("milvusdb/milvus:v2.4.24  1 new, 0 old, 1 of 1 available"), "{stdout}");
-    assert!(line("milvus-querynode  ").contains("milvusdb/milvus:v2.4.5   2 new, 0 old, 2 of 2 available"), "{stdout}");
+    let shown = |name: &str| stdout.lines().find(|line| line.contains(name)).unwrap_or_else(|| panic!("{stdout}")).to_owned();
+    assert!(shown("step  ").contains("at 4 of 10: Move indexnode to 2.4.24"), "{stdout}");
+    assert!(shown("milvus-indexnode  ").contains("milvusdb/milvus:v2.4.24  1 new, 0 old, 1 of 1 available"), "{stdout}");
+    assert!(shown("milvus-querynode  ").contains("milvusdb/milvus:v2.4.5   2 new, 0 old, 2 of 2 available"), "{stdout}");
     finalizer("null");
     assert!(live.wait().success(), "{}", live.screen());
     live.expect("phase      Succeeded");

@@ -113,3 +113,25 @@ fn every_group_of_query_nodes_moves_between_the_same_neighbours() {
     watch.assert_order("milvusdb/milvus:v2.4.24", |component| order.before(component).collect(), &[]);
     assert_eq!(roll.owned_by_runs(namespace), [""; 0]);
 }
+
+#[test]
+fn a_controller_that_lags_holds_the_next_component() {
+    let (roll, namespace) = (Roll::start(), "lag");
+    roll.install(Helm::V4, namespace, &Chart::compact(CHART), "v2.4.5", &["mixCoordinator.enabled=true"]);
+    // Every status still says that all is well, about the state before.
+    let controllers = roll.cluster.controller_manager().expect("it runs");
+    controllers.pause();
+    let mut running = Running::spawn(roll.upgrade(namespace, "2.4.24"));
+    let waits = || {
+        let runs = roll.runs(namespace);
+        runs.last()
+            .is_some_and(|run| run["status"]["step"].to_string().contains("its controller has not seen the last change yet"))
+    };
+    assert!(wait_until(DEADLINE, || waits() || running.0.try_wait().unwrap().is_some()));
+    assert_eq!(roll.tag(namespace, "indexnode"), "v2.4.24", "the first one has its image");
+    assert_eq!(roll.tag(namespace, "mixcoord"), "v2.4.5", "{:#}", roll.run(namespace)["status"]);
+    controllers.resume();
+    assert!(wait_until(DEADLINE, || running.0.try_wait().unwrap().is_some()));
+    assert!(running.0.wait().unwrap().success(), "{:#}", roll.run(namespace)["status"]);
+    assert!(roll.shape(namespace).iter().all(|line| line.contains(":v2.4.24 ")));
+}

@@ -62,7 +62,7 @@ impl Watched {
     }
 }
 
-/// Whether a pod is this Deployment's: its ReplicaSet is named after the Deployment and the hash of the template. The selector
+/// Whether a pod is this Deployment's: its `ReplicaSet` is named after the Deployment and the hash of the template. The selector
 /// alone does not tell where another Deployment has the same labels and more, as groups of query nodes have.
 #[must_use]
 pub fn is_pod_of(pod: &Pod, deployment: &str) -> bool {
