@@ -178,10 +178,11 @@ impl JobSpec {
             "apiVersion": "batch/v1", "kind": "Job", "metadata": meta,
             "spec": {
                 "backoffLimit": RETRIES,
-                // Exit codes of our own say that a person has to look. A pod that is killed or evicted is made anew and goes on.
+                // A pod that is killed or evicted is made anew and goes on; the first rule that fits counts, and an evicted one ends
+                // with a code of ours. Any other such code says that a person has to look.
                 "podFailurePolicy": {"rules": [
-                    {"action": "FailJob", "onExitCodes": {"containerName": self.verb, "operator": "In", "values": [1, 2, 3, 4, 5]}},
                     {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+                    {"action": "FailJob", "onExitCodes": {"containerName": self.verb, "operator": "In", "values": [1, 2, 3, 4, 5]}},
                 ]},
                 "template": {
                     "metadata": {"labels": meta["labels"]},
