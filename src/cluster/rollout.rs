@@ -300,6 +300,9 @@ pub fn missing(deployment: Option<&Deployment>, pods: &[&Pod], wanted: Wanted) -
         Some(format!("{count} left{ending}{why}"))
     } else if ready < replicas || available < replicas {
         Some(format!("{available} of {replicas} pods available{why}"))
+    } else if let Some(pod) = pods.iter().find(|pod| has_failed(pod)) {
+        // The Deployment's status follows its pods.
+        Some(format!("{} is not ready any more{why}", pod.name_any()))
     } else if status.replicas.unwrap_or(0) != replicas || pods.len() != usize::try_from(replicas).unwrap_or(0) {
         Some(format!(
             "{} pods where {replicas} are wanted",
@@ -319,6 +322,14 @@ fn phase(pod: &Pod) -> Option<&str> {
 pub fn is_ready(pod: &Pod) -> bool {
     let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
     conditions.into_iter().flatten().any(|one| one.type_ == "Ready" && one.status == "True")
+}
+
+/// Whether a pod says itself that it is not ready, or that the process of a container has ended.
+fn has_failed(pod: &Pod) -> bool {
+    let Some(status) = &pod.status else { return false };
+    let unready = status.conditions.iter().flatten().any(|one| one.type_ == "Ready" && one.status == "False");
+    let ended = |container: &ContainerStatus| container.state.as_ref().is_some_and(|state| state.terminated.is_some());
+    unready || status.container_statuses.iter().flatten().any(ended)
 }
 
 fn is_hopeless(pod: &Pod) -> bool {
@@ -398,6 +409,17 @@ mod tests {
         vec![pod("milvus:2", &json!({"status": {"containerStatuses": [{"name": "proxy", "image": "", "imageID": "", "ready": false,
             "restartCount": 0, "state": {"waiting": {"reason": "ImagePullBackOff"}}}]}}))],
         Some("0 of 1 pods available (p ImagePullBackOff)")
+    )]
+    #[case::behind_its_pods(
+        status(2, 1, 1, 1),
+        vec![pod("milvus:2", &json!({"status": {"containerStatuses": [{"name": "proxy", "image": "", "imageID": "", "ready": false,
+            "restartCount": 0, "state": {"terminated": {"exitCode": 1}}}]}}))],
+        Some("p is not ready any more")
+    )]
+    #[case::unready_by_itself(
+        status(2, 1, 1, 1),
+        vec![pod("milvus:2", &json!({"status": {"conditions": [{"type": "Ready", "status": "False"}]}}))],
+        Some("p is not ready any more")
     )]
     fn a_deployment_is_complete_or_says_what_is_missing(
         #[case] status: Value,
