@@ -19,7 +19,6 @@ use super::{
     error::MetaError,
     events::{Event, Events, Running, Stage},
     file,
-    migrate::unread,
     target::{Target, components, dump, sessions},
 };
 
@@ -54,13 +53,13 @@ pub async fn backup(target: &Target, out: &Path, form: Form, events: &dyn Events
     let root = target.root()?;
     let tell = |what: &str| events.event(Event::Waiting { what: what.to_owned() });
     let store = target.connect(Some(&tell)).await?;
-    let running = components(sessions(&store, &root).await.map_err(unread)?);
+    let running = components(sessions(&store, &root).await.map_err(MetaError::unread)?);
     if !running.is_empty() {
         let note =
             format!("{} components of Milvus are running; what they write from now on is not in the backup", running.len());
         events.event(Event::Warning { note });
     }
-    let dump = dump(&store, &root, events).await.map_err(unread)?;
+    let dump = dump(&store, &root, events).await.map_err(MetaError::unread)?;
     if !dump.records().iter().any(Record::is_metadata) {
         return Err(MetaError::refused(format!("there is no metadata under {root}"), "check --root-path and --meta-sub-path."));
     }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::etcd::failure::Failure;
+
 use super::lock::Holder;
 
 /// Why a verb did not reach its end.
@@ -33,6 +35,11 @@ impl MetaError {
     /// Refused: nothing was changed.
     pub(super) fn refused(why: impl Into<String>, next: impl Into<String>) -> Self {
         Self::Refused { why: why.into(), next: next.into() }
+    }
+
+    /// etcd could not be read.
+    pub(super) fn unread(failure: Failure) -> Self {
+        Self::refused(failure.reason, "run the same command again.")
     }
 
     /// Stopped on the way.

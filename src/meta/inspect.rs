@@ -12,7 +12,6 @@ use super::{
     error::MetaError,
     events::{Event, Events},
     lock::{self, Holder},
-    migrate::unread,
     summary::Summary,
     target::{Target, dump, journal, sessions},
 };
@@ -93,11 +92,11 @@ pub async fn inspect(target: &Target, options: &Options, events: &dyn Events) ->
     let root = target.root()?;
     let tell = |what: &str| events.event(Event::Waiting { what: what.to_owned() });
     let store = target.connect(Some(&tell)).await?;
-    let health = store.health().await.map_err(unread)?;
-    let sessions = sessions(&store, &root).await.map_err(unread)?;
-    let lock = lock::holder(&store, &root).await.map_err(unread)?;
+    let health = store.health().await.map_err(MetaError::unread)?;
+    let sessions = sessions(&store, &root).await.map_err(MetaError::unread)?;
+    let lock = lock::holder(&store, &root).await.map_err(MetaError::unread)?;
     let (run, _) = journal(&store, &root).await?;
-    let dump = dump(&store, &root, events).await.map_err(unread)?;
+    let dump = dump(&store, &root, events).await.map_err(MetaError::unread)?;
     let metadata = || dump.records().iter().filter(|record| record.is_metadata());
     let (state, plan, problem) = match plan::plan(&dump, options) {
         Ok(plan) => (plan.state().clone(), (!plan.is_empty()).then(|| Summary::of(&plan)), None),

@@ -10,10 +10,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::{
-    etcd::{
-        failure::Failure,
-        store::{Health, Store},
-    },
+    etcd::store::{Health, Store},
     facts::MetadataState,
     migration::{
         Dump, Options, Phase, Plan, PlanError, Root,
@@ -152,7 +149,7 @@ pub async fn preview(
     {
         return Err(record::under_way(&journal));
     }
-    let dump = dump(&store, &root, events).await.map_err(unread)?;
+    let dump = dump(&store, &root, events).await.map_err(MetaError::unread)?;
     let plan = planned(&dump, &options.plan_options(), events)?;
     if let Some(outcome) = nothing_to_do(&plan) {
         return Ok(without_plan(outcome, &root, store.cluster_id()));
@@ -198,7 +195,7 @@ pub(super) fn planned<'d>(dump: &'d Dump, options: &Options, events: &dyn Events
 
 /// Refuses to write to an etcd that would not take it.
 pub(super) async fn takes_writes(store: &Store<'_>, root: &Root) -> Result<Health, MetaError> {
-    let health = store.health().await.map_err(unread)?;
+    let health = store.health().await.map_err(MetaError::unread)?;
     let refused = if health.no_space {
         MetaError::refused(
             "etcd has raised the alarm NOSPACE: it takes no writes",
@@ -213,10 +210,6 @@ pub(super) async fn takes_writes(store: &Store<'_>, root: &Root) -> Result<Healt
         (Some(journal), _) if journal.phase.is_open() => Err(halt::under_way(&refused, &journal)),
         _ => Err(refused),
     }
-}
-
-pub(super) fn unread(failure: Failure) -> MetaError {
-    MetaError::refused(failure.reason, "run the same command again.")
 }
 
 /// A run that holds the lock.
@@ -242,7 +235,7 @@ impl Run<'_> {
 
     async fn begin(&self, before: Option<Journal>, journal_revision: i64) -> Result<Migrated, MetaError> {
         clear_of_sessions(self.store, self.root, self.options.wait_sessions, &self.target.stop, self.events).await?;
-        let dump = dump(self.store, self.root, self.events).await.map_err(unread)?;
+        let dump = dump(self.store, self.root, self.events).await.map_err(MetaError::unread)?;
         let plan = planned(&dump, &self.options.plan_options(), self.events)?;
         if let Some(outcome) = nothing_to_do(&plan) {
             return Ok(Migrated { run: before, ..without_plan(outcome, self.root, dump.cluster_id) });

@@ -27,7 +27,7 @@ use super::{
     guard::Guard,
     halt,
     lock::Lock,
-    migrate::{takes_writes, unread},
+    migrate::takes_writes,
     process::Process,
     record,
     sessions::clear_of_sessions,
@@ -124,7 +124,7 @@ pub async fn preview_restore(
     let store = target.connect(Some(&tell)).await?;
     let run = Run { target, store: &store, root: &root, options, events, source: &source, file };
     run.warn_of_another_cluster();
-    let plan = run.plan(Stage::Read).await.map_err(unread)?;
+    let plan = run.plan(Stage::Read).await.map_err(MetaError::unread)?;
     show(&plan);
     Ok(Restored { dry_run: true, ..run.restored(&plan, 0.0) })
 }
@@ -168,7 +168,7 @@ impl Run<'_> {
         clear_of_sessions(self.store, self.root, self.options.wait_sessions, &self.target.stop, self.events)
             .await
             .map_err(refuse)?;
-        let plan = self.plan(Stage::Read).await.map_err(|failure| refuse(unread(failure)))?;
+        let plan = self.plan(Stage::Read).await.map_err(|failure| refuse(MetaError::unread(failure)))?;
         if !plan.would_lose().is_empty() && !self.options.accept_data_loss {
             return Err(refuse(would_lose(&plan)));
         }

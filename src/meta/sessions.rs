@@ -13,7 +13,6 @@ use crate::{
 use super::{
     error::MetaError,
     events::{Event, Events},
-    migrate::unread,
     target::{Stop, Target, components, listed, sessions},
 };
 
@@ -40,7 +39,7 @@ pub async fn await_sessions(target: &Target, timeout: Duration, events: &dyn Eve
 pub async fn running(target: &Target) -> Result<Vec<Session>, MetaError> {
     let root = target.root()?;
     let store = target.connect(None).await?;
-    let all = listed(&store, &root).await.map_err(unread)?;
+    let all = listed(&store, &root).await.map_err(MetaError::unread)?;
     Ok(components(all.into_iter().map(|(session, _)| session).collect()))
 }
 
@@ -55,7 +54,7 @@ pub(super) async fn clear_of_sessions(
     let began = Instant::now();
     let mut told = String::new();
     loop {
-        let alive = components(sessions(store, root).await.map_err(unread)?);
+        let alive = components(sessions(store, root).await.map_err(MetaError::unread)?);
         if alive.is_empty() {
             return Ok(());
         }

@@ -11,7 +11,7 @@ use super::{
     compare::compare,
     error::MetaError,
     events::{Event, Events, Running, Stage},
-    migrate::{planned, unread},
+    migrate::planned,
     summary::Summary,
     target::{Target, journal},
 };
@@ -64,7 +64,7 @@ pub async fn verify(target: &Target, backup: &Path, options: &VerifyOptions, eve
     let plan = planned(&source, &plan_options, events)?;
     let next = "go on with `milvus-guard meta migrate`, or go back with `milvus-guard meta restore`; if 2.2 has run since, its changes are expected.";
     let running = Running::begin(events, Stage::Verify, None);
-    let (compared, _) = compare(&store, &root, &plan, Standpoint::Ended, events, running).await.map_err(unread)?;
+    let (compared, _) = compare(&store, &root, &plan, Standpoint::Ended, events, running).await.map_err(MetaError::unread)?;
     let remaining = compared.map_err(|foreign| MetaError::refused(format!("etcd differs from the plan: {foreign}"), next))?;
     if !remaining.is_empty() {
         let (done, all) = (plan.len() - remaining.len(), plan.len());
