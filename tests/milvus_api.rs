@@ -46,6 +46,9 @@ fn collection<'a>(loaded: &'a Loaded, label: &str) -> &'a CollectionLoad {
     loaded.collections.iter().find(|collection| collection.label() == label).unwrap_or_else(|| panic!("{label}: {loaded:#?}"))
 }
 
+/// How often a server is started again until it was seen with something missing.
+const RESTARTS: usize = 4;
+
 /// Waits until Milvus says that all is loaded.
 fn complete(proxy: &Proxy) -> Loaded {
     let mut last = None;
@@ -100,12 +103,19 @@ fn a_real_milvus_says_what_is_loaded_and_what_is_missing(#[case] wheel: MilvusVe
     assert_eq!(complete(&root).regained(&baseline), Ok(()));
     say(wheel, "released and loaded again");
 
-    server.daemon().stop();
-    let error = run(loaded(&root)).unwrap_err();
-    assert!(matches!(error, ApiError::Unreachable { .. }) && !error.is_lasting(), "{error}");
-    let seen = restarted(&server, &root);
+    // On a busy machine all can be loaded again before it answers for the first time.
+    let mut seen = Vec::new();
+    for _ in 0..RESTARTS {
+        server.daemon().stop();
+        let error = run(loaded(&root)).unwrap_err();
+        assert!(matches!(error, ApiError::Unreachable { .. }) && !error.is_lasting(), "{error}");
+        seen = restarted(&server, &root);
+        assert_eq!(complete(&root).regained(&baseline), Ok(()));
+        if seen.iter().any(|answer| answer.starts_with("missing: ")) {
+            break;
+        }
+    }
     assert!(seen.iter().any(|answer| answer.starts_with("missing: ")), "nothing was ever missing after a restart: {seen:#?}");
-    assert_eq!(complete(&root).regained(&baseline), Ok(()));
     say(wheel, "restarted");
 
     script(&server, "drop");
