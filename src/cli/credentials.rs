@@ -59,8 +59,8 @@ impl EtcdLogin {
         if let Some(folder) = &self.etcd_credentials {
             return mounted(folder);
         }
-        let user = self.etcd_user.clone().map(|user| (user, self.etcd_password.clone().unwrap_or_default()));
-        Ok((user, tls(self.etcd_cacert.as_ref(), self.etcd_cert.as_ref(), self.etcd_key.as_ref())))
+        let tls = tls(self.etcd_cacert.as_ref(), self.etcd_cert.as_ref(), self.etcd_key.as_ref());
+        Ok((login(self.etcd_user.as_ref(), self.etcd_password.as_ref()), tls))
     }
 }
 
@@ -112,7 +112,7 @@ impl MilvusLogin {
         let (user, tls) = match &self.milvus_credentials {
             Some(folder) => mounted(folder)?,
             None => (
-                self.milvus_user.clone().map(|user| (user, self.milvus_password.clone().unwrap_or_default())),
+                login(self.milvus_user.as_ref(), self.milvus_password.as_ref()),
                 tls(self.milvus_cacert.as_ref(), self.milvus_cert.as_ref(), self.milvus_key.as_ref()),
             ),
         };
@@ -120,7 +120,13 @@ impl MilvusLogin {
     }
 }
 
-fn tls(ca: Option<&PathBuf>, cert: Option<&PathBuf>, key: Option<&PathBuf>) -> Option<Tls> {
+/// A user, whose password may be empty.
+pub(in crate::cli) fn login(user: Option<&String>, password: Option<&String>) -> Option<(String, String)> {
+    user.map(|user| (user.clone(), password.cloned().unwrap_or_default()))
+}
+
+/// TLS, where any file was given for it.
+pub(in crate::cli) fn tls(ca: Option<&PathBuf>, cert: Option<&PathBuf>, key: Option<&PathBuf>) -> Option<Tls> {
     let tls = Tls { ca: ca.cloned(), cert: cert.cloned(), key: key.cloned() };
     Some(tls).filter(|tls| *tls != Tls::default())
 }
@@ -128,13 +134,14 @@ fn tls(ca: Option<&PathBuf>, cert: Option<&PathBuf>, key: Option<&PathBuf>) -> O
 /// The keys of a Secret, as files: `username`, `password`, `ca.crt`, `tls.crt`, `tls.key`, any of them.
 fn mounted(folder: &Path) -> Result<Credentials, Failure> {
     let file = |name: &str| Some(folder.join(name)).filter(|path| path.is_file());
-    let text = |name: &str| file(name).map(|path| credential(&path)).transpose();
+    let text = |name: &str| file(name).map(|path| credential(&path, "")).transpose();
     let user = text("username")?.map(|user| Ok::<_, Failure>((user, text("password")?.unwrap_or_default()))).transpose()?;
     Ok((user, tls(file("ca.crt").as_ref(), file("tls.crt").as_ref(), file("tls.key").as_ref())))
 }
 
-fn credential(path: &Path) -> Result<String, Failure> {
-    let failed = |why: String| Failure::usage(format!("cannot read {}: {why}", path.display()));
+/// What stands in a file, without the end of its line. Failures name the file, and `what` before it.
+pub(in crate::cli) fn credential(path: &Path, what: &str) -> Result<String, Failure> {
+    let failed = |why: String| Failure::usage(format!("cannot read {what}{}: {why}", path.display()));
     let size = fs::metadata(path).map_err(|error| failed(error.to_string()))?.len();
     if size > MAX_CREDENTIAL {
         return Err(failed(format!("it has {size} bytes")));

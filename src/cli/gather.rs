@@ -7,7 +7,7 @@ use tokio::runtime::Runtime;
 
 use crate::{
     cluster::{Access, Cluster, ClusterError},
-    etcd::client::{Endpoint, Tls, inspect},
+    etcd::client::{Endpoint, inspect},
     facts::{Facts, MetadataFact},
     inputs::{self, Loaded, Role, read_text_file},
     manifest::documents,
@@ -16,7 +16,10 @@ use crate::{
     report::InputEntry,
 };
 
-use super::exit::Failure;
+use super::{
+    credentials::{login, tls},
+    exit::Failure,
+};
 
 /// One side of a change, as it is written on the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,17 +136,12 @@ impl EtcdArgs {
             return None;
         }
         let configured = before.filter(|release| release.has_config()).map(|release| release.metadata().root_path.value);
-        let tls = (self.etcd_cacert.is_some() || self.etcd_cert.is_some()).then(|| Tls {
-            ca: self.etcd_cacert.clone(),
-            cert: self.etcd_cert.clone(),
-            key: self.etcd_key.clone(),
-        });
         let endpoint = Endpoint {
             addresses: self.endpoints.clone(),
             root_path: self.root_path.clone().or(configured).unwrap_or_else(|| "by-dev".into()),
             meta_sub_path: self.meta_sub_path.clone(),
-            tls,
-            user: self.etcd_user.clone().map(|user| (user, self.etcd_password.clone().unwrap_or_default())),
+            tls: tls(self.etcd_cacert.as_ref(), self.etcd_cert.as_ref(), self.etcd_key.as_ref()),
+            user: login(self.etcd_user.as_ref(), self.etcd_password.as_ref()),
             release: before.map(|release| release.name.clone()),
         };
         Some(runtime.block_on(inspect(&endpoint)))

@@ -1,18 +1,18 @@
 //! Which etcd, and how to get in.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 
 use crate::{
-    etcd::{Endpoint, Tls, store::PATIENCE},
+    etcd::{Endpoint, store::PATIENCE},
     meta::Target,
 };
 
-use super::super::exit::Failure;
-
-/// Bytes of a file with a password.
-const MAX_PASSWORD: u64 = 64 * 1024;
+use super::super::{
+    credentials::{credential, tls},
+    exit::Failure,
+};
 
 /// Which etcd, and how to get in.
 #[derive(Clone, Debug, Args)]
@@ -57,11 +57,6 @@ pub(super) struct EtcdArgs {
 impl EtcdArgs {
     /// The metadata that is meant.
     pub(super) fn target(&self) -> Result<Target, Failure> {
-        let tls = (self.cacert.is_some() || self.cert.is_some()).then(|| Tls {
-            ca: self.cacert.clone(),
-            cert: self.cert.clone(),
-            key: self.key.clone(),
-        });
         let user = match &self.user {
             Some(user) => Some((user.clone(), self.password()?)),
             None => None,
@@ -70,7 +65,7 @@ impl EtcdArgs {
             addresses: self.endpoints.clone(),
             root_path: self.root_path.clone(),
             meta_sub_path: self.meta_sub_path.clone(),
-            tls,
+            tls: tls(self.cacert.as_ref(), self.cert.as_ref(), self.key.as_ref()),
             user,
             release: None,
         };
@@ -82,13 +77,7 @@ impl EtcdArgs {
             return std::env::var("MILVUS_GUARD_ETCD_PASSWORD")
                 .map_err(|_| Failure::usage("--user needs a password: give --password-file, or set MILVUS_GUARD_ETCD_PASSWORD"));
         };
-        let failed = |why: String| Failure::usage(format!("cannot read the password from {}: {why}", path.display()));
-        let size = fs::metadata(path).map_err(|error| failed(error.to_string()))?.len();
-        if size > MAX_PASSWORD {
-            return Err(failed(format!("it has {size} bytes")));
-        }
-        let text = fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
-        Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+        credential(path, "the password from ")
     }
 
     /// The flags that the next command needs to mean the same metadata; nothing secret is among them.

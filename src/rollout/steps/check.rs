@@ -70,7 +70,7 @@ pub(crate) async fn ask(
     let mut said = verdict::ask(release, rollout.after(release), &facts, &policies, run);
     let first = fitness::never(release).or_else(|| fitness::not_now(release, &facts));
     said.refusals.splice(0..0, first);
-    said.warnings.extend(room::look(link, rollout).await?);
+    said.warnings.extend(room::look(link, release, rollout).await?);
     if let Some(key) = super::super::standby::forbidden(release).filter(|_| rollout.configure) {
         said.refusals.push(format!(
             "{} sets {key} in the environment of its pods, which no configuration file outweighs; take it out with Helm first",

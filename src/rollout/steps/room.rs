@@ -12,6 +12,7 @@ use k8s_openapi::{
 use kube::{Api, ResourceExt, api::ListParams};
 
 use crate::{
+    milvus::Release,
     rollout::{
         plan::{MoveKind, Rollout},
         room::{Resources, Surge, warning},
@@ -26,8 +27,8 @@ const PAGE: u32 = 500;
 ///
 /// # Errors
 /// Where the API server does not answer.
-pub(crate) async fn look(link: &Link, rollout: &Rollout) -> Result<Option<String>, ApiError> {
-    let surges = surges(link, rollout).await?;
+pub(crate) async fn look(link: &Link, release: &Release, rollout: &Rollout) -> Result<Option<String>, ApiError> {
+    let surges = surges(link, release, rollout).await?;
     match rooms(link).await {
         Ok(rooms) => Ok(warning(&surges, &rooms)),
         Err(ApiError::Refused { reason, .. }) => {
@@ -38,13 +39,13 @@ pub(crate) async fn look(link: &Link, rollout: &Rollout) -> Result<Option<String
     }
 }
 
-async fn surges(link: &Link, rollout: &Rollout) -> Result<Vec<Surge>, ApiError> {
+async fn surges(link: &Link, release: &Release, rollout: &Rollout) -> Result<Vec<Surge>, ApiError> {
     let api: Api<Deployment> = Api::namespaced(link.client(), &rollout.release.namespace);
     let live = link.call("Deployments", async || api.list(&ListParams::default()).await).await?;
     let moves = |name: &str| {
-        rollout.moves.iter().any(|one| {
-            one.kind == MoveKind::Update
-                && one.workload.as_deref().map_or_else(|| name.ends_with(one.component.name()), |own| own == name)
+        rollout.moves.iter().filter(|one| one.kind == MoveKind::Update).any(|one| {
+            one.workload.as_deref().is_none_or(|own| own == name)
+                && release.of(one.component).any(|component| component.workload.meta.object.name == name)
         })
     };
     let surging = live.items.iter().filter(|one| moves(&one.name_any()) && makes_first(one));
