@@ -12,6 +12,7 @@
 //! | [`drift`] | pure: what runs against what Helm stored |
 //! | [`lease`] | one holder at a time |
 //! | [`rollout`] | waits until Deployments are what was asked for |
+//! | [`pods`] | pure: what a pod says of itself |
 //! | [`workloads`] | changes Deployments and leaves no field under our name |
 //!
 //! Nothing here decides. What may not be read is listed; only the workloads themselves must be readable.
@@ -23,6 +24,7 @@ pub mod evidence;
 pub mod guard;
 pub mod lease;
 pub mod live;
+pub mod pods;
 pub mod rollout;
 pub mod storage;
 pub mod view;

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
-    cluster::{guard::api_resource, rollout::trouble},
+    cluster::{guard::api_resource, pods::trouble},
     objects::{RunPhase, UPGRADE_RUN, UpgradeRun},
     run::{ApiError, End, Event, Link},
 };

@@ -11,7 +11,7 @@ use kube::{
 use serde_json::{Value, json};
 
 use crate::{
-    cluster::{rollout::trouble, workloads::FIELD_MANAGER},
+    cluster::{pods::trouble, workloads::FIELD_MANAGER},
     migrate::world::{Cx, World},
     run::{ApiError, StepError},
 };

@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use crate::{
-    cluster::rollout::{Watched, is_pod_of},
+    cluster::{pods::is_pod_of, rollout::Watched},
     reason,
     rollout::{
         active::{self, PodName},

@@ -4,7 +4,10 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, api::ListParams};
 
 use crate::{
-    cluster::rollout::{Watched, is_pod_of, is_ready},
+    cluster::{
+        pods::{is_pod_of, is_ready},
+        rollout::Watched,
+    },
     milvus::catalogue::PointOfNoReturn,
     objects::{RunPhase, StepStage, UpgradeRun},
     rollout::{
