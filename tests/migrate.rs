@@ -53,6 +53,13 @@ fn a_cluster_is_migrated_rolled_back_and_migrated_again() {
         let (code, stdout, stderr) = run(&mut stand.migrate());
         assert!(code == 0 && stdout.contains("Nothing to do: run milvus/migrate-my-release-"), "{code} {stdout}{stderr}");
         assert!(stand.metadata() == metadata && stand.runs(NAMESPACE).len() == 1);
+        // Nor is it after a run that was refused.
+        let (code, _, stderr) = run(stand.bare_migrate().args(["-s", "2.1.4", "-t", "2.2.12"]));
+        assert_eq!((code, &stand.run()["status"]["phase"]), (1, &json!("Refused")), "{stderr}");
+        let (code, stdout, stderr) = run(&mut stand.migrate());
+        assert!(code == 0 && stdout.contains("Nothing to do: run milvus/migrate-my-release-"), "{code} {stdout}{stderr}");
+        let refused = stand.run()["metadata"]["name"].as_str().unwrap().to_owned();
+        expect_success(stand.cluster().kubectl(["-n", NAMESPACE, "delete", "upgraderun", &refused]));
 
         let (code, stdout, stderr) = run(stand.migrate().args(["-o", "rollback", "--accept-data-loss"]));
         assert_eq!(code, 0, "{stdout}\n{stderr}");

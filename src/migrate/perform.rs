@@ -71,7 +71,9 @@ async fn under_lock(
     let world = World::new(settings, operation, survey, name, &home.namespace, was_stopped);
     let settings = &world.settings;
     if run.is_none()
-        && let Some(done) = known.last().filter(|last| operation == Operation::Migrate && is_done(last, &world))
+        && operation == Operation::Migrate
+        && let Some(done) =
+            known.iter().rev().find(|run| run.status.phase != RunPhase::Refused).filter(|last| is_done(last, &world))
     {
         return Ok(End::Reached(format!(
             "Nothing to do: run {} has done it. {}",

@@ -106,6 +106,15 @@ async fn listed(link: &Link, home: &Home) -> Result<Vec<DynamicObject>, StoreErr
     Ok(link.call(&what, async || api.list(&ListParams::default()).await).await?.items)
 }
 
+/// By when they were created, which the API server keeps in whole seconds, then by when they began; one that has not begun
+/// is the newest, as the lock was free for it.
+fn oldest_first(runs: &mut [UpgradeRun]) {
+    runs.sort_by_key(|run| {
+        let began = run.status.started_at;
+        (run.metadata.creation_timestamp, began.is_none(), began, run.metadata.name.clone())
+    });
+}
+
 impl Store {
     /// Every run of a release in a namespace, the newest last.
     ///
@@ -120,9 +129,7 @@ impl Store {
                 runs.push(read(object)?);
             }
         }
-        runs.sort_by(|a, b| {
-            (a.metadata.creation_timestamp, &a.metadata.name).cmp(&(b.metadata.creation_timestamp, &b.metadata.name))
-        });
+        oldest_first(&mut runs);
         Ok(runs)
     }
 
@@ -353,6 +360,28 @@ fn difference(old: &Value, new: &Value) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn runs_of_one_second_stand_in_the_order_in_which_they_began() {
+        let run = |name: &str, began: Option<&str>| -> UpgradeRun {
+            let spec = json!({"kind": "Migration", "release": "r", "namespace": "n", "from": "2.1.4", "to": "2.2.16", "plan": [], "planHash": ""});
+            let metadata = json!({"name": name, "namespace": "n", "creationTimestamp": "2026-01-31T00:00:00Z"});
+            let status = json!({"phase": "Succeeded", "startedAt": began});
+            serde_json::from_value(
+                json!({"apiVersion": API_VERSION, "kind": "UpgradeRun", "metadata": metadata, "spec": spec, "status": status}),
+            )
+            .unwrap()
+        };
+        let mut runs = vec![
+            run("a", None),
+            run("b", Some("2026-01-31T00:00:00.7Z")),
+            run("c", Some("2026-01-31T00:00:00.25Z")),
+            run("d", Some("2026-01-31T00:00:00.5Z")),
+        ];
+        oldest_first(&mut runs);
+        let names: Vec<&str> = runs.iter().map(|run| run.metadata.name.as_str()).collect();
+        assert_eq!(names, ["c", "d", "b", "a"]);
+    }
 
     #[test]
     fn a_difference_leads_from_one_to_the_other() {
