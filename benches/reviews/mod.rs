@@ -10,8 +10,9 @@ use serde_json::{Value, json};
 
 /// A rendered cluster of 2.1.4.
 pub const RUNNING: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/demo/1-skipped-migration/before.yaml");
-/// Variables of the Deployment whose reviews are judged; with them a review has 35 KB.
-const VARIABLES: usize = 375;
+/// One of its Deployments with 120 variables, as Kubernetes 1.36.3 kept it after a server-side apply (`managedFields` and
+/// all). A review of it has 35 KB.
+const DEPLOYMENT: &str = include_str!("deployment.json");
 
 fn review(group: &str, resource: &str, operation: &str, object: &Value, old: &Value) -> Vec<u8> {
     json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {
@@ -36,22 +37,23 @@ pub fn unrelated() -> Vec<u8> {
     review("apps", "deployments", "UPDATE", &deployment("nginx:1.29.1"), &deployment("nginx:1.29.0"))
 }
 
-/// The objects of [`RUNNING`], the first Deployment with many variables.
+/// The objects of [`RUNNING`], with [`DEPLOYMENT`] in its place.
 fn running() -> Vec<Value> {
     let text = fs::read_to_string(RUNNING).unwrap();
+    let kept: Value = serde_json::from_str(DEPLOYMENT).unwrap();
     let mut all: Vec<Value> = documents(&text).map(|document| document.unwrap().root.to_json()).collect();
-    let large = all.iter_mut().find(|object| object["kind"] == "Deployment").unwrap();
-    let container = &mut large["spec"]["template"]["spec"]["containers"][0];
-    container["env"] = (0..VARIABLES).map(|at| json!({"name": format!("VARIABLE_{at:03}"), "value": "a value"})).collect();
     for (at, object) in all.iter_mut().enumerate() {
         object["metadata"]["namespace"] = json!("milvus");
-        if object["kind"] == "Deployment" {
+        if object["kind"] == "Deployment" && object["metadata"]["name"] == kept["metadata"]["name"] {
+            *object = kept.clone();
+        } else if object["kind"] == "Deployment" {
             // As the API server keeps it.
             object["metadata"]["uid"] = json!(format!("00000000-0000-4000-8000-0000000001{at:02}"));
             object["metadata"]["generation"] = json!(1);
             object["status"] = json!({"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "readyReplicas": 1});
         }
     }
+    assert!(all.contains(&kept));
     all
 }
 
@@ -60,12 +62,22 @@ pub fn write_running(path: &Path) {
     fs::write(path, json!({"apiVersion": "v1", "kind": "List", "items": running()}).to_string()).unwrap();
 }
 
-/// A Deployment of the release that runs, changed.
-pub fn milvus(change: impl Fn(&mut Value)) -> Vec<u8> {
-    let old = running().into_iter().find(|object| object["kind"] == "Deployment").unwrap();
-    let mut new = old.clone();
-    change(&mut new);
-    review("apps", "deployments", "UPDATE", &new, &old)
+/// A change of [`DEPLOYMENT`], with the fields and in the order in which the API server asks.
+fn changed(from: &str, to: &str) -> Vec<u8> {
+    assert!(DEPLOYMENT.contains(from));
+    let (new, old) = (DEPLOYMENT.replacen(from, to, 1), DEPLOYMENT);
+    let kind = r#"{"group":"apps","version":"v1","kind":"Deployment"}"#;
+    let resource = r#"{"group":"apps","version":"v1","resource":"deployments"}"#;
+    [
+        r#"{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{"uid":"00000000-0000-4000-8000-000000000001","#,
+        &format!(r#""kind":{kind},"resource":{resource},"requestKind":{kind},"requestResource":{resource},"#),
+        r#""name":"my-release-milvus-datacoord","namespace":"milvus","operation":"UPDATE","#,
+        r#""userInfo":{"username":"system:serviceaccount:ci:deployer","groups":["system:authenticated"]},"#,
+        &format!(r#""object":{new},"oldObject":{old},"dryRun":false,"#),
+        r#""options":{"kind":"UpdateOptions","apiVersion":"meta.k8s.io/v1","fieldManager":"kubectl-edit"}}}"#,
+    ]
+    .concat()
+    .into_bytes()
 }
 
 /// Helm's next revision: the manifest that runs, and objects beside it, up to a megabyte of JSON.
@@ -96,10 +108,10 @@ pub fn release() -> Vec<u8> {
 
 /// A change that is judged.
 pub fn judged() -> Vec<u8> {
-    milvus(|new| new["spec"]["template"]["spec"]["containers"][0]["env"][0]["value"] = json!("another value"))
+    changed(r#""value":"a value""#, r#""value":"another value""#)
 }
 
 /// A change of metadata only.
 pub fn labelled() -> Vec<u8> {
-    milvus(|new| new["metadata"]["labels"]["team"] = json!("search"))
+    changed(r#""labels":{"#, r#""labels":{"team":"search","#)
 }

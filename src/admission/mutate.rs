@@ -3,10 +3,12 @@
 //! Only metadata of the workload is touched, never the pod template. Our own key is always true; the common key is filled
 //! where nobody set it, and kept true as long as nobody else owns it. Applied twice it changes nothing.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use crate::{
-    manifest::{Object, Tree},
+    manifest::{Object, View},
     milvus::{release::ComponentWorkload, snapshot},
 };
 
@@ -30,19 +32,31 @@ pub fn mutate(review: &Review<'_>) -> Response {
         && review.sub_resource.is_empty()
         && matches!(review.operation, Operation::Create | Operation::Update);
     let Some(raw) = review.object.filter(|_| workload) else { return Response::allow() };
+    if let Some(at) = review.object_at()
+        && let Some(object) = task::object_at(at, &review.namespace)
+    {
+        return labelled(at, &object);
+    }
     // What cannot be read gets no label; the validating gate says what is wrong.
-    let Ok((node, Some(Object::Workload(workload)))) = task::object(raw.get(), &review.namespace) else {
-        return Response::allow();
-    };
-    let Some(component) = snapshot::component(&workload) else { return Response::allow() };
-    let true_version = ComponentWorkload { component, workload }.version().build().map(ToString::to_string);
-    Response { patch: patch(&node, true_version.as_deref().filter(|version| is_value(version))), ..Response::default() }
+    match task::object(raw.get(), &review.namespace) {
+        Ok((node, Some(object))) => labelled(&node, &object),
+        _ => Response::allow(),
+    }
 }
 
-fn patch(object: &Tree<'_>, version: Option<&str>) -> Vec<Patch> {
+fn labelled<'t>(written: impl View<'t>, object: &Object) -> Response {
+    let Object::Workload(workload) = object else { return Response::allow() };
+    let Some(component) = snapshot::component(workload) else { return Response::allow() };
+    let workload = Arc::clone(workload);
+    let true_version = ComponentWorkload { component, workload }.version().build().map(ToString::to_string);
+    Response { patch: patch(written, true_version.as_deref().filter(|version| is_value(version))), ..Response::default() }
+}
+
+fn patch<'t>(object: impl View<'t>, version: Option<&str>) -> Vec<Patch> {
     let labels = object.at(&["metadata", "labels"]).filter(|labels| labels.is_mapping());
     let label = |key: &str| labels.and_then(|labels| labels.text_at(&[key]));
     let (ours, common) = (label(VERSION), label(COMMON_VERSION));
+    let (ours, common) = (ours.as_deref(), common.as_deref());
     let mut wanted: Vec<(&str, Option<&str>)> = Vec::new();
     if ours != version {
         wanted.push((VERSION, version));
@@ -70,7 +84,7 @@ fn patch(object: &Tree<'_>, version: Option<&str>) -> Vec<Patch> {
 }
 
 /// Whether some manager owns a label. What a webhook adds has no owner.
-fn is_owned(object: &Tree<'_>, label: &str) -> bool {
+fn is_owned<'t>(object: impl View<'t>, label: &str) -> bool {
     let field = format!("f:{label}");
     object
         .items_at(&["metadata", "managedFields"])

@@ -1,12 +1,17 @@
 //! An admission review: what the API server asks, and the answer in its words.
 //!
-//! Nothing of the objects is read here: they stay text until a gate wants them, so that a review of no interest costs a
-//! scan and no tree.
+//! Nothing of the objects is read here: they stay text until a gate wants them. What an API server writes comes on a
+//! [`Tape`] on which the gates find them again; whatever looks different is scanned by `serde_json`, and they stay text alone.
 
 use std::borrow::Cow;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
+
+use crate::manifest::{
+    View,
+    tape::{At, Tape},
+};
 
 /// Bytes of a review. The API server accepts requests of 3 MiB, and a review holds the object twice (new and old) plus
 /// what describes the request.
@@ -65,7 +70,7 @@ pub enum Operation {
 }
 
 /// Group, version and resource of the request, as the webhook's rule names them.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct Resource<'a> {
     /// API group; empty for the core group.
     #[serde(borrow, default)]
@@ -76,7 +81,7 @@ pub struct Resource<'a> {
 }
 
 /// Who asks.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct User<'a> {
     /// Name.
     #[serde(borrow, default)]
@@ -109,20 +114,45 @@ pub struct Review<'a> {
     pub user_info: User<'a>,
     /// The object as it would be; absent for a deletion.
     #[serde(borrow, default)]
-    pub object: Option<&'a RawValue>,
+    pub object: Option<Raw<'a>>,
     /// The object as it is; absent for a creation.
     #[serde(borrow, default)]
-    pub old_object: Option<&'a RawValue>,
+    pub old_object: Option<Raw<'a>>,
     /// Whether nothing will be stored.
     #[serde(default)]
     pub dry_run: Option<bool>,
     /// Options of the request.
     #[serde(borrow, default)]
     pub options: Option<Options<'a>>,
+    /// All values, where the body is written as the API server does.
+    #[serde(skip)]
+    tape: Option<Tape<'a>>,
+}
+
+/// The text of an object.
+#[derive(Clone, Copy, Debug)]
+pub struct Raw<'a> {
+    text: &'a str,
+    /// Where it stands on the review's tape; 0, the review itself, where there is none.
+    position: u32,
+}
+
+impl<'a> Raw<'a> {
+    /// The text.
+    #[must_use]
+    pub const fn get(self) -> &'a str {
+        self.text
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Raw<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        <&RawValue>::deserialize(deserializer).map(|raw| Self { text: raw.get(), position: 0 })
+    }
 }
 
 /// What is read of the request's options.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Options<'a> {
     /// Who will own the fields.
@@ -139,7 +169,115 @@ struct Envelope<'a> {
     request: Option<Review<'a>>,
 }
 
+/// The members of a mapping by name, each once. Nothing where one stands twice, which `serde` refuses, or where this is no
+/// mapping.
+pub(super) fn members<'t, 'a, const N: usize>(at: At<'t, 'a>, names: [&str; N]) -> Option<[Option<At<'t, 'a>>; N]> {
+    let mut found = [None; N];
+    if !View::is_mapping(at) {
+        return None;
+    }
+    for (key, value) in at.pairs() {
+        let key = key.string()?;
+        if let Some(place) = names.iter().position(|name| *name == key).and_then(|position| found.get_mut(position))
+            && place.replace(value).is_some()
+        {
+            return None;
+        }
+    }
+    Some(found)
+}
+
+/// A text, empty where it is not there. Nothing where something else stands there.
+pub(super) fn text<'a>(at: Option<At<'_, 'a>>) -> Option<Cow<'a, str>> {
+    at.map_or(Some(Cow::Borrowed("")), At::string)
+}
+
+impl<'a> Envelope<'a> {
+    /// Reads the same as `serde` does; nothing where a field is not as an API server writes it.
+    fn of(tape: Tape<'a>) -> Option<Self> {
+        let [api_version, request] = members(tape.root(), ["apiVersion", "request"])?;
+        let api_version = text(api_version)?;
+        let mut request = Review::of(request?)?;
+        request.tape = Some(tape);
+        Some(Self { api_version, request: Some(request) })
+    }
+}
+
 impl<'a> Review<'a> {
+    /// Reads a request, its tape left out.
+    fn of(request: At<'_, 'a>) -> Option<Self> {
+        const NAMES: [&str; 11] = [
+            "uid",
+            "resource",
+            "subResource",
+            "name",
+            "namespace",
+            "operation",
+            "userInfo",
+            "object",
+            "oldObject",
+            "dryRun",
+            "options",
+        ];
+        let [uid, resource, sub_resource, name, namespace, operation, user, object, old_object, dry_run, options] =
+            members(request, NAMES)?;
+        let raw = |at: Option<At<'_, 'a>>| match at {
+            Some(at) if !at.is_null() => at.written().map(|text| Some(Raw { text, position: at.position() })),
+            _ => Some(None),
+        };
+        let resource = match resource {
+            Some(resource) => {
+                let [group, resource] = members(resource, ["group", "resource"])?;
+                Resource { group: text(group)?, resource: text(resource)? }
+            }
+            None => Resource::default(),
+        };
+        let user_info = match user {
+            Some(user) => {
+                let [username] = members(user, ["username"])?;
+                User { username: text(username)? }
+            }
+            None => User::default(),
+        };
+        let options = match options {
+            Some(options) if !options.is_null() => {
+                let [manager] = members(options, ["fieldManager"])?;
+                let manager = manager.filter(|manager| !manager.is_null());
+                Some(Options { field_manager: manager.map(|manager| manager.string().ok_or(())).transpose().ok()? })
+            }
+            _ => None,
+        };
+        let dry_run = match dry_run {
+            Some(flag) if !flag.is_null() => Some(match flag.plain()? {
+                "true" => true,
+                "false" => false,
+                _ => return None,
+            }),
+            _ => None,
+        };
+        let operation = match &*operation?.string()? {
+            "CREATE" => Operation::Create,
+            "UPDATE" => Operation::Update,
+            "DELETE" => Operation::Delete,
+            "CONNECT" => Operation::Connect,
+            _ => return None,
+        };
+        Some(Self {
+            uid: text(uid)?,
+            resource,
+            sub_resource: text(sub_resource)?,
+            name: text(name)?,
+            namespace: text(namespace)?,
+            operation,
+            user_info,
+            object: raw(object)?,
+            old_object: raw(old_object)?,
+            dry_run,
+            options,
+            tape: None,
+        })
+    }
+
     /// Reads a body.
     ///
     /// # Errors
@@ -147,8 +285,12 @@ impl<'a> Review<'a> {
     pub fn parse(body: &'a [u8]) -> Result<Self, ReviewError> {
         // Looked at once as a whole, its bytes need not be looked at again in each text.
         let text = str::from_utf8(body).map_err(|error| shape_at(body, error.valid_up_to()))?;
-        let envelope: Envelope<'a> =
-            serde_json::from_str(text).map_err(|error| ReviewError::Shape { line: error.line(), column: error.column() })?;
+        let envelope = match Tape::read(text).and_then(Envelope::of) {
+            Some(envelope) => envelope,
+            None => {
+                serde_json::from_str(text).map_err(|error| ReviewError::Shape { line: error.line(), column: error.column() })?
+            }
+        };
         if envelope.api_version != API_VERSION {
             return Err(ReviewError::Version);
         }
@@ -157,6 +299,22 @@ impl<'a> Review<'a> {
             return Err(ReviewError::Uid);
         }
         Ok(review)
+    }
+
+    /// The object as it would be, where the body came on a tape.
+    #[must_use]
+    pub fn object_at(&self) -> Option<At<'_, 'a>> {
+        self.on_tape(self.object?)
+    }
+
+    /// The object as it is, where the body came on a tape.
+    #[must_use]
+    pub fn old_object_at(&self) -> Option<At<'_, 'a>> {
+        self.on_tape(self.old_object?)
+    }
+
+    fn on_tape(&self, raw: Raw<'a>) -> Option<At<'_, 'a>> {
+        self.tape.as_ref().map(|tape| tape.at(raw.position))
     }
 
     /// Whether nothing will be stored.
@@ -324,6 +482,48 @@ mod tests {
         assert_eq!((review.object.unwrap().get(), review.old_object.is_none()), (r#"{"spec":{}}"#, true));
         assert!(review.is_dry_run());
         assert_eq!(review.field_manager(), "helm");
+    }
+
+    /// What both ways must agree on.
+    fn read<'a>(review: &'a Review<'_>) -> impl PartialEq + std::fmt::Debug + 'a {
+        let raw = |raw: Option<Raw<'a>>| raw.map(Raw::get);
+        (
+            (&review.uid, &review.resource, &review.sub_resource, &review.name, &review.namespace, review.operation),
+            (&review.user_info, raw(review.object), raw(review.old_object), review.dry_run, &review.options),
+        )
+    }
+
+    #[rstest::rstest]
+    #[case(r#"{"uid":"u","kind":{"kind":"Deployment"},"resource":{"group":"apps","version":"v1","resource":"deployments"},"subResource":"scale","name":"a","namespace":"n","operation":"UPDATE","userInfo":{"username":"me","groups":["x"]},"object":{"spec":{}},"oldObject":{"a":[]},"dryRun":true,"options":{"fieldManager":"helm"}}"#)]
+    #[case(r#"{"uid":"u","operation":"DELETE","object":null,"oldObject":{},"dryRun":null,"options":null}"#)]
+    #[case(
+        r#"{"uid":"u\u0026","operation":"CREATE","options":{"fieldManager":null},"dryRun":false,"resource":{},"userInfo":{}}"#
+    )]
+    #[case(r#"{"uid":"u","operation":"CONNECT","options":{}}"#)]
+    fn a_tape_says_what_serde_says(#[case] request: &str) {
+        let tight = review(request);
+        let tape = Review::parse(tight.as_bytes()).unwrap();
+        assert!(tape.tape.is_some());
+        // A space at the end is enough for the long way.
+        let loose = format!("{tight} ");
+        let long = Review::parse(loose.as_bytes()).unwrap();
+        assert!(long.tape.is_none());
+        assert_eq!(read(&tape), read(&long));
+    }
+
+    #[rstest::rstest]
+    #[case(r#"{"uid":"u","uid":"u","operation":"CREATE"}"#)]
+    #[case(r#"{"uid":"u","u\u0069d":"v","operation":"CREATE"}"#)]
+    #[case(r#"{"uid":null,"operation":"CREATE"}"#)]
+    #[case(r#"{"uid":"u","operation":"create"}"#)]
+    #[case(r#"{"uid":"u"}"#)]
+    #[case(r#"{"uid":"u","operation":"CREATE","dryRun":"true"}"#)]
+    #[case(r#"{"uid":"u","operation":"CREATE","options":{"fieldManager":5}}"#)]
+    #[case(r#"{"uid":"u","operation":"CREATE","resource":{"group":"a","group":"b"}}"#)]
+    #[case(r#"{"uid":"u","operation":"CREATE","object":{},"object":{}}"#)]
+    #[case(r#"{"uid":"u","operation":"CREATE","name":null}"#)]
+    fn what_serde_refuses_no_tape_lets_in(#[case] request: &str) {
+        assert!(Review::parse(review(request).as_bytes()).is_err());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Which gate a review belongs to, and what it holds. Whatever is of no interest leaves here.
 
-use crate::manifest::{Object, Origin, Tree};
+use crate::manifest::{Object, Origin, Tree, View, tape::At};
 
 use super::{
     documents_gate::DocumentTask,
@@ -124,9 +124,19 @@ pub(super) fn object<'a>(raw: &'a str, namespace: &str) -> Result<(Tree<'a>, Opt
     let mut node: Tree<'_> = serde_json::from_str(raw)
         .map_err(|error| format!("milvus-guard cannot read the object (line {}, column {})", error.line(), error.column()))?;
     name_it(&mut node);
-    let origin = Origin { source: SOURCE.into(), document: 0, line: 0 };
-    let object = Object::read(&node, &origin, Some(namespace).filter(|namespace| !namespace.is_empty()));
+    let object = read(&node, namespace);
     Ok((node, object))
+}
+
+/// The same from a review's tape; nothing where it has to be read from its text: it has no name yet, or is no object.
+pub(super) fn object_at(at: At<'_, '_>, namespace: &str) -> Option<Object> {
+    at.text_at(&["metadata", "name"]).filter(|name| !name.is_empty())?;
+    read(at, namespace)
+}
+
+fn read<'t>(object: impl View<'t>, namespace: &str) -> Option<Object> {
+    let origin = Origin { source: SOURCE.into(), document: 0, line: 0 };
+    Object::read(object, &origin, Some(namespace).filter(|namespace| !namespace.is_empty()))
 }
 
 fn name_it(node: &mut Tree<'_>) {

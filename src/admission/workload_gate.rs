@@ -25,10 +25,10 @@ use super::{
     decision,
     head::Head,
     release_gate::HELM_RELEASE,
-    review::{Operation, Response, Review},
+    review::{Operation, Raw, Response, Review},
     ruling::{Outcome, Ruling, Way},
     scene::{CLEANERS, Scene},
-    task::{Gate, object},
+    task::{Gate, object, object_at},
 };
 
 /// Rules that a run's own steps do not meet: they are what the run plans.
@@ -357,14 +357,14 @@ fn scale<'a>(review: &Review<'a>, kind: &'static str) -> Result<Option<Change<'a
 }
 
 fn put<'a>(review: &Review<'a>) -> Result<Option<Change<'a>>, String> {
-    let Some(new) = review.object.map(serde_json::value::RawValue::get) else { return Ok(None) };
+    let Some(new) = review.object.map(Raw::get) else { return Ok(None) };
     // `null` is how the API server writes an absent object.
-    let old = review.old_object.map(serde_json::value::RawValue::get).filter(|old| *old != "null");
+    let old = review.old_object.map(Raw::get).filter(|old| *old != "null");
     let mut old = old.map(|text| Old { text, head: None });
     if review.resource.group == "apps" {
-        let head = Head::of(new);
+        let head = review.object_at().map_or_else(|| Head::of(new), Head::at);
         if let Some(old) = &mut old {
-            old.head = Head::of(old.text);
+            old.head = review.old_object_at().map_or_else(|| Head::of(old.text), Head::at);
         }
         let old_head = old.as_ref().and_then(|old| old.head.as_ref());
         // Rules look at nothing else of a workload, and most updates are of metadata: they cost a scan and no tree.
@@ -378,7 +378,10 @@ fn put<'a>(review: &Review<'a>) -> Result<Option<Change<'a>>, String> {
             return Ok(None);
         }
     }
-    let new = object(new, &review.namespace)?.1;
+    let new = match review.object_at().and_then(|at| object_at(at, &review.namespace)) {
+        Some(new) => Some(new),
+        None => object(new, &review.namespace)?.1,
+    };
     Ok(new.map(|new| Change::Put { new, old }))
 }
 

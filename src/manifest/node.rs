@@ -12,6 +12,8 @@ use serde::{
 };
 use serde_json::Value;
 
+use super::view::View;
+
 /// From this many keys on, duplicates are found with a hash map instead of a scan.
 const SMALL_MAPPING: usize = 16;
 
@@ -178,6 +180,32 @@ impl<'a> Tree<'a> {
                 entries.iter().map(|(key, node)| (key.to_string(), node.to_json())).collect::<serde_json::Map<_, _>>().into()
             }
         }
+    }
+}
+
+impl<'t> View<'t> for &'t Tree<'_> {
+    fn line(self) -> u32 {
+        self.line
+    }
+
+    fn get(self, key: &str) -> Option<Self> {
+        Tree::get(self, key)
+    }
+
+    fn as_text(self) -> Option<Cow<'t, str>> {
+        self.as_str().map(Cow::Borrowed)
+    }
+
+    fn items(self) -> impl Iterator<Item = Self> {
+        Tree::items(self)
+    }
+
+    fn entries(self) -> impl Iterator<Item = (Cow<'t, str>, Self)> {
+        Tree::entries(self).map(|(key, value)| (Cow::Borrowed(key), value))
+    }
+
+    fn is_mapping(self) -> bool {
+        Tree::is_mapping(self)
     }
 }
 

@@ -1,11 +1,11 @@
 //! What the brain takes from a Kubernetes object; everything else of the document is dropped at once.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{borrow::Cow, fmt, mem, sync::Arc};
 
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::node::{Kind, Tree};
+use super::view::View;
 
 /// Where something was read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
@@ -108,10 +108,19 @@ impl Labels {
     }
 }
 
-impl<'a> FromIterator<(&'a str, &'a str)> for Labels {
-    fn from_iter<I: IntoIterator<Item = (&'a str, &'a str)>>(pairs: I) -> Self {
-        let ordered: BTreeMap<&str, &str> = pairs.into_iter().collect();
-        Self(ordered.into_iter().map(|(key, value)| (key.into(), value.into())).collect())
+impl<T: AsRef<str>> FromIterator<(T, T)> for Labels {
+    fn from_iter<I: IntoIterator<Item = (T, T)>>(pairs: I) -> Self {
+        let mut ordered: Vec<(Box<str>, Box<str>)> =
+            pairs.into_iter().map(|(key, value)| (key.as_ref().into(), value.as_ref().into())).collect();
+        ordered.sort_by(|(one, _), (other, _)| one.cmp(other));
+        // Of equal keys the last counts.
+        ordered.dedup_by(|later, kept| {
+            later.0 == kept.0 && {
+                mem::swap(&mut later.1, &mut kept.1);
+                true
+            }
+        });
+        Self(ordered.into())
     }
 }
 
@@ -248,17 +257,17 @@ impl Variables {
     }
 }
 
-impl<'a> FromIterator<(&'a str, Option<&'a str>)> for Variables {
-    fn from_iter<I: IntoIterator<Item = (&'a str, Option<&'a str>)>>(variables: I) -> Self {
+impl<T: AsRef<str>> FromIterator<(T, Option<T>)> for Variables {
+    fn from_iter<I: IntoIterator<Item = (T, Option<T>)>>(variables: I) -> Self {
         // No input is larger than 4 GiB (see the limits of its reader).
         let end = |text: &String| u32::try_from(text.len()).unwrap_or(u32::MAX);
         let mut text = String::new();
         let mut entries = Vec::new();
         for (name, value) in variables {
-            text.push_str(name);
+            text.push_str(name.as_ref());
             let name_end = end(&text);
             let value_end = value.map(|value| {
-                text.push_str(value);
+                text.push_str(value.as_ref());
                 end(&text)
             });
             entries.push(Variable { name_end, value_end });
@@ -407,11 +416,11 @@ const ANNOTATIONS: [&str; 6] =
 impl Object {
     /// Reads one object; nothing where the document is no Kubernetes object.
     #[must_use]
-    pub fn read(node: &Tree<'_>, origin: &Origin, default_namespace: Option<&str>) -> Option<Self> {
+    pub fn read<'t>(node: impl View<'t>, origin: &Origin, default_namespace: Option<&str>) -> Option<Self> {
         let kind = node.text_at(&["kind"])?;
         let api = node.text_at(&["apiVersion"]).unwrap_or_default();
-        let meta = Meta::read(node, kind, origin, default_namespace)?;
-        Some(match kind {
+        let meta = Meta::read(node, &kind, origin, default_namespace)?;
+        Some(match &*kind {
             "Deployment" | "StatefulSet" => Self::Workload(Arc::new(Workload::read(node, meta))),
             "ConfigMap" => match ConfigMap::files(node) {
                 files if files.is_empty() => Self::Other(meta),
@@ -429,11 +438,13 @@ impl Object {
             "Service" => Self::Service(meta),
             "HorizontalPodAutoscaler" | "ScaledObject" => Self::Autoscaler(Autoscaler {
                 meta,
-                target_kind: node.text_at(&["spec", "scaleTargetRef", "kind"]).unwrap_or("Deployment").to_owned(),
-                target_name: node.text_at(&["spec", "scaleTargetRef", "name"]).unwrap_or_default().to_owned(),
+                target_kind: node
+                    .text_at(&["spec", "scaleTargetRef", "kind"])
+                    .map_or_else(|| "Deployment".into(), Cow::into_owned),
+                target_name: node.text_at(&["spec", "scaleTargetRef", "name"]).unwrap_or_default().into_owned(),
                 min: ["minReplicas", "minReplicaCount"]
                     .iter()
-                    .find_map(|key| node.at(&["spec", key]).and_then(Tree::as_i64))
+                    .find_map(|key| node.at(&["spec", key]).and_then(View::as_i64))
                     .unwrap_or(1),
             }),
             "Application" if api.starts_with("argoproj.io/") => Self::Deployer(Deployer::argo(node, meta)),
@@ -457,23 +468,23 @@ impl Object {
 }
 
 impl Meta {
-    fn read(node: &Tree<'_>, kind: &str, origin: &Origin, default_namespace: Option<&str>) -> Option<Self> {
+    fn read<'t>(node: impl View<'t>, kind: &str, origin: &Origin, default_namespace: Option<&str>) -> Option<Self> {
         let metadata = node.get("metadata")?;
         let name = metadata.text_at(&["name"])?;
         let owner = metadata
             .items_at(&["ownerReferences"])
-            .find(|owner| owner.get("controller").and_then(Tree::as_bool).unwrap_or(false));
+            .find(|owner| owner.get("controller").and_then(View::as_bool).unwrap_or(false));
         Some(Self {
             object: ObjectRef {
                 kind: kind.to_owned(),
-                namespace: metadata.text_at(&["namespace"]).or(default_namespace).map(str::to_owned),
-                name: name.to_owned(),
+                namespace: metadata.text_at(&["namespace"]).map(Cow::into_owned).or_else(|| default_namespace.map(str::to_owned)),
+                name: name.into_owned(),
             },
-            origin: origin.at_line(node.line),
+            origin: origin.at_line(node.line()),
             labels: labels(metadata.get("labels")),
             annotations: annotations(metadata.get("annotations")),
-            uid: metadata.text_at(&["uid"]).map(str::to_owned),
-            owner_kind: owner.and_then(|owner| owner.text_at(&["kind"])).map(str::to_owned),
+            uid: metadata.text_at(&["uid"]).map(Cow::into_owned),
+            owner_kind: owner.and_then(|owner| owner.text_at(&["kind"])).map(Cow::into_owned),
         })
     }
 
@@ -490,8 +501,8 @@ impl Meta {
     }
 }
 
-fn labels(node: Option<&Tree<'_>>) -> Labels {
-    node.into_iter().flat_map(Tree::entries).filter_map(|(key, value)| Some((key, value.as_str()?))).collect()
+fn labels<'t>(node: Option<impl View<'t>>) -> Labels {
+    node.into_iter().flat_map(View::entries).filter_map(|(key, value)| Some((key, value.as_text()?))).collect()
 }
 
 /// Whether an annotation is worth keeping.
@@ -500,25 +511,25 @@ pub fn is_kept_annotation(key: &str) -> bool {
     ANNOTATIONS.iter().any(|prefix| key.starts_with(prefix))
 }
 
-fn annotations(node: Option<&Tree<'_>>) -> Labels {
+fn annotations<'t>(node: Option<impl View<'t>>) -> Labels {
     node.into_iter()
-        .flat_map(Tree::entries)
+        .flat_map(View::entries)
         .filter(|(key, _)| is_kept_annotation(key))
-        .filter_map(|(key, value)| Some((key, value.as_str()?)))
+        .filter_map(|(key, value)| Some((key, value.as_text()?)))
         .collect()
 }
 
-fn words(node: &Tree<'_>, key: &str) -> Vec<String> {
-    node.items_at(&[key]).filter_map(Tree::as_str).map(str::to_owned).collect()
+fn words<'t>(node: impl View<'t>, key: &str) -> Vec<String> {
+    node.items_at(&[key]).filter_map(View::as_text).map(Cow::into_owned).collect()
 }
 
-fn number(node: &Tree<'_>, path: &[&str]) -> Option<i64> {
-    node.at(path).and_then(Tree::as_i64)
+fn number<'t>(node: impl View<'t>, path: &[&str]) -> Option<i64> {
+    node.at(path).and_then(View::as_i64)
 }
 
 impl Workload {
-    fn read(node: &Tree<'_>, meta: Meta) -> Self {
-        let text = |path: &[&str]| node.text_at(path).map(str::to_owned);
+    fn read<'t>(node: impl View<'t>, meta: Meta) -> Self {
+        let text = |path: &[&str]| node.text_at(path).map(Cow::into_owned);
         let stateful = (meta.object.kind == "StatefulSet").then(|| Stateful {
             service_name: text(&["spec", "serviceName"]).filter(|name| !name.is_empty()),
             pod_management_policy: text(&["spec", "podManagementPolicy"]).unwrap_or_else(|| "OrderedReady".into()),
@@ -534,7 +545,7 @@ impl Workload {
         });
         Self {
             replicas: number(node, &["spec", "replicas"]),
-            paused: node.at(&["spec", "paused"]).and_then(Tree::as_bool).unwrap_or(false),
+            paused: node.at(&["spec", "paused"]).and_then(View::as_bool).unwrap_or(false),
             strategy: text(&["spec", "strategy", "type"]).or_else(|| text(&["spec", "updateStrategy", "type"])),
             selector: labels(node.at(&["spec", "selector", "matchLabels"])),
             stateful,
@@ -562,7 +573,7 @@ impl Workload {
 }
 
 impl PodTemplate {
-    fn read(node: &Tree<'_>) -> Self {
+    fn read<'t>(node: impl View<'t>) -> Self {
         Self {
             labels: labels(node.at(&["metadata", "labels"])),
             annotations: annotations(node.at(&["metadata", "annotations"])),
@@ -577,8 +588,8 @@ impl PodTemplate {
 }
 
 impl Container {
-    fn read(node: &Tree<'_>) -> Self {
-        let text = |key: &str| node.text_at(&[key]).unwrap_or_default().to_owned();
+    fn read<'t>(node: impl View<'t>) -> Self {
+        let text = |key: &str| node.text_at(&[key]).unwrap_or_default().into_owned();
         let mut command = words(node, "command");
         command.extend(words(node, "args"));
         Self {
@@ -595,18 +606,18 @@ impl Container {
             pre_stop: node.at(&["lifecycle", "preStop"]).is_some(),
             mounts: node
                 .items_at(&["volumeMounts"])
-                .filter_map(|mount| Some((mount.text_at(&["name"])?.to_owned(), mount.text_at(&["mountPath"])?.to_owned())))
+                .filter_map(|mount| Some((mount.text_at(&["name"])?.into_owned(), mount.text_at(&["mountPath"])?.into_owned())))
                 .collect(),
         }
     }
 }
 
 impl Volume {
-    fn read(node: &Tree<'_>) -> Self {
+    fn read<'t>(node: impl View<'t>) -> Self {
         let source = if let Some(claim) = node.text_at(&["persistentVolumeClaim", "claimName"]) {
-            VolumeSource::Claim(claim.to_owned())
+            VolumeSource::Claim(claim.into_owned())
         } else if let Some(name) = node.text_at(&["configMap", "name"]) {
-            VolumeSource::ConfigMap(name.to_owned())
+            VolumeSource::ConfigMap(name.into_owned())
         } else if node.get("emptyDir").is_some() {
             VolumeSource::EmptyDir
         } else if node.get("hostPath").is_some() {
@@ -614,60 +625,57 @@ impl Volume {
         } else {
             VolumeSource::Other
         };
-        Self { name: node.text_at(&["name"]).unwrap_or_default().to_owned(), source }
+        Self { name: node.text_at(&["name"]).unwrap_or_default().into_owned(), source }
     }
 }
 
 impl ClaimTemplate {
-    fn read(node: &Tree<'_>) -> Self {
+    fn read<'t>(node: impl View<'t>) -> Self {
         let mut access_modes: Vec<_> =
-            node.items_at(&["spec", "accessModes"]).filter_map(Tree::as_str).map(str::to_owned).collect();
+            node.items_at(&["spec", "accessModes"]).filter_map(View::as_text).map(Cow::into_owned).collect();
         access_modes.sort();
         Self {
-            name: node.text_at(&["metadata", "name"]).unwrap_or_default().to_owned(),
+            name: node.text_at(&["metadata", "name"]).unwrap_or_default().into_owned(),
             access_modes,
-            storage: node.text_at(&["spec", "resources", "requests", "storage"]).map(str::to_owned),
-            storage_class: node.text_at(&["spec", "storageClassName"]).map(str::to_owned),
+            storage: node.text_at(&["spec", "resources", "requests", "storage"]).map(Cow::into_owned),
+            storage_class: node.text_at(&["spec", "storageClassName"]).map(Cow::into_owned),
         }
     }
 }
 
 impl ConfigMap {
-    fn files(node: &Tree<'_>) -> Vec<ConfigFile> {
+    fn files<'t>(node: impl View<'t>) -> Vec<ConfigFile> {
         CONFIG_KEYS
             .iter()
             .filter_map(|key| {
                 let value = node.at(&["data", key])?;
-                match &value.kind {
-                    Kind::Scalar { text, .. } => {
-                        Some(ConfigFile { key: (*key).to_owned(), text: text.as_ref().into(), line: value.line })
-                    }
-                    _ => None,
-                }
+                Some(ConfigFile { key: (*key).to_owned(), text: value.as_text()?.into(), line: value.line() })
             })
             .collect()
     }
 }
 
 impl Deployer {
-    fn argo(node: &Tree<'_>, meta: Meta) -> Self {
-        let flag = |path: &[&str]| node.at(path).and_then(Tree::as_bool).unwrap_or(false);
+    fn argo<'t>(node: impl View<'t>, meta: Meta) -> Self {
+        let flag = |path: &[&str]| node.at(path).and_then(View::as_bool).unwrap_or(false);
+        let text = |path: &[&str]| node.text_at(path).map(Cow::into_owned);
         Self {
             tool: DeployerTool::ArgoCd,
-            release: node.text_at(&["spec", "source", "helm", "releaseName"]).or(Some(&meta.object.name)).map(str::to_owned),
-            target_namespace: node.text_at(&["spec", "destination", "namespace"]).map(str::to_owned),
+            release: text(&["spec", "source", "helm", "releaseName"]).or_else(|| Some(meta.object.name.clone())),
+            target_namespace: text(&["spec", "destination", "namespace"]),
             self_heal: flag(&["spec", "syncPolicy", "automated", "selfHeal"]),
             retry_limit: number(node, &["spec", "syncPolicy", "retry", "limit"]),
             meta,
         }
     }
 
-    fn flux(node: &Tree<'_>, meta: Meta) -> Self {
+    fn flux<'t>(node: impl View<'t>, meta: Meta) -> Self {
+        let text = |path: &[&str]| node.text_at(path).map(Cow::into_owned);
         Self {
             tool: DeployerTool::Flux,
-            release: node.text_at(&["spec", "releaseName"]).or(Some(&meta.object.name)).map(str::to_owned),
-            target_namespace: node.text_at(&["spec", "targetNamespace"]).or(meta.object.namespace.as_deref()).map(str::to_owned),
-            self_heal: node.text_at(&["spec", "driftDetection", "mode"]) == Some("enabled"),
+            release: text(&["spec", "releaseName"]).or_else(|| Some(meta.object.name.clone())),
+            target_namespace: text(&["spec", "targetNamespace"]).or_else(|| meta.object.namespace.clone()),
+            self_heal: node.text_at(&["spec", "driftDetection", "mode"]).as_deref() == Some("enabled"),
             retry_limit: number(node, &["spec", "upgrade", "remediation", "retries"]),
             meta,
         }

@@ -126,7 +126,7 @@ impl FileSettings {
 
     fn put(&mut self, key: &str, value: &str, origin: Origin) {
         let written = Written { key: key.into(), value: value.into(), origin };
-        self.settings.insert(Key::of(key).text, written);
+        self.settings.insert(Key::of(key).text.into(), written);
     }
 }
 
@@ -230,7 +230,7 @@ impl EffectiveConfig {
     }
 
     fn find(&self, key: &Key) -> Option<Setting<'_>> {
-        self.variable(key).or_else(|| self.files.settings.get(&key.text).map(Written::setting))
+        self.variable(key).or_else(|| self.files.settings.get(&*key.text).map(Written::setting))
     }
 
     fn variable(&self, key: &Key) -> Option<Setting<'_>> {
@@ -268,7 +268,7 @@ impl EffectiveConfig {
         let mut all: BTreeMap<Box<str>, Setting<'_>> = files.map(|(key, written)| (key.clone(), written.setting())).collect();
         for setting in self.environment.iter().flat_map(|layer| layer.settings()) {
             // In order of hashes; equal keys have equal hashes and stand in their own order.
-            all.insert(Key::of(setting.key).text, setting);
+            all.insert(Key::of(setting.key).text.into(), setting);
         }
         all.into_values().collect()
     }
@@ -277,13 +277,13 @@ impl EffectiveConfig {
     #[must_use]
     pub fn file_changes<'a>(&'a self, other: &Self) -> Vec<Setting<'a>> {
         let changed = |key: &Key| {
-            let written = self.files.settings.get(&key.text).filter(|_| self.variable(key).is_none())?;
+            let written = self.files.settings.get(&*key.text).filter(|_| self.variable(key).is_none())?;
             let differs = other.find(key).is_none_or(|old| old.value != &*written.value);
             differs.then(|| written.setting())
         };
         if Arc::ptr_eq(&self.files, &other.files) || self.files == other.files {
             // Then only a variable that the other side has on top makes a difference.
-            let keys: BTreeSet<Box<str>> = self.variables_beyond(other).map(|setting| Key::of(setting.key).text).collect();
+            let keys: BTreeSet<Box<str>> = self.variables_beyond(other).map(|setting| Key::of(setting.key).text.into()).collect();
             return keys.iter().filter_map(|key| changed(&Key::of(key))).collect();
         }
         self.files.settings.keys().filter_map(|key| changed(&Key::of(key))).collect()
@@ -307,15 +307,20 @@ fn line_in(file: &ConfigFile, line: u32) -> u32 {
 
 /// A key in the form in which Milvus compares keys.
 struct Key {
-    text: Box<str>,
+    text: String,
     hash: u64,
 }
 
 impl Key {
     fn of(key: &str) -> Self {
-        let mut text = if key.is_ascii() { key.to_ascii_lowercase() } else { key.to_lowercase() };
-        text.retain(|letter| !is_separator(letter));
-        Self { hash: hash(key), text: text.into() }
+        let mut text = String::with_capacity(key.len());
+        if key.is_ascii() {
+            let letters = key.bytes().map(char::from).filter(|letter| !is_separator(*letter));
+            text.extend(letters.map(|letter| letter.to_ascii_lowercase()));
+        } else {
+            text.extend(normal(key));
+        }
+        Self { hash: hash(key), text }
     }
 }
 

@@ -74,12 +74,21 @@ impl ImageRef {
 /// Repository, tag and digest of a reference, as they were written.
 fn parts(text: &str) -> (&str, Option<&str>, Option<&str>) {
     let text = text.trim();
-    let (rest, digest) = text.split_once('@').map_or((text, None), |(rest, digest)| (rest, Some(digest)));
-    let name_start = rest.rfind('/').map_or(0, |slash| slash + 1);
-    let (repository, tag) = match rest[name_start..].find(':') {
-        Some(colon) => (&rest[..name_start + colon], Some(&rest[name_start + colon + 1..])),
-        None => (rest, None),
-    };
+    let (mut colon, mut end) = (None, text.len());
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            // A colon before it began a port.
+            b'/' => colon = None,
+            b':' if colon.is_none() => colon = Some(at),
+            b'@' => {
+                end = at;
+                break;
+            }
+            _ => {}
+        }
+    }
+    let (rest, digest) = (&text[..end], text.get(end + 1..));
+    let (repository, tag) = colon.map_or((rest, None), |colon| (&rest[..colon], Some(&rest[colon + 1..])));
     (repository, tag.filter(|tag| !tag.is_empty()), digest)
 }
 
@@ -126,8 +135,8 @@ impl Build {
     /// Reads a tag; nothing where it names no version (`latest`, `master-...`, other words).
     #[must_use]
     pub fn from_tag(tag: &str) -> Option<Self> {
-        let mut parts = tag.split(['-', '+']);
-        let head = parts.next()?;
+        let end = tag.bytes().position(|byte| matches!(byte, b'-' | b'+'));
+        let (head, rest) = end.map_or((tag, None), |end| (&tag[..end], tag.get(end + 1..)));
         let numbers = head.strip_prefix(['v', 'V']).unwrap_or(head);
         let dots = numbers.bytes().filter(|byte| *byte == b'.').count();
         let version = Version::parse_lenient(head).filter(|_| dots > 0)?;
@@ -136,7 +145,7 @@ impl Build {
             // X.Y alone names no build of ours; X.Y-<date>-<hash> is a nightly of that branch.
             release.prerelease = Some("nightly".into());
         }
-        for part in parts {
+        for part in rest.into_iter().flat_map(|rest| rest.split(['-', '+'])) {
             if BUILD_SUFFIXES.contains(&part) {
                 release.suffixes.push(part.to_owned());
             } else if release.prerelease.is_none() {

@@ -99,9 +99,10 @@ impl Place {
         let Object::Workload(workload) = object else { return false };
         self.component(&workload.meta.object.kind, &workload.meta.object.name).is_some_and(|known| {
             let known = &known.workload;
-            known.has_same_spec(workload)
-                && known.meta.labels == workload.meta.labels
-                && known.meta.annotations == workload.meta.annotations
+            Arc::ptr_eq(known, workload)
+                || known.has_same_spec(workload)
+                    && known.meta.labels == workload.meta.labels
+                    && known.meta.annotations == workload.meta.annotations
         })
     }
 

@@ -54,12 +54,22 @@ impl Version {
     #[must_use]
     pub fn parse_lenient(text: &str) -> Option<Self> {
         let text = text.strip_prefix(['v', 'V']).unwrap_or(text);
-        let mut numbers = [0u16; 3];
-        for (position, part) in text.split('.').enumerate() {
-            let digits = !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-            *numbers.get_mut(position).filter(|_| digits)? = part.parse().ok()?;
+        // Every image of every review comes through here, some of them often.
+        let (mut numbers, mut position, mut digits) = ([0u16; 3], 0, 0);
+        for byte in text.bytes() {
+            if byte == b'.' {
+                if digits == 0 {
+                    return None;
+                }
+                (position, digits) = (position + 1, 0);
+                continue;
+            }
+            let digit = byte.is_ascii_digit().then(|| u16::from(byte - b'0'))?;
+            let number = numbers.get_mut(position)?;
+            *number = number.checked_mul(10)?.checked_add(digit)?;
+            digits += 1;
         }
-        Some(Self::new(numbers[0], numbers[1], numbers[2]))
+        (digits > 0).then(|| Self::new(numbers[0], numbers[1], numbers[2]))
     }
 }
 

@@ -1,0 +1,511 @@
+//! JSON as an API server writes it, in one pass and without a tree: every value in the order of the text, each with the
+//! place where what follows it begins.
+//!
+//! Go writes JSON without spaces between values. Only such text is read here; for whatever looks different, and for what is
+//! wrong, there is no tape and the reader goes the long way with `serde_json`. What is read is the same on both ways; a
+//! property test and a fuzz target hold them together.
+
+use std::borrow::Cow;
+
+use super::view::View;
+
+/// Containers inside each other, less than `serde_json` reads: what is deeper goes the long way and is refused there.
+const MAX_DEPTH: usize = 96;
+/// Values on a tape (16 bytes each). What holds more is no object that people write, and need not be read fast.
+const MAX_VALUES: usize = 1 << 18;
+/// Digits of a number that any reader takes for the same: they fit an `i64`.
+const MAX_DIGITS: usize = 18;
+
+/// A text and its values.
+#[derive(Debug)]
+pub struct Tape<'a> {
+    text: &'a str,
+    values: Vec<Value>,
+}
+
+/// A value, or the key of one: keys stand before their values.
+#[derive(Clone, Copy, Debug)]
+struct Value {
+    /// Where it begins in the text; a string behind its quote.
+    start: u32,
+    /// Where it stops; a string before its quote.
+    stop: u32,
+    /// Position of what follows it and all that is in it.
+    next: u32,
+    shape: Shape,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shape {
+    /// A string that means what is written.
+    Text,
+    /// A string with escapes, all of them valid.
+    Escaped,
+    /// A whole number, `true` or `false`.
+    Plain,
+    Null,
+    List,
+    Map,
+}
+
+/// One value on a tape.
+#[derive(Clone, Copy, Debug)]
+pub struct At<'t, 'a> {
+    tape: &'t Tape<'a>,
+    position: u32,
+}
+
+impl<'a> Tape<'a> {
+    /// Reads a text; nothing where it is not written as an API server does.
+    #[must_use]
+    pub fn read(text: &'a str) -> Option<Self> {
+        // Objects have a value for every nine bytes or so; more room is found where it is needed.
+        let values = Vec::with_capacity((text.len() / 8).min(MAX_VALUES / 64));
+        u32::try_from(text.len()).ok()?;
+        let mut reader = Reader { bytes: text.as_bytes(), at: 0, values };
+        reader.document()?;
+        Some(Self { text, values: reader.values })
+    }
+
+    /// The whole.
+    #[must_use]
+    pub fn root(&self) -> At<'_, 'a> {
+        self.at(0)
+    }
+
+    /// The value at a position.
+    #[must_use]
+    pub fn at(&self, position: u32) -> At<'_, 'a> {
+        At { tape: self, position }
+    }
+}
+
+struct Reader<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    values: Vec<Value>,
+}
+
+impl Reader<'_> {
+    fn document(&mut self) -> Option<()> {
+        // Positions of the containers that are open, and whether they are mappings.
+        let mut open: Vec<(usize, bool)> = Vec::with_capacity(MAX_DEPTH);
+        loop {
+            match self.byte()? {
+                first @ (b'{' | b'[') => {
+                    if open.len() == MAX_DEPTH {
+                        return None;
+                    }
+                    let is_map = first == b'{';
+                    open.push((self.values.len(), is_map));
+                    self.push(self.at, self.at + 1, if is_map { Shape::Map } else { Shape::List })?;
+                    self.at += 1;
+                    match (self.byte()?, is_map) {
+                        (b'}', true) | (b']', false) => {}
+                        (_, true) => {
+                            self.key()?;
+                            continue;
+                        }
+                        (_, false) => continue,
+                    }
+                }
+                b'"' => self.string()?,
+                b't' => self.word("true", Shape::Plain)?,
+                b'f' => self.word("false", Shape::Plain)?,
+                b'n' => self.word("null", Shape::Null)?,
+                _ => self.number()?,
+            }
+            // What follows a value: the next one, or the end of what it stands in.
+            loop {
+                let Some(&(container, is_map)) = open.last() else { return (self.at == self.bytes.len()).then_some(()) };
+                match (self.byte()?, is_map) {
+                    (b',', _) => {
+                        self.at += 1;
+                        if is_map {
+                            self.key()?;
+                        }
+                        break;
+                    }
+                    (b'}', true) | (b']', false) => self.at += 1,
+                    _ => return None,
+                }
+                open.pop();
+                let (stop, next) = (short(self.at), short(self.values.len()));
+                let value = self.values.get_mut(container)?;
+                (value.stop, value.next) = (stop, next);
+            }
+        }
+    }
+
+    #[inline]
+    fn byte(&self) -> Option<u8> {
+        self.bytes.get(self.at).copied()
+    }
+
+    #[inline]
+    fn push(&mut self, start: usize, stop: usize, shape: Shape) -> Option<()> {
+        let next = self.values.len() + 1;
+        if next > MAX_VALUES {
+            return None;
+        }
+        self.values.push(Value { start: short(start), stop: short(stop), next: short(next), shape });
+        Some(())
+    }
+
+    #[inline]
+    fn key(&mut self) -> Option<()> {
+        if self.byte()? != b'"' {
+            return None;
+        }
+        self.string()?;
+        (self.byte()? == b':').then(|| self.at += 1)
+    }
+
+    #[inline]
+    fn string(&mut self) -> Option<()> {
+        let start = self.at + 1;
+        let stop = special(self.bytes, start);
+        let (end, shape) =
+            if *self.bytes.get(stop)? == b'"' { (stop, Shape::Text) } else { (escaped(self.bytes, stop)?, Shape::Escaped) };
+        self.push(start, end, shape)?;
+        self.at = end + 1;
+        Some(())
+    }
+
+    fn word(&mut self, word: &str, shape: Shape) -> Option<()> {
+        let end = self.at + word.len();
+        if self.bytes.get(self.at..end)? != word.as_bytes() {
+            return None;
+        }
+        self.push(self.at, end, shape)?;
+        self.at = end;
+        Some(())
+    }
+
+    /// A whole number; fractions and exponents go the long way.
+    fn number(&mut self) -> Option<()> {
+        let first = self.at + usize::from(self.byte()? == b'-');
+        let mut end = first;
+        while self.bytes.get(end).is_some_and(u8::is_ascii_digit) {
+            end += 1;
+        }
+        let digits = end - first;
+        let leading_zero = *self.bytes.get(first)? == b'0' && (digits > 1 || first > self.at);
+        if digits == 0 || digits > MAX_DIGITS || leading_zero || matches!(self.bytes.get(end), Some(b'.' | b'e' | b'E')) {
+            return None;
+        }
+        self.push(self.at, end, Shape::Plain)?;
+        self.at = end;
+        Some(())
+    }
+}
+
+/// A place in a text or on a tape, both of which are shorter than 4 GiB.
+#[allow(clippy::cast_possible_truncation, reason = "Tape::read looks at the length first")]
+const fn short(at: usize) -> u32 {
+    at as u32
+}
+
+/// The first byte from `at` on that ends a string or is none of its plain characters; the end where there is none.
+#[inline]
+fn special(bytes: &[u8], mut at: usize) -> usize {
+    // Eight at a time: in each byte of a word, the highest bit tells whether it is the one that is looked for.
+    const ONES: u64 = u64::from_le_bytes([1; 8]);
+    const HIGHEST: u64 = ONES << 7;
+    const QUOTES: u64 = ONES * b'"' as u64;
+    const ESCAPES: u64 = ONES * b'\\' as u64;
+    const SPACES: u64 = ONES * b' ' as u64;
+    // A borrow may set bits above the first hit, never below it, and the first is the one that counts.
+    let is_zero = |word: u64| word.wrapping_sub(ONES) & !word;
+    while let Some(word) = bytes.get(at..).and_then(<[u8]>::first_chunk::<8>) {
+        let word = u64::from_le_bytes(*word);
+        let control = word.wrapping_sub(SPACES) & !word;
+        let found = (is_zero(word ^ QUOTES) | is_zero(word ^ ESCAPES) | control) & HIGHEST;
+        if found != 0 {
+            return at + found.trailing_zeros() as usize / 8;
+        }
+        at += 8;
+    }
+    let is_special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..b' ');
+    bytes.get(at..).and_then(|rest| rest.iter().position(is_special)).map_or(bytes.len(), |more| at + more)
+}
+
+/// The end of a string whose first escape (or what no string may hold) is at `at`; nothing where an escape is none, or half
+/// of a pair.
+#[inline(never)]
+fn escaped(bytes: &[u8], mut at: usize) -> Option<usize> {
+    loop {
+        match (bytes.get(at)?, bytes.get(at + 1)) {
+            (b'"', _) => return Some(at),
+            (b'\\', Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't')) => at += 2,
+            (b'\\', Some(b'u')) => {
+                let digits = bytes.get(at + 2..at + 6)?;
+                if !digits.iter().all(u8::is_ascii_hexdigit) || digits.first().is_some_and(|first| matches!(first, b'd' | b'D')) {
+                    return None;
+                }
+                at += 6;
+            }
+            _ => return None,
+        }
+        at = special(bytes, at);
+    }
+}
+
+impl<'t, 'a> At<'t, 'a> {
+    #[inline]
+    fn value(self) -> Option<&'t Value> {
+        self.tape.values.get(self.position as usize)
+    }
+
+    #[inline]
+    fn text(self, value: &Value) -> Option<&'a str> {
+        self.tape.text.get(value.start as usize..value.stop as usize)
+    }
+
+    /// Its position on the tape.
+    #[must_use]
+    pub const fn position(self) -> u32 {
+        self.position
+    }
+
+    /// Whether it is `null`.
+    #[must_use]
+    pub fn is_null(self) -> bool {
+        self.value().is_some_and(|value| value.shape == Shape::Null)
+    }
+
+    /// A mapping or list as it is written.
+    #[must_use]
+    pub fn written(self) -> Option<&'a str> {
+        self.value().filter(|value| matches!(value.shape, Shape::Map | Shape::List)).and_then(|value| self.text(value))
+    }
+
+    /// What a string means; nothing for any other shape.
+    #[must_use]
+    pub fn string(self) -> Option<Cow<'a, str>> {
+        let value = self.value()?;
+        match value.shape {
+            Shape::Text => self.text(value).map(Cow::Borrowed),
+            Shape::Escaped => unescaped(self.text(value)?).map(Cow::Owned),
+            _ => None,
+        }
+    }
+
+    /// What a plain scalar says: digits, `true` or `false`.
+    #[must_use]
+    pub fn plain(self) -> Option<&'a str> {
+        self.value().filter(|value| value.shape == Shape::Plain).and_then(|value| self.text(value))
+    }
+
+    /// Keys and values of a mapping in their order, also those of null; nothing for any other shape.
+    pub fn pairs(self) -> impl Iterator<Item = (Self, Self)> {
+        let mut children = self.children(Shape::Map);
+        std::iter::from_fn(move || Some((children.next()?, children.next()?)))
+    }
+
+    /// The text that this mapping's text has from one of its keys on, the opening quote left out.
+    #[must_use]
+    pub fn written_from(self, key: Self) -> Option<&'a str> {
+        self.tape.text.get(key.value()?.start as usize..self.value()?.stop as usize)
+    }
+
+    /// What stands in it directly.
+    fn children(self, shape: Shape) -> impl Iterator<Item = Self> {
+        let container = self.value().filter(|value| value.shape == shape);
+        let end = container.map_or(0, |container| container.next);
+        let mut next = self.position + 1;
+        std::iter::from_fn(move || {
+            let child = (next < end).then_some(Self { tape: self.tape, position: next })?;
+            next = child.value()?.next;
+            Some(child)
+        })
+    }
+
+    /// Whether this is a string that means `text`.
+    #[inline]
+    fn means(self, text: &str) -> bool {
+        self.value().is_some_and(|value| match value.shape {
+            // Most keys differ in length, which takes no look at the text.
+            Shape::Text => (value.stop - value.start) as usize == text.len() && self.text(value) == Some(text),
+            Shape::Escaped => self.text(value).and_then(unescaped).as_deref() == Some(text),
+            _ => false,
+        })
+    }
+}
+
+/// What a string with escapes means.
+fn unescaped(text: &str) -> Option<String> {
+    serde_json::from_str(&format!("\"{text}\"")).ok()
+}
+
+impl<'t> View<'t> for At<'t, '_> {
+    fn line(self) -> u32 {
+        0
+    }
+
+    #[inline]
+    fn get(self, key: &str) -> Option<Self> {
+        let held = self.pairs().filter(|(name, _)| name.means(key)).last();
+        held.map(|(_, value)| value).filter(|value| !value.is_null())
+    }
+
+    fn as_text(self) -> Option<Cow<'t, str>> {
+        if self.is_null() {
+            return Some(Cow::Borrowed(""));
+        }
+        self.plain().map(Cow::Borrowed).or_else(|| self.string())
+    }
+
+    fn items(self) -> impl Iterator<Item = Self> {
+        self.children(Shape::List)
+    }
+
+    fn entries(self) -> impl Iterator<Item = (Cow<'t, str>, Self)> {
+        self.pairs().filter_map(|(key, value)| Some((key.string()?, value)))
+    }
+
+    fn is_mapping(self) -> bool {
+        self.value().is_some_and(|value| value.shape == Shape::Map)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rstest::rstest;
+
+    use super::*;
+    use crate::manifest::{Tree, node::Kind};
+
+    /// Whether both ways read the same.
+    fn same(at: At<'_, '_>, tree: &Tree<'_>) -> bool {
+        match &tree.kind {
+            Kind::Scalar { text, plain } => {
+                let is_plain = at.is_null() || at.plain().is_some();
+                at.as_text().as_ref() == Some(text) && is_plain == *plain && at.is_null() == tree.is_null()
+            }
+            Kind::Sequence(items) => at.items().count() == items.len() && at.items().zip(items).all(|(at, item)| same(at, item)),
+            Kind::Mapping(entries) => {
+                View::is_mapping(at)
+                    && View::entries(at).all(|(key, _)| entries.iter().any(|(name, _)| *name == key))
+                    && entries.iter().all(|(key, value)| match View::get(at, key) {
+                        Some(at) => same(at, value),
+                        None => value.is_null(),
+                    })
+            }
+        }
+    }
+
+    #[rstest]
+    #[case(r#"{"a":1,"b":[true,false,null,"x",-5],"c":{},"d":[],"e":{"f":""}}"#)]
+    #[case(r#"{"k:{\"name\":\"proxy\"}":{"\u003c":"a\\b\/\b\f\n\r\t\u00e4"},"a\"":1}"#)]
+    #[case(r#"{"a":1,"a":2,"b":{"x":1},"\u0062":{"y":2}}"#)]
+    #[case(r#"{"a":1,"a":null}"#)]
+    #[case(r#""text""#)]
+    #[case(r#"999999999999999999"#)]
+    #[case(r#"{"long":"abcdefgh\"ijklmnopqrstuvwxyz","größe":"äöü\u20ac"}"#)]
+    fn it_reads_what_serde_json_reads(#[case] text: &str) {
+        let tape = Tape::read(text).unwrap();
+        assert!(same(tape.root(), &serde_json::from_str(text).unwrap()), "{tape:?}");
+    }
+
+    #[rstest]
+    #[case("")]
+    #[case(" {}")]
+    #[case(r#"{"a": 1}"#)]
+    #[case("{}\n")]
+    #[case("{} {}")]
+    #[case("{}x")]
+    #[case("[1,]")]
+    #[case(r#"{"a":1,}"#)]
+    #[case(r#"{"a"}"#)]
+    #[case(r#"{a:1}"#)]
+    #[case(r#"[1"#)]
+    #[case(r#"[1}"#)]
+    #[case(r#"{"a":[}"#)]
+    #[case(r#"["a]"#)]
+    #[case(r#"["\x"]"#)]
+    #[case(r#"["\u12"]"#)]
+    #[case(r#"["\ud83d\ude00"]"#)]
+    #[case("[\"a\tb\"]")]
+    #[case("[\"abcdefghijkl\nm\"]")]
+    #[case("01")]
+    #[case("-")]
+    #[case("-0")]
+    #[case("+1")]
+    #[case("1.5")]
+    #[case("1e3")]
+    #[case("1234567890123456789")]
+    #[case("tru")]
+    #[case("trUe")]
+    #[case("nul")]
+    fn whatever_looks_different_goes_the_long_way(#[case] text: &str) {
+        assert!(Tape::read(text).is_none());
+    }
+
+    #[test]
+    fn deep_text_goes_the_long_way() {
+        let deep = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        assert!(Tape::read(&deep(MAX_DEPTH)).is_some());
+        assert!(Tape::read(&deep(MAX_DEPTH + 1)).is_none());
+        assert!(Tape::read(&deep(1_000_000)).is_none());
+        let maps = format!("{}1{}", r#"{"a":"#.repeat(MAX_DEPTH + 1), "}".repeat(MAX_DEPTH + 1));
+        assert!(Tape::read(&maps).is_none());
+    }
+
+    #[test]
+    fn parts_are_found_as_they_are_written() {
+        let text = r#"{"kind":"Deployment","spec":{"a":[1,2]},"status":{}}"#;
+        let tape = Tape::read(text).unwrap();
+        let spec = tape.root().get("spec").unwrap();
+        assert_eq!(spec.written(), Some(r#"{"a":[1,2]}"#));
+        let (key, _) = tape.root().pairs().nth(1).unwrap();
+        assert_eq!(tape.root().written_from(key), Some(r#"spec":{"a":[1,2]},"status":{}}"#));
+        assert_eq!(tape.at(spec.position()).items_at(&["a"]).filter_map(View::as_i64).sum::<i64>(), 3);
+    }
+
+    fn json() -> impl Strategy<Value = serde_json::Value> {
+        let leaf = prop_oneof![
+            Just(serde_json::Value::Null),
+            any::<bool>().prop_map(serde_json::Value::from),
+            any::<i32>().prop_map(serde_json::Value::from),
+            any::<String>().prop_map(serde_json::Value::from),
+            "[ -~]{0,40}".prop_map(serde_json::Value::from),
+        ];
+        leaf.prop_recursive(6, 64, 8, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..8).prop_map(serde_json::Value::from),
+                prop::collection::btree_map("[a-c\"\\\\é]{0,9}", inner, 0..8)
+                    .prop_map(|map| serde_json::Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_compactly_is_read(value in json()) {
+            let text = value.to_string();
+            let tape = Tape::read(&text).unwrap();
+            prop_assert!(same(tape.root(), &serde_json::from_str(&text).unwrap()));
+        }
+
+        /// Whatever is done to a text: where there is a tape, `serde_json` reads the same.
+        #[test]
+        fn damaged_text_is_read_by_both_or_by_neither(
+            value in json(), cuts in prop::collection::vec((any::<prop::sample::Index>(), "[\"\\\\{}\\[\\],:0-9a-eu\t ]{0,2}"), 1..4)
+        ) {
+            let mut text: Vec<char> = value.to_string().chars().collect();
+            for (at, new) in cuts {
+                if !text.is_empty() {
+                    let at = at.index(text.len());
+                    text.splice(at..=at, new.chars());
+                }
+            }
+            let text: String = text.into_iter().collect();
+            if let Some(tape) = Tape::read(&text) {
+                let tree: Result<Tree<'_>, _> = serde_json::from_str(&text);
+                prop_assert!(tree.is_ok_and(|tree| same(tape.root(), &tree)), "{}", text);
+            }
+        }
+    }
+}
