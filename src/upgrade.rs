@@ -1,9 +1,11 @@
 //! What a rule judges: one release before and after a change, with the facts around it.
 
+use std::sync::Arc;
+
 use crate::{
     facts::Facts,
     manifest::object::ObjectRef,
-    milvus::{Build, Component, Release, Version, catalogue::Catalogue, release::ComponentWorkload},
+    milvus::{Build, Component, Release, Version, catalogue::Catalogue, dependency::Dependency, release::ComponentWorkload},
 };
 
 /// One change of one release.
@@ -71,11 +73,28 @@ impl<'a> Upgrade<'a> {
         })
     }
 
+    /// The pairs of which anything changes: a workload that stays is the same object on both sides, where one was made of the
+    /// other. For rules that find differences only.
+    pub fn changed_pairs(&self) -> impl Iterator<Item = (&'a ComponentWorkload, &'a ComponentWorkload)> {
+        self.pairs().filter(|(before, after)| !Arc::ptr_eq(&before.workload, &after.workload))
+    }
+
+    /// Dependencies on both sides by name and family, of which anything changes.
+    pub fn changed_dependencies(&self) -> impl Iterator<Item = (&'a Dependency, &'a Dependency)> {
+        let before = self.before.map_or(&[][..], |release| &release.dependencies);
+        before.iter().filter_map(|old| {
+            let (family, name) = (old.family, &old.workload.meta.object.name);
+            let same = |new: &&Dependency| new.family == family && new.workload.meta.object.name == *name;
+            let new = self.after.dependencies.iter().find(same)?;
+            (!Arc::ptr_eq(&old.workload, &new.workload)).then_some((old, new))
+        })
+    }
+
     /// Components whose version changes, in the order in which they stand in the release.
     #[must_use]
     pub fn moved(&self) -> Vec<Component> {
         let mut moved: Vec<Component> = self
-            .pairs()
+            .changed_pairs()
             .filter(|(before, after)| before.version().build() != after.version().build())
             .map(|(_, after)| after.component)
             .collect();

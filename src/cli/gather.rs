@@ -135,7 +135,8 @@ impl EtcdArgs {
         if self.endpoints.is_empty() {
             return None;
         }
-        let configured = before.filter(|release| release.has_config()).map(|release| release.metadata().root_path.value);
+        let configured =
+            before.filter(|release| release.has_config()).map(|release| release.metadata().root_path.value.into_owned());
         let endpoint = Endpoint {
             addresses: self.endpoints.clone(),
             root_path: self.root_path.clone().or(configured).unwrap_or_else(|| "by-dev".into()),

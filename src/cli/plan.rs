@@ -141,8 +141,8 @@ fn journey(args: &Args) -> Result<Journey, Failure> {
             (None, Some(release)) => Some(release.coordinators()),
             (None, None) => None,
         },
-        metastore: from_release(|release| Some(release.metadata().metastore.value)),
-        root_path: from_release(|release| Some(release.metadata().root_path.value)),
+        metastore: from_release(|release| Some(release.metadata().metastore.value.into_owned())),
+        root_path: from_release(|release| Some(release.metadata().root_path.value.into_owned())),
         queue: from_release(|release| Some(release.queue().kind.value.to_string())),
     })
 }

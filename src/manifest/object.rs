@@ -255,14 +255,20 @@ impl Variables {
         let value = entry.value_end.and_then(|end| self.text.get(name_end..end as usize));
         Some((self.text.get(start..name_end)?, value))
     }
-}
 
-impl<T: AsRef<str>> FromIterator<(T, Option<T>)> for Variables {
-    fn from_iter<I: IntoIterator<Item = (T, Option<T>)>>(variables: I) -> Self {
+    fn read<'t>(list: Option<impl View<'t>>) -> Self {
+        let count = list.map_or(0, |list| list.items().count());
+        let variables = list.into_iter().flat_map(View::items).filter_map(|variable| {
+            let [name, value] = variable.fields(["name", "value"]);
+            Some((name?.as_text()?, value.and_then(View::as_text)))
+        });
+        Self::collect(variables, count)
+    }
+
+    fn collect<T: AsRef<str>>(variables: impl Iterator<Item = (T, Option<T>)>, expected: usize) -> Self {
         // No input is larger than 4 GiB (see the limits of its reader).
         let end = |text: &String| u32::try_from(text.len()).unwrap_or(u32::MAX);
-        let mut text = String::new();
-        let mut entries = Vec::new();
+        let (mut text, mut entries) = (String::with_capacity(expected * 32), Vec::with_capacity(expected));
         for (name, value) in variables {
             text.push_str(name.as_ref());
             let name_end = end(&text);
@@ -273,6 +279,12 @@ impl<T: AsRef<str>> FromIterator<(T, Option<T>)> for Variables {
             entries.push(Variable { name_end, value_end });
         }
         Self { text: text.into(), entries: entries.into() }
+    }
+}
+
+impl<T: AsRef<str>> FromIterator<(T, Option<T>)> for Variables {
+    fn from_iter<I: IntoIterator<Item = (T, Option<T>)>>(variables: I) -> Self {
+        Self::collect(variables.into_iter(), 0)
     }
 }
 
@@ -596,7 +608,7 @@ impl Container {
             name: text("name"),
             image: text("image"),
             command,
-            env: node.items_at(&["env"]).filter_map(|env| Some((env.text_at(&["name"])?, env.text_at(&["value"])))).collect(),
+            env: Variables::read(node.get("env")),
             run_as_user: number(node, &["securityContext", "runAsUser"]),
             probes: Probes {
                 liveness: node.get("livenessProbe").is_some(),

@@ -60,11 +60,14 @@ impl<'a> Tape<'a> {
     #[must_use]
     pub fn read(text: &'a str) -> Option<Self> {
         // Objects have a value for every nine bytes or so; more room is found where it is needed.
-        let values = Vec::with_capacity((text.len() / 8).min(MAX_VALUES / 64));
+        let mut all = Vec::with_capacity((text.len() / 8).min(MAX_VALUES / 64));
         u32::try_from(text.len()).ok()?;
-        let mut reader = Reader { bytes: text.as_bytes(), at: 0, values };
-        reader.document()?;
-        Some(Self { text, values: reader.values })
+        // Between values they would be spaces, in strings they are forbidden. One look at all of them is a fast one.
+        if text.bytes().fold(false, |any, byte| any | (byte < b' ')) {
+            return None;
+        }
+        values(text.as_bytes(), &mut all)?;
+        Some(Self { text, values: all })
     }
 
     /// The whole.
@@ -80,124 +83,113 @@ impl<'a> Tape<'a> {
     }
 }
 
-struct Reader<'a> {
-    bytes: &'a [u8],
-    at: usize,
-    values: Vec<Value>,
+/// Reads all values; nothing where the text is not as it should be.
+fn values(bytes: &[u8], values: &mut Vec<Value>) -> Option<()> {
+    // Positions of the containers that are open, and whether they are mappings.
+    let mut open: Vec<(usize, bool)> = Vec::with_capacity(MAX_DEPTH);
+    let mut at = 0;
+    loop {
+        match *bytes.get(at)? {
+            b'"' => at = string(bytes, at, values)?,
+            first @ (b'{' | b'[') => {
+                if open.len() == MAX_DEPTH {
+                    return None;
+                }
+                let is_map = first == b'{';
+                open.push((values.len(), is_map));
+                put(values, at, at, if is_map { Shape::Map } else { Shape::List })?;
+                at += 1;
+                match (*bytes.get(at)?, is_map) {
+                    (b'}', true) | (b']', false) => {}
+                    (_, true) => {
+                        at = key(bytes, at, values)?;
+                        continue;
+                    }
+                    (_, false) => continue,
+                }
+            }
+            b't' => at = word(bytes, at, "true", Shape::Plain, values)?,
+            b'f' => at = word(bytes, at, "false", Shape::Plain, values)?,
+            b'n' => at = word(bytes, at, "null", Shape::Null, values)?,
+            _ => at = number(bytes, at, values)?,
+        }
+        // What follows a value: the next one, or the end of what it stands in.
+        loop {
+            let Some(&(container, is_map)) = open.last() else { return (at == bytes.len()).then_some(()) };
+            match (*bytes.get(at)?, is_map) {
+                (b',', true) => {
+                    at = key(bytes, at + 1, values)?;
+                    break;
+                }
+                (b',', false) => {
+                    at += 1;
+                    break;
+                }
+                (b'}', true) | (b']', false) => at += 1,
+                _ => return None,
+            }
+            open.pop();
+            let (stop, next) = (short(at), short(values.len()));
+            let value = values.get_mut(container)?;
+            (value.stop, value.next) = (stop, next);
+        }
+    }
 }
 
-impl Reader<'_> {
-    fn document(&mut self) -> Option<()> {
-        // Positions of the containers that are open, and whether they are mappings.
-        let mut open: Vec<(usize, bool)> = Vec::with_capacity(MAX_DEPTH);
-        loop {
-            match self.byte()? {
-                first @ (b'{' | b'[') => {
-                    if open.len() == MAX_DEPTH {
-                        return None;
-                    }
-                    let is_map = first == b'{';
-                    open.push((self.values.len(), is_map));
-                    self.push(self.at, self.at + 1, if is_map { Shape::Map } else { Shape::List })?;
-                    self.at += 1;
-                    match (self.byte()?, is_map) {
-                        (b'}', true) | (b']', false) => {}
-                        (_, true) => {
-                            self.key()?;
-                            continue;
-                        }
-                        (_, false) => continue,
-                    }
-                }
-                b'"' => self.string()?,
-                b't' => self.word("true", Shape::Plain)?,
-                b'f' => self.word("false", Shape::Plain)?,
-                b'n' => self.word("null", Shape::Null)?,
-                _ => self.number()?,
-            }
-            // What follows a value: the next one, or the end of what it stands in.
-            loop {
-                let Some(&(container, is_map)) = open.last() else { return (self.at == self.bytes.len()).then_some(()) };
-                match (self.byte()?, is_map) {
-                    (b',', _) => {
-                        self.at += 1;
-                        if is_map {
-                            self.key()?;
-                        }
-                        break;
-                    }
-                    (b'}', true) | (b']', false) => self.at += 1,
-                    _ => return None,
-                }
-                open.pop();
-                let (stop, next) = (short(self.at), short(self.values.len()));
-                let value = self.values.get_mut(container)?;
-                (value.stop, value.next) = (stop, next);
-            }
-        }
+#[allow(clippy::inline_always, reason = "as for `special`")]
+#[inline(always)]
+fn put(values: &mut Vec<Value>, start: usize, stop: usize, shape: Shape) -> Option<()> {
+    let next = values.len() + 1;
+    if next > MAX_VALUES {
+        return None;
     }
+    values.push(Value { start: short(start), stop: short(stop), next: short(next), shape });
+    Some(())
+}
 
-    #[inline]
-    fn byte(&self) -> Option<u8> {
-        self.bytes.get(self.at).copied()
+#[allow(clippy::inline_always, reason = "as for `special`")]
+#[inline(always)]
+fn key(bytes: &[u8], at: usize, values: &mut Vec<Value>) -> Option<usize> {
+    if *bytes.get(at)? != b'"' {
+        return None;
     }
+    let end = string(bytes, at, values)?;
+    (*bytes.get(end)? == b':').then_some(end + 1)
+}
 
-    #[inline]
-    fn push(&mut self, start: usize, stop: usize, shape: Shape) -> Option<()> {
-        let next = self.values.len() + 1;
-        if next > MAX_VALUES {
-            return None;
-        }
-        self.values.push(Value { start: short(start), stop: short(stop), next: short(next), shape });
-        Some(())
-    }
+#[allow(clippy::inline_always, reason = "as for `special`")]
+#[inline(always)]
+fn string(bytes: &[u8], at: usize, values: &mut Vec<Value>) -> Option<usize> {
+    let start = at + 1;
+    let stop = special(bytes, start);
+    let (end, shape) = if *bytes.get(stop)? == b'"' { (stop, Shape::Text) } else { (escaped(bytes, stop)?, Shape::Escaped) };
+    put(values, start, end, shape)?;
+    Some(end + 1)
+}
 
-    #[inline]
-    fn key(&mut self) -> Option<()> {
-        if self.byte()? != b'"' {
-            return None;
-        }
-        self.string()?;
-        (self.byte()? == b':').then(|| self.at += 1)
+fn word(bytes: &[u8], at: usize, word: &str, shape: Shape, values: &mut Vec<Value>) -> Option<usize> {
+    let end = at + word.len();
+    if bytes.get(at..end)? != word.as_bytes() {
+        return None;
     }
+    put(values, at, end, shape)?;
+    Some(end)
+}
 
-    #[inline]
-    fn string(&mut self) -> Option<()> {
-        let start = self.at + 1;
-        let stop = special(self.bytes, start);
-        let (end, shape) =
-            if *self.bytes.get(stop)? == b'"' { (stop, Shape::Text) } else { (escaped(self.bytes, stop)?, Shape::Escaped) };
-        self.push(start, end, shape)?;
-        self.at = end + 1;
-        Some(())
+/// A whole number; fractions and exponents go the long way.
+fn number(bytes: &[u8], at: usize, values: &mut Vec<Value>) -> Option<usize> {
+    let first = at + usize::from(*bytes.get(at)? == b'-');
+    let mut end = first;
+    while bytes.get(end).is_some_and(u8::is_ascii_digit) {
+        end += 1;
     }
-
-    fn word(&mut self, word: &str, shape: Shape) -> Option<()> {
-        let end = self.at + word.len();
-        if self.bytes.get(self.at..end)? != word.as_bytes() {
-            return None;
-        }
-        self.push(self.at, end, shape)?;
-        self.at = end;
-        Some(())
+    let digits = end - first;
+    let leading_zero = *bytes.get(first)? == b'0' && (digits > 1 || first > at);
+    if digits == 0 || digits > MAX_DIGITS || leading_zero || matches!(bytes.get(end), Some(b'.' | b'e' | b'E')) {
+        return None;
     }
-
-    /// A whole number; fractions and exponents go the long way.
-    fn number(&mut self) -> Option<()> {
-        let first = self.at + usize::from(self.byte()? == b'-');
-        let mut end = first;
-        while self.bytes.get(end).is_some_and(u8::is_ascii_digit) {
-            end += 1;
-        }
-        let digits = end - first;
-        let leading_zero = *self.bytes.get(first)? == b'0' && (digits > 1 || first > self.at);
-        if digits == 0 || digits > MAX_DIGITS || leading_zero || matches!(self.bytes.get(end), Some(b'.' | b'e' | b'E')) {
-            return None;
-        }
-        self.push(self.at, end, Shape::Plain)?;
-        self.at = end;
-        Some(())
-    }
+    put(values, at, end, Shape::Plain)?;
+    Some(end)
 }
 
 /// A place in a text or on a tape, both of which are shorter than 4 GiB.
@@ -206,32 +198,30 @@ const fn short(at: usize) -> u32 {
     at as u32
 }
 
-/// The first byte from `at` on that ends a string or is none of its plain characters; the end where there is none.
-#[inline]
+/// The first quote or escape from `at` on; the end where there is none.
+#[allow(clippy::inline_always, reason = "a call for each string costs as much as the string")]
+#[inline(always)]
 fn special(bytes: &[u8], mut at: usize) -> usize {
     // Eight at a time: in each byte of a word, the highest bit tells whether it is the one that is looked for.
     const ONES: u64 = u64::from_le_bytes([1; 8]);
     const HIGHEST: u64 = ONES << 7;
     const QUOTES: u64 = ONES * b'"' as u64;
     const ESCAPES: u64 = ONES * b'\\' as u64;
-    const SPACES: u64 = ONES * b' ' as u64;
     // A borrow may set bits above the first hit, never below it, and the first is the one that counts.
     let is_zero = |word: u64| word.wrapping_sub(ONES) & !word;
     while let Some(word) = bytes.get(at..).and_then(<[u8]>::first_chunk::<8>) {
         let word = u64::from_le_bytes(*word);
-        let control = word.wrapping_sub(SPACES) & !word;
-        let found = (is_zero(word ^ QUOTES) | is_zero(word ^ ESCAPES) | control) & HIGHEST;
+        let found = (is_zero(word ^ QUOTES) | is_zero(word ^ ESCAPES)) & HIGHEST;
         if found != 0 {
             return at + found.trailing_zeros() as usize / 8;
         }
         at += 8;
     }
-    let is_special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..b' ');
+    let is_special = |byte: &u8| matches!(byte, b'"' | b'\\');
     bytes.get(at..).and_then(|rest| rest.iter().position(is_special)).map_or(bytes.len(), |more| at + more)
 }
 
-/// The end of a string whose first escape (or what no string may hold) is at `at`; nothing where an escape is none, or half
-/// of a pair.
+/// The end of a string whose first escape is at `at`; nothing where an escape is none, or half of a pair.
 #[inline(never)]
 fn escaped(bytes: &[u8], mut at: usize) -> Option<usize> {
     loop {
@@ -347,6 +337,16 @@ impl<'t> View<'t> for At<'t, '_> {
     fn get(self, key: &str) -> Option<Self> {
         let held = self.pairs().filter(|(name, _)| name.means(key)).last();
         held.map(|(_, value)| value).filter(|value| !value.is_null())
+    }
+
+    fn fields<const N: usize>(self, keys: [&str; N]) -> [Option<Self>; N] {
+        let mut found = [None; N];
+        for (name, value) in self.pairs() {
+            if let Some(place) = keys.iter().position(|key| name.means(key)).and_then(|position| found.get_mut(position)) {
+                *place = Some(value);
+            }
+        }
+        found.map(|value: Option<Self>| value.filter(|value| !value.is_null()))
     }
 
     fn as_text(self) -> Option<Cow<'t, str>> {

@@ -23,6 +23,11 @@ pub trait View<'t>: Copy {
     /// Whether this is a mapping.
     fn is_mapping(self) -> bool;
 
+    /// The values under these keys, as [`View::get`] finds them.
+    fn fields<const N: usize>(self, keys: [&str; N]) -> [Option<Self>; N] {
+        keys.map(|key| self.get(key))
+    }
+
     /// The value at the end of a path of keys.
     fn at(self, path: &[&str]) -> Option<Self> {
         path.iter().try_fold(self, |value, key| value.get(key))

@@ -58,7 +58,7 @@ fn endpoint(settings: &Settings, release: &Release) -> Result<Endpoint, String> 
     Ok(Endpoint {
         addresses,
         root_path,
-        meta_sub_path: metadata.meta_sub_path.value,
+        meta_sub_path: metadata.meta_sub_path.value.into_owned(),
         tls: settings.etcd_tls.clone(),
         user: settings.etcd_user.clone(),
         release: Some(release.name.clone()),
@@ -70,7 +70,7 @@ fn root_path(settings: &Settings, release: &Release) -> Result<String, String> {
     let metadata = release.metadata();
     let configured = &metadata.root_path.value;
     match &settings.root_path {
-        None => Ok(configured.clone()),
+        None => Ok(configured.to_string()),
         Some(given) if !release.has_config() || given.trim_matches('/') == configured => Ok(given.clone()),
         Some(given) => Err(format!(
             "-r says {given}, and {} is configured with etcd.rootPath {configured}; leave -r out, or correct it",

@@ -130,8 +130,8 @@ pub fn helm(release: &Release, settings: &Settings, image: &str) -> String {
         to: build(settings.target),
         topology: Topology::Cluster,
         coordinators: Some(release.coordinators()),
-        metastore: configured(release.metadata().metastore.value),
-        root_path: configured(release.metadata().root_path.value),
+        metastore: configured(release.metadata().metastore.value.into_owned()),
+        root_path: configured(release.metadata().root_path.value.into_owned()),
         queue: configured(release.queue().kind.value.to_string()),
     };
     let planned = plan(&journey, Catalogue::embedded());

@@ -7,10 +7,7 @@
 //! Files and the variables of each workload are layers of their own and shared: one workload changes, and only its
 //! layer is made anew.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use crate::manifest::{
     Origin, Tree, documents,
@@ -29,7 +26,8 @@ pub struct EffectiveConfig {
 /// What the files say.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FileSettings {
-    settings: BTreeMap<Box<str>, Written>,
+    /// By the hash of the key and its normal form: most lookups compare numbers alone.
+    settings: BTreeMap<(u64, Box<str>), Written>,
     /// Files that could not be read, with the reason.
     unreadable: Vec<(Origin, String)>,
     /// Top-level sections that some file holds, as written.
@@ -126,7 +124,14 @@ impl FileSettings {
 
     fn put(&mut self, key: &str, value: &str, origin: Origin) {
         let written = Written { key: key.into(), value: value.into(), origin };
-        self.settings.insert(Key::of(key).text.into(), written);
+        self.settings.insert((hash(key), normalised(key)), written);
+    }
+}
+
+impl FileSettings {
+    fn get(&self, key: &Key<'_>) -> Option<&Written> {
+        let equal = self.settings.range((key.hash, Box::default())..).take_while(|((hash, _), _)| *hash == key.hash);
+        equal.map(|(_, written)| written).find(|written| key.is(&written.key))
     }
 }
 
@@ -178,9 +183,9 @@ impl Environment {
     }
 
     /// Of duplicates the last counts.
-    fn get(&self, key: &Key) -> Option<Setting<'_>> {
+    fn get(&self, key: &Key<'_>) -> Option<Setting<'_>> {
         let places = self.places(key.hash).iter().rev();
-        places.filter_map(|place| self.setting(*place)).find(|setting| normal(setting.key).eq(key.text.chars()))
+        places.filter_map(|place| self.setting(*place)).find(|setting| key.is(setting.key))
     }
 
     fn has_keys_of(&self, other: &Self) -> bool {
@@ -229,11 +234,11 @@ impl EffectiveConfig {
         self.find(&Key::of(key))
     }
 
-    fn find(&self, key: &Key) -> Option<Setting<'_>> {
-        self.variable(key).or_else(|| self.files.settings.get(&*key.text).map(Written::setting))
+    fn find(&self, key: &Key<'_>) -> Option<Setting<'_>> {
+        self.variable(key).or_else(|| self.files.get(key).map(Written::setting))
     }
 
-    fn variable(&self, key: &Key) -> Option<Setting<'_>> {
+    fn variable(&self, key: &Key<'_>) -> Option<Setting<'_>> {
         self.environment.iter().rev().find_map(|layer| layer.get(key))
     }
 
@@ -265,10 +270,11 @@ impl EffectiveConfig {
     #[must_use]
     pub fn settings(&self) -> Vec<Setting<'_>> {
         let files = self.files.settings.iter();
-        let mut all: BTreeMap<Box<str>, Setting<'_>> = files.map(|(key, written)| (key.clone(), written.setting())).collect();
+        let mut all: BTreeMap<Box<str>, Setting<'_>> =
+            files.map(|((_, key), written)| (key.clone(), written.setting())).collect();
         for setting in self.environment.iter().flat_map(|layer| layer.settings()) {
             // In order of hashes; equal keys have equal hashes and stand in their own order.
-            all.insert(Key::of(setting.key).text.into(), setting);
+            all.insert(normalised(setting.key), setting);
         }
         all.into_values().collect()
     }
@@ -276,17 +282,21 @@ impl EffectiveConfig {
     /// Settings of files (not of the environment) that differ from, or are absent in, `other`.
     #[must_use]
     pub fn file_changes<'a>(&'a self, other: &Self) -> Vec<Setting<'a>> {
-        let changed = |key: &Key| {
-            let written = self.files.settings.get(&*key.text).filter(|_| self.variable(key).is_none())?;
-            let differs = other.find(key).is_none_or(|old| old.value != &*written.value);
+        let changed = |key: &str| {
+            let key = Key::of(key);
+            let written = self.files.get(&key).filter(|_| self.variable(&key).is_none())?;
+            let differs = other.find(&key).is_none_or(|old| old.value != &*written.value);
             differs.then(|| written.setting())
         };
-        if Arc::ptr_eq(&self.files, &other.files) || self.files == other.files {
+        let mut keys: Vec<Box<str>> = if Arc::ptr_eq(&self.files, &other.files) || self.files == other.files {
             // Then only a variable that the other side has on top makes a difference.
-            let keys: BTreeSet<Box<str>> = self.variables_beyond(other).map(|setting| Key::of(setting.key).text.into()).collect();
-            return keys.iter().filter_map(|key| changed(&Key::of(key))).collect();
-        }
-        self.files.settings.keys().filter_map(|key| changed(&Key::of(key))).collect()
+            self.variables_beyond(other).map(|setting| normalised(setting.key)).collect()
+        } else {
+            self.files.settings.keys().map(|(_, key)| key.clone()).collect()
+        };
+        keys.sort_unstable();
+        keys.dedup();
+        keys.iter().filter_map(|key| changed(key)).collect()
     }
 
     /// Variables in a layer of `other` whose key the same layer here lacks.
@@ -305,23 +315,25 @@ fn line_in(file: &ConfigFile, line: u32) -> u32 {
     if file.line == 0 { 0 } else { file.line + line }
 }
 
-/// A key in the form in which Milvus compares keys.
-struct Key {
-    text: String,
+/// A key that is looked for, in any spelling.
+struct Key<'a> {
+    text: &'a str,
     hash: u64,
 }
 
-impl Key {
-    fn of(key: &str) -> Self {
-        let mut text = String::with_capacity(key.len());
-        if key.is_ascii() {
-            let letters = key.bytes().map(char::from).filter(|letter| !is_separator(*letter));
-            text.extend(letters.map(|letter| letter.to_ascii_lowercase()));
-        } else {
-            text.extend(normal(key));
-        }
-        Self { hash: hash(key), text }
+impl<'a> Key<'a> {
+    fn of(text: &'a str) -> Self {
+        Self { text, hash: hash(text) }
     }
+
+    fn is(&self, other: &str) -> bool {
+        self.text == other || normal(self.text).eq(normal(other))
+    }
+}
+
+/// The form in which Milvus compares keys.
+fn normalised(key: &str) -> Box<str> {
+    normal(key).collect::<String>().into()
 }
 
 /// Milvus compares keys in lower case without separators.

@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use memchr::{memchr, memrchr};
+
 use super::version::Version;
 
 /// A container image reference, taken apart.
@@ -74,21 +76,15 @@ impl ImageRef {
 /// Repository, tag and digest of a reference, as they were written.
 fn parts(text: &str) -> (&str, Option<&str>, Option<&str>) {
     let text = text.trim();
-    let (mut colon, mut end) = (None, text.len());
-    for (at, byte) in text.bytes().enumerate() {
-        match byte {
-            // A colon before it began a port.
-            b'/' => colon = None,
-            b':' if colon.is_none() => colon = Some(at),
-            b'@' => {
-                end = at;
-                break;
-            }
-            _ => {}
-        }
-    }
-    let (rest, digest) = (&text[..end], text.get(end + 1..));
-    let (repository, tag) = colon.map_or((rest, None), |colon| (&rest[..colon], Some(&rest[colon + 1..])));
+    let bytes = text.as_bytes();
+    let end = memchr(b'@', bytes);
+    let (rest, digest) = end.map_or((text, None), |end| (&text[..end], text.get(end + 1..)));
+    // A colon before the last slash begins a port.
+    let name_start = memrchr(b'/', rest.as_bytes()).map_or(0, |slash| slash + 1);
+    let (repository, tag) = match memchr(b':', &rest.as_bytes()[name_start..]) {
+        Some(colon) => (&rest[..name_start + colon], Some(&rest[name_start + colon + 1..])),
+        None => (rest, None),
+    };
     (repository, tag.filter(|tag| !tag.is_empty()), digest)
 }
 

@@ -3,7 +3,7 @@
 //! Charts spell the same thing in several ways over the years; comparing text would raise false alarms, so each
 //! setting is brought into one form first. Defaults are those of Milvus itself where no file names a value.
 
-use std::{collections::BTreeSet, fmt};
+use std::{borrow::Cow, collections::BTreeSet, fmt};
 
 use super::{
     component::Topology,
@@ -108,54 +108,54 @@ pub struct Queue<'a> {
     /// Its brokers; empty for embedded queues.
     pub endpoints: Known<'a, BTreeSet<Host>>,
     /// Pulsar tenant.
-    pub tenant: Known<'a, String>,
+    pub tenant: Known<'a, Cow<'a, str>>,
     /// Pulsar namespace.
-    pub namespace: Known<'a, String>,
+    pub namespace: Known<'a, Cow<'a, str>>,
     /// Prefix of channel names.
-    pub prefix: Known<'a, String>,
+    pub prefix: Known<'a, Cow<'a, str>>,
 }
 
 /// Where the metadata lives.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Metadata<'a> {
     /// `etcd`, `tikv` or `mysql`.
-    pub metastore: Known<'a, String>,
+    pub metastore: Known<'a, Cow<'a, str>>,
     /// etcd's endpoints.
     pub endpoints: Known<'a, BTreeSet<Host>>,
     /// `etcd.rootPath`.
-    pub root_path: Known<'a, String>,
+    pub root_path: Known<'a, Cow<'a, str>>,
     /// `etcd.metaSubPath`.
-    pub meta_sub_path: Known<'a, String>,
+    pub meta_sub_path: Known<'a, Cow<'a, str>>,
     /// `etcd.kvSubPath`.
-    pub kv_sub_path: Known<'a, String>,
+    pub kv_sub_path: Known<'a, Cow<'a, str>>,
 }
 
 /// Where the data lives.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Storage<'a> {
     /// `local`, `remote` (`minio` is its old name) or `opendal`.
-    pub kind: Known<'a, String>,
+    pub kind: Known<'a, Cow<'a, str>>,
     /// Address with port.
     pub endpoint: Known<'a, Option<Host>>,
     /// Bucket.
-    pub bucket: Known<'a, String>,
+    pub bucket: Known<'a, Cow<'a, str>>,
     /// `minio.rootPath`.
-    pub root_path: Known<'a, String>,
+    pub root_path: Known<'a, Cow<'a, str>>,
     /// `localStorage.path`.
-    pub local_path: Known<'a, String>,
+    pub local_path: Known<'a, Cow<'a, str>>,
 }
 
-fn known<'a>(config: &'a EffectiveConfig, keys: &[&str], default: &str) -> Known<'a, String> {
+fn known<'a>(config: &'a EffectiveConfig, keys: &[&str], default: &'static str) -> Known<'a, Cow<'a, str>> {
     let setting = keys.iter().find_map(|key| config.get(key).filter(|setting| !setting.value.is_empty()));
-    Known { value: setting.map_or(default, |setting| setting.value).to_owned(), setting }
+    Known { value: Cow::Borrowed(setting.map_or(default, |setting| setting.value)), setting }
 }
 
-fn trimmed(mut known: Known<'_, String>) -> Known<'_, String> {
-    let path = known.value.trim_matches('/');
-    if path.len() != known.value.len() && !path.is_empty() {
-        known.value = path.to_owned();
-    }
-    known
+fn trimmed<'a>(known: Known<'a, Cow<'a, str>>) -> Known<'a, Cow<'a, str>> {
+    let value = match &known.value {
+        Cow::Borrowed(path) => Cow::Borrowed(path.trim_matches('/')),
+        Cow::Owned(path) => Cow::Owned(path.trim_matches('/').to_owned()),
+    };
+    if value.is_empty() { known } else { Known { value, ..known } }
 }
 
 /// Keys of one list or address, joined with a port key where the address has none.

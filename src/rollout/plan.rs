@@ -150,7 +150,7 @@ fn situation(release: &Release) -> Situation {
     Situation {
         topology: Some(release.topology()),
         coordinators: Some(release.coordinators()),
-        metastore: release.has_config().then(|| release.metadata().metastore.value),
+        metastore: release.has_config().then(|| release.metadata().metastore.value.into_owned()),
     }
 }
 

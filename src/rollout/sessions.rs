@@ -62,8 +62,8 @@ fn endpoint(world: &World) -> Result<Endpoint, String> {
     let metadata = release.metadata();
     Ok(Endpoint {
         addresses: etcd::addresses(&settings.etcd.addresses, release, &settings.release.namespace)?,
-        root_path: metadata.root_path.value,
-        meta_sub_path: metadata.meta_sub_path.value,
+        root_path: metadata.root_path.value.into_owned(),
+        meta_sub_path: metadata.meta_sub_path.value.into_owned(),
         tls: settings.etcd.tls.clone(),
         user: settings.etcd.user.clone(),
         release: Some(release.name.clone()),

@@ -35,7 +35,7 @@ pub(crate) fn situation(before: &Release) -> Situation {
     Situation {
         topology: Some(before.topology()),
         coordinators: Some(before.coordinators()),
-        metastore: before.has_config().then(|| before.metadata().metastore.value),
+        metastore: before.has_config().then(|| before.metadata().metastore.value.into_owned()),
     }
 }
 

@@ -72,7 +72,7 @@ pub(super) fn returns(upgrade: &Upgrade<'_>) -> bool {
 /// The component that goes down furthest, where one does.
 fn lowered(upgrade: &Upgrade<'_>) -> Option<(Component, Build, Build)> {
     upgrade
-        .pairs()
+        .changed_pairs()
         .filter_map(|(before, after)| {
             let (from, to) = (before.version().build()?.clone(), after.version().build()?.clone());
             (to.version < from.version).then_some((after.component, from, to))

@@ -25,7 +25,7 @@ pub static RULE: Rule = Rule {
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let mut seen: Vec<String> = Vec::new();
-    for (before, after) in upgrade.pairs() {
+    for (before, after) in upgrade.changed_pairs() {
         let (old, new) = (before.image(), after.image());
         if old.path() == new.path() || upgrade.catalogue.mirrors.knows(&new) || seen.contains(&new.repository) {
             continue;

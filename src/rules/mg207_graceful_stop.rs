@@ -27,7 +27,7 @@ pub static RULE: Rule = Rule {
 const DEFAULT_GRACE: i64 = 30;
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
-    for (before, after) in upgrade.pairs() {
+    for (before, after) in upgrade.changed_pairs() {
         let grace = |component: &ComponentWorkload| component.workload.pod.termination_grace_seconds.unwrap_or(DEFAULT_GRACE);
         let (old, new) = (grace(before), grace(after));
         if new < old {

@@ -44,12 +44,8 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     if let (Some(old), Some(new)) = (standalone(before), standalone(after)) {
         compare(&old, &new, "the standalone", findings);
     }
-    for old in &before.dependencies {
-        let name = &old.workload.meta.object.name;
-        let new = after.dependencies.iter().find(|new| new.family == old.family && new.workload.meta.object.name == *name);
-        if let Some(new) = new {
-            compare(&old.workload, &new.workload, &format!("{} {name}", old.family), findings);
-        }
+    for (old, new) in upgrade.changed_dependencies() {
+        compare(&old.workload, &new.workload, &format!("{} {}", old.family, old.workload.meta.object.name), findings);
     }
     for claim in &before.claims {
         let shrunk = after.claims.iter().find(|other| other.meta.object.name == claim.meta.object.name).and_then(|other| {

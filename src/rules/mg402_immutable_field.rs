@@ -57,7 +57,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
                 .evidence(field, Some(from), Some(to), Some(&new.workload.meta.origin));
         }
     }
-    for (old, new) in upgrade.pairs() {
+    for (old, new) in upgrade.changed_pairs() {
         let same = old.workload.meta.object.name == new.workload.meta.object.name;
         if same && old.workload.selector != new.workload.selector {
             findings

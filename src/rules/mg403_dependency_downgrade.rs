@@ -26,12 +26,8 @@ pub static RULE: Rule = Rule {
 };
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
-    let Some((before, after)) = upgrade.both() else { return };
-    for old in &before.dependencies {
+    for (old, new) in upgrade.changed_dependencies() {
         let name = &old.workload.meta.object.name;
-        let Some(new) = after.dependencies.iter().find(|new| new.family == old.family && new.workload.meta.object.name == *name) else {
-            continue;
-        };
         let (Some(from), Some(to)) = (age(old), age(new)) else { continue };
         if to < from {
             let image = |dependency: &Dependency| dependency.image().map(|image| image.to_string());

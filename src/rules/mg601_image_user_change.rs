@@ -32,7 +32,7 @@ pub static RULE: Rule = Rule {
 const UNPRIVILEGED: Version = Version::new(3, 0, 0);
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
-    for (before, after) in upgrade.pairs() {
+    for (before, after) in upgrade.changed_pairs() {
         let (old, new) = (before.version(), after.version());
         let (Some(from), Some(to)) = (old.build(), new.build()) else { continue };
         if from.version >= UNPRIVILEGED || to.version < UNPRIVILEGED || is_prepared(&after.workload) {

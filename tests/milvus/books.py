@@ -7,11 +7,13 @@
 """
 
 import sys
+import time
 
 import grpc
 import numpy as np
 from pymilvus import Collection, CollectionSchema, DataType, FieldSchema, connections, utility
 from pymilvus.client.interceptor import header_adder_interceptor
+from pymilvus.exceptions import MilvusException
 from pymilvus.grpc_gen import common_pb2, milvus_pb2_grpc
 
 DIMENSION = 8
@@ -67,6 +69,25 @@ def write():
     create("orders").load()
 
 
+def patiently(change):
+    """Makes a change of which every proxy is told. The session of a server that was ended outlives it for up to a minute, and
+    whoever answers at its address now is another."""
+    deadline = time.monotonic() + 150
+    while True:
+        try:
+            return change()
+        except MilvusException as error:
+            if "server ID mismatch" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(1)
+
+
+def drop(name):
+    # What failed when the proxies were told may be half done, and goes on by itself.
+    if utility.has_collection(name):
+        utility.drop_collection(name)
+
+
 def main(verb, port, password=None):
     connections.connect(host="127.0.0.1", port=port, **({"user": "root", "password": password} if password else {}))
     if verb == "write":
@@ -74,11 +95,11 @@ def main(verb, port, password=None):
     elif verb == "few":
         create("few").load()
     elif verb == "load":
-        Collection("books").load()
+        patiently(Collection("books").load)
     elif verb == "release":
-        Collection("books").release()
+        patiently(Collection("books").release)
     elif verb == "drop":
-        utility.drop_collection("books")
+        patiently(lambda: drop("books"))
     else:
         raise SystemExit(f"{verb} is none of the verbs")
 
