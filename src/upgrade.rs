@@ -23,16 +23,28 @@ pub struct Upgrade<'a> {
     pub is_rollback: bool,
     /// The object that the change deletes by name, where it is a deletion.
     pub deletes: Option<&'a ObjectRef>,
-    /// Nearly every rule asks for the versions, and reading them takes every image apart.
-    ends: (Option<Build>, Option<Build>),
+    /// Every readable version on both sides, lowest first: nearly every rule asks, and reading them takes every image apart.
+    builds: (Vec<Build>, Vec<Build>),
 }
 
 impl<'a> Upgrade<'a> {
     /// A change that is no rollback and deletes nothing by name.
     #[must_use]
     pub fn new(before: Option<&'a Release>, after: &'a Release, facts: &'a Facts, catalogue: &'a Catalogue) -> Self {
-        let ends = (before.and_then(Release::lowest), after.highest());
-        Self { before, after, facts, catalogue, is_rollback: false, deletes: None, ends }
+        let builds = (before.map(Release::builds).unwrap_or_default(), after.builds());
+        Self { before, after, facts, catalogue, is_rollback: false, deletes: None, builds }
+    }
+
+    /// Every readable version that runs, lowest first.
+    #[must_use]
+    pub fn builds_before(&self) -> &[Build] {
+        &self.builds.0
+    }
+
+    /// Every readable version that is wanted, lowest first.
+    #[must_use]
+    pub fn builds_after(&self) -> &[Build] {
+        &self.builds.1
     }
 
     /// Both sides, where there is something before.
@@ -44,13 +56,13 @@ impl<'a> Upgrade<'a> {
     /// The version to upgrade from: the lowest that runs, because that is the oldest that wrote data.
     #[must_use]
     pub fn from(&self) -> Option<Build> {
-        self.ends.0.clone()
+        self.builds.0.first().cloned()
     }
 
     /// The version to upgrade to: the highest that is wanted.
     #[must_use]
     pub fn to(&self) -> Option<Build> {
-        self.ends.1.clone()
+        self.builds.1.last().cloned()
     }
 
     /// Both versions, where they can be read and differ.
@@ -105,8 +117,7 @@ impl<'a> Upgrade<'a> {
     /// Whether the path table or the change itself goes to a lower `major.minor`.
     #[must_use]
     pub fn is_downgrade(&self) -> bool {
-        let highest_before = self.before.and_then(Release::highest);
-        match (highest_before, self.to()) {
+        match (self.builds.0.last(), self.builds.1.last()) {
             (Some(from), Some(to)) => to.version.line() < from.version.line(),
             _ => false,
         }

@@ -64,12 +64,22 @@ fn review(operation: &str, object: &Value, old: &Value) -> String {
     .to_string()
 }
 
+/// What both ways of reading make of a review: from a tape, and the long way, for which a space at the end is enough.
+fn both_ways<T: PartialEq + std::fmt::Debug>(text: &str, answer: impl Fn(&Review<'_>) -> T) -> T {
+    let short = answer(&Review::parse(text.as_bytes()).unwrap());
+    let loose = format!("{text} ");
+    assert_eq!(short, answer(&Review::parse(loose.as_bytes()).unwrap()), "{text}");
+    short
+}
+
 fn judged(text: &str) -> Ruling {
-    Task::of(&Review::parse(text.as_bytes()).unwrap()).judge(&scene(None))
+    let ruling = |review: &Review<'_>| Task::of(review).judge(&scene(None));
+    both_ways(text, |review| ruling(review).response);
+    ruling(&Review::parse(text.as_bytes()).unwrap())
 }
 
 fn mutated(text: &str) -> Response {
-    mutate(&Review::parse(text.as_bytes()).unwrap())
+    both_ways(text, mutate)
 }
 
 /// The answer as the API server reads it.
@@ -221,7 +231,10 @@ proptest! {
         let text = envelope.to_string();
         if let Ok(review) = Review::parse(text.as_bytes()) {
             let _ = Task::of(&review).judge(&scene(None)).response.render(&review.uid);
-            let _ = mutate(&review);
+            both_ways(&text, |review| Task::of(review).judge(&scene(None)).response);
+            both_ways(&text, mutate);
+        } else {
+            prop_assert!(Review::parse(format!("{text} ").as_bytes()).is_err());
         }
     }
 

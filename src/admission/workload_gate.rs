@@ -1,7 +1,7 @@
 //! The workload gate: single objects, by whatever tool. The backstop behind the release gate, and the only gate for
 //! kubectl, Argo CD and operators.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use crate::{
     facts::RunFact,
@@ -101,10 +101,13 @@ impl<'a> WorkloadTask<'a> {
             Ok(None) => return Ruling::pass(),
             Err(reason) => return Ruling::of(Response::deny(reason)),
         };
-        let owner = |place: &Place| place.owner(&reference).cloned();
-        let mut old = owner(&before);
-        let Some(new) = owner(&after).or_else(|| deletes.and_then(|_| stripped(&after, old.as_ref()))) else {
-            return Ruling::pass();
+        let mut old = before.owner(&reference).cloned();
+        let new = match after.into_owner(&reference) {
+            Ok(new) => new,
+            Err(after) => match deletes.and_then(|_| stripped(&after, old.as_ref())) {
+                Some(new) => new,
+                None => return Ruling::pass(),
+            },
         };
         if old.is_none() {
             let same = |release: &&Release| release.name == new.name && release.app_name == new.app_name;
@@ -172,7 +175,7 @@ impl<'a> WorkloadTask<'a> {
     }
 
     /// The namespace before and after, and the object that changes; nothing where no rule looks at what changes.
-    fn sides(&self, scene: &Scene<'_>) -> Result<Option<(Place, Place, ObjectRef)>, String> {
+    fn sides<'s>(&self, scene: &'s Scene<'_>) -> Result<Option<(Cow<'s, Place>, Place, ObjectRef)>, String> {
         let place = &*scene.place;
         Ok(match &self.change {
             Change::Put { new, old } => {
@@ -189,8 +192,8 @@ impl<'a> WorkloadTask<'a> {
                 }
                 // The request knows the object better than the cache.
                 let before = match old {
-                    Some(old) if !place.holds(&old) => place.with(old),
-                    _ => place.clone(),
+                    Some(old) if !place.holds(&old) => Cow::Owned(place.with(old)),
+                    _ => Cow::Borrowed(place),
                 };
                 let after = before.with(new.clone());
                 Some((before, after, reference))
@@ -200,7 +203,7 @@ impl<'a> WorkloadTask<'a> {
                 let mut workload = Workload::clone(&component.workload);
                 workload.replicas = Some(*replicas);
                 let reference = workload.meta.object.clone();
-                Some((place.clone(), place.with(Object::Workload(Arc::new(workload))), reference))
+                Some((Cow::Borrowed(place), place.with(Object::Workload(Arc::new(workload))), reference))
             }
             Change::Delete(old) => {
                 let before = place.with(old.clone());
@@ -212,7 +215,7 @@ impl<'a> WorkloadTask<'a> {
                 }
                 let reference = old.meta().object.clone();
                 let after = before.without(&reference);
-                Some((before, after, reference))
+                Some((Cow::Owned(before), after, reference))
             }
         })
     }

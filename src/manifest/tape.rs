@@ -5,7 +5,7 @@
 //! wrong, there is no tape and the reader goes the long way with `serde_json`. What is read is the same on both ways; a
 //! property test and a fuzz target hold them together.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, cell::Cell, mem};
 
 use super::view::View;
 
@@ -21,6 +21,25 @@ const MAX_DIGITS: usize = 18;
 pub struct Tape<'a> {
     text: &'a str,
     values: Vec<Value>,
+}
+
+thread_local! {
+    /// The room of the last tape: fetching it anew takes a tenth of the time of a reading.
+    static SPARE: Cell<Vec<Value>> = const { Cell::new(Vec::new()) };
+}
+
+/// Values whose room is kept (128 KiB).
+const MAX_SPARE: usize = 1 << 13;
+
+impl Drop for Tape<'_> {
+    fn drop(&mut self) {
+        let mut values = mem::take(&mut self.values);
+        if values.capacity() <= MAX_SPARE {
+            values.clear();
+            // A thread that ends has no use for it.
+            let _ = SPARE.try_with(|spare| spare.set(values));
+        }
+    }
 }
 
 /// A value, or the key of one: keys stand before their values.
@@ -60,14 +79,14 @@ impl<'a> Tape<'a> {
     #[must_use]
     pub fn read(text: &'a str) -> Option<Self> {
         // Objects have a value for every nine bytes or so; more room is found where it is needed.
-        let mut all = Vec::with_capacity((text.len() / 8).min(MAX_VALUES / 64));
         u32::try_from(text.len()).ok()?;
         // Between values they would be spaces, in strings they are forbidden. One look at all of them is a fast one.
-        if text.bytes().fold(false, |any, byte| any | (byte < b' ')) {
+        if text.bytes().fold(u8::MAX, u8::min) < b' ' {
             return None;
         }
-        values(text.as_bytes(), &mut all)?;
-        Some(Self { text, values: all })
+        let mut tape = Self { text, values: SPARE.try_with(Cell::take).unwrap_or_default() };
+        values(text.as_bytes(), &mut tape.values)?;
+        Some(tape)
     }
 
     /// The whole.

@@ -84,13 +84,18 @@ impl Place {
     /// The release that an object belongs to.
     #[must_use]
     pub fn owner(&self, object: &ObjectRef) -> Option<&Release> {
-        let is = |candidate: &ObjectRef| candidate.kind == object.kind && candidate.name == object.name;
-        self.snapshot.releases.iter().find(|release| {
-            release.components.iter().any(|component| is(&component.workload.meta.object))
-                || release.dependencies.iter().any(|dependency| is(&dependency.workload.meta.object))
-                || release.claims.iter().any(|claim| is(&claim.meta.object))
-                || (object.kind == "ConfigMap" && release.mounts_config(&object.name))
-        })
+        self.snapshot.releases.iter().find(|release| owns(release, object))
+    }
+
+    /// The same, taken out.
+    ///
+    /// # Errors
+    /// The namespace as it was, where the object belongs to none.
+    pub fn into_owner(mut self, object: &ObjectRef) -> Result<Release, Self> {
+        match self.snapshot.releases.iter().position(|release| owns(release, object)) {
+            Some(position) => Ok(self.snapshot.releases.swap_remove(position)),
+            None => Err(self),
+        }
     }
 
     /// Whether an object is already here as it is, as far as a change is judged.
@@ -194,6 +199,14 @@ impl Place {
 /// Whether two states of a workload set the same variables.
 fn has_same_environment(old: &Workload, new: &Workload) -> bool {
     old.pod.containers.iter().map(|container| &container.env).eq(new.pod.containers.iter().map(|container| &container.env))
+}
+
+fn owns(release: &Release, object: &ObjectRef) -> bool {
+    let is = |candidate: &ObjectRef| candidate.kind == object.kind && candidate.name == object.name;
+    release.components.iter().any(|component| is(&component.workload.meta.object))
+        || release.dependencies.iter().any(|dependency| is(&dependency.workload.meta.object))
+        || release.claims.iter().any(|claim| is(&claim.meta.object))
+        || (object.kind == "ConfigMap" && release.mounts_config(&object.name))
 }
 
 #[cfg(test)]

@@ -109,6 +109,15 @@ impl VersionRead {
             Self::Unknown => None,
         }
     }
+
+    /// The same, taken out.
+    #[must_use]
+    pub fn into_build(self) -> Option<Build> {
+        match self {
+            Self::Tag(build) | Self::Declared(build) => Some(build),
+            Self::Unknown => None,
+        }
+    }
 }
 
 impl ComponentWorkload {
@@ -221,11 +230,21 @@ impl Release {
     #[must_use]
     pub fn builds(&self) -> Vec<Build> {
         let mut builds: Vec<Build> = Vec::new();
+        // Most components run one image.
+        let mut read = "";
         for component in &self.components {
-            if let Some(build) = component.version().build()
-                && !builds.contains(build)
+            let reference = component.reference();
+            if !read.is_empty() && reference == read {
+                continue;
+            }
+            let version = component.version();
+            if matches!(version, VersionRead::Tag(_)) {
+                read = reference;
+            }
+            if let Some(build) = version.into_build()
+                && !builds.contains(&build)
             {
-                builds.push(build.clone());
+                builds.push(build);
             }
         }
         builds.sort_by_key(|build| (build.version, build.prerelease.is_none(), build.is_hotfix()));

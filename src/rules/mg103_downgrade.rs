@@ -28,8 +28,8 @@ pub static RULE: Rule = Rule {
 };
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
-    let Some((before, after)) = upgrade.both() else { return };
-    let (Some(from), Some(to)) = (before.highest(), upgrade.to()) else { return };
+    let Some((_, after)) = upgrade.both() else { return };
+    let (Some(from), Some(to)) = (upgrade.builds_before().last().cloned(), upgrade.to()) else { return };
     let (subject, from, to) = if to.version < from.version {
         ("the version".to_owned(), from, to)
     } else {
@@ -99,7 +99,7 @@ fn returns_from_interrupted(upgrade: &Upgrade<'_>, from: &Build, to: &Build) -> 
     });
     let known = match settled.next() {
         Some(fact) => fact.version == to.version,
-        None => before.lowest().is_some_and(|lowest| lowest.version == to.version),
+        None => upgrade.builds_before().first().is_some_and(|lowest| lowest.version == to.version),
     };
     if !known {
         return false;

@@ -24,8 +24,8 @@ pub static RULE: Rule = Rule {
 };
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
-    let builds = upgrade.after.builds();
-    let [lowest, .., highest] = builds.as_slice() else { return };
+    let builds = upgrade.builds_after();
+    let [lowest, .., highest] = builds else { return };
     if lowest.version == highest.version && lowest.prerelease == highest.prerelease {
         return;
     }

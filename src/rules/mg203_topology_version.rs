@@ -37,7 +37,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         return;
     }
     // In the middle of a roll from 2.5 to 2.6 both sets meet; that is a matter of order.
-    let rolling = after.lowest().is_some_and(|lowest| lowest.version < STREAMING) && to.version >= STREAMING;
+    let rolling = upgrade.builds_after().first().is_some_and(|lowest| lowest.version < STREAMING) && to.version >= STREAMING;
     if rolling {
         return;
     }
