@@ -212,7 +212,7 @@ mod tests {
 
     /// The text as the API server writes it: no spaces, and members in their order.
     fn tight(text: &str) -> String {
-        text.split_inclusive('\n').map(|line| line.trim()).collect()
+        text.split_inclusive('\n').map(str::trim).collect()
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //! Files and the variables of each workload are layers of their own and shared: one workload changes, and only its
 //! layer is made anew.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, mem, sync::Arc};
 
 use crate::manifest::{
     Origin, Tree, documents,
@@ -26,8 +26,8 @@ pub struct EffectiveConfig {
 /// What the files say.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FileSettings {
-    /// By the hash of the key and its normal form: most lookups compare numbers alone.
-    settings: BTreeMap<(u64, Box<str>), Written>,
+    /// Ordered by the hash of the key and its normal form, each once: most lookups compare numbers alone.
+    settings: Vec<Written>,
     /// Files that could not be read, with the reason.
     unreadable: Vec<(Origin, String)>,
     /// Top-level sections that some file holds, as written.
@@ -37,6 +37,8 @@ pub struct FileSettings {
 /// A setting of a file.
 #[derive(Clone, Debug, PartialEq)]
 struct Written {
+    hash: u64,
+    normal: Box<str>,
     key: Box<str>,
     value: Box<str>,
     origin: Origin,
@@ -89,6 +91,7 @@ impl FileSettings {
                 self.sections.extend(document.root.entries().map(|(key, _)| key.to_owned()));
                 let mut path = String::new();
                 self.lay_node(&document.root, &mut path, file, origin);
+                self.settle();
             }
             Some(Err(error)) => self.unreadable.push((
                 origin.at_line(if file.line == 0 { 0 } else { file.line + error.line }),
@@ -123,15 +126,28 @@ impl FileSettings {
     }
 
     fn put(&mut self, key: &str, value: &str, origin: Origin) {
-        let written = Written { key: key.into(), value: value.into(), origin };
-        self.settings.insert((hash(key), normalised(key)), written);
+        let (hash, normal) = (hash(key), normalised(key));
+        self.settings.push(Written { hash, normal, key: key.into(), value: value.into(), origin });
+    }
+
+    /// Brings what was written into its order; of equal keys the last counts.
+    fn settle(&mut self) {
+        self.settings.sort_by(|one, other| (one.hash, &one.normal).cmp(&(other.hash, &other.normal)));
+        self.settings.dedup_by(|later, kept| {
+            let same = later.hash == kept.hash && later.normal == kept.normal;
+            if same {
+                mem::swap(later, kept);
+            }
+            same
+        });
     }
 }
 
 impl FileSettings {
     fn get(&self, key: &Key<'_>) -> Option<&Written> {
-        let equal = self.settings.range((key.hash, Box::default())..).take_while(|((hash, _), _)| *hash == key.hash);
-        equal.map(|(_, written)| written).find(|written| key.is(&written.key))
+        let start = self.settings.partition_point(|written| written.hash < key.hash);
+        let mut equal = self.settings.get(start..)?.iter().take_while(|written| written.hash == key.hash);
+        equal.find(|written| key.is(&written.key))
     }
 }
 
@@ -270,8 +286,7 @@ impl EffectiveConfig {
     #[must_use]
     pub fn settings(&self) -> Vec<Setting<'_>> {
         let files = self.files.settings.iter();
-        let mut all: BTreeMap<Box<str>, Setting<'_>> =
-            files.map(|((_, key), written)| (key.clone(), written.setting())).collect();
+        let mut all: BTreeMap<Box<str>, Setting<'_>> = files.map(|written| (written.normal.clone(), written.setting())).collect();
         for setting in self.environment.iter().flat_map(|layer| layer.settings()) {
             // In order of hashes; equal keys have equal hashes and stand in their own order.
             all.insert(normalised(setting.key), setting);
@@ -292,7 +307,7 @@ impl EffectiveConfig {
             // Then only a variable that the other side has on top makes a difference.
             self.variables_beyond(other).map(|setting| normalised(setting.key)).collect()
         } else {
-            self.files.settings.keys().map(|(_, key)| key.clone()).collect()
+            self.files.settings.iter().map(|written| written.normal.clone()).collect()
         };
         keys.sort_unstable();
         keys.dedup();

@@ -64,6 +64,15 @@ pub fn install_definitions(cluster: &ControlPlane) {
     ]));
 }
 
+/// Brings runs into the order in which they began. Several may be of one second, which is all that the API server keeps of their
+/// creation.
+pub fn oldest_first(runs: &mut [Value]) {
+    runs.sort_by_key(|run| {
+        let began = run["status"]["startedAt"].as_str().map(|at| at.parse::<jiff::Timestamp>().expect("a time"));
+        (run["metadata"]["creationTimestamp"].as_str().expect("a time").to_owned(), began.is_none(), began)
+    });
+}
+
 /// A judged change: exit code and JSON report.
 pub struct Judged {
     pub code: i32,

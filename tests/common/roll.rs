@@ -31,7 +31,7 @@ use milvus_guard::{
 use milvus_guard_testbed::{ControlPlane, Helm, expect_success, wait_until};
 use serde_json::{Value, json};
 
-use super::{Chart, guard, webhook::Webhook};
+use super::{Chart, guard, oldest_first, webhook::Webhook};
 
 /// Release under test.
 pub const RELEASE: &str = "my-release";
@@ -159,7 +159,7 @@ impl Roll {
     pub fn runs(&self, namespace: &str) -> Vec<Value> {
         let list = self.cluster.get_json(&format!("/apis/guard.milvus.io/v1alpha1/namespaces/{namespace}/upgraderuns"));
         let mut items = list["items"].as_array().unwrap().clone();
-        items.sort_by_key(|run| run["metadata"]["creationTimestamp"].as_str().unwrap().to_owned());
+        oldest_first(&mut items);
         items
     }
 

@@ -175,11 +175,7 @@ impl Stand {
         assert!(wait_until(DEADLINE, || self.cluster().get(&path).status == 200));
         let list = self.cluster().get_json(&path);
         let mut items = list["items"].as_array().unwrap().clone();
-        // Several may be of one second, which is all that the API server keeps of their creation.
-        items.sort_by_key(|run| {
-            let began = run["status"]["startedAt"].as_str().map(|at| at.parse::<jiff::Timestamp>().unwrap());
-            (run["metadata"]["creationTimestamp"].as_str().unwrap().to_owned(), began.is_none(), began)
-        });
+        super::oldest_first(&mut items);
         items
     }
 

@@ -156,6 +156,7 @@ impl<'t, 'a> At<'t, 'a> {
     }
 
     /// Keys and values of a mapping in their order, also those of null; nothing for any other shape.
+    #[inline]
     pub fn pairs(self) -> impl Iterator<Item = (Self, Self)> {
         let mut children = self.children(Shape::Map);
         std::iter::from_fn(move || Some((children.next()?, children.next()?)))
@@ -168,6 +169,7 @@ impl<'t, 'a> At<'t, 'a> {
     }
 
     /// What stands in it directly.
+    #[inline]
     fn children(self, shape: Shape) -> impl Iterator<Item = Self> {
         let container = self.value().filter(|value| value.shape == shape);
         let end = container.map_or(0, |container| container.next);
@@ -207,6 +209,7 @@ impl<'t> View<'t> for At<'t, '_> {
         held.map(|(_, value)| value).filter(|value| !value.is_null())
     }
 
+    #[inline]
     fn fields<const N: usize>(self, keys: [&str; N]) -> [Option<Self>; N] {
         let mut found = [None; N];
         for (name, value) in self.pairs() {
