@@ -16,7 +16,7 @@ use crate::{
     milvus::dependency::may_be_ours,
 };
 
-use super::review::{members, text};
+use super::envelope::{members, text};
 
 /// An object up to its specification, and the text from there on.
 #[derive(Debug)]

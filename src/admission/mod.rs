@@ -16,6 +16,7 @@
 pub mod acceptance;
 pub mod decision;
 pub mod documents_gate;
+mod envelope;
 mod head;
 pub mod mutate;
 #[cfg(test)]

@@ -8,10 +8,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
-use crate::manifest::{
-    View,
-    tape::{At, Tape},
-};
+use crate::manifest::tape::{At, Tape};
 
 /// Bytes of a review. The API server accepts requests of 3 MiB, and a review holds the object twice (new and old) plus
 /// what describes the request.
@@ -126,15 +123,15 @@ pub struct Review<'a> {
     pub options: Option<Options<'a>>,
     /// All values, where the body is written as the API server does.
     #[serde(skip)]
-    tape: Option<Tape<'a>>,
+    pub(super) tape: Option<Tape<'a>>,
 }
 
 /// The text of an object.
 #[derive(Clone, Copy, Debug)]
 pub struct Raw<'a> {
-    text: &'a str,
+    pub(super) text: &'a str,
     /// Where it stands on the review's tape; 0, the review itself, where there is none.
-    position: u32,
+    pub(super) position: u32,
 }
 
 impl<'a> Raw<'a> {
@@ -162,122 +159,14 @@ pub struct Options<'a> {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Envelope<'a> {
+pub(super) struct Envelope<'a> {
     #[serde(borrow, default)]
-    api_version: Cow<'a, str>,
+    pub(super) api_version: Cow<'a, str>,
     #[serde(borrow, default)]
-    request: Option<Review<'a>>,
-}
-
-/// The members of a mapping by name, each once. Nothing where one stands twice, which `serde` refuses, or where this is no
-/// mapping.
-pub(super) fn members<'t, 'a, const N: usize>(at: At<'t, 'a>, names: [&str; N]) -> Option<[Option<At<'t, 'a>>; N]> {
-    let mut found = [None; N];
-    if !View::is_mapping(at) {
-        return None;
-    }
-    for (key, value) in at.pairs() {
-        let key = key.string()?;
-        if let Some(place) = names.iter().position(|name| *name == key).and_then(|position| found.get_mut(position))
-            && place.replace(value).is_some()
-        {
-            return None;
-        }
-    }
-    Some(found)
-}
-
-/// A text, empty where it is not there. Nothing where something else stands there.
-pub(super) fn text<'a>(at: Option<At<'_, 'a>>) -> Option<Cow<'a, str>> {
-    at.map_or(Some(Cow::Borrowed("")), At::string)
-}
-
-impl<'a> Envelope<'a> {
-    /// Reads the same as `serde` does; nothing where a field is not as an API server writes it.
-    fn of(tape: Tape<'a>) -> Option<Self> {
-        let [api_version, request] = members(tape.root(), ["apiVersion", "request"])?;
-        let api_version = text(api_version)?;
-        let mut request = Review::of(request?)?;
-        request.tape = Some(tape);
-        Some(Self { api_version, request: Some(request) })
-    }
+    pub(super) request: Option<Review<'a>>,
 }
 
 impl<'a> Review<'a> {
-    /// Reads a request, its tape left out.
-    fn of(request: At<'_, 'a>) -> Option<Self> {
-        const NAMES: [&str; 11] = [
-            "uid",
-            "resource",
-            "subResource",
-            "name",
-            "namespace",
-            "operation",
-            "userInfo",
-            "object",
-            "oldObject",
-            "dryRun",
-            "options",
-        ];
-        let [uid, resource, sub_resource, name, namespace, operation, user, object, old_object, dry_run, options] =
-            members(request, NAMES)?;
-        let raw = |at: Option<At<'_, 'a>>| match at {
-            Some(at) if !at.is_null() => at.written().map(|text| Some(Raw { text, position: at.position() })),
-            _ => Some(None),
-        };
-        let resource = match resource {
-            Some(resource) => {
-                let [group, resource] = members(resource, ["group", "resource"])?;
-                Resource { group: text(group)?, resource: text(resource)? }
-            }
-            None => Resource::default(),
-        };
-        let user_info = match user {
-            Some(user) => {
-                let [username] = members(user, ["username"])?;
-                User { username: text(username)? }
-            }
-            None => User::default(),
-        };
-        let options = match options {
-            Some(options) if !options.is_null() => {
-                let [manager] = members(options, ["fieldManager"])?;
-                let manager = manager.filter(|manager| !manager.is_null());
-                Some(Options { field_manager: manager.map(|manager| manager.string().ok_or(())).transpose().ok()? })
-            }
-            _ => None,
-        };
-        let dry_run = match dry_run {
-            Some(flag) if !flag.is_null() => Some(match flag.plain()? {
-                "true" => true,
-                "false" => false,
-                _ => return None,
-            }),
-            _ => None,
-        };
-        let operation = match &*operation?.string()? {
-            "CREATE" => Operation::Create,
-            "UPDATE" => Operation::Update,
-            "DELETE" => Operation::Delete,
-            "CONNECT" => Operation::Connect,
-            _ => return None,
-        };
-        Some(Self {
-            uid: text(uid)?,
-            resource,
-            sub_resource: text(sub_resource)?,
-            name: text(name)?,
-            namespace: text(namespace)?,
-            operation,
-            user_info,
-            object: raw(object)?,
-            old_object: raw(old_object)?,
-            dry_run,
-            options,
-            tape: None,
-        })
-    }
-
     /// Reads a body.
     ///
     /// # Errors
