@@ -12,7 +12,7 @@ use std::{borrow::Cow, cell::Cell, mem};
 
 use super::view::View;
 
-/// Containers inside each other, less than `serde_json` reads: what is deeper goes the long way and is refused there.
+/// Containers inside each other, less than `serde_json` reads: what is deeper goes the long way, and is refused there sooner or later.
 const MAX_DEPTH: usize = 96;
 /// Values on a tape (16 bytes each). What holds more is no object that people write, and need not be read fast.
 const MAX_VALUES: usize = 1 << 18;
@@ -79,7 +79,7 @@ impl<'a> Tape<'a> {
     /// Reads a text; nothing where it is not written as an API server does.
     #[must_use]
     pub fn read(text: &'a str) -> Option<Self> {
-        // Objects have a value for every nine bytes or so; more room is found where it is needed.
+        // Places take four bytes.
         u32::try_from(text.len()).ok()?;
         // Between values they would be spaces, in strings they are forbidden. One look at all of them is a fast one.
         if text.bytes().fold(u8::MAX, u8::min) < b' ' {
