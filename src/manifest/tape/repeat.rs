@@ -6,8 +6,12 @@ use super::{MAX_VALUES, Shape, Value, reader::scalar, short};
 /// Bytes that are compared at once.
 const CHUNK: usize = 64;
 
+/// Scalars that may differ. Each costs a look at what stands around it, which for all elements of a long list would take the
+/// square of its length; what differs in more is another object, and read as one.
+const MAX_DIFFERENCES: usize = 32;
+
 /// Puts down the value at `at`, which is like the one at the position `model`; gives the place behind it. Nothing where
-/// anything but the scalars of members and elements differs: then some values may have been put down already.
+/// anything but a few scalars of members and elements differs: then some values may have been put down already.
 ///
 /// Equal text read in the same state gives equal values. The state at the beginning is the same, and a scalar in the place of
 /// another leaves it so.
@@ -22,7 +26,7 @@ pub(super) fn repeat(bytes: &[u8], mut at: usize, values: &mut Vec<Value>, model
     // Containers around the last difference: what they hold is longer or shorter than in the model, and so they end elsewhere.
     let mut around: Vec<usize> = Vec::new();
     let (mut seen, mut next) = (whole.start as usize, model);
-    loop {
+    for _ in 0..=MAX_DIFFERENCES {
         let equal = common(bytes.get(at..)?, bytes.get(seen..end)?);
         let differs = seen + equal;
         let by = short(at).wrapping_sub(short(seen));
@@ -54,6 +58,7 @@ pub(super) fn repeat(bytes: &[u8], mut at: usize, values: &mut Vec<Value>, model
         next = reached + 1;
         around = containers(values, model, reached);
     }
+    None
 }
 
 /// The scalar in which the model's text differs first, at `differs`; nothing where it differs between values.
@@ -146,6 +151,22 @@ mod tests {
         let (whole, repeated) = read(new, old);
         assert_eq!(repeated, repeats);
         assert_eq!(whole.unwrap(), plain(new, old).unwrap());
+    }
+
+    #[rstest]
+    #[case(0, true)]
+    #[case(MAX_DIFFERENCES, true)]
+    #[case(MAX_DIFFERENCES + 1, false)]
+    #[case(2_000, false)]
+    fn what_differs_in_many_places_is_read_as_another_object(#[case] different: usize, #[case] repeats: bool) {
+        let list = |digit: fn(bool) -> char| -> String {
+            let digits: Vec<String> = (0..2_000).map(|at| digit(at < different).to_string()).collect();
+            format!(r#"{{"a":[{}]}}"#, digits.join(","))
+        };
+        let (new, old) = (list(|_| '1'), list(|other| if other { '2' } else { '1' }));
+        let (whole, repeated) = read(&new, &old);
+        assert_eq!(repeated, repeats);
+        assert_eq!(whole.unwrap(), plain(&new, &old).unwrap());
     }
 
     proptest! {
