@@ -60,7 +60,7 @@ pub fn of_config(config: &ConfigMap) -> String {
     let mut hash = Hash::new();
     for file in &config.files {
         hash.text(&file.key);
-        hash.text(&file.text);
+        hash.text(file.text.as_deref().unwrap_or("\0 not text"));
     }
     hash.end()
 }
@@ -98,6 +98,15 @@ impl Hash {
         for (name, value) in container.env.iter() {
             self.text(name);
             self.text(value.unwrap_or_default());
+        }
+        for reference in container.env.references() {
+            self.text(&format!("{reference:?}"));
+        }
+        for entry in &container.env_from {
+            self.text(&format!("{entry:?}"));
+        }
+        for mount in &container.mounts {
+            self.text(&format!("{mount:?}"));
         }
     }
 

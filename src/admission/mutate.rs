@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::{
     manifest::{Object, View},
-    milvus::{release::ComponentWorkload, snapshot},
+    milvus::{identify, release::ComponentWorkload},
 };
 
 use super::{
@@ -46,9 +46,9 @@ pub fn mutate(review: &Review<'_>) -> Response {
 
 fn labelled<'t>(written: impl View<'t>, object: &Object) -> Response {
     let Object::Workload(workload) = object else { return Response::allow() };
-    let Some(component) = snapshot::component(workload) else { return Response::allow() };
+    let Some(component) = identify::component(workload) else { return Response::allow() };
     let workload = Arc::clone(workload);
-    let true_version = ComponentWorkload { component, workload }.version().build().map(ToString::to_string);
+    let true_version = ComponentWorkload::new(component, workload).version().build().map(ToString::to_string);
     Response { patch: patch(written, true_version.as_deref().filter(|version| is_value(version))), ..Response::default() }
 }
 

@@ -13,8 +13,8 @@ use crate::{
     milvus::{
         Place, Release, Snapshot,
         dependency::{self, may_be_ours},
+        identify,
         release::ComponentWorkload,
-        snapshot,
     },
     policy::Action,
     rules::Rule,
@@ -208,7 +208,7 @@ impl<'a> WorkloadTask<'a> {
             Change::Delete(old) => {
                 let before = place.with(old.clone());
                 if let Object::Workload(workload) = old
-                    && snapshot::component(workload).is_none()
+                    && identify::component(workload).is_none()
                     && is_being_uninstalled(workload, scene)
                 {
                     return Ok(None);
@@ -400,7 +400,7 @@ fn delete<'a>(review: &Review<'a>) -> Result<Option<Change<'a>>, String> {
 }
 
 fn is_ours(workload: &Workload) -> bool {
-    snapshot::component(workload).is_some() || dependency::family(workload).is_some()
+    identify::component(workload).is_some() || dependency::family(workload).is_some()
 }
 
 /// Whether anything changes that a rule could look at.
@@ -411,12 +411,12 @@ fn matters(new: &Object, old: Option<&Object>) -> bool {
         (Object::Config(new), Some(Object::Config(old))) => files(new) != files(old),
         (Object::Config(_), _) => true,
         // Milvus' configuration taken out of its map.
-        (Object::Other(Meta { object, .. }), Some(Object::Config(_))) => object.kind == "ConfigMap",
+        (Object::Other(Meta { object, .. }), Some(Object::Config(_))) => matches!(object.kind.as_str(), "ConfigMap" | "Secret"),
         (Object::Claim(new), Some(Object::Claim(old))) => new.storage != old.storage,
         _ => false,
     }
 }
 
-fn files(config: &crate::manifest::object::ConfigMap) -> Vec<(&str, &str)> {
-    config.files.iter().map(|file| (file.key.as_str(), &*file.text)).collect()
+fn files(config: &crate::manifest::object::ConfigMap) -> Vec<(&str, Option<&str>)> {
+    config.files.iter().map(|file| (file.key.as_str(), file.text.as_deref())).collect()
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     facts::DriftFact,
-    manifest::object::{Container, VolumeSource},
+    manifest::object::Container,
     milvus::{
         Release,
         config::{Layer, Setting},
@@ -94,6 +94,7 @@ fn settings(stored: &Release, live: &Release) -> Vec<DriftFact> {
 fn setting_fact(release: &Release, named: Setting<'_>, stored: Option<Setting<'_>>, live: Option<Setting<'_>>) -> DriftFact {
     let shown = |setting: Option<Setting<'_>>| match setting {
         None => ABSENT.to_owned(),
+        Some(setting) if setting.is_secret => setting.shown().to_owned(),
         Some(setting) => public(named.key, setting.value),
     };
     DriftFact {
@@ -111,10 +112,7 @@ fn holder(release: &Release, from_environment: bool) -> String {
         .components
         .iter()
         .flat_map(|component| &component.workload.pod.volumes)
-        .filter_map(|volume| match &volume.source {
-            VolumeSource::ConfigMap(name) => Some(name.as_str()),
-            _ => None,
-        })
+        .flat_map(|volume| volume.source.config_maps())
         .collect();
     match mounted.first() {
         Some(name) if mounted.len() == 1 && !from_environment => format!("ConfigMap/{name}"),

@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, fmt, mem, sync::Arc};
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -56,9 +57,9 @@ impl fmt::Display for ObjectRef {
 /// what runs and in those of what would be.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Object {
-    /// A Deployment or StatefulSet.
+    /// Anything with a pod template, or a bare Pod.
     Workload(Arc<Workload>),
-    /// A `ConfigMap` with one of Milvus' configuration keys.
+    /// A `ConfigMap` or a `Secret`: Milvus may read it as files or as variables.
     Config(Arc<ConfigMap>),
     /// A `PersistentVolumeClaim`.
     Claim(Claim),
@@ -87,6 +88,8 @@ pub struct Meta {
     pub uid: Option<String>,
     /// The kind of the controlling owner, such as `Milvus` of milvus-operator.
     pub owner_kind: Option<String>,
+    /// The name of the controlling owner.
+    pub owner_name: Option<String>,
 }
 
 /// Labels or annotations, ordered by key. Clusters hold thousands of objects with a handful each, so they are kept
@@ -130,7 +133,7 @@ impl fmt::Debug for Labels {
     }
 }
 
-/// A Deployment or StatefulSet.
+/// An object with a pod template: a built-in kind, a bare Pod, or a custom kind such as `InstanceSet` or `Rollout`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Workload {
     /// Metadata.
@@ -160,6 +163,17 @@ pub struct Stateful {
     pub pod_management_policy: String,
     /// `spec.volumeClaimTemplates`.
     pub claim_templates: Vec<ClaimTemplate>,
+    /// `spec.persistentVolumeClaimRetentionPolicy`.
+    pub retention: Retention,
+}
+
+/// Whether a StatefulSet's claims are deleted with what made them. The API's default is to keep them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retention {
+    /// `whenDeleted: Delete`: the claims go with the StatefulSet.
+    pub delete_with_set: bool,
+    /// `whenScaled: Delete`: a claim goes when its pod is scaled away.
+    pub delete_when_scaled: bool,
 }
 
 /// One volume claim template, as far as the API compares it.
@@ -207,14 +221,83 @@ pub struct Container {
     pub command: Vec<String>,
     /// Environment.
     pub env: Variables,
+    /// `envFrom`, lowest first.
+    pub env_from: Vec<EnvFrom>,
     /// `securityContext.runAsUser`.
     pub run_as_user: Option<i64>,
     /// Which probes it has.
     pub probes: Probes,
     /// Whether it has a `preStop` hook.
     pub pre_stop: bool,
-    /// Mounted volumes: name and path.
-    pub mounts: Vec<(String, String)>,
+    /// `volumeMounts`.
+    pub mounts: Vec<Mount>,
+    /// Whether an init container keeps running (`restartPolicy: Always`): a sidecar.
+    pub restarts: bool,
+}
+
+/// A volume where a container sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mount {
+    /// Name of the volume.
+    pub volume: String,
+    /// `mountPath`.
+    pub path: String,
+    /// `subPath`; empty means the whole volume.
+    pub sub_path: String,
+    /// Whether `subPathExpr` decides, whose value is not in the manifest.
+    pub is_computed: bool,
+}
+
+/// One entry of `envFrom`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EnvFrom {
+    /// What every key is prefixed with.
+    pub prefix: String,
+    /// Where the variables come from.
+    pub source: SourceRef,
+}
+
+/// A `ConfigMap` or a `Secret`, by name, in the namespace of the pod.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SourceRef {
+    /// Which kind.
+    pub kind: SourceKind,
+    /// Name.
+    pub name: String,
+}
+
+/// Kinds of objects that hold files and variables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[allow(missing_docs, reason = "the names are Kubernetes' own")]
+pub enum SourceKind {
+    ConfigMap,
+    Secret,
+}
+
+impl SourceKind {
+    /// The kind as manifests write it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ConfigMap => "ConfigMap",
+            Self::Secret => "Secret",
+        }
+    }
+}
+
+impl fmt::Display for SourceRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind.name(), self.name)
+    }
+}
+
+/// `valueFrom` of a variable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ValueFrom {
+    /// A key of a `ConfigMap` or a `Secret`.
+    Key(SourceRef, String),
+    /// A field of the pod or a resource of the container, such as `metadata.name`.
+    Field(String),
 }
 
 /// Variables of a container in their order. Charts write hundreds of them, so all texts stand in one.
@@ -222,6 +305,8 @@ pub struct Container {
 pub struct Variables {
     text: Box<str>,
     entries: Box<[Variable]>,
+    /// `valueFrom`, with the position of the variable; ordered by position.
+    references: Box<[(u32, ValueFrom)]>,
 }
 
 /// Where one variable ends; it begins where the one before ends.
@@ -256,13 +341,51 @@ impl Variables {
         Some((self.text.get(start..name_end)?, value))
     }
 
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Every `valueFrom`.
+    pub fn references(&self) -> impl Iterator<Item = &ValueFrom> {
+        self.references.iter().map(|(_, reference)| reference)
+    }
+
+    /// `valueFrom` of the variable at a position.
+    #[must_use]
+    pub fn reference(&self, at: usize) -> Option<&ValueFrom> {
+        let at = u32::try_from(at).ok()?;
+        let found = self.references.binary_search_by_key(&at, |(position, _)| *position).ok()?;
+        self.references.get(found).map(|(_, reference)| reference)
+    }
+
     fn read<'t>(list: Option<impl View<'t>>) -> Self {
         let count = list.map_or(0, |list| list.items().count());
+        let mut references = Vec::new();
+        let mut position = 0;
         let variables = list.into_iter().flat_map(View::items).filter_map(|variable| {
-            let [name, value] = variable.fields(["name", "value"]);
-            Some((name?.as_text()?, value.and_then(View::as_text)))
+            let [name, value, from] = variable.fields(["name", "value", "valueFrom"]);
+            let name = name?.as_text()?;
+            let reference = from.and_then(ValueFrom::read);
+            // The API server refuses both at once. `value` without `valueFrom` may be absent: then it is empty.
+            let value = match &reference {
+                Some(_) => None,
+                None => Some(value.and_then(View::as_text).unwrap_or_default()),
+            };
+            references.extend(reference.map(|reference| (position, reference)));
+            position += 1;
+            Some((name, value))
         });
-        Self::collect(variables, count)
+        let mut all = Self::collect(variables, count);
+        all.references = references.into();
+        all
     }
 
     fn collect<T: AsRef<str>>(variables: impl Iterator<Item = (T, Option<T>)>, expected: usize) -> Self {
@@ -278,7 +401,22 @@ impl Variables {
             });
             entries.push(Variable { name_end, value_end });
         }
-        Self { text: text.into(), entries: entries.into() }
+        Self { text: text.into(), entries: entries.into(), references: Box::default() }
+    }
+}
+
+impl ValueFrom {
+    fn read<'t>(node: impl View<'t>) -> Option<Self> {
+        let key = |field: &str, kind| {
+            let reference = node.get(field)?;
+            let name = reference.text_at(&["name"])?.into_owned();
+            Some(Self::Key(SourceRef { kind, name }, reference.text_at(&["key"])?.into_owned()))
+        };
+        key("configMapKeyRef", SourceKind::ConfigMap)
+            .or_else(|| key("secretKeyRef", SourceKind::Secret))
+            .or_else(|| node.text_at(&["fieldRef", "fieldPath"]).map(|path| Self::Field(path.into_owned())))
+            .or_else(|| node.text_at(&["resourceFieldRef", "resource"]).map(|path| Self::Field(path.into_owned())))
+            .or_else(|| node.entries().next().map(|(kind, _)| Self::Field(kind.into_owned())))
     }
 }
 
@@ -319,14 +457,55 @@ pub struct Volume {
 pub enum VolumeSource {
     /// A claim, by name.
     Claim(String),
-    /// A `ConfigMap`, by name.
-    ConfigMap(String),
-    /// An `emptyDir`: gone with the pod.
+    /// Files of a `ConfigMap`, a `Secret`, or several of them (`projected`; a later one wins).
+    Files(Vec<Files>),
+    /// An `emptyDir`, or a volume that is made for the pod: gone with the pod.
     EmptyDir,
     /// A path of the node.
-    HostPath,
-    /// Anything else.
-    Other,
+    HostPath(String),
+    /// Anything else, by the field that defines it, such as `nfs` or `csi`.
+    Other(String),
+}
+
+/// The files that one `ConfigMap` or `Secret` puts into a volume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Files {
+    /// Which object.
+    pub source: SourceRef,
+    /// `items` as key and path; empty means every key under its own name.
+    pub items: Vec<(String, String)>,
+}
+
+impl VolumeSource {
+    /// The names of the `ConfigMap`s behind a volume.
+    pub fn config_maps(&self) -> impl Iterator<Item = &str> {
+        let files = match self {
+            Self::Files(files) => files.as_slice(),
+            _ => &[],
+        };
+        files.iter().filter(|one| one.source.kind == SourceKind::ConfigMap).map(|one| one.source.name.as_str())
+    }
+}
+
+impl Files {
+    /// The key that is seen at a path of the volume; `None` if no key is.
+    #[must_use]
+    pub fn key_at<'a>(&'a self, path: &'a str) -> Option<&'a str> {
+        if self.items.is_empty() {
+            return (!path.contains('/')).then_some(path);
+        }
+        self.items.iter().find(|(_, at)| at.trim_start_matches("./") == path).map(|(key, _)| key.as_str())
+    }
+
+    fn read<'t>(node: impl View<'t>, kind: SourceKind) -> Option<Self> {
+        // A Secret volume says `secretName`, a projected one `name`.
+        let name = node.text_at(&["secretName"]).or_else(|| node.text_at(&["name"]))?.into_owned();
+        let items = node
+            .items_at(&["items"])
+            .filter_map(|item| Some((item.text_at(&["key"])?.into_owned(), item.text_at(&["path"])?.into_owned())))
+            .collect();
+        Some(Self { source: SourceRef { kind, name }, items })
+    }
 }
 
 /// Live state of a workload.
@@ -346,24 +525,61 @@ pub struct Status {
     pub available: i64,
 }
 
-/// A `ConfigMap` that configures Milvus.
-#[derive(Clone, Debug, PartialEq)]
+/// A `ConfigMap` or a `Secret` with what Milvus may read of it.
+#[derive(Clone, PartialEq)]
 pub struct ConfigMap {
     /// Metadata.
     pub meta: Meta,
-    /// Milvus' configuration files by key.
+    /// Which of the two. The content of a Secret is compared and never shown.
+    pub kind: SourceKind,
+    /// `immutable: true`.
+    pub is_immutable: bool,
+    /// Every key, in the order of the object.
     pub files: Vec<ConfigFile>,
 }
 
-/// One configuration file inside a `ConfigMap`.
-#[derive(Clone, Debug, PartialEq)]
+/// One key of a `ConfigMap` or a `Secret`.
+#[derive(Clone, PartialEq)]
 pub struct ConfigFile {
-    /// `milvus.yaml`, `default.yaml` or `user.yaml`.
+    /// The key.
     pub key: String,
-    /// The text.
-    pub text: Box<str>,
+    /// The text; `None` if the content is not UTF-8 text.
+    pub text: Option<Box<str>>,
     /// Line of the key's value in the source; 0 where there are no lines.
     pub line: u32,
+}
+
+impl fmt::Debug for ConfigMap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConfigMap").field("object", &self.meta.object).field("files", &self.files).finish_non_exhaustive()
+    }
+}
+
+/// Only the key: the content may be secret.
+impl fmt::Debug for ConfigFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConfigFile").field("key", &self.key).finish_non_exhaustive()
+    }
+}
+
+impl ConfigMap {
+    /// How pods refer to it.
+    #[must_use]
+    pub fn reference(&self) -> SourceRef {
+        SourceRef { kind: self.kind, name: self.meta.object.name.clone() }
+    }
+
+    /// The content of a key; `None` if it has no such key.
+    #[must_use]
+    pub fn file(&self, key: &str) -> Option<&ConfigFile> {
+        self.files.iter().rev().find(|file| file.key == key)
+    }
+
+    /// Whether it has one of the names that Milvus' own configuration files have.
+    #[must_use]
+    pub fn is_milvus_configuration(&self) -> bool {
+        self.files.iter().any(|file| CONFIG_KEYS.contains(&file.key.as_str()))
+    }
 }
 
 /// A `PersistentVolumeClaim`.
@@ -433,11 +649,9 @@ impl Object {
         let api = node.text_at(&["apiVersion"]).unwrap_or_default();
         let meta = Meta::read(node, &kind, origin, default_namespace)?;
         Some(match &*kind {
-            "Deployment" | "StatefulSet" => Self::Workload(Arc::new(Workload::read(node, meta))),
-            "ConfigMap" => match ConfigMap::files(node) {
-                files if files.is_empty() => Self::Other(meta),
-                files => Self::Config(Arc::new(ConfigMap { meta, files })),
-            },
+            "Deployment" | "StatefulSet" => Self::Workload(Arc::new(Workload::read(node, meta, template(node, &kind)))),
+            "ConfigMap" => ConfigMap::read(node, meta, SourceKind::ConfigMap),
+            "Secret" => ConfigMap::read(node, meta, SourceKind::Secret),
             "PersistentVolumeClaim" => {
                 let template = ClaimTemplate::read(node);
                 Self::Claim(Claim {
@@ -461,7 +675,10 @@ impl Object {
             }),
             "Application" if api.starts_with("argoproj.io/") => Self::Deployer(Deployer::argo(node, meta)),
             "HelmRelease" if api.starts_with("helm.toolkit.fluxcd.io/") => Self::Deployer(Deployer::flux(node, meta)),
-            _ => Self::Other(meta),
+            _ => match template(node, &kind) {
+                Some(pod) if has_containers(pod) => Self::Workload(Arc::new(Workload::read(node, meta, Some(pod)))),
+                _ => Self::Other(meta),
+            },
         })
     }
 
@@ -497,6 +714,7 @@ impl Meta {
             annotations: annotations(metadata.get("annotations")),
             uid: metadata.text_at(&["uid"]).map(Cow::into_owned),
             owner_kind: owner.and_then(|owner| owner.text_at(&["kind"])).map(Cow::into_owned),
+            owner_name: owner.and_then(|owner| owner.text_at(&["name"])).map(Cow::into_owned),
         })
     }
 
@@ -539,13 +757,54 @@ fn number<'t>(node: impl View<'t>, path: &[&str]) -> Option<i64> {
     node.at(path).and_then(View::as_i64)
 }
 
+/// Where an object keeps the template of its pods: the mapping with `metadata` and `spec`.
+fn template<'t, V: View<'t>>(node: V, kind: &str) -> Option<V> {
+    match kind {
+        "Pod" => Some(node),
+        "PodTemplate" => node.get("template"),
+        "CronJob" => node.at(&["spec", "jobTemplate", "spec", "template"]),
+        "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet" | "ReplicationController" | "Job" => {
+            node.at(&["spec", "template"])
+        }
+        // Lists of permissions, settings and the like; the search below would only cost time.
+        "CustomResourceDefinition" | "Role" | "ClusterRole" | "ServiceAccount" | "Ingress" => None,
+        _ => node.get("spec").and_then(|spec| find_template(spec, MAX_TEMPLATE_DEPTH)),
+    }
+}
+
+/// How deep below `spec` the template of a custom kind is searched: `spec.leaderWorkerTemplate.workerTemplate` and the like.
+const MAX_TEMPLATE_DEPTH: u8 = 4;
+
+/// The first mapping below a custom kind's specification whose `spec` lists containers with images.
+fn find_template<'t, V: View<'t>>(node: V, depth: u8) -> Option<V> {
+    if has_containers(node) {
+        return Some(node);
+    }
+    if depth == 0 {
+        return None;
+    }
+    node.entries().filter(|(_, value)| value.is_mapping()).find_map(|(_, value)| find_template(value, depth - 1))
+}
+
+fn has_containers<'t>(pod: impl View<'t>) -> bool {
+    ["containers", "initContainers"]
+        .iter()
+        .any(|list| pod.items_at(&["spec", list]).any(|container| container.text_at(&["image"]).is_some()))
+}
+
 impl Workload {
-    fn read<'t>(node: impl View<'t>, meta: Meta) -> Self {
+    fn read<'t, V: View<'t>>(node: V, meta: Meta, pod: Option<V>) -> Self {
         let text = |path: &[&str]| node.text_at(path).map(Cow::into_owned);
-        let stateful = (meta.object.kind == "StatefulSet").then(|| Stateful {
+        let deletes = |when: &str| {
+            node.text_at(&["spec", "persistentVolumeClaimRetentionPolicy", when]).as_deref() == Some("Delete")
+        };
+        // Custom kinds that replace StatefulSets have templates of claims too.
+        let is_stateful = meta.object.kind == "StatefulSet" || node.at(&["spec", "volumeClaimTemplates"]).is_some();
+        let stateful = is_stateful.then(|| Stateful {
             service_name: text(&["spec", "serviceName"]).filter(|name| !name.is_empty()),
             pod_management_policy: text(&["spec", "podManagementPolicy"]).unwrap_or_else(|| "OrderedReady".into()),
             claim_templates: node.items_at(&["spec", "volumeClaimTemplates"]).map(ClaimTemplate::read).collect(),
+            retention: Retention { delete_with_set: deletes("whenDeleted"), delete_when_scaled: deletes("whenScaled") },
         });
         let status = node.get("status").filter(|status| status.entries().next().is_some()).map(|_| Status {
             generation: number(node, &["metadata", "generation"]).unwrap_or(0),
@@ -561,7 +820,7 @@ impl Workload {
             strategy: text(&["spec", "strategy", "type"]).or_else(|| text(&["spec", "updateStrategy", "type"])),
             selector: labels(node.at(&["spec", "selector", "matchLabels"])),
             stateful,
-            pod: node.at(&["spec", "template"]).map(PodTemplate::read).unwrap_or_default(),
+            pod: pod.map(PodTemplate::read).unwrap_or_default(),
             status,
             meta,
         }
@@ -575,6 +834,19 @@ impl Workload {
             && self.selector == other.selector
             && self.stateful == other.stateful
             && self.strategy == other.strategy
+            && self.paused == other.paused
+    }
+
+    /// Whether another object makes this one, so that it is judged by that.
+    #[must_use]
+    pub fn is_made_by_a_controller(&self) -> bool {
+        let made = matches!(self.meta.object.kind.as_str(), "Pod" | "ReplicaSet" | "Job" | "ReplicationController");
+        made && self.meta.owner_kind.as_deref().is_some_and(|owner| {
+            matches!(
+                owner,
+                "ReplicaSet" | "Deployment" | "StatefulSet" | "DaemonSet" | "Job" | "CronJob" | "ReplicationController" | "Node"
+            )
+        })
     }
 
     /// How many pods are wanted; absent means one.
@@ -616,29 +888,81 @@ impl Container {
                 startup: node.get("startupProbe").is_some(),
             },
             pre_stop: node.at(&["lifecycle", "preStop"]).is_some(),
-            mounts: node
-                .items_at(&["volumeMounts"])
-                .filter_map(|mount| Some((mount.text_at(&["name"])?.into_owned(), mount.text_at(&["mountPath"])?.into_owned())))
-                .collect(),
+            env_from: node.items_at(&["envFrom"]).filter_map(EnvFrom::read).collect(),
+            mounts: node.items_at(&["volumeMounts"]).filter_map(Mount::read).collect(),
+            restarts: node.text_at(&["restartPolicy"]).as_deref() == Some("Always"),
         }
+    }
+}
+
+impl EnvFrom {
+    fn read<'t>(node: impl View<'t>) -> Option<Self> {
+        let source = |field: &str, kind| {
+            Some(SourceRef { kind, name: node.text_at(&[field, "name"])?.into_owned() })
+        };
+        let source = source("configMapRef", SourceKind::ConfigMap).or_else(|| source("secretRef", SourceKind::Secret))?;
+        Some(Self { prefix: node.text_at(&["prefix"]).unwrap_or_default().into_owned(), source })
+    }
+}
+
+impl Mount {
+    fn read<'t>(node: impl View<'t>) -> Option<Self> {
+        let text = |key: &str| node.text_at(&[key]).map(Cow::into_owned);
+        Some(Self {
+            volume: text("name")?,
+            path: text("mountPath")?,
+            sub_path: text("subPath").unwrap_or_default(),
+            is_computed: node.text_at(&["subPathExpr"]).is_some_and(|path| path.contains("$(")),
+        })
     }
 }
 
 impl Volume {
     fn read<'t>(node: impl View<'t>) -> Self {
+        let files = |node: Option<_>, kind| node.and_then(|node| Files::read(node, kind));
         let source = if let Some(claim) = node.text_at(&["persistentVolumeClaim", "claimName"]) {
             VolumeSource::Claim(claim.into_owned())
-        } else if let Some(name) = node.text_at(&["configMap", "name"]) {
-            VolumeSource::ConfigMap(name.into_owned())
-        } else if node.get("emptyDir").is_some() {
+        } else if let Some(files) = files(node.get("configMap"), SourceKind::ConfigMap)
+            .or_else(|| files(node.get("secret"), SourceKind::Secret))
+        {
+            VolumeSource::Files(vec![files])
+        } else if let Some(projected) = node.get("projected") {
+            let of = |source| {
+                files(View::get(source, "configMap"), SourceKind::ConfigMap)
+                    .or_else(|| files(View::get(source, "secret"), SourceKind::Secret))
+            };
+            VolumeSource::Files(projected.items_at(&["sources"]).filter_map(of).collect())
+        } else if node.get("emptyDir").is_some() || node.get("ephemeral").is_some() {
             VolumeSource::EmptyDir
-        } else if node.get("hostPath").is_some() {
-            VolumeSource::HostPath
+        } else if let Some(host) = node.get("hostPath") {
+            let path = host.text_at(&["path"]).unwrap_or_default();
+            VolumeSource::HostPath(normal_path(&path))
         } else {
-            VolumeSource::Other
+            // The definition counts too: the same share under another path is another place.
+            let kind = node.entries().find(|(key, _)| key != "name");
+            VolumeSource::Other(kind.map(|(key, value)| described(&key, value)).unwrap_or_default())
         };
         Self { name: node.text_at(&["name"]).unwrap_or_default().into_owned(), source }
     }
+}
+
+/// A path without doubled and trailing slashes.
+#[must_use]
+pub fn normal_path(path: &str) -> String {
+    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+    let root = if path.starts_with('/') { "/" } else { "" };
+    format!("{root}{}", parts.join("/"))
+}
+
+/// A volume source of another kind, with the scalars that define it (`nfs server=a path=/b`), bounded.
+fn described<'t>(kind: &str, value: impl View<'t>) -> String {
+    let mut text = kind.to_owned();
+    for (key, value) in value.entries().take(8) {
+        if let Some(value) = value.as_text().filter(|value| value.len() <= 256) {
+            text.push_str(&format!(" {key}={value}"));
+        }
+    }
+    text
 }
 
 impl ClaimTemplate {
@@ -656,15 +980,32 @@ impl ClaimTemplate {
 }
 
 impl ConfigMap {
-    fn files<'t>(node: impl View<'t>) -> Vec<ConfigFile> {
-        CONFIG_KEYS
-            .iter()
-            .filter_map(|key| {
-                let value = node.at(&["data", key])?;
-                Some(ConfigFile { key: (*key).to_owned(), text: value.as_text()?.into(), line: value.line() })
-            })
-            .collect()
+    /// Reads the keys of a `ConfigMap` or a `Secret`; an object without any is of no interest.
+    fn read<'t>(node: impl View<'t>, meta: Meta, kind: SourceKind) -> Object {
+        let mut files: Vec<ConfigFile> = Vec::new();
+        let is_secret = kind == SourceKind::Secret;
+        for (section, is_encoded) in [("data", is_secret), ("binaryData", true), ("stringData", false)] {
+            for (key, value) in node.get(section).into_iter().flat_map(View::entries) {
+                let Some(written) = value.as_text() else { continue };
+                let text = if is_encoded { decoded(&written) } else { Some(written.as_ref().into()) };
+                // `stringData` wins over `data`, as in the API server.
+                files.retain(|known| known.key != *key);
+                files.push(ConfigFile { key: key.into_owned(), text, line: value.line() });
+            }
+        }
+        if files.is_empty() {
+            return Object::Other(meta);
+        }
+        let is_immutable = node.get("immutable").and_then(View::as_bool).unwrap_or(false);
+        Object::Config(Arc::new(Self { meta, kind, is_immutable, files }))
     }
+}
+
+/// The text behind base64; `None` if it is not base64 or not UTF-8.
+fn decoded(text: &str) -> Option<Box<str>> {
+    let compact: String = text.chars().filter(|letter| !letter.is_ascii_whitespace()).collect();
+    let bytes = BASE64_STANDARD.decode(compact).ok()?;
+    String::from_utf8(bytes).ok().map(Into::into)
 }
 
 impl Deployer {

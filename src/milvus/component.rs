@@ -45,7 +45,7 @@ impl Component {
         Cdc,
     ];
 
-    /// The name in labels, container names and `milvus run` (except for the mixed coordinator, see [`Self::from_command`]).
+    /// The name in labels, container names and `milvus run` (except for the mixed coordinator: `milvus run mixture`).
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -74,23 +74,6 @@ impl Component {
     #[must_use]
     pub const fn is_coordinator(self) -> bool {
         self.is_separate_coordinator() || matches!(self, MixCoord)
-    }
-
-    /// The component that a container's command line starts: `milvus run proxy`, `milvus run mixture -rootcoord ...`,
-    /// also behind a wrapper script as charts 3.3.2 to 4.1.36 have it.
-    #[must_use]
-    pub fn from_command<'a>(words: impl IntoIterator<Item = &'a str>) -> Option<Self> {
-        let mut words =
-            words.into_iter().flat_map(str::split_whitespace).skip_while(|word| word.rsplit('/').next() != Some("milvus"));
-        words.next()?;
-        if words.next()? != "run" {
-            return None;
-        }
-        match words.find(|word| !word.starts_with('-'))? {
-            "mixture" | "mixcoord" => Some(MixCoord),
-            "embedded" => Some(Standalone),
-            role => role.parse().ok(),
-        }
     }
 }
 
@@ -144,19 +127,6 @@ pub enum Coordinators {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn commands_tell_the_component() {
-        let of = |words: &[&str]| Component::from_command(words.iter().copied());
-        assert_eq!(of(&["milvus", "run", "proxy"]), Some(Proxy));
-        assert_eq!(of(&["/milvus/tools/run-helm.sh", "milvus", "run", "querynode"]), Some(QueryNode));
-        assert_eq!(of(&["/tini", "--", "/milvus/bin/milvus", "run", "standalone"]), Some(Standalone));
-        assert_eq!(of(&["milvus", "run", "mixture", "-rootcoord", "-querycoord", "-datacoord", "-indexcoord"]), Some(MixCoord));
-        assert_eq!(of(&["sh", "-c", "milvus run datanode"]), Some(DataNode));
-        assert_eq!(of(&["attu"]), None);
-        assert_eq!(of(&["milvus-backup", "run", "proxy"]), None);
-        assert_eq!(of(&["milvus"]), None);
-    }
 
     #[test]
     fn names_read_back() {

@@ -4,12 +4,15 @@ pub mod catalogue;
 pub mod component;
 pub mod config;
 pub mod dependency;
+pub mod endpoint;
+pub mod identify;
 pub mod image;
 pub mod place;
 pub mod release;
 pub mod settings;
 pub mod snapshot;
 pub mod version;
+pub mod volume;
 
 pub use component::{Component, Coordinators, Topology};
 pub use config::EffectiveConfig;

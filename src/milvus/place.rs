@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::manifest::{
     Object,
-    object::{ConfigMap, ObjectRef, Workload},
+    object::{ConfigMap, ObjectRef, SourceKind, SourceRef, Workload},
 };
 
 use super::{
@@ -69,12 +69,15 @@ impl Place {
         let mut after = self.clone();
         let other = |candidate: &ObjectRef| candidate.kind != object.kind || candidate.name != object.name;
         for release in &mut after.snapshot.releases {
+            let count = release.components.len();
             release.components.retain(|component| other(&component.workload.meta.object));
-            release.config.lay_environment(snapshot::environment(&release.components));
+            if release.components.len() != count {
+                snapshot::configure(release, &self.configs);
+            }
             release.dependencies.retain(|dependency| other(&dependency.workload.meta.object));
             release.claims.retain(|claim| other(&claim.meta.object));
         }
-        if object.kind == "ConfigMap" {
+        if matches!(object.kind.as_str(), "ConfigMap" | "Secret") {
             after.configs.retain(|config| other(&config.meta.object));
             after.configure();
         }
@@ -127,15 +130,21 @@ impl Place {
         };
         let configs = &self.configs;
         for release in &mut self.snapshot.releases {
-            if let Some((at, known)) = release.components.iter_mut().enumerate().find(|(_, known)| is(&known.workload)) {
-                known.component = snapshot::component(&workload).unwrap_or(known.component);
-                let mounts = known.workload.pod.volumes != workload.pod.volumes;
-                let environment = !has_same_environment(&known.workload, &workload);
-                known.workload = workload;
-                if mounts {
+            if let Some(at) = release.components.iter().position(|known| is(&known.workload)) {
+                let old = &release.components[at];
+                let mut new = ComponentWorkload::all(&workload);
+                if new.is_empty() {
+                    new.push(ComponentWorkload::new(old.component, Arc::clone(&workload)));
+                }
+                let places = release.components.iter().filter(|known| is(&known.workload)).count();
+                if let ([only], 1) = (new.as_slice(), places) {
+                    release.components[at] = only.clone();
+                    snapshot::configure_component(release, at, configs);
+                } else {
+                    release.components.retain(|known| !is(&known.workload));
+                    release.components.extend(new);
+                    release.sort();
                     snapshot::configure(release, configs);
-                } else if environment {
-                    release.config.renew_environment(at, &release.components[at].workload);
                 }
                 return;
             }
@@ -150,7 +159,8 @@ impl Place {
 
     /// A workload that was not there: into the release that it names, or whose name it bears, else a release of its own.
     fn add_workload(&mut self, workload: Arc<Workload>) {
-        if let Some(component) = snapshot::component(&workload) {
+        let components = ComponentWorkload::all(&workload);
+        if !components.is_empty() {
             let mut builder = Builder::default();
             builder.add(Object::Workload(workload));
             let Some(mut alone) = builder.build().releases.pop() else { return };
@@ -164,11 +174,8 @@ impl Place {
                 self.snapshot.releases.push(alone);
                 return;
             };
-            let workload = alone.components.swap_remove(0).workload;
-            release.components.push(ComponentWorkload { component, workload });
-            release
-                .components
-                .sort_by(|a, b| (a.component, &a.workload.meta.object.name).cmp(&(b.component, &b.workload.meta.object.name)));
+            release.components.extend(components);
+            release.sort();
             snapshot::configure(release, &self.configs);
         } else if let Some(family) = dependency::family(&workload) {
             let instance = dependency::instance(&workload).map(str::to_owned);
@@ -182,7 +189,8 @@ impl Place {
     }
 
     fn put_config(&mut self, config: Arc<ConfigMap>) {
-        match self.configs.iter_mut().find(|known| known.meta.object.name == config.meta.object.name) {
+        let is = |known: &&mut Arc<ConfigMap>| known.kind == config.kind && known.meta.object.name == config.meta.object.name;
+        match self.configs.iter_mut().find(is) {
             Some(known) => *known = config,
             None => self.configs.push(config),
         }
@@ -196,17 +204,18 @@ impl Place {
     }
 }
 
-/// Whether two states of a workload set the same variables.
-fn has_same_environment(old: &Workload, new: &Workload) -> bool {
-    old.pod.containers.iter().map(|container| &container.env).eq(new.pod.containers.iter().map(|container| &container.env))
-}
-
 fn owns(release: &Release, object: &ObjectRef) -> bool {
     let is = |candidate: &ObjectRef| candidate.kind == object.kind && candidate.name == object.name;
     release.components.iter().any(|component| is(&component.workload.meta.object))
         || release.dependencies.iter().any(|dependency| is(&dependency.workload.meta.object))
         || release.claims.iter().any(|claim| is(&claim.meta.object))
-        || (object.kind == "ConfigMap" && release.mounts_config(&object.name))
+        || source(object).is_some_and(|source| release.reads(&source))
+}
+
+/// How pods refer to an object, if they can.
+fn source(object: &ObjectRef) -> Option<SourceRef> {
+    let kind = [SourceKind::ConfigMap, SourceKind::Secret].into_iter().find(|kind| kind.name() == object.kind)?;
+    Some(SourceRef { kind, name: object.name.clone() })
 }
 
 #[cfg(test)]

@@ -4,13 +4,14 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use crate::manifest::{
     Node,
-    object::{Autoscaler, Claim, Meta, VolumeSource, Workload},
+    object::{Autoscaler, Claim, Container, Meta, SourceKind, SourceRef, ValueFrom, VolumeSource, Workload},
 };
 
 use super::{
     component::{Component, Coordinators, Topology},
     config::EffectiveConfig,
     dependency::{Dependency, Family},
+    identify::{ContainerAt, IdentifiedBy, milvus_containers},
     image::{Build, ImageRef},
     version::Version,
 };
@@ -87,6 +88,8 @@ pub struct ComponentWorkload {
     pub component: Component,
     /// Its workload.
     pub workload: Arc<Workload>,
+    /// The containers that run the component, the surest first; never empty if the pod has containers.
+    containers: Box<[(ContainerAt, IdentifiedBy)]>,
 }
 
 /// How the version of a workload is known.
@@ -121,25 +124,79 @@ impl VersionRead {
 }
 
 impl ComponentWorkload {
-    /// The image of the Milvus container: the one named after the component, else the first.
+    /// A workload as the place where a component runs, whatever it looks like: a workload that was a component of Milvus stays
+    /// one when its command, its image and its labels change.
+    #[must_use]
+    pub fn new(component: Component, workload: Arc<Workload>) -> Self {
+        let found = milvus_containers(&workload);
+        let own = found.iter().filter(|one| one.component == component);
+        let mut containers: Vec<_> = own.map(|one| (one.at, one.by)).collect();
+        if containers.is_empty() {
+            containers.extend(found.iter().map(|one| (one.at, one.by)));
+        }
+        if containers.is_empty() && !workload.pod.containers.is_empty() {
+            let named = workload.pod.containers.iter().position(|container| container.name == component.name());
+            containers.push((ContainerAt::Main(named.unwrap_or(0)), IdentifiedBy::Image));
+        }
+        containers.sort_by_key(|(at, by)| (*by, *at));
+        Self { component, workload, containers: containers.into() }
+    }
+
+    /// Every component that a workload runs; none if it does not run Milvus.
+    #[must_use]
+    pub fn all(workload: &Arc<Workload>) -> Vec<Self> {
+        let components: BTreeSet<Component> = milvus_containers(workload).into_iter().map(|one| one.component).collect();
+        components.into_iter().map(|component| Self::new(component, Arc::clone(workload))).collect()
+    }
+
+    /// Where the containers that run the component stand.
+    pub fn containers(&self) -> impl Iterator<Item = ContainerAt> {
+        self.containers.iter().map(|(at, _)| *at)
+    }
+
+    /// The containers that run the component.
+    pub fn milvus(&self) -> impl Iterator<Item = &Container> {
+        self.containers.iter().filter_map(|(at, _)| at.of(&self.workload.pod))
+    }
+
+    /// The container that runs the component; `None` if the pod has no containers.
+    #[must_use]
+    pub fn main(&self) -> Option<&Container> {
+        self.milvus().next()
+    }
+
+    /// The image of the container that runs the component.
     #[must_use]
     pub fn image(&self) -> ImageRef {
         ImageRef::parse(self.reference())
     }
 
     fn reference(&self) -> &str {
-        let containers = &self.workload.pod.containers;
-        let own = containers.iter().find(|container| container.name == self.component.name());
-        own.or_else(|| containers.first()).map_or("", |container| &container.image)
+        self.main().map_or("", |container| &container.image)
     }
 
     /// The version of Milvus that the workload runs.
     #[must_use]
     pub fn version(&self) -> VersionRead {
-        if let Some(build) = Build::of_image(self.reference()) {
+        self.containers.first().map_or(VersionRead::Unknown, |first| self.version_of(*first))
+    }
+
+    /// The versions of all containers that run the component; several if a pod runs Milvus more than once.
+    pub fn versions(&self) -> impl Iterator<Item = VersionRead> {
+        self.containers.iter().map(|container| self.version_of(*container))
+    }
+
+    fn version_of(&self, (at, by): (ContainerAt, IdentifiedBy)) -> VersionRead {
+        let Some(reference) = at.of(&self.workload.pod).map(|container| container.image.as_str()) else {
+            return VersionRead::Unknown;
+        };
+        // The tag of a wrapper image counts the wrapper's versions.
+        if by != IdentifiedBy::Configuration
+            && let Some(build) = Build::of_image(reference)
+        {
             return VersionRead::Tag(build);
         }
-        let image = self.image();
+        let image = ImageRef::parse(reference);
         let declared = self
             .workload
             .meta
@@ -165,6 +222,12 @@ impl Release {
             Some(namespace) => format!("{namespace}/{}", self.name),
             None => self.name.clone(),
         }
+    }
+
+    /// Brings the components into their fixed order.
+    pub(super) fn sort(&mut self) {
+        let key = |one: &ComponentWorkload| (one.component, one.workload.meta.object.name.clone());
+        self.components.sort_by_key(key);
     }
 
     /// The workloads of one component (several where resource groups have their own).
@@ -211,13 +274,16 @@ impl Release {
         }
     }
 
-    /// Whether a component mounts this `ConfigMap`.
+    /// Whether a component reads this `ConfigMap` or `Secret`, as files or as variables.
+    #[must_use]
+    pub fn reads(&self, source: &SourceRef) -> bool {
+        self.components.iter().any(|component| refers_to(&component.workload, source))
+    }
+
+    /// Whether a component reads the `ConfigMap` of this name.
     #[must_use]
     pub fn mounts_config(&self, name: &str) -> bool {
-        self.components
-            .iter()
-            .flat_map(|component| &component.workload.pod.volumes)
-            .any(|volume| matches!(&volume.source, VolumeSource::ConfigMap(mounted) if mounted == name))
+        self.reads(&SourceRef { kind: SourceKind::ConfigMap, name: name.to_owned() })
     }
 
     /// Whether every component is scaled to zero.
@@ -234,17 +300,18 @@ impl Release {
         let mut read = "";
         for component in &self.components {
             let reference = component.reference();
-            if !read.is_empty() && reference == read {
+            if !read.is_empty() && reference == read && component.containers.len() == 1 {
                 continue;
             }
-            let version = component.version();
-            if matches!(version, VersionRead::Tag(_)) {
-                read = reference;
-            }
-            if let Some(build) = version.into_build()
-                && !builds.contains(&build)
-            {
-                builds.push(build);
+            for version in component.versions() {
+                if matches!(version, VersionRead::Tag(_)) {
+                    read = reference;
+                }
+                if let Some(build) = version.into_build()
+                    && !builds.contains(&build)
+                {
+                    builds.push(build);
+                }
             }
         }
         builds.sort_by_key(|build| (build.version, build.prerelease.is_none(), build.is_hotfix()));
@@ -266,7 +333,7 @@ impl Release {
     /// Whether some component has a version that cannot be read.
     #[must_use]
     pub fn has_unknown_version(&self) -> bool {
-        self.components.iter().any(|component| component.version() == VersionRead::Unknown)
+        self.components.iter().any(|component| component.versions().any(|version| version == VersionRead::Unknown))
     }
 
     /// The workloads of a family of dependencies.
@@ -291,19 +358,35 @@ impl Release {
     pub fn at_version(&self, build: &Build) -> Self {
         let mut moved = self.clone();
         for component in &mut moved.components {
-            let image = component.image();
-            let target = image.at(build).to_string();
-            let old = image.to_string();
+            let old: BTreeSet<String> = component.milvus().map(|container| container.image.clone()).collect();
             let workload = Arc::make_mut(&mut component.workload);
             workload.status = None;
             let pod = &mut workload.pod;
             for container in pod.containers.iter_mut().chain(&mut pod.init_containers) {
-                if container.image == old {
-                    container.image.clone_from(&target);
+                if old.contains(&container.image) {
+                    container.image = ImageRef::parse(&container.image).at(build).to_string();
                 }
             }
         }
         moved.helm = None;
         moved
     }
+}
+
+/// Whether the pods of a workload refer to a `ConfigMap` or a `Secret`.
+#[must_use]
+pub fn refers_to(workload: &Workload, source: &SourceRef) -> bool {
+    let pod = &workload.pod;
+    let mounts = pod.volumes.iter().any(|volume| match &volume.source {
+        VolumeSource::Files(files) => files.iter().any(|one| one.source == *source),
+        _ => false,
+    });
+    let containers = || pod.containers.iter().chain(&pod.init_containers);
+    let imports = || containers().any(|container| container.env_from.iter().any(|entry| entry.source == *source));
+    let keys = || {
+        containers().any(|container| {
+            container.env.references().any(|reference| matches!(reference, ValueFrom::Key(known, _) if known == source))
+        })
+    };
+    mounts || imports() || keys()
 }

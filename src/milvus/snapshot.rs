@@ -1,20 +1,21 @@
 //! From objects to releases: which workloads are Milvus, and what belongs to them.
 //!
-//! Milvus is found by what its workloads are (command line, image, selector), never by the name of a chart or a
-//! release, because both can be overridden.
+//! Milvus is found by what its workloads run (see [`super::identify`]), never by the name of a chart or a release, because both
+//! can be overridden.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use crate::manifest::{
     Node, Object,
-    object::{Autoscaler, Claim, ConfigMap, Deployer, Meta, Workload},
+    object::{Autoscaler, Claim, ConfigMap, Deployer, Meta, VolumeSource, Workload},
 };
 
 use super::{
-    component::Component,
-    config::{EffectiveConfig, Environment, FileSettings},
+    config::EffectiveConfig,
     dependency::{self, Dependency},
-    image::ImageRef,
     release::{ChartRef, ComponentWorkload, HelmRevision, Manager, Release},
     version::Version,
 };
@@ -49,11 +50,16 @@ impl Builder {
     pub fn add(&mut self, object: Object) {
         self.objects += 1;
         match object {
-            Object::Workload(workload) => match component(&workload) {
-                Some(component) => self.milvus.push(ComponentWorkload { component, workload }),
-                None if dependency::family(&workload).is_some() => self.workloads.push(workload),
-                None => {}
-            },
+            // What a controller makes is judged by the controller.
+            Object::Workload(workload) if workload.is_made_by_a_controller() => {}
+            Object::Workload(workload) => {
+                let components = ComponentWorkload::all(&workload);
+                if components.is_empty() && dependency::family(&workload).is_some() {
+                    self.workloads.push(workload);
+                } else {
+                    self.milvus.extend(components);
+                }
+            }
             Object::Config(config) => self.configs.push(config),
             Object::Claim(claim) => self.claims.push(claim),
             Object::Service(meta) => self.services.push(meta),
@@ -75,9 +81,27 @@ impl Builder {
         &self.configs
     }
 
+    /// Groups everything, where references of pods to objects that are not here find those of `others`: they stay in the
+    /// cluster when a change does not name them.
+    #[must_use]
+    pub fn build_over(mut self, others: &[Arc<ConfigMap>]) -> Snapshot {
+        let is_known = |other: &&Arc<ConfigMap>| {
+            self.configs.iter().any(|known| {
+                known.kind == other.kind
+                    && known.meta.object.name == other.meta.object.name
+                    && known.meta.object.namespace == other.meta.object.namespace
+            })
+        };
+        let mut configs: Vec<Arc<ConfigMap>> = others.iter().filter(|other| !is_known(other)).cloned().collect();
+        configs.append(&mut self.configs);
+        self.configs = configs;
+        self.build()
+    }
+
     /// Groups everything.
     #[must_use]
-    pub fn build(self) -> Snapshot {
+    pub fn build(mut self) -> Snapshot {
+        self.leave_out_what_is_made();
         let mut groups: BTreeMap<(Option<String>, String, String), Vec<ComponentWorkload>> = BTreeMap::new();
         for workload in self.milvus {
             let (name, app_name) = identity(&workload);
@@ -87,9 +111,7 @@ impl Builder {
         let mut releases: Vec<Release> = groups
             .into_iter()
             .map(|((namespace, name, app_name), mut components)| {
-                components.sort_by(|a, b| {
-                    (a.component, &a.workload.meta.object.name).cmp(&(b.component, &b.workload.meta.object.name))
-                });
+                components.sort_by_key(|one| (one.component, one.workload.meta.object.name.clone()));
                 Release {
                     fullname: fullname(&components),
                     manager: manager(&components),
@@ -122,32 +144,26 @@ impl Builder {
     }
 }
 
+impl Builder {
+    /// Leaves out Pods and the like whose owner is here too, such as those of an `InstanceSet` or a `Rollout`.
+    fn leave_out_what_is_made(&mut self) {
+        let owners: BTreeSet<(String, String)> = self
+            .milvus
+            .iter()
+            .map(|one| (one.workload.meta.object.kind.clone(), one.workload.meta.object.name.clone()))
+            .collect();
+        self.milvus.retain(|one| match (&one.workload.meta.owner_kind, &one.workload.meta.owner_name) {
+            (Some(kind), Some(name)) => !owners.contains(&(kind.clone(), name.clone())),
+            _ => true,
+        });
+    }
+}
+
 fn same_namespace(release: &Release, namespace: Option<&str>) -> bool {
     match (&release.namespace, namespace) {
         (Some(a), Some(b)) => a == b,
         _ => true,
     }
-}
-
-/// Which component of Milvus a workload runs, if any: by its command, else by a Milvus image and the component label
-/// or container name. Attu, Woodpecker and the like share labels with Milvus but run other images.
-#[must_use]
-pub fn component(workload: &Workload) -> Option<Component> {
-    let containers = &workload.pod.containers;
-    if let Some(component) =
-        containers.iter().find_map(|container| Component::from_command(container.command.iter().map(String::as_str)))
-    {
-        return Some(component);
-    }
-    let label = workload
-        .selector
-        .get("component")
-        .or_else(|| workload.selector.get("app.kubernetes.io/component"))
-        .or_else(|| workload.pod.labels.get("component"));
-    containers
-        .iter()
-        .filter(|container| matches!(ImageRef::parse(&container.image).name(), "milvus" | "milvus-dev"))
-        .find_map(|container| label.and_then(|label| label.parse().ok()).or_else(|| container.name.parse().ok()))
 }
 
 fn identity(workload: &ComponentWorkload) -> (String, String) {
@@ -188,43 +204,33 @@ fn chart(components: &[ComponentWorkload]) -> Option<ChartRef> {
     })
 }
 
-/// Lays the configuration files that the components mount, lowest first, then the environment.
+/// Reads the configuration of a release anew: files and variables of each component.
 pub(super) fn configure(release: &mut Release, configs: &[Arc<ConfigMap>]) {
-    release.config = EffectiveConfig::new(Arc::new(from_files(release, configs)), environment(&release.components));
+    let fallback = fallback(release, configs);
+    let namespace = release.namespace.as_deref();
+    release.config = EffectiveConfig::of(&release.components, configs, namespace, fallback.as_ref(), &release.config);
 }
 
-/// The layers of what the components' variables say, in their order.
-pub(super) fn environment(components: &[ComponentWorkload]) -> Vec<Arc<Environment>> {
-    components.iter().map(|component| Arc::new(Environment::of(&component.workload))).collect()
+/// Reads the configuration of one component anew.
+pub(super) fn configure_component(release: &mut Release, at: usize, configs: &[Arc<ConfigMap>]) {
+    let fallback = fallback(release, configs);
+    let Some(component) = release.components.get(at) else { return };
+    let namespace = release.namespace.as_deref();
+    release.config = release.config.with_component(at, component, configs, namespace, fallback.as_ref());
 }
 
-fn from_files(release: &Release, configs: &[Arc<ConfigMap>]) -> FileSettings {
-    let mounted = |name: &str| release.mounts_config(name);
-    let ours: Vec<&Arc<ConfigMap>> =
-        configs.iter().filter(|config| same_namespace(release, config.meta.object.namespace.as_deref())).collect();
-    let any_mounted = ours.iter().any(|config| mounted(&config.meta.object.name));
-    // A configuration that no component mounts counts only where none is mounted (a partial input).
-    let ours: Vec<&Arc<ConfigMap>> = ours
-        .into_iter()
-        .filter(
-            |config| if any_mounted { mounted(&config.meta.object.name) } else { config.meta.object.name == release.fullname },
-        )
-        .collect();
-    // Where one map has default.yaml, a milvus.yaml in another one is the chart's customConfigMap, mounted as user.yaml.
-    let has_default = ours.iter().any(|config| config.files.iter().any(|file| file.key == "default.yaml"));
-    let rank = |key: &str| match key {
-        "milvus.yaml" if has_default => 2,
-        "user.yaml" => 2,
-        "default.yaml" => 1,
-        _ => 0,
+/// The `ConfigMap` that is named as charts name it: it counts where no component shows what it mounts (a partial input).
+fn fallback(release: &Release, configs: &[Arc<ConfigMap>]) -> Option<Arc<ConfigMap>> {
+    let shows_mounts = release.components.iter().any(|component| {
+        let mut files = component.workload.pod.volumes.iter().map(|volume| matches!(volume.source, VolumeSource::Files(_)));
+        files.any(|is_files| is_files)
+    });
+    let named = |config: &&Arc<ConfigMap>| {
+        config.meta.object.name == release.fullname
+            && config.is_milvus_configuration()
+            && same_namespace(release, config.meta.object.namespace.as_deref())
     };
-    let mut files: Vec<_> = ours.iter().flat_map(|config| config.files.iter().map(move |file| (config, file))).collect();
-    files.sort_by_key(|(_, file)| rank(&file.key));
-    let mut effective = FileSettings::default();
-    for (config, file) in files {
-        effective.lay_file(file, &config.meta.origin);
-    }
-    effective
+    if shows_mounts { None } else { configs.iter().find(named).cloned() }
 }
 
 fn attach(

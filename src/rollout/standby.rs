@@ -1,12 +1,10 @@
 //! Active-standby of the coordinators: a new one waits beside the old one and takes over when that is gone. Milvus reads it
 //! from its configuration files.
 
-use std::sync::Arc;
-
 use serde_json::Value;
 
 use crate::{
-    manifest::{Origin, Tree, documents, node::Kind, object::ConfigFile},
+    manifest::{Origin, Tree, documents, node::Kind, object::{ConfigFile, SourceKind}},
     milvus::{
         Component, Release, Version,
         config::{EffectiveConfig, FileSettings, Layer},
@@ -139,12 +137,10 @@ fn is_word(key: &str) -> bool {
 }
 
 fn settings(text: &str) -> Vec<(String, String)> {
-    let file = ConfigFile { key: "user.yaml".into(), text: text.into(), line: 0 };
-    let mut files = FileSettings::default();
-    files.lay_file(&file, &Origin { source: "".into(), document: 0, line: 0 });
-    let config = EffectiveConfig::new(Arc::new(files), Vec::new());
-    let settings = config.settings().into_iter().map(|setting| (setting.key.to_owned(), setting.value.to_owned()));
-    let mut settings: Vec<_> = settings.collect();
+    let file = ConfigFile { key: "user.yaml".into(), text: Some(text.into()), line: 0 };
+    let origin = Origin { source: "".into(), document: 0, line: 0 };
+    let files = FileSettings::read(&file, text, &origin, SourceKind::ConfigMap).unwrap_or_default();
+    let mut settings: Vec<_> = files.pairs().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
     settings.sort();
     settings
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     facts::{MetadataState, MigrationRecord},
-    milvus::{Build, Line, Release, Version, settings::Host},
+    milvus::{Build, Line, Release, Version, endpoint::Host},
     upgrade::Upgrade,
 };
 

@@ -1,6 +1,9 @@
 //! MG204: mode and names decide which data is used.
 
-use crate::upgrade::Upgrade;
+use crate::{
+    milvus::{Release, dependency::Dependency, volume::persistent_mounts},
+    upgrade::Upgrade,
+};
 
 use super::{Category, DefaultAction, Findings, Need, Rule};
 
@@ -14,7 +17,7 @@ pub static RULE: Rule = Rule {
     data_loss: false,
     since: "0.1.0",
     needs: &[Need::Before],
-    what: "Denies a switch between standalone and cluster, and a release or full name that changes.",
+    what: "Denies a switch between standalone and cluster, and a release or full name that changes while data lies in the release.",
     why: "The other mode has another queue and other volumes, and another name has volumes of its own: Milvus starts empty beside \
           its data.",
     example: "cluster.enabled left out of the values of an upgrade; fullnameOverride added.",
@@ -34,6 +37,10 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         }
         return;
     }
+    // Another name has other volumes and other dependencies, unless the data lies outside the release and stays there.
+    if (before.name != after.name || before.fullname != after.fullname) && keeps_its_data(before, after) {
+        return;
+    }
     if before.name != after.name {
         findings
             .deny(format!("the release would change from {} to {}", before.name, after.name))
@@ -43,6 +50,26 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             .deny(format!("the full name would change from {} to {}", before.fullname, after.fullname))
             .evidence("fullname", Some(before.fullname.clone()), Some(after.fullname.clone()), None);
     }
+}
+
+/// Whether everything that holds data lies outside the release: no dependency with volumes, no persistent volume of Milvus, and
+/// etcd named by an address. Whether the addresses stay is the matter of MG301, MG302 and MG303.
+fn keeps_its_data(before: &Release, after: &Release) -> bool {
+    let is_outside = |release: &Release| {
+        let on_volumes = release.components.iter().any(|component| {
+            component.milvus().any(|container| !persistent_mounts(&component.workload, container).is_empty())
+        });
+        let inside = release.located().flat_map(|located| located.data_paths()).next().is_some();
+        !on_volumes
+            && !inside
+            && !release.dependencies.iter().any(Dependency::holds_data)
+            && !release.metadata().endpoints.value.is_empty()
+            // An etcd that is named after the release is part of it, also where the input does not hold it.
+            && !release.metadata().endpoints.value.iter().any(|host| host.host().starts_with(&before.name))
+    };
+    let same = before.metadata().endpoints.value == after.metadata().endpoints.value
+        && before.metadata().root_path.value == after.metadata().root_path.value;
+    is_outside(before) && is_outside(after) && same
 }
 
 #[cfg(test)]
@@ -56,6 +83,18 @@ mod tests {
         assert_eq!(judge(&RULE, Some(&Fixture::cluster("2.4.5")), &Fixture::cluster("2.4.5").named("other")).len(), 1);
         let findings = judge(&RULE, Some(&Fixture::cluster("2.4.5")), &Fixture::cluster("2.4.5").fullname("vectors"));
         assert_eq!(findings[0].message, "the full name would change from my-release-milvus to vectors");
+    }
+
+    #[test]
+    fn a_new_name_over_data_that_lies_outside_is_fine() {
+        let outside = |name: &str, etcd: &str| {
+            Fixture::cluster("2.4.5").named(name).default_yaml(&format!(
+                "etcd: {{endpoints: [\"{etcd}\"]}}\nmq: {{type: kafka}}\nkafka: {{brokerList: \"kafka.example.com:9092\"}}\n"
+            ))
+        };
+        let before = outside("my-release", "etcd.example.com:2379");
+        assert!(judge(&RULE, Some(&before), &outside("other", "etcd.example.com:2379")).is_empty());
+        assert_eq!(judge(&RULE, Some(&before), &outside("other", "etcd-2.example.com:2379")).len(), 1);
     }
 
     #[test]

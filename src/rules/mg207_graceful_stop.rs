@@ -1,6 +1,6 @@
 //! MG207: components need time to hand over.
 
-use crate::{manifest::object::Container, milvus::release::ComponentWorkload, upgrade::Upgrade};
+use crate::{milvus::release::ComponentWorkload, upgrade::Upgrade};
 
 use super::{Category, DefaultAction, Findings, Need, Rule};
 
@@ -41,7 +41,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
                     Some(&after.workload.meta.origin),
                 );
         }
-        let (Some(old), Some(new)) = (main(before), main(after)) else { continue };
+        let (Some(old), Some(new)) = (before.main(), after.main()) else { continue };
         let removed = [
             ("liveness probe", old.probes.liveness && !new.probes.liveness),
             ("readiness probe", old.probes.readiness && !new.probes.readiness),
@@ -52,11 +52,6 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             findings.warn(format!("the {what} of {} would be removed", after.component)).on(after);
         }
     }
-}
-
-fn main(component: &ComponentWorkload) -> Option<&Container> {
-    let containers = &component.workload.pod.containers;
-    containers.iter().find(|container| container.name == component.component.name()).or_else(|| containers.first())
 }
 
 #[cfg(test)]

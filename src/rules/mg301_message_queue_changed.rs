@@ -1,13 +1,14 @@
 //! MG301: the message queue must stay the one that holds the data.
 
-use std::collections::BTreeSet;
-
 use crate::{
-    milvus::settings::{Host, QueueKind},
+    milvus::{
+        Version,
+        settings::{Located, QueueKind},
+    },
     upgrade::Upgrade,
 };
 
-use super::{Category, DefaultAction, Findings, Need, Rule};
+use super::{Category, DefaultAction, Findings, Need, Rule, guarded_settings};
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -18,8 +19,10 @@ pub static RULE: Rule = Rule {
     default: DefaultAction::Deny,
     data_loss: true,
     since: "0.1.0",
-    needs: &[Need::Before, Need::Config],
-    what: "Compares the effective message queue: type, brokers, Pulsar tenant and namespace, channel prefix.",
+    needs: &[Need::After],
+    what: "Compares the effective message queue of every component: type, brokers, Pulsar tenant and namespace, prefixes of \
+           channels and subscriptions, and where RocksMQ, NATS or Woodpecker keep the log. Broker lists that lead to one cluster \
+           are one.",
     why: "Rows that are not flushed yet, channel positions and delete messages live in the old queue. Milvus started on \
           another one does not see them, and its checkpoints point to messages that are not there.",
     example: "Chart 4.2.27 switches a default installation from Pulsar v2 to Pulsar v3: the broker address becomes \
@@ -31,55 +34,27 @@ pub static RULE: Rule = Rule {
 };
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
-    let Some((before, after)) = upgrade.both() else { return };
-    let (old, new) = (before.queue(), after.queue());
-    if old.kind.value != new.kind.value {
-        let text = |setting: Option<crate::milvus::config::Setting<'_>>| setting.map(|setting| setting.origin.clone());
-        let origin = text(new.kind.setting).or_else(|| text(old.kind.setting));
-        let finding = findings.deny(format!("the message queue would change from {} to {}", old.kind.value, new.kind.value));
-        finding.setting(
-            "mq.type",
-            (&old.kind.value.to_string(), old.kind.setting),
-            (&new.kind.value.to_string(), new.kind.setting),
-        );
-        if let Some(origin) = &origin {
-            finding.at(origin);
-        }
-        finding.fix(pin(old.kind.value));
-        return;
-    }
-    if old.endpoints.value != new.endpoints.value && !old.endpoints.value.is_empty() {
-        let (from, to) = (list(&old.endpoints.value), list(&new.endpoints.value));
+    guarded_settings::compare(upgrade, RULE.id, findings);
+    needs_a_service(upgrade, findings);
+}
+
+/// The first version that can use Woodpecker as a service of its own; earlier ones only embed it [milvus#50201].
+const WITH_SERVICE: Version = Version::new(3, 0, 0);
+
+/// Milvus before 3.0 stops with a panic where Woodpecker is a service, also where it was so before or is installed so.
+fn needs_a_service(upgrade: &Upgrade<'_>, findings: &mut Findings) {
+    let Some(build) = upgrade.builds_after().first().filter(|build| build.version < WITH_SERVICE) else { return };
+    let uses_service = |located: &Located<'_>| {
+        located.queue().is_ok_and(|queue| queue.value == QueueKind::Woodpecker)
+            && located.woodpecker().is_ok_and(|storage| storage == "service")
+    };
+    let is_new = upgrade.before.is_none_or(|before| !before.located().any(|located| uses_service(&located)));
+    if is_new && upgrade.after.located().any(|located| uses_service(&located)) {
         findings
-            .deny(format!("the brokers of {} would change from {from} to {to}", old.kind.value))
-            .setting("brokers", (&from, old.endpoints.setting), (&to, new.endpoints.setting))
-            .fix(format!("Keep Milvus on {from}. {}", pin(old.kind.value)));
+            .deny(format!("Woodpecker would be a service of its own, which {build} cannot use"))
+            .because("Milvus before 3.0 only embeds Woodpecker: it panics when it starts.")
+            .fix("Keep woodpecker.storage.type as it is, and switch only after the upgrade to 3.0, by the documented procedure.");
     }
-    let mut paths = vec![("common.chanNamePrefix.cluster", "channel prefix", &old.prefix, &new.prefix)];
-    if old.kind.value == QueueKind::Pulsar {
-        paths.push(("pulsar.tenant", "Pulsar tenant", &old.tenant, &new.tenant));
-        paths.push(("pulsar.namespace", "Pulsar namespace", &old.namespace, &new.namespace));
-    }
-    for (key, what, old, new) in paths {
-        if old.value != new.value {
-            findings
-                .deny(format!("the {what} would change from {} to {}", old.value, new.value))
-                .setting(key, (&old.value, old.setting), (&new.value, new.setting))
-                .fix(format!("Keep it: set {key}: {} under extraConfigFiles.user.yaml.", old.value));
-        }
-    }
-}
-
-fn pin(kind: QueueKind) -> String {
-    match kind {
-        QueueKind::Pulsar => "Pin the running Pulsar: for a chart's Pulsar v2 with --set pulsar.enabled=true,pulsarv3.enabled=false.".into(),
-        QueueKind::Kafka => "Pin Kafka with --set kafka.enabled=true,pulsar.enabled=false,pulsarv3.enabled=false (or externalKafka).".into(),
-        other => format!("Pin it with --set standalone.messageQueue={other}."),
-    }
-}
-
-fn list(hosts: &BTreeSet<Host>) -> String {
-    if hosts.is_empty() { "none".into() } else { hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(",") }
 }
 
 #[cfg(test)]
@@ -109,7 +84,7 @@ mod tests {
     #[test]
     fn another_spelling_of_the_same_queue_is_no_change() {
         let before = Fixture::cluster("2.1.4").default_yaml("pulsar: {address: my-release-pulsar-proxy, port: 6650}\nmsgChannel: {chanNamePrefix: {cluster: by-dev}}\n");
-        let after = Fixture::cluster("2.2.16").default_yaml("mq: {type: pulsar}\nmessageQueue: pulsar\npulsar: {address: pulsar://my-release-pulsar-proxy.default.svc, port: 6650}\n");
+        let after = Fixture::cluster("2.2.16").default_yaml("mq: {type: pulsar}\nmessageQueue: pulsar\npulsar: {address: pulsar://my-release-pulsar-proxy.milvus.svc, port: 6650}\n");
         assert!(judge(&RULE, Some(&before), &after).is_empty());
     }
 

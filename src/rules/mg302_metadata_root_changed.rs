@@ -1,10 +1,8 @@
 //! MG302: Milvus must find its metadata where it left it.
 
-use std::collections::BTreeSet;
+use crate::upgrade::Upgrade;
 
-use crate::{milvus::settings::Host, upgrade::Upgrade};
-
-use super::{Category, DefaultAction, Findings, Need, Rule};
+use super::{Category, DefaultAction, Findings, Need, Rule, guarded_settings};
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -15,8 +13,9 @@ pub static RULE: Rule = Rule {
     default: DefaultAction::Deny,
     data_loss: true,
     since: "0.1.0",
-    needs: &[Need::Before, Need::Config],
-    what: "Compares the effective etcd endpoints, root path, sub-paths and metastore. Spellings of the same Service are one.",
+    needs: &[Need::Before],
+    what: "Compares where every component keeps its metadata: etcd, the etcd inside Milvus and its folder, or TiKV, with root \
+           path and sub-paths. Spellings of the same Service and members of the same etcd are one.",
     why: "With another root Milvus sees an empty database and starts as if new. Its garbage collection then deletes the objects \
           that the empty database does not know.",
     example: "metadata.rootPath=prod was set with chart 3.x; chart 4.x ignores it and falls back to by-dev.",
@@ -26,34 +25,7 @@ pub static RULE: Rule = Rule {
 };
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
-    let Some((before, after)) = upgrade.both() else { return };
-    let (old, new) = (before.metadata(), after.metadata());
-    let paths = [
-        ("metastore.type", &old.metastore, &new.metastore),
-        ("etcd.rootPath", &old.root_path, &new.root_path),
-        ("etcd.metaSubPath", &old.meta_sub_path, &new.meta_sub_path),
-        ("etcd.kvSubPath", &old.kv_sub_path, &new.kv_sub_path),
-    ];
-    for (key, old, new) in paths {
-        if old.value != new.value {
-            findings
-                .deny(format!("{key} would change from {} to {}", old.value, new.value))
-                .setting(key, (&old.value, old.setting), (&new.value, new.setting))
-                .fix(format!("Keep it: set {key}: {} under extraConfigFiles.user.yaml.", old.value));
-        }
-    }
-    let (from, to) = (&old.endpoints.value, &new.endpoints.value);
-    // A member more or fewer of the same cluster is no other cluster.
-    if !from.is_empty() && !to.is_empty() && from.is_disjoint(to) {
-        findings
-            .deny(format!("etcd would change from {} to {}", list(from), list(to)))
-            .setting("etcd.endpoints", (&list(from), old.endpoints.setting), (&list(to), new.endpoints.setting))
-            .fix(format!("Keep Milvus on {}; move etcd by restoring a snapshot, apart from any upgrade.", list(from)));
-    }
-}
-
-fn list(hosts: &BTreeSet<Host>) -> String {
-    hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+    guarded_settings::compare(upgrade, RULE.id, findings);
 }
 
 #[cfg(test)]

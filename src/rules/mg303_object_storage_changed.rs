@@ -2,7 +2,7 @@
 
 use crate::upgrade::Upgrade;
 
-use super::{Category, DefaultAction, Findings, Need, Rule};
+use super::{Category, DefaultAction, Findings, Need, Rule, guarded_settings};
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -13,8 +13,9 @@ pub static RULE: Rule = Rule {
     default: DefaultAction::Deny,
     data_loss: true,
     since: "0.1.0",
-    needs: &[Need::Before, Need::Config],
-    what: "Compares the effective storage type, bucket, root path and kind of endpoint; for local storage the path.",
+    needs: &[Need::Before],
+    what: "Compares the storage of every component: type, bucket, root path and endpoint; for local storage the place on a \
+           volume. Host names of one provider for one bucket are one. Warns where TLS or the kind of credentials changes.",
     why: "Segments that the metadata names are not found, loads fail, and new data goes elsewhere, so that neither place is whole.",
     example: "minio.rootPath file (the chart's) becomes files (Milvus' own default) when a customised ConfigMap leaves it out.",
     fix: "Set the running value explicitly in the Helm values before the upgrade.",
@@ -23,34 +24,7 @@ pub static RULE: Rule = Rule {
 };
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
-    let Some((before, after)) = upgrade.both() else { return };
-    let (old, new) = (before.storage(), after.storage());
-    let is_local = old.kind.value == "local" && new.kind.value == "local";
-    let mut values = vec![("common.storageType", &old.kind, &new.kind)];
-    if is_local {
-        values.push(("localStorage.path", &old.local_path, &new.local_path));
-    } else {
-        values.push(("minio.bucketName", &old.bucket, &new.bucket));
-        values.push(("minio.rootPath", &old.root_path, &new.root_path));
-    }
-    for (key, old, new) in values {
-        if old.value != new.value {
-            findings
-                .deny(format!("{key} would change from {} to {}", old.value, new.value))
-                .setting(key, (&old.value, old.setting), (&new.value, new.setting))
-                .fix(format!("Keep it: set {key}: {} in the Helm values.", old.value));
-        }
-    }
-    if let (Some(from), Some(to), false) = (&old.endpoint.value, &new.endpoint.value, is_local)
-        && from != to {
-            let (from, to) = (from.to_string(), to.to_string());
-            findings
-                .deny(format!("the object storage would change from {from} to {to}"))
-                .setting("minio.address", (&from, old.endpoint.setting), (&to, new.endpoint.setting))
-                .fix(format!(
-                    "Keep Milvus on {from}. If {to} is only another name of the same storage, say so with an UpgradeException for MG303."
-                ));
-        }
+    guarded_settings::compare(upgrade, RULE.id, findings);
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use crate::upgrade::Upgrade;
 
-use super::{Category, DefaultAction, Findings, Need, Rule};
+use super::{Category, DefaultAction, Findings, Need, Rule, guarded_settings};
 
 const KEY: &str = "common.security.authorizationEnabled";
 
@@ -15,7 +15,7 @@ pub static RULE: Rule = Rule {
     default: DefaultAction::Deny,
     data_loss: true,
     since: "0.1.0",
-    needs: &[Need::Before, Need::Config],
+    needs: &[Need::Before],
     what: "Denies a change after which authorization that was on is no longer on.",
     why: "Everybody who reaches the port can then read, change and drop collections, without any sign of it.",
     example: "authorization.enabled=true was set with chart 3.x; chart 4.x ignores it.",
@@ -25,12 +25,24 @@ pub static RULE: Rule = Rule {
 };
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
-    let Some((before, after)) = upgrade.both() else { return };
-    if before.config.is_true(KEY) && !after.config.is_true(KEY) {
-        let (old, new) = (before.config.get(KEY), after.config.get(KEY));
-        findings
-            .deny("authorization is on and would be off")
-            .setting(KEY, ("true", old), (new.map_or("absent (false)", |setting| setting.value), new));
+    for (before, after) in guarded_settings::pairs(upgrade) {
+        let (old, new) = (before.flag(KEY), after.flag(KEY));
+        let Ok(Some(on)) = old else {
+            if let Err(unknown) = old {
+                return findings.not_evaluated(&format!("{KEY} may come from {unknown}"));
+            }
+            continue;
+        };
+        let (message, shown) = match new {
+            _ if !on.is_true() => continue,
+            Ok(Some(setting)) if setting.is_true() => continue,
+            Ok(Some(setting)) => ("authorization is on and would be off".to_owned(), setting.shown().to_owned()),
+            Ok(None) => ("authorization is on and would be off".to_owned(), "absent (false)".to_owned()),
+            Err(unknown) => (format!("authorization is on and would come from {unknown}"), "unknown".to_owned()),
+        };
+        let origin = new.ok().flatten().map_or(on.origin, |setting| setting.origin);
+        findings.deny(message).evidence(KEY, Some("true".into()), Some(shown), Some(origin));
+        return;
     }
 }
 

@@ -1,7 +1,14 @@
 //! MG305: data that lies on a volume must stay on it.
 
 use crate::{
-    manifest::object::{VolumeSource, Workload},
+    manifest::object::{Container, Workload, normal_path},
+    milvus::{
+        Component, Release,
+        config::below,
+        release::ComponentWorkload,
+        settings::Located,
+        volume::{VolumePlace, persistent_mounts, volume_of},
+    },
     upgrade::Upgrade,
 };
 
@@ -17,7 +24,9 @@ pub static RULE: Rule = Rule {
     data_loss: true,
     since: "0.1.0",
     needs: &[Need::Before],
-    what: "Denies a change after which a standalone, etcd, object storage or queue would run without its volume or on another one.",
+    what: "Denies a change after which a standalone, etcd, object storage or queue would run without its volume or on another one \
+           (claims, claim templates, host paths, shared volumes), a claim would shrink or be deleted, or a retention policy would \
+           delete claims.",
     why: "The pod starts on an empty directory: RocksMQ and local data of a standalone, metadata, or messages are gone for Milvus.",
     example: "standalone.persistence.enabled=false, or another existingClaim.",
     fix: "Keep persistence on and the claim's name as it is; move data to another volume by copying it while Milvus is stopped.",
@@ -37,15 +46,17 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             .object(&claim.meta)
             .fix("Stop or uninstall Milvus first, and keep a backup of the volume.");
     }
-    // Cluster components keep only caches and logs; their data is elsewhere.
-    let standalone = |release: &'_ crate::milvus::Release| {
-        release.of(crate::milvus::Component::Standalone).map(|component| component.workload.clone()).next()
-    };
-    if let (Some(old), Some(new)) = (standalone(before), standalone(after)) {
-        compare(&old, &new, "the standalone", findings);
+    for (old, new) in upgrade.changed_pairs() {
+        let held = held_by(before, old);
+        let name = if old.component == Component::Standalone { "the standalone".to_owned() } else { old.component.to_string() };
+        compare(&held, &new.workload, &|| new.milvus().collect(), &name, findings);
+        retention(&old.workload, &new.workload, &name, findings);
     }
     for (old, new) in upgrade.changed_dependencies() {
-        compare(&old.workload, &new.workload, &format!("{} {}", old.family, old.workload.meta.object.name), findings);
+        let name = format!("{} {}", old.family, old.workload.meta.object.name);
+        let held = held(&old.workload, &old.workload.pod.containers.iter().collect::<Vec<_>>());
+        compare(&held, &new.workload, &|| new.workload.pod.containers.iter().collect(), &name, findings);
+        retention(&old.workload, &new.workload, &name, findings);
     }
     for claim in &before.claims {
         let shrunk = after.claims.iter().find(|other| other.meta.object.name == claim.meta.object.name).and_then(|other| {
@@ -63,33 +74,111 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     }
 }
 
-fn compare(old: &Workload, new: &Workload, what: &str, findings: &mut Findings) {
-    for (name, claim) in claims(old) {
-        let is_log = old.pod.containers.iter().flat_map(|container| &container.mounts).any(|(volume, path)| *volume == name && path.contains("logs"));
-        if is_log {
+/// A place that holds data, and the path at which the container sees it.
+type Held = (VolumePlace, String);
+
+/// The places at which a component holds data. A standalone keeps something on every volume but those of logs; the components of
+/// a cluster keep caches, except where their configuration says otherwise.
+fn held_by(release: &Release, component: &ComponentWorkload) -> Vec<Held> {
+    let containers: Vec<&Container> = component.milvus().collect();
+    let all = held(&component.workload, &containers);
+    if component.component == Component::Standalone {
+        return all;
+    }
+    let is_own = |located: &Located<'_>| {
+        release.components.get(located.component()).is_some_and(|own| std::ptr::eq(own, component))
+    };
+    let paths: Vec<String> =
+        release.located().filter(is_own).flat_map(|located| located.data_paths()).map(|(_, path)| normal_path(&path)).collect();
+    all.into_iter().filter(|(_, mounted)| paths.iter().any(|path| below(mounted, path).is_some())).collect()
+}
+
+/// The persistent places that containers mount, but for logs. Where the input shows no mount, the volumes of the pod count.
+fn held(workload: &Workload, containers: &[&Container]) -> Vec<Held> {
+    let mounts: Vec<Held> =
+        containers.iter().flat_map(|container| persistent_mounts(workload, container)).filter(|(_, path)| !is_log(path)).collect();
+    if !mounts.is_empty() || containers.iter().any(|container| !container.mounts.is_empty()) {
+        return mounts;
+    }
+    let templates = workload.stateful.iter().flat_map(|set| &set.claim_templates).map(|template| template.name.as_str());
+    let names = workload.pod.volumes.iter().map(|volume| volume.name.as_str()).chain(templates);
+    let whole = names.map(|name| {
+        let (volume, path) = volume_of(workload, name);
+        (VolumePlace { volume, path }, String::new())
+    });
+    whole.filter(|(place, _)| place.volume.is_persistent()).collect()
+}
+
+fn is_log(path: &str) -> bool {
+    path.split('/').any(|part| matches!(part, "log" | "logs"))
+}
+
+fn compare<'a>(
+    old: &[Held],
+    new: &'a Workload,
+    containers: &dyn Fn() -> Vec<&'a Container>,
+    what: &str,
+    findings: &mut Findings,
+) {
+    if old.is_empty() {
+        return;
+    }
+    let now = held(new, &containers());
+    let mut said: Vec<&VolumePlace> = Vec::new();
+    for (place, path) in old {
+        // Under another name of the volume the same claim is the same data.
+        if said.contains(&place) || now.iter().any(|(other, _)| other == place) {
             continue;
         }
-        let now = claims(new).into_iter().find(|(other, _)| *other == name).map(|(_, claim)| claim);
-        let message = match &now {
-            Some(other) if *other == claim => continue,
-            Some(other) => format!("{what} would move from volume claim {claim} to {other}"),
-            // Under another volume name the same claim is the same data.
-            None if claims(new).iter().any(|(_, other)| *other == claim) => continue,
-            None => format!("{what} would lose its volume claim {claim}"),
+        said.push(place);
+        let other = now.iter().find(|(_, at)| at == path).map(|(other, _)| other);
+        let message = match other {
+            Some(other) => format!("{what} would move from {place} to {other}"),
+            None => format!("{what} would lose its {place}"),
         };
-        findings.deny(message).object(&new.meta).evidence("volume claim", Some(claim), now, Some(&new.meta.origin));
+        findings.deny(message).object(&new.meta).evidence(
+            "volume",
+            Some(place.to_string()),
+            other.map(ToString::to_string),
+            Some(&new.meta.origin),
+        );
     }
 }
 
-/// Volumes with the claim behind each; a claim template counts under its own name.
-fn claims(workload: &Workload) -> Vec<(String, String)> {
-    let templates = workload.stateful.iter().flat_map(|stateful| &stateful.claim_templates);
-    let templates = templates.map(|template| (template.name.clone(), format!("template {}", template.name)));
-    let volumes = workload.pod.volumes.iter().filter_map(|volume| match &volume.source {
-        VolumeSource::Claim(claim) => Some((volume.name.clone(), claim.clone())),
-        _ => None,
-    });
-    volumes.chain(templates).collect()
+/// Claims that would be deleted with a StatefulSet or with the pods that are scaled away.
+fn retention(old: &Workload, new: &Workload, what: &str, findings: &mut Findings) {
+    let (Some(before), Some(after)) = (&old.stateful, &new.stateful) else { return };
+    if after.claim_templates.is_empty() {
+        return;
+    }
+    let gained = [
+        ("is deleted", "whenDeleted", !before.retention.delete_with_set && after.retention.delete_with_set),
+        ("is scaled down", "whenScaled", !before.retention.delete_when_scaled && after.retention.delete_when_scaled),
+    ];
+    for (when, field, _) in gained.into_iter().filter(|(_, _, gained)| *gained) {
+        findings
+            .deny(format!("the claims of {what} would be deleted when it {when}"))
+            .because("The volumes go with their claims, and with them the data.")
+            .object(&new.meta)
+            .evidence(
+                format!("persistentVolumeClaimRetentionPolicy.{field}"),
+                Some("Retain".into()),
+                Some("Delete".into()),
+                Some(&new.meta.origin),
+            )
+            .fix(format!("Keep persistentVolumeClaimRetentionPolicy.{field}: Retain."));
+    }
+    let (had, wants) = (old.wanted_replicas(), new.wanted_replicas());
+    if after.retention.delete_when_scaled && wants < had {
+        let count = had - wants;
+        let claims = if count == 1 { "1 pod's claims".to_owned() } else { format!("the claims of {count} pods") };
+        findings
+            .deny(format!("{claims} of {what} would be deleted: it goes from {had} to {wants} with whenScaled: Delete"))
+            .because("The volumes go with their claims, and with them the data.")
+            .object(&new.meta)
+            .evidence("replicas", Some(had.to_string()), Some(wants.to_string()), Some(&new.meta.origin))
+            .fix("Set persistentVolumeClaimRetentionPolicy.whenScaled: Retain before scaling down.");
+    }
 }
 
 /// A Kubernetes quantity in bytes, as far as storage sizes are written.
@@ -116,6 +205,8 @@ fn quantity(text: &str) -> Option<u128> {
 
 #[cfg(test)]
 mod tests {
+    use rstest::rstest;
+
     use super::{RULE, quantity};
     use crate::{
         milvus::Component::Standalone,
@@ -123,8 +214,55 @@ mod tests {
     };
 
     fn with_claim(claim: &str) -> Fixture {
+        with_volume(&format!("persistentVolumeClaim: {{claimName: {claim}}}"), "mountPath: /var/lib/milvus")
+    }
+
+    fn with_volume(source: &str, mount: &str) -> Fixture {
         Fixture::standalone("2.4.17")
-            .pod(Standalone, &format!("volumes:\n  - name: milvus-data-disk\n    persistentVolumeClaim: {{claimName: {claim}}}"))
+            .pod(Standalone, &format!("volumes:\n  - name: milvus-data-disk\n    {source}"))
+            .container(Standalone, &format!("volumeMounts:\n  - {{name: milvus-data-disk, {mount}}}"))
+    }
+
+    #[rstest]
+    #[case("hostPath: {path: /a}", "hostPath: {path: /b}", "would move from /a on the node to /b on the node")]
+    #[case("hostPath: {path: /a}", "emptyDir: {}", "would lose its /a on the node")]
+    #[case("hostPath: {path: /a}", "hostPath: {path: /a/}", "")]
+    #[case("nfs: {server: s, path: /a}", "nfs: {server: s, path: /b}", "would move from the volume nfs server=s path=/a to the volume nfs server=s path=/b")]
+    #[case("persistentVolumeClaim: {claimName: c}", "hostPath: {path: /a}", "would move from volume claim c to /a on the node")]
+    #[case("emptyDir: {}", "persistentVolumeClaim: {claimName: c}", "")]
+    fn volumes_of_every_kind(#[case] before: &str, #[case] after: &str, #[case] expected: &str) {
+        let run = |source| with_volume(source, "mountPath: /var/lib/milvus");
+        let findings = judge(&RULE, Some(&run(before)), &run(after));
+        match findings.as_slice() {
+            [] => assert_eq!(expected, ""),
+            [one] => assert_eq!(one.message, format!("the standalone {expected}")),
+            more => panic!("{more:?}"),
+        }
+    }
+
+    #[test]
+    fn the_way_to_the_same_files_does_not_matter() {
+        let run = |source, mount| with_volume(source, mount);
+        let before = run("hostPath: {path: /srv/milvus}", "mountPath: /var/lib/milvus");
+        let after = run("hostPath: {path: /srv}", "mountPath: /var/lib/milvus, subPath: milvus");
+        assert!(judge(&RULE, Some(&before), &after).is_empty());
+        let other = run("hostPath: {path: /srv}", "mountPath: /var/lib/milvus, subPath: other");
+        assert_eq!(judge(&RULE, Some(&before), &other).len(), 1);
+    }
+
+    #[rstest]
+    #[case(1, "", 1, "persistentVolumeClaimRetentionPolicy: {whenScaled: Delete}", 1)]
+    #[case(1, "", 1, "persistentVolumeClaimRetentionPolicy: {whenDeleted: Delete}", 1)]
+    #[case(3, "persistentVolumeClaimRetentionPolicy: {whenScaled: Delete}", 1, "persistentVolumeClaimRetentionPolicy: {whenScaled: Delete}", 1)]
+    #[case(3, "", 1, "", 0)]
+    #[case(1, "persistentVolumeClaimRetentionPolicy: {whenDeleted: Delete}", 1, "", 0)]
+    fn retention_policies(#[case] had: i64, #[case] before: &str, #[case] wants: i64, #[case] after: &str, #[case] found: usize) {
+        let etcd = |replicas: i64, policy: &str| {
+            Fixture::cluster("2.4.17").object(&format!(
+                "apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {{name: my-release-etcd}}\nspec:\n  replicas: {replicas}\n  {policy}\n  selector:\n    matchLabels: {{app.kubernetes.io/name: etcd, app.kubernetes.io/instance: my-release}}\n  template:\n    spec:\n      containers: [{{name: etcd, image: \"milvusdb/etcd:3.5.5-r2\"}}]\n  volumeClaimTemplates:\n    - metadata: {{name: data}}\n"
+            ))
+        };
+        assert_eq!(judge(&RULE, Some(&etcd(had, before)), &etcd(wants, after)).len(), found);
     }
 
     #[test]
@@ -132,7 +270,7 @@ mod tests {
         let findings = judge(&RULE, Some(&with_claim("my-release-milvus")), &Fixture::standalone("2.4.24"));
         assert_eq!(findings[0].message, "the standalone would lose its volume claim my-release-milvus");
         let findings = judge(&RULE, Some(&with_claim("my-release-milvus")), &with_claim("other"));
-        assert_eq!(findings[0].message, "the standalone would move from volume claim my-release-milvus to other");
+        assert_eq!(findings[0].message, "the standalone would move from volume claim my-release-milvus to volume claim other");
     }
 
     #[test]

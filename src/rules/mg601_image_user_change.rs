@@ -1,8 +1,12 @@
 //! MG601: Milvus 3 does not run as root any more.
 
 use crate::{
-    manifest::object::{Container, VolumeSource, Workload},
-    milvus::Version,
+    manifest::object::Container,
+    milvus::{
+        Version,
+        release::ComponentWorkload,
+        volume::{DataVolume, persistent_mounts},
+    },
     upgrade::Upgrade,
 };
 
@@ -19,7 +23,7 @@ pub static RULE: Rule = Rule {
     since: "0.1.0",
     needs: &[Need::Before],
     what: "Where 3.0 or later follows an earlier version, asks for fsGroup, runAsUser 0 or a chown init container on every \
-           workload that mounts a volume claim.",
+           workload whose Milvus container mounts a volume claim, a claim template, a host path or a shared volume.",
     why: "Images from 3.0 on run as user 999; files that earlier images wrote belong to root, so Milvus stops with 'permission \
           denied' under /var/lib/milvus.",
     example: "A standalone with persistence goes from 2.6.22 to 3.0.2 with the chart's empty securityContext.",
@@ -35,27 +39,35 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     for (before, after) in upgrade.changed_pairs() {
         let (old, new) = (before.version(), after.version());
         let (Some(from), Some(to)) = (old.build(), new.build()) else { continue };
-        if from.version >= UNPRIVILEGED || to.version < UNPRIVILEGED || is_prepared(&after.workload) {
+        if from.version >= UNPRIVILEGED || to.version < UNPRIVILEGED || is_prepared(after) {
             continue;
         }
-        let claim = after.workload.pod.volumes.iter().find_map(|volume| match &volume.source {
-            VolumeSource::Claim(claim) => Some(claim.clone()),
-            _ => None,
-        });
-        if let Some(claim) = claim {
+        // Only a volume that held files before holds files of root.
+        let old: Vec<DataVolume> = volumes(before);
+        if let Some(volume) = volumes(after).into_iter().find(|volume| old.contains(volume)) {
             findings
-                .deny(format!("{} would run as user 999 on volume claim {claim}, whose files belong to root", after.component))
+                .deny(format!("{} would run as user 999 on {volume}, whose files belong to root", after.component))
                 .on(after)
                 .evidence("image", Some(before.image().to_string()), Some(after.image().to_string()), Some(&after.workload.meta.origin));
         }
     }
 }
 
-fn is_prepared(workload: &Workload) -> bool {
-    let pod = &workload.pod;
-    let as_root = pod.run_as_user == Some(0) || pod.containers.iter().any(|container| container.run_as_user == Some(0));
+/// The persistent volumes that the containers of Milvus write to.
+fn volumes(component: &ComponentWorkload) -> Vec<DataVolume> {
+    let mounts = component.milvus().flat_map(|container| persistent_mounts(&component.workload, container));
+    mounts.map(|(place, _)| place.volume).collect()
+}
+
+/// Whether the new user can write: it is root, the group owns the volumes, or an init container changes the owner. A group does
+/// not change the owner of a host path (Kubernetes: "Configure a Security Context", fsGroup).
+fn is_prepared(component: &ComponentWorkload) -> bool {
+    let pod = &component.workload.pod;
+    let user = component.main().and_then(|container| container.run_as_user).or(pod.run_as_user);
+    let as_root = user == Some(0);
+    let has_group = pod.fs_group.is_some() && !volumes(component).contains(&DataVolume::HostPath);
     let changes_owner = |container: &Container| container.command.iter().any(|word| word.contains("chown"));
-    pod.fs_group.is_some() || as_root || pod.init_containers.iter().any(changes_owner)
+    has_group || as_root || pod.init_containers.iter().any(changes_owner)
 }
 
 #[cfg(test)]
@@ -71,7 +83,9 @@ mod tests {
     const CLAIM: &str = "volumes:\n  - name: data\n    persistentVolumeClaim: {claimName: my-release-milvus}";
 
     fn with_claim(version: &str, more: &str) -> Fixture {
-        Fixture::standalone(version).pod(Standalone, &format!("{more}\n{CLAIM}"))
+        Fixture::standalone(version)
+            .pod(Standalone, &format!("{more}\n{CLAIM}"))
+            .container(Standalone, "volumeMounts:\n  - {name: data, mountPath: /var/lib/milvus}")
     }
 
     #[rstest]

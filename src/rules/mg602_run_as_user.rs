@@ -1,6 +1,9 @@
 //! MG602: images before 3.0 run as root only.
 
-use crate::{milvus::Version, upgrade::Upgrade};
+use crate::{
+    milvus::{Version, release::ComponentWorkload},
+    upgrade::Upgrade,
+};
 
 use super::{Category, DefaultAction, Findings, Need, Rule};
 
@@ -24,18 +27,22 @@ pub static RULE: Rule = Rule {
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     for component in &upgrade.after.components {
-        let pod = &component.workload.pod;
-        let user = pod.containers.iter().find_map(|container| container.run_as_user).or(pod.run_as_user);
+        let user = user(component);
         let version = component.version();
-        let (Some(user), Some(build)) = (user, version.build()) else { continue };
+        let (Some(number), Some(build)) = (user, version.build()) else { continue };
         let unchanged = upgrade
             .pairs()
-            .any(|(old, new)| std::ptr::eq(new, component) && old.workload.pod.run_as_user == pod.run_as_user && old.version() == new.version());
-        if user != 0 && build.version < Version::new(3, 0, 0) && !unchanged {
-            findings.warn(format!("{} would run as user {user}, which {build} cannot", component.component)).on(component);
+            .any(|(old, new)| std::ptr::eq(new, component) && self::user(old) == user && old.version() == new.version());
+        if number != 0 && build.version < Version::new(3, 0, 0) && !unchanged {
+            findings.warn(format!("{} would run as user {number}, which {build} cannot", component.component)).on(component);
             return;
         }
     }
+}
+
+/// The user that the container of Milvus runs as; what the pod says counts where the container says nothing.
+fn user(component: &ComponentWorkload) -> Option<i64> {
+    component.main().and_then(|container| container.run_as_user).or(component.workload.pod.run_as_user)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ pub mod docs;
 #[cfg(test)]
 mod failures;
 mod finding;
+mod guarded_settings;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -54,6 +55,7 @@ registry! {
     mg305_persistence_lost
     mg306_config_restarts_all
     mg307_gc_tolerance
+    mg308_fixed_setting
     mg401_dependency_removed
     mg402_immutable_field
     mg403_dependency_downgrade

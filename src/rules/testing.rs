@@ -248,9 +248,12 @@ impl Fixture {
             } else {
                 component.to_owned()
             };
+            // Images before 2.4 do not read default.yaml and user.yaml: these charts merge them first.
+            let merged = ["3.", "4.0.", "4.1."].iter().any(|line| self.chart.starts_with(line));
+            let run = if merged { format!("/milvus/tools/run-helm.sh, milvus, run, {run}") } else { format!("milvus, run, {run}") };
             let separator = if part.tag.starts_with('@') { "" } else { ":" };
             text += &format!(
-                "---\napiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: {fullname}-{component}\n  generation: 1\n  labels:\n    helm.sh/chart: milvus-{chart}\n    app.kubernetes.io/name: milvus\n    app.kubernetes.io/instance: {name}\n    app.kubernetes.io/version: \"{app}\"\n    app.kubernetes.io/managed-by: Helm\n    component: {component}\n  annotations:\n    meta.helm.sh/release-name: {name}\n{annotations}spec:\n  replicas: {replicas}\n  selector:\n    matchLabels: {{app.kubernetes.io/name: milvus, app.kubernetes.io/instance: {name}, component: {component}}}\n  template:\n    metadata:\n      labels: {{app.kubernetes.io/name: milvus, app.kubernetes.io/instance: {name}, component: {component}}}\n    spec:\n{pod}      containers:\n        - name: {component}\n          image: \"{repository}{separator}{tag}\"\n          args: [milvus, run, {run}]\n{container}",
+                "---\napiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: {fullname}-{component}\n  generation: 1\n  labels:\n    helm.sh/chart: milvus-{chart}\n    app.kubernetes.io/name: milvus\n    app.kubernetes.io/instance: {name}\n    app.kubernetes.io/version: \"{app}\"\n    app.kubernetes.io/managed-by: Helm\n    component: {component}\n  annotations:\n    meta.helm.sh/release-name: {name}\n{annotations}spec:\n  replicas: {replicas}\n  selector:\n    matchLabels: {{app.kubernetes.io/name: milvus, app.kubernetes.io/instance: {name}, component: {component}}}\n  template:\n    metadata:\n      labels: {{app.kubernetes.io/name: milvus, app.kubernetes.io/instance: {name}, component: {component}}}\n    spec:\n{pod}      containers:\n        - name: {component}\n          image: \"{repository}{separator}{tag}\"\n          args: [{run}]\n{container}",
                 fullname = self.fullname,
                 chart = self.chart,
                 name = self.name,
@@ -259,13 +262,9 @@ impl Fixture {
                 repository = self.repository,
                 tag = part.tag,
                 annotations = indent(&part.annotations.join("\n"), 4),
-                pod = indent(&part.pod.join("\n"), 6),
-                container = indent(&part.container.join("\n"), 10),
+                pod = indent(&with_items(&part.pod, "volumes:", &[format!("  - {{name: milvus-config, configMap: {{name: {}}}}}", self.fullname)]), 6),
+                container = indent(&with_items(&part.container, "volumeMounts:", &MOUNTS.map(str::to_owned)), 10),
             );
-            if !part.pod.iter().any(|line| line.starts_with("volumes:")) {
-                text +=
-                    &format!("      volumes:\n        - name: milvus-config\n          configMap: {{name: {}}}\n", self.fullname);
-            }
             if !part.status.is_empty() {
                 text += &format!("status:\n{}", indent(&part.status.join("\n"), 2));
             }
@@ -308,6 +307,23 @@ impl Fixture {
     pub(crate) fn release(&self) -> Release {
         self.snapshot().releases.into_iter().next().expect("a release")
     }
+}
+
+/// The configuration as charts from 3.3.2 on mount it.
+const MOUNTS: [&str; 2] = [
+    "  - {name: milvus-config, mountPath: /milvus/configs/default.yaml, subPath: default.yaml}",
+    "  - {name: milvus-config, mountPath: /milvus/configs/user.yaml, subPath: user.yaml}",
+];
+
+/// Lines of YAML with these items in the list under `key`, which is made if it is not there.
+fn with_items(lines: &[String], key: &str, items: &[String]) -> String {
+    let mut all = lines.to_vec();
+    let at = all.iter().position(|line| line == key).unwrap_or_else(|| {
+        all.push(key.to_owned());
+        all.len() - 1
+    });
+    all.splice(at + 1..=at, items.iter().cloned());
+    all.join("\n")
 }
 
 /// The objects of a fixture.

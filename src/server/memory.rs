@@ -152,9 +152,8 @@ impl Remembered {
         let components = self
             .components
             .iter()
-            .map(|(component, kind, name, image)| ComponentWorkload {
-                component: *component,
-                workload: Arc::new(self.workload(*component, kind, name, image)),
+            .map(|(component, kind, name, image)| {
+                ComponentWorkload::new(*component, Arc::new(self.workload(*component, kind, name, image)))
             })
             .collect();
         Release {
@@ -185,6 +184,8 @@ impl Remembered {
             probes: Probes::default(),
             pre_stop: false,
             mounts: Vec::new(),
+            env_from: Vec::new(),
+            restarts: false,
         };
         Workload {
             meta: Meta {
@@ -194,6 +195,7 @@ impl Remembered {
                 annotations: labels(),
                 uid: None,
                 owner_kind: None,
+                owner_name: None,
             },
             replicas: Some(0),
             paused: false,

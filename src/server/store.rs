@@ -18,7 +18,7 @@ use crate::{
     },
     facts::Facts,
     manifest::Object,
-    milvus::{dependency, snapshot},
+    milvus::{dependency, identify},
     objects::DecisionSpec,
     policy::{
         PolicyDocument, PolicySet,
@@ -500,7 +500,7 @@ fn split(key: &str) -> Option<(String, String)> {
 /// Whether a rule could look at an object.
 fn is_kept(object: &Object) -> bool {
     match object {
-        Object::Workload(workload) => snapshot::component(workload).is_some() || dependency::family(workload).is_some(),
+        Object::Workload(workload) => identify::component(workload).is_some() || dependency::family(workload).is_some(),
         Object::Config(_) | Object::Claim(_) | Object::Service(_) | Object::Autoscaler(_) => true,
         Object::Deployer(_) | Object::Other(_) => false,
     }

@@ -11,7 +11,6 @@ use serde_json::json;
 
 use crate::{
     cluster::workloads::{self, FIELD_MANAGER},
-    manifest::object::VolumeSource,
     objects::Original,
     rollout::{standby, world::Cx},
     run::{ApiError, StepError},
@@ -96,10 +95,7 @@ pub(crate) async fn find(cx: &Cx<'_>) -> Result<(ConfigMap, String), StepError> 
         .components
         .iter()
         .flat_map(|component| &component.workload.pod.volumes)
-        .filter_map(|volume| match &volume.source {
-            VolumeSource::ConfigMap(name) => Some(name.as_str()),
-            _ => None,
-        })
+        .flat_map(|volume| volume.source.config_maps())
         .collect();
     names.sort_unstable();
     names.dedup();

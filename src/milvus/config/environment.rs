@@ -1,0 +1,274 @@
+//! What the variables of one container say: its own, those of `envFrom` below them, and values that come from elsewhere.
+
+use std::sync::Arc;
+
+use crate::manifest::{
+    Origin,
+    object::{ConfigMap, Container, EnvFrom, SourceKind, ValueFrom, Workload},
+};
+
+use super::{
+    Layer, Lookup, Setting, Unknown,
+    key::{Key, hash, normalised},
+    sources::Sources,
+};
+use crate::milvus::identify::ContainerAt;
+
+/// The variables of one container that runs Milvus.
+#[derive(Clone, Debug)]
+pub struct Environment {
+    workload: Arc<Workload>,
+    at: ContainerAt,
+    /// The container's own variables, ordered by the hash of the name and their position.
+    index: Arc<[Place]>,
+    /// A bit for each hash that is there, by its last six bits: most lookups end here.
+    mask: u64,
+    /// Own variables whose value is not the written text, by position.
+    resolved: Vec<(u32, Resolved)>,
+    /// `envFrom`, lowest first.
+    imported: Vec<Imported>,
+}
+
+/// A variable, and the hash of its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    hash: u64,
+    variable: u32,
+}
+
+/// A value that stands elsewhere.
+#[derive(Clone, Debug, PartialEq)]
+enum Resolved {
+    Known { value: Box<str>, is_secret: bool, origin: Origin },
+    Unknown(Unknown),
+}
+
+/// The variables of one `ConfigMap` or `Secret`.
+#[derive(Clone, Debug)]
+struct Imported {
+    prefix: Box<str>,
+    content: Result<Arc<ConfigMap>, Unknown>,
+}
+
+impl Environment {
+    /// The variables of a container, with what the sources hold.
+    #[must_use]
+    pub fn of(workload: &Arc<Workload>, at: ContainerAt, sources: &Sources<'_>) -> Self {
+        let mut all = Self {
+            workload: Arc::clone(workload),
+            at,
+            index: Arc::default(),
+            mask: 0,
+            resolved: Vec::new(),
+            imported: Vec::new(),
+        };
+        let Some(container) = at.of(&workload.pod) else { return all };
+        all.imported = container.env_from.iter().map(|entry| Imported::read(entry, sources)).collect();
+        let mut index: Vec<Place> =
+            container.env.iter().zip(0..).map(|((name, _), variable)| Place { hash: hash(name), variable }).collect();
+        index.sort_unstable();
+        all.mask = index.iter().fold(0, |mask, place| mask | bit(place.hash));
+        all.index = index.into();
+        for position in 0..container.env.len() {
+            all.resolve(container, position, sources);
+        }
+        all
+    }
+
+    fn resolve(&mut self, container: &Container, position: usize, sources: &Sources<'_>) {
+        let Some((_, value)) = container.env.get(position) else { return };
+        let resolved = match (value, container.env.reference(position)) {
+            (Some(value), _) if value.contains("$(") => self.expand(container, position, value),
+            (Some(_), _) => return,
+            (None, Some(ValueFrom::Key(source, key))) => self.key_of(sources, source, key),
+            (None, Some(ValueFrom::Field(field))) => Resolved::Unknown(Unknown::new(format!("the field {field} of the pod"))),
+            (None, None) => Resolved::Unknown(Unknown::new("a source that is not known".into())),
+        };
+        if let Ok(position) = u32::try_from(position) {
+            self.resolved.push((position, resolved));
+        }
+    }
+
+    fn key_of(&self, sources: &Sources<'_>, source: &crate::manifest::object::SourceRef, key: &str) -> Resolved {
+        let Some(object) = sources.find(source) else {
+            return Resolved::Unknown(Unknown::missing(&format!("key {key} of {source}"), source));
+        };
+        match object.file(key).map(|file| file.text.as_deref()) {
+            Some(Some(text)) => Resolved::Known {
+                value: text.into(),
+                is_secret: source.kind == SourceKind::Secret,
+                origin: object.meta.origin.clone(),
+            },
+            Some(None) => Resolved::Unknown(Unknown::new(format!("key {key} of {source}, which is not text"))),
+            // `optional` leaves the variable out; without it the pod does not start.
+            None => Resolved::Known { value: "".into(), is_secret: false, origin: object.meta.origin.clone() },
+        }
+    }
+
+    /// `$(NAME)` stands for the value of a variable that was defined before; `$$` for a dollar sign. What is not defined
+    /// stays as it is written.
+    fn expand(&self, container: &Container, position: usize, text: &str) -> Resolved {
+        let mut value = String::with_capacity(text.len());
+        let mut is_any_secret = false;
+        let mut rest = text;
+        while let Some(at) = rest.find('$') {
+            value.push_str(&rest[..at]);
+            rest = &rest[at..];
+            if let Some(after) = rest.strip_prefix("$$") {
+                value.push('$');
+                rest = after;
+                continue;
+            }
+            let Some((name, after)) = rest.strip_prefix("$(").and_then(|inner| inner.split_once(')')) else {
+                value.push('$');
+                rest = &rest[1..];
+                continue;
+            };
+            match self.defined_before(container, position, name) {
+                Lookup::Known(setting) => {
+                    is_any_secret |= setting.is_secret;
+                    value.push_str(setting.value);
+                }
+                Lookup::Unknown(unknown) => return Resolved::Unknown(unknown.clone()),
+                Lookup::Absent => value.push_str(&format!("$({name})")),
+            }
+            if value.len() > MAX_VALUE {
+                return Resolved::Unknown(Unknown::new("a value that is too long".into()));
+            }
+            rest = after;
+        }
+        value.push_str(rest);
+        Resolved::Known { value: value.into(), is_secret: is_any_secret, origin: self.workload.meta.origin.clone() }
+    }
+
+    fn defined_before(&self, container: &Container, position: usize, name: &str) -> Lookup<'_> {
+        let earlier = (0..position).rev().find(|at| container.env.get(*at).is_some_and(|(known, _)| known == name));
+        match earlier.and_then(|at| u32::try_from(at).ok()) {
+            Some(at) => self.own(at),
+            None => self.imported_by_name(name),
+        }
+    }
+
+    pub(super) fn container(&self) -> Option<&Container> {
+        self.at.of(&self.workload.pod)
+    }
+
+    fn own(&self, variable: u32) -> Lookup<'_> {
+        let Some((key, value)) = self.container().and_then(|container| container.env.get(variable as usize)) else {
+            return Lookup::Absent;
+        };
+        let resolved = self.resolved.iter().find(|(position, _)| *position == variable).map(|(_, resolved)| resolved);
+        match (resolved, value) {
+            (Some(Resolved::Known { value, is_secret, origin }), _) => {
+                Lookup::Known(Setting { key, value, layer: Layer::Environment, origin, is_secret: *is_secret })
+            }
+            (Some(Resolved::Unknown(unknown)), _) => Lookup::Unknown(unknown),
+            (None, Some(value)) => Lookup::Known(Setting {
+                key,
+                value,
+                layer: Layer::Environment,
+                origin: &self.workload.meta.origin,
+                is_secret: false,
+            }),
+            (None, None) => Lookup::Absent,
+        }
+    }
+
+    /// The variables of `envFrom` by their exact name, for `$(NAME)`.
+    fn imported_by_name(&self, name: &str) -> Lookup<'_> {
+        for layer in self.imported.iter().rev() {
+            let Some(key) = name.strip_prefix(&*layer.prefix) else { continue };
+            match &layer.content {
+                Ok(object) => {
+                    if let Some(setting) = imported(object, |candidate| candidate == key) {
+                        return Lookup::Known(setting);
+                    }
+                }
+                Err(unknown) => return Lookup::Unknown(unknown),
+            }
+        }
+        Lookup::Absent
+    }
+
+    /// The variable with this key, in any spelling. Of duplicates the last counts.
+    pub(super) fn lookup(&self, key: &Key<'_>) -> Lookup<'_> {
+        if self.mask & bit(key.hash) != 0 {
+            let start = self.index.partition_point(|place| place.hash < key.hash);
+            let equal = self.index.get(start..).unwrap_or_default().iter().take_while(|place| place.hash == key.hash);
+            let mut last = Lookup::Absent;
+            for place in equal {
+                let is_same = self.container().and_then(|container| container.env.get(place.variable as usize));
+                if is_same.is_some_and(|(name, _)| key.is(name)) {
+                    last = self.own(place.variable);
+                }
+            }
+            if !matches!(last, Lookup::Absent) {
+                return last;
+            }
+        }
+        for layer in self.imported.iter().rev() {
+            match &layer.content {
+                Ok(object) => {
+                    let prefix = &layer.prefix;
+                    if let Some(setting) = imported(object, |candidate| key.is(&format!("{prefix}{candidate}"))) {
+                        return Lookup::Known(setting);
+                    }
+                }
+                Err(unknown) if key.may_begin_with(&layer.prefix) => return Lookup::Unknown(unknown),
+                Err(_) => {}
+            }
+        }
+        Lookup::Absent
+    }
+
+    /// Whether the same own variables are set, whatever their values, and none comes from elsewhere as a whole.
+    pub(super) fn has_keys_of(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.index, &other.index)
+            || (self.imported.is_empty()
+                && other.imported.is_empty()
+                && self.index.iter().map(|place| place.hash).eq(other.index.iter().map(|place| place.hash)))
+    }
+
+    /// Whether no variable at all is set.
+    pub(super) fn is_empty(&self) -> bool {
+        self.index.is_empty() && self.imported.iter().all(|layer| layer.content.as_ref().is_ok_and(|object| object.files.is_empty()))
+    }
+
+    /// The normal forms of all keys that are set, of `envFrom` too.
+    pub(super) fn keys(&self) -> Vec<Box<str>> {
+        let own = self.container().into_iter().flat_map(|container| container.env.iter()).map(|(name, _)| normalised(name));
+        let imported = self.imported.iter().flat_map(|layer| {
+            let files = layer.content.as_ref().map(|object| object.files.as_slice()).unwrap_or_default();
+            files.iter().map(|file| normalised(&format!("{}{}", layer.prefix, file.key)))
+        });
+        own.chain(imported).collect()
+    }
+}
+
+fn imported(object: &Arc<ConfigMap>, is: impl Fn(&str) -> bool) -> Option<Setting<'_>> {
+    let file = object.files.iter().rev().find(|file| is(&file.key))?;
+    Some(Setting {
+        key: &file.key,
+        value: file.text.as_deref()?,
+        layer: Layer::Environment,
+        origin: &object.meta.origin,
+        is_secret: object.kind == SourceKind::Secret,
+    })
+}
+
+impl Imported {
+    fn read(entry: &EnvFrom, sources: &Sources<'_>) -> Self {
+        let content = match sources.find(&entry.source) {
+            Some(object) => Ok(Arc::clone(object)),
+            None => Err(Unknown::missing(&format!("all variables of {}", entry.source), &entry.source)),
+        };
+        Self { prefix: entry.prefix.as_str().into(), content }
+    }
+}
+
+/// A variable that grows beyond this by `$(NAME)` is not a setting of Milvus.
+const MAX_VALUE: usize = 64 * 1024;
+
+const fn bit(hash: u64) -> u64 {
+    1 << (hash & 63)
+}

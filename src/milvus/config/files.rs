@@ -1,0 +1,204 @@
+//! What configuration files say: parsed once, shared by every component that mounts them.
+
+use std::{mem, sync::Arc};
+
+use crate::manifest::{
+    Origin, Tree, documents,
+    node::Kind,
+    object::{ConfigFile, ConfigMap, SourceKind},
+};
+
+use super::{
+    Layer, Lookup, Setting, Unknown,
+    key::{Key, hash, normalised},
+};
+
+/// The settings of one file.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FileSettings {
+    /// Ordered by the hash of the key and its normal form, each once: most lookups compare numbers alone.
+    settings: Vec<Written>,
+    /// Top-level sections, as written.
+    sections: Vec<String>,
+    /// Whether the file stands in a Secret: its values are compared and never shown.
+    is_secret: bool,
+}
+
+/// A setting of a file.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Written {
+    pub(super) hash: u64,
+    pub(super) normal: Box<str>,
+    pub(super) key: Box<str>,
+    pub(super) value: Box<str>,
+    pub(super) origin: Origin,
+}
+
+impl FileSettings {
+    /// Reads a file. An empty file has no settings.
+    ///
+    /// # Errors
+    /// Where in the source the text is no YAML, and why.
+    pub fn read(file: &ConfigFile, text: &str, origin: &Origin, kind: SourceKind) -> Result<Self, (Origin, String)> {
+        let mut settings = Self { is_secret: kind == SourceKind::Secret, ..Self::default() };
+        match documents(text).next() {
+            Some(Ok(document)) => {
+                settings.sections.extend(document.root.entries().map(|(key, _)| key.to_owned()));
+                let mut path = String::new();
+                settings.lay_node(&document.root, &mut path, file, origin);
+                settings.settle();
+                Ok(settings)
+            }
+            Some(Err(error)) => Err((
+                origin.at_line(if file.line == 0 { 0 } else { file.line + error.line }),
+                format!("{}: line {}: {}", file.key, error.line, error.message),
+            )),
+            None => Ok(settings),
+        }
+    }
+
+    /// Settings that are known by name and value, such as those that Milvus itself keeps in etcd.
+    pub fn of<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>, origin: &Origin) -> Self {
+        let mut settings = Self::default();
+        for (key, value) in pairs {
+            settings.put(key, value, origin.clone());
+        }
+        settings.settle();
+        settings
+    }
+
+    fn lay_node(&mut self, node: &Tree<'_>, path: &mut String, file: &ConfigFile, origin: &Origin) {
+        match &node.kind {
+            Kind::Mapping(entries) => {
+                for (key, value) in entries {
+                    let length = path.len();
+                    if length > 0 {
+                        path.push('.');
+                    }
+                    path.push_str(key);
+                    self.lay_node(value, path, file, origin);
+                    path.truncate(length);
+                }
+            }
+            Kind::Sequence(items) => {
+                let joined = items.iter().filter_map(Tree::as_str).collect::<Vec<_>>().join(",");
+                self.put(path, &joined, origin.at_line(line_in(file, node.line)));
+            }
+            Kind::Scalar { text, .. } => {
+                let value = if node.is_null() { "" } else { text };
+                self.put(path, value, origin.at_line(line_in(file, node.line)));
+            }
+        }
+    }
+
+    fn put(&mut self, key: &str, value: &str, origin: Origin) {
+        let (hash, normal) = (hash(key), normalised(key));
+        self.settings.push(Written { hash, normal, key: key.into(), value: value.into(), origin });
+    }
+
+    /// Brings what was written into its order; of equal keys the last counts.
+    fn settle(&mut self) {
+        self.settings.sort_by(|one, other| (one.hash, &one.normal).cmp(&(other.hash, &other.normal)));
+        self.settings.dedup_by(|later, kept| {
+            let same = later.hash == kept.hash && later.normal == kept.normal;
+            if same {
+                mem::swap(later, kept);
+            }
+            same
+        });
+    }
+
+    pub(super) fn get(&self, key: &Key<'_>) -> Option<Setting<'_>> {
+        let start = self.settings.partition_point(|written| written.hash < key.hash);
+        let mut equal = self.settings.get(start..)?.iter().take_while(|written| written.hash == key.hash);
+        equal.find(|written| key.is(&written.key)).map(|written| self.setting(written))
+    }
+
+    fn setting<'a>(&'a self, written: &'a Written) -> Setting<'a> {
+        Setting {
+            key: &written.key,
+            value: &written.value,
+            layer: Layer::File,
+            origin: &written.origin,
+            is_secret: self.is_secret,
+        }
+    }
+
+    /// Every key as written, with its value.
+    pub fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.settings.iter().map(|written| (&*written.key, &*written.value))
+    }
+
+    /// Every setting with the normal form of its key.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, Setting<'_>)> {
+        self.settings.iter().map(|written| (&*written.normal, self.setting(written)))
+    }
+}
+
+fn line_in(file: &ConfigFile, line: u32) -> u32 {
+    if file.line == 0 { 0 } else { file.line + line }
+}
+
+/// The files that one container reads, lowest first.
+#[derive(Clone, Debug, Default)]
+pub struct FileStack {
+    pub(super) layers: Vec<FileLayer>,
+}
+
+/// One file that a container reads.
+#[derive(Clone, Debug)]
+pub(super) struct FileLayer {
+    /// Name in the configuration folder, such as `user.yaml`.
+    pub(super) name: &'static str,
+    pub(super) content: Content,
+}
+
+/// What a file says.
+#[derive(Clone, Debug)]
+pub(super) enum Content {
+    /// Its settings, and the object and key that they were read of.
+    Settings { settings: Arc<FileSettings>, of: Arc<ConfigMap>, key: Box<str> },
+    /// It cannot be known.
+    Unknown(Unknown),
+    /// It is there and is not YAML.
+    Unreadable(Origin, Unknown),
+}
+
+impl FileStack {
+    pub(super) fn lookup(&self, key: &Key<'_>) -> Lookup<'_> {
+        for layer in self.layers.iter().rev() {
+            match &layer.content {
+                Content::Settings { settings, .. } => {
+                    if let Some(setting) = settings.get(key) {
+                        return Lookup::Known(setting);
+                    }
+                }
+                Content::Unknown(unknown) | Content::Unreadable(_, unknown) => return Lookup::Unknown(unknown),
+            }
+        }
+        Lookup::Absent
+    }
+
+    pub(super) fn settings(&self) -> impl Iterator<Item = &Arc<FileSettings>> {
+        self.layers.iter().filter_map(|layer| match &layer.content {
+            Content::Settings { settings, .. } => Some(settings),
+            Content::Unknown(_) | Content::Unreadable(..) => None,
+        })
+    }
+
+    pub(super) fn has_section(&self, name: &str) -> bool {
+        self.settings().any(|settings| settings.sections.iter().any(|section| section == name))
+    }
+
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.layers.len() == other.layers.len()
+            && self.layers.iter().zip(&other.layers).all(|(one, other)| match (&one.content, &other.content) {
+                (Content::Settings { settings: one, .. }, Content::Settings { settings: other, .. }) => {
+                    Arc::ptr_eq(one, other) || one.settings == other.settings
+                }
+                (Content::Unknown(one), Content::Unknown(other))
+                | (Content::Unreadable(_, one), Content::Unreadable(_, other)) => one == other,
+                _ => false,
+            })
+    }
+}

@@ -1,0 +1,48 @@
+//! Keys as Milvus compares them: without regard to case and separators, so that `etcd.rootPath` and `ETCD_ROOT_PATH` are one
+//! (milvus `pkg/config`, `formatKey`).
+
+/// A key that is looked for, in any spelling.
+pub(super) struct Key<'a> {
+    text: &'a str,
+    pub(super) hash: u64,
+}
+
+impl<'a> Key<'a> {
+    pub(super) fn of(text: &'a str) -> Self {
+        Self { text, hash: hash(text) }
+    }
+
+    pub(super) fn is(&self, other: &str) -> bool {
+        self.text == other || normal(self.text).eq(normal(other))
+    }
+
+    /// Whether the key could be one that `prefix` is put before.
+    pub(super) fn may_begin_with(&self, prefix: &str) -> bool {
+        let mut own = normal(self.text);
+        normal(prefix).all(|letter| own.next() == Some(letter))
+    }
+}
+
+/// The normal form of a key.
+pub(super) fn normalised(key: &str) -> Box<str> {
+    normal(key).collect::<String>().into()
+}
+
+fn normal(key: &str) -> impl Iterator<Item = char> {
+    key.chars().filter(|letter| !is_separator(*letter)).flat_map(char::to_lowercase)
+}
+
+const fn is_separator(letter: char) -> bool {
+    matches!(letter, '.' | '_' | '/')
+}
+
+/// FNV-1a of the normal form. Keys that collide only make their own lookup longer.
+pub(super) fn hash(key: &str) -> u64 {
+    let step = |hash: u64, letter: char| (hash ^ u64::from(letter)).wrapping_mul(0x0100_0000_01b3);
+    let start = 0xcbf2_9ce4_8422_2325;
+    if key.is_ascii() {
+        let letters = key.bytes().filter(|byte| !is_separator(char::from(*byte)));
+        return letters.fold(start, |hash, byte| step(hash, char::from(byte.to_ascii_lowercase())));
+    }
+    normal(key).fold(start, step)
+}

@@ -1,0 +1,544 @@
+//! The configuration that Milvus would really run with.
+//!
+//! Lowest to highest: the image's own `milvus.yaml` (its defaults are in the catalogue), the files of the configuration
+//! folder, the environment, and what Milvus itself keeps in etcd (milvus `pkg/config/manager.go`). Milvus reads each file with
+//! the last of duplicate keys winning, and finds a key without regard to case and separators.
+//!
+//! A value is known, absent, or unknown with a reason. Unknown never counts as unchanged.
+
+mod environment;
+mod files;
+mod key;
+mod sources;
+
+pub use environment::Environment;
+pub use files::{FileSettings, FileStack};
+pub use sources::Sources;
+pub(crate) use sources::below;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+};
+
+use crate::manifest::{
+    Origin,
+    object::{ConfigMap, Container, SourceRef},
+};
+
+use self::key::Key;
+
+use super::release::ComponentWorkload;
+
+/// The effective settings of one Milvus release.
+#[derive(Clone, Debug, Default)]
+pub struct EffectiveConfig {
+    /// One part for each container that runs Milvus, in the order of the components.
+    parts: Vec<Arc<Part>>,
+    /// What Milvus keeps in etcd, which beats everything else; `None` if etcd was not read.
+    dynamic: Option<Arc<FileSettings>>,
+}
+
+/// The settings of one container that runs Milvus.
+#[derive(Clone, Debug)]
+struct Part {
+    /// Position of the component in its release.
+    component: usize,
+    files: FileStack,
+    environment: Environment,
+}
+
+/// One effective setting.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Setting<'a> {
+    /// The key as written, such as `etcd.rootPath`.
+    pub key: &'a str,
+    /// Its value as text; a list is joined with commas, as Milvus itself reads it. Not to be shown if `is_secret`.
+    pub value: &'a str,
+    /// What won.
+    pub layer: Layer,
+    /// Where that stood.
+    pub origin: &'a Origin,
+    /// Whether the value comes from a Secret.
+    pub is_secret: bool,
+}
+
+/// Where a setting stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layer {
+    /// In a file.
+    File,
+    /// In a variable of a container.
+    Environment,
+    /// In etcd, kept by Milvus itself.
+    Etcd,
+}
+
+/// What is known about a setting.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Lookup<'a> {
+    /// It is not set: Milvus takes its default.
+    Absent,
+    /// It is set.
+    Known(Setting<'a>),
+    /// It may be set, to a value that the input does not hold.
+    Unknown(&'a Unknown),
+}
+
+/// Why a value is not known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unknown {
+    reason: Box<str>,
+    /// The object that would tell.
+    missing: Option<SourceRef>,
+}
+
+impl Unknown {
+    /// A value that no input can tell; `reason` names the place.
+    #[must_use]
+    pub fn new(reason: String) -> Self {
+        Self { reason: reason.into(), missing: None }
+    }
+
+    fn missing(place: &str, source: &SourceRef) -> Self {
+        Self { reason: format!("{place}, which the input does not hold").into(), missing: Some(source.clone()) }
+    }
+
+    /// The object that the input would have to hold; `None` if no object tells.
+    #[must_use]
+    pub fn source(&self) -> Option<&SourceRef> {
+        self.missing.as_ref()
+    }
+}
+
+impl fmt::Display for Unknown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reason)
+    }
+}
+
+impl<'a> Setting<'a> {
+    /// The value as it may be shown.
+    #[must_use]
+    pub fn shown(&self) -> &'a str {
+        if self.is_secret { HIDDEN } else { self.value }
+    }
+
+    /// Whether the value is true, in one of Go's spellings.
+    #[must_use]
+    pub fn is_true(&self) -> bool {
+        matches!(self.value, "1" | "t" | "T" | "true" | "TRUE" | "True")
+    }
+}
+
+/// What stands in a report for a value of a Secret.
+pub const HIDDEN: &str = "a value of a Secret";
+
+/// The settings of one component.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    part: &'a Part,
+    dynamic: Option<&'a FileSettings>,
+}
+
+impl<'a> View<'a> {
+    /// Position of the component in its release.
+    #[must_use]
+    pub fn component(&self) -> usize {
+        self.part.component
+    }
+
+    /// The container.
+    #[must_use]
+    pub fn container(&self) -> Option<&'a Container> {
+        self.part.environment.container()
+    }
+
+    /// Whether both are one and the same part, unchanged.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        std::ptr::eq(self.part, other.part)
+    }
+
+    /// The setting of `key`, in any spelling. An empty value counts as absent, as Milvus then takes its default.
+    #[must_use]
+    pub fn lookup(&self, key: &str) -> Lookup<'a> {
+        let key = Key::of(key);
+        if let Some(setting) = self.dynamic.and_then(|dynamic| dynamic.get(&key)) {
+            return Lookup::Known(Setting { layer: Layer::Etcd, ..setting });
+        }
+        let found = match self.part.environment.lookup(&key) {
+            Lookup::Absent => self.part.files.lookup(&key),
+            found => found,
+        };
+        match found {
+            Lookup::Known(setting) if setting.value.is_empty() => Lookup::Absent,
+            found => found,
+        }
+    }
+}
+
+impl EffectiveConfig {
+    /// The configuration of components, with the objects that their pods refer to. `known` brings files that were parsed before.
+    #[must_use]
+    pub fn of(
+        components: &[ComponentWorkload],
+        objects: &[Arc<ConfigMap>],
+        namespace: Option<&str>,
+        fallback: Option<&Arc<ConfigMap>>,
+        known: &Self,
+    ) -> Self {
+        let mut sources = Sources::new(objects, namespace, known);
+        let parts = components.iter().enumerate().flat_map(|(at, component)| Part::all(at, component, &mut sources, fallback));
+        Self { parts: parts.collect(), dynamic: known.dynamic.clone() }
+    }
+
+    /// The same, with one component read again.
+    #[must_use]
+    pub fn with_component(
+        &self,
+        at: usize,
+        component: &ComponentWorkload,
+        objects: &[Arc<ConfigMap>],
+        namespace: Option<&str>,
+        fallback: Option<&Arc<ConfigMap>>,
+    ) -> Self {
+        let mut sources = Sources::new(objects, namespace, self);
+        let mut parts: Vec<Arc<Part>> = self.parts.iter().filter(|part| part.component != at).cloned().collect();
+        parts.extend(Part::all(at, component, &mut sources, fallback));
+        parts.sort_by_key(|part| part.component);
+        Self { parts, dynamic: self.dynamic.clone() }
+    }
+
+    /// Lays what Milvus keeps in etcd over everything else.
+    pub fn lay_dynamic(&mut self, settings: FileSettings) {
+        self.dynamic = Some(Arc::new(settings));
+    }
+
+    /// Whether etcd was read.
+    #[must_use]
+    pub fn has_dynamic(&self) -> bool {
+        self.dynamic.is_some()
+    }
+
+    /// The settings of each container that runs Milvus, in the order of the components.
+    pub fn views(&self) -> impl Iterator<Item = View<'_>> {
+        self.parts.iter().map(|part| View { part, dynamic: self.dynamic.as_deref() })
+    }
+
+    /// Files that could not be read, with the reason.
+    #[must_use]
+    pub fn unreadable(&self) -> Vec<(Origin, String)> {
+        let mut all: Vec<(Origin, String)> = Vec::new();
+        for layer in self.parts.iter().flat_map(|part| &part.files.layers) {
+            if let files::Content::Unreadable(origin, reason) = &layer.content
+                && !all.iter().any(|(known, _)| known == origin)
+            {
+                all.push((origin.clone(), reason.to_string()));
+            }
+        }
+        all
+    }
+
+    /// The setting of `key`, in any spelling, of the first component that has it.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<Setting<'_>> {
+        self.views().find_map(|view| match view.lookup(key) {
+            Lookup::Known(setting) => Some(setting),
+            Lookup::Absent | Lookup::Unknown(_) => None,
+        })
+    }
+
+    /// The value of `key`; an empty one counts as absent, as Milvus then takes its default.
+    #[must_use]
+    pub fn value(&self, key: &str) -> Option<&str> {
+        self.get(key).map(|setting| setting.value).filter(|value| !value.is_empty())
+    }
+
+    /// Whether `key` is set to true, in one of Go's spellings.
+    #[must_use]
+    pub fn is_true(&self, key: &str) -> bool {
+        self.get(key).is_some_and(|setting| setting.is_true())
+    }
+
+    /// Why `key` is unknown for some component; `None` if it is known or absent everywhere.
+    #[must_use]
+    pub fn unknown(&self, key: &str) -> Option<&Unknown> {
+        self.views().find_map(|view| match view.lookup(key) {
+            Lookup::Unknown(unknown) => Some(unknown),
+            Lookup::Absent | Lookup::Known(_) => None,
+        })
+    }
+
+    /// Whether some file has the top-level section.
+    #[must_use]
+    pub fn has_section(&self, name: &str) -> bool {
+        self.parts.iter().any(|part| part.files.has_section(name))
+    }
+
+    /// Whether no file and no variable was read.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.parts.iter().all(|part| part.files.settings().next().is_none() && part.environment.is_empty())
+    }
+
+    /// Every setting that counts, ordered by key.
+    #[must_use]
+    pub fn settings(&self) -> Vec<Setting<'_>> {
+        let mut all: BTreeMap<Box<str>, Setting<'_>> = BTreeMap::new();
+        let mut keys: BTreeSet<Box<str>> = BTreeSet::new();
+        for part in &self.parts {
+            keys.extend(part.files.settings().flat_map(|file| file.iter()).map(|(normal, _)| Box::from(normal)));
+            keys.extend(part.environment.keys());
+        }
+        for key in keys {
+            if let Some(setting) = self.get(&key) {
+                all.insert(key, setting);
+            }
+        }
+        all.into_values().collect()
+    }
+
+    /// Settings of files (not of the environment) that differ from, or are absent in, `other`.
+    #[must_use]
+    pub fn file_changes<'a>(&'a self, other: &Self) -> Vec<Setting<'a>> {
+        let mut changed: BTreeMap<&str, Setting<'a>> = BTreeMap::new();
+        let mut seen: Vec<&FileStack> = Vec::new();
+        for view in self.views() {
+            let counterpart = other.views().find(|other| other.component() == view.component()).or_else(|| other.views().next());
+            let stack = &view.part.files;
+            let is_known = seen.iter().any(|known| known.is_same(stack));
+            let is_unchanged = counterpart.is_some_and(|other| {
+                // Then only a variable that the other side has on top could make a difference.
+                other.part.files.is_same(stack) && view.part.environment.has_keys_of(&other.part.environment)
+            });
+            if is_known || is_unchanged {
+                continue;
+            }
+            seen.push(stack);
+            for (normal, written) in stack.settings().flat_map(|file| file.iter()) {
+                let Lookup::Known(setting) = view.lookup(normal) else { continue };
+                let same = counterpart.is_some_and(|other| {
+                    matches!(other.lookup(normal), Lookup::Known(old) if old.value == setting.value)
+                });
+                if setting.layer == Layer::File && setting.origin == written.origin && !same && !setting.value.is_empty() {
+                    changed.insert(normal, setting);
+                }
+            }
+        }
+        changed.into_values().collect()
+    }
+}
+
+/// Two configurations are equal if every key has the same value for every component.
+impl PartialEq for EffectiveConfig {
+    fn eq(&self, other: &Self) -> bool {
+        let values = |config: &Self| -> Vec<(String, String)> {
+            config.settings().into_iter().map(|setting| (setting.key.to_owned(), setting.value.to_owned())).collect()
+        };
+        values(self) == values(other)
+    }
+}
+
+impl Part {
+    fn all(
+        at: usize,
+        component: &ComponentWorkload,
+        sources: &mut Sources<'_>,
+        fallback: Option<&Arc<ConfigMap>>,
+    ) -> Vec<Arc<Self>> {
+        let build = component.version().into_build();
+        let containers = component.containers();
+        containers
+            .map(|container| {
+                let files = sources.files(&component.workload, container, build.as_ref(), fallback);
+                let environment = Environment::of(&component.workload, container, sources);
+                Arc::new(Self { component: at, files, environment })
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::{
+        manifest::{Object, Origin, documents},
+        milvus::snapshot::Builder,
+    };
+
+    /// The effective configuration of one Deployment: its pod, and further objects.
+    fn config(pod: &str, objects: &str) -> EffectiveConfig {
+        let indented: String = pod.lines().map(|line| format!("      {line}\n")).collect();
+        let text = format!(
+            "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: m-standalone}}\nspec:\n  template:\n    spec:\n{indented}---\n{objects}"
+        );
+        let mut builder = Builder::default();
+        for document in documents(&text) {
+            let document = document.unwrap();
+            let origin = Origin { source: "values.yaml".into(), document: document.index, line: document.root.line };
+            builder.add(Object::read(&document.root, &origin, None).unwrap());
+        }
+        builder.build().releases.remove(0).config
+    }
+
+    fn container(more: &str) -> String {
+        format!("containers:\n  - name: m\n    image: milvusdb/milvus:v2.5.5\n    args: [milvus, run, standalone]\n{more}\n")
+    }
+
+    fn root(pod: &str, objects: &str) -> String {
+        let config = config(pod, objects);
+        let view = config.views().next().unwrap();
+        match view.lookup("etcd.rootPath") {
+            Lookup::Absent => "absent".into(),
+            Lookup::Known(setting) => setting.value.into(),
+            Lookup::Unknown(unknown) => format!("unknown: {unknown}"),
+        }
+    }
+
+    fn map(name: &str, key: &str, root: &str) -> String {
+        format!("kind: ConfigMap\nmetadata: {{name: {name}}}\ndata:\n  {key}: |\n    etcd: {{rootPath: {root}}}\n---\n")
+    }
+
+    const MOUNT: &str = "    volumeMounts: [{name: c, mountPath: /milvus/configs/user.yaml, subPath: custom}]\n";
+
+    #[rstest]
+    // The path of the mount decides, not the key.
+    #[case("    volumeMounts: [{name: c, mountPath: /milvus/configs/user.yaml, subPath: custom}]", "configMap: {name: a}", "custom", "prod")]
+    #[case("    volumeMounts: [{name: c, mountPath: /milvus/configs/other.yaml, subPath: user.yaml}]", "configMap: {name: a}", "user.yaml", "absent")]
+    #[case("    volumeMounts: [{name: c, mountPath: /milvus/configs}]", "configMap: {name: a}", "milvus.yaml", "prod")]
+    #[case("    volumeMounts: [{name: c, mountPath: /milvus/configs/}]", "configMap: {name: a, items: [{key: x, path: user.yaml}]}", "x", "prod")]
+    #[case("    volumeMounts: [{name: c, mountPath: /milvus/configs/}]", "configMap: {name: a, items: [{key: x, path: y.yaml}]}", "x", "absent")]
+    #[case("    volumeMounts: [{name: c, mountPath: /milvus, subPath: ./}]", "configMap: {name: a, items: [{key: x, path: configs/default.yaml}]}", "x", "prod")]
+    #[case("    volumeMounts: [{name: c, mountPath: /milvus/configs/user.yaml, subPath: x}]", "projected: {sources: [{configMap: {name: b}}, {configMap: {name: a}}]}", "x", "prod")]
+    // Another folder.
+    #[case("    env: [{name: MILVUSCONF, value: /conf}]\n    volumeMounts: [{name: c, mountPath: /conf/user.yaml, subPath: x}]", "configMap: {name: a}", "x", "prod")]
+    #[case("    env: [{name: MILVUSCONF, value: /conf}]\n    volumeMounts: [{name: c, mountPath: /milvus/configs/user.yaml, subPath: x}]", "configMap: {name: a}", "x", "absent")]
+    #[case("    command: [milvus, run, standalone, --config, /conf/my.yaml]\n    volumeMounts: [{name: c, mountPath: /conf}]", "configMap: {name: a}", "my.yaml", "prod")]
+    #[case("    command: [milvus, run, standalone, --config=/conf]\n    volumeMounts: [{name: c, mountPath: /conf}]", "configMap: {name: a}", "user.yaml", "prod")]
+    #[case("    volumeMounts: [{name: c, mountPath: /opt/bitnami/milvus/configs/milvus.yaml, subPath: x}]", "configMap: {name: a}", "x", "prod")]
+    fn files_are_found_by_their_path(#[case] more: &str, #[case] volume: &str, #[case] key: &str, #[case] expected: &str) {
+        let pod = container(more) + &format!("volumes: [{{name: c, {volume}}}]");
+        assert_eq!(root(&pod, &(map("b", "other", "no") + &map("a", key, "prod"))), expected);
+    }
+
+    #[rstest]
+    #[case("secret: {secretName: s}", "unknown: /milvus/configs/user.yaml from Secret s, which the input does not hold")]
+    #[case("configMap: {name: s}", "unknown: /milvus/configs/user.yaml from ConfigMap s, which the input does not hold")]
+    #[case("persistentVolumeClaim: {claimName: s}", "unknown: /milvus/configs/milvus.yaml on the volume claim s")]
+    #[case("hostPath: {path: /s}", "unknown: /milvus/configs/milvus.yaml on the host path /s")]
+    #[case("emptyDir: {}", "unknown: /milvus/configs/milvus.yaml on the volume c, which is filled when the pod starts")]
+    #[case("nfs: {server: s, path: /p}", "unknown: /milvus/configs/milvus.yaml on nfs server=s path=/p")]
+    fn what_the_input_does_not_hold_is_unknown(#[case] volume: &str, #[case] expected: &str) {
+        let mounts = if expected.contains("user.yaml") { MOUNT } else { "    volumeMounts: [{name: c, mountPath: /milvus/configs}]" };
+        let pod = container(mounts) + &format!("volumes: [{{name: c, {volume}}}]");
+        let expected = expected.replace("/milvus/configs/milvus.yaml", "/milvus/configs/user.yaml");
+        assert_eq!(root(&pod, &map("a", "x", "no")), expected);
+    }
+
+    #[rstest]
+    #[case("env: [{name: ETCD_ROOT_PATH, value: prod}]", "prod")]
+    #[case("env: [{name: etcd.rootPath, value: no}, {name: ETCD_ROOTPATH, value: prod}]", "prod")]
+    #[case("env: [{name: ETCD_ROOT_PATH, valueFrom: {configMapKeyRef: {name: a, key: root}}}]", "prod")]
+    #[case("env: [{name: ETCD_ROOT_PATH, valueFrom: {secretKeyRef: {name: s, key: root}}}]", "hidden")]
+    #[case("env: [{name: ETCD_ROOT_PATH, valueFrom: {secretKeyRef: {name: t, key: root}}}]", "unknown: key root of Secret t, which the input does not hold")]
+    #[case("env: [{name: ETCD_ROOT_PATH, valueFrom: {fieldRef: {fieldPath: metadata.name}}}]", "unknown: the field metadata.name of the pod")]
+    #[case("env: [{name: A, value: pr}, {name: ETCD_ROOT_PATH, value: \"$(A)od\"}]", "prod")]
+    #[case("env: [{name: ETCD_ROOT_PATH, value: \"$(A)od\"}, {name: A, value: pr}]", "$(A)od")]
+    #[case("env: [{name: A, value: x}, {name: ETCD_ROOT_PATH, value: \"$$(A)\"}]", "$(A)")]
+    #[case("env: [{name: ETCD_ROOT_PATH, value: \"\"}]", "absent")]
+    #[case("envFrom: [{configMapRef: {name: e}}]", "prod")]
+    #[case("envFrom: [{configMapRef: {name: e}}]\n    env: [{name: ETCD_ROOT_PATH, value: own}]", "own")]
+    #[case("envFrom: [{prefix: ETCD_, configMapRef: {name: p}}]", "prod")]
+    #[case("envFrom: [{prefix: OTHER_, secretRef: {name: t}}]", "absent")]
+    #[case("envFrom: [{secretRef: {name: t}}]", "unknown: all variables of Secret t, which the input does not hold")]
+    #[case("envFrom: [{secretRef: {name: t}}, {configMapRef: {name: e}}]", "prod")]
+    #[case("envFrom: [{configMapRef: {name: e}}, {secretRef: {name: t}}]", "unknown: all variables of Secret t, which the input does not hold")]
+    fn variables(#[case] more: &str, #[case] expected: &str) {
+        let objects = "kind: ConfigMap\nmetadata: {name: a}\ndata: {root: prod}\n---\nkind: ConfigMap\nmetadata: {name: e}\ndata: {ETCD_ROOT_PATH: prod}\n---\nkind: ConfigMap\nmetadata: {name: p}\ndata: {ROOT_PATH: prod}\n---\nkind: Secret\nmetadata: {name: s}\ndata: {root: aGlkZGVu}\n";
+        assert_eq!(root(&container(&format!("    {more}")), objects), expected);
+    }
+
+    #[test]
+    fn layers_win_from_below() {
+        let pod = container("    env: [{name: MQ_TYPE, value: kafka}]\n    volumeMounts: [{name: c, mountPath: /milvus/configs}]")
+            + "volumes: [{name: c, configMap: {name: a}}]";
+        let objects = "kind: ConfigMap\nmetadata: {name: a}\ndata:\n  default.yaml: |\n    etcd:\n      rootPath: by-dev\n      endpoints:\n        - a:2379\n        - b:2379\n    mq: {type: pulsar}\n    mq: {type: rocksmq}\n  user.yaml: |\n    etcd: {rootPath: mine}\n  milvus.yaml: |\n    etcd: {rootPath: lowest, kvSubPath: low}\n";
+        let config = config(&pod, objects);
+        assert_eq!(config.value("etcd.rootPath"), Some("mine"));
+        assert_eq!(config.value("etcd.kvSubPath"), Some("low"));
+        assert_eq!(config.value("etcd.endpoints"), Some("a:2379,b:2379"));
+        assert_eq!(config.value("mq.type"), Some("kafka"));
+        assert_eq!(config.settings().len(), 4);
+    }
+
+    #[test]
+    fn what_milvus_keeps_in_etcd_beats_everything() {
+        let mut config = config(&container("    env: [{name: MQ_TYPE, value: kafka}]"), "");
+        let origin = Origin { source: "etcd".into(), document: 0, line: 0 };
+        config.lay_dynamic(FileSettings::of([("mq/type", "woodpecker")], &origin));
+        assert_eq!(config.value("mq.type"), Some("woodpecker"));
+    }
+
+    #[test]
+    fn images_before_2_4_read_one_file() {
+        let pod = |version: &str, command: &str| {
+            container("    volumeMounts: [{name: c, mountPath: /milvus/configs/default.yaml, subPath: x}]")
+                .replace("v2.5.5", version)
+                .replace("args: [", command)
+                + "volumes: [{name: c, configMap: {name: a}}]"
+        };
+        assert_eq!(root(&pod("v2.3.3", "args: ["), &map("a", "x", "prod")), "absent");
+        assert_eq!(root(&pod("v2.3.3", "args: [/milvus/tools/run-helm.sh, "), &map("a", "x", "prod")), "prod");
+        assert_eq!(root(&pod("v2.4.0", "args: ["), &map("a", "x", "prod")), "prod");
+    }
+
+    #[test]
+    fn a_variable_on_top_of_a_file_is_a_change_of_the_file() {
+        let files = |more: &str| {
+            let pod = container(&format!("    env: [{more}]\n    volumeMounts: [{{name: c, mountPath: /milvus/configs}}]"))
+                + "volumes: [{name: c, configMap: {name: a}}]";
+            config(&pod, &map("a", "default.yaml", "by-dev"))
+        };
+        let keys = |changes: Vec<Setting<'_>>| changes.into_iter().map(|setting| setting.key.to_owned()).collect::<Vec<_>>();
+        let plain = files("{name: A, value: \"1\"}");
+        let above = files("{name: A, value: \"2\"}, {name: ETCD_ROOT_PATH, value: mine}");
+        assert_eq!(keys(plain.file_changes(&above)), ["etcd.rootPath"]);
+        assert!(above.file_changes(&plain).is_empty());
+        assert!(keys(plain.file_changes(&files("{name: ETCD_ROOT_PATH, value: by-dev}"))).is_empty());
+    }
+
+    #[test]
+    fn a_broken_file_is_named_and_unknown() {
+        let pod = container(MOUNT) + "volumes: [{name: c, configMap: {name: a}}]";
+        let objects = "kind: ConfigMap\nmetadata: {name: a}\ndata:\n  custom: |\n    etcd: {rootPath\n";
+        let config = config(&pod, objects);
+        assert!(config.is_empty());
+        assert!(config.unreadable()[0].1.contains("custom: line "), "{:?}", config.unreadable());
+        assert!(config.unknown("etcd.rootPath").is_some());
+    }
+
+    #[test]
+    fn every_component_has_its_own() {
+        let two = "kind: Deployment\nmetadata: {name: m-proxy, labels: {app.kubernetes.io/instance: m}}\nspec: {template: {spec: {containers: [{name: p, image: x, args: [milvus, run, proxy], env: [{name: ETCD_ROOT_PATH, value: one}]}]}}}\n---\nkind: Deployment\nmetadata: {name: m-querynode, labels: {app.kubernetes.io/instance: m}}\nspec: {template: {spec: {containers: [{name: p, image: x, args: [milvus, run, querynode], env: [{name: ETCD_ROOT_PATH, value: two}]}]}}}\n";
+        let mut builder = Builder::default();
+        for document in documents(two) {
+            let document = document.unwrap();
+            let origin = Origin { source: "x".into(), document: 1, line: 0 };
+            builder.add(Object::read(&document.root, &origin, None).unwrap());
+        }
+        let release = builder.build().releases.remove(0);
+        let values: Vec<_> = release
+            .config
+            .views()
+            .map(|view| match view.lookup("etcd.rootPath") {
+                Lookup::Known(setting) => (view.component(), setting.value.to_owned()),
+                _ => panic!(),
+            })
+            .collect();
+        assert_eq!(values, [(0, "two".to_owned()), (1, "one".to_owned())]);
+    }
+}

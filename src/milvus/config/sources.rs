@@ -1,0 +1,250 @@
+//! From the mounts of a container to the files that Milvus reads.
+//!
+//! Milvus reads `milvus.yaml`, `default.yaml` and `user.yaml` of its configuration folder, lowest first. What stands there is
+//! decided by the paths of the mounts, never by the keys of the objects behind them: a `ConfigMap` key `custom.yaml` may be
+//! mounted as `user.yaml`, and a whole `milvus.yaml` of one's own is still the lowest of the three.
+
+use std::{collections::HashMap, sync::Arc};
+
+use crate::{
+    manifest::object::{ConfigMap, Container, SourceRef, Volume, VolumeSource, Workload, normal_path},
+    milvus::{
+        identify::{CONFIGURATION_FOLDERS, CONFIGURATION_VARIABLE, ContainerAt},
+        image::Build,
+        version::Version,
+    },
+};
+
+use super::{
+    EffectiveConfig, Unknown,
+    files::{Content, FileLayer, FileSettings, FileStack},
+};
+
+/// The files that Milvus reads, lowest first (milvus `pkg/util/paramtable/base_table.go`).
+const FILES: [&str; 3] = ["milvus.yaml", "default.yaml", "user.yaml"];
+
+/// The first version that reads `default.yaml` and `user.yaml` by itself; charts 3.3.2 to 4.1.36 merge them into
+/// `milvus.yaml` for older ones with an init container (milvus-helm README, chart 4.2.0).
+const READS_ALL_FILES: Version = Version::new(2, 4, 0);
+
+/// The objects that pods of one namespace refer to.
+pub struct Sources<'a> {
+    objects: &'a [Arc<ConfigMap>],
+    namespace: Option<&'a str>,
+    /// Files that were parsed before, by object and key.
+    parsed: HashMap<(usize, Box<str>), Arc<FileSettings>>,
+}
+
+impl<'a> Sources<'a> {
+    /// The objects of a namespace; those of another are passed over. `known` brings files that were parsed before.
+    #[must_use]
+    pub fn new(objects: &'a [Arc<ConfigMap>], namespace: Option<&'a str>, known: &EffectiveConfig) -> Self {
+        let mut parsed = HashMap::new();
+        for layer in known.parts.iter().flat_map(|part| &part.files.layers) {
+            if let Content::Settings { settings, of, key } = &layer.content {
+                parsed.insert((Arc::as_ptr(of) as usize, key.clone()), Arc::clone(settings));
+            }
+        }
+        Self { objects, namespace, parsed }
+    }
+
+    /// The object that a reference names. Of several the last counts.
+    #[must_use]
+    pub fn find(&self, source: &SourceRef) -> Option<&'a Arc<ConfigMap>> {
+        self.objects.iter().rev().find(|object| {
+            object.kind == source.kind && object.meta.object.name == source.name && self.is_here(object)
+        })
+    }
+
+    fn is_here(&self, object: &ConfigMap) -> bool {
+        match (self.namespace, object.meta.object.namespace.as_deref()) {
+            (Some(own), Some(other)) => own == other,
+            _ => true,
+        }
+    }
+
+    /// The files that a container reads. `fallback` is the configuration that counts where the input shows no mount.
+    pub(super) fn files(
+        &mut self,
+        workload: &Workload,
+        at: ContainerAt,
+        build: Option<&Build>,
+        fallback: Option<&Arc<ConfigMap>>,
+    ) -> FileStack {
+        let Some(container) = at.of(&workload.pod) else { return FileStack::default() };
+        let place = Folder::of(container);
+        let mut layers = Vec::new();
+        for name in FILES {
+            let found = match &place.lowest {
+                Some(path) if name == "milvus.yaml" => self.at(workload, container, path),
+                _ => self.at(workload, container, &format!("{}/{name}", place.path)),
+            };
+            let content = match found {
+                Found::Nothing => self.by_fallback(workload, container, name, fallback),
+                Found::Key(object, key) => self.read(&object, &key),
+                Found::Unknown(unknown) => Some(Content::Unknown(unknown)),
+            };
+            layers.extend(content.map(|content| FileLayer { name, content }));
+        }
+        if !reads_all_files(workload, container, build) {
+            layers.retain(|layer| layer.name == "milvus.yaml");
+        }
+        FileStack { layers }
+    }
+
+    /// What is mounted at a path of a container.
+    fn at(&self, workload: &Workload, container: &Container, path: &str) -> Found {
+        let covers = |mount: &&crate::manifest::object::Mount| below(&mount.path, path).is_some();
+        let Some(mount) = container.mounts.iter().filter(covers).max_by_key(|mount| normal_path(&mount.path).len()) else {
+            return Found::Nothing;
+        };
+        let volume = workload.pod.volumes.iter().find(|volume| volume.name == mount.volume);
+        let template = workload.stateful.as_ref().is_some_and(|set| set.claim_templates.iter().any(|one| one.name == mount.volume));
+        let inside = below(&mount.path, path).unwrap_or_default();
+        let sub_path = normal_path(&mount.sub_path);
+        let wanted = match (sub_path.trim_matches('/'), inside) {
+            ("", inside) => inside.to_owned(),
+            (sub_path, "") => sub_path.to_owned(),
+            (sub_path, inside) => format!("{sub_path}/{inside}"),
+        };
+        match volume {
+            _ if mount.is_computed => Found::Unknown(Unknown::new(format!("{path}, whose subPathExpr decides at run time"))),
+            Some(volume) => self.in_volume(volume, &wanted, path),
+            None if template => Found::Unknown(Unknown::new(format!("{path} on the claim template {}", mount.volume))),
+            None => Found::Unknown(Unknown::new(format!("{path} on the volume {}, which the pod does not define", mount.volume))),
+        }
+    }
+
+    fn in_volume(&self, volume: &Volume, wanted: &str, path: &str) -> Found {
+        let elsewhere = |what: String| Found::Unknown(Unknown::new(format!("{path} on {what}")));
+        match &volume.source {
+            VolumeSource::Files(files) => {
+                // A later source of a projected volume wins.
+                for one in files.iter().rev() {
+                    let Some(key) = one.key_at(wanted) else { continue };
+                    match self.find(&one.source) {
+                        Some(object) if object.file(key).is_some() => return Found::Key(Arc::clone(object), key.into()),
+                        Some(_) => {}
+                        None => return Found::Unknown(Unknown::missing(&format!("{path} from {}", one.source), &one.source)),
+                    }
+                }
+                // The folder is mounted and has no such file: Milvus does not see the image's own either.
+                Found::Nothing
+            }
+            VolumeSource::Claim(claim) => elsewhere(format!("the volume claim {claim}")),
+            VolumeSource::HostPath(host) => elsewhere(format!("the host path {host}")),
+            VolumeSource::EmptyDir => elsewhere(format!("the volume {}, which is filled when the pod starts", volume.name)),
+            VolumeSource::Other(kind) => elsewhere(kind.clone()),
+        }
+    }
+
+    /// Where the input shows no mount at all of a container, the `ConfigMap` volumes of its pod count, else the `ConfigMap` that
+    /// is named as charts name it.
+    fn by_fallback(&mut self, workload: &Workload, container: &Container, name: &str, fallback: Option<&Arc<ConfigMap>>) -> Option<Content> {
+        if !container.mounts.is_empty() {
+            return None;
+        }
+        for volume in &workload.pod.volumes {
+            let VolumeSource::Files(files) = &volume.source else { continue };
+            for one in files {
+                let Some(key) = one.key_at(name) else { continue };
+                match self.find(&one.source).cloned() {
+                    Some(object) if object.file(key).is_some() => return self.read(&object, key),
+                    Some(_) => {}
+                    None => return Some(Content::Unknown(Unknown::missing(&format!("{name} from {}", one.source), &one.source))),
+                }
+            }
+        }
+        let object = Arc::clone(fallback?);
+        object.file(name).is_some().then(|| self.read(&object, name))?
+    }
+
+    fn read(&mut self, object: &Arc<ConfigMap>, key: &str) -> Option<Content> {
+        let file = object.file(key)?;
+        let known = (Arc::as_ptr(object) as usize, Box::from(key));
+        if let Some(settings) = self.parsed.get(&known) {
+            return Some(Content::Settings { settings: Arc::clone(settings), of: Arc::clone(object), key: key.into() });
+        }
+        let source = object.reference();
+        let Some(text) = file.text.as_deref() else {
+            return Some(Content::Unknown(Unknown::new(format!("key {key} of {source}, which is not text"))));
+        };
+        Some(match FileSettings::read(file, text, &object.meta.origin, object.kind) {
+            Ok(settings) => {
+                let settings = Arc::new(settings);
+                self.parsed.insert(known, Arc::clone(&settings));
+                Content::Settings { settings, of: Arc::clone(object), key: key.into() }
+            }
+            Err((origin, reason)) => Content::Unreadable(origin, Unknown::new(format!("{source}, {reason}"))),
+        })
+    }
+}
+
+/// What stands at a path.
+enum Found {
+    /// What the image brings.
+    Nothing,
+    /// A key of an object of the input.
+    Key(Arc<ConfigMap>, Box<str>),
+    /// Something that the input does not hold.
+    Unknown(Unknown),
+}
+
+/// Where a container looks for its configuration.
+struct Folder {
+    path: String,
+    /// A single file in place of `milvus.yaml`.
+    lowest: Option<String>,
+}
+
+impl Folder {
+    /// `--config` and `MILVUSCONF` name another folder or file; bitnami's image has one of its own.
+    fn of(container: &Container) -> Self {
+        let [official, bitnami] = CONFIGURATION_FOLDERS;
+        let is_mounted = |folder: &str| container.mounts.iter().any(|mount| below(folder, &mount.path).is_some());
+        let default = if is_mounted(bitnami) && !is_mounted(official) { bitnami } else { official };
+        let variable = container.env.iter().filter(|(name, _)| *name == CONFIGURATION_VARIABLE).last().and_then(|(_, value)| value);
+        let named = flag(container).or(variable.filter(|value| !value.is_empty()).map(str::to_owned));
+        match named {
+            Some(path) if path.ends_with(".yaml") || path.ends_with(".yml") => {
+                let folder = path.rsplit_once('/').map_or(default, |(folder, _)| folder).to_owned();
+                Self { path: normal_path(&folder), lowest: Some(normal_path(&path)) }
+            }
+            Some(path) => Self { path: normal_path(&path), lowest: None },
+            None => Self { path: default.to_owned(), lowest: None },
+        }
+    }
+}
+
+/// The value of `--config`, in the forms that Go's flags take.
+fn flag(container: &Container) -> Option<String> {
+    let words: Vec<&str> = container.command.iter().flat_map(|text| text.split_whitespace()).collect();
+    words.iter().enumerate().find_map(|(at, word)| {
+        let name = word.strip_prefix("--").or_else(|| word.strip_prefix('-'))?;
+        match name.split_once('=') {
+            Some(("config", value)) => Some(value.to_owned()),
+            None if name == "config" => words.get(at + 1).map(|value| (*value).to_owned()),
+            _ => None,
+        }
+    })
+}
+
+/// The rest of a path below a folder; `None` if it lies elsewhere. The folder itself has an empty rest.
+pub(crate) fn below<'a>(folder: &str, path: &'a str) -> Option<&'a str> {
+    let folder = folder.trim_end_matches('/');
+    let rest = path.strip_prefix(folder)?;
+    if rest.is_empty() { Some("") } else { rest.strip_prefix('/').map(|rest| rest.trim_matches('/')) }
+}
+
+/// Whether all three files count: the version reads them, or something merges them before it starts.
+fn reads_all_files(workload: &Workload, container: &Container, build: Option<&Build>) -> bool {
+    let merges = |word: &String| word.contains("/milvus/tools/") || word.contains("run-helm.sh") || word.contains("merge");
+    build.is_none_or(|build| build.version >= READS_ALL_FILES || build.version < FIRST_WITH_FILES)
+        || container.command.iter().any(merges)
+        || workload.pod.init_containers.iter().any(|init| init.image.contains("config-tool") || init.command.iter().any(merges))
+        // Without any mount the input is not complete.
+        || container.mounts.is_empty()
+}
+
+/// Below this version nothing is known about how files are read, so nothing is left out.
+const FIRST_WITH_FILES: Version = Version::new(2, 0, 0);

@@ -1,0 +1,366 @@
+//! Which containers run Milvus, and which component each of them is. Every door asks here.
+//!
+//! A container runs Milvus if its command line says so (`milvus run ROLE`, also behind a shell or an entrypoint), if its image
+//! is one of Milvus and nothing else is started, or, where no container of the pod does either, if it mounts a Milvus
+//! configuration: a wrapper image, whose version is unknown. Names of charts and releases never decide.
+
+use crate::manifest::object::{Container, PodTemplate, Workload};
+
+use super::{component::Component, image::ImageRef};
+
+/// A container that runs Milvus.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MilvusContainer {
+    /// Where it stands in the pod.
+    pub at: ContainerAt,
+    /// What it runs.
+    pub component: Component,
+    /// How that is known.
+    pub by: IdentifiedBy,
+}
+
+/// The position of a container in its pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ContainerAt {
+    /// Position in `containers`.
+    Main(usize),
+    /// Position in `initContainers`.
+    Init(usize),
+}
+
+/// How a container was identified; the first is the surest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum IdentifiedBy {
+    /// Its command line starts Milvus.
+    Command,
+    /// Its image is one of Milvus.
+    Image,
+    /// It mounts a configuration of Milvus: the tag of its image says nothing about Milvus.
+    Configuration,
+}
+
+impl ContainerAt {
+    /// The container.
+    #[must_use]
+    pub fn of(self, pod: &PodTemplate) -> Option<&Container> {
+        match self {
+            Self::Main(at) => pod.containers.get(at),
+            Self::Init(at) => pod.init_containers.get(at),
+        }
+    }
+}
+
+/// Folders in which images of Milvus keep their configuration: the official one, and bitnami's.
+pub const CONFIGURATION_FOLDERS: [&str; 2] = ["/milvus/configs", "/opt/bitnami/milvus/configs"];
+
+/// The variable that names another folder.
+pub const CONFIGURATION_VARIABLE: &str = "MILVUSCONF";
+
+/// The containers of a workload that run Milvus, main containers first.
+#[must_use]
+pub fn milvus_containers(workload: &Workload) -> Vec<MilvusContainer> {
+    let pod = &workload.pod;
+    let all = || {
+        let main = pod.containers.iter().enumerate().map(|(at, container)| (ContainerAt::Main(at), container));
+        main.chain(pod.init_containers.iter().enumerate().map(|(at, container)| (ContainerAt::Init(at), container)))
+    };
+    let known: Vec<MilvusContainer> = all()
+        .filter_map(|(at, container)| {
+            let (component, by) = by_command_or_image(workload, at, container)?;
+            Some(MilvusContainer { at, component, by })
+        })
+        .collect();
+    if !known.is_empty() {
+        return known;
+    }
+    let wrapper = all().find(|(at, container)| {
+        (matches!(at, ContainerAt::Main(_)) || container.restarts) && mounts_configuration(container)
+    });
+    let wrapped = wrapper.map(|(at, container)| MilvusContainer {
+        at,
+        component: component_by_name(workload, container),
+        by: IdentifiedBy::Configuration,
+    });
+    wrapped.into_iter().collect()
+}
+
+fn by_command_or_image(workload: &Workload, at: ContainerAt, container: &Container) -> Option<(Component, IdentifiedBy)> {
+    let image = image_kind(&container.image);
+    match Started::by(container, image) {
+        Started::Component(component) => Some((component, IdentifiedBy::Command)),
+        Started::Milvus => Some((component_by_name(workload, container), IdentifiedBy::Command)),
+        // An init container with Milvus' image and a command of its own copies files.
+        Started::SomethingElse if matches!(at, ContainerAt::Init(_)) && !container.restarts => None,
+        // A helper process of an image of Milvus in a pod that runs something else, such as a script that waits.
+        Started::SomethingElse if image != ImageKind::Milvus || runs_a_tool(container) => None,
+        Started::Nothing | Started::SomethingElse if image == ImageKind::Milvus => {
+            Some((component_by_name(workload, container), IdentifiedBy::Image))
+        }
+        Started::Nothing | Started::SomethingElse => None,
+    }
+}
+
+/// What a container's command line starts.
+enum Started {
+    /// A component.
+    Component(Component),
+    /// Milvus, without a role that is known.
+    Milvus,
+    /// Another program.
+    SomethingElse,
+    /// There is no command line: the image decides.
+    Nothing,
+}
+
+impl Started {
+    fn by(container: &Container, image: ImageKind) -> Self {
+        if container.command.is_empty() {
+            return Self::Nothing;
+        }
+        let expanded: Vec<String> = container.command.iter().map(|word| with_variables(word, container)).collect();
+        let words: Vec<&str> = expanded.iter().flat_map(|text| text.split_whitespace()).map(bare).collect();
+        let starts = |word: &str| matches!(word.rsplit('/').next(), Some("milvus" | "milvus_server"));
+        for (at, word) in words.iter().enumerate() {
+            let rest = words.get(at + 1..).unwrap_or_default();
+            if starts(word) && rest.first() == Some(&"run") {
+                return role(rest).map_or(Self::Milvus, Self::Component);
+            }
+            if word.ends_with("milvus_server") {
+                return Self::Milvus;
+            }
+        }
+        // An entrypoint that is Milvus itself leaves only its arguments: `run proxy` (bitnami).
+        let is_entrypoint = words.first() == Some(&"run") && (image == ImageKind::Milvus || mounts_configuration(container));
+        match role(&words) {
+            Some(component) if is_entrypoint => Self::Component(component),
+            _ if is_entrypoint => Self::Milvus,
+            _ => Self::SomethingElse,
+        }
+    }
+}
+
+/// The role after `run`: the first word that names one, so that flags with values do no harm.
+fn role(words: &[&str]) -> Option<Component> {
+    let end = words.iter().position(|word| matches!(*word, "&&" | "||" | ";" | "|")).unwrap_or(words.len());
+    words.get(..end)?.iter().filter(|word| !word.starts_with('-')).find_map(|word| match *word {
+        "mixture" | "mixcoord" => Some(Component::MixCoord),
+        "embedded" => Some(Component::Standalone),
+        role => role.parse().ok(),
+    })
+}
+
+/// A word of a shell's command line without quotes and the marks that end a command.
+fn bare(word: &str) -> &str {
+    word.trim_matches(|mark: char| matches!(mark, '"' | '\'' | ';' | '&' | '(' | ')' | '`'))
+}
+
+/// A word with the container's own variables put in, in the notations of Kubernetes (`$(A)`) and of shells (`$A`, `${A}`).
+fn with_variables(word: &str, container: &Container) -> String {
+    if !word.contains('$') {
+        return word.to_owned();
+    }
+    let mut text = word.to_owned();
+    for (name, value) in container.env.iter() {
+        let Some(value) = value.filter(|value| value.len() <= MAX_VALUE) else { continue };
+        for form in [format!("$({name})"), format!("${{{name}}}"), format!("${name}")] {
+            if text.contains(&form) {
+                text = text.replace(&form, value);
+            }
+        }
+        if text.len() > MAX_WORD {
+            return word.to_owned();
+        }
+    }
+    text
+}
+
+/// A variable that is longer names no role.
+const MAX_VALUE: usize = 256;
+/// A command line that grows beyond this is left as it is written.
+const MAX_WORD: usize = 64 * 1024;
+
+/// Whether a command line starts a program that only looks at Milvus or prepares for it.
+fn runs_a_tool(container: &Container) -> bool {
+    let first = container.command.iter().flat_map(|text| text.split_whitespace()).next().map(bare).unwrap_or_default();
+    let program = first.rsplit('/').next().unwrap_or_default();
+    let is_shell = matches!(program, "sh" | "bash" | "ash" | "dash" | "env" | "exec");
+    let is_script = program.ends_with(".sh");
+    !(is_shell || is_script || matches!(program, "tini" | "dumb-init" | "milvus" | "start" | "entrypoint"))
+}
+
+/// What an image's name says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ImageKind {
+    Milvus,
+    Other,
+}
+
+/// Words that a build of Milvus may carry in the name of its image.
+const BUILD_WORDS: [&str; 18] = [
+    "dev", "gpu", "cpu", "arm64", "amd64", "hardened", "secure", "fips", "ubi", "ubi8", "ubi9", "debian", "ubuntu", "alpine", "custom",
+    "patched", "standalone", "enterprise",
+];
+
+/// Whether an image is one of Milvus by the last part of its repository: `milvus`, `milvusdb-milvus` (a mirror without
+/// folders), or `milvus-gpu` and the like. Tools around Milvus (`milvus-backup`, `milvus-operator`) are not.
+fn image_kind(image: &str) -> ImageKind {
+    let reference = ImageRef::parse(image);
+    let name = reference.name().to_ascii_lowercase();
+    let mut words = name.split(['-', '_', '.']).filter(|word| !word.is_empty()).peekable();
+    if words.peek() == Some(&"milvusdb") {
+        words.next();
+    }
+    let is_milvus = words.next() == Some("milvus") && words.all(|word| BUILD_WORDS.contains(&word));
+    if is_milvus { ImageKind::Milvus } else { ImageKind::Other }
+}
+
+/// Whether a container mounts the configuration of Milvus, or says where it lies.
+fn mounts_configuration(container: &Container) -> bool {
+    let is_configuration = |path: &str| {
+        CONFIGURATION_FOLDERS.iter().any(|folder| path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
+    };
+    container.mounts.iter().any(|mount| is_configuration(mount.path.trim_end_matches('/')))
+        || container.env.iter().any(|(name, _)| name == CONFIGURATION_VARIABLE)
+}
+
+/// The component that labels and names say; a workload that says nothing runs all in one.
+fn component_by_name(workload: &Workload, container: &Container) -> Component {
+    let labels = [&workload.selector, &workload.pod.labels, &workload.meta.labels];
+    let by_label = labels.into_iter().find_map(|labels| {
+        ["component", "app.kubernetes.io/component"].iter().find_map(|key| component_of_word(labels.get(key)?))
+    });
+    by_label
+        .or_else(|| component_of_word(&container.name))
+        .or_else(|| workload.meta.object.name.rsplit('-').find_map(component_of_word))
+        .unwrap_or(Component::Standalone)
+}
+
+/// A component by the names of charts: also `data-node`, `queryNode` and `data-coordinator` (bitnami).
+fn component_of_word(word: &str) -> Option<Component> {
+    let plain: String = word.chars().filter(|letter| letter.is_ascii_alphanumeric()).collect::<String>().to_ascii_lowercase();
+    let plain = plain.strip_suffix("inator").unwrap_or(&plain);
+    plain.parse().ok()
+}
+
+/// The component that a workload runs, if any; of several the one whose container is the surest.
+#[must_use]
+pub fn component(workload: &Workload) -> Option<Component> {
+    milvus_containers(workload).into_iter().min_by_key(|found| found.by).map(|found| found.component)
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::manifest::{Object, Origin, documents};
+    use Component::{DataNode, MixCoord, Proxy, QueryNode, Standalone};
+
+    fn workload(kind: &str, pod: &str) -> Workload {
+        let indented: String = pod.lines().map(|line| format!("      {line}\n")).collect();
+        let spec = match kind {
+            "Pod" => format!("spec:\n{indented}"),
+            "CronJob" => {
+                let deep: String = pod.lines().map(|line| format!("            {line}\n")).collect();
+                format!("spec:\n  jobTemplate:\n    spec:\n      template:\n        spec:\n{deep}")
+            }
+            _ => format!("spec:\n  template:\n    spec:\n{indented}"),
+        };
+        let text = format!("apiVersion: v1\nkind: {kind}\nmetadata: {{name: vectors}}\n{spec}");
+        let document = documents(&text).next().unwrap().unwrap();
+        let origin = Origin { source: "x".into(), document: 1, line: 0 };
+        let Some(Object::Workload(workload)) = Object::read(&document.root, &origin, None) else { panic!("{text}") };
+        Workload::clone(&workload)
+    }
+
+    fn found(pod: &str) -> Vec<(ContainerAt, Component, IdentifiedBy)> {
+        milvus_containers(&workload("Deployment", pod)).into_iter().map(|one| (one.at, one.component, one.by)).collect()
+    }
+
+    fn one(container: &str) -> Option<(Component, IdentifiedBy)> {
+        let found = found(&format!("containers:\n  - {{name: a, {container}}}"));
+        assert!(found.len() < 2);
+        found.first().map(|(_, component, by)| (*component, *by))
+    }
+
+    #[rstest]
+    #[case("image: \"x:1\", args: [milvus, run, proxy]", Proxy)]
+    #[case("image: \"x:1\", command: [/milvus/tools/run-helm.sh, milvus, run, querynode]", QueryNode)]
+    #[case("image: \"x:1\", command: [/tini, --, /milvus/bin/milvus, run, standalone]", Standalone)]
+    #[case("image: \"x:1\", command: [sh, -c, \"exec milvus run datanode; sleep 1\"]", DataNode)]
+    #[case("image: \"x:1\", command: [sh, -c, \"cd /milvus && ./bin/milvus run 'datanode'\"]", DataNode)]
+    #[case("image: \"x:1\", args: [milvus, run, mixture, -rootcoord, -querycoord]", MixCoord)]
+    #[case("image: \"x:1\", args: [milvus, run, -alias, one, proxy]", Proxy)]
+    #[case("image: \"x:1\", args: [milvus, run, --config, /etc/milvus, proxy]", Proxy)]
+    #[case("image: \"x:1\", args: [milvus, run, \"$(ROLE)\"], env: [{name: ROLE, value: proxy}]", Proxy)]
+    #[case("image: \"x:1\", command: [sh, -c, \"milvus run ${ROLE}\"], env: [{name: ROLE, value: proxy}]", Proxy)]
+    #[case("image: \"bitnami/milvus:2.4.5-debian-12-r0\", args: [run, proxy]", Proxy)]
+    #[case("image: \"corp/search:7\", args: [run, proxy], volumeMounts: [{name: c, mountPath: /milvus/configs/user.yaml}]", Proxy)]
+    fn by_command(#[case] container: &str, #[case] component: Component) {
+        assert_eq!(one(container), Some((component, IdentifiedBy::Command)));
+    }
+
+    #[rstest]
+    #[case("image: \"milvusdb/milvus:v2.4.5\"")]
+    #[case("image: \"registry.example.com:5000/mirror/milvusdb-milvus:v2.4.5\"")]
+    #[case("image: \"milvusdb/milvus:1.1.1-cpu-d061621-330cc6\"")]
+    #[case("image: \"corp/milvus-hardened:2.4.5\", command: [/start.sh]")]
+    #[case("image: \"milvusdb/milvus:v2.4.5\", command: [bash, /scripts/wait-and-start.sh]")]
+    fn by_image(#[case] container: &str) {
+        assert_eq!(one(container), Some((Standalone, IdentifiedBy::Image)));
+    }
+
+    #[rstest]
+    #[case("image: \"corp/vector-database:7\", volumeMounts: [{name: c, mountPath: /milvus/configs/milvus.yaml}]")]
+    #[case("image: \"corp/vector-database:7\", volumeMounts: [{name: c, mountPath: /milvus/configs/}]")]
+    #[case("image: \"corp/vector-database:7\", env: [{name: MILVUSCONF, value: /conf}]")]
+    fn by_configuration(#[case] container: &str) {
+        assert_eq!(one(container), Some((Standalone, IdentifiedBy::Configuration)));
+    }
+
+    #[rstest]
+    #[case("image: \"zilliz/attu:v2.4\"")]
+    #[case("image: \"milvusdb/milvus-operator:v1\"")]
+    #[case("image: \"milvusdb/milvus-backup:v1\", args: [run, proxy]")]
+    #[case("image: \"zilliztech/milvus-backup\", command: [milvus-backup, run, proxy]")]
+    #[case("image: \"corp/rag-milvus-app:1\"")]
+    #[case("image: \"fluent/fluent-bit:2.1.8\"")]
+    #[case("image: \"x:1\", volumeMounts: [{name: c, mountPath: /milvus/configs-of-others}]")]
+    #[case("image: \"milvusdb/milvus:v2.4.5\", command: [curl, \"http://milvus:9091/healthz\"]")]
+    fn not_milvus(#[case] container: &str) {
+        assert_eq!(one(container), None);
+    }
+
+    #[test]
+    fn sidecars_and_init_containers_do_not_hide_it() {
+        let pod = "initContainers:\n  - {name: config, image: \"milvusdb/milvus-config-tool:v0.1.1\"}\n  - {name: copy, image: \"milvusdb/milvus:v2.2.0\", command: [cp, a, b]}\n  - {name: old, image: \"milvusdb/milvus:v2.1.4\", restartPolicy: Always, args: [milvus, run, proxy]}\ncontainers:\n  - {name: logs, image: \"fluent/fluent-bit:2.1.8\"}\n  - {name: querynode, image: \"busybox:1\"}\n  - {name: main, image: \"milvusdb/milvus:v2.4.5\", args: [milvus, run, proxy]}";
+        assert_eq!(
+            found(pod),
+            [(ContainerAt::Main(2), Proxy, IdentifiedBy::Command), (ContainerAt::Init(2), Proxy, IdentifiedBy::Command)]
+        );
+    }
+
+    #[rstest]
+    #[case("Deployment")]
+    #[case("StatefulSet")]
+    #[case("DaemonSet")]
+    #[case("ReplicaSet")]
+    #[case("ReplicationController")]
+    #[case("Job")]
+    #[case("CronJob")]
+    #[case("Pod")]
+    #[case("InstanceSet")]
+    #[case("Rollout")]
+    fn in_every_kind(#[case] kind: &str) {
+        let pod = "containers:\n  - {name: a, image: \"milvusdb/milvus:v2.4.5\", args: [milvus, run, proxy]}";
+        assert_eq!(component(&workload(kind, pod)), Some(Proxy));
+    }
+
+    #[rstest]
+    #[case("data-coordinator", Component::DataCoord)]
+    #[case("queryNode", QueryNode)]
+    #[case("streaming-node", Component::StreamingNode)]
+    fn names_of_other_charts(#[case] word: &str, #[case] component: Component) {
+        assert_eq!(component_of_word(word), Some(component));
+    }
+}

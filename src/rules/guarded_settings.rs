@@ -1,0 +1,251 @@
+//! What MG301, MG302, MG303 and MG308 have in common: the settings that the data declares as theirs are compared for every
+//! component, and unknown values are said.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    manifest::Origin,
+    milvus::{
+        catalogue::{Compare, SettingFact, Verdict},
+        config::{Setting, Unknown},
+        settings::{Difference, Effective, Located},
+    },
+    upgrade::Upgrade,
+};
+
+use super::{Finding, Findings};
+
+/// The rows of the data that a rule watches.
+pub(super) fn rows<'a>(upgrade: &Upgrade<'a>, rule: &'static str) -> impl Iterator<Item = &'a SettingFact> {
+    upgrade.catalogue.settings.iter().filter(move |row| row.rule.as_deref() == Some(rule))
+}
+
+/// The configurations of each component before and after. A component that is new is compared with the first of the release,
+/// because it must find the same data.
+pub(super) fn pairs<'a>(upgrade: &Upgrade<'a>) -> Vec<(Located<'a>, Located<'a>)> {
+    let Some((before, after)) = upgrade.both() else { return Vec::new() };
+    let old: Vec<Located<'a>> = before.located().collect();
+    let counterpart = |new: &Located<'a>| {
+        let component = after.components.get(new.component())?;
+        let same_component = |located: &&Located<'a>| {
+            before.components.get(located.component()).is_some_and(|other| other.component == component.component)
+        };
+        let same_name = |located: &&Located<'a>| {
+            before.components.get(located.component()).is_some_and(|other| {
+                other.component == component.component && other.workload.meta.object.name == component.workload.meta.object.name
+            })
+        };
+        old.iter().find(same_name).or_else(|| old.iter().find(same_component)).or_else(|| old.first()).copied()
+    };
+    after.located().filter_map(|new| Some((counterpart(&new)?, new))).collect()
+}
+
+/// Compares every row of a rule. A row of kind `kind` that changes speaks for all others of the rule.
+pub(super) fn compare(upgrade: &Upgrade<'_>, rule: &'static str, findings: &mut Findings) {
+    let pairs = pairs(upgrade);
+    let mut unknown = Unknowns::default();
+    for row in rows(upgrade, rule) {
+        let is_changed = compare_row(upgrade, row, &pairs, &mut unknown, findings);
+        if is_changed && row.compare == Compare::Kind && rule == "MG301" {
+            return;
+        }
+    }
+    unknown.say(findings);
+}
+
+fn compare_row<'a>(
+    upgrade: &Upgrade<'a>,
+    row: &'a SettingFact,
+    pairs: &[(Located<'a>, Located<'a>)],
+    unknown: &mut Unknowns,
+    findings: &mut Findings,
+) -> bool {
+    let mut changes: BTreeMap<(String, String), Change<'a>> = BTreeMap::new();
+    for (before, after) in pairs {
+        if before.is_same(after) || !before.counts(row) || !after.counts(row) {
+            continue;
+        }
+        let (old, new) = (before.effective(row), after.effective(row));
+        match after.difference(row, &old, &new) {
+            None => {}
+            Some(Difference::Changed) => {
+                let change = changes.entry((old.to_string(), new.to_string())).or_insert_with(|| Change::of(old, new));
+                change.components.insert(after.component());
+            }
+            Some(Difference::Lost) => {
+                if let Effective::Unknown(reason) = new {
+                    unknown.lost(row, &old, reason);
+                }
+            }
+            Some(Difference::Unclear) => {
+                if let Effective::Unknown(reason) = if matches!(new, Effective::Unknown(_)) { new } else { old } {
+                    unknown.unclear(row, reason);
+                }
+            }
+        }
+    }
+    let is_changed = !changes.is_empty();
+    for ((old, new), change) in changes {
+        change.say(upgrade, row, &old, &new, findings);
+    }
+    if !is_changed && row.verdict == Verdict::Deny {
+        disagreement(upgrade, row, pairs, findings);
+    }
+    is_changed
+}
+
+/// A difference that several components share.
+struct Change<'a> {
+    before: Option<Setting<'a>>,
+    after: Option<Setting<'a>>,
+    components: BTreeSet<usize>,
+}
+
+impl<'a> Change<'a> {
+    fn of(old: Effective<'a>, new: Effective<'a>) -> Self {
+        let setting = |value| match value {
+            Effective::Known(_, setting) => setting,
+            Effective::Unknown(_) => None,
+        };
+        Self { before: setting(old), after: setting(new), components: BTreeSet::new() }
+    }
+
+    fn say(&self, upgrade: &Upgrade<'_>, row: &SettingFact, old: &str, new: &str, findings: &mut Findings) {
+        let where_ = self.names(upgrade);
+        let finding = said(findings, row, format!("{} would change from {old} to {new}{where_}", row.called()));
+        let origin = self.after.or(self.before).map(|setting| setting.origin.clone());
+        finding
+            .evidence(row.key.as_str(), Some(old.to_owned()), Some(new.to_owned()), origin.as_ref())
+            .because(sentence(&row.effect))
+            .fix(keep(row, old));
+    }
+
+    /// The components, unless it is all of them.
+    fn names(&self, upgrade: &Upgrade<'_>) -> String {
+        let components = &upgrade.after.components;
+        if self.components.len() >= components.len() {
+            return String::new();
+        }
+        let names: BTreeSet<&str> =
+            self.components.iter().filter_map(|at| components.get(*at)).map(|component| component.component.name()).collect();
+        format!(" for {}", names.into_iter().collect::<Vec<_>>().join(", "))
+    }
+}
+
+fn said<'f>(findings: &'f mut Findings, row: &SettingFact, message: String) -> &'f mut Finding {
+    match row.verdict {
+        Verdict::Deny => findings.deny(message),
+        Verdict::Warn | Verdict::Allow => findings.warn(message),
+        Verdict::Info => findings.audit(message),
+    }
+}
+
+/// Components of one release that do not agree about a setting that they must share: one of them works on other data.
+fn disagreement<'a>(upgrade: &Upgrade<'a>, row: &'a SettingFact, pairs: &[(Located<'a>, Located<'a>)], findings: &mut Findings) {
+    if pairs.iter().all(|(before, after)| before.is_same(after)) {
+        return;
+    }
+    let after: Vec<Located<'a>> = pairs.iter().map(|(_, after)| *after).collect();
+    let before: Vec<Located<'a>> = pairs.iter().map(|(before, _)| *before).collect();
+    let Some((one, other)) = first_difference(row, &after) else { return };
+    let name = |located: &Located<'_>| {
+        upgrade.after.components.get(located.component()).map_or("a component", |component| component.component.name())
+    };
+    let (first, second) = (one.effective(row), other.effective(row));
+    let message =
+        format!("components do not agree about {}: {first} for {}, {second} for {}", row.key, name(&one), name(&other));
+    let origin: Option<Origin> = match &second {
+        Effective::Known(_, Some(setting)) => Some(setting.origin.clone()),
+        _ => None,
+    };
+    // What was so before is not the fault of this change.
+    let finding = if first_difference(row, &before).is_some() { findings.warn(message) } else { findings.deny(message) };
+    finding
+        .evidence(row.key.as_str(), Some(first.to_string()), Some(second.to_string()), origin.as_ref())
+        .because("All components of a release must work on the same data.")
+        .fix(format!("Give {} the same value for every component.", row.key));
+}
+
+/// The first two configurations with different known values of a row.
+fn first_difference<'a>(row: &'a SettingFact, all: &[Located<'a>]) -> Option<(Located<'a>, Located<'a>)> {
+    let counted: Vec<Located<'a>> = all.iter().filter(|located| located.counts(row)).copied().collect();
+    let first = counted.first().copied()?;
+    let value = first.effective(row);
+    let other = counted.iter().skip(1).find(|other| {
+        let own = other.effective(row);
+        let differs = |old: &Effective<'_>, new: &Effective<'_>| other.difference(row, old, new) == Some(Difference::Changed);
+        differs(&value, &own) || differs(&own, &value)
+    });
+    other.map(|other| (first, *other))
+}
+
+/// Values that are not known, gathered so that one sentence says them.
+#[derive(Default)]
+struct Unknowns {
+    /// By reason: the keys, one known value, and whether one of the rows denies.
+    lost: BTreeMap<String, (Vec<String>, String, bool)>,
+    unclear: BTreeMap<String, Vec<String>>,
+}
+
+impl Unknowns {
+    fn lost(&mut self, row: &SettingFact, old: &Effective<'_>, reason: &Unknown) {
+        let entry = self.lost.entry(reason.to_string()).or_insert_with(|| (Vec::new(), old.to_string(), false));
+        if !entry.0.contains(&row.key) {
+            entry.0.push(row.key.clone());
+        }
+        entry.2 |= row.verdict == Verdict::Deny;
+    }
+
+    fn unclear(&mut self, row: &SettingFact, reason: &Unknown) {
+        let keys = self.unclear.entry(reason.to_string()).or_default();
+        if !keys.contains(&row.key) {
+            keys.push(row.key.clone());
+        }
+    }
+
+    fn say(self, findings: &mut Findings) {
+        for (reason, (keys, old, is_deny)) in self.lost {
+            let message = match keys.as_slice() {
+                [only] => format!("{only} is {old} and would come from {reason}"),
+                _ => format!("{} are known and would come from {reason}", listed(&keys)),
+            };
+            let finding = if is_deny { findings.deny(message) } else { findings.warn(message) };
+            finding
+                .because("A value that cannot be read may lead Milvus to other data.")
+                .fix("Give the object that holds the value as part of the input, or keep the value where it is.");
+        }
+        for (reason, keys) in self.unclear {
+            findings.not_evaluated(&format!("{} may come from {reason}", listed(&keys)));
+        }
+    }
+}
+
+/// Keys that a message names before it counts the rest.
+const SHOWN: usize = 2;
+
+fn listed(keys: &[String]) -> String {
+    let shown = keys.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    match keys.len().saturating_sub(SHOWN) {
+        0 => shown,
+        1 => format!("{shown} and 1 more setting"),
+        more => format!("{shown} and {more} more settings"),
+    }
+}
+
+/// How to keep a setting.
+fn keep(row: &SettingFact, old: &str) -> String {
+    match row.compare {
+        Compare::Kind => format!("Keep {} on {old}.", row.called()),
+        Compare::Etcd | Compare::Brokers | Compare::Pulsar => format!("Keep Milvus on {old}."),
+        Compare::Store => format!(
+            "Keep Milvus on {old}. If the new address is only another name of the same storage, say so with an UpgradeException."
+        ),
+        _ => format!("Keep it: set {} to {old}.", row.key),
+    }
+}
+
+/// A clause as a sentence.
+fn sentence(clause: &str) -> String {
+    let mut letters = clause.chars();
+    letters.next().map_or_else(String::new, |first| format!("{}{}.", first.to_uppercase(), letters.as_str()))
+}
