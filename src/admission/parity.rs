@@ -5,15 +5,16 @@
 //! (MG101 with `--etcd`), Helm's version (MG702), Argo CD's and Flux's objects (MG704) and Helm's storage (MG504); in a
 //! cluster the webhook has runs, rollouts and autoscalers like `check`, and what it remembers of uninstalled releases.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use jiff::Timestamp;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Review, Scene, Task, scene::Accounts};
 use crate::{
     facts::Facts,
+    manifest::{Object, Origin, Tree, documents},
     milvus::{Place, catalogue::Catalogue},
     policy::{Action, PolicySet},
     rules::testing::{Fixture, objects},
@@ -80,6 +81,83 @@ pub(crate) fn found(
     assert!(matches!(task, Task::Release(_)), "the release gate must see it");
     let accounts = Accounts::default();
     Some(task.judge(&scene(before, facts, &accounts)).rules)
+}
+
+/// The order in which a tool sends the objects that change.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Sent {
+    /// As the manifest lists them.
+    InOrder,
+    /// The other way round.
+    Reversed,
+}
+
+/// What the workload gate finds when every object that changes is sent alone, as rule and action. What it lets through is in
+/// the cluster for the next; what is only missing after the change is deleted last.
+pub(crate) fn found_object_by_object(before: &Fixture, after: &Fixture, facts: &Facts, sent: Sent) -> Vec<(&'static str, Action)> {
+    let accounts = Accounts::default();
+    let (old, new) = (documents_of(before), documents_of(after));
+    let mut changes: Vec<(Option<&Value>, Option<&Value>)> = new
+        .iter()
+        .map(|(key, object)| (old.get(key), Some(object)))
+        .filter(|(old, new)| *old != *new)
+        .collect();
+    if matches!(sent, Sent::Reversed) {
+        changes.reverse();
+    }
+    changes.extend(old.iter().filter(|(key, _)| !new.contains_key(*key)).map(|(_, object)| (Some(object), None)));
+    let mut now = scene(Some(before), facts, &accounts);
+    let mut found = Vec::new();
+    for (old, new) in changes {
+        let text = object_review(old, new);
+        let review = Review::parse(text.as_bytes()).unwrap();
+        let ruling = Task::of(&review).judge(&now);
+        let is_denied = ruling.response.denied.is_some();
+        found.extend(ruling.rules);
+        if let (false, Some(new)) = (is_denied, new) {
+            let origin = Origin { source: "x".into(), document: 0, line: 0 };
+            if let Some(object) = Object::read(&Tree::from_json(new), &origin, Some("milvus")) {
+                now.place = Arc::new(now.place.with(object));
+            }
+        }
+    }
+    found
+}
+
+fn documents_of(fixture: &Fixture) -> BTreeMap<(usize, String), Value> {
+    let mut all: BTreeMap<(usize, String), Value> = BTreeMap::new();
+    for (at, document) in documents(&fixture.yaml()).enumerate() {
+        let mut object = document.expect("a fixture renders valid YAML").root.to_json();
+        object["metadata"]["namespace"] = json!("milvus");
+        let text = |path: &str| object.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let name = format!("{}/{}", text("/kind"), text("/metadata/name"));
+        all.retain(|(_, known), _| *known != name);
+        all.insert((at, name), object);
+    }
+    // The same object has the same key on both sides, wherever it stands.
+    all.into_iter().map(|((_, name), object)| ((0, name), object)).collect()
+}
+
+fn object_review(old: Option<&Value>, new: Option<&Value>) -> String {
+    let object = new.or(old).expect("one of both");
+    let kind = object["kind"].as_str().unwrap_or_default();
+    let group = object["apiVersion"].as_str().and_then(|version| version.split_once('/')).map_or("", |(group, _)| group);
+    let resource = format!("{}s", kind.to_ascii_lowercase());
+    let operation = match (old, new) {
+        (_, None) => "DELETE",
+        (None, _) => "CREATE",
+        _ => "UPDATE",
+    };
+    json!({
+        "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+        "request": {
+            "uid": "1", "operation": operation, "namespace": "milvus", "name": object["metadata"]["name"],
+            "resource": {"group": group, "version": "v1", "resource": resource}, "userInfo": {"username": "somebody"},
+            "options": {"fieldManager": "kubectl"},
+            "object": new, "oldObject": old,
+        },
+    })
+    .to_string()
 }
 
 #[cfg(test)]

@@ -148,9 +148,12 @@ impl ReleaseTask {
             before.extend(scene.remembered.iter().filter(|release| self.owns(release)).cloned());
         }
         let before = (!before.is_empty()).then(|| Snapshot { releases: before, ..Snapshot::default() });
+        // What the manifest refers to and does not hold stays in the cluster.
+        let mut after = self.after.clone();
+        after.resolve(&self.configs, &scene.place.configs);
         let judgement = judge(&Question {
             before: before.as_ref(),
-            after: &self.after,
+            after: &after,
             facts: &scene.facts,
             catalogue: scene.catalogue,
             policies: &scene.policies,

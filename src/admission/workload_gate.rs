@@ -338,10 +338,10 @@ fn known(place: &Place, reference: &ObjectRef, old: &Old<'_>) -> Option<Arc<Work
 
 fn change<'a>(review: &Review<'a>) -> Result<Option<Change<'a>>, String> {
     let kind = match &*review.resource.resource {
-        "deployments" => "Deployment",
         "statefulsets" => "StatefulSet",
-        "configmaps" => "ConfigMap",
-        _ => "PersistentVolumeClaim",
+        "replicasets" => "ReplicaSet",
+        "replicationcontrollers" => "ReplicationController",
+        _ => "Deployment",
     };
     match (&*review.sub_resource, review.operation) {
         ("scale", Operation::Update) => scale(review, kind),

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::{
     facts::{DriftFact, Facts},
-    manifest::{Node, Object, Origin, Tree, object::Deployer},
+    manifest::{Node, Object, Origin, Tree, object::{Deployer, SourceKind}},
     milvus::{
         Release, Snapshot,
         release::{HelmRevision, Manager},
@@ -30,6 +30,16 @@ pub const SOURCE: &str = "cluster";
 /// Without these there is nothing to judge.
 const WORKLOADS: [Resource; 2] =
     [Resource::new("apps/v1", "deployments", "Deployment"), Resource::new("apps/v1", "statefulsets", "StatefulSet")];
+/// Other kinds that can run Milvus. What a controller of another kind makes shows as its Pods.
+const OTHER_WORKLOADS: [Resource; 6] = [
+    Resource::new("apps/v1", "daemonsets", "DaemonSet"),
+    Resource::new("apps/v1", "replicasets", "ReplicaSet"),
+    Resource::new("batch/v1", "cronjobs", "CronJob"),
+    Resource::new("batch/v1", "jobs", "Job"),
+    Resource::new("v1", "replicationcontrollers", "ReplicationController"),
+    Resource::new("v1", "pods", "Pod"),
+];
+const SECRETS: Resource = Resource::new("v1", "secrets", "Secret");
 /// These add to a verdict.
 const AROUND: [Resource; 3] = [
     Resource::new("v1", "configmaps", "ConfigMap"),
@@ -158,7 +168,7 @@ impl Cluster {
             intake.add_all(&self.list(resource, Some(namespace), None).await?);
             reading.read.push(resource.describe(Some(namespace)));
         }
-        for resource in AROUND {
+        for resource in OTHER_WORKLOADS.into_iter().chain(AROUND) {
             let what = resource.describe(Some(namespace));
             match self.list(resource, Some(namespace), None).await {
                 Ok(objects) => {
@@ -175,6 +185,7 @@ impl Cluster {
         let autoscalers = self.autoscalers(namespace, &mut intake, &mut reading).await;
         let deployers = self.deployers(namespace, &mut intake, &mut reading).await;
         let Intake { builder, proven, marks, .. } = intake;
+        let builder = self.with_secrets(namespace, builder, &mut reading).await;
         reading.snapshot = builder.build();
         reading.facts.rollouts = Some(evidence::rollouts(&reading.snapshot, &proven));
         if autoscalers {
@@ -188,6 +199,24 @@ impl Cluster {
             self.drift(namespace, &mut reading).await;
         }
         Ok(reading)
+    }
+
+    /// Reads the Secrets of which Milvus takes its configuration, each by its name; others are not asked for.
+    async fn with_secrets(&self, namespace: &str, mut builder: Builder, reading: &mut Reading) -> Builder {
+        let missing = builder.clone().build().missing();
+        for (_, source) in missing.into_iter().filter(|(_, source)| source.kind == SourceKind::Secret) {
+            let what = format!("{source} in namespace {namespace}");
+            match self.get(SECRETS, namespace, &source.name).await {
+                Ok(object) => {
+                    if let Some((object, _)) = seen(&object) {
+                        builder.add(object);
+                    }
+                    reading.read.push(what);
+                }
+                Err(error) => reading.refuse(what, &error),
+            }
+        }
+        builder
     }
 
     /// Reads a namespace as the webhook sees it, for a moment in which the cache is not good enough.

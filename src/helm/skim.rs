@@ -23,19 +23,67 @@ pub(super) fn parts(manifest: &str) -> Vec<Part<'_>> {
         return vec![Part { text: manifest, index: 1, lines: 0 }];
     }
     let mut parts = Vec::new();
+    let mut sources = Vec::new();
     let (mut index, mut lines) = (1, 0);
     for text in split(manifest) {
         // An empty document at the start is none, as for the parser.
         let counts = !(index == 1 && is_blank(text));
         if counts {
-            if !is_plainly_foreign(text) {
-                parts.push(Part { text, index, lines });
+            let part = Part { text, index, lines };
+            match interest(text) {
+                Interest::Read => parts.push(part),
+                Interest::IfNamed(name) => sources.push((part, name)),
+                Interest::None => {}
             }
             index += 1;
         }
         lines += u32::try_from(text.lines().count()).unwrap_or(u32::MAX);
     }
+    // Files and variables of whoever may be Milvus. A name that stands anywhere in a text is named, whatever else it means there.
+    let named: Vec<Part<'_>> = sources
+        .into_iter()
+        .filter(|(_, name)| parts.iter().any(|part| part.text.contains(name)))
+        .map(|(part, _)| part)
+        .collect();
+    parts.extend(named);
+    parts.sort_by_key(|part| part.index);
     parts
+}
+
+/// What a document's text says about whether a rule looks at it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Interest<'a> {
+    /// It may.
+    Read,
+    /// A `ConfigMap` or a Secret: only if a document that is read names it.
+    IfNamed(&'a str),
+    /// It surely does not.
+    None,
+}
+
+fn interest(text: &str) -> Interest<'_> {
+    match plain_kind(text) {
+        // An escape could hide a word.
+        Some("Deployment" | "StatefulSet" | "DaemonSet" | "Job" | "CronJob") if !may_be_ours(text) && !text.contains('\\') => {
+            Interest::None
+        }
+        Some("ConfigMap" | "Secret") => match plain_name(text) {
+            Some(name) => Interest::IfNamed(name),
+            None => Interest::Read,
+        },
+        Some(kind) if UNREAD.contains(&kind) => Interest::None,
+        Some(_) | None => Interest::Read,
+    }
+}
+
+/// The name of an object, if it is written plainly: in block style, without quotes or escapes.
+fn plain_name(text: &str) -> Option<&str> {
+    let (_, after) = text.split_once("\nmetadata:\n").or_else(|| text.strip_prefix("metadata:\n").map(|after| ("", after)))?;
+    let inside = after.lines().take_while(|line| line.starts_with(' ') || line.trim().is_empty());
+    let mut names = inside.filter_map(|line| line.strip_prefix("  name:"));
+    let name = names.next()?.trim();
+    let is_plain = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'));
+    (is_plain && names.next().is_none()).then_some(name)
 }
 
 /// Cuts at lines that begin with `---`, which no scalar can contain.
@@ -70,8 +118,8 @@ fn is_blank(text: &str) -> bool {
     text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#') || line.trim_end() == "---")
 }
 
-/// Whether a document is surely none that a rule looks at.
-fn is_plainly_foreign(text: &str) -> bool {
+/// The kind of a document that is written plainly; `None` if it may mean something else to a parser.
+fn plain_kind(text: &str) -> Option<&str> {
     let mut kind = None;
     for line in text.lines() {
         let bytes = line.as_bytes();
@@ -79,49 +127,39 @@ fn is_plainly_foreign(text: &str) -> bool {
             None | Some(b' ' | b'#') => {}
             _ if line.starts_with("---") => {
                 if !line.trim_end_matches('-').trim().is_empty() && !line[3..].trim_start().starts_with('#') {
-                    return false;
+                    return None;
                 }
             }
             // Items of a list may stand as far left as their key.
             Some(b'-') if kind.is_none() || bytes.get(1) == Some(&b' ') => {}
             Some(first) if first.is_ascii_alphabetic() => {
-                let Some((key, value)) = line.split_once(':') else { return false };
+                let (key, value) = line.split_once(':')?;
                 if !key.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-                    return false;
+                    return None;
                 }
                 if key == "kind" && kind.replace(value.trim()).is_some() {
-                    return false;
+                    return None;
                 }
             }
-            _ => return false,
+            _ => return None,
         }
     }
-    match kind {
-        // An escape could hide a word.
-        Some("Deployment" | "StatefulSet") => !may_be_ours(text) && !text.contains('\\'),
-        Some("ConfigMap") => !text.contains(".yaml") && !text.contains('\\'),
-        Some(kind) => UNREAD.contains(&kind),
-        None => false,
-    }
+    kind
 }
 
 /// Kinds that are common in charts and that no rule looks at.
-const UNREAD: [&str; 17] = [
+const UNREAD: [&str; 13] = [
     "ClusterRole",
     "ClusterRoleBinding",
-    "CronJob",
     "CustomResourceDefinition",
-    "DaemonSet",
     "Ingress",
     "IngressClass",
-    "Job",
     "Namespace",
     "NetworkPolicy",
     "PodDisruptionBudget",
     "PodMonitor",
     "Role",
     "RoleBinding",
-    "Secret",
     "ServiceAccount",
     "ServiceMonitor",
 ];
@@ -149,15 +187,31 @@ mod tests {
     #[case("kind: Service\n", false)]
     #[case("kind: PersistentVolumeClaim\n", false)]
     #[case("kind: HorizontalPodAutoscaler\n", false)]
-    #[case("kind: ConfigMap\ndata:\n  a: b\n", true)]
-    #[case("kind: ConfigMap\ndata:\n  milvus.yaml: b\n", false)]
+    #[case("kind: DaemonSet\nspec: nginx\n", true)]
+    #[case("kind: Job\nspec: milvus\n", false)]
     #[case("kind:\n  Deployment\n", false)]
     #[case("kind: &a Role\n", false)]
     #[case("metadata: {name: \"a\nkind: Role\n\"}\nkind : Deployment\n", false)]
     #[case("subjects:\n- kind: x\nkind: RoleBinding\n", true)]
     #[case("", false)]
     fn only_what_is_plainly_foreign_is_passed_over(#[case] text: &str, #[case] foreign: bool) {
-        assert_eq!(is_plainly_foreign(text), foreign);
+        assert_eq!(interest(text) == Interest::None, foreign);
+    }
+
+    #[rstest]
+    #[case("kind: ConfigMap\nmetadata:\n  labels:\n    a: b\n  name: own\ndata:\n  a: b\n", Interest::IfNamed("own"))]
+    #[case("kind: Secret\nmetadata:\n  name: own\n", Interest::IfNamed("own"))]
+    #[case("kind: Secret\nmetadata:\n  name: \"own\"\n", Interest::Read)]
+    #[case("kind: Secret\nmetadata: {name: own}\n", Interest::Read)]
+    #[case("kind: Secret\nmetadata:\n  name: a\n  name: b\n", Interest::Read)]
+    #[case("kind: Secret\nmetadata:\n    name: own\n", Interest::Read)]
+    fn files_and_variables_are_read_if_they_are_named(#[case] text: &str, #[case] expected: Interest<'_>) {
+        assert_eq!(interest(text), expected);
+        let user = deployment("milvusdb/milvus:v2.4.5") + "  envFrom: own\n";
+        let read = |user: &str| parts(&format!("{text}---\n{user}")).len();
+        assert_eq!(read(&user), 2);
+        let other = deployment("milvusdb/milvus:v2.4.5");
+        assert_eq!(read(&other), if expected == Interest::Read { 2 } else { 1 });
     }
 
     #[test]

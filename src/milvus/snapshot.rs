@@ -10,7 +10,7 @@ use std::{
 
 use crate::manifest::{
     Node, Object,
-    object::{Autoscaler, Claim, ConfigMap, Deployer, Meta, VolumeSource, Workload},
+    object::{Autoscaler, Claim, ConfigMap, Deployer, Meta, SourceRef, VolumeSource, Workload},
 };
 
 use super::{
@@ -31,8 +31,44 @@ pub struct Snapshot {
     pub objects: usize,
 }
 
+impl Snapshot {
+    /// The objects that would tell what is not known of the configuration, by namespace.
+    #[must_use]
+    pub fn missing(&self) -> BTreeSet<(Option<String>, SourceRef)> {
+        let of = |release: &Release| {
+            let namespace = release.namespace.clone();
+            release.config.missing().into_iter().map(move |source| (namespace.clone(), source)).collect::<Vec<_>>()
+        };
+        self.releases.iter().flat_map(of).collect()
+    }
+
+    /// The same, where references to objects that `own` does not hold find those of `others`. Nothing is done if no reference is
+    /// open.
+    pub fn resolve(&mut self, own: &[Arc<ConfigMap>], others: &[Arc<ConfigMap>]) {
+        if self.releases.iter().all(|release| release.config.missing().is_empty()) {
+            return;
+        }
+        let configs = laid_over(own, others);
+        for release in &mut self.releases {
+            configure(release, &configs);
+        }
+    }
+}
+
+/// Objects, and those of others that they do not replace; the last of a name counts.
+fn laid_over(own: &[Arc<ConfigMap>], others: &[Arc<ConfigMap>]) -> Vec<Arc<ConfigMap>> {
+    let is_known = |other: &&Arc<ConfigMap>| {
+        own.iter().any(|known| {
+            known.kind == other.kind
+                && known.meta.object.name == other.meta.object.name
+                && known.meta.object.namespace == other.meta.object.namespace
+        })
+    };
+    others.iter().filter(|other| !is_known(other)).chain(own).cloned().collect()
+}
+
 /// Collects objects and groups them into releases.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Builder {
     milvus: Vec<ComponentWorkload>,
     workloads: Vec<Arc<Workload>>,
@@ -85,16 +121,7 @@ impl Builder {
     /// cluster when a change does not name them.
     #[must_use]
     pub fn build_over(mut self, others: &[Arc<ConfigMap>]) -> Snapshot {
-        let is_known = |other: &&Arc<ConfigMap>| {
-            self.configs.iter().any(|known| {
-                known.kind == other.kind
-                    && known.meta.object.name == other.meta.object.name
-                    && known.meta.object.namespace == other.meta.object.namespace
-            })
-        };
-        let mut configs: Vec<Arc<ConfigMap>> = others.iter().filter(|other| !is_known(other)).cloned().collect();
-        configs.append(&mut self.configs);
-        self.configs = configs;
+        self.configs = laid_over(&self.configs, others);
         self.build()
     }
 

@@ -373,7 +373,11 @@ fn a_target_with_a_known_defect_is_named(#[case] from: &str, #[case] to: &str) {
 #[test]
 fn a_new_user_cannot_write_to_the_volume() {
     let claim = "volumes:\n  - name: data\n    persistentVolumeClaim: {claimName: my-release-milvus}";
-    let run = |version: &str, more: &str| Fixture::standalone(version).pod(Component::Standalone, &format!("{more}\n{claim}"));
+    let run = |version: &str, more: &str| {
+        Fixture::standalone(version)
+            .pod(Component::Standalone, &format!("{more}\n{claim}"))
+            .container(Component::Standalone, "volumeMounts:\n  - {name: data, mountPath: /var/lib/milvus}")
+    };
     denied(&run("2.6.22", ""), &run("3.0.2", ""), &["MG601"]);
     harmless(&run("2.6.22", ""), &run("3.0.2", "securityContext: {fsGroup: 999}"));
 }

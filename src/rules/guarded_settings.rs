@@ -249,3 +249,145 @@ fn sentence(clause: &str) -> String {
     let mut letters = clause.chars();
     letters.next().map_or_else(String::new, |first| format!("{}{}.", first.to_uppercase(), letters.as_str()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        milvus::catalogue::{Catalogue, SettingCondition},
+        rules::{
+            self, Severity,
+            testing::{Fixture, judge},
+        },
+    };
+
+    /// Two values of a row that differ in the way in which the row compares.
+    fn values(row: &SettingFact) -> (String, String) {
+        let two = |one: &str, other: &str| (one.to_owned(), other.to_owned());
+        match (row.compare, row.key.as_str()) {
+            (Compare::Kind, "mq.type") => two("pulsar", "kafka"),
+            (Compare::Kind, "metastore.type") => two("etcd", "tikv"),
+            (Compare::Kind, _) => two("remote", "local"),
+            (Compare::Bool, "common.security.authorizationEnabled") => two("true", "false"),
+            (Compare::Bool, _) => two("false", "true"),
+            (Compare::Lower, _) => two("86400", "60"),
+            (Compare::Etcd | Compare::Brokers | Compare::Pulsar | Compare::Store, _) if row.of.is_some() => two("7000", "7001"),
+            (Compare::Etcd | Compare::Brokers | Compare::Pulsar | Compare::Store, _) => two("one.example.com", "two.example.com"),
+            (Compare::Volume, _) => two("/var/lib/one", "/var/lib/two"),
+            (Compare::Exact | Compare::Path, _) => two("one", "two"),
+        }
+    }
+
+    /// The settings under which a row counts.
+    fn context(row: &SettingFact) -> Vec<(&'static str, String)> {
+        let mut all = Vec::new();
+        for condition in &row.when {
+            match condition {
+                SettingCondition::Queue(kinds) => all.push(("mq.type", kinds[0].clone())),
+                SettingCondition::Metastore(kinds) if kinds[0] == "embedded" => all.push(("etcd.use.embed", "true".into())),
+                SettingCondition::Metastore(kinds) => all.push(("metastore.type", kinds[0].clone())),
+                SettingCondition::Storage(kinds) => all.push(("common.storageType", kinds[0].clone())),
+                SettingCondition::Woodpecker(kinds) => all.push(("woodpecker.storage.type", kinds[0].clone())),
+            }
+        }
+        all.extend(row.of.iter().map(|_| ("unused", "1".to_owned())));
+        all
+    }
+
+    fn fixture(row: &SettingFact, value: &str) -> Fixture {
+        let mut settings = context(row);
+        let address = row.of.as_deref().unwrap_or_default().to_owned();
+        let mut pairs: Vec<(String, String)> = settings.drain(..).map(|(key, value)| (key.to_owned(), value)).collect();
+        if !address.is_empty() {
+            pairs.push((address, "one.example.com".into()));
+        }
+        pairs.push((row.key.clone(), value.to_owned()));
+        let yaml: String = pairs.iter().map(|(key, value)| nested(key, value)).collect();
+        let embedded = row.when.iter().any(|one| matches!(one, SettingCondition::Metastore(kinds) if kinds[0] == "embedded"));
+        let fixture = if embedded { Fixture::standalone("2.6.24") } else { Fixture::cluster("2.6.24") };
+        fixture.default_yaml(&yaml)
+    }
+
+    /// One setting as a document of its own would have it; YAML keeps the last of duplicate keys, so each stands as a dotted key.
+    fn nested(key: &str, value: &str) -> String {
+        format!("\"{key}\": \"{value}\"\n")
+    }
+
+    #[test]
+    fn every_row_makes_its_rule_speak_with_its_action() {
+        for row in &Catalogue::embedded().settings {
+            let id = row.rule.as_deref().unwrap_or_else(|| panic!("{} names no rule", row.key));
+            let rule = rules::find(id).unwrap_or_else(|| panic!("{}: {id} is not a rule", row.key));
+            let (old, new) = values(row);
+            let found = judge(rule, Some(&fixture(row, &old)), &fixture(row, &new));
+            let severity = match row.verdict {
+                Verdict::Deny => Severity::Deny,
+                Verdict::Warn | Verdict::Allow => Severity::Warn,
+                Verdict::Info => Severity::Audit,
+            };
+            let speaks = found.iter().any(|finding| {
+                finding.severity == severity && !finding.not_evaluated && {
+                    let key = row.of.as_deref().unwrap_or(&row.key);
+                    finding.evidence.iter().any(|evidence| evidence.what == key)
+                }
+            });
+            assert!(speaks, "{} of {id} ({:?}): {old} to {new} gives {found:?}", row.key, row.verdict);
+            assert!(judge(rule, Some(&fixture(row, &old)), &fixture(row, &old)).is_empty(), "{} stays", row.key);
+        }
+    }
+
+    #[test]
+    fn components_that_do_not_agree_are_denied_and_known_disagreement_is_not_blamed_on_the_change() {
+        let run = |version: &str, root: &str| {
+            Fixture::cluster(version).container(
+                crate::milvus::Component::QueryNode,
+                &format!("env:\n  - {{name: ETCD_ROOT_PATH, value: {root}}}"),
+            )
+        };
+        let rule = rules::find("MG302").unwrap();
+        let moved = judge(rule, Some(&run("2.4.5", "by-dev")), &run("2.4.6", "other"));
+        assert_eq!(moved.len(), 1);
+        assert_eq!(moved[0].message, "etcd.rootPath would change from by-dev to other for querynode");
+        let kept = judge(rule, Some(&run("2.4.5", "other")), &run("2.4.6", "other"));
+        assert_eq!(kept.iter().map(|finding| finding.severity).collect::<Vec<_>>(), [Severity::Warn], "{kept:?}");
+        let new = Fixture::cluster("2.4.5").without(crate::milvus::Component::QueryNode);
+        let joined = judge(rule, Some(&new), &run("2.4.5", "other"));
+        assert_eq!(joined.iter().map(|finding| finding.severity).collect::<Vec<_>>(), [Severity::Deny], "{joined:?}");
+    }
+
+    #[test]
+    fn what_is_not_known_is_never_unchanged() {
+        let with = |source: &str| {
+            Fixture::standalone("2.4.24").container(
+                crate::milvus::Component::Standalone,
+                &format!("env:\n  - {{name: ETCD_ROOT_PATH, {source}}}"),
+            )
+        };
+        let secret = |name: &str| with(&format!("valueFrom: {{secretKeyRef: {{name: {name}, key: root}}}}"));
+        let rule = rules::find("MG302").unwrap();
+        let lost = judge(rule, Some(&with("value: by-dev")), &secret("a"));
+        assert_eq!(lost[0].severity, Severity::Deny, "{lost:?}");
+        assert!(lost[0].message.contains("would come from key root of Secret a"), "{lost:?}");
+        for after in [secret("a"), secret("b"), with("value: by-dev")] {
+            let unclear = judge(rule, Some(&secret("a")), &after);
+            assert!(unclear.iter().any(|finding| finding.not_evaluated), "{unclear:?}");
+        }
+    }
+
+    #[test]
+    fn a_value_of_a_secret_is_compared_and_never_shown() {
+        let run = |encoded: &str| {
+            Fixture::standalone("2.4.24")
+                .object(&format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: s}}\ndata: {{root: {encoded}}}\n"))
+                .container(
+                    crate::milvus::Component::Standalone,
+                    "env:\n  - {name: ETCD_ROOT_PATH, valueFrom: {secretKeyRef: {name: s, key: root}}}",
+                )
+        };
+        let rule = rules::find("MG302").unwrap();
+        let found = judge(rule, Some(&run("aHVudGVyMg==")), &run("aHVudGVyMw=="));
+        assert_eq!(found[0].severity, Severity::Deny);
+        assert!(!format!("{found:?}").contains("hunter"), "{found:?}");
+        assert!(judge(rule, Some(&run("aHVudGVyMg==")), &run("aHVudGVyMg==")).is_empty());
+    }
+}

@@ -33,11 +33,16 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         let unchanged = upgrade
             .pairs()
             .any(|(old, new)| std::ptr::eq(new, component) && self::user(old) == user && old.version() == new.version());
-        if number != 0 && build.version < Version::new(3, 0, 0) && !unchanged {
+        if number != 0 && !has_a_user(component) && build.version < Version::new(3, 0, 0) && !unchanged {
             findings.warn(format!("{} would run as user {number}, which {build} cannot", component.component)).on(component);
             return;
         }
     }
+}
+
+/// Whether the image is made for a user of its own: bitnami's are, in every version (bitnami/charts, milvus: `runAsUser: 1001`).
+fn has_a_user(component: &ComponentWorkload) -> bool {
+    component.image().repository.split('/').any(|part| matches!(part, "bitnami" | "bitnamilegacy" | "bitnamisecure"))
 }
 
 /// The user that the container of Milvus runs as; what the pod says counts where the container says nothing.

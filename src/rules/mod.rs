@@ -7,6 +7,8 @@ pub mod docs;
 #[cfg(test)]
 mod failures;
 mod finding;
+#[cfg(test)]
+mod forms;
 mod guarded_settings;
 #[cfg(test)]
 pub(crate) mod testing;

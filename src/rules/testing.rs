@@ -341,6 +341,27 @@ pub(crate) fn judge_with(rule: &'static Rule, before: Option<&Fixture>, after: &
     judge_change(rule, before, after, facts, false)
 }
 
+/// Rules of data loss that see a change only as a whole, each with the reason.
+const WHOLE: [(&str, &str); 2] = [
+    ("MG502", "the chart's version and the queue are in different objects; the change of the queue alone is MG301"),
+    ("MG503", "only Helm's record holds values"),
+];
+
+/// A denial for the sake of data holds for every order in which a tool sends the objects one by one; what is harmless as a whole
+/// is never denied on the way.
+fn object_by_object(rule: &'static Rule, before: &Fixture, after: &Fixture, facts: &Facts, found: &[Finding]) {
+    use crate::{admission::parity::{Sent, found_object_by_object}, policy::Action};
+    if !rule.data_loss || before.release_name() != after.release_name() || WHOLE.iter().any(|(id, _)| *id == rule.id) {
+        return;
+    }
+    let by_check = found.iter().any(|finding| finding.severity == super::Severity::Deny && !finding.not_evaluated);
+    for sent in [Sent::InOrder, Sent::Reversed] {
+        let seen = found_object_by_object(before, after, facts, sent);
+        let by_gate = seen.iter().any(|(id, action)| *id == rule.id && *action == Action::Deny);
+        assert_eq!(by_gate, by_check, "{} {sent:?}: the workload gate finds {seen:?}, check {found:?}", rule.id);
+    }
+}
+
 /// The same, with the choice of a rollback.
 pub(crate) fn judge_change(
     rule: &'static Rule,
@@ -350,6 +371,7 @@ pub(crate) fn judge_change(
     is_rollback: bool,
 ) -> Vec<Finding> {
     let through_the_gate = crate::admission::parity::found(before, after, facts, is_rollback);
+    let fixtures = before.map(|before| (before.clone(), after.clone()));
     let before = before.map(Fixture::release);
     let after = after.release();
     let mut upgrade = Upgrade::new(before.as_ref(), &after, facts, Catalogue::embedded());
@@ -367,6 +389,9 @@ pub(crate) fn judge_change(
         let by_door: Vec<_> = through_the_gate.iter().filter(|(id, _)| *id == rule.id).collect();
         let by_check: Vec<_> = found.iter().filter(|finding| !finding.not_evaluated).collect();
         assert_eq!(by_door.len(), by_check.len(), "{}: the webhook finds {by_door:?}, check {by_check:?}", rule.id);
+        if let (Some((before, after)), false) = (fixtures, is_rollback) {
+            object_by_object(rule, &before, &after, facts, &found);
+        }
     }
     found
 }

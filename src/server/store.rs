@@ -17,7 +17,7 @@ use crate::{
         live::seen,
     },
     facts::Facts,
-    manifest::Object,
+    manifest::{Object, object::ConfigMap},
     milvus::{dependency, identify},
     objects::DecisionSpec,
     policy::{
@@ -501,9 +501,20 @@ fn split(key: &str) -> Option<(String, String)> {
 fn is_kept(object: &Object) -> bool {
     match object {
         Object::Workload(workload) => identify::component(workload).is_some() || dependency::family(workload).is_some(),
-        Object::Config(_) | Object::Claim(_) | Object::Service(_) | Object::Autoscaler(_) => true,
+        Object::Config(config) => config.is_milvus_configuration() || is_small_configuration(config),
+        Object::Claim(_) | Object::Service(_) | Object::Autoscaler(_) => true,
         Object::Deployer(_) | Object::Other(_) => false,
     }
+}
+
+/// A `ConfigMap` without Milvus' own file names is kept for its variables only: a few lines that name what Milvus stands on.
+const SMALL_CONFIGURATION: usize = 16 * 1024;
+
+fn is_small_configuration(config: &ConfigMap) -> bool {
+    let size: usize = config.files.iter().map(|file| file.key.len() + file.text.as_ref().map_or(0, |text| text.len())).sum();
+    let mentions = |text: &str| dependency::may_be_ours(&text.to_ascii_lowercase());
+    size <= SMALL_CONFIGURATION
+        && config.files.iter().any(|file| mentions(&file.key) || file.text.as_deref().is_some_and(mentions))
 }
 
 /// When the Deployment's controller last wrote how the rollout stands.

@@ -221,6 +221,18 @@ impl Environment {
         Lookup::Absent
     }
 
+    /// Why values are unknown, but for those of credentials.
+    pub(super) fn unknown(&self) -> impl Iterator<Item = &Unknown> {
+        let own = self.resolved.iter().filter_map(|(position, resolved)| match resolved {
+            Resolved::Unknown(unknown) => {
+                let (name, _) = self.container()?.env.get(*position as usize)?;
+                (!is_credential(name)).then_some(unknown)
+            }
+            Resolved::Known { .. } => None,
+        });
+        own.chain(self.imported.iter().filter_map(|layer| layer.content.as_ref().err()))
+    }
+
     /// Whether the same own variables are set, whatever their values, and none comes from elsewhere as a whole.
     pub(super) fn has_keys_of(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.index, &other.index)
@@ -264,6 +276,12 @@ impl Imported {
         };
         Self { prefix: entry.prefix.as_str().into(), content }
     }
+}
+
+/// Whether a variable holds a password or a key: such an object is not asked for.
+fn is_credential(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    ["key", "password", "secret", "token", "credential"].iter().any(|word| name.contains(word))
 }
 
 /// A variable that grows beyond this by `$(NAME)` is not a setting of Milvus.

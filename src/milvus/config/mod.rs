@@ -271,6 +271,17 @@ impl EffectiveConfig {
         })
     }
 
+    /// The objects that would tell what is not known: files, whole environments, and variables that are not credentials.
+    #[must_use]
+    pub fn missing(&self) -> BTreeSet<SourceRef> {
+        let files = self.parts.iter().flat_map(|part| &part.files.layers).filter_map(|layer| match &layer.content {
+            files::Content::Unknown(unknown) => unknown.source(),
+            files::Content::Settings { .. } | files::Content::Unreadable(..) => None,
+        });
+        let variables = self.parts.iter().flat_map(|part| part.environment.unknown()).filter_map(Unknown::source);
+        files.chain(variables).cloned().collect()
+    }
+
     /// Whether some file has the top-level section.
     #[must_use]
     pub fn has_section(&self, name: &str) -> bool {
@@ -414,6 +425,7 @@ mod tests {
     #[case("    volumeMounts: [{name: c, mountPath: /milvus/configs/}]", "configMap: {name: a, items: [{key: x, path: y.yaml}]}", "x", "absent")]
     #[case("    volumeMounts: [{name: c, mountPath: /milvus, subPath: ./}]", "configMap: {name: a, items: [{key: x, path: configs/default.yaml}]}", "x", "prod")]
     #[case("    volumeMounts: [{name: c, mountPath: /milvus/configs/user.yaml, subPath: x}]", "projected: {sources: [{configMap: {name: b}}, {configMap: {name: a}}]}", "x", "prod")]
+    #[case("    volumeMounts: [{name: c, mountPath: /milvus/configs/operator}]", "configMap: {name: a}", "user.yaml", "prod")]
     // Another folder.
     #[case("    env: [{name: MILVUSCONF, value: /conf}]\n    volumeMounts: [{name: c, mountPath: /conf/user.yaml, subPath: x}]", "configMap: {name: a}", "x", "prod")]
     #[case("    env: [{name: MILVUSCONF, value: /conf}]\n    volumeMounts: [{name: c, mountPath: /milvus/configs/user.yaml, subPath: x}]", "configMap: {name: a}", "x", "absent")]

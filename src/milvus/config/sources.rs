@@ -23,6 +23,10 @@ use super::{
 /// The files that Milvus reads, lowest first (milvus `pkg/util/paramtable/base_table.go`).
 const FILES: [&str; 3] = ["milvus.yaml", "default.yaml", "user.yaml"];
 
+/// The folder below the configuration folder in which milvus-operator mounts its files (milvus-operator
+/// `pkg/controllers/deployment_updater.go`).
+const OPERATOR_FOLDER: &str = "operator";
+
 /// The first version that reads `default.yaml` and `user.yaml` by itself; charts 3.3.2 to 4.1.36 merge them into
 /// `milvus.yaml` for older ones with an init container (milvus-helm README, chart 4.2.0).
 const READS_ALL_FILES: Version = Version::new(2, 4, 0);
@@ -78,6 +82,11 @@ impl<'a> Sources<'a> {
             let found = match &place.lowest {
                 Some(path) if name == "milvus.yaml" => self.at(workload, container, path),
                 _ => self.at(workload, container, &format!("{}/{name}", place.path)),
+            };
+            // milvus-operator mounts its files in a folder of their own, and its start script merges them.
+            let found = match found {
+                Found::Nothing => self.at(workload, container, &format!("{}/{OPERATOR_FOLDER}/{name}", place.path)),
+                found => found,
             };
             let content = match found {
                 Found::Nothing => self.by_fallback(workload, container, name, fallback),
@@ -181,6 +190,7 @@ impl<'a> Sources<'a> {
 }
 
 /// What stands at a path.
+#[derive(Debug)]
 enum Found {
     /// What the image brings.
     Nothing,
