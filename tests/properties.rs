@@ -11,7 +11,7 @@ use milvus_guard::{
     helm::codec::decode_payload,
     inputs::{Role, objects::Collector},
     manifest::{Node, documents},
-    milvus::{Build, ImageRef, Range, Version, catalogue::Catalogue, settings::Host},
+    milvus::{Build, ImageRef, Range, Version, catalogue::Catalogue, endpoint::Host},
 };
 use proptest::prelude::*;
 

@@ -20,7 +20,8 @@ impl StoredRelease {
         format!("release:{}@{}", self.name, self.revision)
     }
 
-    /// The objects of the manifest, then the workloads among the hooks (a hook's other objects come and go with it).
+    /// The objects of the manifest, then the workloads among the hooks, and the `ConfigMap`s and Secrets, which workloads may read
+    /// (a hook's other objects come and go with it).
     /// `namespace` is where objects live that name none.
     ///
     /// Items are errors where the stored manifest is no YAML.
@@ -28,13 +29,20 @@ impl StoredRelease {
         let source: Arc<str> = self.source().into();
         let manifest = std::iter::once((self.manifest.as_str(), false));
         let texts = manifest.chain(self.hooks.iter().map(|hook| (hook.as_str(), true)));
-        let parts = texts.flat_map(|(text, is_hook)| skim::parts(text).into_iter().map(move |part| (part, is_hook)));
+        let is_named_elsewhere = move |own: &str, name: &str| {
+            let others = std::iter::once(&self.manifest).chain(&self.hooks).filter(|text| text.as_str() != own);
+            others.into_iter().any(|text| text.contains(name))
+        };
+        let parts = texts.flat_map(move |(text, is_hook)| {
+            let parts = skim::parts(text, &|name| is_named_elsewhere(text, name));
+            parts.into_iter().map(move |part| (part, is_hook))
+        });
         let documents = parts.flat_map(|(part, is_hook)| documents(part.text).map(move |document| (document, part, is_hook)));
         documents.filter_map(move |(document, part, is_hook)| match document {
             Ok(document) => {
                 let origin = Origin { source: Arc::clone(&source), document: part.index - 1 + document.index, line: 0 };
                 Object::read(&document.root, &origin, namespace)
-                    .filter(|object| !is_hook || matches!(object, Object::Workload(_)))
+                    .filter(|object| !is_hook || matches!(object, Object::Workload(_) | Object::Config(_)))
                     .map(Ok)
             }
             Err(error) => {

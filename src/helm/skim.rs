@@ -17,8 +17,9 @@ pub(super) struct Part<'a> {
     pub lines: u32,
 }
 
-/// The documents of a manifest that a rule may look at. Where the text is no plain series of documents, it is one part.
-pub(super) fn parts(manifest: &str) -> Vec<Part<'_>> {
+/// The documents of a manifest that a rule may look at. `is_named_elsewhere` tells whether another text of the release names an
+/// object. Where the text is no plain series of documents, it is one part.
+pub(super) fn parts<'a>(manifest: &'a str, is_named_elsewhere: &dyn Fn(&str) -> bool) -> Vec<Part<'a>> {
     if manifest.starts_with('%') || manifest.contains("\n%") || manifest.contains("\n...") || manifest.contains('\r') {
         return vec![Part { text: manifest, index: 1, lines: 0 }];
     }
@@ -42,7 +43,7 @@ pub(super) fn parts(manifest: &str) -> Vec<Part<'_>> {
     // Files and variables of whoever may be Milvus. A name that stands anywhere in a text is named, whatever else it means there.
     let named: Vec<Part<'_>> = sources
         .into_iter()
-        .filter(|(_, name)| parts.iter().any(|part| part.text.contains(name)))
+        .filter(|(_, name)| parts.iter().any(|part| part.text.contains(name)) || is_named_elsewhere(name))
         .map(|(part, _)| part)
         .collect();
     parts.extend(named);
@@ -208,7 +209,7 @@ mod tests {
     fn files_and_variables_are_read_if_they_are_named(#[case] text: &str, #[case] expected: Interest<'_>) {
         assert_eq!(interest(text), expected);
         let user = deployment("milvusdb/milvus:v2.4.5") + "  envFrom: own\n";
-        let read = |user: &str| parts(&format!("{text}---\n{user}")).len();
+        let read = |user: &str| parts(&format!("{text}---\n{user}"), &|_| false).len();
         assert_eq!(read(&user), 2);
         let other = deployment("milvusdb/milvus:v2.4.5");
         assert_eq!(read(&other), if expected == Interest::Read { 2 } else { 1 });
@@ -219,7 +220,7 @@ mod tests {
         let texts = ["a: 1\n", "kind: Role\n", "b: 2\n---x: 3\n", "c: |\n  ---\n  d\n"];
         for start in ["", "---\n", "\n---\n", "# a comment\n---\n"] {
             let manifest = format!("{start}{}", texts.join("---\n"));
-            let read = parts(&manifest);
+            let read = parts(&manifest, &|_| false);
             assert_eq!(read.iter().map(|part| part.index).collect::<Vec<_>>(), [1, 3, 4], "{read:?}");
             for part in &read {
                 let line = manifest.lines().nth(part.lines as usize);
@@ -234,7 +235,7 @@ mod tests {
     #[test]
     fn what_is_no_plain_series_is_one_part() {
         for text in ["%YAML 1.2\n---\na: 1\n", "a: 1\n...\n---\nb: 2\n", "a: 1\r\n---\r\nb: 2\r\n"] {
-            assert_eq!(parts(text), [Part { text, index: 1, lines: 0 }]);
+            assert_eq!(parts(text, &|_| false), [Part { text, index: 1, lines: 0 }]);
         }
     }
 }
