@@ -65,6 +65,8 @@ pub struct NotRead {
 pub struct Reading {
     /// What runs.
     pub snapshot: Snapshot,
+    /// The objects that it was made of.
+    pub objects: Vec<Object>,
     /// What else is known. Facts that could not be read are absent.
     pub facts: Facts,
     /// What was read, in words.
@@ -92,6 +94,7 @@ pub fn seen(object: &Value) -> Option<(Object, bool)> {
 /// Objects on their way into a snapshot.
 struct Intake {
     builder: Builder,
+    objects: Vec<Object>,
     source: Arc<str>,
     proven: Proven,
     marks: BTreeMap<String, Mark>,
@@ -99,7 +102,13 @@ struct Intake {
 
 impl Intake {
     fn new() -> Self {
-        Self { builder: Builder::default(), source: SOURCE.into(), proven: Proven::new(), marks: BTreeMap::new() }
+        Self {
+            builder: Builder::default(),
+            objects: Vec::new(),
+            source: SOURCE.into(),
+            proven: Proven::new(),
+            marks: BTreeMap::new(),
+        }
     }
 
     fn read(&self, object: &Value) -> Option<(Node, Object)> {
@@ -119,6 +128,7 @@ impl Intake {
                 self.marks.insert(name, mark);
             }
         }
+        self.objects.push(object.clone());
         self.builder.add(object);
     }
 
@@ -174,8 +184,9 @@ impl Cluster {
         }
         let autoscalers = self.autoscalers(namespace, &mut intake, &mut reading).await;
         let deployers = self.deployers(namespace, &mut intake, &mut reading).await;
-        let Intake { builder, proven, marks, .. } = intake;
+        let Intake { builder, objects, proven, marks, .. } = intake;
         reading.snapshot = builder.build();
+        reading.objects = objects;
         reading.facts.rollouts = Some(evidence::rollouts(&reading.snapshot, &proven));
         if autoscalers {
             reading.facts.autoscalers = Some(evidence::autoscalers(&reading.snapshot));
@@ -188,6 +199,22 @@ impl Cluster {
             self.drift(namespace, &mut reading).await;
         }
         Ok(reading)
+    }
+
+    /// The documents of workloads (kind and name) in a namespace, as the API server has them.
+    ///
+    /// # Errors
+    /// Where they cannot be read.
+    pub async fn workload_documents(&self, namespace: &str, wanted: &[(String, String)]) -> Result<Vec<Value>, ClusterError> {
+        let mut found = Vec::new();
+        for resource in WORKLOADS {
+            let is_wanted = |object: &Value| {
+                let name = object.pointer("/metadata/name").and_then(Value::as_str);
+                wanted.iter().any(|(kind, wanted)| kind == resource.kind && Some(&**wanted) == name)
+            };
+            found.extend(self.list(resource, Some(namespace), None).await?.into_iter().filter(is_wanted));
+        }
+        Ok(found)
     }
 
     /// Reads a namespace as the webhook sees it, for a moment in which the cache is not good enough.

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use crate::manifest::{
     Node, Object,
-    object::{Autoscaler, Claim, ConfigMap, Deployer, Meta, Workload},
+    object::{Autoscaler, Claim, ConfigMap, Deployer, Meta, VolumeSource, Workload},
 };
 
 use super::{
@@ -69,10 +69,27 @@ impl Builder {
         self.helm.push((release.to_owned(), namespace.map(str::to_owned), HelmRevision { revision, status, user_values }));
     }
 
-    /// The configurations taken in so far.
+    /// Groups everything as it would stand among what runs: a `ConfigMap` that a Milvus workload mounts and this input does
+    /// not hold is taken from `before`, because it stays in the cluster.
     #[must_use]
-    pub fn configs(&self) -> &[Arc<ConfigMap>] {
-        &self.configs
+    pub fn build_over(mut self, before: &[Object]) -> Snapshot {
+        let same = |one: &ConfigMap, other: &ConfigMap| {
+            let (one, other) = (&one.meta.object, &other.meta.object);
+            one.name == other.name && (one.namespace.is_none() || other.namespace.is_none() || one.namespace == other.namespace)
+        };
+        for object in before {
+            let Object::Config(config) = object else { continue };
+            let name = &config.meta.object.name;
+            let is_mounted = self
+                .milvus
+                .iter()
+                .flat_map(|component| &component.workload.pod.volumes)
+                .any(|volume| matches!(&volume.source, VolumeSource::ConfigMap(mounted) if mounted == name));
+            if is_mounted && !self.configs.iter().any(|own| same(own, config)) {
+                self.configs.push(config.clone());
+            }
+        }
+        self.build()
     }
 
     /// Groups everything.
