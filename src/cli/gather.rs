@@ -203,7 +203,7 @@ impl Gatherer<'_> {
         let wanted = match (wanted, after) {
             (Some(mut wanted), source) => {
                 if let Some((_, running)) = &running {
-                    part::settle(running, &mut wanted, choice);
+                    part::settle(running, &mut wanted, choice).map_err(Failure::usage)?;
                 }
                 self.readable(source, &mut wanted)?;
                 gathered.inputs.push(std::mem::take(&mut wanted.entry));

@@ -346,7 +346,7 @@ fn judge_case(
             let loaded = load(Role::Before, &path, patches)?;
             holds_milvus(&loaded.snapshot, &path)?;
             if let Some((wanted, _)) = &mut wanted {
-                inputs::part::settle(&loaded, wanted, inputs::part::Choice::Seen);
+                inputs::part::settle(&loaded, wanted, inputs::part::Choice::Seen).map_err(Failure::usage)?;
             }
             Some(loaded.snapshot)
         }

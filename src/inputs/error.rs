@@ -55,6 +55,16 @@ pub enum InputError {
         /// Name of the encoding.
         encoding: &'static str,
     },
+    /// A patch whose object is not at hand as it was written.
+    #[error(
+        "{path}: {object} is a patch, not a whole object; build it first: kubectl kustomize DIRECTORY, or give --before as a file or live"
+    )]
+    Patch {
+        /// File.
+        path: String,
+        /// Object.
+        object: String,
+    },
     /// Documents of another kind, and nothing else.
     #[error("{path} holds no Kubernetes object that runs Milvus: {}", list(found))]
     Foreign {

@@ -155,13 +155,15 @@ mod tests {
 
     #[test]
     fn a_status_holds_no_manifest() {
-        let output = read(&format!("{HEAD}TEST SUITE: None\nNOTES:\nMANIFEST:\n")).expect("Helm's output");
+        let text = format!("{HEAD}TEST SUITE: None\nNOTES:\nMANIFEST:\n");
+        let output = read(&text).expect("Helm's output");
         assert_eq!((output.manifest, output.user_values), (None, None));
     }
 
     #[test]
     fn the_chart_is_read_where_it_is_printed() {
-        let output = read(&format!("{HEAD}CHART: milvus\nVERSION: 4.2.57\nMANIFEST:\n")).expect("Helm's output");
+        let text = format!("{HEAD}CHART: milvus\nVERSION: 4.2.57\nMANIFEST:\n");
+        let output = read(&text).expect("Helm's output");
         assert_eq!(output.chart, Some(("milvus", "4.2.57")));
     }
 }

@@ -9,7 +9,10 @@ use crate::manifest::{
     object::{Meta, ObjectRef},
 };
 
-use super::objects::{Content, RawObject};
+use super::{
+    InputError,
+    objects::{Content, RawObject},
+};
 
 /// Lists whose elements are merged by a key; all other lists are replaced.
 const MERGED_LISTS: [(&str, &str); 8] = [
@@ -25,21 +28,27 @@ const MERGED_LISTS: [(&str, &str); 8] = [
 
 /// Replaces the patches among the objects after a change by what they make of the objects before it, and names them. A
 /// workload without a selector is a patch if the workload of that name has one.
-pub(super) fn lay(before: &Content, after: &mut Content) -> BTreeSet<ObjectRef> {
+///
+/// # Errors
+/// Where the document of that workload is not at hand.
+pub(super) fn lay(before: &Content, after: &mut Content) -> Result<BTreeSet<ObjectRef>, InputError> {
     let mut laid = BTreeSet::new();
     for patch in std::mem::take(&mut after.partial) {
-        let whole = before
-            .raw
-            .iter()
-            .find(|whole| is_same(&whole.object, &patch.object) && whole.document.at(&["spec", "selector"]).is_some());
-        let Some(merged) = whole.and_then(|whole| merged(whole, &patch)) else { continue };
+        let is_patched = |object: &&Object| {
+            matches!(object, Object::Workload(workload) if workload.selector.iter().next().is_some())
+                && is_same(&object.meta().object, &patch.object)
+        };
+        let Some(patched) = before.objects.iter().find(is_patched) else { continue };
+        let whole = before.raw.iter().find(|whole| whole.object == patched.meta().object);
+        let merged = whole.and_then(|whole| merged(whole, &patch));
         let place = after.objects.iter_mut().find(|object| object.meta().object == patch.object);
-        if let Some(place) = place {
-            laid.insert(merged.meta().object.clone());
-            *place = merged;
-        }
+        let (Some(merged), Some(place)) = (merged, place) else {
+            return Err(InputError::Patch { path: patch.origin.source.to_string(), object: patch.object.to_string() });
+        };
+        laid.insert(merged.meta().object.clone());
+        *place = merged;
     }
-    laid
+    Ok(laid)
 }
 
 /// Whether two identities are one, where a namespace that is not named may be any.
