@@ -56,13 +56,8 @@ pub(super) struct Args {
     #[arg(short, long, value_name = "VERSION", value_parser = version)]
     target_version: Option<Build>,
 
-    /// What is wanted is all of the release: what it lacks is to be removed [default: seen from the input]
-    #[arg(long, conflicts_with_all = ["part", "target_version"])]
-    whole: bool,
-
-    /// What is wanted is a part, as kubectl apply gets it: what it lacks stays as it is [default: seen from the input]
-    #[arg(long, requires = "before", conflicts_with = "target_version")]
-    part: bool,
+    #[command(flatten)]
+    extent: ExtentArgs,
 
     /// The change goes back to an earlier revision (helm rollback): only rules that guard data judge it
     #[arg(long)]
@@ -105,6 +100,18 @@ pub(super) struct Args {
 
     #[command(flatten)]
     cluster: ClusterArgs,
+}
+
+/// Whether what is wanted is a whole release.
+#[derive(Debug, ClapArgs)]
+struct ExtentArgs {
+    /// What is wanted is all of the release: what it lacks is to be removed [default: seen from the input]
+    #[arg(long, conflicts_with_all = ["part", "target_version"])]
+    whole: bool,
+
+    /// What is wanted is a part, as kubectl apply gets it: what it lacks stays as it is [default: seen from the input]
+    #[arg(long, requires = "before", conflicts_with = "target_version")]
+    part: bool,
 }
 
 /// From which verdict on the exit code is 1.
@@ -158,7 +165,7 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     let facts = gather::facts(args.facts.as_ref())?;
     let own_data = gather::catalogue(&args.data)?;
     let catalogue = own_data.as_ref().unwrap_or_else(|| Catalogue::embedded());
-    let mut inputs = gatherer.gather(before.as_ref(), &after, facts, choice(args, &after)?)?;
+    let mut inputs = gatherer.gather(before.as_ref(), &after, facts, choice(&args.extent, &after)?)?;
 
     let running = inputs.before.as_ref().and_then(|snapshot| match snapshot.releases.as_slice() {
         [only] => Some(only),
@@ -212,7 +219,7 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
 }
 
 /// What the flags say of the extent of what is wanted. Of the cluster and of Helm's storage it is known.
-fn choice(args: &Args, after: &Source) -> Result<Choice, Failure> {
+fn choice(args: &ExtentArgs, after: &Source) -> Result<Choice, Failure> {
     let (flag, choice) = match (args.whole, args.part) {
         (true, _) => ("--whole", Choice::Whole),
         (_, true) => ("--part", Choice::Part),

@@ -205,7 +205,7 @@ impl Gatherer<'_> {
                 if let Some((_, running)) = &running {
                     part::settle(running, &mut wanted, choice).map_err(Failure::usage)?;
                 }
-                self.readable(source, &mut wanted)?;
+                Self::readable(source, &mut wanted)?;
                 gathered.inputs.push(std::mem::take(&mut wanted.entry));
                 Some(wanted)
             }
@@ -227,14 +227,14 @@ impl Gatherer<'_> {
                 }
                 snapshot
             }
-            (None, Source::Version(build)) => self.at_version(build, &mut gathered)?,
+            (None, Source::Version(build)) => Self::at_version(build, &mut gathered)?,
             (None, _) => Snapshot::default(),
         };
         Ok(gathered)
     }
 
     /// What runs, with Milvus' images at another version.
-    fn at_version(&self, build: &Build, gathered: &mut Gathered) -> Result<Snapshot, Failure> {
+    fn at_version(build: &Build, gathered: &mut Gathered) -> Result<Snapshot, Failure> {
         let Some(running) = &gathered.before else {
             return Err(Failure::usage(
                 "version: needs something that runs: give --before, or -i and -n of a release in the cluster",
@@ -332,8 +332,8 @@ impl Gatherer<'_> {
         }
         let mut message = format!("{input} holds no Milvus: no workload runs 'milvus run', or has a Milvus image");
         if !content.objects.is_empty() {
-            let names: Vec<String> = content.metas().take(MAX_NAMED).map(|meta| meta.object.to_string()).collect();
-            message.push_str(&format!(". It holds: {}{}", names.join(", "), more(content.objects.len())));
+            let objects: Vec<String> = content.metas().take(MAX_NAMED).map(|meta| meta.object.to_string()).collect();
+            message.push_str(&format!(". It holds: {}{}", objects.join(", "), more(content.objects.len())));
         }
         if !content.foreign.is_empty() {
             message.push_str(&format!(". {}", list(&content.foreign)));
@@ -349,12 +349,12 @@ impl Gatherer<'_> {
 
     fn load(&self, role: Role, source: &Source, keep: Vec<(String, String)>, gathered: &mut Gathered) -> Result<Loaded, Failure> {
         let mut loaded = self.load_source(role, source, keep, gathered)?;
-        self.readable(source, &mut loaded)?;
+        Self::readable(source, &mut loaded)?;
         Ok(loaded)
     }
 
     /// Sees that every configuration can be read: one that cannot would look like one without settings.
-    fn readable(&self, source: &Source, loaded: &mut Loaded) -> Result<(), Failure> {
+    fn readable(source: &Source, loaded: &mut Loaded) -> Result<(), Failure> {
         for release in &loaded.snapshot.releases {
             for (origin, reason) in release.config.unreadable() {
                 let place = format!("{origin}: the configuration of {} cannot be read: {reason}", release.label());
@@ -461,8 +461,8 @@ pub(super) fn choices(releases: &[Release]) -> String {
         let twins = releases.iter().filter(|other| other.name == release.name && other.namespace == release.namespace);
         if twins.count() > 1 { format!("{}/{}", release.label(), release.app_name) } else { release.label() }
     });
-    let named: Vec<String> = names.take(MAX_NAMED).collect();
-    format!("{}{}", named.join(", "), more(releases.len()))
+    let shown: Vec<String> = names.take(MAX_NAMED).collect();
+    format!("{}{}", shown.join(", "), more(releases.len()))
 }
 
 /// How many more there are than a message names.

@@ -337,9 +337,9 @@ fn judge_case(
     };
     let mut wanted = wanted.map(|path| Ok((load(Role::After, &path, Vec::new())?, path))).transpose()?;
     let patches = wanted.as_ref().map(|(loaded, _)| loaded.content.patches()).unwrap_or_default();
-    let holds_milvus = |snapshot: &Snapshot, path: &Path| match snapshot.releases.is_empty() {
-        true => Err(Failure::usage(format!("{} holds no Milvus", path.display()))),
-        false => Ok(()),
+    let holds_milvus = |snapshot: &Snapshot, path: &Path| {
+        let no_milvus = || Failure::usage(format!("{} holds no Milvus", path.display()));
+        snapshot.releases.first().map(|_| ()).ok_or_else(no_milvus)
     };
     let before = match expectation.before.as_ref().map(|name| folder.join(name)).or_else(|| named(folder, "before")) {
         Some(path) => {

@@ -106,7 +106,9 @@ pub fn settle(before: &Loaded, after: &mut Loaded, choice: Choice) -> Result<(),
             alone
         } else {
             let mut builder = after.content.builder();
-            staying.into_iter().for_each(|object| builder.add(object));
+            for object in staying {
+                builder.add(object);
+            }
             builder.build_over(&before.content.objects)
         };
         after.entry.notes.extend::<Vec<String>>(notes);
@@ -349,7 +351,9 @@ impl Sides<'_> {
             object
         };
         let mut builder = Builder::default();
-        self.after.objects.iter().chain(kept.iter().copied()).map(placed).for_each(|object| builder.add(object));
+        for object in self.after.objects.iter().chain(kept.iter().copied()) {
+            builder.add(placed(object));
+        }
         self.before.content.describe_to(&mut builder);
         self.after.describe_to(&mut builder);
         let mut snapshot = builder.build();
