@@ -6,6 +6,7 @@ use clap::{Args as ClapArgs, ValueEnum};
 use jiff::Timestamp;
 
 use crate::{
+    inputs::part::Choice,
     judge::{Question, Verdict, judge},
     milvus::{Build, catalogue::Catalogue},
     policy::PolicySet,
@@ -24,6 +25,8 @@ use super::{
 #[command(after_help = "\
 An input is a file, a directory, - (standard input), release:NAME[@REVISION] (Helm's storage), live (what runs) or,
 for --after, version:2.5.12 (what runs with the Milvus images moved). Without --before the change is an installation.
+A file for kubectl apply is a part: it is laid over what runs. The report says how an input was understood;
+--whole and --part say otherwise (see docs/inputs.md).
 
 Examples:
   helm template my-release zilliztech/milvus --version 4.2.58 -n milvus | milvus-guard check --before live -n milvus --after -
@@ -40,17 +43,21 @@ pub(super) struct Args {
     #[arg(long, value_name = "IN", required_unless_present = "target_version", conflicts_with = "target_version")]
     after: Option<Source>,
 
-    /// Judge only the Milvus release of this name
+    /// Judge only the Milvus release of this name; RELEASE/ALIAS where an umbrella chart holds several
     #[arg(short, long, value_name = "NAME")]
     instance: Option<String>,
 
-    /// Namespace of the release, also of objects that name none [default: of the kubeconfig's context]
+    /// Namespace of the release, also of objects that name none; objects of other namespaces are left out [default: of
+    /// the kubeconfig's context; files: all]
     #[arg(short, long, value_name = "NAMESPACE")]
     namespace: Option<String>,
 
     /// Judge what runs (or --before) against the same manifests at this version
     #[arg(short, long, value_name = "VERSION", value_parser = version)]
     target_version: Option<Build>,
+
+    #[command(flatten)]
+    extent: ExtentArgs,
 
     /// The change goes back to an earlier revision (helm rollback): only rules that guard data judge it
     #[arg(long)]
@@ -93,6 +100,18 @@ pub(super) struct Args {
 
     #[command(flatten)]
     cluster: ClusterArgs,
+}
+
+/// Whether what is wanted is a whole release.
+#[derive(Debug, ClapArgs)]
+struct ExtentArgs {
+    /// What is wanted is all of the release: what it lacks is to be removed [default: seen from the input]
+    #[arg(long, conflicts_with_all = ["part", "target_version"])]
+    whole: bool,
+
+    /// What is wanted is a part, as kubectl apply gets it: what it lacks stays as it is [default: seen from the input]
+    #[arg(long, requires = "before", conflicts_with = "target_version")]
+    part: bool,
 }
 
 /// From which verdict on the exit code is 1.
@@ -146,7 +165,7 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     let facts = gather::facts(args.facts.as_ref())?;
     let own_data = gather::catalogue(&args.data)?;
     let catalogue = own_data.as_ref().unwrap_or_else(|| Catalogue::embedded());
-    let mut inputs = gatherer.gather(before.as_ref(), &after, facts)?;
+    let mut inputs = gatherer.gather(before.as_ref(), &after, facts, choice(&args.extent, &after)?)?;
 
     let running = inputs.before.as_ref().and_then(|snapshot| match snapshot.releases.as_slice() {
         [only] => Some(only),
@@ -157,13 +176,18 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
             role: "etcd".into(),
             source: fact.source.clone(),
             read: vec![format!("metadata under {}", fact.root_path)],
-            not_read: Vec::new(),
+            ..InputEntry::default()
         });
         inputs.facts.metadata.insert(0, fact);
     }
     if let Some(path) = &args.facts {
         let shown = path.display().to_string();
-        inputs.inputs.push(InputEntry { role: "facts".into(), source: shown.clone(), read: vec![shown], not_read: vec![] });
+        inputs.inputs.push(InputEntry {
+            role: "facts".into(),
+            source: shown.clone(),
+            read: vec![shown],
+            ..InputEntry::default()
+        });
     }
     let uses_cluster = before.as_ref().is_some_and(Source::needs_cluster) || after.needs_cluster();
     if uses_cluster && !args.no_cluster_policy {
@@ -192,6 +216,21 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     drop(judgement);
     output::report(&report, &args.format, args.show, screen)?;
     Ok(args.fail_on.exit(report.verdict))
+}
+
+/// What the flags say of the extent of what is wanted. Of the cluster and of Helm's storage it is known.
+fn choice(args: &ExtentArgs, after: &Source) -> Result<Choice, Failure> {
+    let (flag, choice) = match (args.whole, args.part) {
+        (true, _) => ("--whole", Choice::Whole),
+        (_, true) => ("--part", Choice::Part),
+        (false, false) => return Ok(Choice::Seen),
+    };
+    match after {
+        Source::File(_) => Ok(choice),
+        Source::Live | Source::Revision { .. } | Source::Version(_) => {
+            Err(Failure::usage(format!("{flag} is for files: release:, live and version: are whole releases")))
+        }
+    }
 }
 
 /// Which inputs the flags mean: `-t` is short for what runs (or `--before`) against the same at a version.

@@ -6,12 +6,19 @@ use clap::Args;
 use tokio::runtime::Runtime;
 
 use crate::{
+    cluster::live::SOURCE as CLUSTER,
     cluster::{Access, Cluster, ClusterError},
     etcd::client::{Endpoint, inspect},
     facts::{Facts, MetadataFact},
-    inputs::{self, Loaded, Role, read_text_file},
+    inputs::{
+        self, Content, Form, Loaded, Role,
+        error::list,
+        objects::RawObject,
+        part::{self, Choice},
+        read_text_file,
+    },
     manifest::documents,
-    milvus::{Build, Release, Snapshot, catalogue::Catalogue, snapshot::Builder},
+    milvus::{Build, Release, Snapshot, catalogue::Catalogue},
     policy::{PolicyDocument, PolicySet},
     report::InputEntry,
 };
@@ -166,60 +173,97 @@ pub(super) struct Gatherer<'a> {
     pub(super) instance: Option<&'a str>,
 }
 
+/// Objects that a message names.
+const MAX_NAMED: usize = 12;
+
 impl Gatherer<'_> {
-    pub(super) fn gather(&self, before: Option<&Source>, after: &Source, facts: Facts) -> Result<Gathered, Failure> {
+    /// Reads both sides of a change. `choice` says whether what is wanted is a whole release, where the user says so.
+    pub(super) fn gather(
+        &self,
+        before: Option<&Source>,
+        after: &Source,
+        facts: Facts,
+        choice: Choice,
+    ) -> Result<Gathered, Failure> {
         let mut gathered = Gathered { facts, ..Gathered::default() };
-        if let Some(before) = before {
-            let loaded = self.load(Role::Before, before, &mut gathered)?;
-            gathered.inputs.push(loaded.entry);
-            let snapshot = self.only_instance(loaded.snapshot);
+        // What is wanted is read first: of the objects that it patches the documents are needed.
+        let wanted = match after {
+            Source::Version(_) => None,
+            source => Some(self.load_source(Role::After, source, Vec::new(), &mut gathered)?),
+        };
+        let running = match before {
+            Some(before) => {
+                let patches = wanted.as_ref().map(|wanted| wanted.content.patches()).unwrap_or_default();
+                let mut loaded = self.load(Role::Before, before, patches, &mut gathered)?;
+                gathered.inputs.push(std::mem::take(&mut loaded.entry));
+                Some((before, loaded))
+            }
+            None => None,
+        };
+        let wanted = match (wanted, after) {
+            (Some(mut wanted), source) => {
+                if let Some((_, running)) = &running {
+                    part::settle(running, &mut wanted, choice).map_err(Failure::usage)?;
+                }
+                Self::readable(source, &mut wanted)?;
+                gathered.inputs.push(std::mem::take(&mut wanted.entry));
+                Some(wanted)
+            }
+            (None, _) => None,
+        };
+        if let Some((source, loaded)) = running {
+            let snapshot = self.only_instance(&loaded.snapshot);
             // Nothing live is a new installation; a file without Milvus is most likely the wrong file.
-            if snapshot.releases.is_empty() && *before != Source::Live {
-                return Err(self.no_milvus(before, "before"));
+            if snapshot.releases.is_empty() && *source != Source::Live {
+                return Err(self.no_milvus(source, Some("before"), &loaded));
             }
             gathered.before = Some(snapshot).filter(|snapshot| !snapshot.releases.is_empty());
         }
-        gathered.after = match after {
-            Source::Version(build) => {
-                let Some(running) = &gathered.before else {
-                    return Err(Failure::usage(
-                        "version: needs something that runs: give --before, or -i and -n of a release in the cluster",
-                    ));
-                };
-                gathered.inputs.push(InputEntry {
-                    role: Role::After.name().into(),
-                    source: format!("version:{build}"),
-                    read: vec!["the running manifests with Milvus' images moved".into()],
-                    not_read: Vec::new(),
-                });
-                let releases = running.releases.iter().map(|release| release.at_version(build)).collect();
-                Snapshot { releases, ..running.clone() }
-            }
-            source => {
-                let loaded = self.load(Role::After, source, &mut gathered)?;
-                gathered.inputs.push(loaded.entry);
-                let snapshot = self.only_instance(loaded.snapshot);
+        gathered.after = match (wanted, after) {
+            (Some(wanted), source) => {
+                let snapshot = self.only_instance(&wanted.snapshot);
                 if snapshot.releases.is_empty() {
-                    return Err(self.no_milvus(source, "after"));
+                    return Err(self.no_milvus(source, Some("after"), &wanted));
                 }
                 snapshot
             }
+            (None, Source::Version(build)) => Self::at_version(build, &mut gathered)?,
+            (None, _) => Snapshot::default(),
         };
         Ok(gathered)
     }
 
+    /// What runs, with Milvus' images at another version.
+    fn at_version(build: &Build, gathered: &mut Gathered) -> Result<Snapshot, Failure> {
+        let Some(running) = &gathered.before else {
+            return Err(Failure::usage(
+                "version: needs something that runs: give --before, or -i and -n of a release in the cluster",
+            ));
+        };
+        gathered.inputs.push(InputEntry {
+            role: Role::After.name().into(),
+            source: format!("version:{build}"),
+            read: vec!["the running manifests with Milvus' images moved".into()],
+            ..InputEntry::default()
+        });
+        let releases = running.releases.iter().map(|release| release.at_version(build)).collect();
+        Ok(Snapshot { releases, ..running.clone() })
+    }
+
     /// What runs, for verbs that need nothing else.
     pub(super) fn running(&self, source: &Source, facts: Facts) -> Result<Snapshot, Failure> {
-        let mut gathered = Gathered { facts, ..Gathered::default() };
-        let loaded = self.load(Role::Before, source, &mut gathered)?;
-        Ok(self.only_instance(loaded.snapshot))
+        self.state(source, &mut Gathered { facts, ..Gathered::default() })
     }
 
     /// What runs, with the facts about it and what was read.
     pub(super) fn state(&self, source: &Source, gathered: &mut Gathered) -> Result<Snapshot, Failure> {
-        let loaded = self.load(Role::Before, source, gathered)?;
-        gathered.inputs.push(loaded.entry);
-        Ok(self.only_instance(loaded.snapshot))
+        let mut loaded = self.load(Role::Before, source, Vec::new(), gathered)?;
+        let snapshot = self.only_instance(&loaded.snapshot);
+        if snapshot.releases.is_empty() && matches!(source, Source::File(_)) {
+            return Err(self.no_milvus(source, None, &loaded));
+        }
+        gathered.inputs.push(std::mem::take(&mut loaded.entry));
+        Ok(snapshot)
     }
 
     /// Adds the policies and exceptions of the cluster. Where they may not be read, the report says so.
@@ -247,14 +291,17 @@ impl Gatherer<'_> {
         Ok(())
     }
 
-    fn only_instance(&self, mut snapshot: Snapshot) -> Snapshot {
+    /// The releases that `-i` names: by name, by name and alias (`RELEASE/ALIAS`), or with their namespace.
+    fn only_instance(&self, snapshot: &Snapshot) -> Snapshot {
+        let mut snapshot = snapshot.clone();
         if let Some(instance) = self.instance {
-            snapshot.releases.retain(|release| release.name == instance);
+            snapshot.releases.retain(|release| is_named(release, instance));
         }
         snapshot
     }
 
-    fn no_milvus(&self, source: &Source, role: &str) -> Failure {
+    /// Why an input cannot be judged: what it holds instead of Milvus. Without a role there is only one input.
+    fn no_milvus(&self, source: &Source, role: Option<&str>, loaded: &Loaded) -> Failure {
         let named = match source {
             Source::File(path) if path == "-" => "standard input".to_owned(),
             Source::File(path) => path.clone(),
@@ -262,17 +309,52 @@ impl Gatherer<'_> {
             Source::Live => "the cluster".into(),
             Source::Version(build) => build.to_string(),
         };
-        match self.instance {
-            Some(instance) => Failure::usage(format!("the input {role} ({named}) holds no Milvus release '{instance}'")),
-            None => Failure::usage(format!(
-                "the input {role} ({named}) holds no Milvus: no workload runs 'milvus run', or has a Milvus image"
-            )),
+        let input = role.map_or_else(|| format!("the input ({named})"), |role| format!("the input {role} ({named})"));
+        let content = &loaded.content;
+        if let Some(instance) = self.instance
+            && !loaded.snapshot.releases.is_empty()
+        {
+            let all = &loaded.snapshot.releases;
+            return Failure::usage(format!("{input} holds no Milvus release '{instance}'. It holds: {}", choices(all)));
         }
+        if let Some(namespace) = self.namespace
+            && !content.left_out.is_empty()
+            && content.objects.is_empty()
+        {
+            let all: Vec<String> = content
+                .left_out
+                .iter()
+                .take(MAX_NAMED)
+                .map(|(namespace, objects)| format!("{namespace} ({objects} objects)"))
+                .collect();
+            let more = more(content.left_out.len());
+            return Failure::usage(format!("{input} holds nothing in namespace {namespace}. It holds: {}{more}", all.join(", ")));
+        }
+        let mut message = format!("{input} holds no Milvus: no workload runs 'milvus run', or has a Milvus image");
+        if !content.objects.is_empty() {
+            let objects: Vec<String> = content.metas().take(MAX_NAMED).map(|meta| meta.object.to_string()).collect();
+            message.push_str(&format!(". It holds: {}{}", objects.join(", "), more(content.objects.len())));
+        }
+        if !content.foreign.is_empty() {
+            message.push_str(&format!(". {}", list(&content.foreign)));
+        }
+        if content.left_out.values().sum::<usize>() > 0 {
+            message.push_str(&format!(
+                ". {}",
+                loaded.entry.not_read.iter().filter(|text| text.contains("left out by -n")).cloned().collect::<String>()
+            ));
+        }
+        Failure::usage(message)
     }
 
-    fn load(&self, role: Role, source: &Source, gathered: &mut Gathered) -> Result<Loaded, Failure> {
-        let mut loaded = self.load_source(role, source, gathered)?;
-        // A configuration that cannot be read would look like one without settings.
+    fn load(&self, role: Role, source: &Source, keep: Vec<(String, String)>, gathered: &mut Gathered) -> Result<Loaded, Failure> {
+        let mut loaded = self.load_source(role, source, keep, gathered)?;
+        Self::readable(source, &mut loaded)?;
+        Ok(loaded)
+    }
+
+    /// Sees that every configuration can be read: one that cannot would look like one without settings.
+    fn readable(source: &Source, loaded: &mut Loaded) -> Result<(), Failure> {
         for release in &loaded.snapshot.releases {
             for (origin, reason) in release.config.unreadable() {
                 let place = format!("{origin}: the configuration of {} cannot be read: {reason}", release.label());
@@ -282,19 +364,26 @@ impl Gatherer<'_> {
                 loaded.entry.not_read.push(place);
             }
         }
-        Ok(loaded)
+        Ok(())
     }
 
-    fn load_source(&self, role: Role, source: &Source, gathered: &mut Gathered) -> Result<Loaded, Failure> {
+    fn load_source(
+        &self,
+        role: Role,
+        source: &Source,
+        keep: Vec<(String, String)>,
+        gathered: &mut Gathered,
+    ) -> Result<Loaded, Failure> {
         match source {
             Source::File(path) => {
-                let loaded = inputs::load(role, path, self.namespace).map_err(Failure::usage)?;
+                let how = inputs::Reading { namespace: self.namespace, keep };
+                let loaded = inputs::load(role, path, &how).map_err(Failure::usage)?;
                 if role == Role::Before {
                     inputs::evidence::complete(&loaded.snapshot, &mut gathered.facts);
                 }
                 Ok(loaded)
             }
-            Source::Live => self.live(role, gathered),
+            Source::Live => self.live(role, &keep, gathered),
             Source::Revision { name, revision } => self.revision(role, name, *revision),
             Source::Version(_) => Err(Failure::usage("version: can only be what is wanted (--after)")),
         }
@@ -306,7 +395,7 @@ impl Gatherer<'_> {
         Ok((cluster, namespace))
     }
 
-    fn live(&self, role: Role, gathered: &mut Gathered) -> Result<Loaded, Failure> {
+    fn live(&self, role: Role, keep: &[(String, String)], gathered: &mut Gathered) -> Result<Loaded, Failure> {
         let (cluster, namespace) = self.connect()?;
         let reading = self.runtime.block_on(cluster.read(&namespace, true)).map_err(Failure::no_verdict)?;
         if role == Role::Before {
@@ -325,8 +414,14 @@ impl Gatherer<'_> {
             source: format!("live, namespace {namespace} at {}", cluster.server()),
             read: reading.read,
             not_read,
+            notes: Vec::new(),
         };
-        Ok(Loaded { snapshot: reading.snapshot, entry })
+        let mut content = Content { objects: reading.objects, form: Form::Whole, ..Content::default() };
+        if !keep.is_empty() {
+            let documents = self.runtime.block_on(cluster.workload_documents(&namespace, keep)).map_err(Failure::no_verdict)?;
+            content.raw = documents.iter().filter_map(|document| RawObject::live(document, CLUSTER)).collect();
+        }
+        Ok(Loaded { content, snapshot: reading.snapshot, entry })
     }
 
     fn revision(&self, role: Role, name: &str, revision: Option<u64>) -> Result<Loaded, Failure> {
@@ -337,16 +432,44 @@ impl Gatherer<'_> {
             }
             other => Failure::no_verdict(other),
         })?;
-        let mut builder = Builder::default();
         let source = format!("release:{}@{}", stored.name, stored.revision);
-        stored.lay_into(&mut builder).map_err(|error| Failure::usage(format!("{source}: {error}")))?;
+        let objects = stored.objects(stored.namespace.as_deref()).collect::<Result<Vec<_>, _>>();
+        let objects = objects.map_err(|error| Failure::usage(format!("{source}: {error}")))?;
         let entry = InputEntry {
             role: role.name().into(),
             source: format!("{source} ({}) in namespace {namespace}", stored.status),
             read: vec!["Helm's storage".into()],
-            not_read: Vec::new(),
+            ..InputEntry::default()
         };
-        Ok(Loaded { snapshot: builder.build(), entry })
+        let content = Content { objects, helm: vec![stored], form: Form::Whole, ..Content::default() };
+        Ok(Loaded { snapshot: content.builder().build(), content, entry })
+    }
+}
+
+/// Whether a release is the one that `-i` names.
+fn is_named(release: &Release, instance: &str) -> bool {
+    let Release { name, app_name, .. } = release;
+    instance == name
+        || instance == release.label()
+        || instance == format!("{name}/{app_name}")
+        || instance == format!("{}/{app_name}", release.label())
+}
+
+/// What `-i` can name: aliases of one umbrella chart with their alias.
+pub(super) fn choices(releases: &[Release]) -> String {
+    let names = releases.iter().map(|release| {
+        let twins = releases.iter().filter(|other| other.name == release.name && other.namespace == release.namespace);
+        if twins.count() > 1 { format!("{}/{}", release.label(), release.app_name) } else { release.label() }
+    });
+    let shown: Vec<String> = names.take(MAX_NAMED).collect();
+    format!("{}{}", shown.join(", "), more(releases.len()))
+}
+
+/// How many more there are than a message names.
+fn more(all: usize) -> String {
+    match all.saturating_sub(MAX_NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
     }
 }
 

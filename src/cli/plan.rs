@@ -160,7 +160,7 @@ fn running(args: &Args, source: &Source) -> Result<Release, Failure> {
         1 => Ok(releases.remove(0)),
         0 => Err(Failure::usage("no Milvus release was found; give -i and -n, or --from")),
         _ => {
-            let names = releases.iter().map(Release::label).collect::<Vec<_>>().join(", ");
+            let names = gather::choices(&releases);
             Err(Failure::usage(format!("several Milvus releases were found ({names}); choose one with -i")))
         }
     }

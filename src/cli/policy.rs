@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     facts::Facts,
-    inputs::{self, Role, read_text_file},
+    inputs::{self, Loaded, Role, read_text_file},
     judge::{Judgement, Question, Verdict, judge},
     manifest::documents,
     milvus::{Snapshot, catalogue::Catalogue},
@@ -321,32 +321,52 @@ fn judge_case(
     catalogue: &Catalogue,
 ) -> Result<Judgement, Failure> {
     let mut facts: Facts = gather::facts(named(folder, "facts").as_ref())?;
-    let load = |role: Role, path: PathBuf| -> Result<Snapshot, Failure> {
-        let path = path.display().to_string();
-        let snapshot = inputs::load(role, &path, expectation.namespace.as_deref()).map_err(Failure::usage)?.snapshot;
-        if snapshot.releases.is_empty() {
-            return Err(Failure::usage(format!("{path} holds no Milvus")));
-        }
-        Ok(snapshot)
+    let after = expectation.after.as_ref().map(|after| after.parse::<Source>()).transpose().map_err(Failure::usage)?;
+    let load = |role: Role, path: &Path, keep: Vec<(String, String)>| -> Result<Loaded, Failure> {
+        let how = inputs::Reading { namespace: expectation.namespace.as_deref(), keep };
+        inputs::load(role, &path.display().to_string(), &how).map_err(Failure::usage)
     };
-    let before = expectation.before.as_ref().map(|name| folder.join(name)).or_else(|| named(folder, "before"));
-    let before = before.map(|path| load(Role::Before, path)).transpose()?;
+    let wanted = match &after {
+        Some(Source::Version(_)) => None,
+        Some(Source::File(name)) => Some(folder.join(name)),
+        Some(_) => return Err(Failure::usage(format!("{}: a case cannot ask a cluster", folder.display()))),
+        None => {
+            let none = || Failure::usage(format!("{} has no after.yaml", folder.display()));
+            Some(named(folder, "after").ok_or_else(none)?)
+        }
+    };
+    let mut wanted = wanted.map(|path| Ok((load(Role::After, &path, Vec::new())?, path))).transpose()?;
+    let patches = wanted.as_ref().map(|(loaded, _)| loaded.content.patches()).unwrap_or_default();
+    let holds_milvus = |snapshot: &Snapshot, path: &Path| {
+        let no_milvus = || Failure::usage(format!("{} holds no Milvus", path.display()));
+        snapshot.releases.first().map(|_| ()).ok_or_else(no_milvus)
+    };
+    let before = match expectation.before.as_ref().map(|name| folder.join(name)).or_else(|| named(folder, "before")) {
+        Some(path) => {
+            let loaded = load(Role::Before, &path, patches)?;
+            holds_milvus(&loaded.snapshot, &path)?;
+            if let Some((wanted, _)) = &mut wanted {
+                inputs::part::settle(&loaded, wanted, inputs::part::Choice::Seen).map_err(Failure::usage)?;
+            }
+            Some(loaded.snapshot)
+        }
+        None => None,
+    };
     if let Some(before) = &before {
         inputs::evidence::complete(before, &mut facts);
     }
-    let after = match expectation.after.as_ref().map(|after| after.parse::<Source>()).transpose().map_err(Failure::usage)? {
-        Some(Source::Version(build)) => {
+    let after = match (after, wanted) {
+        (_, Some((loaded, path))) => {
+            holds_milvus(&loaded.snapshot, &path)?;
+            loaded.snapshot
+        }
+        (Some(Source::Version(build)), None) => {
             let Some(running) = &before else {
                 return Err(Failure::usage(format!("{}: after: version:... needs a before.yaml", folder.display())));
             };
             Snapshot { releases: running.releases.iter().map(|release| release.at_version(&build)).collect(), ..running.clone() }
         }
-        Some(Source::File(name)) => load(Role::After, folder.join(name))?,
-        Some(_) => return Err(Failure::usage(format!("{}: a case cannot ask a cluster", folder.display()))),
-        None => {
-            let path = named(folder, "after").ok_or_else(|| Failure::usage(format!("{} has no after.yaml", folder.display())))?;
-            load(Role::After, path)?
-        }
+        (_, None) => return Err(Failure::usage(format!("{} has no after.yaml", folder.display()))),
     };
     Ok(judge(&Question {
         before: before.as_ref(),

@@ -75,6 +75,8 @@ pub struct NotRead {
 pub struct Reading {
     /// What runs.
     pub snapshot: Snapshot,
+    /// The objects that it was made of.
+    pub objects: Vec<Object>,
     /// What else is known. Facts that could not be read are absent.
     pub facts: Facts,
     /// What was read, in words.
@@ -102,6 +104,7 @@ pub fn seen(object: &Value) -> Option<(Object, bool)> {
 /// Objects on their way into a snapshot.
 struct Intake {
     builder: Builder,
+    objects: Vec<Object>,
     source: Arc<str>,
     proven: Proven,
     marks: BTreeMap<String, Mark>,
@@ -109,7 +112,13 @@ struct Intake {
 
 impl Intake {
     fn new() -> Self {
-        Self { builder: Builder::default(), source: SOURCE.into(), proven: Proven::new(), marks: BTreeMap::new() }
+        Self {
+            builder: Builder::default(),
+            objects: Vec::new(),
+            source: SOURCE.into(),
+            proven: Proven::new(),
+            marks: BTreeMap::new(),
+        }
     }
 
     fn read(&self, object: &Value) -> Option<(Node, Object)> {
@@ -129,6 +138,7 @@ impl Intake {
                 self.marks.insert(name, mark);
             }
         }
+        self.objects.push(object.clone());
         self.builder.add(object);
     }
 
@@ -184,9 +194,10 @@ impl Cluster {
         }
         let autoscalers = self.autoscalers(namespace, &mut intake, &mut reading).await;
         let deployers = self.deployers(namespace, &mut intake, &mut reading).await;
-        let Intake { builder, proven, marks, .. } = intake;
-        let builder = self.with_secrets(namespace, builder, &mut reading).await;
+        let Intake { builder, objects, proven, marks, .. } = intake;
+        let (builder, objects) = self.with_secrets(namespace, builder, objects, &mut reading).await;
         reading.snapshot = builder.build();
+        reading.objects = objects;
         reading.facts.rollouts = Some(evidence::rollouts(&reading.snapshot, &proven));
         if autoscalers {
             reading.facts.autoscalers = Some(evidence::autoscalers(&reading.snapshot));
@@ -202,13 +213,20 @@ impl Cluster {
     }
 
     /// Reads the Secrets of which Milvus takes its configuration, each by its name; others are not asked for.
-    async fn with_secrets(&self, namespace: &str, mut builder: Builder, reading: &mut Reading) -> Builder {
+    async fn with_secrets(
+        &self,
+        namespace: &str,
+        mut builder: Builder,
+        mut objects: Vec<Object>,
+        reading: &mut Reading,
+    ) -> (Builder, Vec<Object>) {
         let missing = builder.clone().build().missing();
         for (_, source) in missing.into_iter().filter(|(_, source)| source.kind == SourceKind::Secret) {
             let what = format!("{source} in namespace {namespace}");
             match self.get(SECRETS, namespace, &source.name).await {
                 Ok(object) => {
                     if let Some((object, _)) = seen(&object) {
+                        objects.push(object.clone());
                         builder.add(object);
                     }
                     reading.read.push(what);
@@ -216,7 +234,23 @@ impl Cluster {
                 Err(error) => reading.refuse(what, &error),
             }
         }
-        builder
+        (builder, objects)
+    }
+
+    /// The documents of workloads (kind and name) in a namespace, as the API server has them.
+    ///
+    /// # Errors
+    /// Where they cannot be read.
+    pub async fn workload_documents(&self, namespace: &str, wanted: &[(String, String)]) -> Result<Vec<Value>, ClusterError> {
+        let mut found = Vec::new();
+        for resource in WORKLOADS {
+            let is_wanted = |object: &Value| {
+                let name = object.pointer("/metadata/name").and_then(Value::as_str);
+                wanted.iter().any(|(kind, wanted)| kind == resource.kind && Some(&**wanted) == name)
+            };
+            found.extend(self.list(resource, Some(namespace), None).await?.into_iter().filter(is_wanted));
+        }
+        Ok(found)
     }
 
     /// Reads a namespace as the webhook sees it, for a moment in which the cache is not good enough.

@@ -190,16 +190,39 @@ fn parse(bytes: &[u8]) -> Result<StoredRelease, CodecError> {
     // serde_json's own words can quote the document, and with it values.
     let stored: Stored = serde_json::from_slice(bytes)
         .map_err(|error| CodecError::Json(format!("{} at line {}, column {}", category(&error), error.line(), error.column())))?;
-    Ok(StoredRelease {
-        name: stored.name,
-        namespace: Some(stored.namespace).filter(|namespace| !namespace.is_empty()),
-        revision: stored.version,
-        status: stored.info.map(|info| info.status).unwrap_or_default(),
-        manifest: stored.manifest,
-        hooks: stored.hooks.into_iter().map(|hook| hook.manifest).collect(),
-        user_values: Tree::from_json(&stored.config),
-        chart: stored.chart.and_then(|chart| chart.metadata).map(|chart| (chart.name, chart.version)),
-    })
+    Ok(stored.into())
+}
+
+/// Whether a document is a release as [`from_json`] reads it.
+#[must_use]
+pub fn is_printed_release(document: &Tree<'_>) -> bool {
+    let text = |key: &str| document.text_at(&[key]).is_some();
+    text("name") && text("manifest") && ["info", "chart", "version"].iter().any(|key| document.get(key).is_some())
+}
+
+/// Reads a release as `helm upgrade --dry-run -o json`, `helm install -o json` and `helm status -o json` print it: the same
+/// fields as in Helm's storage.
+///
+/// # Errors
+/// Where the fields have other shapes. The error does not quote the document.
+pub fn from_json(release: Value) -> Result<StoredRelease, CodecError> {
+    let stored: Stored = serde_json::from_value(release).map_err(|error| CodecError::Json(category(&error).to_owned()))?;
+    Ok(stored.into())
+}
+
+impl From<Stored> for StoredRelease {
+    fn from(stored: Stored) -> Self {
+        Self {
+            name: stored.name,
+            namespace: Some(stored.namespace).filter(|namespace| !namespace.is_empty()),
+            revision: stored.version,
+            status: stored.info.map(|info| info.status).unwrap_or_default(),
+            manifest: stored.manifest,
+            hooks: stored.hooks.into_iter().map(|hook| hook.manifest).collect(),
+            user_values: Tree::from_json(&stored.config),
+            chart: stored.chart.and_then(|chart| chart.metadata).map(|chart| (chart.name, chart.version)),
+        }
+    }
 }
 
 fn category(error: &serde_json::Error) -> &'static str {

@@ -60,8 +60,13 @@ impl StoredRelease {
         for object in self.objects(self.namespace.as_deref()) {
             builder.add(object?);
         }
-        builder.add_helm(&self.name, self.namespace.as_deref(), self.revision, &self.status, self.user_values.clone());
+        self.describe_to(builder);
         Ok(())
+    }
+
+    /// Tells a snapshot what Helm knows of the release beside its objects.
+    pub fn describe_to(&self, builder: &mut Builder) {
+        builder.add_helm(&self.name, self.namespace.as_deref(), self.revision, &self.status, self.user_values.clone());
     }
 }
 

@@ -2,6 +2,8 @@
 
 use crate::manifest::ParseError;
 
+use super::foreign::Foreign;
+
 /// An input that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InputError {
@@ -21,14 +23,58 @@ pub enum InputError {
     },
     /// A chart where manifests were expected.
     #[error(
-        "{path} is a Helm chart, not rendered manifests; render it first: helm template RELEASE {path} -n NAMESPACE | milvus-guard check --after -"
+        "{path} is a Helm chart, not rendered manifests; render it first: helm template RELEASE {path} -n NAMESPACE -f values.yaml | milvus-guard check --after -"
     )]
     Chart {
         /// Path as the user named it.
         path: String,
     },
+    /// A kustomization where manifests were expected: its patches are not objects.
+    #[error(
+        "{path} is a kustomization, not built manifests; build it first: kustomize build {path} | milvus-guard check --after - (or: kubectl kustomize {path})"
+    )]
+    Kustomization {
+        /// Path as the user named it.
+        path: String,
+    },
+    /// A file in a packed format.
+    #[error(
+        "{path} is packed ({format}); expected YAML or JSON. Unpack it first; of a Terraform plan give: terraform show -json {path}"
+    )]
+    Packed {
+        /// File.
+        path: String,
+        /// Name of the format.
+        format: &'static str,
+    },
+    /// Text in an encoding that is not read.
+    #[error("{path} is {encoding} text; write it as UTF-8")]
+    Encoding {
+        /// File.
+        path: String,
+        /// Name of the encoding.
+        encoding: &'static str,
+    },
+    /// A patch whose object is not at hand as it was written.
+    #[error(
+        "{path}: {object} is a patch, not a whole object; build it first: kubectl kustomize DIRECTORY, or give --before as a file or live"
+    )]
+    Patch {
+        /// File.
+        path: String,
+        /// Object.
+        object: String,
+    },
+    /// Documents of another kind, and nothing else.
+    #[error("{path} holds no Kubernetes object that runs Milvus: {}", list(found))]
+    Foreign {
+        /// Input.
+        path: String,
+        /// What it holds instead.
+        found: Vec<Foreign>,
+    },
     /// Bytes that are no text.
-    #[error("{path} is not text (byte {position} is not valid UTF-8); expected YAML or JSON")]
+    #[error("{path} is not text (byte {position} is not valid UTF-8); expected YAML or JSON in UTF-8 or UTF-16")]
     Binary {
         /// File.
         path: String,
@@ -71,4 +117,24 @@ pub enum InputError {
         /// Input.
         path: String,
     },
+}
+
+/// Documents of another kind that one message names.
+const MAX_NAMED: usize = 5;
+
+/// What documents are, one after the other; equal ones once.
+pub(crate) fn list(found: &[Foreign]) -> String {
+    let mut texts: Vec<String> = Vec::new();
+    for foreign in found {
+        let text = foreign.to_string();
+        if !texts.contains(&text) {
+            texts.push(text);
+        }
+    }
+    let more = texts.len().saturating_sub(MAX_NAMED);
+    texts.truncate(MAX_NAMED);
+    if more > 0 {
+        texts.push(format!("{more} more documents of other kinds"));
+    }
+    texts.join(". ")
 }

@@ -8,23 +8,56 @@ use std::{
 
 use crate::{milvus::Place, report::InputEntry};
 
-use super::{InputError, Loaded, Role, objects::Collector};
+use super::{
+    InputError, Loaded, Role,
+    encoding::{self, NotText},
+    objects::Collector,
+};
 
 /// What one input may hold in all. A cluster of thousands of objects stays below 100 MiB.
 pub const MAX_INPUT: u64 = 256 * 1024 * 1024;
+/// Namespaces that a remark names.
+const MAX_NAMESPACES: usize = 5;
 /// Folders inside folders that are opened.
 const MAX_DEPTH: u8 = 16;
+
+/// Kustomize reads a directory by a file of one of these names.
+const KUSTOMIZATIONS: [&str; 3] = ["kustomization.yaml", "kustomization.yml", "Kustomization"];
+
+/// How an input is read.
+#[derive(Clone, Debug, Default)]
+pub struct Reading<'a> {
+    /// Where objects live that name no namespace; objects of other namespaces are left out.
+    pub namespace: Option<&'a str>,
+    /// Objects (kind and name) whose documents are kept, to lay patches over them.
+    pub keep: Vec<(String, String)>,
+}
 
 /// Reads a file, a directory or `-` (standard input).
 ///
 /// # Errors
-/// Where it cannot be read, is no text, no YAML or JSON, or holds no Kubernetes object; the error names the place.
-pub fn load(role: Role, source: &str, namespace: Option<&str>) -> Result<Loaded, InputError> {
-    let (collector, read, skipped) = collect(role, source, namespace)?;
+/// Where it cannot be read, is not text, not YAML or JSON, or holds no Kubernetes object; the error names the place, and
+/// what the input is instead.
+pub fn load(role: Role, source: &str, how: &Reading<'_>) -> Result<Loaded, InputError> {
+    let (collector, read, skipped) = collect(role, source, how)?;
     let shown = if source == "-" { "stdin" } else { source };
-    let (snapshot, mut not_read) = collector.finish(shown)?;
+    let content = collector.content(shown)?;
+    let mut not_read = content.not_read.clone();
     not_read.extend(skipped);
-    Ok(Loaded { snapshot, entry: InputEntry { role: role.name().into(), source: shown.into(), read, not_read } })
+    not_read
+        .extend(content.foreign.iter().filter(|foreign| !foreign.is_used).map(|foreign| format!("left out: {}", foreign.what)));
+    let left_out: usize = content.left_out.values().sum();
+    if left_out > 0 {
+        let names: Vec<&str> = content.left_out.keys().map(String::as_str).take(MAX_NAMESPACES).collect();
+        let more = content.left_out.len().saturating_sub(MAX_NAMESPACES);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let wanted = how.namespace.unwrap_or_default();
+        let objects = if left_out == 1 { "1 object" } else { &format!("{left_out} objects") };
+        not_read.push(format!("{objects} of other namespaces ({}{more}) left out by -n {wanted}", names.join(", ")));
+    }
+    let snapshot = content.builder().build();
+    let entry = InputEntry { role: role.name().into(), source: shown.into(), read, not_read, notes: Vec::new() };
+    Ok(Loaded { content, snapshot, entry })
 }
 
 /// Reads the same as what runs in one namespace.
@@ -32,15 +65,14 @@ pub fn load(role: Role, source: &str, namespace: Option<&str>) -> Result<Loaded,
 /// # Errors
 /// As [`load`].
 pub fn load_place(source: &str, namespace: Option<&str>) -> Result<Place, InputError> {
-    let (collector, ..) = collect(Role::Before, source, namespace)?;
-    let configs = collector.configs().to_vec();
-    let (snapshot, _) = collector.finish(source)?;
-    Ok(Place { snapshot, configs })
+    let (collector, ..) = collect(Role::Before, source, &Reading { namespace, keep: Vec::new() })?;
+    let content = collector.content(source)?;
+    Ok(Place { snapshot: content.builder().build(), configs: content.configs() })
 }
 
 /// A collector with everything, the names of what was read, and what was passed over.
-fn collect(role: Role, source: &str, namespace: Option<&str>) -> Result<(Collector, Vec<String>, Vec<String>), InputError> {
-    let mut collector = Collector::new(role, namespace);
+fn collect(role: Role, source: &str, how: &Reading<'_>) -> Result<(Collector, Vec<String>, Vec<String>), InputError> {
+    let mut collector = Collector::new(role, how.namespace).only(how.namespace).keep(how.keep.iter().cloned());
     let mut read = Vec::new();
     let mut skipped = Vec::new();
     if source == "-" {
@@ -55,7 +87,7 @@ fn collect(role: Role, source: &str, namespace: Option<&str>) -> Result<(Collect
             let name = file.display().to_string();
             let handle = fs::File::open(&file).map_err(|error| unreadable(&file, &error))?;
             let text = read_text(&name, handle, left)?;
-            left -= text.len() as u64;
+            left = left.saturating_sub(text.len() as u64);
             collector.add_text(&text, &name)?;
             read.push(name);
         }
@@ -77,9 +109,6 @@ pub fn read_text_file(path: &Path) -> Result<String, InputError> {
 /// # Errors
 /// Where it cannot be listed, is a chart, or holds none.
 pub fn directory(path: &Path, skipped: &mut Vec<String>) -> Result<Vec<PathBuf>, InputError> {
-    if path.join("Chart.yaml").is_file() && path.join("templates").is_dir() {
-        return Err(InputError::Chart { path: path.display().to_string() });
-    }
     let mut files = Vec::new();
     walk(path, MAX_DEPTH, &mut files, skipped)?;
     if files.is_empty() {
@@ -89,6 +118,12 @@ pub fn directory(path: &Path, skipped: &mut Vec<String>) -> Result<Vec<PathBuf>,
 }
 
 fn walk(path: &Path, depth: u8, files: &mut Vec<PathBuf>, skipped: &mut Vec<String>) -> Result<(), InputError> {
+    if path.join("Chart.yaml").is_file() {
+        return Err(InputError::Chart { path: path.display().to_string() });
+    }
+    if KUSTOMIZATIONS.iter().any(|name| path.join(name).is_file()) {
+        return Err(InputError::Kustomization { path: path.display().to_string() });
+    }
     let entries = fs::read_dir(path).map_err(|error| unreadable(path, &error))?;
     let mut paths: Vec<PathBuf> = entries
         .map(|entry| entry.map(|entry| entry.path()))
@@ -121,14 +156,14 @@ fn read_text(name: &str, source: impl Read, limit: u64) -> Result<String, InputE
     if bytes.len() as u64 > limit {
         return Err(InputError::TooLarge { path: name.to_owned(), limit: MAX_INPUT / 1024 / 1024 });
     }
-    if let Some(position) = bytes.iter().position(|byte| *byte == 0) {
-        return Err(InputError::Binary { path: name.to_owned(), position });
-    }
-    let text = String::from_utf8(bytes)
-        .map_err(|error| InputError::Binary { path: name.to_owned(), position: error.utf8_error().valid_up_to() })?;
-    Ok(match text.strip_prefix('\u{feff}') {
-        Some(rest) => rest.to_owned(),
-        None => text,
+    encoding::decode(bytes).map_err(|what| {
+        let path = name.to_owned();
+        match what {
+            NotText::ChartArchive => InputError::Chart { path },
+            NotText::Packed(format) => InputError::Packed { path, format },
+            NotText::Encoding(encoding) => InputError::Encoding { path, encoding },
+            NotText::Binary(position) => InputError::Binary { path, position },
+        }
     })
 }
 

@@ -1,13 +1,20 @@
-//! Adapters: from what a user names to a snapshot. They read and never decide.
+//! Adapters: from what a user names to objects and snapshots. They read and never judge.
 
+pub mod encoding;
 pub mod error;
 pub mod evidence;
 pub mod files;
+pub mod foreign;
+mod helm_output;
 pub mod objects;
+pub mod part;
+mod patch;
 mod record;
+mod terraform;
 
 pub use error::InputError;
-pub use files::{load, load_place, read_text_file};
+pub use files::{Reading, load, load_place, read_text_file};
+pub use objects::{Content, Form};
 
 use crate::{milvus::Snapshot, report::InputEntry};
 
@@ -32,9 +39,11 @@ impl Role {
 }
 
 /// An input, read.
-#[derive(Clone, Debug)]
+#[derive(Debug, Default)]
 pub struct Loaded {
     /// What it holds.
+    pub content: Content,
+    /// The same, grouped.
     pub snapshot: Snapshot,
     /// What the report says of it.
     pub entry: InputEntry,

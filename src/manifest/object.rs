@@ -694,6 +694,18 @@ impl Object {
             Self::Service(meta) | Self::Other(meta) => meta,
         }
     }
+
+    /// The metadata, to be changed.
+    pub fn meta_mut(&mut self) -> &mut Meta {
+        match self {
+            Self::Workload(workload) => &mut Arc::make_mut(workload).meta,
+            Self::Config(config) => &mut Arc::make_mut(config).meta,
+            Self::Claim(claim) => &mut claim.meta,
+            Self::Autoscaler(autoscaler) => &mut autoscaler.meta,
+            Self::Deployer(deployer) => &mut deployer.meta,
+            Self::Service(meta) | Self::Other(meta) => meta,
+        }
+    }
 }
 
 impl Meta {

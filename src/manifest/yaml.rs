@@ -2,7 +2,7 @@
 
 use std::{
     borrow::Cow,
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, hash_map::Entry},
 };
 
 use granit_parser::{Event, Options, Parser, ScalarStyle};
@@ -13,8 +13,14 @@ use super::node::{Kind, Tree};
 pub const MAX_DEPTH: usize = 128;
 /// Values that aliases may add to one document. Charts use none; generated files a few hundred.
 pub const MAX_ALIAS_NODES: usize = 100_000;
-/// From this many keys on, duplicates are found with a hash set instead of a scan.
+/// Values that are copied because an anchor or an alias names them, in one document.
+pub const MAX_COPIED_NODES: usize = 1_000_000;
+/// Bytes of text that anchors and aliases may copy in one document.
+pub const MAX_COPIED_BYTES: usize = 64 * 1024 * 1024;
+/// From this many keys on, duplicates are found with a hash map instead of a scan.
 const SMALL_MAPPING: usize = 16;
+/// The key whose value is merged into the mapping that holds it (YAML 1.1, <https://yaml.org/type/merge.html>).
+const MERGE_KEY: &str = "<<";
 
 /// One YAML document.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,8 +46,9 @@ pub struct ParseError {
 /// Reads the documents of `text` one after the other, so that only one tree is in memory at a time.
 ///
 /// # Errors
-/// Each item is an error where the text is not YAML, nests deeper than [`MAX_DEPTH`], expands aliases beyond
-/// [`MAX_ALIAS_NODES`] or refers to a value from inside itself. After an error the iterator ends.
+/// Each item is an error where the text is not YAML, nests deeper than [`MAX_DEPTH`] (aliases followed), expands aliases
+/// beyond [`MAX_ALIAS_NODES`], copies more than [`MAX_COPIED_BYTES`], refers to a value from inside itself, or merges
+/// (`<<`) what is not a mapping or a list of mappings. After an error the iterator ends.
 pub fn documents(text: &str) -> impl Iterator<Item = Result<Document<'_>, ParseError>> {
     let mut options = Options::default();
     options.emit_comments = false;
@@ -60,14 +67,70 @@ struct Composer<'a> {
 struct Open<'a> {
     node: Tree<'a>,
     anchor: usize,
-    key: Option<Cow<'a, str>>,
-    seen: Option<HashSet<Cow<'a, str>>>,
+    key: Option<Key<'a>>,
+    /// Where each key stands, for large mappings.
+    seen: Option<HashMap<Cow<'a, str>, usize>>,
+    /// What `<<` names, in the order of precedence.
+    merged: Vec<Tree<'a>>,
 }
 
+/// A key that waits for its value.
+enum Key<'a> {
+    Plain(Cow<'a, str>),
+    Merge,
+}
+
+/// How much a value costs to copy.
+#[derive(Clone, Copy, Default)]
+struct Weight {
+    nodes: usize,
+    bytes: usize,
+    depth: usize,
+}
+
+impl Weight {
+    fn of(node: &Tree<'_>) -> Self {
+        let scalar = |text: &str| Self { nodes: 1, bytes: text.len(), depth: 1 };
+        let around = |inner: Self, child: Self| Self {
+            nodes: inner.nodes + child.nodes,
+            bytes: inner.bytes + child.bytes,
+            depth: inner.depth.max(child.depth + 1),
+        };
+        match &node.kind {
+            Kind::Scalar { text, .. } => scalar(text),
+            Kind::Sequence(items) => items.iter().map(Self::of).fold(scalar(""), around),
+            Kind::Mapping(entries) => entries
+                .iter()
+                .map(|(key, node)| {
+                    let value = Self::of(node);
+                    Self { bytes: value.bytes + key.len(), ..value }
+                })
+                .fold(scalar(""), around),
+        }
+    }
+}
+
+/// The anchors of one document, and how much of their bounds is used up.
 #[derive(Default)]
 struct Anchors<'a> {
-    done: HashMap<usize, (Tree<'a>, usize)>,
+    done: HashMap<usize, (Tree<'a>, Weight)>,
     expanded: usize,
+    copied: Weight,
+}
+
+impl Anchors<'_> {
+    /// Counts a copy. The message says which bound it breaks.
+    fn charge(&mut self, weight: Weight) -> Result<(), String> {
+        self.copied.nodes += weight.nodes;
+        self.copied.bytes += weight.bytes;
+        if self.copied.nodes > MAX_COPIED_NODES {
+            return Err(format!("anchors and aliases expand to more than {MAX_COPIED_NODES} values"));
+        }
+        if self.copied.bytes > MAX_COPIED_BYTES {
+            return Err(format!("anchors and aliases expand to more than {} MiB of text", MAX_COPIED_BYTES / 1024 / 1024));
+        }
+        Ok(())
+    }
 }
 
 impl<'a> Iterator for Composer<'a> {
@@ -132,16 +195,18 @@ impl<'a> Composer<'a> {
                     continue;
                 }
                 Event::SequenceEnd | Event::MappingEnd => match stack.pop() {
-                    Some(open) => (open.node, open.anchor),
+                    Some(open) => open.close(),
                     None => continue,
                 },
                 _ => continue,
             };
             if anchor != 0 {
-                anchors.done.insert(anchor, (node.clone(), size(&node)));
+                let weight = Weight::of(&node);
+                anchors.charge(weight).map_err(|message| self.error(line, message))?;
+                anchors.done.insert(anchor, (node.clone(), weight));
             }
             match stack.last_mut() {
-                Some(parent) => parent.add(node),
+                Some(parent) => parent.add(node).map_err(|message| self.error(line, message))?,
                 None => root = Some(node),
             }
         }
@@ -152,7 +217,7 @@ impl<'a> Composer<'a> {
         if stack.len() >= MAX_DEPTH {
             return Err(self.error(node.line, format!("nested deeper than {MAX_DEPTH} levels")));
         }
-        stack.push(Open { node, anchor, key: None, seen: None });
+        stack.push(Open { node, anchor, key: None, seen: None, merged: Vec::new() });
         Ok(())
     }
 
@@ -160,56 +225,98 @@ impl<'a> Composer<'a> {
         if stack.iter().any(|open| open.anchor == id) {
             return Err(self.error(line, "an alias refers to a value that contains it (cyclic anchor)"));
         }
-        let Some((node, size)) = anchors.done.get(&id) else {
+        let Some(weight) = anchors.done.get(&id).map(|(_, weight)| *weight) else {
             return Err(self.error(line, "an alias refers to an anchor that is not defined before it"));
         };
-        anchors.expanded += size;
+        if stack.len() + weight.depth > MAX_DEPTH {
+            return Err(self.error(line, format!("aliases nest deeper than {MAX_DEPTH} levels")));
+        }
+        anchors.expanded += weight.nodes;
         if anchors.expanded > MAX_ALIAS_NODES {
             return Err(self.error(line, format!("aliases expand to more than {MAX_ALIAS_NODES} values")));
         }
-        Ok(node.clone())
+        anchors.charge(weight).map_err(|message| self.error(line, message))?;
+        match anchors.done.get(&id) {
+            Some((node, _)) => Ok(node.clone()),
+            None => Err(self.error(line, "an alias refers to an anchor that is not defined before it")),
+        }
     }
 }
 
 impl<'a> Open<'a> {
-    fn add(&mut self, node: Tree<'a>) {
-        match &mut self.node.kind {
-            Kind::Sequence(items) => items.push(node),
-            Kind::Mapping(entries) => match self.key.take() {
-                None => self.key = Some(key_text(node)),
-                Some(key) => {
-                    if entries.len() == SMALL_MAPPING {
-                        self.seen = Some(entries.iter().map(|(key, _)| key.clone()).collect());
+    fn add(&mut self, node: Tree<'a>) -> Result<(), String> {
+        let entries = match &mut self.node.kind {
+            Kind::Sequence(items) => {
+                items.push(node);
+                return Ok(());
+            }
+            Kind::Mapping(entries) => entries,
+            Kind::Scalar { .. } => return Ok(()),
+        };
+        match self.key.take() {
+            None => self.key = Some(Key::of(node)),
+            Some(Key::Merge) => self.merged.extend(mappings(node)?),
+            Some(Key::Plain(key)) => {
+                let known = if entries.len() < SMALL_MAPPING {
+                    entries.iter().position(|(name, _)| *name == key)
+                } else {
+                    let index = || entries.iter().enumerate().map(|(at, (name, _))| (name.clone(), at)).collect();
+                    match self.seen.get_or_insert_with(index).entry(key.clone()) {
+                        Entry::Occupied(known) => Some(*known.get()),
+                        Entry::Vacant(free) => {
+                            free.insert(entries.len());
+                            None
+                        }
                     }
-                    let duplicate = match &mut self.seen {
-                        Some(seen) => !seen.insert(key.clone()),
-                        None => entries.iter().any(|(name, _)| *name == key),
-                    };
-                    if duplicate {
-                        entries.retain(|(name, _)| *name != key);
-                    }
-                    entries.push((key, node));
+                };
+                match known {
+                    Some(at) => entries[at].1 = node,
+                    None => entries.push((key, node)),
                 }
-            },
-            Kind::Scalar { .. } => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The finished value and its anchor. What `<<` names comes after the mapping's own keys: own keys win, then what was
+    /// named first.
+    fn close(mut self) -> (Tree<'a>, usize) {
+        if !self.merged.is_empty()
+            && let Kind::Mapping(entries) = &mut self.node.kind
+        {
+            let mut known: HashSet<Cow<'a, str>> = entries.iter().map(|(key, _)| key.clone()).collect();
+            for merged in self.merged {
+                let Kind::Mapping(more) = merged.kind else { continue };
+                entries.extend(more.into_iter().filter(|(key, _)| known.insert(key.clone())));
+            }
+        }
+        (self.node, self.anchor)
+    }
+}
+
+impl<'a> Key<'a> {
+    /// Keys that are not scalars have no meaning in a manifest; they are kept under a text that no rule asks for. A quoted
+    /// `<<` is a key like any other.
+    fn of(node: Tree<'a>) -> Self {
+        match node.kind {
+            Kind::Scalar { text, plain: true } if text == MERGE_KEY => Self::Merge,
+            Kind::Scalar { text, .. } => Self::Plain(text),
+            Kind::Sequence(_) | Kind::Mapping(_) => Self::Plain("?".into()),
         }
     }
 }
 
-/// Keys that are not scalars have no meaning in a manifest; they are kept under a text that no rule asks for.
-fn key_text(node: Tree<'_>) -> Cow<'_, str> {
-    match node.kind {
-        Kind::Scalar { text, .. } => text,
-        Kind::Sequence(_) | Kind::Mapping(_) => "?".into(),
+/// The mappings that a merge key may name: one, or a list of them.
+fn mappings(node: Tree<'_>) -> Result<Vec<Tree<'_>>, String> {
+    let all = match node.kind {
+        Kind::Mapping(_) => return Ok(vec![node]),
+        Kind::Sequence(items) => items,
+        Kind::Scalar { .. } => Vec::new(),
+    };
+    if all.is_empty() || !all.iter().all(Tree::is_mapping) {
+        return Err("a merge key (<<) takes a mapping or a list of mappings".to_owned());
     }
-}
-
-fn size(node: &Tree<'_>) -> usize {
-    1 + match &node.kind {
-        Kind::Scalar { .. } => 0,
-        Kind::Sequence(items) => items.iter().map(size).sum(),
-        Kind::Mapping(entries) => entries.iter().map(|(_, node)| size(node)).sum::<usize>(),
-    }
+    Ok(all)
 }
 
 #[cfg(test)]
@@ -256,6 +363,61 @@ mod tests {
         assert!(error.message.contains("aliases expand"), "{error}");
         let error = documents("a: &a\n  b: *a\n").find_map(Result::err).expect("refused");
         assert!(error.message.contains("cyclic"), "{error}");
+    }
+
+    #[test]
+    fn what_is_merged_gives_way_to_own_keys_and_to_what_was_named_first() {
+        let text = "x: &x {a: 1, b: 1}\ny: &y {b: 2, c: 2}\n";
+        let merged = |use_: &str| one(&format!("{text}z: {use_}\n")).get("z").cloned().expect("z").to_json();
+        assert_eq!(merged("{<<: *x, c: 3}"), serde_json::json!({"c": 3, "a": 1, "b": 1}));
+        assert_eq!(merged("{b: 3, <<: *x}"), serde_json::json!({"b": 3, "a": 1}), "own keys win wherever they stand");
+        assert_eq!(merged("{<<: *x, b: 3}"), serde_json::json!({"b": 3, "a": 1}));
+        assert_eq!(merged("{<<: [*x, *y]}"), serde_json::json!({"a": 1, "b": 1, "c": 2}));
+        assert_eq!(merged("{<<: [*y, *x]}"), serde_json::json!({"b": 2, "c": 2, "a": 1}));
+        assert_eq!(merged("{<<: [{q: 1}, *x]}"), serde_json::json!({"q": 1, "a": 1, "b": 1}));
+        assert_eq!(merged("{<<: *x, <<: *y}"), serde_json::json!({"a": 1, "b": 1, "c": 2}), "two merge keys are a list");
+        assert_eq!(merged("{\"<<\": 1}"), serde_json::json!({"<<": 1}), "a quoted key is a key");
+        let chained = one("a: &a {k: 1, l: 1}\nb: &b {<<: *a, k: 2}\nc: {<<: *b}\n");
+        assert_eq!(chained.get("c").expect("c").to_json(), serde_json::json!({"k": 2, "l": 1}));
+        let all: String = (0..40).map(|i| format!("k{i}: {i}, ")).collect();
+        let many = one(&format!("a: &a {{{all}}}\nb: {{<<: *a, k3: own}}\n"));
+        assert_eq!((many.text_at(&["b", "k3"]), many.get("b").expect("b").entries().count()), (Some("own"), 40));
+    }
+
+    #[test]
+    fn only_mappings_can_be_merged() {
+        for wrong in ["a: {<<: 1}", "a: {<<: }", "a: {<<: []}", "a: {<<: [1]}", "b: &b [1]\na:\n  <<: *b"] {
+            let error = documents(wrong).find_map(Result::err).expect(wrong);
+            assert!(error.message.contains("merge key"), "{error}");
+        }
+    }
+
+    #[test]
+    fn anchors_that_copy_much_text_end_early() {
+        let long = "x".repeat(1024 * 1024);
+        let aliases = "- *a\n".repeat(100);
+        let error = documents(&format!("a: &a \"\\t{long}\"\nb:\n{aliases}")).find_map(Result::err).expect("refused");
+        assert!(error.message.contains("MiB of text"), "{error}");
+        let merges = "- {<<: *a}\n".repeat(100);
+        let error = documents(&format!("a: &a {{k: \"\\t{long}\"}}\nb:\n{merges}")).find_map(Result::err).expect("refused");
+        assert!(error.message.contains("MiB of text"), "{error}");
+    }
+
+    #[test]
+    fn aliases_do_not_nest_deeper_than_the_text_may() {
+        let (open, close) = ("[".repeat(60), "]".repeat(60));
+        let text = format!("a: &a {open}1{close}\nb: &b {open}*a{close}\nc: {open}*b{close}\n");
+        let error = documents(&text).find_map(Result::err).expect("refused");
+        assert!(error.message.contains("deeper"), "{error}");
+        assert!(documents(&format!("a: &a {open}1{close}\nb: {open}*a{close}\n")).all(|document| document.is_ok()));
+    }
+
+    #[test]
+    fn many_duplicates_take_no_square_of_time() {
+        let mut text: String = (0..50_000).map(|i| format!("k{i}: 1\n")).collect();
+        text.push_str(&(0..50_000).map(|i| format!("k{i}: 2\n")).collect::<String>());
+        let node = one(&text);
+        assert_eq!((node.entries().count(), node.text_at(&["k7"])), (50_000, Some("2")));
     }
 
     #[test]

@@ -61,7 +61,10 @@ fn laid_over(own: &[Arc<ConfigMap>], others: &[Arc<ConfigMap>]) -> Vec<Arc<Confi
         own.iter().any(|known| {
             known.kind == other.kind
                 && known.meta.object.name == other.meta.object.name
-                && known.meta.object.namespace == other.meta.object.namespace
+                && match (&known.meta.object.namespace, &other.meta.object.namespace) {
+                    (Some(one), Some(other)) => one == other,
+                    _ => true,
+                }
         })
     };
     others.iter().filter(|other| !is_known(other)).chain(own).cloned().collect()
@@ -111,17 +114,18 @@ impl Builder {
         self.helm.push((release.to_owned(), namespace.map(str::to_owned), HelmRevision { revision, status, user_values }));
     }
 
-    /// The configurations taken in so far.
+    /// Groups everything, where references of pods to objects that are not here find those of `before`: they stay in the cluster
+    /// when a change does not name them.
     #[must_use]
-    pub fn configs(&self) -> &[Arc<ConfigMap>] {
-        &self.configs
-    }
-
-    /// Groups everything, where references of pods to objects that are not here find those of `others`: they stay in the
-    /// cluster when a change does not name them.
-    #[must_use]
-    pub fn build_over(mut self, others: &[Arc<ConfigMap>]) -> Snapshot {
-        self.configs = laid_over(&self.configs, others);
+    pub fn build_over(mut self, before: &[Object]) -> Snapshot {
+        let others: Vec<Arc<ConfigMap>> = before
+            .iter()
+            .filter_map(|object| match object {
+                Object::Config(config) => Some(Arc::clone(config)),
+                _ => None,
+            })
+            .collect();
+        self.configs = laid_over(&self.configs, &others);
         self.build()
     }
 

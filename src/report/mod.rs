@@ -193,6 +193,9 @@ pub struct InputEntry {
     pub read: Vec<String>,
     /// What could not be read there, with the reason.
     pub not_read: Vec<String>,
+    /// How it was understood, where that could be questioned: a part of a release or the whole.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 impl Report {

@@ -69,6 +69,7 @@ pub(super) fn report() -> Report {
         source: source.into(),
         read: vec![source.into()],
         not_read,
+        notes: Vec::new(),
     };
     let inputs = vec![
         input("before", "live.yaml", vec![]),

@@ -75,6 +75,10 @@ impl Page<'_> {
             };
             let line = format!("  {:<7} {}{read}", input.role, plain(&input.source));
             self.line(&line);
+            for note in &input.notes {
+                let line = format!("          {}", plain(note));
+                self.line(&line);
+            }
             for missing in &input.not_read {
                 let line = format!("          not read: {}", plain(missing));
                 self.line(&line);
