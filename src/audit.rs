@@ -1,17 +1,16 @@
-//! Judges what already runs: nothing changes, so what rules say of the state itself is what is found.
+//! Judges what already runs, as it is: nothing changes.
 
 use crate::{
     facts::Facts,
-    judge::{JudgedRelease, Judgement, Question, judge},
+    judge::{Judgement, Question, judge_state},
     milvus::{Snapshot, catalogue::Catalogue},
     policy::PolicySet,
 };
 
-/// The findings about what runs. Two questions are asked: whether one would install it so today, and whether one could go on
-/// from it (drift from Helm's storage, for example).
+/// What the rules say of what runs. Rules that judge a change do not apply.
 #[must_use]
 pub fn audit(running: &Snapshot, facts: &Facts, catalogue: &Catalogue, policies: &PolicySet) -> Judgement {
-    let question = Question {
+    judge_state(&Question {
         before: None,
         after: running,
         facts,
@@ -21,27 +20,7 @@ pub fn audit(running: &Snapshot, facts: &Facts, catalogue: &Catalogue, policies:
         deletes: None,
         accepted: &[],
         overdue: None,
-    };
-    let installed = judge(&question);
-    let mut kept = judge(&Question { before: Some(running), ..question });
-    for release in &mut kept.releases {
-        let Some(other) = installed.releases.iter().find(|other| same(release, other)) else { continue };
-        for judged in &other.findings {
-            let known = release.findings.iter().any(|known| {
-                known.finding.rule.id == judged.finding.rule.id
-                    && (known.finding.message == judged.finding.message || judged.finding.not_evaluated)
-            });
-            if !known {
-                release.findings.push(judged.clone());
-            }
-        }
-        release.findings.sort_by_key(|judged| (std::cmp::Reverse(judged.action()), judged.finding.rule.id));
-    }
-    kept
-}
-
-fn same(a: &JudgedRelease, b: &JudgedRelease) -> bool {
-    a.name == b.name && a.namespace == b.namespace && a.topology_after == b.topology_after
+    })
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use crate::{
         Action, PolicySet,
         resolve::{Applied, Scope},
     },
-    rules::{self, Finding},
+    rules::{self, Finding, State},
     upgrade::Upgrade,
 };
 
@@ -45,9 +45,22 @@ impl std::fmt::Debug for Overdue<'_> {
     }
 }
 
+/// What was judged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Subject {
+    /// A change: what runs against what is wanted, or an installation.
+    #[default]
+    Change,
+    /// What runs, as it is (`audit`).
+    State,
+}
+
 /// The answer.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Judgement {
+    /// What was judged.
+    pub subject: Subject,
     /// One entry for each Milvus release of the wanted state.
     pub releases: Vec<JudgedRelease>,
 }
@@ -69,6 +82,8 @@ pub struct JudgedRelease {
     pub topology_after: Topology,
     /// What the rules found and what becomes of it, worst first, then by rule.
     pub findings: Vec<JudgedFinding>,
+    /// How each rule came out before any policy, in the order of [`rules::ALL`].
+    pub states: Vec<State>,
 }
 
 /// A finding and what becomes of it.
@@ -120,15 +135,37 @@ impl Judgement {
 #[must_use]
 pub fn judge(question: &Question<'_>) -> Judgement {
     let pairs = pair(question.before, question.after);
-    let releases = pairs.into_iter().map(|(before, after)| judge_release(question, before, after)).collect();
-    Judgement { releases }
+    let releases = pairs.into_iter().map(|(before, after)| judge_change(question, before, after)).collect();
+    Judgement { subject: Subject::Change, releases }
 }
 
-fn judge_release(question: &Question<'_>, before: Option<&Release>, after: &Release) -> JudgedRelease {
+/// Judges each release of `question.after` as what runs, as it is; what the question says of a change is left out.
+#[must_use]
+pub fn judge_state(question: &Question<'_>) -> Judgement {
+    let releases = question.after.releases.iter().map(|release| {
+        let builds = Upgrade::new(None, release, question.facts, question.catalogue);
+        let ran = rules::run_state(release, question.facts, question.catalogue, question.overdue);
+        let side = (builds.builds_after().first().cloned(), builds.to());
+        judged(question, Some(release), release, side, ran)
+    });
+    Judgement { subject: Subject::State, releases: releases.collect() }
+}
+
+fn judge_change(question: &Question<'_>, before: Option<&Release>, after: &Release) -> JudgedRelease {
     let mut upgrade = Upgrade::new(before, after, question.facts, question.catalogue);
     upgrade.is_rollback = question.is_rollback;
     upgrade.deletes = question.deletes;
-    let (from, to) = (upgrade.from(), upgrade.to());
+    judged(question, before, after, (upgrade.from(), upgrade.to()), rules::run(&upgrade, question.overdue))
+}
+
+/// Applies policies, exceptions and acceptances to what the rules said.
+fn judged(
+    question: &Question<'_>,
+    before: Option<&Release>,
+    after: &Release,
+    (from, to): (Option<Build>, Option<Build>),
+    ran: rules::Ran,
+) -> JudgedRelease {
     let namespace = after.namespace.clone().or_else(|| before.and_then(|before| before.namespace.clone()));
     let scope = Scope {
         release: &after.name,
@@ -145,10 +182,8 @@ fn judge_release(question: &Question<'_>, before: Option<&Release>, after: &Rele
         Applied::Acts { action, .. } if action > Action::Audit && accepts(finding.rule.id) => Applied::Accepted,
         applied => applied,
     };
-    let mut findings: Vec<JudgedFinding> = rules::run(&upgrade, question.overdue)
-        .into_iter()
-        .map(|finding| JudgedFinding { applied: apply(&finding), finding })
-        .collect();
+    let mut findings: Vec<JudgedFinding> =
+        ran.findings.into_iter().map(|finding| JudgedFinding { applied: apply(&finding), finding }).collect();
     findings.sort_by_key(|judged| (std::cmp::Reverse(judged.action()), judged.finding.rule.id));
     JudgedRelease {
         name: after.name.clone(),
@@ -158,6 +193,7 @@ fn judge_release(question: &Question<'_>, before: Option<&Release>, after: &Rele
         from,
         to,
         findings,
+        states: ran.states,
     }
 }
 

@@ -63,3 +63,4 @@ pub mod rules;
 pub mod run;
 pub mod server;
 pub mod upgrade;
+pub mod words;

@@ -21,6 +21,8 @@ pub struct Upgrade<'a> {
     pub catalogue: &'a Catalogue,
     /// Whether this goes back to an earlier revision (`helm rollback`).
     pub is_rollback: bool,
+    /// Whether nothing changes: what runs is judged as it is (`audit`).
+    pub is_state: bool,
     /// The object that the change deletes by name, where it is a deletion.
     pub deletes: Option<&'a ObjectRef>,
     /// Every readable version on both sides, lowest first: nearly every rule asks, and reading them takes every image apart.
@@ -32,7 +34,7 @@ impl<'a> Upgrade<'a> {
     #[must_use]
     pub fn new(before: Option<&'a Release>, after: &'a Release, facts: &'a Facts, catalogue: &'a Catalogue) -> Self {
         let builds = (before.map(Release::builds).unwrap_or_default(), after.builds());
-        Self { before, after, facts, catalogue, is_rollback: false, deletes: None, builds }
+        Self { before, after, facts, catalogue, is_rollback: false, is_state: false, deletes: None, builds }
     }
 
     /// Every readable version that runs, lowest first.

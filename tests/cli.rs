@@ -311,6 +311,27 @@ fn what_runs_is_audited() {
 }
 
 #[test]
+fn an_audit_of_nothing_says_what_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let kinds = ["Deployment", "Deployment", "StatefulSet"];
+    let text: Vec<String> = kinds
+        .iter()
+        .enumerate()
+        .map(|(number, kind)| format!("apiVersion: apps/v1\nkind: {kind}\nmetadata: {{name: web-{number}}}\nspec: {{}}\n"))
+        .collect();
+    let other = file(folder.path(), "other.yaml", &text.join("---\n"));
+    let (code, stdout, stderr) = common::run(common::guard().args(["audit", "--before", &other]));
+    assert_eq!((code, &*stdout), (2, ""), "{stderr}");
+    for word in ["Milvus", "Deployment", "web-0", "web-1", "StatefulSet", "web-2"] {
+        assert!(stderr.contains(word), "{word} is not named: {stderr}");
+    }
+    let good = "examples/demo/2-good-upgrade/before.yaml";
+    let (code, _, stderr) = common::run(common::guard().args(["audit", "--before", good, "-i", "nobody"]));
+    assert_eq!(code, 2);
+    assert!(stderr.contains("no Milvus release 'nobody'; found: "), "{stderr}");
+}
+
+#[test]
 fn serve_says_what_it_lacks() {
     let (code, _, stderr) = common::run(common::guard().args([
         "serve",

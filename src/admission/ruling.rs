@@ -4,10 +4,14 @@ use crate::{
     judge::{JudgedFinding, JudgedRelease, Verdict},
     objects::DecisionSpec,
     policy::{Action, PolicySet, resolve::Applied, resolve::Scope},
-    rules::Failed,
+    rules::{Failed, Finding, Missing},
 };
 
-use super::{acceptance, review::Response, review::shortened, task::Gate};
+use super::{
+    acceptance,
+    review::{MAX_WARNING, Response, shortened},
+    task::Gate,
+};
 
 /// Findings that a message names; the rest is counted.
 const MAX_NAMED: usize = 6;
@@ -89,6 +93,7 @@ impl Outcome<'_> {
         let mut denials: Vec<&JudgedFinding> = Vec::new();
         let mut hints: Vec<String> = Vec::new();
         let mut audit_only: Vec<&str> = Vec::new();
+        let mut lacking: Vec<&Finding> = Vec::new();
         for (release, findings) in self.releases {
             if let (None, Some(namespace)) = (&ruling.release, &release.namespace) {
                 ruling.release = Some((namespace.clone(), release.name.clone()));
@@ -104,6 +109,7 @@ impl Outcome<'_> {
                 }
                 match action {
                     Action::Deny | Action::Hold => denials.push(judged),
+                    Action::Warn if judged.finding.missing.is_some() => lacking.push(&judged.finding),
                     Action::Warn => ruling.response.warnings.push(warning(judged)),
                     Action::Audit if !judged.finding.not_evaluated => audit_only.push(rule.id),
                     Action::Audit => {}
@@ -123,6 +129,7 @@ impl Outcome<'_> {
                 hints.extend(self.hint(release, findings));
             }
         }
+        ruling.response.warnings.extend(not_evaluated(&lacking));
         for (rule, name) in dedup(&ruling.excepted) {
             ruling.response.warnings.push(format!("milvus-guard: {rule} is let through by the UpgradeException {name}"));
         }
@@ -218,6 +225,28 @@ fn warning(judged: &JudgedFinding) -> String {
     format!("{} {}: {}. {}", finding.rule.id, finding.rule.name, finding.message, finding.fix.text)
 }
 
+/// One warning for each missing fact, with every rule that lacks it. What the command line could be given is of no use here,
+/// so the warning names the command that takes it.
+fn not_evaluated(lacking: &[&Finding]) -> Vec<String> {
+    let mut facts: Vec<(&str, Vec<&str>)> = Vec::new();
+    for finding in lacking {
+        let what = finding.missing.as_ref().map_or(&*finding.message, Missing::what);
+        match facts.iter_mut().find(|(known, _)| *known == what) {
+            Some((_, rules)) if rules.contains(&finding.rule.id) => {}
+            Some((_, rules)) => rules.push(finding.rule.id),
+            None => facts.push((what, vec![finding.rule.id])),
+        }
+    }
+    facts
+        .into_iter()
+        .map(|(what, rules)| {
+            let advice = ". Run milvus-guard check first.";
+            let text = format!("{} not evaluated: {what}", rules.join(" "));
+            format!("{}{advice}", shortened(&text, MAX_WARNING - advice.len()))
+        })
+        .collect()
+}
+
 /// The most telling first: the sentences come worst first, and the gate's word about the state of things last.
 fn message(gate: Gate, found: &[&JudgedFinding], hints: &[String]) -> String {
     let rules = dedup(&found.iter().map(|judged| judged.finding.rule.id).collect::<Vec<_>>());
@@ -240,4 +269,30 @@ fn message(gate: Gate, found: &[&JudgedFinding], hints: &[String]) -> String {
     }
     let lead = if gate == Gate::Release { "milvus-guard stops this release.\n" } else { "milvus-guard: " };
     shortened(&format!("{lead}{}", parts.join(separator)), MAX_MESSAGE)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::{
+        Review, Task,
+        parity::{review, scene},
+        scene::Accounts,
+    };
+    use crate::{admission::review::MAX_WARNING, facts::Facts, judge::Verdict, rules::testing::Fixture};
+
+    #[test]
+    fn what_guards_data_and_could_not_look_is_one_short_warning() {
+        let (before, after) = (Fixture::cluster("2.5.27"), Fixture::cluster("2.5.27").tag(&"t".repeat(120)));
+        let accounts = Accounts::default();
+        let text = review(Some(&before), &after, "pending-upgrade", &json!({}));
+        let ruling =
+            Task::of(&Review::parse(text.as_bytes()).unwrap()).judge(&scene(Some(&before), &Facts::default(), &accounts));
+        assert_eq!((ruling.verdict, ruling.response.denied), (Some(Verdict::Warn), None));
+        let lacking: Vec<&String> = ruling.response.warnings.iter().filter(|text| text.contains("not evaluated")).collect();
+        assert_eq!(lacking.len(), 1, "{lacking:?}");
+        assert!(lacking[0].starts_with("MG103 not evaluated: the version of milvusdb/milvus:ttt"), "{lacking:?}");
+        assert!(lacking[0].ends_with("Run milvus-guard check first.") && lacking[0].len() <= MAX_WARNING, "{lacking:?}");
+    }
 }

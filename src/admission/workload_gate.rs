@@ -138,15 +138,15 @@ impl<'a> WorkloadTask<'a> {
             judgement.releases.iter().flat_map(|release| &release.findings).any(|judged| judged.action() > Some(Action::Audit));
         let known = match &before {
             Some(before) if acts => judge(&Question { after: before, deletes: None, ..question }),
-            _ => Judgement { releases: Vec::new() },
+            _ => Judgement::default(),
         };
-        // A rule that failed or had no time said nothing about what was so before: its outcome stands.
+        // A rule that failed, had no time or lacked a fact said nothing about what was so before: its outcome stands.
         let known: Vec<_> = known
             .releases
             .iter()
             .flat_map(|release| &release.findings)
             .map(|judged| &judged.finding)
-            .filter(|finding| finding.failed.is_none())
+            .filter(|finding| finding.failed.is_none() && !finding.not_evaluated)
             .collect();
         let leniency = self.leniency(scene, before.as_ref(), &after);
         let releases: Vec<_> = judgement

@@ -1,4 +1,4 @@
-//! `audit`: what would the rules say of what already runs?
+//! `audit`: what do the rules say of what already runs?
 
 use std::path::PathBuf;
 
@@ -7,9 +7,12 @@ use jiff::Timestamp;
 
 use crate::{
     audit::audit,
-    milvus::catalogue::Catalogue,
+    inputs::Role,
+    judge::{Judgement, Subject},
+    milvus::{Snapshot, catalogue::Catalogue},
     policy::PolicySet,
-    report::{Output, Report, Show},
+    report::{InputEntry, Output, Report, Show},
+    words::count,
 };
 
 use super::{
@@ -28,7 +31,8 @@ Examples:
   milvus-guard audit --all-namespaces --format json
   milvus-guard audit --before running.yaml
 
-Exit codes: 0 nothing at or above --fail-on, 1 something, 2 wrong usage or unreadable input, 3 no verdict could be formed.")]
+Exit codes: 0 nothing at or above --fail-on, 1 something, 2 wrong usage, or a file that is unreadable or holds no Milvus,
+3 no verdict could be formed: no cluster, no permission, or no Milvus in the namespace.")]
 pub(super) struct Args {
     /// What runs: a file, a folder, - or live
     #[arg(long, value_name = "IN", default_value = "live")]
@@ -62,7 +66,7 @@ pub(super) struct Args {
     #[arg(long, value_enum, default_value_t = FailOn::Deny)]
     fail_on: FailOn,
 
-    /// How much the text shows
+    /// How much text and SARIF show (GitHub makes an alert of every SARIF result)
     #[arg(long, value_enum, default_value_t = Show::Audit)]
     show: Show,
 
@@ -87,14 +91,19 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     } else {
         vec![args.namespace.clone()]
     };
-    let mut judged = crate::judge::Judgement { releases: Vec::new() };
+    let mut judged = Judgement { subject: Subject::State, ..Judgement::default() };
+    let mut nothing = Nothing::default();
     let mut inputs = Vec::new();
     let mut asked = false;
     for namespace in namespaces {
-        let instance = args.instance.as_deref();
-        let reader = Gatherer { runtime: &runtime, cluster: &args.cluster, namespace: namespace.as_deref(), instance };
+        // The name is looked for here, so that the answer can say which releases there are instead.
+        let reader = Gatherer { runtime: &runtime, cluster: &args.cluster, namespace: namespace.as_deref(), instance: None };
         let mut gathered = Gathered { facts: facts.clone(), ..Gathered::default() };
-        let running = reader.state(&args.before, &mut gathered)?;
+        let mut running = reader.state(&args.before, &mut gathered)?;
+        nothing.saw(&running);
+        if let Some(instance) = &args.instance {
+            running.releases.retain(|release| release.name == *instance);
+        }
         if args.before.needs_cluster() && !args.no_cluster_policy && !asked {
             let mut of_cluster = PolicySet::default();
             reader.cluster_policies(&mut of_cluster, &mut gathered)?;
@@ -102,16 +111,138 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
             policies.exceptions.extend(of_cluster.exceptions);
             asked = true;
         }
+        for input in &gathered.inputs {
+            nothing.read(&input.source);
+        }
         if running.releases.is_empty() && args.all_namespaces {
             continue;
         }
-        inputs.append(&mut gathered.inputs);
+        inputs.extend(
+            gathered.inputs.into_iter().map(|input| {
+                if input.role == Role::Before.name() { InputEntry { role: "running".into(), ..input } } else { input }
+            }),
+        );
         judged.releases.extend(audit(&running, &gathered.facts, Catalogue::embedded(), &policies).releases);
     }
-    if judged.releases.is_empty() && args.before != Source::Live {
-        return Err(Failure::usage("the input holds no Milvus: no workload runs 'milvus run', or has a Milvus image"));
+    if judged.releases.is_empty() {
+        let message = nothing.message(args);
+        return Err(if args.before.needs_cluster() { Failure::no_verdict(message) } else { Failure::usage(message) });
     }
     let report = Report::new(&judged, &policies, inputs);
     output::report(&report, &args.format, args.show, screen)?;
     Ok(args.fail_on.exit(report.verdict))
+}
+
+/// What was there instead, where no release could be judged.
+#[derive(Default)]
+struct Nothing {
+    /// Milvus releases of another name.
+    releases: Vec<String>,
+    /// Other objects, where one place was read.
+    others: Option<String>,
+    /// The places that were read.
+    places: Vec<String>,
+    namespaces: usize,
+}
+
+/// Releases that the message names.
+const NAMED: usize = 10;
+
+impl Nothing {
+    fn saw(&mut self, running: &Snapshot) {
+        self.namespaces += 1;
+        self.releases.extend(running.releases.iter().take(NAMED).map(crate::milvus::Release::label));
+        self.others = running.others.describe();
+    }
+
+    fn read(&mut self, source: &str) {
+        if !self.places.iter().any(|place| place == source) && self.places.len() < NAMED {
+            self.places.push(source.to_owned());
+        }
+    }
+
+    /// What is not there, what is, and the next command.
+    fn message(&self, args: &Args) -> String {
+        let place = match (args.all_namespaces, self.places.first()) {
+            (true, _) => format!("{} of the cluster", count(self.namespaces, "namespace")),
+            (false, Some(place)) if place == "-" => "standard input".into(),
+            (false, Some(place)) => place.clone(),
+            (false, None) => "the input".into(),
+        };
+        let next = if args.before.needs_cluster() {
+            "milvus-guard audit --all-namespaces"
+        } else {
+            "kubectl get deployment,statefulset,configmap,service,persistentvolumeclaim -n NAMESPACE -o yaml | milvus-guard audit --before -"
+        };
+        let releases = self.releases.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+        match (&args.instance, &self.others) {
+            (Some(instance), _) if !self.releases.is_empty() => {
+                format!(
+                    "{place}: no Milvus release '{instance}'; found: {releases}\nnext: the same command with -i and one of these names"
+                )
+            }
+            _ if args.all_namespaces => {
+                format!(
+                    "{place}: no workload runs Milvus\nnext: milvus-guard audit --all-namespaces --context NAME, for another cluster"
+                )
+            }
+            (_, Some(others)) => format!("{place}: no workload runs Milvus; found: {others}\nnext: {next}"),
+            (_, None) => format!("{place}: nothing is there, so no workload runs Milvus\nnext: {next}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::rules::testing::Fixture;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn message(line: &[&str], saw: &[Snapshot], places: &[&str]) -> String {
+        let args = Line::parse_from(std::iter::once(&"audit").chain(line)).args;
+        let mut nothing = Nothing::default();
+        for snapshot in saw {
+            nothing.saw(snapshot);
+        }
+        for place in places {
+            nothing.read(place);
+        }
+        nothing.message(&args)
+    }
+
+    fn without_milvus() -> Snapshot {
+        let mut snapshot = Snapshot::default();
+        for (kind, name) in [("Deployment", "attu"), ("StatefulSet", "db"), ("Deployment", "web")] {
+            let object = crate::manifest::object::ObjectRef { kind: kind.into(), namespace: None, name: name.into() };
+            snapshot.others.add(&object);
+        }
+        snapshot
+    }
+
+    #[test]
+    fn what_is_there_instead_is_named_with_the_next_command() {
+        let live = message(&["-n", "x"], &[without_milvus()], &["live, namespace x at https://c"]);
+        assert_eq!(
+            live,
+            "live, namespace x at https://c: no workload runs Milvus; found: 2 Deployments (attu, web), 1 StatefulSet (db)\n\
+             next: milvus-guard audit --all-namespaces"
+        );
+        let file = message(&["--before", "a.yaml"], &[without_milvus()], &["a.yaml"]);
+        assert!(file.starts_with("a.yaml: no workload runs Milvus; found: 2 Deployments"), "{file}");
+        assert!(file.contains("\nnext: kubectl get "), "{file}");
+        let empty = message(&["-n", "x"], &[Snapshot::default()], &["live, namespace x at https://c"]);
+        assert!(empty.contains("nothing is there") && empty.contains("next: "), "{empty}");
+        let everywhere = message(&["-A"], &[without_milvus(), Snapshot::default()], &[]);
+        assert!(everywhere.starts_with("2 namespaces of the cluster: no workload runs Milvus"), "{everywhere}");
+        let other =
+            message(&["-n", "milvus", "-i", "mine"], &[Fixture::cluster("2.5.27").snapshot()], &["live, namespace milvus"]);
+        assert!(other.contains("no Milvus release 'mine'; found: milvus/my-release\nnext: "), "{other}");
+    }
 }

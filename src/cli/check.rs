@@ -83,7 +83,7 @@ pub(super) struct Args {
     #[arg(long, value_enum, default_value_t = FailOn::Deny)]
     fail_on: FailOn,
 
-    /// How much the text shows
+    /// How much text and SARIF show (GitHub makes an alert of every SARIF result)
     #[arg(long, value_enum, default_value_t = Show::Audit)]
     show: Show,
 

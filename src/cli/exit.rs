@@ -9,9 +9,9 @@ pub enum Exit {
     Clean,
     /// Judging: something at or above `--fail-on`.
     Found,
-    /// A bad flag, or input that cannot be read or parsed.
+    /// A bad flag, or input that cannot be read or parsed, or that holds no Milvus.
     Usage,
-    /// Judging: no verdict could be formed: no cluster, or no permission.
+    /// Judging: no verdict could be formed: no cluster, no permission, or a cluster that holds nothing to judge.
     NoVerdict,
     /// Running: it reached the plan.
     Reached,
@@ -61,8 +61,7 @@ impl Failure {
         Self { message: message.to_string(), exit: Exit::Usage }
     }
 
-    /// No cluster, or no permission.
-    #[allow(dead_code, reason = "used by the verbs that talk to a cluster")]
+    /// No cluster, no permission, or nothing there to judge.
     pub(super) fn no_verdict(message: impl fmt::Display) -> Self {
         Self { message: message.to_string(), exit: Exit::NoVerdict }
     }

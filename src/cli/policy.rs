@@ -392,10 +392,13 @@ fn differences(expectation: &Expectation, judgement: &Judgement) -> Vec<String> 
         .collect();
     if let Some(expected) = expectation.verdict.map(ExpectedVerdict::verdict).filter(|expected| *expected != judgement.verdict())
     {
-        let why = findings
+        // What could not be evaluated may be the only reason of a warning.
+        let why = judgement
+            .releases
             .iter()
-            .filter(|(_, action)| *action >= Action::Warn)
-            .map(|(judged, _)| format!("{}: {}", judged.finding.rule.id, judged.finding.message))
+            .flat_map(|release| &release.findings)
+            .filter(|judged| judged.action() >= Some(Action::Warn))
+            .map(|judged| format!("{}: {}", judged.finding.rule.id, judged.finding.message))
             .collect::<Vec<_>>()
             .join("; ");
         differences.push(format!("verdict is {:?}, expected {expected:?} ({why})", judgement.verdict()).to_lowercase());

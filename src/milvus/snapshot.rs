@@ -16,6 +16,7 @@ use crate::manifest::{
 use super::{
     config::EffectiveConfig,
     dependency::{self, Dependency},
+    others::Others,
     release::{ChartRef, ComponentWorkload, HelmRevision, Manager, Release},
     version::Version,
 };
@@ -29,6 +30,8 @@ pub struct Snapshot {
     pub deployers: Vec<Deployer>,
     /// How many objects were read in all.
     pub objects: usize,
+    /// What was read where no Milvus was found.
+    pub others: Others,
 }
 
 impl Snapshot {
@@ -82,6 +85,7 @@ pub struct Builder {
     deployers: Vec<Deployer>,
     helm: Vec<(String, Option<String>, HelmRevision)>,
     objects: usize,
+    others: Others,
 }
 
 impl Builder {
@@ -93,10 +97,10 @@ impl Builder {
             Object::Workload(workload) if workload.is_made_by_a_controller() => {}
             Object::Workload(workload) => {
                 let components = ComponentWorkload::all(&workload);
-                if components.is_empty() && dependency::family(&workload).is_some() {
-                    self.workloads.push(workload);
-                } else {
-                    self.milvus.extend(components);
+                match dependency::family(&workload) {
+                    _ if !components.is_empty() => self.milvus.extend(components),
+                    Some(_) => self.workloads.push(workload),
+                    None => self.is_beside(&workload.meta),
                 }
             }
             Object::Config(config) => self.configs.push(config),
@@ -104,8 +108,32 @@ impl Builder {
             Object::Service(meta) => self.services.push(meta),
             Object::Autoscaler(autoscaler) => self.autoscalers.push(autoscaler),
             Object::Deployer(deployer) => self.deployers.push(deployer),
-            Object::Other(_) => {}
+            Object::Other(meta) => self.is_beside(&meta),
         }
+    }
+
+    /// Remembers an object that is no part of a release, for inputs without Milvus.
+    fn is_beside(&mut self, meta: &Meta) {
+        if self.milvus.is_empty() {
+            self.others.add(&meta.object);
+        }
+    }
+
+    /// Everything that was read, where none of it is Milvus.
+    fn others(&mut self) -> Others {
+        if !self.milvus.is_empty() {
+            return Others::default();
+        }
+        let mut others = std::mem::take(&mut self.others);
+        let workloads = self.workloads.iter().map(|workload| &workload.meta);
+        let configs = self.configs.iter().map(|config| &config.meta);
+        let claims = self.claims.iter().map(|claim| &claim.meta);
+        let scalers = self.autoscalers.iter().map(|autoscaler| &autoscaler.meta);
+        let deployers = self.deployers.iter().map(|deployer| &deployer.meta);
+        workloads.chain(configs).chain(claims).chain(&self.services).chain(scalers).chain(deployers).for_each(|meta| {
+            others.add(&meta.object);
+        });
+        others
     }
 
     /// Takes in what Helm's storage says of a release beside its manifest.
@@ -133,6 +161,7 @@ impl Builder {
     #[must_use]
     pub fn build(mut self) -> Snapshot {
         self.leave_out_what_is_made();
+        let others = self.others();
         let mut groups: BTreeMap<(Option<String>, String, String), Vec<ComponentWorkload>> = BTreeMap::new();
         for workload in self.milvus {
             let (name, app_name) = identity(&workload);
@@ -171,7 +200,7 @@ impl Builder {
                 release.helm = Some(revision.clone());
             }
         }
-        Snapshot { releases, deployers: self.deployers, objects: self.objects }
+        Snapshot { releases, deployers: self.deployers, objects: self.objects, others }
     }
 }
 

@@ -74,17 +74,17 @@ impl FromStr for Output {
     }
 }
 
-/// How much of a report the text form shows.
+/// How much of a report the forms `text` and `sarif` show.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub enum Show {
     /// Denials only.
     Deny,
     /// Denials and warnings.
     Warn,
-    /// Every finding.
+    /// Every finding, and how every check came out.
     #[default]
     Audit,
-    /// Every finding and every check that passed.
+    /// The same, with a line for each check that passed.
     All,
 }
 
@@ -116,7 +116,7 @@ pub fn render(report: &Report, format: Format, style: &Style) -> String {
         Format::Yaml => yaml::render(report),
         Format::Markdown => markdown::render(report),
         Format::Junit => junit::render(report),
-        Format::Sarif => sarif::render(report),
+        Format::Sarif => sarif::render(report, style.show),
         Format::Github => github::render(report),
     }
 }

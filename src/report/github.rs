@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
-use crate::policy::Action;
+use crate::{judge::Verdict, policy::Action};
 
-use super::{Report, format::plain};
+use super::{Outcome, Report, format::plain};
 
 pub(super) fn render(report: &Report) -> String {
     let mut out = String::new();
@@ -29,9 +29,34 @@ pub(super) fn render(report: &Report) -> String {
         }
         let _ = writeln!(out, "::{command} {}::{}", properties.join(","), data(&text));
     }
-    let verdict =
-        serde_json::to_value(report.verdict).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default();
-    let _ = writeln!(out, "milvus-guard: {verdict}");
+    // GitHub shows ten annotations of a kind for a step, so only what warns takes one. The rest are lines of the log.
+    for reason in report.reasons(Outcome::NotEvaluated) {
+        let place = reason.place(report.releases.len());
+        let provide = reason.provide.unwrap_or_default();
+        if reason.warns {
+            let text = format!("{}: {}{place}\n{provide}", reason.rules.join(", "), reason.reason);
+            let _ = writeln!(out, "::warning title=Not evaluated::{}", data(&text));
+        } else {
+            let text = format!("{} ({}{place}). {provide}", reason.rules.join(", "), reason.reason);
+            let _ = writeln!(out, "not evaluated: {}", plain(&text));
+        }
+    }
+    for reason in report.reasons(Outcome::NotApplicable) {
+        let place = reason.place(report.releases.len());
+        let _ = writeln!(out, "not applicable: {} ({}{place})", reason.rules.join(", "), plain(reason.reason));
+    }
+    let passed: Vec<&str> =
+        report.checks.iter().filter(|check| check.outcome == Outcome::Passed).map(|check| check.rule.as_str()).collect();
+    if !passed.is_empty() {
+        let _ = writeln!(out, "passed: {}", passed.join(", "));
+    }
+    let answer = match (report.health, report.verdict) {
+        (Some(health), _) => format!(" audit: {}", health.words()),
+        (None, Verdict::Deny) => ": deny".into(),
+        (None, Verdict::Warn) => ": warn".into(),
+        (None, Verdict::Allow) => ": allow".into(),
+    };
+    let _ = writeln!(out, "milvus-guard{answer} ({})", report.counts());
     out
 }
 
@@ -48,6 +73,11 @@ fn property(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     #[test]
+    fn snapshot_of_an_audit() {
+        insta::assert_snapshot!(super::render(&super::super::sample::audit()));
+    }
+
+    #[test]
     fn snapshot() {
         insta::assert_snapshot!(super::render(&super::super::sample::report()));
     }
@@ -56,7 +86,9 @@ mod tests {
     fn nothing_begins_another_command() {
         let text = super::render(&super::super::sample::report());
         let commands = text.lines().filter(|line| line.starts_with("::")).count();
-        let findings = super::super::sample::report().findings.iter().filter(|finding| !finding.not_evaluated).count();
-        assert_eq!(commands, findings);
+        let report = super::super::sample::report();
+        let findings = report.findings.iter().filter(|finding| !finding.not_evaluated).count();
+        let warned = report.reasons(super::Outcome::NotEvaluated).iter().filter(|reason| reason.warns).count();
+        assert_eq!(commands, findings + warned);
     }
 }

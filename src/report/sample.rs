@@ -1,7 +1,7 @@
 //! One report that holds everything that a format must cope with; every format's snapshot shows it.
 
 use crate::{
-    facts::Facts,
+    facts::{DriftFact, Facts},
     judge::{Question, judge},
     milvus::{Component, catalogue::Catalogue},
     policy::{
@@ -12,6 +12,27 @@ use crate::{
 };
 
 use super::{InputEntry, Report};
+
+/// An audit of two releases, one of which needs attention, with drift from Helm's storage.
+pub(super) fn audit() -> Report {
+    let mut running = Fixture::cluster("2.5.20").chart("4.2.58").tag_of(Component::QueryNode, "v2.4.24").snapshot();
+    let other = Fixture::standalone("2.5.27").chart("4.2.58").named("milvus-b").snapshot();
+    running.releases.extend(other.releases);
+    let drift = DriftFact {
+        release: "my-release".into(),
+        object: "Deployment/my-release-milvus-querynode".into(),
+        what: "image".into(),
+        revision: "milvusdb/milvus:v2.5.20".into(),
+        live: "milvusdb/milvus:v2.4.24".into(),
+    };
+    let facts = Facts { drift: Some(vec![drift]), ..Facts::default() };
+    let judgement = crate::audit::audit(&running, &facts, Catalogue::embedded(), &PolicySet::default());
+    let input = InputEntry { role: "running".into(), source: "live, namespace milvus".into(), ..InputEntry::default() };
+    let mut report = Report::new(&judgement, &PolicySet::default(), vec![input]);
+    report.tool.version = "0.0.0".into();
+    report.data = Some("2026-11-20".into());
+    report
+}
 
 /// A judged 2.1.4 to 2.2.7 upgrade with a policy, an exception and hostile names.
 pub(super) fn report() -> Report {

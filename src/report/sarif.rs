@@ -5,9 +5,13 @@ use sha2::{Digest, Sha256};
 
 use crate::{policy::Action, rules};
 
-use super::{FindingEntry, Report, format::plain};
+use super::{
+    FindingEntry, Outcome, Report,
+    format::{Show, plain},
+};
 
-pub(super) fn render(report: &Report) -> String {
+/// GitHub makes an alert of every result, whatever its kind, so `--show warn` or `--show deny` leaves out what is less.
+pub(super) fn render(report: &Report, show: Show) -> String {
     let rules: Vec<Value> = rules::ALL
         .iter()
         .map(|rule| {
@@ -29,13 +33,21 @@ pub(super) fn render(report: &Report) -> String {
             })
         })
         .collect();
-    let results: Vec<Value> = report.findings.iter().filter(|finding| !finding.not_evaluated).map(result).collect();
+    let shown = |action: Action| match show {
+        Show::Deny => action == Action::Deny,
+        Show::Warn => action >= Action::Warn,
+        Show::Audit | Show::All => true,
+    };
+    let found = report.findings.iter().filter(|finding| !finding.not_evaluated && shown(finding.action));
+    let results: Vec<Value> = found.map(result).collect();
+    let states = states(report, show);
     let excepted: Vec<Value> = report
         .exceptions
         .iter()
         .map(|exception| {
             json!({
                 "ruleId": exception.rule,
+                "kind": "fail",
                 "level": "note",
                 "message": {"text": plain(&exception.message)},
                 "locations": [{"logicalLocations": [{"name": plain(&exception.release), "kind": "resource"}]}],
@@ -53,13 +65,71 @@ pub(super) fn render(report: &Report) -> String {
                 "rules": rules,
             }},
             "columnKind": "utf16CodeUnits",
-            "results": results.into_iter().chain(excepted).collect::<Vec<_>>(),
-            "properties": {"verdict": report.verdict},
+            "results": results.into_iter().chain(excepted).chain(states).collect::<Vec<_>>(),
+            "properties": {
+                "verdict": report.verdict, "subject": report.subject, "health": report.health, "data": report.data,
+            },
         }],
     });
     let mut text = serde_json::to_string_pretty(&sarif).unwrap_or_default();
     text.push('\n');
     text
+}
+
+/// Releases that a result names as its places.
+const PLACES: usize = 20;
+
+/// What did not find anything: the standard's kinds `pass`, `notApplicable` and, where a fact is missing, `open`. A rule
+/// that guards data and could not be evaluated on a change is a warning, so it keeps the kind `fail` that goes with a level
+/// (SARIF 2.1.0, 3.27.9 and 3.27.10: any other kind demands the level `none`). One result stands for all releases of which
+/// the same is true.
+fn states(report: &Report, show: Show) -> Vec<Value> {
+    let mut results = Vec::new();
+    for (index, check) in report.checks.iter().enumerate() {
+        let mut add = |kind: &str, level: &str, text: &str, outcome: Outcome, at: &[usize]| {
+            let releases = || at.iter().filter_map(|at| report.releases.get(*at));
+            let places: Vec<Value> = releases()
+                .take(PLACES)
+                .map(|release| {
+                    let (name, label) = (plain(&release.name), plain(&release.label()));
+                    json!({"logicalLocations": [{"name": name, "fullyQualifiedName": label, "kind": "resource"}]})
+                })
+                .collect();
+            let first = releases().next().map(super::ReleaseEntry::label).unwrap_or_default();
+            results.push(json!({
+                "ruleId": check.rule,
+                "ruleIndex": index,
+                "kind": kind,
+                "level": level,
+                "message": {"text": plain(text)},
+                "locations": places,
+                "partialFingerprints": {"finding/v1": fingerprint(&[&check.rule, kind, text, &first])},
+                "properties": {"outcome": outcome, "releases": at.len()},
+            }));
+        };
+        let passed: Vec<usize> = (0..report.releases.len())
+            .filter(|at| report.releases[*at].checks.get(&*check.rule) == Some(&Outcome::Passed))
+            .collect();
+        if !passed.is_empty() && show >= Show::Audit {
+            add("pass", "none", &format!("passed: {}", check.title), Outcome::Passed, &passed);
+        }
+        for reason in &check.reasons {
+            let text = format!("{}: {}.", reason.outcome.words(), reason.reason);
+            let text = reason.provide.as_ref().map_or_else(|| text.clone(), |provide| format!("{text} {provide}"));
+            match (reason.outcome, reason.warns()) {
+                (_, true) if show == Show::Deny => {}
+                (_, false) if show < Show::Audit => {}
+                (Outcome::NotApplicable, _) => add("notApplicable", "none", &text, reason.outcome, &reason.at),
+                (_, true) => add("fail", "warning", &text, reason.outcome, &reason.at),
+                (_, false) => add("open", "none", &text, reason.outcome, &reason.at),
+            }
+        }
+    }
+    results
+}
+
+fn fingerprint(parts: &[&str]) -> String {
+    format!("{:x}", Sha256::digest(parts.join("\u{0}")))
 }
 
 fn result(finding: &FindingEntry) -> Value {
@@ -75,10 +145,11 @@ fn result(finding: &FindingEntry) -> Value {
     if let Some(command) = &finding.fix.command {
         message = format!("{message} Run: {}", plain(command));
     }
-    let object = finding.object.as_ref().map_or_else(|| finding.release.clone(), ToString::to_string);
+    let label = super::label(finding.namespace.as_deref(), &finding.release);
+    let object = finding.object.as_ref().map(ToString::to_string);
     let mut location = json!({"logicalLocations": [{
-        "name": plain(&object),
-        "fullyQualifiedName": plain(&format!("{}/{object}", finding.release)),
+        "name": plain(object.as_deref().unwrap_or(&finding.release)),
+        "fullyQualifiedName": plain(&object.as_ref().map_or_else(|| label.clone(), |object| format!("{label}/{object}"))),
         "kind": "resource",
     }]});
     if let Some(place) = finding.location.as_ref().filter(|place| place.line > 0) {
@@ -87,11 +158,11 @@ fn result(finding: &FindingEntry) -> Value {
             "region": {"startLine": place.line},
         });
     }
-    let fingerprint =
-        format!("{:x}", Sha256::digest(format!("{}\u{0}{}\u{0}{object}\u{0}{}", finding.rule, finding.release, finding.message)));
+    let fingerprint = fingerprint(&[&finding.rule, &label, object.as_deref().unwrap_or_default(), &finding.message]);
     json!({
         "ruleId": finding.rule,
         "ruleIndex": rules::ALL.iter().position(|rule| rule.id == finding.rule),
+        "kind": "fail",
         "level": level,
         "message": {"text": message},
         "locations": [location],
@@ -115,17 +186,43 @@ fn uri(path: &str) -> String {
 mod tests {
     use serde_json::Value;
 
+    use super::Show;
+
     #[test]
     fn snapshot_of_the_results() {
-        let sarif: Value = serde_json::from_str(&super::render(&super::super::sample::report())).unwrap();
+        let sarif: Value = serde_json::from_str(&super::render(&super::super::sample::report(), Show::Audit)).unwrap();
         insta::assert_json_snapshot!(sarif["runs"][0]["results"]);
         assert_eq!(sarif["version"], "2.1.0");
         assert_eq!(sarif["runs"][0]["tool"]["driver"]["rules"].as_array().unwrap().len(), crate::rules::ALL.len());
     }
 
     #[test]
+    fn each_state_has_its_kind_and_every_result_a_place() {
+        for report in [super::super::sample::report(), super::super::sample::audit()] {
+            let sarif: Value = serde_json::from_str(&super::render(&report, Show::Audit)).unwrap();
+            let results = sarif["runs"][0]["results"].as_array().unwrap();
+            let mut kinds = std::collections::BTreeSet::new();
+            for result in results {
+                let (kind, level) = (result["kind"].as_str().unwrap(), result["level"].as_str().unwrap());
+                assert_eq!(kind == "fail", level != "none", "{result}");
+                // GitHub refuses a result without a place.
+                assert!(!result["locations"].as_array().unwrap().is_empty(), "{result}");
+                assert!(!result["message"]["text"].as_str().unwrap().is_empty(), "{result}");
+                kinds.insert(kind);
+            }
+            assert_eq!(kinds.into_iter().collect::<Vec<_>>(), ["fail", "notApplicable", "open", "pass"]);
+            let shown: Value = serde_json::from_str(&super::render(&report, Show::Warn)).unwrap();
+            for result in
+                shown["runs"][0]["results"].as_array().unwrap().iter().filter(|result| result.get("suppressions").is_none())
+            {
+                assert!(["error", "warning"].contains(&result["level"].as_str().unwrap()), "{result}");
+            }
+        }
+    }
+
+    #[test]
     fn every_result_points_to_its_rule() {
-        let sarif: Value = serde_json::from_str(&super::render(&super::super::sample::report())).unwrap();
+        let sarif: Value = serde_json::from_str(&super::render(&super::super::sample::report(), Show::Audit)).unwrap();
         let run = &sarif["runs"][0];
         for result in run["results"].as_array().unwrap().iter().filter(|result| result.get("ruleIndex").is_some()) {
             let index = usize::try_from(result["ruleIndex"].as_u64().unwrap()).unwrap();

@@ -2,10 +2,15 @@
 
 use anstyle::{AnsiColor, Style as Ansi};
 
-use crate::{judge::Verdict, policy::Action, rules::Category};
+use crate::{
+    judge::{Subject, Verdict},
+    policy::Action,
+    rules::{Category, Evidence},
+    words::count,
+};
 
 use super::{
-    FindingEntry, Outcome, Report,
+    FindingEntry, Health, Outcome, Report,
     format::{Show, Style, plain},
 };
 
@@ -18,6 +23,7 @@ pub(super) fn render(report: &Report, style: &Style) -> String {
     for category in Category::ALL {
         page.category(report, category);
     }
+    page.not_applicable(report);
     page.not_evaluated(report);
     page.exceptions(report);
     page.footer(report);
@@ -59,6 +65,9 @@ impl Page<'_> {
             let unknown = "unknown".to_owned();
             let change = match (release.topology.before, &release.from) {
                 (None, _) => format!("new installation of {}", release.to.as_ref().unwrap_or(&unknown)),
+                (Some(_), from) if report.subject == Subject::State && *from != release.to => {
+                    format!("{} to {}, mixed", from.as_ref().unwrap_or(&unknown), release.to.as_ref().unwrap_or(&unknown))
+                }
                 (Some(_), from) if *from == release.to => from.clone().unwrap_or(unknown),
                 (Some(_), from) => {
                     format!("{} {arrow} {}", from.as_ref().unwrap_or(&unknown), release.to.as_ref().unwrap_or(&unknown))
@@ -71,7 +80,7 @@ impl Page<'_> {
         for input in &report.inputs {
             let read = match input.read.len() {
                 0 | 1 => String::new(),
-                many => format!(" ({many} parts read)"),
+                many => format!(" ({} read)", count(many, "part")),
             };
             let line = format!("  {:<7} {}{read}", input.role, plain(&input.source));
             self.line(&line);
@@ -83,6 +92,10 @@ impl Page<'_> {
                 let line = format!("          not read: {}", plain(missing));
                 self.line(&line);
             }
+        }
+        if let Some(day) = &report.data {
+            let line = format!("  {:<7} of {}", "data", plain(day));
+            self.line(&line);
         }
         if !report.policies.is_empty() {
             let line =
@@ -107,12 +120,7 @@ impl Page<'_> {
         if findings.is_empty() && (passed.is_empty() || self.style.show < Show::Audit) {
             return;
         }
-        self.out.push('\n');
-        let title = category.title();
-        let heading = self.paint(Ansi::new().bold(), title);
-        self.line(&heading);
-        let rule = if self.style.unicode { "─" } else { "-" }.repeat(title.chars().count());
-        self.line(&rule);
+        self.heading(category.title());
         for finding in findings {
             self.finding(report, finding);
         }
@@ -131,22 +139,40 @@ impl Page<'_> {
         }
     }
 
+    fn heading(&mut self, title: &str) {
+        self.out.push('\n');
+        let heading = self.paint(Ansi::new().bold(), title);
+        self.line(&heading);
+        let rule = if self.style.unicode { "─" } else { "-" }.repeat(title.chars().count());
+        self.line(&rule);
+    }
+
     fn finding(&mut self, report: &Report, finding: &FindingEntry) {
         let mark = self.mark(Some(finding.action));
         let several = report.releases.len() > 1;
-        let release = if several { format!("{}: ", plain(&finding.release)) } else { String::new() };
+        let of = super::label(finding.namespace.as_deref(), &finding.release);
+        let release = if several { format!("{}: ", plain(&of)) } else { String::new() };
         let code = self.paint(Ansi::new().bold(), &finding.rule);
         self.wrapped(&format!("{mark} {code} "), INDENT, &format!("{release}{}", plain(&finding.message)));
         if finding.action >= Action::Warn {
             self.field("why", &finding.why);
         }
-        for evidence in finding.evidence.iter().filter(|evidence| evidence.before.is_some() && evidence.after.is_some()) {
+        let both = |evidence: &&Evidence| evidence.before.is_some() && evidence.after.is_some();
+        for evidence in finding.evidence.iter().filter(both) {
             let arrow = if self.style.unicode { "→" } else { "->" };
             let (before, after) = (evidence.before.as_deref().unwrap_or_default(), evidence.after.as_deref().unwrap_or_default());
-            let source = evidence.source.as_ref().map_or(String::new(), |source| format!("  ({source})"));
-            self.field("seen", &format!("{}: {before} {arrow} {after}{source}", evidence.what));
+            let source = evidence.source.as_deref().unwrap_or("what is expected");
+            // A state has no arrow: the one is what runs, the other what somebody says of it.
+            self.field(
+                "seen",
+                &match (report.subject, &evidence.source) {
+                    (Subject::State, _) => format!("{}: {before}; {source}: {after}", evidence.what),
+                    (Subject::Change, Some(source)) => format!("{}: {before} {arrow} {after}  ({source})", evidence.what),
+                    (Subject::Change, None) => format!("{}: {before} {arrow} {after}", evidence.what),
+                },
+            );
         }
-        if let (Some(object), true) = (&finding.object, finding.evidence.is_empty()) {
+        if let (Some(object), true) = (&finding.object, !finding.evidence.iter().any(|evidence| both(&evidence))) {
             let place = finding.location.as_ref().map_or(String::new(), |location| format!("  ({location})"));
             self.field("seen", &format!("{object}{place}"));
         }
@@ -171,33 +197,47 @@ impl Page<'_> {
     fn wrapped(&mut self, first: &str, rest: &str, text: &str) {
         // What stands first may hold colours, which take no columns, so letters hold its place while lines are cut.
         let filler = "x".repeat(columns(first));
-        let options =
-            textwrap::Options::new(self.style.width.max(40)).initial_indent(&filler).subsequent_indent(rest).break_words(false);
+        // Only at spaces: a flag, a path or a tag that is cut at a hyphen cannot be copied.
+        let options = textwrap::Options::new(self.style.width.max(40))
+            .initial_indent(&filler)
+            .subsequent_indent(rest)
+            .break_words(false)
+            .word_separator(textwrap::WordSeparator::AsciiSpace)
+            .word_splitter(textwrap::WordSplitter::NoHyphenation);
         let wrapped = textwrap::fill(text, options);
         let line = format!("{first}{}", wrapped.strip_prefix(&filler).unwrap_or(&wrapped));
         self.line(&line);
     }
 
-    fn not_evaluated(&mut self, report: &Report) {
-        let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
-        for finding in report.findings.iter().filter(|finding| finding.not_evaluated) {
-            let reason = finding.message.trim_start_matches("not evaluated: ");
-            match reasons.iter_mut().find(|(known, _)| *known == reason) {
-                Some((_, rules)) if !rules.contains(&&*finding.rule) => rules.push(&finding.rule),
-                Some(_) => {}
-                None => reasons.push((reason, vec![&finding.rule])),
-            }
-        }
+    fn not_applicable(&mut self, report: &Report) {
+        let reasons = report.reasons(Outcome::NotApplicable);
         if reasons.is_empty() || self.style.show < Show::Audit {
             return;
         }
-        self.out.push('\n');
-        let heading = self.paint(Ansi::new().bold(), "Not evaluated");
-        self.line(&heading);
-        let rule = if self.style.unicode { "─" } else { "-" }.repeat(13);
-        self.line(&rule);
-        for (reason, rules) in reasons {
-            self.wrapped("- ", "  ", &format!("{}: {}", rules.join(", "), plain(reason)));
+        self.heading("Not applicable");
+        for reason in reasons {
+            let text = format!("{}: {}{}", reason.rules.join(", "), reason.reason, reason.place(report.releases.len()));
+            self.wrapped("- ", "  ", &plain(&text));
+        }
+    }
+
+    fn not_evaluated(&mut self, report: &Report) {
+        let mut reasons = report.reasons(Outcome::NotEvaluated);
+        reasons.retain(|reason| self.style.show >= Show::Audit || (reason.warns && self.style.show == Show::Warn));
+        if reasons.is_empty() {
+            return;
+        }
+        self.heading("Not evaluated");
+        for reason in reasons {
+            let mark = if reason.warns { self.mark(Some(Action::Warn)) } else { "-".to_owned() };
+            let mut text = format!("{}: {}{}", reason.rules.join(", "), reason.reason, reason.place(report.releases.len()));
+            if let Some(provide) = reason.provide.filter(|_| !reason.warns) {
+                text = format!("{text}. {provide}");
+            }
+            self.wrapped(&format!("{mark} "), if reason.warns { INDENT } else { "  " }, &plain(&text));
+            if let Some(provide) = reason.provide.filter(|_| reason.warns) {
+                self.field("do", provide);
+            }
         }
     }
 
@@ -205,17 +245,13 @@ impl Page<'_> {
         if report.exceptions.is_empty() {
             return;
         }
-        self.out.push('\n');
-        let heading = self.paint(Ansi::new().bold(), "Exceptions in force");
-        self.line(&heading);
-        let rule = if self.style.unicode { "─" } else { "-" }.repeat(19);
-        self.line(&rule);
+        self.heading("Exceptions in force");
         for exception in &report.exceptions {
             let text = format!(
                 "{} lets {} pass for {} until {}: {} ({}). Found: {}",
                 exception.name,
                 exception.rule,
-                exception.release,
+                super::label(exception.namespace.as_deref(), &exception.release),
                 exception.expires,
                 exception.reason,
                 exception.owner,
@@ -226,29 +262,20 @@ impl Page<'_> {
     }
 
     fn footer(&mut self, report: &Report) {
-        let count = |test: &dyn Fn(&FindingEntry) -> bool| report.findings.iter().filter(|finding| test(finding)).count();
-        let parts = [
-            (count(&|finding| finding.action == Action::Deny), "denied"),
-            (count(&|finding| finding.action == Action::Hold), "held"),
-            (count(&|finding| finding.action == Action::Warn), "to be aware of"),
-            (count(&|finding| finding.action == Action::Audit && !finding.not_evaluated), "noted"),
-            (report.checks.iter().filter(|check| check.outcome == Outcome::Passed).count(), "passed"),
-            (report.checks.iter().filter(|check| check.outcome == Outcome::NotEvaluated).count(), "not evaluated"),
-        ];
-        let counts = parts
-            .iter()
-            .filter(|(count, _)| *count > 0)
-            .map(|(count, what)| format!("{count} {what}"))
-            .collect::<Vec<_>>()
-            .join(", ");
-        let (word, color, sentence) = match report.verdict {
-            Verdict::Deny => ("deny", AnsiColor::Red, "this change is not safe"),
-            Verdict::Warn => ("warn", AnsiColor::Yellow, "this change may be made; read the warnings first"),
-            Verdict::Allow => ("allow", AnsiColor::Green, "nothing speaks against this change"),
+        let color = match report.verdict {
+            Verdict::Deny => AnsiColor::Red,
+            Verdict::Warn => AnsiColor::Yellow,
+            Verdict::Allow => AnsiColor::Green,
+        };
+        let answer = match (report.health, report.verdict) {
+            (Some(health), _) => format!("audit: {}", Health::words(health)),
+            (None, Verdict::Deny) => "verdict: deny".into(),
+            (None, Verdict::Warn) => "verdict: warn".into(),
+            (None, Verdict::Allow) => "verdict: allow".into(),
         };
         self.out.push('\n');
-        let verdict = self.paint(color.on_default().bold(), &format!("verdict: {word}"));
-        self.line(&format!("{verdict}, {sentence} ({counts})"));
+        let answer = self.paint(color.on_default().bold(), &answer);
+        self.wrapped(&answer, "         ", &format!(", {} ({})", report.sentence(), report.counts()));
         // What guards data goes first: an ordered upgrade onto an empty queue would be no help.
         let denied = || report.findings.iter().filter(|finding| finding.action == Action::Deny);
         let guards_data = |finding: &&FindingEntry| crate::rules::find(&finding.rule).is_some_and(|rule| rule.data_loss);
@@ -285,6 +312,33 @@ fn columns(text: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn snapshot_of_an_audit() {
+        insta::assert_snapshot!(render(&super::super::sample::audit(), &Style::default()));
+    }
+
+    #[test]
+    fn no_width_cuts_a_word() {
+        for report in [super::super::sample::report(), super::super::sample::audit()] {
+            for width in [40, 60, 80, 100, 120] {
+                let page = render(&report, &Style { width, ..Style::default() });
+                let whole: std::collections::BTreeSet<&str> = page.split_whitespace().collect();
+                let mut texts: Vec<String> = Vec::new();
+                for finding in report.findings.iter().filter(|finding| finding.action > Action::Audit) {
+                    texts.extend([plain(&finding.message), plain(&finding.fix.text)]);
+                    if let Some(command) = finding.fix.command.as_ref().filter(|_| !finding.not_evaluated) {
+                        assert!(page.lines().any(|line| line.ends_with(&plain(command))), "{command} is cut at {width}");
+                    }
+                }
+                for word in
+                    texts.iter().flat_map(|text| text.split_whitespace()).filter(|word| *word != "evaluated:" && *word != "not")
+                {
+                    assert!(whole.iter().any(|token| token.starts_with(word)), "{word} is cut at {width}:\n{page}");
+                }
+            }
+        }
+    }
 
     #[test]
     fn snapshot() {

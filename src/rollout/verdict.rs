@@ -47,7 +47,9 @@ pub fn ask(before: &Release, after: Release, facts: &Facts, policies: &PolicySet
         }
         let text = || {
             let fix = finding.fix.command.as_deref().unwrap_or(&finding.fix.text);
-            let fix = if fix.is_empty() { String::new() } else { format!(" ({})", fix.trim_end_matches('.')) };
+            // How `check` is given a missing fact is of no use here.
+            let fix =
+                if fix.is_empty() || finding.not_evaluated { String::new() } else { format!(" ({})", fix.trim_end_matches('.')) };
             format!("{} {}: {}{fix}", finding.rule.id, finding.rule.name, finding.message)
         };
         match judged.action() {

@@ -13,7 +13,7 @@ use crate::{
     milvus::{Component, config::Setting, release::ComponentWorkload},
 };
 
-use super::Rule;
+use super::{Missing, Rule, State};
 
 /// How bad a case is by the rule's own judgement, before any policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
@@ -36,6 +36,8 @@ pub struct Finding {
     pub severity: Severity,
     /// Whether the rule could not judge for lack of a fact.
     pub not_evaluated: bool,
+    /// That fact, where it is known which.
+    pub missing: Option<Missing>,
     /// Why the rule itself came to no end, where it did not.
     pub failed: Option<Failed>,
     /// The component that it is about, where it is about one.
@@ -97,17 +99,60 @@ pub struct Evidence {
     pub source: Option<String>,
 }
 
-/// Collects the findings of all rules over one upgrade.
+/// Collects what a rule says of one change.
 #[derive(Debug, Default)]
 pub struct Findings {
     rule: Option<&'static Rule>,
     found: Vec<Finding>,
+    checked: bool,
+    not_applicable: Option<Cow<'static, str>>,
 }
 
 impl Findings {
-    /// From here on findings belong to `rule`.
-    pub(super) fn begin(&mut self, rule: &'static Rule) {
-        self.rule = Some(rule);
+    /// A collector for one rule.
+    pub(super) fn of(rule: &'static Rule) -> Self {
+        Self { rule: Some(rule), ..Self::default() }
+    }
+
+    /// The rule has something before it and looks at it. Without this call a rule that finds nothing has not passed: it
+    /// counts as not applicable.
+    pub fn checked(&mut self) {
+        self.checked = true;
+    }
+
+    /// There is nothing for the rule to check; `reason` is a phrase such as "the release has no MinIO". It does not take back
+    /// what was [checked](Self::checked).
+    pub fn not_applicable(&mut self, reason: impl Into<Cow<'static, str>>) {
+        self.not_applicable.get_or_insert(reason.into());
+    }
+
+    /// How the rule came out.
+    #[must_use]
+    pub fn state(&self) -> State {
+        let missing = || self.found.iter().find(|finding| finding.not_evaluated);
+        if self.found.iter().any(|finding| !finding.not_evaluated) {
+            State::Found
+        } else if let Some(finding) = missing() {
+            let unknown = || Missing::new(finding.message.clone(), finding.fix.text.clone());
+            State::NotEvaluated(finding.missing.clone().unwrap_or_else(unknown))
+        } else if self.checked {
+            State::Passed
+        } else {
+            let reason = self.not_applicable.clone();
+            State::NotApplicable(reason.unwrap_or(Cow::Borrowed("the release holds nothing that the rule looks at")))
+        }
+    }
+
+    /// Whether a fact is missing that is not bound to the moment of the change.
+    pub(super) fn lacks_lasting(&self) -> bool {
+        self.found.iter().any(Finding::lacks_lasting)
+    }
+
+    /// Makes a warning of what could not be evaluated.
+    pub(super) fn warn_of_missing(&mut self) {
+        for finding in self.found.iter_mut().filter(|finding| finding.lacks_lasting()) {
+            finding.severity = finding.severity.max(Severity::Warn);
+        }
     }
 
     /// An unsafe case.
@@ -125,9 +170,14 @@ impl Findings {
         self.add(Severity::Audit, message.into())
     }
 
-    /// The rule cannot judge; `missing` fits after "not evaluated: ".
-    pub fn not_evaluated(&mut self, missing: &str) {
-        self.add(Severity::Audit, format!("not evaluated: {missing}")).not_evaluated = true;
+    /// The rule applies, but a fact is missing. Where the rule guards data and version or configuration change, this warns;
+    /// else it is only reported.
+    pub fn not_evaluated(&mut self, missing: Missing) -> &mut Finding {
+        let finding = self.add(Severity::Audit, format!("not evaluated: {}", missing.what()));
+        finding.not_evaluated = true;
+        finding.fix.text = Cow::Owned(missing.provide().to_owned());
+        finding.missing = Some(missing);
+        finding
     }
 
     /// The rule came to no end. Where it guards data nobody can say that the change is safe, so it denies; any other rule
@@ -155,6 +205,7 @@ impl Findings {
             rule,
             severity,
             not_evaluated: false,
+            missing: None,
             failed: None,
             component: None,
             object: None,
@@ -176,6 +227,10 @@ impl Findings {
 }
 
 impl Finding {
+    fn lacks_lasting(&self) -> bool {
+        self.missing.as_ref().is_some_and(|missing| !missing.is_momentary())
+    }
+
     /// About this component's workload.
     pub fn on(&mut self, component: &ComponentWorkload) -> &mut Self {
         self.component = Some(component.component);

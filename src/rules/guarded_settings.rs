@@ -13,7 +13,7 @@ use crate::{
     upgrade::Upgrade,
 };
 
-use super::{Finding, Findings};
+use super::{Finding, Findings, Missing};
 
 /// The rows of the data that a rule watches.
 pub(super) fn rows<'a>(upgrade: &Upgrade<'a>, rule: &'static str) -> impl Iterator<Item = &'a SettingFact> {
@@ -62,10 +62,16 @@ fn compare_row<'a>(
 ) -> bool {
     let mut changes: BTreeMap<(String, String), Change<'a>> = BTreeMap::new();
     for (before, after) in pairs {
-        if before.is_same(after) || !before.counts(row) || !after.counts(row) {
+        if !before.counts(row) || !after.counts(row) {
             continue;
         }
         let (old, new) = (before.effective(row), after.effective(row));
+        if matches!((&old, &new), (Effective::Known(..), Effective::Known(..))) {
+            findings.checked();
+        }
+        if before.is_same(after) && !matches!(new, Effective::Unknown(_)) {
+            continue;
+        }
         match after.difference(row, &old, &new) {
             None => {}
             Some(Difference::Changed) => {
@@ -215,9 +221,17 @@ impl Unknowns {
                 .fix("Give the object that holds the value as part of the input, or keep the value where it is.");
         }
         for (reason, keys) in self.unclear {
-            findings.not_evaluated(&format!("{} may come from {reason}", listed(&keys)));
+            findings.not_evaluated(not_known(&listed(&keys), &reason));
         }
     }
+}
+
+/// What is missing where a setting comes from somewhere that the input does not hold.
+pub(super) fn not_known(keys: &str, reason: &dyn std::fmt::Display) -> Missing {
+    Missing::new(
+        format!("{keys} may come from {reason}"),
+        "Give that object as part of the input, or use --before live with the right to read it.",
+    )
 }
 
 /// Keys that a message names before it counts the rest.

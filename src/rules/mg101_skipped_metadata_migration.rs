@@ -6,7 +6,7 @@ use crate::{
     upgrade::Upgrade,
 };
 
-use super::{Category, DefaultAction, Findings, Need, Rule};
+use super::{Category, DefaultAction, Findings, Missing, Need, Rule};
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -34,12 +34,24 @@ const NEW_FORMAT: Line = Line { major: 2, minor: 2 };
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let Some((before, after)) = upgrade.both() else { return };
-    let Some(from) = upgrade.from().filter(|from| from.version.line() < NEW_FORMAT && from.version.major >= 2) else { return };
+    let Some(from) = upgrade.from() else {
+        findings.not_evaluated(Missing::fact(
+            "the version that runs cannot be read, so nobody can say whether its metadata must be migrated",
+            "Set the annotation guard.milvus.io/declared-version: \"VERSION for IMAGE\" on the workloads that run.",
+        ));
+        return;
+    };
+    if from.version.line() >= NEW_FORMAT || from.version.major < 2 {
+        findings.not_applicable(format!("{from} runs; only metadata of 2.0 and 2.1 must be migrated"));
+        return;
+    }
     let target = upgrade.to();
     if !after.has_unknown_version() && target.as_ref().is_some_and(|to| to.version.line() < NEW_FORMAT) {
+        findings.not_applicable(format!("{from} stays below {NEW_FORMAT}, so its metadata keeps its format"));
         return;
     }
     let landing = upgrade.catalogue.landing(NEW_FORMAT).unwrap_or(Version::new(2, 2, 16));
+    findings.checked();
     let change = change(&from, target.as_ref(), after);
     let root = before.metadata().root_path.value;
     let migrate = migrate_command(before, &from, landing, &root);

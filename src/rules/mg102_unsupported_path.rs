@@ -2,13 +2,13 @@
 
 use crate::{
     milvus::{
-        Release,
+        Build, Release,
         catalogue::{Path, Situation, Verdict},
     },
     upgrade::Upgrade,
 };
 
-use super::{Category, DefaultAction, Findings, Need, Rule};
+use super::{Category, DefaultAction, Findings, Missing, Need, Rule};
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -19,7 +19,7 @@ pub static RULE: Rule = Rule {
     default: DefaultAction::DenyOrWarn,
     data_loss: false,
     since: "0.1.0",
-    needs: &[Need::Before],
+    needs: &[Need::Before, Need::VersionChange],
     what: "Looks the step from the running version to the wanted one up in the path table, with topology, coordinators and \
            metastore.",
     why: "Each release reads what the releases just before it wrote. A step that skips a stop in between meets formats and \
@@ -39,12 +39,26 @@ pub(crate) fn situation(before: &Release) -> Situation {
     }
 }
 
+/// What to say where the path table does not know the step.
+pub(super) fn no_row(from: &Build, to: &Build) -> Missing {
+    Missing::new(
+        format!("the data has no row for the path from {from} to {to}"),
+        "Use a milvus-guard with newer data, or give rows of your own with --data FILE.",
+    )
+}
+
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let (Some((before, after)), Some((from, to))) = (upgrade.both(), upgrade.versions()) else { return };
     if to.version < from.version && to.version.line() < from.version.line() {
+        findings.not_applicable("the version goes down, which MG103 judges");
         return;
     }
     let route = upgrade.catalogue.route(&from, &to, &situation(before));
+    if route.rows.is_empty() {
+        findings.not_evaluated(no_row(&from, &to));
+        return;
+    }
+    findings.checked();
     let speaking: Vec<&Path> = route.of(RULE.id).filter(|row| row.verdict >= Verdict::Warn).collect();
     let Some(worst) = speaking.first() else { return };
     for row in speaking.iter().filter(|row| row.verdict == worst.verdict) {

@@ -16,7 +16,7 @@ pub static RULE: Rule = Rule {
     default: DefaultAction::DenyOrWarn,
     data_loss: true,
     since: "0.1.0",
-    needs: &[Need::Before],
+    needs: &[Need::Before, Need::VersionChange],
     what: "Denies a lower major.minor than any component runs, warns about a lower patch of the same line. A rollback inside an \
            interrupted upgrade, before its point of no return, is no downgrade.",
     why: "The newer version has written metadata and indexes that the older one cannot read; coordinators from about 2.6.8 on \
@@ -30,6 +30,7 @@ pub static RULE: Rule = Rule {
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let Some((_, after)) = upgrade.both() else { return };
     let (Some(from), Some(to)) = (upgrade.builds_before().last().cloned(), upgrade.to()) else { return };
+    findings.checked();
     let (subject, from, to) = if to.version < from.version {
         ("the version".to_owned(), from, to)
     } else {

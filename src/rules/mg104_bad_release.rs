@@ -8,18 +8,18 @@ use crate::{
     upgrade::Upgrade,
 };
 
-use super::{Category, DefaultAction, Findings, Need, Rule};
+use super::{Category, DefaultAction, Findings, Missing, Need, Rule};
 
 /// The rule.
 pub static RULE: Rule = Rule {
     id: "MG104",
     name: "bad-release",
-    title: "the target release has no known defect that matters here",
+    title: "the release has no known defect that matters here",
     category: Category::Version,
     default: DefaultAction::DenyOrWarn,
     data_loss: false,
     since: "0.1.0",
-    needs: &[Need::After],
+    needs: &[Need::After, Need::Version],
     what: "Looks the wanted release up in the table of bad releases, some of which are bad only when coming from certain \
            versions or in a rolling change.",
     why: "Each row stands for collections, rows or availability that users of that release have lost.",
@@ -33,7 +33,16 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let Some(to) = upgrade.to() else { return };
     let from = upgrade.from();
     if from.as_ref() == Some(&to) {
+        findings.not_applicable(format!("the version stays {to}"));
         return;
+    }
+    findings.checked();
+    let by_source = |row: &&BadRelease| row.from.is_some() && row.describes(&to);
+    if upgrade.before.is_some() && from.is_none() && upgrade.catalogue.bad_releases.iter().any(|row| by_source(&row)) {
+        findings.not_evaluated(Missing::new(
+            format!("some defects of {to} depend on the version that runs, which cannot be read"),
+            "Set the annotation guard.milvus.io/declared-version: \"VERSION for IMAGE\" on the workloads that run.",
+        ));
     }
     let rolling = from.is_some()
         && upgrade.after.topology() == Topology::Cluster

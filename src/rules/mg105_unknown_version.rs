@@ -24,6 +24,9 @@ pub static RULE: Rule = Rule {
 };
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
+    if !upgrade.after.components.is_empty() {
+        findings.checked();
+    }
     let mut images: Vec<String> = Vec::new();
     for component in upgrade.after.components.iter().filter(|component| component.version() == VersionRead::Unknown) {
         let image = component.image().to_string();

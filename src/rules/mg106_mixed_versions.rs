@@ -8,12 +8,12 @@ use super::{Category, DefaultAction, Findings, Need, Rule};
 pub static RULE: Rule = Rule {
     id: "MG106",
     name: "mixed-versions",
-    title: "all components want the same version",
+    title: "all components have the same version",
     category: Category::Version,
     default: DefaultAction::Warn,
     data_loss: false,
     since: "0.1.0",
-    needs: &[Need::After],
+    needs: &[Need::After, Need::Version],
     what: "Warns where the components of one release would run different versions of Milvus when the change is done.",
     why: "Components of different versions are meant to meet for the minutes of a roll only. Some features stay off, and writes \
           can stay blocked, as long as one old component is left.",
@@ -24,6 +24,11 @@ pub static RULE: Rule = Rule {
 };
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
+    if let [] | [_] = upgrade.after.components.as_slice() {
+        findings.not_applicable("Milvus has one workload");
+        return;
+    }
+    findings.checked();
     let builds = upgrade.builds_after();
     let [lowest, .., highest] = builds else { return };
     if lowest.version == highest.version && lowest.prerelease == highest.prerelease {
@@ -47,7 +52,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             format!("{build}: {}", names.join(", "))
         })
         .collect::<Vec<_>>();
-    let finding = findings.warn(format!("components would run different versions ({})", groups.join("; ")));
+    let finding = findings.warn(format!("components have different versions ({})", groups.join("; ")));
     if let Some(odd) = odd {
         finding.on(odd).evidence("image", None, Some(odd.image().to_string()), Some(&odd.workload.meta.origin));
     }

@@ -8,12 +8,12 @@ use super::{Category, DefaultAction, Findings, Need, Rule};
 pub static RULE: Rule = Rule {
     id: "MG107",
     name: "prerelease",
-    title: "the target is a released version",
+    title: "the version is a released one",
     category: Category::Version,
     default: DefaultAction::Warn,
     data_loss: false,
     since: "0.1.0",
-    needs: &[Need::After],
+    needs: &[Need::After, Need::Version],
     what: "Warns about beta, rc and dev builds and about nightlies of a release branch.",
     why: "Formats may still change between a pre-release and the release, and there may be no way from one to the other.",
     example: "Charts 4.2.26 to 4.2.32 install v2.5.0-beta by default.",
@@ -23,8 +23,13 @@ pub static RULE: Rule = Rule {
 };
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
-    let Some(to) = upgrade.to().filter(|to| to.prerelease.is_some()) else { return };
+    let Some(to) = upgrade.to() else { return };
     if upgrade.from().as_ref() == Some(&to) {
+        findings.not_applicable(format!("the version stays {to}"));
+        return;
+    }
+    findings.checked();
+    if to.prerelease.is_none() {
         return;
     }
     let Some(component) = upgrade.after.components.iter().find(|component| component.version().build() == Some(&to)) else { return };

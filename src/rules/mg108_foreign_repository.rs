@@ -24,6 +24,9 @@ pub static RULE: Rule = Rule {
 };
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
+    if upgrade.pairs().next().is_some() {
+        findings.checked();
+    }
     let mut seen: Vec<String> = Vec::new();
     for (before, after) in upgrade.changed_pairs() {
         let (old, new) = (before.image(), after.image());

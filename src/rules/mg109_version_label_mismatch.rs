@@ -28,6 +28,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         let said = Build::from_tag(label)?;
         let version = component.version();
         let runs = version.build()?;
+        findings.checked();
         (said.version != runs.version || said.prerelease != runs.prerelease).then(|| (component, label.to_owned(), runs.to_string()))
     });
     if let Some((component, label, runs)) = wrong {

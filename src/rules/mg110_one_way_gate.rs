@@ -2,7 +2,7 @@
 
 use crate::{milvus::catalogue::PointOfNoReturn, upgrade::Upgrade};
 
-use super::{Category, DefaultAction, Findings, Need, Rule, mg102_unsupported_path::situation};
+use super::{Category, DefaultAction, Findings, Need, Rule, mg102_unsupported_path::{no_row, situation}};
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -13,7 +13,7 @@ pub static RULE: Rule = Rule {
     default: DefaultAction::Warn,
     data_loss: false,
     since: "0.1.0",
-    needs: &[Need::Before],
+    needs: &[Need::Before, Need::VersionChange],
     what: "Warns where the step crosses a version after which data cannot go back, and says until when it can.",
     why: "helm rollback changes images and configuration, never data. Knowing the point before it is passed is the time to back up.",
     example: "2.5 to 2.6: once streaming nodes own the channels, 2.5 cannot read what was written.",
@@ -25,9 +25,15 @@ pub static RULE: Rule = Rule {
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let (Some((before, after)), Some((from, to))) = (upgrade.both(), upgrade.versions()) else { return };
     if to.version.line() <= from.version.line() {
+        findings.not_applicable(format!("{from} to {to} goes to no later minor version"));
         return;
     }
     let route = upgrade.catalogue.route(&from, &to, &situation(before));
+    if route.rows.is_empty() {
+        findings.not_evaluated(no_row(&from, &to));
+        return;
+    }
+    findings.checked();
     let Some(row) = route.rows.iter().find(|row| row.point_of_no_return != PointOfNoReturn::None && !row.lost.is_empty()) else {
         return;
     };

@@ -16,7 +16,7 @@ pub static RULE: Rule = Rule {
     default: DefaultAction::DenyOrWarn,
     data_loss: false,
     since: "0.1.0",
-    needs: &[Need::Before],
+    needs: &[Need::Before, Need::VersionChange, Need::Distributed],
     what: "Looks which components would change their version in one step. Several at once, or one before those that must precede \
            it, are denied where major.minor changes and warned about inside one minor. A standalone, a stopped release and \
            sources that cannot roll are no matter of order.",
@@ -48,15 +48,17 @@ pub(crate) fn layout(before: &Release, from: Version, to: Version) -> OrderTopol
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let (Some((before, after)), Some((from, to))) = (upgrade.both(), upgrade.versions()) else { return };
-    if before.topology() == Topology::Standalone
-        || after.topology() == Topology::Standalone
-        || before.is_stopped()
-        || before.is_operated()
-        || upgrade.is_rollback
-        || to.version < from.version
-    {
+    let no_order = [
+        (before.topology() != after.topology(), "MG204 judges the change between standalone and cluster"),
+        (before.is_stopped(), "all components are stopped, so no order is needed"),
+        (before.is_operated(), "milvus-operator orders the components"),
+        (upgrade.is_rollback || to.version < from.version, "the version goes back, which MG103 judges"),
+    ];
+    if let Some((_, reason)) = no_order.into_iter().find(|(holds, _)| *holds) {
+        findings.not_applicable(reason);
         return;
     }
+    findings.checked();
     let mut moved = upgrade.moved();
     let appearing = after.components.iter().map(|component| component.component).filter(|component| !before.has(*component));
     moved.extend(appearing);

@@ -5,7 +5,7 @@ use crate::{
     upgrade::Upgrade,
 };
 
-use super::{Category, DefaultAction, Findings, Need, Rule};
+use super::{Category, DefaultAction, Findings, Missing, Need, Rule};
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -16,7 +16,7 @@ pub static RULE: Rule = Rule {
     default: DefaultAction::Deny,
     data_loss: false,
     since: "0.1.0",
-    needs: &[Need::After],
+    needs: &[Need::After, Need::Distributed],
     what: "Denies mixed and separate coordinators side by side, and several replicas of a coordinator without active-standby.",
     why: "Both register in etcd, take turns in failing, and hand out the same work twice.",
     example: "Chart 4.2.4 switches the mixed coordinator on by default; rootCoordinator.enabled=true from old values stays.",
@@ -30,6 +30,9 @@ const ALWAYS_STANDBY: Version = Version::new(2, 6, 8);
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let after = upgrade.after;
+    if after.components.iter().any(|component| component.component.is_coordinator()) {
+        findings.checked();
+    }
     if after.coordinators() == Coordinators::Both {
         let separate: Vec<&ComponentWorkload> = after
             .components
@@ -37,12 +40,19 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             .filter(|component| component.component.is_separate_coordinator() && component.is_running())
             .collect();
         let names = separate.iter().map(|component| component.component.name()).collect::<Vec<_>>().join(", ");
-        let finding = findings.deny(format!("the mixed coordinator and {names} would run side by side"));
+        let finding = findings.deny(format!("the mixed coordinator and {names} are both enabled"));
         if let Some(first) = separate.first() {
             finding.on(first);
         }
     }
     if !after.has_config() {
+        let several = |component: &&ComponentWorkload| component.component.is_coordinator() && component.workload.wanted_replicas() > 1;
+        if let Some(component) = after.components.iter().find(several) {
+            findings.not_evaluated(Missing::new(
+                format!("{} has several replicas, and without the configuration it is not known whether active-standby is on", component.component),
+                "Give all manifests with their ConfigMaps.",
+            ));
+        }
         return;
     }
     for component in after.components.iter().filter(|component| component.component.is_coordinator()) {
@@ -58,7 +68,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         let on = after.config.is_true(key) || (mixed && after.config.is_true("mixCoord.enableActiveStandby"));
         if replicas > 1 && !always && !on {
             findings
-                .deny(format!("{} would run {replicas} replicas without active-standby", component.component))
+                .deny(format!("{} has {replicas} replicas without active-standby", component.component))
                 .on(component)
                 .evidence(key, None, Some("not true".into()), after.config.get(key).map(|setting| setting.origin))
                 .fix(format!("Set activeStandby.enabled=true for {} in the Helm values, or one replica.", component.component));

@@ -11,12 +11,12 @@ use super::{Category, DefaultAction, Findings, Need, Rule};
 pub static RULE: Rule = Rule {
     id: "MG203",
     name: "topology-version",
-    title: "the components fit the target version",
+    title: "the components fit the version",
     category: Category::Topology,
     default: DefaultAction::Deny,
     data_loss: false,
     since: "0.1.0",
-    needs: &[Need::After],
+    needs: &[Need::After, Need::Version, Need::Distributed],
     what: "From 2.6 on a cluster has a mixed coordinator and streaming nodes and neither index nodes nor separate coordinators; \
            before 2.6 it has no streaming nodes.",
     why: "A component that the version does not know crashes or never registers; one that is missing leaves its work undone: no \
@@ -34,13 +34,20 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let after = upgrade.after;
     let Some(to) = upgrade.to() else { return };
     if after.topology() == Topology::Standalone || after.is_operated() || after.is_stopped() {
+        findings.not_applicable(if after.is_operated() {
+            "milvus-operator chooses the components"
+        } else {
+            "no component of a cluster is to run"
+        });
         return;
     }
     // In the middle of a roll from 2.5 to 2.6 both sets meet; that is a matter of order.
     let rolling = upgrade.builds_after().first().is_some_and(|lowest| lowest.version < STREAMING) && to.version >= STREAMING;
     if rolling {
+        findings.not_applicable("components of both sides of 2.6 are there, which MG201 judges");
         return;
     }
+    findings.checked();
     let mut wrong = |message: String, component: Option<Component>, fix: &'static str| {
         let finding = findings.deny(message);
         if let Some(workload) = component.and_then(|component| after.of(component).next()) {
@@ -51,30 +58,30 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let known = |component: Component| after.of(component).any(|workload| workload.is_running() && workload.version() != VersionRead::Unknown);
     if to.version >= STREAMING {
         if known(Component::IndexNode) {
-            wrong(format!("{to} has no index nodes, yet one would run"), Some(Component::IndexNode), "Set indexNode.enabled=false.");
+            wrong(format!("{to} has no index nodes, but one is enabled"), Some(Component::IndexNode), "Set indexNode.enabled=false.");
         }
         if matches!(after.coordinators(), Coordinators::Separate) {
             let first = after.components.iter().map(|component| component.component).find(|component| component.is_separate_coordinator());
             wrong(
-                format!("{to} needs a mixed coordinator, yet separate ones would run"),
+                format!("{to} needs a mixed coordinator, but separate ones are enabled"),
                 first,
                 "Set mixCoordinator.enabled=true and switch the four coordinators off.",
             );
         }
         if after.components.len() > 1 && !after.runs(Component::StreamingNode) {
-            wrong(format!("{to} needs streaming nodes, yet none would run"), None, "Set streaming.enabled=true and streamingNode.replicas.");
+            wrong(format!("{to} needs streaming nodes, but none is enabled"), None, "Set streaming.enabled=true and streamingNode.replicas.");
         }
     } else {
         if known(Component::StreamingNode) {
             wrong(
-                format!("{to} has no streaming nodes, yet one would run"),
+                format!("{to} has no streaming nodes, but one is enabled"),
                 Some(Component::StreamingNode),
                 "Set streaming.enabled=false and indexNode.enabled=true.",
             );
         }
         let lost = upgrade.before.is_some_and(|before| before.runs(Component::IndexNode)) && !after.runs(Component::IndexNode);
         if lost {
-            wrong(format!("{to} builds indexes on index nodes, yet none would run"), None, "Set indexNode.enabled=true.");
+            wrong(format!("{to} builds indexes on index nodes, but none is enabled"), None, "Set indexNode.enabled=true.");
         }
     }
 }

@@ -28,6 +28,9 @@ pub static RULE: Rule = Rule {
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let Some((before, after)) = upgrade.both() else { return };
+    if !before.components.is_empty() {
+        findings.checked();
+    }
     let (old, new) = (before.topology(), after.topology());
     if old != new {
         let finding = findings.deny(format!("Milvus would change from {old} to {new}"));

@@ -28,7 +28,15 @@ pub static RULE: Rule = Rule {
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let Some((before, after)) = upgrade.both() else { return };
     if before.topology() != after.topology() || after.topology() == Topology::Standalone && after.has(Component::Standalone) && after.runs(Component::Standalone) {
+        if before.topology() == after.topology() {
+            findings.checked();
+        } else {
+            findings.not_applicable("MG204 judges the change between standalone and cluster");
+        }
         return;
+    }
+    if !before.components.is_empty() {
+        findings.checked();
     }
     let streaming = upgrade.to_version().is_some_and(|to| to >= Version::new(2, 6, 0));
     let becomes_mixed = after.runs(Component::MixCoord);

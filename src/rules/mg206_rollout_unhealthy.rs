@@ -2,7 +2,7 @@
 
 use crate::{facts::RolloutFact, upgrade::Upgrade};
 
-use super::{Category, DefaultAction, Findings, Need, Rule};
+use super::{Category, DefaultAction, Findings, Missing, Need, Rule};
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -32,10 +32,16 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         .map(|(before, _)| before.workload.meta.object.name.as_str())
         .collect();
     if moving.is_empty() || before.is_operated() || upgrade.is_rollback {
+        findings.not_applicable(match (moving.is_empty(), before.is_operated()) {
+            (true, _) => "no component changes its version",
+            (_, true) => "milvus-operator waits for the components",
+            _ => "the change goes back to an earlier revision",
+        });
         return;
     }
     // The way out of a failed upgrade must never be barred.
     if super::mg103_downgrade::returns(upgrade) {
+        findings.not_applicable("the change takes back an upgrade that was interrupted");
         return;
     }
     let mine: Vec<&RolloutFact> =
@@ -43,8 +49,17 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let moves = |rollout: &RolloutFact| moving.contains(&rollout.workload.as_str());
     // An image that was never available may be replaced: that repairs.
     if mine.iter().filter(|rollout| moves(rollout)).all(|rollout| !rollout.ever_available) && mine.iter().any(|rollout| moves(rollout)) {
+        findings.not_applicable("the images that are replaced were never available");
         return;
     }
+    if mine.is_empty() {
+        findings.not_evaluated(Missing::fact(
+            "the facts hold no rollout state of this release",
+            "Use --before live, or --facts FILE with the key rollouts.",
+        ));
+        return;
+    }
+    findings.checked();
     for rollout in mine.iter().filter(|rollout| !rollout.complete && (rollout.ever_available || !moves(rollout))) {
         let finding = findings.deny(format!("{} is not completely rolled out: {}", rollout.workload, rollout.detail));
         if let Some(workload) = before.components.iter().find(|component| component.workload.meta.object.name == rollout.workload) {

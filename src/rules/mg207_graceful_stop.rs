@@ -27,6 +27,9 @@ pub static RULE: Rule = Rule {
 const DEFAULT_GRACE: i64 = 30;
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
+    if upgrade.pairs().next().is_some() {
+        findings.checked();
+    }
     for (before, after) in upgrade.changed_pairs() {
         let grace = |component: &ComponentWorkload| component.workload.pod.termination_grace_seconds.unwrap_or(DEFAULT_GRACE);
         let (old, new) = (grace(before), grace(after));

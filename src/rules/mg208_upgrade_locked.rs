@@ -29,6 +29,7 @@ pub static RULE: Rule = Rule {
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let Some((before, after)) = upgrade.both() else { return };
+    findings.checked();
     let mine = |run: &&RunFact| {
         run.release == before.name && before.namespace.as_ref().is_none_or(|namespace| *namespace == run.namespace)
     };

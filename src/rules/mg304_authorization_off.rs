@@ -25,16 +25,19 @@ pub static RULE: Rule = Rule {
 };
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
+    findings.not_applicable("authorization is not on in what runs");
     for (before, after) in guarded_settings::pairs(upgrade) {
-        let (old, new) = (before.flag(KEY), after.flag(KEY));
-        let Ok(Some(on)) = old else {
-            if let Err(unknown) = old {
-                return findings.not_evaluated(&format!("{KEY} may come from {unknown}"));
+        let on = match before.flag(KEY) {
+            Ok(Some(setting)) if setting.is_true() => setting,
+            Ok(_) => continue,
+            Err(unknown) => {
+                findings.not_evaluated(guarded_settings::not_known(KEY, unknown));
+                return;
             }
-            continue;
         };
+        findings.checked();
+        let new = after.flag(KEY);
         let (message, shown) = match new {
-            _ if !on.is_true() => continue,
             Ok(Some(setting)) if setting.is_true() => continue,
             Ok(Some(setting)) => ("authorization is on and would be off".to_owned(), setting.shown().to_owned()),
             Ok(None) => ("authorization is on and would be off".to_owned(), "absent (false)".to_owned()),

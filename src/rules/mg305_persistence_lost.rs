@@ -5,6 +5,7 @@ use crate::{
     milvus::{
         Component, Release,
         config::below,
+        dependency::Dependency,
         release::ComponentWorkload,
         settings::Located,
         volume::{VolumePlace, persistent_mounts, volume_of},
@@ -45,6 +46,13 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             .because("The volume goes with its claim, and with it what Milvus keeps there.")
             .object(&claim.meta)
             .fix("Stop or uninstall Milvus first, and keep a backup of the volume.");
+    }
+    let keeps = |component: &ComponentWorkload| !held_by(before, component).is_empty();
+    let has_volumes = before.components.iter().any(keeps) || before.dependencies.iter().any(Dependency::holds_data);
+    if has_volumes || !before.claims.is_empty() {
+        findings.checked();
+    } else {
+        findings.not_applicable("nothing that runs in the release keeps data on a volume");
     }
     for (old, new) in upgrade.changed_pairs() {
         let held = held_by(before, old);

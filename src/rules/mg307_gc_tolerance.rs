@@ -8,7 +8,7 @@ use super::{Category, DefaultAction, Findings, Need, Rule};
 pub static RULE: Rule = Rule {
     id: "MG307",
     name: "gc-tolerance",
-    title: "garbage collection keeps its patience",
+    title: "garbage collection waits as long as before",
     category: Category::Configuration,
     default: DefaultAction::Warn,
     data_loss: true,
@@ -24,11 +24,13 @@ pub static RULE: Rule = Rule {
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let Some((before, after)) = upgrade.both() else { return };
+    findings.not_applicable("the configuration sets no tolerance of garbage collection");
     for fact in upgrade.catalogue.settings.iter().filter(|fact| fact.rule.as_deref() == Some(RULE.id)) {
         let seconds = |config: &EffectiveConfig| -> Option<f64> { config.value(&fact.key)?.parse().ok() };
         let default: Option<f64> = fact.default.as_ref().and_then(|default| default.parse().ok());
         // Only what is written counts: defaults of the image differ between versions in ways no file shows.
         let (Some(old), Some(new)) = (seconds(&before.config).or(default), seconds(&after.config)) else { continue };
+        findings.checked();
         if new < old {
             let (old, new) = (old.to_string(), new.to_string());
             findings.warn(format!("{} would be shortened from {old} s to {new} s", fact.key)).setting(

@@ -16,7 +16,7 @@ pub static RULE: Rule = Rule {
     default: DefaultAction::Deny,
     data_loss: true,
     since: "0.1.0",
-    needs: &[Need::Before],
+    needs: &[Need::Before, Need::Dependencies],
     what: "Denies a change after which a StatefulSet of etcd, object storage or the queue that holds data is gone, or in which \
            another family of queue appears beside it.",
     why: "Helm deletes what a chart no longer renders. The volumes stay behind, but Milvus runs on something empty, and a new \
@@ -30,7 +30,14 @@ pub static RULE: Rule = Rule {
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let Some((before, after)) = upgrade.both() else { return };
     if upgrade.deletes.is_some() && before.is_stopped() {
+        findings.not_applicable("Milvus is stopped");
         return;
+    }
+    let held = before.dependencies.iter().any(crate::milvus::dependency::Dependency::holds_data);
+    if held || after.families().into_iter().any(Family::is_queue) {
+        findings.checked();
+    } else {
+        findings.not_applicable("no dependency in the release keeps data on a volume");
     }
     for family in before.families() {
         let gone: Vec<_> = before

@@ -25,6 +25,12 @@ pub static RULE: Rule = Rule {
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let Some((before, after)) = upgrade.both() else { return };
+    let same_name = upgrade.pairs().any(|(old, new)| old.workload.meta.object.name == new.workload.meta.object.name);
+    if same_name || before.dependencies.iter().any(|old| after.dependencies.iter().any(|new| new.workload.meta.object == old.workload.meta.object)) {
+        findings.checked();
+    } else {
+        findings.not_applicable("no workload has the same name before and after");
+    }
     for old in &before.dependencies {
         let name = &old.workload.meta.object.name;
         let Some(new) = after.dependencies.iter().find(|new| new.workload.meta.object == old.workload.meta.object) else { continue };

@@ -5,7 +5,7 @@ use crate::{
     upgrade::Upgrade,
 };
 
-use super::{Category, DefaultAction, Findings, Need, Rule};
+use super::{Category, DefaultAction, Findings, Missing, Need, Rule};
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -16,7 +16,7 @@ pub static RULE: Rule = Rule {
     default: DefaultAction::Deny,
     data_loss: true,
     since: "0.1.0",
-    needs: &[Need::Before],
+    needs: &[Need::Before, Need::Dependencies],
     what: "Denies an image of etcd, MinIO, Pulsar, Kafka or ZooKeeper that is lower in major or minor (for MinIO: older in months).",
     why: "Their files are written for the newer version; the older one may refuse to start or read them wrong.",
     example: "helm rollback across chart 4.2.3 takes etcd from 3.5.14 to an older line.",
@@ -26,9 +26,21 @@ pub static RULE: Rule = Rule {
 };
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
+    let after = &upgrade.after.dependencies;
+    if upgrade.before.is_some_and(|before| before.dependencies.iter().any(|old| after.iter().any(|new| new.family == old.family))) {
+        findings.checked();
+    }
     for (old, new) in upgrade.changed_dependencies() {
         let name = &old.workload.meta.object.name;
-        let (Some(from), Some(to)) = (age(old), age(new)) else { continue };
+        let (Some(from), Some(to)) = (age(old), age(new)) else {
+            if old.image() != new.image() {
+                findings.not_evaluated(Missing::new(
+                    format!("the image of {} {name} changes, and its version cannot be read on both sides", old.family),
+                    "Use a tag that names the version.",
+                ));
+            }
+            continue;
+        };
         if to < from {
             let image = |dependency: &Dependency| dependency.image().map(|image| image.to_string());
             findings
@@ -68,6 +80,8 @@ mod tests {
     #[case("app: pulsar", "apachepulsar/pulsar:2.8.2", "apachepulsar/pulsar:latest", 0)]
     fn images(#[case] label: &str, #[case] before: &str, #[case] after: &str, #[case] found: usize) {
         let run = |image: &str| Fixture::cluster("2.4.17").stateful_set("my-release-dep", label, image);
-        assert_eq!(judge(&RULE, Some(&run(before)), &run(after)).len(), found);
+        let findings = judge(&RULE, Some(&run(before)), &run(after));
+        assert_eq!(findings.iter().filter(|finding| !finding.not_evaluated).count(), found);
+        assert_eq!(findings.iter().any(|finding| finding.not_evaluated), after.ends_with(":latest"));
     }
 }

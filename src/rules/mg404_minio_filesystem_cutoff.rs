@@ -8,7 +8,7 @@ use crate::{
     upgrade::Upgrade,
 };
 
-use super::{Category, DefaultAction, Findings, Need, Rule};
+use super::{Category, DefaultAction, Findings, Missing, Need, Rule};
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -19,7 +19,7 @@ pub static RULE: Rule = Rule {
     default: DefaultAction::Deny,
     data_loss: true,
     since: "0.1.0",
-    needs: &[Need::Before],
+    needs: &[Need::Before, Need::Dependency(Family::Minio)],
     what: "Denies a MinIO image that crosses the release in which the filesystem backend was removed, where MinIO runs standalone.",
     why: "A standalone MinIO made before that release keeps plain files; the new one stops with 'found backend type fs, expected xl'.",
     example: "Chart 4.0.13 moves MinIO from RELEASE.2022-03-17 to RELEASE.2023-03-20.",
@@ -30,13 +30,25 @@ pub static RULE: Rule = Rule {
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let Some((before, after)) = upgrade.both() else { return };
+    findings.not_applicable("MinIO is distributed or is not there before and after");
     let cutoff = &upgrade.catalogue.dependencies.minio_filesystem_cutoff;
     for old in before.dependencies_of(Family::Minio).filter(|old| is_standalone(old)) {
         let name = &old.workload.meta.object.name;
         let Some(new) = after.dependencies_of(Family::Minio).find(|new| new.workload.meta.object.name == *name) else { continue };
         let (Some(from), Some(to)) = (old.image(), new.image()) else { continue };
         let release = |image: &ImageRef| image.tag.clone().filter(|tag| tag.starts_with("RELEASE."));
-        let (Some(old_release), Some(new_release)) = (release(&from), release(&to)) else { continue };
+        if from == to {
+            findings.checked();
+            continue;
+        }
+        let (Some(old_release), Some(new_release)) = (release(&from), release(&to)) else {
+            findings.not_evaluated(Missing::new(
+                format!("the image of MinIO {name} changes, and its release cannot be read on both sides"),
+                "Use a tag of the form RELEASE.2023-03-20T20-16-18Z.",
+            ));
+            continue;
+        };
+        findings.checked();
         if old_release < *cutoff && new_release >= *cutoff {
             findings
                 .deny(format!("standalone MinIO {name} would cross {cutoff}, from which on it cannot read its own files"))

@@ -2,7 +2,7 @@
 
 use crate::upgrade::Upgrade;
 
-use super::{Category, DefaultAction, Findings, Need, Rule};
+use super::{Category, DefaultAction, Findings, Missing, Need, Rule};
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -24,6 +24,14 @@ pub static RULE: Rule = Rule {
 };
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
+    if upgrade.after.services.is_empty() {
+        findings.not_evaluated(Missing::fact(
+            "the input holds no Service of the namespace",
+            "Add the output of kubectl get service -n NAMESPACE -o yaml to the input, or use live.",
+        ));
+    } else {
+        findings.checked();
+    }
     for service in upgrade.after.services.iter() {
         if upgrade.catalogue.dependencies.shadowing_services.contains(&service.object.name) {
             findings
@@ -47,6 +55,7 @@ mod tests {
     #[case("minio", ", namespace: deps", 0)]
     fn services(#[case] name: &str, #[case] namespace: &str, #[case] found: usize) {
         let after = Fixture::cluster("2.4.5").object(&format!("apiVersion: v1\nkind: Service\nmetadata: {{name: {name}{namespace}}}\n"));
-        assert_eq!(judge(&RULE, None, &after).len(), found);
+        let findings = judge(&RULE, None, &after);
+        assert_eq!(findings.iter().filter(|finding| !finding.not_evaluated).count(), found);
     }
 }

@@ -19,7 +19,7 @@ pub static RULE: Rule = Rule {
     default: DefaultAction::DenyOrWarn,
     data_loss: false,
     since: "0.1.0",
-    needs: &[Need::After],
+    needs: &[Need::After, Need::Chart],
     what: "Looks the chart up in the table of chart hazards: denies 4.2.21 to 4.2.29 where Pulsar v2 holds data, warns about charts \
            whose default image is a pre-release.",
     why: "Such charts mix up templates and names, or bring a version of Milvus that nobody chose.",
@@ -32,8 +32,10 @@ pub static RULE: Rule = Rule {
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let Some(chart) = &upgrade.after.chart else { return };
     if upgrade.before.and_then(|before| before.chart.as_ref()) == Some(chart) && upgrade.versions().is_none() {
+        findings.not_applicable(format!("the chart stays {} and the version stays too", chart.version));
         return;
     }
+    findings.checked();
     let pulsar_v2 = |release: &crate::milvus::Release| release.dependencies_of(Family::PulsarV2).next().is_some();
     let has_v2 = upgrade.before.is_some_and(pulsar_v2) || pulsar_v2(upgrade.after);
     for hazard in upgrade.catalogue.hazards.iter().filter(|hazard| hazard.rule.as_deref() == Some(RULE.id)) {

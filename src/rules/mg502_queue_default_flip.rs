@@ -16,7 +16,7 @@ pub static RULE: Rule = Rule {
     default: DefaultAction::Deny,
     data_loss: true,
     since: "0.1.0",
-    needs: &[Need::Before, Need::Config],
+    needs: &[Need::Before, Need::Chart, Need::Config],
     what: "Denies charts from 5.0.0 on that render Woodpecker for a standalone whose data is in RocksMQ.",
     why: "The chart keeps RocksMQ only where it can look up the running Deployment. helm template, Argo CD and client dry runs \
           cannot, so they switch the queue; the annotation that would prove the old one is overwritten in the same change.",
@@ -30,8 +30,16 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let Some((before, after)) = upgrade.both() else { return };
     let flip = upgrade.catalogue.hazards.iter().find(|hazard| hazard.rule.as_deref() == Some(RULE.id));
     let Some(since): Option<Version> = flip.and_then(|flip: &Hazard| flip.at) else { return };
-    let Some(chart) = after.chart.as_ref().filter(|chart| chart.version >= since) else { return };
+    let Some(chart) = after.chart.as_ref().filter(|chart| chart.version >= since) else {
+        findings.not_applicable(format!("the chart is older than {since}, the first one that switches the queue"));
+        return;
+    };
     let (old, new) = (before.queue(), after.queue());
+    if before.topology() == Topology::Standalone && after.topology() == Topology::Standalone && old.kind.value == QueueKind::RocksMq {
+        findings.checked();
+    } else {
+        findings.not_applicable("only a standalone on RocksMQ is meant");
+    }
     if before.topology() == Topology::Standalone
         && after.topology() == Topology::Standalone
         && old.kind.value == QueueKind::RocksMq

@@ -6,7 +6,7 @@ use crate::{
     upgrade::Upgrade,
 };
 
-use super::{Category, DefaultAction, Findings, Need, Rule};
+use super::{Category, DefaultAction, Findings, Missing, Need, Rule};
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -17,7 +17,7 @@ pub static RULE: Rule = Rule {
     default: DefaultAction::DenyOrWarn,
     data_loss: true,
     since: "0.1.0",
-    needs: &[Need::Before, Need::Values],
+    needs: &[Need::Before, Need::Chart, Need::Values],
     what: "Where a chart up to 3.x is followed by 4.0.0 or later, looks for user values that the new chart ignores. The \
            values come from Helm's storage (release:NAME, a release Secret, a live cluster); without them it says so.",
     why: "A root path, channel prefix or authorization that is silently ignored falls back to its default: an empty database, \
@@ -33,15 +33,20 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let boundary = upgrade.catalogue.hazards.iter().find(|hazard| hazard.rule.as_deref() == Some(RULE.id)).and_then(|hazard| hazard.at);
     let (Some(boundary), Some(from), Some(to)) = (boundary, &before.chart, &after.chart) else { return };
     if from.version >= boundary || to.version < boundary {
+        findings.not_applicable(format!("the chart does not change to {boundary} or later from an earlier one"));
         return;
     }
     let values: Vec<&Tree<'_>> =
         [before, after].into_iter().filter_map(|release: &Release| release.helm.as_ref()).map(|helm| &helm.user_values).collect();
     let rows = || upgrade.catalogue.removed_values.iter();
     if values.is_empty() {
-        findings.not_evaluated("the user's Helm values are not known");
+        findings.not_evaluated(Missing::fact(
+            "the Helm values that the user set are not known",
+            "Give Helm's own record with --after release:NAME (or --before live).",
+        ));
         return;
     }
+    findings.checked();
     let set: Vec<_> = rows()
         .filter(|row| values.iter().any(|values| is_set(values, &row.path)))
         .filter(|row| {

@@ -2,7 +2,7 @@
 
 use crate::upgrade::Upgrade;
 
-use super::{Category, DefaultAction, Findings, Need, Rule};
+use super::{Category, DefaultAction, Findings, Missing, Need, Rule};
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -13,7 +13,7 @@ pub static RULE: Rule = Rule {
     default: DefaultAction::Warn,
     data_loss: false,
     since: "0.1.0",
-    needs: &[Need::Before, Need::Drift],
+    needs: &[Need::Running, Need::Drift],
     what: "Warns where images or effective configuration of what runs differ from the last Helm revision.",
     why: "The next helm upgrade puts back what the revision says: an image set by kubectl or by rollingUpdate.sh, or active-standby \
           switched on by hand, is reverted on all components at once.",
@@ -25,7 +25,22 @@ pub static RULE: Rule = Rule {
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let Some((before, _)) = upgrade.both() else { return };
-    for drift in upgrade.facts.drift.iter().flatten().filter(|drift| drift.release == before.name) {
+    if before.is_operated() {
+        findings.not_applicable("milvus-operator manages the release, not Helm");
+        return;
+    }
+    let all = upgrade.facts.drift.as_deref().unwrap_or_default();
+    let mine = || all.iter().filter(|drift| drift.release == before.name);
+    // A list without this release is complete where it is empty. Else its own record must have been read.
+    if all.is_empty() || mine().next().is_some() || before.helm.is_some() {
+        findings.checked();
+    } else {
+        findings.not_evaluated(Missing::fact(
+            "the last Helm revision of this release could not be compared",
+            "Use --before live with the right to read Helm's Secrets, or --facts FILE with the key drift.",
+        ));
+    }
+    for drift in mine() {
         findings
             .warn(format!("{} of {} was changed outside Helm", drift.what, drift.object))
             .evidence_from(&drift.what, Some(drift.live.clone()), Some(drift.revision.clone()), "the last Helm revision");
@@ -54,7 +69,10 @@ mod tests {
         let facts = Facts { drift: Some(vec![drift.clone()]), ..Facts::default() };
         assert_eq!(judge_with(&RULE, Some(&before), &after, &facts).len(), 1);
         let other = Facts { drift: Some(vec![DriftFact { release: "other".into(), ..drift }]), ..Facts::default() };
-        assert!(judge_with(&RULE, Some(&before), &after, &other).is_empty());
+        let unknown = judge_with(&RULE, Some(&before), &after, &other);
+        assert!(unknown.len() == 1 && unknown[0].not_evaluated, "nobody says that this release was compared");
+        let with_record = before.clone().values("{}\n");
+        assert!(judge_with(&RULE, Some(&with_record), &after, &other).is_empty());
         assert!(judge_with(&RULE, Some(&before), &after, &Facts { drift: Some(vec![]), ..Facts::default() }).is_empty());
     }
 }

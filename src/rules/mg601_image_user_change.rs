@@ -21,7 +21,7 @@ pub static RULE: Rule = Rule {
     default: DefaultAction::Deny,
     data_loss: false,
     since: "0.1.0",
-    needs: &[Need::Before],
+    needs: &[Need::Before, Need::VersionChange],
     what: "Where 3.0 or later follows an earlier version, asks for fsGroup, runAsUser 0 or a chown init container on every \
            workload whose Milvus container mounts a volume claim, a claim template, a host path or a shared volume.",
     why: "Images from 3.0 on run as user 999; files that earlier images wrote belong to root, so Milvus stops with 'permission \
@@ -36,15 +36,20 @@ pub static RULE: Rule = Rule {
 const UNPRIVILEGED: Version = Version::new(3, 0, 0);
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
+    findings.not_applicable("no component goes from an image before 3.0 to 3.0 or later with a volume claim");
     for (before, after) in upgrade.changed_pairs() {
         let (old, new) = (before.version(), after.version());
         let (Some(from), Some(to)) = (old.build(), new.build()) else { continue };
-        if from.version >= UNPRIVILEGED || to.version < UNPRIVILEGED || is_prepared(after) {
+        if from.version >= UNPRIVILEGED || to.version < UNPRIVILEGED {
             continue;
         }
         // Only a volume that held files before holds files of root.
         let old: Vec<DataVolume> = volumes(before);
-        if let Some(volume) = volumes(after).into_iter().find(|volume| old.contains(volume)) {
+        let volume = volumes(after).into_iter().find(|volume| old.contains(volume));
+        if volume.is_some() {
+            findings.checked();
+        }
+        if let Some(volume) = volume.filter(|_| !is_prepared(after)) {
             findings
                 .deny(format!("{} would run as user 999 on {volume}, whose files belong to root", after.component))
                 .on(after)

@@ -5,7 +5,7 @@ use crate::{
     upgrade::Upgrade,
 };
 
-use super::{Category, DefaultAction, Findings, Need, Rule};
+use super::{Category, DefaultAction, Findings, Missing, Need, Rule};
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -26,15 +26,24 @@ pub static RULE: Rule = Rule {
 };
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
+    findings.not_applicable("no component sets runAsUser");
     for component in &upgrade.after.components {
         let user = user(component);
         let version = component.version();
-        let (Some(number), Some(build)) = (user, version.build()) else { continue };
+        let Some(number) = user else { continue };
+        let Some(build) = version.build() else {
+            findings.not_evaluated(Missing::new(
+                format!("{} sets runAsUser, and the version of its image cannot be read", component.component),
+                "Use a tag that names a release, or set the annotation guard.milvus.io/declared-version on the workload.",
+            ));
+            continue;
+        };
+        findings.checked();
         let unchanged = upgrade
             .pairs()
             .any(|(old, new)| std::ptr::eq(new, component) && self::user(old) == user && old.version() == new.version());
         if number != 0 && !has_a_user(component) && build.version < Version::new(3, 0, 0) && !unchanged {
-            findings.warn(format!("{} would run as user {number}, which {build} cannot", component.component)).on(component);
+            findings.warn(format!("{} runs as user {number}, which {build} cannot", component.component)).on(component);
             return;
         }
     }

@@ -25,6 +25,7 @@ pub static RULE: Rule = Rule {
 const OLDEST: Version = Version::new(1, 20, 0);
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
+    findings.checked();
     if let Some(version) = upgrade.facts.kubernetes.filter(|version| *version < OLDEST) {
         findings.deny(format!("Kubernetes is {version}, Milvus' charts need {} or later", OLDEST.line()));
     }

@@ -13,7 +13,7 @@ pub static RULE: Rule = Rule {
     default: DefaultAction::Warn,
     data_loss: false,
     since: "0.1.0",
-    needs: &[Need::After, Need::Helm],
+    needs: &[Need::After, Need::Chart, Need::Helm],
     what: "Warns about Helm below 3.14 with charts from 4.2.21 on.",
     why: "Those charts bring Pulsar's 3.x chart, which old Helm cannot render, and need --reset-then-reuse-values, which it does not know.",
     example: "Helm 3.9 with chart 4.2.40.",
@@ -27,6 +27,11 @@ const FIRST_CHART: Version = Version::new(4, 2, 21);
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let (Some(helm), Some(chart)) = (upgrade.facts.helm, &upgrade.after.chart) else { return };
+    if chart.version < FIRST_CHART {
+        findings.not_applicable(format!("chart {} needs no newer Helm; charts from {FIRST_CHART} on do", chart.version));
+        return;
+    }
+    findings.checked();
     if helm < OLDEST_HELM && chart.version >= FIRST_CHART {
         findings.warn(format!("Helm is {helm}, chart {} needs {OLDEST_HELM} or later", chart.version));
     }

@@ -13,7 +13,7 @@ pub static RULE: Rule = Rule {
     default: DefaultAction::Warn,
     data_loss: false,
     since: "0.1.0",
-    needs: &[Need::Before, Need::Autoscalers],
+    needs: &[Need::Before, Need::VersionChange, Need::Autoscalers],
     what: "Warns about an autoscaler on a component whose replicas the path must change: every component where the metadata is \
            migrated, index nodes where 2.6 follows, and autoscalers whose target would be gone.",
     why: "The autoscaler starts pods again that must stay stopped, or loses its target and with it the replicas that the load needs.",
@@ -25,6 +25,7 @@ pub static RULE: Rule = Rule {
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let (Some((before, after)), Some((from, to))) = (upgrade.both(), upgrade.versions()) else { return };
+    findings.not_applicable("no autoscaler scales a component of the release");
     let new_line = crate::milvus::Line { major: 2, minor: 2 };
     let stops_all = from.version.line() < new_line && to.version.line() >= new_line;
     for autoscaler in upgrade.facts.autoscalers.iter().flatten().filter(|autoscaler| autoscaler.release == before.name) {
@@ -36,6 +37,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
                 .map(|component| component.component)
         };
         let Some(component) = named(before) else { continue };
+        findings.checked();
         let removed = named(after).is_none();
         let retired = component == Component::IndexNode && to.version.line() >= (crate::milvus::Line { major: 2, minor: 6 });
         if stops_all || removed || retired {

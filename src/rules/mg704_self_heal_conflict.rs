@@ -13,7 +13,7 @@ pub static RULE: Rule = Rule {
     default: DefaultAction::Warn,
     data_loss: false,
     since: "0.1.0",
-    needs: &[Need::Before, Need::Deployers],
+    needs: &[Need::Before, Need::VersionChange, Need::Deployers],
     what: "Warns about Argo CD self-heal and Flux drift correction on the release, and about retries that end before an ordered \
            roll can.",
     why: "Replicas that the migration set to zero, or images that the ordered upgrade moved, are put back within minutes; and a tool \
@@ -29,7 +29,9 @@ const ENOUGH_RETRIES: i64 = 20;
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let (Some((before, after)), Some((from, to))) = (upgrade.both(), upgrade.versions()) else { return };
+    findings.not_applicable("neither Argo CD nor Flux applies the release");
     for deployer in upgrade.facts.deployers.iter().flatten().filter(|deployer| deployer.release == before.name) {
+        findings.checked();
         if deployer.self_heal {
             findings
                 .warn(format!("{} {} puts back what the steps from {from} to {to} change", deployer.tool, deployer.name))

@@ -7,20 +7,33 @@ pub mod docs;
 #[cfg(test)]
 mod failures;
 mod finding;
+mod need;
+mod state;
 #[cfg(test)]
 mod forms;
 mod guarded_settings;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod ticks;
 
 pub use finding::{Evidence, Failed, Finding, Findings, Fix, Severity};
+pub use need::Need;
+pub use state::{Missing, State};
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::{judge::Overdue, upgrade::Upgrade};
+use crate::{
+    facts::Facts,
+    judge::Overdue,
+    milvus::{Release, catalogue::Catalogue},
+    upgrade::Upgrade,
+};
+
+use need::{Look, Met};
 
 /// Declares a rule's module and its place in the table: one line a rule, ordered by id.
 macro_rules! registry {
@@ -185,105 +198,84 @@ impl Category {
     }
 }
 
-/// What a rule needs to know before it can judge.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Need {
-    /// What is wanted.
-    After,
-    /// What runs. A rule that needs it is silent for a new installation.
-    Before,
-    /// The effective configuration on both sides.
-    Config,
-    /// What the user set in Helm values.
-    Values,
-    /// The format of the metadata, or evidence of a migration.
-    Metadata,
-    /// Rollout state.
-    Rollouts,
-    /// Runs under way.
-    Runs,
-    /// Kubernetes' version.
-    Kubernetes,
-    /// Helm's version.
-    Helm,
-    /// Autoscalers.
-    Autoscalers,
-    /// Argo CD and Flux objects.
-    Deployers,
-    /// Drift from the last Helm revision.
-    Drift,
+/// What all rules made of one release.
+#[derive(Debug)]
+pub struct Ran {
+    /// What they found, in the order of the rules.
+    pub findings: Vec<Finding>,
+    /// How each came out, in the order of [`ALL`].
+    pub states: Vec<State>,
 }
 
-impl Rule {
-    /// Whether the upgrade holds what the rule needs; where not, the reason in words.
-    ///
-    /// # Errors
-    /// The missing fact, as a phrase that fits after "not evaluated: ".
-    pub fn applies(&self, upgrade: &Upgrade<'_>) -> Result<bool, &'static str> {
-        let facts = upgrade.facts;
-        for need in self.needs {
-            let missing = match need {
-                Need::After | Need::Values | Need::Metadata => None,
-                Need::Before if upgrade.before.is_none() => return Ok(false),
-                Need::Before => None,
-                Need::Config => {
-                    let known = upgrade.after.has_config() && upgrade.before.is_none_or(crate::milvus::Release::has_config);
-                    (!known).then_some("the configuration (ConfigMap) is missing on one side")
-                }
-                Need::Rollouts => facts.rollouts.is_none().then_some("the state of the running components is not known"),
-                Need::Runs => facts.runs.is_none().then_some("upgrade runs are not known"),
-                Need::Kubernetes => facts.kubernetes.is_none().then_some("the version of Kubernetes is not known"),
-                Need::Helm => facts.helm.is_none().then_some("the version of Helm is not known"),
-                Need::Autoscalers => facts.autoscalers.is_none().then_some("autoscalers are not known"),
-                Need::Deployers => facts.deployers.is_none().then_some("Argo CD and Flux objects are not known"),
-                Need::Drift => facts.drift.is_none().then_some("the last Helm revision is not known"),
-            };
-            if let Some(missing) = missing {
-                return Err(missing);
-            }
-        }
-        Ok(true)
-    }
-}
-
-/// Runs every rule over one upgrade. A rule that lacks a fact leaves an audit finding that says so; one that fails, or
-/// that time does not allow, leaves its declared outcome (see [`Findings::failed`]).
+/// Runs every rule over one change. A rule that lacks a fact leaves a finding that says so; one that fails, or that time
+/// does not allow, leaves its declared outcome (see [`Findings::failed`]).
 #[must_use]
-pub fn run(upgrade: &Upgrade<'_>, overdue: Option<Overdue<'_>>) -> Vec<Finding> {
-    run_all(ALL, upgrade, overdue)
+pub fn run(upgrade: &Upgrade<'_>, overdue: Option<Overdue<'_>>) -> Ran {
+    run_all(ALL, upgrade, None, overdue)
 }
 
-fn run_all(rules: &[&'static Rule], upgrade: &Upgrade<'_>, overdue: Option<Overdue<'_>>) -> Vec<Finding> {
+/// Runs every rule over what runs, as it is. Rules that need a change do not apply. Of the others, those that declare
+/// [`Need::Running`] see the release as what runs, the rest see what an installation of it today would be.
+#[must_use]
+pub fn run_state(release: &Release, facts: &Facts, catalogue: &Catalogue, overdue: Option<Overdue<'_>>) -> Ran {
+    let mut installed = Upgrade::new(None, release, facts, catalogue);
+    installed.is_state = true;
+    let mut running = Upgrade::new(Some(release), release, facts, catalogue);
+    running.is_state = true;
+    run_all(ALL, &installed, Some(&running), overdue)
+}
+
+fn run_all(rules: &[&'static Rule], upgrade: &Upgrade<'_>, running: Option<&Upgrade<'_>>, overdue: Option<Overdue<'_>>) -> Ran {
+    let (look, running) = (Look::new(upgrade), running.map(|running| (running, Look::new(running))));
     let mut findings = Findings::default();
+    let mut states = Vec::with_capacity(rules.len());
     for rule in rules {
-        findings.begin(rule);
+        let (upgrade, look) = match &running {
+            Some((running, look)) if rule.needs.contains(&Need::Running) => (*running, look),
+            _ => (upgrade, &look),
+        };
+        let mut found = Findings::of(rule);
         if overdue.is_some_and(|overdue| (overdue.0)()) {
-            findings.failed(Failed::Timeout);
-            continue;
+            found.failed(Failed::Timeout);
+        } else {
+            found = run_one(rule, upgrade, look);
         }
-        match rule.applies(upgrade) {
-            Ok(true) => {
-                // A rule only reads, so nothing is left half-done by one that panics.
-                let mut found = Findings::default();
-                found.begin(rule);
-                let checked = catch_unwind(AssertUnwindSafe(|| (rule.check)(upgrade, &mut found)));
-                match checked {
-                    Ok(()) => findings.extend(found),
-                    Err(_) => findings.failed(Failed::Panic),
-                }
-            }
-            Ok(false) => {}
-            Err(missing) => findings.not_evaluated(missing),
+        states.push(found.state());
+        findings.extend(found);
+    }
+    Ran { findings: findings.into_vec(), states }
+}
+
+/// One rule over one change, with what it lacks.
+fn run_one(rule: &'static Rule, upgrade: &Upgrade<'_>, look: &Look<'_, '_>) -> Findings {
+    let mut found = Findings::of(rule);
+    let met = look.of(rule);
+    if matches!(met, Met::Yes | Met::Partly(_)) {
+        // A rule only reads, so nothing is left half-done by one that panics.
+        if catch_unwind(AssertUnwindSafe(|| (rule.check)(upgrade, &mut found))).is_err() {
+            found = Findings::of(rule);
+            found.failed(Failed::Panic);
         }
     }
-    findings.into_vec()
+    match met {
+        Met::Partly(missing) if found.state() == State::Passed => {
+            found.not_evaluated(missing);
+        }
+        Met::No(missing) => {
+            found.not_evaluated(missing);
+        }
+        Met::NotApplicable(reason) => found.not_applicable(reason),
+        Met::Yes | Met::Partly(_) => {}
+    }
+    if rule.data_loss && found.lacks_lasting() && look.changes() {
+        found.warn_of_missing();
+    }
+    found
 }
 
 #[cfg(test)]
 mod tests {
     use super::{testing::Fixture, *};
-    use crate::{facts::Facts, milvus::catalogue::Catalogue};
 
     fn broken(_: &Upgrade<'_>, _: &mut Findings) {
         panic!("a bug in a rule");
@@ -319,7 +311,8 @@ mod tests {
         let facts = Facts::default();
         let upgrade = Upgrade::new(None, &after, &facts, Catalogue::embedded());
         let late = move || overdue;
-        run_all(&[&GOOD, &GUARDS_DATA, &COMFORT], &upgrade, Some(Overdue(&late)))
+        run_all(&[&GOOD, &GUARDS_DATA, &COMFORT], &upgrade, None, Some(Overdue(&late)))
+            .findings
             .into_iter()
             .map(|finding| (finding.rule.id, finding.severity, finding.failed))
             .collect()

@@ -10,7 +10,7 @@ use crate::{
     upgrade::Upgrade,
 };
 
-use super::{Finding, Findings, Rule};
+use super::{Finding, Rule, State};
 
 /// A release under test: `my-release` in namespace `milvus`.
 #[derive(Clone, Debug)]
@@ -376,14 +376,7 @@ pub(crate) fn judge_change(
     let after = after.release();
     let mut upgrade = Upgrade::new(before.as_ref(), &after, facts, Catalogue::embedded());
     upgrade.is_rollback = is_rollback;
-    let mut findings = Findings::default();
-    findings.begin(rule);
-    match rule.applies(&upgrade) {
-        Ok(true) => (rule.check)(&upgrade, &mut findings),
-        Ok(false) => {}
-        Err(missing) => findings.not_evaluated(missing),
-    }
-    let found = findings.into_vec();
+    let found = super::run_one(rule, &upgrade, &super::Look::new(&upgrade)).into_vec();
     if let Some(through_the_gate) = through_the_gate {
         // A rollback bars for data only, whatever a rule says by itself; nothing else may differ.
         let by_door: Vec<_> = through_the_gate.iter().filter(|(id, _)| *id == rule.id).collect();
@@ -394,4 +387,12 @@ pub(crate) fn judge_change(
         }
     }
     found
+}
+
+/// How a rule comes out between two fixtures.
+pub(crate) fn state(rule: &'static Rule, before: Option<&Fixture>, after: &Fixture, facts: &Facts) -> State {
+    let before = before.map(Fixture::release);
+    let after = after.release();
+    let upgrade = Upgrade::new(before.as_ref(), &after, facts, Catalogue::embedded());
+    super::run_one(rule, &upgrade, &super::Look::new(&upgrade)).state()
 }

@@ -1,0 +1,62 @@
+//! How a rule came out for one release, whatever it found: a tick has to be earned.
+
+use std::borrow::Cow;
+
+/// How a rule came out for one release.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// The rule compared something and it is right.
+    Passed,
+    /// There is nothing for the rule to check; the reason in words.
+    NotApplicable(Cow<'static, str>),
+    /// The rule applies, but a fact is missing.
+    NotEvaluated(Missing),
+    /// The rule has findings.
+    Found,
+}
+
+/// A fact that a rule needs and the input does not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missing {
+    what: Cow<'static, str>,
+    provide: Cow<'static, str>,
+    momentary: bool,
+}
+
+impl Missing {
+    /// `what` fits after "not evaluated: "; `provide` is a sentence that says how to provide it.
+    pub fn new(what: impl Into<Cow<'static, str>>, provide: impl Into<Cow<'static, str>>) -> Self {
+        Self { what: what.into(), provide: provide.into(), momentary: false }
+    }
+
+    /// The same for a constant.
+    #[must_use]
+    pub const fn fact(what: &'static str, provide: &'static str) -> Self {
+        Self { what: Cow::Borrowed(what), provide: Cow::Borrowed(provide), momentary: false }
+    }
+
+    /// A fact that is true only at the moment of the change, such as a run under way: files cannot hold it, and whoever makes
+    /// the change asks for it again. It never makes a warning, because a check of files could then never be without one.
+    #[must_use]
+    pub const fn momentary(what: &'static str, provide: &'static str) -> Self {
+        Self { what: Cow::Borrowed(what), provide: Cow::Borrowed(provide), momentary: true }
+    }
+
+    /// What is missing, as a phrase.
+    #[must_use]
+    pub fn what(&self) -> &str {
+        &self.what
+    }
+
+    /// How to provide it, as a sentence.
+    #[must_use]
+    pub fn provide(&self) -> &str {
+        &self.provide
+    }
+
+    /// Whether only the moment of the change can tell it.
+    #[must_use]
+    pub const fn is_momentary(&self) -> bool {
+        self.momentary
+    }
+}
