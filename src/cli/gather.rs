@@ -194,8 +194,8 @@ impl Gatherer<'_> {
         let running = match before {
             Some(before) => {
                 let patches = wanted.as_ref().map(|wanted| wanted.content.patches()).unwrap_or_default();
-                let mut loaded = self.load(Role::Before, before, patches, &mut gathered)?;
-                gathered.inputs.push(std::mem::take(&mut loaded.entry));
+                let loaded = self.load(Role::Before, before, patches, &mut gathered)?;
+                gathered.inputs.push(loaded.entry.clone());
                 Some((before, loaded))
             }
             None => None,
@@ -206,7 +206,7 @@ impl Gatherer<'_> {
                     part::settle(running, &mut wanted, choice).map_err(Failure::usage)?;
                 }
                 Self::readable(source, &mut wanted)?;
-                gathered.inputs.push(std::mem::take(&mut wanted.entry));
+                gathered.inputs.push(wanted.entry.clone());
                 Some(wanted)
             }
             (None, _) => None,
@@ -338,11 +338,9 @@ impl Gatherer<'_> {
         if !content.foreign.is_empty() {
             message.push_str(&format!(". {}", list(&content.foreign)));
         }
-        if content.left_out.values().sum::<usize>() > 0 {
-            message.push_str(&format!(
-                ". {}",
-                loaded.entry.not_read.iter().filter(|text| text.contains("left out by -n")).cloned().collect::<String>()
-            ));
+        for remark in loaded.entry.notes.iter().chain(loaded.entry.not_read.iter().filter(|text| text.contains("left out by -n")))
+        {
+            message.push_str(&format!(". {remark}"));
         }
         Failure::usage(message)
     }
