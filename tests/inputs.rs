@@ -137,10 +137,17 @@ fn other_namespaces_are_left_out() {
 
 #[test]
 fn a_whole_without_milvus_cannot_be_judged() {
-    let etcd = stack("v2.6.1", true).split("---\n").nth(1).unwrap().replace("name: milvus-etcd, ", "name: milvus-etcd, labels: {helm.sh/chart: etcd-6.3.3}, ");
+    let etcd = stack("v2.6.1", true)
+        .split("---\n")
+        .nth(1)
+        .unwrap()
+        .replace("name: milvus-etcd, ", "name: milvus-etcd, labels: {helm.sh/chart: etcd-6.3.3}, ");
     let (code, _, stderr) = judged(&stack("v2.6.1", true), &etcd, &[]);
     assert_eq!(code, 2, "{stderr}");
-    assert!(stderr.contains("holds no Milvus") && stderr.contains("StatefulSet/milvus-etcd") && stderr.contains("--part"), "{stderr}");
+    assert!(
+        stderr.contains("holds no Milvus") && stderr.contains("StatefulSet/milvus-etcd") && stderr.contains("--part"),
+        "{stderr}"
+    );
     let (code, report, stderr) = judged(&stack("v2.6.1", true), &etcd, &["--part"]);
     assert_eq!((code, denies(&report, "MG401")), (0, false), "{stderr}");
 }

@@ -6,7 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{milvus::Place, report::InputEntry};
+use crate::{
+    milvus::{Place, Snapshot},
+    report::InputEntry,
+};
 
 use super::{
     InputError, Loaded, Role,
@@ -33,7 +36,8 @@ pub struct Reading<'a> {
     pub keep: Vec<(String, String)>,
 }
 
-/// Reads a file, a directory or `-` (standard input).
+/// Reads a file, a directory or `-` (standard input). What is before a change is grouped at once; what is after it is grouped
+/// by [`settle`](super::part::settle), among what runs.
 ///
 /// # Errors
 /// Where it cannot be read, is not text, not YAML or JSON, or holds no Kubernetes object; the error names the place, and
@@ -55,7 +59,10 @@ pub fn load(role: Role, source: &str, how: &Reading<'_>) -> Result<Loaded, Input
         let objects = if left_out == 1 { "1 object" } else { &format!("{left_out} objects") };
         not_read.push(format!("{objects} of other namespaces ({}{more}) left out by -n {wanted}", names.join(", ")));
     }
-    let snapshot = content.builder().build();
+    let snapshot = match role {
+        Role::Before => content.builder().build(),
+        Role::After => Snapshot::default(),
+    };
     let entry = InputEntry { role: role.name().into(), source: shown.into(), read, not_read, notes: Vec::new() };
     Ok(Loaded { content, snapshot, entry })
 }
