@@ -319,6 +319,10 @@ fn folders_of_charts_and_kustomizations() {
         assert_eq!(code, 2);
         assert!(stderr.contains(words), "{stderr}");
     }
+    // A folder of policies may be a kustomization.
+    fs::write(path("overlay/a.yaml"), "apiVersion: guard.milvus.io/v1alpha1\nkind: UpgradePolicy\nmetadata: {name: a}\nspec: {rules: [{id: MG101, action: Warn}]}\n").unwrap();
+    let (_, stdout, stderr) = run(guard().current_dir(folder.path()).args(["policy", "lint", "overlay"]));
+    assert!(!format!("{stdout}{stderr}").contains("kustomize build"), "{stdout}{stderr}");
 }
 
 #[test]

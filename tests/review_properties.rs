@@ -30,8 +30,8 @@ static ACCOUNTS: LazyLock<Accounts> = LazyLock::new(|| Accounts::new("milvus-gua
 static PLACE: LazyLock<Arc<Place>> = LazyLock::new(|| {
     let mut collector = Collector::new(Role::Before, Some("milvus"));
     collector.add_text(RUNNING, "running").unwrap();
-    let configs = collector.configs().to_vec();
-    Arc::new(Place { snapshot: collector.finish("running").unwrap().0, configs })
+    let content = collector.content("running").unwrap();
+    Arc::new(Place { snapshot: content.builder().build(), configs: content.configs() })
 });
 /// What runs, Deployments and `StatefulSets` only.
 static WORKLOADS: LazyLock<Vec<Value>> = LazyLock::new(|| {
