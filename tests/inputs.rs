@@ -136,6 +136,33 @@ fn other_namespaces_are_left_out() {
 }
 
 #[test]
+fn a_whole_without_milvus_cannot_be_judged() {
+    let etcd = stack("v2.6.1", true)
+        .split("---\n")
+        .nth(1)
+        .unwrap()
+        .replace("name: milvus-etcd, ", "name: milvus-etcd, labels: {helm.sh/chart: etcd-6.3.3}, ");
+    let (code, _, stderr) = judged(&stack("v2.6.1", true), &etcd, &[]);
+    assert_eq!(code, 2, "{stderr}");
+    assert!(
+        stderr.contains("holds no Milvus") && stderr.contains("StatefulSet/milvus-etcd") && stderr.contains("--part"),
+        "{stderr}"
+    );
+    let (code, report, stderr) = judged(&stack("v2.6.1", true), &etcd, &["--part"]);
+    assert_eq!((code, denies(&report, "MG401")), (0, false), "{stderr}");
+}
+
+#[test]
+fn what_a_filter_left_out_is_said_where_nothing_is_left_to_judge() {
+    let folder = tempfile::tempdir().unwrap();
+    let web = "---\napiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: shop}\n";
+    let path = file(folder.path(), "a.yaml", &format!("{}{web}", stack("v2.6.1", true)));
+    let (code, _, stderr) = run(guard().args(["audit", "--before", &path, "-n", "shop"]));
+    assert_eq!(code, 2);
+    assert!(stderr.contains("Service/web") && stderr.contains("2 objects of other namespaces (search) left out"), "{stderr}");
+}
+
+#[test]
 fn aliases_of_one_umbrella_are_chosen_by_name_and_alias() {
     let alias = |alias: &str, tag: &str| {
         format!(
@@ -292,6 +319,10 @@ fn folders_of_charts_and_kustomizations() {
         assert_eq!(code, 2);
         assert!(stderr.contains(words), "{stderr}");
     }
+    // A folder of policies may be a kustomization.
+    fs::write(path("overlay/a.yaml"), "apiVersion: guard.milvus.io/v1alpha1\nkind: UpgradePolicy\nmetadata: {name: a}\nspec: {rules: [{id: MG101, action: Warn}]}\n").unwrap();
+    let (_, stdout, stderr) = run(guard().current_dir(folder.path()).args(["policy", "lint", "overlay"]));
+    assert!(!format!("{stdout}{stderr}").contains("kustomize build"), "{stdout}{stderr}");
 }
 
 #[test]

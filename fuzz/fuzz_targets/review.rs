@@ -18,8 +18,8 @@ static ACCOUNTS: LazyLock<Accounts> = LazyLock::new(Accounts::default);
 static PLACE: LazyLock<Arc<Place>> = LazyLock::new(|| {
     let mut collector = Collector::new(Role::Before, Some("milvus"));
     collector.add_text(include_str!("../../examples/demo/1-skipped-migration/before.yaml"), "running").expect("a fixture");
-    let configs = collector.configs().to_vec();
-    Arc::new(Place { snapshot: collector.finish("running").expect("a fixture").0, configs })
+    let content = collector.content("running").expect("a fixture");
+    Arc::new(Place { snapshot: content.builder().build(), configs: content.configs() })
 });
 
 fn judge(body: &[u8]) {

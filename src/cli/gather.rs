@@ -194,25 +194,26 @@ impl Gatherer<'_> {
         let running = match before {
             Some(before) => {
                 let patches = wanted.as_ref().map(|wanted| wanted.content.patches()).unwrap_or_default();
-                let mut loaded = self.load(Role::Before, before, patches, &mut gathered)?;
-                gathered.inputs.push(std::mem::take(&mut loaded.entry));
+                let loaded = self.load(Role::Before, before, patches, &mut gathered)?;
+                gathered.inputs.push(loaded.entry.clone());
                 Some((before, loaded))
             }
             None => None,
         };
         let wanted = match (wanted, after) {
             (Some(mut wanted), source) => {
-                if let Some((_, running)) = &running {
-                    part::settle(running, &mut wanted, choice).map_err(Failure::usage)?;
+                match &running {
+                    Some((_, running)) => part::settle(running, &mut wanted, choice).map_err(Failure::usage)?,
+                    None => wanted.snapshot = wanted.content.builder().build(),
                 }
                 Self::readable(source, &mut wanted)?;
-                gathered.inputs.push(std::mem::take(&mut wanted.entry));
+                gathered.inputs.push(wanted.entry.clone());
                 Some(wanted)
             }
             (None, _) => None,
         };
-        if let Some((source, loaded)) = running {
-            let snapshot = self.only_instance(&loaded.snapshot);
+        if let Some((source, mut loaded)) = running {
+            let snapshot = self.only_instance(&mut loaded);
             // Nothing live is a new installation; a file without Milvus is most likely the wrong file.
             if snapshot.releases.is_empty() && *source != Source::Live {
                 return Err(self.no_milvus(source, Some("before"), &loaded));
@@ -220,8 +221,8 @@ impl Gatherer<'_> {
             gathered.before = Some(snapshot).filter(|snapshot| !snapshot.releases.is_empty());
         }
         gathered.after = match (wanted, after) {
-            (Some(wanted), source) => {
-                let snapshot = self.only_instance(&wanted.snapshot);
+            (Some(mut wanted), source) => {
+                let snapshot = self.only_instance(&mut wanted);
                 if snapshot.releases.is_empty() {
                     return Err(self.no_milvus(source, Some("after"), &wanted));
                 }
@@ -258,7 +259,7 @@ impl Gatherer<'_> {
     /// What runs, with the facts about it and what was read.
     pub(super) fn state(&self, source: &Source, gathered: &mut Gathered) -> Result<Snapshot, Failure> {
         let mut loaded = self.load(Role::Before, source, Vec::new(), gathered)?;
-        let snapshot = self.only_instance(&loaded.snapshot);
+        let snapshot = self.only_instance(&mut loaded);
         if snapshot.releases.is_empty() && matches!(source, Source::File(_)) {
             return Err(self.no_milvus(source, None, &loaded));
         }
@@ -292,11 +293,10 @@ impl Gatherer<'_> {
     }
 
     /// The releases that `-i` names: by name, by name and alias (`RELEASE/ALIAS`), or with their namespace.
-    fn only_instance(&self, snapshot: &Snapshot) -> Snapshot {
-        let mut snapshot = snapshot.clone();
-        if let Some(instance) = self.instance {
-            snapshot.releases.retain(|release| is_named(release, instance));
-        }
+    fn only_instance(&self, loaded: &mut Loaded) -> Snapshot {
+        let Some(instance) = self.instance else { return std::mem::take(&mut loaded.snapshot) };
+        let mut snapshot = loaded.snapshot.clone();
+        snapshot.releases.retain(|release| is_named(release, instance));
         snapshot
     }
 
@@ -338,11 +338,9 @@ impl Gatherer<'_> {
         if !content.foreign.is_empty() {
             message.push_str(&format!(". {}", list(&content.foreign)));
         }
-        if content.left_out.values().sum::<usize>() > 0 {
-            message.push_str(&format!(
-                ". {}",
-                loaded.entry.not_read.iter().filter(|text| text.contains("left out by -n")).cloned().collect::<String>()
-            ));
+        for remark in loaded.entry.notes.iter().chain(loaded.entry.not_read.iter().filter(|text| text.contains("left out by -n")))
+        {
+            message.push_str(&format!(". {remark}"));
         }
         Failure::usage(message)
     }

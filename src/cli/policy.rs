@@ -341,16 +341,19 @@ fn judge_case(
         let no_milvus = || Failure::usage(format!("{} holds no Milvus", path.display()));
         snapshot.releases.first().map(|_| ()).ok_or_else(no_milvus)
     };
-    let before = match expectation.before.as_ref().map(|name| folder.join(name)).or_else(|| named(folder, "before")) {
-        Some(path) => {
-            let loaded = load(Role::Before, &path, patches)?;
-            holds_milvus(&loaded.snapshot, &path)?;
-            if let Some((wanted, _)) = &mut wanted {
-                inputs::part::settle(&loaded, wanted, inputs::part::Choice::Seen).map_err(Failure::usage)?;
-            }
-            Some(loaded.snapshot)
+    let running = expectation.before.as_ref().map(|name| folder.join(name)).or_else(|| named(folder, "before"));
+    let before = if let Some(path) = running {
+        let loaded = load(Role::Before, &path, patches)?;
+        holds_milvus(&loaded.snapshot, &path)?;
+        if let Some((wanted, _)) = &mut wanted {
+            inputs::part::settle(&loaded, wanted, inputs::part::Choice::Seen).map_err(Failure::usage)?;
         }
-        None => None,
+        Some(loaded.snapshot)
+    } else {
+        if let Some((wanted, _)) = &mut wanted {
+            wanted.snapshot = wanted.content.builder().build();
+        }
+        None
     };
     if let Some(before) = &before {
         inputs::evidence::complete(before, &mut facts);

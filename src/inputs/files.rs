@@ -1,12 +1,16 @@
 //! Files, directories and standard input.
 
 use std::{
+    collections::BTreeSet,
     fs,
     io::{self, Read},
     path::{Path, PathBuf},
 };
 
-use crate::{milvus::Place, report::InputEntry};
+use crate::{
+    milvus::{Place, Snapshot},
+    report::InputEntry,
+};
 
 use super::{
     InputError, Loaded, Role,
@@ -33,7 +37,8 @@ pub struct Reading<'a> {
     pub keep: Vec<(String, String)>,
 }
 
-/// Reads a file, a directory or `-` (standard input).
+/// Reads a file, a directory or `-` (standard input). What is before a change is grouped at once; what is after it is grouped
+/// by [`settle`](super::part::settle), among what runs.
 ///
 /// # Errors
 /// Where it cannot be read, is not text, not YAML or JSON, or holds no Kubernetes object; the error names the place, and
@@ -55,7 +60,10 @@ pub fn load(role: Role, source: &str, how: &Reading<'_>) -> Result<Loaded, Input
         let objects = if left_out == 1 { "1 object" } else { &format!("{left_out} objects") };
         not_read.push(format!("{objects} of other namespaces ({}{more}) left out by -n {wanted}", names.join(", ")));
     }
-    let snapshot = content.builder().build();
+    let snapshot = match role {
+        Role::Before => content.builder().build(),
+        Role::After => Snapshot::default(),
+    };
     let entry = InputEntry { role: role.name().into(), source: shown.into(), read, not_read, notes: Vec::new() };
     Ok(Loaded { content, snapshot, entry })
 }
@@ -81,7 +89,7 @@ fn collect(role: Role, source: &str, how: &Reading<'_>) -> Result<(Collector, Ve
     } else {
         let path = Path::new(source);
         let metadata = fs::metadata(path).map_err(|error| unreadable(path, &error))?;
-        let files = if metadata.is_dir() { directory(path, &mut skipped)? } else { vec![path.to_owned()] };
+        let files = if metadata.is_dir() { manifests(path, &mut skipped)? } else { vec![path.to_owned()] };
         let mut left = MAX_INPUT;
         for file in files {
             let name = file.display().to_string();
@@ -93,6 +101,23 @@ fn collect(role: Role, source: &str, how: &Reading<'_>) -> Result<(Collector, Ve
         }
     }
     Ok((collector, read, skipped))
+}
+
+/// The files of a directory of manifests. In a chart and in a kustomization the files are not objects as they will be.
+fn manifests(path: &Path, skipped: &mut Vec<String>) -> Result<Vec<PathBuf>, InputError> {
+    let files = directory(path, skipped)?;
+    let folders: BTreeSet<&Path> = files.iter().filter_map(|file| file.parent()).chain([path]).collect();
+    for folder in folders {
+        let holds = |name: &str| folder.join(name).is_file();
+        let path = folder.display().to_string();
+        if holds("Chart.yaml") {
+            return Err(InputError::Chart { path });
+        }
+        if KUSTOMIZATIONS.iter().any(|name| holds(name)) {
+            return Err(InputError::Kustomization { path });
+        }
+    }
+    Ok(files)
 }
 
 /// Reads one text file (facts, policies, data).
@@ -109,6 +134,9 @@ pub fn read_text_file(path: &Path) -> Result<String, InputError> {
 /// # Errors
 /// Where it cannot be listed, is a chart, or holds none.
 pub fn directory(path: &Path, skipped: &mut Vec<String>) -> Result<Vec<PathBuf>, InputError> {
+    if path.join("Chart.yaml").is_file() && path.join("templates").is_dir() {
+        return Err(InputError::Chart { path: path.display().to_string() });
+    }
     let mut files = Vec::new();
     walk(path, MAX_DEPTH, &mut files, skipped)?;
     if files.is_empty() {
@@ -118,12 +146,6 @@ pub fn directory(path: &Path, skipped: &mut Vec<String>) -> Result<Vec<PathBuf>,
 }
 
 fn walk(path: &Path, depth: u8, files: &mut Vec<PathBuf>, skipped: &mut Vec<String>) -> Result<(), InputError> {
-    if path.join("Chart.yaml").is_file() {
-        return Err(InputError::Chart { path: path.display().to_string() });
-    }
-    if KUSTOMIZATIONS.iter().any(|name| path.join(name).is_file()) {
-        return Err(InputError::Kustomization { path: path.display().to_string() });
-    }
     let entries = fs::read_dir(path).map_err(|error| unreadable(path, &error))?;
     let mut paths: Vec<PathBuf> = entries
         .map(|entry| entry.map(|entry| entry.path()))

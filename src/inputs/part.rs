@@ -13,7 +13,10 @@
 //! 4. *Rendered by Helm* (`# Source:` comments, or Helm's labels on objects that were not read from a cluster). A chart of
 //!    Milvus renders its configuration and its Services each time, so an input with them is whole: a component or a
 //!    dependency that is missing was dropped. Without them it is a selection (`--show-only`), a part.
-//! 5. *Other files.* An input without a Milvus workload is a part. One with a Milvus that could not run alone is a
+//! 5. *No Milvus workload.* An input that holds some of the objects that run is a part, unless it holds more than half of
+//!    the workloads, or is rendered by Helm and holds all dependencies: then Milvus was dropped, and there is nothing to
+//!    judge.
+//! 6. *Other files.* One with a Milvus that could not run alone is a
 //!    part unless it holds more than half of the components. One with a complete Milvus is whole if it brings any of its
 //!    dependencies, or if its configuration points to other hosts than the missing ones; else the dependencies are in
 //!    other files, and it is a part.
@@ -94,8 +97,7 @@ pub fn settle(before: &Loaded, after: &mut Loaded, choice: Choice) -> Result<(),
         })
         .collect();
     let is_part = if alone.releases.is_empty() {
-        let has_common = after.content.metas().any(|meta| sides.was(&meta.object));
-        !before.snapshot.releases.is_empty() && choice != Choice::Whole && (choice == Choice::Part || has_common)
+        sides.is_part_without_milvus(choice)
     } else {
         extents.iter().any(|(.., extent)| extent.is_part)
     };
@@ -112,6 +114,9 @@ pub fn settle(before: &Loaded, after: &mut Loaded, choice: Choice) -> Result<(),
             builder.build_over(&before.content.objects)
         };
         after.entry.notes.extend::<Vec<String>>(notes);
+        if snapshot.releases.is_empty() && choice == Choice::Seen {
+            after.entry.notes.push("If it is one of several files for kubectl apply: --part".to_owned());
+        }
         after.snapshot = snapshot;
         return Ok(());
     }
@@ -205,7 +210,7 @@ impl Sides<'_> {
         if common == 0 && is_complete(release) {
             return Extent::WHOLE;
         }
-        if self.is_rendered(release) { self.of_render(running, release) } else { self.of_files(running, release, common) }
+        if self.is_rendered(release) { self.of_render(running, release, common) } else { self.of_files(running, release, common) }
     }
 
     /// The workloads of a running release that the input lacks.
@@ -213,21 +218,43 @@ impl Sides<'_> {
         workloads(running).filter(|workload| !self.holds(&workload.meta.object))
     }
 
+    /// Whether an input without a Milvus workload is a part: it changes something of what runs, and it is not the rest of a
+    /// release from which Milvus was dropped.
+    fn is_part_without_milvus(&self, choice: Choice) -> bool {
+        let all = &self.before.snapshot.releases;
+        if all.is_empty() || choice == Choice::Whole || !self.after.metas().any(|meta| self.was(&meta.object)) {
+            return false;
+        }
+        let held: Vec<&Release> = all.iter().filter(|release| owned(release).any(|object| self.holds(object))).collect();
+        let (total, common) = held
+            .iter()
+            .flat_map(|release| workloads(release))
+            .fold((0, 0), |(total, common), workload| (total + 1, common + usize::from(self.holds(&workload.meta.object))));
+        let holds_the_rest = held.iter().any(|release| {
+            !release.dependencies.is_empty()
+                && release.dependencies.iter().all(|dependency| self.holds(&dependency.workload.meta.object))
+        });
+        let is_rendered = || self.after.form == Form::Rendered || self.after.metas().any(is_labelled_by_helm);
+        choice == Choice::Part || (self.after.form != Form::Whole && common * 2 <= total && !(holds_the_rest && is_rendered()))
+    }
+
     /// Whether Helm made the input. Objects that were read from a cluster bear Helm's labels too.
     fn is_rendered(&self, release: &Release) -> bool {
-        let mut metas = components(release).map(|workload| &workload.meta);
-        self.after.form == Form::Rendered
-            || metas.any(|meta| {
-                meta.uid.is_none()
-                    && (meta.label("helm.sh/chart").is_some() || meta.label("app.kubernetes.io/managed-by") == Some("Helm"))
-            })
+        self.after.form == Form::Rendered || components(release).any(|workload| is_labelled_by_helm(&workload.meta))
     }
 
     /// Whether a render is that of all templates.
-    fn of_render(&self, running: &Release, release: &Release) -> Extent {
+    fn of_render(&self, running: &Release, release: &Release, common: usize) -> Extent {
         let is_service = |meta: &Meta| meta.object.kind == "Service";
-        if !self.after.metas().any(|meta| !matches!(&*meta.object.kind, "Deployment" | "StatefulSet")) {
-            return Extent::assumed(true, "it holds workloads and nothing else");
+        let is_other = |meta: &Meta| !matches!(&*meta.object.kind, "Deployment" | "StatefulSet");
+        if !self.after.metas().any(is_other) {
+            // Where both inputs are lists of workloads, that says nothing.
+            let had_other = self.before.content.metas().any(|meta| is_other(meta) && is_of(meta, running));
+            return if had_other {
+                Extent::assumed(true, "it holds workloads and nothing else")
+            } else {
+                self.of_files(running, release, common)
+            };
         }
         let lacks = self.before.content.metas().find(|meta| {
             meta.object.kind == "ConfigMap"
@@ -407,6 +434,11 @@ fn is_of(meta: &Meta, release: &Release) -> bool {
     says.is_some() && components(release).any(|workload| instance(workload) == says)
 }
 
+/// Whether an object bears Helm's labels and was not read from a cluster.
+fn is_labelled_by_helm(meta: &Meta) -> bool {
+    meta.uid.is_none() && (meta.label("helm.sh/chart").is_some() || meta.label("app.kubernetes.io/managed-by") == Some("Helm"))
+}
+
 /// Who keeps an object: a Helm release, or an object of Argo CD or Flux.
 fn owner(meta: &Meta) -> Option<String> {
     let helm = || {
@@ -534,14 +566,15 @@ mod tests {
     #[case::one_dependency(etcd("r-etcd", None), true)]
     #[case::only_the_configuration(config(None, "r-etcd"), true)]
     #[case::all([milvus("standalone", "v2.6.22", None), etcd("r-etcd", None), minio(None)].concat(), false)]
+    #[case::milvus_forgotten([etcd("r-etcd", None), minio(None)].concat(), false)]
     #[case::etcd_forgotten([milvus("standalone", "v2.6.22", None), config(None, "r-etcd"), minio(None)].concat(), false)]
     #[case::etcd_elsewhere_and_minio([milvus("standalone", "v2.6.22", None), config(None, "etcd.infra.svc"), minio(None)].concat(), false)]
     #[case::another_topology([cluster("v2.6.22", "", None), config(None, "r-etcd")].concat(), false)]
     fn files_against_a_stack_of_files(#[case] after: String, #[case] expected: bool) {
         let (is_part, note, snapshot) = settled(&raw_stack(), &after, Choice::Seen);
         assert_eq!(is_part, expected, "{note}");
-        let release = &snapshot.releases[0];
         if expected {
+            let release = &snapshot.releases[0];
             assert!(release.has(Component::Standalone), "{note}");
             assert_eq!(release.families().len(), 2, "a part removes nothing: {note}");
             assert_eq!(release.config.value("etcd.endpoints"), Some("r-etcd:2379"));
@@ -574,6 +607,29 @@ mod tests {
         assert_eq!(is_part, expected, "{note}");
         assert_eq!(snapshot.releases.len(), 1);
         assert!(!expected || snapshot.releases[0].families().len() == 2, "a part removes nothing");
+    }
+
+    #[test]
+    fn a_render_without_milvus_is_not_a_part() {
+        let helm = Some("r");
+        let before = [cluster("v2.5.10", "", helm), config(helm, "r-etcd"), etcd("r-etcd", helm), minio(helm)].concat();
+        let rest = source(&[etcd("r-etcd", helm), minio(helm)].concat());
+        let (is_part, note, snapshot) = settled(&before, &rest, Choice::Seen);
+        assert!(!is_part && snapshot.releases.is_empty() && note.contains("--part"), "{note}");
+        assert!(settled(&before, &rest, Choice::Part).0);
+    }
+
+    #[rstest]
+    #[case::etcd_dropped(&["r-milvus-standalone", "r-minio"], false)]
+    #[case::only_milvus(&["r-milvus-standalone"], true)]
+    fn lists_of_workloads_alone(#[case] held: &[&str], #[case] expected: bool) {
+        let helm = Some("r");
+        let all = [milvus("standalone", "v2.6.1", helm), etcd("r-etcd", helm), minio(helm)];
+        let after: String =
+            all.iter().filter(|text| held.iter().any(|name| text.contains(&format!("{{name: {name},")))).cloned().collect();
+        let (is_part, note, _) = settled(&all.concat(), &after, Choice::Seen);
+        assert_eq!(is_part, expected, "{note}");
+        assert!(note.contains(if expected { "--whole" } else { "--part" }), "{note}");
     }
 
     #[rstest]

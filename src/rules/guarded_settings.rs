@@ -40,8 +40,27 @@ pub(super) fn pairs<'a>(upgrade: &Upgrade<'a>) -> Vec<(Located<'a>, Located<'a>)
     after.located().filter_map(|new| Some((counterpart(&new)?, new))).collect()
 }
 
+/// Says that nothing can be compared if one side has no configuration at all, such as a release that is only remembered.
+pub(super) fn is_missing(upgrade: &Upgrade<'_>, findings: &mut Findings) -> bool {
+    let Some((before, after)) = upgrade.both() else { return false };
+    let side = match (before.located().next(), after.located().next()) {
+        (None, None) => "of what runs and of what is wanted",
+        (None, _) => "of what runs",
+        (_, None) => "of what is wanted",
+        _ => return false,
+    };
+    findings.not_evaluated(Missing::new(
+        format!("the configuration {side} is not known"),
+        "Give the ConfigMaps and Secrets that the workloads refer to as part of the input.",
+    ));
+    true
+}
+
 /// Compares every row of a rule. A row of kind `kind` that changes speaks for all others of the rule.
 pub(super) fn compare(upgrade: &Upgrade<'_>, rule: &'static str, findings: &mut Findings) {
+    if is_missing(upgrade, findings) {
+        return;
+    }
     let pairs = pairs(upgrade);
     let mut unknown = Unknowns::default();
     for row in rows(upgrade, rule) {

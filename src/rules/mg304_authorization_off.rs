@@ -25,6 +25,9 @@ pub static RULE: Rule = Rule {
 };
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
+    if guarded_settings::is_missing(upgrade, findings) {
+        return;
+    }
     findings.not_applicable("authorization is not on in what runs");
     for (before, after) in guarded_settings::pairs(upgrade) {
         let on = match before.flag(KEY) {

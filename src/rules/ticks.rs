@@ -156,6 +156,7 @@ fn cases() -> Vec<(&'static str, Scene, Scene)> {
         ("MG305", same(with_etcd(cluster("2.5.27"))), stays()),
         ("MG306", stays(), bare()),
         ("MG307", same(tolerant(cluster("2.5.27"))), stays()),
+        ("MG308", stays(), bare()),
         ("MG401", same(with_etcd(cluster("2.5.27"))), stays()),
         ("MG402", stays(), bare()),
         ("MG403", same(with_etcd(cluster("2.5.27"))), stays()),
