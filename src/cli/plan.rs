@@ -6,7 +6,7 @@ use clap::{Args as ClapArgs, ValueEnum};
 
 use crate::{
     facts::Facts,
-    milvus::{Build, Coordinators, Release, Topology, catalogue::Catalogue},
+    milvus::{Build, Coordinators, Release, Topology, catalogue::{Catalogue, Situation}},
     plan::{self, Journey},
     report::Show,
 };
@@ -144,6 +144,7 @@ fn journey(args: &Args) -> Result<Journey, Failure> {
         metastore: from_release(|release| Some(release.metadata().metastore.value.into_owned())),
         root_path: from_release(|release| Some(release.metadata().root_path.value.into_owned())),
         queue: from_release(|release| Some(release.queue().kind.value.to_string())),
+        woodpecker_storage: running.as_ref().and_then(|release| Situation::of(release).woodpecker_storage),
     })
 }
 

@@ -3,6 +3,7 @@
 pub mod catalogue;
 pub mod component;
 pub mod config;
+pub mod day;
 pub mod dependency;
 pub mod image;
 pub mod place;
@@ -13,6 +14,7 @@ pub mod version;
 
 pub use component::{Component, Coordinators, Topology};
 pub use config::EffectiveConfig;
+pub use day::Day;
 pub use image::{Build, ImageRef};
 pub use place::Place;
 pub use release::Release;

@@ -247,7 +247,7 @@ impl Release {
                 builds.push(build);
             }
         }
-        builds.sort_by_key(|build| (build.version, build.prerelease.is_none(), build.is_hotfix()));
+        builds.sort();
         builds
     }
 

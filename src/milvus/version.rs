@@ -121,6 +121,7 @@ macro_rules! serde_as_text {
         }
     )+};
 }
+pub(super) use serde_as_text;
 serde_as_text!(Version, Line, Range);
 
 /// A conjunction of comparisons, such as `>=2.5.16,<2.6.0`; `*` holds every version.

@@ -191,6 +191,7 @@ mod tests {
             metastore: None,
             root_path: None,
             queue: None,
+            woodpecker_storage: None,
         };
         plan(&journey, Catalogue::embedded())
     }

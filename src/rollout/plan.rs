@@ -147,11 +147,7 @@ fn mark(moves: &mut [Move], point: PointOfNoReturn) {
 }
 
 fn situation(release: &Release) -> Situation {
-    Situation {
-        topology: Some(release.topology()),
-        coordinators: Some(release.coordinators()),
-        metastore: release.has_config().then(|| release.metadata().metastore.value.into_owned()),
-    }
+    Situation::of(release)
 }
 
 fn moves(release: &Release, order: &Order, topology: OrderTopology) -> Result<Vec<Move>, String> {

@@ -2,7 +2,7 @@
 
 use crate::{
     facts::{MetadataState, MigrationRecord},
-    milvus::{Build, Line, Release, Version, settings::Host},
+    milvus::{Build, Line, Release, Version, catalogue::Situation, settings::Host},
     upgrade::Upgrade,
 };
 
@@ -39,7 +39,8 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     if !after.has_unknown_version() && target.as_ref().is_some_and(|to| to.version.line() < NEW_FORMAT) {
         return;
     }
-    let landing = upgrade.catalogue.landing(NEW_FORMAT).unwrap_or(Version::new(2, 2, 16));
+    let situation = Situation::of(before);
+    let landing = upgrade.catalogue.target(NEW_FORMAT, Some(&from), &situation).unwrap_or(Version::new(2, 2, 16));
     let change = change(&from, target.as_ref(), after);
     let root = before.metadata().root_path.value;
     let migrate = migrate_command(before, &from, landing, &root);

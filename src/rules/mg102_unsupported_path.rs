@@ -2,8 +2,8 @@
 
 use crate::{
     milvus::{
-        Release,
-        catalogue::{Path, Situation, Verdict},
+        Build, Release,
+        catalogue::{Catalogue, Path, Situation, Verdict},
     },
     upgrade::Upgrade,
 };
@@ -32,11 +32,7 @@ pub static RULE: Rule = Rule {
 
 /// What is known of the running release when its path is looked up.
 pub(crate) fn situation(before: &Release) -> Situation {
-    Situation {
-        topology: Some(before.topology()),
-        coordinators: Some(before.coordinators()),
-        metastore: before.has_config().then(|| before.metadata().metastore.value.into_owned()),
-    }
+    Situation::of(before)
 }
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
@@ -44,7 +40,8 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     if to.version < from.version && to.version.line() < from.version.line() {
         return;
     }
-    let route = upgrade.catalogue.route(&from, &to, &situation(before));
+    let situation = situation(before);
+    let route = upgrade.catalogue.route(&from, &to, &situation);
     let speaking: Vec<&Path> = route.of(RULE.id).filter(|row| row.verdict >= Verdict::Warn).collect();
     let Some(worst) = speaking.first() else { return };
     for row in speaking.iter().filter(|row| row.verdict == worst.verdict) {
@@ -62,15 +59,16 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
                 Some(to.to_string()),
                 after.components.first().map(|component| &component.workload.meta.origin),
             )
-            .fix(fix(row))
+            .fix(fix(row, upgrade.catalogue, &from, &situation))
             .command(format!("milvus-guard plan -i {} -n {namespace} --from {} --to {}", before.name, from, to));
     }
 }
 
-fn fix(row: &Path) -> String {
-    let via = row.via.iter().map(ToString::to_string).collect::<Vec<_>>().join(", then ");
+fn fix(row: &Path, catalogue: &Catalogue, from: &Build, situation: &Situation) -> String {
+    let stops = row.via.iter().map(|stop| catalogue.stop(*stop, Some(from), situation).to_string());
+    let via = stops.collect::<Vec<_>>().join(", then ");
     match (via.is_empty(), row.fix.is_empty()) {
-        (_, false) => row.fix.clone(),
+        (_, false) => catalogue.fill(&row.fix, Some(from), situation).into_owned(),
         (false, true) => format!("Go to {via} first."),
         (true, true) => RULE.fix.to_owned(),
     }

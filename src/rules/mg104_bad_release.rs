@@ -2,8 +2,8 @@
 
 use crate::{
     milvus::{
-        Topology,
-        catalogue::{BadRelease, Verdict},
+        Build, Topology,
+        catalogue::{BadRelease, Catalogue, Situation, Verdict},
     },
     upgrade::Upgrade,
 };
@@ -20,8 +20,8 @@ pub static RULE: Rule = Rule {
     data_loss: false,
     since: "0.1.0",
     needs: &[Need::After],
-    what: "Looks the wanted release up in the table of bad releases, some of which are bad only when coming from certain \
-           versions or in a rolling change.",
+    what: "Looks the wanted release up in the table of bad releases. Some are bad only when coming from certain versions, in a \
+           rolling change, on one message queue, or in a cluster; a row that does not fit the release is not quoted.",
     why: "Each row stands for collections, rows or availability that users of that release have lost.",
     example: "2.4.13 without -hotfix: collections are gone after a restart once metadata snapshots were collected.",
     fix: "Take the release that the finding names.",
@@ -39,37 +39,51 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         && upgrade.after.topology() == Topology::Cluster
         && !upgrade.before.is_some_and(crate::milvus::Release::is_stopped);
     source_defects(upgrade, findings);
-    let mut rows: Vec<&BadRelease> = upgrade.catalogue.bad_releases(&to, from.as_ref(), rolling).collect();
+    let situation = Situation::after(upgrade.before, upgrade.after);
+    let mut rows: Vec<&BadRelease> = upgrade.catalogue.bad_releases(&to, from.as_ref(), &situation, rolling).collect();
     rows.sort_by_key(|row| std::cmp::Reverse(row.verdict));
-    let Some(worst) = rows.first() else { return };
+    let Some(worst) = rows.first().map(|row| row.verdict) else { return };
+    rows.retain(|row| row.verdict == worst);
     let source = upgrade.after.components.first().map(|component| &component.workload.meta.origin);
-    let describe = |rows: &[&BadRelease]| rows.iter().map(|row| row.why.trim_end_matches('.')).collect::<Vec<_>>().join("; ");
-    let (denied, warned): (Vec<&BadRelease>, Vec<&BadRelease>) = rows.iter().copied().partition(|row| row.verdict == Verdict::Deny);
-    let finding = if worst.verdict == Verdict::Deny {
-        findings.deny(format!("{to} must not be used here: {}", describe(&denied)))
+    let defects = rows.iter().map(|row| row.why.trim_end_matches('.')).collect::<Vec<_>>().join("; ");
+    let finding = if worst == Verdict::Deny {
+        findings.deny(format!("{to} must not be used here: {defects}"))
     } else {
-        findings.warn(format!("{to} has known defects: {}", describe(&warned)))
+        findings.warn(format!("{to} has known defects: {defects}"))
     };
-    let landing = upgrade
-        .catalogue
-        .landing(to.version.line())
-        .filter(|landing| landing.to_string() != worst.r#use)
-        .map(|version| format!("; the line's best is {version}"));
     finding
         .evidence("version", from.as_ref().map(ToString::to_string), Some(to.to_string()), source)
-        .fix(format!("Use {} instead{}.", worst.r#use, landing.unwrap_or_default()));
+        .fix(fix(upgrade.catalogue, &rows, &to, from.as_ref(), &situation));
+}
+
+/// What to do: what the rows themselves say, and another release where that helps and one without findings is known.
+fn fix(catalogue: &Catalogue, rows: &[&BadRelease], to: &Build, from: Option<&Build>, situation: &Situation) -> String {
+    let line = to.version.line();
+    let mut said: Vec<String> = Vec::new();
+    for row in rows.iter().filter(|row| !row.fix.is_empty()) {
+        let text = catalogue.fill(&row.fix, from, situation).into_owned();
+        if !said.contains(&text) {
+            said.push(text);
+        }
+    }
+    if rows.iter().any(|row| row.fix.is_empty()) {
+        said.push(match (catalogue.target(line, from, situation), from) {
+            (Some(target), _) => format!("Use {target} instead."),
+            (None, Some(from)) => {
+                format!("Stay on {from}: no known release of the {line} line is free of such defects here and not older than what runs.")
+            }
+            (None, None) => format!("Use another line: no known release of {line} is free of such defects here."),
+        });
+    }
+    said.join(" ")
 }
 
 /// What runs may already have lost something: worth a look at the data before it is carried on.
 fn source_defects(upgrade: &Upgrade<'_>, findings: &mut Findings) {
-    let Some(from) = upgrade.from() else { return };
-    let rows: Vec<&str> = upgrade
-        .catalogue
-        .bad_releases
-        .iter()
-        .filter(|row| row.as_source && row.describes(&from))
-        .map(|row| row.why.trim_end_matches('.'))
-        .collect();
+    let (Some(from), Some(before)) = (upgrade.from(), upgrade.before) else { return };
+    let situation = Situation::of(before);
+    let rows: Vec<&str> =
+        upgrade.catalogue.bad_sources(&from, &situation).map(|row| row.why.trim_end_matches('.')).collect();
     if rows.is_empty() {
         return;
     }

@@ -3,11 +3,14 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, de::DeserializeOwned};
 
-use crate::manifest::{Tree, documents};
+use crate::{
+    manifest::{Tree, documents},
+    milvus::Day,
+};
 
 use super::{
-    BadRelease, Catalogue, Chart, DefaultFlip, DependencyFacts, Downgrade, Hazard, Landing, Mirrors, Order, Path, RemovedValue,
-    SettingFact,
+    BadRelease, Catalogue, Chart, DefaultFlip, DependencyFacts, Downgrade, Hazard, Landing, Mirrors, Order, Path, Released,
+    RemovedValue, SettingFact,
 };
 
 /// A table that could not be read.
@@ -24,6 +27,8 @@ pub struct DataError {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct DataFile {
+    as_of: Option<Day>,
+    released: Vec<Released>,
     paths: Vec<Path>,
     downgrades: Vec<Downgrade>,
     releases: Vec<BadRelease>,
@@ -38,7 +43,8 @@ pub struct DataFile {
     settings: Vec<SettingFact>,
 }
 
-const EMBEDDED: [(&str, &str); 8] = [
+const EMBEDDED: [(&str, &str); 9] = [
+    ("dates.yaml", include_str!("data/dates.yaml")),
     ("paths.yaml", include_str!("data/paths.yaml")),
     ("bad-releases.yaml", include_str!("data/bad-releases.yaml")),
     ("charts.yaml", include_str!("data/charts.yaml")),
@@ -81,6 +87,8 @@ impl Catalogue {
         for document in documents(text) {
             let document = document.map_err(|error| DataError { table: name.to_owned(), message: error.to_string() })?;
             let tables: DataFile = typed(name, &document.root)?;
+            self.as_of = self.as_of.max(tables.as_of);
+            merge(&mut self.released, tables.released, |row| row.version);
             merge(&mut self.paths, tables.paths, |row| row.id.clone());
             merge(&mut self.downgrades, tables.downgrades, |row| row.id.clone());
             merge(&mut self.bad_releases, tables.releases, |row| row.id.clone());

@@ -9,7 +9,7 @@ use crate::milvus::{
     version::{Range, Version},
 };
 
-use super::{Catalogue, Verdict};
+use super::{Catalogue, Circumstances, Situation, Verdict};
 
 /// One row.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -98,6 +98,9 @@ pub struct Requirement {
     pub text: String,
     /// What it is about.
     pub kind: RequirementKind,
+    /// When it matters; absent means always.
+    #[serde(default)]
+    pub when: Circumstances,
 }
 
 /// What a requirement is about.
@@ -177,17 +180,6 @@ pub struct Downgrade {
     pub effect: String,
     /// Where that is known from.
     pub source: Vec<String>,
-}
-
-/// What is known of a release when a path is looked up.
-#[derive(Clone, Debug, Default)]
-pub struct Situation {
-    /// Standalone or cluster.
-    pub topology: Option<Topology>,
-    /// Layout of the coordinators that run.
-    pub coordinators: Option<Coordinators>,
-    /// Metastore.
-    pub metastore: Option<String>,
 }
 
 /// What the table says of one upgrade.
