@@ -6,7 +6,10 @@ use clap::{Args as ClapArgs, ValueEnum};
 
 use crate::{
     facts::Facts,
-    milvus::{Build, Coordinators, Release, Topology, catalogue::{Catalogue, Situation}},
+    milvus::{
+        Build, Coordinators, Release, Topology,
+        catalogue::{Catalogue, Situation},
+    },
     plan::{self, Journey},
     report::Show,
 };

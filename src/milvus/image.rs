@@ -243,7 +243,8 @@ impl Build {
             // `2.4.0-dev-20240925`, `2.2.0-20230404-c4ea59b`: branches were named after their first release.
             (_, Some(Stage::Development), Some(_)) => version.patch == 0,
             (_, None, Some(day)) => {
-                version.patch == 0 && has_commit || Catalogue::embedded().released(version).is_some_and(|published| day < published)
+                version.patch == 0 && has_commit
+                    || Catalogue::embedded().released(version).is_some_and(|published| day < published)
             }
             _ => false,
         };
@@ -511,7 +512,9 @@ mod tests {
                 .prop_map(str::to_owned),
             "[a-z]{2,8}[0-9]{0,2}",
         ]
-        .prop_filter("own words", |text| text.split('-').all(|part| prerelease_word(part).is_none() && part != "hotfix" && !is_commit(part)))
+        .prop_filter("own words", |text| {
+            text.split('-').all(|part| prerelease_word(part).is_none() && part != "hotfix" && !is_commit(part))
+        })
     }
 
     #[rstest]

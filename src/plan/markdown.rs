@@ -61,10 +61,14 @@ pub fn render(plan: &Plan) -> String {
         }
         out.push('\n');
         if !stop.interruption.is_empty() {
-            let _ = writeln!(out, "**Expect:** {}.\n", stop.interruption);
+            let _ = writeln!(out, "**Expect:** {}.\n", stop.interruption.trim_end_matches('.'));
         }
         if stop.point_of_no_return != PointOfNoReturn::None {
-            let lost = if stop.lost.is_empty() { String::new() } else { format!(" Beyond that is lost: {}.", stop.lost) };
+            let lost = if stop.lost.is_empty() {
+                String::new()
+            } else {
+                format!(" Beyond that is lost: {}.", stop.lost.trim_end_matches('.'))
+            };
             let _ = writeln!(out, "**Way back:** open {}.{lost}\n", until(stop.point_of_no_return));
         }
         for warning in &stop.warnings {

@@ -12,7 +12,7 @@ pub use bad_release::{BadRelease, HotfixRule};
 pub use dates::Released;
 pub use load::{DataError, DataFile};
 pub use order::{Constraint, Gate, Order, OrderStep, OrderTopology, Removal};
-pub use path::{Condition, Downgrade, Path, PointOfNoReturn, Requirement, RequirementKind, Rolling, Route};
+pub use path::{Condition, Downgrade, Path, PointOfNoReturn, PrereleaseCondition, Requirement, RequirementKind, Rolling, Route};
 pub use situation::{Circumstances, Situation, WoodpeckerStorage};
 
 use std::sync::OnceLock;
