@@ -37,6 +37,9 @@ pub struct Report {
     pub schema_version: String,
     /// What made it.
     pub tool: Tool,
+    /// Day of the data about releases (`2026-11-28`), where it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<String>,
     /// The answer in a word.
     pub verdict: Verdict,
     /// Version before; null where several releases differ or it is unknown.
@@ -219,6 +222,7 @@ impl Report {
         Self {
             schema_version: SCHEMA_VERSION.into(),
             tool: Tool { name: env!("CARGO_PKG_NAME").into(), version: env!("CARGO_PKG_VERSION").into() },
+            data: None,
             verdict: judgement.verdict(),
             from: common(releases.iter().map(|release| &release.from)),
             to: common(releases.iter().map(|release| &release.to)),

@@ -6,14 +6,18 @@ mod load;
 mod order;
 mod path;
 mod situation;
+mod tables;
 mod target;
+mod validate;
 
 pub use bad_release::{BadRelease, HotfixRule};
 pub use dates::Released;
-pub use load::{DataError, DataFile};
+pub use load::{DataError, DataFile, embedded_day};
 pub use order::{Constraint, Gate, Order, OrderStep, OrderTopology, Removal};
 pub use path::{Condition, Downgrade, Path, PointOfNoReturn, PrereleaseCondition, Requirement, RequirementKind, Rolling, Route};
 pub use situation::{Circumstances, Situation, WoodpeckerStorage};
+pub use tables::{Layer, LayerTable, Row, TABLES};
+pub use validate::{Flaw, validate};
 
 use std::sync::OnceLock;
 
@@ -31,6 +35,8 @@ use super::{
 pub struct Catalogue {
     /// Of which day the data is.
     pub as_of: Option<Day>,
+    /// The files that brought the rows, the embedded ones as one.
+    pub layers: Vec<Layer>,
     /// When releases were published.
     pub released: Vec<Released>,
     /// Path table.
