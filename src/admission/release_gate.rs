@@ -152,7 +152,7 @@ impl ReleaseTask {
             before: before.as_ref(),
             after: &self.after,
             facts: &scene.facts,
-            catalogue: scene.catalogue,
+            catalogue: &scene.catalogue,
             policies: &scene.policies,
             is_rollback: self.is_rollback,
             deletes: None,

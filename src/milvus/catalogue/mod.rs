@@ -19,7 +19,7 @@ pub use situation::{Circumstances, Situation, WoodpeckerStorage};
 pub use tables::{Layer, LayerTable, Row, TABLES};
 pub use validate::{Flaw, validate};
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -295,12 +295,21 @@ pub struct SettingFact {
     pub source: Vec<String>,
 }
 
-static EMBEDDED: OnceLock<Catalogue> = OnceLock::new();
+static EMBEDDED: OnceLock<Arc<Catalogue>> = OnceLock::new();
 
 impl Catalogue {
     /// The tables of this build, read once. A test proves that they can be read, so that they are never empty.
     pub fn embedded() -> &'static Self {
-        EMBEDDED.get_or_init(|| Self::read_embedded().unwrap_or_default())
+        Self::once()
+    }
+
+    /// The same for whoever shares it with data that may take its place.
+    pub fn shared() -> Arc<Self> {
+        Arc::clone(Self::once())
+    }
+
+    fn once() -> &'static Arc<Self> {
+        EMBEDDED.get_or_init(|| Arc::new(Self::read_embedded().unwrap_or_default()))
     }
 
     /// The newest recommended release of a line.
