@@ -164,6 +164,24 @@ fn landing_releases_are_good_and_rules_exist() {
 }
 
 #[test]
+fn days_of_releases_stand_in_order() {
+    let catalogue = Catalogue::embedded();
+    assert_eq!(milvus_guard::milvus::catalogue::embedded_day(), catalogue.as_of(), "--version reads the day by itself");
+    let as_of = catalogue.as_of().unwrap();
+    for row in &catalogue.released {
+        assert!(row.date <= as_of, "{} is of the future", row.version);
+        let later = catalogue
+            .released
+            .iter()
+            .filter(|other| other.version.line() == row.version.line() && other.version > row.version && other.date < row.date);
+        assert_eq!(later.count(), 0, "a later release than {} of its line is older", row.version);
+    }
+    for landing in catalogue.landing.iter().filter(|landing| landing.line >= Line { major: 2, minor: 0 }) {
+        assert!(catalogue.released(landing.version).is_some(), "the day of {} is not known", landing.version);
+    }
+}
+
+#[test]
 fn a_data_file_adds_and_overrides() {
     let own = r#"
 releases:

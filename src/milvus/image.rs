@@ -60,11 +60,11 @@ impl ImageRef {
     }
 
     /// The same image at another version: the tag becomes `v<version>`, suffixes such as `-gpu` are kept, `-hotfix` (the repair
-    /// of one release) and a digest are dropped.
+    /// of one release), a commit and a digest are dropped.
     #[must_use]
     pub fn at(&self, version: &Build) -> Self {
         let mut suffix = self.build().map(|build| build.suffixes).unwrap_or_default();
-        suffix.retain(|part| part != "hotfix");
+        suffix.retain(|part| part != "hotfix" && !is_commit(part));
         let suffix = if version.suffixes.is_empty() { suffix } else { version.suffixes.clone() };
         let mut tag = format!("v{}", version.version);
         if let Some(pre) = &version.prerelease {

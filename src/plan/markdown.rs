@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::milvus::catalogue::PointOfNoReturn;
 
-use super::{Plan, StopKind, until};
+use super::{Plan, StopKind};
 
 /// A plan as Markdown.
 #[must_use]
@@ -69,7 +69,7 @@ pub fn render(plan: &Plan) -> String {
             } else {
                 format!(" Beyond that is lost: {}.", stop.lost.trim_end_matches('.'))
             };
-            let _ = writeln!(out, "**Way back:** open {}.{lost}\n", until(stop.point_of_no_return));
+            let _ = writeln!(out, "**Way back:** open {}.{lost}\n", stop.point_of_no_return.until(plan.topology));
         }
         for warning in &stop.warnings {
             let _ = writeln!(out, "> ⚠️ {warning}");

@@ -209,7 +209,11 @@ fn step(
         StopKind::RollingUpgrade
     };
     let point = route.point_of_no_return();
-    let chart = chart(catalogue, target.version);
+    let chart = if rows.iter().any(|row| row.keep_chart) {
+        chart(catalogue, here.build.version).map(|chart| ChartChoice { ships_version: false, ..chart })
+    } else {
+        chart(catalogue, target.version)
+    };
     let values = values(journey, catalogue, here, target, chart.as_ref());
     let order = if kind == StopKind::RollingUpgrade { order(catalogue, here, target, point) } else { Vec::new() };
     let interruption = if journey.topology == Topology::Standalone {
@@ -505,6 +509,53 @@ mod tests {
             last.values.contains(&"mixCoordinator.enabled=false".to_owned())
                 || plan.stops[2].values.contains(&"mixCoordinator.enabled=false".to_owned())
         );
+    }
+
+    #[test]
+    fn a_standalone_hears_of_nothing_that_only_a_cluster_has() {
+        for queue in [None, Some("rocksmq"), Some("kafka")] {
+            for (from, to) in [("2.3.22", "2.4.24"), ("2.4.24", "2.6.24"), ("2.5.16", "2.6.24"), ("2.5.27", "3.0.2")] {
+                let standalone = Journey { topology: Topology::Standalone, queue: queue.map(str::to_owned), ..journey(from, to) };
+                let plan = plan(&standalone, Catalogue::embedded());
+                assert!(!plan.stops.is_empty());
+                let text = crate::plan::text(&plan, &crate::report::Style::default()).to_lowercase();
+                for word in [
+                    "indexnode",
+                    "index node",
+                    "streaming.",
+                    "streaming node",
+                    "mixcoordinator",
+                    "mixed coordinator",
+                    "coordinator is ready",
+                ] {
+                    assert!(!text.contains(word), "{from} to {to} on {queue:?} mentions '{word}':\n{text}");
+                }
+                let other = queue.is_some_and(|queue| queue != "pulsar");
+                assert!(!other || !text.contains("on pulsar"), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_chart_stays_where_the_image_moves_alone() {
+        let plan = plan(&journey("2.6.20", "3.0.2"), Catalogue::embedded());
+        let helm = plan.stops[0].commands.last().unwrap();
+        assert!(helm.contains("--version 5.0.25 ") && helm.contains("image.all.tag=v3.0.2"), "{helm}");
+    }
+
+    #[test]
+    fn no_stop_is_warned_about() {
+        for (queue, topology) in [("pulsar", Topology::Cluster), ("kafka", Topology::Cluster), ("rocksmq", Topology::Standalone)]
+        {
+            let known = |from, to| Journey { topology, queue: Some(queue.to_owned()), ..journey(from, to) };
+            for (from, to) in [("2.1.4", "3.0.2"), ("2.2.16", "2.6.24"), ("2.5.5", "2.6.24"), ("2.6.10", "3.0.2")] {
+                for stop in plan(&known(from, to), Catalogue::embedded()).stops {
+                    assert_eq!(stop.warnings, Vec::<String>::new(), "{from} to {to} on {queue}: {} to {}", stop.from, stop.to);
+                }
+            }
+        }
+        let chosen = plan(&Journey { queue: Some("pulsar".into()), ..journey("2.5.27", "2.6.22") }, Catalogue::embedded());
+        assert!(chosen.stops[0].warnings[0].ends_with("; better 2.6.24"), "{:?}", chosen.stops[0].warnings);
     }
 
     #[test]

@@ -11,7 +11,6 @@ use crate::{
         catalogue::{Catalogue, Gate, Order, OrderTopology, PointOfNoReturn, Rolling, Situation},
     },
     objects::{RunStep, StepAction, UpgradeRun},
-    plan::until,
     rules::layout,
     run::ReleaseName,
 };
@@ -365,7 +364,7 @@ impl Rollout {
                 }
             }
         }
-        let _ = writeln!(text, "\nWay back      {}", until(self.point_of_no_return));
+        let _ = writeln!(text, "\nWay back      {}", self.point_of_no_return.until(Topology::Cluster));
         if !self.lost.is_empty() {
             let _ = writeln!(text, "              {}", self.lost);
         }

@@ -60,7 +60,12 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
                 after.components.first().map(|component| &component.workload.meta.origin),
             )
             .fix(fix(row, upgrade.catalogue, &from, &situation))
-            .command(format!("milvus-guard plan -i {} -n {namespace} --from {} --to {}", before.name, from, to));
+            .command(format!(
+                "milvus-guard plan -i {} -n {namespace} --from {} --to {}",
+                before.name,
+                argument(&from),
+                argument(&to)
+            ));
     }
 }
 
@@ -72,6 +77,11 @@ fn fix(row: &Path, catalogue: &Catalogue, from: &Build, situation: &Situation) -
         (false, true) => format!("Go to {via} first."),
         (true, true) => RULE.fix.to_owned(),
     }
+}
+
+/// A build as `plan` takes it: a nightly is named by the newest release that it contains.
+fn argument(build: &Build) -> String {
+    if build.nightly.is_some() { build.version.to_string() } else { build.to_string() }
 }
 
 pub(super) fn lower_first(text: &str) -> String {

@@ -137,6 +137,76 @@ mod tests {
         assert_ne!(findings.iter().map(|finding| finding.severity).max(), Some(Severity::Deny));
     }
 
+    fn on(fixture: Fixture, queue: &str) -> Fixture {
+        fixture.default_yaml(&format!("mq: {{type: {queue}}}\n"))
+    }
+
+    /// What is said about the target, message and fix.
+    fn said(before: &Fixture, after: &Fixture) -> String {
+        let findings = judge(&RULE, Some(before), after);
+        let about_target = findings.iter().filter(|finding| !finding.message.contains("which runs"));
+        about_target.map(|finding| format!("{} | {}", finding.message, finding.fix.text)).collect()
+    }
+
+    #[rstest]
+    #[case("pulsar", true)]
+    #[case("kafka", false)]
+    #[case("rocksmq", false)]
+    #[case("woodpecker", false)]
+    fn a_defect_of_one_queue_is_quoted_there_only(#[case] queue: &str, #[case] quoted: bool) {
+        for run in [Fixture::cluster, Fixture::standalone] {
+            let said = said(&on(run("2.5.27"), queue), &on(run("2.6.22"), queue));
+            assert_eq!(said.contains("cut-over from 2.5 to streaming"), quoted, "{said}");
+            assert!(!quoted || said.ends_with("| Use 2.6.24 instead."), "{said}");
+        }
+        // Without a configuration the queue is not known, and the defect may be this release's.
+        let (before, after) = (Fixture::cluster("2.5.27"), Fixture::cluster("2.6.22"));
+        assert!(said(&before, &after).contains("cut-over"));
+    }
+
+    #[test]
+    fn a_log_on_a_local_volume_stops_a_cluster() {
+        let log = |fixture: Fixture, storage: &str| {
+            fixture.default_yaml(&format!("mq: {{type: woodpecker}}\nwoodpecker: {{storage: {{type: {storage}}}}}\n"))
+        };
+        let cluster = |version: &str, storage: &str| log(Fixture::cluster(version), storage);
+        let local = said(&cluster("2.6.10", "local"), &cluster("2.6.24", "local"));
+        assert!(local.starts_with("2.6.24 must not be used here: ") && local.contains("| Stay on the running release"), "{local}");
+        assert_eq!(said(&cluster("2.6.10", "minio"), &cluster("2.6.24", "minio")), "");
+        let standalone = |version: &str| log(Fixture::standalone(version), "local");
+        assert_eq!(said(&standalone("2.6.10"), &standalone("2.6.24")), "");
+        let service = said(&cluster("2.6.24", "minio"), &cluster("3.0.2", "service"));
+        assert!(service.contains("from embedded to service") && service.contains("Keep Woodpecker embedded"), "{service}");
+        assert_eq!(said(&cluster("3.0.1", "service"), &cluster("3.0.2", "service")), "");
+        assert!(said(&cluster("2.6.10", "minio"), &cluster("2.6.24", "service")).contains("needs Milvus 3.0"));
+    }
+
+    #[test]
+    fn a_gpu_image_is_asked_for_its_driver_once() {
+        let gpu = |version: &str| Fixture::cluster(version).tag(&format!("v{version}-gpu"));
+        let crossing = said(&on(gpu("2.6.18"), "kafka"), &on(gpu("2.6.24"), "kafka"));
+        assert!(crossing.ends_with("| Check that the driver of the GPU nodes supports CUDA 12.9."), "{crossing}");
+        assert_eq!(said(&on(gpu("2.6.22"), "kafka"), &on(gpu("2.6.24"), "kafka")), "");
+        // Only the query nodes may run on GPUs.
+        let mixed = Fixture::cluster("2.6.24").tag_of(crate::milvus::Component::QueryNode, "v2.6.24-gpu");
+        assert!(said(&on(Fixture::cluster("2.6.18"), "kafka"), &on(mixed, "kafka")).contains("CUDA 12.9"));
+    }
+
+    #[test]
+    fn a_variant_is_no_other_release() {
+        let plain = Fixture::cluster("2.5.12");
+        for tag in ["v2.5.12-gpu", "v2.5.12-secure", "2.5.12-debian-12-r0", "v2.5.12-arm64"] {
+            assert!(judge(&RULE, Some(&plain), &Fixture::cluster("2.5.12").tag(tag)).is_empty(), "{tag}");
+        }
+    }
+
+    #[test]
+    fn nobody_is_sent_back_to_an_older_release() {
+        let (before, after) = (Fixture::cluster("2.6.25"), Fixture::cluster("2.6.23"));
+        let said = said(&before, &after);
+        assert!(said.contains("| Stay on 2.6.25: no known release of the 2.6 line is free"), "{said}");
+    }
+
     #[test]
     fn a_new_installation_is_judged_too() {
         assert!(!judge(&RULE, None, &Fixture::cluster("2.4.13")).is_empty());

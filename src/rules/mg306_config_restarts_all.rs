@@ -38,7 +38,15 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let rest = keys.len().saturating_sub(SHOWN);
     let rest = if rest == 0 { String::new() } else { format!(" and {rest} more") };
     let restarted = after.components.len();
-    findings.audit(format!("{} settings change ({shown}{rest}), so all {restarted} workloads of Milvus restart", keys.len()));
+    let changed = match keys.len() {
+        1 => format!("the setting {shown} changes"),
+        count => format!("{count} settings change ({shown}{rest})"),
+    };
+    let restart = match restarted {
+        1 => "Milvus restarts".to_owned(),
+        count => format!("all {count} workloads of Milvus restart"),
+    };
+    findings.audit(format!("{changed}, so {restart}"));
 }
 
 #[cfg(test)]
@@ -50,7 +58,7 @@ mod tests {
     fn one_setting_restarts_all() {
         let run = |yaml: &str| Fixture::cluster("2.4.5").default_yaml(yaml);
         let findings = judge(&RULE, Some(&run("proxy: {maxTaskNum: 1}")), &run("proxy: {maxTaskNum: 2}"));
-        assert_eq!(findings[0].message, "1 settings change (proxy.maxTaskNum), so all 8 workloads of Milvus restart");
+        assert_eq!(findings[0].message, "the setting proxy.maxTaskNum changes, so all 8 workloads of Milvus restart");
         assert!(judge(&RULE, Some(&run("a: 1\nb: 2")), &run("b: 2\na: 1")).is_empty());
     }
 }

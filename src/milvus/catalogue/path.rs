@@ -34,6 +34,9 @@ pub struct Path {
     /// What must be done or true before.
     #[serde(default)]
     pub requires: Vec<Requirement>,
+    /// The image moves alone: the chart version stays what it is.
+    #[serde(default)]
+    pub keep_chart: bool,
     /// How the change is made.
     #[serde(default)]
     pub rolling: Rolling,
@@ -148,6 +151,18 @@ pub enum PointOfNoReturn {
 }
 
 impl PointOfNoReturn {
+    /// Until when, in words that fit after "the way back is open" and "can be taken back only".
+    #[must_use]
+    pub const fn until(self, topology: Topology) -> &'static str {
+        match (self, topology) {
+            (Self::None, _) => "always",
+            (Self::End, _) => "until the upgrade is finished",
+            (Self::FirstCoordinator | Self::FirstWorker, Topology::Standalone) => "until the new version is ready",
+            (Self::FirstCoordinator, Topology::Cluster) => "until the first new coordinator is ready",
+            (Self::FirstWorker, Topology::Cluster) => "until the first new worker runs",
+        }
+    }
+
     /// Whether the way back ends once this component is new.
     #[must_use]
     pub const fn is_passed_by(self, component: Component) -> bool {

@@ -109,14 +109,16 @@ impl WoodpeckerStorage {
 }
 
 impl Circumstances {
-    /// Whether this may be the situation. What is unknown may be anything.
+    /// Whether this may be the situation. An unknown topology or queue may be any. An unknown storage of Woodpecker's log counts as
+    /// Milvus' default: nobody has another one who did not set it.
     #[must_use]
     pub fn may_be(&self, situation: &Situation) -> bool {
         let on = |queue: &QueueKind| situation.queue.is_none_or(|known| known == *queue);
         self.topology.is_none_or(|topology| situation.topology.is_none_or(|known| known == topology))
             && (self.queue.is_empty() || self.queue.iter().any(on))
             && self.woodpecker_storage.is_none_or(|storage| {
-                on(&QueueKind::Woodpecker) && situation.woodpecker_storage.as_ref().is_none_or(|known| known == storage.name())
+                on(&QueueKind::Woodpecker)
+                    && situation.woodpecker_storage.as_deref().unwrap_or(WOODPECKER_STORAGE.1) == storage.name()
             })
     }
 }
