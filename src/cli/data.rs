@@ -190,7 +190,7 @@ fn wanted(what: &[String], catalogue: &Catalogue) -> Result<Vec<Row>, Failure> {
     };
     Ok(match what.as_slice() {
         ["table", name] => catalogue.table(name).unwrap_or_default(),
-        ["row", key] | ["path", key] => catalogue.rows_by_key(key),
+        ["row" | "path", key] => catalogue.rows_by_key(key),
         ["release", release] => catalogue.rows_about(version(release)?),
         ["chart", chart] => in_table("charts", &version(chart)?.to_string()),
         ["path", from, to] => {

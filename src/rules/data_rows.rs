@@ -394,7 +394,10 @@ fn situations() -> Vec<Situation> {
                 for variants in [vec![], vec!["gpu".to_owned()]] {
                     let woodpecker_storage =
                         Some(storage.to_owned()).filter(|_| queue.is_none_or(|queue| queue == QueueKind::Woodpecker));
-                    situations.push(Situation { topology, queue, woodpecker_storage, variants, ..Situation::default() });
+                    let situation = Situation { topology, queue, woodpecker_storage, variants, ..Situation::default() };
+                    if !situations.contains(&situation) {
+                        situations.push(situation);
+                    }
                 }
             }
         }
@@ -425,7 +428,7 @@ fn nothing_that_is_recommended_is_warned_about() {
             }
         }
     }
-    assert!(recommended > 40_000, "{recommended}");
+    assert!(recommended > 20_000, "{recommended}");
 }
 
 /// Each release of the data as a target, on each queue and topology: the release that MG104 names must pass MG104.
@@ -483,6 +486,29 @@ fn stops_of_paths_are_good_releases() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// What an image is built for, and by whom, is no move of the version: the whole brain finds nothing.
+#[test]
+fn a_suffix_is_no_move() {
+    let plain =
+        |version: &str| Fixture::cluster(version).default_yaml("etcd: {endpoints: [my-release-etcd:2379]}\nmq: {type: kafka}\n");
+    for version in ["2.3.22", "2.5.12", "2.6.24"] {
+        for suffix in
+            ["gpu", "arm64", "amd64", "ubi8", "gpu-arm64", "secure", "hardened", "r1", "debian-12-r0", "patched.1", "company3"]
+        {
+            let tagged = plain(version).tag(&format!("v{version}-{suffix}"));
+            for (before, after) in [(plain(version), tagged.clone()), (tagged.clone(), plain(version)), (tagged.clone(), tagged)]
+            {
+                let (before, after) = (before.release(), after.release());
+                let facts = Facts::default();
+                let found = super::run(&Upgrade::new(Some(&before), &after, &facts, Catalogue::embedded()), None);
+                let found: Vec<String> =
+                    found.into_iter().filter(|finding| !finding.not_evaluated).map(|finding| finding.message).collect();
+                assert!(found.is_empty(), "{version} and {version}-{suffix}: {found:?}");
+            }
+        }
+    }
 }
 
 /// A release that stands in the words of the data is one that nothing warns about, or the words say what is wrong with it.

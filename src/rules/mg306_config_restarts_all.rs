@@ -38,7 +38,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let rest = keys.len().saturating_sub(SHOWN);
     let rest = if rest == 0 { String::new() } else { format!(" and {rest} more") };
     let restarted = after.components.len();
-    let changed = match keys.len() {
+    let settings = match keys.len() {
         1 => format!("the setting {shown} changes"),
         count => format!("{count} settings change ({shown}{rest})"),
     };
@@ -46,7 +46,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         1 => "Milvus restarts".to_owned(),
         count => format!("all {count} workloads of Milvus restart"),
     };
-    findings.audit(format!("{changed}, so {restart}"));
+    findings.audit(format!("{settings}, so {restart}"));
 }
 
 #[cfg(test)]

@@ -299,11 +299,13 @@ static EMBEDDED: OnceLock<Arc<Catalogue>> = OnceLock::new();
 
 impl Catalogue {
     /// The tables of this build, read once. A test proves that they can be read, so that they are never empty.
+    #[must_use]
     pub fn embedded() -> &'static Self {
         Self::once()
     }
 
     /// The same for whoever shares it with data that may take its place.
+    #[must_use]
     pub fn shared() -> Arc<Self> {
         Arc::clone(Self::once())
     }
