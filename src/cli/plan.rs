@@ -26,8 +26,8 @@ use super::{
 #[command(after_help = "\
 Examples:
   milvus-guard plan --from 2.1.4 --to 2.5.27
-  milvus-guard plan -i my-release -n milvus --to 2.6.22        (what runs is read from the cluster)
-  milvus-guard plan --before running.yaml --to 2.6.22 --format markdown
+  milvus-guard plan -i my-release -n milvus --to 2.6.24        (what runs is read from the cluster)
+  milvus-guard plan --before running.yaml --to 2.6.24 --format markdown
 
 Exit codes: 0 there is a way, 1 there is none, 2 wrong usage or unreadable input, 3 the cluster could not be asked.")]
 pub(super) struct Args {

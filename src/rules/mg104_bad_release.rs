@@ -68,6 +68,7 @@ fn fix(catalogue: &Catalogue, rows: &[&BadRelease], to: &Build, from: Option<&Bu
     }
     if rows.iter().any(|row| row.fix.is_empty()) {
         said.push(match (catalogue.target(line, from, situation), from) {
+            (Some(target), Some(from)) if Build::of(target) == *from => format!("Stay on {target}."),
             (Some(target), _) => format!("Use {target} instead."),
             (None, Some(from)) => {
                 format!("Stay on {from}: no known release of the {line} line is free of such defects here and not older than what runs.")
@@ -202,6 +203,7 @@ mod tests {
 
     #[test]
     fn nobody_is_sent_back_to_an_older_release() {
+        assert!(said(&Fixture::cluster("2.5.27"), &Fixture::cluster("2.5.19")).ends_with("| Stay on 2.5.27."));
         let (before, after) = (Fixture::cluster("2.6.25"), Fixture::cluster("2.6.23"));
         let said = said(&before, &after);
         assert!(said.contains("| Stay on 2.6.25: no known release of the 2.6 line is free"), "{said}");

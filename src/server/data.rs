@@ -160,7 +160,8 @@ fn laid(content: &[(String, String)]) -> Result<Arc<Catalogue>, DataProblem> {
     let mut catalogue = Catalogue::embedded().clone();
     for (name, text) in content {
         if let Some(flaw) = validate(text, &catalogue, &ids).first() {
-            return Err(DataProblem(format!("{name}:{}: {} {}", flaw.line, flaw.row, flaw.message)));
+            let row = if flaw.row.is_empty() { String::new() } else { format!("{}: ", flaw.row) };
+            return Err(DataProblem(format!("{name}:{}: {row}{}", flaw.line, flaw.message)));
         }
         catalogue.add(name, text).map_err(|error| DataProblem(error.to_string()))?;
     }
