@@ -476,6 +476,17 @@ mod tests {
         }
 
         #[test]
+        fn a_nightly_from_before_a_release_is_older_than_it(at in 0..Catalogue::embedded().released.len(), day in 1u16..2200) {
+            let release = &Catalogue::embedded().released[at];
+            let (year, rest) = (2021 + day / 366, day % 366);
+            let day = format!("{year}{:02}{:02}", 1 + rest / 31, 1 + rest % 31);
+            prop_assume!(Day::of_tag(&day).is_some());
+            let nightly = Build::from_tag(&format!("{}-{day}-abcdef12", release.version.line())).unwrap();
+            let older = Day::of_tag(&day).unwrap() < release.date;
+            prop_assert_eq!(nightly < Build::of(release.version), older);
+        }
+
+        #[test]
         fn a_suffix_never_moves_the_version(tag in tag(), suffix in suffix(), other in tag()) {
             let (plain, build) = (Build::from_tag(&tag).unwrap(), Build::from_tag(&format!("{tag}-{suffix}")).unwrap());
             prop_assert_eq!(&plain, &build);
