@@ -14,10 +14,10 @@ use milvus_guard::{
     admission::scene::Accounts,
     facts::Facts,
     inputs::load_place,
-    milvus::catalogue::Catalogue,
     policy::PolicySet,
     server::{
         answer::{Answerer, FailurePolicies, FailurePolicy, Path},
+        data::Data,
         metrics::Metrics,
         world::{Files, World},
     },
@@ -48,7 +48,7 @@ fn answerer() -> Answerer {
         facts: Facts { runs: Some(Vec::new()), ..Facts::default() },
         policies: PolicySet::default(),
         accounts: Accounts::default(),
-        catalogue: Catalogue::embedded().clone(),
+        catalogue: Data::default(),
         decisions: Mutex::default(),
     };
     let failure = FailurePolicies { release: FailurePolicy::Ignore, workload: FailurePolicy::Fail };

@@ -33,7 +33,15 @@ impl<'a> Upgrade<'a> {
     /// A change that is no rollback and deletes nothing by name.
     #[must_use]
     pub fn new(before: Option<&'a Release>, after: &'a Release, facts: &'a Facts, catalogue: &'a Catalogue) -> Self {
-        let builds = (before.map(Release::builds).unwrap_or_default(), after.builds());
+        let placed = |release: &Release| {
+            let mut builds = release.builds();
+            if builds.iter().any(|build| build.nightly.is_some()) {
+                builds = builds.into_iter().map(|build| build.placed(catalogue)).collect();
+                builds.sort();
+            }
+            builds
+        };
+        let builds = (before.map(placed).unwrap_or_default(), placed(after));
         Self { before, after, facts, catalogue, is_rollback: false, is_state: false, deletes: None, builds }
     }
 

@@ -25,8 +25,9 @@ const NAMESPACE: &str = "milvus-guard";
 const ACCOUNT: &str = "system:serviceaccount:milvus-guard:milvus-guard";
 
 /// Values that switch on all that is optional.
-const EVERYTHING: [&str; 17] = [
+const EVERYTHING: [&str; 18] = [
     "certificates.mode=certManager",
+    "data.configMap=milvus-guard-rows",
     "clientAuthentication.enabled=true",
     "clientAuthentication.configMapName=api-server-ca",
     "hold.enabled=true",
@@ -415,6 +416,14 @@ fn the_deployment_is_as_promised() {
         }
     }
     assert_eq!(one(&documents, "PodDisruptionBudget")["spec"]["maxUnavailable"], 1);
+    let with_rows = rendered(&["data.configMap=rows"]);
+    let pod = &one(&with_rows, "Deployment")["spec"]["template"]["spec"];
+    assert!(pod["containers"][0]["args"].as_array().unwrap().contains(&json!("--data=/etc/milvus-guard/data")));
+    assert_eq!(pod["volumes"], json!([{"name": "data", "configMap": {"name": "rows", "optional": true}}]));
+    assert_eq!(
+        pod["containers"][0]["volumeMounts"],
+        json!([{"name": "data", "mountPath": "/etc/milvus-guard/data", "readOnly": true}])
+    );
     assert!(of_kind(&rendered(&["replicas=1"]), "PodDisruptionBudget").is_empty(), "one pod would never be drained");
     assert!(of_kind(&rendered(&["priorityClassName="]), "ResourceQuota").is_empty());
 }
@@ -473,7 +482,7 @@ fn dashboard_and_alerts_are_whole() {
 }
 
 /// The guard's metrics, as `serve` names them.
-const METRICS: [&str; 19] = [
+const METRICS: [&str; 21] = [
     "milvus_guard_reviews_total",
     "milvus_guard_review_duration_seconds_bucket",
     "milvus_guard_reviews_in_flight",
@@ -493,6 +502,8 @@ const METRICS: [&str; 19] = [
     "milvus_guard_acceptances_total",
     "milvus_guard_live_reads_total",
     "milvus_guard_build_info",
+    "milvus_guard_data_timestamp_seconds",
+    "milvus_guard_data_load_failures_total",
 ];
 
 // From here on: against real API servers.

@@ -48,7 +48,7 @@ fn scene(overdue: Option<Overdue<'static>>) -> Scene<'static> {
         decisions: Arc::new([]),
         policies: Arc::new(PolicySet::default()),
         accounts: &ACCOUNTS,
-        catalogue: Catalogue::embedded(),
+        catalogue: Catalogue::shared(),
         now: Timestamp::UNIX_EPOCH,
         overdue,
     }

@@ -33,7 +33,7 @@ fn judge(body: &[u8]) {
         decisions: Arc::new([]),
         policies: Arc::new(PolicySet::default()),
         accounts: &ACCOUNTS,
-        catalogue: Catalogue::embedded(),
+        catalogue: Catalogue::shared(),
         now: Timestamp::UNIX_EPOCH,
         overdue: None,
     };

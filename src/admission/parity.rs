@@ -54,7 +54,7 @@ pub(crate) fn scene<'a>(before: Option<&Fixture>, facts: &Facts, accounts: &'a A
         decisions: Arc::new([]),
         policies: Arc::new(PolicySet::default()),
         accounts,
-        catalogue: Catalogue::embedded(),
+        catalogue: Catalogue::shared(),
         now: Timestamp::UNIX_EPOCH,
         overdue: None,
     }

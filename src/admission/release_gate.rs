@@ -155,7 +155,7 @@ impl ReleaseTask {
             before: before.as_ref(),
             after: &after,
             facts: &scene.facts,
-            catalogue: scene.catalogue,
+            catalogue: &scene.catalogue,
             policies: &scene.policies,
             is_rollback: self.is_rollback,
             deletes: None,

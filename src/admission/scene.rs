@@ -57,7 +57,7 @@ pub struct Scene<'a> {
     /// Who is who.
     pub accounts: &'a Accounts,
     /// Data about Milvus releases.
-    pub catalogue: &'a Catalogue,
+    pub catalogue: Arc<Catalogue>,
     /// The time.
     pub now: Timestamp,
     /// Whether the time for an answer is over.

@@ -125,7 +125,7 @@ impl<'a> WorkloadTask<'a> {
             before: before.as_ref(),
             after: &after,
             facts: &scene.facts,
-            catalogue: scene.catalogue,
+            catalogue: &scene.catalogue,
             policies: &scene.policies,
             is_rollback: false,
             deletes,

@@ -128,7 +128,8 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
         let message = nothing.message(args);
         return Err(if args.before.needs_cluster() { Failure::no_verdict(message) } else { Failure::usage(message) });
     }
-    let report = Report::new(&judged, &policies, inputs);
+    let mut report = Report::new(&judged, &policies, inputs);
+    report.data = Catalogue::embedded().as_of().map(|day| day.to_string());
     output::report(&report, &args.format, args.show, screen)?;
     Ok(args.fail_on.exit(report.verdict))
 }

@@ -212,7 +212,8 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     let entries = std::mem::take(&mut inputs.inputs);
     // What was read is no longer needed; a report on thousands of releases takes room of its own.
     drop(inputs);
-    let report = Report::new(&judgement, &policies, entries);
+    let mut report = Report::new(&judgement, &policies, entries);
+    report.data = catalogue.as_of().map(|day| day.to_string());
     drop(judgement);
     output::report(&report, &args.format, args.show, screen)?;
     Ok(args.fail_on.exit(report.verdict))

@@ -5,6 +5,7 @@ mod certs;
 mod check;
 mod crds;
 mod credentials;
+mod data;
 mod exit;
 mod gather;
 mod meta;
@@ -26,7 +27,7 @@ use clap::{Parser, Subcommand};
 
 /// Keeps Milvus on Kubernetes safe while it is upgraded.
 #[derive(Debug, Parser)]
-#[command(name = "milvus-guard", version, about, long_about = None, max_term_width = 110, propagate_version = true)]
+#[command(name = "milvus-guard", version = data::VERSION.as_str(), about, long_about = None, max_term_width = 110, propagate_version = true)]
 #[command(after_help = "\
 Exit codes of what judges: 0 nothing at or above --fail-on, 1 something, 2 wrong usage or unreadable
 input, 3 no verdict could be formed. Of what changes something: 0 done, 1 refused and nothing changed,
@@ -48,6 +49,8 @@ enum Verb {
     Plan(Box<plan::Args>),
     /// List the rules, or explain one
     Rules(rules::Args),
+    /// List, show and check the data about releases, charts and paths
+    Data(data::Args),
     /// Check and test policy files
     Policy(policy::Args),
     /// Make a certificate for local development
@@ -84,6 +87,7 @@ pub fn run() -> Exit {
         Verb::Check(args) => check::run(&args, &screen),
         Verb::Plan(args) => plan::run(&args, &screen),
         Verb::Rules(args) => rules::run(args, &screen),
+        Verb::Data(args) => data::run(args, &screen),
         Verb::Policy(args) => policy::run(args, &screen),
         Verb::Certs(args) => certs::run(&args),
         Verb::Audit(args) => audit::run(&args, &screen),

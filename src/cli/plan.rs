@@ -6,7 +6,10 @@ use clap::{Args as ClapArgs, ValueEnum};
 
 use crate::{
     facts::Facts,
-    milvus::{Build, Coordinators, Release, Topology, catalogue::Catalogue},
+    milvus::{
+        Build, Coordinators, Release, Topology,
+        catalogue::{Catalogue, Situation},
+    },
     plan::{self, Journey},
     report::Show,
 };
@@ -23,8 +26,8 @@ use super::{
 #[command(after_help = "\
 Examples:
   milvus-guard plan --from 2.1.4 --to 2.5.27
-  milvus-guard plan -i my-release -n milvus --to 2.6.22        (what runs is read from the cluster)
-  milvus-guard plan --before running.yaml --to 2.6.22 --format markdown
+  milvus-guard plan -i my-release -n milvus --to 2.6.24        (what runs is read from the cluster)
+  milvus-guard plan --before running.yaml --to 2.6.24 --format markdown
 
 Exit codes: 0 there is a way, 1 there is none, 2 wrong usage or unreadable input, 3 the cluster could not be asked.")]
 pub(super) struct Args {
@@ -144,6 +147,7 @@ fn journey(args: &Args) -> Result<Journey, Failure> {
         metastore: from_release(|release| Some(release.metadata().metastore.value.into_owned())),
         root_path: from_release(|release| Some(release.metadata().root_path.value.into_owned())),
         queue: from_release(|release| Some(release.queue().kind.value.to_string())),
+        woodpecker_storage: running.as_ref().and_then(|release| Situation::of(release).woodpecker_storage),
     })
 }
 

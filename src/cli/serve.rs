@@ -14,9 +14,10 @@ use crate::{
     cluster::Cluster,
     facts::Facts,
     inputs::load_place,
-    milvus::{Place, catalogue::Catalogue},
+    milvus::Place,
     server::{
         answer::{Answerer, FailurePolicies, FailurePolicy},
+        data::{Data, DataFiles},
         duties::Duties,
         events::EventSink,
         leader::Leader,
@@ -153,8 +154,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE|DIR", requires = "no_cluster", help_heading = "Without a cluster")]
     policy: Vec<PathBuf>,
 
-    /// Rows that add to or override the built-in data; may be repeated
-    #[arg(long, value_name = "FILE")]
+    /// Rows that add to or override the built-in data, a file or a folder, followed when they change; may be repeated
+    #[arg(long, value_name = "FILE|DIR")]
     data: Vec<PathBuf>,
 
     /// How the log is written
@@ -205,9 +206,13 @@ fn log(format: LogFormat) {
 }
 
 async fn serve(args: Args) -> Done {
-    let catalogue = gather::catalogue(&args.data)?.unwrap_or_else(|| Catalogue::embedded().clone());
     let accounts = Accounts::new(&args.namespace, &args.service_account, &args.job_service_account);
     let metrics = Arc::new(Metrics::new());
+    let follower = DataFiles::new(args.data.clone()).open(Arc::clone(&metrics)).map_err(Failure::usage)?;
+    let data = follower.data();
+    if !args.data.is_empty() {
+        tokio::spawn(follower.follow(POLL));
+    }
     let certificates = CertStore::new();
     let in_cluster = !args.no_cluster;
     let conditions: &[Condition] = if in_cluster {
@@ -231,7 +236,7 @@ async fn serve(args: Args) -> Done {
 
     let mut store = None;
     let (world, events) = match cluster {
-        None => (World::Files(Box::new(files(&args, accounts, catalogue)?)), None),
+        None => (World::Files(Box::new(files(&args, accounts, data)?)), None),
         Some(cluster) => {
             let client = cluster.client().clone();
             let kept = Arc::new(Store::new(&args.namespace));
@@ -242,13 +247,14 @@ async fn serve(args: Args) -> Done {
                 store: Arc::clone(&kept),
                 leader: leader.clone(),
                 metrics: Arc::clone(&metrics),
+                data: data.clone(),
                 audit_every: (!args.audit_interval.is_zero()).then_some(args.audit_interval),
             };
             tokio::spawn(duties.run());
             let kubernetes = cluster.version().await.ok();
             store = Some(Arc::clone(&kept));
             let namespace = args.namespace.clone();
-            let watching = Watching { cluster, namespace, store: kept, kubernetes, accounts, catalogue };
+            let watching = Watching { cluster, namespace, store: kept, kubernetes, accounts, catalogue: data };
             (World::Cluster(Box::new(watching)), Some(EventSink::start(client)))
         }
     };
@@ -286,7 +292,7 @@ async fn serve(args: Args) -> Done {
 }
 
 /// What is known without a cluster.
-fn files(args: &Args, accounts: Accounts, catalogue: Catalogue) -> Result<Files, Failure> {
+fn files(args: &Args, accounts: Accounts, data: Data) -> Result<Files, Failure> {
     let place = match &args.before {
         Some(source) => load_place(source, None).map_err(Failure::usage)?,
         None => Place::default(),
@@ -296,7 +302,7 @@ fn files(args: &Args, accounts: Accounts, catalogue: Catalogue) -> Result<Files,
     // Nobody else can be at work without a cluster.
     let facts = Facts { runs: facts.runs.or(Some(Vec::new())), ..facts };
     let policies = policies::set(policies::documents(&args.policy)?, Timestamp::now());
-    Ok(Files { place: Arc::new(place), facts, policies, accounts, catalogue, decisions: std::sync::Mutex::default() })
+    Ok(Files { place: Arc::new(place), facts, policies, accounts, catalogue: data, decisions: std::sync::Mutex::default() })
 }
 
 /// Brings the first certificate, and sees to the next ones.

@@ -121,18 +121,18 @@ pub fn command(settings: &Settings, more: &str) -> String {
 /// The `helm upgrade` with which the Helm release agrees with the new image.
 #[must_use]
 pub fn helm(release: &Release, settings: &Settings, image: &str) -> String {
-    let build = |version| Build { version, prerelease: None, suffixes: Vec::new() };
     let configured = |value: String| release.has_config().then_some(value);
     let journey = Journey {
         release: settings.release.name.clone(),
         namespace: settings.release.namespace.clone(),
-        from: build(settings.source),
-        to: build(settings.target),
+        from: Build::of(settings.source),
+        to: Build::of(settings.target),
         topology: Topology::Cluster,
         coordinators: Some(release.coordinators()),
         metastore: configured(release.metadata().metastore.value.into_owned()),
         root_path: configured(release.metadata().root_path.value.into_owned()),
         queue: configured(release.queue().kind.value.to_string()),
+        woodpecker_storage: None,
     };
     let planned = plan(&journey, Catalogue::embedded());
     let command =

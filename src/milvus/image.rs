@@ -1,13 +1,15 @@
 //! Image references and the version that a Milvus tag stands for.
 //!
-//! The grammar of tags follows what the Milvus project has published: releases with build suffixes, release
-//! candidates, nightlies of a release branch, and moving names that say nothing.
+//! A tag is `X.Y.Z` or `X.Y` with an optional `v`, then parts that `-`, `+` or `_` separate. The Milvus project has published
+//! releases (`v2.5.12`), variants of them (`v2.5.12-gpu-arm64`, `v2.4.13-hotfix`), pre-releases (`v2.0.0-rc8-20211104-d1f4106`),
+//! nightlies of a branch (`2.6-20260604-7aac2a2c`, `2.2.0-20230404-c4ea59bf`) and moving names that say nothing (`latest`,
+//! `master-...`). Others append words of their own (`2.4.5-debian-12-r0`), which stay builds of that version.
 
 use std::fmt;
 
 use memchr::{memchr, memrchr};
 
-use super::version::Version;
+use super::{catalogue::Catalogue, day::Day, version::Version};
 
 /// A container image reference, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,10 +59,12 @@ impl ImageRef {
         self.tag.as_deref().and_then(Build::from_tag)
     }
 
-    /// The same image at another version: the tag becomes `v<version>`, build suffixes such as `-gpu` are kept, a digest is dropped.
+    /// The same image at another version: the tag becomes `v<version>`, suffixes such as `-gpu` are kept, `-hotfix` (the repair
+    /// of one release), a commit and a digest are dropped.
     #[must_use]
     pub fn at(&self, version: &Build) -> Self {
-        let suffix = self.build().map(|build| build.suffixes).unwrap_or_default();
+        let mut suffix = self.build().map(|build| build.suffixes).unwrap_or_default();
+        suffix.retain(|part| part != "hotfix" && !is_commit(part));
         let suffix = if version.suffixes.is_empty() { suffix } else { version.suffixes.clone() };
         let mut tag = format!("v{}", version.version);
         if let Some(pre) = &version.prerelease {
@@ -102,24 +106,113 @@ impl fmt::Display for ImageRef {
 }
 
 /// What a Milvus tag stands for.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+///
+/// Two builds are equal if they are the same version of Milvus: what an image is built for (`gpu`, `arm64`) and who built it
+/// (`debian-12-r0`, `company3`) make no difference, except for the project's own `hotfix`.
+#[derive(Clone, Debug)]
 pub struct Build {
-    /// The numbers. A branch nightly (`2.6-20260604-abc`) has patch 0.
+    /// The numbers. For a nightly, the newest release of its branch on the day of the build; `X.Y.0` if it is older than all.
     pub version: Version,
-    /// `beta`, `rc1`, `dev`, or `nightly` for builds of a branch.
+    /// `beta`, `rc1`, `dev`; or `nightly` for builds of a branch.
     pub prerelease: Option<String>,
-    /// Build suffixes that change nothing for an upgrade: `gpu`, `arm64`, `debug`, `hotfix` ... in the order written.
+    /// What else the tag says, in the order written: `gpu`, `arm64`, `hotfix`, or words of whoever built the image.
     pub suffixes: Vec<String>,
+    /// For builds of a branch: the day, and where it stands among the releases of the branch.
+    pub nightly: Option<Nightly>,
 }
 
-/// Suffixes of released images that do not make a pre-release.
-const BUILD_SUFFIXES: &[&str] = &["gpu", "cpu", "debug", "amd64", "arm64", "hotfix", "lite", "ubi8", "ubuntu", "rocky"];
+/// A build of a branch between releases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Nightly {
+    /// The day of the build; `None` if the tag names only the branch (`2.5`, `2.5-latest`).
+    pub day: Option<Day>,
+    /// Whether [`Build::version`] was published on or before that day, so that the nightly contains it.
+    pub contains_release: bool,
+}
+
+/// How close a build is to the release of its number, earliest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Stage {
+    NightlyBefore,
+    Development,
+    Alpha,
+    Beta,
+    Candidate,
+    Release,
+    Hotfix,
+    NightlyAfter,
+}
+
+/// Words that make a pre-release, with the stage that they stand for. A number may follow (`rc1`, `rc.1`, `rc-1`).
+const PRERELEASE_WORDS: [(&str, Stage); 11] = [
+    ("alpha", Stage::Alpha),
+    ("beta", Stage::Beta),
+    ("rc", Stage::Candidate),
+    ("dev", Stage::Development),
+    ("preview", Stage::Development),
+    ("pre", Stage::Development),
+    ("prega", Stage::Development),
+    ("snapshot", Stage::Development),
+    ("canary", Stage::Development),
+    ("nightly", Stage::Development),
+    ("experimental", Stage::Development),
+];
+
+/// A pre-release word and the number behind it (`rc`, 1). `None` for any other text.
+fn prerelease_word(part: &str) -> Option<(Stage, Option<u32>)> {
+    let word = part.trim_end_matches(|letter: char| letter.is_ascii_digit());
+    let number = part.get(word.len()..).unwrap_or_default();
+    let word = word.trim_end_matches('.');
+    let (_, stage) = PRERELEASE_WORDS.iter().find(|(known, _)| word.eq_ignore_ascii_case(known))?;
+    Some((*stage, number.parse().ok()))
+}
+
+/// Whether a part of a tag looks like a commit: 7 to 40 hex digits.
+fn is_commit(part: &str) -> bool {
+    (7..=40).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// What stands behind the numbers of a tag.
+#[derive(Default)]
+struct Parts {
+    prerelease: Option<String>,
+    day: Option<Day>,
+    has_commit: bool,
+    suffixes: Vec<String>,
+}
+
+impl Parts {
+    fn read(rest: &str) -> Self {
+        let mut parts = Self::default();
+        let (mut after_day, mut wants_number) = (false, false);
+        for part in rest.split(SEPARATORS).filter(|part| !part.is_empty()) {
+            let (follows_day, follows_word) = (std::mem::take(&mut after_day), std::mem::take(&mut wants_number));
+            if let Some(day) = Day::of_tag(part) {
+                parts.day.get_or_insert(day);
+                after_day = true;
+            } else if follows_day && is_commit(part) {
+                parts.has_commit = true;
+            } else if let (None, Some((_, number))) = (&parts.prerelease, prerelease_word(part)) {
+                parts.prerelease = Some(part.to_ascii_lowercase());
+                wants_number = number.is_none();
+            } else if let (Some(word), true, Ok(number)) = (&parts.prerelease, follows_word, part.parse::<u32>()) {
+                parts.prerelease = Some(format!("{word}.{number}"));
+            } else {
+                parts.suffixes.push(part.to_owned());
+            }
+        }
+        parts
+    }
+}
+
+/// What separates the parts of a tag.
+const SEPARATORS: [char; 3] = ['-', '+', '_'];
 
 impl Build {
     /// A plain release.
     #[must_use]
     pub const fn of(version: Version) -> Self {
-        Self { version, prerelease: None, suffixes: Vec::new() }
+        Self { version, prerelease: None, suffixes: Vec::new(), nightly: None }
     }
 
     /// Reads the tag of an image reference as it was written, without taking the rest apart.
@@ -128,29 +221,67 @@ impl Build {
         parts(reference).1.and_then(Self::from_tag)
     }
 
-    /// Reads a tag; nothing where it names no version (`latest`, `master-...`, other words).
+    /// Reads a tag. `None` if it names no version (`latest`, `master-...`, other words).
+    ///
+    /// Nightlies are placed by the days of the embedded data; see [`Self::placed`] for others.
     #[must_use]
     pub fn from_tag(tag: &str) -> Option<Self> {
-        let end = tag.bytes().position(|byte| matches!(byte, b'-' | b'+'));
-        let (head, rest) = end.map_or((tag, None), |end| (&tag[..end], tag.get(end + 1..)));
+        let end = tag.find(SEPARATORS);
+        let (head, rest) = end.map_or((tag, ""), |end| (&tag[..end], tag.get(end + 1..).unwrap_or_default()));
         let numbers = head.strip_prefix(['v', 'V']).unwrap_or(head);
         let dots = numbers.bytes().filter(|byte| *byte == b'.').count();
         let version = Version::parse_lenient(head).filter(|_| dots > 0)?;
-        let mut release = Self::of(version);
-        if dots == 1 {
-            // X.Y alone names no build of ours; X.Y-<date>-<hash> is a nightly of that branch.
-            release.prerelease = Some("nightly".into());
+        if dots == 2 && rest.is_empty() {
+            return Some(Self::of(version));
         }
-        for part in rest.into_iter().flat_map(|rest| rest.split(['-', '+'])) {
-            if BUILD_SUFFIXES.contains(&part) {
-                release.suffixes.push(part.to_owned());
-            } else if release.prerelease.is_none() {
-                release.prerelease = Some(part.to_owned());
-            } else if dots == 2 && release.prerelease.as_deref().is_some_and(|pre| pre == "rc" || pre == "beta") {
-                release.prerelease = release.prerelease.map(|pre| format!("{pre}.{part}"));
+        let Parts { prerelease, day, has_commit, suffixes } = Parts::read(rest);
+        let build = Self { version, prerelease, suffixes, nightly: None };
+        let stage = build.prerelease.as_deref().and_then(prerelease_word).map(|(stage, _)| stage);
+        let of_branch = match (dots, stage, day) {
+            // `2.5-20250410-3e3a92f`, `2.5-latest`, and `2.5` alone, which moves with the branch. `3.0-beta` is a release.
+            (1, stage, _) => stage.is_none_or(|stage| stage == Stage::Development),
+            // `2.4.0-dev-20240925`, `2.2.0-20230404-c4ea59b`: branches were named after their first release.
+            (_, Some(Stage::Development), Some(_)) => version.patch == 0,
+            (_, None, Some(day)) => {
+                version.patch == 0 && has_commit
+                    || Catalogue::embedded().released(version).is_some_and(|published| day < published)
             }
+            _ => false,
+        };
+        Some(if of_branch { build.nightly_of(day) } else { build })
+    }
+
+    fn nightly_of(mut self, day: Option<Day>) -> Self {
+        self.prerelease = Some("nightly".into());
+        self.nightly = Some(Nightly { day, contains_release: false });
+        self.placed(Catalogue::embedded())
+    }
+
+    /// The same build, a nightly placed by the days that `catalogue` knows.
+    #[must_use]
+    pub fn placed(mut self, catalogue: &Catalogue) -> Self {
+        let Some(nightly) = &mut self.nightly else { return self };
+        let line = self.version.line();
+        let newest = nightly.day.and_then(|day| catalogue.newest_on(line, day));
+        nightly.contains_release = newest.is_some();
+        self.version = newest.unwrap_or_else(|| Version::new(line.major, line.minor, 0));
+        self
+    }
+
+    fn stage(&self) -> Stage {
+        match (&self.nightly, self.prerelease.as_deref()) {
+            (Some(Nightly { contains_release: true, .. }), _) => Stage::NightlyAfter,
+            (Some(_), _) => Stage::NightlyBefore,
+            (None, Some(word)) => prerelease_word(word).map_or(Stage::Development, |(stage, _)| stage),
+            (None, None) if self.is_hotfix() => Stage::Hotfix,
+            (None, None) => Stage::Release,
         }
-        Some(release)
+    }
+
+    /// What decides the order: number, stage, number of the stage, day, and the word where all else is equal.
+    fn rank(&self) -> (Version, Stage, u32, Option<Day>, Option<&str>) {
+        let number = self.prerelease.as_deref().and_then(prerelease_word).and_then(|(_, number)| number).unwrap_or(0);
+        (self.version, self.stage(), number, self.nightly.and_then(|nightly| nightly.day), self.prerelease.as_deref())
     }
 
     /// Whether this build carries the project's own repair of a bad release (`v2.4.13-hotfix`).
@@ -166,12 +297,40 @@ impl Build {
     }
 }
 
+impl PartialEq for Build {
+    fn eq(&self, other: &Self) -> bool {
+        self.rank() == other.rank()
+    }
+}
+
+impl Eq for Build {}
+
+impl std::hash::Hash for Build {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.rank().hash(state);
+    }
+}
+
+impl PartialOrd for Build {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// Older builds first.
+impl Ord for Build {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.rank().cmp(&other.rank())
+    }
+}
+
 impl fmt::Display for Build {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.prerelease.as_deref() {
-            Some("nightly") => write!(f, "{}-nightly", self.version.line())?,
-            Some(pre) => write!(f, "{}-{pre}", self.version)?,
-            None => write!(f, "{}", self.version)?,
+        match (&self.nightly, self.prerelease.as_deref()) {
+            (Some(Nightly { day: Some(day), .. }), _) => write!(f, "{}-{}", self.version.line(), day.tag())?,
+            (Some(_), _) => write!(f, "{}-nightly", self.version.line())?,
+            (None, Some(pre)) => write!(f, "{}-{pre}", self.version)?,
+            (None, None) => write!(f, "{}", self.version)?,
         }
         if self.is_hotfix() { f.write_str("-hotfix") } else { Ok(()) }
     }
@@ -182,13 +341,14 @@ impl std::str::FromStr for Build {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         Self::from_tag(text)
-            .filter(|release| release.prerelease.as_deref() != Some("nightly"))
+            .filter(|build| build.nightly.is_none())
             .ok_or_else(|| super::version::VersionError { text: text.into(), expected: "Milvus version (like 2.5.12)" })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use rstest::rstest;
 
     use super::*;
@@ -225,11 +385,147 @@ mod tests {
     #[case("v2.3.1-amd64", "2.3.1")]
     #[case("v2.5.0-beta", "2.5.0-beta")]
     #[case("v2.6.0-rc1", "2.6.0-rc1")]
+    #[case("v2.6.0-RC1-gpu", "2.6.0-rc1")]
+    #[case("v2.4.0-rc.1", "2.4.0-rc.1")]
+    #[case("v2.4.0-rc-1", "2.4.0-rc.1")]
+    #[case("v3.0-beta", "3.0.0-beta")]
     #[case("v2.0.0-rc8-20211104-d1f4106", "2.0.0-rc8")]
-    #[case("2.6-20260604-7aac2a2c", "2.6-nightly")]
-    #[case("1.1.1-cpu-d061621-330cc6", "1.1.1-d061621")]
+    #[case("1.1.1-cpu-d061621-330cc6", "1.1.1")]
+    // Builds of that version by others.
+    #[case("2.4.5-debian-12-r0", "2.4.5")]
+    #[case("v2.5.12-secure", "2.5.12")]
+    #[case("v2.5.12-hardened", "2.5.12")]
+    #[case("2.5.12-r1", "2.5.12")]
+    #[case("v2.5.12-patched.1", "2.5.12")]
+    #[case("v2.5.12_company3", "2.5.12")]
+    #[case("v2.5.12+build.7", "2.5.12")]
+    #[case("v2.5.12-20250701", "2.5.12")]
+    #[case("v2.5.12-20250701-abcdef12", "2.5.12")]
+    #[case("v2.5.12-4-gabcdef1", "2.5.12")]
+    #[case("v2.5.5-dev", "2.5.5-dev")]
+    #[case("v2.5.5-gpu-preview2", "2.5.5-preview2")]
+    // Nightlies.
+    #[case("2.6-20260604-7aac2a2c", "2.6-20260604")]
+    #[case("v2.5-20241224-abcdef12-arm64", "2.5-20241224")]
+    #[case("2.4.0-dev-20240925-bdc59f3b", "2.4-20240925")]
+    #[case("2.2.0-20230404-c4ea59bf", "2.2-20230404")]
+    #[case("v2.5.27-20250101-abcdef12", "2.5-20250101")]
+    #[case("2.5-latest", "2.5-nightly")]
+    #[case("v2.5", "2.5-nightly")]
     fn tags(#[case] tag: &str, #[case] shown: &str) {
         assert_eq!(Build::from_tag(tag).unwrap().to_string(), shown);
+    }
+
+    #[rstest]
+    #[case("2.5-20250410-3e3a92fc8-amd64", "2.5.8", true)]
+    #[case("2.5-20250411-3e3a92fc8", "2.5.9", true)]
+    #[case("2.5-20241201-3e3a92fc8", "2.5.0", false)]
+    #[case("2.5-20991231-3e3a92fc8", "2.5.27", true)]
+    #[case("2.4-20240925-bdc59f3b-amd64", "2.4.11", true)]
+    #[case("2.6-20250601-3e3a92fc8", "2.6.0", false)]
+    #[case("2.9-20250601-3e3a92fc8", "2.9.0", false)]
+    #[case("2.5-latest", "2.5.0", false)]
+    fn a_nightly_stands_where_its_day_puts_it(#[case] tag: &str, #[case] version: &str, #[case] contains_release: bool) {
+        let build = Build::from_tag(tag).unwrap();
+        assert_eq!(build.version.to_string(), version);
+        assert_eq!(build.nightly.unwrap().contains_release, contains_release);
+    }
+
+    #[test]
+    fn builds_stand_in_order() {
+        let tags = [
+            "1.1.1",
+            "v2.4.24",
+            "2.5-latest",
+            "2.5-20241201-abcdef12",
+            "v2.5.0-dev",
+            "v2.5.0-alpha",
+            "v2.5.0-beta",
+            "v2.5.0-rc2",
+            "v2.5.0-rc10",
+            "v2.5.0",
+            "2.5-20241224-abcdef12",
+            "2.5-20241225-abcdef12",
+            "v2.5.1",
+            "v2.5.27",
+            "2.5-20260601-abcdef12",
+            "2.6-20250601-abcdef12",
+            "v2.6.0-rc1",
+            "v2.6.0",
+        ];
+        let builds: Vec<Build> = tags.iter().map(|tag| Build::from_tag(tag).unwrap()).collect();
+        assert!(builds.is_sorted_by(|older, newer| older < newer), "{builds:?}");
+        assert!(Build::from_tag("v2.4.13").unwrap() < Build::from_tag("v2.4.13-hotfix").unwrap());
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_shown_reads_back_as_the_same_version(tag in tag()) {
+            let build = Build::from_tag(&tag).unwrap();
+            prop_assert_eq!(Build::from_tag(&build.to_string()).unwrap(), build);
+        }
+
+        #[test]
+        fn the_order_is_total(tags in proptest::collection::vec(tag(), 3)) {
+            let [a, b, c] = [0, 1, 2].map(|at| Build::from_tag(&tags[at]).unwrap());
+            prop_assert_eq!(a.cmp(&b), b.cmp(&a).reverse());
+            prop_assert_eq!(a.cmp(&b).is_eq(), a == b);
+            prop_assert!(!(a <= b && b <= c) || a <= c);
+            // A later number is a later build, unless a nightly of one branch contains the release.
+            prop_assert!(a.version >= b.version || a < b);
+        }
+
+        #[test]
+        fn a_nightly_from_before_a_release_is_older_than_it(at in 0..Catalogue::embedded().released.len(), day in 1u16..2200) {
+            let release = &Catalogue::embedded().released[at];
+            let (year, rest) = (2021 + day / 366, day % 366);
+            let day = format!("{year}{:02}{:02}", 1 + rest / 31, 1 + rest % 31);
+            prop_assume!(Day::of_tag(&day).is_some());
+            let nightly = Build::from_tag(&format!("{}-{day}-abcdef12", release.version.line())).unwrap();
+            let older = Day::of_tag(&day).unwrap() < release.date;
+            prop_assert_eq!(nightly < Build::of(release.version), older);
+        }
+
+        #[test]
+        fn a_suffix_never_moves_the_version(tag in tag(), suffix in suffix(), other in tag()) {
+            let (plain, build) = (Build::from_tag(&tag).unwrap(), Build::from_tag(&format!("{tag}-{suffix}")).unwrap());
+            prop_assert_eq!(&plain, &build);
+            let other = Build::from_tag(&other).unwrap();
+            prop_assert_eq!(plain.cmp(&other), build.cmp(&other));
+        }
+
+        #[test]
+        fn any_text_reads_without_a_panic(tag in "\\PC{0,40}") {
+            if let Some(build) = Build::from_tag(&tag) {
+                prop_assert!(build == build.clone() && !build.to_string().is_empty());
+            }
+        }
+    }
+
+    /// Tags of every shape that the module's documentation names.
+    fn tag() -> impl Strategy<Value = String> {
+        let numbers = (prop_oneof![Just(""), Just("v")], 1u16..4, 0u16..8, 0u16..30);
+        let day = (2022u16..2027, 1u8..13, 1u8..29).prop_map(|(year, month, day)| format!("{year:04}{month:02}{day:02}"));
+        let stage = prop_oneof![Just("rc"), Just("beta"), Just("alpha"), Just("dev"), Just("preview")];
+        (numbers, day, stage, 0u32..20, 0u8..6).prop_map(|((v, major, minor, patch), day, stage, number, shape)| match shape {
+            0 => format!("{v}{major}.{minor}.{patch}"),
+            1 => format!("{v}{major}.{minor}.{patch}-{stage}{number}"),
+            2 => format!("{v}{major}.{minor}-{day}-abcdef12"),
+            3 => format!("{v}{major}.{minor}.0-dev-{day}-abcdef12"),
+            4 => format!("{v}{major}.{minor}.{patch}-{day}-abcdef12"),
+            _ => format!("{v}{major}.{minor}.{patch}-{stage}.{number}-{day}-abcdef12"),
+        })
+    }
+
+    fn suffix() -> impl Strategy<Value = String> {
+        prop_oneof![
+            proptest::sample::select(vec!["gpu", "amd64", "arm64-debug", "ubi8", "secure", "r1", "debian-12-r0", "patched.1"])
+                .prop_map(str::to_owned),
+            "[a-z]{2,8}[0-9]{0,2}",
+        ]
+        .prop_filter("own words", |text| {
+            text.split('-').all(|part| prerelease_word(part).is_none() && part != "hotfix" && !is_commit(part))
+        })
     }
 
     #[rstest]
@@ -248,5 +544,9 @@ mod tests {
     fn moving_an_image_keeps_registry_and_build() {
         let image = ImageRef::parse("r:1/milvusdb/milvus:v2.4.5-gpu@sha256:ab");
         assert_eq!(image.at(&Build::of(Version::new(2, 5, 12))).to_string(), "r:1/milvusdb/milvus:v2.5.12-gpu");
+        let hotfix = ImageRef::parse("milvusdb/milvus:v2.4.13-hotfix");
+        assert_eq!(hotfix.at(&Build::of(Version::new(2, 5, 12))).to_string(), "milvusdb/milvus:v2.5.12");
+        let nightly = ImageRef::parse("milvusdb/milvus:2.5-20250410-3e3a92fc8-amd64");
+        assert_eq!(nightly.at(&Build::of(Version::new(2, 5, 12))).to_string(), "milvusdb/milvus:v2.5.12-amd64");
     }
 }

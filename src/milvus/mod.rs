@@ -3,6 +3,7 @@
 pub mod catalogue;
 pub mod component;
 pub mod config;
+pub mod day;
 pub mod dependency;
 pub mod endpoint;
 pub mod identify;
@@ -17,6 +18,7 @@ pub mod volume;
 
 pub use component::{Component, Coordinators, Topology};
 pub use config::EffectiveConfig;
+pub use day::Day;
 pub use image::{Build, ImageRef};
 pub use others::Others;
 pub use place::Place;

@@ -314,7 +314,7 @@ impl Release {
                 }
             }
         }
-        builds.sort_by_key(|build| (build.version, build.prerelease.is_none(), build.is_hotfix()));
+        builds.sort();
         builds
     }
 

@@ -121,6 +121,7 @@ macro_rules! serde_as_text {
         }
     )+};
 }
+pub(super) use serde_as_text;
 serde_as_text!(Version, Line, Range);
 
 /// A conjunction of comparisons, such as `>=2.5.16,<2.6.0`; `*` holds every version.
@@ -148,6 +149,15 @@ impl Range {
             Comparison::GreaterOrEqual => version >= *bound,
             Comparison::Greater => version > *bound,
         })
+    }
+
+    /// Whether no version at all is in the range.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let bounds = self.0.iter().map(|(_, bound)| *bound);
+        // Where a range holds anything, it holds a bound, the version just above one, or the lowest of all.
+        let above = bounds.clone().map(|bound| Version { patch: bound.patch.saturating_add(1), ..bound });
+        !bounds.chain(above).chain([Version::new(0, 0, 0)]).any(|version| self.contains(version))
     }
 
     /// Whether the range sets no bound at all.
@@ -223,5 +233,8 @@ mod tests {
         assert_eq!(range.to_string(), ">=2.5.16,<2.6.0");
         assert!("*".parse::<Range>().unwrap().contains(Version::new(0, 0, 1)));
         assert!("2.5".parse::<Range>().is_err());
+        let empty = |text: &str| text.parse::<Range>().unwrap().is_empty();
+        assert!(empty(">=2.5.3,<2.5.3") && empty(">2.6.0,<2.5.0") && empty("=2.5.3,=2.5.4"));
+        assert!(!empty("*") && !empty("<2.0.0") && !empty(">2.5.3") && !empty("=2.5.3") && !empty(">2.5.3,<2.6.0"));
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::milvus::catalogue::PointOfNoReturn;
 
-use super::{Plan, StopKind, until};
+use super::{Plan, StopKind};
 
 /// A plan as Markdown.
 #[must_use]
@@ -61,11 +61,15 @@ pub fn render(plan: &Plan) -> String {
         }
         out.push('\n');
         if !stop.interruption.is_empty() {
-            let _ = writeln!(out, "**Expect:** {}.\n", stop.interruption);
+            let _ = writeln!(out, "**Expect:** {}.\n", stop.interruption.trim_end_matches('.'));
         }
         if stop.point_of_no_return != PointOfNoReturn::None {
-            let lost = if stop.lost.is_empty() { String::new() } else { format!(" Beyond that is lost: {}.", stop.lost) };
-            let _ = writeln!(out, "**Way back:** open {}.{lost}\n", until(stop.point_of_no_return));
+            let lost = if stop.lost.is_empty() {
+                String::new()
+            } else {
+                format!(" Beyond that is lost: {}.", stop.lost.trim_end_matches('.'))
+            };
+            let _ = writeln!(out, "**Way back:** open {}.{lost}\n", stop.point_of_no_return.until(plan.topology));
         }
         for warning in &stop.warnings {
             let _ = writeln!(out, "> ⚠️ {warning}");

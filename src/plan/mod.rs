@@ -156,14 +156,3 @@ impl Plan {
         format!("{:x}", Sha256::digest(serde_json::to_vec(self).unwrap_or_default()))
     }
 }
-
-/// Until when there is a way back, in words that fit after "the way back is open".
-#[must_use]
-pub const fn until(point: PointOfNoReturn) -> &'static str {
-    match point {
-        PointOfNoReturn::None => "always",
-        PointOfNoReturn::FirstCoordinator => "until the first new coordinator is ready",
-        PointOfNoReturn::FirstWorker => "until the first new worker runs",
-        PointOfNoReturn::End => "until the upgrade is finished",
-    }
-}

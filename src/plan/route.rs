@@ -34,6 +34,8 @@ pub struct Journey {
     pub root_path: Option<String>,
     /// Message queue, as the value of `standalone.messageQueue`, where it is known.
     pub queue: Option<String>,
+    /// Where Woodpecker keeps its log (`minio`, `local`, `service`), where it is known.
+    pub woodpecker_storage: Option<String>,
 }
 
 /// The first version whose default chart brings a mixed coordinator.
@@ -100,11 +102,7 @@ struct Place {
 }
 
 fn next(journey: &Journey, catalogue: &Catalogue, here: &Place) -> Result<(Stop, Place), Blocked> {
-    let situation = Situation {
-        topology: Some(journey.topology),
-        coordinators: Some(here.coordinators),
-        metastore: journey.metastore.clone(),
-    };
+    let situation = journey.situation(here.coordinators);
     let mut target = journey.to.clone();
     for _ in 0..MAX_STOPS {
         let route = catalogue.route(&here.build, &target, &situation);
@@ -115,7 +113,8 @@ fn next(journey: &Journey, catalogue: &Catalogue, here: &Place) -> Result<(Stop,
                 fix: "Add a row with --data, or ask the project.".into(),
             });
         };
-        let via = route.rows.iter().filter(|row| row.verdict >= Verdict::Warn).flat_map(|row| &row.via).copied();
+        let named = route.rows.iter().filter(|row| row.verdict >= Verdict::Warn).flat_map(|row| &row.via);
+        let via = named.map(|stop| catalogue.stop(*stop, Some(&here.build), &situation));
         let stop = via.filter(|via| *via > here.build.version && *via < target.version).min();
         match (row.verdict, stop) {
             (Verdict::Warn | Verdict::Deny, Some(stop)) => target = Build::of(stop),
@@ -124,11 +123,12 @@ fn next(journey: &Journey, catalogue: &Catalogue, here: &Place) -> Result<(Stop,
                 return Ok((mix(journey, catalogue, here, row), place));
             }
             (Verdict::Deny, None) => {
-                return Err(Blocked { at: here.build.to_string(), reason: row.reason.clone(), fix: row.fix.clone() });
+                let fix = catalogue.fill(&row.fix, Some(&here.build), &situation).into_owned();
+                return Err(Blocked { at: here.build.to_string(), reason: row.reason.clone(), fix });
             }
             _ => {
                 let place = Place { build: target.clone(), ..here.clone() };
-                return Ok((step(journey, catalogue, here, &target, &route), place));
+                return Ok((step(journey, catalogue, here, &target, &route, &situation), place));
             }
         }
     }
@@ -173,7 +173,28 @@ fn mix(journey: &Journey, catalogue: &Catalogue, here: &Place, row: &Path) -> St
     }
 }
 
-fn step(journey: &Journey, catalogue: &Catalogue, here: &Place, target: &Build, route: &Route<'_>) -> Stop {
+impl Journey {
+    /// What is known where the coordinators have this layout.
+    fn situation(&self, coordinators: Coordinators) -> Situation {
+        Situation {
+            topology: Some(self.topology),
+            coordinators: Some(coordinators),
+            metastore: self.metastore.clone(),
+            queue: self.queue.as_deref().and_then(|queue| queue.parse().ok()),
+            woodpecker_storage: self.woodpecker_storage.clone(),
+            variants: self.from.suffixes.clone(),
+        }
+    }
+}
+
+fn step(
+    journey: &Journey,
+    catalogue: &Catalogue,
+    here: &Place,
+    target: &Build,
+    route: &Route<'_>,
+    situation: &Situation,
+) -> Stop {
     let rows = &route.rows;
     let first =
         |pick: fn(&Path) -> &str| rows.iter().map(|row| pick(row)).find(|text| !text.is_empty()).unwrap_or_default().to_owned();
@@ -188,7 +209,11 @@ fn step(journey: &Journey, catalogue: &Catalogue, here: &Place, target: &Build, 
         StopKind::RollingUpgrade
     };
     let point = route.point_of_no_return();
-    let chart = chart(catalogue, target.version);
+    let chart = if rows.iter().any(|row| row.keep_chart) {
+        chart(catalogue, here.build.version).map(|chart| ChartChoice { ships_version: false, ..chart })
+    } else {
+        chart(catalogue, target.version)
+    };
     let values = values(journey, catalogue, here, target, chart.as_ref());
     let order = if kind == StopKind::RollingUpgrade { order(catalogue, here, target, point) } else { Vec::new() };
     let interruption = if journey.topology == Topology::Standalone {
@@ -200,17 +225,14 @@ fn step(journey: &Journey, catalogue: &Catalogue, here: &Place, target: &Build, 
         .iter()
         .filter(|requirement| requirement.kind != RequirementKind::Migration)
         .filter(|requirement| journey.topology == Topology::Cluster || requirement.kind != RequirementKind::Topology)
-        .map(|requirement| requirement.text.clone())
+        .filter(|requirement| requirement.when.may_be(situation))
+        .map(|requirement| catalogue.fill(&requirement.text, Some(&here.build), situation).into_owned())
         .collect();
     prerequisites.dedup();
     let mut warnings: Vec<String> =
         rows.iter().filter(|row| row.verdict == Verdict::Warn).map(|row| row.reason.clone()).collect();
     let rolling = kind == StopKind::RollingUpgrade;
-    warnings.extend(
-        catalogue
-            .bad_releases(target, Some(&here.build), rolling)
-            .map(|row| format!("{target}: {}; better {}", row.why, row.r#use)),
-    );
+    warnings.extend(defects(catalogue, here, target, situation, rolling));
     let mut backup: Vec<String> = rows.iter().flat_map(|row| row.backup.iter().cloned()).collect();
     backup.sort();
     backup.dedup();
@@ -241,6 +263,20 @@ fn step(journey: &Journey, catalogue: &Catalogue, here: &Place, target: &Build, 
         warnings,
         sources,
     }
+}
+
+/// Known defects of the release that a stop goes to, and once what to do about them.
+fn defects(catalogue: &Catalogue, here: &Place, target: &Build, situation: &Situation, rolling: bool) -> Vec<String> {
+    let mut rows: Vec<_> = catalogue.bad_releases(target, Some(&here.build), situation, rolling).collect();
+    rows.sort_by_key(|row| std::cmp::Reverse(row.verdict));
+    let better = catalogue.target(target.version.line(), Some(&here.build), situation);
+    rows.into_iter()
+        .map(|row| match (row.fix.as_str(), better) {
+            ("", Some(better)) => format!("{target}: {}; better {better}", row.why),
+            ("", None) => format!("{target}: {}", row.why),
+            (fix, _) => format!("{target}: {}. {}", row.why, catalogue.fill(fix, Some(&here.build), situation)),
+        })
+        .collect()
 }
 
 fn commands(
@@ -319,7 +355,9 @@ fn values(journey: &Journey, catalogue: &Catalogue, here: &Place, target: &Build
             Topology::Standalone => about_standalone,
         };
         if keep {
-            values.extend(flip.pins.iter().map(|pin| match (&journey.queue, about_standalone) {
+            // A standalone has neither index nodes nor streaming nodes to name.
+            let pins = flip.pins.iter().filter(|pin| journey.topology == Topology::Cluster || pin.starts_with("standalone."));
+            values.extend(pins.map(|pin| match (&journey.queue, about_standalone) {
                 (Some(queue), true) if pin.starts_with("standalone.messageQueue=") => format!("standalone.messageQueue={queue}"),
                 _ => pin.clone(),
             }));
@@ -393,9 +431,9 @@ fn notes(journey: &Journey, plan: &Plan) -> Vec<String> {
             "A plain helm upgrade moves every component at once. Move them in order first, then let Helm agree.".to_owned(),
         );
     }
-    if plan.stops.iter().any(|stop| stop.values.iter().any(|value| value.starts_with("pulsar"))) {
+    if journey.queue.is_none() && plan.stops.iter().any(|stop| stop.values.iter().any(|value| value == "pulsar.enabled=true")) {
         notes.push(
-            "Pulsar is pinned to the v2 that runs; where the queue is another one, pin that one instead (kafka.enabled, externalPulsar ...)."
+            "The message queue is not known, so Pulsar v2 is pinned. If the queue is another one, pin that one instead (kafka.enabled, externalPulsar ...)."
                 .to_owned(),
         );
     }
@@ -419,6 +457,7 @@ mod tests {
             metastore: None,
             root_path: None,
             queue: None,
+            woodpecker_storage: None,
         }
     }
 
@@ -432,7 +471,7 @@ mod tests {
     #[case("2.0.2", "2.2.16", &["2.1.4", "2.2.16"])]
     #[case("2.4.24", "2.5.27", &["2.5.27"])]
     #[case("2.4.24", "2.6.22", &["2.5.27", "2.6.22"])]
-    #[case("2.5.27", "3.0.2", &["2.6.22", "3.0.2"])]
+    #[case("2.5.27", "3.0.2", &["2.6.24", "3.0.2"])]
     #[case("2.5.5", "2.6.22", &["2.5.27", "2.6.22"])]
     #[case("2.2.9", "2.3.22", &["2.2.16", "2.3.22"])]
     #[case("2.4.24", "2.4.24", &[])]
@@ -470,6 +509,53 @@ mod tests {
             last.values.contains(&"mixCoordinator.enabled=false".to_owned())
                 || plan.stops[2].values.contains(&"mixCoordinator.enabled=false".to_owned())
         );
+    }
+
+    #[test]
+    fn a_standalone_hears_of_nothing_that_only_a_cluster_has() {
+        for queue in [None, Some("rocksmq"), Some("kafka")] {
+            for (from, to) in [("2.3.22", "2.4.24"), ("2.4.24", "2.6.24"), ("2.5.16", "2.6.24"), ("2.5.27", "3.0.2")] {
+                let standalone = Journey { topology: Topology::Standalone, queue: queue.map(str::to_owned), ..journey(from, to) };
+                let plan = plan(&standalone, Catalogue::embedded());
+                assert!(!plan.stops.is_empty());
+                let text = crate::plan::text(&plan, &crate::report::Style::default()).to_lowercase();
+                for word in [
+                    "indexnode",
+                    "index node",
+                    "streaming.",
+                    "streaming node",
+                    "mixcoordinator",
+                    "mixed coordinator",
+                    "coordinator is ready",
+                ] {
+                    assert!(!text.contains(word), "{from} to {to} on {queue:?} mentions '{word}':\n{text}");
+                }
+                let other = queue.is_some_and(|queue| queue != "pulsar");
+                assert!(!other || !text.contains("on pulsar"), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_chart_stays_where_the_image_moves_alone() {
+        let plan = plan(&journey("2.6.20", "3.0.2"), Catalogue::embedded());
+        let helm = plan.stops[0].commands.last().unwrap();
+        assert!(helm.contains("--version 5.0.25 ") && helm.contains("image.all.tag=v3.0.2"), "{helm}");
+    }
+
+    #[test]
+    fn no_stop_is_warned_about() {
+        for (queue, topology) in [("pulsar", Topology::Cluster), ("kafka", Topology::Cluster), ("rocksmq", Topology::Standalone)]
+        {
+            let known = |from, to| Journey { topology, queue: Some(queue.to_owned()), ..journey(from, to) };
+            for (from, to) in [("2.1.4", "3.0.2"), ("2.2.16", "2.6.24"), ("2.5.5", "2.6.24"), ("2.6.10", "3.0.2")] {
+                for stop in plan(&known(from, to), Catalogue::embedded()).stops {
+                    assert_eq!(stop.warnings, Vec::<String>::new(), "{from} to {to} on {queue}: {} to {}", stop.from, stop.to);
+                }
+            }
+        }
+        let chosen = plan(&Journey { queue: Some("pulsar".into()), ..journey("2.5.27", "2.6.22") }, Catalogue::embedded());
+        assert!(chosen.stops[0].warnings[0].ends_with("; better 2.6.24"), "{:?}", chosen.stops[0].warnings);
     }
 
     #[test]

@@ -1,16 +1,19 @@
 //! A plan for a person at a terminal.
 
 use crate::{
-    milvus::catalogue::{Gate, PointOfNoReturn, Rolling},
+    milvus::{
+        Topology,
+        catalogue::{Gate, PointOfNoReturn, Rolling},
+    },
     report::{Style, format::plain},
 };
 
-use super::{Move, Plan, Stop, StopKind, until};
+use super::{Move, Plan, Stop, StopKind};
 
 /// A plan as text.
 #[must_use]
 pub fn render(plan: &Plan, style: &Style) -> String {
-    let mut page = Page { out: String::new(), style };
+    let mut page = Page { out: String::new(), style, topology: plan.topology };
     let arrow = page.arrow();
     let title = format!(
         "{} (namespace {}): {} {arrow} {}, {}",
@@ -58,6 +61,7 @@ pub fn render(plan: &Plan, style: &Style) -> String {
 }
 
 struct Page<'a> {
+    topology: Topology,
     out: String,
     style: &'a Style,
 }
@@ -125,7 +129,8 @@ impl Page<'_> {
         self.list("chart", &chart.into_iter().collect::<Vec<_>>());
         self.list("values", &stop.values);
         self.order(&stop.order);
-        if stop.order.is_empty() && stop.rolling == Rolling::Restart && stop.kind != StopKind::MixCoordinators {
+        let restarts = stop.rolling == Rolling::Restart && stop.kind != StopKind::MixCoordinators;
+        if stop.order.is_empty() && restarts && self.topology == Topology::Cluster {
             self.list("order", &["all components at once".to_owned()]);
         }
         self.list("expect", &[stop.interruption.clone()].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>());
@@ -133,7 +138,7 @@ impl Page<'_> {
             self.list("way back", &["open".to_owned()]);
         } else {
             let lost = if stop.lost.is_empty() { String::new() } else { format!("; beyond that is lost: {}", stop.lost) };
-            self.list("way back", &[format!("open {}{lost}", until(stop.point_of_no_return))]);
+            self.list("way back", &[format!("open {}{lost}", stop.point_of_no_return.until(self.topology))]);
         }
         self.list("beware", &stop.warnings);
         for (position, command) in stop.commands.iter().enumerate() {
@@ -191,6 +196,7 @@ mod tests {
             metastore: None,
             root_path: None,
             queue: None,
+            woodpecker_storage: None,
         };
         plan(&journey, Catalogue::embedded())
     }

@@ -11,7 +11,6 @@ use crate::{
         catalogue::{Catalogue, Gate, Order, OrderTopology, PointOfNoReturn, Rolling, Situation},
     },
     objects::{RunStep, StepAction, UpgradeRun},
-    plan::until,
     rules::layout,
     run::ReleaseName,
 };
@@ -147,11 +146,7 @@ fn mark(moves: &mut [Move], point: PointOfNoReturn) {
 }
 
 fn situation(release: &Release) -> Situation {
-    Situation {
-        topology: Some(release.topology()),
-        coordinators: Some(release.coordinators()),
-        metastore: release.has_config().then(|| release.metadata().metastore.value.into_owned()),
-    }
+    Situation::of(release)
 }
 
 fn moves(release: &Release, order: &Order, topology: OrderTopology) -> Result<Vec<Move>, String> {
@@ -369,7 +364,7 @@ impl Rollout {
                 }
             }
         }
-        let _ = writeln!(text, "\nWay back      {}", until(self.point_of_no_return));
+        let _ = writeln!(text, "\nWay back      {}", self.point_of_no_return.until(Topology::Cluster));
         if !self.lost.is_empty() {
             let _ = writeln!(text, "              {}", self.lost);
         }

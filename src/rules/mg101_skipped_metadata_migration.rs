@@ -2,7 +2,7 @@
 
 use crate::{
     facts::{MetadataState, MigrationRecord},
-    milvus::{Build, Line, Release, Version, endpoint::Host},
+    milvus::{Build, Line, Release, Version, catalogue::Situation, endpoint::Host},
     upgrade::Upgrade,
 };
 
@@ -50,8 +50,9 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         findings.not_applicable(format!("{from} stays below {NEW_FORMAT}, so its metadata keeps its format"));
         return;
     }
-    let landing = upgrade.catalogue.landing(NEW_FORMAT).unwrap_or(Version::new(2, 2, 16));
     findings.checked();
+    let situation = Situation::of(before);
+    let landing = upgrade.catalogue.target(NEW_FORMAT, Some(&from), &situation).unwrap_or(Version::new(2, 2, 16));
     let change = change(&from, target.as_ref(), after);
     let root = before.metadata().root_path.value;
     let migrate = migrate_command(before, &from, landing, &root);

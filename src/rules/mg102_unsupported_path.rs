@@ -3,7 +3,7 @@
 use crate::{
     milvus::{
         Build, Release,
-        catalogue::{Path, Situation, Verdict},
+        catalogue::{Catalogue, Path, Situation, Verdict},
     },
     upgrade::Upgrade,
 };
@@ -32,11 +32,7 @@ pub static RULE: Rule = Rule {
 
 /// What is known of the running release when its path is looked up.
 pub(crate) fn situation(before: &Release) -> Situation {
-    Situation {
-        topology: Some(before.topology()),
-        coordinators: Some(before.coordinators()),
-        metastore: before.has_config().then(|| before.metadata().metastore.value.into_owned()),
-    }
+    Situation::of(before)
 }
 
 /// What to say where the path table does not know the step.
@@ -53,7 +49,8 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         findings.not_applicable("the version goes down, which MG103 judges");
         return;
     }
-    let route = upgrade.catalogue.route(&from, &to, &situation(before));
+    let situation = situation(before);
+    let route = upgrade.catalogue.route(&from, &to, &situation);
     if route.rows.is_empty() {
         findings.not_evaluated(no_row(&from, &to));
         return;
@@ -76,18 +73,29 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
                 Some(to.to_string()),
                 after.components.first().map(|component| &component.workload.meta.origin),
             )
-            .fix(fix(row))
-            .command(format!("milvus-guard plan -i {} -n {namespace} --from {} --to {}", before.name, from, to));
+            .fix(fix(row, upgrade.catalogue, &from, &situation))
+            .command(format!(
+                "milvus-guard plan -i {} -n {namespace} --from {} --to {}",
+                before.name,
+                argument(&from),
+                argument(&to)
+            ));
     }
 }
 
-fn fix(row: &Path) -> String {
-    let via = row.via.iter().map(ToString::to_string).collect::<Vec<_>>().join(", then ");
+fn fix(row: &Path, catalogue: &Catalogue, from: &Build, situation: &Situation) -> String {
+    let stops = row.via.iter().map(|stop| catalogue.stop(*stop, Some(from), situation).to_string());
+    let via = stops.collect::<Vec<_>>().join(", then ");
     match (via.is_empty(), row.fix.is_empty()) {
-        (_, false) => row.fix.clone(),
+        (_, false) => catalogue.fill(&row.fix, Some(from), situation).into_owned(),
         (false, true) => format!("Go to {via} first."),
         (true, true) => RULE.fix.to_owned(),
     }
+}
+
+/// A build as `plan` takes it: a nightly is named by the newest release that it contains.
+fn argument(build: &Build) -> String {
+    if build.nightly.is_some() { build.version.to_string() } else { build.to_string() }
 }
 
 pub(super) fn lower_first(text: &str) -> String {

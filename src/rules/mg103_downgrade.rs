@@ -31,7 +31,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let Some((_, after)) = upgrade.both() else { return };
     let (Some(from), Some(to)) = (upgrade.builds_before().last().cloned(), upgrade.to()) else { return };
     findings.checked();
-    let (subject, from, to) = if to.version < from.version {
+    let (subject, from, to) = if to < from {
         ("the version".to_owned(), from, to)
     } else {
         // One component may go back while others stay.
@@ -41,7 +41,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let source = after.components.first().map(|component| &component.workload.meta.origin);
     if to.version.line() == from.version.line() {
         findings
-            .warn(format!("the patch version would go down from {from} to {to}{}", of(&subject)))
+            .warn(format!("{} would go down from {from} to {to}{}", what_goes_down(&from, &to), of(&subject)))
             .because("Later patches may have changed data for good, and earlier ones carry known defects.")
             .evidence("version", Some(from.to_string()), Some(to.to_string()), source)
             .fix(format!("Stay on {from} unless a support case asks for {to}."));
@@ -65,7 +65,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
 
 /// Whether the change walks back out of an upgrade that may still be taken back.
 pub(super) fn returns(upgrade: &Upgrade<'_>) -> bool {
-    let whole = upgrade.before.and_then(crate::milvus::Release::highest).zip(upgrade.to()).filter(|(from, to)| to.version < from.version);
+    let whole = upgrade.before.and_then(crate::milvus::Release::highest).zip(upgrade.to()).filter(|(from, to)| to < from);
     let lower = whole.or_else(|| lowered(upgrade).map(|(_, from, to)| (from, to)));
     lower.is_some_and(|(from, to)| returns_from_interrupted(upgrade, &from, &to))
 }
@@ -76,9 +76,14 @@ fn lowered(upgrade: &Upgrade<'_>) -> Option<(Component, Build, Build)> {
         .changed_pairs()
         .filter_map(|(before, after)| {
             let (from, to) = (before.version().build()?.clone(), after.version().build()?.clone());
-            (to.version < from.version).then_some((after.component, from, to))
+            (to < from).then_some((after.component, from, to))
         })
-        .min_by_key(|(_, _, to)| to.version)
+        .min_by(|(_, _, one), (_, _, other)| one.cmp(other))
+}
+
+/// Within a line, what the difference is.
+fn what_goes_down(from: &Build, to: &Build) -> &'static str {
+    if from.version == to.version { "the build" } else { "the patch version" }
 }
 
 fn of(subject: &str) -> String {
@@ -169,6 +174,22 @@ mod tests {
         assert!(judge(&RULE, Some(&Fixture::cluster("2.4.5")), &Fixture::cluster("2.5.5")).is_empty());
         assert!(judge(&RULE, Some(&Fixture::cluster("2.4.13")), &Fixture::cluster("2.4.13-hotfix")).is_empty());
         assert!(judge(&RULE, None, &Fixture::cluster("2.4.5")).is_empty());
+    }
+
+    #[test]
+    fn a_nightly_goes_down_by_its_day() {
+        let run = |tag: &str| Fixture::cluster("2.5.5").tag(tag);
+        let found = |from: &str, to: &str| {
+            let findings = judge(&RULE, Some(&run(from)), &run(to));
+            findings.first().map(|finding| (finding.severity, finding.message.clone()))
+        };
+        let patch = "the patch version would go down from 2.5.11 to 2.5-20250410".to_owned();
+        assert_eq!(found("v2.5.11", "2.5-20250410-3e3a92fc8"), Some((Severity::Warn, patch)));
+        assert_eq!(found("2.5-20250410-3e3a92fc8", "v2.5.11"), None);
+        assert_eq!(found("2.5-20250410-3e3a92fc8", "2.5-20250501-3e3a92fc8"), None);
+        assert!(found("v2.6.0", "2.6-20250601-3e3a92fc8").is_some(), "older than the first release of its branch");
+        assert_eq!(found("v2.5.5", "v2.5.5-gpu"), None);
+        assert_eq!(found("2.4.5-debian-12-r0", "v2.4.5"), None);
     }
 
     #[test]

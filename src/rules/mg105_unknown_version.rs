@@ -1,6 +1,9 @@
 //! MG105: an image should say which Milvus it holds.
 
-use crate::{milvus::release::VersionRead, upgrade::Upgrade};
+use crate::{
+    milvus::{Version, catalogue::Situation, release::VersionRead},
+    upgrade::Upgrade,
+};
 
 use super::{Category, DefaultAction, Findings, Need, Rule};
 
@@ -27,6 +30,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     if !upgrade.after.components.is_empty() {
         findings.checked();
     }
+    let example = example(upgrade);
     let mut images: Vec<String> = Vec::new();
     for component in upgrade.after.components.iter().filter(|component| component.version() == VersionRead::Unknown) {
         let image = component.image().to_string();
@@ -39,10 +43,19 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             .on(component)
             .evidence("image", running, Some(image.clone()), Some(&component.workload.meta.origin))
             .fix(format!(
-                "Use a released tag such as v2.5.27, or set the annotation guard.milvus.io/declared-version: \"2.5.27 for {image}\"."
+                "Use the tag of the release that the image holds, such as v{example}, or set the annotation guard.milvus.io/declared-version: \"{example} for {image}\"."
             ));
         images.push(image);
     }
+}
+
+/// A release to give as an example: of the line that runs, or that other components have. `2.5.27` if neither is known: the newest
+/// line would invite to cross a major version unseen.
+fn example(upgrade: &Upgrade<'_>) -> Version {
+    let situation = Situation::after(upgrade.before, upgrade.after);
+    let known = upgrade.builds_before().last().or_else(|| upgrade.builds_after().last());
+    let line = known.map(|build| build.version.line());
+    line.and_then(|line| upgrade.catalogue.target(line, known, &situation)).unwrap_or(Version::new(2, 5, 27))
 }
 
 #[cfg(test)]
@@ -71,6 +84,15 @@ mod tests {
     #[case("2.6-20260604-7aac2a2c")]
     fn images_with_one(#[case] tag: &str) {
         assert!(judge(&RULE, None, &Fixture::cluster("2.5.5").tag(tag)).is_empty());
+    }
+
+    #[test]
+    fn the_example_is_of_the_line_that_runs() {
+        let after = Fixture::standalone("2.4.24").tag("latest");
+        let fix = |before: Option<&Fixture>| judge(&RULE, before, &after)[0].fix.text.to_string();
+        assert!(fix(Some(&Fixture::standalone("2.4.5"))).starts_with("Use the tag of the release that the image holds, such as v2.4.24, "));
+        assert!(fix(Some(&Fixture::standalone("2.6.1"))).contains("\"2.6.24 for milvusdb/milvus:latest\""));
+        assert!(fix(None).starts_with("Use the tag of the release that the image holds, such as v2.5.27, "));
     }
 
     #[test]

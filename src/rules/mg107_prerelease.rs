@@ -1,6 +1,6 @@
 //! MG107: pre-releases are for trying out.
 
-use crate::upgrade::Upgrade;
+use crate::{milvus::catalogue::Situation, upgrade::Upgrade};
 
 use super::{Category, DefaultAction, Findings, Need, Rule};
 
@@ -14,7 +14,8 @@ pub static RULE: Rule = Rule {
     data_loss: false,
     since: "0.1.0",
     needs: &[Need::After, Need::Version],
-    what: "Warns about beta, rc and dev builds and about nightlies of a release branch.",
+    what: "Warns about alpha, beta, rc, dev and preview builds and about nightlies of a release branch. Other words behind the \
+           version (-gpu, -debian-12-r0, -secure) name a build of that version and are no pre-release.",
     why: "Formats may still change between a pre-release and the release, and there may be no way from one to the other.",
     example: "Charts 4.2.26 to 4.2.32 install v2.5.0-beta by default.",
     fix: "Use a released version.",
@@ -33,12 +34,17 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         return;
     }
     let Some(component) = upgrade.after.components.iter().find(|component| component.version().build() == Some(&to)) else { return };
-    let landing = upgrade.catalogue.landing(to.version.line());
+    let situation = Situation::after(upgrade.before, upgrade.after);
+    let target = upgrade.catalogue.target(to.version.line(), upgrade.from().as_ref(), &situation);
+    let what = match &to.nightly {
+        Some(_) => format!("{to} is a nightly build of the {} branch", to.version.line()),
+        None => format!("{to} is a pre-release"),
+    };
     findings
-        .warn(format!("{to} is a pre-release"))
+        .warn(what)
         .on(component)
         .evidence("image", None, Some(component.image().to_string()), Some(&component.workload.meta.origin))
-        .fix(landing.map_or_else(|| RULE.fix.to_owned(), |landing| format!("Use a released version, best {landing}.")));
+        .fix(target.map_or_else(|| RULE.fix.to_owned(), |target| format!("Use a released version, best {target}.")));
 }
 
 #[cfg(test)]
@@ -56,6 +62,11 @@ mod tests {
     #[case("v2.5.5", false)]
     #[case("v2.4.13-hotfix", false)]
     #[case("v2.5.5-gpu-arm64", false)]
+    #[case("v2.5.5-secure", false)]
+    #[case("2.5.5-debian-12-r0", false)]
+    #[case("v2.5.5-patched.1", false)]
+    #[case("v2.5.5-preview", true)]
+    #[case("2.5.0-dev-20241001-abcdef12", true)]
     fn tags(#[case] tag: &str, #[case] found: bool) {
         assert_eq!(!judge(&RULE, None, &Fixture::cluster("2.5.5").tag(tag)).is_empty(), found);
     }

@@ -37,11 +37,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let Some(row) = route.rows.iter().find(|row| row.point_of_no_return != PointOfNoReturn::None && !row.lost.is_empty()) else {
         return;
     };
-    let until = match row.point_of_no_return {
-        PointOfNoReturn::None | PointOfNoReturn::End => "until the upgrade is finished",
-        PointOfNoReturn::FirstCoordinator => "until the first new coordinator is ready",
-        PointOfNoReturn::FirstWorker => "until the first new worker runs",
-    };
+    let until = row.point_of_no_return.until(before.topology());
     let backup = if row.backup.is_empty() { RULE.fix.to_owned() } else { format!("Back up first: {}.", row.backup.join(", ")) };
     findings
         .warn(format!("{from} to {to} can be taken back only {until}"))

@@ -58,7 +58,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             source,
         );
         if hazard.pin.is_empty() {
-            finding.fix("Take chart 4.2.30 or later, and stay off the versions in between.");
+            finding.fix("Take chart 4.2.33 or later, and stay off the versions in between.");
         } else {
             finding.fix(format!("Take another chart version, or pin with --set {}.", hazard.pin.join(",")));
         }

@@ -3,6 +3,8 @@
 //! A rule is a pure function from an [`Upgrade`] to [`Findings`]. Its file holds everything about it; documentation,
 //! `rules explain`, SARIF metadata and the tables are generated from what it declares.
 
+#[cfg(test)]
+mod data_rows;
 pub mod docs;
 #[cfg(test)]
 mod failures;

@@ -15,7 +15,7 @@ use crate::{
     audit::audit,
     cluster::guard,
     facts::Facts,
-    milvus::{Snapshot, catalogue::Catalogue},
+    milvus::Snapshot,
     objects::{
         self, Condition, ConditionStatus, LintEntry, LintSeverity, PolicyStatus,
         status::{READY, rules_in_words},
@@ -25,6 +25,7 @@ use crate::{
 };
 
 use super::{
+    data::Data,
     leader::Leader,
     memory::Memory,
     metrics::{AuditLabels, Metrics},
@@ -49,6 +50,8 @@ pub struct Duties {
     pub leader: Leader,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Data about Milvus releases.
+    pub data: Data,
     /// Time between two audits; nothing for none.
     pub audit_every: Option<Duration>,
 }
@@ -160,7 +163,7 @@ impl Duties {
                 Facts { rollouts: Some(view.rollouts.clone()), autoscalers: Some(view.autoscalers.clone()), ..Facts::default() };
             let policies = PolicySet { now: Some(Timestamp::now()), ..PolicySet::clone(&picture.policies) };
             let running = Snapshot { releases: view.place.snapshot.releases.clone(), ..Snapshot::default() };
-            for release in audit(&running, &facts, Catalogue::embedded(), &policies).releases {
+            for release in audit(&running, &facts, &self.data.current(), &policies).releases {
                 for judged in release.findings.iter().filter(|judged| !judged.finding.not_evaluated) {
                     let action = match judged.action() {
                         Some(Action::Deny | Action::Hold) => "deny",

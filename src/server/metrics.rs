@@ -109,6 +109,8 @@ pub struct Metrics {
     pub leader: Gauge,
     pub audit_findings: Family<AuditLabels, Gauge>,
     pub audit_last_run: Seconds,
+    pub data_day: Seconds,
+    pub data_failures: Counter,
     registry: Registry,
 }
 
@@ -165,6 +167,8 @@ impl Metrics {
         registry.register("leader", "1 on the replica that leads", metrics.leader.clone());
         registry.register("audit_findings", "Findings about what already runs", metrics.audit_findings.clone());
         registry.register("audit_last_run_timestamp_seconds", "When what runs was last judged", metrics.audit_last_run.clone());
+        registry.register("data_timestamp_seconds", "Day of the data about Milvus releases", metrics.data_day.clone());
+        registry.register("data_load_failures", "Readings of own data that could not be used", metrics.data_failures.clone());
         let version = vec![("version", env!("CARGO_PKG_VERSION"))];
         registry.register("build", "The running build", Info::new(version));
         metrics.registry = registry;

@@ -18,6 +18,7 @@
 //! | [`life`] | readiness and the way down |
 
 pub mod answer;
+pub mod data;
 pub mod duties;
 pub mod events;
 pub mod leader;

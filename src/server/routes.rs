@@ -154,7 +154,7 @@ mod tests {
     use crate::{
         admission::scene::Accounts,
         facts::Facts,
-        milvus::{Place, catalogue::Catalogue},
+        milvus::Place,
         policy::PolicySet,
         server::{
             answer::{FailurePolicies, FailurePolicy},
@@ -168,7 +168,7 @@ mod tests {
             facts: Facts::default(),
             policies: PolicySet::default(),
             accounts: Accounts::default(),
-            catalogue: Catalogue::embedded().clone(),
+            catalogue: crate::server::data::Data::default(),
             decisions: std::sync::Mutex::default(),
         };
         let failure = FailurePolicies { release: FailurePolicy::Ignore, workload: FailurePolicy::Fail };

@@ -11,13 +11,13 @@ use crate::{
     cluster::{Cluster, View, guard},
     facts::Facts,
     judge::Overdue,
-    milvus::{Place, Version, catalogue::Catalogue, release::ComponentWorkload},
+    milvus::{Place, Version, release::ComponentWorkload},
     objects::{self, DecisionSpec},
     policy::PolicySet,
     reason,
 };
 
-use super::store::Store;
+use super::{data::Data, store::Store};
 
 /// Where knowledge comes from.
 pub enum World {
@@ -38,7 +38,7 @@ pub struct Files {
     /// Who is who.
     pub accounts: Accounts,
     /// Data about Milvus releases.
-    pub catalogue: Catalogue,
+    pub catalogue: Data,
     /// What was let through since the start.
     pub decisions: Mutex<Vec<DecisionSpec>>,
 }
@@ -56,7 +56,7 @@ pub struct Watching {
     /// Who is who.
     pub accounts: Accounts,
     /// Data about Milvus releases.
-    pub catalogue: Catalogue,
+    pub catalogue: Data,
 }
 
 impl World {
@@ -136,7 +136,7 @@ impl Files {
             decisions: decisions.into(),
             policies: Arc::new(PolicySet { now: Some(now), ..self.policies.clone() }),
             accounts: &self.accounts,
-            catalogue: &self.catalogue,
+            catalogue: self.catalogue.current(),
             now,
             overdue,
         }
@@ -181,7 +181,7 @@ impl Watching {
             decisions: known.decisions.into(),
             policies: Arc::new(PolicySet { now: Some(now), ..PolicySet::clone(&known.policies) }),
             accounts: &self.accounts,
-            catalogue: &self.catalogue,
+            catalogue: self.catalogue.current(),
             now,
             overdue,
         }
@@ -262,7 +262,7 @@ mod tests {
             facts: Facts::default(),
             policies: PolicySet::default(),
             accounts: Accounts::default(),
-            catalogue: Catalogue::embedded().clone(),
+            catalogue: Data::default(),
             decisions: Mutex::default(),
         };
         let decision = |release: &str, now: Timestamp| DecisionSpec {

@@ -3,11 +3,15 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, de::DeserializeOwned};
 
-use crate::manifest::{Tree, documents};
+use crate::{
+    manifest::{Tree, documents},
+    milvus::Day,
+};
 
 use super::{
-    BadRelease, Catalogue, Chart, DefaultFlip, DependencyFacts, Downgrade, Hazard, Landing, Mirrors, Order, Path, RemovedValue,
-    SettingFact,
+    BadRelease, Catalogue, Chart, DefaultFlip, DependencyFacts, Downgrade, Hazard, Landing, Mirrors, Order, Path, Released,
+    RemovedValue, SettingFact,
+    tables::{Layer, LayerTable},
 };
 
 /// A table that could not be read.
@@ -24,21 +28,24 @@ pub struct DataError {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct DataFile {
-    paths: Vec<Path>,
-    downgrades: Vec<Downgrade>,
-    releases: Vec<BadRelease>,
-    landing: Vec<Landing>,
-    charts: Vec<Chart>,
-    hazards: Vec<Hazard>,
-    removed_values: Vec<RemovedValue>,
-    default_flips: Vec<DefaultFlip>,
-    orders: Vec<Order>,
-    mirrors: Option<Mirrors>,
-    dependencies: Option<DependencyFacts>,
-    settings: Vec<SettingFact>,
+    pub(super) as_of: Option<Day>,
+    pub(super) released: Vec<Released>,
+    pub(super) paths: Vec<Path>,
+    pub(super) downgrades: Vec<Downgrade>,
+    pub(super) releases: Vec<BadRelease>,
+    pub(super) landing: Vec<Landing>,
+    pub(super) charts: Vec<Chart>,
+    pub(super) hazards: Vec<Hazard>,
+    pub(super) removed_values: Vec<RemovedValue>,
+    pub(super) default_flips: Vec<DefaultFlip>,
+    pub(super) orders: Vec<Order>,
+    pub(super) mirrors: Option<Mirrors>,
+    pub(super) dependencies: Option<DependencyFacts>,
+    pub(super) settings: Vec<SettingFact>,
 }
 
-const EMBEDDED: [(&str, &str); 8] = [
+pub(super) const EMBEDDED: [(&str, &str); 9] = [
+    ("dates.yaml", include_str!("data/dates.yaml")),
     ("paths.yaml", include_str!("data/paths.yaml")),
     ("bad-releases.yaml", include_str!("data/bad-releases.yaml")),
     ("charts.yaml", include_str!("data/charts.yaml")),
@@ -48,6 +55,14 @@ const EMBEDDED: [(&str, &str); 8] = [
     ("dependencies.yaml", include_str!("data/dependencies.yaml")),
     ("configuration.yaml", include_str!("data/configuration.yaml")),
 ];
+
+/// The day of the embedded data, without reading the tables: `--version` has no time for them.
+#[must_use]
+pub fn embedded_day() -> Option<Day> {
+    let (_, dates) = EMBEDDED[0];
+    let text = dates.lines().find_map(|line| line.strip_prefix("asOf:"))?;
+    text.trim().trim_matches('"').parse().ok()
+}
 
 fn typed<T: DeserializeOwned>(table: &str, root: &Tree<'_>) -> Result<T, DataError> {
     serde_json::from_value(root.to_json()).map_err(|error| DataError { table: table.to_owned(), message: error.to_string() })
@@ -59,6 +74,8 @@ impl Catalogue {
         for (table, text) in EMBEDDED {
             catalogue.add(table, text)?;
         }
+        let tables = std::mem::take(&mut catalogue.layers).into_iter().flat_map(|layer| layer.tables).collect();
+        catalogue.layers = vec![Layer { source: "embedded".into(), as_of: catalogue.as_of, tables }];
         Ok(catalogue)
     }
 
@@ -78,34 +95,51 @@ impl Catalogue {
     /// # Errors
     /// Where the text is no data file; the message names the line or the field.
     pub fn add(&mut self, name: &str, text: &str) -> Result<(), DataError> {
+        let mut layer = Layer { source: name.to_owned(), as_of: None, tables: Vec::new() };
         for document in documents(text) {
             let document = document.map_err(|error| DataError { table: name.to_owned(), message: error.to_string() })?;
             let tables: DataFile = typed(name, &document.root)?;
-            merge(&mut self.paths, tables.paths, |row| row.id.clone());
-            merge(&mut self.downgrades, tables.downgrades, |row| row.id.clone());
-            merge(&mut self.bad_releases, tables.releases, |row| row.id.clone());
-            merge(&mut self.landing, tables.landing, |row| row.line);
-            merge(&mut self.charts, tables.charts, |row| row.version);
-            merge(&mut self.hazards, tables.hazards, |row| row.id.clone());
-            merge(&mut self.removed_values, tables.removed_values, |row| row.path.clone());
-            merge(&mut self.default_flips, tables.default_flips, |row| row.at);
-            merge(&mut self.orders, tables.orders, |row| row.id.clone());
-            merge(&mut self.settings, tables.settings, |row| row.key.clone());
-            if let Some(mirrors) = tables.mirrors {
-                merge(&mut self.mirrors.mirrors, mirrors.mirrors, |row| row.repository.clone());
-                merge(&mut self.mirrors.suffixes, mirrors.suffixes, Clone::clone);
-                merge(&mut self.mirrors.dev_repositories, mirrors.dev_repositories, Clone::clone);
-            }
-            if let Some(dependencies) = tables.dependencies {
-                self.dependencies = dependencies;
-            }
+            layer.as_of = layer.as_of.max(tables.as_of);
+            self.lay(tables, &mut layer.tables);
         }
+        self.as_of = self.as_of.max(layer.as_of);
+        self.layers.push(layer);
         Ok(())
+    }
+
+    pub(super) fn lay(&mut self, tables: DataFile, brought: &mut Vec<LayerTable>) {
+        let mut note = |table: &str, (added, replaced): (usize, usize)| {
+            if added + replaced > 0 {
+                brought.push(LayerTable { table: table.to_owned(), added, replaced });
+            }
+        };
+        note("released", merge(&mut self.released, tables.released, |row| row.version));
+        note("paths", merge(&mut self.paths, tables.paths, |row| row.id.clone()));
+        note("downgrades", merge(&mut self.downgrades, tables.downgrades, |row| row.id.clone()));
+        note("releases", merge(&mut self.bad_releases, tables.releases, |row| row.id.clone()));
+        note("landing", merge(&mut self.landing, tables.landing, |row| row.line));
+        note("charts", merge(&mut self.charts, tables.charts, |row| row.version));
+        note("hazards", merge(&mut self.hazards, tables.hazards, |row| row.id.clone()));
+        note("removedValues", merge(&mut self.removed_values, tables.removed_values, |row| row.path.clone()));
+        note("defaultFlips", merge(&mut self.default_flips, tables.default_flips, |row| row.at));
+        note("orders", merge(&mut self.orders, tables.orders, |row| row.id.clone()));
+        note("settings", merge(&mut self.settings, tables.settings, |row| row.key.clone()));
+        if let Some(mirrors) = tables.mirrors {
+            note("mirrors", merge(&mut self.mirrors.mirrors, mirrors.mirrors, |row| row.repository.clone()));
+            note("suffixes", merge(&mut self.mirrors.suffixes, mirrors.suffixes, Clone::clone));
+            note("devRepositories", merge(&mut self.mirrors.dev_repositories, mirrors.dev_repositories, Clone::clone));
+        }
+        if let Some(dependencies) = tables.dependencies {
+            self.dependencies = dependencies;
+            note("dependencies", (0, 1));
+        }
     }
 }
 
-/// Rows that are new go first, so that the first match finds a user's row before an embedded one.
-fn merge<T, K: PartialEq>(rows: &mut Vec<T>, new: Vec<T>, key: impl Fn(&T) -> K) {
+/// Rows that are new go first, so that the first match finds a user's row before an embedded one. Returns how many rows
+/// were added and how many replaced another.
+fn merge<T, K: PartialEq>(rows: &mut Vec<T>, new: Vec<T>, key: impl Fn(&T) -> K) -> (usize, usize) {
+    let total = new.len();
     let mut added = Vec::new();
     for row in new {
         match rows.iter_mut().find(|old| key(old) == key(&row)) {
@@ -113,9 +147,11 @@ fn merge<T, K: PartialEq>(rows: &mut Vec<T>, new: Vec<T>, key: impl Fn(&T) -> K)
             None => added.push(row),
         }
     }
+    let count = added.len();
     if rows.is_empty() {
         *rows = added;
     } else {
         rows.splice(0..0, added);
     }
+    (count, total - count)
 }

@@ -1,19 +1,31 @@
 //! What changes with Milvus releases, as data: embedded tables, each row with its source, extendable with `--data FILE`.
 
+mod bad_release;
+mod dates;
 mod load;
 mod order;
 mod path;
+mod situation;
+mod tables;
+mod target;
+mod validate;
 
-pub use load::{DataError, DataFile};
+pub use bad_release::{BadRelease, HotfixRule};
+pub use dates::Released;
+pub use load::{DataError, DataFile, embedded_day};
 pub use order::{Constraint, Gate, Order, OrderStep, OrderTopology, Removal};
-pub use path::{Condition, Downgrade, Path, PointOfNoReturn, Requirement, RequirementKind, Rolling, Route, Situation};
+pub use path::{Condition, Downgrade, Path, PointOfNoReturn, PrereleaseCondition, Requirement, RequirementKind, Rolling, Route};
+pub use situation::{Circumstances, Situation, WoodpeckerStorage};
+pub use tables::{Layer, LayerTable, Row, TABLES};
+pub use validate::{Flaw, validate};
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    day::Day,
     image::{Build, ImageRef},
     version::{Line, Range, Version},
 };
@@ -21,6 +33,12 @@ use super::{
 /// All tables.
 #[derive(Clone, Debug, Default)]
 pub struct Catalogue {
+    /// Of which day the data is.
+    pub as_of: Option<Day>,
+    /// The files that brought the rows, the embedded ones as one.
+    pub layers: Vec<Layer>,
+    /// When releases were published.
+    pub released: Vec<Released>,
     /// Path table.
     pub paths: Vec<Path>,
     /// Special cases of going back.
@@ -59,50 +77,6 @@ pub enum Verdict {
     Warn,
     /// Unsafe.
     Deny,
-}
-
-/// A release that should not be used.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct BadRelease {
-    /// Unique name of the row.
-    pub id: String,
-    /// Which releases.
-    pub versions: Range,
-    /// Bad only when coming from these; absent means always.
-    #[serde(default)]
-    pub from: Option<Range>,
-    /// Bad only in a rolling change.
-    #[serde(default)]
-    pub rolling: bool,
-    /// `excluded`: the `-hotfix` build is fine.
-    #[serde(default)]
-    pub hotfix: HotfixRule,
-    /// Only builds with this suffix, such as `gpu`.
-    #[serde(default)]
-    pub variant: Option<String>,
-    /// Worth a warning also where it is what runs.
-    #[serde(default)]
-    pub as_source: bool,
-    /// How bad.
-    pub verdict: Verdict,
-    /// What goes wrong.
-    pub why: String,
-    /// Release to use instead.
-    pub r#use: String,
-    /// Where that is known from.
-    pub source: Vec<String>,
-}
-
-/// Whether a row means the project's own repair of a bad release too.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum HotfixRule {
-    /// It does.
-    #[default]
-    Included,
-    /// The `-hotfix` build is fine.
-    Excluded,
 }
 
 /// The release of a line to land on.
@@ -428,32 +402,29 @@ fn written_conditions<S: serde::Serializer>(conditions: &[SettingCondition], ser
     }))
 }
 
-static EMBEDDED: OnceLock<Catalogue> = OnceLock::new();
+static EMBEDDED: OnceLock<Arc<Catalogue>> = OnceLock::new();
 
 impl Catalogue {
     /// The tables of this build, read once. A test proves that they can be read, so that they are never empty.
+    #[must_use]
     pub fn embedded() -> &'static Self {
-        EMBEDDED.get_or_init(|| Self::read_embedded().unwrap_or_default())
+        Self::once()
+    }
+
+    /// The same for whoever shares it with data that may take its place.
+    #[must_use]
+    pub fn shared() -> Arc<Self> {
+        Arc::clone(Self::once())
+    }
+
+    fn once() -> &'static Arc<Self> {
+        EMBEDDED.get_or_init(|| Arc::new(Self::read_embedded().unwrap_or_default()))
     }
 
     /// The newest recommended release of a line.
     #[must_use]
     pub fn landing(&self, line: Line) -> Option<Version> {
         self.landing.iter().find(|landing| landing.line == line).map(|landing| landing.version)
-    }
-
-    /// Rows about a target release, when coming from `from` (absent for a new installation) in a rolling change or not.
-    pub fn bad_releases<'a>(
-        &'a self,
-        to: &'a Build,
-        from: Option<&'a Build>,
-        rolling: bool,
-    ) -> impl Iterator<Item = &'a BadRelease> {
-        self.bad_releases.iter().filter(move |row| {
-            row.describes(to)
-                && (!row.rolling || rolling)
-                && row.from.as_ref().is_none_or(|range| from.is_some_and(|from| range.contains(from.version)))
-        })
     }
 
     /// The chart of this version.
@@ -472,15 +443,5 @@ impl Catalogue {
                 Build::from_tag(&chart.tag).is_some_and(|build| build.version == version && build.prerelease.is_none())
             })
             .max_by_key(|chart| chart.version)
-    }
-}
-
-impl BadRelease {
-    /// Whether the row means this build.
-    #[must_use]
-    pub fn describes(&self, build: &Build) -> bool {
-        self.versions.contains(build.version)
-            && !(self.hotfix == HotfixRule::Excluded && build.is_hotfix())
-            && self.variant.as_ref().is_none_or(|variant| build.suffixes.contains(variant))
     }
 }

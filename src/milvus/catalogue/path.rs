@@ -9,7 +9,7 @@ use crate::milvus::{
     version::{Range, Version},
 };
 
-use super::{Catalogue, Verdict};
+use super::{Catalogue, Circumstances, Situation, Verdict};
 
 /// One row.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -34,6 +34,9 @@ pub struct Path {
     /// What must be done or true before.
     #[serde(default)]
     pub requires: Vec<Requirement>,
+    /// The image moves alone: the chart version stays what it is.
+    #[serde(default)]
+    pub keep_chart: bool,
     /// How the change is made.
     #[serde(default)]
     pub rolling: Rolling,
@@ -98,6 +101,9 @@ pub struct Requirement {
     pub text: String,
     /// What it is about.
     pub kind: RequirementKind,
+    /// When it matters; absent means always.
+    #[serde(default)]
+    pub when: Circumstances,
 }
 
 /// What a requirement is about.
@@ -145,6 +151,18 @@ pub enum PointOfNoReturn {
 }
 
 impl PointOfNoReturn {
+    /// Until when, in words that fit after "the way back is open" and "can be taken back only".
+    #[must_use]
+    pub const fn until(self, topology: Topology) -> &'static str {
+        match (self, topology) {
+            (Self::None, _) => "always",
+            (Self::End, _) => "until the upgrade is finished",
+            (Self::FirstCoordinator | Self::FirstWorker, Topology::Standalone) => "until the new version is ready",
+            (Self::FirstCoordinator, Topology::Cluster) => "until the first new coordinator is ready",
+            (Self::FirstWorker, Topology::Cluster) => "until the first new worker runs",
+        }
+    }
+
     /// Whether the way back ends once this component is new.
     #[must_use]
     pub const fn is_passed_by(self, component: Component) -> bool {
@@ -177,17 +195,6 @@ pub struct Downgrade {
     pub effect: String,
     /// Where that is known from.
     pub source: Vec<String>,
-}
-
-/// What is known of a release when a path is looked up.
-#[derive(Clone, Debug, Default)]
-pub struct Situation {
-    /// Standalone or cluster.
-    pub topology: Option<Topology>,
-    /// Layout of the coordinators that run.
-    pub coordinators: Option<Coordinators>,
-    /// Metastore.
-    pub metastore: Option<String>,
 }
 
 /// What the table says of one upgrade.

@@ -1,0 +1,366 @@
+//! `data list`, `data show` and `data validate`: which releases, charts and paths are known, and of which day the data is.
+
+use std::{fmt::Write, path::PathBuf, sync::LazyLock};
+
+use clap::{Args as ClapArgs, Subcommand, ValueEnum};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::{
+    inputs::read_text_file,
+    milvus::{
+        Build, Day,
+        catalogue::{Catalogue, Flaw, Layer, Row, Situation, TABLES, embedded_day, validate},
+    },
+    report::format::plain,
+    rules,
+};
+
+use super::{
+    exit::{Done, Exit, Failure},
+    gather,
+    output::{Screen, print},
+};
+
+/// Version of the program and day of its data, for `--version`.
+pub(super) static VERSION: LazyLock<String> = LazyLock::new(|| match embedded_day() {
+    Some(day) => format!("{} (data of {day})", env!("CARGO_PKG_VERSION")),
+    None => env!("CARGO_PKG_VERSION").to_owned(),
+});
+
+/// Arguments of `data`.
+#[derive(Debug, ClapArgs)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// List the tables: how many rows each has, of which day they are, and what own files change
+    List {
+        /// Rows that add to or override the built-in data; may be repeated
+        #[arg(long, value_name = "FILE")]
+        data: Vec<PathBuf>,
+
+        /// How to print the list
+        #[arg(long, value_enum, default_value_t = DataFormat::Text)]
+        format: DataFormat,
+    },
+    /// Show a table, a row, or everything that is known about a release or a chart
+    #[command(after_help = "\
+Examples:
+  milvus-guard data show releases              (a table; `data list` names them)
+  milvus-guard data show 2.6.22                (a release: day, defects, charts)
+  milvus-guard data show chart 5.0.28
+  milvus-guard data show path 2.4.24 2.6.24    (the rows that decide this step)
+  milvus-guard data show 2.5-to-2.6            (a row by its id)
+
+Exit codes: 0 found, 1 nothing of that name is known, 2 wrong usage or unreadable input.")]
+    Show {
+        /// Name of a table, id of a row, version of a release or chart; or one of table, row, release, chart, path before it
+        #[arg(required = true, num_args = 1..=3, value_name = "WHAT")]
+        what: Vec<String>,
+
+        /// Rows that add to or override the built-in data; may be repeated
+        #[arg(long, value_name = "FILE")]
+        data: Vec<PathBuf>,
+
+        /// How to print it
+        #[arg(long, value_enum, default_value_t = DataFormat::Text)]
+        format: DataFormat,
+    },
+    /// Check files of own rows
+    #[command(after_help = "\
+Exit codes: 0 every row is good, 1 a row is wrong, 2 a file cannot be read or is not YAML.")]
+    Validate {
+        /// Files with own rows
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+
+        /// How to print the result
+        #[arg(long, value_enum, default_value_t = DataFormat::Text)]
+        format: DataFormat,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum DataFormat {
+    /// For a person
+    Text,
+    /// For programs
+    Json,
+    /// For programs, and for files of own rows
+    Yaml,
+}
+
+pub(super) fn run(args: Args, _screen: &Screen) -> Done {
+    match args.action {
+        Action::List { data, format } => list(&data, format),
+        Action::Show { what, data, format } => show(&what, &data, format),
+        Action::Validate { files, format } => check(&files, format),
+    }
+}
+
+fn structured(value: &impl Serialize, format: DataFormat) -> String {
+    if format == DataFormat::Yaml {
+        return serde_saphyr::to_string(value).unwrap_or_default();
+    }
+    serde_json::to_string_pretty(value).unwrap_or_default() + "\n"
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Listing<'a> {
+    as_of: Option<Day>,
+    tables: Vec<TableEntry>,
+    sources: &'a [Layer],
+}
+
+#[derive(Serialize)]
+struct TableEntry {
+    table: &'static str,
+    rows: usize,
+    holds: &'static str,
+}
+
+fn list(data: &[PathBuf], format: DataFormat) -> Done {
+    let own = gather::catalogue(data)?;
+    let catalogue = own.as_ref().unwrap_or_else(|| Catalogue::embedded());
+    let tables = TABLES
+        .into_iter()
+        .map(|(table, holds)| TableEntry { table, rows: catalogue.table(table).map_or(0, |rows| rows.len()), holds })
+        .collect();
+    let listing = Listing { as_of: catalogue.as_of(), tables, sources: &catalogue.layers };
+    print(&match format {
+        DataFormat::Text => list_text(&listing),
+        _ => structured(&listing, format),
+    })?;
+    Ok(Exit::Clean)
+}
+
+fn day_text(day: Option<Day>) -> String {
+    day.map_or_else(|| "no day named".to_owned(), |day| format!("data of {day}"))
+}
+
+fn list_text(listing: &Listing<'_>) -> String {
+    let mut out = format!("{}\n\n", day_text(listing.as_of));
+    for entry in &listing.tables {
+        let _ = writeln!(out, "  {:<16} {:>4} {:<5} {}", entry.table, entry.rows, rows_word(entry.rows), entry.holds);
+    }
+    out.push('\n');
+    for layer in listing.sources {
+        let _ = writeln!(out, "from {}: {}", plain(&layer.source), day_text(layer.as_of));
+        if layer.source == "embedded" {
+            continue;
+        }
+        if layer.tables.is_empty() {
+            let _ = writeln!(out, "  no rows");
+        }
+        for table in &layer.tables {
+            let _ = writeln!(out, "  {:<16} {} added, {} replaced", table.table, table.added, table.replaced);
+        }
+    }
+    out
+}
+
+const fn rows_word(rows: usize) -> &'static str {
+    if rows == 1 { "row" } else { "rows" }
+}
+
+fn show(what: &[String], data: &[PathBuf], format: DataFormat) -> Done {
+    let own = gather::catalogue(data)?;
+    let catalogue = own.as_ref().unwrap_or_else(|| Catalogue::embedded());
+    let rows = wanted(what, catalogue)?;
+    if rows.is_empty() {
+        return Err(Failure { message: unknown(what, catalogue), exit: Exit::Found });
+    }
+    print(&match format {
+        DataFormat::Text => rows.iter().map(row_text).collect::<Vec<_>>().join("\n"),
+        _ => structured(&rows, format),
+    })?;
+    Ok(Exit::Clean)
+}
+
+fn wanted(what: &[String], catalogue: &Catalogue) -> Result<Vec<Row>, Failure> {
+    let what: Vec<&str> = what.iter().map(String::as_str).collect();
+    let version = |text: &str| text.parse::<Build>().map(|build| build.version).map_err(Failure::usage);
+    let in_table = |table: &str, key: &str| -> Vec<Row> {
+        catalogue.table(table).unwrap_or_default().into_iter().filter(|row| row.key == key).collect()
+    };
+    Ok(match what.as_slice() {
+        ["table", name] => catalogue.table(name).unwrap_or_default(),
+        ["row" | "path", key] => catalogue.rows_by_key(key),
+        ["release", release] => catalogue.rows_about(version(release)?),
+        ["chart", chart] => in_table("charts", &version(chart)?.to_string()),
+        ["path", from, to] => {
+            let (from, to) = (Build::of(version(from)?), Build::of(version(to)?));
+            let route = catalogue.route(&from, &to, &Situation::default());
+            route.rows.iter().flat_map(|row| in_table("paths", &row.id)).collect()
+        }
+        [table, key] if TABLES.iter().any(|(known, _)| known == table) => in_table(table, key),
+        [name] => catalogue.table(name).unwrap_or_else(|| by_name(name, catalogue)),
+        _ => {
+            let kinds = "table, row, release, chart or path";
+            return Err(Failure::usage(format!(
+                "'{}' does not begin with {kinds}, nor with the name of a table",
+                what.join(" ")
+            )));
+        }
+    })
+}
+
+/// Rows by one word: an id or another key, and for a version what is known about that release.
+fn by_name(name: &str, catalogue: &Catalogue) -> Vec<Row> {
+    let mut rows = catalogue.rows_by_key(name);
+    if let Ok(build) = name.parse::<Build>() {
+        let chart = build.version.to_string();
+        for row in catalogue.rows_about(build.version).into_iter().chain(catalogue.rows_by_key(&chart)) {
+            if !rows.contains(&row) {
+                rows.push(row);
+            }
+        }
+    }
+    rows
+}
+
+fn unknown(what: &[String], catalogue: &Catalogue) -> String {
+    let last = what.last().map_or("", String::as_str);
+    let wanted = last.to_ascii_lowercase();
+    let all = TABLES.into_iter().filter_map(|(table, _)| catalogue.table(table)).flatten().map(|row| row.key);
+    let near: Vec<String> = all
+        .chain(TABLES.iter().map(|(table, _)| (*table).to_owned()))
+        .filter(|key| wanted.len() > 2 && key.to_ascii_lowercase().contains(&wanted))
+        .take(5)
+        .collect();
+    let near = if near.is_empty() {
+        "`milvus-guard data list` names the tables".into()
+    } else {
+        format!("near it: {}", near.join(", "))
+    };
+    format!("the data has nothing called '{}' ({near})", plain(&what.join(" ")))
+}
+
+fn row_text(row: &Row) -> String {
+    let mut out = format!("{}: {}\n", row.table, plain(&row.key));
+    match &row.row {
+        Value::Object(fields) => {
+            for (name, value) in fields.iter().filter(|(_, value)| !is_blank(value)) {
+                field_text(&mut out, name, value, 2);
+            }
+        }
+        value if value.as_str() == Some(&row.key) => {}
+        value => field_text(&mut out, "value", value, 2),
+    }
+    out
+}
+
+fn is_blank(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.values().all(is_blank),
+        _ => false,
+    }
+}
+
+fn field_text(out: &mut String, name: &str, value: &Value, indent: usize) {
+    let scalar = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    match value {
+        Value::Array(items) if items.iter().all(|item| !item.is_object()) => {
+            let items: Vec<String> = items.iter().map(scalar).collect();
+            line(out, name, &items.join(", "), indent);
+        }
+        Value::Array(items) => {
+            let _ = writeln!(out, "{:indent$}{name}:", "");
+            for item in items {
+                let shown = item.as_object().map(|fields| {
+                    let fields = fields.iter().filter(|(_, value)| !is_blank(value));
+                    fields.map(|(name, value)| format!("{name}: {}", compact(value))).collect::<Vec<_>>().join("; ")
+                });
+                line(out, "-", &shown.unwrap_or_else(|| scalar(item)), indent + 2);
+            }
+        }
+        Value::Object(_) => line(out, name, &compact(value), indent),
+        value => line(out, name, &scalar(value), indent),
+    }
+}
+
+fn compact(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Array(items) => items.iter().map(compact).collect::<Vec<_>>().join(", "),
+        Value::Object(fields) => {
+            let fields = fields.iter().filter(|(_, value)| !is_blank(value));
+            fields.map(|(name, value)| format!("{name} {}", compact(value))).collect::<Vec<_>>().join(", ")
+        }
+        value => value.to_string(),
+    }
+}
+
+fn line(out: &mut String, name: &str, text: &str, indent: usize) {
+    let first = if name == "-" { format!("{:indent$}- ", "") } else { format!("{:indent$}{name:<16} ", "") };
+    let rest = " ".repeat(first.len());
+    let options = textwrap::Options::new(110)
+        .initial_indent(&first)
+        .subsequent_indent(&rest)
+        .word_splitter(textwrap::WordSplitter::NoHyphenation)
+        .break_words(false);
+    let _ = writeln!(out, "{}", textwrap::fill(&plain(text), options).trim_end());
+}
+
+#[derive(Serialize)]
+struct FlawEntry {
+    file: String,
+    line: u32,
+    row: String,
+    message: String,
+}
+
+fn check(files: &[PathBuf], format: DataFormat) -> Done {
+    let ids: Vec<&str> = rules::ALL.iter().map(|rule| rule.id).collect();
+    let mut base = Catalogue::embedded().clone();
+    let mut entries: Vec<FlawEntry> = Vec::new();
+    let mut unreadable = false;
+    for path in files {
+        let file = path.display().to_string();
+        let text = read_text_file(path).map_err(Failure::usage)?;
+        let flaws = validate(&text, &base, &ids);
+        unreadable |= flaws.iter().any(|flaw| flaw.unreadable);
+        if flaws.is_empty() {
+            // A later file may build on the rows of an earlier one.
+            base.add(&file, &text).map_err(Failure::usage)?;
+        }
+        entries.extend(flaws.into_iter().map(|Flaw { line, row, message, .. }| FlawEntry {
+            file: file.clone(),
+            line,
+            row,
+            message,
+        }));
+    }
+    print(&match format {
+        DataFormat::Text => flaws_text(&entries, files.len()),
+        _ => structured(&entries, format),
+    })?;
+    Ok(match (entries.is_empty(), unreadable) {
+        (true, _) => Exit::Clean,
+        (false, true) => Exit::Usage,
+        (false, false) => Exit::Found,
+    })
+}
+
+fn flaws_text(entries: &[FlawEntry], files: usize) -> String {
+    let mut out = String::new();
+    for entry in entries {
+        let row = if entry.row.is_empty() { String::new() } else { format!("{}: ", plain(&entry.row)) };
+        let _ = writeln!(out, "{}:{}: {row}{}", plain(&entry.file), entry.line, plain(&entry.message));
+    }
+    let files_word = if files == 1 { "file" } else { "files" };
+    let _ = match entries.len() {
+        0 => writeln!(out, "{files} {files_word}, every row is good"),
+        1 => writeln!(out, "{files} {files_word}, 1 error"),
+        errors => writeln!(out, "{files} {files_word}, {errors} errors"),
+    };
+    out
+}
