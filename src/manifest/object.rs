@@ -5,7 +5,7 @@ use std::{borrow::Cow, fmt, mem, sync::Arc};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::view::View;
+use super::{quantity, view::View};
 
 /// Where something was read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
@@ -215,6 +215,26 @@ pub struct Container {
     pub pre_stop: bool,
     /// Mounted volumes: name and path.
     pub mounts: Vec<(String, String)>,
+    /// What it asks of its node and what it may use.
+    pub resources: Resources,
+}
+
+/// `resources` of a container, as far as rules compare it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Resources {
+    /// `requests`. Where it is absent, Kubernetes takes the limit.
+    pub requests: Amounts,
+    /// `limits`.
+    pub limits: Amounts,
+}
+
+/// Processor time and memory; `None` if absent or unreadable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Amounts {
+    /// Thousandths of a CPU.
+    pub cpu: Option<u64>,
+    /// Bytes.
+    pub memory: Option<u64>,
 }
 
 /// Variables of a container in their order. Charts write hundreds of them, so all texts stand in one.
@@ -377,6 +397,8 @@ pub struct Claim {
     pub storage_class: Option<String>,
     /// `accessModes`, sorted.
     pub access_modes: Vec<String>,
+    /// `volumeName`: the volume behind it.
+    pub volume_name: Option<String>,
 }
 
 /// An autoscaler and its target.
@@ -445,6 +467,7 @@ impl Object {
                     storage: template.storage,
                     storage_class: template.storage_class,
                     access_modes: template.access_modes,
+                    volume_name: node.text_at(&["spec", "volumeName"]).map(Cow::into_owned).filter(|name| !name.is_empty()),
                 })
             }
             "Service" => Self::Service(meta),
@@ -620,7 +643,21 @@ impl Container {
                 .items_at(&["volumeMounts"])
                 .filter_map(|mount| Some((mount.text_at(&["name"])?.into_owned(), mount.text_at(&["mountPath"])?.into_owned())))
                 .collect(),
+            resources: node
+                .get("resources")
+                .map(|resources| Resources {
+                    requests: Amounts::read(resources.get("requests")),
+                    limits: Amounts::read(resources.get("limits")),
+                })
+                .unwrap_or_default(),
         }
+    }
+}
+
+impl Amounts {
+    fn read<'t>(node: Option<impl View<'t>>) -> Self {
+        let amount = |key: &str| node.and_then(|node| node.text_at(&[key])).and_then(|text| quantity::thousandths(&text));
+        Self { cpu: amount("cpu"), memory: amount("memory").map(|amount| amount / 1000) }
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
     facts::SettledFact,
     manifest::{
         Origin,
-        object::{Container, Meta, ObjectRef, PodTemplate, Probes, Variables, Workload},
+        object::{Container, Meta, ObjectRef, PodTemplate, Probes, Resources, Variables, Workload},
     },
     milvus::{
         Component, EffectiveConfig, Release, Version,
@@ -185,6 +185,7 @@ impl Remembered {
             probes: Probes::default(),
             pre_stop: false,
             mounts: Vec::new(),
+            resources: Resources::default(),
         };
         Workload {
             meta: Meta {
