@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use crate::{
     manifest::{Object, Origin, ParseError, documents},
-    milvus::snapshot::Builder,
+    milvus::{release::HelmRevision, snapshot::Builder},
 };
 
 pub mod codec;
 mod skim;
+mod values;
 
 pub use codec::{CodecError, StoredRelease, decode};
 
@@ -52,8 +53,19 @@ impl StoredRelease {
         for object in self.objects(self.namespace.as_deref()) {
             builder.add(object?);
         }
-        builder.add_helm(&self.name, self.namespace.as_deref(), self.revision, &self.status, self.user_values.clone());
+        builder.add_helm(&self.name, self.namespace.as_deref(), self.kept());
         Ok(())
+    }
+
+    /// What rules ask for beside the manifest.
+    #[must_use]
+    pub fn kept(&self) -> HelmRevision {
+        HelmRevision {
+            revision: self.revision,
+            status: self.status.clone(),
+            user_values: self.user_values.clone(),
+            unread_values: self.unread_values.clone(),
+        }
     }
 }
 
@@ -72,6 +84,7 @@ mod tests {
             hooks: Vec::new(),
             user_values: Tree::string("x"),
             chart: None,
+            unread_values: None,
         }
     }
 

@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use crate::manifest::{
-    Node, Object,
+    Object,
     object::{Autoscaler, Claim, ConfigMap, Deployer, Meta, Workload},
 };
 
@@ -64,9 +64,8 @@ impl Builder {
     }
 
     /// Takes in what Helm's storage says of a release beside its manifest.
-    pub fn add_helm(&mut self, release: &str, namespace: Option<&str>, revision: u64, status: &str, user_values: Node) {
-        let status = status.to_owned();
-        self.helm.push((release.to_owned(), namespace.map(str::to_owned), HelmRevision { revision, status, user_values }));
+    pub fn add_helm(&mut self, release: &str, namespace: Option<&str>, revision: HelmRevision) {
+        self.helm.push((release.to_owned(), namespace.map(str::to_owned), revision));
     }
 
     /// The configurations taken in so far.

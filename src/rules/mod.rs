@@ -8,6 +8,8 @@ pub mod docs;
 mod failures;
 mod finding;
 #[cfg(test)]
+mod rows;
+#[cfg(test)]
 pub(crate) mod testing;
 
 pub use finding::{Evidence, Failed, Finding, Findings, Fix, Severity};

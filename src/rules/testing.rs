@@ -3,6 +3,8 @@
 
 #![allow(dead_code, reason = "a toolbox for every rule, present and to come")]
 
+use base64::{Engine, prelude::BASE64_STANDARD};
+
 use crate::{
     facts::Facts,
     manifest::{Node, Object, Origin, documents},
@@ -26,6 +28,7 @@ pub(crate) struct Fixture {
     user_yaml: Option<String>,
     more: Vec<String>,
     helm: Option<(u64, String)>,
+    chart_values: Option<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -85,6 +88,7 @@ impl Fixture {
             user_yaml: None,
             more: Vec::new(),
             helm: None,
+            chart_values: None,
         }
     }
 
@@ -212,6 +216,19 @@ impl Fixture {
         self
     }
 
+    /// What Helm's storage holds of the chart: its own values.
+    pub(crate) fn chart_values(mut self, yaml: &str) -> Self {
+        self.chart_values = Some(yaml.into());
+        self
+    }
+
+    /// The chart as Helm stores it, where its values are known.
+    pub(crate) fn stored_chart(&self) -> serde_json::Value {
+        let Some(text) = &self.chart_values else { return serde_json::Value::Null };
+        let values = documents(text).next().expect("values").expect("valid").root.to_json();
+        serde_json::json!({"metadata": {"name": "milvus", "version": self.chart}, "values": values, "templates": []})
+    }
+
     fn part(&mut self, component: Component) -> &mut Part {
         self.components.iter_mut().find(|part| part.component == component).expect("a component of the fixture")
     }
@@ -297,9 +314,14 @@ impl Fixture {
         for object in self.objects() {
             builder.add(object);
         }
-        if let Some((revision, values)) = &self.helm {
-            let values = documents(values).next().expect("values").expect("valid").root.into_owned();
-            builder.add_helm(&self.name, Some(&self.namespace), *revision, "deployed", values);
+        if let Some(values) = self.user_values() {
+            let stored = serde_json::json!({
+                "name": self.name, "namespace": self.namespace, "version": 1, "info": {"status": "deployed"},
+                "config": values.to_json(), "chart": self.stored_chart(),
+            });
+            let stored =
+                crate::helm::codec::decode_payload(BASE64_STANDARD.encode(stored.to_string()).as_bytes()).expect("a record");
+            builder.add_helm(&self.name, Some(&self.namespace), stored.kept());
         }
         builder.build()
     }
