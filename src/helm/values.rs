@@ -137,7 +137,7 @@ impl StoredChart<'_> {
             // An umbrella: Milvus' values stand under the name or alias of its sub-chart. The templates are the umbrella's.
             search.templates.raw = None;
             let Shape::Map(entries) = &shape else { return None };
-            let parts: Vec<_> = entries.iter().filter(|(_, part)| part.is_milvus()).collect();
+            let parts: Vec<_> = entries.iter().filter(|(_, part)| part.is_milvus() && part.is_complete()).collect();
             if parts.is_empty() {
                 return None;
             }
@@ -175,6 +175,13 @@ impl Shape {
     /// Whether these are the values of Milvus' chart from 3.0 on, whatever it is called.
     fn is_milvus(&self) -> bool {
         self.get("cluster").is_some() && self.get("image").is_some_and(|image| image.get("all").is_some())
+    }
+
+    /// Whether the values are those of the chart itself, and not only what an umbrella sets of them.
+    fn is_complete(&self) -> bool {
+        const PARTS: [&str; 10] =
+            ["dataNode", "etcd", "externalS3", "ingress", "log", "metrics", "minio", "proxy", "queryNode", "standalone"];
+        PARTS.iter().filter(|part| self.get(part).is_some()).count() >= PARTS.len() - 2
     }
 
     /// Every path, the shortest first.
@@ -270,7 +277,9 @@ impl Search<'_> {
     fn chart(&mut self, user: &Value, shape: &Shape, prefix: &str, skipped: &dyn Fn(&str) -> bool) {
         let Value::Object(entries) = user else { return };
         let mut unknown = Vec::new();
-        for (key, value) in entries.iter().filter(|(key, _)| !skipped(key)) {
+        // Keys of these forms hold anchors for the user's own file.
+        let is_helper = |key: &str| key.starts_with("x-") || key.starts_with(['_', '.']);
+        for (key, value) in entries.iter().filter(|(key, _)| !skipped(key) && !is_helper(key)) {
             compare(value, shape.get(key), key.clone(), &mut unknown, 0);
         }
         if unknown.is_empty() {
@@ -482,6 +491,7 @@ mod tests {
     #[case(json!({"standalone": {"persistence": {"persistentVolumeClaim": {"storageClass": "gp3"}}}}))]
     #[case(json!({"etcd": {"anything": {"at": "all"}}, "pulsarv3": {"bookkeeper": {}}, "global": {"x": 1}}))]
     #[case(json!({"image": {"tag": null}, "unknown": {}, "other": []}))]
+    #[case(json!({"x-resources": {"a": 1}, "_anchors": [1], ".common": 2}))]
     #[case(json!(null))]
     #[case(json!("text"))]
     fn what_the_chart_reads_or_hands_on_is_not(#[case] user: Value) {
@@ -500,12 +510,19 @@ mod tests {
 
     #[test]
     fn umbrellas_are_compared_below_the_alias() {
-        let values = json!({"web": {"replicas": 1}, "vectors": defaults()});
+        let mut milvus = defaults();
+        for part in ["dataNode", "externalS3", "ingress", "log", "metrics", "minio", "queryNode"] {
+            milvus[part] = json!({"enabled": true});
+        }
+        let values = json!({"web": {"replicas": 1}, "vectors": milvus});
         let metadata = json!({"name": "shop", "dependencies": [{"name": "milvus", "alias": "vectors"}]});
         let user = json!({"web": {"own": 1}, "other": 1, "vectors": {"image": {"tag": "x"}, "etcd": {"x": 1}}});
         let found = unread_with(&[], &user, &values, &metadata).unwrap();
         assert_eq!(found, [("vectors.image.tag".to_owned(), Some("vectors.image.all.tag".to_owned()))]);
         assert_eq!(unread_with(&[], &user, &json!({"web": {"replicas": 1}}), &metadata), None);
+        // What the umbrella itself sets of the chart is not the chart.
+        let set = json!({"vectors": {"cluster": {"enabled": true}, "image": {"all": {"tag": "x"}}}});
+        assert_eq!(unread_with(&[], &user, &set, &metadata), None);
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub static RULE: Rule = Rule {
     since: "0.1.0",
     needs: &[Need::After],
     what: "Warns about images from repositories that no longer publish them, in every container and init container of Milvus and \
-           its dependencies.",
+           its dependencies. Where the change leaves every workload as it is, it only reports them.",
     why: "Pods that move to another node, or restart with a new template, end in ImagePullBackOff, and Milvus loses its object \
           store or its queue.",
     example: "Charts below 5.0.28 take minio/minio, which Docker Hub removed in September 2026.",
@@ -56,7 +56,8 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             1 => " and one more workload".to_owned(),
             more => format!(" and {more} more workloads"),
         };
-        let finding = findings.warn(format!("the image {image} of {}{others} is no longer published", first.object));
+        let message = format!("the image {image} of {}{others} is no longer published", first.object);
+        let finding = if is_unchanged(upgrade) { findings.audit(message) } else { findings.warn(message) };
         finding.object(first).evidence("image", None, Some(image.to_string()), Some(&first.origin));
         match row.at_new_place(&image) {
             Some(moved) => finding.fix(format!(
@@ -69,6 +70,16 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             ),
         };
     }
+}
+
+/// Whether the change leaves every workload of the release as it is, so that no pod starts because of it.
+fn is_unchanged(upgrade: &Upgrade<'_>) -> bool {
+    let Some((before, after)) = upgrade.both() else { return false };
+    let same = |old: &Workload, new: &Workload| old.meta.object.name == new.meta.object.name && old.has_same_spec(new);
+    before.components.len() == after.components.len()
+        && before.dependencies.len() == after.dependencies.len()
+        && before.components.iter().zip(&after.components).all(|(old, new)| same(&old.workload, &new.workload))
+        && before.dependencies.iter().zip(&after.dependencies).all(|(old, new)| same(&old.workload, &new.workload))
 }
 
 /// The value of the chart that names the image's new repository, as the table of chart hazards has it.
@@ -92,7 +103,10 @@ mod tests {
     use super::RULE;
     use crate::{
         milvus::Component::Proxy,
-        rules::testing::{Fixture, judge},
+        rules::{
+            Severity,
+            testing::{Fixture, judge},
+        },
     };
 
     #[rstest]
@@ -141,5 +155,15 @@ mod tests {
         };
         assert!(minio("5.0.14").ends_with("In the chart's values that is minio.image.repository=quay.io/minio/minio."), "{}", minio("5.0.14"));
         assert!(!minio("5.0.28").contains("chart's values"));
+    }
+
+    #[test]
+    fn a_change_of_nothing_is_no_occasion_for_a_warning() {
+        let run = || Fixture::cluster("2.5.16").stateful_set("my-release-minio", "app: minio", "minio/minio:RELEASE.2024-12-18T13-15-44Z");
+        let severity = |before: Option<&Fixture>, after: &Fixture| judge(&RULE, before, after)[0].severity;
+        assert_eq!(severity(Some(&run()), &run()), Severity::Audit);
+        assert_eq!(severity(Some(&run()), &run().replicas(Proxy, 2)), Severity::Warn);
+        assert_eq!(severity(Some(&run()), &Fixture::cluster("2.5.27").stateful_set("my-release-minio", "app: minio", "minio/minio:RELEASE.2024-12-18T13-15-44Z")), Severity::Warn);
+        assert_eq!(severity(None, &run()), Severity::Warn);
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     manifest::object::{Container, PodTemplate},
-    milvus::{Version, dependency::Family, image::ImageRef, release::ComponentWorkload},
+    milvus::{Release, Version, dependency::Family, image::ImageRef, release::ComponentWorkload},
     upgrade::Upgrade,
 };
 
@@ -83,6 +83,12 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
                 .fix(format!("Let the command call {own}, or leave the command out so that the image's own entry point runs."));
         }
     }
+}
+
+/// Whether a component of the release gets its configuration in files that its image does not read.
+pub(super) fn has_unmerged(release: &Release) -> bool {
+    let chart = release.chart.as_ref().map(|chart| chart.version);
+    release.components.iter().any(|component| is_unmerged(component, chart))
 }
 
 /// The container that runs Milvus.

@@ -94,6 +94,7 @@ fn case(row: &Hazard, fits: bool) -> Option<(Option<Fixture>, Fixture)> {
         after = after.stateful_set("my-release-milvus-woodpecker", "component: woodpecker", "milvusdb/woodpecker:latest");
     }
     match row.rule.as_deref() {
+        Some("MG501") if row.kind == HazardKind::Boundary && before.is_none() => before = Some(make(image, outside?)),
         Some("MG405") => {
             let tag =
                 if chart >= Version::new(4, 2, 0) { "RELEASE.2024-12-18T13-15-44Z" } else { "RELEASE.2023-03-20T20-16-18Z" };
