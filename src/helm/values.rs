@@ -388,8 +388,10 @@ fn nearest<'k>(path: &str, known: &'k [String]) -> Option<&'k str> {
         let mut rest = candidate.split('.');
         names.len() > 1 && names.iter().all(|name| rest.any(|other| other == *name))
     };
-    // Paths come shortest first.
-    if let Some(found) = known.iter().find(|candidate| holds(candidate)) {
+    // Paths come shortest first. Below the same part of the chart is likelier than below another one.
+    let same_part = |candidate: &str| candidate.split('.').next() == Some(*first);
+    let held = || known.iter().filter(|candidate| holds(candidate));
+    if let Some(found) = held().find(|candidate| same_part(candidate)).or_else(|| held().next()) {
         return Some(found);
     }
     if let Some((_, other)) = RENAMED.iter().find(|(name, _)| name == last)
@@ -452,7 +454,7 @@ mod tests {
                 "resources": {"requests": {"cpu": "1"}}, "extraEnv": [],
                 "persistence": {"enabled": true, "persistentVolumeClaim": {"size": "50Gi", "storageClass": null}},
             },
-            "proxy": {"replicas": 1},
+            "proxy": {"replicas": 1}, "attu": {"image": {"repository": "zilliz/attu", "tag": "v2.4"}},
             "etcd": {"enabled": true},
         })
     }

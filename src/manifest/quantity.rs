@@ -36,7 +36,7 @@ pub fn thousandths(text: &str) -> Option<u64> {
 #[must_use]
 pub fn bytes(amount: u64) -> String {
     for (shift, unit) in [(40, "Ti"), (30, "Gi"), (20, "Mi"), (10, "Ki")] {
-        if amount >= 1 << shift && amount % (1 << shift) == 0 {
+        if amount >= 1 << shift && amount.is_multiple_of(1 << shift) {
             return format!("{}{unit}", amount >> shift);
         }
     }
@@ -46,7 +46,7 @@ pub fn bytes(amount: u64) -> String {
 /// Thousandths of a CPU as a person writes them: `2`, `500m`.
 #[must_use]
 pub fn cpu(amount: u64) -> String {
-    if amount % 1000 == 0 { (amount / 1000).to_string() } else { format!("{amount}m") }
+    if amount.is_multiple_of(1000) { (amount / 1000).to_string() } else { format!("{amount}m") }
 }
 
 #[cfg(test)]

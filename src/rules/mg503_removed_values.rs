@@ -122,16 +122,12 @@ fn unread(upgrade: &Upgrade<'_>, removed: &[&RemovedValue], findings: &mut Findi
     let finding = findings.warn(format!("{chart} does not read {plural} {}{more}", shown.join(", ")));
     finding.because("Helm accepts any name, so what was meant by them has no effect.");
     for value in others.iter().take(SHOWN) {
-        let nearest = value.nearest.as_ref().map(|nearest| format!("the chart has {nearest}"));
-        finding.evidence("value", None, Some(value.path.clone()), None);
-        if let (Some(evidence), Some(nearest)) = (finding.evidence.last_mut(), nearest) {
-            evidence.source = Some(nearest);
-        }
+        finding.evidence("value", None, Some(format!("{} is set and ignored", value.path)), None);
     }
     let hints: Vec<String> = others
         .iter()
         .take(SHOWN)
-        .filter_map(|value| value.nearest.as_ref().map(|nearest| format!("{nearest} instead of {}", value.path)))
+        .filter_map(|value| Some(format!("{} instead of {}", value.nearest.as_ref()?, value.path)))
         .collect();
     if !hints.is_empty() {
         finding.fix(format!("Take the values out, or set what is meant: {}.", hints.join(", ")));

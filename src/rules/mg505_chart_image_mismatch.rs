@@ -127,17 +127,12 @@ fn lacks_wrapper(component: &ComponentWorkload) -> bool {
     milvus(component).is_some_and(calls_wrapper) && !component.workload.pod.init_containers.iter().any(brings_wrapper)
 }
 
-/// The program that a command starts as an object store: the word before `server`.
+/// The program that a command starts as an object store: the last of the two names before the word `server`.
 fn server_program(container: &Container) -> Option<&'static str> {
     let words: Vec<&str> = container.command.iter().flat_map(|word| word.split_whitespace()).collect();
-    words.windows(2).find_map(|pair| match pair {
-        [program, "server"] => match program.rsplit('/').next() {
-            Some("minio") => Some("minio"),
-            Some("silo") => Some("silo"),
-            _ => None,
-        },
-        _ => None,
-    })
+    let end = words.iter().position(|word| *word == "server")?;
+    let is_program = |word: &str, name: &str| word == name || word.strip_suffix(name).is_some_and(|path| path.ends_with("bin/"));
+    words.get(..end)?.iter().rev().find_map(|word| ["minio", "silo"].into_iter().find(|name| is_program(word, name)))
 }
 
 #[cfg(test)]
@@ -206,6 +201,8 @@ mod tests {
     #[case("pgsty/silo:RELEASE.2026-09-16T00-00-00Z", "server /export", 0)]
     #[case("minio/minio:RELEASE.2024-12-18T13-15-44Z", "/usr/bin/docker-entrypoint.sh minio server /export", 0)]
     #[case("quay.io/minio/minio:RELEASE.2024-12-18T13-15-44Z", "silo server /data", 1)]
+    #[case("pgsty/silo:RELEASE.2026-09-16T00-00-00Z", "/usr/bin/docker-entrypoint.sh minio -S /etc/minio/certs/ server /export", 1)]
+    #[case("pgsty/silo:RELEASE.2026-09-16T00-00-00Z", "mkdir -p /data/minio && /opt/bin/silo -S /etc/minio server /data/minio", 0)]
     fn programs_of_object_stores(#[case] image: &str, #[case] command: &str, #[case] found: usize) {
         let after = Fixture::cluster("2.6.11").object(&format!(
             "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: my-release-minio}}\nspec:\n  selector:\n    matchLabels: {{app: minio, release: my-release}}\n  template:\n    spec:\n      containers: [{{name: minio, image: \"{image}\", command: [/bin/sh, -ce, \"{command}\"]}}]\n"

@@ -1,8 +1,9 @@
 //! MG705: the new layout needs the room that it takes.
 
 use crate::{
+    facts::RoomFact,
     manifest::{
-        object::{Amounts, Container, VolumeSource, Workload},
+        object::{Amounts, Container, Resources, VolumeSource, Workload},
         quantity,
     },
     milvus::{Component, ImageRef, Release, Topology, Version, release::ComponentWorkload},
@@ -15,7 +16,7 @@ use super::{Category, DefaultAction, Findings, Need, Rule};
 pub static RULE: Rule = Rule {
     id: "MG705",
     name: "capacity",
-    title: "the new components have room for their work",
+    title: "no component becomes too small for its work",
     category: Category::Cluster,
     default: DefaultAction::Warn,
     data_loss: false,
@@ -23,7 +24,8 @@ pub static RULE: Rule = Rule {
     needs: &[Need::Before],
     what: "On the way to 2.6, compares the data nodes' replicas, CPU and memory with those of the index nodes whose work they take \
            over, and the limits of new streaming nodes with the smallest recommended size. Warns where a roll starts a second pod \
-           on a volume that only one may mount.",
+           on a volume that only one may mount, and where more pods run at a time than a quota or the nodes leave room for \
+           (facts: `room`).",
     why: "Data nodes that are as small as before run out of memory as soon as they build indexes, and streaming nodes without room \
           stop writes.",
     example: "Index nodes had 16Gi of memory, data nodes keep 4Gi.",
@@ -40,10 +42,96 @@ const SMALLEST_STREAMING_NODE: Amounts = Amounts { cpu: Some(2000), memory: Some
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let Some((before, after)) = upgrade.both() else { return };
     shared_volumes(upgrade, after, findings);
+    room(upgrade, findings);
     let crosses = upgrade.from_version().is_some_and(|from| from < MERGED) && upgrade.to_version().is_some_and(|to| to >= MERGED);
     if crosses && after.topology() == Topology::Cluster {
         data_nodes(before, after, findings);
         streaming_nodes(before, after, findings);
+    }
+}
+
+/// What the change needs beyond what runs, at its peak: pods that are added, and the pods of the largest roll that start
+/// before the old ones end. Pods that go free their room later.
+fn room(upgrade: &Upgrade<'_>, findings: &mut Findings) {
+    let Some((before, after)) = upgrade.both() else { return };
+    let mut needed = Needed::default();
+    let mut surge = Needed::default();
+    for new in &after.components {
+        let name = &new.workload.meta.object.name;
+        let old = before.of(new.component).find(|old| old.workload.meta.object.name == *name);
+        let pods = |component: &ComponentWorkload| u64::try_from(component.workload.wanted_replicas()).unwrap_or(0);
+        let (had, has) = (old.map_or(0, pods), pods(new));
+        needed.add(new, has.saturating_sub(had));
+        let rolls = old.is_some_and(|old| old.workload.pod != new.workload.pod)
+            && new.workload.meta.object.kind == "Deployment"
+            && new.workload.strategy.as_deref() != Some("Recreate");
+        if rolls && had > 0 {
+            // A quarter more, rounded up, as Kubernetes does where nothing else is said.
+            let mut own = Needed::default();
+            own.add(new, has.div_ceil(4));
+            surge = surge.larger(own);
+        }
+    }
+    let needed = needed.plus(surge);
+    let here = |fact: &&RoomFact| {
+        fact.namespace.is_none() || after.namespace.is_none() || fact.namespace.as_deref() == after.namespace.as_deref()
+    };
+    for fact in upgrade.facts.room.iter().flatten().filter(here) {
+        let cpu = fact.cpu.as_deref().and_then(quantity::thousandths);
+        let memory = fact.memory.as_deref().and_then(quantity::thousandths).map(|amount| amount / 1000);
+        let mut short = Vec::new();
+        for (what, needed, left, show) in [
+            ("memory", needed.memory, memory, quantity::bytes as fn(u64) -> String),
+            ("CPU", needed.cpu, cpu, quantity::cpu as fn(u64) -> String),
+            ("pods", needed.pods, fact.pods, |amount| amount.to_string()),
+        ] {
+            if let Some(left) = left.filter(|left| *left < needed) {
+                short.push((what, show(needed), show(left)));
+            }
+        }
+        if short.is_empty() {
+            continue;
+        }
+        let words = short.iter().map(|(what, needed, left)| format!("{what} {needed}, where {left} is left")).collect::<Vec<_>>().join("; ");
+        let finding = findings.warn(format!("the change needs for a time at least {words} ({})", fact.bound));
+        finding
+            .because("Pods that find no room stay pending, and the roll stands still half-way.")
+            .fix("Make room first: raise the quota, add nodes, or scale something down.");
+        for (what, needed, left) in short {
+            finding.evidence_from(what, Some(format!("{left} left")), Some(format!("{needed} needed")), &fact.bound);
+        }
+    }
+}
+
+/// Requests of pods, added up. A container that says nothing counts as nothing.
+#[derive(Clone, Copy, Default)]
+struct Needed {
+    pods: u64,
+    cpu: u64,
+    memory: u64,
+}
+
+impl Needed {
+    fn add(&mut self, component: &ComponentWorkload, pods: u64) {
+        self.pods = self.pods.saturating_add(pods);
+        for container in &component.workload.pod.containers {
+            let Resources { requests, limits } = container.resources;
+            let of = |request: Option<u64>, limit: Option<u64>| request.or(limit).unwrap_or(0).saturating_mul(pods);
+            self.cpu = self.cpu.saturating_add(of(requests.cpu, limits.cpu));
+            self.memory = self.memory.saturating_add(of(requests.memory, limits.memory));
+        }
+    }
+
+    fn larger(self, other: Self) -> Self {
+        Self { pods: self.pods.max(other.pods), cpu: self.cpu.max(other.cpu), memory: self.memory.max(other.memory) }
+    }
+
+    const fn plus(self, other: Self) -> Self {
+        Self {
+            pods: self.pods.saturating_add(other.pods),
+            cpu: self.cpu.saturating_add(other.cpu),
+            memory: self.memory.saturating_add(other.memory),
+        }
     }
 }
 
@@ -175,8 +263,9 @@ mod tests {
 
     use super::RULE;
     use crate::{
-        milvus::Component::{self, DataNode, IndexNode, Standalone, StreamingNode},
-        rules::testing::{Fixture, judge},
+        facts::{Facts, RoomFact},
+        milvus::Component::{self, DataNode, IndexNode, QueryNode, Standalone, StreamingNode},
+        rules::testing::{Fixture, judge, judge_with},
     };
 
     fn limited(fixture: Fixture, component: Component, limits: &str) -> Fixture {
@@ -245,5 +334,29 @@ mod tests {
         let run = |version: &str| standalone(version, claim, modes, strategy);
         assert_eq!(judge(&RULE, Some(&run("2.5.16")), &run("2.5.27")).len(), found);
         assert!(judge(&RULE, Some(&run("2.5.16")), &run("2.5.16")).is_empty());
+    }
+
+    #[rstest]
+    #[case("2.6.22", RoomFact { memory: Some("8Gi".into()), ..quota() }, 1)]
+    #[case("2.6.22", RoomFact { memory: Some("12Gi".into()), ..quota() }, 0)]
+    #[case("2.6.22", RoomFact { cpu: Some("500m".into()), ..quota() }, 1)]
+    #[case("2.6.22", RoomFact { pods: Some(1), ..quota() }, 1)]
+    #[case("2.6.22", RoomFact { pods: Some(2), ..quota() }, 0)]
+    #[case("2.6.22", RoomFact { pods: Some(0), namespace: Some("other".into()), ..quota() }, 0)]
+    #[case("2.6.22", RoomFact { memory: Some("much".into()), ..quota() }, 0)]
+    #[case("2.5.27", RoomFact { memory: Some("2Gi".into()), ..quota() }, 1)]
+    #[case("2.5.16", RoomFact { memory: Some("0".into()), pods: Some(0), ..quota() }, 0)]
+    fn more_pods_need_room(#[case] to: &str, #[case] room: RoomFact, #[case] found: usize) {
+        let sized = |version: &str| {
+            let fixture = limited(Fixture::cluster(version), QueryNode, "cpu: 1, memory: 4Gi");
+            if version.starts_with("2.6") { limited(fixture, StreamingNode, "cpu: 2, memory: 8Gi") } else { fixture }
+        };
+        let facts = Facts { room: Some(vec![room]), ..Facts::default() };
+        let findings = judge_with(&RULE, Some(&sized("2.5.16")), &sized(to), &facts);
+        assert_eq!(findings.len(), found, "{findings:?}");
+    }
+
+    fn quota() -> RoomFact {
+        RoomFact { namespace: None, bound: "ResourceQuota/compute".into(), memory: None, cpu: None, pods: None }
     }
 }
