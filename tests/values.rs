@@ -72,7 +72,9 @@ fn what_templates_read_is_never_reported() {
         let mut user = Map::new();
         let paths: Vec<&str> = templates.iter().flat_map(|text| read(text)).filter(|path| !path.is_empty()).collect();
         assert!(paths.len() > 10, "{}: templates read {paths:?}", chart.version);
-        paths.iter().for_each(|path| set(&mut user, path));
+        for path in &paths {
+            set(&mut user, path);
+        }
         let user = Value::Object(user);
         for held in [&templates[..], &[]] {
             let unread = stored(&user, &values, held).unread_values.expect("the record tells");
