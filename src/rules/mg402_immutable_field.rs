@@ -61,7 +61,8 @@ fn compare(old: &Workload, new: &Workload, findings: &mut Findings) {
             .object(&new.meta)
             .evidence(field, Some(from), Some(to), Some(&new.meta.origin))
             .fix(if field == "selector" {
-                "Keep the release name and nameOverride as they are; a workload with another selector must be deleted and created again."
+                "Keep the release name and nameOverride as they are, and keep added labels out of selectors (kustomize: labels with \
+                 includeSelectors: false). A workload with another selector must be deleted and created again."
             } else {
                 RULE.fix
             });

@@ -36,9 +36,15 @@ pub static RULE: Rule = Rule {
 };
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
+    let mut seen = Vec::new();
     for (old, new) in upgrade.changed_dependencies() {
         let family = old.family;
         let name = &old.workload.meta.object.name;
+        // Two charts of one umbrella may render the same object twice.
+        if seen.contains(&&old.workload.meta.object) {
+            continue;
+        }
+        seen.push(&old.workload.meta.object);
         for (was, is) in paired(old, new) {
             let (was, is) = (ImageRef::parse(&was.image), ImageRef::parse(&is.image));
             if is_same(&was, &is) {
@@ -280,5 +286,14 @@ mod tests {
         assert_eq!(judge(&RULE, Some(&pod(&[exporter, (from.0, &from.1)])), &pod(&[exporter, (to.0, &to.1)])).len(), 1);
         let second = ("etcd-2", "milvusdb/etcd:3.5.18");
         assert_eq!(judge(&RULE, Some(&pod(&[old, second])), &pod(&[old, ("etcd-2", "milvusdb/etcd:3.4.20")])).len(), 1);
+    }
+
+    #[test]
+    fn an_object_that_stands_twice_in_an_input_is_one() {
+        let run = |image: &str| {
+            let set = |fixture: Fixture| fixture.stateful_set("my-release-etcd", ETCD, image);
+            set(set(Fixture::cluster("2.4.17")))
+        };
+        assert_eq!(judge(&RULE, Some(&run("milvusdb/etcd:3.5.18")), &run("milvusdb/etcd:3.4.20")).len(), 1);
     }
 }

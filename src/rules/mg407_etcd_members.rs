@@ -137,7 +137,13 @@ impl Cluster<'_> {
 
 fn clusters(release: &Release) -> Vec<Cluster<'_>> {
     let mut clusters: Vec<Cluster<'_>> = Vec::new();
+    let mut seen = BTreeSet::new();
     for dependency in release.dependencies_of(Family::Etcd) {
+        // Two charts of one umbrella may render the same object twice; in the cluster it is one.
+        let object = &dependency.workload.meta.object;
+        if !seen.insert((object.kind.as_str(), object.name.as_str())) {
+            continue;
+        }
         let listed = listed(dependency);
         match clusters.iter_mut().find(|cluster| !listed.is_empty() && cluster.listed == listed) {
             Some(cluster) => cluster.workloads.push(dependency),
@@ -208,6 +214,14 @@ mod tests {
         let findings = judge(&RULE, Some(&etcd(before)), &etcd(after));
         assert_eq!(findings.iter().map(|finding| finding.severity).max(), expected, "{findings:?}");
         assert!(findings.len() <= 1, "{findings:?}");
+    }
+
+    #[test]
+    fn an_object_that_stands_twice_in_an_input_is_one() {
+        let twice = |replicas: i64| etcd(replicas).object(&workload("StatefulSet", "my-release-etcd", Some(replicas), ""));
+        assert!(judge(&RULE, Some(&twice(1)), &twice(1)).is_empty());
+        assert_eq!(judge(&RULE, Some(&twice(3)), &twice(1)).len(), 1);
+        assert!(judge(&RULE, Some(&twice(3)), &etcd(3)).is_empty());
     }
 
     #[test]

@@ -68,6 +68,9 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
                 Some(&first.workload.meta.origin),
             )
             .evidence("image", None, Some(image.to_string()), None);
+        if chart.is_none() {
+            finding.fix("Mount the whole configuration as /milvus/configs/milvus.yaml, or take an image of 2.4 or later.");
+        }
     }
     for dependency in upgrade.after.dependencies_of(Family::Minio).chain(upgrade.after.dependencies_of(Family::Silo)) {
         for container in dependency.containers() {
@@ -169,6 +172,17 @@ mod tests {
     fn what_is_rendered_decides(#[case] version: &str, #[case] chart: &str, #[case] mounts: &str, #[case] pod: &str, #[case] denied: bool) {
         let found = judge(&RULE, None, &proxy(version, chart, mounts, pod));
         assert_eq!(found.iter().map(|finding| finding.severity).collect::<Vec<_>>(), vec![Severity::Deny; usize::from(denied)], "{found:?}");
+    }
+
+    #[test]
+    fn manifests_without_a_chart_get_no_advice_about_charts() {
+        let yaml = format!(
+            "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: milvus}}\nspec:\n  selector: {{matchLabels: {{app: milvus}}}}\n  template:\n    spec:\n      containers:\n        - name: standalone\n          image: milvusdb/milvus:v2.3.3\n          args: [milvus, run, standalone]\n{}\n",
+            PARTS.lines().map(|line| format!("          {line}")).collect::<Vec<_>>().join("\n")
+        );
+        let after = Fixture::of("2.3.3", &[]).object(&yaml);
+        let found = judge(&RULE, None, &after);
+        assert!(found.len() == 1 && found[0].fix.text.contains("/milvus/configs/milvus.yaml"), "{found:?}");
     }
 
     #[test]
