@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use crate::manifest::{
     Object,
-    object::{Autoscaler, Claim, ConfigMap, Deployer, Meta, Workload},
+    object::{Autoscaler, Claim, ConfigMap, Deployer, Meta, VolumeSource, Workload},
 };
 
 use super::{
@@ -226,6 +226,15 @@ fn from_files(release: &Release, configs: &[Arc<ConfigMap>]) -> FileSettings {
     effective
 }
 
+/// Whether Milvus or one of its dependencies mounts the claim, whatever the claim is called.
+fn mounts_claim(release: &Release, name: &str) -> bool {
+    let dependencies = release.dependencies.iter().map(|dependency| &dependency.workload);
+    let workloads = release.components.iter().map(|component| &component.workload).chain(dependencies);
+    workloads
+        .flat_map(|workload| &workload.pod.volumes)
+        .any(|volume| matches!(&volume.source, VolumeSource::Claim(claim) if claim == name))
+}
+
 fn attach(
     releases: &mut [Release],
     single: bool,
@@ -249,7 +258,9 @@ fn attach(
         let instance = claim.meta.label("app.kubernetes.io/instance").or_else(|| claim.meta.label("release"));
         if let Some(release) = releases.iter_mut().find(|release| {
             same_namespace(release, claim.meta.object.namespace.as_deref())
-                && (instance == Some(&release.name) || claim.meta.object.name.starts_with(&release.fullname))
+                && (instance == Some(&release.name)
+                    || claim.meta.object.name.starts_with(&release.fullname)
+                    || mounts_claim(release, &claim.meta.object.name))
         }) {
             release.claims.push(claim);
         }

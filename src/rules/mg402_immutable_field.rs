@@ -213,4 +213,16 @@ mod tests {
         let findings = judge(&RULE, Some(&claim(before)), &claim(after));
         assert_eq!(findings.iter().map(|finding| finding.severity).max(), expected, "{findings:?}");
     }
+
+    #[test]
+    fn a_claim_of_any_name_counts_where_it_is_mounted() {
+        let run = |class: &str, mounted: &str| {
+            let volume = format!("volumes:\n  - name: data\n    persistentVolumeClaim: {{claimName: {mounted}}}");
+            Fixture::standalone("2.5.16").pod(Component::Standalone, &volume).object(&format!(
+                "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {{name: vectors}}\nspec: {{storageClassName: {class}}}\n"
+            ))
+        };
+        assert_eq!(judge(&RULE, Some(&run("gp2", "vectors")), &run("gp3", "vectors")).len(), 1);
+        assert!(judge(&RULE, Some(&run("gp2", "other")), &run("gp3", "other")).is_empty());
+    }
 }
