@@ -38,6 +38,9 @@ pub struct Facts {
     /// Autoscalers that own replicas.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub autoscalers: Option<Vec<AutoscalerFact>>,
+    /// Room that is left for more pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub room: Option<Vec<RoomFact>>,
     /// Argo CD or Flux objects that apply Milvus.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deployers: Option<Vec<DeployerFact>>,
@@ -233,6 +236,26 @@ pub struct AutoscalerFact {
     pub name: String,
     /// Workload that it scales.
     pub workload: String,
+}
+
+/// Room that something leaves for more pods: a `ResourceQuota`, or the nodes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RoomFact {
+    /// Namespace that it is for; absent means every namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// What sets the bound, such as `ResourceQuota/compute` or `nodes`.
+    pub bound: String,
+    /// Memory that more pods may request, as a quantity such as `12Gi`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<String>,
+    /// CPU that more pods may request, as a quantity such as `3500m`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<String>,
+    /// How many more pods may run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pods: Option<u64>,
 }
 
 /// Argo CD or Flux object that applies a release.

@@ -26,7 +26,7 @@ pub(crate) fn review(before: Option<&Fixture>, after: &Fixture, status: &str, la
     let values = after.user_values().or_else(|| before?.user_values()).map(|values| values.to_json());
     let release = json!({
         "name": after.release_name(), "namespace": "milvus", "version": 2, "info": {"status": status},
-        "manifest": after.yaml(), "config": values,
+        "manifest": after.yaml(), "config": values, "chart": after.stored_chart(),
     });
     let inner = BASE64_STANDARD.encode(release.to_string());
     let mut all = json!({"owner": "helm", "status": status, "name": after.release_name(), "version": "2"});

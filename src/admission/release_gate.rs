@@ -121,7 +121,7 @@ impl ReleaseTask {
             }
             builder.add(object);
         }
-        builder.add_helm(&stored.name, Some(&namespace), stored.revision, &stored.status, stored.user_values.clone());
+        builder.add_helm(&stored.name, Some(&namespace), stored.kept());
         let after = builder.build();
         if after.releases.is_empty() {
             return Ok(None);

@@ -486,6 +486,7 @@ fn fill(facts: &mut Facts, seen: Facts) {
     facts.rollouts = facts.rollouts.take().or(seen.rollouts);
     facts.runs = facts.runs.take().or(seen.runs);
     facts.autoscalers = facts.autoscalers.take().or(seen.autoscalers);
+    facts.room = facts.room.take().or(seen.room);
     facts.deployers = facts.deployers.take().or(seen.deployers);
     facts.drift = facts.drift.take().or(seen.drift);
 }

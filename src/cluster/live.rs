@@ -370,8 +370,7 @@ impl Cluster {
         let stored = self.helm_release(namespace, name, None).await?;
         let mut builder = Builder::default();
         stored.lay_into(&mut builder).map_err(|source| ClusterError::Manifest { object: stored.source(), source })?;
-        let revision = HelmRevision { revision: stored.revision, status: stored.status.clone(), user_values: stored.user_values };
-        Ok((builder.build(), revision))
+        Ok((builder.build(), stored.kept()))
     }
 }
 

@@ -10,7 +10,11 @@ use flate2::read::MultiGzDecoder;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::manifest::{Node, Tree};
+use super::values::StoredChart;
+use crate::{
+    manifest::{Node, Tree},
+    milvus::release::UnreadValue,
+};
 
 /// Bytes of a decoded release. etcd holds at most 1.5 MiB of it compressed, of which real charts make up to 10 MiB.
 pub const MAX_BYTES: usize = 32 * 1024 * 1024;
@@ -38,6 +42,8 @@ pub struct StoredRelease {
     pub user_values: Node,
     /// Name and version of the chart.
     pub chart: Option<(String, String)>,
+    /// Values that the user set and the chart does not read; `None` if the record does not tell.
+    pub unread_values: Option<Vec<UnreadValue>>,
 }
 
 impl std::fmt::Debug for StoredRelease {
@@ -142,7 +148,7 @@ fn gunzip(bytes: &[u8]) -> Result<Vec<u8>, CodecError> {
 
 /// What is read of Helm's JSON; templates and files of the chart are skipped.
 #[derive(Deserialize)]
-struct Stored {
+struct Stored<'a> {
     name: String,
     #[serde(default)]
     namespace: String,
@@ -156,8 +162,8 @@ struct Stored {
     hooks: Vec<Hook>,
     #[serde(default)]
     config: Value,
-    #[serde(default)]
-    chart: Option<Chart>,
+    #[serde(default, borrow)]
+    chart: Option<StoredChart<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -172,23 +178,9 @@ struct Info {
     status: String,
 }
 
-#[derive(Deserialize)]
-struct Chart {
-    #[serde(default)]
-    metadata: Option<ChartMetadata>,
-}
-
-#[derive(Deserialize)]
-struct ChartMetadata {
-    #[serde(default)]
-    name: String,
-    #[serde(default)]
-    version: String,
-}
-
 fn parse(bytes: &[u8]) -> Result<StoredRelease, CodecError> {
     // serde_json's own words can quote the document, and with it values.
-    let stored: Stored = serde_json::from_slice(bytes)
+    let stored: Stored<'_> = serde_json::from_slice(bytes)
         .map_err(|error| CodecError::Json(format!("{} at line {}, column {}", category(&error), error.line(), error.column())))?;
     Ok(stored.into())
 }
@@ -206,12 +198,15 @@ pub fn is_printed_release(document: &Tree<'_>) -> bool {
 /// # Errors
 /// Where the fields have other shapes. The error does not quote the document.
 pub fn from_json(release: Value) -> Result<StoredRelease, CodecError> {
-    let stored: Stored = serde_json::from_value(release).map_err(|error| CodecError::Json(category(&error).to_owned()))?;
+    // The chart in it borrows from text.
+    let text = release.to_string();
+    let stored: Stored<'_> = serde_json::from_str(&text).map_err(|error| CodecError::Json(category(&error).to_owned()))?;
     Ok(stored.into())
 }
 
-impl From<Stored> for StoredRelease {
-    fn from(stored: Stored) -> Self {
+impl From<Stored<'_>> for StoredRelease {
+    fn from(stored: Stored<'_>) -> Self {
+        let unread_values = stored.chart.as_ref().and_then(|chart| chart.unread(&stored.config));
         Self {
             name: stored.name,
             namespace: Some(stored.namespace).filter(|namespace| !namespace.is_empty()),
@@ -221,6 +216,7 @@ impl From<Stored> for StoredRelease {
             hooks: stored.hooks.into_iter().map(|hook| hook.manifest).collect(),
             user_values: Tree::from_json(&stored.config),
             chart: stored.chart.and_then(|chart| chart.metadata).map(|chart| (chart.name, chart.version)),
+            unread_values,
         }
     }
 }
@@ -250,8 +246,11 @@ mod tests {
         json!({
             "name": "my-release", "namespace": "milvus", "version": 7,
             "info": {"status": "deployed", "notes": "x"},
-            "chart": {"metadata": {"name": "milvus", "version": "4.2.8"}, "templates": [{"name": "t", "data": "eA=="}]},
-            "config": {"minio": {"secretKey": "hunter2"}},
+            "chart": {
+                "metadata": {"name": "milvus", "version": "4.2.8"}, "templates": [{"name": "t", "data": "eA=="}],
+                "values": {"cluster": {"enabled": true}, "image": {"all": {"tag": "v2.4.9"}}},
+            },
+            "config": {"minio": {"secretKey": "hunter2"}, "image": {"tag": "v2.4.9"}},
             "manifest": "---\nkind: ConfigMap\n",
         })
     }
@@ -281,6 +280,8 @@ mod tests {
         assert_eq!(from_secret.chart, Some(("milvus".into(), "4.2.8".into())));
         assert_eq!(from_secret.user_values.text_at(&["minio", "secretKey"]), Some("hunter2"));
         assert!(!format!("{from_secret:?}").contains("hunter2"));
+        let unread = UnreadValue { path: "image.tag".into(), nearest: Some("image.all.tag".into()) };
+        assert_eq!(from_secret.unread_values, Some(vec![unread]));
     }
 
     #[test]
@@ -292,7 +293,10 @@ mod tests {
     #[test]
     fn null_values_are_none() {
         let plain = json!({"name": "r", "config": null, "chart": null, "info": null}).to_string();
-        assert!(decode(&secret(plain.as_bytes())).unwrap().user_values.is_null());
+        let decoded = decode(&secret(plain.as_bytes())).unwrap();
+        assert!(decoded.user_values.is_null() && decoded.unread_values.is_none());
+        let empty = json!({"name": "r", "chart": {"metadata": null, "values": null, "templates": null}}).to_string();
+        assert!(decode(&secret(empty.as_bytes())).unwrap().unread_values.is_none());
     }
 
     #[test]

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use crate::{
     manifest::{Object, Origin, ParseError, documents},
-    milvus::snapshot::Builder,
+    milvus::{release::HelmRevision, snapshot::Builder},
 };
 
 pub mod codec;
 mod skim;
+mod values;
 
 pub use codec::{CodecError, StoredRelease, decode};
 
@@ -66,7 +67,18 @@ impl StoredRelease {
 
     /// Tells a snapshot what Helm knows of the release beside its objects.
     pub fn describe_to(&self, builder: &mut Builder) {
-        builder.add_helm(&self.name, self.namespace.as_deref(), self.revision, &self.status, self.user_values.clone());
+        builder.add_helm(&self.name, self.namespace.as_deref(), self.kept());
+    }
+
+    /// What rules ask for beside the manifest.
+    #[must_use]
+    pub fn kept(&self) -> HelmRevision {
+        HelmRevision {
+            revision: self.revision,
+            status: self.status.clone(),
+            user_values: self.user_values.clone(),
+            unread_values: self.unread_values.clone(),
+        }
     }
 }
 
@@ -85,6 +97,7 @@ mod tests {
             hooks: Vec::new(),
             user_values: Tree::string("x"),
             chart: None,
+            unread_values: None,
         }
     }
 

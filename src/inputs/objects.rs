@@ -202,6 +202,7 @@ impl Collector {
                     user_values: document
                         .map_or_else(|| Node::from_json(&serde_json::Value::Null), |document| document.root.into_owned()),
                     chart: output.chart.map(|(name, version)| (name.to_owned(), version.to_owned())),
+                    unread_values: None,
                 }),
                 Err(_) => self.remark(format!("{source}: the values that Helm printed are not YAML")),
             }

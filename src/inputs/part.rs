@@ -299,7 +299,7 @@ impl Sides<'_> {
     fn is_used(&self, release: &Release, dependency: &Dependency) -> Option<bool> {
         let key = match dependency.family {
             Family::Etcd => "etcd.endpoints",
-            Family::Minio => "minio.address",
+            Family::Minio | Family::Silo => "minio.address",
             Family::PulsarV2 | Family::PulsarV3 => "pulsar.address",
             Family::Kafka | Family::Zookeeper => "kafka.brokerList",
             Family::Tikv => "tikv.endpoints",

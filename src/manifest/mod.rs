@@ -6,6 +6,7 @@
 
 pub mod node;
 pub mod object;
+pub mod quantity;
 pub mod tape;
 pub mod view;
 pub mod yaml;

@@ -6,7 +6,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::view::View;
+use super::{quantity, view::View};
 
 /// Where something was read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
@@ -233,6 +233,8 @@ pub struct Container {
     pub mounts: Vec<Mount>,
     /// Whether an init container keeps running (`restartPolicy: Always`): a sidecar.
     pub restarts: bool,
+    /// What it asks of its node and what it may use.
+    pub resources: Resources,
 }
 
 /// A volume where a container sees it.
@@ -298,6 +300,24 @@ pub enum ValueFrom {
     Key(SourceRef, String),
     /// A field of the pod or a resource of the container, such as `metadata.name`.
     Field(String),
+}
+
+/// `resources` of a container, as far as rules compare it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Resources {
+    /// `requests`. Where it is absent, Kubernetes takes the limit.
+    pub requests: Amounts,
+    /// `limits`.
+    pub limits: Amounts,
+}
+
+/// Processor time and memory; `None` if absent or unreadable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Amounts {
+    /// Thousandths of a CPU.
+    pub cpu: Option<u64>,
+    /// Bytes.
+    pub memory: Option<u64>,
 }
 
 /// Variables of a container in their order. Charts write hundreds of them, so all texts stand in one.
@@ -593,6 +613,8 @@ pub struct Claim {
     pub storage_class: Option<String>,
     /// `accessModes`, sorted.
     pub access_modes: Vec<String>,
+    /// `volumeName`: the volume behind it.
+    pub volume_name: Option<String>,
 }
 
 /// An autoscaler and its target.
@@ -659,6 +681,7 @@ impl Object {
                     storage: template.storage,
                     storage_class: template.storage_class,
                     access_modes: template.access_modes,
+                    volume_name: node.text_at(&["spec", "volumeName"]).map(Cow::into_owned).filter(|name| !name.is_empty()),
                 })
             }
             "Service" => Self::Service(meta),
@@ -903,6 +926,13 @@ impl Container {
             env_from: node.items_at(&["envFrom"]).filter_map(EnvFrom::read).collect(),
             mounts: node.items_at(&["volumeMounts"]).filter_map(Mount::read).collect(),
             restarts: node.text_at(&["restartPolicy"]).as_deref() == Some("Always"),
+            resources: node
+                .get("resources")
+                .map(|resources| Resources {
+                    requests: Amounts::read(resources.get("requests")),
+                    limits: Amounts::read(resources.get("limits")),
+                })
+                .unwrap_or_default(),
         }
     }
 }
@@ -926,6 +956,13 @@ impl Mount {
             sub_path: text("subPath").unwrap_or_default(),
             is_computed: node.text_at(&["subPathExpr"]).is_some_and(|path| path.contains("$(")),
         })
+    }
+}
+
+impl Amounts {
+    fn read<'t>(node: Option<impl View<'t>>) -> Self {
+        let amount = |key: &str| node.and_then(|node| node.text_at(&[key])).and_then(|text| quantity::thousandths(&text));
+        Self { cpu: amount("cpu"), memory: amount("memory").map(|amount| amount / 1000) }
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 use aho_corasick::{AhoCorasick, packed};
 use memchr::memmem;
 
-use crate::manifest::object::{Labels, Workload};
+use crate::manifest::object::{Container, Labels, Workload};
 
 use super::image::ImageRef;
 
@@ -17,8 +17,10 @@ use super::image::ImageRef;
 pub enum Family {
     /// etcd: metadata.
     Etcd,
-    /// `MinIO`: object storage.
+    /// `MinIO`: object storage. An image of its fork Silo in a workload of `MinIO` counts as `MinIO`: the data stays.
     Minio,
+    /// Silo, the fork of `MinIO`, under its own chart: other workloads and volumes than `MinIO`'s.
+    Silo,
     /// Pulsar of the 2.x chart.
     PulsarV2,
     /// Pulsar of the 3.x chart.
@@ -48,6 +50,7 @@ impl Family {
         match self {
             Self::Etcd => "etcd",
             Self::Minio => "MinIO",
+            Self::Silo => "Silo",
             Self::PulsarV2 => "Pulsar v2",
             Self::PulsarV3 => "Pulsar v3",
             Self::Kafka => "Kafka",
@@ -75,10 +78,24 @@ pub struct Dependency {
 }
 
 impl Dependency {
-    /// The image of the main container.
+    /// The image of the first container that runs the system.
     #[must_use]
     pub fn image(&self) -> Option<ImageRef> {
-        self.workload.pod.containers.first().map(|container| ImageRef::parse(&container.image))
+        self.containers().first().map(|container| ImageRef::parse(&container.image))
+    }
+
+    /// The containers that run the system itself, beside exporters, proxies and other sidecars: those with an image of the
+    /// system, else those named after it, else the first.
+    #[must_use]
+    pub fn containers(&self) -> Vec<&Container> {
+        let all = &self.workload.pod.containers;
+        let own = |test: &dyn Fn(&Container) -> bool| all.iter().filter(|container| test(container)).collect::<Vec<_>>();
+        let by_image = own(&|container| image_runs(self.family, ImageRef::parse(&container.image).name()));
+        if !by_image.is_empty() {
+            return by_image;
+        }
+        let by_name = own(&|container| image_runs(self.family, &container.name));
+        if by_name.is_empty() { all.iter().take(1).collect() } else { by_name }
     }
 
     /// Whether the workload keeps data on volumes that outlive its pods.
@@ -88,6 +105,26 @@ impl Dependency {
         self.workload.stateful.as_ref().is_some_and(|stateful| !stateful.claim_templates.is_empty())
             || self.workload.pod.volumes.iter().any(|volume| matches!(volume.source, VolumeSource::Claim(_)))
     }
+}
+
+/// Whether an image of this name (the last element of its repository) runs the system: the name has the system's word, as in
+/// `etcd`, `coreos-etcd` or `cp-kafka`, and none of a tool beside it, as in `kafka-exporter`.
+#[must_use]
+pub fn image_runs(family: Family, name: &str) -> bool {
+    const TOOLS: [&str; 12] =
+        ["backup", "client", "console", "defrag", "exporter", "init", "manager", "mc", "metrics", "operator", "proxy", "ui"];
+    let words: &[&str] = match family {
+        Family::Etcd => &["etcd"],
+        Family::Minio | Family::Silo => &["minio", "silo"],
+        Family::PulsarV2 | Family::PulsarV3 => &["pulsar"],
+        Family::Kafka => &["kafka"],
+        Family::Zookeeper => &["zookeeper"],
+        Family::Woodpecker => &["woodpecker"],
+        Family::Mysql => &["mysql"],
+        Family::Tikv => &["tikv"],
+    };
+    let parts = || name.split(['-', '_', '.']);
+    parts().any(|part| words.contains(&part)) && !parts().any(|part| TOOLS.contains(&part))
 }
 
 /// The Helm release that a workload says it belongs to.
@@ -104,7 +141,7 @@ fn label<'a>(labels: &'a Labels, key: &str) -> Option<&'a str> {
 }
 
 /// Text that holds none of these words holds neither Milvus nor anything that [`family`] recognises.
-const WORDS: [&str; 9] = ["milvus", "etcd", "minio", "pulsar", "kafka", "zookeeper", "woodpecker", "mysql", "tikv"];
+const WORDS: [&str; 10] = ["milvus", "etcd", "minio", "silo", "pulsar", "kafka", "zookeeper", "woodpecker", "mysql", "tikv"];
 
 /// Whether a text may hold Milvus or what it stands on; where it certainly does not, no tree is built. An escaped letter
 /// could hide a word, so any escape of that kind goes the long way.
@@ -131,10 +168,13 @@ pub fn family(workload: &Workload) -> Option<Family> {
         Some("zookeeper") => return Some(Family::Zookeeper),
         Some("mysql") => return Some(Family::Mysql),
         Some("tikv") => return Some(Family::Tikv),
+        Some("minio") => return Some(Family::Minio),
+        Some("silo") => return Some(Family::Silo),
         _ => {}
     }
     match of("app") {
         Some("minio") => return Some(Family::Minio),
+        Some("silo") => return Some(Family::Silo),
         Some("pulsarv3") => return Some(Family::PulsarV3),
         Some("pulsar" | "pulsarv2") => return Some(Family::PulsarV2),
         _ => {}
@@ -145,7 +185,7 @@ pub fn family(workload: &Workload) -> Option<Family> {
     let image = ImageRef::parse(&workload.pod.containers.first()?.image);
     match image.name() {
         "etcd" => Some(Family::Etcd),
-        "minio" => Some(Family::Minio),
+        "minio" | "silo" => Some(Family::Minio),
         "kafka" => Some(Family::Kafka),
         "zookeeper" => Some(Family::Zookeeper),
         "woodpecker" => Some(Family::Woodpecker),
@@ -170,7 +210,10 @@ mod tests {
     #[case("app.kubernetes.io/name", "zookeeper")]
     #[case("app.kubernetes.io/name", "mysql")]
     #[case("app.kubernetes.io/name", "tikv")]
+    #[case("app.kubernetes.io/name", "minio")]
+    #[case("app.kubernetes.io/name", "silo")]
     #[case("app", "minio")]
+    #[case("app", "silo")]
     #[case("app", "pulsar")]
     #[case("app", "pulsarv2")]
     #[case("app", "pulsarv3")]
@@ -181,5 +224,18 @@ mod tests {
         let origin = Origin { source: "x".into(), document: 1, line: 0 };
         let Some(Object::Workload(workload)) = Object::read(&document.root, &origin, None) else { panic!("a workload") };
         assert!(family(&workload).is_some() && WORDS.iter().any(|word| text.contains(word)));
+    }
+
+    #[rstest]
+    #[case(Family::Etcd, "coreos-etcd", true)]
+    #[case(Family::Etcd, "etcd-defrag", false)]
+    #[case(Family::Kafka, "cp-kafka", true)]
+    #[case(Family::Kafka, "kafka-exporter", false)]
+    #[case(Family::Minio, "silo", true)]
+    #[case(Family::Minio, "mc", false)]
+    #[case(Family::PulsarV3, "pulsar-all", true)]
+    #[case(Family::PulsarV2, "pulsar-manager", false)]
+    fn images_of_the_system_and_tools_beside_it(#[case] family: Family, #[case] name: &str, #[case] runs: bool) {
+        assert_eq!(image_runs(family, name), runs);
     }
 }

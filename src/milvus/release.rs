@@ -79,6 +79,17 @@ pub struct HelmRevision {
     pub status: String,
     /// What the user set (`--set`, `-f`); never printed.
     pub user_values: Node,
+    /// Values among them that the chart of this revision does not read; `None` if the record does not tell.
+    pub unread_values: Option<Vec<UnreadValue>>,
+}
+
+/// A value that the user set and that the chart does not read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnreadValue {
+    /// Dotted path; the value itself is not kept.
+    pub path: String,
+    /// The path that was most likely meant.
+    pub nearest: Option<String>,
 }
 
 /// A component and the workload that runs it.

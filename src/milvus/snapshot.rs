@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::manifest::{
-    Node, Object,
+    Object,
     object::{Autoscaler, Claim, ConfigMap, Deployer, Meta, SourceRef, VolumeSource, Workload},
 };
 
@@ -137,9 +137,8 @@ impl Builder {
     }
 
     /// Takes in what Helm's storage says of a release beside its manifest.
-    pub fn add_helm(&mut self, release: &str, namespace: Option<&str>, revision: u64, status: &str, user_values: Node) {
-        let status = status.to_owned();
-        self.helm.push((release.to_owned(), namespace.map(str::to_owned), HelmRevision { revision, status, user_values }));
+    pub fn add_helm(&mut self, release: &str, namespace: Option<&str>, revision: HelmRevision) {
+        self.helm.push((release.to_owned(), namespace.map(str::to_owned), revision));
     }
 
     /// Groups everything, where references of pods to objects that are not here find those of `before`: they stay in the cluster
@@ -293,6 +292,15 @@ fn fallback(release: &Release, configs: &[Arc<ConfigMap>]) -> Option<Arc<ConfigM
     if shows_mounts { None } else { configs.iter().find(named).cloned() }
 }
 
+/// Whether Milvus or one of its dependencies mounts the claim, whatever the claim is called.
+fn mounts_claim(release: &Release, name: &str) -> bool {
+    let dependencies = release.dependencies.iter().map(|dependency| &dependency.workload);
+    let workloads = release.components.iter().map(|component| &component.workload).chain(dependencies);
+    workloads
+        .flat_map(|workload| &workload.pod.volumes)
+        .any(|volume| matches!(&volume.source, VolumeSource::Claim(claim) if claim == name))
+}
+
 fn attach(
     releases: &mut [Release],
     single: bool,
@@ -316,7 +324,9 @@ fn attach(
         let instance = claim.meta.label("app.kubernetes.io/instance").or_else(|| claim.meta.label("release"));
         if let Some(release) = releases.iter_mut().find(|release| {
             same_namespace(release, claim.meta.object.namespace.as_deref())
-                && (instance == Some(&release.name) || claim.meta.object.name.starts_with(&release.fullname))
+                && (instance == Some(&release.name)
+                    || claim.meta.object.name.starts_with(&release.fullname)
+                    || mounts_claim(release, &claim.meta.object.name))
         }) {
             release.claims.push(claim);
         }

@@ -312,7 +312,7 @@ fn an_image_can_no_longer_be_pulled() {
             &format!("{repository}/kafka:3.1.0"),
         )
     };
-    warned(&kafka("bitnami"), &kafka("bitnami"), &["MG405"]);
+    warned(&kafka("bitnami"), &kafka("bitnami").replicas(Proxy, 2), &["MG405"]);
     harmless(&kafka("bitnami"), &kafka("bitnamilegacy"));
 }
 

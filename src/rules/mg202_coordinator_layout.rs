@@ -18,15 +18,21 @@ pub static RULE: Rule = Rule {
     since: "0.1.0",
     needs: &[Need::After, Need::Distributed],
     what: "Denies mixed and separate coordinators side by side, and several replicas of a coordinator without active-standby.",
-    why: "Both register in etcd, take turns in failing, and hand out the same work twice.",
+    why: "Both register in etcd, take turns in failing (CompareAndSwap errors), and hand out the same work twice.",
     example: "Chart 4.2.4 switches the mixed coordinator on by default; rootCoordinator.enabled=true from old values stays.",
     fix: "Enable either mixCoordinator or the four coordinators; set activeStandby.enabled=true for more than one replica.",
-    sources: &["milvus-helm#115", "Milvus docs: coordinator high availability"],
+    sources: &["milvus-helm#14", "milvus-helm#115", "Milvus docs: coordinator high availability", "Milvus blog 2025-12-25 on 2.5 to 2.6"],
     check,
 };
 
 /// From here on the mixed coordinator is always active-standby.
 const ALWAYS_STANDBY: Version = Version::new(2, 6, 8);
+/// The first release in which `mixCoord.enableActiveStandby`, else `rootCoord.enableActiveStandby`, serves every role.
+const ONE_SWITCH: Version = Version::new(2, 6, 0);
+/// The first chart that renders `enableActiveStandby` for the coordinators.
+const PASSED_ON: Version = Version::new(4, 0, 4);
+/// The first chart that renders it for the roles inside the mixed coordinator.
+const PASSED_ON_TO_ROLES: Version = Version::new(4, 1, 1);
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let after = upgrade.after;
@@ -57,30 +63,77 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     }
     for component in after.components.iter().filter(|component| component.component.is_coordinator()) {
         let replicas = component.workload.wanted_replicas();
-        let key = match component.component {
-            Component::RootCoord | Component::MixCoord => "rootCoord.enableActiveStandby",
-            Component::DataCoord => "dataCoord.enableActiveStandby",
-            Component::IndexCoord => "indexCoord.enableActiveStandby",
-            _ => "queryCoord.enableActiveStandby",
-        };
-        let mixed = component.component == Component::MixCoord;
-        let always = mixed && component.version().build().is_some_and(|build| build.version >= ALWAYS_STANDBY);
-        let on = after.config.is_true(key) || (mixed && after.config.is_true("mixCoord.enableActiveStandby"));
-        if replicas > 1 && !always && !on {
-            findings
-                .deny(format!("{} has {replicas} replicas without active-standby", component.component))
-                .on(component)
-                .evidence(key, None, Some("not true".into()), after.config.get(key).map(|setting| setting.origin))
-                .fix(format!("Set activeStandby.enabled=true for {} in the Helm values, or one replica.", component.component));
+        if replicas <= 1 {
+            continue;
         }
+        let missing = without_standby(upgrade, component);
+        let Some(first) = missing.first() else { continue };
+        let roles = if component.component == Component::MixCoord {
+            format!(" for {}", missing.iter().filter_map(|key| key.split('.').next()).collect::<Vec<_>>().join(", "))
+        } else {
+            String::new()
+        };
+        let setting = after.config.get(first);
+        findings
+            .deny(format!("{} would run {replicas} replicas, but its configuration does not switch active-standby on{roles}", component.component))
+            .on(component)
+            .evidence(*first, None, Some(setting.map_or("absent", |setting| setting.value).to_owned()), setting.map(|setting| setting.origin))
+            .fix(fix(upgrade, component, &missing));
+    }
+}
+
+/// The switches of active-standby that the coordinator needs and that are not on. Inside a mixed coordinator each role has
+/// its own below 2.6; from then on one serves all, and stands in for the other.
+fn without_standby(upgrade: &Upgrade<'_>, component: &ComponentWorkload) -> Vec<&'static str> {
+    let version = component.version().build().map(|build| build.version);
+    let keys: &[&'static str] = match component.component {
+        Component::RootCoord => &["rootCoord.enableActiveStandby"],
+        Component::DataCoord => &["dataCoord.enableActiveStandby"],
+        Component::IndexCoord => &["indexCoord.enableActiveStandby"],
+        Component::MixCoord => match version {
+            Some(version) if version >= ALWAYS_STANDBY => &[],
+            Some(version) if version < ONE_SWITCH => {
+                &["rootCoord.enableActiveStandby", "queryCoord.enableActiveStandby", "dataCoord.enableActiveStandby"]
+            }
+            _ if upgrade.after.config.is_true("mixCoord.enableActiveStandby") => &[],
+            _ => &["rootCoord.enableActiveStandby"],
+        },
+        _ => &["queryCoord.enableActiveStandby"],
+    };
+    keys.iter().copied().filter(|key| !upgrade.after.config.is_true(key)).collect()
+}
+
+/// What switches active-standby on: the chart's value where this chart passes it on, else Milvus' own configuration.
+fn fix(upgrade: &Upgrade<'_>, component: &ComponentWorkload, missing: &[&str]) -> String {
+    let direct = missing.iter().map(|key| format!("{key}: true")).collect::<Vec<_>>().join(", ");
+    let chart = upgrade.after.chart.as_ref().map(|chart| chart.version);
+    let value = match component.component {
+        Component::RootCoord => "rootCoordinator",
+        Component::DataCoord => "dataCoordinator",
+        Component::IndexCoord => "indexCoordinator",
+        Component::MixCoord => "mixCoordinator",
+        _ => "queryCoordinator",
+    };
+    match chart {
+        Some(chart) if component.component == Component::MixCoord && chart < PASSED_ON_TO_ROLES => format!(
+            "Chart {chart} does not pass {value}.activeStandby.enabled on to the roles inside the mixed coordinator, chart \
+             {PASSED_ON_TO_ROLES} and later do. Take a later chart, or set {direct} under extraConfigFiles.user.yaml, or keep one replica."
+        ),
+        Some(chart) if chart < PASSED_ON => format!(
+            "Chart {chart} does not have {value}.activeStandby.enabled, chart {PASSED_ON} and later do. Take a later chart, or keep one replica."
+        ),
+        Some(_) => format!("Set {value}.activeStandby.enabled=true in the Helm values, or keep one replica."),
+        None => format!("Set {direct} in the configuration of Milvus, or keep one replica."),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use rstest::rstest;
+
     use super::RULE;
     use crate::{
-        milvus::Component::{MixCoord, RootCoord},
+        milvus::Component::{self, MixCoord, RootCoord},
         rules::testing::{Fixture, judge},
     };
 
@@ -95,9 +148,29 @@ mod tests {
         let two = Fixture::cluster("2.4.5").replicas(RootCoord, 2);
         assert_eq!(judge(&RULE, None, &two).len(), 1);
         assert!(judge(&RULE, None, &two.clone().user_yaml("rootCoord: {enableActiveStandby: true}")).is_empty());
-        let mixed = Fixture::cluster("2.5.5").replicas(MixCoord, 2);
-        assert!(judge(&RULE, None, &mixed.default_yaml("mixCoord: {enableActiveStandby: true}")).is_empty());
+        let mixed = |version: &str, yaml: &str| {
+            judge(&RULE, None, &Fixture::cluster(version).replicas(MixCoord, 2).default_yaml(yaml)).len()
+        };
+        assert_eq!(mixed("2.6.5", "mixCoord: {enableActiveStandby: true}"), 0);
+        assert_eq!(mixed("2.6.5", "rootCoord: {enableActiveStandby: true}"), 0);
+        assert_eq!(mixed("2.6.5", "queryCoord: {enableActiveStandby: true}"), 1);
+        assert_eq!(mixed("2.5.5", "rootCoord: {enableActiveStandby: true}"), 1);
+        let all = "rootCoord: {enableActiveStandby: true}\nqueryCoord: {enableActiveStandby: true}\ndataCoord: {enableActiveStandby: true}";
+        assert_eq!(mixed("2.5.5", all), 0);
         assert!(judge(&RULE, None, &Fixture::cluster("2.6.11").replicas(MixCoord, 2)).is_empty());
         assert!(judge(&RULE, None, &Fixture::cluster("2.4.5")).is_empty());
+    }
+
+    #[rstest]
+    #[case("4.1.0", MixCoord, "Chart 4.1.0 does not pass mixCoordinator.activeStandby.enabled on", "chart 4.1.1 and later do")]
+    #[case("4.1.1", MixCoord, "Set mixCoordinator.activeStandby.enabled=true", "or keep one replica")]
+    #[case("4.1.0", RootCoord, "Set rootCoordinator.activeStandby.enabled=true", "or keep one replica")]
+    #[case("3.3.6", RootCoord, "Chart 3.3.6 does not have rootCoordinator.activeStandby.enabled", "chart 4.0.4 and later do")]
+    fn the_fix_names_what_the_chart_passes_on(#[case] chart: &str, #[case] component: Component, #[case] begins: &str, #[case] holds: &str) {
+        let after = Fixture::of("2.3.0", &[component]).chart(chart).replicas(component, 2).default_yaml("rootCoord: {enableActiveStandby: false}");
+        let found = judge(&RULE, None, &after);
+        let text = &found[0].fix.text;
+        assert!(text.starts_with(begins) && text.contains(holds), "{text}");
+        assert!(component != MixCoord || found[0].message.ends_with("on for rootCoord, queryCoord, dataCoord"), "{}", found[0].message);
     }
 }

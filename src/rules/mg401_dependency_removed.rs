@@ -57,6 +57,11 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
                 Family::PulsarV2 => {
                     "Keep it with --set pulsar.enabled=true,pulsarv3.enabled=false; switch to Pulsar v3 only by the documented procedure.".to_owned()
                 }
+                Family::Minio if after.dependencies_of(Family::Silo).next().is_some() => {
+                    "Silo starts on volumes of its own, which are empty. Keep MinIO (to run Silo on MinIO's volumes, change its image only), or copy \
+                     every object with `mc mirror` into Silo before Milvus is pointed to it."
+                        .to_owned()
+                }
                 _ => format!("Keep {family} enabled in the Helm values."),
             });
     }
@@ -125,5 +130,16 @@ mod tests {
         let before = v2(Fixture::cluster("2.4.17")).object(broker);
         assert!(judge(&RULE, Some(&before), &v2(Fixture::cluster("2.4.24"))).is_empty());
         assert!(judge(&RULE, None, &v2(Fixture::cluster("2.4.24"))).is_empty());
+    }
+
+    #[test]
+    fn a_silo_in_place_of_minio_starts_empty() {
+        let minio = Fixture::cluster("2.6.11").stateful_set("my-release-minio", "app: minio", "minio/minio:RELEASE.2024-12-18T13-15-44Z");
+        let image = "pgsty/silo:RELEASE.2026-09-16T00-00-00Z";
+        let other = Fixture::cluster("2.6.11").stateful_set("my-release-silo", "app: silo", image);
+        let findings = judge(&RULE, Some(&minio), &other);
+        assert_eq!(findings.len(), 1);
+        assert!(findings[0].fix.text.contains("mc mirror"), "{:?}", findings[0].fix);
+        assert!(judge(&RULE, Some(&minio), &Fixture::cluster("2.6.11").stateful_set("my-release-minio", "app: minio", image)).is_empty());
     }
 }

@@ -15,6 +15,8 @@ mod state;
 mod forms;
 mod guarded_settings;
 #[cfg(test)]
+mod rows;
+#[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod ticks;
@@ -75,20 +77,23 @@ registry! {
     mg308_fixed_setting
     mg401_dependency_removed
     mg402_immutable_field
-    mg403_dependency_downgrade
+    mg403_dependency_version
     mg404_minio_filesystem_cutoff
     mg405_vanished_image
     mg406_shadowing_service
+    mg407_etcd_members
     mg501_bad_chart
     mg502_queue_default_flip
     mg503_removed_values
     mg504_live_drift
+    mg505_chart_image_mismatch
     mg601_image_user_change
     mg602_run_as_user
     mg701_kubernetes_too_old
     mg702_helm_too_old
     mg703_autoscaler_conflict
     mg704_self_heal_conflict
+    mg705_capacity
 }
 
 pub(crate) use mg201_component_order::layout;

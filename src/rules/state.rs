@@ -35,6 +35,12 @@ impl Missing {
         Self { what: Cow::Borrowed(what), provide: Cow::Borrowed(provide), momentary: false }
     }
 
+    /// A fact without which the rule only leaves out an advice: its absence never makes a warning.
+    #[must_use]
+    pub const fn minor(what: &'static str, provide: &'static str) -> Self {
+        Self { what: Cow::Borrowed(what), provide: Cow::Borrowed(provide), momentary: true }
+    }
+
     /// A fact that is true only at the moment of the change, such as a run under way: files cannot hold it, and whoever makes
     /// the change asks for it again. It never makes a warning, because a check of files could then never be without one.
     #[must_use]
@@ -54,7 +60,7 @@ impl Missing {
         &self.provide
     }
 
-    /// Whether only the moment of the change can tell it.
+    /// Whether its absence never makes a warning.
     #[must_use]
     pub const fn is_momentary(&self) -> bool {
         self.momentary

@@ -3,6 +3,8 @@
 
 #![allow(dead_code, reason = "a toolbox for every rule, present and to come")]
 
+use base64::{Engine, prelude::BASE64_STANDARD};
+
 use crate::{
     facts::Facts,
     manifest::{Node, Object, Origin, documents},
@@ -26,6 +28,7 @@ pub(crate) struct Fixture {
     user_yaml: Option<String>,
     more: Vec<String>,
     helm: Option<(u64, String)>,
+    chart_values: Option<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -85,6 +88,7 @@ impl Fixture {
             user_yaml: None,
             more: Vec::new(),
             helm: None,
+            chart_values: None,
         }
     }
 
@@ -212,6 +216,19 @@ impl Fixture {
         self
     }
 
+    /// What Helm's storage holds of the chart: its own values.
+    pub(crate) fn chart_values(mut self, yaml: &str) -> Self {
+        self.chart_values = Some(yaml.into());
+        self
+    }
+
+    /// The chart as Helm stores it, where its values are known.
+    pub(crate) fn stored_chart(&self) -> serde_json::Value {
+        let Some(text) = &self.chart_values else { return serde_json::Value::Null };
+        let values = documents(text).next().expect("values").expect("valid").root.to_json();
+        serde_json::json!({"metadata": {"name": "milvus", "version": self.chart}, "values": values, "templates": []})
+    }
+
     fn part(&mut self, component: Component) -> &mut Part {
         self.components.iter_mut().find(|part| part.component == component).expect("a component of the fixture")
     }
@@ -249,7 +266,13 @@ impl Fixture {
                 component.to_owned()
             };
             // Images before 2.4 do not read default.yaml and user.yaml: these charts merge them first.
-            let merged = ["3.", "4.0.", "4.1."].iter().any(|line| self.chart.starts_with(line));
+            let is_old = ["v2.0.", "v2.1.", "v2.2.", "v2.3."].iter().any(|line| part.tag.starts_with(line));
+            let merged = is_old && ["3.", "4.0.", "4.1."].iter().any(|line| self.chart.starts_with(line));
+            let mut pod_lines = part.pod.clone();
+            if merged {
+                let tool = "  - {name: config, image: \"milvusdb/milvus-config-tool:v0.1.2\", command: [/cp, /run-helm.sh, /merge, /milvus/tools]}";
+                pod_lines = with_items(&pod_lines, "initContainers:", &[tool.to_owned()]).lines().map(str::to_owned).collect();
+            }
             let run = if merged { format!("/milvus/tools/run-helm.sh, milvus, run, {run}") } else { format!("milvus, run, {run}") };
             let separator = if part.tag.starts_with('@') { "" } else { ":" };
             text += &format!(
@@ -262,7 +285,7 @@ impl Fixture {
                 repository = self.repository,
                 tag = part.tag,
                 annotations = indent(&part.annotations.join("\n"), 4),
-                pod = indent(&with_items(&part.pod, "volumes:", &[format!("  - {{name: milvus-config, configMap: {{name: {}}}}}", self.fullname)]), 6),
+                pod = indent(&with_items(&pod_lines, "volumes:", &[format!("  - {{name: milvus-config, configMap: {{name: {}}}}}", self.fullname)]), 6),
                 container = indent(&with_items(&part.container, "volumeMounts:", &MOUNTS.map(str::to_owned)), 10),
             );
             if !part.status.is_empty() {
@@ -296,9 +319,14 @@ impl Fixture {
         for object in self.objects() {
             builder.add(object);
         }
-        if let Some((revision, values)) = &self.helm {
-            let values = documents(values).next().expect("values").expect("valid").root.into_owned();
-            builder.add_helm(&self.name, Some(&self.namespace), *revision, "deployed", values);
+        if let Some(values) = self.user_values() {
+            let stored = serde_json::json!({
+                "name": self.name, "namespace": self.namespace, "version": 1, "info": {"status": "deployed"},
+                "config": values.to_json(), "chart": self.stored_chart(),
+            });
+            let stored =
+                crate::helm::codec::decode_payload(BASE64_STANDARD.encode(stored.to_string()).as_bytes()).expect("a record");
+            builder.add_helm(&self.name, Some(&self.namespace), stored.kept());
         }
         builder.build()
     }

@@ -163,6 +163,7 @@ fn cases() -> Vec<(&'static str, Scene, Scene)> {
         ("MG404", same(with_minio(cluster("2.5.27"))), same(with_etcd(cluster("2.5.27")))),
         ("MG405", install(with_etcd(cluster("2.5.27"))), bare()),
         ("MG406", install(with_service(cluster("2.5.27"))), bare()),
+        ("MG407", same(with_etcd(cluster("2.5.27"))), stays()),
         ("MG501", bare(), stays()),
         (
             "MG502",
@@ -175,6 +176,7 @@ fn cases() -> Vec<(&'static str, Scene, Scene)> {
             stays(),
         ),
         ("MG504", stays().knowing(Facts { drift: Some(Vec::<DriftFact>::new()), ..Facts::default() }), stays()),
+        ("MG505", bare(), install(cluster("2.5.27").tag("latest"))),
         ("MG601", third(), change(standalone("2.6.22"), standalone("3.0.2"))),
         ("MG602", install(cluster("2.5.27").pod(QueryNode, "securityContext: {runAsUser: 0}")), bare()),
         ("MG701", bare().knowing(Facts { kubernetes: "1.30.0".parse().ok(), ..Facts::default() }), bare()),
@@ -189,6 +191,7 @@ fn cases() -> Vec<(&'static str, Scene, Scene)> {
             patch().knowing(Facts { autoscalers: Some(Vec::new()), ..Facts::default() }),
         ),
         ("MG704", patch().knowing(deployed()), patch().knowing(Facts { deployers: Some(Vec::new()), ..Facts::default() })),
+        ("MG705", change(cluster("2.5.27"), cluster("2.6.24")), change(standalone("2.5.16"), standalone("2.5.27"))),
     ]
 }
 

@@ -14,7 +14,7 @@ use crate::{
     facts::SettledFact,
     manifest::{
         Origin,
-        object::{Container, Meta, ObjectRef, PodTemplate, Probes, Variables, Workload},
+        object::{Container, Meta, ObjectRef, PodTemplate, Probes, Resources, Variables, Workload},
     },
     milvus::{
         Component, EffectiveConfig, Release, Version,
@@ -186,6 +186,7 @@ impl Remembered {
             mounts: Vec::new(),
             env_from: Vec::new(),
             restarts: false,
+            resources: Resources::default(),
         };
         Workload {
             meta: Meta {

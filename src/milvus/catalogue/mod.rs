@@ -248,6 +248,12 @@ pub struct DependencyFacts {
     pub minio_filesystem_cutoff: String,
     /// Where that is known from.
     pub minio_source: Vec<String>,
+    /// etcd's minor lines in their order. etcd moves one line at a time.
+    #[serde(default)]
+    pub etcd_lines: Vec<Line>,
+    /// Where that is known from.
+    #[serde(default)]
+    pub etcd_source: Vec<String>,
     /// Repositories that are no longer published.
     pub vanished: Vec<VanishedImage>,
     /// Service names whose injected variables break Milvus' configuration.
@@ -260,12 +266,34 @@ pub struct DependencyFacts {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct VanishedImage {
-    /// What the repository's path (without registry host) begins with.
+    /// Path of a repository on Docker Hub, without the registry host; with `/` at its end, the beginning of one.
     pub prefix: String,
-    /// Where the images went.
+    /// Where the images went, with a registry host where that is another one. It takes the place of `prefix`.
     pub moved_to: Option<String>,
+    /// Tags below this one went nowhere: no registry has them any more.
+    #[serde(default)]
+    pub lost_before: Option<String>,
     /// Where that is known from.
     pub source: Vec<String>,
+}
+
+impl VanishedImage {
+    /// Whether an image comes from this repository.
+    #[must_use]
+    pub fn describes(&self, image: &ImageRef) -> bool {
+        let on_docker_hub = image.registry().is_none_or(|registry| registry == "docker.io" || registry.ends_with(".docker.io"));
+        let path = image.path();
+        on_docker_hub && if self.prefix.ends_with('/') { path.starts_with(&self.prefix) } else { path == self.prefix }
+    }
+
+    /// The same image at its new place. `None` if there is none for this tag.
+    #[must_use]
+    pub fn at_new_place(&self, image: &ImageRef) -> Option<ImageRef> {
+        let lost = self.lost_before.as_deref().zip(image.tag.as_deref()).is_some_and(|(first, tag)| tag < first);
+        let moved = self.moved_to.as_deref().filter(|_| !lost)?;
+        let rest = image.path().strip_prefix(&self.prefix)?;
+        Some(ImageRef { repository: format!("{moved}{rest}"), ..image.clone() })
+    }
 }
 
 /// A setting that must not change.
