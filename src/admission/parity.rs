@@ -107,6 +107,9 @@ pub(crate) fn found_object_by_object(before: &Fixture, after: &Fixture, facts: &
     }
     changes.extend(old.iter().filter(|(key, _)| !new.contains_key(*key)).map(|(_, object)| (Some(object), None)));
     let mut now = scene(Some(before), facts, &accounts);
+    // A StatefulSet whose Service stands is deleted on its own, not with its release.
+    let services = old.values().filter_map(|object| object.pointer("/spec/serviceName")?.as_str().map(str::to_owned));
+    now.services = services.collect();
     let mut found = Vec::new();
     for (old, new) in changes {
         let text = object_review(old, new);

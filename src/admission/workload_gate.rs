@@ -36,7 +36,7 @@ const PLANNED: [&str; 9] = ["MG106", "MG201", "MG203", "MG205", "MG206", "MG207"
 /// Rules that a run does not meet on its way back, where it puts back the version that it recorded.
 const RETURN: [&str; 4] = ["MG102", "MG103", "MG104", "MG110"];
 /// Rules about deletions.
-const DELETIONS: [&str; 3] = ["MG208", "MG305", "MG401"];
+const DELETIONS: [&str; 4] = ["MG208", "MG305", "MG401", "MG407"];
 /// The rule that counts whatever was decided before: a run came in between.
 const LOCK: &str = "MG208";
 
@@ -412,7 +412,7 @@ fn matters(new: &Object, old: Option<&Object>) -> bool {
         (Object::Config(_), _) => true,
         // Milvus' configuration taken out of its map.
         (Object::Other(Meta { object, .. }), Some(Object::Config(_))) => matches!(object.kind.as_str(), "ConfigMap" | "Secret"),
-        (Object::Claim(new), Some(Object::Claim(old))) => new.storage != old.storage,
+        (Object::Claim(new), Some(Object::Claim(old))) => !new.has_same_spec(old),
         _ => false,
     }
 }

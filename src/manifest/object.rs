@@ -617,6 +617,18 @@ pub struct Claim {
     pub volume_name: Option<String>,
 }
 
+impl Claim {
+    /// Whether two states want the same: everything that a rule looks at but metadata.
+    #[must_use]
+    pub fn has_same_spec(&self, other: &Self) -> bool {
+        let Self { meta: _, storage, storage_class, access_modes, volume_name } = self;
+        *storage == other.storage
+            && *storage_class == other.storage_class
+            && *access_modes == other.access_modes
+            && *volume_name == other.volume_name
+    }
+}
+
 /// An autoscaler and its target.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Autoscaler {

@@ -11,7 +11,7 @@ use crate::{
         Component::{self, DataCoord, DataNode, IndexCoord, IndexNode, MixCoord, Proxy, QueryCoord, QueryNode, RootCoord},
         Coordinators, Line, Release, Topology, Version,
         catalogue::{
-            BadRelease, Catalogue, Condition, HazardKind, Order, OrderTopology, Path, Published, Situation, Verdict,
+            BadRelease, Catalogue, Condition, Hazard, HazardKind, Order, OrderTopology, Path, Published, Situation, Verdict,
             WoodpeckerStorage,
         },
         settings::QueueKind,
@@ -343,8 +343,10 @@ fn every_order_speaks() {
 fn every_bad_chart_speaks() {
     let catalogue = Catalogue::embedded();
     let mut silent = Vec::new();
-    for hazard in catalogue.hazards.iter().filter(|hazard| hazard.rule.as_deref() == Some(mg501_bad_chart::RULE.id)) {
-        assert_eq!(hazard.kind, HazardKind::Range, "{}: MG501 reads ranges only", hazard.id);
+    // Rows about a boundary have conditions of their own: see `rows`.
+    let is_bad_chart =
+        |row: &&Hazard| row.rule.as_deref() == Some(mg501_bad_chart::RULE.id) && row.kind == HazardKind::Range;
+    for hazard in catalogue.hazards.iter().filter(is_bad_chart) {
         let inside =
             |chart: &&crate::milvus::catalogue::Chart| hazard.charts.as_ref().is_some_and(|range| range.contains(chart.version));
         let charts: Vec<_> = catalogue.charts.iter().filter(inside).collect();

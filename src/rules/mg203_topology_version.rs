@@ -68,7 +68,9 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
                 "Set mixCoordinator.enabled=true and switch the four coordinators off.",
             );
         }
-        if after.components.len() > 1 && !after.runs(Component::StreamingNode) {
+        // A streaming node that is stopped while the version stays is a matter of MG205.
+        let is_stopped_only = after.has(Component::StreamingNode) && upgrade.before.is_some() && upgrade.versions().is_none();
+        if after.components.len() > 1 && !after.runs(Component::StreamingNode) && !is_stopped_only {
             wrong(format!("{to} needs streaming nodes, but none is enabled"), None, "Set streaming.enabled=true and streamingNode.replicas.");
         }
     } else {

@@ -305,9 +305,9 @@ mod tests {
         let message = |before: Option<&Fixture>, after: &Fixture| {
             judge(&RULE, before, after).first().map(|finding| (finding.not_evaluated, finding.message.clone()))
         };
-        let plain = Fixture::cluster("2.5.14");
+        let plain = Fixture::cluster("2.5.14").chart("4.2.54");
         assert!(message(None, &plain).is_some_and(|(silent, text)| silent && text.contains("Helm values are not known")));
-        let bare = Fixture::cluster("2.5.14").values("image: {tag: x}");
+        let bare = Fixture::cluster("2.5.14").chart("4.2.54").values("image: {tag: x}");
         assert!(message(Some(&plain), &bare).is_some_and(|(silent, text)| silent && text.contains("chart's own values")));
     }
 }

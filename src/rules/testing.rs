@@ -375,6 +375,9 @@ const WHOLE: [(&str, &str); 2] = [
     ("MG503", "only Helm's record holds values"),
 ];
 
+/// Rules for which the order of the objects matters, each with the reason.
+const ORDERED: [(&str, &str); 1] = [("MG407", "etcd may stop only after Milvus did")];
+
 /// A denial for the sake of data holds for every order in which a tool sends the objects one by one; what is harmless as a whole
 /// is never denied on the way.
 fn object_by_object(rule: &'static Rule, before: &Fixture, after: &Fixture, facts: &Facts, found: &[Finding]) {
@@ -386,6 +389,10 @@ fn object_by_object(rule: &'static Rule, before: &Fixture, after: &Fixture, fact
     for sent in [Sent::InOrder, Sent::Reversed] {
         let seen = found_object_by_object(before, after, facts, sent);
         let by_gate = seen.iter().any(|(id, action)| *id == rule.id && *action == Action::Deny);
+        // In another order the same objects may be wrong on the way.
+        if by_gate && ORDERED.iter().any(|(id, _)| *id == rule.id) {
+            continue;
+        }
         assert_eq!(by_gate, by_check, "{} {sent:?}: the workload gate finds {seen:?}, check {found:?}", rule.id);
     }
 }
