@@ -249,7 +249,7 @@ impl Gatherer<'_> {
 
     fn only_instance(&self, mut snapshot: Snapshot) -> Snapshot {
         if let Some(instance) = self.instance {
-            snapshot.releases.retain(|release| release.name == instance);
+            snapshot.releases.retain(|release| release.name == instance || release.title() == instance);
         }
         snapshot
     }

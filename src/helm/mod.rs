@@ -53,6 +53,9 @@ impl StoredRelease {
             builder.add(object?);
         }
         builder.add_helm(&self.name, self.namespace.as_deref(), self.revision, &self.status, self.user_values.clone());
+        if let Some(chart) = &self.chart {
+            builder.add_chart(&self.name, self.namespace.as_deref(), chart);
+        }
         Ok(())
     }
 }

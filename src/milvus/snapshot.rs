@@ -15,7 +15,8 @@ use super::{
     config::{EffectiveConfig, Environment, FileSettings},
     dependency::{self, Dependency},
     image::ImageRef,
-    release::{ChartRef, ComponentWorkload, HelmRevision, Manager, Release},
+    manager::{self, Manager, Neighbours, Surroundings},
+    release::{ChartRef, ComponentWorkload, HelmRevision, Release},
     version::Version,
 };
 
@@ -41,6 +42,8 @@ pub struct Builder {
     autoscalers: Vec<Autoscaler>,
     deployers: Vec<Deployer>,
     helm: Vec<(String, Option<String>, HelmRevision)>,
+    charts: Vec<(String, Option<String>, (String, String))>,
+    neighbours: Neighbours,
     objects: usize,
 }
 
@@ -48,6 +51,7 @@ impl Builder {
     /// Takes one object in.
     pub fn add(&mut self, object: Object) {
         self.objects += 1;
+        self.neighbours.add(object.meta());
         match object {
             Object::Workload(workload) => match component(&workload) {
                 Some(component) => self.milvus.push(ComponentWorkload { component, workload }),
@@ -67,6 +71,11 @@ impl Builder {
     pub fn add_helm(&mut self, release: &str, namespace: Option<&str>, revision: u64, status: &str, user_values: Node) {
         let status = status.to_owned();
         self.helm.push((release.to_owned(), namespace.map(str::to_owned), HelmRevision { revision, status, user_values }));
+    }
+
+    /// Takes in which chart (name and version) a release of Helm was installed from.
+    pub fn add_chart(&mut self, release: &str, namespace: Option<&str>, chart: &(String, String)) {
+        self.charts.push((release.to_owned(), namespace.map(str::to_owned), chart.clone()));
     }
 
     /// The configurations taken in so far.
@@ -92,7 +101,7 @@ impl Builder {
                 });
                 Release {
                     fullname: fullname(&components),
-                    manager: manager(&components),
+                    manager: Manager::default(),
                     chart: chart(&components),
                     config: EffectiveConfig::default(),
                     dependencies: Vec::new(),
@@ -111,6 +120,19 @@ impl Builder {
             configure(release, &self.configs);
         }
         attach(&mut releases, single, self.workloads, self.claims, &self.services, self.autoscalers);
+        for release in &mut releases {
+            let mut stored = self
+                .charts
+                .iter()
+                .filter(|(name, namespace, _)| *name == release.name && same_namespace(release, namespace.as_deref()));
+            let around = Surroundings {
+                neighbours: &self.neighbours,
+                stored: stored.next().map(|(_, _, chart)| chart),
+                deployers: &self.deployers,
+            };
+            release.manager =
+                manager::detect(&release.name, release.namespace.as_deref(), &release.components, release.chart.as_ref(), around);
+        }
         for (name, namespace, revision) in self.helm {
             for release in
                 releases.iter_mut().filter(|release| release.name == name && same_namespace(release, namespace.as_deref()))
@@ -166,18 +188,6 @@ fn stem(workload: &ComponentWorkload) -> &str {
 
 fn fullname(components: &[ComponentWorkload]) -> String {
     components.first().map(|workload| stem(workload).to_owned()).unwrap_or_default()
-}
-
-fn manager(components: &[ComponentWorkload]) -> Manager {
-    let metas = || components.iter().map(|workload| &workload.workload.meta);
-    let managed_by = |who: &str| metas().any(|meta| meta.label("app.kubernetes.io/managed-by") == Some(who));
-    if managed_by("milvus-operator") || metas().any(|meta| meta.owner_kind.as_deref() == Some("Milvus")) {
-        Manager::Operator
-    } else if managed_by("Helm") {
-        Manager::Helm
-    } else {
-        Manager::Unknown
-    }
 }
 
 fn chart(components: &[ComponentWorkload]) -> Option<ChartRef> {

@@ -3,6 +3,7 @@
 //! A rule is a pure function from an [`Upgrade`] to [`Findings`]. Its file holds everything about it; documentation,
 //! `rules explain`, SARIF metadata and the tables are generated from what it declares.
 
+pub mod advice;
 pub mod docs;
 #[cfg(test)]
 mod failures;
@@ -273,7 +274,9 @@ fn run_all(rules: &[&'static Rule], upgrade: &Upgrade<'_>, overdue: Option<Overd
             Err(missing) => findings.not_evaluated(missing),
         }
     }
-    findings.into_vec()
+    let mut findings = findings.into_vec();
+    advice::settle(upgrade, &mut findings);
+    findings
 }
 
 #[cfg(test)]

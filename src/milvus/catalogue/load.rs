@@ -6,8 +6,8 @@ use serde::{Deserialize, de::DeserializeOwned};
 use crate::manifest::{Tree, documents};
 
 use super::{
-    BadRelease, Catalogue, Chart, DefaultFlip, DependencyFacts, Downgrade, Hazard, Landing, Mirrors, Order, Path, RemovedValue,
-    SettingFact,
+    BadRelease, Catalogue, Chart, ChartValue, DefaultFlip, DependencyFacts, Downgrade, Hazard, Landing, Mirrors, Order, Path,
+    RemovedValue, SettingFact,
 };
 
 /// A table that could not be read.
@@ -32,16 +32,18 @@ pub struct DataFile {
     hazards: Vec<Hazard>,
     removed_values: Vec<RemovedValue>,
     default_flips: Vec<DefaultFlip>,
+    chart_values: Vec<ChartValue>,
     orders: Vec<Order>,
     mirrors: Option<Mirrors>,
     dependencies: Option<DependencyFacts>,
     settings: Vec<SettingFact>,
 }
 
-const EMBEDDED: [(&str, &str); 8] = [
+const EMBEDDED: [(&str, &str); 9] = [
     ("paths.yaml", include_str!("data/paths.yaml")),
     ("bad-releases.yaml", include_str!("data/bad-releases.yaml")),
     ("charts.yaml", include_str!("data/charts.yaml")),
+    ("chart-values.yaml", include_str!("data/chart-values.yaml")),
     ("hazards.yaml", include_str!("data/hazards.yaml")),
     ("orders.yaml", include_str!("data/orders.yaml")),
     ("mirrors.yaml", include_str!("data/mirrors.yaml")),
@@ -89,6 +91,7 @@ impl Catalogue {
             merge(&mut self.hazards, tables.hazards, |row| row.id.clone());
             merge(&mut self.removed_values, tables.removed_values, |row| row.path.clone());
             merge(&mut self.default_flips, tables.default_flips, |row| row.at);
+            merge(&mut self.chart_values, tables.chart_values, |row| (row.chart, row.path.clone()));
             merge(&mut self.orders, tables.orders, |row| row.id.clone());
             merge(&mut self.settings, tables.settings, |row| row.key.clone());
             if let Some(mirrors) = tables.mirrors {

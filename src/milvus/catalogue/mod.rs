@@ -3,10 +3,12 @@
 mod load;
 mod order;
 mod path;
+mod values;
 
 pub use load::{DataError, DataFile};
 pub use order::{Constraint, Gate, Order, OrderStep, OrderTopology, Removal};
 pub use path::{Condition, Downgrade, Path, PointOfNoReturn, Requirement, RequirementKind, Rolling, Route, Situation};
+pub use values::{ChartName, ChartValue};
 
 use std::sync::OnceLock;
 
@@ -37,6 +39,8 @@ pub struct Catalogue {
     pub removed_values: Vec<RemovedValue>,
     /// Defaults that flipped.
     pub default_flips: Vec<DefaultFlip>,
+    /// Values that the charts read.
+    pub chart_values: Vec<ChartValue>,
     /// Component orders.
     pub orders: Vec<Order>,
     /// Known forms of Milvus' repository.
