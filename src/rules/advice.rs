@@ -268,6 +268,52 @@ impl Advice<'_, '_> {
         (!pins.is_empty()).then_some(pins)
     }
 
+    /// Keeps the etcd that holds the metadata.
+    #[must_use]
+    pub fn keep_etcd(&self) -> Remedy {
+        let endpoints = clean(self.before().metadata().endpoints.setting.map_or("", |setting| setting.value)).into_owned();
+        if !self.is_external("etcd.endpoints") || endpoints.is_empty() {
+            return self.keep_dependency(Family::Etcd);
+        }
+        let list = format!("[{}]", spaced(&endpoints));
+        match &self.manager.source {
+            Source::Operator { resource } => Remedy::words(format!(
+                "Set spec.dependencies.etcd.external: true and spec.dependencies.etcd.endpoints: {list} in the Milvus resource {resource}."
+            )),
+            Source::Chart(_) if self.reads("externalEtcd.endpoints") => {
+                let (on, to) = (self.path("externalEtcd.enabled"), self.path("externalEtcd.endpoints"));
+                Remedy::words(format!("Set {on}=true and {to}={list} {}.", self.values_place()))
+            }
+            Source::Chart(_) | Source::Manifests => self.configure(&[("etcd.endpoints", &list)]),
+        }
+    }
+
+    /// Keeps the object storage that holds the data.
+    #[must_use]
+    pub fn keep_storage(&self) -> Remedy {
+        let before = self.before();
+        let address = clean(before.config.value("minio.address").unwrap_or_default()).into_owned();
+        let (host, port) = host_and_port(&address);
+        let port = port.or_else(|| before.config.value("minio.port"));
+        if !self.is_external("minio.address") || host.is_empty() {
+            return self.keep_dependency(Family::Minio);
+        }
+        let whole = port.map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+        match &self.manager.source {
+            Source::Operator { resource } => Remedy::words(format!(
+                "Set spec.dependencies.storage.external: true and spec.dependencies.storage.endpoint: {whole} in the Milvus resource \
+                 {resource}."
+            )),
+            Source::Chart(_) if self.reads("externalS3.host") => {
+                let mut pins = vec![ChartPin::new("externalS3.enabled", "true"), ChartPin::new("externalS3.host", host)];
+                pins.extend(port.map(|port| ChartPin::new("externalS3.port", port)));
+                pins.push(ChartPin::new("minio.enabled", "false"));
+                self.set_values(pins, "Milvus stays on its object storage")
+            }
+            Source::Chart(_) | Source::Manifests => self.configure(&[("minio.address", &address)]),
+        }
+    }
+
     /// Keeps a dependency that the release brings.
     #[must_use]
     pub fn keep_dependency(&self, family: Family) -> Remedy {
@@ -388,6 +434,16 @@ impl Advice<'_, '_> {
         self.configure(&settings).and(&format!("Or run one replica of {component}."))
     }
 
+    /// Takes a change that was made by hand over into the source of the release.
+    #[must_use]
+    pub fn take_over(&self) -> Remedy {
+        Remedy::words(match &self.manager.source {
+            Source::Operator { resource } => format!("Make the same change in the Milvus resource {resource}."),
+            Source::Chart(_) => format!("Make the same change {} before the next upgrade.", self.values_place()),
+            Source::Manifests => format!("Make the same change {} before the next upgrade.", self.source_of_manifests()),
+        })
+    }
+
     /// Keeps names and mode of the release.
     #[must_use]
     pub fn keep_identity(&self) -> Remedy {
@@ -454,6 +510,22 @@ impl Advice<'_, '_> {
             Source::Manifests => format!("the images {}", self.source_of_manifests()),
         };
         Remedy::words(format!("Use {target} instead ({field})."))
+    }
+
+    /// Gives all components one image.
+    #[must_use]
+    pub fn one_version(&self) -> Remedy {
+        Remedy::words(match &self.manager.source {
+            Source::Operator { resource } => format!(
+                "Set spec.components.image of the Milvus resource {resource}, and remove the images of single components from it."
+            ),
+            Source::Chart(chart) => {
+                let path = if chart.vendor == Vendor::Bitnami { "milvus.image.tag" } else { "image.all.tag" };
+                let path = if self.reads(path) { self.path(path) } else { "one tag for all".to_owned() };
+                format!("Set {path} and remove the tags of single components, {}.", self.values_place())
+            }
+            Source::Manifests => format!("Give all components the same image, {}.", self.source_of_manifests()),
+        })
     }
 
     /// Chooses another chart version.

@@ -219,6 +219,12 @@ impl Finding {
         self
     }
 
+    /// What would take it away, beside the words of the fix.
+    pub fn cures(&mut self, cure: Cure) -> &mut Self {
+        self.cure = Some(cure);
+        self
+    }
+
     /// What to do, in the terms of whoever manages the release.
     pub fn remedy(&mut self, remedy: Remedy) -> &mut Self {
         self.fix.text = remedy.text.into();
