@@ -24,8 +24,7 @@ pub static RULE: Rule = Rule {
           another one does not see them, and its checkpoints point to messages that are not there.",
     example: "Chart 4.2.27 switches a default installation from Pulsar v2 to Pulsar v3: the broker address becomes \
               my-release-pulsarv3-proxy, and the new Pulsar is empty.",
-    fix: "Pin the queue that holds the data in the Helm values; switch queues only by the documented procedure, apart \
-          from any upgrade.",
+    fix: "Keep the queue that holds the data; switch queues only by the documented procedure, apart from any upgrade.",
     sources: &["milvus#26002", "milvus#42798", "milvus-helm#252", "milvus-helm#155", "Milvus docs: upgrade to 2.6"],
     check,
 };
@@ -45,7 +44,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         if let Some(origin) = &origin {
             finding.at(origin);
         }
-        finding.fix(pin(old.kind.value));
+        finding.remedy(upgrade.advice().keep_queue());
         return;
     }
     if old.endpoints.value != new.endpoints.value && !old.endpoints.value.is_empty() {
@@ -53,7 +52,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         findings
             .deny(format!("the brokers of {} would change from {from} to {to}", old.kind.value))
             .setting("brokers", (&from, old.endpoints.setting), (&to, new.endpoints.setting))
-            .fix(format!("Keep Milvus on {from}. {}", pin(old.kind.value)));
+            .remedy(upgrade.advice().keep_queue());
     }
     let mut paths = vec![("common.chanNamePrefix.cluster", "channel prefix", &old.prefix, &new.prefix)];
     if old.kind.value == QueueKind::Pulsar {
@@ -65,16 +64,8 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             findings
                 .deny(format!("the {what} would change from {} to {}", old.value, new.value))
                 .setting(key, (&old.value, old.setting), (&new.value, new.setting))
-                .fix(format!("Keep it: set {key}: {} under extraConfigFiles.user.yaml.", old.value));
+                .remedy(upgrade.advice().keep_setting(key, &old.value));
         }
-    }
-}
-
-fn pin(kind: QueueKind) -> String {
-    match kind {
-        QueueKind::Pulsar => "Pin the running Pulsar: for a chart's Pulsar v2 with --set pulsar.enabled=true,pulsarv3.enabled=false.".into(),
-        QueueKind::Kafka => "Pin Kafka with --set kafka.enabled=true,pulsar.enabled=false,pulsarv3.enabled=false (or externalKafka).".into(),
-        other => format!("Pin it with --set standalone.messageQueue={other}."),
     }
 }
 

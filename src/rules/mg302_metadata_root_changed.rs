@@ -20,7 +20,7 @@ pub static RULE: Rule = Rule {
     why: "With another root Milvus sees an empty database and starts as if new. Its garbage collection then deletes the objects \
           that the empty database does not know.",
     example: "metadata.rootPath=prod was set with chart 3.x; chart 4.x ignores it and falls back to by-dev.",
-    fix: "Set the running value explicitly under extraConfigFiles.user.yaml before the upgrade.",
+    fix: "Set the running value explicitly before the upgrade.",
     sources: &["milvus#18574", "milvus#45267", "milvus-helm README"],
     check,
 };
@@ -39,7 +39,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             findings
                 .deny(format!("{key} would change from {} to {}", old.value, new.value))
                 .setting(key, (&old.value, old.setting), (&new.value, new.setting))
-                .fix(format!("Keep it: set {key}: {} under extraConfigFiles.user.yaml.", old.value));
+                .remedy(upgrade.advice().keep_setting(key, &old.value));
         }
     }
     let (from, to) = (&old.endpoints.value, &new.endpoints.value);
@@ -48,7 +48,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         findings
             .deny(format!("etcd would change from {} to {}", list(from), list(to)))
             .setting("etcd.endpoints", (&list(from), old.endpoints.setting), (&list(to), new.endpoints.setting))
-            .fix(format!("Keep Milvus on {}; move etcd by restoring a snapshot, apart from any upgrade.", list(from)));
+            .remedy(upgrade.advice().keep_etcd().and("Move to another etcd by restoring a snapshot, apart from any upgrade."));
     }
 }
 

@@ -17,7 +17,7 @@ pub static RULE: Rule = Rule {
     what: "Compares the effective storage type, bucket, root path and kind of endpoint; for local storage the path.",
     why: "Segments that the metadata names are not found, loads fail, and new data goes elsewhere, so that neither place is whole.",
     example: "minio.rootPath file (the chart's) becomes files (Milvus' own default) when a customised ConfigMap leaves it out.",
-    fix: "Set the running value explicitly in the Helm values before the upgrade.",
+    fix: "Set the running value explicitly before the upgrade.",
     sources: &["Milvus docs: system configuration", "milvus#36648"],
     check,
 };
@@ -38,7 +38,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             findings
                 .deny(format!("{key} would change from {} to {}", old.value, new.value))
                 .setting(key, (&old.value, old.setting), (&new.value, new.setting))
-                .fix(format!("Keep it: set {key}: {} in the Helm values.", old.value));
+                .remedy(upgrade.advice().keep_setting(key, &old.value));
         }
     }
     if let (Some(from), Some(to), false) = (&old.endpoint.value, &new.endpoint.value, is_local)
@@ -47,9 +47,9 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             findings
                 .deny(format!("the object storage would change from {from} to {to}"))
                 .setting("minio.address", (&from, old.endpoint.setting), (&to, new.endpoint.setting))
-                .fix(format!(
-                    "Keep Milvus on {from}. If {to} is only another name of the same storage, say so with an UpgradeException for MG303."
-                ));
+                .remedy(upgrade.advice().keep_storage().and(&format!(
+                    "If {to} is another name of the same storage, add an UpgradeException for MG303."
+                )));
         }
 }
 

@@ -19,7 +19,7 @@ pub static RULE: Rule = Rule {
     what: "Denies a change after which authorization that was on is no longer on.",
     why: "Everybody who reaches the port can then read, change and drop collections, without any sign of it.",
     example: "authorization.enabled=true was set with chart 3.x; chart 4.x ignores it.",
-    fix: "Set common.security.authorizationEnabled: true under extraConfigFiles.user.yaml.",
+    fix: "Keep common.security.authorizationEnabled: true.",
     sources: &["milvus-helm README"],
     check,
 };
@@ -30,7 +30,8 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         let (old, new) = (before.config.get(KEY), after.config.get(KEY));
         findings
             .deny("authorization is on and would be off")
-            .setting(KEY, ("true", old), (new.map_or("absent (false)", |setting| setting.value), new));
+            .setting(KEY, ("true", old), (new.map_or("absent (false)", |setting| setting.value), new))
+            .remedy(upgrade.advice().keep_setting(KEY, "true"));
     }
 }
 

@@ -20,7 +20,7 @@ pub static RULE: Rule = Rule {
     what: "Denies a change after which a standalone, etcd, object storage or queue would run without its volume or on another one.",
     why: "The pod starts on an empty directory: RocksMQ and local data of a standalone, metadata, or messages are gone for Milvus.",
     example: "standalone.persistence.enabled=false, or another existingClaim.",
-    fix: "Keep persistence on and the claim's name as it is; move data to another volume by copying it while Milvus is stopped.",
+    fix: "Keep the volume as it is; copy the data while Milvus is stopped if it must move to another one.",
     sources: &["milvus#18574", "milvus#36094"],
     check,
 };
@@ -42,10 +42,10 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         release.of(crate::milvus::Component::Standalone).map(|component| component.workload.clone()).next()
     };
     if let (Some(old), Some(new)) = (standalone(before), standalone(after)) {
-        compare(&old, &new, "the standalone", findings);
+        compare(upgrade, &old, &new, "the standalone", findings);
     }
     for (old, new) in upgrade.changed_dependencies() {
-        compare(&old.workload, &new.workload, &format!("{} {}", old.family, old.workload.meta.object.name), findings);
+        compare(upgrade, &old.workload, &new.workload, &format!("{} {}", old.family, old.workload.meta.object.name), findings);
     }
     for claim in &before.claims {
         let shrunk = after.claims.iter().find(|other| other.meta.object.name == claim.meta.object.name).and_then(|other| {
@@ -63,7 +63,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     }
 }
 
-fn compare(old: &Workload, new: &Workload, what: &str, findings: &mut Findings) {
+fn compare(upgrade: &Upgrade<'_>, old: &Workload, new: &Workload, what: &str, findings: &mut Findings) {
     for (name, claim) in claims(old) {
         let is_log = old.pod.containers.iter().flat_map(|container| &container.mounts).any(|(volume, path)| *volume == name && path.contains("logs"));
         if is_log {
@@ -77,7 +77,12 @@ fn compare(old: &Workload, new: &Workload, what: &str, findings: &mut Findings) 
             None if claims(new).iter().any(|(_, other)| *other == claim) => continue,
             None => format!("{what} would lose its volume claim {claim}"),
         };
-        findings.deny(message).object(&new.meta).evidence("volume claim", Some(claim), now, Some(&new.meta.origin));
+        let object = format!("{} {}", new.meta.object.kind, new.meta.object.name);
+        findings
+            .deny(message)
+            .object(&new.meta)
+            .evidence("volume claim", Some(claim), now, Some(&new.meta.origin))
+            .remedy(upgrade.advice().keep_volumes(&object));
     }
 }
 

@@ -345,7 +345,8 @@ pub(crate) fn judge_change(
         Ok(false) => {}
         Err(missing) => findings.not_evaluated(missing),
     }
-    let found = findings.into_vec();
+    let mut found = findings.into_vec();
+    super::advice::settle(&upgrade, &mut found);
     if let Some(through_the_gate) = through_the_gate {
         // A rollback bars for data only, whatever a rule says by itself; nothing else may differ.
         let by_door: Vec<_> = through_the_gate.iter().filter(|(id, _)| *id == rule.id).collect();
