@@ -54,7 +54,6 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         } else {
             findings.warn(format!("{from} to {to}: {}", lower_first(&row.reason)))
         };
-        let namespace = before.namespace.as_deref().unwrap_or("default");
         finding
             .evidence(
                 "version",
@@ -63,7 +62,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
                 after.components.first().map(|component| &component.workload.meta.origin),
             )
             .fix(fix(row))
-            .command(format!("milvus-guard plan -i {} -n {namespace} --from {} --to {}", before.name, from, to));
+            .command(upgrade.advice().guard("plan", &["--from".to_owned(), from.to_string(), "--to".to_owned(), to.to_string()]));
     }
 }
 

@@ -54,10 +54,10 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         .catalogue
         .landing(to.version.line())
         .filter(|landing| landing.to_string() != worst.r#use)
-        .map(|version| format!("; the line's best is {version}"));
+        .map(|version| format!("The recommended release of the line is {version}."));
     finding
         .evidence("version", from.as_ref().map(ToString::to_string), Some(to.to_string()), source)
-        .fix(format!("Use {} instead{}.", worst.r#use, landing.unwrap_or_default()));
+        .remedy(upgrade.advice().set_version(&worst.r#use).and(&landing.unwrap_or_default()));
 }
 
 /// What runs may already have lost something: worth a look at the data before it is carried on.
