@@ -13,6 +13,7 @@ use crate::{
         config::{Layer, Setting},
         dependency::Family,
         manager::{ChartSource, Source, Tool, Vendor},
+        release::ComponentWorkload,
         settings::QueueKind,
     },
     upgrade::Upgrade,
@@ -388,9 +389,29 @@ impl Advice<'_, '_> {
         })
     }
 
+    /// Gives the group of a user the volumes of a workload.
+    #[must_use]
+    pub fn fs_group(&self, component: &ComponentWorkload, group: i64) -> Remedy {
+        let object = &component.workload.meta.object;
+        let remedy = if self.manager.chart().is_some_and(|chart| chart.vendor == Vendor::Zilliz) && self.reads("securityContext")
+        {
+            Remedy::words(format!("Set {}={group} {}.", self.path("securityContext.fsGroup"), self.values_place()))
+        } else {
+            let field = format!("securityContext.fsGroup: {group}");
+            self.workload_field(&format!("{} {}", object.kind, object.name), component.component, &field)
+        };
+        remedy.and(&format!(
+            "The CSI driver must apply fsGroup; if it does not, add an init container that runs chown -R {group}:{group}."
+        ))
+    }
+
     /// Switches components on and off.
     #[must_use]
     pub fn components(&self, on: &[Component], off: &[Component]) -> Remedy {
+        // What is so already is not asked for.
+        let after = self.upgrade.after;
+        let on: &[Component] = &on.iter().copied().filter(|one| !after.runs(*one)).collect::<Vec<_>>();
+        let off: &[Component] = &off.iter().copied().filter(|one| after.runs(*one)).collect::<Vec<_>>();
         match &self.manager.source {
             Source::Chart(_) => {
                 let mut pins = Vec::new();
@@ -422,7 +443,8 @@ impl Advice<'_, '_> {
     #[must_use]
     pub fn standby(&self, component: Component, keys: &[&str]) -> Remedy {
         let path = component_switch(component).map(|path| path.replace(".enabled", ".activeStandby.enabled"));
-        let settings: Vec<(&str, &str)> = keys.iter().map(|key| (*key, "true")).collect();
+        let config = &self.upgrade.after.config;
+        let settings: Vec<(&str, &str)> = keys.iter().filter(|key| !config.is_true(key)).map(|key| (*key, "true")).collect();
         if self.manager.is_chart()
             && let Some(path) = path
             && self.reads(&path)

@@ -20,13 +20,21 @@ pub static RULE: Rule = Rule {
     what: "Denies mixed and separate coordinators side by side, and several replicas of a coordinator without active-standby.",
     why: "Both register in etcd, take turns in failing, and hand out the same work twice.",
     example: "Chart 4.2.4 switches the mixed coordinator on by default; rootCoordinator.enabled=true from old values stays.",
-    fix: "Enable either mixCoordinator or the four coordinators; set activeStandby.enabled=true for more than one replica.",
+    fix: "Run either the mixed coordinator or the four coordinators, with active-standby for more than one replica.",
     sources: &["milvus-helm#115", "Milvus docs: coordinator high availability"],
     check,
 };
 
 /// From here on the mixed coordinator is always active-standby.
 const ALWAYS_STANDBY: Version = Version::new(2, 6, 8);
+
+/// What a mixed coordinator reads: the four coordinators in it.
+const STANDBY: [&str; 4] = [
+    "rootCoord.enableActiveStandby",
+    "queryCoord.enableActiveStandby",
+    "dataCoord.enableActiveStandby",
+    "indexCoord.enableActiveStandby",
+];
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let after = upgrade.after;
@@ -41,6 +49,14 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         if let Some(first) = separate.first() {
             finding.on(first);
         }
+        let four: Vec<Component> = separate.iter().map(|component| component.component).collect();
+        let were_separate = upgrade.before.is_some_and(|before| before.coordinators() == Coordinators::Separate);
+        let advice = upgrade.advice();
+        finding.remedy(if were_separate {
+            advice.components(&[], &[Component::MixCoord])
+        } else {
+            advice.components(&[], &four)
+        });
     }
     if !after.has_config() {
         return;
@@ -61,7 +77,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
                 .deny(format!("{} would run {replicas} replicas without active-standby", component.component))
                 .on(component)
                 .evidence(key, None, Some("not true".into()), after.config.get(key).map(|setting| setting.origin))
-                .fix(format!("Set activeStandby.enabled=true for {} in the Helm values, or one replica.", component.component));
+                .remedy(upgrade.advice().standby(component.component, if mixed { &STANDBY } else { std::slice::from_ref(&key) }));
         }
     }
 }

@@ -63,7 +63,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             findings
                 .deny(format!("the selector of {} would change, which Kubernetes refuses", new.workload.meta.object))
                 .on(new)
-                .fix("Keep the release name and nameOverride as they are.");
+                .remedy(upgrade.advice().keep_identity());
         }
     }
 }

@@ -20,7 +20,7 @@ pub static RULE: Rule = Rule {
     what: "Denies an image of etcd, MinIO, Pulsar, Kafka or ZooKeeper that is lower in major or minor (for MinIO: older in months).",
     why: "Their files are written for the newer version; the older one may refuse to start or read them wrong.",
     example: "helm rollback across chart 4.2.3 takes etcd from 3.5.14 to an older line.",
-    fix: "Pin the dependency's image tag to what runs.",
+    fix: "Keep the image of the dependency.",
     sources: &["milvus#40706", "milvus#17647", "milvus#25321"],
     check,
 };
@@ -31,10 +31,14 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         let (Some(from), Some(to)) = (age(old), age(new)) else { continue };
         if to < from {
             let image = |dependency: &Dependency| dependency.image().map(|image| image.to_string());
-            findings
-                .deny(format!("{} {name} would go down to an older version", old.family))
+            let finding = findings.deny(format!("{} {name} would go down to an older version", old.family));
+            finding
                 .object(&new.workload.meta)
                 .evidence("image", image(old), image(new), Some(&new.workload.meta.origin));
+            if let Some(running) = old.image() {
+                let object = format!("{} {name}", new.workload.meta.object.kind);
+                finding.remedy(upgrade.advice().pin_image(old.family, &object, &running));
+            }
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::{
     upgrade::Upgrade,
 };
 
-use super::{Category, DefaultAction, Findings, Need, Rule};
+use super::{Category, DefaultAction, Findings, Need, Rule, advice::ChartPin};
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -24,7 +24,7 @@ pub static RULE: Rule = Rule {
            whose default image is a pre-release.",
     why: "Such charts mix up templates and names, or bring a version of Milvus that nobody chose.",
     example: "Chart 4.2.28 over a release with Pulsar v2.",
-    fix: "Take a later chart version.",
+    fix: "Use a later chart version.",
     sources: &["milvus-helm#153", "milvus-helm#154", "milvus-helm#155"],
     check,
 };
@@ -56,9 +56,13 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             source,
         );
         if hazard.pin.is_empty() {
-            finding.fix("Take chart 4.2.30 or later, and stay off the versions in between.");
+            finding.remedy(upgrade.advice().set_chart("chart 4.2.30 or later"));
         } else {
-            finding.fix(format!("Take another chart version, or pin with --set {}.", hazard.pin.join(",")));
+            let pins = hazard.pin.iter().filter_map(|pin| ChartPin::parse(pin)).collect();
+            // Another image is another change: words only.
+            let mut remedy = upgrade.advice().set_values(pins, "the image is a released one").and("Or use another chart version.");
+            remedy.cure = None;
+            finding.remedy(remedy);
         }
     }
 }

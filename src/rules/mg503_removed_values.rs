@@ -23,7 +23,7 @@ pub static RULE: Rule = Rule {
     why: "A root path, channel prefix or authorization that is silently ignored falls back to its default: an empty database, \
           other channels, or a database open to everybody.",
     example: "metadata.rootPath=prod with chart 3.2.18, upgraded to 4.0.31.",
-    fix: "Move the values into extraConfigFiles.user.yaml under the keys of Milvus' own configuration.",
+    fix: "Set the same values under the keys of Milvus' own configuration.",
     sources: &["milvus-helm README", "milvus-helm values 3.3.6 to 4.0.0"],
     check,
 };
@@ -54,7 +54,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         findings
             .deny(format!("chart {} ignores the value {} that is set", to.version, row.path))
             .evidence("value", Some(format!("{} is set", row.path)), Some("ignored".into()), None)
-            .fix(format!("Set {key} under extraConfigFiles.user.yaml to the same value."));
+            .remedy(upgrade.advice().configure(&[(&key, "(the same value)")]));
     }
     let tuning: Vec<&str> = set.iter().filter(|row| row.danger == Danger::Tuning).map(|row| row.path.as_str()).collect();
     if !tuning.is_empty() {

@@ -18,7 +18,7 @@ pub static RULE: Rule = Rule {
            migrated, index nodes where 2.6 follows, and autoscalers whose target would be gone.",
     why: "The autoscaler starts pods again that must stay stopped, or loses its target and with it the replicas that the load needs.",
     example: "An HPA on query nodes during the 2.1 to 2.2 migration.",
-    fix: "Suspend or delete the autoscaler for the time of the upgrade.",
+    fix: "Suspend the autoscaler for the time of the upgrade.",
     sources: &["milvus-operator#481", "milvus-operator#458"],
     check,
 };
@@ -39,13 +39,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         let removed = named(after).is_none();
         let retired = component == Component::IndexNode && to.version.line() >= (crate::milvus::Line { major: 2, minor: 6 });
         if stops_all || removed || retired {
-            findings
-                .warn(format!("the autoscaler {} owns the replicas of {component}, which this path must change", autoscaler.name))
-                .command(format!(
-                    "kubectl delete hpa {} -n {}",
-                    autoscaler.name,
-                    before.namespace.as_deref().unwrap_or("default")
-                ));
+            findings.warn(format!("the autoscaler {} owns the replicas of {component}, which this path must change", autoscaler.name));
         }
     }
 }
