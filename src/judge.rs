@@ -55,7 +55,7 @@ pub struct Judgement {
 /// The answer for one release.
 #[derive(Clone, Debug)]
 pub struct JudgedRelease {
-    /// Name.
+    /// Name; several Milvus of one umbrella chart have their alias behind it ([`Release::title`]).
     pub name: String,
     /// Namespace, where the input names one.
     pub namespace: Option<String>,
@@ -151,7 +151,7 @@ fn judge_release(question: &Question<'_>, before: Option<&Release>, after: &Rele
         .collect();
     findings.sort_by_key(|judged| (std::cmp::Reverse(judged.action()), judged.finding.rule.id));
     JudgedRelease {
-        name: after.name.clone(),
+        name: after.title(),
         namespace: namespace.clone(),
         topology_before: before.map(Release::topology),
         topology_after: after.topology(),

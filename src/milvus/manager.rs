@@ -131,6 +131,20 @@ impl Manager {
         self.chart().and_then(|chart| chart.alias.as_deref())
     }
 
+    /// What to back up before an upgrade, in the terms of the manager: the tables write `helm get values` for the source of the
+    /// release.
+    #[must_use]
+    pub fn backups(&self, items: &[String]) -> Vec<String> {
+        let source = match (&self.source, &self.tool) {
+            (Source::Chart(_), Tool::Helm | Tool::Rendered) => None,
+            (Source::Chart(_), _) => Some("the Helm values and the rendered manifests".to_owned()),
+            (Source::Operator { resource }, _) => Some(format!("the Milvus resource {resource}")),
+            (Source::Manifests, _) => Some("the manifests".to_owned()),
+        };
+        let own = |item: &String| source.clone().filter(|_| item.contains("helm get")).unwrap_or_else(|| item.clone());
+        items.iter().map(own).collect()
+    }
+
     /// What both sides of a change say together. A render lacks the marks of the tool that applies it, and one object lacks its
     /// neighbours, so the more specific side counts.
     #[must_use]

@@ -472,19 +472,11 @@ impl Advice<'_, '_> {
         let before = self.before();
         Remedy::words(match &self.manager.source {
             Source::Chart(chart) => {
-                let name = if self.manager.tool == Tool::Helm || self.manager.tool == Tool::Rendered {
-                    format!("the release name {}", before.name)
-                } else {
-                    format!("the Helm release name {}", before.name)
-                };
-                let alias = chart.alias.as_ref().map_or_else(String::new, |alias| format!(", the alias {alias}"));
-                let mode = if chart.vendor == Vendor::Bitnami { "" } else { ", cluster.enabled" };
-                let mode = if mode.is_empty() { String::new() } else { format!(", {}", self.path("cluster.enabled")) };
-                format!(
-                    "Keep {name}{alias}{mode}, {} and {} as they are.",
-                    self.path("nameOverride"),
-                    self.path("fullnameOverride")
-                )
+                let name = format!("the Helm release name {}", before.name);
+                let alias = chart.alias.as_ref().map(|alias| format!("the alias {alias}"));
+                let paths = ["cluster.enabled", "nameOverride", "fullnameOverride"];
+                let paths = paths.into_iter().filter(|path| self.reads(path)).map(|path| self.path(path));
+                format!("Keep {} as they are.", list_of([name].into_iter().chain(alias).chain(paths)))
             }
             Source::Operator { resource } => {
                 format!("Keep spec.mode and the name of the Milvus resource {resource} as they are.")
@@ -500,8 +492,8 @@ impl Advice<'_, '_> {
     pub fn keep_volumes(&self, object: &str) -> Remedy {
         let rest = "Copy the data while Milvus is stopped if it must move to another volume.";
         Remedy::words(match &self.manager.source {
-            Source::Chart(chart) => {
-                let of_milvus = object.contains("standalone") && chart.vendor == Vendor::Zilliz;
+            Source::Chart(_) => {
+                let of_milvus = object.contains("standalone") && self.reads("standalone.persistence.enabled");
                 let what = if of_milvus {
                     format!("{} and the claim", self.path("standalone.persistence.enabled"))
                 } else {

@@ -36,7 +36,11 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         PointOfNoReturn::FirstCoordinator => "until the first new coordinator is ready",
         PointOfNoReturn::FirstWorker => "until the first new worker runs",
     };
-    let backup = if row.backup.is_empty() { RULE.fix.to_owned() } else { format!("Back up first: {}.", row.backup.join(", ")) };
+    let backup = if row.backup.is_empty() {
+        RULE.fix.to_owned()
+    } else {
+        format!("Back up first: {}.", upgrade.advice().manager().backups(&row.backup).join(", "))
+    };
     findings
         .warn(format!("{from} to {to} can be taken back only {until}"))
         .because(format!("Going back beyond that loses: {}.", row.lost.trim_end_matches('.')))

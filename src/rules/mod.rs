@@ -4,6 +4,8 @@
 //! `rules explain`, SARIF metadata and the tables are generated from what it declares.
 
 pub mod advice;
+#[cfg(test)]
+mod advice_tests;
 pub mod docs;
 #[cfg(test)]
 mod failures;
