@@ -159,7 +159,10 @@ fn changes() -> Vec<(Fixture, Fixture)> {
             config("minio: {address: s3.example.com, port: 443, bucketName: a}\n"),
             config("minio: {address: other.example.com, port: 443, bucketName: b, rootPath: x}\n"),
         ),
-        (config("common: {security: {authorizationEnabled: true}, chanNamePrefix: {cluster: prod}}\n"), config("common: {}\n")),
+        (
+            config("common: {security: {authorizationEnabled: true}, chanNamePrefix: {cluster: prod}}\n"),
+            config("common: {storageType: remote}\n"),
+        ),
         (config("dataCoord: {gc: {missingTolerance: 86400}}\n"), config("dataCoord: {gc: {missingTolerance: 60}}\n")),
         (Fixture::cluster("2.4.5"), Fixture::standalone("2.4.5")),
         (Fixture::cluster("2.4.5"), Fixture::cluster("2.4.5").fullname("other")),
@@ -180,6 +183,20 @@ fn changes() -> Vec<(Fixture, Fixture)> {
         ),
         (Fixture::standalone("2.1.4").chart("3.2.18"), Fixture::standalone("2.2.16").chart("4.0.31")),
         (Fixture::cluster("2.4.5"), Fixture::cluster("2.4.5").tag("latest")),
+        (Fixture::cluster("2.4.17").chart("4.2.25"), Fixture::cluster("2.5.0-beta").chart("4.2.27").tag("v2.5.0-beta")),
+        (
+            Fixture::cluster("2.4.17").stateful_set("my-release-pulsar-bookie", "app: pulsar", "apachepulsar/pulsar:2.9.5"),
+            Fixture::cluster("2.4.17").chart("4.2.25").stateful_set(
+                "my-release-pulsar-bookie",
+                "app: pulsar",
+                "apachepulsar/pulsar:2.9.5",
+            ),
+        ),
+        (
+            Fixture::cluster("2.4.5").pod(Component::QueryNode, "terminationGracePeriodSeconds: 600"),
+            Fixture::cluster("2.4.5")
+                .pod(Component::QueryNode, "terminationGracePeriodSeconds: 30\nsecurityContext: {runAsUser: 1000}"),
+        ),
         (pod(Fixture::standalone("2.6.22"), &claim("a")), pod(Fixture::standalone("3.0.2").chart("5.0.27"), &claim("a"))),
         (pod(Fixture::standalone("2.4.5"), &claim("a")), Fixture::standalone("2.4.5")),
         (
