@@ -6,7 +6,7 @@ use clap::{Args as ClapArgs, ValueEnum};
 
 use crate::{
     facts::Facts,
-    milvus::{Build, Coordinators, Release, Topology, catalogue::Catalogue},
+    milvus::{Build, Coordinators, Manager, Release, Topology, catalogue::Catalogue},
     plan::{self, Journey},
     report::Show,
 };
@@ -143,6 +143,7 @@ fn journey(args: &Args) -> Result<Journey, Failure> {
         },
         metastore: from_release(|release| Some(release.metadata().metastore.value.into_owned())),
         root_path: from_release(|release| Some(release.metadata().root_path.value.into_owned())),
+        manager: running.as_ref().map_or_else(Manager::plain_chart, |release| release.manager.clone()),
         queue: from_release(|release| Some(release.queue().kind.value.to_string())),
     })
 }

@@ -145,6 +145,51 @@ impl Manager {
         items.iter().map(own).collect()
     }
 
+    /// Whether the plain commands for the Milvus chart fit: the chart is a release of its own, and Helm makes it.
+    #[must_use]
+    pub fn takes_helm_commands(&self) -> bool {
+        let plain = self.chart().is_some_and(|chart| *chart == ChartSource::default());
+        plain && matches!(self.tool, Tool::Helm | Tool::Rendered)
+    }
+
+    /// Whether `milvus-guard upgrade` and `migrate` find the release by its name and know its chart.
+    #[must_use]
+    pub fn takes_runs(&self) -> bool {
+        self.is_chart() && self.alias().is_none_or(|alias| alias == "milvus")
+    }
+
+    /// How each stop of a plan is made where no command can be printed; `None` if commands can be.
+    #[must_use]
+    pub fn how_to_stop(&self) -> Option<String> {
+        if self.takes_helm_commands() {
+            return None;
+        }
+        let tool = match &self.tool {
+            Tool::ArgoCd { application: Some(name) } => format!(" in the source of Application {name}"),
+            Tool::ArgoCd { application: None } => " in the source of the Argo CD Application".to_owned(),
+            Tool::FluxHelm { name } => format!(" in HelmRelease {name}"),
+            Tool::FluxKustomize { name } => format!(" in the source of Kustomization {name}"),
+            Tool::Kustomize => " in the kustomize source".to_owned(),
+            Tool::Terraform => " in the Terraform source".to_owned(),
+            Tool::Helm | Tool::Rendered | Tool::Applied | Tool::Unknown => String::new(),
+        };
+        Some(match &self.source {
+            Source::Operator { resource } => format!(
+                "For each stop, set spec.components.image of the Milvus resource {resource}; the operator moves the components in order."
+            ),
+            Source::Chart(chart) => match &chart.alias {
+                Some(alias) => format!(
+                    "Milvus is the dependency {alias} of another chart: for each stop, change its version there, and set image and values \
+                     below {alias}{tool}."
+                ),
+                None => format!("For each stop, change chart version, image and values of Milvus{tool}."),
+            },
+            Source::Manifests => {
+                format!("For each stop, change the images{tool}, component by component in the order of the stop.")
+            }
+        })
+    }
+
     /// What both sides of a change say together. A render lacks the marks of the tool that applies it, and one object lacks its
     /// neighbours, so the more specific side counts.
     #[must_use]

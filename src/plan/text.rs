@@ -191,6 +191,7 @@ mod tests {
             metastore: None,
             root_path: None,
             queue: None,
+            manager: crate::milvus::Manager::plain_chart(),
         };
         plan(&journey, Catalogue::embedded())
     }

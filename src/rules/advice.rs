@@ -71,15 +71,10 @@ impl Remedy {
     /// The same with more words behind.
     #[must_use]
     pub fn and(mut self, more: &str) -> Self {
-        self.text.push(' ');
-        self.text.push_str(more);
-        self
-    }
-
-    /// The same with other words before.
-    #[must_use]
-    pub fn after(mut self, words: &str) -> Self {
-        self.text = format!("{words} {}", self.text);
+        if !more.is_empty() {
+            self.text.push(' ');
+            self.text.push_str(more);
+        }
         self
     }
 }
@@ -142,7 +137,7 @@ impl Advice<'_, '_> {
         if let Some((chart, version)) = self.chart()
             && let Some(row) = self.upgrade.catalogue.value_for(chart.vendor, version, key, self.is_external(key))
         {
-            return self.set_values(vec![ChartPin::new(&row.path, value)], &format!("{key} stays as it is"));
+            return self.set_values(&[ChartPin::new(&row.path, value)], &format!("{key} stays as it is"));
         }
         self.configure(&[(key, value.as_ref())])
     }
@@ -195,7 +190,7 @@ impl Advice<'_, '_> {
                 Remedy::words(format!("Set {} in the Milvus resource {resource}.{also}", list_of(fields)))
             }
             Source::Chart(chart) if chart.vendor == Vendor::Zilliz => match self.queue_pins(kind, &endpoints) {
-                Some(pins) => self.set_values(pins, &format!("Milvus stays on {name}")),
+                Some(pins) => self.set_values(&pins, &format!("Milvus stays on {name}")),
                 None => self.configure(&[("mq.type", &name)]),
             },
             Source::Chart(_) | Source::Manifests => {
@@ -210,60 +205,55 @@ impl Advice<'_, '_> {
         }
     }
 
-    /// The values with which a chart of the Milvus project keeps a queue; `None` if it has none for it.
+    /// The values with which a chart of the Milvus project keeps a queue; `None` if it has none for it. What the change has so
+    /// already is left out.
     fn queue_pins(&self, kind: QueueKind, endpoints: &str) -> Option<Vec<ChartPin>> {
-        let before = self.before();
-        let has = |family| before.dependencies_of(family).next().is_some();
-        let standalone = before.topology() == Topology::Standalone;
+        let (before, after) = (self.before(), self.upgrade.after);
+        let runs = |family| before.dependencies_of(family).next().is_some();
+        let comes = |family| after.dependencies_of(family).next().is_some();
+        let switches = after.queue().kind.value != kind;
         let mut pins = Vec::new();
         let mut add = |path: &str, value: &str| {
             if self.reads(path) {
                 pins.push(ChartPin::new(path, value));
             }
         };
-        match kind {
-            QueueKind::RocksMq | QueueKind::NatsMq | QueueKind::Woodpecker if standalone => {
-                add("standalone.messageQueue", &kind.to_string());
-            }
+        let standalone = before.topology() == Topology::Standalone;
+        if standalone && switches {
+            add("standalone.messageQueue", &kind.to_string());
+        }
+        let (own, families): (bool, &[Family]) = match kind {
+            QueueKind::RocksMq | QueueKind::NatsMq | QueueKind::Woodpecker if standalone => (true, &[]),
             QueueKind::RocksMq | QueueKind::NatsMq | QueueKind::Woodpecker => return None,
-            QueueKind::Pulsar => {
-                if standalone {
-                    add("standalone.messageQueue", "pulsar");
-                }
-                if has(Family::PulsarV3) {
-                    add("pulsarv3.enabled", "true");
-                    add("pulsar.enabled", "false");
-                } else if has(Family::PulsarV2) {
-                    add("pulsar.enabled", "true");
-                    add("pulsarv3.enabled", "false");
-                } else {
-                    let address = endpoints.split(',').next().unwrap_or_default();
-                    let (host, port) = host_and_port(address);
-                    let port = before.config.value("pulsar.port").filter(|_| port.is_none()).or(port).unwrap_or("6650");
-                    if host.is_empty() {
-                        return None;
+            QueueKind::Pulsar => (runs(Family::PulsarV2) || runs(Family::PulsarV3), &[Family::PulsarV2, Family::PulsarV3]),
+            QueueKind::Kafka => (runs(Family::Kafka), &[Family::Kafka]),
+        };
+        for family in families.iter().filter(|family| runs(**family) && !comes(**family)) {
+            add(switch(*family).unwrap_or_default(), "true");
+        }
+        if !own {
+            let was_external = !switches && !families.iter().any(|family| comes(*family));
+            match kind {
+                _ if endpoints.is_empty() => return None,
+                QueueKind::Pulsar => {
+                    let (host, port) = host_and_port(endpoints.split(',').next().unwrap_or_default());
+                    if !was_external {
+                        add("externalPulsar.enabled", "true");
                     }
-                    add("externalPulsar.enabled", "true");
                     add("externalPulsar.host", host);
-                    add("externalPulsar.port", port);
-                    add("pulsar.enabled", "false");
-                    add("pulsarv3.enabled", "false");
+                    add("externalPulsar.port", port.or_else(|| before.config.value("pulsar.port")).unwrap_or("6650"));
                 }
-            }
-            QueueKind::Kafka => {
-                if standalone {
-                    add("standalone.messageQueue", "kafka");
-                }
-                if has(Family::Kafka) {
-                    add("kafka.enabled", "true");
-                } else if endpoints.is_empty() {
-                    return None;
-                } else {
-                    add("externalKafka.enabled", "true");
+                _ => {
+                    if !was_external {
+                        add("externalKafka.enabled", "true");
+                    }
                     add("externalKafka.brokerList", endpoints);
                 }
-                add("pulsar.enabled", "false");
-                add("pulsarv3.enabled", "false");
+            }
+        }
+        for family in [Family::PulsarV2, Family::PulsarV3, Family::Kafka] {
+            if comes(family) && !runs(family) {
+                add(switch(family).unwrap_or_default(), "false");
             }
         }
         (!pins.is_empty()).then_some(pins)
@@ -309,7 +299,7 @@ impl Advice<'_, '_> {
                 let mut pins = vec![ChartPin::new("externalS3.enabled", "true"), ChartPin::new("externalS3.host", host)];
                 pins.extend(port.map(|port| ChartPin::new("externalS3.port", port)));
                 pins.push(ChartPin::new("minio.enabled", "false"));
-                self.set_values(pins, "Milvus stays on its object storage")
+                self.set_values(&pins, "Milvus stays on its object storage")
             }
             Source::Chart(_) | Source::Manifests => self.configure(&[("minio.address", &address)]),
         }
@@ -318,13 +308,19 @@ impl Advice<'_, '_> {
     /// Keeps a dependency that the release brings.
     #[must_use]
     pub fn keep_dependency(&self, family: Family) -> Remedy {
-        if family.is_queue() && self.upgrade.before.is_some_and(Release::has_config) && self.manager.is_chart() {
+        let kind = self.before().queue().kind.value;
+        let in_use = match family {
+            Family::PulsarV2 | Family::PulsarV3 => kind == QueueKind::Pulsar,
+            Family::Kafka => kind == QueueKind::Kafka,
+            _ => false,
+        };
+        if in_use && self.before().has_config() && self.manager.is_chart() {
             return self.keep_queue();
         }
         let names = self.dependency_names(family);
         match (&self.manager.source, switch(family)) {
             (Source::Chart(_), Some(path)) if self.reads(path) => {
-                self.set_values(vec![ChartPin::new(path, "true")], &format!("{family} stays in the release"))
+                self.set_values(&[ChartPin::new(path, "true")], &format!("{family} stays in the release"))
             }
             (Source::Chart(_), _) => Remedy::words(format!("Keep {family} in the release, {}.", self.values_place())),
             (Source::Operator { resource }, _) => {
@@ -340,7 +336,7 @@ impl Advice<'_, '_> {
     pub fn leave_out(&self, family: Family) -> Remedy {
         match (&self.manager.source, switch(family)) {
             (Source::Chart(_), Some(path)) if self.reads(path) => {
-                self.set_values(vec![ChartPin::new(path, "false")], &format!("{family} stays out"))
+                self.set_values(&[ChartPin::new(path, "false")], &format!("{family} stays out"))
             }
             (Source::Chart(_), _) => Remedy::words(format!("Leave {family} out, {}.", self.values_place())),
             (Source::Operator { resource }, _) => {
@@ -363,7 +359,7 @@ impl Advice<'_, '_> {
         };
         match &self.manager.source {
             Source::Chart(_) if !path.is_empty() && !tag.is_empty() && self.reads(path) => {
-                self.set_values(vec![ChartPin::new(path, tag)], &format!("{family} keeps its image"))
+                self.set_values(&[ChartPin::new(path, tag)], &format!("{family} keeps its image"))
             }
             Source::Chart(_) => Remedy::words(format!("Keep the image {image} of {object}, {}.", self.values_place())),
             Source::Operator { resource } => {
@@ -380,10 +376,9 @@ impl Advice<'_, '_> {
     #[must_use]
     pub fn workload_field(&self, object: &str, component: Component, field: &str) -> Remedy {
         Remedy::words(match &self.manager.source {
-            Source::Operator { resource } => match operator_component(component) {
-                Some(name) => format!("Set {field} for spec.components.{name} in the Milvus resource {resource}."),
-                None => format!("Set {field} in the Milvus resource {resource}."),
-            },
+            Source::Operator { resource } => {
+                format!("Set {field} for spec.components.{} in the Milvus resource {resource}.", operator_component(component))
+            }
             Source::Chart(_) => format!("Set {field} for {component}, {}.", self.values_place()),
             Source::Manifests => format!("Set {field} in the pod template of {}.", self.object_place(object)),
         })
@@ -429,7 +424,7 @@ impl Advice<'_, '_> {
                     let place = self.values_place();
                     return Remedy::words(format!("{}, {place}.", components_in_words(on, off)));
                 }
-                self.set_values(pins, "the components fit")
+                self.set_values(&pins, "the components fit")
             }
             Source::Operator { resource } => Remedy::words(format!(
                 "{} under spec.components of the Milvus resource {resource}.",
@@ -450,7 +445,7 @@ impl Advice<'_, '_> {
             && self.reads(&path)
             && !self.is_set(&path, "true")
         {
-            let set = self.set_values(vec![ChartPin::new(&path, "true")], "one of them is active");
+            let set = self.set_values(&[ChartPin::new(&path, "true")], "one of them is active");
             return set.and(&format!("Or run one replica of {component}."));
         }
         self.configure(&settings).and(&format!("Or run one replica of {component}."))
@@ -557,7 +552,7 @@ impl Advice<'_, '_> {
 
     /// Sets values of the wanted chart. What is set already is not asked for again.
     #[must_use]
-    pub fn set_values(&self, pins: Vec<ChartPin>, purpose: &str) -> Remedy {
+    pub fn set_values(&self, pins: &[ChartPin], purpose: &str) -> Remedy {
         let open: Vec<ChartPin> = pins.iter().filter(|pin| !self.is_set(&pin.path, &pin.value)).cloned().collect();
         if open.is_empty() {
             let list = list_of(pins.iter().map(|pin| format!("{}={}", self.path(&pin.path), pin.value)));
@@ -906,8 +901,8 @@ const fn operator_dependency(family: Family) -> Option<&'static str> {
 }
 
 /// The name of a component in the operator's resource.
-const fn operator_component(component: Component) -> Option<&'static str> {
-    Some(match component {
+const fn operator_component(component: Component) -> &'static str {
+    match component {
         Component::RootCoord => "rootCoord",
         Component::DataCoord => "dataCoord",
         Component::IndexCoord => "indexCoord",
@@ -920,7 +915,7 @@ const fn operator_component(component: Component) -> Option<&'static str> {
         Component::Proxy => "proxy",
         Component::Standalone => "standalone",
         Component::Cdc => "cdc",
-    })
+    }
 }
 
 /// The chart value that switches a component on.

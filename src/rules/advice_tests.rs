@@ -324,15 +324,41 @@ fn fix_of(rule: &str, before: &Fixture, after: &Fixture, name: &str) -> String {
 #[rstest]
 #[case(
     "chart",
-    "externalKafka.enabled=true, externalKafka.brokerList=b-1.msk.example.com:9092,b-2.msk.example.com:9092, pulsar.enabled=false and pulsarv3.enabled=false"
+    "externalKafka.enabled=true, externalKafka.brokerList=b-1.msk.example.com:9092,b-2.msk.example.com:9092 and pulsarv3.enabled=false in"
 )]
 #[case("operator", "spec.dependencies.kafka.brokerList: [b-1.msk.example.com:9092, b-2.msk.example.com:9092]")]
 #[case("by hand", "kafka.brokerList: b-1.msk.example.com:9092,b-2.msk.example.com:9092")]
 fn an_external_kafka_stays_external(#[case] name: &str, #[case] part: &str) {
     let config = |text: &str| Fixture::cluster("2.4.5").chart("4.2.40").default_yaml(text);
-    let text = fix_of("MG301", &config(KAFKA), &config(RUNS_V3), name);
+    let after = config(RUNS_V3).stateful_set("my-release-pulsarv3-bookie", "app: pulsarv3", "apachepulsar/pulsar:3.0.7");
+    let text = fix_of("MG301", &config(KAFKA), &after, name);
     assert!(text.contains(part), "{text}");
     assert!(!text.contains("kafka.enabled=true"), "{text}");
+}
+
+#[test]
+fn other_brokers_need_the_list_alone() {
+    let config = |text: &str| Fixture::cluster("2.4.5").chart("4.2.40").default_yaml(text);
+    let text =
+        fix_of("MG301", &config(KAFKA), &config("mq: {type: kafka}\nkafka: {brokerList: 'other.example.com:9092'}\n"), "chart");
+    let list = "b-1.msk.example.com:9092,b-2.msk.example.com:9092";
+    assert_eq!(text, format!("Set externalKafka.brokerList={list} in the Helm values (with --set or in a values file)."));
+}
+
+#[test]
+fn a_deployer_that_the_cluster_knows_is_named() {
+    let deployer = DeployerFact {
+        release: "my-release".into(),
+        tool: "argo-cd".into(),
+        name: "vec".into(),
+        self_heal: false,
+        retry_limit: None,
+    };
+    let facts = Facts { deployers: Some(vec![deployer]), ..Facts::default() };
+    let (before, after) = rocksmq();
+    let findings = found(&before, &after, &Manager::plain_chart(), &facts);
+    let fix = &findings.iter().find(|finding| finding.rule.id == "MG502").unwrap().fix;
+    assert!(fix.text.ends_with("in the source of Application vec."), "{fix:?}");
 }
 
 #[rstest]
@@ -503,7 +529,7 @@ fn real_charts_have_the_values() {
             let keys = row.path.replace(".user.yaml", "\u{0}user.yaml");
             let keys =
                 keys.split(['\u{0}']).flat_map(|part| if part == "user.yaml" { vec![part] } else { part.split('.').collect() });
-            let listed = keys.fold(Some(&root), |node, key| node?.get(key)).is_some();
+            let listed = keys.into_iter().try_fold(&root, |node, key| node.get(key)).is_some();
             let read = row.charts.contains(number);
             let excused = unlisted.contains(&row.path.as_str()) || (listed && unread.contains(&row.path.as_str()));
             assert!(listed == read || excused, "chart {version}: {} is {listed} in values.yaml, {read} in the table", row.path);

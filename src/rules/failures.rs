@@ -390,6 +390,7 @@ fn memory_mapped_collections_take_long_to_come_back() {
         metastore: None,
         root_path: None,
         queue: None,
+        manager: crate::milvus::Manager::plain_chart(),
     };
     let plan = plan(&journey, Catalogue::embedded());
     assert!(plan.stops[0].prerequisites.iter().any(|text| text.contains("mmap")), "{:?}", plan.stops[0].prerequisites);

@@ -58,9 +58,9 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         if hazard.pin.is_empty() {
             finding.remedy(upgrade.advice().set_chart("chart 4.2.30 or later"));
         } else {
-            let pins = hazard.pin.iter().filter_map(|pin| ChartPin::parse(pin)).collect();
+            let pins: Vec<ChartPin> = hazard.pin.iter().filter_map(|pin| ChartPin::parse(pin)).collect();
             // Another image is another change: words only.
-            let mut remedy = upgrade.advice().set_values(pins, "the image is a released one").and("Or use another chart version.");
+            let mut remedy = upgrade.advice().set_values(&pins, "the image is a released one").and("Or use another chart version.");
             remedy.cure = None;
             finding.remedy(remedy);
         }
