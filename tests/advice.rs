@@ -242,6 +242,77 @@ fn umbrella(roll: &Roll) {
     }
 }
 
+/// Values that a fix says to set, as `--set` takes them.
+fn values_in(text: &str) -> Vec<String> {
+    text.split_whitespace()
+        .filter_map(|word| word.trim_end_matches([',', '.']).split_once('='))
+        .filter(|(path, _)| path.contains('.') && path.chars().all(|c| c.is_ascii_alphanumeric() || c == '.'))
+        .map(|(path, value)| format!("{path}={}", value.replace(',', "\\,")))
+        .collect()
+}
+
+/// On the real charts: what a fix says to set takes its finding away and brings no other denial.
+#[test]
+fn the_values_that_fixes_name_take_the_findings_away() {
+    const CLUSTER: &[&str] = &[];
+    const STANDALONE: &[&str] = &["cluster.enabled=false", "etcd.replicaCount=1", "minio.mode=standalone"];
+    // What runs has these, the wanted change has forgotten them.
+    let forgotten: [&[&str]; 6] = [
+        &[],
+        &["minio.bucketName=a"],
+        &["minio.rootPath=x"],
+        &[
+            "externalKafka.enabled=true",
+            "externalKafka.brokerList=b-1.example.com:9092\\,b-2.example.com:9092",
+            "pulsar.enabled=false",
+        ],
+        &["externalS3.enabled=true", "externalS3.host=s3.example.com", "externalS3.bucketName=b", "minio.enabled=false"],
+        &["kafka.enabled=true", "pulsar.enabled=false"],
+    ];
+    let mut tried = 0;
+    for set in common::charts().into_iter().filter(|set| set[0].is_real) {
+        for (from, to) in [(1, 2), (2, 3), (3, 4), (2, 4)] {
+            for (mode, values) in [CLUSTER, STANDALONE].into_iter().flat_map(|mode| forgotten.map(|values| (mode, values))) {
+                let folder = tempfile::tempdir().unwrap();
+                let mut before = [mode, values].concat();
+                if set[from].version > "4.2.27" && values.iter().any(|value| value.starts_with("pulsar.enabled")) {
+                    before.push("pulsarv3.enabled=false");
+                }
+                let running = file(folder.path(), "before.yaml", &set[from].render(Helm::V4, &before));
+                let judge = |more: &[String]| {
+                    let values: Vec<&str> = mode.iter().copied().chain(more.iter().map(String::as_str)).collect();
+                    let wanted = file(folder.path(), "after.yaml", &set[to].render(Helm::V4, &values));
+                    Judged::of(&["--before", &running, "--after", &wanted, "-n", "milvus"])
+                };
+                let judged = judge(&[]);
+                let findings = judged.report["findings"].as_array().unwrap();
+                let named = |one: &&Value| !values_in(one["fix"]["text"].as_str().unwrap()).is_empty() && one["action"] == "deny";
+                let cured: Vec<&Value> = findings.iter().filter(named).collect();
+                let mut pins: Vec<String> =
+                    cured.iter().flat_map(|one| values_in(one["fix"]["text"].as_str().unwrap())).collect();
+                pins.sort();
+                pins.dedup();
+                if pins.is_empty() {
+                    continue;
+                }
+                let after = judge(&pins);
+                let what = format!("{} -> {} {before:?} with {pins:?}", set[from].version, set[to].version);
+                let left = after.report["findings"].as_array().unwrap();
+                for one in &cured {
+                    let same = |other: &Value| other["rule"] == one["rule"] && other["message"] == one["message"];
+                    assert!(!left.iter().any(same), "{what}: {one:#}");
+                }
+                let new: Vec<String> =
+                    after.rules("deny").into_iter().filter(|rule| !judged.rules("deny").contains(rule)).collect();
+                assert_eq!(new, [""; 0], "{what}: {:#}", after.report["findings"]);
+                tried += 1;
+            }
+        }
+        assert!(tried > 10, "only {tried} changes had values to set");
+    }
+    println!("tried {tried} changes of real charts");
+}
+
 /// Managers that no command of Helm may touch: nothing is printed, and the words name their own place.
 fn without_command(roll: &Roll) {
     let cases = [
