@@ -256,23 +256,38 @@ fn values_in(text: &str) -> Vec<String> {
 fn the_values_that_fixes_name_take_the_findings_away() {
     const CLUSTER: &[&str] = &[];
     const STANDALONE: &[&str] = &["cluster.enabled=false", "etcd.replicaCount=1", "minio.mode=standalone"];
-    // What runs has these, the wanted change has forgotten them.
-    let forgotten: [&[&str]; 6] = [
-        &[],
-        &["minio.bucketName=a"],
-        &["minio.rootPath=x"],
-        &[
-            "externalKafka.enabled=true",
-            "externalKafka.brokerList=b-1.example.com:9092\\,b-2.example.com:9092",
-            "pulsar.enabled=false",
-        ],
-        &["externalS3.enabled=true", "externalS3.host=s3.example.com", "externalS3.bucketName=b", "minio.enabled=false"],
-        &["kafka.enabled=true", "pulsar.enabled=false"],
+    // What runs has the first, the wanted change the second.
+    let kafka: &[&str] = &[
+        "externalKafka.enabled=true",
+        "externalKafka.brokerList=b-1.example.com:9092\\,b-2.example.com:9092",
+        "pulsar.enabled=false",
     ];
+    let other_kafka: &[&str] =
+        &["externalKafka.enabled=true", "externalKafka.brokerList=b-3.example.com:9092", "pulsar.enabled=false"];
+    let s3: &[&str] =
+        &["externalS3.enabled=true", "externalS3.host=s3.example.com", "externalS3.bucketName=b", "minio.enabled=false"];
+    let etcd: &[&str] = &["externalEtcd.enabled=true", "externalEtcd.endpoints={etcd.example.com:2379}", "etcd.enabled=false"];
+    let own_kafka: &[&str] = &["kafka.enabled=true", "pulsar.enabled=false"];
+    let changes: [(&[&str], &[&str]); 12] = [
+        (&[], &[]),
+        (&["minio.bucketName=a"], &[]),
+        (&["minio.rootPath=x"], &[]),
+        (kafka, &[]),
+        (kafka, other_kafka),
+        (own_kafka, &[]),
+        (own_kafka, kafka),
+        (&[], kafka),
+        (s3, &[]),
+        (&[], s3),
+        (&[], etcd),
+        (&["fullnameOverride=db", "minio.rootPath=x"], &["fullnameOverride=db"]),
+    ];
+    let steps: &[(usize, usize)] = if common::is_full() { &[(1, 2), (2, 3), (3, 4), (2, 4)] } else { &[(2, 3), (3, 4)] };
     let mut tried = 0;
     for set in common::charts().into_iter().filter(|set| set[0].is_real) {
-        for (from, to) in [(1, 2), (2, 3), (3, 4), (2, 4)] {
-            for (mode, values) in [CLUSTER, STANDALONE].into_iter().flat_map(|mode| forgotten.map(|values| (mode, values))) {
+        for (from, to) in steps.iter().copied() {
+            let cases = [CLUSTER, STANDALONE].into_iter().flat_map(|mode| changes.map(|(values, then)| (mode, values, then)));
+            for (mode, values, then) in cases {
                 let folder = tempfile::tempdir().unwrap();
                 let mut before = [mode, values].concat();
                 if set[from].version > "4.2.27" && values.iter().any(|value| value.starts_with("pulsar.enabled")) {
@@ -280,7 +295,7 @@ fn the_values_that_fixes_name_take_the_findings_away() {
                 }
                 let running = file(folder.path(), "before.yaml", &set[from].render(Helm::V4, &before));
                 let judge = |more: &[String]| {
-                    let values: Vec<&str> = mode.iter().copied().chain(more.iter().map(String::as_str)).collect();
+                    let values: Vec<&str> = mode.iter().chain(then).copied().chain(more.iter().map(String::as_str)).collect();
                     let wanted = file(folder.path(), "after.yaml", &set[to].render(Helm::V4, &values));
                     Judged::of(&["--before", &running, "--after", &wanted, "-n", "milvus"])
                 };
@@ -296,7 +311,7 @@ fn the_values_that_fixes_name_take_the_findings_away() {
                     continue;
                 }
                 let after = judge(&pins);
-                let what = format!("{} -> {} {before:?} with {pins:?}", set[from].version, set[to].version);
+                let what = format!("{} -> {} {before:?} to {then:?} with {pins:?}", set[from].version, set[to].version);
                 let left = after.report["findings"].as_array().unwrap();
                 for one in &cured {
                     let same = |other: &Value| other["rule"] == one["rule"] && other["message"] == one["message"];

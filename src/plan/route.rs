@@ -466,12 +466,12 @@ mod tests {
     fn commands_are_printed_where_they_fit() {
         let alias = |name: &str| Source::Chart(ChartSource { alias: Some(name.into()), ..ChartSource::default() });
         let argo = Tool::ArgoCd { application: Some("vec".into()) };
-        let plain = ChartSource::default();
+        let alone = ChartSource::default();
         let cases = [
             (Manager::plain_chart(), true, true, None),
             (Manager { source: alias("milvus"), tool: Tool::Helm }, true, false, Some("set image and values below milvus")),
             (Manager { source: alias("vec"), tool: Tool::Helm }, false, false, Some("the dependency vec of another chart")),
-            (Manager { source: Source::Chart(plain), tool: argo }, true, false, Some("in the source of Application vec")),
+            (Manager { source: Source::Chart(alone), tool: argo }, true, false, Some("in the source of Application vec")),
             (Manager::operator("m"), false, false, Some("spec.components.image of the Milvus resource m")),
             (Manager::default(), false, false, Some("component by component")),
         ];

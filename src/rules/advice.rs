@@ -145,6 +145,9 @@ impl Advice<'_, '_> {
     /// Sets keys of Milvus' configuration where this release has them.
     #[must_use]
     pub fn configure(&self, settings: &[(&str, &str)]) -> Remedy {
+        let after = &self.upgrade.after.config;
+        let open: Vec<(&str, &str)> = settings.iter().copied().filter(|(key, value)| after.value(key) != Some(*value)).collect();
+        let settings = if open.is_empty() { settings } else { &open };
         let list = list(settings.iter().map(|(key, value)| format!("{key}: {value}")));
         Remedy::words(match &self.manager.source {
             Source::Operator { resource } => {
@@ -191,17 +194,9 @@ impl Advice<'_, '_> {
             }
             Source::Chart(chart) if chart.vendor == Vendor::Zilliz => match self.queue_pins(kind, &endpoints) {
                 Some(pins) => self.set_values(&pins, &format!("Milvus stays on {name}")),
-                None => self.configure(&[("mq.type", &name)]),
+                None => self.configure(&queue_settings(kind, &name, &endpoints)),
             },
-            Source::Chart(_) | Source::Manifests => {
-                let mut settings = vec![("mq.type", name.as_str())];
-                match kind {
-                    QueueKind::Kafka if !endpoints.is_empty() => settings.push(("kafka.brokerList", &endpoints)),
-                    QueueKind::Pulsar if !endpoints.is_empty() => settings.push(("pulsar.address", &endpoints)),
-                    _ => {}
-                }
-                self.configure(&settings)
-            }
+            Source::Chart(_) | Source::Manifests => self.configure(&queue_settings(kind, &name, &endpoints)),
         }
     }
 
@@ -251,6 +246,16 @@ impl Advice<'_, '_> {
                 }
             }
         }
+        // An external queue goes before the one in the release.
+        match after.queue().kind.value {
+            QueueKind::Kafka if !comes(Family::Kafka) && (own || kind != QueueKind::Kafka) => {
+                add("externalKafka.enabled", "false")
+            }
+            QueueKind::Pulsar if !comes(Family::PulsarV2) && !comes(Family::PulsarV3) && (own || kind != QueueKind::Pulsar) => {
+                add("externalPulsar.enabled", "false");
+            }
+            _ => {}
+        }
         for family in [Family::PulsarV2, Family::PulsarV3, Family::Kafka] {
             if comes(family) && !runs(family) {
                 add(switch(family).unwrap_or_default(), "false");
@@ -263,10 +268,13 @@ impl Advice<'_, '_> {
     #[must_use]
     pub fn keep_etcd(&self) -> Remedy {
         let endpoints = clean(self.before().metadata().endpoints.setting.map_or("", |setting| setting.value)).into_owned();
+        let list = format!("[{}]", spaced(&endpoints));
+        if !endpoints.is_empty() && self.stays(Family::Etcd) {
+            return self.configure(&[("etcd.endpoints", &list)]);
+        }
         if !self.is_external("etcd.endpoints") || endpoints.is_empty() {
             return self.keep_dependency(Family::Etcd);
         }
-        let list = format!("[{}]", spaced(&endpoints));
         match &self.manager.source {
             Source::Operator { resource } => Remedy::words(format!(
                 "Set spec.dependencies.etcd.external: true and spec.dependencies.etcd.endpoints: {list} in the Milvus resource {resource}."
@@ -286,6 +294,9 @@ impl Advice<'_, '_> {
         let address = clean(before.config.value("minio.address").unwrap_or_default()).into_owned();
         let (host, port) = host_and_port(&address);
         let port = port.or_else(|| before.config.value("minio.port"));
+        if !host.is_empty() && self.stays(Family::Minio) {
+            return self.configure(&[("minio.address", &address)]);
+        }
         if !self.is_external("minio.address") || host.is_empty() {
             return self.keep_dependency(Family::Minio);
         }
@@ -308,6 +319,8 @@ impl Advice<'_, '_> {
     /// Keeps a dependency that the release brings.
     #[must_use]
     pub fn keep_dependency(&self, family: Family) -> Remedy {
+        // Kafka brings its ZooKeeper.
+        let family = if family == Family::Zookeeper { Family::Kafka } else { family };
         let kind = self.before().queue().kind.value;
         let in_use = match family {
             Family::PulsarV2 | Family::PulsarV3 => kind == QueueKind::Pulsar,
@@ -319,8 +332,10 @@ impl Advice<'_, '_> {
         }
         let names = self.dependency_names(family);
         match (&self.manager.source, switch(family)) {
-            (Source::Chart(_), Some(path)) if self.reads(path) => {
-                self.set_values(&[ChartPin::new(path, "true")], &format!("{family} stays in the release"))
+            (Source::Chart(_), Some(path)) if self.reads(path) && !self.stays(family) => {
+                let mut pins = vec![ChartPin::new(path, "true")];
+                pins.extend(self.external_instead(family).map(|path| ChartPin::new(path, "false")));
+                self.set_values(&pins, &format!("{family} stays in the release"))
             }
             (Source::Chart(_), _) => Remedy::words(format!("Keep {family} in the release, {}.", self.values_place())),
             (Source::Operator { resource }, _) => {
@@ -581,6 +596,29 @@ impl Advice<'_, '_> {
         node.as_str() == Some(value)
     }
 
+    /// Whether the change keeps a workload of a family that runs in the release.
+    fn stays(&self, family: Family) -> bool {
+        let runs = |release: &Release| release.dependencies_of(family).next().is_some();
+        runs(self.before()) && runs(self.upgrade.after)
+    }
+
+    /// The chart value that points Milvus to a dependency outside the release, where the change does that.
+    fn external_instead(&self, family: Family) -> Option<&'static str> {
+        let (before, after) = (self.before(), self.upgrade.after);
+        let (path, moves) = match family {
+            Family::Etcd => {
+                let (from, to) = (before.metadata().endpoints.value, after.metadata().endpoints.value);
+                ("externalEtcd.enabled", !to.is_empty() && from.is_disjoint(&to))
+            }
+            Family::Minio => {
+                let to = after.storage().endpoint.value;
+                ("externalS3.enabled", to.is_some() && to != before.storage().endpoint.value)
+            }
+            _ => return None,
+        };
+        Some(path).filter(|path| moves && self.reads(path))
+    }
+
     /// Whether the dependency that a key is about lies outside the release.
     fn is_external(&self, key: &str) -> bool {
         let families: &[Family] = match key.split('.').next().unwrap_or_default() {
@@ -710,14 +748,18 @@ impl Advice<'_, '_> {
         if self.cannot_run().is_some() || to.prerelease.is_some() {
             return None;
         }
-        let image = one_image(self.upgrade.after)?;
         let mut more = vec!["-t".to_owned(), to.version.to_string()];
-        let plain = Build::of(to.version);
-        let derived = before.components.iter().all(|component| component.image().at(&plain).to_string() == image);
-        if !derived {
-            more.extend(["-w".to_owned(), image]);
-        }
+        more.extend(self.wanted_image(before, to.version)?);
         self.guard("upgrade", &more)
+    }
+
+    /// The flags for the wanted image: none where it is the running one at the wanted version, as the verbs derive it; `None` if the
+    /// components want several images.
+    fn wanted_image(&self, before: &Release, version: Version) -> Option<Vec<String>> {
+        let image = one_image(self.upgrade.after)?;
+        let plain = Build::of(version);
+        let derived = before.components.iter().all(|component| component.image().at(&plain).to_string() == image);
+        Some(if derived { Vec::new() } else { vec!["-w".to_owned(), image] })
     }
 
     /// The command for a migration of the metadata; `None` if the release cannot be migrated by it.
@@ -732,6 +774,9 @@ impl Advice<'_, '_> {
         let mut more = vec!["-s".to_owned(), from.version.to_string(), "-t".to_owned(), landing.to_string()];
         if metadata.root_path.value != "by-dev" {
             more.extend(["-r".to_owned(), metadata.root_path.value.to_string()]);
+        }
+        if self.upgrade.to_version() == Some(landing) {
+            more.extend(self.wanted_image(before, landing)?);
         }
         self.guard("migrate", &more)
     }
@@ -867,6 +912,17 @@ fn leaves<'t>(root: &'t Tree<'_>) -> Vec<(String, Cow<'t, str>)> {
     walk(root, &mut String::new(), &mut found);
     found.sort();
     found
+}
+
+/// The keys of Milvus' configuration that say which queue it uses.
+fn queue_settings<'s>(kind: QueueKind, name: &'s str, endpoints: &'s str) -> Vec<(&'static str, &'s str)> {
+    let mut settings = vec![("mq.type", name)];
+    match kind {
+        QueueKind::Kafka if !endpoints.is_empty() => settings.push(("kafka.brokerList", endpoints)),
+        QueueKind::Pulsar if !endpoints.is_empty() => settings.push(("pulsar.address", endpoints)),
+        _ => {}
+    }
+    settings
 }
 
 /// The image of every component, if all have the same.

@@ -345,6 +345,31 @@ fn other_brokers_need_the_list_alone() {
     assert_eq!(text, format!("Set externalKafka.brokerList={list} in the Helm values (with --set or in a values file)."));
 }
 
+/// A dependency that stays is not to be switched on again: the address is what changed.
+#[rstest]
+#[case(
+    "MG302",
+    "etcd: {endpoints: [my-release-etcd:2379]}\n",
+    "etcd: {endpoints: ['other.example.com:2379']}\n",
+    "etcd.endpoints: [my-release-etcd:2379]"
+)]
+#[case(
+    "MG303",
+    "minio: {address: my-release-minio, port: 9000}\n",
+    "minio: {address: localhost, port: 9000}\n",
+    "minio.address: my-release-minio"
+)]
+fn a_dependency_that_stays_is_not_switched_on(#[case] rule: &str, #[case] old: &str, #[case] new: &str, #[case] part: &str) {
+    let config = |text: &str| {
+        Fixture::cluster("2.4.5")
+            .default_yaml(text)
+            .stateful_set("my-release-etcd", "app.kubernetes.io/name: etcd", "milvusdb/etcd:3.5.5-r4")
+            .stateful_set("my-release-minio", "app: minio", "minio/minio:x")
+    };
+    let text = fix_of(rule, &config(old), &config(new), "chart");
+    assert!(text.contains(part) && !text.contains("enabled="), "{text}");
+}
+
 #[test]
 fn a_deployer_that_the_cluster_knows_is_named() {
     let deployer = DeployerFact {
@@ -474,6 +499,9 @@ fn a_migration_has_a_command_where_the_verb_works() {
         let works = manager.is_chart() && manager.alias().is_none_or(|alias| alias == "milvus");
         assert_eq!(command.is_some(), works, "{name}: {command:?}");
     }
+    let mirror = after.repository("registry.example.com/milvusdb/milvus");
+    let line = command_of(&before, &mirror, &Manager::plain_chart(), "MG101").unwrap();
+    assert!(line.ends_with("-t 2.2.16 -w registry.example.com/milvusdb/milvus:v2.2.16"), "{line}");
     let (before, after) = (Fixture::standalone("2.1.4"), Fixture::standalone("2.2.16"));
     assert_eq!(command_of(&before, &after, &Manager::plain_chart(), "MG101"), None, "the verb is for clusters");
 }

@@ -63,7 +63,9 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             findings
                 .deny(format!("the selector of {} would change, which Kubernetes refuses", new.workload.meta.object))
                 .on(new)
-                .remedy(upgrade.advice().keep_identity());
+                .remedy(upgrade.advice().keep_identity().and(
+                    "Add no label to the selector: in kustomize, use labels without includeSelectors instead of commonLabels.",
+                ));
         }
     }
 }
