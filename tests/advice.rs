@@ -25,6 +25,13 @@ use common::{
     roll::{RELEASE, Roll},
 };
 use flate2::{Compression, write::GzEncoder};
+use milvus_guard::{
+    manifest::documents,
+    milvus::{
+        Version,
+        catalogue::{Catalogue, ChartName},
+    },
+};
 use milvus_guard_testbed::{Helm, expect_success, helm};
 use serde_json::{Value, json};
 
@@ -326,6 +333,29 @@ fn the_values_that_fixes_name_take_the_findings_away() {
         assert!(tried > 10, "only {tried} changes had values to set");
     }
     println!("tried {tried} changes of real charts");
+}
+
+/// The table of chart values against the real charts, where `MILVUS_CHARTS` names them.
+#[test]
+fn real_charts_have_the_values() {
+    // Read by templates although values.yaml does not list them, and listed although no template reads them.
+    let (unlisted, unread) = (["nameOverride", "fullnameOverride"], ["mixCoordinator.activeStandby.enabled"]);
+    for chart in common::charts().into_iter().flatten().filter(|chart| chart.is_real) {
+        let text = fs::read_to_string(Path::new(chart.path()).join("values.yaml")).unwrap();
+        let root = documents(&text).next().unwrap().unwrap().root;
+        let version: Version = chart.version.parse().unwrap();
+        for row in Catalogue::embedded().chart_values.iter().filter(|row| row.chart == ChartName::Zilliz) {
+            // The dot of user.yaml is part of its key.
+            let keys: Vec<&str> = match row.path.strip_suffix(".user.yaml") {
+                Some(above) => above.split('.').chain(["user.yaml"]).collect(),
+                None => row.path.split('.').collect(),
+            };
+            let listed = keys.into_iter().try_fold(&root, |node, key| node.get(key)).is_some();
+            let read = row.charts.contains(version);
+            let excused = unlisted.contains(&row.path.as_str()) || (listed && unread.contains(&row.path.as_str()));
+            assert!(listed == read || excused, "{version}: {} is {listed} in values.yaml, {read} in the table", row.path);
+        }
+    }
 }
 
 /// Managers that no command of Helm may touch: nothing is printed, and the words name their own place.

@@ -249,7 +249,7 @@ impl Advice<'_, '_> {
         // An external queue goes before the one in the release.
         match after.queue().kind.value {
             QueueKind::Kafka if !comes(Family::Kafka) && (own || kind != QueueKind::Kafka) => {
-                add("externalKafka.enabled", "false")
+                add("externalKafka.enabled", "false");
             }
             QueueKind::Pulsar if !comes(Family::PulsarV2) && !comes(Family::PulsarV3) && (own || kind != QueueKind::Pulsar) => {
                 add("externalPulsar.enabled", "false");

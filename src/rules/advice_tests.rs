@@ -4,10 +4,9 @@ use rstest::rstest;
 
 use crate::{
     facts::{AutoscalerFact, DeployerFact, DriftFact, Facts, RolloutFact},
-    manifest::documents,
     milvus::{
         Component, Manager, Release, Version,
-        catalogue::{Catalogue, ChartName},
+        catalogue::Catalogue,
         manager::{ChartSource, Source, Tool, Vendor},
         release::ChartRef,
     },
@@ -285,8 +284,7 @@ fn no_advice_names_the_tool_or_the_values_of_another_manager() {
         }
     }
     let silent: Vec<&str> = super::ALL.iter().map(|rule| rule.id).filter(|id| !spoke.contains(id)).collect();
-    println!("rules that these changes do not reach: {silent:?}");
-    assert!(spoke.len() >= 30, "only {spoke:?} spoke");
+    assert!(spoke.len() >= 35, "silent: {silent:?}");
 }
 
 #[rstest]
@@ -536,32 +534,6 @@ fn every_row_of_the_chart_values_is_named_by_advice() {
     for row in &Catalogue::embedded().chart_values {
         assert!(row.sets.is_some() || quoted(&row.path) || standby(&row.path), "{} is named by nothing", row.path);
         assert!(!row.source.is_empty(), "{}", row.path);
-    }
-}
-
-/// The table against the real charts, where `MILVUS_CHARTS` names them.
-#[test]
-fn real_charts_have_the_values() {
-    let Some(folder) = std::env::var_os("MILVUS_CHARTS") else {
-        println!("MILVUS_CHARTS is not set: the table of chart values is not compared with real charts");
-        return;
-    };
-    // Read by templates although values.yaml does not list them, or listed although no template reads them.
-    let unlisted = ["nameOverride", "fullnameOverride"];
-    let unread = ["mixCoordinator.activeStandby.enabled"];
-    for version in ["3.2.18", "4.0.31", "4.1.34", "4.2.40", "5.0.14"] {
-        let text = std::fs::read_to_string(std::path::Path::new(&folder).join(version).join("values.yaml")).unwrap();
-        let root = documents(&text).next().unwrap().unwrap().root;
-        let number: Version = version.parse().unwrap();
-        for row in Catalogue::embedded().chart_values.iter().filter(|row| row.chart == ChartName::Zilliz) {
-            let keys = row.path.replace(".user.yaml", "\u{0}user.yaml");
-            let keys =
-                keys.split(['\u{0}']).flat_map(|part| if part == "user.yaml" { vec![part] } else { part.split('.').collect() });
-            let listed = keys.into_iter().try_fold(&root, |node, key| node.get(key)).is_some();
-            let read = row.charts.contains(number);
-            let excused = unlisted.contains(&row.path.as_str()) || (listed && unread.contains(&row.path.as_str()));
-            assert!(listed == read || excused, "chart {version}: {} is {listed} in values.yaml, {read} in the table", row.path);
-        }
     }
 }
 
