@@ -100,7 +100,7 @@ fn fix<'a>(judged: &'a Judged, rule: &str) -> &'a str {
     judged.finding(rule)["fix"]["text"].as_str().unwrap()
 }
 
-/// Every object of the namespace that is not of Milvus itself, with what somebody wants of it.
+/// Every object of the namespace that is not of Milvus itself, with its wanted state.
 fn others(roll: &Roll, namespace: &str) -> BTreeMap<String, Value> {
     let paths = [
         "apis/apps/v1/{}/deployments",

@@ -1,4 +1,4 @@
-//! What to do about a finding, in the terms of whoever manages the release.
+//! What to do about a finding, in the terms of its manager.
 //!
 //! Rules take every fix and every command from here. A command is printed only where, run as it stands, it leads to a change
 //! without a denial, keeps the wanted image and the user's values, and touches nothing else.
@@ -80,7 +80,7 @@ impl Remedy {
 }
 
 impl<'a> Upgrade<'a> {
-    /// Advice for this change, in the terms of whoever manages the release.
+    /// Advice for this change, in the terms of its manager.
     #[must_use]
     pub fn advice(&self) -> Advice<'_, 'a> {
         let manager =

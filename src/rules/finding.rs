@@ -225,7 +225,7 @@ impl Finding {
         self
     }
 
-    /// What to do, in the terms of whoever manages the release.
+    /// What to do, in the terms of its manager.
     pub fn remedy(&mut self, remedy: Remedy) -> &mut Self {
         self.fix.text = remedy.text.into();
         self.cure = remedy.cure;
