@@ -68,7 +68,7 @@ pub struct Judgement {
 /// The answer for one release.
 #[derive(Clone, Debug)]
 pub struct JudgedRelease {
-    /// Name.
+    /// Name; several Milvus of one umbrella chart have their alias behind it ([`Release::title`]).
     pub name: String,
     /// Namespace, where the input names one.
     pub namespace: Option<String>,
@@ -186,7 +186,7 @@ fn judged(
         ran.findings.into_iter().map(|finding| JudgedFinding { applied: apply(&finding), finding }).collect();
     findings.sort_by_key(|judged| (std::cmp::Reverse(judged.action()), judged.finding.rule.id));
     JudgedRelease {
-        name: after.name.clone(),
+        name: after.title(),
         namespace: namespace.clone(),
         topology_before: before.map(Release::topology),
         topology_after: after.topology(),

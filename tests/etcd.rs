@@ -79,7 +79,7 @@ fn the_official_tool_that_died_is_told_apart() {
     put(&etcd, &[("datacoord-meta/s/1/2/3", ""), ("queryCoord-collectionMeta/1", "")]);
     let judged = check(&pair, &etcd.endpoint(), &[]);
     let finding = judged.finding("MG101");
-    assert!(finding["fix"]["command"].as_str().unwrap().contains("meta restore"), "{finding:#}");
+    assert!(finding["fix"]["text"].as_str().unwrap().contains("meta restore"), "{finding:#}");
 }
 
 #[test]

@@ -122,6 +122,9 @@ impl ReleaseTask {
             builder.add(object);
         }
         builder.add_helm(&stored.name, Some(&namespace), stored.kept());
+        if let Some(chart) = &stored.chart {
+            builder.add_chart(&stored.name, Some(&namespace), chart);
+        }
         let after = builder.build();
         if after.releases.is_empty() {
             return Ok(None);

@@ -7,7 +7,7 @@ use clap::{Args as ClapArgs, ValueEnum};
 use crate::{
     facts::Facts,
     milvus::{
-        Build, Coordinators, Release, Topology,
+        Build, Coordinators, Manager, Release, Topology,
         catalogue::{Catalogue, Situation},
     },
     plan::{self, Journey},
@@ -146,6 +146,7 @@ fn journey(args: &Args) -> Result<Journey, Failure> {
         },
         metastore: from_release(|release| Some(release.metadata().metastore.value.into_owned())),
         root_path: from_release(|release| Some(release.metadata().root_path.value.into_owned())),
+        manager: running.as_ref().map_or_else(Manager::plain_chart, |release| release.manager.clone()),
         queue: from_release(|release| Some(release.queue().kind.value.to_string())),
         woodpecker_storage: running.as_ref().and_then(|release| Situation::of(release).woodpecker_storage),
     })

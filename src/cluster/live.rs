@@ -11,7 +11,8 @@ use crate::{
     manifest::{Node, Object, Origin, Tree, object::{Deployer, SourceKind}},
     milvus::{
         Release, Snapshot,
-        release::{HelmRevision, Manager},
+        manager::{Manager, Source},
+        release::HelmRevision,
         snapshot::Builder,
     },
 };
@@ -334,10 +335,10 @@ impl Cluster {
         let mut complete = true;
         let mut releases = std::mem::take(&mut reading.snapshot.releases);
         for release in &mut releases {
-            match release.manager {
-                Manager::Helm => {}
-                Manager::Operator => continue,
-                Manager::Unknown => {
+            match release.manager.source {
+                Source::Chart(_) => {}
+                Source::Operator { .. } => continue,
+                Source::Manifests => {
                     complete = false;
                     continue;
                 }
@@ -350,6 +351,7 @@ impl Cluster {
                         Some(stored) => {
                             facts.extend(drift::drift(stored, release));
                             complete &= stored.has_config() == release.has_config();
+                            release.manager = Manager::join(&release.manager, &stored.manager);
                         }
                         None => complete = false,
                     }

@@ -68,6 +68,9 @@ impl StoredRelease {
     /// Tells a snapshot what Helm knows of the release beside its objects.
     pub fn describe_to(&self, builder: &mut Builder) {
         builder.add_helm(&self.name, self.namespace.as_deref(), self.kept());
+        if let Some(chart) = &self.chart {
+            builder.add_chart(&self.name, self.namespace.as_deref(), chart);
+        }
     }
 
     /// What rules ask for beside the manifest.

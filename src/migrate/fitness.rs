@@ -92,7 +92,7 @@ mod tests {
     use super::*;
     use crate::{
         facts::{DeployerFact, RolloutFact},
-        milvus::{Component, release::Manager},
+        milvus::{Component, Manager},
         rules::testing::Fixture,
     };
 
@@ -114,7 +114,7 @@ mod tests {
 
     #[rstest]
     #[case::standalone(release(&Fixture::standalone("2.1.4")), "is a standalone")]
-    #[case::operated(Release { manager: Manager::Operator, ..release(&Fixture::cluster("2.1.4")) }, "managed by milvus-operator")]
+    #[case::operated(Release { manager: Manager::operator("my-release"), ..release(&Fixture::cluster("2.1.4")) }, "managed by milvus-operator")]
     #[case::mysql(release(&Fixture::cluster("2.1.4").default_yaml("metastore: {type: mysql}")), "keeps its metadata in mysql")]
     fn some_are_never_fit(#[case] release: Release, #[case] why: &str) {
         let said = never(&release).unwrap();

@@ -84,7 +84,7 @@ fn reached(world: &World) -> String {
         StartBy::Run => format!(
             "{done} {backup} Helm does not know yet: put the image {} into its values, so that no later upgrade goes back, for example: {}",
             world.image,
-            helm(&world.release, &world.settings, &world.image)
+            agree(&world.release, &world.settings, &world.image)
         ),
     }
 }
@@ -95,7 +95,7 @@ fn recorded(world: &World) -> String {
         "The metadata of {} is that of 2.2, and the evidence is recorded: milvus-guard lets {} be started on it. Next: {}",
         world.settings.release.name,
         world.settings.target,
-        helm(&world.release, &world.settings, &world.image)
+        agree(&world.release, &world.settings, &world.image)
     )
 }
 
@@ -104,7 +104,7 @@ fn recorded(world: &World) -> String {
 pub fn turn_of_helm(world: &World) -> String {
     format!(
         "The metadata is that of 2.2, verified, and Milvus stands still until Helm starts it. Run: {} and then, to close the run: {}",
-        helm(&world.release, &world.settings, &world.image),
+        agree(&world.release, &world.settings, &world.image),
         command(&world.settings, "")
     )
 }
@@ -118,9 +118,21 @@ pub fn command(settings: &Settings, more: &str) -> String {
     format!("milvus-guard migrate {more}-i {} -n {} -s {source} -t {target}{root}{start}", release.name, release.namespace)
 }
 
-/// The `helm upgrade` with which the Helm release agrees with the new image.
+/// What makes the source of the release agree with the new image: the `helm upgrade`, or where the image is to be set.
+fn agree(release: &Release, settings: &Settings, image: &str) -> String {
+    helm(release, settings, image).unwrap_or_else(|| {
+        let alias = release.manager.alias().map_or_else(String::new, |alias| format!(" below {alias}"));
+        format!(
+            "set the image {image} in the Helm values{alias}, in the source of the release, with a chart for {}",
+            settings.target
+        )
+    })
+}
+
+/// The `helm upgrade` with which the Helm release agrees with the new image; `None` where Helm alone does not make the release, or
+/// no chart is known.
 #[must_use]
-pub fn helm(release: &Release, settings: &Settings, image: &str) -> String {
+pub fn helm(release: &Release, settings: &Settings, image: &str) -> Option<String> {
     let configured = |value: String| release.has_config().then_some(value);
     let journey = Journey {
         release: settings.release.name.clone(),
@@ -133,22 +145,16 @@ pub fn helm(release: &Release, settings: &Settings, image: &str) -> String {
         root_path: configured(release.metadata().root_path.value.into_owned()),
         queue: configured(release.queue().kind.value.to_string()),
         woodpecker_storage: None,
+        manager: release.manager.clone(),
     };
     let planned = plan(&journey, Catalogue::embedded());
-    let command =
-        planned.stops.first().and_then(|stop| stop.commands.iter().find(|command| command.starts_with("helm ")).cloned());
-    let command = command.unwrap_or_else(|| {
-        format!(
-            "helm upgrade {} zilliztech/milvus -n {} --reset-then-reuse-values",
-            settings.release.name, settings.release.namespace
-        )
-    });
+    let command = planned.stops.first()?.commands.iter().find(|command| command.starts_with("helm "))?.clone();
     let image = ImageRef::parse(image);
     let tag = image.tag.clone().unwrap_or_default();
     let (command, rest) = command.split_once(" --set ").map_or((command.as_str(), ""), |(command, values)| (command, values));
     let mut values = vec![format!("image.all.repository={}", image.repository), format!("image.all.tag={tag}")];
     values.extend(rest.split(',').filter(|value| !value.is_empty() && !value.starts_with("image.all.")).map(str::to_owned));
-    format!("{command} --set {}", values.join(","))
+    Some(format!("{command} --set {}", values.join(",")))
 }
 
 #[cfg(test)]
@@ -156,7 +162,7 @@ pub(crate) mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::{rules::testing::Fixture, run::ReleaseName};
+    use crate::{milvus::Manager, rules::testing::Fixture, run::ReleaseName};
 
     pub(crate) fn settings() -> Settings {
         Settings {
@@ -186,10 +192,12 @@ pub(crate) mod tests {
     #[test]
     fn the_helm_command_names_the_image_that_runs() {
         let release = Fixture::cluster("2.1.4").chart("3.2.18").default_yaml("etcd: {rootPath: by-dev}").release();
-        let command = helm(&release, &settings(), "registry:5000/milvus:v2.2.16");
+        let command = helm(&release, &settings(), "registry:5000/milvus:v2.2.16").unwrap();
         assert!(command.starts_with("helm upgrade my-release zilliztech/milvus -n milvus --version 4.0."), "{command}");
         assert!(command.contains("--set image.all.repository=registry:5000/milvus,image.all.tag=v2.2.16"), "{command}");
         assert_eq!(command.matches("image.all.tag").count(), 1);
+        let operated = Release { manager: Manager::operator("my-release"), ..release };
+        assert_eq!(helm(&operated, &settings(), "registry:5000/milvus:v2.2.16"), None);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::{
     dependency::{Dependency, Family},
     identify::{ContainerAt, IdentifiedBy, milvus_containers},
     image::{Build, ImageRef},
+    manager::Manager,
     version::Version,
 };
 
@@ -30,7 +31,7 @@ pub struct Release {
     pub fullname: String,
     /// Value of `app.kubernetes.io/name`: `milvus` unless overridden.
     pub app_name: String,
-    /// Who manages the workloads.
+    /// Who manages the release.
     pub manager: Manager,
     /// Chart, where the labels name one.
     pub chart: Option<ChartRef>,
@@ -48,17 +49,6 @@ pub struct Release {
     pub autoscalers: Vec<Autoscaler>,
     /// What Helm's storage adds, where it was read.
     pub helm: Option<HelmRevision>,
-}
-
-/// Who manages a release's workloads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Manager {
-    /// Helm, or a tool that applies what it renders.
-    Helm,
-    /// milvus-operator.
-    Operator,
-    /// Nobody says so.
-    Unknown,
 }
 
 /// A chart and its version, as the label `helm.sh/chart` has them.
@@ -226,12 +216,21 @@ impl ComponentWorkload {
 }
 
 impl Release {
-    /// `namespace/name`, or the name alone.
+    /// The name of the release. Several Milvus of one umbrella chart are told apart by their aliases: `my-release/vectors`.
+    #[must_use]
+    pub fn title(&self) -> String {
+        match self.manager.alias().filter(|alias| *alias != "milvus") {
+            Some(alias) => format!("{}/{alias}", self.name),
+            None => self.name.clone(),
+        }
+    }
+
+    /// The title with the namespace before it: `namespace/my-release/vectors`.
     #[must_use]
     pub fn label(&self) -> String {
         match &self.namespace {
-            Some(namespace) => format!("{namespace}/{}", self.name),
-            None => self.name.clone(),
+            Some(namespace) => format!("{namespace}/{}", self.title()),
+            None => self.title(),
         }
     }
 
@@ -361,7 +360,7 @@ impl Release {
     /// Whether milvus-operator owns the workloads.
     #[must_use]
     pub fn is_operated(&self) -> bool {
-        self.manager == Manager::Operator
+        self.manager.is_operator()
     }
 
     /// The same release with every Milvus image at another version; nothing else moves.

@@ -16,8 +16,9 @@ use crate::manifest::{
 use super::{
     config::EffectiveConfig,
     dependency::{self, Dependency},
+    manager::{self, Manager, Neighbours, Surroundings},
     others::Others,
-    release::{ChartRef, ComponentWorkload, HelmRevision, Manager, Release},
+    release::{ChartRef, ComponentWorkload, HelmRevision, Release},
     version::Version,
 };
 
@@ -84,6 +85,8 @@ pub struct Builder {
     autoscalers: Vec<Autoscaler>,
     deployers: Vec<Deployer>,
     helm: Vec<(String, Option<String>, HelmRevision)>,
+    charts: Vec<(String, Option<String>, (String, String))>,
+    neighbours: Neighbours,
     objects: usize,
     others: Others,
 }
@@ -92,6 +95,7 @@ impl Builder {
     /// Takes one object in.
     pub fn add(&mut self, object: Object) {
         self.objects += 1;
+        self.neighbours.add(object.meta());
         match object {
             // What a controller makes is judged by the controller.
             Object::Workload(workload) if workload.is_made_by_a_controller() => {}
@@ -141,6 +145,11 @@ impl Builder {
         self.helm.push((release.to_owned(), namespace.map(str::to_owned), revision));
     }
 
+    /// Takes in which chart (name and version) a release of Helm was installed from.
+    pub fn add_chart(&mut self, release: &str, namespace: Option<&str>, chart: &(String, String)) {
+        self.charts.push((release.to_owned(), namespace.map(str::to_owned), chart.clone()));
+    }
+
     /// Groups everything, where references of pods to objects that are not here find those of `before`: they stay in the cluster
     /// when a change does not name them.
     #[must_use]
@@ -173,7 +182,7 @@ impl Builder {
                 components.sort_by_key(|one| (one.component, one.workload.meta.object.name.clone()));
                 Release {
                     fullname: fullname(&components),
-                    manager: manager(&components),
+                    manager: Manager::default(),
                     chart: chart(&components),
                     config: EffectiveConfig::default(),
                     dependencies: Vec::new(),
@@ -192,6 +201,19 @@ impl Builder {
             configure(release, &self.configs);
         }
         attach(&mut releases, single, self.workloads, self.claims, &self.services, self.autoscalers);
+        for release in &mut releases {
+            let mut stored = self
+                .charts
+                .iter()
+                .filter(|(name, namespace, _)| *name == release.name && same_namespace(release, namespace.as_deref()));
+            let around = Surroundings {
+                neighbours: &self.neighbours,
+                stored: stored.next().map(|(_, _, chart)| chart),
+                deployers: &self.deployers,
+            };
+            release.manager =
+                manager::detect(&release.name, release.namespace.as_deref(), &release.components, release.chart.as_ref(), around);
+        }
         for (name, namespace, revision) in self.helm {
             for release in
                 releases.iter_mut().filter(|release| release.name == name && same_namespace(release, namespace.as_deref()))
@@ -241,18 +263,6 @@ fn stem(workload: &ComponentWorkload) -> &str {
 
 fn fullname(components: &[ComponentWorkload]) -> String {
     components.first().map(|workload| stem(workload).to_owned()).unwrap_or_default()
-}
-
-fn manager(components: &[ComponentWorkload]) -> Manager {
-    let metas = || components.iter().map(|workload| &workload.workload.meta);
-    let managed_by = |who: &str| metas().any(|meta| meta.label("app.kubernetes.io/managed-by") == Some(who));
-    if managed_by("milvus-operator") || metas().any(|meta| meta.owner_kind.as_deref() == Some("Milvus")) {
-        Manager::Operator
-    } else if managed_by("Helm") {
-        Manager::Helm
-    } else {
-        Manager::Unknown
-    }
 }
 
 fn chart(components: &[ComponentWorkload]) -> Option<ChartRef> {

@@ -1,12 +1,14 @@
 //! Finding the way: from stop to stop as the path table says.
 
 use crate::milvus::{
-    Build, Component, Coordinators, Line, Topology, Version,
+    Build, Component, Coordinators, Line, Manager, Topology, Version,
     catalogue::{
         Catalogue, Chart, HazardKind, Order, OrderTopology, Path, PointOfNoReturn, Published, RequirementKind, Rolling, Route,
         Situation, Verdict,
     },
 };
+
+use crate::rules::advice::{CHART, command};
 
 use super::{Blocked, ChartChoice, Move, Plan, SCHEMA_VERSION, Stop, StopKind};
 
@@ -32,6 +34,8 @@ pub struct Journey {
     pub metastore: Option<String>,
     /// Root path in etcd, where it is known.
     pub root_path: Option<String>,
+    /// Who manages the release: commands are printed only where they fit.
+    pub manager: Manager,
     /// Message queue, as the value of `standalone.messageQueue`, where it is known.
     pub queue: Option<String>,
     /// Where Woodpecker keeps its log (`minio`, `local`, `service`), where it is known.
@@ -151,7 +155,8 @@ fn mix(journey: &Journey, catalogue: &Catalogue, here: &Place, row: &Path) -> St
     .map(str::to_owned)
     .into();
     let chart = chart(catalogue, here.build.version);
-    let commands = vec![helm(journey, chart.as_ref(), here.build.version, &values)];
+    let commands = helm(journey, chart.as_ref(), &here.build, &values).into_iter().collect();
+    let values = values_of(journey, values);
     Stop {
         number: 0,
         kind: StopKind::MixCoordinators,
@@ -160,7 +165,7 @@ fn mix(journey: &Journey, catalogue: &Catalogue, here: &Place, row: &Path) -> St
         reason: row.reason.clone(),
         prerequisites: Vec::new(),
         backup: vec!["etcd snapshot".into()],
-        chart,
+        chart: chart.filter(|_| journey.manager.is_chart()),
         values,
         order: Vec::new(),
         rolling: Rolling::Restart,
@@ -239,6 +244,10 @@ fn step(
     let mut sources: Vec<String> = rows.iter().flat_map(|row| row.source.iter().cloned()).collect();
     sources.sort();
     sources.dedup();
+    let commands = commands(journey, kind, here, target, chart.as_ref(), &values);
+    if kind == StopKind::Migration && commands.is_empty() {
+        prerequisites.push("Milvus is stopped, its etcd backed up and migrated with milvus-guard meta migrate".to_owned());
+    }
     let reason = if *target == journey.to {
         first(|row| if row.verdict == Verdict::Allow { &row.reason } else { "" })
     } else {
@@ -251,10 +260,10 @@ fn step(
         to: target.to_string(),
         reason,
         prerequisites,
-        backup,
-        commands: commands(journey, kind, here, target, chart.as_ref(), &values),
-        chart,
-        values,
+        backup: journey.manager.backups(&backup),
+        commands,
+        chart: chart.filter(|_| journey.manager.is_chart()),
+        values: values_of(journey, values),
         order,
         rolling: if kind == StopKind::RollingUpgrade { Rolling::Rolling } else { Rolling::Restart },
         point_of_no_return: point,
@@ -288,30 +297,50 @@ fn commands(
     values: &[String],
 ) -> Vec<String> {
     let (release, namespace) = (&journey.release, &journey.namespace);
-    let helm = helm(journey, chart, target.version, values);
-    match kind {
-        StopKind::Migration => {
-            let root =
-                journey.root_path.as_deref().filter(|root| *root != "by-dev").map_or(String::new(), |root| format!(" -r {root}"));
-            vec![
-                format!("milvus-guard migrate -i {release} -n {namespace} -s {} -t {}{root}", here.build.version, target.version),
-                helm,
-            ]
+    let etcd = journey.metastore.as_deref().is_none_or(|metastore| metastore == "etcd");
+    let run = match kind {
+        StopKind::Migration if journey.topology == Topology::Cluster && etcd => {
+            let mut words = vec!["migrate", "-i", release, "-n", namespace].into_iter().map(str::to_owned).collect::<Vec<_>>();
+            words.extend(["-s".to_owned(), here.build.version.to_string(), "-t".to_owned(), target.version.to_string()]);
+            if let Some(root) = journey.root_path.as_ref().filter(|root| *root != "by-dev") {
+                words.extend(["-r".to_owned(), root.clone()]);
+            }
+            Some(words)
         }
-        StopKind::RollingUpgrade => vec![format!("milvus-guard upgrade -i {release} -n {namespace} -t {}", target.version), helm],
-        StopKind::Restart | StopKind::MixCoordinators => vec![helm],
+        StopKind::RollingUpgrade => {
+            Some(["upgrade", "-i", release, "-n", namespace, "-t", &target.version.to_string()].map(str::to_owned).into())
+        }
+        StopKind::Migration | StopKind::Restart | StopKind::MixCoordinators => None,
+    };
+    let guard = run.filter(|_| journey.manager.takes_runs()).and_then(|words| {
+        let words: Vec<String> = std::iter::once("milvus-guard".to_owned()).chain(words).collect();
+        command(&words)
+    });
+    // A metadata migration that no command makes comes first, and Helm would skip it.
+    let skips = kind == StopKind::Migration && guard.is_none();
+    guard.into_iter().chain(helm(journey, chart, target, values).filter(|_| !skips)).collect()
+}
+
+/// The values of a stop under their paths from the root of the chart that is installed; none where no chart reads values.
+fn values_of(journey: &Journey, values: Vec<String>) -> Vec<String> {
+    match (journey.manager.is_chart(), journey.manager.alias()) {
+        (false, _) => Vec::new(),
+        (true, None) => values,
+        (true, Some(alias)) => values.iter().map(|value| format!("{alias}.{value}")).collect(),
     }
 }
 
-fn helm(journey: &Journey, chart: Option<&ChartChoice>, version: Version, values: &[String]) -> String {
-    let mut set: Vec<String> = Vec::new();
-    if chart.is_none_or(|chart| !chart.ships_version) {
-        set.push(format!("image.all.tag=v{version}"));
-    }
-    set.extend(values.iter().cloned());
-    let chart = chart.map_or(String::new(), |chart| format!(" --version {}", chart.version));
-    let set = if set.is_empty() { String::new() } else { format!(" --set {}", set.join(",")) };
-    format!("helm upgrade {} zilliztech/milvus -n {}{chart} --reset-then-reuse-values{set}", journey.release, journey.namespace)
+/// The `helm upgrade` of a stop; `None` where Helm does not make the release, or no published chart is known for it: without a
+/// version Helm would take the newest chart. The image is always set, because the values that Helm reuses may hold an older one.
+fn helm(journey: &Journey, chart: Option<&ChartChoice>, target: &Build, values: &[String]) -> Option<String> {
+    let chart = chart.filter(|_| journey.manager.takes_helm_commands())?;
+    let suffixes = if target.suffixes.is_empty() { &journey.from.suffixes } else { &target.suffixes };
+    let tag = std::iter::once(format!("v{}", target.version)).chain(suffixes.iter().cloned()).collect::<Vec<_>>().join("-");
+    let set: Vec<String> = std::iter::once(format!("image.all.tag={tag}")).chain(values.iter().cloned()).collect();
+    let mut words = vec!["helm".to_owned(), "upgrade".to_owned(), journey.release.clone(), CHART.to_owned()];
+    words.extend(["-n".to_owned(), journey.namespace.clone(), "--version".to_owned(), chart.version.to_string()]);
+    words.extend(["--reset-then-reuse-values".to_owned(), "--set".to_owned(), set.join(",")]);
+    command(&words)
 }
 
 /// The newest good chart of a version's line. Charts with a hazard that denies are passed over.
@@ -422,11 +451,12 @@ fn moves(order: &Order) -> Vec<Move> {
 }
 
 fn notes(journey: &Journey, plan: &Plan) -> Vec<String> {
-    let mut notes = Vec::new();
+    let mut notes: Vec<String> = journey.manager.how_to_stop().filter(|_| !plan.stops.is_empty()).into_iter().collect();
     if plan.stops.len() > 1 {
         notes.push("Let each stop run and serve before the next one; check its data, then take the next backup.".to_owned());
     }
-    if journey.topology == Topology::Cluster && plan.stops.iter().any(|stop| stop.kind == StopKind::RollingUpgrade) {
+    let rolls = plan.stops.iter().any(|stop| stop.kind == StopKind::RollingUpgrade);
+    if journey.topology == Topology::Cluster && rolls && journey.manager.is_chart() {
         notes.push(
             "A plain helm upgrade moves every component at once. Move them in order first, then let Helm agree.".to_owned(),
         );
@@ -445,6 +475,7 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+    use crate::milvus::manager::{ChartSource, Source, Tool};
 
     pub(crate) fn journey(from: &str, to: &str) -> Journey {
         Journey {
@@ -458,11 +489,71 @@ mod tests {
             root_path: None,
             queue: None,
             woodpecker_storage: None,
+            manager: Manager::plain_chart(),
         }
     }
 
     fn stops(from: &str, to: &str) -> Vec<String> {
         plan(&journey(from, to), Catalogue::embedded()).stops.into_iter().map(|stop| stop.to).collect()
+    }
+
+    fn managed(journey: Journey, manager: Manager) -> Plan {
+        plan(&Journey { manager, ..journey }, Catalogue::embedded())
+    }
+
+    #[test]
+    fn commands_are_printed_where_they_fit() {
+        let alias = |name: &str| Source::Chart(ChartSource { alias: Some(name.into()), ..ChartSource::default() });
+        let argo = Tool::ArgoCd { application: Some("vec".into()) };
+        let alone = ChartSource::default();
+        let cases = [
+            (Manager::plain_chart(), true, true, None),
+            (Manager { source: alias("milvus"), tool: Tool::Helm }, true, false, Some("set image and values below milvus")),
+            (Manager { source: alias("vec"), tool: Tool::Helm }, false, false, Some("the dependency vec of another chart")),
+            (Manager { source: Source::Chart(alone), tool: argo }, true, false, Some("in the source of Application vec")),
+            (Manager::operator("m"), false, false, Some("spec.components.image of the Milvus resource m")),
+            (Manager::default(), false, false, Some("component by component")),
+        ];
+        for (manager, guard, helm, note) in cases {
+            let alias = manager.alias().map(str::to_owned);
+            let plan = managed(journey("2.4.24", "2.6.22"), manager.clone());
+            assert!(plan.stops.len() > 1);
+            for stop in &plan.stops {
+                let has = |word: &str| stop.commands.iter().any(|command| command.starts_with(word));
+                assert_eq!(
+                    (has("milvus-guard upgrade"), has("helm ")),
+                    (guard && stop.kind == StopKind::RollingUpgrade, helm),
+                    "{manager:?}"
+                );
+                assert_eq!(stop.chart.is_some(), manager.is_chart());
+                if let Some(alias) = &alias {
+                    assert!(stop.values.iter().all(|value| value.starts_with(&format!("{alias}."))), "{:?}", stop.values);
+                }
+                let texts = [&stop.values[..], &stop.backup[..]].concat().join(" ");
+                assert!(manager.is_chart() || !texts.contains("helm"), "{texts}");
+            }
+            assert_eq!(
+                plan.notes.iter().any(|text| note.is_some_and(|note| text.contains(note))),
+                note.is_some(),
+                "{:?}",
+                plan.notes
+            );
+        }
+    }
+
+    #[test]
+    fn the_image_is_always_set_and_keeps_its_suffix() {
+        let plan = managed(journey("2.5.5-gpu", "2.5.16"), Manager::plain_chart());
+        let helm = plan.stops.last().unwrap().commands.last().unwrap();
+        assert!(helm.contains("--version 4.2.58 ") && helm.contains("--set image.all.tag=v2.5.16-gpu"), "{helm}");
+    }
+
+    #[test]
+    fn a_migration_without_a_verb_says_what_to_do_and_starts_nothing() {
+        let standalone = Journey { topology: Topology::Standalone, ..journey("2.1.4", "2.2.16") };
+        let stop = &managed(standalone, Manager::plain_chart()).stops[0];
+        assert_eq!((stop.kind, stop.commands.len()), (StopKind::Migration, 0));
+        assert!(stop.prerequisites.iter().any(|text| text.contains("meta migrate")), "{:?}", stop.prerequisites);
     }
 
     #[rstest]

@@ -197,6 +197,7 @@ mod tests {
             root_path: None,
             queue: None,
             woodpecker_storage: None,
+            manager: crate::milvus::Manager::plain_chart(),
         };
         plan(&journey, Catalogue::embedded())
     }

@@ -2,7 +2,7 @@
 
 use crate::{
     facts::Facts,
-    milvus::{Build, Release, release::DECLARED_VERSION, release::Manager, release::VersionRead},
+    milvus::{Build, Release, manager::Source, release::DECLARED_VERSION, release::VersionRead},
     run::release,
 };
 
@@ -10,20 +10,20 @@ use crate::{
 #[must_use]
 pub fn never(release: &Release) -> Option<String> {
     let name = &release.name;
-    match release.manager {
-        Manager::Operator => {
+    match release.manager.source {
+        Source::Operator { .. } => {
             return Some(format!(
                 "{name} is managed by milvus-operator, which would undo every step and rolls in order by itself; change the image in its own \
                  object"
             ));
         }
-        Manager::Unknown => {
+        Source::Manifests => {
             return Some(format!(
                 "nothing says that Helm installed {name} (label app.kubernetes.io/managed-by), and only such a release can agree with \
                  what is done here; move its components by hand, in the order of milvus-guard plan"
             ));
         }
-        Manager::Helm => {}
+        Source::Chart(_) => {}
     }
     let other = release.components.iter().find(|component| component.workload.meta.object.kind != "Deployment");
     other.map(|component| {
@@ -71,6 +71,7 @@ pub fn not_now(release: &Release, facts: &Facts) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::milvus::Manager;
     use crate::{facts::DeployerFact, rules::testing::Fixture};
 
     #[test]
@@ -87,8 +88,8 @@ mod tests {
             assert!(why.contains(part), "{why}");
         };
         let fit = Fixture::cluster("2.4.5").release();
-        said(never(&Release { manager: Manager::Operator, ..fit.clone() }), "managed by milvus-operator");
-        said(never(&Release { manager: Manager::Unknown, ..fit.clone() }), "nothing says that Helm installed");
+        said(never(&Release { manager: Manager::operator("my-release"), ..fit.clone() }), "managed by milvus-operator");
+        said(never(&Release { manager: Manager::default(), ..fit.clone() }), "nothing says that Helm installed");
         said(not_now(&Fixture::cluster("2.4.5").stopped().release(), &Facts::default()), "scaled to zero");
         let mut paused = fit.clone();
         std::sync::Arc::make_mut(&mut paused.components[0].workload).paused = true;

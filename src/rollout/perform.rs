@@ -79,12 +79,11 @@ async fn under_lock(
     let uids = uids(&release, run);
     let steps = rollout.steps(&release.fullname);
     if run.is_none() && is_there(&release, &rollout) {
-        let chart = release.chart.as_ref().map(|chart| chart.version.to_string());
         return Ok(End::Reached(format!(
             "{} runs {} already, every component of it. Nothing was changed.\n{}",
             settings.release.name,
             rollout.to,
-            words::agree(chart.as_deref(), &rollout)
+            words::agree(&release, &rollout)
         )));
     }
     let full_name = format!("{}/{name}", home.namespace);

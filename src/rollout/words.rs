@@ -1,8 +1,9 @@
 //! What is said when a run stops, and the Helm command that agrees with what runs.
 
 use crate::{
-    milvus::ImageRef,
-    run::{Standing, display::took},
+    milvus::{ImageRef, Release},
+    rules::advice::{CHART, command as shell},
+    run::{ReleaseName, Standing, display::took},
 };
 
 use super::{
@@ -67,44 +68,38 @@ fn reached(world: &World) -> String {
         let ms = u64::try_from(worst.as_millis()).unwrap_or(u64::MAX);
         format!(" Longest time between a component that was ready and the next: {}.", took(ms))
     });
-    format!(
-        "{} runs {}, every component of it.{pace}\n{}",
-        release.name,
-        world.rollout.to,
-        agree(world.release.chart.as_ref().map(|chart| chart.version.to_string()).as_deref(), &world.rollout)
-    )
+    format!("{} runs {}, every component of it.{pace}\n{}", release.name, world.rollout.to, agree(&world.release, &world.rollout))
 }
 
-/// How to make Helm's release agree with what runs.
+/// How to make the source of the release agree with what runs.
 #[must_use]
-pub fn agree(chart: Option<&str>, rollout: &Rollout) -> String {
-    let values = values(rollout);
-    let yaml: Vec<String> = values.iter().map(|(path, value)| format!("  {path}={value}")).collect();
-    let note = if chart.is_some() {
-        " With the chart that is installed nothing rolls again; another chart may change pods, so let milvus-guard check judge it first."
-    } else {
-        ""
+pub fn agree(release: &Release, rollout: &Rollout) -> String {
+    let manager = &release.manager;
+    let path = |path: &str| manager.alias().map_or_else(|| path.to_owned(), |alias| format!("{alias}.{path}"));
+    let yaml: Vec<String> = values(rollout).iter().map(|(name, value)| format!("  {}={value}", path(name))).collect();
+    let next = match helm(release, rollout) {
+        Some(command) => format!(
+            "Next: {command}\n With the chart that is installed nothing rolls again; another chart may change pods, so let milvus-guard \
+             check judge it first."
+        ),
+        None => "Next: set them in the source of the release, with the chart version that is installed.".to_owned(),
     };
     format!(
-        "Helm does not know yet: a later upgrade would go back. These values agree with what runs:\n{}\nNext: {}\n{note}",
-        yaml.join("\n"),
-        helm(chart, rollout)
+        "The values of the release do not agree yet: a later upgrade would go back. These agree with what runs:\n{}\n{next}",
+        yaml.join("\n")
     )
-    .trim_end()
-    .to_owned()
 }
 
-/// The `helm upgrade` with which Helm's release agrees with what runs. The chart stays the one that is installed.
+/// The `helm upgrade` with which Helm's release agrees with what runs. The chart stays the one that is installed; `None` where that
+/// is not known, or where Helm alone does not make the release.
 #[must_use]
-pub fn helm(chart: Option<&str>, rollout: &Rollout) -> String {
-    let chart = chart.map_or_else(String::new, |version| format!(" --version {version}"));
+pub fn helm(release: &Release, rollout: &Rollout) -> Option<String> {
+    let chart = release.chart.as_ref().filter(|_| release.manager.takes_helm_commands())?;
     let set: Vec<String> = values(rollout).iter().map(|(path, value)| format!("{path}={value}")).collect();
-    format!(
-        "helm upgrade {} zilliztech/milvus -n {}{chart} --reset-then-reuse-values --set {}",
-        rollout.release.name,
-        rollout.release.namespace,
-        set.join(",")
-    )
+    let ReleaseName { name, namespace } = &rollout.release;
+    let mut words = ["helm", "upgrade", name, CHART, "-n", namespace, "--version"].map(str::to_owned).to_vec();
+    words.extend([chart.version.to_string(), "--reset-then-reuse-values".to_owned(), "--set".to_owned(), set.join(",")]);
+    shell(&words)
 }
 
 /// Helm values that agree with the plan's end.

@@ -395,6 +395,7 @@ fn memory_mapped_collections_take_long_to_come_back() {
         root_path: None,
         queue: None,
         woodpecker_storage: None,
+        manager: crate::milvus::Manager::plain_chart(),
     };
     let plan = plan(&journey, Catalogue::embedded());
     assert!(plan.stops[0].prerequisites.iter().any(|text| text.contains("mmap")), "{:?}", plan.stops[0].prerequisites);

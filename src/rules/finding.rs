@@ -13,7 +13,10 @@ use crate::{
     milvus::{Component, config::Setting, release::ComponentWorkload},
 };
 
-use super::{Missing, Rule, State};
+use super::{
+    Missing, Rule, State,
+    advice::{Cure, Remedy},
+};
 
 /// How bad a case is by the rule's own judgement, before any policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
@@ -52,6 +55,8 @@ pub struct Finding {
     pub why: Option<String>,
     /// What to do.
     pub fix: Fix,
+    /// What would take it away; the command is made of it when all rules have spoken.
+    pub cure: Option<Cure>,
     /// What was compared.
     pub evidence: Vec<Evidence>,
 }
@@ -213,6 +218,7 @@ impl Findings {
             message,
             why: None,
             fix: Fix { text: Cow::Borrowed(rule.fix), command: None },
+            cure: None,
             evidence: Vec::new(),
         });
         let last = self.found.len() - 1;
@@ -262,9 +268,22 @@ impl Finding {
         self
     }
 
-    /// The command that does it.
-    pub fn command(&mut self, command: impl Into<String>) -> &mut Self {
-        self.fix.command = Some(command.into());
+    /// The command that does it, where there is one.
+    pub fn command(&mut self, command: impl Into<Option<String>>) -> &mut Self {
+        self.fix.command = command.into();
+        self
+    }
+
+    /// What would take it away, beside the words of the fix.
+    pub fn cures(&mut self, cure: Cure) -> &mut Self {
+        self.cure = Some(cure);
+        self
+    }
+
+    /// What to do, in the terms of its manager.
+    pub fn remedy(&mut self, remedy: Remedy) -> &mut Self {
+        self.fix.text = remedy.text.into();
+        self.cure = remedy.cure;
         self
     }
 

@@ -8,12 +8,12 @@ use crate::{
     milvus::{
         catalogue::{Compare, SettingFact, Verdict},
         config::{Setting, Unknown},
-        settings::{Difference, Effective, Located},
+        settings::{Comparable, Difference, Effective, Located},
     },
     upgrade::Upgrade,
 };
 
-use super::{Finding, Findings, Missing};
+use super::{Finding, Findings, Missing, advice::Remedy};
 
 /// The rows of the data that a rule watches.
 pub(super) fn rows<'a>(upgrade: &Upgrade<'a>, rule: &'static str) -> impl Iterator<Item = &'a SettingFact> {
@@ -121,6 +121,8 @@ fn compare_row<'a>(
 
 /// A difference that several components share.
 struct Change<'a> {
+    /// What to keep, as a configuration file writes it; `None` if it must not be shown.
+    kept: Option<String>,
     before: Option<Setting<'a>>,
     after: Option<Setting<'a>>,
     components: BTreeSet<usize>,
@@ -132,7 +134,14 @@ impl<'a> Change<'a> {
             Effective::Known(_, setting) => setting,
             Effective::Unknown(_) => None,
         };
-        Self { before: setting(old), after: setting(new), components: BTreeSet::new() }
+        let kept = match &old {
+            Effective::Known(_, Some(setting)) if setting.is_secret => None,
+            Effective::Known(Comparable::Text(text), _) => Some(text.to_string()),
+            Effective::Known(Comparable::Place { path, .. }, _) => Some(path.to_string()),
+            Effective::Known(value, _) => Some(value.to_string()),
+            Effective::Unknown(_) => None,
+        };
+        Self { kept, before: setting(old), after: setting(new), components: BTreeSet::new() }
     }
 
     fn say(&self, upgrade: &Upgrade<'_>, row: &SettingFact, old: &str, new: &str, findings: &mut Findings) {
@@ -142,7 +151,7 @@ impl<'a> Change<'a> {
         finding
             .evidence(row.key.as_str(), Some(old.to_owned()), Some(new.to_owned()), origin.as_ref())
             .because(sentence(&row.effect))
-            .fix(keep(row, old));
+            .remedy(keep(upgrade, row, self.kept.as_deref()));
     }
 
     /// The components, unless it is all of them.
@@ -265,15 +274,25 @@ fn listed(keys: &[String]) -> String {
     }
 }
 
-/// How to keep a setting.
-fn keep(row: &SettingFact, old: &str) -> String {
-    match row.compare {
-        Compare::Kind => format!("Keep {} on {old}.", row.called()),
-        Compare::Etcd | Compare::Brokers | Compare::Pulsar => format!("Keep Milvus on {old}."),
-        Compare::Store => format!(
-            "Keep Milvus on {old}. If the new address is only another name of the same storage, say so with an UpgradeException."
+/// How to keep a setting, in the words of whoever manages the release.
+fn keep(upgrade: &Upgrade<'_>, row: &SettingFact, old: Option<&str>) -> Remedy {
+    let advice = upgrade.advice();
+    let Some(old) = old else { return Remedy::words(format!("Keep {} as the Secret has it.", row.key)) };
+    if old.is_empty() {
+        return Remedy::words(format!("Leave {} out, as it is now.", row.key));
+    }
+    match (row.compare, row.rule.as_deref()) {
+        (Compare::Kind, Some("MG301")) => advice.keep_queue().and(
+            "If the queue was switched by the documented procedure, give --etcd: Milvus keeps the new type there.",
         ),
-        _ => format!("Keep it: set {} to {old}.", row.key),
+        (Compare::Brokers | Compare::Pulsar, _) => advice.keep_queue(),
+        (Compare::Etcd, _) if row.key == "etcd.endpoints" => {
+            advice.keep_etcd().and("Move to another etcd by restoring a snapshot, apart from any upgrade.")
+        }
+        (Compare::Store, _) => advice
+            .keep_storage()
+            .and("If the new address is another name of the same storage, add an UpgradeException for MG303."),
+        _ => advice.keep_setting(&row.key, old),
     }
 }
 

@@ -6,7 +6,7 @@ use crate::{
     upgrade::Upgrade,
 };
 
-use super::{Category, DefaultAction, Findings, Missing, Need, Rule};
+use super::{Category, DefaultAction, Findings, Missing, Need, Rule, advice::command};
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -24,7 +24,7 @@ pub static RULE: Rule = Rule {
     why: "From 2.2 on Milvus keeps indexes, aliases and load state under other keys. It starts on metadata of 2.1 without a \
           word, sees no index, and its garbage collection then takes the index files away.",
     example: "helm upgrade from chart 3.2.18 (2.1.4) to 4.0.31 (2.2.13) without a migration in between.",
-    fix: "Migrate the metadata first; the command stops Milvus, backs up, migrates, verifies and starts 2.2.",
+    fix: "Migrate the metadata first: stop Milvus, back up, migrate, verify and start 2.2.",
     sources: &["milvus#19708", "milvus#20199", "milvus#20221", "milvus#37614", "Milvus docs: upgrade to 2.2"],
     check,
 };
@@ -55,11 +55,12 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let landing = upgrade.catalogue.target(NEW_FORMAT, Some(&from), &situation).unwrap_or(Version::new(2, 2, 16));
     let change = change(&from, target.as_ref(), after);
     let root = before.metadata().root_path.value;
-    let migrate = migrate_command(before, &from, landing, &root);
+    let migrate = upgrade.advice().migrate(landing);
+    let first = how_to_migrate(migrate.is_some());
 
     let seen = upgrade.facts.metadata.iter().find(|fact| fact.release.as_ref().is_none_or(|release| *release == before.name));
     if let Some(fact) = seen {
-        judge_seen(findings, &fact.state, &fact.source, &fact.root_path, &change, &migrate, before);
+        judge_seen(findings, &fact.state, &fact.source, &fact.root_path, &change, migrate.as_ref(), &root);
         return;
     }
     let records = upgrade.facts.migrations.as_deref().unwrap_or_default();
@@ -75,7 +76,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     findings
         .deny(message)
         .evidence("version", Some(from.to_string()), target.map(|to| to.to_string()), origin_of(after))
-        .fix(RULE.fix)
+        .fix(first)
         .command(migrate);
 }
 
@@ -90,10 +91,21 @@ fn origin_of(release: &Release) -> Option<&crate::manifest::Origin> {
     release.components.first().map(|component| &component.workload.meta.origin)
 }
 
-fn migrate_command(before: &Release, from: &Build, landing: Version, root: &str) -> String {
-    let namespace = before.namespace.as_deref().unwrap_or("default");
-    let root = if root == "by-dev" { String::new() } else { format!(" -r {root}") };
-    format!("milvus-guard migrate -i {} -n {namespace} -s {} -t {landing}{root}", before.name, from.version)
+/// The fix in words, with or without a command that does it all.
+const fn how_to_migrate(has_command: bool) -> &'static str {
+    if has_command {
+        "Migrate the metadata first; the command stops Milvus, backs up, migrates, verifies and starts 2.2."
+    } else {
+        "Stop Milvus, back up its etcd, migrate it with milvus-guard meta migrate, then start 2.2."
+    }
+}
+
+/// A command of `milvus-guard meta` on the etcd that was read.
+fn meta(verb: &[&str], source: &str, root: &str) -> Option<String> {
+    let mut words = vec!["milvus-guard", "meta"];
+    words.extend(verb);
+    words.extend(["--etcd", source, "--root-path", root]);
+    command(&words.into_iter().map(str::to_owned).collect::<Vec<_>>())
 }
 
 /// Why a record is no evidence for this upgrade; nothing where it is.
@@ -128,45 +140,47 @@ fn judge_seen(
     source: &str,
     root: &str,
     change: &str,
-    migrate: &str,
-    before: &Release,
+    migrate: Option<&String>,
+    own_root: &str,
 ) {
-    let restore = "Restore the backup that was made before that migration, then migrate again.";
-    let (seen, fix, command): (String, String, String) = match state {
+    let migrate = migrate.cloned();
+    let first = how_to_migrate(migrate.is_some());
+    let restore = "Restore the backup that was made before that migration (milvus-guard meta restore), then migrate again.";
+    let (seen, fix, command): (String, String, Option<String>) = match state {
         MetadataState::V22 => return,
         MetadataState::Empty => (
             format!("nothing is stored under root path {root}"),
             "Read the root path that this release uses (etcd.rootPath); an empty one is most likely the wrong one.".into(),
-            format!("milvus-guard meta inspect --etcd {source} --root-path {}", before.metadata().root_path.value),
+            meta(&["inspect"], source, own_root),
         ),
-        MetadataState::V21 => ("the metadata still has the format of 2.1".into(), RULE.fix.into(), migrate.to_owned()),
+        MetadataState::V21 => ("the metadata still has the format of 2.1".into(), first.into(), migrate),
         MetadataState::V21NoIndex => (
             "the metadata holds collections without any index, so nothing proves a migration".into(),
-            "Migrate: where nothing needs to change the run only records the evidence.".into(),
-            migrate.to_owned(),
+            format!("{first} If nothing has to change, the run only records the evidence."),
+            migrate,
         ),
         MetadataState::MixedSkipped => (
             "2.2 has already run on metadata that was never migrated".into(),
             "Stop Milvus. Restore a backup of the 2.1 metadata and migrate it; without a backup the indexes must be rebuilt.".into(),
-            format!("milvus-guard meta inspect --etcd {source} --root-path {root}"),
+            meta(&["inspect"], source, root),
         ),
         MetadataState::PartialApply => {
-            ("a migration was interrupted half-way".into(), "Run the same migration again: it goes on where it stopped.".into(), migrate.to_owned())
+            ("a migration was interrupted half-way".into(), "Run the same migration again: it resumes where it stopped.".into(), migrate)
         }
         MetadataState::PartialCleaned => (
             "the old metadata was deleted and the new one never written (the official tool died between the two)".into(),
             restore.into(),
-            format!("milvus-guard meta restore BACKUP --etcd {source} --root-path {root}"),
+            None,
         ),
         MetadataState::PartialSaved => (
             "only part of the new metadata was written (the official tool died while it wrote)".into(),
             restore.into(),
-            format!("milvus-guard meta restore BACKUP --etcd {source} --root-path {root}"),
+            None,
         ),
         MetadataState::Unreadable(reason) => (
             format!("the metadata could not be read: {reason}"),
             "Make etcd readable for this check (endpoint, --etcd-user, --etcd-cacert ...), or show an UpgradeRun as evidence.".into(),
-            format!("milvus-guard meta inspect --etcd {source} --root-path {root}"),
+            meta(&["inspect"], source, root),
         ),
     };
     findings
@@ -253,7 +267,8 @@ mod tests {
     fn each_state_has_its_own_reason(#[case] state: MetadataState, #[case] reason: &str, #[case] command: &str) {
         let findings = judge_with(&RULE, Some(&Fixture::cluster("2.1.4")), &Fixture::cluster("2.2.16"), &seen(state));
         assert!(findings[0].message.contains(reason), "{}", findings[0].message);
-        assert!(findings[0].fix.command.as_deref().unwrap_or_default().contains(command));
+        let fix = &findings[0].fix;
+        assert!(fix.command.as_deref().unwrap_or(&fix.text).contains(command), "{fix:?}");
     }
 
     #[test]

@@ -65,7 +65,6 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         } else {
             findings.warn(format!("{from} to {to}: {}", lower_first(&row.reason)))
         };
-        let namespace = before.namespace.as_deref().unwrap_or("default");
         finding
             .evidence(
                 "version",
@@ -74,12 +73,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
                 after.components.first().map(|component| &component.workload.meta.origin),
             )
             .fix(fix(row, upgrade.catalogue, &from, &situation))
-            .command(format!(
-                "milvus-guard plan -i {} -n {namespace} --from {} --to {}",
-                before.name,
-                argument(&from),
-                argument(&to)
-            ));
+            .command(upgrade.advice().guard("plan", &["--from".to_owned(), argument(&from), "--to".to_owned(), argument(&to)]));
     }
 }
 

@@ -3,12 +3,12 @@
 use crate::{
     milvus::{
         Build, Topology,
-        catalogue::{BadRelease, Catalogue, Situation, Verdict},
+        catalogue::{BadRelease, Situation, Verdict},
     },
     upgrade::Upgrade,
 };
 
-use super::{Category, DefaultAction, Findings, Missing, Need, Rule};
+use super::{Category, DefaultAction, Findings, Missing, Need, Rule, advice::Remedy};
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -62,11 +62,12 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     };
     finding
         .evidence("version", from.as_ref().map(ToString::to_string), Some(to.to_string()), source)
-        .fix(fix(upgrade.catalogue, &rows, &to, from.as_ref(), &situation));
+        .remedy(remedy(upgrade, &rows, &to, from.as_ref(), &situation));
 }
 
 /// What to do: what the rows themselves say, and another release where that helps and one without findings is known.
-fn fix(catalogue: &Catalogue, rows: &[&BadRelease], to: &Build, from: Option<&Build>, situation: &Situation) -> String {
+fn remedy(upgrade: &Upgrade<'_>, rows: &[&BadRelease], to: &Build, from: Option<&Build>, situation: &Situation) -> Remedy {
+    let catalogue = upgrade.catalogue;
     let line = to.version.line();
     let mut said: Vec<String> = Vec::new();
     for row in rows.iter().filter(|row| !row.fix.is_empty()) {
@@ -75,17 +76,19 @@ fn fix(catalogue: &Catalogue, rows: &[&BadRelease], to: &Build, from: Option<&Bu
             said.push(text);
         }
     }
-    if rows.iter().any(|row| row.fix.is_empty()) {
-        said.push(match (catalogue.target(line, from, situation), from) {
-            (Some(target), Some(from)) if Build::of(target) == *from => format!("Stay on {target}."),
-            (Some(target), _) => format!("Use {target} instead."),
-            (None, Some(from)) => {
-                format!("Stay on {from}: no known release of the {line} line is free of such defects here and not older than what runs.")
-            }
-            (None, None) => format!("Use another line: no known release of {line} is free of such defects here."),
-        });
+    if rows.iter().all(|row| !row.fix.is_empty()) {
+        return Remedy::words(said.join(" "));
     }
-    said.join(" ")
+    let other = match (catalogue.target(line, from, situation), from) {
+        (Some(target), Some(from)) if Build::of(target) == *from => format!("Stay on {target}."),
+        (Some(target), _) => return upgrade.advice().set_version(&target.to_string()).and(&said.join(" ")),
+        (None, Some(from)) => {
+            format!("Stay on {from}: no known release of the {line} line is free of such defects here and not older than what runs.")
+        }
+        (None, None) => format!("Use another line: no known release of {line} is free of such defects here."),
+    };
+    said.push(other);
+    Remedy::words(said.join(" "))
 }
 
 /// What runs may already have lost something: worth a look at the data before it is carried on.

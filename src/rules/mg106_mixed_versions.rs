@@ -18,7 +18,7 @@ pub static RULE: Rule = Rule {
     why: "Components of different versions are meant to meet for the minutes of a roll only. Some features stay off, and writes \
           can stay blocked, as long as one old component is left.",
     example: "queryNode.image.tag set by hand in the values, forgotten when image.all.tag was raised.",
-    fix: "Set one tag for all (image.all.tag) and drop the tags of single components.",
+    fix: "Give all components the same image.",
     sources: &["milvus#42082", "milvus#40532"],
     check,
 };
@@ -52,7 +52,9 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             format!("{build}: {}", names.join(", "))
         })
         .collect::<Vec<_>>();
+    let remedy = upgrade.advice().one_version();
     let finding = findings.warn(format!("components have different versions ({})", groups.join("; ")));
+    finding.remedy(remedy);
     if let Some(odd) = odd {
         finding.on(odd).evidence("image", None, Some(odd.image().to_string()), Some(&odd.workload.meta.origin));
     }

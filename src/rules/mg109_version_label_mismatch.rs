@@ -17,7 +17,7 @@ pub static RULE: Rule = Rule {
     what: "Reports where the label app.kubernetes.io/version (the chart's appVersion) says another version than the image.",
     why: "Dashboards and people read the label. The webhook sets guard.milvus.io/version with the true version beside it.",
     example: "Chart 4.2.58 (2.5.16) with image.all.tag=v2.5.27, which the docs themselves advise.",
-    fix: "Nothing must be done. Read guard.milvus.io/version, or take a chart whose appVersion fits.",
+    fix: "No action is needed. The label guard.milvus.io/version has the version of the image.",
     sources: &["milvus-helm chart templates"],
     check,
 };

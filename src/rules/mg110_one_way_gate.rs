@@ -38,7 +38,11 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         return;
     };
     let until = row.point_of_no_return.until(before.topology());
-    let backup = if row.backup.is_empty() { RULE.fix.to_owned() } else { format!("Back up first: {}.", row.backup.join(", ")) };
+    let backup = if row.backup.is_empty() {
+        RULE.fix.to_owned()
+    } else {
+        format!("Back up first: {}.", upgrade.advice().manager().backups(&row.backup).join(", "))
+    };
     findings
         .warn(format!("{from} to {to} can be taken back only {until}"))
         .because(format!("Going back beyond that loses: {}.", row.lost.trim_end_matches('.')))

@@ -5,7 +5,7 @@ use crate::{
     upgrade::Upgrade,
 };
 
-use super::{Category, DefaultAction, Findings, Need, Rule, Severity};
+use super::{Category, DefaultAction, Findings, Need, Rule, Severity, advice::Cure};
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -23,7 +23,7 @@ pub static RULE: Rule = Rule {
     why: "helm upgrade patches all Deployments at once. Old and new components then meet in every combination: coordinators that \
           do not know a worker's version, proxies that old query nodes do not understand, searches that come back empty.",
     example: "helm upgrade from 2.4.24 to 2.5.27 moves eight Deployments in the same second.",
-    fix: "Move the components in order; the command does it and waits for each.",
+    fix: "Move the components in order, and wait until each is available.",
     sources: &["milvus#42492", "milvus#46451", "milvus#36664", "milvus-operator#446", "measured on a real cluster"],
     check,
 };
@@ -78,7 +78,6 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let moving: Vec<Component> = moved.iter().copied().filter(|component| *component != Component::Cdc).collect();
     let severity = if from.version.line() == to.version.line() { Severity::Warn } else { Severity::Deny };
     let Some(problem) = problem(upgrade, &moving, order, &to) else { return };
-    let namespace = before.namespace.as_deref().unwrap_or("default");
     let finding = match severity {
         Severity::Deny => findings.deny(problem),
         _ => findings.warn(problem),
@@ -104,10 +103,10 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             None,
         )
         .fix(match steps {
-            Some(steps) => format!("Move them in order: {steps}. The command does it and waits for each."),
+            Some(steps) => format!("Move them in this order, and wait until each is available: {steps}."),
             None => RULE.fix.to_owned(),
         })
-        .command(format!("milvus-guard upgrade -i {} -n {namespace} -t {}", before.name, to.version));
+        .cures(Cure::OrderedUpgrade);
 }
 
 /// What is wrong with moving these components now; nothing where the order holds.

@@ -20,7 +20,7 @@ pub static RULE: Rule = Rule {
     what: "Denies mixed and separate coordinators side by side, and several replicas of a coordinator without active-standby.",
     why: "Both register in etcd, take turns in failing (CompareAndSwap errors), and hand out the same work twice.",
     example: "Chart 4.2.4 switches the mixed coordinator on by default; rootCoordinator.enabled=true from old values stays.",
-    fix: "Enable either mixCoordinator or the four coordinators; set activeStandby.enabled=true for more than one replica.",
+    fix: "Run either the mixed coordinator or the four coordinators, with active-standby for more than one replica.",
     sources: &["milvus-helm#14", "milvus-helm#115", "Milvus docs: coordinator high availability", "Milvus blog 2025-12-25 on 2.5 to 2.6"],
     check,
 };
@@ -29,11 +29,6 @@ pub static RULE: Rule = Rule {
 const ALWAYS_STANDBY: Version = Version::new(2, 6, 8);
 /// The first release in which `mixCoord.enableActiveStandby`, else `rootCoord.enableActiveStandby`, serves every role.
 const ONE_SWITCH: Version = Version::new(2, 6, 0);
-/// The first chart that renders `enableActiveStandby` for the coordinators.
-const PASSED_ON: Version = Version::new(4, 0, 4);
-/// The first chart that renders it for the roles inside the mixed coordinator.
-const PASSED_ON_TO_ROLES: Version = Version::new(4, 1, 1);
-
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let after = upgrade.after;
     if after.components.iter().any(|component| component.component.is_coordinator()) {
@@ -50,6 +45,14 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         if let Some(first) = separate.first() {
             finding.on(first);
         }
+        let four: Vec<Component> = separate.iter().map(|component| component.component).collect();
+        let were_separate = upgrade.before.is_some_and(|before| before.coordinators() == Coordinators::Separate);
+        let advice = upgrade.advice();
+        finding.remedy(if were_separate {
+            advice.components(&[], &[Component::MixCoord])
+        } else {
+            advice.components(&[], &four)
+        });
     }
     if !after.has_config() {
         let several = |component: &&ComponentWorkload| component.component.is_coordinator() && component.workload.wanted_replicas() > 1;
@@ -78,7 +81,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             .deny(format!("{} would run {replicas} replicas, but its configuration does not switch active-standby on{roles}", component.component))
             .on(component)
             .evidence(*first, None, Some(setting.map_or("absent", |setting| setting.value).to_owned()), setting.map(|setting| setting.origin))
-            .fix(fix(upgrade, component, &missing));
+            .remedy(upgrade.advice().standby(component.component, &missing));
     }
 }
 
@@ -101,30 +104,6 @@ fn without_standby(upgrade: &Upgrade<'_>, component: &ComponentWorkload) -> Vec<
         _ => &["queryCoord.enableActiveStandby"],
     };
     keys.iter().copied().filter(|key| !upgrade.after.config.is_true(key)).collect()
-}
-
-/// What switches active-standby on: the chart's value where this chart passes it on, else Milvus' own configuration.
-fn fix(upgrade: &Upgrade<'_>, component: &ComponentWorkload, missing: &[&str]) -> String {
-    let direct = missing.iter().map(|key| format!("{key}: true")).collect::<Vec<_>>().join(", ");
-    let chart = upgrade.after.chart.as_ref().map(|chart| chart.version);
-    let value = match component.component {
-        Component::RootCoord => "rootCoordinator",
-        Component::DataCoord => "dataCoordinator",
-        Component::IndexCoord => "indexCoordinator",
-        Component::MixCoord => "mixCoordinator",
-        _ => "queryCoordinator",
-    };
-    match chart {
-        Some(chart) if component.component == Component::MixCoord && chart < PASSED_ON_TO_ROLES => format!(
-            "Chart {chart} does not pass {value}.activeStandby.enabled on to the roles inside the mixed coordinator, chart \
-             {PASSED_ON_TO_ROLES} and later do. Take a later chart, or set {direct} under extraConfigFiles.user.yaml, or keep one replica."
-        ),
-        Some(chart) if chart < PASSED_ON => format!(
-            "Chart {chart} does not have {value}.activeStandby.enabled, chart {PASSED_ON} and later do. Take a later chart, or keep one replica."
-        ),
-        Some(_) => format!("Set {value}.activeStandby.enabled=true in the Helm values, or keep one replica."),
-        None => format!("Set {direct} in the configuration of Milvus, or keep one replica."),
-    }
 }
 
 #[cfg(test)]

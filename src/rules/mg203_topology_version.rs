@@ -22,7 +22,7 @@ pub static RULE: Rule = Rule {
     why: "A component that the version does not know crashes or never registers; one that is missing leaves its work undone: no \
           streaming node means no writes, no index node before 2.6 means no index.",
     example: "Chart 5.0.7 with image v2.5.16 renders no index node and a streaming node.",
-    fix: "Set the components in the Helm values as the version asks.",
+    fix: "Run the components that the version has.",
     sources: &["Milvus docs v2.6: upgrade", "milvus#42838", "Milvus blog: 2.5 to 2.6"],
     check,
 };
@@ -48,42 +48,47 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         return;
     }
     findings.checked();
-    let mut wrong = |message: String, component: Option<Component>, fix: &'static str| {
+    let mut wrong = |message: String, component: Option<Component>, on: &[Component], off: &[Component]| {
         let finding = findings.deny(message);
         if let Some(workload) = component.and_then(|component| after.of(component).next()) {
             finding.on(workload);
         }
-        finding.fix(fix);
+        finding.remedy(upgrade.advice().components(on, off));
     };
     let known = |component: Component| after.of(component).any(|workload| workload.is_running() && workload.version() != VersionRead::Unknown);
     if to.version >= STREAMING {
         if known(Component::IndexNode) {
-            wrong(format!("{to} has no index nodes, but one is enabled"), Some(Component::IndexNode), "Set indexNode.enabled=false.");
+            wrong(format!("{to} has no index nodes, but one is enabled"), Some(Component::IndexNode), &[], &[Component::IndexNode]);
         }
         if matches!(after.coordinators(), Coordinators::Separate) {
-            let first = after.components.iter().map(|component| component.component).find(|component| component.is_separate_coordinator());
+            let mut separate: Vec<Component> =
+                after.components.iter().map(|component| component.component).filter(|one| one.is_separate_coordinator()).collect();
+            separate.dedup();
+            let first = separate.first().copied();
             wrong(
                 format!("{to} needs a mixed coordinator, but separate ones are enabled"),
                 first,
-                "Set mixCoordinator.enabled=true and switch the four coordinators off.",
+                &[Component::MixCoord],
+                &separate,
             );
         }
         // A streaming node that is stopped while the version stays is a matter of MG205.
         let is_stopped_only = after.has(Component::StreamingNode) && upgrade.before.is_some() && upgrade.versions().is_none();
         if after.components.len() > 1 && !after.runs(Component::StreamingNode) && !is_stopped_only {
-            wrong(format!("{to} needs streaming nodes, but none is enabled"), None, "Set streaming.enabled=true and streamingNode.replicas.");
+            wrong(format!("{to} needs streaming nodes, but none is enabled"), None, &[Component::StreamingNode], &[]);
         }
     } else {
         if known(Component::StreamingNode) {
             wrong(
                 format!("{to} has no streaming nodes, but one is enabled"),
                 Some(Component::StreamingNode),
-                "Set streaming.enabled=false and indexNode.enabled=true.",
+                &[Component::IndexNode],
+                &[Component::StreamingNode],
             );
         }
         let lost = upgrade.before.is_some_and(|before| before.runs(Component::IndexNode)) && !after.runs(Component::IndexNode);
         if lost {
-            wrong(format!("{to} builds indexes on index nodes, but none is enabled"), None, "Set indexNode.enabled=true.");
+            wrong(format!("{to} builds indexes on index nodes, but none is enabled"), None, &[Component::IndexNode], &[]);
         }
     }
 }

@@ -21,7 +21,7 @@ pub static RULE: Rule = Rule {
     why: "The other mode has another queue and other volumes, and another name has volumes of its own: Milvus starts empty beside \
           its data.",
     example: "cluster.enabled left out of the values of an upgrade; fullnameOverride added.",
-    fix: "Keep cluster.enabled, release name, nameOverride and fullnameOverride as they are. Move data with milvus-backup.",
+    fix: "Keep the mode and the names of the release as they are. Move data to another one with milvus-backup.",
     sources: &["milvus-operator#167", "Milvus docs v2.1: upgrade"],
     check,
 };
@@ -32,9 +32,10 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         findings.checked();
     }
     let (old, new) = (before.topology(), after.topology());
+    let keep = || upgrade.advice().keep_identity().and("Move data to another mode or name with milvus-backup.");
     if old != new {
         let finding = findings.deny(format!("Milvus would change from {old} to {new}"));
-        finding.evidence("topology", Some(old.to_string()), Some(new.to_string()), None);
+        finding.evidence("topology", Some(old.to_string()), Some(new.to_string()), None).remedy(keep());
         if let Some(first) = after.components.first() {
             finding.on(first);
         }
@@ -47,11 +48,13 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     if before.name != after.name {
         findings
             .deny(format!("the release would change from {} to {}", before.name, after.name))
-            .evidence("release", Some(before.name.clone()), Some(after.name.clone()), None);
+            .evidence("release", Some(before.name.clone()), Some(after.name.clone()), None)
+            .remedy(keep());
     } else if before.fullname != after.fullname {
         findings
             .deny(format!("the full name would change from {} to {}", before.fullname, after.fullname))
-            .evidence("fullname", Some(before.fullname.clone()), Some(after.fullname.clone()), None);
+            .evidence("fullname", Some(before.fullname.clone()), Some(after.fullname.clone()), None)
+            .remedy(keep());
     }
 }
 

@@ -20,7 +20,7 @@ pub static RULE: Rule = Rule {
     what: "Warns where a component disappears or is scaled to zero, except where the target version no longer has it.",
     why: "Without proxies nobody is served, without data or streaming nodes nothing is written, without query nodes nothing is found.",
     example: "queryNode.enabled=false left over from a test.",
-    fix: "Keep the component, or say that it is meant (the deployer may accept this rule).",
+    fix: "Keep the component, or accept this rule if the removal is intended.",
     sources: &["milvus-helm chart templates"],
     check,
 };
@@ -63,7 +63,9 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             Some(_) => format!("{component} would be scaled to zero"),
             None => format!("{component} would disappear"),
         };
+        let remedy = upgrade.advice().components(&[component], &[]).and("Accept this rule if the removal is intended.");
         let finding = findings.warn(message);
+        finding.remedy(remedy);
         if let Some(workload) = scaled.or_else(|| before.of(component).next()) {
             finding.on(workload);
         }
@@ -73,25 +75,23 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
 /// Four coordinators that become one while the version does not ask for it: most often the default that flipped in
 /// chart 4.2.4. All of them stop at once.
 fn coordinators_replaced(upgrade: &Upgrade<'_>, before: &Release, findings: &mut Findings) {
-    let replaced: Vec<&str> = Component::ALL
+    let separate: Vec<Component> = Component::ALL
         .into_iter()
         .filter(|component| component.is_separate_coordinator() && before.runs(*component) && !upgrade.after.runs(*component))
-        .map(Component::name)
         .collect();
+    let replaced: Vec<&str> = separate.iter().map(|component| component.name()).collect();
     let Some(mixed) = upgrade.after.of(Component::MixCoord).next().filter(|_| !replaced.is_empty()) else { return };
-    let pins = upgrade
-        .catalogue
-        .default_flips
-        .iter()
-        .find(|flip| flip.pins.iter().any(|pin| pin.starts_with("mixCoordinator")))
-        .map(|flip| flip.pins.join(","))
-        .unwrap_or_default();
     findings
         .warn(format!("{} would be replaced by one mixed coordinator", replaced.join(", ")))
         .because("The old coordinators are deleted and the new one is created in the same moment: nothing coordinates in between.")
         .on(mixed)
         .evidence("coordinators", Some(replaced.join(", ")), Some("mixcoord".into()), Some(&mixed.workload.meta.origin))
-        .fix(format!("Keep them with --set {pins}, or make this change on its own, not together with a version."));
+        .remedy(
+            upgrade
+                .advice()
+                .components(&separate, &[Component::MixCoord])
+                .and("Or make this change in a step of its own, without a change of version."),
+        );
 }
 
 #[cfg(test)]

@@ -44,15 +44,15 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         findings.not_applicable("the change takes back an upgrade that was interrupted");
         return;
     }
-    let mine: Vec<&RolloutFact> =
+    let seen: Vec<&RolloutFact> =
         upgrade.facts.rollouts.iter().flatten().filter(|rollout| rollout.release == before.name).collect();
     let moves = |rollout: &RolloutFact| moving.contains(&rollout.workload.as_str());
     // An image that was never available may be replaced: that repairs.
-    if mine.iter().filter(|rollout| moves(rollout)).all(|rollout| !rollout.ever_available) && mine.iter().any(|rollout| moves(rollout)) {
+    if seen.iter().filter(|rollout| moves(rollout)).all(|rollout| !rollout.ever_available) && seen.iter().any(|rollout| moves(rollout)) {
         findings.not_applicable("the images that are replaced were never available");
         return;
     }
-    if mine.is_empty() {
+    if seen.is_empty() {
         findings.not_evaluated(Missing::fact(
             "the facts hold no rollout state of this release",
             "Use --before live, or --facts FILE with the key rollouts.",
@@ -60,16 +60,15 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         return;
     }
     findings.checked();
-    for rollout in mine.iter().filter(|rollout| !rollout.complete && (rollout.ever_available || !moves(rollout))) {
+    for rollout in seen.iter().filter(|rollout| !rollout.complete && (rollout.ever_available || !moves(rollout))) {
+        let mine = before.components.iter().find(|component| component.workload.meta.object.name == rollout.workload);
+        let kind = mine.map_or_else(|| "deployment".to_owned(), |one| one.workload.meta.object.kind.to_lowercase());
+        let command = upgrade.advice().kubectl(&["rollout", "status", &format!("{kind}/{}", rollout.workload)]);
         let finding = findings.deny(format!("{} is not completely rolled out: {}", rollout.workload, rollout.detail));
-        if let Some(workload) = before.components.iter().find(|component| component.workload.meta.object.name == rollout.workload) {
+        if let Some(workload) = mine {
             finding.on(workload);
         }
-        finding.command(format!(
-            "kubectl rollout status deployment/{} -n {}",
-            rollout.workload,
-            before.namespace.as_deref().unwrap_or("default")
-        ));
+        finding.command(command);
     }
 }
 

@@ -6,7 +6,7 @@ use crate::{
     upgrade::Upgrade,
 };
 
-use super::{Category, DefaultAction, Findings, Need, Rule};
+use super::{Category, DefaultAction, Findings, Need, Rule, advice::command};
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -22,7 +22,7 @@ pub static RULE: Rule = Rule {
            changes of images, components, queue and metadata.",
     why: "A component that starts in the middle of a migration writes old metadata between new, and nothing can tell them apart.",
     example: "An autoscaler or a second pipeline scales the proxies up while metadata is being rewritten.",
-    fix: "Wait for the run, or end it: milvus-guard status shows where it stands.",
+    fix: "Wait until the run ends; milvus-guard status shows its progress.",
     sources: &["Milvus docs: upgrade to 2.2"],
     check,
 };
@@ -58,7 +58,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     findings
         .deny(format!("{what} while {kind} is under way ({}, {})", run.run, run.phase))
         .evidence_from("run", Some(run.phase.clone()), None, &run.run)
-        .command(format!("milvus-guard status -i {} -n {}", before.name, run.namespace));
+        .command(command(&["milvus-guard", "status", "-i", &before.name, "-n", &run.namespace].map(str::to_owned)));
 }
 
 /// Whether everything that would change or start is of the version that the run waits for Helm to start.

@@ -27,8 +27,7 @@ pub static RULE: Rule = Rule {
           another one does not see them, and its checkpoints point to messages that are not there.",
     example: "Chart 4.2.27 switches a default installation from Pulsar v2 to Pulsar v3: the broker address becomes \
               my-release-pulsarv3-proxy, and the new Pulsar is empty.",
-    fix: "Pin the queue that holds the data in the Helm values; switch queues only by the documented procedure, apart \
-          from any upgrade.",
+    fix: "Keep the queue that holds the data; switch queues only by the documented procedure, apart from any upgrade.",
     sources: &["milvus#26002", "milvus#42798", "milvus-helm#252", "milvus-helm#155", "Milvus docs: upgrade to 2.6"],
     check,
 };

@@ -19,7 +19,7 @@ pub static RULE: Rule = Rule {
     why: "With another root Milvus sees an empty database and starts as if new. Its garbage collection then deletes the objects \
           that the empty database does not know.",
     example: "metadata.rootPath=prod was set with chart 3.x; chart 4.x ignores it and falls back to by-dev.",
-    fix: "Set the running value explicitly under extraConfigFiles.user.yaml before the upgrade.",
+    fix: "Set the running value explicitly before the upgrade.",
     sources: &["milvus#18574", "milvus#45267", "milvus-helm README"],
     check,
 };

@@ -18,7 +18,7 @@ pub static RULE: Rule = Rule {
            volume. Host names of one provider for one bucket are one. Warns where TLS or the kind of credentials changes.",
     why: "Segments that the metadata names are not found, loads fail, and new data goes elsewhere, so that neither place is whole.",
     example: "minio.rootPath file (the chart's) becomes files (Milvus' own default) when a customised ConfigMap leaves it out.",
-    fix: "Set the running value explicitly in the Helm values before the upgrade.",
+    fix: "Set the running value explicitly before the upgrade.",
     sources: &["Milvus docs: system configuration", "milvus#36648"],
     check,
 };

@@ -19,7 +19,7 @@ pub static RULE: Rule = Rule {
     what: "Denies a change after which authorization that was on is no longer on.",
     why: "Everybody who reaches the port can then read, change and drop collections, without any sign of it.",
     example: "authorization.enabled=true was set with chart 3.x; chart 4.x ignores it.",
-    fix: "Set common.security.authorizationEnabled: true under extraConfigFiles.user.yaml.",
+    fix: "Keep common.security.authorizationEnabled: true.",
     sources: &["milvus-helm README"],
     check,
 };
@@ -47,7 +47,9 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             Err(unknown) => (format!("authorization is on and would come from {unknown}"), "unknown".to_owned()),
         };
         let origin = new.ok().flatten().map_or(on.origin, |setting| setting.origin);
-        findings.deny(message).evidence(KEY, Some("true".into()), Some(shown), Some(origin));
+        findings.deny(message).evidence(KEY, Some("true".into()), Some(shown), Some(origin)).remedy(
+            upgrade.advice().keep_setting(KEY, "true"),
+        );
         return;
     }
 }

@@ -30,7 +30,7 @@ pub static RULE: Rule = Rule {
            delete claims.",
     why: "The pod starts on an empty directory: RocksMQ and local data of a standalone, metadata, or messages are gone for Milvus.",
     example: "standalone.persistence.enabled=false, or another existingClaim.",
-    fix: "Keep persistence on and the claim's name as it is; move data to another volume by copying it while Milvus is stopped.",
+    fix: "Keep the volume as it is; copy the data while Milvus is stopped if it must move to another one.",
     sources: &["milvus#18574", "milvus#36094"],
     check,
 };
@@ -57,13 +57,13 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     for (old, new) in upgrade.changed_pairs() {
         let held = held_by(before, old);
         let name = if old.component == Component::Standalone { "the standalone".to_owned() } else { old.component.to_string() };
-        compare(&held, &new.workload, &|| new.milvus().collect(), &name, findings);
+        compare(upgrade, &held, &new.workload, &|| new.milvus().collect(), &name, findings);
         retention(&old.workload, &new.workload, &name, findings);
     }
     for (old, new) in upgrade.changed_dependencies() {
         let name = format!("{} {}", old.family, old.workload.meta.object.name);
         let held = held(&old.workload, &old.workload.pod.containers.iter().collect::<Vec<_>>());
-        compare(&held, &new.workload, &|| new.workload.pod.containers.iter().collect(), &name, findings);
+        compare(upgrade, &held, &new.workload, &|| new.workload.pod.containers.iter().collect(), &name, findings);
         retention(&old.workload, &new.workload, &name, findings);
     }
     for claim in &before.claims {
@@ -122,6 +122,7 @@ fn is_log(path: &str) -> bool {
 }
 
 fn compare<'a>(
+    upgrade: &Upgrade<'_>,
     old: &[Held],
     new: &'a Workload,
     containers: &dyn Fn() -> Vec<&'a Container>,
@@ -144,12 +145,12 @@ fn compare<'a>(
             Some(other) => format!("{what} would move from {place} to {other}"),
             None => format!("{what} would lose its {place}"),
         };
-        findings.deny(message).object(&new.meta).evidence(
-            "volume",
-            Some(place.to_string()),
-            other.map(ToString::to_string),
-            Some(&new.meta.origin),
-        );
+        let object = format!("{} {}", new.meta.object.kind, new.meta.object.name);
+        findings
+            .deny(message)
+            .object(&new.meta)
+            .evidence("volume", Some(place.to_string()), other.map(ToString::to_string), Some(&new.meta.origin))
+            .remedy(upgrade.advice().keep_volumes(&object));
     }
 }
 

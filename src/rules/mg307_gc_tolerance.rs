@@ -17,7 +17,7 @@ pub static RULE: Rule = Rule {
     what: "Warns where dataCoord.gc.missingTolerance or dropTolerance is shortened.",
     why: "These are the hours in which a wrong root path, or a restored backup of etcd, can be noticed before objects are deleted.",
     example: "missingTolerance 86400 becomes 600 in the same upgrade that changes the chart.",
-    fix: "Shorten it later, when the upgrade has proved good.",
+    fix: "Shorten it after the upgrade, when the data is known to be complete.",
     sources: &["milvus#18574", "Milvus docs: dataCoord configuration"],
     check,
 };

@@ -22,7 +22,7 @@ pub static RULE: Rule = Rule {
     why: "Helm deletes what a chart no longer renders. The volumes stay behind, but Milvus runs on something empty, and a new \
           Pulsar that an upgrade renders is not even initialised.",
     example: "Chart 4.2.27 renders Pulsar v3 instead of Pulsar v2, because the default flipped.",
-    fix: "Pin what runs in the Helm values.",
+    fix: "Keep the dependencies that run.",
     sources: &["milvus-helm#154", "milvus-helm#155", "milvus-helm README"],
     check,
 };
@@ -53,16 +53,12 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             .deny(format!("{family} would be removed ({names})"))
             .object(&first.workload.meta)
             .evidence(family.name(), Some(names), None, None)
-            .fix(match family {
-                Family::PulsarV2 => {
-                    "Keep it with --set pulsar.enabled=true,pulsarv3.enabled=false; switch to Pulsar v3 only by the documented procedure.".to_owned()
-                }
-                Family::Minio if after.dependencies_of(Family::Silo).next().is_some() => {
-                    "Silo starts on volumes of its own, which are empty. Keep MinIO (to run Silo on MinIO's volumes, change its image only), or copy \
-                     every object with `mc mirror` into Silo before Milvus is pointed to it."
-                        .to_owned()
-                }
-                _ => format!("Keep {family} enabled in the Helm values."),
+            .remedy(match family {
+                Family::Minio if after.dependencies_of(Family::Silo).next().is_some() => upgrade.advice().keep_dependency(family).and(
+                    "Silo starts on volumes of its own, which are empty: to run Silo on MinIO's volumes, change its image only, or copy every \
+                     object with `mc mirror` into Silo before Milvus is pointed to it.",
+                ),
+                _ => upgrade.advice().keep_dependency(family),
             });
     }
     let had_queue = before.families().into_iter().any(Family::is_queue);
@@ -81,10 +77,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             .because("A queue that nobody asked for costs resources at best; at worst Milvus is pointed to it and starts on nothing.")
             .object(&first.workload.meta)
             .evidence(family.name(), None, Some(first.workload.meta.object.name.clone()), Some(&first.workload.meta.origin))
-            .fix(match family {
-                Family::PulsarV3 => "Switch it off with --set pulsarv3.enabled=false.".to_owned(),
-                _ => format!("Switch {family} off in the Helm values, or exempt the change if it is meant."),
-            });
+            .remedy(upgrade.advice().leave_out(family));
     }
 }
 

@@ -7,7 +7,7 @@ use crate::{
     upgrade::Upgrade,
 };
 
-use super::{Category, DefaultAction, Finding, Findings, Need, Rule};
+use super::{Category, DefaultAction, Finding, Findings, Need, Rule, advice::Remedy};
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -45,7 +45,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             new.meta.object.kind == old.meta.object.kind && new.meta.object.name == old.meta.object.name && !Arc::ptr_eq(new, old)
         };
         if let Some(new) = workloads(after).find(same) {
-            compare(old, new, findings);
+            compare(upgrade, old, new, findings);
         }
     }
     for old in &before.claims {
@@ -60,17 +60,18 @@ fn workloads(release: &crate::milvus::Release) -> impl Iterator<Item = &Arc<Work
     release.components.iter().map(|component| &component.workload).chain(dependencies)
 }
 
-fn compare(old: &Workload, new: &Workload, findings: &mut Findings) {
+fn compare(upgrade: &Upgrade<'_>, old: &Workload, new: &Workload, findings: &mut Findings) {
     let mut refused = |field: &str, from: String, to: String| {
         findings
             .deny(format!("{field} of {} would change, which Kubernetes refuses", new.meta.object))
             .object(&new.meta)
             .evidence(field, Some(from), Some(to), Some(&new.meta.origin))
-            .fix(if field == "selector" {
-                "Keep the release name and nameOverride as they are, and keep added labels out of selectors (kustomize: labels with \
-                 includeSelectors: false). A workload with another selector must be deleted and created again."
+            .remedy(if field == "selector" {
+                upgrade.advice().keep_identity().and(
+                    "Add no label to the selector: in kustomize, use labels without includeSelectors instead of commonLabels.",
+                )
             } else {
-                RULE.fix
+                Remedy::words(RULE.fix)
             });
     };
     if old.selector != new.selector {

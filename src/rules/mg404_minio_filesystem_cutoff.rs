@@ -23,7 +23,7 @@ pub static RULE: Rule = Rule {
     what: "Denies a MinIO image that crosses the release in which the filesystem backend was removed, where MinIO runs standalone.",
     why: "A standalone MinIO made before that release keeps plain files; the new one stops with 'found backend type fs, expected xl'.",
     example: "Chart 4.0.13 moves MinIO from RELEASE.2022-03-17 to RELEASE.2023-03-20.",
-    fix: "Pin minio.image.tag to what runs, or move the objects to a new MinIO with mc mirror first.",
+    fix: "Keep the image of MinIO, or move the objects to a new MinIO with mc mirror first.",
     sources: &["milvus#25321", "milvus#27991", "milvus#28880"],
     check,
 };
@@ -54,7 +54,12 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
                 .deny(format!("standalone MinIO {name} would cross {cutoff}, from which on it cannot read its own files"))
                 .object(&new.workload.meta)
                 .evidence("image", Some(from.to_string()), Some(to.to_string()), Some(&new.workload.meta.origin))
-                .fix(format!("Pin it with --set minio.image.tag={old_release}, or move the objects with mc mirror first."));
+                .remedy(
+                    upgrade
+                        .advice()
+                        .pin_image(Family::Minio, &new.workload.meta.object.to_string().replace('/', " "), &from)
+                        .and("Or move the objects to a new MinIO with mc mirror first."),
+                );
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     upgrade::Upgrade,
 };
 
-use super::{mg505_chart_image_mismatch::has_unmerged, Category, DefaultAction, Findings, Need, Rule};
+use super::{Category, DefaultAction, Findings, Need, Rule, advice::ChartPin, mg505_chart_image_mismatch::has_unmerged};
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -27,7 +27,7 @@ pub static RULE: Rule = Rule {
            pre-release, and about the step over chart 4.2.0 with an image below 2.4.",
     why: "Such charts mix up templates and names, bring a version of Milvus that nobody chose, or make Milvus panic.",
     example: "Chart 4.2.28 over a release with Pulsar v2.",
-    fix: "Take a later chart version.",
+    fix: "Use a later chart version.",
     sources: &["milvus-helm#153", "milvus-helm#154", "milvus-helm#155", "woodpecker#216", "milvus#50201", "milvus-docs#3539"],
     check,
 };
@@ -67,9 +67,13 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         if hazard.kind == HazardKind::Boundary {
             finding.fix(format!("Stay below chart {} until the image is new enough.", hazard.at.unwrap_or(chart.version)));
         } else if hazard.pin.is_empty() {
-            finding.fix("Take chart 4.2.33 or later, and stay off the versions in between.");
+            finding.remedy(upgrade.advice().set_chart("chart 4.2.33 or later"));
         } else {
-            finding.fix(format!("Take another chart version, or pin with --set {}.", hazard.pin.join(",")));
+            let pins: Vec<ChartPin> = hazard.pin.iter().filter_map(|pin| ChartPin::parse(pin)).collect();
+            // Another image is another change: words only.
+            let mut remedy = upgrade.advice().set_values(&pins, "the image is a released one").and("Or use another chart version.");
+            remedy.cure = None;
+            finding.remedy(remedy);
         }
     }
 }

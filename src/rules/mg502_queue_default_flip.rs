@@ -21,7 +21,7 @@ pub static RULE: Rule = Rule {
     why: "The chart keeps RocksMQ only where it can look up the running Deployment. helm template, Argo CD and client dry runs \
           cannot, so they switch the queue; the annotation that would prove the old one is overwritten in the same change.",
     example: "Argo CD syncs chart 5.0.14 over a standalone that was made with 4.2.40.",
-    fix: "Say it: --set standalone.messageQueue=rocksmq.",
+    fix: "Set the queue explicitly.",
     sources: &["milvus-helm#252", "milvus#44486"],
     check,
 };
@@ -48,12 +48,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         findings
             .deny(format!("chart {} would switch the standalone from rocksmq to woodpecker by default", chart.version))
             .setting("standalone.messageQueue", ("rocksmq", old.kind.setting), ("woodpecker", new.kind.setting))
-            .command(format!(
-                "helm upgrade {} zilliztech/milvus -n {} --version {} --reset-then-reuse-values --set standalone.messageQueue=rocksmq",
-                after.name,
-                after.namespace.as_deref().unwrap_or("default"),
-                chart.version
-            ));
+            .remedy(upgrade.advice().keep_queue());
     }
 }
 
@@ -70,7 +65,8 @@ mod tests {
     fn the_flip_is_denied() {
         let findings = judge(&RULE, Some(&run("2.5.5", "4.2.40", "rocksmq")), &run("2.6.11", "5.0.14", "woodpecker"));
         assert_eq!(findings.len(), 1);
-        assert!(findings[0].fix.command.as_deref().unwrap().contains("standalone.messageQueue=rocksmq"));
+        assert!(findings[0].fix.text.contains("standalone.messageQueue=rocksmq"), "{:?}", findings[0].fix);
+        assert_eq!(findings[0].fix.command, None, "the user's values are not known");
     }
 
     #[test]

@@ -91,7 +91,7 @@ fn removed<'a>(upgrade: &Upgrade<'a>, findings: &mut Findings) -> Vec<&'a Remove
         findings
             .deny(format!("chart {} ignores the value {} that is set", to.version, row.path))
             .evidence("value", Some(format!("{} is set", row.path)), Some("ignored".into()), None)
-            .fix(format!("Set {key} under extraConfigFiles.user.yaml to the same value."));
+            .remedy(upgrade.advice().configure(&[(&key, "(the same value)")]));
     }
     let tuning: Vec<&str> = set.iter().filter(|row| row.danger == Danger::Tuning).map(|row| row.path.as_str()).collect();
     if !tuning.is_empty() {

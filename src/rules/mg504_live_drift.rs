@@ -18,7 +18,7 @@ pub static RULE: Rule = Rule {
     why: "The next helm upgrade puts back what the revision says: an image set by kubectl or by rollingUpdate.sh, or active-standby \
           switched on by hand, is reverted on all components at once.",
     example: "rollingUpdate.sh moved the images to 2.5.12; the release still says 2.5.5.",
-    fix: "Bring the values in line first (image.all.tag, extraConfigFiles.user.yaml).",
+    fix: "Make the same change in the source of the release first.",
     sources: &["rollingUpdate.sh of the Milvus project"],
     check,
 };
@@ -43,7 +43,8 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     for drift in mine() {
         findings
             .warn(format!("{} of {} was changed outside Helm", drift.what, drift.object))
-            .evidence_from(&drift.what, Some(drift.live.clone()), Some(drift.revision.clone()), "the last Helm revision");
+            .evidence_from(&drift.what, Some(drift.live.clone()), Some(drift.revision.clone()), "the last Helm revision")
+            .remedy(upgrade.advice().take_over());
     }
 }
 

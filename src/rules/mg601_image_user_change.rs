@@ -27,7 +27,7 @@ pub static RULE: Rule = Rule {
     why: "Images from 3.0 on run as user 999; files that earlier images wrote belong to root, so Milvus stops with 'permission \
           denied' under /var/lib/milvus.",
     example: "A standalone with persistence goes from 2.6.22 to 3.0.2 with the chart's empty securityContext.",
-    fix: "Set securityContext.fsGroup: 999 (with a CSI driver that honours it), or an init container that runs chown -R 999:999.",
+    fix: "Set fsGroup 999 for the pods (with a CSI driver that applies it), or add an init container that runs chown -R 999:999.",
     sources: &["milvus#44524", "milvus#51221", "milvus#49775", "milvus#53564"],
     check,
 };
@@ -53,7 +53,8 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             findings
                 .deny(format!("{} would run as user 999 on {volume}, whose files belong to root", after.component))
                 .on(after)
-                .evidence("image", Some(before.image().to_string()), Some(after.image().to_string()), Some(&after.workload.meta.origin));
+                .evidence("image", Some(before.image().to_string()), Some(after.image().to_string()), Some(&after.workload.meta.origin))
+                .remedy(upgrade.advice().fs_group(after, 999));
         }
     }
 }

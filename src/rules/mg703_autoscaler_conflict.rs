@@ -24,7 +24,7 @@ pub static RULE: Rule = Rule {
     why: "The autoscaler starts pods again that must stay stopped, or loses its target and with it the replicas that the load needs. \
           Between the operator's two groups it keeps the old one up: the roll does not end, and both groups run.",
     example: "An HPA on query nodes during the 2.1 to 2.2 migration.",
-    fix: "Suspend or delete the autoscaler for the time of the upgrade.",
+    fix: "Suspend the autoscaler for the time of the upgrade.",
     sources: &["milvus-operator#298", "milvus-operator#416", "milvus-operator#458", "milvus-operator#469", "milvus-operator#481"],
     check,
 };
@@ -60,9 +60,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         let removed = named(after).is_none();
         let retired = component == Component::IndexNode && to.version.line() >= (crate::milvus::Line { major: 2, minor: 6 });
         if stops_all || removed || retired {
-            findings
-                .warn(format!("the autoscaler {name} owns the replicas of {component}, which this path must change"))
-                .command(format!("kubectl delete hpa {name} -n {}", before.namespace.as_deref().unwrap_or("default")));
+            findings.warn(format!("the autoscaler {name} owns the replicas of {component}, which this path must change"));
         }
     }
 }

@@ -1,6 +1,6 @@
 //! MG704: a tool that puts things back must not put back the upgrade's own steps.
 
-use crate::{milvus::Topology, upgrade::Upgrade};
+use crate::{facts::DeployerFact, milvus::Topology, upgrade::Upgrade};
 
 use super::{Category, DefaultAction, Findings, Need, Rule};
 
@@ -19,13 +19,23 @@ pub static RULE: Rule = Rule {
     why: "Replicas that the migration set to zero, or images that the ordered upgrade moved, are put back within minutes; and a tool \
           that gives up early leaves the roll half-way.",
     example: "An Argo CD Application with selfHeal: true and the default of five retries.",
-    fix: "Argo CD: suspend self-heal for the upgrade, or set retry.limit: -1 with backoff.maxDuration: 3m. Flux: suspend the HelmRelease.",
+    fix: "Suspend the tool for the time of the upgrade, or let it retry until the roll ends.",
     sources: &["Argo CD sync policy", "Flux HelmRelease drift detection"],
     check,
 };
 
 /// Retries with the tools' own backoff that last as long as a roll of eight components usually takes.
 const ENOUGH_RETRIES: i64 = 20;
+
+/// How the tool is kept from reverting the steps.
+fn suspend(deployer: &DeployerFact) -> String {
+    let name = &deployer.name;
+    if deployer.tool == "flux" {
+        format!("Suspend HelmRelease {name} for the time of the upgrade (spec.suspend: true).")
+    } else {
+        format!("Switch self-heal of Application {name} off for the time of the upgrade (spec.syncPolicy.automated.selfHeal: false).")
+    }
+}
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let (Some((before, after)), Some((from, to))) = (upgrade.both(), upgrade.versions()) else { return };
@@ -35,14 +45,16 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         if deployer.self_heal {
             findings
                 .warn(format!("{} {} puts back what the steps from {from} to {to} change", deployer.tool, deployer.name))
-                .evidence_from("self-heal", Some("on".into()), None, &deployer.name);
+                .evidence_from("self-heal", Some("on".into()), None, &deployer.name)
+                .fix(suspend(deployer));
         }
         let gives_up = deployer.tool == "argo-cd" && deployer.retry_limit.is_none_or(|limit| (0..ENOUGH_RETRIES).contains(&limit));
         if gives_up && after.topology() == Topology::Cluster && from.version.line() != to.version.line() {
             let retries = deployer.retry_limit.map_or_else(|| "its default of 5".to_owned(), |limit| limit.to_string());
             findings
                 .warn(format!("{} {} gives up after {retries} retries, before an ordered roll can end", deployer.tool, deployer.name))
-                .evidence_from("retry.limit", Some(retries), None, &deployer.name);
+                .evidence_from("retry.limit", Some(retries), None, &deployer.name)
+                .fix(format!("Set retry.limit: -1 and retry.backoff.maxDuration: 3m under spec.syncPolicy of Application {}.", deployer.name));
         }
     }
 }

@@ -3,6 +3,9 @@
 //! A rule is a pure function from an [`Upgrade`] to [`Findings`]. Its file holds everything about it; documentation,
 //! `rules explain`, SARIF metadata and the tables are generated from what it declares.
 
+pub mod advice;
+#[cfg(test)]
+mod advice_tests;
 #[cfg(test)]
 mod data_rows;
 pub mod docs;
@@ -233,6 +236,7 @@ pub fn run_state(release: &Release, facts: &Facts, catalogue: &Catalogue, overdu
 }
 
 fn run_all(rules: &[&'static Rule], upgrade: &Upgrade<'_>, running: Option<&Upgrade<'_>>, overdue: Option<Overdue<'_>>) -> Ran {
+    let settles = running.unwrap_or(upgrade);
     let (look, running) = (Look::new(upgrade), running.map(|running| (running, Look::new(running))));
     let mut findings = Findings::default();
     let mut states = Vec::with_capacity(rules.len());
@@ -250,7 +254,9 @@ fn run_all(rules: &[&'static Rule], upgrade: &Upgrade<'_>, running: Option<&Upgr
         states.push(found.state());
         findings.extend(found);
     }
-    Ran { findings: findings.into_vec(), states }
+    let mut findings = findings.into_vec();
+    advice::settle(settles, &mut findings);
+    Ran { findings, states }
 }
 
 /// One rule over one change, with what it lacks.

@@ -411,7 +411,8 @@ pub(crate) fn judge_change(
     let after = after.release();
     let mut upgrade = Upgrade::new(before.as_ref(), &after, facts, Catalogue::embedded());
     upgrade.is_rollback = is_rollback;
-    let found = super::run_one(rule, &upgrade, &super::Look::new(&upgrade)).into_vec();
+    let mut found = super::run_one(rule, &upgrade, &super::Look::new(&upgrade)).into_vec();
+    super::advice::settle(&upgrade, &mut found);
     if let Some(through_the_gate) = through_the_gate {
         // A rollback bars for data only, whatever a rule says by itself; nothing else may differ.
         let by_door: Vec<_> = through_the_gate.iter().filter(|(id, _)| *id == rule.id).collect();

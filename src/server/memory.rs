@@ -16,10 +16,7 @@ use crate::{
         Origin,
         object::{Container, Meta, ObjectRef, PodTemplate, Probes, Resources, Variables, Workload},
     },
-    milvus::{
-        Component, EffectiveConfig, Release, Version,
-        release::{ComponentWorkload, Manager},
-    },
+    milvus::{Component, EffectiveConfig, Release, Version, manager::Manager, release::ComponentWorkload},
 };
 
 /// Releases that are remembered. A `ConfigMap` holds 1 MiB, one release takes less than a KiB; far more than any cluster has.
@@ -161,7 +158,7 @@ impl Remembered {
             namespace: Some(self.namespace.clone()),
             fullname: self.fullname.clone(),
             app_name: self.app_name.clone(),
-            manager: Manager::Unknown,
+            manager: Manager::default(),
             chart: None,
             components,
             config: EffectiveConfig::default(),

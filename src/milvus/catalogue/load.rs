@@ -9,7 +9,7 @@ use crate::{
 };
 
 use super::{
-    BadRelease, Catalogue, Chart, DefaultFlip, DependencyFacts, Downgrade, Hazard, Landing, Mirrors, Order, Path, Released,
+    BadRelease, Catalogue, Chart, ChartValue, DefaultFlip, DependencyFacts, Downgrade, Hazard, Landing, Mirrors, Order, Path, Released,
     RemovedValue, SettingFact,
     tables::{Layer, LayerTable},
 };
@@ -38,17 +38,19 @@ pub struct DataFile {
     pub(super) hazards: Vec<Hazard>,
     pub(super) removed_values: Vec<RemovedValue>,
     pub(super) default_flips: Vec<DefaultFlip>,
+    pub(super) chart_values: Vec<ChartValue>,
     pub(super) orders: Vec<Order>,
     pub(super) mirrors: Option<Mirrors>,
     pub(super) dependencies: Option<DependencyFacts>,
     pub(super) settings: Vec<SettingFact>,
 }
 
-pub(super) const EMBEDDED: [(&str, &str); 9] = [
+pub(super) const EMBEDDED: [(&str, &str); 10] = [
     ("dates.yaml", include_str!("data/dates.yaml")),
     ("paths.yaml", include_str!("data/paths.yaml")),
     ("bad-releases.yaml", include_str!("data/bad-releases.yaml")),
     ("charts.yaml", include_str!("data/charts.yaml")),
+    ("chart-values.yaml", include_str!("data/chart-values.yaml")),
     ("hazards.yaml", include_str!("data/hazards.yaml")),
     ("orders.yaml", include_str!("data/orders.yaml")),
     ("mirrors.yaml", include_str!("data/mirrors.yaml")),
@@ -122,6 +124,7 @@ impl Catalogue {
         note("hazards", merge(&mut self.hazards, tables.hazards, |row| row.id.clone()));
         note("removedValues", merge(&mut self.removed_values, tables.removed_values, |row| row.path.clone()));
         note("defaultFlips", merge(&mut self.default_flips, tables.default_flips, |row| row.at));
+        note("chartValues", merge(&mut self.chart_values, tables.chart_values, |row| (row.chart, row.path.clone())));
         note("orders", merge(&mut self.orders, tables.orders, |row| row.id.clone()));
         note("settings", merge(&mut self.settings, tables.settings, |row| row.key.clone()));
         if let Some(mirrors) = tables.mirrors {

@@ -9,6 +9,7 @@ mod situation;
 mod tables;
 mod target;
 mod validate;
+mod values;
 
 pub use bad_release::{BadRelease, HotfixRule};
 pub use dates::Released;
@@ -18,6 +19,7 @@ pub use path::{Condition, Downgrade, Path, PointOfNoReturn, PrereleaseCondition,
 pub use situation::{Circumstances, Situation, WoodpeckerStorage};
 pub use tables::{Layer, LayerTable, Row, TABLES};
 pub use validate::{Flaw, validate};
+pub use values::{ChartName, ChartValue};
 
 use std::sync::{Arc, OnceLock};
 
@@ -55,6 +57,8 @@ pub struct Catalogue {
     pub removed_values: Vec<RemovedValue>,
     /// Defaults that flipped.
     pub default_flips: Vec<DefaultFlip>,
+    /// Values that the charts read.
+    pub chart_values: Vec<ChartValue>,
     /// Component orders.
     pub orders: Vec<Order>,
     /// Known forms of Milvus' repository.

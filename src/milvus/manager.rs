@@ -1,0 +1,529 @@
+//! Who manages a release: what its manifests are made from, and the tool that applies them. Advice is phrased for both.
+
+use std::collections::BTreeSet;
+
+use crate::manifest::object::{Deployer, DeployerTool, Labels, Meta};
+
+use super::release::{ChartRef, ComponentWorkload};
+
+/// Who manages a release.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Manager {
+    /// What the manifests are made from.
+    pub source: Source,
+    /// What applies them.
+    pub tool: Tool,
+}
+
+/// What the manifests of a release are made from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A Helm chart.
+    Chart(ChartSource),
+    /// A custom resource of milvus-operator.
+    Operator {
+        /// Name of the custom resource of kind `Milvus`.
+        resource: String,
+    },
+    /// Plain manifests, with or without kustomize.
+    Manifests,
+}
+
+/// The chart of a release and its place in the release.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ChartSource {
+    /// Whose chart it is.
+    pub vendor: Vendor,
+    /// Where the chart is a dependency of another one: the alias, or the name of the dependency without an alias. The values
+    /// of the chart stand below this key.
+    pub alias: Option<String>,
+    /// Name of the chart that was installed, if it is known and another one.
+    pub umbrella: Option<String>,
+}
+
+/// Whose Milvus chart it is. Each has value paths of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Vendor {
+    /// The chart of the Milvus project (`zilliztech/milvus`).
+    #[default]
+    Zilliz,
+    /// `bitnami/milvus`.
+    Bitnami,
+    /// Another chart, such as a fork under another name.
+    Other,
+}
+
+/// The tool that applies the manifests of a release.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tool {
+    /// `helm install` and `helm upgrade`: Helm's own marks or its storage say so.
+    Helm,
+    /// Helm rendered the manifests; nothing says what applies them. The usual case of `helm template`.
+    Rendered,
+    /// Helm rendered the manifests and something else than Helm applied them: what runs lacks Helm's marks.
+    Applied,
+    /// Argo CD.
+    ArgoCd {
+        /// Name of the Application, if a mark says it.
+        application: Option<String>,
+    },
+    /// A `HelmRelease` of Flux.
+    FluxHelm {
+        /// Name of the `HelmRelease`.
+        name: String,
+    },
+    /// A `Kustomization` of Flux.
+    FluxKustomize {
+        /// Name of the `Kustomization`.
+        name: String,
+    },
+    /// kustomize.
+    Kustomize,
+    /// Terraform.
+    Terraform,
+    /// Unknown: for example `kubectl apply`.
+    Unknown,
+}
+
+impl Default for Manager {
+    fn default() -> Self {
+        Self { source: Source::Manifests, tool: Tool::Unknown }
+    }
+}
+
+impl Manager {
+    /// The chart of the Milvus project, alone in its release and installed with Helm.
+    #[must_use]
+    pub fn plain_chart() -> Self {
+        Self { source: Source::Chart(ChartSource::default()), tool: Tool::Helm }
+    }
+
+    /// milvus-operator, by a custom resource of this name.
+    #[must_use]
+    pub fn operator(resource: impl Into<String>) -> Self {
+        Self { source: Source::Operator { resource: resource.into() }, tool: Tool::Unknown }
+    }
+
+    /// Whether milvus-operator owns the workloads.
+    #[must_use]
+    pub const fn is_operator(&self) -> bool {
+        matches!(self.source, Source::Operator { .. })
+    }
+
+    /// Whether a Helm chart made the workloads, whatever applies them.
+    #[must_use]
+    pub const fn is_chart(&self) -> bool {
+        matches!(self.source, Source::Chart(_))
+    }
+
+    /// The chart, if there is one.
+    #[must_use]
+    pub const fn chart(&self) -> Option<&ChartSource> {
+        match &self.source {
+            Source::Chart(chart) => Some(chart),
+            Source::Operator { .. } | Source::Manifests => None,
+        }
+    }
+
+    /// The key below which the values of the Milvus chart stand; `None` if it is a release of its own.
+    #[must_use]
+    pub fn alias(&self) -> Option<&str> {
+        self.chart().and_then(|chart| chart.alias.as_deref())
+    }
+
+    /// What to back up before an upgrade, in the terms of the manager: the tables write `helm get values` for the source of the
+    /// release.
+    #[must_use]
+    pub fn backups(&self, items: &[String]) -> Vec<String> {
+        let source = match (&self.source, &self.tool) {
+            (Source::Chart(_), Tool::Helm | Tool::Rendered) => None,
+            (Source::Chart(_), _) => Some("the Helm values and the rendered manifests".to_owned()),
+            (Source::Operator { resource }, _) => Some(format!("the Milvus resource {resource}")),
+            (Source::Manifests, _) => Some("the manifests".to_owned()),
+        };
+        let own = |item: &String| source.clone().filter(|_| item.contains("helm get")).unwrap_or_else(|| item.clone());
+        items.iter().map(own).collect()
+    }
+
+    /// Whether the plain commands for the Milvus chart fit: the chart is a release of its own, and Helm makes it.
+    #[must_use]
+    pub fn takes_helm_commands(&self) -> bool {
+        let plain = self.chart().is_some_and(|chart| *chart == ChartSource::default());
+        plain && matches!(self.tool, Tool::Helm | Tool::Rendered)
+    }
+
+    /// Whether `milvus-guard upgrade` and `migrate` find the release by its name and know its chart.
+    #[must_use]
+    pub fn takes_runs(&self) -> bool {
+        self.is_chart() && self.alias().is_none_or(|alias| alias == "milvus")
+    }
+
+    /// How each stop of a plan is made where no command can be printed; `None` if commands can be.
+    #[must_use]
+    pub fn how_to_stop(&self) -> Option<String> {
+        if self.takes_helm_commands() {
+            return None;
+        }
+        let tool = match &self.tool {
+            Tool::ArgoCd { application: Some(name) } => format!(" in the source of Application {name}"),
+            Tool::ArgoCd { application: None } => " in the source of the Argo CD Application".to_owned(),
+            Tool::FluxHelm { name } => format!(" in HelmRelease {name}"),
+            Tool::FluxKustomize { name } => format!(" in the source of Kustomization {name}"),
+            Tool::Kustomize => " in the kustomize source".to_owned(),
+            Tool::Terraform => " in the Terraform source".to_owned(),
+            Tool::Helm | Tool::Rendered | Tool::Applied | Tool::Unknown => String::new(),
+        };
+        Some(match &self.source {
+            Source::Operator { resource } => format!(
+                "For each stop, set spec.components.image of the Milvus resource {resource}; the operator moves the components in order."
+            ),
+            Source::Chart(chart) => match &chart.alias {
+                Some(alias) => format!(
+                    "Milvus is the dependency {alias} of another chart: for each stop, change its version there, and set image and values \
+                     below {alias}{tool}."
+                ),
+                None => format!("For each stop, change chart version, image and values of Milvus{tool}."),
+            },
+            Source::Manifests => {
+                format!("For each stop, change the images{tool}, component by component in the order of the stop.")
+            }
+        })
+    }
+
+    /// What both sides of a change say together. A render lacks the marks of the tool that applies it, and one object lacks its
+    /// neighbours, so the more specific side counts.
+    #[must_use]
+    pub fn join(before: &Self, after: &Self) -> Self {
+        let source = match (&before.source, &after.source) {
+            (Source::Manifests, other) => other.clone(),
+            (one @ Source::Operator { .. }, _) | (one, Source::Manifests) | (_, one @ Source::Operator { .. }) => one.clone(),
+            (Source::Chart(before), Source::Chart(after)) => {
+                // After a change of the chart the wanted one reads the values.
+                let vendor = if after.vendor == Vendor::Zilliz { before.vendor } else { after.vendor };
+                Source::Chart(ChartSource {
+                    vendor,
+                    alias: after.alias.clone().or_else(|| before.alias.clone()),
+                    umbrella: after.umbrella.clone().or_else(|| before.umbrella.clone()),
+                })
+            }
+        };
+        let tool = if before.tool.weight() > after.tool.weight() { before.tool.clone() } else { after.tool.clone() };
+        Self { source, tool }
+    }
+}
+
+impl Tool {
+    /// How much a tool outweighs another one that the other side of the change names.
+    const fn weight(&self) -> u8 {
+        match self {
+            Self::Unknown => 0,
+            Self::Rendered => 1,
+            Self::Helm => 2,
+            Self::Applied => 3,
+            Self::Kustomize | Self::Terraform => 4,
+            Self::FluxKustomize { .. } => 5,
+            Self::FluxHelm { .. } => 6,
+            Self::ArgoCd { .. } => 7,
+        }
+    }
+}
+
+/// What stands beside a release in the same input and tells who manages it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Surroundings<'a> {
+    /// Charts of other objects that belong to the same Helm release.
+    pub neighbours: &'a Neighbours,
+    /// Name and version of the chart in Helm's storage.
+    pub stored: Option<&'a (String, String)>,
+    /// Argo CD Applications and Flux `HelmReleases` of the input.
+    pub deployers: &'a [Deployer],
+}
+
+/// Charts by namespace and Helm release, apart from Milvus' own and those of its dependencies. Bounded.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Neighbours(BTreeSet<(Option<String>, String, String)>);
+
+/// Entries of [`Neighbours`]: one is enough to know an umbrella.
+const MAX_NEIGHBOURS: usize = 256;
+
+/// Charts that the Milvus chart brings, under the names that it gives them (`dependencies` of the charts 3.0.0 to 5.0.30 of
+/// zilliztech/milvus-helm and of bitnami/milvus 13.2.5).
+const OWN_DEPENDENCIES: [&str; 12] =
+    ["etcd", "minio", "pulsar", "pulsarv2", "pulsarv3", "kafka", "zookeeper", "mysql", "tikv", "woodpecker", "attu", "common"];
+
+impl Neighbours {
+    /// Notes the chart of an object.
+    pub fn add(&mut self, meta: &Meta) {
+        let Some(chart) = chart_label(&meta.labels) else { return };
+        let Some(release) = release_of(meta) else { return };
+        if self.0.len() < MAX_NEIGHBOURS && !OWN_DEPENDENCIES.contains(&chart) {
+            self.0.insert((meta.object.namespace.clone(), release.to_owned(), chart.to_owned()));
+        }
+    }
+
+    /// The charts of a release, in alphabetical order. A namespace that nobody names is any.
+    fn of<'a>(&'a self, namespace: Option<&'a str>, release: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0.iter().filter_map(move |(place, name, chart)| {
+            let same = place.is_none() || namespace.is_none() || place.as_deref() == namespace;
+            (same && name == release).then_some(chart.as_str())
+        })
+    }
+}
+
+impl Default for &Neighbours {
+    fn default() -> Self {
+        static NONE: Neighbours = Neighbours(BTreeSet::new());
+        &NONE
+    }
+}
+
+fn release_of(meta: &Meta) -> Option<&str> {
+    meta.annotation("meta.helm.sh/release-name")
+        .or_else(|| meta.label("app.kubernetes.io/instance"))
+        .or_else(|| meta.label("release"))
+}
+
+/// The name of the chart in the labels `helm.sh/chart` or `chart`, without its version.
+fn chart_label(labels: &Labels) -> Option<&str> {
+    let label = labels.get("helm.sh/chart").or_else(|| labels.get("chart"))?;
+    // A version may hold dashes of its own (`5.0.0-rc.1`): it begins at the first digit behind a dash.
+    let version = label.match_indices('-').find(|(at, _)| label[at + 1..].starts_with(|c: char| c.is_ascii_digit()));
+    version.map(|(at, _)| &label[..at])
+}
+
+/// Who manages the release of these components.
+#[must_use]
+pub fn detect(
+    name: &str,
+    namespace: Option<&str>,
+    components: &[ComponentWorkload],
+    chart: Option<&ChartRef>,
+    around: Surroundings<'_>,
+) -> Manager {
+    let metas = || components.iter().map(|component| &component.workload.meta);
+    let managed_by = |who: &str| {
+        metas().any(|meta| meta.label("app.kubernetes.io/managed-by").is_some_and(|label| label.eq_ignore_ascii_case(who)))
+    };
+    if managed_by("milvus-operator") || metas().any(|meta| meta.owner_kind.as_deref() == Some("Milvus")) {
+        return Manager::operator(name);
+    }
+    let by_helm = metas().any(|meta| meta.annotation("meta.helm.sh/release-name").is_some()) || around.stored.is_some();
+    let source = if managed_by("Helm") || by_helm {
+        Source::Chart(chart_source(name, namespace, components, chart, around))
+    } else {
+        Source::Manifests
+    };
+    let is_live = metas().any(|meta| meta.uid.is_some());
+    let tool = applied_by(name, namespace, components, around.deployers).unwrap_or(match &source {
+        Source::Chart(_) if by_helm => Tool::Helm,
+        Source::Chart(_) if is_live => Tool::Applied,
+        Source::Chart(_) => Tool::Rendered,
+        _ if metas().any(|meta| {
+            meta.label("app.kubernetes.io/managed-by").is_some_and(|label| label.to_ascii_lowercase().starts_with("kustomize"))
+        }) =>
+        {
+            Tool::Kustomize
+        }
+        _ if managed_by("terraform") => Tool::Terraform,
+        _ => Tool::Unknown,
+    });
+    Manager { source, tool }
+}
+
+fn chart_source(
+    name: &str,
+    namespace: Option<&str>,
+    components: &[ComponentWorkload],
+    chart: Option<&ChartRef>,
+    around: Surroundings<'_>,
+) -> ChartSource {
+    let own = chart.map_or("milvus", |chart| chart.name.as_str());
+    let is_bitnami = components.iter().any(|component| {
+        let path = component.image();
+        path.path().starts_with("bitnami") || component.workload.meta.label("app.kubernetes.io/part-of") == Some("milvus")
+    });
+    // Helm names a dependency with an alias after the alias, in its labels too.
+    let (alias, umbrella) = match around.stored {
+        Some((stored, _)) if stored == own => (None, None),
+        Some((stored, _)) if chart.is_some() => (Some(own.to_owned()), Some(stored.clone())),
+        _ if own != "milvus" || around.neighbours.of(namespace, name).any(|other| other != own) => (Some(own.to_owned()), None),
+        _ => (None, None),
+    };
+    let vendor = match (is_bitnami, own, &alias) {
+        (true, ..) => Vendor::Bitnami,
+        (false, "milvus", _) | (false, _, Some(_)) => Vendor::Zilliz,
+        (false, _, None) => Vendor::Other,
+    };
+    ChartSource { vendor, alias, umbrella }
+}
+
+/// The tool that a mark on the workloads or an object of the input names.
+fn applied_by(name: &str, namespace: Option<&str>, components: &[ComponentWorkload], deployers: &[Deployer]) -> Option<Tool> {
+    let metas = || components.iter().map(|component| &component.workload.meta);
+    let label = |key: &str| metas().find_map(|meta| meta.label(key)).map(str::to_owned);
+    if let Some(tracking) = metas().find_map(|meta| meta.annotation("argocd.argoproj.io/tracking-id")) {
+        // [namespace_]application:group/Kind:namespace/name
+        let application = tracking.split(':').next().unwrap_or_default();
+        let application = application.split_once('_').map_or(application, |(_, name)| name);
+        return Some(Tool::ArgoCd { application: Some(application.to_owned()).filter(|name| !name.is_empty()) });
+    }
+    if let Some(application) = label("argocd.argoproj.io/instance") {
+        return Some(Tool::ArgoCd { application: Some(application) });
+    }
+    if let Some(name) = label("helm.toolkit.fluxcd.io/name") {
+        return Some(Tool::FluxHelm { name });
+    }
+    let named = deployers.iter().find(|deployer| {
+        deployer.release.as_deref() == Some(name)
+            && (deployer.target_namespace.is_none() || namespace.is_none() || deployer.target_namespace.as_deref() == namespace)
+    });
+    if let Some(deployer) = named {
+        let name = deployer.meta.object.name.clone();
+        return Some(match deployer.tool {
+            DeployerTool::ArgoCd => Tool::ArgoCd { application: Some(name) },
+            DeployerTool::Flux => Tool::FluxHelm { name },
+        });
+    }
+    label("kustomize.toolkit.fluxcd.io/name").map(|name| Tool::FluxKustomize { name })
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::{
+        manifest::{Object, Origin, documents},
+        milvus::{Release, Snapshot, snapshot::Builder},
+    };
+
+    fn workload(name: &str, labels: &str, more: &str) -> String {
+        format!(
+            "---\napiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: {name}\n  namespace: db\n  labels: {{app.kubernetes.io/instance: r, {labels}}}\n{more}spec:\n  selector:\n    matchLabels: {{app.kubernetes.io/instance: r, name: {name}}}\n  template:\n    spec:\n      containers:\n        - {{name: standalone, image: 'milvusdb/milvus:v2.5.27', args: [milvus, run, standalone]}}\n"
+        )
+    }
+
+    fn read(text: &str, stored: Option<&str>) -> Snapshot {
+        let mut builder = Builder::default();
+        for document in documents(text) {
+            let document = document.unwrap();
+            let origin = Origin { source: "x.yaml".into(), document: document.index, line: 1 };
+            builder.add(Object::read(&document.root, &origin, None).unwrap());
+        }
+        if let Some(chart) = stored {
+            builder.add_chart("r", Some("db"), &(chart.to_owned(), "1.0.0".to_owned()));
+        }
+        builder.build()
+    }
+
+    fn release(text: &str, stored: Option<&str>) -> Release {
+        read(text, stored).releases.remove(0)
+    }
+
+    const HELM: &str = "app.kubernetes.io/managed-by: Helm, helm.sh/chart: milvus-5.0.14";
+    const API: &str = "---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {name: api, namespace: db, labels: {app.kubernetes.io/instance: r, helm.sh/chart: internal-stack-0.1.0}}\nspec: {}\n";
+    const ETCD: &str = "---\napiVersion: apps/v1\nkind: StatefulSet\nmetadata: {name: r-etcd, namespace: db, labels: {app.kubernetes.io/instance: r, helm.sh/chart: etcd-8.12.0}}\nspec: {}\n";
+    const OTHER_RELEASE: &str = "---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {name: api, namespace: db, labels: {app.kubernetes.io/instance: other, helm.sh/chart: internal-stack-0.1.0}}\nspec: {}\n";
+
+    #[rstest]
+    #[case::alone(HELM, "", None, None)]
+    #[case::with_its_own_dependency(HELM, ETCD, None, None)]
+    #[case::beside_another_release(HELM, OTHER_RELEASE, None, None)]
+    #[case::beside_another_chart(HELM, API, None, Some("milvus"))]
+    #[case::storage_says_umbrella(HELM, "", Some("platform"), Some("milvus"))]
+    #[case::storage_says_alone(HELM, API, Some("milvus"), None)]
+    #[case::alias("app.kubernetes.io/managed-by: Helm, helm.sh/chart: vectors-5.0.14", "", None, Some("vectors"))]
+    #[case::fork("app.kubernetes.io/managed-by: Helm, helm.sh/chart: our-milvus-1.2.0", "", Some("our-milvus"), None)]
+    fn a_dependency_of_an_umbrella_is_known(
+        #[case] labels: &str,
+        #[case] more: &str,
+        #[case] stored: Option<&str>,
+        #[case] alias: Option<&str>,
+    ) {
+        let release = release(&(workload("r-milvus-standalone", labels, "") + more), stored);
+        assert_eq!(release.manager.alias(), alias, "{:?}", release.manager);
+    }
+
+    #[rstest]
+    #[case::fork("app.kubernetes.io/managed-by: Helm, helm.sh/chart: our-milvus-1.2.0", Some("our-milvus"), Vendor::Other)]
+    #[case::alias("app.kubernetes.io/managed-by: Helm, helm.sh/chart: vectors-5.0.14", None, Vendor::Zilliz)]
+    #[case::bitnami(
+        "app.kubernetes.io/managed-by: Helm, helm.sh/chart: milvus-8.2.2, app.kubernetes.io/part-of: milvus",
+        None,
+        Vendor::Bitnami
+    )]
+    fn vendors_are_told_apart(#[case] labels: &str, #[case] stored: Option<&str>, #[case] vendor: Vendor) {
+        let release = release(&workload("r-milvus-standalone", labels, ""), stored);
+        assert_eq!(release.manager.chart().unwrap().vendor, vendor);
+    }
+
+    #[rstest]
+    #[case::rendered(HELM, "", Tool::Rendered)]
+    #[case::installed(HELM, "  annotations: {meta.helm.sh/release-name: r}\n", Tool::Helm)]
+    #[case::applied(HELM, "  uid: u-1\n", Tool::Applied)]
+    #[case::argo(HELM, "  annotations: {argocd.argoproj.io/tracking-id: 'argo_vec:apps/Deployment:db/x'}\n", Tool::ArgoCd { application: Some("vec".into()) })]
+    #[case::argo_label("app.kubernetes.io/managed-by: Helm, argocd.argoproj.io/instance: vec", "", Tool::ArgoCd { application: Some("vec".into()) })]
+    #[case::flux_helm("app.kubernetes.io/managed-by: Helm, helm.toolkit.fluxcd.io/name: vec", "  annotations: {meta.helm.sh/release-name: r}\n", Tool::FluxHelm { name: "vec".into() })]
+    #[case::flux_kustomize("kustomize.toolkit.fluxcd.io/name: apps", "", Tool::FluxKustomize { name: "apps".into() })]
+    #[case::kustomize("app.kubernetes.io/managed-by: kustomize-v5.4.2", "", Tool::Kustomize)]
+    #[case::terraform("app.kubernetes.io/managed-by: terraform", "", Tool::Terraform)]
+    #[case::by_hand("team: search", "", Tool::Unknown)]
+    fn tools_are_told_apart(#[case] labels: &str, #[case] more: &str, #[case] tool: Tool) {
+        assert_eq!(release(&workload("r-milvus-standalone", labels, more), None).manager.tool, tool);
+    }
+
+    #[test]
+    fn an_application_in_the_input_names_itself() {
+        let argo = "---\napiVersion: argoproj.io/v1alpha1\nkind: Application\nmetadata: {name: vec, namespace: argocd}\nspec: {source: {helm: {releaseName: r}}, destination: {namespace: db}}\n";
+        let found = release(&(workload("r-milvus-standalone", HELM, "") + argo), None).manager.tool;
+        assert_eq!(found, Tool::ArgoCd { application: Some("vec".into()) });
+        let elsewhere = argo.replace("namespace: db", "namespace: other");
+        assert_eq!(release(&(workload("r-milvus-standalone", HELM, "") + &elsewhere), None).manager.tool, Tool::Rendered);
+    }
+
+    #[rstest]
+    #[case("app.kubernetes.io/managed-by: milvus-operator", "")]
+    #[case("team: search", "  ownerReferences: [{kind: Milvus, name: r, controller: true}]\n")]
+    fn the_operator_is_known(#[case] labels: &str, #[case] more: &str) {
+        let release = release(&workload("r-milvus-standalone", labels, more), None);
+        assert_eq!(release.manager, Manager::operator("r"));
+        assert!(release.is_operated());
+    }
+
+    #[test]
+    fn both_sides_of_a_change_count() {
+        let plain = Manager::plain_chart();
+        let alias = ChartSource { alias: Some("vec".into()), ..ChartSource::default() };
+        let rendered = Manager { source: Source::Chart(alias.clone()), tool: Tool::Rendered };
+        let joined = Manager::join(&plain, &rendered);
+        assert_eq!(joined, Manager { source: Source::Chart(alias), tool: Tool::Helm });
+        assert_eq!(Manager::join(&Manager::operator("m"), &Manager::default()), Manager::operator("m"));
+        let argo = Manager { tool: Tool::ArgoCd { application: None }, ..plain.clone() };
+        assert_eq!(Manager::join(&argo, &plain).tool, argo.tool);
+        assert_eq!(Manager::join(&plain, &argo).tool, argo.tool);
+    }
+
+    #[test]
+    fn two_aliases_of_one_umbrella_have_names_of_their_own() {
+        let one = workload(
+            "r-logs-standalone",
+            "app.kubernetes.io/managed-by: Helm, helm.sh/chart: logs-4.2.58, app.kubernetes.io/name: logs",
+            "",
+        );
+        let two = workload(
+            "r-vectors-standalone",
+            "app.kubernetes.io/managed-by: Helm, helm.sh/chart: vectors-4.2.58, app.kubernetes.io/name: vectors",
+            "",
+        );
+        let labels: Vec<String> = read(&(one + &two), None).releases.iter().map(Release::label).collect();
+        assert_eq!(labels, ["db/r/logs", "db/r/vectors"]);
+    }
+
+    #[rstest]
+    #[case("milvus-5.0.14", Some("milvus"))]
+    #[case("internal-stack-0.1.0-rc-1", Some("internal-stack"))]
+    #[case("milvus", None)]
+    fn chart_labels_are_read(#[case] label: &str, #[case] name: Option<&str>) {
+        assert_eq!(chart_label(&[("helm.sh/chart", label)].into_iter().collect()), name);
+    }
+}
