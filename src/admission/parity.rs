@@ -117,12 +117,16 @@ pub(crate) fn found_object_by_object(before: &Fixture, after: &Fixture, facts: &
         let ruling = Task::of(&review).judge(&now);
         let is_denied = ruling.response.denied.is_some();
         found.extend(ruling.rules);
-        if let (false, Some(new)) = (is_denied, new) {
-            let origin = Origin { source: "x".into(), document: 0, line: 0 };
-            if let Some(object) = Object::read(&Tree::from_json(new), &origin, Some("milvus")) {
-                now.place = Arc::new(now.place.with(object));
-            }
+        let origin = Origin { source: "x".into(), document: 0, line: 0 };
+        let read = |object| Object::read(&Tree::from_json(object), &origin, Some("milvus"));
+        if is_denied {
+            continue;
         }
+        now.place = match (new.and_then(read), old.and_then(read)) {
+            (Some(new), _) => Arc::new(now.place.with(new)),
+            (None, Some(gone)) => Arc::new(now.place.without(&gone.meta().object)),
+            (None, None) => now.place,
+        };
     }
     found
 }

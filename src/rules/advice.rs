@@ -387,6 +387,17 @@ impl Advice<'_, '_> {
         }
     }
 
+    /// Takes an image from where it is published now; `pin` is the chart's value that names its repository, as `path=value`.
+    #[must_use]
+    pub fn moved_image(&self, moved: &ImageRef, pin: Option<&str>) -> Remedy {
+        let words = format!("Use {moved}, or copy the image into your own registry from a node that still has it.");
+        let pin = pin.and_then(ChartPin::parse).filter(|pin| self.manager.is_chart() && self.reads(&pin.path));
+        match pin {
+            Some(pin) => Remedy::words(format!("{words} Set {}={} {}.", self.path(&pin.path), pin.value, self.values_place())),
+            None => Remedy::words(words),
+        }
+    }
+
     /// Sets a field of a pod template, such as `securityContext.fsGroup`, on the workload of a component.
     #[must_use]
     pub fn workload_field(&self, object: &str, component: Component, field: &str) -> Remedy {

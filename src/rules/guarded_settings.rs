@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{
     manifest::Origin,
     milvus::{
+        Version,
         catalogue::{Compare, SettingFact, Verdict},
         config::{Setting, Unknown},
         settings::{Comparable, Difference, Effective, Located},
@@ -274,6 +275,9 @@ fn listed(keys: &[String]) -> String {
     }
 }
 
+/// The first version whose queue can be switched by its management API [Milvus docs v3.0 on switching the queue].
+const CAN_SWITCH: Version = Version::new(3, 0, 0);
+
 /// How to keep a setting, in the words of whoever manages the release.
 fn keep(upgrade: &Upgrade<'_>, row: &SettingFact, old: Option<&str>) -> Remedy {
     let advice = upgrade.advice();
@@ -282,9 +286,10 @@ fn keep(upgrade: &Upgrade<'_>, row: &SettingFact, old: Option<&str>) -> Remedy {
         return Remedy::words(format!("Leave {} out, as it is now.", row.key));
     }
     match (row.compare, row.rule.as_deref()) {
-        (Compare::Kind, Some("MG301")) => advice.keep_queue().and(
+        (Compare::Kind, Some("MG301")) if upgrade.to_version().is_some_and(|to| to >= CAN_SWITCH) => advice.keep_queue().and(
             "If the queue was switched by the documented procedure, give --etcd: Milvus keeps the new type there.",
         ),
+        (Compare::Kind, Some("MG301")) => advice.keep_queue(),
         (Compare::Brokers | Compare::Pulsar, _) => advice.keep_queue(),
         (Compare::Etcd, _) if row.key == "etcd.endpoints" => {
             advice.keep_etcd().and("Move to another etcd by restoring a snapshot, apart from any upgrade.")

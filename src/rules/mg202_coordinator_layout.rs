@@ -141,10 +141,10 @@ mod tests {
     }
 
     #[rstest]
-    #[case("4.1.0", MixCoord, "Chart 4.1.0 does not pass mixCoordinator.activeStandby.enabled on", "chart 4.1.1 and later do")]
-    #[case("4.1.1", MixCoord, "Set mixCoordinator.activeStandby.enabled=true", "or keep one replica")]
-    #[case("4.1.0", RootCoord, "Set rootCoordinator.activeStandby.enabled=true", "or keep one replica")]
-    #[case("3.3.6", RootCoord, "Chart 3.3.6 does not have rootCoordinator.activeStandby.enabled", "chart 4.0.4 and later do")]
+    #[case("4.1.0", MixCoord, "Set rootCoord.enableActiveStandby: true, queryCoord.enableActiveStandby", "under extraConfigFiles")]
+    #[case("4.1.1", MixCoord, "Set mixCoordinator.activeStandby.enabled=true", "one replica of mixcoord")]
+    #[case("4.1.0", RootCoord, "Set rootCoordinator.activeStandby.enabled=true", "one replica of rootcoord")]
+    #[case("3.3.6", RootCoord, "Set rootCoord.enableActiveStandby: true", "under extraConfigFiles")]
     fn the_fix_names_what_the_chart_passes_on(#[case] chart: &str, #[case] component: Component, #[case] begins: &str, #[case] holds: &str) {
         let after = Fixture::of("2.3.0", &[component]).chart(chart).replicas(component, 2).default_yaml("rootCoord: {enableActiveStandby: false}");
         let found = judge(&RULE, None, &after);

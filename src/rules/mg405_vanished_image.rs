@@ -64,10 +64,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         let finding = if is_unchanged(upgrade) { findings.audit(message) } else { findings.warn(message) };
         finding.object(first).evidence("image", None, Some(image.to_string()), Some(&first.origin));
         match row.at_new_place(&image) {
-            Some(moved) => finding.fix(format!(
-                "Use {moved}, or copy the image into your own registry from a node that still has it.{}",
-                value(upgrade, &moved).map(|value| format!(" In the chart's values that is {value}.")).unwrap_or_default()
-            )),
+            Some(moved) => finding.remedy(upgrade.advice().moved_image(&moved, value(upgrade, &moved))),
             None => finding.fix(
                 "No public registry has this tag any more. Copy the image into your own registry from a node that still has it, before that \
                  node goes.",
@@ -157,8 +154,8 @@ mod tests {
             let fixture = fixture.stateful_set("my-release-minio", "app: minio", "minio/minio:RELEASE.2024-12-18T13-15-44Z");
             judge(&RULE, None, &fixture)[0].fix.text.to_string()
         };
-        assert!(minio("5.0.14").ends_with("In the chart's values that is minio.image.repository=quay.io/minio/minio."), "{}", minio("5.0.14"));
-        assert!(!minio("5.0.28").contains("chart's values"));
+        assert!(minio("5.0.14").contains("Set minio.image.repository=quay.io/minio/minio in the Helm values"), "{}", minio("5.0.14"));
+        assert!(!minio("5.0.28").contains("Helm values"));
     }
 
     #[test]

@@ -306,7 +306,7 @@ mod tests {
             judge(&RULE, before, after).first().map(|finding| (finding.not_evaluated, finding.message.clone()))
         };
         let plain = Fixture::cluster("2.5.14").chart("4.2.54");
-        assert!(message(None, &plain).is_some_and(|(silent, text)| silent && text.contains("Helm values are not known")));
+        assert!(message(None, &plain).is_some_and(|(silent, text)| silent && text.contains("Helm values that the user set are not known")));
         let bare = Fixture::cluster("2.5.14").chart("4.2.54").values("image: {tag: x}");
         assert!(message(Some(&plain), &bare).is_some_and(|(silent, text)| silent && text.contains("chart's own values")));
     }

@@ -151,7 +151,7 @@ mod tests {
     const INIT: &str = "initContainers:\n  - {name: config, image: \"milvusdb/milvus-config-tool:v0.1.2\", command: [/cp, \"/run-helm.sh,/merge\"]}";
 
     fn proxy(version: &str, chart: &str, mounts: &str, pod: &str) -> Fixture {
-        Fixture::of(version, &[Proxy]).chart(chart).container(Proxy, mounts).pod(Proxy, pod)
+        Fixture::of(version, &[Proxy]).chart(chart).unmerged().container(Proxy, mounts).pod(Proxy, pod)
     }
 
     #[rstest]

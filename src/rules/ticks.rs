@@ -82,7 +82,9 @@ fn tolerant(fixture: Fixture) -> Fixture {
 
 fn volume(version: &str, more: &str) -> Fixture {
     let claim = "volumes:\n  - name: data\n    persistentVolumeClaim: {claimName: my-release-milvus}";
-    standalone(version).pod(Standalone, &format!("{more}\n{claim}"))
+    standalone(version)
+        .pod(Standalone, &format!("{more}\n{claim}"))
+        .container(Standalone, "volumeMounts:\n  - {name: data, mountPath: /var/lib/milvus}")
 }
 
 fn migrated() -> Facts {
@@ -172,7 +174,7 @@ fn cases() -> Vec<(&'static str, Scene, Scene)> {
         ),
         (
             "MG503",
-            change(cluster("2.1.4").chart("3.2.18"), cluster("2.2.16").chart("4.0.31").values("cluster: {enabled: true}\n").chart_values("{cluster: {enabled: true}}")),
+            change(cluster("2.1.4").chart("3.2.18"), cluster("2.2.16").chart("4.0.31").values("cluster: {enabled: true}\n").chart_values("cluster: {enabled: true}\nimage: {all: {repository: milvusdb/milvus, tag: v2.2.13}}\n")),
             stays(),
         ),
         ("MG504", stays().knowing(Facts { drift: Some(Vec::<DriftFact>::new()), ..Facts::default() }), stays()),

@@ -8,7 +8,7 @@ use crate::milvus::{day::Day, version::Version};
 use super::Catalogue;
 
 /// Tables in the order in which they are listed, and what each holds.
-pub const TABLES: [(&str, &str); 15] = [
+pub const TABLES: [(&str, &str); 16] = [
     ("released", "the day on which each release was published"),
     ("releases", "releases to avoid, and what to use instead"),
     ("landing", "the release of each line to move to"),
@@ -19,6 +19,7 @@ pub const TABLES: [(&str, &str); 15] = [
     ("hazards", "chart versions that hurt"),
     ("removedValues", "Helm values that newer charts ignore"),
     ("defaultFlips", "chart defaults that changed"),
+    ("chartValues", "Helm values that advice names, and the charts that read them"),
     ("settings", "settings that must not change, and the rule of each"),
     ("mirrors", "known forms of the repository milvusdb/milvus"),
     ("suffixes", "last path elements by which a mirror is known"),
@@ -81,6 +82,7 @@ impl Catalogue {
             "hazards" => rows(table, &self.hazards, |row| row.id.clone()),
             "removedValues" => rows(table, &self.removed_values, |row| row.path.clone()),
             "defaultFlips" => rows(table, &self.default_flips, |row| row.at.to_string()),
+            "chartValues" => rows(table, &self.chart_values, |row| row.path.clone()),
             "settings" => rows(table, &self.settings, |row| row.key.clone()),
             "mirrors" => rows(table, &self.mirrors.mirrors, |row| row.repository.clone()),
             "suffixes" => rows(table, &self.mirrors.suffixes, Clone::clone),

@@ -8,7 +8,7 @@ use crate::{
 };
 
 use super::{
-    BadRelease, Catalogue, Chart, DataFile, DefaultFlip, DependencyFacts, Downgrade, Hazard, HazardKind, Landing, Mirrors, Order,
+    BadRelease, Catalogue, Chart, DataFile, ChartValue, DefaultFlip, DependencyFacts, Downgrade, Hazard, HazardKind, Landing, Mirrors, Order,
     Path, Released, RemovedValue, SettingFact, Verdict,
 };
 
@@ -26,7 +26,7 @@ pub struct Flaw {
 }
 
 /// Names of a data file's parts.
-const PARTS: [&str; 14] = [
+const PARTS: [&str; 15] = [
     "asOf",
     "released",
     "paths",
@@ -37,6 +37,7 @@ const PARTS: [&str; 14] = [
     "hazards",
     "removedValues",
     "defaultFlips",
+    "chartValues",
     "orders",
     "mirrors",
     "dependencies",
@@ -96,6 +97,7 @@ impl Check<'_> {
                 "charts" => tables.charts = self.charts(node),
                 "hazards" => tables.hazards = self.hazards(node),
                 "removedValues" => tables.removed_values = self.sourced("removedValues", node, |row: &RemovedValue| &row.source),
+                "chartValues" => tables.chart_values = self.sourced("chartValues", node, |row: &ChartValue| &row.source),
                 "defaultFlips" => tables.default_flips = self.sourced("defaultFlips", node, |row: &DefaultFlip| &row.source),
                 "orders" => tables.orders = self.sourced("orders", node, |row: &Order| &row.source),
                 "mirrors" => tables.mirrors = self.one::<Mirrors>("mirrors", node),
@@ -131,12 +133,15 @@ impl Check<'_> {
             self.add(node.line, table, "the table must be a list of rows");
             return Vec::new();
         }
+        // The values of several charts have the same paths.
+        let chart = |item: &Tree<'_>| item.text_at(&["chart"]).unwrap_or_default().to_owned();
         let mut seen: Vec<String> = Vec::new();
         let mut rows = Vec::new();
         for (position, item) in node.items().enumerate() {
             let key = ["id", "version", "line", "path", "at", "key"].iter().find_map(|name| item.text_at(&[name]));
             let row = key.map_or(format!("{table}[{position}]"), |key| format!("{table}[{position}] ({key})"));
             if let Some(key) = key {
+                let key = if table == "chartValues" { &format!("{key} {}", chart(item)).trim_end().to_owned() } else { key };
                 if seen.iter().any(|known| known == key) {
                     self.add(item.line, &row, format!("'{key}' stands twice in this file; the later row would win"));
                 }
