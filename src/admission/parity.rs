@@ -94,14 +94,16 @@ pub(crate) enum Sent {
 
 /// What the workload gate finds when every object that changes is sent alone, as rule and action. What it lets through is in
 /// the cluster for the next; what is only missing after the change is deleted last.
-pub(crate) fn found_object_by_object(before: &Fixture, after: &Fixture, facts: &Facts, sent: Sent) -> Vec<(&'static str, Action)> {
+pub(crate) fn found_object_by_object(
+    before: &Fixture,
+    after: &Fixture,
+    facts: &Facts,
+    sent: Sent,
+) -> Vec<(&'static str, Action)> {
     let accounts = Accounts::default();
     let (old, new) = (documents_of(before), documents_of(after));
-    let mut changes: Vec<(Option<&Value>, Option<&Value>)> = new
-        .iter()
-        .map(|(key, object)| (old.get(key), Some(object)))
-        .filter(|(old, new)| *old != *new)
-        .collect();
+    let mut changes: Vec<(Option<&Value>, Option<&Value>)> =
+        new.iter().map(|(key, object)| (old.get(key), Some(object))).filter(|(old, new)| *old != *new).collect();
     if matches!(sent, Sent::Reversed) {
         changes.reverse();
     }

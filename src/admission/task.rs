@@ -74,13 +74,12 @@ impl<'a> Task<'a> {
                     }
                 }
             }
-            ("", "secrets" | "configmaps" | "persistentvolumeclaims" | "pods" | "replicationcontrollers") | ("apps" | "batch", _) => {
-                match WorkloadTask::of(review) {
-                    Ok(Some(task)) => Self::Workload(Box::new(task)),
-                    Ok(None) => nothing(Gate::Workload),
-                    Err(reason) => Self::Done(Gate::Workload, Box::new(Ruling::of(Response::deny(reason)))),
-                }
-            }
+            ("", "secrets" | "configmaps" | "persistentvolumeclaims" | "pods" | "replicationcontrollers")
+            | ("apps" | "batch", _) => match WorkloadTask::of(review) {
+                Ok(Some(task)) => Self::Workload(Box::new(task)),
+                Ok(None) => nothing(Gate::Workload),
+                Err(reason) => Self::Done(Gate::Workload, Box::new(Ruling::of(Response::deny(reason)))),
+            },
             // Custom kinds with a pod template, such as InstanceSet or Rollout.
             (group, _) if group.contains('.') => match WorkloadTask::of(review) {
                 Ok(Some(task)) => Self::Workload(Box::new(task)),

@@ -167,6 +167,8 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     let catalogue = own_data.as_ref().unwrap_or_else(|| Catalogue::embedded());
     let mut inputs = gatherer.gather(before.as_ref(), &after, facts, choice(&args.extent, &after)?)?;
 
+    let kept = args.etcd.configuration(&runtime, inputs.before.as_mut(), &mut inputs.after);
+    inputs.inputs.extend(kept);
     let running = inputs.before.as_ref().and_then(|snapshot| match snapshot.releases.as_slice() {
         [only] => Some(only),
         _ => None,

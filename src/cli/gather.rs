@@ -8,7 +8,7 @@ use tokio::runtime::Runtime;
 use crate::{
     cluster::live::SOURCE as CLUSTER,
     cluster::{Access, Cluster, ClusterError},
-    etcd::client::{Endpoint, inspect},
+    etcd::client::{Endpoint, inspect, settings},
     facts::{Facts, MetadataFact},
     inputs::{
         self, Content, Form, Loaded, Role,
@@ -139,20 +139,49 @@ pub(super) struct EtcdArgs {
 impl EtcdArgs {
     /// Reads the metadata's format, where etcd was named. What cannot be read is itself a fact.
     pub(super) fn inspect(&self, runtime: &Runtime, before: Option<&Release>) -> Option<MetadataFact> {
+        self.endpoint(before).map(|endpoint| runtime.block_on(inspect(&endpoint)))
+    }
+
+    /// Reads the configuration that Milvus itself keeps in etcd and lays it over both sides. Returns what was read, for the report.
+    pub(super) fn configuration(
+        &self,
+        runtime: &Runtime,
+        before: Option<&mut Snapshot>,
+        after: &mut Snapshot,
+    ) -> Option<InputEntry> {
+        let running = before.as_ref().and_then(|snapshot| match snapshot.releases.as_slice() {
+            [only] => Some(only),
+            _ => None,
+        });
+        let endpoint = self.endpoint(running)?;
+        let mut entry = InputEntry { role: "etcd".into(), source: endpoint.shown(), ..InputEntry::default() };
+        match runtime.block_on(settings(&endpoint)) {
+            Ok(settings) => {
+                for snapshot in before.into_iter().chain([after]) {
+                    snapshot.lay_dynamic(&endpoint.root_path, &settings, "etcd");
+                }
+                let count = crate::words::count(settings.len(), "setting");
+                entry.read.push(format!("{count} that Milvus keeps under {}/config", endpoint.root_path));
+            }
+            Err(reason) => entry.not_read.push(format!("the settings that Milvus keeps in etcd: {reason}")),
+        }
+        Some(entry)
+    }
+
+    fn endpoint(&self, before: Option<&Release>) -> Option<Endpoint> {
         if self.endpoints.is_empty() {
             return None;
         }
         let configured =
             before.filter(|release| release.has_config()).map(|release| release.metadata().root_path.value.into_owned());
-        let endpoint = Endpoint {
+        Some(Endpoint {
             addresses: self.endpoints.clone(),
             root_path: self.root_path.clone().or(configured).unwrap_or_else(|| "by-dev".into()),
             meta_sub_path: self.meta_sub_path.clone(),
             tls: tls(self.etcd_cacert.as_ref(), self.etcd_cert.as_ref(), self.etcd_key.as_ref()),
             user: login(self.etcd_user.as_ref(), self.etcd_password.as_ref()),
             release: before.map(|release| release.name.clone()),
-        };
-        Some(runtime.block_on(inspect(&endpoint)))
+        })
     }
 }
 

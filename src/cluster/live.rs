@@ -8,7 +8,10 @@ use serde_json::Value;
 
 use crate::{
     facts::{DriftFact, Facts},
-    manifest::{Node, Object, Origin, Tree, object::{Deployer, SourceKind}},
+    manifest::{
+        Node, Object, Origin, Tree,
+        object::{Deployer, SourceKind},
+    },
     milvus::{
         Release, Snapshot,
         manager::{Manager, Source},

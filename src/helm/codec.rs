@@ -197,7 +197,7 @@ pub fn is_printed_release(document: &Tree<'_>) -> bool {
 ///
 /// # Errors
 /// Where the fields have other shapes. The error does not quote the document.
-pub fn from_json(release: Value) -> Result<StoredRelease, CodecError> {
+pub fn from_json(release: &Value) -> Result<StoredRelease, CodecError> {
     // The chart in it borrows from text.
     let text = release.to_string();
     let stored: Stored<'_> = serde_json::from_str(&text).map_err(|error| CodecError::Json(category(&error).to_owned()))?;

@@ -310,7 +310,7 @@ impl Collector {
 
     /// A release as Helm prints it with `-o json` or `-o yaml`.
     fn add_release(&mut self, node: &Tree<'_>, origin: &Origin) {
-        match codec::from_json(node.to_json()).map_err(|error| error.to_string()).and_then(|release| {
+        match codec::from_json(&node.to_json()).map_err(|error| error.to_string()).and_then(|release| {
             let namespace = release.namespace.clone();
             self.add_stored(release, namespace.as_deref()).map_err(|error| error.to_string())
         }) {

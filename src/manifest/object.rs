@@ -842,9 +842,8 @@ fn has_containers<'t>(pod: impl View<'t>) -> bool {
 impl Workload {
     fn read<'t, V: View<'t>>(node: V, meta: Meta, pod: Option<V>) -> Self {
         let text = |path: &[&str]| node.text_at(path).map(Cow::into_owned);
-        let deletes = |when: &str| {
-            node.text_at(&["spec", "persistentVolumeClaimRetentionPolicy", when]).as_deref() == Some("Delete")
-        };
+        let deletes =
+            |when: &str| node.text_at(&["spec", "persistentVolumeClaimRetentionPolicy", when]).as_deref() == Some("Delete");
         // Custom kinds that replace StatefulSets have templates of claims too.
         let is_stateful = meta.object.kind == "StatefulSet" || node.at(&["spec", "volumeClaimTemplates"]).is_some();
         let stateful = is_stateful.then(|| Stateful {
@@ -951,9 +950,7 @@ impl Container {
 
 impl EnvFrom {
     fn read<'t>(node: impl View<'t>) -> Option<Self> {
-        let source = |field: &str, kind| {
-            Some(SourceRef { kind, name: node.text_at(&[field, "name"])?.into_owned() })
-        };
+        let source = |field: &str, kind| Some(SourceRef { kind, name: node.text_at(&[field, "name"])?.into_owned() });
         let source = source("configMapRef", SourceKind::ConfigMap).or_else(|| source("secretRef", SourceKind::Secret))?;
         Some(Self { prefix: node.text_at(&["prefix"]).unwrap_or_default().into_owned(), source })
     }
@@ -983,8 +980,8 @@ impl Volume {
         let files = |node: Option<_>, kind| node.and_then(|node| Files::read(node, kind));
         let source = if let Some(claim) = node.text_at(&["persistentVolumeClaim", "claimName"]) {
             VolumeSource::Claim(claim.into_owned())
-        } else if let Some(files) = files(node.get("configMap"), SourceKind::ConfigMap)
-            .or_else(|| files(node.get("secret"), SourceKind::Secret))
+        } else if let Some(files) =
+            files(node.get("configMap"), SourceKind::ConfigMap).or_else(|| files(node.get("secret"), SourceKind::Secret))
         {
             VolumeSource::Files(vec![files])
         } else if let Some(projected) = node.get("projected") {

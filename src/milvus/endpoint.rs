@@ -30,7 +30,9 @@ impl Host {
         let address = address.split(['/', '?']).next().unwrap_or_default();
         let address = address.rsplit_once('@').map_or(address, |(_, host)| host);
         let (host, port) = match address.rsplit_once(':') {
-            Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => (host, Some(port).filter(|port| !port.is_empty())),
+            Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => {
+                (host, Some(port).filter(|port| !port.is_empty()))
+            }
             _ => (address, None),
         };
         let host = host.trim_end_matches('.').to_ascii_lowercase();
@@ -81,7 +83,8 @@ const BROKER_SUFFIXES: [&str; 8] =
 
 fn without_suffix(name: &str) -> String {
     let mut rest = name;
-    while let Some(shorter) = BROKER_SUFFIXES.iter().find_map(|suffix| rest.strip_suffix(suffix)).filter(|rest| !rest.is_empty()) {
+    while let Some(shorter) = BROKER_SUFFIXES.iter().find_map(|suffix| rest.strip_suffix(suffix)).filter(|rest| !rest.is_empty())
+    {
         rest = shorter;
     }
     rest.to_owned()

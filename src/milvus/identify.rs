@@ -73,15 +73,14 @@ pub fn milvus_containers(workload: &Workload) -> Vec<MilvusContainer> {
     if !known.is_empty() {
         return known;
     }
-    let wrapper = all().find(|(at, container)| {
-        (matches!(at, ContainerAt::Main(_)) || container.restarts) && mounts_configuration(container)
-    });
-    let wrapped = wrapper.map(|(at, container)| MilvusContainer {
+    let by_mount = all()
+        .find(|(at, container)| (matches!(at, ContainerAt::Main(_)) || container.restarts) && mounts_configuration(container));
+    let found = by_mount.map(|(at, container)| MilvusContainer {
         at,
         component: component_by_name(workload, container),
         by: IdentifiedBy::Configuration,
     });
-    wrapped.into_iter().collect()
+    found.into_iter().collect()
 }
 
 fn by_command_or_image(workload: &Workload, at: ContainerAt, container: &Container) -> Option<(Component, IdentifiedBy)> {
@@ -184,7 +183,7 @@ fn runs_a_tool(container: &Container) -> bool {
     let first = container.command.iter().flat_map(|text| text.split_whitespace()).next().map(bare).unwrap_or_default();
     let program = first.rsplit('/').next().unwrap_or_default();
     let is_shell = matches!(program, "sh" | "bash" | "ash" | "dash" | "env" | "exec");
-    let is_script = program.ends_with(".sh");
+    let is_script = program.rsplit_once('.').is_some_and(|(_, extension)| extension == "sh");
     !(is_shell || is_script || matches!(program, "tini" | "dumb-init" | "milvus" | "start" | "entrypoint"))
 }
 
@@ -197,8 +196,24 @@ enum ImageKind {
 
 /// Words that a build of Milvus may carry in the name of its image.
 const BUILD_WORDS: [&str; 18] = [
-    "dev", "gpu", "cpu", "arm64", "amd64", "hardened", "secure", "fips", "ubi", "ubi8", "ubi9", "debian", "ubuntu", "alpine", "custom",
-    "patched", "standalone", "enterprise",
+    "dev",
+    "gpu",
+    "cpu",
+    "arm64",
+    "amd64",
+    "hardened",
+    "secure",
+    "fips",
+    "ubi",
+    "ubi8",
+    "ubi9",
+    "debian",
+    "ubuntu",
+    "alpine",
+    "custom",
+    "patched",
+    "standalone",
+    "enterprise",
 ];
 
 /// Whether an image is one of Milvus by the last part of its repository: `milvus`, `milvusdb-milvus` (a mirror without
@@ -217,7 +232,9 @@ fn image_kind(image: &str) -> ImageKind {
 /// Whether a container mounts the configuration of Milvus, or says where it lies.
 fn mounts_configuration(container: &Container) -> bool {
     let is_configuration = |path: &str| {
-        CONFIGURATION_FOLDERS.iter().any(|folder| path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
+        CONFIGURATION_FOLDERS
+            .iter()
+            .any(|folder| path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
     };
     container.mounts.iter().any(|mount| is_configuration(mount.path.trim_end_matches('/')))
         || container.env.iter().any(|(name, _)| name == CONFIGURATION_VARIABLE)
@@ -237,7 +254,7 @@ fn component_by_name(workload: &Workload, container: &Container) -> Component {
 
 /// A component by the names of charts: also `data-node`, `queryNode` and `data-coordinator` (bitnami).
 fn component_of_word(word: &str) -> Option<Component> {
-    let plain: String = word.chars().filter(|letter| letter.is_ascii_alphanumeric()).collect::<String>().to_ascii_lowercase();
+    let plain: String = word.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();
     let plain = plain.strip_suffix("inator").unwrap_or(&plain);
     plain.parse().ok()
 }
@@ -295,7 +312,10 @@ mod tests {
     #[case("image: \"x:1\", args: [milvus, run, \"$(ROLE)\"], env: [{name: ROLE, value: proxy}]", Proxy)]
     #[case("image: \"x:1\", command: [sh, -c, \"milvus run ${ROLE}\"], env: [{name: ROLE, value: proxy}]", Proxy)]
     #[case("image: \"bitnami/milvus:2.4.5-debian-12-r0\", args: [run, proxy]", Proxy)]
-    #[case("image: \"corp/search:7\", args: [run, proxy], volumeMounts: [{name: c, mountPath: /milvus/configs/user.yaml}]", Proxy)]
+    #[case(
+        "image: \"corp/search:7\", args: [run, proxy], volumeMounts: [{name: c, mountPath: /milvus/configs/user.yaml}]",
+        Proxy
+    )]
     fn by_command(#[case] container: &str, #[case] component: Component) {
         assert_eq!(one(container), Some((component, IdentifiedBy::Command)));
     }

@@ -9,12 +9,12 @@ use std::{
 };
 
 use crate::manifest::{
-    Object,
+    Object, Origin,
     object::{Autoscaler, Claim, ConfigMap, Deployer, Meta, SourceRef, VolumeSource, Workload},
 };
 
 use super::{
-    config::EffectiveConfig,
+    config::{EffectiveConfig, FileSettings},
     dependency::{self, Dependency},
     manager::{self, Manager, Neighbours, Surroundings},
     others::Others,
@@ -44,6 +44,17 @@ impl Snapshot {
             release.config.missing().into_iter().map(move |source| (namespace.clone(), source)).collect::<Vec<_>>()
         };
         self.releases.iter().flat_map(of).collect()
+    }
+
+    /// Lays what Milvus itself keeps in etcd over the configuration of every release whose root path this is.
+    pub fn lay_dynamic(&mut self, root_path: &str, settings: &[(String, String)], source: &str) {
+        let origin = Origin { source: source.into(), document: 0, line: 0 };
+        for release in &mut self.releases {
+            if release.metadata().root_path.value == root_path.trim_matches('/') {
+                let pairs = settings.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+                release.config.lay_dynamic(FileSettings::of(pairs, &origin));
+            }
+        }
     }
 
     /// The same, where references to objects that `own` does not hold find those of `others`. Nothing is done if no reference is

@@ -127,16 +127,56 @@ mod tests {
     }
 
     #[rstest]
-    #[case("{name: v, persistentVolumeClaim: {claimName: c}}", "{name: v, mountPath: /var/lib/milvus/}", "/var/lib/milvus/rdb_data", "rdb_data on volume claim c")]
-    #[case("{name: v, persistentVolumeClaim: {claimName: c}}", "{name: v, mountPath: /data, subPath: milvus}", "/data/rdb_data", "milvus/rdb_data on volume claim c")]
-    #[case("{name: v, hostPath: {path: /srv/m}}", "{name: v, mountPath: /var/lib/milvus}", "/var/lib/milvus/rdb_data", "/srv/m/rdb_data on the node")]
-    #[case("{name: v, hostPath: {path: /srv}}", "{name: v, mountPath: /var/lib/milvus, subPath: m}", "/var/lib/milvus/rdb_data", "/srv/m/rdb_data on the node")]
+    #[case(
+        "{name: v, persistentVolumeClaim: {claimName: c}}",
+        "{name: v, mountPath: /var/lib/milvus/}",
+        "/var/lib/milvus/rdb_data",
+        "rdb_data on volume claim c"
+    )]
+    #[case(
+        "{name: v, persistentVolumeClaim: {claimName: c}}",
+        "{name: v, mountPath: /data, subPath: milvus}",
+        "/data/rdb_data",
+        "milvus/rdb_data on volume claim c"
+    )]
+    #[case(
+        "{name: v, hostPath: {path: /srv/m}}",
+        "{name: v, mountPath: /var/lib/milvus}",
+        "/var/lib/milvus/rdb_data",
+        "/srv/m/rdb_data on the node"
+    )]
+    #[case(
+        "{name: v, hostPath: {path: /srv}}",
+        "{name: v, mountPath: /var/lib/milvus, subPath: m}",
+        "/var/lib/milvus/rdb_data",
+        "/srv/m/rdb_data on the node"
+    )]
     #[case("", "{name: tpl, mountPath: /var/lib/milvus}", "/var/lib/milvus", "volume claim tpl-m-0")]
-    #[case("{name: v, emptyDir: {}}", "{name: v, mountPath: /var/lib/milvus}", "/var/lib/milvus/x", "/var/lib/milvus/x on a volume that goes with the pod")]
+    #[case(
+        "{name: v, emptyDir: {}}",
+        "{name: v, mountPath: /var/lib/milvus}",
+        "/var/lib/milvus/x",
+        "/var/lib/milvus/x on a volume that goes with the pod"
+    )]
     #[case("", "", "default.etcd", "/milvus/default.etcd on the container itself")]
-    #[case("{name: v, persistentVolumeClaim: {claimName: c}}", "{name: v, mountPath: /var/lib/milvus2}", "/var/lib/milvus", "/var/lib/milvus on the container itself")]
-    #[case("{name: v, nfs: {server: a, path: /b}}", "{name: v, mountPath: /var/lib/milvus}", "/var/lib/milvus/x", "x on the volume nfs server=a path=/b")]
-    #[case("{name: a, persistentVolumeClaim: {claimName: a}}, {name: b, persistentVolumeClaim: {claimName: b}}", "{name: a, mountPath: /var/lib/milvus}, {name: b, mountPath: /var/lib/milvus/rdb_data}", "/var/lib/milvus/rdb_data", "volume claim b")]
+    #[case(
+        "{name: v, persistentVolumeClaim: {claimName: c}}",
+        "{name: v, mountPath: /var/lib/milvus2}",
+        "/var/lib/milvus",
+        "/var/lib/milvus on the container itself"
+    )]
+    #[case(
+        "{name: v, nfs: {server: a, path: /b}}",
+        "{name: v, mountPath: /var/lib/milvus}",
+        "/var/lib/milvus/x",
+        "x on the volume nfs server=a path=/b"
+    )]
+    #[case(
+        "{name: a, persistentVolumeClaim: {claimName: a}}, {name: b, persistentVolumeClaim: {claimName: b}}",
+        "{name: a, mountPath: /var/lib/milvus}, {name: b, mountPath: /var/lib/milvus/rdb_data}",
+        "/var/lib/milvus/rdb_data",
+        "volume claim b"
+    )]
     fn paths(#[case] volumes: &str, #[case] mounts: &str, #[case] path: &str, #[case] expected: &str) {
         assert_eq!(place(volumes, mounts, path), expected);
     }

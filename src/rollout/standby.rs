@@ -4,7 +4,11 @@
 use serde_json::Value;
 
 use crate::{
-    manifest::{Origin, Tree, documents, node::Kind, object::{ConfigFile, SourceKind}},
+    manifest::{
+        Origin, Tree, documents,
+        node::Kind,
+        object::{ConfigFile, SourceKind},
+    },
     milvus::{
         Component, Release, Version,
         config::{EffectiveConfig, FileSettings, Layer},

@@ -541,7 +541,11 @@ fn every_row_of_the_chart_values_is_named_by_advice() {
         pins.any(|pin| pin.starts_with(&format!("{path}=")))
     };
     for row in &Catalogue::embedded().chart_values {
-        assert!(row.sets.is_some() || quoted(&row.path) || standby(&row.path) || pins(&row.path), "{} is named by nothing", row.path);
+        assert!(
+            row.sets.is_some() || quoted(&row.path) || standby(&row.path) || pins(&row.path),
+            "{} is named by nothing",
+            row.path
+        );
         assert!(!row.source.is_empty(), "{}", row.path);
     }
 }

@@ -344,8 +344,7 @@ fn every_bad_chart_speaks() {
     let catalogue = Catalogue::embedded();
     let mut silent = Vec::new();
     // Rows about a boundary have conditions of their own: see `rows`.
-    let is_bad_chart =
-        |row: &&Hazard| row.rule.as_deref() == Some(mg501_bad_chart::RULE.id) && row.kind == HazardKind::Range;
+    let is_bad_chart = |row: &&Hazard| row.rule.as_deref() == Some(mg501_bad_chart::RULE.id) && row.kind == HazardKind::Range;
     for hazard in catalogue.hazards.iter().filter(is_bad_chart) {
         let inside =
             |chart: &&crate::milvus::catalogue::Chart| hazard.charts.as_ref().is_some_and(|range| range.contains(chart.version));

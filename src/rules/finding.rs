@@ -233,6 +233,20 @@ impl Findings {
 }
 
 impl Finding {
+    /// Drops credentials of addresses from everything that is shown: no rule has to think of them.
+    pub(super) fn drop_credentials(&mut self) {
+        let texts =
+            self.evidence.iter_mut().flat_map(|one| [one.before.as_mut(), one.after.as_mut(), one.source.as_mut()]).flatten();
+        for text in texts.chain([&mut self.message]).chain(self.why.as_mut()).chain(self.fix.command.as_mut()) {
+            if let Cow::Owned(public) = without_credentials(text) {
+                *text = public;
+            }
+        }
+        if let Cow::Owned(public) = without_credentials(&self.fix.text) {
+            self.fix.text = Cow::Owned(public);
+        }
+    }
+
     fn lacks_lasting(&self) -> bool {
         self.missing.as_ref().is_some_and(|missing| !missing.is_momentary())
     }
@@ -319,5 +333,48 @@ impl Finding {
     pub fn setting(&mut self, key: &str, before: (&str, Option<Setting<'_>>), after: (&str, Option<Setting<'_>>)) -> &mut Self {
         let origin = after.1.or(before.1).map(|setting| setting.origin.clone());
         self.evidence(key, Some(before.0.to_owned()), Some(after.0.to_owned()), origin.as_ref())
+    }
+}
+
+/// A text without what stands before `@` in addresses (`scheme://user:password@host`, `user:password@host`). A digest behind an
+/// image's tag is not an address.
+#[must_use]
+pub fn without_credentials(text: &str) -> Cow<'_, str> {
+    if !text.contains('@') {
+        return Cow::Borrowed(text);
+    }
+    let ends = |letter: char| letter.is_whitespace() || matches!(letter, ',' | '"' | '\'' | '(' | ')' | '[' | ']' | '=' | ';');
+    let mut public = String::with_capacity(text.len());
+    for token in text.split_inclusive(ends) {
+        let (scheme, rest) = token.split_once("://").map_or(("", token), |(scheme, rest)| (scheme, rest));
+        let host = rest.rsplit_once('@').filter(|(before, host)| {
+            (!scheme.is_empty() || before.contains(':')) && !host.starts_with("sha256:") && !host.starts_with("sha512:")
+        });
+        match host {
+            Some((_, host)) if scheme.is_empty() => public.push_str(host),
+            Some((_, host)) => public.push_str(&format!("{scheme}://{host}")),
+            None => public.push_str(token),
+        }
+    }
+    if public == text { Cow::Borrowed(text) } else { Cow::Owned(public) }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::without_credentials;
+
+    #[rstest]
+    #[case(
+        "etcd would change from http://root:PW@a:2379,root:PW@b:2379 to c",
+        "etcd would change from http://a:2379,b:2379 to c"
+    )]
+    #[case("https://token@host/path", "https://host/path")]
+    #[case("kubectl set image x=milvusdb/milvus:v2.5@sha256:aa", "kubectl set image x=milvusdb/milvus:v2.5@sha256:aa")]
+    #[case("ask team@example.com", "ask team@example.com")]
+    #[case("\"http://u:p@ss@h:1\"", "\"http://h:1\"")]
+    fn credentials_are_dropped(#[case] text: &str, #[case] expected: &str) {
+        assert_eq!(without_credentials(text), expected);
     }
 }

@@ -187,8 +187,7 @@ fn disagreement<'a>(upgrade: &Upgrade<'a>, row: &'a SettingFact, pairs: &[(Locat
         upgrade.after.components.get(located.component()).map_or("a component", |component| component.component.name())
     };
     let (first, second) = (one.effective(row), other.effective(row));
-    let message =
-        format!("components do not agree about {}: {first} for {}, {second} for {}", row.key, name(&one), name(&other));
+    let message = format!("components do not agree about {}: {first} for {}, {second} for {}", row.key, name(&one), name(&other));
     let origin: Option<Origin> = match &second {
         Effective::Known(_, Some(setting)) => Some(setting.origin.clone()),
         _ => None,
@@ -286,9 +285,9 @@ fn keep(upgrade: &Upgrade<'_>, row: &SettingFact, old: Option<&str>) -> Remedy {
         return Remedy::words(format!("Leave {} out, as it is now.", row.key));
     }
     match (row.compare, row.rule.as_deref()) {
-        (Compare::Kind, Some("MG301")) if upgrade.to_version().is_some_and(|to| to >= CAN_SWITCH) => advice.keep_queue().and(
-            "If the queue was switched by the documented procedure, give --etcd: Milvus keeps the new type there.",
-        ),
+        (Compare::Kind, Some("MG301")) if upgrade.to_version().is_some_and(|to| to >= CAN_SWITCH) => advice
+            .keep_queue()
+            .and("If the queue was switched by the documented procedure, give --etcd: Milvus keeps the new type there."),
         (Compare::Kind, Some("MG301")) => advice.keep_queue(),
         (Compare::Brokers | Compare::Pulsar, _) => advice.keep_queue(),
         (Compare::Etcd, _) if row.key == "etcd.endpoints" => {
@@ -396,10 +395,8 @@ mod tests {
     #[test]
     fn components_that_do_not_agree_are_denied_and_known_disagreement_is_not_blamed_on_the_change() {
         let run = |version: &str, root: &str| {
-            Fixture::cluster(version).container(
-                crate::milvus::Component::QueryNode,
-                &format!("env:\n  - {{name: ETCD_ROOT_PATH, value: {root}}}"),
-            )
+            Fixture::cluster(version)
+                .container(crate::milvus::Component::QueryNode, &format!("env:\n  - {{name: ETCD_ROOT_PATH, value: {root}}}"))
         };
         let rule = rules::find("MG302").unwrap();
         let moved = judge(rule, Some(&run("2.4.5", "by-dev")), &run("2.4.6", "other"));
@@ -415,10 +412,8 @@ mod tests {
     #[test]
     fn what_is_not_known_is_never_unchanged() {
         let with = |source: &str| {
-            Fixture::standalone("2.4.24").container(
-                crate::milvus::Component::Standalone,
-                &format!("env:\n  - {{name: ETCD_ROOT_PATH, {source}}}"),
-            )
+            Fixture::standalone("2.4.24")
+                .container(crate::milvus::Component::Standalone, &format!("env:\n  - {{name: ETCD_ROOT_PATH, {source}}}"))
         };
         let secret = |name: &str| with(&format!("valueFrom: {{secretKeyRef: {{name: {name}, key: root}}}}"));
         let rule = rules::find("MG302").unwrap();

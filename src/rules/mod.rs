@@ -12,13 +12,13 @@ pub mod docs;
 #[cfg(test)]
 mod failures;
 mod finding;
-mod need;
-mod state;
 #[cfg(test)]
 mod forms;
 mod guarded_settings;
+mod need;
 #[cfg(test)]
 mod rows;
+mod state;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -256,6 +256,7 @@ fn run_all(rules: &[&'static Rule], upgrade: &Upgrade<'_>, running: Option<&Upgr
     }
     let mut findings = findings.into_vec();
     advice::settle(settles, &mut findings);
+    findings.iter_mut().for_each(Finding::drop_credentials);
     Ran { findings, states }
 }
 

@@ -283,7 +283,8 @@ impl Fixture {
                 let tool = "  - {name: config, image: \"milvusdb/milvus-config-tool:v0.1.2\", command: [/cp, /run-helm.sh, /merge, /milvus/tools]}";
                 pod_lines = with_items(&pod_lines, "initContainers:", &[tool.to_owned()]).lines().map(str::to_owned).collect();
             }
-            let run = if merged { format!("/milvus/tools/run-helm.sh, milvus, run, {run}") } else { format!("milvus, run, {run}") };
+            let run =
+                if merged { format!("/milvus/tools/run-helm.sh, milvus, run, {run}") } else { format!("milvus, run, {run}") };
             let separator = if part.tag.starts_with('@') { "" } else { ":" };
             text += &format!(
                 "---\napiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: {fullname}-{component}\n  generation: 1\n  labels:\n    helm.sh/chart: milvus-{chart}\n    app.kubernetes.io/name: milvus\n    app.kubernetes.io/instance: {name}\n    app.kubernetes.io/version: \"{app}\"\n    app.kubernetes.io/managed-by: Helm\n    component: {component}\n  annotations:\n    meta.helm.sh/release-name: {name}\n{annotations}spec:\n  replicas: {replicas}\n  selector:\n    matchLabels: {{app.kubernetes.io/name: milvus, app.kubernetes.io/instance: {name}, component: {component}}}\n  template:\n    metadata:\n      labels: {{app.kubernetes.io/name: milvus, app.kubernetes.io/instance: {name}, component: {component}}}\n    spec:\n{pod}      containers:\n        - name: {component}\n          image: \"{repository}{separator}{tag}\"\n          args: [{run}]\n{container}",
@@ -295,11 +296,15 @@ impl Fixture {
                 repository = self.repository,
                 tag = part.tag,
                 annotations = indent(&part.annotations.join("\n"), 4),
-                pod = indent(&with_items(&pod_lines, "volumes:", &[format!("  - {{name: milvus-config, configMap: {{name: {}}}}}", self.fullname)]), 6),
-                container = indent(
-                    &with_items(&part.container, "volumeMounts:", if self.merges { &mounts } else { &[] }),
-                    10
+                pod = indent(
+                    &with_items(
+                        &pod_lines,
+                        "volumes:",
+                        &[format!("  - {{name: milvus-config, configMap: {{name: {}}}}}", self.fullname)]
+                    ),
+                    6
                 ),
+                container = indent(&with_items(&part.container, "volumeMounts:", if self.merges { &mounts } else { &[] }), 10),
             );
             if !part.status.is_empty() {
                 text += &format!("status:\n{}", indent(&part.status.join("\n"), 2));
@@ -397,7 +402,10 @@ const ORDERED: [(&str, &str); 1] = [("MG407", "etcd may stop after Milvus did, a
 /// A denial for the sake of data holds for every order in which a tool sends the objects one by one; what is harmless as a whole
 /// is never denied on the way.
 fn object_by_object(rule: &'static Rule, before: &Fixture, after: &Fixture, facts: &Facts, found: &[Finding]) {
-    use crate::{admission::parity::{Sent, found_object_by_object}, policy::Action};
+    use crate::{
+        admission::parity::{Sent, found_object_by_object},
+        policy::Action,
+    };
     if !rule.data_loss || before.release_name() != after.release_name() || WHOLE.iter().any(|(id, _)| *id == rule.id) {
         return;
     }

@@ -174,7 +174,13 @@ fn cases() -> Vec<(&'static str, Scene, Scene)> {
         ),
         (
             "MG503",
-            change(cluster("2.1.4").chart("3.2.18"), cluster("2.2.16").chart("4.0.31").values("cluster: {enabled: true}\n").chart_values("cluster: {enabled: true}\nimage: {all: {repository: milvusdb/milvus, tag: v2.2.13}}\n")),
+            change(
+                cluster("2.1.4").chart("3.2.18"),
+                cluster("2.2.16")
+                    .chart("4.0.31")
+                    .values("cluster: {enabled: true}\n")
+                    .chart_values("cluster: {enabled: true}\nimage: {all: {repository: milvusdb/milvus, tag: v2.2.13}}\n"),
+            ),
             stays(),
         ),
         ("MG504", stays().knowing(Facts { drift: Some(Vec::<DriftFact>::new()), ..Facts::default() }), stays()),
@@ -279,8 +285,10 @@ fn rules_about_a_change_do_not_pass_in_an_audit() {
     let ran = run_state(&release, &everything, Catalogue::embedded(), None);
     let passed: Vec<&str> =
         ALL.iter().zip(&ran.states).filter(|(_, state)| **state == State::Passed).map(|(rule, _)| rule.id).collect();
-    let of_a_state =
-        ["MG104", "MG105", "MG106", "MG107", "MG109", "MG202", "MG203", "MG405", "MG406", "MG501", "MG504", "MG505", "MG701", "MG702"];
+    let of_a_state = [
+        "MG104", "MG105", "MG106", "MG107", "MG109", "MG202", "MG203", "MG405", "MG406", "MG501", "MG504", "MG505", "MG701",
+        "MG702",
+    ];
     assert_eq!(passed, of_a_state);
     for finding in &ran.findings {
         assert!(!finding.message.contains("would"), "{}", finding.message);

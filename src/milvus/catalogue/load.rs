@@ -9,8 +9,8 @@ use crate::{
 };
 
 use super::{
-    BadRelease, Catalogue, Chart, ChartValue, DefaultFlip, DependencyFacts, Downgrade, Hazard, Landing, Mirrors, Order, Path, Released,
-    RemovedValue, SettingFact,
+    BadRelease, Catalogue, Chart, ChartValue, DefaultFlip, DependencyFacts, Downgrade, Hazard, Landing, Mirrors, Order, Path,
+    Released, RemovedValue, SettingFact,
     tables::{Layer, LayerTable},
 };
 

@@ -8,8 +8,8 @@ use crate::{
 };
 
 use super::{
-    BadRelease, Catalogue, Chart, DataFile, ChartValue, DefaultFlip, DependencyFacts, Downgrade, Hazard, HazardKind, Landing, Mirrors, Order,
-    Path, Released, RemovedValue, SettingFact, Verdict,
+    BadRelease, Catalogue, Chart, ChartValue, DataFile, DefaultFlip, DependencyFacts, Downgrade, Hazard, HazardKind, Landing,
+    Mirrors, Order, Path, Released, RemovedValue, SettingFact, Verdict,
 };
 
 /// One thing that is wrong.

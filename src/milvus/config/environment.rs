@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::manifest::{
     Origin,
-    object::{ConfigMap, Container, EnvFrom, SourceKind, ValueFrom, Workload},
+    object::{ConfigMap, Container, EnvFrom, SourceKind, SourceRef, ValueFrom, Workload},
 };
 
 use super::{
@@ -80,28 +80,12 @@ impl Environment {
         let resolved = match (value, container.env.reference(position)) {
             (Some(value), _) if value.contains("$(") => self.expand(container, position, value),
             (Some(_), _) => return,
-            (None, Some(ValueFrom::Key(source, key))) => self.key_of(sources, source, key),
+            (None, Some(ValueFrom::Key(source, key))) => key_of(sources, source, key),
             (None, Some(ValueFrom::Field(field))) => Resolved::Unknown(Unknown::new(format!("the field {field} of the pod"))),
             (None, None) => Resolved::Unknown(Unknown::new("a source that is not known".into())),
         };
         if let Ok(position) = u32::try_from(position) {
             self.resolved.push((position, resolved));
-        }
-    }
-
-    fn key_of(&self, sources: &Sources<'_>, source: &crate::manifest::object::SourceRef, key: &str) -> Resolved {
-        let Some(object) = sources.find(source) else {
-            return Resolved::Unknown(Unknown::missing(&format!("key {key} of {source}"), source));
-        };
-        match object.file(key).map(|file| file.text.as_deref()) {
-            Some(Some(text)) => Resolved::Known {
-                value: text.into(),
-                is_secret: source.kind == SourceKind::Secret,
-                origin: object.meta.origin.clone(),
-            },
-            Some(None) => Resolved::Unknown(Unknown::new(format!("key {key} of {source}, which is not text"))),
-            // `optional` leaves the variable out; without it the pod does not start.
-            None => Resolved::Known { value: "".into(), is_secret: false, origin: object.meta.origin.clone() },
         }
     }
 
@@ -243,7 +227,8 @@ impl Environment {
 
     /// Whether no variable at all is set.
     pub(super) fn is_empty(&self) -> bool {
-        self.index.is_empty() && self.imported.iter().all(|layer| layer.content.as_ref().is_ok_and(|object| object.files.is_empty()))
+        self.index.is_empty()
+            && self.imported.iter().all(|layer| layer.content.as_ref().is_ok_and(|object| object.files.is_empty()))
     }
 
     /// The normal forms of all keys that are set, of `envFrom` too.
@@ -254,6 +239,22 @@ impl Environment {
             files.iter().map(|file| normalised(&format!("{}{}", layer.prefix, file.key)))
         });
         own.chain(imported).collect()
+    }
+}
+
+fn key_of(sources: &Sources<'_>, source: &SourceRef, key: &str) -> Resolved {
+    let Some(object) = sources.find(source) else {
+        return Resolved::Unknown(Unknown::missing(&format!("key {key} of {source}"), source));
+    };
+    match object.file(key).map(|file| file.text.as_deref()) {
+        Some(Some(text)) => Resolved::Known {
+            value: text.into(),
+            is_secret: source.kind == SourceKind::Secret,
+            origin: object.meta.origin.clone(),
+        },
+        Some(None) => Resolved::Unknown(Unknown::new(format!("key {key} of {source}, which is not text"))),
+        // `optional` leaves the variable out; without it the pod does not start.
+        None => Resolved::Known { value: "".into(), is_secret: false, origin: object.meta.origin.clone() },
     }
 }
 

@@ -330,9 +330,8 @@ impl EffectiveConfig {
             seen.push(stack);
             for (normal, written) in stack.settings().flat_map(|file| file.iter()) {
                 let Lookup::Known(setting) = view.lookup(normal) else { continue };
-                let same = counterpart.is_some_and(|other| {
-                    matches!(other.lookup(normal), Lookup::Known(old) if old.value == setting.value)
-                });
+                let same = counterpart
+                    .is_some_and(|other| matches!(other.lookup(normal), Lookup::Known(old) if old.value == setting.value));
                 if setting.layer == Layer::File && setting.origin == written.origin && !same && !setting.value.is_empty() {
                     changed.insert(normal, setting);
                 }
@@ -418,20 +417,75 @@ mod tests {
 
     #[rstest]
     // The path of the mount decides, not the key.
-    #[case("    volumeMounts: [{name: c, mountPath: /milvus/configs/user.yaml, subPath: custom}]", "configMap: {name: a}", "custom", "prod")]
-    #[case("    volumeMounts: [{name: c, mountPath: /milvus/configs/other.yaml, subPath: user.yaml}]", "configMap: {name: a}", "user.yaml", "absent")]
+    #[case(
+        "    volumeMounts: [{name: c, mountPath: /milvus/configs/user.yaml, subPath: custom}]",
+        "configMap: {name: a}",
+        "custom",
+        "prod"
+    )]
+    #[case(
+        "    volumeMounts: [{name: c, mountPath: /milvus/configs/other.yaml, subPath: user.yaml}]",
+        "configMap: {name: a}",
+        "user.yaml",
+        "absent"
+    )]
     #[case("    volumeMounts: [{name: c, mountPath: /milvus/configs}]", "configMap: {name: a}", "milvus.yaml", "prod")]
-    #[case("    volumeMounts: [{name: c, mountPath: /milvus/configs/}]", "configMap: {name: a, items: [{key: x, path: user.yaml}]}", "x", "prod")]
-    #[case("    volumeMounts: [{name: c, mountPath: /milvus/configs/}]", "configMap: {name: a, items: [{key: x, path: y.yaml}]}", "x", "absent")]
-    #[case("    volumeMounts: [{name: c, mountPath: /milvus, subPath: ./}]", "configMap: {name: a, items: [{key: x, path: configs/default.yaml}]}", "x", "prod")]
-    #[case("    volumeMounts: [{name: c, mountPath: /milvus/configs/user.yaml, subPath: x}]", "projected: {sources: [{configMap: {name: b}}, {configMap: {name: a}}]}", "x", "prod")]
+    #[case(
+        "    volumeMounts: [{name: c, mountPath: /milvus/configs/}]",
+        "configMap: {name: a, items: [{key: x, path: user.yaml}]}",
+        "x",
+        "prod"
+    )]
+    #[case(
+        "    volumeMounts: [{name: c, mountPath: /milvus/configs/}]",
+        "configMap: {name: a, items: [{key: x, path: y.yaml}]}",
+        "x",
+        "absent"
+    )]
+    #[case(
+        "    volumeMounts: [{name: c, mountPath: /milvus, subPath: ./}]",
+        "configMap: {name: a, items: [{key: x, path: configs/default.yaml}]}",
+        "x",
+        "prod"
+    )]
+    #[case(
+        "    volumeMounts: [{name: c, mountPath: /milvus/configs/user.yaml, subPath: x}]",
+        "projected: {sources: [{configMap: {name: b}}, {configMap: {name: a}}]}",
+        "x",
+        "prod"
+    )]
     #[case("    volumeMounts: [{name: c, mountPath: /milvus/configs/operator}]", "configMap: {name: a}", "user.yaml", "prod")]
     // Another folder.
-    #[case("    env: [{name: MILVUSCONF, value: /conf}]\n    volumeMounts: [{name: c, mountPath: /conf/user.yaml, subPath: x}]", "configMap: {name: a}", "x", "prod")]
-    #[case("    env: [{name: MILVUSCONF, value: /conf}]\n    volumeMounts: [{name: c, mountPath: /milvus/configs/user.yaml, subPath: x}]", "configMap: {name: a}", "x", "absent")]
-    #[case("    command: [milvus, run, standalone, --config, /conf/my.yaml]\n    volumeMounts: [{name: c, mountPath: /conf}]", "configMap: {name: a}", "my.yaml", "prod")]
-    #[case("    command: [milvus, run, standalone, --config=/conf]\n    volumeMounts: [{name: c, mountPath: /conf}]", "configMap: {name: a}", "user.yaml", "prod")]
-    #[case("    volumeMounts: [{name: c, mountPath: /opt/bitnami/milvus/configs/milvus.yaml, subPath: x}]", "configMap: {name: a}", "x", "prod")]
+    #[case(
+        "    env: [{name: MILVUSCONF, value: /conf}]\n    volumeMounts: [{name: c, mountPath: /conf/user.yaml, subPath: x}]",
+        "configMap: {name: a}",
+        "x",
+        "prod"
+    )]
+    #[case(
+        "    env: [{name: MILVUSCONF, value: /conf}]\n    volumeMounts: [{name: c, mountPath: /milvus/configs/user.yaml, subPath: x}]",
+        "configMap: {name: a}",
+        "x",
+        "absent"
+    )]
+    #[case(
+        "    command: [milvus, run, standalone, --config, /conf/my.yaml]\n    volumeMounts: [{name: c, mountPath: /conf}]",
+        "configMap: {name: a}",
+        "my.yaml",
+        "prod"
+    )]
+    #[case(
+        "    command: [milvus, run, standalone, --config=/conf]\n    volumeMounts: [{name: c, mountPath: /conf}]",
+        "configMap: {name: a}",
+        "user.yaml",
+        "prod"
+    )]
+    #[case(
+        "    volumeMounts: [{name: c, mountPath: /opt/bitnami/milvus/configs/milvus.yaml, subPath: x}]",
+        "configMap: {name: a}",
+        "x",
+        "prod"
+    )]
     fn files_are_found_by_their_path(#[case] more: &str, #[case] volume: &str, #[case] key: &str, #[case] expected: &str) {
         let pod = container(more) + &format!("volumes: [{{name: c, {volume}}}]");
         assert_eq!(root(&pod, &(map("b", "other", "no") + &map("a", key, "prod"))), expected);
@@ -445,7 +499,8 @@ mod tests {
     #[case("emptyDir: {}", "unknown: /milvus/configs/milvus.yaml on the volume c, which is filled when the pod starts")]
     #[case("nfs: {server: s, path: /p}", "unknown: /milvus/configs/milvus.yaml on nfs server=s path=/p")]
     fn what_the_input_does_not_hold_is_unknown(#[case] volume: &str, #[case] expected: &str) {
-        let mounts = if expected.contains("user.yaml") { MOUNT } else { "    volumeMounts: [{name: c, mountPath: /milvus/configs}]" };
+        let mounts =
+            if expected.contains("user.yaml") { MOUNT } else { "    volumeMounts: [{name: c, mountPath: /milvus/configs}]" };
         let pod = container(mounts) + &format!("volumes: [{{name: c, {volume}}}]");
         let expected = expected.replace("/milvus/configs/milvus.yaml", "/milvus/configs/user.yaml");
         assert_eq!(root(&pod, &map("a", "x", "no")), expected);
@@ -456,8 +511,14 @@ mod tests {
     #[case("env: [{name: etcd.rootPath, value: no}, {name: ETCD_ROOTPATH, value: prod}]", "prod")]
     #[case("env: [{name: ETCD_ROOT_PATH, valueFrom: {configMapKeyRef: {name: a, key: root}}}]", "prod")]
     #[case("env: [{name: ETCD_ROOT_PATH, valueFrom: {secretKeyRef: {name: s, key: root}}}]", "hidden")]
-    #[case("env: [{name: ETCD_ROOT_PATH, valueFrom: {secretKeyRef: {name: t, key: root}}}]", "unknown: key root of Secret t, which the input does not hold")]
-    #[case("env: [{name: ETCD_ROOT_PATH, valueFrom: {fieldRef: {fieldPath: metadata.name}}}]", "unknown: the field metadata.name of the pod")]
+    #[case(
+        "env: [{name: ETCD_ROOT_PATH, valueFrom: {secretKeyRef: {name: t, key: root}}}]",
+        "unknown: key root of Secret t, which the input does not hold"
+    )]
+    #[case(
+        "env: [{name: ETCD_ROOT_PATH, valueFrom: {fieldRef: {fieldPath: metadata.name}}}]",
+        "unknown: the field metadata.name of the pod"
+    )]
     #[case("env: [{name: A, value: pr}, {name: ETCD_ROOT_PATH, value: \"$(A)od\"}]", "prod")]
     #[case("env: [{name: ETCD_ROOT_PATH, value: \"$(A)od\"}, {name: A, value: pr}]", "$(A)od")]
     #[case("env: [{name: A, value: x}, {name: ETCD_ROOT_PATH, value: \"$$(A)\"}]", "$(A)")]
@@ -468,7 +529,10 @@ mod tests {
     #[case("envFrom: [{prefix: OTHER_, secretRef: {name: t}}]", "absent")]
     #[case("envFrom: [{secretRef: {name: t}}]", "unknown: all variables of Secret t, which the input does not hold")]
     #[case("envFrom: [{secretRef: {name: t}}, {configMapRef: {name: e}}]", "prod")]
-    #[case("envFrom: [{configMapRef: {name: e}}, {secretRef: {name: t}}]", "unknown: all variables of Secret t, which the input does not hold")]
+    #[case(
+        "envFrom: [{configMapRef: {name: e}}, {secretRef: {name: t}}]",
+        "unknown: all variables of Secret t, which the input does not hold"
+    )]
     fn variables(#[case] more: &str, #[case] expected: &str) {
         let objects = "kind: ConfigMap\nmetadata: {name: a}\ndata: {root: prod}\n---\nkind: ConfigMap\nmetadata: {name: e}\ndata: {ETCD_ROOT_PATH: prod}\n---\nkind: ConfigMap\nmetadata: {name: p}\ndata: {ROOT_PATH: prod}\n---\nkind: Secret\nmetadata: {name: s}\ndata: {root: aGlkZGVu}\n";
         assert_eq!(root(&container(&format!("    {more}")), objects), expected);
@@ -476,8 +540,9 @@ mod tests {
 
     #[test]
     fn layers_win_from_below() {
-        let pod = container("    env: [{name: MQ_TYPE, value: kafka}]\n    volumeMounts: [{name: c, mountPath: /milvus/configs}]")
-            + "volumes: [{name: c, configMap: {name: a}}]";
+        let pod =
+            container("    env: [{name: MQ_TYPE, value: kafka}]\n    volumeMounts: [{name: c, mountPath: /milvus/configs}]")
+                + "volumes: [{name: c, configMap: {name: a}}]";
         let objects = "kind: ConfigMap\nmetadata: {name: a}\ndata:\n  default.yaml: |\n    etcd:\n      rootPath: by-dev\n      endpoints:\n        - a:2379\n        - b:2379\n    mq: {type: pulsar}\n    mq: {type: rocksmq}\n  user.yaml: |\n    etcd: {rootPath: mine}\n  milvus.yaml: |\n    etcd: {rootPath: lowest, kvSubPath: low}\n";
         let config = config(&pod, objects);
         assert_eq!(config.value("etcd.rootPath"), Some("mine"));

@@ -55,9 +55,10 @@ impl<'a> Sources<'a> {
     /// The object that a reference names. Of several the last counts.
     #[must_use]
     pub fn find(&self, source: &SourceRef) -> Option<&'a Arc<ConfigMap>> {
-        self.objects.iter().rev().find(|object| {
-            object.kind == source.kind && object.meta.object.name == source.name && self.is_here(object)
-        })
+        self.objects
+            .iter()
+            .rev()
+            .find(|object| object.kind == source.kind && object.meta.object.name == source.name && self.is_here(object))
     }
 
     fn is_here(&self, object: &ConfigMap) -> bool {
@@ -108,7 +109,8 @@ impl<'a> Sources<'a> {
             return Found::Nothing;
         };
         let volume = workload.pod.volumes.iter().find(|volume| volume.name == mount.volume);
-        let template = workload.stateful.as_ref().is_some_and(|set| set.claim_templates.iter().any(|one| one.name == mount.volume));
+        let template =
+            workload.stateful.as_ref().is_some_and(|set| set.claim_templates.iter().any(|one| one.name == mount.volume));
         let inside = below(&mount.path, path).unwrap_or_default();
         let sub_path = normal_path(&mount.sub_path);
         let wanted = match (sub_path.trim_matches('/'), inside) {
@@ -149,7 +151,13 @@ impl<'a> Sources<'a> {
 
     /// Where the input shows no mount at all of a container, the `ConfigMap` volumes of its pod count, else the `ConfigMap` that
     /// is named as charts name it.
-    fn by_fallback(&mut self, workload: &Workload, container: &Container, name: &str, fallback: Option<&Arc<ConfigMap>>) -> Option<Content> {
+    fn by_fallback(
+        &mut self,
+        workload: &Workload,
+        container: &Container,
+        name: &str,
+        fallback: Option<&Arc<ConfigMap>>,
+    ) -> Option<Content> {
         if !container.mounts.is_empty() {
             return None;
         }
@@ -213,10 +221,11 @@ impl Folder {
         let [official, bitnami] = CONFIGURATION_FOLDERS;
         let is_mounted = |folder: &str| container.mounts.iter().any(|mount| below(folder, &mount.path).is_some());
         let default = if is_mounted(bitnami) && !is_mounted(official) { bitnami } else { official };
-        let variable = container.env.iter().filter(|(name, _)| *name == CONFIGURATION_VARIABLE).last().and_then(|(_, value)| value);
+        let variable =
+            container.env.iter().filter(|(name, _)| *name == CONFIGURATION_VARIABLE).last().and_then(|(_, value)| value);
         let named = flag(container).or(variable.filter(|value| !value.is_empty()).map(str::to_owned));
         match named {
-            Some(path) if path.ends_with(".yaml") || path.ends_with(".yml") => {
+            Some(path) if path.rsplit_once('.').is_some_and(|(_, extension)| matches!(extension, "yaml" | "yml")) => {
                 let folder = path.rsplit_once('/').map_or(default, |(folder, _)| folder).to_owned();
                 Self { path: normal_path(&folder), lowest: Some(normal_path(&path)) }
             }
