@@ -371,7 +371,11 @@ impl Gatherer<'_> {
         {
             message.push_str(&format!(". {remark}"));
         }
-        Failure::usage(message)
+        match source {
+            // The cluster was read, and there is nothing to judge: no verdict, not a wrong command line.
+            Source::Live | Source::Revision { .. } => Failure::no_verdict(message),
+            Source::File(_) | Source::Version(_) => Failure::usage(message),
+        }
     }
 
     fn load(&self, role: Role, source: &Source, keep: Vec<(String, String)>, gathered: &mut Gathered) -> Result<Loaded, Failure> {

@@ -26,7 +26,7 @@ use std::collections::{BTreeSet, HashMap};
 use crate::{
     manifest::{
         Object,
-        object::{Meta, ObjectRef, Workload},
+        object::{Meta, ObjectRef, SourceRef, Workload},
     },
     milvus::{
         Component, Coordinators, Release, Snapshot,
@@ -246,7 +246,7 @@ impl Sides<'_> {
     /// Whether a render is that of all templates.
     fn of_render(&self, running: &Release, release: &Release, common: usize) -> Extent {
         let is_service = |meta: &Meta| meta.object.kind == "Service";
-        let is_other = |meta: &Meta| !matches!(&*meta.object.kind, "Deployment" | "StatefulSet");
+        let is_other = |meta: &Meta| !WORKLOADS.contains(&meta.object.kind.as_str());
         if !self.after.metas().any(is_other) {
             // Where both inputs are lists of workloads, that says nothing.
             let had_other = self.before.content.metas().any(|meta| is_other(meta) && is_of(meta, running));
@@ -257,8 +257,7 @@ impl Sides<'_> {
             };
         }
         let lacks = self.before.content.metas().find(|meta| {
-            meta.object.kind == "ConfigMap"
-                && release.mounts_config(&meta.object.name)
+            reads(release, &meta.object)
                 && is_of(meta, running)
                 && !self.holds(&meta.object)
         });
@@ -389,7 +388,7 @@ impl Sides<'_> {
                 || self
                     .after
                     .metas()
-                    .any(|meta| matches!(&*meta.object.kind, "ConfigMap" | "Secret") && release.mounts_config(&meta.object.name))
+                    .any(|meta| reads(release, &meta.object))
         };
         snapshot.releases.retain(is_touched);
         (snapshot, kept.len())
@@ -459,6 +458,14 @@ fn owner(meta: &Meta) -> Option<String> {
 
 fn counted(objects: usize) -> String {
     if objects == 1 { "1 object".into() } else { format!("{objects} objects") }
+}
+
+/// Kinds of workloads that charts render.
+const WORKLOADS: [&str; 6] = ["Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob", "Pod"];
+
+/// Whether a release reads an object as files or as variables.
+fn reads(release: &Release, object: &ObjectRef) -> bool {
+    SourceRef::of(object).is_some_and(|source| release.reads(&source))
 }
 
 #[cfg(test)]

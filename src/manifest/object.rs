@@ -287,6 +287,15 @@ impl SourceKind {
     }
 }
 
+impl SourceRef {
+    /// How pods refer to an object; `None` if it is neither a `ConfigMap` nor a Secret.
+    #[must_use]
+    pub fn of(object: &ObjectRef) -> Option<Self> {
+        let kind = [SourceKind::ConfigMap, SourceKind::Secret].into_iter().find(|kind| kind.name() == object.kind)?;
+        Some(Self { kind, name: object.name.clone() })
+    }
+}
+
 impl fmt::Display for SourceRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.kind.name(), self.name)

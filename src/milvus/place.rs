@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::manifest::{
     Object,
-    object::{ConfigMap, ObjectRef, SourceKind, SourceRef, Workload},
+    object::{ConfigMap, ObjectRef, SourceRef, Workload},
 };
 
 use super::{
@@ -209,13 +209,7 @@ fn owns(release: &Release, object: &ObjectRef) -> bool {
     release.components.iter().any(|component| is(&component.workload.meta.object))
         || release.dependencies.iter().any(|dependency| is(&dependency.workload.meta.object))
         || release.claims.iter().any(|claim| is(&claim.meta.object))
-        || source(object).is_some_and(|source| release.reads(&source))
-}
-
-/// How pods refer to an object, if they can.
-fn source(object: &ObjectRef) -> Option<SourceRef> {
-    let kind = [SourceKind::ConfigMap, SourceKind::Secret].into_iter().find(|kind| kind.name() == object.kind)?;
-    Some(SourceRef { kind, name: object.name.clone() })
+        || SourceRef::of(object).is_some_and(|source| release.reads(&source))
 }
 
 #[cfg(test)]

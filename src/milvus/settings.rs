@@ -232,6 +232,12 @@ impl<'a> Located<'a> {
         self.view.component()
     }
 
+    /// Whether some value is not known.
+    #[must_use]
+    pub fn has_unknown(&self) -> bool {
+        self.view.has_unknown()
+    }
+
     /// Whether both are one and the same configuration, unchanged.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {

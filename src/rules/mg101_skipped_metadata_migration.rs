@@ -116,6 +116,8 @@ fn mismatch(record: &MigrationRecord, before: &Release, from: &Build) -> Option<
     let endpoints = record.endpoints.iter().map(|endpoint| Host::parse(endpoint, namespace)).collect::<Vec<_>>();
     if !record.migrated {
         Some(format!("the migration {} was rolled back", record.run))
+    } else if let Some(unknown) = before.config.unknown("etcd.rootPath").or_else(|| before.config.unknown("etcd.endpoints")) {
+        Some(format!("it is not known whether {} is about this metadata: its place comes from {unknown}", record.run))
     } else if namespace.is_some_and(|namespace| namespace != record.namespace) {
         Some(format!("{} is about namespace {}", record.run, record.namespace))
     } else if record.from.line() != from.version.line() || record.to.line() < NEW_FORMAT {

@@ -205,6 +205,12 @@ impl Environment {
         Lookup::Absent
     }
 
+    /// Whether some value is not known.
+    pub(super) fn has_unknown(&self) -> bool {
+        self.resolved.iter().any(|(_, resolved)| matches!(resolved, Resolved::Unknown(_)))
+            || self.imported.iter().any(|layer| layer.content.is_err())
+    }
+
     /// Why values are unknown, but for those of credentials.
     pub(super) fn unknown(&self) -> impl Iterator<Item = &Unknown> {
         let own = self.resolved.iter().filter_map(|(position, resolved)| match resolved {

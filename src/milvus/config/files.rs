@@ -186,6 +186,10 @@ impl FileStack {
         })
     }
 
+    pub(super) fn has_unknown(&self) -> bool {
+        self.layers.iter().any(|layer| !matches!(layer.content, Content::Settings { .. }))
+    }
+
     pub(super) fn has_section(&self, name: &str) -> bool {
         self.settings().any(|settings| settings.sections.iter().any(|section| section == name))
     }

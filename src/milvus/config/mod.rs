@@ -155,6 +155,12 @@ impl<'a> View<'a> {
         self.part.environment.container()
     }
 
+    /// Whether some file or variable is not known.
+    #[must_use]
+    pub fn has_unknown(&self) -> bool {
+        self.part.files.has_unknown() || self.part.environment.has_unknown()
+    }
+
     /// Whether both are one and the same part, unchanged.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
