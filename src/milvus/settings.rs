@@ -178,6 +178,13 @@ impl Release {
         !self.config.is_empty()
     }
 
+    /// Whether the configuration is known: some of it was read, or nothing is set and Milvus takes its defaults.
+    #[must_use]
+    pub fn is_config_known(&self) -> bool {
+        let mut all = self.located().peekable();
+        all.peek().is_some() && (self.has_config() || !all.any(|located| located.has_unknown()))
+    }
+
     /// The message queue of the first component whose configuration tells.
     #[must_use]
     pub fn queue(&self) -> Queue<'_> {

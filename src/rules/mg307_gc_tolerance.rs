@@ -2,7 +2,7 @@
 
 use crate::{milvus::EffectiveConfig, upgrade::Upgrade};
 
-use super::{Category, DefaultAction, Findings, Need, Rule};
+use super::{Category, DefaultAction, Findings, Need, Rule, guarded_settings};
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -27,6 +27,10 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     findings.not_applicable("the configuration sets no tolerance of garbage collection");
     for fact in upgrade.catalogue.settings.iter().filter(|fact| fact.rule.as_deref() == Some(RULE.id)) {
         let seconds = |config: &EffectiveConfig| -> Option<f64> { config.value(&fact.key)?.parse().ok() };
+        if let Some(unknown) = before.config.unknown(&fact.key).or_else(|| after.config.unknown(&fact.key)) {
+            findings.not_evaluated(guarded_settings::not_known(&fact.key, unknown));
+            return;
+        }
         let default: Option<f64> = fact.default.as_ref().and_then(|default| default.parse().ok());
         // Only what is written counts: defaults of the image differ between versions in ways no file shows.
         let (Some(old), Some(new)) = (seconds(&before.config).or(default), seconds(&after.config)) else { continue };

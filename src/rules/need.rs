@@ -196,7 +196,7 @@ impl<'u, 'a> Look<'u, 'a> {
                     "the release has no etcd, object storage or message queue of its own",
                 )
             }
-            Need::Config => match (upgrade.before.is_none_or(Release::has_config), upgrade.after.has_config()) {
+            Need::Config => match (upgrade.before.is_none_or(Release::is_config_known), upgrade.after.is_config_known()) {
                 (true, true) => Met::Yes,
                 (false, true) => Met::No(Missing::fact("what runs is known without its configuration (ConfigMap)", WHOLE)),
                 (true, false) => Met::No(Missing::fact("what is wanted is known without its configuration (ConfigMap)", WHOLE)),
