@@ -110,6 +110,12 @@ impl Manager {
         matches!(self.source, Source::Operator { .. })
     }
 
+    /// Whether the chart is Bitnami's, whose versions have nothing to do with those of the Milvus project's chart.
+    #[must_use]
+    pub fn is_bitnami(&self) -> bool {
+        self.chart().is_some_and(|source| source.vendor == Vendor::Bitnami)
+    }
+
     /// Whether a Helm chart made the workloads, whatever applies them.
     #[must_use]
     pub const fn is_chart(&self) -> bool {

@@ -143,7 +143,9 @@ impl fmt::Display for Comparable<'_> {
             Self::Hosts { hosts, .. } => f.write_str(&listed(hosts)),
             Self::Store { host: Some(host), .. } => write!(f, "{host}"),
             Self::Store { host: None, .. } => f.write_str("no address"),
-            Self::Place { path, place } => write!(f, "{path} ({})", place.volume),
+            // Where the files do not outlive the pod, the place repeats the path.
+            Self::Place { path, place } if !place.volume.is_persistent() => write!(f, "{path} ({})", place.volume),
+            Self::Place { path, place } => write!(f, "{path} ({place})"),
         }
     }
 }

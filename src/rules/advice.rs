@@ -482,8 +482,8 @@ impl Advice<'_, '_> {
     pub fn take_over(&self) -> Remedy {
         Remedy::words(match &self.manager.source {
             Source::Operator { resource } => format!("Make the same change in the Milvus resource {resource}."),
-            Source::Chart(_) => format!("Make the same change {} before the next upgrade.", self.values_place()),
-            Source::Manifests => format!("Make the same change {} before the next upgrade.", self.source_of_manifests()),
+            Source::Chart(_) => format!("Before the next upgrade, make the same change {}.", self.values_place()),
+            Source::Manifests => format!("Before the next upgrade, make the same change {}.", self.source_of_manifests()),
         })
     }
 

@@ -37,7 +37,7 @@ fn manifests(tool: Tool) -> Manager {
 }
 
 /// Every manager with a name, the words that its advice must never hold, and what must stand before each value path.
-fn managers() -> Vec<(&'static str, Manager, Vec<&'static str>, &'static str)> {
+pub(super) fn managers() -> Vec<(&'static str, Manager, Vec<&'static str>, &'static str)> {
     const HELM: [&str; 8] = [
         "helm ",
         "Helm",
@@ -104,7 +104,7 @@ fn managed(fixture: &Fixture, manager: &Manager) -> Release {
     release
 }
 
-fn found(before: &Fixture, after: &Fixture, manager: &Manager, facts: &Facts) -> Vec<Finding> {
+pub(super) fn found(before: &Fixture, after: &Fixture, manager: &Manager, facts: &Facts) -> Vec<Finding> {
     let (before, after) = (managed(before, manager), managed(after, manager));
     run(&Upgrade::new(Some(&before), &after, facts, Catalogue::embedded()), None).findings
 }
@@ -125,7 +125,7 @@ fn rocksmq() -> (Fixture, Fixture) {
 }
 
 /// Changes that make as many rules speak as can.
-fn changes() -> Vec<(Fixture, Fixture)> {
+pub(super) fn changes() -> Vec<(Fixture, Fixture)> {
     let config = |text: &str| Fixture::cluster("2.4.5").default_yaml(text);
     let pod = |fixture: Fixture, text: &str| fixture.pod(Component::Standalone, text);
     let mounted = |fixture: Fixture, lines: &str| {
@@ -218,7 +218,7 @@ fn changes() -> Vec<(Fixture, Fixture)> {
     ]
 }
 
-fn facts() -> Facts {
+pub(super) fn facts() -> Facts {
     Facts {
         kubernetes: Some(Version::new(1, 19, 0)),
         helm: Some(Version::new(3, 10, 0)),
@@ -371,6 +371,19 @@ fn a_dependency_that_stays_is_not_switched_on(#[case] rule: &str, #[case] old: &
     };
     let text = fix_of(rule, &config(old), &config(new), "chart");
     assert!(text.contains(part) && !text.contains("enabled="), "{text}");
+}
+
+/// Bitnami's chart 13.2.5 is not a later version of the chart 5.0.14 of the Milvus project.
+#[test]
+fn versions_of_another_chart_are_not_compared() {
+    let rules = |name: &str| {
+        let (before, after) = rocksmq();
+        let findings = found(&before, &after, &manager(name), &facts());
+        let found: Vec<&str> = findings.iter().filter(|finding| !finding.not_evaluated).map(|finding| finding.rule.id).collect();
+        ["MG301", "MG502", "MG702"].map(|id| found.contains(&id))
+    };
+    assert_eq!(rules("chart"), [true, true, true]);
+    assert_eq!(rules("bitnami"), [true, false, false]);
 }
 
 #[test]

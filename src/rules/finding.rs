@@ -144,7 +144,7 @@ impl Findings {
             State::Passed
         } else {
             let reason = self.not_applicable.clone();
-            State::NotApplicable(reason.unwrap_or(Cow::Borrowed("the release holds nothing that the rule looks at")))
+            State::NotApplicable(reason.unwrap_or(Cow::Borrowed("the release contains nothing that this rule checks")))
         }
     }
 
@@ -191,7 +191,7 @@ impl Findings {
         let guards_data = self.rule.is_some_and(|rule| rule.data_loss);
         let reason = match why {
             Failed::Panic => "the rule failed (a defect of milvus-guard: please report it)",
-            Failed::Timeout => "the time for an answer was over",
+            Failed::Timeout => "the time limit was reached",
         };
         let severity = if guards_data { Severity::Deny } else { Severity::Audit };
         let finding = self.add(severity, format!("could not be judged: {reason}"));

@@ -131,6 +131,8 @@ fn compare_row<'a>(
 struct Change<'a> {
     /// What to keep, as a configuration file writes it; `None` if it must not be shown.
     kept: Option<String>,
+    /// Whether the setting itself stays, and only the volume under its path is another one.
+    moves_volume: bool,
     before: Option<Setting<'a>>,
     after: Option<Setting<'a>>,
     components: BTreeSet<usize>,
@@ -149,7 +151,11 @@ impl<'a> Change<'a> {
             Effective::Known(value, _) => Some(value.to_string()),
             Effective::Unknown(_) => None,
         };
-        Self { kept, before: setting(old), after: setting(new), components: BTreeSet::new() }
+        let moves_volume = matches!(
+            (&old, &new),
+            (Effective::Known(Comparable::Place { path: old, .. }, _), Effective::Known(Comparable::Place { path: new, .. }, _)) if old == new
+        );
+        Self { kept, moves_volume, before: setting(old), after: setting(new), components: BTreeSet::new() }
     }
 
     fn say(&self, upgrade: &Upgrade<'_>, row: &SettingFact, old: &str, new: &str, findings: &mut Findings) {
@@ -159,7 +165,13 @@ impl<'a> Change<'a> {
         finding
             .evidence(row.key.as_str(), Some(old.to_owned()), Some(new.to_owned()), origin.as_ref())
             .because(sentence(&row.effect))
-            .remedy(keep(upgrade, row, self.kept.as_deref()));
+            .remedy(if self.moves_volume {
+                Remedy::words(
+                    "Keep the volume under this path as it is. Copy the data while Milvus is stopped if it must move to another volume.",
+                )
+            } else {
+                keep(upgrade, row, self.kept.as_deref())
+            });
     }
 
     /// The components, unless it is all of them.

@@ -21,8 +21,7 @@ pub static RULE: Rule = Rule {
     what: "Asks for evidence of a metadata migration where a release up to 2.1 would be followed by 2.2 or later, or by an \
            image whose version cannot be read. Evidence is an UpgradeRun with the condition MetadataMigrated that matches this \
            release, or metadata of format 2.2 seen in etcd (--etcd).",
-    why: "From 2.2 on Milvus keeps indexes, aliases and load state under other keys. It starts on metadata of 2.1 without a \
-          word, sees no index, and its garbage collection then takes the index files away.",
+    why: "Milvus 2.2 stores indexes, aliases and load state under different etcd keys. It starts on unmigrated 2.1 metadata without an error, finds no indexes, and garbage-collects the index files.",
     example: "helm upgrade from chart 3.2.18 (2.1.4) to 4.0.31 (2.2.13) without a migration in between.",
     fix: "Migrate the metadata first: stop Milvus, back up, migrate, verify and start 2.2.",
     sources: &["milvus#19708", "milvus#20199", "milvus#20221", "milvus#37614", "Milvus docs: upgrade to 2.2"],
@@ -36,7 +35,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let Some((before, after)) = upgrade.both() else { return };
     let Some(from) = upgrade.from() else {
         findings.not_evaluated(Missing::fact(
-            "the version that runs cannot be read, so nobody can say whether its metadata must be migrated",
+            "the version that runs cannot be read, so it is not known whether its metadata must be migrated",
             "Set the annotation guard.milvus.io/declared-version: \"VERSION for IMAGE\" on the workloads that run.",
         ));
         return;

@@ -22,10 +22,9 @@ pub static RULE: Rule = Rule {
     needs: &[Need::Before, Need::VersionChange],
     what: "Looks the step from the running version to the wanted one up in the path table, with topology, coordinators and \
            metastore.",
-    why: "Each release reads what the releases just before it wrote. A step that skips a stop in between meets formats and \
-          sessions that the new version was never made for.",
+    why: "Each release reads what the releases just before it wrote. A step that skips a required stop meets formats and sessions that the new version does not support.",
     example: "2.4.17 to 2.6.11: 2.6 needs 2.5.16 or later with a mixed coordinator before it.",
-    fix: "Stop at the versions in between; `milvus-guard plan` prints the whole path.",
+    fix: "Upgrade through the required stops; `milvus-guard plan` prints the whole path.",
     sources: &["Milvus docs: upgrade pages 2.2 to 3.0", "milvus-docs#3274"],
     check,
 };
@@ -59,7 +58,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let speaking: Vec<&Path> = route.of(RULE.id).filter(|row| row.verdict >= Verdict::Warn).collect();
     let Some(worst) = speaking.first() else { return };
     for row in speaking.iter().filter(|row| row.verdict == worst.verdict) {
-        let message = format!("{from} may not go straight to {to}: {}", lower_first(&row.reason));
+        let message = format!("{from} cannot be upgraded directly to {to}: {}", lower_first(&row.reason));
         let finding = if row.verdict == Verdict::Deny {
             findings.deny(message)
         } else {

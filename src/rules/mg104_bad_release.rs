@@ -14,7 +14,7 @@ use super::{Category, DefaultAction, Findings, Missing, Need, Rule, advice::Reme
 pub static RULE: Rule = Rule {
     id: "MG104",
     name: "bad-release",
-    title: "the release has no known defect that matters here",
+    title: "the version has no known defect that applies here",
     category: Category::Version,
     default: DefaultAction::DenyOrWarn,
     data_loss: false,
@@ -22,9 +22,9 @@ pub static RULE: Rule = Rule {
     needs: &[Need::After, Need::Version],
     what: "Looks the wanted release up in the table of bad releases. Some are bad only when coming from certain versions, in a \
            rolling change, on one message queue, or in a cluster; a row that does not fit the release is not quoted.",
-    why: "Each row stands for collections, rows or availability that users of that release have lost.",
+    why: "Users of that release have lost collections, rows or availability to these defects.",
     example: "2.4.13 without -hotfix: collections are gone after a restart once metadata snapshots were collected.",
-    fix: "Take the release that the finding names.",
+    fix: "Use the release that the finding names.",
     sources: &["milvus#36933", "milvus#39125", "milvus#23828", "milvus#36114", "release notes of each line"],
     check,
 };
@@ -102,8 +102,8 @@ fn source_defects(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     }
     findings
         .warn(format!("{from}, which runs, has known defects: {}", rows.join("; ")))
-        .because("What such a release has lost or left open is not mended by the upgrade.")
-        .fix("Check row counts and collections before the upgrade, and keep the backup until the new version has proved good.");
+        .because("The upgrade does not repair data that this version has already lost.")
+        .fix("Check row counts and collections before the upgrade, and keep the backup until the new version is verified.");
 }
 
 #[cfg(test)]

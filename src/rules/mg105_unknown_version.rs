@@ -11,16 +11,16 @@ use super::{Category, DefaultAction, Findings, Need, Rule};
 pub static RULE: Rule = Rule {
     id: "MG105",
     name: "unknown-version",
-    title: "every image says its version",
+    title: "every image has a version that can be read",
     category: Category::Version,
     default: DefaultAction::Warn,
     data_loss: false,
     since: "0.1.0",
     needs: &[Need::After],
     what: "Warns where no version can be read from an image: latest, master-..., other words, or a digest alone.",
-    why: "Without a version nothing can be said about the path, and a tag that moves may bring another Milvus at any restart.",
+    why: "Without a version the upgrade path cannot be checked, and a tag that moves may start another version of Milvus at any restart.",
     example: "image: milvusdb/milvus:latest",
-    fix: "Use a released tag such as v2.5.27, or say what the image holds with the annotation \
+    fix: "Use a released tag such as v2.5.27, or declare the version of the image with the annotation \
           guard.milvus.io/declared-version: \"2.5.27 for IMAGE\" on the workload.",
     sources: &["milvus#22060"],
     check,

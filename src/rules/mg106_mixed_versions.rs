@@ -15,7 +15,7 @@ pub static RULE: Rule = Rule {
     since: "0.1.0",
     needs: &[Need::After, Need::Version],
     what: "Warns where the components of one release would run different versions of Milvus when the change is done.",
-    why: "Components of different versions are meant to meet for the minutes of a roll only. Some features stay off, and writes \
+    why: "Components of different versions may run together only during a rollout. Some features stay off, and writes \
           can stay blocked, as long as one old component is left.",
     example: "queryNode.image.tag set by hand in the values, forgotten when image.all.tag was raised.",
     fix: "Give all components the same image.",

@@ -8,7 +8,7 @@ use super::{Category, DefaultAction, Findings, Need, Rule};
 pub static RULE: Rule = Rule {
     id: "MG107",
     name: "prerelease",
-    title: "the version is a released one",
+    title: "the version is a release",
     category: Category::Version,
     default: DefaultAction::Warn,
     data_loss: false,
@@ -16,7 +16,7 @@ pub static RULE: Rule = Rule {
     needs: &[Need::After, Need::Version],
     what: "Warns about alpha, beta, rc, dev and preview builds and about nightlies of a release branch. Other words behind the \
            version (-gpu, -debian-12-r0, -secure) name a build of that version and are no pre-release.",
-    why: "Formats may still change between a pre-release and the release, and there may be no way from one to the other.",
+    why: "Formats may still change between a pre-release and the release, and there may be no upgrade path between them.",
     example: "Charts 4.2.26 to 4.2.32 install v2.5.0-beta by default.",
     fix: "Use a released version.",
     sources: &["milvus#43538", "milvus-helm chart history"],
@@ -44,7 +44,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         .warn(what)
         .on(component)
         .evidence("image", None, Some(component.image().to_string()), Some(&component.workload.meta.origin))
-        .fix(target.map_or_else(|| RULE.fix.to_owned(), |target| format!("Use a released version, best {target}.")));
+        .fix(target.map_or_else(|| RULE.fix.to_owned(), |target| format!("Use a released version, preferably {target}.")));
 }
 
 #[cfg(test)]

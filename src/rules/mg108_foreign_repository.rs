@@ -16,7 +16,7 @@ pub static RULE: Rule = Rule {
     needs: &[Need::Before],
     what: "Warns where the repository of a Milvus image changes to one that is no known form of milvusdb/milvus. A private mirror \
            that keeps the last path elements (registry/milvusdb/milvus) is known.",
-    why: "A tag says nothing about what an unknown repository built under it.",
+    why: "A tag does not prove what an unknown repository built under it.",
     example: "milvusdb/milvus:v2.5.5 becomes example.com/team/vector-db:v2.5.5.",
     fix: "Use milvusdb/milvus or a mirror that ends in milvusdb/milvus; or add yours with --data (mirrors).",
     sources: &["milvus-helm#156"],
@@ -34,7 +34,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             continue;
         }
         findings
-            .warn(format!("the image repository would change from {} to {}, which is no known mirror", old.repository, new.repository))
+            .warn(format!("the image repository would change from {} to {}, which is not a known mirror", old.repository, new.repository))
             .on(after)
             .evidence("image", Some(old.to_string()), Some(new.to_string()), Some(&after.workload.meta.origin));
         seen.push(new.repository);

@@ -15,9 +15,9 @@ pub static RULE: Rule = Rule {
     since: "0.1.0",
     needs: &[Need::After],
     what: "Reports where the label app.kubernetes.io/version (the chart's appVersion) says another version than the image.",
-    why: "Dashboards and people read the label. The webhook sets guard.milvus.io/version with the true version beside it.",
+    why: "Dashboards and people read the label. The webhook adds the label guard.milvus.io/version with the version of the image.",
     example: "Chart 4.2.58 (2.5.16) with image.all.tag=v2.5.27, which the docs themselves advise.",
-    fix: "No action is needed. The label guard.milvus.io/version has the version of the image.",
+    fix: "No action is needed. Where the webhook runs, the label guard.milvus.io/version has the version of the image.",
     sources: &["milvus-helm chart templates"],
     check,
 };

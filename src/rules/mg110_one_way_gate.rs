@@ -8,14 +8,14 @@ use super::{Category, DefaultAction, Findings, Need, Rule, mg102_unsupported_pat
 pub static RULE: Rule = Rule {
     id: "MG110",
     name: "one-way-gate",
-    title: "the step can be taken back",
+    title: "the upgrade can be rolled back",
     category: Category::Version,
     default: DefaultAction::Warn,
     data_loss: false,
     since: "0.1.0",
     needs: &[Need::Before, Need::VersionChange],
     what: "Warns where the step crosses a version after which data cannot go back, and says until when it can.",
-    why: "helm rollback changes images and configuration, never data. Knowing the point before it is passed is the time to back up.",
+    why: "helm rollback changes images and configuration, never data. Back up before that point is passed.",
     example: "2.5 to 2.6: once streaming nodes own the channels, 2.5 cannot read what was written.",
     fix: "Back up metadata and object storage first; test the new version on a copy.",
     sources: &["milvus#46451", "milvus#51946", "milvus#53262"],
@@ -44,8 +44,8 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         format!("Back up first: {}.", upgrade.advice().manager().backups(&row.backup).join(", "))
     };
     findings
-        .warn(format!("{from} to {to} can be taken back only {until}"))
-        .because(format!("Going back beyond that loses: {}.", row.lost.trim_end_matches('.')))
+        .warn(format!("{from} to {to} can be rolled back only {until}"))
+        .because(format!("A rollback after that point is not safe: {}.", row.lost.trim_end_matches('.')))
         .evidence(
             "version",
             Some(from.to_string()),
@@ -64,7 +64,7 @@ mod tests {
     fn crossing_a_line_says_until_when() {
         let findings = judge(&RULE, Some(&Fixture::cluster("2.5.27")), &Fixture::cluster("2.6.22"));
         assert_eq!(findings.len(), 1, "{findings:?}");
-        assert!(findings[0].message.starts_with("2.5.27 to 2.6.22 can be taken back only until"));
+        assert!(findings[0].message.starts_with("2.5.27 to 2.6.22 can be rolled back only until"));
     }
 
     #[test]

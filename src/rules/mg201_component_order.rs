@@ -20,8 +20,7 @@ pub static RULE: Rule = Rule {
     what: "Looks which components would change their version in one step. Several at once, or one before those that must precede \
            it, are denied where major.minor changes and warned about inside one minor. A standalone, a stopped release and \
            sources that cannot roll are no matter of order.",
-    why: "helm upgrade patches all Deployments at once. Old and new components then meet in every combination: coordinators that \
-          do not know a worker's version, proxies that old query nodes do not understand, searches that come back empty.",
+    why: "A change that is applied as a whole restarts all workloads at once. Old and new components then run together in every combination: coordinators do not know a worker's version, old query nodes do not understand new proxies, searches return nothing.",
     example: "helm upgrade from 2.4.24 to 2.5.27 moves eight Deployments in the same second.",
     fix: "Move the components in order, and wait until each is available.",
     sources: &["milvus#42492", "milvus#46451", "milvus#36664", "milvus-operator#446", "measured on a real cluster"],
@@ -66,7 +65,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     moved.dedup();
     if from.version < FIRST_ROLLING {
         if !moved.is_empty() {
-            findings.audit(format!("{from} cannot roll: a plain upgrade with downtime is the way, so order does not matter")).fix("Plan for downtime.");
+            findings.audit(format!("{from} cannot be upgraded without downtime, so the order does not matter")).fix("Plan for downtime.");
         }
         return;
     }

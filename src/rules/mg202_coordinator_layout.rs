@@ -18,7 +18,7 @@ pub static RULE: Rule = Rule {
     since: "0.1.0",
     needs: &[Need::After, Need::Distributed],
     what: "Denies mixed and separate coordinators side by side, and several replicas of a coordinator without active-standby.",
-    why: "Both register in etcd, take turns in failing (CompareAndSwap errors), and hand out the same work twice.",
+    why: "Both register in etcd, fail in turn with CompareAndSwap errors, and assign the same work twice.",
     example: "Chart 4.2.4 switches the mixed coordinator on by default; rootCoordinator.enabled=true from old values stays.",
     fix: "Run either the mixed coordinator or the four coordinators, with active-standby for more than one replica.",
     sources: &["milvus-helm#14", "milvus-helm#115", "Milvus docs: coordinator high availability", "Milvus blog 2025-12-25 on 2.5 to 2.6"],

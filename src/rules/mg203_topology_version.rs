@@ -37,7 +37,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         findings.not_applicable(if after.is_operated() {
             "milvus-operator chooses the components"
         } else {
-            "no component of a cluster is to run"
+            "all components of the cluster are stopped"
         });
         return;
     }

@@ -18,8 +18,7 @@ pub static RULE: Rule = Rule {
     since: "0.1.0",
     needs: &[Need::Before],
     what: "Denies a switch between standalone and cluster, and a release or full name that changes while data lies in the release.",
-    why: "The other mode has another queue and other volumes, and another name has volumes of its own: Milvus starts empty beside \
-          its data.",
+    why: "A different mode uses another queue and other volumes, and a different name gets new volumes: Milvus starts without its data.",
     example: "cluster.enabled left out of the values of an upgrade; fullnameOverride added.",
     fix: "Keep the mode and the names of the release as they are. Move data to another one with milvus-backup.",
     sources: &["milvus-operator#167", "Milvus docs v2.1: upgrade"],

@@ -18,7 +18,7 @@ pub static RULE: Rule = Rule {
     since: "0.1.0",
     needs: &[Need::Before],
     what: "Warns where a component disappears or is scaled to zero, except where the target version no longer has it.",
-    why: "Without proxies nobody is served, without data or streaming nodes nothing is written, without query nodes nothing is found.",
+    why: "Without proxies no request is served, without data or streaming nodes nothing is written, without query nodes no search works, without index nodes no index is built.",
     example: "queryNode.enabled=false left over from a test.",
     fix: "Keep the component, or accept this rule if the removal is intended.",
     sources: &["milvus-helm chart templates"],
@@ -83,14 +83,14 @@ fn coordinators_replaced(upgrade: &Upgrade<'_>, before: &Release, findings: &mut
     let Some(mixed) = upgrade.after.of(Component::MixCoord).next().filter(|_| !replaced.is_empty()) else { return };
     findings
         .warn(format!("{} would be replaced by one mixed coordinator", replaced.join(", ")))
-        .because("The old coordinators are deleted and the new one is created in the same moment: nothing coordinates in between.")
+        .because("The old coordinators are deleted and the new one is created at the same time: Milvus has no coordinator in between.")
         .on(mixed)
         .evidence("coordinators", Some(replaced.join(", ")), Some("mixcoord".into()), Some(&mixed.workload.meta.origin))
         .remedy(
             upgrade
                 .advice()
                 .components(&separate, &[Component::MixCoord])
-                .and("Or make this change in a step of its own, without a change of version."),
+                .and("Or make this change in a separate step, without a change of version."),
         );
 }
 

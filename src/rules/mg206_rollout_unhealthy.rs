@@ -17,7 +17,7 @@ pub static RULE: Rule = Rule {
     what: "Denies an upgrade that would begin while a component is not completely rolled out and available. A component whose \
            image was never available does not count where the change replaces it: that is the way out. One that the change \
            leaves alone counts: in an ordered upgrade it is the step before.",
-    why: "An upgrade over a half-finished one mixes three versions, and what was broken before cannot be told from what it broke.",
+    why: "An upgrade on top of an unfinished rollout mixes three versions, and earlier faults cannot be told from new ones.",
     example: "A query node still terminates from the last change when the next one begins.",
     fix: "Wait until everything is available, or repair it first; then upgrade.",
     sources: &["rollingUpdate.sh of the Milvus project", "milvus-operator#88"],

@@ -8,17 +8,16 @@ use super::{Category, DefaultAction, Findings, Need, Rule};
 pub static RULE: Rule = Rule {
     id: "MG207",
     name: "graceful-stop",
-    title: "components keep their time to stop and their probes",
+    title: "grace periods, probes and preStop hooks are kept",
     category: Category::Topology,
     default: DefaultAction::Warn,
     data_loss: false,
     since: "0.1.0",
     needs: &[Need::Before],
     what: "Warns where the termination grace is shortened, or where a probe or preStop hook is removed.",
-    why: "A query node that is killed cannot hand its segments over, and without a readiness probe a rollout goes on over pods that \
-          do not serve.",
+    why: "A query node that is killed cannot hand its segments over, and without a readiness probe a rollout continues over pods that do not serve.",
     example: "terminationGracePeriodSeconds 600, set by a patch, is dropped by the next helm upgrade: 30 s remain.",
-    fix: "Keep the grace period, probes and hooks in the values.",
+    fix: "Keep the grace period, the probes and the hooks as they are.",
     sources: &["milvus-helm#313", "milvus-helm#262", "milvus#36664"],
     check,
 };

@@ -20,7 +20,7 @@ pub static RULE: Rule = Rule {
     needs: &[Need::Before, Need::Runs],
     what: "While a migration is under way, denies starts, scale-ups and image changes; while a rolling upgrade is under way, denies \
            changes of images, components, queue and metadata.",
-    why: "A component that starts in the middle of a migration writes old metadata between new, and nothing can tell them apart.",
+    why: "A component that starts in the middle of a migration writes old metadata among the new, and the two cannot be told apart.",
     example: "An autoscaler or a second pipeline scales the proxies up while metadata is being rewritten.",
     fix: "Wait until the run ends; milvus-guard status shows its progress.",
     sources: &["Milvus docs: upgrade to 2.2"],
@@ -57,6 +57,10 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     };
     findings
         .deny(format!("{what} while {kind} is under way ({}, {})", run.run, run.phase))
+        .because(match run.kind {
+            RunKind::Migration => RULE.why,
+            RunKind::Rolling => "The run moves the components in order. A change from outside breaks that order, or the run reverts it.",
+        })
         .evidence_from("run", Some(run.phase.clone()), None, &run.run)
         .command(command(&["milvus-guard", "status", "-i", &before.name, "-n", &run.namespace].map(str::to_owned)));
 }

@@ -50,7 +50,7 @@ fn needs_a_service(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let is_new = upgrade.before.is_none_or(|before| !before.located().any(|located| uses_service(&located)));
     if is_new && upgrade.after.located().any(|located| uses_service(&located)) {
         findings
-            .deny(format!("Woodpecker would be a service of its own, which {build} cannot use"))
+            .deny(format!("Woodpecker would run as a separate service, which {build} cannot use"))
             .because("Milvus before 3.0 only embeds Woodpecker: it panics when it starts.")
             .fix("Keep woodpecker.storage.type as it is, and switch only after the upgrade to 3.0, by the documented procedure.");
     }

@@ -16,7 +16,7 @@ pub static RULE: Rule = Rule {
     needs: &[Need::Before],
     what: "Compares the storage of every component: type, bucket, root path and endpoint; for local storage the place on a \
            volume. Host names of one provider for one bucket are one. Warns where TLS or the kind of credentials changes.",
-    why: "Segments that the metadata names are not found, loads fail, and new data goes elsewhere, so that neither place is whole.",
+    why: "Segments that the metadata names are not found, loads fail, and new data goes elsewhere, so that neither place has all data.",
     example: "minio.rootPath file (the chart's) becomes files (Milvus' own default) when a customised ConfigMap leaves it out.",
     fix: "Set the running value explicitly before the upgrade.",
     sources: &["Milvus docs: system configuration", "milvus#36648"],

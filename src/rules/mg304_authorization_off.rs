@@ -17,7 +17,7 @@ pub static RULE: Rule = Rule {
     since: "0.1.0",
     needs: &[Need::Before],
     what: "Denies a change after which authorization that was on is no longer on.",
-    why: "Everybody who reaches the port can then read, change and drop collections, without any sign of it.",
+    why: "Anyone who can reach the port can then read, change and drop collections.",
     example: "authorization.enabled=true was set with chart 3.x; chart 4.x ignores it.",
     fix: "Keep common.security.authorizationEnabled: true.",
     sources: &["milvus-helm README"],

@@ -28,7 +28,7 @@ pub static RULE: Rule = Rule {
     what: "Denies a change after which a standalone, etcd, object storage or queue would run without its volume or on another one \
            (claims, claim templates, host paths, shared volumes), a claim would shrink or be deleted, or a retention policy would \
            delete claims.",
-    why: "The pod starts on an empty directory: RocksMQ and local data of a standalone, metadata, or messages are gone for Milvus.",
+    why: "The pod starts on an empty directory: RocksMQ and local data of a standalone, metadata, or messages are lost to Milvus.",
     example: "standalone.persistence.enabled=false, or another existingClaim.",
     fix: "Keep the volume as it is; copy the data while Milvus is stopped if it must move to another one.",
     sources: &["milvus#18574", "milvus#36094"],
@@ -43,7 +43,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     {
         findings
             .deny(format!("the claim {} would be deleted while {} runs", gone.name, before.name))
-            .because("The volume goes with its claim, and with it what Milvus keeps there.")
+            .because("The volume is deleted with its claim, and with it the data of Milvus.")
             .object(&claim.meta)
             .fix("Stop or uninstall Milvus first, and keep a backup of the volume.");
     }
@@ -167,7 +167,7 @@ fn retention(old: &Workload, new: &Workload, what: &str, findings: &mut Findings
     for (when, field, _) in gained.into_iter().filter(|(_, _, gained)| *gained) {
         findings
             .deny(format!("the claims of {what} would be deleted when it {when}"))
-            .because("The volumes go with their claims, and with them the data.")
+            .because("The volumes are deleted with their claims, and with them the data.")
             .object(&new.meta)
             .evidence(
                 format!("persistentVolumeClaimRetentionPolicy.{field}"),
@@ -183,7 +183,7 @@ fn retention(old: &Workload, new: &Workload, what: &str, findings: &mut Findings
         let claims = if count == 1 { "1 pod's claims".to_owned() } else { format!("the claims of {count} pods") };
         findings
             .deny(format!("{claims} of {what} would be deleted: it goes from {had} to {wants} with whenScaled: Delete"))
-            .because("The volumes go with their claims, and with them the data.")
+            .because("The volumes are deleted with their claims, and with them the data.")
             .object(&new.meta)
             .evidence("replicas", Some(had.to_string()), Some(wants.to_string()), Some(&new.meta.origin))
             .fix("Set persistentVolumeClaimRetentionPolicy.whenScaled: Retain before scaling down.");

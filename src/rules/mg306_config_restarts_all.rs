@@ -17,7 +17,7 @@ pub static RULE: Rule = Rule {
     what: "Reports that the configuration changes, by the checksum in the pod template or by its content.",
     why: "Every pod carries the checksum of the whole configuration, so even a setting of one component restarts all of them at once.",
     example: "proxy.maxTaskNum is raised: eight Deployments restart.",
-    fix: "Change the configuration in a step of its own, at a time of low load.",
+    fix: "Change the configuration in a separate step, at a time of low load.",
     sources: &["milvus-helm chart templates"],
     check,
 };

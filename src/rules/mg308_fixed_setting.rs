@@ -17,7 +17,7 @@ pub static RULE: Rule = Rule {
     what: "Compares settings that must not change once there is data, that cannot be undone, or that all components must change \
            at the same time: pre-created topics, number of channels, index versions, storage format, TLS between components. \
            Warns also where such a setting is on and the version crosses a release that broke with it.",
-    why: "Collections and indexes were made with the old value. What was made before does not follow a new one.",
+    why: "Collections and indexes were made with the old value. They do not adapt to a new value.",
     example: "rootCoord.dmlChannelNum is lowered from 16 to 8 while collections use channels 8 to 15.",
     fix: "Keep the value. Change it only in a new installation, and move the data with milvus-backup.",
     sources: &["milvus#38412", "milvus#48470", "Milvus release notes 3.0", "milvus immutable_audit_test.go"],

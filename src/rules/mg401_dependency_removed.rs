@@ -19,8 +19,7 @@ pub static RULE: Rule = Rule {
     needs: &[Need::Before, Need::Dependencies],
     what: "Denies a change after which a StatefulSet of etcd, object storage or the queue that holds data is gone, or in which \
            another family of queue appears beside it.",
-    why: "Helm deletes what a chart no longer renders. The volumes stay behind, but Milvus runs on something empty, and a new \
-          Pulsar that an upgrade renders is not even initialised.",
+    why: "A dependency that is no longer part of the release is deleted. Its volumes may stay, but Milvus runs without its data, and a new Pulsar that an upgrade renders is not even initialised.",
     example: "Chart 4.2.27 renders Pulsar v3 instead of Pulsar v2, because the default flipped.",
     fix: "Keep the dependencies that run.",
     sources: &["milvus-helm#154", "milvus-helm#155", "milvus-helm README"],
@@ -74,7 +73,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         let beside = if had_queue { "beside the queue that runs" } else { "where none ran in the release" };
         findings
             .deny(format!("{family} would appear {beside}"))
-            .because("A queue that nobody asked for costs resources at best; at worst Milvus is pointed to it and starts on nothing.")
+            .because("At best, an unwanted queue only uses resources. At worst, Milvus connects to it and starts without its messages.")
             .object(&first.workload.meta)
             .evidence(family.name(), None, Some(first.workload.meta.object.name.clone()), Some(&first.workload.meta.origin))
             .remedy(upgrade.advice().leave_out(family));

@@ -21,7 +21,7 @@ pub static RULE: Rule = Rule {
     needs: &[Need::Before],
     what: "Compares, in Milvus and its dependencies: selectors of Deployments and StatefulSets; service name, pod management policy \
            and volume claim templates of StatefulSets; storage class, access modes and volume of claims.",
-    why: "The API server refuses such an update, and Helm goes on with the other objects: the release ends half applied.",
+    why: "The API server refuses such an update, but the other objects are applied: the release ends half applied.",
     example: "The storage class of a claim is changed from gp2 to gp3.",
     fix: "Keep the fields as they are; where they must change, delete the StatefulSet with --cascade=orphan in a maintenance window.",
     sources: &["milvus-operator#168", "milvus-operator#351", "milvus-helm chart 3.0.12", "Kubernetes API reference: PersistentVolumeClaim"],
@@ -61,12 +61,18 @@ fn workloads(release: &crate::milvus::Release) -> impl Iterator<Item = &Arc<Work
 }
 
 fn compare(upgrade: &Upgrade<'_>, old: &Workload, new: &Workload, findings: &mut Findings) {
+    let adds = old.selector.iter().all(|(key, value)| new.selector.get(key) == Some(value));
     let mut refused = |field: &str, from: String, to: String| {
+        let only_adds = field == "selector" && adds;
         findings
             .deny(format!("{field} of {} would change, which Kubernetes refuses", new.meta.object))
             .object(&new.meta)
             .evidence(field, Some(from), Some(to), Some(&new.meta.origin))
-            .remedy(if field == "selector" {
+            .remedy(if only_adds {
+                Remedy::words(
+                    "Add no label to the selector. In kustomize, use labels without includeSelectors instead of commonLabels.",
+                )
+            } else if field == "selector" {
                 upgrade.advice().keep_identity().and(
                     "Add no label to the selector: in kustomize, use labels without includeSelectors instead of commonLabels.",
                 )
@@ -108,7 +114,7 @@ fn compare_claims(old: &Claim, new: &Claim, findings: &mut Findings) {
             }
             (None, Some(to)) => {
                 let finding = findings.warn(format!("{field} of the claim {name} would be set to {}; what it has now is not known", quoted(to)));
-                finding.because("The cluster fills the field when it makes the claim. If it chose another value, it refuses this one.");
+                finding.because("The cluster fills the field when it makes the claim. If the cluster chose another value, it refuses this one.");
                 place(finding, field, None, Some(to.clone()));
             }
             _ => {}

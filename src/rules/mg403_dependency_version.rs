@@ -27,10 +27,9 @@ pub static RULE: Rule = Rule {
     what: "Denies an image of etcd, MinIO, Pulsar, Kafka or ZooKeeper that is lower in major or minor (for MinIO: of an earlier \
            day), and an etcd that skips a minor version. Every container that runs the dependency counts. Warns where an image \
            changes and a version cannot be read.",
-    why: "Their files are written for the newer version, and the older one may refuse to start or read them wrong. etcd can read \
-          the data of the minor version directly below it only.",
+    why: "Its files are written for the newer version, and the older one may refuse to start or misread them. An etcd can read only the data of the minor version directly below it.",
     example: "etcd goes from 3.5.25 to 3.7.2: it must pass 3.6 first.",
-    fix: "Pin the dependency's image tag to what runs, or take the versions one after the other.",
+    fix: "Keep the dependency's image tag that runs, or upgrade through the versions one by one.",
     sources: &["milvus#40706", "milvus#17647", "milvus#25321", "etcd documentation: upgrade policy", "k0smotron#1581"],
     check,
 };
@@ -64,7 +63,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
                         findings
                             .deny(format!("{family} {name} would go from {from} to {to} and skip {step}"))
                             .because("An etcd that skips a minor version cannot read its own data and does not start.")
-                            .fix(format!("Move etcd to the latest release of {step} first, wait until every member is healthy, then go on."))
+                            .fix(format!("Move etcd to the latest release of {step} first, wait until every member is healthy, then continue."))
                     }
                     None => unreadable(findings, old, "its tag before and its tag after count differently"),
                 },

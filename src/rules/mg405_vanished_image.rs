@@ -20,8 +20,7 @@ pub static RULE: Rule = Rule {
     needs: &[Need::After],
     what: "Warns about images from repositories that no longer publish them, in every container and init container of Milvus and \
            its dependencies. Where the change leaves every workload as it is, it only reports them.",
-    why: "Pods that move to another node, or restart with a new template, end in ImagePullBackOff, and Milvus loses its object \
-          store or its queue.",
+    why: "Pods that move to another node, or restart with a new template, end in ImagePullBackOff: that component of Milvus or that dependency is then down.",
     example: "Charts below 5.0.28 take minio/minio, which Docker Hub removed in September 2026.",
     fix: "Point the image to its new repository, or to your own mirror.",
     sources: &[
@@ -37,7 +36,7 @@ pub static RULE: Rule = Rule {
 };
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
-    findings.not_applicable("the release has no etcd, object storage or message queue of its own");
+    findings.not_applicable("the release contains no etcd, object storage or message queue");
     if !upgrade.after.dependencies.is_empty() {
         findings.checked();
     }

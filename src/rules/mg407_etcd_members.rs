@@ -24,10 +24,9 @@ pub static RULE: Rule = Rule {
     needs: &[Need::Before, Need::Dependency(Family::Etcd)],
     what: "Compares the number of etcd's members (replicas of its workloads, ETCD_INITIAL_CLUSTER, --initial-cluster). Denies a \
            change that leaves fewer of them than a quorum, and a stop of etcd while Milvus runs. Warns about every other change.",
-    why: "etcd keeps its list of members in its data. Pods that go are still counted, and without a majority etcd answers nothing: \
-          Milvus stops. Pods that come do not join by themselves.",
-    example: "etcd.replicaCount goes from 3 to 1: one of three members is no majority.",
-    fix: "Keep the number of members. Change it with `etcdctl member remove` or `member add`, one member at a time, in a change of its own.",
+    why: "etcd keeps its list of members in its data. Removed members are still counted, and without a majority etcd does not answer: Milvus stops. Added pods do not join by themselves.",
+    example: "etcd.replicaCount goes from 3 to 1: one of three members is not a majority.",
+    fix: "Keep the number of members. Change it with `etcdctl member remove` or `member add`, one member at a time, in a separate change.",
     sources: &["milvus#21636", "milvus#17647", "etcd documentation: runtime reconfiguration"],
     check,
 };
@@ -60,14 +59,14 @@ fn compare(old: &Cluster<'_>, left: &[&Cluster<'_>], first: &Dependency, is_stop
     });
     let finding = if open {
         findings
-            .warn(format!("the number of members of etcd {name} is not written any more; {ran} ran"))
+            .warn(format!("the manifest no longer sets the number of members of etcd {name}; {ran} run now"))
             .because("Helm then sets one member, kubectl apply keeps what runs. With one of several members left, etcd has no majority.")
     } else if runs == 0 && is_stopped {
         return;
     } else if runs == 0 {
         findings
             .deny(format!("etcd {name} would stop while Milvus runs"))
-            .because("Milvus loses its sessions and its metadata store at once, and every component ends.")
+            .because("Milvus loses its sessions and its metadata store at once, and every component stops.")
             .fix("Stop Milvus first, or keep etcd's replicas.")
     } else if runs < quorum && ran >= quorum {
         let message = format!("etcd {name} would go from {} to {runs}: of {members}, {quorum} are needed for a majority", counted(ran));
@@ -79,7 +78,7 @@ fn compare(old: &Cluster<'_>, left: &[&Cluster<'_>], first: &Dependency, is_stop
     } else if runs < ran {
         findings
             .warn(format!("etcd {name} would go from {} to {runs}", counted(ran)))
-            .because("The members that go are still counted, so that etcd survives fewer failures than before.")
+            .because("The removed members are still counted, so etcd tolerates fewer failures than before.")
     } else if runs > ran {
         findings
             .warn(format!("etcd {name} would go from {} to {runs}", counted(ran)))
@@ -89,7 +88,7 @@ fn compare(old: &Cluster<'_>, left: &[&Cluster<'_>], first: &Dependency, is_stop
             )
             .fix(
                 "Take a snapshot, add the members one at a time with `etcdctl member add`, and start each with ETCD_INITIAL_CLUSTER_STATE=existing. \
-                 Do it in a change of its own, not together with a version of Milvus.",
+                 Do this in a separate change, not together with a new version of Milvus.",
             )
     } else {
         let listed: BTreeSet<&str> = left.iter().flat_map(|new| new.listed.iter().copied()).collect();

@@ -16,7 +16,7 @@ use super::{Category, DefaultAction, Findings, Need, Rule, advice::ChartPin, mg5
 pub static RULE: Rule = Rule {
     id: "MG501",
     name: "bad-chart",
-    title: "the chart version is a good one",
+    title: "the chart version has no known defects",
     category: Category::Chart,
     default: DefaultAction::DenyOrWarn,
     data_loss: false,
@@ -25,7 +25,7 @@ pub static RULE: Rule = Rule {
     what: "Looks the chart up in the table of chart hazards: denies 4.2.21 to 4.2.29 where Pulsar v2 holds data, and Woodpecker as a \
            service of its own with images below 3.0 or in the same change as 3.0; warns about charts whose default image is a \
            pre-release, and about the step over chart 4.2.0 with an image below 2.4.",
-    why: "Such charts mix up templates and names, bring a version of Milvus that nobody chose, or make Milvus panic.",
+    why: "Such charts render wrong names, install a version of Milvus that was not chosen, or render a configuration that Milvus cannot use.",
     example: "Chart 4.2.28 over a release with Pulsar v2.",
     fix: "Use a later chart version.",
     sources: &["milvus-helm#153", "milvus-helm#154", "milvus-helm#155", "woodpecker#216", "milvus#50201", "milvus-docs#3539"],
@@ -34,6 +34,10 @@ pub static RULE: Rule = Rule {
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     woodpecker(upgrade, findings);
+    if upgrade.after.manager.is_bitnami() {
+        findings.not_applicable("the rule knows the versions of the Milvus project's chart, not those of Bitnami's");
+        return;
+    }
     let Some(chart) = &upgrade.after.chart else { return };
     if upgrade.before.and_then(|before| before.chart.as_ref()) == Some(chart) && upgrade.versions().is_none() {
         findings.not_applicable(format!("the chart stays {} and the version stays too", chart.version));
@@ -133,7 +137,7 @@ fn woodpecker(upgrade: &Upgrade<'_>, findings: &mut Findings) {
                 Some("a service".to_owned()),
                 Some(&service.workload.meta.origin),
             )
-            .fix(format!("Keep Woodpecker inside Milvus: --set {}. Do not copy the value from the documentation of a new installation.", hazard.pin.join(",")));
+            .fix(format!("Keep Woodpecker inside Milvus: set {} in the Helm values. Do not copy the value from the documentation of a new installation.", hazard.pin.join(",")));
     }
 }
 

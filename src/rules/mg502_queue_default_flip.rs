@@ -18,8 +18,7 @@ pub static RULE: Rule = Rule {
     since: "0.1.0",
     needs: &[Need::Before, Need::Chart, Need::Config],
     what: "Denies charts from 5.0.0 on that render Woodpecker for a standalone whose data is in RocksMQ.",
-    why: "The chart keeps RocksMQ only where it can look up the running Deployment. helm template, Argo CD and client dry runs \
-          cannot, so they switch the queue; the annotation that would prove the old one is overwritten in the same change.",
+    why: "The chart keeps RocksMQ only where it can look up the running Deployment. In helm template, Argo CD and client dry runs it cannot, so it switches the queue; the annotation that records the old queue is overwritten in the same change.",
     example: "Argo CD syncs chart 5.0.14 over a standalone that was made with 4.2.40.",
     fix: "Set the queue explicitly.",
     sources: &["milvus-helm#252", "milvus#44486"],
@@ -28,6 +27,10 @@ pub static RULE: Rule = Rule {
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let Some((before, after)) = upgrade.both() else { return };
+    if after.manager.is_bitnami() {
+        findings.not_applicable("the rule knows the versions of the Milvus project's chart, not those of Bitnami's");
+        return;
+    }
     let flip = upgrade.catalogue.hazards.iter().find(|hazard| hazard.rule.as_deref() == Some(RULE.id));
     let Some(since): Option<Version> = flip.and_then(|flip: &Hazard| flip.at) else { return };
     let Some(chart) = after.chart.as_ref().filter(|chart| chart.version >= since) else {
@@ -38,7 +41,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     if before.topology() == Topology::Standalone && after.topology() == Topology::Standalone && old.kind.value == QueueKind::RocksMq {
         findings.checked();
     } else {
-        findings.not_applicable("only a standalone on RocksMQ is meant");
+        findings.not_applicable("the rule is only for a standalone on RocksMQ");
     }
     if before.topology() == Topology::Standalone
         && after.topology() == Topology::Standalone

@@ -127,8 +127,8 @@ fn unread(upgrade: &Upgrade<'_>, removed: &[&RemovedValue], findings: &mut Findi
             .evidence("value", None, Some(format!("{} is set and ignored", value.path)), None);
         let keys = at_stake(&value.path).unwrap_or_default().join(" or ");
         finding.fix(match &value.nearest {
-            Some(nearest) => format!("The chart reads {nearest}. Or set {keys} under extraConfigFiles.user.yaml, if that is what is meant."),
-            None => format!("Set {keys} under extraConfigFiles.user.yaml, if that is what is meant, or take the value out."),
+            Some(nearest) => format!("The chart reads {nearest}. Or set {keys} under extraConfigFiles.user.yaml, if that is what you want."),
+            None => format!("Set {keys} under extraConfigFiles.user.yaml, if that is what you want, or take the value out."),
         });
     }
     if others.is_empty() {
@@ -138,7 +138,7 @@ fn unread(upgrade: &Upgrade<'_>, removed: &[&RemovedValue], findings: &mut Findi
     let more = if others.len() > SHOWN { format!(" and {} more", others.len() - SHOWN) } else { String::new() };
     let plural = if others.len() == 1 { "the value" } else { "the values" };
     let finding = findings.warn(format!("{chart} does not read {plural} {}{more}", shown.join(", ")));
-    finding.because("Helm accepts any name, so what was meant by them has no effect.");
+    finding.because("Helm accepts any name, so these values have no effect.");
     for value in others.iter().take(SHOWN) {
         finding.evidence("value", None, Some(format!("{} is set and ignored", value.path)), None);
     }
@@ -148,7 +148,7 @@ fn unread(upgrade: &Upgrade<'_>, removed: &[&RemovedValue], findings: &mut Findi
         .filter_map(|value| Some(format!("{} instead of {}", value.nearest.as_ref()?, value.path)))
         .collect();
     if !hints.is_empty() {
-        finding.fix(format!("Take the values out, or set what is meant: {}.", hints.join(", ")));
+        finding.fix(format!("Take the values out, or use the name that the chart reads: {}.", hints.join(", ")));
     }
 }
 

@@ -1,4 +1,4 @@
-//! MG504: what was changed by hand will be taken back by the next upgrade.
+//! MG504: the next upgrade reverts what was changed by hand.
 
 use crate::upgrade::Upgrade;
 
@@ -15,7 +15,7 @@ pub static RULE: Rule = Rule {
     since: "0.1.0",
     needs: &[Need::Running, Need::Drift],
     what: "Warns where images or effective configuration of what runs differ from the last Helm revision.",
-    why: "The next helm upgrade puts back what the revision says: an image set by kubectl or by rollingUpdate.sh, or active-standby \
+    why: "The next helm upgrade restores the last revision: an image set by kubectl or by rollingUpdate.sh, or active-standby \
           switched on by hand, is reverted on all components at once.",
     example: "rollingUpdate.sh moved the images to 2.5.12; the release still says 2.5.5.",
     fix: "Make the same change in the source of the release first.",

@@ -21,7 +21,7 @@ pub static RULE: Rule = Rule {
     what: "Denies images below 2.4 whose configuration comes as default.yaml and user.yaml without the init container that merges \
            them, as charts from 4.2.0 on render it (warns where it runs so already). Warns about containers that start by the script which that init container \
            brings, and where the command of an object store does not fit its image (MinIO, Silo).",
-    why: "Images below 2.4 read milvus.yaml only. They start with the defaults of the image: another etcd, another queue, another bucket.",
+    why: "Images before 2.4 read milvus.yaml only. They start with the defaults of the image: another etcd, another queue, another bucket.",
     example: "Chart 4.2.13 with image.all.tag=v2.3.3.",
     fix: "Stay on chart 4.1.36 until the image is 2.4 or later.",
     sources: &["milvus-helm README", "milvus-helm charts 4.1.36 and 4.2.0, rendered", "milvus-helm#315", "milvus-helm#317"],
@@ -70,7 +70,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             )
             .evidence("image", None, Some(image.to_string()), None);
         if chart.is_none() {
-            finding.fix("Mount the whole configuration as /milvus/configs/milvus.yaml, or take an image of 2.4 or later.");
+            finding.fix("Mount the whole configuration as /milvus/configs/milvus.yaml, or use an image of 2.4 or later.");
         }
     }
     for dependency in upgrade.after.dependencies_of(Family::Minio).chain(upgrade.after.dependencies_of(Family::Silo)) {

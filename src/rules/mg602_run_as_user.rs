@@ -18,9 +18,9 @@ pub static RULE: Rule = Rule {
     since: "0.1.0",
     needs: &[Need::After],
     what: "Warns about a non-zero runAsUser on images before 3.0.",
-    why: "Their programs belong to root and may be executed by root only; the container ends with 'permission denied'.",
+    why: "The programs in images before 3.0 belong to root and only root may execute them; the container stops with 'permission denied'.",
     example: "runAsUser: 1000 with milvusdb/milvus:v2.6.1.",
-    fix: "Leave runAsUser out until 3.0.",
+    fix: "Remove runAsUser until the image is 3.0 or later.",
     sources: &["caipe-io#2746"],
     check,
 };
@@ -43,7 +43,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             .pairs()
             .any(|(old, new)| std::ptr::eq(new, component) && self::user(old) == user && old.version() == new.version());
         if number != 0 && !has_a_user(component) && build.version < Version::new(3, 0, 0) && !unchanged {
-            findings.warn(format!("{} runs as user {number}, which {build} cannot", component.component)).on(component);
+            findings.warn(format!("{} would run as user {number}, which {build} does not support", component.component)).on(component);
             return;
         }
     }

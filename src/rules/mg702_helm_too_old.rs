@@ -27,6 +27,10 @@ const FIRST_CHART: Version = Version::new(4, 2, 21);
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let (Some(helm), Some(chart)) = (upgrade.facts.helm, &upgrade.after.chart) else { return };
+    if upgrade.after.manager.is_bitnami() {
+        findings.not_applicable("the rule knows the versions of the Milvus project's chart, not those of Bitnami's");
+        return;
+    }
     if chart.version < FIRST_CHART {
         findings.not_applicable(format!("chart {} needs no newer Helm; charts from {FIRST_CHART} on do", chart.version));
         return;

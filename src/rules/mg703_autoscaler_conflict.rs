@@ -24,7 +24,7 @@ pub static RULE: Rule = Rule {
     why: "The autoscaler starts pods again that must stay stopped, or loses its target and with it the replicas that the load needs. \
           Between the operator's two groups it keeps the old one up: the roll does not end, and both groups run.",
     example: "An HPA on query nodes during the 2.1 to 2.2 migration.",
-    fix: "Suspend the autoscaler for the time of the upgrade.",
+    fix: "Suspend the autoscaler during the upgrade.",
     sources: &["milvus-operator#298", "milvus-operator#416", "milvus-operator#458", "milvus-operator#469", "milvus-operator#481"],
     check,
 };
@@ -60,7 +60,9 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         let removed = named(after).is_none();
         let retired = component == Component::IndexNode && to.version.line() >= (crate::milvus::Line { major: 2, minor: 6 });
         if stops_all || removed || retired {
-            findings.warn(format!("the autoscaler {name} owns the replicas of {component}, which this path must change"));
+            findings
+                .warn(format!("the autoscaler {name} owns the replicas of {component}, which this path must change"))
+                .because("The autoscaler starts pods again that must stay stopped, or loses its target and with it the replicas that the load needs.");
         }
     }
 }
@@ -90,7 +92,7 @@ fn paired_groups(upgrade: &Upgrade<'_>, before: &Release, owned: &[(&str, &str)]
             .on(new)
             .because("The operator scales one group up and the other to zero; the autoscaler keeps the old group up, and the roll does not end.")
             .fix(
-                "Delete the autoscaler for the time of the roll, scale the old group to zero when the new one is ready, and create it again. Operators \
+                "Delete the autoscaler during the rollout, scale the old group to zero when the new one is ready, and create it again. Operators \
                  that have spec.components.queryNode.hpa do so by themselves: let the operator make the autoscaler.",
             )
             .command(format!(

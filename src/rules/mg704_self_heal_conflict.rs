@@ -19,7 +19,7 @@ pub static RULE: Rule = Rule {
     why: "Replicas that the migration set to zero, or images that the ordered upgrade moved, are put back within minutes; and a tool \
           that gives up early leaves the roll half-way.",
     example: "An Argo CD Application with selfHeal: true and the default of five retries.",
-    fix: "Suspend the tool for the time of the upgrade, or let it retry until the roll ends.",
+    fix: "Suspend the tool during the upgrade, or let it retry until the roll ends.",
     sources: &["Argo CD sync policy", "Flux HelmRelease drift detection"],
     check,
 };
@@ -31,9 +31,9 @@ const ENOUGH_RETRIES: i64 = 20;
 fn suspend(deployer: &DeployerFact) -> String {
     let name = &deployer.name;
     if deployer.tool == "flux" {
-        format!("Suspend HelmRelease {name} for the time of the upgrade (spec.suspend: true).")
+        format!("Suspend HelmRelease {name} during the upgrade (spec.suspend: true).")
     } else {
-        format!("Switch self-heal of Application {name} off for the time of the upgrade (spec.syncPolicy.automated.selfHeal: false).")
+        format!("Switch self-heal of Application {name} off during the upgrade (spec.syncPolicy.automated.selfHeal: false).")
     }
 }
 
@@ -44,7 +44,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         findings.checked();
         if deployer.self_heal {
             findings
-                .warn(format!("{} {} puts back what the steps from {from} to {to} change", deployer.tool, deployer.name))
+                .warn(format!("{} {} would revert what the steps from {from} to {to} change", deployer.tool, deployer.name))
                 .evidence_from("self-heal", Some("on".into()), None, &deployer.name)
                 .fix(suspend(deployer));
         }

@@ -94,9 +94,9 @@ fn room(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             continue;
         }
         let words = short.iter().map(|(what, needed, left)| format!("{what} {needed}, where {left} is left")).collect::<Vec<_>>().join("; ");
-        let finding = findings.warn(format!("the change needs for a time at least {words} ({})", fact.bound));
+        let finding = findings.warn(format!("the change temporarily needs at least {words} ({})", fact.bound));
         finding
-            .because("Pods that find no room stay pending, and the roll stands still half-way.")
+            .because("Pods that find no room stay pending, and the rollout stops half-way.")
             .fix("Make room first: raise the quota, add nodes, or scale something down.");
         for (what, needed, left) in short {
             finding.evidence_from(what, Some(format!("{left} left")), Some(format!("{needed} needed")), &fact.bound);
@@ -215,7 +215,7 @@ fn shared_volumes(upgrade: &Upgrade<'_>, after: &Release, findings: &mut Finding
         findings.checked();
         findings
             .warn(format!("the roll of {} starts a second pod, but the volume of claim {claim} is for one node only", workload.meta.object))
-            .because("On another node the new pod waits for the volume for ever; on the same node two processes write to one directory.")
+            .because("On another node the new pod never gets the volume; on the same node two processes write to one directory.")
             .on(new)
             .evidence(
                 "strategy",

@@ -15,6 +15,8 @@ mod finding;
 #[cfg(test)]
 mod forms;
 mod guarded_settings;
+#[cfg(test)]
+mod messages;
 mod need;
 #[cfg(test)]
 mod rows;

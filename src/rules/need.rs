@@ -107,7 +107,7 @@ pub enum Met {
 
 const DECLARE: &str = "Use a tag that names a release, or set the annotation guard.milvus.io/declared-version: \"VERSION for IMAGE\" on the workload.";
 const ROLLOUTS: Missing = Missing::fact(
-    "the state of the running components is not known",
+    "the rollout status of the running components is not known",
     "Use --before live, or files of kubectl get -o yaml with their status, or --facts FILE with the key rollouts.",
 );
 const RUNS: Missing = Missing::momentary(
@@ -186,14 +186,14 @@ impl<'u, 'a> Look<'u, 'a> {
                 if release.dependencies_of(family).next().is_some() {
                     Met::Yes
                 } else {
-                    Met::NotApplicable(format!("the release has no {family} of its own").into())
+                    Met::NotApplicable(format!("the release contains no {family}").into())
                 }
             }
             Need::Dependencies => {
                 let any = |release: &Release| !release.dependencies.is_empty();
                 applies(
                     any(upgrade.after) || upgrade.before.is_some_and(any),
-                    "the release has no etcd, object storage or message queue of its own",
+                    "the release contains no etcd, object storage or message queue",
                 )
             }
             Need::Config => match (upgrade.before.is_none_or(Release::is_config_known), upgrade.after.is_config_known()) {
@@ -208,9 +208,18 @@ impl<'u, 'a> Look<'u, 'a> {
             Need::Helm => known(facts.helm.is_some(), HELM),
             Need::Autoscalers => known(facts.autoscalers.is_some(), AUTOSCALERS),
             Need::Deployers => known(facts.deployers.is_some(), DEPLOYERS),
+            Need::Drift if !is_of_helm(upgrade) => Met::NotApplicable("Helm does not manage the release".into()),
             Need::Drift => known(facts.drift.is_some(), DRIFT),
         }
     }
+}
+
+/// Whether the release that runs comes from a chart, or a fact compares it with a revision of Helm.
+fn is_of_helm(upgrade: &Upgrade<'_>) -> bool {
+    upgrade.before.is_none_or(|before| {
+        let compared = || upgrade.facts.drift.iter().flatten().any(|drift| drift.release == before.name);
+        before.chart.is_some() || before.manager.is_chart() || before.helm.is_some() || compared()
+    })
 }
 
 fn no_version(image: &str, where_it_is: &str) -> Missing {

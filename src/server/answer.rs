@@ -127,7 +127,7 @@ impl Answerer {
         };
         match tokio::time::timeout_at(end.into(), judged).await {
             Ok(Some(ruled)) => ruled,
-            Ok(None) | Err(_) => (gate, self.unjudged(gate, "the time for an answer was over")),
+            Ok(None) | Err(_) => (gate, self.unjudged(gate, "the time limit was reached")),
         }
     }
 
