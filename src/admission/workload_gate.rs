@@ -249,10 +249,15 @@ impl<'a> WorkloadTask<'a> {
             return Leniency::Planned { returns: run.is_on_its_way_back() };
         }
         let Change::Put { new, .. } = &self.change else { return Leniency::None };
-        // What was let through before the metadata was migrated does not hold after it.
+        // A version that was let through before the metadata was migrated does not hold after it. The rest of the release
+        // changes at its own turn, and says nothing about this object.
+        let version = wanted.into_iter().flat_map(|release| &release.components).find_map(|component| {
+            let version = component.version();
+            version.build().filter(|_| component.workload.meta.object == new.meta().object).map(|build| build.version)
+        });
         let overtaken = release
-            .zip(wanted.and_then(Release::lowest))
-            .is_some_and(|(release, build)| scene.facts.is_migrated_past(&release.name, Some(&self.namespace), build.version));
+            .zip(version)
+            .is_some_and(|(release, version)| scene.facts.is_migrated_past(&release.name, Some(&self.namespace), version));
         if !overtaken && !scene.decisions.is_empty() {
             let digest = digest(new);
             if scene.decisions.iter().any(|decision| decision::covers(decision, &new.meta().object, &digest, scene.now)) {

@@ -256,11 +256,11 @@ impl Sides<'_> {
                 self.of_files(running, release, common)
             };
         }
-        let lacks = self.before.content.metas().find(|meta| {
-            reads(release, &meta.object)
-                && is_of(meta, running)
-                && !self.holds(&meta.object)
-        });
+        let lacks = self
+            .before
+            .content
+            .metas()
+            .find(|meta| reads(release, &meta.object) && is_of(meta, running) && !self.holds(&meta.object));
         if let Some(meta) = lacks {
             return Extent::assumed(true, format!("it lacks {}, which it mounts", meta.object));
         }
@@ -384,11 +384,7 @@ impl Sides<'_> {
         self.after.describe_to(&mut builder);
         let mut snapshot = builder.build();
         let is_touched = |release: &Release| {
-            owned(release).any(|object| self.holds(object))
-                || self
-                    .after
-                    .metas()
-                    .any(|meta| reads(release, &meta.object))
+            owned(release).any(|object| self.holds(object)) || self.after.metas().any(|meta| reads(release, &meta.object))
         };
         snapshot.releases.retain(is_touched);
         (snapshot, kept.len())

@@ -79,6 +79,7 @@ impl<'a> Sources<'a> {
         let Some(container) = at.of(&workload.pod) else { return FileStack::default() };
         let place = Folder::of(container);
         let mut layers = Vec::new();
+        let mut renamed = Vec::new();
         for name in FILES {
             let found = match &place.lowest {
                 Some(path) if name == "milvus.yaml" => self.at(workload, container, path),
@@ -91,10 +92,24 @@ impl<'a> Sources<'a> {
             };
             let content = match found {
                 Found::Nothing => self.by_fallback(workload, container, name, fallback),
+                Found::NoKey(object) => {
+                    renamed.push(object);
+                    None
+                }
                 Found::Key(object, key) => self.read(&object, &key),
                 Found::Unknown(unknown) => Some(Content::Unknown(unknown)),
             };
             layers.extend(content.map(|content| FileLayer { name, content }));
+        }
+        // An object whose files have other names now, as from chart 3.3.2 on: the workload that mounts those changes next, or
+        // has changed already. Until then its pods do not start, so what the other files say is what counts.
+        if layers.is_empty() && !renamed.is_empty() {
+            let files = FILES.iter().map(|name| (*name, renamed.iter().find(|object| object.file(name).is_some())));
+            let files: Vec<_> = files.filter_map(|(name, object)| Some((name, Arc::clone(object?)))).collect();
+            for (name, object) in files {
+                layers.extend(self.read(&object, name).map(|content| FileLayer { name, content }));
+            }
+            return FileStack { layers };
         }
         if !reads_all_files(workload, container, build) {
             layers.retain(|layer| layer.name == "milvus.yaml");
@@ -131,16 +146,17 @@ impl<'a> Sources<'a> {
         match &volume.source {
             VolumeSource::Files(files) => {
                 // A later source of a projected volume wins.
+                let mut without = None;
                 for one in files.iter().rev() {
                     let Some(key) = one.key_at(wanted) else { continue };
                     match self.find(&one.source) {
                         Some(object) if object.file(key).is_some() => return Found::Key(Arc::clone(object), key.into()),
-                        Some(_) => {}
+                        Some(object) => without = Some(Arc::clone(object)),
                         None => return Found::Unknown(Unknown::missing(&format!("{path} from {}", one.source), &one.source)),
                     }
                 }
                 // The folder is mounted and has no such file: Milvus does not see the image's own either.
-                Found::Nothing
+                without.map_or(Found::Nothing, Found::NoKey)
             }
             VolumeSource::Claim(claim) => elsewhere(format!("the volume claim {claim}")),
             VolumeSource::HostPath(host) => elsewhere(format!("the host path {host}")),
@@ -202,6 +218,8 @@ impl<'a> Sources<'a> {
 enum Found {
     /// What the image brings.
     Nothing,
+    /// An object of the input that has no such key.
+    NoKey(Arc<ConfigMap>),
     /// A key of an object of the input.
     Key(Arc<ConfigMap>, Box<str>),
     /// Something that the input does not hold.
