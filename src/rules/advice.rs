@@ -3,7 +3,7 @@
 //! Rules take every fix and every command from here. A command is printed only where, run as it stands, it leads to a change
 //! without a denial, keeps the wanted image and the user's values, and touches nothing else.
 
-use std::{borrow::Cow, fmt::Write as _};
+use std::{borrow::Cow, fmt::Write as _, sync::Arc};
 
 use crate::{
     manifest::{Tree, node::Kind},
@@ -762,10 +762,22 @@ impl Advice<'_, '_> {
     /// The flags for the wanted image: none where it is the running one at the wanted version, as the verbs derive it; `None` if the
     /// components want several images.
     fn wanted_image(&self, before: &Release, version: Version) -> Option<Vec<String>> {
-        let image = one_image(self.upgrade.after)?;
+        let image = self.new_image()?;
         let plain = Build::of(version);
         let derived = before.components.iter().all(|component| component.image().at(&plain).to_string() == image);
         Some(if derived { Vec::new() } else { vec!["-w".to_owned(), image] })
+    }
+
+    /// The image that components get by this change, if they all get the same. Those that stay as they are wait for their turn,
+    /// as at the workload gate, where one component changes at a time.
+    fn new_image(&self) -> Option<String> {
+        let is_new = |component: &&ComponentWorkload| {
+            let pair = self.upgrade.pairs().find(|(_, after)| Arc::ptr_eq(&after.workload, &component.workload));
+            pair.is_none_or(|(before, after)| before.image() != after.image())
+        };
+        let mut images = self.upgrade.after.components.iter().filter(is_new).map(|component| component.image().to_string());
+        let first = images.next()?;
+        images.all(|image| image == first).then_some(first)
     }
 
     /// The command for a migration of the metadata; `None` if the release cannot be migrated by it.
@@ -929,13 +941,6 @@ fn queue_settings<'s>(kind: QueueKind, name: &'s str, endpoints: &'s str) -> Vec
         _ => {}
     }
     settings
-}
-
-/// The image of every component, if all have the same.
-fn one_image(release: &Release) -> Option<String> {
-    let mut images = release.components.iter().map(|component| component.image().to_string());
-    let first = images.next()?;
-    images.all(|image| image == first).then_some(first)
 }
 
 /// The value of a setting that may stand in a command; that of a Secret may not.

@@ -501,6 +501,11 @@ fn an_ordered_upgrade_keeps_the_wanted_image() {
         of(&mirror.clone().tag("v2.5.27-gpu"), "chart"),
         Some(format!("{expected} -w registry.example.com/milvusdb/milvus:v2.5.27-gpu"))
     );
+    // At the workload gate one component changes, and the others wait for their turn.
+    let alone = before.clone().tag_of(Component::QueryNode, "v2.5.27");
+    assert_eq!(of(&alone, "chart").as_deref(), Some(expected));
+    let several = after.clone().tag_of(Component::QueryNode, "v2.5.27-gpu");
+    assert_eq!(of(&several, "chart"), None, "the verb sets one image");
     assert_eq!(of(&after, "by hand"), None);
     assert_eq!(of(&after, "alias"), None);
     let (before, after) = (Fixture::cluster("2.4.17"), Fixture::cluster("2.6.11").chart("5.0.14"));
