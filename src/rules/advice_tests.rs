@@ -384,6 +384,15 @@ fn versions_of_another_chart_are_not_compared() {
     };
     assert_eq!(rules("chart"), [true, true, true]);
     assert_eq!(rules("bitnami"), [true, false, false]);
+    let removed = |name: &str| {
+        let values = "metadata: {rootPath: prod}";
+        let before = Fixture::cluster("2.2.16").chart("3.2.18").values(values);
+        let after = Fixture::cluster("2.2.16").chart("13.2.5").values(values);
+        found(&before, &after, &manager(name), &facts())
+            .iter()
+            .any(|finding| finding.rule.id == "MG503" && !finding.not_evaluated)
+    };
+    assert!(removed("chart") && !removed("bitnami"));
 }
 
 #[test]

@@ -62,7 +62,11 @@ fn boundary(upgrade: &Upgrade<'_>) -> Option<Version> {
     upgrade.catalogue.hazards.iter().find(|hazard| hazard.rule.as_deref() == Some(RULE.id)).and_then(|hazard| hazard.at)
 }
 
+/// Only versions of the Milvus project's chart are compared.
 fn crosses_boundary(upgrade: &Upgrade<'_>) -> bool {
+    if upgrade.after.manager.is_bitnami() {
+        return false;
+    }
     let from = upgrade.before.and_then(|before| before.chart.as_ref());
     match (boundary(upgrade), from, &upgrade.after.chart) {
         (Some(boundary), Some(from), Some(to)) => from.version < boundary && to.version >= boundary,

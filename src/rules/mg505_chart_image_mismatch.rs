@@ -36,8 +36,7 @@ const WITHOUT_INIT: Version = Version::new(4, 2, 0);
 const WRAPPER: &str = "run-helm.sh";
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
-    let chart = upgrade.after.chart.as_ref().map(|chart| chart.version);
-    let chart_before = upgrade.before.and_then(|before| before.chart.as_ref()).map(|chart| chart.version);
+    let (chart, chart_before) = (own_chart(upgrade.after), upgrade.before.and_then(own_chart));
     let mut unmerged: Vec<&ComponentWorkload> = Vec::new();
     let mut is_new = false;
     for component in &upgrade.after.components {
@@ -91,8 +90,12 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
 
 /// Whether a component of the release gets its configuration in files that its image does not read.
 pub(super) fn has_unmerged(release: &Release) -> bool {
-    let chart = release.chart.as_ref().map(|chart| chart.version);
-    release.components.iter().any(|component| is_unmerged(component, chart))
+    release.components.iter().any(|component| is_unmerged(component, own_chart(release)))
+}
+
+/// The version of the Milvus project's chart; `None` if another chart, or none, made the release.
+fn own_chart(release: &Release) -> Option<Version> {
+    release.chart.as_ref().filter(|_| !release.manager.is_bitnami()).map(|chart| chart.version)
 }
 
 /// Whether an image below 2.4 gets its configuration in files that it does not read.
