@@ -53,6 +53,7 @@ pub mod migrate;
 pub mod migration;
 pub mod milvus;
 pub mod milvus_api;
+mod mounted;
 pub mod objects;
 pub mod plan;
 pub mod policy;

@@ -13,6 +13,8 @@ use std::{
 use jiff::Timestamp;
 use tokio::{task::spawn_blocking, time::sleep};
 
+use crate::mounted::read_settled;
+
 use super::{
     error::CertError,
     store::{CertStore, Certificate, Offer, Reload, digest},
@@ -20,9 +22,6 @@ use super::{
 
 /// Bytes of a file that are read. A chain of ten RSA certificates has 20 KiB.
 const MAX_SIZE: u64 = 1 << 20;
-/// How often a pair is read at most until it stays the same. A swap of `..data` in the middle, which may even make a file
-/// vanish for a moment, takes three: one spoiled, two that agree. The fourth is for a second swap.
-const READINGS: usize = 4;
 
 /// Where a certificate and its key are found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,17 +64,9 @@ impl CertFiles {
         }
     }
 
-    /// Both files as they were at one time: read until two readings in a row agree.
+    /// Both files as they were at one time.
     fn read(&self) -> Result<Content, CertError> {
-        let mut content = self.read_once();
-        for _ in 1..READINGS {
-            let again = self.read_once();
-            if again == content {
-                break;
-            }
-            content = again;
-        }
-        content
+        read_settled(|| self.read_once())
     }
 
     fn read_once(&self) -> Result<Content, CertError> {

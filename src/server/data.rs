@@ -14,14 +14,11 @@ use tokio::{task::spawn_blocking, time::sleep};
 use crate::{
     inputs::read_text_file,
     milvus::catalogue::{Catalogue, validate},
+    mounted::read_settled,
     rules,
 };
 
 use super::metrics::Metrics;
-
-/// How often files are read at most until two readings agree: kubelet replaces a mounted `ConfigMap` by swapping a link, which
-/// may happen between two files.
-const READINGS: usize = 4;
 
 /// The data in force. Clones share it.
 #[derive(Clone)]
@@ -111,15 +108,7 @@ impl DataFiles {
 
     /// The files as they were at one time.
     fn read(&self) -> Content {
-        let mut content = self.read_once();
-        for _ in 1..READINGS {
-            let again = self.read_once();
-            if again == content {
-                break;
-            }
-            content = again;
-        }
-        content
+        read_settled(|| self.read_once())
     }
 
     fn read_once(&self) -> Content {
