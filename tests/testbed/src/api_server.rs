@@ -122,8 +122,11 @@ impl ApiServer {
             args.push(flag("--service-account-private-key-file", &self.certs.service_account_key));
             args.push(flag("--root-ca-file", &self.certs.authority.path));
             args.push("--use-service-account-credentials=true".into());
-            // No kubelet reports here: what minds nodes would only take the pods off those a test invents.
-            args.push("--controllers=*,-node-ipam-controller,-node-lifecycle-controller,-taint-eviction-controller".into());
+            // No kubelet reports here. The controllers of nodes would evict the pods of nodes that a test invents. The collector
+            // of pods sets a terminating pod without a node to Failed at its next tick, which a test cannot foresee.
+            let off = ["node-ipam", "node-lifecycle", "taint-eviction", "pod-garbage-collector"];
+            let off: String = off.iter().map(|name| format!(",-{name}-controller")).collect();
+            args.push(format!("--controllers=*{off}").into());
             let health = Client::tls(port, &self.certs.authority, &self.certs.admin)?;
             let api = self.client.clone();
             let ready: Ready =
