@@ -125,8 +125,8 @@ impl ApiServer {
             // No kubelet reports here. The controllers of nodes would evict the pods of nodes that a test invents. The collector
             // of pods sets a terminating pod without a node to Failed at its next tick, which a test cannot foresee.
             let off = ["node-ipam", "node-lifecycle", "taint-eviction", "pod-garbage-collector"];
-            let off: String = off.iter().map(|name| format!(",-{name}-controller")).collect();
-            args.push(format!("--controllers=*{off}").into());
+            let off = off.map(|name| format!("-{name}-controller")).join(",");
+            args.push(format!("--controllers=*,{off}").into());
             let health = Client::tls(port, &self.certs.authority, &self.certs.admin)?;
             let api = self.client.clone();
             let ready: Ready =
