@@ -111,6 +111,8 @@ fn denied_object_by_object(before: &str, after: &str, is_reversed: bool) -> BTre
         let scene = Scene {
             place: Arc::new(Place::new(place.content("cluster").unwrap().objects)),
             remembered: Arc::new([]),
+            last_known: Arc::new([]),
+            forgets: false,
             services: Arc::new([]),
             ending: false,
             facts: Facts::default(),

@@ -42,6 +42,8 @@ fn scene(overdue: Option<Overdue<'static>>) -> Scene<'static> {
     Scene {
         place: Arc::clone(&PLACE),
         remembered: Arc::new([]),
+        last_known: Arc::new([]),
+        forgets: false,
         services: Arc::new([]),
         ending: false,
         facts: Facts { runs: Some(Vec::new()), ..Facts::default() },

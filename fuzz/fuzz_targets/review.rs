@@ -27,6 +27,8 @@ fn judge(body: &[u8]) {
     let scene = Scene {
         place: Arc::clone(&PLACE),
         remembered: Arc::new([]),
+        last_known: Arc::new([]),
+        forgets: false,
         services: Arc::new([]),
         ending: false,
         facts: Facts::default(),

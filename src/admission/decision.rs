@@ -1,62 +1,110 @@
 //! What the release gate let through, object by object, so that the workload gate lets the same objects through.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
 use crate::{
-    manifest::object::{Claim, ConfigMap, Container, ObjectRef, Workload},
-    milvus::Release,
+    manifest::{
+        Object,
+        object::{Claim, ConfigMap, Container, ObjectRef, Workload},
+    },
+    milvus::{Place, Release},
     objects::{DecisionSpec, JudgedObject},
 };
 
-/// Whether an object is as it was judged, and the decision still holds.
-#[must_use]
-pub fn covers(decision: &DecisionSpec, object: &ObjectRef, digest: &str, now: Timestamp) -> bool {
-    decision.expires > now
-        && decision
-            .objects
-            .iter()
-            .any(|judged| judged.kind == object.kind && judged.name == object.name && judged.digest == digest)
+/// Helm's mark of an object: the name and the namespace of its release.
+pub(super) const HELM_RELEASE: &str = "meta.helm.sh/release-name";
+/// The second half of the mark.
+pub(super) const HELM_NAMESPACE: &str = "meta.helm.sh/release-namespace";
+
+/// An object that a tool puts in place of another.
+pub(super) struct Put<'a> {
+    /// The object.
+    pub new: &'a Object,
+    /// The object before; `None` if it is new.
+    pub old: Option<&'a Object>,
 }
 
-/// Digests of everything of a release that the workload gate sees.
+/// Whether a release was let through with this very object, and nothing else has changed the object since.
 #[must_use]
-pub fn digests(releases: &[Release], configs: &[Arc<ConfigMap>]) -> Vec<JudgedObject> {
-    let judged =
-        |object: &ObjectRef, digest: String| JudgedObject { kind: object.kind.clone(), name: object.name.clone(), digest };
-    let mut all = Vec::new();
-    for release in releases {
-        let workloads = release.components.iter().map(|component| &component.workload);
-        for workload in workloads.chain(release.dependencies.iter().map(|dependency| &dependency.workload)) {
-            all.push(judged(&workload.meta.object, of_workload(workload)));
-        }
-        all.extend(release.claims.iter().map(|claim| judged(&claim.meta.object, of_claim(claim))));
+pub(super) fn covers(decision: &DecisionSpec, put: &Put<'_>, now: Timestamp) -> bool {
+    let meta = put.new.meta();
+    let is_marked = meta.annotation(HELM_RELEASE) == Some(&*decision.release)
+        && meta.annotation(HELM_NAMESPACE).is_none_or(|namespace| namespace == decision.namespace);
+    if !is_marked || !decision.is_valid_at(now) {
+        return false;
     }
-    all.extend(configs.iter().map(|config| judged(&config.meta.object, of_config(config))));
+    let digest = of(put.new);
+    let is_judged =
+        |judged: &&JudgedObject| judged.kind == meta.object.kind && judged.name == meta.object.name && judged.digest == digest;
+    decision.objects.iter().find(is_judged).is_some_and(|judged| {
+        // Helm may send an object twice, and may delete and create it instead of changing it.
+        put.old.map(of).is_none_or(|old| old == digest || judged.before.as_ref() == Some(&old))
+    })
+}
+
+/// Digests of everything of a release that the workload gate sees, each with that of the object in its place now.
+#[must_use]
+pub(super) fn judged(releases: &[Release], configs: &[Arc<ConfigMap>], now: &Place) -> Vec<JudgedObject> {
+    let key = |object: &ObjectRef| (object.kind.clone(), object.name.clone());
+    let running: BTreeMap<_, _> =
+        digests(&now.snapshot.releases, &now.configs).into_iter().map(|(object, digest)| (key(object), digest)).collect();
+    let mut all: Vec<JudgedObject> = digests(releases, configs)
+        .into_iter()
+        .map(|(object, digest)| JudgedObject {
+            kind: object.kind.clone(),
+            name: object.name.clone(),
+            digest,
+            before: running.get(&key(object)).cloned(),
+        })
+        .collect();
     all.sort_by(|a, b| (&a.kind, &a.name).cmp(&(&b.kind, &b.name)));
     all.dedup();
     all
 }
 
-/// What counts of a workload: images, commands and environment. Defaults that the API server fills in, replicas that an
-/// autoscaler owns, labels and annotations do not.
-#[must_use]
-pub fn of_workload(workload: &Workload) -> String {
+fn digests<'a>(releases: &'a [Release], configs: &'a [Arc<ConfigMap>]) -> Vec<(&'a ObjectRef, String)> {
+    let mut all = Vec::new();
+    for release in releases {
+        let workloads = release.components.iter().map(|component| &component.workload);
+        for workload in workloads.chain(release.dependencies.iter().map(|dependency| &dependency.workload)) {
+            all.push((&workload.meta.object, of_workload(workload)));
+        }
+        all.extend(release.claims.iter().map(|claim| (&claim.meta.object, of_claim(claim))));
+    }
+    all.extend(configs.iter().map(|config| (&config.meta.object, of_config(config))));
+    all
+}
+
+/// What counts of an object; empty for kinds that no decision is about.
+fn of(object: &Object) -> String {
+    match object {
+        Object::Workload(workload) => of_workload(workload),
+        Object::Config(config) => of_config(config),
+        Object::Claim(claim) => of_claim(claim),
+        _ => String::new(),
+    }
+}
+
+/// What counts of a workload: images, commands, environment, volumes, users, and what a StatefulSet does with its claims.
+/// Defaults that the API server fills in, replicas that an autoscaler owns, labels and annotations do not count.
+fn of_workload(workload: &Workload) -> String {
     let mut hash = Hash::new();
     for container in workload.pod.init_containers.iter().chain(&workload.pod.containers) {
         hash.container(container);
     }
     for volume in &workload.pod.volumes {
+        hash.text(&volume.name);
         hash.text(&format!("{:?}", volume.source));
     }
+    hash.text(&format!("{:?} {:?} {:?}", workload.pod.fs_group, workload.pod.run_as_user, workload.stateful));
     hash.end()
 }
 
 /// What counts of a configuration: its text.
-#[must_use]
-pub fn of_config(config: &ConfigMap) -> String {
+fn of_config(config: &ConfigMap) -> String {
     let mut hash = Hash::new();
     for file in &config.files {
         hash.text(&file.key);
@@ -66,8 +114,7 @@ pub fn of_config(config: &ConfigMap) -> String {
 }
 
 /// What counts of a claim: its size, class and modes.
-#[must_use]
-pub fn of_claim(claim: &Claim) -> String {
+fn of_claim(claim: &Claim) -> String {
     let mut hash = Hash::new();
     hash.text(claim.storage.as_deref().unwrap_or_default());
     for mode in &claim.access_modes {
@@ -105,6 +152,7 @@ impl Hash {
         for entry in &container.env_from {
             self.text(&format!("{entry:?}"));
         }
+        self.text(&format!("{:?}", container.run_as_user));
         for mount in &container.mounts {
             self.text(&format!("{mount:?}"));
         }
@@ -125,31 +173,76 @@ mod tests {
         rules::testing::Fixture,
     };
 
-    #[test]
-    fn a_decision_covers_what_was_judged_until_it_expires() {
-        let release = Fixture::cluster("2.4.5").release();
-        let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
-        let decision = DecisionSpec {
+    fn decision(release: &Release) -> DecisionSpec {
+        DecisionSpec {
             namespace: "milvus".into(),
             release: "my-release".into(),
             revision: 2,
             driver: HelmDriver::Secret,
             verdict: DecisionVerdict::Allow,
-            expires: now + LIFETIME,
-            objects: digests(std::slice::from_ref(&release), &[]),
+            expires: NOW + LIFETIME,
+            objects: judged(std::slice::from_ref(release), &[], &Place::default()),
             accepted_rules: Vec::new(),
-        };
-        let workload = &release.components[0].workload;
-        let object = &workload.meta.object;
-        assert!(covers(&decision, object, &of_workload(workload), now));
-        assert!(!covers(&decision, object, &of_workload(workload), now + LIFETIME));
-        let mut defaulted = Workload::clone(workload);
+        }
+    }
+
+    const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
+    fn marked(workload: &Workload, release: &str) -> Workload {
+        let mut workload = workload.clone();
+        workload.meta.annotations = [(HELM_RELEASE, release), (HELM_NAMESPACE, "milvus")].into_iter().collect();
+        workload
+    }
+
+    fn is_covered(decision: &DecisionSpec, new: Workload, old: Option<Workload>, now: Timestamp) -> bool {
+        let object = |workload| Object::Workload(Arc::new(workload));
+        covers(decision, &Put { new: &object(new), old: old.map(object).as_ref() }, now)
+    }
+
+    #[test]
+    fn a_decision_covers_what_was_judged_until_it_expires() {
+        let release = Fixture::cluster("2.4.5").release();
+        let decision = decision(&release);
+        let workload = marked(&release.components[0].workload, "my-release");
+        assert!(is_covered(&decision, workload.clone(), None, NOW));
+        assert!(!is_covered(&decision, workload.clone(), None, NOW + LIFETIME));
+        let mut defaulted = workload.clone();
         defaulted.replicas = Some(7);
         defaulted.strategy = Some("RollingUpdate".into());
         defaulted.meta.labels = std::iter::empty::<(&str, &str)>().collect();
-        assert!(covers(&decision, object, &of_workload(&defaulted), now), "what others fill in does not count");
-        let mut other = Workload::clone(workload);
+        assert!(is_covered(&decision, defaulted, None, NOW), "what others fill in does not count");
+        let mut other = workload;
         other.pod.containers[0].image.push('x');
-        assert!(!covers(&decision, object, &of_workload(&other), now));
+        assert!(!is_covered(&decision, other, None, NOW));
+    }
+
+    #[test]
+    fn a_decision_is_about_the_objects_of_its_own_release() {
+        let release = Fixture::cluster("2.4.5").release();
+        let decision = decision(&release);
+        let workload = &release.components[0].workload;
+        let mut unmarked = Workload::clone(workload);
+        unmarked.meta.annotations = std::iter::empty::<(&str, &str)>().collect();
+        assert!(!is_covered(&decision, unmarked, None, NOW));
+        assert!(!is_covered(&decision, marked(workload, "ghost"), None, NOW));
+        let mut elsewhere = marked(workload, "my-release");
+        elsewhere.meta.annotations = [(HELM_RELEASE, "my-release"), (HELM_NAMESPACE, "other")].into_iter().collect();
+        assert!(!is_covered(&decision, elsewhere, None, NOW));
+    }
+
+    #[test]
+    fn a_decision_is_void_once_an_object_changes_otherwise() {
+        let release = |version: &str| Fixture::cluster(version).release();
+        let workload = |version: &str| marked(&release(version).components[0].workload, "my-release");
+        let mut decision = decision(&release("2.4.6"));
+        let place = Place {
+            snapshot: crate::milvus::Snapshot { releases: vec![release("2.4.5")], ..Default::default() },
+            configs: Vec::new(),
+        };
+        decision.objects = judged(&[release("2.4.6")], &[], &place);
+        assert!(is_covered(&decision, workload("2.4.6"), Some(workload("2.4.5")), NOW));
+        assert!(is_covered(&decision, workload("2.4.6"), Some(workload("2.4.6")), NOW), "Helm tries again");
+        assert!(is_covered(&decision, workload("2.4.6"), None, NOW), "helm upgrade --force deletes and creates");
+        assert!(!is_covered(&decision, workload("2.4.6"), Some(workload("2.5.1")), NOW));
     }
 }

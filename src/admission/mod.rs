@@ -14,6 +14,8 @@
 //! | [`ruling`] | findings to the words of a denial |
 
 pub mod acceptance;
+#[cfg(test)]
+mod attacks;
 pub mod decision;
 pub mod documents_gate;
 mod envelope;

@@ -31,12 +31,13 @@ pub(crate) fn review(before: Option<&Fixture>, after: &Fixture, status: &str, la
     let inner = BASE64_STANDARD.encode(release.to_string());
     let mut all = json!({"owner": "helm", "status": status, "name": after.release_name(), "version": "2"});
     all.as_object_mut().unwrap().extend(labels.as_object().cloned().unwrap_or_default());
+    let record = format!("sh.helm.release.v1.{}.v2", after.release_name());
     json!({
         "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
         "request": {
-            "uid": "1", "operation": "CREATE", "namespace": "milvus", "name": "sh.helm.release.v1.my-release.v2",
+            "uid": "1", "operation": "CREATE", "namespace": "milvus", "name": record,
             "resource": {"group": "", "version": "v1", "resource": "secrets"}, "userInfo": {"username": "somebody"},
-            "object": {"kind": "Secret", "type": "helm.sh/release.v1", "metadata": {"labels": all},
+            "object": {"kind": "Secret", "type": "helm.sh/release.v1", "metadata": {"name": record, "labels": all},
                 "data": {"release": BASE64_STANDARD.encode(inner)}},
         },
     })
@@ -48,6 +49,8 @@ pub(crate) fn scene<'a>(before: Option<&Fixture>, facts: &Facts, accounts: &'a A
     Scene {
         place: Arc::new(before.map(|before| Place::new(objects(before))).unwrap_or_default()),
         remembered: Arc::new([]),
+        last_known: Arc::new([]),
+        forgets: false,
         services: Arc::new([]),
         ending: false,
         facts: facts.clone(),
@@ -133,7 +136,7 @@ pub(crate) fn found_object_by_object(
     found
 }
 
-fn documents_of(fixture: &Fixture) -> BTreeMap<(usize, String), Value> {
+pub(super) fn documents_of(fixture: &Fixture) -> BTreeMap<(usize, String), Value> {
     let mut all: BTreeMap<(usize, String), Value> = BTreeMap::new();
     for (at, document) in documents(&fixture.yaml()).enumerate() {
         let mut object = document.expect("a fixture renders valid YAML").root.to_json();
@@ -147,7 +150,7 @@ fn documents_of(fixture: &Fixture) -> BTreeMap<(usize, String), Value> {
     all.into_iter().map(|((_, name), object)| ((0, name), object)).collect()
 }
 
-fn object_review(old: Option<&Value>, new: Option<&Value>) -> String {
+pub(super) fn object_review(old: Option<&Value>, new: Option<&Value>) -> String {
     let object = new.or(old).expect("one of both");
     let kind = object["kind"].as_str().unwrap_or_default();
     let group = object["apiVersion"].as_str().and_then(|version| version.split_once('/')).map_or("", |(group, _)| group);
@@ -242,7 +245,8 @@ mod tests {
     fn another_release_beside_it_is_an_installation() {
         let accounts = Accounts::default();
         let scene = scene(Some(&Fixture::cluster("2.1.4")), &Facts::default(), &accounts);
-        let text = review(None, &Fixture::standalone("2.5.12").named("other"), "pending-install", &json!({}));
+        let other = Fixture::standalone("2.5.12").named("other").default_yaml("etcd: {endpoints: [\"other-etcd:2379\"]}\n");
+        let text = review(None, &other, "pending-install", &json!({}));
         let ruling = Task::of(&Review::parse(text.as_bytes()).unwrap()).judge(&scene);
         assert_eq!(ruling.response.denied, None);
     }

@@ -11,19 +11,17 @@ use crate::{
     milvus::{Release, Snapshot, snapshot::Builder},
     objects::{AcceptedBy, AcceptedRule, DecisionSpec, DecisionVerdict, HelmDriver, decision::LIFETIME},
     policy::{Action, PolicySet, resolve::Applied},
+    reason,
 };
 
 use super::{
     acceptance::{self, ACCEPT},
-    decision,
+    decision::{self, HELM_RELEASE},
     review::Review,
     ruling::{Outcome, Ruling, Way},
     scene::Scene,
     task::Gate,
 };
-
-/// Annotation with Helm's name of the release that an object belongs to.
-pub(super) const HELM_RELEASE: &str = "meta.helm.sh/release-name";
 
 /// What every chart with Milvus has in its manifest: the command `milvus run`, or an image of that name. Everything else
 /// leaves before its YAML is read.
@@ -60,6 +58,8 @@ struct Record<'a> {
 #[derive(Deserialize)]
 struct Metadata<'a> {
     #[serde(borrow, default)]
+    name: Cow<'a, str>,
+    #[serde(borrow, default)]
     labels: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
 }
 
@@ -76,8 +76,11 @@ impl ReleaseTask {
         review.resource.resource == "secrets" || review.object.is_some_and(|object| object.get().contains(r#""owner":"helm""#))
     }
 
-    /// Unpacks a pending revision; nothing where it is none, or holds no Milvus.
-    pub(super) fn of(review: &Review<'_>) -> Result<Option<Self>, String> {
+    /// Unpacks a pending revision; `None` if it is not one, or holds no Milvus.
+    ///
+    /// # Errors
+    /// If the record cannot be read, or does not agree with its own payload.
+    pub(super) fn of(review: &Review<'_>) -> Result<Option<Self>, RecordError> {
         let Some(raw) = review.object else { return Ok(None) };
         let Ok(record) = serde_json::from_str::<Record<'_>>(raw.get()) else { return Ok(None) };
         let label = |key: &str| record.metadata.labels.get(key).map(|value| &**value);
@@ -94,10 +97,11 @@ impl ReleaseTask {
             return Ok(None);
         }
         let payload = record.data.release.as_deref().unwrap_or_default();
-        let stored = codec::decode_record(kind, payload).map_err(|error| error.to_string())?;
+        let stored = codec::decode_record(kind, payload).map_err(|error| RecordError::Unreadable(error.to_string()))?;
         if !stored.manifest.contains(MARK) && !stored.hooks.iter().any(|hook| hook.contains(MARK)) {
             return Ok(None);
         }
+        agree(&stored, &record.metadata, review)?;
         let driver = match kind {
             RecordKind::Secret => HelmDriver::Secret,
             RecordKind::ConfigMap => HelmDriver::ConfigMap,
@@ -111,11 +115,11 @@ impl ReleaseTask {
         driver: HelmDriver,
         is_rollback: bool,
         accept: Option<&str>,
-    ) -> Result<Option<Self>, String> {
-        let namespace = stored.namespace.clone().unwrap_or_else(|| review.namespace.to_string());
+    ) -> Result<Option<Self>, RecordError> {
+        let namespace = review.namespace.to_string();
         let (mut builder, mut configs) = (Builder::default(), Vec::new());
         for object in stored.objects(Some(&namespace)) {
-            let object = object.map_err(|error| error.to_string())?;
+            let object = object.map_err(|error| RecordError::Unreadable(error.to_string()))?;
             if let Object::Config(config) = &object {
                 configs.push(config.clone());
             }
@@ -142,29 +146,31 @@ impl ReleaseTask {
         }))
     }
 
-    /// Judges the whole release against what runs of it.
+    /// Judges the whole release against everything that runs and that it names or whose data it would use.
     #[must_use]
     pub fn judge(&self, scene: &Scene<'_>) -> Ruling {
-        let running = scene.place.snapshot.releases.iter().filter(|release| self.owns(release));
-        let mut before: Vec<Release> = running.cloned().collect();
+        let running = &scene.place.snapshot.releases;
+        let (owned, others): (Vec<Release>, Vec<Release>) = running.iter().cloned().partition(|release| self.owns(release));
+        let mut before = owned;
         if before.is_empty() {
             before.extend(scene.remembered.iter().filter(|release| self.owns(release)).cloned());
         }
         let before = (!before.is_empty()).then(|| Snapshot { releases: before, ..Snapshot::default() });
+        if let Some(denied) = scene.unknown_past(before.as_ref()) {
+            return Ruling { by_state: true, ..Ruling::of(denied) };
+        }
         // What the manifest refers to and does not hold stays in the cluster.
         let mut after = self.after.clone();
         after.resolve(&self.configs, &scene.place.configs);
-        let judgement = judge(&Question {
-            before: before.as_ref(),
-            after: &after,
-            facts: &scene.facts,
-            catalogue: &scene.catalogue,
-            policies: &scene.policies,
-            is_rollback: self.is_rollback,
-            deletes: None,
-            accepted: &self.accepted,
-            overdue: scene.overdue,
-        });
+        let question = Question { is_rollback: self.is_rollback, accepted: &self.accepted, ..scene.question(&after) };
+        let mut judgement = judge(&Question { before: before.as_ref(), ..question });
+        for release in &after.releases {
+            let own = before.iter().flat_map(|before| &before.releases).find(|own| own.name == release.name);
+            let alone = Snapshot { releases: vec![release.clone()], ..Snapshot::default() };
+            let question = Question { after: &alone, ..question };
+            let others = scene.others(&others, own, release);
+            judgement.releases.extend(others.iter().filter_map(|other| other.judge(&question)));
+        }
         let releases: Vec<_> = judgement
             .releases
             .iter()
@@ -202,7 +208,7 @@ impl ReleaseTask {
                     _ => DecisionVerdict::Allow,
                 },
                 expires: scene.now + LIFETIME,
-                objects: decision::digests(&self.after.releases, &self.configs),
+                objects: decision::judged(&self.after.releases, &self.configs, &scene.place),
                 accepted_rules,
             });
         }
@@ -221,10 +227,52 @@ impl ReleaseTask {
         Some(AcceptedRule { rule: judged.finding.rule.id.to_owned(), by, reference })
     }
 
-    /// Whether a running Milvus belongs to this release: by Helm's own mark where there is one, else by its name.
+    /// Whether a Milvus belongs to this release: by Helm's own mark if there is one, else by its name.
     fn owns(&self, release: &Release) -> bool {
         let marks: Vec<&str> =
             release.components.iter().filter_map(|component| component.workload.meta.annotation(HELM_RELEASE)).collect();
         if marks.is_empty() { release.name == self.release } else { marks.contains(&&*self.release) }
     }
+}
+
+/// Why a record of Helm is not judged.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RecordError {
+    /// It cannot be read, so it says nothing about Milvus; the workload gate judges its objects.
+    #[error("{0}")]
+    Unreadable(String),
+    /// It says two things about itself, as no Helm writes it.
+    #[error(
+        "the record {name} of this Helm release does not agree with its payload: {what} is {written} outside and {payload} inside. \
+         Helm does not write such a record"
+    )]
+    Disagrees {
+        /// Name of the record.
+        name: String,
+        /// What differs.
+        what: &'static str,
+        /// What the object says.
+        written: String,
+        /// What the payload says.
+        payload: String,
+    },
+}
+
+/// Whether a record says the same outside and inside: its name, its namespace, its labels and its payload.
+fn agree(stored: &StoredRelease, metadata: &Metadata<'_>, review: &Review<'_>) -> Result<(), RecordError> {
+    let label = |key: &str| metadata.labels.get(key).map_or("", |value| &**value).to_owned();
+    let revision = stored.revision.to_string();
+    let name = if metadata.name.is_empty() { &review.name } else { &metadata.name };
+    let pairs = [
+        ("the name", name.to_string(), format!("sh.helm.release.v1.{}.v{revision}", stored.name)),
+        ("the label name", label("name"), stored.name.clone()),
+        ("the label version", label("version"), revision),
+        ("the label status", label("status"), stored.status.clone()),
+        // Helm leaves the namespace out of a payload that was made without one.
+        ("the namespace", review.namespace.to_string(), stored.namespace.clone().unwrap_or_else(|| review.namespace.to_string())),
+    ];
+    let shown = |text: &str| reason::line(text);
+    pairs.into_iter().find(|(_, written, payload)| written != payload).map_or(Ok(()), |(what, written, payload)| {
+        Err(RecordError::Disagrees { name: shown(name), what, written: shown(&written), payload: shown(&payload) })
+    })
 }

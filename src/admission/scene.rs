@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::review::Response;
 use crate::{
     facts::Facts,
-    judge::Overdue,
-    milvus::{Place, Release, catalogue::Catalogue},
+    judge::{JudgedRelease, Overdue, Question, judge},
+    milvus::{Place, Release, Snapshot, catalogue::Catalogue},
     objects::DecisionSpec,
     policy::PolicySet,
 };
@@ -42,8 +43,13 @@ impl Accounts {
 pub struct Scene<'a> {
     /// The namespace that the review is about.
     pub place: Arc<Place>,
-    /// Releases of that namespace that no longer run while their volumes exist.
+    /// Releases of that namespace that no longer run while their data exists.
     pub remembered: Arc<[Release]>,
+    /// Releases that run, with the settings that they were last seen with, where what runs does not show them: their
+    /// `ConfigMap` was deleted, for example.
+    pub last_known: Arc<[Release]>,
+    /// Whether releases of that namespace did not fit into the memory: data of one may be there of which nothing is known.
+    pub forgets: bool,
     /// Names of Services there.
     pub services: Arc<[String]>,
     /// Whether the namespace is being deleted.
@@ -62,4 +68,91 @@ pub struct Scene<'a> {
     pub now: Timestamp,
     /// Whether the time for an answer is over.
     pub overdue: Option<Overdue<'a>>,
+}
+
+/// Rules about what another release does to the data that this one uses. What the rest of that release looks like is its own
+/// matter.
+const SAME_DATA: [&str; 6] = ["MG101", "MG103", "MG208", "MG301", "MG303", "MG304"];
+/// Rules that compare settings.
+const SETTINGS: [&str; 6] = ["MG301", "MG302", "MG303", "MG304", "MG307", "MG308"];
+
+/// A release beside the own one that a change must be compared with.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Other<'a> {
+    release: &'a Release,
+    why: Why,
+}
+
+/// Why a release is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    /// The change names objects of it.
+    Objects,
+    /// The change uses its data.
+    Data,
+    /// It is the own one with its last known settings.
+    Settings,
+}
+
+impl Other<'_> {
+    /// What the change that the question is about does to this release; `None` if the question is about nothing.
+    pub(super) fn judge(&self, question: &Question<'_>) -> Option<JudgedRelease> {
+        let before = Snapshot { releases: vec![self.release.clone()], ..Snapshot::default() };
+        let mut judged = judge(&Question { before: Some(&before), ..*question }).releases.pop()?;
+        let counts: &[&str] = match self.why {
+            Why::Objects => return Some(judged),
+            Why::Data => &SAME_DATA,
+            Why::Settings => &SETTINGS,
+        };
+        judged.findings.retain(|judged| counts.contains(&judged.finding.rule.id) && !judged.finding.not_evaluated);
+        Some(judged)
+    }
+}
+
+impl<'a> Scene<'a> {
+    /// The releases beside `old` that a release must be compared with: those that run, and those whose data is left.
+    pub(super) fn others<'s>(&'s self, running: &'s [Release], old: Option<&Release>, new: &Release) -> Vec<Other<'s>> {
+        let is_old = |release: &Release| old.is_some_and(|old| old.name == release.name && old.app_name == release.app_name);
+        let mut candidates = running.iter().chain(self.remembered.iter()).filter(|release| !is_old(release)).peekable();
+        let location = candidates.peek().and_then(|_| new.data_location());
+        let shares = |release: &Release| {
+            if release.shares_objects_with(new) {
+                return Some(Why::Objects);
+            }
+            let same = location.as_ref().zip(release.data_location()).is_some_and(|(one, other)| one.is_same(&other));
+            same.then_some(Why::Data)
+        };
+        let mut others: Vec<Other<'s>> =
+            candidates.filter_map(|release| Some(Other { release, why: shares(release)? })).collect();
+        let settings = self.last_known.iter().filter(|release| is_old(release));
+        others.extend(settings.map(|release| Other { release, why: Why::Settings }));
+        others
+    }
+
+    /// Why an installation cannot be judged here: its data may be that of a release of which nothing is known.
+    pub(super) fn unknown_past(&self, before: Option<&Snapshot>) -> Option<Response> {
+        (self.forgets && before.is_none()).then(|| {
+            Response::deny(
+                "milvus-guard: this namespace holds more releases of Milvus than milvus-guard can remember, and volume claims are \
+                 left. milvus-guard cannot tell which version their data has, so it does not let a new release in. Delete the \
+                 claims that are not needed, or install into another namespace."
+                    .to_owned(),
+            )
+        })
+    }
+
+    /// The question of an installation of `after`, with what is known here.
+    pub(super) fn question<'s>(&'s self, after: &'s Snapshot) -> Question<'s> {
+        Question {
+            before: None,
+            after,
+            facts: &self.facts,
+            catalogue: &self.catalogue,
+            policies: &self.policies,
+            is_rollback: false,
+            deletes: None,
+            accepted: &[],
+            overdue: self.overdue,
+        }
+    }
 }

@@ -4,7 +4,7 @@ use crate::manifest::{Object, Origin, Tree, View, tape::At};
 
 use super::{
     documents_gate::DocumentTask,
-    release_gate::ReleaseTask,
+    release_gate::{RecordError, ReleaseTask},
     review::{Operation, Response, Review},
     ruling::Ruling,
     scene::Scene,
@@ -67,8 +67,11 @@ impl<'a> Task<'a> {
                 match ReleaseTask::of(review) {
                     Ok(Some(task)) => Self::Release(Box::new(task)),
                     Ok(None) => nothing(Gate::Release),
-                    // A payload that cannot be read says nothing about Milvus; the workload gate stands behind.
-                    Err(reason) => {
+                    Err(error @ RecordError::Disagrees { .. }) => {
+                        Self::Done(Gate::Release, Box::new(Ruling::of(Response::deny(format!("milvus-guard: {error}.")))))
+                    }
+                    // A payload that cannot be read says nothing about Milvus; the workload gate judges its objects.
+                    Err(RecordError::Unreadable(reason)) => {
                         let text = format!("milvus-guard could not read this Helm release, so nobody judged it: {reason}");
                         Self::Done(Gate::Release, Box::new(Ruling::of(Response::warn(text))))
                     }

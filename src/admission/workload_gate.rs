@@ -3,6 +3,8 @@
 
 use std::{borrow::Cow, sync::Arc};
 
+use serde::Deserialize;
+
 use crate::{
     facts::RunFact,
     judge::{Judgement, Question, judge},
@@ -22,12 +24,11 @@ use crate::{
 
 use super::{
     acceptance::{self, ACCEPT},
-    decision,
+    decision::{self, HELM_RELEASE, Put},
     head::Head,
-    release_gate::HELM_RELEASE,
     review::{Operation, Raw, Response, Review},
     ruling::{Outcome, Ruling, Way},
-    scene::{CLEANERS, Scene},
+    scene::{CLEANERS, Other, Scene},
     task::{Gate, object, object_at},
 };
 
@@ -37,6 +38,9 @@ const PLANNED: [&str; 9] = ["MG106", "MG201", "MG203", "MG205", "MG206", "MG207"
 const RETURN: [&str; 4] = ["MG102", "MG103", "MG104", "MG110"];
 /// Rules about deletions.
 const DELETIONS: [&str; 4] = ["MG208", "MG305", "MG401", "MG407"];
+/// Controllers that make themselves the owners of what they keep: the one of StatefulSets does so to claims under a retention
+/// policy, whose change was judged.
+const OWNERS: [&str; 1] = ["system:serviceaccount:kube-system:statefulset-controller"];
 /// The rule that counts whatever was decided before: a run came in between.
 const LOCK: &str = "MG208";
 
@@ -45,10 +49,29 @@ const LOCK: &str = "MG208";
 pub struct WorkloadTask<'a> {
     /// Its namespace.
     pub namespace: String,
-    change: Change<'a>,
+    change: Option<Change<'a>>,
+    /// The object before, if the request gives it a new owner: the garbage collector deletes it with that owner, and at once if the
+    /// owner does not exist.
+    adopted: Option<Object>,
     user: String,
-    /// Whether a person's kubectl asks, not a tool that applies a chart.
-    by_kubectl: bool,
+    writer: Writer,
+}
+
+/// Who writes, by the field manager of the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Writer {
+    /// Helm, or a tool that has Helm built in.
+    Helm,
+    /// Anything else: kubectl, Argo CD, an operator, a client library.
+    Other,
+}
+
+impl Writer {
+    /// Field managers of Helm, of Flux' helm-controller and of Terraform's provider.
+    fn of(manager: &str) -> Self {
+        let is_helm = manager == "helm" || manager == "helm-controller" || manager.starts_with("terraform-provider-helm");
+        if is_helm { Self::Helm } else { Self::Other }
+    }
 }
 
 #[derive(Debug)]
@@ -77,26 +100,47 @@ impl<'a> WorkloadTask<'a> {
     /// # Errors
     /// Where an object that may be Milvus cannot be read.
     pub(super) fn of(review: &Review<'a>) -> Result<Option<Self>, String> {
-        let Some(change) = change(review)? else { return Ok(None) };
+        let change = change(review)?;
+        let adopted = adopted(review)?;
+        if change.is_none() && adopted.is_none() {
+            return Ok(None);
+        }
         Ok(Some(Self {
             namespace: review.namespace.to_string(),
             change,
+            adopted,
             user: review.user_info.username.to_string(),
-            by_kubectl: review.field_manager().starts_with("kubectl"),
+            writer: Writer::of(review.field_manager()),
         }))
     }
 
     /// Judges the change against what runs.
     #[must_use]
     pub fn judge(&self, scene: &Scene<'_>) -> Ruling {
-        let deletes = match &self.change {
+        let ruling = self.change.as_ref().map_or_else(Ruling::pass, |change| self.judge_change(change, scene));
+        match &self.adopted {
+            Some(object) if ruling.response.denied.is_none() && !OWNERS.contains(&&*self.user) => {
+                let mut gone = self.judge_change(&Change::Delete(object.clone()), scene);
+                let Some(denied) = &mut gone.response.denied else { return ruling };
+                denied.push_str(
+                    " || The request adds an owner reference: the garbage collector deletes the object together with its owner, and at \
+                     once if that owner does not exist.",
+                );
+                gone
+            }
+            _ => ruling,
+        }
+    }
+
+    fn judge_change(&self, change: &Change<'_>, scene: &Scene<'_>) -> Ruling {
+        let deletes = match change {
             Change::Delete(object) => Some(&object.meta().object),
             _ => None,
         };
         if deletes.is_some() && (scene.ending || CLEANERS.contains(&&*self.user)) {
             return Ruling::pass();
         }
-        let (before, after, reference) = match self.sides(scene) {
+        let (before, after, reference) = match self.sides(change, scene) {
             Ok(Some(sides)) => sides,
             Ok(None) => return Ruling::pass(),
             Err(reason) => return Ruling::of(Response::deny(reason)),
@@ -113,31 +157,38 @@ impl<'a> WorkloadTask<'a> {
             let same = |release: &&Release| release.name == new.name && release.app_name == new.app_name;
             old = before.snapshot.releases.iter().find(same).or_else(|| scene.remembered.iter().find(same)).cloned();
         }
-        self.compare(scene, old, new, deletes)
+        let others = scene.others(&before.snapshot.releases, old.as_ref(), &new);
+        self.compare(scene, old, new, &others, deletes)
     }
 
-    fn compare(&self, scene: &Scene<'_>, old: Option<Release>, new: Release, deletes: Option<&ObjectRef>) -> Ruling {
+    fn compare(
+        &self,
+        scene: &Scene<'_>,
+        old: Option<Release>,
+        new: Release,
+        others: &[Other<'_>],
+        deletes: Option<&ObjectRef>,
+    ) -> Ruling {
         let one = |release: Release| Snapshot { releases: vec![release], ..Snapshot::default() };
         let before = old.map(one);
+        if let Some(denied) = scene.unknown_past(before.as_ref()) {
+            return Ruling { by_state: true, ..Ruling::of(denied) };
+        }
         let after = one(new);
         let accepted = self.accepted();
-        let question = Question {
-            before: before.as_ref(),
-            after: &after,
-            facts: &scene.facts,
-            catalogue: &scene.catalogue,
-            policies: &scene.policies,
-            is_rollback: false,
-            deletes,
-            accepted: &accepted,
-            overdue: scene.overdue,
-        };
-        let judgement = judge(&question);
+        let question = Question { deletes, accepted: &accepted, ..scene.question(&after) };
+        let mut judgement = judge(&Question { before: before.as_ref(), ..question });
+        judgement.releases.extend(others.iter().filter_map(|other| other.judge(&question)));
         // What was so before is nobody's fault now.
         let acts =
             judgement.releases.iter().flat_map(|release| &release.findings).any(|judged| judged.action() > Some(Action::Audit));
         let known = match &before {
-            Some(before) if acts => judge(&Question { after: before, deletes: None, ..question }),
+            Some(before) if acts => {
+                let question = Question { after: before, deletes: None, ..question };
+                let mut known = judge(&Question { before: Some(before), ..question });
+                known.releases.extend(others.iter().filter_map(|other| other.judge(&question)));
+                known
+            }
             _ => Judgement::default(),
         };
         // A rule that failed, had no time or lacked a fact said nothing about what was so before: its outcome stands.
@@ -175,9 +226,9 @@ impl<'a> WorkloadTask<'a> {
     }
 
     /// The namespace before and after, and the object that changes; nothing where no rule looks at what changes.
-    fn sides<'s>(&self, scene: &'s Scene<'_>) -> Result<Option<(Cow<'s, Place>, Place, ObjectRef)>, String> {
+    fn sides<'s>(&self, change: &Change<'_>, scene: &'s Scene<'_>) -> Result<Option<(Cow<'s, Place>, Place, ObjectRef)>, String> {
         let place = &*scene.place;
-        Ok(match &self.change {
+        Ok(match change {
             Change::Put { new, old } => {
                 let reference = new.meta().object.clone();
                 let old = match old {
@@ -199,8 +250,8 @@ impl<'a> WorkloadTask<'a> {
                 Some((before, after, reference))
             }
             Change::Scale { kind, name, replicas } => {
-                let Some(component) = place.component(kind, name) else { return Ok(None) };
-                let mut workload = Workload::clone(&component.workload);
+                let Some(workload) = place.workload(kind, name) else { return Ok(None) };
+                let mut workload = Workload::clone(workload);
                 workload.replicas = Some(*replicas);
                 let reference = workload.meta.object.clone();
                 Some((Cow::Borrowed(place), place.with(Object::Workload(Arc::new(workload))), reference))
@@ -209,7 +260,7 @@ impl<'a> WorkloadTask<'a> {
                 let before = place.with(old.clone());
                 if let Object::Workload(workload) = old
                     && identify::component(workload).is_none()
-                    && is_being_uninstalled(workload, scene)
+                    && is_being_uninstalled(workload, &before, scene)
                 {
                     return Ok(None);
                 }
@@ -222,7 +273,7 @@ impl<'a> WorkloadTask<'a> {
 
     /// Rules that the request itself accepts.
     fn accepted(&self) -> Vec<String> {
-        let Change::Put { new, old } = &self.change else { return Vec::new() };
+        let Some(Change::Put { new, old }) = &self.change else { return Vec::new() };
         let Some(accepted) = new.meta().annotation(ACCEPT) else { return Vec::new() };
         let before = match old {
             Some(Old { head: Some(head), .. }) => head.annotation(ACCEPT).map(str::to_owned),
@@ -248,7 +299,7 @@ impl<'a> WorkloadTask<'a> {
         {
             return Leniency::Planned { returns: run.is_on_its_way_back() };
         }
-        let Change::Put { new, .. } = &self.change else { return Leniency::None };
+        let Some(Change::Put { new, .. }) = &self.change else { return Leniency::None };
         // A version that was let through before the metadata was migrated does not hold after it. The rest of the release
         // changes at its own turn, and says nothing about this object.
         let version = wanted.into_iter().flat_map(|release| &release.components).find_map(|component| {
@@ -258,13 +309,24 @@ impl<'a> WorkloadTask<'a> {
         let overtaken = release
             .zip(version)
             .is_some_and(|(release, version)| scene.facts.is_migrated_past(&release.name, Some(&self.namespace), version));
-        if !overtaken && !scene.decisions.is_empty() {
-            let digest = digest(new);
-            if scene.decisions.iter().any(|decision| decision::covers(decision, &new.meta().object, &digest, scene.now)) {
-                return Leniency::Decided;
-            }
+        if self.writer != Writer::Helm {
+            return Leniency::None;
         }
-        if new.meta().annotation(HELM_RELEASE).is_some() && !self.by_kubectl { Leniency::Helm } else { Leniency::None }
+        let old = self.old();
+        let put = Put { new, old: old.as_ref() };
+        if !overtaken && scene.decisions.iter().any(|decision| decision::covers(decision, &put, scene.now)) {
+            return Leniency::Decided;
+        }
+        // The mark counts if the object has borne it before: a request could bring it along.
+        let mark = |object: &Object| object.meta().annotation(HELM_RELEASE).map(str::to_owned);
+        let is_helms = mark(new).is_some() && old.as_ref().is_none_or(|old| mark(old) == mark(new));
+        if is_helms { Leniency::Helm } else { Leniency::None }
+    }
+
+    /// The object before the change, where there is one that can be read.
+    fn old(&self) -> Option<Object> {
+        let Some(Change::Put { old: Some(old), .. }) = &self.change else { return None };
+        old.read(&self.namespace).ok().flatten()
     }
 }
 
@@ -313,19 +375,17 @@ impl Leniency {
     }
 }
 
-fn digest(object: &Object) -> String {
-    match object {
-        Object::Workload(workload) => decision::of_workload(workload),
-        Object::Config(config) => decision::of_config(config),
-        Object::Claim(claim) => decision::of_claim(claim),
-        _ => String::new(),
-    }
-}
-
-/// Helm deletes a StatefulSet's Service before the StatefulSet itself; a StatefulSet that is deleted on its own still has it.
-fn is_being_uninstalled(workload: &Workload, scene: &Scene<'_>) -> bool {
+/// Whether Helm is uninstalling: it deletes every Service of a release before the first StatefulSet. A StatefulSet that is deleted
+/// on its own still has the Services around it.
+fn is_being_uninstalled(workload: &Workload, place: &Place, scene: &Scene<'_>) -> bool {
     let service = workload.stateful.as_ref().and_then(|stateful| stateful.service_name.as_deref());
-    service.is_some_and(|service| !scene.services.iter().any(|known| known == service))
+    let own_is_gone = service.is_some_and(|service| !scene.services.iter().any(|known| known == service));
+    let Some(release) = place.owner(&workload.meta.object) else { return own_is_gone };
+    let is_of_release = |service: &Meta| {
+        ["app.kubernetes.io/instance", "release"].iter().any(|key| service.label(key) == Some(&*release.name))
+            || (!release.fullname.is_empty() && service.object.name == release.fullname)
+    };
+    own_is_gone && !release.services.iter().any(is_of_release)
 }
 
 /// The release after its object is gone: it is found by its name, since nothing in it is the object any more.
@@ -353,6 +413,50 @@ fn change<'a>(review: &Review<'a>) -> Result<Option<Change<'a>>, String> {
         ("", Operation::Create | Operation::Update) => put(review),
         ("", Operation::Delete) => delete(review),
         _ => Ok(None),
+    }
+}
+
+/// The object before a request that gives it a new owner, if its loss would be a loss of data.
+fn adopted(review: &Review<'_>) -> Result<Option<Object>, String> {
+    let (Some(new), Some(old)) = (review.object.map(Raw::get), review.old_object.map(Raw::get)) else { return Ok(None) };
+    if review.operation != Operation::Update || !review.sub_resource.is_empty() || !new.contains("ownerReferences") {
+        return Ok(None);
+    }
+    let owned = |text: &str| serde_json::from_str::<Owned>(text).map(|owned| owned.uids()).unwrap_or_default();
+    let before = owned(old);
+    if owned(new).iter().all(|uid| before.contains(uid)) {
+        return Ok(None);
+    }
+    Ok(object(old, &review.namespace)?.1.filter(|object| match object {
+        Object::Workload(workload) => is_ours(workload),
+        Object::Claim(_) => true,
+        _ => false,
+    }))
+}
+
+/// The owners of an object.
+#[derive(Deserialize)]
+struct Owned {
+    #[serde(default)]
+    metadata: OwnedMetadata,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct OwnedMetadata {
+    #[serde(default)]
+    owner_references: Vec<OwnerReference>,
+}
+
+#[derive(Deserialize)]
+struct OwnerReference {
+    #[serde(default)]
+    uid: String,
+}
+
+impl Owned {
+    fn uids(self) -> Vec<String> {
+        self.metadata.owner_references.into_iter().map(|owner| owner.uid).collect()
     }
 }
 

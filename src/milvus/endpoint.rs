@@ -49,6 +49,15 @@ impl Host {
         self
     }
 
+    /// The same address with its namespace, where it is a Service of this namespace.
+    #[must_use]
+    pub fn in_namespace(self, namespace: Option<&str>) -> Self {
+        match self.name {
+            Name::Service(name, None) => Self { name: Name::Service(name, namespace.map(str::to_owned)), port: self.port },
+            name => Self { name, port: self.port },
+        }
+    }
+
     /// The host without its port.
     #[must_use]
     pub fn host(&self) -> String {

@@ -3,6 +3,7 @@
 pub mod catalogue;
 pub mod component;
 pub mod config;
+pub mod data_location;
 pub mod day;
 pub mod dependency;
 pub mod endpoint;

@@ -124,6 +124,16 @@ impl Place {
             .find(|component| component.workload.meta.object.kind == kind && component.workload.meta.object.name == name)
     }
 
+    /// The workload with this kind and name, where it is a component of Milvus or one of its dependencies.
+    #[must_use]
+    pub fn workload(&self, kind: &str, name: &str) -> Option<&Arc<Workload>> {
+        let is = |workload: &Arc<Workload>| workload.meta.object.kind == kind && workload.meta.object.name == name;
+        self.snapshot.releases.iter().find_map(|release| {
+            let components = release.components.iter().map(|component| &component.workload);
+            components.chain(release.dependencies.iter().map(|dependency| &dependency.workload)).find(|workload| is(workload))
+        })
+    }
+
     fn put_workload(&mut self, workload: Arc<Workload>) {
         let is = |other: &Workload| {
             other.meta.object.kind == workload.meta.object.kind && other.meta.object.name == workload.meta.object.name

@@ -4,16 +4,35 @@
 //! into one form first. Which settings count, how they are compared and what Milvus takes where they are absent is data
 //! (`configuration.yaml`).
 
-use std::{borrow::Cow, collections::BTreeSet, fmt};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use super::{
-    catalogue::{Compare, SettingCondition, SettingFact},
+    catalogue::{Catalogue, Compare, SettingCondition, SettingFact},
     component::Topology,
     config::{HIDDEN, Lookup, Setting, Unknown, View},
     endpoint::{self, Bucket, Host, listed},
     release::Release,
     volume::{VolumePlace, place_of},
 };
+
+/// Keys that decide which queue, which metadata store and which storage Milvus uses.
+pub(super) const DECIDING_KEYS: [&str; 11] = [
+    "mq.type",
+    "messageQueue",
+    "pulsar.address",
+    "pulsar.port",
+    "kafka.brokerList",
+    "metastore.type",
+    "etcd.use.embed",
+    "etcd.endpoints",
+    "common.storageType",
+    "woodpecker.storage.type",
+    "minio.bucketName",
+];
 
 /// A message queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -206,6 +225,21 @@ impl Release {
         })
     }
 
+    /// The settings that rules guard, and those on which they depend, by key; `None` if one is absent. A setting is missing if it
+    /// is not known, is a secret, or if components do not agree about it.
+    #[must_use]
+    pub fn guarded_settings(&self, catalogue: &Catalogue) -> BTreeMap<String, Option<String>> {
+        let mut known = BTreeMap::new();
+        for key in catalogue.guarded_keys() {
+            let mut values = self.located().map(|located| located.plain(key));
+            let Some(first) = values.next().flatten() else { continue };
+            if values.all(|value| value.as_ref() == Some(&first)) {
+                known.insert(key.to_owned(), first);
+            }
+        }
+        known
+    }
+
     /// Where the metadata lies, by the first component whose configuration tells.
     #[must_use]
     pub fn metadata(&self) -> Metadata<'_> {
@@ -271,6 +305,15 @@ impl<'a> Located<'a> {
         }
     }
 
+    /// The text of a setting, `None` in it if it is absent; `None` if it is not known, or is a secret.
+    fn plain(&self, key: &str) -> Option<Option<String>> {
+        match self.view.lookup(key) {
+            Lookup::Absent => Some(None),
+            Lookup::Known(setting) if !setting.is_secret => Some(Some(setting.value.to_owned())),
+            Lookup::Known(_) | Lookup::Unknown(_) => None,
+        }
+    }
+
     /// A setting; `None` if it is absent.
     ///
     /// # Errors
@@ -310,6 +353,24 @@ impl<'a> Located<'a> {
             return Ok(Known { value: "embedded".into(), setting: Some(embed) });
         }
         Ok(Known { value: named.to_ascii_lowercase().into(), setting })
+    }
+
+    /// The name of the metadata store; `None` if it is not known.
+    pub(super) fn metastore_name(&self) -> Option<&'static str> {
+        let metastore = self.metastore().ok()?;
+        ["etcd", "embedded", "tikv", "mysql"].into_iter().find(|name| *name == metastore.value)
+    }
+
+    /// The addresses of a setting; `None` if it is not known. An absent setting has none.
+    pub(super) fn addresses(&self, key: &'a str) -> Option<BTreeSet<Host>> {
+        let setting = self.value(key).ok()?;
+        Some(self.hosts(setting.map_or("", |setting| setting.value), None))
+    }
+
+    /// A root path without slashes at its ends; `None` if it is not known.
+    pub(super) fn root_path(&self, key: &'a str) -> Option<String> {
+        let setting = self.value(key).ok()?;
+        Some(trimmed(setting.map_or("by-dev", |setting| setting.value)).to_owned())
     }
 
     /// `remote` (`minio` is its old name), `local` or `opendal`.

@@ -284,6 +284,13 @@ fn chart(components: &[ComponentWorkload]) -> Option<ChartRef> {
     })
 }
 
+impl Release {
+    /// Reads the configuration anew from these objects.
+    pub fn configure(&mut self, configs: &[Arc<ConfigMap>]) {
+        configure(self, configs);
+    }
+}
+
 /// Reads the configuration of a release anew: files and variables of each component.
 pub(super) fn configure(release: &mut Release, configs: &[Arc<ConfigMap>]) {
     let fallback = fallback(release, configs);

@@ -57,6 +57,12 @@ pub struct DecisionSpec {
 }
 
 impl DecisionSpec {
+    /// The name of its object: one for each release, so that the newest takes the place of the one before.
+    #[must_use]
+    pub fn object_name(&self) -> String {
+        format!("{}.{}", self.namespace, self.release)
+    }
+
     /// Whether it still counts.
     #[must_use]
     pub fn is_valid_at(&self, now: Timestamp) -> bool {
@@ -128,4 +134,8 @@ pub struct JudgedObject {
     pub name: String,
     /// Digest of its image and configuration as judged (`sha256:...`).
     pub digest: String,
+    /// Digest of the object that ran when the revision was judged; `None` if there was none. The decision counts only as long as
+    /// the object is in this state or in the judged one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<String>,
 }

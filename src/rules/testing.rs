@@ -450,6 +450,15 @@ pub(crate) fn judge_change(
     found
 }
 
+/// The objects of a manifest in the namespace of fixtures.
+pub(crate) fn objects_of(text: &str) -> Vec<Object> {
+    let read = |document: crate::manifest::Document<'_>| {
+        let origin = Origin { source: "manifest.yaml".into(), document: document.index, line: document.root.line };
+        Object::read(&document.root, &origin, Some("milvus")).expect("an object")
+    };
+    documents(text).map(|document| read(document.expect("valid YAML"))).collect()
+}
+
 /// How a rule comes out between two fixtures.
 pub(crate) fn state(rule: &'static Rule, before: Option<&Fixture>, after: &Fixture, facts: &Facts) -> State {
     let before = before.map(Fixture::release);

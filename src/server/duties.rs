@@ -1,6 +1,10 @@
 //! What the leader does for all replicas: remembers releases, reports on policies, clears what has expired, audits.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -29,7 +33,7 @@ use super::{
     leader::Leader,
     memory::Memory,
     metrics::{AuditLabels, Metrics},
-    store::{Document, MEMORY, MEMORY_KEY, Store, Watched},
+    store::{Document, MEMORY_KEY, Store, Watched, memory_name},
     world::decisions,
 };
 
@@ -63,8 +67,8 @@ impl Duties {
     /// Does what is due, until the process ends.
     pub async fn run(self) {
         let mut led = false;
-        let mut memory = Memory::default();
-        let mut unsaved = false;
+        let mut memories = BTreeMap::<String, Memory>::new();
+        let mut unsaved = BTreeSet::<String>::new();
         let mut reported = Reported::new();
         let mut audited: Option<tokio::time::Instant> = None;
         loop {
@@ -79,28 +83,22 @@ impl Duties {
             let changed = if led {
                 self.store.take_changed()
             } else {
-                memory = Memory::clone(&self.store.memory());
+                memories = self.store.memories();
                 reported.clear();
                 let _ = self.store.take_changed();
                 let mut all = self.store.milvus_namespaces();
-                let known = memory.namespaces();
-                all.extend(known.into_iter().map(|name| {
-                    let view = self.store.picture(&name).view;
-                    (name, view)
-                }));
+                all.extend(memories.keys().map(|name| (name.clone(), self.store.picture(name).view)));
                 all
             };
             led = true;
             let now = Timestamp::now();
+            let data = self.data.current();
             for (namespace, view) in changed {
-                unsaved |= memory.see(&namespace, &view, now);
-            }
-            if unsaved {
-                match self.save(&memory).await {
-                    Ok(()) => unsaved = false,
-                    Err(error) => tracing::warn!(reason = reason::chain(&error), "what runs could not be remembered"),
+                if memories.entry(namespace.clone()).or_default().see(&namespace, &view, &data, now) {
+                    unsaved.insert(namespace);
                 }
             }
+            self.save_all(&mut memories, &mut unsaved).await;
             self.report(&mut reported, now).await;
             self.clear(now).await;
             if let Some(every) = self.audit_every
@@ -112,15 +110,41 @@ impl Duties {
         }
     }
 
-    async fn save(&self, memory: &Memory) -> Result<(), kube::Error> {
-        let text = serde_json::to_string(memory).map_err(kube::Error::SerdeError)?;
+    /// Stores the memories that changed. One that cannot be stored is tried again at the next look, and harms no other.
+    async fn save_all(&self, memories: &mut BTreeMap<String, Memory>, unsaved: &mut BTreeSet<String>) {
+        for namespace in std::mem::take(unsaved) {
+            let memory = memories.entry(namespace.clone()).or_default();
+            if memory.is_incomplete() {
+                tracing::warn!(namespace, "a release of this namespace does not fit into the memory of the guard");
+            }
+            if let Err(error) = self.save(&namespace, memory).await {
+                tracing::warn!(namespace, reason = reason::chain(&error), "what runs could not be remembered");
+                self.metrics.memory_failures.inc();
+                unsaved.insert(namespace);
+            }
+        }
+        memories.retain(|namespace, memory| !memory.is_empty() || unsaved.contains(namespace));
+        let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.metrics.memory_unsaved.set(count(unsaved.len()));
+        self.metrics.memory_incomplete.set(count(memories.values().filter(|memory| memory.is_incomplete()).count()));
+    }
+
+    async fn save(&self, namespace: &str, memory: &Memory) -> Result<(), kube::Error> {
         let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
+        let name = memory_name(namespace);
+        if memory.is_empty() {
+            return match api.delete(&name, &DeleteParams::default()).await {
+                Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+                done => done.map(|_| ()),
+            };
+        }
+        let text = serde_json::to_string(memory).map_err(kube::Error::SerdeError)?;
         let object = json!({
             "apiVersion": "v1", "kind": "ConfigMap",
-            "metadata": {"name": MEMORY, "labels": {"app.kubernetes.io/managed-by": "milvus-guard"}},
+            "metadata": {"name": name, "labels": {"app.kubernetes.io/managed-by": "milvus-guard"}},
             "data": {MEMORY_KEY: text},
         });
-        api.patch(MEMORY, &PatchParams::apply(MANAGER).force(), &Patch::Apply(object)).await.map(|_| ())
+        api.patch(&name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(object)).await.map(|_| ())
     }
 
     /// Says of each policy and exception whether it is in force.

@@ -109,6 +109,9 @@ pub struct Metrics {
     pub leader: Gauge,
     pub audit_findings: Family<AuditLabels, Gauge>,
     pub audit_last_run: Seconds,
+    pub memory_failures: Counter,
+    pub memory_unsaved: Gauge,
+    pub memory_incomplete: Gauge,
     pub data_day: Seconds,
     pub data_failures: Counter,
     registry: Registry,
@@ -167,6 +170,13 @@ impl Metrics {
         registry.register("leader", "1 on the replica that leads", metrics.leader.clone());
         registry.register("audit_findings", "Findings about what already runs", metrics.audit_findings.clone());
         registry.register("audit_last_run_timestamp_seconds", "When what runs was last judged", metrics.audit_last_run.clone());
+        registry.register("memory_failures", "Memories of namespaces that could not be stored", metrics.memory_failures.clone());
+        registry.register("memory_unsaved", "Namespaces whose memory is not stored yet", metrics.memory_unsaved.clone());
+        registry.register(
+            "memory_incomplete",
+            "Namespaces of which not every release fits into the memory",
+            metrics.memory_incomplete.clone(),
+        );
         registry.register("data_timestamp_seconds", "Day of the data about Milvus releases", metrics.data_day.clone());
         registry.register("data_load_failures", "Readings of own data that could not be used", metrics.data_failures.clone());
         let version = vec![("version", env!("CARGO_PKG_VERSION"))];

@@ -28,8 +28,14 @@ use crate::{
 
 use super::memory::Memory;
 
-/// Name of the `ConfigMap` in the guard's namespace that holds its [`Memory`].
-pub const MEMORY: &str = "milvus-guard-memory";
+/// Beginning of the names of the `ConfigMaps` in the guard's namespace that hold its [`Memory`], one for each namespace.
+const MEMORY: &str = "milvus-guard-memory.";
+
+/// Name of the `ConfigMap` that holds the memory of a namespace.
+#[must_use]
+pub fn memory_name(namespace: &str) -> String {
+    format!("{MEMORY}{namespace}")
+}
 /// Key in it.
 pub const MEMORY_KEY: &str = "releases.json";
 
@@ -124,7 +130,7 @@ struct State {
     documents: BTreeMap<(Watched, String), Document>,
     runs: BTreeMap<String, Value>,
     decisions: BTreeMap<String, DecisionSpec>,
-    memory: Arc<Memory>,
+    memories: BTreeMap<String, Arc<Memory>>,
     /// Keys that the running listing of a kind has shown.
     listed: HashMap<Watched, HashSet<(String, String)>>,
     synced: BTreeSet<Watched>,
@@ -206,9 +212,14 @@ impl Store {
         if let Some(listed) = state.listed.get_mut(&kind) {
             listed.insert((namespace.clone(), name.clone()));
         }
-        if kind == Watched::ConfigMaps && namespace == self.namespace && name == MEMORY {
-            if let Some(memory) = object.pointer(&format!("/data/{MEMORY_KEY}")).and_then(Value::as_str) {
-                state.memory = Arc::new(serde_json::from_str(memory).unwrap_or_default());
+        if let Some(of) = self.is_memory(kind, &namespace, &name) {
+            let memory = object.pointer(&format!("/data/{MEMORY_KEY}")).and_then(Value::as_str);
+            match memory.map(serde_json::from_str) {
+                Some(Ok(memory)) => {
+                    state.memories.insert(of.to_owned(), Arc::new(memory));
+                }
+                Some(Err(error)) => tracing::warn!(name, reason = error.to_string(), "the memory of a namespace cannot be read"),
+                None => {}
             }
             return;
         }
@@ -226,8 +237,8 @@ impl Store {
     /// An object is gone.
     pub fn delete(&self, kind: Watched, namespace: &str, name: &str) {
         let mut state = self.write();
-        if kind == Watched::ConfigMaps && namespace == self.namespace && name == MEMORY {
-            state.memory = Arc::default();
+        if let Some(of) = self.is_memory(kind, namespace, name) {
+            state.memories.remove(of);
         }
         state.remove(kind, namespace, name);
         state.refresh(kind);
@@ -287,10 +298,21 @@ impl Store {
             .collect()
     }
 
-    /// What the stored memory says.
+    /// What the stored memory of a namespace says.
     #[must_use]
-    pub fn memory(&self) -> Arc<Memory> {
-        Arc::clone(&self.read().memory)
+    pub fn memory(&self, namespace: &str) -> Arc<Memory> {
+        self.read().memories.get(namespace).map(Arc::clone).unwrap_or_default()
+    }
+
+    /// What the stored memories of all namespaces say.
+    #[must_use]
+    pub fn memories(&self) -> BTreeMap<String, Memory> {
+        self.read().memories.iter().map(|(namespace, memory)| (namespace.clone(), Memory::clone(memory))).collect()
+    }
+
+    /// The namespace of a memory, if an object is one.
+    fn is_memory<'n>(&self, kind: Watched, namespace: &str, name: &'n str) -> Option<&'n str> {
+        name.strip_prefix(MEMORY).filter(|_| kind == Watched::ConfigMaps && namespace == self.namespace)
     }
 
     /// Every policy and exception, by kind and name.

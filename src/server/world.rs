@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
-use kube::{Api, Client, api::PostParams, core::DynamicObject};
+use kube::{Api, Client, core::DynamicObject};
 use serde_json::json;
 
 use crate::{
@@ -116,9 +116,7 @@ impl World {
 impl Files {
     /// Keeps what still counts: memory must not grow with every release that ever passed.
     fn record(&self, decision: &DecisionSpec, now: Timestamp) {
-        let same = |known: &DecisionSpec| {
-            (&known.namespace, &known.release, known.revision) == (&decision.namespace, &decision.release, decision.revision)
-        };
+        let same = |known: &DecisionSpec| known.object_name() == decision.object_name();
         let mut decisions = self.decisions.lock().unwrap_or_else(PoisonError::into_inner);
         decisions.retain(|known| known.expires > now && !same(known));
         decisions.push(decision.clone());
@@ -131,6 +129,8 @@ impl Files {
             services: services.map(|service| service.object.name.clone()).collect(),
             place: Arc::clone(&self.place),
             remembered: Arc::new([]),
+            last_known: Arc::new([]),
+            forgets: false,
             ending: false,
             facts: self.facts.clone(),
             decisions: decisions.into(),
@@ -154,7 +154,8 @@ struct Known {
 
 impl Watching {
     fn scene<'a>(&'a self, namespace: &str, known: Known, now: Timestamp, overdue: Option<Overdue<'a>>) -> Scene<'a> {
-        let memory = self.store.memory();
+        let memory = self.store.memory(namespace);
+        let catalogue = self.catalogue.current();
         let in_own = |run: &str| run.split_once('/').is_some_and(|(place, _)| place == self.namespace);
         let facts = Facts {
             kubernetes: self.kubernetes,
@@ -169,11 +170,13 @@ impl Watching {
             migrations: known.runs.migrations.as_ref().map(|migrations| {
                 migrations.iter().filter(|record| record.namespace == namespace && in_own(&record.run)).cloned().collect()
             }),
-            settled: Some(memory.settled(namespace)),
+            settled: Some(memory.settled()),
             ..Facts::default()
         };
         Scene {
-            remembered: memory.absent(namespace, &known.view).into(),
+            remembered: memory.absent(&known.view, &catalogue).into(),
+            last_known: memory.last_known(&known.view, &catalogue).into(),
+            forgets: memory.is_incomplete(),
             place: Arc::clone(&known.view.place),
             services: Arc::clone(&known.view.services),
             ending: known.ending,
@@ -181,7 +184,7 @@ impl Watching {
             decisions: known.decisions.into(),
             policies: Arc::new(PolicySet { now: Some(now), ..PolicySet::clone(&known.policies) }),
             accounts: &self.accounts,
-            catalogue: self.catalogue.current(),
+            catalogue,
             now,
             overdue,
         }
@@ -213,26 +216,18 @@ impl Watching {
     }
 
     async fn record(&self, decision: &DecisionSpec) -> Result<(), String> {
-        let name = format!("{}.{}.v{}", decision.namespace, decision.release, decision.revision);
-        let object: DynamicObject = serde_json::from_value(json!({
+        let name = decision.object_name();
+        let object = json!({
             "apiVersion": objects::API_VERSION,
             "kind": objects::RELEASE_DECISION.kind,
             "metadata": {"name": name, "namespace": self.namespace},
             "spec": decision,
-        }))
-        .map_err(|error| error.to_string())?;
+        });
         let api = decisions(self.cluster.client().clone(), &self.namespace);
-        match api.create(&PostParams::default(), &object).await {
-            // The same revision was judged before, by a try that failed later; the newest judgement counts.
-            Err(kube::Error::Api(status)) if status.code == 409 => {
-                let patch = kube::api::Patch::Merge(json!({"spec": decision}));
-                api.patch(&name, &kube::api::PatchParams::default(), &patch)
-                    .await
-                    .map(|_| ())
-                    .map_err(|error| reason::chain(&error))
-            }
-            done => done.map(|_| ()).map_err(|error| reason::chain(&error)),
-        }
+        // The newest takes the place of the one before, as a whole.
+        let params = kube::api::PatchParams::apply("milvus-guard").force();
+        let written = api.patch(&name, &params, &kube::api::Patch::Apply(object)).await;
+        written.map(|_| ()).map_err(|error| reason::chain(&error))
     }
 }
 

@@ -21,7 +21,10 @@ pub use tables::{Layer, LayerTable, Row, TABLES};
 pub use validate::{Flaw, validate};
 pub use values::{ChartName, ChartValue};
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, OnceLock},
+};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -451,6 +454,18 @@ impl Catalogue {
 
     fn once() -> &'static Arc<Self> {
         EMBEDDED.get_or_init(|| Arc::new(Self::read_embedded().unwrap_or_default()))
+    }
+
+    /// The keys of Milvus' configuration that rules guard, and those that decide which of them count. Ordered, each once.
+    #[must_use]
+    pub fn guarded_keys(&self) -> Vec<&str> {
+        let rows = self.settings.iter().filter(|row| row.rule.is_some());
+        let keys = rows.flat_map(|row| {
+            let names = std::iter::once(&row.key).chain(&row.aliases).chain(&row.port);
+            names.map(String::as_str)
+        });
+        let keys: BTreeSet<&str> = keys.chain(super::settings::DECIDING_KEYS).collect();
+        keys.into_iter().collect()
     }
 
     /// The newest recommended release of a line.

@@ -1,0 +1,152 @@
+//! Where the metadata of a release lies. Two releases with the same location work on the same data, whatever they are called
+//! and whoever owns their objects.
+
+use std::{collections::BTreeSet, fmt};
+
+use super::{
+    endpoint::{self, Host, listed},
+    release::Release,
+    volume::DataVolume,
+};
+
+/// The place of a release's metadata, comparable across namespaces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DataLocation {
+    /// A metadata store that is reached by address.
+    Store {
+        /// `etcd` or `tikv`.
+        kind: String,
+        /// Its addresses; a Service has its namespace.
+        hosts: BTreeSet<Host>,
+        /// The root path, without slashes at its ends.
+        root_path: String,
+    },
+    /// An etcd inside the process of Milvus, on a volume claim.
+    Volume {
+        /// Namespace of the claim, where the input names one.
+        namespace: Option<String>,
+        /// Name of the claim.
+        claim: String,
+        /// Path on it.
+        path: String,
+    },
+}
+
+impl DataLocation {
+    /// Whether both name the same data.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (
+                Self::Store { kind, hosts, root_path },
+                Self::Store { kind: other_kind, hosts: other_hosts, root_path: other_path },
+            ) => kind == other_kind && root_path == other_path && endpoint::is_same_etcd(hosts, other_hosts, true),
+            _ => self == other,
+        }
+    }
+
+    /// Whether the data lies on volumes of the release, or in a store that is named after it.
+    #[must_use]
+    pub fn is_inside(&self, release: &Release) -> bool {
+        match self {
+            Self::Store { hosts, .. } => {
+                let named = |host: &Host| {
+                    let name = host.host();
+                    name == release.name || name.starts_with(&format!("{}-", release.name))
+                };
+                hosts.iter().any(named)
+            }
+            Self::Volume { .. } => true,
+        }
+    }
+}
+
+impl fmt::Display for DataLocation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Store { kind, hosts, root_path } => write!(f, "{kind} {} under {root_path}", listed(hosts)),
+            Self::Volume { claim, path, .. } => write!(f, "{path} on volume claim {claim}"),
+        }
+    }
+}
+
+impl Release {
+    /// Where the metadata lies, by the first component whose configuration tells. `None` if no component tells, or if the data
+    /// does not outlive its pod.
+    #[must_use]
+    pub fn data_location(&self) -> Option<DataLocation> {
+        self.located().find_map(|located| {
+            let (kind, keys) = match located.metastore_name()? {
+                "embedded" => {
+                    let (_, path) = located.data_paths().into_iter().find(|(what, _)| *what == "embedded etcd")?;
+                    let place = located.place(&path);
+                    let DataVolume::Claim(claim) = place.volume else { return None };
+                    return Some(DataLocation::Volume { namespace: self.namespace.clone(), claim, path: place.path });
+                }
+                "tikv" => ("tikv", ("tikv.endpoints", "tikv.rootPath")),
+                "etcd" => ("etcd", ("etcd.endpoints", "etcd.rootPath")),
+                _ => return None,
+            };
+            let hosts: BTreeSet<Host> = located.addresses(keys.0)?.into_iter().filter(|host| !host.is_local()).collect();
+            let root_path = located.root_path(keys.1)?;
+            let hosts: BTreeSet<Host> = hosts.into_iter().map(|host| host.in_namespace(self.namespace.as_deref())).collect();
+            (!hosts.is_empty()).then_some(DataLocation::Store { kind: kind.into(), hosts, root_path })
+        })
+    }
+
+    /// Whether both releases work on the same data, as far as both locations are known.
+    #[must_use]
+    pub fn shares_data_with(&self, other: &Self) -> bool {
+        match (self.data_location(), other.data_location()) {
+            (Some(one), Some(other)) => one.is_same(&other),
+            _ => false,
+        }
+    }
+
+    /// Whether both releases hold an object of the same kind and name in the same namespace.
+    #[must_use]
+    pub fn shares_objects_with(&self, other: &Self) -> bool {
+        let names = |release: &Self| -> BTreeSet<(String, String)> {
+            let workloads = release.components.iter().map(|component| &component.workload.meta);
+            let workloads = workloads.chain(release.dependencies.iter().map(|dependency| &dependency.workload.meta));
+            let metas = workloads.chain(release.claims.iter().map(|claim| &claim.meta));
+            metas.map(|meta| (meta.object.kind.clone(), meta.object.name.clone())).collect()
+        };
+        let same_namespace = match (&self.namespace, &other.namespace) {
+            (Some(one), Some(other)) => one == other,
+            _ => true,
+        };
+        same_namespace && !names(self).is_disjoint(&names(other))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use crate::{milvus::Release, rules::testing::Fixture};
+
+    fn release(name: &str, namespace: &str, etcd: &str, root_path: &str) -> Release {
+        let yaml = format!("etcd:\n  endpoints: [{etcd}]\n  rootPath: {root_path}\n");
+        let mut release = Fixture::cluster("2.4.5").named(name).default_yaml(&yaml).release();
+        release.namespace = Some(namespace.into());
+        release
+    }
+
+    #[rstest]
+    #[case("etcd.example.com:2379", "etcd.example.com:2379", "by-dev", true)]
+    #[case("http://root:pw@etcd.example.com:2379", "a.example.com:2379,etcd.example.com:2379", "/by-dev/", true)]
+    #[case("etcd.example.com:2379", "etcd.example.com:2379", "other", false)]
+    #[case("etcd.example.com:2379", "etcd-2.example.com:2379", "by-dev", false)]
+    // A Service without a namespace is that of the own namespace.
+    #[case("etcd.one:2379", "etcd:2379", "by-dev", false)]
+    #[case("etcd:2379", "etcd.one.svc.cluster.local:2379", "by-dev", true)]
+    #[case("etcd:2379", "etcd:2379", "by-dev", false)]
+    // Each asks its own pod.
+    #[case("localhost:2379", "localhost:2379", "by-dev", false)]
+    fn one_location_has_many_names(#[case] one: &str, #[case] other: &str, #[case] root_path: &str, #[case] same: bool) {
+        let (one, other) = (release("a", "one", one, "by-dev"), release("b", "two", other, root_path));
+        assert_eq!(one.shares_data_with(&other), same);
+        assert_eq!(other.shares_data_with(&one), same);
+    }
+}
