@@ -586,8 +586,9 @@ fn real_api_servers_take_all_of_it() {
         ("patch", "deployments.apps", "default", false),
         ("update", "deployments.apps", "default", false),
         ("delete", "persistentvolumeclaims", "default", false),
-        ("patch", "configmaps/milvus-guard-memory", NAMESPACE, true),
-        ("patch", "configmaps/other", NAMESPACE, false),
+        ("patch", "configmaps/milvus-guard-memory.milvus", NAMESPACE, true),
+        ("delete", "configmaps/milvus-guard-memory.milvus", NAMESPACE, true),
+        ("patch", "configmaps/other", "default", false),
         ("update", "leases.coordination.k8s.io", NAMESPACE, true),
         ("update", "leases.coordination.k8s.io", "kube-system", false),
         ("create", "upgraderuns.guard.milvus.io", NAMESPACE, true),
@@ -796,8 +797,9 @@ fn the_server_runs_as_the_chart_starts_it() {
         });
     }
     wait_for("what runs to be remembered", Duration::from_secs(60), || {
-        let memory = cluster.get("/api/v1/namespaces/milvus-guard/configmaps/milvus-guard-memory");
-        memory.status == 200 && memory.body.contains("my-release")
+        let configs = cluster.get_json("/api/v1/namespaces/milvus-guard/configmaps");
+        let is_memory = |config: &Value| text(config, "/metadata/name").starts_with("milvus-guard-memory.");
+        configs["items"].as_array().unwrap().iter().any(|config| is_memory(config) && config.to_string().contains("my-release"))
     });
     wait_for("the policy's status", Duration::from_secs(60), || {
         cluster.get_json("/apis/guard.milvus.io/v1alpha1/upgradepolicies/mine").get("status").is_some()

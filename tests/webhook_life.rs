@@ -252,6 +252,6 @@ fn the_config_map_driver_is_gated_too() {
         let (done, text) = helm(&["upgrade", "my-release", new.path(), "-n", "milvus"]);
         assert!(!done && text.contains("MG101") && text.contains("release.guard.milvus.io"), "{text}");
         webhook.kubectl(&["delete", "namespace", "milvus"]);
-        webhook.kubectl(&["-n", GUARD, "delete", "configmap", "milvus-guard-memory"]);
+        webhook.kubectl(&["-n", GUARD, "delete", "configmap", "milvus-guard-memory.milvus"]);
     }
 }

@@ -188,7 +188,8 @@ fn a_failed_upgrade_can_be_rolled_back() {
     let chart = install(&webhook, Helm::V4, "v2.3.22");
     wait_settled(&webhook);
     wait_until("the guard remembers what was good", Duration::from_secs(20), || {
-        let (_, memory) = webhook.kubectl(&["-n", GUARD, "get", "configmap", "milvus-guard-memory", "-o", "jsonpath={.data}"]);
+        let (_, memory) =
+            webhook.kubectl(&["-n", GUARD, "get", "configmap", "milvus-guard-memory.milvus", "-o", "jsonpath={.data}"]);
         memory.contains(r#"\"settled\":\"2.3.22\""#) || memory.contains(r#""settled":"2.3.22""#)
     });
     let ways: [(&str, &[&str]); 3] = [
@@ -307,7 +308,8 @@ fn uninstalling_does_not_forget_what_the_volumes_hold() {
                 .len()
         };
         wait_until("etcd has its volume", Duration::from_secs(30), || claims() > 0);
-        let memory = || webhook.kubectl(&["-n", GUARD, "get", "configmap", "milvus-guard-memory", "-o", "jsonpath={.data}"]).1;
+        let memory =
+            || webhook.kubectl(&["-n", GUARD, "get", "configmap", "milvus-guard-memory.milvus", "-o", "jsonpath={.data}"]).1;
         wait_until("the guard remembers the release", Duration::from_secs(20), || {
             memory().contains("my-release") && memory().contains("v2.1.4")
         });

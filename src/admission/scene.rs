@@ -109,7 +109,7 @@ impl Other<'_> {
     }
 }
 
-impl<'a> Scene<'a> {
+impl Scene<'_> {
     /// The releases beside `old` that a release must be compared with: those that run, and those whose data is left.
     pub(super) fn others<'s>(&'s self, running: &'s [Release], old: Option<&Release>, new: &Release) -> Vec<Other<'s>> {
         let is_old = |release: &Release| old.is_some_and(|old| old.name == release.name && old.app_name == release.app_name);

@@ -38,7 +38,7 @@ const PLANNED: [&str; 9] = ["MG106", "MG201", "MG203", "MG205", "MG206", "MG207"
 const RETURN: [&str; 4] = ["MG102", "MG103", "MG104", "MG110"];
 /// Rules about deletions.
 const DELETIONS: [&str; 4] = ["MG208", "MG305", "MG401", "MG407"];
-/// Controllers that make themselves the owners of what they keep: the one of StatefulSets does so to claims under a retention
+/// Controllers that make themselves the owners of what they keep: that of a `StatefulSet` does so to claims under a retention
 /// policy, whose change was judged.
 const OWNERS: [&str; 1] = ["system:serviceaccount:kube-system:statefulset-controller"];
 /// The rule that counts whatever was decided before: a run came in between.
@@ -422,7 +422,7 @@ fn adopted(review: &Review<'_>) -> Result<Option<Object>, String> {
     if review.operation != Operation::Update || !review.sub_resource.is_empty() || !new.contains("ownerReferences") {
         return Ok(None);
     }
-    let owned = |text: &str| serde_json::from_str::<Owned>(text).map(|owned| owned.uids()).unwrap_or_default();
+    let owned = |text: &str| serde_json::from_str::<Owned>(text).map(Owned::uids).unwrap_or_default();
     let before = owned(old);
     if owned(new).iter().all(|uid| before.contains(uid)) {
         return Ok(None);

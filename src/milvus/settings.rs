@@ -180,6 +180,13 @@ pub enum Difference {
     Unclear,
 }
 
+/// A setting that is known and is not a secret.
+#[derive(Clone, Copy, PartialEq)]
+enum Plain<'a> {
+    Absent,
+    Text(&'a str),
+}
+
 /// The configuration of one component of a release, with what decides which settings count.
 #[derive(Clone, Copy, Debug)]
 pub struct Located<'a> {
@@ -233,8 +240,12 @@ impl Release {
         for key in catalogue.guarded_keys() {
             let mut values = self.located().map(|located| located.plain(key));
             let Some(first) = values.next().flatten() else { continue };
-            if values.all(|value| value.as_ref() == Some(&first)) {
-                known.insert(key.to_owned(), first);
+            if values.all(|value| value == Some(first)) {
+                let text = match first {
+                    Plain::Absent => None,
+                    Plain::Text(text) => Some(text.to_owned()),
+                };
+                known.insert(key.to_owned(), text);
             }
         }
         known
@@ -305,11 +316,11 @@ impl<'a> Located<'a> {
         }
     }
 
-    /// The text of a setting, `None` in it if it is absent; `None` if it is not known, or is a secret.
-    fn plain(&self, key: &str) -> Option<Option<String>> {
+    /// A setting as far as it may be kept; `None` if it is not known, or is a secret.
+    fn plain(&self, key: &str) -> Option<Plain<'a>> {
         match self.view.lookup(key) {
-            Lookup::Absent => Some(None),
-            Lookup::Known(setting) if !setting.is_secret => Some(Some(setting.value.to_owned())),
+            Lookup::Absent => Some(Plain::Absent),
+            Lookup::Known(setting) if !setting.is_secret => Some(Plain::Text(setting.value)),
             Lookup::Known(_) | Lookup::Unknown(_) => None,
         }
     }

@@ -80,7 +80,8 @@ fn compare(upgrade: &Upgrade<'_>, old: &Workload, new: &Workload, findings: &mut
                 Remedy::words(RULE.fix)
             });
     };
-    if old.selector != new.selector {
+    // A release that is only remembered has no selector: its objects are gone.
+    if old.selector != new.selector && old.selector.iter().next().is_some() {
         refused("selector", labels(&old.selector), labels(&new.selector));
     }
     let (Some(old), Some(new)) = (&old.stateful, &new.stateful) else { return };

@@ -176,7 +176,7 @@ impl Watching {
         Scene {
             remembered: memory.absent(&known.view, &catalogue).into(),
             last_known: memory.last_known(&known.view, &catalogue).into(),
-            forgets: memory.is_incomplete(),
+            forgets: memory.is_incomplete() && !known.view.claims.is_empty(),
             place: Arc::clone(&known.view.place),
             services: Arc::clone(&known.view.services),
             ending: known.ending,

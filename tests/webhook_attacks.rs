@@ -1,0 +1,274 @@
+//! Attacks on a real API server: who has some rights in a cluster must not get a "yes" for a change of a Milvus that the guard
+//! denies otherwise.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs,
+    reason = "a test says what is wrong by panicking"
+)]
+
+mod common;
+
+use std::{fs, time::Duration};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use common::{
+    Chart, file,
+    webhook::{GUARD, Webhook, wait_until},
+};
+use milvus_guard::manifest::documents;
+use milvus_guard_testbed::{Helm, expect_success};
+use serde_json::{Value, json};
+
+const NAMESPACE: &str = "milvus";
+
+fn install(webhook: &Webhook, with: Helm, chart: &Chart, more: &[&str]) {
+    let mut args = vec!["install", "my-release", chart.path(), "-n", NAMESPACE, "--create-namespace"];
+    args.extend(more);
+    let (done, text) = webhook.helm(with, &args);
+    assert!(done, "{text}");
+    remembered(webhook);
+}
+
+/// A file of values with another etcd.
+fn etcd_values(webhook: &Webhook, address: &str) -> String {
+    let text = format!("extraConfigFiles:\n  user.yaml: |\n    etcd:\n      endpoints: [\"{address}\"]\n      rootPath: by-dev\n");
+    file(webhook.folder.path(), "etcd-values.yaml", &text)
+}
+
+/// Waits until the guard has stored what runs.
+fn remembered(webhook: &Webhook) {
+    wait_until("what runs is remembered", Duration::from_secs(30), || {
+        let name = format!("milvus-guard-memory.{NAMESPACE}");
+        webhook.kubectl(&["-n", GUARD, "get", "configmap", &name, "-o", "jsonpath={.data}"]).1.contains("my-release-milvus")
+    });
+}
+
+fn objects(text: &str, kind: &str) -> Vec<Value> {
+    let all = documents(text).map(|document| document.unwrap().root.to_json());
+    all.filter(|object| object["kind"] == kind).collect()
+}
+
+fn apply(webhook: &Webhook, objects: &[Value], more: &[&str]) -> (bool, String) {
+    let text = objects.iter().map(|object| format!("---\n{object}\n")).collect::<String>();
+    let mut args = vec!["-n", NAMESPACE, "apply", "-f", "-"];
+    args.extend(more);
+    let output = webhook.cluster.kubectl_with_input(args, &text);
+    (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+fn assert_stays(webhook: &Webhook, tag: &str) {
+    let images = webhook.images(NAMESPACE);
+    assert!(!images.is_empty() && images.iter().all(|image| image.ends_with(tag)), "{images:?}");
+}
+
+#[test]
+fn another_release_name_opens_nothing() {
+    let webhook = Webhook::start();
+    for with in [Helm::V3, Helm::V4] {
+        let (old, new) = (Chart::compact("3.2.18"), Chart::compact("4.0.31"));
+        install(&webhook, with, &old, &[]);
+        // The same objects under another name of the release.
+        let rendered = new.render(with, &[]);
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("templates")).unwrap();
+        fs::write(folder.path().join("Chart.yaml"), "apiVersion: v2\nname: ghost\nversion: 1.0.0\n").unwrap();
+        fs::write(folder.path().join("templates/all.yaml"), &rendered).unwrap();
+        let chart = folder.path().to_str().unwrap();
+        for name in ["ghost", "zz-ghost"] {
+            let (done, text) = webhook.helm(with, &["install", name, chart, "-n", NAMESPACE, "--take-ownership"]);
+            assert!(!done && text.contains("MG101"), "{text}");
+            assert_stays(&webhook, ":v2.1.4");
+        }
+        // One component is enough.
+        let one = objects(&rendered, "Deployment").remove(0);
+        fs::write(folder.path().join("templates/all.yaml"), one.to_string()).unwrap();
+        let (done, text) = webhook.helm(with, &["install", "ghost", chart, "-n", NAMESPACE, "--take-ownership"]);
+        assert!(!done && text.contains("MG101"), "{text}");
+        // Another release upon the same metadata, with objects of its own.
+        let values = etcd_values(&webhook, "my-release-etcd:2379");
+        let (done, text) = webhook.helm(with, &["install", "other", new.path(), "-n", NAMESPACE, "-f", &values]);
+        assert!(!done && text.contains("MG101"), "{text}");
+        assert_stays(&webhook, ":v2.1.4");
+        webhook.helm(with, &["uninstall", "my-release", "-n", NAMESPACE]);
+        webhook.kubectl(&["delete", "namespace", NAMESPACE]);
+    }
+}
+
+/// A record as Helm would write it, of a release in this namespace.
+fn record(manifest: &str, name: &str, namespace: &str) -> Value {
+    let release = json!({"name": name, "namespace": namespace, "version": 1, "info": {"status": "pending-install"},
+        "manifest": manifest, "chart": {"metadata": {"name": "milvus", "version": "4.0.31"}}});
+    let payload = BASE64_STANDARD.encode(BASE64_STANDARD.encode(release.to_string()));
+    json!({"apiVersion": "v1", "kind": "Secret", "type": "helm.sh/release.v1",
+        "metadata": {"name": format!("sh.helm.release.v1.{name}.v1"),
+            "labels": {"owner": "helm", "status": "pending-install", "name": name, "version": "1"}},
+        "data": {"release": payload}})
+}
+
+#[test]
+fn a_record_in_a_foreign_namespace_opens_nothing() {
+    let webhook = Webhook::start();
+    install(&webhook, Helm::V4, &Chart::compact("3.2.18"), &[]);
+    let rendered = Chart::compact("4.0.31").render(Helm::V4, &[]);
+    expect_success(webhook.cluster.kubectl(["create", "namespace", "foreign"]));
+    let decisions = || webhook.kubectl(&["-n", GUARD, "get", "releasedecisions", "-o", "name"]).1;
+    let before = decisions();
+    let create = |object: &Value| {
+        let output = webhook.cluster.kubectl_with_input(["-n", "foreign", "create", "-f", "-"], &object.to_string());
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    // The payload names another namespace.
+    for name in ["ghost", "my-release"] {
+        let (done, text) = create(&record(&rendered, name, NAMESPACE));
+        assert!(!done && text.contains("does not agree with its payload: the namespace is foreign"), "{text}");
+    }
+    assert_eq!(decisions(), before);
+    // An honest record of the foreign namespace decides about objects of that namespace alone.
+    let (done, text) = create(&record(&rendered, "my-release", "foreign"));
+    assert!(done, "{text}");
+    for manager in ["helm", "kubectl", "lens"] {
+        let deployments = objects(&rendered, "Deployment");
+        let manager = format!("--field-manager={manager}");
+        let (done, text) = apply(&webhook, &deployments, &["--server-side", "--force-conflicts", &manager]);
+        assert!(!done && text.contains("MG101"), "{manager}: {text}");
+    }
+    assert_stays(&webhook, ":v2.1.4");
+}
+
+#[test]
+fn a_decision_of_an_older_revision_opens_nothing() {
+    let webhook = Webhook::start();
+    for with in [Helm::V3, Helm::V4] {
+        let chart = Chart::compact("4.1.34");
+        install(&webhook, with, &chart, &["--set", "image.all.tag=v2.3.5"]);
+        webhook.roll_out(NAMESPACE);
+        let upgrade = |tag: &str, more: &[&str]| {
+            let tag = format!("image.all.tag={tag}");
+            let mut args = vec!["upgrade", "my-release", chart.path(), "-n", NAMESPACE, "--set", &tag];
+            args.extend(more);
+            let (done, text) = webhook.helm(with, &args);
+            assert!(done, "{text}");
+            webhook.roll_out(NAMESPACE);
+        };
+        upgrade("v2.3.5", &["--set", "extraConfigFiles.user\\.yaml=log: {level: debug}"]);
+        upgrade("v2.4.23", &["--labels", "guard.milvus.io/accept=MG201_MG206-r3"]);
+        wait_until("the new version has run", Duration::from_secs(30), || {
+            let name = format!("milvus-guard-memory.{NAMESPACE}");
+            webhook.kubectl(&["-n", GUARD, "get", "configmap", &name, "-o", "jsonpath={.data}"]).1.contains("2.4.23")
+        });
+        let (_, decisions) = webhook.kubectl(&["-n", GUARD, "get", "releasedecisions", "-o", "name"]);
+        assert_eq!(decisions.lines().count(), 1, "one for each release: {decisions}");
+        for manager in ["kubectl-set", "helm", "lens"] {
+            let manager = format!("--field-manager={manager}");
+            let (done, text) = webhook.kubectl(&[
+                "-n",
+                NAMESPACE,
+                "set",
+                "image",
+                "deployment/my-release-milvus-proxy",
+                "proxy=milvusdb/milvus:v2.3.5",
+                &manager,
+            ]);
+            assert!(!done && text.contains("MG103"), "{manager}: {text}");
+        }
+        // An administrator can delete a decision; nobody but the guard can write one.
+        let (done, text) = webhook.kubectl(&["-n", GUARD, "delete", "releasedecisions", "--all"]);
+        assert!(done, "{text}");
+        let (done, text) = webhook.helm(with, &["uninstall", "my-release", "-n", NAMESPACE]);
+        assert!(done, "{text}");
+        webhook.kubectl(&["delete", "namespace", NAMESPACE]);
+    }
+}
+
+#[test]
+fn a_tool_that_calls_itself_otherwise_than_kubectl_meets_every_rule() {
+    let webhook = Webhook::start();
+    install(&webhook, Helm::V4, &Chart::compact("4.1.34"), &["--set", "image.all.tag=v2.3.22"]);
+    webhook.roll_out(NAMESPACE);
+    webhook.kubectl(&["-n", GUARD, "delete", "releasedecisions", "--all"]);
+    for manager in ["lens", "argocd-controller", "terraform", "k9s"] {
+        let manager = format!("--field-manager={manager}");
+        let image = "proxy=milvusdb/milvus:v2.4.23";
+        let (done, text) =
+            webhook.kubectl(&["-n", NAMESPACE, "set", "image", "deployment/my-release-milvus-proxy", image, &manager]);
+        assert!(!done && text.contains("MG201"), "{manager}: {text}");
+    }
+    assert_stays(&webhook, ":v2.3.22");
+}
+
+#[test]
+fn what_was_deleted_is_not_forgotten() {
+    let webhook = Webhook::start();
+    let values = etcd_values(&webhook, "etcd.example.com:2379");
+    install(&webhook, Helm::V4, &Chart::compact("4.1.34"), &["-f", &values]);
+    let get = |kind: &str, name: &str| {
+        let (done, text) = webhook.kubectl(&["-n", NAMESPACE, "get", kind, name, "-o", "json"]);
+        assert!(done, "{text}");
+        let mut object: Value = serde_json::from_str(&text).unwrap();
+        object.as_object_mut().unwrap().remove("status");
+        for key in ["uid", "resourceVersion", "creationTimestamp", "managedFields", "generation"] {
+            object["metadata"].as_object_mut().unwrap().remove(key);
+        }
+        object
+    };
+    // The ConfigMap, deleted and created again over another root path.
+    let mut config = get("configmap", "my-release-milvus");
+    let text = config.to_string();
+    assert!(text.contains("by-dev"), "{text}");
+    config = serde_json::from_str(&text.replace("by-dev", "elsewhere")).unwrap();
+    let replace = |object: &Value| {
+        let output = webhook.cluster.kubectl_with_input(["-n", NAMESPACE, "replace", "--force", "-f", "-"], &object.to_string());
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (done, text) = replace(&config);
+    assert!(!done && text.contains("MG302"), "{text}");
+    let (done, text) = apply(&webhook, &[config.clone()], &[]);
+    assert!(!done && text.contains("MG302"), "created later: {text}");
+    let (done, text) = apply(&webhook, &[serde_json::from_str(&config.to_string().replace("elsewhere", "by-dev")).unwrap()], &[]);
+    assert!(done, "what was there may come back: {text}");
+    // Every Deployment, deleted and created again at another version.
+    let (done, text) = webhook.kubectl(&["-n", NAMESPACE, "delete", "deployment", "--all"]);
+    assert!(done, "{text}");
+    wait_until("no Deployment is left", Duration::from_secs(30), || webhook.images(NAMESPACE).is_empty());
+    let chart = Chart::compact("4.0.31");
+    let (_, rendered) = webhook.helm(Helm::V4, &["template", "my-release", chart.path(), "-f", &values]);
+    let (done, text) = apply(&webhook, &objects(&rendered, "Deployment"), &[]);
+    assert!(!done && text.contains("MG103"), "{text}");
+    // The release uninstalled and installed, under its name and under another.
+    let (done, text) = webhook.helm(Helm::V4, &["uninstall", "my-release", "-n", NAMESPACE]);
+    assert!(done, "{text}");
+    for name in ["my-release", "ghost"] {
+        let (done, text) = webhook.helm(Helm::V4, &["install", name, chart.path(), "-n", NAMESPACE, "-f", &values]);
+        assert!(!done && text.contains("MG103"), "{name}: {text}");
+    }
+    let old = Chart::compact("4.1.34");
+    let (done, text) = webhook.helm(Helm::V4, &["install", "my-release", old.path(), "-n", NAMESPACE, "-f", &values]);
+    assert!(done, "the same version comes back: {text}");
+}
+
+#[test]
+fn a_foreign_namespace_cannot_fill_the_memory() {
+    let webhook = Webhook::start();
+    expect_success(webhook.cluster.kubectl(["create", "namespace", "foreign"]));
+    let decoy = |name: &str| {
+        let image = format!("milvusdb/milvus:{}", "x".repeat(600_000));
+        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name, "namespace": "foreign"},
+            "spec": {"replicas": 0, "selector": {"matchLabels": {"app": name}}, "template": {"metadata": {"labels": {"app": name}},
+                "spec": {"containers": [{"name": "a", "image": image, "args": ["milvus", "run", "standalone"]}]}}}})
+    };
+    for name in ["one", "two", "three"] {
+        let output = webhook.cluster.kubectl_with_input(["create", "-f", "-"], &decoy(name).to_string());
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    install(&webhook, Helm::V4, &Chart::compact("3.2.18"), &[]);
+    assert!(webhook.metric("milvus_guard_memory_unsaved") < 1.0);
+    wait_until("the flood is seen", Duration::from_secs(20), || webhook.metric("milvus_guard_memory_incomplete") > 0.0);
+    let claims = || webhook.kubectl(&["-n", NAMESPACE, "get", "pvc", "-o", "name"]).1;
+    wait_until("etcd has its volume", Duration::from_secs(30), || !claims().trim().is_empty());
+    webhook.helm(Helm::V4, &["uninstall", "my-release", "-n", NAMESPACE]);
+    let new = Chart::compact("4.0.31");
+    let (done, text) = webhook.helm(Helm::V4, &["install", "my-release", new.path(), "-n", NAMESPACE]);
+    assert!(!done && text.contains("MG101"), "{text}");
+}
