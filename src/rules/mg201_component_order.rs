@@ -45,13 +45,23 @@ pub(crate) fn layout(before: &Release, from: Version, to: Version) -> OrderTopol
     }
 }
 
+/// Whether every component that moves goes to a lower version, also in the middle of an upgrade that others have done.
+fn goes_back(upgrade: &Upgrade<'_>) -> bool {
+    let mut moves = upgrade
+        .changed_pairs()
+        .filter_map(|(old, new)| Some((old.version().build()?.version, new.version().build()?.version)))
+        .filter(|(old, new)| old != new)
+        .peekable();
+    moves.peek().is_some() && moves.all(|(old, new)| new < old)
+}
+
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let (Some((before, after)), Some((from, to))) = (upgrade.both(), upgrade.versions()) else { return };
     let no_order = [
         (before.topology() != after.topology(), "MG204 judges the change between standalone and cluster"),
         (before.is_stopped(), "all components are stopped, so no order is needed"),
         (before.is_operated(), "milvus-operator orders the components"),
-        (upgrade.is_rollback || to.version < from.version, "the version goes back, which MG103 judges"),
+        (upgrade.is_rollback || to.version < from.version || goes_back(upgrade), "the version goes back, which MG103 judges"),
     ];
     if let Some((_, reason)) = no_order.into_iter().find(|(holds, _)| *holds) {
         findings.not_applicable(reason);
@@ -183,6 +193,14 @@ mod tests {
         let start = Fixture::cluster("2.4.24");
         let findings = judge(&RULE, Some(&start), &start.clone().tag_of(Proxy, "v2.5.27"));
         assert_eq!(findings[0].message, "proxy would move to 2.5.27 before indexnode, mixcoord, querynode, datanode");
+    }
+
+    #[test]
+    fn the_way_back_has_no_order() {
+        let half = Fixture::cluster("2.4.24").tag_of(IndexNode, "v2.5.27").tag_of(Proxy, "v2.5.27");
+        assert_eq!(severity(&half, &half.clone().tag_of(Proxy, "v2.4.24")), None);
+        let mixed = half.clone().tag_of(Proxy, "v2.4.24").tag_of(QueryNode, "v2.5.27");
+        assert_eq!(severity(&half, &mixed), Some(Severity::Deny), "one goes back, and another one ahead");
     }
 
     #[test]
