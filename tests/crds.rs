@@ -91,7 +91,7 @@ fn whole_run() -> Value {
 fn decision() -> Value {
     json!({
         "apiVersion": "guard.milvus.io/v1alpha1", "kind": "ReleaseDecision",
-        "metadata": {"name": "milvus.my-release.8", "namespace": "default"},
+        "metadata": {"name": "milvus.my-release", "namespace": "default"},
         "spec": {
             "release": "my-release", "namespace": "milvus", "revision": 8, "driver": "secret", "verdict": "warn",
             "acceptedRules": [{"rule": "MG201", "by": "label", "reference": "MG201-r8"}, {"rule": "MG205", "by": "exception", "reference": "ticket-7"}],
@@ -304,12 +304,14 @@ fn runs_and_decisions_keep_all_they_hold() {
     }
 
     applied(&cluster, &decision().to_string()).unwrap();
-    let stored = cluster.get_json(&format!("{API}/namespaces/default/releasedecisions/milvus.my-release.8"));
+    let stored = cluster.get_json(&format!("{API}/namespaces/default/releasedecisions/milvus.my-release"));
     let stored: ReleaseDecision = serde_json::from_value(stored).unwrap();
     assert_eq!(serde_json::to_value(&stored.spec).unwrap(), decision()["spec"]);
     let rows = table(&cluster, &["releasedecisions"]);
     assert_eq!(rows[0], ["NAME", "RELEASE", "REVISION", "VERDICT", "EXPIRES"]);
-    assert_eq!(rows[1], ["milvus.my-release.8", "my-release", "8", "warn", "2026-01-01T00:30:00Z"]);
-    let refusal = patched(&cluster, &["releasedecision", "milvus.my-release.8"], &json!({"spec": {"revision": 9}})).unwrap_err();
-    assert!(refusal.contains("revision must not change"), "{refusal}");
+    assert_eq!(rows[1], ["milvus.my-release", "my-release", "8", "warn", "2026-01-01T00:30:00Z"]);
+    patched(&cluster, &["releasedecision", "milvus.my-release"], &json!({"spec": {"revision": 9}})).unwrap();
+    let refusal =
+        patched(&cluster, &["releasedecision", "milvus.my-release"], &json!({"spec": {"release": "other"}})).unwrap_err();
+    assert!(refusal.contains("release must not change"), "{refusal}");
 }

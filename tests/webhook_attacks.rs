@@ -33,7 +33,8 @@ fn install(webhook: &Webhook, with: Helm, chart: &Chart, more: &[&str]) {
 
 /// A file of values with another etcd.
 fn etcd_values(webhook: &Webhook, address: &str) -> String {
-    let text = format!("extraConfigFiles:\n  user.yaml: |\n    etcd:\n      endpoints: [\"{address}\"]\n      rootPath: by-dev\n");
+    let text =
+        format!("extraConfigFiles:\n  user.yaml: |\n    etcd:\n      endpoints: [\"{address}\"]\n      rootPath: by-dev\n");
     file(webhook.folder.path(), "etcd-values.yaml", &text)
 }
 

@@ -262,7 +262,9 @@ fn decision() -> Vec<Constraint> {
         put("spec.acceptedRules[].reference", json!({"maxLength": MAX_LINE})),
         put("spec.objects", map(&["kind", "name"], MAX_OBJECTS)),
         put("spec.objects[].digest", line()),
+        put("spec.objects[].before", line()),
     ];
-    all.extend(["release", "namespace", "revision"].map(|field| put(&format!("spec.{field}"), fixed(field))));
+    // One object for each release: the newest revision takes the place of the one before.
+    all.extend(["release", "namespace"].map(|field| put(&format!("spec.{field}"), fixed(field))));
     all
 }
