@@ -97,15 +97,19 @@ impl Cluster {
     /// Where there is no cluster, no such context, or the kubeconfig cannot be used.
     pub async fn connect(access: &Access) -> Result<Self, ClusterError> {
         let mut config = config(access).await?;
-        config.connect_timeout = Some(CONNECT_DEADLINE);
         config.read_timeout = Some(REQUEST_DEADLINE);
         let server = without_user(&config.cluster_url.to_string());
         let namespace = config.default_namespace.clone();
-        let client = Client::try_from(config).map_err(|error| match error {
-            kube::Error::Auth(_) => ClusterError::Login,
-            other => ClusterError::Kubeconfig(reason::chain(&other)),
-        })?;
-        Ok(Self { client, server, namespace })
+        Ok(Self { client: client(config)?, server, namespace })
+    }
+
+    /// A client for watches: a watch that waits for the next event is not in trouble, so reading has no time limit. Whoever
+    /// uses it limits the time himself.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub async fn watcher(access: &Access) -> Result<Client, ClusterError> {
+        client(for_watches(config(access).await?))
     }
 
     /// The namespace of the context, `default` where it names none.
@@ -243,6 +247,19 @@ impl Cluster {
     }
 }
 
+fn for_watches(mut config: Config) -> Config {
+    config.read_timeout = None;
+    config
+}
+
+fn client(mut config: Config) -> Result<Client, ClusterError> {
+    config.connect_timeout = Some(CONNECT_DEADLINE);
+    Client::try_from(config).map_err(|error| match error {
+        kube::Error::Auth(_) => ClusterError::Login,
+        other => ClusterError::Kubeconfig(reason::chain(&other)),
+    })
+}
+
 async fn config(access: &Access) -> Result<Config, ClusterError> {
     let options = KubeConfigOptions { context: access.context.clone(), ..KubeConfigOptions::default() };
     let asked = access.kubeconfig.is_some() || access.context.is_some();
@@ -347,6 +364,13 @@ mod tests {
         assert_eq!(error.to_string(), "context \"three\" does not exist in the kubeconfig; it has one, two");
         let error = connect(file.path(), Some("two")).await.err().unwrap();
         assert!(error.to_string().contains("names cluster \"gone\""), "{error}");
+    }
+
+    #[test]
+    fn a_watch_may_be_silent_for_as_long_as_it_likes() {
+        let mut config = Config::new(http::Uri::from_static("https://127.0.0.1:1"));
+        config.read_timeout = Some(REQUEST_DEADLINE);
+        assert_eq!(for_watches(config).read_timeout, None);
     }
 
     #[tokio::test]

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
@@ -42,6 +42,9 @@ pub const MEMORY_KEY: &str = "releases.json";
 /// Namespaces whose picture is kept ready. One takes a millisecond to make and about as much memory as its objects.
 const MAX_VIEWS: usize = 64;
 
+/// Between the end of a watch and the begin of the next one. What takes longer is trouble.
+const HANDOVER: Duration = Duration::from_secs(1);
+
 /// Kinds of objects that are watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[allow(missing_docs, reason = "the names are Kubernetes' own")]
@@ -74,6 +77,9 @@ impl Watched {
         Self::Runs,
         Self::Decisions,
     ];
+
+    /// Those that say what is let through, whatever runs.
+    pub const DECISIVE: [Self; 4] = [Self::Policies, Self::Exceptions, Self::Runs, Self::Decisions];
 
     /// The kind.
     #[must_use]
@@ -134,7 +140,12 @@ struct State {
     /// Keys that the running listing of a kind has shown.
     listed: HashMap<Watched, HashSet<(String, String)>>,
     synced: BTreeSet<Watched>,
-    broken: BTreeMap<Watched, (Instant, String)>,
+    /// Why the last try to read or watch a kind failed.
+    broken: BTreeMap<Watched, String>,
+    /// When a kind gave its last sign: an event, a bookmark, a listing, or that a watch began.
+    contacts: BTreeMap<Watched, Instant>,
+    /// Kinds that are not watched, with the time from which on that counts.
+    unwatched: BTreeMap<Watched, Instant>,
     compiled: Arc<PolicySet>,
     compiled_at: Option<Instant>,
     run_facts: Arc<Facts>,
@@ -168,7 +179,10 @@ impl Store {
     /// An empty store of a guard that lives in this namespace.
     #[must_use]
     pub fn new(namespace: &str) -> Self {
-        Self { namespace: namespace.to_owned(), ..Self::default() }
+        let now = Instant::now();
+        let all = || Watched::ALL.into_iter().map(|kind| (kind, now)).collect();
+        let state = State { contacts: all(), unwatched: all(), ..State::default() };
+        Self { namespace: namespace.to_owned(), state: RwLock::new(state), ..Self::default() }
     }
 
     /// A listing of a kind begins; what it does not show is gone when it ends.
@@ -186,21 +200,52 @@ impl Store {
             self.touch(&namespace);
         }
         state.synced.insert(kind);
-        state.broken.remove(&kind);
+        state.contact(kind);
         state.refresh(kind);
         drop(state);
         self.changed.notify_waiters();
     }
 
-    /// The kind does not exist in this cluster.
+    /// The kind does not exist in this cluster: so the API server said just now, and there is nothing to miss.
     pub fn absent(&self, kind: Watched) {
-        self.write().synced.insert(kind);
+        let mut state = self.write();
+        state.synced.insert(kind);
+        state.contact(kind);
+        state.unwatched.remove(&kind);
+        drop(state);
         self.changed.notify_waiters();
+    }
+
+    /// A watch of a kind stands.
+    pub fn connected(&self, kind: Watched) {
+        let mut state = self.write();
+        state.contact(kind);
+        state.unwatched.remove(&kind);
+    }
+
+    /// The watch of a kind gave a sign.
+    pub fn contact(&self, kind: Watched) {
+        self.write().contact(kind);
+    }
+
+    /// The watch of a kind ended in order. The next one should stand in a moment.
+    pub fn ended(&self, kind: Watched) {
+        self.write().unwatched.entry(kind).or_insert_with(|| Instant::now() + HANDOVER);
     }
 
     /// The watch of a kind is in trouble.
     pub fn broken(&self, kind: Watched, reason: String) {
-        self.write().broken.entry(kind).or_insert_with(|| (Instant::now(), reason));
+        let mut state = self.write();
+        state.unwatched.insert(kind, Instant::now());
+        state.broken.insert(kind, reason);
+    }
+
+    /// The first of these kinds that is not watched now, so that what is known of it may be old.
+    #[must_use]
+    pub fn unwatched(&self, kinds: &[Watched]) -> Option<Watched> {
+        let state = self.read();
+        let now = Instant::now();
+        kinds.iter().copied().find(|kind| state.unwatched.get(kind).is_some_and(|from| *from <= now))
     }
 
     /// An object is new or changed. `now` decides whether an exception reaches too far ahead.
@@ -208,7 +253,7 @@ impl Store {
         let text = |path: &str| object.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
         let (namespace, name) = (text("/metadata/namespace"), text("/metadata/name"));
         let mut state = self.write();
-        state.broken.remove(&kind);
+        state.contact(kind);
         if let Some(listed) = state.listed.get_mut(&kind) {
             listed.insert((namespace.clone(), name.clone()));
         }
@@ -336,18 +381,18 @@ impl Store {
             .into_iter()
             .filter(|kind| !state.synced.contains(kind))
             .map(|kind| match state.broken.get(&kind) {
-                Some((_, reason)) => format!("{} ({reason})", kind.kind()),
+                Some(reason) => format!("{} ({reason})", kind.kind()),
                 None => kind.kind().to_owned(),
             })
             .collect()
     }
 
-    /// For each kind how many objects are kept, and for how many seconds its watch has been in trouble.
+    /// For each kind how many objects are kept, and how many seconds ago the API server gave a sign about it.
     #[must_use]
     pub fn health(&self) -> Vec<(Watched, usize, f64)> {
         let state = self.read();
-        let broken = |kind| state.broken.get(&kind).map_or(0.0, |(since, _)| since.elapsed().as_secs_f64());
-        Watched::ALL.into_iter().map(|kind| (kind, state.keys(kind).len(), broken(kind))).collect()
+        let age = |kind| state.contacts.get(&kind).map_or(0.0, |at| at.elapsed().as_secs_f64());
+        Watched::ALL.into_iter().map(|kind| (kind, state.keys(kind).len(), age(kind))).collect()
     }
 
     /// Seconds since the policies last changed.
@@ -376,6 +421,11 @@ impl Store {
 }
 
 impl State {
+    fn contact(&mut self, kind: Watched) {
+        self.contacts.insert(kind, Instant::now());
+        self.broken.remove(&kind);
+    }
+
     fn keys(&self, kind: Watched) -> Vec<(String, String)> {
         let cluster = |name: &String| (String::new(), name.clone());
         match kind {
