@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 
 use common::{
     Chart,
-    webhook::{GUARD, Webhook, wait_until, write_as_guard},
+    faults::{Blind, Faults},
+    guard,
+    webhook::{GUARD, Server, Webhook, wait_until, write_as_guard},
 };
 use milvus_guard_testbed::{ControlPlane, Helm};
 use serde_json::{Value, json};
@@ -113,4 +115,114 @@ fn counts(what: &str, condition: impl FnMut() -> bool) {
     let begun = Instant::now();
     wait_until(what, SOON, condition);
     eprintln!("{what} counted after {} ms, kubectl included", begun.elapsed().as_millis());
+}
+
+/// The webhook behind an API server whose watches can be made to fail.
+fn behind_faults() -> (Webhook, Faults) {
+    let mut webhook = Webhook::start();
+    install(&webhook);
+    webhook.server.kill();
+    let kubeconfig = webhook.cluster.kubeconfig_for_service_account(GUARD, "milvus-guard");
+    let faults = Faults::start(&kubeconfig, webhook.folder.path());
+    let mut command = guard();
+    command.args(["serve", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--namespace", GUARD]);
+    command.args(["--watch-timeout", "2s", "--tls-self-signed", "--tls-ca-out"]).arg(webhook.folder.path().join("ca.crt"));
+    command.arg("--kubeconfig").arg(faults.kubeconfig());
+    webhook.server = Server::spawn(command, webhook.folder.path().join("serve-behind.log"));
+    wait_until("the server is ready", Duration::from_secs(60), || webhook.server.is_ready());
+    webhook.register();
+    (webhook, faults)
+}
+
+const DECISIVE: &[&str] = &["upgradepolicies", "upgradeexceptions", "upgraderuns", "releasedecisions"];
+const PICTURED: &[&str] = &["deployments", "statefulsets", "configmaps", "persistentvolumeclaims", "services"];
+
+fn scale(webhook: &Webhook) -> (bool, String) {
+    let proxy = "deployment/my-release-milvus-proxy";
+    webhook.kubectl(&["-n", "milvus", "scale", proxy, "--replicas=4", "--dry-run=server"])
+}
+
+/// Waits until the ages say that nobody watches any more.
+fn wait_blind(webhook: &Webhook) {
+    wait_until("the guard is blind", Duration::from_secs(30), || oldest(webhook).0 > 4.0);
+}
+
+#[test]
+fn what_is_not_watched_is_read_before_anything_is_let_through() {
+    let (webhook, faults) = behind_faults();
+    let policy = |action: &str| {
+        json!({"apiVersion": "guard.milvus.io/v1alpha1", "kind": "UpgradePolicy", "metadata": {"name": "p"},
+            "spec": {"rules": [{"id": "MG201", "action": action}]}})
+    };
+    webhook.cluster.apply(&policy("Warn").to_string());
+    wait_until("the policy counts", Duration::from_secs(10), || set_proxy(&webhook, "v2.4.5").0);
+    for (number, blind) in [Blind::Refused(DECISIVE), Blind::Silent(DECISIVE)].into_iter().enumerate() {
+        faults.blind(Some(blind));
+        wait_blind(&webhook);
+        assert!(scale(&webhook).0, "{}", scale(&webhook).1);
+        let mut begun = run();
+        begun["metadata"]["name"] = json!(format!("run-{number}"));
+        write_as_guard(&webhook.cluster, &begun);
+        counts("a run", || scale(&webhook).1.contains("MG208"));
+        begun["status"] = json!({"phase": "Aborted"});
+        write_as_guard(&webhook.cluster, &begun);
+        counts("its end", || scale(&webhook).0);
+        webhook.cluster.apply(&policy("Enforce").to_string());
+        counts("a stricter policy", || !set_proxy(&webhook, "v2.4.5").0);
+        webhook.cluster.apply(&policy("Warn").to_string());
+        counts("a milder policy", || set_proxy(&webhook, "v2.4.5").0);
+        faults.blind(None);
+        wait_until("everything is watched again", Duration::from_secs(30), || oldest(&webhook).0 < 2.5);
+    }
+
+    // What runs is as fresh: nothing but the live reading knows of a component that came meanwhile.
+    faults.blind(Some(Blind::Refused(PICTURED)));
+    wait_blind(&webhook);
+    let before = webhook.metric("milvus_guard_live_reads_total{result=\"confirmed\"}");
+    assert!(scale(&webhook).0);
+    assert!(webhook.metric("milvus_guard_live_reads_total{result=\"confirmed\"}") > before, "what is let through is looked at");
+    faults.blind(None);
+    wait_until("everything is watched again", Duration::from_secs(30), || oldest(&webhook).0 < 2.5);
+
+    // What can be read by no means is not judged by what was known long ago.
+    faults.blind(Some(Blind::Unreadable(DECISIVE)));
+    wait_blind(&webhook);
+    let (done, text) = scale(&webhook);
+    assert!(!done && text.contains("are not watched at the moment") && text.contains("Try again"), "{text}");
+    let web = webhook.cluster.kubectl(["-n", "milvus", "create", "deployment", "web", "--image=nginx"]);
+    assert!(web.status.success(), "others go on");
+    faults.blind(None);
+    wait_until("the gate works again by itself", Duration::from_secs(30), || scale(&webhook).0);
+}
+
+#[test]
+fn a_flood_of_denials_is_no_flood_on_the_api_server() {
+    const REVIEWS: usize = 400;
+    let (webhook, faults) = behind_faults();
+    let access = milvus_guard::cluster::Access { kubeconfig: Some(webhook.cluster.kubeconfig().to_owned()), context: None };
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (denied, took, requests) = runtime.block_on(async {
+        let client = milvus_guard::cluster::Cluster::connect(&access).await.unwrap().client().clone();
+        let api: kube::Api<k8s_openapi::api::apps::v1::Deployment> = kube::Api::namespaced(client, "milvus");
+        let params = kube::api::PatchParams { dry_run: true, ..kube::api::PatchParams::apply("kubectl-patch") };
+        let image =
+            json!({"spec": {"template": {"spec": {"containers": [{"name": "proxy", "image": "milvusdb/milvus:v2.4.5"}]}}}});
+        let patch = kube::api::Patch::Strategic(image);
+        let (begun, before) = (Instant::now(), faults.requests());
+        let one = async |_| {
+            api.patch("my-release-milvus-proxy", &params, &patch)
+                .await
+                .map_or_else(|error| error.to_string(), |_| "allowed".into())
+        };
+        let answers = futures::future::join_all((0..REVIEWS).map(one)).await;
+        let denied = answers.iter().filter(|answer| answer.contains("MG201")).count();
+        let other = answers.iter().find(|answer| !answer.contains("MG201"));
+        assert_eq!(other, None);
+        (denied, begun.elapsed().as_secs_f64(), faults.requests() - before)
+    });
+    assert_eq!(denied, REVIEWS);
+    // Six listings five times a second, two ten times a second, and the watches; each once more at the begin and the end.
+    let most = (took * 5.0 + 2.0) * 6.0 + (took * 10.0 + 2.0) * 2.0 + (took + 2.0) * 11.0;
+    eprintln!("{REVIEWS} denials in {took:.1} s made {requests} requests, of at most {most:.0}");
+    assert!(f64::from(u32::try_from(requests).unwrap()) <= most, "{requests} requests in {took} s");
 }

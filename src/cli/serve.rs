@@ -29,7 +29,7 @@ use crate::{
         routes::{self, App},
         store::Store,
         watch,
-        world::{Files, Watching, World},
+        world::{Files, Live, Watching, World},
     },
 };
 
@@ -259,7 +259,8 @@ async fn serve(args: Args) -> Done {
             let kubernetes = cluster.version().await.ok();
             store = Some(Arc::clone(&kept));
             let namespace = args.namespace.clone();
-            let watching = Watching { cluster, namespace, store: kept, kubernetes, accounts, catalogue: data };
+            let watching =
+                Watching { cluster, namespace, store: kept, kubernetes, accounts, catalogue: data, live: Live::default() };
             (World::Cluster(Box::new(watching)), Some(EventSink::start(client)))
         }
     };

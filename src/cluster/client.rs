@@ -21,6 +21,8 @@ pub const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 pub const REQUEST_DEADLINE: Duration = Duration::from_secs(30);
 /// Objects in one page.
 pub const PAGE: u32 = 250;
+/// The same of kinds that may have 1 MiB each: a page is in memory as a whole.
+const LARGE_PAGE: u32 = 50;
 /// Pages of one list: 50 000 objects of one kind in one namespace are no Milvus installation.
 pub const MAX_PAGES: usize = 200;
 
@@ -58,6 +60,11 @@ pub(super) struct Resource {
 impl Resource {
     pub(super) const fn new(api: &'static str, plural: &'static str, kind: &'static str) -> Self {
         Self { api, plural, kind }
+    }
+
+    /// Objects in one page.
+    fn page(&self) -> u32 {
+        if self.kind == "ConfigMap" { LARGE_PAGE } else { PAGE }
     }
 
     fn path(&self, namespace: Option<&str>) -> Result<String, ClusterError> {
@@ -160,15 +167,26 @@ impl Cluster {
         labels: Option<&str>,
     ) -> Result<Vec<Value>, ClusterError> {
         let mut objects = Vec::new();
+        self.each(resource, namespace, labels, |object| objects.push(object)).await?;
+        Ok(objects)
+    }
+
+    /// Hands over every object of a kind, one after the other, as [`Self::list`] returns them.
+    pub(super) async fn each(
+        &self,
+        resource: Resource,
+        namespace: Option<&str>,
+        labels: Option<&str>,
+        mut take: impl FnMut(Value),
+    ) -> Result<(), ClusterError> {
         self.pages(resource, namespace, labels, false, |mut object| {
             if let Value::Object(fields) = &mut object {
                 fields.insert("kind".into(), resource.kind.into());
                 fields.insert("apiVersion".into(), resource.api.into());
             }
-            objects.push(object);
+            take(object);
         })
-        .await?;
-        Ok(objects)
+        .await
     }
 
     /// The metadata of every object of a kind; what the objects hold does not leave the API server.
@@ -193,7 +211,8 @@ impl Cluster {
     ) -> Result<(), ClusterError> {
         let what = resource.describe(namespace);
         let request = Request::new(resource.path(namespace)?);
-        let mut params = ListParams { label_selector: labels.map(str::to_owned), limit: Some(PAGE), ..ListParams::default() };
+        let mut params =
+            ListParams { label_selector: labels.map(str::to_owned), limit: Some(resource.page()), ..ListParams::default() };
         for _ in 0..MAX_PAGES {
             let page = if metadata { request.list_metadata(&params) } else { request.list(&params) };
             let mut page: Value = self.send(page, "list", &what).await?;
@@ -207,7 +226,7 @@ impl Cluster {
             let Some(next) = next else { return Ok(()) };
             params.continue_token = Some(next.to_owned());
         }
-        Err(ClusterError::Api { what, reason: format!("more than {} objects", MAX_PAGES * PAGE as usize) })
+        Err(ClusterError::Api { what, reason: format!("more than {} objects", MAX_PAGES * resource.page() as usize) })
     }
 
     /// Whether the API group of a resource is certainly absent. Without a right the API server refuses before it looks,
@@ -228,6 +247,14 @@ impl Cluster {
             fields.insert("kind".into(), resource.kind.into());
         }
         Ok(object)
+    }
+
+    /// One object that is in no namespace.
+    pub(super) async fn get_of_cluster(&self, resource: Resource, name: &str) -> Result<Value, ClusterError> {
+        let what = format!("{} {name}", resource.kind);
+        named(name)?;
+        let request = Request::new(resource.path(None)?).get(name, &GetParams::default());
+        self.send(request, "get", &what).await
     }
 
     async fn send(

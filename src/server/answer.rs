@@ -18,7 +18,7 @@ use crate::{
 use super::{
     events::{Denial, EventSink},
     metrics::{FailureLabels, Metrics, ResultLabels, ReviewLabels, RuleLabels},
-    world::World,
+    world::{Doubt, World},
 };
 
 /// Reviews that are judged at once for each core. They need the CPU, and a few wait for the API server.
@@ -159,11 +159,19 @@ impl Answerer {
         let late = || Instant::now() >= end;
         let overdue = Some(Overdue(&late));
         let mut ruling = self.ruling(&task, &self.world.scene(namespace, now, overdue));
-        // Memory may lag behind; a denial must not.
-        if ruling.by_state
-            && let Some(live) = self.world.live_scene(namespace, now, overdue).await
+        // Memory may lag behind; a denial must not, and where a kind is not watched, nothing must.
+        let doubt = if ruling.by_state { Some(Doubt::Denial) } else { self.world.unwatched().map(Doubt::Unwatched) };
+        if let Some(doubt) = doubt
+            && let Some(live) = self.world.live_scene(namespace, now, overdue, doubt, end).await
         {
-            ruling = self.confirm(&task, ruling, live);
+            ruling = self.confirm(&task, ruling, doubt, live);
+            // What memory took for a matter of course may be denied by what runs as that was remembered.
+            if doubt != Doubt::Denial
+                && ruling.by_state
+                && let Some(live) = self.world.live_scene(namespace, now, overdue, Doubt::Denial, end).await
+            {
+                ruling = self.confirm(&task, ruling, Doubt::Denial, live);
+            }
         }
         if let Some(decision) = ruling.decision.take().filter(|_| !review.is_dry_run())
             && let Err(reason) = self.world.record(&decision).await
@@ -180,13 +188,25 @@ impl Answerer {
         (gate, ruling)
     }
 
-    fn confirm(&self, task: &Task<'_>, by_memory: Ruling, live: Result<Scene<'_>, String>) -> Ruling {
-        let (result, ruling) = match live {
-            Ok(scene) => {
+    fn confirm(&self, task: &Task<'_>, by_memory: Ruling, doubt: Doubt, live: Result<Scene<'_>, String>) -> Ruling {
+        let denied = by_memory.response.denied.is_some();
+        let (result, ruling) = match (live, doubt) {
+            (Ok(scene), _) => {
                 let ruling = self.ruling(task, &scene);
-                (if ruling.response.denied.is_some() { "confirmed" } else { "changed" }, ruling)
+                (if ruling.response.denied.is_some() == denied { "confirmed" } else { "changed" }, ruling)
             }
-            Err(reason) => {
+            (Err(reason), Doubt::Unwatched(kind)) if !denied => {
+                let kind = kind.kind();
+                tracing::warn!(kind, reason, "a kind is not watched and could not be read, so nothing is let through by memory");
+                (
+                    "failed",
+                    self.unjudged(
+                        task.gate(),
+                        &format!("{kind} objects are not watched at the moment, and reading them failed: {reason}"),
+                    ),
+                )
+            }
+            (Err(reason), _) => {
                 tracing::warn!(reason, "a denial could not be checked against what runs; memory decides");
                 ("failed", by_memory)
             }

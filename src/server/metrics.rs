@@ -146,7 +146,7 @@ impl Metrics {
         registry.register("reviews_shed", "Reviews answered unjudged because too many were waiting", metrics.shed.clone());
         registry.register("rule_failures", "Rules that came to no end", metrics.rule_failures.clone());
         registry.register("acceptances", "Findings that the deployer accepted", metrics.acceptances.clone());
-        registry.register("live_reads", "Denials repeated with what really runs", metrics.live_reads.clone());
+        registry.register("live_reads", "Verdicts repeated with what is read at that moment", metrics.live_reads.clone());
         registry.register(
             "cache_age_seconds",
             "Time since the API server last gave a sign about a kind",

@@ -23,6 +23,7 @@ use crate::{
     policy::{
         PolicyDocument, PolicySet,
         lint::{self, Lint},
+        resolve::NamespaceLabels,
     },
 };
 
@@ -123,17 +124,17 @@ pub struct Document {
     pub generation: Option<i64>,
 }
 
-#[derive(Default)]
-struct Namespace {
-    labels: BTreeMap<String, String>,
-    ending: bool,
-}
+/// Policies and exceptions, by kind and name.
+type Documents = BTreeMap<(Watched, String), Document>;
 
 #[derive(Default)]
 struct State {
     objects: HashMap<String, BTreeMap<(Watched, String), Kept>>,
-    namespaces: HashMap<String, Namespace>,
-    documents: BTreeMap<(Watched, String), Document>,
+    /// Labels of each namespace that there is.
+    labels: Arc<NamespaceLabels>,
+    /// Namespaces that are being deleted.
+    ending: BTreeSet<String>,
+    documents: Documents,
     runs: BTreeMap<String, Value>,
     decisions: BTreeMap<String, DecisionSpec>,
     memories: BTreeMap<String, Arc<Memory>>,
@@ -292,6 +293,28 @@ impl Store {
         self.changed.notify_waiters();
     }
 
+    /// Policies and exceptions in force, where these objects are all that there are now. One of them that is bad leaves what
+    /// was good last in force, as it does where it is watched.
+    #[must_use]
+    pub fn policies_of(&self, objects: Vec<Value>, now: Timestamp) -> PolicySet {
+        let (mut documents, labels) = {
+            let state = self.read();
+            (state.documents.clone(), Arc::clone(&state.labels))
+        };
+        let mut there = HashSet::new();
+        for mut object in objects {
+            let kind = match object.get("kind").and_then(Value::as_str) {
+                Some(kind) if kind == Watched::Policies.kind() => Watched::Policies,
+                _ => Watched::Exceptions,
+            };
+            let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned();
+            take_document(&mut documents, kind, &name, &mut object, now);
+            there.insert((kind, name));
+        }
+        documents.retain(|key, _| there.contains(key));
+        compiled(&documents, labels)
+    }
+
     /// What is known about a namespace now.
     #[must_use]
     pub fn picture(&self, namespace: &str) -> Picture {
@@ -299,7 +322,7 @@ impl Store {
         let view = self.view_of(&state, namespace);
         Picture {
             view,
-            ending: state.namespaces.get(namespace).is_some_and(|namespace| namespace.ending),
+            ending: state.ending.contains(namespace),
             policies: Arc::clone(&state.compiled),
             runs: Arc::clone(&state.run_facts),
             decisions: state.decisions.values().filter(|decision| decision.namespace == namespace).cloned().collect(),
@@ -429,7 +452,7 @@ impl State {
     fn keys(&self, kind: Watched) -> Vec<(String, String)> {
         let cluster = |name: &String| (String::new(), name.clone());
         match kind {
-            Watched::Namespaces => self.namespaces.keys().map(cluster).collect(),
+            Watched::Namespaces => self.labels.keys().map(cluster).collect(),
             Watched::Policies | Watched::Exceptions => {
                 self.documents.keys().filter(|(known, _)| *known == kind).map(|(_, name)| cluster(name)).collect()
             }
@@ -449,14 +472,20 @@ impl State {
     fn put(&mut self, kind: Watched, namespace: &str, name: &str, mut object: Value, now: Timestamp) -> bool {
         match kind {
             Watched::Namespaces => {
-                let labels = object.pointer("/metadata/labels").cloned().unwrap_or_default();
-                let ending = object.pointer("/metadata/deletionTimestamp").is_some();
-                let labels = serde_json::from_value(labels).unwrap_or_default();
-                self.namespaces.insert(name.to_owned(), Namespace { labels, ending });
+                let labels = labels(&object);
+                if object.pointer("/metadata/deletionTimestamp").is_some() {
+                    self.ending.insert(name.to_owned());
+                } else {
+                    self.ending.remove(name);
+                }
+                // Scenes that are at work keep the labels of before; a change of anything else copies nothing.
+                if self.labels.get(name) != Some(&labels) {
+                    Arc::make_mut(&mut self.labels).insert(name.to_owned(), labels);
+                }
                 false
             }
             Watched::Policies | Watched::Exceptions => {
-                self.document(kind, name, &mut object, now);
+                take_document(&mut self.documents, kind, name, &mut object, now);
                 false
             }
             Watched::Runs => {
@@ -499,27 +528,14 @@ impl State {
         true
     }
 
-    fn document(&mut self, kind: Watched, name: &str, object: &mut Value, now: Timestamp) {
-        let generation = object.pointer("/metadata/generation").and_then(Value::as_i64);
-        let key = (kind, name.to_owned());
-        let last_good = self.documents.get(&key).and_then(|document| document.good.clone());
-        let document = match guard::document(object, kind.kind()) {
-            Err(error) => Document { good: last_good, problem: Some(error.message), lints: Vec::new(), generation },
-            Ok(read) => {
-                let lints = lint::lint(std::slice::from_ref(&read), now);
-                let error = lints.iter().find(|lint| lint.severity == lint::Severity::Error).map(|lint| lint.message.clone());
-                let good = if error.is_some() { last_good } else { Some(read) };
-                Document { good, problem: error, lints, generation }
-            }
-        };
-        self.documents.insert(key, document);
-    }
-
     fn remove(&mut self, kind: Watched, namespace: &str, name: &str) {
         let full = format!("{namespace}/{name}");
         match kind {
             Watched::Namespaces => {
-                self.namespaces.remove(name);
+                self.ending.remove(name);
+                if self.labels.contains_key(name) {
+                    Arc::make_mut(&mut self.labels).remove(name);
+                }
             }
             Watched::Policies | Watched::Exceptions => {
                 self.documents.remove(&(kind, name.to_owned()));
@@ -544,20 +560,14 @@ impl State {
     /// Makes anew what depends on a kind.
     fn refresh(&mut self, kind: Watched) {
         match kind {
-            Watched::Policies | Watched::Exceptions | Watched::Namespaces => {
-                let mut set = PolicySet::default();
-                for document in self.documents.values().filter_map(|document| document.good.clone()) {
-                    match document {
-                        PolicyDocument::Policy(policy, _) => set.policies.push(*policy),
-                        PolicyDocument::Exception(exception, _) => set.exceptions.push(*exception),
-                    }
-                }
-                set.namespace_labels =
-                    self.namespaces.iter().map(|(name, namespace)| (name.clone(), namespace.labels.clone())).collect();
+            // Policies and exceptions are shared with every scene, and so are the labels: one namespace makes no other anew.
+            Watched::Namespaces => {
+                let set = PolicySet { namespace_labels: Arc::clone(&self.labels), ..PolicySet::clone(&self.compiled) };
                 self.compiled = Arc::new(set);
-                if kind != Watched::Namespaces {
-                    self.compiled_at = Some(Instant::now());
-                }
+            }
+            Watched::Policies | Watched::Exceptions => {
+                self.compiled = Arc::new(compiled(&self.documents, Arc::clone(&self.labels)));
+                self.compiled_at = Some(Instant::now());
             }
             Watched::Runs => self.run_facts = Arc::new(run_facts(self.runs.values())),
             _ => {}
@@ -565,12 +575,43 @@ impl State {
     }
 }
 
+/// Takes in a policy or an exception.
+fn take_document(documents: &mut Documents, kind: Watched, name: &str, object: &mut Value, now: Timestamp) {
+    let generation = object.pointer("/metadata/generation").and_then(Value::as_i64);
+    let key = (kind, name.to_owned());
+    let last_good = documents.get(&key).and_then(|document| document.good.clone());
+    let document = match guard::document(object, kind.kind()) {
+        Err(error) => Document { good: last_good, problem: Some(error.message), lints: Vec::new(), generation },
+        Ok(read) => {
+            let lints = lint::lint(std::slice::from_ref(&read), now);
+            let error = lints.iter().find(|lint| lint.severity == lint::Severity::Error).map(|lint| lint.message.clone());
+            let good = if error.is_some() { last_good } else { Some(read) };
+            Document { good, problem: error, lints, generation }
+        }
+    };
+    documents.insert(key, document);
+}
+
+/// What is in force by these documents.
+fn compiled(documents: &Documents, namespace_labels: Arc<NamespaceLabels>) -> PolicySet {
+    let mut set = PolicySet { namespace_labels, ..PolicySet::default() };
+    for document in documents.values().filter_map(|document| document.good.clone()) {
+        set.add(document);
+    }
+    set
+}
+
+/// The labels of an object.
+pub(super) fn labels(object: &Value) -> BTreeMap<String, String> {
+    object.pointer("/metadata/labels").and_then(|labels| serde_json::from_value(labels.clone()).ok()).unwrap_or_default()
+}
+
 fn split(key: &str) -> Option<(String, String)> {
     key.split_once('/').map(|(namespace, name)| (namespace.to_owned(), name.to_owned()))
 }
 
 /// Whether a rule could look at an object.
-fn is_kept(object: &Object) -> bool {
+pub(super) fn is_kept(object: &Object) -> bool {
     match object {
         Object::Workload(workload) => identify::component(workload).is_some() || dependency::family(workload).is_some(),
         Object::Config(config) => config.is_milvus_configuration() || is_small_configuration(config),
@@ -646,6 +687,66 @@ mod tests {
         assert!(store.documents()[0].1.problem.as_ref().unwrap().contains("Loud"));
         store.delete(Watched::Policies, "", "p");
         assert!(store.picture("n").policies.policies.is_empty());
+    }
+
+    #[test]
+    fn scenes_share_labels_and_a_namespace_changes_only_what_it_must() {
+        let namespace = |name: &str, team: &str, phase: &str| json!({"metadata": {"name": name, "labels": {"team": team}}, "status": {"phase": phase}});
+        let store = Store::new("guard");
+        store.begin(Watched::Namespaces);
+        for number in 0..5000 {
+            store.put(Watched::Namespaces, namespace(&format!("n-{number}"), "a", "Active"), NOW);
+        }
+        store.finish(Watched::Namespaces);
+        let labels = || store.picture("n-1").policies.at(NOW).namespace_labels;
+        let first = labels();
+        assert_eq!(first.len(), 5000);
+        assert!(Arc::ptr_eq(&first, &labels()), "a scene copies none of them");
+        store.put(Watched::Namespaces, namespace("n-1", "a", "Odd"), NOW);
+        assert!(Arc::ptr_eq(&first, &labels()), "other changes concern nobody");
+        store.put(Watched::Namespaces, namespace("n-1", "b", "Active"), NOW);
+        assert_eq!((first["n-1"]["team"].as_str(), labels()["n-1"]["team"].as_str()), ("a", "b"));
+        store.delete(Watched::Namespaces, "", "n-1");
+        assert!(!labels().contains_key("n-1"));
+        let mut ending = namespace("n-2", "a", "Terminating");
+        ending["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        store.put(Watched::Namespaces, ending, NOW);
+        assert!(store.picture("n-2").ending && !store.picture("n-3").ending);
+    }
+
+    #[test]
+    fn a_kind_that_is_not_watched_is_named() {
+        let store = Store::new("guard");
+        assert_eq!(store.unwatched(&Watched::ALL), Some(Watched::Deployments), "nothing is watched yet");
+        for kind in Watched::ALL {
+            store.connected(kind);
+        }
+        assert_eq!(store.unwatched(&Watched::ALL), None);
+        store.ended(Watched::Runs);
+        assert_eq!(store.unwatched(&Watched::ALL), None, "the next one is on its way");
+        store.broken(Watched::Runs, "no".into());
+        assert_eq!(store.unwatched(&Watched::DECISIVE), Some(Watched::Runs));
+        assert_eq!(store.unwatched(&[Watched::Policies]), None);
+        store.contact(Watched::Runs);
+        assert_eq!(store.unwatched(&Watched::DECISIVE), Some(Watched::Runs), "a listing is no watch");
+        store.absent(Watched::Runs);
+        assert_eq!(store.unwatched(&Watched::DECISIVE), None, "what does not exist does not change");
+    }
+
+    #[test]
+    fn policies_that_are_read_count_as_those_that_are_watched() {
+        let policy = |name: &str, action: &str| {
+            json!({"apiVersion": "guard.milvus.io/v1alpha1", "kind": "UpgradePolicy", "metadata": {"name": name},
+                "spec": {"rules": [{"id": "MG201", "action": action}]}})
+        };
+        let store = Store::new("guard");
+        store.put(Watched::Policies, policy("kept", "Warn"), NOW);
+        store.put(Watched::Policies, policy("gone", "Warn"), NOW);
+        let set = store.policies_of(vec![policy("kept", "Loud"), policy("new", "Audit")], NOW);
+        let seen: Vec<_> = set.policies.iter().map(|policy| (&*policy.metadata.name, policy.spec.rules[0].action)).collect();
+        use crate::policy::PolicyAction::{Audit, Warn};
+        assert_eq!(seen, [("kept", Warn), ("new", Audit)], "a bad one leaves what was good in force");
+        assert_eq!(store.picture("n").policies.policies.len(), 2, "memory follows the watch only");
     }
 
     #[test]

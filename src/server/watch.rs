@@ -170,15 +170,14 @@ impl Follower {
             for object in page.items {
                 self.put(object);
             }
-            match page.metadata.continue_.filter(|next| !next.is_empty()) {
-                Some(next) => params.continue_token = Some(next),
-                None => {
-                    let version = page.metadata.resource_version.filter(|version| !version.is_empty());
-                    let version = version.ok_or_else(|| Halt::Trouble("a listing has no version".into()))?;
-                    self.store.finish(self.kind);
-                    return Ok(version);
-                }
+            if let Some(next) = page.metadata.continue_.filter(|next| !next.is_empty()) {
+                params.continue_token = Some(next);
+                continue;
             }
+            let version = page.metadata.resource_version.filter(|version| !version.is_empty());
+            let version = version.ok_or_else(|| Halt::Trouble("a listing has no version".into()))?;
+            self.store.finish(self.kind);
+            return Ok(version);
         }
     }
 
