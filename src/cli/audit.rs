@@ -107,8 +107,7 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
         if args.before.needs_cluster() && !args.no_cluster_policy && !asked {
             let mut of_cluster = PolicySet::default();
             reader.cluster_policies(&mut of_cluster, &mut gathered)?;
-            policies.policies.extend(of_cluster.policies);
-            policies.exceptions.extend(of_cluster.exceptions);
+            policies.extend(&of_cluster);
             asked = true;
         }
         for input in &gathered.inputs {

@@ -196,8 +196,7 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
         gatherer.cluster_policies(&mut policies, &mut inputs)?;
     }
     let from_files = policies::set(documents, now);
-    policies.policies.extend(from_files.policies);
-    policies.exceptions.extend(from_files.exceptions);
+    policies.extend(&from_files);
     policies.now = Some(now);
 
     let judgement = judge(&Question {

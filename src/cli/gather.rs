@@ -19,7 +19,7 @@ use crate::{
     },
     manifest::documents,
     milvus::{Build, Release, Snapshot, catalogue::Catalogue},
-    policy::{PolicyDocument, PolicySet},
+    policy::PolicySet,
     report::InputEntry,
 };
 
@@ -309,10 +309,7 @@ impl Gatherer<'_> {
                 entry.read.push(format!("{} policies and exceptions", documents.len()));
                 entry.not_read = unusable;
                 for document in documents {
-                    match document {
-                        PolicyDocument::Policy(policy, _) => policies.policies.push(*policy),
-                        PolicyDocument::Exception(exception, _) => policies.exceptions.push(*exception),
-                    }
+                    policies.add(document);
                 }
             }
             Err(error) => entry.not_read.push(error.to_string()),

@@ -41,10 +41,7 @@ pub(super) fn expand(path: &Path) -> Result<Vec<PathBuf>, Failure> {
 pub(super) fn set(documents: Vec<PolicyDocument>, now: Timestamp) -> PolicySet {
     let mut set = PolicySet { now: Some(now), ..PolicySet::default() };
     for document in documents {
-        match document {
-            PolicyDocument::Policy(policy, _) => set.policies.push(*policy),
-            PolicyDocument::Exception(exception, _) => set.exceptions.push(*exception),
-        }
+        set.add(document);
     }
     set
 }

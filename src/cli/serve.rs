@@ -29,7 +29,7 @@ use crate::{
         routes::{self, App},
         store::Store,
         watch,
-        world::{Files, Watching, World},
+        world::{Files, Live, Watching, World},
     },
 };
 
@@ -138,6 +138,10 @@ pub(super) struct Args {
     #[arg(long, value_name = "DURATION", default_value = "20s", value_parser = duration)]
     drain_timeout: Duration,
 
+    /// How long a watch lasts before the API server ends it, for tests
+    #[arg(long, value_name = "DURATION", default_value = "290s", value_parser = duration, hide = true)]
+    watch_timeout: Duration,
+
     /// Serve without a cluster, from files
     #[arg(long, help_heading = "Without a cluster")]
     no_cluster: bool,
@@ -240,7 +244,8 @@ async fn serve(args: Args) -> Done {
         Some(cluster) => {
             let client = cluster.client().clone();
             let kept = Arc::new(Store::new(&args.namespace));
-            watch::start(&client, &kept, &args.namespace);
+            let watcher = Cluster::watcher(&args.cluster.access()).await.map_err(Failure::no_verdict)?;
+            watch::start(&watcher, &kept, &args.namespace, args.watch_timeout);
             let duties = Duties {
                 client: client.clone(),
                 namespace: args.namespace.clone(),
@@ -254,7 +259,8 @@ async fn serve(args: Args) -> Done {
             let kubernetes = cluster.version().await.ok();
             store = Some(Arc::clone(&kept));
             let namespace = args.namespace.clone();
-            let watching = Watching { cluster, namespace, store: kept, kubernetes, accounts, catalogue: data };
+            let watching =
+                Watching { cluster, namespace, store: kept, kubernetes, accounts, catalogue: data, live: Live::default() };
             (World::Cluster(Box::new(watching)), Some(EventSink::start(client)))
         }
     };

@@ -21,6 +21,8 @@ pub const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 pub const REQUEST_DEADLINE: Duration = Duration::from_secs(30);
 /// Objects in one page.
 pub const PAGE: u32 = 250;
+/// The same of kinds that may have 1 MiB each: a page is in memory as a whole.
+const LARGE_PAGE: u32 = 50;
 /// Pages of one list: 50 000 objects of one kind in one namespace are no Milvus installation.
 pub const MAX_PAGES: usize = 200;
 
@@ -60,6 +62,11 @@ impl Resource {
         Self { api, plural, kind }
     }
 
+    /// Objects in one page.
+    fn page(&self) -> u32 {
+        if self.kind == "ConfigMap" { LARGE_PAGE } else { PAGE }
+    }
+
     fn path(&self, namespace: Option<&str>) -> Result<String, ClusterError> {
         if let Some(namespace) = namespace {
             named(namespace)?;
@@ -97,15 +104,19 @@ impl Cluster {
     /// Where there is no cluster, no such context, or the kubeconfig cannot be used.
     pub async fn connect(access: &Access) -> Result<Self, ClusterError> {
         let mut config = config(access).await?;
-        config.connect_timeout = Some(CONNECT_DEADLINE);
         config.read_timeout = Some(REQUEST_DEADLINE);
         let server = without_user(&config.cluster_url.to_string());
         let namespace = config.default_namespace.clone();
-        let client = Client::try_from(config).map_err(|error| match error {
-            kube::Error::Auth(_) => ClusterError::Login,
-            other => ClusterError::Kubeconfig(reason::chain(&other)),
-        })?;
-        Ok(Self { client, server, namespace })
+        Ok(Self { client: client(config)?, server, namespace })
+    }
+
+    /// A client for watches: a watch that waits for the next event is not in trouble, so reading has no time limit. Whoever
+    /// uses it limits the time himself.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub async fn watcher(access: &Access) -> Result<Client, ClusterError> {
+        client(for_watches(config(access).await?))
     }
 
     /// The namespace of the context, `default` where it names none.
@@ -156,15 +167,26 @@ impl Cluster {
         labels: Option<&str>,
     ) -> Result<Vec<Value>, ClusterError> {
         let mut objects = Vec::new();
+        self.each(resource, namespace, labels, |object| objects.push(object)).await?;
+        Ok(objects)
+    }
+
+    /// Hands over every object of a kind, one after the other, as [`Self::list`] returns them.
+    pub(super) async fn each(
+        &self,
+        resource: Resource,
+        namespace: Option<&str>,
+        labels: Option<&str>,
+        mut take: impl FnMut(Value),
+    ) -> Result<(), ClusterError> {
         self.pages(resource, namespace, labels, false, |mut object| {
             if let Value::Object(fields) = &mut object {
                 fields.insert("kind".into(), resource.kind.into());
                 fields.insert("apiVersion".into(), resource.api.into());
             }
-            objects.push(object);
+            take(object);
         })
-        .await?;
-        Ok(objects)
+        .await
     }
 
     /// The metadata of every object of a kind; what the objects hold does not leave the API server.
@@ -189,7 +211,8 @@ impl Cluster {
     ) -> Result<(), ClusterError> {
         let what = resource.describe(namespace);
         let request = Request::new(resource.path(namespace)?);
-        let mut params = ListParams { label_selector: labels.map(str::to_owned), limit: Some(PAGE), ..ListParams::default() };
+        let mut params =
+            ListParams { label_selector: labels.map(str::to_owned), limit: Some(resource.page()), ..ListParams::default() };
         for _ in 0..MAX_PAGES {
             let page = if metadata { request.list_metadata(&params) } else { request.list(&params) };
             let mut page: Value = self.send(page, "list", &what).await?;
@@ -203,7 +226,7 @@ impl Cluster {
             let Some(next) = next else { return Ok(()) };
             params.continue_token = Some(next.to_owned());
         }
-        Err(ClusterError::Api { what, reason: format!("more than {} objects", MAX_PAGES * PAGE as usize) })
+        Err(ClusterError::Api { what, reason: format!("more than {} objects", MAX_PAGES * resource.page() as usize) })
     }
 
     /// Whether the API group of a resource is certainly absent. Without a right the API server refuses before it looks,
@@ -226,6 +249,14 @@ impl Cluster {
         Ok(object)
     }
 
+    /// One object that is in no namespace.
+    pub(super) async fn get_of_cluster(&self, resource: Resource, name: &str) -> Result<Value, ClusterError> {
+        let what = format!("{} {name}", resource.kind);
+        named(name)?;
+        let request = Request::new(resource.path(None)?).get(name, &GetParams::default());
+        self.send(request, "get", &what).await
+    }
+
     async fn send(
         &self,
         request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
@@ -241,6 +272,19 @@ impl Cluster {
             }),
         }
     }
+}
+
+fn for_watches(mut config: Config) -> Config {
+    config.read_timeout = None;
+    config
+}
+
+fn client(mut config: Config) -> Result<Client, ClusterError> {
+    config.connect_timeout = Some(CONNECT_DEADLINE);
+    Client::try_from(config).map_err(|error| match error {
+        kube::Error::Auth(_) => ClusterError::Login,
+        other => ClusterError::Kubeconfig(reason::chain(&other)),
+    })
 }
 
 async fn config(access: &Access) -> Result<Config, ClusterError> {
@@ -347,6 +391,13 @@ mod tests {
         assert_eq!(error.to_string(), "context \"three\" does not exist in the kubeconfig; it has one, two");
         let error = connect(file.path(), Some("two")).await.err().unwrap();
         assert!(error.to_string().contains("names cluster \"gone\""), "{error}");
+    }
+
+    #[test]
+    fn a_watch_may_be_silent_for_as_long_as_it_likes() {
+        let mut config = Config::new(http::Uri::from_static("https://127.0.0.1:1"));
+        config.read_timeout = Some(REQUEST_DEADLINE);
+        assert_eq!(for_watches(config).read_timeout, None);
     }
 
     #[tokio::test]

@@ -63,6 +63,18 @@ impl Cluster {
         Ok((documents, unusable))
     }
 
+    /// Policies and exceptions as the API server has them, each with its kind.
+    ///
+    /// # Errors
+    /// Where the API may not be read; an API that is not installed is no error.
+    pub async fn policy_objects(&self) -> Result<Vec<Value>, ClusterError> {
+        let mut found = Vec::new();
+        for resource in [objects::UPGRADE_POLICY, objects::UPGRADE_EXCEPTION].map(resource) {
+            found.extend(installed(self.list(resource, None, None).await)?);
+        }
+        Ok(found)
+    }
+
     /// Runs of the guard: which are under way, and what migrations they have proved.
     ///
     /// # Errors

@@ -43,6 +43,7 @@ const OTHER_WORKLOADS: [Resource; 6] = [
     Resource::new("v1", "replicationcontrollers", "ReplicationController"),
     Resource::new("v1", "pods", "Pod"),
 ];
+const NAMESPACES: Resource = Resource::new("v1", "namespaces", "Namespace");
 const SECRETS: Resource = Resource::new("v1", "secrets", "Secret");
 /// These add to a verdict.
 const AROUND: [Resource; 3] = [
@@ -257,18 +258,34 @@ impl Cluster {
         Ok(found)
     }
 
-    /// Reads a namespace as the webhook sees it, for a moment in which the cache is not good enough.
+    /// Reads a namespace as the webhook sees it, for a moment in which the cache is not good enough: all kinds at the same
+    /// time, of each a page after the other, and of a page only what is to be kept.
     ///
     /// # Errors
     /// Where any of it cannot be read.
-    pub async fn view(&self, namespace: &str) -> Result<View, ClusterError> {
-        let mut objects = Vec::new();
-        for resource in WORKLOADS.into_iter().chain(AROUND).chain([AUTOSCALERS[0]]) {
+    pub async fn view(&self, namespace: &str, keep: impl Fn(&Object) -> bool) -> Result<View, ClusterError> {
+        let keep = &keep;
+        let kinds = WORKLOADS.into_iter().chain(AROUND).chain([AUTOSCALERS[0]]).map(async |resource| {
             // Helm's own records are no part of what runs, and large.
             let labels = (resource.kind == "ConfigMap").then_some("owner!=helm");
-            objects.extend(self.list(resource, Some(namespace), labels).await?.iter().filter_map(seen));
+            let mut kept = Vec::new();
+            self.each(resource, Some(namespace), labels, |object| kept.extend(seen(&object).filter(|(object, _)| keep(object))))
+                .await?;
+            Ok::<_, ClusterError>(kept)
+        });
+        let kinds = futures::future::try_join_all(kinds).await?;
+        Ok(View::of(kinds.into_iter().flatten()))
+    }
+
+    /// The labels of a namespace, and whether it is being deleted; `None` if there is no such namespace.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    pub async fn namespace(&self, name: &str) -> Result<Option<Value>, ClusterError> {
+        match self.get_of_cluster(NAMESPACES, name).await {
+            Err(ClusterError::NotFound(_)) => Ok(None),
+            other => other.map(Some),
         }
-        Ok(View::of(objects))
     }
 
     /// Reads autoscalers; whether all of them could be.

@@ -1,6 +1,6 @@
 //! From what a rule found to what it does.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -11,7 +11,12 @@ use crate::{
     rules::{Finding, Severity},
 };
 
-use super::documents::{LabelOperator, LabelSelector, Match, PolicyAction, RuleSetting, UpgradeException, UpgradePolicy};
+use super::documents::{
+    LabelOperator, LabelSelector, Match, PolicyAction, PolicyDocument, RuleSetting, UpgradeException, UpgradePolicy,
+};
+
+/// Labels of namespaces, by name.
+pub type NamespaceLabels = BTreeMap<String, BTreeMap<String, String>>;
 
 /// What a finding does in the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -30,17 +35,17 @@ pub enum Action {
 /// Rules that the deployer may accept where no policy says otherwise.
 pub const SELF_ACCEPT: [&str; 6] = ["MG104", "MG105", "MG106", "MG201", "MG205", "MG206"];
 
-/// Everything that is in force.
+/// Everything that is in force. A copy shares it: only the time is its own.
 #[derive(Clone, Debug, Default)]
 pub struct PolicySet {
     /// Policies.
-    pub policies: Vec<UpgradePolicy>,
+    pub policies: Arc<Vec<UpgradePolicy>>,
     /// Exceptions, expired ones too.
-    pub exceptions: Vec<UpgradeException>,
+    pub exceptions: Arc<Vec<UpgradeException>>,
     /// The time of the judgement; exceptions count before they expire. Nothing means that none counts.
     pub now: Option<Timestamp>,
     /// Labels of namespaces, for `namespaceSelector`; unknown namespaces match no selector.
-    pub namespace_labels: BTreeMap<String, BTreeMap<String, String>>,
+    pub namespace_labels: Arc<NamespaceLabels>,
 }
 
 /// What is judged, as far as policies ask.
@@ -81,6 +86,26 @@ pub enum Applied {
 }
 
 impl PolicySet {
+    /// The same at a time.
+    #[must_use]
+    pub fn at(&self, now: Timestamp) -> Self {
+        Self { now: Some(now), ..self.clone() }
+    }
+
+    /// Adds a document.
+    pub fn add(&mut self, document: PolicyDocument) {
+        match document {
+            PolicyDocument::Policy(policy, _) => Arc::make_mut(&mut self.policies).push(*policy),
+            PolicyDocument::Exception(exception, _) => Arc::make_mut(&mut self.exceptions).push(*exception),
+        }
+    }
+
+    /// Adds what is in another set.
+    pub fn extend(&mut self, other: &Self) {
+        Arc::make_mut(&mut self.policies).extend(other.policies.iter().cloned());
+        Arc::make_mut(&mut self.exceptions).extend(other.exceptions.iter().cloned());
+    }
+
     /// What a finding does in this scope.
     #[must_use]
     pub fn apply(&self, finding: &Finding, scope: &Scope<'_>) -> Applied {

@@ -610,6 +610,8 @@ fn exception_entries(judgement: &Judgement, policies: &PolicySet) -> Vec<Excepti
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::{
         facts::Facts,
@@ -665,7 +667,7 @@ mod tests {
     fn a_data_rule_that_could_not_look_warns() {
         let (before, after) = (Fixture::cluster("2.5.27"), Fixture::cluster("2.5.27").tag("latest"));
         let policies = |action| PolicySet {
-            policies: vec![UpgradePolicy {
+            policies: Arc::new(vec![UpgradePolicy {
                 api_version: API_VERSION.into(),
                 kind: "UpgradePolicy".into(),
                 metadata: Metadata { name: "ours".into(), ..Metadata::default() },
@@ -673,7 +675,7 @@ mod tests {
                     rules: ["MG103", "MG105"].map(|id| RuleSetting { id: id.into(), action, params: Params::default() }).to_vec(),
                     ..PolicySpec::default()
                 },
-            }],
+            }]),
             ..PolicySet::default()
         };
         let judged = |policies: &PolicySet| {

@@ -1,5 +1,7 @@
 //! One report that holds everything that a format must cope with; every format's snapshot shows it.
 
+use std::sync::Arc;
+
 use crate::{
     facts::{DriftFact, Facts},
     judge::{Question, judge},
@@ -44,7 +46,7 @@ pub(super) fn report() -> Report {
         .user_yaml("etcd:\n  rootPath: prod\n")
         .snapshot();
     let policies = PolicySet {
-        policies: vec![UpgradePolicy {
+        policies: Arc::new(vec![UpgradePolicy {
             api_version: API_VERSION.into(),
             kind: "UpgradePolicy".into(),
             metadata: Metadata { name: "platform".into(), ..Metadata::default() },
@@ -55,8 +57,8 @@ pub(super) fn report() -> Report {
                 ],
                 ..PolicySpec::default()
             },
-        }],
-        exceptions: vec![UpgradeException {
+        }]),
+        exceptions: Arc::new(vec![UpgradeException {
             api_version: API_VERSION.into(),
             kind: "UpgradeException".into(),
             metadata: Metadata { name: "root-moves".into(), ..Metadata::default() },
@@ -70,7 +72,7 @@ pub(super) fn report() -> Report {
                 owner: "team-search@example.com".into(),
                 expires: "2026-05-30T00:00:00Z".parse().expect("a time"),
             },
-        }],
+        }]),
         now: Some("2026-05-10T00:00:00Z".parse().expect("a time")),
         ..PolicySet::default()
     };

@@ -7,7 +7,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::{
     admission::{Gate, Response, Review, Ruling, Scene, Task, mutate::mutate, review::Operation},
@@ -18,7 +18,7 @@ use crate::{
 use super::{
     events::{Denial, EventSink},
     metrics::{FailureLabels, Metrics, ResultLabels, ReviewLabels, RuleLabels},
-    world::World,
+    world::{Doubt, World},
 };
 
 /// Reviews that are judged at once for each core. They need the CPU, and a few wait for the API server.
@@ -119,11 +119,11 @@ impl Answerer {
             None
         };
         let judged = async {
-            let _slot = self.slots.acquire().await.ok()?;
-            Some(match task {
-                Some(task) => self.judge(review, task, end).await,
-                None => self.judge_large(review, end),
-            })
+            let slot = self.slots.acquire().await.ok()?;
+            match task {
+                Some(task) => self.judge(review, task, slot, end).await,
+                None => self.judge_large(review, slot, end),
+            }
         };
         match tokio::time::timeout_at(end.into(), judged).await {
             Ok(Some(ruled)) => ruled,
@@ -132,9 +132,9 @@ impl Answerer {
     }
 
     /// The same, on a thread that the runtime replaces for that time.
-    fn judge_large(&self, review: &Review<'_>, end: Instant) -> (Gate, Ruling) {
+    fn judge_large<'s>(&'s self, review: &Review<'_>, slot: SemaphorePermit<'s>, end: Instant) -> Option<(Gate, Ruling)> {
         let runtime = tokio::runtime::Handle::current();
-        tokio::task::block_in_place(|| runtime.block_on(self.judge(review, self.read(review), end)))
+        tokio::task::block_in_place(|| runtime.block_on(self.judge(review, self.read(review), slot, end)))
     }
 
     /// What is left to judge; where reading fails, what the gate says then.
@@ -145,26 +145,40 @@ impl Answerer {
         })
     }
 
-    async fn judge(&self, review: &Review<'_>, task: Result<Task<'_>, Box<(Gate, Ruling)>>, end: Instant) -> (Gate, Ruling) {
+    /// Judges in a slot, and waits for the API server without one: others are judged meanwhile. `None` if the server goes
+    /// down.
+    async fn judge<'s>(
+        &'s self,
+        review: &Review<'_>,
+        task: Result<Task<'_>, Box<(Gate, Ruling)>>,
+        mut slot: SemaphorePermit<'s>,
+        end: Instant,
+    ) -> Option<(Gate, Ruling)> {
         let task = match task {
             Ok(task) => task,
-            Err(unread) => return *unread,
+            Err(unread) => return Some(*unread),
         };
         let gate = task.gate();
         let Some(namespace) = task.namespace() else {
-            let Task::Done(_, ruling) = task else { return (gate, Ruling::pass()) };
-            return (gate, *ruling);
+            let Task::Done(_, ruling) = task else { return Some((gate, Ruling::pass())) };
+            return Some((gate, *ruling));
         };
         let now = Timestamp::now();
         let late = || Instant::now() >= end;
         let overdue = Some(Overdue(&late));
         let mut ruling = self.ruling(&task, &self.world.scene(namespace, now, overdue));
-        // Memory may lag behind; a denial must not.
-        if ruling.by_state
-            && let Some(live) = self.world.live_scene(namespace, now, overdue).await
-        {
-            ruling = self.confirm(&task, ruling, live);
+        // Memory may lag behind; a denial must not, and where a kind is not watched, nothing must.
+        let mut doubt = if ruling.by_state { Some(Doubt::Denial) } else { self.world.unwatched().map(Doubt::Unwatched) };
+        while let Some(why) = doubt.take() {
+            drop(slot);
+            let live = self.world.live_scene(namespace, now, overdue, why, end).await;
+            slot = self.slots.acquire().await.ok()?;
+            let Some(live) = live else { break };
+            ruling = self.confirm(&task, ruling, why, live);
+            // Where only a kind in doubt was read, the rest of a denial is from memory.
+            doubt = Some(Doubt::Denial).filter(|denial| why != *denial && ruling.by_state);
         }
+        drop(slot);
         if let Some(decision) = ruling.decision.take().filter(|_| !review.is_dry_run())
             && let Err(reason) = self.world.record(&decision).await
         {
@@ -177,16 +191,28 @@ impl Answerer {
             let warning = "milvus-guard could not record its decision; single objects of this release will be judged again";
             ruling.response.warnings.push(warning.into());
         }
-        (gate, ruling)
+        Some((gate, ruling))
     }
 
-    fn confirm(&self, task: &Task<'_>, by_memory: Ruling, live: Result<Scene<'_>, String>) -> Ruling {
-        let (result, ruling) = match live {
-            Ok(scene) => {
+    fn confirm(&self, task: &Task<'_>, by_memory: Ruling, doubt: Doubt, live: Result<Scene<'_>, String>) -> Ruling {
+        let denied = by_memory.response.denied.is_some();
+        let (result, ruling) = match (live, doubt) {
+            (Ok(scene), _) => {
                 let ruling = self.ruling(task, &scene);
-                (if ruling.response.denied.is_some() { "confirmed" } else { "changed" }, ruling)
+                (if ruling.response.denied.is_some() == denied { "confirmed" } else { "changed" }, ruling)
             }
-            Err(reason) => {
+            (Err(reason), Doubt::Unwatched(kind)) if !denied => {
+                let kind = kind.kind();
+                tracing::warn!(kind, reason, "a kind is not watched and could not be read, so nothing is let through by memory");
+                (
+                    "failed",
+                    self.unjudged(
+                        task.gate(),
+                        &format!("{kind} objects are not watched at the moment, and reading them failed: {reason}"),
+                    ),
+                )
+            }
+            (Err(reason), _) => {
                 tracing::warn!(reason, "a denial could not be checked against what runs; memory decides");
                 ("failed", by_memory)
             }

@@ -24,7 +24,7 @@ use crate::{
         self, Condition, ConditionStatus, LintEntry, LintSeverity, PolicyStatus,
         status::{READY, rules_in_words},
     },
-    policy::{Action, PolicyDocument, PolicySet, lint::Severity},
+    policy::{Action, PolicyDocument, lint::Severity},
     reason,
 };
 
@@ -185,7 +185,7 @@ impl Duties {
             let picture = self.store.picture(&namespace);
             let facts =
                 Facts { rollouts: Some(view.rollouts.clone()), autoscalers: Some(view.autoscalers.clone()), ..Facts::default() };
-            let policies = PolicySet { now: Some(Timestamp::now()), ..PolicySet::clone(&picture.policies) };
+            let policies = picture.policies.at(Timestamp::now());
             let running = Snapshot { releases: view.place.snapshot.releases.clone(), ..Snapshot::default() };
             for release in audit(&running, &facts, &self.data.current(), &policies).releases {
                 for judged in release.findings.iter().filter(|judged| !judged.finding.not_evaluated) {

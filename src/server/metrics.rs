@@ -146,8 +146,12 @@ impl Metrics {
         registry.register("reviews_shed", "Reviews answered unjudged because too many were waiting", metrics.shed.clone());
         registry.register("rule_failures", "Rules that came to no end", metrics.rule_failures.clone());
         registry.register("acceptances", "Findings that the deployer accepted", metrics.acceptances.clone());
-        registry.register("live_reads", "Denials repeated with what really runs", metrics.live_reads.clone());
-        registry.register("cache_age_seconds", "Time since the watch of a kind last gave a sign", metrics.cache_age.clone());
+        registry.register("live_reads", "Verdicts repeated with what is read at that moment", metrics.live_reads.clone());
+        registry.register(
+            "cache_age_seconds",
+            "Time since the API server last gave a sign about a kind",
+            metrics.cache_age.clone(),
+        );
         registry.register("cache_objects", "Objects kept of a kind", metrics.cache_objects.clone());
         registry.register(
             "certificate_expiry_timestamp_seconds",

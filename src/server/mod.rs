@@ -6,6 +6,7 @@
 //! | [`routes`] | paths to functions |
 //! | [`answer`] | one review to one answer, in time, whatever happens |
 //! | [`world`] | what is known: from files, or from a cluster |
+//! | [`share`] | readings of the cluster that many reviews share |
 //! | [`store`] | the cluster's objects in memory, reduced to what rules read |
 //! | [`watch`] | keeps the store up to date |
 //! | [`memory`] | what ran before it was uninstalled |
@@ -29,6 +30,7 @@ pub mod metrics;
 pub mod probe;
 pub mod refresh;
 pub mod routes;
+pub mod share;
 pub mod store;
 pub mod watch;
 pub mod world;

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
@@ -23,6 +23,7 @@ use crate::{
     policy::{
         PolicyDocument, PolicySet,
         lint::{self, Lint},
+        resolve::NamespaceLabels,
     },
 };
 
@@ -41,6 +42,9 @@ pub const MEMORY_KEY: &str = "releases.json";
 
 /// Namespaces whose picture is kept ready. One takes a millisecond to make and about as much memory as its objects.
 const MAX_VIEWS: usize = 64;
+
+/// Between the end of a watch and the begin of the next one. What takes longer is trouble.
+const HANDOVER: Duration = Duration::from_secs(1);
 
 /// Kinds of objects that are watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -74,6 +78,9 @@ impl Watched {
         Self::Runs,
         Self::Decisions,
     ];
+
+    /// Those that say what is let through, whatever runs.
+    pub const DECISIVE: [Self; 4] = [Self::Policies, Self::Exceptions, Self::Runs, Self::Decisions];
 
     /// The kind.
     #[must_use]
@@ -117,24 +124,29 @@ pub struct Document {
     pub generation: Option<i64>,
 }
 
-#[derive(Default)]
-struct Namespace {
-    labels: BTreeMap<String, String>,
-    ending: bool,
-}
+/// Policies and exceptions, by kind and name.
+type Documents = BTreeMap<(Watched, String), Document>;
 
 #[derive(Default)]
 struct State {
     objects: HashMap<String, BTreeMap<(Watched, String), Kept>>,
-    namespaces: HashMap<String, Namespace>,
-    documents: BTreeMap<(Watched, String), Document>,
+    /// Labels of each namespace that there is.
+    labels: Arc<NamespaceLabels>,
+    /// Namespaces that are being deleted.
+    ending: BTreeSet<String>,
+    documents: Documents,
     runs: BTreeMap<String, Value>,
     decisions: BTreeMap<String, DecisionSpec>,
     memories: BTreeMap<String, Arc<Memory>>,
     /// Keys that the running listing of a kind has shown.
     listed: HashMap<Watched, HashSet<(String, String)>>,
     synced: BTreeSet<Watched>,
-    broken: BTreeMap<Watched, (Instant, String)>,
+    /// Why the last try to read or watch a kind failed.
+    broken: BTreeMap<Watched, String>,
+    /// When a kind gave its last sign: an event, a bookmark, a listing, or that a watch began.
+    contacts: BTreeMap<Watched, Instant>,
+    /// Kinds that are not watched, with the time from which on that counts.
+    unwatched: BTreeMap<Watched, Instant>,
     compiled: Arc<PolicySet>,
     compiled_at: Option<Instant>,
     run_facts: Arc<Facts>,
@@ -168,7 +180,10 @@ impl Store {
     /// An empty store of a guard that lives in this namespace.
     #[must_use]
     pub fn new(namespace: &str) -> Self {
-        Self { namespace: namespace.to_owned(), ..Self::default() }
+        let now = Instant::now();
+        let all = || Watched::ALL.into_iter().map(|kind| (kind, now)).collect();
+        let state = State { contacts: all(), unwatched: all(), ..State::default() };
+        Self { namespace: namespace.to_owned(), state: RwLock::new(state), ..Self::default() }
     }
 
     /// A listing of a kind begins; what it does not show is gone when it ends.
@@ -186,21 +201,52 @@ impl Store {
             self.touch(&namespace);
         }
         state.synced.insert(kind);
-        state.broken.remove(&kind);
+        state.contact(kind);
         state.refresh(kind);
         drop(state);
         self.changed.notify_waiters();
     }
 
-    /// The kind does not exist in this cluster.
+    /// The kind does not exist in this cluster: so the API server said just now, and there is nothing to miss.
     pub fn absent(&self, kind: Watched) {
-        self.write().synced.insert(kind);
+        let mut state = self.write();
+        state.synced.insert(kind);
+        state.contact(kind);
+        state.unwatched.remove(&kind);
+        drop(state);
         self.changed.notify_waiters();
+    }
+
+    /// A watch of a kind stands.
+    pub fn connected(&self, kind: Watched) {
+        let mut state = self.write();
+        state.contact(kind);
+        state.unwatched.remove(&kind);
+    }
+
+    /// The watch of a kind gave a sign.
+    pub fn contact(&self, kind: Watched) {
+        self.write().contact(kind);
+    }
+
+    /// The watch of a kind ended in order. The next one should stand in a moment.
+    pub fn ended(&self, kind: Watched) {
+        self.write().unwatched.entry(kind).or_insert_with(|| Instant::now() + HANDOVER);
     }
 
     /// The watch of a kind is in trouble.
     pub fn broken(&self, kind: Watched, reason: String) {
-        self.write().broken.entry(kind).or_insert_with(|| (Instant::now(), reason));
+        let mut state = self.write();
+        state.unwatched.insert(kind, Instant::now());
+        state.broken.insert(kind, reason);
+    }
+
+    /// The first of these kinds that is not watched now, so that what is known of it may be old.
+    #[must_use]
+    pub fn unwatched(&self, kinds: &[Watched]) -> Option<Watched> {
+        let state = self.read();
+        let now = Instant::now();
+        kinds.iter().copied().find(|kind| state.unwatched.get(kind).is_some_and(|from| *from <= now))
     }
 
     /// An object is new or changed. `now` decides whether an exception reaches too far ahead.
@@ -208,7 +254,7 @@ impl Store {
         let text = |path: &str| object.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
         let (namespace, name) = (text("/metadata/namespace"), text("/metadata/name"));
         let mut state = self.write();
-        state.broken.remove(&kind);
+        state.contact(kind);
         if let Some(listed) = state.listed.get_mut(&kind) {
             listed.insert((namespace.clone(), name.clone()));
         }
@@ -247,6 +293,28 @@ impl Store {
         self.changed.notify_waiters();
     }
 
+    /// Policies and exceptions in force, where these objects are all that there are now. One of them that is bad leaves what
+    /// was good last in force, as it does where it is watched.
+    #[must_use]
+    pub fn policies_of(&self, objects: Vec<Value>, now: Timestamp) -> PolicySet {
+        let (mut documents, labels) = {
+            let state = self.read();
+            (state.documents.clone(), Arc::clone(&state.labels))
+        };
+        let mut there = HashSet::new();
+        for mut object in objects {
+            let kind = match object.get("kind").and_then(Value::as_str) {
+                Some(kind) if kind == Watched::Policies.kind() => Watched::Policies,
+                _ => Watched::Exceptions,
+            };
+            let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned();
+            take_document(&mut documents, kind, &name, &mut object, now);
+            there.insert((kind, name));
+        }
+        documents.retain(|key, _| there.contains(key));
+        compiled(&documents, labels)
+    }
+
     /// What is known about a namespace now.
     #[must_use]
     pub fn picture(&self, namespace: &str) -> Picture {
@@ -254,7 +322,7 @@ impl Store {
         let view = self.view_of(&state, namespace);
         Picture {
             view,
-            ending: state.namespaces.get(namespace).is_some_and(|namespace| namespace.ending),
+            ending: state.ending.contains(namespace),
             policies: Arc::clone(&state.compiled),
             runs: Arc::clone(&state.run_facts),
             decisions: state.decisions.values().filter(|decision| decision.namespace == namespace).cloned().collect(),
@@ -336,18 +404,18 @@ impl Store {
             .into_iter()
             .filter(|kind| !state.synced.contains(kind))
             .map(|kind| match state.broken.get(&kind) {
-                Some((_, reason)) => format!("{} ({reason})", kind.kind()),
+                Some(reason) => format!("{} ({reason})", kind.kind()),
                 None => kind.kind().to_owned(),
             })
             .collect()
     }
 
-    /// For each kind how many objects are kept, and for how many seconds its watch has been in trouble.
+    /// For each kind how many objects are kept, and how many seconds ago the API server gave a sign about it.
     #[must_use]
     pub fn health(&self) -> Vec<(Watched, usize, f64)> {
         let state = self.read();
-        let broken = |kind| state.broken.get(&kind).map_or(0.0, |(since, _)| since.elapsed().as_secs_f64());
-        Watched::ALL.into_iter().map(|kind| (kind, state.keys(kind).len(), broken(kind))).collect()
+        let age = |kind| state.contacts.get(&kind).map_or(0.0, |at| at.elapsed().as_secs_f64());
+        Watched::ALL.into_iter().map(|kind| (kind, state.keys(kind).len(), age(kind))).collect()
     }
 
     /// Seconds since the policies last changed.
@@ -376,10 +444,15 @@ impl Store {
 }
 
 impl State {
+    fn contact(&mut self, kind: Watched) {
+        self.contacts.insert(kind, Instant::now());
+        self.broken.remove(&kind);
+    }
+
     fn keys(&self, kind: Watched) -> Vec<(String, String)> {
         let cluster = |name: &String| (String::new(), name.clone());
         match kind {
-            Watched::Namespaces => self.namespaces.keys().map(cluster).collect(),
+            Watched::Namespaces => self.labels.keys().map(cluster).collect(),
             Watched::Policies | Watched::Exceptions => {
                 self.documents.keys().filter(|(known, _)| *known == kind).map(|(_, name)| cluster(name)).collect()
             }
@@ -399,14 +472,20 @@ impl State {
     fn put(&mut self, kind: Watched, namespace: &str, name: &str, mut object: Value, now: Timestamp) -> bool {
         match kind {
             Watched::Namespaces => {
-                let labels = object.pointer("/metadata/labels").cloned().unwrap_or_default();
-                let ending = object.pointer("/metadata/deletionTimestamp").is_some();
-                let labels = serde_json::from_value(labels).unwrap_or_default();
-                self.namespaces.insert(name.to_owned(), Namespace { labels, ending });
+                let labels = labels(&object);
+                if object.pointer("/metadata/deletionTimestamp").is_some() {
+                    self.ending.insert(name.to_owned());
+                } else {
+                    self.ending.remove(name);
+                }
+                // Scenes that are at work keep the labels of before; a change of anything else copies nothing.
+                if self.labels.get(name) != Some(&labels) {
+                    Arc::make_mut(&mut self.labels).insert(name.to_owned(), labels);
+                }
                 false
             }
             Watched::Policies | Watched::Exceptions => {
-                self.document(kind, name, &mut object, now);
+                take_document(&mut self.documents, kind, name, &mut object, now);
                 false
             }
             Watched::Runs => {
@@ -449,27 +528,14 @@ impl State {
         true
     }
 
-    fn document(&mut self, kind: Watched, name: &str, object: &mut Value, now: Timestamp) {
-        let generation = object.pointer("/metadata/generation").and_then(Value::as_i64);
-        let key = (kind, name.to_owned());
-        let last_good = self.documents.get(&key).and_then(|document| document.good.clone());
-        let document = match guard::document(object, kind.kind()) {
-            Err(error) => Document { good: last_good, problem: Some(error.message), lints: Vec::new(), generation },
-            Ok(read) => {
-                let lints = lint::lint(std::slice::from_ref(&read), now);
-                let error = lints.iter().find(|lint| lint.severity == lint::Severity::Error).map(|lint| lint.message.clone());
-                let good = if error.is_some() { last_good } else { Some(read) };
-                Document { good, problem: error, lints, generation }
-            }
-        };
-        self.documents.insert(key, document);
-    }
-
     fn remove(&mut self, kind: Watched, namespace: &str, name: &str) {
         let full = format!("{namespace}/{name}");
         match kind {
             Watched::Namespaces => {
-                self.namespaces.remove(name);
+                self.ending.remove(name);
+                if self.labels.contains_key(name) {
+                    Arc::make_mut(&mut self.labels).remove(name);
+                }
             }
             Watched::Policies | Watched::Exceptions => {
                 self.documents.remove(&(kind, name.to_owned()));
@@ -494,20 +560,14 @@ impl State {
     /// Makes anew what depends on a kind.
     fn refresh(&mut self, kind: Watched) {
         match kind {
-            Watched::Policies | Watched::Exceptions | Watched::Namespaces => {
-                let mut set = PolicySet::default();
-                for document in self.documents.values().filter_map(|document| document.good.clone()) {
-                    match document {
-                        PolicyDocument::Policy(policy, _) => set.policies.push(*policy),
-                        PolicyDocument::Exception(exception, _) => set.exceptions.push(*exception),
-                    }
-                }
-                set.namespace_labels =
-                    self.namespaces.iter().map(|(name, namespace)| (name.clone(), namespace.labels.clone())).collect();
+            // Policies and exceptions are shared with every scene, and so are the labels: one namespace makes no other anew.
+            Watched::Namespaces => {
+                let set = PolicySet { namespace_labels: Arc::clone(&self.labels), ..PolicySet::clone(&self.compiled) };
                 self.compiled = Arc::new(set);
-                if kind != Watched::Namespaces {
-                    self.compiled_at = Some(Instant::now());
-                }
+            }
+            Watched::Policies | Watched::Exceptions => {
+                self.compiled = Arc::new(compiled(&self.documents, Arc::clone(&self.labels)));
+                self.compiled_at = Some(Instant::now());
             }
             Watched::Runs => self.run_facts = Arc::new(run_facts(self.runs.values())),
             _ => {}
@@ -515,12 +575,43 @@ impl State {
     }
 }
 
+/// Takes in a policy or an exception.
+fn take_document(documents: &mut Documents, kind: Watched, name: &str, object: &mut Value, now: Timestamp) {
+    let generation = object.pointer("/metadata/generation").and_then(Value::as_i64);
+    let key = (kind, name.to_owned());
+    let last_good = documents.get(&key).and_then(|document| document.good.clone());
+    let document = match guard::document(object, kind.kind()) {
+        Err(error) => Document { good: last_good, problem: Some(error.message), lints: Vec::new(), generation },
+        Ok(read) => {
+            let lints = lint::lint(std::slice::from_ref(&read), now);
+            let error = lints.iter().find(|lint| lint.severity == lint::Severity::Error).map(|lint| lint.message.clone());
+            let good = if error.is_some() { last_good } else { Some(read) };
+            Document { good, problem: error, lints, generation }
+        }
+    };
+    documents.insert(key, document);
+}
+
+/// What is in force by these documents.
+fn compiled(documents: &Documents, namespace_labels: Arc<NamespaceLabels>) -> PolicySet {
+    let mut set = PolicySet { namespace_labels, ..PolicySet::default() };
+    for document in documents.values().filter_map(|document| document.good.clone()) {
+        set.add(document);
+    }
+    set
+}
+
+/// The labels of an object.
+pub(super) fn labels(object: &Value) -> BTreeMap<String, String> {
+    object.pointer("/metadata/labels").and_then(|labels| serde_json::from_value(labels.clone()).ok()).unwrap_or_default()
+}
+
 fn split(key: &str) -> Option<(String, String)> {
     key.split_once('/').map(|(namespace, name)| (namespace.to_owned(), name.to_owned()))
 }
 
 /// Whether a rule could look at an object.
-fn is_kept(object: &Object) -> bool {
+pub(super) fn is_kept(object: &Object) -> bool {
     match object {
         Object::Workload(workload) => identify::component(workload).is_some() || dependency::family(workload).is_some(),
         Object::Config(config) => config.is_milvus_configuration() || is_small_configuration(config),
@@ -596,6 +687,66 @@ mod tests {
         assert!(store.documents()[0].1.problem.as_ref().unwrap().contains("Loud"));
         store.delete(Watched::Policies, "", "p");
         assert!(store.picture("n").policies.policies.is_empty());
+    }
+
+    #[test]
+    fn scenes_share_labels_and_a_namespace_changes_only_what_it_must() {
+        let namespace = |name: &str, team: &str, phase: &str| json!({"metadata": {"name": name, "labels": {"team": team}}, "status": {"phase": phase}});
+        let store = Store::new("guard");
+        store.begin(Watched::Namespaces);
+        for number in 0..5000 {
+            store.put(Watched::Namespaces, namespace(&format!("n-{number}"), "a", "Active"), NOW);
+        }
+        store.finish(Watched::Namespaces);
+        let labels = || store.picture("n-1").policies.at(NOW).namespace_labels;
+        let first = labels();
+        assert_eq!(first.len(), 5000);
+        assert!(Arc::ptr_eq(&first, &labels()), "a scene copies none of them");
+        store.put(Watched::Namespaces, namespace("n-1", "a", "Odd"), NOW);
+        assert!(Arc::ptr_eq(&first, &labels()), "other changes concern nobody");
+        store.put(Watched::Namespaces, namespace("n-1", "b", "Active"), NOW);
+        assert_eq!((first["n-1"]["team"].as_str(), labels()["n-1"]["team"].as_str()), ("a", "b"));
+        store.delete(Watched::Namespaces, "", "n-1");
+        assert!(!labels().contains_key("n-1"));
+        let mut ending = namespace("n-2", "a", "Terminating");
+        ending["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        store.put(Watched::Namespaces, ending, NOW);
+        assert!(store.picture("n-2").ending && !store.picture("n-3").ending);
+    }
+
+    #[test]
+    fn a_kind_that_is_not_watched_is_named() {
+        let store = Store::new("guard");
+        assert_eq!(store.unwatched(&Watched::ALL), Some(Watched::Deployments), "nothing is watched yet");
+        for kind in Watched::ALL {
+            store.connected(kind);
+        }
+        assert_eq!(store.unwatched(&Watched::ALL), None);
+        store.ended(Watched::Runs);
+        assert_eq!(store.unwatched(&Watched::ALL), None, "the next one is on its way");
+        store.broken(Watched::Runs, "no".into());
+        assert_eq!(store.unwatched(&Watched::DECISIVE), Some(Watched::Runs));
+        assert_eq!(store.unwatched(&[Watched::Policies]), None);
+        store.contact(Watched::Runs);
+        assert_eq!(store.unwatched(&Watched::DECISIVE), Some(Watched::Runs), "a listing is no watch");
+        store.absent(Watched::Runs);
+        assert_eq!(store.unwatched(&Watched::DECISIVE), None, "what does not exist does not change");
+    }
+
+    #[test]
+    fn policies_that_are_read_count_as_those_that_are_watched() {
+        let policy = |name: &str, action: &str| {
+            json!({"apiVersion": "guard.milvus.io/v1alpha1", "kind": "UpgradePolicy", "metadata": {"name": name},
+                "spec": {"rules": [{"id": "MG201", "action": action}]}})
+        };
+        let store = Store::new("guard");
+        store.put(Watched::Policies, policy("kept", "Warn"), NOW);
+        store.put(Watched::Policies, policy("gone", "Warn"), NOW);
+        let set = store.policies_of(vec![policy("kept", "Loud"), policy("new", "Audit")], NOW);
+        let seen: Vec<_> = set.policies.iter().map(|policy| (&*policy.metadata.name, policy.spec.rules[0].action)).collect();
+        use crate::policy::PolicyAction::{Audit, Warn};
+        assert_eq!(seen, [("kept", Warn), ("new", Audit)], "a bad one leaves what was good in force");
+        assert_eq!(store.picture("n").policies.policies.len(), 2, "memory follows the watch only");
     }
 
     #[test]

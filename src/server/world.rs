@@ -1,6 +1,9 @@
 //! What is known: from files for demos, tests and load runs, or from a cluster.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use jiff::Timestamp;
 use kube::{Api, Client, core::DynamicObject};
@@ -17,7 +20,25 @@ use crate::{
     reason,
 };
 
-use super::{data::Data, store::Store};
+use super::{
+    data::Data,
+    share::{Age, Reading, Readings},
+    store::{Store, Watched, is_kept, labels},
+};
+
+/// Kinds of which a picture of a namespace is made.
+const PICTURED: [Watched; 6] =
+    [Watched::Deployments, Watched::StatefulSets, Watched::ConfigMaps, Watched::Claims, Watched::Services, Watched::Autoscalers];
+/// Between two readings of one namespace; each is six listings.
+const VIEW_EVERY: Duration = Duration::from_millis(200);
+/// Namespaces that are read at once.
+const VIEWS_AT_ONCE: usize = 4;
+/// Between two readings of runs and decisions.
+const RECORDS_EVERY: Duration = Duration::from_millis(100);
+/// How old policies, runs and decisions may be that were read because they are not watched.
+const RECENT: Duration = Duration::from_secs(1);
+/// What judging and answering take after a reading.
+const MARGIN: Duration = Duration::from_millis(500);
 
 /// Where knowledge comes from.
 pub enum World {
@@ -57,6 +78,34 @@ pub struct Watching {
     pub accounts: Accounts,
     /// Data about Milvus releases.
     pub catalogue: Data,
+    /// What is read at this moment, because memory is not good enough.
+    pub live: Live,
+}
+
+/// Readings that reviews share.
+pub struct Live {
+    views: Readings<View>,
+    records: Reading<(Arc<Facts>, Vec<DecisionSpec>)>,
+    policies: Reading<PolicySet>,
+}
+
+impl Default for Live {
+    fn default() -> Self {
+        Self {
+            views: Readings::new(VIEW_EVERY, VIEWS_AT_ONCE),
+            records: Reading::new(RECORDS_EVERY),
+            policies: Reading::new(RECENT),
+        }
+    }
+}
+
+/// Why memory is not asked alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doubt {
+    /// It says no because of what runs, and that may have changed in this moment.
+    Denial,
+    /// A kind is not watched now, so that memory may be old.
+    Unwatched(Watched),
 }
 
 impl World {
@@ -79,20 +128,33 @@ impl World {
         }
     }
 
-    /// The same, read at this moment; nothing where memory is all there is.
+    /// A kind that is not watched now, so that what memory allows must be looked at again.
+    #[must_use]
+    pub fn unwatched(&self) -> Option<Watched> {
+        match self {
+            Self::Files(_) => None,
+            Self::Cluster(watching) => watching.store.unwatched(&Watched::ALL),
+        }
+    }
+
+    /// The same, read at this moment as far as there is a doubt; `None` if memory is all there is.
     ///
     /// # Errors
-    /// Where the cluster does not answer.
+    /// Where the cluster does not answer in time.
     pub async fn live_scene<'a>(
         &'a self,
         namespace: &str,
         now: Timestamp,
         overdue: Option<Overdue<'a>>,
+        doubt: Doubt,
+        end: Instant,
     ) -> Option<Result<Scene<'a>, String>> {
         match self {
             Self::Files(_) => None,
             Self::Cluster(watching) => {
-                let live = watching.live(namespace).await;
+                let end = end.checked_sub(MARGIN).unwrap_or(end);
+                let live = tokio::time::timeout_at(end.into(), watching.live(namespace, now, doubt)).await;
+                let live = live.unwrap_or_else(|_| Err("the API server did not answer in time".into()));
                 Some(live.map(|known| watching.scene(namespace, known, now, overdue)))
             }
         }
@@ -134,7 +196,7 @@ impl Files {
             ending: false,
             facts: self.facts.clone(),
             decisions: decisions.into(),
-            policies: Arc::new(PolicySet { now: Some(now), ..self.policies.clone() }),
+            policies: Arc::new(self.policies.at(now)),
             accounts: &self.accounts,
             catalogue: self.catalogue.current(),
             now,
@@ -182,7 +244,7 @@ impl Watching {
             ending: known.ending,
             facts,
             decisions: known.decisions.into(),
-            policies: Arc::new(PolicySet { now: Some(now), ..PolicySet::clone(&known.policies) }),
+            policies: Arc::new(known.policies.at(now)),
             accounts: &self.accounts,
             catalogue,
             now,
@@ -190,29 +252,81 @@ impl Watching {
         }
     }
 
-    async fn live(&self, namespace: &str) -> Result<Known, String> {
+    /// What is known, read at this moment where that is in doubt.
+    async fn live(&self, namespace: &str, now: Timestamp, doubt: Doubt) -> Result<Known, String> {
+        let is_unwatched = |kinds: &[Watched]| self.store.unwatched(kinds).is_some();
         let picture = self.store.picture(namespace);
-        let (view, runs, decisions) =
-            tokio::join!(self.cluster.view(namespace), self.cluster.runs(), self.cluster.decisions(&self.namespace));
-        let words = |error: crate::cluster::ClusterError| error.to_string();
-        let mut view = view.map_err(words)?;
-        // Whether a template was ever available takes having watched it: one look may see the condition of another.
-        for rollout in &mut view.rollouts {
-            let known = picture.view.rollouts.iter().find(|known| known.workload == rollout.workload);
-            if let Some(known) = known
-                && same_images(&picture.view, &view.place, &rollout.workload)
-            {
-                rollout.ever_available = known.ever_available || rollout.complete;
+        let denies = doubt == Doubt::Denial;
+        let age = if denies { Age::None } else { Age::Within(RECENT) };
+        let view = async {
+            if denies || is_unwatched(&PICTURED) {
+                self.view(namespace, &picture.view).await
+            } else {
+                Ok(Arc::clone(&picture.view))
             }
+        };
+        let policies = async {
+            if is_unwatched(&[Watched::Policies, Watched::Exceptions]) {
+                self.live.policies.get(Age::Within(RECENT), self.policies(now)).await
+            } else {
+                Ok(Arc::clone(&picture.policies))
+            }
+        };
+        let of_namespace = async {
+            if is_unwatched(&[Watched::Namespaces]) {
+                self.cluster.namespace(namespace).await.map(Some).map_err(words)
+            } else {
+                Ok(None)
+            }
+        };
+        let records = self.live.records.get(age, self.records());
+        let (view, mut policies, of_namespace, records) = tokio::try_join!(view, policies, of_namespace, records)?;
+        let mut ending = picture.ending;
+        if let Some(object) = of_namespace {
+            ending = object.as_ref().is_some_and(|object| object.pointer("/metadata/deletionTimestamp").is_some());
+            let known = object.map(|object| (namespace.to_owned(), labels(&object)));
+            policies =
+                Arc::new(PolicySet { namespace_labels: Arc::new(known.into_iter().collect()), ..PolicySet::clone(&policies) });
         }
-        let decisions = decisions.map_err(words)?.into_iter().filter(|decision| decision.namespace == namespace).collect();
+        let (runs, decisions) = &*records;
         Ok(Known {
-            view: Arc::new(view),
-            runs: Arc::new(runs.map_err(words)?),
-            decisions,
-            policies: picture.policies,
-            ending: picture.ending,
+            view,
+            runs: Arc::clone(runs),
+            decisions: decisions.iter().filter(|decision| decision.namespace == namespace).cloned().collect(),
+            policies,
+            ending,
         })
+    }
+
+    async fn view(&self, namespace: &str, remembered: &View) -> Result<Arc<View>, String> {
+        let read = async { self.cluster.view(namespace, is_kept).await.map_err(words) };
+        let mut view = self.live.views.get(namespace, read).await?;
+        let proven: Vec<bool> = view
+            .rollouts
+            .iter()
+            .map(|rollout| {
+                // Whether a template was ever available takes having watched it: one look may see the condition of another.
+                remembered
+                    .rollouts
+                    .iter()
+                    .find(|known| known.workload == rollout.workload)
+                    .filter(|_| same_images(remembered, &view.place, &rollout.workload))
+                    .map_or(rollout.ever_available, |known| known.ever_available || rollout.complete)
+            })
+            .collect();
+        for (rollout, proven) in Arc::make_mut(&mut view).rollouts.iter_mut().zip(proven) {
+            rollout.ever_available = proven;
+        }
+        Ok(view)
+    }
+
+    async fn records(&self) -> Result<(Arc<Facts>, Vec<DecisionSpec>), String> {
+        let (runs, decisions) = tokio::try_join!(self.cluster.runs(), self.cluster.decisions(&self.namespace)).map_err(words)?;
+        Ok((Arc::new(runs), decisions))
+    }
+
+    async fn policies(&self, now: Timestamp) -> Result<PolicySet, String> {
+        Ok(self.store.policies_of(self.cluster.policy_objects().await.map_err(words)?, now))
     }
 
     async fn record(&self, decision: &DecisionSpec) -> Result<(), String> {
@@ -235,6 +349,11 @@ impl Watching {
 #[must_use]
 pub fn decisions(client: Client, namespace: &str) -> Api<DynamicObject> {
     Api::namespaced_with(client, namespace, &guard::api_resource(objects::RELEASE_DECISION))
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "as map_err wants it")]
+fn words(error: crate::cluster::ClusterError) -> String {
+    error.to_string()
 }
 
 fn same_images(view: &View, place: &Place, workload: &str) -> bool {

@@ -81,6 +81,25 @@ impl Shared {
     }
 }
 
+/// What nobody can read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blind {
+    /// A watch of these is refused.
+    Refused(&'static [&'static str]),
+    /// A watch of these is never answered.
+    Silent(&'static [&'static str]),
+    /// These can be neither watched nor listed.
+    Unreadable(&'static [&'static str]),
+}
+
+impl Blind {
+    fn covers(self, path: &str, is_watch: bool) -> bool {
+        let (Self::Refused(kinds) | Self::Silent(kinds) | Self::Unreadable(kinds)) = self;
+        let plural = path.rsplit('/').next().unwrap_or_default();
+        (is_watch || matches!(self, Self::Unreadable(_))) && kinds.contains(&plural)
+    }
+}
+
 /// The server, until it is dropped.
 pub struct Faults {
     shared: Arc<Shared>,
@@ -92,6 +111,7 @@ pub struct Faults {
 struct Shared {
     client: kube::Client,
     fault: Mutex<Fault>,
+    blind: Mutex<Option<Blind>>,
     requests: AtomicUsize,
     writes: AtomicUsize,
     reached: AtomicBool,
@@ -141,6 +161,7 @@ impl Faults {
                 let shared = Arc::new(Shared {
                     client,
                     fault: Mutex::new(Fault::None),
+                    blind: Mutex::new(None),
                     requests: AtomicUsize::new(0),
                     writes: AtomicUsize::new(0),
                     reached: AtomicBool::new(false),
@@ -184,6 +205,11 @@ impl Faults {
         self.shared.log.lock().unwrap().clear();
     }
 
+    /// From now on this cannot be read; watches that stand go on to their end.
+    pub fn blind(&self, blind: Option<Blind>) {
+        *self.shared.blind.lock().unwrap() = blind;
+    }
+
     /// All requests since the start.
     pub fn requests(&self) -> usize {
         self.shared.requests.load(Ordering::SeqCst)
@@ -218,6 +244,14 @@ async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response
     shared.requests.fetch_add(1, Ordering::SeqCst);
     let path = request.uri().path().to_owned();
     let method = request.method().clone();
+    let is_watch = request.uri().query().is_some_and(|query| query.contains("watch=true"));
+    let blind = *shared.blind.lock().unwrap();
+    if let Some(blind) = blind.filter(|blind| method == "GET" && blind.covers(&path, is_watch)) {
+        if matches!(blind, Blind::Silent(_)) {
+            std::future::pending::<()>().await;
+        }
+        return answer(StatusCode::INTERNAL_SERVER_ERROR, "InternalError");
+    }
     let renewal = path.contains("/leases/");
     let writes =
         !matches!(method.as_str(), "GET" | "HEAD") && !renewal && !path.contains("/events") && !path.contains("selfsubject");

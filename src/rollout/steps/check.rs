@@ -7,7 +7,7 @@ use crate::{
     facts::Facts,
     milvus::Release,
     objects::UpgradeRun,
-    policy::{PolicyDocument, PolicySet},
+    policy::PolicySet,
     rollout::{
         fitness,
         plan::Rollout,
@@ -86,10 +86,7 @@ async fn policies(link: &Link) -> Result<PolicySet, ApiError> {
     match link.call("policies", async || link.cluster.policies().await).await {
         Ok((documents, _)) => {
             for document in documents {
-                match document {
-                    PolicyDocument::Policy(policy, _) => set.policies.push(*policy),
-                    PolicyDocument::Exception(exception, _) => set.exceptions.push(*exception),
-                }
+                set.add(document);
             }
             Ok(set)
         }
