@@ -171,7 +171,8 @@ impl Answerer {
         let mut doubt = if ruling.by_state { Some(Doubt::Denial) } else { self.world.unwatched().map(Doubt::Unwatched) };
         while let Some(why) = doubt.take() {
             drop(slot);
-            let live = self.world.live_scene(namespace, now, overdue, why, end).await;
+            // Boxed, because it is rare and large.
+            let live = Box::pin(self.world.live_scene(namespace, now, overdue, why, end)).await;
             slot = self.slots.acquire().await.ok()?;
             let Some(live) = live else { break };
             ruling = self.confirm(&task, ruling, why, live);
