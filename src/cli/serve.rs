@@ -284,7 +284,7 @@ async fn serve(args: Args) -> Done {
     }
     tokio::spawn(metrics_port.serve(
         Transport::Plain,
-        routes::metrics(metrics, move || refresh.refresh()),
+        routes::metrics(metrics, Arc::clone(&life), move || refresh.refresh()),
         Arc::clone(&life),
         Duration::ZERO,
     ));

@@ -5,21 +5,17 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use axum::{
     Router,
     extract::Request,
-    http::{HeaderValue, Version, header::CONNECTION},
+    http::{HeaderValue, Method, Version, header::CONNECTION},
 };
 use hyper::body::Incoming;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{
-        conn::auto,
-        graceful::{GracefulShutdown, Watcher},
-    },
+    server::conn::auto,
 };
 use rustls::ServerConfig;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
     time::timeout,
 };
 use tokio_rustls::TlsAcceptor;
@@ -27,18 +23,24 @@ use tower::ServiceExt;
 
 use crate::certs::client_name;
 
-use super::{life::Life, routes::Client};
+use super::{
+    guests::{Guest, Guests, NEXT_REQUEST, Stay},
+    life::Life,
+    routes::Client,
+};
 
 /// Connections at once. Each API server holds a few; probes and people come on top.
-const MAX_CONNECTIONS: usize = 1024;
-/// For a TLS handshake.
-const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
-/// For the head of a request to arrive.
-const HEADER_DEADLINE: Duration = Duration::from_secs(10);
+const MAX_CONNECTIONS: usize = 512;
 /// Between two tries after the system refused a connection (no file descriptors left, for example).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Streams at once on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 256;
+/// What a connection may have sent that nobody has read yet. With HTTP/2, one stream never takes all of it from the others.
+const MAX_BUFFER: usize = 64 * 1024;
+const STREAM_WINDOW: u32 = 64 * 1024;
+const CONNECTION_WINDOW: u32 = 256 * 1024;
+/// For a connection that has to go to end in order.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// What runs below HTTP.
 #[derive(Clone)]
@@ -77,66 +79,96 @@ impl Port {
 
     /// Serves until told to stop, then gives running requests `drain` to end.
     pub async fn serve(self, transport: Transport, router: Router, life: Arc<Life>, drain: Duration) {
-        let graceful = GracefulShutdown::new();
-        let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let guests = Guests::new(MAX_CONNECTIONS);
         loop {
             let accepted = tokio::select! {
                 () = life.stopped() => break,
-                accepted = accept(&self.listener, &room) => accepted,
+                accepted = accept(&self.listener, &guests) => accepted,
             };
-            let Some((stream, permit)) = accepted else { continue };
-            let (transport, router, watcher) = (transport.clone(), router.clone(), graceful.watcher());
-            let life = Arc::clone(&life);
+            let Some((stream, stay)) = accepted else { continue };
+            let (transport, router, life) = (transport.clone(), router.clone(), Arc::clone(&life));
             tokio::spawn(async move {
-                let _permit = permit;
                 // Without it small answers wait for an acknowledgement, some 40 ms.
                 let _ = stream.set_nodelay(true);
                 match transport {
-                    Transport::Plain => converse(stream, Client::default(), router, life, watcher).await,
+                    Transport::Plain => converse(stream, Client::default(), router, &life, stay.guest()).await,
                     Transport::Tls(acceptor) => {
-                        let Ok(Ok(stream)) = timeout(HANDSHAKE_DEADLINE, acceptor.accept(stream)).await else { return };
+                        let handshake = tokio::select! {
+                            handshake = acceptor.accept(stream) => handshake,
+                            () = stay.guest().overstays() => return,
+                            () = life.stopped() => return,
+                        };
+                        let Ok(stream) = handshake else { return };
                         let client = Client(stream.get_ref().1.peer_certificates().and_then(client_name));
-                        converse(stream, client, router, life, watcher).await;
+                        converse(stream, client, router, &life, stay.guest()).await;
                     }
                 }
             });
         }
         drop(self.listener);
-        let _ = timeout(drain, graceful.shutdown()).await;
+        let _ = timeout(drain, guests.gone()).await;
     }
 }
 
 /// One connection, to its end.
-async fn converse<S>(stream: S, client: Client, router: Router, life: Arc<Life>, watcher: Watcher)
+async fn converse<S>(stream: S, client: Client, router: Router, life: &Arc<Life>, guest: &Arc<Guest>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let (known, living) = (Arc::clone(guest), Arc::clone(life));
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+        let (guest, life) = (Arc::clone(&known), Arc::clone(&living));
+        let visit = guest.ask();
         request.extensions_mut().insert(client.clone());
+        request.extensions_mut().insert(Arc::clone(&visit));
         let is_http1 = request.version() < Version::HTTP_2;
-        let (answer, life) = (router.clone().oneshot(request), Arc::clone(&life));
+        let asks = request.method() == Method::POST;
+        let answer = router.clone().oneshot(request);
         async move {
             let mut response = answer.await?;
+            if asks && response.status().is_success() {
+                guest.served();
+            }
             // The API server keeps its connections to a pod that goes down, unless it is told to close them.
             if is_http1 && life.is_draining() {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
+            drop(visit);
             Ok::<_, std::convert::Infallible>(response)
         }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_DEADLINE);
-    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(MAX_STREAMS);
-    let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+    // This counts from the end of the request before. Whoever never sent a whole request has less time, as a guest.
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(NEXT_REQUEST).max_buf_size(MAX_BUFFER);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW);
+    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service).into_owned());
     // A client that goes away or talks nonsense ends its own connection only.
-    let _ = watcher.watch(connection).await;
+    let farewell = tokio::select! {
+        _ = connection.as_mut() => return,
+        () = guest.overstays() => Some(FAREWELL),
+        () = life.stopped() => None,
+    };
+    connection.as_mut().graceful_shutdown();
+    match farewell {
+        Some(farewell) => {
+            let _ = timeout(farewell, connection).await;
+        }
+        // Whoever stops everything says how long this may take.
+        None => {
+            let _ = connection.await;
+        }
+    }
 }
 
-async fn accept(listener: &TcpListener, room: &Arc<Semaphore>) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
-    let permit = Arc::clone(room).acquire_owned().await.ok()?;
-    let Ok((stream, _)) = listener.accept().await else {
+async fn accept(listener: &TcpListener, guests: &Arc<Guests>) -> Option<(TcpStream, Stay)> {
+    let Ok((stream, peer)) = listener.accept().await else {
         tokio::time::sleep(ACCEPT_PAUSE).await;
         return None;
     };
-    Some((stream, permit))
+    Some((stream, guests.admit(peer.ip()).await))
 }

@@ -3,6 +3,8 @@
 //! | module | holds |
 //! |---|---|
 //! | [`listen`] | connections: TLS, HTTP/1.1 and HTTP/2, limits, draining |
+//! | [`guests`] | who is connected, and who has to go |
+//! | [`intake`] | bodies on their way in |
 //! | [`routes`] | paths to functions |
 //! | [`answer`] | one review to one answer, in time, whatever happens |
 //! | [`world`] | what is known: from files, or from a cluster |
@@ -22,6 +24,8 @@ pub mod answer;
 pub mod data;
 pub mod duties;
 pub mod events;
+pub mod guests;
+pub mod intake;
 pub mod leader;
 pub mod life;
 pub mod listen;

@@ -4,31 +4,22 @@ use std::sync::Arc;
 
 use axum::{
     Router,
-    body::{Body, Bytes},
     extract::{Query, Request, State},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::Deserialize;
-use tokio::{
-    sync::Semaphore,
-    time::{Duration, timeout},
-};
 
 use crate::admission::review::MAX_REVIEW_BYTES;
 
 use super::{
     answer::{Answerer, Path},
+    guests::Visit,
+    intake::{Intake, Refusal},
     life::Life,
     metrics::Metrics,
 };
-
-/// KiB of bodies that are in memory at once, all requests together.
-const BODY_BUDGET_KIB: usize = 64 * 1024;
-/// For a body to arrive. The API server sends it in one go.
-const BODY_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Who a connection is from, where the client showed a certificate.
 #[derive(Clone, Debug, Default)]
@@ -43,15 +34,14 @@ pub struct App {
     pub life: Arc<Life>,
     /// Name that a client's certificate must bear to be answered.
     pub client_name: Option<Arc<str>>,
-    budget: Arc<Semaphore>,
+    intake: Arc<Intake>,
 }
 
 impl App {
     /// One that answers anybody, or only who shows a certificate with this name.
     #[must_use]
     pub fn new(answerer: Arc<Answerer>, life: Arc<Life>, client_name: Option<&str>) -> Self {
-        let budget = Arc::new(Semaphore::new(BODY_BUDGET_KIB));
-        Self { answerer, life, client_name: client_name.map(Into::into), budget }
+        Self { answerer, life, client_name: client_name.map(Into::into), intake: Arc::default() }
     }
 }
 
@@ -70,13 +60,17 @@ pub fn webhook(app: App) -> Router {
         .with_state(app)
 }
 
-/// The metrics' path, on a port of their own.
-pub fn metrics(metrics: Arc<Metrics>, refresh: impl Fn() + Clone + Send + Sync + 'static) -> Router {
+/// The metrics' path, on a port of their own. Probes are answered here too: whoever holds the webhook's port up does not hold
+/// them up.
+pub fn metrics(metrics: Arc<Metrics>, life: Arc<Life>, refresh: impl Fn() + Clone + Send + Sync + 'static) -> Router {
     let render = async move || {
         refresh();
         ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], metrics.render())
     };
-    Router::new().route("/metrics", get(render)).route("/healthz", get(async || "ok\n"))
+    Router::new()
+        .route("/metrics", get(render))
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(async move || readiness(&life)))
 }
 
 async fn validate(State(app): State<App>, Query(granted): Query<Granted>, request: Request) -> Response {
@@ -109,34 +103,36 @@ async fn review(path: Path, app: App, granted: Granted, request: Request) -> Res
     if size.is_some_and(|bytes| bytes > MAX_REVIEW_BYTES) {
         return refuse(StatusCode::PAYLOAD_TOO_LARGE, "the review is larger than 7 MiB");
     }
-    // Nobody can fill the memory by sending many large reviews at once: each waits until there is room for it.
-    let kib = u32::try_from(size.unwrap_or(MAX_REVIEW_BYTES) / 1024 + 1).unwrap_or(u32::MAX);
-    let Ok(_room) = app.budget.acquire_many(kib).await else {
-        return refuse(StatusCode::SERVICE_UNAVAILABLE, "going down");
+    let visit = request.extensions().get::<Arc<Visit>>().cloned();
+    let body = match app.intake.take(request.into_body()).await {
+        Ok(body) => body,
+        Err(refusal) => return refused(refusal),
     };
-    let body = match timeout(BODY_DEADLINE, read(request.into_body())).await {
-        Ok(Ok(body)) => body,
-        Ok(Err(refusal)) => return refusal,
-        Err(_) => return refuse(StatusCode::REQUEST_TIMEOUT, "the body took too long"),
-    };
-    match app.answerer.answer(path, &body, granted.timeout.as_deref()).await {
+    if let Some(visit) = visit {
+        visit.arrived();
+    }
+    match app.answerer.answer(path, &body.bytes, granted.timeout.as_deref()).await {
         Ok(answer) => ([(header::CONTENT_TYPE, "application/json")], answer).into_response(),
         Err(reason) => refuse(StatusCode::BAD_REQUEST, &reason),
     }
 }
 
-async fn read(body: Body) -> Result<Bytes, Response> {
-    match Limited::new(body, MAX_REVIEW_BYTES).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => {
-            Err(refuse(StatusCode::PAYLOAD_TOO_LARGE, "the review is larger than 7 MiB"))
-        }
-        Err(_) => Err(refuse(StatusCode::BAD_REQUEST, "the body broke off")),
-    }
+fn refused(refusal: Refusal) -> Response {
+    let (status, reason) = match refusal {
+        Refusal::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "the review is larger than 7 MiB"),
+        Refusal::TooSlow => (StatusCode::REQUEST_TIMEOUT, "the body took too long"),
+        Refusal::NoRoom => (StatusCode::SERVICE_UNAVAILABLE, "there is no room for this review at the moment"),
+        Refusal::Broken => (StatusCode::BAD_REQUEST, "the body broke off"),
+    };
+    refuse(status, reason)
 }
 
 async fn ready(State(app): State<App>) -> Response {
-    let (ready, text) = app.life.report();
+    readiness(&app.life)
+}
+
+fn readiness(life: &Life) -> Response {
+    let (ready, text) = life.report();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, text).into_response()
 }
@@ -149,6 +145,8 @@ fn refuse(status: StatusCode, reason: &str) -> Response {
 mod tests {
     use rstest::rstest;
     use tower::ServiceExt;
+
+    use axum::body::Body;
 
     use super::*;
     use crate::{
