@@ -200,7 +200,7 @@ mod tests {
         futures::future::join_all((0..600).map(|number| ask(number % 30))).await;
         assert_eq!(most.load(Ordering::SeqCst), 4);
         assert!(count.load(Ordering::SeqCst) <= 60, "{count:?}");
-        futures::future::join_all((100..100 + 2 * MAX_KEYS).map(|number| ask(number))).await;
+        futures::future::join_all((100..100 + 2 * MAX_KEYS).map(&ask)).await;
         ask(0).await;
         let all = readings.all.lock().unwrap();
         assert!(all.len() <= MAX_KEYS + 1, "{}", all.len());

@@ -650,6 +650,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::policy::PolicyAction;
 
     fn deployment(name: &str, image: &str) -> Value {
         json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name, "namespace": "n"},
@@ -744,8 +745,7 @@ mod tests {
         store.put(Watched::Policies, policy("gone", "Warn"), NOW);
         let set = store.policies_of(vec![policy("kept", "Loud"), policy("new", "Audit")], NOW);
         let seen: Vec<_> = set.policies.iter().map(|policy| (&*policy.metadata.name, policy.spec.rules[0].action)).collect();
-        use crate::policy::PolicyAction::{Audit, Warn};
-        assert_eq!(seen, [("kept", Warn), ("new", Audit)], "a bad one leaves what was good in force");
+        assert_eq!(seen, [("kept", PolicyAction::Warn), ("new", PolicyAction::Audit)], "a bad one leaves what was good in force");
         assert_eq!(store.picture("n").policies.policies.len(), 2, "memory follows the watch only");
     }
 

@@ -153,7 +153,8 @@ impl World {
             Self::Files(_) => None,
             Self::Cluster(watching) => {
                 let end = end.checked_sub(MARGIN).unwrap_or(end);
-                let live = tokio::time::timeout_at(end.into(), watching.live(namespace, now, doubt)).await;
+                let live = Box::pin(watching.live(namespace, now, doubt));
+                let live = tokio::time::timeout_at(end.into(), live).await;
                 let live = live.unwrap_or_else(|_| Err("the API server did not answer in time".into()));
                 Some(live.map(|known| watching.scene(namespace, known, now, overdue)))
             }
