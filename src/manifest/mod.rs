@@ -4,6 +4,7 @@
 //! read them), [`tape`] reads an API server's JSON without a tree, and [`object`] takes from a [`view`] of either what the brain
 //! needs and drops the rest. Nothing here does I/O.
 
+pub mod budget;
 pub mod node;
 pub mod object;
 pub mod quantity;
@@ -11,7 +12,8 @@ pub mod tape;
 pub mod view;
 pub mod yaml;
 
+pub use budget::{Budget, Exceeded};
 pub use node::{Node, Tree};
 pub use object::{Object, ObjectRef, Origin};
 pub use view::View;
-pub use yaml::{Document, ParseError, documents};
+pub use yaml::{Document, ParseError, documents, documents_within};

@@ -10,7 +10,7 @@ use crate::manifest::{
 use super::{
     Layer, Lookup, Setting, Unknown,
     key::{Key, hash, normalised},
-    sources::Sources,
+    sources::{MAX_COPIED_BYTES, Sources},
 };
 use crate::milvus::identify::ContainerAt;
 
@@ -78,7 +78,7 @@ impl Environment {
     fn resolve(&mut self, container: &Container, position: usize, sources: &Sources<'_>) {
         let Some((_, value)) = container.env.get(position) else { return };
         let resolved = match (value, container.env.reference(position)) {
-            (Some(value), _) if value.contains("$(") => self.expand(container, position, value),
+            (Some(value), _) if value.contains("$(") => self.expand(container, position, value, sources),
             (Some(_), _) => return,
             (None, Some(ValueFrom::Key(source, key))) => key_of(sources, source, key),
             (None, Some(ValueFrom::Field(field))) => Resolved::Unknown(Unknown::new(format!("the field {field} of the pod"))),
@@ -91,7 +91,7 @@ impl Environment {
 
     /// `$(NAME)` stands for the value of a variable that was defined before; `$$` for a dollar sign. What is not defined
     /// stays as it is written.
-    fn expand(&self, container: &Container, position: usize, text: &str) -> Resolved {
+    fn expand(&self, container: &Container, position: usize, text: &str, sources: &Sources<'_>) -> Resolved {
         let mut value = String::with_capacity(text.len());
         let mut is_any_secret = false;
         let mut rest = text;
@@ -108,6 +108,9 @@ impl Environment {
                 rest = &rest[1..];
                 continue;
             };
+            if !sources.may_look_at(position + 1) {
+                return Resolved::Unknown(Unknown::new("more references between variables than are followed".into()));
+            }
             match self.defined_before(container, position, name) {
                 Lookup::Known(setting) => {
                     is_any_secret |= setting.is_secret;
@@ -122,6 +125,9 @@ impl Environment {
             rest = after;
         }
         value.push_str(rest);
+        if !sources.has_room_for(value.len()) {
+            return Resolved::Unknown(too_much());
+        }
         Resolved::Known { value: value.into(), is_secret: is_any_secret, origin: self.workload.meta.origin.clone() }
     }
 
@@ -253,6 +259,7 @@ fn key_of(sources: &Sources<'_>, source: &SourceRef, key: &str) -> Resolved {
         return Resolved::Unknown(Unknown::missing(&format!("key {key} of {source}"), source));
     };
     match object.file(key).map(|file| file.text.as_deref()) {
+        Some(Some(text)) if !sources.has_room_for(text.len()) => Resolved::Unknown(too_much()),
         Some(Some(text)) => Resolved::Known {
             value: text.into(),
             is_secret: source.kind == SourceKind::Secret,
@@ -293,6 +300,10 @@ fn is_credential(name: &str) -> bool {
 
 /// A variable that grows beyond this by `$(NAME)` is not a setting of Milvus.
 const MAX_VALUE: usize = 64 * 1024;
+
+fn too_much() -> Unknown {
+    Unknown::new(format!("variables whose values are more than {} KiB in all", MAX_COPIED_BYTES / 1024))
+}
 
 const fn bit(hash: u64) -> u64 {
     1 << (hash & 63)

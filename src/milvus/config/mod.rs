@@ -12,7 +12,7 @@ mod key;
 mod sources;
 
 pub use environment::Environment;
-pub use files::{FileSettings, FileStack};
+pub use files::{FileSettings, FileStack, MAX_FILE_BYTES, MAX_KEY_BYTES, MAX_SETTINGS, Unread};
 pub use sources::Sources;
 pub(crate) use sources::below;
 
@@ -27,7 +27,7 @@ use crate::manifest::{
     object::{ConfigMap, Container, SourceRef},
 };
 
-use self::key::Key;
+use self::key::{Key, normalised};
 
 use super::release::ComponentWorkload;
 
@@ -305,8 +305,15 @@ impl EffectiveConfig {
     pub fn settings(&self) -> Vec<Setting<'_>> {
         let mut all: BTreeMap<Box<str>, Setting<'_>> = BTreeMap::new();
         let mut keys: BTreeSet<Box<str>> = BTreeSet::new();
+        let mut seen: Vec<*const FileSettings> = Vec::new();
         for part in &self.parts {
-            keys.extend(part.files.settings().flat_map(|file| file.iter()).map(|(normal, _)| Box::from(normal)));
+            for file in part.files.settings() {
+                // Most components mount the same files.
+                if !seen.contains(&Arc::as_ptr(file)) {
+                    seen.push(Arc::as_ptr(file));
+                    keys.extend(file.iter().map(|setting| normalised(setting.key)));
+                }
+            }
             keys.extend(part.environment.keys());
         }
         for key in keys {
@@ -320,7 +327,7 @@ impl EffectiveConfig {
     /// Settings of files (not of the environment) that differ from, or are absent in, `other`.
     #[must_use]
     pub fn file_changes<'a>(&'a self, other: &Self) -> Vec<Setting<'a>> {
-        let mut changed: BTreeMap<&str, Setting<'a>> = BTreeMap::new();
+        let mut changed: BTreeMap<Box<str>, Setting<'a>> = BTreeMap::new();
         let mut seen: Vec<&FileStack> = Vec::new();
         for view in self.views() {
             let counterpart = other.views().find(|other| other.component() == view.component()).or_else(|| other.views().next());
@@ -334,12 +341,12 @@ impl EffectiveConfig {
                 continue;
             }
             seen.push(stack);
-            for (normal, written) in stack.settings().flat_map(|file| file.iter()) {
-                let Lookup::Known(setting) = view.lookup(normal) else { continue };
+            for written in stack.settings().flat_map(|file| file.iter()) {
+                let Lookup::Known(setting) = view.lookup(written.key) else { continue };
                 let same = counterpart
-                    .is_some_and(|other| matches!(other.lookup(normal), Lookup::Known(old) if old.value == setting.value));
+                    .is_some_and(|other| matches!(other.lookup(written.key), Lookup::Known(old) if old.value == setting.value));
                 if setting.layer == Layer::File && setting.origin == written.origin && !same && !setting.value.is_empty() {
-                    changed.insert(normal, setting);
+                    changed.insert(normalised(written.key), setting);
                 }
             }
         }
