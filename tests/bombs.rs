@@ -11,6 +11,7 @@
 mod common;
 
 use std::{
+    cell::RefCell,
     fs,
     io::Write,
     sync::{
@@ -88,8 +89,25 @@ fn bounded(what: &str, body: &[u8]) -> Value {
     let (took, peak) = (started.elapsed(), target.status("VmHWM:"));
     eprintln!("{what}: {} KiB sent, {} -> {} MiB, {took:.1?}, {}", body.len() / 1024, idle / 1024, peak / 1024, said(&told));
     assert!(!target.server.log().contains("panicked"), "{what}: {}", target.server.log());
-    assert!(peak < MAX_RSS_KIB, "{what}: {} MiB", peak / 1024);
+    if peak >= MAX_RSS_KIB {
+        wrong(format!("{what}: {} MiB", peak / 1024));
+    }
     told
+}
+
+thread_local! {
+    static WRONG: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Notes what is wrong with a bomb; the test goes on to the next.
+fn wrong(what: String) {
+    eprintln!("wrong: {what}");
+    WRONG.with_borrow_mut(|all| all.push(what));
+}
+
+fn nothing_was_wrong() {
+    let all = WRONG.take();
+    assert!(all.is_empty(), "{all:#?}");
 }
 
 fn said(told: &Value) -> String {
@@ -98,7 +116,9 @@ fn said(told: &Value) -> String {
 }
 
 fn is_too_large(what: &str, told: &Value) {
-    assert!(said(told).contains("too large to judge"), "{what}: {told}");
+    if !said(told).contains("too large to judge") {
+        wrong(format!("{what}: {told}"));
+    }
 }
 
 fn raw_body(resource: &str, operation: &str, name: &str, object: &str, old: &str) -> Vec<u8> {
@@ -187,16 +207,17 @@ fn a_manifest_builds_no_more_than_its_budget() {
     is_too_large("flat list", &bounded("flat list", &list));
     let in_workload = manifest(&[(WORKLOAD, 1), ("x: [", 1), ("1,", 15_000_000), ("1]\n", 1)]);
     is_too_large("list in a Deployment", &bounded("list in a Deployment", &in_workload));
-    let empty = manifest(&[("kind: Pod\nmilvus:\n", 1), ("- \"\"\n", 6_000_000)]);
+    let empty = manifest(&[("kind: Pod\nmilvus:\n", 1), ("- \"\"\n", 4_000_000)]);
     is_too_large("empty strings", &bounded("empty strings", &empty));
     let flow = format!("kind: Pod\nmilvus: {{{}}}\n", keys(1_500_000, |n| format!("{n:x}: 1, ")));
     is_too_large("flow mapping", &bounded("flow mapping", &manifest(&[(&flow, 1)])));
-    bounded("tiny documents", &manifest(&[(WORKLOAD, 1), ("---\n", 7_800_000)]));
-    bounded("tiny documents with a word", &manifest(&[(WORKLOAD, 1), ("---\na\n", 5_000_000)]));
+    bounded("tiny documents", &manifest(&[(WORKLOAD, 1), ("---\n", 6_600_000)]));
+    bounded("tiny documents with a word", &manifest(&[(WORKLOAD, 1), ("---\na\n", 3_700_000)]));
     let pods = manifest(&[(WORKLOAD, 1), ("---\nkind: Pod\nmetadata: {name: milvus}\n", 500_000)]);
     is_too_large("small objects", &bounded("small objects", &pods));
-    let comments = manifest(&[(WORKLOAD, 1), ("# milvus\n", 3_400_000)]);
+    let comments = manifest(&[(WORKLOAD, 1), ("# milvus\n", 3_300_000)]);
     bounded("comments", &comments);
+    nothing_was_wrong();
 }
 
 #[test]
@@ -223,10 +244,11 @@ fn anchors_and_scalars_build_no_more_than_their_budget() {
         ("1]\n", 1),
     ]);
     is_too_large("block scalar and a list", &bounded("block scalar and a list", &block));
-    let windows = manifest(&[(&WORKLOAD.replace('\n', "\r\n"), 1), ("x: \"", 1), ("\\t ", 9_000_000), ("\"\r\n", 1)]);
+    let windows = manifest(&[(&WORKLOAD.replace('\n', "\r\n"), 1), ("x: \"", 1), ("\\t ", 8_000_000), ("\"\r\n", 1)]);
     is_too_large("one scalar, other line ends", &bounded("one scalar, other line ends", &windows));
     let names = keys(60_000, |n| format!("---\nkind: ConfigMap\nmetadata:\n  name: c{n}\n"));
     bounded("many names", &manifest(&[(WORKLOAD, 1), (&names, 1), ("# milvus\n", 3_000_000)]));
+    nothing_was_wrong();
 }
 
 #[test]
@@ -255,6 +277,7 @@ fn what_stands_beside_the_manifest_builds_no_more_than_its_budget() {
         format!(r#""chart":{{"values":{{"cluster":{{}},"image":{{"all":{{}}}}}}}},"config":{{"{}":{{"#, "k".repeat(3 * MIB));
     let leaves = keys(200, |n| format!(r#""l{n}":1,"#));
     bounded("values with long paths", &record(&[(workload.as_str(), 1), (&user, 1), (&leaves, 1), (r#""e":1}}"#, 1)]));
+    nothing_was_wrong();
 }
 
 #[test]
@@ -302,6 +325,18 @@ fn settings_build_no_more_than_their_budget() {
         ));
     }
     bounded("a file of its own in each of 300 workloads", &manifest(&[(&spread, 1)]));
+    let shared: String = (0..500)
+        .map(|n| one.split("---\n").next().unwrap().replace("my-release", &format!("r{n}")) + "---\n")
+        .chain([one.split_once("---\n").unwrap().1.to_owned()])
+        .collect();
+    bounded("one file in 500 releases", &manifest(&[(&shared, 1)]));
+    let copies: String = (0..5_000).map(|n| format!("{{name: B{n}, value: \"$(A)$(A)$(A)$(A)$(A)$(A)$(A)$(A)\"}},")).collect();
+    let copies = format!("env: [{{name: A, value: {}}},{copies}], args:", "x".repeat(8_000));
+    bounded("variables of variables", &manifest(&[(&WORKLOAD.replace("args:", &copies), 1)]));
+    let copies: String = (0..5_000)
+        .map(|n| format!("{{name: B{n}, valueFrom: {{configMapKeyRef: {{name: settings, key: user.yaml}}}}}},"))
+        .collect();
+    bounded("one key in 5,000 variables", &manifest(&[(&one.replace("args:", &format!("env: [{copies}], args:")), 1)]));
     let sources: String = (0..1000).map(|n| format!("{{configMap: {{name: s{n}}}}},")).collect();
     let maps: String = (0..1000)
         .map(|n| format!("---\nkind: ConfigMap\nmetadata: {{name: s{n}}}\ndata:\n  user.yaml: |\n    a{n}: 1\n"))
@@ -312,6 +347,7 @@ fn settings_build_no_more_than_their_budget() {
     bounded("1,000 ConfigMaps in one volume", &manifest(&[(&projected, 1), (&maps, 1)]));
     let names: String = (0..3000).map(|n| format!("{{name: {}{n}, value: x}},", "E".repeat(9000))).collect();
     bounded("long names of variables", &manifest(&[(&WORKLOAD.replace("args:", &format!("env: [{names}], args:")), 1)]));
+    nothing_was_wrong();
 }
 
 fn deployment() -> Value {
@@ -347,6 +383,7 @@ fn an_object_builds_no_more_than_its_budget() {
     let env = milvus.replace(r#""containers":[{"#, &format!(r#""containers":[{{"env":[{env}{{"name":"e","value":"x"}}],"#));
     assert!(env.len() > 4 * MIB);
     bounded("variables", &raw_body("deployments", "CREATE", &name, &env, "null"));
+    nothing_was_wrong();
 }
 
 /// Bombs from several connections, one after the other, beside a stream of honest reviews: none of these is late.
@@ -362,8 +399,8 @@ fn honest_reviews_beside_bombs_are_in_time() {
     ];
     let bombs = [
         manifest(&[("milvus: [", 1), ("1,", 15_500_000), ("1]\n", 1)]),
-        manifest(&[(WORKLOAD, 1), ("# milvus\n", 3_400_000)]),
-        manifest(&[(WORKLOAD, 1), ("---\n", 7_800_000)]),
+        manifest(&[(WORKLOAD, 1), ("# milvus\n", 3_300_000)]),
+        manifest(&[(WORKLOAD, 1), ("---\n", 6_600_000)]),
         raw_body("deployments", "CREATE", &name, &format!(r#"{{"x":[{}1]}}"#, "1, ".repeat(1_000_000)), "null"),
     ];
     let (over, sent) = (AtomicBool::new(false), AtomicUsize::new(0));

@@ -199,6 +199,13 @@ impl ReleaseTask {
             let mut accepted_rules: Vec<AcceptedRule> =
                 findings.filter_map(|judged| self.accepted_rule(judged, &scene.policies)).collect();
             accepted_rules.dedup();
+            let (objects, left_out) = decision::bounded(decision::judged(&self.after.releases, &self.configs, &scene.place));
+            if left_out > 0 {
+                ruling.response.warnings.push(format!(
+                    "milvus-guard: the decision about this release covers {} objects; {left_out} more will be judged one by one",
+                    objects.len()
+                ));
+            }
             ruling.decision = Some(DecisionSpec {
                 namespace: self.namespace.clone(),
                 release: self.release.clone(),
@@ -209,7 +216,7 @@ impl ReleaseTask {
                     _ => DecisionVerdict::Allow,
                 },
                 expires: scene.now + LIFETIME,
-                objects: decision::judged(&self.after.releases, &self.configs, &scene.place),
+                objects,
                 accepted_rules,
             });
         }

@@ -169,9 +169,14 @@ fn gunzip(bytes: &[u8], budget: &Budget<'_>) -> Result<Vec<u8>, CodecError> {
     // The end says how long the text is. That may be a lie, so it only spares the growing.
     let said = bytes.last_chunk().map_or(0, |size: &[u8; 4]| u32::from_le_bytes(*size));
     let room = usize::try_from(said).unwrap_or(0).min(limit).min(bytes.len().saturating_mul(MAX_RATIO));
-    let mut out = Vec::with_capacity(room);
+    let piece = usize::try_from(PIECE).unwrap_or(usize::MAX);
+    let mut out = Vec::with_capacity(room + piece);
     let mut decoder = MultiGzDecoder::new(bytes);
     loop {
+        // Growing step by step would hold the text twice; what is not written to takes no memory.
+        if out.len() > room {
+            out.reserve_exact((limit + 2 * piece).saturating_sub(out.len()));
+        }
         let read = decoder.by_ref().take(PIECE).read_to_end(&mut out).map_err(|error| CodecError::Gzip(error.to_string()))?;
         if out.len() > limit {
             return Err(if limit < MAX_BYTES { CodecError::NoRoom } else { CodecError::TooLarge });

@@ -5,14 +5,15 @@
 //! way is read.
 
 use crate::{
-    manifest::{Budget, Exceeded, budget::MAX_DOCUMENT_BYTES},
+    manifest::{
+        Budget, Exceeded,
+        budget::{MAX_DOCUMENT_BYTES, MAX_READ_BYTES},
+    },
     milvus::dependency::may_be_ours,
 };
 
 /// Bytes that may be searched for names of objects, all names together: a second's work.
 const MAX_SEARCHED: usize = 2 * 1024 * 1024 * 1024;
-/// Lines of documents without anything in them between two looks at the clock.
-const PACE: u32 = 1 << 16;
 
 /// A document of a manifest: its text and where it stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,29 +53,25 @@ pub(super) fn parts<'a>(
     for text in split(manifest) {
         // An empty document at the start is none, as for the parser.
         let is_blank = is_blank(text);
+        budget.objects(1)?;
         if !(index == 1 && is_blank) {
             let part = Part { text, index, lines };
             match interest(text) {
                 _ if is_blank => {}
                 Interest::None => {}
                 _ if text.len() > MAX_DOCUMENT_BYTES => return Err(Exceeded::Document(MAX_DOCUMENT_BYTES)),
-                Interest::Read => {
-                    budget.objects(1)?;
-                    parts.push(part);
-                }
-                Interest::IfNamed(name) => {
-                    budget.objects(1)?;
-                    sources.push((part, name));
-                }
+                Interest::Read => parts.push(part),
+                Interest::IfNamed(name) => sources.push((part, name)),
             }
             index += 1;
-            if index % PACE == 0 {
-                budget.time()?;
-            }
         }
         lines += u32::try_from(text.lines().count()).unwrap_or(u32::MAX);
     }
-    let searched = parts.iter().map(|part| part.text.len()).sum::<usize>() + elsewhere;
+    let mut read: usize = parts.iter().map(|part| part.text.len()).sum();
+    if read > MAX_READ_BYTES {
+        return Err(Exceeded::Read(MAX_READ_BYTES));
+    }
+    let searched = read + elsewhere;
     if sources.len().saturating_mul(searched) > MAX_SEARCHED {
         return Err(Exceeded::Names);
     }
@@ -83,6 +80,10 @@ pub(super) fn parts<'a>(
     for (part, name) in sources {
         budget.time()?;
         if parts.iter().any(|part| part.text.contains(name)) || is_named_elsewhere(name) {
+            read += part.text.len();
+            if read > MAX_READ_BYTES {
+                return Err(Exceeded::Read(MAX_READ_BYTES));
+            }
             named.push(part);
         }
     }
@@ -277,7 +278,8 @@ mod tests {
         fn of(text: &str) -> Result<Vec<Part<'_>>, Exceeded> {
             parts(text, &|_| false, 0, &Budget::default())
         }
-        assert_eq!(of(&"---\n".repeat(100_000)), Ok(vec![]), "an empty document is no part");
+        assert_eq!(of(&"---\n".repeat(9_000)), Ok(vec![]), "an empty document is no part");
+        assert!(matches!(of(&"---\n".repeat(20_000)), Err(Exceeded::Objects(_))));
         assert!(matches!(of(&"---\na: 1\n".repeat(20_000)), Err(Exceeded::Objects(_))));
         let sources: String = (0..9_000).map(|n| format!("---\nkind: Secret\nmetadata:\n  name: s{n}\n")).collect();
         assert_eq!(of(&format!("{sources}---\nkind: Pod\n# {}\n", "x".repeat(300_000))), Err(Exceeded::Names));

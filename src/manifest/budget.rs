@@ -12,6 +12,8 @@ pub const MAX_VALUES: usize = 100_000;
 pub const MAX_INPUT_VALUES: usize = 1_000_000;
 /// Bytes of one document. The API server takes no object of more than 3 MiB.
 pub const MAX_DOCUMENT_BYTES: usize = 4 * 1024 * 1024;
+/// Bytes of all documents of one input that a rule may look at.
+pub const MAX_READ_BYTES: usize = 8 * 1024 * 1024;
 /// Documents and objects of one input.
 pub const MAX_OBJECTS: usize = 10_000;
 /// Bytes that are unpacked for a caller who may not take the room of a large input.
@@ -29,6 +31,9 @@ pub enum Exceeded {
     /// Too much text in one piece.
     #[error("it is too large to judge (more than {} MiB in one document)", .0 / (1024 * 1024))]
     Document(usize),
+    /// Too much text of interest.
+    #[error("it is too large to judge (more than {} MiB of objects that a rule may look at)", .0 / (1024 * 1024))]
+    Read(usize),
     /// Too many objects.
     #[error("it is too large to judge (more than {0} documents or hooks)")]
     Objects(usize),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::manifest::{
     Origin,
-    object::{ConfigMap, Container, EnvFrom, SourceKind, SourceRef, ValueFrom, Workload},
+    object::{ConfigMap, Container, EnvFrom, NoText, SourceKind, SourceRef, ValueFrom, Workload},
 };
 
 use super::{
@@ -259,13 +259,13 @@ fn key_of(sources: &Sources<'_>, source: &SourceRef, key: &str) -> Resolved {
         return Resolved::Unknown(Unknown::missing(&format!("key {key} of {source}"), source));
     };
     match object.file(key).map(|file| file.text.as_deref()) {
-        Some(Some(text)) if !sources.has_room_for(text.len()) => Resolved::Unknown(too_much()),
-        Some(Some(text)) => Resolved::Known {
+        Some(Ok(text)) if !sources.has_room_for(text.len()) => Resolved::Unknown(too_much()),
+        Some(Ok(text)) => Resolved::Known {
             value: text.into(),
             is_secret: source.kind == SourceKind::Secret,
             origin: object.meta.origin.clone(),
         },
-        Some(None) => Resolved::Unknown(Unknown::new(format!("key {key} of {source}, which is not text"))),
+        Some(Err(reason)) => Resolved::Unknown(Unknown::new(format!("key {key} of {source}, {reason}"))),
         // `optional` leaves the variable out; without it the pod does not start.
         None => Resolved::Known { value: "".into(), is_secret: false, origin: object.meta.origin.clone() },
     }
@@ -275,7 +275,7 @@ fn imported(object: &Arc<ConfigMap>, is: impl Fn(&str) -> bool) -> Option<Settin
     let file = object.files.iter().rev().find(|file| is(&file.key))?;
     Some(Setting {
         key: &file.key,
-        value: file.text.as_deref()?,
+        value: file.text.as_deref().ok()?,
         layer: Layer::Environment,
         origin: &object.meta.origin,
         is_secret: object.kind == SourceKind::Secret,
@@ -285,6 +285,9 @@ fn imported(object: &Arc<ConfigMap>, is: impl Fn(&str) -> bool) -> Option<Settin
 impl Imported {
     fn read(entry: &EnvFrom, sources: &Sources<'_>) -> Self {
         let content = match sources.find(&entry.source) {
+            Some(object) if object.files.iter().any(|file| file.text == Err(NoText::LeftOut)) => {
+                Err(Unknown::new(format!("all variables of {}, {}", entry.source, NoText::LeftOut)))
+            }
             Some(object) => Ok(Arc::clone(object)),
             None => Err(Unknown::missing(&format!("all variables of {}", entry.source), &entry.source)),
         };

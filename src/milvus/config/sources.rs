@@ -44,14 +44,18 @@ const MAX_LOOKED_AT: usize = 5_000_000;
 /// From this many objects on, an index is made.
 const FEW: usize = 32;
 
+/// Files that were read, and what came of it, by object and key. Releases that mount the same file share it.
+#[derive(Default)]
+pub struct Parsed(HashMap<(usize, Box<str>), Content>);
+
 /// The objects that pods of one namespace refer to.
 pub struct Sources<'a> {
     objects: &'a [Arc<ConfigMap>],
     namespace: Option<&'a str>,
     /// Objects by kind and name, where they are many.
     index: OnceCell<HashMap<(SourceKind, &'a str), &'a Arc<ConfigMap>>>,
-    /// Files that were parsed before, by object and key.
-    parsed: HashMap<(usize, Box<str>), Arc<FileSettings>>,
+    /// Files that were parsed before.
+    parsed: &'a mut Parsed,
     /// Bytes of files that may still be read.
     left: usize,
     /// Bytes of values that may still be copied.
@@ -61,13 +65,17 @@ pub struct Sources<'a> {
 }
 
 impl<'a> Sources<'a> {
-    /// The objects of a namespace; those of another are passed over. `known` brings files that were parsed before.
+    /// The objects of a namespace; those of another are passed over. `known` and `parsed` bring files that were parsed before.
     #[must_use]
-    pub fn new(objects: &'a [Arc<ConfigMap>], namespace: Option<&'a str>, known: &EffectiveConfig) -> Self {
-        let mut parsed = HashMap::new();
+    pub fn new(
+        objects: &'a [Arc<ConfigMap>],
+        namespace: Option<&'a str>,
+        known: &EffectiveConfig,
+        parsed: &'a mut Parsed,
+    ) -> Self {
         for layer in known.parts.iter().flat_map(|part| &part.files.layers) {
-            if let Content::Settings { settings, of, key } = &layer.content {
-                parsed.insert((Arc::as_ptr(of) as usize, key.clone()), Arc::clone(settings));
+            if let Content::Settings { of, key, .. } = &layer.content {
+                parsed.0.insert((Arc::as_ptr(of) as usize, key.clone()), layer.content.clone());
             }
         }
         Self {
@@ -247,28 +255,28 @@ impl<'a> Sources<'a> {
 
     fn read(&mut self, object: &Arc<ConfigMap>, key: &str) -> Option<Content> {
         let file = object.file(key)?;
+        // All objects live as long as this, so an address means one of them.
         let known = (Arc::as_ptr(object) as usize, Box::from(key));
-        if let Some(settings) = self.parsed.get(&known) {
-            return Some(Content::Settings { settings: Arc::clone(settings), of: Arc::clone(object), key: key.into() });
+        if let Some(content) = self.parsed.0.get(&known) {
+            return Some(content.clone());
         }
         let source = object.reference();
-        let Some(text) = file.text.as_deref() else {
-            return Some(Content::Unknown(Unknown::new(format!("key {key} of {source}, which is not text"))));
+        let text = match file.text.as_deref() {
+            Ok(text) => text,
+            Err(reason) => return Some(Content::Unknown(Unknown::new(format!("key {key} of {source}, {reason}")))),
         };
         let Some(left) = self.left.checked_sub(text.len()) else {
             let what = format!("{source}, {key}: the files of the release have more than {} KiB", MAX_RELEASE_BYTES / 1024);
             return Some(Content::Unknown(Unknown::new(what)));
         };
         self.left = left;
-        Some(match FileSettings::read(file, text, &object.meta.origin, object.kind) {
-            Ok(settings) => {
-                let settings = Arc::new(settings);
-                self.parsed.insert(known, Arc::clone(&settings));
-                Content::Settings { settings, of: Arc::clone(object), key: key.into() }
-            }
+        let content = match FileSettings::read(file, text, &object.meta.origin, object.kind) {
+            Ok(settings) => Content::Settings { settings: Arc::new(settings), of: Arc::clone(object), key: key.into() },
             Err(Unread::Damaged(origin, reason)) => Content::Unreadable(origin, Unknown::new(format!("{source}, {reason}"))),
             Err(Unread::TooLarge(reason)) => Content::Unknown(Unknown::new(format!("{source}, {reason}"))),
-        })
+        };
+        self.parsed.0.insert(known, content.clone());
+        Some(content)
     }
 }
 
