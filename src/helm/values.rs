@@ -317,12 +317,10 @@ impl Search<'_> {
             self.is_whole = false;
             return;
         };
-        unknown.retain(|path| match self.templates.read(path) {
-            Some(is_read) => !is_read,
-            None => {
-                self.is_whole = false;
-                false
-            }
+        unknown.retain(|path| {
+            let is_read = self.templates.read(path);
+            self.is_whole &= is_read.is_some();
+            is_read == Some(false)
         });
         unknown.sort();
         for path in unknown {

@@ -1075,12 +1075,11 @@ impl ConfigMap {
                 let text = if is_encoded { decoded(&written) } else { Some(written.as_ref().into()) };
                 let file = ConfigFile { key: key.into_owned(), text: text.ok_or(NoText::Binary), line: value.line() };
                 // `stringData` wins over `data`, as in the API server.
-                match known.get(&file.key).and_then(|at| files.get_mut(*at)) {
-                    Some(old) => *old = file,
-                    None => {
-                        known.insert(file.key.clone(), files.len());
-                        files.push(file);
-                    }
+                if let Some(old) = known.get(&file.key).and_then(|at| files.get_mut(*at)) {
+                    *old = file;
+                } else {
+                    known.insert(file.key.clone(), files.len());
+                    files.push(file);
                 }
             }
         }

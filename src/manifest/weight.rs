@@ -123,7 +123,7 @@ fn few_labels(mut meta: Meta) -> Meta {
 
 fn short(text: &mut String) {
     if text.len() > MAX_TEXT {
-        *text = LEFT_OUT.to_owned();
+        LEFT_OUT.clone_into(text);
     }
 }
 

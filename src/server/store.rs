@@ -682,7 +682,7 @@ fn split(key: &str) -> Option<(String, String)> {
 
 /// An object without its large parts; `None` if it is of no use then.
 fn reduced(object: &Object) -> Option<Object> {
-    object.reduced(|container| identify::may_run_milvus(container))
+    object.reduced(identify::may_run_milvus)
 }
 
 /// Whether a rule could look at an object.
