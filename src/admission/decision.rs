@@ -45,13 +45,39 @@ pub(super) fn covers(decision: &DecisionSpec, put: &Put<'_>, now: Timestamp) -> 
     })
 }
 
+/// Objects of one decision. The largest release of Milvus' own charts has about fifty.
+const MAX_OBJECTS: usize = 500;
+/// Bytes of their names and digests.
+const MAX_BYTES: usize = 128 * 1024;
+/// Bytes of a name that an object can have.
+const MAX_NAME: usize = 253;
+
+/// As many objects as a decision may hold, and how many are left out: those are judged one by one.
+#[must_use]
+pub(super) fn bounded(mut objects: Vec<JudgedObject>) -> (Vec<JudgedObject>, usize) {
+    let count = objects.len();
+    let mut left = MAX_BYTES;
+    objects.retain(|object| {
+        let before = object.before.as_ref().map_or(0, String::len);
+        let size = object.kind.len() + object.name.len() + object.digest.len() + before;
+        let fits = object.name.len() <= MAX_NAME && size <= left;
+        left -= if fits { size } else { 0 };
+        fits
+    });
+    objects.truncate(MAX_OBJECTS);
+    let left_out = count - objects.len();
+    (objects, left_out)
+}
+
 /// Digests of everything of a release that the workload gate sees, each with that of the object in its place now.
 #[must_use]
 pub(super) fn judged(releases: &[Release], configs: &[Arc<ConfigMap>], now: &Place) -> Vec<JudgedObject> {
     let key = |object: &ObjectRef| (object.kind.clone(), object.name.clone());
     let running: BTreeMap<_, _> =
         digests(&now.snapshot.releases, &now.configs).into_iter().map(|(object, digest)| (key(object), digest)).collect();
-    let mut all: Vec<JudgedObject> = digests(releases, configs)
+    // The workload gate is not asked about other ConfigMaps.
+    let configs: Vec<Arc<ConfigMap>> = configs.iter().filter(|config| config.is_milvus_configuration()).cloned().collect();
+    let mut all: Vec<JudgedObject> = digests(releases, &configs)
         .into_iter()
         .map(|(object, digest)| JudgedObject {
             kind: object.kind.clone(),
@@ -244,5 +270,18 @@ mod tests {
         assert!(is_covered(&decision, workload("2.4.6"), Some(workload("2.4.6")), NOW), "Helm tries again");
         assert!(is_covered(&decision, workload("2.4.6"), None, NOW), "helm upgrade --force deletes and creates");
         assert!(!is_covered(&decision, workload("2.4.6"), Some(workload("2.5.1")), NOW));
+    }
+
+    #[test]
+    fn a_decision_holds_no_more_objects_than_its_bound() {
+        let object = |name: String| JudgedObject { kind: "ConfigMap".into(), name, digest: "sha256:00".into(), before: None };
+        let many = |count: usize| (0..count).map(|n| object(format!("c{n}"))).collect::<Vec<_>>();
+        assert_eq!(bounded(many(500)), (many(500), 0));
+        let (kept, left_out) = bounded(many(1_000));
+        assert_eq!((kept.len(), left_out), (500, 500));
+        let long: Vec<_> = (0..1_000).map(|n| object(format!("{n:0>253}"))).collect();
+        let (kept, left_out) = bounded(long);
+        assert!(kept.len() * 253 <= MAX_BYTES && kept.len() + left_out == 1_000, "{}", kept.len());
+        assert_eq!(bounded(vec![object("x".repeat(254)), object("a".into())]), (vec![object("a".into())], 1));
     }
 }

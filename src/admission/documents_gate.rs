@@ -12,6 +12,7 @@ use super::{
     review::{Operation, Response, Review},
     ruling::Ruling,
     scene::{CLEANERS, Scene},
+    task::unread,
 };
 
 /// One document that would change.
@@ -25,20 +26,24 @@ pub struct DocumentTask {
 
 impl DocumentTask {
     /// Reads the document; nothing where it needs no judgement.
-    pub(super) fn of(review: &Review<'_>) -> Option<Self> {
+    ///
+    /// # Errors
+    /// Where a policy or an exception cannot be read.
+    pub(super) fn of(review: &Review<'_>) -> Result<Option<Self>, String> {
         let document = match (&*review.resource.resource, &*review.sub_resource) {
             ("upgradepolicies" | "upgradeexceptions", "") if review.operation != Operation::Delete => {
-                Some(serde_json::from_str::<Tree<'_>>(review.object?.get()).ok()?.into_owned())
+                let Some(raw) = review.object else { return Ok(None) };
+                Some(serde_json::from_str::<Tree<'_>>(raw.get()).map_err(|error| unread(&error))?.into_owned())
             }
             ("upgraderuns" | "releasedecisions", _) => None,
-            _ => return None,
+            _ => return Ok(None),
         };
-        Some(Self {
+        Ok(Some(Self {
             resource: review.resource.resource.to_string(),
             operation: review.operation,
             user: review.user_info.username.to_string(),
             document,
-        })
+        }))
     }
 
     /// Judges the document.

@@ -5,9 +5,9 @@ use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 use serde::Deserialize;
 
 use crate::{
-    helm::codec::{self, RecordKind, SECRET_TYPE, StoredRelease},
+    helm::codec::{self, CodecError, RecordKind, SECRET_TYPE, StoredRelease},
     judge::{JudgedFinding, Question, Verdict, judge},
-    manifest::{Object, object::ConfigMap},
+    manifest::{Budget, Object, object::ConfigMap},
     milvus::{Release, Snapshot, snapshot::Builder},
     objects::{AcceptedBy, AcceptedRule, DecisionSpec, DecisionVerdict, HelmDriver, decision::LIFETIME},
     policy::{Action, PolicySet, resolve::Applied},
@@ -80,7 +80,7 @@ impl ReleaseTask {
     ///
     /// # Errors
     /// If the record cannot be read, or does not agree with its own payload.
-    pub(super) fn of(review: &Review<'_>) -> Result<Option<Self>, RecordError> {
+    pub(super) fn of(review: &Review<'_>, budget: &Budget<'_>) -> Result<Option<Self>, RecordError> {
         let Some(raw) = review.object else { return Ok(None) };
         let Ok(record) = serde_json::from_str::<Record<'_>>(raw.get()) else { return Ok(None) };
         let label = |key: &str| record.metadata.labels.get(key).map(|value| &**value);
@@ -97,7 +97,7 @@ impl ReleaseTask {
             return Ok(None);
         }
         let payload = record.data.release.as_deref().unwrap_or_default();
-        let stored = codec::decode_record(kind, payload).map_err(|error| RecordError::Unreadable(error.to_string()))?;
+        let stored = codec::decode_record(kind, payload, budget)?;
         if !stored.manifest.contains(MARK) && !stored.hooks.iter().any(|hook| hook.contains(MARK)) {
             return Ok(None);
         }
@@ -106,7 +106,7 @@ impl ReleaseTask {
             RecordKind::Secret => HelmDriver::Secret,
             RecordKind::ConfigMap => HelmDriver::ConfigMap,
         };
-        Self::unpack(&stored, review, driver, is_rollback, label(ACCEPT))
+        Self::unpack(&stored, review, driver, is_rollback, label(ACCEPT), budget)
     }
 
     fn unpack(
@@ -115,10 +115,11 @@ impl ReleaseTask {
         driver: HelmDriver,
         is_rollback: bool,
         accept: Option<&str>,
+        budget: &Budget<'_>,
     ) -> Result<Option<Self>, RecordError> {
         let namespace = review.namespace.to_string();
         let (mut builder, mut configs) = (Builder::default(), Vec::new());
-        for object in stored.objects(Some(&namespace)) {
+        for object in stored.objects(Some(&namespace), budget) {
             let object = object.map_err(|error| RecordError::Unreadable(error.to_string()))?;
             if let Object::Config(config) = &object {
                 configs.push(config.clone());
@@ -198,6 +199,13 @@ impl ReleaseTask {
             let mut accepted_rules: Vec<AcceptedRule> =
                 findings.filter_map(|judged| self.accepted_rule(judged, &scene.policies)).collect();
             accepted_rules.dedup();
+            let (objects, left_out) = decision::bounded(decision::judged(&self.after.releases, &self.configs, &scene.place));
+            if left_out > 0 {
+                ruling.response.warnings.push(format!(
+                    "milvus-guard: the decision about this release covers {} objects; {left_out} more will be judged one by one",
+                    objects.len()
+                ));
+            }
             ruling.decision = Some(DecisionSpec {
                 namespace: self.namespace.clone(),
                 release: self.release.clone(),
@@ -208,7 +216,7 @@ impl ReleaseTask {
                     _ => DecisionVerdict::Allow,
                 },
                 expires: scene.now + LIFETIME,
-                objects: decision::judged(&self.after.releases, &self.configs, &scene.place),
+                objects,
                 accepted_rules,
             });
         }
@@ -238,6 +246,9 @@ impl ReleaseTask {
 /// Why a record of Helm is not judged.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RecordError {
+    /// The budget is the one for small inputs, and this is a large one.
+    #[error("it needs more room")]
+    NeedsRoom,
     /// It cannot be read, so it says nothing about Milvus; the workload gate judges its objects.
     #[error("{0}")]
     Unreadable(String),
@@ -256,6 +267,15 @@ pub(super) enum RecordError {
         /// What the payload says.
         payload: String,
     },
+}
+
+impl From<CodecError> for RecordError {
+    fn from(error: CodecError) -> Self {
+        match error {
+            CodecError::NoRoom => Self::NeedsRoom,
+            error => Self::Unreadable(error.to_string()),
+        }
+    }
 }
 
 /// Whether a record says the same outside and inside: its name, its namespace, its labels and its payload.

@@ -1,6 +1,6 @@
 //! Which gate a review belongs to, and what it holds. Whatever is of no interest leaves here.
 
-use crate::manifest::{Object, Origin, Tree, View, tape::At};
+use crate::manifest::{Budget, Exceeded, Object, Origin, Tree, View, budget::MAX_VALUES, tape::At};
 
 use super::{
     documents_gate::DocumentTask,
@@ -51,29 +51,40 @@ pub enum Task<'a> {
     Workload(Box<WorkloadTask<'a>>),
     /// A document of the guard.
     Documents(Box<DocumentTask>),
+    /// It cannot be judged, because.
+    Unjudged(Gate, String),
+    /// It is larger than the budget for small inputs: read it again with the whole one.
+    NeedsRoom(Gate),
 }
 
 impl<'a> Task<'a> {
     /// Reads a review as far as its gate needs.
     #[must_use]
     pub fn of(review: &Review<'a>) -> Self {
+        Self::within(review, &Budget::default())
+    }
+
+    /// The same, where no more is built than the budget allows.
+    #[must_use]
+    pub fn within(review: &Review<'a>, budget: &Budget<'_>) -> Self {
         let nothing = |gate| Self::Done(gate, Box::new(Ruling::pass()));
         let resource = (&*review.resource.group, &*review.resource.resource);
         match resource {
-            ("guard.milvus.io", _) => {
-                DocumentTask::of(review).map_or_else(|| nothing(Gate::Documents), |task| Self::Documents(Box::new(task)))
-            }
+            ("guard.milvus.io", _) => match DocumentTask::of(review) {
+                Ok(Some(task)) => Self::Documents(Box::new(task)),
+                Ok(None) => nothing(Gate::Documents),
+                Err(reason) => Self::Unjudged(Gate::Documents, reason),
+            },
             ("", "secrets" | "configmaps") if review.operation == Operation::Create && ReleaseTask::is_record(review) => {
-                match ReleaseTask::of(review) {
+                match ReleaseTask::of(review, budget) {
                     Ok(Some(task)) => Self::Release(Box::new(task)),
                     Ok(None) => nothing(Gate::Release),
+                    Err(RecordError::NeedsRoom) => Self::NeedsRoom(Gate::Release),
                     Err(error @ RecordError::Disagrees { .. }) => {
                         Self::Done(Gate::Release, Box::new(Ruling::of(Response::deny(format!("milvus-guard: {error}.")))))
                     }
-                    // A payload that cannot be read says nothing about Milvus; the workload gate judges its objects.
                     Err(RecordError::Unreadable(reason)) => {
-                        let text = format!("milvus-guard could not read this Helm release, so nobody judged it: {reason}");
-                        Self::Done(Gate::Release, Box::new(Ruling::of(Response::warn(text))))
+                        Self::Unjudged(Gate::Release, format!("milvus-guard could not read this Helm release: {reason}"))
                     }
                 }
             }
@@ -81,12 +92,13 @@ impl<'a> Task<'a> {
             | ("apps" | "batch", _) => match WorkloadTask::of(review) {
                 Ok(Some(task)) => Self::Workload(Box::new(task)),
                 Ok(None) => nothing(Gate::Workload),
-                Err(reason) => Self::Done(Gate::Workload, Box::new(Ruling::of(Response::deny(reason)))),
+                Err(reason) => Self::Unjudged(Gate::Workload, reason),
             },
             // Custom kinds with a pod template, such as InstanceSet or Rollout.
             (group, _) if group.contains('.') => match WorkloadTask::of(review) {
                 Ok(Some(task)) => Self::Workload(Box::new(task)),
-                _ => nothing(Gate::Workload),
+                Ok(None) => nothing(Gate::Workload),
+                Err(reason) => Self::Unjudged(Gate::Workload, reason),
             },
             _ => nothing(Gate::Workload),
         }
@@ -96,7 +108,7 @@ impl<'a> Task<'a> {
     #[must_use]
     pub const fn gate(&self) -> Gate {
         match self {
-            Self::Done(gate, _) => *gate,
+            Self::Done(gate, _) | Self::Unjudged(gate, _) | Self::NeedsRoom(gate) => *gate,
             Self::Release(_) => Gate::Release,
             Self::Workload(_) => Gate::Workload,
             Self::Documents(_) => Gate::Documents,
@@ -107,7 +119,7 @@ impl<'a> Task<'a> {
     #[must_use]
     pub fn namespace(&self) -> Option<&str> {
         match self {
-            Self::Done(..) => None,
+            Self::Done(..) | Self::Unjudged(..) | Self::NeedsRoom(_) => None,
             Self::Release(task) => Some(&task.namespace),
             Self::Workload(task) => Some(&task.namespace),
             Self::Documents(_) => Some(""),
@@ -119,6 +131,9 @@ impl<'a> Task<'a> {
     pub fn judge(&self, scene: &Scene<'_>) -> Ruling {
         match self {
             Self::Done(_, ruling) => Ruling::clone(ruling),
+            // Whoever asks for a ruling all the same gets the safe one; the door knows its failure policy.
+            Self::Unjudged(_, reason) => Ruling::of(Response::deny(reason.as_str())),
+            Self::NeedsRoom(_) => Ruling::of(Response::deny("it needs more room to be read")),
             Self::Release(task) => task.judge(scene),
             Self::Workload(task) => task.judge(scene),
             Self::Documents(task) => task.judge(scene),
@@ -128,11 +143,20 @@ impl<'a> Task<'a> {
 
 /// Reads an object of a review. Where the API server has not made up a name yet, the prefix stands for it.
 pub(super) fn object<'a>(raw: &'a str, namespace: &str) -> Result<(Tree<'a>, Option<Object>), String> {
-    let mut node: Tree<'_> = serde_json::from_str(raw)
-        .map_err(|error| format!("milvus-guard cannot read the object (line {}, column {})", error.line(), error.column()))?;
+    let mut node: Tree<'_> = serde_json::from_str(raw).map_err(|error| unread(&error))?;
     name_it(&mut node);
     let object = read(&node, namespace);
     Ok((node, object))
+}
+
+/// Why an object is no tree. Texts of the object have no place in it.
+pub(super) fn unread(error: &serde_json::Error) -> String {
+    // The API server takes no object that is not JSON, so a budget or the depth is exceeded.
+    let exceeded = Exceeded::Values(MAX_VALUES);
+    if error.to_string().starts_with(&exceeded.to_string()) {
+        return format!("milvus-guard cannot read the object: {exceeded}");
+    }
+    format!("milvus-guard cannot read the object (line {}, column {})", error.line(), error.column())
 }
 
 /// The same from a review's tape; nothing where it has to be read from its text: it has no name yet, or is no object.

@@ -527,5 +527,5 @@ fn matters(new: &Object, old: Option<&Object>) -> bool {
 }
 
 fn files(config: &crate::manifest::object::ConfigMap) -> Vec<(&str, Option<&str>)> {
-    config.files.iter().map(|file| (file.key.as_str(), file.text.as_deref())).collect()
+    config.files.iter().map(|file| (file.key.as_str(), file.text.as_deref().ok())).collect()
 }

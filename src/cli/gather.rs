@@ -461,7 +461,8 @@ impl Gatherer<'_> {
             other => Failure::no_verdict(other),
         })?;
         let source = format!("release:{}@{}", stored.name, stored.revision);
-        let objects = stored.objects(stored.namespace.as_deref()).collect::<Result<Vec<_>, _>>();
+        let budget = crate::manifest::Budget::default();
+        let objects = stored.objects(stored.namespace.as_deref(), &budget).collect::<Result<Vec<_>, _>>();
         let objects = objects.map_err(|error| Failure::usage(format!("{source}: {error}")))?;
         let entry = InputEntry {
             role: role.name().into(),

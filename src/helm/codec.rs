@@ -8,11 +8,14 @@ use std::io::Read;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use flate2::read::MultiGzDecoder;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 
-use super::values::StoredChart;
+use super::{few::Few, values::StoredChart};
 use crate::{
-    manifest::{Node, Tree},
+    manifest::{
+        Budget, Exceeded, Node, Tree,
+        budget::{MAX_DOCUMENT_BYTES, MAX_VALUES},
+    },
     milvus::release::UnreadValue,
 };
 
@@ -21,7 +24,14 @@ pub const MAX_BYTES: usize = 32 * 1024 * 1024;
 /// Type of the Secrets that Helm writes.
 pub const SECRET_TYPE: &str = "helm.sh/release.v1";
 
+/// Hooks of a release. Charts have a handful.
+pub const MAX_HOOKS: usize = 1_000;
+
 const GZIP_MAGIC: [u8; 3] = [0x1f, 0x8b, 0x08];
+/// Bytes that are unpacked between two looks at the clock.
+const PIECE: u64 = 1024 * 1024;
+/// What gzip makes of its best input, at most.
+const MAX_RATIO: usize = 1032;
 
 /// One revision of a release as Helm stored it. Values are for rules only and never leave the process.
 #[derive(Clone, PartialEq)]
@@ -79,6 +89,12 @@ pub enum CodecError {
     /// More than [`MAX_BYTES`].
     #[error("the release is larger than {} MiB", MAX_BYTES / (1024 * 1024))]
     TooLarge,
+    /// More than the caller has room for; it may come again with more.
+    #[error("the release needs more room")]
+    NoRoom,
+    /// More would be built of it than a budget allows.
+    #[error(transparent)]
+    Exceeded(#[from] Exceeded),
     /// What came out is no release.
     #[error("the payload is not a Helm release ({0})")]
     Json(String),
@@ -97,11 +113,11 @@ pub enum RecordKind {
 ///
 /// # Errors
 /// As [`decode`].
-pub fn decode_record(kind: RecordKind, payload: &str) -> Result<StoredRelease, CodecError> {
+pub fn decode_record(kind: RecordKind, payload: &str, budget: &Budget<'_>) -> Result<StoredRelease, CodecError> {
     match kind {
         _ if payload.is_empty() => Err(CodecError::Missing),
-        RecordKind::Secret => decode_payload(&base64(payload.as_bytes())?),
-        RecordKind::ConfigMap => decode_payload(payload.as_bytes()),
+        RecordKind::Secret => decode_within(&base64(payload.as_bytes())?, budget),
+        RecordKind::ConfigMap => decode_within(payload.as_bytes(), budget),
     }
 }
 
@@ -128,8 +144,17 @@ pub fn decode(object: &Value) -> Result<StoredRelease, CodecError> {
 /// # Errors
 /// As [`decode`].
 pub fn decode_payload(payload: &[u8]) -> Result<StoredRelease, CodecError> {
+    decode_within(payload, &Budget::default())
+}
+
+fn decode_within(payload: &[u8], budget: &Budget<'_>) -> Result<StoredRelease, CodecError> {
     let bytes = base64(payload)?;
-    if bytes.starts_with(&GZIP_MAGIC) { parse(&gunzip(&bytes)?) } else { parse(&bytes) }
+    if !bytes.starts_with(&GZIP_MAGIC) {
+        return parse(&bytes);
+    }
+    let unpacked = gunzip(&bytes, budget)?;
+    budget.time()?;
+    parse(&unpacked)
 }
 
 fn base64(text: &[u8]) -> Result<Vec<u8>, CodecError> {
@@ -139,11 +164,28 @@ fn base64(text: &[u8]) -> Result<Vec<u8>, CodecError> {
     BASE64_STANDARD.decode(text.trim_ascii()).map_err(|_| CodecError::Base64)
 }
 
-fn gunzip(bytes: &[u8]) -> Result<Vec<u8>, CodecError> {
-    let mut out = Vec::new();
-    let limit = u64::try_from(MAX_BYTES).unwrap_or(u64::MAX).saturating_add(1);
-    MultiGzDecoder::new(bytes).take(limit).read_to_end(&mut out).map_err(|error| CodecError::Gzip(error.to_string()))?;
-    if out.len() > MAX_BYTES { Err(CodecError::TooLarge) } else { Ok(out) }
+fn gunzip(bytes: &[u8], budget: &Budget<'_>) -> Result<Vec<u8>, CodecError> {
+    let limit = MAX_BYTES.min(budget.unpacked());
+    // The end says how long the text is. That may be a lie, so it only spares the growing.
+    let said = bytes.last_chunk().map_or(0, |size: &[u8; 4]| u32::from_le_bytes(*size));
+    let room = usize::try_from(said).unwrap_or(0).min(limit).min(bytes.len().saturating_mul(MAX_RATIO));
+    let piece = usize::try_from(PIECE).unwrap_or(usize::MAX);
+    let mut out = Vec::with_capacity(room + piece);
+    let mut decoder = MultiGzDecoder::new(bytes);
+    loop {
+        // Growing step by step would hold the text twice; what is not written to takes no memory.
+        if out.len() > room {
+            out.reserve_exact((limit + 2 * piece).saturating_sub(out.len()));
+        }
+        let read = decoder.by_ref().take(PIECE).read_to_end(&mut out).map_err(|error| CodecError::Gzip(error.to_string()))?;
+        if out.len() > limit {
+            return Err(if limit < MAX_BYTES { CodecError::NoRoom } else { CodecError::TooLarge });
+        }
+        if read == 0 {
+            return Ok(out);
+        }
+        budget.time()?;
+    }
 }
 
 /// What is read of Helm's JSON; templates and files of the chart are skipped.
@@ -156,12 +198,12 @@ struct Stored<'a> {
     version: u64,
     #[serde(default)]
     info: Option<Info>,
+    #[serde(default, borrow)]
+    manifest: Option<&'a RawValue>,
     #[serde(default)]
-    manifest: String,
-    #[serde(default)]
-    hooks: Vec<Hook>,
-    #[serde(default)]
-    config: Value,
+    hooks: Few<Hook, MAX_HOOKS>,
+    #[serde(default, borrow)]
+    config: Option<&'a RawValue>,
     #[serde(default, borrow)]
     chart: Option<StoredChart<'a>>,
 }
@@ -182,7 +224,7 @@ fn parse(bytes: &[u8]) -> Result<StoredRelease, CodecError> {
     // serde_json's own words can quote the document, and with it values.
     let stored: Stored<'_> = serde_json::from_slice(bytes)
         .map_err(|error| CodecError::Json(format!("{} at line {}, column {}", category(&error), error.line(), error.column())))?;
-    Ok(stored.into())
+    stored.release()
 }
 
 /// Whether a document is a release as [`from_json`] reads it.
@@ -201,24 +243,88 @@ pub fn from_json(release: &Value) -> Result<StoredRelease, CodecError> {
     // The chart in it borrows from text.
     let text = release.to_string();
     let stored: Stored<'_> = serde_json::from_str(&text).map_err(|error| CodecError::Json(category(&error).to_owned()))?;
-    Ok(stored.into())
+    stored.release()
 }
 
-impl From<Stored<'_>> for StoredRelease {
-    fn from(stored: Stored<'_>) -> Self {
-        let unread_values = stored.chart.as_ref().and_then(|chart| chart.unread(&stored.config));
-        Self {
-            name: stored.name,
-            namespace: Some(stored.namespace).filter(|namespace| !namespace.is_empty()),
-            revision: stored.version,
-            status: stored.info.map(|info| info.status).unwrap_or_default(),
-            manifest: stored.manifest,
-            hooks: stored.hooks.into_iter().map(|hook| hook.manifest).collect(),
-            user_values: Tree::from_json(&stored.config),
-            chart: stored.chart.and_then(|chart| chart.metadata).map(|chart| (chart.name, chart.version)),
+impl Stored<'_> {
+    fn release(self) -> Result<StoredRelease, CodecError> {
+        let hooks = self.hooks.all().ok_or(Exceeded::Objects(MAX_HOOKS))?;
+        let config = values(self.config)?;
+        let unread_values = self.chart.as_ref().and_then(|chart| chart.unread(&config));
+        Ok(StoredRelease {
+            name: self.name,
+            namespace: Some(self.namespace).filter(|namespace| !namespace.is_empty()),
+            revision: self.version,
+            status: self.info.map(|info| info.status).unwrap_or_default(),
+            manifest: text(self.manifest)?,
+            hooks: hooks.into_iter().map(|hook| hook.manifest).collect(),
+            user_values: Tree::from_json(&config),
+            chart: self.chart.and_then(|chart| chart.metadata).map(|chart| (chart.name, chart.version)),
             unread_values,
+        })
+    }
+}
+
+/// The user's values, if they are not too many to look at.
+fn values(raw: Option<&RawValue>) -> Result<Value, CodecError> {
+    let Some(raw) = raw else { return Ok(Value::Null) };
+    if raw.get().len() > MAX_DOCUMENT_BYTES {
+        return Err(Exceeded::Document(MAX_DOCUMENT_BYTES).into());
+    }
+    if count(raw.get()) > MAX_VALUES {
+        return Err(Exceeded::Values(MAX_VALUES).into());
+    }
+    serde_json::from_str(raw.get()).map_err(|error| CodecError::Json(category(&error).to_owned()))
+}
+
+/// Values and keys of valid JSON, give or take one.
+fn count(json: &str) -> usize {
+    let (mut count, mut is_inside, mut is_escaped) = (0, false, false);
+    for byte in json.bytes() {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' => is_escaped = is_inside,
+            b'"' => is_inside = !is_inside,
+            b',' | b':' | b'[' | b'{' if !is_inside => count += 1,
+            _ => {}
         }
     }
+    count
+}
+
+/// A text that may be as long as the whole record, in one piece: a reader would hold it twice on the way.
+fn text(raw: Option<&RawValue>) -> Result<String, CodecError> {
+    let shape = || CodecError::Json("unexpected shape".to_owned());
+    let Some(raw) = raw.map(RawValue::get).filter(|raw| *raw != "null") else { return Ok(String::new()) };
+    let inside = raw.strip_prefix('"').and_then(|raw| raw.strip_suffix('"')).ok_or_else(shape)?;
+    let mut text = String::with_capacity(inside.len());
+    let mut rest = inside;
+    while let Some(at) = rest.find('\\') {
+        text.push_str(&rest[..at]);
+        let escape = &rest[at..];
+        // A pair of surrogates is one character.
+        let length = match escape.as_bytes() {
+            [_, b'u', ..]
+                if matches!(
+                    escape.get(2..4),
+                    Some("d8" | "d9" | "da" | "db" | "D8" | "D9" | "DA" | "DB" | "dA" | "dB" | "Da" | "Db")
+                ) =>
+            {
+                12
+            }
+            [_, b'u', ..] => 6,
+            _ => 2,
+        };
+        let (one, after) = escape.split_at_checked(length).ok_or_else(shape)?;
+        match one {
+            "\\n" => text.push('\n'),
+            "\\\"" => text.push('"'),
+            other => text.push_str(&serde_json::from_str::<String>(&format!("\"{other}\"")).map_err(|_| shape())?),
+        }
+        rest = after;
+    }
+    text.push_str(rest);
+    Ok(text)
 }
 
 fn category(error: &serde_json::Error) -> &'static str {

@@ -4,11 +4,12 @@
 use std::sync::Arc;
 
 use crate::{
-    manifest::{Object, Origin, ParseError, documents},
+    manifest::{Budget, Object, Origin, ParseError, documents_within},
     milvus::{release::HelmRevision, snapshot::Builder},
 };
 
 pub mod codec;
+mod few;
 mod skim;
 mod values;
 
@@ -25,20 +26,36 @@ impl StoredRelease {
     /// (a hook's other objects come and go with it).
     /// `namespace` is where objects live that name none.
     ///
-    /// Items are errors where the stored manifest is no YAML.
-    pub fn objects<'a>(&'a self, namespace: Option<&'a str>) -> impl Iterator<Item = Result<Object, ParseError>> + 'a {
+    /// Items are errors where the stored manifest is no YAML, or holds more than the budget allows.
+    pub fn objects<'a>(
+        &'a self,
+        namespace: Option<&'a str>,
+        budget: &'a Budget<'a>,
+    ) -> impl Iterator<Item = Result<Object, ParseError>> + 'a {
         let source: Arc<str> = self.source().into();
         let manifest = std::iter::once((self.manifest.as_str(), false));
         let texts = manifest.chain(self.hooks.iter().map(|hook| (hook.as_str(), true)));
-        let is_named_elsewhere = move |own: &str, name: &str| {
-            let others = std::iter::once(&self.manifest).chain(&self.hooks).filter(|text| text.as_str() != own);
-            others.into_iter().any(|text| text.contains(name))
-        };
+        let all = || std::iter::once(&self.manifest).chain(&self.hooks);
+        let is_named_elsewhere =
+            move |own: &str, name: &str| all().filter(|text| text.as_str() != own).any(|text| text.contains(name));
+        let length: usize = all().map(String::len).sum();
         let parts = texts.flat_map(move |(text, is_hook)| {
-            let parts = skim::parts(text, &|name| is_named_elsewhere(text, name));
-            parts.into_iter().map(move |part| (part, is_hook))
+            let elsewhere = length.saturating_sub(text.len());
+            let (parts, exceeded) = match skim::parts(text, &|name| is_named_elsewhere(text, name), elsewhere, budget) {
+                Ok(parts) => (parts, None),
+                Err(exceeded) => (Vec::new(), Some(ParseError::too_much(exceeded))),
+            };
+            let parts = parts.into_iter().map(move |part| Ok((part, is_hook)));
+            parts.chain(exceeded.map(Err))
         });
-        let documents = parts.flat_map(|(part, is_hook)| documents(part.text).map(move |document| (document, part, is_hook)));
+        let documents = parts.flat_map(move |part| {
+            let (part, is_hook, exceeded) = match part {
+                Ok((part, is_hook)) => (part, is_hook, None),
+                Err(exceeded) => (skim::Part::default(), false, Some(exceeded)),
+            };
+            let documents = documents_within(part.text, budget).map(move |document| (document, part, is_hook));
+            documents.chain(exceeded.map(|exceeded| (Err(exceeded), part, false)))
+        });
         documents.filter_map(move |(document, part, is_hook)| match document {
             Ok(document) => {
                 let origin = Origin { source: Arc::clone(&source), document: part.index - 1 + document.index, line: 0 };
@@ -58,7 +75,8 @@ impl StoredRelease {
     /// # Errors
     /// Where the stored manifest is no YAML.
     pub fn lay_into(&self, builder: &mut Builder) -> Result<(), ParseError> {
-        for object in self.objects(self.namespace.as_deref()) {
+        let budget = Budget::default();
+        for object in self.objects(self.namespace.as_deref(), &budget) {
             builder.add(object?);
         }
         self.describe_to(builder);

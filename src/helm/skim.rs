@@ -4,7 +4,16 @@
 //! A document is passed over only where its text plainly says that it is of no interest. Whatever is written in an unusual
 //! way is read.
 
-use crate::milvus::dependency::may_be_ours;
+use crate::{
+    manifest::{
+        Budget, Exceeded,
+        budget::{MAX_DOCUMENT_BYTES, MAX_READ_BYTES},
+    },
+    milvus::dependency::may_be_ours,
+};
+
+/// Bytes that may be searched for names of objects, all names together: a second's work.
+const MAX_SEARCHED: usize = 2 * 1024 * 1024 * 1024;
 
 /// A document of a manifest: its text and where it stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,38 +26,70 @@ pub(super) struct Part<'a> {
     pub lines: u32,
 }
 
+impl Default for Part<'_> {
+    /// The whole of an empty text.
+    fn default() -> Self {
+        Self { text: "", index: 1, lines: 0 }
+    }
+}
+
 /// The documents of a manifest that a rule may look at. `is_named_elsewhere` tells whether another text of the release names an
-/// object. Where the text is no plain series of documents, it is one part.
-pub(super) fn parts<'a>(manifest: &'a str, is_named_elsewhere: &dyn Fn(&str) -> bool) -> Vec<Part<'a>> {
+/// object; `elsewhere` is how long these texts are together. Where the text is no plain series of documents, it is one part.
+///
+/// # Errors
+/// Where there are more than a budget allows.
+pub(super) fn parts<'a>(
+    manifest: &'a str,
+    is_named_elsewhere: &dyn Fn(&str) -> bool,
+    elsewhere: usize,
+    budget: &Budget<'_>,
+) -> Result<Vec<Part<'a>>, Exceeded> {
     if manifest.starts_with('%') || manifest.contains("\n%") || manifest.contains("\n...") || manifest.contains('\r') {
-        return vec![Part { text: manifest, index: 1, lines: 0 }];
+        return Ok(vec![Part { text: manifest, index: 1, lines: 0 }]);
     }
     let mut parts = Vec::new();
     let mut sources = Vec::new();
     let (mut index, mut lines) = (1, 0);
     for text in split(manifest) {
         // An empty document at the start is none, as for the parser.
-        let counts = !(index == 1 && is_blank(text));
-        if counts {
+        let is_blank = is_blank(text);
+        budget.objects(1)?;
+        if !(index == 1 && is_blank) {
             let part = Part { text, index, lines };
             match interest(text) {
+                _ if is_blank => {}
+                Interest::None => {}
+                _ if text.len() > MAX_DOCUMENT_BYTES => return Err(Exceeded::Document(MAX_DOCUMENT_BYTES)),
                 Interest::Read => parts.push(part),
                 Interest::IfNamed(name) => sources.push((part, name)),
-                Interest::None => {}
             }
             index += 1;
         }
         lines += u32::try_from(text.lines().count()).unwrap_or(u32::MAX);
     }
+    let mut read: usize = parts.iter().map(|part| part.text.len()).sum();
+    if read > MAX_READ_BYTES {
+        return Err(Exceeded::Read(MAX_READ_BYTES));
+    }
+    let searched = read + elsewhere;
+    if sources.len().saturating_mul(searched) > MAX_SEARCHED {
+        return Err(Exceeded::Names);
+    }
     // Files and variables of whoever may be Milvus. A name that stands anywhere in a text is named, whatever else it means there.
-    let named: Vec<Part<'_>> = sources
-        .into_iter()
-        .filter(|(_, name)| parts.iter().any(|part| part.text.contains(name)) || is_named_elsewhere(name))
-        .map(|(part, _)| part)
-        .collect();
+    let mut named = Vec::new();
+    for (part, name) in sources {
+        budget.time()?;
+        if parts.iter().any(|part| part.text.contains(name)) || is_named_elsewhere(name) {
+            read += part.text.len();
+            if read > MAX_READ_BYTES {
+                return Err(Exceeded::Read(MAX_READ_BYTES));
+            }
+            named.push(part);
+        }
+    }
     parts.extend(named);
     parts.sort_by_key(|part| part.index);
-    parts
+    Ok(parts)
 }
 
 /// What a document's text says about whether a rule looks at it.
@@ -209,7 +250,7 @@ mod tests {
     fn files_and_variables_are_read_if_they_are_named(#[case] text: &str, #[case] expected: Interest<'_>) {
         assert_eq!(interest(text), expected);
         let user = deployment("milvusdb/milvus:v2.4.5") + "  envFrom: own\n";
-        let read = |user: &str| parts(&format!("{text}---\n{user}"), &|_| false).len();
+        let read = |user: &str| parts(&format!("{text}---\n{user}"), &|_| false, 0, &Budget::default()).unwrap().len();
         assert_eq!(read(&user), 2);
         let other = deployment("milvusdb/milvus:v2.4.5");
         assert_eq!(read(&other), if expected == Interest::Read { 2 } else { 1 });
@@ -220,7 +261,7 @@ mod tests {
         let texts = ["a: 1\n", "kind: Role\n", "b: 2\n---x: 3\n", "c: |\n  ---\n  d\n"];
         for start in ["", "---\n", "\n---\n", "# a comment\n---\n"] {
             let manifest = format!("{start}{}", texts.join("---\n"));
-            let read = parts(&manifest, &|_| false);
+            let read = parts(&manifest, &|_| false, 0, &Budget::default()).unwrap();
             assert_eq!(read.iter().map(|part| part.index).collect::<Vec<_>>(), [1, 3, 4], "{read:?}");
             for part in &read {
                 let line = manifest.lines().nth(part.lines as usize);
@@ -233,9 +274,26 @@ mod tests {
     }
 
     #[test]
+    fn what_is_too_much_is_no_part() {
+        fn of(text: &str) -> Result<Vec<Part<'_>>, Exceeded> {
+            parts(text, &|_| false, 0, &Budget::default())
+        }
+        assert_eq!(of(&"---\n".repeat(9_000)), Ok(vec![]), "an empty document is no part");
+        assert!(matches!(of(&"---\n".repeat(20_000)), Err(Exceeded::Objects(_))));
+        assert!(matches!(of(&"---\na: 1\n".repeat(20_000)), Err(Exceeded::Objects(_))));
+        let sources: String = (0..9_000).map(|n| format!("---\nkind: Secret\nmetadata:\n  name: s{n}\n")).collect();
+        assert_eq!(of(&format!("{sources}---\nkind: Pod\n# {}\n", "x".repeat(300_000))), Err(Exceeded::Names));
+        assert_eq!(
+            of(&format!("kind: Pod\n# {}\n", "x".repeat(MAX_DOCUMENT_BYTES))),
+            Err(Exceeded::Document(MAX_DOCUMENT_BYTES))
+        );
+        assert_eq!(of(&format!("kind: Role\n# {}\n", "x".repeat(MAX_DOCUMENT_BYTES))), Ok(vec![]), "nobody reads it");
+    }
+
+    #[test]
     fn what_is_no_plain_series_is_one_part() {
         for text in ["%YAML 1.2\n---\na: 1\n", "a: 1\n...\n---\nb: 2\n", "a: 1\r\n---\r\nb: 2\r\n"] {
-            assert_eq!(parts(text, &|_| false), [Part { text, index: 1, lines: 0 }]);
+            assert_eq!(parts(text, &|_| false, 0, &Budget::default()), Ok(vec![Part { text, index: 1, lines: 0 }]));
         }
     }
 }

@@ -10,6 +10,7 @@ use serde::{
 };
 use serde_json::{Value, value::RawValue};
 
+use super::few::Few;
 use crate::milvus::release::UnreadValue;
 
 /// Keys that are read of a chart's values. Charts with all their sub-charts have about three thousand.
@@ -18,6 +19,16 @@ const MAX_KEYS: usize = 20_000;
 const MAX_UNREAD: usize = 50;
 /// Bytes of templates that are searched. Those of Milvus' chart are about 200 KiB.
 const MAX_TEMPLATES: usize = 4 * 1024 * 1024;
+/// Sub-charts of a chart. Milvus' own has eight.
+const MAX_DEPENDENCIES: usize = 1_000;
+/// Templates of a chart, those of sub-charts not counted. Milvus' chart has about sixty.
+const MAX_TEMPLATE_FILES: usize = 5_000;
+/// Bytes of the paths of a chart's values, each written out. Those of Milvus' chart are about 100 KiB.
+const MAX_PATH_BYTES: usize = 4 * 1024 * 1024;
+/// Bytes of one path of the user's.
+const MAX_PATH: usize = 1024;
+/// Bytes of templates that are searched for all paths together.
+const MAX_SEARCHED: usize = 256 * 1024 * 1024;
 /// Depth to which the user's values are walked.
 const MAX_DEPTH: usize = 32;
 
@@ -104,7 +115,7 @@ pub(super) struct ChartMetadata {
     #[serde(default)]
     pub version: String,
     #[serde(default)]
-    dependencies: Option<Vec<ChartDependency>>,
+    dependencies: Few<ChartDependency, MAX_DEPENDENCIES>,
 }
 
 #[derive(Deserialize)]
@@ -132,9 +143,16 @@ impl StoredChart<'_> {
             return None;
         }
         let shape = Shape::read(values)?;
-        let dependencies = self.metadata.iter().flat_map(|metadata| metadata.dependencies.iter().flatten());
-        let keys: Vec<&str> = dependencies.map(ChartDependency::key).collect();
-        let mut search = Search { found: Vec::new(), templates: Templates { raw: self.templates, texts: None } };
+        let dependencies = match &self.metadata {
+            Some(metadata) => metadata.dependencies.get()?,
+            None => &[],
+        };
+        let keys: Vec<&str> = dependencies.iter().map(ChartDependency::key).collect();
+        let mut search = Search {
+            found: Vec::new(),
+            templates: Templates { raw: self.templates, texts: None, left: MAX_SEARCHED },
+            is_whole: true,
+        };
         if shape.is_milvus() {
             let skipped = |key: &str| SUB_CHARTS.contains(&key) || keys.contains(&key);
             search.chart(user, &shape, "", &skipped);
@@ -152,7 +170,7 @@ impl StoredChart<'_> {
                 }
             }
         }
-        Some(search.found)
+        search.is_whole.then_some(search.found)
     }
 }
 
@@ -189,9 +207,10 @@ impl Shape {
         PARTS.iter().filter(|part| self.get(part).is_some()).count() >= PARTS.len() - 2
     }
 
-    /// Every path, the shortest first.
-    fn paths(&self) -> Vec<String> {
+    /// Every path, the shortest first; `None` if they are too long to be written out.
+    fn paths(&self) -> Option<Vec<String>> {
         let mut all = Vec::new();
+        let mut left = MAX_PATH_BYTES;
         let mut level = vec![(String::new(), self)];
         while !level.is_empty() {
             let mut next = Vec::new();
@@ -199,13 +218,14 @@ impl Shape {
                 let Self::Map(entries) = shape else { continue };
                 for (key, below) in entries {
                     let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                    left = left.checked_sub(path.len())?;
                     all.push(path.clone());
                     next.push((path, below));
                 }
             }
             level = next;
         }
-        all
+        Some(all)
     }
 }
 
@@ -275,6 +295,8 @@ impl<'de> Visitor<'de> for Reader<'_> {
 struct Search<'a> {
     found: Vec<UnreadValue>,
     templates: Templates<'a>,
+    /// Whether everything was looked at.
+    is_whole: bool,
 }
 
 impl Search<'_> {
@@ -290,9 +312,17 @@ impl Search<'_> {
         if unknown.is_empty() {
             return;
         }
-        unknown.retain(|path| !self.templates.read(path));
+        let known = shape.paths().filter(|_| unknown.iter().all(|path| path.len() <= MAX_PATH));
+        let Some(known) = known else {
+            self.is_whole = false;
+            return;
+        };
+        unknown.retain(|path| {
+            let is_read = self.templates.read(path);
+            self.is_whole &= is_read.is_some();
+            is_read == Some(false)
+        });
         unknown.sort();
-        let known = shape.paths();
         for path in unknown {
             if self.found.len() < MAX_UNREAD {
                 let nearest = nearest(&path, &known).map(|nearest| format!("{prefix}{nearest}"));
@@ -306,10 +336,13 @@ impl Search<'_> {
 fn compare(value: &Value, shape: Option<&Shape>, path: String, unknown: &mut Vec<String>, depth: usize) {
     let is_free = |path: &str| path.rsplit('.').next().is_some_and(|key| FREE.contains(&key));
     // A little more than is reported, because templates may read some of them.
-    if value.is_null() || depth > MAX_DEPTH || unknown.len() >= MAX_UNREAD * 4 {
+    // One path that is too long is enough to know that this is not to be told.
+    let is_too_long = unknown.last().is_some_and(|path| path.len() > MAX_PATH);
+    if value.is_null() || depth > MAX_DEPTH || unknown.len() >= MAX_UNREAD * 4 || is_too_long {
         return;
     }
     match (shape, value) {
+        _ if path.len() > MAX_PATH => unknown.push(path),
         (Some(Shape::Map(_)), Value::Object(entries)) if !is_free(&path) => {
             for (key, below) in entries {
                 compare(below, shape.and_then(|shape| shape.get(key)), format!("{path}.{key}"), unknown, depth + 1);
@@ -333,6 +366,8 @@ fn compare(value: &Value, shape: Option<&Shape>, path: String, unknown: &mut Vec
 struct Templates<'a> {
     raw: Option<&'a RawValue>,
     texts: Option<Vec<String>>,
+    /// Bytes that may still be searched.
+    left: usize,
 }
 
 #[derive(Deserialize)]
@@ -342,16 +377,19 @@ struct Template {
 }
 
 impl Templates<'_> {
-    /// Whether a template names the value, something below it, or as a whole a map that holds it.
-    fn read(&mut self, path: &str) -> bool {
+    /// Whether a template names the value, something below it, or as a whole a map that holds it. `None` if that would take
+    /// too long to find out.
+    fn read(&mut self, path: &str) -> Option<bool> {
         let begins = |known: &str| path == known || path.strip_prefix(known).is_some_and(|rest| rest.starts_with('.'));
         if READ_BY_TEMPLATES.iter().any(|known| begins(known)) {
-            return true;
+            return Some(true);
         }
         let texts = self.texts.get_or_insert_with(|| Self::texts(self.raw));
+        let size: usize = texts.iter().map(String::len).sum();
         let mut end = path.len();
         loop {
-            let Some(part) = path.get(..end) else { return false };
+            let Some(part) = path.get(..end) else { return Some(false) };
+            self.left = self.left.checked_sub(size)?;
             let name = format!(".Values.{part}");
             let is_whole = end == path.len();
             let named = texts.iter().any(|text| {
@@ -362,19 +400,19 @@ impl Templates<'_> {
                 })
             });
             if named {
-                return true;
+                return Some(true);
             }
             match part.rfind('.') {
                 Some(dot) => end = dot,
-                None => return false,
+                None => return Some(false),
             }
         }
     }
 
     fn texts(raw: Option<&RawValue>) -> Vec<String> {
         let Some(raw) = raw.filter(|raw| raw.get().len() <= MAX_TEMPLATES * 2) else { return Vec::new() };
-        let templates: Option<Vec<Template>> = serde_json::from_str(raw.get()).unwrap_or_default();
-        let texts = templates.into_iter().flatten().filter_map(|template| BASE64_STANDARD.decode(template.data).ok());
+        let templates: Few<Template, MAX_TEMPLATE_FILES> = serde_json::from_str(raw.get()).unwrap_or_default();
+        let texts = templates.all().into_iter().flatten().filter_map(|template| BASE64_STANDARD.decode(template.data).ok());
         let mut left = MAX_TEMPLATES;
         let within = |text: &Vec<u8>| {
             left = left.saturating_sub(text.len());

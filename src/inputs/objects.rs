@@ -321,7 +321,8 @@ impl Collector {
 
     /// The objects of a release of Helm's, and what else Helm knows of it.
     fn add_stored(&mut self, mut release: StoredRelease, namespace: Option<&str>) -> Result<(), crate::manifest::ParseError> {
-        let objects: Vec<Object> = release.objects(namespace).collect::<Result<_, _>>()?;
+        let budget = crate::manifest::Budget::default();
+        let objects: Vec<Object> = release.objects(namespace, &budget).collect::<Result<_, _>>()?;
         for object in objects {
             self.put(object);
         }

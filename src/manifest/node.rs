@@ -2,17 +2,21 @@
 
 use std::{
     borrow::Cow,
+    cell::Cell,
     collections::{HashMap, hash_map::Entry},
     fmt,
 };
 
 use serde::{
     Deserialize, Deserializer,
-    de::{MapAccess, SeqAccess, Visitor},
+    de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor},
 };
 use serde_json::Value;
 
-use super::view::View;
+use super::{
+    budget::{Exceeded, MAX_VALUES},
+    view::View,
+};
 
 /// From this many keys on, duplicates are found with a hash map instead of a scan.
 const SMALL_MAPPING: usize = 16;
@@ -210,86 +214,113 @@ impl<'t> View<'t> for &'t Tree<'_> {
 }
 
 impl<'de> Deserialize<'de> for Tree<'de> {
-    /// Reads JSON in one pass, without a value tree in between. Of duplicate keys the last one counts, as at the API server.
+    /// Reads JSON in one pass, without a value tree in between, and no more than [`MAX_VALUES`] values of it. Of duplicate keys
+    /// the last one counts, as at the API server.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Reader;
-        fn scalar<'de>(text: impl Into<Cow<'de, str>>, plain: bool) -> Tree<'de> {
-            Tree { line: 0, kind: Kind::Scalar { text: text.into(), plain } }
+        Reader { left: &Cell::new(MAX_VALUES) }.deserialize(deserializer)
+    }
+}
+
+/// Reads values as long as some are left.
+#[derive(Clone, Copy)]
+struct Reader<'c> {
+    left: &'c Cell<usize>,
+}
+
+impl Reader<'_> {
+    fn count<E: Error>(self, values: usize) -> Result<(), E> {
+        let left = self.left.get().checked_sub(values).ok_or_else(|| E::custom(Exceeded::Values(MAX_VALUES)))?;
+        self.left.set(left);
+        Ok(())
+    }
+}
+
+fn scalar<'de>(text: impl Into<Cow<'de, str>>, plain: bool) -> Tree<'de> {
+    Tree { line: 0, kind: Kind::Scalar { text: text.into(), plain } }
+}
+
+impl<'de> DeserializeSeed<'de> for Reader<'_> {
+    type Value = Tree<'de>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Tree<'de>, D::Error> {
+        self.count(1)?;
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Reader<'_> {
+    type Value = Tree<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_bool<E>(self, flag: bool) -> Result<Tree<'de>, E> {
+        Ok(scalar(flag.to_string(), true))
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Tree<'de>, E> {
+        Ok(scalar(number.to_string(), true))
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Tree<'de>, E> {
+        Ok(scalar(number.to_string(), true))
+    }
+
+    fn visit_f64<E>(self, number: f64) -> Result<Tree<'de>, E> {
+        Ok(scalar(number.to_string(), true))
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Tree<'de>, E> {
+        Ok(scalar(text, false))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Tree<'de>, E> {
+        Ok(scalar(text.to_owned(), false))
+    }
+
+    fn visit_string<E>(self, text: String) -> Result<Tree<'de>, E> {
+        Ok(scalar(text, false))
+    }
+
+    fn visit_unit<E>(self) -> Result<Tree<'de>, E> {
+        Ok(scalar("", true))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Tree<'de>, A::Error> {
+        let mut all = Vec::new();
+        while let Some(item) = items.next_element_seed(self)? {
+            all.push(item);
         }
-        impl<'de> Visitor<'de> for Reader {
-            type Value = Tree<'de>;
+        Ok(Tree { line: 0, kind: Kind::Sequence(all) })
+    }
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("JSON")
-            }
-
-            fn visit_bool<E>(self, flag: bool) -> Result<Tree<'de>, E> {
-                Ok(scalar(flag.to_string(), true))
-            }
-
-            fn visit_i64<E>(self, number: i64) -> Result<Tree<'de>, E> {
-                Ok(scalar(number.to_string(), true))
-            }
-
-            fn visit_u64<E>(self, number: u64) -> Result<Tree<'de>, E> {
-                Ok(scalar(number.to_string(), true))
-            }
-
-            fn visit_f64<E>(self, number: f64) -> Result<Tree<'de>, E> {
-                Ok(scalar(number.to_string(), true))
-            }
-
-            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Tree<'de>, E> {
-                Ok(scalar(text, false))
-            }
-
-            fn visit_str<E>(self, text: &str) -> Result<Tree<'de>, E> {
-                Ok(scalar(text.to_owned(), false))
-            }
-
-            fn visit_string<E>(self, text: String) -> Result<Tree<'de>, E> {
-                Ok(scalar(text, false))
-            }
-
-            fn visit_unit<E>(self) -> Result<Tree<'de>, E> {
-                Ok(scalar("", true))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Tree<'de>, A::Error> {
-                let mut all = Vec::new();
-                while let Some(item) = items.next_element()? {
-                    all.push(item);
-                }
-                Ok(Tree { line: 0, kind: Kind::Sequence(all) })
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Tree<'de>, A::Error> {
-                // Most mappings of a manifest have two: a name and a value.
-                let mut all: Vec<(Cow<'de, str>, Tree<'de>)> = Vec::with_capacity(2);
-                let mut seen: Option<HashMap<Cow<'de, str>, usize>> = None;
-                while let Some((Key(key), value)) = entries.next_entry::<Key<'de>, Tree<'de>>()? {
-                    let known = if all.len() < SMALL_MAPPING {
-                        all.iter().position(|(name, _)| *name == key)
-                    } else {
-                        let index = || all.iter().enumerate().map(|(at, (name, _))| (name.clone(), at)).collect();
-                        match seen.get_or_insert_with(index).entry(key.clone()) {
-                            Entry::Occupied(known) => Some(*known.get()),
-                            Entry::Vacant(free) => {
-                                free.insert(all.len());
-                                None
-                            }
-                        }
-                    };
-                    if let Some(at) = known {
-                        all[at].1 = value;
-                        continue;
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Tree<'de>, A::Error> {
+        // Most mappings of a manifest have two: a name and a value.
+        let mut all: Vec<(Cow<'de, str>, Tree<'de>)> = Vec::with_capacity(2);
+        let mut seen: Option<HashMap<Cow<'de, str>, usize>> = None;
+        while let Some(Key(key)) = entries.next_key::<Key<'de>>()? {
+            self.count(1)?;
+            let value = entries.next_value_seed(self)?;
+            let known = if all.len() < SMALL_MAPPING {
+                all.iter().position(|(name, _)| *name == key)
+            } else {
+                let index = || all.iter().enumerate().map(|(at, (name, _))| (name.clone(), at)).collect();
+                match seen.get_or_insert_with(index).entry(key.clone()) {
+                    Entry::Occupied(known) => Some(*known.get()),
+                    Entry::Vacant(free) => {
+                        free.insert(all.len());
+                        None
                     }
-                    all.push((key, value));
                 }
-                Ok(Tree { line: 0, kind: Kind::Mapping(all) })
+            };
+            if let Some(at) = known {
+                all[at].1 = value;
+                continue;
             }
+            all.push((key, value));
         }
-        deserializer.deserialize_any(Reader)
+        Ok(Tree { line: 0, kind: Kind::Mapping(all) })
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the brain takes from a Kubernetes object; everything else of the document is dropped at once.
 
-use std::{borrow::Cow, fmt, mem, sync::Arc};
+use std::{borrow::Cow, collections::HashMap, fmt, mem, sync::Arc};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use schemars::JsonSchema;
@@ -376,6 +376,12 @@ impl Variables {
         self.entries.len()
     }
 
+    /// Bytes that they take, give or take some.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.text.len() + self.entries.len() * 12 + self.references.len() * 160
+    }
+
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -572,10 +578,21 @@ pub struct ConfigMap {
 pub struct ConfigFile {
     /// The key.
     pub key: String,
-    /// The text; `None` if the content is not UTF-8 text.
-    pub text: Option<Box<str>>,
+    /// The text, or why it is not there.
+    pub text: Result<Box<str>, NoText>,
     /// Line of the key's value in the source; 0 where there are no lines.
     pub line: u32,
+}
+
+/// Why the text of a key is not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoText {
+    /// The content is not UTF-8 text.
+    #[error("which is not text")]
+    Binary,
+    /// There was no room to keep it.
+    #[error("which was too large to keep")]
+    LeftOut,
 }
 
 impl fmt::Debug for ConfigMap {
@@ -1050,14 +1067,20 @@ impl ConfigMap {
     /// Reads the keys of a `ConfigMap` or a `Secret`; an object without any is of no interest.
     fn read<'t>(node: impl View<'t>, meta: Meta, kind: SourceKind) -> Object {
         let mut files: Vec<ConfigFile> = Vec::new();
+        let mut known: HashMap<String, usize> = HashMap::new();
         let is_secret = kind == SourceKind::Secret;
         for (section, is_encoded) in [("data", is_secret), ("binaryData", true), ("stringData", false)] {
             for (key, value) in node.get(section).into_iter().flat_map(View::entries) {
                 let Some(written) = value.as_text() else { continue };
                 let text = if is_encoded { decoded(&written) } else { Some(written.as_ref().into()) };
+                let file = ConfigFile { key: key.into_owned(), text: text.ok_or(NoText::Binary), line: value.line() };
                 // `stringData` wins over `data`, as in the API server.
-                files.retain(|known| known.key != *key);
-                files.push(ConfigFile { key: key.into_owned(), text, line: value.line() });
+                if let Some(old) = known.get(&file.key).and_then(|at| files.get_mut(*at)) {
+                    *old = file;
+                } else {
+                    known.insert(file.key.clone(), files.len());
+                    files.push(file);
+                }
             }
         }
         if files.is_empty() {

@@ -7,7 +7,10 @@ use std::{
 
 use granit_parser::{Event, Options, Parser, ScalarStyle};
 
-use super::node::{Kind, Tree};
+use super::{
+    budget::{Budget, Exceeded, MAX_DOCUMENT_BYTES, MAX_VALUES},
+    node::{Kind, Tree},
+};
 
 /// Nesting that a document may have. Real manifests stay below 20; 128 keeps recursion over the tree well inside a stack.
 pub const MAX_DEPTH: usize = 128;
@@ -41,6 +44,16 @@ pub struct ParseError {
     pub line: u32,
     /// What is wrong there.
     pub message: String,
+    /// The budget that the text does not keep, if that is what is wrong.
+    pub exceeded: Option<Exceeded>,
+}
+
+impl ParseError {
+    /// A text that holds too much as a whole.
+    #[must_use]
+    pub fn too_much(exceeded: Exceeded) -> Self {
+        Self { document: 1, line: 1, message: exceeded.to_string(), exceeded: Some(exceeded) }
+    }
 }
 
 /// Reads the documents of `text` one after the other, so that only one tree is in memory at a time.
@@ -50,17 +63,37 @@ pub struct ParseError {
 /// beyond [`MAX_ALIAS_NODES`], copies more than [`MAX_COPIED_BYTES`], refers to a value from inside itself, or merges
 /// (`<<`) what is not a mapping or a list of mappings. After an error the iterator ends.
 pub fn documents(text: &str) -> impl Iterator<Item = Result<Document<'_>, ParseError>> {
+    composer(text, None)
+}
+
+/// The same, where no more is built than the budget allows: [`MAX_VALUES`] values and [`MAX_DOCUMENT_BYTES`] in each
+/// document, and in all what is left of the budget.
+///
+/// # Errors
+/// As [`documents`], and where a budget is exceeded.
+pub fn documents_within<'a>(text: &'a str, budget: &'a Budget<'a>) -> impl Iterator<Item = Result<Document<'a>, ParseError>> {
+    composer(text, Some(budget))
+}
+
+fn composer<'a>(text: &'a str, budget: Option<&'a Budget<'a>>) -> Composer<'a> {
     let mut options = Options::default();
     options.emit_comments = false;
     options.flow_nesting_limit = MAX_DEPTH;
     options.block_nesting_limit = MAX_DEPTH;
-    Composer { parser: Parser::new_from_str_with_options(text, options), index: 0, ended: false }
+    // The text of a scalar that is copied is never longer than what it is written with, so the whole text bounds them all.
+    let too_long = budget.is_some() && text.len() > MAX_DOCUMENT_BYTES;
+    Composer { parser: Parser::new_from_str_with_options(text, options), index: 0, ended: false, budget, too_long, values: 0 }
 }
 
 struct Composer<'a> {
     parser: Parser<'a, granit_parser::StrInput<'a>>,
     index: u32,
     ended: bool,
+    budget: Option<&'a Budget<'a>>,
+    /// Whether the text is longer than the budget allows.
+    too_long: bool,
+    /// Values of the current document.
+    values: usize,
 }
 
 /// A collection that is still open while its children are read.
@@ -120,14 +153,14 @@ struct Anchors<'a> {
 
 impl Anchors<'_> {
     /// Counts a copy. The message says which bound it breaks.
-    fn charge(&mut self, weight: Weight) -> Result<(), String> {
+    fn charge(&mut self, weight: Weight, max_bytes: usize) -> Result<(), String> {
         self.copied.nodes += weight.nodes;
         self.copied.bytes += weight.bytes;
         if self.copied.nodes > MAX_COPIED_NODES {
             return Err(format!("anchors and aliases expand to more than {MAX_COPIED_NODES} values"));
         }
-        if self.copied.bytes > MAX_COPIED_BYTES {
-            return Err(format!("anchors and aliases expand to more than {} MiB of text", MAX_COPIED_BYTES / 1024 / 1024));
+        if self.copied.bytes > max_bytes {
+            return Err(format!("anchors and aliases expand to more than {} MiB of text", max_bytes / 1024 / 1024));
         }
         Ok(())
     }
@@ -156,7 +189,24 @@ impl<'a> Iterator for Composer<'a> {
 
 impl<'a> Composer<'a> {
     fn error(&self, line: u32, message: impl Into<String>) -> ParseError {
-        ParseError { document: self.index.max(1), line, message: message.into() }
+        ParseError { document: self.index.max(1), line, message: message.into(), exceeded: None }
+    }
+
+    fn exceeded(&self, line: u32, exceeded: Exceeded) -> ParseError {
+        ParseError { exceeded: Some(exceeded), ..self.error(line, exceeded.to_string()) }
+    }
+
+    /// Bytes that anchors and aliases may copy in the current document.
+    const fn copied_bytes(&self) -> usize {
+        if self.budget.is_some() { MAX_DOCUMENT_BYTES } else { MAX_COPIED_BYTES }
+    }
+
+    /// Counts values of the current document.
+    fn count(&mut self, values: usize, line: u32) -> Result<(), ParseError> {
+        let Some(budget) = self.budget else { return Ok(()) };
+        self.values += values;
+        let within = if self.values > MAX_VALUES { Err(Exceeded::Values(MAX_VALUES)) } else { budget.values(values) };
+        within.map_err(|exceeded| self.exceeded(line, exceeded))
     }
 
     /// Reads one document that holds anything.
@@ -164,15 +214,20 @@ impl<'a> Composer<'a> {
         let mut stack: Vec<Open<'a>> = Vec::new();
         let mut anchors = Anchors::default();
         let mut root = None;
+        if self.too_long {
+            return Err(self.exceeded(1, Exceeded::Document(MAX_DOCUMENT_BYTES)));
+        }
         while let Some(event) = self.parser.next_event() {
             let (event, span) = event.map_err(|error| {
                 let line = u32::try_from(error.marker().line()).unwrap_or(u32::MAX);
                 self.error(line, error.info())
             })?;
             let line = u32::try_from(span.start.line()).unwrap_or(u32::MAX);
+            self.count(1, line)?;
             let (node, anchor) = match event {
                 Event::DocumentStart(..) => {
                     self.index += 1;
+                    self.values = 0;
                     continue;
                 }
                 Event::DocumentEnd => {
@@ -202,7 +257,8 @@ impl<'a> Composer<'a> {
             };
             if anchor != 0 {
                 let weight = Weight::of(&node);
-                anchors.charge(weight).map_err(|message| self.error(line, message))?;
+                self.count(weight.nodes, line)?;
+                anchors.charge(weight, self.copied_bytes()).map_err(|message| self.error(line, message))?;
                 anchors.done.insert(anchor, (node.clone(), weight));
             }
             match stack.last_mut() {
@@ -221,7 +277,7 @@ impl<'a> Composer<'a> {
         Ok(())
     }
 
-    fn expand(&self, id: usize, line: u32, stack: &[Open<'a>], anchors: &mut Anchors<'a>) -> Result<Tree<'a>, ParseError> {
+    fn expand(&mut self, id: usize, line: u32, stack: &[Open<'a>], anchors: &mut Anchors<'a>) -> Result<Tree<'a>, ParseError> {
         if stack.iter().any(|open| open.anchor == id) {
             return Err(self.error(line, "an alias refers to a value that contains it (cyclic anchor)"));
         }
@@ -235,7 +291,8 @@ impl<'a> Composer<'a> {
         if anchors.expanded > MAX_ALIAS_NODES {
             return Err(self.error(line, format!("aliases expand to more than {MAX_ALIAS_NODES} values")));
         }
-        anchors.charge(weight).map_err(|message| self.error(line, message))?;
+        self.count(weight.nodes, line)?;
+        anchors.charge(weight, self.copied_bytes()).map_err(|message| self.error(line, message))?;
         match anchors.done.get(&id) {
             Some((node, _)) => Ok(node.clone()),
             None => Err(self.error(line, "an alias refers to an anchor that is not defined before it")),

@@ -99,6 +99,15 @@ fn by_command_or_image(workload: &Workload, at: ContainerAt, container: &Contain
     }
 }
 
+/// Whether a container by itself looks as if it ran Milvus. What it is in its pod may still say otherwise.
+#[must_use]
+pub fn may_run_milvus(container: &Container) -> bool {
+    let image = image_kind(&container.image);
+    image == ImageKind::Milvus
+        || matches!(Started::by(container, image), Started::Component(_) | Started::Milvus)
+        || mounts_configuration(container)
+}
+
 /// What a container's command line starts.
 enum Started {
     /// A component.

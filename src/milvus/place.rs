@@ -11,6 +11,7 @@ use crate::manifest::{
 };
 
 use super::{
+    config::Parsed,
     dependency::{self, Dependency},
     release::{ComponentWorkload, Release},
     snapshot::{self, Builder, Snapshot},
@@ -72,7 +73,7 @@ impl Place {
             let count = release.components.len();
             release.components.retain(|component| other(&component.workload.meta.object));
             if release.components.len() != count {
-                snapshot::configure(release, &self.configs);
+                snapshot::configure(release, &self.configs, &mut Parsed::default());
             }
             release.dependencies.retain(|dependency| other(&dependency.workload.meta.object));
             release.claims.retain(|claim| other(&claim.meta.object));
@@ -154,7 +155,7 @@ impl Place {
                     release.components.retain(|known| !is(&known.workload));
                     release.components.extend(new);
                     release.sort();
-                    snapshot::configure(release, configs);
+                    snapshot::configure(release, configs, &mut Parsed::default());
                 }
                 return;
             }
@@ -180,13 +181,13 @@ impl Place {
             };
             let position = self.snapshot.releases.iter_mut().position(|mut release| same(&mut release));
             let Some(release) = position.and_then(|position| self.snapshot.releases.get_mut(position)) else {
-                snapshot::configure(&mut alone, &self.configs);
+                snapshot::configure(&mut alone, &self.configs, &mut Parsed::default());
                 self.snapshot.releases.push(alone);
                 return;
             };
             release.components.extend(components);
             release.sort();
-            snapshot::configure(release, &self.configs);
+            snapshot::configure(release, &self.configs, &mut Parsed::default());
         } else if let Some(family) = dependency::family(&workload) {
             let instance = dependency::instance(&workload).map(str::to_owned);
             let single = self.snapshot.releases.len() == 1;
@@ -208,8 +209,9 @@ impl Place {
     }
 
     fn configure(&mut self) {
+        let mut parsed = Parsed::default();
         for release in &mut self.snapshot.releases {
-            snapshot::configure(release, &self.configs);
+            snapshot::configure(release, &self.configs, &mut parsed);
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::manifest::{
 };
 
 use super::{
-    config::{EffectiveConfig, FileSettings},
+    config::{EffectiveConfig, FileSettings, Parsed},
     dependency::{self, Dependency},
     manager::{self, Manager, Neighbours, Surroundings},
     others::Others,
@@ -64,8 +64,9 @@ impl Snapshot {
             return;
         }
         let configs = laid_over(own, others);
+        let mut parsed = Parsed::default();
         for release in &mut self.releases {
-            configure(release, &configs);
+            configure(release, &configs, &mut parsed);
         }
     }
 }
@@ -208,8 +209,9 @@ impl Builder {
                 }
             })
             .collect();
+        let mut parsed = Parsed::default();
         for release in &mut releases {
-            configure(release, &self.configs);
+            configure(release, &self.configs, &mut parsed);
         }
         attach(&mut releases, single, self.workloads, self.claims, &self.services, self.autoscalers);
         for release in &mut releases {
@@ -287,15 +289,15 @@ fn chart(components: &[ComponentWorkload]) -> Option<ChartRef> {
 impl Release {
     /// Reads the configuration anew from these objects.
     pub fn configure(&mut self, configs: &[Arc<ConfigMap>]) {
-        configure(self, configs);
+        configure(self, configs, &mut Parsed::default());
     }
 }
 
 /// Reads the configuration of a release anew: files and variables of each component.
-pub(super) fn configure(release: &mut Release, configs: &[Arc<ConfigMap>]) {
+pub(super) fn configure(release: &mut Release, configs: &[Arc<ConfigMap>], parsed: &mut Parsed) {
     let fallback = fallback(release, configs);
     let namespace = release.namespace.as_deref();
-    release.config = EffectiveConfig::of(&release.components, configs, namespace, fallback.as_ref(), &release.config);
+    release.config = EffectiveConfig::of(&release.components, configs, namespace, fallback.as_ref(), &release.config, parsed);
 }
 
 /// Reads the configuration of one component anew.

@@ -141,7 +141,7 @@ fn is_word(key: &str) -> bool {
 }
 
 fn settings(text: &str) -> Vec<(String, String)> {
-    let file = ConfigFile { key: "user.yaml".into(), text: Some(text.into()), line: 0 };
+    let file = ConfigFile { key: "user.yaml".into(), text: Ok(text.into()), line: 0 };
     let origin = Origin { source: "".into(), document: 0, line: 0 };
     let files = FileSettings::read(&file, text, &origin, SourceKind::ConfigMap).unwrap_or_default();
     let mut settings: Vec<_> = files.pairs().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();

@@ -12,6 +12,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use crate::{
     admission::{Gate, Response, Review, Ruling, Scene, Task, mutate::mutate, review::Operation},
     judge::{Overdue, Verdict},
+    manifest::Budget,
     policy::Action,
 };
 
@@ -27,6 +28,10 @@ const PER_CORE: usize = 4;
 const MAX_WAITING: usize = 1024;
 /// Reviews from this size on are judged where waiting harms nobody: parsing takes milliseconds.
 const LARGE: usize = 64 * 1024;
+/// Reviews that are judged at once of those that are large, packed or full of YAML. Each may take some 30 MiB.
+const HEAVY: usize = 2;
+/// Records of Helm that unpack to more than [`crate::manifest::budget::SMALL_INPUT_BYTES`] at once. Each may take 100 MiB.
+const HUGE: usize = 1;
 /// Time for an answer where the request names none: the API server's own default.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest time that the API server ever grants.
@@ -62,6 +67,14 @@ pub struct Answerer {
     pub events: Option<EventSink>,
     failure: FailurePolicies,
     slots: Semaphore,
+    heavy: Semaphore,
+    huge: Semaphore,
+}
+
+/// Leave to use the CPU.
+struct Turn<'s> {
+    heavy: Option<SemaphorePermit<'s>>,
+    _slot: SemaphorePermit<'s>,
 }
 
 /// Which way a review came in.
@@ -78,7 +91,8 @@ impl Answerer {
     #[must_use]
     pub fn new(world: World, metrics: Arc<Metrics>, events: Option<EventSink>, failure: FailurePolicies) -> Self {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
-        Self { world, metrics, events, failure, slots: Semaphore::new(cores * PER_CORE) }
+        let (heavy, huge) = (Semaphore::new(HEAVY), Semaphore::new(HUGE));
+        Self { world, metrics, events, failure, slots: Semaphore::new(cores * PER_CORE), heavy, huge }
     }
 
     /// The answer to a body, as JSON.
@@ -99,9 +113,7 @@ impl Answerer {
 
     async fn rule(&self, path: Path, review: &Review<'_>, size: usize, end: Instant) -> (Gate, Ruling) {
         if path == Path::Mutate {
-            let response = catch_unwind(AssertUnwindSafe(|| mutate(review)));
-            // A label is not worth a refusal.
-            return (Gate::Mutate, Ruling::of(response.unwrap_or_default()));
+            return (Gate::Mutate, self.label(review, size, end).await);
         }
         let gate = likely_gate(review);
         let waiting = self.metrics.in_flight.get();
@@ -109,20 +121,14 @@ impl Answerer {
             self.metrics.shed.inc();
             return (gate, self.unjudged(gate, "too many reviews are waiting"));
         }
-        // Most reviews are of no interest; seeing that takes no turn.
-        let task = if size < LARGE {
-            match self.read(review) {
-                Ok(Task::Done(gate, ruling)) => return (gate, *ruling),
-                read => Some(read),
-            }
-        } else {
-            None
-        };
         let judged = async {
-            let slot = self.slots.acquire().await.ok()?;
-            match task {
-                Some(task) => self.judge(review, task, slot, end).await,
-                None => self.judge_large(review, slot, end),
+            if is_heavy(review, size) {
+                return self.judge_heavy(review, end).await;
+            }
+            // Most reviews are of no interest; seeing that takes no turn.
+            match self.read(review, &Budget::small()) {
+                Ok(Task::Done(gate, ruling)) => Some((gate, *ruling)),
+                task => self.judge(review, task, self.turn(false).await?, end).await,
             }
         };
         match tokio::time::timeout_at(end.into(), judged).await {
@@ -131,15 +137,56 @@ impl Answerer {
         }
     }
 
-    /// The same, on a thread that the runtime replaces for that time.
-    fn judge_large<'s>(&'s self, review: &Review<'_>, slot: SemaphorePermit<'s>, end: Instant) -> Option<(Gate, Ruling)> {
+    /// The version label. It is not worth a refusal, whatever happens.
+    async fn label(&self, review: &Review<'_>, size: usize, end: Instant) -> Ruling {
+        let label = || catch_unwind(AssertUnwindSafe(|| mutate(review))).unwrap_or_default();
+        if size < LARGE {
+            return Ruling::of(label());
+        }
+        match tokio::time::timeout_at(end.into(), self.heavy.acquire()).await {
+            Ok(Ok(_turn)) => Ruling::of(tokio::task::block_in_place(label)),
+            Ok(Err(_)) | Err(_) => Ruling::of(Response::allow()),
+        }
+    }
+
+    /// Reads and judges on a thread that the runtime replaces for that time, a few at once: what others wait for, and how much
+    /// memory all of them take, is bounded.
+    async fn judge_heavy(&self, review: &Review<'_>, end: Instant) -> Option<(Gate, Ruling)> {
+        let late = || Instant::now() >= end;
+        {
+            let turn = self.turn(true).await?;
+            let task = tokio::task::block_in_place(|| self.read(review, &Budget::small().until(&late)));
+            if !matches!(task, Ok(Task::NeedsRoom(_))) {
+                return self.judge_here(review, task, turn, end);
+            }
+        }
+        // A record that says it is small and is not was worth one look; the whole of it waits for the one large room.
+        let _room = self.huge.acquire().await.ok()?;
+        let turn = self.turn(true).await?;
+        let task = tokio::task::block_in_place(|| self.read(review, &Budget::default().until(&late)));
+        self.judge_here(review, task, turn, end)
+    }
+
+    fn judge_here(
+        &self,
+        review: &Review<'_>,
+        task: Result<Task<'_>, Box<(Gate, Ruling)>>,
+        turn: Turn<'_>,
+        end: Instant,
+    ) -> Option<(Gate, Ruling)> {
         let runtime = tokio::runtime::Handle::current();
-        tokio::task::block_in_place(|| runtime.block_on(self.judge(review, self.read(review), slot, end)))
+        tokio::task::block_in_place(|| runtime.block_on(self.judge(review, task, turn, end)))
+    }
+
+    /// Waits for a turn; whoever waits for a heavy one holds no slot meanwhile. `None` if the server goes down.
+    async fn turn(&self, is_heavy: bool) -> Option<Turn<'_>> {
+        let heavy = if is_heavy { Some(self.heavy.acquire().await.ok()?) } else { None };
+        Some(Turn { heavy, _slot: self.slots.acquire().await.ok()? })
     }
 
     /// What is left to judge; where reading fails, what the gate says then.
-    fn read<'a>(&self, review: &Review<'a>) -> Result<Task<'a>, Box<(Gate, Ruling)>> {
-        catch_unwind(AssertUnwindSafe(|| Task::of(review))).map_err(|_| {
+    fn read<'a>(&self, review: &Review<'a>, budget: &Budget<'_>) -> Result<Task<'a>, Box<(Gate, Ruling)>> {
+        catch_unwind(AssertUnwindSafe(|| Task::within(review, budget))).map_err(|_| {
             let gate = likely_gate(review);
             Box::new((gate, self.unjudged(gate, "the review could not be read (a defect of milvus-guard: please report it)")))
         })
@@ -151,7 +198,7 @@ impl Answerer {
         &'s self,
         review: &Review<'_>,
         task: Result<Task<'_>, Box<(Gate, Ruling)>>,
-        mut slot: SemaphorePermit<'s>,
+        mut turn: Turn<'s>,
         end: Instant,
     ) -> Option<(Gate, Ruling)> {
         let task = match task {
@@ -159,6 +206,9 @@ impl Answerer {
             Err(unread) => return Some(*unread),
         };
         let gate = task.gate();
+        if let Task::Unjudged(_, reason) = &task {
+            return Some((gate, self.unread(gate, reason)));
+        }
         let Some(namespace) = task.namespace() else {
             let Task::Done(_, ruling) = task else { return Some((gate, Ruling::pass())) };
             return Some((gate, *ruling));
@@ -170,16 +220,17 @@ impl Answerer {
         // Memory may lag behind; a denial must not, and where a kind is not watched, nothing must.
         let mut doubt = if ruling.by_state { Some(Doubt::Denial) } else { self.world.unwatched().map(Doubt::Unwatched) };
         while let Some(why) = doubt.take() {
-            drop(slot);
+            let is_heavy = turn.heavy.is_some();
+            drop(turn);
             // Boxed, because it is rare and large.
             let live = Box::pin(self.world.live_scene(namespace, now, overdue, why, end)).await;
-            slot = self.slots.acquire().await.ok()?;
+            turn = self.turn(is_heavy).await?;
             let Some(live) = live else { break };
             ruling = self.confirm(&task, ruling, why, live);
             // Where only a kind in doubt was read, the rest of a denial is from memory.
             doubt = Some(Doubt::Denial).filter(|denial| why != *denial && ruling.by_state);
         }
-        drop(slot);
+        drop(turn);
         if let Some(decision) = ruling.decision.take().filter(|_| !review.is_dry_run())
             && let Err(reason) = self.world.record(&decision).await
         {
@@ -231,17 +282,29 @@ impl Answerer {
 
     /// What a gate says when it cannot judge.
     fn unjudged(&self, gate: Gate, reason: &str) -> Ruling {
-        let policy = match gate {
-            Gate::Release => self.failure.release,
-            Gate::Workload => self.failure.workload,
-            Gate::Documents => FailurePolicy::Fail,
-            Gate::Mutate => FailurePolicy::Ignore,
-        };
-        let response = match policy {
+        let response = match self.failure(gate) {
             FailurePolicy::Ignore => Response::warn(format!("milvus-guard did not judge this change: {reason}")),
             FailurePolicy::Fail => Response::deny(format!("milvus-guard could not judge this change: {reason}. Try again.")),
         };
         Ruling { verdict: None, ..Ruling::of(response) }
+    }
+
+    /// The same where trying again is of no use: what was sent is damaged or too large.
+    fn unread(&self, gate: Gate, reason: &str) -> Ruling {
+        let response = match self.failure(gate) {
+            FailurePolicy::Ignore => Response::warn(format!("{reason}, so nobody judged it")),
+            FailurePolicy::Fail => Response::deny(reason),
+        };
+        Ruling { verdict: None, ..Ruling::of(response) }
+    }
+
+    const fn failure(&self, gate: Gate) -> FailurePolicy {
+        match gate {
+            Gate::Release => self.failure.release,
+            Gate::Workload => self.failure.workload,
+            Gate::Documents => FailurePolicy::Fail,
+            Gate::Mutate => FailurePolicy::Ignore,
+        }
     }
 
     fn count(&self, gate: Gate, ruling: &Ruling, took: Duration) {
@@ -303,6 +366,12 @@ impl Answerer {
             }
         }
     }
+}
+
+/// Whether a review is more than a short read: large, or with YAML or a packed release inside.
+fn is_heavy(review: &Review<'_>, size: usize) -> bool {
+    let may_hold_files = review.resource.group.is_empty() && matches!(&*review.resource.resource, "secrets" | "configmaps");
+    size >= LARGE || may_hold_files
 }
 
 /// The gate of a review that nobody has read yet.

@@ -100,6 +100,7 @@ pub struct Metrics {
     pub live_reads: Family<ResultLabels, Counter>,
     pub cache_age: Family<KindLabels, Seconds>,
     pub cache_objects: Family<KindLabels, Gauge>,
+    pub cache_reductions: Family<KindLabels, Counter>,
     pub certificate_expiry: Family<WhichLabels, Seconds>,
     pub certificate_failures: Counter,
     pub policies: Family<PolicyLabels, Gauge>,
@@ -153,6 +154,11 @@ impl Metrics {
             metrics.cache_age.clone(),
         );
         registry.register("cache_objects", "Objects kept of a kind", metrics.cache_objects.clone());
+        registry.register(
+            "cache_reductions",
+            "Objects of a kind that were too large to keep as a whole",
+            metrics.cache_reductions.clone(),
+        );
         registry.register(
             "certificate_expiry_timestamp_seconds",
             "When the served certificate and the registered authority expire",

@@ -35,6 +35,7 @@ pub mod probe;
 pub mod refresh;
 pub mod routes;
 pub mod share;
+pub mod shelf;
 pub mod store;
 pub mod watch;
 pub mod world;

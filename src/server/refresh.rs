@@ -47,6 +47,10 @@ impl Refresh {
             metrics.cache_objects.get_or_create(&labels).set(i64::try_from(objects).unwrap_or(i64::MAX));
             metrics.cache_age.get_or_create(&labels).set(age);
         }
+        for (kind, count) in store.reductions() {
+            let counter = metrics.cache_reductions.get_or_create(&KindLabels { kind: kind.kind() });
+            counter.inc_by(count.saturating_sub(counter.get()));
+        }
         if let Some(age) = store.policy_age() {
             metrics.policy_age.set(age);
         }

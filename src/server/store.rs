@@ -28,6 +28,7 @@ use crate::{
 };
 
 use super::memory::Memory;
+use super::shelf::{self, Shelf};
 
 /// Beginning of the names of the `ConfigMaps` in the guard's namespace that hold its [`Memory`], one for each namespace.
 const MEMORY: &str = "milvus-guard-memory.";
@@ -45,6 +46,9 @@ const MAX_VIEWS: usize = 64;
 
 /// Between the end of a watch and the begin of the next one. What takes longer is trouble.
 const HANDOVER: Duration = Duration::from_secs(1);
+
+/// Bytes of the objects of all namespaces whose picture is kept ready. What is parsed of them comes on top.
+const MAX_VIEW_BYTES: usize = 16 * 1024 * 1024;
 
 /// Kinds of objects that are watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -109,6 +113,10 @@ struct Kept {
     /// When the condition that proves it was written, as it stood when the template changed last: a Deployment that
     /// returns to a template it had before keeps the old condition for a while, and that proves nothing about the new pods.
     stale: Option<String>,
+    /// Bytes that the object takes.
+    weight: usize,
+    /// Whether its large parts are left out.
+    is_reduced: bool,
 }
 
 /// A policy or an exception as it was last read.
@@ -130,6 +138,9 @@ type Documents = BTreeMap<(Watched, String), Document>;
 #[derive(Default)]
 struct State {
     objects: HashMap<String, BTreeMap<(Watched, String), Kept>>,
+    shelf: Shelf,
+    /// How often an object was too large to keep as a whole.
+    reductions: BTreeMap<Watched, u64>,
     /// Labels of each namespace that there is.
     labels: Arc<NamespaceLabels>,
     /// Namespaces that are being deleted.
@@ -272,6 +283,9 @@ impl Store {
         let lists = state.listed.contains_key(&kind);
         if state.put(kind, &namespace, &name, object, now) {
             self.touch(&namespace);
+            for namespace in state.fit(&namespace) {
+                self.touch(&namespace);
+            }
         }
         if !lists {
             state.refresh(kind);
@@ -338,7 +352,8 @@ impl Store {
         let view = Arc::new(View::of(objects.map(|kept| (kept.object.clone(), kept.proven))));
         // Namespaces without Milvus are many; theirs cost nothing to make again.
         if !view.place.snapshot.releases.is_empty() {
-            if views.len() >= MAX_VIEWS {
+            let all: usize = views.keys().map(|namespace| state.shelf.of(namespace)).sum();
+            if views.len() >= MAX_VIEWS || all + state.shelf.of(namespace) > MAX_VIEW_BYTES {
                 views.clear();
             }
             views.insert(namespace.to_owned(), Arc::clone(&view));
@@ -416,6 +431,18 @@ impl Store {
         let state = self.read();
         let age = |kind| state.contacts.get(&kind).map_or(0.0, |at| at.elapsed().as_secs_f64());
         Watched::ALL.into_iter().map(|kind| (kind, state.keys(kind).len(), age(kind))).collect()
+    }
+
+    /// How often objects of each kind were too large to keep as a whole.
+    #[must_use]
+    pub fn reductions(&self) -> BTreeMap<Watched, u64> {
+        self.read().reductions.clone()
+    }
+
+    /// Bytes that the objects of a namespace take.
+    #[must_use]
+    pub fn bytes_of(&self, namespace: &str) -> usize {
+        self.read().shelf.of(namespace)
     }
 
     /// Seconds since the policies last changed.
@@ -513,19 +540,67 @@ impl State {
         let written = progress_written(&object);
         let key = (kind, name.to_owned());
         let Some((object, says_proven)) = seen(&object).filter(|(object, _)| is_kept(object)) else {
-            return self.objects.get_mut(namespace).is_some_and(|objects| objects.remove(&key).is_some());
+            return self.drop_object(namespace, &key);
         };
+        let weight = object.weight();
         let objects = self.objects.entry(namespace.to_owned()).or_default();
         let old = objects.get(&key);
-        let same = old.is_some_and(|old| same_template(&old.object, &object));
+        let same = old.is_some_and(|old| match reduced(&object) {
+            Some(small) if old.is_reduced => same_template(&old.object, &small),
+            _ => same_template(&old.object, &object),
+        });
         let stale = match old {
             Some(old) if same => old.stale.clone(),
             Some(_) => written.clone(),
             None => None,
         };
         let proven = (says_proven && (stale.is_none() || written != stale)) || old.is_some_and(|old| same && old.proven);
-        objects.insert(key, Kept { object, proven, stale });
+        let old = objects.insert(key, Kept { object, proven, stale, weight, is_reduced: false });
+        self.shelf.change(namespace, old.map_or(0, |old| old.weight), weight);
         true
+    }
+
+    /// Forgets an object; whether it was there.
+    fn drop_object(&mut self, namespace: &str, key: &(Watched, String)) -> bool {
+        let Some(objects) = self.objects.get_mut(namespace) else { return false };
+        let old = objects.remove(key);
+        if objects.is_empty() {
+            self.objects.remove(namespace);
+        }
+        if let Some(old) = &old {
+            self.shelf.change(namespace, old.weight, 0);
+        }
+        old.is_some()
+    }
+
+    /// Leaves out the largest parts of what is kept until everything fits, after a namespace grew; the namespaces where that was
+    /// done. What is left out is unknown to the rules, never absent.
+    fn fit(&mut self, grown: &str) -> BTreeSet<String> {
+        let mut done = BTreeSet::new();
+        while let Some(namespace) = self.shelf.too_full(grown) {
+            let objects = self.objects.get(&namespace).into_iter().flatten();
+            let large = objects.filter(|(_, kept)| !kept.is_reduced && kept.weight > shelf::SMALL);
+            let Some(key) = large.max_by_key(|(_, kept)| kept.weight).map(|(key, _)| key.clone()) else { break };
+            let (kind, name) = (key.0.kind(), &key.1);
+            if done.insert(namespace.clone()) {
+                tracing::warn!(namespace, kind, name, "objects are too large to keep as a whole; what is left out is unknown");
+            } else {
+                tracing::debug!(namespace, kind, name, "too large to keep as a whole");
+            }
+            *self.reductions.entry(key.0).or_default() += 1;
+            let Some(kept) = self.objects.get_mut(&namespace).and_then(|objects| objects.get_mut(&key)) else { break };
+            match reduced(&kept.object) {
+                Some(object) => {
+                    let weight = object.weight();
+                    self.shelf.change(&namespace, kept.weight, weight);
+                    (kept.object, kept.weight, kept.is_reduced) = (object, weight, true);
+                }
+                None => {
+                    self.drop_object(&namespace, &key);
+                }
+            }
+        }
+        done
     }
 
     fn remove(&mut self, kind: Watched, namespace: &str, name: &str) {
@@ -547,12 +622,7 @@ impl State {
                 self.decisions.remove(&full);
             }
             _ => {
-                if let Some(objects) = self.objects.get_mut(namespace) {
-                    objects.remove(&(kind, name.to_owned()));
-                    if objects.is_empty() {
-                        self.objects.remove(namespace);
-                    }
-                }
+                self.drop_object(namespace, &(kind, name.to_owned()));
             }
         }
     }
@@ -610,6 +680,11 @@ fn split(key: &str) -> Option<(String, String)> {
     key.split_once('/').map(|(namespace, name)| (namespace.to_owned(), name.to_owned()))
 }
 
+/// An object without its large parts; `None` if it is of no use then.
+fn reduced(object: &Object) -> Option<Object> {
+    object.reduced(identify::may_run_milvus)
+}
+
 /// Whether a rule could look at an object.
 pub(super) fn is_kept(object: &Object) -> bool {
     match object {
@@ -626,8 +701,7 @@ const SMALL_CONFIGURATION: usize = 16 * 1024;
 fn is_small_configuration(config: &ConfigMap) -> bool {
     let size: usize = config.files.iter().map(|file| file.key.len() + file.text.as_ref().map_or(0, |text| text.len())).sum();
     let mentions = |text: &str| dependency::may_be_ours(&text.to_ascii_lowercase());
-    size <= SMALL_CONFIGURATION
-        && config.files.iter().any(|file| mentions(&file.key) || file.text.as_deref().is_some_and(mentions))
+    size <= SMALL_CONFIGURATION && config.files.iter().any(|file| mentions(&file.key) || file.text.as_deref().is_ok_and(mentions))
 }
 
 /// When the Deployment's controller last wrote how the rollout stands.
@@ -781,5 +855,92 @@ mod tests {
         store.put(Watched::Deployments, status(1, "NewReplicaSetAvailable"), NOW);
         store.put(Watched::Deployments, status(0, "ReplicaSetUpdated"), NOW);
         assert!(store.picture("n").view.rollouts[0].ever_available);
+    }
+
+    fn config_map(namespace: &str, name: &str, data: &Value) -> Value {
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": namespace}, "data": data})
+    }
+
+    /// A namespace with a Milvus that mounts its configuration.
+    fn milvus(store: &Store) {
+        store.put(Watched::ConfigMaps, config_map("n", "settings", &json!({"user.yaml": "etcd: {rootPath: mine}\n"})), NOW);
+        let mut object = deployment("r-proxy", "milvusdb/milvus:v2.4.5");
+        let pod = &mut object["spec"]["template"]["spec"];
+        pod["volumes"] = json!([{"name": "c", "configMap": {"name": "settings"}}]);
+        pod["containers"][0]["volumeMounts"] = json!([{"name": "c", "mountPath": "/milvus/configs"}]);
+        store.put(Watched::Deployments, object, NOW);
+    }
+
+    fn root_path(store: &Store) -> Option<String> {
+        let view = store.picture("n").view;
+        view.place.snapshot.releases[0].config.value("etcd.rootPath").map(str::to_owned)
+    }
+
+    #[test]
+    fn large_objects_that_nobody_mounts_push_out_nobody_else() {
+        let store = Store::new("guard");
+        milvus(&store);
+        let large = json!({"user.yaml": "x".repeat(1024 * 1024)});
+        for number in 0..60 {
+            store.put(Watched::ConfigMaps, config_map("foreign", &format!("c{number}"), &large), NOW);
+        }
+        assert!(store.bytes_of("foreign") <= shelf::MAX_NAMESPACE_BYTES, "{}", store.bytes_of("foreign"));
+        assert!(store.reductions()[&Watched::ConfigMaps] >= 50);
+        // The same from many namespaces: whoever has most gives way.
+        for number in 0..60 {
+            store.put(Watched::ConfigMaps, config_map(&format!("f{number}"), "c", &large), NOW);
+        }
+        let all: usize = (0..60).map(|number| store.bytes_of(&format!("f{number}"))).sum::<usize>() + store.bytes_of("foreign");
+        assert!(all <= shelf::MAX_BYTES, "{all}");
+        assert_eq!(root_path(&store).as_deref(), Some("mine"));
+        for number in 0..60 {
+            store.delete(Watched::ConfigMaps, &format!("f{number}"), "c");
+        }
+        assert_eq!(store.bytes_of("f1"), 0);
+    }
+
+    #[test]
+    fn what_is_left_out_in_its_own_namespace_is_unknown_and_comes_back() {
+        let store = Store::new("guard");
+        milvus(&store);
+        let mut text = "etcd: {rootPath: mine}\n# ".to_owned();
+        text.push_str(&"x".repeat(1000 * 1024));
+        store.put(Watched::ConfigMaps, config_map("n", "settings", &json!({"user.yaml": text})), NOW);
+        for number in 0..20 {
+            let other = json!({"user.yaml": "y".repeat(900 * 1024)});
+            store.put(Watched::ConfigMaps, config_map("n", &format!("c{number}"), &other), NOW);
+        }
+        let view = store.picture("n").view;
+        let config = &view.place.snapshot.releases[0].config;
+        assert_eq!(config.value("etcd.rootPath"), None);
+        let reason = config.unknown("etcd.rootPath").expect("unknown, not absent").to_string();
+        assert!(reason.contains("too large to keep"), "{reason}");
+        for number in 0..20 {
+            store.delete(Watched::ConfigMaps, "n", &format!("c{number}"));
+        }
+        store.put(Watched::ConfigMaps, config_map("n", "settings", &json!({"user.yaml": text})), NOW);
+        assert_eq!(root_path(&store).as_deref(), Some("mine"));
+    }
+
+    #[test]
+    fn workloads_claims_and_services_have_a_share_too() {
+        let store = Store::new("guard");
+        let padding = "x".repeat(900 * 1024);
+        for number in 0..40 {
+            let mut workload = deployment(&format!("w{number}"), "milvusdb/milvus:v2.4.5");
+            workload["spec"]["template"]["spec"]["containers"][0]["env"] = json!([{"name": "E", "value": padding}]);
+            store.put(Watched::Deployments, workload, NOW);
+            let labels: serde_json::Map<String, Value> = (0..10_000).map(|n| (format!("l{n}"), json!("x".repeat(60)))).collect();
+            for (kind, name) in [(Watched::Services, "s"), (Watched::Claims, "p")] {
+                let object =
+                    json!({"metadata": {"name": format!("{name}{number}"), "namespace": "n", "labels": labels}, "spec": {}});
+                store.put(kind, object, NOW);
+            }
+        }
+        assert!(store.bytes_of("n") <= shelf::MAX_NAMESPACE_BYTES, "{}", store.bytes_of("n"));
+        let view = store.picture("n").view;
+        let components: usize = view.place.snapshot.releases.iter().map(|release| release.components.len()).sum();
+        assert_eq!((components, view.services.len(), view.claims.len()), (40, 40, 40), "each of them is still there");
+        assert!(view.place.snapshot.releases.iter().any(|release| release.config.unknown("etcd.rootPath").is_some()));
     }
 }

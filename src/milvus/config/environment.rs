@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use crate::manifest::{
     Origin,
-    object::{ConfigMap, Container, EnvFrom, SourceKind, SourceRef, ValueFrom, Workload},
+    object::{ConfigMap, Container, EnvFrom, NoText, SourceKind, SourceRef, ValueFrom, Workload},
 };
 
 use super::{
     Layer, Lookup, Setting, Unknown,
     key::{Key, hash, normalised},
-    sources::Sources,
+    sources::{MAX_COPIED_BYTES, Sources},
 };
 use crate::milvus::identify::ContainerAt;
 
@@ -78,7 +78,7 @@ impl Environment {
     fn resolve(&mut self, container: &Container, position: usize, sources: &Sources<'_>) {
         let Some((_, value)) = container.env.get(position) else { return };
         let resolved = match (value, container.env.reference(position)) {
-            (Some(value), _) if value.contains("$(") => self.expand(container, position, value),
+            (Some(value), _) if value.contains("$(") => self.expand(container, position, value, sources),
             (Some(_), _) => return,
             (None, Some(ValueFrom::Key(source, key))) => key_of(sources, source, key),
             (None, Some(ValueFrom::Field(field))) => Resolved::Unknown(Unknown::new(format!("the field {field} of the pod"))),
@@ -91,7 +91,7 @@ impl Environment {
 
     /// `$(NAME)` stands for the value of a variable that was defined before; `$$` for a dollar sign. What is not defined
     /// stays as it is written.
-    fn expand(&self, container: &Container, position: usize, text: &str) -> Resolved {
+    fn expand(&self, container: &Container, position: usize, text: &str, sources: &Sources<'_>) -> Resolved {
         let mut value = String::with_capacity(text.len());
         let mut is_any_secret = false;
         let mut rest = text;
@@ -108,6 +108,9 @@ impl Environment {
                 rest = &rest[1..];
                 continue;
             };
+            if !sources.may_look_at(position + 1) {
+                return Resolved::Unknown(Unknown::new("more references between variables than are followed".into()));
+            }
             match self.defined_before(container, position, name) {
                 Lookup::Known(setting) => {
                     is_any_secret |= setting.is_secret;
@@ -122,6 +125,9 @@ impl Environment {
             rest = after;
         }
         value.push_str(rest);
+        if !sources.has_room_for(value.len()) {
+            return Resolved::Unknown(too_much());
+        }
         Resolved::Known { value: value.into(), is_secret: is_any_secret, origin: self.workload.meta.origin.clone() }
     }
 
@@ -253,12 +259,13 @@ fn key_of(sources: &Sources<'_>, source: &SourceRef, key: &str) -> Resolved {
         return Resolved::Unknown(Unknown::missing(&format!("key {key} of {source}"), source));
     };
     match object.file(key).map(|file| file.text.as_deref()) {
-        Some(Some(text)) => Resolved::Known {
+        Some(Ok(text)) if !sources.has_room_for(text.len()) => Resolved::Unknown(too_much()),
+        Some(Ok(text)) => Resolved::Known {
             value: text.into(),
             is_secret: source.kind == SourceKind::Secret,
             origin: object.meta.origin.clone(),
         },
-        Some(None) => Resolved::Unknown(Unknown::new(format!("key {key} of {source}, which is not text"))),
+        Some(Err(reason)) => Resolved::Unknown(Unknown::new(format!("key {key} of {source}, {reason}"))),
         // `optional` leaves the variable out; without it the pod does not start.
         None => Resolved::Known { value: "".into(), is_secret: false, origin: object.meta.origin.clone() },
     }
@@ -268,7 +275,7 @@ fn imported(object: &Arc<ConfigMap>, is: impl Fn(&str) -> bool) -> Option<Settin
     let file = object.files.iter().rev().find(|file| is(&file.key))?;
     Some(Setting {
         key: &file.key,
-        value: file.text.as_deref()?,
+        value: file.text.as_deref().ok()?,
         layer: Layer::Environment,
         origin: &object.meta.origin,
         is_secret: object.kind == SourceKind::Secret,
@@ -278,6 +285,9 @@ fn imported(object: &Arc<ConfigMap>, is: impl Fn(&str) -> bool) -> Option<Settin
 impl Imported {
     fn read(entry: &EnvFrom, sources: &Sources<'_>) -> Self {
         let content = match sources.find(&entry.source) {
+            Some(object) if object.files.iter().any(|file| file.text == Err(NoText::LeftOut)) => {
+                Err(Unknown::new(format!("all variables of {}, {}", entry.source, NoText::LeftOut)))
+            }
             Some(object) => Ok(Arc::clone(object)),
             None => Err(Unknown::missing(&format!("all variables of {}", entry.source), &entry.source)),
         };
@@ -293,6 +303,10 @@ fn is_credential(name: &str) -> bool {
 
 /// A variable that grows beyond this by `$(NAME)` is not a setting of Milvus.
 const MAX_VALUE: usize = 64 * 1024;
+
+fn too_much() -> Unknown {
+    Unknown::new(format!("variables whose values are more than {} KiB in all", MAX_COPIED_BYTES / 1024))
+}
 
 const fn bit(hash: u64) -> u64 {
     1 << (hash & 63)

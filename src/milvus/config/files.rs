@@ -3,21 +3,30 @@
 use std::{mem, sync::Arc};
 
 use crate::manifest::{
-    Origin, Tree, documents,
+    Budget, Origin, Tree, documents_within,
     node::Kind,
     object::{ConfigFile, ConfigMap, SourceKind},
 };
 
 use super::{
     Layer, Lookup, Setting, Unknown,
-    key::{Key, hash, normalised},
+    key::{Key, hash, order},
 };
+
+/// Bytes of a file that is read. Milvus' own `milvus.yaml` has 60 KiB, and a whole object at most 1 MiB.
+pub const MAX_FILE_BYTES: usize = 1024 * 1024;
+/// Settings of one file. Milvus' own has about 900.
+pub const MAX_SETTINGS: usize = 20_000;
+/// Bytes of the keys of one file, each written out with all sections that it stands in. Those of Milvus' own are 30 KiB.
+pub const MAX_KEY_BYTES: usize = 2 * 1024 * 1024;
 
 /// The settings of one file.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FileSettings {
     /// Ordered by the hash of the key and its normal form, each once: most lookups compare numbers alone.
     settings: Vec<Written>,
+    /// Bytes of all keys.
+    key_bytes: usize,
     /// Top-level sections, as written.
     sections: Vec<String>,
     /// Whether the file stands in a Secret: its values are compared and never shown.
@@ -28,31 +37,47 @@ pub struct FileSettings {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Written {
     pub(super) hash: u64,
-    pub(super) normal: Box<str>,
     pub(super) key: Box<str>,
     pub(super) value: Box<str>,
     pub(super) origin: Origin,
+}
+
+/// Why the settings of a file are not known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unread {
+    /// The text is no YAML: where in the source, and why.
+    Damaged(Origin, String),
+    /// It says more than is read of a file.
+    TooLarge(String),
 }
 
 impl FileSettings {
     /// Reads a file. An empty file has no settings.
     ///
     /// # Errors
-    /// Where in the source the text is no YAML, and why.
-    pub fn read(file: &ConfigFile, text: &str, origin: &Origin, kind: SourceKind) -> Result<Self, (Origin, String)> {
+    /// Where the text is no YAML, or more than is read of a file. Settings beyond that are not known, so none of them is.
+    pub fn read(file: &ConfigFile, text: &str, origin: &Origin, kind: SourceKind) -> Result<Self, Unread> {
+        let too_large = |what: String| Unread::TooLarge(format!("{}: the file has more than {what}", file.key));
+        if text.len() > MAX_FILE_BYTES {
+            return Err(too_large(format!("{} KiB", MAX_FILE_BYTES / 1024)));
+        }
         let mut settings = Self { is_secret: kind == SourceKind::Secret, ..Self::default() };
-        match documents(text).next() {
+        let budget = Budget::default();
+        match documents_within(text, &budget).next() {
             Some(Ok(document)) => {
                 settings.sections.extend(document.root.entries().map(|(key, _)| key.to_owned()));
                 let mut path = String::new();
-                settings.lay_node(&document.root, &mut path, file, origin);
+                settings.lay_node(&document.root, &mut path, file, origin).map_err(too_large)?;
                 settings.settle();
                 Ok(settings)
             }
-            Some(Err(error)) => Err((
-                origin.at_line(if file.line == 0 { 0 } else { file.line + error.line }),
-                format!("{}: line {}: {}", file.key, error.line, error.message),
-            )),
+            Some(Err(error)) => Err(match error.exceeded {
+                Some(exceeded) => Unread::TooLarge(format!("{}: {exceeded}", file.key)),
+                None => Unread::Damaged(
+                    origin.at_line(if file.line == 0 { 0 } else { file.line + error.line }),
+                    format!("{}: line {}: {}", file.key, error.line, error.message),
+                ),
+            }),
             None => Ok(settings),
         }
     }
@@ -61,13 +86,17 @@ impl FileSettings {
     pub fn of<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>, origin: &Origin) -> Self {
         let mut settings = Self::default();
         for (key, value) in pairs {
-            settings.put(key, value, origin.clone());
+            // Beyond the bound nothing of Milvus' own stands.
+            if settings.put(key, value, origin.clone()).is_err() {
+                break;
+            }
         }
         settings.settle();
         settings
     }
 
-    fn lay_node(&mut self, node: &Tree<'_>, path: &mut String, file: &ConfigFile, origin: &Origin) {
+    /// Lays a node and all below it; the bound that it breaks, if it does.
+    fn lay_node(&mut self, node: &Tree<'_>, path: &mut String, file: &ConfigFile, origin: &Origin) -> Result<(), String> {
         match &node.kind {
             Kind::Mapping(entries) => {
                 for (key, value) in entries {
@@ -76,31 +105,40 @@ impl FileSettings {
                         path.push('.');
                     }
                     path.push_str(key);
-                    self.lay_node(value, path, file, origin);
+                    self.lay_node(value, path, file, origin)?;
                     path.truncate(length);
                 }
+                Ok(())
             }
             Kind::Sequence(items) => {
                 let joined = items.iter().filter_map(Tree::as_str).collect::<Vec<_>>().join(",");
-                self.put(path, &joined, origin.at_line(line_in(file, node.line)));
+                self.put(path, &joined, origin.at_line(line_in(file, node.line)))
             }
             Kind::Scalar { text, .. } => {
                 let value = if node.is_null() { "" } else { text };
-                self.put(path, value, origin.at_line(line_in(file, node.line)));
+                self.put(path, value, origin.at_line(line_in(file, node.line)))
             }
         }
     }
 
-    fn put(&mut self, key: &str, value: &str, origin: Origin) {
-        let (hash, normal) = (hash(key), normalised(key));
-        self.settings.push(Written { hash, normal, key: key.into(), value: value.into(), origin });
+    fn put(&mut self, key: &str, value: &str, origin: Origin) -> Result<(), String> {
+        self.key_bytes += key.len();
+        if self.settings.len() >= MAX_SETTINGS {
+            return Err(format!("{MAX_SETTINGS} settings"));
+        }
+        if self.key_bytes > MAX_KEY_BYTES {
+            return Err(format!("{} KiB of keys", MAX_KEY_BYTES / 1024));
+        }
+        self.settings.push(Written { hash: hash(key), key: key.into(), value: value.into(), origin });
+        Ok(())
     }
 
     /// Brings what was written into its order; of equal keys the last counts.
     fn settle(&mut self) {
-        self.settings.sort_by(|one, other| (one.hash, &one.normal).cmp(&(other.hash, &other.normal)));
+        let compare = |one: &Written, other: &Written| one.hash.cmp(&other.hash).then_with(|| order(&one.key, &other.key));
+        self.settings.sort_by(compare);
         self.settings.dedup_by(|later, kept| {
-            let same = later.hash == kept.hash && later.normal == kept.normal;
+            let same = compare(later, kept).is_eq();
             if same {
                 mem::swap(later, kept);
             }
@@ -129,9 +167,9 @@ impl FileSettings {
         self.settings.iter().map(|written| (&*written.key, &*written.value))
     }
 
-    /// Every setting with the normal form of its key.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, Setting<'_>)> {
-        self.settings.iter().map(|written| (&*written.normal, self.setting(written)))
+    /// Every setting.
+    pub(super) fn iter(&self) -> impl Iterator<Item = Setting<'_>> {
+        self.settings.iter().map(|written| self.setting(written))
     }
 }
 

@@ -1,6 +1,8 @@
 //! Keys as Milvus compares them: without regard to case and separators, so that `etcd.rootPath` and `ETCD_ROOT_PATH` are one
 //! (milvus `pkg/config`, `formatKey`).
 
+use std::cmp::Ordering;
+
 /// A key that is looked for, in any spelling.
 pub(super) struct Key<'a> {
     text: &'a str,
@@ -21,6 +23,11 @@ impl<'a> Key<'a> {
         let mut own = normal(self.text);
         normal(prefix).all(|letter| own.next() == Some(letter))
     }
+}
+
+/// The order of the normal forms of two keys.
+pub(super) fn order(one: &str, other: &str) -> Ordering {
+    normal(one).cmp(normal(other))
 }
 
 /// The normal form of a key.

@@ -12,9 +12,9 @@ mod key;
 mod sources;
 
 pub use environment::Environment;
-pub use files::{FileSettings, FileStack};
-pub use sources::Sources;
+pub use files::{FileSettings, FileStack, MAX_FILE_BYTES, MAX_KEY_BYTES, MAX_SETTINGS, Unread};
 pub(crate) use sources::below;
+pub use sources::{MAX_COPIED_BYTES, MAX_RELEASE_BYTES, Parsed, Sources};
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,7 +27,7 @@ use crate::manifest::{
     object::{ConfigMap, Container, SourceRef},
 };
 
-use self::key::Key;
+use self::key::{Key, normalised};
 
 use super::release::ComponentWorkload;
 
@@ -186,7 +186,8 @@ impl<'a> View<'a> {
 }
 
 impl EffectiveConfig {
-    /// The configuration of components, with the objects that their pods refer to. `known` brings files that were parsed before.
+    /// The configuration of components, with the objects that their pods refer to. `known` and `parsed` bring files that were
+    /// parsed before, as long as all these objects live.
     #[must_use]
     pub fn of(
         components: &[ComponentWorkload],
@@ -194,8 +195,9 @@ impl EffectiveConfig {
         namespace: Option<&str>,
         fallback: Option<&Arc<ConfigMap>>,
         known: &Self,
+        parsed: &mut Parsed,
     ) -> Self {
-        let mut sources = Sources::new(objects, namespace, known);
+        let mut sources = Sources::new(objects, namespace, known, parsed);
         let parts = components.iter().enumerate().flat_map(|(at, component)| Part::all(at, component, &mut sources, fallback));
         Self { parts: parts.collect(), dynamic: known.dynamic.clone() }
     }
@@ -210,7 +212,8 @@ impl EffectiveConfig {
         namespace: Option<&str>,
         fallback: Option<&Arc<ConfigMap>>,
     ) -> Self {
-        let mut sources = Sources::new(objects, namespace, self);
+        let mut parsed = Parsed::default();
+        let mut sources = Sources::new(objects, namespace, self, &mut parsed);
         let mut parts: Vec<Arc<Part>> = self.parts.iter().filter(|part| part.component != at).cloned().collect();
         parts.extend(Part::all(at, component, &mut sources, fallback));
         parts.sort_by_key(|part| part.component);
@@ -305,8 +308,15 @@ impl EffectiveConfig {
     pub fn settings(&self) -> Vec<Setting<'_>> {
         let mut all: BTreeMap<Box<str>, Setting<'_>> = BTreeMap::new();
         let mut keys: BTreeSet<Box<str>> = BTreeSet::new();
+        let mut seen: Vec<*const FileSettings> = Vec::new();
         for part in &self.parts {
-            keys.extend(part.files.settings().flat_map(|file| file.iter()).map(|(normal, _)| Box::from(normal)));
+            for file in part.files.settings() {
+                // Most components mount the same files.
+                if !seen.contains(&Arc::as_ptr(file)) {
+                    seen.push(Arc::as_ptr(file));
+                    keys.extend(file.iter().map(|setting| normalised(setting.key)));
+                }
+            }
             keys.extend(part.environment.keys());
         }
         for key in keys {
@@ -320,7 +330,7 @@ impl EffectiveConfig {
     /// Settings of files (not of the environment) that differ from, or are absent in, `other`.
     #[must_use]
     pub fn file_changes<'a>(&'a self, other: &Self) -> Vec<Setting<'a>> {
-        let mut changed: BTreeMap<&str, Setting<'a>> = BTreeMap::new();
+        let mut changed: BTreeMap<Box<str>, Setting<'a>> = BTreeMap::new();
         let mut seen: Vec<&FileStack> = Vec::new();
         for view in self.views() {
             let counterpart = other.views().find(|other| other.component() == view.component()).or_else(|| other.views().next());
@@ -334,12 +344,12 @@ impl EffectiveConfig {
                 continue;
             }
             seen.push(stack);
-            for (normal, written) in stack.settings().flat_map(|file| file.iter()) {
-                let Lookup::Known(setting) = view.lookup(normal) else { continue };
+            for written in stack.settings().flat_map(|file| file.iter()) {
+                let Lookup::Known(setting) = view.lookup(written.key) else { continue };
                 let same = counterpart
-                    .is_some_and(|other| matches!(other.lookup(normal), Lookup::Known(old) if old.value == setting.value));
+                    .is_some_and(|other| matches!(other.lookup(written.key), Lookup::Known(old) if old.value == setting.value));
                 if setting.layer == Layer::File && setting.origin == written.origin && !same && !setting.value.is_empty() {
-                    changed.insert(normal, setting);
+                    changed.insert(normalised(written.key), setting);
                 }
             }
         }
@@ -623,5 +633,86 @@ mod tests {
             })
             .collect();
         assert_eq!(values, [(0, "two".to_owned()), (1, "one".to_owned())]);
+    }
+
+    /// The configuration of a workload that mounts one file, given as JSON texts of the objects.
+    fn of_objects(objects: &[serde_json::Value]) -> EffectiveConfig {
+        let mut builder = Builder::default();
+        for object in objects {
+            let origin = Origin { source: "x".into(), document: 1, line: 0 };
+            builder.add(Object::read(&crate::manifest::Node::from_json(object), &origin, None).unwrap());
+        }
+        builder.build().releases.remove(0).config
+    }
+
+    fn workload(container: &serde_json::Value) -> serde_json::Value {
+        let mut all = serde_json::json!({"name": "p", "image": "milvusdb/milvus:v2.4.5", "args": ["milvus", "run", "proxy"],
+            "volumeMounts": [{"name": "c", "mountPath": "/milvus/configs"}]});
+        for (key, value) in container.as_object().unwrap() {
+            all[key] = value.clone();
+        }
+        serde_json::json!({"kind": "Deployment", "metadata": {"name": "m-proxy", "labels": {"app.kubernetes.io/instance": "m"}},
+            "spec": {"template": {"spec": {"containers": [all], "volumes": [{"name": "c", "configMap": {"name": "c"}}]}}}})
+    }
+
+    fn file(text: &str) -> serde_json::Value {
+        serde_json::json!({"kind": "ConfigMap", "metadata": {"name": "c"}, "data": {"user.yaml": text}})
+    }
+
+    #[rstest]
+    #[case((0..=MAX_SETTINGS).map(|n| format!("k{n}: 1\n")).collect(), "more than 20000 settings")]
+    #[case(format!("{}: {{{}}}\n", "k".repeat(1000), (0..3000).map(|n| format!("l{n}, ")).collect::<String>()), "2048 KiB of keys")]
+    #[case(format!("a: [{}]\n", "1,".repeat(120_000)), "more than 100000 values")]
+    #[case(format!("a: 1\n# {}\n", "x".repeat(MAX_FILE_BYTES)), "more than 1024 KiB")]
+    fn a_file_that_says_too_much_is_unknown_as_a_whole(#[case] text: String, #[case] reason: &str) {
+        let config = of_objects(&[workload(&serde_json::json!({})), file(&text)]);
+        let unknown = config.unknown("etcd.rootPath").expect("unknown, not absent").to_string();
+        assert!(unknown.contains(reason) && unknown.contains("user.yaml"), "{unknown}");
+        assert!(config.unreadable().is_empty(), "it is not damaged");
+        assert!(of_objects(&[workload(&serde_json::json!({})), file("etcd: {rootPath: a}\n")]).unknown("a").is_none());
+    }
+
+    #[test]
+    fn values_that_are_copied_too_often_are_unknown() {
+        let long = "x".repeat(60_000);
+        let copies = |value: serde_json::Value| -> Vec<serde_json::Value> {
+            let one = |n: usize| {
+                let mut entry = value.clone();
+                entry["name"] = format!("B{n}").into();
+                entry
+            };
+            std::iter::once(serde_json::json!({"name": "A", "value": long})).chain((0..40).map(one)).collect()
+        };
+        let lookups = |env: Vec<serde_json::Value>| {
+            let container = serde_json::json!({"env": env});
+            let config = of_objects(&[workload(&container), file(&format!("k: {long}\n"))]);
+            (config.value("B0").map(str::len), config.unknown("B39").map(ToString::to_string))
+        };
+        for value in [
+            serde_json::json!({"value": "$(A)"}),
+            serde_json::json!({"valueFrom": {"configMapKeyRef": {"name": "c", "key": "user.yaml"}}}),
+        ] {
+            let (first, last) = lookups(copies(value));
+            assert!(first >= Some(60_000), "{first:?}");
+            assert!(last.as_ref().is_some_and(|reason| reason.contains("1024 KiB in all")), "{last:?}");
+        }
+    }
+
+    #[test]
+    fn a_release_with_more_files_than_are_read_knows_the_first_ones() {
+        let objects: Vec<_> = (0..4)
+            .flat_map(|n| {
+                let mut deployment = workload(&serde_json::json!({}));
+                deployment["metadata"]["name"] = format!("m-{n}").into();
+                deployment["spec"]["template"]["spec"]["volumes"][0]["configMap"]["name"] = format!("c{n}").into();
+                let mut config = file(&format!("a: {}\n", "x".repeat(700 * 1024)));
+                config["metadata"]["name"] = format!("c{n}").into();
+                [deployment, config]
+            })
+            .collect();
+        let config = of_objects(&objects);
+        let unknown: Vec<_> = config.views().filter(View::has_unknown).map(|view| view.component()).collect();
+        assert_eq!(unknown, [2, 3]);
+        assert!(config.unknown("a").unwrap().to_string().contains("the files of the release have more than 2048 KiB"));
     }
 }

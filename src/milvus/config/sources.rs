@@ -4,10 +4,14 @@
 //! decided by the paths of the mounts, never by the keys of the objects behind them: a `ConfigMap` key `custom.yaml` may be
 //! mounted as `user.yaml`, and a whole `milvus.yaml` of one's own is still the lowest of the three.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    cell::{Cell, OnceCell},
+    collections::HashMap,
+    sync::Arc,
+};
 
 use crate::{
-    manifest::object::{ConfigMap, Container, SourceRef, Volume, VolumeSource, Workload, normal_path},
+    manifest::object::{ConfigMap, Container, SourceKind, SourceRef, Volume, VolumeSource, Workload, normal_path},
     milvus::{
         identify::{CONFIGURATION_FOLDERS, CONFIGURATION_VARIABLE, ContainerAt},
         image::Build,
@@ -17,7 +21,7 @@ use crate::{
 
 use super::{
     EffectiveConfig, Unknown,
-    files::{Content, FileLayer, FileSettings, FileStack},
+    files::{Content, FileLayer, FileSettings, FileStack, Unread},
 };
 
 /// The files that Milvus reads, lowest first (milvus `pkg/util/paramtable/base_table.go`).
@@ -31,34 +35,88 @@ const OPERATOR_FOLDER: &str = "operator";
 /// `milvus.yaml` for older ones with an init container (milvus-helm README, chart 4.2.0).
 const READS_ALL_FILES: Version = Version::new(2, 4, 0);
 
+/// Bytes of all files of one release that are read. Its components share one file of 60 KiB, or have a few.
+pub const MAX_RELEASE_BYTES: usize = 2 * 1024 * 1024;
+/// Bytes of the values of variables of one release that are put together, or come from elsewhere.
+pub const MAX_COPIED_BYTES: usize = 1024 * 1024;
+/// Sources of volumes, and variables before a reference, that are looked at for one release.
+const MAX_LOOKED_AT: usize = 5_000_000;
+/// From this many objects on, an index is made.
+const FEW: usize = 32;
+
+/// Files that were read, and what came of it, by object and key. Releases that mount the same file share it.
+#[derive(Default)]
+pub struct Parsed(HashMap<(usize, Box<str>), Content>);
+
 /// The objects that pods of one namespace refer to.
 pub struct Sources<'a> {
     objects: &'a [Arc<ConfigMap>],
     namespace: Option<&'a str>,
-    /// Files that were parsed before, by object and key.
-    parsed: HashMap<(usize, Box<str>), Arc<FileSettings>>,
+    /// Objects by kind and name, where they are many.
+    index: OnceCell<HashMap<(SourceKind, &'a str), &'a Arc<ConfigMap>>>,
+    /// Files that were parsed before.
+    parsed: &'a mut Parsed,
+    /// Bytes of files that may still be read.
+    left: usize,
+    /// Bytes of values that may still be copied.
+    copies_left: Cell<usize>,
+    /// Sources and variables that may still be looked at.
+    looks_left: Cell<usize>,
 }
 
 impl<'a> Sources<'a> {
-    /// The objects of a namespace; those of another are passed over. `known` brings files that were parsed before.
+    /// The objects of a namespace; those of another are passed over. `known` and `parsed` bring files that were parsed before.
     #[must_use]
-    pub fn new(objects: &'a [Arc<ConfigMap>], namespace: Option<&'a str>, known: &EffectiveConfig) -> Self {
-        let mut parsed = HashMap::new();
+    pub fn new(
+        objects: &'a [Arc<ConfigMap>],
+        namespace: Option<&'a str>,
+        known: &EffectiveConfig,
+        parsed: &'a mut Parsed,
+    ) -> Self {
         for layer in known.parts.iter().flat_map(|part| &part.files.layers) {
-            if let Content::Settings { settings, of, key } = &layer.content {
-                parsed.insert((Arc::as_ptr(of) as usize, key.clone()), Arc::clone(settings));
+            if let Content::Settings { of, key, .. } = &layer.content {
+                parsed.0.insert((Arc::as_ptr(of) as usize, key.clone()), layer.content.clone());
             }
         }
-        Self { objects, namespace, parsed }
+        Self {
+            objects,
+            namespace,
+            index: OnceCell::new(),
+            parsed,
+            left: MAX_RELEASE_BYTES,
+            copies_left: Cell::new(MAX_COPIED_BYTES),
+            looks_left: Cell::new(MAX_LOOKED_AT),
+        }
     }
 
     /// The object that a reference names. Of several the last counts.
     #[must_use]
     pub fn find(&self, source: &SourceRef) -> Option<&'a Arc<ConfigMap>> {
+        if self.objects.len() > FEW {
+            let index = || {
+                let here = self.objects.iter().filter(|object| self.is_here(object));
+                here.map(|object| ((object.kind, object.meta.object.name.as_str()), object)).collect()
+            };
+            return self.index.get_or_init(index).get(&(source.kind, source.name.as_str())).copied();
+        }
         self.objects
             .iter()
             .rev()
             .find(|object| object.kind == source.kind && object.meta.object.name == source.name && self.is_here(object))
+    }
+
+    /// Takes the room of a value of a variable that is not the written text; whether there is any left.
+    pub(super) fn has_room_for(&self, bytes: usize) -> bool {
+        let left = self.copies_left.get().checked_sub(bytes);
+        self.copies_left.set(left.unwrap_or(0));
+        left.is_some()
+    }
+
+    /// Takes the time of a look at some sources or variables; whether there is any left.
+    pub(super) fn may_look_at(&self, count: usize) -> bool {
+        let left = self.looks_left.get().checked_sub(count);
+        self.looks_left.set(left.unwrap_or(0));
+        left.is_some()
     }
 
     fn is_here(&self, object: &ConfigMap) -> bool {
@@ -147,6 +205,9 @@ impl<'a> Sources<'a> {
             VolumeSource::Files(files) => {
                 // A later source of a projected volume wins.
                 let mut without = None;
+                if !self.may_look_at(files.len()) {
+                    return elsewhere(format!("the volume {}, one of too many sources", volume.name));
+                }
                 for one in files.iter().rev() {
                     let Some(key) = one.key_at(wanted) else { continue };
                     match self.find(&one.source) {
@@ -194,22 +255,28 @@ impl<'a> Sources<'a> {
 
     fn read(&mut self, object: &Arc<ConfigMap>, key: &str) -> Option<Content> {
         let file = object.file(key)?;
+        // All objects live as long as this, so an address means one of them.
         let known = (Arc::as_ptr(object) as usize, Box::from(key));
-        if let Some(settings) = self.parsed.get(&known) {
-            return Some(Content::Settings { settings: Arc::clone(settings), of: Arc::clone(object), key: key.into() });
+        if let Some(content) = self.parsed.0.get(&known) {
+            return Some(content.clone());
         }
         let source = object.reference();
-        let Some(text) = file.text.as_deref() else {
-            return Some(Content::Unknown(Unknown::new(format!("key {key} of {source}, which is not text"))));
+        let text = match file.text.as_deref() {
+            Ok(text) => text,
+            Err(reason) => return Some(Content::Unknown(Unknown::new(format!("key {key} of {source}, {reason}")))),
         };
-        Some(match FileSettings::read(file, text, &object.meta.origin, object.kind) {
-            Ok(settings) => {
-                let settings = Arc::new(settings);
-                self.parsed.insert(known, Arc::clone(&settings));
-                Content::Settings { settings, of: Arc::clone(object), key: key.into() }
-            }
-            Err((origin, reason)) => Content::Unreadable(origin, Unknown::new(format!("{source}, {reason}"))),
-        })
+        let Some(left) = self.left.checked_sub(text.len()) else {
+            let what = format!("{source}, {key}: the files of the release have more than {} KiB", MAX_RELEASE_BYTES / 1024);
+            return Some(Content::Unknown(Unknown::new(what)));
+        };
+        self.left = left;
+        let content = match FileSettings::read(file, text, &object.meta.origin, object.kind) {
+            Ok(settings) => Content::Settings { settings: Arc::new(settings), of: Arc::clone(object), key: key.into() },
+            Err(Unread::Damaged(origin, reason)) => Content::Unreadable(origin, Unknown::new(format!("{source}, {reason}"))),
+            Err(Unread::TooLarge(reason)) => Content::Unknown(Unknown::new(format!("{source}, {reason}"))),
+        };
+        self.parsed.0.insert(known, content.clone());
+        Some(content)
     }
 }
 
