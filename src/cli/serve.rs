@@ -101,7 +101,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "NAME", default_value = "milvus-guard", help_heading = "Registration")]
     webhook_configuration: String,
 
-    /// ClusterRole whose removal removes them
+    /// Cluster role whose removal removes them
     #[arg(long, value_name = "NAME", help_heading = "Registration")]
     webhook_owner: Option<String>,
 
@@ -298,21 +298,7 @@ async fn serve(args: Args) -> Done {
                 audit_every: (!args.audit_interval.is_zero()).then_some(args.audit_interval),
             };
             tokio::spawn(duties.run());
-            if let (Some(template), Some(secret)) = (&args.webhook_registration, secret) {
-                let registrar = Registrar {
-                    client: client.clone(),
-                    namespace: args.namespace.clone(),
-                    name: args.webhook_configuration.clone(),
-                    template: template.clone(),
-                    owner: args.webhook_owner.clone(),
-                    authority: authority(&args),
-                    secret,
-                    leader: leader.clone(),
-                    life: Arc::clone(&life),
-                    store: Arc::clone(&kept),
-                };
-                tokio::spawn(registrar.run());
-            }
+            register(&args, secret, &leader, &life, &kept);
             let kubernetes = cluster.version().await.ok();
             store = Some(Arc::clone(&kept));
             let namespace = args.namespace.clone();
@@ -431,6 +417,24 @@ async fn callers(secret: &PathSecret) -> Result<Known, Failure> {
     known.accept(&tokens, now, secret.times.keep());
     tokio::spawn(secret.clone().follow(known.clone()));
     Ok(known)
+}
+
+/// Has this replica register the webhooks when it leads.
+fn register(args: &Args, secret: Option<PathSecret>, leader: &Leader, life: &Arc<Life>, store: &Arc<Store>) {
+    let (Some(template), Some(secret)) = (&args.webhook_registration, secret) else { return };
+    let registrar = Registrar {
+        client: secret.client.clone(),
+        namespace: args.namespace.clone(),
+        name: args.webhook_configuration.clone(),
+        template: template.clone(),
+        owner: args.webhook_owner.clone(),
+        authority: authority(args),
+        secret,
+        leader: leader.clone(),
+        life: Arc::clone(life),
+        store: Arc::clone(store),
+    };
+    tokio::spawn(registrar.run());
 }
 
 /// Whom API servers are to trust.
