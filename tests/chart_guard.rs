@@ -719,6 +719,7 @@ fn an_installation_that_never_worked_blocks_nothing_and_goes_at_once() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "the life of an installation")]
 fn what_the_guard_registers_is_its_own_and_goes_with_the_chart() {
     for with in HELMS {
         let cluster = ControlPlane::builder().controller_manager(true).start();
