@@ -11,7 +11,7 @@
 use std::{fs, sync::Arc, time::Duration};
 
 use milvus_guard::{
-    certs::{CertStore, Managed, client_name, server_config},
+    certs::{CertStore, Managed, client_name, managed::Registers, server_config},
     cluster::{Access, Cluster},
 };
 use milvus_guard_testbed::ControlPlane;
@@ -64,6 +64,7 @@ async fn the_api_server_shows_its_name() {
         secret: "milvus-guard-tls".into(),
         names: vec!["127.0.0.1".into()],
         webhook_configuration: "milvus-guard".into(),
+        registers: Registers::Itself,
     };
     let store = CertStore::new();
     tokio::spawn(managed.follow(store.clone(), || true, Duration::from_millis(20), |_| ()));

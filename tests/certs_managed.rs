@@ -29,7 +29,7 @@ use kube::{Api, Client};
 use milvus_guard::{
     certs::{
         CertError, CertStore, Managed, Reload,
-        managed::{Replica, Role, service_names},
+        managed::{Registers, Replica, Role, service_names},
         rotation::Step,
         server_config,
     },
@@ -63,6 +63,7 @@ fn managed(client: &Client, secret: &str) -> Managed {
         secret: secret.into(),
         names: service_names(NAME, "default"),
         webhook_configuration: NAME.into(),
+        registers: Registers::Itself,
     }
 }
 

@@ -89,8 +89,8 @@ fn install_guard(node: &Node, replicas: usize) {
     }
     expect_success(node.helm(Helm::V4, args));
     node.wait_for_rollout(GUARD, GUARD, DEADLINE);
-    // In this mode the guard makes its certificate itself and tells the API server whom to trust.
-    wait_for("the certificate's authority in the webhooks", DEADLINE, || {
+    // The guard makes its certificate itself, and registers itself with it when it is ready.
+    wait_for("the registration", DEADLINE, || {
         let configurations = node.get_json("/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations");
         let items = configurations["items"].as_array().unwrap();
         let webhooks: Vec<_> = items.iter().filter_map(|item| item["webhooks"].as_array()).flatten().collect();
@@ -138,11 +138,15 @@ fn the_guard_installed_by_its_chart_refuses_a_forbidden_upgrade() {
             "planHash": "sha256:0000000000000000000000000000000000000000000000000000000000000000"}}"#;
     let guard = "--as=system:serviceaccount:milvus-guard:milvus-guard";
     expect_success(node.kubectl_with_input(["create", guard, "-f", "-"], run));
+    wait_for("the policy to see the run", DEADLINE, || {
+        let map = r#"{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "milvus-guard-uninstall"}}"#;
+        !node.kubectl_with_input(["create", "--dry-run=server", "-n", GUARD, "-f", "-"], map).status.success()
+    });
     let uninstall = || node.helm(Helm::V4, ["uninstall", GUARD, "-n", GUARD, "--timeout", "3m"]);
     let kept = uninstall();
     assert!(!kept.status.success(), "{}", node.describe(GUARD));
-    let said = expect_success(node.kubectl(["logs", "-n", GUARD, "job/milvus-guard-uninstall-check"]));
-    assert!(said.contains("milvus-guard/run-1 of milvus/my-release: Pending"), "{said}");
+    let said = String::from_utf8_lossy(&kept.stderr).into_owned();
+    assert!(said.contains("run run-1 of milvus/my-release is under way (Pending)"), "{said}");
     refused(&node.kubectl(["set", "image", "-n", "milvus", &deployment, "*=milvusdb/milvus:v2.2.16"]));
     expect_success(node.kubectl(["delete", guard, "-n", GUARD, "upgraderun", "run-1"]));
     expect_success(uninstall());

@@ -41,6 +41,17 @@ pub struct Managed {
     pub names: Vec<String>,
     /// Name of the validating and the mutating webhook configuration.
     pub webhook_configuration: String,
+    /// Who writes the authority into them.
+    pub registers: Registers,
+}
+
+/// Who writes the authority into the webhook configurations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Registers {
+    /// This mode, as far as the configurations exist.
+    Itself,
+    /// Somebody else, who takes it from the Secret. Rotation waits until it is there.
+    Another,
 }
 
 /// Which part a replica has.
@@ -54,7 +65,7 @@ pub enum Role {
 
 /// How a write was answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(crate) enum Answer {
     /// It was done.
     Written,
     /// Somebody else was faster; read again.
@@ -230,6 +241,7 @@ impl Replica {
                     configurations?;
                     return Ok(());
                 }
+                Step::Register if self.managed.registers == Registers::Another => return Ok(()),
                 Step::Register => self.managed.register(&configurations?, &content.bundle()).await?,
                 Step::Create | Step::AddAuthority | Step::RenewLeaf | Step::DropAuthorities => {
                     let changed = content.after(step, &self.managed.names, now)?;
@@ -269,12 +281,12 @@ impl Replica {
 }
 
 /// An error of the client in words for people.
-pub(super) fn words(error: &kube::Error, verb: &'static str, what: &str) -> ClusterError {
+pub(crate) fn words(error: &kube::Error, verb: &'static str, what: &str) -> ClusterError {
     ClusterError::of(error, verb, what, "its usual address")
 }
 
 /// Tells a write that came too late from one that failed.
-pub(super) fn answer(done: Result<(), kube::Error>, verb: &'static str, what: &str) -> Result<Answer, ClusterError> {
+pub(crate) fn answer(done: Result<(), kube::Error>, verb: &'static str, what: &str) -> Result<Answer, ClusterError> {
     match done {
         Ok(()) => Ok(Answer::Written),
         // 409: it exists by now, or has another version. 404: it was there when it was read.

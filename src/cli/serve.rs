@@ -9,7 +9,10 @@ use tracing_subscriber::EnvFilter;
 use crate::{
     admission::scene::Accounts,
     certs::{
-        CertFiles, CertStore, Certificate, Managed, POLL, Reload, authority::self_signed, managed::service_names, server_config,
+        CertFiles, CertStore, Certificate, Managed, POLL, Reload,
+        authority::self_signed,
+        managed::{Registers, service_names},
+        server_config,
     },
     cluster::Cluster,
     facts::Facts,
@@ -17,6 +20,7 @@ use crate::{
     milvus::Place,
     server::{
         answer::{Answerer, FailurePolicies, FailurePolicy},
+        callers::{Callers, Known, PathSecret, Times},
         data::{Data, DataFiles},
         duties::Duties,
         events::EventSink,
@@ -26,6 +30,7 @@ use crate::{
         metrics::Metrics,
         probe,
         refresh::Refresh,
+        registration::{Authority, Registrar},
         routes::{self, App},
         store::Store,
         watch,
@@ -68,7 +73,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE", requires = "tls_cert_file", help_heading = "Certificate")]
     tls_key_file: Option<PathBuf>,
 
-    /// Make and rotate the certificate, keep it in a Secret, and keep caBundle in step
+    /// Make and rotate the certificate, and keep it in a Secret
     #[arg(long, conflicts_with_all = ["tls_cert_file", "tls_self_signed", "no_cluster"], help_heading = "Certificate")]
     tls_managed: bool,
 
@@ -88,9 +93,37 @@ pub(super) struct Args {
     #[arg(long, value_name = "NAME", default_value = "milvus-guard", help_heading = "Certificate")]
     service_name: String,
 
+    /// Template of the webhook configurations (YAML), which the leading replica registers; followed when it changes
+    #[arg(long, value_name = "FILE", required_unless_present = "no_cluster", help_heading = "Registration")]
+    webhook_registration: Option<PathBuf>,
+
     /// Name of the validating and the mutating webhook configuration
-    #[arg(long, value_name = "NAME", default_value = "milvus-guard", help_heading = "Certificate")]
+    #[arg(long, value_name = "NAME", default_value = "milvus-guard", help_heading = "Registration")]
     webhook_configuration: String,
+
+    /// Cluster role whose removal removes them
+    #[arg(long, value_name = "NAME", help_heading = "Registration")]
+    webhook_owner: Option<String>,
+
+    /// Authority that API servers are to trust (PEM), for a certificate that the guard does not make; followed when it changes
+    #[arg(long, value_name = "FILE", conflicts_with = "tls_managed", help_heading = "Registration")]
+    webhook_ca_file: Option<PathBuf>,
+
+    /// Secret in which the guard keeps the secret part of the webhook's path
+    #[arg(long, value_name = "NAME", default_value = "milvus-guard-path", help_heading = "Registration")]
+    path_secret: String,
+
+    /// Time after which another secret path is made
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration, help_heading = "Registration")]
+    path_lifetime: Duration,
+
+    /// Time that replicas have to learn of a new secret path before it is registered
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration, help_heading = "Registration")]
+    path_settle: Duration,
+
+    /// Time for which an old secret path is still answered after the new one was registered
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration, help_heading = "Registration")]
+    path_grace: Duration,
 
     /// Answer only clients with a certificate of this authority (PEM)
     #[arg(long, value_name = "FILE", help_heading = "Certificate")]
@@ -238,6 +271,15 @@ async fn serve(args: Args) -> Done {
     };
     certificate(&args, cluster.as_ref(), &certificates, &leader).await?;
 
+    let secret = match &cluster {
+        Some(cluster) => Some(path_secret(&args, cluster)?),
+        None => None,
+    };
+    let callers = match &secret {
+        Some(secret) => Callers::Known(callers(secret).await?),
+        None => Callers::Anybody,
+    };
+
     let mut store = None;
     let (world, events) = match cluster {
         None => (World::Files(Box::new(files(&args, accounts, data)?)), None),
@@ -256,6 +298,7 @@ async fn serve(args: Args) -> Done {
                 audit_every: (!args.audit_interval.is_zero()).then_some(args.audit_interval),
             };
             tokio::spawn(duties.run());
+            register(&args, secret, &leader, &life, &kept);
             let kubernetes = cluster.version().await.ok();
             store = Some(Arc::clone(&kept));
             let namespace = args.namespace.clone();
@@ -271,7 +314,7 @@ async fn serve(args: Args) -> Done {
         None => None,
     };
     let config = server_config(certificates.clone(), client_ca.as_deref()).map_err(Failure::usage)?;
-    let app = App::new(answerer, Arc::clone(&life), client_ca.is_some().then_some(args.client_name.as_str()));
+    let app = App::new(answerer, Arc::clone(&life), client_ca.is_some().then_some(args.client_name.as_str()), callers);
 
     let refresh = Refresh { metrics: Arc::clone(&metrics), store, certificates: certificates.clone(), leader };
     tokio::spawn(probe::follow(Arc::clone(&life), refresh.clone(), port.address));
@@ -331,6 +374,7 @@ async fn certificate(args: &Args, cluster: Option<&Cluster>, store: &CertStore, 
             secret: args.tls_secret.clone(),
             names: service_names(&args.service_name, &args.namespace),
             webhook_configuration: args.webhook_configuration.clone(),
+            registers: Registers::Another,
         };
         store.put(managed.ensure(Timestamp::now()).await.map_err(Failure::no_verdict)?);
         let leader = leader.clone();
@@ -352,6 +396,54 @@ async fn certificate(args: &Args, cluster: Option<&Cluster>, store: &CertStore, 
     Err(Failure::usage(
         "the webhook needs a certificate: --tls-cert-file and --tls-key-file, --tls-managed in a cluster, or --tls-self-signed to try it",
     ))
+}
+
+/// Where the secret part of the path is kept.
+fn path_secret(args: &Args, cluster: &Cluster) -> Result<PathSecret, Failure> {
+    let time = |duration: Duration| jiff::SignedDuration::try_from(duration).map_err(Failure::usage);
+    Ok(PathSecret {
+        client: cluster.client().clone(),
+        namespace: args.namespace.clone(),
+        name: args.path_secret.clone(),
+        times: Times { life: time(args.path_lifetime)?, settle: time(args.path_settle)?, grace: time(args.path_grace)? },
+    })
+}
+
+/// Who may ask in a cluster, kept up to date.
+async fn callers(secret: &PathSecret) -> Result<Known, Failure> {
+    let known = Known::default();
+    let now = Timestamp::now();
+    let tokens = secret.ensure(now).await.map_err(Failure::no_verdict)?;
+    known.accept(&tokens, now, secret.times.keep());
+    tokio::spawn(secret.clone().follow(known.clone()));
+    Ok(known)
+}
+
+/// Has this replica register the webhooks when it leads.
+fn register(args: &Args, secret: Option<PathSecret>, leader: &Leader, life: &Arc<Life>, store: &Arc<Store>) {
+    let (Some(template), Some(secret)) = (&args.webhook_registration, secret) else { return };
+    let registrar = Registrar {
+        client: secret.client.clone(),
+        namespace: args.namespace.clone(),
+        name: args.webhook_configuration.clone(),
+        template: template.clone(),
+        owner: args.webhook_owner.clone(),
+        authority: authority(args),
+        secret,
+        leader: leader.clone(),
+        life: Arc::clone(life),
+        store: Arc::clone(store),
+    };
+    tokio::spawn(registrar.run());
+}
+
+/// Whom API servers are to trust.
+fn authority(args: &Args) -> Authority {
+    match &args.webhook_ca_file {
+        _ if args.tls_managed => Authority::Secret(args.tls_secret.clone()),
+        Some(path) => Authority::File(path.clone()),
+        None => Authority::Template,
+    }
 }
 
 /// The name under which this replica leads: the pod's, and something that tells two processes on one host apart.

@@ -7,6 +7,7 @@
 //! | [`intake`] | bodies on their way in |
 //! | [`routes`] | paths to functions |
 //! | [`answer`] | one review to one answer, in time, whatever happens |
+//! | [`callers`] | who may ask: the secret in the webhook's path |
 //! | [`world`] | what is known: from files, or from a cluster |
 //! | [`share`] | readings of the cluster that many reviews share |
 //! | [`store`] | the cluster's objects in memory, reduced to what rules read |
@@ -14,6 +15,7 @@
 //! | [`memory`] | what ran before it was uninstalled |
 //! | [`leader`] | who does what only one may do |
 //! | [`duties`] | what the leader does |
+//! | [`registration`] | the leader's registration at the API server |
 //! | [`events`] | Kubernetes Events about denials |
 //! | [`metrics`] | what is counted |
 //! | [`refresh`] | gauges that are read off when somebody asks |
@@ -21,6 +23,7 @@
 //! | [`life`] | readiness and the way down |
 
 pub mod answer;
+pub mod callers;
 pub mod data;
 pub mod duties;
 pub mod events;
@@ -33,6 +36,7 @@ pub mod memory;
 pub mod metrics;
 pub mod probe;
 pub mod refresh;
+pub mod registration;
 pub mod routes;
 pub mod share;
 pub mod shelf;

@@ -6,6 +6,7 @@ use axum::{
     Router,
     extract::{Query, Request, State},
     http::{StatusCode, header},
+    middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -15,6 +16,7 @@ use crate::admission::review::MAX_REVIEW_BYTES;
 
 use super::{
     answer::{Answerer, Path},
+    callers::Callers,
     guests::Visit,
     intake::{Intake, Refusal},
     life::Life,
@@ -34,14 +36,16 @@ pub struct App {
     pub life: Arc<Life>,
     /// Name that a client's certificate must bear to be answered.
     pub client_name: Option<Arc<str>>,
+    /// Who knows the path.
+    pub callers: Callers,
     intake: Arc<Intake>,
 }
 
 impl App {
-    /// One that answers anybody, or only who shows a certificate with this name.
+    /// One that answers these callers, and of them only who shows a certificate with this name, where there is one.
     #[must_use]
-    pub fn new(answerer: Arc<Answerer>, life: Arc<Life>, client_name: Option<&str>) -> Self {
-        Self { answerer, life, client_name: client_name.map(Into::into), intake: Arc::default() }
+    pub fn new(answerer: Arc<Answerer>, life: Arc<Life>, client_name: Option<&str>, callers: Callers) -> Self {
+        Self { answerer, life, client_name: client_name.map(Into::into), callers, intake: Arc::default() }
     }
 }
 
@@ -52,12 +56,13 @@ struct Granted {
 
 /// The webhook's paths.
 pub fn webhook(app: App) -> Router {
-    Router::new()
+    let reviews = Router::new()
         .route("/validate", post(validate))
+        .route("/validate/{secret}", post(validate))
         .route("/mutate", post(mutate))
-        .route("/healthz", get(async || "ok\n"))
-        .route("/readyz", get(ready))
-        .with_state(app)
+        .route("/mutate/{secret}", post(mutate))
+        .route_layer(middleware::from_fn_with_state(app.clone(), known));
+    Router::new().merge(reviews).route("/healthz", get(async || "ok\n")).route("/readyz", get(ready)).with_state(app)
 }
 
 /// The metrics' path, on a port of their own. Probes are answered here too: whoever holds the webhook's port up does not hold
@@ -71,6 +76,14 @@ pub fn metrics(metrics: Arc<Metrics>, life: Arc<Life>, refresh: impl Fn() + Clon
         .route("/metrics", get(render))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(async move || readiness(&life)))
+}
+
+/// Turns away who does not know the path, before anything of the request is looked at: like a path that does not exist.
+async fn known(State(app): State<App>, request: Request, next: Next) -> Response {
+    if !app.callers.may_ask(request.uri().path()) {
+        return StatusCode::NOT_FOUND.into_response();
+    }
+    next.run(request).await
 }
 
 async fn validate(State(app): State<App>, Query(granted): Query<Granted>, request: Request) -> Response {
@@ -171,7 +184,7 @@ mod tests {
         };
         let failure = FailurePolicies { release: FailurePolicy::Ignore, workload: FailurePolicy::Fail };
         let answerer = Answerer::new(World::Files(Box::new(files)), Arc::new(Metrics::new()), None, failure);
-        App::new(Arc::new(answerer), Arc::new(Life::new(&[])), client_name)
+        App::new(Arc::new(answerer), Arc::new(Life::new(&[])), client_name, Callers::Anybody)
     }
 
     async fn status(app: App, path: &str, client: Option<&str>) -> StatusCode {

@@ -8,7 +8,6 @@ use std::{
     time::Duration,
 };
 
-use base64::{Engine, prelude::BASE64_STANDARD};
 use milvus_guard::manifest::documents;
 use milvus_guard_testbed::{ControlPlane, Helm, expect_success, helm};
 use serde_json::{Value, json};
@@ -17,6 +16,8 @@ use super::guard;
 
 /// The guard's namespace.
 pub const GUARD: &str = "milvus-guard";
+/// File of the registration's template.
+pub const TEMPLATE: &str = "webhooks.yaml";
 /// Objects of the chart that make no sense without a node.
 const LEFT_OUT: [&str; 7] =
     ["Deployment", "Service", "NetworkPolicy", "PodDisruptionBudget", "CustomResourceDefinition", "ResourceQuota", "Pod"];
@@ -57,7 +58,7 @@ impl Webhook {
         }
         super::install_definitions(&cluster);
         expect_success(cluster.kubectl(["create", "namespace", GUARD]));
-        let mut objects = rendered(|kind| !LEFT_OUT.contains(&kind) && !kind.ends_with("WebhookConfiguration"));
+        let mut objects = rendered(|kind| !LEFT_OUT.contains(&kind));
         for object in &mut objects {
             // What Helm would do with objects that name no namespace.
             if ["ServiceAccount", "Role", "RoleBinding"].contains(&object["kind"].as_str().unwrap()) {
@@ -76,18 +77,9 @@ impl Webhook {
         Self::at(cluster, flags, Some(authority))
     }
 
-    /// Registers the running server as the chart would, but by its address.
+    /// Has the running server register itself as in a cluster, but by its address.
     pub fn register(&self) {
-        let authority = fs::read(self.folder.path().join("ca.crt")).unwrap();
-        let mut configurations = rendered(|kind| kind.ends_with("WebhookConfiguration"));
-        for configuration in &mut configurations {
-            for webhook in configuration["webhooks"].as_array_mut().unwrap() {
-                let path = webhook["clientConfig"]["service"]["path"].as_str().unwrap();
-                let url = format!("{}{path}", self.server.url);
-                webhook["clientConfig"] = json!({"url": url, "caBundle": BASE64_STANDARD.encode(&authority)});
-            }
-        }
-        self.cluster.apply(&in_yaml(&configurations));
+        write_template(&self.folder.path().join(TEMPLATE), &self.server.url, &[]);
         // The API server takes a moment to call a new webhook: a run that nobody may write tells when it does.
         wait_until("the webhook is called", Duration::from_secs(30), || {
             let run = r#"{"apiVersion":"guard.milvus.io/v1alpha1","kind":"UpgradeRun","metadata":{"name":"probe","namespace":"default"},
@@ -169,6 +161,10 @@ impl Server {
             .args(flags);
         if !flags.iter().any(|flag| flag.starts_with("--tls")) {
             command.args(["--tls-self-signed", "--tls-ca-out"]).arg(folder.join("ca.crt"));
+        }
+        command.args(["--webhook-owner", "milvus-guard", "--webhook-registration"]).arg(folder.join(TEMPLATE));
+        if !flags.contains(&"--tls-managed") {
+            command.arg("--webhook-ca-file").arg(folder.join("ca.crt"));
         }
         let server = Self::spawn(command, log);
         wait_until("the server is ready", Duration::from_secs(60), || server.is_ready());
@@ -262,15 +258,43 @@ pub fn curl(url: &str) -> Option<(u16, String)> {
 
 /// The objects of the guard's own chart that pass.
 pub fn rendered(wanted: impl Fn(&str) -> bool) -> Vec<Value> {
+    rendered_with(&[], wanted)
+}
+
+fn rendered_with(values: &[&str], wanted: impl Fn(&str) -> bool) -> Vec<Value> {
     let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/milvus-guard");
-    let output =
-        Command::new(helm(Helm::V4)).args(["template", "--no-hooks", "milvus-guard", chart, "-n", GUARD]).output().unwrap();
+    let mut command = Command::new(helm(Helm::V4));
+    command.args(["template", "--no-hooks", "milvus-guard", chart, "-n", GUARD]);
+    let output = command.args(values.iter().flat_map(|value| ["--set", value])).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).unwrap();
     documents(&text)
         .map(|document| document.unwrap().root.to_json())
         .filter(|object| object["kind"].as_str().is_some_and(&wanted))
         .collect()
+}
+
+/// The webhook configurations of the guard's own chart, as the template that its leader completes.
+pub fn template(values: &[&str]) -> Vec<Value> {
+    let maps = rendered_with(values, |kind| kind == "ConfigMap");
+    let map = maps.iter().find(|map| map["metadata"]["name"] == "milvus-guard-webhooks").unwrap();
+    let text = map["data"]["webhooks.yaml"].as_str().unwrap();
+    documents(text).map(|document| document.unwrap().root.to_json()).collect()
+}
+
+/// Writes the template for a server at this address.
+pub fn write_template(file: &std::path::Path, url: &str, values: &[&str]) {
+    let mut configurations = template(values);
+    for configuration in &mut configurations {
+        for webhook in configuration["webhooks"].as_array_mut().unwrap() {
+            let path = webhook["clientConfig"]["service"]["path"].as_str().unwrap();
+            webhook["clientConfig"] = json!({"url": format!("{url}{path}")});
+        }
+    }
+    // In one go, as kubelet does it.
+    let part = file.with_extension("part");
+    fs::write(&part, in_yaml(&configurations)).unwrap();
+    fs::rename(part, file).unwrap();
 }
 
 fn in_yaml(objects: &[Value]) -> String {

@@ -76,9 +76,3 @@ matchExpressions:
   {{- toYaml . | nindent 2 }}
   {{- end }}
 {{- end }}
-
-{{- define "milvus-guard.webhookAnnotations" -}}
-{{- if eq .Values.certificates.mode "certManager" -}}
-cert-manager.io/inject-ca-from: {{ .Release.Namespace }}/{{ include "milvus-guard.fullname" . }}
-{{- end }}
-{{- end }}
