@@ -387,6 +387,13 @@ impl Store {
         self.read().memories.get(namespace).map(Arc::clone).unwrap_or_default()
     }
 
+    /// Namespaces of which something is remembered.
+    #[must_use]
+    pub fn remembered_namespaces(&self) -> BTreeSet<String> {
+        let state = self.read();
+        state.memories.iter().filter(|(_, memory)| !memory.is_empty()).map(|(namespace, _)| namespace.clone()).collect()
+    }
+
     /// What the stored memories of all namespaces say.
     #[must_use]
     pub fn memories(&self) -> BTreeMap<String, Memory> {
