@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -44,7 +47,19 @@ pub enum Refusal {
 /// Room for bodies.
 pub struct Intake {
     room: Semaphore,
-    arriving: Mutex<BTreeMap<(Instant, u64), Arc<Notify>>>,
+    arriving: Mutex<Arrivals>,
+}
+
+/// Bodies on their way, the oldest first.
+type Arrivals = BTreeMap<(Instant, u64), Arc<Arrival>>;
+
+/// A body on its way.
+#[derive(Default)]
+struct Arrival {
+    /// Whether it takes any room.
+    holds: AtomicBool,
+    /// Others need its room.
+    gives_way: Notify,
 }
 
 /// A body that has arrived, with the room that it takes.
@@ -77,7 +92,7 @@ impl Intake {
         loop {
             let frame = tokio::select! {
                 frame = timeout_at(end, body.frame()) => frame.map_err(|_| Refusal::TooSlow)?,
-                () = place.gives_way.notified() => return Err(Refusal::NoRoom),
+                () = place.arrival.gives_way.notified() => return Err(Refusal::NoRoom),
             };
             let Some(frame) = frame else { return Ok(Taken { bytes: parts.joined(), _room: held }) };
             let Ok(data) = frame.map_err(|_| Refusal::Broken)?.into_data() else { continue };
@@ -89,6 +104,7 @@ impl Intake {
                 Some(held) => held.merge(more),
                 none => *none = Some(more),
             }
+            place.arrival.holds.store(true, Ordering::Relaxed);
             parts.add(&data);
         }
     }
@@ -105,34 +121,35 @@ impl Intake {
             tokio::select! {
                 room = &mut room => return room.map_err(|_| Refusal::NoRoom),
                 _ = again.tick() => self.ask_the_slowest(place),
-                () = place.gives_way.notified() => return Err(Refusal::NoRoom),
+                () = place.arrival.gives_way.notified() => return Err(Refusal::NoRoom),
                 () = tokio::time::sleep_until(end) => return Err(Refusal::NoRoom),
             }
         }
     }
 
-    /// Makes the body that has been arriving longest give way, if it has had its time.
+    /// Makes the body that has been arriving longest of those that hold room give way, if it has had its time.
     fn ask_the_slowest(&self, mine: &Place<'_>) {
         let mut arriving = self.lock();
-        let slowest = arriving.keys().find(|key| **key != mine.key).copied();
+        let holds = |arrival: &Arrival| arrival.holds.load(Ordering::Relaxed);
+        let slowest = arriving.iter().find(|(key, arrival)| **key != mine.key && holds(arrival)).map(|(key, _)| *key);
         if let Some(slowest) = slowest.filter(|(begun, _)| begun.elapsed() > PATIENCE)
-            && let Some(gives_way) = arriving.remove(&slowest)
+            && let Some(arrival) = arriving.remove(&slowest)
         {
-            gives_way.notify_one();
+            arrival.gives_way.notify_one();
         }
     }
 
     fn arrive(&self) -> Place<'_> {
-        let gives_way = Arc::new(Notify::new());
+        let arrival = Arc::new(Arrival::default());
         let mut arriving = self.lock();
         let now = Instant::now();
         let number = arriving.last_key_value().map_or(0, |((_, last), _)| last + 1);
         let key = (now, number);
-        arriving.insert(key, Arc::clone(&gives_way));
-        Place { intake: self, key, gives_way }
+        arriving.insert(key, Arc::clone(&arrival));
+        Place { intake: self, key, arrival }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<(Instant, u64), Arc<Notify>>> {
+    fn lock(&self) -> MutexGuard<'_, Arrivals> {
         self.arriving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -180,7 +197,7 @@ impl Parts {
 struct Place<'a> {
     intake: &'a Intake,
     key: (Instant, u64),
-    gives_way: Arc<Notify>,
+    arrival: Arc<Arrival>,
 }
 
 impl Drop for Place<'_> {
@@ -207,8 +224,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_only_announced_holds_nothing_and_what_is_slow_gives_way() {
         let intake = Intake::with_room(10 * CHUNK);
-        let silent: Vec<_> = (0..40).map(|_| intake.take(stalled(0))).collect();
-        let silent = futures::future::join_all(silent);
+        let silent = futures::future::select_all((0..400).map(|_| Box::pin(intake.take(stalled(0)))));
         let slow = futures::future::join_all((0..5).map(|_| intake.take(stalled(2))));
         let honest = async {
             tokio::time::sleep(PATIENCE / 5).await;
@@ -217,6 +233,7 @@ mod tests {
             (taken, begun.elapsed())
         };
         tokio::select! {
+            biased;
             _ = silent => panic!("nobody asks those to go who hold nothing, before their time"),
             (slow, (honest, took)) = async { tokio::join!(slow, honest) } => {
                 assert_eq!(honest, Ok(9 * CHUNK));
