@@ -3,7 +3,7 @@
 //! A Secret holds base64(base64(gzip(JSON))), the first layer being the Secret's own; a `ConfigMap` of the other driver holds
 //! base64(gzip(JSON)). Releases of the first Helm 3 alphas have no gzip, so its magic bytes decide.
 
-use std::io::Read;
+use std::{io::Read, ops::Range};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use flate2::read::MultiGzDecoder;
@@ -150,11 +150,11 @@ pub fn decode_payload(payload: &[u8]) -> Result<StoredRelease, CodecError> {
 fn decode_within(payload: &[u8], budget: &Budget<'_>) -> Result<StoredRelease, CodecError> {
     let bytes = base64(payload)?;
     if !bytes.starts_with(&GZIP_MAGIC) {
-        return parse(&bytes);
+        return parse(bytes);
     }
     let unpacked = gunzip(&bytes, budget)?;
     budget.time()?;
-    parse(&unpacked)
+    parse(unpacked)
 }
 
 fn base64(text: &[u8]) -> Result<Vec<u8>, CodecError> {
@@ -220,11 +220,19 @@ struct Info {
     status: String,
 }
 
-fn parse(bytes: &[u8]) -> Result<StoredRelease, CodecError> {
+fn parse(bytes: Vec<u8>) -> Result<StoredRelease, CodecError> {
     // serde_json's own words can quote the document, and with it values.
-    let stored: Stored<'_> = serde_json::from_slice(bytes)
+    let stored: Stored<'_> = serde_json::from_slice(&bytes)
         .map_err(|error| CodecError::Json(format!("{} at line {}, column {}", category(&error), error.line(), error.column())))?;
-    stored.release()
+    let manifest = stored.manifest.map(|raw| {
+        let start = raw.get().as_ptr().addr() - bytes.as_ptr().addr();
+        start..start + raw.get().len()
+    });
+    let mut release = stored.release()?;
+    if let Some(place) = manifest {
+        release.manifest = string_at(bytes, place)?;
+    }
+    Ok(release)
 }
 
 /// Whether a document is a release as [`from_json`] reads it.
@@ -240,13 +248,11 @@ pub fn is_printed_release(document: &Tree<'_>) -> bool {
 /// # Errors
 /// Where the fields have other shapes. The error does not quote the document.
 pub fn from_json(release: &Value) -> Result<StoredRelease, CodecError> {
-    // The chart in it borrows from text.
-    let text = release.to_string();
-    let stored: Stored<'_> = serde_json::from_str(&text).map_err(|error| CodecError::Json(category(&error).to_owned()))?;
-    stored.release()
+    parse(release.to_string().into_bytes())
 }
 
 impl Stored<'_> {
+    /// Everything but the manifest.
     fn release(self) -> Result<StoredRelease, CodecError> {
         let hooks = self.hooks.all().ok_or(Exceeded::Objects(MAX_HOOKS))?;
         let config = values(self.config)?;
@@ -256,7 +262,7 @@ impl Stored<'_> {
             namespace: Some(self.namespace).filter(|namespace| !namespace.is_empty()),
             revision: self.version,
             status: self.info.map(|info| info.status).unwrap_or_default(),
-            manifest: text(self.manifest)?,
+            manifest: String::new(),
             hooks: hooks.into_iter().map(|hook| hook.manifest).collect(),
             user_values: Tree::from_json(&config),
             chart: self.chart.and_then(|chart| chart.metadata).map(|chart| (chart.name, chart.version)),
@@ -292,39 +298,48 @@ fn count(json: &str) -> usize {
     count
 }
 
-/// A text that may be as long as the whole record, in one piece: a reader would hold it twice on the way.
-fn text(raw: Option<&RawValue>) -> Result<String, CodecError> {
+/// A string of valid JSON at a place of a text, made in the place of that text: it may be as long as the whole record, which
+/// would be in memory twice.
+fn string_at(mut bytes: Vec<u8>, place: Range<usize>) -> Result<String, CodecError> {
     let shape = || CodecError::Json("unexpected shape".to_owned());
-    let Some(raw) = raw.map(RawValue::get).filter(|raw| *raw != "null") else { return Ok(String::new()) };
-    let inside = raw.strip_prefix('"').and_then(|raw| raw.strip_suffix('"')).ok_or_else(shape)?;
-    let mut text = String::with_capacity(inside.len());
-    let mut rest = inside;
-    while let Some(at) = rest.find('\\') {
-        text.push_str(&rest[..at]);
-        let escape = &rest[at..];
+    let end = place.end.saturating_sub(1);
+    if bytes.get(place.start) != Some(&b'"') || place.start >= end || end > bytes.len() {
+        return Err(shape());
+    }
+    let (mut read, mut written) = (place.start + 1, 0);
+    while read < end {
+        let plain = memchr::memchr(b'\\', &bytes[read..end]).map_or(end, |at| read + at);
+        bytes.copy_within(read..plain, written);
+        written += plain - read;
+        read = plain;
+        if read == end {
+            break;
+        }
         // A pair of surrogates is one character.
-        let length = match escape.as_bytes() {
-            [_, b'u', ..]
-                if matches!(
-                    escape.get(2..4),
-                    Some("d8" | "d9" | "da" | "db" | "D8" | "D9" | "DA" | "DB" | "dA" | "dB" | "Da" | "Db")
-                ) =>
-            {
-                12
-            }
+        let length = match &bytes[read..end] {
+            [_, b'u', b'd' | b'D', b'8' | b'9' | b'a' | b'b' | b'A' | b'B', ..] => 12,
             [_, b'u', ..] => 6,
             _ => 2,
         };
-        let (one, after) = escape.split_at_checked(length).ok_or_else(shape)?;
-        match one {
-            "\\n" => text.push('\n'),
-            "\\\"" => text.push('"'),
-            other => text.push_str(&serde_json::from_str::<String>(&format!("\"{other}\"")).map_err(|_| shape())?),
-        }
-        rest = after;
+        let escape =
+            bytes.get(read..(read + length).min(end)).and_then(|escape| str::from_utf8(escape).ok()).ok_or_else(shape)?;
+        let meant = match escape {
+            "\\n" => '\n',
+            "\\\"" => '"',
+            other => {
+                let text: String = serde_json::from_str(&format!("\"{other}\"")).map_err(|_| shape())?;
+                text.chars().next().ok_or_else(shape)?
+            }
+        };
+        // What is meant is never longer than how it is written.
+        let mut buffer = [0; 4];
+        let meant = meant.encode_utf8(&mut buffer).as_bytes();
+        bytes[written..written + meant.len()].copy_from_slice(meant);
+        written += meant.len();
+        read += length;
     }
-    text.push_str(rest);
-    Ok(text)
+    bytes.truncate(written);
+    String::from_utf8(bytes).map_err(|_| shape())
 }
 
 fn category(error: &serde_json::Error) -> &'static str {
@@ -344,6 +359,7 @@ mod tests {
     use std::io::Write;
 
     use flate2::{Compression, write::GzEncoder};
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
@@ -394,6 +410,31 @@ mod tests {
     fn without_gzip_magic_it_is_plain_json() {
         assert_eq!(decode(&secret(release().to_string().as_bytes())).unwrap().revision, 7);
         assert_eq!(decode(&secret(b"garbage")).unwrap_err(), CodecError::Json("no JSON at line 1, column 1".into()));
+    }
+
+    proptest! {
+        #[test]
+        fn a_manifest_is_what_serde_reads(text in "(\\PC|[\n\t\"\\\\/\u{8}\u{1}\u{1F980}é]){0,40}", is_ascii in any::<bool>()) {
+            let mut written = json!({"name": "r", "manifest": text}).to_string();
+            if is_ascii {
+                let escaped = |letter: char| {
+                    let mut units = [0; 2];
+                    letter.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")).collect::<String>()
+                };
+                written = written.chars().map(|c| if c.is_ascii() { c.to_string() } else { escaped(c) }).collect();
+            }
+            prop_assert_eq!(decode(&secret(written.as_bytes())).unwrap().manifest, text);
+        }
+    }
+
+    #[test]
+    fn a_manifest_that_is_no_string_is_refused() {
+        for wrong in ["1", "{}", "[\"a\"]", "true", r#""\ud800""#, r#""\ud800\u0061""#] {
+            let written = format!(r#"{{"name":"r","manifest":{wrong}}}"#);
+            assert!(matches!(decode(&secret(written.as_bytes())), Err(CodecError::Json(_))), "{wrong}");
+        }
+        assert_eq!(decode(&secret(br#"{"name":"r","manifest":null}"#)).unwrap().manifest, "");
+        assert_eq!(decode(&secret(br#"{"name":"r","manifest":""}"#)).unwrap().manifest, "");
     }
 
     #[test]
