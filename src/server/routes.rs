@@ -78,9 +78,12 @@ pub fn metrics(metrics: Arc<Metrics>, life: Arc<Life>, refresh: impl Fn() + Clon
         .route("/readyz", get(async move || readiness(&life)))
 }
 
-/// Turns away who does not know the path, before anything of the request is looked at: like a path that does not exist.
+/// Turns away who does not know the path, or does not show the certificate that is asked for, before anything of the request is
+/// looked at: like a path that does not exist.
 async fn known(State(app): State<App>, request: Request, next: Next) -> Response {
-    if !app.callers.may_ask(request.uri().path()) {
+    let shown = request.extensions().get::<Client>().and_then(|client| client.0.as_deref());
+    let is_client = app.client_name.as_deref().is_none_or(|wanted| shown == Some(wanted));
+    if !is_client || !app.callers.may_ask(request.uri().path()) {
         return StatusCode::NOT_FOUND.into_response();
     }
     next.run(request).await
@@ -95,15 +98,6 @@ async fn mutate(State(app): State<App>, Query(granted): Query<Granted>, request:
 }
 
 async fn review(path: Path, app: App, granted: Granted, request: Request) -> Response {
-    if let Some(wanted) = &app.client_name {
-        let shown = request.extensions().get::<Client>().and_then(|client| client.0.as_deref());
-        if shown != Some(wanted) {
-            return refuse(
-                StatusCode::FORBIDDEN,
-                "this guard answers only the API server: its client certificate is missing or bears another name",
-            );
-        }
-    }
     let is_json = request
         .headers()
         .get(header::CONTENT_TYPE)
@@ -198,8 +192,8 @@ mod tests {
     #[rstest]
     #[case(None, None, StatusCode::OK)]
     #[case(Some("kube-apiserver"), Some("kube-apiserver"), StatusCode::OK)]
-    #[case(Some("kube-apiserver"), Some("somebody"), StatusCode::FORBIDDEN)]
-    #[case(Some("kube-apiserver"), None, StatusCode::FORBIDDEN)]
+    #[case(Some("kube-apiserver"), Some("somebody"), StatusCode::NOT_FOUND)]
+    #[case(Some("kube-apiserver"), None, StatusCode::NOT_FOUND)]
     #[tokio::test]
     async fn only_who_shows_the_right_certificate_is_answered(
         #[case] wanted: Option<&str>,
