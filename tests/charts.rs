@@ -113,6 +113,7 @@ fn denied_object_by_object(before: &str, after: &str, is_reversed: bool) -> BTre
             remembered: Arc::new([]),
             last_known: Arc::new([]),
             forgets: false,
+            elsewhere: milvus_guard::admission::scene::Elsewhere::default(),
             services: Arc::new([]),
             ending: false,
             facts: Facts::default(),

@@ -44,6 +44,7 @@ fn scene(overdue: Option<Overdue<'static>>) -> Scene<'static> {
         remembered: Arc::new([]),
         last_known: Arc::new([]),
         forgets: false,
+        elsewhere: milvus_guard::admission::scene::Elsewhere::default(),
         services: Arc::new([]),
         ending: false,
         facts: Facts { runs: Some(Vec::new()), ..Facts::default() },

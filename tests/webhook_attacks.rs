@@ -244,6 +244,12 @@ fn what_was_deleted_is_not_forgotten() {
         let (done, text) = webhook.helm(Helm::V4, &["install", name, chart.path(), "-n", NAMESPACE, "-f", &values]);
         assert!(!done && text.contains("MG103"), "{name}: {text}");
     }
+    // From another namespace upon the same data.
+    wait_until("another namespace knows", Duration::from_secs(20), || {
+        let (done, text) =
+            webhook.helm(Helm::V4, &["install", "far", chart.path(), "-n", "far", "--create-namespace", "-f", &values]);
+        !done && text.contains("MG103")
+    });
     let old = Chart::compact("4.1.34");
     let (done, text) = webhook.helm(Helm::V4, &["install", "my-release", old.path(), "-n", NAMESPACE, "-f", &values]);
     assert!(done, "the same version comes back: {text}");

@@ -29,6 +29,7 @@ fn judge(body: &[u8]) {
         remembered: Arc::new([]),
         last_known: Arc::new([]),
         forgets: false,
+        elsewhere: milvus_guard::admission::scene::Elsewhere::default(),
         services: Arc::new([]),
         ending: false,
         facts: Facts::default(),

@@ -95,6 +95,17 @@ fn another_name_over_the_same_data_is_no_installation() {
     };
     let ghost = outside("ghost", "2.2.16", "by-dev");
     denied(&rule(&created(&ghost, "Deployment"), &with_config(&ghost)), "MG101");
+    // What runs is in another namespace.
+    let mut far = running.clone();
+    let one = running.place.snapshot.releases[0].clone();
+    far.elsewhere = super::scene::Elsewhere::new(move |location| {
+        one.data_location().filter(|own| own.is_same(location)).map(|_| one.clone()).into_iter().collect()
+    });
+    far.place = Arc::default();
+    denied(&rule(&install(&outside("ghost", "2.2.16", "by-dev")), &far), "MG101");
+    assert_eq!(rule(&install(&outside("ghost", "2.2.16", "other")), &far).response.denied, None);
+    far.place = with_config(&ghost).place;
+    denied(&rule(&created(&ghost, "Deployment"), &far), "MG101");
     // Nothing runs any more, and the data is left.
     let mut left = running.clone();
     left.remembered = running.place.snapshot.releases.clone().into();

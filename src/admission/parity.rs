@@ -51,6 +51,7 @@ pub(crate) fn scene<'a>(before: Option<&Fixture>, facts: &Facts, accounts: &'a A
         remembered: Arc::new([]),
         last_known: Arc::new([]),
         forgets: false,
+        elsewhere: crate::admission::scene::Elsewhere::default(),
         services: Arc::new([]),
         ending: false,
         facts: facts.clone(),

@@ -1,6 +1,6 @@
 //! What is known at the moment of a review: one picture, taken once, for the whole of it.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use jiff::Timestamp;
 
@@ -8,7 +8,7 @@ use super::review::Response;
 use crate::{
     facts::Facts,
     judge::{JudgedRelease, Overdue, Question, judge},
-    milvus::{Place, Release, Snapshot, catalogue::Catalogue},
+    milvus::{Place, Release, Snapshot, catalogue::Catalogue, data_location::DataLocation},
     objects::DecisionSpec,
     policy::PolicySet,
 };
@@ -48,6 +48,8 @@ pub struct Scene<'a> {
     /// Releases that run, with the settings that they were last seen with, where what runs does not show them: their
     /// `ConfigMap` was deleted, for example.
     pub last_known: Arc<[Release]>,
+    /// Finds the releases of other namespaces by their data.
+    pub elsewhere: Elsewhere,
     /// Whether releases of that namespace did not fit into the memory: data of one may be there of which nothing is known.
     pub forgets: bool,
     /// Names of Services there.
@@ -70,6 +72,35 @@ pub struct Scene<'a> {
     pub overdue: Option<Overdue<'a>>,
 }
 
+/// Finds the releases of other namespaces that work on some data. The core does not know other namespaces, so the adapter brings
+/// the search.
+#[derive(Clone)]
+pub struct Elsewhere(Arc<Search>);
+
+/// The search for releases by their data.
+type Search = dyn Fn(&DataLocation) -> Vec<Release> + Send + Sync;
+
+impl Elsewhere {
+    /// A search.
+    #[must_use]
+    pub fn new(search: impl Fn(&DataLocation) -> Vec<Release> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(search))
+    }
+}
+
+impl Default for Elsewhere {
+    /// Where no other namespace is known.
+    fn default() -> Self {
+        Self::new(|_| Vec::new())
+    }
+}
+
+impl std::fmt::Debug for Elsewhere {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Elsewhere")
+    }
+}
+
 /// Rules about what another release does to the data that this one uses. What the rest of that release looks like is its own
 /// matter.
 const SAME_DATA: [&str; 6] = ["MG101", "MG103", "MG208", "MG301", "MG303", "MG304"];
@@ -77,9 +108,9 @@ const SAME_DATA: [&str; 6] = ["MG101", "MG103", "MG208", "MG301", "MG303", "MG30
 const SETTINGS: [&str; 6] = ["MG301", "MG302", "MG303", "MG304", "MG307", "MG308"];
 
 /// A release beside the own one that a change must be compared with.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Other<'a> {
-    release: &'a Release,
+    release: Cow<'a, Release>,
     why: Why,
 }
 
@@ -97,7 +128,7 @@ enum Why {
 impl Other<'_> {
     /// What the change that the question is about does to this release; `None` if the question is about nothing.
     pub(super) fn judge(&self, question: &Question<'_>) -> Option<JudgedRelease> {
-        let before = Snapshot { releases: vec![self.release.clone()], ..Snapshot::default() };
+        let before = Snapshot { releases: vec![Release::clone(&self.release)], ..Snapshot::default() };
         let mut judged = judge(&Question { before: Some(&before), ..*question }).releases.pop()?;
         let counts: &[&str] = match self.why {
             Why::Objects => return Some(judged),
@@ -113,8 +144,8 @@ impl Scene<'_> {
     /// The releases beside `old` that a release must be compared with: those that run, and those whose data is left.
     pub(super) fn others<'s>(&'s self, running: &'s [Release], old: Option<&Release>, new: &Release) -> Vec<Other<'s>> {
         let is_old = |release: &Release| old.is_some_and(|old| old.name == release.name && old.app_name == release.app_name);
-        let mut candidates = running.iter().chain(self.remembered.iter()).filter(|release| !is_old(release)).peekable();
-        let location = candidates.peek().and_then(|_| new.data_location());
+        let candidates = running.iter().chain(self.remembered.iter()).filter(|release| !is_old(release));
+        let location = new.data_location();
         let shares = |release: &Release| {
             if release.shares_objects_with(new) {
                 return Some(Why::Objects);
@@ -123,9 +154,11 @@ impl Scene<'_> {
             same.then_some(Why::Data)
         };
         let mut others: Vec<Other<'s>> =
-            candidates.filter_map(|release| Some(Other { release, why: shares(release)? })).collect();
+            candidates.filter_map(|release| Some(Other { release: Cow::Borrowed(release), why: shares(release)? })).collect();
         let settings = self.last_known.iter().filter(|release| is_old(release));
-        others.extend(settings.map(|release| Other { release, why: Why::Settings }));
+        others.extend(settings.map(|release| Other { release: Cow::Borrowed(release), why: Why::Settings }));
+        let elsewhere = location.as_ref().map(|location| (self.elsewhere.0)(location)).unwrap_or_default();
+        others.extend(elsewhere.into_iter().map(|release| Other { release: Cow::Owned(release), why: Why::Data }));
         others
     }
 

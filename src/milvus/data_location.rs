@@ -45,6 +45,17 @@ impl DataLocation {
         }
     }
 
+    /// Texts of which two locations share one if and only if they are the same.
+    #[must_use]
+    pub fn keys(&self) -> Vec<String> {
+        match self {
+            Self::Store { kind, hosts, root_path } => hosts.iter().map(|host| format!("{kind} {host} {root_path}")).collect(),
+            Self::Volume { namespace, claim, path } => {
+                vec![format!("volume {} {claim} {path}", namespace.as_deref().unwrap_or_default())]
+            }
+        }
+    }
+
     /// Whether the data lies on volumes of the release, or in a store that is named after it.
     #[must_use]
     pub fn is_inside(&self, release: &Release) -> bool {
@@ -148,5 +159,7 @@ mod tests {
         let (one, other) = (release("a", "one", one, "by-dev"), release("b", "two", other, root_path));
         assert_eq!(one.shares_data_with(&other), same);
         assert_eq!(other.shares_data_with(&one), same);
+        let keys = |release: &Release| release.data_location().map(|location| location.keys()).unwrap_or_default();
+        assert_eq!(keys(&one).iter().any(|key| keys(&other).contains(key)), same, "{:?} {:?}", keys(&one), keys(&other));
     }
 }

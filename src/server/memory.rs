@@ -16,7 +16,10 @@ use crate::{
         Origin,
         object::{Container, Meta, ObjectRef, PodTemplate, Probes, Resources, Variables, Workload},
     },
-    milvus::{Component, EffectiveConfig, Release, Version, catalogue::Catalogue, manager::Manager, release::ComponentWorkload},
+    milvus::{
+        Component, EffectiveConfig, Release, Version, catalogue::Catalogue, data_location::DataLocation, manager::Manager,
+        release::ComponentWorkload,
+    },
 };
 
 /// Releases of one namespace.
@@ -140,6 +143,20 @@ impl Memory {
             })
         };
         self.releases.values().filter(lacks).map(|release| release.release(catalogue)).collect()
+    }
+
+    /// Where the data of each release lies that runs, or whose data is outside, with the key under which [`Self::release`] finds it.
+    #[must_use]
+    pub fn locations(&self, catalogue: &Catalogue) -> Vec<(String, DataLocation)> {
+        let counts = |(_, release): &(&String, &Remembered)| release.running || release.outside;
+        let located = |(key, release): (&String, &Remembered)| Some((key.clone(), release.release(catalogue).data_location()?));
+        self.releases.iter().filter(counts).filter_map(located).collect()
+    }
+
+    /// One release as it was last seen.
+    #[must_use]
+    pub fn release(&self, key: &str, catalogue: &Catalogue) -> Option<Release> {
+        self.releases.get(key).map(|release| release.release(catalogue))
     }
 
     /// Whether nothing is remembered.

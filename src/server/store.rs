@@ -18,7 +18,7 @@ use crate::{
     },
     facts::Facts,
     manifest::{Object, object::ConfigMap},
-    milvus::{dependency, identify},
+    milvus::{Release, catalogue::Catalogue, data_location::DataLocation, dependency, identify},
     objects::DecisionSpec,
     policy::{
         PolicyDocument, PolicySet,
@@ -149,6 +149,8 @@ struct State {
     runs: BTreeMap<String, Value>,
     decisions: BTreeMap<String, DecisionSpec>,
     memories: BTreeMap<String, Arc<Memory>>,
+    /// Namespace and release of what works on some data, by the keys of its location.
+    locations: HashMap<String, Vec<(String, String)>>,
     /// Keys that the running listing of a kind has shown.
     listed: HashMap<Watched, HashSet<(String, String)>>,
     synced: BTreeSet<Watched>,
@@ -273,7 +275,7 @@ impl Store {
             let memory = object.pointer(&format!("/data/{MEMORY_KEY}")).and_then(Value::as_str);
             match memory.map(serde_json::from_str) {
                 Some(Ok(memory)) => {
-                    state.memories.insert(of.to_owned(), Arc::new(memory));
+                    state.remember(of, Some(memory));
                 }
                 Some(Err(error)) => tracing::warn!(name, reason = error.to_string(), "the memory of a namespace cannot be read"),
                 None => {}
@@ -298,7 +300,7 @@ impl Store {
     pub fn delete(&self, kind: Watched, namespace: &str, name: &str) {
         let mut state = self.write();
         if let Some(of) = self.is_memory(kind, namespace, name) {
-            state.memories.remove(of);
+            state.remember(of, None);
         }
         state.remove(kind, namespace, name);
         state.refresh(kind);
@@ -385,6 +387,15 @@ impl Store {
     #[must_use]
     pub fn memory(&self, namespace: &str) -> Arc<Memory> {
         self.read().memories.get(namespace).map(Arc::clone).unwrap_or_default()
+    }
+
+    /// The releases of other namespaces than this that work on some data.
+    #[must_use]
+    pub fn using(&self, location: &DataLocation, except: &str, catalogue: &Catalogue) -> Vec<Release> {
+        let state = self.read();
+        let users = location.keys().into_iter().filter_map(|key| state.locations.get(&key)).flatten();
+        let users: BTreeSet<&(String, String)> = users.filter(|(namespace, _)| namespace != except).collect();
+        users.into_iter().filter_map(|(namespace, release)| state.memories.get(namespace)?.release(release, catalogue)).collect()
     }
 
     /// Namespaces of which something is remembered.
@@ -478,6 +489,22 @@ impl Store {
 }
 
 impl State {
+    /// Takes in what is remembered of a namespace; `None` if nothing is.
+    fn remember(&mut self, namespace: &str, memory: Option<Memory>) {
+        self.locations.retain(|_, users| {
+            users.retain(|(known, _)| known != namespace);
+            !users.is_empty()
+        });
+        self.memories.remove(namespace);
+        let Some(memory) = memory else { return };
+        for (release, location) in memory.locations(Catalogue::embedded()) {
+            for key in location.keys() {
+                self.locations.entry(key).or_default().push((namespace.to_owned(), release.clone()));
+            }
+        }
+        self.memories.insert(namespace.to_owned(), Arc::new(memory));
+    }
+
     fn contact(&mut self, kind: Watched) {
         self.contacts.insert(kind, Instant::now());
         self.broken.remove(&kind);

@@ -10,11 +10,14 @@ use kube::{Api, Client, core::DynamicObject};
 use serde_json::json;
 
 use crate::{
-    admission::{Scene, scene::Accounts},
+    admission::{
+        Scene,
+        scene::{Accounts, Elsewhere},
+    },
     cluster::{Cluster, View, guard},
     facts::Facts,
     judge::Overdue,
-    milvus::{Place, Version, release::ComponentWorkload},
+    milvus::{Place, Version, catalogue::Catalogue, release::ComponentWorkload},
     objects::{self, DecisionSpec},
     policy::PolicySet,
     reason,
@@ -194,6 +197,7 @@ impl Files {
             remembered: Arc::new([]),
             last_known: Arc::new([]),
             forgets: false,
+            elsewhere: Elsewhere::default(),
             ending: false,
             facts: self.facts.clone(),
             decisions: decisions.into(),
@@ -240,6 +244,7 @@ impl Watching {
             remembered: memory.absent(&known.view, &catalogue).into(),
             last_known: memory.last_known(&known.view, &catalogue).into(),
             forgets: memory.is_incomplete() && !known.view.claims.is_empty(),
+            elsewhere: self.elsewhere(namespace, &catalogue),
             place: Arc::clone(&known.view.place),
             services: Arc::clone(&known.view.services),
             ending: known.ending,
@@ -251,6 +256,11 @@ impl Watching {
             now,
             overdue,
         }
+    }
+
+    fn elsewhere(&self, namespace: &str, catalogue: &Arc<Catalogue>) -> Elsewhere {
+        let (store, namespace, catalogue) = (Arc::clone(&self.store), namespace.to_owned(), Arc::clone(catalogue));
+        Elsewhere::new(move |location| store.using(location, &namespace, &catalogue))
     }
 
     /// What is known, read at this moment where that is in doubt.
