@@ -352,6 +352,17 @@ fn serve_says_what_it_lacks() {
         "--metrics-listen",
         "127.0.0.1:0",
     ]));
+    assert!(code == 2 && stderr.contains("--webhook-registration <FILE>"), "{code} {stderr}");
+    let (code, _, stderr) = common::run(common::guard().args([
+        "serve",
+        "--tls-self-signed",
+        "--webhook-registration",
+        "webhooks.yaml",
+        "--listen",
+        "127.0.0.1:0",
+        "--metrics-listen",
+        "127.0.0.1:0",
+    ]));
     assert_eq!(code, 3, "no cluster: {stderr}");
 }
 

@@ -105,10 +105,22 @@ impl Answerer {
         let review = review.map_err(|error| error.to_string())?;
         self.metrics.in_flight.inc();
         let (gate, ruling) = self.rule(path, &review, body.len(), started + deadline(timeout)).await;
+        let ruling = self.spare_others(gate, &review, ruling);
         self.metrics.in_flight.dec();
         self.count(gate, &ruling, started.elapsed());
         self.tell(gate, &review, &ruling, started.elapsed());
         Ok(ruling.response.render(&review.uid))
+    }
+
+    /// Lets through what could not be judged, if it only may belong to Milvus and no Milvus is in its namespace: there, a guard that
+    /// cannot judge must hinder nobody, as a guard that does not answer.
+    fn spare_others(&self, gate: Gate, review: &Review<'_>, mut ruling: Ruling) -> Ruling {
+        let is_unjudged = gate == Gate::Workload && ruling.verdict.is_none();
+        let mentions = || [review.object, review.old_object].into_iter().flatten().any(|object| object.get().contains("milvus"));
+        if is_unjudged && ruling.response.denied.is_some() && !mentions() && !self.world.holds_milvus(&review.namespace) {
+            ruling.response.warnings.extend(ruling.response.denied.take());
+        }
+        ruling
     }
 
     async fn rule(&self, path: Path, review: &Review<'_>, size: usize, end: Instant) -> (Gate, Ruling) {
@@ -438,5 +450,35 @@ mod tests {
         assert_eq!(deadline(Some("10s")), Duration::from_secs(9));
         assert_eq!(deadline(Some("1h")), Duration::from_secs(27));
         assert_eq!(deadline(None), Duration::from_secs(9));
+    }
+    #[test]
+    fn a_guard_that_cannot_judge_hinders_nobody_where_no_milvus_is() {
+        let world = |milvus: bool| {
+            let fixture = crate::rules::testing::Fixture::cluster("2.4.5");
+            let objects = if milvus { crate::rules::testing::objects(&fixture) } else { Vec::new() };
+            World::Files(Box::new(crate::server::world::Files {
+                place: Arc::new(crate::milvus::Place::new(objects)),
+                facts: crate::facts::Facts::default(),
+                policies: crate::policy::PolicySet::default(),
+                accounts: crate::admission::scene::Accounts::default(),
+                catalogue: crate::server::data::Data::default(),
+                decisions: std::sync::Mutex::default(),
+            }))
+        };
+        let failure = FailurePolicies { release: FailurePolicy::Ignore, workload: FailurePolicy::Fail };
+        let is_denied = |milvus: bool, image: &str| {
+            let answerer = Answerer::new(world(milvus), Arc::new(Metrics::new()), None, failure);
+            let text = format!(
+                r#"{{"apiVersion":"admission.k8s.io/v1","request":{{"uid":"1","operation":"CREATE","namespace":"n","object":{{"image":"{image}"}}}}}}"#
+            );
+            let review = Review::parse(text.as_bytes()).unwrap();
+            let ruling = answerer.unjudged(Gate::Workload, "it is busy");
+            let ruling = answerer.spare_others(Gate::Workload, &review, ruling);
+            assert!(ruling.response.denied.is_some() || ruling.response.warnings[0].contains("it is busy"));
+            ruling.response.denied.is_some()
+        };
+        assert!(!is_denied(false, "bitnami/kafka:3.1.0"));
+        assert!(is_denied(true, "bitnami/kafka:3.1.0"));
+        assert!(is_denied(false, "milvusdb/milvus:v2.4.5"));
     }
 }

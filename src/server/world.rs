@@ -164,6 +164,18 @@ impl World {
         }
     }
 
+    /// Whether a namespace holds Milvus, or its data.
+    #[must_use]
+    pub fn holds_milvus(&self, namespace: &str) -> bool {
+        match self {
+            Self::Files(files) => !files.place.snapshot.releases.is_empty(),
+            Self::Cluster(watching) => {
+                let runs = || !watching.store.picture(namespace).view.place.snapshot.releases.is_empty();
+                !watching.store.memory(namespace).is_empty() || runs()
+            }
+        }
+    }
+
     /// Writes down what was let through, before it happens.
     ///
     /// # Errors
