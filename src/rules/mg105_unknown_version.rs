@@ -17,7 +17,8 @@ pub static RULE: Rule = Rule {
     data_loss: false,
     since: "0.1.0",
     needs: &[Need::After],
-    what: "Warns where no version can be read from an image: latest, master-..., other words, or a digest alone.",
+    what: "Warns where no version can be read from an image: latest, master-..., other words, or a digest alone. Warns if the digest \
+           changes under the same tag: another image has taken its place.",
     why: "Without a version the upgrade path cannot be checked, and a tag that moves may start another version of Milvus at any restart.",
     example: "image: milvusdb/milvus:latest",
     fix: "Use a released tag such as v2.5.27, or declare the version of the image with the annotation \
@@ -45,6 +46,20 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             .fix(format!(
                 "Use the tag of the release that the image holds, such as v{example}, or set the annotation guard.milvus.io/declared-version: \"{example} for {image}\"."
             ));
+        images.push(image);
+    }
+    for (old, new) in upgrade.changed_pairs() {
+        let (was, is) = (old.image(), new.image());
+        let (Some(tag), Some(before), Some(after)) = (&is.tag, &was.digest, &is.digest) else { continue };
+        let image = is.to_string();
+        if was.path() != is.path() || was.tag.as_ref() != Some(tag) || before == after || images.contains(&image) {
+            continue;
+        }
+        findings
+            .warn(format!("the digest behind the tag {tag} of {} would change, so the tag does not tell the version", is.path()))
+            .on(new)
+            .evidence("image digest", Some(before.clone()), Some(after.clone()), Some(&new.workload.meta.origin))
+            .fix("Find out why the image behind the tag was replaced. Use a tag that was never pushed again.");
         images.push(image);
     }
 }
@@ -84,6 +99,17 @@ mod tests {
     #[case("2.6-20260604-7aac2a2c")]
     fn images_with_one(#[case] tag: &str) {
         assert!(judge(&RULE, None, &Fixture::cluster("2.5.5").tag(tag)).is_empty());
+    }
+
+    #[rstest]
+    #[case("v2.5.5@sha256:aa", "v2.5.5@sha256:bb", 1)]
+    #[case("2.5.5-gpu@sha256:aa", "2.5.5-gpu@sha256:bb", 1)]
+    #[case("v2.5.5@sha256:aa", "v2.5.5@sha256:aa", 0)]
+    #[case("v2.5.5@sha256:aa", "v2.5.6@sha256:bb", 0)]
+    #[case("v2.5.5", "v2.5.5@sha256:bb", 0)]
+    fn a_digest_that_changes_under_one_tag_is_another_image(#[case] old: &str, #[case] new: &str, #[case] count: usize) {
+        let digest = |tag: &str| Fixture::standalone("2.5.5").tag(&tag.replace("sha256:", &format!("sha256:{}", "0".repeat(62))));
+        assert_eq!(judge(&RULE, Some(&digest(old)), &digest(new)).len(), count);
     }
 
     #[test]
