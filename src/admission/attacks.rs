@@ -79,6 +79,8 @@ fn another_name_over_the_same_data_is_no_installation() {
     let running = scene(Some(&outside("my-release", "2.1.4", "by-dev")), &Facts::default(), &accounts);
     let install = |after: &Fixture| review(None, after, "pending-install", &json!({}));
     denied(&rule(&install(&outside("ghost", "2.2.16", "by-dev")), &running), "MG101");
+    let text = "2.2.16 without evidence of a metadata migration (compared with release milvus/my-release, whose data this one would use)";
+    denied(&rule(&install(&outside("ghost", "2.2.16", "by-dev")), &running), text);
     denied(&rule(&install(&outside("ghost", "2.0.2", "/by-dev/")), &running), "MG103");
     assert_eq!(rule(&install(&outside("ghost", "2.2.16", "other")), &running).response.denied, None, "data of its own");
     // The same by kubectl, object by object.

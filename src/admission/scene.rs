@@ -131,11 +131,22 @@ impl Other<'_> {
         let before = Snapshot { releases: vec![Release::clone(&self.release)], ..Snapshot::default() };
         let mut judged = judge(&Question { before: Some(&before), ..*question }).releases.pop()?;
         let counts: &[&str] = match self.why {
-            Why::Objects => return Some(judged),
+            Why::Objects => &[],
             Why::Data => &SAME_DATA,
             Why::Settings => &SETTINGS,
         };
-        judged.findings.retain(|judged| counts.contains(&judged.finding.rule.id) && !judged.finding.not_evaluated);
+        if self.why != Why::Objects {
+            judged.findings.retain(|judged| counts.contains(&judged.finding.rule.id) && !judged.finding.not_evaluated);
+        }
+        let release = self.release.label();
+        let compared = match self.why {
+            Why::Objects => format!("compared with release {release}, whose objects this one would replace"),
+            Why::Data => format!("compared with release {release}, whose data this one would use"),
+            Why::Settings => "compared with the settings that were last seen".to_owned(),
+        };
+        for judged in &mut judged.findings {
+            judged.finding.message.push_str(&format!(" ({compared})"));
+        }
         Some(judged)
     }
 }
