@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 use common::{
     Chart,
     faults::{Blind, Faults},
-    guard,
     webhook::{GUARD, Server, Webhook, wait_until, write_as_guard},
 };
 use futures::StreamExt;
@@ -125,12 +124,8 @@ fn behind_faults() -> (Webhook, Faults) {
     webhook.server.kill();
     let kubeconfig = webhook.cluster.kubeconfig_for_service_account(GUARD, "milvus-guard");
     let faults = Faults::start(&kubeconfig, webhook.folder.path());
-    let mut command = guard();
-    command.args(["serve", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--namespace", GUARD]);
-    command.args(["--watch-timeout", "2s", "--tls-self-signed", "--tls-ca-out"]).arg(webhook.folder.path().join("ca.crt"));
-    command.arg("--kubeconfig").arg(faults.kubeconfig());
-    webhook.server = Server::spawn(command, webhook.folder.path().join("serve-behind.log"));
-    wait_until("the server is ready", Duration::from_secs(60), || webhook.server.is_ready());
+    let flags = ["--watch-timeout", "2s"];
+    webhook.server = Server::start_through(faults.kubeconfig(), webhook.folder.path(), "127.0.0.1:0", &flags);
     webhook.register();
     (webhook, faults)
 }
