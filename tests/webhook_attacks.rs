@@ -279,3 +279,42 @@ fn a_foreign_namespace_cannot_fill_the_memory() {
     let (done, text) = webhook.helm(Helm::V4, &["install", "my-release", new.path(), "-n", NAMESPACE]);
     assert!(!done && text.contains("MG101"), "{text}");
 }
+
+#[test]
+fn nobody_hands_the_data_to_the_garbage_collector() {
+    let webhook = Webhook::start();
+    install(&webhook, Helm::V4, &Chart::compact("4.1.34"), &[]);
+    let claims = || webhook.kubectl(&["-n", NAMESPACE, "get", "pvc", "-o", "name"]).1;
+    wait_until("etcd has its volume", Duration::from_secs(30), || claims().contains("etcd"));
+    let claim = claims().lines().find(|name| name.contains("etcd")).unwrap().to_owned();
+    let set = "statefulset.apps/my-release-etcd";
+    let owner = json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "gone", "uid": "00000000-0000-0000-0000-000000000000"}]);
+    let owned = json!({"metadata": {"ownerReferences": owner}});
+    let labelled = json!({"metadata": {"ownerReferences": owner, "labels": {"a": "b"}}});
+    let patch =
+        |name: &str, patch: &Value| webhook.kubectl(&["-n", NAMESPACE, "patch", name, "--type=merge", "-p", &patch.to_string()]);
+    for (name, rule) in [(claim.as_str(), "MG305"), (set, "MG401")] {
+        for change in [&owned, &labelled] {
+            let (done, text) = patch(name, change);
+            assert!(!done && text.contains(rule) && text.contains("garbage collector"), "{name}: {text}");
+        }
+        let (done, text) = patch(name, &json!({"metadata": {"labels": {"a": "b"}}}));
+        assert!(done, "{name}: {text}");
+    }
+    for field in ["whenScaled", "whenDeleted"] {
+        let policy = json!({"spec": {"persistentVolumeClaimRetentionPolicy": {field: "Delete"}}});
+        let (done, text) = patch(set, &policy);
+        assert!(!done && text.contains("MG305"), "{field}: {text}");
+    }
+    // The Services of etcd first, then its StatefulSet.
+    let (_, services) = webhook.kubectl(&["-n", NAMESPACE, "get", "services", "-o", "name"]);
+    for service in services.lines().filter(|name| name.contains("etcd")) {
+        let (done, text) = webhook.kubectl(&["-n", NAMESPACE, "delete", service]);
+        assert!(done, "{text}");
+    }
+    let (done, text) = webhook.kubectl(&["-n", NAMESPACE, "delete", set, "--wait=false"]);
+    assert!(!done && text.contains("MG401"), "{text}");
+    assert!(claims().contains("etcd"));
+    let (done, text) = webhook.helm(Helm::V4, &["uninstall", "my-release", "-n", NAMESPACE]);
+    assert!(done, "an uninstallation is not hindered: {text}");
+}
