@@ -288,9 +288,10 @@ fn nobody_hands_the_data_to_the_garbage_collector() {
     wait_until("etcd has its volume", Duration::from_secs(30), || claims().contains("etcd"));
     let claim = claims().lines().find(|name| name.contains("etcd")).unwrap().to_owned();
     let set = "statefulset.apps/my-release-etcd";
-    let owner = json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "gone", "uid": "00000000-0000-0000-0000-000000000000"}]);
-    let owned = json!({"metadata": {"ownerReferences": owner}});
-    let labelled = json!({"metadata": {"ownerReferences": owner, "labels": {"a": "b"}}});
+    let missing =
+        json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "gone", "uid": "00000000-0000-0000-0000-000000000000"}]);
+    let owned = json!({"metadata": {"ownerReferences": missing}});
+    let labelled = json!({"metadata": {"ownerReferences": missing, "labels": {"a": "b"}}});
     let patch =
         |name: &str, patch: &Value| webhook.kubectl(&["-n", NAMESPACE, "patch", name, "--type=merge", "-p", &patch.to_string()]);
     for (name, rule) in [(claim.as_str(), "MG305"), (set, "MG401")] {

@@ -22,9 +22,9 @@ pub const REQUEST_DEADLINE: Duration = Duration::from_secs(30);
 /// Objects in one page.
 pub const PAGE: u32 = 250;
 /// The same of kinds that may have 1 MiB each: a page is in memory as a whole.
-const LARGE_PAGE: u32 = 50;
-/// Pages of one list: 50 000 objects of one kind in one namespace are no Milvus installation.
-pub const MAX_PAGES: usize = 200;
+const LARGE_PAGE: u32 = 20;
+/// Pages of one list. A namespace with more objects of one kind (10,000 `ConfigMaps`) is not read.
+pub const MAX_PAGES: usize = 500;
 
 /// Length of a name that the API accepts.
 const MAX_NAME: usize = 253;

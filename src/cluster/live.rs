@@ -1,6 +1,9 @@
 //! What runs in a namespace: objects to a snapshot, and the facts that come with them.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -25,7 +28,7 @@ use super::{
     drift,
     error::ClusterError,
     evidence::{self, Mark, Proven},
-    view::View,
+    view::{Gathered, View},
 };
 
 /// Where everything of a live cluster was read, as reports name it.
@@ -264,17 +267,20 @@ impl Cluster {
     /// # Errors
     /// Where any of it cannot be read.
     pub async fn view(&self, namespace: &str, keep: impl Fn(&Object) -> bool) -> Result<View, ClusterError> {
-        let keep = &keep;
+        let (keep, gathered) = (&keep, &Mutex::new(Gathered::default()));
         let kinds = WORKLOADS.into_iter().chain(AROUND).chain([AUTOSCALERS[0]]).map(async |resource| {
             // Helm's own records are no part of what runs, and large.
             let labels = (resource.kind == "ConfigMap").then_some("owner!=helm");
-            let mut kept = Vec::new();
-            self.each(resource, Some(namespace), labels, |object| kept.extend(seen(&object).filter(|(object, _)| keep(object))))
-                .await?;
-            Ok::<_, ClusterError>(kept)
+            self.each(resource, Some(namespace), labels, |object| {
+                if let Some((object, proven)) = seen(&object).filter(|(object, _)| keep(object)) {
+                    gathered.lock().unwrap_or_else(PoisonError::into_inner).push(object, proven);
+                }
+            })
+            .await
         });
-        let kinds = futures::future::try_join_all(kinds).await?;
-        Ok(View::of(kinds.into_iter().flatten()))
+        futures::future::try_join_all(kinds).await?;
+        let gathered = std::mem::take(&mut *gathered.lock().unwrap_or_else(PoisonError::into_inner));
+        Ok(gathered.view())
     }
 
     /// The labels of a namespace, and whether it is being deleted; `None` if there is no such namespace.

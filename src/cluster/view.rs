@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use crate::{
     facts::{AutoscalerFact, RolloutFact, SettledFact},
     manifest::Object,
-    milvus::{Place, Release, Version},
+    milvus::{Place, Release, Version, identify},
 };
 
 use super::evidence::{self, Proven};
@@ -23,6 +23,46 @@ pub struct View {
     pub rollouts: Vec<RolloutFact>,
     /// Its autoscalers.
     pub autoscalers: Vec<AutoscalerFact>,
+}
+
+/// Bytes that the objects of one namespace may take while it is read: as much as is kept of it in memory.
+const MAX_BYTES: usize = 8 * 1024 * 1024;
+/// Objects below this are never reduced: nothing is won.
+const SMALL: usize = 4 * 1024;
+
+/// Objects of one namespace as they are read. When they take too much room, the largest lose their large parts, which are then
+/// unknown to the rules, never absent.
+#[derive(Default)]
+pub(super) struct Gathered {
+    objects: Vec<(Object, bool, usize)>,
+    bytes: usize,
+}
+
+impl Gathered {
+    /// Takes an object in.
+    pub(super) fn push(&mut self, object: Object, proven: bool) {
+        let weight = object.weight();
+        self.bytes += weight;
+        self.objects.push((object, proven, weight));
+        while self.bytes > MAX_BYTES {
+            let large = self.objects.iter().enumerate().filter(|(_, (_, _, weight))| *weight > SMALL);
+            let Some(at) = large.max_by_key(|(_, (_, _, weight))| *weight).map(|(at, _)| at) else { break };
+            let (object, proven, weight) = self.objects.swap_remove(at);
+            self.bytes -= weight;
+            if let Some(object) = object.reduced(identify::may_run_milvus)
+                && object.weight() < weight
+            {
+                self.bytes += object.weight();
+                let weight = object.weight();
+                self.objects.push((object, proven, weight));
+            }
+        }
+    }
+
+    /// What the namespace is.
+    pub(super) fn view(self) -> View {
+        View::of(self.objects.into_iter().map(|(object, proven, _)| (object, proven)))
+    }
 }
 
 impl View {
@@ -74,5 +114,36 @@ impl View {
                 Some(SettledFact { release: release.name.clone(), namespace, version: version(release)? })
             })
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        manifest::object::NoText,
+        rules::testing::{Fixture, objects, objects_of},
+    };
+
+    #[test]
+    fn a_namespace_full_of_large_objects_is_read_into_its_share() {
+        let mut gathered = Gathered::default();
+        let text = "x".repeat(1_000_000);
+        for number in 0..225 {
+            let large = format!("kind: ConfigMap\nmetadata: {{name: large-{number}}}\ndata: {{user.yaml: {text}}}\n");
+            for object in objects_of(&large) {
+                gathered.push(object, false);
+            }
+            assert!(gathered.bytes <= MAX_BYTES);
+        }
+        for object in objects(&Fixture::cluster("2.4.5")) {
+            gathered.push(object, false);
+        }
+        assert_eq!(gathered.bytes, gathered.objects.iter().map(|(object, ..)| object.weight()).sum::<usize>());
+        let view = gathered.view();
+        assert_eq!(view.place.snapshot.releases[0].metadata().root_path.value, "by-dev", "what is small stays whole");
+        let left_out =
+            view.place.configs.iter().flat_map(|config| &config.files).filter(|file| file.text == Err(NoText::LeftOut));
+        assert!(left_out.count() >= 217, "unknown, not absent");
     }
 }

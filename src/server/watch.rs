@@ -24,8 +24,10 @@ use crate::{cluster::client::REQUEST_DEADLINE, objects, reason};
 
 use super::store::{Store, Watched};
 
-/// Objects in one page of a listing. A `ConfigMap` may have 1 MiB, and a page is in memory as a whole.
+/// Objects in one page of a listing, which is in memory as a whole.
 const PAGE: u32 = 50;
+/// The same for `ConfigMaps`, which may have 1 MiB each.
+const LARGE_PAGE: u32 = 20;
 /// How long one lasts at most of the kinds that decide what is let through: so long a dead connection may stay unnoticed.
 const DECISIVE_TIMEOUT: Duration = Duration::from_secs(30);
 /// An API server sends a bookmark every minute. Where two are missing, the connection is taken for dead.
@@ -162,7 +164,8 @@ impl Follower {
 
     /// Takes in every object; the version from which a watch goes on.
     async fn list(&self) -> Result<String, Halt> {
-        let mut params = ListParams { label_selector: self.labels(), limit: Some(PAGE), ..ListParams::default() };
+        let page = if self.kind == Watched::ConfigMaps { LARGE_PAGE } else { PAGE };
+        let mut params = ListParams { label_selector: self.labels(), limit: Some(page), ..ListParams::default() };
         self.store.begin(self.kind);
         loop {
             let page = timeout(REQUEST_DEADLINE, self.api.list(&params)).await;
