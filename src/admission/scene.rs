@@ -130,12 +130,12 @@ impl Other<'_> {
     pub(super) fn judge(&self, question: &Question<'_>) -> Option<JudgedRelease> {
         let before = Snapshot { releases: vec![Release::clone(&self.release)], ..Snapshot::default() };
         let mut judged = judge(&Question { before: Some(&before), ..*question }).releases.pop()?;
-        let counts: &[&str] = match self.why {
-            Why::Objects => &[],
-            Why::Data => &SAME_DATA,
-            Why::Settings => &SETTINGS,
+        let counts: Option<&[&str]> = match self.why {
+            Why::Objects => None,
+            Why::Data => Some(&SAME_DATA),
+            Why::Settings => Some(&SETTINGS),
         };
-        if self.why != Why::Objects {
+        if let Some(counts) = counts {
             judged.findings.retain(|judged| counts.contains(&judged.finding.rule.id) && !judged.finding.not_evaluated);
         }
         let release = self.release.label();

@@ -4,7 +4,10 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use crate::{
     facts::{AutoscalerFact, RolloutFact, SettledFact},
-    manifest::Object,
+    manifest::{
+        Object,
+        weight::{MAX_NAMESPACE_BYTES, SMALL},
+    },
     milvus::{Place, Release, Version, identify},
 };
 
@@ -25,11 +28,6 @@ pub struct View {
     pub autoscalers: Vec<AutoscalerFact>,
 }
 
-/// Bytes that the objects of one namespace may take while it is read: as much as is kept of it in memory.
-const MAX_BYTES: usize = 8 * 1024 * 1024;
-/// Objects below this are never reduced: nothing is won.
-const SMALL: usize = 4 * 1024;
-
 /// Objects of one namespace as they are read. When they take too much room, the largest lose their large parts, which are then
 /// unknown to the rules, never absent.
 #[derive(Default)]
@@ -44,7 +42,7 @@ impl Gathered {
         let weight = object.weight();
         self.bytes += weight;
         self.objects.push((object, proven, weight));
-        while self.bytes > MAX_BYTES {
+        while self.bytes > MAX_NAMESPACE_BYTES {
             let large = self.objects.iter().enumerate().filter(|(_, (_, _, weight))| *weight > SMALL);
             let Some(at) = large.max_by_key(|(_, (_, _, weight))| *weight).map(|(at, _)| at) else { break };
             let (object, proven, weight) = self.objects.swap_remove(at);
@@ -134,7 +132,7 @@ mod tests {
             for object in objects_of(&large) {
                 gathered.push(object, false);
             }
-            assert!(gathered.bytes <= MAX_BYTES);
+            assert!(gathered.bytes <= MAX_NAMESPACE_BYTES);
         }
         for object in objects(&Fixture::cluster("2.4.5")) {
             gathered.push(object, false);

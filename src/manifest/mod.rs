@@ -10,7 +10,7 @@ pub mod object;
 pub mod quantity;
 pub mod tape;
 pub mod view;
-mod weight;
+pub(crate) mod weight;
 pub mod yaml;
 
 pub use budget::{Budget, Exceeded};

@@ -17,6 +17,11 @@ const MAX_TEXT: usize = 512;
 /// Bytes of the variables, and of the command line, of one container of such an object.
 const MAX_CONTAINER: usize = 4 * 1024;
 
+/// Bytes that the objects of one namespace may take. One with ten releases of Milvus takes less than 1 MiB.
+pub const MAX_NAMESPACE_BYTES: usize = 8 * 1024 * 1024;
+/// Objects below this are never reduced: nothing is won.
+pub const SMALL: usize = 4 * 1024;
+
 /// What a text or a list costs beside its content.
 const ENTRY: usize = 32;
 

@@ -105,15 +105,6 @@ impl Release {
         })
     }
 
-    /// Whether both releases work on the same data, as far as both locations are known.
-    #[must_use]
-    pub fn shares_data_with(&self, other: &Self) -> bool {
-        match (self.data_location(), other.data_location()) {
-            (Some(one), Some(other)) => one.is_same(&other),
-            _ => false,
-        }
-    }
-
     /// Whether both releases hold an object of the same kind and name in the same namespace.
     #[must_use]
     pub fn shares_objects_with(&self, other: &Self) -> bool {
@@ -157,8 +148,11 @@ mod tests {
     #[case("localhost:2379", "localhost:2379", "by-dev", false)]
     fn one_location_has_many_names(#[case] one: &str, #[case] other: &str, #[case] root_path: &str, #[case] same: bool) {
         let (one, other) = (release("a", "one", one, "by-dev"), release("b", "two", other, root_path));
-        assert_eq!(one.shares_data_with(&other), same);
-        assert_eq!(other.shares_data_with(&one), same);
+        let is_same = |one: &Release, other: &Release| {
+            one.data_location().zip(other.data_location()).is_some_and(|(one, other)| one.is_same(&other))
+        };
+        assert_eq!(is_same(&one, &other), same);
+        assert_eq!(is_same(&other, &one), same);
         let keys = |release: &Release| release.data_location().map(|location| location.keys()).unwrap_or_default();
         assert_eq!(keys(&one).iter().any(|key| keys(&other).contains(key)), same, "{:?} {:?}", keys(&one), keys(&other));
     }

@@ -89,7 +89,8 @@ impl Memory {
             if let Some(old) = old
                 && (Remembered { seen: old.seen, ..seen.clone() }) == *old
             {
-                seen.seen = old.seen;
+                running.insert(key);
+                continue;
             }
             if old.is_none() && self.releases.len() >= MAX_RELEASES {
                 fits = false;

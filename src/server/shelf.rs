@@ -3,13 +3,10 @@
 
 use std::collections::HashMap;
 
-/// Bytes that the objects of one namespace may take. One with ten releases of Milvus takes less than 1 MiB.
-pub const MAX_NAMESPACE_BYTES: usize = 8 * 1024 * 1024;
+pub use crate::manifest::weight::{MAX_NAMESPACE_BYTES, SMALL};
+
 /// Bytes that all objects may take. Ten thousand Deployments of Milvus take 25 MiB.
 pub const MAX_BYTES: usize = 48 * 1024 * 1024;
-/// Objects below this are never reduced: nothing is won.
-pub const SMALL: usize = 4 * 1024;
-
 /// Bytes by namespace, and in all.
 #[derive(Debug, Default)]
 pub struct Shelf {
