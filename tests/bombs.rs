@@ -23,11 +23,7 @@ use std::{
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use common::{
-    guard,
-    https::{Https, trusting},
-    webhook::{Server, wait_until},
-};
+use common::{https::Https, webhook::Server};
 use flate2::{Compression, write::GzEncoder};
 use milvus_guard::manifest::documents;
 use rustls::ClientConfig;
@@ -48,26 +44,12 @@ struct Target {
 impl Target {
     fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let authority = folder.path().join("ca.crt");
-        let mut command = guard();
-        command
-            .args(["serve", "--no-cluster", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--before", RUNNING])
-            .args(["--tls-self-signed", "--tls-ca-out"])
-            .arg(&authority);
-        let server = Server::spawn(command, folder.path().join("serve.log"));
-        wait_until("the server is ready", Duration::from_secs(30), || server.is_ready());
-        let config = trusting(&[&fs::read_to_string(&authority).unwrap()]);
+        let (server, config) = Server::alone(folder.path(), &["--before", RUNNING]);
         Self { server, config, _folder: folder }
     }
 
     fn connect(&self) -> Https {
         Https::connect(&self.server.url, &self.config).unwrap()
-    }
-
-    fn status(&self, key: &str) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.server.pid())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
-        line.trim().trim_end_matches(" kB").trim().parse().unwrap()
     }
 
     /// Sends one review and returns what it was told.
@@ -84,10 +66,10 @@ impl Target {
 fn bounded(what: &str, body: &[u8]) -> Value {
     assert!(body.len() <= 7 * MIB, "{what}: {} bytes are refused for their size", body.len());
     let target = Target::start();
-    let idle = target.status("VmHWM:");
+    let idle = target.server.peak_kib();
     let started = Instant::now();
     let told = target.told(what, body);
-    let (took, peak) = (started.elapsed(), target.status("VmHWM:"));
+    let (took, peak) = (started.elapsed(), target.server.peak_kib());
     eprintln!("{what}: {} KiB sent, {} -> {} MiB, {took:.1?}, {}", body.len() / 1024, idle / 1024, peak / 1024, said(&told));
     assert!(!target.server.log().contains("panicked"), "{what}: {}", target.server.log());
     if peak - idle >= MAX_GROWTH_KIB {
@@ -388,7 +370,7 @@ fn an_object_builds_no_more_than_its_budget() {
 #[test]
 fn honest_reviews_beside_bombs_are_in_time() {
     let target = Target::start();
-    let idle = target.status("VmHWM:");
+    let idle = target.server.peak_kib();
     let (old, mut new) = (deployment(), deployment());
     new["spec"]["template"]["spec"]["containers"][0]["image"] = json!("milvusdb/milvus:v2.2.16");
     let name = old["metadata"]["name"].as_str().unwrap().to_owned();
@@ -439,7 +421,7 @@ fn honest_reviews_beside_bombs_are_in_time() {
         }
         over.store(true, Ordering::Relaxed);
     });
-    let peak = target.status("VmHWM:");
+    let peak = target.server.peak_kib();
     eprintln!(
         "{} bombs; worst of Deployments, releases, /healthz: {worst:.1?}; peak {} MiB",
         sent.load(Ordering::Relaxed),

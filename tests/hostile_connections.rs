@@ -10,7 +10,6 @@
 mod common;
 
 use std::{
-    fs,
     io::{self, Read},
     net::TcpStream,
     sync::{
@@ -22,8 +21,7 @@ use std::{
 };
 
 use common::{
-    guard,
-    https::{Https, trusting},
+    https::Https,
     webhook::{Server, curl, wait_until},
 };
 use rustls::ClientConfig;
@@ -41,13 +39,7 @@ struct Bed {
 impl Bed {
     fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let authority = folder.path().join("ca.crt");
-        let mut command = guard();
-        command.args(["serve", "--no-cluster", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]);
-        command.args(["--tls-self-signed", "--tls-ca-out"]).arg(&authority);
-        let server = Server::spawn(command, folder.path().join("serve.log"));
-        wait_until("the server is ready", Duration::from_secs(30), || server.is_ready());
-        let config = trusting(&[&fs::read_to_string(authority).unwrap()]);
+        let (server, config) = Server::alone(folder.path(), &[]);
         Self { server, config, _folder: folder }
     }
 
@@ -67,9 +59,7 @@ impl Bed {
     }
 
     fn peak_mib(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.server.pid())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+        self.server.peak_kib() / 1024
     }
 }
 

@@ -20,8 +20,7 @@ use std::{
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use common::{
-    guard,
-    https::{Https, Reply, trusting},
+    https::{Https, Reply},
     webhook::{Server, wait_until},
 };
 use flate2::{Compression, write::GzEncoder};
@@ -44,16 +43,7 @@ struct Target {
 impl Target {
     fn start(flags: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let authority = folder.path().join("ca.crt");
-        let mut command = guard();
-        command
-            .args(["serve", "--no-cluster", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--before", RUNNING])
-            .args(["--tls-self-signed", "--tls-ca-out"])
-            .arg(&authority)
-            .args(flags);
-        let server = Server::spawn(command, folder.path().join("serve.log"));
-        wait_until("the server is ready", Duration::from_secs(30), || server.is_ready());
-        let config = trusting(&[&fs::read_to_string(&authority).unwrap()]);
+        let (server, config) = Server::alone(folder.path(), &[&["--before", RUNNING], flags].concat());
         Self { server, config, _folder: folder }
     }
 
@@ -88,12 +78,6 @@ impl Target {
         last
     }
 
-    fn peak_kib(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.server.pid())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-        line.trim().trim_end_matches(" kB").trim().parse().unwrap()
-    }
-
     /// It is up, ready, hit no defect of its own and did not grow without bound.
     fn survived(&self) {
         let mut connection = self.connect();
@@ -102,7 +86,7 @@ impl Target {
         }
         let log = self.server.log();
         assert!(!log.contains("panicked"), "{log}");
-        let peak = self.peak_kib();
+        let peak = self.server.peak_kib();
         eprintln!("peak of resident memory: {} MiB", peak / 1024);
         assert!(peak < MAX_RSS_KIB, "{peak} KiB");
     }

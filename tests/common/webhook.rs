@@ -5,14 +5,16 @@ use std::{
     io::{BufRead, BufReader},
     path::PathBuf,
     process::{Child, Command, Stdio},
+    sync::Arc,
     time::Duration,
 };
 
 use milvus_guard::manifest::documents;
 use milvus_guard_testbed::{ControlPlane, Helm, expect_success, helm};
+use rustls::ClientConfig;
 use serde_json::{Value, json};
 
-use super::guard;
+use super::{guard, https::trusting};
 
 /// The guard's namespace.
 pub const GUARD: &str = "milvus-guard";
@@ -174,6 +176,28 @@ impl Server {
         let server = Self::spawn(command, log);
         wait_until("the server is ready", Duration::from_secs(60), || server.is_ready());
         server
+    }
+
+    /// Starts `serve` without a cluster, and says whom a client is to trust.
+    pub fn alone(folder: &std::path::Path, flags: &[&str]) -> (Self, Arc<ClientConfig>) {
+        let authority = folder.join("ca.crt");
+        let mut command = guard();
+        command
+            .args(["serve", "--no-cluster", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"])
+            .args(["--tls-self-signed", "--tls-ca-out"])
+            .arg(&authority)
+            .args(flags);
+        let server = Self::spawn(command, folder.join("serve.log"));
+        wait_until("the server is ready", Duration::from_secs(30), || server.is_ready());
+        let config = trusting(&[&fs::read_to_string(&authority).unwrap()]);
+        (server, config)
+    }
+
+    /// The most memory that the process has had, in KiB.
+    pub fn peak_kib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").trim().parse().unwrap()
     }
 
     /// Starts any `serve` and reads from its log where it listens.
