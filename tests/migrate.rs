@@ -137,12 +137,17 @@ fn a_run_is_ended_only_where_the_metadata_is_whole() {
     assert_eq!(code, 0, "{stderr}");
     assert!(stdout.contains("was ended where it stood. The metadata is that of 2.2.16, verified"), "{stdout}");
     assert_eq!(stand.run()["status"]["phase"], "Aborted");
+    let (code, stdout, stderr) = run(stand.migrate().args(["-o", "abort"]));
+    assert!(code == 0 && stdout.contains("is ended already. Run "), "{code}: {stdout}{stderr}");
     // A run that was ended can still be taken back.
     let (code, stdout, stderr) = run(stand.migrate().args(["-o", "rollback"]));
     assert_eq!(code, 0, "{stdout}{stderr}");
     assert_eq!((stand.metadata(), stand.shape()), (before, shape));
-    let (code, _, stderr) = run(stand.migrate().args(["-o", "rollback"]));
-    assert!(code == 1 && stderr.contains("There is no run of milvus/my-release to take back"), "{stderr}");
+    // A client that lost the last answer asks again.
+    let (code, stdout, stderr) = run(stand.migrate().args(["-o", "rollback"]));
+    assert!(code == 0 && stdout.contains("is rolled back already. Everything is as it was"), "{code}: {stdout}{stderr}");
+    let (code, _, stderr) = run(stand.migrate().args(["-o", "abort"]));
+    assert!(code == 1 && stderr.contains("There is no run of milvus/my-release to end"), "{stderr}");
 }
 
 #[test]

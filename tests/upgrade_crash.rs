@@ -62,8 +62,12 @@ impl Crash {
     /// Everything as before, by Helm: an upgrade that was finished has no way back of its own.
     fn reset(&self) {
         self.faults.set(Fault::None);
-        let tag = "image.all.tag=v2.4.5";
-        let args = ["upgrade", RELEASE, self.chart.path(), "-n", NAMESPACE, "--reuse-values", "--set", tag];
+        self.helm_upgrade("v2.4.5");
+    }
+
+    fn helm_upgrade(&self, tag: &str) {
+        let tag = format!("image.all.tag={tag}");
+        let args = ["upgrade", RELEASE, self.chart.path(), "-n", NAMESPACE, "--reuse-values", "--set", &tag];
         expect_success(self.roll.cluster.helm(Helm::V4, args));
         self.roll.await_complete(NAMESPACE);
     }
@@ -135,12 +139,21 @@ fn killed_at_any_write_of_a_rollback_the_same_command_goes_on() {
     crash.run_to_the_end(&["-o", "rollback"]);
     crash.is_back("without trouble");
     let writes = crash.faults.writes();
+    // A client that lost the last answer asks again.
+    crash.faults.set(Fault::None);
+    let (code, stdout, stderr) = run(&mut crash.command(&["-o", "rollback"]));
+    assert!(code == 0 && stdout.contains("is rolled back already"), "{code}: {stdout}{stderr}");
+    assert_eq!(crash.faults.writes(), 0, "{:#?}", crash.faults.log());
     for number in places(writes, SAMPLE, 2) {
         crash.stop_at("querynode");
         let why = crash.kill_at(number, &["-o", "rollback"], || crash.stop_at("querynode"));
         crash.run_to_the_end(&["-o", "rollback"]);
         crash.is_back(&why);
     }
+    // What was rolled back and upgraded by other means is not rolled back any more.
+    crash.helm_upgrade("v2.4.24");
+    let (code, stdout, stderr) = run(&mut crash.command(&["-o", "rollback"]));
+    assert!(code == 1 && stderr.contains("There is no run of milvus/my-release to roll back"), "{code}: {stdout}{stderr}");
 }
 
 #[test]

@@ -10,10 +10,10 @@ use serde_json::Value;
 use crate::{
     cluster::{guard::api_resource, pods::trouble},
     objects::{RunPhase, UPGRADE_RUN, UpgradeRun},
-    run::{ApiError, End, Event, Link},
+    run::{ApiError, End, Event, Intent, Link},
 };
 
-use super::spec::{Intent, JobSpec};
+use super::spec::JobSpec;
 
 /// Between two looks at a Job and its run. What happens there is told to the second by the Job itself.
 pub const LOOK: Duration = Duration::from_secs(1);

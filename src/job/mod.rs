@@ -11,4 +11,4 @@ pub mod make;
 pub mod spec;
 
 pub use make::{asker, image, run};
-pub use spec::{Claim, Intent, JobSpec, Mounted, Rights};
+pub use spec::{Claim, JobSpec, Mounted, Rights};

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::run::{ReleaseName, store::labels};
+use crate::run::{Intent, ReleaseName, store::labels};
 
 /// Label of everything that belongs to a run's Job.
 pub const RUN_LABEL: &str = "guard.milvus.io/run";
@@ -48,17 +48,6 @@ pub struct JobSpec {
     pub secrets: Vec<Mounted>,
     /// What is merged into the Job.
     pub overrides: Option<Value>,
-}
-
-/// How a run that does what was asked for ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Intent {
-    /// It reaches its plan.
-    Forward,
-    /// It is back where it began.
-    Back,
-    /// It is ended where it stood.
-    End,
 }
 
 /// What a Job needs beside its own record.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::job::{Claim, Intent, Rights};
+use crate::job::{Claim, Rights};
 
 use super::{
     remote::JobOptions,
@@ -35,16 +35,6 @@ pub fn rights(with_tool: bool) -> Rights {
         {"apiGroups": [""], "resources": ["secrets"], "verbs": ["create", "patch", "delete"]},
     ]);
     Rights { in_release: rules_in_release(), at_home: if with_tool { tool } else { json!([]) } }
-}
-
-/// How a run of this operation ends well.
-#[must_use]
-pub const fn intent(operation: Operation) -> Intent {
-    match operation {
-        Operation::Migrate | Operation::Record => Intent::Forward,
-        Operation::Rollback => Intent::Back,
-        Operation::Abort => Intent::End,
-    }
 }
 
 /// Name of the Job.

@@ -2,7 +2,7 @@
 
 use crate::{
     objects::{Condition, ObjectMeta, RunKind, RunPhase, RunSpec, StepStage, UpgradeRun, progress::METADATA_MIGRATED},
-    run::{End, Engine, Home, Link, Lock, Options, Store, recorder::recording, store::History},
+    run::{self, End, Engine, Home, Link, Lock, Options, Store, choice::Request, recorder::recording, store::History},
 };
 
 use super::{
@@ -23,7 +23,7 @@ pub async fn perform(link: &Link, settings: Settings, operation: Operation, hist
 async fn try_perform(link: &Link, settings: Settings, operation: Operation, history: History) -> Result<End, End> {
     let home = Home::find(link, &settings.release, settings.run_namespace.as_deref()).await?;
     let known = Store::runs(link, &home, &settings.release).await?;
-    let name = choose(&known, &settings, operation)?;
+    let name = choose(link, &known, &settings, operation).await?;
     if operation != Operation::Abort && !known.iter().any(|run| run.metadata.name == name) {
         // What is not there needs no lock, and its namespace may not be there either.
         survey(link, &settings, operation).await.map_err(|error| unsurveyed(error, &settings))?;
@@ -46,10 +46,9 @@ async fn under_lock(
 ) -> Result<End, End> {
     // Whoever held the lock before us may have ended what we found, so all of it is looked at again.
     let known = Store::runs(link, home, &settings.release).await?;
-    let again = choose(&known, &settings, operation)?;
+    let again = choose(link, &known, &settings, operation).await?;
     let run = known.iter().find(|run| run.metadata.name == again);
-    if operation == Operation::Abort {
-        let run = run.ok_or_else(|| nothing_to(operation, &settings))?;
+    if let (Operation::Abort, Some(run)) = (operation, run) {
         return abort(link, &settings, home, lock, run, history).await;
     }
     // A new run keeps the name that the Lease already says.
@@ -106,36 +105,16 @@ async fn under_lock(
     Ok(if operation == Operation::Rollback { Box::pin(engine.back()).await } else { Box::pin(engine.forward()).await })
 }
 
-/// The name of the run that this is about: one that exists, or a new one.
-pub(super) fn choose(known: &[UpgradeRun], settings: &Settings, operation: Operation) -> Result<String, End> {
-    let open = known.iter().rev().find(|run| run.is_under_way());
-    if let Some(other) = open.filter(|run| run.spec.kind != RunKind::Migration) {
-        return Err(End::Locked(format!(
-            "Run {} is under way for this release ({}). Nothing was changed. Next: let it end, or end it with milvus-guard upgrade -o abort.",
-            other.full_name(),
-            other.status.phase.name()
-        )));
-    }
-    let name = |run: &UpgradeRun| run.metadata.name.clone();
-    match (operation, open) {
-        (Operation::Migrate | Operation::Record, Some(run)) if run.status.phase == RunPhase::RollingBack => {
-            Err(End::Refused(format!(
-                "Run {} is on its way back. Nothing was changed. Next: {}",
-                run.full_name(),
-                words::command(settings, "-o rollback ")
-            )))
-        }
-        (Operation::Migrate | Operation::Record | Operation::Abort | Operation::Rollback, Some(run)) => Ok(name(run)),
-        (Operation::Abort, None) => Err(nothing_to(operation, settings)),
-        (Operation::Rollback, None) => {
-            // A run that ended can still be taken back, the last one only: what lies before it is gone.
-            let last =
-                known.iter().rev().find(|run| run.spec.kind == RunKind::Migration && run.status.phase != RunPhase::Refused);
-            let last = last.filter(|run| !run.status.originals.is_empty() && run.status.phase != RunPhase::RolledBack);
-            last.map(name).ok_or_else(|| nothing_to(operation, settings))
-        }
-        (Operation::Migrate | Operation::Record, None) => Ok(settings.run.clone().unwrap_or_else(|| new_name(settings))),
-    }
+/// The name of the run that the command is about.
+///
+/// # Errors
+/// As [`run::choose`].
+pub(super) async fn choose(link: &Link, known: &[UpgradeRun], settings: &Settings, operation: Operation) -> Result<String, End> {
+    let command = |flags: &str| words::command(settings, flags);
+    let intent = operation.intent();
+    let request = Request { kind: RunKind::Migration, intent, release: &settings.release, command: &command };
+    let chosen = run::choose(link, known, &request).await?.run();
+    Ok(chosen.map(|run| run.metadata.name.clone()).or_else(|| settings.run.clone()).unwrap_or_else(|| new_name(settings)))
 }
 
 /// A name for a new run.
@@ -273,17 +252,6 @@ fn condition(run: &UpgradeRun, settings: &Settings) -> String {
             run.spec.from
         )
     }
-}
-
-fn nothing_to(operation: Operation, settings: &Settings) -> End {
-    End::Refused(format!(
-        "There is no run of {}/{} to {}. Nothing was changed. Next: milvus-guard status -i {} -n {}",
-        settings.release.namespace,
-        settings.release.name,
-        if operation == Operation::Abort { "end" } else { "take back" },
-        settings.release.name,
-        settings.release.namespace
-    ))
 }
 
 pub(super) fn unsurveyed(error: SurveyError, settings: &Settings) -> End {

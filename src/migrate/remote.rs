@@ -47,7 +47,7 @@ pub async fn remote(link: &Link, settings: Settings, operation: Operation, optio
 async fn try_remote(link: &Link, mut settings: Settings, operation: Operation, options: &JobOptions) -> Result<End, End> {
     let home = Home::find(link, &settings.release, settings.run_namespace.as_deref()).await?;
     let known = Store::runs(link, &home, &settings.release).await?;
-    let name = choose(&known, &settings, operation)?;
+    let name = choose(link, &known, &settings, operation).await?;
     let run = known.iter().find(|run| run.metadata.name == name);
     check(link, &settings, operation, &known, run).await?;
     settings.requested_by = cluster_job::asker(link).await;
@@ -56,7 +56,7 @@ async fn try_remote(link: &Link, mut settings: Settings, operation: Operation, o
         name: job::name(&name, operation),
         verb: "migrate",
         operation: operation.name(),
-        intent: job::intent(operation),
+        intent: operation.intent(),
         args: job::args(&settings, operation, claim.as_deref(), options.etcd_secret.is_some()),
         image: cluster_job::image(link, &home, options.image.as_ref()).await?,
         claim: job::claim(claim, options),

@@ -6,7 +6,7 @@ use crate::{
     etcd::client::Tls,
     migration::versions::{Transition, transition},
     milvus::Version,
-    run::ReleaseName,
+    run::{Intent, ReleaseName},
 };
 
 pub use crate::run::release::image_fits as image;
@@ -33,6 +33,16 @@ impl Operation {
             Self::Rollback => "rollback",
             Self::Abort => "abort",
             Self::Record => "record",
+        }
+    }
+
+    /// What it does with its run.
+    #[must_use]
+    pub const fn intent(self) -> Intent {
+        match self {
+            Self::Migrate | Self::Record => Intent::Forward,
+            Self::Rollback => Intent::Back,
+            Self::Abort => Intent::End,
         }
     }
 }

@@ -7,9 +7,10 @@ use serde_json::Value;
 use crate::{
     facts::Facts,
     milvus::{Build, Release, Version, catalogue::Catalogue},
-    objects::{ObjectMeta, Original, RunKind, RunPhase, RunSpec, UpgradeRun},
+    objects::{ObjectMeta, Original, RunKind, RunSpec, UpgradeRun},
     run::{
-        End, Engine, Home, Link, Lock, Options, Step as _, Store,
+        self, End, Engine, Home, Link, Lock, Options, Step as _, Store,
+        choice::Request,
         home::HomeError,
         recorder::recording,
         release::{self, SurveyError},
@@ -39,7 +40,7 @@ pub async fn perform(link: &Link, settings: Settings, operation: Operation, hist
 async fn try_perform(link: &Link, settings: Settings, operation: Operation, history: History) -> Result<End, End> {
     let home = Home::find(link, &settings.release, settings.run_namespace.as_deref()).await?;
     let known = Store::runs(link, &home, &settings.release).await?;
-    let name = choose(&known, &settings, operation)?;
+    let name = choose(link, &known, &settings, operation).await?;
     let lock = Lock::for_run(link, &home, &settings.release, &name, settings.lock, &known).await?;
     let end = Box::pin(under_lock(link, settings, operation, history, &home, &lock, &name)).await;
     lock.give_back().await;
@@ -58,13 +59,12 @@ async fn under_lock(
 ) -> Result<End, End> {
     // Whoever held the lock before us may have ended what we found, so all of it is looked at again.
     let known = Store::runs(link, home, &settings.release).await?;
-    let again = choose(&known, &settings, operation)?;
+    let again = choose(link, &known, &settings, operation).await?;
     let run = known.iter().find(|run| run.metadata.name == again);
     // A new run keeps the name that the Lease already says.
     let name = if run.is_some() { again.as_str() } else { name };
     let (release, _) = release::read(link, &settings.release).await.map_err(|error| unsurveyed(error, &settings))?;
-    if operation == Operation::Abort {
-        let run = run.ok_or_else(|| nothing_to(operation, &settings))?;
+    if let (Operation::Abort, Some(run)) = (operation, run) {
         return abort(link, &settings, home, lock, run, &release, history).await;
     }
     let mut settings = settings;
@@ -193,33 +193,16 @@ fn is_there(release: &Release, rollout: &Rollout) -> bool {
     release.components.iter().filter(|one| one.is_running()).all(|one| one.image().to_string() == rollout.image)
 }
 
-/// The name of the run that this is about: one that exists, or a new one.
-pub(super) fn choose(known: &[UpgradeRun], settings: &Settings, operation: Operation) -> Result<String, End> {
-    let open = known.iter().rev().find(|run| run.is_under_way());
-    if let Some(other) = open.filter(|run| run.spec.kind != RunKind::Rolling) {
-        return Err(End::Locked(format!(
-            "Run {} is under way for this release ({}). Nothing was changed. Next: let it end, or end it with its own verb and -o abort.",
-            other.full_name(),
-            other.status.phase.name()
-        )));
-    }
-    let name = |run: &UpgradeRun| run.metadata.name.clone();
-    match (operation, open) {
-        (Operation::Update, Some(run)) if run.status.phase == RunPhase::RollingBack => Err(End::Refused(format!(
-            "Run {} is on its way back. Nothing was changed. Next: {}",
-            run.full_name(),
-            words::command(settings, "-o rollback ")
-        ))),
-        (_, Some(run)) => Ok(name(run)),
-        (Operation::Abort, None) => Err(nothing_to(operation, settings)),
-        (Operation::Rollback, None) => {
-            // A run that ended can still be taken back, the last one only: what lies before it is gone.
-            let last = known.iter().rev().find(|run| run.spec.kind == RunKind::Rolling && run.status.phase != RunPhase::Refused);
-            let last = last.filter(|run| !run.status.originals.is_empty() && run.status.phase != RunPhase::RolledBack);
-            last.map(name).ok_or_else(|| nothing_to(operation, settings))
-        }
-        (Operation::Update, None) => Ok(settings.run.clone().unwrap_or_else(|| new_name(settings))),
-    }
+/// The name of the run that the command is about.
+///
+/// # Errors
+/// As [`run::choose`].
+pub(super) async fn choose(link: &Link, known: &[UpgradeRun], settings: &Settings, operation: Operation) -> Result<String, End> {
+    let command = |flags: &str| words::command(settings, flags);
+    let intent = operation.intent();
+    let request = Request { kind: RunKind::Rolling, intent, release: &settings.release, command: &command };
+    let chosen = run::choose(link, known, &request).await?.run();
+    Ok(chosen.map(|run| run.metadata.name.clone()).or_else(|| settings.run.clone()).unwrap_or_else(|| new_name(settings)))
 }
 
 /// A name for a new run.
@@ -297,17 +280,6 @@ fn condition(run: &UpgradeRun, release: &Release, settings: &Settings) -> String
         words::command(settings, ""),
         words::command(settings, "-o rollback ")
     )
-}
-
-fn nothing_to(operation: Operation, settings: &Settings) -> End {
-    End::Refused(format!(
-        "There is no run of {}/{} to {}. Nothing was changed. Next: milvus-guard status -i {} -n {}",
-        settings.release.namespace,
-        settings.release.name,
-        if operation == Operation::Abort { "end" } else { "take back" },
-        settings.release.name,
-        settings.release.namespace
-    ))
 }
 
 fn foreign(run: &UpgradeRun) -> End {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::{
-    job::{self, Intent, JobSpec, Mounted, Rights},
+    job::{self, JobSpec, Mounted, Rights},
     run::{End, Home, Link, Store},
 };
 
@@ -58,22 +58,21 @@ pub async fn remote(link: &Link, settings: Settings, operation: Operation, optio
 async fn try_remote(link: &Link, mut settings: Settings, operation: Operation, options: &JobOptions) -> Result<End, End> {
     let home = Home::find(link, &settings.release, settings.run_namespace.as_deref()).await?;
     let known = Store::runs(link, &home, &settings.release).await?;
-    let name = choose(&known, &settings, operation)?;
+    let name = choose(link, &known, &settings, operation).await?;
     if operation == Operation::Update && !known.iter().any(|run| run.metadata.name == name) {
         // A person waits less, and nothing is made.
         refuses(link, &settings).await?;
     }
     settings.requested_by = job::asker(link).await;
-    let (suffix, intent) = match operation {
-        Operation::Update => (String::new(), Intent::Forward),
-        Operation::Rollback => (format!("-{}", operation.name()), Intent::Back),
-        Operation::Abort => (format!("-{}", operation.name()), Intent::End),
+    let suffix = match operation {
+        Operation::Update => String::new(),
+        Operation::Rollback | Operation::Abort => format!("-{}", operation.name()),
     };
     let spec = JobSpec {
         name: format!("{name}{suffix}"),
         verb: "upgrade",
         operation: operation.name(),
-        intent,
+        intent: operation.intent(),
         args: args(&settings, operation, options),
         image: job::image(link, &home, options.image.as_ref()).await?,
         claim: None,

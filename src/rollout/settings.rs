@@ -6,7 +6,7 @@ use crate::{
     etcd::Tls,
     milvus::Version,
     milvus_api::Login,
-    run::{ReleaseName, release},
+    run::{Intent, ReleaseName, release},
 };
 
 /// What to do with a run.
@@ -28,6 +28,16 @@ impl Operation {
             Self::Update => "update",
             Self::Rollback => "rollback",
             Self::Abort => "abort",
+        }
+    }
+
+    /// What it does with its run.
+    #[must_use]
+    pub const fn intent(self) -> Intent {
+        match self {
+            Self::Update => Intent::Forward,
+            Self::Rollback => Intent::Back,
+            Self::Abort => Intent::End,
         }
     }
 }

@@ -11,6 +11,7 @@
 //! | [`home`] | where a run lives: the guard's namespace, else the release's |
 //! | [`event`] | what happens, as data, and those who are told: [`display`], [`recorder`], the run's history |
 //! | [`halt`] | why a run must stop now: a signal, or the lost lock |
+//! | [`choice`] | which run a command is about |
 //! | [`end`] | how a run ended, and its exit code |
 //! | [`view`] | where a run stands, for `status` |
 //! | [`release`] | the release that a run is about: found, read, and the image that it gets |
@@ -32,6 +33,7 @@
 //! called again after a crash and must then do what is missing and nothing twice. `undo` may meet a step that never did
 //! anything. A gate waits by itself (on watches, never on time) and says through [`Context::waiting`] for what.
 
+pub mod choice;
 pub mod context;
 pub mod display;
 pub mod end;
@@ -49,6 +51,7 @@ pub mod step;
 pub mod store;
 pub mod view;
 
+pub use choice::{Choice, Intent, choose};
 pub use context::Context;
 pub use end::End;
 pub use engine::{Engine, Options};
