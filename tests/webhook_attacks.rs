@@ -15,7 +15,7 @@ use std::{fs, time::Duration};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use common::{
     Chart, file,
-    webhook::{GUARD, Webhook, wait_until},
+    webhook::{GUARD, Server, TEMPLATE, Webhook, wait_until, write_template},
 };
 use milvus_guard::manifest::documents;
 use milvus_guard_testbed::{Helm, expect_success};
@@ -106,6 +106,53 @@ fn record(manifest: &str, name: &str, namespace: &str) -> Value {
         "metadata": {"name": format!("sh.helm.release.v1.{name}.v1"),
             "labels": {"owner": "helm", "status": "pending-install", "name": name, "version": "1"}},
         "data": {"release": payload}})
+}
+
+#[test]
+fn a_memory_that_cannot_be_stored_counts_on_every_replica() {
+    let mut webhook = Webhook::start();
+    let folder = tempfile::tempdir().unwrap();
+    write_template(&folder.path().join(TEMPLATE), "https://127.0.0.1:1", &[]);
+    let other = Server::start(&webhook.cluster, folder.path(), "127.0.0.1:0", &[]);
+    // The guard may not write what it remembers.
+    let role = webhook.cluster.get_json(&format!("/apis/rbac.authorization.k8s.io/v1/namespaces/{GUARD}/roles/milvus-guard"));
+    let mut less = role.clone();
+    less["metadata"] = json!({"name": "milvus-guard", "namespace": GUARD});
+    less["rules"].as_array_mut().unwrap().retain(|rule| rule["resources"] != json!(["configmaps"]));
+    assert_ne!(less["rules"], role["rules"]);
+    webhook.cluster.apply(&less.to_string());
+
+    let (old, new) = (Chart::compact("3.2.18"), Chart::compact("4.0.31"));
+    let values = etcd_values(&webhook, "etcd.example.com:2379");
+    let args = ["install", "my-release", old.path(), "-n", NAMESPACE, "--create-namespace", "-f", &values];
+    let (done, text) = webhook.helm(Helm::V4, &args);
+    assert!(done, "{text}");
+    let is_seen = |metrics: &str| metrics.contains("milvus_guard_memory_unsaved 1");
+    wait_until("both replicas say so", Duration::from_secs(30), || {
+        is_seen(&webhook.server.get_metrics()) && is_seen(&other.get_metrics())
+    });
+    assert!(webhook.metric("milvus_guard_memory_failures_total") > 0.0);
+    let (done, text) = webhook.helm(Helm::V4, &["uninstall", "my-release", "-n", NAMESPACE, "--wait"]);
+    assert!(done, "{text}");
+    let is_denied = |webhook: &Webhook| {
+        let (done, text) = webhook.helm(Helm::V4, &["install", "my-release", new.path(), "-n", NAMESPACE, "-f", &values]);
+        assert!(!done && text.contains("MG101") && text.contains("2.1.4 would become 2.2.13"), "{text}");
+    };
+    is_denied(&webhook);
+    webhook.server.kill();
+    webhook.server = other;
+    let _values = std::mem::replace(&mut webhook.folder, folder);
+    webhook.register();
+    is_denied(&webhook);
+
+    // What was never stored is stored as soon as that is possible.
+    less["rules"] = role["rules"].clone();
+    webhook.cluster.apply(&less.to_string());
+    remembered(&webhook);
+    wait_until("nothing is left", Duration::from_secs(30), || {
+        webhook.server.get_metrics().contains("milvus_guard_memory_unsaved 0")
+    });
+    is_denied(&webhook);
 }
 
 #[test]

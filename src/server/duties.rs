@@ -1,10 +1,7 @@
-//! What the leader does for all replicas: remembers releases, reports on policies, clears what has expired, audits.
+//! What is done beside reviews. Each replica remembers the releases that it sees. The leader stores these memories, reports on
+//! policies, deletes what has expired, and audits.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -42,7 +39,7 @@ const TICK: Duration = Duration::from_secs(1);
 /// Under which name the API server notes who owns a field.
 const MANAGER: &str = "milvus-guard";
 
-/// The leader's work.
+/// The work of a replica.
 pub struct Duties {
     /// The cluster.
     pub client: Client,
@@ -66,39 +63,31 @@ type Reported = BTreeMap<(Watched, String), (Option<i64>, Option<String>)>;
 impl Duties {
     /// Does what is due, until the process ends.
     pub async fn run(self) {
-        let mut led = false;
-        let mut memories = BTreeMap::<String, Memory>::new();
-        let mut unsaved = BTreeSet::<String>::new();
+        let (mut led, mut has_seen_all) = (false, false);
         let mut reported = Reported::new();
         let mut audited: Option<tokio::time::Instant> = None;
         loop {
             tokio::time::sleep(TICK).await;
-            let leads = self.leader.is_me() && self.store.missing().is_empty();
-            if !leads {
-                // Whoever leads looks at everything when he begins; this is only kept from growing.
-                let _ = self.store.take_changed();
-                led = false;
+            if !self.store.missing().is_empty() {
                 continue;
             }
-            let changed = if led {
-                self.store.take_changed()
-            } else {
-                memories = self.store.memories();
+            let leads = self.leader.is_me();
+            // What has been remembered for long enough is forgotten although nothing changes.
+            if leads && !led {
+                has_seen_all = false;
                 reported.clear();
-                let _ = self.store.take_changed();
-                let mut all = self.store.milvus_namespaces();
-                all.extend(memories.keys().map(|name| (name.clone(), self.store.picture(name).view)));
-                all
-            };
-            led = true;
-            let now = Timestamp::now();
-            let data = self.data.current();
-            for (namespace, view) in changed {
-                if memories.entry(namespace.clone()).or_default().see(&namespace, &view, &data, now) {
-                    unsaved.insert(namespace);
-                }
             }
-            self.save_all(&mut memories, &mut unsaved).await;
+            led = leads;
+            let now = Timestamp::now();
+            self.see(!has_seen_all, now);
+            has_seen_all = true;
+            if leads {
+                self.save_all().await;
+            }
+            self.count();
+            if !leads {
+                continue;
+            }
             self.report(&mut reported, now).await;
             self.clear(now).await;
             if let Some(every) = self.audit_every
@@ -110,23 +99,44 @@ impl Duties {
         }
     }
 
-    /// Stores the memories that changed. One that cannot be stored is tried again at the next look, and harms no other.
-    async fn save_all(&self, memories: &mut BTreeMap<String, Memory>, unsaved: &mut BTreeSet<String>) {
-        for namespace in std::mem::take(unsaved) {
-            let memory = memories.entry(namespace.clone()).or_default();
+    /// Remembers what the namespaces hold that changed, or that all namespaces hold.
+    fn see(&self, all: bool, now: Timestamp) {
+        let data = self.data.current();
+        let mut changed = self.store.take_changed();
+        if all {
+            changed = self.store.milvus_namespaces();
+            let remembered = self.store.remembered_namespaces().into_iter();
+            changed.extend(remembered.map(|name| (name.clone(), self.store.picture(&name).view)));
+        }
+        for (namespace, view) in changed {
+            let mut memory = Memory::clone(&self.store.memory(&namespace));
+            if memory.see(&namespace, &view, &data, now) {
+                self.store.remember(&namespace, memory);
+            }
+        }
+    }
+
+    /// Stores the memories that changed. One that cannot be stored is tried again at the next look, and harms no other. Until
+    /// then each replica judges by what it has seen itself.
+    async fn save_all(&self) {
+        for (namespace, memory) in self.store.unstored() {
             if memory.is_incomplete() {
                 tracing::warn!(namespace, "a release of this namespace does not fit into the memory of the guard");
             }
-            if let Err(error) = self.save(&namespace, memory).await {
-                tracing::warn!(namespace, reason = reason::chain(&error), "what runs could not be remembered");
-                self.metrics.memory_failures.inc();
-                unsaved.insert(namespace);
+            match self.save(&namespace, &memory).await {
+                Ok(()) => self.store.stored(&namespace, memory),
+                Err(error) => {
+                    tracing::warn!(namespace, reason = reason::chain(&error), "the memory of a namespace could not be stored");
+                    self.metrics.memory_failures.inc();
+                }
             }
         }
-        memories.retain(|namespace, memory| !memory.is_empty() || unsaved.contains(namespace));
+    }
+
+    fn count(&self) {
         let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
-        self.metrics.memory_unsaved.set(count(unsaved.len()));
-        self.metrics.memory_incomplete.set(count(memories.values().filter(|memory| memory.is_incomplete()).count()));
+        self.metrics.memory_unsaved.set(count(self.store.unstored().len()));
+        self.metrics.memory_incomplete.set(count(self.store.incomplete_memories()));
     }
 
     async fn save(&self, namespace: &str, memory: &Memory) -> Result<(), kube::Error> {

@@ -86,9 +86,7 @@ impl Memory {
                 continue;
             };
             seen.settled = here.or_else(|| old.and_then(|old| old.settled));
-            if let Some(old) = old
-                && (Remembered { seen: old.seen, ..seen.clone() }) == *old
-            {
+            if old.is_some_and(|old| old.is_same(&seen)) {
                 running.insert(key);
                 continue;
             }
@@ -119,6 +117,23 @@ impl Memory {
         // What did not fit may be gone, but nobody knows whether its data is.
         self.incomplete = !fits || (self.incomplete && !view.claims.is_empty());
         *self != before
+    }
+
+    /// Adds what the stored memory of the namespace says. What this replica has seen later, or what could not be stored, stays.
+    pub fn adopt(&mut self, stored: &Self) {
+        for (key, release) in &stored.releases {
+            match self.releases.get_mut(key) {
+                Some(own) if own.seen > release.seen && !own.is_same(release) => own.complete(release),
+                Some(own) => *own = release.clone(),
+                None => {
+                    self.releases.insert(key.clone(), release.clone());
+                }
+            }
+        }
+        self.incomplete |= stored.incomplete;
+        if self.releases.len() > MAX_RELEASES || self.bytes() > MAX_BYTES {
+            *self = Self { incomplete: true, ..stored.clone() };
+        }
     }
 
     fn bytes(&self) -> usize {
@@ -225,6 +240,19 @@ impl Remembered {
             running: true,
             seen: now,
         })
+    }
+
+    /// Adds what was known before and is not known here.
+    fn complete(&mut self, before: &Self) {
+        self.settled = self.settled.or(before.settled);
+        for (key, value) in &before.settings {
+            self.settings.entry(key.clone()).or_insert_with(|| value.clone());
+        }
+    }
+
+    /// Whether both say the same, whenever they were seen.
+    fn is_same(&self, other: &Self) -> bool {
+        *self == Self { seen: self.seen, ..other.clone() }
     }
 
     fn is(&self, release: &Release) -> bool {
@@ -403,6 +431,58 @@ mod tests {
         let known = memory.last_known(&deleted, Catalogue::embedded());
         assert_eq!(known[0].metadata().root_path.value, "prod");
         assert!(memory.last_known(&view(&outside("2.4.5", "prod")), Catalogue::embedded()).is_empty());
+    }
+
+    #[test]
+    fn a_stored_memory_adds_to_what_was_seen_and_outdates_only_what_is_older() {
+        let later = NOW + SignedDuration::from_secs(1);
+        let memory_of = |version: &str, now| {
+            let mut memory = Memory::default();
+            see(&mut memory, &view(&outside(version, "prod")), now);
+            memory
+        };
+        let images =
+            |memory: &Memory| memory.releases.values().map(|release| release.components[0].3.clone()).collect::<String>();
+        let mut empty = Memory::default();
+        empty.adopt(&memory_of("2.4.5", NOW));
+        assert_eq!(empty, memory_of("2.4.5", NOW));
+        let mut older = memory_of("2.4.5", NOW);
+        older.adopt(&memory_of("2.4.6", later));
+        assert_eq!(older, memory_of("2.4.6", later));
+        let mut newer = memory_of("2.4.6", later);
+        let mut stored = memory_of("2.4.5", NOW);
+        let Some(release) = stored.releases.values_mut().next() else { panic!() };
+        release.settled = Some(Version::new(2, 4, 5));
+        release.settings.insert("only.known.before".into(), Some("x".into()));
+        newer.adopt(&stored);
+        assert!(images(&newer).ends_with(":v2.4.6"), "{}", images(&newer));
+        let Some(release) = newer.releases.values().next() else { panic!() };
+        assert_eq!(release.settled, Some(Version::new(2, 4, 5)));
+        assert!(release.settings.contains_key("only.known.before"));
+        // The same seen at another time is the same.
+        let mut same = memory_of("2.4.5", later);
+        same.adopt(&memory_of("2.4.5", NOW));
+        assert_eq!(same, memory_of("2.4.5", NOW));
+        // Another replica has seen this one. It is not forgotten for what is stored.
+        let mut more = memory_of("2.4.5", NOW);
+        more.adopt(&Memory::default());
+        assert_eq!(more, memory_of("2.4.5", NOW));
+    }
+
+    #[test]
+    fn what_is_stored_counts_where_not_everything_fits() {
+        let of = |prefix: &str, count: usize| {
+            let release = |number: usize| objects(&Fixture::standalone("2.4.5").named(&format!("{prefix}-{number}")));
+            let all = View::of((0..count).flat_map(release).map(|object| (object, false)));
+            let mut memory = Memory::default();
+            see(&mut memory, &all, NOW);
+            assert_eq!(memory.releases.len(), count);
+            memory
+        };
+        let (mut own, stored) = (of("own", MAX_RELEASES), of("stored", MAX_RELEASES));
+        own.adopt(&stored);
+        assert!(own.is_incomplete());
+        assert_eq!(own.releases, stored.releases);
     }
 
     #[test]

@@ -148,7 +148,10 @@ struct State {
     documents: Documents,
     runs: BTreeMap<String, Value>,
     decisions: BTreeMap<String, DecisionSpec>,
+    /// What counts of each namespace: what is stored, and what this replica has seen since.
     memories: BTreeMap<String, Arc<Memory>>,
+    /// What is stored of each namespace.
+    stored: BTreeMap<String, Arc<Memory>>,
     /// Namespace and release of what works on some data, by the keys of its location.
     locations: HashMap<String, Vec<(String, String)>>,
     /// Keys that the running listing of a kind has shown.
@@ -275,7 +278,9 @@ impl Store {
             let memory = object.pointer(&format!("/data/{MEMORY_KEY}")).and_then(Value::as_str);
             match memory.map(serde_json::from_str) {
                 Some(Ok(memory)) => {
-                    state.remember(of, Some(memory));
+                    state.adopt(of, memory);
+                    // It may say what is not so any more.
+                    self.touch(of);
                 }
                 Some(Err(error)) => tracing::warn!(name, reason = error.to_string(), "the memory of a namespace cannot be read"),
                 None => {}
@@ -300,7 +305,10 @@ impl Store {
     pub fn delete(&self, kind: Watched, namespace: &str, name: &str) {
         let mut state = self.write();
         if let Some(of) = self.is_memory(kind, namespace, name) {
+            // Whoever deletes it wants to start anew. What runs is remembered again.
+            state.stored.remove(of);
             state.remember(of, None);
+            self.touch(of);
         }
         state.remove(kind, namespace, name);
         state.refresh(kind);
@@ -383,7 +391,7 @@ impl Store {
             .collect()
     }
 
-    /// What the stored memory of a namespace says.
+    /// What is remembered of a namespace.
     #[must_use]
     pub fn memory(&self, namespace: &str) -> Arc<Memory> {
         self.read().memories.get(namespace).map(Arc::clone).unwrap_or_default()
@@ -405,10 +413,35 @@ impl Store {
         state.memories.iter().filter(|(_, memory)| !memory.is_empty()).map(|(namespace, _)| namespace.clone()).collect()
     }
 
-    /// What the stored memories of all namespaces say.
+    /// Takes in what this replica has seen of a namespace.
+    pub fn remember(&self, namespace: &str, memory: Memory) {
+        self.write().remember(namespace, Some(memory).filter(|memory| !memory.is_empty()));
+    }
+
+    /// Notes that the memory of a namespace is stored like this.
+    pub fn stored(&self, namespace: &str, memory: Arc<Memory>) {
+        let mut state = self.write();
+        if memory.is_empty() {
+            state.stored.remove(namespace);
+        } else {
+            state.stored.insert(namespace.to_owned(), memory);
+        }
+    }
+
+    /// Namespaces of which something else is remembered than is stored, with what is to be stored.
     #[must_use]
-    pub fn memories(&self) -> BTreeMap<String, Memory> {
-        self.read().memories.iter().map(|(namespace, memory)| (namespace.clone(), Memory::clone(memory))).collect()
+    pub fn unstored(&self) -> Vec<(String, Arc<Memory>)> {
+        let state = self.read();
+        let changed = state.memories.iter().filter(|(namespace, memory)| state.stored.get(*namespace) != Some(*memory));
+        let gone = state.stored.keys().filter(|namespace| !state.memories.contains_key(*namespace));
+        let changed = changed.map(|(namespace, memory)| (namespace.clone(), Arc::clone(memory)));
+        changed.chain(gone.map(|namespace| (namespace.clone(), Arc::default()))).collect()
+    }
+
+    /// How many namespaces have a release that does not fit into their memory.
+    #[must_use]
+    pub fn incomplete_memories(&self) -> usize {
+        self.read().memories.values().filter(|memory| memory.is_incomplete()).count()
     }
 
     /// The namespace of a memory, if an object is one.
@@ -489,7 +522,15 @@ impl Store {
 }
 
 impl State {
-    /// Takes in what is remembered of a namespace; `None` if nothing is.
+    /// Takes in the stored memory of a namespace.
+    fn adopt(&mut self, namespace: &str, stored: Memory) {
+        let mut memory = self.memories.get(namespace).map(|memory| Memory::clone(memory)).unwrap_or_default();
+        memory.adopt(&stored);
+        self.remember(namespace, Some(memory));
+        self.stored.insert(namespace.to_owned(), Arc::new(stored));
+    }
+
+    /// Replaces what is remembered of a namespace; `None` if nothing is.
     fn remember(&mut self, namespace: &str, memory: Option<Memory>) {
         self.locations.retain(|_, users| {
             users.retain(|(known, _)| known != namespace);
