@@ -16,12 +16,14 @@ use std::{
 };
 
 use common::{
-    Chart, guard,
+    Chart,
+    faults::{Blind, Faults},
+    guard,
     jobs::Kubelet,
     roll::{DEADLINE, Place, RELEASE, Roll},
     run,
     stand::Running,
-    webhook::GUARD,
+    webhook::{GUARD, Server, TEMPLATE, write_template},
 };
 use milvus_guard::{job::spec::rules_at_home, rollout::remote::rules_in_release};
 use milvus_guard_testbed::{ControlPlane, Helm, wait_until};
@@ -96,6 +98,38 @@ fn the_run_passes_and_nobody_else_does() {
     assert_eq!(code, 0, "{stdout}\n{stderr}");
     assert!(roll.shape(NAMESPACE).iter().all(|line| line.contains(":v2.5.27 ")), "{:#?}", roll.shape(NAMESPACE));
     assert_eq!(roll.owned_by_runs(NAMESPACE), [""; 0]);
+}
+
+#[test]
+fn nothing_moves_before_every_replica_knows_of_the_run() {
+    let roll = Roll::guarded();
+    let Place::Guarded(webhook) = &roll.cluster else { unreachable!("it is guarded") };
+    roll.install(Helm::V4, NAMESPACE, &Chart::compact("4.1.34"), "v2.4.5", &["mixCoordinator.enabled=true"]);
+    let (account, shape) = (job_account(&webhook.cluster), roll.shape(NAMESPACE));
+    let leases = || webhook.kubectl(&["-n", GUARD, "get", "leases", "-l", "guard.milvus.io/replica", "-o", "name"]).1;
+    // A second replica, which cannot read runs.
+    let folder = tempfile::tempdir().unwrap();
+    write_template(&folder.path().join(TEMPLATE), "https://127.0.0.1:1", &[]);
+    let faults = Faults::start(&webhook.cluster.kubeconfig_for_service_account(GUARD, "milvus-guard"), folder.path());
+    let mut second = Server::start_through(faults.kubeconfig(), folder.path(), "127.0.0.1:0", &["--watch-timeout", "1s"]);
+    assert_eq!(leases().lines().count(), 2, "a replica that is ready has its Lease: {}", leases());
+    faults.blind(Some(Blind::Unreadable(&["upgraderuns"])));
+    assert!(wait_until(DEADLINE, || second.log().contains("in trouble")), "{}", second.log());
+    let mut running = Running::spawn(upgrade(&account, "2.4.24", &[]));
+    let waits = || {
+        let run = roll.runs(GUARD).pop().unwrap_or_default();
+        run["status"]["step"]["waitingFor"].as_str().is_some_and(|on| on.ends_with(" of milvus-guard to know of this run"))
+    };
+    assert!(wait_until(DEADLINE, || waits() || running.0.try_wait().unwrap().is_some()));
+    assert!(waits() && running.0.try_wait().unwrap().is_none());
+    assert_eq!(roll.shape(NAMESPACE), shape, "nothing has moved");
+    faults.blind(None);
+    assert!(wait_until(DEADLINE, || running.0.try_wait().unwrap().is_some()));
+    assert!(running.0.wait().unwrap().success(), "{:#}", roll.runs(GUARD).pop().unwrap()["status"]);
+    assert_ne!(roll.shape(NAMESPACE), shape);
+    // A replica that ends takes its Lease away, so that the next run waits for nobody.
+    second.stop();
+    assert!(wait_until(DEADLINE, || leases().lines().count() == 1), "{}", leases());
 }
 
 #[test]

@@ -28,6 +28,7 @@ use crate::{
         life::{Condition, Life, until_told},
         listen::{Port, Transport},
         metrics::Metrics,
+        presence::Presence,
         probe,
         refresh::Refresh,
         registration::{Authority, Registrar},
@@ -253,7 +254,7 @@ async fn serve(args: Args) -> Done {
     let certificates = CertStore::new();
     let in_cluster = !args.no_cluster;
     let conditions: &[Condition] = if in_cluster {
-        &[Condition::Caches, Condition::Policies, Condition::Certificate, Condition::Port]
+        &[Condition::Caches, Condition::Policies, Condition::Certificate, Condition::Port, Condition::Presence]
     } else {
         &[Condition::Certificate, Condition::Port]
     };
@@ -280,7 +281,7 @@ async fn serve(args: Args) -> Done {
         None => Callers::Anybody,
     };
 
-    let mut store = None;
+    let (mut store, mut presence) = (None, None);
     let (world, events) = match cluster {
         None => (World::Files(Box::new(files(&args, accounts, data)?)), None),
         Some(cluster) => {
@@ -299,6 +300,8 @@ async fn serve(args: Args) -> Done {
             };
             tokio::spawn(duties.run());
             register(&args, secret, &leader, &life, &kept);
+            let here = presence_of(&args.namespace, &client, &port, &kept, &life);
+            presence = Some((here.clone(), tokio::spawn(here.run())));
             let kubernetes = cluster.version().await.ok();
             store = Some(Arc::clone(&kept));
             let namespace = args.namespace.clone();
@@ -336,6 +339,10 @@ async fn serve(args: Args) -> Done {
         async move { until_told(&life, args.shutdown_delay).await }
     };
     tokio::join!(told, port.serve(Transport::tls(config), routes::webhook(app), life, args.drain_timeout));
+    if let Some((presence, task)) = presence {
+        task.abort();
+        presence.end().await;
+    }
     tracing::info!("stopped");
     Ok(Exit::Clean)
 }
@@ -435,6 +442,17 @@ fn register(args: &Args, secret: Option<PathSecret>, leader: &Leader, life: &Arc
         store: Arc::clone(store),
     };
     tokio::spawn(registrar.run());
+}
+
+fn presence_of(namespace: &str, client: &kube::Client, port: &Port, store: &Arc<Store>, life: &Arc<Life>) -> Presence {
+    Presence {
+        client: client.clone(),
+        namespace: namespace.to_owned(),
+        replica: std::env::var("POD_NAME").unwrap_or_else(|_| identity(port)),
+        pod_uid: std::env::var("POD_UID").ok(),
+        store: Arc::clone(store),
+        life: Arc::clone(life),
+    }
 }
 
 /// Whom API servers are to trust.

@@ -11,6 +11,7 @@
 //! | [`view`] | pure: a namespace as the webhook sees it |
 //! | [`drift`] | pure: what runs against what Helm stored |
 //! | [`lease`] | one holder at a time |
+//! | [`replicas`] | which runs each replica of the guard knows |
 //! | [`rollout`] | waits until Deployments are what was asked for |
 //! | [`pods`] | pure: what a pod says of itself |
 //! | [`workloads`] | changes Deployments and leaves no field under our name |
@@ -25,6 +26,7 @@ pub mod guard;
 pub mod lease;
 pub mod live;
 pub mod pods;
+pub mod replicas;
 pub mod rollout;
 pub mod storage;
 pub mod view;

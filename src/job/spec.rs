@@ -87,7 +87,7 @@ pub fn rules_at_home() -> Value {
     json!([
         {"apiGroups": ["guard.milvus.io"], "resources": ["upgraderuns"], "verbs": ["get", "list", "create"]},
         {"apiGroups": ["guard.milvus.io"], "resources": ["upgraderuns/status"], "verbs": ["patch"]},
-        {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "create", "update"]},
+        {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "list", "create", "update"]},
         {"apiGroups": ["", "events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]},
     ])
 }

@@ -25,6 +25,12 @@ impl<'a, W> Context<'a, W> {
         self.store.run()
     }
 
+    /// `namespace/name` of the run.
+    #[must_use]
+    pub fn full_name(&self) -> &str {
+        self.store.full_name()
+    }
+
     /// Makes sure that a write is still ours to make: to be awaited right before each side effect that goes another way than
     /// [`Self::write`].
     ///

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use crate::objects::{RunPhase, RunStatus, StepCursor, StepStage};
 
-use super::{Context, End, Event, Halt, Link, Lock, Standing, Step, StepError, Store, StoreError};
+use super::{Context, End, Event, Halt, Link, Lock, Standing, Step, StepError, Store, StoreError, replicas};
 
 /// How often a run that waits says so.
 const HEARTBEAT: Duration = Duration::from_secs(30);
@@ -40,6 +40,14 @@ pub struct Engine<'a, S: Step> {
     pub options: Options,
 }
 
+/// How a step is passed.
+#[derive(Clone, Copy)]
+struct Way {
+    back: bool,
+    /// Whether it is the first step of this process.
+    is_first: bool,
+}
+
 /// Why a run does not go on.
 enum Stop {
     Step { index: usize, error: StepError },
@@ -57,7 +65,7 @@ impl<S: Step> Engine<'_, S> {
         self.began(status.step.is_some(), false);
         let began = Instant::now();
         for (index, step) in self.steps.iter().enumerate().skip(first) {
-            if let Err(stop) = self.pass(index, step, false, began).await {
+            if let Err(stop) = self.pass(index, step, Way { back: false, is_first: index == first }, began).await {
                 return self.stopped(stop, false).await;
             }
         }
@@ -78,7 +86,7 @@ impl<S: Step> Engine<'_, S> {
         self.began(resumed, true);
         let began = Instant::now();
         for (index, step) in self.steps.iter().enumerate().take(from).rev() {
-            if let Err(stop) = self.pass(index, step, true, began).await {
+            if let Err(stop) = self.pass(index, step, Way { back: true, is_first: index + 1 == from }, began).await {
                 return self.stopped(stop, true).await;
             }
         }
@@ -100,7 +108,8 @@ impl<S: Step> Engine<'_, S> {
     }
 
     /// Makes one step, or takes it back.
-    async fn pass(&self, index: usize, step: &S, back: bool, began: Instant) -> Result<(), Stop> {
+    async fn pass(&self, index: usize, step: &S, way: Way, began: Instant) -> Result<(), Stop> {
+        let Way { back, is_first } = way;
         let described = step.describe();
         let (number, of) = (index + 1, self.steps.len());
         let failed = |error| Stop::Store { index, error };
@@ -129,6 +138,9 @@ impl<S: Step> Engine<'_, S> {
         let started = Instant::now();
         let context = Context::new(self.world, self.link, self.store, self.lock);
         let work = async {
+            if is_first {
+                replicas::await_all(&context, back).await?;
+            }
             if back {
                 return step.undo(&context).await;
             }

@@ -13,6 +13,7 @@
 //! | [`halt`] | why a run must stop now: a signal, or the lost lock |
 //! | [`choice`] | which run a command is about |
 //! | [`end`] | how a run ended, and its exit code |
+//! | [`replicas`] | waits until every replica of the guard knows the run |
 //! | [`view`] | where a run stands, for `status` |
 //! | [`release`] | the release that a run is about: found, read, and the image that it gets |
 //! | [`etcd`] | where the etcd of a release is |
@@ -47,6 +48,7 @@ pub mod originals;
 pub mod patience;
 pub mod recorder;
 pub mod release;
+pub mod replicas;
 pub mod step;
 pub mod store;
 pub mod view;

@@ -22,6 +22,8 @@ pub enum Condition {
     Certificate,
     /// The server's own port answers.
     Port,
+    /// Runs can see this replica.
+    Presence,
 }
 
 impl Condition {
@@ -31,6 +33,7 @@ impl Condition {
             Self::Policies => "policies compiled",
             Self::Certificate => "certificate valid",
             Self::Port => "TLS port answers",
+            Self::Presence => "Lease written",
         }
     }
 }

@@ -14,7 +14,8 @@
 //! | [`watch`] | keeps the store up to date |
 //! | [`memory`] | what ran before it was uninstalled |
 //! | [`leader`] | who does what only one may do |
-//! | [`duties`] | what the leader does |
+//! | [`duties`] | what is done beside reviews |
+//! | [`presence`] | the Lease of this replica, and the runs that it knows |
 //! | [`registration`] | the leader's registration at the API server |
 //! | [`events`] | Kubernetes Events about denials |
 //! | [`metrics`] | what is counted |
@@ -34,6 +35,7 @@ pub mod life;
 pub mod listen;
 pub mod memory;
 pub mod metrics;
+pub mod presence;
 pub mod probe;
 pub mod refresh;
 pub mod registration;

@@ -455,6 +455,12 @@ impl Store {
         self.read().documents.iter().map(|(key, document)| (key.clone(), document.clone())).collect()
     }
 
+    /// `namespace/name` of each run that is under way.
+    #[must_use]
+    pub fn runs_under_way(&self) -> BTreeSet<String> {
+        self.read().run_facts.runs.iter().flatten().map(|run| run.run.clone()).collect()
+    }
+
     /// Names of decisions that no longer hold.
     #[must_use]
     pub fn expired_decisions(&self, now: Timestamp) -> Vec<String> {
