@@ -11,6 +11,7 @@ use crate::{
     milvus::{Place, Release, Snapshot, catalogue::Catalogue, data_location::DataLocation},
     objects::DecisionSpec,
     policy::PolicySet,
+    rules::Behavior,
 };
 
 /// Those who delete what belongs to something that is already gone.
@@ -101,12 +102,6 @@ impl std::fmt::Debug for Elsewhere {
     }
 }
 
-/// Rules about what another release does to the data that this one uses. What the rest of that release looks like is its own
-/// matter.
-const SAME_DATA: [&str; 6] = ["MG101", "MG103", "MG208", "MG301", "MG303", "MG304"];
-/// Rules that compare settings.
-const SETTINGS: [&str; 6] = ["MG301", "MG302", "MG303", "MG304", "MG307", "MG308"];
-
 /// A release beside the own one that a change must be compared with.
 #[derive(Clone, Debug)]
 pub(super) struct Other<'a> {
@@ -130,13 +125,13 @@ impl Other<'_> {
     pub(super) fn judge(&self, question: &Question<'_>) -> Option<JudgedRelease> {
         let before = Snapshot { releases: vec![Release::clone(&self.release)], ..Snapshot::default() };
         let mut judged = judge(&Question { before: Some(&before), ..*question }).releases.pop()?;
-        let counts: Option<&[&str]> = match self.why {
+        let counts = match self.why {
             Why::Objects => None,
-            Why::Data => Some(&SAME_DATA),
-            Why::Settings => Some(&SETTINGS),
+            Why::Data => Some(Behavior::ComparesSharedData),
+            Why::Settings => Some(Behavior::ComparesSettings),
         };
         if let Some(counts) = counts {
-            judged.findings.retain(|judged| counts.contains(&judged.finding.rule.id) && !judged.finding.not_evaluated);
+            judged.findings.retain(|judged| judged.finding.rule.has(counts) && !judged.finding.not_evaluated);
         }
         let release = self.release.label();
         let compared = match self.why {

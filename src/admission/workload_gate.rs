@@ -19,7 +19,7 @@ use crate::{
         release::ComponentWorkload,
     },
     policy::Action,
-    rules::Rule,
+    rules::{Behavior, Rule},
 };
 
 use super::{
@@ -32,17 +32,9 @@ use super::{
     task::{Gate, object, object_at},
 };
 
-/// Rules that a run's own steps do not meet: they are what the run plans.
-const PLANNED: [&str; 9] = ["MG106", "MG201", "MG203", "MG205", "MG206", "MG207", "MG208", "MG703", "MG704"];
-/// Rules that a run does not meet on its way back, where it puts back the version that it recorded.
-const RETURN: [&str; 4] = ["MG102", "MG103", "MG104", "MG110"];
-/// Rules about deletions.
-const DELETIONS: [&str; 4] = ["MG208", "MG305", "MG401", "MG407"];
 /// Controllers that make themselves the owners of what they keep: that of a `StatefulSet` does so to claims under a retention
 /// policy, whose change was judged.
 const OWNERS: [&str; 1] = ["system:serviceaccount:kube-system:statefulset-controller"];
-/// The rule that counts whatever was decided before: a run came in between.
-const LOCK: &str = "MG208";
 
 /// One object of Milvus, or of what Milvus stands on, that would change.
 #[derive(Debug)]
@@ -214,7 +206,7 @@ impl<'a> WorkloadTask<'a> {
                         })
                     })
                     .filter_map(|judged| Some((judged, leniency.apply(judged.finding.rule, judged.action()?)?)))
-                    .filter(|(judged, _)| deletes.is_none() || DELETIONS.contains(&judged.finding.rule.id))
+                    .filter(|(judged, _)| deletes.is_none() || judged.finding.rule.has(Behavior::JudgesDeletions))
                     .collect();
                 (release, findings)
             })
@@ -366,9 +358,9 @@ enum Leniency {
 impl Leniency {
     fn apply(self, rule: &Rule, action: Action) -> Option<Action> {
         match self {
-            Self::Planned { .. } if PLANNED.contains(&rule.id) => None,
-            Self::Planned { returns: true } if RETURN.contains(&rule.id) => None,
-            Self::Decided if rule.id != LOCK => None,
+            Self::Planned { .. } if rule.has(Behavior::PlannedByRun) => None,
+            Self::Planned { returns: true } if rule.has(Behavior::RestoredByRollback) => None,
+            Self::Decided if !rule.has(Behavior::OverridesDecisions) => None,
             Self::Helm if !rule.data_loss => Some(action.min(Action::Warn)),
             _ => Some(action),
         }

@@ -109,6 +109,10 @@ fn explain(rule: &Rule, style: &Style) -> String {
     {
         out += &format!("\n{}\n{}\n", bold(title), wrap(text));
     }
+    let gates: Vec<String> = rule.behavior.iter().map(|behavior| wrap(behavior.text())).collect();
+    if !gates.is_empty() {
+        out += &format!("\n{}\n{}\n", bold("At the gates and in a run"), gates.join("\n"));
+    }
     out += &format!("\n{}\n{}\n", bold("Known from"), wrap(&rule.sources.join(", ")));
     out
 }

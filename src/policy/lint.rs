@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::{
     manifest::Origin,
-    rules::{self, DefaultAction, Rule},
+    rules::{self, Behavior, DefaultAction, Rule},
 };
 
 use super::documents::{
@@ -22,8 +22,12 @@ use super::documents::{
 /// How far ahead an exception may expire.
 pub const MAX_AHEAD: SignedDuration = SignedDuration::from_hours(30 * 24);
 
-/// The only rule whose changes the webhook can hold.
-const HOLDABLE: &str = "MG201";
+/// Rules whose changes the webhook can hold.
+fn holdable() -> String {
+    let all = rules::ALL.iter().filter(|rule| rule.has(Behavior::Holdable)).map(|rule| rule.id);
+    all.collect::<Vec<_>>().join(" and ")
+}
+
 /// The label in which Kubernetes keeps a namespace's own name.
 const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 /// Longer texts are no mistyped rule.
@@ -181,9 +185,9 @@ impl Linter<'_> {
             let path = |field: &str| format!("spec.rules.{index}.{field}");
             let rule = self.rule(&path("id"), &setting.id);
             if setting.action == PolicyAction::Hold
-                && let Some(rule) = rule.filter(|rule| rule.id != HOLDABLE)
+                && let Some(rule) = rule.filter(|rule| !rule.has(Behavior::Holdable))
             {
-                let message = format!("Hold is for {HOLDABLE} only; on {} it does what Enforce does", rule.id);
+                let message = format!("Hold is for {} only; on {} it does what Enforce does", holdable(), rule.id);
                 self.error("hold", &path("action"), message);
             }
             if setting.params.strict && !heeds_strict(setting.action) {

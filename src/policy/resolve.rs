@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     milvus::Version,
-    rules::{Finding, Severity},
+    rules::{self, Behavior, Finding, Severity},
 };
 
 use super::documents::{
@@ -31,9 +31,6 @@ pub enum Action {
     /// Denied.
     Deny,
 }
-
-/// Rules that the deployer may accept where no policy says otherwise.
-pub const SELF_ACCEPT: [&str; 6] = ["MG104", "MG105", "MG106", "MG201", "MG205", "MG206"];
 
 /// Everything that is in force. A copy shares it: only the time is its own.
 #[derive(Clone, Debug, Default)]
@@ -158,8 +155,11 @@ impl PolicySet {
             .filter_map(|policy| policy.spec.self_accept.as_ref().map(|rules| (policy.spec.priority, rules)))
             .max_by_key(|(priority, _)| *priority)
             .map(|(_, rules)| rules.iter().map(String::as_str).collect());
-        let rules: Vec<&str> = chosen.unwrap_or_else(|| SELF_ACCEPT.to_vec());
-        rules.into_iter().filter(|id| crate::rules::find(id).is_some_and(|rule| !rule.data_loss)).collect()
+        let rules: Vec<&str> = chosen.unwrap_or_else(|| {
+            let acceptable = rules::ALL.iter().filter(|rule| rule.has(Behavior::SelfAcceptable));
+            acceptable.map(|rule| rule.id).collect()
+        });
+        rules.into_iter().filter(|id| rules::find(id).is_some_and(|rule| !rule.data_loss)).collect()
     }
 
     fn exception(&self, rule: &str, scope: &Scope<'_>) -> Option<usize> {

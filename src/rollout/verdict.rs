@@ -5,10 +5,8 @@ use crate::{
     judge::{Question, judge},
     milvus::{Release, Snapshot, catalogue::Catalogue},
     policy::{Action, PolicySet},
+    rules::Behavior,
 };
-
-/// Rules about what the run does itself: it moves components in order, and it looks for tools that heal by itself.
-const TAKEN_CARE_OF: [&str; 3] = ["MG201", "MG703", "MG704"];
 
 /// What the rules say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,7 +40,7 @@ pub fn ask(before: &Release, after: Release, facts: &Facts, policies: &PolicySet
     let mut said = Said::default();
     for judged in judgement.releases.iter().flat_map(|release| &release.findings) {
         let finding = &judged.finding;
-        if TAKEN_CARE_OF.contains(&finding.rule.id) {
+        if finding.rule.has(Behavior::HandledByUpgrade) {
             continue;
         }
         let text = || {

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{ALL, Category, DefaultAction, Need, Rule};
+use super::{ALL, Behavior, Category, DefaultAction, Need, Rule};
 
 /// A rule as programs get it.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -14,6 +14,7 @@ pub struct Entry {
     category: Category,
     default: DefaultAction,
     data_loss: bool,
+    behavior: &'static [Behavior],
     since: &'static str,
     needs: &'static [Need],
     what: &'static str,
@@ -33,6 +34,7 @@ pub fn entry(rule: &Rule) -> Entry {
         category: rule.category,
         default: rule.default,
         data_loss: rule.data_loss,
+        behavior: rule.behavior,
         since: rule.since,
         needs: rule.needs,
         what: rule.what,
@@ -60,6 +62,12 @@ pub const fn loss_text(rule: &Rule) -> &'static str {
     if rule.data_loss { "; guards data: it judges rollbacks too and no deployer can accept it" } else { "" }
 }
 
+/// How the rule behaves at the gates and in a run: one line each.
+#[must_use]
+pub fn behavior_text(rule: &Rule) -> String {
+    rule.behavior.iter().map(|behavior| format!("- {}\n", behavior.text())).collect()
+}
+
 /// The table of all rules as Markdown, with links into `folder`.
 #[must_use]
 pub fn table(folder: &str) -> String {
@@ -74,9 +82,11 @@ pub fn table(folder: &str) -> String {
 /// The page of one rule as Markdown.
 #[must_use]
 pub fn page(rule: &Rule) -> String {
+    let gates = behavior_text(rule);
+    let gates = if gates.is_empty() { gates } else { format!("\n## At the gates and in a run\n\n{gates}") };
     let sources = rule.sources.iter().map(|source| format!("- {source}\n")).collect::<String>();
     format!(
-        "# {id} {name}\n\n{title_first}.\n\n| default | guards data | since | group |\n|---|---|---|---|\n| {default} | {loss} | {since} | {group} |\n\n## What it looks at\n\n{what}\n\n## Why it matters\n\n{why}\n\n## Example\n\n{example}\n\n## What to do\n\n{fix}\n\n## Known from\n\n{sources}",
+        "# {id} {name}\n\n{title_first}.\n\n| default | guards data | since | group |\n|---|---|---|---|\n| {default} | {loss} | {since} | {group} |\n\n## What it looks at\n\n{what}\n\n## Why it matters\n\n{why}\n\n## Example\n\n{example}\n\n## What to do\n\n{fix}\n{gates}\n## Known from\n\n{sources}",
         id = rule.id,
         name = rule.name,
         title_first = capital(rule.title),

@@ -6,7 +6,7 @@ use crate::{
     upgrade::Upgrade,
 };
 
-use super::{Category, DefaultAction, Findings, Missing, Need, Rule, advice::command};
+use super::{Behavior, Category, DefaultAction, Findings, Missing, Need, Rule, advice::command};
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -16,6 +16,7 @@ pub static RULE: Rule = Rule {
     category: Category::Version,
     default: DefaultAction::Deny,
     data_loss: true,
+    behavior: &[Behavior::ComparesSharedData],
     since: "0.1.0",
     needs: &[Need::Before, Need::Metadata],
     what: "Asks for evidence of a metadata migration where a release up to 2.1 would be followed by 2.2 or later, or by an \

@@ -8,7 +8,7 @@ use crate::{
     upgrade::Upgrade,
 };
 
-use super::{Category, DefaultAction, Findings, Missing, Need, Rule};
+use super::{Behavior, Category, DefaultAction, Findings, Missing, Need, Rule};
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -18,6 +18,7 @@ pub static RULE: Rule = Rule {
     category: Category::Version,
     default: DefaultAction::DenyOrWarn,
     data_loss: false,
+    behavior: &[Behavior::RestoredByRollback],
     since: "0.1.0",
     needs: &[Need::Before, Need::VersionChange],
     what: "Looks the step from the running version to the wanted one up in the path table, with topology, coordinators and \

@@ -5,7 +5,7 @@ use crate::{
     upgrade::Upgrade,
 };
 
-use super::{Category, DefaultAction, Findings, Need, Rule};
+use super::{Behavior, Category, DefaultAction, Findings, Need, Rule};
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -15,6 +15,7 @@ pub static RULE: Rule = Rule {
     category: Category::Version,
     default: DefaultAction::DenyOrWarn,
     data_loss: true,
+    behavior: &[Behavior::RestoredByRollback, Behavior::ComparesSharedData],
     since: "0.1.0",
     needs: &[Need::Before, Need::VersionChange],
     what: "Denies a lower major.minor than any component runs, warns about a lower patch of the same line. A rollback inside an \

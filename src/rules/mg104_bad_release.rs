@@ -8,7 +8,7 @@ use crate::{
     upgrade::Upgrade,
 };
 
-use super::{Category, DefaultAction, Findings, Missing, Need, Rule, advice::Remedy};
+use super::{Behavior, Category, DefaultAction, Findings, Missing, Need, Rule, advice::Remedy};
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -18,6 +18,7 @@ pub static RULE: Rule = Rule {
     category: Category::Version,
     default: DefaultAction::DenyOrWarn,
     data_loss: false,
+    behavior: &[Behavior::SelfAcceptable, Behavior::RestoredByRollback],
     since: "0.1.0",
     needs: &[Need::After, Need::Version],
     what: "Looks the wanted release up in the table of bad releases. Some are bad only when coming from certain versions, in a \

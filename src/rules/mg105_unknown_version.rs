@@ -5,7 +5,7 @@ use crate::{
     upgrade::Upgrade,
 };
 
-use super::{Category, DefaultAction, Findings, Need, Rule};
+use super::{Behavior, Category, DefaultAction, Findings, Need, Rule};
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -15,6 +15,7 @@ pub static RULE: Rule = Rule {
     category: Category::Version,
     default: DefaultAction::Warn,
     data_loss: false,
+    behavior: &[Behavior::SelfAcceptable],
     since: "0.1.0",
     needs: &[Need::After],
     what: "Warns where no version can be read from an image: latest, master-..., other words, or a digest alone. Warns if the digest \

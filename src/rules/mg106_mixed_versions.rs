@@ -2,7 +2,7 @@
 
 use crate::upgrade::Upgrade;
 
-use super::{Category, DefaultAction, Findings, Need, Rule};
+use super::{Behavior, Category, DefaultAction, Findings, Need, Rule};
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -12,6 +12,7 @@ pub static RULE: Rule = Rule {
     category: Category::Version,
     default: DefaultAction::Warn,
     data_loss: false,
+    behavior: &[Behavior::SelfAcceptable, Behavior::PlannedByRun],
     since: "0.1.0",
     needs: &[Need::After, Need::Version],
     what: "Warns where the components of one release would run different versions of Milvus when the change is done.",

@@ -12,6 +12,7 @@ pub static RULE: Rule = Rule {
     category: Category::Version,
     default: DefaultAction::Warn,
     data_loss: false,
+    behavior: &[],
     since: "0.1.0",
     needs: &[Need::After, Need::Version],
     what: "Warns about alpha, beta, rc, dev and preview builds and about nightlies of a release branch. Other words behind the \

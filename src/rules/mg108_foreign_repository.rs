@@ -12,6 +12,7 @@ pub static RULE: Rule = Rule {
     category: Category::Version,
     default: DefaultAction::Warn,
     data_loss: false,
+    behavior: &[],
     since: "0.1.0",
     needs: &[Need::Before],
     what: "Warns where the repository of a Milvus image changes to one that is no known form of milvusdb/milvus. A private mirror \

@@ -12,6 +12,7 @@ pub static RULE: Rule = Rule {
     category: Category::Version,
     default: DefaultAction::Audit,
     data_loss: false,
+    behavior: &[],
     since: "0.1.0",
     needs: &[Need::After],
     what: "Reports where the label app.kubernetes.io/version (the chart's appVersion) says another version than the image.",

@@ -2,7 +2,7 @@
 
 use crate::{milvus::catalogue::PointOfNoReturn, upgrade::Upgrade};
 
-use super::{Category, DefaultAction, Findings, Need, Rule, mg102_unsupported_path::{no_row, situation}};
+use super::{Behavior, Category, DefaultAction, Findings, Need, Rule, mg102_unsupported_path::{no_row, situation}};
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -12,6 +12,7 @@ pub static RULE: Rule = Rule {
     category: Category::Version,
     default: DefaultAction::Warn,
     data_loss: false,
+    behavior: &[Behavior::RestoredByRollback],
     since: "0.1.0",
     needs: &[Need::Before, Need::VersionChange],
     what: "Warns where the step crosses a version after which data cannot go back, and says until when it can.",

@@ -5,7 +5,7 @@ use crate::{
     upgrade::Upgrade,
 };
 
-use super::{Category, DefaultAction, Findings, Need, Rule, Severity, advice::Cure};
+use super::{Behavior, Category, DefaultAction, Findings, Need, Rule, Severity, advice::Cure};
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -15,6 +15,7 @@ pub static RULE: Rule = Rule {
     category: Category::Topology,
     default: DefaultAction::DenyOrWarn,
     data_loss: false,
+    behavior: &[Behavior::SelfAcceptable, Behavior::PlannedByRun, Behavior::HandledByUpgrade, Behavior::Holdable],
     since: "0.1.0",
     needs: &[Need::Before, Need::VersionChange, Need::Distributed],
     what: "Looks which components would change their version in one step. Several at once, or one before those that must precede \

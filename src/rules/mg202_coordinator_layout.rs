@@ -15,6 +15,7 @@ pub static RULE: Rule = Rule {
     category: Category::Topology,
     default: DefaultAction::Deny,
     data_loss: false,
+    behavior: &[],
     since: "0.1.0",
     needs: &[Need::After, Need::Distributed],
     what: "Denies mixed and separate coordinators side by side, and several replicas of a coordinator without active-standby.",

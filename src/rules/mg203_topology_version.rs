@@ -5,7 +5,7 @@ use crate::{
     upgrade::Upgrade,
 };
 
-use super::{Category, DefaultAction, Findings, Need, Rule};
+use super::{Behavior, Category, DefaultAction, Findings, Need, Rule};
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -15,6 +15,7 @@ pub static RULE: Rule = Rule {
     category: Category::Topology,
     default: DefaultAction::Deny,
     data_loss: false,
+    behavior: &[Behavior::PlannedByRun],
     since: "0.1.0",
     needs: &[Need::After, Need::Version, Need::Distributed],
     what: "From 2.6 on a cluster has a mixed coordinator and streaming nodes and neither index nodes nor separate coordinators; \

@@ -15,6 +15,7 @@ pub static RULE: Rule = Rule {
     category: Category::Topology,
     default: DefaultAction::Deny,
     data_loss: false,
+    behavior: &[],
     since: "0.1.0",
     needs: &[Need::Before],
     what: "Denies a switch between standalone and cluster, and a release or full name that changes while data lies in the release.",

@@ -2,7 +2,7 @@
 
 use crate::{facts::RolloutFact, upgrade::Upgrade};
 
-use super::{Category, DefaultAction, Findings, Missing, Need, Rule};
+use super::{Behavior, Category, DefaultAction, Findings, Missing, Need, Rule};
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -12,6 +12,7 @@ pub static RULE: Rule = Rule {
     category: Category::Topology,
     default: DefaultAction::Deny,
     data_loss: false,
+    behavior: &[Behavior::SelfAcceptable, Behavior::PlannedByRun],
     since: "0.1.0",
     needs: &[Need::Before, Need::Rollouts],
     what: "Denies an upgrade that would begin while a component is not completely rolled out and available. A component whose \

@@ -2,7 +2,7 @@
 
 use crate::{milvus::release::ComponentWorkload, upgrade::Upgrade};
 
-use super::{Category, DefaultAction, Findings, Need, Rule};
+use super::{Behavior, Category, DefaultAction, Findings, Need, Rule};
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -12,6 +12,7 @@ pub static RULE: Rule = Rule {
     category: Category::Topology,
     default: DefaultAction::Warn,
     data_loss: false,
+    behavior: &[Behavior::PlannedByRun],
     since: "0.1.0",
     needs: &[Need::Before],
     what: "Warns where the termination grace is shortened, or where a probe or preStop hook is removed.",

@@ -6,7 +6,7 @@ use crate::{
     upgrade::Upgrade,
 };
 
-use super::{Category, DefaultAction, Findings, Need, Rule, advice::command};
+use super::{Behavior, Category, DefaultAction, Findings, Need, Rule, advice::command};
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -16,6 +16,7 @@ pub static RULE: Rule = Rule {
     category: Category::Topology,
     default: DefaultAction::Deny,
     data_loss: true,
+    behavior: &[Behavior::PlannedByRun, Behavior::JudgesDeletions, Behavior::OverridesDecisions, Behavior::ComparesSharedData],
     since: "0.1.0",
     needs: &[Need::Before, Need::Runs],
     what: "While a migration is under way, denies starts, scale-ups and image changes; while a rolling upgrade is under way, denies \

@@ -8,7 +8,7 @@ use crate::{
     upgrade::Upgrade,
 };
 
-use super::{Category, DefaultAction, Findings, Need, Rule, guarded_settings};
+use super::{Behavior, Category, DefaultAction, Findings, Need, Rule, guarded_settings};
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -18,6 +18,7 @@ pub static RULE: Rule = Rule {
     category: Category::Configuration,
     default: DefaultAction::Deny,
     data_loss: true,
+    behavior: &[Behavior::ComparesSharedData, Behavior::ComparesSettings],
     since: "0.1.0",
     needs: &[Need::After],
     what: "Compares the effective message queue of every component: type, brokers, Pulsar tenant and namespace, prefixes of \

@@ -2,7 +2,7 @@
 
 use crate::upgrade::Upgrade;
 
-use super::{Category, DefaultAction, Findings, Need, Rule, guarded_settings};
+use super::{Behavior, Category, DefaultAction, Findings, Need, Rule, guarded_settings};
 
 const KEY: &str = "common.security.authorizationEnabled";
 
@@ -14,6 +14,7 @@ pub static RULE: Rule = Rule {
     category: Category::Configuration,
     default: DefaultAction::Deny,
     data_loss: true,
+    behavior: &[Behavior::ComparesSharedData, Behavior::ComparesSettings],
     since: "0.1.0",
     needs: &[Need::Before],
     what: "Denies a change after which authorization that was on is no longer on.",

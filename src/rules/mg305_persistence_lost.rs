@@ -13,7 +13,7 @@ use crate::{
     upgrade::Upgrade,
 };
 
-use super::{Category, DefaultAction, Findings, Need, Rule};
+use super::{Behavior, Category, DefaultAction, Findings, Need, Rule};
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -23,6 +23,7 @@ pub static RULE: Rule = Rule {
     category: Category::Configuration,
     default: DefaultAction::Deny,
     data_loss: true,
+    behavior: &[Behavior::JudgesDeletions],
     since: "0.1.0",
     needs: &[Need::Before],
     what: "Denies a change after which a standalone, etcd, object storage or queue would run without its volume or on another one \

@@ -12,6 +12,7 @@ pub static RULE: Rule = Rule {
     category: Category::Configuration,
     default: DefaultAction::Audit,
     data_loss: false,
+    behavior: &[],
     since: "0.1.0",
     needs: &[Need::Before, Need::Config],
     what: "Reports that the configuration changes, by the checksum in the pod template or by its content.",

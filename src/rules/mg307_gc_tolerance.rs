@@ -2,7 +2,7 @@
 
 use crate::{milvus::EffectiveConfig, upgrade::Upgrade};
 
-use super::{Category, DefaultAction, Findings, Need, Rule, guarded_settings};
+use super::{Behavior, Category, DefaultAction, Findings, Need, Rule, guarded_settings};
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -12,6 +12,7 @@ pub static RULE: Rule = Rule {
     category: Category::Configuration,
     default: DefaultAction::Warn,
     data_loss: true,
+    behavior: &[Behavior::ComparesSettings],
     since: "0.1.0",
     needs: &[Need::Before, Need::Config],
     what: "Warns where dataCoord.gc.missingTolerance or dropTolerance is shortened.",

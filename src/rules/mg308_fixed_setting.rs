@@ -2,7 +2,7 @@
 
 use crate::{milvus::settings::Effective, upgrade::Upgrade};
 
-use super::{Category, DefaultAction, Findings, Need, Rule, guarded_settings};
+use super::{Behavior, Category, DefaultAction, Findings, Need, Rule, guarded_settings};
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -12,6 +12,7 @@ pub static RULE: Rule = Rule {
     category: Category::Configuration,
     default: DefaultAction::Warn,
     data_loss: false,
+    behavior: &[Behavior::ComparesSettings],
     since: "0.2.0",
     needs: &[Need::Before],
     what: "Compares settings that must not change once there is data, that cannot be undone, or that all components must change \

@@ -5,7 +5,7 @@ use crate::{
     upgrade::Upgrade,
 };
 
-use super::{Category, DefaultAction, Findings, Need, Rule};
+use super::{Behavior, Category, DefaultAction, Findings, Need, Rule};
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -15,6 +15,7 @@ pub static RULE: Rule = Rule {
     category: Category::Dependencies,
     default: DefaultAction::Deny,
     data_loss: true,
+    behavior: &[Behavior::JudgesDeletions],
     since: "0.1.0",
     needs: &[Need::Before, Need::Dependencies],
     what: "Denies a change after which a StatefulSet of etcd, object storage or the queue that holds data is gone, or in which \

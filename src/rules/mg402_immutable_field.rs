@@ -17,6 +17,7 @@ pub static RULE: Rule = Rule {
     category: Category::Dependencies,
     default: DefaultAction::DenyOrWarn,
     data_loss: true,
+    behavior: &[],
     since: "0.1.0",
     needs: &[Need::Before],
     what: "Compares, in Milvus and its dependencies: selectors of Deployments and StatefulSets; service name, pod management policy \

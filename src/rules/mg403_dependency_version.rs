@@ -22,6 +22,7 @@ pub static RULE: Rule = Rule {
     category: Category::Dependencies,
     default: DefaultAction::DenyOrWarn,
     data_loss: true,
+    behavior: &[],
     since: "0.1.0",
     needs: &[Need::Before, Need::Dependencies],
     what: "Denies an image of etcd, MinIO, Pulsar, Kafka or ZooKeeper that is lower in major or minor (for MinIO: of an earlier \

@@ -18,6 +18,7 @@ pub static RULE: Rule = Rule {
     category: Category::Dependencies,
     default: DefaultAction::Deny,
     data_loss: true,
+    behavior: &[],
     since: "0.1.0",
     needs: &[Need::Before, Need::Dependency(Family::Minio)],
     what: "Denies a MinIO image that crosses the release in which the filesystem backend was removed, where MinIO runs standalone.",

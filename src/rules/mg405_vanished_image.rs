@@ -16,6 +16,7 @@ pub static RULE: Rule = Rule {
     category: Category::Dependencies,
     default: DefaultAction::Warn,
     data_loss: false,
+    behavior: &[],
     since: "0.1.0",
     needs: &[Need::After],
     what: "Warns about images from repositories that no longer publish them, in every container and init container of Milvus and \

@@ -12,6 +12,7 @@ pub static RULE: Rule = Rule {
     category: Category::Dependencies,
     default: DefaultAction::Warn,
     data_loss: false,
+    behavior: &[],
     since: "0.1.0",
     needs: &[Need::After],
     what: "Warns about Services named minio, etcd, kafka or pulsar in Milvus' own namespace.",

@@ -10,7 +10,7 @@ use crate::{
     upgrade::Upgrade,
 };
 
-use super::{Category, DefaultAction, Findings, Need, Rule};
+use super::{Behavior, Category, DefaultAction, Findings, Need, Rule};
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -20,6 +20,7 @@ pub static RULE: Rule = Rule {
     category: Category::Dependencies,
     default: DefaultAction::DenyOrWarn,
     data_loss: true,
+    behavior: &[Behavior::JudgesDeletions],
     since: "0.1.0",
     needs: &[Need::Before, Need::Dependency(Family::Etcd)],
     what: "Compares the number of etcd's members (replicas of its workloads, ETCD_INITIAL_CLUSTER, --initial-cluster). Denies a \

@@ -20,6 +20,7 @@ pub static RULE: Rule = Rule {
     category: Category::Chart,
     default: DefaultAction::DenyOrWarn,
     data_loss: false,
+    behavior: &[],
     since: "0.1.0",
     needs: &[Need::After, Need::Chart],
     what: "Looks the chart up in the table of chart hazards: denies 4.2.21 to 4.2.29 where Pulsar v2 holds data, and Woodpecker as a \

@@ -15,6 +15,7 @@ pub static RULE: Rule = Rule {
     category: Category::Chart,
     default: DefaultAction::Deny,
     data_loss: true,
+    behavior: &[],
     since: "0.1.0",
     needs: &[Need::Before, Need::Chart, Need::Config],
     what: "Denies charts from 5.0.0 on that render Woodpecker for a standalone whose data is in RocksMQ.",

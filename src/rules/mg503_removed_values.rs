@@ -20,6 +20,7 @@ pub static RULE: Rule = Rule {
     category: Category::Chart,
     default: DefaultAction::DenyOrWarn,
     data_loss: true,
+    behavior: &[],
     since: "0.1.0",
     needs: &[Need::After, Need::Chart, Need::Values],
     what: "Looks for values that the user set and the chart does not read: values that the chart does not have at all, as Helm's \

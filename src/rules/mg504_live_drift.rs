@@ -12,6 +12,7 @@ pub static RULE: Rule = Rule {
     category: Category::Chart,
     default: DefaultAction::Warn,
     data_loss: false,
+    behavior: &[],
     since: "0.1.0",
     needs: &[Need::Running, Need::Drift],
     what: "Warns where images or effective configuration of what runs differ from the last Helm revision.",

@@ -16,6 +16,7 @@ pub static RULE: Rule = Rule {
     category: Category::Chart,
     default: DefaultAction::DenyOrWarn,
     data_loss: false,
+    behavior: &[],
     since: "0.1.0",
     needs: &[Need::After, Need::Version],
     what: "Denies images below 2.4 whose configuration comes as default.yaml and user.yaml without the init container that merges \

@@ -20,6 +20,7 @@ pub static RULE: Rule = Rule {
     category: Category::Image,
     default: DefaultAction::Deny,
     data_loss: false,
+    behavior: &[],
     since: "0.1.0",
     needs: &[Need::Before, Need::VersionChange],
     what: "Where 3.0 or later follows an earlier version, asks for fsGroup, runAsUser 0 or a chown init container on every \

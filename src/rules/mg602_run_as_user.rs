@@ -15,6 +15,7 @@ pub static RULE: Rule = Rule {
     category: Category::Image,
     default: DefaultAction::Warn,
     data_loss: false,
+    behavior: &[],
     since: "0.1.0",
     needs: &[Need::After],
     what: "Warns about a non-zero runAsUser on images before 3.0.",

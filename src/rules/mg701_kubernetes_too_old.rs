@@ -12,6 +12,7 @@ pub static RULE: Rule = Rule {
     category: Category::Cluster,
     default: DefaultAction::Deny,
     data_loss: false,
+    behavior: &[],
     since: "0.1.0",
     needs: &[Need::After, Need::Kubernetes],
     what: "Denies a cluster below 1.20.",

@@ -12,6 +12,7 @@ pub static RULE: Rule = Rule {
     category: Category::Cluster,
     default: DefaultAction::Warn,
     data_loss: false,
+    behavior: &[],
     since: "0.1.0",
     needs: &[Need::After, Need::Chart, Need::Helm],
     what: "Warns about Helm below 3.14 with charts from 4.2.21 on.",

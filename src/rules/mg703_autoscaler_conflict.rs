@@ -6,7 +6,7 @@ use crate::{
     upgrade::Upgrade,
 };
 
-use super::{Category, DefaultAction, Findings, Need, Rule};
+use super::{Behavior, Category, DefaultAction, Findings, Need, Rule};
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -16,6 +16,7 @@ pub static RULE: Rule = Rule {
     category: Category::Cluster,
     default: DefaultAction::Warn,
     data_loss: false,
+    behavior: &[Behavior::PlannedByRun, Behavior::HandledByUpgrade],
     since: "0.1.0",
     needs: &[Need::Before, Need::Autoscalers],
     what: "Warns about an autoscaler on a component whose replicas the path must change: every component where the metadata is \

@@ -2,7 +2,7 @@
 
 use crate::{facts::DeployerFact, milvus::Topology, upgrade::Upgrade};
 
-use super::{Category, DefaultAction, Findings, Need, Rule};
+use super::{Behavior, Category, DefaultAction, Findings, Need, Rule};
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -12,6 +12,7 @@ pub static RULE: Rule = Rule {
     category: Category::Cluster,
     default: DefaultAction::Warn,
     data_loss: false,
+    behavior: &[Behavior::PlannedByRun, Behavior::HandledByUpgrade],
     since: "0.1.0",
     needs: &[Need::Before, Need::VersionChange, Need::Deployers],
     what: "Warns about Argo CD self-heal and Flux drift correction on the release, and about retries that end before an ordered \

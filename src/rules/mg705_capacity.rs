@@ -20,6 +20,7 @@ pub static RULE: Rule = Rule {
     category: Category::Cluster,
     default: DefaultAction::Warn,
     data_loss: false,
+    behavior: &[],
     since: "0.1.0",
     needs: &[Need::Before],
     what: "On the way to 2.6, compares the data nodes' replicas, CPU and memory with those of the index nodes whose work they take \

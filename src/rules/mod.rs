@@ -138,6 +138,8 @@ pub struct Rule {
     pub default: DefaultAction,
     /// Whether it guards data: such rules cannot be accepted by the deployer, and they judge rollbacks too.
     pub data_loss: bool,
+    /// What it means where a change is not judged as a whole: at the gates, in a run, for the deployer.
+    pub behavior: &'static [Behavior],
     /// First version of milvus-guard that had it.
     pub since: &'static str,
     /// What it needs to know.
@@ -154,6 +156,58 @@ pub struct Rule {
     pub sources: &'static [&'static str],
     /// The check itself.
     pub check: fn(&Upgrade<'_>, &mut Findings),
+}
+
+impl Rule {
+    /// Whether it behaves so.
+    #[must_use]
+    pub fn has(&self, behavior: Behavior) -> bool {
+        self.behavior.contains(&behavior)
+    }
+}
+
+/// Where a rule behaves otherwise than the rest. Nothing outside the rules knows which rules these are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Behavior {
+    /// The deployer may accept its findings by a label or an annotation, if no policy says otherwise.
+    SelfAcceptable,
+    /// A run does not meet it with what the run has planned.
+    PlannedByRun,
+    /// A run that rolls back does not meet it: the run restores the version that it recorded.
+    RestoredByRollback,
+    /// `upgrade` does what it asks for, so it does not refuse an upgrade.
+    HandledByUpgrade,
+    /// It judges the deletion of an object. The other rules do not.
+    JudgesDeletions,
+    /// It counts although the release gate allowed the change: what it looks at may have happened since.
+    OverridesDecisions,
+    /// It judges what a change does to another release that uses the same data.
+    ComparesSharedData,
+    /// It compares settings with those that are remembered of a configuration that was deleted.
+    ComparesSettings,
+    /// The webhook can admit what it denies and hold the components in order.
+    Holdable,
+}
+
+impl Behavior {
+    /// For the page of a rule: a sentence.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::SelfAcceptable => "The deployer can accept it with a label or an annotation, if no policy says otherwise.",
+            Self::PlannedByRun => "A run of milvus-guard does not meet it with what the run has planned.",
+            Self::RestoredByRollback => "A run that rolls back does not meet it: the run restores the version that it recorded.",
+            Self::HandledByUpgrade => "`milvus-guard upgrade` does what it asks for, and does not stop for it.",
+            Self::JudgesDeletions => "The workload gate also judges deletions by it.",
+            Self::OverridesDecisions => "The workload gate judges by it although the release gate has allowed the change.",
+            Self::ComparesSharedData => {
+                "The gates also judge by it what a change does to another release that uses the same data."
+            }
+            Self::ComparesSettings => "The gates compare with the remembered settings of a configuration that was deleted.",
+            Self::Holdable => "The webhook can hold the change (`Hold`) instead of denying it.",
+        }
+    }
 }
 
 /// What a finding of a rule does by default.
@@ -305,6 +359,7 @@ mod tests {
             category: Category::Version,
             default: DefaultAction::Deny,
             data_loss,
+            behavior: &[],
             since: "0.1.0",
             needs: &[Need::After],
             what: "",
@@ -332,6 +387,19 @@ mod tests {
             .into_iter()
             .map(|finding| (finding.rule.id, finding.severity, finding.failed))
             .collect()
+    }
+
+    /// What each behavior is for must fit the rest of the rule.
+    #[test]
+    fn behaviors_fit_their_rules() {
+        for rule in ALL {
+            let has = |behavior| rule.has(behavior);
+            assert!(!(rule.data_loss && has(Behavior::SelfAcceptable)), "{}: nobody accepts the loss of data", rule.id);
+            assert!(!has(Behavior::Holdable) || has(Behavior::PlannedByRun), "{}: what is held is planned", rule.id);
+            assert!(!has(Behavior::HandledByUpgrade) || has(Behavior::PlannedByRun), "{}", rule.id);
+            let unique: std::collections::BTreeSet<String> = rule.behavior.iter().map(|one| format!("{one:?}")).collect();
+            assert_eq!(unique.len(), rule.behavior.len(), "{}: named twice", rule.id);
+        }
     }
 
     #[test]
