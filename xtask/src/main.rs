@@ -1,0 +1,182 @@
+//! Tasks for contributors.
+//!
+//! `cargo xtask new-rule MG309 cache-shrunk` writes the file of a new rule and registers it.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+const USAGE: &str = "usage: cargo xtask new-rule ID NAME\n  ID    MG and three digits; the first one is the group (see docs/rules)\n  \
+                     NAME  what is wrong, in lower case with hyphens: cache-shrunk";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
+    let done = match args.as_slice() {
+        ["new-rule", id, name] => new_rule(root, id, name),
+        _ => Err(USAGE.into()),
+    };
+    match done {
+        Ok(file) => {
+            println!("{}", next_steps(&file));
+            ExitCode::SUCCESS
+        }
+        Err(why) => {
+            eprintln!("error: {why}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn next_steps(file: &Path) -> String {
+    format!(
+        "Wrote {} and registered it in src/rules/mod.rs.\nNext:\n  1. fill in the texts and the check\n  2. cargo test --lib rules::  \
+         (it names the tables that need a case of the rule)\n  3. make generate  (page, README table, schemas, snapshots)",
+        file.display()
+    )
+}
+
+/// Writes the file of a rule and adds its line to the registry; the path of the file.
+fn new_rule(root: &Path, id: &str, name: &str) -> Result<PathBuf, String> {
+    let category = category(id)?;
+    let is_word =
+        |word: &str| !word.is_empty() && word.chars().all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit());
+    if !name.contains('-') || !name.split('-').all(is_word) {
+        return Err(format!("{name} is not a valid name of a rule: use two or more words in lower case, with hyphens"));
+    }
+    let module = format!("{}_{}", id.to_lowercase(), name.replace('-', "_"));
+    let folder = root.join("src/rules");
+    let (registry, file) = (folder.join("mod.rs"), folder.join(format!("{module}.rs")));
+    let text = fs::read_to_string(&registry).map_err(|error| format!("{}: {error}", registry.display()))?;
+    let registered = register(&text, &module)?;
+    let write = |path: &Path, text: &str| fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()));
+    write(&file, &rule(id, name, category))?;
+    write(&registry, &registered)?;
+    Ok(Path::new("src/rules").join(format!("{module}.rs")))
+}
+
+/// The group of a rule, by the first digit of its id.
+fn category(id: &str) -> Result<&'static str, String> {
+    let digits = id.strip_prefix("MG").filter(|digits| digits.len() == 3 && digits.bytes().all(|digit| digit.is_ascii_digit()));
+    let category = match digits.and_then(|digits| digits.chars().next()) {
+        Some('1') => "Version",
+        Some('2') => "Topology",
+        Some('3') => "Configuration",
+        Some('4') => "Dependencies",
+        Some('5') => "Chart",
+        Some('6') => "Image",
+        Some('7') => "Cluster",
+        _ => return Err(format!("{id} is not a valid id of a rule: MG, the group (1 to 7), and two more digits")),
+    };
+    Ok(category)
+}
+
+/// The registry with one more module, in the order of the ids.
+fn register(text: &str, module: &str) -> Result<String, String> {
+    const BEGIN: &str = "\nregistry! {\n";
+    let begin = text.find(BEGIN).map(|at| at + BEGIN.len()).ok_or("src/rules/mod.rs has no registry! { ... }")?;
+    let end = text[begin..].find('}').map(|at| at + begin).ok_or("the registry in src/rules/mod.rs does not end")?;
+    let mut modules: Vec<&str> = text[begin..end].lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let id = |module: &str| module.split('_').next().unwrap_or_default().to_owned();
+    if let Some(taken) = modules.iter().find(|known| id(known) == id(module)) {
+        return Err(format!("the id is taken by {taken}"));
+    }
+    modules.push(module);
+    modules.sort_unstable();
+    let lines: String = modules.iter().map(|module| format!("    {module}\n")).collect();
+    Ok(format!("{}{lines}{}", &text[..begin], &text[end..]))
+}
+
+fn rule(id: &str, name: &str, category: &str) -> String {
+    TEMPLATE.replace("MG000", id).replace("rule-name", name).replace("CATEGORY", category)
+}
+
+const TEMPLATE: &str = r#"//! MG000: one sentence that says why this rule exists.
+
+use crate::upgrade::Upgrade;
+
+use super::{Category, DefaultAction, Findings, Need, Rule};
+
+/// The rule.
+pub static RULE: Rule = Rule {
+    id: "MG000",
+    name: "rule-name",
+    title: "what is so when the rule passes",
+    category: Category::CATEGORY,
+    default: DefaultAction::Warn,
+    data_loss: false,
+    behavior: &[],
+    since: "0.1.0",
+    needs: &[Need::Before],
+    what: "Warns if ...",
+    why: "What happens to the user otherwise.",
+    example: "A change that it catches.",
+    fix: "What to do instead.",
+    sources: &["the issue, page or measurement that this is known from"],
+    check,
+};
+
+fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
+    let Some((before, after)) = upgrade.both() else { return };
+    findings.checked();
+    if before.components.len() > after.components.len() {
+        findings.warn(format!("{} components would become {}", before.components.len(), after.components.len()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RULE;
+    use crate::{
+        milvus::Component,
+        rules::testing::{Fixture, judge},
+    };
+
+    #[test]
+    fn a_case_that_it_catches_and_one_that_it_passes() {
+        let before = Fixture::cluster("2.4.5");
+        let after = Fixture::cluster("2.4.5").without(Component::IndexNode);
+        assert_eq!(judge(&RULE, Some(&before), &after).len(), 1);
+        assert_eq!(judge(&RULE, Some(&before), &before).len(), 0);
+    }
+}
+"#;
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test says what is wrong by panicking")]
+
+    use super::*;
+
+    const REGISTRY: &str = "macro\n\nregistry! {\n    mg101_a_b\n    mg201_c_d\n}\n\nrest\n";
+
+    #[test]
+    fn a_rule_is_registered_in_the_order_of_the_ids_and_once() {
+        let text = register(REGISTRY, "mg105_new_rule").unwrap();
+        assert_eq!(text, REGISTRY.replace("    mg201", "    mg105_new_rule\n    mg201"));
+        assert_eq!(register(REGISTRY, "mg201_other").unwrap_err(), "the id is taken by mg201_c_d");
+        assert!(register("nothing", "mg105_new_rule").is_err());
+    }
+
+    #[test]
+    fn ids_and_names_that_are_not_valid_are_refused() {
+        let folder = std::env::temp_dir();
+        for (id, name) in
+            [("MG1", "a-b"), ("MG801", "a-b"), ("mg101", "a-b"), ("MG101", "word"), ("MG101", "A-b"), ("MG101", "a--b")]
+        {
+            assert!(new_rule(&folder, id, name).unwrap_err().contains("is not a valid"), "{id} {name}");
+        }
+    }
+
+    #[test]
+    fn the_real_registry_takes_a_rule() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let text = fs::read_to_string(root.join("src/rules/mod.rs")).unwrap();
+        let added = register(&text, "mg199_new_rule").unwrap();
+        assert_eq!(added.lines().count(), text.lines().count() + 1);
+        assert!(rule("MG199", "new-rule", "Version").contains("id: \"MG199\""));
+    }
+}
