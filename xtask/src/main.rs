@@ -33,8 +33,8 @@ fn main() -> ExitCode {
 
 fn next_steps(file: &Path) -> String {
     format!(
-        "Wrote {} and registered it in src/rules/mod.rs.\nNext:\n  1. fill in the texts and the check\n  2. cargo test --lib rules::  \
-         (it names the tables that need a case of the rule)\n  3. make generate  (page, README table, schemas, snapshots)",
+        "Wrote {}, registered it in src/rules/mod.rs, and added a case to the table in src/rules/ticks.rs.\nNext:\n  1. fill in the \
+         texts, the check and its tests\n  2. make generate  (page, README table, snapshots)\n  3. cargo test --lib rules::",
         file.display()
     )
 }
@@ -49,12 +49,14 @@ fn new_rule(root: &Path, id: &str, name: &str) -> Result<PathBuf, String> {
     }
     let module = format!("{}_{}", id.to_lowercase(), name.replace('-', "_"));
     let folder = root.join("src/rules");
-    let (registry, file) = (folder.join("mod.rs"), folder.join(format!("{module}.rs")));
-    let text = fs::read_to_string(&registry).map_err(|error| format!("{}: {error}", registry.display()))?;
-    let registered = register(&text, &module)?;
+    let (registry, ticks) = (folder.join("mod.rs"), folder.join("ticks.rs"));
+    let read = |path: &Path| fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()));
     let write = |path: &Path, text: &str| fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()));
-    write(&file, &rule(id, name, category))?;
+    let registered = register(&read(&registry)?, &module)?;
+    let cases = add_case(&read(&ticks)?, id)?;
+    write(&folder.join(format!("{module}.rs")), &rule(id, name, category))?;
     write(&registry, &registered)?;
+    write(&ticks, &cases)?;
     Ok(Path::new("src/rules").join(format!("{module}.rs")))
 }
 
@@ -90,6 +92,29 @@ fn register(text: &str, module: &str) -> Result<String, String> {
     Ok(format!("{}{lines}{}", &text[..begin], &text[end..]))
 }
 
+/// The table of `src/rules/ticks.rs` with a case of one more rule, in the order of the ids.
+fn add_case(text: &str, id: &str) -> Result<String, String> {
+    const LAST: &str = "\n    ]\n}\n";
+    let begin = text.find("fn cases()").ok_or("src/rules/ticks.rs has no fn cases()")?;
+    let end = text[begin..].find(LAST).map(|at| at + begin + 1).ok_or("fn cases() in src/rules/ticks.rs does not end")?;
+    let mut at = begin;
+    for line in text[begin..end].split_inclusive('\n') {
+        // A case is `("MG101", ...` in one line, or begins with the line before.
+        let named = line.trim_start().trim_start_matches('(').strip_prefix('"').and_then(|rest| rest.get(..5));
+        if named.is_some_and(|named| named.starts_with("MG") && named > id) {
+            let opens_before = !line.trim_start().starts_with('(');
+            let place = if opens_before { text[..at - 1].rfind('\n').map_or(at, |line| line + 1) } else { at };
+            return Ok(insert(text, place, id));
+        }
+        at += line.len();
+    }
+    Ok(insert(text, end, id))
+}
+
+fn insert(text: &str, at: usize, id: &str) -> String {
+    format!("{}        (\"{id}\", stays(), bare()),\n{}", &text[..at], &text[at..])
+}
+
 fn rule(id: &str, name: &str, category: &str) -> String {
     TEMPLATE.replace("MG000", id).replace("rule-name", name).replace("CATEGORY", category)
 }
@@ -121,6 +146,10 @@ pub static RULE: Rule = Rule {
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let Some((before, after)) = upgrade.both() else { return };
+    if before.components.is_empty() {
+        findings.not_applicable("the release has no component");
+        return;
+    }
     findings.checked();
     if before.components.len() > after.components.len() {
         findings.warn(format!("{} components would become {}", before.components.len(), after.components.len()));
@@ -172,11 +201,24 @@ mod tests {
     }
 
     #[test]
+    fn a_case_stands_in_the_order_of_the_ids() {
+        let table = "fn cases() {\n    vec![\n        (\"MG101\", x),\n        (\n            \"MG201\",\n            y,\n        ),\n    ]\n}\n";
+        let case = |id: &str| format!("        (\"{id}\", stays(), bare()),\n");
+        let place = |id: &str| add_case(table, id).unwrap().find(&case(id));
+        assert_eq!(place("MG100"), table.find("        (\"MG101\""));
+        assert_eq!(place("MG150"), table.find("        (\n"));
+        assert_eq!(place("MG301"), table.find("    ]\n}"));
+        assert!(add_case("nothing", "MG101").is_err());
+    }
+
+    #[test]
     fn the_real_registry_takes_a_rule() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
         let text = fs::read_to_string(root.join("src/rules/mod.rs")).unwrap();
         let added = register(&text, "mg199_new_rule").unwrap();
         assert_eq!(added.lines().count(), text.lines().count() + 1);
+        let cases = fs::read_to_string(root.join("src/rules/ticks.rs")).unwrap();
+        assert!(add_case(&cases, "MG199").unwrap().contains("(\"MG199\", stays(), bare()),\n        (\n            \"MG201\""));
         assert!(rule("MG199", "new-rule", "Version").contains("id: \"MG199\""));
     }
 }
