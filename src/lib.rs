@@ -23,7 +23,10 @@
 //! | [`plan`] | the path from A to B as numbered steps |
 //! | [`report`] | a judgement for people and machines, one file a format |
 //! | [`admission`] | reviews to rulings: the gates of the webhook |
-//! | [`inputs`] | adapters: files, cluster, Helm storage, etcd |
+//! | [`helm`] | Helm's records and values |
+//! | [`inputs`] | adapters: files, folders, Helm output |
+//! | [`cluster`] | adapter: a live Kubernetes cluster |
+//! | [`etcd`] | adapter: etcd |
 //! | [`run`] | the engine of `migrate` and `upgrade`: steps, state, lock, events |
 //! | [`migrate`] | the steps of `migrate` |
 //! | [`job`] | the Job that makes a run in the cluster |
@@ -33,8 +36,9 @@
 //! | [`certs`] | the server's certificate: read, followed, made, rotated |
 //! | [`cli`] | one file a verb |
 //!
-//! Everything but `inputs`, `report` (which prints) and `cli` is the core: it does no I/O, reads no clock and knows no
-//! Kubernetes client. `tests/house.rs` keeps it so.
+//! The core does no I/O, reads no clock and knows no Kubernetes client: `manifest`, `milvus`, `facts`, `upgrade`, `rules`, `policy`,
+//! `objects`, `judge`, `audit`, `migration`, `plan`, `helm` and `admission`. `tests/house.rs` checks that. The other modules are
+//! adapters: they read or write, and decide nothing.
 
 pub mod admission;
 pub mod audit;

@@ -13,7 +13,7 @@ use std::{
 };
 
 /// Rooms of the core.
-const CORE: [&str; 23] = [
+const CORE: [&str; 24] = [
     "src/admission",
     "src/manifest",
     "src/migration",
@@ -23,6 +23,7 @@ const CORE: [&str; 23] = [
     "src/plan",
     "src/objects",
     "src/helm",
+    "src/audit.rs",
     "src/facts.rs",
     "src/judge.rs",
     "src/upgrade.rs",

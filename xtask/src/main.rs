@@ -34,7 +34,7 @@ fn main() -> ExitCode {
 fn next_steps(file: &Path) -> String {
     format!(
         "Wrote {}, registered it in src/rules/mod.rs, and added a case to the table in src/rules/ticks.rs.\nNext:\n  1. fill in the \
-         texts, the check and its tests\n  2. make generate  (page, README table, snapshots)\n  3. cargo test --lib rules::",
+         texts, the check and its tests\n  2. make generate  (page, index, snapshots)\n  3. cargo test --lib rules::",
         file.display()
     )
 }
