@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
     Api, Client,
-    api::{DeleteParams, Patch, PatchParams},
+    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
     core::DynamicObject,
 };
 use serde_json::json;
@@ -39,6 +39,8 @@ use super::{
 
 /// How often the leader looks at what changed. A release must be settled for this long to be remembered as good.
 const TICK: Duration = Duration::from_secs(1);
+/// Tries to store a memory against others who change it at the same time.
+const TRIES: usize = 3;
 /// Under which name the API server notes who owns a field.
 const MANAGER: &str = "milvus-guard";
 
@@ -60,6 +62,9 @@ pub struct Duties {
     pub audit_every: Option<Duration>,
 }
 
+/// The versions of the objects that hold memories, as they were last read or written; `None` if there is none.
+type Versions = BTreeMap<String, Option<String>>;
+
 /// What was last written about a document.
 type Reported = BTreeMap<(Watched, String), (Option<i64>, Option<String>)>;
 
@@ -69,6 +74,7 @@ impl Duties {
         let mut led = false;
         let mut memories = BTreeMap::<String, Memory>::new();
         let mut unsaved = BTreeSet::<String>::new();
+        let mut versions = Versions::new();
         let mut reported = Reported::new();
         let mut audited: Option<tokio::time::Instant> = None;
         loop {
@@ -78,6 +84,7 @@ impl Duties {
                 // Whoever leads looks at everything when he begins; this is only kept from growing.
                 let _ = self.store.take_changed();
                 led = false;
+                versions.clear();
                 continue;
             }
             let changed = if led {
@@ -98,7 +105,7 @@ impl Duties {
                     unsaved.insert(namespace);
                 }
             }
-            self.save_all(&mut memories, &mut unsaved).await;
+            self.save_all(&mut memories, &mut unsaved, &mut versions).await;
             self.report(&mut reported, now).await;
             self.clear(now).await;
             if let Some(every) = self.audit_every
@@ -111,13 +118,17 @@ impl Duties {
     }
 
     /// Stores the memories that changed. One that cannot be stored is tried again at the next look, and harms no other.
-    async fn save_all(&self, memories: &mut BTreeMap<String, Memory>, unsaved: &mut BTreeSet<String>) {
+    async fn save_all(&self, memories: &mut BTreeMap<String, Memory>, unsaved: &mut BTreeSet<String>, versions: &mut Versions) {
         for namespace in std::mem::take(unsaved) {
             let memory = memories.entry(namespace.clone()).or_default();
             if memory.is_incomplete() {
                 tracing::warn!(namespace, "a release of this namespace does not fit into the memory of the guard");
             }
-            if let Err(error) = self.save(&namespace, memory).await {
+            // Writing may take long. Whoever leads meanwhile sees for himself.
+            if !self.leader.is_me() {
+                continue;
+            }
+            if let Err(error) = self.save(&namespace, memory, versions).await {
                 tracing::warn!(namespace, reason = reason::chain(&error), "what runs could not be remembered");
                 self.metrics.memory_failures.inc();
                 unsaved.insert(namespace);
@@ -129,22 +140,75 @@ impl Duties {
         self.metrics.memory_incomplete.set(count(memories.values().filter(|memory| memory.is_incomplete()).count()));
     }
 
-    async fn save(&self, namespace: &str, memory: &Memory) -> Result<(), kube::Error> {
+    /// Stores a memory, unless somebody else stored another one since it was read: then that is the one that goes on. So a write of a
+    /// replica that led before, and which arrives late, takes nothing back.
+    async fn save(&self, namespace: &str, memory: &mut Memory, versions: &mut Versions) -> Result<(), kube::Error> {
         let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
+        for _ in 0..TRIES {
+            let version = if let Some(version) = versions.get(namespace) {
+                version.clone()
+            } else {
+                let found = api.get_opt(&memory_name(namespace)).await?;
+                let (version, stored) = found.map_or_else(Default::default, |found| {
+                    let text = found.data.unwrap_or_default().remove(MEMORY_KEY).unwrap_or_default();
+                    (found.metadata.resource_version, serde_json::from_str::<Memory>(&text).unwrap_or_default())
+                });
+                memory.clone_from(&stored);
+                memory.see(namespace, &self.store.picture(namespace).view, &self.data.current(), Timestamp::now());
+                versions.insert(namespace.to_owned(), version.clone());
+                if *memory == stored {
+                    return Ok(());
+                }
+                version
+            };
+            match self.write(&api, namespace, memory, version).await {
+                Ok(version) => {
+                    versions.insert(namespace.to_owned(), version);
+                    return Ok(());
+                }
+                Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {
+                    versions.remove(namespace);
+                }
+                // Nobody knows whether it was written.
+                Err(error) => {
+                    versions.remove(namespace);
+                    return Err(error);
+                }
+            }
+        }
+        Err(kube::Error::Service("it was changed by others each time it was read".into()))
+    }
+
+    /// Writes a memory over this version of its object, or where there is none. Gives the new version.
+    async fn write(
+        &self,
+        api: &Api<ConfigMap>,
+        namespace: &str,
+        memory: &Memory,
+        version: Option<String>,
+    ) -> Result<Option<String>, kube::Error> {
         let name = memory_name(namespace);
         if memory.is_empty() {
-            return match api.delete(&name, &DeleteParams::default()).await {
-                Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-                done => done.map(|_| ()),
-            };
+            if version.is_some() {
+                let preconditions = Some(Preconditions { resource_version: version, uid: None });
+                api.delete(&name, &DeleteParams { preconditions, ..DeleteParams::default() }).await?;
+            }
+            return Ok(None);
         }
         let text = serde_json::to_string(memory).map_err(kube::Error::SerdeError)?;
-        let object = json!({
+        let mut object = json!({
             "apiVersion": "v1", "kind": "ConfigMap",
             "metadata": {"name": name, "labels": {"app.kubernetes.io/managed-by": "milvus-guard"}},
             "data": {MEMORY_KEY: text},
         });
-        api.patch(&name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(object)).await.map(|_| ())
+        let written = if let Some(version) = version {
+            object["metadata"]["resourceVersion"] = json!(version);
+            api.patch(&name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(object)).await?
+        } else {
+            let params = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
+            api.create(&params, &serde_json::from_value(object).map_err(kube::Error::SerdeError)?).await?
+        };
+        Ok(written.metadata.resource_version)
     }
 
     /// Says of each policy and exception whether it is in force.
