@@ -343,3 +343,49 @@ async fn clients_always_get_in_while_the_leader_rotates() {
 async fn two_who_think_they_lead_break_nothing() {
     rotate([Role::Leader, Role::Leader]).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_misses_most_of_a_rotation_is_trusted_until_the_old_authority_goes() {
+    let cluster = ControlPlane::start();
+    cluster.apply(&configurations());
+    let client = client(cluster.kubeconfig()).await;
+    let clock = Clock::new();
+    let stores = [CertStore::new(), CertStore::new(), CertStore::new()];
+    let mut replicas = stores.clone().map(|store| Replica::new(managed(&client, SECRET), store));
+    let mut done = Vec::new();
+    let mut poll = async |numbers: std::ops::Range<usize>| {
+        for number in numbers {
+            let role = if number == 0 { Role::Leader } else { Role::Follower };
+            let events = replicas[number].poll(role, clock.now()).await;
+            assert!(failures(&events).is_empty(), "{}: {events:?}", clock.now());
+            done.extend(steps(&events));
+        }
+        done.clone()
+    };
+    poll(0..3).await;
+    let mut servers = Vec::new();
+    for store in &stores {
+        servers.push(serve(store).await);
+    }
+    let seen = Arc::new(Seen::default());
+    let watcher = tokio::spawn(watch(client.clone(), servers, clock.clone(), Arc::clone(&seen)));
+    while !poll(0..3).await.contains(&Step::AddAuthority) {
+        clock.advance(9 * DAY);
+    }
+
+    // The third replica is cut off for 55 minutes. It is not ready meanwhile, and what still asks it is not turned away.
+    for seconds in [10, 60, 10, 54 * 60] {
+        clock.advance(seconds);
+        let done = poll(0..2).await;
+        assert!(!done.contains(&Step::DropAuthorities), "{done:?}");
+        seen.rounds().await;
+    }
+    let digests = stores.clone().map(|store| store.current().unwrap().digest().to_owned());
+    assert!(digests[0] == digests[1] && digests[1] != digests[2], "the others serve the new certificate, it does not");
+    poll(2..3).await;
+    assert_eq!(stores[2].current().unwrap().digest(), digests[0]);
+    clock.advance(10 * 60);
+    assert!(poll(0..3).await.contains(&Step::DropAuthorities));
+    seen.rounds().await;
+    watcher.abort();
+}

@@ -77,7 +77,8 @@ fn every_link_between_pages_leads_somewhere() {
                 continue;
             }
             let target = if file.is_empty() { root.join(page) } else { folder.join(file) };
-            let has_anchor = || anchor.is_empty() || fs::read_to_string(&target).is_ok_and(|text| anchors(&text).any(|one| one == anchor));
+            let has_anchor =
+                || anchor.is_empty() || fs::read_to_string(&target).is_ok_and(|text| anchors(&text).any(|one| one == anchor));
             if !target.exists() || !has_anchor() {
                 dead.push(format!("{page}: {link}"));
             }

@@ -20,7 +20,7 @@ use crate::{
     milvus::Place,
     server::{
         answer::{Answerer, FailurePolicies, FailurePolicy},
-        callers::{Callers, Known, PathSecret, Times},
+        callers::{Callers, Known, LastRead, PathSecret, Times},
         data::{Data, DataFiles},
         duties::Duties,
         events::EventSink,
@@ -254,7 +254,14 @@ async fn serve(args: Args) -> Done {
     let certificates = CertStore::new();
     let in_cluster = !args.no_cluster;
     let conditions: &[Condition] = if in_cluster {
-        &[Condition::Caches, Condition::Policies, Condition::Certificate, Condition::Port, Condition::Presence]
+        &[
+            Condition::Caches,
+            Condition::Policies,
+            Condition::Certificate,
+            Condition::Port,
+            Condition::Presence,
+            Condition::Cluster,
+        ]
     } else {
         &[Condition::Certificate, Condition::Port]
     };
@@ -276,9 +283,12 @@ async fn serve(args: Args) -> Done {
         Some(cluster) => Some(path_secret(&args, cluster)?),
         None => None,
     };
-    let callers = match &secret {
-        Some(secret) => Callers::Known(callers(secret).await?),
-        None => Callers::Anybody,
+    let (callers, last_read) = match &secret {
+        Some(secret) => {
+            let (known, last_read) = callers(secret).await?;
+            (Callers::Known(known), Some(last_read))
+        }
+        None => (Callers::Anybody, None),
     };
 
     let (mut store, mut presence) = (None, None);
@@ -320,7 +330,7 @@ async fn serve(args: Args) -> Done {
     let app = App::new(answerer, Arc::clone(&life), client_ca.is_some().then_some(args.client_name.as_str()), callers);
 
     let refresh = Refresh { metrics: Arc::clone(&metrics), store, certificates: certificates.clone(), leader };
-    tokio::spawn(probe::follow(Arc::clone(&life), refresh.clone(), port.address));
+    tokio::spawn(probe::follow(Arc::clone(&life), refresh.clone(), port.address, last_read));
     // For people and scripts; a log in JSON stays JSON.
     match args.log_format {
         LogFormat::Json => tracing::info!(address = %port.address, metrics = %metrics_port.address, "serving"),
@@ -417,13 +427,13 @@ fn path_secret(args: &Args, cluster: &Cluster) -> Result<PathSecret, Failure> {
 }
 
 /// Who may ask in a cluster, kept up to date.
-async fn callers(secret: &PathSecret) -> Result<Known, Failure> {
+async fn callers(secret: &PathSecret) -> Result<(Known, LastRead), Failure> {
     let known = Known::default();
-    let now = Timestamp::now();
+    let (now, last) = (Timestamp::now(), secret.times.read_now());
     let tokens = secret.ensure(now).await.map_err(Failure::no_verdict)?;
     known.accept(&tokens, now, secret.times.keep());
-    tokio::spawn(secret.clone().follow(known.clone()));
-    Ok(known)
+    tokio::spawn(secret.clone().follow(known.clone(), last.clone()));
+    Ok((known, last))
 }
 
 /// Has this replica register the webhooks when it leads.

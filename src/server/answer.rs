@@ -13,13 +13,14 @@ use crate::{
     admission::{Gate, Response, Review, Ruling, Scene, Task, mutate::mutate, review::Operation},
     judge::{Overdue, Verdict},
     manifest::Budget,
+    objects::DecisionSpec,
     policy::Action,
 };
 
 use super::{
     events::{Denial, EventSink},
     metrics::{FailureLabels, Metrics, ResultLabels, ReviewLabels, RuleLabels},
-    world::{Doubt, World},
+    world::{Doubt, MARGIN, World},
 };
 
 /// Reviews that are judged at once for each core. They need the CPU, and a few wait for the API server.
@@ -244,7 +245,7 @@ impl Answerer {
         }
         drop(turn);
         if let Some(decision) = ruling.decision.take().filter(|_| !review.is_dry_run())
-            && let Err(reason) = self.world.record(&decision).await
+            && let Err(reason) = self.record(&decision, end).await
         {
             tracing::error!(
                 release = decision.release,
@@ -256,6 +257,13 @@ impl Answerer {
             ruling.response.warnings.push(warning.into());
         }
         Some((gate, ruling))
+    }
+
+    /// Writes a decision down. A verdict that is known is worth more than its record, so this ends before the time for the answer.
+    async fn record(&self, decision: &DecisionSpec, end: Instant) -> Result<(), String> {
+        let end = end.checked_sub(MARGIN).unwrap_or(end);
+        let written = tokio::time::timeout_at(end.into(), self.world.record(decision)).await;
+        written.unwrap_or_else(|_| Err("the API server did not answer in time".into()))
     }
 
     fn confirm(&self, task: &Task<'_>, by_memory: Ruling, doubt: Doubt, live: Result<Scene<'_>, String>) -> Ruling {

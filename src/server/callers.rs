@@ -8,7 +8,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
@@ -22,6 +22,7 @@ use rustls::crypto::aws_lc_rs;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
+use tokio::time::timeout;
 
 use crate::{
     certs::managed::{Answer, answer, words},
@@ -40,6 +41,10 @@ const MAX_TOKENS: usize = 4;
 const TRIES: usize = 8;
 /// How often replicas read the Secret at least.
 const POLL: Duration = Duration::from_secs(10);
+/// The same after a reading that failed.
+const RETRY: Duration = Duration::from_secs(1);
+/// For one reading. An API server that is slow answers within this time.
+const DEADLINE: Duration = Duration::from_secs(15);
 
 /// What can go wrong with the Secret.
 #[derive(Debug, thiserror::Error)]
@@ -169,6 +174,34 @@ pub enum Callers {
 #[derive(Clone, Default)]
 pub struct Known(Arc<Accepted>);
 
+/// When the Secret was last read; clones share it.
+#[derive(Clone)]
+pub struct LastRead {
+    at: Arc<Mutex<Instant>>,
+    limit: Duration,
+}
+
+impl LastRead {
+    fn now(limit: Duration) -> Self {
+        Self { at: Arc::new(Mutex::new(Instant::now())), limit }
+    }
+
+    fn note(&self, at: Instant) {
+        *self.at.lock().unwrap_or_else(PoisonError::into_inner) = at;
+    }
+
+    /// Whether each secret that may be registered now was read. A replica that watches nothing either has less time: it can only judge
+    /// by what was.
+    ///
+    /// # Errors
+    /// If the last reading is so old that another secret may be registered soon, in words.
+    pub fn check(&self, is_unwatched: bool) -> Result<(), String> {
+        let age = self.at.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
+        let limit = if is_unwatched { self.limit.min(POLL + POLL / 2) } else { self.limit };
+        if age < limit { Ok(()) } else { Err(format!("the secret path was not read for {} s", age.as_secs())) }
+    }
+}
+
 impl Callers {
     /// Whether a request on this path is answered: `/validate` and `/mutate` for anybody, else the same with a secret behind
     /// it. The time that this takes tells nothing about a secret.
@@ -271,20 +304,25 @@ impl PathSecret {
     }
 
     /// Accepts what the Secret holds, until the process ends. What fails is tried again; what was accepted before stays.
-    pub async fn follow(self, known: Known) {
+    pub async fn follow(self, known: Known, last: LastRead) {
         let settle = Duration::try_from(self.times.settle).unwrap_or(POLL);
         let every = POLL.min(settle / 6).max(Duration::from_millis(50));
         let mut complaint = None;
         loop {
-            tokio::time::sleep(every).await;
-            let now = Timestamp::now();
-            match self.ensure(now).await {
+            tokio::time::sleep(if complaint.is_none() { every } else { every.min(RETRY) }).await;
+            let (now, begun) = (Timestamp::now(), Instant::now());
+            let read = timeout(DEADLINE, self.ensure(now)).await;
+            if matches!(read, Ok(Err(CallersError::Cluster(ClusterError::Forbidden { .. })))) {
+                // The cluster answers. All replicas have the same rights, so nobody makes another secret.
+                last.note(begun);
+            }
+            match read.map_or_else(|_| Err("no answer in time".to_owned()), |read| read.map_err(|error| error.to_string())) {
                 Ok(tokens) => {
                     known.accept(&tokens, now, self.times.keep());
+                    last.note(begun);
                     complaint = None;
                 }
-                Err(error) => {
-                    let reason = error.to_string();
+                Err(reason) => {
                     if complaint.as_ref() != Some(&reason) {
                         tracing::warn!(reason, "the secret path could not be read; what was known before is accepted");
                         complaint = Some(reason);
@@ -340,6 +378,19 @@ impl Times {
     pub fn keep(&self) -> SignedDuration {
         self.settle * 2
     }
+
+    /// How old the last reading of the Secret may be. A secret is registered once it has settled: until then, kubelets and the
+    /// Service have the other half of that time to take a replica away that does not know it.
+    #[must_use]
+    fn stale(&self) -> Duration {
+        Duration::try_from(self.settle / 2).unwrap_or_default().max(RETRY)
+    }
+
+    /// A reading of this moment.
+    #[must_use]
+    pub fn read_now(&self) -> LastRead {
+        LastRead::now(self.stale())
+    }
 }
 
 #[cfg(test)]
@@ -385,6 +436,19 @@ mod tests {
         assert!(second.up_to(&first.0[0].token) == second && second.up_to("unknown") == second);
         assert!(Tokens::of(&second.data()) == second);
         assert!(Tokens::of(&[(KEY.to_owned(), ByteString(b"garbage".to_vec()))].into()) == Tokens::default());
+    }
+
+    #[test]
+    fn a_replica_that_reads_nothing_is_known_before_another_secret_can_be_registered() {
+        assert!(TIMES.stale() < Duration::try_from(TIMES.settle).unwrap());
+        let last = TIMES.read_now();
+        assert_eq!(last.check(true), Ok(()));
+        last.note(Instant::now().checked_sub(TIMES.stale() / 2).unwrap());
+        assert_eq!(last.check(false), Ok(()));
+        assert_eq!(last.check(true), Err("the secret path was not read for 15 s".into()));
+        last.note(Instant::now().checked_sub(TIMES.stale()).unwrap());
+        assert_eq!(last.check(false), Err("the secret path was not read for 30 s".into()));
+        assert!(Times { settle: SignedDuration::ZERO, ..TIMES }.stale() >= RETRY, "a replica can become ready");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
     Api, Client,
-    api::{DeleteParams, Patch, PatchParams},
+    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
     core::DynamicObject,
 };
 use serde_json::json;
@@ -36,6 +36,8 @@ use super::{
 
 /// How often the leader looks at what changed. A release must be settled for this long to be remembered as good.
 const TICK: Duration = Duration::from_secs(1);
+/// Tries to store a memory against others who change it at the same time.
+const TRIES: usize = 3;
 /// Under which name the API server notes who owns a field.
 const MANAGER: &str = "milvus-guard";
 
@@ -57,6 +59,9 @@ pub struct Duties {
     pub audit_every: Option<Duration>,
 }
 
+/// The versions of the objects that hold memories, as they were last read or written; `None` if there is none.
+type Versions = BTreeMap<String, Option<String>>;
+
 /// What was last written about a document.
 type Reported = BTreeMap<(Watched, String), (Option<i64>, Option<String>)>;
 
@@ -64,6 +69,7 @@ impl Duties {
     /// Does what is due, until the process ends.
     pub async fn run(self) {
         let (mut led, mut has_seen_all) = (false, false);
+        let mut versions = Versions::new();
         let mut reported = Reported::new();
         let mut audited: Option<tokio::time::Instant> = None;
         loop {
@@ -82,7 +88,9 @@ impl Duties {
             self.see(!has_seen_all, now);
             has_seen_all = true;
             if leads {
-                self.save_all().await;
+                self.save_all(&mut versions).await;
+            } else {
+                versions.clear();
             }
             self.count();
             if !leads {
@@ -118,13 +126,17 @@ impl Duties {
 
     /// Stores the memories that changed. One that cannot be stored is tried again at the next look, and harms no other. Until
     /// then each replica judges by what it has seen itself.
-    async fn save_all(&self) {
+    async fn save_all(&self, versions: &mut Versions) {
         for (namespace, memory) in self.store.unstored() {
             if memory.is_incomplete() {
                 tracing::warn!(namespace, "a release of this namespace does not fit into the memory of the guard");
             }
-            match self.save(&namespace, &memory).await {
-                Ok(()) => self.store.stored(&namespace, memory),
+            // Writing may take long. Another replica that leads meanwhile stores what it has seen.
+            if !self.leader.is_me() {
+                return;
+            }
+            match self.save(&namespace, memory, versions).await {
+                Ok(stored) => self.store.stored(&namespace, stored),
                 Err(error) => {
                     tracing::warn!(namespace, reason = reason::chain(&error), "the memory of a namespace could not be stored");
                     self.metrics.memory_failures.inc();
@@ -139,22 +151,81 @@ impl Duties {
         self.metrics.memory_incomplete.set(count(self.store.incomplete_memories()));
     }
 
-    async fn save(&self, namespace: &str, memory: &Memory) -> Result<(), kube::Error> {
+    /// Stores a memory over the version that was read last; what was stored. If another replica stored something since, that is added
+    /// first. So a write of a replica that led before, and which arrives late, removes nothing.
+    async fn save(&self, namespace: &str, memory: Arc<Memory>, versions: &mut Versions) -> Result<Arc<Memory>, kube::Error> {
         let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
+        let mut memory = memory;
+        for _ in 0..TRIES {
+            let version = if let Some(version) = versions.get(namespace) {
+                version.clone()
+            } else {
+                let found = api.get_opt(&memory_name(namespace)).await?;
+                let (version, stored) = found.map_or_else(Default::default, |found| {
+                    let text = found.data.unwrap_or_default().remove(MEMORY_KEY).unwrap_or_default();
+                    (found.metadata.resource_version, serde_json::from_str::<Memory>(&text).unwrap_or_default())
+                });
+                let mut merged = Memory::clone(&memory);
+                merged.adopt(&stored);
+                merged.see(namespace, &self.store.picture(namespace).view, &self.data.current(), Timestamp::now());
+                if merged != *memory {
+                    self.store.remember(namespace, merged.clone());
+                }
+                memory = Arc::new(merged);
+                versions.insert(namespace.to_owned(), version.clone());
+                if *memory == stored {
+                    return Ok(memory);
+                }
+                version
+            };
+            match self.write(&api, namespace, &memory, version).await {
+                Ok(version) => {
+                    versions.insert(namespace.to_owned(), version);
+                    return Ok(memory);
+                }
+                Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {
+                    versions.remove(namespace);
+                }
+                // Nobody knows whether it was written.
+                Err(error) => {
+                    versions.remove(namespace);
+                    return Err(error);
+                }
+            }
+        }
+        Err(kube::Error::Service("it was changed by others each time it was read".into()))
+    }
+
+    /// Writes a memory over this version of its object, or where there is none. Gives the new version.
+    async fn write(
+        &self,
+        api: &Api<ConfigMap>,
+        namespace: &str,
+        memory: &Memory,
+        version: Option<String>,
+    ) -> Result<Option<String>, kube::Error> {
         let name = memory_name(namespace);
         if memory.is_empty() {
-            return match api.delete(&name, &DeleteParams::default()).await {
-                Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-                done => done.map(|_| ()),
-            };
+            if version.is_some() {
+                let preconditions = Some(Preconditions { resource_version: version, uid: None });
+                api.delete(&name, &DeleteParams { preconditions, ..DeleteParams::default() }).await?;
+            }
+            return Ok(None);
         }
         let text = serde_json::to_string(memory).map_err(kube::Error::SerdeError)?;
-        let object = json!({
+        let mut object = json!({
             "apiVersion": "v1", "kind": "ConfigMap",
             "metadata": {"name": name, "labels": {"app.kubernetes.io/managed-by": "milvus-guard"}},
             "data": {MEMORY_KEY: text},
         });
-        api.patch(&name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(object)).await.map(|_| ())
+        let written = if let Some(version) = version {
+            object["metadata"]["resourceVersion"] = json!(version);
+            api.patch(&name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(object)).await?
+        } else {
+            let params = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
+            api.create(&params, &serde_json::from_value(object).map_err(kube::Error::SerdeError)?).await?
+        };
+        Ok(written.metadata.resource_version)
     }
 
     /// Says of each policy and exception whether it is in force.

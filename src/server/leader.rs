@@ -52,9 +52,11 @@ async fn strive(slot: Slot, leader: Leader) {
     let mut seen = Seen::default();
     let mut renewed = Instant::now();
     loop {
+        // Others count from the moment at which they see the renewal, which is later than this one.
+        let begun = Instant::now();
         match tokio::time::timeout(RENEW, slot.attempt(&mut seen)).await {
             Ok(Ok(Claim::Mine { .. })) => {
-                renewed = Instant::now();
+                renewed = begun;
                 leader.set(true);
             }
             Ok(Ok(Claim::Theirs(_) | Claim::Contended)) => leader.set(false),

@@ -24,6 +24,8 @@ pub enum Condition {
     Port,
     /// Runs can see this replica.
     Presence,
+    /// What is known of the cluster is current: the secret path was read a moment ago, and every kind is watched.
+    Cluster,
 }
 
 impl Condition {
@@ -34,6 +36,7 @@ impl Condition {
             Self::Certificate => "certificate valid",
             Self::Port => "TLS port answers",
             Self::Presence => "Lease written",
+            Self::Cluster => "cluster answers",
         }
     }
 }
@@ -86,6 +89,13 @@ impl Life {
             text.push_str("[-] going down\n");
         }
         (ready, text)
+    }
+
+    /// Whether all of them hold, and the server does not go down.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        let conditions = self.conditions.lock().unwrap_or_else(PoisonError::into_inner);
+        !self.is_draining() && conditions.values().all(Result::is_ok)
     }
 
     /// Whether the server takes no new connections soon.
@@ -144,8 +154,9 @@ mod tests {
         life.set(Condition::Port, Ok(()));
         life.set(Condition::Certificate, Err("it expired".into()));
         assert_eq!(life.report(), (false, "[+] caches filled\n[-] certificate valid: it expired\n".into()));
+        assert!(!life.is_ready());
         life.set(Condition::Certificate, Ok(()));
-        assert!(life.report().0);
+        assert!(life.report().0 && life.is_ready());
         life.drain();
         assert!(!life.report().0 && life.is_draining());
         life.stop();

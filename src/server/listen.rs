@@ -129,8 +129,9 @@ where
             if asks && response.status().is_success() {
                 guest.served();
             }
-            // The API server keeps its connections to a pod that goes down, unless it is told to close them.
-            if is_http1 && life.is_draining() {
+            // The API server keeps its connections to a pod that is not ready, unless it is told to close them. A new connection
+            // leads to a replica that is.
+            if is_http1 && !life.is_ready() {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             drop(visit);

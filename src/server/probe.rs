@@ -1,6 +1,10 @@
 //! Whether the server could be asked, found out the hard way: by asking it.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use jiff::Timestamp;
 use rustls::{
@@ -13,19 +17,26 @@ use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::TlsConnector;
 
 use super::{
+    callers::LastRead,
     life::{Condition, Life},
     refresh::Refresh,
+    store::Watched,
 };
 
 /// How often conditions are looked at until the server is ready, and after.
 const EVERY: Duration = Duration::from_millis(200);
-const EVERY_WHEN_READY: Duration = Duration::from_secs(5);
+const EVERY_WHEN_READY: Duration = Duration::from_secs(1);
+/// How often it asks itself when it is ready.
+const DIAL_EVERY: Duration = Duration::from_secs(5);
+/// How long a kind may be without a watch. An API server that takes 5 s to answer needs that long to begin another one.
+const UNWATCHED: Duration = Duration::from_secs(5);
 /// For a handshake with ourselves.
 const DEADLINE: Duration = Duration::from_secs(3);
 
 /// Notes how each condition stands, until the process ends.
-pub async fn follow(life: Arc<Life>, known: Refresh, address: SocketAddr) {
+pub async fn follow(life: Arc<Life>, known: Refresh, address: SocketAddr, last: Option<LastRead>) {
     let mut synced = known.store.is_none();
+    let mut dialled: Option<Instant> = None;
     loop {
         let certificate = match known.certificates.current() {
             None => Err("there is none".to_owned()),
@@ -40,9 +51,14 @@ pub async fn follow(life: Arc<Life>, known: Refresh, address: SocketAddr) {
             let filled = if synced { Ok(()) } else { Err(format!("not read yet: {}", missing.join(", "))) };
             life.set(Condition::Policies, filled.clone());
             life.set(Condition::Caches, filled);
+            let is_unwatched = store.unwatched_for(&Watched::ALL, UNWATCHED).is_some();
+            life.set(Condition::Cluster, last.as_ref().map_or(Ok(()), |last| last.check(is_unwatched)));
         }
-        life.set(Condition::Port, dial(address).await);
-        let pause = if life.report().0 { EVERY_WHEN_READY } else { EVERY };
+        if !life.is_ready() || dialled.is_none_or(|at| at.elapsed() >= DIAL_EVERY) {
+            life.set(Condition::Port, dial(address).await);
+            dialled = Some(Instant::now());
+        }
+        let pause = if life.is_ready() { EVERY_WHEN_READY } else { EVERY };
         tokio::time::sleep(pause).await;
     }
 }

@@ -13,6 +13,7 @@ use std::{
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
+use futures::future::try_join_all;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
@@ -191,14 +192,14 @@ impl Registrar {
         let now = Timestamp::now();
         // In this order: what was read of the configurations is older than what is written into them, and the API server
         // refuses to have a later state overwritten.
-        let mut found = Vec::new();
-        for kind in KINDS {
+        // What may be read at the same time is, for an API server that is slow.
+        let found = try_join_all(KINDS.map(async |kind| {
             let what = format!("{kind} {}", self.name);
             let object = api(&self.client, kind).get_opt(&self.name).await.map_err(|error| words(&error, "get", &what))?;
-            found.push((kind, object.map(|object| serde_json::to_value(object).unwrap_or_default())));
-        }
-        let owner = self.owner_uid().await?;
-        let bundle = self.bundle().await?;
+            Ok::<_, RegistrationError>((kind, object.map(|object| serde_json::to_value(object).unwrap_or_default())))
+        }))
+        .await?;
+        let (owner, bundle) = tokio::try_join!(self.owner_uid(), self.bundle())?;
         let tokens = self.secret.rotated(now, Some(memory.leads_since)).await?;
         let registered: Vec<&str> = found.iter().flat_map(|(_, object)| object.as_ref().map(shown).unwrap_or_default()).collect();
         let Some(token) = tokens.choice(now, &self.secret.times, &registered) else { return Ok(()) };

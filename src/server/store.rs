@@ -253,16 +253,24 @@ impl Store {
     /// The watch of a kind is in trouble.
     pub fn broken(&self, kind: Watched, reason: String) {
         let mut state = self.write();
-        state.unwatched.insert(kind, Instant::now());
+        let (now, from) = (Instant::now(), state.unwatched.entry(kind));
+        let from = from.or_insert(now);
+        *from = now.min(*from);
         state.broken.insert(kind, reason);
     }
 
     /// The first of these kinds that is not watched now, so that what is known of it may be old.
     #[must_use]
     pub fn unwatched(&self, kinds: &[Watched]) -> Option<Watched> {
+        self.unwatched_for(kinds, Duration::ZERO)
+    }
+
+    /// The same, if it has been so for this long.
+    #[must_use]
+    pub fn unwatched_for(&self, kinds: &[Watched], time: Duration) -> Option<Watched> {
         let state = self.read();
         let now = Instant::now();
-        kinds.iter().copied().find(|kind| state.unwatched.get(kind).is_some_and(|from| *from <= now))
+        kinds.iter().copied().find(|kind| state.unwatched.get(kind).is_some_and(|from| *from + time <= now))
     }
 
     /// An object is new or changed. `now` decides whether an exception reaches too far ahead.

@@ -41,7 +41,7 @@ const RECORDS_EVERY: Duration = Duration::from_millis(100);
 /// How old policies, runs and decisions may be that were read because they are not watched.
 const RECENT: Duration = Duration::from_secs(1);
 /// What judging and answering take after a reading.
-const MARGIN: Duration = Duration::from_millis(500);
+pub(super) const MARGIN: Duration = Duration::from_millis(500);
 
 /// Where knowledge comes from.
 pub enum World {

@@ -20,10 +20,12 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
+use futures::StreamExt;
 use http_body_util::BodyExt;
 use milvus_guard::cluster::{Access, Cluster};
 use milvus_guard_testbed::wait_until;
 use serde_json::json;
+use tokio::sync::watch;
 
 use super::{
     is_full,
@@ -43,6 +45,22 @@ pub enum Fault {
     Conflicts,
     /// Every write is made, and the answer to every other one is that the server is away.
     AnswersLost,
+    /// Writes of paths with this text are refused.
+    Refused(&'static str),
+    /// Writes of paths with this text are on the way until [`Faults::set`] is called again. Then they arrive.
+    Held(&'static str),
+}
+
+/// How the network between the client and the server is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// It works.
+    Open,
+    /// Each answer takes this long.
+    Slow(Duration),
+    /// Nothing arrives in either direction, and no connection ends. What was sent arrives when the link is open again, also if the
+    /// client does not wait for it any more.
+    Cut,
 }
 
 impl Fault {
@@ -110,7 +128,10 @@ pub struct Faults {
 
 struct Shared {
     client: kube::Client,
-    fault: Mutex<Fault>,
+    fault: watch::Sender<Fault>,
+    link: watch::Sender<Link>,
+    held: AtomicUsize,
+    released: AtomicUsize,
     blind: Mutex<Option<Blind>>,
     requests: AtomicUsize,
     writes: AtomicUsize,
@@ -157,10 +178,13 @@ impl Faults {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
             runtime.block_on(async move {
                 let access = Access { kubeconfig: Some(kubeconfig), context: None };
-                let client = Cluster::connect(&access).await.unwrap().client().clone();
+                let client = Cluster::watcher(&access).await.unwrap();
                 let shared = Arc::new(Shared {
                     client,
-                    fault: Mutex::new(Fault::None),
+                    fault: watch::Sender::new(Fault::None),
+                    link: watch::Sender::new(Link::Open),
+                    held: AtomicUsize::new(0),
+                    released: AtomicUsize::new(0),
                     blind: Mutex::new(None),
                     requests: AtomicUsize::new(0),
                     writes: AtomicUsize::new(0),
@@ -198,11 +222,21 @@ impl Faults {
 
     /// From now on this goes wrong; counting begins anew.
     pub fn set(&self, fault: Fault) {
-        *self.shared.fault.lock().unwrap() = fault;
+        self.shared.fault.send_replace(fault);
         self.shared.writes.store(0, Ordering::SeqCst);
         self.shared.reached.store(false, Ordering::SeqCst);
         self.shared.met.lock().unwrap().clear();
         self.shared.log.lock().unwrap().clear();
+    }
+
+    /// From now on the network is like this.
+    pub fn link(&self, link: Link) {
+        self.shared.link.send_replace(link);
+    }
+
+    /// Writes that were held, and those of them that were answered by the API server afterwards.
+    pub fn held(&self) -> (usize, usize) {
+        (self.shared.held.load(Ordering::SeqCst), self.shared.released.load(Ordering::SeqCst))
     }
 
     /// From now on this cannot be read; watches that stand go on to their end.
@@ -241,6 +275,38 @@ impl Drop for Faults {
 }
 
 async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let Ok(body) = body.collect().await else { return answer(StatusCode::BAD_REQUEST, "BadRequest") };
+    let request = Request::from_parts(parts, Body::from(body.to_bytes()));
+    let link = *shared.link.borrow();
+    let fault = *shared.fault.borrow();
+    let is_held = matches!(fault, Fault::Held(text) if request.method() != "GET" && request.uri().path().contains(text));
+    if link != Link::Cut && !is_held {
+        if let Link::Slow(time) = link {
+            tokio::time::sleep(time).await;
+        }
+        return treat(shared, request).await;
+    }
+    // On the way: it arrives, whether the client still waits or not.
+    let delivered = tokio::spawn(async move {
+        if is_held {
+            shared.held.fetch_add(1, Ordering::SeqCst);
+            let _ = shared.fault.subscribe().wait_for(|fault| !matches!(fault, Fault::Held(_))).await;
+        }
+        opened(&shared).await;
+        let response = treat(Arc::clone(&shared), request).await;
+        shared.released.fetch_add(usize::from(is_held), Ordering::SeqCst);
+        response
+    });
+    delivered.await.unwrap_or_else(|_| answer(StatusCode::BAD_GATEWAY, "BadGateway"))
+}
+
+/// Returns when the link is not cut.
+async fn opened(shared: &Shared) {
+    let _ = shared.link.subscribe().wait_for(|link| *link != Link::Cut).await;
+}
+
+async fn treat(shared: Arc<Shared>, request: Request) -> Response {
     shared.requests.fetch_add(1, Ordering::SeqCst);
     let path = request.uri().path().to_owned();
     let method = request.method().clone();
@@ -260,8 +326,9 @@ async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response
     }
     let number = shared.writes.fetch_add(1, Ordering::SeqCst) + 1;
     shared.log.lock().unwrap().push(format!("{method} {path}"));
-    let fault = *shared.fault.lock().unwrap();
+    let fault = *shared.fault.borrow();
     match fault {
+        Fault::Refused(text) if path.contains(text) => answer(StatusCode::FORBIDDEN, "Forbidden"),
         Fault::LostBefore(at) if at == number => {
             shared.reached.store(true, Ordering::SeqCst);
             std::future::pending().await
@@ -288,7 +355,7 @@ fn answer(status: StatusCode, reason: &str) -> Response {
     (status, [("content-type", "application/json")], body.to_string()).into_response()
 }
 
-async fn forward(shared: &Shared, request: Request) -> Response {
+async fn forward(shared: &Arc<Shared>, request: Request) -> Response {
     let (mut parts, body) = request.into_parts();
     let body = body.collect().await.unwrap().to_bytes();
     parts.headers.remove("host");
@@ -299,7 +366,13 @@ async fn forward(shared: &Shared, request: Request) -> Response {
         Ok(response) => {
             let (mut parts, body) = response.into_parts();
             parts.headers.remove("transfer-encoding");
-            Response::from_parts(parts, Body::new(body))
+            opened(shared).await;
+            let frames = futures::stream::unfold((body.into_data_stream(), Arc::clone(shared)), async |(mut frames, shared)| {
+                let frame = frames.next().await?;
+                opened(&shared).await;
+                Some((frame, (frames, shared)))
+            });
+            Response::from_parts(parts, Body::from_stream(Box::pin(frames)))
         }
         Err(error) => {
             eprintln!("the API server behind: {error}");

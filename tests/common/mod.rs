@@ -13,6 +13,7 @@ pub mod https;
 pub mod jobs;
 pub mod kubelet;
 pub mod roll;
+pub mod service;
 pub mod stand;
 pub mod webhook;
 

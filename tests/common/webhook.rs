@@ -58,16 +58,7 @@ impl Webhook {
         if let Some(authority) = authority {
             fs::write(folder.path().join("ca.crt"), authority).unwrap();
         }
-        super::install_definitions(&cluster);
-        expect_success(cluster.kubectl(["create", "namespace", GUARD]));
-        let mut objects = rendered(|kind| !LEFT_OUT.contains(&kind));
-        for object in &mut objects {
-            // What Helm would do with objects that name no namespace.
-            if ["ServiceAccount", "Role", "RoleBinding"].contains(&object["kind"].as_str().unwrap()) {
-                object["metadata"]["namespace"] = json!(GUARD);
-            }
-        }
-        cluster.apply(&in_yaml(&objects));
+        prepare(&cluster);
         let server = Server::start(&cluster, folder.path(), "127.0.0.1:0", flags);
         let webhook = Self { cluster, folder, server };
         webhook.register();
@@ -145,8 +136,7 @@ impl Webhook {
 
     /// A value of the metrics, 0 where it is not there.
     pub fn metric(&self, name: &str) -> f64 {
-        let text = self.server.get_metrics();
-        text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok()).unwrap_or(0.0)
+        self.server.metric(name)
     }
 }
 
@@ -228,6 +218,16 @@ impl Server {
         Self { child, url, metrics, log }
     }
 
+    /// Status and text of the readiness probe.
+    pub fn readiness(&self) -> (u16, String) {
+        curl(&self.metrics.replace("/metrics", "/readyz")).unwrap_or_default()
+    }
+
+    /// A value of the metrics, 0 where it is not there.
+    pub fn metric(&self, name: &str) -> f64 {
+        self.get_metrics().lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok()).unwrap_or(0.0)
+    }
+
     pub fn is_ready(&self) -> bool {
         curl(&format!("{}/readyz", self.url)).is_some_and(|(code, _)| code == 200)
     }
@@ -285,6 +285,20 @@ pub fn curl(url: &str) -> Option<(u16, String)> {
     Some((code.parse().ok().filter(|code| *code != 0)?, body.to_owned()))
 }
 
+/// Installs the definitions and the objects of the chart, as far as they make sense without a node.
+pub fn prepare(cluster: &ControlPlane) {
+    super::install_definitions(cluster);
+    expect_success(cluster.kubectl(["create", "namespace", GUARD]));
+    let mut objects = rendered(|kind| !LEFT_OUT.contains(&kind));
+    for object in &mut objects {
+        // What Helm would do with objects that name no namespace.
+        if ["ServiceAccount", "Role", "RoleBinding"].contains(&object["kind"].as_str().unwrap()) {
+            object["metadata"]["namespace"] = json!(GUARD);
+        }
+    }
+    cluster.apply(&in_yaml(&objects));
+}
+
 /// The objects of the guard's own chart that pass.
 pub fn rendered(wanted: impl Fn(&str) -> bool) -> Vec<Value> {
     rendered_with(&[], wanted)
@@ -313,12 +327,21 @@ pub fn template(values: &[&str]) -> Vec<Value> {
 
 /// Writes the template for a server at this address.
 pub fn write_template(file: &std::path::Path, url: &str, values: &[&str]) {
+    write_template_with(file, values, |config| {
+        let path = config["service"]["path"].as_str().unwrap();
+        *config = json!({"url": format!("{url}{path}")});
+    });
+}
+
+/// Writes the template for this port of the Service.
+pub fn write_service_template(file: &std::path::Path, port: u16) {
+    write_template_with(file, &[], |config| config["service"]["port"] = json!(port));
+}
+
+fn write_template_with(file: &std::path::Path, values: &[&str], change: impl Fn(&mut Value)) {
     let mut configurations = template(values);
     for configuration in &mut configurations {
-        for webhook in configuration["webhooks"].as_array_mut().unwrap() {
-            let path = webhook["clientConfig"]["service"]["path"].as_str().unwrap();
-            webhook["clientConfig"] = json!({"url": format!("{url}{path}")});
-        }
+        configuration["webhooks"].as_array_mut().unwrap().iter_mut().for_each(|webhook| change(&mut webhook["clientConfig"]));
     }
     // In one go, as kubelet does it.
     let part = file.with_extension("part");
