@@ -253,19 +253,7 @@ async fn serve(args: Args) -> Done {
     }
     let certificates = CertStore::new();
     let in_cluster = !args.no_cluster;
-    let conditions: &[Condition] = if in_cluster {
-        &[
-            Condition::Caches,
-            Condition::Policies,
-            Condition::Certificate,
-            Condition::Port,
-            Condition::Presence,
-            Condition::Cluster,
-        ]
-    } else {
-        &[Condition::Certificate, Condition::Port]
-    };
-    let life = Arc::new(Life::new(conditions));
+    let life = Arc::new(Life::new(conditions(in_cluster)));
     let bind = async |address| {
         Port::bind(address).await.map_err(|error| Failure::no_verdict(format!("cannot listen on {address}: {error}")))
     };
@@ -452,6 +440,22 @@ fn register(args: &Args, secret: Option<PathSecret>, leader: &Leader, life: &Arc
         store: Arc::clone(store),
     };
     tokio::spawn(registrar.run());
+}
+
+/// What must be so before this replica is ready.
+const fn conditions(in_cluster: bool) -> &'static [Condition] {
+    if in_cluster {
+        &[
+            Condition::Caches,
+            Condition::Policies,
+            Condition::Certificate,
+            Condition::Port,
+            Condition::Presence,
+            Condition::Cluster,
+        ]
+    } else {
+        &[Condition::Certificate, Condition::Port]
+    }
 }
 
 fn presence_of(namespace: &str, client: &kube::Client, port: &Port, store: &Arc<Store>, life: &Arc<Life>) -> Presence {
