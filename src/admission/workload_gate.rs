@@ -61,7 +61,10 @@ enum Writer {
 impl Writer {
     /// Field managers of Helm, of Flux' helm-controller and of Terraform's provider.
     fn of(manager: &str) -> Self {
-        let is_helm = manager == "helm" || manager == "helm-controller" || manager.starts_with("terraform-provider-helm");
+        // Terraform's provider is called by the name of its file, which ends with its version.
+        let rest = manager.strip_prefix("terraform-provider-helm");
+        let is_terraform = rest.is_some_and(|version| version.is_empty() || version.starts_with('_'));
+        let is_helm = manager == "helm" || manager == "helm-controller" || is_terraform;
         if is_helm { Self::Helm } else { Self::Other }
     }
 }

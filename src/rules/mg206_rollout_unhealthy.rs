@@ -1,6 +1,10 @@
 //! MG206: an upgrade begins from a healthy state.
 
-use crate::{facts::RolloutFact, upgrade::Upgrade};
+use crate::{
+    facts::RolloutFact,
+    milvus::{Release, release::ComponentWorkload},
+    upgrade::Upgrade,
+};
 
 use super::{Behavior, Category, DefaultAction, Findings, Missing, Need, Rule};
 
@@ -10,14 +14,16 @@ pub static RULE: Rule = Rule {
     name: "rollout-unhealthy",
     title: "every component is rolled out and available",
     category: Category::Topology,
-    default: DefaultAction::Deny,
+    default: DefaultAction::DenyOrWarn,
     data_loss: false,
     behavior: &[Behavior::SelfAcceptable, Behavior::PlannedByRun],
     since: "0.1.0",
     needs: &[Need::Before, Need::Rollouts],
     what: "Denies an upgrade that would begin while a component is not completely rolled out and available. A component whose \
            image was never available does not count where the change replaces it: that is the way out. One that the change \
-           leaves alone counts: in an ordered upgrade it is the step before.",
+           leaves alone counts: in an ordered upgrade it is the step before. Warns instead if that step got the same version as \
+           the change, inside one minor: there the order is a warning too (MG201), and a tool that applies object by object does \
+           not wait.",
     why: "An upgrade on top of an unfinished rollout mixes three versions, and earlier faults cannot be told from new ones.",
     example: "A query node still terminates from the last change when the next one begins.",
     fix: "Wait until everything is available, or repair it first; then upgrade.",
@@ -65,12 +71,23 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         let mine = before.components.iter().find(|component| component.workload.meta.object.name == rollout.workload);
         let kind = mine.map_or_else(|| "deployment".to_owned(), |one| one.workload.meta.object.kind.to_lowercase());
         let command = upgrade.advice().kubectl(&["rollout", "status", &format!("{kind}/{}", rollout.workload)]);
-        let finding = findings.deny(format!("{} is not completely rolled out: {}", rollout.workload, rollout.detail));
+        let message = format!("{} is not completely rolled out: {}", rollout.workload, rollout.detail);
+        let finding = if is_part_of(upgrade, before, rollout) { findings.warn(message) } else { findings.deny(message) };
         if let Some(workload) = mine {
             finding.on(workload);
         }
         finding.command(command);
     }
+}
+
+/// Whether the rollout is a part of the change: the component has the version that all others get, inside one minor.
+fn is_part_of(upgrade: &Upgrade<'_>, before: &Release, rollout: &RolloutFact) -> bool {
+    let version = |component: &ComponentWorkload| component.version().build().map(|build| build.version);
+    let mine = before.components.iter().find(|component| component.workload.meta.object.name == rollout.workload);
+    let Some(mine) = mine.and_then(version) else { return false };
+    upgrade.pairs().map(|(before, after)| (version(before), version(after))).filter(|(before, after)| before != after).all(
+        |(before, after)| after == Some(mine) && before.is_some_and(|before| before.line() == mine.line()),
+    )
 }
 
 #[cfg(test)]
@@ -79,7 +96,7 @@ mod tests {
     use crate::{
         facts::{Facts, RolloutFact},
         milvus::Component,
-        rules::testing::{Fixture, judge, judge_with},
+        rules::{Severity, testing::{Fixture, judge, judge_with}},
     };
 
     fn rollout(complete: bool, ever_available: bool) -> Facts {
@@ -109,7 +126,13 @@ mod tests {
         // The query node got its new image a moment ago; the data node would follow too soon.
         let before = Fixture::cluster("2.4.5").tag_of(Component::QueryNode, "v2.4.24");
         let after = before.clone().tag_of(Component::DataNode, "v2.4.24");
-        assert_eq!(judge_with(&RULE, Some(&before), &after, &rollout(false, false)).len(), 1);
+        let findings = judge_with(&RULE, Some(&before), &after, &rollout(false, false));
+        assert_eq!((findings.len(), findings[0].severity), (1, Severity::Warn), "the same change inside one minor");
+        let third = before.clone().tag_of(Component::DataNode, "v2.4.23");
+        assert_eq!(judge_with(&RULE, Some(&before), &third, &rollout(false, false))[0].severity, Severity::Deny, "a third version");
+        let minor = Fixture::cluster("2.4.24").tag_of(Component::QueryNode, "v2.5.12");
+        let next = minor.clone().tag_of(Component::DataNode, "v2.5.12");
+        assert_eq!(judge_with(&RULE, Some(&minor), &next, &rollout(false, false))[0].severity, Severity::Deny, "another minor");
         let replaced = before.clone().tag_of(Component::QueryNode, "v2.4.23");
         assert!(judge_with(&RULE, Some(&before), &replaced, &rollout(false, false)).is_empty(), "a wrong image is replaced");
     }

@@ -71,6 +71,9 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         if before.has_config() && is_meant(before, family) {
             continue;
         }
+        if !before.has_config() && !had_queue && has_never_run(upgrade, before) {
+            continue;
+        }
         let beside = if had_queue { "beside the queue that runs" } else { "where none ran in the release" };
         findings
             .deny(format!("{family} would appear {beside}"))
@@ -79,6 +82,14 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             .evidence(family.name(), None, Some(first.workload.meta.object.name.clone()), Some(&first.workload.meta.origin))
             .remedy(upgrade.advice().leave_out(family));
     }
+}
+
+/// Whether nothing of the release was ever available: a tool that installs object by object is not through yet.
+fn has_never_run(upgrade: &Upgrade<'_>, before: &Release) -> bool {
+    let facts = upgrade.facts;
+    let mut rollouts = facts.rollouts.iter().flatten().filter(|rollout| rollout.release == before.name).peekable();
+    let has_settled = facts.settled.iter().flatten().any(|settled| settled.release == before.name);
+    rollouts.peek().is_some() && rollouts.all(|rollout| !rollout.ever_available) && !has_settled
 }
 
 /// Whether the running configuration points to a queue of this family inside the release.

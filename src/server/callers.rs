@@ -31,6 +31,9 @@ use crate::{
 
 /// Key of the Secret.
 const KEY: &str = "tokens";
+/// Key under which an administrator puts a secret of their own into the Secret: for a registration in files of the API server,
+/// which the guard cannot change. The guard never replaces it.
+const STATIC: &str = "static";
 /// Under which name the API server notes who owns a field.
 const MANAGER: &str = "milvus-guard";
 /// Bytes of a secret: 256 bits that nobody guesses.
@@ -79,9 +82,9 @@ struct Issued {
     made: Timestamp,
 }
 
-/// The secrets that the Secret holds, the newest first.
+/// The secrets that the Secret holds: those that the guard made, the newest first, and that of an administrator.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Tokens(Vec<Issued>);
+pub struct Tokens(Vec<Issued>, Option<String>);
 
 impl fmt::Debug for Tokens {
     // By hand, so that no secret can reach a log.
@@ -94,9 +97,18 @@ impl Tokens {
     fn of(data: &BTreeMap<String, ByteString>) -> Self {
         // What is damaged counts as missing: another one is made.
         let held: Vec<Issued> = data.get(KEY).and_then(|bytes| serde_json::from_slice(&bytes.0).ok()).unwrap_or_default();
-        Self(held.into_iter().filter(|issued| is_token(&issued.token)).take(MAX_TOKENS).collect())
+        let held = held.into_iter().filter(|issued| is_token(&issued.token)).take(MAX_TOKENS).collect();
+        let fixed = data.get(STATIC).and_then(|bytes| std::str::from_utf8(&bytes.0).ok());
+        // An editor may have added an end of line.
+        Self(held, fixed.map(str::trim_end).filter(|token| is_token(token)).map(str::to_owned))
     }
 
+    /// Each secret that is accepted.
+    fn all(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|issued| &*issued.token).chain(self.1.as_deref())
+    }
+
+    /// What the guard writes; the secret of an administrator stays where it is.
     fn data(&self) -> BTreeMap<String, ByteString> {
         let text = serde_json::to_vec(&self.0).unwrap_or_default();
         [(KEY.to_owned(), ByteString(text))].into()
@@ -116,7 +128,7 @@ impl Tokens {
     fn with_another(&self, now: Timestamp) -> Result<Self, CallersError> {
         let mut all = vec![Issued { token: make()?, made: now }];
         all.extend(self.0.iter().take(MAX_TOKENS - 1).cloned());
-        Ok(Self(all))
+        Ok(Self(all, self.1.clone()))
     }
 
     /// Which of them is to be registered, where these are: the newest that every replica knows. `None` if the API server still
@@ -133,7 +145,7 @@ impl Tokens {
     /// Only those up to and including this one: the older ones are forgotten.
     fn up_to(&self, token: &str) -> Self {
         let count = self.0.iter().position(|issued| issued.token == token).map_or(self.0.len(), |at| at + 1);
-        Self(self.0.iter().take(count).cloned().collect())
+        Self(self.0.iter().take(count).cloned().collect(), self.1.clone())
     }
 }
 
@@ -233,13 +245,13 @@ impl Known {
     /// server asks on the old path until the new one is registered.
     pub fn accept(&self, tokens: &Tokens, now: Timestamp, keep: SignedDuration) {
         let mut seen = self.0.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        for issued in &tokens.0 {
-            seen.insert(digest(&issued.token), now);
+        for token in tokens.all() {
+            seen.insert(digest(token), now);
         }
         seen.retain(|_, last| now.duration_since(*last) < keep);
         // A clock that jumped must not lock the API server out.
-        for issued in &tokens.0 {
-            seen.insert(digest(&issued.token), now);
+        for token in tokens.all() {
+            seen.insert(digest(token), now);
         }
         self.0.digests.store(Arc::new(seen.keys().copied().collect()));
     }
@@ -449,6 +461,21 @@ mod tests {
         last.note(Instant::now().checked_sub(TIMES.stale()).unwrap());
         assert_eq!(last.check(false), Err("the secret path was not read for 30 s".into()));
         assert!(Times { settle: SignedDuration::ZERO, ..TIMES }.stale() >= RETRY, "a replica can become ready");
+    }
+
+    #[test]
+    fn the_secret_of_an_administrator_is_accepted_and_stays() {
+        let own = "a".repeat(64);
+        let held = |text: &str| Tokens::of(&[(STATIC.to_owned(), ByteString(text.as_bytes().to_vec()))].into());
+        let tokens = held(&format!("{own}\n")).with_another(at(0)).unwrap();
+        let callers = |tokens: &Tokens| Callers::Known(known(tokens, at(0)));
+        let path = format!("/validate/{own}");
+        assert!(callers(&tokens).may_ask(&path) && callers(&tokens.up_to(&tokens.0[0].token)).may_ask(&path));
+        assert!(!tokens.data().contains_key(STATIC), "the guard writes its own");
+        assert!(tokens.choice(at(60), &TIMES, &["x"]) == Some(&tokens.0[0].token), "it is never registered by the guard");
+        for wrong in ["", "/", &own[..63], &format!("{own}a")] {
+            assert!(held(wrong) == Tokens::default(), "{wrong}");
+        }
     }
 
     #[test]

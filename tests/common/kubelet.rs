@@ -27,6 +27,15 @@ impl Nodes {
 
     /// The same, with pods that take this many seconds.
     pub fn slow(cluster: &ControlPlane, never_ready: &str, seconds: i64) -> Self {
+        Self::play(cluster, never_ready, seconds, false)
+    }
+
+    /// The same, with pods that do not start before each ConfigMap that they mount exists, as on a real node.
+    pub fn with_mounts(cluster: &ControlPlane, never_ready: &str) -> Self {
+        Self::play(cluster, never_ready, 0, true)
+    }
+
+    fn play(cluster: &ControlPlane, never_ready: &str, seconds: i64, waits_for_mounts: bool) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let kubectl = {
             let command = cluster.kubectl_command();
@@ -41,6 +50,18 @@ impl Nodes {
             while !flag.load(Ordering::Relaxed) {
                 let listed = run(&["get", "pods", "-A", "-o", "json"]);
                 let list: Value = serde_json::from_slice(&listed.stdout).unwrap_or_default();
+                let configs = if waits_for_mounts {
+                    let args = [
+                        "get",
+                        "configmaps",
+                        "-A",
+                        "-o",
+                        "jsonpath={range .items[*]}{.metadata.namespace}/{.metadata.name} {end}",
+                    ];
+                    String::from_utf8_lossy(&run(&args).stdout).into_owned()
+                } else {
+                    String::new()
+                };
                 for pod in list["items"].as_array().into_iter().flatten() {
                     let image = pod["spec"]["containers"][0]["image"].as_str().unwrap_or_default();
                     let ready = pod["status"]["conditions"]
@@ -51,7 +72,13 @@ impl Nodes {
                     let created: Option<jiff::Timestamp> =
                         pod["metadata"]["creationTimestamp"].as_str().and_then(|text| text.parse().ok());
                     let young = created.is_none_or(|created| jiff::Timestamp::now().as_second() - created.as_second() < seconds);
-                    if ready || young || (!never_ready.is_empty() && image.contains(&never_ready)) {
+                    let has_mounts = !waits_for_mounts
+                        || pod["spec"]["volumes"].as_array().into_iter().flatten().all(|volume| {
+                            let namespace = pod["metadata"]["namespace"].as_str().unwrap_or_default();
+                            let name = volume["configMap"]["name"].as_str().map(|name| format!("{namespace}/{name}"));
+                            name.is_none_or(|name| configs.split(' ').any(|one| one == name))
+                        });
+                    if ready || young || !has_mounts || (!never_ready.is_empty() && image.contains(&never_ready)) {
                         continue;
                     }
                     let status = json!({"status": {"phase": "Running", "conditions": [

@@ -88,8 +88,7 @@ fn register(text: &str, module: &str) -> Result<String, String> {
     }
     modules.push(module);
     modules.sort_unstable();
-    let lines: String = modules.iter().map(|module| format!("    {module}\n")).collect();
-    Ok(format!("{}{lines}{}", &text[..begin], &text[end..]))
+    Ok(format!("{}    {}\n{}", &text[..begin], modules.join("\n    "), &text[end..]))
 }
 
 /// The table of `src/rules/ticks.rs` with a case of one more rule, in the order of the ids.

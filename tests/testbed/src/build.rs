@@ -85,11 +85,15 @@ fn recipe(bundle: Bundle) -> Recipe {
             about: format!("Helm {HELM_3_VERSION}, 2 to 3 minutes"),
         },
         Bundle::Helm4 => Recipe {
-            sources: vec![("go.mod", include_str!("../go/helm4/go.mod")), ("go.sum", include_str!("../go/helm4/go.sum"))],
+            sources: vec![
+                ("go.mod", include_str!("../go/helm4/go.mod")),
+                ("go.sum", include_str!("../go/helm4/go.sum")),
+                ("main.go", include_str!("../go/helm4/main.go")),
+            ],
             tool: Tool::Go {
-                package: "helm.sh/helm/v4/cmd/helm",
+                package: ".",
                 ldflags: format!("-X helm.sh/helm/v4/internal/version.version={HELM_4_VERSION}"),
-                programs: &[Program::Helm4],
+                programs: &[Program::Helm4, Program::HelmOfFlux, Program::HelmOfTerraform],
             },
             about: format!("Helm {HELM_4_VERSION}, 2 to 3 minutes"),
         },

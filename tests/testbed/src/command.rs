@@ -14,6 +14,10 @@ pub enum Helm {
     V3,
     /// Helm 4.
     V4,
+    /// Helm 4 that writes under the field manager of Flux' helm-controller.
+    Flux,
+    /// Helm 4 that writes under the field manager of Terraform's Helm provider.
+    Terraform,
 }
 
 impl Helm {
@@ -21,6 +25,8 @@ impl Helm {
         match self {
             Self::V3 => Program::Helm3,
             Self::V4 => Program::Helm4,
+            Self::Flux => Program::HelmOfFlux,
+            Self::Terraform => Program::HelmOfTerraform,
         }
     }
 }

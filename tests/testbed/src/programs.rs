@@ -39,6 +39,10 @@ pub enum Program {
     Helm3,
     /// Helm 4.
     Helm4,
+    /// Helm 4 under the name of Flux' controller.
+    HelmOfFlux,
+    /// Helm 4 under the name of Terraform's provider.
+    HelmOfTerraform,
 }
 
 /// What is built together: mostly one Go module and one executable, which picks the program by the name it is called under.
@@ -50,7 +54,7 @@ pub enum Bundle {
     Kube,
     /// Helm 3.
     Helm3,
-    /// Helm 4.
+    /// Helm 4, under its own name and those of tools that have it built in.
     Helm4,
     /// kubelet and kube-proxy, which only a [`Node`](crate::Node) needs.
     Node,
@@ -75,6 +79,9 @@ impl Program {
             Self::KubeProxy => "kube-proxy",
             Self::Pause => "pause",
             Self::Helm3 | Self::Helm4 => "helm",
+            Self::HelmOfFlux => "helm-controller",
+            // As Terraform's registry names its files.
+            Self::HelmOfTerraform => "terraform-provider-helm_v3.1.1",
         }
     }
 
@@ -87,7 +94,7 @@ impl Program {
             Self::Kubelet | Self::KubeProxy => Bundle::Node,
             Self::Pause => Bundle::Pause,
             Self::Helm3 => Bundle::Helm3,
-            Self::Helm4 => Bundle::Helm4,
+            Self::Helm4 | Self::HelmOfFlux | Self::HelmOfTerraform => Bundle::Helm4,
         }
     }
 
