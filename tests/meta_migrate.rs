@@ -359,7 +359,7 @@ fn on_a_terminal_a_person_sees_the_plan_and_is_asked() {
     let ask = |answer: &str| {
         let mut command = bed.command("migrate");
         let mut terminal = Terminal::start(command.args(["-s", "2.1.4", "-t", "2.2.16", "--backup", "a.backup"]));
-        terminal.expect("Type yes to go on");
+        terminal.expect("Type yes to continue");
         assert!(terminal.screen().contains("no_index"), "the plan comes first: {}", terminal.screen());
         terminal.type_line(answer);
         (terminal.wait().code(), terminal)
@@ -377,7 +377,7 @@ fn on_a_terminal_a_person_sees_the_plan_and_is_asked() {
 
     let mut command = bed.command("restore");
     let mut terminal = Terminal::start(command.arg("a.backup"));
-    terminal.expect("Type yes to go on");
+    terminal.expect("Type yes to continue");
     terminal.type_line("yes");
     terminal.expect("Restored and verified");
     assert_eq!(terminal.wait().code(), Some(0));

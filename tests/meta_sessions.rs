@@ -238,7 +238,7 @@ fn going_on_needs_the_very_backup_and_the_very_flags() {
     let child = frozen_at_work(&bed);
     signal(&child, "KILL");
     collect(child);
-    bed.migrate(&["--strict-upstream"]).expect(3).says("with the flags it was begun with");
+    bed.migrate(&["--strict-upstream"]).expect(3).says("with the flags that it was started with");
     bed.migrate(&["--dry-run"]).expect(3).says("not finished");
     std::fs::rename(bed.file("a.backup"), bed.file("moved.backup")).unwrap();
     bed.migrate(&[]).expect(3).says("a.backup").says("name the backup with --backup");

@@ -89,7 +89,7 @@ fn helm_may_start_the_new_version_and_nobody_else() {
         let stand = Stand::start(with);
         let (code, stdout, stderr) = run(stand.migrate().args(["--start", "helm"]));
         assert_eq!(code, 0, "{stdout}\n{stderr}");
-        assert!(stdout.contains("Milvus stands still until Helm starts it. Run: helm upgrade my-release"), "{stdout}");
+        assert!(stdout.contains("Milvus is stopped until Helm starts it. Run: helm upgrade my-release"), "{stdout}");
         assert!(stand.shape().iter().all(|line| line.ends_with(":v2.1.4 0")), "{:#?}", stand.shape());
         let status = stand.run()["status"].clone();
         assert_eq!((&status["phase"], &status["step"]["id"]), (&json!("Paused"), &json!("start-by-helm")));
@@ -135,7 +135,7 @@ fn a_run_is_ended_only_where_the_metadata_is_whole() {
     assert!(code == 1 && stderr.contains("is under way with another plan"), "{code} {stderr}");
     let (code, stdout, stderr) = run(stand.migrate().args(["-o", "abort"]));
     assert_eq!(code, 0, "{stderr}");
-    assert!(stdout.contains("was ended where it stood. The metadata is that of 2.2.16, verified"), "{stdout}");
+    assert!(stdout.contains("was aborted where it was. The metadata is that of 2.2.16, verified"), "{stdout}");
     assert_eq!(stand.run()["status"]["phase"], "Aborted");
     let (code, stdout, stderr) = run(stand.migrate().args(["-o", "abort"]));
     assert!(code == 0 && stdout.contains("is ended already. Run "), "{code}: {stdout}{stderr}");

@@ -22,14 +22,14 @@ use serde_json::json;
 #[case(&["-i", "a", "-s", "2.2.3", "-t", "2.2.16"], "2.2.3 already has the metadata of 2.2")]
 #[case(&["-i", "a", "-s", "2.1.4", "-t", "2.3.0"], "metadata can be migrated to 2.2 only, not to 2.3.0")]
 #[case(&["-i", "a", "-s", "2.0.2", "-t", "2.2.16"], "upgrade Milvus to 2.1.4 first")]
-#[case(&["-i", "a", "-s", "latest", "-t", "2.2.16"], "'latest' is no version")]
+#[case(&["-i", "a", "-s", "latest", "-t", "2.2.16"], "'latest' is not a version")]
 #[case(&["-i", "a", "-s", "2.1.4", "-t", "2.2.16", "-w", "milvusdb/milvus:v2.2.0"], "is 2.2.0 and -t says 2.2.16")]
 #[case(&["-i", "a", "-s", "2.1.4", "-t", "2.2.16", "-o", "rollback", "-w", "milvusdb/milvus:v2.2.16"], "is 2.2.16 and -s says 2.1.4")]
 #[case(&["-i", "a", "-s", "2.1.4", "-t", "2.2.16", "-o", "restart"], "invalid value 'restart'")]
 #[case(&["-i", "a", "-t", "2.2.16"], "--source-version <VERSION>")]
 #[case(&["-i", "a", "-s", "2.1.4"], "--target-version <VERSION>")]
 #[case(&["-s", "2.1.4", "-t", "2.2.16"], "--instance <NAME>")]
-#[case(&["-i", "a", "-s", "2.1.4", "-t", "2.2.16", "--step-timeout", "soon"], "'soon' is no time")]
+#[case(&["-i", "a", "-s", "2.1.4", "-t", "2.2.16", "--step-timeout", "soon"], "'soon' is not a valid duration")]
 #[case(&["-i", "a", "-s", "2.1.4", "-t", "2.2.16", "--job-overrides", "/does/not/exist"], "/does/not/exist")]
 fn wrong_usage_is_told_at_once(#[case] args: &[&str], #[case] part: &str) {
     let (code, _, stderr) = run(guard().arg("migrate").args(args));

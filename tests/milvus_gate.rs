@@ -110,7 +110,7 @@ fn a_query_node_step_ends_when_milvus_serves_again_what_it_had_loaded(#[case] wh
     // Kubernetes is content at once. Milvus lists the nodes that served before, and one collection is released.
     let mut first = stand.begin();
     stand.script("release");
-    stand.await_reason(&mut first, "collection books: was loaded before and is not any more");
+    stand.await_reason(&mut first, "collection books: was loaded before and is no longer");
     let before = stand.status()["loaded"].clone();
     assert_eq!((&before["step"], before["collections"].as_array().unwrap().len()), (&"update-querynode".into(), 3), "{before}");
     assert!(before["collections"][0]["newest"].as_i64().unwrap() > 1 << 53, "a number that is no double: {before}");
@@ -128,7 +128,7 @@ fn a_query_node_step_ends_when_milvus_serves_again_what_it_had_loaded(#[case] wh
     stand.server.daemon().stop();
     stand.await_reason(&mut last, "did not answer");
     stand.server.daemon().restart();
-    stand.await_reason(&mut last, "collection books: was loaded before and is not any more");
+    stand.await_reason(&mut last, "collection books: was loaded before and is no longer");
     let (_, status, _) = run(guard()
         .arg("status")
         .arg("--kubeconfig")

@@ -187,7 +187,7 @@ fn autoscalers_and_disruption_budgets_are_not_in_the_way_and_hands_on_the_config
     assert_eq!(config["user.yaml"], "log: {level: debug}\n", "what a person wrote stays");
     assert!(!config.contains_key("user.yaml.before-milvus-guard"));
     assert_eq!(roll().deployment(namespace, "querynode")["spec"]["replicas"], 3);
-    assert!(roll().run(namespace)["status"]["history"].to_string().contains("was changed by somebody else"));
+    assert!(roll().run(namespace)["status"]["history"].to_string().contains("was changed by another client"));
 }
 
 #[test]

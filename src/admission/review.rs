@@ -26,7 +26,7 @@ pub const API_VERSION: &str = "admission.k8s.io/v1";
 #[derive(Debug, thiserror::Error)]
 pub enum ReviewError {
     /// It is no JSON of the right shape; the parser's own words may quote the object, so only the place is kept.
-    #[error("the body is no AdmissionReview (line {line}, column {column})")]
+    #[error("the body is not an AdmissionReview (line {line}, column {column})")]
     Shape {
         /// Line, from 1.
         line: usize,
@@ -419,14 +419,14 @@ mod tests {
     fn what_is_no_review_has_a_reason() {
         let error = |text: &str| Review::parse(text.as_bytes()).unwrap_err().to_string();
         assert!(error("").contains("line 1, column 0"));
-        assert!(error("[1").contains("no AdmissionReview"));
+        assert!(error("[1").contains("not an AdmissionReview"));
         let no_text = Review::parse(b"{\"apiVersion\":\n\"\xff").unwrap_err().to_string();
         assert!(no_text.contains("line 2, column 2"), "{no_text}");
         assert!(error(r#"{"apiVersion":"admission.k8s.io/v1beta1"}"#).contains("another version"));
         assert!(error(r#"{"apiVersion":"admission.k8s.io/v1"}"#).contains("no request"));
         assert!(error(&review(r#"{"operation":"CREATE"}"#)).contains("no uid"));
         assert!(error(&review(&format!(r#"{{"operation":"CREATE","uid":"{}"}}"#, "x".repeat(300)))).contains("no uid"));
-        assert!(error(&review(r#"{"operation":"EXPLODE","uid":"u"}"#)).contains("no AdmissionReview"));
+        assert!(error(&review(r#"{"operation":"EXPLODE","uid":"u"}"#)).contains("not an AdmissionReview"));
         assert!(!error(r#"{"password":"hunter2"#).contains("hunter2"));
     }
 

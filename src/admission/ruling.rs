@@ -33,7 +33,7 @@ pub struct Ruling {
     pub accepted: Vec<&'static str>,
     /// Rules that an exception let pass, with its name.
     pub excepted: Vec<(&'static str, String)>,
-    /// Rules that came to no end.
+    /// Rule evaluations that failed.
     pub failed: Vec<(&'static str, Failed)>,
     /// What is to be recorded before the answer is given.
     pub decision: Option<DecisionSpec>,

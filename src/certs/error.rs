@@ -58,7 +58,7 @@ pub enum CertError {
     #[error("TLS cannot be set up: {0}")]
     Tls(String),
     /// A certificate without a name would fit no server.
-    #[error("a certificate needs a name at least")]
+    #[error("at least one DNS name or IP address is required")]
     NoNames,
     /// A certificate that cannot be made.
     #[error("cannot make a certificate: {0}")]

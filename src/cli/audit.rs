@@ -62,7 +62,7 @@ pub(super) struct Args {
     #[arg(long)]
     no_cluster_policy: bool,
 
-    /// From which verdict on to end with exit code 1
+    /// Exit with code 1 at this verdict or worse
     #[arg(long, value_enum, default_value_t = FailOn::Deny)]
     fail_on: FailOn,
 

@@ -79,7 +79,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE")]
     data: Vec<PathBuf>,
 
-    /// From which verdict on to end with exit code 1
+    /// Exit with code 1 at this verdict or worse
     #[arg(long, value_enum, default_value_t = FailOn::Deny)]
     fail_on: FailOn,
 

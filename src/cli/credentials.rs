@@ -25,7 +25,7 @@ pub(in crate::cli) struct EtcdLogin {
     #[arg(long, value_name = "NAME", env = "MILVUS_GUARD_ETCD_USER", requires = "local", help_heading = "etcd, with --local")]
     etcd_user: Option<String>,
 
-    /// Password of that user; in the environment, so that it stands in no process list
+    /// Password of that user; in the environment, because arguments are visible in process listings
     #[arg(
         long,
         value_name = "PASSWORD",
@@ -78,7 +78,7 @@ pub(in crate::cli) struct MilvusLogin {
     )]
     milvus_user: Option<String>,
 
-    /// Password of that user; in the environment, so that it stands in no process list
+    /// Password of that user; in the environment, because arguments are visible in process listings
     #[arg(
         long,
         value_name = "PASSWORD",

@@ -54,7 +54,7 @@ impl FromStr for Source {
         if let Some(release) = text.strip_prefix("release:") {
             let (name, revision) = match release.split_once('@') {
                 Some((name, revision)) => {
-                    let number = revision.parse().map_err(|_| format!("'{revision}' is no revision number"))?;
+                    let number = revision.parse().map_err(|_| format!("'{revision}' is not a revision number"))?;
                     (name, Some(number))
                 }
                 None => (release, None),
@@ -112,7 +112,7 @@ pub(super) struct EtcdArgs {
     #[arg(long, value_name = "NAME", requires = "endpoints", env = "MILVUS_GUARD_ETCD_USER", help_heading = "etcd")]
     etcd_user: Option<String>,
 
-    /// Password of that user; in the environment, so that it stands in no process list
+    /// Password of that user; in the environment, because arguments are visible in process listings
     #[arg(
         long,
         value_name = "PASSWORD",

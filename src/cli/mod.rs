@@ -31,7 +31,7 @@ use clap::{Parser, Subcommand};
 #[command(after_help = "\
 Exit codes of what judges: 0 nothing at or above --fail-on, 1 something, 2 wrong usage or unreadable
 input, 3 no verdict could be formed. Of what changes something: 0 done, 1 refused and nothing changed,
-2 wrong usage, 3 stopped (the same command goes on), 5 another run holds the lock.")]
+2 wrong usage, 3 stopped (the same command resumes), 5 another run holds the lock.")]
 pub struct Cli {
     #[command(subcommand)]
     verb: Verb,
@@ -43,9 +43,9 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Judge a change: may this upgrade be made?
+    /// Check whether an upgrade is safe
     Check(Box<check::Args>),
-    /// Print the whole path from one version to another, stops in between included
+    /// Print the path from one version to another, with the required stops
     Plan(Box<plan::Args>),
     /// List the rules, or explain one
     Rules(rules::Args),
@@ -61,7 +61,7 @@ enum Verb {
     Meta(meta::Args),
     /// Bring Milvus 2.1 to 2.2, metadata included: stop, back up, migrate, verify, start
     Migrate(Box<migrate::Args>),
-    /// Show where a run stands, what blocks it since when, and who holds the lock
+    /// Show where a run is, what it waits for and since when, and who holds the lock
     Status(status::Args),
     /// Upgrade Milvus component by component, in order, each behind a gate
     Upgrade(Box<upgrade::Args>),

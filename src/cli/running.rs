@@ -29,7 +29,7 @@ use super::{
 /// `--on-failure`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum OnFailure {
-    /// Stop and say how things stand
+    /// Stop and report the current state
     Stop,
     /// Take everything back at once
     Rollback,
@@ -60,7 +60,7 @@ pub(super) enum ProgressArg {
 }
 
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("'{text}' is no time; write 90s, 2m or 1h");
+    let wrong = || format!("'{text}' is not a valid duration; write 90s, 2m or 1h");
     if let Ok(seconds) = text.parse() {
         return Ok(Duration::from_secs(seconds));
     }
@@ -96,11 +96,11 @@ pub(super) struct JobArgs {
     #[arg(long, value_name = "NAME", hide = true)]
     pub(super) requested_by: Option<String>,
 
-    /// File that gets the last word as JSON: the termination message of the Job's pod
+    /// File that gets the result as JSON: the termination message of the Job's pod
     #[arg(long, value_name = "FILE", hide = true, requires = "local")]
     pub(super) end_file: Option<PathBuf>,
 
-    /// For the lock without renewal
+    /// How long the lock is valid without renewal
     #[arg(long, value_name = "TIME", default_value = "15s", value_parser = duration, hide = true)]
     pub(super) lock_holds: Duration,
 }

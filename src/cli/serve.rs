@@ -164,7 +164,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = duration)]
     audit_interval: Duration,
 
-    /// How long to serve on after SIGTERM, until nobody sends new reviews
+    /// How long to keep serving after SIGTERM, until no new reviews are sent
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
     shutdown_delay: Duration,
 
@@ -221,7 +221,7 @@ fn duration(text: &str) -> Result<Duration, String> {
     text.parse::<jiff::SignedDuration>()
         .ok()
         .and_then(|duration| Duration::try_from(duration).ok())
-        .ok_or_else(|| format!("'{text}' is no duration, such as 10s or 5m"))
+        .ok_or_else(|| format!("'{text}' is not a valid duration; write 10s or 5m"))
 }
 
 pub(super) fn run(args: Args) -> Done {
@@ -364,7 +364,7 @@ async fn certificate(args: &Args, cluster: Option<&Cluster>, store: &CertStore, 
     let log = |event: Reload| match event {
         Reload::Loaded { not_after, .. } => tracing::info!(%not_after, "a new certificate is served"),
         Reload::Kept { reason } => tracing::warn!(reason, "a new certificate cannot be used; the one before is kept"),
-        Reload::Stepped(step) => tracing::info!(?step, "the certificate's rotation went on"),
+        Reload::Stepped(step) => tracing::info!(?step, "certificate rotation advanced"),
     };
     if let (Some(cert), Some(key)) = (&args.tls_cert_file, &args.tls_key_file) {
         let files = CertFiles { cert: cert.clone(), key: key.clone() };

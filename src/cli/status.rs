@@ -36,10 +36,10 @@ const LOOK: Duration = Duration::from_secs(1);
 #[command(after_help = "\
 Examples:
   milvus-guard status -i my-release -n milvus
-  milvus-guard status -i my-release -n milvus --wait     (until the run has ended, or waits for somebody)
+  milvus-guard status -i my-release -n milvus --wait     (until the run has ended, or needs a person)
   milvus-guard status --all                              (every run that is under way)
 
-Exit codes: 0 the run is done, or there is none; 3 it is under way, waits for somebody, or has stopped and can go on;
+Exit codes: 0 the run is done, or there is none; 3 it is under way, needs a person, or has stopped and can be resumed;
 4 it was rolled back.")]
 pub(super) struct Args {
     /// Release
@@ -54,7 +54,7 @@ pub(super) struct Args {
     #[arg(short, long, value_name = "NAMESPACE", default_value = "default")]
     namespace: String,
 
-    /// Stay until the run has ended, or waits for somebody
+    /// Wait until the run has ended, or needs a person
     #[arg(long)]
     wait: bool,
 

@@ -93,7 +93,10 @@ pub(super) fn named(name: &str) -> Result<(), ClusterError> {
     if !name.is_empty() && name.len() <= MAX_NAME && name.chars().all(plain) && name != "." && name != ".." {
         return Ok(());
     }
-    Err(ClusterError::Api { what: format!("{:?}", reason::line(name)), reason: "it is no name of a Kubernetes object".into() })
+    Err(ClusterError::Api {
+        what: format!("{:?}", reason::line(name)),
+        reason: "it is not a valid name of a Kubernetes object".into(),
+    })
 }
 
 impl Cluster {
@@ -220,7 +223,7 @@ impl Cluster {
                 Some(Value::Array(items)) => items.into_iter().for_each(&mut take),
                 // An empty list of metadata comes as null from a real API server.
                 Some(Value::Null) => {}
-                _ => return Err(ClusterError::Api { what, reason: "the answer is no list".into() }),
+                _ => return Err(ClusterError::Api { what, reason: "the answer is not a list".into() }),
             }
             let next = page.pointer("/metadata/continue").and_then(Value::as_str).filter(|next| !next.is_empty());
             let Some(next) = next else { return Ok(()) };
@@ -343,7 +346,7 @@ fn worded(error: &KubeconfigError, known: &str) -> ClusterError {
             ClusterError::Kubeconfig(format!("the context names cluster {name:?}, which it does not describe"))
         }
         // The parser's words quote the file, which holds tokens and keys.
-        KubeconfigError::Parse(_) => ClusterError::Kubeconfig("it is no YAML of the right shape".into()),
+        KubeconfigError::Parse(_) => ClusterError::Kubeconfig("it is not YAML of the right shape".into()),
         KubeconfigError::ReadConfig(error, path) => ClusterError::Kubeconfig(format!("{}: {error}", path.display())),
         other => ClusterError::Kubeconfig(reason::chain(other)),
     }

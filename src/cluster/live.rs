@@ -582,6 +582,6 @@ mod tests {
     #[tokio::test]
     async fn an_answer_that_is_no_kubernetes_is_named() {
         let error = cluster(|_| (200, json!({"hello": 1}))).await.read("milvus", false).await.unwrap_err();
-        assert!(error.to_string().contains("the answer is no list"), "{error}");
+        assert!(error.to_string().contains("the answer is not a list"), "{error}");
     }
 }

@@ -231,7 +231,7 @@ pub fn missing(deployment: Option<&Deployment>, pods: &[&Pod], wanted: Wanted) -
         let left = pods.len();
         return match (left, replicas) {
             (0, 0) => None,
-            (0, replicas) => Some(format!("somebody scaled it to {replicas}")),
+            (0, replicas) => Some(format!("it was scaled to {replicas} by another client")),
             (1, _) => Some(format!("1 pod is left ({})", pods[0].name_any())),
             (left, _) => Some(format!("{left} pods are left")),
         };
@@ -351,7 +351,7 @@ mod tests {
         assert_eq!(missing(None, &[], Wanted::Gone), None);
         assert_eq!(missing(Some(&none), &[&ending], Wanted::Gone).as_deref(), Some("1 pod is left (p)"));
         let up = deployment(1, &json!({"observedGeneration": 2}));
-        assert_eq!(missing(Some(&up), &[], Wanted::Gone).as_deref(), Some("somebody scaled it to 1"));
+        assert_eq!(missing(Some(&up), &[], Wanted::Gone).as_deref(), Some("it was scaled to 1 by another client"));
     }
 
     #[rstest]

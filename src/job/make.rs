@@ -25,7 +25,7 @@ use super::{
 pub async fn run(link: &Link, spec: &JobSpec, delete: bool) -> Result<End, End> {
     let jobs: Api<Job> = Api::namespaced(link.client(), &spec.home);
     if attach(link, &jobs, spec).await? {
-        link.reporter.note(format!("Job {}/{} is at work already; following it", spec.home, spec.name));
+        link.reporter.note(format!("Job {}/{} is already running; following it", spec.home, spec.name));
     } else {
         make(link, &jobs, spec).await?;
         link.reporter.note(format!(
@@ -40,7 +40,7 @@ pub async fn run(link: &Link, spec: &JobSpec, delete: bool) -> Result<End, End> 
     }
     Ok(end.unwrap_or_else(|| {
         End::Stopped(format!(
-            "Stopped following Job {}/{}, which goes on by itself. Next: milvus-guard status -i {} -n {} --wait",
+            "Stopped following Job {}/{}, which continues without this command. Next: milvus-guard status -i {} -n {} --wait",
             spec.home, spec.name, spec.release.name, spec.release.namespace
         ))
     }))
@@ -126,7 +126,7 @@ async fn make(link: &Link, jobs: &Api<Job>, spec: &JobSpec) -> Result<(), End> {
     }
     let job: Job = serde_json::from_value(spec.job()).map_err(|error| {
         End::Refused(format!(
-            "Refused: with --job-overrides it is no Job any more ({error}). Nothing was changed. Next: correct that file"
+            "Refused: with --job-overrides the result is not a valid Job ({error}). Nothing was changed. Next: correct that file"
         ))
     })?;
     match link.call(&format!("Job {}", spec.name), async || jobs.create(&PostParams::default(), &job).await).await {

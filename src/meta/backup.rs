@@ -152,5 +152,5 @@ pub(super) fn load(path: &Path, events: &dyn Events) -> Result<(Dump, BackupFile
 /// [`load`], for a file that a person named.
 pub(super) fn open(path: &Path, events: &dyn Events) -> Result<(Dump, BackupFile), MetaError> {
     File::open(path).map_err(|error| MetaError::Usage(format!("cannot read the backup {}: {error}", path.display())))?;
-    load(path, events).map_err(|why| MetaError::refused(why, "give a whole backup."))
+    load(path, events).map_err(|why| MetaError::refused(why, "give a complete backup."))
 }

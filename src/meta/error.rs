@@ -52,7 +52,7 @@ impl MetaError {
     pub fn why(&self) -> String {
         match self {
             Self::Usage(why) | Self::Refused { why, .. } | Self::Stopped { why, .. } => why.clone(),
-            Self::Locked(holder) => format!("another run is at work: {holder}"),
+            Self::Locked(holder) => format!("another run holds the lock: {holder}"),
         }
     }
 
@@ -61,7 +61,7 @@ impl MetaError {
     pub fn data(&self) -> &str {
         match self {
             Self::Usage(_) | Self::Refused { .. } => "Nothing was changed.",
-            Self::Locked(_) => "This command changed nothing; the data stands as that run leaves it.",
+            Self::Locked(_) => "This command changed nothing; the data is as that run leaves it.",
             Self::Stopped { data, .. } => data,
         }
     }

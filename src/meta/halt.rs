@@ -33,8 +33,8 @@ pub(super) const fn data(phase: JournalPhase) -> &'static str {
 
 fn next(journal: &Journal) -> String {
     match go_back(journal) {
-        Some(back) => format!("run the same command again, it goes on; or go back: {back}."),
-        None => "run the same command again, it goes on.".into(),
+        Some(back) => format!("run the same command again, it resumes; or roll back: {back}."),
+        None => "run the same command again, it resumes.".into(),
     }
 }
 

@@ -299,7 +299,7 @@ async fn wait_out(store: &Store<'_>, root: &Root, held: Holder, lease: i64, even
         }
         lowest = left;
         if !told && began.elapsed() > RENEW_EVERY + Duration::from_secs(1) {
-            events.event(Event::Waiting { what: format!("the end of the lock of {held}, which nobody renews ({left} s)") });
+            events.event(Event::Waiting { what: format!("the lock of {held}, which is not renewed, to expire ({left} s)") });
             told = true;
         }
         sleep(LOOK_EVERY).await;

@@ -277,7 +277,7 @@ impl Run<'_> {
     async fn go_on(&self, journal: Journal, revision: i64) -> Result<Migrated, MetaError> {
         let path = self.options.backup.clone().unwrap_or_else(|| PathBuf::from(&journal.backup.path));
         self.events.event(Event::Note {
-            note: format!("going on with the migration that {} began at {}", journal.started_by, journal.started_at),
+            note: format!("resuming the migration that {} started at {}", journal.started_by, journal.started_at),
         });
         if self.options.plan_options() != journal.options {
             return Err(record::under_way(&journal));

@@ -61,6 +61,6 @@ pub(super) fn under_way(journal: &Journal) -> MetaError {
     MetaError::stopped(
         format!("a {what} that {} began at {} is not finished", journal.started_by, journal.started_at),
         halt::data(journal.phase),
-        format!("finish it first, with the flags it was begun with: `{next}`."),
+        format!("finish it first, with the flags that it was started with: `{next}`."),
     )
 }

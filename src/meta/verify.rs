@@ -62,7 +62,7 @@ pub async fn verify(target: &Target, backup: &Path, options: &VerifyOptions, eve
         None => Options::default(),
     };
     let plan = planned(&source, &plan_options, events)?;
-    let next = "go on with `milvus-guard meta migrate`, or go back with `milvus-guard meta restore`; if 2.2 has run since, its changes are expected.";
+    let next = "resume with `milvus-guard meta migrate`, or roll back with `milvus-guard meta restore`; if 2.2 has run since, its changes are expected.";
     let running = Running::begin(events, Stage::Verify, None);
     let (compared, _) = compare(&store, &root, &plan, Standpoint::Ended, events, running).await.map_err(MetaError::unread)?;
     let remaining = compared.map_err(|foreign| MetaError::refused(format!("etcd differs from the plan: {foreign}"), next))?;

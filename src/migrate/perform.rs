@@ -174,7 +174,7 @@ fn same_plan(
     }
     let spec = &run.spec;
     Err(End::Refused(format!(
-        "Run {} is under way with another plan ({} to {}, image {}, {} steps), or the Deployments were made anew since. Nothing was \
+        "Run {} is under way with another plan ({} to {}, image {}, {} steps), or the Deployments were deleted and created again since. Nothing was \
          changed. Next: give the same flags as the first time, or end it with {}",
         run.full_name(),
         spec.from,
@@ -196,13 +196,13 @@ async fn abort(
 ) -> Result<End, End> {
     if let Some(why) = unabortable(run) {
         return Err(End::Refused(format!(
-            "Run {} is not ended: {why}. Nothing was changed. Next: {} (goes on), or {} (goes back)",
+            "Run {} is not aborted: {why}. Nothing was changed. Next: {} (resumes), or {} (rolls back)",
             run.full_name(),
             words::command(settings, ""),
             words::command(settings, "-o rollback ")
         )));
     }
-    let message = format!("Run {} was ended where it stood. {}", run.full_name(), condition(run, settings));
+    let message = format!("Run {} was aborted where it was. {}", run.full_name(), condition(run, settings));
     let store = Store::open(link, home, &run.metadata.name, lock, history).await?;
     store.abort(link, &message).await?;
     Ok(End::Reached(message))
@@ -240,15 +240,14 @@ fn condition(run: &UpgradeRun, settings: &Settings) -> String {
     let rolling_back = run.status.phase == RunPhase::RollingBack;
     if done("verify") && !rolling_back {
         format!(
-            "The metadata is that of {}, verified: nothing older must start on it. Components that stand still are started with Helm, or \
-             taken back with {back}",
+            "The metadata is that of {}, verified: nothing older must start on it. Start stopped components with Helm, or roll back with {back}",
             run.spec.to
         )
     } else if run.status.originals.is_empty() {
         "Nothing was changed.".into()
     } else {
         format!(
-            "The metadata is that of {}, unchanged. Components may stand still; {back} starts them as they were.",
+            "The metadata is that of {}, unchanged. Components may be stopped; {back} starts them as they were.",
             run.spec.from
         )
     }

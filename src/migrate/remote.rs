@@ -84,7 +84,7 @@ async fn check(
         return match run.and_then(unabortable) {
             None => Ok(()),
             Some(why) => Err(End::Refused(format!(
-                "The run is not ended: {why}. Nothing was changed. Next: {} (goes on), or {} (goes back)",
+                "The run is not aborted: {why}. Nothing was changed. Next: {} (resumes), or {} (rolls back)",
                 words::command(settings, ""),
                 words::command(settings, "-o rollback ")
             ))),

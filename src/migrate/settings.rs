@@ -14,7 +14,7 @@ pub use crate::run::release::image_fits as image;
 /// What to do with a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
-    /// Migrate, or go on migrating.
+    /// Migrate, or resume migrating.
     Migrate,
     /// Put metadata, images and replicas back as the run recorded them.
     Rollback,
@@ -116,7 +116,7 @@ pub fn versions(source: &str, target: &str) -> Result<(Version, Version), String
             ));
         }
     }
-    let read = |text: &str| text.parse::<Version>().map_err(|_| format!("'{text}' is no release of Milvus, such as 2.1.4"));
+    let read = |text: &str| text.parse::<Version>().map_err(|_| format!("'{text}' is not a release of Milvus, such as 2.1.4"));
     Ok((read(&source)?, read(&target)?))
 }
 
@@ -134,7 +134,7 @@ mod tests {
     #[case("2.0.2", "2.2.16", Err("upgrade Milvus to 2.1.4 first"))]
     #[case("2.1.0", "2.1.4", Err("nothing to migrate"))]
     #[case("2.2.16", "2.1.4", Err("lower than the source"))]
-    #[case("latest", "2.2.16", Err("is no version"))]
+    #[case("latest", "2.2.16", Err("is not a version"))]
     fn versions_are_judged(#[case] source: &str, #[case] target: &str, #[case] expected: Result<(), &str>) {
         match (versions(source, target), expected) {
             (Ok(_), Ok(())) => {}

@@ -19,23 +19,23 @@ pub fn standing(step: Step, world: &World, back: bool) -> Standing {
         return Standing { data: data_back(step, world), next: command(&world.settings, "-o rollback ") };
     }
     let go_on = command(&world.settings, "");
-    let or_back = format!("{go_on} (goes on), or {} (goes back)", command(&world.settings, "-o rollback "));
+    let or_back = format!("{go_on} (resumes), or {} (rolls back)", command(&world.settings, "-o rollback "));
     let file = world.backup_location();
     let (data, next) = match step {
         Step::Check | Step::Record => ("Nothing was changed.".into(), go_on),
         Step::CheckMigrated => ("Nothing was changed.".into(), command(&world.settings, "--record-only ")),
         Step::Stop | Step::AwaitSessions | Step::Backup => {
-            ("Milvus stands still or is about to; the metadata is that of 2.1, unchanged.".into(), or_back)
+            ("Milvus is stopped or stopping; the 2.1 metadata is unchanged.".into(), or_back)
         }
         Step::Migrate | Step::MigrateByTool | Step::Verify => (
             format!(
-                "Milvus stands still; the metadata may be between 2.1 and 2.2, and neither may start on it. The backup is {file}."
+                "Milvus is stopped; the metadata may be partly migrated, and neither 2.1 nor 2.2 may start on it. The backup is {file}."
             ),
             or_back,
         ),
         Step::Attest if world.operation == Operation::Record => (recorded(world), go_on),
         Step::Attest | Step::StartByHelm => {
-            ("The metadata is that of 2.2, verified; 2.1 must not start on it. Milvus stands still.".into(), or_back)
+            ("The metadata is that of 2.2, verified; 2.1 must not start on it. Milvus is stopped.".into(), or_back)
         }
         Step::Start(_) | Step::HandOver => {
             ("The metadata is that of 2.2, verified; 2.1 must not start on it. Milvus is being started.".into(), or_back)
@@ -51,13 +51,13 @@ fn data_back(step: Step, world: &World) -> String {
     match step {
         Step::Migrate | Step::MigrateByTool => {
             format!(
-                "Milvus stands still; the metadata may be between 2.2 and 2.1, and neither may start on it. The backup is {file}."
+                "Milvus is stopped; the metadata may be partly restored, and neither 2.1 nor 2.2 may start on it. The backup is {file}."
             )
         }
         Step::Verify | Step::Attest | Step::StartByHelm | Step::Start(_) | Step::HandOver | Step::CleanUp => {
-            "The metadata is still that of 2.2, or on its way; 2.1 must not start on it.".into()
+            "The metadata is still that of 2.2, or being restored; 2.1 must not start on it.".into()
         }
-        Step::AwaitSessions | Step::Backup => "Milvus stands still; the metadata is that of 2.1 again.".into(),
+        Step::AwaitSessions | Step::Backup => "Milvus is stopped; the metadata is that of 2.1 again.".into(),
         Step::Record | Step::Stop => "The metadata is that of 2.1 again; Milvus is being started as it was.".into(),
         // Also what is said at the very end.
         Step::Check | Step::CheckMigrated => taken_back(world),
@@ -103,7 +103,7 @@ fn recorded(world: &World) -> String {
 #[must_use]
 pub fn turn_of_helm(world: &World) -> String {
     format!(
-        "The metadata is that of 2.2, verified, and Milvus stands still until Helm starts it. Run: {} and then, to close the run: {}",
+        "The metadata is that of 2.2, verified, and Milvus is stopped until Helm starts it. Run: {} and then, to close the run: {}",
         agree(&world.release, &world.settings, &world.image),
         command(&world.settings, "")
     )

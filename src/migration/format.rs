@@ -258,7 +258,7 @@ impl Evidence {
         match M::decode(value?) {
             Ok(message) => Some(message),
             Err(error) => {
-                self.problem(key, &format!("it is no valid record ({error})"));
+                self.problem(key, &format!("it is not a valid record ({error})"));
                 None
             }
         }
@@ -319,7 +319,9 @@ impl Evidence {
             return MetadataState::V22;
         }
         if let Some(id) = self.bare_collection {
-            return MetadataState::Unreadable(format!("collection {id} has no fields, neither in its record nor beside it"));
+            return MetadataState::Unreadable(format!(
+                "collection {id} has no fields, neither in its record nor in records of their own"
+            ));
         }
         if !self.collections.is_empty() || (self.anything && !self.dropped.is_empty()) {
             return MetadataState::V21NoIndex;

@@ -87,7 +87,7 @@ fn state_text(state: &MetadataState) -> String {
              indexes that were replaced"
                 .into()
         }
-        MetadataState::PartialApply => "a migration of this tool was interrupted; it can only go on from its backup".into(),
+        MetadataState::PartialApply => "a migration of this tool was interrupted; it can only be resumed from its backup".into(),
         MetadataState::PartialCleaned => {
             "the official tool has deleted the old metadata and not written the new; restore a backup first".into()
         }

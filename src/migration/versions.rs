@@ -15,7 +15,7 @@ pub enum Transition {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum VersionsError {
     /// No version.
-    #[error("'{0}' is no version: write all three numbers and no v, such as 2.1.4")]
+    #[error("'{0}' is not a version: write all three numbers and no v, such as 2.1.4")]
     Text(String),
     /// Backwards.
     #[error("the target {target} is lower than the source {source_version}; to go back, restore a backup")]
@@ -77,8 +77,8 @@ mod tests {
     #[case("2.1.4", "2.2.0-rc1", Ok(Transition::Compatible))]
     #[case("2.0.2", "2.2.0", Err("2.0.2 cannot be migrated"))]
     #[case("2.1.4", "2.3.1", Err("to 2.2 only, not to 2.3.1"))]
-    #[case("v2.1.4", "2.2.0", Err("'v2.1.4' is no version"))]
-    #[case("2.1", "2.2.0", Err("'2.1' is no version"))]
+    #[case("v2.1.4", "2.2.0", Err("'v2.1.4' is not a version"))]
+    #[case("2.1", "2.2.0", Err("'2.1' is not a version"))]
     #[case("2.2.1", "2.1.0", Err("lower than the source 2.2.1"))]
     #[case("2.2.3", "2.2.16", Err("already has the metadata of 2.2"))]
     fn pairs_are_judged_as_the_official_tool_does(

@@ -166,7 +166,7 @@ impl Loaded {
             .filter_map(|before| match by_id.get(&before.id) {
                 Some(now) => said(&now.label(), &now.lost(before)),
                 None => Some(format!(
-                    "collection {}: was loaded before and is not any more (its load failed, or somebody released it)",
+                    "collection {}: was loaded before and is no longer (its load failed, or a client released it)",
                     before.name
                 )),
             })
@@ -443,7 +443,7 @@ mod tests {
         let baseline = loaded(books()).baseline();
         let released = Loaded { known: [7].into(), ..Loaded::default() };
         let lost = released.regained(&baseline).unwrap_err();
-        assert!(lost[0].contains("collection books: was loaded before and is not any more"), "{lost:?}");
+        assert!(lost[0].contains("collection books: was loaded before and is no longer"), "{lost:?}");
         assert!(released.is_complete());
         assert_eq!(Loaded::default().regained(&baseline), Ok(()));
         let mut other = books();

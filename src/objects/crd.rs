@@ -42,7 +42,7 @@ const fn description(kind: Kind) -> &'static str {
         b"upgradepolicies" => "What the rules of milvus-guard do, and for which releases of Milvus.",
         b"upgradeexceptions" => "One release of Milvus is let through by some rules, for a reason and until a time.",
         b"upgraderuns" => {
-            "A run of milvus-guard: its plan, how far it is, and all that is needed to go on or back. Written by milvus-guard."
+            "A run of milvus-guard: its plan, how far it is, and all that is needed to resume or to roll back. Written by milvus-guard."
         }
         _ => "One revision of a Helm release that was judged and let through. Written by milvus-guard; lives 30 minutes.",
     }

@@ -1,4 +1,4 @@
-//! How far a run is: what it has done, and all that is needed to go on or back.
+//! How far a run is: what it has done, and all that is needed to resume or to roll back.
 //!
 //! The status is written before each side effect and after it, so that whoever comes next knows where things stand.
 

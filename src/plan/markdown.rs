@@ -12,8 +12,11 @@ pub fn render(plan: &Plan) -> String {
     let mut out = String::new();
     let _ = writeln!(out, "## {} in {}: {} → {}\n", plan.release, plan.namespace, plan.from, plan.to);
     if let Some(blocked) = &plan.blocked {
-        let _ =
-            writeln!(out, "There is no way from {} to {}: {}.\n\n**Fix:** {}", blocked.at, plan.to, blocked.reason, blocked.fix);
+        let _ = writeln!(
+            out,
+            "There is no upgrade path from {} to {}: {}.\n\n**Fix:** {}",
+            blocked.at, plan.to, blocked.reason, blocked.fix
+        );
         return out;
     }
     for stop in &plan.stops {

@@ -171,7 +171,7 @@ fn mix(journey: &Journey, catalogue: &Catalogue, here: &Place, row: &Path) -> St
         rolling: Rolling::Restart,
         point_of_no_return: PointOfNoReturn::None,
         lost: String::new(),
-        interruption: "coordinators are away until the mixed one is ready; wait for it before going on".into(),
+        interruption: "coordinators are away until the mixed one is ready; wait for it before the next step".into(),
         commands,
         warnings: Vec::new(),
         sources: row.source.clone(),
@@ -251,7 +251,7 @@ fn step(
     let reason = if *target == journey.to {
         first(|row| if row.verdict == Verdict::Allow { &row.reason } else { "" })
     } else {
-        format!("the way to {} leads over it", journey.to)
+        format!("required stop on the way to {}", journey.to)
     };
     Stop {
         number: 0,

@@ -28,7 +28,7 @@ pub fn render(plan: &Plan, style: &Style) -> String {
         page.line("");
         page.paragraph(
             "",
-            &format!("There is no way from {} to {}: {}.", blocked.at, plan.to, blocked.reason.trim_end_matches('.')),
+            &format!("There is no upgrade path from {} to {}: {}.", blocked.at, plan.to, blocked.reason.trim_end_matches('.')),
         );
         page.paragraph("fix  ", &blocked.fix);
         return page.out;

@@ -68,7 +68,7 @@ impl FromStr for Output {
         };
         let format = Format::ALL.into_iter().find(|format| format.name() == name).ok_or_else(|| {
             let names = Format::ALL.map(Format::name).join(", ");
-            format!("'{name}' is no format; use one of {names}, each also as FORMAT=FILE")
+            format!("'{name}' is not a format; use one of {names}, each also as FORMAT=FILE")
         })?;
         Ok(Self { format, path })
     }

@@ -94,7 +94,7 @@ async fn find(cx: &Cx<'_>) -> Result<Result<Proxy, String>, StepError> {
             match cx.link.call("Services", async || api.list(&ListParams::default()).await).await {
                 Ok(list) => match service(&list.items, &cx.world.release) {
                     Some(address) => address,
-                    None => return Ok(Err("no Service leads to its proxies; --milvus gives their address".into())),
+                    None => return Ok(Err("no Service selects its proxies; give their address with --milvus".into())),
                 },
                 Err(ClusterError::Halted(halt)) => return Err(StepError::Halted(halt)),
                 Err(error) => return Ok(Err(error.to_string())),

@@ -110,7 +110,7 @@ async fn under_lock(
     if operation == Operation::Rollback {
         if let Some(why) = engine.no_way_back().await {
             return Err(End::Refused(format!(
-                "Refused: {why}. Nothing was changed. Next: {} (goes on), or restore the backups that were made before",
+                "Refused: {why}. Nothing was changed. Next: {} (resumes), or restore the backups that were made before",
                 words::command(settings, "")
             )));
         }
@@ -255,7 +255,7 @@ async fn abort(
     release: &Release,
     history: History,
 ) -> Result<End, End> {
-    let message = format!("Run {} was ended where it stood. {}", run.full_name(), condition(run, release, settings));
+    let message = format!("Run {} was aborted where it was. {}", run.full_name(), condition(run, release, settings));
     let store = Store::open(link, home, &run.metadata.name, lock, history).await?;
     store.abort(link, &message).await?;
     Ok(End::Reached(message))
@@ -275,7 +275,7 @@ fn condition(run: &UpgradeRun, release: &Release, settings: &Settings) -> String
         ""
     };
     format!(
-        "What runs: {}.{standby} Next: {} begins anew from there, {} takes the ended run back.",
+        "What runs: {}.{standby} Next: {} starts a new run from here, {} rolls the aborted run back.",
         shown.join(", "),
         words::command(settings, ""),
         words::command(settings, "-o rollback ")

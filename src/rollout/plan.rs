@@ -191,7 +191,7 @@ fn moves(release: &Release, order: &Order, topology: OrderTopology) -> Result<Ve
     };
     match release.components.iter().find(|one| one.is_running() && !placed(one.component)) {
         Some(one) => Err(format!(
-            "{} ({}) has no place in the order {}: it must not run at the target, or not beside the others; scale it to zero, or change \
+            "{} ({}) has no place in the order {}: it must not run at the target, or not together with the others; scale it to zero, or change \
              the layout with Helm first",
             one.workload.meta.object.name, one.component, order.id
         )),

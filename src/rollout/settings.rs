@@ -12,7 +12,7 @@ use crate::{
 /// What to do with a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
-    /// Upgrade, or go on.
+    /// Upgrade, or resume.
     Update,
     /// Put images and strategies back as the run recorded them, in the reverse order.
     Rollback,

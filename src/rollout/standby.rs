@@ -69,7 +69,7 @@ pub fn merge(text: &str) -> Result<String, String> {
     let mut sections = match root.filter(|root| !root.is_null()).map(|root| root.kind) {
         None => Vec::new(),
         Some(Kind::Mapping(sections)) => sections,
-        Some(_) => return Err("it is no mapping".into()),
+        Some(_) => return Err("it is not a mapping".into()),
     };
     for name in SECTIONS {
         let at = sections.iter().position(|(known, _)| &**known == name).unwrap_or_else(|| {
@@ -80,7 +80,7 @@ pub fn merge(text: &str) -> Result<String, String> {
         if section.is_null() {
             section.kind = Kind::Mapping(Vec::new());
         }
-        let Kind::Mapping(settings) = &mut section.kind else { return Err(format!("{name} is no mapping")) };
+        let Kind::Mapping(settings) = &mut section.kind else { return Err(format!("{name} is not a mapping")) };
         settings.retain(|(known, _)| &**known != SETTING);
         settings.push((SETTING.into(), Tree { line: 0, kind: Kind::Scalar { text: "true".into(), plain: true } }));
     }
@@ -186,8 +186,8 @@ mod tests {
     }
 
     #[rstest]
-    #[case("- a\n", "it is no mapping")]
-    #[case("rootCoord: 1\n", "rootCoord is no mapping")]
+    #[case("- a\n", "it is not a mapping")]
+    #[case("rootCoord: 1\n", "rootCoord is not a mapping")]
     #[case("rootCoord: {\n", "line ")]
     fn what_cannot_be_merged_is_refused(#[case] text: &str, #[case] why: &str) {
         let said = merge(text).unwrap_err();

@@ -27,7 +27,7 @@ pub fn standing(step: &Step, world: &World, back: bool) -> Standing {
         return Standing { data, next: go_back };
     }
     let go_on = command(&world.settings, "");
-    let or_back = format!("{go_on} (goes on), or {go_back} (goes back)");
+    let or_back = format!("{go_on} (resumes), or {go_back} (rolls back)");
     let name = &world.settings.release.name;
     let (data, next) = match step {
         Step::Check | Step::Record => ("Nothing was changed.".into(), go_on),

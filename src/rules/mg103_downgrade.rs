@@ -19,7 +19,7 @@ pub static RULE: Rule = Rule {
     since: "0.1.0",
     needs: &[Need::Before, Need::VersionChange],
     what: "Denies a lower major.minor than any component runs, warns about a lower patch of the same line. A rollback inside an \
-           interrupted upgrade, before its point of no return, is no downgrade.",
+           interrupted upgrade, before its point of no return, does not count as a downgrade.",
     why: "The newer version has written metadata and indexes that the older one cannot read; coordinators from about 2.6.8 on \
           even refuse to start below the highest version that ever ran.",
     example: "helm rollback from 2.5.5 to 2.4.17: 2.4 cannot read inverted indexes that 2.5 built.",

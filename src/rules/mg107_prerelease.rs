@@ -16,7 +16,7 @@ pub static RULE: Rule = Rule {
     since: "0.1.0",
     needs: &[Need::After, Need::Version],
     what: "Warns about alpha, beta, rc, dev and preview builds and about nightlies of a release branch. Other words behind the \
-           version (-gpu, -debian-12-r0, -secure) name a build of that version and are no pre-release.",
+           version (-gpu, -debian-12-r0, -secure) name a build of that version and are not pre-releases.",
     why: "Formats may still change between a pre-release and the release, and there may be no upgrade path between them.",
     example: "Charts 4.2.26 to 4.2.32 install v2.5.0-beta by default.",
     fix: "Use a released version.",

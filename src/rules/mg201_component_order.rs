@@ -20,7 +20,7 @@ pub static RULE: Rule = Rule {
     needs: &[Need::Before, Need::VersionChange, Need::Distributed],
     what: "Looks which components would change their version in one step. Several at once, or one before those that must precede \
            it, are denied where major.minor changes and warned about inside one minor. A standalone, a stopped release and \
-           sources that cannot roll are no matter of order.",
+           sources that cannot roll have no order to keep.",
     why: "A change that is applied as a whole restarts all workloads at once. Old and new components then run together in every combination: coordinators do not know a worker's version, old query nodes do not understand new proxies, searches return nothing.",
     example: "helm upgrade from 2.4.24 to 2.5.27 moves eight Deployments in the same second.",
     fix: "Move the components in order, and wait until each is available.",

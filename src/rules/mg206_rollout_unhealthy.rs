@@ -25,7 +25,7 @@ pub static RULE: Rule = Rule {
            the change, inside one minor: there the order is a warning too (MG201), and a tool that applies object by object does \
            not wait.",
     why: "An upgrade on top of an unfinished rollout mixes three versions, and earlier faults cannot be told from new ones.",
-    example: "A query node still terminates from the last change when the next one begins.",
+    example: "A query node still terminates from the last change when the next one starts.",
     fix: "Wait until everything is available, or repair it first; then upgrade.",
     sources: &["rollingUpdate.sh of the Milvus project", "milvus-operator#88"],
     check,
@@ -48,7 +48,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     }
     // The way out of a failed upgrade must never be barred.
     if super::mg103_downgrade::returns(upgrade) {
-        findings.not_applicable("the change takes back an upgrade that was interrupted");
+        findings.not_applicable("the change rolls back an interrupted upgrade");
         return;
     }
     let seen: Vec<&RolloutFact> =

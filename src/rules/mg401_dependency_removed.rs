@@ -18,8 +18,7 @@ pub static RULE: Rule = Rule {
     behavior: &[Behavior::JudgesDeletions],
     since: "0.1.0",
     needs: &[Need::Before, Need::Dependencies],
-    what: "Denies a change after which a StatefulSet of etcd, object storage or the queue that holds data is gone, or in which \
-           another family of queue appears beside it.",
+    what: "Denies a change after which a StatefulSet of etcd, object storage or the queue that holds data is gone, or in which another family of queue appears in addition to it.",
     why: "A dependency that is no longer part of the release is deleted. Its volumes may stay, but Milvus runs without its data, and a new Pulsar that an upgrade renders is not even initialised.",
     example: "Chart 4.2.27 renders Pulsar v3 instead of Pulsar v2, because the default flipped.",
     fix: "Keep the dependencies that run.",
@@ -74,7 +73,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         if !before.has_config() && !had_queue && has_never_run(upgrade, before) {
             continue;
         }
-        let beside = if had_queue { "beside the queue that runs" } else { "where none ran in the release" };
+        let beside = if had_queue { "in addition to the queue that runs" } else { "where none ran in the release" };
         findings
             .deny(format!("{family} would appear {beside}"))
             .because("At best, an unwanted queue only uses resources. At worst, Milvus connects to it and starts without its messages.")
@@ -117,7 +116,7 @@ mod tests {
         let after = Fixture::cluster("2.5.5").stateful_set("my-release-pulsarv3-bookie", "app: pulsarv3", "apachepulsar/pulsar:3.0.7");
         let findings = judge(&RULE, Some(&v2(Fixture::cluster("2.4.17"))), &after);
         let messages: Vec<_> = findings.iter().map(|finding| finding.message.as_str()).collect();
-        assert_eq!(messages, ["Pulsar v2 would be removed (my-release-pulsar-bookie)", "Pulsar v3 would appear beside the queue that runs"]);
+        assert_eq!(messages, ["Pulsar v2 would be removed (my-release-pulsar-bookie)", "Pulsar v3 would appear in addition to the queue that runs"]);
     }
 
     #[test]

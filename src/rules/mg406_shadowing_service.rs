@@ -18,7 +18,7 @@ pub static RULE: Rule = Rule {
     what: "Warns about Services named minio, etcd, kafka or pulsar in Milvus' own namespace.",
     why: "Kubernetes injects MINIO_PORT=tcp://... into every pod that starts afterwards, Milvus reads it as minio.port, and \
           coordinators and nodes stop with 'Endpoint url cannot have fully qualified paths'.",
-    example: "A Service called minio beside my-release-milvus.",
+    example: "A Service called minio in the namespace of my-release-milvus.",
     fix: "Rename the Service or move it to another namespace.",
     sources: &["measured on a real cluster"],
     check,

@@ -68,7 +68,7 @@ impl End {
 impl From<ApiError> for End {
     fn from(error: ApiError) -> Self {
         Self::Stopped(format!(
-            "Stopped: {error}. Nothing was changed. Next: the same command, with a cluster that answers and the right to do this."
+            "Stopped: {error}. Nothing was changed. Next: rerun the command once the cluster is reachable and you have the required permissions."
         ))
     }
 }

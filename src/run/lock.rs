@@ -111,7 +111,7 @@ impl Lock {
                     return Err(LockError::Held { by, since, run });
                 }
                 Claim::Theirs(holder) => {
-                    link.wait_for(format!("the lock, last held by {}, which gives no sign of life", holder.identity));
+                    link.wait_for(format!("the lock held by {}, which has stopped renewing it", holder.identity));
                     tokio::select! {
                         () = tokio::time::sleep(LOOKS.min(holder.left)) => {}
                         halt = link.halting.halted() => return Err(ApiError::Halted(halt).into()),

@@ -61,7 +61,7 @@ pub async fn live<W>(cx: &Context<'_, W>, original: &Original) -> Result<Deploym
         Err(error) => return Err(error.into()),
     };
     if original.uid.is_some() && found.metadata.uid != original.uid {
-        return Err(StepError::Refused(format!("{what} is another one than the run recorded: it was deleted and made anew")));
+        return Err(StepError::Refused(format!("{what} is not the one that the run recorded: it was deleted and created again")));
     }
     Ok(found)
 }

@@ -64,7 +64,7 @@ pub enum ApiError {
         seconds: u64,
     },
     /// Somebody else wrote first.
-    #[error("{what}: somebody else changed it meanwhile")]
+    #[error("{what}: another client changed it meanwhile")]
     Conflict {
         /// What was asked for.
         what: String,

@@ -58,7 +58,7 @@ pub struct History(Arc<Mutex<Vec<RunEvent>>>);
 impl Listener for History {
     fn hear(&self, at: Timestamp, event: &Event) {
         let (step, message) = match event {
-            Event::RunBegan { title, resumed, .. } => (None, format!("{title}{}", if *resumed { " (goes on)" } else { "" })),
+            Event::RunBegan { title, resumed, .. } => (None, format!("{title}{}", if *resumed { " (resumed)" } else { "" })),
             Event::StepBegan { step, title, attempt, back, .. } => {
                 let verb = if *back { "undoing: " } else { "" };
                 let again = if *attempt > 1 { format!(" (attempt {attempt})") } else { String::new() };

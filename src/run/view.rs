@@ -169,10 +169,10 @@ impl View {
         lines.push(match &self.holder {
             Some(holder) => {
                 let since = holder.since.map_or_else(String::new, |since| format!(", since {}", ago(now, since)));
-                let alive = holder.renewed_at.map_or_else(String::new, |at| format!(", last sign of life {} ago", ago(now, at)));
+                let alive = holder.renewed_at.map_or_else(String::new, |at| format!(", last renewed {} ago", ago(now, at)));
                 format!("lock       {}{since}{alive}", plain(&holder.identity))
             }
-            None => "lock       free: nobody works on it".to_owned(),
+            None => "lock       free".to_owned(),
         });
         if let Some(backup) = &self.backup {
             lines.push(format!("backup     {}", plain(backup)));
@@ -248,7 +248,7 @@ run        milvus/run-1 (migration of r in namespace milvus, 2.1.4 to 2.2.16)
 phase      Running
 step       at 2 of 2: Stop all (since 1 min 5 s, attempt 2)
 waits for  proxy: 1 pod is left
-lock       pod-1, since 2 min 5 s, last sign of life 3 s ago
+lock       pod-1, since 2 min 5 s, last renewed 3 s ago
 runs       proxy   milvus:v2.1.4  0 new, 1 old, 1 of 0 available
            worker  milvus:v2      1 new, 0 old, 1 of 1 available
 ";
@@ -258,7 +258,7 @@ runs       proxy   milvus:v2.1.4  0 new, 1 old, 1 of 0 available
         let mut said = View::of(&run, None, Vec::new());
         said.message = Some("It is done.\n\nNext:\n  helm upgrade".into());
         let text = said.text(now);
-        assert!(text.contains("lock       free: nobody works on it"), "{text}");
+        assert!(text.contains("lock       free"), "{text}");
         assert!(text.ends_with("says       It is done.\n           Next:\n             helm upgrade\n"), "{text}");
     }
 }

@@ -285,7 +285,7 @@ impl Answerer {
                 )
             }
             (Err(reason), _) => {
-                tracing::warn!(reason, "a denial could not be checked against what runs; memory decides");
+                tracing::warn!(reason, "could not re-check the denial against the live cluster; the cached state decides");
                 ("failed", by_memory)
             }
         };
@@ -312,7 +312,7 @@ impl Answerer {
     /// The same where trying again is of no use: what was sent is damaged or too large.
     fn unread(&self, gate: Gate, reason: &str) -> Ruling {
         let response = match self.failure(gate) {
-            FailurePolicy::Ignore => Response::warn(format!("{reason}, so nobody judged it")),
+            FailurePolicy::Ignore => Response::warn(format!("{reason}, so it was not judged")),
             FailurePolicy::Fail => Response::deny(reason),
         };
         Ruling { verdict: None, ..Ruling::of(response) }

@@ -53,7 +53,7 @@ const DEADLINE: Duration = Duration::from_secs(15);
 #[derive(Debug, thiserror::Error)]
 pub enum CallersError {
     /// The system has no randomness.
-    #[error("there is no randomness for a secret path")]
+    #[error("the system gives no random numbers for a secret path")]
     NoRandomness,
     /// Others change the Secret as fast as it is read.
     #[error("Secret {0} was changed by others each time it was read")]

@@ -145,7 +145,7 @@ impl Metrics {
         registry.register("review_duration_seconds", "Time from request to answer", metrics.duration.0.clone());
         registry.register("reviews_in_flight", "Reviews being answered", metrics.in_flight.clone());
         registry.register("reviews_shed", "Reviews answered unjudged because too many were waiting", metrics.shed.clone());
-        registry.register("rule_failures", "Rules that came to no end", metrics.rule_failures.clone());
+        registry.register("rule_failures", "Rule evaluations that failed", metrics.rule_failures.clone());
         registry.register("acceptances", "Findings that the deployer accepted", metrics.acceptances.clone());
         registry.register("live_reads", "Verdicts repeated with what is read at that moment", metrics.live_reads.clone());
         registry.register(
@@ -156,7 +156,7 @@ impl Metrics {
         registry.register("cache_objects", "Objects kept of a kind", metrics.cache_objects.clone());
         registry.register(
             "cache_reductions",
-            "Objects of a kind that were too large to keep as a whole",
+            "Objects of a kind that were too large to keep in full",
             metrics.cache_reductions.clone(),
         );
         registry.register(

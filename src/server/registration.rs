@@ -76,7 +76,7 @@ enum RegistrationError {
     Template(String, String),
     #[error("{0} does not exist; without it nothing would remove the webhooks")]
     NoOwner(String),
-    #[error("there is no authority in {0} yet")]
+    #[error("{0} holds no certificate authority yet")]
     NoAuthority(String),
     #[error("the cluster did not answer within {} seconds", DEADLINE.as_secs())]
     Slow,

@@ -128,7 +128,7 @@ fn refused(refusal: Refusal) -> Response {
     let (status, reason) = match refusal {
         Refusal::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "the review is larger than 7 MiB"),
         Refusal::TooSlow => (StatusCode::REQUEST_TIMEOUT, "the body took too long"),
-        Refusal::NoRoom => (StatusCode::SERVICE_UNAVAILABLE, "there is no room for this review at the moment"),
+        Refusal::NoRoom => (StatusCode::SERVICE_UNAVAILABLE, "too many reviews are in memory at the moment"),
         Refusal::Broken => (StatusCode::BAD_REQUEST, "the body broke off"),
     };
     refuse(status, reason)

@@ -139,7 +139,7 @@ type Documents = BTreeMap<(Watched, String), Document>;
 struct State {
     objects: HashMap<String, BTreeMap<(Watched, String), Kept>>,
     shelf: Shelf,
-    /// How often an object was too large to keep as a whole.
+    /// How often an object was too large to keep in full.
     reductions: BTreeMap<Watched, u64>,
     /// Labels of each namespace that there is.
     labels: Arc<NamespaceLabels>,
@@ -498,7 +498,7 @@ impl Store {
         Watched::ALL.into_iter().map(|kind| (kind, state.keys(kind).len(), age(kind))).collect()
     }
 
-    /// How often objects of each kind were too large to keep as a whole.
+    /// How often objects of each kind were too large to keep in full.
     #[must_use]
     pub fn reductions(&self) -> BTreeMap<Watched, u64> {
         self.read().reductions.clone()
@@ -672,9 +672,9 @@ impl State {
             let Some(key) = large.max_by_key(|(_, kept)| kept.weight).map(|(key, _)| key.clone()) else { break };
             let (kind, name) = (key.0.kind(), &key.1);
             if done.insert(namespace.clone()) {
-                tracing::warn!(namespace, kind, name, "objects are too large to keep as a whole; what is left out is unknown");
+                tracing::warn!(namespace, kind, name, "objects are too large to keep in full; what is left out is unknown");
             } else {
-                tracing::debug!(namespace, kind, name, "too large to keep as a whole");
+                tracing::debug!(namespace, kind, name, "too large to keep in full");
             }
             *self.reductions.entry(key.0).or_default() += 1;
             let Some(kept) = self.objects.get_mut(&namespace).and_then(|objects| objects.get_mut(&key)) else { break };

@@ -111,7 +111,7 @@ impl std::fmt::Display for Time {
 }
 
 pub(super) fn time(text: &str) -> Result<Time, String> {
-    let wrong = || format!("'{text}' is no time; write 90s, 2m or 1h");
+    let wrong = || format!("'{text}' is not a valid duration; write 90s, 2m or 1h");
     if let Ok(seconds) = text.parse() {
         return Ok(Time(Duration::from_secs(seconds)));
     }

@@ -40,11 +40,11 @@ enum Verb {
     Inspect(Box<inspect::Args>),
     /// Save the metadata of one revision to a new file
     Backup(Box<back_up::Args>),
-    /// Migrate the metadata of 2.1 to 2.2; the same command goes on after an interruption
+    /// Migrate the metadata of 2.1 to 2.2; the same command resumes after an interruption
     Migrate(Box<migrate::Args>),
     /// Prove that etcd holds exactly what the plan made from a backup says; changes nothing
     Verify(Box<verify::Args>),
-    /// Put a backup back; the same command goes on after an interruption
+    /// Put a backup back; the same command resumes after an interruption
     Restore(Box<restore::Args>),
 }
 
@@ -189,7 +189,7 @@ fn can_ask() -> bool {
 /// Asks a person; only `yes` is one.
 fn ask(question: &str) -> Result<bool, Failure> {
     let failed = |error: io::Error| Failure::usage(format!("cannot ask: {error}"));
-    write!(io::stderr(), "{question} Type yes to go on: ").map_err(failed)?;
+    write!(io::stderr(), "{question} Type yes to continue: ").map_err(failed)?;
     let mut answer = String::new();
     io::stdin().read_line(&mut answer).map_err(failed)?;
     Ok(answer.trim() == "yes")

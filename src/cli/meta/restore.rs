@@ -23,12 +23,12 @@ use super::{
 #[derive(Debug, ClapArgs)]
 #[allow(clippy::struct_excessive_bools, reason = "flags")]
 #[command(after_help = "\
-Afterwards exactly the records of the backup stand under the root path; what 2.2 has left is
+Afterwards the root path holds exactly the records of the backup; records of 2.2 are
 removed. Sessions, and the allocators of timestamps and ids, are never touched. The whole file is
 checked before anything is written.
 
 Exit codes: 0 restored and verified, 1 refused and nothing changed, 2 wrong usage,
-3 stopped (the same command goes on), 5 another run holds the lock.")]
+3 stopped (the same command resumes), 5 another run holds the lock.")]
 pub(super) struct Args {
     #[command(flatten)]
     common: Common,

@@ -42,7 +42,7 @@ pub(super) fn inspection(seen: &Inspection, flags: &str) -> String {
         text += &row(
             "last run",
             &format!(
-                "{phase}: {} -> {}, begun by {} at {}, backup {}",
+                "{phase}: {} -> {}, started by {} at {}, backup {}",
                 run.source, run.target, run.started_by, run.started_at, run.backup.path
             ),
         );
@@ -188,7 +188,7 @@ pub(super) fn migrated(done: &Migrated, flags: &str) -> String {
     text + &match done.outcome {
         Outcome::Migrated => {
             let back = done.backup.as_ref().map(|file| file.path.display().to_string()).unwrap_or_default();
-            let resumed = if done.resumed { ", going on where an earlier run had stopped" } else { "" };
+            let resumed = if done.resumed { ", resumed where an earlier run had stopped" } else { "" };
             format!(
                 "\nMigrated and verified in {:.1} s{resumed}: {root} is metadata of 2.2; 2.1 must not be started on it.\n\
                  next: start Milvus 2.2. To go back instead: milvus-guard meta restore {back} {flags}\n",

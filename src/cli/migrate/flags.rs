@@ -27,8 +27,8 @@ Examples:
   milvus-guard migrate -i my-release -n milvus -s 2.1.4 -t 2.2.16 -o rollback
   milvus-guard migrate -i my-release -n milvus -s 2.1.4 -t 2.2.16 --record-only    (migrated with another tool)
 
-The command makes a Job in the cluster and follows it; the same command again goes on, whatever ended the one before.
-Exit codes: 0 reached the plan, 1 refused, nothing changed, 2 wrong usage, 3 stopped, the same command goes on,
+The command makes a Job in the cluster and follows it; the same command resumes after any interruption.
+Exit codes: 0 reached the plan, 1 refused, nothing changed, 2 wrong usage, 3 stopped (the same command resumes),
 4 stopped and rolled back, 5 another run holds the lock."
 )]
 pub(in crate::cli) struct Args {
@@ -108,7 +108,7 @@ pub(in crate::cli) struct Args {
     #[arg(long, value_name = "TIME", default_value = "3h", value_parser = duration)]
     pub(super) timeout: Duration,
 
-    /// How to print the last word
+    /// How to print the result
     #[arg(long, value_enum, default_value_t = FormatArg::Text)]
     pub(super) format: FormatArg,
 
@@ -156,11 +156,11 @@ pub(super) struct Place {
 /// `-o`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum OperationArg {
-    /// Migrate, or go on
+    /// Migrate, or resume
     Migrate,
     /// Put metadata, images and replicas back as the run recorded them
     Rollback,
-    /// End the run where it stands, and say how the data stands
+    /// Abort the run, and report the state of the data
     Abort,
 }
 

@@ -28,8 +28,8 @@ Examples:
   milvus-guard upgrade -i my-release -n milvus -t 2.5.12 -w milvusdb/milvus:v2.5.12
   milvus-guard upgrade -i my-release -n milvus -t 2.5.12 -o rollback
 
-The command makes a Job in the cluster and follows it; the same command again goes on, whatever ended the one before.
-Exit codes: 0 reached the plan, 1 refused, nothing changed, 2 wrong usage, 3 stopped, the same command goes on,
+The command makes a Job in the cluster and follows it; the same command resumes after any interruption.
+Exit codes: 0 reached the plan, 1 refused, nothing changed, 2 wrong usage, 3 stopped (the same command resumes),
 4 stopped and rolled back, 5 another run holds the lock."
 )]
 pub(in crate::cli) struct Args {
@@ -90,7 +90,7 @@ pub(in crate::cli) struct Args {
     #[arg(long, value_name = "TIME", default_value = "3m", value_parser = duration)]
     pub(super) give_up_after: Duration,
 
-    /// How to print the last word, or the plan
+    /// How to print the result, or the plan
     #[arg(long, value_enum, default_value_t = FormatArg::Text)]
     pub(super) format: FormatArg,
 
@@ -130,11 +130,11 @@ pub(in crate::cli) struct Args {
 /// `-o`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum OperationArg {
-    /// Upgrade, or go on
+    /// Upgrade, or resume
     Update,
     /// Put images and strategies back as the run recorded them, the last component first
     Rollback,
-    /// End the run where it stands, and say what runs
+    /// Abort the run, and report what runs
     Abort,
 }
 
@@ -151,7 +151,7 @@ impl Args {
     pub(super) fn settings(&self) -> Result<Settings, Failure> {
         let text = self.target_version.trim().trim_start_matches('v');
         let target: Version =
-            text.parse().map_err(|_| Failure::usage(format!("'{text}' is no release of Milvus, such as 2.5.12")))?;
+            text.parse().map_err(|_| Failure::usage(format!("'{text}' is not a release of Milvus, such as 2.5.12")))?;
         let (etcd_user, etcd_tls) = self.access.read()?;
         let settings = Settings {
             release: ReleaseName { name: self.instance.clone(), namespace: self.namespace.clone() },

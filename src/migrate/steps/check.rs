@@ -23,7 +23,7 @@ pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
     let found =
         meta::inspect(&world.target, &crate::migration::Options::default(), &Told::new(cx.link)).await.map_err(|e| failed(&e))?;
     if let Some(lock) = &found.lock {
-        return Err(StepError::Locked(format!("another migration is at work in etcd: {}", lock.holder)));
+        return Err(StepError::Locked(format!("another migration holds the lock in etcd: {}", lock.holder)));
     }
     let shown = world.target.endpoint.shown();
     let why = match &found.state {
@@ -33,11 +33,11 @@ pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
             found.root
         )),
         MetadataState::Empty => Some(format!(
-            "there is no metadata under {} in etcd at {shown}: the root path (-r) or the etcd (-e) is a wrong one",
+            "there is no metadata under {} in etcd at {shown}: the root path (-r) or the etcd (-e) is wrong",
             found.root
         )),
         MetadataState::PartialApply => Some(format!(
-            "a migration of the metadata under {} was begun otherwise and not ended; end it first with milvus-guard meta migrate, or go \
+            "a migration of the metadata under {} was started with another tool and not finished; finish it first with milvus-guard meta migrate, or roll \
              back with milvus-guard meta restore",
             found.root
         )),

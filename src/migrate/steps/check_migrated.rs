@@ -33,11 +33,11 @@ pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
     let found =
         meta::inspect(&world.target, &crate::migration::Options::default(), &Told::new(cx.link)).await.map_err(|e| failed(&e))?;
     if let Some(lock) = &found.lock {
-        return Err(StepError::Locked(format!("a migration is at work in etcd: {}", lock.holder)));
+        return Err(StepError::Locked(format!("a migration holds the lock in etcd: {}", lock.holder)));
     }
     if found.run.as_ref().is_some_and(|run| run.phase.is_open()) {
         return Err(StepError::Refused(
-            "a migration in etcd was begun and not ended; end it first with milvus-guard meta migrate".into(),
+            "a migration in etcd was started and not finished; finish it first with milvus-guard meta migrate".into(),
         ));
     }
     match &found.state {

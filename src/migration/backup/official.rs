@@ -122,8 +122,8 @@ pub(super) fn read<R: Read>(mut source: Source<R>, length: u64, mut seen: impl F
         let length = usize::try_from(u64::from_le_bytes(length)).ok().filter(|length| *length <= limit);
         let Some(length) = length else { return Err(BackupError::Damaged("an entry is larger than any can be".into())) };
         source.bytes(length, &mut payload)?;
-        let entry =
-            Entry::decode(&*payload).map_err(|error| BackupError::Damaged(format!("an entry is no message ({error})")))?;
+        let entry = Entry::decode(&*payload)
+            .map_err(|error| BackupError::Damaged(format!("an entry is not a valid message ({error})")))?;
         count += 1;
         source.admit(&entry.key, &entry.data, count)?;
         if count == 1 && entry.key.starts_with(b"/") && !root.prefix().starts_with('/') {

@@ -91,7 +91,7 @@ fn the_official_tool_can_read_ours() {
 #[case::huge_header(vec![0xff; 64], "neither our beginning")]
 #[case::huge_entry([official(0, EXTRA, &[]), vec![0xff; 8]].concat(), "larger than any can be")]
 #[case::empty_key([official(1, EXTRA, &[]), part(b"\x12\x01x")].concat(), "a key is empty")]
-#[case::no_message([official(1, EXTRA, &[]), part(b"\xff")].concat(), "an entry is no message")]
+#[case::no_message([official(1, EXTRA, &[]), part(b"\xff")].concat(), "an entry is not a valid message")]
 #[case::trailing([official(3, EXTRA, &PAIRS), vec![1, 2, 3]].concat(), "cut off")]
 #[case::nothing(Vec::new(), "cut off after 0 bytes")]
 #[case::text(b"apiVersion: v1\nkind: Secret".to_vec(), "neither our beginning")]

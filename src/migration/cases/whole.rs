@@ -87,7 +87,7 @@ fn case_37_states_that_are_not_migrated() {
 
     let mut interrupted = rich();
     interrupted.put("field-index/1/7", "x");
-    assert!(failure(&interrupted, &Options::default()).contains("only go on from its backup"));
+    assert!(failure(&interrupted, &Options::default()).contains("only be resumed from its backup"));
 
     let mut cleaned = Sample::new();
     cleaned.segment([1, 10, 20], 5, 4);

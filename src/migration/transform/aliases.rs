@@ -17,7 +17,7 @@ pub(super) fn migrate(output: &mut Output<'_>) {
     for record in dump.under(OLD_ALIAS) {
         output.deletes.push(record);
         let Some(alias) = name(&record.key()[OLD_ALIAS.len()..]) else {
-            output.problem(record, "it is no alias's key");
+            output.problem(record, "it is not the key of an alias");
             continue;
         };
         output.count(Kind::Aliases);
@@ -29,7 +29,7 @@ pub(super) fn migrate(output: &mut Output<'_>) {
         output.deletes.push(record);
         let parsed = split_timestamp(&record.key()[OLD_ALIAS_HISTORY.len()..]);
         let Some((alias, ts)) = parsed.and_then(|(alias, ts)| Some((name(alias)?, ts))) else {
-            output.problem(record, "it is no key of an alias's history");
+            output.problem(record, "it is not a key of an alias's history");
             continue;
         };
         output.count(Kind::AliasHistory);

@@ -38,7 +38,7 @@ pub(super) fn migrate<'d>(output: &mut Output<'d>) -> Live<'d> {
     let mut live = Live::new();
     for record in dump.under(COLLECTION) {
         let Some([id]) = numbers(&record.key()[COLLECTION.len()..]) else {
-            output.problem(record, "it is no collection's key");
+            output.problem(record, "it is not the key of a collection");
             continue;
         };
         if is_tombstone(record) {
@@ -70,7 +70,7 @@ fn history<'d>(output: &mut Output<'d>) -> HashMap<i64, (u64, &'d Record)> {
         let parsed = split_timestamp(&record.key()[COLLECTION_HISTORY.len()..])
             .and_then(|(path, ts)| numbers(path).map(|[id]: [i64; 1]| (id, ts)));
         let Some((id, ts)) = parsed else {
-            output.problem(record, "it is no key of a collection's history");
+            output.problem(record, "it is not a key of a collection's history");
             continue;
         };
         output.count(Kind::CollectionHistory);

@@ -83,7 +83,7 @@ fn read<'d>(output: &mut Output<'d>) -> HashMap<(i64, i64), Old<'d>> {
             continue;
         }
         let Some([collection, index]) = numbers(&record.key()[OLD_INDEX.len()..]) else {
-            output.problem(record, "it is no index's key");
+            output.problem(record, "it is not the key of an index");
             continue;
         };
         let Some(info) = output.decode::<OldIndex>(record) else { continue };

@@ -63,7 +63,7 @@ impl<'d> Output<'d> {
         match M::decode(record.value()) {
             Ok(message) => Some(message),
             Err(error) => {
-                self.problem(record, format!("it is no valid record ({error})"));
+                self.problem(record, format!("it is not a valid record ({error})"));
                 None
             }
         }

@@ -143,7 +143,7 @@ impl Check<'_> {
             if let Some(key) = key {
                 let key = if table == "chartValues" { &format!("{key} {}", chart(item)).trim_end().to_owned() } else { key };
                 if seen.iter().any(|known| known == key) {
-                    self.add(item.line, &row, format!("'{key}' stands twice in this file; the later row would win"));
+                    self.add(item.line, &row, format!("'{key}' is twice in this file; the later row would win"));
                 }
                 seen.push(key.to_owned());
             }
@@ -204,7 +204,7 @@ impl Check<'_> {
             self.range(row, "to", &path.to);
             self.rule(row, &path.rule);
             if !path.via.is_sorted_by(|one, next| one < next) {
-                self.add(row.line, &row.row, "via: the stops must stand in ascending order");
+                self.add(row.line, &row.row, "via: the stops must be in ascending order");
             }
             if path.verdict >= Verdict::Warn && (path.reason.is_empty() || path.fix.is_empty()) {
                 self.add(row.line, &row.row, "a row that warns or denies needs a reason and a fix");

@@ -72,7 +72,7 @@ pub(crate) async fn ask(cx: &Cx<'_>, one: &Move, watched: &[Watched]) -> Result<
         };
         if began.elapsed() >= limit {
             cx.going_on();
-            cx.reporter().warn(format!("{why}, {} s after its pods were ready; the run goes on", limit.as_secs()));
+            cx.reporter().warn(format!("{why}, {} s after its pods were ready; the run continues", limit.as_secs()));
             return Ok(Some(Instant::now()));
         }
         has_waited = true;

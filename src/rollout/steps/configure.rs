@@ -76,7 +76,7 @@ async fn restore_one(cx: &Cx<'_>, name: &str) -> Result<(), StepError> {
             Ok(written) => {
                 if !ours {
                     cx.reporter().warn(format!(
-                        "{key} of ConfigMap {name} was changed by somebody else during the run and stays as it is; the run had set \
+                        "{key} of ConfigMap {name} was changed by another client during the run and stays as it is; the run had set \
                          enableActiveStandby in it"
                     ));
                 }

@@ -83,7 +83,7 @@ pub(crate) async fn before(
     }
     if !loaded.is_complete() {
         cx.reporter().warn(format!(
-            "Milvus is not whole before {} moves, and that is not waited for afterwards: {}",
+            "Milvus had collections that were not fully served before {} moved; the run will not wait for them: {}",
             one.component,
             serving::shown(&loaded.missing())
         ));
@@ -112,7 +112,7 @@ async fn settled(cx: &Cx<'_>, proxy: &Proxy) -> Result<Loaded, ApiError> {
             cx.going_on();
             return answer;
         }
-        cx.waiting(format!("Milvus to be whole before anything moves: {missing}"));
+        cx.waiting(format!("all collections to be served before anything moves: {missing}"));
         pause(asked).await;
     }
 }

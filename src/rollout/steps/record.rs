@@ -27,7 +27,7 @@ pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
         let original = originals::original(component);
         let Some(deployment) = live.items.iter().find(|one| one.name_any() == original.name) else { continue };
         if deployment.metadata.uid != original.uid {
-            return Err(StepError::Refused(format!("Deployment {} was made anew just now", original.name)));
+            return Err(StepError::Refused(format!("Deployment {} was deleted and created again just now", original.name)));
         }
         let label = deployment.labels().get(VERSION_LABEL).map(|version| version.clone().into());
         found.push(Original {
@@ -44,7 +44,7 @@ pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
         ..Original::default()
     }));
     if let Some(absent) = world.rollout.moves.iter().find(|one| !found.iter().any(|original| is_of(original, one))) {
-        return Err(StepError::Refused(format!("no Deployment of {} is there any more", absent.component)));
+        return Err(StepError::Refused(format!("no Deployment of {} is left", absent.component)));
     }
     cx.record(|status| status.originals.clone_from(&found)).await?;
     Ok(())

@@ -99,7 +99,7 @@ async fn settle(cx: &Cx<'_>, originals: &[Original]) -> Result<(), StepError> {
 fn tell_pace(cx: &Cx<'_>, one: &Move, ready: std::time::Instant) {
     let Some((took_all, between)) = cx.world.pace.ready(ready) else { return };
     let ms = |time: std::time::Duration| took(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
-    let between = between.map_or_else(String::new, |between| format!(", begun {} after the one before was ready", ms(between)));
+    let between = between.map_or_else(String::new, |between| format!(", started {} after the one before was ready", ms(between)));
     cx.reporter().note(format!("{} was replaced in {}{between}", one.component, ms(took_all)));
 }
 
@@ -122,8 +122,7 @@ async fn await_predecessors(cx: &Cx<'_>, one: &Move) -> Result<(), StepError> {
             };
             if let Some(image) = off_target(deployment, original, &world.rollout.image) {
                 return Err(StepError::Failed(format!(
-                    "{} has the image {image} again, which somebody else gave it: {} must not move before it runs {}; set it right, or \
-                     go back",
+                    "{} has the image {image} again, set by another client: {} must not move before it runs {}; correct it, or roll back",
                     original.name, one.component, world.rollout.image
                 )));
             }

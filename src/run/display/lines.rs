@@ -53,7 +53,7 @@ pub(super) fn line(event: &Event) -> Option<String> {
                 (false, false) => "begins",
                 (false, true) => "goes on",
                 (true, false) => "goes back",
-                (true, true) => "goes on going back",
+                (true, true) => "resumes rolling back",
             };
             format!("run {run} {how}: {title} ({steps} steps)")
         }
