@@ -5,7 +5,7 @@ DENY := $(CACHE)/tools/bin/cargo-deny
 
 TESTBED := $(CARGO) run --quiet -p milvus-guard-testbed --bin testbed-build --
 
-.PHONY: help demo test test-fast test-full test-node node-packages test-milvus lint testbed generate bench bench-load fuzz
+.PHONY: help demo test test-fast test-full test-hostile test-node node-packages test-milvus lint testbed generate bench bench-load fuzz
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -20,8 +20,12 @@ test: lint testbed ## Everything that needs no root, on real parts
 test-fast: ## Unit, property, snapshot and CLI tests; starts no server
 	$(CARGO) test --lib --test cli --test certs --test catalogue --test docs --test house --test hostile
 
-test-full: test ## Like test; then the crash matrices, the table of orders and many runs at once, whole
-	MILVUS_GUARD_FULL=1 $(CARGO) test --quiet --test meta_crash --test migrate_crash --test upgrade_crash --test upgrade_orders --test upgrade_many
+test-full: test ## Like test; then the crash matrices, the table of orders, many runs at once and an idle cluster, whole
+	MILVUS_GUARD_FULL=1 $(CARGO) test --quiet --test meta_crash --test migrate_crash --test upgrade_crash --test upgrade_orders --test upgrade_many --test webhook_fresh
+
+test-hostile: testbed ## The released program in a cgroup, under every attack at once (root)
+	$(CARGO) build --release --quiet
+	MILVUS_GUARD_BINARY=$(CURDIR)/target/release/milvus-guard $(CARGO) test --quiet --test hostile_load -- --ignored --nocapture
 
 test-node: ## Pods of our image and chart on a real node (root; make node-packages once)
 	$(TESTBED) --node

@@ -21,24 +21,15 @@ use std::{
 
 use common::{
     https::{Https, trusting},
-    webhook::{GUARD, Server, Webhook, wait_until},
+    webhook::{GUARD, Server, Webhook, registered, wait_until},
 };
 use milvus_guard_testbed::{ControlPlane, Helm, expect_success};
 use rustls::ClientConfig;
 use serde_json::{Value, json};
 
-const VALIDATING: &str = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/milvus-guard";
 const MINUTE: Duration = Duration::from_secs(60);
 /// Phases of a secret, short enough to watch.
 const FAST: [&str; 6] = ["--path-lifetime", "4s", "--path-settle", "2s", "--path-grace", "3s"];
-
-/// The path that is registered now, `/validate/SECRET`.
-fn registered(cluster: &ControlPlane) -> Option<String> {
-    let answer = cluster.get(VALIDATING);
-    let object: Value = serde_json::from_str(&answer.body).ok().filter(|_| answer.status == 200)?;
-    let url = object["webhooks"][0]["clientConfig"]["url"].as_str()?.to_owned();
-    url.find("/validate").map(|at| url[at..].to_owned())
-}
 
 struct Client(Arc<ClientConfig>, String);
 

@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 use common::{
     Chart,
     faults::{Blind, Faults},
-    webhook::{GUARD, Server, Webhook, wait_until, write_as_guard},
+    is_full,
+    webhook::{Caller, GUARD, Server, Webhook, update, wait_until, write_as_guard},
 };
 use futures::StreamExt;
 use milvus_guard_testbed::{ControlPlane, Helm};
@@ -51,8 +52,8 @@ fn watches(webhook: &Webhook, plural: &str) -> f64 {
 }
 
 /// The greatest age of a kind's knowledge.
-fn oldest(webhook: &Webhook) -> (f64, String) {
-    let text = webhook.server.get_metrics();
+fn oldest(server: &Server) -> (f64, String) {
+    let text = server.get_metrics();
     let ages = text.lines().filter_map(|line| line.strip_prefix("milvus_guard_cache_age_seconds")?.split_once(' '));
     ages.map(|(kind, age)| (age.parse().unwrap(), kind.to_owned())).max_by(|a: &(f64, String), b| a.0.total_cmp(&b.0)).unwrap()
 }
@@ -62,59 +63,118 @@ fn set_proxy(webhook: &Webhook, tag: &str) -> (bool, String) {
     webhook.kubectl(&["-n", "milvus", "set", "image", "deployment/my-release-milvus-proxy", &image, "--dry-run=server"])
 }
 
-#[test]
-fn on_a_quiet_cluster_everything_counts_at_once() {
-    let webhook = Webhook::with(ControlPlane::builder().controller_manager(true).start(), &["--watch-timeout", "3s"]);
-    install(&webhook);
-    let before = watches(&webhook, "upgradeexceptions");
+/// Watches that end within seconds.
+const SHORT: [&str; 2] = ["--watch-timeout", "3s"];
+/// How long nothing happens with `MILVUS_GUARD_FULL` and the watches as they are by default.
+const IDLE: Duration = Duration::from_secs(15 * 60);
+
+/// The longest silence about a kind that is usual: the API server sends a bookmark each minute, late on a busy machine, and the
+/// guard takes a watch for dead after 150 s.
+const fn silence(full: bool) -> f64 {
+    if full { 150.0 } else { 10.0 }
+}
+
+/// Waits until nothing has happened for long and every watch has ended again and again.
+fn stay_idle(webhook: &Webhook, replicas: &[&Server], full: bool) {
+    const PLURALS: [&str; 4] = ["upgradeexceptions", "upgraderuns", "upgradepolicies", "services"];
+    let (for_long, each) = if full { (IDLE, Duration::from_secs(5)) } else { (Duration::ZERO, Duration::from_millis(200)) };
+    let ends = if full { 2.0 } else { 6.0 } * f64::from(u32::try_from(replicas.len()).unwrap());
+    let before = PLURALS.map(|plural| watches(webhook, plural));
+    let ended_often = || PLURALS.iter().zip(before).all(|(plural, before)| watches(webhook, plural) >= before + ends);
+    let begun = Instant::now();
     let mut worst = (0.0, String::new());
-    wait_until("watches ended again and again", Duration::from_secs(90), || {
-        let now = oldest(&webhook);
-        if now.0 > worst.0 {
-            worst = now;
+    while begun.elapsed() < for_long || !ended_often() {
+        assert!(begun.elapsed() < for_long + Duration::from_secs(90), "the watches did not end again and again");
+        for server in replicas {
+            let now = oldest(server);
+            if now.0 > worst.0 {
+                worst = now;
+            }
         }
-        ["upgradeexceptions", "upgraderuns", "upgradepolicies", "services"]
-            .iter()
-            .all(|plural| watches(&webhook, plural) >= before + 6.0)
-    });
-    assert!(worst.0 < 10.0, "nobody wrote anything, and yet nothing is old: {worst:?}");
-    let log = webhook.server.log();
-    assert!(!log.contains("in trouble"), "{log}");
+        std::thread::sleep(each);
+    }
+    eprintln!("idle for {:.0?}; the longest silence about a kind: {worst:?}", begun.elapsed());
+    assert!(worst.0 < silence(full), "nobody wrote anything, and yet nothing is old: {worst:?}");
+    for server in replicas {
+        let log = server.log();
+        assert!(!log.contains("in trouble"), "{log}");
+    }
+}
 
-    let proxy = "deployment/my-release-milvus-proxy";
-    let (done, text) = webhook.kubectl(&["-n", "milvus", "scale", proxy, "--replicas=3"]);
-    assert!(done, "{text}");
-    write_as_guard(&webhook.cluster, &run());
-    counts("a run", || {
-        webhook.kubectl(&["-n", "milvus", "scale", proxy, "--replicas=4", "--dry-run=server"]).1.contains("MG208")
-    });
-    let over = json!({"apiVersion": "guard.milvus.io/v1alpha1", "kind": "UpgradeRun", "metadata": {"name": "run-1", "namespace": GUARD},
-        "spec": run()["spec"], "status": {"phase": "Aborted"}});
-    write_as_guard(&webhook.cluster, &over);
-    counts("its end", || webhook.kubectl(&["-n", "milvus", "scale", proxy, "--replicas=4", "--dry-run=server"]).0);
+#[test]
+fn on_a_quiet_cluster_everything_counts_at_once_on_every_replica() {
+    let full = is_full();
+    let flags: &[&str] = if full { &[] } else { &SHORT };
+    let webhook = Webhook::with(ControlPlane::builder().controller_manager(true).start(), flags);
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let followers: Vec<Server> =
+        folders.iter().map(|folder| Server::start(&webhook.cluster, folder.path(), "127.0.0.1:0", flags)).collect();
+    install(&webhook);
+    let servers: Vec<&Server> = std::iter::once(&webhook.server).chain(&followers).collect();
+    stay_idle(&webhook, &servers, full);
 
-    let (done, text) = set_proxy(&webhook, "v2.4.5");
-    assert!(!done && text.contains("MG201"), "{text}");
+    let places = std::iter::once(webhook.folder.path()).chain(folders.iter().map(tempfile::TempDir::path));
+    let callers: Vec<Caller> =
+        servers.iter().zip(places).map(|(server, folder)| Caller::of(&webhook.cluster, server, folder)).collect();
+    let old = webhook.deployment("milvus", "my-release-milvus-proxy");
+    let (mut scaled, mut upgraded) = (old.clone(), old.clone());
+    scaled["spec"]["replicas"] = json!(4);
+    upgraded["spec"]["template"]["spec"]["containers"][0]["image"] = json!("milvusdb/milvus:v2.4.5");
+    let (scaled, upgraded) = (update(&old, &scaled), update(&old, &upgraded));
+    let is_allowed = |answer: &Value| answer["allowed"] == true;
+    let is_denied = |answer: &Value, rule: &str| answer["allowed"] == false && answer["status"].to_string().contains(rule);
+    for caller in &callers {
+        assert!(is_allowed(&caller.ask(&scaled)), "{}", caller.ask(&scaled));
+        assert!(is_denied(&caller.ask(&upgraded), "MG201"), "{}", caller.ask(&upgraded));
+    }
+
     let policy = |action: &str| {
         json!({"apiVersion": "guard.milvus.io/v1alpha1", "kind": "UpgradePolicy", "metadata": {"name": "p"},
             "spec": {"rules": [{"id": "MG201", "action": action}]}})
     };
     webhook.cluster.apply(&policy("Warn").to_string());
-    counts("a policy", || set_proxy(&webhook, "v2.4.5").0);
+    all_count("a policy", &callers, &upgraded, is_allowed);
     webhook.cluster.apply(&policy("Enforce").to_string());
-    counts("a stricter policy", || !set_proxy(&webhook, "v2.4.5").0);
+    all_count("a stricter policy", &callers, &upgraded, |answer| is_denied(answer, "MG201"));
     let until = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(1);
     let exception = json!({"apiVersion": "guard.milvus.io/v1alpha1", "kind": "UpgradeException", "metadata": {"name": "e"},
         "spec": {"rules": ["MG201"], "namespace": "milvus", "release": "my-release", "reason": "a test of an exception", "owner": "me",
             "expires": until.to_string()}});
     webhook.cluster.apply(&exception.to_string());
-    counts("an exception", || set_proxy(&webhook, "v2.4.5").0);
+    all_count("an exception", &callers, &upgraded, is_allowed);
+    write_as_guard(&webhook.cluster, &run());
+    all_count("a run", &callers, &scaled, |answer| is_denied(answer, "MG208"));
+    let over = json!({"apiVersion": "guard.milvus.io/v1alpha1", "kind": "UpgradeRun", "metadata": {"name": "run-1", "namespace": GUARD},
+        "spec": run()["spec"], "status": {"phase": "Aborted"}});
+    write_as_guard(&webhook.cluster, &over);
+    all_count("the end of a run", &callers, &scaled, is_allowed);
+    // What the API server is told is the same.
+    assert!(scale(&webhook).0, "{}", scale(&webhook).1);
 }
 
 fn counts(what: &str, condition: impl FnMut() -> bool) {
     let begun = Instant::now();
     wait_until(what, SOON, condition);
     eprintln!("{what} counted after {} ms, kubectl included", begun.elapsed().as_millis());
+}
+
+/// Waits until every replica answers a review rightly. What was written counts from the moment at which the writer returned.
+fn all_count(what: &str, callers: &[Caller], review: &Value, is_right: impl Fn(&Value) -> bool + Sync) {
+    let begun = Instant::now();
+    let took: Vec<u128> = std::thread::scope(|scope| {
+        let asked: Vec<_> = callers
+            .iter()
+            .map(|caller| {
+                let is_right = &is_right;
+                scope.spawn(move || {
+                    wait_until(what, SOON, || is_right(&caller.ask(review)));
+                    begun.elapsed().as_millis()
+                })
+            })
+            .collect();
+        asked.into_iter().map(|asked| asked.join().expect("this replica knows what was written")).collect()
+    });
+    eprintln!("{what} counted on each replica after {took:?} ms");
 }
 
 /// The webhook behind an API server whose watches can be made to fail.
@@ -140,7 +200,7 @@ fn scale(webhook: &Webhook) -> (bool, String) {
 
 /// Waits until the ages say that nobody watches any more.
 fn wait_blind(webhook: &Webhook) {
-    wait_until("the guard is blind", Duration::from_secs(30), || oldest(webhook).0 > 4.0);
+    wait_until("the guard is blind", Duration::from_secs(30), || oldest(&webhook.server).0 > 4.0);
 }
 
 #[test]
@@ -168,7 +228,7 @@ fn what_is_not_watched_is_read_before_anything_is_let_through() {
         webhook.cluster.apply(&policy("Warn").to_string());
         counts("a milder policy", || set_proxy(&webhook, "v2.4.5").0);
         faults.blind(None);
-        wait_until("everything is watched again", Duration::from_secs(30), || oldest(&webhook).0 < 2.5);
+        wait_until("everything is watched again", Duration::from_secs(30), || oldest(&webhook.server).0 < 2.5);
     }
 
     // What runs is as fresh: nothing but the live reading knows of a component that came meanwhile.
@@ -178,7 +238,7 @@ fn what_is_not_watched_is_read_before_anything_is_let_through() {
     assert!(scale(&webhook).0);
     assert!(webhook.metric("milvus_guard_live_reads_total{result=\"confirmed\"}") > before, "what is let through is looked at");
     faults.blind(None);
-    wait_until("everything is watched again", Duration::from_secs(30), || oldest(&webhook).0 < 2.5);
+    wait_until("everything is watched again", Duration::from_secs(30), || oldest(&webhook.server).0 < 2.5);
 
     // What can be read by no means is not judged by what was known long ago.
     faults.blind(Some(Blind::Unreadable(DECISIVE)));

@@ -38,7 +38,7 @@ pub fn unrelated() -> Vec<u8> {
 }
 
 /// The objects of [`RUNNING`], with [`DEPLOYMENT`] in its place.
-fn running() -> Vec<Value> {
+pub fn running() -> Vec<Value> {
     let text = fs::read_to_string(RUNNING).unwrap();
     let kept: Value = serde_json::from_str(DEPLOYMENT).unwrap();
     let mut all: Vec<Value> = documents(&text).map(|document| document.unwrap().root.to_json()).collect();

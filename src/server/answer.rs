@@ -15,6 +15,7 @@ use crate::{
     manifest::Budget,
     objects::DecisionSpec,
     policy::Action,
+    rules::Failed,
 };
 
 use super::{
@@ -30,8 +31,9 @@ const MAX_WAITING: usize = 1024;
 /// Reviews from this size on are judged where waiting harms nobody: parsing takes milliseconds.
 const LARGE: usize = 64 * 1024;
 /// Reviews that are judged at once of those that are large, packed or full of YAML. Each may take some 30 MiB.
-const HEAVY: usize = 2;
-/// Records of Helm that unpack to more than [`crate::manifest::budget::SMALL_INPUT_BYTES`] at once. Each may take 100 MiB.
+const HEAVY: u32 = 2;
+/// Records of Helm that unpack to more than [`crate::manifest::budget::SMALL_INPUT_BYTES`] at once. Each may take 100 MiB, so nothing
+/// else that is heavy is judged meanwhile.
 const HUGE: usize = 1;
 /// Time for an answer where the request names none: the API server's own default.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -92,7 +94,7 @@ impl Answerer {
     #[must_use]
     pub fn new(world: World, metrics: Arc<Metrics>, events: Option<EventSink>, failure: FailurePolicies) -> Self {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
-        let (heavy, huge) = (Semaphore::new(HEAVY), Semaphore::new(HUGE));
+        let (heavy, huge) = (Semaphore::new(HEAVY as usize), Semaphore::new(HUGE));
         Self { world, metrics, events, failure, slots: Semaphore::new(cores * PER_CORE), heavy, huge }
     }
 
@@ -141,7 +143,7 @@ impl Answerer {
             // Most reviews are of no interest; seeing that takes no turn.
             match self.read(review, &Budget::small()) {
                 Ok(Task::Done(gate, ruling)) => Some((gate, *ruling)),
-                task => self.judge(review, task, self.turn(false).await?, end).await,
+                task => self.judge(review, task, self.turn(0).await?, end).await,
             }
         };
         match tokio::time::timeout_at(end.into(), judged).await {
@@ -167,7 +169,7 @@ impl Answerer {
     async fn judge_heavy(&self, review: &Review<'_>, end: Instant) -> Option<(Gate, Ruling)> {
         let late = || Instant::now() >= end;
         {
-            let turn = self.turn(true).await?;
+            let turn = self.turn(1).await?;
             let task = tokio::task::block_in_place(|| self.read(review, &Budget::small().until(&late)));
             if !matches!(task, Ok(Task::NeedsRoom(_))) {
                 return self.judge_here(review, task, turn, end);
@@ -175,7 +177,7 @@ impl Answerer {
         }
         // A record that says it is small and is not was worth one look; the whole of it waits for the one large room.
         let _room = self.huge.acquire().await.ok()?;
-        let turn = self.turn(true).await?;
+        let turn = self.turn(HEAVY).await?;
         let task = tokio::task::block_in_place(|| self.read(review, &Budget::default().until(&late)));
         self.judge_here(review, task, turn, end)
     }
@@ -191,9 +193,10 @@ impl Answerer {
         tokio::task::block_in_place(|| runtime.block_on(self.judge(review, task, turn, end)))
     }
 
-    /// Waits for a turn; whoever waits for a heavy one holds no slot meanwhile. `None` if the server goes down.
-    async fn turn(&self, is_heavy: bool) -> Option<Turn<'_>> {
-        let heavy = if is_heavy { Some(self.heavy.acquire().await.ok()?) } else { None };
+    /// Waits for a turn that takes so many of the heavy ones; whoever waits for them holds no slot meanwhile. `None` if the server
+    /// goes down.
+    async fn turn(&self, heavy: u32) -> Option<Turn<'_>> {
+        let heavy = if heavy > 0 { Some(self.heavy.acquire_many(heavy).await.ok()?) } else { None };
         Some(Turn { heavy, _slot: self.slots.acquire().await.ok()? })
     }
 
@@ -233,11 +236,11 @@ impl Answerer {
         // Memory may lag behind; a denial must not, and where a kind is not watched, nothing must.
         let mut doubt = if ruling.by_state { Some(Doubt::Denial) } else { self.world.unwatched().map(Doubt::Unwatched) };
         while let Some(why) = doubt.take() {
-            let is_heavy = turn.heavy.is_some();
+            let heavy = turn.heavy.as_ref().map_or(0, SemaphorePermit::num_permits);
             drop(turn);
             // Boxed, because it is rare and large.
             let live = Box::pin(self.world.live_scene(namespace, now, overdue, why, end)).await;
-            turn = self.turn(is_heavy).await?;
+            turn = self.turn(u32::try_from(heavy).unwrap_or(HEAVY)).await?;
             let Some(live) = live else { break };
             ruling = self.confirm(&task, ruling, why, live);
             // Where only a kind in doubt was read, the rest of a denial is from memory.
@@ -271,6 +274,12 @@ impl Answerer {
         let (result, ruling) = match (live, doubt) {
             (Ok(scene), _) => {
                 let ruling = self.ruling(task, &scene);
+                // A rule that had no time says nothing. What it said in time stands.
+                if denied && doubt == Doubt::Denial && ran_out_of_time(&ruling) && !ran_out_of_time(&by_memory) {
+                    tracing::warn!("there was no time to check a denial against what runs; memory decides");
+                    self.metrics.live_reads.get_or_create(&ResultLabels { result: "failed" }).inc();
+                    return by_memory;
+                }
                 (if ruling.response.denied.is_some() == denied { "confirmed" } else { "changed" }, ruling)
             }
             (Err(reason), Doubt::Unwatched(kind)) if !denied => {
@@ -388,6 +397,11 @@ impl Answerer {
     }
 }
 
+/// Whether a rule had no time.
+fn ran_out_of_time(ruling: &Ruling) -> bool {
+    ruling.failed.iter().any(|(_, failed)| *failed == Failed::Timeout)
+}
+
 /// Whether a review is more than a short read: large, or with YAML or a packed release inside.
 fn is_heavy(review: &Review<'_>, size: usize) -> bool {
     let may_hold_files = review.resource.group.is_empty() && matches!(&*review.resource.resource, "secrets" | "configmaps");
@@ -459,19 +473,58 @@ mod tests {
         assert_eq!(deadline(Some("1h")), Duration::from_secs(27));
         assert_eq!(deadline(None), Duration::from_secs(9));
     }
+
+    /// A world in which this runs.
+    fn world(objects: Vec<crate::manifest::Object>) -> World {
+        World::Files(Box::new(crate::server::world::Files {
+            place: Arc::new(crate::milvus::Place::new(objects)),
+            facts: crate::facts::Facts::default(),
+            policies: crate::policy::PolicySet::default(),
+            accounts: crate::admission::scene::Accounts::default(),
+            catalogue: crate::server::data::Data::default(),
+            decisions: std::sync::Mutex::default(),
+        }))
+    }
+
+    #[test]
+    fn a_denial_stands_where_there_was_no_time_to_check_it() {
+        let fixture = crate::rules::testing::Fixture::cluster("2.4.5");
+        let failure = FailurePolicies { release: FailurePolicy::Ignore, workload: FailurePolicy::Fail };
+        let answerer = Answerer::new(world(crate::rules::testing::objects(&fixture)), Arc::new(Metrics::new()), None, failure);
+        let yaml = fixture.yaml();
+        let mut documents = crate::manifest::documents(&yaml).map(|document| document.unwrap().root.to_json());
+        let old = documents.find(|object| object["metadata"]["name"].as_str().unwrap().ends_with("-proxy")).unwrap();
+        let new = old.to_string().replace("2.4.5", "2.5.12");
+        let text = format!(
+            r#"{{"apiVersion":"admission.k8s.io/v1","request":{{"uid":"1","operation":"UPDATE","namespace":"milvus","name":{},"resource":{{"group":"apps","version":"v1","resource":"deployments"}},"object":{new},"oldObject":{old}}}}}"#,
+            old["metadata"]["name"]
+        );
+        let review = Review::parse(text.as_bytes()).unwrap();
+        let task = Task::within(&review, &Budget::small());
+        let namespace = task.namespace().unwrap();
+        let now = Timestamp::now();
+        let mut cut_short = 0;
+        // The time is over after so many rules.
+        for rules in 0..200 {
+            let asked = std::sync::atomic::AtomicUsize::new(0);
+            let late = || asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) >= rules;
+            let by_memory = answerer.ruling(&task, &answerer.world.scene(namespace, now, None));
+            assert!(by_memory.response.denied.as_ref().unwrap().contains("MG201"));
+            let live = answerer.world.scene(namespace, now, Some(Overdue(&late)));
+            cut_short += usize::from(ran_out_of_time(&answerer.ruling(&task, &live)));
+            asked.store(0, std::sync::atomic::Ordering::Relaxed);
+            let ruling = answerer.confirm(&task, by_memory, Doubt::Denial, Ok(live));
+            let said = ruling.response.denied.unwrap_or_else(|| panic!("let through after {rules} rules"));
+            assert!(said.contains("MG201 component-order: proxy would move"), "{said}");
+        }
+        assert!(cut_short > 10 && cut_short < 200, "{cut_short}");
+    }
+
     #[test]
     fn a_guard_that_cannot_judge_hinders_nobody_where_no_milvus_is() {
         let world = |milvus: bool| {
             let fixture = crate::rules::testing::Fixture::cluster("2.4.5");
-            let objects = if milvus { crate::rules::testing::objects(&fixture) } else { Vec::new() };
-            World::Files(Box::new(crate::server::world::Files {
-                place: Arc::new(crate::milvus::Place::new(objects)),
-                facts: crate::facts::Facts::default(),
-                policies: crate::policy::PolicySet::default(),
-                accounts: crate::admission::scene::Accounts::default(),
-                catalogue: crate::server::data::Data::default(),
-                decisions: std::sync::Mutex::default(),
-            }))
+            world(if milvus { crate::rules::testing::objects(&fixture) } else { Vec::new() })
         };
         let failure = FailurePolicies { release: FailurePolicy::Ignore, workload: FailurePolicy::Fail };
         let is_denied = |milvus: bool, image: &str| {

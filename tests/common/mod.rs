@@ -8,6 +8,7 @@
 )]
 #![allow(dead_code, reason = "each test uses a part")]
 
+pub mod bombs;
 pub mod faults;
 pub mod https;
 pub mod jobs;
@@ -31,9 +32,12 @@ pub fn is_full() -> bool {
     env::var_os("MILVUS_GUARD_FULL").is_some_and(|value| !value.is_empty() && value != "0")
 }
 
+/// Names another build of the program under test: a released one, where memory and time are measured.
+pub const BINARY: &str = "MILVUS_GUARD_BINARY";
+
 /// The binary under test, without colours and without a cluster of the person who runs the tests.
 pub fn guard() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_milvus-guard"));
+    let mut command = Command::new(env::var_os(BINARY).unwrap_or_else(|| env!("CARGO_BIN_EXE_milvus-guard").into()));
     command
         .env_remove("KUBECONFIG")
         .env("HOME", "/nonexistent")

@@ -14,7 +14,10 @@ use milvus_guard_testbed::{ControlPlane, Helm, expect_success, helm};
 use rustls::ClientConfig;
 use serde_json::{Value, json};
 
-use super::{guard, https::trusting};
+use super::{
+    guard,
+    https::{Https, trusting},
+};
 
 /// The guard's namespace.
 pub const GUARD: &str = "milvus-guard";
@@ -30,6 +33,14 @@ pub struct Webhook {
     pub folder: tempfile::TempDir,
     /// The running server.
     pub server: Server,
+}
+
+/// Who asks one replica by itself, on the registered path, as the API server does.
+pub struct Caller {
+    pub config: Arc<ClientConfig>,
+    pub url: String,
+    /// `/validate/SECRET`.
+    pub path: String,
 }
 
 /// One running `serve`.
@@ -103,6 +114,11 @@ impl Webhook {
         images.map(|item| item["spec"]["template"]["spec"]["containers"][0]["image"].as_str().unwrap().to_owned()).collect()
     }
 
+    /// A Deployment, as a review holds it.
+    pub fn deployment(&self, namespace: &str, name: &str) -> Value {
+        self.cluster.get_json(&format!("/apis/apps/v1/namespaces/{namespace}/deployments/{name}"))
+    }
+
     /// Says of every Deployment of a namespace what its controller would say after a complete rollout.
     pub fn roll_out(&self, namespace: &str) {
         let list = self.cluster.get_json(&format!("/apis/apps/v1/namespaces/{namespace}/deployments"));
@@ -140,6 +156,45 @@ impl Webhook {
     }
 }
 
+impl Caller {
+    /// Asks this replica, whose authority lies in this folder, on the path that is registered now.
+    pub fn of(cluster: &ControlPlane, server: &Server, folder: &std::path::Path) -> Self {
+        let config = trusting(&[&fs::read_to_string(folder.join("ca.crt")).unwrap()]);
+        Self { config, url: server.url.clone(), path: registered(cluster).unwrap() }
+    }
+
+    pub fn connect(&self) -> Https {
+        Https::connect(&self.url, &self.config).unwrap()
+    }
+
+    /// What the replica answers to this review.
+    pub fn ask(&self, review: &Value) -> Value {
+        let reply = self.connect().post(&format!("{}?timeout=10s", self.path), review.to_string().as_bytes()).unwrap();
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        let answer: Value = serde_json::from_slice(&reply.body).unwrap();
+        assert_eq!(answer["response"]["uid"], review["request"]["uid"], "{answer}");
+        answer["response"].clone()
+    }
+}
+
+/// The path that is registered now, `/validate/SECRET`.
+pub fn registered(cluster: &ControlPlane) -> Option<String> {
+    let answer = cluster.get("/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/milvus-guard");
+    let object: Value = serde_json::from_str(&answer.body).ok().filter(|_| answer.status == 200)?;
+    let url = object["webhooks"][0]["clientConfig"]["url"].as_str()?.to_owned();
+    url.find("/validate").map(|at| url[at..].to_owned())
+}
+
+/// A review of a change of a Deployment.
+pub fn update(old: &Value, new: &Value) -> Value {
+    json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {
+        "uid": "u-1", "name": old["metadata"]["name"], "namespace": old["metadata"]["namespace"], "operation": "UPDATE",
+        "kind": {"group": "apps", "version": "v1", "kind": "Deployment"},
+        "resource": {"group": "apps", "version": "v1", "resource": "deployments"},
+        "userInfo": {"username": "me"}, "object": new, "oldObject": old, "dryRun": true,
+        "options": {"apiVersion": "meta.k8s.io/v1", "kind": "UpdateOptions", "fieldManager": "kubectl-edit"}}})
+}
+
 impl Server {
     /// Starts the server with the rights that its chart gives it.
     pub fn start(cluster: &ControlPlane, folder: &std::path::Path, listen: &str, flags: &[&str]) -> Self {
@@ -149,21 +204,12 @@ impl Server {
 
     /// The same with this kubeconfig, whose rights are those of the chart.
     pub fn start_through(kubeconfig: &std::path::Path, folder: &std::path::Path, listen: &str, flags: &[&str]) -> Self {
-        let log = folder.join("serve.log");
-        let mut command = guard();
-        command
-            .args(["serve", "--listen", listen, "--metrics-listen", "127.0.0.1:0", "--namespace", GUARD, "--shutdown-delay", "0"])
-            .arg("--kubeconfig")
-            .arg(kubeconfig)
-            .args(flags);
-        if !flags.iter().any(|flag| flag.starts_with("--tls")) {
-            command.args(["--tls-self-signed", "--tls-ca-out"]).arg(folder.join("ca.crt"));
-        }
-        command.args(["--webhook-owner", "milvus-guard", "--webhook-registration"]).arg(folder.join(TEMPLATE));
-        if !flags.contains(&"--tls-managed") {
-            command.arg("--webhook-ca-file").arg(folder.join("ca.crt"));
-        }
-        let server = Self::spawn(command, log);
+        Self::spawn_ready(serve(kubeconfig, folder, listen, flags), folder)
+    }
+
+    /// Starts this `serve`, with its log in the folder, and waits until it is ready.
+    pub fn spawn_ready(command: Command, folder: &std::path::Path) -> Self {
+        let server = Self::spawn(command, folder.join("serve.log"));
         wait_until("the server is ready", Duration::from_secs(60), || server.is_ready());
         server
     }
@@ -274,6 +320,24 @@ impl Drop for Server {
             }
         }
     }
+}
+
+/// The command of a server of this cluster, with its files in a folder.
+pub fn serve(kubeconfig: &std::path::Path, folder: &std::path::Path, listen: &str, flags: &[&str]) -> Command {
+    let mut command = guard();
+    command
+        .args(["serve", "--listen", listen, "--metrics-listen", "127.0.0.1:0", "--namespace", GUARD, "--shutdown-delay", "0"])
+        .arg("--kubeconfig")
+        .arg(kubeconfig)
+        .args(flags);
+    if !flags.iter().any(|flag| flag.starts_with("--tls")) {
+        command.args(["--tls-self-signed", "--tls-ca-out"]).arg(folder.join("ca.crt"));
+    }
+    command.args(["--webhook-owner", "milvus-guard", "--webhook-registration"]).arg(folder.join(TEMPLATE));
+    if !flags.contains(&"--tls-managed") {
+        command.arg("--webhook-ca-file").arg(folder.join("ca.crt"));
+    }
+    command
 }
 
 /// Status and body of a GET, whatever certificate the server shows.
