@@ -193,7 +193,7 @@ const fn is_false(flag: &bool) -> bool {
 }
 
 impl RunFact {
-    /// The version that images may get by the run's own steps now; nothing where none may.
+    /// The version that images may get by the run's own steps now; `None` if none may.
     #[must_use]
     pub fn plans_images(&self) -> Option<Version> {
         match self.action {

@@ -15,7 +15,7 @@ use crate::{
 /// What is judged.
 #[derive(Clone, Copy, Debug)]
 pub struct Question<'a> {
-    /// What runs; nothing where the change installs.
+    /// What runs; `None` if the change installs.
     pub before: Option<&'a Snapshot>,
     /// What is wanted.
     pub after: &'a Snapshot,
@@ -29,9 +29,9 @@ pub struct Question<'a> {
     pub is_rollback: bool,
     /// The object that the change deletes by name; manifests that lack an object say nothing of that kind.
     pub deletes: Option<&'a ObjectRef>,
-    /// Rules that the deployer says he accepts; they count only where policy lets him.
+    /// Rules that the deployer accepts; they count only if policy allows it.
     pub accepted: &'a [String],
-    /// Whether the time for an answer is over, asked before each rule; nothing where there is no hurry.
+    /// Whether the time for an answer is over, asked before each rule; `None` if there is no hurry.
     pub overdue: Option<Overdue<'a>>,
 }
 
@@ -96,7 +96,7 @@ pub struct JudgedFinding {
 }
 
 impl JudgedFinding {
-    /// What it does; nothing where it is off or excepted.
+    /// What it does; `None` if it is off or excepted.
     #[must_use]
     pub fn action(&self) -> Option<Action> {
         match self.applied {

@@ -276,7 +276,7 @@ fn on_a_terminal_a_person_sees_what_is_done_and_what_is_waited_for() {
     status.expect("waits for  my-release-milvus-rootcoord: 0 of 1 pods available");
     let screen = status.screen();
     assert!(screen.contains("at 9 of 13: Start the coordinators of the new version"), "{screen}");
-    // The live view is drawn anew, not again and again below.
+    // The live view is drawn again, not again and again below.
     assert!(wait_until(DEADLINE, || status.screen().contains("\u{1b}[J")), "{}", status.screen());
     drop(run_on_terminal);
 }

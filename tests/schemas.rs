@@ -1,4 +1,4 @@
-//! The published schemas are those of this build. `UPDATE_GENERATED=1 cargo test --test schemas` writes them anew.
+//! The published schemas are those of this build. `UPDATE_GENERATED=1 cargo test --test schemas` writes them again.
 
 use std::{fs, path::Path};
 

@@ -38,7 +38,7 @@ const MAX_REQUESTS: usize = 100;
 /// than that already).
 const MAX_MEMORY: u64 = (64 - 29) * 1024;
 
-/// What a process holds, in KiB; nothing where it has ended.
+/// What a process holds, in KiB; `None` if it has ended.
 fn held(pid: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;

@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 const VALIDATING: &str = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/milvus-guard";
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Namespaces of a webhook's selector with this operator, the last one; nothing where the webhook is not registered.
+/// Namespaces of a webhook's selector with this operator, the last one; `None` if the webhook is not registered.
 fn namespaces(webhook: &Webhook, name: &str, operator: &str) -> Option<Vec<String>> {
     let object = webhook.cluster.get_json(VALIDATING);
     let all = object["webhooks"].as_array().unwrap();

@@ -25,7 +25,7 @@ pub struct DocumentTask {
 }
 
 impl DocumentTask {
-    /// Reads the document; nothing where it needs no judgement.
+    /// Reads the document; `None` if it needs no judgement.
     ///
     /// # Errors
     /// Where a policy or an exception cannot be read.

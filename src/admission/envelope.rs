@@ -9,7 +9,7 @@ use crate::manifest::{
 
 use super::review::{Envelope, Operation, Options, Raw, Resource, Review, User};
 
-/// The members of a mapping by name, each once. Nothing where one stands twice, which `serde` refuses, or where this is no
+/// The members of a mapping by name, each once. `None` if one stands twice, which `serde` refuses, or where this is no
 /// mapping.
 pub(super) fn members<'t, 'a, const N: usize>(at: At<'t, 'a>, names: [&str; N]) -> Option<[Option<At<'t, 'a>>; N]> {
     let mut found = [None; N];
@@ -27,13 +27,13 @@ pub(super) fn members<'t, 'a, const N: usize>(at: At<'t, 'a>, names: [&str; N]) 
     Some(found)
 }
 
-/// A text, empty where it is not there. Nothing where something else stands there.
+/// A text, empty where it is not there. `None` if something else stands there.
 pub(super) fn text<'a>(at: Option<At<'_, 'a>>) -> Option<Cow<'a, str>> {
     at.map_or(Some(Cow::Borrowed("")), At::string)
 }
 
 impl<'a> Envelope<'a> {
-    /// Reads the same as `serde` does; nothing where a field is not as an API server writes it.
+    /// Reads the same as `serde` does; `None` if a field is not as an API server writes it.
     pub(super) fn of(tape: Tape<'a>) -> Option<Self> {
         let [api_version, request] = members(tape.root(), ["apiVersion", "request"])?;
         let api_version = text(api_version)?;

@@ -39,7 +39,7 @@ struct Metadata<'a> {
 }
 
 impl<'a> Head<'a> {
-    /// Reads the metadata of an object; nothing where it does not stand before the specification, as the API server
+    /// Reads the metadata of an object; `None` if it does not stand before the specification, as the API server
     /// writes it.
     pub(super) fn of(text: &'a str) -> Option<Self> {
         let mut found = Found::default();

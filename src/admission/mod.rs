@@ -1,4 +1,4 @@
-//! The brain of the webhook: from a review to a ruling. No server, no cluster, no clock: those are in [`crate::server`].
+//! Admission logic: turns an AdmissionReview into a decision. No server, no cluster, no clock: those are in [`crate::server`].
 //!
 //! | module | holds |
 //! |---|---|
@@ -10,7 +10,7 @@
 //! | [`documents_gate`] | the guard's own documents |
 //! | [`mutate`] | the version label |
 //! | [`decision`] | what the release gate let through, object by object |
-//! | [`acceptance`] | what the deployer accepts, in the tool that he has in hand |
+//! | [`acceptance`] | acceptances, set by a Helm label or an annotation |
 //! | [`ruling`] | findings to the words of a denial |
 
 pub mod acceptance;

@@ -64,7 +64,7 @@ pub(crate) fn scene<'a>(before: Option<&Fixture>, facts: &Facts, accounts: &'a A
     }
 }
 
-/// What the release gate finds, as rule and action; nothing where it could not see the same change.
+/// What the release gate finds, as rule and action; `None` if it could not see the same change.
 pub(crate) fn found(
     before: Option<&Fixture>,
     after: &Fixture,

@@ -222,7 +222,7 @@ impl<'a> Review<'a> {
 /// What the API server is told.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct Response {
-    /// Why it is denied, for people; nothing where it is allowed.
+    /// Why it is denied, for people; `None` if it is allowed.
     pub denied: Option<String>,
     /// What a client prints although it is allowed.
     pub warnings: Vec<String>,

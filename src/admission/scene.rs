@@ -1,4 +1,4 @@
-//! What is known at the moment of a review: one picture, taken once, for the whole of it.
+//! What is known at the moment of a review: a consistent snapshot for one review.
 
 use std::{borrow::Cow, sync::Arc};
 

@@ -14,7 +14,7 @@ use super::{
 /// Where everything of a review was read, as evidence names it.
 const SOURCE: &str = "admission";
 
-/// One of the doors.
+/// Which admission gate handles a review.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Gate {
     /// Helm's release records.
@@ -115,7 +115,7 @@ impl<'a> Task<'a> {
         }
     }
 
-    /// The namespace whose scene is needed; nothing where none is.
+    /// The namespace whose scene is needed; `None` if none is.
     #[must_use]
     pub fn namespace(&self) -> Option<&str> {
         match self {
@@ -159,7 +159,7 @@ pub(super) fn unread(error: &serde_json::Error) -> String {
     format!("milvus-guard cannot read the object (line {}, column {})", error.line(), error.column())
 }
 
-/// The same from a review's tape; nothing where it has to be read from its text: it has no name yet, or is no object.
+/// The same from a review's tape; `None` if it has to be read from its text: it has no name yet, or is no object.
 pub(super) fn object_at(at: At<'_, '_>, namespace: &str) -> Option<Object> {
     at.text_at(&["metadata", "name"]).filter(|name| !name.is_empty())?;
     read(at, namespace)

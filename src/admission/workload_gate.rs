@@ -90,7 +90,7 @@ impl Old<'_> {
 }
 
 impl<'a> WorkloadTask<'a> {
-    /// Reads what would change; nothing where it is of no interest.
+    /// Reads what would change; `None` if it is of no interest.
     ///
     /// # Errors
     /// Where an object that may be Milvus cannot be read.
@@ -174,7 +174,7 @@ impl<'a> WorkloadTask<'a> {
         let question = Question { deletes, accepted: &accepted, ..scene.question(&after) };
         let mut judgement = judge(&Question { before: before.as_ref(), ..question });
         judgement.releases.extend(others.iter().filter_map(|other| other.judge(&question)));
-        // What was so before is nobody's fault now.
+        // Findings that existed before this change are ignored.
         let acts =
             judgement.releases.iter().flat_map(|release| &release.findings).any(|judged| judged.action() > Some(Action::Audit));
         let known = match &before {
@@ -220,7 +220,7 @@ impl<'a> WorkloadTask<'a> {
         ruling
     }
 
-    /// The namespace before and after, and the object that changes; nothing where no rule looks at what changes.
+    /// The namespace before and after, and the object that changes; `None` if no rule looks at what changes.
     fn sides<'s>(&self, change: &Change<'_>, scene: &'s Scene<'_>) -> Result<Option<(Cow<'s, Place>, Place, ObjectRef)>, String> {
         let place = &*scene.place;
         Ok(match change {

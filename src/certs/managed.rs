@@ -25,7 +25,7 @@ use crate::cluster::ClusterError;
 pub(super) const MANAGER: &str = "milvus-guard";
 /// Steps in one look. A rotation without waiting has four; a change by another replica costs one.
 const MAX_STEPS: usize = 12;
-/// For one look at the cluster. Twelve steps are some fifty requests, a moment each; what hangs is begun anew.
+/// For one look at the cluster. Twelve steps are some fifty requests, a moment each; what hangs is begun again.
 const LOOK_DEADLINE: Duration = Duration::from_secs(60);
 
 /// Where the guard keeps its certificate, and whom it tells about it.
@@ -54,7 +54,7 @@ pub enum Registers {
     Another,
 }
 
-/// Which part a replica has.
+/// The role of this replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// It rotates and registers. There should be one; two would hinder each other and break nothing.
@@ -174,7 +174,7 @@ pub struct Replica {
     managed: Managed,
     store: CertStore,
     /// Since when all configurations have carried which authorities. Not written down: another replica that takes the lead
-    /// waits the minute anew.
+    /// waits the minute again.
     carried: Option<(String, Timestamp)>,
     complaint: Option<String>,
 }
@@ -270,7 +270,7 @@ impl Replica {
             self.carried = None;
             return if configurations.is_ok() { Registration::Differs } else { Registration::Unknown };
         }
-        // Counted anew for other authorities, and where the clock went back.
+        // Counted again for other authorities, and where the clock went back.
         let since = match &self.carried {
             Some((seen, since)) if *seen == bundle && *since <= now => *since,
             _ => now,

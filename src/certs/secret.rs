@@ -35,7 +35,7 @@ pub(super) struct Content {
 pub(super) type Data = BTreeMap<String, ByteString>;
 
 impl Content {
-    /// Reads a Secret's data. What is damaged counts as missing: it is made anew.
+    /// Reads a Secret's data. What is damaged counts as missing: it is made again.
     pub(super) fn of(data: &Data) -> Self {
         let text = |key: &str| data.get(key).map(|bytes| String::from_utf8_lossy(&bytes.0).into_owned()).unwrap_or_default();
         let (cert_pem, key_pem) = (text(CERT), text(KEY));

@@ -196,7 +196,7 @@ impl CertStore {
         }
     }
 
-    /// Notes what clients trust; nothing where that is not known.
+    /// Notes what clients trust; `None` if that is not known.
     pub(super) fn registered(&self, authority_not_after: Option<Timestamp>) {
         self.0.authority_not_after.store(authority_not_after.map(Arc::new));
     }

@@ -111,7 +111,7 @@ async fn show(args: &Args, link: &Link) -> Done {
     }
 }
 
-/// Every run that is under way where runs live: what a person wants to know before he takes the guard away.
+/// Every run that is under way where runs live: to be checked before the guard is uninstalled.
 async fn all(args: &Args, link: &Link, home: &Home) -> Done {
     let runs = Store::under_way(link, home).await.map_err(unread)?;
     match args.format {
@@ -169,7 +169,7 @@ async fn holder(link: &Link, home: &Home, of: &ReleaseName) -> Result<Option<Hol
     }))
 }
 
-/// What runs of the release; nothing where that may not be read.
+/// What runs of the release; `None` if that may not be read.
 async fn components(link: &Link, run: &UpgradeRun) -> Vec<ComponentView> {
     let Ok(reading) = link.cluster.read(&run.spec.namespace, false).await else { return Vec::new() };
     let names: Vec<&str> = run.status.originals.iter().map(|original| &*original.name).collect();

@@ -110,7 +110,7 @@ pub fn document(object: &mut Value, kind: &str) -> Result<PolicyDocument, Policy
     from_node(&Tree::from_json(object), "cluster")
 }
 
-/// What a `ReleaseDecision` says; nothing where it cannot be read, because then it lets nothing through.
+/// What a `ReleaseDecision` says; `None` if it cannot be read, because then it lets nothing through.
 #[must_use]
 pub fn decision(object: &Value) -> Option<DecisionSpec> {
     serde_json::from_value(object.get("spec")?.clone()).ok()

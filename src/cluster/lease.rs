@@ -81,7 +81,7 @@ impl Slot {
         self
     }
 
-    /// Lets transitions count from this number at least: where the Lease was deleted they would begin anew, and what they fence
+    /// Lets transitions count from this number at least: where the Lease was deleted they would begin again, and what they fence
     /// would take the new holder for an old one.
     #[must_use]
     pub fn from(mut self, floor: i64) -> Self {

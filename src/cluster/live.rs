@@ -342,7 +342,7 @@ impl Cluster {
         found
     }
 
-    /// The objects of the first API version that exists; nothing where none does.
+    /// The objects of the first API version that exists; `None` if none does.
     async fn first(&self, versions: &[Resource], namespace: Option<&str>) -> Result<Option<Vec<Value>>, ClusterError> {
         for version in versions {
             match self.list(*version, namespace, None).await {

@@ -190,7 +190,7 @@ pub struct Lack {
     pub ends_by_time: bool,
 }
 
-/// What a Deployment lacks; nothing where it is as wanted.
+/// What a Deployment lacks; `None` if it is as wanted.
 #[must_use]
 pub fn lack(deployment: Option<&Deployment>, pods: &[&Pod], wanted: Wanted, now: Timestamp) -> Option<Lack> {
     if let Some(text) = missing(deployment, pods, wanted) {
@@ -213,7 +213,7 @@ pub fn lack(deployment: Option<&Deployment>, pods: &[&Pod], wanted: Wanted, now:
     restarted.or_else(unproven).map(|text| Lack { text, ends_by_time: true })
 }
 
-/// What a Deployment lacks as far as objects show it; nothing where it is as wanted.
+/// What a Deployment lacks as far as objects show it; `None` if it is as wanted.
 #[must_use]
 pub fn missing(deployment: Option<&Deployment>, pods: &[&Pod], wanted: Wanted) -> Option<String> {
     let Some(deployment) = deployment else {

@@ -273,7 +273,7 @@ impl<'e> Store<'e> {
         Err(Failure { reason: self.shared.endpoint.without_password(failure.reason), ..failure })
     }
 
-    /// The connection, made anew where there is none.
+    /// The connection, made again where there is none.
     async fn live(&self) -> Result<Live, Failure> {
         let mut slot = self.shared.live.lock().await;
         if let Some(live) = &*slot {

@@ -73,7 +73,7 @@ pub enum InputError {
         /// What it holds instead.
         found: Vec<Foreign>,
     },
-    /// Bytes that are no text.
+    /// The input is not valid UTF-8.
     #[error("{path} is not text (byte {position} is not valid UTF-8); expected YAML or JSON in UTF-8 or UTF-16")]
     Binary {
         /// File.

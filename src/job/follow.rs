@@ -25,7 +25,7 @@ pub fn has_ended(job: &Job) -> bool {
     conditions.iter().any(|one| matches!(one.type_.as_str(), "Complete" | "Failed") && one.status == "True")
 }
 
-/// Follows the Job to its end; nothing where somebody asked us to stop following.
+/// Follows the Job to its end; `None` if somebody asked us to stop following.
 ///
 /// # Errors
 /// Where the cluster can no longer be asked.

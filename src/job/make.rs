@@ -46,7 +46,7 @@ pub async fn run(link: &Link, spec: &JobSpec, delete: bool) -> Result<End, End> 
     }))
 }
 
-/// Who asks, as the API server knows him; only for the record.
+/// The user name of the caller, as the API server knows it; for the record only.
 pub async fn asker(link: &Link) -> Option<String> {
     let api: Api<SelfSubjectReview> = Api::all(link.client());
     let review = SelfSubjectReview::default();

@@ -167,7 +167,7 @@ impl JobSpec {
             "apiVersion": "batch/v1", "kind": "Job", "metadata": meta,
             "spec": {
                 "backoffLimit": RETRIES,
-                // A pod that is killed or evicted is made anew and goes on; the first rule that fits counts, and an evicted one ends
+                // A pod that is killed or evicted is made again and goes on; the first rule that fits counts, and an evicted one ends
                 // with a code of ours. Any other such code says that a person has to look.
                 "podFailurePolicy": {"rules": [
                     {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},

@@ -702,7 +702,7 @@ const ANNOTATIONS: [&str; 6] =
     ["guard.milvus.io/", "milvus.io/", "meta.helm.sh/", "helm.sh/", "argocd.argoproj.io/", "checksum/"];
 
 impl Object {
-    /// Reads one object; nothing where the document is no Kubernetes object.
+    /// Reads one object; `None` if the document is no Kubernetes object.
     #[must_use]
     pub fn read<'t>(node: impl View<'t>, origin: &Origin, default_namespace: Option<&str>) -> Option<Self> {
         let kind = node.text_at(&["kind"])?;

@@ -31,7 +31,7 @@ use super::{
     events::{Event, Events, Running, Stage},
 };
 
-/// How often a read begins anew when the revision that it reads at is compacted away.
+/// How often a read begins again when the revision that it reads at is compacted away.
 const COMPACTIONS: u32 = 5;
 
 /// Which metadata, and how to get in.
@@ -169,7 +169,7 @@ pub(super) async fn scan<S: Iterator<Item = Span> + Send>(
     }
 }
 
-/// How often a read has begun anew.
+/// How often a read has begun again.
 #[derive(Default)]
 struct Compactions(u32);
 

@@ -27,7 +27,7 @@ pub struct VerifyOptions {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Verified {
-    /// The plan, made anew from the backup.
+    /// The plan, made again from the backup.
     pub plan: Summary,
     /// The backup.
     pub backup: BackupFile,

@@ -6,7 +6,7 @@ use crate::{
     run::release,
 };
 
-/// Why this release can never be migrated by this verb; nothing where it can.
+/// Why this release can never be migrated by this verb; `None` if it can.
 #[must_use]
 pub fn never(release: &Release) -> Option<String> {
     let name = &release.name;
@@ -36,7 +36,7 @@ pub fn never(release: &Release) -> Option<String> {
     })
 }
 
-/// Why this release cannot be migrated now, although it could be; nothing where it can. `again` is for a release that an
+/// Why this release cannot be migrated now, although it could be; `None` if it can. `again` is for a release that an
 /// earlier run has stopped: then nothing has to run.
 #[must_use]
 pub fn not_now(release: &Release, facts: &Facts, source: Version, again: bool) -> Option<String> {

@@ -14,7 +14,7 @@
 //! | [`job`] | pure: what the Job does that does the same in the cluster, and what it may do |
 //! | [`remote`] | makes that Job by [`crate::job`] |
 //!
-//! Milvus stands still from `stop` to `start`. Metadata is touched by [`crate::meta`] alone, which holds its own lock in etcd.
+//! Milvus is stopped from `stop` to `start`. Metadata is touched by [`crate::meta`] alone, which holds its own lock in etcd.
 
 pub mod fitness;
 pub mod job;

@@ -211,7 +211,7 @@ async fn abort(
 /// The steps between the first write of metadata and its verification.
 const REWRITING: [&str; 3] = ["migrate", "migrate-by-tool", "verify"];
 
-/// Why a run must not be ended where it stands; nothing where it may.
+/// Why a run must not be ended where it stands; `None` if it may.
 #[must_use]
 pub fn unabortable(run: &UpgradeRun) -> Option<String> {
     let cursor = run.status.step.as_ref()?;

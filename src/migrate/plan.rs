@@ -67,7 +67,7 @@ pub fn steps(settings: &Settings, operation: Operation) -> Vec<Step> {
     steps
 }
 
-/// The steps that a recorded plan names; nothing where a later version wrote it.
+/// The steps that a recorded plan names; `None` if a later version wrote it.
 #[must_use]
 pub fn recorded(plan: &[RunStep]) -> Option<Vec<Step>> {
     plan.iter().map(|written| Step::ALL.into_iter().find(|step| step.id() == written.id)).collect()

@@ -20,7 +20,7 @@ const OVERHEAD: usize = 64;
 pub enum Phase {
     /// Writes keys that did not exist.
     Put,
-    /// Writes keys anew.
+    /// Writes keys again.
     Rewrite,
     /// Deletes keys.
     Delete,

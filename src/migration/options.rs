@@ -36,7 +36,7 @@ pub enum Deviation {
 pub struct Options {
     /// What to do otherwise than the official tool.
     pub deviations: BTreeSet<Deviation>,
-    /// Also migrate metadata on which 2.2 has already run. Indexes that were built anew there may be replaced.
+    /// Also migrate metadata on which 2.2 has already run. Indexes that were built again there may be replaced.
     #[serde(default)]
     pub force_mixed: bool,
 }

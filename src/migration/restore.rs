@@ -180,7 +180,7 @@ impl<'b> RestorePlan<'b> {
         self.puts.len() + self.rewrites.len() + self.deletes.len()
     }
 
-    /// Every key that changes, for a dry run: what is written, then what is written anew, then what is deleted. Values
+    /// Every key that changes, for a dry run: what is written, then what is written again, then what is deleted. Values
     /// that stand now are not kept.
     pub fn diff(&self) -> impl Iterator<Item = Change<'_>> {
         let puts = self.puts.iter().map(|record| change(Action::Add, record));

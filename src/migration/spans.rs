@@ -39,7 +39,7 @@ pub enum Look {
 pub struct KeySpan<'p> {
     /// Where it begins.
     pub from: &'p [u8],
-    /// The first key after it; nothing where it ends with the root.
+    /// The first key after it; `None` if it ends with the root.
     pub to: Option<&'p [u8]>,
     /// Keys of the plan that lie in it.
     pub keys: u64,

@@ -287,20 +287,20 @@ fn chart(components: &[ComponentWorkload]) -> Option<ChartRef> {
 }
 
 impl Release {
-    /// Reads the configuration anew from these objects.
+    /// Reads the configuration again from these objects.
     pub fn configure(&mut self, configs: &[Arc<ConfigMap>]) {
         configure(self, configs, &mut Parsed::default());
     }
 }
 
-/// Reads the configuration of a release anew: files and variables of each component.
+/// Reads the configuration of a release again: files and variables of each component.
 pub(super) fn configure(release: &mut Release, configs: &[Arc<ConfigMap>], parsed: &mut Parsed) {
     let fallback = fallback(release, configs);
     let namespace = release.namespace.as_deref();
     release.config = EffectiveConfig::of(&release.components, configs, namespace, fallback.as_ref(), &release.config, parsed);
 }
 
-/// Reads the configuration of one component anew.
+/// Reads the configuration of one component again.
 pub(super) fn configure_component(release: &mut Release, at: usize, configs: &[Arc<ConfigMap>]) {
     let fallback = fallback(release, configs);
     let Some(component) = release.components.get(at) else { return };

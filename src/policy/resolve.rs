@@ -78,7 +78,7 @@ pub enum Applied {
         /// Index into [`PolicySet::exceptions`].
         exception: usize,
     },
-    /// The deployer accepted it, as policy lets him.
+    /// The deployer accepted it, which policy allows.
     Accepted,
 }
 

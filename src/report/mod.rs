@@ -230,7 +230,7 @@ pub enum Outcome {
     Passed,
     /// A policy switched it off.
     Off,
-    /// The deployer accepted it, as policy lets him.
+    /// The deployer accepted it, which policy allows.
     Accepted,
     /// An exception lets everything that was found pass.
     Excepted,

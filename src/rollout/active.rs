@@ -39,7 +39,7 @@ pub fn has_active(component: Component, to: Version) -> bool {
     !roles(component, to).0.is_empty()
 }
 
-/// Why the active one is not surely one of these pods; nothing where it is, or where the sessions cannot tell.
+/// Why the active one is not surely one of these pods; `None` if it is, or where the sessions cannot tell.
 #[must_use]
 pub fn lacks(sessions: &[Session], component: Component, to: Version, pods: &[PodName]) -> Option<String> {
     let (roles, all) = roles(component, to);
@@ -62,7 +62,7 @@ fn may_be_of(session: &Session, pods: &[PodName]) -> bool {
     by_name || by_ip || (session.host.is_none() && !has_ip)
 }
 
-/// Ids of the nodes that have a session; nothing where no node that serves has one, so that this is not the right place.
+/// Ids of the nodes that have a session; `None` if no node that serves has one, so that this is not the right place.
 #[must_use]
 pub fn live_nodes(sessions: &[Session]) -> Option<BTreeSet<i64>> {
     let serves =

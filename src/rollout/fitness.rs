@@ -6,7 +6,7 @@ use crate::{
     run::release,
 };
 
-/// Why this release can never be rolled by this verb; nothing where it can.
+/// Why this release can never be rolled by this verb; `None` if it can.
 #[must_use]
 pub fn never(release: &Release) -> Option<String> {
     let name = &release.name;
@@ -50,7 +50,7 @@ pub fn source(release: &Release) -> Result<Build, String> {
     release.lowest().ok_or_else(|| format!("no component of {} says its version", release.name))
 }
 
-/// Why this release cannot be rolled now, although it could be; nothing where it can.
+/// Why this release cannot be rolled now, although it could be; `None` if it can.
 #[must_use]
 pub fn not_now(release: &Release, facts: &Facts) -> Option<String> {
     if release.is_stopped() {

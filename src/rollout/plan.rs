@@ -255,7 +255,7 @@ impl Rollout {
         steps
     }
 
-    /// The plan that a run began with, as its record has it; nothing where a later version wrote it.
+    /// The plan that a run began with, as its record has it; `None` if a later version wrote it.
     #[must_use]
     pub fn recorded(run: &UpgradeRun, release: &Release, catalogue: &Catalogue) -> Option<Self> {
         let spec = &run.spec;

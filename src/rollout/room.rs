@@ -84,7 +84,7 @@ fn quantity(text: &str, unit: f64) -> Option<i64> {
     Some(value.ceil() as i64)
 }
 
-/// Which pods find no node, as far as requests tell; nothing where all do, or where no node is known.
+/// Which pods find no node, as far as requests tell; `None` if all do, or where no node is known.
 #[must_use]
 pub fn warning(surges: &[Surge], nodes: &[Resources]) -> Option<String> {
     if nodes.is_empty() {

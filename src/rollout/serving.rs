@@ -27,7 +27,7 @@ pub const fn serves(component: Component) -> bool {
     matches!(component, Component::QueryNode | Component::StreamingNode | Component::Standalone)
 }
 
-/// The question that this move has a part in; nothing where it changes nothing about who serves.
+/// The question that this move has a part in; `None` if it changes nothing about who serves.
 #[must_use]
 pub fn question(moves: &[Move], at: usize) -> Option<Question> {
     let follows = |place: usize| moves.get(place).is_some_and(|one| one.at_once_with_next);

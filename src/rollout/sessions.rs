@@ -22,7 +22,7 @@ const ANSWER: Duration = Duration::from_secs(2);
 pub struct Sessions(OnceCell<Option<Target>>);
 
 impl Sessions {
-    /// The sessions of Milvus' components; nothing where etcd does not tell. Where it never does, a person is told, once.
+    /// The sessions of Milvus' components; `None` if etcd does not tell. Where it never does, a person is told, once.
     pub async fn read(&self, cx: &Cx<'_>) -> Option<Vec<Session>> {
         let target = self.0.get_or_init(|| reached(cx)).await.as_ref()?;
         ask(target).await.ok()

@@ -99,7 +99,7 @@ impl Pace {
         measured.worst = measured.worst.max(measured.between);
     }
 
-    /// It was completely there at this moment. How long that took, and how long nothing had moved before; nothing where this
+    /// It was completely there at this moment. How long that took, and how long nothing had moved before; `None` if this
     /// process did not change it.
     pub fn ready(&self, at: Instant) -> Option<(Duration, Option<Duration>)> {
         let mut measured = self.0.lock().unwrap_or_else(PoisonError::into_inner);

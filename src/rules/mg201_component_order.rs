@@ -119,7 +119,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         .cures(Cure::OrderedUpgrade);
 }
 
-/// What is wrong with moving these components now; nothing where the order holds.
+/// What is wrong with moving these components now; `None` if the order holds.
 fn problem(
     upgrade: &Upgrade<'_>,
     moving: &[Component],

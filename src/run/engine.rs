@@ -94,7 +94,7 @@ impl<S: Step> Engine<'_, S> {
         self.ended(RunPhase::RolledBack, &standing.data, End::Reached).await
     }
 
-    /// Why the run can no longer go back from where the record stands; nothing where it can.
+    /// Why the run can no longer go back from where the record stands; `None` if it can.
     pub async fn no_way_back(&self) -> Option<String> {
         let cursor = self.store.run().status.step?;
         let context = Context::new(self.world, self.link, self.store, self.lock);

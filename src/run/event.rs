@@ -116,7 +116,7 @@ impl Event {
     }
 }
 
-/// Somebody who is told what happens. Must not block: events are told from within the run.
+/// Receives the events of a run. Must not block: events are told from within the run.
 pub trait Listener: Send + Sync {
     /// Hears of an event.
     fn hear(&self, at: Timestamp, event: &Event);

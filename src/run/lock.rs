@@ -194,7 +194,7 @@ async fn renew(slot: Slot, fence: i64, last: Arc<Mutex<Instant>>, again: Arc<Not
                 *last.lock().unwrap_or_else(PoisonError::into_inner) = before;
                 again.notify_waiters();
             }
-            // Gone and made anew: somebody broke the lock.
+            // Gone and made again: somebody broke the lock.
             Ok(Ok(Claim::Mine { .. })) => return halting.halt(Halt::LockLost { by: None }),
             Ok(Ok(Claim::Theirs(holder))) => return halting.halt(Halt::LockLost { by: Some(holder.identity) }),
             Ok(Ok(Claim::Contended)) => continue,

@@ -91,7 +91,7 @@ pub fn image_fits(image: &str, flag: &str, version: Version) -> Result<(), Strin
     }
 }
 
-/// Why a tool would undo each step, and how to stop it from that; nothing where none would.
+/// Why a tool would undo each step, and how to stop it from that; `None` if none would.
 #[must_use]
 pub fn self_healing(release: &Release, facts: &Facts) -> Option<String> {
     let deployer = facts.deployers.iter().flatten().find(|one| one.release == release.name && one.self_heal)?;

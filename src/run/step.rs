@@ -49,7 +49,7 @@ pub trait Step {
         Ok(())
     }
 
-    /// Why the run can no longer go back from this step; nothing where it can.
+    /// Why the run can no longer go back from this step; `None` if it can.
     ///
     /// # Errors
     /// Where that cannot be found out.
@@ -66,7 +66,7 @@ pub trait Step {
     }
 }
 
-/// What to say when a run stops: whole sentences.
+/// The message for users when a run stops, in whole sentences.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
     /// The state of the data.

@@ -238,7 +238,7 @@ impl Store {
         .await
     }
 
-    /// Changes the status. Where somebody else wrote first, the change is made again on what he left.
+    /// Changes the status. If another client wrote first, the change is applied again to the newer status.
     ///
     /// # Errors
     /// Where it cannot be written, or a later holder of the lock wrote.

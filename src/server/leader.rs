@@ -1,4 +1,4 @@
-//! Who does what only one may do: a Lease, as Kubernetes' own controllers have it.
+//! Leader election by a Lease: one replica does what only one may do.
 
 use std::{
     sync::{
@@ -33,7 +33,7 @@ impl Leader {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Strives to lead, until the process ends.
+    /// Campaigns for leadership until the process ends.
     #[must_use]
     pub fn start(client: Client, namespace: &str, identity: &str) -> Self {
         let leader = Self::default();

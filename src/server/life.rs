@@ -1,4 +1,4 @@
-//! Readiness, and the way down.
+//! Readiness and shutdown.
 
 use std::{
     collections::BTreeMap,

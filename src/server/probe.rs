@@ -1,4 +1,4 @@
-//! Whether the server could be asked, found out the hard way: by asking it.
+//! Checks the server by a request to it.
 
 use std::{
     net::SocketAddr,
@@ -46,7 +46,7 @@ pub async fn follow(life: Arc<Life>, known: Refresh, address: SocketAddr, last: 
         life.set(Condition::Certificate, certificate);
         if let Some(store) = &known.store {
             let missing = store.missing();
-            // Once filled, a cache that is being listed anew still serves what it had.
+            // Once filled, a cache that is being listed again still serves what it had.
             synced |= missing.is_empty();
             let filled = if synced { Ok(()) } else { Err(format!("not read yet: {}", missing.join(", "))) };
             life.set(Condition::Policies, filled.clone());

@@ -313,7 +313,7 @@ impl Store {
     pub fn delete(&self, kind: Watched, namespace: &str, name: &str) {
         let mut state = self.write();
         if let Some(of) = self.is_memory(kind, namespace, name) {
-            // Whoever deletes it wants to start anew. What runs is remembered again.
+            // Whoever deletes it wants to start again. What runs is remembered again.
             state.stored.remove(of);
             state.remember(of, None);
             self.touch(of);
@@ -716,10 +716,10 @@ impl State {
         }
     }
 
-    /// Makes anew what depends on a kind.
+    /// Makes again what depends on a kind.
     fn refresh(&mut self, kind: Watched) {
         match kind {
-            // Policies and exceptions are shared with every scene, and so are the labels: one namespace makes no other anew.
+            // Policies and exceptions are shared with every scene, and so are the labels: one namespace makes no other again.
             Watched::Namespaces => {
                 let set = PolicySet { namespace_labels: Arc::clone(&self.labels), ..PolicySet::clone(&self.compiled) };
                 self.compiled = Arc::new(set);

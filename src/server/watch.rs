@@ -1,7 +1,7 @@
 //! Keeps the store up to date: one watch a kind, each object reduced at once.
 //!
 //! A watch goes on from the version at which the one before ended, so ending one loses nothing, and a connection that is dead
-//! without saying so is found by beginning anew. That is why no watch lasts long: what decides what is let through is asked
+//! without saying so is found by beginning again. That is why no watch lasts long: what decides what is let through is asked
 //! for again every half a minute.
 
 use std::{
@@ -42,7 +42,7 @@ const SOON: Duration = Duration::from_millis(500);
 const HEALTHY: Duration = Duration::from_secs(5);
 /// Pauses between two tries, from the first to the longest.
 const PAUSES: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(3)];
-/// Tries to go on from a version, before everything is listed anew.
+/// Tries to go on from a version, before everything is listed again.
 const TRIES: u32 = 3;
 
 /// Watches every kind until the process ends. The client must not have a read timeout: a watch is silent for a minute.
@@ -95,7 +95,7 @@ struct Follower {
 
 /// Why following came to a halt.
 enum Halt {
-    /// The API server no longer knows what happened since: everything must be listed anew.
+    /// The API server no longer knows what happened since: everything must be listed again.
     Gone,
     /// The API server does not know the kind.
     Absent,
@@ -202,7 +202,7 @@ impl Follower {
                     }
                 }
                 Ok(Some(Err(error))) => break Err(error.into()),
-                // Nobody knows whether the connection is dead; beginning anew costs one request and tells.
+                // Nobody knows whether the connection is dead; beginning again costs one request and tells.
                 Ok(None) | Err(_) => break Ok(()),
             }
         };

@@ -220,7 +220,7 @@ impl Faults {
         &self.kubeconfig
     }
 
-    /// From now on this goes wrong; counting begins anew.
+    /// From now on this goes wrong; counting begins again.
     pub fn set(&self, fault: Fault) {
         self.shared.fault.send_replace(fault);
         self.shared.writes.store(0, Ordering::SeqCst);

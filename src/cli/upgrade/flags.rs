@@ -183,7 +183,7 @@ impl Args {
         Ok(MilvusAccess { ask, server_name: self.milvus_server_name.clone(), login, tls })
     }
 
-    /// How the Job is to be; nothing where there is none.
+    /// How the Job is to be; `None` if there is none.
     pub(super) fn options(&self) -> Result<Option<JobOptions>, Failure> {
         if self.local {
             return Ok(None);

@@ -25,7 +25,7 @@ pub struct Tape<'a> {
 }
 
 thread_local! {
-    /// The room of the last tape: fetching it anew takes a tenth of the time of a reading.
+    /// The room of the last tape: fetching it again takes a tenth of the time of a reading.
     static SPARE: Cell<Vec<Value>> = const { Cell::new(Vec::new()) };
 }
 
@@ -76,7 +76,7 @@ pub struct At<'t, 'a> {
 }
 
 impl<'a> Tape<'a> {
-    /// Reads a text; nothing where it is not written as an API server does.
+    /// Reads a text; `None` if it is not written as an API server does.
     #[must_use]
     pub fn read(text: &'a str) -> Option<Self> {
         // Places take four bytes.

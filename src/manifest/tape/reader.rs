@@ -8,12 +8,12 @@ const MAX_DIGITS: usize = 18;
 /// Containers around the members of a review's request.
 const REQUEST: usize = 2;
 
-/// Reads all values; nothing where the text is not as it should be.
+/// Reads all values; `None` if the text is not as it should be.
 pub(super) fn values(bytes: &[u8], values: &mut Vec<Value>) -> Option<()> {
     // Positions of the containers that are open, and whether they are mappings.
     let mut open: Vec<(usize, bool)> = Vec::with_capacity(MAX_DEPTH);
     let mut at = 0;
-    // The object of a review; what it was before is mostly the same text.
+    // `object`; `oldObject` repeats most of it.
     let mut object = None;
     loop {
         match *bytes.get(at)? {
@@ -77,7 +77,7 @@ fn is_key(bytes: &[u8], values: &[Value], key: &str) -> bool {
     values.last().and_then(|last| bytes.get(last.start as usize..last.stop as usize)) == Some(key.as_bytes())
 }
 
-/// Reads a scalar; nothing where none is there.
+/// Reads a scalar; `None` if none is there.
 pub(super) fn scalar(bytes: &[u8], at: usize, values: &mut Vec<Value>) -> Option<usize> {
     match *bytes.get(at)? {
         b'"' => string(bytes, at, values),
@@ -167,7 +167,7 @@ fn special(bytes: &[u8], mut at: usize) -> usize {
     bytes.get(at..).and_then(|rest| rest.iter().position(is_special)).map_or(bytes.len(), |more| at + more)
 }
 
-/// The end of a string whose first escape is at `at`; nothing where an escape is none, or half of a pair.
+/// The end of a string whose first escape is at `at`; `None` if an escape is none, or half of a pair.
 #[inline(never)]
 fn escaped(bytes: &[u8], mut at: usize) -> Option<usize> {
     loop {

@@ -10,7 +10,7 @@ const CHUNK: usize = 64;
 /// square of its length; what differs in more is another object, and read as one.
 const MAX_DIFFERENCES: usize = 32;
 
-/// Puts down the value at `at`, which is like the one at the position `model`; gives the place behind it. Nothing where
+/// Copies the subtree at `model` for the value at `at`, and returns the offset after it. `None` if
 /// anything but a few scalars of members and elements differs: then some values may have been put down already.
 ///
 /// Equal text read in the same state gives equal values. The state at the beginning is the same, and a scalar in the place of
@@ -61,7 +61,7 @@ pub(super) fn repeat(bytes: &[u8], mut at: usize, values: &mut Vec<Value>, model
     None
 }
 
-/// The scalar in which the model's text differs first, at `differs`; nothing where it differs between values.
+/// The scalar in which the model's text differs first, at `differs`; `None` if it differs between values.
 fn unlike(values: &[Value], next: usize, differs: usize) -> Option<usize> {
     let behind = values.get(next..)?.partition_point(|value| value.start as usize <= differs);
     let position = (next + behind).checked_sub(1).filter(|position| *position >= next)?;

@@ -172,7 +172,7 @@ impl<R: Read> Source<R> {
         }
     }
 
-    /// Nothing where the file ends just here.
+    /// `None` if the file ends just here.
     fn array_or_end<const N: usize>(&mut self) -> Result<Option<[u8; N]>, BackupError> {
         let mut array = [0; N];
         match self.fill(&mut array)? {

@@ -104,7 +104,7 @@ pub struct Constraint {
 }
 
 impl Order {
-    /// The position of a component's step; nothing where the order does not move it.
+    /// The position of a component's step; `None` if the order does not move it.
     #[must_use]
     pub fn position(&self, component: Component) -> Option<usize> {
         self.steps.iter().position(|step| step.components.contains(&component))

@@ -100,7 +100,7 @@ fn named(pod: &Pod) -> PodName {
     PodName { name: pod.name_any(), ips: ips.chain(ip).collect() }
 }
 
-/// What a pod says that is not well; nothing where all are, or where pods cannot be reached from here, which is said once.
+/// What a pod says that is not well; `None` if all are, or where pods cannot be reached from here, which is said once.
 async fn unwell(cx: &Cx<'_>, pods: &[Pod]) -> Option<String> {
     if !cx.world.ways.reach_pods() {
         return None;

@@ -117,7 +117,7 @@ async fn settled(cx: &Cx<'_>, proxy: &Proxy) -> Result<Loaded, ApiError> {
     }
 }
 
-/// Waits until all that was loaded before is served again, and says when it was; nothing where that was not asked.
+/// Waits until all that was loaded before is served again, and says when it was; `None` if that was not asked.
 pub(crate) async fn again(cx: &Cx<'_>, one: &Move) -> Result<Option<Instant>, StepError> {
     let Some((_, _, id)) = question(cx, one).filter(|(question, at, _)| question.after == *at) else { return Ok(None) };
     let Some(before) = cx.run().status.loaded.filter(|loaded| loaded.step == id) else { return Ok(None) };

@@ -17,7 +17,7 @@ use crate::{
     run::{StepError, originals},
 };
 
-/// Why there is no way back any more; nothing where there is one.
+/// Why there is no way back any more; `None` if there is one.
 pub(crate) async fn barred(cx: &Cx<'_>) -> Result<Option<String>, StepError> {
     let world = cx.world;
     match passed(&cx.run(), &world.rollout, &world.release.fullname) {

@@ -44,7 +44,7 @@ impl<W: Write + Send> Listener for Lines<W> {
     }
 }
 
-/// An event in one line; nothing where it is none for people.
+/// An event in one line; `None` if it is none for people.
 #[must_use]
 pub(super) fn line(event: &Event) -> Option<String> {
     Some(match event {

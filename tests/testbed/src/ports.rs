@@ -2,7 +2,7 @@ use std::net::{Ipv4Addr, TcpListener};
 
 use crate::Error;
 
-/// How often a part is started anew, with other ports, when one of its ports was taken in the meantime.
+/// How often a part is started again, with other ports, when one of its ports was taken in the meantime.
 const ATTEMPTS: usize = 5;
 
 /// Finds `N` different ports free on loopback and calls `start` with them, again while another program is faster.

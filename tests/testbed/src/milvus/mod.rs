@@ -119,7 +119,7 @@ impl MilvusStore {
         let mut twin = or_panic(Self::try_new(&EtcdOptions { data: Some(self.etcd.data_dir()), ..EtcdOptions::default() }));
         twin.authorization = self.authorization;
         self.etcd.restart();
-        // The servers' own folders hold configurations, which each start writes anew.
+        // The servers' own folders hold configurations, which each start writes again.
         let mut copy = Command::new("cp");
         copy.arg("-R").args(["data", "messages", "messages_meta_kv"].map(|name| self.scratch.join(name)));
         expect_success(or_panic(command::run(copy.arg(twin.scratch.path()), "")));
