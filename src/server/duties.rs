@@ -85,7 +85,7 @@ impl Duties {
             }
             led = leads;
             let now = Timestamp::now();
-            self.see(!has_seen_all, now);
+            self.see(!has_seen_all, now).await;
             has_seen_all = true;
             if leads {
                 self.save_all(&mut versions).await;
@@ -101,26 +101,27 @@ impl Duties {
             if let Some(every) = self.audit_every
                 && audited.is_none_or(|at| at.elapsed() >= every)
             {
-                self.audit();
+                self.audit().await;
                 audited = Some(tokio::time::Instant::now());
             }
         }
     }
 
     /// Remembers what the namespaces hold that changed, or that all namespaces hold.
-    fn see(&self, all: bool, now: Timestamp) {
+    async fn see(&self, all: bool, now: Timestamp) {
         let data = self.data.current();
-        let mut changed = self.store.take_changed();
+        let mut namespaces = self.store.take_changed();
         if all {
-            changed = self.store.milvus_namespaces();
-            let remembered = self.store.remembered_namespaces().into_iter();
-            changed.extend(remembered.map(|name| (name.clone(), self.store.picture(&name).view)));
+            namespaces.extend(self.store.milvus_namespaces());
+            namespaces.extend(self.store.remembered_namespaces());
         }
-        for (namespace, view) in changed {
+        for namespace in namespaces {
             let mut memory = Memory::clone(&self.store.memory(&namespace));
-            if memory.see(&namespace, &view, &data, now) {
+            if memory.see(&namespace, &self.store.picture(&namespace).view, &data, now) {
                 self.store.remember(&namespace, memory);
             }
+            // They may be thousands, and reviews wait for nobody.
+            tokio::task::yield_now().await;
         }
     }
 
@@ -260,10 +261,11 @@ impl Duties {
     }
 
     /// Judges everything that runs, for the metrics and the log.
-    fn audit(&self) {
+    async fn audit(&self) {
         let mut counts: BTreeMap<(&'static str, &'static str), i64> = BTreeMap::new();
-        for (namespace, view) in self.store.milvus_namespaces() {
+        for namespace in self.store.milvus_namespaces() {
             let picture = self.store.picture(&namespace);
+            let view = picture.view;
             let facts =
                 Facts { rollouts: Some(view.rollouts.clone()), autoscalers: Some(view.autoscalers.clone()), ..Facts::default() };
             let policies = picture.policies.at(Timestamp::now());
@@ -279,6 +281,7 @@ impl Duties {
                     *counts.entry((judged.finding.rule.id, action)).or_default() += 1;
                 }
             }
+            tokio::task::yield_now().await;
         }
         self.metrics.audit_findings.clear();
         for ((rule, action), count) in &counts {

@@ -171,8 +171,7 @@ impl Registrar {
 
     /// Namespaces that hold Milvus, or its data.
     fn namespaces(&self) -> BTreeSet<String> {
-        let running = self.store.milvus_namespaces().into_iter().map(|(name, _)| name);
-        running.chain(self.store.remembered_namespaces()).collect()
+        self.store.milvus_namespaces().into_iter().chain(self.store.remembered_namespaces()).collect()
     }
 
     async fn read_template(&self) -> Result<Vec<Value>, RegistrationError> {

@@ -154,6 +154,8 @@ struct State {
     stored: BTreeMap<String, Arc<Memory>>,
     /// Namespace and release of what works on some data, by the keys of its location.
     locations: HashMap<String, Vec<(String, String)>>,
+    /// The keys under which the releases of a namespace are there.
+    located: HashMap<String, Vec<String>>,
     /// Keys that the running listing of a kind has shown.
     listed: HashMap<Watched, HashSet<(String, String)>>,
     synced: BTreeSet<Watched>,
@@ -172,10 +174,18 @@ struct State {
 #[derive(Default)]
 pub struct Store {
     state: RwLock<State>,
-    views: Mutex<HashMap<String, Arc<View>>>,
+    views: Mutex<Views>,
     dirty: Mutex<BTreeSet<String>>,
     changed: Notify,
     namespace: String,
+}
+
+/// Views that are kept ready, and what is known of all namespaces.
+#[derive(Default)]
+struct Views {
+    kept: HashMap<String, Arc<View>>,
+    /// Whether a namespace holds Milvus; missing if it changed since.
+    holds_milvus: HashMap<String, bool>,
 }
 
 /// Everything about one namespace, at one moment.
@@ -363,40 +373,43 @@ impl Store {
 
     fn view_of(&self, state: &State, namespace: &str) -> Arc<View> {
         let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(view) = views.get(namespace) {
+        if let Some(view) = views.kept.get(namespace) {
             return Arc::clone(view);
         }
         let objects = state.objects.get(namespace).into_iter().flat_map(BTreeMap::values);
         let view = Arc::new(View::of(objects.map(|kept| (kept.object.clone(), kept.proven))));
+        let holds_milvus = !view.place.snapshot.releases.is_empty();
+        if state.objects.contains_key(namespace) {
+            views.holds_milvus.insert(namespace.to_owned(), holds_milvus);
+        }
         // Namespaces without Milvus are many; theirs cost nothing to make again.
-        if !view.place.snapshot.releases.is_empty() {
-            let all: usize = views.keys().map(|namespace| state.shelf.of(namespace)).sum();
-            if views.len() >= MAX_VIEWS || all + state.shelf.of(namespace) > MAX_VIEW_BYTES {
-                views.clear();
+        if holds_milvus {
+            let all: usize = views.kept.keys().map(|namespace| state.shelf.of(namespace)).sum();
+            if views.kept.len() >= MAX_VIEWS || all + state.shelf.of(namespace) > MAX_VIEW_BYTES {
+                views.kept.clear();
             }
-            views.insert(namespace.to_owned(), Arc::clone(&view));
+            views.kept.insert(namespace.to_owned(), Arc::clone(&view));
         }
         view
     }
 
-    /// Namespaces in which something changed since this was last asked, with what they hold now.
+    /// Namespaces in which something changed since this was last asked.
     #[must_use]
-    pub fn take_changed(&self) -> Vec<(String, Arc<View>)> {
-        let changed = std::mem::take(&mut *self.dirty.lock().unwrap_or_else(PoisonError::into_inner));
-        let state = self.read();
-        changed.into_iter().map(|namespace| (namespace.clone(), self.view_of(&state, &namespace))).collect()
+    pub fn take_changed(&self) -> BTreeSet<String> {
+        std::mem::take(&mut *self.dirty.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Every namespace that holds Milvus.
+    /// The namespaces that hold Milvus. Their views are not kept: in a large cluster all of them would not fit into memory.
     #[must_use]
-    pub fn milvus_namespaces(&self) -> Vec<(String, Arc<View>)> {
-        let state = self.read();
-        let names: Vec<String> = state.objects.keys().cloned().collect();
-        names
-            .into_iter()
-            .map(|namespace| (namespace.clone(), self.view_of(&state, &namespace)))
-            .filter(|(_, view)| !view.place.snapshot.releases.is_empty())
-            .collect()
+    pub fn milvus_namespaces(&self) -> BTreeSet<String> {
+        let names: Vec<String> = self.read().objects.keys().cloned().collect();
+        names.into_iter().filter(|namespace| self.holds_milvus(namespace)).collect()
+    }
+
+    fn holds_milvus(&self, namespace: &str) -> bool {
+        let known = self.views.lock().unwrap_or_else(PoisonError::into_inner).holds_milvus.get(namespace).copied();
+        // The lock is taken for one namespace at a time, so that nobody waits for all of them.
+        known.unwrap_or_else(|| !self.view_of(&self.read(), namespace).place.snapshot.releases.is_empty())
     }
 
     /// What is remembered of a namespace.
@@ -423,7 +436,7 @@ impl Store {
 
     /// Takes in what this replica has seen of a namespace.
     pub fn remember(&self, namespace: &str, memory: Memory) {
-        self.write().remember(namespace, Some(memory).filter(|memory| !memory.is_empty()));
+        self.write().remember(namespace, Some(Arc::new(memory)).filter(|memory| !memory.is_empty()));
     }
 
     /// Notes that the memory of a namespace is stored like this.
@@ -431,9 +444,13 @@ impl Store {
         let mut state = self.write();
         if memory.is_empty() {
             state.stored.remove(namespace);
-        } else {
-            state.stored.insert(namespace.to_owned(), memory);
+            return;
         }
+        // Equal memories are kept once.
+        if let Some(own) = state.memories.get_mut(namespace).filter(|own| **own == memory) {
+            *own = Arc::clone(&memory);
+        }
+        state.stored.insert(namespace.to_owned(), memory);
     }
 
     /// Namespaces of which something else is remembered than is stored, with what is to be stored.
@@ -522,7 +539,10 @@ impl Store {
     }
 
     fn touch(&self, namespace: &str) {
-        self.views.lock().unwrap_or_else(PoisonError::into_inner).remove(namespace);
+        let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
+        views.kept.remove(namespace);
+        views.holds_milvus.remove(namespace);
+        drop(views);
         self.dirty.lock().unwrap_or_else(PoisonError::into_inner).insert(namespace.to_owned());
     }
 
@@ -538,26 +558,34 @@ impl Store {
 impl State {
     /// Takes in the stored memory of a namespace.
     fn adopt(&mut self, namespace: &str, stored: Memory) {
+        let stored = Arc::new(stored);
         let mut memory = self.memories.get(namespace).map(|memory| Memory::clone(memory)).unwrap_or_default();
         memory.adopt(&stored);
+        // Equal memories are kept once.
+        let memory = if memory == *stored { Arc::clone(&stored) } else { Arc::new(memory) };
         self.remember(namespace, Some(memory));
-        self.stored.insert(namespace.to_owned(), Arc::new(stored));
+        self.stored.insert(namespace.to_owned(), stored);
     }
 
     /// Replaces what is remembered of a namespace; `None` if nothing is.
-    fn remember(&mut self, namespace: &str, memory: Option<Memory>) {
-        self.locations.retain(|_, users| {
-            users.retain(|(known, _)| known != namespace);
-            !users.is_empty()
-        });
+    fn remember(&mut self, namespace: &str, memory: Option<Arc<Memory>>) {
+        for key in self.located.remove(namespace).unwrap_or_default() {
+            if let Some(users) = self.locations.get_mut(&key) {
+                users.retain(|(known, _)| known != namespace);
+                if users.is_empty() {
+                    self.locations.remove(&key);
+                }
+            }
+        }
         self.memories.remove(namespace);
         let Some(memory) = memory else { return };
         for (release, location) in memory.locations(Catalogue::embedded()) {
             for key in location.keys() {
-                self.locations.entry(key).or_default().push((namespace.to_owned(), release.clone()));
+                self.locations.entry(key.clone()).or_default().push((namespace.to_owned(), release.clone()));
+                self.located.entry(namespace.to_owned()).or_default().push(key);
             }
         }
-        self.memories.insert(namespace.to_owned(), Arc::new(memory));
+        self.memories.insert(namespace.to_owned(), memory);
     }
 
     fn contact(&mut self, kind: Watched) {
@@ -876,6 +904,60 @@ mod tests {
         ending["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
         store.put(Watched::Namespaces, ending, NOW);
         assert!(store.picture("n-2").ending && !store.picture("n-3").ending);
+    }
+
+    #[test]
+    fn namespaces_with_milvus_are_known_without_their_views() {
+        let store = Store::new("guard");
+        let put = |namespace: &str, name: &str, image: &str| {
+            let mut object = deployment(name, image);
+            object["metadata"]["namespace"] = json!(namespace);
+            if !image.contains("milvus") {
+                object["spec"]["template"]["spec"]["containers"][0]["args"] = json!([]);
+            }
+            store.put(Watched::Deployments, object, NOW);
+        };
+        let names = || store.milvus_namespaces().into_iter().collect::<Vec<_>>().join(" ");
+        for number in 0..3 * MAX_VIEWS {
+            put(&format!("milvus-{number}"), "my-release-milvus-proxy", "milvusdb/milvus:v2.4.5");
+        }
+        put("web", "web", "nginx:1");
+        assert_eq!(store.milvus_namespaces().len(), 3 * MAX_VIEWS);
+        let kept = || store.views.lock().unwrap().kept.len();
+        assert!(kept() <= MAX_VIEWS);
+        // Nothing changed, so nothing is made again.
+        store.views.lock().unwrap().kept.clear();
+        assert_eq!((store.milvus_namespaces().len(), kept()), (3 * MAX_VIEWS, 0));
+        for number in 1..3 * MAX_VIEWS {
+            store.delete(Watched::Deployments, &format!("milvus-{number}"), "my-release-milvus-proxy");
+        }
+        assert_eq!(names(), "milvus-0");
+        put("web", "my-release-milvus-proxy", "milvusdb/milvus:v2.4.5");
+        assert_eq!(names(), "milvus-0 web");
+        store.delete(Watched::Deployments, "milvus-0", "my-release-milvus-proxy");
+        assert_eq!((names().as_str(), store.views.lock().unwrap().holds_milvus.len()), ("web", 1));
+    }
+
+    #[test]
+    fn a_memory_that_is_stored_as_it_is_known_is_kept_once() {
+        let store = Store::new("guard");
+        let (own, stored) = (|| Arc::clone(&store.read().memories["n"]), || Arc::clone(&store.read().stored["n"]));
+        let object = deployment("my-release-milvus-proxy", "milvusdb/milvus:v2.4.5");
+        store.put(Watched::Deployments, object, NOW);
+        let namespace = store.milvus_namespaces().pop_first().unwrap();
+        let mut memory = Memory::default();
+        memory.see(&namespace, &store.picture(&namespace).view, Catalogue::embedded(), NOW);
+        store.remember("n", memory.clone());
+        assert_eq!(store.unstored().len(), 1);
+        store.stored("n", Arc::new(memory.clone()));
+        assert!(store.unstored().is_empty() && Arc::ptr_eq(&own(), &stored()));
+        let text = serde_json::to_string(&memory).unwrap();
+        let map = json!({"metadata": {"name": memory_name("n"), "namespace": "guard"}, "data": {MEMORY_KEY: text}});
+        store.put(Watched::ConfigMaps, map, NOW);
+        assert!(store.unstored().is_empty() && Arc::ptr_eq(&own(), &stored()));
+        assert!(store.take_changed().contains("n"), "what is stored is compared with what runs");
+        store.delete(Watched::ConfigMaps, "guard", &memory_name("n"));
+        assert!(store.memory("n").is_empty() && store.unstored().is_empty());
     }
 
     #[test]
