@@ -164,8 +164,8 @@ fn versions_are_judged_before_anything_else() {
     for (source, target, word) in [
         ("2.0.2", "2.2.0", "upgrade Milvus to 2.1.4 first"),
         ("2.1.4", "2.3.1", "to 2.2 only"),
-        ("v2.1.4", "2.2.0", "no version"),
-        ("2.1", "2.2.0", "no version"),
+        ("v2.1.4", "2.2.0", "not a version"),
+        ("2.1", "2.2.0", "not a version"),
         ("2.2.1", "2.1.0", "lower than the source"),
         ("2.2.3", "2.2.16", "already has the metadata of 2.2"),
     ] {

@@ -89,7 +89,7 @@ fn a_component_that_starts_in_the_middle_stops_the_run_before_anything_is_delete
     assert!(written <= 8, "{written} writes after the component had registered");
     bed.migrate(&[]).expect(3).says("components of Milvus are running");
     bed.revoke(lease);
-    bed.migrate(&[]).expect(0).says("going on");
+    bed.migrate(&[]).expect(0).says("resum");
     assert_same(&bed.metadata(), &planned(&dump, &Options::default()));
 }
 
@@ -176,7 +176,7 @@ fn the_lock_of_a_machine_that_is_gone_is_waited_out() {
     let bed = Bed::start();
     bed.fill(&small().dump().unwrap());
     foreign_lock(&bed, 9);
-    bed.migrate(&[]).expect(0).says("the end of the lock of meta migrate by process 1 on pod-1");
+    bed.migrate(&[]).expect(0).says("the lock of meta migrate by process 1 on pod-1");
 }
 
 #[test]
@@ -244,6 +244,6 @@ fn going_on_needs_the_very_backup_and_the_very_flags() {
     bed.migrate(&[]).expect(3).says("a.backup").says("name the backup with --backup");
     bed.run("backup", &["--out", "later.backup"]).expect(0);
     finish(&mut bed.migration_at(&bed.etcd.endpoint(), "later.backup")).expect(3).says("is another file");
-    finish(&mut bed.migration_at(&bed.etcd.endpoint(), "moved.backup")).expect(0).says("going on");
+    finish(&mut bed.migration_at(&bed.etcd.endpoint(), "moved.backup")).expect(0).says("resum");
     assert_same(&bed.metadata(), &planned(&dump, &Options::default()));
 }
