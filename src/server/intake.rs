@@ -25,7 +25,7 @@ const BODY_DEADLINE: Duration = Duration::from_secs(10);
 /// For room to become free.
 const ROOM_DEADLINE: Duration = Duration::from_secs(2);
 /// A body that has been arriving for longer gives way when others need room.
-const PATIENCE: Duration = Duration::from_millis(500);
+const PATIENCE: Duration = Duration::from_secs(1);
 /// Bytes of a part of a body that comes in many frames.
 const PART: usize = 64 * 1024;
 /// Between two askings to give way.
