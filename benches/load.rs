@@ -215,7 +215,7 @@ fn main() {
     if args.next_if(|arg| arg == "--bare").is_some() {
         return bare(&args.next().unwrap());
     }
-    // `cargo test --all-targets` runs benchmarks too; it says nothing of --bench.
+    // `cargo test --all-targets` runs benchmarks too, without --bench.
     if !std::env::args().any(|arg| arg == "--bench") {
         return;
     }

@@ -47,7 +47,7 @@ struct Ours {
 }
 
 fn main() {
-    // `cargo test --all-targets` runs benchmarks too; it says nothing of --bench.
+    // `cargo test --all-targets` runs benchmarks too, without --bench.
     if !std::env::args().any(|arg| arg == "--bench") {
         return;
     }

@@ -69,7 +69,7 @@ impl Bed {
             stream::iter(0..teams).map(|team| create_team(&client, team)).buffered(AT_ONCE).collect::<Vec<_>>().await
         });
         eprintln!("{teams} namespaces filled in {:.0?}", begun.elapsed());
-        // Memories are written one after the other; nobody shall write while others are asked.
+        // Memories are written one after the other. Reviews are measured after the last write.
         let webhook = Webhook::with(cluster, &[]);
         let remembered = format!("/api/v1/namespaces/{GUARD}/configmaps?limit=1");
         let mut seen = Instant::now();
@@ -198,7 +198,7 @@ fn compare(name: &str, small: &Bed, large: &Bed, bodies: fn(&Bed) -> &[Vec<u8>])
 }
 
 fn main() {
-    // `cargo test --all-targets` runs benchmarks too; it says nothing of --bench.
+    // `cargo test --all-targets` runs benchmarks too, without --bench.
     if !std::env::args().any(|arg| arg == "--bench") {
         return;
     }

@@ -744,10 +744,10 @@ impl State {
         }
     }
 
-    /// Makes again what depends on a kind.
+    /// Rebuilds what depends on a kind.
     fn refresh(&mut self, kind: Watched) {
         match kind {
-            // Policies and exceptions are shared with every scene, and so are the labels: one namespace makes no other again.
+            // Policies and exceptions are shared with every scene, and so are the labels: a change of one namespace rebuilds no other.
             Watched::Namespaces => {
                 let set = PolicySet { namespace_labels: Arc::clone(&self.labels), ..PolicySet::clone(&self.compiled) };
                 self.compiled = Arc::new(set);

@@ -1,7 +1,7 @@
 //! Keeps the store up to date: one watch a kind, each object reduced at once.
 //!
 //! A watch goes on from the version at which the one before ended, so ending one loses nothing, and a connection that is dead
-//! without saying so is found by beginning again. That is why no watch lasts long: what decides what is let through is asked
+//! without saying so is found by starting another watch. That is why no watch lasts long: what decides what is let through is asked
 //! for again every half a minute.
 
 use std::{
@@ -202,7 +202,7 @@ impl Follower {
                     }
                 }
                 Ok(Some(Err(error))) => break Err(error.into()),
-                // Nobody knows whether the connection is dead; beginning again costs one request and tells.
+                // Nobody knows whether the connection is dead; another watch costs one request and tells.
                 Ok(None) | Err(_) => break Ok(()),
             }
         };
