@@ -18,7 +18,7 @@ use std::{
 use common::{
     Chart,
     kubelet::Nodes,
-    webhook::{GUARD, Webhook, wait_until},
+    webhook::{GUARD, Webhook, stored_memory, wait_until},
 };
 use milvus_guard::manifest::documents;
 use milvus_guard_testbed::{Helm, expect_success};
@@ -143,9 +143,7 @@ impl<'a> Site<'a> {
     /// Waits until the guard has stored that this version was available as a whole.
     fn remember(&self, version: &str) {
         wait_until("the guard remembers what was good", Duration::from_secs(30), || {
-            let name = format!("milvus-guard-memory.{}", self.namespace);
-            let memory = self.webhook.kubectl(&["-n", GUARD, "get", "configmap", &name, "-o", "jsonpath={.data}"]).1;
-            memory.replace('\\', "").contains(&format!(r#""settled":"{version}""#))
+            stored_memory(&self.webhook.cluster, &self.namespace).contains(&format!(r#""settled":"{version}""#))
         });
     }
 }

@@ -15,7 +15,7 @@ use std::{fs, time::Duration};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use common::{
     Chart, file,
-    webhook::{GUARD, Server, TEMPLATE, Webhook, wait_until, write_template},
+    webhook::{GUARD, Server, TEMPLATE, Webhook, stored_memory, wait_until, write_template},
 };
 use milvus_guard::manifest::documents;
 use milvus_guard_testbed::{Helm, expect_success};
@@ -41,8 +41,7 @@ fn etcd_values(webhook: &Webhook, address: &str) -> String {
 /// Waits until the guard has stored what runs.
 fn remembered(webhook: &Webhook) {
     wait_until("what runs is remembered", Duration::from_secs(30), || {
-        let name = format!("milvus-guard-memory.{NAMESPACE}");
-        webhook.kubectl(&["-n", GUARD, "get", "configmap", &name, "-o", "jsonpath={.data}"]).1.contains("my-release-milvus")
+        stored_memory(&webhook.cluster, NAMESPACE).contains("my-release-milvus")
     });
 }
 
@@ -203,8 +202,7 @@ fn a_decision_of_an_older_revision_opens_nothing() {
         upgrade("v2.3.5", &["--set", "extraConfigFiles.user\\.yaml=log: {level: debug}"]);
         upgrade("v2.4.23", &["--labels", "guard.milvus.io/accept=MG201_MG206-r3"]);
         wait_until("the new version has run", Duration::from_secs(30), || {
-            let name = format!("milvus-guard-memory.{NAMESPACE}");
-            webhook.kubectl(&["-n", GUARD, "get", "configmap", &name, "-o", "jsonpath={.data}"]).1.contains("2.4.23")
+            stored_memory(&webhook.cluster, NAMESPACE).contains("2.4.23")
         });
         let (_, decisions) = webhook.kubectl(&["-n", GUARD, "get", "releasedecisions", "-o", "name"]);
         assert_eq!(decisions.lines().count(), 1, "one for each release: {decisions}");

@@ -20,7 +20,7 @@ use common::{
     Chart,
     faults::{Fault, Faults, Link},
     service::{Changes, Service, make_service},
-    webhook::{GUARD, Server, TEMPLATE, prepare, wait_until, write_service_template},
+    webhook::{GUARD, Server, TEMPLATE, prepare, stored_memory, wait_until, write_service_template},
 };
 use jiff::{SignedDuration, Timestamp};
 use milvus_guard::certs::{
@@ -201,8 +201,7 @@ impl Replicas {
     }
 
     fn memory(&self) -> String {
-        let path = format!("/api/v1/namespaces/{GUARD}/configmaps/milvus-guard-memory.milvus");
-        self.cluster.get(&path).body
+        stored_memory(&self.cluster, "milvus")
     }
 
     /// Another Milvus in the same namespace.

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use common::{
     Chart,
     kubelet::Nodes,
-    webhook::{GUARD, Webhook, wait_until, write_as_guard},
+    webhook::{GUARD, Webhook, stored_memory, wait_until, write_as_guard},
 };
 use milvus_guard::{
     manifest::documents,
@@ -188,9 +188,7 @@ fn a_failed_upgrade_can_be_rolled_back() {
     let chart = install(&webhook, Helm::V4, "v2.3.22");
     wait_settled(&webhook);
     wait_until("the guard remembers what was good", Duration::from_secs(20), || {
-        let (_, memory) =
-            webhook.kubectl(&["-n", GUARD, "get", "configmap", "milvus-guard-memory.milvus", "-o", "jsonpath={.data}"]);
-        memory.contains(r#"\"settled\":\"2.3.22\""#) || memory.contains(r#""settled":"2.3.22""#)
+        stored_memory(&webhook.cluster, NAMESPACE).contains(r#""settled":"2.3.22""#)
     });
     let ways: [(&str, &[&str]); 3] = [
         ("helm rollback", &["rollback", "my-release", "1", "-n", NAMESPACE]),
@@ -308,8 +306,7 @@ fn uninstalling_does_not_forget_what_the_volumes_hold() {
                 .len()
         };
         wait_until("etcd has its volume", Duration::from_secs(30), || claims() > 0);
-        let memory =
-            || webhook.kubectl(&["-n", GUARD, "get", "configmap", "milvus-guard-memory.milvus", "-o", "jsonpath={.data}"]).1;
+        let memory = || stored_memory(&webhook.cluster, NAMESPACE);
         wait_until("the guard remembers the release", Duration::from_secs(20), || {
             memory().contains("my-release") && memory().contains("v2.1.4")
         });

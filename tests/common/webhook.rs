@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use milvus_guard::manifest::documents;
+use milvus_guard::{
+    manifest::documents,
+    server::store::{MEMORY_KEY, memory_name},
+};
 use milvus_guard_testbed::{ControlPlane, Helm, expect_success, helm};
 use rustls::ClientConfig;
 use serde_json::{Value, json};
@@ -175,6 +178,13 @@ impl Caller {
         assert_eq!(answer["response"]["uid"], review["request"]["uid"], "{answer}");
         answer["response"].clone()
     }
+}
+
+/// What the guard has stored about a namespace; empty if nothing is.
+pub fn stored_memory(cluster: &ControlPlane, namespace: &str) -> String {
+    let answer = cluster.get(&format!("/api/v1/namespaces/{GUARD}/configmaps/{}", memory_name(namespace)));
+    let object: Value = serde_json::from_str(&answer.body).unwrap_or_default();
+    object["data"][MEMORY_KEY].as_str().unwrap_or_default().to_owned()
 }
 
 /// The path that is registered now, `/validate/SECRET`.
