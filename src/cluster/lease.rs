@@ -66,6 +66,26 @@ pub struct Seen {
     signs: u32,
 }
 
+impl Seen {
+    /// Since when the Lease has this version, by our own clock. `now` is the time at which it was read.
+    pub fn since(&mut self, version: &str, now: Instant) -> Instant {
+        match &self.version {
+            Some((known, since)) if known == version => *since,
+            known => {
+                self.signs += u32::from(known.is_some());
+                self.version = Some((version.to_owned(), now));
+                now
+            }
+        }
+    }
+}
+
+/// How long a Lease says that it holds; `None` if it does not say.
+#[must_use]
+pub fn holds(spec: &LeaseSpec) -> Option<Duration> {
+    spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs)
+}
+
 impl Slot {
     /// A Lease of this name, striven for under this identity.
     #[must_use]
@@ -114,19 +134,10 @@ impl Slot {
         };
         let old = lease.spec.take().unwrap_or_default();
         let version = lease.metadata.resource_version.clone().unwrap_or_default();
-        let since = match &seen.version {
-            Some((known, since)) if *known == version => *since,
-            known => {
-                seen.signs += u32::from(known.is_some());
-                let now = Instant::now();
-                seen.version = Some((version, now));
-                now
-            }
-        };
+        let since = seen.since(&version, Instant::now());
         let holder = old.holder_identity.as_deref().unwrap_or_default();
         let (mine, nobodys) = (holder == self.identity, holder.is_empty());
-        let said = old.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
-        let holds = said.map_or(self.holds, Duration::from_secs);
+        let holds = holds(&old).unwrap_or(self.holds);
         let left = holds.saturating_sub(since.elapsed());
         if !mine && !nobodys && !left.is_zero() {
             let note = self.note.as_ref().and_then(|(key, _)| lease.metadata.annotations.as_ref()?.get(*key).cloned());

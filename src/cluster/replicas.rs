@@ -13,6 +13,8 @@ use std::{
 use k8s_openapi::api::coordination::v1::Lease;
 use serde_json::{Value, json};
 
+use super::lease::{self, Seen};
+
 /// How long a Lease holds without renewal. A watch whose connection is dead is noticed after 35 seconds at most.
 pub const HOLDS: Duration = Duration::from_secs(45);
 /// How often a Lease is renewed: two tries may fail.
@@ -33,7 +35,7 @@ pub fn lease_name(replica: &str) -> String {
 
 /// The Lease of a replica, for a server-side apply. `owner` is the pod's name and UID.
 #[must_use]
-pub fn lease(replica: &str, owner: Option<(&str, &str)>, runs: &BTreeSet<String>, now: jiff::Timestamp) -> Value {
+pub fn object(replica: &str, owner: Option<(&str, &str)>, runs: &BTreeSet<String>, now: jiff::Timestamp) -> Value {
     let runs: Vec<&str> = runs.iter().take(MAX_RUNS).map(String::as_str).collect();
     let mut metadata = json!({
         "name": lease_name(replica),
@@ -52,8 +54,7 @@ pub fn lease(replica: &str, owner: Option<(&str, &str)>, runs: &BTreeSet<String>
 /// Watches the Leases of all replicas until each of them names a run.
 #[derive(Clone, Debug, Default)]
 pub struct Lookout {
-    /// Version of each Lease, and since when it stands, by our own clock.
-    seen: BTreeMap<String, (String, Instant)>,
+    seen: BTreeMap<String, Seen>,
 }
 
 impl Lookout {
@@ -63,15 +64,8 @@ impl Lookout {
         for lease in leases {
             let name = lease.metadata.name.clone().unwrap_or_default();
             let version = lease.metadata.resource_version.clone().unwrap_or_default();
-            let since = match self.seen.get(&name) {
-                Some((known, since)) if *known == version => *since,
-                _ => {
-                    self.seen.insert(name.clone(), (version, now));
-                    now
-                }
-            };
-            let said = lease.spec.as_ref().and_then(|spec| spec.lease_duration_seconds);
-            let holds = said.and_then(|seconds| u64::try_from(seconds).ok()).map_or(HOLDS, Duration::from_secs).min(HOLDS);
+            let since = self.seen.entry(name.clone()).or_default().since(&version, now);
+            let holds = lease.spec.as_ref().and_then(lease::holds).map_or(HOLDS, |said| said.min(HOLDS));
             let runs = lease.metadata.annotations.as_ref().and_then(|all| all.get(KNOWN_RUNS));
             let names_it = runs.is_some_and(|runs| runs.split(' ').any(|one| one == run));
             if !names_it && now.duration_since(since) < holds {
@@ -89,7 +83,7 @@ mod tests {
 
     fn lease_of(replica: &str, version: &str, runs: &[&str]) -> Lease {
         let runs = runs.iter().map(|run| (*run).to_owned()).collect();
-        let mut lease = lease(replica, Some(("pod", "uid")), &runs, jiff::Timestamp::UNIX_EPOCH);
+        let mut lease = object(replica, Some(("pod", "uid")), &runs, jiff::Timestamp::UNIX_EPOCH);
         lease["metadata"]["resourceVersion"] = json!(version);
         serde_json::from_value(lease).unwrap()
     }

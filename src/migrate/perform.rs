@@ -113,7 +113,7 @@ pub(super) async fn choose(link: &Link, known: &[UpgradeRun], settings: &Setting
     let command = |flags: &str| words::command(settings, flags);
     let intent = operation.intent();
     let request = Request { kind: RunKind::Migration, intent, release: &settings.release, command: &command };
-    let chosen = run::choose(link, known, &request).await?.run();
+    let chosen = run::choose(link, known, &request).await?;
     Ok(chosen.map(|run| run.metadata.name.clone()).or_else(|| settings.run.clone()).unwrap_or_else(|| new_name(settings)))
 }
 

@@ -28,27 +28,8 @@ pub struct Request<'a> {
     pub command: &'a dyn Fn(&str) -> String,
 }
 
-/// The run of a command.
-#[derive(Clone, Copy, Debug)]
-pub enum Choice<'a> {
-    /// A new run.
-    New,
-    /// A run that exists.
-    Run(&'a UpgradeRun),
-}
-
-impl<'a> Choice<'a> {
-    /// The run, if it exists.
-    #[must_use]
-    pub const fn run(self) -> Option<&'a UpgradeRun> {
-        match self {
-            Self::New => None,
-            Self::Run(run) => Some(run),
-        }
-    }
-}
-
-/// Finds the run of a command among the runs of its release, which are sorted by age, the oldest first.
+/// Finds the run of a command among the runs of its release, which are sorted by age, the oldest first; `None` if the command starts a
+/// new one.
 ///
 /// A command whose work was done before is done again without harm: a client can lose the last answer, and a Job can lose its pod
 /// after the last write.
@@ -56,9 +37,10 @@ impl<'a> Choice<'a> {
 /// # Errors
 /// [`End::Reached`] if an earlier command did what is asked for, [`End::Locked`] if a run of another kind is under way,
 /// [`End::Refused`] if there is no such run, or if it moves in the other direction.
-pub async fn choose<'a>(link: &Link, known: &'a [UpgradeRun], request: &Request<'_>) -> Result<Choice<'a>, End> {
+pub async fn choose<'a>(link: &Link, known: &'a [UpgradeRun], request: &Request<'_>) -> Result<Option<&'a UpgradeRun>, End> {
     match find(known, request)? {
-        Found::Choice(choice) => Ok(choice),
+        Found::New => Ok(None),
+        Found::Run(run) => Ok(Some(run)),
         Found::Ended(run) if request.intent == Intent::Back && !is_as_recorded(link, run, request).await? => {
             Err(nothing_to(request))
         }
@@ -73,21 +55,24 @@ pub async fn choose<'a>(link: &Link, known: &'a [UpgradeRun], request: &Request<
 
 #[derive(Debug)]
 enum Found<'a> {
-    Choice(Choice<'a>),
+    /// A new run is to be started.
+    New,
+    /// This run is under way, or can be rolled back.
+    Run(&'a UpgradeRun),
     /// This run has ended in the way that is asked for.
     Ended(&'a UpgradeRun),
 }
 
 fn find<'a>(known: &'a [UpgradeRun], request: &Request<'_>) -> Result<Found<'a>, End> {
     if let Some(open) = known.iter().rev().find(|run| run.is_under_way()) {
-        return under_way(open, request).map(|run| Found::Choice(Choice::Run(run)));
+        return under_way(open, request).map(Found::Run);
     }
     // Only the last run can be rolled back: the state before it is gone.
     let last = known.iter().rev().find(|run| run.spec.kind == request.kind && run.status.phase != RunPhase::Refused);
     match (request.intent, last) {
-        (Intent::Forward, _) => Ok(Found::Choice(Choice::New)),
+        (Intent::Forward, _) => Ok(Found::New),
         (Intent::Back, Some(run)) if run.status.phase == RunPhase::RolledBack => Ok(Found::Ended(run)),
-        (Intent::Back, Some(run)) if !run.status.originals.is_empty() => Ok(Found::Choice(Choice::Run(run))),
+        (Intent::Back, Some(run)) if !run.status.originals.is_empty() => Ok(Found::Run(run)),
         (Intent::End, Some(run)) if run.status.phase == RunPhase::Aborted => Ok(Found::Ended(run)),
         (Intent::Back | Intent::End, _) => Err(nothing_to(request)),
     }
@@ -131,8 +116,7 @@ async fn is_as_recorded(link: &Link, run: &UpgradeRun, request: &Request<'_>) ->
 }
 
 /// Says that there is no run for the command.
-#[must_use]
-pub fn nothing_to(request: &Request<'_>) -> End {
+fn nothing_to(request: &Request<'_>) -> End {
     let ReleaseName { name, namespace } = request.release;
     End::Refused(format!(
         "There is no run of {namespace}/{name} to {}. Nothing was changed. Next: milvus-guard status -i {name} -n {namespace}",
@@ -168,8 +152,8 @@ mod tests {
         let command = |flags: &str| format!("milvus-guard upgrade {flags}...");
         let request = Request { kind: RunKind::Rolling, intent, release: &release, command: &command };
         find(known, &request).map(|found| match found {
-            Found::Choice(Choice::New) => "new".into(),
-            Found::Choice(Choice::Run(run)) => run.metadata.name.clone(),
+            Found::New => "new".into(),
+            Found::Run(run) => run.metadata.name.clone(),
             Found::Ended(run) => format!("{} has ended", run.metadata.name),
         })
     }

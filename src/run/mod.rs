@@ -53,7 +53,7 @@ pub mod step;
 pub mod store;
 pub mod view;
 
-pub use choice::{Choice, Intent, choose};
+pub use choice::{Intent, choose};
 pub use context::Context;
 pub use end::End;
 pub use engine::{Engine, Options};

@@ -29,13 +29,13 @@ use crate::{
     cluster::ClusterError,
 };
 
+use super::MANAGER;
+
 /// Key of the Secret.
 const KEY: &str = "tokens";
 /// Key under which an administrator puts a secret of their own into the Secret: for a registration in files of the API server,
 /// which the guard cannot change. The guard never replaces it.
 const STATIC: &str = "static";
-/// Under which name the API server notes who owns a field.
-const MANAGER: &str = "milvus-guard";
 /// Bytes of a secret: 256 bits that nobody guesses.
 const BYTES: usize = 32;
 /// Secrets that hold at once. Leaders that take turns every minute must not fill the Secret.

@@ -26,6 +26,7 @@ use crate::{
 };
 
 use super::{
+    MANAGER,
     data::Data,
     leader::Leader,
     memory::Memory,
@@ -38,8 +39,6 @@ use super::{
 const TICK: Duration = Duration::from_secs(1);
 /// Tries to store a memory against others who change it at the same time.
 const TRIES: usize = 3;
-/// Under which name the API server notes who owns a field.
-const MANAGER: &str = "milvus-guard";
 
 /// The work of a replica.
 pub struct Duties {
@@ -87,15 +86,13 @@ impl Duties {
             let now = Timestamp::now();
             self.see(!has_seen_all, now).await;
             has_seen_all = true;
-            if leads {
-                self.save_all(&mut versions).await;
-            } else {
-                versions.clear();
-            }
-            self.count();
             if !leads {
+                versions.clear();
+                self.count();
                 continue;
             }
+            self.save_all(&mut versions).await;
+            self.count();
             self.report(&mut reported, now).await;
             self.clear(now).await;
             if let Some(every) = self.audit_every
@@ -120,7 +117,7 @@ impl Duties {
             if memory.see(&namespace, &self.store.picture(&namespace).view, &data, now) {
                 self.store.remember(&namespace, memory);
             }
-            // They may be thousands, and reviews wait for nobody.
+            // There may be thousands, and reviews must not wait for all of them.
             tokio::task::yield_now().await;
         }
     }

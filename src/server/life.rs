@@ -41,9 +41,11 @@ impl Condition {
     }
 }
 
+type Conditions = BTreeMap<Condition, Result<(), String>>;
+
 /// Whether the server is ready, and whether it is going down.
 pub struct Life {
-    conditions: Mutex<BTreeMap<Condition, Result<(), String>>>,
+    conditions: Mutex<Conditions>,
     draining: AtomicBool,
     stop: watch::Sender<bool>,
 }
@@ -74,13 +76,11 @@ impl Life {
     #[must_use]
     pub fn report(&self) -> (bool, String) {
         let conditions = self.conditions.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut ready = !self.is_draining();
         let mut text = String::new();
         for (condition, state) in conditions.iter() {
             match state {
                 Ok(()) => text.push_str(&format!("[+] {}\n", condition.name())),
                 Err(reason) => {
-                    ready = false;
                     text.push_str(&format!("[-] {}: {reason}\n", condition.name()));
                 }
             }
@@ -88,13 +88,16 @@ impl Life {
         if self.is_draining() {
             text.push_str("[-] going down\n");
         }
-        (ready, text)
+        (self.are_ready(&conditions), text)
     }
 
     /// Whether all of them hold, and the server does not go down.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        let conditions = self.conditions.lock().unwrap_or_else(PoisonError::into_inner);
+        self.are_ready(&self.conditions.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn are_ready(&self, conditions: &Conditions) -> bool {
         !self.is_draining() && conditions.values().all(Result::is_ok)
     }
 

@@ -45,3 +45,6 @@ pub mod shelf;
 pub mod store;
 pub mod watch;
 pub mod world;
+
+/// The field manager of the server's own writes. Registrations have another one.
+const MANAGER: &str = "milvus-guard";

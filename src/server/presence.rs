@@ -14,11 +14,12 @@ use kube::{
 };
 
 use crate::{
-    cluster::replicas::{RENEW, lease, lease_name},
+    cluster::replicas::{self, RENEW, lease_name},
     reason,
 };
 
 use super::{
+    MANAGER,
     life::{Condition, Life},
     store::Store,
 };
@@ -29,8 +30,6 @@ const LOOK: Duration = Duration::from_millis(200);
 const PAUSE: Duration = Duration::from_secs(2);
 /// For one write.
 const DEADLINE: Duration = Duration::from_secs(5);
-/// Under which name the API server notes who owns a field.
-const MANAGER: &str = "milvus-guard";
 
 /// The Lease of this replica.
 #[derive(Clone)]
@@ -89,7 +88,7 @@ impl Presence {
 
     async fn write(&self, runs: &BTreeSet<String>) -> Result<(), String> {
         let (name, owner) = (lease_name(&self.replica), self.pod_uid.as_deref().map(|uid| (&*self.replica, uid)));
-        let object = lease(&self.replica, owner, runs, Timestamp::now());
+        let object = replicas::object(&self.replica, owner, runs, Timestamp::now());
         let params = PatchParams::apply(MANAGER).force();
         let (api, patch) = (self.api(), Patch::Apply(object));
         match tokio::time::timeout(DEADLINE, api.patch(&name, &params, &patch)).await {

@@ -136,7 +136,7 @@ impl Registrar {
         let mut looked: Option<Instant> = None;
         loop {
             sleep(TICK).await;
-            ready |= self.life.report().0;
+            ready |= self.life.is_ready();
             if !ready || !self.leader.is_me() || self.life.is_draining() {
                 (memory, seen) = (None, None);
                 continue;
