@@ -15,10 +15,7 @@
 mod common;
 mod reviews;
 
-use std::{
-    fs,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use common::{
     https::Https,

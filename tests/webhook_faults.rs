@@ -323,10 +323,9 @@ fn behind_a_slow_api_server_every_review_is_answered_in_time_and_nothing_unsafe_
     eprintln!("{} of {} changes could not be judged: {:?}", lost.len(), changes.rounds() * 2, lost.last());
     let clear = |text: &str| text.contains("milvus-guard could not judge this change") && text.contains("Try again");
     assert!(lost.iter().all(|lost| clear(&lost.text) && lost.took <= SLOW), "{lost:#?}");
+    assert!(lost.len() <= 2, "each watch begins before the last one ends: {lost:#?}");
     let (done, text) = helm(&cluster, "upgrade", &["--set", "extraConfigFiles.user\\.yaml=log: {level: debug}"]);
-    assert!(done || clear(&text), "{text}");
-    eprintln!("{text}");
-    assert!(!text.contains("time limit"), "a verdict that is known is not thrown away: {text}");
+    assert!(done, "{text}");
     assert!(changes.slowest() < Duration::from_secs(2), "others are not slowed: {:?}", changes.slowest());
 
     faults.link(Link::Open);

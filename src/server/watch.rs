@@ -1,16 +1,18 @@
 //! Keeps the store up to date: one watch a kind, each object reduced at once.
 //!
-//! A watch goes on from the version at which the one before ended, so ending one loses nothing, and a connection that is dead
-//! without saying so is found by starting another watch. That is why no watch lasts long: what decides what is let through is asked
-//! for again every half a minute.
+//! A watch resumes from the version at which the one before ended, so ending one loses nothing. A dead connection that sends no error
+//! is found by starting another watch, so no watch lasts long: what decides what is let through is asked for again every half a minute.
+//! The next watch begins before the last one ends. A slow API server therefore leaves no time in which nothing is watched.
 
 use std::{
+    future::pending,
     hash::{BuildHasher, Hasher, RandomState},
+    pin::Pin,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use futures::StreamExt;
+use futures::{Stream, StreamExt, future::OptionFuture};
 use jiff::Timestamp;
 use kube::{
     Api, Client,
@@ -18,7 +20,7 @@ use kube::{
     core::{ApiResource, DynamicObject, WatchEvent},
 };
 use serde_json::Value;
-use tokio::time::timeout;
+use tokio::time::{sleep_until, timeout, timeout_at};
 
 use crate::{cluster::client::REQUEST_DEADLINE, objects, reason};
 
@@ -82,6 +84,26 @@ fn api(kind: Watched, client: Client, namespace: &str) -> Api<DynamicObject> {
         // What others put into their own namespaces is no evidence.
         Watched::Runs | Watched::Decisions => Api::namespaced_with(client, namespace, &resource),
         _ => Api::all_with(client, &resource),
+    }
+}
+
+type Events = Pin<Box<dyn Stream<Item = kube::Result<WatchEvent<DynamicObject>>> + Send>>;
+
+/// How long before the end of a watch the next one is asked for.
+fn overlap(lasts: Duration) -> Duration {
+    BEGIN_DEADLINE.min(lasts * 2 / 3)
+}
+
+/// A resource version as a number. Kubernetes compares versions of one kind as numbers (KEP-5504).
+fn number(version: &str) -> Option<u128> {
+    version.parse().ok()
+}
+
+/// Waits for a watch to begin; never ends if none is asked for.
+async fn begun<F: Future + Unpin>(next: &mut OptionFuture<F>) -> F::Output {
+    match next.await {
+        Some(opened) => opened,
+        None => pending().await,
     }
 }
 
@@ -184,48 +206,88 @@ impl Follower {
         }
     }
 
-    /// Watches from a version, which goes on with what is seen, until the watch ends in order or gives no sign any more.
+    /// Watches from a version, which moves on with what is seen, until a watch ends before the next one has begun.
     async fn watch(&self, version: &mut String) -> Result<(), Halt> {
-        let seconds = u32::try_from(self.lasts.as_secs()).unwrap_or(u32::MAX).max(1);
-        let params =
-            WatchParams { label_selector: self.labels(), timeout: Some(seconds), bookmarks: true, ..WatchParams::default() };
-        let stream = timeout(BEGIN_DEADLINE, self.api.watch(&params, version)).await;
-        let stream = stream.map_err(|_| Halt::Trouble("no answer to a watch".into()))??;
-        let mut stream = std::pin::pin!(stream);
+        let mut events = self.open(version.clone()).await?;
         self.store.connected(self.kind);
-        let silence = SILENCE.min(self.lasts + OVERTIME);
         let done = loop {
-            match timeout(silence, stream.next()).await {
-                Ok(Some(Ok(event))) => {
-                    if let Err(halt) = self.take(event, version) {
-                        break Err(halt);
-                    }
+            match self.take_until_renewed(&mut events, version).await {
+                Ok(Some(next)) => {
+                    events = next;
+                    self.store.connected(self.kind);
                 }
-                Ok(Some(Err(error))) => break Err(error.into()),
-                // Nobody knows whether the connection is dead; another watch costs one request and tells.
-                Ok(None) | Err(_) => break Ok(()),
+                Ok(None) => break Ok(()),
+                Err(halt) => break Err(halt),
             }
         };
         self.store.ended(self.kind);
         done
     }
 
-    fn take(&self, event: WatchEvent<DynamicObject>, version: &mut String) -> Result<(), Halt> {
-        let seen = match event {
-            WatchEvent::Added(object) | WatchEvent::Modified(object) => {
-                let seen = object.metadata.resource_version.clone();
-                self.put(object);
-                seen
+    async fn open(&self, version: String) -> Result<Events, Halt> {
+        let seconds = u32::try_from(self.lasts.as_secs()).unwrap_or(u32::MAX).max(1);
+        let params =
+            WatchParams { label_selector: self.labels(), timeout: Some(seconds), bookmarks: true, ..WatchParams::default() };
+        let stream = timeout(BEGIN_DEADLINE, self.api.watch(&params, &version)).await;
+        Ok(stream.map_err(|_| Halt::Trouble("no answer to a watch".into()))??.boxed())
+    }
+
+    /// Takes in the events of a watch until the next watch has begun; `None` if it ends sooner, in order or without a sign.
+    async fn take_until_renewed(&self, events: &mut Events, version: &mut String) -> Result<Option<Events>, Halt> {
+        let renewal = Instant::now() + self.lasts.saturating_sub(overlap(self.lasts));
+        let mut is_due = true;
+        let mut next = OptionFuture::default();
+        let silence = SILENCE.min(self.lasts + OVERTIME);
+        let mut quiet_until = Instant::now() + silence;
+        loop {
+            tokio::select! {
+                event = timeout_at(quiet_until.into(), events.next()) => match event {
+                    Ok(Some(event)) => {
+                        self.take(event?, version)?;
+                        quiet_until = Instant::now() + silence;
+                    }
+                    // A watch that begins costs one request and shows whether the connection is dead.
+                    Ok(None) | Err(_) => return Ok(None),
+                },
+                () = sleep_until(renewal.into()), if is_due => {
+                    is_due = false;
+                    // The next watch repeats what this one shows meanwhile. Versions must be comparable to tell.
+                    if number(version).is_some() {
+                        next = Some(Box::pin(self.open(version.clone()))).into();
+                    }
+                }
+                opened = begun(&mut next) => match opened {
+                    Ok(events) => return Ok(Some(events)),
+                    Err(Halt::Gone) => return Err(Halt::Gone),
+                    // This watch still holds. When it ends, the next one is tried again.
+                    Err(_) => next = OptionFuture::default(),
+                },
             }
+        }
+    }
+
+    fn take(&self, event: WatchEvent<DynamicObject>, version: &mut String) -> Result<(), Halt> {
+        self.store.contact(self.kind);
+        let seen = match &event {
+            WatchEvent::Added(object) | WatchEvent::Modified(object) | WatchEvent::Deleted(object) => {
+                object.metadata.resource_version.clone()
+            }
+            WatchEvent::Bookmark(bookmark) => Some(bookmark.metadata.resource_version.clone()),
+            WatchEvent::Error(_) => None,
+        };
+        // The watch before has shown it, and newer events too.
+        if seen.as_deref().and_then(number).is_some_and(|seen| number(version).is_some_and(|version| seen <= version)) {
+            return Ok(());
+        }
+        match event {
+            WatchEvent::Added(object) | WatchEvent::Modified(object) => self.put(object),
             WatchEvent::Deleted(object) => {
                 let metadata = object.metadata;
                 self.store.delete(self.kind, &metadata.namespace.unwrap_or_default(), &metadata.name.unwrap_or_default());
-                metadata.resource_version
             }
-            WatchEvent::Bookmark(bookmark) => Some(bookmark.metadata.resource_version),
+            WatchEvent::Bookmark(_) => {}
             WatchEvent::Error(status) => return Err(kube::Error::Api(status.boxed()).into()),
-        };
-        self.store.contact(self.kind);
+        }
         if let Some(seen) = seen.filter(|seen| !seen.is_empty()) {
             *version = seen;
         }
@@ -291,6 +353,8 @@ mod tests {
         Refuse(u16),
         /// It sends these lines, lasts so long, and ends in order.
         Last(Vec<Value>, Duration),
+        /// It begins after this time, sends these lines and lasts.
+        Late(Duration, Vec<Value>),
         /// It sends these lines, lasts so long, and breaks off in the middle of a line.
         Break(Vec<Value>, Duration),
     }
@@ -345,6 +409,10 @@ mod tests {
                     return;
                 }
                 Turn::Last(lines, lasts) => (lines, lasts, "0\r\n\r\n".to_owned()),
+                Turn::Late(time, lines) => {
+                    tokio::time::sleep(time).await;
+                    (lines, FOREVER, "0\r\n\r\n".to_owned())
+                }
                 // The rest of the chunk never comes, and what is there is no JSON.
                 Turn::Break(lines, lasts) => (lines, lasts, chunk("nonsense\n")),
             };
@@ -370,6 +438,11 @@ mod tests {
     const KIND: Watched = Watched::Policies;
 
     async fn followed(turns: Vec<Turn>) -> (Arc<Script>, Arc<Store>) {
+        followed_for(turns, Duration::from_secs(60)).await
+    }
+
+    /// Follows with watches that last so long.
+    async fn followed_for(turns: Vec<Turn>, lasts: Duration) -> (Arc<Script>, Arc<Store>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let script = Arc::new(Script { turns: Mutex::new(turns.into()), asked: Mutex::default() });
@@ -382,7 +455,6 @@ mod tests {
         });
         let client = Client::try_from(kube::Config::new(format!("http://{address}").parse().unwrap())).unwrap();
         let store = Arc::new(Store::new("guard"));
-        let lasts = Duration::from_secs(60);
         let follower = Follower { kind: KIND, api: api(KIND, client, "guard"), store: Arc::clone(&store), lasts };
         tokio::spawn(follower.follow());
         (script, store)
@@ -421,6 +493,49 @@ mod tests {
         assert!(
             script.watches().iter().all(|path| path.contains("allowWatchBookmarks=true") && path.contains("timeoutSeconds=60"))
         );
+    }
+
+    fn removed(version: &str) -> Value {
+        json!({"type": "DELETED", "object": {"apiVersion": "guard.milvus.io/v1alpha1", "kind": "UpgradePolicy",
+            "metadata": {"name": "p", "resourceVersion": version}}})
+    }
+
+    #[tokio::test]
+    async fn the_next_watch_begins_before_the_last_one_ends_however_slow_the_api_server_is() {
+        let lasts = Duration::from_secs(3);
+        // The second watch repeats what the first one has shown since the second one was asked for.
+        let repeats = vec![policy("12"), removed("13"), policy("14")];
+        let (script, store) =
+            followed_for(vec![Turn::Last(vec![policy("14")], lasts), Turn::Late(Duration::from_millis(1_500), repeats)], lasts)
+                .await;
+        until("the first watch shows a policy", || !store.picture("").policies.policies.is_empty()).await;
+        let begun = Instant::now();
+        // The first one ends after three seconds, the second one begins half a second later than without an overlap.
+        while begun.elapsed() < Duration::from_secs(4) {
+            assert_eq!(store.unwatched(&[KIND]), None, "{:?}", script.asked());
+            assert!(!store.picture("").policies.policies.is_empty(), "an old event counts no more");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let from: Vec<String> = script.watches().iter().take(2).map(|path| path.rsplit('=').next().unwrap().to_owned()).collect();
+        assert_eq!((script.listings(), from), (1, vec!["10".to_owned(), "14".to_owned()]));
+    }
+
+    #[tokio::test]
+    async fn a_watch_that_cannot_be_renewed_holds_until_its_end() {
+        let lasts = Duration::from_secs(3);
+        let (script, store) = followed_for(
+            vec![Turn::Last(vec![bookmark("11")], lasts), Turn::Refuse(500), Turn::Last(Vec::new(), FOREVER)],
+            lasts,
+        )
+        .await;
+        until("it was refused", || script.watches().len() == 2).await;
+        let refused = Instant::now();
+        while refused.elapsed() < Duration::from_secs(1) {
+            assert_eq!(store.unwatched(&[KIND]), None);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        until("it is asked for again", || script.watches().len() == 3 && store.unwatched(&[KIND]).is_none()).await;
+        assert_eq!(script.listings(), 1);
     }
 
     #[tokio::test]
