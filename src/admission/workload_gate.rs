@@ -226,13 +226,7 @@ impl<'a> WorkloadTask<'a> {
         Ok(match change {
             Change::Put { new, old } => {
                 let reference = new.meta().object.clone();
-                let old = match old {
-                    None => None,
-                    Some(old) => match known(place, &reference, old) {
-                        Some(workload) => Some(Object::Workload(workload)),
-                        None => old.read(&self.namespace)?,
-                    },
-                };
+                let old = old.as_ref().map_or(Ok(None), |old| self.old(old, &reference, place))?;
                 if !matters(new, old.as_ref()) {
                     return Ok(None);
                 }
@@ -294,7 +288,7 @@ impl<'a> WorkloadTask<'a> {
         {
             return Leniency::Planned { returns: run.is_on_its_way_back() };
         }
-        let Some(Change::Put { new, .. }) = &self.change else { return Leniency::None };
+        let Some(Change::Put { new, old }) = &self.change else { return Leniency::None };
         // A version that was let through before the metadata was migrated does not hold after it. The rest of the release
         // changes at its own turn, and says nothing about this object.
         let version = wanted.into_iter().flat_map(|release| &release.components).find_map(|component| {
@@ -307,7 +301,7 @@ impl<'a> WorkloadTask<'a> {
         if self.writer != Writer::Helm {
             return Leniency::None;
         }
-        let old = self.old();
+        let old = old.as_ref().and_then(|old| self.old(old, &new.meta().object, &scene.place).ok().flatten());
         let put = Put { new, old: old.as_ref() };
         if !overtaken && scene.decisions.iter().any(|decision| decision::covers(decision, &put, scene.now)) {
             return Leniency::Decided;
@@ -318,10 +312,12 @@ impl<'a> WorkloadTask<'a> {
         if is_helms { Leniency::Helm } else { Leniency::None }
     }
 
-    /// The object before the change, where there is one that can be read.
-    fn old(&self) -> Option<Object> {
-        let Some(Change::Put { old: Some(old), .. }) = &self.change else { return None };
-        old.read(&self.namespace).ok().flatten()
+    /// The object before the change: as the cache has it, if that is the same one.
+    fn old(&self, old: &Old<'_>, reference: &ObjectRef, place: &Place) -> Result<Option<Object>, String> {
+        match known(place, reference, old) {
+            Some(workload) => Ok(Some(Object::Workload(workload))),
+            None => old.read(&self.namespace),
+        }
     }
 }
 
