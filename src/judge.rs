@@ -8,7 +8,7 @@ use crate::{
         Action, PolicySet,
         resolve::{Applied, Scope},
     },
-    rules::{self, Finding, State},
+    rules::{self, Finding, Overdue, State},
     upgrade::Upgrade,
 };
 
@@ -33,16 +33,6 @@ pub struct Question<'a> {
     pub accepted: &'a [String],
     /// Whether the time for an answer is over, asked before each rule; `None` if there is no hurry.
     pub overdue: Option<Overdue<'a>>,
-}
-
-/// Asks whether the time for an answer is over. The core reads no clock, so the door brings one.
-#[derive(Clone, Copy)]
-pub struct Overdue<'a>(pub &'a (dyn Fn() -> bool + Sync));
-
-impl std::fmt::Debug for Overdue<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Overdue")
-    }
 }
 
 /// What was judged.

@@ -67,5 +67,5 @@ pub mod rollout;
 pub mod rules;
 pub mod run;
 pub mod server;
+pub mod text;
 pub mod upgrade;
-pub mod words;

@@ -16,10 +16,10 @@ use milvus_guard::{
     admission::{Response, Review, Ruling, Scene, Task, mutate::mutate, scene::Accounts},
     facts::Facts,
     inputs::{Role, objects::Collector},
-    judge::Overdue,
     manifest::documents,
     milvus::{Place, catalogue::Catalogue},
     policy::PolicySet,
+    rules::Overdue,
 };
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};

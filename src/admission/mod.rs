@@ -1,4 +1,4 @@
-//! Admission logic: turns an `AdmissionReview` into a decision. No server, no cluster, no clock: those are in [`crate::server`].
+//! Admission logic: turns an `AdmissionReview` into a decision. No server, no cluster, no clock: those are in the server.
 //!
 //! | module | holds |
 //! |---|---|

@@ -8,7 +8,10 @@ use std::borrow::Cow;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
-use crate::manifest::tape::{At, Tape};
+use crate::{
+    manifest::tape::{At, Tape},
+    text::shortened,
+};
 
 /// Bytes of a review. The API server accepts requests of 3 MiB, and a review holds the object twice (new and old) plus
 /// what describes the request.
@@ -307,16 +310,6 @@ fn bounded(warnings: &[String]) -> Vec<String> {
         kept.push(warning);
     }
     kept
-}
-
-/// At most `limit` bytes, ended by an ellipsis where something was cut; never inside a character.
-#[must_use]
-pub fn shortened(text: &str, limit: usize) -> String {
-    if text.len() <= limit {
-        return text.to_owned();
-    }
-    let end = (0..=limit.saturating_sub(3)).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
-    format!("{}...", &text[..end])
 }
 
 #[derive(Serialize)]

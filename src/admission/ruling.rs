@@ -5,11 +5,12 @@ use crate::{
     objects::DecisionSpec,
     policy::{Action, PolicySet, resolve::Applied, resolve::Scope},
     rules::{Failed, Finding, Missing},
+    text::shortened,
 };
 
 use super::{
     acceptance,
-    review::{MAX_WARNING, Response, shortened},
+    review::{MAX_WARNING, Response},
     task::Gate,
 };
 

@@ -7,11 +7,11 @@ use jiff::Timestamp;
 use super::review::Response;
 use crate::{
     facts::Facts,
-    judge::{JudgedRelease, Overdue, Question, judge},
+    judge::{JudgedRelease, Question, judge},
     milvus::{Place, Release, Snapshot, catalogue::Catalogue, data_location::DataLocation},
     objects::DecisionSpec,
     policy::PolicySet,
-    rules::Behavior,
+    rules::{Behavior, Overdue},
 };
 
 /// Those who delete what belongs to something that is already gone.

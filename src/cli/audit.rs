@@ -12,7 +12,7 @@ use crate::{
     milvus::{Snapshot, catalogue::Catalogue},
     policy::PolicySet,
     report::{InputEntry, Output, Report, Show},
-    words::count,
+    text::count,
 };
 
 use super::{

@@ -12,8 +12,8 @@ use crate::{
         Build, Day,
         catalogue::{Catalogue, Flaw, Layer, Row, Situation, TABLES, embedded_day, validate},
     },
-    report::format::plain,
     rules,
+    text::plain,
 };
 
 use super::{

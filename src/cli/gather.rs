@@ -160,7 +160,7 @@ impl EtcdArgs {
                 for snapshot in before.into_iter().chain([after]) {
                     snapshot.lay_dynamic(&endpoint.root_path, &settings, "etcd");
                 }
-                let count = crate::words::count(settings.len(), "setting");
+                let count = crate::text::count(settings.len(), "setting");
                 entry.read.push(format!("{count} that Milvus keeps under {}/config", endpoint.root_path));
             }
             Err(reason) => entry.not_read.push(format!("the settings that Milvus keeps in etcd: {reason}")),

@@ -85,7 +85,7 @@ impl Screen {
 
 /// Control characters of an input must not reach the terminal; line feeds of our own may.
 fn clean(text: &str) -> String {
-    text.lines().map(crate::report::format::plain).collect::<Vec<_>>().join("\n")
+    text.lines().map(crate::text::plain).collect::<Vec<_>>().join("\n")
 }
 
 /// Writes to standard output; a reader that went away ends the program quietly.

@@ -18,7 +18,7 @@ use crate::{
         lint::{Severity, lint},
         read::read,
     },
-    report::format::plain,
+    text::plain,
 };
 
 use super::{

@@ -21,7 +21,7 @@ use crate::{
 };
 
 use super::{
-    exit::{Done, Failure},
+    exit::{Done, Exit, Failure},
     gather::ClusterArgs,
     output::{Screen, print},
 };
@@ -145,7 +145,7 @@ pub(super) fn run<T>(
 fn last_word(end: &End) -> serde_json::Value {
     json!({
         "schemaVersion": "guard.milvus.io/run-end/v1",
-        "outcome": end.name(), "exitCode": end.exit().code(), "message": end.text(),
+        "outcome": end.name(), "exitCode": exit(end).code(), "message": end.text(),
     })
 }
 
@@ -160,6 +160,17 @@ fn display(progress: ProgressArg, screen: &Screen) -> Option<Box<dyn Listener>> 
     })
 }
 
+/// The exit code of the contract.
+const fn exit(end: &End) -> Exit {
+    match end {
+        End::Reached(_) | End::Waits(_) => Exit::Reached,
+        End::Refused(_) => Exit::Refused,
+        End::Stopped(_) => Exit::Stopped,
+        End::RolledBack(_) => Exit::RolledBack,
+        End::Locked(_) => Exit::Locked,
+    }
+}
+
 /// The last word: what was reached is the report, anything else is said as an error too.
 pub(super) fn say(end: &End, format: FormatArg, file: Option<&Path>, screen: &Screen) -> Done {
     if let Some(file) = file {
@@ -172,5 +183,5 @@ pub(super) fn say(end: &End, format: FormatArg, file: Option<&Path>, screen: &Sc
         FormatArg::Text => screen.error(end.text()),
         FormatArg::Json => print(&format!("{:#}\n", last_word(end)))?,
     }
-    Ok(end.exit())
+    Ok(exit(end))
 }

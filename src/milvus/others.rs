@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{manifest::object::ObjectRef, words::count};
+use crate::{manifest::object::ObjectRef, text::count};
 
 /// Kinds that are remembered; the rest is only counted.
 const KINDS: usize = 24;

@@ -6,10 +6,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
-use crate::reason;
+use crate::{
+    objects::loaded::{Baseline, CollectionBaseline},
+    reason,
+};
 
 /// Everything that is loaded, as of one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -70,37 +70,6 @@ pub struct ShardLeader {
     pub channel: String,
     /// The node's id.
     pub node: i64,
-}
-
-/// What was loaded before something was changed. It is small, so that a run can keep it: figures per collection, no
-/// segments but those that were missing already.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Baseline {
-    /// The collections.
-    pub collections: Vec<CollectionBaseline>,
-}
-
-/// What was loaded of one collection.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct CollectionBaseline {
-    /// Its name, with its database where it is not the default one.
-    pub name: String,
-    /// Its id.
-    pub id: i64,
-    /// In percent.
-    pub progress: i64,
-    /// Copies in memory; none where Milvus could not tell.
-    pub replicas: usize,
-    /// Whether every shard of every replica had a leader.
-    pub led: bool,
-    /// Rows that each replica served from sealed segments at least.
-    pub rows: i64,
-    /// Flushed segments that not every replica served, for example because their index was being built.
-    #[schemars(with = "Vec<i64>")]
-    pub lagging: BTreeSet<i64>,
-    /// The highest id of a flushed segment: ids only grow.
-    pub newest: i64,
 }
 
 impl Loaded {

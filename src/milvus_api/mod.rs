@@ -9,7 +9,7 @@
 //! | [`message`] | the few messages of Milvus's protocol that are needed |
 //! | [`error`] | why there is no answer, in words for people |
 //! | [`read`] | health, version and what is loaded |
-//! | [`loaded`] | pure: what is loaded and what is missing, also against an earlier [`Baseline`] |
+//! | [`loaded`] | pure: what is loaded and what is missing, also against an earlier [`Baseline`](crate::objects::loaded::Baseline) |
 //!
 //! Nothing here decides, and nothing is written: only calls that read are made.
 
@@ -20,6 +20,6 @@ pub mod proxy;
 pub mod read;
 
 pub use error::ApiError;
-pub use loaded::{Baseline, CollectionLoad, Loaded, Replica, Served, ShardLeader};
+pub use loaded::{CollectionLoad, Loaded, Replica, Served, ShardLeader};
 pub use proxy::{Login, Proxy};
 pub use read::{Health, health, loaded, version};

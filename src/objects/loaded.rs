@@ -1,10 +1,10 @@
 //! What Milvus served before a run replaced those who serve, so that a run that goes on after a crash does not take the
 //! half-loaded state for the whole.
 
+use std::collections::BTreeSet;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-
-use crate::milvus_api::loaded::{Baseline, CollectionBaseline};
 
 /// Collections that are kept: some 100 kB, far below what etcd stores in one object.
 pub const MAX_COLLECTIONS: usize = 500;
@@ -12,6 +12,37 @@ pub const MAX_COLLECTIONS: usize = 500;
 pub const MAX_LAGGING: usize = 20;
 /// Nodes that are kept.
 pub const MAX_NODES: usize = 1000;
+
+/// What was loaded before something was changed. It is small, so that a run can keep it: figures per collection, no
+/// segments but those that were missing already.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Baseline {
+    /// The collections.
+    pub collections: Vec<CollectionBaseline>,
+}
+
+/// What was loaded of one collection.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CollectionBaseline {
+    /// Its name, with its database where it is not the default one.
+    pub name: String,
+    /// Its id.
+    pub id: i64,
+    /// In percent.
+    pub progress: i64,
+    /// Copies in memory; none where Milvus could not tell.
+    pub replicas: usize,
+    /// Whether every shard of every replica had a leader.
+    pub led: bool,
+    /// Rows that each replica served from sealed segments at least.
+    pub rows: i64,
+    /// Flushed segments that not every replica served, for example because their index was being built.
+    #[schemars(with = "Vec<i64>")]
+    pub lagging: BTreeSet<i64>,
+    /// The highest id of a flushed segment: ids only grow.
+    pub newest: i64,
+}
 
 /// What Milvus had loaded before a step.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -5,7 +5,8 @@ use crate::{
         Topology,
         catalogue::{Gate, PointOfNoReturn, Rolling},
     },
-    report::{Style, format::plain},
+    report::Style,
+    text::plain,
 };
 
 use super::{Move, Plan, Stop, StopKind};

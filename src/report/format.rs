@@ -120,17 +120,3 @@ pub fn render(report: &Report, format: Format, style: &Style) -> String {
         Format::Github => github::render(report),
     }
 }
-
-/// Text of an input without characters that steer a terminal; line feeds become spaces.
-#[must_use]
-pub fn plain(text: &str) -> String {
-    text.chars()
-        .map(|c| match c {
-            '\n' | '\t' => ' ',
-            c if c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') => {
-                '\u{fffd}'
-            }
-            c => c,
-        })
-        .collect()
-}

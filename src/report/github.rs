@@ -4,7 +4,8 @@ use std::fmt::Write;
 
 use crate::{judge::Verdict, policy::Action};
 
-use super::{Outcome, Report, format::plain};
+use super::{Outcome, Report};
+use crate::text::plain;
 
 pub(super) fn render(report: &Report) -> String {
     let mut out = String::new();

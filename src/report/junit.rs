@@ -6,7 +6,8 @@ use quick_junit::{NonSuccessKind, Report as Junit, TestCase, TestCaseStatus, Tes
 
 use crate::{judge::Subject, policy::Action};
 
-use super::{CheckEntry, FindingEntry, Outcome, Report, format::plain};
+use super::{CheckEntry, FindingEntry, Outcome, Report};
+use crate::text::plain;
 
 pub(super) fn render(report: &Report) -> String {
     let state = report.subject == Subject::State;

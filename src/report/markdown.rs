@@ -7,7 +7,8 @@ use crate::{
     policy::Action,
 };
 
-use super::{FindingEntry, Outcome, Report, format::plain};
+use super::{FindingEntry, Outcome, Report};
+use crate::text::plain;
 
 pub(super) fn render(report: &Report) -> String {
     let mut out = String::new();

@@ -24,7 +24,7 @@ use crate::{
     milvus::{Component, Topology},
     policy::{Action, PolicySet, resolve::Applied},
     rules::{self, Category, Evidence, Fix, State},
-    words::count,
+    text::count,
 };
 
 /// Version of the JSON form. Fields may be added to it, never renamed.

@@ -3,12 +3,9 @@
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::{policy::Action, rules};
+use crate::{policy::Action, rules, text::plain};
 
-use super::{
-    FindingEntry, Outcome, Report,
-    format::{Show, plain},
-};
+use super::{FindingEntry, Outcome, Report, format::Show};
 
 /// GitHub makes an alert of every result, whatever its kind, so `--show warn` or `--show deny` leaves out what is less.
 pub(super) fn render(report: &Report, show: Show) -> String {

@@ -6,12 +6,12 @@ use crate::{
     judge::{Subject, Verdict},
     policy::Action,
     rules::{Category, Evidence},
-    words::count,
+    text::{count, plain},
 };
 
 use super::{
     FindingEntry, Health, Outcome, Report,
-    format::{Show, Style, plain},
+    format::{Show, Style},
 };
 
 /// Column at which the text of a finding begins.

@@ -18,6 +18,7 @@ mod guarded_settings;
 #[cfg(test)]
 mod messages;
 mod need;
+mod overdue;
 #[cfg(test)]
 mod rows;
 mod state;
@@ -28,6 +29,7 @@ mod ticks;
 
 pub use finding::{Evidence, Failed, Finding, Findings, Fix, Severity};
 pub use need::Need;
+pub use overdue::Overdue;
 pub use state::{Missing, State};
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -37,7 +39,6 @@ use serde::Serialize;
 
 use crate::{
     facts::Facts,
-    judge::Overdue,
     milvus::{Release, catalogue::Catalogue},
     upgrade::Upgrade,
 };

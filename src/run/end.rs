@@ -1,7 +1,5 @@
 //! How a run ended.
 
-use crate::cli::Exit;
-
 use super::{ApiError, LockError, ReleaseName, StoreError, home::HomeError};
 
 /// What to do where the definitions are missing.
@@ -48,18 +46,6 @@ impl End {
             Self::Stopped(_) => "stopped",
             Self::RolledBack(_) => "rolled-back",
             Self::Locked(_) => "locked",
-        }
-    }
-
-    /// The exit code of the contract.
-    #[must_use]
-    pub const fn exit(&self) -> Exit {
-        match self {
-            Self::Reached(_) | Self::Waits(_) => Exit::Reached,
-            Self::Refused(_) => Exit::Refused,
-            Self::Stopped(_) => Exit::Stopped,
-            Self::RolledBack(_) => Exit::RolledBack,
-            Self::Locked(_) => Exit::Locked,
         }
     }
 }

@@ -8,7 +8,7 @@ use kube::{
 };
 use tokio::sync::mpsc;
 
-use crate::{admission::review::shortened, objects::UpgradeRun, reason};
+use crate::{objects::UpgradeRun, reason, text::shortened};
 
 use super::{Event, Link, Listener, Store};
 

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::{
     objects::{RunKind, RunPhase, StepStage, UpgradeRun},
-    report::format::plain,
+    text::plain,
 };
 
 /// Version of the JSON form.

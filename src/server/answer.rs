@@ -11,11 +11,12 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::{
     admission::{Gate, Response, Review, Ruling, Scene, Task, mutate::mutate, review::Operation},
-    judge::{Overdue, Verdict},
+    judge::Verdict,
     manifest::Budget,
     objects::DecisionSpec,
     policy::Action,
     rules::Failed,
+    rules::Overdue,
 };
 
 use super::{

@@ -13,7 +13,7 @@ use k8s_openapi::{
 use kube::{Api, Client, api::PostParams};
 use tokio::sync::mpsc;
 
-use crate::admission::review::shortened;
+use crate::text::shortened;
 
 /// Events that may wait. What comes on top is in the log all the same.
 const QUEUE: usize = 256;

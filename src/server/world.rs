@@ -16,11 +16,11 @@ use crate::{
     },
     cluster::{Cluster, View, guard},
     facts::Facts,
-    judge::Overdue,
     milvus::{Place, Version, catalogue::Catalogue, release::ComponentWorkload},
     objects::{self, DecisionSpec},
     policy::PolicySet,
     reason,
+    rules::Overdue,
 };
 
 use super::{

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::{
     meta::{Event, Events, Stage},
-    report::format::plain,
+    text::plain,
 };
 
 /// How progress is shown.

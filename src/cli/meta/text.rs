@@ -3,7 +3,7 @@
 use crate::{
     facts::MetadataState,
     meta::{BackupFile, Inspection, Migrated, Outcome, Restored, Verified, inspect::SessionSeen, summary::Summary},
-    report::format::plain,
+    text::plain,
 };
 
 /// What is named of a long list.

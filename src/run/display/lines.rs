@@ -9,8 +9,8 @@ use std::{
 use jiff::Timestamp;
 
 use crate::{
-    report::format::plain,
     run::{Event, Listener},
+    text::plain,
 };
 
 use super::took;

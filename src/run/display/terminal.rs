@@ -6,8 +6,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::Timestamp;
 
 use crate::{
-    report::format::plain,
     run::{Event, Listener},
+    text::plain,
 };
 
 use super::{lines::line, took};

@@ -1,4 +1,4 @@
-//! Counts in words.
+//! Text for people: counts, plurals, and text of others without what steers a terminal.
 
 /// A number with its noun, in the plural where the number is not one: "1 warning", "2 warnings".
 #[must_use]
@@ -17,6 +17,30 @@ pub fn plural(noun: &str) -> String {
         None if noun.ends_with(['s', 'x']) || noun.ends_with("ch") || noun.ends_with("sh") => format!("{noun}es"),
         None => format!("{noun}s"),
     }
+}
+
+/// Text of an input without characters that steer a terminal; line feeds become spaces.
+#[must_use]
+pub fn plain(text: &str) -> String {
+    text.chars()
+        .map(|c| match c {
+            '\n' | '\t' => ' ',
+            c if c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') => {
+                '\u{fffd}'
+            }
+            c => c,
+        })
+        .collect()
+}
+
+/// At most `limit` bytes, ended by an ellipsis where something was cut; never inside a character.
+#[must_use]
+pub fn shortened(text: &str, limit: usize) -> String {
+    if text.len() <= limit {
+        return text.to_owned();
+    }
+    let end = (0..=limit.saturating_sub(3)).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    format!("{}...", &text[..end])
 }
 
 #[cfg(test)]
