@@ -66,6 +66,7 @@ pub mod report;
 pub mod rollout;
 pub mod rules;
 pub mod run;
+pub mod schemas;
 pub mod server;
 pub mod text;
 pub mod upgrade;

@@ -2,12 +2,12 @@
 
 use std::{fs, path::Path};
 
-use milvus_guard::policy::schema;
+use milvus_guard::schemas;
 
 #[test]
 fn published_schemas_are_those_of_this_build() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/schemas");
-    let all = schema::all();
+    let all = schemas::all();
     if std::env::var("UPDATE_GENERATED").is_ok_and(|value| value == "1") {
         fs::create_dir_all(&folder).unwrap();
         for published in &all {

@@ -5,7 +5,7 @@
 use schemars::JsonSchema;
 use serde_json::{Value, json};
 
-use crate::policy::{ExceptionSpec, PolicySpec};
+use super::policy::{ExceptionSpec, PolicySpec};
 
 use super::{
     GROUP, KINDS, Kind, PolicyStatus, RELEASE_DECISION, ReleaseDecision, Scope, UPGRADE_EXCEPTION, UPGRADE_POLICY, UPGRADE_RUN,

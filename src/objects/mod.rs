@@ -2,7 +2,7 @@
 //! guard says about policies. Pure: they are read and written elsewhere.
 //!
 //! Documents of people (policies, exceptions) are strict, because a field that is misspelt must not be ignored; they stand
-//! in [`crate::policy::documents`]. What the guard itself writes is read tolerantly: a later version may have written it,
+//! in [`policy`]. What the guard itself writes is read tolerantly: a later version may have written it,
 //! and an object that cannot be read must never look like one that is not there. Write such objects by patches of what
 //! changed: a whole object that was read by an older version lacks the fields that it did not know.
 
@@ -11,6 +11,7 @@ pub mod crd;
 pub mod decision;
 pub mod loaded;
 pub mod meta;
+pub mod policy;
 pub mod progress;
 pub mod run;
 pub mod status;
@@ -25,7 +26,7 @@ pub use progress::{
 pub use run::{RunKind, RunSpec, RunStep, StepAction, UpgradeRun};
 pub use status::{LintEntry, LintSeverity, PolicyStatus};
 
-pub use crate::policy::documents::API_VERSION;
+pub use policy::API_VERSION;
 
 /// The API group.
 pub const GROUP: &str = "guard.milvus.io";

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::policy::PolicySpec;
+use super::policy::PolicySpec;
 
 use super::meta::Condition;
 

@@ -14,7 +14,7 @@ use crate::{
     rules::{self, Behavior, DefaultAction, Rule},
 };
 
-use super::documents::{
+use crate::objects::policy::{
     LabelOperator, Match, Places, PolicyAction, PolicyDocument, PolicySpec, RuleSetting, UpgradeException, UpgradePolicy,
     VersionMatch,
 };

@@ -2,11 +2,9 @@
 //!
 //! The same documents work as files (`--policy`) and, in a cluster, as objects of the API group `guard.milvus.io`.
 
-pub mod documents;
 pub mod lint;
 pub mod read;
 pub mod resolve;
-pub mod schema;
 
-pub use documents::{ExceptionSpec, PolicyAction, PolicyDocument, PolicySpec, UpgradeException, UpgradePolicy};
+pub use crate::objects::policy::{ExceptionSpec, PolicyAction, PolicyDocument, PolicySpec, UpgradeException, UpgradePolicy};
 pub use resolve::{Action, Applied, PolicySet};

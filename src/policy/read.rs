@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 
 use crate::manifest::{Document, Origin, Tree, documents};
 
-use super::documents::{API_VERSION, Places, PolicyDocument};
+use crate::objects::policy::{API_VERSION, Places, PolicyDocument};
 
 /// What Kubernetes lets `metadata` hold, so that `kubectl get -o yaml` can be read back and a typing error is still seen.
 const METADATA: [&str; 14] = [

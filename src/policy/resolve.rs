@@ -11,7 +11,7 @@ use crate::{
     rules::{self, Behavior, Finding, Severity},
 };
 
-use super::documents::{
+use crate::objects::policy::{
     LabelOperator, LabelSelector, Match, PolicyAction, PolicyDocument, RuleSetting, UpgradeException, UpgradePolicy,
 };
 

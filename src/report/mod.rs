@@ -617,10 +617,7 @@ mod tests {
         facts::Facts,
         judge::{Question, judge},
         milvus::catalogue::Catalogue,
-        policy::{
-            PolicyAction, PolicySpec, UpgradePolicy,
-            documents::{API_VERSION, Metadata, Params, RuleSetting},
-        },
+        objects::policy::{API_VERSION, Metadata, Params, PolicyAction, PolicySpec, RuleSetting, UpgradePolicy},
         rules::testing::Fixture,
     };
 

@@ -6,10 +6,10 @@ use crate::{
     facts::{DriftFact, Facts},
     judge::{Question, judge},
     milvus::{Component, catalogue::Catalogue},
-    policy::{
-        PolicyAction, PolicySet, PolicySpec, UpgradePolicy,
-        documents::{API_VERSION, ExceptionSpec, Metadata, Params, RuleSetting, UpgradeException},
+    objects::policy::{
+        API_VERSION, ExceptionSpec, Metadata, Params, PolicyAction, PolicySpec, RuleSetting, UpgradeException, UpgradePolicy,
     },
+    policy::PolicySet,
     rules::testing::Fixture,
 };
 

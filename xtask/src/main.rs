@@ -1,6 +1,9 @@
 //! Tasks for contributors.
 //!
 //! `cargo xtask new-rule MG309 cache-shrunk` writes the file of a new rule and registers it.
+//! `cargo xtask graph` prints which room of `src` uses which, and the circles among them.
+
+mod graph;
 
 use std::{
     fs,
@@ -8,7 +11,7 @@ use std::{
     process::ExitCode,
 };
 
-const USAGE: &str = "usage: cargo xtask new-rule ID NAME\n  ID    MG and three digits; the first one is the group (see docs/rules)\n  \
+const USAGE: &str = "usage: cargo xtask graph\n       cargo xtask new-rule ID NAME\n  ID    MG and three digits; the first one is the group (see docs/rules)\n  \
                      NAME  what is wrong, in lower case with hyphens: cache-shrunk";
 
 fn main() -> ExitCode {
@@ -16,12 +19,13 @@ fn main() -> ExitCode {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
     let done = match args.as_slice() {
-        ["new-rule", id, name] => new_rule(root, id, name),
+        ["new-rule", id, name] => new_rule(root, id, name).map(|file| next_steps(&file)),
+        ["graph"] => graph::read(&root.join("src")).map(|graph| graph::render(&graph)),
         _ => Err(USAGE.into()),
     };
     match done {
-        Ok(file) => {
-            println!("{}", next_steps(&file));
+        Ok(text) => {
+            println!("{}", text.trim_end());
             ExitCode::SUCCESS
         }
         Err(why) => {

@@ -10,7 +10,7 @@ use crate::{
     report::{Report, SCHEMA_VERSION},
 };
 
-use super::documents::{API_VERSION, UpgradeException, UpgradePolicy};
+use crate::objects::policy::{API_VERSION, UpgradeException, UpgradePolicy};
 
 /// A rule id in either case, as policies may name it.
 const RULE_ID: &str = "^[Mm][Gg][0-9]{3}$";
