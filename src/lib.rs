@@ -1,6 +1,6 @@
 //! # milvus-guard
 //!
-//! Keeps Milvus on Kubernetes safe while it is upgraded. One way through the house:
+//! Prevents unsafe upgrades of Milvus on Kubernetes. Every judgement takes one way:
 //!
 //! ```text
 //! manifest files  \                                                      /  text, JSON, SARIF, JUnit, Markdown ...
@@ -16,6 +16,8 @@
 //! | [`rules`] | one file a rule |
 //! | [`policy`] | findings to actions: policies and exceptions |
 //! | [`objects`] | the objects of the API group `guard.milvus.io` |
+//! | [`schemas`] | JSON Schemas of everything that people write or programs read |
+//! | [`text`] | counts and plurals, and text of others without control characters |
 //! | [`judge`] | all of it in a row: snapshots in, judgement out |
 //! | [`audit`] | the same of what already runs |
 //! | [`migration`] | the metadata of 2.1 to that of 2.2: plan, transactions, backup, restore |
@@ -37,7 +39,7 @@
 //! | [`cli`] | one file a verb |
 //!
 //! The core does no I/O, reads no clock and knows no Kubernetes client: `manifest`, `milvus`, `facts`, `upgrade`, `rules`, `policy`,
-//! `objects`, `judge`, `audit`, `migration`, `plan`, `helm` and `admission`. `tests/house.rs` checks that. The other modules are
+//! `objects`, `schemas`, `text`, `judge`, `audit`, `migration`, `plan`, `helm` and `admission`. `tests/house.rs` checks that. The other modules are
 //! adapters: they read or write, and decide nothing.
 
 pub mod admission;

@@ -13,7 +13,7 @@ use std::{
 };
 
 /// Rooms of the core.
-const CORE: [&str; 24] = [
+const CORE: [&str; 26] = [
     "src/admission",
     "src/manifest",
     "src/migration",
@@ -26,6 +26,8 @@ const CORE: [&str; 24] = [
     "src/audit.rs",
     "src/facts.rs",
     "src/judge.rs",
+    "src/schemas.rs",
+    "src/text.rs",
     "src/upgrade.rs",
     "src/milvus_api/loaded.rs",
     "src/certs/authority.rs",
