@@ -120,7 +120,7 @@ fn without_suffix(name: &str) -> String {
 /// An address of IP version 6 as it is written shortest, and as version 4 where it stands for one.
 fn address_of(host: &str) -> Option<String> {
     let inner = host.strip_prefix('[')?.strip_suffix(']')?;
-    let address: std::net::Ipv6Addr = inner.parse().ok()?;
+    let address: core::net::Ipv6Addr = inner.parse().ok()?;
     Some(address.to_ipv4_mapped().map_or_else(|| format!("[{address}]"), |address| address.to_string()))
 }
 

@@ -26,8 +26,8 @@ pub static RULE: Rule = Rule {
     behavior: &[Behavior::JudgesDeletions],
     since: "0.1.0",
     needs: &[Need::Before],
-    what: "Denies a change after which a standalone, etcd, object storage or queue would run without its volume or on another one \
-           (claims, claim templates, host paths, shared volumes), a claim would shrink or be deleted, or a retention policy would \
+    what: "Denies a change after which a standalone, etcd, object storage or queue would run without its volume, on another one \
+           (claims, claim templates, host paths, shared volumes) or with it where the data is not looked for, a claim would shrink or be deleted, or a retention policy would \
            delete claims.",
     why: "The pod starts on an empty directory: RocksMQ and local data of a standalone, metadata, or messages are lost to Milvus.",
     example: "standalone.persistence.enabled=false, or another existingClaim.",
