@@ -364,3 +364,104 @@ fn nobody_hands_the_data_to_the_garbage_collector() {
     let (done, text) = webhook.helm(Helm::V4, &["uninstall", "my-release", "-n", NAMESPACE]);
     assert!(done, "an uninstallation is not hindered: {text}");
 }
+
+/// A chart that renders exactly this text.
+fn chart_of(folder: &std::path::Path, text: &str) -> String {
+    fs::create_dir_all(folder.join("templates")).unwrap();
+    fs::write(folder.join("Chart.yaml"), "apiVersion: v2\nname: milvus\nversion: 1.0.0\n").unwrap();
+    fs::write(folder.join("templates/all.yaml"), text).unwrap();
+    folder.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn neither_the_form_of_a_manifest_nor_a_flag_of_helm_opens_the_gate() {
+    let webhook = Webhook::start();
+    let (old, new) = (Chart::compact("3.2.18"), Chart::compact("4.0.31"));
+    install(&webhook, Helm::V4, &old, &[]);
+    let rendered = new.render(Helm::V4, &[]);
+    let deployments = objects(&rendered, "Deployment");
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": deployments}).to_string();
+    let typed = json!({"apiVersion": "apps/v1", "kind": "DeploymentList", "items": deployments}).to_string();
+    let folder = tempfile::tempdir().unwrap();
+    let revisions = || webhook.kubectl(&["-n", NAMESPACE, "get", "secrets", "-l", "owner=helm", "-o", "name"]).1;
+    let before = revisions();
+    for with in [Helm::V3, Helm::V4] {
+        for text in [list.clone(), typed.clone(), list.replace("milvus", "m\\u0069lvus")] {
+            let chart = chart_of(folder.path(), &text);
+            for args in [
+                vec!["upgrade", "my-release", &chart, "-n", NAMESPACE],
+                vec!["upgrade", "my-release", &chart, "-n", NAMESPACE, "--install", "--force-conflicts"],
+                vec!["install", "ghost", &chart, "-n", NAMESPACE, "--take-ownership"],
+            ] {
+                // Helm 3 has no such flag.
+                if with == Helm::V3 && args.contains(&"--force-conflicts") {
+                    continue;
+                }
+                let (done, text) = webhook.helm(with, &args);
+                assert!(!done && text.contains("release.guard.milvus.io") && text.contains("MG101"), "{args:?}: {text}");
+            }
+        }
+        let force = if with == Helm::V3 { "--force" } else { "--force-replace" };
+        for flags in [vec![force], vec!["--reset-values", "--no-hooks"], vec!["--skip-crds", "--disable-openapi-validation"]] {
+            let mut args = vec!["upgrade", "my-release", new.path(), "-n", NAMESPACE];
+            args.extend(flags);
+            let (done, text) = webhook.helm(with, &args);
+            assert!(!done && text.contains("release.guard.milvus.io") && text.contains("MG101"), "{args:?}: {text}");
+        }
+    }
+    assert_eq!(revisions(), before, "a denial leaves no revision");
+    assert_stays(&webhook, ":v2.1.4");
+    // The same objects as they run, as a list.
+    let all: Vec<Value> = documents(&old.render(Helm::V4, &[])).map(|document| document.unwrap().root.to_json()).collect();
+    let items: Vec<&Value> = all.iter().filter(|object| object["kind"].is_string()).collect();
+    let chart = chart_of(folder.path(), &json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string());
+    let (done, text) = webhook.helm(Helm::V4, &["upgrade", "my-release", &chart, "-n", NAMESPACE]);
+    assert!(done, "{text}");
+}
+
+#[test]
+fn one_object_of_a_release_is_not_taken_over_with_other_data() {
+    let webhook = Webhook::start();
+    let chart = Chart::compact("4.1.34");
+    install(&webhook, Helm::V4, &chart, &[]);
+    let claims = || webhook.kubectl(&["-n", NAMESPACE, "get", "pvc", "-o", "name"]).1;
+    wait_until("etcd has its volume", Duration::from_secs(30), || claims().contains("etcd"));
+    let rendered = chart.render(Helm::V4, &[]);
+    let config =
+        objects(&rendered, "ConfigMap").into_iter().find(|object| object["metadata"]["name"] == "my-release-milvus").unwrap();
+    let set =
+        objects(&rendered, "StatefulSet").into_iter().find(|object| object["metadata"]["name"] == "my-release-etcd").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let mut other_root = config.clone();
+    other_root["data"]["user.yaml"] = json!("etcd: {rootPath: elsewhere}\n");
+    let mut none = set.clone();
+    none["spec"]["replicas"] = json!(0);
+    let mut deleting = set.clone();
+    deleting["spec"]["persistentVolumeClaimRetentionPolicy"] = json!({"whenDeleted": "Delete"});
+    for (object, rule) in [(&other_root, "MG302"), (&none, "MG407"), (&deleting, "MG305")] {
+        let taken = chart_of(folder.path(), &object.to_string());
+        for with in [Helm::V3, Helm::V4] {
+            let (done, text) = webhook.helm(with, &["install", "ghost", &taken, "-n", NAMESPACE, "--take-ownership"]);
+            assert!(!done && text.contains(rule), "{rule} with {with:?}: {text}");
+            expect_success(webhook.cluster.kubectl(["-n", NAMESPACE, "delete", "secrets", "-l", "owner=helm,name=ghost"]));
+        }
+        let (done, text) =
+            apply(&webhook, std::slice::from_ref(object), &["--server-side", "--force-conflicts", "--field-manager=helm"]);
+        assert!(!done && text.contains(rule), "{rule}: {text}");
+    }
+    // All claims at once, by one request.
+    for query in
+        ["", "?labelSelector=app.kubernetes.io%2Finstance%3Dmy-release", "?propagationPolicy=Orphan&gracePeriodSeconds=0"]
+    {
+        let path = format!("/api/v1/namespaces/{NAMESPACE}/persistentvolumeclaims{query}");
+        let (done, text) = webhook.kubectl(&["delete", "--raw", &path]);
+        assert!(!done && text.contains("MG305"), "{query}: {text}");
+    }
+    // And all that holds data.
+    let path = format!("/apis/apps/v1/namespaces/{NAMESPACE}/statefulsets?propagationPolicy=Foreground");
+    let (done, text) = webhook.kubectl(&["delete", "--raw", &path]);
+    assert!(!done && text.contains("MG401"), "{text}");
+    assert!(claims().contains("etcd"));
+    let (done, text) = apply(&webhook, &[config, set], &["--server-side", "--force-conflicts", "--field-manager=helm"]);
+    assert!(done, "as they are: {text}");
+}

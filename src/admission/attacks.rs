@@ -20,18 +20,18 @@ use crate::{
     rules::testing::{Fixture, objects},
 };
 
-fn rule(text: &str, scene: &Scene<'_>) -> Ruling {
+pub(super) fn rule(text: &str, scene: &Scene<'_>) -> Ruling {
     Task::of(&Review::parse(text.as_bytes()).unwrap()).judge(scene)
 }
 
-fn denied(ruling: &Ruling, part: &str) {
+pub(super) fn denied(ruling: &Ruling, part: &str) {
     let text = ruling.response.denied.as_deref().unwrap_or("it was let through");
     assert!(text.contains(part), "{part:?} is not in: {text}");
     assert_eq!(ruling.decision, None, "a denial leaves no decision");
 }
 
 /// A record of Helm, changed after it was made: the object by the first function, the payload by the second.
-fn record(after: &Fixture, status: &str, outside: impl Fn(&mut Value), inside: impl Fn(&mut Value)) -> String {
+pub(super) fn record(after: &Fixture, status: &str, outside: impl Fn(&mut Value), inside: impl Fn(&mut Value)) -> String {
     let mut value: Value = serde_json::from_str(&review(None, after, status, &json!({}))).unwrap();
     let payload = value["request"]["object"]["data"]["release"].as_str().unwrap().to_owned();
     let unpacked = BASE64_STANDARD.decode(BASE64_STANDARD.decode(payload).unwrap()).unwrap();
@@ -225,9 +225,9 @@ fn a_configuration_that_is_deleted_and_created_again_is_compared_with_the_one_of
     assert_eq!(rule(&upgrade("prod"), &scene).response.denied, None);
 }
 
-const CLAIM: &str = "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: data-my-release-etcd-0, labels: {app.kubernetes.io/instance: my-release}}\nspec: {resources: {requests: {storage: 1Gi}}}\n";
+pub(super) const CLAIM: &str = "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: data-my-release-etcd-0, labels: {app.kubernetes.io/instance: my-release}}\nspec: {resources: {requests: {storage: 1Gi}}}\n";
 
-fn with_etcd(more: &str) -> Fixture {
+pub(super) fn with_etcd(more: &str) -> Fixture {
     let set = Fixture::cluster("2.4.5").stateful_set("my-release-etcd", "app.kubernetes.io/name: etcd", "milvusdb/etcd:3.5.18");
     let service = |name: &str| {
         format!("apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, labels: {{app.kubernetes.io/instance: my-release}}}}\n")

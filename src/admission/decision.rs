@@ -10,7 +10,7 @@ use crate::{
         Object,
         object::{Claim, ConfigMap, Container, ObjectRef, Workload},
     },
-    milvus::{Place, Release},
+    milvus::{Place, Release, dependency},
     objects::{DecisionSpec, JudgedObject},
 };
 
@@ -115,7 +115,8 @@ fn of(object: &Object) -> String {
 }
 
 /// What counts of a workload: images, commands, environment, volumes, users, and what a StatefulSet does with its claims.
-/// Defaults that the API server fills in, replicas that an autoscaler owns, labels and annotations do not count.
+/// The replicas of a dependency's `StatefulSet` count too. Defaults that the API server fills in, replicas that an autoscaler may
+/// own, labels and annotations do not count.
 fn of_workload(workload: &Workload) -> String {
     let mut hash = Hash::new();
     for container in workload.pod.init_containers.iter().chain(&workload.pod.containers) {
@@ -126,6 +127,10 @@ fn of_workload(workload: &Workload) -> String {
         hash.text(&format!("{:?}", volume.source));
     }
     hash.text(&format!("{:?} {:?} {:?}", workload.pod.fs_group, workload.pod.run_as_user, workload.stateful));
+    // Replicas of what holds data are members with data, and no autoscaler owns them.
+    if workload.stateful.is_some() && dependency::family(workload).is_some() {
+        hash.text(&workload.wanted_replicas().to_string());
+    }
     hash.end()
 }
 

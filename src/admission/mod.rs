@@ -28,6 +28,8 @@ pub mod review;
 pub mod ruling;
 pub mod scene;
 pub mod task;
+#[cfg(test)]
+mod variants;
 pub mod workload_gate;
 
 pub use review::{Response, Review};

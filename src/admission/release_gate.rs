@@ -98,7 +98,7 @@ impl ReleaseTask {
         }
         let payload = record.data.release.as_deref().unwrap_or_default();
         let stored = codec::decode_record(kind, payload, budget)?;
-        if !stored.manifest.contains(MARK) && !stored.hooks.iter().any(|hook| hook.contains(MARK)) {
+        if !may_hold_milvus(&stored.manifest) && !stored.hooks.iter().any(|hook| may_hold_milvus(hook)) {
             return Ok(None);
         }
         agree(&stored, &record.metadata, review)?;
@@ -241,6 +241,15 @@ impl ReleaseTask {
             release.components.iter().filter_map(|component| component.workload.meta.annotation(HELM_RELEASE)).collect();
         if marks.is_empty() { release.name == self.release } else { marks.contains(&&*self.release) }
     }
+}
+
+/// Whether a manifest may have Milvus in it. An escaped letter (`\\x6d`, `\\u006d`) or an escaped line break could hide the word.
+fn may_hold_milvus(text: &str) -> bool {
+    let has_escape = || {
+        memchr::memchr_iter(b'\\', text.as_bytes())
+            .any(|at| matches!(text.as_bytes().get(at + 1), Some(b'x' | b'u' | b'U' | b'\n' | b'\r')))
+    };
+    text.contains(MARK) || has_escape()
 }
 
 /// Why a record of Helm is not judged.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::{
-    manifest::{Budget, Object, Origin, ParseError, documents_within},
+    manifest::{Budget, Exceeded, Object, Origin, ParseError, Tree, documents_within},
     milvus::{release::HelmRevision, snapshot::Builder},
 };
 
@@ -14,6 +14,18 @@ mod skim;
 mod values;
 
 pub use codec::{CodecError, StoredRelease, decode};
+
+/// Lists in lists that are opened.
+const LIST_DEPTH: u8 = 8;
+
+/// The object of a document, or the objects of its list (`List`, `DeploymentList`): Helm applies each of them.
+fn flatten(node: &Tree<'_>, depth: u8, take: &mut dyn FnMut(&Tree<'_>) -> Result<(), Exceeded>) -> Result<(), Exceeded> {
+    let is_list = node.text_at(&["kind"]).is_some_and(|kind| kind.ends_with("List")) && node.get("items").is_some();
+    if !is_list || depth == 0 {
+        return take(node);
+    }
+    node.items_at(&["items"]).try_for_each(|item| flatten(item, depth - 1, take))
+}
 
 impl StoredRelease {
     /// The name under which a report shows this revision.
@@ -56,16 +68,22 @@ impl StoredRelease {
             let documents = documents_within(part.text, budget).map(move |document| (document, part, is_hook));
             documents.chain(exceeded.map(|exceeded| (Err(exceeded), part, false)))
         });
-        documents.filter_map(move |(document, part, is_hook)| match document {
+        documents.flat_map(move |(document, part, is_hook)| match document {
             Ok(document) => {
                 let origin = Origin { source: Arc::clone(&source), document: part.index - 1 + document.index, line: 0 };
-                Object::read(&document.root, &origin, namespace)
-                    .filter(|object| !is_hook || matches!(object, Object::Workload(_) | Object::Config(_)))
-                    .map(Ok)
+                let mut objects = Vec::new();
+                let all = flatten(&document.root, LIST_DEPTH, &mut |item| {
+                    budget.objects(1)?;
+                    let object = Object::read(item, &origin, namespace);
+                    objects.extend(object.filter(|object| !is_hook || matches!(object, Object::Workload(_) | Object::Config(_))));
+                    Ok(())
+                });
+                let exceeded = all.err().map(ParseError::too_much);
+                objects.into_iter().map(Ok).chain(exceeded.map(Err)).collect::<Vec<_>>()
             }
             Err(error) => {
                 let (document, line) = (part.index - 1 + error.document, part.lines + error.line);
-                Some(Err(ParseError { document, line, ..error }))
+                vec![Err(ParseError { document, line, ..error })]
             }
         })
     }

@@ -99,8 +99,9 @@ impl Release {
                 _ => return None,
             };
             let hosts: BTreeSet<Host> = located.addresses(keys.0)?.into_iter().filter(|host| !host.is_local()).collect();
-            let root_path = located.root_path(keys.1)?;
-            let hosts: BTreeSet<Host> = hosts.into_iter().map(|host| host.in_namespace(self.namespace.as_deref())).collect();
+            let root_path = clean(&located.root_path(keys.1)?);
+            let hosts: BTreeSet<Host> =
+                hosts.into_iter().map(|host| host.in_namespace(self.namespace.as_deref()).of_store()).collect();
             (!hosts.is_empty()).then_some(DataLocation::Store { kind: kind.into(), hosts, root_path })
         })
     }
@@ -122,6 +123,21 @@ impl Release {
     }
 }
 
+/// A root path as Milvus joins it with its keys (Go `path.Join`).
+fn clean(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    parts.join("/")
+}
+
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
@@ -138,6 +154,10 @@ mod tests {
     #[rstest]
     #[case("etcd.example.com:2379", "etcd.example.com:2379", "by-dev", true)]
     #[case("http://root:pw@etcd.example.com:2379", "a.example.com:2379,etcd.example.com:2379", "/by-dev/", true)]
+    #[case("etcd.example.com:2379", "https://ETCD.example.com.:2379", "x/../by-dev//.", true)]
+    #[case("etcd.two:2379", "etcd-headless:2379", "./by-dev", true)]
+    #[case("etcd.two:2379", "etcd-0.etcd-headless.two.svc:2379", "by-dev", true)]
+    #[case("etcd.example.com:2379", "etcd.example.com:2379", "by-dev/x", false)]
     #[case("etcd.example.com:2379", "etcd.example.com:2379", "other", false)]
     #[case("etcd.example.com:2379", "etcd-2.example.com:2379", "by-dev", false)]
     // A Service without a namespace is that of the own namespace.

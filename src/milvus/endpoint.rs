@@ -27,15 +27,18 @@ impl Host {
     pub fn parse(address: &str, namespace: Option<&str>) -> Self {
         let address = address.trim();
         let address = address.split_once("://").map_or(address, |(_, rest)| rest);
-        let address = address.split(['/', '?']).next().unwrap_or_default();
+        // A password may hold any character, so whatever stands before the last `@` is dropped first.
         let address = address.rsplit_once('@').map_or(address, |(_, host)| host);
+        let address = address.split(['/', '?']).next().unwrap_or_default();
         let (host, port) = match address.rsplit_once(':') {
             Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => {
-                (host, Some(port).filter(|port| !port.is_empty()))
+                // Go reads `02379` as `2379`.
+                (host, Some(port.trim_start_matches('0')).filter(|port| !port.is_empty()))
             }
             _ => (address, None),
         };
         let host = host.trim_end_matches('.').to_ascii_lowercase();
+        let host = address_of(&host).unwrap_or(host);
         let labels: Vec<&str> = host.split('.').collect();
         let is_address = host.contains(':') || labels.iter().all(|label| label.bytes().all(|byte| byte.is_ascii_digit()));
         let name = if is_address { Name::External(host.clone()) } else { name_of(&labels, namespace) };
@@ -71,6 +74,18 @@ impl Host {
             || matches!(&self.name, Name::External(host) if host == "127.0.0.1" || host == "[::1]")
     }
 
+    /// The same address where the Services of one etcd, for its members and for its clients, count as one.
+    #[must_use]
+    pub fn of_store(self) -> Self {
+        match self.name {
+            Name::Service(name, namespace) => {
+                let name = STORE_SUFFIXES.iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(&name).to_owned();
+                Self { name: Name::Service(name, namespace), port: self.port }
+            }
+            name @ Name::External(_) => Self { name, port: self.port },
+        }
+    }
+
     /// The cluster of brokers behind a bootstrap address: pods and bootstrap Services of one Kafka, and the numbered brokers
     /// of one Amazon MSK. Ports only choose a listener.
     fn brokers(&self) -> Name {
@@ -90,6 +105,9 @@ impl Host {
 const BROKER_SUFFIXES: [&str; 8] =
     ["-headless", "-bootstrap", "-brokers", "-hl", "-svc", "-broker", "-controller", "-external-bootstrap"];
 
+/// Endings that charts and operators put behind the name of an etcd for its Services.
+const STORE_SUFFIXES: [&str; 3] = ["-headless", "-client", "-peer"];
+
 fn without_suffix(name: &str) -> String {
     let mut rest = name;
     while let Some(shorter) = BROKER_SUFFIXES.iter().find_map(|suffix| rest.strip_suffix(suffix)).filter(|rest| !rest.is_empty())
@@ -97,6 +115,13 @@ fn without_suffix(name: &str) -> String {
         rest = shorter;
     }
     rest.to_owned()
+}
+
+/// An address of IP version 6 as it is written shortest, and as version 4 where it stands for one.
+fn address_of(host: &str) -> Option<String> {
+    let inner = host.strip_prefix('[')?.strip_suffix(']')?;
+    let address: core::net::Ipv6Addr = inner.parse().ok()?;
+    Some(address.to_ipv4_mapped().map_or_else(|| format!("[{address}]"), |address| address.to_string()))
 }
 
 /// A Service's short name if the host names one inside the cluster, else the host.
@@ -170,6 +195,8 @@ pub fn listed(hosts: &BTreeSet<Host>) -> String {
 /// Whether two lists are members of one etcd: a member more or fewer is no other cluster.
 #[must_use]
 pub fn is_same_etcd(one: &BTreeSet<Host>, other: &BTreeSet<Host>, own_is_known: bool) -> bool {
+    let stores = |hosts: &BTreeSet<Host>| hosts.iter().cloned().map(Host::of_store).collect::<Vec<_>>();
+    let (one, other) = (stores(one), stores(other));
     let same = |a: &Host, b: &Host| a.port == b.port && a.name.is_same(&b.name, own_is_known);
     one.iter().any(|a| other.iter().any(|b| same(a, b)))
 }
@@ -282,6 +309,13 @@ mod tests {
     #[case("10.0.0.1:2379", "10.0.0.2:2379", false)]
     #[case("10.0.0.1:2379,10.0.0.2:2379", "10.0.0.2:2379,10.0.0.3:2379", true)]
     #[case("a:2379", "a:2380", false)]
+    #[case("a:2379", "A.:02379", true)]
+    #[case("my-etcd:2379", "my-etcd-headless.milvus.svc:2379", true)]
+    #[case("my-etcd-0.my-etcd-headless:2379", "http://my-etcd-client:2379", true)]
+    #[case("my-etcd:2379", "my-etcd-2:2379", false)]
+    #[case("[2001:db8:0:0::1]:2379", "http://[2001:DB8::1]:2379", true)]
+    #[case("[::ffff:10.0.0.1]:2379", "10.0.0.1:2379", true)]
+    #[case("[2001:db8::1]:2379", "[2001:db8::2]:2379", false)]
     #[case("etcd-1:2379,etcd-2:2379", "etcd-3:2379,etcd-4:2379", false)]
     fn etcd(#[case] one: &str, #[case] other: &str, #[case] same: bool) {
         assert_eq!(is_same_etcd(&hosts(one), &hosts(other), true), same);
@@ -335,8 +369,16 @@ mod tests {
 
     #[test]
     fn credentials_never_show() {
-        for address in ["http://root:PW@etcd:2379", "root:PW@etcd:2379", "https://root:PW@etcd.example.com:2379/x?y=PW"] {
+        for address in [
+            "http://root:PW@etcd:2379",
+            "root:PW@etcd:2379",
+            "https://root:PW@etcd.example.com:2379/x?y=PW",
+            "http://root:PW/PW@etcd:2379",
+            "http://root:PW?PW#PW@etcd:2379",
+            "root:PW@PW/PW@etcd:2379/x",
+        ] {
             let host = Host::parse(address, Some("milvus"));
+            assert_eq!(host.port.as_deref(), Some("2379"));
             assert!(!format!("{host} {host:?}").to_ascii_lowercase().contains("pw"), "{host:?}");
         }
     }

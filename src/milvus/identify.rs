@@ -162,6 +162,25 @@ fn bare(word: &str) -> &str {
     word.trim_matches(|mark: char| matches!(mark, '"' | '\'' | ';' | '&' | '(' | ')' | '`'))
 }
 
+/// Variables that a command line sets for Milvus, before it or by `env` and `export`, each with its value; `None` if a shell makes
+/// the value.
+#[must_use]
+pub fn assignments(container: &Container) -> Vec<(&str, Option<&str>)> {
+    let words = container.command.iter().flat_map(|text| text.split_whitespace());
+    let before = words.take_while(|word| !matches!(bare(word).rsplit('/').next(), Some("milvus" | "milvus_server")));
+    before.filter_map(assignment).collect()
+}
+
+fn assignment(word: &str) -> Option<(&str, Option<&str>)> {
+    let (name, value) = word.trim_start_matches(['"', '\'', '(', '`']).split_once('=')?;
+    let is_name = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.'));
+    let value = value.trim_end_matches([';', '&', ')']);
+    let quoted = ['"', '\''].into_iter().find_map(|mark| value.strip_prefix(mark)?.strip_suffix(mark));
+    let plain = Some(quoted.unwrap_or(value)).filter(|value| !value.contains(['$', '`', '"', '\'', '\\']));
+    is_name.then_some((name, plain))
+}
+
 /// A word with the container's own variables put in, in the notations of Kubernetes (`$(A)`) and of shells (`$A`, `${A}`).
 fn with_variables(word: &str, container: &Container) -> String {
     if !word.contains('$') {
@@ -327,6 +346,19 @@ mod tests {
     )]
     fn by_command(#[case] container: &str, #[case] component: Component) {
         assert_eq!(one(container), Some((component, IdentifiedBy::Command)));
+    }
+
+    #[rstest]
+    #[case("[milvus, run, proxy]", &[])]
+    #[case("[sh, -c, \"A_B=x exec milvus run proxy\"]", &[("A_B", Some("x"))])]
+    #[case("[sh, -c, \"export A='x' B=$C; /milvus/bin/milvus run proxy D=y\"]", &[("A", Some("x")), ("B", None)])]
+    #[case("[env, etcd.rootPath=x, milvus, run, proxy]", &[("etcd.rootPath", Some("x"))])]
+    #[case("[sh, -c, \"A='x y' milvus run proxy\"]", &[("A", None)])]
+    #[case("[sh, -c, \"[ $A == b ] && ./tool --a=b && milvus run proxy --c=d\"]", &[])]
+    #[case("[sh, -c, \"A=x /start.sh\"]", &[("A", Some("x"))])]
+    fn variables_of_a_command_line(#[case] command: &str, #[case] expected: &[(&str, Option<&str>)]) {
+        let workload = workload("Deployment", &format!("containers:\n  - {{name: a, image: x, command: {command}}}"));
+        assert_eq!(assignments(&workload.pod.containers[0]), expected);
     }
 
     #[rstest]

@@ -8,7 +8,7 @@ use crate::{
         dependency::Dependency,
         release::ComponentWorkload,
         settings::Located,
-        volume::{VolumePlace, persistent_mounts, volume_of},
+        volume::{VolumePlace, persistent_mounts, place_of, volume_of},
     },
     upgrade::Upgrade,
 };
@@ -26,8 +26,8 @@ pub static RULE: Rule = Rule {
     behavior: &[Behavior::JudgesDeletions],
     since: "0.1.0",
     needs: &[Need::Before],
-    what: "Denies a change after which a standalone, etcd, object storage or queue would run without its volume or on another one \
-           (claims, claim templates, host paths, shared volumes), a claim would shrink or be deleted, or a retention policy would \
+    what: "Denies a change after which a standalone, etcd, object storage or queue would run without its volume, on another one \
+           (claims, claim templates, host paths, shared volumes) or with it where the data is not looked for, a claim would shrink or be deleted, or a retention policy would \
            delete claims.",
     why: "The pod starts on an empty directory: RocksMQ and local data of a standalone, metadata, or messages are lost to Milvus.",
     example: "standalone.persistence.enabled=false, or another existingClaim.",
@@ -58,13 +58,18 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     for (old, new) in upgrade.changed_pairs() {
         let held = held_by(before, old);
         let name = if old.component == Component::Standalone { "the standalone".to_owned() } else { old.component.to_string() };
-        compare(upgrade, &held, &new.workload, &|| new.milvus().collect(), &name, findings);
+        if !compare(upgrade, &held, &new.workload, &|| new.milvus().collect(), &name, findings) {
+            uncovered((before, old), (after, new), &name, findings);
+        }
         retention(&old.workload, &new.workload, &name, findings);
     }
     for (old, new) in upgrade.changed_dependencies() {
         let name = format!("{} {}", old.family, old.workload.meta.object.name);
         let held = held(&old.workload, &old.workload.pod.containers.iter().collect::<Vec<_>>());
-        compare(upgrade, &held, &new.workload, &|| new.workload.pod.containers.iter().collect(), &name, findings);
+        let said = compare(upgrade, &held, &new.workload, &|| new.workload.pod.containers.iter().collect(), &name, findings);
+        if !said && runs_alike(&old.workload, &new.workload) {
+            moved(&held, &new.workload, &name, findings);
+        }
         retention(&old.workload, &new.workload, &name, findings);
     }
     for claim in &before.claims {
@@ -94,11 +99,8 @@ fn held_by(release: &Release, component: &ComponentWorkload) -> Vec<Held> {
     if component.component == Component::Standalone {
         return all;
     }
-    let is_own = |located: &Located<'_>| {
-        release.components.get(located.component()).is_some_and(|own| std::ptr::eq(own, component))
-    };
     let paths: Vec<String> =
-        release.located().filter(is_own).flat_map(|located| located.data_paths()).map(|(_, path)| normal_path(&path)).collect();
+        release.located().filter(|located| is_own(release, component, located)).flat_map(|located| located.data_paths()).map(|(_, path)| normal_path(&path)).collect();
     all.into_iter().filter(|(_, mounted)| paths.iter().any(|path| below(mounted, path).is_some())).collect()
 }
 
@@ -122,6 +124,7 @@ fn is_log(path: &str) -> bool {
     path.split('/').any(|part| matches!(part, "log" | "logs"))
 }
 
+/// Whether a volume is lost or becomes another one, which is said.
 fn compare<'a>(
     upgrade: &Upgrade<'_>,
     old: &[Held],
@@ -129,9 +132,9 @@ fn compare<'a>(
     containers: &dyn Fn() -> Vec<&'a Container>,
     what: &str,
     findings: &mut Findings,
-) {
+) -> bool {
     if old.is_empty() {
-        return;
+        return false;
     }
     let now = held(new, &containers());
     let mut said: Vec<&VolumePlace> = Vec::new();
@@ -153,6 +156,61 @@ fn compare<'a>(
             .evidence("volume", Some(place.to_string()), other.map(ToString::to_string), Some(&new.meta.origin))
             .remedy(upgrade.advice().keep_volumes(&object));
     }
+    !said.is_empty()
+}
+
+/// Data of a component that lay on a volume and would lie beside it: the volume is mounted elsewhere, or another mount covers the
+/// path. A path that the configuration changes is a matter of the setting.
+fn uncovered(
+    (before, old): (&Release, &ComponentWorkload),
+    (after, new): (&Release, &ComponentWorkload),
+    what: &str,
+    findings: &mut Findings,
+) {
+    let data = |release: &Release, component: &ComponentWorkload| -> Vec<(&'static str, String, VolumePlace)> {
+        let own = release.located().filter(|located| is_own(release, component, located));
+        let paths = own.flat_map(|located| {
+            located.data_paths().into_iter().map(move |(kind, path)| (kind, normal_path(&path), located.place(&path)))
+        });
+        paths.collect()
+    };
+    let now = data(after, new);
+    for (kind, path, place) in data(before, old) {
+        let other = now.iter().find(|(same_kind, same_path, _)| *same_kind == kind && *same_path == path);
+        let Some((_, _, other)) = other.filter(|_| place.volume.is_persistent()) else { continue };
+        if !other.volume.is_persistent() {
+            findings
+                .deny(format!("{kind} of {what} under {path} would move from {place} to {}", other.volume))
+                .object(&new.workload.meta)
+                .evidence("mount", Some(place.to_string()), Some(other.volume.to_string()), Some(&new.workload.meta.origin))
+                .fix(format!("Keep the volume mounted where it is, so that {path} lies on it."));
+        }
+    }
+}
+
+/// Volumes of a dependency that are mounted at other paths while the program still looks at the old ones.
+fn moved(held: &[Held], new: &Workload, what: &str, findings: &mut Findings) {
+    for (place, path) in held.iter().filter(|(_, path)| !path.is_empty()) {
+        let is_there = |container: &Container| place_of(new, container, path) == *place;
+        if !new.pod.containers.iter().any(is_there) {
+            findings
+                .deny(format!("{what} would no longer find its {place} under {path}"))
+                .object(&new.meta)
+                .evidence("mount", Some(path.clone()), None, Some(&new.meta.origin))
+                .fix("Keep the path at which the volume is mounted.");
+        }
+    }
+}
+
+/// Whether the containers of two workloads run the same programs with the same variables.
+fn runs_alike(old: &Workload, new: &Workload) -> bool {
+    let (old, new) = (&old.pod.containers, &new.pod.containers);
+    let is_same = |old: &Container, new: &Container| old.image == new.image && old.command == new.command && old.env == new.env;
+    old.len() == new.len() && old.iter().zip(new).all(|(old, new)| is_same(old, new))
+}
+
+fn is_own(release: &Release, component: &ComponentWorkload, located: &Located<'_>) -> bool {
+    release.components.get(located.component()).is_some_and(|own| std::ptr::eq(own, component))
 }
 
 /// Claims that would be deleted with a StatefulSet or with the pods that are scaled away.
@@ -248,6 +306,36 @@ mod tests {
             [one] => assert_eq!(one.message, format!("the standalone {expected}")),
             more => panic!("{more:?}"),
         }
+    }
+
+    #[rstest]
+    #[case("mountPath: /var/lib/other", "", 1)]
+    #[case("mountPath: /var/lib/milvus", "  - {name: tmp, mountPath: /var/lib/milvus/rdb_data}", 1)]
+    #[case("mountPath: /var/lib/milvus", "  - {name: tmp, mountPath: /var/lib}", 0)]
+    #[case("mountPath: /var/lib/milvus/", "  - {name: tmp, mountPath: /var/lib/milvus/cache}", 0)]
+    fn a_volume_that_no_longer_holds_the_path_is_lost(#[case] mount: &str, #[case] more: &str, #[case] found: usize) {
+        let run = |mount: &str, more: &str| {
+            Fixture::standalone("2.4.17")
+                .default_yaml("mq: {type: rocksmq}\n")
+                .pod(Standalone, "volumes:\n  - {name: disk, persistentVolumeClaim: {claimName: c}}\n  - {name: tmp, emptyDir: {}}")
+                .container(Standalone, &format!("volumeMounts:\n  - {{name: disk, {mount}}}\n{more}"))
+        };
+        let before = run("mountPath: /var/lib/milvus", "");
+        assert_eq!(judge(&RULE, Some(&before), &run(mount, more)).len(), found);
+        assert!(judge(&RULE, Some(&run("mountPath: /var/lib/other", "")), &before).is_empty(), "it lay beside the volume before");
+    }
+
+    #[rstest]
+    #[case("etcd:3.5.5", "/bitnami/etcd", 0)]
+    #[case("etcd:3.5.5", "/elsewhere", 1)]
+    #[case("etcd:3.5.18", "/elsewhere", 0)]
+    fn a_dependency_keeps_the_path_of_its_volume(#[case] image: &str, #[case] path: &str, #[case] found: usize) {
+        let etcd = |image: &str, path: &str| {
+            Fixture::cluster("2.4.17").object(&format!(
+                "apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {{name: my-release-etcd}}\nspec:\n  selector:\n    matchLabels: {{app.kubernetes.io/name: etcd, app.kubernetes.io/instance: my-release}}\n  template:\n    spec:\n      containers: [{{name: etcd, image: \"milvusdb/{image}\", volumeMounts: [{{name: data, mountPath: {path}}}]}}]\n  volumeClaimTemplates:\n    - metadata: {{name: data}}\n"
+            ))
+        };
+        assert_eq!(judge(&RULE, Some(&etcd("etcd:3.5.5", "/bitnami/etcd")), &etcd(image, path)).len(), found);
     }
 
     #[test]

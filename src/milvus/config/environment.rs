@@ -12,7 +12,7 @@ use super::{
     key::{Key, hash, normalised},
     sources::{MAX_COPIED_BYTES, Sources},
 };
-use crate::milvus::identify::ContainerAt;
+use crate::milvus::identify::{ContainerAt, assignments};
 
 /// The variables of one container that runs Milvus.
 #[derive(Clone, Debug)]
@@ -27,6 +27,8 @@ pub struct Environment {
     resolved: Vec<(u32, Resolved)>,
     /// `envFrom`, lowest first.
     imported: Vec<Imported>,
+    /// Variables that the command line sets: they win.
+    assigned: Vec<(Box<str>, Resolved)>,
 }
 
 /// A variable, and the hash of its name.
@@ -61,8 +63,10 @@ impl Environment {
             mask: 0,
             resolved: Vec::new(),
             imported: Vec::new(),
+            assigned: Vec::new(),
         };
         let Some(container) = at.of(&workload.pod) else { return all };
+        all.assigned = assigned(container, workload, sources);
         all.imported = container.env_from.iter().map(|entry| Imported::read(entry, sources)).collect();
         let mut index: Vec<Place> =
             container.env.iter().zip(0..).map(|((name, _), variable)| Place { hash: hash(name), variable }).collect();
@@ -149,10 +153,7 @@ impl Environment {
         };
         let resolved = self.resolved.iter().find(|(position, _)| *position == variable).map(|(_, resolved)| resolved);
         match (resolved, value) {
-            (Some(Resolved::Known { value, is_secret, origin }), _) => {
-                Lookup::Known(Setting { key, value, layer: Layer::Environment, origin, is_secret: *is_secret })
-            }
-            (Some(Resolved::Unknown(unknown)), _) => Lookup::Unknown(unknown),
+            (Some(resolved), _) => resolved.found(key),
             (None, Some(value)) => Lookup::Known(Setting {
                 key,
                 value,
@@ -182,6 +183,9 @@ impl Environment {
 
     /// The variable with this key, in any spelling. Of duplicates the last counts.
     pub(super) fn lookup(&self, key: &Key<'_>) -> Lookup<'_> {
+        if let Some((name, resolved)) = self.assigned.iter().rev().find(|(name, _)| key.is(name)) {
+            return resolved.found(name);
+        }
         if self.mask & bit(key.hash) != 0 {
             let start = self.index.partition_point(|place| place.hash < key.hash);
             let equal = self.index.get(start..).unwrap_or_default().iter().take_while(|place| place.hash == key.hash);
@@ -213,7 +217,10 @@ impl Environment {
 
     /// Whether some value is not known.
     pub(super) fn has_unknown(&self) -> bool {
-        self.resolved.iter().any(|(_, resolved)| matches!(resolved, Resolved::Unknown(_)))
+        let resolved = self.resolved.iter().map(|(_, resolved)| resolved);
+        resolved
+            .chain(self.assigned.iter().map(|(_, resolved)| resolved))
+            .any(|resolved| matches!(resolved, Resolved::Unknown(_)))
             || self.imported.iter().any(|layer| layer.content.is_err())
     }
 
@@ -226,20 +233,27 @@ impl Environment {
             }
             Resolved::Known { .. } => None,
         });
-        own.chain(self.imported.iter().filter_map(|layer| layer.content.as_ref().err()))
+        let assigned = self.assigned.iter().filter_map(|(name, resolved)| match resolved {
+            Resolved::Unknown(unknown) => (!is_credential(name)).then_some(unknown),
+            Resolved::Known { .. } => None,
+        });
+        own.chain(assigned).chain(self.imported.iter().filter_map(|layer| layer.content.as_ref().err()))
     }
 
     /// Whether the same own variables are set, whatever their values, and none comes from elsewhere as a whole.
     pub(super) fn has_keys_of(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.index, &other.index)
-            || (self.imported.is_empty()
-                && other.imported.is_empty()
-                && self.index.iter().map(|place| place.hash).eq(other.index.iter().map(|place| place.hash)))
+        let has_same_line = self.assigned.iter().map(|(name, _)| name).eq(other.assigned.iter().map(|(name, _)| name));
+        has_same_line
+            && (Arc::ptr_eq(&self.index, &other.index)
+                || (self.imported.is_empty()
+                    && other.imported.is_empty()
+                    && self.index.iter().map(|place| place.hash).eq(other.index.iter().map(|place| place.hash))))
     }
 
     /// Whether no variable at all is set.
     pub(super) fn is_empty(&self) -> bool {
         self.index.is_empty()
+            && self.assigned.is_empty()
             && self.imported.iter().all(|layer| layer.content.as_ref().is_ok_and(|object| object.files.is_empty()))
     }
 
@@ -250,8 +264,35 @@ impl Environment {
             let files = layer.content.as_ref().map(|object| object.files.as_slice()).unwrap_or_default();
             files.iter().map(|file| normalised(&format!("{}{}", layer.prefix, file.key)))
         });
-        own.chain(imported).collect()
+        own.chain(imported).chain(self.assigned.iter().map(|(name, _)| normalised(name))).collect()
     }
+}
+
+impl Resolved {
+    fn found<'a>(&'a self, key: &'a str) -> Lookup<'a> {
+        match self {
+            Self::Known { value, is_secret, origin } => {
+                Lookup::Known(Setting { key, value, layer: Layer::Environment, origin, is_secret: *is_secret })
+            }
+            Self::Unknown(unknown) => Lookup::Unknown(unknown),
+        }
+    }
+}
+
+/// What the command line of a container sets.
+fn assigned(container: &Container, workload: &Workload, sources: &Sources<'_>) -> Vec<(Box<str>, Resolved)> {
+    let all = assignments(container).into_iter();
+    all.map(|(name, value)| {
+        let resolved = match value {
+            Some(value) if sources.has_room_for(name.len() + value.len()) => {
+                Resolved::Known { value: value.into(), is_secret: false, origin: workload.meta.origin.clone() }
+            }
+            Some(_) => Resolved::Unknown(too_much()),
+            None => Resolved::Unknown(Unknown::new(format!("the command line of container {}", container.name))),
+        };
+        (name.into(), resolved)
+    })
+    .collect()
 }
 
 fn key_of(sources: &Sources<'_>, source: &SourceRef, key: &str) -> Resolved {

@@ -13,7 +13,7 @@ use std::{
 use crate::{
     manifest::object::{ConfigMap, Container, SourceKind, SourceRef, Volume, VolumeSource, Workload, normal_path},
     milvus::{
-        identify::{CONFIGURATION_FOLDERS, CONFIGURATION_VARIABLE, ContainerAt},
+        identify::{CONFIGURATION_FOLDERS, CONFIGURATION_VARIABLE, ContainerAt, assignments},
         image::Build,
         version::Version,
     },
@@ -308,6 +308,8 @@ impl Folder {
         let default = if is_mounted(bitnami) && !is_mounted(official) { bitnami } else { official };
         let variable =
             container.env.iter().filter(|(name, _)| *name == CONFIGURATION_VARIABLE).last().and_then(|(_, value)| value);
+        let assigned = assignments(container).into_iter().rfind(|(name, _)| *name == CONFIGURATION_VARIABLE);
+        let variable = assigned.map_or(variable, |(_, value)| Some(value.unwrap_or("a folder that a shell names")));
         let named = flag(container).or(variable.filter(|value| !value.is_empty()).map(str::to_owned));
         match named {
             Some(path) if path.rsplit_once('.').is_some_and(|(_, extension)| matches!(extension, "yaml" | "yml")) => {
@@ -320,10 +322,10 @@ impl Folder {
     }
 }
 
-/// The value of `--config`, in the forms that Go's flags take.
+/// The value of `--config`, in the forms that Go's flags take. Of several the last counts.
 fn flag(container: &Container) -> Option<String> {
     let words: Vec<&str> = container.command.iter().flat_map(|text| text.split_whitespace()).collect();
-    words.iter().enumerate().find_map(|(at, word)| {
+    words.iter().enumerate().rev().find_map(|(at, word)| {
         let name = word.strip_prefix("--").or_else(|| word.strip_prefix('-'))?;
         match name.split_once('=') {
             Some(("config", value)) => Some(value.to_owned()),
