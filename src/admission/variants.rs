@@ -279,3 +279,36 @@ fn no_password_of_a_configuration_is_told(#[case] yaml: &str) {
         assert!(!told.contains("hunter2"), "{told}");
     }
 }
+
+#[rstest]
+#[case::job("batch/v1", "Job", "/spec/template")]
+#[case::cron_job("batch/v1", "CronJob", "/spec/jobTemplate/spec/template")]
+#[case::daemon_set("apps/v1", "DaemonSet", "/spec/template")]
+#[case::replica_set("apps/v1", "ReplicaSet", "/spec/template")]
+#[case::stateful_set("apps/v1", "StatefulSet", "/spec/template")]
+#[case::pod("v1", "Pod", "")]
+#[case::rollout("argoproj.io/v1alpha1", "Rollout", "/spec/template")]
+#[case::clone_set("apps.kruise.io/v1alpha1", "CloneSet", "/spec/template")]
+fn no_other_kind_starts_another_version_on_the_same_data(#[case] api: &str, #[case] kind: &str, #[case] at: &str) {
+    let accounts = Accounts::default();
+    let scene = scene(Some(&Fixture::cluster("2.1.4")), &Facts::default(), &accounts);
+    let created = |version: &str, name: &str| {
+        let deployment = workload(&Fixture::cluster(version), "my-release-milvus-rootcoord");
+        let mut object = json!({"apiVersion": api, "kind": kind, "metadata": {"name": name, "namespace": "milvus"}});
+        object["metadata"]["labels"] = deployment["spec"]["selector"]["matchLabels"].clone();
+        let template = deployment["spec"]["template"].clone();
+        if at.is_empty() {
+            object["spec"] = template["spec"].clone();
+        } else {
+            let nested = at.rsplit('/').filter(|key| !key.is_empty()).fold(template, |inner, key| json!({key: inner}));
+            object.as_object_mut().unwrap().extend(nested.as_object().unwrap().clone());
+        }
+        object
+    };
+    for name in ["my-release-milvus-rootcoord", "another-name"] {
+        let create = |version: &str| rule(&object_review(None, Some(&created(version, name))), &scene);
+        denied(&create("2.2.16"), "MG101");
+        assert_eq!(create("2.1.4").response.denied, None, "{name}");
+        denied(&put(&scene, &created("2.1.4", name), &created("2.2.16", name), "kubectl"), "MG101");
+    }
+}

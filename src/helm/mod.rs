@@ -19,12 +19,15 @@ pub use codec::{CodecError, StoredRelease, decode};
 const LIST_DEPTH: u8 = 8;
 
 /// The object of a document, or the objects of its list (`List`, `DeploymentList`): Helm applies each of them.
-fn flatten(node: &Tree<'_>, depth: u8, take: &mut dyn FnMut(&Tree<'_>) -> Result<(), Exceeded>) -> Result<(), Exceeded> {
+fn flatten(node: &Tree<'_>, depth: u8, budget: &Budget<'_>, take: &mut dyn FnMut(&Tree<'_>)) -> Result<(), Exceeded> {
     let is_list = node.text_at(&["kind"]).is_some_and(|kind| kind.ends_with("List")) && node.get("items").is_some();
     if !is_list || depth == 0 {
-        return take(node);
+        take(node);
+        return Ok(());
     }
-    node.items_at(&["items"]).try_for_each(|item| flatten(item, depth - 1, take))
+    let items = node.items_at(&["items"]);
+    budget.objects(items.len())?;
+    items.into_iter().try_for_each(|item| flatten(item, depth - 1, budget, take))
 }
 
 impl StoredRelease {
@@ -72,11 +75,9 @@ impl StoredRelease {
             Ok(document) => {
                 let origin = Origin { source: Arc::clone(&source), document: part.index - 1 + document.index, line: 0 };
                 let mut objects = Vec::new();
-                let all = flatten(&document.root, LIST_DEPTH, &mut |item| {
-                    budget.objects(1)?;
+                let all = flatten(&document.root, LIST_DEPTH, budget, &mut |item| {
                     let object = Object::read(item, &origin, namespace);
                     objects.extend(object.filter(|object| !is_hook || matches!(object, Object::Workload(_) | Object::Config(_))));
-                    Ok(())
                 });
                 let exceeded = all.err().map(ParseError::too_much);
                 objects.into_iter().map(Ok).chain(exceeded.map(Err)).collect::<Vec<_>>()
