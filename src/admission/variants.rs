@@ -48,7 +48,8 @@ fn a_list_in_a_manifest_is_judged_like_its_objects(#[case] kind: &str, #[case] a
         let items: Vec<Value> = objects.filter(|object| kind == "List" || object["kind"] == "Deployment").collect();
         json!({"apiVersion": api, "kind": kind, "items": items})
     };
-    let nested = |version: &str| json!({"apiVersion": "v1", "kind": "List", "items": [list(version)]});
+    let nested =
+        |version: &str| (0..40).fold(list(version), |inner, _| json!({"apiVersion": "v1", "kind": "List", "items": [inner]}));
     for make in [&list as &dyn Fn(&str) -> Value, &nested] {
         denied(&by_helm(&scene, &make("2.2.16").to_string(), "pending-upgrade"), "MG101");
         let allowed = by_helm(&scene, &make("2.1.4").to_string(), "pending-upgrade");

@@ -15,19 +15,17 @@ mod values;
 
 pub use codec::{CodecError, StoredRelease, decode};
 
-/// Lists in lists that are opened.
-const LIST_DEPTH: u8 = 8;
-
-/// The object of a document, or the objects of its list (`List`, `DeploymentList`): Helm applies each of them.
-fn flatten(node: &Tree<'_>, depth: u8, budget: &Budget<'_>, take: &mut dyn FnMut(&Tree<'_>)) -> Result<(), Exceeded> {
+/// The object of a document, or the objects of its list (`List`, `DeploymentList`): Helm applies each of them, however deep lists
+/// nest. The reader of YAML bounds the depth.
+fn flatten(node: &Tree<'_>, budget: &Budget<'_>, take: &mut dyn FnMut(&Tree<'_>)) -> Result<(), Exceeded> {
     let is_list = node.text_at(&["kind"]).is_some_and(|kind| kind.ends_with("List")) && node.get("items").is_some();
-    if !is_list || depth == 0 {
+    if !is_list {
         take(node);
         return Ok(());
     }
     let items = node.items_at(&["items"]);
     budget.objects(items.len())?;
-    items.into_iter().try_for_each(|item| flatten(item, depth - 1, budget, take))
+    items.into_iter().try_for_each(|item| flatten(item, budget, take))
 }
 
 impl StoredRelease {
@@ -75,7 +73,7 @@ impl StoredRelease {
             Ok(document) => {
                 let origin = Origin { source: Arc::clone(&source), document: part.index - 1 + document.index, line: 0 };
                 let mut objects = Vec::new();
-                let all = flatten(&document.root, LIST_DEPTH, budget, &mut |item| {
+                let all = flatten(&document.root, budget, &mut |item| {
                     let object = Object::read(item, &origin, namespace);
                     objects.extend(object.filter(|object| !is_hook || matches!(object, Object::Workload(_) | Object::Config(_))));
                 });
