@@ -226,7 +226,7 @@ impl<'a> WorkloadTask<'a> {
         Ok(match change {
             Change::Put { new, old } => {
                 let reference = new.meta().object.clone();
-                let old = old.as_ref().map_or(Ok(None), |old| self.old(old, &reference, place))?;
+                let old = old.as_ref().map(|old| self.old(old, &reference, place)).transpose()?.flatten();
                 if !matters(new, old.as_ref()) {
                     return Ok(None);
                 }

@@ -27,8 +27,8 @@ pub static RULE: Rule = Rule {
     since: "0.1.0",
     needs: &[Need::Before],
     what: "Denies a change after which a standalone, etcd, object storage or queue would run without its volume, on another one \
-           (claims, claim templates, host paths, shared volumes) or with it where the data is not looked for, a claim would shrink or be deleted, or a retention policy would \
-           delete claims.",
+           (claims, claim templates, host paths, shared volumes) or with its volume at a path where the program does not look, a \
+           claim would shrink or be deleted, or a retention policy would delete claims.",
     why: "The pod starts on an empty directory: RocksMQ and local data of a standalone, metadata, or messages are lost to Milvus.",
     example: "standalone.persistence.enabled=false, or another existingClaim.",
     fix: "Keep the volume as it is; copy the data while Milvus is stopped if it must move to another one.",
@@ -99,15 +99,17 @@ fn held_by(release: &Release, component: &ComponentWorkload) -> Vec<Held> {
     if component.component == Component::Standalone {
         return all;
     }
-    let paths: Vec<String> =
-        release.located().filter(|located| is_own(release, component, located)).flat_map(|located| located.data_paths()).map(|(_, path)| normal_path(&path)).collect();
-    all.into_iter().filter(|(_, mounted)| paths.iter().any(|path| below(mounted, path).is_some())).collect()
+    let data = data_of(release, component);
+    all.into_iter().filter(|(_, mounted)| data.iter().any(|(_, path, _)| below(mounted, path).is_some())).collect()
 }
 
 /// The persistent places that containers mount, but for logs. Where the input shows no mount, the volumes of the pod count.
 fn held(workload: &Workload, containers: &[&Container]) -> Vec<Held> {
-    let mounts: Vec<Held> =
-        containers.iter().flat_map(|container| persistent_mounts(workload, container)).filter(|(_, path)| !is_log(path)).collect();
+    let mounts: Vec<Held> = containers
+        .iter()
+        .flat_map(|container| persistent_mounts(workload, container))
+        .filter(|(_, path)| !is_log(path))
+        .collect();
     if !mounts.is_empty() || containers.iter().any(|container| !container.mounts.is_empty()) {
         return mounts;
     }
@@ -159,23 +161,16 @@ fn compare<'a>(
     !said.is_empty()
 }
 
-/// Data of a component that lay on a volume and would lie beside it: the volume is mounted elsewhere, or another mount covers the
-/// path. A path that the configuration changes is a matter of the setting.
+/// Denies a change after which data of a component is no longer on its volume: the volume is mounted at another path, or another
+/// mount covers the path. Other rules judge a path that the configuration changes.
 fn uncovered(
     (before, old): (&Release, &ComponentWorkload),
     (after, new): (&Release, &ComponentWorkload),
     what: &str,
     findings: &mut Findings,
 ) {
-    let data = |release: &Release, component: &ComponentWorkload| -> Vec<(&'static str, String, VolumePlace)> {
-        let own = release.located().filter(|located| is_own(release, component, located));
-        let paths = own.flat_map(|located| {
-            located.data_paths().into_iter().map(move |(kind, path)| (kind, normal_path(&path), located.place(&path)))
-        });
-        paths.collect()
-    };
-    let now = data(after, new);
-    for (kind, path, place) in data(before, old) {
+    let now = data_of(after, new);
+    for (kind, path, place) in data_of(before, old) {
         let other = now.iter().find(|(same_kind, same_path, _)| *same_kind == kind && *same_path == path);
         let Some((_, _, other)) = other.filter(|_| place.volume.is_persistent()) else { continue };
         if !other.volume.is_persistent() {
@@ -209,8 +204,14 @@ fn runs_alike(old: &Workload, new: &Workload) -> bool {
     old.len() == new.len() && old.iter().zip(new).all(|(old, new)| is_same(old, new))
 }
 
-fn is_own(release: &Release, component: &ComponentWorkload, located: &Located<'_>) -> bool {
-    release.components.get(located.component()).is_some_and(|own| std::ptr::eq(own, component))
+/// The data of a component by its configuration: what it is, its path, and where that lies.
+fn data_of(release: &Release, component: &ComponentWorkload) -> Vec<(&'static str, String, VolumePlace)> {
+    let is_own =
+        |located: &Located<'_>| release.components.get(located.component()).is_some_and(|own| std::ptr::eq(own, component));
+    let paths = release.located().filter(is_own).flat_map(|located| {
+        located.data_paths().into_iter().map(move |(kind, path)| (kind, normal_path(&path), located.place(&path)))
+    });
+    paths.collect()
 }
 
 /// Claims that would be deleted with a StatefulSet or with the pods that are scaled away.
@@ -295,7 +296,11 @@ mod tests {
     #[case("hostPath: {path: /a}", "hostPath: {path: /b}", "would move from /a on the node to /b on the node")]
     #[case("hostPath: {path: /a}", "emptyDir: {}", "would lose its /a on the node")]
     #[case("hostPath: {path: /a}", "hostPath: {path: /a/}", "")]
-    #[case("nfs: {server: s, path: /a}", "nfs: {server: s, path: /b}", "would move from the volume nfs server=s path=/a to the volume nfs server=s path=/b")]
+    #[case(
+        "nfs: {server: s, path: /a}",
+        "nfs: {server: s, path: /b}",
+        "would move from the volume nfs server=s path=/a to the volume nfs server=s path=/b"
+    )]
     #[case("persistentVolumeClaim: {claimName: c}", "hostPath: {path: /a}", "would move from volume claim c to /a on the node")]
     #[case("emptyDir: {}", "persistentVolumeClaim: {claimName: c}", "")]
     fn volumes_of_every_kind(#[case] before: &str, #[case] after: &str, #[case] expected: &str) {
@@ -317,12 +322,18 @@ mod tests {
         let run = |mount: &str, more: &str| {
             Fixture::standalone("2.4.17")
                 .default_yaml("mq: {type: rocksmq}\n")
-                .pod(Standalone, "volumes:\n  - {name: disk, persistentVolumeClaim: {claimName: c}}\n  - {name: tmp, emptyDir: {}}")
+                .pod(
+                    Standalone,
+                    "volumes:\n  - {name: disk, persistentVolumeClaim: {claimName: c}}\n  - {name: tmp, emptyDir: {}}",
+                )
                 .container(Standalone, &format!("volumeMounts:\n  - {{name: disk, {mount}}}\n{more}"))
         };
         let before = run("mountPath: /var/lib/milvus", "");
         assert_eq!(judge(&RULE, Some(&before), &run(mount, more)).len(), found);
-        assert!(judge(&RULE, Some(&run("mountPath: /var/lib/other", "")), &before).is_empty(), "it lay beside the volume before");
+        assert!(
+            judge(&RULE, Some(&run("mountPath: /var/lib/other", "")), &before).is_empty(),
+            "the data was not on the volume before the change"
+        );
     }
 
     #[rstest]
@@ -351,7 +362,13 @@ mod tests {
     #[rstest]
     #[case(1, "", 1, "persistentVolumeClaimRetentionPolicy: {whenScaled: Delete}", 1)]
     #[case(1, "", 1, "persistentVolumeClaimRetentionPolicy: {whenDeleted: Delete}", 1)]
-    #[case(3, "persistentVolumeClaimRetentionPolicy: {whenScaled: Delete}", 1, "persistentVolumeClaimRetentionPolicy: {whenScaled: Delete}", 1)]
+    #[case(
+        3,
+        "persistentVolumeClaimRetentionPolicy: {whenScaled: Delete}",
+        1,
+        "persistentVolumeClaimRetentionPolicy: {whenScaled: Delete}",
+        1
+    )]
     #[case(3, "", 1, "", 0)]
     #[case(1, "persistentVolumeClaimRetentionPolicy: {whenDeleted: Delete}", 1, "", 0)]
     fn retention_policies(#[case] had: i64, #[case] before: &str, #[case] wants: i64, #[case] after: &str, #[case] found: usize) {

@@ -5,7 +5,6 @@
 //! The next watch begins before the last one ends. A slow API server therefore leaves no time in which nothing is watched.
 
 use std::{
-    future::pending,
     hash::{BuildHasher, Hasher, RandomState},
     pin::Pin,
     sync::Arc,
@@ -97,14 +96,6 @@ fn overlap(lasts: Duration) -> Duration {
 /// A resource version as a number. Kubernetes compares versions of one kind as numbers (KEP-5504).
 fn number(version: &str) -> Option<u128> {
     version.parse().ok()
-}
-
-/// Waits for a watch to begin; never ends if none is asked for.
-async fn begun<F: Future + Unpin>(next: &mut OptionFuture<F>) -> F::Output {
-    match next.await {
-        Some(opened) => opened,
-        None => pending().await,
-    }
 }
 
 /// Follows one kind.
@@ -256,7 +247,7 @@ impl Follower {
                         next = Some(Box::pin(self.open(version.clone()))).into();
                     }
                 }
-                opened = begun(&mut next) => match opened {
+                Some(opened) = &mut next => match opened {
                     Ok(events) => return Ok(Some(events)),
                     Err(Halt::Gone) => return Err(Halt::Gone),
                     // This watch still holds. When it ends, the next one is tried again.

@@ -1,4 +1,4 @@
-//! Which room of `src` uses which: `cargo xtask graph`.
+//! The dependencies between the rooms of `src`: `cargo xtask graph`.
 //!
 //! A room is a file or a folder directly below `src`. Code of tests does not count.
 
