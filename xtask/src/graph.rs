@@ -40,7 +40,7 @@ pub fn read(src: &Path) -> Result<Graph, String> {
 /// Groups of rooms that use each other, directly or through others.
 #[must_use]
 pub fn circles(graph: &Graph) -> Vec<BTreeSet<String>> {
-    let reached = |from: &str| {
+    let all_used_by = |from: &str| {
         let mut seen = BTreeSet::new();
         let mut next: Vec<&str> = vec![from];
         while let Some(room) = next.pop() {
@@ -52,7 +52,7 @@ pub fn circles(graph: &Graph) -> Vec<BTreeSet<String>> {
         }
         seen
     };
-    let all: BTreeMap<&String, BTreeSet<String>> = graph.keys().map(|room| (room, reached(room))).collect();
+    let all: BTreeMap<&String, BTreeSet<String>> = graph.keys().map(|room| (room, all_used_by(room))).collect();
     let circle = |room: &String| -> BTreeSet<String> {
         let reaches = |from: &String, to: &String| all.get(from).is_some_and(|rooms| rooms.contains(to));
         graph.keys().filter(|other| reaches(room, other) && reaches(other, room)).cloned().collect()
