@@ -18,7 +18,7 @@ test: lint testbed ## Everything that needs no root, on real parts
 	$(CARGO) test --workspace --doc --quiet
 
 test-fast: ## Unit, property, snapshot and CLI tests; starts no server
-	$(CARGO) test --lib --test cli --test certs --test catalogue --test docs --test house --test hostile
+	$(CARGO) test --workspace --lib --test cli --test certs --test catalogue --test docs --test house --test hostile
 
 test-full: test ## Like test; then the crash matrices, the table of orders, many runs at once and an idle cluster, whole
 	MILVUS_GUARD_FULL=1 $(CARGO) test --quiet --test meta_crash --test migrate_crash --test upgrade_crash --test upgrade_orders --test upgrade_many --test webhook_fresh
@@ -43,6 +43,7 @@ node-packages: ## Install the Debian packages that test-node lacks (root)
 
 lint: $(DENY) ## Format, clippy, licences and sources
 	$(CARGO) fmt --all --check
+	rustfmt --edition 2024 --check crates/core/src/rules/mg*.rs
 	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
 	$(DENY) --log-level error check bans licenses sources
 
@@ -50,7 +51,7 @@ testbed: ## Build etcd, the Kubernetes control plane and both Helms into the cac
 	$(TESTBED)
 
 generate: ## Write generated documentation, schemas, definitions and snapshots anew
-	UPDATE_GENERATED=1 INSTA_UPDATE=always $(CARGO) test --lib --test docs --test schemas --quiet
+	UPDATE_GENERATED=1 INSTA_UPDATE=always $(CARGO) test --workspace --lib --test docs --test schemas --quiet
 
 bench-load: ## The webhook under load, against a bare server of the same crates
 	$(CARGO) bench --bench load

@@ -4,14 +4,14 @@
 use std::{fs, hint::black_box, path::Path};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use milvus_guard::{
-    facts::Facts,
-    inputs::{Role, objects::Collector},
-    judge::{Question, judge},
+use milvus_guard_core::{
+    evaluate::{Question, judge},
+    evidence::Facts,
     manifest::documents,
     milvus::{Snapshot, catalogue::Catalogue},
     policy::PolicySet,
 };
+use milvus_guard_sources::files::{Role, objects::Collector};
 
 fn demo(side: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/demo/1-skipped-migration").join(side);

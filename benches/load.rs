@@ -30,7 +30,7 @@ use std::{
 
 use axum::{Router, body::Bytes, http::header, routing::post};
 use https::{Https, trusting};
-use milvus_guard::{
+use milvus_guard_webhook::{
     certs::{CertStore, Certificate, authority::self_signed, server_config},
     server::{
         life::Life,

@@ -20,7 +20,7 @@ use std::{
 
 use etcd_client::{Client, Txn, TxnOp};
 use futures::{StreamExt as _, stream};
-use milvus_guard::migration::{
+use milvus_guard_metadata::model::{
     Dump, Options, Phase, Plan, Root, plan,
     sample::{Sample, Size},
 };

@@ -10,17 +10,13 @@ use std::{
 };
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use milvus_guard::{
-    admission::scene::Accounts,
-    facts::Facts,
-    inputs::load_place,
-    policy::PolicySet,
-    server::{
-        answer::{Answerer, FailurePolicies, FailurePolicy, Path},
-        data::Data,
-        metrics::Metrics,
-        world::{Files, World},
-    },
+use milvus_guard_core::{admission::scene::Accounts, evidence::Facts, policy::PolicySet};
+use milvus_guard_sources::files::load_place;
+use milvus_guard_webhook::server::{
+    answer::{Answerer, FailurePolicies, FailurePolicy, Path},
+    data::Data,
+    metrics::Metrics,
+    world::{Files, World},
 };
 use serde::Deserialize;
 

@@ -33,7 +33,7 @@ use kube::{
     Api, Client, Resource,
     api::{ObjectMeta, PostParams},
 };
-use milvus_guard::cluster::{Access, Cluster};
+use milvus_guard_sources::kubernetes::{Access, Cluster};
 use milvus_guard_testbed::ControlPlane;
 use serde_json::{Value, json};
 

@@ -2,10 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "a measurement says what is wrong by panicking")]
 
 use jiff::Timestamp;
-use milvus_guard::{
-    manifest::documents,
-    server::store::{Store, Watched},
-};
+use milvus_guard_core::manifest::documents;
+use milvus_guard_webhook::server::store::{Store, Watched};
 
 fn resident_kib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();

@@ -25,7 +25,7 @@ use common::{
     roll::{RELEASE, Roll},
 };
 use flate2::{Compression, write::GzEncoder};
-use milvus_guard::{
+use milvus_guard_core::{
     manifest::documents,
     milvus::{
         Version,

@@ -9,7 +9,7 @@
 
 use std::collections::BTreeSet;
 
-use milvus_guard::milvus::{
+use milvus_guard_core::milvus::{
     Build, Line, Topology, Version,
     catalogue::{Catalogue, Condition, OrderTopology, Rolling, Situation, Verdict},
 };
@@ -159,14 +159,14 @@ fn landing_releases_are_good_and_rules_exist() {
         .filter_map(|row| row.rule.as_ref())
         .chain(catalogue.settings.iter().filter_map(|row| row.rule.as_ref()));
     for rule in rules {
-        assert!(milvus_guard::rules::find(rule).is_some(), "a row names {rule}, which is no rule");
+        assert!(milvus_guard_core::rules::find(rule).is_some(), "a row names {rule}, which is no rule");
     }
 }
 
 #[test]
 fn days_of_releases_stand_in_order() {
     let catalogue = Catalogue::embedded();
-    assert_eq!(milvus_guard::milvus::catalogue::embedded_day(), catalogue.as_of(), "--version reads the day by itself");
+    assert_eq!(milvus_guard_core::milvus::catalogue::embedded_day(), catalogue.as_of(), "--version reads the day by itself");
     let as_of = catalogue.as_of().unwrap();
     for row in &catalogue.released {
         assert!(row.date <= as_of, "{} is of the future", row.version);
@@ -196,7 +196,7 @@ mirrors:
     assert_eq!(catalogue.landing(Line { major: 2, minor: 5 }), Some(Version::new(2, 5, 28)));
     let build: Build = "2.5.27".parse().unwrap();
     assert!(catalogue.bad_releases(&build, None, &Situation::default(), false).any(|row| row.id == "ours"));
-    assert!(catalogue.mirrors.knows(&milvus_guard::milvus::ImageRef::parse("registry.example.com/vectors:v2.5.27")));
+    assert!(catalogue.mirrors.knows(&milvus_guard_core::milvus::ImageRef::parse("registry.example.com/vectors:v2.5.27")));
     assert_eq!(catalogue.landing.len(), Catalogue::embedded().landing.len());
     let error = Catalogue::with("own.yaml", "releases: [{id: x}]").unwrap_err().to_string();
     assert!(error.starts_with("own.yaml: ") && error.contains("missing field"), "{error}");

@@ -19,7 +19,7 @@ use std::{
 
 use common::{guard, run};
 use jiff::{SignedDuration, Timestamp};
-use milvus_guard::certs::{
+use milvus_guard_webhook::certs::{
     CertError, CertFiles, CertStore, Certificate, Reload,
     authority::{Pair, SelfSigned, self_signed},
     client_name,

@@ -10,11 +10,9 @@
 
 use std::{fs, sync::Arc, time::Duration};
 
-use milvus_guard::{
-    certs::{CertStore, Managed, client_name, managed::Registers, server_config},
-    cluster::{Access, Cluster},
-};
+use milvus_guard_sources::kubernetes::{Access, Cluster};
 use milvus_guard_testbed::ControlPlane;
+use milvus_guard_webhook::certs::{CertStore, Managed, client_name, managed::Registers, server_config};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
 };

@@ -26,16 +26,14 @@ use k8s_openapi::api::{
     core::v1::Secret,
 };
 use kube::{Api, Client};
-use milvus_guard::{
-    certs::{
-        CertError, CertStore, Managed, Reload,
-        managed::{Registers, Replica, Role, service_names},
-        rotation::Step,
-        server_config,
-    },
-    cluster::{Access, Cluster},
-};
+use milvus_guard_sources::kubernetes::{Access, Cluster};
 use milvus_guard_testbed::ControlPlane;
+use milvus_guard_webhook::certs::{
+    CertError, CertStore, Managed, Reload,
+    managed::{Registers, Replica, Role, service_names},
+    rotation::Step,
+    server_config,
+};
 use rustls::{
     ClientConfig, RootCertStore,
     client::Resumption,

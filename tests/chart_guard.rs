@@ -907,7 +907,7 @@ fn the_server_runs_as_the_chart_starts_it() {
     let log = log.to_lowercase();
     assert!(!log.contains("forbidden") && !log.contains("cannot"), "a right is missing: {log}");
     // Families show up when they have something to say; which there are stands in the source.
-    let source = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/server/metrics.rs")).unwrap();
+    let source = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/crates/webhook/src/server/metrics.rs")).unwrap();
     for name in METRICS {
         let family = ["_bucket", "_total", "_info"].iter().fold(name, |name, suffix| name.trim_end_matches(suffix));
         let family = family.trim_start_matches("milvus_guard_");

@@ -13,7 +13,7 @@ use std::{
     process::{Command, Output},
 };
 
-use milvus_guard::{job::spec::rules_at_home, migrate, rollout};
+use milvus_guard_operations::{kubernetes_job::spec::rules_at_home, metadata_migration, rolling_upgrade};
 use milvus_guard_testbed::{Helm, expect_success, helm};
 use serde_json::{Value, json};
 
@@ -88,7 +88,9 @@ fn renderings() {
 
 #[test]
 fn rights_are_those_that_a_run_needs() {
-    for (values, rules) in [(&UPGRADE[..], rollout::remote::rules_in_release()), (&MIGRATE, migrate::job::rules_in_release())] {
+    for (values, rules) in
+        [(&UPGRADE[..], rolling_upgrade::remote::rules_in_release()), (&MIGRATE, metadata_migration::job::rules_in_release())]
+    {
         let documents = rendered(values);
         let granted = role(&documents, "milvus-upgrade-milvus");
         let flat = |rules: &Value| {

@@ -16,14 +16,14 @@ use std::{
 
 use common::{Chart, Judged, charts, file};
 use jiff::Timestamp;
-use milvus_guard::{
+use milvus_guard_core::{
     admission::{Review, Scene, Task, scene::Accounts},
-    facts::Facts,
-    inputs::{Role, objects::Collector},
+    evidence::Facts,
     manifest::documents,
     milvus::{Place, catalogue::Catalogue},
     policy::{Action, PolicySet},
 };
+use milvus_guard_sources::files::{Role, objects::Collector};
 use milvus_guard_testbed::Helm;
 use serde_json::{Value, json};
 
@@ -113,7 +113,7 @@ fn denied_object_by_object(before: &str, after: &str, is_reversed: bool) -> BTre
             remembered: Arc::new([]),
             last_known: Arc::new([]),
             forgets: false,
-            elsewhere: milvus_guard::admission::scene::Elsewhere::default(),
+            elsewhere: milvus_guard_core::admission::scene::Elsewhere::default(),
             services: Arc::new([]),
             ending: false,
             facts: Facts::default(),

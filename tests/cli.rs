@@ -102,7 +102,8 @@ fn standard_input_lists_and_json_are_read() {
     assert_eq!(code, 0, "{stderr}");
     let from_stdin: Value = serde_json::from_str(&stdout).unwrap();
 
-    let items: Vec<Value> = milvus_guard::manifest::documents(&after).map(|document| document.unwrap().root.to_json()).collect();
+    let items: Vec<Value> =
+        milvus_guard_core::manifest::documents(&after).map(|document| document.unwrap().root.to_json()).collect();
     let list = serde_json::to_string_pretty(&serde_json::json!({"apiVersion": "v1", "kind": "List", "items": items})).unwrap();
     let (code, stdout, stderr) =
         piped(&["check", "--before", &before, "--after", "-", "-n", "milvus", "--format", "json"], &list);
@@ -225,7 +226,7 @@ fn rules_are_listed_and_explained() {
     let (code, stdout, _) = run(guard().args(["rules", "list", "--format", "json"]));
     assert_eq!(code, 0);
     let rules: Value = serde_json::from_str(&stdout).unwrap();
-    assert_eq!(rules.as_array().unwrap().len(), milvus_guard::rules::ALL.len());
+    assert_eq!(rules.as_array().unwrap().len(), milvus_guard_core::rules::ALL.len());
     for id in ["MG101", "mg101", "skipped-metadata-migration"] {
         assert!(run(guard().args(["rules", "explain", id])).1.contains("skipped-metadata-migration"));
     }

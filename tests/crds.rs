@@ -10,11 +10,11 @@
 mod common;
 
 use common::install_definitions;
-use milvus_guard::{
-    cluster::{Access, Cluster},
-    objects::{ReleaseDecision, UpgradeRun},
+use milvus_guard_core::{
+    api::{ReleaseDecision, UpgradeRun},
     policy::{PolicyDocument, read::read},
 };
+use milvus_guard_sources::kubernetes::{Access, Cluster};
 use milvus_guard_testbed::{ControlPlane, expect_success};
 use serde_json::{Value, json};
 

@@ -9,8 +9,8 @@
 
 use std::{env, fs, path::Path};
 
-use milvus_guard::{
-    objects::crd,
+use milvus_guard_core::{
+    api::crd,
     rules::{ALL, docs},
 };
 
@@ -35,7 +35,10 @@ fn each_rule_has_its_page() {
 
 #[test]
 fn the_index_lists_all_rules() {
-    same("docs/rules/README.md", &format!("# Rules\n\nGenerated from `src/rules`; do not edit.\n\n{}", docs::table("")));
+    same(
+        "docs/rules/README.md",
+        &format!("# Rules\n\nGenerated from `crates/core/src/rules`; do not edit.\n\n{}", docs::table("")),
+    );
 }
 
 #[test]

@@ -29,7 +29,7 @@ use common::{
     https::Https,
     webhook::{Caller, GUARD, Server, Webhook, rendered, serve, update},
 };
-use milvus_guard::manifest::documents;
+use milvus_guard_core::manifest::documents;
 use milvus_guard_testbed::{Helm, expect_success};
 use serde_json::{Value, json};
 

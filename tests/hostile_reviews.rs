@@ -24,7 +24,7 @@ use common::{
     webhook::{Server, wait_until},
 };
 use flate2::{Compression, write::GzEncoder};
-use milvus_guard::manifest::documents;
+use milvus_guard_core::manifest::documents;
 use rustls::ClientConfig;
 use serde_json::{Value, json};
 

@@ -13,10 +13,8 @@ mod common;
 use std::{fs, path::Path};
 
 use common::{file, guard, run};
-use milvus_guard::{
-    inputs::{Role, objects::Collector, part},
-    manifest::documents,
-};
+use milvus_guard_core::manifest::documents;
+use milvus_guard_sources::files::{Role, objects::Collector, part};
 use proptest::prelude::*;
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -377,11 +375,11 @@ fn anything() -> impl Strategy<Value = String> {
     proptest::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat())
 }
 
-fn read(role: Role, text: &str) -> Option<milvus_guard::inputs::Loaded> {
+fn read(role: Role, text: &str) -> Option<milvus_guard_sources::files::Loaded> {
     let mut collector = Collector::new(role, None).only(Some("y"));
     collector.add_text(text, "x").ok()?;
     let content = collector.content("x").ok()?;
-    Some(milvus_guard::inputs::Loaded { snapshot: content.builder().build(), content, ..Default::default() })
+    Some(milvus_guard_sources::files::Loaded { snapshot: content.builder().build(), content, ..Default::default() })
 }
 
 proptest! {

@@ -18,7 +18,7 @@ mod proxy;
 use std::{env, fs, process::Command, time::Duration};
 
 use bed::{Bed, Pairs, assert_same, finish, metadata, planned, small, start};
-use milvus_guard::migration::{Dump, Options};
+use milvus_guard_metadata::model::{Dump, Options};
 use proxy::{Proxy, When};
 
 /// Points of each kind in the sample.

@@ -13,7 +13,7 @@ mod bed;
 use std::fs;
 
 use bed::{Bed, assert_same, finish, metadata, planned, small};
-use milvus_guard::migration::{
+use milvus_guard_metadata::model::{
     Dump, Options, Root,
     backup::{self, Form},
     sample::{Sample, Size, VECTOR_FIELD},
@@ -86,7 +86,7 @@ fn random_clusters_end_as_planned_and_go_back_to_the_byte() {
             let sample = Sample::random(seed, Size { collections: 5, segments: 6, has_oddities: !strict });
             let root = Root::new(&format!("r{seed}-{strict}"), "meta").unwrap();
             let dump = sample.dump().unwrap();
-            let (Ok(_), flag) = (milvus_guard::migration::plan(&dump, &options), strict) else { continue };
+            let (Ok(_), flag) = (milvus_guard_metadata::model::plan(&dump, &options), strict) else { continue };
             bed.fill_at(&root, &dump);
             let backup = format!("{seed}-{strict}.backup");
             let mut command = bed.migration_at(&bed.etcd.endpoint(), &backup);
@@ -113,7 +113,7 @@ fn a_dry_run_shows_every_key_and_changes_nothing() {
     let report = bed.migrate(&["--dry-run", "--format", "json"]).expect(0).json();
     assert_eq!(bed.revision(), revision);
     assert!(!bed.file("a.backup").exists());
-    let plan = milvus_guard::migration::plan(&dump, &Options::default()).unwrap();
+    let plan = milvus_guard_metadata::model::plan(&dump, &Options::default()).unwrap();
     let changes = report["changes"].as_array().unwrap();
     assert_eq!(changes.len(), plan.len());
     for change in plan.diff() {
@@ -137,7 +137,7 @@ fn progress_and_report_are_apart() {
     for stage in ["read", "plan", "backup", "checkBackup", "write", "checkWritten", "delete", "verify"] {
         assert!(done(stage).is_some_and(|event| event["seconds"].is_f64()), "{stage}: {events:#?}");
     }
-    let plan = milvus_guard::migration::plan(&dump, &Options::default()).unwrap();
+    let plan = milvus_guard_metadata::model::plan(&dump, &Options::default()).unwrap();
     assert_eq!(done("delete").unwrap()["done"], plan.deletes().len());
     let refused =
         bed.run("restore", &["a.backup", "--yes", "--format", "json", "--progress", "none", "--root-path", "x"]).expect(1);

@@ -13,7 +13,7 @@ mod bed;
 use std::fs;
 
 use bed::{Bed, assert_same, metadata, planned, small};
-use milvus_guard::migration::{
+use milvus_guard_metadata::model::{
     Dump, Options, Root,
     messages::{AliasInfo, Segment},
 };

@@ -14,7 +14,7 @@ use std::{process::Child, time::Duration};
 
 use bed::{Bed, Pairs, assert_same, collect, finish, metadata, planned, signal, small, start};
 use etcd_client::{Compare, CompareOp, Txn, TxnOp};
-use milvus_guard::migration::{
+use milvus_guard_metadata::model::{
     Dump, Options,
     sample::{Sample, Size},
 };

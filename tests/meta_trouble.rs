@@ -27,14 +27,14 @@ use std::{
 
 use bed::{Bed, assert_same, collect, finish, metadata, planned, signal, small, start};
 use etcd_client::{Client, Txn, TxnOp};
-use milvus_guard::{
-    etcd::Endpoint,
-    meta::{self, Event, Events, Form, Stage, Target},
-    migration::{
+use milvus_guard_metadata::{
+    executor::{self, Event, Events, Form, Stage, Target},
+    model::{
         Dump, Options,
         sample::{Sample, Size},
     },
 };
+use milvus_guard_sources::etcd::Endpoint;
 use milvus_guard_testbed::{Etcd, EtcdCluster, EtcdOptions, expect_success};
 use proxy::{Proxy, When};
 
@@ -211,7 +211,7 @@ fn a_compaction_in_between_begins_the_read_anew() {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let file = bed.file("a.backup");
-    let saved = runtime.block_on(meta::backup(&Target::new(endpoint), &file, Form::Own, &events)).unwrap();
+    let saved = runtime.block_on(executor::backup(&Target::new(endpoint), &file, Form::Own, &events)).unwrap();
     let warned = events.warned.lock().unwrap();
     assert!(warned.iter().any(|note| note.contains("compacted")), "{warned:?}");
     assert_eq!(saved.records, bed.metadata().len() as u64 + u64::from(bed.get("by-dev/meta/session/id").is_some()));

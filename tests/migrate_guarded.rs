@@ -19,7 +19,7 @@ use common::{
     stand::{DEADLINE, NAMESPACE, RELEASE, Running, Stand},
     webhook::GUARD,
 };
-use milvus_guard::{job::spec::rules_at_home, migrate::job::rules_in_release};
+use milvus_guard_operations::{kubernetes_job::spec::rules_at_home, metadata_migration::job::rules_in_release};
 use milvus_guard_testbed::{Helm, expect_success, wait_until};
 use serde_json::{Value, json};
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use milvus_guard::migration::{Dump, Options, Record, Root, plan};
+use milvus_guard_metadata::model::{Dump, Options, Record, Root, plan};
 use serde_json::Value;
 
 fn fixture() -> Dump {

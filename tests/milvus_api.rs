@@ -13,8 +13,8 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use milvus_guard::etcd::Tls;
-use milvus_guard::milvus_api::{ApiError, CollectionLoad, Loaded, Login, Proxy, health, loaded, version};
+use milvus_guard_sources::etcd::Tls;
+use milvus_guard_sources::milvus::{ApiError, CollectionLoad, Loaded, Login, Proxy, health, loaded, version};
 use milvus_guard_testbed::{Etcd, EtcdOptions, Milvus, MilvusStore, MilvusVersion, expect_success, wait_for};
 use rstest::rstest;
 

@@ -15,7 +15,7 @@ use common::{
     Chart, ERAS, guard, run,
     stand::{NAMESPACE, Player, RELEASE, Running, metadata_in, put_into, sample},
 };
-use milvus_guard::manifest::documents;
+use milvus_guard_core::manifest::documents;
 use milvus_guard_testbed::{BuildImage, Etcd, Helm, Node, expect_success, wait_for};
 use serde_json::{Value, json};
 use tempfile::TempDir;

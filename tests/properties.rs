@@ -7,12 +7,12 @@
     reason = "a test says what is wrong by panicking"
 )]
 
-use milvus_guard::{
+use milvus_guard_core::{
     helm::codec::decode_payload,
-    inputs::{Role, objects::Collector},
     manifest::{Node, documents},
     milvus::{Build, ImageRef, Range, Version, catalogue::Catalogue, endpoint::Host},
 };
+use milvus_guard_sources::files::{Role, objects::Collector};
 use proptest::prelude::*;
 
 /// Text that is close to YAML: indentation, markers and quotes in any order.

@@ -12,15 +12,15 @@ use std::sync::{Arc, LazyLock};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use jiff::Timestamp;
-use milvus_guard::{
+use milvus_guard_core::{
     admission::{Response, Review, Ruling, Scene, Task, mutate::mutate, scene::Accounts},
-    facts::Facts,
-    inputs::{Role, objects::Collector},
+    evidence::Facts,
     manifest::documents,
     milvus::{Place, catalogue::Catalogue},
     policy::PolicySet,
     rules::Overdue,
 };
+use milvus_guard_sources::files::{Role, objects::Collector};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
@@ -44,7 +44,7 @@ fn scene(overdue: Option<Overdue<'static>>) -> Scene<'static> {
         remembered: Arc::new([]),
         last_known: Arc::new([]),
         forgets: false,
-        elsewhere: milvus_guard::admission::scene::Elsewhere::default(),
+        elsewhere: milvus_guard_core::admission::scene::Elsewhere::default(),
         services: Arc::new([]),
         ending: false,
         facts: Facts { runs: Some(Vec::new()), ..Facts::default() },

@@ -18,14 +18,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use milvus_guard::{
-    cluster::{Access, Cluster},
-    objects::{ObjectMeta, RunKind, RunPhase, RunSpec, RunStep, StepAction, UpgradeRun},
-    run::{
-        Context, End, Engine, Event, Halt, Halting, Home, Link, Listener, Lock, LockError, Options, ReleaseName, Reporter,
-        Standing, Step, StepError, Store, StoreError, home::HomeError, store::History,
-    },
+use milvus_guard_core::api::{ObjectMeta, RunKind, RunPhase, RunSpec, RunStep, StepAction, UpgradeRun};
+use milvus_guard_operations::engine::{
+    Context, End, Engine, Event, Halt, Halting, Home, Link, Listener, Lock, LockError, Options, ReleaseName, Reporter, Standing,
+    Step, StepError, Store, StoreError, home::HomeError, store::History,
 };
+use milvus_guard_sources::kubernetes::{Access, Cluster};
 use milvus_guard_testbed::{ControlPlane, expect_success};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use milvus_guard::schemas;
+use milvus_guard_core::schemas;
 
 #[test]
 fn published_schemas_are_those_of_this_build() {

@@ -30,10 +30,8 @@ use common::{
     webhook::{Server, wait_until},
 };
 use jiff::Timestamp;
-use milvus_guard::{
-    certs::authority::{Authority, Pair},
-    manifest::documents,
-};
+use milvus_guard_core::manifest::documents;
+use milvus_guard_webhook::certs::authority::{Authority, Pair};
 use rustls::{
     ClientConfig,
     pki_types::{CertificateDer, pem::PemObject},

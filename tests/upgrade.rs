@@ -16,7 +16,7 @@ use common::{
     roll::{RELEASE, Roll},
     run,
 };
-use milvus_guard::milvus::{
+use milvus_guard_core::milvus::{
     Component, Version,
     catalogue::{Catalogue, OrderTopology},
 };

@@ -18,7 +18,7 @@ use common::{
     run,
     stand::Running,
 };
-use milvus_guard::milvus::catalogue::{Catalogue, OrderTopology};
+use milvus_guard_core::milvus::catalogue::{Catalogue, OrderTopology};
 use milvus_guard_testbed::{Etcd, Helm, expect_success, wait_until};
 use serde_json::{Value, json};
 

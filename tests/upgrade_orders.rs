@@ -11,7 +11,7 @@
 mod common;
 
 use common::{Chart, roll::Roll, run};
-use milvus_guard::milvus::{
+use milvus_guard_core::milvus::{
     Component, Version,
     catalogue::{Catalogue, OrderTopology, OrderTopology::*},
 };

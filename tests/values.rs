@@ -13,7 +13,7 @@ use std::{fs, path::Path};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use common::charts;
-use milvus_guard::{
+use milvus_guard_core::{
     helm::{StoredRelease, codec::decode_payload},
     manifest::documents,
 };

@@ -20,7 +20,7 @@ use common::{
     kubelet::Nodes,
     webhook::{GUARD, Webhook, stored_memory, wait_until},
 };
-use milvus_guard::manifest::documents;
+use milvus_guard_core::manifest::documents;
 use milvus_guard_testbed::{Helm, expect_success};
 use serde_json::{Value, json};
 

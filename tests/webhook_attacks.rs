@@ -17,7 +17,7 @@ use common::{
     Chart, file,
     webhook::{GUARD, Server, TEMPLATE, Webhook, stored_memory, wait_until, write_template},
 };
-use milvus_guard::manifest::documents;
+use milvus_guard_core::manifest::documents;
 use milvus_guard_testbed::{Helm, expect_success};
 use serde_json::{Value, json};
 

@@ -23,11 +23,11 @@ use common::{
     webhook::{GUARD, Server, TEMPLATE, prepare, stored_memory, wait_until, write_service_template},
 };
 use jiff::{SignedDuration, Timestamp};
-use milvus_guard::certs::{
+use milvus_guard_testbed::{ControlPlane, Helm, expect_success};
+use milvus_guard_webhook::certs::{
     authority::{Authority, LEAF_LIFE, Pair, self_signed_for},
     managed::service_names,
 };
-use milvus_guard_testbed::{ControlPlane, Helm, expect_success};
 use serde_json::{Value, json};
 
 const VALIDATING: &str = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/milvus-guard";

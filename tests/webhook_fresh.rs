@@ -256,10 +256,11 @@ fn a_flood_of_denials_is_no_flood_on_the_api_server() {
     const REVIEWS: usize = 240;
     const AT_ONCE: usize = 30;
     let (webhook, faults) = behind_faults();
-    let access = milvus_guard::cluster::Access { kubeconfig: Some(webhook.cluster.kubeconfig().to_owned()), context: None };
+    let access =
+        milvus_guard_sources::kubernetes::Access { kubeconfig: Some(webhook.cluster.kubeconfig().to_owned()), context: None };
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let (denied, took, requests) = runtime.block_on(async {
-        let client = milvus_guard::cluster::Cluster::connect(&access).await.unwrap().client().clone();
+        let client = milvus_guard_sources::kubernetes::Cluster::connect(&access).await.unwrap().client().clone();
         let api: kube::Api<k8s_openapi::api::apps::v1::Deployment> = kube::Api::namespaced(client, "milvus");
         let params = kube::api::PatchParams { dry_run: true, ..kube::api::PatchParams::apply("kubectl-patch") };
         let image =

@@ -16,7 +16,7 @@ use common::{
     kubelet::Nodes,
     webhook::{GUARD, Webhook, stored_memory, wait_until, write_as_guard},
 };
-use milvus_guard::{
+use milvus_guard_core::{
     manifest::documents,
     milvus::{
         Version,

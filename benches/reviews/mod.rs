@@ -5,7 +5,7 @@ use std::{fs, io::Write, path::Path};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use flate2::{Compression, write::GzEncoder};
-use milvus_guard::manifest::documents;
+use milvus_guard_core::manifest::documents;
 use serde_json::{Value, json};
 
 /// A rendered cluster of 2.1.4.

@@ -2,7 +2,7 @@
 //! Any bytes as a backup of either form. One that is read must be written back the same.
 
 use libfuzzer_sys::fuzz_target;
-use milvus_guard::migration::backup::{Form, read, write};
+use milvus_guard_metadata::model::backup::{Form, read, write};
 
 fuzz_target!(|data: &[u8]| {
     let Ok(backup) = read(data) else { return };

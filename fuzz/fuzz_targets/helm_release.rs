@@ -2,7 +2,7 @@
 //! Any bytes as the payload of a Helm release.
 
 use libfuzzer_sys::fuzz_target;
-use milvus_guard::{helm::codec::decode_payload, milvus::snapshot::Builder};
+use milvus_guard_core::{helm::codec::decode_payload, milvus::snapshot::Builder};
 
 fuzz_target!(|data: &[u8]| {
     if let Ok(stored) = decode_payload(data) {

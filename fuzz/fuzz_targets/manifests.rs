@@ -2,13 +2,8 @@
 //! Any text as the manifests of both sides of a change, judged to the end.
 
 use libfuzzer_sys::fuzz_target;
-use milvus_guard::{
-    facts::Facts,
-    inputs::{Role, objects::Collector},
-    judge::{Question, judge},
-    milvus::{Snapshot, catalogue::Catalogue},
-    policy::PolicySet,
-};
+use milvus_guard_core::{evidence::Facts, evaluate::{Question, judge}, milvus::{Snapshot, catalogue::Catalogue}, policy::PolicySet};
+use milvus_guard_sources::files::{Role, objects::Collector};
 
 fn read(text: &str) -> Option<Snapshot> {
     let mut collector = Collector::new(Role::After, Some("milvus"));

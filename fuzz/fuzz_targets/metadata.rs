@@ -2,7 +2,7 @@
 //! Any bytes as records among metadata of 2.1: planned, shown, compared and restored over.
 
 use libfuzzer_sys::fuzz_target;
-use milvus_guard::migration::{
+use milvus_guard_metadata::model::{
     Dump, Options, Root, plan,
     record::Record,
     restore::restore,

@@ -2,7 +2,7 @@
 //! Any text as policies, linted.
 
 use libfuzzer_sys::fuzz_target;
-use milvus_guard::policy::{lint::lint, read::read};
+use milvus_guard_core::policy::{lint::lint, read::read};
 
 fuzz_target!(|data: &[u8]| {
     if let Ok(text) = std::str::from_utf8(data) {

@@ -5,13 +5,8 @@ use std::sync::{Arc, LazyLock};
 
 use jiff::Timestamp;
 use libfuzzer_sys::fuzz_target;
-use milvus_guard::{
-    admission::{Review, Scene, Task, mutate::mutate, scene::Accounts},
-    facts::Facts,
-    inputs::{Role, objects::Collector},
-    milvus::{Place, catalogue::Catalogue},
-    policy::PolicySet,
-};
+use milvus_guard_core::{admission::{Review, Scene, Task, mutate::mutate, scene::Accounts}, evidence::Facts, milvus::{Place, catalogue::Catalogue}, policy::PolicySet};
+use milvus_guard_sources::files::{Role, objects::Collector};
 use serde_json::{Value, json};
 
 static ACCOUNTS: LazyLock<Accounts> = LazyLock::new(Accounts::default);
@@ -29,7 +24,7 @@ fn judge(body: &[u8]) {
         remembered: Arc::new([]),
         last_known: Arc::new([]),
         forgets: false,
-        elsewhere: milvus_guard::admission::scene::Elsewhere::default(),
+        elsewhere: milvus_guard_core::admission::scene::Elsewhere::default(),
         services: Arc::new([]),
         ending: false,
         facts: Facts::default(),

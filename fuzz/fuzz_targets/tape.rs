@@ -2,7 +2,7 @@
 //! Any text on a tape: where there is one, `serde_json` reads the same, and the same object is taken from both.
 
 use libfuzzer_sys::fuzz_target;
-use milvus_guard::manifest::{
+use milvus_guard_core::manifest::{
     Object, Origin, Tree, View,
     node::Kind,
     tape::{At, Tape},

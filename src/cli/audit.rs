@@ -5,15 +5,15 @@ use std::path::PathBuf;
 use clap::Args as ClapArgs;
 use jiff::Timestamp;
 
-use crate::{
+use milvus_guard_core::{
     audit::audit,
-    inputs::Role,
-    judge::{Judgement, Subject},
+    evaluate::{Judgement, Subject},
     milvus::{Snapshot, catalogue::Catalogue},
     policy::PolicySet,
     report::{InputEntry, Output, Report, Show},
     text::count,
 };
+use milvus_guard_sources::files::Role;
 
 use super::{
     check::FailOn,
@@ -151,7 +151,7 @@ const NAMED: usize = 10;
 impl Nothing {
     fn saw(&mut self, running: &Snapshot) {
         self.namespaces += 1;
-        self.releases.extend(running.releases.iter().take(NAMED).map(crate::milvus::Release::label));
+        self.releases.extend(running.releases.iter().take(NAMED).map(milvus_guard_core::milvus::Release::label));
         self.others = running.others.describe();
     }
 
@@ -197,7 +197,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::rules::testing::Fixture;
+    use milvus_guard_core::rules::testing::Fixture;
 
     #[derive(Parser)]
     struct Line {
@@ -220,7 +220,7 @@ mod tests {
     fn without_milvus() -> Snapshot {
         let mut snapshot = Snapshot::default();
         for (kind, name) in [("Deployment", "attu"), ("StatefulSet", "db"), ("Deployment", "web")] {
-            let object = crate::manifest::object::ObjectRef { kind: kind.into(), namespace: None, name: name.into() };
+            let object = milvus_guard_core::manifest::object::ObjectRef { kind: kind.into(), namespace: None, name: name.into() };
             snapshot.others.add(&object);
         }
         snapshot

@@ -11,7 +11,7 @@ use clap::Args as ClapArgs;
 use jiff::Timestamp;
 use rustls::pki_types::ServerName;
 
-use crate::certs::authority::{SelfSigned, self_signed_for};
+use milvus_guard_webhook::certs::authority::{SelfSigned, self_signed_for};
 
 use super::{
     exit::{Done, Exit, Failure},

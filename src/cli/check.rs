@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, ValueEnum};
 use jiff::Timestamp;
 
-use crate::{
-    inputs::part::Choice,
-    judge::{Question, Verdict, judge},
+use milvus_guard_core::{
+    evaluate::{Question, Verdict, judge},
     milvus::{Build, catalogue::Catalogue},
     policy::PolicySet,
     report::{InputEntry, Output, Report, Show},
 };
+use milvus_guard_sources::files::part::Choice;
 
 use super::{
     exit::{Done, Exit, Failure},
@@ -138,7 +138,7 @@ impl FailOn {
 }
 
 pub(super) fn version(text: &str) -> Result<Build, String> {
-    text.parse().map_err(|error: crate::milvus::version::VersionError| error.to_string())
+    text.parse().map_err(|error: milvus_guard_core::milvus::version::VersionError| error.to_string())
 }
 
 pub(super) fn run(args: &Args, screen: &Screen) -> Done {

@@ -1,6 +1,6 @@
 //! `crds`.
 
-use crate::objects::crd;
+use milvus_guard_core::api::crd;
 
 use super::{
     exit::{Done, Exit},

@@ -7,7 +7,7 @@ use std::{
 
 use clap::Args as ClapArgs;
 
-use crate::{etcd::Tls, milvus_api::Login};
+use milvus_guard_sources::{etcd::Tls, milvus::Login};
 
 use super::exit::Failure;
 

@@ -6,8 +6,7 @@ use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::{
-    inputs::read_text_file,
+use milvus_guard_core::{
     milvus::{
         Build, Day,
         catalogue::{Catalogue, Flaw, Layer, Row, Situation, TABLES, embedded_day, validate},
@@ -15,6 +14,7 @@ use crate::{
     rules,
     text::plain,
 };
+use milvus_guard_sources::files::read_text_file;
 
 use super::{
     exit::{Done, Exit, Failure},

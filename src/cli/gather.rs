@@ -5,22 +5,24 @@ use std::{path::PathBuf, str::FromStr};
 use clap::Args;
 use tokio::runtime::Runtime;
 
-use crate::{
-    cluster::live::SOURCE as CLUSTER,
-    cluster::{Access, Cluster, ClusterError},
-    etcd::client::{Endpoint, inspect, settings},
-    facts::{Facts, MetadataFact},
-    inputs::{
+use milvus_guard_core::{
+    evidence::{Facts, MetadataFact},
+    manifest::documents,
+    milvus::{Build, Release, Snapshot, catalogue::Catalogue},
+    policy::PolicySet,
+    report::InputEntry,
+};
+use milvus_guard_sources::{
+    etcd::{Endpoint, settings},
+    files::{
         self, Content, Form, Loaded, Role,
         error::list,
         objects::RawObject,
         part::{self, Choice},
         read_text_file,
     },
-    manifest::documents,
-    milvus::{Build, Release, Snapshot, catalogue::Catalogue},
-    policy::PolicySet,
-    report::InputEntry,
+    kubernetes::live::SOURCE as CLUSTER,
+    kubernetes::{Access, Cluster, ClusterError},
 };
 
 use super::{
@@ -139,7 +141,7 @@ pub(super) struct EtcdArgs {
 impl EtcdArgs {
     /// Reads the metadata's format, where etcd was named. What cannot be read is itself a fact.
     pub(super) fn inspect(&self, runtime: &Runtime, before: Option<&Release>) -> Option<MetadataFact> {
-        self.endpoint(before).map(|endpoint| runtime.block_on(inspect(&endpoint)))
+        self.endpoint(before).map(|endpoint| runtime.block_on(milvus_guard_metadata::executor::detect(&endpoint)))
     }
 
     /// Reads the configuration that Milvus itself keeps in etcd and lays it over both sides. Returns what was read, for the report.
@@ -160,7 +162,7 @@ impl EtcdArgs {
                 for snapshot in before.into_iter().chain([after]) {
                     snapshot.lay_dynamic(&endpoint.root_path, &settings, "etcd");
                 }
-                let count = crate::text::count(settings.len(), "setting");
+                let count = milvus_guard_core::text::count(settings.len(), "setting");
                 entry.read.push(format!("{count} that Milvus keeps under {}/config", endpoint.root_path));
             }
             Err(reason) => entry.not_read.push(format!("the settings that Milvus keeps in etcd: {reason}")),
@@ -404,10 +406,10 @@ impl Gatherer<'_> {
     ) -> Result<Loaded, Failure> {
         match source {
             Source::File(path) => {
-                let how = inputs::Reading { namespace: self.namespace, keep };
-                let loaded = inputs::load(role, path, &how).map_err(Failure::usage)?;
+                let how = files::Reading { namespace: self.namespace, keep };
+                let loaded = files::load(role, path, &how).map_err(Failure::usage)?;
                 if role == Role::Before {
-                    inputs::evidence::complete(&loaded.snapshot, &mut gathered.facts);
+                    files::evidence::complete(&loaded.snapshot, &mut gathered.facts);
                 }
                 Ok(loaded)
             }
@@ -461,7 +463,7 @@ impl Gatherer<'_> {
             other => Failure::no_verdict(other),
         })?;
         let source = format!("release:{}@{}", stored.name, stored.revision);
-        let budget = crate::manifest::Budget::default();
+        let budget = milvus_guard_core::manifest::Budget::default();
         let objects = stored.objects(stored.namespace.as_deref(), &budget).collect::<Result<Vec<_>, _>>();
         let objects = objects.map_err(|error| Failure::usage(format!("{source}: {error}")))?;
         let entry = InputEntry {

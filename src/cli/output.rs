@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use crate::report::{Format, Output, Report, Show, Style, render};
+use milvus_guard_core::report::{Format, Output, Report, Show, Style, render};
 
 use super::exit::Failure;
 
@@ -85,7 +85,7 @@ impl Screen {
 
 /// Control characters of an input must not reach the terminal; line feeds of our own may.
 fn clean(text: &str) -> String {
-    text.lines().map(crate::text::plain).collect::<Vec<_>>().join("\n")
+    text.lines().map(milvus_guard_core::text::plain).collect::<Vec<_>>().join("\n")
 }
 
 /// Writes to standard output; a reader that went away ends the program quietly.

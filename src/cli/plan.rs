@@ -4,14 +4,14 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, ValueEnum};
 
-use crate::{
-    facts::Facts,
+use milvus_guard_core::{
+    evidence::Facts,
     milvus::{
         Build, Coordinators, Manager, Release, Topology,
         catalogue::{Catalogue, Situation},
     },
-    plan::{self, Journey},
     report::Show,
+    upgrade_path::{self, Journey},
 };
 
 use super::{
@@ -97,11 +97,11 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     let own_data = gather::catalogue(&args.data)?;
     let catalogue = own_data.as_ref().unwrap_or_else(|| Catalogue::embedded());
     let journey = journey(args)?;
-    let plan = plan::plan(&journey, catalogue);
+    let plan = upgrade_path::plan(&journey, catalogue);
     print(&match args.format {
-        PlanFormat::Text => plan::text(&plan, &screen.style(Show::All)),
+        PlanFormat::Text => upgrade_path::text(&plan, &screen.style(Show::All)),
         PlanFormat::Json => plan.json(),
-        PlanFormat::Markdown => plan::markdown(&plan),
+        PlanFormat::Markdown => upgrade_path::markdown(&plan),
     })?;
     Ok(if plan.blocked.is_some() { Exit::Found } else { Exit::Clean })
 }

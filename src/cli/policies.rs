@@ -4,10 +4,8 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use crate::{
-    inputs::{files::directory, read_text_file},
-    policy::{PolicyDocument, PolicySet, read::read},
-};
+use milvus_guard_core::policy::{PolicyDocument, PolicySet, read::read};
+use milvus_guard_sources::files::{read::directory, read_text_file};
 
 use super::exit::Failure;
 

@@ -7,10 +7,9 @@ use jiff::Timestamp;
 use quick_junit::{NonSuccessKind, Report as Junit, TestCase, TestCaseStatus, TestSuite};
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    facts::Facts,
-    inputs::{self, Loaded, Role, read_text_file},
-    judge::{Judgement, Question, Verdict, judge},
+use milvus_guard_core::{
+    evaluate::{Judgement, Question, Verdict, judge},
+    evidence::Facts,
     manifest::documents,
     milvus::{Snapshot, catalogue::Catalogue},
     policy::{
@@ -20,6 +19,7 @@ use crate::{
     },
     text::plain,
 };
+use milvus_guard_sources::files::{self, Loaded, Role, read_text_file};
 
 use super::{
     exit::{Done, Exit, Failure},
@@ -323,8 +323,8 @@ fn judge_case(
     let mut facts: Facts = gather::facts(named(folder, "facts").as_ref())?;
     let after = expectation.after.as_ref().map(|after| after.parse::<Source>()).transpose().map_err(Failure::usage)?;
     let load = |role: Role, path: &Path, keep: Vec<(String, String)>| -> Result<Loaded, Failure> {
-        let how = inputs::Reading { namespace: expectation.namespace.as_deref(), keep };
-        inputs::load(role, &path.display().to_string(), &how).map_err(Failure::usage)
+        let how = files::Reading { namespace: expectation.namespace.as_deref(), keep };
+        files::load(role, &path.display().to_string(), &how).map_err(Failure::usage)
     };
     let wanted = match &after {
         Some(Source::Version(_)) => None,
@@ -346,7 +346,7 @@ fn judge_case(
         let loaded = load(Role::Before, &path, patches)?;
         holds_milvus(&loaded.snapshot, &path)?;
         if let Some((wanted, _)) = &mut wanted {
-            inputs::part::settle(&loaded, wanted, inputs::part::Choice::Seen).map_err(Failure::usage)?;
+            files::part::settle(&loaded, wanted, files::part::Choice::Seen).map_err(Failure::usage)?;
         }
         Some(loaded.snapshot)
     } else {
@@ -356,7 +356,7 @@ fn judge_case(
         None
     };
     if let Some(before) = &before {
-        inputs::evidence::complete(before, &mut facts);
+        files::evidence::complete(before, &mut facts);
     }
     let after = match (after, wanted) {
         (_, Some((loaded, path))) => {

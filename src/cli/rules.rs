@@ -2,7 +2,7 @@
 
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 
-use crate::{
+use milvus_guard_core::{
     report::{Show, Style},
     rules::{self, ALL, Category, Rule, docs},
 };

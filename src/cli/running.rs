@@ -9,16 +9,13 @@ use std::{
 use clap::{Args as ClapArgs, ValueEnum};
 use serde_json::{Value, json};
 
-use crate::{
-    cluster::Cluster,
-    inputs::read_text_file,
-    manifest::documents,
-    run::{
-        End, Halting, Link, Listener, Reporter,
-        display::{Json, Lines, Terminal},
-        store::History,
-    },
+use milvus_guard_core::manifest::documents;
+use milvus_guard_operations::engine::{
+    End, Halting, Link, Listener, Reporter,
+    display::{Json, Lines, Terminal},
+    store::History,
 };
+use milvus_guard_sources::{files::read_text_file, kubernetes::Cluster};
 
 use super::{
     exit::{Done, Exit, Failure},

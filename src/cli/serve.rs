@@ -6,18 +6,15 @@ use clap::{Args as ClapArgs, ValueEnum};
 use jiff::Timestamp;
 use tracing_subscriber::EnvFilter;
 
-use crate::{
-    admission::scene::Accounts,
+use milvus_guard_core::{admission::scene::Accounts, evidence::Facts, milvus::Place};
+use milvus_guard_sources::{files::load_place, kubernetes::Cluster};
+use milvus_guard_webhook::{
     certs::{
         CertFiles, CertStore, Certificate, Managed, POLL, Reload,
         authority::self_signed,
         managed::{Registers, service_names},
         server_config,
     },
-    cluster::Cluster,
-    facts::Facts,
-    inputs::load_place,
-    milvus::Place,
     server::{
         answer::{Answerer, FailurePolicies, FailurePolicy},
         callers::{Callers, Known, LastRead, PathSecret, Times},
@@ -352,7 +349,7 @@ fn files(args: &Args, accounts: Accounts, data: Data) -> Result<Files, Failure> 
         None => Place::default(),
     };
     let mut facts = gather::facts(args.facts.as_ref())?;
-    crate::inputs::evidence::complete(&place.snapshot, &mut facts);
+    milvus_guard_sources::files::evidence::complete(&place.snapshot, &mut facts);
     // Nobody else can be at work without a cluster.
     let facts = Facts { runs: facts.runs.or(Some(Vec::new())), ..facts };
     let policies = policies::set(policies::documents(&args.policy)?, Timestamp::now());

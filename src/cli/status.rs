@@ -11,15 +11,13 @@ use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
 use serde_json::json;
 
-use crate::{
-    cluster::Cluster,
-    objects::{RunPhase, UpgradeRun},
-    run::{
-        ApiError, Halting, Home, Link, ReleaseName, Reporter, Store, StoreError,
-        home::HomeError,
-        view::{ComponentView, HolderView, View},
-    },
+use milvus_guard_core::api::{RunPhase, UpgradeRun};
+use milvus_guard_operations::engine::{
+    ApiError, Halting, Home, Link, ReleaseName, Reporter, Store, StoreError,
+    home::HomeError,
+    view::{ComponentView, HolderView, View},
 };
+use milvus_guard_sources::kubernetes::Cluster;
 
 use super::{
     exit::{Done, Exit, Failure},
@@ -116,7 +114,7 @@ async fn all(args: &Args, link: &Link, home: &Home) -> Done {
     let runs = Store::under_way(link, home).await.map_err(unread)?;
     match args.format {
         FormatArg::Json => {
-            let runs = json!({"schemaVersion": crate::run::view::SCHEMA_VERSION, "namespace": home.namespace, "underWay": runs});
+            let runs = json!({"schemaVersion": milvus_guard_operations::engine::view::SCHEMA_VERSION, "namespace": home.namespace, "underWay": runs});
             print(&format!("{runs:#}\n"))?;
         }
         FormatArg::Text if runs.is_empty() => print(&format!("no run is under way in namespace {}\n", home.namespace))?,
@@ -148,7 +146,7 @@ fn nothing(args: &Args, of: &ReleaseName) -> Done {
         FormatArg::Text if args.all => print("no run is under way\n")?,
         FormatArg::Text => print(&format!("no run of {} in namespace {}: nothing is under way\n", of.name, of.namespace))?,
         FormatArg::Json => {
-            let none = json!({"schemaVersion": crate::run::view::SCHEMA_VERSION, "run": null, "release": of.name, "namespace": of.namespace});
+            let none = json!({"schemaVersion": milvus_guard_operations::engine::view::SCHEMA_VERSION, "run": null, "release": of.name, "namespace": of.namespace});
             print(&format!("{none:#}\n"))?;
         }
     }

@@ -4,7 +4,7 @@ use std::{fs, io::Write};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use flate2::{Compression, write::GzEncoder};
-use milvus_guard::manifest::documents;
+use milvus_guard_core::manifest::documents;
 use serde_json::{Value, json};
 
 /// What runs where these are sent.

@@ -22,7 +22,7 @@ use axum::{
 };
 use futures::StreamExt;
 use http_body_util::BodyExt;
-use milvus_guard::cluster::{Access, Cluster};
+use milvus_guard_sources::kubernetes::{Access, Cluster};
 use milvus_guard_testbed::wait_until;
 use serde_json::json;
 use tokio::sync::watch;

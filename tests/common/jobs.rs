@@ -185,7 +185,7 @@ impl World {
         let account = pod["spec"]["serviceAccountName"].as_str().unwrap();
         let token = self.kubectl(&["-n", namespace, "create", "token", account]);
         assert!(!token.is_empty(), "no token for {namespace}/{account}");
-        let mut config: Value = milvus_guard::manifest::documents(&self.kubeconfig).next().unwrap().unwrap().root.to_json();
+        let mut config: Value = milvus_guard_core::manifest::documents(&self.kubeconfig).next().unwrap().unwrap().root.to_json();
         config["users"][0]["user"] = json!({"token": token.trim()});
         let kubeconfig = self.folder.join(format!("{name}.kubeconfig"));
         std::fs::write(&kubeconfig, config.to_string()).unwrap();

@@ -11,7 +11,7 @@ use std::{
 use etcd_client::{
     Certificate, Client, Compare, CompareOp, ConnectOptions, GetOptions, Identity, PutOptions, TlsOptions, Txn, TxnOp,
 };
-use milvus_guard::migration::{Dump, Options, Root, plan, sample::Sample};
+use milvus_guard_metadata::model::{Dump, Options, Root, plan, sample::Sample};
 use milvus_guard_testbed::{Etcd, EtcdOptions};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -280,7 +280,7 @@ pub fn assert_same(seen: &Pairs, expected: &Pairs) {
 /// A small cluster that has a bit of everything: two collections with indexes, one without, one dropped; aliases,
 /// partitions, small segments, load records.
 pub fn small() -> Sample {
-    use milvus_guard::migration::sample::{TEXT_FIELD, VECTOR_FIELD};
+    use milvus_guard_metadata::model::sample::{TEXT_FIELD, VECTOR_FIELD};
     let mut sample = Sample::new();
     sample.surroundings();
     sample.collection(1, "books");

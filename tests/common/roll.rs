@@ -24,10 +24,8 @@ use kube::{
         watcher::{Config, Event, watcher},
     },
 };
-use milvus_guard::{
-    cluster::{Access, Cluster},
-    milvus::Component,
-};
+use milvus_guard_core::milvus::Component;
+use milvus_guard_sources::kubernetes::{Access, Cluster};
 use milvus_guard_testbed::{ControlPlane, Helm, expect_success, wait_until};
 use serde_json::{Value, json};
 

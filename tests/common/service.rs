@@ -25,7 +25,7 @@ use kube::{
     Api, Client,
     api::{Patch, PatchParams, PostParams},
 };
-use milvus_guard::cluster::{Access, Cluster};
+use milvus_guard_sources::kubernetes::{Access, Cluster};
 use milvus_guard_testbed::ControlPlane;
 use serde_json::json;
 

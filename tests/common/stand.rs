@@ -25,11 +25,9 @@ use kube::{
         watcher::{Config, Event, watcher},
     },
 };
-use milvus_guard::{
-    cluster::{Access, Cluster},
-    migration::sample::{Sample, Size},
-    run::ReleaseName,
-};
+use milvus_guard_metadata::model::sample::{Sample, Size};
+use milvus_guard_operations::engine::ReleaseName;
+use milvus_guard_sources::kubernetes::{Access, Cluster};
 use milvus_guard_testbed::{ControlPlane, Etcd, EtcdOptions, Helm, expect_success, wait_until};
 use serde_json::{Value, json};
 

@@ -9,11 +9,9 @@ use std::{
     time::Duration,
 };
 
-use milvus_guard::{
-    manifest::documents,
-    server::store::{MEMORY_KEY, memory_name},
-};
+use milvus_guard_core::manifest::documents;
 use milvus_guard_testbed::{ControlPlane, Helm, expect_success, helm};
+use milvus_guard_webhook::server::store::{MEMORY_KEY, memory_name};
 use rustls::ClientConfig;
 use serde_json::{Value, json};
 

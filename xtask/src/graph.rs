@@ -1,6 +1,7 @@
-//! The dependencies between the rooms of `src`: `cargo xtask graph`.
+//! The dependencies between the modules of the crates: `cargo xtask graph`.
 //!
-//! A room is a file or a folder directly below `src`. Code of tests does not count.
+//! A module is a file or a folder directly below the `src` of a crate, named `crate::module`. Code of tests does not
+//! count.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,42 +10,64 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Each room, and the rooms that it uses.
+/// Each module, and the modules that it uses.
 pub type Graph = BTreeMap<String, BTreeSet<String>>;
 
-/// Reads the rooms below `src`.
+/// What the names of our libraries begin with.
+const LIBRARY: &str = "milvus_guard_";
+
+/// Reads the modules of the program and of the crates below `crates`.
 ///
 /// # Errors
 /// A file that cannot be read.
-pub fn read(src: &Path) -> Result<Graph, String> {
-    let mut rooms = BTreeMap::new();
-    for path in entries(src)? {
-        let name = path.file_stem().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
-        if !["lib", "main"].contains(&&*name) {
-            rooms.insert(name, path);
+pub fn read(root: &Path) -> Result<Graph, String> {
+    let mut sources = vec![("program".to_owned(), root.join("src"))];
+    for path in entries(&root.join("crates"))? {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        sources.push((name.to_owned(), path.join("src")));
+    }
+    let mut modules = BTreeMap::new();
+    for (name, source) in &sources {
+        for path in entries(source)? {
+            let module = path.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
+            if !["lib", "main"].contains(&module) {
+                modules.insert(format!("{name}::{module}"), (name.clone(), path));
+            }
         }
     }
-    let names: BTreeSet<&str> = rooms.keys().map(String::as_str).collect();
     let mut graph = Graph::new();
-    for (room, path) in &rooms {
+    for (module, (home, path)) in &modules {
         let mut used = BTreeSet::new();
         for file in files(path)? {
             let text = fs::read_to_string(&file).map_err(|error| format!("{}: {error}", file.display()))?;
-            used.extend(uses(&text).into_iter().filter(|name| name != room && names.contains(&**name)));
+            used.extend(uses(&text, home).into_iter().filter(|name| name != module && modules.contains_key(name)));
         }
-        graph.insert(room.clone(), used);
+        graph.insert(module.clone(), used);
     }
     Ok(graph)
 }
 
-/// Groups of rooms that use each other, directly or through others.
+/// The same for whole crates.
+#[must_use]
+pub fn crates(graph: &Graph) -> Graph {
+    let name = |module: &String| module.split("::").next().unwrap_or_default().to_owned();
+    let mut crates = Graph::new();
+    for (module, used) in graph {
+        let home = name(module);
+        let others = used.iter().map(name).filter(|other| *other != home).collect::<BTreeSet<_>>();
+        crates.entry(home).or_default().extend(others);
+    }
+    crates
+}
+
+/// Groups of modules that use each other, directly or through others.
 #[must_use]
 pub fn circles(graph: &Graph) -> Vec<BTreeSet<String>> {
     let all_used_by = |from: &str| {
         let mut seen = BTreeSet::new();
         let mut next: Vec<&str> = vec![from];
-        while let Some(room) = next.pop() {
-            for used in graph.get(room).into_iter().flatten() {
+        while let Some(module) = next.pop() {
+            for used in graph.get(module).into_iter().flatten() {
                 if seen.insert(used.clone()) {
                     next.push(used);
                 }
@@ -52,12 +75,12 @@ pub fn circles(graph: &Graph) -> Vec<BTreeSet<String>> {
         }
         seen
     };
-    let all: BTreeMap<&String, BTreeSet<String>> = graph.keys().map(|room| (room, all_used_by(room))).collect();
-    let circle = |room: &String| -> BTreeSet<String> {
-        let reaches = |from: &String, to: &String| all.get(from).is_some_and(|rooms| rooms.contains(to));
-        graph.keys().filter(|other| reaches(room, other) && reaches(other, room)).cloned().collect()
+    let all: BTreeMap<&String, BTreeSet<String>> = graph.keys().map(|module| (module, all_used_by(module))).collect();
+    let circle = |module: &String| -> BTreeSet<String> {
+        let reaches = |from: &String, to: &String| all.get(from).is_some_and(|modules| modules.contains(to));
+        graph.keys().filter(|other| reaches(module, other) && reaches(other, module)).cloned().collect()
     };
-    let found: BTreeSet<BTreeSet<String>> = graph.keys().map(circle).filter(|rooms| rooms.len() > 1).collect();
+    let found: BTreeSet<BTreeSet<String>> = graph.keys().map(circle).filter(|modules| modules.len() > 1).collect();
     found.into_iter().collect()
 }
 
@@ -65,14 +88,14 @@ pub fn circles(graph: &Graph) -> Vec<BTreeSet<String>> {
 #[must_use]
 pub fn render(graph: &Graph) -> String {
     let mut text = "graph TD\n".to_owned();
-    for (room, used) in graph {
+    for (module, used) in graph {
         let used: Vec<&str> = used.iter().map(String::as_str).collect();
-        let line = if used.is_empty() { room.clone() } else { format!("{room} --> {}", used.join(" & ")) };
+        let line = if used.is_empty() { module.clone() } else { format!("{module} --> {}", used.join(" & ")) };
         let _ = writeln!(text, "  {line}");
     }
     let circles = circles(graph);
     let arrows: usize = graph.values().map(BTreeSet::len).sum();
-    let _ = writeln!(text, "%% {} rooms, {arrows} arrows, circles: {}", graph.len(), circles.len());
+    let _ = writeln!(text, "%% {} modules, {arrows} arrows, circles: {}", graph.len(), circles.len());
     for circle in circles {
         let _ = writeln!(text, "%% circle: {}", circle.into_iter().collect::<Vec<_>>().join(", "));
     }
@@ -89,7 +112,7 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>, String> {
     Ok(found)
 }
 
-/// The files of a room, without modules that only tests have.
+/// The files of a module, without modules that only tests have.
 fn files(path: &Path) -> Result<Vec<PathBuf>, String> {
     if !path.is_dir() {
         return Ok(if path.extension().is_some_and(|end| end == "rs") { vec![path.to_owned()] } else { Vec::new() });
@@ -111,7 +134,7 @@ fn test_modules(text: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let mut lines = text.lines().map(str::trim);
     while let Some(line) = lines.next() {
-        if line != "#[cfg(test)]" {
+        if !["#[cfg(test)]", "#[cfg(any(test, feature = \"testkit\"))]"].contains(&line) {
             continue;
         }
         let declared = lines.next().unwrap_or_default();
@@ -123,16 +146,26 @@ fn test_modules(text: &str) -> BTreeSet<String> {
     found
 }
 
-/// The rooms that a text names: `crate::room` and `use crate::{room, other::Thing}`. Comments and tests do not count.
-fn uses(text: &str) -> BTreeSet<String> {
+/// The modules that a text of the crate `home` names: `crate::module`, `milvus_guard_core::module` and groups of them.
+/// Comments and tests do not count.
+fn uses(text: &str, home: &str) -> BTreeSet<String> {
     let text = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
     let code: String =
         text.lines().filter(|line| !line.trim_start().starts_with("//")).fold(String::new(), |all, line| all + line + "\n");
     let mut found = BTreeSet::new();
+    let mut named = |home: &str, rest: &str| {
+        let names = match rest.strip_prefix('{') {
+            Some(group) => group_of(group),
+            None => word(rest).into_iter().collect(),
+        };
+        found.extend(names.into_iter().map(|name| format!("{home}::{name}")));
+    };
     for rest in code.split("crate::").skip(1) {
-        match rest.strip_prefix('{') {
-            Some(group) => found.extend(group_of(group)),
-            None => found.extend(word(rest)),
+        named(home, rest);
+    }
+    for rest in code.split(LIBRARY).skip(1) {
+        if let Some((other, rest)) = rest.split_once("::") {
+            named(other, rest);
         }
     }
     found
@@ -181,9 +214,21 @@ mod tests {
 
     #[test]
     fn every_form_of_an_import_is_seen_and_comments_and_tests_are_not() {
-        let text = "//! [`crate::comment`]\nuse crate::{\n    one::{A, b::C},\n    two,\n};\nfn f() { crate::three::g(); }\n\
-                    use crate::four;\n#[cfg(test)]\nmod tests {\n    use crate::five;\n}\n";
-        assert_eq!(uses(text).into_iter().collect::<Vec<_>>(), ["four", "one", "three", "two"]);
+        let text = "//! [`crate::comment`] [`milvus_guard_core::comment`]\nuse milvus_guard_core::{five, six::{A, seven}};\n\
+                    use milvus_guard_sources::etcd::Store;\nfn g() { milvus_guard_core::text::plain(); }\nuse crate::{\n    one::{A, b::C},\n    two,\n};\nfn f() { crate::three::g(); }\n\
+                    use crate::four;\n#[cfg(test)]\nmod tests {\n    use crate::tested;\n}\n";
+        let found: Vec<String> = uses(text, "webhook").into_iter().collect();
+        let expected = [
+            "core::five",
+            "core::six",
+            "core::text",
+            "sources::etcd",
+            "webhook::four",
+            "webhook::one",
+            "webhook::three",
+            "webhook::two",
+        ];
+        assert_eq!(found, expected);
         assert_eq!(test_modules("mod a;\n#[cfg(test)]\npub(crate) mod b;\n#[cfg(test)]\nmod c;\n").len(), 2);
     }
 
@@ -195,10 +240,14 @@ mod tests {
     }
 
     #[test]
-    fn no_rooms_use_each_other() {
-        let src = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("src");
-        let graph = read(&src).unwrap();
-        assert!(graph.len() > 20 && graph["rules"].contains("milvus"), "{graph:#?}");
+    fn no_modules_and_no_crates_use_each_other() {
+        let graph = read(Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()).unwrap();
+        assert!(graph.len() > 25 && graph["core::rules"].contains("core::milvus"), "{graph:#?}");
         assert_eq!(circles(&graph), Vec::<BTreeSet<String>>::new(), "\n{}", render(&graph));
+        let crates = crates(&graph);
+        assert_eq!(crates["core"], BTreeSet::new());
+        assert!(crates["program"].contains("webhook") && crates["webhook"].contains("core"), "{crates:#?}");
+        assert!(!crates["webhook"].contains("operations") && !crates["operations"].contains("webhook"), "{crates:#?}");
+        assert_eq!(circles(&crates), Vec::<BTreeSet<String>>::new());
     }
 }

@@ -1,7 +1,7 @@
 //! Tasks for contributors.
 //!
 //! `cargo xtask new-rule MG309 cache-shrunk` writes the file of a new rule and registers it.
-//! `cargo xtask graph` prints which room of `src` uses which, and the circles among them.
+//! `cargo xtask graph` prints which module uses which, and the circles among them; with `--crates` for whole crates.
 
 mod graph;
 
@@ -11,7 +11,7 @@ use std::{
     process::ExitCode,
 };
 
-const USAGE: &str = "usage: cargo xtask graph\n       cargo xtask new-rule ID NAME\n  ID    MG and three digits; the first one is the group (see docs/rules)\n  \
+const USAGE: &str = "usage: cargo xtask graph [--crates]\n       cargo xtask new-rule ID NAME\n  ID    MG and three digits; the first one is the group (see docs/rules)\n  \
                      NAME  what is wrong, in lower case with hyphens: cache-shrunk";
 
 fn main() -> ExitCode {
@@ -20,7 +20,8 @@ fn main() -> ExitCode {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
     let done = match args.as_slice() {
         ["new-rule", id, name] => new_rule(root, id, name).map(|file| next_steps(&file)),
-        ["graph"] => graph::read(&root.join("src")).map(|graph| graph::render(&graph)),
+        ["graph"] => graph::read(root).map(|graph| graph::render(&graph)),
+        ["graph", "--crates"] => graph::read(root).map(|graph| graph::render(&graph::crates(&graph))),
         _ => Err(USAGE.into()),
     };
     match done {
@@ -37,8 +38,8 @@ fn main() -> ExitCode {
 
 fn next_steps(file: &Path) -> String {
     format!(
-        "Wrote {}, registered it in src/rules/mod.rs, and added a case to the table in src/rules/ticks.rs.\nNext:\n  1. fill in the \
-         texts, the check and its tests\n  2. make generate  (page, index, snapshots)\n  3. cargo test --lib rules::",
+        "Wrote {}, registered it in crates/core/src/rules/mod.rs, and added a case to the table in crates/core/src/rules/ticks.rs.\nNext:\n  1. fill in the \
+         texts, the check and its tests\n  2. make generate  (page, index, snapshots)\n  3. cargo test -p milvus-guard-core --lib rules::",
         file.display()
     )
 }
@@ -52,7 +53,7 @@ fn new_rule(root: &Path, id: &str, name: &str) -> Result<PathBuf, String> {
         return Err(format!("{name} is not a valid name of a rule: use two or more words in lower case, with hyphens"));
     }
     let module = format!("{}_{}", id.to_lowercase(), name.replace('-', "_"));
-    let folder = root.join("src/rules");
+    let folder = root.join("crates/core/src/rules");
     let (registry, ticks) = (folder.join("mod.rs"), folder.join("ticks.rs"));
     let read = |path: &Path| fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()));
     let write = |path: &Path, text: &str| fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()));
@@ -61,7 +62,7 @@ fn new_rule(root: &Path, id: &str, name: &str) -> Result<PathBuf, String> {
     write(&folder.join(format!("{module}.rs")), &rule(id, name, category))?;
     write(&registry, &registered)?;
     write(&ticks, &cases)?;
-    Ok(Path::new("src/rules").join(format!("{module}.rs")))
+    Ok(Path::new("crates/core/src/rules").join(format!("{module}.rs")))
 }
 
 /// The group of a rule, by the first digit of its id.
@@ -83,8 +84,8 @@ fn category(id: &str) -> Result<&'static str, String> {
 /// The registry with one more module, in the order of the ids.
 fn register(text: &str, module: &str) -> Result<String, String> {
     const BEGIN: &str = "\nregistry! {\n";
-    let begin = text.find(BEGIN).map(|at| at + BEGIN.len()).ok_or("src/rules/mod.rs has no registry! { ... }")?;
-    let end = text[begin..].find('}').map(|at| at + begin).ok_or("the registry in src/rules/mod.rs does not end")?;
+    let begin = text.find(BEGIN).map(|at| at + BEGIN.len()).ok_or("crates/core/src/rules/mod.rs has no registry! { ... }")?;
+    let end = text[begin..].find('}').map(|at| at + begin).ok_or("the registry in crates/core/src/rules/mod.rs does not end")?;
     let mut modules: Vec<&str> = text[begin..end].lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let id = |module: &str| module.split('_').next().unwrap_or_default().to_owned();
     if let Some(taken) = modules.iter().find(|known| id(known) == id(module)) {
@@ -95,11 +96,12 @@ fn register(text: &str, module: &str) -> Result<String, String> {
     Ok(format!("{}    {}\n{}", &text[..begin], modules.join("\n    "), &text[end..]))
 }
 
-/// The table of `src/rules/ticks.rs` with a case of one more rule, in the order of the ids.
+/// The table of `crates/core/src/rules/ticks.rs` with a case of one more rule, in the order of the ids.
 fn add_case(text: &str, id: &str) -> Result<String, String> {
     const LAST: &str = "\n    ]\n}\n";
-    let begin = text.find("fn cases()").ok_or("src/rules/ticks.rs has no fn cases()")?;
-    let end = text[begin..].find(LAST).map(|at| at + begin + 1).ok_or("fn cases() in src/rules/ticks.rs does not end")?;
+    let begin = text.find("fn cases()").ok_or("crates/core/src/rules/ticks.rs has no fn cases()")?;
+    let end =
+        text[begin..].find(LAST).map(|at| at + begin + 1).ok_or("fn cases() in crates/core/src/rules/ticks.rs does not end")?;
     let mut at = begin;
     for line in text[begin..end].split_inclusive('\n') {
         // A case is `("MG101", ...` in one line, or begins with the line before.
@@ -217,10 +219,10 @@ mod tests {
     #[test]
     fn the_real_registry_takes_a_rule() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-        let text = fs::read_to_string(root.join("src/rules/mod.rs")).unwrap();
+        let text = fs::read_to_string(root.join("crates/core/src/rules/mod.rs")).unwrap();
         let added = register(&text, "mg199_new_rule").unwrap();
         assert_eq!(added.lines().count(), text.lines().count() + 1);
-        let cases = fs::read_to_string(root.join("src/rules/ticks.rs")).unwrap();
+        let cases = fs::read_to_string(root.join("crates/core/src/rules/ticks.rs")).unwrap();
         assert!(add_case(&cases, "MG199").unwrap().contains("(\"MG199\", stays(), bare()),\n        (\n            \"MG201\""));
         assert!(rule("MG199", "new-rule", "Version").contains("id: \"MG199\""));
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, ValueEnum};
 
-use crate::meta::{self, Form};
+use milvus_guard_metadata::executor::{self, Form};
 
 use super::{
     super::{exit::Done, output::Screen},
@@ -46,6 +46,6 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
         FormArg::Own => Form::Own,
         FormArg::Official => Form::Official,
     };
-    let done = block_on(&target.stop, &*events, meta::backup(&target, &args.out, form, &*events))?;
+    let done = block_on(&target.stop, &*events, executor::backup(&target, &args.out, form, &*events))?;
     args.common.end(screen, done, text::backup)
 }

@@ -7,7 +7,7 @@ use std::{
 
 use serde::Serialize;
 
-use crate::meta::MetaError;
+use milvus_guard_metadata::executor::MetaError;
 
 use super::{
     super::{

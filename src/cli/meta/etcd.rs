@@ -4,10 +4,8 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 
-use crate::{
-    etcd::{Endpoint, store::PATIENCE},
-    meta::Target,
-};
+use milvus_guard_metadata::executor::Target;
+use milvus_guard_sources::etcd::{Endpoint, store::PATIENCE};
 
 use super::super::{
     credentials::{credential, tls},

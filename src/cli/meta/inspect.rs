@@ -2,7 +2,7 @@
 
 use clap::Args as ClapArgs;
 
-use crate::{meta, migration::Options};
+use milvus_guard_metadata::{executor, model::Options};
 
 use super::{
     super::{exit::Done, output::Screen},
@@ -30,6 +30,6 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     let target = args.common.etcd.target()?;
     let events = args.common.events();
     let options = if args.strict_upstream { Options::strict_upstream() } else { Options::default() };
-    let done = block_on(&target.stop, &*events, meta::inspect(&target, &options, &*events))?;
+    let done = block_on(&target.stop, &*events, executor::inspect(&target, &options, &*events))?;
     args.common.end(screen, done, |inspection| text::inspection(inspection, &args.common.etcd.flags()))
 }

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
 
-use crate::{
-    meta::{self, MetaError, MigrateOptions, Migrated},
-    migration::Plan,
+use milvus_guard_metadata::{
+    executor::{self, MetaError, MigrateOptions, Migrated},
+    model::Plan,
 };
 
 use super::{
@@ -89,7 +89,7 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
         if !can_ask() {
             return Err(not_asked("migrate"));
         }
-        let planned = block_on(&target.stop, &*events, meta::preview(&target, &options, &*events, &mut |_| {}))?;
+        let planned = block_on(&target.stop, &*events, executor::preview(&target, &options, &*events, &mut |_| {}))?;
         match &planned {
             Ok(Migrated { plan: Some(plan), .. }) => {
                 eprint!("{}", text::plan(plan));
@@ -104,7 +104,7 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
             return Ok(Exit::Refused);
         }
     }
-    let done = block_on(&target.stop, &*events, meta::migrate(&target, &options, &*events))?;
+    let done = block_on(&target.stop, &*events, executor::migrate(&target, &options, &*events))?;
     args.common.end(screen, done, |migrated| text::migrated(migrated, &args.common.etcd.flags()))
 }
 
@@ -114,6 +114,6 @@ fn dry_run(args: &Args, screen: &Screen) -> Done {
     let options = args.options();
     let mut shown = None;
     let mut show = |plan: &Plan<'_>| shown = Some(changes::show(plan.diff(), args.common.is_json()));
-    let done = block_on(&target.stop, &*events, meta::preview(&target, &options, &*events, &mut show))?;
+    let done = block_on(&target.stop, &*events, executor::preview(&target, &options, &*events, &mut show))?;
     changes::end(&args.common, screen, shown, done, |migrated| text::migrated(migrated, &args.common.etcd.flags()))
 }

@@ -18,7 +18,7 @@ use std::{
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 use serde::Serialize;
 
-use crate::meta::{Event, Events, MetaError, Stop};
+use milvus_guard_metadata::executor::{Event, Events, MetaError, Stop};
 
 use super::{
     exit::{Done, Exit, Failure},

@@ -11,10 +11,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::{
-    meta::{Event, Events, Stage},
-    text::plain,
-};
+use milvus_guard_core::text::plain;
+use milvus_guard_metadata::executor::{Event, Events, Stage};
 
 /// How progress is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -39,7 +37,7 @@ const TICK: Duration = Duration::from_millis(100);
 /// What `--progress` and `--format` ask for.
 pub(super) fn display(progress: Progress, is_json_report: bool) -> Box<dyn Events> {
     match progress {
-        Progress::None => Box::new(crate::meta::events::Unseen),
+        Progress::None => Box::new(milvus_guard_metadata::executor::events::Unseen),
         Progress::Json => Box::new(Json),
         Progress::Auto if is_json_report => Box::new(Json),
         Progress::Auto if io::stderr().is_terminal() => Box::new(Bar::default()),

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
 
-use crate::{
-    meta::{self, RestoreOptions},
-    migration::restore::RestorePlan,
+use milvus_guard_metadata::{
+    executor::{self, RestoreOptions},
+    model::restore::RestorePlan,
 };
 
 use super::{
@@ -78,7 +78,7 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
                 shown = Some(changes::show(plan.diff(), args.common.is_json()));
             }
         };
-        let preview = meta::preview_restore(&target, &args.backup, &options, &*events, &mut show);
+        let preview = executor::preview_restore(&target, &args.backup, &options, &*events, &mut show);
         let planned = block_on(&target.stop, &*events, preview)?;
         match &planned {
             Ok(planned) if is_asked => eprint!("{}", text::restored(planned)),
@@ -89,6 +89,6 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
             return Ok(Exit::Refused);
         }
     }
-    let done = block_on(&target.stop, &*events, meta::restore(&target, &args.backup, &options, &*events))?;
+    let done = block_on(&target.stop, &*events, executor::restore(&target, &args.backup, &options, &*events))?;
     args.common.end(screen, done, text::restored)
 }

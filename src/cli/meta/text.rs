@@ -1,9 +1,8 @@
 //! Reports for people. Each ends with how the data stands and the next command.
 
-use crate::{
-    facts::MetadataState,
-    meta::{BackupFile, Inspection, Migrated, Outcome, Restored, Verified, inspect::SessionSeen, summary::Summary},
-    text::plain,
+use milvus_guard_core::{evidence::MetadataState, text::plain};
+use milvus_guard_metadata::executor::{
+    BackupFile, Inspection, Migrated, Outcome, Restored, Verified, inspect::SessionSeen, summary::Summary,
 };
 
 /// What is named of a long list.
@@ -57,7 +56,7 @@ fn next(seen: &Inspection, flags: &str) -> String {
     let restore = format!("milvus-guard meta restore FILE {flags}");
     if let Some(run) = seen.run.as_ref().filter(|run| run.phase.is_open()) {
         let verb = match run.phase {
-            crate::migration::journal::JournalPhase::Restoring => format!("restore {}", run.backup.path),
+            milvus_guard_metadata::model::journal::JournalPhase::Restoring => format!("restore {}", run.backup.path),
             _ => format!("migrate -s {} -t {}", run.source, run.target),
         };
         return format!("A run is not finished; start neither 2.1 nor 2.2.\nnext: milvus-guard meta {verb} {flags}\n");

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
 
-use crate::meta::{self, VerifyOptions};
+use milvus_guard_metadata::executor::{self, VerifyOptions};
 
 use super::{
     super::{exit::Done, output::Screen},
@@ -35,6 +35,6 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     let target = args.common.etcd.target()?;
     let events = args.common.events();
     let options = VerifyOptions { strict_upstream: args.strict_upstream };
-    let done = block_on(&target.stop, &*events, meta::verify(&target, &args.backup, &options, &*events))?;
+    let done = block_on(&target.stop, &*events, executor::verify(&target, &args.backup, &options, &*events))?;
     args.common.end(screen, done, text::verified)
 }

@@ -4,9 +4,9 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args as ClapArgs, ValueEnum};
 
-use crate::{
-    migrate::{JobOptions, Operation, Settings, StartBy, perform, settings::versions},
-    run::ReleaseName,
+use milvus_guard_operations::{
+    engine::ReleaseName,
+    metadata_migration::{JobOptions, Operation, Settings, StartBy, perform, settings::versions},
 };
 
 use super::super::{

@@ -2,7 +2,7 @@
 
 mod flags;
 
-use crate::migrate::{perform, remote};
+use milvus_guard_operations::metadata_migration::{perform, remote};
 
 use super::{exit::Done, output::Screen, running};
 

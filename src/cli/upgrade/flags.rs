@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use clap::{Args as ClapArgs, ValueEnum};
 
-use crate::{
-    milvus::Version,
-    rollout::{AskMilvus, EtcdAccess, JobOptions, MilvusAccess, Operation, Settings},
-    run::ReleaseName,
+use milvus_guard_core::milvus::Version;
+use milvus_guard_operations::{
+    engine::ReleaseName,
+    rolling_upgrade::{AskMilvus, EtcdAccess, JobOptions, MilvusAccess, Operation, Settings},
 };
 
 use super::super::{

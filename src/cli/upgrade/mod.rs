@@ -6,9 +6,9 @@ use std::io::{self, IsTerminal as _, Write as _};
 
 use serde_json::json;
 
-use crate::{
-    rollout::{Operation, Settings, perform, preview, remote},
-    run::{End, Link},
+use milvus_guard_operations::{
+    engine::{End, Link},
+    rolling_upgrade::{Operation, Settings, perform, preview, remote},
 };
 
 use super::{
@@ -43,7 +43,7 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
 }
 
 /// The plan as the report, and what the rules say of it.
-fn show(planned: &crate::rollout::perform::Preview, format: FormatArg, screen: &Screen) -> Done {
+fn show(planned: &milvus_guard_operations::rolling_upgrade::perform::Preview, format: FormatArg, screen: &Screen) -> Done {
     let said = &planned.said;
     match format {
         FormatArg::Json => {

@@ -1,0 +1,38 @@
+//! Admission logic: turns an `AdmissionReview` into a decision. No server, no cluster, no clock: those are in the server.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`review`] | what the API server asks, and the answer in its words |
+//! | [`task`] | which gate a review belongs to, and what it needs to know |
+//! | [`scene`] | what is known at that moment |
+//! | [`release_gate`] | Helm's release records: the one clean "no" |
+//! | [`workload_gate`] | single objects: the backstop |
+//! | [`documents_gate`] | the guard's own documents |
+//! | [`mutate`] | the version label |
+//! | [`decision`] | what the release gate let through, object by object |
+//! | [`acceptance`] | acceptances, set by a Helm label or an annotation |
+//! | [`ruling`] | findings to the words of a denial |
+
+pub mod acceptance;
+#[cfg(test)]
+mod attacks;
+pub mod decision;
+pub mod documents_gate;
+mod envelope;
+mod head;
+pub mod mutate;
+#[cfg(any(test, feature = "testkit"))]
+pub mod parity;
+pub mod release_gate;
+pub mod review;
+pub mod ruling;
+pub mod scene;
+pub mod task;
+#[cfg(test)]
+mod variants;
+pub mod workload_gate;
+
+pub use review::{Response, Review};
+pub use ruling::Ruling;
+pub use scene::Scene;
+pub use task::{Gate, Task};

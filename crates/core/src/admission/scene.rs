@@ -1,0 +1,197 @@
+//! What is known at the moment of a review: a consistent snapshot for one review.
+
+use std::{borrow::Cow, sync::Arc};
+
+use jiff::Timestamp;
+
+use super::review::Response;
+use crate::{
+    api::DecisionSpec,
+    evaluate::{JudgedRelease, Question, judge},
+    evidence::Facts,
+    milvus::{Place, Release, Snapshot, catalogue::Catalogue, data_location::DataLocation},
+    policy::PolicySet,
+    rules::{Behavior, Overdue},
+};
+
+/// Those who delete what belongs to something that is already gone.
+pub(super) const CLEANERS: [&str; 3] = [
+    "system:serviceaccount:kube-system:generic-garbage-collector",
+    "system:serviceaccount:kube-system:namespace-controller",
+    "system:kube-controller-manager",
+];
+
+/// Accounts that may do what others may not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Accounts {
+    /// The guard's own, as `system:serviceaccount:NAMESPACE:NAME`.
+    pub guard: String,
+    /// The job's.
+    pub job: String,
+}
+
+impl Accounts {
+    /// The accounts of an installation.
+    #[must_use]
+    pub fn new(namespace: &str, guard: &str, job: &str) -> Self {
+        let account = |name: &str| format!("system:serviceaccount:{namespace}:{name}");
+        Self { guard: account(guard), job: account(job) }
+    }
+}
+
+/// What is known at the moment of a review.
+#[derive(Clone, Debug)]
+pub struct Scene<'a> {
+    /// The namespace that the review is about.
+    pub place: Arc<Place>,
+    /// Releases of that namespace that no longer run while their data exists.
+    pub remembered: Arc<[Release]>,
+    /// Releases that run, with the settings that they were last seen with, where what runs does not show them: their
+    /// `ConfigMap` was deleted, for example.
+    pub last_known: Arc<[Release]>,
+    /// Finds the releases of other namespaces by their data.
+    pub elsewhere: Elsewhere,
+    /// Whether releases of that namespace did not fit into the memory: data of one may be there of which nothing is known.
+    pub forgets: bool,
+    /// Names of Services there.
+    pub services: Arc<[String]>,
+    /// Whether the namespace is being deleted.
+    pub ending: bool,
+    /// Facts about its releases.
+    pub facts: Facts,
+    /// What the release gate let through there.
+    pub decisions: Arc<[DecisionSpec]>,
+    /// Policies and exceptions in force.
+    pub policies: Arc<PolicySet>,
+    /// Who is who.
+    pub accounts: &'a Accounts,
+    /// Data about Milvus releases.
+    pub catalogue: Arc<Catalogue>,
+    /// The time.
+    pub now: Timestamp,
+    /// Whether the time for an answer is over.
+    pub overdue: Option<Overdue<'a>>,
+}
+
+/// Finds the releases of other namespaces that work on some data. The core does not know other namespaces, so the adapter brings
+/// the search.
+#[derive(Clone)]
+pub struct Elsewhere(Arc<Search>);
+
+/// The search for releases by their data.
+type Search = dyn Fn(&DataLocation) -> Vec<Release> + Send + Sync;
+
+impl Elsewhere {
+    /// A search.
+    #[must_use]
+    pub fn new(search: impl Fn(&DataLocation) -> Vec<Release> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(search))
+    }
+}
+
+impl Default for Elsewhere {
+    /// Where no other namespace is known.
+    fn default() -> Self {
+        Self::new(|_| Vec::new())
+    }
+}
+
+impl std::fmt::Debug for Elsewhere {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Elsewhere")
+    }
+}
+
+/// A release beside the own one that a change must be compared with.
+#[derive(Clone, Debug)]
+pub(super) struct Other<'a> {
+    release: Cow<'a, Release>,
+    why: Why,
+}
+
+/// Why a release is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    /// The change names objects of it.
+    Objects,
+    /// The change uses its data.
+    Data,
+    /// It is the own one with its last known settings.
+    Settings,
+}
+
+impl Other<'_> {
+    /// What the change that the question is about does to this release; `None` if the question is about nothing.
+    pub(super) fn judge(&self, question: &Question<'_>) -> Option<JudgedRelease> {
+        let before = Snapshot { releases: vec![Release::clone(&self.release)], ..Snapshot::default() };
+        let mut judged = judge(&Question { before: Some(&before), ..*question }).releases.pop()?;
+        let counts = match self.why {
+            Why::Objects => None,
+            Why::Data => Some(Behavior::ComparesSharedData),
+            Why::Settings => Some(Behavior::ComparesSettings),
+        };
+        if let Some(counts) = counts {
+            judged.findings.retain(|judged| judged.finding.rule.has(counts) && !judged.finding.not_evaluated);
+        }
+        let release = self.release.label();
+        let compared = match self.why {
+            Why::Objects => format!("compared with release {release}, whose objects this one would replace"),
+            Why::Data => format!("compared with release {release}, whose data this one would use"),
+            Why::Settings => "compared with the settings that were last seen".to_owned(),
+        };
+        for judged in &mut judged.findings {
+            judged.finding.message.push_str(&format!(" ({compared})"));
+        }
+        Some(judged)
+    }
+}
+
+impl Scene<'_> {
+    /// The releases beside `old` that a release must be compared with: those that run, and those whose data is left.
+    pub(super) fn others<'s>(&'s self, running: &'s [Release], old: Option<&Release>, new: &Release) -> Vec<Other<'s>> {
+        let is_old = |release: &Release| old.is_some_and(|old| old.name == release.name && old.app_name == release.app_name);
+        let candidates = running.iter().chain(self.remembered.iter()).filter(|release| !is_old(release));
+        let location = new.data_location();
+        let shares = |release: &Release| {
+            if release.shares_objects_with(new) {
+                return Some(Why::Objects);
+            }
+            let same = location.as_ref().zip(release.data_location()).is_some_and(|(one, other)| one.is_same(&other));
+            same.then_some(Why::Data)
+        };
+        let mut others: Vec<Other<'s>> =
+            candidates.filter_map(|release| Some(Other { release: Cow::Borrowed(release), why: shares(release)? })).collect();
+        let settings = self.last_known.iter().filter(|release| is_old(release));
+        others.extend(settings.map(|release| Other { release: Cow::Borrowed(release), why: Why::Settings }));
+        let elsewhere = location.as_ref().map(|location| (self.elsewhere.0)(location)).unwrap_or_default();
+        others.extend(elsewhere.into_iter().map(|release| Other { release: Cow::Owned(release), why: Why::Data }));
+        others
+    }
+
+    /// Why an installation cannot be judged here: its data may be that of a release of which nothing is known.
+    pub(super) fn unknown_past(&self, before: Option<&Snapshot>) -> Option<Response> {
+        (self.forgets && before.is_none()).then(|| {
+            Response::deny(
+                "milvus-guard: this namespace holds more releases of Milvus than milvus-guard can remember, and volume claims are \
+                 left. milvus-guard cannot tell which version their data has, so it does not let a new release in. Delete the \
+                 claims that are not needed, or install into another namespace."
+                    .to_owned(),
+            )
+        })
+    }
+
+    /// The question of an installation of `after`, with what is known here.
+    pub(super) fn question<'s>(&'s self, after: &'s Snapshot) -> Question<'s> {
+        Question {
+            before: None,
+            after,
+            facts: &self.facts,
+            catalogue: &self.catalogue,
+            policies: &self.policies,
+            is_rollback: false,
+            deletes: None,
+            accepted: &[],
+            overdue: self.overdue,
+        }
+    }
+}

@@ -1,0 +1,315 @@
+//! More variants of the attacks: other shapes of records, other ways to set a setting, other ways to lose a volume. Beside each
+//! stands an honest neighbour that must pass.
+
+use std::sync::Arc;
+
+use rstest::rstest;
+use serde_json::{Value, json};
+
+use super::{
+    Ruling, Scene,
+    attacks::{CLAIM, denied, record, rule, with_etcd},
+    parity::{documents_of, object_review, review, scene},
+    scene::Accounts,
+};
+use crate::{
+    evidence::Facts,
+    manifest::Object,
+    milvus::{Component, Place},
+    rules::testing::{Fixture, objects},
+};
+
+/// The ruling on a record of Helm with this manifest.
+fn by_helm(scene: &Scene<'_>, manifest: &str, status: &str) -> Ruling {
+    let inside = |release: &mut Value| release["manifest"] = json!(manifest);
+    rule(&record(&Fixture::cluster("2.4.5"), status, |_| {}, inside), scene)
+}
+
+fn workload(fixture: &Fixture, name: &str) -> Value {
+    let is = |object: &Value| object["metadata"]["name"] == name && object.pointer("/spec/template").is_some();
+    documents_of(fixture).into_values().find(is).unwrap()
+}
+
+/// The ruling on one object that changes.
+fn put(scene: &Scene<'_>, old: &Value, new: &Value, manager: &str) -> Ruling {
+    let mut value: Value = serde_json::from_str(&object_review(Some(old), Some(new))).unwrap();
+    value["request"]["options"]["fieldManager"] = json!(manager);
+    rule(&value.to_string(), scene)
+}
+
+#[rstest]
+#[case::list("List", "v1")]
+#[case::typed_list("DeploymentList", "apps/v1")]
+fn a_list_in_a_manifest_is_judged_like_its_objects(#[case] kind: &str, #[case] api: &str) {
+    let accounts = Accounts::default();
+    let scene = scene(Some(&Fixture::cluster("2.1.4")), &Facts::default(), &accounts);
+    let list = |version: &str| {
+        let objects = documents_of(&Fixture::cluster(version)).into_values();
+        let items: Vec<Value> = objects.filter(|object| kind == "List" || object["kind"] == "Deployment").collect();
+        json!({"apiVersion": api, "kind": kind, "items": items})
+    };
+    let nested =
+        |version: &str| (0..40).fold(list(version), |inner, _| json!({"apiVersion": "v1", "kind": "List", "items": [inner]}));
+    for make in [&list as &dyn Fn(&str) -> Value, &nested] {
+        denied(&by_helm(&scene, &make("2.2.16").to_string(), "pending-upgrade"), "MG101");
+        let allowed = by_helm(&scene, &make("2.1.4").to_string(), "pending-upgrade");
+        assert_eq!(allowed.response.denied, None);
+        assert!(allowed.decision.is_some_and(|decision| decision.objects.len() >= 8), "each object is covered");
+    }
+}
+
+#[test]
+fn escapes_hide_no_word_from_the_release_gate() {
+    let accounts = Accounts::default();
+    let scene = scene(Some(&Fixture::cluster("2.1.4")), &Facts::default(), &accounts);
+    let all = |version: &str| {
+        let items: Vec<Value> = documents_of(&Fixture::cluster(version)).into_values().collect();
+        json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string()
+    };
+    for escape in ["\\u006dilvus", "m\\x69lvus", "mil\\\n  vus", "mil\\U00000076us"] {
+        denied(&by_helm(&scene, &all("2.2.16").replace("milvus", escape), "pending-upgrade"), "MG101");
+        assert_eq!(by_helm(&scene, &all("2.1.4").replace("milvus", escape), "pending-upgrade").response.denied, None);
+    }
+    let other = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: \"w\\u0065b\"}\nspec: {}\n";
+    let ruling = by_helm(&scene, other, "pending-install");
+    assert!(ruling.response.denied.is_none() && ruling.decision.is_none(), "another chart: {ruling:?}");
+}
+
+#[test]
+fn an_object_that_stands_twice_in_a_manifest_counts_twice() {
+    let accounts = Accounts::default();
+    let scene = scene(Some(&Fixture::cluster("2.1.4")), &Facts::default(), &accounts);
+    let twice = |one: &str, two: &str| format!("{}---\n{}", Fixture::cluster(one).yaml(), Fixture::cluster(two).yaml());
+    denied(&by_helm(&scene, &twice("2.1.4", "2.2.16"), "pending-upgrade"), "MG101");
+    denied(&by_helm(&scene, &twice("2.2.16", "2.1.4"), "pending-upgrade"), "MG101");
+}
+
+#[rstest]
+#[case::install("pending-install")]
+#[case::rollback("pending-rollback")]
+fn a_forged_state_of_a_record_changes_nothing_about_data(#[case] status: &str) {
+    let accounts = Accounts::default();
+    let scene = scene(Some(&Fixture::cluster("2.1.4")), &Facts::default(), &accounts);
+    denied(&by_helm(&scene, &Fixture::cluster("2.2.16").yaml(), status), "MG101");
+    // Objects that say that they go to another namespace.
+    let elsewhere = Fixture::cluster("2.2.16").yaml().replace("metadata:\n  name:", "metadata:\n  namespace: elsewhere\n  name:");
+    denied(&by_helm(&scene, &elsewhere, status), "MG101");
+}
+
+#[test]
+fn a_decision_does_not_cover_another_number_of_members() {
+    let accounts = Accounts::default();
+    let fixture = with_etcd("");
+    let alone = scene(Some(&fixture), &Facts::default(), &accounts);
+    let decision = rule(&review(Some(&fixture), &fixture, "pending-upgrade", &json!({})), &alone).decision.unwrap();
+    let mut decided = alone.clone();
+    decided.decisions = Arc::new([decision]);
+    let mut old = workload(&fixture, "my-release-etcd");
+    old["metadata"]["annotations"] = json!({"meta.helm.sh/release-name": "my-release"});
+    let mut none = old.clone();
+    none["spec"]["replicas"] = json!(0);
+    denied(&put(&decided, &old, &none, "helm"), "MG407");
+    denied(&put(&alone, &old, &none, "helm"), "MG407");
+    // Replicas of Milvus itself are an autoscaler's.
+    let mut proxy = workload(&fixture, "my-release-milvus-proxy");
+    let before = proxy.clone();
+    proxy["spec"]["replicas"] = json!(3);
+    assert_eq!(put(&decided, &before, &proxy, "helm").response.denied, None);
+}
+
+const ROOT: &str = "etcd: {endpoints: [\"my-release-etcd:2379\"], rootPath: prod}\n";
+
+/// A change of the first container of a component of a release whose root path is `prod`.
+fn changed(change: impl Fn(&mut Value)) -> Ruling {
+    let accounts = Accounts::default();
+    let fixture = Fixture::cluster("2.4.5").default_yaml(ROOT);
+    let scene = scene(Some(&fixture), &Facts::default(), &accounts);
+    let old = workload(&fixture, "my-release-milvus-rootcoord");
+    let mut new = old.clone();
+    change(new.pointer_mut("/spec/template/spec/containers/0").unwrap());
+    put(&scene, &old, &new, "kubectl")
+}
+
+#[rstest]
+#[case::assigned("MG302", json!(["sh", "-c", "ETCD_ROOTPATH=other exec milvus run rootcoord"]))]
+#[case::exported("MG302", json!(["sh", "-c", "export ETCD_ROOTPATH='other'; exec milvus run rootcoord"]))]
+#[case::by_a_shell("MG302", json!(["sh", "-c", "ETCD_ROOTPATH=$HOSTNAME exec milvus run rootcoord"]))]
+#[case::by_env("MG302", json!(["env", "etcd.rootPath=other", "milvus", "run", "rootcoord"]))]
+#[case::folder("MG302", json!(["sh", "-c", "MILVUSCONF=/tmp milvus run rootcoord"]))]
+#[case::flag("MG302", json!(["milvus", "run", "rootcoord", "--config", "/etc/other"]))]
+#[case::last_flag("MG302", json!(["milvus", "run", "rootcoord", "--config=/milvus/configs", "-config=/etc/other"]))]
+#[case::same_value("", json!(["sh", "-c", "ETCD_ROOTPATH=prod exec milvus run rootcoord"]))]
+#[case::another_variable("", json!(["sh", "-c", "export GOGC=50; exec milvus run rootcoord"]))]
+#[case::same_folder("", json!(["milvus", "run", "rootcoord", "--config=/milvus/configs"]))]
+fn a_command_line_that_leads_to_other_data_is_denied(#[case] id: &str, #[case] command: Value) {
+    let ruling = changed(|container| container["args"] = command.clone());
+    if id.is_empty() {
+        assert_eq!(ruling.response.denied, None);
+    } else {
+        denied(&ruling, id);
+    }
+}
+
+#[rstest]
+#[case::optional_secret("MG302", json!([{"name": "ETCD_ROOTPATH", "valueFrom": {"secretKeyRef": {"name": "x", "key": "y", "optional": true}}}]))]
+#[case::field("MG302", json!([{"name": "ETCD_ROOTPATH", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]))]
+#[case::by_variable("MG302", json!([{"name": "A", "value": "other"}, {"name": "ETCD_ROOTPATH", "value": "$(A)"}]))]
+#[case::twice("MG302", json!([{"name": "ETCD_ROOTPATH", "value": "prod"}, {"name": "ETCD_ROOT_PATH", "value": "other"}]))]
+#[case::same_by_variable("", json!([{"name": "A", "value": "prod"}, {"name": "ETCD_ROOTPATH", "value": "$(A)"}]))]
+#[case::credential("", json!([{"name": "MINIO_SECRET_ACCESS_KEY", "valueFrom": {"secretKeyRef": {"name": "x", "key": "y"}}}]))]
+fn a_variable_that_leads_to_other_data_is_denied(#[case] id: &str, #[case] variables: Value) {
+    let ruling = changed(|container| container["env"] = variables.clone());
+    if id.is_empty() {
+        assert_eq!(ruling.response.denied, None);
+    } else {
+        denied(&ruling, id);
+    }
+}
+
+#[test]
+fn a_deleted_configuration_and_another_root_path_by_variable_are_compared_with_what_was_last_seen() {
+    let accounts = Accounts::default();
+    let fixture = Fixture::cluster("2.4.5").default_yaml(ROOT);
+    let mut scene = scene(Some(&fixture), &Facts::default(), &accounts);
+    scene.last_known = scene.place.snapshot.releases.clone().into();
+    scene.place = Arc::new(Place::new(objects(&fixture).into_iter().filter(|object| !matches!(object, Object::Config(_)))));
+    let old = workload(&fixture, "my-release-milvus-rootcoord");
+    let with = |root: &str| {
+        let mut new = old.clone();
+        new["spec"]["template"]["spec"]["containers"][0]["env"] = json!([{"name": "ETCD_ROOTPATH", "value": root}]);
+        put(&scene, &old, &new, "kubectl")
+    };
+    denied(&with("other"), "compared with the settings that were last seen");
+    assert_eq!(with("prod").response.denied, None);
+}
+
+#[rstest]
+#[case::other_path("MG305", |pod: &mut Value| pod["containers"][0]["volumeMounts"][0]["mountPath"] = json!("/var/lib/other"))]
+#[case::covered("MG305", |pod: &mut Value| {
+    pod["containers"][0]["volumeMounts"].as_array_mut().unwrap().push(json!({"name": "tmp", "mountPath": "/var/lib/milvus/rdb_data"}));
+    pod["volumes"].as_array_mut().unwrap().push(json!({"name": "tmp", "emptyDir": {}}));
+})]
+#[case::sub_path("MG301", |pod: &mut Value| pod["containers"][0]["volumeMounts"][0]["subPath"] = json!("other"))]
+#[case::ephemeral("MG305", |pod: &mut Value| pod["volumes"][0] = json!({"name": "disk", "ephemeral": {"volumeClaimTemplate": {}}}))]
+#[case::renamed("", |pod: &mut Value| {
+    pod["volumes"][0]["name"] = json!("renamed");
+    pod["containers"][0]["volumeMounts"][0]["name"] = json!("renamed");
+})]
+#[case::one_more("", |pod: &mut Value| {
+    pod["containers"][0]["volumeMounts"].as_array_mut().unwrap().push(json!({"name": "tmp", "mountPath": "/tmp"}));
+    pod["volumes"].as_array_mut().unwrap().push(json!({"name": "tmp", "emptyDir": {}}));
+})]
+fn the_data_of_a_standalone_stays_on_its_volume(#[case] id: &str, #[case] change: fn(&mut Value)) {
+    let accounts = Accounts::default();
+    let fixture = Fixture::standalone("2.4.5")
+        .unmerged()
+        .default_yaml("mq: {type: rocksmq}\n")
+        .pod(Component::Standalone, "volumes:\n  - {name: disk, persistentVolumeClaim: {claimName: data-my-release-etcd-0}}")
+        .container(Component::Standalone, "volumeMounts:\n  - {name: disk, mountPath: /var/lib/milvus}")
+        .object(CLAIM);
+    let scene = scene(Some(&fixture), &Facts::default(), &accounts);
+    let old = workload(&fixture, "my-release-milvus-standalone");
+    let mut new = old.clone();
+    let pod = &mut new["spec"]["template"]["spec"];
+    let at = |list: &Value| list.as_array().unwrap().iter().position(|one| one["name"] == "disk").unwrap();
+    let (volume, mount) = (at(&pod["volumes"]), at(&pod["containers"][0]["volumeMounts"]));
+    pod["volumes"].as_array_mut().unwrap().swap(0, volume);
+    pod["containers"][0]["volumeMounts"].as_array_mut().unwrap().swap(0, mount);
+    change(pod);
+    let ruling = put(&scene, &old, &new, "kubectl");
+    if id.is_empty() {
+        assert_eq!(ruling.response.denied, None);
+    } else {
+        denied(&ruling, id);
+    }
+}
+
+#[rstest]
+#[case::mirror("registry.example.com/mirror/milvusdb-milvus:v2.2.16")]
+#[case::digest("milvusdb/milvus@sha256:1111111111111111111111111111111111111111111111111111111111111111")]
+#[case::tag_and_digest("milvusdb/milvus:v2.2.16@sha256:1111111111111111111111111111111111111111111111111111111111111111")]
+#[case::branch("milvusdb/milvus:2.2-latest")]
+#[case::no_tag("milvusdb/milvus")]
+#[case::another_name("corp/vectors:7")]
+fn every_way_to_write_another_image_meets_the_rules(#[case] image: &str) {
+    let accounts = Accounts::default();
+    let fixture = Fixture::cluster("2.1.4");
+    let scene = scene(Some(&fixture), &Facts::default(), &accounts);
+    let old = workload(&fixture, "my-release-milvus-rootcoord");
+    let mut new = old.clone();
+    new["spec"]["template"]["spec"]["containers"][0]["image"] = json!(image);
+    denied(&put(&scene, &old, &new, "kubectl"), "MG101");
+    // A second container, and an init container that stays.
+    let mut beside = old.clone();
+    let mut container = old["spec"]["template"]["spec"]["containers"][0].clone();
+    container["image"] = json!(image);
+    container["name"] = json!("beside");
+    beside["spec"]["template"]["spec"]["containers"].as_array_mut().unwrap().push(container.clone());
+    denied(&put(&scene, &old, &beside, "kubectl"), "MG101");
+    let mut first = old.clone();
+    container["restartPolicy"] = json!("Always");
+    first["spec"]["template"]["spec"]["initContainers"] = json!([container]);
+    denied(&put(&scene, &old, &first, "kubectl"), "MG101");
+    // The same version from a mirror.
+    let mut mirrored = old.clone();
+    mirrored["spec"]["template"]["spec"]["containers"][0]["image"] = json!("registry.example.com/mirror/milvusdb/milvus:v2.1.4");
+    assert_eq!(put(&scene, &old, &mirrored, "kubectl").response.denied, None);
+}
+
+#[rstest]
+#[case("etcd: {endpoints: [\"http://root:hunter2@other:2379\"]}\n")]
+#[case("etcd: {endpoints: [\"http://root:hun/hunter2@other:2379\"]}\n")]
+#[case("etcd: {endpoints: [\"http://root:hunter2?x@other:2379\"]}\n")]
+#[case("mq: {type: pulsar}\npulsar: {address: \"pulsar://u:hunter2/x@p:6650\", authParams: \"token:hunter2\"}\n")]
+#[case("mq: {type: kafka}\nkafka: {brokerList: \"u:hunter2/x@k:9092\", saslPassword: hunter2}\n")]
+#[case("minio: {address: \"http://u:hunter2?@m:9000\", accessKeyID: hunter2, secretAccessKey: hunter2, bucketName: other}\n")]
+#[case("minio: {secretAccessKey: \"hunter2\n")]
+#[case("minio: hunter2\n  x: y\n")]
+#[case("minio: *hunter2\n")]
+#[case("- hunter2\n")]
+fn no_password_of_a_configuration_is_told(#[case] yaml: &str) {
+    let accounts = Accounts::default();
+    let fixture = Fixture::cluster("2.4.5").default_yaml(ROOT);
+    let after = Fixture::cluster("2.4.5").default_yaml(ROOT).user_yaml(yaml);
+    let scene = scene(Some(&fixture), &Facts::default(), &accounts);
+    let whole = rule(&review(Some(&fixture), &after, "pending-upgrade", &json!({})), &scene);
+    let config = |fixture: &Fixture| documents_of(fixture).into_values().find(|object| object["kind"] == "ConfigMap").unwrap();
+    let alone = put(&scene, &config(&fixture), &config(&after), "kubectl");
+    for ruling in [whole, alone] {
+        let told = format!("{ruling:?}").to_ascii_lowercase();
+        assert!(!told.contains("hunter2"), "{told}");
+    }
+}
+
+#[rstest]
+#[case::job("batch/v1", "Job", "/spec/template")]
+#[case::cron_job("batch/v1", "CronJob", "/spec/jobTemplate/spec/template")]
+#[case::daemon_set("apps/v1", "DaemonSet", "/spec/template")]
+#[case::replica_set("apps/v1", "ReplicaSet", "/spec/template")]
+#[case::stateful_set("apps/v1", "StatefulSet", "/spec/template")]
+#[case::pod("v1", "Pod", "")]
+#[case::rollout("argoproj.io/v1alpha1", "Rollout", "/spec/template")]
+#[case::clone_set("apps.kruise.io/v1alpha1", "CloneSet", "/spec/template")]
+fn no_other_kind_starts_another_version_on_the_same_data(#[case] api: &str, #[case] kind: &str, #[case] at: &str) {
+    let accounts = Accounts::default();
+    let scene = scene(Some(&Fixture::cluster("2.1.4")), &Facts::default(), &accounts);
+    let created = |version: &str, name: &str| {
+        let deployment = workload(&Fixture::cluster(version), "my-release-milvus-rootcoord");
+        let mut object = json!({"apiVersion": api, "kind": kind, "metadata": {"name": name, "namespace": "milvus"}});
+        object["metadata"]["labels"] = deployment["spec"]["selector"]["matchLabels"].clone();
+        let template = deployment["spec"]["template"].clone();
+        if at.is_empty() {
+            object["spec"] = template["spec"].clone();
+        } else {
+            let nested = at.rsplit('/').filter(|key| !key.is_empty()).fold(template, |inner, key| json!({key: inner}));
+            object.as_object_mut().unwrap().extend(nested.as_object().unwrap().clone());
+        }
+        object
+    };
+    for name in ["my-release-milvus-rootcoord", "another-name"] {
+        let create = |version: &str| rule(&object_review(None, Some(&created(version, name))), &scene);
+        denied(&create("2.2.16"), "MG101");
+        assert_eq!(create("2.1.4").response.denied, None, "{name}");
+        denied(&put(&scene, &created("2.1.4", name), &created("2.2.16", name), "kubectl"), "MG101");
+    }
+}

@@ -1,0 +1,211 @@
+//! The brain in a row: snapshots and facts in, a judgement out. Every door (CLI, webhook, audit) calls this.
+
+use crate::{
+    change::Upgrade,
+    evidence::Facts,
+    manifest::object::ObjectRef,
+    milvus::{Build, Release, Snapshot, Topology, catalogue::Catalogue},
+    policy::{
+        Action, PolicySet,
+        resolve::{Applied, Scope},
+    },
+    rules::{self, Finding, Overdue, State},
+};
+
+/// What is judged.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    /// What runs; `None` if the change installs.
+    pub before: Option<&'a Snapshot>,
+    /// What is wanted.
+    pub after: &'a Snapshot,
+    /// What else is known.
+    pub facts: &'a Facts,
+    /// Data about Milvus releases.
+    pub catalogue: &'a Catalogue,
+    /// Policies and exceptions in force.
+    pub policies: &'a PolicySet,
+    /// Whether the change goes back to an earlier revision.
+    pub is_rollback: bool,
+    /// The object that the change deletes by name; manifests that lack an object say nothing of that kind.
+    pub deletes: Option<&'a ObjectRef>,
+    /// Rules that the deployer accepts; they count only if policy allows it.
+    pub accepted: &'a [String],
+    /// Whether the time for an answer is over, asked before each rule; `None` if there is no hurry.
+    pub overdue: Option<Overdue<'a>>,
+}
+
+/// What was judged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Subject {
+    /// A change: what runs against what is wanted, or an installation.
+    #[default]
+    Change,
+    /// What runs, as it is (`audit`).
+    State,
+}
+
+/// The answer.
+#[derive(Clone, Debug, Default)]
+pub struct Judgement {
+    /// What was judged.
+    pub subject: Subject,
+    /// One entry for each Milvus release of the wanted state.
+    pub releases: Vec<JudgedRelease>,
+}
+
+/// The answer for one release.
+#[derive(Clone, Debug)]
+pub struct JudgedRelease {
+    /// Name; several Milvus of one umbrella chart have their alias behind it ([`Release::title`]).
+    pub name: String,
+    /// Namespace, where the input names one.
+    pub namespace: Option<String>,
+    /// Version before.
+    pub from: Option<Build>,
+    /// Version after.
+    pub to: Option<Build>,
+    /// Topology before.
+    pub topology_before: Option<Topology>,
+    /// Topology after.
+    pub topology_after: Topology,
+    /// What the rules found and what becomes of it, worst first, then by rule.
+    pub findings: Vec<JudgedFinding>,
+    /// How each rule came out before any policy, in the order of [`rules::ALL`].
+    pub states: Vec<State>,
+}
+
+/// A finding and what becomes of it.
+#[derive(Clone, Debug)]
+pub struct JudgedFinding {
+    /// What the rule found.
+    pub finding: Finding,
+    /// What becomes of it.
+    pub applied: Applied,
+}
+
+impl JudgedFinding {
+    /// What it does; `None` if it is off or excepted.
+    #[must_use]
+    pub fn action(&self) -> Option<Action> {
+        match self.applied {
+            Applied::Acts { action, .. } => Some(action),
+            Applied::Off { .. } | Applied::Excepted { .. } | Applied::Accepted => None,
+        }
+    }
+}
+
+/// The whole answer in a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// Nothing speaks against it.
+    Allow,
+    /// Something is risky.
+    Warn,
+    /// Something is unsafe.
+    Deny,
+}
+
+impl Judgement {
+    /// Deny if any finding denies, else warn if any holds or warns, else allow.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        let worst = self.releases.iter().flat_map(|release| &release.findings).filter_map(JudgedFinding::action).max();
+        match worst {
+            Some(Action::Deny) => Verdict::Deny,
+            Some(Action::Hold | Action::Warn) => Verdict::Warn,
+            Some(Action::Audit) | None => Verdict::Allow,
+        }
+    }
+}
+
+/// Judges a change.
+#[must_use]
+pub fn judge(question: &Question<'_>) -> Judgement {
+    let pairs = pair(question.before, question.after);
+    let releases = pairs.into_iter().map(|(before, after)| judge_change(question, before, after)).collect();
+    Judgement { subject: Subject::Change, releases }
+}
+
+/// Judges each release of `question.after` as what runs, as it is; what the question says of a change is left out.
+#[must_use]
+pub fn judge_state(question: &Question<'_>) -> Judgement {
+    let releases = question.after.releases.iter().map(|release| {
+        let builds = Upgrade::new(None, release, question.facts, question.catalogue);
+        let ran = rules::run_state(release, question.facts, question.catalogue, question.overdue);
+        let side = (builds.builds_after().first().cloned(), builds.to());
+        judged(question, Some(release), release, side, ran)
+    });
+    Judgement { subject: Subject::State, releases: releases.collect() }
+}
+
+fn judge_change(question: &Question<'_>, before: Option<&Release>, after: &Release) -> JudgedRelease {
+    let mut upgrade = Upgrade::new(before, after, question.facts, question.catalogue);
+    upgrade.is_rollback = question.is_rollback;
+    upgrade.deletes = question.deletes;
+    judged(question, before, after, (upgrade.from(), upgrade.to()), rules::run(&upgrade, question.overdue))
+}
+
+/// Applies policies, exceptions and acceptances to what the rules said.
+fn judged(
+    question: &Question<'_>,
+    before: Option<&Release>,
+    after: &Release,
+    (from, to): (Option<Build>, Option<Build>),
+    ran: rules::Ran,
+) -> JudgedRelease {
+    let namespace = after.namespace.clone().or_else(|| before.and_then(|before| before.namespace.clone()));
+    let scope = Scope {
+        release: &after.name,
+        namespace: namespace.as_deref(),
+        from: from.as_ref().map(|build| build.version),
+        to: to.as_ref().map(|build| build.version),
+    };
+    let acceptable = if question.accepted.is_empty() { Vec::new() } else { question.policies.self_accept(&scope) };
+    let accepts = |rule: &str| {
+        acceptable.iter().any(|id| id.eq_ignore_ascii_case(rule))
+            && question.accepted.iter().any(|id| id.eq_ignore_ascii_case(rule))
+    };
+    let apply = |finding: &Finding| match question.policies.apply(finding, &scope) {
+        Applied::Acts { action, .. } if action > Action::Audit && accepts(finding.rule.id) => Applied::Accepted,
+        applied => applied,
+    };
+    let mut findings: Vec<JudgedFinding> =
+        ran.findings.into_iter().map(|finding| JudgedFinding { applied: apply(&finding), finding }).collect();
+    findings.sort_by_key(|judged| (std::cmp::Reverse(judged.action()), judged.finding.rule.id));
+    JudgedRelease {
+        name: after.title(),
+        namespace: namespace.clone(),
+        topology_before: before.map(Release::topology),
+        topology_after: after.topology(),
+        from,
+        to,
+        findings,
+        states: ran.states,
+    }
+}
+
+/// Finds for each wanted release what runs of it: the same name, else, where exactly one is left on either side, that
+/// one (a rename, which is itself a finding).
+fn pair<'a>(before: Option<&'a Snapshot>, after: &'a Snapshot) -> Vec<(Option<&'a Release>, &'a Release)> {
+    let mut left: Vec<&Release> = before.map(|snapshot| snapshot.releases.iter().collect()).unwrap_or_default();
+    let mut pairs: Vec<(Option<&Release>, &Release)> = Vec::new();
+    for release in &after.releases {
+        let same = |other: &&Release| {
+            other.name == release.name
+                && other.app_name == release.app_name
+                && (other.namespace.is_none() || release.namespace.is_none() || other.namespace == release.namespace)
+        };
+        let position = left.iter().position(same);
+        pairs.push((position.map(|position| left.remove(position)), release));
+    }
+    if let [renamed] = left[..] {
+        let mut open = pairs.iter_mut().filter(|(before, _)| before.is_none());
+        if let (Some(only), None) = (open.next(), open.next()) {
+            only.0 = Some(renamed);
+        }
+    }
+    pairs
+}

@@ -1,0 +1,31 @@
+//! Milvus as this project knows it: versions, images, components, configuration, releases, and the data about them.
+
+pub mod catalogue;
+pub mod component;
+pub mod config;
+pub mod data_location;
+pub mod day;
+pub mod dependency;
+pub mod endpoint;
+pub mod identify;
+pub mod image;
+pub mod manager;
+pub mod metadata_root;
+pub mod others;
+pub mod place;
+pub mod release;
+pub mod settings;
+pub mod snapshot;
+pub mod version;
+pub mod volume;
+
+pub use component::{Component, Coordinators, Topology};
+pub use config::EffectiveConfig;
+pub use day::Day;
+pub use image::{Build, ImageRef};
+pub use manager::Manager;
+pub use others::Others;
+pub use place::Place;
+pub use release::Release;
+pub use snapshot::Snapshot;
+pub use version::{Line, Range, Version};

@@ -1,0 +1,200 @@
+//! From what a rule found to what it does.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    milvus::Version,
+    rules::{self, Behavior, Finding, Severity},
+};
+
+use crate::api::policy::{
+    LabelOperator, LabelSelector, Match, PolicyAction, PolicyDocument, RuleSetting, UpgradeException, UpgradePolicy,
+};
+
+/// Labels of namespaces, by name.
+pub type NamespaceLabels = BTreeMap<String, BTreeMap<String, String>>;
+
+/// What a finding does in the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    /// Reported only.
+    Audit,
+    /// Warned about.
+    Warn,
+    /// Admitted, but held in order.
+    Hold,
+    /// Denied.
+    Deny,
+}
+
+/// Everything that is in force. A copy shares it: only the time is its own.
+#[derive(Clone, Debug, Default)]
+pub struct PolicySet {
+    /// Policies.
+    pub policies: Arc<Vec<UpgradePolicy>>,
+    /// Exceptions, expired ones too.
+    pub exceptions: Arc<Vec<UpgradeException>>,
+    /// The time of the judgement; exceptions count before they expire. Nothing means that none counts.
+    pub now: Option<Timestamp>,
+    /// Labels of namespaces, for `namespaceSelector`; unknown namespaces match no selector.
+    pub namespace_labels: Arc<NamespaceLabels>,
+}
+
+/// What is judged, as far as policies ask.
+#[derive(Clone, Copy, Debug)]
+pub struct Scope<'a> {
+    /// Release.
+    pub release: &'a str,
+    /// Namespace.
+    pub namespace: Option<&'a str>,
+    /// Version before.
+    pub from: Option<Version>,
+    /// Version after.
+    pub to: Option<Version>,
+}
+
+/// What became of a finding, and by whose word.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// It does this; `policy` names the policy that changed it.
+    Acts {
+        /// What it does.
+        action: Action,
+        /// The policy that decided, where one did.
+        policy: Option<String>,
+    },
+    /// A policy switched the rule off.
+    Off {
+        /// The policy.
+        policy: String,
+    },
+    /// An exception lets it pass.
+    Excepted {
+        /// Index into [`PolicySet::exceptions`].
+        exception: usize,
+    },
+    /// The deployer accepted it, which policy allows.
+    Accepted,
+}
+
+impl PolicySet {
+    /// The same at a time.
+    #[must_use]
+    pub fn at(&self, now: Timestamp) -> Self {
+        Self { now: Some(now), ..self.clone() }
+    }
+
+    /// Adds a document.
+    pub fn add(&mut self, document: PolicyDocument) {
+        match document {
+            PolicyDocument::Policy(policy, _) => Arc::make_mut(&mut self.policies).push(*policy),
+            PolicyDocument::Exception(exception, _) => Arc::make_mut(&mut self.exceptions).push(*exception),
+        }
+    }
+
+    /// Adds what is in another set.
+    pub fn extend(&mut self, other: &Self) {
+        Arc::make_mut(&mut self.policies).extend(other.policies.iter().cloned());
+        Arc::make_mut(&mut self.exceptions).extend(other.exceptions.iter().cloned());
+    }
+
+    /// What a finding does in this scope.
+    #[must_use]
+    pub fn apply(&self, finding: &Finding, scope: &Scope<'_>) -> Applied {
+        let rule = finding.rule.id;
+        if finding.severity > Severity::Audit
+            && let Some(exception) = self.exception(rule, scope)
+        {
+            return Applied::Excepted { exception };
+        }
+        let by_default = |severity| match severity {
+            Severity::Deny => Action::Deny,
+            Severity::Warn => Action::Warn,
+            Severity::Audit => Action::Audit,
+        };
+        let Some((policy, setting)) = self.setting(rule, scope) else {
+            return Applied::Acts { action: by_default(finding.severity), policy: None };
+        };
+        let severity = match finding.severity {
+            Severity::Warn if setting.params.strict => Severity::Deny,
+            severity => severity,
+        };
+        let action = match (setting.action, by_default(severity)) {
+            (PolicyAction::Off, _) => return Applied::Off { policy: policy.to_owned() },
+            // Hold pauses at admission; where nothing can be paused it denies as Enforce does.
+            (PolicyAction::Enforce | PolicyAction::Hold, action) => action,
+            (PolicyAction::Warn, action) => action.min(Action::Warn),
+            (PolicyAction::Audit, _) => Action::Audit,
+        };
+        Applied::Acts { action, policy: Some(policy.to_owned()) }
+    }
+
+    /// The setting in force for a rule: highest priority first, the stricter one at a tie.
+    fn setting(&self, rule: &str, scope: &Scope<'_>) -> Option<(&str, &RuleSetting)> {
+        self.policies
+            .iter()
+            .filter(|policy| self.matches(&policy.spec.r#match, scope))
+            .flat_map(|policy| policy.spec.rules.iter().map(move |setting| (policy, setting)))
+            .filter(|(_, setting)| setting.id.eq_ignore_ascii_case(rule))
+            .max_by_key(|(policy, setting)| (policy.spec.priority, setting.action.strictness(), setting.params.strict))
+            .map(|(policy, setting)| (policy.metadata.name.as_str(), setting))
+    }
+
+    /// The rules that the deployer of this release may accept himself; never one that guards data.
+    #[must_use]
+    pub fn self_accept(&self, scope: &Scope<'_>) -> Vec<&str> {
+        let chosen = self
+            .policies
+            .iter()
+            .filter(|policy| self.matches(&policy.spec.r#match, scope))
+            .filter_map(|policy| policy.spec.self_accept.as_ref().map(|rules| (policy.spec.priority, rules)))
+            .max_by_key(|(priority, _)| *priority)
+            .map(|(_, rules)| rules.iter().map(String::as_str).collect());
+        let rules: Vec<&str> = chosen.unwrap_or_else(|| {
+            let acceptable = rules::ALL.iter().filter(|rule| rule.has(Behavior::SelfAcceptable));
+            acceptable.map(|rule| rule.id).collect()
+        });
+        rules.into_iter().filter(|id| rules::find(id).is_some_and(|rule| !rule.data_loss)).collect()
+    }
+
+    fn exception(&self, rule: &str, scope: &Scope<'_>) -> Option<usize> {
+        let now = self.now?;
+        self.exceptions.iter().position(|exception| {
+            let spec = &exception.spec;
+            spec.expires > now
+                && spec.rules.iter().any(|id| id.eq_ignore_ascii_case(rule))
+                && scope.namespace == Some(spec.namespace.as_str())
+                && spec.release == scope.release
+                && spec.from.as_ref().is_none_or(|from| scope.from.is_some_and(|version| from.contains(version)))
+                && spec.to.as_ref().is_none_or(|to| scope.to.is_some_and(|version| to.contains(version)))
+        })
+    }
+
+    fn matches(&self, to_match: &Match, scope: &Scope<'_>) -> bool {
+        let namespace = scope.namespace.unwrap_or_default();
+        (to_match.namespaces.is_empty() || to_match.namespaces.iter().any(|name| name == namespace))
+            && (to_match.releases.is_empty() || to_match.releases.iter().any(|name| name == scope.release))
+            && to_match
+                .namespace_selector
+                .as_ref()
+                .is_none_or(|selector| self.namespace_labels.get(namespace).is_some_and(|labels| selects(selector, labels)))
+    }
+}
+
+fn selects(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
+    selector.match_labels.iter().all(|(key, value)| labels.get(key) == Some(value))
+        && selector.match_expressions.iter().all(|expression| {
+            let value = labels.get(&expression.key);
+            match expression.operator {
+                LabelOperator::In => value.is_some_and(|value| expression.values.contains(value)),
+                LabelOperator::NotIn => value.is_none_or(|value| !expression.values.contains(value)),
+                LabelOperator::Exists => value.is_some(),
+                LabelOperator::DoesNotExist => value.is_none(),
+            }
+        })
+}

@@ -1,0 +1,160 @@
+//! MG102: the path table must allow the step.
+
+use crate::{
+    change::Upgrade,
+    milvus::{
+        Build, Release,
+        catalogue::{Catalogue, Path, Situation, Verdict},
+    },
+};
+
+use super::{Behavior, Category, DefaultAction, Findings, Missing, Need, Rule};
+
+/// The rule.
+pub static RULE: Rule = Rule {
+    id: "MG102",
+    name: "unsupported-path",
+    title: "the target version may follow the running one",
+    category: Category::Version,
+    default: DefaultAction::DenyOrWarn,
+    data_loss: false,
+    behavior: &[Behavior::RestoredByRollback],
+    since: "0.1.0",
+    needs: &[Need::Before, Need::VersionChange],
+    what: "Looks the step from the running version to the wanted one up in the path table, with topology, coordinators and \
+           metastore.",
+    why: "Each release reads what the releases just before it wrote. A step that skips a required stop meets formats and sessions that the new version does not support.",
+    example: "2.4.17 to 2.6.11: 2.6 needs 2.5.16 or later with a mixed coordinator before it.",
+    fix: "Upgrade through the required stops; `milvus-guard plan` prints the whole path.",
+    sources: &["Milvus docs: upgrade pages 2.2 to 3.0", "milvus-docs#3274"],
+    check,
+};
+
+/// What is known of the running release when its path is looked up.
+pub fn situation(before: &Release) -> Situation {
+    Situation::of(before)
+}
+
+/// What to say where the path table does not know the step.
+pub(super) fn no_row(from: &Build, to: &Build) -> Missing {
+    Missing::new(
+        format!("the data has no row for the path from {from} to {to}"),
+        "Use a milvus-guard with newer data, or give rows of your own with --data FILE.",
+    )
+}
+
+fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
+    let (Some((before, after)), Some((from, to))) = (upgrade.both(), upgrade.versions()) else { return };
+    if to.version < from.version && to.version.line() < from.version.line() {
+        findings.not_applicable("the version goes down, which MG103 judges");
+        return;
+    }
+    let situation = situation(before);
+    let route = upgrade.catalogue.route(&from, &to, &situation);
+    if route.rows.is_empty() {
+        findings.not_evaluated(no_row(&from, &to));
+        return;
+    }
+    findings.checked();
+    let speaking: Vec<&Path> = route.of(RULE.id).filter(|row| row.verdict >= Verdict::Warn).collect();
+    let Some(worst) = speaking.first() else { return };
+    for row in speaking.iter().filter(|row| row.verdict == worst.verdict) {
+        let message = format!("{from} cannot be upgraded directly to {to}: {}", lower_first(&row.reason));
+        let finding = if row.verdict == Verdict::Deny {
+            findings.deny(message)
+        } else {
+            findings.warn(format!("{from} to {to}: {}", lower_first(&row.reason)))
+        };
+        finding
+            .evidence(
+                "version",
+                Some(from.to_string()),
+                Some(to.to_string()),
+                after.components.first().map(|component| &component.workload.meta.origin),
+            )
+            .fix(fix(row, upgrade.catalogue, &from, &situation))
+            .command(upgrade.advice().guard("plan", &["--from".to_owned(), argument(&from), "--to".to_owned(), argument(&to)]));
+    }
+}
+
+fn fix(row: &Path, catalogue: &Catalogue, from: &Build, situation: &Situation) -> String {
+    let stops = row.via.iter().map(|stop| catalogue.stop(*stop, Some(from), situation).to_string());
+    let via = stops.collect::<Vec<_>>().join(", then ");
+    match (via.is_empty(), row.fix.is_empty()) {
+        (_, false) => catalogue.fill(&row.fix, Some(from), situation).into_owned(),
+        (false, true) => format!("Go to {via} first."),
+        (true, true) => RULE.fix.to_owned(),
+    }
+}
+
+/// A build as `plan` takes it: a nightly is named by the newest release that it contains.
+fn argument(build: &Build) -> String {
+    if build.nightly.is_some() { build.version.to_string() } else { build.to_string() }
+}
+
+pub(super) fn lower_first(text: &str) -> String {
+    let mut letters = text.trim_end_matches('.').chars();
+    match (letters.next(), letters.clone().next()) {
+        // An acronym or a name keeps its capital.
+        (Some(first), Some(second)) if second.is_lowercase() || second == ' ' => {
+            first.to_lowercase().collect::<String>() + letters.as_str()
+        }
+        (Some(first), _) => first.to_string() + letters.as_str(),
+        (None, _) => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::RULE;
+    use crate::rules::{
+        Severity,
+        testing::{Fixture, judge},
+    };
+
+    fn severity(from: &str, to: &str) -> Option<Severity> {
+        judge(&RULE, Some(&Fixture::cluster(from)), &Fixture::cluster(to)).iter().map(|finding| finding.severity).max()
+    }
+
+    #[rstest]
+    #[case("2.1.4", "2.3.22", Some(Severity::Deny))]
+    #[case("2.4.17", "2.6.11", Some(Severity::Deny))]
+    #[case("2.5.5", "2.6.11", Some(Severity::Deny))]
+    #[case("2.5.16", "3.0.2", Some(Severity::Deny))]
+    #[case("1.1.1", "2.2.16", Some(Severity::Deny))]
+    #[case("2.6.0-rc1", "2.6.11", Some(Severity::Deny))]
+    #[case("2.2.9", "2.3.22", Some(Severity::Warn))]
+    #[case("2.2.16", "2.5.27", Some(Severity::Warn))]
+    #[case("2.2.16", "2.3.22", None)]
+    #[case("2.3.22", "2.4.24", None)]
+    #[case("2.4.24", "2.5.27", None)]
+    #[case("2.5.27", "2.6.22", None)]
+    #[case("2.4.5", "2.4.24", None)]
+    #[case("2.4.5", "2.4.5", None)]
+    fn paths(#[case] from: &str, #[case] to: &str, #[case] expected: Option<Severity>) {
+        assert_eq!(severity(from, to), expected);
+    }
+
+    #[test]
+    fn separate_coordinators_stop_before_2_6() {
+        use crate::milvus::Component::{DataCoord, DataNode, IndexCoord, IndexNode, Proxy, QueryCoord, QueryNode, RootCoord};
+        let before =
+            Fixture::of("2.5.27", &[RootCoord, DataCoord, IndexCoord, QueryCoord, IndexNode, DataNode, QueryNode, Proxy]);
+        let findings = judge(&RULE, Some(&before), &Fixture::cluster("2.6.22"));
+        assert_eq!(findings.first().map(|finding| finding.severity), Some(Severity::Deny));
+    }
+
+    #[test]
+    fn mysql_is_a_dead_end() {
+        let before = Fixture::cluster("2.2.14").default_yaml("metastore: {type: mysql}\n");
+        let findings = judge(&RULE, Some(&before), &Fixture::cluster("2.3.22"));
+        assert_eq!(findings.first().map(|finding| finding.severity), Some(Severity::Deny));
+    }
+
+    #[test]
+    fn a_new_installation_has_no_path() {
+        assert!(judge(&RULE, None, &Fixture::cluster("2.6.11")).is_empty());
+    }
+}

@@ -1,0 +1,114 @@
+//! MG204: mode and names decide which data is used.
+
+use crate::{
+    change::Upgrade,
+    milvus::{Release, dependency::Dependency, volume::persistent_mounts},
+};
+
+use super::{Category, DefaultAction, Findings, Need, Rule};
+
+/// The rule.
+pub static RULE: Rule = Rule {
+    id: "MG204",
+    name: "mode-flip",
+    title: "mode and names stay",
+    category: Category::Topology,
+    default: DefaultAction::Deny,
+    data_loss: false,
+    behavior: &[],
+    since: "0.1.0",
+    needs: &[Need::Before],
+    what: "Denies a switch between standalone and cluster, and a release or full name that changes while data lies in the release.",
+    why: "A different mode uses another queue and other volumes, and a different name gets new volumes: Milvus starts without its data.",
+    example: "cluster.enabled left out of the values of an upgrade; fullnameOverride added.",
+    fix: "Keep the mode and the names of the release as they are. Move data to another one with milvus-backup.",
+    sources: &["milvus-operator#167", "Milvus docs v2.1: upgrade"],
+    check,
+};
+
+fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
+    let Some((before, after)) = upgrade.both() else { return };
+    if !before.components.is_empty() {
+        findings.checked();
+    }
+    let (old, new) = (before.topology(), after.topology());
+    let keep = || upgrade.advice().keep_identity().and("Move data to another mode or name with milvus-backup.");
+    if old != new {
+        let finding = findings.deny(format!("Milvus would change from {old} to {new}"));
+        finding.evidence("topology", Some(old.to_string()), Some(new.to_string()), None).remedy(keep());
+        if let Some(first) = after.components.first() {
+            finding.on(first);
+        }
+        return;
+    }
+    // Another name has other volumes and other dependencies, unless the data lies outside the release and stays there.
+    if (before.name != after.name || before.fullname != after.fullname) && keeps_its_data(before, after) {
+        return;
+    }
+    if before.name != after.name {
+        findings
+            .deny(format!("the release would change from {} to {}", before.name, after.name))
+            .evidence("release", Some(before.name.clone()), Some(after.name.clone()), None)
+            .remedy(keep());
+    } else if before.fullname != after.fullname {
+        findings
+            .deny(format!("the full name would change from {} to {}", before.fullname, after.fullname))
+            .evidence("fullname", Some(before.fullname.clone()), Some(after.fullname.clone()), None)
+            .remedy(keep());
+    }
+}
+
+/// Whether everything that holds data lies outside the release: no dependency with volumes, no persistent volume of Milvus, and
+/// etcd named by an address. Whether the addresses stay is the matter of MG301, MG302 and MG303.
+fn keeps_its_data(before: &Release, after: &Release) -> bool {
+    let is_outside = |release: &Release| {
+        let on_volumes = release
+            .components
+            .iter()
+            .any(|component| component.milvus().any(|container| !persistent_mounts(&component.workload, container).is_empty()));
+        let inside = release.located().flat_map(|located| located.data_paths()).next().is_some();
+        !on_volumes
+            && !inside
+            && !release.dependencies.iter().any(Dependency::holds_data)
+            && !release.metadata().endpoints.value.is_empty()
+            // An etcd that is named after the release is part of it, also where the input does not hold it.
+            && !release.metadata().endpoints.value.iter().any(|host| host.host().starts_with(&before.name))
+    };
+    let same = before.metadata().endpoints.value == after.metadata().endpoints.value
+        && before.metadata().root_path.value == after.metadata().root_path.value;
+    is_outside(before) && is_outside(after) && same
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RULE;
+    use crate::rules::testing::{Fixture, judge};
+
+    #[test]
+    fn flips_and_renames_are_denied() {
+        assert_eq!(judge(&RULE, Some(&Fixture::cluster("2.3.3")), &Fixture::standalone("2.4.6")).len(), 1);
+        assert_eq!(judge(&RULE, Some(&Fixture::cluster("2.4.5")), &Fixture::cluster("2.4.5").named("other")).len(), 1);
+        let findings = judge(&RULE, Some(&Fixture::cluster("2.4.5")), &Fixture::cluster("2.4.5").fullname("vectors"));
+        assert_eq!(findings[0].message, "the full name would change from my-release-milvus to vectors");
+    }
+
+    #[test]
+    fn a_new_name_over_data_that_lies_outside_is_fine() {
+        let outside = |name: &str, etcd: &str| {
+            Fixture::cluster("2.4.5").named(name).default_yaml(&format!(
+                "etcd: {{endpoints: [\"{etcd}\"]}}\nmq: {{type: kafka}}\nkafka: {{brokerList: \"kafka.example.com:9092\"}}\n"
+            ))
+        };
+        let before = outside("my-release", "etcd.example.com:2379");
+        assert!(judge(&RULE, Some(&before), &outside("other", "etcd.example.com:2379")).is_empty());
+        assert_eq!(judge(&RULE, Some(&before), &outside("other", "etcd-2.example.com:2379")).len(), 1);
+    }
+
+    #[test]
+    fn the_same_names_are_fine() {
+        assert!(judge(&RULE, Some(&Fixture::cluster("2.4.5")), &Fixture::cluster("2.5.5")).is_empty());
+        let named = |version: &str| Fixture::cluster(version).named("my-milvus");
+        assert!(judge(&RULE, Some(&named("2.4.5")), &named("2.4.24")).is_empty());
+        assert!(judge(&RULE, None, &named("2.4.24")).is_empty());
+    }
+}

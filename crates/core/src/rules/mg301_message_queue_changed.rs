@@ -1,0 +1,101 @@
+//! MG301: the message queue must stay the one that holds the data.
+
+use crate::{
+    change::Upgrade,
+    milvus::{
+        Version,
+        settings::{Located, QueueKind},
+    },
+};
+
+use super::{Behavior, Category, DefaultAction, Findings, Need, Rule, guarded_settings};
+
+/// The rule.
+pub static RULE: Rule = Rule {
+    id: "MG301",
+    name: "message-queue-changed",
+    title: "the message queue stays the same",
+    category: Category::Configuration,
+    default: DefaultAction::Deny,
+    data_loss: true,
+    behavior: &[Behavior::ComparesSharedData, Behavior::ComparesSettings],
+    since: "0.1.0",
+    needs: &[Need::After],
+    what: "Compares the effective message queue of every component: type, brokers, Pulsar tenant and namespace, prefixes of \
+           channels and subscriptions, and where RocksMQ, NATS or Woodpecker keep the log. Broker lists that lead to one cluster \
+           are one.",
+    why: "Rows that are not flushed yet, channel positions and delete messages live in the old queue. Milvus started on \
+          another one does not see them, and its checkpoints point to messages that are not there.",
+    example: "Chart 4.2.27 switches a default installation from Pulsar v2 to Pulsar v3: the broker address becomes \
+              my-release-pulsarv3-proxy, and the new Pulsar is empty.",
+    fix: "Keep the queue that holds the data; switch queues only by the documented procedure, apart from any upgrade.",
+    sources: &["milvus#26002", "milvus#42798", "milvus-helm#252", "milvus-helm#155", "Milvus docs: upgrade to 2.6"],
+    check,
+};
+
+fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
+    guarded_settings::compare(upgrade, RULE.id, findings);
+    needs_a_service(upgrade, findings);
+}
+
+/// The first version that can use Woodpecker as a service of its own; earlier ones only embed it [milvus#50201].
+const WITH_SERVICE: Version = Version::new(3, 0, 0);
+
+/// Milvus before 3.0 stops with a panic where Woodpecker is a service, also where it was so before or is installed so.
+fn needs_a_service(upgrade: &Upgrade<'_>, findings: &mut Findings) {
+    let Some(build) = upgrade.builds_after().first().filter(|build| build.version < WITH_SERVICE) else { return };
+    let uses_service = |located: &Located<'_>| {
+        located.queue().is_ok_and(|queue| queue.value == QueueKind::Woodpecker)
+            && located.woodpecker().is_ok_and(|storage| storage == "service")
+    };
+    let is_new = upgrade.before.is_none_or(|before| !before.located().any(|located| uses_service(&located)));
+    if is_new && upgrade.after.located().any(|located| uses_service(&located)) {
+        findings
+            .deny(format!("Woodpecker would run as a separate service, which {build} cannot use"))
+            .because("Milvus before 3.0 only embeds Woodpecker: it panics when it starts.")
+            .fix("Keep woodpecker.storage.type as it is, and switch only after the upgrade to 3.0, by the documented procedure.");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RULE;
+    use crate::rules::testing::{Fixture, judge};
+
+    const PULSAR_V2: &str = "mq: {type: pulsar}\npulsar: {address: my-release-pulsar-proxy, port: 6650}\n";
+
+    #[test]
+    fn pulsar_v2_to_v3_by_the_default_flip_is_denied() {
+        let before = Fixture::cluster("2.4.17").default_yaml(PULSAR_V2);
+        let after = Fixture::cluster("2.5.5")
+            .default_yaml("mq: {type: pulsar}\npulsar: {address: my-release-pulsarv3-proxy, port: 6650}\n");
+        let findings = judge(&RULE, Some(&before), &after);
+        assert_eq!(findings.len(), 1, "{findings:?}");
+        assert!(findings[0].message.contains("my-release-pulsar-proxy:6650 to my-release-pulsarv3-proxy:6650"));
+    }
+
+    #[test]
+    fn rocksmq_to_woodpecker_is_denied() {
+        let before = Fixture::standalone("2.5.5").default_yaml("messageQueue: rocksmq\n");
+        let after = Fixture::standalone("2.6.11")
+            .default_yaml("messageQueue: pulsar\nmessageQueue: woodpecker\nmq: {type: woodpecker}\n");
+        let findings = judge(&RULE, Some(&before), &after);
+        assert_eq!(findings[0].message, "the message queue would change from rocksmq to woodpecker");
+    }
+
+    #[test]
+    fn another_spelling_of_the_same_queue_is_no_change() {
+        let before = Fixture::cluster("2.1.4").default_yaml(
+            "pulsar: {address: my-release-pulsar-proxy, port: 6650}\nmsgChannel: {chanNamePrefix: {cluster: by-dev}}\n",
+        );
+        let after = Fixture::cluster("2.2.16").default_yaml("mq: {type: pulsar}\nmessageQueue: pulsar\npulsar: {address: pulsar://my-release-pulsar-proxy.milvus.svc, port: 6650}\n");
+        assert!(judge(&RULE, Some(&before), &after).is_empty());
+    }
+
+    #[test]
+    fn a_lost_channel_prefix_is_denied() {
+        let before = Fixture::cluster("2.1.4").default_yaml("common: {chanNamePrefix: {cluster: prod}}\n");
+        let after = Fixture::cluster("2.2.16").default_yaml("mq: {type: pulsar}\n");
+        assert_eq!(judge(&RULE, Some(&before), &after).len(), 1);
+    }
+}

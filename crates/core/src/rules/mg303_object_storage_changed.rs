@@ -1,0 +1,65 @@
+//! MG303: Milvus must find its data where it left it.
+
+use crate::change::Upgrade;
+
+use super::{Behavior, Category, DefaultAction, Findings, Need, Rule, guarded_settings};
+
+/// The rule.
+pub static RULE: Rule = Rule {
+    id: "MG303",
+    name: "object-storage-changed",
+    title: "the data stays where it is",
+    category: Category::Configuration,
+    default: DefaultAction::Deny,
+    data_loss: true,
+    behavior: &[Behavior::ComparesSharedData, Behavior::ComparesSettings],
+    since: "0.1.0",
+    needs: &[Need::Before],
+    what: "Compares the storage of every component: type, bucket, root path and endpoint; for local storage the place on a \
+           volume. Host names of one provider for one bucket are one. Warns where TLS or the kind of credentials changes.",
+    why: "Segments that the metadata names are not found, loads fail, and new data goes elsewhere, so that neither place has all data.",
+    example: "minio.rootPath file (the chart's) becomes files (Milvus' own default) when a customised ConfigMap leaves it out.",
+    fix: "Set the running value explicitly before the upgrade.",
+    sources: &["Milvus docs: system configuration", "milvus#36648"],
+    check,
+};
+
+fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
+    guarded_settings::compare(upgrade, RULE.id, findings);
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::RULE;
+    use crate::rules::testing::{Fixture, judge};
+
+    fn run(before: &str, after: &str) -> usize {
+        judge(&RULE, Some(&Fixture::cluster("2.4.17").default_yaml(before)), &Fixture::cluster("2.4.24").default_yaml(after))
+            .len()
+    }
+
+    #[rstest]
+    #[case("minio: {bucketName: milvus-bucket}", "minio: {bucketName: other}")]
+    #[case("minio: {rootPath: file}", "minio: {address: my-release-minio}")]
+    #[case("common: {storageType: remote}", "common: {storageType: local}")]
+    #[case("minio: {address: my-release-minio, port: 9000}", "minio: {address: s3.amazonaws.com, port: 443}")]
+    #[case("common: {storageType: local}\nlocalStorage: {path: /a}", "common: {storageType: local}\nlocalStorage: {path: /b}")]
+    fn denied(#[case] before: &str, #[case] after: &str) {
+        assert_eq!(run(before, after), 1);
+    }
+
+    #[rstest]
+    #[case("common: {storageType: minio}", "common: {storageType: remote}")]
+    #[case(
+        "minio: {address: my-release-minio, port: 9000}",
+        "minio: {address: \"my-release-minio.milvus.svc.cluster.local:9000\"}"
+    )]
+    #[case("minio: {rootPath: files}", "minio: {address: my-release-minio}")]
+    #[case("localStorage: {path: /a}", "localStorage: {path: /b}")]
+    #[case("minio: {accessKeyID: a, secretAccessKey: b}", "minio: {accessKeyID: c, secretAccessKey: d}")]
+    fn harmless(#[case] before: &str, #[case] after: &str) {
+        assert_eq!(run(before, after), 0);
+    }
+}

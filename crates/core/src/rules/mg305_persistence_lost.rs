@@ -1,0 +1,425 @@
+//! MG305: data that lies on a volume must stay on it.
+
+use crate::{
+    change::Upgrade,
+    manifest::object::{Container, Workload, normal_path},
+    milvus::{
+        Component, Release,
+        config::below,
+        dependency::Dependency,
+        release::ComponentWorkload,
+        settings::Located,
+        volume::{VolumePlace, persistent_mounts, place_of, volume_of},
+    },
+};
+
+use super::{Behavior, Category, DefaultAction, Findings, Need, Rule};
+
+/// The rule.
+pub static RULE: Rule = Rule {
+    id: "MG305",
+    name: "persistence-lost",
+    title: "volumes that hold data stay",
+    category: Category::Configuration,
+    default: DefaultAction::Deny,
+    data_loss: true,
+    behavior: &[Behavior::JudgesDeletions],
+    since: "0.1.0",
+    needs: &[Need::Before],
+    what: "Denies a change after which a standalone, etcd, object storage or queue would run without its volume, on another one \
+           (claims, claim templates, host paths, shared volumes) or with its volume at a path where the program does not look, a \
+           claim would shrink or be deleted, or a retention policy would delete claims.",
+    why: "The pod starts on an empty directory: RocksMQ and local data of a standalone, metadata, or messages are lost to Milvus.",
+    example: "standalone.persistence.enabled=false, or another existingClaim.",
+    fix: "Keep the volume as it is; copy the data while Milvus is stopped if it must move to another one.",
+    sources: &["milvus#18574", "milvus#36094"],
+    check,
+};
+
+fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
+    let Some((before, after)) = upgrade.both() else { return };
+    if let Some(gone) = upgrade.deletes.filter(|object| object.kind == "PersistentVolumeClaim")
+        && let Some(claim) = before.claims.iter().find(|claim| claim.meta.object.name == gone.name)
+        && !before.is_stopped()
+    {
+        findings
+            .deny(format!("the claim {} would be deleted while {} runs", gone.name, before.name))
+            .because("The volume is deleted with its claim, and with it the data of Milvus.")
+            .object(&claim.meta)
+            .fix("Stop or uninstall Milvus first, and keep a backup of the volume.");
+    }
+    let keeps = |component: &ComponentWorkload| !held_by(before, component).is_empty();
+    let has_volumes = before.components.iter().any(keeps) || before.dependencies.iter().any(Dependency::holds_data);
+    if has_volumes || !before.claims.is_empty() {
+        findings.checked();
+    } else {
+        findings.not_applicable("nothing that runs in the release keeps data on a volume");
+    }
+    for (old, new) in upgrade.changed_pairs() {
+        let held = held_by(before, old);
+        let name = if old.component == Component::Standalone { "the standalone".to_owned() } else { old.component.to_string() };
+        if !compare(upgrade, &held, &new.workload, &|| new.milvus().collect(), &name, findings) {
+            uncovered((before, old), (after, new), &name, findings);
+        }
+        retention(&old.workload, &new.workload, &name, findings);
+    }
+    for (old, new) in upgrade.changed_dependencies() {
+        let name = format!("{} {}", old.family, old.workload.meta.object.name);
+        let held = held(&old.workload, &old.workload.pod.containers.iter().collect::<Vec<_>>());
+        let said = compare(upgrade, &held, &new.workload, &|| new.workload.pod.containers.iter().collect(), &name, findings);
+        if !said && runs_alike(&old.workload, &new.workload) {
+            moved(&held, &new.workload, &name, findings);
+        }
+        retention(&old.workload, &new.workload, &name, findings);
+    }
+    for claim in &before.claims {
+        let shrunk = after.claims.iter().find(|other| other.meta.object.name == claim.meta.object.name).and_then(|other| {
+            let (old, new) = (claim.storage.as_deref()?, other.storage.as_deref()?);
+            (quantity(new)? < quantity(old)?).then(|| (other, old.to_owned(), new.to_owned()))
+        });
+        if let Some((other, old, new)) = shrunk {
+            findings
+                .deny(format!("the claim {} would shrink from {old} to {new}", claim.meta.object.name))
+                .because("Kubernetes refuses to shrink a claim, so the upgrade would fail half-way.")
+                .object(&other.meta)
+                .evidence("storage", Some(old.clone()), Some(new), Some(&other.meta.origin))
+                .fix(format!("Keep the size at {old} or above."));
+        }
+    }
+}
+
+/// A place that holds data, and the path at which the container sees it.
+type Held = (VolumePlace, String);
+
+/// The places at which a component holds data. A standalone keeps something on every volume but those of logs; the components of
+/// a cluster keep caches, except where their configuration says otherwise.
+fn held_by(release: &Release, component: &ComponentWorkload) -> Vec<Held> {
+    let containers: Vec<&Container> = component.milvus().collect();
+    let all = held(&component.workload, &containers);
+    if component.component == Component::Standalone {
+        return all;
+    }
+    let data = data_of(release, component);
+    all.into_iter().filter(|(_, mounted)| data.iter().any(|(_, path, _)| below(mounted, path).is_some())).collect()
+}
+
+/// The persistent places that containers mount, but for logs. Where the input shows no mount, the volumes of the pod count.
+fn held(workload: &Workload, containers: &[&Container]) -> Vec<Held> {
+    let mounts: Vec<Held> = containers
+        .iter()
+        .flat_map(|container| persistent_mounts(workload, container))
+        .filter(|(_, path)| !is_log(path))
+        .collect();
+    if !mounts.is_empty() || containers.iter().any(|container| !container.mounts.is_empty()) {
+        return mounts;
+    }
+    let templates = workload.stateful.iter().flat_map(|set| &set.claim_templates).map(|template| template.name.as_str());
+    let names = workload.pod.volumes.iter().map(|volume| volume.name.as_str()).chain(templates);
+    let whole = names.map(|name| {
+        let (volume, path) = volume_of(workload, name);
+        (VolumePlace { volume, path }, String::new())
+    });
+    whole.filter(|(place, _)| place.volume.is_persistent()).collect()
+}
+
+fn is_log(path: &str) -> bool {
+    path.split('/').any(|part| matches!(part, "log" | "logs"))
+}
+
+/// Whether a volume is lost or becomes another one, which is said.
+fn compare<'a>(
+    upgrade: &Upgrade<'_>,
+    old: &[Held],
+    new: &'a Workload,
+    containers: &dyn Fn() -> Vec<&'a Container>,
+    what: &str,
+    findings: &mut Findings,
+) -> bool {
+    if old.is_empty() {
+        return false;
+    }
+    let now = held(new, &containers());
+    let mut said: Vec<&VolumePlace> = Vec::new();
+    for (place, path) in old {
+        // Under another name of the volume the same claim is the same data.
+        if said.contains(&place) || now.iter().any(|(other, _)| other == place) {
+            continue;
+        }
+        said.push(place);
+        let other = now.iter().find(|(_, at)| at == path).map(|(other, _)| other);
+        let message = match other {
+            Some(other) => format!("{what} would move from {place} to {other}"),
+            None => format!("{what} would lose its {place}"),
+        };
+        let object = format!("{} {}", new.meta.object.kind, new.meta.object.name);
+        findings
+            .deny(message)
+            .object(&new.meta)
+            .evidence("volume", Some(place.to_string()), other.map(ToString::to_string), Some(&new.meta.origin))
+            .remedy(upgrade.advice().keep_volumes(&object));
+    }
+    !said.is_empty()
+}
+
+/// Denies a change after which data of a component is no longer on its volume: the volume is mounted at another path, or another
+/// mount covers the path. Other rules judge a path that the configuration changes.
+fn uncovered(
+    (before, old): (&Release, &ComponentWorkload),
+    (after, new): (&Release, &ComponentWorkload),
+    what: &str,
+    findings: &mut Findings,
+) {
+    let now = data_of(after, new);
+    for (kind, path, place) in data_of(before, old) {
+        let other = now.iter().find(|(same_kind, same_path, _)| *same_kind == kind && *same_path == path);
+        let Some((_, _, other)) = other.filter(|_| place.volume.is_persistent()) else { continue };
+        if !other.volume.is_persistent() {
+            findings
+                .deny(format!("{kind} of {what} under {path} would move from {place} to {}", other.volume))
+                .object(&new.workload.meta)
+                .evidence("mount", Some(place.to_string()), Some(other.volume.to_string()), Some(&new.workload.meta.origin))
+                .fix(format!("Keep the volume mounted where it is, so that {path} lies on it."));
+        }
+    }
+}
+
+/// Volumes of a dependency that are mounted at other paths while the program still looks at the old ones.
+fn moved(held: &[Held], new: &Workload, what: &str, findings: &mut Findings) {
+    for (place, path) in held.iter().filter(|(_, path)| !path.is_empty()) {
+        let is_there = |container: &Container| place_of(new, container, path) == *place;
+        if !new.pod.containers.iter().any(is_there) {
+            findings
+                .deny(format!("{what} would no longer find its {place} under {path}"))
+                .object(&new.meta)
+                .evidence("mount", Some(path.clone()), None, Some(&new.meta.origin))
+                .fix("Keep the path at which the volume is mounted.");
+        }
+    }
+}
+
+/// Whether the containers of two workloads run the same programs with the same variables.
+fn runs_alike(old: &Workload, new: &Workload) -> bool {
+    let (old, new) = (&old.pod.containers, &new.pod.containers);
+    let is_same = |old: &Container, new: &Container| old.image == new.image && old.command == new.command && old.env == new.env;
+    old.len() == new.len() && old.iter().zip(new).all(|(old, new)| is_same(old, new))
+}
+
+/// The data of a component by its configuration: what it is, its path, and where that lies.
+fn data_of(release: &Release, component: &ComponentWorkload) -> Vec<(&'static str, String, VolumePlace)> {
+    let is_own =
+        |located: &Located<'_>| release.components.get(located.component()).is_some_and(|own| std::ptr::eq(own, component));
+    let paths = release.located().filter(is_own).flat_map(|located| {
+        located.data_paths().into_iter().map(move |(kind, path)| (kind, normal_path(&path), located.place(&path)))
+    });
+    paths.collect()
+}
+
+/// Claims that would be deleted with a StatefulSet or with the pods that are scaled away.
+fn retention(old: &Workload, new: &Workload, what: &str, findings: &mut Findings) {
+    let (Some(before), Some(after)) = (&old.stateful, &new.stateful) else { return };
+    if after.claim_templates.is_empty() {
+        return;
+    }
+    let gained = [
+        ("is deleted", "whenDeleted", !before.retention.delete_with_set && after.retention.delete_with_set),
+        ("is scaled down", "whenScaled", !before.retention.delete_when_scaled && after.retention.delete_when_scaled),
+    ];
+    for (when, field, _) in gained.into_iter().filter(|(_, _, gained)| *gained) {
+        findings
+            .deny(format!("the claims of {what} would be deleted when it {when}"))
+            .because("The volumes are deleted with their claims, and with them the data.")
+            .object(&new.meta)
+            .evidence(
+                format!("persistentVolumeClaimRetentionPolicy.{field}"),
+                Some("Retain".into()),
+                Some("Delete".into()),
+                Some(&new.meta.origin),
+            )
+            .fix(format!("Keep persistentVolumeClaimRetentionPolicy.{field}: Retain."));
+    }
+    let (had, wants) = (old.wanted_replicas(), new.wanted_replicas());
+    if after.retention.delete_when_scaled && wants < had {
+        let count = had - wants;
+        let claims = if count == 1 { "1 pod's claims".to_owned() } else { format!("the claims of {count} pods") };
+        findings
+            .deny(format!("{claims} of {what} would be deleted: it goes from {had} to {wants} with whenScaled: Delete"))
+            .because("The volumes are deleted with their claims, and with them the data.")
+            .object(&new.meta)
+            .evidence("replicas", Some(had.to_string()), Some(wants.to_string()), Some(&new.meta.origin))
+            .fix("Set persistentVolumeClaimRetentionPolicy.whenScaled: Retain before scaling down.");
+    }
+}
+
+/// A Kubernetes quantity in bytes, as far as storage sizes are written.
+fn quantity(text: &str) -> Option<u128> {
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let number: f64 = text[..digits].parse().ok()?;
+    let factor: f64 = match &text[digits..] {
+        "" => 1.0,
+        "k" => 1e3,
+        "M" => 1e6,
+        "G" => 1e9,
+        "T" => 1e12,
+        "P" => 1e15,
+        "Ki" => 1024.0,
+        "Mi" => 1024.0 * 1024.0,
+        "Gi" => 1024.0 * 1024.0 * 1024.0,
+        "Ti" => 1024.0 * 1024.0 * 1024.0 * 1024.0,
+        "Pi" => 1024.0 * 1024.0 * 1024.0 * 1024.0 * 1024.0,
+        _ => return None,
+    };
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "sizes are positive and far below the limit")]
+    Some((number * factor) as u128)
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::{RULE, quantity};
+    use crate::{
+        milvus::Component::Standalone,
+        rules::testing::{Fixture, judge},
+    };
+
+    fn with_claim(claim: &str) -> Fixture {
+        with_volume(&format!("persistentVolumeClaim: {{claimName: {claim}}}"), "mountPath: /var/lib/milvus")
+    }
+
+    fn with_volume(source: &str, mount: &str) -> Fixture {
+        Fixture::standalone("2.4.17")
+            .pod(Standalone, &format!("volumes:\n  - name: milvus-data-disk\n    {source}"))
+            .container(Standalone, &format!("volumeMounts:\n  - {{name: milvus-data-disk, {mount}}}"))
+    }
+
+    #[rstest]
+    #[case("hostPath: {path: /a}", "hostPath: {path: /b}", "would move from /a on the node to /b on the node")]
+    #[case("hostPath: {path: /a}", "emptyDir: {}", "would lose its /a on the node")]
+    #[case("hostPath: {path: /a}", "hostPath: {path: /a/}", "")]
+    #[case(
+        "nfs: {server: s, path: /a}",
+        "nfs: {server: s, path: /b}",
+        "would move from the volume nfs server=s path=/a to the volume nfs server=s path=/b"
+    )]
+    #[case("persistentVolumeClaim: {claimName: c}", "hostPath: {path: /a}", "would move from volume claim c to /a on the node")]
+    #[case("emptyDir: {}", "persistentVolumeClaim: {claimName: c}", "")]
+    fn volumes_of_every_kind(#[case] before: &str, #[case] after: &str, #[case] expected: &str) {
+        let run = |source| with_volume(source, "mountPath: /var/lib/milvus");
+        let findings = judge(&RULE, Some(&run(before)), &run(after));
+        match findings.as_slice() {
+            [] => assert_eq!(expected, ""),
+            [one] => assert_eq!(one.message, format!("the standalone {expected}")),
+            more => panic!("{more:?}"),
+        }
+    }
+
+    #[rstest]
+    #[case("mountPath: /var/lib/other", "", 1)]
+    #[case("mountPath: /var/lib/milvus", "  - {name: tmp, mountPath: /var/lib/milvus/rdb_data}", 1)]
+    #[case("mountPath: /var/lib/milvus", "  - {name: tmp, mountPath: /var/lib}", 0)]
+    #[case("mountPath: /var/lib/milvus/", "  - {name: tmp, mountPath: /var/lib/milvus/cache}", 0)]
+    fn a_volume_that_no_longer_holds_the_path_is_lost(#[case] mount: &str, #[case] more: &str, #[case] found: usize) {
+        let run = |mount: &str, more: &str| {
+            Fixture::standalone("2.4.17")
+                .default_yaml("mq: {type: rocksmq}\n")
+                .pod(
+                    Standalone,
+                    "volumes:\n  - {name: disk, persistentVolumeClaim: {claimName: c}}\n  - {name: tmp, emptyDir: {}}",
+                )
+                .container(Standalone, &format!("volumeMounts:\n  - {{name: disk, {mount}}}\n{more}"))
+        };
+        let before = run("mountPath: /var/lib/milvus", "");
+        assert_eq!(judge(&RULE, Some(&before), &run(mount, more)).len(), found);
+        assert!(
+            judge(&RULE, Some(&run("mountPath: /var/lib/other", "")), &before).is_empty(),
+            "the data was not on the volume before the change"
+        );
+    }
+
+    #[rstest]
+    #[case("etcd:3.5.5", "/bitnami/etcd", 0)]
+    #[case("etcd:3.5.5", "/elsewhere", 1)]
+    #[case("etcd:3.5.18", "/elsewhere", 0)]
+    fn a_dependency_keeps_the_path_of_its_volume(#[case] image: &str, #[case] path: &str, #[case] found: usize) {
+        let etcd = |image: &str, path: &str| {
+            Fixture::cluster("2.4.17").object(&format!(
+                "apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {{name: my-release-etcd}}\nspec:\n  selector:\n    matchLabels: {{app.kubernetes.io/name: etcd, app.kubernetes.io/instance: my-release}}\n  template:\n    spec:\n      containers: [{{name: etcd, image: \"milvusdb/{image}\", volumeMounts: [{{name: data, mountPath: {path}}}]}}]\n  volumeClaimTemplates:\n    - metadata: {{name: data}}\n"
+            ))
+        };
+        assert_eq!(judge(&RULE, Some(&etcd("etcd:3.5.5", "/bitnami/etcd")), &etcd(image, path)).len(), found);
+    }
+
+    #[test]
+    fn the_way_to_the_same_files_does_not_matter() {
+        let run = |source, mount| with_volume(source, mount);
+        let before = run("hostPath: {path: /srv/milvus}", "mountPath: /var/lib/milvus");
+        let after = run("hostPath: {path: /srv}", "mountPath: /var/lib/milvus, subPath: milvus");
+        assert!(judge(&RULE, Some(&before), &after).is_empty());
+        let other = run("hostPath: {path: /srv}", "mountPath: /var/lib/milvus, subPath: other");
+        assert_eq!(judge(&RULE, Some(&before), &other).len(), 1);
+    }
+
+    #[rstest]
+    #[case(1, "", 1, "persistentVolumeClaimRetentionPolicy: {whenScaled: Delete}", 1)]
+    #[case(1, "", 1, "persistentVolumeClaimRetentionPolicy: {whenDeleted: Delete}", 1)]
+    #[case(
+        3,
+        "persistentVolumeClaimRetentionPolicy: {whenScaled: Delete}",
+        1,
+        "persistentVolumeClaimRetentionPolicy: {whenScaled: Delete}",
+        1
+    )]
+    #[case(3, "", 1, "", 0)]
+    #[case(1, "persistentVolumeClaimRetentionPolicy: {whenDeleted: Delete}", 1, "", 0)]
+    fn retention_policies(#[case] had: i64, #[case] before: &str, #[case] wants: i64, #[case] after: &str, #[case] found: usize) {
+        let etcd = |replicas: i64, policy: &str| {
+            Fixture::cluster("2.4.17").object(&format!(
+                "apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {{name: my-release-etcd}}\nspec:\n  replicas: {replicas}\n  {policy}\n  selector:\n    matchLabels: {{app.kubernetes.io/name: etcd, app.kubernetes.io/instance: my-release}}\n  template:\n    spec:\n      containers: [{{name: etcd, image: \"milvusdb/etcd:3.5.5-r2\"}}]\n  volumeClaimTemplates:\n    - metadata: {{name: data}}\n"
+            ))
+        };
+        assert_eq!(judge(&RULE, Some(&etcd(had, before)), &etcd(wants, after)).len(), found);
+    }
+
+    #[test]
+    fn a_standalone_without_its_volume_is_denied() {
+        let findings = judge(&RULE, Some(&with_claim("my-release-milvus")), &Fixture::standalone("2.4.24"));
+        assert_eq!(findings[0].message, "the standalone would lose its volume claim my-release-milvus");
+        let findings = judge(&RULE, Some(&with_claim("my-release-milvus")), &with_claim("other"));
+        assert_eq!(findings[0].message, "the standalone would move from volume claim my-release-milvus to volume claim other");
+    }
+
+    #[test]
+    fn a_dependency_without_its_template_is_denied() {
+        let etcd = |claims: bool| {
+            let yaml = format!(
+                "apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {{name: my-release-etcd}}\nspec:\n  selector:\n    matchLabels: {{app.kubernetes.io/name: etcd, app.kubernetes.io/instance: my-release}}\n  template:\n    spec:\n      containers: [{{name: etcd, image: \"milvusdb/etcd:3.5.5-r2\"}}]\n{}",
+                if claims { "  volumeClaimTemplates:\n    - metadata: {name: data}\n" } else { "" }
+            );
+            Fixture::cluster("2.4.17").object(&yaml)
+        };
+        assert_eq!(judge(&RULE, Some(&etcd(true)), &etcd(false)).len(), 1);
+        assert!(judge(&RULE, Some(&etcd(true)), &etcd(true)).is_empty());
+        assert!(judge(&RULE, Some(&etcd(false)), &etcd(true)).is_empty());
+    }
+
+    #[test]
+    fn the_same_claim_and_log_volumes_are_fine() {
+        assert!(judge(&RULE, Some(&with_claim("my-release-milvus")), &with_claim("my-release-milvus")).is_empty());
+        let logs = Fixture::standalone("2.4.17")
+            .container(Standalone, "volumeMounts:\n  - {name: disk, mountPath: /milvus/logs}")
+            .pod(Standalone, "volumes:\n  - name: disk\n    persistentVolumeClaim: {claimName: logs}");
+        assert!(judge(&RULE, Some(&logs), &Fixture::standalone("2.4.24")).is_empty());
+    }
+
+    #[test]
+    fn claims_may_grow_but_not_shrink() {
+        let claim = |size: &str| {
+            Fixture::standalone("2.4.17").object(&format!(
+                "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {{name: my-release-milvus}}\nspec:\n  accessModes: [ReadWriteOnce]\n  resources: {{requests: {{storage: {size}}}}}\n"
+            ))
+        };
+        assert_eq!(judge(&RULE, Some(&claim("50Gi")), &claim("5Gi")).len(), 1);
+        assert!(judge(&RULE, Some(&claim("5Gi")), &claim("50Gi")).is_empty());
+        assert!(quantity("1Ti") > quantity("1000Gi") && quantity("x").is_none());
+    }
+}

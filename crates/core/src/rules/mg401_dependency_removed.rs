@@ -1,0 +1,162 @@
+//! MG401: what holds data must not disappear, and no second queue may appear.
+
+use crate::{
+    change::Upgrade,
+    milvus::{Release, dependency::Family},
+};
+
+use super::{Behavior, Category, DefaultAction, Findings, Need, Rule};
+
+/// The rule.
+pub static RULE: Rule = Rule {
+    id: "MG401",
+    name: "dependency-removed",
+    title: "etcd, object storage and queue stay in the release",
+    category: Category::Dependencies,
+    default: DefaultAction::Deny,
+    data_loss: true,
+    behavior: &[Behavior::JudgesDeletions],
+    since: "0.1.0",
+    needs: &[Need::Before, Need::Dependencies],
+    what: "Denies a change after which a StatefulSet of etcd, object storage or the queue that holds data is gone, or in which another family of queue appears in addition to it.",
+    why: "A dependency that is no longer part of the release is deleted. Its volumes may stay, but Milvus runs without its data, and a new Pulsar that an upgrade renders is not even initialised.",
+    example: "Chart 4.2.27 renders Pulsar v3 instead of Pulsar v2, because the default flipped.",
+    fix: "Keep the dependencies that run.",
+    sources: &["milvus-helm#154", "milvus-helm#155", "milvus-helm README"],
+    check,
+};
+
+fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
+    let Some((before, after)) = upgrade.both() else { return };
+    if upgrade.deletes.is_some() && before.is_stopped() {
+        findings.not_applicable("Milvus is stopped");
+        return;
+    }
+    let held = before.dependencies.iter().any(crate::milvus::dependency::Dependency::holds_data);
+    if held || after.families().into_iter().any(Family::is_queue) {
+        findings.checked();
+    } else {
+        findings.not_applicable("no dependency in the release keeps data on a volume");
+    }
+    for family in before.families() {
+        let gone: Vec<_> = before
+            .dependencies_of(family)
+            .filter(|old| old.holds_data())
+            .filter(|old| !after.dependencies.iter().any(|new| new.workload.meta.object.name == old.workload.meta.object.name))
+            .collect();
+        let Some(first) = gone.first() else { continue };
+        let names = gone.iter().map(|old| old.workload.meta.object.name.as_str()).collect::<Vec<_>>().join(", ");
+        findings
+            .deny(format!("{family} would be removed ({names})"))
+            .object(&first.workload.meta)
+            .evidence(family.name(), Some(names), None, None)
+            .remedy(match family {
+                Family::Minio if after.dependencies_of(Family::Silo).next().is_some() => upgrade.advice().keep_dependency(family).and(
+                    "Silo starts on volumes of its own, which are empty: to run Silo on MinIO's volumes, change its image only, or copy every \
+                     object with `mc mirror` into Silo before Milvus is pointed to it.",
+                ),
+                _ => upgrade.advice().keep_dependency(family),
+            });
+    }
+    let had_queue = before.families().into_iter().any(Family::is_queue);
+    for family in after.families().into_iter().filter(|family| family.is_queue()) {
+        if before.dependencies_of(family).next().is_some() {
+            continue;
+        }
+        let Some(first) = after.dependencies_of(family).next() else { continue };
+        // The queue that Milvus is configured for may well be installed after it.
+        if before.has_config() && is_meant(before, family) {
+            continue;
+        }
+        if !before.has_config() && !had_queue && has_never_run(upgrade, before) {
+            continue;
+        }
+        let beside = if had_queue { "in addition to the queue that runs" } else { "where none ran in the release" };
+        findings
+            .deny(format!("{family} would appear {beside}"))
+            .because("At best, an unwanted queue only uses resources. At worst, Milvus connects to it and starts without its messages.")
+            .object(&first.workload.meta)
+            .evidence(family.name(), None, Some(first.workload.meta.object.name.clone()), Some(&first.workload.meta.origin))
+            .remedy(upgrade.advice().leave_out(family));
+    }
+}
+
+/// Whether nothing of the release was ever available: a tool that installs object by object is not through yet.
+fn has_never_run(upgrade: &Upgrade<'_>, before: &Release) -> bool {
+    let facts = upgrade.facts;
+    let mut rollouts = facts.rollouts.iter().flatten().filter(|rollout| rollout.release == before.name).peekable();
+    let has_settled = facts.settled.iter().flatten().any(|settled| settled.release == before.name);
+    rollouts.peek().is_some() && rollouts.all(|rollout| !rollout.ever_available) && !has_settled
+}
+
+/// Whether the running configuration points to a queue of this family inside the release.
+fn is_meant(before: &Release, family: Family) -> bool {
+    let word = match family {
+        Family::PulsarV2 | Family::PulsarV3 => "pulsar",
+        Family::Kafka => "kafka",
+        _ => return false,
+    };
+    let own = format!("{}-", before.name);
+    before.queue().endpoints.value.iter().map(ToString::to_string).any(|host| host.starts_with(&own) && host.contains(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RULE;
+    use crate::rules::testing::{Fixture, judge};
+
+    fn v2(fixture: Fixture) -> Fixture {
+        fixture.stateful_set("my-release-pulsar-bookie", "app: pulsar", "apachepulsar/pulsar:2.9.5")
+    }
+
+    #[test]
+    fn pulsar_v2_replaced_by_v3_is_denied_twice() {
+        let after =
+            Fixture::cluster("2.5.5").stateful_set("my-release-pulsarv3-bookie", "app: pulsarv3", "apachepulsar/pulsar:3.0.7");
+        let findings = judge(&RULE, Some(&v2(Fixture::cluster("2.4.17"))), &after);
+        let messages: Vec<_> = findings.iter().map(|finding| finding.message.as_str()).collect();
+        assert_eq!(
+            messages,
+            [
+                "Pulsar v2 would be removed (my-release-pulsar-bookie)",
+                "Pulsar v3 would appear in addition to the queue that runs"
+            ]
+        );
+    }
+
+    #[test]
+    fn an_unwanted_pulsar_beside_kafka_is_denied() {
+        let kafka =
+            |fixture: Fixture| fixture.stateful_set("my-release-kafka", "app.kubernetes.io/name: kafka", "bitnami/kafka:3.1.0");
+        let after = kafka(Fixture::cluster("2.5.5")).stateful_set(
+            "my-release-pulsarv3-bookie",
+            "app: pulsarv3",
+            "apachepulsar/pulsar:3.0.7",
+        );
+        assert_eq!(judge(&RULE, Some(&kafka(Fixture::cluster("2.4.17"))), &after).len(), 1);
+    }
+
+    #[test]
+    fn what_stays_and_what_holds_no_data_is_fine() {
+        assert!(judge(&RULE, Some(&v2(Fixture::cluster("2.4.17"))), &v2(Fixture::cluster("2.4.24"))).is_empty());
+        let broker = "apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {name: my-release-pulsar-broker}\nspec:\n  selector:\n    matchLabels: {app: pulsar, release: my-release}\n  template:\n    spec:\n      containers: [{name: b, image: \"apachepulsar/pulsar:2.9.5\"}]\n";
+        let before = v2(Fixture::cluster("2.4.17")).object(broker);
+        assert!(judge(&RULE, Some(&before), &v2(Fixture::cluster("2.4.24"))).is_empty());
+        assert!(judge(&RULE, None, &v2(Fixture::cluster("2.4.24"))).is_empty());
+    }
+
+    #[test]
+    fn a_silo_in_place_of_minio_starts_empty() {
+        let minio =
+            Fixture::cluster("2.6.11").stateful_set("my-release-minio", "app: minio", "minio/minio:RELEASE.2024-12-18T13-15-44Z");
+        let image = "pgsty/silo:RELEASE.2026-09-16T00-00-00Z";
+        let other = Fixture::cluster("2.6.11").stateful_set("my-release-silo", "app: silo", image);
+        let findings = judge(&RULE, Some(&minio), &other);
+        assert_eq!(findings.len(), 1);
+        assert!(findings[0].fix.text.contains("mc mirror"), "{:?}", findings[0].fix);
+        assert!(
+            judge(&RULE, Some(&minio), &Fixture::cluster("2.6.11").stateful_set("my-release-minio", "app: minio", image))
+                .is_empty()
+        );
+    }
+}

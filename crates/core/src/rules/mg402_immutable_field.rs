@@ -1,0 +1,258 @@
+//! MG402: what Kubernetes will refuse should be said before half of the release is changed.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use crate::{
+    change::Upgrade,
+    manifest::object::{Claim, ClaimTemplate, Labels, Workload},
+};
+
+use super::{Category, DefaultAction, Finding, Findings, Need, Rule, advice::Remedy};
+
+/// The rule.
+pub static RULE: Rule = Rule {
+    id: "MG402",
+    name: "immutable-field",
+    title: "no immutable field changes",
+    category: Category::Dependencies,
+    default: DefaultAction::DenyOrWarn,
+    data_loss: true,
+    behavior: &[],
+    since: "0.1.0",
+    needs: &[Need::Before],
+    what: "Compares, in Milvus and its dependencies: selectors of Deployments and StatefulSets; service name, pod management policy \
+           and volume claim templates of StatefulSets; storage class, access modes and volume of claims.",
+    why: "The API server refuses such an update, but the other objects are applied: the release ends half applied.",
+    example: "The storage class of a claim is changed from gp2 to gp3.",
+    fix: "Keep the fields as they are; where they must change, delete the StatefulSet with --cascade=orphan in a maintenance window.",
+    sources: &[
+        "milvus-operator#168",
+        "milvus-operator#351",
+        "milvus-helm chart 3.0.12",
+        "Kubernetes API reference: PersistentVolumeClaim",
+    ],
+    check,
+};
+
+fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
+    let Some((before, after)) = upgrade.both() else { return };
+    let same_name = upgrade.pairs().any(|(old, new)| old.workload.meta.object.name == new.workload.meta.object.name);
+    if same_name
+        || before
+            .dependencies
+            .iter()
+            .any(|old| after.dependencies.iter().any(|new| new.workload.meta.object == old.workload.meta.object))
+    {
+        findings.checked();
+    } else {
+        findings.not_applicable("no workload has the same name before and after");
+    }
+    let mut compared = BTreeSet::new();
+    for old in workloads(before) {
+        if !compared.insert((&old.meta.object.kind, &old.meta.object.name)) {
+            continue;
+        }
+        let same = |new: &&Arc<Workload>| {
+            new.meta.object.kind == old.meta.object.kind && new.meta.object.name == old.meta.object.name && !Arc::ptr_eq(new, old)
+        };
+        if let Some(new) = workloads(after).find(same) {
+            compare(upgrade, old, new, findings);
+        }
+    }
+    for old in &before.claims {
+        if let Some(new) = after.claims.iter().find(|new| new.meta.object.name == old.meta.object.name) {
+            compare_claims(old, new, findings);
+        }
+    }
+}
+
+fn workloads(release: &crate::milvus::Release) -> impl Iterator<Item = &Arc<Workload>> {
+    let dependencies = release.dependencies.iter().map(|dependency| &dependency.workload);
+    release.components.iter().map(|component| &component.workload).chain(dependencies)
+}
+
+fn compare(upgrade: &Upgrade<'_>, old: &Workload, new: &Workload, findings: &mut Findings) {
+    let adds = old.selector.iter().all(|(key, value)| new.selector.get(key) == Some(value));
+    let mut refused = |field: &str, from: String, to: String| {
+        let only_adds = field == "selector" && adds;
+        findings
+            .deny(format!("{field} of {} would change, which Kubernetes refuses", new.meta.object))
+            .object(&new.meta)
+            .evidence(field, Some(from), Some(to), Some(&new.meta.origin))
+            .remedy(if only_adds {
+                Remedy::words(
+                    "Add no label to the selector. In kustomize, use labels without includeSelectors instead of commonLabels.",
+                )
+            } else if field == "selector" {
+                upgrade.advice().keep_identity().and(
+                    "Add no label to the selector: in kustomize, use labels without includeSelectors instead of commonLabels.",
+                )
+            } else {
+                Remedy::words(RULE.fix)
+            });
+    };
+    // A release that is only remembered has no selector: its objects are gone.
+    if old.selector != new.selector && old.selector.iter().next().is_some() {
+        refused("selector", labels(&old.selector), labels(&new.selector));
+    }
+    let (Some(old), Some(new)) = (&old.stateful, &new.stateful) else { return };
+    if old.service_name != new.service_name {
+        refused("serviceName", shown(old.service_name.as_ref()), shown(new.service_name.as_ref()));
+    }
+    if old.pod_management_policy != new.pod_management_policy {
+        refused("podManagementPolicy", old.pod_management_policy.clone(), new.pod_management_policy.clone());
+    }
+    if old.claim_templates != new.claim_templates {
+        refused("volumeClaimTemplates", templates(&old.claim_templates), templates(&new.claim_templates));
+    }
+}
+
+/// A claim that the new manifest leaves open keeps what it has; one that the old manifest leaves open has what the cluster
+/// chose, which only the cluster knows.
+fn compare_claims(old: &Claim, new: &Claim, findings: &mut Findings) {
+    let keep =
+        "Keep the field as it is. To move the data to another kind of volume, create a new claim, stop Milvus and copy the data.";
+    let name = &new.meta.object.name;
+    let place = |finding: &mut Finding, field: &str, from: Option<String>, to: Option<String>| {
+        finding.object(&new.meta).evidence(field, from, to, Some(&new.meta.origin)).fix(keep);
+    };
+    for (field, from, to) in
+        [("storageClassName", &old.storage_class, &new.storage_class), ("volumeName", &old.volume_name, &new.volume_name)]
+    {
+        match (from, to) {
+            (Some(from), Some(to)) if from != to => {
+                let finding =
+                    findings.deny(format!("{field} of the claim {name} would change from {} to {}", quoted(from), quoted(to)));
+                finding
+                    .because("The field cannot change, so the API server refuses the update and the release ends half applied.");
+                place(finding, field, Some(from.clone()), Some(to.clone()));
+            }
+            (None, Some(to)) => {
+                let finding = findings
+                    .warn(format!("{field} of the claim {name} would be set to {}; what it has now is not known", quoted(to)));
+                finding.because("The cluster fills the field when it makes the claim. If the cluster chose another value, it refuses this one.");
+                place(finding, field, None, Some(to.clone()));
+            }
+            _ => {}
+        }
+    }
+    let modes = |claim: &Claim| claim.access_modes.join(", ");
+    if !old.access_modes.is_empty() && !new.access_modes.is_empty() && old.access_modes != new.access_modes {
+        let finding =
+            findings.deny(format!("accessModes of the claim {name} would change from {} to {}", modes(old), modes(new)));
+        finding.because("The field cannot change, so the API server refuses the update and the release ends half applied.");
+        place(finding, "accessModes", Some(modes(old)), Some(modes(new)));
+    }
+}
+
+fn quoted(text: &str) -> &str {
+    if text.is_empty() { "none" } else { text }
+}
+
+fn labels(labels: &Labels) -> String {
+    labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
+}
+
+fn templates(templates: &[ClaimTemplate]) -> String {
+    let show = |template: &ClaimTemplate| {
+        let class = template.storage_class.as_deref().map(|class| format!(" of class {}", quoted(class))).unwrap_or_default();
+        let modes = template.access_modes.join(" ");
+        format!("{} {} {modes}{class}", template.name, template.storage.as_deref().unwrap_or("?"))
+    };
+    templates.iter().map(show).collect::<Vec<_>>().join(", ")
+}
+
+fn shown(text: Option<&String>) -> String {
+    text.cloned().unwrap_or_else(|| "none".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::RULE;
+    use crate::{
+        milvus::Component,
+        rules::{
+            Severity,
+            testing::{Fixture, judge},
+        },
+    };
+
+    fn etcd(fields: &str, storage: &str) -> Fixture {
+        Fixture::cluster("2.4.17").object(&format!(
+            "apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {{name: my-release-etcd}}\nspec:\n  {fields}\n  selector:\n    matchLabels: {{app.kubernetes.io/name: etcd, app.kubernetes.io/instance: my-release}}\n  template:\n    spec:\n      containers: [{{name: etcd, image: \"milvusdb/etcd:3.5.5-r2\"}}]\n  volumeClaimTemplates:\n    - metadata: {{name: data}}\n      spec: {{accessModes: [ReadWriteOnce], resources: {{requests: {{storage: {storage}}}}}}}\n"
+        ))
+    }
+
+    #[rstest]
+    #[case("serviceName: a", "10Gi", "serviceName: b", "10Gi", 1)]
+    #[case("serviceName: a", "10Gi", "serviceName: a", "20Gi", 1)]
+    #[case("podManagementPolicy: Parallel", "10Gi", "podManagementPolicy: OrderedReady", "10Gi", 1)]
+    #[case("serviceName: a", "10Gi", "serviceName: a", "10Gi", 0)]
+    #[case("podManagementPolicy: OrderedReady", "10Gi", "replicas: 3", "10Gi", 0)]
+    fn fields(#[case] before: &str, #[case] size: &str, #[case] after: &str, #[case] new_size: &str, #[case] found: usize) {
+        assert_eq!(judge(&RULE, Some(&etcd(before, size)), &etcd(after, new_size)).len(), found);
+    }
+
+    fn milvus(kind: &str, selector: &str, rest: &str) -> Fixture {
+        Fixture::of("2.5.16", &[Component::Proxy]).object(&format!(
+            "apiVersion: apps/v1\nkind: {kind}\nmetadata: {{name: own-standalone}}\nspec:\n  selector:\n    matchLabels: {{app.kubernetes.io/name: milvus, app.kubernetes.io/instance: my-release, component: standalone{selector}}}\n{rest}  template:\n    spec:\n      containers: [{{name: standalone, image: \"milvusdb/milvus:v2.5.16\", args: [milvus, run, standalone]}}]\n"
+        ))
+    }
+
+    #[rstest]
+    #[case("Deployment", (", tier: a", ""), (", tier: b", ""), 1)]
+    #[case("Deployment", ("", ""), (", tier: b", ""), 1)]
+    #[case("StatefulSet", ("", "  serviceName: a\n"), ("", "  serviceName: b\n"), 1)]
+    #[case("StatefulSet", ("", ""), ("", "  volumeClaimTemplates: [{metadata: {name: data}, spec: {storageClassName: x}}]\n"), 1)]
+    #[case("Deployment", (", tier: a", ""), (", tier: a", "  replicas: 2\n"), 0)]
+    fn workloads_of_milvus(#[case] kind: &str, #[case] before: (&str, &str), #[case] after: (&str, &str), #[case] found: usize) {
+        let findings = judge(&RULE, Some(&milvus(kind, before.0, before.1)), &milvus(kind, after.0, after.1));
+        assert_eq!(findings.len(), found, "{findings:?}");
+        assert!(findings.iter().all(|finding| finding.message.contains(&format!("{kind}/own-standalone"))), "{findings:?}");
+    }
+
+    #[test]
+    fn a_selector_of_a_dependency_that_is_a_deployment_counts() {
+        let minio = |label: &str| {
+            Fixture::cluster("2.5.16").object(&format!(
+                "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: my-release-minio}}\nspec:\n  selector:\n    matchLabels: {{app: minio, release: my-release{label}}}\n  template:\n    spec:\n      containers: [{{name: minio, image: \"minio/minio:RELEASE.2024-12-18T13-15-44Z\"}}]\n"
+            ))
+        };
+        let findings = judge(&RULE, Some(&minio("")), &minio(", tier: a"));
+        assert_eq!(findings[0].message, "selector of Deployment/my-release-minio would change, which Kubernetes refuses");
+    }
+
+    #[rstest]
+    #[case("storageClassName: gp2", "storageClassName: gp3", Some(Severity::Deny))]
+    #[case("storageClassName: gp2", "storageClassName: ''", Some(Severity::Deny))]
+    #[case("storageClassName: gp2", "storageClassName: gp2", None)]
+    #[case("storageClassName: gp2", "volumeMode: Filesystem", None)]
+    #[case("volumeMode: Filesystem", "storageClassName: gp3", Some(Severity::Warn))]
+    #[case("accessModes: [ReadWriteOnce]", "accessModes: [ReadWriteMany]", Some(Severity::Deny))]
+    #[case("accessModes: [ReadWriteOnce, ReadOnlyMany]", "accessModes: [ReadOnlyMany, ReadWriteOnce]", None)]
+    #[case("volumeName: pv-1", "volumeName: pv-2", Some(Severity::Deny))]
+    #[case("volumeName: pv-1", "accessModes: [ReadWriteOnce]", None)]
+    fn claims(#[case] before: &str, #[case] after: &str, #[case] expected: Option<Severity>) {
+        let claim = |spec: &str| {
+            Fixture::standalone("2.5.16").object(&format!(
+                "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {{name: my-release-milvus}}\nspec: {{{spec}, resources: {{requests: {{storage: 50Gi}}}}}}\n"
+            ))
+        };
+        let findings = judge(&RULE, Some(&claim(before)), &claim(after));
+        assert_eq!(findings.iter().map(|finding| finding.severity).max(), expected, "{findings:?}");
+    }
+
+    #[test]
+    fn a_claim_of_any_name_counts_where_it_is_mounted() {
+        let run = |class: &str, mounted: &str| {
+            let volume = format!("volumes:\n  - name: data\n    persistentVolumeClaim: {{claimName: {mounted}}}");
+            Fixture::standalone("2.5.16").pod(Component::Standalone, &volume).object(&format!(
+                "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {{name: vectors}}\nspec: {{storageClassName: {class}}}\n"
+            ))
+        };
+        assert_eq!(judge(&RULE, Some(&run("gp2", "vectors")), &run("gp3", "vectors")).len(), 1);
+        assert!(judge(&RULE, Some(&run("gp2", "other")), &run("gp3", "other")).is_empty());
+    }
+}

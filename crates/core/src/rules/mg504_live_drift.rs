@@ -1,0 +1,80 @@
+//! MG504: the next upgrade reverts what was changed by hand.
+
+use crate::change::Upgrade;
+
+use super::{Category, DefaultAction, Findings, Missing, Need, Rule};
+
+/// The rule.
+pub static RULE: Rule = Rule {
+    id: "MG504",
+    name: "live-drift",
+    title: "what runs is what Helm installed",
+    category: Category::Chart,
+    default: DefaultAction::Warn,
+    data_loss: false,
+    behavior: &[],
+    since: "0.1.0",
+    needs: &[Need::Running, Need::Drift],
+    what: "Warns where images or effective configuration of what runs differ from the last Helm revision.",
+    why: "The next helm upgrade restores the last revision: an image set by kubectl or by rollingUpdate.sh, or active-standby \
+          switched on by hand, is reverted on all components at once.",
+    example: "rollingUpdate.sh moved the images to 2.5.12; the release still says 2.5.5.",
+    fix: "Make the same change in the source of the release first.",
+    sources: &["rollingUpdate.sh of the Milvus project"],
+    check,
+};
+
+fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
+    let Some((before, _)) = upgrade.both() else { return };
+    if before.is_operated() {
+        findings.not_applicable("milvus-operator manages the release, not Helm");
+        return;
+    }
+    let all = upgrade.facts.drift.as_deref().unwrap_or_default();
+    let mine = || all.iter().filter(|drift| drift.release == before.name);
+    // A list without this release is complete where it is empty. Else its own record must have been read.
+    if all.is_empty() || mine().next().is_some() || before.helm.is_some() {
+        findings.checked();
+    } else {
+        findings.not_evaluated(Missing::fact(
+            "the last Helm revision of this release could not be compared",
+            "Use --before live with the right to read Helm's Secrets, or --facts FILE with the key drift.",
+        ));
+    }
+    for drift in mine() {
+        findings
+            .warn(format!("{} of {} was changed outside Helm", drift.what, drift.object))
+            .evidence_from(&drift.what, Some(drift.live.clone()), Some(drift.revision.clone()), "the last Helm revision")
+            .remedy(upgrade.advice().take_over());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RULE;
+    use crate::{
+        evidence::{DriftFact, Facts},
+        rules::testing::{Fixture, judge, judge_with},
+    };
+
+    #[test]
+    fn drift_warns_and_silence_is_named() {
+        let (before, after) = (Fixture::cluster("2.5.12"), Fixture::cluster("2.5.27"));
+        assert!(judge(&RULE, Some(&before), &after)[0].not_evaluated);
+        let drift = DriftFact {
+            release: "my-release".into(),
+            object: "Deployment/my-release-milvus-proxy".into(),
+            what: "image".into(),
+            revision: "milvusdb/milvus:v2.5.5".into(),
+            live: "milvusdb/milvus:v2.5.12".into(),
+        };
+        let facts = Facts { drift: Some(vec![drift.clone()]), ..Facts::default() };
+        assert_eq!(judge_with(&RULE, Some(&before), &after, &facts).len(), 1);
+        let other = Facts { drift: Some(vec![DriftFact { release: "other".into(), ..drift }]), ..Facts::default() };
+        let unknown = judge_with(&RULE, Some(&before), &after, &other);
+        assert!(unknown.len() == 1 && unknown[0].not_evaluated, "nobody says that this release was compared");
+        let with_record = before.clone().values("{}\n");
+        assert!(judge_with(&RULE, Some(&with_record), &after, &other).is_empty());
+        assert!(judge_with(&RULE, Some(&before), &after, &Facts { drift: Some(vec![]), ..Facts::default() }).is_empty());
+    }
+}

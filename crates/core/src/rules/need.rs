@@ -1,0 +1,281 @@
+//! What a rule declares that it needs, and whether a change holds it: whether the rule applies, and whether it can look.
+
+use std::{borrow::Cow, cell::OnceCell, fmt};
+
+use serde::{Serialize, Serializer};
+
+use crate::{
+    change::Upgrade,
+    manifest::object::Workload,
+    milvus::{
+        Release, Topology,
+        dependency::Family,
+        release::{ComponentWorkload, VersionRead},
+    },
+};
+
+use super::{Missing, Rule};
+
+/// What a rule needs before it can judge. Some needs decide whether the rule applies, others whether it can be evaluated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// What is wanted. Always there.
+    After,
+    /// What runs, because the rule judges a change. Not applicable to a new installation and to `audit`.
+    Before,
+    /// What runs; the rule judges it as it is, in `audit` too. Not applicable to a new installation.
+    Running,
+    /// A version that can be read in what is wanted.
+    Version,
+    /// A change of the version of some component, with both versions readable.
+    VersionChange,
+    /// More than a standalone, in what is wanted.
+    Distributed,
+    /// A chart version in the labels of what is wanted.
+    Chart,
+    /// A workload of this dependency in the release, in what runs or, without it, in what is wanted.
+    Dependency(Family),
+    /// Any dependency in the release, on either side.
+    Dependencies,
+    /// The effective configuration on both sides.
+    Config,
+    /// What the user set in Helm values. The rule itself says where it needs them.
+    Values,
+    /// The format of the metadata, or evidence of a migration. The rule itself says where it needs it.
+    Metadata,
+    /// Rollout state.
+    Rollouts,
+    /// Runs under way.
+    Runs,
+    /// Kubernetes' version.
+    Kubernetes,
+    /// Helm's version.
+    Helm,
+    /// Autoscalers.
+    Autoscalers,
+    /// Argo CD and Flux objects.
+    Deployers,
+    /// Drift from the last Helm revision.
+    Drift,
+}
+
+impl fmt::Display for Need {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match self {
+            Self::After => "after",
+            Self::Before => "before",
+            Self::Running => "running",
+            Self::Version => "version",
+            Self::VersionChange => "version-change",
+            Self::Distributed => "distributed",
+            Self::Chart => "chart",
+            Self::Dependency(family) => return write!(f, "dependency {family}"),
+            Self::Dependencies => "dependencies",
+            Self::Config => "config",
+            Self::Values => "values",
+            Self::Metadata => "metadata",
+            Self::Rollouts => "rollouts",
+            Self::Runs => "runs",
+            Self::Kubernetes => "kubernetes",
+            Self::Helm => "helm",
+            Self::Autoscalers => "autoscalers",
+            Self::Deployers => "deployers",
+            Self::Drift => "drift",
+        };
+        f.write_str(name)
+    }
+}
+
+impl Serialize for Need {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Whether a need is met.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Met {
+    /// It is.
+    Yes,
+    /// It is, but what the rule looks at is not complete: the rule may find something, yet it cannot pass.
+    Partly(Missing),
+    /// The rule has nothing to check; the reason in words.
+    NotApplicable(Cow<'static, str>),
+    /// The rule applies, but a fact is missing.
+    No(Missing),
+}
+
+const DECLARE: &str = "Use a tag that names a release, or set the annotation guard.milvus.io/declared-version: \"VERSION for IMAGE\" on the workload.";
+const ROLLOUTS: Missing = Missing::fact(
+    "the rollout status of the running components is not known",
+    "Use --before live, or files of kubectl get -o yaml with their status, or --facts FILE with the key rollouts.",
+);
+const RUNS: Missing = Missing::momentary(
+    "it is not known whether a run of milvus-guard is under way",
+    "Use --before live, or --facts FILE with the key runs.",
+);
+const KUBERNETES: Missing =
+    Missing::fact("the version of Kubernetes is not known", "Use --before live, or --facts FILE with the key kubernetes.");
+const HELM: Missing =
+    Missing::fact("the version of Helm is not known", "Use --facts FILE with the key helm (helm version --short).");
+const AUTOSCALERS: Missing =
+    Missing::fact("autoscalers are not known", "Use --before live, or --facts FILE with the key autoscalers.");
+const DEPLOYERS: Missing = Missing::fact(
+    "it is not known whether Argo CD or Flux applies the release",
+    "Use --before live, or --facts FILE with the key deployers.",
+);
+const DRIFT: Missing = Missing::fact(
+    "the last Helm revision is not known",
+    "Use --before live with the right to read Helm's Secrets, or --facts FILE with the key drift.",
+);
+const WHOLE: &str =
+    "Give all manifests with their ConfigMaps (helm template, helm get manifest, kubectl get -o yaml), or use live.";
+
+/// One change, with what several rules ask of it answered once.
+#[derive(Debug)]
+pub(super) struct Look<'u, 'a> {
+    upgrade: &'u Upgrade<'a>,
+    version_change: OnceCell<Met>,
+    changes: OnceCell<bool>,
+}
+
+impl<'u, 'a> Look<'u, 'a> {
+    pub(super) const fn new(upgrade: &'u Upgrade<'a>) -> Self {
+        Self { upgrade, version_change: OnceCell::new(), changes: OnceCell::new() }
+    }
+
+    /// Whether the version or the configuration changes, or may change. A data rule that could not look is then a warning.
+    pub(super) fn changes(&self) -> bool {
+        *self.changes.get_or_init(|| changes(self.upgrade))
+    }
+
+    /// What the needs of a rule come to: not applicable before not evaluated, because nothing has to be provided for a check
+    /// that does not apply.
+    pub(super) fn of(&self, rule: &Rule) -> Met {
+        let mut worst = Met::Yes;
+        for need in rule.needs {
+            match (self.met(*need), &worst) {
+                (reason @ Met::NotApplicable(_), _) => return reason,
+                (missing @ Met::No(_), Met::Yes | Met::Partly(_)) | (missing @ Met::Partly(_), Met::Yes) => worst = missing,
+                _ => {}
+            }
+        }
+        worst
+    }
+
+    fn met(&self, need: Need) -> Met {
+        let (upgrade, facts) = (self.upgrade, self.upgrade.facts);
+        let known = |known: bool, missing: Missing| if known { Met::Yes } else { Met::No(missing) };
+        let applies = |applies: bool, reason: &'static str| if applies { Met::Yes } else { Met::NotApplicable(reason.into()) };
+        match need {
+            Need::After | Need::Values | Need::Metadata => Met::Yes,
+            Need::Before if upgrade.is_state => Met::NotApplicable("only for a change, and audit judges what runs".into()),
+            Need::Before | Need::Running => applies(upgrade.before.is_some(), "nothing runs yet: this is a new installation"),
+            Need::Version => match unreadable(upgrade.after.components.iter()) {
+                None => applies(upgrade.to().is_some(), "the release has no workload of Milvus"),
+                Some(image) if upgrade.to().is_none() => Met::No(no_version(&image, "")),
+                Some(image) => Met::Partly(no_version(&image, "")),
+            },
+            Need::VersionChange => self.version_change.get_or_init(|| version_change(upgrade)).clone(),
+            Need::Distributed => {
+                applies(upgrade.after.topology() == Topology::Cluster, "Milvus is a standalone, which has one component")
+            }
+            Need::Chart => applies(upgrade.after.chart.is_some(), "the workloads name no Helm chart (label helm.sh/chart)"),
+            Need::Dependency(family) => {
+                let release = upgrade.before.unwrap_or(upgrade.after);
+                if release.dependencies_of(family).next().is_some() {
+                    Met::Yes
+                } else {
+                    Met::NotApplicable(format!("the release contains no {family}").into())
+                }
+            }
+            Need::Dependencies => {
+                let any = |release: &Release| !release.dependencies.is_empty();
+                applies(
+                    any(upgrade.after) || upgrade.before.is_some_and(any),
+                    "the release contains no etcd, object storage or message queue",
+                )
+            }
+            Need::Config => match (upgrade.before.is_none_or(Release::is_config_known), upgrade.after.is_config_known()) {
+                (true, true) => Met::Yes,
+                (false, true) => Met::No(Missing::fact("what runs is known without its configuration (ConfigMap)", WHOLE)),
+                (true, false) => Met::No(Missing::fact("what is wanted is known without its configuration (ConfigMap)", WHOLE)),
+                (false, false) => Met::No(Missing::fact("the configuration (ConfigMap) is not known on either side", WHOLE)),
+            },
+            Need::Rollouts => known(facts.rollouts.is_some(), ROLLOUTS),
+            Need::Runs => known(facts.runs.is_some(), RUNS),
+            Need::Kubernetes => known(facts.kubernetes.is_some(), KUBERNETES),
+            Need::Helm => known(facts.helm.is_some(), HELM),
+            Need::Autoscalers => known(facts.autoscalers.is_some(), AUTOSCALERS),
+            Need::Deployers => known(facts.deployers.is_some(), DEPLOYERS),
+            Need::Drift if !is_of_helm(upgrade) => Met::NotApplicable("Helm does not manage the release".into()),
+            Need::Drift => known(facts.drift.is_some(), DRIFT),
+        }
+    }
+}
+
+/// Whether the release that runs comes from a chart, or a fact compares it with a revision of Helm.
+fn is_of_helm(upgrade: &Upgrade<'_>) -> bool {
+    upgrade.before.is_none_or(|before| {
+        let compared = || upgrade.facts.drift.iter().flatten().any(|drift| drift.release == before.name);
+        before.chart.is_some() || before.manager.is_chart() || before.helm.is_some() || compared()
+    })
+}
+
+fn no_version(image: &str, where_it_is: &str) -> Missing {
+    Missing::new(format!("the version of {image}{where_it_is} cannot be read"), DECLARE)
+}
+
+/// The first image whose version cannot be read.
+fn unreadable<'c>(mut components: impl Iterator<Item = &'c ComponentWorkload>) -> Option<String> {
+    components.find(|component| component.version() == VersionRead::Unknown).map(|component| component.image().to_string())
+}
+
+fn version_change(upgrade: &Upgrade<'_>) -> Met {
+    let Some(before) = upgrade.before else { return Met::Yes };
+    let images_change = upgrade.changed_pairs().any(|(old, new)| old.image() != new.image() || old.version() != new.version());
+    let unreadable_before = || unreadable(before.components.iter()).map(|image| no_version(&image, ", which runs,"));
+    let unreadable_after = || unreadable(upgrade.after.components.iter()).map(|image| no_version(&image, ""));
+    let moves = !upgrade.moved().is_empty();
+    match (upgrade.from(), upgrade.to()) {
+        (Some(from), Some(to)) if from == to && !moves && !images_change => {
+            Met::NotApplicable(format!("the version stays {from}").into())
+        }
+        (Some(from), Some(to)) => {
+            let missing = if images_change { unreadable_before().or_else(unreadable_after) } else { None };
+            match missing {
+                Some(missing) => Met::Partly(missing),
+                None if from == to && !moves => Met::NotApplicable(format!("the version stays {from}").into()),
+                None => Met::Yes,
+            }
+        }
+        _ if !images_change => Met::NotApplicable("no image changes".into()),
+        _ => unreadable_before().or_else(unreadable_after).map_or(Met::Yes, Met::No),
+    }
+}
+
+/// Whether images, chart, components or configuration differ, or nobody can say that they do not.
+fn changes(upgrade: &Upgrade<'_>) -> bool {
+    let Some((before, after)) = upgrade.both().filter(|_| !upgrade.is_state) else { return false };
+    let components = |release: &Release| release.components.iter().map(|component| component.component).collect::<Vec<_>>();
+    components(before) != components(after)
+        || before.chart != after.chart
+        || upgrade.changed_pairs().any(|(old, new)| differs(&old.workload, &new.workload))
+        || before.has_config() != after.has_config()
+        || settings(before) != settings(after)
+}
+
+/// Whether image, variables, arguments, mounts or configuration hash of a pod template differ. Replicas, resources and the
+/// like are neither version nor configuration.
+fn differs(old: &Workload, new: &Workload) -> bool {
+    let (old, new) = (&old.pod, &new.pod);
+    let containers = old.containers.len() == new.containers.len()
+        && old.containers.iter().zip(&new.containers).all(|(old, new)| {
+            old.image == new.image && old.env == new.env && old.command == new.command && old.mounts == new.mounts
+        });
+    !containers || old.volumes != new.volumes || old.annotations != new.annotations
+}
+
+fn settings(release: &Release) -> Vec<(&str, &str)> {
+    release.config.settings().iter().map(|setting| (setting.key, setting.value)).collect()
+}

@@ -1,0 +1,223 @@
+//! A plan for a person at a terminal.
+
+use crate::{
+    milvus::{
+        Topology,
+        catalogue::{Gate, PointOfNoReturn, Rolling},
+    },
+    report::Style,
+    text::plain,
+};
+
+use super::{Move, Plan, Stop, StopKind};
+
+/// A plan as text.
+#[must_use]
+pub fn render(plan: &Plan, style: &Style) -> String {
+    let mut page = Page { out: String::new(), style, topology: plan.topology };
+    let arrow = page.arrow();
+    let title = format!(
+        "{} (namespace {}): {} {arrow} {}, {}",
+        plain(&plan.release),
+        plain(&plan.namespace),
+        plan.from,
+        plan.to,
+        plan.topology
+    );
+    page.line(&page.bold(&title));
+    if let Some(blocked) = &plan.blocked {
+        page.line("");
+        page.paragraph(
+            "",
+            &format!("There is no upgrade path from {} to {}: {}.", blocked.at, plan.to, blocked.reason.trim_end_matches('.')),
+        );
+        page.paragraph("fix  ", &blocked.fix);
+        return page.out;
+    }
+    if plan.stops.is_empty() {
+        page.line("Nothing to do: the version is the same.");
+        return page.out;
+    }
+    let way: Vec<&str> = std::iter::once(plan.from.as_str()).chain(plan.stops.iter().map(|stop| stop.to.as_str())).collect();
+    let mut way = way;
+    way.dedup();
+    page.line(&format!(
+        "{} {}: {}",
+        plan.stops.len(),
+        if plan.stops.len() == 1 { "stop" } else { "stops" },
+        way.join(&format!(" {arrow} "))
+    ));
+    for stop in &plan.stops {
+        page.stop(stop);
+    }
+    if !plan.notes.is_empty() {
+        page.line("");
+        for note in &plan.notes {
+            page.paragraph("note  ", note);
+        }
+    }
+    page.line("");
+    page.line(&format!("plan {}", &plan.hash()[..12]));
+    page.out
+}
+
+struct Page<'a> {
+    topology: Topology,
+    out: String,
+    style: &'a Style,
+}
+
+impl Page<'_> {
+    fn bold(&self, text: &str) -> String {
+        if self.style.color { format!("\u{1b}[1m{text}\u{1b}[0m") } else { text.to_owned() }
+    }
+
+    fn arrow(&self) -> &'static str {
+        if self.style.unicode { "→" } else { "->" }
+    }
+
+    fn line(&mut self, text: &str) {
+        self.out.push_str(text.trim_end());
+        self.out.push('\n');
+    }
+
+    fn paragraph(&mut self, first: &str, text: &str) {
+        let rest = " ".repeat(first.chars().count());
+        let options = textwrap::Options::new(self.style.width.max(40))
+            .initial_indent(first)
+            .subsequent_indent(&rest)
+            .word_splitter(textwrap::WordSplitter::NoHyphenation)
+            .break_words(false);
+        let text = textwrap::fill(text, options);
+        self.line(&text);
+    }
+
+    fn list(&mut self, title: &str, items: &[String]) {
+        for (position, item) in items.iter().enumerate() {
+            let first = if position == 0 { format!("   {title:<11}") } else { " ".repeat(14) };
+            self.paragraph(&first, item);
+        }
+    }
+
+    fn stop(&mut self, stop: &Stop) {
+        let arrow = self.arrow();
+        let what = match stop.kind {
+            StopKind::Migration => "metadata migration, everything stops",
+            StopKind::RollingUpgrade => "ordered rolling upgrade",
+            StopKind::Restart => "plain upgrade with downtime",
+            StopKind::MixCoordinators => "four coordinators become one, same version",
+        };
+        self.line("");
+        let title = if stop.from == stop.to {
+            format!("{}. {}: {what}", stop.number, stop.to)
+        } else {
+            format!("{}. {} {arrow} {}: {what}", stop.number, stop.from, stop.to)
+        };
+        let title = self.bold(&title);
+        self.line(&title);
+        if !stop.reason.is_empty() {
+            self.list("why", std::slice::from_ref(&stop.reason));
+        }
+        self.list("before", &stop.prerequisites);
+        self.list("back up", &stop.backup);
+        let chart = stop.chart.as_ref().map(|chart| {
+            if chart.ships_version {
+                format!("{} (ships {})", chart.version, stop.to)
+            } else {
+                format!("{} with image.all.tag=v{}", chart.version, stop.to)
+            }
+        });
+        self.list("chart", &chart.into_iter().collect::<Vec<_>>());
+        self.list("values", &stop.values);
+        self.order(&stop.order);
+        let restarts = stop.rolling == Rolling::Restart && stop.kind != StopKind::MixCoordinators;
+        if stop.order.is_empty() && restarts && self.topology == Topology::Cluster {
+            self.list("order", &["all components at once".to_owned()]);
+        }
+        self.list("expect", &[stop.interruption.clone()].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>());
+        if stop.point_of_no_return == PointOfNoReturn::None {
+            self.list("way back", &["open".to_owned()]);
+        } else {
+            let lost = if stop.lost.is_empty() { String::new() } else { format!("; beyond that is lost: {}", stop.lost) };
+            self.list("way back", &[format!("open {}{lost}", stop.point_of_no_return.until(self.topology))]);
+        }
+        self.list("beware", &stop.warnings);
+        for (position, command) in stop.commands.iter().enumerate() {
+            let title = if position == 0 { "run" } else { "then" };
+            let line = format!("   {title:<11}{}", plain(command));
+            self.line(&line);
+        }
+    }
+
+    fn order(&mut self, order: &[Move]) {
+        for (position, step) in order.iter().enumerate() {
+            let first = if position == 0 { format!("   {:<11}", "order") } else { " ".repeat(14) };
+            let names = |components: &[crate::milvus::Component]| {
+                components.iter().map(|component| component.name()).collect::<Vec<_>>().join(", ")
+            };
+            let mut text = if step.removes.is_empty() {
+                format!("{}. {}", position + 1, names(&step.components))
+            } else {
+                format!("{}. remove {}", position + 1, names(&step.removes))
+            };
+            if step.gate == Gate::Running {
+                text += ", wait until its pods run";
+            }
+            if step.at_once_with_next {
+                text += ", the next step follows at once";
+            }
+            if let Some(note) = &step.note {
+                text += &format!(" ({note})");
+            }
+            self.paragraph(&first, &text);
+            if step.point_of_no_return {
+                let mark = if self.style.unicode { "── point of no return ──" } else { "-- point of no return --" };
+                self.line(&format!("{}{mark}", " ".repeat(14)));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        milvus::{Topology, catalogue::Catalogue},
+        report::Style,
+        upgrade_path::{Journey, Plan, plan},
+    };
+
+    fn sample() -> Plan {
+        let journey = Journey {
+            release: "my-release".into(),
+            namespace: "milvus".into(),
+            from: "2.1.4".parse().unwrap(),
+            to: "2.5.27".parse().unwrap(),
+            topology: Topology::Cluster,
+            coordinators: None,
+            metastore: None,
+            root_path: None,
+            queue: None,
+            woodpecker_storage: None,
+            manager: crate::milvus::Manager::plain_chart(),
+        };
+        plan(&journey, Catalogue::embedded())
+    }
+
+    #[test]
+    fn snapshot() {
+        insta::assert_snapshot!(super::render(&sample(), &Style::default()));
+    }
+
+    #[test]
+    fn snapshot_of_markdown() {
+        insta::assert_snapshot!(crate::upgrade_path::markdown(&sample()));
+    }
+
+    #[test]
+    fn json_has_the_hash() {
+        let plan = sample();
+        let value: serde_json::Value = serde_json::from_str(&plan.json()).unwrap();
+        assert_eq!(value["hash"], plan.hash());
+        assert_eq!(value["stops"].as_array().unwrap().len(), 4);
+    }
+}

@@ -1,0 +1,174 @@
+//! Brings planned operations into etcd: several guarded transactions at a time, phase by phase.
+
+use std::future::Future;
+
+use etcd_client::{Compare, CompareOp, GetOptions, Txn, TxnOp, TxnOpResponse};
+use futures::{StreamExt as _, stream::FuturesUnordered};
+
+use crate::model::{Batch, Expect, Operation, Phase, Root};
+use milvus_guard_sources::etcd::{
+    failure::{Failure, Kind},
+    store::Store,
+};
+
+use super::{
+    events::Running,
+    guard::{Broken, Guard},
+    target::Stop,
+};
+
+/// Transactions under way at once. etcd applies one after the other; more only wait there.
+const IN_FLIGHT: usize = 8;
+
+/// Why the work stopped. Everything acknowledged by then is done, everything else is not or will be found done.
+#[derive(Debug)]
+pub enum Halt {
+    /// A condition no longer holds.
+    Broken(Broken),
+    /// Records are not as they were expected (relative keys).
+    Foreign(Vec<Vec<u8>>),
+    /// etcd did not answer in time, or refused.
+    Failure(Failure),
+    /// Somebody asked to stop.
+    Asked,
+}
+
+impl From<Failure> for Halt {
+    fn from(failure: Failure) -> Self {
+        Self::Failure(failure)
+    }
+}
+
+/// What the work needs.
+pub struct Applier<'a> {
+    pub(super) store: &'a Store<'a>,
+    pub(super) root: &'a Root,
+    pub(super) guard: &'a Guard<'a>,
+    pub(super) stop: &'a Stop,
+}
+
+impl Applier<'_> {
+    /// Makes all of them, in order of phases. Within a phase their order does not matter.
+    ///
+    /// # Errors
+    /// Why it stopped. Nothing is under way any more then.
+    pub(super) async fn apply<'p>(
+        &self,
+        batches: impl Iterator<Item = Batch<'p>>,
+        running: &mut Running<'_>,
+    ) -> Result<(), Halt> {
+        let mut batches = batches.peekable();
+        let mut under_way = FuturesUnordered::new();
+        let mut phase: Option<Phase> = None;
+        let mut halted: Option<Halt> = None;
+        loop {
+            while halted.is_none()
+                && under_way.len() < IN_FLIGHT
+                && let Some(next) = batches.peek()
+                && (under_way.is_empty() || phase == Some(next.phase))
+            {
+                halted = self.must_halt();
+                if halted.is_none()
+                    && let Some(batch) = batches.next()
+                {
+                    phase = Some(batch.phase);
+                    under_way.push(self.commit(batch.operations));
+                }
+            }
+            match under_way.next().await {
+                None => return halted.map_or(Ok(()), Err),
+                Some(Ok(done)) => running.advance(done),
+                // The first reason counts; those after it follow from it.
+                Some(Err(halt)) => {
+                    halted.get_or_insert(halt);
+                }
+            }
+        }
+    }
+
+    fn must_halt(&self) -> Option<Halt> {
+        if self.stop.is_asked() {
+            return Some(Halt::Asked);
+        }
+        self.guard.lock().is_lost().then_some(Halt::Broken(Broken::Lock))
+    }
+
+    /// Makes one transaction and gives the number of its operations.
+    async fn commit(&self, operations: Vec<Operation<'_>>) -> Result<u64, Halt> {
+        let mut patience = self.store.patience();
+        loop {
+            match self.store.try_txn(self.txn(&operations)).await {
+                Ok(answer) if answer.succeeded() => return Ok(operations.len() as u64),
+                Ok(answer) => {
+                    return match self.guard.broken(&answer) {
+                        // An attempt before this one arrived after all, or somebody did the very same.
+                        Broken::Record => match self.differing(&operations).await? {
+                            none if none.is_empty() => Ok(operations.len() as u64),
+                            keys => Err(Halt::Foreign(keys)),
+                        },
+                        broken => Err(Halt::Broken(broken)),
+                    };
+                }
+                Err(failure) if failure.kind == Kind::RequestTooLarge && operations.len() > 1 => {
+                    return self.commit_halves(operations).await;
+                }
+                Err(failure) if failure.is_passing() => {
+                    patience.wait(failure).await?;
+                    // It may have been made without our hearing of it.
+                    if self.differing(&operations).await?.is_empty() {
+                        return Ok(operations.len() as u64);
+                    }
+                }
+                Err(failure) => return Err(failure.into()),
+            }
+        }
+    }
+
+    fn commit_halves(&self, mut operations: Vec<Operation<'_>>) -> impl Future<Output = Result<u64, Halt>> {
+        Box::pin(async move {
+            let rest = operations.split_off(operations.len() / 2);
+            Ok(self.commit(operations).await? + self.commit(rest).await?)
+        })
+    }
+
+    fn txn(&self, operations: &[Operation<'_>]) -> Txn {
+        let compares = operations.iter().map(|operation| {
+            let key = self.root.absolute(operation.key);
+            match operation.expect {
+                Expect::Absent => Compare::version(key, CompareOp::Equal, 0),
+                Expect::Revision(revision) => Compare::mod_revision(key, CompareOp::Equal, revision),
+            }
+        });
+        let changes = operations.iter().map(|operation| {
+            let key = self.root.absolute(operation.key);
+            match operation.value {
+                Some(value) => TxnOp::put(key, value, None),
+                None => TxnOp::delete(key, None),
+            }
+        });
+        self.guard.txn(compares, changes.collect())
+    }
+
+    /// Keys that do not hold what these operations make of them.
+    async fn differing(&self, operations: &[Operation<'_>]) -> Result<Vec<Vec<u8>>, Failure> {
+        let reads = operations.iter().map(|operation| {
+            let options = if operation.value.is_none() { GetOptions::new().with_keys_only() } else { GetOptions::new() };
+            TxnOp::get(self.root.absolute(operation.key), Some(options))
+        });
+        let answer = match self.store.read_txn(&Txn::new().and_then(reads.collect::<Vec<_>>())).await {
+            Err(failure) if failure.kind == Kind::RequestTooLarge && operations.len() > 1 => {
+                let (one, other) = operations.split_at(operations.len() / 2);
+                let mut differing = Box::pin(self.differing(one)).await?;
+                differing.extend(Box::pin(self.differing(other)).await?);
+                return Ok(differing);
+            }
+            other => other?,
+        };
+        let is_made = |operation: &Operation<'_>, answer: &TxnOpResponse| match answer {
+            TxnOpResponse::Get(answer) => answer.kvs().first().map(etcd_client::KeyValue::value) == operation.value,
+            _ => false,
+        };
+        let pairs = operations.iter().zip(answer.op_responses());
+        Ok(pairs.filter(|(operation, answer)| !is_made(operation, answer)).map(|(operation, _)| operation.key.to_vec()).collect())
+    }
+}

@@ -1,0 +1,156 @@
+//! Backups as files: written whole or not at all, read back and compared before they count.
+
+use std::{
+    fs::File,
+    io::{self, BufReader},
+    path::{Path, PathBuf, absolute},
+};
+
+use serde::Serialize;
+
+use crate::model::{
+    Dump, Record,
+    backup::{self as codec, Backup, Summary},
+};
+
+pub use codec::Form;
+
+use super::{
+    error::MetaError,
+    events::{Event, Events, Running, Stage},
+    file,
+    target::{Target, components, dump, sessions},
+};
+
+/// A backup on disk, whole and checked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupFile {
+    /// Where it is, absolute.
+    pub path: PathBuf,
+    /// sha256 of the whole file, in hexadecimal, as `sha256sum` prints it.
+    pub sha256: String,
+    /// Whose form it has.
+    pub form: Form,
+    /// Number of records.
+    pub records: u64,
+    /// Size of the file.
+    pub bytes: u64,
+    /// Revision of etcd; 0 where the form does not tell.
+    pub revision: i64,
+    /// Identity of the etcd cluster; 0 where the form does not tell.
+    #[serde(serialize_with = "super::hexadecimal")]
+    pub cluster_id: u64,
+    /// Root of the metadata.
+    pub root: String,
+}
+
+/// Saves the metadata of one revision to a new file.
+///
+/// # Errors
+/// [`MetaError::Refused`] when etcd cannot be read, there is nothing, or the file cannot be written.
+pub async fn backup(target: &Target, out: &Path, form: Form, events: &dyn Events) -> Result<BackupFile, MetaError> {
+    let root = target.root()?;
+    let tell = |what: &str| events.event(Event::Waiting { what: what.to_owned() });
+    let store = target.connect(Some(&tell)).await?;
+    let running = components(sessions(&store, &root).await.map_err(MetaError::unread)?);
+    if !running.is_empty() {
+        let note =
+            format!("{} components of Milvus are running; what they write from now on is not in the backup", running.len());
+        events.event(Event::Warning { note });
+    }
+    let dump = dump(&store, &root, events).await.map_err(MetaError::unread)?;
+    if !dump.records().iter().any(Record::is_metadata) {
+        return Err(MetaError::refused(format!("there is no metadata under {root}"), "check --root-path and --meta-sub-path."));
+    }
+    save(&dump, out, form, None, events)
+        .map_err(|why| MetaError::refused(format!("the backup: {why}"), "name a new file in a folder that can be written."))
+}
+
+/// Writes a dump to a new file and compares what stands on disk with it. A file of that name that holds exactly this
+/// already is as good; any other is left alone.
+pub(super) fn save(
+    dump: &Dump,
+    path: &Path,
+    form: Form,
+    source_version: Option<&str>,
+    events: &dyn Events,
+) -> Result<BackupFile, String> {
+    let path = absolute(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    if path.try_exists().map_err(|error| format!("{}: {error}", path.display()))? {
+        return reuse(dump, &path, form, events);
+    }
+    let total = Some(saved(dump).count() as u64);
+    let summary = file::save(
+        &path,
+        |out| {
+            let running = Running::begin(events, Stage::Backup, total);
+            let summary = codec::write(dump, source_version, form, out).map_err(|error| error.to_string())?;
+            running.finish_at(summary.records);
+            Ok(summary)
+        },
+        |again, summary| {
+            let (read, same) = compared(dump, again, events).map_err(|error| error.to_string())?;
+            if same && read == *summary { Ok(()) } else { Err("what was written reads otherwise".into()) }
+        },
+    )?;
+    Ok(described(path, summary))
+}
+
+fn reuse(dump: &Dump, path: &Path, form: Form, events: &dyn Events) -> Result<BackupFile, String> {
+    let occupied = |why: String| format!("{} exists already and is never replaced ({why})", path.display());
+    let file = File::open(path).map_err(|error| occupied(error.to_string()))?;
+    let (summary, same) = compared(dump, BufReader::new(file), events).map_err(|error| occupied(error.to_string()))?;
+    if !same || summary.form != form || summary.root.prefix() != dump.root.prefix() {
+        return Err(occupied("it holds something else".into()));
+    }
+    events.event(Event::Note { note: format!("{} is a backup of exactly this metadata already", path.display()) });
+    Ok(described(path.to_owned(), summary))
+}
+
+/// Reads a file record by record, and tells whether it holds the keys and values of the dump.
+fn compared(dump: &Dump, input: impl io::Read, events: &dyn Events) -> Result<(Summary, bool), codec::BackupError> {
+    let mut running = Running::begin(events, Stage::CheckBackup, Some(saved(dump).count() as u64));
+    let (mut expected, mut same) = (saved(dump), true);
+    let summary = codec::check(input, |record| {
+        same &= expected.next().is_some_and(|saved| saved.key() == record.key() && saved.value() == record.value());
+        running.advance(1);
+    })?;
+    running.finish();
+    Ok((summary, same && expected.next().is_none()))
+}
+
+fn saved(dump: &Dump) -> impl Iterator<Item = &Record> {
+    dump.records().iter().filter(|record| !record.leased)
+}
+
+fn described(path: PathBuf, summary: Summary) -> BackupFile {
+    BackupFile {
+        path,
+        sha256: summary.sha256,
+        form: summary.form,
+        records: summary.records,
+        bytes: summary.bytes,
+        revision: summary.revision,
+        cluster_id: summary.cluster_id,
+        root: summary.root.to_string(),
+    }
+}
+
+/// Reads a whole backup and checks every part of it.
+pub(super) fn load(path: &Path, events: &dyn Events) -> Result<(Dump, BackupFile), String> {
+    let failed = |why: String| format!("{}: {why}", path.display());
+    let path = absolute(path).map_err(|error| failed(error.to_string()))?;
+    let file = File::open(&path).map_err(|error| failed(error.to_string()))?;
+    let running = Running::begin(events, Stage::CheckBackup, None);
+    let Backup { summary, dump } =
+        codec::read(BufReader::with_capacity(1 << 20, file)).map_err(|error| failed(error.to_string()))?;
+    running.finish_at(summary.records);
+    Ok((dump, described(path, summary)))
+}
+
+/// [`load`], for a file that a person named.
+pub(super) fn open(path: &Path, events: &dyn Events) -> Result<(Dump, BackupFile), MetaError> {
+    File::open(path).map_err(|error| MetaError::Usage(format!("cannot read the backup {}: {error}", path.display())))?;
+    load(path, events).map_err(|why| MetaError::refused(why, "give a complete backup."))
+}

@@ -1,0 +1,86 @@
+//! What stands in etcd beside a plan.
+
+use etcd_client::GetOptions;
+use futures::StreamExt as _;
+
+use crate::model::{
+    Plan, Root,
+    compare::{ForeignChanges, Remaining},
+    spans::{Look, Standpoint},
+};
+use milvus_guard_sources::etcd::{
+    failure::{Failure, Kind},
+    store::Store,
+};
+
+use super::{
+    events::{Events, Running},
+    target::{Seen, scan, span, standing},
+};
+
+/// Keys of a page that is read whole; more than any span should hold.
+const PAGE: i64 = 4_000;
+
+/// Reads everything and compares it with the plan, record by record; gives the revision at which it was read, too.
+pub(super) async fn compare<'p, 'd>(
+    store: &Store<'_>,
+    root: &Root,
+    plan: &'p Plan<'d>,
+    standpoint: Standpoint,
+    events: &dyn Events,
+    mut running: Running<'_>,
+) -> Result<(Result<Remaining<'p, 'd>, ForeignChanges>, i64), Failure> {
+    let mut comparison = plan.comparison();
+    let spans = || plan.spans(standpoint).map(|part| span(root, &part));
+    let moment = scan(store, root, spans, events, &mut |seen| match seen {
+        Seen::Again => {
+            comparison = plan.comparison();
+            running.restart();
+        }
+        Seen::Record(standing) => {
+            comparison.see(standing);
+            running.advance(1);
+        }
+    })
+    .await?;
+    running.finish();
+    Ok((comparison.finish(), moment.revision))
+}
+
+/// Whether everything is written and nothing else has changed since the revision at which all of it was read. Where it is
+/// not, or cannot be told, comparing everything tells more.
+pub(super) async fn is_written(
+    store: &Store<'_>,
+    root: &Root,
+    plan: &Plan<'_>,
+    read_at: i64,
+    running: &mut Running<'_>,
+) -> Result<bool, Failure> {
+    let mut check = plan.written_check();
+    let revision = store.moment(0).await?.revision;
+    let requests = plan.spans(Standpoint::Between).map(|part| {
+        let keys = span(root, &part);
+        let options = GetOptions::new().with_range(keys.to).with_revision(revision);
+        let options = match part.look {
+            Look::Count => options.with_count_only(),
+            Look::Changes => options.with_keys_only().with_min_mod_revision(read_at + 1),
+            Look::Whole => options.with_limit(PAGE),
+        };
+        (keys.from, options)
+    });
+    let mut answers = Box::pin(store.answers(requests));
+    for part in plan.spans(Standpoint::Between) {
+        let answer = match answers.next().await {
+            Some(Ok(answer)) => answer,
+            Some(Err(failure)) if matches!(failure.kind, Kind::Compacted | Kind::AnswerTooLarge) => return Ok(false),
+            Some(Err(failure)) => return Err(failure),
+            None => return Ok(false),
+        };
+        let found = answer.kvs().iter().filter_map(|pair| standing(root, pair));
+        if !check.is_as_planned(&part, u64::try_from(answer.count()).unwrap_or_default(), found) {
+            return Ok(false);
+        }
+        running.advance(part.keys);
+    }
+    Ok(true)
+}

@@ -1,0 +1,101 @@
+//! Stops on the way, in words: what happened, how the data stands, what to do next.
+
+use std::path::Path;
+
+use crate::model::{
+    compare::ForeignChanges,
+    journal::{Journal, JournalPhase},
+    keys::shown,
+};
+use milvus_guard_sources::etcd::failure::Kind;
+
+use super::{apply::Halt, error::MetaError, guard::Broken};
+
+/// Keys that a message names.
+const NAMED: usize = 5;
+
+/// How the data stands while a run is in this phase.
+pub(super) const fn data(phase: JournalPhase) -> &'static str {
+    match phase {
+        JournalPhase::Writing => {
+            "The metadata is half migrated: some new records are written and no old one is deleted; start neither 2.1 nor 2.2."
+        }
+        JournalPhase::Deleting => {
+            "All new records are written and checked, old ones are partly deleted; start neither 2.1 nor 2.2 before it is verified."
+        }
+        JournalPhase::Restoring => "The metadata is half restored; start neither 2.1 nor 2.2.",
+        JournalPhase::Verified => "The metadata is that of 2.2, verified; 2.1 must not be started.",
+        JournalPhase::Restored => "The metadata is that of 2.1 again.",
+    }
+}
+
+fn next(journal: &Journal) -> String {
+    match go_back(journal) {
+        Some(back) => format!("run the same command again, it resumes; or roll back: {back}."),
+        None => "run the same command again, it resumes.".into(),
+    }
+}
+
+fn go_back(journal: &Journal) -> Option<String> {
+    let is_restore = matches!(journal.phase, JournalPhase::Restoring | JournalPhase::Restored);
+    (!is_restore).then(|| format!("`milvus-guard meta restore {}`", journal.backup.path))
+}
+
+/// A run stopped after its record was written.
+pub(super) fn stopped(halt: Halt, journal: &Journal) -> MetaError {
+    let after = match &halt {
+        Halt::Broken(Broken::Session(_)) => "stop that component; then ",
+        Halt::Failure(failure) if failure.kind == Kind::NoSpace => "make room in etcd; then ",
+        Halt::Foreign(_) => "find out who writes to this metadata; then ",
+        _ => "",
+    };
+    MetaError::stopped(why(halt), data(journal.phase), format!("{after}{}", next(journal)))
+}
+
+/// A run stopped before its record was written, so before anything else was.
+pub(super) fn before_writing(halt: Halt, backup: &Path) -> MetaError {
+    let next = format!("run the same command again; the backup {} stays and can be named with --backup.", backup.display());
+    MetaError::refused(why(halt), next)
+}
+
+/// A run under way cannot go on for a reason that would refuse a new one.
+pub(super) fn under_way(error: &MetaError, journal: &Journal) -> MetaError {
+    let back = go_back(journal).map(|back| format!(" Or go back: {back}.")).unwrap_or_default();
+    MetaError::stopped(error.why(), data(journal.phase), format!("{}{back}", error.next()))
+}
+
+/// Someone else wrote to the metadata.
+pub(super) fn foreign(changes: &ForeignChanges, journal: &Journal) -> MetaError {
+    MetaError::stopped(
+        changes.to_string(),
+        data(journal.phase),
+        format!(
+            "undo these changes and run the same command again; or go back: `milvus-guard meta restore {}`.",
+            journal.backup.path
+        ),
+    )
+}
+
+/// What was written is not there.
+pub(super) fn not_as_planned(missing: usize, journal: &Journal) -> MetaError {
+    MetaError::stopped(format!("{missing} records are not as they were just written"), data(journal.phase), next(journal))
+}
+
+fn why(halt: Halt) -> String {
+    match halt {
+        Halt::Broken(Broken::Lock) => "the lock was lost: its lease ended, so another run may begin".into(),
+        Halt::Broken(Broken::Session(key)) => {
+            format!("a component of Milvus has started: its session is {}", shown(key.as_bytes()))
+        }
+        Halt::Broken(Broken::Journal) => "another run has written the record of the run".into(),
+        Halt::Broken(Broken::Record) => "records are not as they were expected".into(),
+        Halt::Foreign(keys) => {
+            let named: Vec<String> = keys.iter().take(NAMED).map(|key| shown(key)).collect();
+            let more = keys.len().saturating_sub(NAMED);
+            let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+            format!("someone else changed the metadata: {}{more}", named.join(", "))
+        }
+        Halt::Failure(failure) => failure.reason,
+        Halt::Asked => "it was asked to stop".into(),
+    }
+}

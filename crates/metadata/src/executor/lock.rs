@@ -1,0 +1,305 @@
+//! Keeps a second run and the official tool out.
+//!
+//! Two keys on one lease: our own, which says who holds it, and `session/migration`, at which the official tool stops with
+//! "other migration is running". Every transaction compares our key's creation, so that a run whose lease ended cannot
+//! write any more, however late its requests arrive.
+
+use std::{fmt, time::Duration};
+
+use etcd_client::{Compare, CompareOp, GetOptions, GetResponse, KeyValue, PutOptions, Txn, TxnOp, TxnOpResponse};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    time::{Instant, sleep},
+};
+
+use crate::model::{Root, keys::MIGRATION_SESSION};
+use milvus_guard_core::error_text;
+use milvus_guard_sources::etcd::{
+    failure::{Failure, Kind},
+    store::Store,
+};
+
+use super::{
+    error::MetaError,
+    events::{Event, Events},
+    process::Process,
+};
+
+/// Seconds that a lock outlives its process. Longer than an election or a stalled disk.
+pub const LEASE_SECONDS: i64 = 30;
+/// Between two renewals.
+pub const RENEW_EVERY: Duration = Duration::from_secs(5);
+/// Between two looks at somebody else's lock.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// For giving the lock back. What is not given back ends by itself.
+const RELEASE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Who holds the lock.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Holder {
+    /// Unlike any other.
+    pub id: String,
+    /// What it does: `migrate`, `restore`.
+    pub verb: String,
+    /// Which process.
+    #[serde(flatten)]
+    pub process: Process,
+    /// Since when (RFC 3339).
+    pub since: String,
+    /// Seconds that the lock lasts if nobody renews it.
+    #[serde(skip)]
+    pub seconds_left: Option<i64>,
+    /// It is the official tool's session.
+    #[serde(skip)]
+    pub is_official_tool: bool,
+}
+
+impl Holder {
+    fn this(verb: &str) -> Self {
+        let process = Process::this();
+        let now = Timestamp::now();
+        Self {
+            id: format!("{}-{}-{}", process.host, process.pid, now.as_nanosecond()),
+            verb: verb.into(),
+            process,
+            since: format!("{now:.0}"),
+            seconds_left: None,
+            is_official_tool: false,
+        }
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub fn next(&self) -> String {
+        let ends = match self.seconds_left {
+            Some(seconds) => format!("if that process is gone, its lock ends by itself within {seconds} seconds"),
+            None => "its lock has no lease: if that process is gone, delete the key by hand".into(),
+        };
+        format!("wait for it to end, then run the same command again; {ends}.")
+    }
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_official_tool {
+            return write!(f, "the official migration tool ({})", error_text::line(&self.id));
+        }
+        let line = error_text::line;
+        write!(
+            f,
+            "{} by process {} on {}, since {}",
+            line(&self.verb),
+            self.process.pid,
+            line(&self.process.host),
+            line(&self.since)
+        )
+    }
+}
+
+/// A lock that this process holds and renews.
+#[derive(Debug)]
+pub struct Lock {
+    store: Store<'static>,
+    key: String,
+    lease: i64,
+    create_revision: i64,
+    lost: watch::Receiver<bool>,
+    renewing: JoinHandle<()>,
+}
+
+/// What stands where the lock would be.
+enum Seen {
+    Free,
+    /// Under this lease, created at this revision.
+    Ours(i64, i64),
+    Held(Box<Holder>, i64),
+}
+
+impl Lock {
+    /// Takes the lock. A holder that can be told to be gone is relieved: at once where it was a process of this machine,
+    /// at the end of its lease where nobody renews it.
+    ///
+    /// # Errors
+    /// [`MetaError::Locked`], or why etcd could not be asked.
+    pub async fn take(store: &Store<'_>, root: &Root, verb: &str, events: &dyn Events) -> Result<Self, MetaError> {
+        let holder = Holder::this(verb);
+        let unreachable =
+            |failure: Failure| MetaError::refused(format!("the lock: {}", failure.reason), "run the same command again.");
+        loop {
+            let lease = store.grant(LEASE_SECONDS).await.map_err(unreachable)?;
+            match put(store, root, &holder, lease).await.map_err(unreachable)? {
+                // An attempt before this one may have arrived late, with its own lease.
+                Seen::Ours(lease, create_revision) => return Ok(Self::keep(store.silent(), root, lease, create_revision)),
+                Seen::Free => {}
+                Seen::Held(held, its_lease) => {
+                    store.revoke(lease).await.map_err(unreachable)?;
+                    wait_out(store, root, *held, its_lease, events).await?;
+                }
+            }
+        }
+    }
+
+    fn keep(store: Store<'static>, root: &Root, lease: i64, create_revision: i64) -> Self {
+        let (tell_lost, lost) = watch::channel(false);
+        let renewed = store.clone();
+        let renewing = tokio::spawn(async move {
+            // Only etcd can say that it is gone; one that does not answer may still count it.
+            loop {
+                sleep(RENEW_EVERY).await;
+                if renewed.renew(lease).await.is_err_and(|failure| failure.kind == Kind::LeaseGone) {
+                    break;
+                }
+            }
+            let _ = tell_lost.send(true);
+        });
+        Self { store, key: root.lock(), lease, create_revision, lost, renewing }
+    }
+
+    /// Key of the lock.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// That it is still ours, as a condition of a transaction.
+    #[must_use]
+    pub fn compare(&self) -> Compare {
+        Compare::create_revision(self.key.as_str(), CompareOp::Equal, self.create_revision)
+    }
+
+    /// Whether it is known to be lost.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        *self.lost.borrow()
+    }
+
+    /// Whether this answer to a read of [`Self::key`] is our lock.
+    #[must_use]
+    pub fn is(&self, answer: &GetResponse) -> bool {
+        answer.kvs().first().is_some_and(|record| record.create_revision() == self.create_revision)
+    }
+
+    /// Gives it back, or lets it end by itself where etcd does not answer.
+    pub async fn release(self) {
+        self.renewing.abort();
+        let _ = tokio::time::timeout(RELEASE_DEADLINE, self.store.revoke(self.lease)).await;
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        self.renewing.abort();
+    }
+}
+
+/// Who holds the lock now.
+///
+/// # Errors
+/// What etcd says, or that it did not answer in time.
+pub async fn holder(store: &Store<'_>, root: &Root) -> Result<Option<Holder>, Failure> {
+    match look(store, root, "").await? {
+        Seen::Held(holder, _) => Ok(Some(*holder)),
+        Seen::Free | Seen::Ours(..) => Ok(None),
+    }
+}
+
+async fn put(store: &Store<'_>, root: &Root, holder: &Holder, lease: i64) -> Result<Seen, Failure> {
+    let session = root.absolute(MIGRATION_SESSION.as_bytes());
+    let value = serde_json::to_vec(holder).map_err(|error| Failure::new(Kind::Refused, error.to_string()))?;
+    let with_lease = Some(PutOptions::new().with_lease(lease));
+    let free = [
+        Compare::version(root.lock(), CompareOp::Equal, 0),
+        Compare::version(session.clone(), CompareOp::Equal, 0).with_prefix(),
+    ];
+    let take = [
+        TxnOp::put(root.lock(), value, with_lease.clone()),
+        TxnOp::put(session, official_session(holder).to_string(), with_lease),
+    ];
+    match store.try_txn(Txn::new().when(free).and_then(take)).await {
+        Err(failure) if !failure.is_passing() => return Err(failure),
+        // Held, or taken, or nobody knows: what stands there tells.
+        _ => {}
+    }
+    look(store, root, &holder.id).await
+}
+
+/// The session as the official tool reads it; it compares the address with its own.
+fn official_session(holder: &Holder) -> serde_json::Value {
+    serde_json::json!({"ServerName": "migration", "Address": format!("milvus-guard: {holder}"), "Exclusive": true})
+}
+
+async fn look(store: &Store<'_>, root: &Root, id: &str) -> Result<Seen, Failure> {
+    let session = root.absolute(MIGRATION_SESSION.as_bytes());
+    let reads = [TxnOp::get(root.lock(), None), TxnOp::get(session, Some(GetOptions::new().with_prefix().with_limit(1)))];
+    let answers = store.read_txn(&Txn::new().and_then(reads)).await?.op_responses();
+    let mut records = answers.iter().map(|answer| match answer {
+        TxnOpResponse::Get(answer) => answer.kvs().first().cloned(),
+        _ => None,
+    });
+    let (lock, session) = (records.next().flatten(), records.next().flatten());
+    let Some(record) = lock.as_ref().or(session.as_ref()) else { return Ok(Seen::Free) };
+    let mut holder = if lock.is_some() { ours(record) } else { official(record) };
+    if holder.id == id {
+        return Ok(Seen::Ours(record.lease(), record.create_revision()));
+    }
+    holder.seconds_left = if record.lease() == 0 { None } else { Some(store.time_left(record.lease()).await?.unwrap_or(0)) };
+    Ok(Seen::Held(Box::new(holder), record.lease()))
+}
+
+fn ours(record: &KeyValue) -> Holder {
+    serde_json::from_slice(record.value()).unwrap_or_else(|_| Holder {
+        id: String::new(),
+        verb: "something unreadable".into(),
+        process: Process { host: "an unknown host".into(), ..Process::default() },
+        since: "an unknown time".into(),
+        seconds_left: None,
+        is_official_tool: false,
+    })
+}
+
+fn official(record: &KeyValue) -> Holder {
+    Holder {
+        id: format!("session/migration: {}", String::from_utf8_lossy(record.value())),
+        verb: "migrate".into(),
+        process: Process::default(),
+        since: String::new(),
+        seconds_left: None,
+        is_official_tool: true,
+    }
+}
+
+/// Returns when the lock has become free; refuses when its holder is alive.
+async fn wait_out(store: &Store<'_>, root: &Root, held: Holder, lease: i64, events: &dyn Events) -> Result<(), MetaError> {
+    let unreachable =
+        |failure: Failure| MetaError::refused(format!("the lock: {}", failure.reason), "run the same command again.");
+    if held.is_official_tool || lease == 0 {
+        return Err(MetaError::Locked(Box::new(held)));
+    }
+    match held.process.is_running() {
+        Some(true) => return Err(MetaError::Locked(Box::new(held))),
+        Some(false) => {
+            events.event(Event::Note { note: format!("taking over the lock of {held}: that process is gone") });
+            return store.revoke(lease).await.map_err(unreachable);
+        }
+        None => {}
+    }
+    let (began, mut told, mut lowest) = (Instant::now(), false, i64::MAX);
+    loop {
+        let Seen::Held(now, its_lease) = look(store, root, "").await.map_err(unreachable)? else { return Ok(()) };
+        let left = now.seconds_left.unwrap_or(0);
+        // Somebody else took it, or it was renewed: alive.
+        if its_lease != lease || left > lowest {
+            return Err(MetaError::Locked(now));
+        }
+        lowest = left;
+        if !told && began.elapsed() > RENEW_EVERY + Duration::from_secs(1) {
+            events.event(Event::Waiting { what: format!("the lock of {held}, which is not renewed, to expire ({left} s)") });
+            told = true;
+        }
+        sleep(LOOK_EVERY).await;
+    }
+}

@@ -1,0 +1,49 @@
+//! The metadata migration on etcd: inspect, back up, migrate, verify, restore.
+//!
+//! [`crate::model`] decides what is to be done, [`milvus_guard_sources::etcd::store`] talks to etcd; here is the order of things that
+//! keeps data safe, and what is said when something comes in between. Nothing here knows Kubernetes.
+//!
+//! ```text
+//! lock, no sessions -- read -- plan -- backup -- record: Writing
+//!    write -- check -- record: Deleting -- delete -- verify -- record: Verified
+//! ```
+//!
+//! Every arrow after the backup is a transaction that holds only while the lock is ours, the record is as we left it and no
+//! component of Milvus has registered. Whatever ends a run, the same call goes on from the record and the backup.
+
+mod apply;
+pub mod backup;
+mod compare;
+pub mod detect;
+pub mod error;
+pub mod events;
+mod file;
+mod guard;
+mod halt;
+pub mod inspect;
+pub mod lock;
+pub mod migrate;
+mod process;
+mod record;
+pub mod restore;
+mod sessions;
+pub mod summary;
+pub mod target;
+pub mod verify;
+
+pub use backup::{BackupFile, Form, backup};
+pub use detect::detect;
+pub use error::MetaError;
+pub use events::{Event, Events, Stage};
+pub use inspect::{Inspection, inspect};
+pub use migrate::{MigrateOptions, Migrated, Outcome, migrate, preview};
+pub use restore::{RestoreOptions, Restored, preview_restore, restore};
+pub use sessions::{await_sessions, running};
+pub use target::{Stop, Target};
+pub use verify::{Verified, VerifyOptions, verify};
+
+/// Identities of clusters as etcd prints them; as numbers they are too large for other readers of JSON.
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn hexadecimal<S: serde::Serializer>(id: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{id:x}"))
+}

@@ -1,0 +1,266 @@
+//! The key space in spans of about a page each, so that several can be read at once, and how much of each has to be read.
+
+use super::{
+    fate::{Fate, Fates},
+    keys::SESSIONS,
+    plan::Plan,
+    record::Standing,
+};
+
+/// Most keys of a span that are known to stand. etcd is asked for larger pages, so that a few more still fit.
+const KEYS: u64 = 2_000;
+/// Bytes of their keys and values.
+const BYTES: usize = 4 * 1024 * 1024;
+/// A span with fewer keys goes on where less or more than it reads would do.
+const FEW: u64 = 500;
+
+/// What stands in etcd.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standpoint {
+    /// Everything that there was and everything that is written; not all of it, perhaps.
+    Between,
+    /// What the plan ends in.
+    Ended,
+}
+
+/// How much of a span has to be read to know that it is as planned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Look {
+    /// How many keys it holds.
+    Count,
+    /// And what was written since all of it was read.
+    Changes,
+    /// Every key and value.
+    Whole,
+}
+
+/// A part of the key space. Keys are relative to the root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeySpan<'p> {
+    /// Where it begins.
+    pub from: &'p [u8],
+    /// The first key after it; `None` if it ends with the root.
+    pub to: Option<&'p [u8]>,
+    /// Keys of the plan that lie in it.
+    pub keys: u64,
+    /// How much of it has to be read when everything is written and nothing deleted.
+    pub look: Look,
+}
+
+/// Cuts the key space without sessions into spans, in the order of keys.
+#[derive(Clone)]
+pub struct KeySpans<'p, 'd> {
+    fates: Fates<'p, 'd>,
+    standpoint: Standpoint,
+    /// The span that grows, and the bytes in it; nothing after the last.
+    growing: Option<(KeySpan<'p>, usize)>,
+    /// The key that did not fit the span before.
+    held: Option<(&'p [u8], Fate<'p>)>,
+}
+
+impl<'p, 'd: 'p> KeySpans<'p, 'd> {
+    pub(super) fn new(plan: &'p Plan<'d>, standpoint: Standpoint) -> Self {
+        Self { fates: plan.fates(), standpoint, growing: Some((begin(b""), 0)), held: None }
+    }
+
+    fn next_standing(&mut self) -> Option<(&'p [u8], Fate<'p>)> {
+        let is_ended = self.standpoint == Standpoint::Ended;
+        self.held.take().or_else(|| self.fates.find(|(_, fate)| !is_ended || fate.after().is_some()))
+    }
+}
+
+impl<'p, 'd: 'p> Iterator for KeySpans<'p, 'd> {
+    type Item = KeySpan<'p>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (mut span, mut bytes) = self.growing.take()?;
+        while let Some((key, fate)) = self.next_standing() {
+            let look = look(fate);
+            if span.from < SESSIONS.as_bytes() && key > SESSIONS.as_bytes() {
+                self.held = Some((key, fate));
+                break;
+            }
+            if span.keys >= KEYS || bytes >= BYTES || (span.keys >= FEW && look != span.look) {
+                self.growing = Some((begin(key), 0));
+                self.held = Some((key, fate));
+                return Some(KeySpan { to: Some(key), ..span });
+            }
+            bytes += key.len() + fate.written().len();
+            span.keys += 1;
+            span.look = span.look.max(look);
+        }
+        if span.from < SESSIONS.as_bytes() {
+            self.growing = Some((begin(AFTER_SESSIONS), 0));
+            span.to = Some(SESSIONS.as_bytes());
+        }
+        Some(span)
+    }
+}
+
+/// The first key after all sessions; a slash is followed by a zero.
+const AFTER_SESSIONS: &[u8] = b"session0";
+
+const fn begin(from: &[u8]) -> KeySpan<'_> {
+    KeySpan { from, to: None, keys: 0, look: Look::Count }
+}
+
+const fn look(fate: Fate<'_>) -> Look {
+    match fate {
+        Fate::Put { .. } | Fate::Rewrite { .. } => Look::Whole,
+        Fate::Keep(_) => Look::Changes,
+        // Its deletion is made only while it is as it was planned from.
+        Fate::Delete { .. } => Look::Count,
+    }
+}
+
+/// Proves, span by span, that everything is written and nothing else has changed, before anything is deleted.
+///
+/// What was written is compared byte by byte. Of what was not written this sees to what can have changed since all of it
+/// was read and compared, at a revision that the caller knows: a key that was written since shows up by its revision, one
+/// that is gone or new by the number of keys. That a record which is to be deleted was changed shows up in the transaction
+/// that deletes it, which compares its revision.
+pub struct WrittenCheck<'p, 'd> {
+    fates: Fates<'p, 'd>,
+}
+
+impl<'p, 'd: 'p> WrittenCheck<'p, 'd> {
+    pub(super) fn new(plan: &'p Plan<'d>) -> Self {
+        Self { fates: plan.fates() }
+    }
+
+    /// Whether the next span, of those of [`Standpoint::Between`], is as it has to be: `count` keys stand in it, and of
+    /// them `found` were read. Where it is not, nothing more can be concluded: not all of it may have been written, someone
+    /// else may have written, or a lease may have ended.
+    pub fn is_as_planned<'r>(&mut self, span: &KeySpan<'_>, count: u64, found: impl Iterator<Item = Standing<'r>>) -> bool {
+        let mut planned = self.fates.by_ref().take(usize::try_from(span.keys).unwrap_or(usize::MAX));
+        let mut found = found;
+        let mut is_same = count == span.keys;
+        if span.look == Look::Whole {
+            for (key, fate) in planned.by_ref() {
+                let value = fate.written();
+                is_same &= found.next().is_some_and(|standing| standing.key == key && standing.value == value);
+            }
+        }
+        planned.for_each(drop);
+        is_same && found.next().is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::model::{
+        Dump, Options, Record,
+        plan::plan,
+        sample::{Sample, Size},
+    };
+
+    fn large() -> Dump {
+        let mut sample = Sample::large(Size { collections: 2, segments: 3_000, has_oddities: false });
+        sample.surroundings().session("rootcoord").put("zzz", "after the sessions");
+        sample.dump().unwrap()
+    }
+
+    /// What stands when everything is written and nothing is deleted, and what of it changed since.
+    fn written(plan: &Plan<'_>) -> Vec<Record> {
+        plan.fates().map(|(key, fate)| Record::new(key, fate.written(), if look(fate) == Look::Whole { 2 } else { 1 })).collect()
+    }
+
+    /// As etcd would answer: the count of what stands, and what the look asks for.
+    fn check(plan: &Plan<'_>, standing: &[Record]) -> bool {
+        let mut check = plan.written_check();
+        plan.spans(Standpoint::Between).all(|span| {
+            let lies = |record: &&Record| record.key() >= span.from && span.to.is_none_or(|to| record.key() < to);
+            let here: Vec<Standing<'_>> = standing.iter().filter(lies).map(Record::standing).collect();
+            let found = here.iter().copied().filter(|standing| match span.look {
+                Look::Count => false,
+                Look::Changes => standing.mod_revision > 1,
+                Look::Whole => true,
+            });
+            check.is_as_planned(&span, here.len() as u64, found)
+        })
+    }
+
+    #[test]
+    fn spans_cover_everything_but_sessions_in_pages() {
+        let dump = large();
+        let plan = plan(&dump, &Options::default()).unwrap();
+        for (standpoint, expected) in [
+            (Standpoint::Between, plan.fates().map(|(key, _)| key.to_vec()).collect::<Vec<_>>()),
+            (Standpoint::Ended, plan.end_state().map(|(key, _)| key.to_vec()).collect()),
+        ] {
+            let spans: Vec<KeySpan<'_>> = plan.spans(standpoint).collect();
+            assert_eq!((spans[0].from, spans[spans.len() - 1].to), (&b""[..], None));
+            for pair in spans.windows(2) {
+                let (end, next) = (pair[0].to.unwrap(), pair[1].from);
+                assert!(end == next || (end == b"session/" && next == AFTER_SESSIONS), "{pair:?}");
+            }
+            for span in &spans {
+                let lies = |key: &&Vec<u8>| key.as_slice() >= span.from && span.to.is_none_or(|to| key.as_slice() < to);
+                assert_eq!(expected.iter().filter(lies).count() as u64, span.keys, "{span:?}");
+                assert!(span.keys <= KEYS);
+            }
+            assert_eq!(spans.iter().map(|span| span.keys).sum::<u64>(), expected.len() as u64);
+        }
+    }
+
+    #[test]
+    fn only_what_was_written_is_read_whole() {
+        let dump = large();
+        let plan = plan(&dump, &Options::default()).unwrap();
+        let whole: u64 = plan.spans(Standpoint::Between).filter(|span| span.look == Look::Whole).map(|span| span.keys).sum();
+        let written = (plan.puts().len() + plan.rewrites().len()) as u64;
+        assert!(whole >= written && whole < written + 6 * FEW, "{whole} for {written}");
+    }
+
+    #[test]
+    fn large_values_make_small_spans() {
+        let mut sample = Sample::new();
+        sample.surroundings().collection(1, "c");
+        for id in 0..8 {
+            sample.put(format!("datacoord-meta/x/{id}"), vec![7; 1024 * 1024]);
+        }
+        let dump = sample.dump().unwrap();
+        let plan = plan(&dump, &Options::default()).unwrap();
+        assert!(plan.spans(Standpoint::Ended).count() >= 3);
+    }
+
+    #[test]
+    fn what_is_written_is_as_planned() {
+        let dump = large();
+        let plan = plan(&dump, &Options::default()).unwrap();
+        assert!(check(&plan, &written(&plan)));
+        assert!(!check(&plan, dump.records()), "nothing is written yet");
+    }
+
+    #[rstest]
+    #[case::written("segment-index/", false)]
+    #[case::kept("datacoord-meta/s/", false)]
+    #[case::to_be_deleted_which_its_deletion_compares("indexes/", true)]
+    fn whatever_somebody_else_writes_shows(#[case] area: &str, #[case] passes: bool) {
+        let dump = large();
+        let plan = plan(&dump, &Options::default()).unwrap();
+        let good = written(&plan);
+        // Some in the middle of the area, so that no other kind of record lies in the same span.
+        let at = good.partition_point(|record| record.key() < area.as_bytes()) + 2_500;
+        assert!(good[at].key().starts_with(area.as_bytes()));
+
+        let mut changed = good.clone();
+        changed[at] = Record::new(good[at].key(), b"foreign", 3);
+        assert_eq!(check(&plan, &changed), passes, "a changed value");
+
+        let mut vanished = good.clone();
+        vanished.remove(at);
+        assert!(!check(&plan, &vanished), "a key that is gone");
+
+        let mut appeared = good.clone();
+        appeared.insert(at, Record::new([good[at - 1].key(), b"0"].concat(), b"foreign", 3));
+        assert!(!check(&plan, &appeared), "a new key");
+
+        let mut replaced = vanished;
+        replaced.insert(at, Record::new([good[at - 1].key(), b"0"].concat(), b"foreign", 3));
+        assert_eq!(check(&plan, &replaced), passes, "one gone and one new");
+    }
+}

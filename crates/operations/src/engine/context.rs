@@ -1,0 +1,82 @@
+//! What a step is given.
+
+use milvus_guard_core::api::{RunStatus, UpgradeRun};
+
+use super::{ApiError, Event, Link, Lock, Reporter, Store, StoreError, patience::Trouble};
+
+/// What a step is given: its world, and the ways to the cluster and to the record.
+pub struct Context<'a, W> {
+    /// The adapters of the verb.
+    pub world: &'a W,
+    /// The cluster, for reading. Writes go through [`Self::write`].
+    pub link: &'a Link,
+    store: &'a Store,
+    lock: &'a Lock,
+}
+
+impl<'a, W> Context<'a, W> {
+    pub(super) fn new(world: &'a W, link: &'a Link, store: &'a Store, lock: &'a Lock) -> Self {
+        Self { world, link, store, lock }
+    }
+
+    /// The run as it was last read or written.
+    #[must_use]
+    pub fn run(&self) -> UpgradeRun {
+        self.store.run()
+    }
+
+    /// `namespace/name` of the run.
+    #[must_use]
+    pub fn full_name(&self) -> &str {
+        self.store.full_name()
+    }
+
+    /// Makes sure that a write is still ours to make: to be awaited right before each side effect that goes another way than
+    /// [`Self::write`].
+    ///
+    /// # Errors
+    /// Where the run must stop.
+    pub async fn permit(&self) -> Result<(), ApiError> {
+        self.lock.permit().await
+    }
+
+    /// Sends a request that changes something, with patience, and only while the lock is surely ours. It must be one that may
+    /// be repeated.
+    ///
+    /// # Errors
+    /// As [`Link::call`].
+    pub async fn write<T, E: Trouble>(&self, what: &str, request: impl AsyncFn() -> Result<T, E>) -> Result<T, ApiError> {
+        self.lock.permit().await?;
+        self.link.call(what, request).await
+    }
+
+    /// Writes into the run's status what must outlive this process: originals, the backup, conditions, evidence. The change
+    /// is made again on a newer status where somebody else wrote first.
+    ///
+    /// # Errors
+    /// Where it cannot be written, or another holder of the lock wrote.
+    pub async fn record(&self, change: impl Fn(&mut RunStatus)) -> Result<(), StoreError> {
+        self.store.update(change).await
+    }
+
+    /// Says what the step waits for; [`Self::going_on`] ends it.
+    pub fn waiting(&self, on: impl Into<String>) {
+        self.link.wait_for(on);
+    }
+
+    /// The step waits for nothing any more.
+    pub fn going_on(&self) {
+        self.link.go_on();
+    }
+
+    /// Says how much is done.
+    pub fn progress(&self, what: &str, done: u64, total: Option<u64>) {
+        self.reporter().tell(&Event::Progress { what: what.to_owned(), done, total });
+    }
+
+    /// Tells people and programs.
+    #[must_use]
+    pub fn reporter(&self) -> &Reporter {
+        &self.link.reporter
+    }
+}

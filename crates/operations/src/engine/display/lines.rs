@@ -1,0 +1,97 @@
+//! A run as plain lines, for logs and pipes.
+
+use std::{
+    io::Write,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+
+use crate::engine::{Event, Listener};
+use milvus_guard_core::text::plain;
+
+use super::took;
+
+/// Progress is told at most this often.
+const PACE: Duration = Duration::from_secs(5);
+
+/// Writes events as lines, each with its time.
+pub struct Lines<W>(Mutex<(W, Option<Instant>)>);
+
+impl<W: Write + Send> Lines<W> {
+    /// To this writer.
+    pub const fn new(writer: W) -> Self {
+        Self(Mutex::new((writer, None)))
+    }
+}
+
+impl<W: Write + Send> Listener for Lines<W> {
+    fn hear(&self, at: Timestamp, event: &Event) {
+        let Some(text) = line(event) else { return };
+        let (writer, paced) = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Event::Progress { done, total, .. } = event {
+            let whole = total.is_some_and(|total| *done >= total);
+            if !whole && paced.is_some_and(|last| last.elapsed() < PACE) {
+                return;
+            }
+            *paced = Some(Instant::now());
+        }
+        let _ = writeln!(writer, "{at:.0}  {text}");
+        let _ = writer.flush();
+    }
+}
+
+/// An event in one line; `None` if it is none for people.
+#[must_use]
+pub(super) fn line(event: &Event) -> Option<String> {
+    Some(match event {
+        Event::RunBegan { run, title, steps, resumed, back } => {
+            let how = match (back, resumed) {
+                (false, false) => "begins",
+                (false, true) => "goes on",
+                (true, false) => "goes back",
+                (true, true) => "resumes rolling back",
+            };
+            format!("run {run} {how}: {title} ({steps} steps)")
+        }
+        Event::StepBegan { number, of, title, attempt, back, .. } => {
+            let verb = if *back { "undoing: " } else { "" };
+            let again = if *attempt > 1 { format!(" (attempt {attempt})") } else { String::new() };
+            format!("[{number}/{of}] {verb}{title}{again}")
+        }
+        Event::Progress { what, done, total: Some(total) } => format!("       {what}: {done} of {total}"),
+        Event::Progress { what, done, total: None } => format!("       {what}: {done}"),
+        Event::Waiting { on } => format!("       waiting for {}", plain(on)),
+        Event::StillWaiting { on, seconds } => format!("       still waiting for {} ({seconds} s)", plain(on)),
+        Event::StepDone { number, of, took_ms, back, .. } => {
+            format!("[{number}/{of}] {} ({})", if *back { "undone" } else { "done" }, took(*took_ms))
+        }
+        Event::Note { text } => format!("note   {}", plain(text)),
+        Event::Warning { text } => format!("warn   {}", plain(text)),
+        Event::StepFailed { step, reason } => format!("failed {step}: {}", plain(reason)),
+        // The verb prints its last word itself, as its report.
+        Event::RunEnded { .. } => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_reads_as_lines_and_progress_is_paced() {
+        let lines = Lines::new(Vec::new());
+        let at: Timestamp = "2026-01-31T10:00:00.5Z".parse().unwrap();
+        let began = Event::StepBegan { step: "stop".into(), number: 3, of: 9, title: "Stop all".into(), attempt: 2, back: false };
+        lines.hear(at, &began);
+        for done in [1, 2, 3] {
+            lines.hear(at, &Event::Progress { what: "records".into(), done, total: Some(3) });
+        }
+        lines.hear(at, &Event::StepDone { step: "stop".into(), number: 3, of: 9, took_ms: 61_500, back: false });
+        let text = String::from_utf8(lines.0.into_inner().unwrap().0).unwrap();
+        let expected = "[3/9] Stop all (attempt 2)\n       records: 1 of 3\n       records: 3 of 3\n[3/9] done (1 min 1 s)\n";
+        let found: Vec<&str> = text.lines().map(|line| line.strip_prefix("2026-01-31T10:00:00Z  ").unwrap()).collect();
+        assert_eq!(found.join("\n") + "\n", expected);
+    }
+}

@@ -1,0 +1,68 @@
+//! Where the etcd of a release is.
+
+use milvus_guard_core::milvus::Release;
+
+/// Port of etcd where an address names none.
+const PORT: u16 = 2379;
+
+/// etcd's addresses as the configuration spells them.
+#[must_use]
+pub fn configured(release: &Release) -> Vec<String> {
+    let metadata = release.metadata();
+    let written = metadata.endpoints.setting.map(|setting| setting.value).unwrap_or_default();
+    written.split(',').map(str::trim).filter(|address| !address.is_empty()).map(str::to_owned).collect()
+}
+
+/// etcd's addresses as every pod of the cluster can use them: as given, else as the configuration says, else the etcd of the
+/// release.
+///
+/// # Errors
+/// Where nothing tells.
+pub fn addresses(given: &[String], release: &Release, namespace: &str) -> Result<Vec<String>, String> {
+    if !given.is_empty() {
+        return Ok(given.to_vec());
+    }
+    let configured = configured(release);
+    if !configured.is_empty() {
+        return Ok(configured.iter().map(|address| in_cluster(address, namespace)).collect());
+    }
+    let service = format!("{}-etcd", release.name);
+    if release.services.iter().any(|one| one.object.name == service) {
+        return Ok(vec![in_cluster(&service, namespace)]);
+    }
+    Err(format!(
+        "nothing tells which etcd {} uses: its configuration could not be read and there is no Service {service}; name it with -e",
+        release.name
+    ))
+}
+
+/// An address that means the same from every namespace: a bare Service name gets the release's.
+fn in_cluster(address: &str, namespace: &str) -> String {
+    let (scheme, rest) = address.split_once("://").map_or(("", address), |(scheme, rest)| (scheme, rest));
+    let (host, port) = match rest.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => (host, port.to_owned()),
+        _ => (rest, PORT.to_string()),
+    };
+    let host =
+        if host.contains(['.', ':', '[']) || host == "localhost" { host.to_owned() } else { format!("{host}.{namespace}.svc") };
+    let scheme = if scheme.is_empty() { String::new() } else { format!("{scheme}://") };
+    format!("{scheme}{host}:{port}")
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case("my-release-etcd:2379", "my-release-etcd.milvus.svc:2379")]
+    #[case("my-release-etcd", "my-release-etcd.milvus.svc:2379")]
+    #[case("http://etcd:2379", "http://etcd.milvus.svc:2379")]
+    #[case("etcd.deps:2379", "etcd.deps:2379")]
+    #[case("10.0.0.1:2379", "10.0.0.1:2379")]
+    #[case("https://etcd.example.com", "https://etcd.example.com:2379")]
+    fn addresses_mean_the_same_from_every_namespace(#[case] written: &str, #[case] expected: &str) {
+        assert_eq!(in_cluster(written, "milvus"), expected);
+    }
+}

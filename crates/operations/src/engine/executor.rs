@@ -1,0 +1,301 @@
+//! Runs steps, forward or back.
+
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use milvus_guard_core::api::{RunPhase, RunStatus, StepCursor, StepStage};
+
+use super::{Context, End, Event, Halt, Link, Lock, Standing, Step, StepError, Store, StoreError, replicas};
+
+/// How often a run that waits says so.
+const HEARTBEAT: Duration = Duration::from_secs(30);
+/// How often the run's status says what it waits for: often enough for a person, seldom enough for etcd.
+const REMARK: Duration = Duration::from_secs(5);
+
+/// How a run is made.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// For all of it; then it stops.
+    pub total: Duration,
+    /// Whether a failure is taken back at once.
+    pub back_on_failure: bool,
+}
+
+/// A run, ready to be made.
+pub struct Engine<'a, S: Step> {
+    /// What it does, in one line.
+    pub title: String,
+    /// Its steps, as the `UpgradeRun`'s plan has them.
+    pub steps: &'a [S],
+    /// Their adapters.
+    pub world: &'a S::World,
+    /// Its record.
+    pub store: &'a Store,
+    /// Its lock.
+    pub lock: &'a Lock,
+    /// The cluster.
+    pub link: &'a Link,
+    /// How it is made.
+    pub options: Options,
+}
+
+/// How a step is passed.
+#[derive(Clone, Copy)]
+struct Way {
+    back: bool,
+    /// Whether it is the first step of this process.
+    is_first: bool,
+}
+
+/// Why a run does not go on.
+enum Stop {
+    Step { index: usize, error: StepError },
+    Store { index: usize, error: StoreError },
+}
+
+impl<S: Step> Engine<'_, S> {
+    /// Goes forward from where the record stands, to the end.
+    pub async fn forward(&self) -> End {
+        let status = self.store.run().status;
+        let first = match &status.step {
+            None => 0,
+            Some(cursor) => index(cursor) + usize::from(cursor.stage == StepStage::Done),
+        };
+        self.began(status.step.is_some(), false);
+        let began = Instant::now();
+        for (index, step) in self.steps.iter().enumerate().skip(first) {
+            if let Err(stop) = self.pass(index, step, Way { back: false, is_first: index == first }, began).await {
+                return self.stopped(stop, false).await;
+            }
+        }
+        let standing = self.steps.last().map(|step| step.standing(self.world, false)).unwrap_or_default();
+        self.ended(RunPhase::Succeeded, &standing.data, End::Reached).await
+    }
+
+    /// Goes back from where the record stands, to the beginning: every step that was begun is undone, the last one first.
+    pub async fn back(&self) -> End {
+        let status = self.store.run().status;
+        let resumed = status.phase == RunPhase::RollingBack;
+        let from = match &status.step {
+            // Nothing was ever begun.
+            None => 0,
+            Some(cursor) if resumed && cursor.stage == StepStage::Done => index(cursor),
+            Some(cursor) => index(cursor) + 1,
+        };
+        self.began(resumed, true);
+        let began = Instant::now();
+        for (index, step) in self.steps.iter().enumerate().take(from).rev() {
+            if let Err(stop) = self.pass(index, step, Way { back: true, is_first: index + 1 == from }, began).await {
+                return self.stopped(stop, true).await;
+            }
+        }
+        let standing = self.steps.first().map(|step| step.standing(self.world, true)).unwrap_or_default();
+        self.ended(RunPhase::RolledBack, &standing.data, End::Reached).await
+    }
+
+    /// Why the run can no longer go back from where the record stands; `None` if it can.
+    pub async fn no_way_back(&self) -> Option<String> {
+        let cursor = self.store.run().status.step?;
+        let context = Context::new(self.world, self.link, self.store, self.lock);
+        let step = self.steps.get(index(&cursor))?;
+        step.no_way_back(&context).await.unwrap_or_else(|error| Some(error.to_string()))
+    }
+
+    fn began(&self, resumed: bool, back: bool) {
+        let run = self.store.full_name().to_owned();
+        self.link.reporter.tell(&Event::RunBegan { run, title: self.title.clone(), steps: self.steps.len(), resumed, back });
+    }
+
+    /// Makes one step, or takes it back.
+    async fn pass(&self, index: usize, step: &S, way: Way, began: Instant) -> Result<(), Stop> {
+        let Way { back, is_first } = way;
+        let described = step.describe();
+        let (number, of) = (index + 1, self.steps.len());
+        let failed = |error| Stop::Store { index, error };
+        let attempt = attempts(&self.store.run().status, index, back) + 1;
+        let event = Event::StepBegan { step: described.id.clone(), number, of, title: described.title, attempt, back };
+        self.link.reporter.tell(&event);
+        let phase = if back { RunPhase::RollingBack } else { RunPhase::Running };
+        let cursor = |stage, since| StepCursor {
+            id: described.id.clone(),
+            index: u32::try_from(index).unwrap_or(u32::MAX),
+            stage,
+            attempts: attempt,
+            since,
+            waiting_for: None,
+        };
+        let since = Timestamp::now();
+        self.store
+            .update(|status| {
+                status.phase = phase;
+                status.started_at.get_or_insert(since);
+                status.step = Some(cursor(StepStage::Begun, since));
+                status.message = None;
+            })
+            .await
+            .map_err(failed)?;
+        let started = Instant::now();
+        let context = Context::new(self.world, self.link, self.store, self.lock);
+        let work = async {
+            if is_first {
+                replicas::await_all(&context, back).await?;
+            }
+            if back {
+                return step.undo(&context).await;
+            }
+            step.apply(&context).await?;
+            step.gate(&context).await
+        };
+        let limit = step.deadline(self.world).min(self.options.total.saturating_sub(began.elapsed()));
+        let result = self.attend(work, limit, step.winds_down()).await;
+        self.link.go_on();
+        result.map_err(|error| Stop::Step { index, error })?;
+        let took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.link.reporter.tell(&Event::StepDone { step: described.id.clone(), number, of, took_ms, back });
+        let done = Timestamp::now();
+        self.store.update(|status| status.step = Some(cursor(StepStage::Done, done))).await.map_err(failed)
+    }
+
+    /// Awaits a step's work: until it ends, the run must stop, or its time is over. Meanwhile says what it waits for.
+    async fn attend(
+        &self,
+        work: impl Future<Output = Result<(), StepError>>,
+        limit: Duration,
+        winds_down: bool,
+    ) -> Result<(), StepError> {
+        let mut work = std::pin::pin!(work);
+        let mut over = std::pin::pin!(tokio::time::sleep(limit));
+        let mut halted = std::pin::pin!(self.link.halting.halted());
+        let mut remark = tokio::time::interval_at(tokio::time::Instant::now() + REMARK, REMARK);
+        let (mut told, mut written) = (Instant::now(), None);
+        loop {
+            tokio::select! {
+                biased;
+                halt = &mut halted => {
+                    if !winds_down || halt != Halt::Terminated {
+                        return Err(StepError::Halted(halt));
+                    }
+                    // What came to its end after all is done; what did not was stopped by the signal, whatever it says.
+                    let safe = tokio::time::timeout(WIND_DOWN, &mut work).await;
+                    return if matches!(safe, Ok(Ok(()))) { Ok(()) } else { Err(StepError::Halted(halt)) };
+                }
+                result = &mut work => return result,
+                () = &mut over => {
+                    let on = self.link.waiting_for().map_or_else(String::new, |wait| format!("; it waited for {}", wait.on));
+                    return Err(StepError::Failed(format!("it was not done within {} s{on}", limit.as_secs())));
+                }
+                _ = remark.tick() => {
+                    let wait = self.link.waiting_for();
+                    if let Some(wait) = wait.as_ref().filter(|wait| told.elapsed() >= HEARTBEAT && wait.since.elapsed() >= HEARTBEAT) {
+                        told = Instant::now();
+                        let (on, seconds) = (wait.on.clone(), wait.since.elapsed().as_secs());
+                        self.link.reporter.tell(&Event::StillWaiting { on, seconds });
+                    }
+                    let on = wait.map(|wait| wait.on);
+                    if on != written {
+                        // Not worth a stop: the next write of the step says more. A write must not hold up the work either.
+                        let note = self.store.update(|status| {
+                            if let Some(cursor) = &mut status.step {
+                                cursor.waiting_for.clone_from(&on);
+                            }
+                        });
+                        tokio::select! {
+                            result = &mut work => return result,
+                            done = tokio::time::timeout(REMARK, note) => if matches!(done, Ok(Ok(()))) { written = on; }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    async fn stopped(&self, why: Stop, back: bool) -> End {
+        let (index, error) = match why {
+            Stop::Step { index, error } => (index, error),
+            Stop::Store { index, error } => (index, error.into()),
+        };
+        let at = &self.steps[index];
+        let id = at.describe().id;
+        let Standing { data, next } = at.standing(self.world, back);
+        let untouched = !back && !self.steps[..=index].iter().any(S::touches);
+        let sentence = |reason: &str| format!("Stopped at step {id}: {}. {data} Next: {next}", reason.trim_end_matches('.'));
+        let (phase, message, end): (RunPhase, String, fn(String) -> End) = match &error {
+            StepError::Halted(Halt::LockLost { by }) => {
+                let by = by.as_ref().map_or_else(String::new, |by| format!(" to {by}"));
+                let message = sentence(&format!("the lock was lost{by}, so nothing more was written"));
+                self.link.reporter.tell(&Event::RunEnded { phase: "LockLost", message: message.clone() });
+                return End::Stopped(message);
+            }
+            StepError::Halted(Halt::Terminated) => (RunPhase::Stopped, sentence("asked to stop (signal)"), End::Stopped),
+            StepError::Waits(text) => (RunPhase::Paused, text.clone(), End::Waits),
+            StepError::Locked(text) => (RunPhase::Stopped, sentence(text), End::Locked),
+            StepError::Refused(text) | StepError::Failed(text) if untouched => {
+                let message = format!("Refused: {}. Nothing was changed. Next: {next}", text.trim_end_matches('.'));
+                (RunPhase::Refused, message, End::Refused)
+            }
+            StepError::Refused(text) | StepError::Failed(text) => (RunPhase::Stopped, sentence(text), End::Stopped),
+        };
+        if !matches!(error, StepError::Waits(_)) {
+            self.link.reporter.tell(&Event::StepFailed { step: id.clone(), reason: error.to_string() });
+        }
+        let failed = matches!(error, StepError::Refused(_) | StepError::Failed(_)) && !untouched;
+        let mut message = message;
+        let mut goes_back = failed && !back && self.options.back_on_failure;
+        if goes_back {
+            let context = Context::new(self.world, self.link, self.store, self.lock);
+            let barred = at.no_way_back(&context).await.unwrap_or_else(|error| Some(error.to_string()));
+            if let Some(why) = barred {
+                message = format!("{message} It does not go back (--on-failure rollback): {why}");
+                goes_back = false;
+            }
+        }
+        if goes_back {
+            self.link.reporter.warn(format!("{message} Going back, as asked for (--on-failure rollback)."));
+            return match Box::pin(self.back()).await {
+                End::Reached(text) => {
+                    End::RolledBack(format!("{} The run was rolled back: {text}", sentence(&error.to_string())))
+                }
+                other => other,
+            };
+        }
+        // While going back the phase says so until the end, because the cursor then means something else.
+        let phase = if back && phase == RunPhase::Stopped { RunPhase::RollingBack } else { phase };
+        self.ended(phase, &message, end).await
+    }
+
+    /// Writes the last word. Where even that is impossible, the person is told and the record says where it stood.
+    async fn ended(&self, phase: RunPhase, message: &str, end: fn(String) -> End) -> End {
+        self.link.reporter.tell(&Event::RunEnded { phase: phase.name(), message: message.to_owned() });
+        let last_word = self.store.update(|status| {
+            status.phase = phase;
+            status.message = Some(message.to_owned());
+            if let Some(cursor) = &mut status.step {
+                cursor.waiting_for = None;
+            }
+        });
+        // A process that was asked to end has no more patience than its grace period.
+        let limit = if self.link.halting.reason().is_some() { LAST_WORD } else { self.link.patience };
+        match tokio::time::timeout(limit, last_word).await {
+            Ok(Ok(())) => end(message.to_owned()),
+            Ok(Err(error)) => End::Stopped(format!("{message} (This could not be recorded: {error}.)")),
+            Err(_) => End::Stopped(format!("{message} (This could not be recorded in time.)")),
+        }
+    }
+}
+
+/// For the last write of a process that was asked to end: Kubernetes grants 30 seconds in all.
+const LAST_WORD: Duration = Duration::from_secs(10);
+
+/// For a step that comes to a safe point by itself: a few transactions.
+const WIND_DOWN: Duration = Duration::from_secs(15);
+
+fn index(cursor: &StepCursor) -> usize {
+    usize::try_from(cursor.index).unwrap_or(usize::MAX - 1)
+}
+
+/// How often this step was begun in this direction before.
+fn attempts(status: &RunStatus, at: usize, back: bool) -> u32 {
+    let same_way = (status.phase == RunPhase::RollingBack) == back;
+    status.step.as_ref().filter(|cursor| same_way && index(cursor) == at).map_or(0, |cursor| cursor.attempts)
+}

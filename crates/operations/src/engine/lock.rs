@@ -1,0 +1,210 @@
+//! The lock that keeps a second run out: a Lease named after the release.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use tokio::{sync::Notify, task::JoinHandle};
+
+use milvus_guard_core::{api::UpgradeRun, error_text};
+use milvus_guard_sources::kubernetes::lease::{Claim, Holder, Seen, Slot};
+
+use super::{ApiError, End, Halt, Halting, Home, Link, ReleaseName};
+
+/// How long the lock holds without renewal; whoever comes after a crash waits as long.
+pub const HOLDS: Duration = Duration::from_secs(15);
+/// Annotation of the Lease: the run that holds it.
+const NOTE: &str = "guard.milvus.io/upgrade-run";
+/// Looks at a Lease while waiting for it in vain.
+const LOOKS: Duration = Duration::from_millis(500);
+
+/// The lock, held until this value is given back or its process ends.
+pub struct Lock {
+    slot: Slot,
+    fence: i64,
+    /// When it was last renewed, by our own clock.
+    renewed: Arc<Mutex<Instant>>,
+    again: Arc<Notify>,
+    link: Link,
+    renewal: JoinHandle<()>,
+}
+
+/// Why the lock could not be had.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LockError {
+    /// Another run holds it.
+    #[error("{}", held(.by, .since.as_ref(), .run.as_deref()))]
+    Held {
+        /// Who.
+        by: String,
+        /// Since when.
+        since: Option<Timestamp>,
+        /// Which run.
+        run: Option<String>,
+    },
+    /// The Lease cannot be read or written.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+}
+
+fn held(by: &str, since: Option<&Timestamp>, run: Option<&str>) -> String {
+    let run = run.map_or_else(|| "another run".to_owned(), |run| format!("run {run}"));
+    let since = since.map_or_else(String::new, |since| format!(" since {since:.0}"));
+    format!("{run} holds the lock of this release: {by}{since}")
+}
+
+impl Lock {
+    /// Takes the lock of a release for a run, with a fence above those of all runs that are known.
+    ///
+    /// # Errors
+    /// Where another run holds it, or the cluster cannot be asked: as the verb ends then.
+    pub async fn for_run(
+        link: &Link,
+        home: &Home,
+        of: &ReleaseName,
+        run: &str,
+        holds: Duration,
+        known: &[UpgradeRun],
+    ) -> Result<Self, End> {
+        let floor = known.iter().filter_map(|run| run.status.fence).max().map_or(0, |fence| fence + 1);
+        let full_name = format!("{}/{run}", home.namespace);
+        Self::take(link, home, of, &full_name, holds, floor).await.map_err(|error| End::locked(error, of))
+    }
+
+    /// Takes the lock. A holder that gives no sign of life is waited for until its time is over; one that does is an error at
+    /// once. Transitions count from `floor` at least: the highest fence that any run of the release has, and one.
+    ///
+    /// # Errors
+    /// Where another run holds it, or the API server refuses.
+    pub async fn take(
+        link: &Link,
+        home: &Home,
+        of: &ReleaseName,
+        run: &str,
+        holds: Duration,
+        floor: i64,
+    ) -> Result<Self, LockError> {
+        let identity = identity();
+        let slot = Slot::new(link.client(), &home.namespace, &of.lease(), &identity, holds).noting(NOTE, run).from(floor);
+        let seen = Mutex::new(Seen::default());
+        loop {
+            let claim = link
+                .call(&format!("Lease {}/{}", home.namespace, of.lease()), async || {
+                    let mut now = seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                    let claim = slot.attempt(&mut now).await;
+                    *seen.lock().unwrap_or_else(PoisonError::into_inner) = now;
+                    claim
+                })
+                .await?;
+            match claim {
+                Claim::Mine { transitions } => {
+                    link.go_on();
+                    return Ok(Self::keep(slot, transitions, link.clone()));
+                }
+                Claim::Theirs(holder) if holder.renewed => {
+                    let Holder { identity: by, since, note: run, .. } = holder;
+                    return Err(LockError::Held { by, since, run });
+                }
+                Claim::Theirs(holder) => {
+                    link.wait_for(format!("the lock held by {}, which has stopped renewing it", holder.identity));
+                    tokio::select! {
+                        () = tokio::time::sleep(LOOKS.min(holder.left)) => {}
+                        halt = link.halting.halted() => return Err(ApiError::Halted(halt).into()),
+                    }
+                }
+                Claim::Contended => {}
+            }
+        }
+    }
+
+    fn keep(slot: Slot, fence: i64, link: Link) -> Self {
+        let renewed = Arc::new(Mutex::new(Instant::now()));
+        let again = Arc::new(Notify::new());
+        let task = renew(slot.clone(), fence, Arc::clone(&renewed), Arc::clone(&again), link.halting.clone());
+        Self { slot, fence, renewed, again, link, renewal: tokio::spawn(task) }
+    }
+
+    /// Grows with every holder: what a later holder wrote, an earlier one must not overwrite.
+    #[must_use]
+    pub const fn fence(&self) -> i64 {
+        self.fence
+    }
+
+    /// Who holds it: us.
+    #[must_use]
+    pub fn holder(&self) -> &str {
+        self.slot.identity()
+    }
+
+    /// Waits until the lock is surely ours. To be awaited before each write: after a time without the API server somebody else
+    /// may hold it.
+    ///
+    /// # Errors
+    /// Where the run must stop, or the API server stays away.
+    pub async fn permit(&self) -> Result<(), ApiError> {
+        let began = Instant::now();
+        loop {
+            if let Some(halt) = self.link.halting.reason() {
+                return Err(ApiError::Halted(halt));
+            }
+            let age = self.renewed.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
+            // A margin for the write itself.
+            if age < self.slot.holds() * 2 / 3 {
+                return Ok(());
+            }
+            if began.elapsed() > self.link.patience {
+                let reason = "the lock could not be renewed".to_owned();
+                return Err(ApiError::Away { what: "the lock".into(), reason, seconds: began.elapsed().as_secs() });
+            }
+            self.link.wait_for("the lock to be renewed: the API server is away");
+            tokio::select! {
+                () = self.again.notified() => {}
+                () = tokio::time::sleep(LOOKS) => {}
+                halt = self.link.halting.halted() => return Err(ApiError::Halted(halt)),
+            }
+        }
+    }
+
+    /// Gives the lock back, so that nobody must wait for its end.
+    pub async fn give_back(self) {
+        self.renewal.abort();
+        // Whoever comes next waits a little where this fails.
+        let _ = tokio::time::timeout(self.slot.holds(), self.slot.give_back()).await;
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        self.renewal.abort();
+    }
+}
+
+async fn renew(slot: Slot, fence: i64, last: Arc<Mutex<Instant>>, again: Arc<Notify>, halting: Halting) {
+    let every = slot.holds() / 3;
+    let mut seen = Seen::default();
+    loop {
+        let before = Instant::now();
+        match tokio::time::timeout(every, slot.attempt(&mut seen)).await {
+            Ok(Ok(Claim::Mine { transitions })) if transitions == fence => {
+                *last.lock().unwrap_or_else(PoisonError::into_inner) = before;
+                again.notify_waiters();
+            }
+            // Gone and made again: somebody broke the lock.
+            Ok(Ok(Claim::Mine { .. })) => return halting.halt(Halt::LockLost { by: None }),
+            Ok(Ok(Claim::Theirs(holder))) => return halting.halt(Halt::LockLost { by: Some(holder.identity) }),
+            Ok(Ok(Claim::Contended)) => continue,
+            Ok(Err(error)) => tracing::debug!(reason = error_text::chain(&error), "the lock could not be renewed"),
+            Err(_) => {}
+        }
+        tokio::time::sleep(every).await;
+    }
+}
+
+/// Who we are, unlike any process before: a process that comes back must not take itself for its predecessor.
+fn identity() -> String {
+    let host = std::env::var("HOSTNAME").ok().filter(|name| !name.is_empty()).unwrap_or_else(|| "localhost".into());
+    let started = Timestamp::now().as_millisecond();
+    format!("{host}_{}_{started:x}", std::process::id())
+}

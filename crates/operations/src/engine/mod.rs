@@ -1,0 +1,66 @@
+//! The engine behind `migrate` and `upgrade`: a plan of steps, executed so that it can be killed at any point, resumed,
+//! rolled back or ended. It knows nothing of Milvus' versions and their order.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`step`] | what a step is: `apply`, `gate`, `undo`, each of them idempotent |
+//! | [`executor`] | runs steps forward or back: the state is written before each side effect and after it |
+//! | [`context`] | what a step is given: patience with the API server, progress, what it waits for, the record |
+//! | [`store`] | the `UpgradeRun`: optimistic concurrency, fenced by the lock |
+//! | [`lock`] | the Lease that keeps a second run out |
+//! | [`home`] | where a run lives: the guard's namespace, else the release's |
+//! | [`event`] | what happens, as data, and those who are told: [`display`], [`recorder`], the run's history |
+//! | [`halt`] | why a run must stop now: a signal, or the lost lock |
+//! | [`choice`] | which run a command is about |
+//! | [`end`] | how a run ended, and its exit code |
+//! | [`replicas`] | waits until every replica of the guard knows the run |
+//! | [`view`] | where a run stands, for `status` |
+//! | [`release`] | the release that a run is about: found, read, and the image that it gets |
+//! | [`etcd`] | where the etcd of a release is |
+//! | [`originals`] | Deployments that a run recorded: found again, changed, handed back, waited for |
+//!
+//! A verb brings its plan as a list of its own [`Step`] type (an enum serves well: no step can be forgotten) and a world, the
+//! adapters that its steps work with:
+//!
+//! ```text
+//! let home = Home::find(&cluster, &release).await?;                    // also: are the definitions installed?
+//! let lock = Lock::for_run(&link, &home, &release, &run_name, holds, &known).await?;   // End::Locked where another run holds it
+//! let store = Store::create(&link, &home, &run, &lock, history).await?;   // or Store::open
+//! let end = Engine { steps, world, store, lock, link, options }.forward().await;   // or .back()
+//! exit with end.exit_code()
+//! ```
+//!
+//! What a run must be able to rely on: a step whose `Begun` is written may have done any part of its work, so `apply` is
+//! called again after a crash and must then do what is missing and nothing twice. `undo` may meet a step that never did
+//! anything. A gate waits by itself (on watches, never on time) and says through [`Context::waiting`] for what.
+
+pub mod choice;
+pub mod context;
+pub mod display;
+pub mod end;
+pub mod etcd;
+pub mod event;
+pub mod executor;
+pub mod halt;
+pub mod home;
+pub mod lock;
+pub mod originals;
+pub mod patience;
+pub mod recorder;
+pub mod release;
+pub mod replicas;
+pub mod step;
+pub mod store;
+pub mod view;
+
+pub use choice::{Intent, choose};
+pub use context::Context;
+pub use end::End;
+pub use event::{Event, Listener, Reporter};
+pub use executor::{Engine, Options};
+pub use halt::{Halt, Halting};
+pub use home::{Home, ReleaseName};
+pub use lock::{Lock, LockError};
+pub use patience::{ApiError, Link};
+pub use step::{Standing, Step, StepError};
+pub use store::{Store, StoreError};

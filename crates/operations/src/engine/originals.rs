@@ -1,0 +1,162 @@
+//! The Deployments that a run recorded: found again, changed, handed back, waited for.
+
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::Api;
+
+use milvus_guard_core::{
+    api::{ContainerImage, Original},
+    milvus::release::ComponentWorkload,
+};
+use milvus_guard_sources::kubernetes::{
+    rollout::{self, Wanted, Watched},
+    workloads::{self, Change},
+};
+
+use super::{ApiError, Context, StepError};
+
+/// A component's workload as it is: the images of Milvus in it, and its replicas.
+#[must_use]
+pub fn original(component: &ComponentWorkload) -> Original {
+    let workload = &component.workload;
+    let image = component.image().to_string();
+    let same = |containers: &[milvus_guard_core::manifest::object::Container], init: bool| -> Vec<ContainerImage> {
+        let milvus = containers.iter().filter(|container| container.image == image);
+        milvus.map(|one| ContainerImage { container: one.name.clone(), image: image.clone(), init }).collect()
+    };
+    Original {
+        kind: workload.meta.object.kind.clone(),
+        name: workload.meta.object.name.clone(),
+        uid: workload.meta.uid.as_deref().map(str::to_owned),
+        component: Some(component.component),
+        replicas: i32::try_from(workload.replicas.unwrap_or(1)).ok(),
+        images: [same(&workload.pod.containers, false), same(&workload.pod.init_containers, true)].concat(),
+        ..Original::default()
+    }
+}
+
+/// The Deployments that the run recorded, with what was recorded of each.
+///
+/// # Errors
+/// Where nothing was recorded.
+pub fn recorded<W>(cx: &Context<'_, W>) -> Result<Vec<Original>, StepError> {
+    let originals = cx.run().status.originals;
+    let found: Vec<Original> = originals.into_iter().filter(|original| original.component.is_some()).collect();
+    if found.is_empty() { Err(StepError::Refused("the run has recorded no Deployment".into())) } else { Ok(found) }
+}
+
+/// A recorded Deployment as it is now.
+///
+/// # Errors
+/// Where it is gone, or another one has its name.
+pub async fn live<W>(cx: &Context<'_, W>, original: &Original) -> Result<Deployment, StepError> {
+    let api: Api<Deployment> = Api::namespaced(cx.link.client(), &cx.run().spec.namespace);
+    let what = format!("Deployment {}", original.name);
+    let found = match cx.link.call(&what, async || api.get(&original.name).await).await {
+        Ok(found) => found,
+        Err(ApiError::NotFound { .. }) => {
+            return Err(StepError::Refused(format!("{what} was deleted since the run began; install the release again first")));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    if original.uid.is_some() && found.metadata.uid != original.uid {
+        return Err(StepError::Refused(format!("{what} is not the one that the run recorded: it was deleted and created again")));
+    }
+    Ok(found)
+}
+
+/// Makes a change of a recorded Deployment, and leaves no field of it under our name. Whether anything had to be changed.
+///
+/// # Errors
+/// Where it cannot be made, or must not.
+pub async fn set<W>(cx: &Context<'_, W>, original: &Original, change: &Change) -> Result<bool, StepError> {
+    // Whole Deployments are held: boxed, so that not every step is as large.
+    Box::pin(try_set(cx, original, change)).await
+}
+
+async fn try_set<W>(cx: &Context<'_, W>, original: &Original, change: &Change) -> Result<bool, StepError> {
+    let what = format!("Deployment {}", original.name);
+    let api: Api<Deployment> = Api::namespaced(cx.link.client(), &cx.run().spec.namespace);
+    loop {
+        let deployment = live(cx, original).await?;
+        if change.is_made(&deployment) {
+            hand_over(cx, original, Some(deployment)).await?;
+            return Ok(false);
+        }
+        match cx.write(&what, async || workloads::change(&api, &deployment, change).await).await {
+            Ok(changed) => {
+                hand_over(cx, original, changed).await?;
+                return Ok(true);
+            }
+            Err(ApiError::Conflict { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Takes our name off a recorded Deployment; `seen` is its last known state, where there is one.
+///
+/// # Errors
+/// Where that cannot be done.
+pub async fn hand_over<W>(cx: &Context<'_, W>, original: &Original, seen: Option<Deployment>) -> Result<(), StepError> {
+    Box::pin(try_hand_over(cx, original, seen)).await
+}
+
+async fn try_hand_over<W>(cx: &Context<'_, W>, original: &Original, seen: Option<Deployment>) -> Result<(), StepError> {
+    let what = format!("managed fields of Deployment {}", original.name);
+    let api: Api<Deployment> = Api::namespaced(cx.link.client(), &cx.run().spec.namespace);
+    let mut seen = seen;
+    loop {
+        let deployment = match seen.take() {
+            Some(deployment) => deployment,
+            None => live(cx, original).await?,
+        };
+        if !workloads::is_ours(&deployment.metadata) {
+            return Ok(());
+        }
+        match cx.write(&what, async || workloads::hand_over(&api, &deployment.metadata).await).await {
+            Ok(()) => return Ok(()),
+            Err(ApiError::Conflict { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// What to watch of recorded Deployments.
+///
+/// # Errors
+/// Where one of them is gone or replaced.
+pub async fn watched<W>(cx: &Context<'_, W>, originals: &[Original]) -> Result<Vec<Watched>, StepError> {
+    let mut watched = Vec::new();
+    for original in originals {
+        watched.push(Watched::of(&live(cx, original).await?));
+    }
+    Ok(watched)
+}
+
+/// Waits until these Deployments are as wanted.
+///
+/// # Errors
+/// Where one of them is gone or replaced.
+pub async fn wait<W>(cx: &Context<'_, W>, originals: &[Original], wanted: Wanted) -> Result<(), StepError> {
+    wait_for(cx, &watched(cx, originals).await?, wanted, Duration::MAX).await.map(|_| ())
+}
+
+/// Waits until these Deployments are as wanted, and says when they were. Pods that cannot pull their image or crash again and
+/// again for longer than `hopeless` end the wait.
+///
+/// # Errors
+/// Where there is no hope.
+pub async fn wait_for<W>(
+    cx: &Context<'_, W>,
+    watched: &[Watched],
+    wanted: Wanted,
+    hopeless: Duration,
+) -> Result<Instant, StepError> {
+    let namespace = cx.run().spec.namespace;
+    let client = cx.link.client();
+    let result = rollout::until(&client, &namespace, watched, wanted, hopeless, |missing| cx.waiting(missing)).await;
+    cx.going_on();
+    result.map_err(StepError::Failed)
+}

@@ -1,0 +1,215 @@
+//! Talking to an API server that may be away for a while.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use kube::Client;
+use tokio::time::timeout;
+
+use milvus_guard_core::error_text;
+use milvus_guard_sources::kubernetes::{Cluster, ClusterError};
+
+use super::{Event, Halt, Halting, Reporter};
+
+/// How long the API server may be away before a run stops. A control plane that is being upgraded is away for minutes.
+pub const PATIENCE: Duration = Duration::from_secs(5 * 60);
+/// For one attempt. The API server itself gives webhooks and etcd less.
+const ATTEMPT: Duration = Duration::from_secs(30);
+/// Between attempts: from this ...
+const SHORTEST_PAUSE: Duration = Duration::from_millis(200);
+/// ... to this.
+const LONGEST_PAUSE: Duration = Duration::from_secs(3);
+
+/// The cluster, with patience, and everybody who is told what happens meanwhile. Cheap to clone.
+#[derive(Clone)]
+pub struct Link {
+    /// The connection.
+    pub cluster: Cluster,
+    /// Who is told.
+    pub reporter: Reporter,
+    /// What ends the patience.
+    pub halting: Halting,
+    /// How long the API server may be away.
+    pub patience: Duration,
+    waiting: Arc<Mutex<Option<Wait>>>,
+}
+
+/// What is being waited for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wait {
+    /// For what.
+    pub on: String,
+    /// Since when.
+    pub since: Instant,
+}
+
+/// Why a request did not succeed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ApiError {
+    /// The run must stop.
+    #[error("stopped")]
+    Halted(Halt),
+    /// The API server was away for longer than we have patience.
+    #[error("the API server was away for {seconds} s ({what}): {reason}")]
+    Away {
+        /// What was asked for.
+        what: String,
+        /// What the last attempt met.
+        reason: String,
+        /// For how long.
+        seconds: u64,
+    },
+    /// Somebody else wrote first.
+    #[error("{what}: another client changed it meanwhile")]
+    Conflict {
+        /// What was asked for.
+        what: String,
+    },
+    /// The object or its API does not exist.
+    #[error("{what}: it does not exist")]
+    NotFound {
+        /// What was asked for.
+        what: String,
+    },
+    /// The API server refuses: no right, a webhook's denial, an invalid object.
+    #[error("{what}: {reason}")]
+    Refused {
+        /// What was asked for.
+        what: String,
+        /// Its words.
+        reason: String,
+    },
+}
+
+impl Link {
+    /// A link with the usual patience.
+    #[must_use]
+    pub fn new(cluster: Cluster, reporter: Reporter, halting: Halting) -> Self {
+        Self { cluster, reporter, halting, patience: PATIENCE, waiting: Arc::default() }
+    }
+
+    /// The client.
+    #[must_use]
+    pub fn client(&self) -> Client {
+        self.cluster.client().clone()
+    }
+
+    /// Sends a request, again and again while the API server is away. The request must be one that may be repeated: its first
+    /// attempt may have succeeded without our knowing.
+    ///
+    /// # Errors
+    /// Where the server refuses, stays away for too long, or the run must stop.
+    pub async fn call<T, E: Trouble>(&self, what: &str, request: impl AsyncFn() -> Result<T, E>) -> Result<T, ApiError> {
+        let began = Instant::now();
+        let mut pause = SHORTEST_PAUSE;
+        let mut before: Option<Option<Wait>> = None;
+        loop {
+            let reason = match timeout(ATTEMPT, request()).await {
+                Ok(Ok(value)) => {
+                    if let Some(wait) = before {
+                        self.restore(wait);
+                    }
+                    return Ok(value);
+                }
+                Ok(Err(error)) => match error.passing() {
+                    Some(reason) => reason,
+                    None => return Err(error.for_good(what)),
+                },
+                Err(_) => format!("no answer within {} s", ATTEMPT.as_secs()),
+            };
+            // The first attempt is always made: a run that was asked to stop still writes where it stands.
+            if let Some(halt) = self.halting.reason() {
+                return Err(ApiError::Halted(halt));
+            }
+            if began.elapsed() >= self.patience {
+                return Err(ApiError::Away { what: what.to_owned(), reason, seconds: began.elapsed().as_secs() });
+            }
+            before.get_or_insert_with(|| self.waiting_for());
+            self.wait_for(format!("the API server ({what}): {reason}"));
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                halt = self.halting.halted() => return Err(ApiError::Halted(halt)),
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Says what is being waited for; the same words again are no news.
+    pub fn wait_for(&self, on: impl Into<String>) {
+        let on = on.into();
+        {
+            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            if waiting.as_ref().is_some_and(|wait| wait.on == on) {
+                return;
+            }
+            *waiting = Some(Wait { on: on.clone(), since: Instant::now() });
+        }
+        self.reporter.tell(&Event::Waiting { on });
+    }
+
+    /// Waits for nothing any more.
+    pub fn go_on(&self) {
+        self.restore(None);
+    }
+
+    /// What is being waited for.
+    #[must_use]
+    pub fn waiting_for(&self) -> Option<Wait> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn restore(&self, wait: Option<Wait>) {
+        *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = wait;
+    }
+}
+
+/// An answer that is none: may it help to ask again?
+pub trait Trouble {
+    /// Why there was no answer, where asking again may help. A webhook that cannot be called is such a case too.
+    fn passing(&self) -> Option<String>;
+    /// What it comes to where asking again does not help.
+    fn for_good(&self, what: &str) -> ApiError;
+}
+
+impl Trouble for kube::Error {
+    fn passing(&self) -> Option<String> {
+        let passing = match self {
+            Self::Api(status) => matches!(status.code, 408 | 429 | 500 | 502 | 503 | 504),
+            Self::Service(_) | Self::HyperError(_) | Self::ReadEvents(_) => true,
+            _ => false,
+        };
+        passing.then(|| error_text::chain(self))
+    }
+
+    fn for_good(&self, what: &str) -> ApiError {
+        let what = what.to_owned();
+        match self {
+            Self::Api(status) if status.code == 409 => ApiError::Conflict { what },
+            Self::Api(status) if status.code == 404 => ApiError::NotFound { what },
+            Self::Api(status) => {
+                let text = if status.message.is_empty() { &status.reason } else { &status.message };
+                ApiError::Refused { what, reason: text.trim().to_owned() }
+            }
+            other => ApiError::Refused { what, reason: error_text::chain(other) },
+        }
+    }
+}
+
+impl Trouble for ClusterError {
+    fn passing(&self) -> Option<String> {
+        match self {
+            Self::Unreachable { reason, .. } => Some(reason.clone()),
+            _ => None,
+        }
+    }
+
+    fn for_good(&self, what: &str) -> ApiError {
+        let what = what.to_owned();
+        match self {
+            Self::NotFound(_) => ApiError::NotFound { what },
+            other => ApiError::Refused { what, reason: other.to_string() },
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Kubernetes Events on the `UpgradeRun`, so that `kubectl describe` tells the story.
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::{
+    Client,
+    runtime::events::{Event as Told, EventType, Recorder as Publisher, Reporter as Source},
+};
+use tokio::sync::mpsc;
+
+use milvus_guard_core::{api::UpgradeRun, error_text, text::shortened};
+
+use super::{Event, Link, Listener, Store};
+
+/// Events that may wait while the API server is away. What comes on top is in the run's history all the same.
+const QUEUE: usize = 256;
+/// Bytes of an Event's note, by the API's own rule.
+const MAX_NOTE: usize = 1024;
+
+/// Publishes Events in the background.
+struct Recorder(mpsc::Sender<Told>);
+
+/// The same link, whose news about this run become Events too, from now on.
+#[must_use]
+pub fn recording(link: &Link, store: &Store) -> Link {
+    let mut link = link.clone();
+    link.reporter = link.reporter.and(Recorder::start(link.client(), &store.run()));
+    link
+}
+
+impl Recorder {
+    fn start(client: Client, run: &UpgradeRun) -> Self {
+        let about = ObjectReference {
+            api_version: Some(run.api_version.clone()),
+            kind: Some(run.kind.clone()),
+            name: Some(run.metadata.name.clone()),
+            namespace: run.metadata.namespace.clone(),
+            uid: run.metadata.uid.clone(),
+            ..ObjectReference::default()
+        };
+        let source = Source { controller: "milvus-guard".into(), instance: std::env::var("HOSTNAME").ok() };
+        let (sender, mut receiver) = mpsc::channel(QUEUE);
+        tokio::spawn(async move {
+            let publisher = Publisher::new(client, source);
+            while let Some(told) = receiver.recv().await {
+                if let Err(error) = publisher.publish(&told, &about).await {
+                    tracing::debug!(reason = error_text::chain(&error), "an Event could not be written");
+                }
+            }
+        });
+        Self(sender)
+    }
+}
+
+impl Listener for Recorder {
+    fn hear(&self, _at: Timestamp, event: &Event) {
+        let (warning, note) = match event {
+            Event::StepDone { step, back, .. } => (false, format!("{step} {}", if *back { "undone" } else { "done" })),
+            Event::StepFailed { step, reason } => (true, format!("{step}: {reason}")),
+            Event::Warning { text } => (true, text.clone()),
+            Event::RunBegan { title, .. } => (false, title.clone()),
+            Event::RunEnded { message, .. } => (false, message.clone()),
+            Event::StepBegan { .. }
+            | Event::Note { .. }
+            | Event::Progress { .. }
+            | Event::Waiting { .. }
+            | Event::StillWaiting { .. } => return,
+        };
+        let told = Told {
+            type_: if warning { EventType::Warning } else { EventType::Normal },
+            reason: event.name().into(),
+            note: Some(shortened(&note, MAX_NOTE)),
+            action: "Run".into(),
+            secondary: None,
+        };
+        let _ = self.0.try_send(told);
+    }
+}

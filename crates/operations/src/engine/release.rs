@@ -1,0 +1,121 @@
+//! The release that a run is about: found, read, and the image that it gets.
+
+use milvus_guard_core::{
+    evidence::Facts,
+    milvus::{Build, ImageRef, Release, Version},
+};
+
+use super::{ApiError, Link, ReleaseName};
+
+/// Why there is nothing to work on. Nothing was touched.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SurveyError {
+    /// What was asked for does not fit what runs.
+    #[error("{0}")]
+    Refused(String),
+    /// The cluster could not be asked.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+}
+
+/// Reads a release as it runs, and what else is known about its namespace.
+///
+/// # Errors
+/// Where it is not there, or the cluster cannot be asked.
+pub async fn read(link: &Link, of: &ReleaseName) -> Result<(Release, Facts), SurveyError> {
+    let namespace = &of.namespace;
+    let what = format!("what runs in namespace {namespace}");
+    let reading = link.call(&what, async || link.cluster.read(namespace, false).await).await?;
+    let found = find(&reading.snapshot.releases, of).map_err(SurveyError::Refused)?;
+    Ok((found.clone(), reading.facts))
+}
+
+/// Finds a release among those of its namespace, by Helm's name of it or its own.
+///
+/// # Errors
+/// Where there is none, or several.
+pub fn find<'a>(releases: &'a [Release], wanted: &ReleaseName) -> Result<&'a Release, String> {
+    let is = |release: &&Release| {
+        let marks: Vec<&str> = release
+            .components
+            .iter()
+            .filter_map(|component| component.workload.meta.annotation("meta.helm.sh/release-name"))
+            .collect();
+        if marks.is_empty() { release.name == wanted.name } else { marks.contains(&&*wanted.name) }
+    };
+    let mut found = releases.iter().filter(is);
+    match (found.next(), found.next()) {
+        (Some(only), None) => Ok(only),
+        (Some(_), Some(_)) => {
+            Err(format!("several installations of Milvus in namespace {} are called {}", wanted.namespace, wanted.name))
+        }
+        (None, _) => {
+            let known: Vec<&str> = releases.iter().map(|release| &*release.name).collect();
+            let known = if known.is_empty() { "no Milvus at all".to_owned() } else { known.join(", ") };
+            Err(format!("there is no Milvus {} in namespace {}; it holds {known}", wanted.name, wanted.namespace))
+        }
+    }
+}
+
+/// The image of a version: what runs, at that version.
+///
+/// # Errors
+/// Where the components come from several repositories.
+pub fn image_at(release: &Release, version: Version) -> Result<String, String> {
+    let build = Build::of(version);
+    let mut images: Vec<String> = release.components.iter().map(|component| component.image().at(&build).to_string()).collect();
+    images.sort();
+    images.dedup();
+    match images.as_slice() {
+        [only] => Ok(only.clone()),
+        _ => Err(format!(
+            "the components of {} come from several repositories ({}); say with -w which image is wanted",
+            release.name,
+            images.join(", ")
+        )),
+    }
+}
+
+/// Refuses an image whose tag says another version than is asked for.
+///
+/// # Errors
+/// What is wrong, in words for the person who typed it.
+pub fn image_fits(image: &str, flag: &str, version: Version) -> Result<(), String> {
+    let said = ImageRef::parse(image).build();
+    match said {
+        Some(build) if build.version != version => Err(format!(
+            "-w {image} is {} and {flag} says {version}: give images and versions that agree, or leave -w out",
+            build.version
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Why a tool would undo each step, and how to stop it from that; `None` if none would.
+#[must_use]
+pub fn self_healing(release: &Release, facts: &Facts) -> Option<String> {
+    let deployer = facts.deployers.iter().flatten().find(|one| one.release == release.name && one.self_heal)?;
+    let suspend = if deployer.tool == "flux" {
+        format!("flux suspend helmrelease {}", deployer.name)
+    } else {
+        format!("argocd app set {} --sync-policy none", deployer.name)
+    };
+    Some(format!(
+        "{} {} puts back what others change, and would start the old version again; suspend it first: {suspend}",
+        deployer.tool, deployer.name
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_and_versions_agree() {
+        let target = "2.2.16".parse().unwrap();
+        assert!(image_fits("milvusdb/milvus:v2.2.16", "-t", target).is_ok());
+        assert!(image_fits("registry:5000/milvus:v2.2.16-gpu", "-t", target).is_ok());
+        assert!(image_fits("milvusdb/milvus:ours", "-t", target).is_ok(), "nothing tells");
+        assert!(image_fits("milvusdb/milvus:v2.2.0", "-t", target).unwrap_err().contains("is 2.2.0 and -t says 2.2.16"));
+    }
+}

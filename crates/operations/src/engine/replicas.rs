@@ -1,0 +1,54 @@
+//! Waits until every replica of the guard knows a run.
+
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::{Api, api::ListParams};
+
+use milvus_guard_sources::kubernetes::replicas::{LABEL, Lookout};
+
+use super::{ApiError, Context, StepError};
+
+/// Between two looks at the Leases.
+const LOOK: Duration = Duration::from_millis(300);
+/// A replica that lives and does not learn of the run in this time has another trouble.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Waits until every replica of the guard knows that this run is under way, so that none of them lets others change the release. A
+/// run that goes back is not stopped by a replica that does not answer.
+///
+/// # Errors
+/// If a replica that lives does not know the run after two minutes, or the cluster cannot be asked.
+pub async fn await_all<W>(cx: &Context<'_, W>, back: bool) -> Result<(), StepError> {
+    let (run, since, mut lookout) = (cx.full_name(), Instant::now(), Lookout::default());
+    let (namespace, _) = run.split_once('/').unwrap_or_default();
+    let api: Api<Lease> = Api::namespaced(cx.link.client(), namespace);
+    let params = ListParams::default().labels(&format!("{LABEL}=true"));
+    loop {
+        let leases = match cx.link.call("the Leases of the guard's replicas", async || api.list(&params).await).await {
+            Ok(list) => list.items,
+            // Beside the release there is no guard, and a person's account need not have this right.
+            Err(ApiError::Refused { .. }) if namespace == cx.run().spec.namespace => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        let lagging = lookout.lagging(&leases, run, Instant::now());
+        if lagging.is_empty() {
+            cx.going_on();
+            return Ok(());
+        }
+        let names = lagging.join(", ");
+        if since.elapsed() >= PATIENCE {
+            if !back {
+                return Err(StepError::Failed(format!(
+                    "replica {names} of milvus-guard does not know of this run after {} s, so it may let others change the release; look \
+                     at its log, or delete its pod",
+                    PATIENCE.as_secs()
+                )));
+            }
+            cx.reporter().warn(format!("replica {names} of milvus-guard does not know of this run; the rollback continues"));
+            return Ok(());
+        }
+        cx.waiting(format!("replica {names} of milvus-guard to know of this run"));
+        tokio::time::sleep(LOOK).await;
+    }
+}

@@ -1,0 +1,115 @@
+//! What a step is.
+
+use std::time::Duration;
+
+use milvus_guard_core::api::RunStep;
+
+use super::{ApiError, Context, Halt, StoreError};
+
+/// One step of a plan, as a value.
+///
+/// All three of `apply`, `gate` and `undo` may be called any number of times and may be cut off at every await: by a signal, a
+/// lost lock, or the end of the process. Whatever they did then counts as begun.
+#[allow(async_fn_in_trait, reason = "an engine awaits its steps where it stands; nothing is sent to another thread")]
+pub trait Step {
+    /// The adapters that the steps of this verb work with.
+    type World;
+
+    /// As it stands in the `UpgradeRun`. The same value for the same step, always: the plan's hash is made of it.
+    fn describe(&self) -> RunStep;
+
+    /// Whether it changes anything outside the run's own objects. A failure before the first such step is a refusal.
+    fn touches(&self) -> bool {
+        true
+    }
+
+    /// Whether it comes to a safe point by itself when the process is asked to end, and is given time for that. Everything else
+    /// is cut off where it stands.
+    fn winds_down(&self) -> bool {
+        false
+    }
+
+    /// How long it may take; then it fails, naming what it waited for.
+    fn deadline(&self, world: &Self::World) -> Duration;
+
+    /// What to say if the run stops here.
+    fn standing(&self, world: &Self::World, back: bool) -> Standing;
+
+    /// Does it, or what is missing of it.
+    ///
+    /// # Errors
+    /// Where it cannot be done, or must not.
+    async fn apply(&self, context: &Context<'_, Self::World>) -> Result<(), StepError>;
+
+    /// Waits until what was done has come to pass. Says through [`Context::waiting`] for what.
+    ///
+    /// # Errors
+    /// Where it certainly never will.
+    async fn gate(&self, _context: &Context<'_, Self::World>) -> Result<(), StepError> {
+        Ok(())
+    }
+
+    /// Why the run can no longer go back from this step; `None` if it can.
+    ///
+    /// # Errors
+    /// Where that cannot be found out.
+    async fn no_way_back(&self, _context: &Context<'_, Self::World>) -> Result<Option<String>, StepError> {
+        Ok(None)
+    }
+
+    /// Takes it back, as far as it was done, and waits until that has come to pass.
+    ///
+    /// # Errors
+    /// Where it cannot be taken back, or must not.
+    async fn undo(&self, _context: &Context<'_, Self::World>) -> Result<(), StepError> {
+        Ok(())
+    }
+}
+
+/// The message for users when a run stops, in whole sentences.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// The state of the data.
+    pub data: String,
+    /// The next command.
+    pub next: String,
+}
+
+/// Why a step did not come to its end. Texts are fragments that fit after a colon, without a full stop.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StepError {
+    /// What must be true is not.
+    #[error("{0}")]
+    Refused(String),
+    /// Something went wrong; trying again may help.
+    #[error("{0}")]
+    Failed(String),
+    /// It is somebody else's turn, as planned; the text says whose and what to do.
+    #[error("{0}")]
+    Waits(String),
+    /// Another run works on the same data.
+    #[error("{0}")]
+    Locked(String),
+    /// The run must stop.
+    #[error("stopped")]
+    Halted(Halt),
+}
+
+impl From<ApiError> for StepError {
+    fn from(error: ApiError) -> Self {
+        match error {
+            ApiError::Halted(halt) => Self::Halted(halt),
+            other => Self::Failed(other.to_string()),
+        }
+    }
+}
+
+impl From<StoreError> for StepError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Api(error) => error.into(),
+            StoreError::Fenced { by } => Self::Halted(Halt::LockLost { by }),
+            other => Self::Failed(other.to_string()),
+        }
+    }
+}

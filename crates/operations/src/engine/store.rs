@@ -1,0 +1,396 @@
+//! The `UpgradeRun` as the record of a run: written before each side effect and after it.
+//!
+//! Two things keep records whole. A write carries the version that it changes, so that of two writers one must look again
+//! (optimistic concurrency). And a status carries the number of the lock's holder (`fence`): whoever finds a higher number than
+//! his own has lost the lock and never writes again.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::Timestamp;
+use kube::{
+    Api,
+    api::{ListParams, Patch, PatchParams, PostParams},
+    core::DynamicObject,
+};
+use serde_json::{Map, Value, json};
+
+use milvus_guard_core::{
+    api::{API_VERSION, RunEvent, RunPhase, RunStatus, UPGRADE_RUN, UpgradeRun},
+    evidence::RunFact,
+};
+use milvus_guard_sources::kubernetes::{
+    guard::{api_resource, run_facts},
+    workloads::FIELD_MANAGER,
+};
+
+use super::{ApiError, Event, Home, Link, Listener, Lock, ReleaseName};
+
+/// Labels of a run: the release that it works on. A label's value is shorter than a release's name may be, so these only
+/// narrow the search.
+pub const RELEASE_LABEL: &str = "guard.milvus.io/release";
+/// Its namespace.
+pub const NAMESPACE_LABEL: &str = "guard.milvus.io/release-namespace";
+
+/// Why the record could not be kept.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// A later holder of the lock wrote.
+    #[error("the lock was lost{}", .by.as_ref().map_or_else(String::new, |by| format!(" to {by}")))]
+    Fenced {
+        /// Who.
+        by: Option<String>,
+    },
+    /// The object is gone, or another of its name is there.
+    #[error("the UpgradeRun {0} was deleted while the run was under way")]
+    Gone(String),
+    /// The object cannot be understood, so it must not be written.
+    #[error("the UpgradeRun {0} was written by a later version of milvus-guard; use that one")]
+    Foreign(String),
+    /// The API server does not let us.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+}
+
+/// What a run's history is to say with the next write.
+#[derive(Clone, Default)]
+pub struct History(Arc<Mutex<Vec<RunEvent>>>);
+
+impl Listener for History {
+    fn hear(&self, at: Timestamp, event: &Event) {
+        let (step, message) = match event {
+            Event::RunBegan { title, resumed, .. } => (None, format!("{title}{}", if *resumed { " (resumed)" } else { "" })),
+            Event::StepBegan { step, title, attempt, back, .. } => {
+                let verb = if *back { "undoing: " } else { "" };
+                let again = if *attempt > 1 { format!(" (attempt {attempt})") } else { String::new() };
+                (Some(step), format!("{verb}{title}{again}"))
+            }
+            Event::StepDone { step, took_ms, .. } => (Some(step), format!("after {took_ms} ms")),
+            Event::StepFailed { step, reason } => (Some(step), reason.clone()),
+            Event::Note { text } | Event::Warning { text } => (None, text.clone()),
+            Event::RunEnded { message, .. } => (None, message.clone()),
+            // They come by the hundred, and the cursor says what is waited for.
+            Event::Progress { .. } | Event::Waiting { .. } | Event::StillWaiting { .. } => return,
+        };
+        let event = RunEvent { time: at, reason: event.name().into(), step: step.cloned(), message };
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(event);
+    }
+}
+
+impl History {
+    fn take(&self) -> Vec<RunEvent> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn give_back(&self, mut events: Vec<RunEvent>) {
+        let mut pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        events.append(&mut pending);
+        *pending = events;
+    }
+}
+
+/// The record of one run.
+pub struct Store {
+    link: Link,
+    api: Api<DynamicObject>,
+    full_name: String,
+    holder: String,
+    fence: i64,
+    history: History,
+    run: Mutex<UpgradeRun>,
+}
+
+/// Every run where runs live, as it is stored.
+async fn listed(link: &Link, home: &Home) -> Result<Vec<DynamicObject>, StoreError> {
+    let api: Api<DynamicObject> = Api::namespaced_with(link.client(), &home.namespace, &api_resource(UPGRADE_RUN));
+    let what = format!("runs in namespace {}", home.namespace);
+    Ok(link.call(&what, async || api.list(&ListParams::default()).await).await?.items)
+}
+
+/// By when they were created, which the API server keeps in whole seconds, then by when they began; one that has not begun
+/// is the newest, as the lock was free for it.
+fn oldest_first(runs: &mut [UpgradeRun]) {
+    runs.sort_by_key(|run| {
+        let began = run.status.started_at;
+        (run.metadata.creation_timestamp, began.is_none(), began, run.metadata.name.clone())
+    });
+}
+
+impl Store {
+    /// Every run of a release in a namespace, the newest last.
+    ///
+    /// # Errors
+    /// Where they cannot be listed, or one of them cannot be understood: it may hold the release.
+    pub async fn runs(link: &Link, home: &Home, of: &ReleaseName) -> Result<Vec<UpgradeRun>, StoreError> {
+        let mut runs = Vec::new();
+        for object in listed(link, home).await? {
+            let spec = object.data.get("spec");
+            let says = |key: &str| spec.and_then(|spec| spec.get(key)).and_then(Value::as_str);
+            if says("release") == Some(&*of.name) && says("namespace") == Some(&*of.namespace) {
+                runs.push(read(object)?);
+            }
+        }
+        oldest_first(&mut runs);
+        Ok(runs)
+    }
+
+    /// The runs that are under way where runs live, of any release; one that cannot be understood may be.
+    ///
+    /// # Errors
+    /// Where they cannot be listed.
+    pub async fn under_way(link: &Link, home: &Home) -> Result<Vec<RunFact>, StoreError> {
+        let found = listed(link, home).await?;
+        let objects: Vec<Value> = found.iter().filter_map(|object| serde_json::to_value(object).ok()).collect();
+        Ok(run_facts(&objects).runs.unwrap_or_default())
+    }
+
+    /// Opens the record of a run that exists already, as the holder of the lock.
+    ///
+    /// # Errors
+    /// Where it does not exist, or a later holder wrote into it.
+    pub async fn open(link: &Link, home: &Home, name: &str, lock: &Lock, history: History) -> Result<Self, StoreError> {
+        let api: Api<DynamicObject> = Api::namespaced_with(link.client(), &home.namespace, &api_resource(UPGRADE_RUN));
+        let full_name = format!("{}/{name}", home.namespace);
+        let object = match link.call(&format!("UpgradeRun {full_name}"), async || api.get(name).await).await {
+            Ok(object) => object,
+            Err(ApiError::NotFound { .. }) => return Err(StoreError::Gone(full_name)),
+            Err(error) => return Err(error.into()),
+        };
+        Self::of(link, api, full_name, lock, history, read(object)?)
+    }
+
+    /// Writes a new run, and opens its record. A run of this name that is there already, because an earlier attempt got so
+    /// far, is opened where its specification is the same.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub async fn create(link: &Link, home: &Home, run: &UpgradeRun, lock: &Lock, history: History) -> Result<Self, StoreError> {
+        let api: Api<DynamicObject> = Api::namespaced_with(link.client(), &home.namespace, &api_resource(UPGRADE_RUN));
+        let name = &run.metadata.name;
+        let full_name = format!("{}/{name}", home.namespace);
+        let of = ReleaseName { name: run.spec.release.clone(), namespace: run.spec.namespace.clone() };
+        let object = json!({
+            "apiVersion": API_VERSION, "kind": UPGRADE_RUN.kind,
+            "metadata": {"name": name, "labels": labels(&of)},
+            "spec": run.spec,
+        });
+        let object: DynamicObject = serde_json::from_value(object).map_err(|_| StoreError::Foreign(full_name.clone()))?;
+        let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
+        lock.permit().await?;
+        let created = link.call(&format!("UpgradeRun {full_name}"), async || api.create(&params, &object).await).await;
+        let created = match created {
+            Ok(object) => read(object)?,
+            Err(ApiError::Conflict { .. }) => {
+                let found = read(link.call(&format!("UpgradeRun {full_name}"), async || api.get(name).await).await?)?;
+                if found.spec != run.spec {
+                    let what = format!("UpgradeRun {full_name} exists with another plan");
+                    return Err(ApiError::Conflict { what }.into());
+                }
+                found
+            }
+            Err(error) => return Err(error.into()),
+        };
+        Self::of(link, api, full_name, lock, history, created)
+    }
+
+    fn of(
+        link: &Link,
+        api: Api<DynamicObject>,
+        full_name: String,
+        lock: &Lock,
+        history: History,
+        run: UpgradeRun,
+    ) -> Result<Self, StoreError> {
+        let store = Self {
+            link: link.clone(),
+            api,
+            full_name,
+            holder: lock.holder().to_owned(),
+            fence: lock.fence(),
+            history,
+            run: Mutex::new(run),
+        };
+        store.check_fence(&store.run().status)?;
+        Ok(store)
+    }
+
+    /// `namespace/name`.
+    #[must_use]
+    pub fn full_name(&self) -> &str {
+        &self.full_name
+    }
+
+    /// The run as it was last read or written.
+    #[must_use]
+    pub fn run(&self) -> UpgradeRun {
+        self.run.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Ends the run where it stands, and says so.
+    ///
+    /// # Errors
+    /// As [`Self::update`].
+    pub async fn abort(&self, link: &Link, message: &str) -> Result<(), StoreError> {
+        link.reporter.tell(&Event::RunEnded { phase: RunPhase::Aborted.name(), message: message.to_owned() });
+        self.update(|status| {
+            status.phase = RunPhase::Aborted;
+            status.message = Some(message.to_owned());
+        })
+        .await
+    }
+
+    /// Changes the status. If another client wrote first, the change is applied again to the newer status.
+    ///
+    /// # Errors
+    /// Where it cannot be written, or a later holder of the lock wrote.
+    pub async fn update(&self, change: impl Fn(&mut RunStatus)) -> Result<(), StoreError> {
+        let events = self.history.take();
+        let written = self.write(&change, &events).await;
+        if written.is_err() {
+            self.history.give_back(events);
+        }
+        written
+    }
+
+    async fn write(&self, change: &impl Fn(&mut RunStatus), events: &[RunEvent]) -> Result<(), StoreError> {
+        let (_, name) = self.full_name.split_once('/').unwrap_or(("", &self.full_name));
+        let what = format!("status of UpgradeRun {}", self.full_name);
+        let mut written_at: Option<Timestamp> = None;
+        loop {
+            let run = self.run();
+            self.check_fence(&run.status)?;
+            // A write whose answer was lost was made all the same: nobody else writes our name and our time.
+            if run.status.holder.as_deref() == Some(&*self.holder) && written_at.is_some() && run.status.updated_at == written_at
+            {
+                return Ok(());
+            }
+            let mut status = run.status.clone();
+            change(&mut status);
+            for event in events {
+                status.remember(event.clone());
+            }
+            status.holder = Some(self.holder.clone());
+            status.fence = Some(self.fence);
+            status.updated_at = Some(Timestamp::now());
+            written_at = status.updated_at;
+            status.observed_generation = run.metadata.generation;
+            let values = (serde_json::to_value(&run.status), serde_json::to_value(&status));
+            let (Ok(old), Ok(new)) = values else { return Err(StoreError::Foreign(self.full_name.clone())) };
+            let patch = Patch::Merge(json!({
+                "metadata": {"resourceVersion": run.metadata.resource_version, "uid": run.metadata.uid},
+                "status": difference(&old, &new),
+            }));
+            let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+            let written = self.link.call(&what, async || self.api.patch_status(name, &params, &patch).await).await;
+            let object = match written {
+                Ok(object) => {
+                    self.keep(read(object)?);
+                    return Ok(());
+                }
+                Err(ApiError::Conflict { .. }) => self.link.call(&what, async || self.api.get(name).await).await,
+                Err(error) => Err(error),
+            };
+            match object {
+                Ok(object) => {
+                    let found = read(object)?;
+                    if found.metadata.uid != run.metadata.uid {
+                        return Err(StoreError::Gone(self.full_name.clone()));
+                    }
+                    self.keep(found);
+                }
+                Err(ApiError::NotFound { .. }) => return Err(StoreError::Gone(self.full_name.clone())),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn keep(&self, run: UpgradeRun) {
+        *self.run.lock().unwrap_or_else(PoisonError::into_inner) = run;
+    }
+
+    fn check_fence(&self, status: &RunStatus) -> Result<(), StoreError> {
+        let overtaken = match status.fence {
+            Some(fence) => fence > self.fence || (fence == self.fence && status.holder.as_deref() != Some(&*self.holder)),
+            None => false,
+        };
+        if overtaken { Err(StoreError::Fenced { by: status.holder.clone() }) } else { Ok(()) }
+    }
+}
+
+/// Labels for the objects of a run.
+#[must_use]
+pub fn labels(of: &ReleaseName) -> Value {
+    let short = |text: &str| text.chars().take(63).collect::<String>().trim_end_matches(['-', '.']).to_owned();
+    json!({
+        "app.kubernetes.io/managed-by": "milvus-guard",
+        RELEASE_LABEL: short(&of.name),
+        NAMESPACE_LABEL: short(&of.namespace),
+    })
+}
+
+fn read(object: DynamicObject) -> Result<UpgradeRun, StoreError> {
+    let metadata = &object.metadata;
+    let name = format!("{}/{}", metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_deref().unwrap_or_default());
+    let mut value = object.data;
+    let metadata = serde_json::to_value(object.metadata).unwrap_or_default();
+    if let Value::Object(fields) = &mut value {
+        fields.insert("metadata".into(), metadata);
+        fields.insert("apiVersion".into(), API_VERSION.into());
+        fields.insert("kind".into(), UPGRADE_RUN.kind.into());
+    }
+    serde_json::from_value(value).map_err(|_| StoreError::Foreign(name))
+}
+
+/// The merge patch that makes one value of the other, and touches nothing that neither knows.
+fn difference(old: &Value, new: &Value) -> Value {
+    let (Value::Object(old), Value::Object(new)) = (old, new) else { return new.clone() };
+    let mut patch = Map::new();
+    for (key, value) in new {
+        match old.get(key) {
+            Some(before) if before == value => {}
+            Some(before) => drop(patch.insert(key.clone(), difference(before, value))),
+            None => drop(patch.insert(key.clone(), value.clone())),
+        }
+    }
+    for key in old.keys().filter(|key| !new.contains_key(*key)) {
+        patch.insert(key.clone(), Value::Null);
+    }
+    Value::Object(patch)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_of_one_second_stand_in_the_order_in_which_they_began() {
+        let run = |name: &str, began: Option<&str>| -> UpgradeRun {
+            let spec = json!({"kind": "Migration", "release": "r", "namespace": "n", "from": "2.1.4", "to": "2.2.16", "plan": [], "planHash": ""});
+            let metadata = json!({"name": name, "namespace": "n", "creationTimestamp": "2026-01-31T00:00:00Z"});
+            let status = json!({"phase": "Succeeded", "startedAt": began});
+            serde_json::from_value(
+                json!({"apiVersion": API_VERSION, "kind": "UpgradeRun", "metadata": metadata, "spec": spec, "status": status}),
+            )
+            .unwrap()
+        };
+        let mut runs = vec![
+            run("a", None),
+            run("b", Some("2026-01-31T00:00:00.7Z")),
+            run("c", Some("2026-01-31T00:00:00.25Z")),
+            run("d", Some("2026-01-31T00:00:00.5Z")),
+        ];
+        oldest_first(&mut runs);
+        let names: Vec<&str> = runs.iter().map(|run| run.metadata.name.as_str()).collect();
+        assert_eq!(names, ["c", "d", "b", "a"]);
+    }
+
+    #[test]
+    fn a_difference_leads_from_one_to_the_other() {
+        let old = json!({"a": 1, "b": {"c": 1, "d": 2}, "e": [1, 2], "f": 3});
+        let new = json!({"a": 1, "b": {"c": 1, "d": 3}, "e": [1], "g": null});
+        let patch = difference(&old, &new);
+        assert_eq!(patch, json!({"b": {"d": 3}, "e": [1], "g": null, "f": null}));
+        let mut patched = old.clone();
+        json_patch::merge(&mut patched, &patch);
+        assert_eq!(patched, json!({"a": 1, "b": {"c": 1, "d": 3}, "e": [1]}));
+    }
+}

@@ -1,0 +1,264 @@
+//! Where a run stands, for people and programs. Pure: what was read comes in, text or JSON goes out.
+
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+
+use milvus_guard_core::{
+    api::{RunKind, RunPhase, StepStage, UpgradeRun},
+    text::plain,
+};
+
+/// Version of the JSON form.
+pub const SCHEMA_VERSION: &str = "guard.milvus.io/run-status/v1";
+
+/// Where a run stands.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct View {
+    /// [`SCHEMA_VERSION`].
+    pub schema_version: &'static str,
+    /// `namespace/name` of the run.
+    pub run: String,
+    /// Release.
+    pub release: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// `migration` or `rolling`.
+    pub kind: &'static str,
+    /// Version before.
+    pub from: String,
+    /// Version after.
+    pub to: String,
+    /// Phase, as the `UpgradeRun` has it.
+    pub phase: &'static str,
+    /// Where it stands in its plan.
+    pub step: Option<StepView>,
+    /// Who works on it; nobody where the lock is free.
+    pub holder: Option<HolderView>,
+    /// When its status was last written.
+    pub updated_at: Option<Timestamp>,
+    /// Where the saved metadata is.
+    pub backup: Option<String>,
+    /// The state of the data and the next command, where the run said them.
+    pub message: Option<String>,
+    /// What runs of the release; empty where it could not be read.
+    pub components: Vec<ComponentView>,
+}
+
+/// Where a run stands in its plan.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StepView {
+    /// Id of the step.
+    pub id: String,
+    /// What it does.
+    pub title: String,
+    /// Its place, from 1.
+    pub number: u32,
+    /// Number of steps.
+    pub of: usize,
+    /// Whether it is done.
+    pub done: bool,
+    /// Whether it is being undone.
+    pub back: bool,
+    /// How often it was begun.
+    pub attempts: u32,
+    /// Since when.
+    pub since: Timestamp,
+    /// What blocks it.
+    pub waiting_for: Option<String>,
+}
+
+/// Who works on a run.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HolderView {
+    /// Who.
+    pub identity: String,
+    /// Since when.
+    pub since: Option<Timestamp>,
+    /// When it last gave a sign of life, by its own clock.
+    pub renewed_at: Option<Timestamp>,
+}
+
+/// One component of the release.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ComponentView {
+    /// Workload.
+    pub workload: String,
+    /// Image.
+    pub image: String,
+    /// Wanted pods.
+    pub wanted: i64,
+    /// Pods of the current template.
+    pub updated: i64,
+    /// Pods of an older one.
+    pub old: i64,
+    /// Available pods.
+    pub available: i64,
+}
+
+impl View {
+    /// From a run and who holds its lock.
+    #[must_use]
+    pub fn of(run: &UpgradeRun, holder: Option<HolderView>, components: Vec<ComponentView>) -> Self {
+        let (spec, status) = (&run.spec, &run.status);
+        let step = status.step.as_ref().map(|cursor| {
+            let title =
+                spec.plan.iter().find(|step| step.id == cursor.id).map_or_else(|| cursor.id.clone(), |step| step.title.clone());
+            StepView {
+                id: cursor.id.clone(),
+                title,
+                number: cursor.index.saturating_add(1),
+                of: spec.plan.len(),
+                done: cursor.stage == StepStage::Done,
+                back: status.phase == RunPhase::RollingBack,
+                attempts: cursor.attempts,
+                since: cursor.since,
+                waiting_for: cursor.waiting_for.clone(),
+            }
+        });
+        Self {
+            schema_version: SCHEMA_VERSION,
+            run: run.full_name(),
+            release: spec.release.clone(),
+            namespace: spec.namespace.clone(),
+            kind: if spec.kind == RunKind::Migration { "migration" } else { "rolling" },
+            from: spec.from.to_string(),
+            to: spec.to.to_string(),
+            phase: status.phase.name(),
+            step,
+            holder,
+            updated_at: status.updated_at,
+            backup: status.backup.as_ref().map(|backup| backup.location.clone()),
+            message: status.message.clone(),
+            components,
+        }
+    }
+
+    /// As lines for a person.
+    #[must_use]
+    pub fn text(&self, now: Timestamp) -> String {
+        let mut lines = vec![
+            format!(
+                "run        {} ({} of {} in namespace {}, {} to {})",
+                self.run, self.kind, self.release, self.namespace, self.from, self.to
+            ),
+            format!("phase      {}", self.phase),
+        ];
+        if let Some(step) = &self.step {
+            let doing = match (step.back, step.done) {
+                (false, false) => "at",
+                (false, true) => "after",
+                (true, false) => "undoing",
+                (true, true) => "has undone",
+            };
+            let attempts = if step.attempts > 1 { format!(", attempt {}", step.attempts) } else { String::new() };
+            let since = ago(now, step.since);
+            lines.push(format!(
+                "step       {doing} {} of {}: {} (since {since}{attempts})",
+                step.number,
+                step.of,
+                plain(&step.title)
+            ));
+            if let Some(on) = &step.waiting_for {
+                lines.push(format!("waits for  {}", plain(on)));
+            }
+        }
+        lines.push(match &self.holder {
+            Some(holder) => {
+                let since = holder.since.map_or_else(String::new, |since| format!(", since {}", ago(now, since)));
+                let alive = holder.renewed_at.map_or_else(String::new, |at| format!(", last renewed {} ago", ago(now, at)));
+                format!("lock       {}{since}{alive}", plain(&holder.identity))
+            }
+            None => "lock       free".to_owned(),
+        });
+        if let Some(backup) = &self.backup {
+            lines.push(format!("backup     {}", plain(backup)));
+        }
+        lines.extend(under("runs", table(&self.components)));
+        if let Some(message) = &self.message {
+            lines.extend(under("says", message.lines().filter(|line| !line.trim().is_empty()).map(plain).collect()));
+        }
+        lines.join("\n") + "\n"
+    }
+}
+
+/// Lines under one title.
+fn under(title: &str, lines: Vec<String>) -> impl Iterator<Item = String> {
+    lines.into_iter().enumerate().map(move |(at, line)| format!("{:<11}{line}", if at == 0 { title } else { "" }))
+}
+
+/// Components below each other.
+fn table(components: &[ComponentView]) -> Vec<String> {
+    let names: Vec<(String, String)> =
+        components.iter().map(|component| (plain(&component.workload), plain(&component.image))).collect();
+    let workloads = names.iter().map(|(workload, _)| workload.chars().count()).max().unwrap_or(0);
+    let images = names.iter().map(|(_, image)| image.chars().count()).max().unwrap_or(0);
+    let rows = names.iter().zip(components).map(|((workload, image), one)| {
+        let ComponentView { updated, old, available, wanted, .. } = one;
+        format!("{workload:<workloads$}  {image:<images$}  {updated} new, {old} old, {available} of {wanted} available")
+    });
+    rows.collect()
+}
+
+/// How long ago something was, as people say it.
+fn ago(now: Timestamp, then: Timestamp) -> String {
+    let seconds = now.duration_since(then).max(SignedDuration::ZERO).as_secs();
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_run_that_waits_says_for_what_and_who_holds_it() {
+        let run = json!({
+            "apiVersion": "guard.milvus.io/v1alpha1", "kind": "UpgradeRun", "metadata": {"name": "run-1", "namespace": "milvus"},
+            "spec": {"kind": "Migration", "release": "r", "namespace": "milvus", "from": "2.1.4", "to": "2.2.16", "planHash": "h",
+                "plan": [{"id": "check", "title": "Check", "action": "Check"}, {"id": "stop", "title": "Stop all", "action": "Stop"}]},
+            "status": {"phase": "Running", "step": {"id": "stop", "index": 1, "stage": "Begun", "attempts": 2,
+                "since": "2026-01-31T10:00:00Z", "waitingFor": "proxy: 1 pod is left"}},
+        });
+        let run: UpgradeRun = serde_json::from_value(run).unwrap();
+        let now = "2026-01-31T10:01:05Z".parse().unwrap();
+        let holder = HolderView {
+            identity: "pod-1".into(),
+            since: Some("2026-01-31T09:59:00Z".parse().unwrap()),
+            renewed_at: Some("2026-01-31T10:01:02Z".parse().unwrap()),
+        };
+        let proxy = ComponentView {
+            workload: "proxy".into(),
+            image: "milvus:v2.1.4".into(),
+            wanted: 0,
+            updated: 0,
+            old: 1,
+            available: 1,
+        };
+        let expected = "\
+run        milvus/run-1 (migration of r in namespace milvus, 2.1.4 to 2.2.16)
+phase      Running
+step       at 2 of 2: Stop all (since 1 min 5 s, attempt 2)
+waits for  proxy: 1 pod is left
+lock       pod-1, since 2 min 5 s, last renewed 3 s ago
+runs       proxy   milvus:v2.1.4  0 new, 1 old, 1 of 0 available
+           worker  milvus:v2      1 new, 0 old, 1 of 1 available
+";
+        let worker =
+            ComponentView { workload: "worker".into(), image: "milvus:v2".into(), wanted: 1, updated: 1, old: 0, available: 1 };
+        assert_eq!(View::of(&run, Some(holder), vec![proxy, worker]).text(now), expected);
+        let mut said = View::of(&run, None, Vec::new());
+        said.message = Some("It is done.\n\nNext:\n  helm upgrade".into());
+        let text = said.text(now);
+        assert!(text.contains("lock       free"), "{text}");
+        assert!(text.ends_with("says       It is done.\n           Next:\n             helm upgrade\n"), "{text}");
+    }
+}

@@ -1,0 +1,174 @@
+//! Makes the Job of a run in the cluster, and follows it. Nothing here touches Milvus or its metadata.
+
+use k8s_openapi::api::{apps::v1::Deployment, authentication::v1::SelfSubjectReview, batch::v1::Job, core::v1::Namespace};
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+    core::{ApiResource, DynamicObject, GroupVersionKind},
+};
+use serde_json::Value;
+
+use crate::engine::{ApiError, End, Home, Link};
+use milvus_guard_sources::kubernetes::workloads::FIELD_MANAGER;
+
+use super::{
+    follow,
+    spec::{JobSpec, OPERATION_LABEL, RUN_LABEL},
+};
+
+/// Makes the Job, or finds the one that is at work, and follows it to its end. `delete` removes it where it ended well.
+///
+/// # Errors
+/// Where it cannot be made or followed.
+pub async fn run(link: &Link, spec: &JobSpec, delete: bool) -> Result<End, End> {
+    let jobs: Api<Job> = Api::namespaced(link.client(), &spec.home);
+    if attach(link, &jobs, spec).await? {
+        link.reporter.note(format!("Job {}/{} is already running; following it", spec.home, spec.name));
+    } else {
+        make(link, &jobs, spec).await?;
+        link.reporter.note(format!(
+            "made Job {}/{}; kubectl logs -n {} job/{} shows its own words",
+            spec.home, spec.name, spec.home, spec.name
+        ));
+    }
+    let end = follow::follow(link, spec).await?;
+    // While the Job may still be at work it needs its rights.
+    if let Some(end) = &end {
+        clean_up(link, &jobs, spec, delete && matches!(end, End::Reached(_) | End::Waits(_))).await;
+    }
+    Ok(end.unwrap_or_else(|| {
+        End::Stopped(format!(
+            "Stopped following Job {}/{}, which continues without this command. Next: milvus-guard status -i {} -n {} --wait",
+            spec.home, spec.name, spec.release.name, spec.release.namespace
+        ))
+    }))
+}
+
+/// The user name of the caller, as the API server knows it; for the record only.
+pub async fn asker(link: &Link) -> Option<String> {
+    let api: Api<SelfSubjectReview> = Api::all(link.client());
+    let review = SelfSubjectReview::default();
+    let answer = link.call("who asks", async || api.create(&PostParams::default(), &review).await).await.ok()?;
+    answer.status?.user_info?.username
+}
+
+/// Our image: as given, else the one that the installed guard runs.
+///
+/// # Errors
+/// Where nothing tells which.
+pub async fn image(link: &Link, home: &Home, given: Option<&String>) -> Result<String, End> {
+    if let Some(image) = given {
+        return Ok(image.clone());
+    }
+    let api: Api<Deployment> = Api::namespaced(link.client(), &home.namespace);
+    let params = ListParams::default().labels("app.kubernetes.io/name=milvus-guard");
+    let found = match link.call("the guard's Deployment", async || api.list(&params).await).await {
+        Ok(found) => found.items,
+        Err(_) => Vec::new(),
+    };
+    let image = found.into_iter().find_map(|one| one.spec.template.spec?.containers.into_iter().next()?.image);
+    image.ok_or_else(|| {
+        End::Refused(
+            "Refused: nothing tells which image of milvus-guard the Job is to run. Nothing was changed. Next: the same command with \
+             --job-image IMAGE, or with --local, in this process"
+                .into(),
+        )
+    })
+}
+
+/// Whether a Job is at work that does what is asked for. One that does something else with the run is ended: its process stops
+/// at the next safe point. One that has ended makes room.
+async fn attach(link: &Link, jobs: &Api<Job>, spec: &JobSpec) -> Result<bool, End> {
+    let params = ListParams::default().labels(&format!("{RUN_LABEL}={}", spec.run));
+    let found = link.call("Jobs of the run", async || jobs.list(&params).await).await?;
+    for job in found.items {
+        let same = job.labels().get(OPERATION_LABEL).map(String::as_str) == Some(spec.operation);
+        if same && !follow::has_ended(&job) {
+            return Ok(true);
+        }
+        let name = job.name_any();
+        let what = format!("Job {name}");
+        // In the foreground: the Job is gone when its pods are.
+        match link.call(&what, async || jobs.delete(&name, &DeleteParams::foreground()).await).await {
+            Ok(_) | Err(ApiError::NotFound { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        while link.call(&what, async || jobs.get_opt(&name).await).await?.is_some() {
+            link.wait_for(format!("Job {name} to end"));
+            tokio::select! {
+                () = tokio::time::sleep(follow::LOOK) => {}
+                halt = link.halting.halted() => return Err(ApiError::Halted(halt).into()),
+            }
+        }
+        link.go_on();
+    }
+    Ok(false)
+}
+
+/// Makes account, rights, claim and Job.
+async fn make(link: &Link, jobs: &Api<Job>, spec: &JobSpec) -> Result<(), End> {
+    let namespaces: Api<Namespace> = Api::all(link.client());
+    if let Ok(None) = link.call("the run's namespace", async || namespaces.get_opt(&spec.home).await).await {
+        return Err(End::Refused(format!(
+            "Refused: there is no namespace {}. Nothing was changed. Next: name another with --run-namespace",
+            spec.home
+        )));
+    }
+    for object in spec.access().iter().chain(spec.volume_claim().as_ref()) {
+        let kind = object["kind"].as_str().unwrap_or_default();
+        let name = object["metadata"]["name"].as_str().unwrap_or_default();
+        let api = api_of(link, object);
+        let params = PatchParams::apply(FIELD_MANAGER).force();
+        let applied = link.call(&format!("{kind} {name}"), async || api.patch(name, &params, &Patch::Apply(object)).await).await;
+        applied.map_err(|error| unmade(&error, spec))?;
+    }
+    let job: Job = serde_json::from_value(spec.job()).map_err(|error| {
+        End::Refused(format!(
+            "Refused: with --job-overrides the result is not a valid Job ({error}). Nothing was changed. Next: correct that file"
+        ))
+    })?;
+    match link.call(&format!("Job {}", spec.name), async || jobs.create(&PostParams::default(), &job).await).await {
+        Ok(_) | Err(ApiError::Conflict { .. }) => Ok(()),
+        Err(error) => Err(unmade(&error, spec)),
+    }
+}
+
+fn unmade(error: &ApiError, spec: &JobSpec) -> End {
+    End::Stopped(format!(
+        "Stopped: {error}. Milvus and its metadata were not touched. Next: the same command with the right to make this in namespace {}, or \
+         with --job-service-account and an account that has the rights of docs/{}.md",
+        spec.home, spec.verb
+    ))
+}
+
+/// Takes account and rights back, and the Job where that was asked for. What cannot be taken back is said.
+async fn clean_up(link: &Link, jobs: &Api<Job>, spec: &JobSpec, delete_job: bool) {
+    for object in spec.access().iter().rev() {
+        let kind = object["kind"].as_str().unwrap_or_default();
+        let name = object["metadata"]["name"].as_str().unwrap_or_default();
+        let api = api_of(link, object);
+        let deleted = link.call(&format!("{kind} {name}"), async || api.delete(name, &DeleteParams::default()).await).await;
+        if let Err(error) = deleted.map(drop)
+            && !matches!(error, ApiError::NotFound { .. })
+        {
+            link.reporter.warn(format!("{error}; remove it by hand"));
+        }
+    }
+    if delete_job {
+        let name = &spec.name;
+        let deleted = link.call(&format!("Job {name}"), async || jobs.delete(name, &DeleteParams::background()).await).await;
+        if let Err(error) = deleted.map(drop)
+            && !matches!(error, ApiError::NotFound { .. })
+        {
+            link.reporter.warn(format!("{error}; remove it by hand"));
+        }
+    }
+}
+
+fn api_of(link: &Link, object: &Value) -> Api<DynamicObject> {
+    let text = |key: &str| object[key].as_str().unwrap_or_default();
+    let (group, version) = text("apiVersion").split_once('/').unwrap_or(("", text("apiVersion")));
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, text("kind")));
+    let namespace = object["metadata"]["namespace"].as_str().unwrap_or_default();
+    Api::namespaced_with(link.client(), namespace, &resource)
+}

@@ -1,0 +1,57 @@
+//! Who starts after whom. A cold start is no rolling upgrade: nobody serves yet, so what counts is who looks for whom. The
+//! coordinators look for one another and come first, together; workers register with them; proxies let clients in, last.
+
+use milvus_guard_core::milvus::Component;
+
+/// What starts together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Tier {
+    /// Coordinators.
+    Coordinators,
+    /// Nodes.
+    Workers,
+    /// Proxies.
+    Proxies,
+}
+
+impl Tier {
+    /// In the order in which they start.
+    pub const ALL: [Self; 3] = [Self::Coordinators, Self::Workers, Self::Proxies];
+
+    /// Where a component belongs.
+    #[must_use]
+    pub const fn of(component: Component) -> Self {
+        match component {
+            Component::RootCoord
+            | Component::DataCoord
+            | Component::IndexCoord
+            | Component::QueryCoord
+            | Component::MixCoord
+            | Component::Standalone => Self::Coordinators,
+            Component::IndexNode | Component::DataNode | Component::QueryNode | Component::StreamingNode => Self::Workers,
+            Component::Proxy | Component::Cdc => Self::Proxies,
+        }
+    }
+
+    /// As a step's id has it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Coordinators => "coordinators",
+            Self::Workers => "workers",
+            Self::Proxies => "proxies",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn coordinators_come_first_and_proxies_last() {
+        assert!(Tier::of(Component::RootCoord) < Tier::of(Component::QueryNode));
+        assert!(Tier::of(Component::QueryNode) < Tier::of(Component::Proxy));
+        assert!(Component::ALL.into_iter().filter(|one| one.is_coordinator()).all(|one| Tier::of(one) == Tier::Coordinators));
+    }
+}

@@ -1,0 +1,242 @@
+//! The steps as a list, and its hash.
+
+use std::time::Duration;
+
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use crate::engine::{Standing, StepError};
+use milvus_guard_core::api::{RunStep, StepAction};
+
+use super::{
+    order::Tier,
+    settings::{Operation, Settings, StartBy},
+    steps, words,
+    world::{Cx, World},
+};
+
+/// One step of a migration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// What must be true before anything is touched.
+    Check,
+    /// The same for a migration that was made otherwise.
+    CheckMigrated,
+    /// Replicas and images as they are.
+    Record,
+    /// Everything to zero.
+    Stop,
+    /// No session is left in etcd.
+    AwaitSessions,
+    /// Metadata to a file.
+    Backup,
+    /// Metadata to the new form, by us.
+    Migrate,
+    /// The same, by the official tool.
+    MigrateByTool,
+    /// What stands is what was planned.
+    Verify,
+    /// The evidence for the webhook.
+    Attest,
+    /// The new version, tier by tier.
+    Start(Tier),
+    /// The new version, by one `helm upgrade`.
+    StartByHelm,
+    /// No field under our name.
+    HandOver,
+    /// What was needed only meanwhile.
+    CleanUp,
+}
+
+/// The steps for what was asked for.
+#[must_use]
+pub fn steps(settings: &Settings, operation: Operation) -> Vec<Step> {
+    if operation == Operation::Record {
+        return vec![Step::CheckMigrated, Step::Record, Step::Attest];
+    }
+    let migrate = if settings.tool_image.is_some() { Step::MigrateByTool } else { Step::Migrate };
+    let mut steps =
+        vec![Step::Check, Step::Record, Step::Stop, Step::AwaitSessions, Step::Backup, migrate, Step::Verify, Step::Attest];
+    match settings.start {
+        StartBy::Run => steps.extend(Tier::ALL.map(Step::Start)),
+        StartBy::Helm => steps.push(Step::StartByHelm),
+    }
+    steps.extend([Step::HandOver, Step::CleanUp]);
+    steps
+}
+
+/// The steps that a recorded plan names; `None` if a later version wrote it.
+#[must_use]
+pub fn recorded(plan: &[RunStep]) -> Option<Vec<Step>> {
+    plan.iter().map(|written| Step::ALL.into_iter().find(|step| step.id() == written.id)).collect()
+}
+
+/// A digest of the plan and of what it was made from.
+#[must_use]
+pub fn hash(settings: &Settings, steps: &[Step], image: &str, root: (&str, &str), uids: &[String]) -> String {
+    let mut uids = uids.to_vec();
+    uids.sort();
+    let made_from = json!({
+        "release": settings.release.name, "namespace": settings.release.namespace,
+        "from": settings.source.to_string(), "to": settings.target.to_string(),
+        "image": image, "tool": settings.tool_image, "root": root.0, "meta": root.1,
+        "steps": steps.iter().map(|step| step.id()).collect::<Vec<_>>(),
+        "workloads": uids,
+    });
+    let digest = Sha256::digest(made_from.to_string());
+    format!("sha256:{}", digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+}
+
+impl Step {
+    /// Every step there is.
+    const ALL: [Self; 16] = [
+        Self::Check,
+        Self::CheckMigrated,
+        Self::Record,
+        Self::Stop,
+        Self::AwaitSessions,
+        Self::Backup,
+        Self::Migrate,
+        Self::MigrateByTool,
+        Self::Verify,
+        Self::Attest,
+        Self::Start(Tier::Coordinators),
+        Self::Start(Tier::Workers),
+        Self::Start(Tier::Proxies),
+        Self::StartByHelm,
+        Self::HandOver,
+        Self::CleanUp,
+    ];
+
+    /// Its id in the plan.
+    #[must_use]
+    pub const fn id(self) -> &'static str {
+        match self {
+            Self::Check => "check",
+            Self::CheckMigrated => "check-migrated",
+            Self::Record => "record",
+            Self::Stop => "stop",
+            Self::AwaitSessions => "await-sessions",
+            Self::Backup => "backup",
+            Self::Migrate => "migrate",
+            Self::MigrateByTool => "migrate-by-tool",
+            Self::Verify => "verify",
+            Self::Attest => "attest",
+            Self::Start(Tier::Coordinators) => "start-coordinators",
+            Self::Start(Tier::Workers) => "start-workers",
+            Self::Start(Tier::Proxies) => "start-proxies",
+            Self::StartByHelm => "start-by-helm",
+            Self::HandOver => "hand-over",
+            Self::CleanUp => "clean-up",
+        }
+    }
+
+    const fn title(self) -> &'static str {
+        match self {
+            Self::Check => "Check the release and its metadata",
+            Self::CheckMigrated => "Check that the metadata is migrated",
+            Self::Record => "Record replicas and images",
+            Self::Stop => "Stop every component of Milvus",
+            Self::AwaitSessions => "Wait until no component is registered in etcd",
+            Self::Backup => "Back up the metadata",
+            Self::Migrate => "Migrate the metadata",
+            Self::MigrateByTool => "Migrate the metadata with the official tool",
+            Self::Verify => "Verify the metadata",
+            Self::Attest => "Record the evidence",
+            Self::Start(Tier::Coordinators) => "Start the coordinators of the new version",
+            Self::Start(Tier::Workers) => "Start the nodes of the new version",
+            Self::Start(Tier::Proxies) => "Start the proxies of the new version",
+            Self::StartByHelm => "Wait for Helm to start the new version",
+            Self::HandOver => "Give every changed field back to Helm",
+            Self::CleanUp => "Remove what was needed only meanwhile",
+        }
+    }
+
+    const fn action(self) -> StepAction {
+        match self {
+            Self::Check | Self::CheckMigrated => StepAction::Check,
+            Self::Record => StepAction::Record,
+            Self::Stop => StepAction::Stop,
+            Self::AwaitSessions => StepAction::AwaitSessions,
+            Self::Backup => StepAction::Backup,
+            Self::Migrate | Self::MigrateByTool => StepAction::Migrate,
+            Self::Verify => StepAction::Verify,
+            Self::Attest => StepAction::Attest,
+            Self::Start(_) | Self::StartByHelm => StepAction::Start,
+            Self::HandOver => StepAction::HandOver,
+            Self::CleanUp => StepAction::CleanUp,
+        }
+    }
+}
+
+impl crate::engine::Step for Step {
+    type World = World;
+
+    fn describe(&self) -> RunStep {
+        RunStep { id: self.id().into(), title: self.title().into(), component: None, workload: None, action: self.action() }
+    }
+
+    fn touches(&self) -> bool {
+        !matches!(self, Self::Check | Self::CheckMigrated | Self::Record)
+    }
+
+    fn winds_down(&self) -> bool {
+        matches!(self, Self::Backup | Self::Migrate | Self::MigrateByTool | Self::Verify)
+    }
+
+    fn deadline(&self, world: &World) -> Duration {
+        world.settings.step
+    }
+
+    fn standing(&self, world: &World, back: bool) -> Standing {
+        words::standing(*self, world, back)
+    }
+
+    async fn apply(&self, cx: &Cx<'_>) -> Result<(), StepError> {
+        // Work in etcd holds whole pages and transactions: it is boxed, so that not every step is as large.
+        match self {
+            Self::Check => Box::pin(steps::check::apply(cx)).await,
+            Self::CheckMigrated => Box::pin(steps::check_migrated::apply(cx)).await,
+            Self::Record => steps::record::apply(cx).await,
+            Self::Stop => steps::stop::apply(cx).await,
+            Self::AwaitSessions => Box::pin(steps::await_sessions::apply(cx)).await,
+            Self::Backup => Box::pin(steps::backup::apply(cx)).await,
+            Self::Migrate => Box::pin(steps::migrate::apply(cx)).await,
+            Self::MigrateByTool => Box::pin(steps::official_tool::apply(cx)).await,
+            Self::Verify => Box::pin(steps::verify::apply(cx)).await,
+            Self::Attest => steps::attest::apply(cx).await,
+            Self::Start(tier) => steps::start::apply(cx, *tier).await,
+            Self::StartByHelm => steps::start_by_helm::apply(cx).await,
+            Self::HandOver => steps::hand_over::apply(cx).await,
+            Self::CleanUp => steps::clean_up::apply(cx).await,
+        }
+    }
+
+    async fn gate(&self, cx: &Cx<'_>) -> Result<(), StepError> {
+        match self {
+            Self::Stop => steps::stop::gate(cx).await,
+            Self::Start(tier) => steps::start::gate(cx, *tier).await,
+            Self::StartByHelm => steps::start_by_helm::gate(cx).await,
+            _ => Ok(()),
+        }
+    }
+
+    async fn undo(&self, cx: &Cx<'_>) -> Result<(), StepError> {
+        match self {
+            Self::Record => steps::hand_over::apply(cx).await,
+            Self::Stop => steps::stop::undo(cx).await,
+            Self::Migrate | Self::MigrateByTool => Box::pin(steps::migrate::undo(cx)).await,
+            Self::Attest => steps::attest::undo(cx).await,
+            Self::Start(tier) => steps::start::undo(cx, *tier).await,
+            Self::StartByHelm => steps::start_by_helm::undo(cx).await,
+            // These leave nothing behind that would be in the way, and backups stay.
+            Self::Check
+            | Self::CheckMigrated
+            | Self::AwaitSessions
+            | Self::Backup
+            | Self::Verify
+            | Self::HandOver
+            | Self::CleanUp => Ok(()),
+        }
+    }
+}

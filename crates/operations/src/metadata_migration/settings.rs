@@ -1,0 +1,143 @@
+//! What the command line asks for.
+
+use std::{path::PathBuf, time::Duration};
+
+use crate::engine::{Intent, ReleaseName};
+use milvus_guard_core::milvus::Version;
+use milvus_guard_metadata::model::versions::{Transition, transition};
+use milvus_guard_sources::etcd::Tls;
+
+pub use crate::engine::release::image_fits as image;
+
+/// What to do with a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// Migrate, or resume migrating.
+    Migrate,
+    /// Put metadata, images and replicas back as the run recorded them.
+    Rollback,
+    /// End the run where it stands.
+    Abort,
+    /// Look at a migration that was made otherwise, and record the evidence.
+    Record,
+}
+
+impl Operation {
+    /// As it is typed.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Migrate => "migrate",
+            Self::Rollback => "rollback",
+            Self::Abort => "abort",
+            Self::Record => "record",
+        }
+    }
+
+    /// What it does with its run.
+    #[must_use]
+    pub const fn intent(self) -> Intent {
+        match self {
+            Self::Migrate | Self::Record => Intent::Forward,
+            Self::Rollback => Intent::Back,
+            Self::Abort => Intent::End,
+        }
+    }
+}
+
+/// Who starts the new version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartBy {
+    /// The run does, in order.
+    Run,
+    /// One `helm upgrade` does, made by a person or a pipeline.
+    Helm,
+}
+
+/// What a migration is to do.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Which release.
+    pub release: ReleaseName,
+    /// Version before (`-s`).
+    pub source: Version,
+    /// Version after (`-t`).
+    pub target: Version,
+    /// Root path of the metadata (`-r`); absent means what the configuration says.
+    pub root_path: Option<String>,
+    /// Image of the new version (`-w`); absent means the running repository at `v<target>`.
+    pub image: Option<String>,
+    /// Image of the official tool (`-m`); absent means our own migration.
+    pub tool_image: Option<String>,
+    /// Addresses of etcd (`-e`); empty means what the configuration says.
+    pub etcd: Vec<String>,
+    /// TLS of etcd.
+    pub etcd_tls: Option<Tls>,
+    /// User and password of etcd.
+    pub etcd_user: Option<(String, String)>,
+    /// Who starts the new version.
+    pub start: StartBy,
+    /// Go back at once where something fails.
+    pub back_on_failure: bool,
+    /// A rollback may lose what 2.2 has served since the backup.
+    pub accept_data_loss: bool,
+    /// Folder of the backup.
+    pub backup_dir: PathBuf,
+    /// Claim that is mounted there, in a Job.
+    pub backup_claim: Option<String>,
+    /// Name of the run, where a Job was told.
+    pub run: Option<String>,
+    /// Namespace of the run, where it was told.
+    pub run_namespace: Option<String>,
+    /// Account in whose name the run was asked for.
+    pub requested_by: Option<String>,
+    /// For all of it.
+    pub total: Duration,
+    /// For one step.
+    pub step: Duration,
+    /// For the lock, without renewal.
+    pub lock: Duration,
+}
+
+/// Reads the pair of versions, and refuses what no migration leads between.
+///
+/// # Errors
+/// What is wrong, in words for the person who typed it.
+pub fn versions(source: &str, target: &str) -> Result<(Version, Version), String> {
+    let plain = |text: &str| text.trim().trim_start_matches('v').to_owned();
+    let (source, target) = (plain(source), plain(target));
+    match transition(&source, &target).map_err(|error| error.to_string())? {
+        Transition::Migrate => {}
+        Transition::Compatible => {
+            return Err(format!(
+                "{source} and {target} have the same metadata: there is nothing to migrate, upgrade Milvus directly"
+            ));
+        }
+    }
+    let read = |text: &str| text.parse::<Version>().map_err(|_| format!("'{text}' is not a release of Milvus, such as 2.1.4"));
+    Ok((read(&source)?, read(&target)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case("2.1.4", "2.2.16", Ok(()))]
+    #[case("v2.1.0", "v2.2.0", Ok(()))]
+    #[case("2.2.3", "2.2.16", Err("2.2.3 already has the metadata of 2.2"))]
+    #[case("2.1.4", "2.3.0", Err("migrated to 2.2 only, not to 2.3.0"))]
+    #[case("2.0.2", "2.2.16", Err("upgrade Milvus to 2.1.4 first"))]
+    #[case("2.1.0", "2.1.4", Err("nothing to migrate"))]
+    #[case("2.2.16", "2.1.4", Err("lower than the source"))]
+    #[case("latest", "2.2.16", Err("is not a version"))]
+    fn versions_are_judged(#[case] source: &str, #[case] target: &str, #[case] expected: Result<(), &str>) {
+        match (versions(source, target), expected) {
+            (Ok(_), Ok(())) => {}
+            (Err(text), Err(part)) => assert!(text.contains(part), "{text}"),
+            (found, expected) => panic!("{found:?} instead of {expected:?}"),
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! The evidence that the webhook believes: bound to the release, the versions, the etcd and the workloads.
+
+use jiff::Timestamp;
+
+use crate::{
+    engine::{StepError, originals::recorded},
+    metadata_migration::world::Cx,
+};
+use milvus_guard_core::api::{Condition, ConditionStatus, Evidence, progress::METADATA_MIGRATED};
+
+/// Notes what was verified; evidence it is only with the condition.
+pub(super) async fn draft(cx: &Cx<'_>, cluster_id: u64) -> Result<(), StepError> {
+    let world = cx.world;
+    let settings = &world.settings;
+    let evidence = Evidence {
+        release: world.release.name.clone(),
+        namespace: settings.release.namespace.clone(),
+        from: settings.source,
+        to: settings.target,
+        root_path: world.target.endpoint.root_path.clone(),
+        etcd_cluster_id: format!("{cluster_id:x}"),
+        endpoints: if world.configured.is_empty() { world.target.endpoint.addresses.clone() } else { world.configured.clone() },
+        workload_uids: Vec::new(),
+    };
+    cx.record(|status| status.evidence = Some(evidence.clone())).await?;
+    Ok(())
+}
+
+/// Makes it evidence, after verification and before anything of the new version starts.
+pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
+    let Some(drafted) = cx.run().status.evidence else {
+        return Err(StepError::Refused("nothing was verified that could be evidence".into()));
+    };
+    let evidence = Evidence { workload_uids: recorded(cx)?.into_iter().filter_map(|original| original.uid).collect(), ..drafted };
+    cx.record(|status| {
+        status.evidence = Some(evidence.clone());
+        condition(ConditionStatus::True, "Verified", "the metadata was read back and compared with the plan")
+            .set(&mut status.conditions);
+    })
+    .await?;
+    Ok(())
+}
+
+/// Takes the evidence back, before the metadata goes back.
+pub(crate) async fn undo(cx: &Cx<'_>) -> Result<(), StepError> {
+    if cx.run().status.evidence.is_some() {
+        cx.record(|status| {
+            condition(ConditionStatus::False, "RolledBack", "the run goes back").set(&mut status.conditions);
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+fn condition(status: ConditionStatus, reason: &str, message: &str) -> Condition {
+    Condition {
+        r#type: METADATA_MIGRATED.into(),
+        status,
+        reason: reason.into(),
+        message: message.into(),
+        last_transition_time: Timestamp::now(),
+        observed_generation: None,
+    }
+}

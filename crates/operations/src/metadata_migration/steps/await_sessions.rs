@@ -1,0 +1,13 @@
+//! No component is registered any more: what Kubernetes calls gone may still be alive to etcd, and the other way round.
+
+use crate::{
+    engine::StepError,
+    metadata_migration::world::{Cx, Told, failed},
+};
+use milvus_guard_metadata::executor;
+
+/// Waits for the end of every session. Its own deadline is the step's.
+pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
+    let limit = cx.world.settings.step;
+    executor::await_sessions(&cx.world.target, limit, &Told::new(cx.link)).await.map_err(|error| failed(&error))
+}

@@ -1,0 +1,77 @@
+//! What must be true before anything is touched.
+
+use crate::{
+    engine::StepError,
+    metadata_migration::{
+        fitness,
+        survey::{self, SurveyError},
+        world::{Cx, Told, failed},
+    },
+};
+use milvus_guard_core::evidence::MetadataState;
+use milvus_guard_metadata::{executor, model::keys::ROLES};
+
+/// Checks the release, then its metadata.
+pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
+    let world = cx.world;
+    let (release, facts) = survey::read(cx.link, &world.settings).await.map_err(surveyed)?;
+    if let Some(why) = fitness::never(&release).or_else(|| fitness::not_now(&release, &facts, world.settings.source, world.again))
+    {
+        return Err(StepError::Refused(why));
+    }
+    let found = executor::inspect(&world.target, &milvus_guard_metadata::model::Options::default(), &Told::new(cx.link))
+        .await
+        .map_err(|e| failed(&e))?;
+    if let Some(lock) = &found.lock {
+        return Err(StepError::Locked(format!("another migration holds the lock in etcd: {}", lock.holder)));
+    }
+    let shown = world.target.endpoint.shown();
+    let why = match &found.state {
+        MetadataState::V21 | MetadataState::V21NoIndex => found.problem.clone(),
+        MetadataState::V22 => Some(format!(
+            "the metadata under {} is that of 2.2 already; where it was migrated otherwise, record that with --record-only",
+            found.root
+        )),
+        MetadataState::Empty => Some(format!(
+            "there is no metadata under {} in etcd at {shown}: the root path (-r) or the etcd (-e) is wrong",
+            found.root
+        )),
+        MetadataState::PartialApply => Some(format!(
+            "a migration of the metadata under {} was started with another tool and not finished; finish it first with milvus-guard meta migrate, or roll \
+             back with milvus-guard meta restore",
+            found.root
+        )),
+        MetadataState::MixedSkipped
+        | MetadataState::PartialCleaned
+        | MetadataState::PartialSaved
+        | MetadataState::Unreadable(_) => Some(
+            found.problem.clone().unwrap_or_else(|| format!("the metadata under {} is in no state to be migrated", found.root)),
+        ),
+    };
+    if let Some(why) = why {
+        return Err(StepError::Refused(why));
+    }
+    // Components that run are registered where they keep their metadata, so no registration means another etcd or root path.
+    let component = |key: &str| ROLES.iter().any(|role| key.contains(&format!("session/{role}")));
+    let registered = found.sessions.iter().any(|session| component(&session.key));
+    if !release.is_stopped() && !registered {
+        return Err(StepError::Refused(format!(
+            "{} runs, and none of its components is registered under {} in etcd at {shown}: this is not its etcd (-e), or not its root path (-r)",
+            release.name, found.root
+        )));
+    }
+    for collection in found.plan.iter().flat_map(|plan| &plan.unloadable) {
+        let name = &collection.name;
+        cx.reporter()
+            .warn(format!("collection {name} was loaded without an index, and 2.2 loads none without; build one afterwards"));
+    }
+    Ok(())
+}
+
+/// Why the release could not be read, as a step says it.
+pub(crate) fn surveyed(error: SurveyError) -> StepError {
+    match error {
+        SurveyError::Refused(why) => StepError::Refused(why),
+        SurveyError::Api(error) => error.into(),
+    }
+}

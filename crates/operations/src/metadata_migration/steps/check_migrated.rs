@@ -1,0 +1,54 @@
+//! Checks a migration that was made otherwise, so that its evidence can be recorded.
+
+use crate::{
+    engine::StepError,
+    metadata_migration::{
+        fitness, survey,
+        world::{Cx, Told, failed},
+    },
+};
+use milvus_guard_core::evidence::MetadataState;
+use milvus_guard_metadata::executor;
+
+use super::{attest, check::surveyed};
+
+/// The metadata is that of 2.2, and nothing of 2.1 can write to it.
+pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
+    let world = cx.world;
+    let (release, _) = survey::read(cx.link, &world.settings).await.map_err(surveyed)?;
+    if let Some(why) = fitness::never(&release) {
+        return Err(StepError::Refused(why));
+    }
+    let old = release.components.iter().find(|component| {
+        component.is_running()
+            && component.version().build().is_some_and(|build| build.version.line() == world.settings.source.line())
+    });
+    if let Some(old) = old {
+        let name = &old.workload.meta.object.name;
+        return Err(StepError::Refused(format!(
+            "Deployment {name} still runs {}, which writes metadata of 2.1; stop it first",
+            old.image()
+        )));
+    }
+    let found = executor::inspect(&world.target, &milvus_guard_metadata::model::Options::default(), &Told::new(cx.link))
+        .await
+        .map_err(|e| failed(&e))?;
+    if let Some(lock) = &found.lock {
+        return Err(StepError::Locked(format!("a migration holds the lock in etcd: {}", lock.holder)));
+    }
+    if found.run.as_ref().is_some_and(|run| run.phase.is_open()) {
+        return Err(StepError::Refused(
+            "a migration in etcd was started and not finished; finish it first with milvus-guard meta migrate".into(),
+        ));
+    }
+    match &found.state {
+        MetadataState::V22 => attest::draft(cx, found.cluster_id).await,
+        // Nothing would change, so the metadata is as good as migrated.
+        MetadataState::V21NoIndex if found.plan.is_none() && found.problem.is_none() => attest::draft(cx, found.cluster_id).await,
+        other => Err(StepError::Refused(format!(
+            "the metadata under {} in etcd at {} is not that of 2.2 ({other:?}), so there is nothing to record",
+            found.root,
+            world.target.endpoint.shown()
+        ))),
+    }
+}

@@ -1,0 +1,71 @@
+//! The metadata to its new form; back: exactly as it was.
+
+use crate::{
+    engine::StepError,
+    metadata_migration::world::{Cx, Told, failed, until_safe},
+};
+use milvus_guard_metadata::executor::{self, MigrateOptions, Outcome, RestoreOptions};
+
+/// Migrates, or goes on migrating.
+pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
+    let settings = &cx.world.settings;
+    cx.permit().await?;
+    let options = MigrateOptions {
+        source: settings.source.to_string(),
+        target: settings.target.to_string(),
+        backup: Some(cx.world.backup_file()),
+        strict_upstream: false,
+        dry_run: false,
+        wait_sessions: Some(settings.step),
+        approved_plan: None,
+    };
+    let told = Told::new(cx.link);
+    let done =
+        until_safe(cx, Box::pin(executor::migrate(&cx.world.target, &options, &told))).await.map_err(|error| failed(&error))?;
+    match done.outcome {
+        Outcome::Migrated | Outcome::AlreadyMigrated => {}
+        Outcome::NothingToDo | Outcome::Compatible | Outcome::Planned => {
+            cx.reporter().note("nothing in the metadata had to change");
+        }
+    }
+    Ok(())
+}
+
+/// Puts the backup back.
+pub(crate) async fn undo(cx: &Cx<'_>) -> Result<(), StepError> {
+    let Some(backup) = cx.run().status.backup else { return Ok(()) };
+    let settings = &cx.world.settings;
+    cx.permit().await?;
+    let file = cx.world.backup_file();
+    if !file.exists() {
+        let location = &backup.location;
+        return Err(StepError::Refused(format!(
+            "the backup {location} is not to be found as {}; bring it there (sha256 {}), or restore it by hand with milvus-guard meta restore",
+            file.display(),
+            backup.sha256
+        )));
+    }
+    let options = RestoreOptions {
+        accept_data_loss: settings.accept_data_loss,
+        other_root: false,
+        dry_run: false,
+        wait_sessions: Some(settings.step),
+    };
+    let told = Told::new(cx.link);
+    let restored = until_safe(cx, Box::pin(executor::restore(&cx.world.target, &file, &options, &told)))
+        .await
+        .map_err(|error| failed(&error))?;
+    if restored.backup.sha256 != backup.sha256 {
+        return Err(StepError::Refused(format!(
+            "{} is another file than the run recorded (sha256 {})",
+            file.display(),
+            backup.sha256
+        )));
+    }
+    cx.reporter().note(format!(
+        "{} records were put back, {} of 2.2 were deleted",
+        restored.puts + restored.rewrites,
+        restored.deletes
+    ));
+    Ok(())
+}

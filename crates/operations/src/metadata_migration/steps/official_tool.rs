@@ -1,0 +1,146 @@
+//! The official tool for the rewriting, in a pod of its image, between our backup and our verification.
+//!
+//! The tool deletes before it computes and knows no way on after a crash. So each attempt begins with our backup put back,
+//! and its pod never runs twice.
+
+use k8s_openapi::api::core::v1::{Pod, Secret};
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, Patch, PatchParams, PostParams},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    engine::{ApiError, StepError},
+    metadata_migration::world::{Cx, World},
+};
+use milvus_guard_sources::kubernetes::{pods::trouble, workloads::FIELD_MANAGER};
+
+use super::migrate;
+
+/// Between two looks at the pod; it takes seconds to minutes.
+const LOOK: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// Runs the tool on the metadata of 2.1.
+pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
+    let world = cx.world;
+    if world.settings.etcd_user.is_some() || world.settings.etcd_tls.is_some() {
+        return Err(StepError::Refused(
+            "the official tool (-m) knows neither users nor the certificates of --etcd-secret; leave -m out".into(),
+        ));
+    }
+    remove(cx).await?;
+    // Whatever an earlier attempt of the tool left is no state to begin from.
+    migrate::undo(cx).await?;
+    let secrets: Api<Secret> = Api::namespaced(cx.link.client(), &world.home);
+    let pods: Api<Pod> = Api::namespaced(cx.link.client(), &world.home);
+    let name = name(world);
+    let params = PatchParams::apply(FIELD_MANAGER).force();
+    let what = format!("Secret {}/{name}", world.home);
+    cx.write(&what, async || secrets.patch(&name, &params, &Patch::Apply(secret(world))).await).await?;
+    let wanted: Pod = serde_json::from_value(pod(world)).map_err(|error| StepError::Failed(error.to_string()))?;
+    let what = format!("Pod {}/{name}", world.home);
+    match cx.write(&what, async || pods.create(&PostParams::default(), &wanted).await).await {
+        Ok(_) | Err(ApiError::Conflict { .. }) => {}
+        Err(error) => return Err(error.into()),
+    }
+    loop {
+        let Ok(found) = cx.link.call(&what, async || pods.get(&name).await).await else {
+            return Err(StepError::Failed(format!("{what} of the official tool is gone before it ended")));
+        };
+        let phase = found.status.as_ref().and_then(|status| status.phase.clone()).unwrap_or_default();
+        match phase.as_str() {
+            "Succeeded" => return Ok(()),
+            "Failed" => {
+                return Err(StepError::Failed(format!(
+                    "the official tool failed; kubectl logs -n {} {name} shows why",
+                    world.home
+                )));
+            }
+            _ => cx.waiting(trouble(&found).unwrap_or_else(|| format!("the official tool (pod {})", found.name_any()))),
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Removes its pod and its configuration.
+pub(crate) async fn clean_up(cx: &Cx<'_>) -> Result<(), StepError> {
+    if cx.world.settings.tool_image.is_none() {
+        return Ok(());
+    }
+    remove(cx).await?;
+    let secrets: Api<Secret> = Api::namespaced(cx.link.client(), &cx.world.home);
+    let name = name(cx.world);
+    gone(cx.write(&format!("Secret {name}"), async || secrets.delete(&name, &DeleteParams::default()).await).await.map(drop))
+}
+
+/// Removes its pod, and waits until it is gone: an old one that succeeded must not stand for a new one.
+async fn remove(cx: &Cx<'_>) -> Result<(), StepError> {
+    let pods: Api<Pod> = Api::namespaced(cx.link.client(), &cx.world.home);
+    let name = name(cx.world);
+    let what = format!("Pod {name}");
+    gone(cx.write(&what, async || pods.delete(&name, &DeleteParams::default()).await).await.map(drop))?;
+    while cx.link.call(&what, async || pods.get_opt(&name).await).await?.is_some() {
+        cx.waiting(format!("pod {name} of an earlier attempt to end"));
+        tokio::time::sleep(LOOK).await;
+    }
+    cx.going_on();
+    Ok(())
+}
+
+fn gone(deleted: Result<(), ApiError>) -> Result<(), StepError> {
+    match deleted {
+        Ok(()) | Err(ApiError::NotFound { .. }) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn name(world: &World) -> String {
+    format!("{}-tool", world.run)
+}
+
+/// The tool's configuration, as its documentation has it.
+fn secret(world: &World) -> Value {
+    let endpoint = &world.target.endpoint;
+    let plain = |address: &String| address.split_once("://").map_or(address.as_str(), |(_, rest)| rest).to_owned();
+    let config = json!({
+        "cmd": {"type": "run", "runWithBackup": false},
+        "config": {
+            "sourceVersion": world.settings.source.to_string(),
+            "targetVersion": world.settings.target.to_string(),
+            "backupFilePath": "/tmp/migration.bak",
+        },
+        "metastore": {"type": "etcd"},
+        "etcd": {
+            "endpoints": endpoint.addresses.iter().map(plain).collect::<Vec<_>>(),
+            "rootPath": endpoint.root_path, "metaSubPath": endpoint.meta_sub_path, "kvSubPath": "kv",
+        },
+    });
+    // JSON is YAML.
+    json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": name(world), "namespace": world.home},
+        "stringData": {"migration.yaml": config.to_string()},
+    })
+}
+
+fn pod(world: &World) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": name(world), "labels": {"app.kubernetes.io/managed-by": "milvus-guard"}},
+        "spec": {
+            "restartPolicy": "Never",
+            "automountServiceAccountToken": false,
+            "securityContext": {"runAsNonRoot": true, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}},
+            "containers": [{
+                "name": "meta-migration",
+                "image": world.settings.tool_image,
+                "command": ["/milvus/bin/meta-migration"],
+                "args": ["-config=/milvus/configs/migration.yaml"],
+                "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
+                "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}},
+                "volumeMounts": [{"name": "config", "mountPath": "/milvus/configs/migration.yaml", "subPath": "migration.yaml"}],
+            }],
+            "volumes": [{"name": "config", "secret": {"secretName": name(world)}}],
+        },
+    })
+}

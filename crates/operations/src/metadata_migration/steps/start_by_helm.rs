@@ -1,0 +1,83 @@
+//! The new version, by one `helm upgrade` that somebody else makes. Until then the run stays open, so that nothing of the old
+//! version can start on migrated metadata.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::{
+    engine::{
+        StepError,
+        originals::{recorded, wait_for},
+    },
+    metadata_migration::{survey, words, world::Cx},
+};
+use milvus_guard_core::{
+    api::{Condition, ConditionStatus, Original, progress::WAITS_FOR_HELM},
+    milvus::Release,
+};
+use milvus_guard_sources::kubernetes::rollout::{Wanted, Watched};
+
+use super::{check::surveyed, start};
+
+/// Says whose turn it is, unless Helm was there already.
+pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
+    let (release, _) = survey::read(cx.link, &cx.world.settings).await.map_err(surveyed)?;
+    if is_started(&release, cx) {
+        return Ok(());
+    }
+    note(cx, ConditionStatus::True, "MetadataMigrated").await?;
+    Err(StepError::Waits(words::turn_of_helm(cx.world)))
+}
+
+/// Waits until everything that Helm started is there.
+pub(crate) async fn gate(cx: &Cx<'_>) -> Result<(), StepError> {
+    let (release, _) = survey::read(cx.link, &cx.world.settings).await.map_err(surveyed)?;
+    let watched: Vec<Watched> = release
+        .components
+        .iter()
+        .map(|component| Watched {
+            name: component.workload.meta.object.name.clone(),
+            selector: component
+                .workload
+                .selector
+                .iter()
+                .map(|(key, value)| format!("{key}={value}"))
+                .collect::<Vec<_>>()
+                .join(","),
+        })
+        .collect();
+    wait_for(cx, &watched, Wanted::Complete, Duration::MAX).await?;
+    note(cx, ConditionStatus::False, "Started").await
+}
+
+/// Stops what Helm started, with the old images again.
+pub(crate) async fn undo(cx: &Cx<'_>) -> Result<(), StepError> {
+    note(cx, ConditionStatus::False, "RolledBack").await?;
+    let originals: Vec<Original> = recorded(cx)?;
+    start::stop(cx, &originals).await
+}
+
+fn is_started(release: &Release, cx: &Cx<'_>) -> bool {
+    let target = cx.world.settings.target;
+    release
+        .components
+        .iter()
+        .any(|component| component.is_running() && component.version().build().is_some_and(|build| build.version == target))
+}
+
+async fn note(cx: &Cx<'_>, status: ConditionStatus, reason: &str) -> Result<(), StepError> {
+    cx.record(|now| {
+        let condition = Condition {
+            r#type: WAITS_FOR_HELM.into(),
+            status,
+            reason: reason.into(),
+            message: String::new(),
+            last_transition_time: Timestamp::now(),
+            observed_generation: None,
+        };
+        condition.set(&mut now.conditions);
+    })
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,90 @@
+//! What runs: the release, its etcd, the image to come. Read only.
+
+use crate::{
+    engine::{Link, etcd, release},
+    metadata_migration::fitness,
+};
+use milvus_guard_core::{evidence::Facts, milvus::Release};
+use milvus_guard_sources::etcd::Endpoint;
+
+pub use crate::engine::release::SurveyError;
+
+use super::settings::{Operation, Settings};
+
+/// What is known before anything is decided.
+#[derive(Clone, Debug)]
+pub struct Survey {
+    /// The release as it runs.
+    pub release: Release,
+    /// What else is known about its namespace.
+    pub facts: Facts,
+    /// Where the metadata is.
+    pub endpoint: Endpoint,
+    /// etcd's addresses as the configuration spells them, for the evidence.
+    pub configured: Vec<String>,
+    /// Image of the new version.
+    pub image: String,
+}
+
+/// Reads the release and all that a run is made from.
+///
+/// # Errors
+/// Where the release cannot be migrated by this verb at all, or the cluster cannot be asked.
+pub async fn survey(link: &Link, settings: &Settings, operation: Operation) -> Result<Survey, SurveyError> {
+    let (release, facts) = read(link, settings).await?;
+    if let Some(why) = fitness::never(&release) {
+        return Err(SurveyError::Refused(why));
+    }
+    let configured = etcd::configured(&release);
+    let endpoint = endpoint(settings, &release).map_err(SurveyError::Refused)?;
+    let image = new_image(settings, &release, operation).map_err(SurveyError::Refused)?;
+    Ok(Survey { release, facts, endpoint, configured, image })
+}
+
+/// Reads the release alone.
+///
+/// # Errors
+/// Where it is not there, or the cluster cannot be asked.
+pub async fn read(link: &Link, settings: &Settings) -> Result<(Release, Facts), SurveyError> {
+    release::read(link, &settings.release).await
+}
+
+/// Where the metadata is: as the flags say, else as the configuration says, else the etcd of the release.
+fn endpoint(settings: &Settings, release: &Release) -> Result<Endpoint, String> {
+    let metadata = release.metadata();
+    let root_path = root_path(settings, release)?;
+    let addresses = etcd::addresses(&settings.etcd, release, &settings.release.namespace)?;
+    Ok(Endpoint {
+        addresses,
+        root_path,
+        meta_sub_path: metadata.meta_sub_path.value.into_owned(),
+        tls: settings.etcd_tls.clone(),
+        user: settings.etcd_user.clone(),
+        release: Some(release.name.clone()),
+    })
+}
+
+/// The root path, as it is configured. A wrong one would find nothing, migrate nothing and start 2.2 on it.
+fn root_path(settings: &Settings, release: &Release) -> Result<String, String> {
+    let metadata = release.metadata();
+    let configured = &metadata.root_path.value;
+    match &settings.root_path {
+        None => Ok(configured.to_string()),
+        Some(given) if !release.has_config() || given.trim_matches('/') == configured => Ok(given.clone()),
+        Some(given) => Err(format!(
+            "-r says {given}, and {} is configured with etcd.rootPath {configured}; leave -r out, or correct it",
+            release.name
+        )),
+    }
+}
+
+/// The image of the new version: as given, else the running repository at the target.
+fn new_image(settings: &Settings, release: &Release, operation: Operation) -> Result<String, String> {
+    match (&settings.image, operation) {
+        (Some(image), Operation::Migrate) => {
+            release::image_fits(image, "-t", settings.target)?;
+            Ok(image.clone())
+        }
+        _ => release::image_at(release, settings.target),
+    }
+}

@@ -1,0 +1,210 @@
+//! What is said when a run stops, and the Helm command that agrees with what runs.
+
+use crate::engine::Standing;
+use milvus_guard_core::{
+    milvus::{Build, ImageRef, Release, Topology, catalogue::Catalogue},
+    upgrade_path::{Journey, plan},
+};
+
+use super::{
+    plan::Step,
+    settings::{Operation, Settings, StartBy},
+    world::World,
+};
+
+/// The state of the data and the next command, for a run that stops in this step.
+#[must_use]
+pub fn standing(step: Step, world: &World, back: bool) -> Standing {
+    if back {
+        return Standing { data: data_back(step, world), next: command(&world.settings, "-o rollback ") };
+    }
+    let go_on = command(&world.settings, "");
+    let or_back = format!("{go_on} (resumes), or {} (rolls back)", command(&world.settings, "-o rollback "));
+    let file = world.backup_location();
+    let (data, next) = match step {
+        Step::Check | Step::Record => ("Nothing was changed.".into(), go_on),
+        Step::CheckMigrated => ("Nothing was changed.".into(), command(&world.settings, "--record-only ")),
+        Step::Stop | Step::AwaitSessions | Step::Backup => {
+            ("Milvus is stopped or stopping; the 2.1 metadata is unchanged.".into(), or_back)
+        }
+        Step::Migrate | Step::MigrateByTool | Step::Verify => (
+            format!(
+                "Milvus is stopped; the metadata may be partly migrated, and neither 2.1 nor 2.2 may start on it. The backup is {file}."
+            ),
+            or_back,
+        ),
+        Step::Attest if world.operation == Operation::Record => (recorded(world), go_on),
+        Step::Attest | Step::StartByHelm => {
+            ("The metadata is that of 2.2, verified; 2.1 must not start on it. Milvus is stopped.".into(), or_back)
+        }
+        Step::Start(_) | Step::HandOver => {
+            ("The metadata is that of 2.2, verified; 2.1 must not start on it. Milvus is being started.".into(), or_back)
+        }
+        // Also what is said at the very end.
+        Step::CleanUp => (reached(world), go_on),
+    };
+    Standing { data, next }
+}
+
+fn data_back(step: Step, world: &World) -> String {
+    let file = world.backup_location();
+    match step {
+        Step::Migrate | Step::MigrateByTool => {
+            format!(
+                "Milvus is stopped; the metadata may be partly restored, and neither 2.1 nor 2.2 may start on it. The backup is {file}."
+            )
+        }
+        Step::Verify | Step::Attest | Step::StartByHelm | Step::Start(_) | Step::HandOver | Step::CleanUp => {
+            "The metadata is still that of 2.2, or being restored; 2.1 must not start on it.".into()
+        }
+        Step::AwaitSessions | Step::Backup => "Milvus is stopped; the metadata is that of 2.1 again.".into(),
+        Step::Record | Step::Stop => "The metadata is that of 2.1 again; Milvus is being started as it was.".into(),
+        // Also what is said at the very end.
+        Step::Check | Step::CheckMigrated => taken_back(world),
+    }
+}
+
+/// The last word of a run that was taken back.
+fn taken_back(world: &World) -> String {
+    let Settings { release, source, .. } = &world.settings;
+    format!(
+        "Everything is as it was: the metadata is that of {source}, and Milvus runs with the images and replicas that were recorded. If \
+         Helm upgraded the release in between, take that back too: helm rollback {} -n {}",
+        release.name, release.namespace
+    )
+}
+
+/// The last word of a run that reached its plan.
+fn reached(world: &World) -> String {
+    let Settings { release, target, start, .. } = &world.settings;
+    let done = format!("{} runs {target}: the metadata is that of 2.2, verified.", release.name);
+    let backup = format!("The backup of 2.1 is {}.", world.backup_location());
+    match start {
+        StartBy::Helm => format!("{done} {backup}"),
+        StartBy::Run => format!(
+            "{done} {backup} Helm does not know yet: put the image {} into its values, so that no later upgrade goes back, for example: {}",
+            world.image,
+            agree(&world.release, &world.settings, &world.image)
+        ),
+    }
+}
+
+/// The last word of a run that only recorded evidence.
+fn recorded(world: &World) -> String {
+    format!(
+        "The metadata of {} is that of 2.2, and the evidence is recorded: milvus-guard lets {} be started on it. Next: {}",
+        world.settings.release.name,
+        world.settings.target,
+        agree(&world.release, &world.settings, &world.image)
+    )
+}
+
+/// What a person is told whose turn it is.
+#[must_use]
+pub fn turn_of_helm(world: &World) -> String {
+    format!(
+        "The metadata is that of 2.2, verified, and Milvus is stopped until Helm starts it. Run: {} and then, to close the run: {}",
+        agree(&world.release, &world.settings, &world.image),
+        command(&world.settings, "")
+    )
+}
+
+/// This command again, with something more.
+#[must_use]
+pub fn command(settings: &Settings, more: &str) -> String {
+    let Settings { release, source, target, .. } = settings;
+    let root = settings.root_path.as_deref().map_or_else(String::new, |root| format!(" -r {root}"));
+    let start = if settings.start == StartBy::Helm { " --start helm" } else { "" };
+    format!("milvus-guard migrate {more}-i {} -n {} -s {source} -t {target}{root}{start}", release.name, release.namespace)
+}
+
+/// What makes the source of the release agree with the new image: the `helm upgrade`, or where the image is to be set.
+fn agree(release: &Release, settings: &Settings, image: &str) -> String {
+    helm(release, settings, image).unwrap_or_else(|| {
+        let alias = release.manager.alias().map_or_else(String::new, |alias| format!(" below {alias}"));
+        format!(
+            "set the image {image} in the Helm values{alias}, in the source of the release, with a chart for {}",
+            settings.target
+        )
+    })
+}
+
+/// The `helm upgrade` with which the Helm release agrees with the new image; `None` where Helm alone does not make the release, or
+/// no chart is known.
+#[must_use]
+pub fn helm(release: &Release, settings: &Settings, image: &str) -> Option<String> {
+    let configured = |value: String| release.has_config().then_some(value);
+    let journey = Journey {
+        release: settings.release.name.clone(),
+        namespace: settings.release.namespace.clone(),
+        from: Build::of(settings.source),
+        to: Build::of(settings.target),
+        topology: Topology::Cluster,
+        coordinators: Some(release.coordinators()),
+        metastore: configured(release.metadata().metastore.value.into_owned()),
+        root_path: configured(release.metadata().root_path.value.into_owned()),
+        queue: configured(release.queue().kind.value.to_string()),
+        woodpecker_storage: None,
+        manager: release.manager.clone(),
+    };
+    let planned = plan(&journey, Catalogue::embedded());
+    let command = planned.stops.first()?.commands.iter().find(|command| command.starts_with("helm "))?.clone();
+    let image = ImageRef::parse(image);
+    let tag = image.tag.clone().unwrap_or_default();
+    let (command, rest) = command.split_once(" --set ").map_or((command.as_str(), ""), |(command, values)| (command, values));
+    let mut values = vec![format!("image.all.repository={}", image.repository), format!("image.all.tag={tag}")];
+    values.extend(rest.split(',').filter(|value| !value.is_empty() && !value.starts_with("image.all.")).map(str::to_owned));
+    Some(format!("{command} --set {}", values.join(",")))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::engine::ReleaseName;
+    use milvus_guard_core::{milvus::Manager, rules::testing::Fixture};
+
+    pub(crate) fn settings() -> Settings {
+        Settings {
+            release: ReleaseName { name: "my-release".into(), namespace: "milvus".into() },
+            source: "2.1.4".parse().unwrap(),
+            target: "2.2.16".parse().unwrap(),
+            root_path: None,
+            image: None,
+            tool_image: None,
+            etcd: Vec::new(),
+            etcd_tls: None,
+            etcd_user: None,
+            start: StartBy::Run,
+            back_on_failure: false,
+            accept_data_loss: false,
+            backup_dir: "/backup".into(),
+            backup_claim: None,
+            run: None,
+            run_namespace: None,
+            requested_by: None,
+            total: Duration::from_secs(1),
+            step: Duration::from_secs(1),
+            lock: Duration::from_secs(1),
+        }
+    }
+
+    #[test]
+    fn the_helm_command_names_the_image_that_runs() {
+        let release = Fixture::cluster("2.1.4").chart("3.2.18").default_yaml("etcd: {rootPath: by-dev}").release();
+        let command = helm(&release, &settings(), "registry:5000/milvus:v2.2.16").unwrap();
+        assert!(command.starts_with("helm upgrade my-release zilliztech/milvus -n milvus --version 4.0."), "{command}");
+        assert!(command.contains("--set image.all.repository=registry:5000/milvus,image.all.tag=v2.2.16"), "{command}");
+        assert_eq!(command.matches("image.all.tag").count(), 1);
+        let operated = Release { manager: Manager::operator("my-release"), ..release };
+        assert_eq!(helm(&operated, &settings(), "registry:5000/milvus:v2.2.16"), None);
+    }
+
+    #[test]
+    fn the_same_command_is_the_next_one() {
+        let settings = Settings { root_path: Some("other".into()), start: StartBy::Helm, ..settings() };
+        let expected = "milvus-guard migrate -i my-release -n milvus -s 2.1.4 -t 2.2.16 -r other --start helm";
+        assert_eq!(command(&settings, ""), expected);
+    }
+}

@@ -1,0 +1,136 @@
+//! What the steps work with.
+
+use std::path::PathBuf;
+
+use crate::engine::{Context, Link, Reporter, StepError};
+use milvus_guard_core::milvus::Release;
+use milvus_guard_metadata::executor;
+
+use super::{
+    settings::{Operation, Settings},
+    survey::Survey,
+};
+
+/// What the steps work with.
+pub struct World {
+    /// What was asked for.
+    pub settings: Settings,
+    /// What is done with the run.
+    pub operation: Operation,
+    /// The release as it was when this process began.
+    pub release: Release,
+    /// Image of the new version.
+    pub image: String,
+    /// etcd's addresses as the configuration spells them.
+    pub configured: Vec<String>,
+    /// The metadata.
+    pub target: executor::Target,
+    /// Name of the run.
+    pub run: String,
+    /// Its namespace.
+    pub home: String,
+    /// Whether an earlier run was ended where it stood, so that Milvus may stand still already.
+    pub again: bool,
+}
+
+/// What a step is given here.
+pub type Cx<'a> = Context<'a, World>;
+
+impl World {
+    /// From what was asked for and what runs.
+    #[must_use]
+    pub fn new(settings: Settings, operation: Operation, survey: Survey, run: &str, home: &str, again: bool) -> Self {
+        let target = executor::Target::new(survey.endpoint);
+        Self {
+            operation,
+            release: survey.release,
+            image: survey.image,
+            configured: survey.configured,
+            target,
+            run: run.to_owned(),
+            home: home.to_owned(),
+            again,
+            settings,
+        }
+    }
+
+    /// The file of the backup.
+    #[must_use]
+    pub fn backup_file(&self) -> PathBuf {
+        self.settings.backup_dir.join(format!("{}.milvus-meta", self.run))
+    }
+
+    /// Where the backup is, as the run records it.
+    #[must_use]
+    pub fn backup_location(&self) -> String {
+        let file = self.backup_file();
+        match &self.settings.backup_claim {
+            Some(claim) => format!("pvc/{claim}/{}", file.file_name().unwrap_or_default().to_string_lossy()),
+            None => format!("file:{}", file.display()),
+        }
+    }
+}
+
+/// Hands what happens in etcd on to those who watch the run.
+pub struct Told<'a> {
+    link: &'a Link,
+}
+
+impl<'a> Told<'a> {
+    /// For this run.
+    #[must_use]
+    pub const fn new(link: &'a Link) -> Self {
+        Self { link }
+    }
+
+    fn reporter(&self) -> &Reporter {
+        &self.link.reporter
+    }
+}
+
+impl executor::Events for Told<'_> {
+    fn event(&self, event: executor::Event) {
+        match event {
+            executor::Event::StageBegan { stage, total } => {
+                self.link.go_on();
+                let event = crate::engine::Event::Progress { what: stage.to_string(), done: 0, total };
+                self.reporter().tell(&event);
+            }
+            executor::Event::Progress { stage, done, total } => {
+                let event = crate::engine::Event::Progress { what: stage.to_string(), done, total };
+                self.reporter().tell(&event);
+            }
+            executor::Event::StageDone { stage, done, took } => {
+                let event = crate::engine::Event::Progress { what: stage.to_string(), done, total: Some(done) };
+                self.reporter().tell(&event);
+                tracing::debug!(%stage, done, seconds = took.as_secs_f64(), "a stage is over");
+            }
+            executor::Event::Waiting { what } => {
+                self.link.wait_for(what.trim_start_matches("waiting for ").to_owned());
+            }
+            executor::Event::Warning { note } => self.reporter().warn(note),
+            executor::Event::Note { note } => self.reporter().note(note),
+        }
+    }
+}
+
+/// Lets work on the metadata come to a safe point when the process is asked to end.
+pub async fn until_safe<T>(cx: &Cx<'_>, work: impl Future<Output = T>) -> T {
+    let mut work = std::pin::pin!(work);
+    tokio::select! {
+        done = &mut work => return done,
+        _ = cx.link.halting.halted() => cx.world.target.stop.ask(),
+    }
+    work.await
+}
+
+/// What went wrong in etcd, as a step says it.
+#[must_use]
+pub fn failed(error: &executor::MetaError) -> StepError {
+    let why = error.why();
+    match error {
+        executor::MetaError::Locked(_) => StepError::Locked(why),
+        executor::MetaError::Usage(_) | executor::MetaError::Refused { .. } => StepError::Refused(why),
+        executor::MetaError::Stopped { data, .. } => StepError::Failed(format!("{why}. {data}")),
+    }
+}

@@ -1,0 +1,127 @@
+//! Which coordinator is active, by the sessions in etcd: Kubernetes also calls one ready that waits in standby for a session to
+//! end whose process is long gone (2.3 leaves it for its whole life, 60 s). Pure.
+
+use std::collections::BTreeSet;
+
+use milvus_guard_core::{
+    error_text,
+    milvus::{Component, Version},
+};
+use milvus_guard_metadata::model::sessions::Session;
+
+/// A pod of the component that moved.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PodName {
+    /// Its name, which is its host's.
+    pub name: String,
+    /// Its addresses.
+    pub ips: Vec<String>,
+}
+
+/// The roles that a component holds in etcd, each under one key, and whether each must be there.
+fn roles(component: Component, to: Version) -> (&'static [&'static str], bool) {
+    match component {
+        Component::RootCoord => (&["rootcoord"], true),
+        Component::DataCoord => (&["datacoord"], true),
+        Component::QueryCoord => (&["querycoord"], true),
+        // From 2.3 on the data coordinator holds it.
+        Component::IndexCoord if (to.line().major, to.line().minor) < (2, 3) => (&["indexcoord"], true),
+        Component::MixCoord | Component::Standalone => {
+            (&["mixcoord", "rootcoord", "datacoord", "querycoord", "indexcoord"], false)
+        }
+        _ => (&[], false),
+    }
+}
+
+/// Whether a component has an active one among several that can be.
+#[must_use]
+pub fn has_active(component: Component, to: Version) -> bool {
+    !roles(component, to).0.is_empty()
+}
+
+/// Why the active one is not surely one of these pods; `None` if it is, or where the sessions cannot tell.
+#[must_use]
+pub fn lacks(sessions: &[Session], component: Component, to: Version, pods: &[PodName]) -> Option<String> {
+    let (roles, all) = roles(component, to);
+    let holder = |role: &str| sessions.iter().find(|session| session.key.strip_prefix("session/") == Some(role));
+    let held: Vec<_> = roles.iter().filter_map(|role| Some((*role, holder(role)?))).collect();
+    if all && held.len() < roles.len() || held.is_empty() && !roles.is_empty() {
+        return Some(format!("no {component} is active in etcd"));
+    }
+    held.into_iter().find(|(_, session)| !may_be_of(session, pods)).map(|(role, session)| {
+        let at = session.host.as_deref().or(session.address.as_deref()).unwrap_or("another host");
+        format!("the active {role} in etcd is still {}, which is none of the new pods", error_text::line(at))
+    })
+}
+
+fn may_be_of(session: &Session, pods: &[PodName]) -> bool {
+    let ip = session.address.as_deref().and_then(|address| address.rsplit_once(':')).map(|(ip, _)| ip.trim_matches(['[', ']']));
+    let has_ip = ip.is_some() && pods.iter().any(|pod| !pod.ips.is_empty());
+    let by_name = session.host.as_ref().is_some_and(|host| pods.iter().any(|pod| pod.name == *host));
+    let by_ip = ip.is_some_and(|ip| pods.iter().any(|pod| pod.ips.iter().any(|own| own == ip)));
+    by_name || by_ip || (session.host.is_none() && !has_ip)
+}
+
+/// Ids of the nodes that have a session; `None` if no node that serves has one, so that this is not the right place.
+#[must_use]
+pub fn live_nodes(sessions: &[Session]) -> Option<BTreeSet<i64>> {
+    let serves =
+        |session: &&Session| ["session/querynode", "session/streamingnode"].iter().any(|prefix| session.key.starts_with(prefix));
+    sessions.iter().find(serves)?;
+    Some(sessions.iter().filter_map(|session| session.server_id).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    fn session(role: &str, host: &str, address: &str) -> Session {
+        let host = if host.is_empty() { String::new() } else { format!(r#","HostName":"{host}""#) };
+        let value = format!(r#"{{"ServerID":7,"Address":"{address}"{host}}}"#);
+        Session::read(format!("session/{role}").as_bytes(), value.as_bytes()).unwrap()
+    }
+
+    fn pods(ip: &str) -> Vec<PodName> {
+        vec![PodName { name: "new".into(), ips: [ip].iter().filter(|ip| !ip.is_empty()).map(|ip| (*ip).to_owned()).collect() }]
+    }
+
+    #[rstest]
+    #[case(Component::RootCoord, &[session("rootcoord", "new", "10.0.0.1:1")], "", None)]
+    #[case(Component::RootCoord, &[session("rootcoord", "node-1", "10.0.0.2:1")], "10.0.0.2", None)]
+    #[case(Component::RootCoord, &[session("rootcoord", "old", "10.0.0.1:1")], "10.0.0.2", Some("active rootcoord in etcd is still old"))]
+    #[case(Component::RootCoord, &[session("rootcoord", "", "10.0.0.1:1")], "10.0.0.2", Some("is still 10.0.0.1:1"))]
+    #[case(Component::RootCoord, &[session("rootcoord", "", "10.0.0.1:1")], "", None)]
+    #[case(Component::RootCoord, &[session("rootcoord-7", "new", "10.0.0.2:1")], "10.0.0.2", Some("no rootcoord is active"))]
+    #[case(Component::MixCoord, &[session("rootcoord", "new", "a:1"), session("querycoord", "new", "a:1")], "", None)]
+    #[case(Component::MixCoord, &[session("rootcoord", "new", "a:1"), session("querycoord", "old", "a:1")], "", Some("active querycoord"))]
+    #[case(Component::MixCoord, &[], "", Some("no mixcoord is active"))]
+    #[case(Component::IndexCoord, &[session("indexcoord", "old", "a:1")], "", None)]
+    #[case(Component::QueryNode, &[], "", None)]
+    fn the_active_one_is_a_new_pod(
+        #[case] component: Component,
+        #[case] sessions: &[Session],
+        #[case] ip: &str,
+        #[case] expected: Option<&str>,
+    ) {
+        let why = lacks(sessions, component, "2.3.5".parse().unwrap(), &pods(ip));
+        match (&why, expected) {
+            (None, None) => {}
+            (Some(why), Some(part)) => assert!(why.contains(part), "{why}"),
+            _ => panic!("{why:?} instead of {expected:?}"),
+        }
+    }
+
+    #[test]
+    fn up_to_2_2_the_index_coordinator_is_one_of_its_own() {
+        let why = lacks(&[], Component::IndexCoord, "2.2.16".parse().unwrap(), &pods(""));
+        assert_eq!(why.as_deref(), Some("no indexcoord is active in etcd"));
+    }
+
+    #[test]
+    fn nodes_with_a_session_live() {
+        assert_eq!(live_nodes(&[session("querynode-7", "", "a:1")]), Some([7].into()));
+        assert_eq!(live_nodes(&[session("proxy-7", "", "a:1")]), None);
+    }
+}

@@ -1,0 +1,110 @@
+//! Why a release cannot be rolled as it stands. Every reason names what is to be done first. Pure.
+
+use crate::engine::release;
+use milvus_guard_core::{
+    evidence::Facts,
+    milvus::{Build, Release, manager::Source, release::DECLARED_VERSION, release::VersionRead},
+};
+
+/// Why this release can never be rolled by this verb; `None` if it can.
+#[must_use]
+pub fn never(release: &Release) -> Option<String> {
+    let name = &release.name;
+    match release.manager.source {
+        Source::Operator { .. } => {
+            return Some(format!(
+                "{name} is managed by milvus-operator, which would undo every step and rolls in order by itself; change the image in its own \
+                 object"
+            ));
+        }
+        Source::Manifests => {
+            return Some(format!(
+                "nothing says that Helm installed {name} (label app.kubernetes.io/managed-by), and only such a release can agree with \
+                 what is done here; move its components by hand, in the order of milvus-guard plan"
+            ));
+        }
+        Source::Chart(_) => {}
+    }
+    let other = release.components.iter().find(|component| component.workload.meta.object.kind != "Deployment");
+    other.map(|component| {
+        let object = &component.workload.meta.object;
+        format!(
+            "{} runs as {} {}; the Milvus chart runs it as a Deployment, and only that is supported",
+            component.component, object.kind, object.name
+        )
+    })
+}
+
+/// The version that runs: the lowest, because that is the oldest that wrote data.
+///
+/// # Errors
+/// Where it cannot be read.
+pub fn source(release: &Release) -> Result<Build, String> {
+    if let Some(unknown) = release.components.iter().find(|one| one.is_running() && one.version() == VersionRead::Unknown) {
+        let (name, image) = (&unknown.workload.meta.object.name, unknown.image());
+        return Err(format!(
+            "the version of Deployment {name} cannot be read from its image {image}; say it with the annotation {DECLARED_VERSION}: \
+             \"VERSION for {image}\""
+        ));
+    }
+    release.lowest().ok_or_else(|| format!("no component of {} says its version", release.name))
+}
+
+/// Why this release cannot be rolled now, although it could be; `None` if it can.
+#[must_use]
+pub fn not_now(release: &Release, facts: &Facts) -> Option<String> {
+    if release.is_stopped() {
+        return Some(format!(
+            "every component of {} is scaled to zero, so nothing has to roll: start it on its version, or upgrade it with Helm",
+            release.name
+        ));
+    }
+    if let Some(paused) = release.components.iter().find(|component| component.workload.paused) {
+        let (name, namespace) = (&paused.workload.meta.object.name, release.namespace.as_deref().unwrap_or("default"));
+        return Some(format!(
+            "Deployment {name} is paused and would never roll; resume it first: kubectl rollout resume deployment/{name} -n {namespace}"
+        ));
+    }
+    release::self_healing(release, facts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use milvus_guard_core::milvus::Manager;
+    use milvus_guard_core::{evidence::DeployerFact, rules::testing::Fixture};
+
+    #[test]
+    fn a_healthy_release_of_helm_is_fit() {
+        let fit = Fixture::cluster("2.4.5").release();
+        assert_eq!((never(&fit), not_now(&fit, &Facts::default())), (None, None));
+        assert_eq!(source(&fit).unwrap().to_string(), "2.4.5");
+    }
+
+    #[test]
+    fn others_say_what_is_to_be_done_first() {
+        let said = |why: Option<String>, part: &str| {
+            let why = why.unwrap();
+            assert!(why.contains(part), "{why}");
+        };
+        let fit = Fixture::cluster("2.4.5").release();
+        said(never(&Release { manager: Manager::operator("my-release"), ..fit.clone() }), "managed by milvus-operator");
+        said(never(&Release { manager: Manager::default(), ..fit.clone() }), "nothing says that Helm installed");
+        said(not_now(&Fixture::cluster("2.4.5").stopped().release(), &Facts::default()), "scaled to zero");
+        let mut paused = fit.clone();
+        std::sync::Arc::make_mut(&mut paused.components[0].workload).paused = true;
+        said(not_now(&paused, &Facts::default()), "kubectl rollout resume deployment/");
+        let deployer = DeployerFact {
+            release: fit.name.clone(),
+            tool: "flux".into(),
+            name: "milvus".into(),
+            self_heal: true,
+            retry_limit: None,
+        };
+        said(not_now(&fit, &Facts { deployers: Some(vec![deployer]), ..Facts::default() }), "flux suspend helmrelease milvus");
+        said(
+            source(&Fixture::cluster("2.4.5").tag("latest").release()).err(),
+            "cannot be read from its image milvusdb/milvus:latest",
+        );
+    }
+}

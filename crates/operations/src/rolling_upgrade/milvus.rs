@@ -1,0 +1,186 @@
+//! The way to Milvus itself: where its proxy is, and whether this run reaches it. Asked once.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Service;
+use kube::{Api, ResourceExt, api::ListParams};
+use tokio::{
+    sync::OnceCell,
+    time::{sleep, timeout},
+};
+
+use crate::engine::{ApiError as ClusterError, StepError};
+use milvus_guard_core::milvus::{Component, Release};
+use milvus_guard_sources::milvus::{ApiError, Proxy, version};
+
+use super::{
+    settings::AskMilvus,
+    steps::loaded,
+    world::{Cx, World},
+};
+
+/// For the first connection. Who cannot be reached from here is not worth more of the run's time.
+const CONNECT: Duration = Duration::from_secs(1);
+/// Before the one other attempt.
+const PAUSE: Duration = Duration::from_millis(200);
+/// The port of Milvus's proxies.
+const PORT: i32 = 19530;
+/// The key that says how clients connect: 0 plain, 1 TLS, 2 with client certificates.
+const TLS_MODE: &str = "common.security.tlsMode";
+
+/// The way to Milvus, found when it is first needed.
+#[derive(Default)]
+pub struct Way {
+    proxy: OnceCell<Result<Proxy, String>>,
+    reached: OnceCell<bool>,
+}
+
+impl Way {
+    /// The proxy, or why there is none to be asked.
+    ///
+    /// # Errors
+    /// Where the run must stop.
+    pub async fn proxy(&self, cx: &Cx<'_>) -> Result<Result<&Proxy, &str>, StepError> {
+        let found = self.proxy.get_or_try_init(|| find(cx)).await?;
+        Ok(found.as_ref().map_err(String::as_str))
+    }
+
+    /// Whether Milvus answers here. Where it does not, a person is told, once.
+    ///
+    /// # Errors
+    /// Where the run must stop.
+    pub async fn is_reached(&self, cx: &Cx<'_>) -> Result<bool, StepError> {
+        let proxy = self.proxy(cx).await?;
+        let reached = self.reached.get_or_init(async || match proxy {
+            Err(why) => {
+                loaded::unasked(cx, why);
+                false
+            }
+            Ok(proxy) => match knock(proxy).await {
+                Ok(version) => {
+                    cx.reporter().note(format!("Milvus {version} at {} is asked what is loaded", proxy.address));
+                    true
+                }
+                Err(error) => {
+                    loaded::unasked(cx, &format!("{error}{}", hint(cx.world, &error)));
+                    false
+                }
+            },
+        });
+        Ok(*reached.await)
+    }
+}
+
+/// What a person can do about it.
+fn hint(world: &World, error: &ApiError) -> &'static str {
+    match (error, &world.settings.milvus.ask) {
+        (ApiError::Unauthenticated { .. } | ApiError::PermissionDenied { .. }, _) => {
+            "; --milvus-secret names a Secret with a user"
+        }
+        (ApiError::Unreachable { .. }, AskMilvus::AtService) => "; --milvus gives another address",
+        _ => "",
+    }
+}
+
+async fn find(cx: &Cx<'_>) -> Result<Result<Proxy, String>, StepError> {
+    let settings = &cx.world.settings;
+    let address = match &settings.milvus.ask {
+        AskMilvus::Never => return Ok(Err(format!("--milvus {}", AskMilvus::NEVER))),
+        AskMilvus::At(address) => address.clone(),
+        AskMilvus::AtService => {
+            let api: Api<Service> = Api::namespaced(cx.link.client(), &settings.release.namespace);
+            match cx.link.call("Services", async || api.list(&ListParams::default()).await).await {
+                Ok(list) => match service(&list.items, &cx.world.release) {
+                    Some(address) => address,
+                    None => return Ok(Err("no Service selects its proxies; give their address with --milvus".into())),
+                },
+                Err(ClusterError::Halted(halt)) => return Err(StepError::Halted(halt)),
+                Err(error) => return Ok(Err(error.to_string())),
+            }
+        }
+    };
+    let access = &settings.milvus;
+    let (tls, server_name, login) = (access.tls.clone(), access.server_name.clone(), access.login.clone());
+    Ok(Ok(Proxy { address, tls, server_name, login, databases: Vec::new() }))
+}
+
+/// The address of the Service that leads to those who answer clients, as every pod of the cluster can use it. The chart's own
+/// has the release's full name; others are taken in the order of their names.
+fn service(services: &[Service], release: &Release) -> Option<String> {
+    let entrance = |component| release.of(component).next();
+    let pods = &entrance(Component::Proxy).or_else(|| entrance(Component::Standalone))?.workload.pod.labels;
+    let leads_there = |service: &&Service| {
+        let selector = service.spec.as_ref().and_then(|spec| spec.selector.as_ref());
+        selector.is_some_and(|selector| {
+            !selector.is_empty() && selector.iter().all(|(key, value)| pods.get(key) == Some(value.as_str()))
+        })
+    };
+    let with_port = |service: &Service| {
+        let ports = service.spec.as_ref()?.ports.as_ref()?;
+        let named = ports.iter().find(|port| port.name.as_deref() == Some("milvus"));
+        let port = named.or_else(|| ports.iter().find(|port| port.port == PORT))?.port;
+        Some((service.name_any(), port))
+    };
+    let mut found: Vec<(String, i32)> = services.iter().filter(leads_there).filter_map(with_port).collect();
+    found.sort_by_key(|(name, _)| (*name != release.fullname, name.clone()));
+    let (name, port) = found.into_iter().next()?;
+    let scheme = if matches!(release.config.value(TLS_MODE), Some("1" | "2")) { "https://" } else { "" };
+    Some(format!("{scheme}{name}.{}.svc:{port}", release.namespace.as_deref().unwrap_or("default")))
+}
+
+/// Asks for the version: an answer shows that the way and the login are right.
+async fn knock(proxy: &Proxy) -> Result<String, ApiError> {
+    match first_answer(proxy).await {
+        Err(error) if !error.is_lasting() => {
+            sleep(PAUSE).await;
+            first_answer(proxy).await
+        }
+        answer => answer,
+    }
+}
+
+async fn first_answer(proxy: &Proxy) -> Result<String, ApiError> {
+    match timeout(CONNECT, proxy.connect()).await {
+        Ok(Ok(_)) => version(proxy).await,
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err(ApiError::Unreachable {
+            address: proxy.address.clone(),
+            reason: format!("no connection within {} s", CONNECT.as_secs()),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use milvus_guard_core::rules::testing::Fixture;
+
+    fn services(all: &[(&str, Value, Value)]) -> Vec<Service> {
+        let one = |(name, selector, ports): &(&str, Value, Value)| json!({"metadata": {"name": name}, "spec": {"selector": selector, "ports": ports}});
+        serde_json::from_value(Value::Array(all.iter().map(one).collect())).unwrap()
+    }
+
+    #[test]
+    fn the_service_of_the_proxies_is_found_whatever_it_is_called() {
+        let release = Fixture::cluster("2.4.5").release();
+        let pods = &release.of(Component::Proxy).next().unwrap().workload.pod.labels;
+        let labels: serde_json::Map<String, Value> = pods.iter().map(|(key, value)| (key.to_owned(), json!(value))).collect();
+        let namespace = release.namespace.clone().unwrap_or_else(|| "default".into());
+        let (ports, metrics) =
+            (json!([{"name": "metrics", "port": 9091}, {"name": "milvus", "port": 29530}]), json!([{"port": 9091}]));
+        let of = |all: &[(&str, Value, Value)]| service(&services(all), &release);
+        let selector = Value::Object(labels);
+        assert_eq!(
+            of(&[("other", selector.clone(), ports.clone()), (&release.fullname, selector.clone(), ports.clone())]),
+            Some(format!("{}.{namespace}.svc:29530", release.fullname))
+        );
+        assert_eq!(
+            of(&[("b", selector.clone(), ports.clone()), ("a", selector.clone(), json!([{"port": 19530}]))]),
+            Some(format!("a.{namespace}.svc:19530"))
+        );
+        assert_eq!(of(&[("a", json!({"component": "nobody"}), ports.clone()), ("b", selector, metrics)]), None);
+        assert_eq!(of(&[("headless", json!({}), ports)]), None);
+    }
+}

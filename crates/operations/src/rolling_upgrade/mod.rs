@@ -1,0 +1,43 @@
+//! `upgrade`: the ordered rolling upgrade, as steps for [`crate::engine`].
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`settings`] | what the command line asks for |
+//! | [`plan`] | pure: which component moves when, from the order data; its hash and its text |
+//! | [`fitness`] | pure: why a release cannot be rolled as it stands |
+//! | [`verdict`] | pure: what the rules say of it, asked as `check` asks |
+//! | [`standby`] | pure: active-standby of the coordinators in a configuration file |
+//! | [`serving`] | pure: which moves replace those who serve searches, and when Milvus is asked whether it is whole |
+//! | [`room`] | pure: whether some node has room for a new pod beside the old ones |
+//! | [`active`] | pure: which coordinator is active, by the sessions in etcd |
+//! | [`milvus`], [`sessions`] | the ways to Milvus itself and to its sessions |
+//! | [`step`], [`steps`] | the steps, one file each |
+//! | [`world`] | what the steps work with |
+//! | [`words`] | what is said when a run stops, and the Helm command that agrees with what runs |
+//! | [`perform`] | all of it in this process: upgrade, go on, roll back, abort |
+//! | [`remote`] | the Job that does the same in the cluster, and what it may do |
+//!
+//! A component moves only when all before it run the target, rolled out completely, with no pod of the old image left. The
+//! gate is asked of Kubernetes by watching, and where query nodes moved of Milvus too; nothing sleeps between a component that
+//! is ready and the next.
+
+pub mod active;
+pub mod fitness;
+pub mod milvus;
+pub mod perform;
+pub mod plan;
+pub mod remote;
+pub mod room;
+pub mod serving;
+pub mod sessions;
+pub mod settings;
+pub mod standby;
+pub mod step;
+pub mod steps;
+pub mod verdict;
+pub mod words;
+pub mod world;
+
+pub use perform::{perform, preview};
+pub use remote::{JobOptions, remote};
+pub use settings::{AskMilvus, EtcdAccess, MilvusAccess, Operation, Settings};

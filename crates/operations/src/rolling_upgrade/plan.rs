@@ -1,0 +1,489 @@
+//! Which component moves when: the order data for this source, target and layout, laid over what the release has. Pure.
+
+use std::{fmt::Write as _, sync::Arc};
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::engine::ReleaseName;
+use milvus_guard_core::{
+    api::{RunStep, StepAction, UpgradeRun},
+    milvus::{
+        Build, Component, Release, Topology,
+        catalogue::{Catalogue, Gate, Order, OrderTopology, PointOfNoReturn, Rolling, Situation},
+    },
+    rules::layout,
+};
+
+use super::{standby::Standby, step::Step};
+
+/// Version of the JSON form.
+pub const SCHEMA_VERSION: &str = "guard.milvus.io/rollout/v1";
+
+/// The plan of a rolling upgrade.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rollout {
+    /// Which release.
+    pub release: ReleaseName,
+    /// Version before: the lowest that runs.
+    pub from: Build,
+    /// Version after.
+    pub to: Build,
+    /// Image that every component gets.
+    pub image: String,
+    /// Row of the order data.
+    pub order: String,
+    /// One component after the other.
+    pub moves: Vec<Move>,
+    /// Whether the configuration must be changed for the time of the run, so that coordinators hand over.
+    pub configure: bool,
+    /// Until when there is a way back.
+    pub point_of_no_return: PointOfNoReturn,
+    /// What going back beyond that point loses.
+    pub lost: String,
+    /// What interruption to expect.
+    pub interruption: String,
+    /// What else to know.
+    pub notes: Vec<String>,
+}
+
+/// One component that moves, alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Move {
+    /// Which.
+    pub component: Component,
+    /// Its workload; nothing means every one that the component has.
+    pub workload: Option<String>,
+    /// What becomes of it.
+    pub kind: MoveKind,
+    /// What to wait for.
+    pub gate: Gate,
+    /// What to know.
+    pub note: Option<String>,
+    /// Whether the next one must follow at once.
+    pub at_once_with_next: bool,
+    /// Whether the way back ends with it.
+    pub point_of_no_return: bool,
+}
+
+/// What becomes of a component.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MoveKind {
+    /// It gets the new image.
+    Update,
+    /// The target needs it, and the release does not have it yet.
+    Create,
+    /// The target does not have it any more.
+    Remove,
+}
+
+/// What a plan is made from.
+#[derive(Clone, Copy, Debug)]
+pub struct Wish<'a> {
+    /// Which release, as it was asked for.
+    pub name: &'a ReleaseName,
+    /// It, as it runs.
+    pub release: &'a Release,
+    /// Version before.
+    pub from: &'a Build,
+    /// Version after.
+    pub to: &'a Build,
+    /// The new image.
+    pub image: &'a str,
+    /// How coordinators hand over.
+    pub standby: Standby,
+}
+
+/// Plans the way.
+///
+/// # Errors
+/// Why there is none, and what to do instead.
+pub fn plan(wish: &Wish<'_>, catalogue: &Catalogue) -> Result<Rollout, String> {
+    let Wish { name, release, from, to, .. } = *wish;
+    let route = catalogue.route(from, to, &situation(release));
+    let restarts = route.rows.iter().any(|row| row.rolling == Rolling::Restart);
+    if restarts && release.topology() == Topology::Cluster {
+        return Err(format!(
+            "{from} cannot roll to {to}: a plain upgrade with downtime is the way; milvus-guard plan -i {} -n {} --to {to} names it",
+            name.name, name.namespace
+        ));
+    }
+    let topology = layout(release, from.version, to.version);
+    let order = catalogue.order(from.version, to.version, topology).ok_or_else(|| {
+        format!(
+            "no order is known in which {} could roll from {from} to {to}; milvus-guard plan -i {} -n {} --to {to} names the way",
+            name.name, name.name, name.namespace
+        )
+    })?;
+    let mut moves = moves(release, order, topology)?;
+    let point = route.point_of_no_return();
+    mark(&mut moves, point);
+    let interruption = if release.topology() == Topology::Standalone {
+        "everything stops while the one process restarts and loads its collections"
+    } else {
+        route.text(|row| &row.interruption)
+    };
+    Ok(Rollout {
+        release: name.clone(),
+        from: from.clone(),
+        to: to.clone(),
+        image: wish.image.to_owned(),
+        order: order.id.clone(),
+        moves,
+        configure: wish.standby == Standby::Off,
+        point_of_no_return: point,
+        lost: route.text(|row| &row.lost).to_owned(),
+        interruption: interruption.to_owned(),
+        notes: order.constraints.iter().map(|constraint| constraint.text.clone()).collect(),
+    })
+}
+
+/// Marks the first component after which there is no way back.
+fn mark(moves: &mut [Move], point: PointOfNoReturn) {
+    if let Some(last) = moves.iter_mut().find(|moved| moved.kind != MoveKind::Remove && point.is_passed_by(moved.component)) {
+        last.point_of_no_return = true;
+    }
+}
+
+fn situation(release: &Release) -> Situation {
+    Situation::of(release)
+}
+
+fn moves(release: &Release, order: &Order, topology: OrderTopology) -> Result<Vec<Move>, String> {
+    let mut moves = Vec::new();
+    for step in &order.steps {
+        for component in step.components.iter().copied() {
+            let workloads: Vec<&str> = release.of(component).map(|one| &*one.workload.meta.object.name).collect();
+            let one = |workload: Option<&str>, kind| Move {
+                component,
+                workload: workload.map(str::to_owned),
+                kind,
+                gate: step.gate,
+                note: step.note.clone(),
+                at_once_with_next: step.at_once_with_next,
+                point_of_no_return: false,
+            };
+            match workloads.as_slice() {
+                [] if topology == OrderTopology::StreamingIntroduction && component == Component::StreamingNode => {
+                    let name = format!("{}-{component}", release.fullname);
+                    moves.push(one(Some(&name), MoveKind::Create));
+                }
+                [] => {}
+                // Nothing may stand between this component and the next, so its groups do not wait for one another.
+                [_, _, ..] if step.at_once_with_next => moves.push(one(None, MoveKind::Update)),
+                several => moves.extend(several.iter().map(|name| one(Some(name), MoveKind::Update))),
+            }
+        }
+        for removal in order.remove.iter().filter(|removal| step.components.contains(&removal.after)) {
+            moves.extend(release.of(removal.component).filter(|one| one.is_running()).map(|one| Move {
+                component: removal.component,
+                workload: Some(one.workload.meta.object.name.clone()),
+                kind: MoveKind::Remove,
+                gate: Gate::Gone,
+                note: None,
+                at_once_with_next: false,
+                point_of_no_return: false,
+            }));
+        }
+    }
+    let placed = |component: Component| {
+        order.position(component).is_some() || order.remove.iter().any(|removal| removal.component == component)
+    };
+    match release.components.iter().find(|one| one.is_running() && !placed(one.component)) {
+        Some(one) => Err(format!(
+            "{} ({}) has no place in the order {}: it must not run at the target, or not together with the others; scale it to zero, or change \
+             the layout with Helm first",
+            one.workload.meta.object.name, one.component, order.id
+        )),
+        None => Ok(moves),
+    }
+}
+
+impl Move {
+    /// Its step's id; what tells several workloads of one component apart is what follows the release's name.
+    #[must_use]
+    pub fn id(&self, fullname: &str) -> String {
+        let verb = match self.kind {
+            MoveKind::Update => "update",
+            MoveKind::Create => "create",
+            MoveKind::Remove => "remove",
+        };
+        let workload = self.workload.as_deref().and_then(|name| name.strip_prefix(fullname)?.strip_prefix('-'));
+        format!("{verb}-{}", workload.unwrap_or_else(|| self.component.name()))
+    }
+
+    /// What its step does.
+    #[must_use]
+    pub fn title(&self, to: &Build) -> String {
+        let Self { component, .. } = self;
+        match self.kind {
+            MoveKind::Update => format!("Move {component} to {to}"),
+            MoveKind::Create => format!("Add {component} at {to}"),
+            MoveKind::Remove => format!("Stop {component}, which {to} does not have"),
+        }
+    }
+
+    /// What its step does, for programs.
+    #[must_use]
+    pub const fn action(&self) -> StepAction {
+        match self.kind {
+            MoveKind::Update => StepAction::Update,
+            MoveKind::Create => StepAction::Start,
+            MoveKind::Remove => StepAction::Stop,
+        }
+    }
+}
+
+impl Rollout {
+    /// Its steps.
+    #[must_use]
+    pub fn steps(&self, fullname: &str) -> Vec<Step> {
+        let mut steps = vec![Step::Check, Step::Record];
+        steps.extend(self.configure.then_some(Step::Configure));
+        let moves = self.moves.iter().map(|one| {
+            let step = RunStep {
+                id: one.id(fullname),
+                title: one.title(&self.to),
+                component: Some(one.component),
+                workload: one.workload.clone(),
+                action: one.action(),
+            };
+            Step::Move(step, one.clone())
+        });
+        steps.extend(moves);
+        steps.extend([Step::HandOver, Step::CleanUp]);
+        steps
+    }
+
+    /// The plan that a run began with, as its record has it; `None` if a later version wrote it.
+    #[must_use]
+    pub fn recorded(run: &UpgradeRun, release: &Release, catalogue: &Catalogue) -> Option<Self> {
+        let spec = &run.spec;
+        let (from, to) = (Build::of(spec.from), Build::of(spec.to));
+        let route = catalogue.route(&from, &to, &situation(release));
+        let point = route.point_of_no_return();
+        let mut moves = Vec::new();
+        let mut configure = false;
+        for step in &spec.plan {
+            let kind = match step.action {
+                StepAction::Configure => {
+                    configure = true;
+                    continue;
+                }
+                StepAction::Check | StepAction::Record | StepAction::HandOver | StepAction::CleanUp => continue,
+                StepAction::Update => MoveKind::Update,
+                StepAction::Start => MoveKind::Create,
+                StepAction::Stop => MoveKind::Remove,
+                _ => return None,
+            };
+            let (component, workload) = (step.component?, step.workload.clone());
+            let (gate, note) = (Gate::Ready, None);
+            moves.push(Move { component, workload, kind, gate, note, at_once_with_next: false, point_of_no_return: false });
+        }
+        mark(&mut moves, point);
+        let plan = Self {
+            release: ReleaseName { name: spec.release.clone(), namespace: spec.namespace.clone() },
+            from,
+            to,
+            image: spec.image.clone()?,
+            order: String::new(),
+            moves,
+            configure,
+            point_of_no_return: point,
+            lost: route.text(|row| &row.lost).to_owned(),
+            interruption: String::new(),
+            notes: Vec::new(),
+        };
+        let ids = |steps: &[RunStep]| steps.iter().map(|step| step.id.clone()).collect::<Vec<_>>();
+        let own: Vec<RunStep> = plan.steps(&release.fullname).iter().map(crate::engine::Step::describe).collect();
+        (ids(&own) == ids(&spec.plan)).then_some(plan)
+    }
+
+    /// The release as it would be afterwards, for the rules.
+    #[must_use]
+    pub fn after(&self, before: &Release) -> Release {
+        let mut after = before.at_version(&self.to);
+        for component in &mut after.components {
+            let (now, image) = (component.image().to_string(), self.image.clone());
+            for container in &mut Arc::make_mut(&mut component.workload).pod.containers {
+                if container.image == now {
+                    container.image.clone_from(&image);
+                }
+            }
+        }
+        for one in &self.moves {
+            match one.kind {
+                MoveKind::Update => {}
+                MoveKind::Create => {
+                    let model = after.of(Component::QueryNode).next().cloned();
+                    after.components.extend(model.map(|mut model| {
+                        model.component = one.component;
+                        Arc::make_mut(&mut model.workload).meta.object.name = one.workload.clone().unwrap_or_default();
+                        model
+                    }));
+                }
+                MoveKind::Remove => after.components.retain(|component| component.component != one.component),
+            }
+        }
+        after
+    }
+
+    /// A digest of the plan and of what it was made from.
+    #[must_use]
+    pub fn hash(&self, fullname: &str, uids: &[String]) -> String {
+        let mut uids = uids.to_vec();
+        uids.sort();
+        let steps: Vec<(String, Option<String>)> =
+            self.steps(fullname).iter().map(crate::engine::Step::describe).map(|step| (step.id, step.workload)).collect();
+        let made_from = json!({
+            "release": self.release.name, "namespace": self.release.namespace,
+            "from": self.from.version.to_string(), "to": self.to.version.to_string(), "image": self.image,
+            "order": self.order, "steps": steps, "workloads": uids,
+        });
+        let digest = Sha256::digest(made_from.to_string());
+        format!("sha256:{}", digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+    }
+
+    /// For people.
+    #[must_use]
+    pub fn text(&self, fullname: &str) -> String {
+        let mut text = format!(
+            "Upgrade {} in namespace {} from {} to {}, image {}\n\n",
+            self.release.name, self.release.namespace, self.from, self.to, self.image
+        );
+        for (index, step) in self.steps(fullname).iter().enumerate() {
+            let described = crate::engine::Step::describe(step);
+            let workload = described.workload.map_or_else(String::new, |name| format!(" ({name})"));
+            let _ = writeln!(text, "{:>3}  {}{workload}", index + 1, described.title);
+            if let Step::Move(_, one) = step {
+                if let Some(note) = &one.note {
+                    let _ = writeln!(text, "       {note}");
+                }
+                if one.point_of_no_return {
+                    let _ = writeln!(text, "       The way back ends here.");
+                }
+            }
+        }
+        let _ = writeln!(text, "\nWay back      {}", self.point_of_no_return.until(Topology::Cluster));
+        if !self.lost.is_empty() {
+            let _ = writeln!(text, "              {}", self.lost);
+        }
+        if !self.interruption.is_empty() {
+            let _ = writeln!(text, "Interruption  {}", self.interruption);
+        }
+        for note in &self.notes {
+            let _ = writeln!(text, "Note          {note}");
+        }
+        text
+    }
+
+    /// For programs.
+    #[must_use]
+    pub fn json(&self, fullname: &str, uids: &[String]) -> Value {
+        let steps: Vec<RunStep> = self.steps(fullname).iter().map(crate::engine::Step::describe).collect();
+        json!({
+            "schemaVersion": SCHEMA_VERSION,
+            "release": self.release.name, "namespace": self.release.namespace,
+            "from": self.from.to_string(), "to": self.to.to_string(), "image": self.image, "order": self.order,
+            "steps": steps, "planHash": self.hash(fullname, uids),
+            "pointOfNoReturn": self.point_of_no_return, "lost": self.lost, "interruption": self.interruption, "notes": self.notes,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::rolling_upgrade::serving::question;
+    use milvus_guard_core::{
+        milvus::Component::{IndexNode, QueryNode, StreamingNode},
+        rules::testing::Fixture,
+    };
+
+    fn planned(fixture: &Fixture, from: &str, to: &str) -> Result<Rollout, String> {
+        let (from, to) = (from.parse().unwrap(), to.parse().unwrap());
+        let name = ReleaseName { name: "my-release".into(), namespace: "milvus".into() };
+        let release = fixture.release();
+        let wish =
+            Wish { name: &name, release: &release, from: &from, to: &to, image: "milvusdb/milvus:x", standby: Standby::Unknown };
+        plan(&wish, Catalogue::embedded())
+    }
+
+    fn ids(plan: &Rollout) -> Vec<String> {
+        plan.moves.iter().map(|one| one.id("my-release-milvus")).collect()
+    }
+
+    const SEPARATE: [Component; 8] = [
+        Component::RootCoord,
+        Component::DataCoord,
+        Component::IndexCoord,
+        Component::QueryCoord,
+        IndexNode,
+        Component::DataNode,
+        QueryNode,
+        Component::Proxy,
+    ];
+
+    #[rstest]
+    #[case(Fixture::of("2.2.9", &SEPARATE), "2.2.9", "2.2.16", "rootcoord datacoord indexcoord querycoord indexnode datanode querynode proxy")]
+    #[case(Fixture::of("2.2.16", &SEPARATE), "2.2.16", "2.3.22", "rootcoord indexcoord datacoord querycoord indexnode datanode querynode proxy")]
+    #[case(Fixture::of("2.3.22", &SEPARATE), "2.3.22", "2.4.24", "indexnode rootcoord datacoord indexcoord querycoord querynode datanode proxy")]
+    #[case(Fixture::cluster("2.4.24"), "2.4.24", "2.5.27", "indexnode mixcoord querynode datanode proxy")]
+    #[case(Fixture::cluster("2.6.8"), "2.6.8", "2.6.22", "mixcoord streamingnode querynode datanode proxy")]
+    #[case(Fixture::standalone("2.4.24"), "2.4.24", "2.5.27", "standalone")]
+    fn orders(#[case] fixture: Fixture, #[case] from: &str, #[case] to: &str, #[case] expected: &str) {
+        let plan = planned(&fixture, from, to).unwrap();
+        let expected: Vec<String> = expected.split(' ').map(|name| format!("update-{name}")).collect();
+        assert_eq!(ids(&plan), expected);
+    }
+
+    #[test]
+    fn milvus_is_asked_after_the_proxies_where_nothing_may_stand_between() {
+        let after = |from: &str, to: &str| {
+            let moves = planned(&Fixture::of(from, &SEPARATE), from, to).unwrap().moves;
+            let at = moves.iter().position(|one| one.component == QueryNode).unwrap();
+            moves[question(&moves, at).unwrap().after].component
+        };
+        assert_eq!(after("2.2.16", "2.3.22"), Component::Proxy);
+        assert_eq!(after("2.3.22", "2.4.24"), QueryNode);
+    }
+
+    #[test]
+    fn streaming_nodes_come_and_index_nodes_go() {
+        let plan = planned(&Fixture::cluster("2.5.27"), "2.5.27", "2.6.22").unwrap();
+        let expected = [
+            "create-streamingnode",
+            "update-mixcoord",
+            "update-querynode",
+            "update-datanode",
+            "update-proxy",
+            "remove-indexnode",
+        ];
+        assert_eq!(ids(&plan), expected);
+        let marked: Vec<bool> = plan.moves.iter().map(|one| one.point_of_no_return).collect();
+        assert_eq!(marked, [false, true, false, false, false, false]);
+        let after = plan.after(&Fixture::cluster("2.5.27").release());
+        assert!(after.runs(StreamingNode) && !after.has(IndexNode));
+        assert!(after.components.iter().all(|component| component.image().to_string() == "milvusdb/milvus:x"));
+    }
+
+    #[test]
+    fn there_is_no_order_for_what_cannot_roll() {
+        let of = |from: &str, to: &str| planned(&Fixture::of(from, &SEPARATE), from, to).unwrap_err();
+        assert!(of("2.2.1", "2.2.16").contains("2.2.1 cannot roll to 2.2.16"), "{}", of("2.2.1", "2.2.16"));
+        let both = planned(&Fixture::of("2.3.22", &SEPARATE).with(Component::MixCoord), "2.3.22", "2.4.24").unwrap_err();
+        assert!(both.contains("mixcoord) has no place in the order"), "{both}");
+    }
+
+    #[test]
+    fn the_hash_is_of_the_steps_and_what_they_touch() {
+        let of = |to: &str| planned(&Fixture::cluster("2.4.24"), "2.4.24", to).unwrap();
+        let hash = |plan: &Rollout, uid: &str| plan.hash("my-release-milvus", &[uid.to_owned()]);
+        let plan = of("2.5.27");
+        assert_eq!(hash(&plan, "a"), hash(&plan.clone(), "a"));
+        assert_ne!(hash(&plan, "a"), hash(&plan, "b"));
+        assert_ne!(hash(&plan, "a"), hash(&of("2.5.22"), "a"));
+    }
+}

@@ -1,0 +1,157 @@
+//! Which moves replace those who serve searches, and so when Milvus is asked whether all is loaded again. Pure.
+
+use std::collections::BTreeSet;
+
+use milvus_guard_core::{api::LoadedBefore, milvus::Component};
+use milvus_guard_sources::milvus::Loaded;
+
+use super::plan::{Move, MoveKind};
+
+/// Collections that a message names.
+const NAMED: usize = 3;
+
+/// When Milvus is asked: places in the plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// What is loaded is noted before this move.
+    pub before: usize,
+    /// It is asked for again after this one. Later than `before` where nothing may stand between two moves, because the old
+    /// and the new version do not understand each other there.
+    pub after: usize,
+    /// Whether no node is left of those that served before.
+    pub replaces_all: bool,
+}
+
+/// Whether it serves searches.
+#[must_use]
+pub const fn serves(component: Component) -> bool {
+    matches!(component, Component::QueryNode | Component::StreamingNode | Component::Standalone)
+}
+
+/// The question that this move has a part in; `None` if it changes nothing about who serves.
+#[must_use]
+pub fn question(moves: &[Move], at: usize) -> Option<Question> {
+    let follows = |place: usize| moves.get(place).is_some_and(|one| one.at_once_with_next);
+    let first = (0..at).rev().take_while(|place| follows(*place)).last().unwrap_or(at);
+    let mut after = at;
+    while follows(after) && after + 1 < moves.len() {
+        after += 1;
+    }
+    let replaces = |one: &Move| one.kind == MoveKind::Update && serves(one.component);
+    let before = (first..=after).find(|place| replaces(&moves[*place]))?;
+    let others = moves.iter().enumerate().filter(|(place, _)| !(before..=after).contains(place));
+    let mut serving = moves.iter().filter(|one| one.component == Component::StreamingNode);
+    let replaces_all = serving.next().is_none() && !others.into_iter().any(|(_, one)| replaces(one));
+    Some(Question { before, after, replaces_all })
+}
+
+/// Who is known to serve no more, although a coordinator may still list it.
+#[derive(Clone, Debug, Default)]
+pub struct Gone<'a> {
+    /// The nodes that live, by their sessions in etcd, where those are known.
+    pub live: Option<&'a BTreeSet<i64>>,
+    /// Nodes that were replaced.
+    pub replaced: &'a [i64],
+}
+
+/// Whether all that was loaded before is served again, by nodes that are not gone.
+///
+/// # Errors
+/// What is missing, in words.
+pub fn judge(now: Loaded, before: &LoadedBefore, gone: &Gone<'_>) -> Result<(), String> {
+    let baseline = before.baseline();
+    now.regained(&baseline).map_err(|missing| shown(&missing))?;
+    let listed = now.nodes();
+    let is_there = |node: &i64| gone.live.is_none_or(|live| live.contains(node)) && !gone.replaced.contains(node);
+    let there: BTreeSet<i64> = listed.iter().copied().filter(is_there).collect();
+    if there.len() == listed.len() {
+        return Ok(());
+    }
+    let on_live = now.on_nodes(&there).regained(&baseline);
+    on_live.map_err(|missing| format!("{} (without nodes that are gone, which Milvus still lists)", shown(&missing)))
+}
+
+/// A few lines as one.
+#[must_use]
+pub fn shown(lines: &[String]) -> String {
+    let more = match lines.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!("; and {more} more"),
+    };
+    format!("{}{more}", lines.iter().take(NAMED).cloned().collect::<Vec<_>>().join("; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use milvus_guard_core::milvus::catalogue::Gate;
+    use milvus_guard_sources::milvus::{CollectionLoad, Replica, Served, ShardLeader};
+
+    fn moves(names: &str) -> Vec<Move> {
+        let one = |name: &str| {
+            let (name, at_once_with_next) = name.strip_suffix('+').map_or((name, false), |name| (name, true));
+            let (name, kind) = name.strip_prefix('*').map_or((name, MoveKind::Update), |name| (name, MoveKind::Create));
+            let component = name.parse().unwrap();
+            let gate = Gate::Ready;
+            Move { component, workload: None, kind, gate, note: None, at_once_with_next, point_of_no_return: false }
+        };
+        names.split(' ').map(one).collect()
+    }
+
+    #[rstest]
+    #[case("rootcoord querynode proxy", &[None, Some((1, 1, true)), None])]
+    #[case("datanode querynode+ proxy", &[None, Some((1, 2, true)), Some((1, 2, true))])]
+    #[case("datanode querynode+ proxy datanode", &[None, Some((1, 2, true)), Some((1, 2, true)), None])]
+    #[case("datanode+ querynode+ proxy", &[Some((1, 2, true)), Some((1, 2, true)), Some((1, 2, true))])]
+    #[case("querynode querynode proxy", &[Some((0, 0, false)), Some((1, 1, false)), None])]
+    #[case("standalone", &[Some((0, 0, true))])]
+    #[case("mixcoord streamingnode querynode", &[None, Some((1, 1, false)), Some((2, 2, false))])]
+    #[case("*streamingnode mixcoord querynode", &[None, None, Some((2, 2, false))])]
+    #[case("mixcoord datanode", &[None, None])]
+    fn questions(#[case] names: &str, #[case] expected: &[Option<(usize, usize, bool)>]) {
+        let moves = moves(names);
+        let found: Vec<_> = (0..moves.len()).map(|at| question(&moves, at)).collect();
+        let expected: Vec<_> = expected
+            .iter()
+            .map(|one| one.map(|(before, after, replaces_all)| Question { before, after, replaces_all }))
+            .collect();
+        assert_eq!(found, expected);
+    }
+
+    fn books(node: i64) -> Loaded {
+        let leader = ShardLeader { channel: "a".into(), node };
+        let collection = CollectionLoad {
+            database: String::new(),
+            name: "books".into(),
+            id: 7,
+            progress: 100,
+            shards: ["a".to_owned()].into(),
+            expected: [(1, 100)].into(),
+            served: [(1, Served { rows: 100, nodes: [node].into() })].into(),
+            replicas: Ok(vec![Replica { id: 1, nodes: [node].into(), leaders: vec![leader] }]),
+        };
+        Loaded { known: [7].into(), collections: vec![collection], notes: Vec::new() }
+    }
+
+    #[test]
+    fn nodes_that_were_replaced_do_not_serve() {
+        let before = LoadedBefore::new("update-querynode", books(1).baseline(), books(1).nodes());
+        let replaced = Gone { live: None, replaced: &before.replaced_nodes };
+        assert_eq!(judge(books(2), &before, &replaced), Ok(()));
+        assert_eq!(judge(books(1), &before, &Gone::default()), Ok(()));
+        let (this, other) = ([1].into(), [2].into());
+        assert_eq!(judge(books(1), &before, &Gone { live: Some(&this), replaced: &[] }), Ok(()));
+        for gone in [replaced, Gone { live: Some(&other), replaced: &[] }] {
+            let why = judge(books(1), &before, &gone).unwrap_err();
+            assert!(why.starts_with("collection books: 0 of 1 segments are served, 0 of 1 shard leaders (without"), "{why}");
+        }
+    }
+
+    #[test]
+    fn only_a_few_collections_are_named() {
+        let lines: Vec<String> = (1..=5).map(|number| number.to_string()).collect();
+        assert_eq!((shown(&lines), shown(&lines[..3])), ("1; 2; 3; and 2 more".to_owned(), "1; 2; 3".to_owned()));
+    }
+}

@@ -1,0 +1,71 @@
+//! The way to etcd, where Milvus' sessions tell which coordinator is active and which nodes live. Whether it is reached is asked
+//! once.
+
+use std::time::Duration;
+
+use tokio::{sync::OnceCell, time::timeout};
+
+use crate::engine::etcd;
+use milvus_guard_metadata::{
+    executor::{self, Target},
+    model::sessions::Session,
+};
+use milvus_guard_sources::etcd::Endpoint;
+
+use super::world::{Cx, World};
+
+/// For one answer. Nobody else waits for it, and nothing depends on it alone.
+const ANSWER: Duration = Duration::from_secs(2);
+
+/// The way to etcd, found when it is first needed.
+#[derive(Default)]
+pub struct Sessions(OnceCell<Option<Target>>);
+
+impl Sessions {
+    /// The sessions of Milvus' components; `None` if etcd does not tell. Where it never does, a person is told, once.
+    pub async fn read(&self, cx: &Cx<'_>) -> Option<Vec<Session>> {
+        let target = self.0.get_or_init(|| reached(cx)).await.as_ref()?;
+        ask(target).await.ok()
+    }
+}
+
+async fn reached(cx: &Cx<'_>) -> Option<Target> {
+    let found = async {
+        let mut target = Target::new(endpoint(cx.world)?);
+        target.patience = ANSWER;
+        match &ask(&target).await?[..] {
+            [] => Err(format!("no component of Milvus has a session below {}", target.endpoint.root_path)),
+            _ => Ok(target),
+        }
+    };
+    match found.await {
+        Ok(target) => Some(target),
+        Err(why) => {
+            let text = format!("could not ask etcd which coordinators are active: {why}");
+            if cx.world.settings.etcd.addresses.is_empty() {
+                cx.reporter().note(format!("{text}; -e gives its addresses"));
+            } else {
+                cx.reporter().warn(text);
+            }
+            None
+        }
+    }
+}
+
+async fn ask(target: &Target) -> Result<Vec<Session>, String> {
+    let answer = timeout(ANSWER, executor::running(target)).await;
+    answer.map_err(|_| format!("no answer within {} s", ANSWER.as_secs()))?.map_err(|error| error.why())
+}
+
+fn endpoint(world: &World) -> Result<Endpoint, String> {
+    let (settings, release) = (&world.settings, &world.release);
+    let metadata = release.metadata();
+    Ok(Endpoint {
+        addresses: etcd::addresses(&settings.etcd.addresses, release, &settings.release.namespace)?,
+        root_path: metadata.root_path.value.into_owned(),
+        meta_sub_path: metadata.meta_sub_path.value.into_owned(),
+        tls: settings.etcd.tls.clone(),
+        user: settings.etcd.user.clone(),
+        release: Some(release.name.clone()),
+    })
+}

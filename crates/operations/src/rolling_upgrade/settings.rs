@@ -1,0 +1,141 @@
+//! What the command line asks for.
+
+use std::{fmt, time::Duration};
+
+use crate::engine::{Intent, ReleaseName, release};
+use milvus_guard_core::milvus::Version;
+use milvus_guard_sources::{etcd::Tls, milvus::Login};
+
+/// What to do with a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// Upgrade, or resume.
+    Update,
+    /// Put images and strategies back as the run recorded them, in the reverse order.
+    Rollback,
+    /// End the run where it stands.
+    Abort,
+}
+
+impl Operation {
+    /// As it is typed.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Update => "update",
+            Self::Rollback => "rollback",
+            Self::Abort => "abort",
+        }
+    }
+
+    /// What it does with its run.
+    #[must_use]
+    pub const fn intent(self) -> Intent {
+        match self {
+            Self::Update => Intent::Forward,
+            Self::Rollback => Intent::Back,
+            Self::Abort => Intent::End,
+        }
+    }
+}
+
+/// Where Milvus itself is asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum AskMilvus {
+    /// At the Service of the release.
+    #[default]
+    AtService,
+    /// At an address.
+    At(String),
+    /// Nowhere.
+    Never,
+}
+
+impl AskMilvus {
+    /// What is typed for [`Self::Never`].
+    pub const NEVER: &'static str = "none";
+
+    /// As it is typed.
+    #[must_use]
+    pub fn typed(&self) -> Option<&str> {
+        match self {
+            Self::AtService => None,
+            Self::At(address) => Some(address),
+            Self::Never => Some(Self::NEVER),
+        }
+    }
+}
+
+/// How Milvus itself is asked.
+#[derive(Clone, Debug, Default)]
+pub struct MilvusAccess {
+    /// Where (`--milvus`).
+    pub ask: AskMilvus,
+    /// The name in its certificate, where it is not the host of the address.
+    pub server_name: Option<String>,
+    /// Who asks.
+    pub login: Login,
+    /// TLS, where it takes more than the system's certificate authorities.
+    pub tls: Option<Tls>,
+}
+
+/// How the etcd of the release is asked.
+#[derive(Clone, Default)]
+pub struct EtcdAccess {
+    /// Addresses (`-e`); empty means what the configuration says.
+    pub addresses: Vec<String>,
+    /// TLS, where it takes more than the system's certificate authorities.
+    pub tls: Option<Tls>,
+    /// User and password.
+    pub user: Option<(String, String)>,
+}
+
+impl fmt::Debug for EtcdAccess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EtcdAccess").field("addresses", &self.addresses).field("tls", &self.tls).finish_non_exhaustive()
+    }
+}
+
+/// What an upgrade is to do.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Which release.
+    pub release: ReleaseName,
+    /// Version after (`-t`).
+    pub target: Version,
+    /// Image of the new version (`-w`); absent means the running repository at `v<target>`.
+    pub image: Option<String>,
+    /// How Milvus itself is asked.
+    pub milvus: MilvusAccess,
+    /// How its etcd is asked.
+    pub etcd: EtcdAccess,
+    /// Go back at once where something fails.
+    pub back_on_failure: bool,
+    /// Name of the run, where a Job was told.
+    pub run: Option<String>,
+    /// Namespace of the run, where it was told.
+    pub run_namespace: Option<String>,
+    /// Account in whose name the run was asked for.
+    pub requested_by: Option<String>,
+    /// For all of it.
+    pub total: Duration,
+    /// For one step.
+    pub step: Duration,
+    /// For a pod that cannot pull its image, or crashes again and again.
+    pub hopeless: Duration,
+    /// For the lock, without renewal.
+    pub lock: Duration,
+}
+
+impl Settings {
+    /// Refuses flags that contradict each other; what this says is wrong usage.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn usable(&self, operation: Operation) -> Result<(), String> {
+        match (&self.image, operation) {
+            (Some(image), Operation::Update) => release::image_fits(image, "-t", self.target),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! What the new pods of a component say of themselves (`/healthz`), and whether the active coordinator is one of them. Beyond what
+//! Kubernetes knows, so none of it stops a run: after a while a person is told instead.
+
+use std::{
+    net::IpAddr,
+    time::{Duration, Instant},
+};
+
+use futures::{StreamExt as _, stream};
+use http::{HeaderValue, Request, StatusCode, Uri, header::HOST};
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper::body::Bytes;
+use hyper_util::rt::TokioIo;
+use k8s_openapi::api::core::v1::Pod;
+use kube::{Api, ResourceExt, api::ListParams};
+use tokio::{
+    net::TcpStream,
+    time::{sleep, timeout},
+};
+
+use crate::{
+    engine::StepError,
+    rolling_upgrade::{
+        active::{self, PodName},
+        plan::Move,
+        world::Cx,
+    },
+};
+use milvus_guard_core::error_text;
+use milvus_guard_sources::kubernetes::{pods::is_pod_of, rollout::Watched};
+
+/// The port of `/healthz` where a pod names none as `metrics`.
+const PORT: u16 = 9091;
+/// For a connection to a pod.
+const CONNECT: Duration = Duration::from_secs(1);
+/// For its answer.
+const ANSWER: Duration = Duration::from_secs(3);
+/// Pods that are asked at once.
+const AT_ONCE: usize = 16;
+/// Bytes of an answer that are read.
+const MAX_ANSWER: usize = 16 * 1024;
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(300);
+/// For pods to be healthy that Kubernetes calls available.
+const HEALTH: Duration = Duration::from_secs(30);
+/// For a session to end whose process is gone (`common.session.ttl` is 60 s), and the next to begin.
+const TAKEOVER: Duration = Duration::from_secs(90);
+
+/// Asks until all is well, or long enough. When it was, where that was to be waited for.
+pub(crate) async fn ask(cx: &Cx<'_>, one: &Move, watched: &[Watched]) -> Result<Option<Instant>, StepError> {
+    let to = cx.world.rollout.to.version;
+    let by_session = active::has_active(one.component, to);
+    let began = Instant::now();
+    let mut has_waited = false;
+    loop {
+        let sessions = if by_session { cx.world.ways.sessions.read(cx).await } else { None };
+        if sessions.is_none() && !cx.world.ways.reach_pods() {
+            cx.going_on();
+            return Ok(has_waited.then(Instant::now));
+        }
+        let pods = pods(cx, watched).await?;
+        let unwell = unwell(cx, &pods).await;
+        let names: Vec<PodName> = pods.iter().map(named).collect();
+        let passive = sessions.and_then(|sessions| active::lacks(&sessions, one.component, to, &names));
+        let (limit, why) = match (passive, unwell) {
+            (None, None) => {
+                cx.going_on();
+                return Ok(has_waited.then(Instant::now));
+            }
+            (Some(why), _) => (TAKEOVER, why),
+            (None, Some(why)) => (HEALTH, why),
+        };
+        if began.elapsed() >= limit {
+            cx.going_on();
+            cx.reporter().warn(format!("{why}, {} s after its pods were ready; the run continues", limit.as_secs()));
+            return Ok(Some(Instant::now()));
+        }
+        has_waited = true;
+        cx.waiting(why);
+        sleep(PAUSE).await;
+    }
+}
+
+async fn pods(cx: &Cx<'_>, watched: &[Watched]) -> Result<Vec<Pod>, StepError> {
+    let api: Api<Pod> = Api::namespaced(cx.link.client(), &cx.world.settings.release.namespace);
+    let mut pods = Vec::new();
+    for one in watched {
+        let params = ListParams::default().labels(&one.selector);
+        let listed = cx.link.call("pods", async || api.list(&params).await).await?.items;
+        pods.extend(listed.into_iter().filter(|pod| is_pod_of(pod, &one.name)));
+    }
+    pods.retain(|pod| pod.metadata.deletion_timestamp.is_none());
+    Ok(pods)
+}
+
+fn named(pod: &Pod) -> PodName {
+    let status = pod.status.as_ref();
+    let ips = status.into_iter().flat_map(|status| status.pod_ips.iter().flatten().map(|one| one.ip.clone()));
+    let ip = status.and_then(|status| status.pod_ip.clone());
+    PodName { name: pod.name_any(), ips: ips.chain(ip).collect() }
+}
+
+/// What a pod says that is not well; `None` if all are, or where pods cannot be reached from here, which is said once.
+async fn unwell(cx: &Cx<'_>, pods: &[Pod]) -> Option<String> {
+    if !cx.world.ways.reach_pods() {
+        return None;
+    }
+    let asked = pods.iter().map(async |pod| {
+        let answer = match place(pod) {
+            Some((ip, port)) => healthz(ip, port).await,
+            None => Answer::Unreached("it has no address".into()),
+        };
+        (pod.name_any(), answer)
+    });
+    let answers: Vec<(String, Answer)> = stream::iter(asked).buffered(AT_ONCE).collect().await;
+    for (name, answer) in answers {
+        match answer {
+            Answer::Well => {}
+            Answer::Unwell(why) => return Some(format!("{name} says at /healthz: {why}")),
+            Answer::Unreached(why) => {
+                if cx.world.ways.give_up_on_pods() {
+                    cx.reporter().note(format!("could not ask pods for /healthz from here ({name}: {why}); Kubernetes does"));
+                }
+                return None;
+            }
+        }
+    }
+    None
+}
+
+/// Where a pod answers.
+fn place(pod: &Pod) -> Option<(IpAddr, u16)> {
+    let ip = pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
+    let ports = pod.spec.iter().flat_map(|spec| &spec.containers).flat_map(|container| container.ports.iter().flatten());
+    let named =
+        ports.filter(|port| port.name.as_deref() == Some("metrics")).find_map(|port| u16::try_from(port.container_port).ok());
+    Some((ip, named.unwrap_or(PORT)))
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Answer {
+    Well,
+    Unwell(String),
+    Unreached(String),
+}
+
+/// Milvus answers 200 when every role of the process is healthy or in standby, else 500 and which is not.
+async fn healthz(ip: IpAddr, port: u16) -> Answer {
+    let stream = match timeout(CONNECT, TcpStream::connect((ip, port))).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return Answer::Unreached(error_text::chain(&error)),
+        Err(_) => return Answer::Unreached(format!("no connection within {} s", CONNECT.as_secs())),
+    };
+    let exchange = async {
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        // It ends when the sender does.
+        tokio::spawn(connection);
+        let mut request = Request::new(Empty::<Bytes>::new());
+        *request.uri_mut() = Uri::from_static("/healthz");
+        request.headers_mut().insert(HOST, HeaderValue::from_static("milvus"));
+        let answer = sender.send_request(request).await?;
+        let status = answer.status();
+        let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
+        let text = body.map(|body| error_text::line(&String::from_utf8_lossy(&body.to_bytes()))).unwrap_or_default();
+        Ok::<_, hyper::Error>((status, text))
+    };
+    match timeout(ANSWER, exchange).await {
+        Ok(Ok((StatusCode::OK, _))) => Answer::Well,
+        Ok(Ok((status, text))) if text.is_empty() => Answer::Unwell(status.to_string()),
+        Ok(Ok((_, text))) => Answer::Unwell(text),
+        Ok(Err(error)) => Answer::Unreached(error_text::chain(&error)),
+        Err(_) => Answer::Unwell(format!("nothing within {} s", ANSWER.as_secs())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    use axum::{Router, routing::get};
+    use serde_json::json;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    async fn answer(status: StatusCode, text: &'static str) -> Answer {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let SocketAddr::V4(address) = listener.local_addr().unwrap() else { unreachable!("it was bound so") };
+        let app = Router::new().route("/healthz", get(move || async move { (status, text) }));
+        let server = tokio::spawn(async move { axum::serve(listener, app).await });
+        let answer = healthz((*address.ip()).into(), address.port()).await;
+        server.abort();
+        answer
+    }
+
+    #[tokio::test]
+    async fn a_pod_says_how_it_is() {
+        assert_eq!(answer(StatusCode::OK, "OK").await, Answer::Well);
+        let told = answer(StatusCode::INTERNAL_SERVER_ERROR, r#"{"state":"component querynode state is Initializing"}"#).await;
+        assert!(matches!(&told, Answer::Unwell(why) if why.contains("querynode state is Initializing")), "{told:?}");
+        assert_eq!(answer(StatusCode::SERVICE_UNAVAILABLE, "").await, Answer::Unwell("503 Service Unavailable".into()));
+    }
+
+    #[tokio::test]
+    async fn a_pod_that_is_not_reached_says_nothing() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        drop(listener);
+        assert!(matches!(healthz(Ipv4Addr::LOCALHOST.into(), port).await, Answer::Unreached(_)));
+    }
+
+    #[test]
+    fn a_pod_is_asked_at_its_port_for_metrics() {
+        let pod = |ports: serde_json::Value| -> Pod {
+            let spec = json!({"containers": [{"name": "proxy", "ports": ports}]});
+            serde_json::from_value(json!({"spec": spec, "status": {"podIP": "10.0.0.7"}})).unwrap()
+        };
+        let port = |ports| place(&pod(ports)).map(|(_, port)| port);
+        assert_eq!(
+            port(json!([{"name": "milvus", "containerPort": 19530}, {"name": "metrics", "containerPort": 9191}])),
+            Some(9191)
+        );
+        assert_eq!(port(json!([])), Some(PORT));
+        assert_eq!(place(&Pod::default()), None);
+    }
+}

@@ -1,0 +1,104 @@
+//! What must be true before anything is touched.
+
+use serde_json::Value;
+
+use crate::{
+    engine::{
+        ApiError, Home, Link, StepError, Store,
+        release::{self, SurveyError},
+    },
+    rolling_upgrade::{
+        fitness,
+        plan::Rollout,
+        serving,
+        verdict::{self, Said},
+        world::Cx,
+    },
+};
+use milvus_guard_core::{api::UpgradeRun, evidence::Facts, milvus::Release, policy::PolicySet};
+use milvus_guard_sources::kubernetes::guard::run_facts;
+
+use super::{configure, room};
+
+/// Checks the release, the path, and that the configuration can be changed where it must be.
+pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
+    let world = cx.world;
+    let (release, facts) = release::read(cx.link, &world.settings.release).await.map_err(surveyed)?;
+    let home = Home { namespace: world.home.clone(), guarded_by: None };
+    let runs = Store::runs(cx.link, &home, &world.settings.release).await?;
+    let said = ask(cx.link, &release, facts, &runs, &world.rollout, &world.run).await?;
+    if let [first, ..] = &said.refusals[..] {
+        let more = said.refusals.len() - 1;
+        let more =
+            if more == 0 { String::new() } else { format!(" (and {more} more: milvus-guard upgrade --dry-run lists them)") };
+        return Err(StepError::Refused(format!("{first}{more}")));
+    }
+    for warning in said.warnings {
+        cx.reporter().warn(warning);
+    }
+    if world.rollout.configure {
+        configure::find(cx).await?;
+    }
+    // Before anything moves, so that a person can still think again.
+    if world.rollout.moves.iter().any(|one| serving::serves(one.component)) {
+        world.ways.proxy.is_reached(cx).await?;
+    }
+    world.ways.sessions.read(cx).await;
+    Ok(())
+}
+
+/// Everything that speaks against it, and what to know.
+///
+/// # Errors
+/// Where the cluster cannot be asked.
+pub(crate) async fn ask(
+    link: &Link,
+    release: &Release,
+    mut facts: Facts,
+    runs: &[UpgradeRun],
+    rollout: &Rollout,
+    run: &str,
+) -> Result<Said, ApiError> {
+    let written: Vec<Value> = runs.iter().filter_map(|run| serde_json::to_value(run).ok()).collect();
+    let seen = run_facts(&written);
+    facts.runs = seen.runs;
+    facts.migrations = seen.migrations;
+    let policies = policies(link).await?;
+    let mut said = verdict::ask(release, rollout.after(release), &facts, &policies, run);
+    let first = fitness::never(release).or_else(|| fitness::not_now(release, &facts));
+    said.refusals.splice(0..0, first);
+    said.warnings.extend(room::look(link, release, rollout).await?);
+    if let Some(key) = super::super::standby::forbidden(release).filter(|_| rollout.configure) {
+        said.refusals.push(format!(
+            "{} sets {key} in the environment of its pods, which no configuration file outweighs; take it out with Helm first",
+            rollout.release.name
+        ));
+    }
+    Ok(said)
+}
+
+/// The policies of the cluster, where they may be read.
+async fn policies(link: &Link) -> Result<PolicySet, ApiError> {
+    let mut set = PolicySet { now: Some(jiff::Timestamp::now()), ..PolicySet::default() };
+    match link.call("policies", async || link.cluster.policies().await).await {
+        Ok((documents, _)) => {
+            for document in documents {
+                set.add(document);
+            }
+            Ok(set)
+        }
+        Err(ApiError::Refused { reason, .. }) => {
+            link.reporter.note(format!("policies could not be read, so the built-in ones count: {reason}"));
+            Ok(set)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Why the release could not be read, as a step says it.
+fn surveyed(error: SurveyError) -> StepError {
+    match error {
+        SurveyError::Refused(why) => StepError::Refused(why),
+        SurveyError::Api(error) => error.into(),
+    }
+}

@@ -1,0 +1,191 @@
+//! Whether Milvus itself is whole again after those who serve it moved. Kubernetes calls a query node ready before its segments
+//! are loaded, and searches then answer with nothing or half.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+use tokio::time::sleep;
+
+use crate::{
+    engine::{StepError, display::took},
+    rolling_upgrade::{
+        active,
+        plan::Move,
+        serving::{self, Gone, Question},
+        world::Cx,
+    },
+};
+use milvus_guard_core::api::LoadedBefore;
+use milvus_guard_sources::milvus::{self, ApiError, Loaded, Proxy};
+
+/// For Milvus to be whole before something moves: coordinators that were replaced just before need a moment.
+const SETTLING: Duration = Duration::from_secs(10);
+/// Between two questions, at least; large answers get as long a pause as they took.
+const PAUSE: Duration = Duration::from_millis(300);
+/// ... at most.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How long a coordinator may list nodes that are gone: the life of a session whose process was killed
+/// (`common.session.ttl`).
+const STALE: Duration = Duration::from_secs(60);
+/// How long a refusal must stand before it counts, of a Milvus that answered before: proxies that have just started cannot
+/// check a login yet.
+const REFUSAL: Duration = Duration::from_secs(30);
+/// For Milvus to be whole on the way back. What is missing there may come only when more has gone back.
+const ON_THE_WAY_BACK: Duration = Duration::from_secs(60);
+
+/// Says that nobody asked Milvus.
+pub(crate) fn unasked(cx: &Cx<'_>, why: &str) {
+    cx.reporter().warn(format!(
+        "could not ask Milvus whether every loaded collection has its segments on the new query nodes ({why}): searches may be \
+         incomplete for a while after they are ready"
+    ));
+}
+
+/// The move's question, its place, and the id of the step before which the baseline is taken.
+fn question(cx: &Cx<'_>, one: &Move) -> Option<(Question, usize, String)> {
+    let world = cx.world;
+    let moves = &world.rollout.moves;
+    let at = moves.iter().position(|other| other == one)?;
+    let question = serving::question(moves, at)?;
+    Some((question, at, moves[question.before].id(&world.release.fullname)))
+}
+
+/// Notes what is loaded, before a move that replaces who serves. `is_begun` tells whether it is under way already, so that what
+/// is loaded now may be half of it.
+pub(crate) async fn before(
+    cx: &Cx<'_>,
+    one: &Move,
+    is_begun: impl AsyncFnOnce() -> Result<bool, StepError>,
+) -> Result<(), StepError> {
+    let Some((question, _, id)) = question(cx, one).filter(|(question, at, _)| question.before == *at) else { return Ok(()) };
+    let status = cx.run().status;
+    if status.loaded.is_some_and(|loaded| loaded.step == id) || !cx.world.ways.proxy.is_reached(cx).await? {
+        return Ok(());
+    }
+    if is_begun().await? {
+        if status.step.is_some_and(|cursor| cursor.attempts > 1) {
+            unasked(cx, "what was loaded before they were replaced is not known");
+        }
+        return Ok(());
+    }
+    let Ok(proxy) = cx.world.ways.proxy.proxy(cx).await? else { return Ok(()) };
+    let loaded = match settled(cx, proxy).await {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            unasked(cx, &error.to_string());
+            return Ok(());
+        }
+    };
+    for note in &loaded.notes {
+        cx.reporter().note(note.clone());
+    }
+    if !loaded.is_complete() {
+        cx.reporter().warn(format!(
+            "Milvus had collections that were not fully served before {} moved; the run will not wait for them: {}",
+            one.component,
+            serving::shown(&loaded.missing())
+        ));
+    }
+    let replaced = if question.replaces_all { loaded.nodes() } else { BTreeSet::new() };
+    let kept = LoadedBefore::new(&id, loaded.baseline(), replaced);
+    if kept.left_out > 0 {
+        cx.reporter().warn(format!("{} collections with the fewest rows are not waited for", kept.left_out));
+    }
+    cx.record(|status| status.loaded = Some(kept.clone())).await?;
+    Ok(())
+}
+
+/// What is loaded, once it is all there or a moment has passed.
+async fn settled(cx: &Cx<'_>, proxy: &Proxy) -> Result<Loaded, ApiError> {
+    let began = Instant::now();
+    loop {
+        let asked = Instant::now();
+        let answer = milvus::loaded(proxy).await;
+        let missing = match &answer {
+            Ok(loaded) => serving::shown(&loaded.missing()),
+            Err(error) if error.is_lasting() => return answer,
+            Err(error) => error.to_string(),
+        };
+        if missing.is_empty() || began.elapsed() >= SETTLING {
+            cx.going_on();
+            return answer;
+        }
+        cx.waiting(format!("all collections to be served before anything moves: {missing}"));
+        pause(asked).await;
+    }
+}
+
+/// Waits until all that was loaded before is served again, and says when it was; `None` if that was not asked.
+pub(crate) async fn again(cx: &Cx<'_>, one: &Move) -> Result<Option<Instant>, StepError> {
+    let Some((_, _, id)) = question(cx, one).filter(|(question, at, _)| question.after == *at) else { return Ok(None) };
+    let Some(before) = cx.run().status.loaded.filter(|loaded| loaded.step == id) else { return Ok(None) };
+    // It answered before, maybe to another process: a Milvus that does not answer now is waited for.
+    let proxy = match cx.world.ways.proxy.proxy(cx).await? {
+        Ok(proxy) => proxy,
+        Err(why) => {
+            unasked(cx, why);
+            return Ok(None);
+        }
+    };
+    Ok(whole(cx, proxy, &before, None).await)
+}
+
+/// The same on the way back, for a while.
+pub(crate) async fn back(cx: &Cx<'_>, one: &Move) -> Result<(), StepError> {
+    if !serving::serves(one.component) {
+        return Ok(());
+    }
+    let Some(before) = cx.run().status.loaded else { return Ok(()) };
+    if !cx.world.ways.proxy.is_reached(cx).await? {
+        return Ok(());
+    }
+    if let Ok(proxy) = cx.world.ways.proxy.proxy(cx).await? {
+        // Nodes of the beginning serve again or still.
+        let before = LoadedBefore { replaced_nodes: Vec::new(), ..before };
+        whole(cx, proxy, &before, Some(ON_THE_WAY_BACK)).await;
+    }
+    Ok(())
+}
+
+/// Asks until all is there; the step's own time is the limit, or a shorter one, after which a person is told.
+async fn whole(cx: &Cx<'_>, proxy: &Proxy, before: &LoadedBefore, limit: Option<Duration>) -> Option<Instant> {
+    let began = Instant::now();
+    let mut refused: Option<Instant> = None;
+    loop {
+        let asked = Instant::now();
+        let missing = match milvus::loaded(proxy).await {
+            Ok(loaded) => {
+                refused = None;
+                let live = cx.world.ways.sessions.read(cx).await.and_then(|sessions| active::live_nodes(&sessions));
+                let replaced = if began.elapsed() < STALE { &before.replaced_nodes[..] } else { &[] };
+                serving::judge(loaded, before, &Gone { live: live.as_ref(), replaced }).err()
+            }
+            Err(error) if error.is_lasting() && refused.get_or_insert_with(Instant::now).elapsed() >= REFUSAL => {
+                cx.going_on();
+                unasked(cx, &error.to_string());
+                return None;
+            }
+            Err(error) => Some(error.to_string()),
+        };
+        let Some(missing) = missing else {
+            cx.going_on();
+            let (collections, ms) = (before.collections.len(), u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX));
+            let all = if collections == 1 { "the collection".to_owned() } else { format!("all {collections} collections") };
+            cx.reporter().note(format!("Milvus serves {all} that it had loaded, {} after its pods were ready", took(ms)));
+            return Some(Instant::now());
+        };
+        if limit.is_some_and(|limit| began.elapsed() >= limit) {
+            cx.going_on();
+            cx.reporter().warn(format!("Milvus does not serve all that it had loaded: {missing}"));
+            return None;
+        }
+        cx.waiting(format!("Milvus to serve again what it had loaded: {missing}"));
+        pause(asked).await;
+    }
+}
+
+async fn pause(asked: Instant) {
+    sleep(asked.elapsed().clamp(PAUSE, LONGEST_PAUSE)).await;
+}

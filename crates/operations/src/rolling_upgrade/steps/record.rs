@@ -1,0 +1,51 @@
+//! Images, strategies and labels as they are, before anything moves: what a crash must not forget.
+
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::{Api, ResourceExt, api::ListParams};
+
+use crate::{
+    engine::{StepError, originals},
+    rolling_upgrade::{
+        plan::MoveKind,
+        world::{Cx, VERSION_LABEL, is_of, version_label_path},
+    },
+};
+use milvus_guard_core::api::{Original, OriginalField};
+use milvus_guard_sources::kubernetes::workloads;
+
+/// Records every Deployment that moves, and those that will come.
+pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
+    if !cx.run().status.originals.is_empty() {
+        // Recorded by an earlier attempt: what is there now may be our own doing.
+        return Ok(());
+    }
+    let world = cx.world;
+    let api: Api<Deployment> = Api::namespaced(cx.link.client(), &world.settings.release.namespace);
+    let live = cx.link.call("Deployments", async || api.list(&ListParams::default()).await).await?;
+    let mut found = Vec::new();
+    for component in &world.release.components {
+        let original = originals::original(component);
+        let Some(deployment) = live.items.iter().find(|one| one.name_any() == original.name) else { continue };
+        if deployment.metadata.uid != original.uid {
+            return Err(StepError::Refused(format!("Deployment {} was deleted and created again just now", original.name)));
+        }
+        let label = deployment.labels().get(VERSION_LABEL).map(|version| version.clone().into());
+        found.push(Original {
+            strategy: workloads::strategy(deployment),
+            fields: vec![OriginalField { path: version_label_path(), value: label }],
+            ..original
+        });
+    }
+    let coming = world.rollout.moves.iter().filter(|one| one.kind == MoveKind::Create);
+    found.extend(coming.map(|one| Original {
+        kind: "Deployment".into(),
+        name: one.workload.clone().unwrap_or_default(),
+        component: Some(one.component),
+        ..Original::default()
+    }));
+    if let Some(absent) = world.rollout.moves.iter().find(|one| !found.iter().any(|original| is_of(original, one))) {
+        return Err(StepError::Refused(format!("no Deployment of {} is left", absent.component)));
+    }
+    cx.record(|status| status.originals.clone_from(&found)).await?;
+    Ok(())
+}

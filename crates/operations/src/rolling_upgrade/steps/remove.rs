@@ -1,0 +1,32 @@
+//! A component that the target does not have: stopped, and left for Helm to delete.
+
+use crate::{
+    engine::{StepError, originals},
+    rolling_upgrade::{
+        plan::Move,
+        world::{Cx, originals_of},
+    },
+};
+use milvus_guard_sources::kubernetes::{rollout::Wanted, workloads::Change};
+
+/// Scales it to zero.
+pub(crate) async fn apply(cx: &Cx<'_>, one: &Move) -> Result<(), StepError> {
+    for original in originals_of(cx, one)? {
+        originals::set(cx, &original, &Change { replicas: Some(0), ..Change::default() }).await?;
+    }
+    Ok(())
+}
+
+/// Waits until no pod is left.
+pub(crate) async fn gate(cx: &Cx<'_>, one: &Move) -> Result<(), StepError> {
+    originals::wait(cx, &originals_of(cx, one)?, Wanted::Gone).await
+}
+
+/// Starts it again.
+pub(crate) async fn undo(cx: &Cx<'_>, one: &Move) -> Result<(), StepError> {
+    let originals = originals_of(cx, one)?;
+    for original in &originals {
+        originals::set(cx, original, &Change { replicas: original.replicas, ..Change::default() }).await?;
+    }
+    originals::wait(cx, &originals, Wanted::Complete).await
+}

@@ -1,0 +1,118 @@
+//! What the nodes have left, and what the Deployments ask for that make a new pod before an old one goes.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{
+    api::{
+        apps::v1::Deployment,
+        core::v1::{Container, Node, Pod, PodSpec},
+    },
+    apimachinery::pkg::{api::resource::Quantity, util::intstr::IntOrString},
+};
+use kube::{Api, ResourceExt, api::ListParams};
+
+use crate::{
+    engine::{ApiError, Link},
+    rolling_upgrade::{
+        plan::{MoveKind, Rollout},
+        room::{Resources, Surge, warning},
+    },
+};
+use milvus_guard_core::milvus::Release;
+
+/// Objects in one answer: the pods of a large cluster do not fit into the memory of a run.
+const PAGE: u32 = 500;
+
+/// Says where no node has room. Who may not look at nodes is told so once.
+///
+/// # Errors
+/// Where the API server does not answer.
+pub(crate) async fn look(link: &Link, release: &Release, rollout: &Rollout) -> Result<Option<String>, ApiError> {
+    let surges = surges(link, release, rollout).await?;
+    match rooms(link).await {
+        Ok(rooms) => Ok(warning(&surges, &rooms)),
+        Err(ApiError::Refused { reason, .. }) => {
+            link.reporter
+                .note(format!("could not check whether nodes have room for new pods in addition to the old ones: {reason}"));
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+async fn surges(link: &Link, release: &Release, rollout: &Rollout) -> Result<Vec<Surge>, ApiError> {
+    let api: Api<Deployment> = Api::namespaced(link.client(), &rollout.release.namespace);
+    let live = link.call("Deployments", async || api.list(&ListParams::default()).await).await?;
+    let moves = |name: &str| {
+        rollout.moves.iter().filter(|one| one.kind == MoveKind::Update).any(|one| {
+            one.workload.as_deref().is_none_or(|own| own == name)
+                && release.of(one.component).any(|component| component.workload.meta.object.name == name)
+        })
+    };
+    let surging = live.items.iter().filter(|one| moves(&one.name_any()) && makes_first(one));
+    Ok(surging.map(|one| Surge { deployment: one.name_any(), asks: asks(one.spec.template.spec.as_ref()) }).collect())
+}
+
+/// Whether a Deployment makes a new pod before an old one goes, as it does unless it is told otherwise.
+fn makes_first(deployment: &Deployment) -> bool {
+    let strategy = deployment.spec.strategy.as_ref();
+    let recreates = strategy.and_then(|strategy| strategy.type_.as_deref()) == Some("Recreate");
+    let surge = strategy.and_then(|strategy| strategy.rolling_update.as_ref()?.max_surge.as_ref());
+    let none = match surge {
+        Some(IntOrString::Int(count)) => *count == 0,
+        Some(IntOrString::String(text)) => text == "0%" || text == "0",
+        None => false,
+    };
+    !recreates && !none && deployment.spec.replicas != Some(0)
+}
+
+/// What the scheduler counts of a pod: all containers together, or the largest of those that come before.
+fn asks(pod: Option<&PodSpec>) -> Resources {
+    let Some(pod) = pod else { return Resources::default() };
+    let of = |container: &Container| read(container.resources.as_ref().and_then(|resources| resources.requests.as_ref()));
+    let all = pod.containers.iter().map(of).fold(Resources::default(), Resources::plus);
+    let first = pod.init_containers.iter().flatten().map(of).fold(Resources::default(), Resources::max);
+    all.max(first).plus(read(pod.overhead.as_ref()))
+}
+
+fn read(quantities: Option<&BTreeMap<String, Quantity>>) -> Resources {
+    let of = |key: &str| quantities.and_then(|all| all.get(key)).map(|quantity| quantity.0.as_str());
+    Resources::read(of("cpu"), of("memory"))
+}
+
+/// What each node has left on which any pod may be placed.
+async fn rooms(link: &Link) -> Result<Vec<Resources>, ApiError> {
+    let nodes: Api<Node> = Api::all(link.client());
+    let nodes = link.call("nodes", async || nodes.list(&ListParams::default()).await).await?;
+    let mut rooms: BTreeMap<String, Resources> = nodes
+        .items
+        .iter()
+        .filter(|node| is_open(node))
+        .map(|node| (node.name_any(), read(node.status.as_ref().and_then(|status| status.allocatable.as_ref()))))
+        .collect();
+    if rooms.is_empty() {
+        return Ok(Vec::new());
+    }
+    let pods: Api<Pod> = Api::all(link.client());
+    let mut params = ListParams::default().limit(PAGE).fields("status.phase!=Succeeded,status.phase!=Failed");
+    loop {
+        let page = link.call("pods of all nodes", async || pods.list(&params).await).await?;
+        for pod in &page.items {
+            let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+            if let Some(room) = node.and_then(|node| rooms.get_mut(node)) {
+                *room = room.minus(asks(pod.spec.as_ref()));
+            }
+        }
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => params = params.continue_token(&token),
+            None => return Ok(rooms.into_values().collect()),
+        }
+    }
+}
+
+fn is_open(node: &Node) -> bool {
+    let spec = node.spec.as_ref();
+    let closed = spec.and_then(|spec| spec.unschedulable).unwrap_or(false);
+    let tainted = spec.into_iter().flat_map(|spec| spec.taints.iter().flatten()).any(|taint| taint.effect != "PreferNoSchedule");
+    !closed && !tainted
+}

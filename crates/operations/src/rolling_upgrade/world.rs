@@ -1,0 +1,193 @@
+//! What the steps work with.
+
+use std::{
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+
+use crate::engine::{Context, StepError, originals};
+use milvus_guard_core::{
+    api::Original,
+    milvus::{Component, Release},
+};
+use milvus_guard_sources::kubernetes::workloads::Change;
+
+use super::{
+    milvus::Way,
+    plan::{Move, Rollout},
+    sessions::Sessions,
+    settings::Settings,
+    standby::Standby,
+};
+
+/// Label that the official script sets too.
+pub const VERSION_LABEL: &str = "app.kubernetes.io/version";
+
+/// What the steps work with.
+pub struct World {
+    /// What was asked for.
+    pub settings: Settings,
+    /// The release as it was when this process began.
+    pub release: Release,
+    /// The plan.
+    pub rollout: Rollout,
+    /// How coordinators hand over.
+    pub standby: Standby,
+    /// Full name of the run.
+    pub run: String,
+    /// Namespace of the run.
+    pub home: String,
+    /// What this process measured.
+    pub pace: Pace,
+    /// The ways to Milvus itself.
+    pub ways: Ways,
+}
+
+/// The ways to Milvus itself, each found when it is first needed.
+#[derive(Default)]
+pub struct Ways {
+    /// To its proxy.
+    pub proxy: Way,
+    /// To its sessions in etcd.
+    pub sessions: Sessions,
+    /// Whether pods cannot be reached from here.
+    no_pods: AtomicBool,
+}
+
+impl Ways {
+    /// Whether pods may be reached from here.
+    #[must_use]
+    pub fn reach_pods(&self) -> bool {
+        !self.no_pods.load(Ordering::Relaxed)
+    }
+
+    /// Pods are not reached from here; whether that is news.
+    pub fn give_up_on_pods(&self) -> bool {
+        !self.no_pods.swap(true, Ordering::Relaxed)
+    }
+}
+
+/// What a step is given here.
+pub type Cx<'a> = Context<'a, World>;
+
+/// How long components took, and how long nothing moved between them.
+#[derive(Debug, Default)]
+pub struct Pace(Mutex<Measured>);
+
+#[derive(Debug, Default)]
+struct Measured {
+    /// When the component before was completely there.
+    ready: Option<Instant>,
+    /// When the current one was changed.
+    began: Option<Instant>,
+    between: Option<Duration>,
+    worst: Option<Duration>,
+}
+
+impl Pace {
+    /// A component was changed just now.
+    pub fn began(&self) {
+        let mut measured = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        measured.began = Some(now);
+        measured.between = measured.ready.take().map(|ready| now.duration_since(ready));
+        measured.worst = measured.worst.max(measured.between);
+    }
+
+    /// It was completely there at this moment. How long that took, and how long nothing had moved before; `None` if this
+    /// process did not change it.
+    pub fn ready(&self, at: Instant) -> Option<(Duration, Option<Duration>)> {
+        let mut measured = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        measured.ready = Some(at);
+        let took = at.duration_since(measured.began.take()?);
+        Some((took, measured.between.take()))
+    }
+
+    /// The longest time in which nothing moved.
+    #[must_use]
+    pub fn worst(&self) -> Option<Duration> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).worst
+    }
+}
+
+/// The recorded Deployments of a component that moves.
+///
+/// # Errors
+/// Where none was recorded.
+pub fn originals_of(cx: &Cx<'_>, one: &Move) -> Result<Vec<Original>, StepError> {
+    let found: Vec<Original> = originals::recorded(cx)?.into_iter().filter(|original| is_of(original, one)).collect();
+    if found.is_empty() {
+        Err(StepError::Refused(format!("the run has recorded no Deployment of {}", one.component)))
+    } else {
+        Ok(found)
+    }
+}
+
+/// Whether a recorded Deployment is one of those that move here.
+#[must_use]
+pub fn is_of(original: &Original, one: &Move) -> bool {
+    original.component == Some(one.component) && one.workload.as_ref().is_none_or(|name| *name == original.name)
+}
+
+/// The strategy with which a component must be replaced, where that is another one than it has.
+#[must_use]
+pub fn strategy(original: &Original, standby: Standby, holds_claim: bool) -> Option<Value> {
+    let kind = original.strategy.as_ref().and_then(|strategy| strategy["type"].as_str()).unwrap_or("RollingUpdate");
+    let component = original.component?;
+    if component.is_coordinator() && standby != Standby::Unknown && kind == "Recreate" && !holds_claim {
+        // The new one waits beside the old one. Without that a coordinator is away while it restarts.
+        return Some(json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}));
+    }
+    // Two processes must never share RocksMQ or the data volume.
+    (component == Component::Standalone && kind != "Recreate").then(|| json!({"type": "Recreate"}))
+}
+
+/// The strategy and nothing else, as it was recorded.
+#[must_use]
+pub fn own_strategy(original: &Original) -> Change {
+    Change { strategy: original.strategy.clone(), ..Change::default() }
+}
+
+/// Path of the version label, as originals have it.
+#[must_use]
+pub fn version_label_path() -> String {
+    format!("/metadata/labels/{}", VERSION_LABEL.replace('/', "~1"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn original(component: Component, kind: &str) -> Original {
+        Original { component: Some(component), strategy: Some(json!({"type": kind})), ..Original::default() }
+    }
+
+    #[test]
+    fn coordinators_hand_over_where_they_can_and_a_standalone_never_does() {
+        let coordinator = original(Component::RootCoord, "Recreate");
+        assert_eq!(strategy(&coordinator, Standby::Off, false).unwrap()["rollingUpdate"]["maxUnavailable"], 0);
+        assert_eq!(strategy(&coordinator, Standby::On, true), None, "a claim cannot be shared");
+        assert_eq!(strategy(&coordinator, Standby::Unknown, false), None);
+        assert_eq!(strategy(&original(Component::QueryNode, "RollingUpdate"), Standby::On, false), None);
+        assert_eq!(strategy(&original(Component::Standalone, "Recreate"), Standby::Unknown, true), None);
+        assert_eq!(
+            strategy(&original(Component::Standalone, "RollingUpdate"), Standby::Unknown, true).unwrap()["type"],
+            "Recreate"
+        );
+    }
+
+    #[test]
+    fn the_pace_is_the_time_between_components() {
+        let pace = Pace::default();
+        pace.began();
+        assert!(pace.ready(Instant::now()).unwrap().1.is_none());
+        assert!(pace.ready(Instant::now()).is_none(), "nothing was changed");
+        pace.began();
+        assert!(pace.ready(Instant::now()).unwrap().1.is_some() && pace.worst().is_some());
+    }
+}

@@ -1,0 +1,175 @@
+//! What a failed request to etcd tells: what it means, and a reason that a person can act upon.
+
+use etcd_client::Error;
+
+use milvus_guard_core::error_text;
+
+/// What a failure means for whoever made the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// No answer, or one that says "not now": another endpoint or a later moment may do better. A write may have been
+    /// made all the same.
+    Unavailable,
+    /// The login that the connection holds has ended; a new connection has a new one.
+    Login,
+    /// User or password are refused, or missing.
+    Credentials,
+    /// The user may not do this.
+    Permission,
+    /// The revision that was asked for is compacted away.
+    Compacted,
+    /// The answer is larger than this side takes.
+    AnswerTooLarge,
+    /// The request is larger than the server takes.
+    RequestTooLarge,
+    /// The database has reached its quota.
+    NoSpace,
+    /// The lease has ended.
+    LeaseGone,
+    /// Anything else that the server will say again.
+    Refused,
+}
+
+/// Why a request failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// What it means.
+    pub kind: Kind,
+    /// One line for a person.
+    pub reason: String,
+}
+
+// Codes of gRPC (google.rpc.Code).
+const CANCELLED: i32 = 1;
+const UNKNOWN: i32 = 2;
+const DEADLINE_EXCEEDED: i32 = 4;
+const NOT_FOUND: i32 = 5;
+const PERMISSION_DENIED: i32 = 7;
+const RESOURCE_EXHAUSTED: i32 = 8;
+const ABORTED: i32 = 10;
+const OUT_OF_RANGE: i32 = 11;
+const INTERNAL: i32 = 13;
+const UNAVAILABLE: i32 = 14;
+const UNAUTHENTICATED: i32 = 16;
+
+impl Failure {
+    /// A failure of this kind.
+    pub fn new(kind: Kind, reason: impl Into<String>) -> Self {
+        Self { kind, reason: reason.into() }
+    }
+
+    /// Whether another endpoint of the same cluster may answer better.
+    #[must_use]
+    pub const fn elsewhere(&self) -> bool {
+        !matches!(self.kind, Kind::Credentials | Kind::Permission | Kind::Compacted | Kind::AnswerTooLarge)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let Error::GRpcStatus(status) = &error else {
+            return Self::new(Kind::Unavailable, hinted(error_text::chain(&error)));
+        };
+        let (code, message) = (i32::from(status.code()), status.message());
+        let kind = kind(code, message);
+        let cause = std::error::Error::source(status).map(error_text::chain).unwrap_or_default();
+        let reason = match kind {
+            Kind::Credentials if message.contains("user name is empty") => "etcd asks for a user and a password".into(),
+            Kind::Credentials => "etcd refused the user or its password".into(),
+            Kind::Permission => "this user may not read the metadata under that root path".into(),
+            Kind::NoSpace => {
+                "etcd has reached its space quota (NOSPACE): compact and defragment it or raise the quota, then disarm the alarm"
+                    .into()
+            }
+            _ => match (message.trim(), cause.as_str()) {
+                ("", "") => format!("gRPC code {code}"),
+                (message, "") => error_text::line(message),
+                ("", cause) => cause.to_owned(),
+                (message, cause) if cause.contains(message) => cause.to_owned(),
+                (message, cause) => error_text::line(&format!("{message}: {cause}")),
+            },
+        };
+        Self { kind, reason: hinted(reason) }
+    }
+}
+
+/// etcd's messages are in `api/v3rpc/rpctypes/error.go` of etcd; tonic words the size of an answer.
+fn kind(code: i32, message: &str) -> Kind {
+    if message.contains("authentication failed") || message.contains("user name is empty") {
+        return Kind::Credentials;
+    }
+    if message.contains("auth token") || message.contains("auth store is old") || code == UNAUTHENTICATED {
+        return Kind::Login;
+    }
+    match code {
+        PERMISSION_DENIED => Kind::Permission,
+        OUT_OF_RANGE if message.contains("message length too large") => Kind::AnswerTooLarge,
+        OUT_OF_RANGE if message.contains("compacted") => Kind::Compacted,
+        NOT_FOUND if message.contains("lease") => Kind::LeaseGone,
+        RESOURCE_EXHAUSTED if message.contains("space") => Kind::NoSpace,
+        RESOURCE_EXHAUSTED if message.contains("larger than max") => Kind::RequestTooLarge,
+        _ if message.contains("request is too large") || message.contains("too many operations") => Kind::RequestTooLarge,
+        CANCELLED | UNKNOWN | DEADLINE_EXCEEDED | RESOURCE_EXHAUSTED | ABORTED | INTERNAL | UNAVAILABLE => Kind::Unavailable,
+        _ => Kind::Refused,
+    }
+}
+
+/// Adds what to do to reasons that libraries word for themselves only.
+#[must_use]
+pub fn hinted(reason: String) -> String {
+    let hint = if reason.contains("UnknownIssuer") || reason.contains("BadSignature") {
+        "; its certificate is not signed by a known authority: give its CA"
+    } else if reason.contains("NotValidForName") {
+        "; its certificate is for another host name"
+    } else if reason.contains("CertificateRequired") || reason.contains("BadCertificate") {
+        "; it asks for a client certificate that it knows"
+    } else if reason.contains("InvalidContentType") || reason.contains("tls handshake eof") {
+        "; it does not speak TLS: use http://"
+    } else if reason.contains("frame with invalid size") || reason.contains("broken pipe") || reason.contains("GoAway") {
+        "; it may want TLS: use https://"
+    } else if reason.contains("connection closed") {
+        "; it may want TLS (use https://), or ask for a client certificate"
+    } else {
+        ""
+    };
+    reason + hint
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    // The words of the libraries as a real etcd 3.7 provoked them.
+    #[rstest]
+    #[case("transport error: invalid peer certificate: UnknownIssuer", "give its CA")]
+    #[case("transport error: tls handshake eof", "use http://")]
+    #[case("connection error: stream closed because of a broken pipe", "use https://")]
+    #[case("operation was canceled: connection closed", "client certificate")]
+    #[case("dns error: failed to lookup address information", "information")]
+    fn reasons_say_what_to_do(#[case] reason: &str, #[case] end: &str) {
+        assert!(hinted(reason.to_owned()).ends_with(end));
+    }
+
+    #[rstest]
+    #[case(UNAVAILABLE, "etcdserver: leader changed", Kind::Unavailable)]
+    #[case(UNAVAILABLE, "etcdserver: request timed out", Kind::Unavailable)]
+    #[case(RESOURCE_EXHAUSTED, "etcdserver: too many requests", Kind::Unavailable)]
+    #[case(RESOURCE_EXHAUSTED, "etcdserver: mvcc: database space exceeded", Kind::NoSpace)]
+    #[case(RESOURCE_EXHAUSTED, "grpc: received message larger than max (3 vs. 2)", Kind::RequestTooLarge)]
+    #[case(3, "etcdserver: request is too large", Kind::RequestTooLarge)]
+    #[case(3, "etcdserver: too many operations in txn request", Kind::RequestTooLarge)]
+    #[case(OUT_OF_RANGE, "etcdserver: mvcc: required revision has been compacted", Kind::Compacted)]
+    #[case(OUT_OF_RANGE, "Error, decoded message length too large: found 9, the limit is: 4", Kind::AnswerTooLarge)]
+    #[case(NOT_FOUND, "etcdserver: requested lease not found", Kind::LeaseGone)]
+    #[case(PERMISSION_DENIED, "etcdserver: permission denied", Kind::Permission)]
+    #[case(3, "etcdserver: authentication failed, invalid user ID or password", Kind::Credentials)]
+    #[case(3, "etcdserver: user name is empty", Kind::Credentials)]
+    #[case(UNAUTHENTICATED, "etcdserver: invalid auth token", Kind::Login)]
+    #[case(3, "etcdserver: revision of auth store is old", Kind::Login)]
+    #[case(3, "etcdserver: key is not provided", Kind::Refused)]
+    fn kinds(#[case] code: i32, #[case] message: &str, #[case] expected: Kind) {
+        assert_eq!(kind(code, message), expected);
+    }
+}

@@ -1,0 +1,374 @@
+//! Requests to etcd that outlast a lost connection, a change of the leader and a stalled disk.
+//!
+//! Reads are repeated by themselves. Writes are not: one whose acknowledgement was lost may have been made, and only the
+//! caller can tell by reading back ([`Store::try_txn`]).
+
+use std::{
+    fmt,
+    future::Future,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use etcd_client::{AlarmAction, AlarmType, Client, Error, GetOptions, GetResponse, ResponseHeader, TlsOptions, Txn, TxnResponse};
+use serde::Serialize;
+use tokio::{
+    sync::Mutex,
+    time::{Instant, sleep, timeout},
+};
+
+use milvus_guard_core::milvus::metadata_root::Root;
+
+use super::{
+    connect::{CONNECT_DEADLINE, Endpoint, public},
+    failure::{Failure, Kind},
+    range::MAX_PAGE_BYTES,
+};
+
+/// For one request. A page or a transaction takes milliseconds; a leader is elected within about two seconds.
+pub const REQUEST_DEADLINE: Duration = Duration::from_secs(8);
+/// For etcd to come back before a run stops, unless the caller says otherwise. A member that restarts takes some seconds.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+/// Between attempts, at first and at most.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+
+/// Takes in what is waited for.
+pub type Tell<'e> = &'e (dyn Fn(&str) + Send + Sync);
+
+/// A connection to one etcd cluster that is made again when it breaks. Clones share it.
+#[derive(Clone)]
+pub struct Store<'e> {
+    shared: Arc<Shared>,
+    patience: Duration,
+    tell: Option<Tell<'e>>,
+}
+
+struct Shared {
+    endpoint: Endpoint,
+    /// Before all keys of the metadata; whoever may migrate may read it.
+    prefix: String,
+    tls: Option<TlsOptions>,
+    live: Mutex<Option<Live>>,
+    cluster: OnceLock<u64>,
+    /// The address to begin with.
+    next: AtomicUsize,
+    generation: AtomicU64,
+}
+
+#[derive(Clone)]
+struct Live {
+    client: Client,
+    generation: u64,
+}
+
+/// How full etcd is and whether it takes writes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Health {
+    /// Version of the member that answered.
+    pub version: String,
+    /// Bytes of its database file.
+    pub db_size: i64,
+    /// Bytes at which it stops taking writes; 0 where it does not say (before etcd 3.6).
+    pub quota: i64,
+    /// An alarm NOSPACE is up: no writes are taken.
+    pub no_space: bool,
+    /// An alarm CORRUPT is up: members disagree.
+    pub corrupt: bool,
+}
+
+impl fmt::Debug for Store<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("endpoint", &self.shared.endpoint).finish_non_exhaustive()
+    }
+}
+
+impl<'e> Store<'e> {
+    /// Connects to the first endpoint that answers. Each is tried once: whoever cannot connect at all has most likely
+    /// named the wrong address.
+    ///
+    /// # Errors
+    /// What cannot be used at all ([`Kind::Refused`]), or why no endpoint answered.
+    pub async fn connect(endpoint: &Endpoint, patience: Duration, tell: Option<Tell<'e>>) -> Result<Self, Failure> {
+        let refused = |reason| Failure::new(Kind::Refused, reason);
+        let tls = endpoint.prepare().map_err(refused)?;
+        let root = Root::new(&endpoint.root_path, &endpoint.meta_sub_path).map_err(|error| refused(error.to_string()))?;
+        let shared = Shared {
+            endpoint: endpoint.clone(),
+            prefix: root.prefix().to_owned(),
+            tls,
+            live: Mutex::new(None),
+            cluster: OnceLock::new(),
+            next: AtomicUsize::new(0),
+            generation: AtomicU64::new(0),
+        };
+        let store = Self { shared: Arc::new(shared), patience, tell };
+        store.live().await?;
+        Ok(store)
+    }
+
+    /// The same connection for a task of its own, which waits in silence.
+    #[must_use]
+    pub fn silent(&self) -> Store<'static> {
+        Store { shared: Arc::clone(&self.shared), patience: self.patience, tell: None }
+    }
+
+    /// Which cluster this is.
+    #[must_use]
+    pub fn cluster_id(&self) -> u64 {
+        self.shared.cluster.get().copied().unwrap_or_default()
+    }
+
+    /// What all keys of the metadata begin with.
+    pub(super) fn prefix(&self) -> &str {
+        &self.shared.prefix
+    }
+
+    /// Reads keys; repeated until etcd answers.
+    ///
+    /// # Errors
+    /// What etcd says, or that it did not answer in time.
+    pub async fn get(&self, key: &[u8], options: GetOptions) -> Result<GetResponse, Failure> {
+        self.call(|client| {
+            let (key, options) = (key.to_vec(), options.clone());
+            async move { kv(&client).get(key, Some(options)).await }
+        })
+        .await
+    }
+
+    /// A transaction that only reads; repeated until etcd answers.
+    ///
+    /// # Errors
+    /// What etcd says, or that it did not answer in time.
+    pub async fn read_txn(&self, txn: &Txn) -> Result<TxnResponse, Failure> {
+        self.call(|client| {
+            let txn = txn.clone();
+            async move { kv(&client).txn(txn).await }
+        })
+        .await
+    }
+
+    /// One attempt at a transaction that writes.
+    ///
+    /// # Errors
+    /// After [`Kind::Unavailable`] and [`Kind::Login`] it may have been made all the same, or may still be; otherwise it
+    /// was not.
+    pub async fn try_txn(&self, txn: Txn) -> Result<TxnResponse, Failure> {
+        self.attempt(|client| {
+            let txn = txn.clone();
+            async move { kv(&client).txn(txn).await }
+        })
+        .await
+    }
+
+    /// A lease of so many seconds. One whose acknowledgement was lost ends by itself.
+    ///
+    /// # Errors
+    /// What etcd says, or that it did not answer in time.
+    pub async fn grant(&self, seconds: i64) -> Result<i64, Failure> {
+        self.call(|mut client| async move { client.lease_grant(seconds, None).await.map(|lease| lease.id()) }).await
+    }
+
+    /// Ends a lease and removes its keys; one that has ended already is fine.
+    ///
+    /// # Errors
+    /// What etcd says, or that it did not answer in time.
+    pub async fn revoke(&self, lease: i64) -> Result<(), Failure> {
+        match self.call(|mut client| async move { client.lease_revoke(lease).await.map(|_| ()) }).await {
+            Err(failure) if failure.kind == Kind::LeaseGone => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Renews a lease, in one attempt.
+    ///
+    /// # Errors
+    /// [`Kind::LeaseGone`], or why etcd could not be asked.
+    pub async fn renew(&self, lease: i64) -> Result<(), Failure> {
+        let renewed = self.attempt(|mut client| async move {
+            match client.lease_keep_alive(lease).await {
+                Err(Error::LeaseKeepAliveError(_)) => Ok(false),
+                other => other.map(|_| true),
+            }
+        });
+        if renewed.await? { Ok(()) } else { Err(Failure::new(Kind::LeaseGone, "the lease has ended")) }
+    }
+
+    /// Seconds until a lease ends; nothing when it has.
+    ///
+    /// # Errors
+    /// What etcd says, or that it did not answer in time.
+    pub async fn time_left(&self, lease: i64) -> Result<Option<i64>, Failure> {
+        let answer = self.call(|mut client| async move { client.lease_time_to_live(lease, None).await }).await?;
+        Ok(u64::try_from(answer.ttl()).ok().map(|_| answer.ttl()))
+    }
+
+    /// How full it is and whether it takes writes. Where the user may not ask, the answer is empty.
+    ///
+    /// # Errors
+    /// What etcd says, or that it did not answer in time.
+    pub async fn health(&self) -> Result<Health, Failure> {
+        let status = match self.call(|mut client| async move { client.status().await }).await {
+            Err(failure) if failure.kind == Kind::Permission => return Ok(Health::default()),
+            other => other?,
+        };
+        let mut health = Health {
+            version: status.version().to_owned(),
+            db_size: status.db_size(),
+            quota: status.db_size_quota(),
+            ..Health::default()
+        };
+        let alarms = self.call(|mut client| async move { client.alarm(AlarmAction::Get, AlarmType::None, None).await }).await;
+        match alarms {
+            Err(failure) if failure.kind == Kind::Permission => {}
+            Err(failure) => return Err(failure),
+            Ok(alarms) => {
+                for alarm in alarms.alarms() {
+                    health.no_space |= alarm.alarm() == AlarmType::Nospace;
+                    health.corrupt |= alarm.alarm() == AlarmType::Corrupt;
+                }
+            }
+        }
+        Ok(health)
+    }
+
+    /// Waits as long as the store does.
+    #[must_use]
+    pub fn patience(&self) -> Patience<'_> {
+        Patience { store: self, began: Instant::now(), pause: PAUSES.0, told: false }
+    }
+
+    async fn call<T, F, Fut>(&self, request: F) -> Result<T, Failure>
+    where
+        F: Fn(Client) -> Fut,
+        Fut: Future<Output = Result<T, Error>>,
+    {
+        let mut patience = self.patience();
+        loop {
+            match self.attempt(&request).await {
+                Err(failure) if failure.is_passing() => patience.wait(failure).await?,
+                other => return other,
+            }
+        }
+    }
+
+    async fn attempt<T, F, Fut>(&self, request: F) -> Result<T, Failure>
+    where
+        F: Fn(Client) -> Fut,
+        Fut: Future<Output = Result<T, Error>>,
+    {
+        let live = self.live().await?;
+        // Boxed, as the futures of requests are large and many futures hold this one.
+        let failure = match timeout(REQUEST_DEADLINE, Box::pin(request(live.client))).await {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(error)) => Failure::from(error),
+            Err(_) => Failure::new(Kind::Unavailable, format!("no answer within {} seconds", REQUEST_DEADLINE.as_secs())),
+        };
+        if failure.is_passing() {
+            self.abandon(live.generation).await;
+        }
+        Err(Failure { reason: self.shared.endpoint.without_password(failure.reason), ..failure })
+    }
+
+    /// The connection, made again where there is none.
+    async fn live(&self) -> Result<Live, Failure> {
+        let mut slot = self.shared.live.lock().await;
+        if let Some(live) = &*slot {
+            return Ok(live.clone());
+        }
+        let live = self.open().await?;
+        *slot = Some(live.clone());
+        Ok(live)
+    }
+
+    async fn open(&self) -> Result<Live, Failure> {
+        let addresses = &self.shared.endpoint.addresses;
+        let mut failures = Vec::new();
+        for _ in 0..addresses.len() {
+            let index = self.shared.next.load(Ordering::Relaxed) % addresses.len().max(1);
+            let Some(address) = addresses.get(index) else { break };
+            let failure = match timeout(CONNECT_DEADLINE, Box::pin(self.open_at(address))).await {
+                Ok(Ok(client)) => {
+                    let generation = self.shared.generation.fetch_add(1, Ordering::Relaxed) + 1;
+                    return Ok(Live { client, generation });
+                }
+                Ok(Err(failure)) => failure,
+                Err(_) => Failure::new(Kind::Unavailable, format!("no answer within {} seconds", CONNECT_DEADLINE.as_secs())),
+            };
+            let reason = self.shared.endpoint.without_password(format!("{}: {}", public(address), failure.reason));
+            if !failure.is_passing() {
+                return Err(Failure { reason, ..failure });
+            }
+            failures.push(reason);
+            self.shared.next.fetch_add(1, Ordering::Relaxed);
+        }
+        Err(Failure::new(Kind::Unavailable, failures.join("; ")))
+    }
+
+    async fn open_at(&self, address: &str) -> Result<Client, Failure> {
+        let client = self.shared.endpoint.dial(address, self.shared.tls.as_ref()).await?;
+        let probe = GetOptions::new().with_keys_only().with_limit(1);
+        let answer = kv(&client).get(self.shared.prefix.clone(), Some(probe)).await?;
+        let cluster = answer.header().map_or(0, ResponseHeader::cluster_id);
+        let known = *self.shared.cluster.get_or_init(|| cluster);
+        if known == cluster {
+            return Ok(client);
+        }
+        Err(Failure::new(Kind::Refused, format!("this is cluster {cluster:x}, the endpoints before it are of cluster {known:x}")))
+    }
+
+    /// Gives a connection up, unless somebody else did already.
+    async fn abandon(&self, generation: u64) {
+        let mut slot = self.shared.live.lock().await;
+        if slot.as_ref().is_some_and(|live| live.generation == generation) {
+            *slot = None;
+            self.shared.next.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Failure {
+    /// Whether trying again later may help.
+    #[must_use]
+    pub const fn is_passing(&self) -> bool {
+        matches!(self.kind, Kind::Unavailable | Kind::Login)
+    }
+}
+
+/// Waiting for etcd, bounded.
+#[derive(Debug)]
+pub struct Patience<'a> {
+    store: &'a Store<'a>,
+    began: Instant,
+    pause: Duration,
+    told: bool,
+}
+
+impl Patience<'_> {
+    /// Waits a moment after a failure, and says so once.
+    ///
+    /// # Errors
+    /// The failure, when patience has run out.
+    pub async fn wait(&mut self, failure: Failure) -> Result<(), Failure> {
+        let seconds = self.store.patience.as_secs();
+        if self.began.elapsed() + self.pause > self.store.patience {
+            return Err(Failure::new(failure.kind, format!("etcd did not answer for {seconds} seconds: {}", failure.reason)));
+        }
+        if let Some(tell) = self.store.tell
+            && !self.told
+        {
+            tell(&format!("etcd to answer again ({}), for at most {seconds} seconds", failure.reason));
+            self.told = true;
+        }
+        sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(PAUSES.1);
+        Ok(())
+    }
+}
+
+fn kv(client: &Client) -> etcd_client::KvClient {
+    client.kv_client().max_decoding_message_size(MAX_PAGE_BYTES)
+}

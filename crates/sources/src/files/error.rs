@@ -1,0 +1,141 @@
+//! What can be wrong with an input, in words for the person who named it.
+
+use milvus_guard_core::manifest::ParseError;
+
+use super::foreign::Foreign;
+
+/// An input that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InputError {
+    /// The file system says no.
+    #[error("cannot read {path}: {reason}")]
+    Unreadable {
+        /// Path as the user named it.
+        path: String,
+        /// The system's reason.
+        reason: String,
+    },
+    /// A directory without anything to read.
+    #[error("{path} holds no .yaml, .yml or .json file")]
+    EmptyDirectory {
+        /// Path as the user named it.
+        path: String,
+    },
+    /// A chart where manifests were expected.
+    #[error(
+        "{path} is a Helm chart, not rendered manifests; render it first: helm template RELEASE {path} -n NAMESPACE -f values.yaml | milvus-guard check --after -"
+    )]
+    Chart {
+        /// Path as the user named it.
+        path: String,
+    },
+    /// A kustomization where manifests were expected: its patches are not objects.
+    #[error(
+        "{path} is a kustomization, not built manifests; build it first: kustomize build {path} | milvus-guard check --after - (or: kubectl kustomize {path})"
+    )]
+    Kustomization {
+        /// Path as the user named it.
+        path: String,
+    },
+    /// A file in a packed format.
+    #[error(
+        "{path} is packed ({format}); expected YAML or JSON. Unpack it first; of a Terraform plan give: terraform show -json {path}"
+    )]
+    Packed {
+        /// File.
+        path: String,
+        /// Name of the format.
+        format: &'static str,
+    },
+    /// Text in an encoding that is not read.
+    #[error("{path} is {encoding} text; write it as UTF-8")]
+    Encoding {
+        /// File.
+        path: String,
+        /// Name of the encoding.
+        encoding: &'static str,
+    },
+    /// A patch whose object is not at hand as it was written.
+    #[error(
+        "{path}: {object} is a patch, not a whole object; build it first: kubectl kustomize DIRECTORY, or give --before as a file or live"
+    )]
+    Patch {
+        /// File.
+        path: String,
+        /// Object.
+        object: String,
+    },
+    /// Documents of another kind, and nothing else.
+    #[error("{path} holds no Kubernetes object that runs Milvus: {}", list(found))]
+    Foreign {
+        /// Input.
+        path: String,
+        /// What it holds instead.
+        found: Vec<Foreign>,
+    },
+    /// The input is not valid UTF-8.
+    #[error("{path} is not text (byte {position} is not valid UTF-8); expected YAML or JSON in UTF-8 or UTF-16")]
+    Binary {
+        /// File.
+        path: String,
+        /// First byte that is no text.
+        position: usize,
+    },
+    /// More than is read.
+    #[error("{path} is larger than {limit} MiB")]
+    TooLarge {
+        /// File.
+        path: String,
+        /// Limit.
+        limit: u64,
+    },
+    /// Text that is no YAML.
+    #[error("{path}: {error}")]
+    Parse {
+        /// File.
+        path: String,
+        /// What is wrong where.
+        error: ParseError,
+    },
+    /// One of Helm's records that cannot be unpacked.
+    #[error("{path}: document {document}, line {line}: {object}: {reason}")]
+    Record {
+        /// File.
+        path: String,
+        /// Document.
+        document: u32,
+        /// Line.
+        line: u32,
+        /// Object.
+        object: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Nothing that is a Kubernetes object.
+    #[error("{path} holds no Kubernetes object")]
+    NoObjects {
+        /// Input.
+        path: String,
+    },
+}
+
+/// Documents of another kind that one message names.
+const MAX_NAMED: usize = 5;
+
+/// What documents are, one after the other; equal ones once.
+#[must_use]
+pub fn list(found: &[Foreign]) -> String {
+    let mut texts: Vec<String> = Vec::new();
+    for foreign in found {
+        let text = foreign.to_string();
+        if !texts.contains(&text) {
+            texts.push(text);
+        }
+    }
+    let more = texts.len().saturating_sub(MAX_NAMED);
+    texts.truncate(MAX_NAMED);
+    if more > 0 {
+        texts.push(format!("{more} more documents of other kinds"));
+    }
+    texts.join(". ")
+}

@@ -1,0 +1,50 @@
+//! Adapters: from what a user names to objects and snapshots. They read and never judge.
+
+pub mod encoding;
+pub mod error;
+pub mod evidence;
+pub mod foreign;
+mod helm_output;
+pub mod objects;
+pub mod part;
+mod patch;
+pub mod read;
+mod record;
+mod terraform;
+
+pub use error::InputError;
+pub use objects::{Content, Form};
+pub use read::{Reading, load, load_place, read_text_file};
+
+use milvus_guard_core::{milvus::Snapshot, report::InputEntry};
+
+/// Which side of a change an input describes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// What runs.
+    Before,
+    /// What is wanted.
+    After,
+}
+
+impl Role {
+    /// The name in reports.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Before => "before",
+            Self::After => "after",
+        }
+    }
+}
+
+/// An input, read.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    /// What it holds.
+    pub content: Content,
+    /// The same, grouped; of what is after a change once it is settled among what runs.
+    pub snapshot: Snapshot,
+    /// What the report says of it.
+    pub entry: InputEntry,
+}

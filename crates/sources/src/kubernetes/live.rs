@@ -1,0 +1,587 @@
+//! What runs in a namespace: objects to a snapshot, and the facts that come with them.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value;
+
+use milvus_guard_core::{
+    evidence::{DriftFact, Facts},
+    manifest::{
+        Node, Object, Origin, Tree,
+        object::{Deployer, SourceKind},
+    },
+    milvus::{
+        Release, Snapshot,
+        manager::{Manager, Source},
+        release::HelmRevision,
+        snapshot::Builder,
+    },
+};
+
+use super::{
+    client::{Cluster, Resource},
+    drift,
+    error::ClusterError,
+    evidence::{self, Mark, Proven},
+    view::{Gathered, View},
+};
+
+/// Where everything of a live cluster was read, as reports name it.
+pub const SOURCE: &str = "cluster";
+
+/// Without these there is nothing to judge.
+const WORKLOADS: [Resource; 2] =
+    [Resource::new("apps/v1", "deployments", "Deployment"), Resource::new("apps/v1", "statefulsets", "StatefulSet")];
+/// Other kinds that can run Milvus. What a controller of another kind makes shows as its Pods.
+const OTHER_WORKLOADS: [Resource; 6] = [
+    Resource::new("apps/v1", "daemonsets", "DaemonSet"),
+    Resource::new("apps/v1", "replicasets", "ReplicaSet"),
+    Resource::new("batch/v1", "cronjobs", "CronJob"),
+    Resource::new("batch/v1", "jobs", "Job"),
+    Resource::new("v1", "replicationcontrollers", "ReplicationController"),
+    Resource::new("v1", "pods", "Pod"),
+];
+const NAMESPACES: Resource = Resource::new("v1", "namespaces", "Namespace");
+const SECRETS: Resource = Resource::new("v1", "secrets", "Secret");
+/// These add to a verdict.
+const AROUND: [Resource; 3] = [
+    Resource::new("v1", "configmaps", "ConfigMap"),
+    Resource::new("v1", "persistentvolumeclaims", "PersistentVolumeClaim"),
+    Resource::new("v1", "services", "Service"),
+];
+/// Newest first; Kubernetes below 1.23 has only the second.
+const AUTOSCALERS: [Resource; 2] = [
+    Resource::new("autoscaling/v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler"),
+    Resource::new("autoscaling/v1", "horizontalpodautoscalers", "HorizontalPodAutoscaler"),
+];
+const KEDA: [Resource; 1] = [Resource::new("keda.sh/v1alpha1", "scaledobjects", "ScaledObject")];
+const ARGO_CD: [Resource; 1] = [Resource::new("argoproj.io/v1alpha1", "applications", "Application")];
+const FLUX: [Resource; 3] = [
+    Resource::new("helm.toolkit.fluxcd.io/v2", "helmreleases", "HelmRelease"),
+    Resource::new("helm.toolkit.fluxcd.io/v2beta2", "helmreleases", "HelmRelease"),
+    Resource::new("helm.toolkit.fluxcd.io/v2beta1", "helmreleases", "HelmRelease"),
+];
+/// Where Argo CD's objects live unless its administrator chose otherwise.
+const ARGO_CD_NAMESPACE: &str = "argocd";
+
+/// Something that could not be read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct NotRead {
+    /// What it is.
+    pub what: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// What a cluster told.
+#[derive(Clone, Debug, Default)]
+pub struct Reading {
+    /// What runs.
+    pub snapshot: Snapshot,
+    /// The objects that it was made of.
+    pub objects: Vec<Object>,
+    /// What else is known. Facts that could not be read are absent.
+    pub facts: Facts,
+    /// What was read, in words.
+    pub read: Vec<String>,
+    /// What was not, and why.
+    pub not_read: Vec<NotRead>,
+}
+
+impl Reading {
+    fn refuse(&mut self, what: impl Into<String>, error: &ClusterError) {
+        self.not_read.push(NotRead { what: what.into(), reason: error.to_string() });
+    }
+}
+
+/// An object of a live cluster, and whether its current template has been completely available once.
+#[must_use]
+pub fn seen(object: &Value) -> Option<(Object, bool)> {
+    let node = Tree::from_json(object);
+    let origin = Origin { source: SOURCE.into(), document: 0, line: 0 };
+    let object = Object::read(&node, &origin, None)?;
+    let proven = matches!(object, Object::Workload(_)) && evidence::is_proven(&node);
+    Some((object, proven))
+}
+
+/// Objects on their way into a snapshot.
+struct Intake {
+    builder: Builder,
+    objects: Vec<Object>,
+    source: Arc<str>,
+    proven: Proven,
+    marks: BTreeMap<String, Mark>,
+}
+
+impl Intake {
+    fn new() -> Self {
+        Self {
+            builder: Builder::default(),
+            objects: Vec::new(),
+            source: SOURCE.into(),
+            proven: Proven::new(),
+            marks: BTreeMap::new(),
+        }
+    }
+
+    fn read(&self, object: &Value) -> Option<(Node, Object)> {
+        let node = Tree::from_json(object);
+        let origin = Origin { source: Arc::clone(&self.source), document: 0, line: 0 };
+        Object::read(&node, &origin, None).map(|object| (node, object))
+    }
+
+    fn add(&mut self, value: &Value) {
+        let Some((node, object)) = self.read(value) else { return };
+        let name = object.meta().object.to_string();
+        if let Object::Workload(_) = object {
+            if evidence::is_proven(&node) {
+                self.proven.insert(name.clone());
+            }
+            if let Some(mark) = evidence::mark(&node) {
+                self.marks.insert(name, mark);
+            }
+        }
+        self.objects.push(object.clone());
+        self.builder.add(object);
+    }
+
+    fn add_all(&mut self, values: &[Value]) {
+        for value in values {
+            self.add(value);
+        }
+    }
+
+    /// Takes in what deploys into the namespace, or does not say where.
+    fn deployers(&mut self, objects: &[Value], namespace: &str) -> Vec<Deployer> {
+        let mut deployers = Vec::new();
+        for (_, object) in objects.iter().filter_map(|object| self.read(object)) {
+            if let Object::Deployer(deployer) = object
+                && deployer.target_namespace.as_deref().is_none_or(|target| target == namespace)
+            {
+                deployers.push(deployer);
+            }
+        }
+        for deployer in &deployers {
+            self.builder.add(Object::Deployer(deployer.clone()));
+        }
+        deployers
+    }
+}
+
+impl Cluster {
+    /// Reads what runs in a namespace and what can be known about it. With `helm`, Helm's storage is read too, for the
+    /// releases that Helm manages: that takes the right to read Secrets.
+    ///
+    /// # Errors
+    /// Where the workloads themselves cannot be read. Everything else that cannot is listed in the reading.
+    pub async fn read(&self, namespace: &str, helm: bool) -> Result<Reading, ClusterError> {
+        let mut reading = Reading::default();
+        let mut intake = Intake::new();
+        for resource in WORKLOADS {
+            intake.add_all(&self.list(resource, Some(namespace), None).await?);
+            reading.read.push(resource.describe(Some(namespace)));
+        }
+        for resource in OTHER_WORKLOADS.into_iter().chain(AROUND) {
+            let what = resource.describe(Some(namespace));
+            match self.list(resource, Some(namespace), None).await {
+                Ok(objects) => {
+                    intake.add_all(&objects);
+                    reading.read.push(what);
+                }
+                Err(error) => reading.refuse(what, &error),
+            }
+        }
+        match self.version().await {
+            Ok(version) => reading.facts.kubernetes = Some(version),
+            Err(error) => reading.refuse("the API server's version", &error),
+        }
+        let autoscalers = self.autoscalers(namespace, &mut intake, &mut reading).await;
+        let deployers = self.deployers(namespace, &mut intake, &mut reading).await;
+        let Intake { builder, objects, proven, marks, .. } = intake;
+        let (builder, objects) = self.with_secrets(namespace, builder, objects, &mut reading).await;
+        reading.snapshot = builder.build();
+        reading.objects = objects;
+        reading.facts.rollouts = Some(evidence::rollouts(&reading.snapshot, &proven));
+        if autoscalers {
+            reading.facts.autoscalers = Some(evidence::autoscalers(&reading.snapshot));
+        }
+        let found = evidence::deployers(&reading.snapshot, &deployers.objects, &marks);
+        if deployers.complete || !found.is_empty() {
+            reading.facts.deployers = Some(found);
+        }
+        if helm {
+            self.drift(namespace, &mut reading).await;
+        }
+        Ok(reading)
+    }
+
+    /// Reads the Secrets of which Milvus takes its configuration, each by its name; others are not asked for.
+    async fn with_secrets(
+        &self,
+        namespace: &str,
+        mut builder: Builder,
+        mut objects: Vec<Object>,
+        reading: &mut Reading,
+    ) -> (Builder, Vec<Object>) {
+        let missing = builder.clone().build().missing();
+        for (_, source) in missing.into_iter().filter(|(_, source)| source.kind == SourceKind::Secret) {
+            let what = format!("{source} in namespace {namespace}");
+            match self.get(SECRETS, namespace, &source.name).await {
+                Ok(object) => {
+                    if let Some((object, _)) = seen(&object) {
+                        objects.push(object.clone());
+                        builder.add(object);
+                    }
+                    reading.read.push(what);
+                }
+                Err(error) => reading.refuse(what, &error),
+            }
+        }
+        (builder, objects)
+    }
+
+    /// The documents of workloads (kind and name) in a namespace, as the API server has them.
+    ///
+    /// # Errors
+    /// Where they cannot be read.
+    pub async fn workload_documents(&self, namespace: &str, wanted: &[(String, String)]) -> Result<Vec<Value>, ClusterError> {
+        let mut found = Vec::new();
+        for resource in WORKLOADS {
+            let is_wanted = |object: &Value| {
+                let name = object.pointer("/metadata/name").and_then(Value::as_str);
+                wanted.iter().any(|(kind, wanted)| kind == resource.kind && Some(&**wanted) == name)
+            };
+            found.extend(self.list(resource, Some(namespace), None).await?.into_iter().filter(is_wanted));
+        }
+        Ok(found)
+    }
+
+    /// Reads a namespace as the webhook sees it, for a moment in which the cache is not good enough: all kinds at the same
+    /// time, of each a page after the other, and of a page only what is to be kept.
+    ///
+    /// # Errors
+    /// Where any of it cannot be read.
+    pub async fn view(&self, namespace: &str, keep: impl Fn(&Object) -> bool) -> Result<View, ClusterError> {
+        let (keep, gathered) = (&keep, &Mutex::new(Gathered::default()));
+        let kinds = WORKLOADS.into_iter().chain(AROUND).chain([AUTOSCALERS[0]]).map(async |resource| {
+            // Helm's own records are no part of what runs, and large.
+            let labels = (resource.kind == "ConfigMap").then_some("owner!=helm");
+            self.each(resource, Some(namespace), labels, |object| {
+                if let Some((object, proven)) = seen(&object).filter(|(object, _)| keep(object)) {
+                    gathered.lock().unwrap_or_else(PoisonError::into_inner).push(object, proven);
+                }
+            })
+            .await
+        });
+        futures::future::try_join_all(kinds).await?;
+        let gathered = std::mem::take(&mut *gathered.lock().unwrap_or_else(PoisonError::into_inner));
+        Ok(gathered.view())
+    }
+
+    /// The labels of a namespace, and whether it is being deleted; `None` if there is no such namespace.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    pub async fn namespace(&self, name: &str) -> Result<Option<Value>, ClusterError> {
+        match self.get_of_cluster(NAMESPACES, name).await {
+            Err(ClusterError::NotFound(_)) => Ok(None),
+            other => other.map(Some),
+        }
+    }
+
+    /// Reads autoscalers; whether all of them could be.
+    async fn autoscalers(&self, namespace: &str, intake: &mut Intake, reading: &mut Reading) -> bool {
+        let mut complete = true;
+        for versions in [&AUTOSCALERS[..], &KEDA[..]] {
+            let what = versions[0].describe(Some(namespace));
+            match self.first(versions, Some(namespace)).await {
+                Ok(Some(objects)) => {
+                    intake.add_all(&objects);
+                    reading.read.push(what);
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    complete = false;
+                    reading.refuse(what, &error);
+                }
+            }
+        }
+        complete
+    }
+
+    /// Reads the objects of Argo CD and Flux, everywhere where that is allowed, else where they are likely.
+    async fn deployers(&self, namespace: &str, intake: &mut Intake, reading: &mut Reading) -> Deployers {
+        let mut found = Deployers { objects: Vec::new(), complete: true };
+        for (versions, likely) in [(&ARGO_CD[..], ARGO_CD_NAMESPACE), (&FLUX[..], namespace)] {
+            let everywhere = self.first(versions, None).await;
+            let (place, objects) = match everywhere {
+                Err(error @ ClusterError::Forbidden { .. }) => {
+                    found.complete = false;
+                    reading.refuse(versions[0].describe(None), &error);
+                    (Some(likely), self.first(versions, Some(likely)).await)
+                }
+                other => (None, other),
+            };
+            match objects {
+                Ok(Some(objects)) => {
+                    found.objects.extend(intake.deployers(&objects, namespace));
+                    reading.read.push(versions[0].describe(place));
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    found.complete = false;
+                    reading.refuse(versions[0].describe(place), &error);
+                }
+            }
+        }
+        found
+    }
+
+    /// The objects of the first API version that exists; `None` if none does.
+    async fn first(&self, versions: &[Resource], namespace: Option<&str>) -> Result<Option<Vec<Value>>, ClusterError> {
+        for version in versions {
+            match self.list(*version, namespace, None).await {
+                Err(ClusterError::NotFound(_)) => {}
+                Err(ClusterError::Forbidden { .. }) if self.lacks(*version).await => return Ok(None),
+                other => return other.map(Some),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Compares the releases that Helm manages with what it stored, and notes their revisions. No difference is a fact
+    /// only where everything could be compared.
+    async fn drift(&self, namespace: &str, reading: &mut Reading) {
+        let mut facts: Vec<DriftFact> = Vec::new();
+        let mut complete = true;
+        let mut releases = std::mem::take(&mut reading.snapshot.releases);
+        for release in &mut releases {
+            match release.manager.source {
+                Source::Chart(_) => {}
+                Source::Operator { .. } => continue,
+                Source::Manifests => {
+                    complete = false;
+                    continue;
+                }
+            }
+            let name = helm_name(release).to_owned();
+            match self.stored(namespace, &name).await {
+                Ok((stored, revision)) => {
+                    let same = |other: &&Release| other.app_name == release.app_name && other.name == release.name;
+                    match stored.releases.iter().find(same).or_else(|| only(&stored)) {
+                        Some(stored) => {
+                            facts.extend(drift::drift(stored, release));
+                            complete &= stored.has_config() == release.has_config();
+                            release.manager = Manager::join(&release.manager, &stored.manager);
+                        }
+                        None => complete = false,
+                    }
+                    reading.read.push(format!("release {name}, revision {}, in Helm's storage", revision.revision));
+                    release.helm = Some(revision);
+                }
+                Err(error) => {
+                    complete = false;
+                    reading.refuse(format!("release {name} in Helm's storage"), &error);
+                }
+            }
+        }
+        reading.snapshot.releases = releases;
+        reading.facts.drift = (complete || !facts.is_empty()).then_some(facts);
+    }
+
+    async fn stored(&self, namespace: &str, name: &str) -> Result<(Snapshot, HelmRevision), ClusterError> {
+        let stored = self.helm_release(namespace, name, None).await?;
+        let mut builder = Builder::default();
+        stored.lay_into(&mut builder).map_err(|source| ClusterError::Manifest { object: stored.source(), source })?;
+        Ok((builder.build(), stored.kept()))
+    }
+}
+
+/// Deployers that were read, and whether none can be missing.
+struct Deployers {
+    objects: Vec<Deployer>,
+    complete: bool,
+}
+
+/// The name of the Helm release, which the label `instance` says unless somebody overrode it.
+fn helm_name(release: &Release) -> &str {
+    release
+        .components
+        .iter()
+        .find_map(|component| component.workload.meta.annotation("meta.helm.sh/release-name"))
+        .unwrap_or(&release.name)
+}
+
+fn only(snapshot: &Snapshot) -> Option<&Release> {
+    match snapshot.releases.as_slice() {
+        [release] => Some(release),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::{Engine, prelude::BASE64_STANDARD};
+    use serde_json::json;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    use super::*;
+    use crate::kubernetes::Access;
+
+    /// What a path is answered with: a status and a body.
+    type Answer = fn(&str) -> (u16, Value);
+
+    /// A stand-in for an API server, enough to see how answers become facts. How a real one answers is seen in
+    /// `tests/testbed`.
+    async fn cluster(answer: Answer) -> Cluster {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut request = Vec::new();
+                while !request.windows(4).any(|end| end == b"\r\n\r\n") {
+                    if stream.read_buf(&mut request).await.unwrap_or(0) == 0 {
+                        break;
+                    }
+                }
+                let text = String::from_utf8_lossy(&request).into_owned();
+                let (status, body) = answer(text.split(' ').nth(1).unwrap_or_default());
+                let body = body.to_string();
+                let head = format!(
+                    "HTTP/1.1 {status} X\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+                    body.len()
+                );
+                let _ = stream.write_all((head + &body).as_bytes()).await;
+            }
+        });
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let config = json!({"apiVersion": "v1", "kind": "Config", "current-context": "c",
+            "clusters": [{"name": "c", "cluster": {"server": format!("http://{address}")}}],
+            "contexts": [{"name": "c", "context": {"cluster": "c"}}]});
+        std::fs::write(file.path(), config.to_string()).unwrap();
+        Cluster::connect(&Access { kubeconfig: Some(file.path().into()), context: None }).await.unwrap()
+    }
+
+    fn failure(code: u16) -> (u16, Value) {
+        (code, json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": "no", "reason": "x", "code": code}))
+    }
+
+    fn list(items: &Value) -> (u16, Value) {
+        (200, json!({"metadata": {}, "items": items}))
+    }
+
+    fn proxy(image: &str) -> Value {
+        json!({
+            "metadata": {"name": "r-milvus-proxy", "namespace": "milvus", "generation": 1,
+                "labels": {"app.kubernetes.io/instance": "r", "app.kubernetes.io/managed-by": "Helm"},
+                "annotations": {"argocd.argoproj.io/tracking-id": "app:apps/Deployment:milvus/r-milvus-proxy"}},
+            "spec": {"replicas": 1, "template": {"spec": {"containers": [{"name": "proxy", "image": image, "args": ["milvus", "run", "proxy"]}]}}},
+            "status": {"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "readyReplicas": 1, "availableReplicas": 1},
+        })
+    }
+
+    fn stored() -> Value {
+        let mut workload = proxy("milvusdb/milvus:v2.3.0");
+        workload["kind"] = json!("Deployment");
+        let release = json!({"name": "r", "namespace": "milvus", "version": 3, "info": {"status": "deployed"}, "manifest": workload.to_string()});
+        let payload = BASE64_STANDARD.encode(BASE64_STANDARD.encode(release.to_string()));
+        json!({"metadata": {"name": "sh.helm.release.v1.r.v3", "labels": {"version": "3", "status": "deployed"}},
+            "type": "helm.sh/release.v1", "data": {"release": payload}})
+    }
+
+    fn healthy(path: &str) -> (u16, Value) {
+        match path.split('?').next().unwrap_or_default() {
+            "/version" => (200, json!({"gitVersion": "v1.28.4+k3s1"})),
+            "/apis/apps/v1/namespaces/milvus/deployments" if path.contains("continue=two") => list(&json!([])),
+            "/apis/apps/v1/namespaces/milvus/deployments" => {
+                (200, json!({"metadata": {"continue": "two"}, "items": [proxy("milvusdb/milvus:v2.3.1")]}))
+            }
+            "/api/v1/namespaces/milvus/configmaps" if path.contains("owner") => list(&Value::Null),
+            "/api/v1/namespaces/milvus/secrets" => list(&json!([stored()])),
+            "/api/v1/namespaces/milvus/secrets/sh.helm.release.v1.r.v3" => (200, stored()),
+            "/apis/autoscaling/v2/namespaces/milvus/horizontalpodautoscalers" => failure(404),
+            "/apis/argoproj.io/v1alpha1/applications" => list(&json!([{"metadata": {"name": "app", "namespace": "argocd"},
+                "spec": {"destination": {"namespace": "milvus"}, "syncPolicy": {"automated": {"selfHeal": true}}}}])),
+            other if other.contains("keda") || other.contains("fluxcd") => failure(404),
+            _ => list(&json!([])),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_cluster_is_read() {
+        let reading = cluster(healthy).await.read("milvus", true).await.unwrap();
+        assert_eq!(reading.not_read, []);
+        let release = &reading.snapshot.releases[0];
+        assert_eq!((release.name.as_str(), release.helm.as_ref().map(|helm| helm.revision)), ("r", Some(3)));
+        let facts = reading.facts;
+        assert_eq!(facts.kubernetes.unwrap().to_string(), "1.28.4");
+        assert!(facts.rollouts.unwrap()[0].complete);
+        assert_eq!(facts.autoscalers, Some(Vec::new()));
+        let deployers = facts.deployers.unwrap();
+        assert_eq!((deployers[0].name.as_str(), deployers[0].self_heal, deployers.len()), ("app", true, 1));
+        let drift = facts.drift.unwrap();
+        assert_eq!((drift.len(), drift[0].what.as_str(), drift[0].revision.as_str()), (1, "image", "milvusdb/milvus:v2.3.0"));
+    }
+
+    #[tokio::test]
+    async fn what_may_not_be_read_is_listed() {
+        let answer = |path: &str| match path {
+            path if path.contains("/apis/apps/") => healthy(path),
+            "/apis/keda.sh" | "/apis/helm.toolkit.fluxcd.io" => failure(404),
+            _ => failure(403),
+        };
+        let reading = cluster(answer).await.read("milvus", true).await.unwrap();
+        assert_eq!(reading.snapshot.releases.len(), 1);
+        assert_eq!((reading.facts.kubernetes, reading.facts.autoscalers, reading.facts.drift), (None, None, None));
+        let deployers = reading.facts.deployers.unwrap();
+        assert_eq!((deployers[0].name.as_str(), deployers[0].self_heal), ("app", true), "the workload's mark is enough");
+        let listed: Vec<&str> = reading.not_read.iter().map(|not_read| not_read.what.as_str()).collect();
+        for what in ["configmaps in namespace milvus", "the API server's version", "release r in Helm's storage"] {
+            assert!(listed.contains(&what), "{listed:?}");
+        }
+        assert!(!listed.iter().any(|what| what.contains("scaledobjects") || what.contains("helmreleases")), "{listed:?}");
+        assert!(reading.not_read.iter().all(|not_read| not_read.reason.starts_with("not allowed to ")), "{:?}", reading.not_read);
+    }
+
+    #[tokio::test]
+    async fn no_drift_is_a_fact_only_where_all_was_compared() {
+        let answer = |path: &str| match path {
+            path if path.contains("/secrets/") => {
+                let mut object = stored();
+                let release = json!({"name": "r", "version": 3, "manifest": ""});
+                object["data"]["release"] = json!(BASE64_STANDARD.encode(BASE64_STANDARD.encode(release.to_string())));
+                (200, object)
+            }
+            path => healthy(path),
+        };
+        let reading = cluster(answer).await.read("milvus", true).await.unwrap();
+        assert_eq!(reading.facts.drift, None, "the stored manifest holds no Milvus");
+        assert_eq!(cluster(healthy).await.read("milvus", false).await.unwrap().facts.drift, None, "nobody asked");
+    }
+
+    #[tokio::test]
+    async fn workloads_must_be_readable() {
+        let error = cluster(|_| failure(403)).await.read("milvus", false).await.unwrap_err();
+        assert_eq!(error, ClusterError::Forbidden { verb: "list", what: "deployments in namespace milvus".into() });
+    }
+
+    #[tokio::test]
+    async fn a_revision_that_is_not_there_is_named() {
+        let error = cluster(healthy).await.helm_release("milvus", "r", Some(9)).await.unwrap_err();
+        assert!(error.to_string().ends_with("no revision 9 of release r in namespace milvus; it has 3 (deployed)"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_no_kubernetes_is_named() {
+        let error = cluster(|_| (200, json!({"hello": 1}))).await.read("milvus", false).await.unwrap_err();
+        assert!(error.to_string().contains("the answer is not a list"), "{error}");
+    }
+}

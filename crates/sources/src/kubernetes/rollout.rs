@@ -1,0 +1,403 @@
+//! Waits until Deployments are what was asked for, by watching them and their pods.
+//!
+//! What Kubernetes itself calls complete is not enough: pods of an old template that still end are alive to Milvus, and a
+//! status may be of a generation before the last change.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use futures::{StreamExt, stream::SelectAll};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
+use kube::{
+    Api, Client, ResourceExt,
+    runtime::{
+        WatchStreamExt,
+        watcher::{Config, Event, watcher},
+    },
+};
+
+use milvus_guard_core::error_text;
+
+use super::pods::{has_ended, has_failed, is_hopeless, is_pod_of, is_ready, is_unprobed, last_end, phase, start, trouble};
+
+/// How long a pod that restarted must have been up since: long enough for the usual crash at start to come again (its
+/// back-off begins at 10 s).
+const CALM: SignedDuration = SignedDuration::from_secs(30);
+/// How long a pod must have been up whose containers have no readiness probe: Kubernetes calls it ready as soon as it starts,
+/// also one that ends at once.
+const UNPROBED: SignedDuration = SignedDuration::from_secs(10);
+/// How often what only time can change is looked at, where there is such a thing.
+const LOOKS: Duration = Duration::from_millis(500);
+/// A Deployment to look at, and the selector of its pods as `kubectl -l` takes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Watched {
+    /// Its name.
+    pub name: String,
+    /// `a=b,c=d`.
+    pub selector: String,
+}
+
+impl Watched {
+    /// This Deployment.
+    #[must_use]
+    pub fn of(deployment: &Deployment) -> Self {
+        let labels = deployment.spec.selector.match_labels.iter().flatten();
+        let selector = labels.map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",");
+        Self { name: deployment.name_any(), selector }
+    }
+}
+
+/// What is to become of Deployments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// Every pod is of the current template and available, and no other is left, ending ones included.
+    Complete,
+    /// Every pod is of the current template and its containers run, ready or not.
+    Running,
+    /// No pod is left, ending ones included.
+    Gone,
+}
+
+/// What was seen of one Deployment.
+#[derive(Clone, Debug, Default)]
+struct Seen {
+    deployment: Option<Deployment>,
+    pods: BTreeMap<String, Pod>,
+    /// Whether both lists were read once: until then nothing is known.
+    listed: [bool; 2],
+    /// Pods that do not come up, and since when.
+    hopeless: BTreeMap<String, Instant>,
+}
+
+enum News {
+    Deployment(Box<Event<Deployment>>),
+    Pod(Box<Event<Pod>>),
+    Trouble(String),
+}
+
+/// Returns when all of these Deployments are as wanted, with the moment in which they were; `tell` hears what is missing,
+/// whenever it may have changed.
+///
+/// # Errors
+/// Where a pod cannot be started for longer than `hopeless`, which is why. Else it never gives up: the caller knows how long
+/// to wait.
+pub async fn until(
+    client: &Client,
+    namespace: &str,
+    watched: &[Watched],
+    wanted: Wanted,
+    hopeless: Duration,
+    mut tell: impl FnMut(String),
+) -> Result<Instant, String> {
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let mut news = SelectAll::new();
+    for (index, one) in watched.iter().enumerate() {
+        let config = Config::default().fields(&format!("metadata.name={}", one.name));
+        let stream = watcher(deployments.clone(), config).default_backoff();
+        let told = |event| News::Deployment(Box::new(event));
+        news.push(stream.map(move |event| (index, event.map_or_else(|e| News::Trouble(error_text::chain(&e)), told))).boxed());
+        let stream = watcher(pods.clone(), Config::default().labels(&one.selector)).default_backoff();
+        let told = |event| News::Pod(Box::new(event));
+        news.push(stream.map(move |event| (index, event.map_or_else(|e| News::Trouble(error_text::chain(&e)), told))).boxed());
+    }
+    let mut all: Vec<Seen> = vec![Seen::default(); watched.len()];
+    let mut by_time = false;
+    loop {
+        let event = tokio::select! {
+            event = news.next() => event,
+            () = tokio::time::sleep(LOOKS), if by_time => None,
+        };
+        match event {
+            Some((index, News::Deployment(event))) => all[index].of_deployment(*event),
+            Some((index, News::Pod(event))) => all[index].of_pod(*event, &watched[index].name),
+            Some((index, News::Trouble(reason))) => {
+                tell(format!("the API server (watch of {}): {reason}", watched[index].name));
+                continue;
+            }
+            None => {}
+        }
+        if all.iter().any(|seen| seen.listed != [true, true]) {
+            continue;
+        }
+        let now = Timestamp::now();
+        let mut missing = Vec::new();
+        by_time = false;
+        for (one, seen) in watched.iter().zip(&mut all) {
+            let pods: Vec<&Pod> = seen.pods.values().collect();
+            let Some(lack) = lack(seen.deployment.as_ref(), &pods, wanted, now) else { continue };
+            by_time |= lack.ends_by_time || !seen.hopeless.is_empty();
+            let text = format!("{}: {}", one.name, lack.text);
+            if wanted != Wanted::Gone && seen.hopeless.values().any(|since| since.elapsed() >= hopeless) {
+                return Err(text);
+            }
+            missing.push(text);
+        }
+        if missing.is_empty() {
+            return Ok(Instant::now());
+        }
+        tell(missing.join("; "));
+    }
+}
+
+impl Seen {
+    fn of_deployment(&mut self, event: Event<Deployment>) {
+        match event {
+            Event::Init => self.deployment = None,
+            Event::InitApply(object) | Event::Apply(object) => self.deployment = Some(object),
+            Event::InitDone => self.listed[0] = true,
+            Event::Delete(_) => self.deployment = None,
+        }
+    }
+
+    fn of_pod(&mut self, event: Event<Pod>, deployment: &str) {
+        match event {
+            Event::InitApply(pod) | Event::Apply(pod) | Event::Delete(pod) if !is_pod_of(&pod, deployment) => {}
+            Event::Init => {
+                self.listed[1] = false;
+                self.pods.clear();
+            }
+            Event::InitApply(pod) | Event::Apply(pod) => {
+                let name = pod.name_any();
+                if is_ready(&pod) {
+                    self.hopeless.remove(&name);
+                } else if pod.metadata.deletion_timestamp.is_none() && is_hopeless(&pod) {
+                    self.hopeless.entry(name.clone()).or_insert_with(Instant::now);
+                }
+                self.pods.insert(name, pod);
+            }
+            Event::InitDone => {
+                self.listed[1] = true;
+                self.hopeless.retain(|name, _| self.pods.contains_key(name));
+            }
+            Event::Delete(pod) => {
+                self.pods.remove(&pod.name_any());
+                self.hopeless.remove(&pod.name_any());
+            }
+        }
+    }
+}
+
+/// What a Deployment lacks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lack {
+    /// In words.
+    pub text: String,
+    /// Whether nothing but time has to pass, so that no event will say when it is over.
+    pub ends_by_time: bool,
+}
+
+/// What a Deployment lacks; `None` if it is as wanted.
+#[must_use]
+pub fn lack(deployment: Option<&Deployment>, pods: &[&Pod], wanted: Wanted, now: Timestamp) -> Option<Lack> {
+    if let Some(text) = missing(deployment, pods, wanted) {
+        return Some(Lack { text, ends_by_time: false });
+    }
+    if wanted != Wanted::Complete {
+        return None;
+    }
+    let restarted = pods.iter().find_map(|pod| {
+        let at = pod.status.as_ref()?.container_statuses.iter().flatten().filter_map(last_end).max()?;
+        (now.duration_since(at) < CALM).then(|| format!("{} restarted at {at:.0}; it must stay up for 30 s", pod.name_any()))
+    });
+    let unproven = || {
+        pods.iter().filter(|pod| is_unprobed(pod)).find_map(|pod| {
+            let at = pod.status.as_ref()?.container_statuses.iter().flatten().filter_map(start).max()?;
+            (now.duration_since(at) < UNPROBED)
+                .then(|| format!("{} has no readiness probe; it must stay up for 10 s", pod.name_any()))
+        })
+    };
+    restarted.or_else(unproven).map(|text| Lack { text, ends_by_time: true })
+}
+
+/// What a Deployment lacks as far as objects show it; `None` if it is as wanted.
+#[must_use]
+pub fn missing(deployment: Option<&Deployment>, pods: &[&Pod], wanted: Wanted) -> Option<String> {
+    let Some(deployment) = deployment else {
+        return (wanted != Wanted::Gone).then(|| "the Deployment does not exist".into());
+    };
+    // What ended leaves no process behind.
+    let pods: Vec<&&Pod> = pods.iter().filter(|pod| !has_ended(pod)).collect();
+    let spec = &deployment.spec;
+    let status = deployment.status.clone().unwrap_or_default();
+    if status.observed_generation < deployment.metadata.generation {
+        return Some("its controller has not seen the last change yet".into());
+    }
+    let replicas = spec.replicas.unwrap_or(1);
+    if wanted == Wanted::Gone {
+        let left = pods.len();
+        return match (left, replicas) {
+            (0, 0) => None,
+            (0, replicas) => Some(format!("it was scaled to {replicas} by another client")),
+            (1, _) => Some(format!("1 pod is left ({})", pods[0].name_any())),
+            (left, _) => Some(format!("{left} pods are left")),
+        };
+    }
+    let image =
+        |pod: &Pod| pod.spec.iter().flat_map(|spec| &spec.containers).filter_map(|one| one.image.clone()).collect::<Vec<_>>();
+    let template: Vec<String> =
+        spec.template.spec.iter().flat_map(|spec| &spec.containers).filter_map(|one| one.image.clone()).collect();
+    let old: Vec<&&&Pod> =
+        pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_some() || image(pod) != template).collect();
+    let [updated, ready, available] =
+        [status.updated_replicas, status.ready_replicas, status.available_replicas].map(|count| count.unwrap_or(0));
+    let paused = if spec.paused == Some(true) { " (it is paused: kubectl rollout resume)" } else { "" };
+    let why = pods.iter().find_map(|pod| trouble(pod)).or_else(|| refused(deployment));
+    let why = why.map_or_else(String::new, |why| format!(" ({why})"));
+    if updated < replicas {
+        return Some(format!("{updated} of {replicas} pods have the current template{paused}{why}"));
+    }
+    if wanted == Wanted::Running {
+        let running = pods.iter().filter(|pod| phase(pod) == Some("Running")).count();
+        let all = usize::try_from(replicas).unwrap_or(0);
+        return (running < all).then(|| format!("{running} of {all} pods run{why}"));
+    }
+    if let [first, ..] = &old[..] {
+        let ending = old.iter().filter(|pod| pod.metadata.deletion_timestamp.is_some()).count();
+        let count = if old.len() == 1 { "1 old pod is".to_owned() } else { format!("{} old pods are", old.len()) };
+        let ending = if ending > 0 { format!(" ({} is ending)", first.name_any()) } else { String::new() };
+        Some(format!("{count} left{ending}{why}"))
+    } else if ready < replicas || available < replicas {
+        Some(format!("{available} of {replicas} pods available{why}"))
+    } else if let Some(pod) = pods.iter().find(|pod| has_failed(pod)) {
+        // The Deployment's status follows its pods.
+        Some(format!("{} is not ready any more{why}", pod.name_any()))
+    } else if status.replicas.unwrap_or(0) != replicas || pods.len() != usize::try_from(replicas).unwrap_or(0) {
+        Some(format!(
+            "{} pods where {replicas} are wanted",
+            pods.len().max(usize::try_from(status.replicas.unwrap_or(0)).unwrap_or(0))
+        ))
+    } else {
+        None
+    }
+}
+
+/// Why no pod could be made at all, such as a quota.
+fn refused(deployment: &Deployment) -> Option<String> {
+    let conditions = deployment.status.as_ref()?.conditions.as_ref()?;
+    let failure =
+        conditions.iter().find(|one| one.type_.as_deref() == Some("ReplicaFailure") && one.status.as_deref() == Some("True"))?;
+    Some(error_text::line(failure.message.as_deref().or(failure.reason.as_deref())?))
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn deployment(replicas: i64, status: &Value) -> Deployment {
+        let template = json!({"spec": {"containers": [{"name": "proxy", "image": "milvus:2"}]}});
+        let spec = json!({"replicas": replicas, "selector": {}, "template": template});
+        serde_json::from_value(json!({"metadata": {"generation": 2}, "spec": spec, "status": status})).unwrap()
+    }
+
+    fn status(seen: i64, all: i64, updated: i64, available: i64) -> Value {
+        json!({"observedGeneration": seen, "replicas": all, "updatedReplicas": updated, "readyReplicas": available, "availableReplicas": available})
+    }
+
+    fn pod(image: &str, more: &Value) -> Pod {
+        let mut pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "proxy", "image": image}]}});
+        json_patch::merge(&mut pod, more);
+        serde_json::from_value(pod).unwrap()
+    }
+
+    #[rstest]
+    #[case::whole(status(2, 1, 1, 1), vec![pod("milvus:2", &json!({}))], None)]
+    #[case::unseen(status(1, 1, 1, 1), vec![pod("milvus:2", &json!({}))], Some("its controller has not seen the last change yet"))]
+    #[case::old(status(2, 1, 1, 1), vec![pod("milvus:2", &json!({})), pod("milvus:1", &json!({}))], Some("1 old pod is left"))]
+    #[case::ending(
+        status(2, 1, 1, 1),
+        vec![pod("milvus:2", &json!({})), pod("milvus:2", &json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}))],
+        Some("1 old pod is left (p is ending)")
+    )]
+    #[case::done(status(2, 1, 1, 1), vec![pod("milvus:2", &json!({})), pod("milvus:1", &json!({"status": {"phase": "Failed"}}))], None)]
+    #[case::unready(status(2, 1, 1, 0), vec![pod("milvus:2", &json!({}))], Some("0 of 1 pods available"))]
+    #[case::unpulled(
+        status(2, 1, 1, 0),
+        vec![pod("milvus:2", &json!({"status": {"containerStatuses": [{"name": "proxy", "image": "", "imageID": "", "ready": false,
+            "restartCount": 0, "state": {"waiting": {"reason": "ImagePullBackOff"}}}]}}))],
+        Some("0 of 1 pods available (p ImagePullBackOff)")
+    )]
+    #[case::behind_its_pods(
+        status(2, 1, 1, 1),
+        vec![pod("milvus:2", &json!({"status": {"containerStatuses": [{"name": "proxy", "image": "", "imageID": "", "ready": false,
+            "restartCount": 0, "state": {"terminated": {"exitCode": 1}}}]}}))],
+        Some("p is not ready any more")
+    )]
+    #[case::unready_by_itself(
+        status(2, 1, 1, 1),
+        vec![pod("milvus:2", &json!({"status": {"conditions": [{"type": "Ready", "status": "False"}]}}))],
+        Some("p is not ready any more")
+    )]
+    fn a_deployment_is_complete_or_says_what_is_missing(
+        #[case] status: Value,
+        #[case] pods: Vec<Pod>,
+        #[case] expected: Option<&str>,
+    ) {
+        let pods: Vec<&Pod> = pods.iter().collect();
+        assert_eq!(missing(Some(&deployment(1, &status)), &pods, Wanted::Complete).as_deref(), expected);
+    }
+
+    #[test]
+    fn gone_means_without_any_pod() {
+        let none = deployment(0, &json!({"observedGeneration": 2}));
+        let ending = pod("milvus:2", &json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}));
+        assert_eq!(missing(Some(&none), &[], Wanted::Gone), None);
+        assert_eq!(missing(None, &[], Wanted::Gone), None);
+        assert_eq!(missing(Some(&none), &[&ending], Wanted::Gone).as_deref(), Some("1 pod is left (p)"));
+        let up = deployment(1, &json!({"observedGeneration": 2}));
+        assert_eq!(missing(Some(&up), &[], Wanted::Gone).as_deref(), Some("it was scaled to 1 by another client"));
+    }
+
+    #[rstest]
+    #[case(json!({}), "00:05", true)]
+    #[case(json!({}), "00:10", false)]
+    #[case(json!({"readinessProbe": {}}), "00:05", false)]
+    #[case(json!({"startupProbe": {}}), "00:05", false)]
+    fn a_pod_without_a_probe_must_stay_up_for_a_while(#[case] probes: Value, #[case] now: &str, #[case] lacks: bool) {
+        let mut container = json!({"name": "proxy", "image": "milvus:2"});
+        json_patch::merge(&mut container, &probes);
+        let running = json!({"running": {"startedAt": "2026-01-01T00:00:00Z"}});
+        let started = pod(
+            "milvus:2",
+            &json!({"spec": {"containers": [container]}, "status": {"containerStatuses": [
+                {"name": "proxy", "image": "", "imageID": "", "ready": true, "restartCount": 0, "state": running}]}}),
+        );
+        let now = format!("2026-01-01T00:{now}Z").parse().unwrap();
+        let lack = lack(Some(&deployment(1, &status(2, 1, 1, 1))), &[&started], Wanted::Complete, now);
+        assert_eq!(lack.as_ref().is_some_and(|lack| lack.ends_by_time), lacks, "{lack:?}");
+    }
+
+    #[test]
+    fn a_pod_that_restarted_must_stay_up_for_a_while() {
+        let at = |second: &str| -> Timestamp { format!("2026-01-01T00:00:{second}Z").parse().unwrap() };
+        let restarted = pod(
+            "milvus:2",
+            &json!({"status": {"containerStatuses": [{"name": "proxy", "image": "", "imageID": "", "ready": true, "restartCount": 1,
+                "lastState": {"terminated": {"exitCode": 1, "finishedAt": "2026-01-01T00:00:05Z"}}}]}}),
+        );
+        let whole = deployment(1, &status(2, 1, 1, 1));
+        let seen = lack(Some(&whole), &[&restarted], Wanted::Complete, at("20")).unwrap();
+        assert!(seen.ends_by_time);
+        assert_eq!(seen.text, "p restarted at 2026-01-01T00:00:05Z; it must stay up for 30 s");
+        assert_eq!(lack(Some(&whole), &[&restarted], Wanted::Complete, at("35")), None);
+    }
+
+    #[test]
+    fn running_is_less_than_ready_and_a_quota_is_named() {
+        let running = pod("milvus:2", &json!({"status": {"phase": "Running"}}));
+        let unready = deployment(1, &status(2, 1, 1, 0));
+        assert_eq!(missing(Some(&unready), &[&running], Wanted::Running), None);
+        let pending = pod("milvus:2", &json!({"status": {"phase": "Pending"}}));
+        assert_eq!(missing(Some(&unready), &[&pending], Wanted::Running).as_deref(), Some("0 of 1 pods run"));
+        let mut none = status(2, 0, 0, 0);
+        none["conditions"] = json!([{"type": "ReplicaFailure", "status": "True", "message": "exceeded quota: pods"}]);
+        let expected = "0 of 1 pods have the current template (exceeded quota: pods)";
+        assert_eq!(missing(Some(&deployment(1, &none)), &[], Wanted::Complete).as_deref(), Some(expected));
+    }
+}

@@ -1,0 +1,131 @@
+//! Helm's storage in the cluster: one revision of a release, from Secrets or `ConfigMaps`.
+
+use serde_json::Value;
+
+use milvus_guard_core::helm::{self, StoredRelease};
+
+use super::{
+    client::{Cluster, Resource, named},
+    error::ClusterError,
+};
+
+const SECRETS: Resource = Resource::new("v1", "secrets", "Secret");
+const CONFIG_MAPS: Resource = Resource::new("v1", "configmaps", "ConfigMap");
+
+/// One stored revision, known by its labels only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Revision {
+    object: String,
+    number: u64,
+    status: String,
+}
+
+impl Cluster {
+    /// A release as Helm stored it: the given revision, else the latest that is deployed. Only the metadata of the other
+    /// revisions is read.
+    ///
+    /// # Errors
+    /// Where neither storage driver has it, reading is not allowed, or the payload is damaged.
+    pub async fn helm_release(
+        &self,
+        namespace: &str,
+        release: &str,
+        revision: Option<u64>,
+    ) -> Result<StoredRelease, ClusterError> {
+        named(release)?;
+        let selector = format!("owner=helm,name={release}");
+        let mut known = Vec::new();
+        let mut forbidden = None;
+        for driver in [SECRETS, CONFIG_MAPS] {
+            let revisions = match self.list_metadata(driver, namespace, &selector).await {
+                Ok(objects) => revisions(&objects),
+                Err(error @ ClusterError::Forbidden { .. }) => {
+                    forbidden.get_or_insert(error);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            if let Some(found) = pick(&revisions, revision) {
+                let object = self.get(driver, namespace, &found.object).await?;
+                let decoded = helm::decode(&object)
+                    .map_err(|source| ClusterError::Codec { object: format!("{} {}", driver.kind, found.object), source })?;
+                return Ok(decoded);
+            }
+            known.extend(revisions);
+        }
+        // A driver that may not be read could hold it: that is the reason, not its absence.
+        Err(match forbidden {
+            Some(error) if known.is_empty() => error,
+            _ => missing(namespace, release, revision, &known),
+        })
+    }
+}
+
+fn revisions(objects: &[Value]) -> Vec<Revision> {
+    let label = |object: &Value, key: &str| object.pointer("/metadata/labels")?.get(key)?.as_str().map(str::to_owned);
+    objects
+        .iter()
+        .filter_map(|object| {
+            Some(Revision {
+                object: object.pointer("/metadata/name")?.as_str()?.to_owned(),
+                number: label(object, "version")?.parse().ok()?,
+                status: label(object, "status").unwrap_or_default(),
+            })
+        })
+        .collect()
+}
+
+fn pick(revisions: &[Revision], wanted: Option<u64>) -> Option<&Revision> {
+    let candidates = revisions.iter().filter(|revision| match wanted {
+        Some(wanted) => revision.number == wanted,
+        None => revision.status == "deployed",
+    });
+    candidates.max_by_key(|revision| revision.number)
+}
+
+fn missing(namespace: &str, release: &str, wanted: Option<u64>, known: &[Revision]) -> ClusterError {
+    let hint = if known.is_empty() {
+        "it knows no revision at all (its sql storage driver cannot be read)".to_owned()
+    } else {
+        let mut known: Vec<&Revision> = known.iter().collect();
+        known.sort_by_key(|revision| revision.number);
+        let listed: Vec<String> = known.iter().map(|revision| format!("{} ({})", revision.number, revision.status)).collect();
+        format!("it has {}", listed.join(", "))
+    };
+    ClusterError::NoRelease {
+        release: release.to_owned(),
+        namespace: namespace.to_owned(),
+        wanted: wanted.map_or_else(|| "deployed revision".to_owned(), |number| format!("revision {number}")),
+        hint,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn stored(number: &str, status: &str) -> Value {
+        json!({"metadata": {"name": format!("sh.helm.release.v1.r.v{number}"), "labels": {"version": number, "status": status}}})
+    }
+
+    #[test]
+    fn the_latest_deployed_revision_is_taken() {
+        let objects = [stored("2", "superseded"), stored("9", "deployed"), stored("10", "deployed"), stored("11", "failed")];
+        let revisions = revisions(&objects);
+        assert_eq!(pick(&revisions, None).unwrap().number, 10);
+        assert_eq!(pick(&revisions, Some(11)).unwrap().status, "failed");
+        assert_eq!(pick(&revisions, Some(3)), None);
+    }
+
+    #[test]
+    fn what_is_missing_names_what_there_is() {
+        let known = revisions(&[stored("2", "failed"), stored("1", "superseded"), stored("x", "deployed")]);
+        assert_eq!(
+            missing("milvus", "r", None, &known).to_string(),
+            "Helm knows no deployed revision of release r in namespace milvus; it has 1 (superseded), 2 (failed)"
+        );
+        assert!(missing("milvus", "r", Some(7), &[]).to_string().contains("no revision 7 of release r"));
+    }
+}

@@ -1,0 +1,25 @@
+//! What a running Milvus says about itself, asked through its proxy (gRPC).
+//!
+//! Kubernetes calls a query node ready before its segments are loaded, and searches are then answered without an error by
+//! nothing or half of the rows. So whoever changes query nodes asks Milvus, not only Kubernetes.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`proxy`] | where the proxy is, how to get in, the calls with their limits |
+//! | [`message`] | the few messages of Milvus's protocol that are needed |
+//! | [`error`] | why there is no answer, in words for people |
+//! | [`read`] | health, version and what is loaded |
+//! | [`loaded`] | pure: what is loaded and what is missing, also against an earlier [`Baseline`](milvus_guard_core::api::loaded::Baseline) |
+//!
+//! Nothing here decides, and nothing is written: only calls that read are made.
+
+pub mod error;
+pub mod loaded;
+pub mod message;
+pub mod proxy;
+pub mod read;
+
+pub use error::ApiError;
+pub use loaded::{CollectionLoad, Loaded, Replica, Served, ShardLeader};
+pub use proxy::{Login, Proxy};
+pub use read::{Health, health, loaded, version};

@@ -1,0 +1,250 @@
+//! The questions: health, version, what is loaded. Each opens a connection of its own.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures::{StreamExt as _, TryStreamExt as _, stream, try_join};
+
+use super::{
+    error::ApiError,
+    loaded::{CollectionLoad, Loaded, Replica, Served, ShardLeader},
+    message::{
+        ALL, CheckHealthRequest, DescribeCollectionRequest, FLUSHED, GROWING, GetLoadingProgressRequest,
+        GetPersistentSegmentInfoRequest, GetQuerySegmentInfoRequest, GetReplicasRequest, GetReplicasResponse, GetVersionRequest,
+        IN_MEMORY, LEVEL_ZERO, ListDatabasesRequest, PersistentSegment, QuerySegment, ShowCollectionsRequest,
+        ShowCollectionsResponse, ShowPartitionsRequest,
+    },
+    proxy::{Connection, Proxy},
+};
+use milvus_guard_core::error_text;
+
+/// Collections that are asked about at once, with up to 5 calls each. Proxies and coordinators have users to serve.
+pub const CONCURRENCY: usize = 8;
+/// Loaded collections that are looked at; Milvus itself takes 65 536 in all (`quotaAndLimits.limits.maxCollectionNum`).
+pub const MAX_COLLECTIONS: usize = 65_536;
+/// Databases that are looked at; Milvus itself takes 64 (`rootCoord.maxDatabaseNum`).
+pub const MAX_DATABASES: usize = 1024;
+/// Reasons of ill health that are told; there is about one a node.
+const MAX_REASONS: usize = 20;
+
+/// What Milvus says about its components.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// Whether all are well.
+    pub healthy: bool,
+    /// Why not.
+    pub reasons: Vec<String>,
+}
+
+/// Whether all components are well: coordinators and the nodes that they know, as the proxy finds them.
+///
+/// # Errors
+/// No answer. 2.2.2 and earlier do not have this question ([`ApiError::Unimplemented`]).
+pub async fn health(proxy: &Proxy) -> Result<Health, ApiError> {
+    match proxy.connect().await?.call(CheckHealthRequest {}).await {
+        Ok(answer) => {
+            let reasons = answer.reasons.iter().take(MAX_REASONS).map(|words| error_text::line(words)).collect();
+            Ok(Health { healthy: answer.is_healthy, reasons })
+        }
+        // A proxy that is not ready itself answers so.
+        Err(ApiError::Other { reason, .. }) => Ok(Health { healthy: false, reasons: vec![reason] }),
+        Err(error) => Err(error),
+    }
+}
+
+/// The version of the proxy that answers, as its build was tagged: `v2.3.5`, `2.2-20240101-0123abc` ...
+///
+/// # Errors
+/// No answer.
+pub async fn version(proxy: &Proxy) -> Result<String, ApiError> {
+    Ok(error_text::line(&proxy.connect().await?.call(GetVersionRequest {}).await?.version))
+}
+
+/// What is loaded, in the databases of [`Proxy::databases`] or in all.
+///
+/// Where authorization is on, this takes the rights to `ListDatabases`, `ShowCollections`, and `DescribeCollection` and
+/// `ShowPartitions` of every collection (2.2.16 asks for no right to the last). Collections that a newer Milvus hides from
+/// the user are not among them. [`Loaded::notes`] says what was left out; whoever relies on the answer must show it.
+///
+/// # Errors
+/// No answer, or one that is too large. What Milvus cannot say about a single collection is part of the answer.
+pub async fn loaded(proxy: &Proxy) -> Result<Loaded, ApiError> {
+    let connection = proxy.connect().await?;
+    let mut loaded = Loaded::default();
+    let mut entries = Vec::new();
+    for database in databases(proxy, &connection, &mut loaded.notes).await? {
+        let show = |kind| connection.call(ShowCollectionsRequest { database: database.clone(), kind });
+        let (all, in_memory) = try_join!(show(ALL), show(IN_MEMORY))?;
+        loaded.known.extend(all.ids);
+        entries.extend(listed(&database, &in_memory)?);
+        bounded("ShowCollections", "collections", entries.len(), MAX_COLLECTIONS)?;
+    }
+    // Milvus tells them in another order each time.
+    entries.sort_by(|left, right| (&left.database, &left.name).cmp(&(&right.database, &right.name)));
+    let reading = entries.into_iter().map(|entry| collection(&connection, entry));
+    loaded.collections = stream::iter(reading).buffered(CONCURRENCY).try_collect().await?;
+    Ok(loaded)
+}
+
+/// The databases; one without a name where Milvus has none.
+async fn databases(proxy: &Proxy, connection: &Connection, notes: &mut Vec<String>) -> Result<Vec<String>, ApiError> {
+    if !proxy.databases.is_empty() {
+        return Ok(proxy.databases.clone());
+    }
+    let names = match connection.call(ListDatabasesRequest {}).await {
+        Ok(answer) => answer.names,
+        Err(ApiError::Unimplemented { method }) => {
+            notes.push(format!("this Milvus has no databases (no {method}, which came with 2.2.9)"));
+            vec![String::new()]
+        }
+        Err(ApiError::PermissionDenied { method, .. }) => {
+            notes.push(format!("only the default database was looked at: this Milvus user may not call {method}"));
+            vec![String::new()]
+        }
+        Err(error) => return Err(error),
+    };
+    bounded("ListDatabases", "databases", names.len(), MAX_DATABASES)?;
+    Ok(names)
+}
+
+/// A loaded collection, before it is looked at.
+struct Entry {
+    database: String,
+    name: String,
+    id: i64,
+    progress: Option<i64>,
+}
+
+fn listed(database: &str, answer: &ShowCollectionsResponse) -> Result<Vec<Entry>, ApiError> {
+    if answer.names.len() != answer.ids.len() {
+        let reason = format!("{} names and {} ids of collections", answer.names.len(), answer.ids.len());
+        return Err(ApiError::Other { method: "ShowCollections", reason });
+    }
+    let pairs = answer.names.iter().zip(&answer.ids).enumerate();
+    let entry = |(at, (name, id)): (usize, (&String, &i64))| Entry {
+        database: database.to_owned(),
+        name: name.clone(),
+        id: *id,
+        progress: answer.percentages.get(at).copied(),
+    };
+    Ok(pairs.map(entry).collect())
+}
+
+fn bounded(method: &'static str, what: &str, found: usize, limit: usize) -> Result<(), ApiError> {
+    if found <= limit {
+        return Ok(());
+    }
+    Err(ApiError::Other { method, reason: format!("{found} {what} are more than the {limit} that are looked at") })
+}
+
+async fn collection(connection: &Connection, entry: Entry) -> Result<CollectionLoad, ApiError> {
+    let (database, collection) = (entry.database.clone(), entry.name.clone());
+    let described = connection.call(DescribeCollectionRequest { database: database.clone(), collection: collection.clone() });
+    let partitions =
+        connection.call(ShowPartitionsRequest { database: database.clone(), collection: collection.clone(), kind: IN_MEMORY });
+    let stored = connection.call(GetPersistentSegmentInfoRequest { database: database.clone(), collection: collection.clone() });
+    let (described, partitions, stored) = try_join!(described, partitions, stored)?;
+    // After what is to be served, so that nothing looks missing that was only just made.
+    let served = connection.call(GetQuerySegmentInfoRequest { database: database.clone(), collection: collection.clone() });
+    let replicas = connection.call(GetReplicasRequest { collection_id: entry.id, database: database.clone() });
+    let (served, replicas) = try_join!(served, async { told(replicas.await) })?;
+    let progress = match entry.progress {
+        Some(progress) => progress,
+        None => connection.call(GetLoadingProgressRequest { collection, database }).await?.progress,
+    };
+    Ok(CollectionLoad {
+        database: entry.database,
+        name: entry.name,
+        id: entry.id,
+        progress,
+        shards: described.channels.into_iter().collect(),
+        expected: expected(&stored.infos, &partitions.ids.into_iter().collect()),
+        served: served_by(&served.infos),
+        replicas,
+    })
+}
+
+/// That Milvus cannot tell the replicas is an answer: a shard has no leader.
+fn told(answer: Result<GetReplicasResponse, ApiError>) -> Result<Result<Vec<Replica>, String>, ApiError> {
+    match answer {
+        Ok(answer) => {
+            let replica = |info: super::message::ReplicaInfo| Replica {
+                id: info.replica,
+                nodes: info.nodes.into_iter().collect(),
+                leaders: info
+                    .shards
+                    .into_iter()
+                    .map(|shard| ShardLeader { channel: shard.channel, node: shard.leader })
+                    .collect(),
+            };
+            Ok(Ok(answer.replicas.into_iter().map(replica).collect()))
+        }
+        Err(ApiError::Other { reason, .. }) => Ok(Err(reason)),
+        Err(error) => Err(error),
+    }
+}
+
+/// What is to be served: complete segments with rows, of loaded partitions.
+fn expected(segments: &[PersistentSegment], partitions: &BTreeSet<i64>) -> BTreeMap<i64, i64> {
+    let serves = |segment: &&PersistentSegment| {
+        segment.state == FLUSHED && segment.level != LEVEL_ZERO && segment.rows > 0 && partitions.contains(&segment.partition)
+    };
+    segments.iter().filter(serves).map(|segment| (segment.segment, segment.rows)).collect()
+}
+
+fn served_by(segments: &[QuerySegment]) -> BTreeMap<i64, Served> {
+    let mut all: BTreeMap<i64, Served> = BTreeMap::new();
+    for segment in segments.iter().filter(|segment| segment.state != GROWING) {
+        let served = all.entry(segment.segment).or_default();
+        served.rows = served.rows.max(segment.rows);
+        served.nodes.extend(&segment.nodes);
+        if segment.nodes.is_empty() && segment.node != 0 {
+            served.nodes.insert(segment.node);
+        }
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stored(segment: i64, partition: i64, rows: i64, state: i32, level: i32) -> PersistentSegment {
+        PersistentSegment { segment, partition, rows, state, level }
+    }
+
+    #[test]
+    fn only_complete_segments_of_loaded_partitions_are_to_be_served() {
+        let segments = [
+            stored(1, 10, 5, FLUSHED, 0),
+            stored(2, 11, 5, FLUSHED, 2),
+            stored(3, 12, 5, FLUSHED, 0),
+            stored(4, 10, 0, FLUSHED, 0),
+            stored(5, 10, 5, GROWING, 0),
+            stored(6, 10, 5, FLUSHED, LEVEL_ZERO),
+        ];
+        assert_eq!(expected(&segments, &[10, 11].into()), [(1, 5), (2, 5)].into());
+    }
+
+    #[test]
+    fn a_segment_told_once_or_several_times_is_the_same() {
+        let segment = |nodes: &[i64], node, state| QuerySegment { segment: 1, rows: 5, node, state, nodes: nodes.to_vec() };
+        let whole: BTreeMap<i64, Served> = [(1, Served { rows: 5, nodes: [2, 3].into() })].into();
+        assert_eq!(served_by(&[segment(&[2, 3], 0, 3)]), whole);
+        assert_eq!(served_by(&[segment(&[2], 0, 3), segment(&[], 3, 3), segment(&[4], 0, GROWING)]), whole);
+    }
+
+    #[test]
+    fn lists_that_do_not_match_are_no_answer() {
+        let answer = ShowCollectionsResponse { names: vec!["books".into()], ..ShowCollectionsResponse::default() };
+        assert!(listed("", &answer).err().expect("no ids").to_string().contains("1 names and 0 ids"));
+        assert!(bounded("ListDatabases", "databases", 3, 2).unwrap_err().to_string().contains("3 databases are more"));
+    }
+
+    #[test]
+    fn replicas_that_cannot_be_told_are_told_as_that() {
+        let refused = ApiError::Other { method: "GetReplicas", reason: "no leader".into() };
+        assert_eq!(told(Err(refused)), Ok(Err("no leader".into())));
+        let late = ApiError::Unreachable { address: "milvus".into(), reason: "late".into() };
+        assert_eq!(told(Err(late.clone())), Err(late));
+    }
+}

@@ -1,0 +1,547 @@
+//! One review to one answer: in time, with its uid, whatever happens.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use milvus_guard_core::{
+    admission::{Gate, Response, Review, Ruling, Scene, Task, mutate::mutate, review::Operation},
+    api::DecisionSpec,
+    evaluate::Verdict,
+    manifest::Budget,
+    policy::Action,
+    rules::Failed,
+    rules::Overdue,
+};
+
+use super::{
+    events::{Denial, EventSink},
+    metrics::{FailureLabels, Metrics, ResultLabels, ReviewLabels, RuleLabels},
+    world::{Doubt, MARGIN, World},
+};
+
+/// Reviews that are judged at once for each core. They need the CPU, and a few wait for the API server.
+const PER_CORE: usize = 4;
+/// Reviews that may wait for their turn; at a millisecond each, a second's work. What comes on top is answered unjudged.
+const MAX_WAITING: usize = 1024;
+/// Reviews from this size on are judged where waiting harms nobody: parsing takes milliseconds.
+const LARGE: usize = 64 * 1024;
+/// Reviews that are judged at once of those that are large, packed or full of YAML. Each may take some 30 MiB.
+const HEAVY: u32 = 2;
+/// Records of Helm that unpack to more than [`milvus_guard_core::manifest::budget::SMALL_INPUT_BYTES`] at once. Each may take 100 MiB, so nothing
+/// else that is heavy is judged meanwhile.
+const HUGE: usize = 1;
+/// Time for an answer where the request names none: the API server's own default.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest time that the API server ever grants.
+const MAX_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What a gate says when it cannot judge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum FailurePolicy {
+    /// Let it pass, with a warning.
+    #[value(name = "Ignore")]
+    Ignore,
+    /// Deny it.
+    #[value(name = "Fail")]
+    Fail,
+}
+
+/// What each gate says when it cannot judge. The documents gate always denies.
+#[derive(Clone, Copy, Debug)]
+pub struct FailurePolicies {
+    /// The release gate.
+    pub release: FailurePolicy,
+    /// The workload gate.
+    pub workload: FailurePolicy,
+}
+
+/// Answers reviews.
+pub struct Answerer {
+    /// What is known.
+    pub world: World,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Where Events go, in a cluster.
+    pub events: Option<EventSink>,
+    failure: FailurePolicies,
+    slots: Semaphore,
+    heavy: Semaphore,
+    huge: Semaphore,
+}
+
+/// Leave to use the CPU.
+struct Turn<'s> {
+    heavy: Option<SemaphorePermit<'s>>,
+    _slot: SemaphorePermit<'s>,
+}
+
+/// Which way a review came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Path {
+    /// `/validate`.
+    Validate,
+    /// `/mutate`.
+    Mutate,
+}
+
+impl Answerer {
+    /// One that answers from this knowledge.
+    #[must_use]
+    pub fn new(world: World, metrics: Arc<Metrics>, events: Option<EventSink>, failure: FailurePolicies) -> Self {
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        let (heavy, huge) = (Semaphore::new(HEAVY as usize), Semaphore::new(HUGE));
+        Self { world, metrics, events, failure, slots: Semaphore::new(cores * PER_CORE), heavy, huge }
+    }
+
+    /// The answer to a body, as JSON.
+    ///
+    /// # Errors
+    /// Where the body is no review: then there is no uid to answer to.
+    pub async fn answer(&self, path: Path, body: &[u8], timeout: Option<&str>) -> Result<Vec<u8>, String> {
+        let started = Instant::now();
+        let review = if body.len() < LARGE { Review::parse(body) } else { tokio::task::block_in_place(|| Review::parse(body)) };
+        let review = review.map_err(|error| error.to_string())?;
+        self.metrics.in_flight.inc();
+        let (gate, ruling) = self.rule(path, &review, body.len(), started + deadline(timeout)).await;
+        let ruling = self.spare_others(gate, &review, ruling);
+        self.metrics.in_flight.dec();
+        self.count(gate, &ruling, started.elapsed());
+        self.tell(gate, &review, &ruling, started.elapsed());
+        Ok(ruling.response.render(&review.uid))
+    }
+
+    /// Lets through what could not be judged, if it only may belong to Milvus and no Milvus is in its namespace: there, a guard that
+    /// cannot judge must hinder nobody, as a guard that does not answer.
+    fn spare_others(&self, gate: Gate, review: &Review<'_>, mut ruling: Ruling) -> Ruling {
+        let is_unjudged = gate == Gate::Workload && ruling.verdict.is_none();
+        let mentions = || [review.object, review.old_object].into_iter().flatten().any(|object| object.get().contains("milvus"));
+        if is_unjudged && ruling.response.denied.is_some() && !mentions() && !self.world.holds_milvus(&review.namespace) {
+            ruling.response.warnings.extend(ruling.response.denied.take());
+        }
+        ruling
+    }
+
+    async fn rule(&self, path: Path, review: &Review<'_>, size: usize, end: Instant) -> (Gate, Ruling) {
+        if path == Path::Mutate {
+            return (Gate::Mutate, self.label(review, size, end).await);
+        }
+        let gate = likely_gate(review);
+        let waiting = self.metrics.in_flight.get();
+        if usize::try_from(waiting).unwrap_or(0) > MAX_WAITING {
+            self.metrics.shed.inc();
+            return (gate, self.unjudged(gate, "too many reviews are waiting"));
+        }
+        let judged = async {
+            if is_heavy(review, size) {
+                return self.judge_heavy(review, end).await;
+            }
+            // Most reviews are of no interest; seeing that takes no turn.
+            match self.read(review, &Budget::small()) {
+                Ok(Task::Done(gate, ruling)) => Some((gate, *ruling)),
+                task => self.judge(review, task, self.turn(0).await?, end).await,
+            }
+        };
+        match tokio::time::timeout_at(end.into(), judged).await {
+            Ok(Some(ruled)) => ruled,
+            Ok(None) | Err(_) => (gate, self.unjudged(gate, "the time limit was reached")),
+        }
+    }
+
+    /// The version label. It is not worth a refusal, whatever happens.
+    async fn label(&self, review: &Review<'_>, size: usize, end: Instant) -> Ruling {
+        let label = || catch_unwind(AssertUnwindSafe(|| mutate(review))).unwrap_or_default();
+        if size < LARGE {
+            return Ruling::of(label());
+        }
+        match tokio::time::timeout_at(end.into(), self.heavy.acquire()).await {
+            Ok(Ok(_turn)) => Ruling::of(tokio::task::block_in_place(label)),
+            Ok(Err(_)) | Err(_) => Ruling::of(Response::allow()),
+        }
+    }
+
+    /// Reads and judges on a thread that the runtime replaces for that time, a few at once: what others wait for, and how much
+    /// memory all of them take, is bounded.
+    async fn judge_heavy(&self, review: &Review<'_>, end: Instant) -> Option<(Gate, Ruling)> {
+        let late = || Instant::now() >= end;
+        {
+            let turn = self.turn(1).await?;
+            let task = tokio::task::block_in_place(|| self.read(review, &Budget::small().until(&late)));
+            if !matches!(task, Ok(Task::NeedsRoom(_))) {
+                return self.judge_here(review, task, turn, end);
+            }
+        }
+        // A record that says it is small and is not was worth one look; the whole of it waits for the one large room.
+        let _room = self.huge.acquire().await.ok()?;
+        let turn = self.turn(HEAVY).await?;
+        let task = tokio::task::block_in_place(|| self.read(review, &Budget::default().until(&late)));
+        self.judge_here(review, task, turn, end)
+    }
+
+    fn judge_here(
+        &self,
+        review: &Review<'_>,
+        task: Result<Task<'_>, Box<(Gate, Ruling)>>,
+        turn: Turn<'_>,
+        end: Instant,
+    ) -> Option<(Gate, Ruling)> {
+        let runtime = tokio::runtime::Handle::current();
+        tokio::task::block_in_place(|| runtime.block_on(self.judge(review, task, turn, end)))
+    }
+
+    /// Waits for a turn that takes so many of the heavy ones; whoever waits for them holds no slot meanwhile. `None` if the server
+    /// goes down.
+    async fn turn(&self, heavy: u32) -> Option<Turn<'_>> {
+        let heavy = if heavy > 0 { Some(self.heavy.acquire_many(heavy).await.ok()?) } else { None };
+        Some(Turn { heavy, _slot: self.slots.acquire().await.ok()? })
+    }
+
+    /// What is left to judge; where reading fails, what the gate says then.
+    fn read<'a>(&self, review: &Review<'a>, budget: &Budget<'_>) -> Result<Task<'a>, Box<(Gate, Ruling)>> {
+        catch_unwind(AssertUnwindSafe(|| Task::within(review, budget))).map_err(|_| {
+            let gate = likely_gate(review);
+            Box::new((gate, self.unjudged(gate, "the review could not be read (a defect of milvus-guard: please report it)")))
+        })
+    }
+
+    /// Judges in a slot, and waits for the API server without one: others are judged meanwhile. `None` if the server goes
+    /// down.
+    async fn judge<'s>(
+        &'s self,
+        review: &Review<'_>,
+        task: Result<Task<'_>, Box<(Gate, Ruling)>>,
+        mut turn: Turn<'s>,
+        end: Instant,
+    ) -> Option<(Gate, Ruling)> {
+        let task = match task {
+            Ok(task) => task,
+            Err(unread) => return Some(*unread),
+        };
+        let gate = task.gate();
+        if let Task::Unjudged(_, reason) = &task {
+            return Some((gate, self.unread(gate, reason)));
+        }
+        let Some(namespace) = task.namespace() else {
+            let Task::Done(_, ruling) = task else { return Some((gate, Ruling::pass())) };
+            return Some((gate, *ruling));
+        };
+        let now = Timestamp::now();
+        let late = || Instant::now() >= end;
+        let overdue = Some(Overdue(&late));
+        let mut ruling = self.ruling(&task, &self.world.scene(namespace, now, overdue));
+        // Memory may lag behind; a denial must not, and where a kind is not watched, nothing must.
+        let mut doubt = if ruling.by_state { Some(Doubt::Denial) } else { self.world.unwatched().map(Doubt::Unwatched) };
+        while let Some(why) = doubt.take() {
+            let heavy = turn.heavy.as_ref().map_or(0, SemaphorePermit::num_permits);
+            drop(turn);
+            // Boxed, because it is rare and large.
+            let live = Box::pin(self.world.live_scene(namespace, now, overdue, why, end)).await;
+            turn = self.turn(u32::try_from(heavy).unwrap_or(HEAVY)).await?;
+            let Some(live) = live else { break };
+            ruling = self.confirm(&task, ruling, why, live);
+            // Where only a kind in doubt was read, the rest of a denial is from memory.
+            doubt = Some(Doubt::Denial).filter(|denial| why != *denial && ruling.by_state);
+        }
+        drop(turn);
+        if let Some(decision) = ruling.decision.take().filter(|_| !review.is_dry_run())
+            && let Err(reason) = self.record(&decision, end).await
+        {
+            tracing::error!(
+                release = decision.release,
+                namespace = decision.namespace,
+                reason,
+                "a decision could not be recorded"
+            );
+            let warning = "milvus-guard could not record its decision; single objects of this release will be judged again";
+            ruling.response.warnings.push(warning.into());
+        }
+        Some((gate, ruling))
+    }
+
+    /// Writes a decision down. A verdict that is known is worth more than its record, so this ends before the time for the answer.
+    async fn record(&self, decision: &DecisionSpec, end: Instant) -> Result<(), String> {
+        let end = end.checked_sub(MARGIN).unwrap_or(end);
+        let written = tokio::time::timeout_at(end.into(), self.world.record(decision)).await;
+        written.unwrap_or_else(|_| Err("the API server did not answer in time".into()))
+    }
+
+    fn confirm(&self, task: &Task<'_>, by_memory: Ruling, doubt: Doubt, live: Result<Scene<'_>, String>) -> Ruling {
+        let denied = by_memory.response.denied.is_some();
+        let (result, ruling) = match (live, doubt) {
+            (Ok(scene), _) => {
+                let ruling = self.ruling(task, &scene);
+                // A rule that had no time says nothing. What it said in time stands.
+                if denied && doubt == Doubt::Denial && ran_out_of_time(&ruling) && !ran_out_of_time(&by_memory) {
+                    tracing::warn!("there was no time to check a denial against what runs; memory decides");
+                    self.metrics.live_reads.get_or_create(&ResultLabels { result: "failed" }).inc();
+                    return by_memory;
+                }
+                (if ruling.response.denied.is_some() == denied { "confirmed" } else { "changed" }, ruling)
+            }
+            (Err(reason), Doubt::Unwatched(kind)) if !denied => {
+                let kind = kind.kind();
+                tracing::warn!(kind, reason, "a kind is not watched and could not be read, so nothing is let through by memory");
+                (
+                    "failed",
+                    self.unjudged(
+                        task.gate(),
+                        &format!("{kind} objects are not watched at the moment, and reading them failed: {reason}"),
+                    ),
+                )
+            }
+            (Err(reason), _) => {
+                tracing::warn!(reason, "could not re-check the denial against the live cluster; the cached state decides");
+                ("failed", by_memory)
+            }
+        };
+        self.metrics.live_reads.get_or_create(&ResultLabels { result }).inc();
+        ruling
+    }
+
+    fn ruling(&self, task: &Task<'_>, scene: &Scene<'_>) -> Ruling {
+        let judged = catch_unwind(AssertUnwindSafe(|| task.judge(scene)));
+        judged.unwrap_or_else(|_| {
+            self.unjudged(task.gate(), "the review could not be judged (a defect of milvus-guard: please report it)")
+        })
+    }
+
+    /// What a gate says when it cannot judge.
+    fn unjudged(&self, gate: Gate, reason: &str) -> Ruling {
+        let response = match self.failure(gate) {
+            FailurePolicy::Ignore => Response::warn(format!("milvus-guard did not judge this change: {reason}")),
+            FailurePolicy::Fail => Response::deny(format!("milvus-guard could not judge this change: {reason}. Try again.")),
+        };
+        Ruling { verdict: None, ..Ruling::of(response) }
+    }
+
+    /// The same where trying again is of no use: what was sent is damaged or too large.
+    fn unread(&self, gate: Gate, reason: &str) -> Ruling {
+        let response = match self.failure(gate) {
+            FailurePolicy::Ignore => Response::warn(format!("{reason}, so it was not judged")),
+            FailurePolicy::Fail => Response::deny(reason),
+        };
+        Ruling { verdict: None, ..Ruling::of(response) }
+    }
+
+    const fn failure(&self, gate: Gate) -> FailurePolicy {
+        match gate {
+            Gate::Release => self.failure.release,
+            Gate::Workload => self.failure.workload,
+            Gate::Documents => FailurePolicy::Fail,
+            Gate::Mutate => FailurePolicy::Ignore,
+        }
+    }
+
+    fn count(&self, gate: Gate, ruling: &Ruling, took: Duration) {
+        let verdict = match ruling.verdict {
+            Some(Verdict::Deny) => "deny",
+            Some(Verdict::Warn) => "warn",
+            Some(Verdict::Allow) => "allow",
+            // Nothing of interest, unless something was said.
+            None if ruling.response == Response::default() => "allow",
+            None => "error",
+        };
+        let worst = ruling.rules.iter().filter(|(_, action)| *action > Action::Audit).max_by_key(|(_, action)| *action);
+        let rule = worst.map_or("none", |(rule, _)| *rule);
+        self.metrics.reviews.get_or_create(&ReviewLabels { gate: gate.name(), verdict, rule }).inc();
+        self.metrics.duration.observe(gate.name(), took.as_secs_f64());
+        for (rule, failed) in &ruling.failed {
+            self.metrics.rule_failures.get_or_create(&FailureLabels { rule, kind: failed.name() }).inc();
+        }
+        for rule in &ruling.accepted {
+            self.metrics.acceptances.get_or_create(&RuleLabels { rule }).inc();
+        }
+    }
+
+    /// A line for the log, and an Event for those who look at the release. Never what an object holds.
+    fn tell(&self, gate: Gate, review: &Review<'_>, ruling: &Ruling, took: Duration) {
+        let Some(verdict) = ruling.verdict.filter(|verdict| *verdict != Verdict::Allow || !ruling.rules.is_empty()) else {
+            return;
+        };
+        let acting = || ruling.rules.iter().filter(|(_, action)| *action > Action::Audit).map(|(rule, _)| *rule);
+        let rules = acting().collect::<Vec<_>>().join(",");
+        tracing::info!(
+            gate = gate.name(),
+            verdict = ?verdict,
+            rules,
+            namespace = &*review.namespace,
+            resource = &*review.resource.resource,
+            name = &*review.name,
+            user = &*review.user_info.username,
+            dry_run = review.is_dry_run(),
+            micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+            "reviewed"
+        );
+        if let (Some(events), false) = (&self.events, review.is_dry_run()) {
+            let said = ruling.response.denied.clone().map(|message| ("UpgradeDenied", message)).or_else(|| {
+                let accepted =
+                    (!ruling.accepted.is_empty()).then(|| format!("accepted by the deployer: {}", ruling.accepted.join(", ")));
+                let excepted =
+                    ruling.excepted.first().map(|(rule, name)| format!("{rule} is let through by the UpgradeException {name}"));
+                accepted.or(excepted).map(|message| ("UpgradeAccepted", message))
+            });
+            if let Some((reason, message)) = said {
+                events.send(Denial {
+                    namespace: review.namespace.to_string(),
+                    kind: kind(review),
+                    name: review.name.to_string(),
+                    reason,
+                    message,
+                });
+            }
+        }
+    }
+}
+
+/// Whether a rule had no time.
+fn ran_out_of_time(ruling: &Ruling) -> bool {
+    ruling.failed.iter().any(|(_, failed)| *failed == Failed::Timeout)
+}
+
+/// Whether a review is more than a short read: large, or with YAML or a packed release inside.
+fn is_heavy(review: &Review<'_>, size: usize) -> bool {
+    let may_hold_files = review.resource.group.is_empty() && matches!(&*review.resource.resource, "secrets" | "configmaps");
+    size >= LARGE || may_hold_files
+}
+
+/// The gate of a review that nobody has read yet.
+fn likely_gate(review: &Review<'_>) -> Gate {
+    match (&*review.resource.group, &*review.resource.resource) {
+        ("guard.milvus.io", _) => Gate::Documents,
+        ("", "secrets") => Gate::Release,
+        ("", "configmaps") if review.operation == Operation::Create && review.name.starts_with("sh.helm.release.") => {
+            Gate::Release
+        }
+        _ => Gate::Workload,
+    }
+}
+
+fn kind(review: &Review<'_>) -> &'static str {
+    match &*review.resource.resource {
+        "deployments" => "Deployment",
+        "statefulsets" => "StatefulSet",
+        "configmaps" => "ConfigMap",
+        "persistentvolumeclaims" => "PersistentVolumeClaim",
+        _ => "Secret",
+    }
+}
+
+/// How long the answer may take: what the API server grants, less a tenth for the way there and back.
+fn deadline(timeout: Option<&str>) -> Duration {
+    let granted = timeout.and_then(duration).unwrap_or(DEFAULT_TIMEOUT).min(MAX_TIMEOUT);
+    granted.mul_f64(0.9)
+}
+
+/// A duration as Go writes it: `10s`, `1m30s`, `500ms`.
+fn duration(text: &str) -> Option<Duration> {
+    let mut total = 0.0;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let number: f64 = rest[..digits].parse().ok()?;
+        let tail = &rest[digits..];
+        let unit = tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len());
+        total += number
+            * match &tail[..unit] {
+                "h" => 3600.0,
+                "m" => 60.0,
+                "s" => 1.0,
+                "ms" => 0.001,
+                _ => return None,
+            };
+        rest = &tail[unit..];
+    }
+    (total > 0.0).then(|| Duration::try_from_secs_f64(total).ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_for_an_answer_is_the_api_servers_less_a_margin() {
+        assert_eq!(duration("1m30s"), Some(Duration::from_secs(90)));
+        assert_eq!(duration("500ms"), Some(Duration::from_millis(500)));
+        for wrong in ["", "5", "s", "-1s", "1e9s", "5 s", "0s", "99999999999999999999999999h"] {
+            assert_eq!(duration(wrong), None, "{wrong}");
+        }
+        assert_eq!(deadline(Some("10s")), Duration::from_secs(9));
+        assert_eq!(deadline(Some("1h")), Duration::from_secs(27));
+        assert_eq!(deadline(None), Duration::from_secs(9));
+    }
+
+    /// A world in which this runs.
+    fn world(objects: Vec<milvus_guard_core::manifest::Object>) -> World {
+        World::Files(Box::new(crate::server::world::Files {
+            place: Arc::new(milvus_guard_core::milvus::Place::new(objects)),
+            facts: milvus_guard_core::evidence::Facts::default(),
+            policies: milvus_guard_core::policy::PolicySet::default(),
+            accounts: milvus_guard_core::admission::scene::Accounts::default(),
+            catalogue: crate::server::data::Data::default(),
+            decisions: std::sync::Mutex::default(),
+        }))
+    }
+
+    #[test]
+    fn a_denial_stands_where_there_was_no_time_to_check_it() {
+        let fixture = milvus_guard_core::rules::testing::Fixture::cluster("2.4.5");
+        let failure = FailurePolicies { release: FailurePolicy::Ignore, workload: FailurePolicy::Fail };
+        let answerer =
+            Answerer::new(world(milvus_guard_core::rules::testing::objects(&fixture)), Arc::new(Metrics::new()), None, failure);
+        let yaml = fixture.yaml();
+        let mut documents = milvus_guard_core::manifest::documents(&yaml).map(|document| document.unwrap().root.to_json());
+        let old = documents.find(|object| object["metadata"]["name"].as_str().unwrap().ends_with("-proxy")).unwrap();
+        let new = old.to_string().replace("2.4.5", "2.5.12");
+        let text = format!(
+            r#"{{"apiVersion":"admission.k8s.io/v1","request":{{"uid":"1","operation":"UPDATE","namespace":"milvus","name":{},"resource":{{"group":"apps","version":"v1","resource":"deployments"}},"object":{new},"oldObject":{old}}}}}"#,
+            old["metadata"]["name"]
+        );
+        let review = Review::parse(text.as_bytes()).unwrap();
+        let task = Task::within(&review, &Budget::small());
+        let namespace = task.namespace().unwrap();
+        let now = Timestamp::now();
+        let mut cut_short = 0;
+        // The time is over after so many rules.
+        for rules in 0..200 {
+            let asked = std::sync::atomic::AtomicUsize::new(0);
+            let late = || asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) >= rules;
+            let by_memory = answerer.ruling(&task, &answerer.world.scene(namespace, now, None));
+            assert!(by_memory.response.denied.as_ref().unwrap().contains("MG201"));
+            let live = answerer.world.scene(namespace, now, Some(Overdue(&late)));
+            cut_short += usize::from(ran_out_of_time(&answerer.ruling(&task, &live)));
+            asked.store(0, std::sync::atomic::Ordering::Relaxed);
+            let ruling = answerer.confirm(&task, by_memory, Doubt::Denial, Ok(live));
+            let said = ruling.response.denied.unwrap_or_else(|| panic!("let through after {rules} rules"));
+            assert!(said.contains("MG201 component-order: proxy would move"), "{said}");
+        }
+        assert!(cut_short > 10 && cut_short < 200, "{cut_short}");
+    }
+
+    #[test]
+    fn a_guard_that_cannot_judge_hinders_nobody_where_no_milvus_is() {
+        let world = |milvus: bool| {
+            let fixture = milvus_guard_core::rules::testing::Fixture::cluster("2.4.5");
+            world(if milvus { milvus_guard_core::rules::testing::objects(&fixture) } else { Vec::new() })
+        };
+        let failure = FailurePolicies { release: FailurePolicy::Ignore, workload: FailurePolicy::Fail };
+        let is_denied = |milvus: bool, image: &str| {
+            let answerer = Answerer::new(world(milvus), Arc::new(Metrics::new()), None, failure);
+            let text = format!(
+                r#"{{"apiVersion":"admission.k8s.io/v1","request":{{"uid":"1","operation":"CREATE","namespace":"n","object":{{"image":"{image}"}}}}}}"#
+            );
+            let review = Review::parse(text.as_bytes()).unwrap();
+            let ruling = answerer.unjudged(Gate::Workload, "it is busy");
+            let ruling = answerer.spare_others(Gate::Workload, &review, ruling);
+            assert!(ruling.response.denied.is_some() || ruling.response.warnings[0].contains("it is busy"));
+            ruling.response.denied.is_some()
+        };
+        assert!(!is_denied(false, "bitnami/kafka:3.1.0"));
+        assert!(is_denied(true, "bitnami/kafka:3.1.0"));
+        assert!(is_denied(false, "milvusdb/milvus:v2.4.5"));
+    }
+}

@@ -1,0 +1,329 @@
+//! What is done beside reviews. Each replica remembers the releases that it sees. The leader stores these memories, reports on
+//! policies, deletes what has expired, and audits.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::{
+    Api, Client,
+    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
+    core::DynamicObject,
+};
+use serde_json::json;
+
+use milvus_guard_core::{
+    api::{
+        self, Condition, ConditionStatus, LintEntry, LintSeverity, PolicyStatus,
+        status::{READY, rules_in_words},
+    },
+    audit::audit,
+    error_text,
+    evidence::Facts,
+    milvus::Snapshot,
+    policy::{Action, PolicyDocument, lint::Severity},
+};
+use milvus_guard_sources::kubernetes::guard;
+
+use super::{
+    MANAGER,
+    data::Data,
+    leader::Leader,
+    memory::Memory,
+    metrics::{AuditLabels, Metrics},
+    store::{Document, MEMORY_KEY, Store, Watched, memory_name},
+    world::decisions,
+};
+
+/// How often the leader looks at what changed. A release must be settled for this long to be remembered as good.
+const TICK: Duration = Duration::from_secs(1);
+/// Tries to store a memory against others who change it at the same time.
+const TRIES: usize = 3;
+
+/// The work of a replica.
+pub struct Duties {
+    /// The cluster.
+    pub client: Client,
+    /// The guard's namespace.
+    pub namespace: String,
+    /// What was seen.
+    pub store: Arc<Store>,
+    /// Whether this replica leads.
+    pub leader: Leader,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Data about Milvus releases.
+    pub data: Data,
+    /// Time between two audits; nothing for none.
+    pub audit_every: Option<Duration>,
+}
+
+/// The versions of the objects that hold memories, as they were last read or written; `None` if there is none.
+type Versions = BTreeMap<String, Option<String>>;
+
+/// What was last written about a document.
+type Reported = BTreeMap<(Watched, String), (Option<i64>, Option<String>)>;
+
+impl Duties {
+    /// Does what is due, until the process ends.
+    pub async fn run(self) {
+        let (mut led, mut has_seen_all) = (false, false);
+        let mut versions = Versions::new();
+        let mut reported = Reported::new();
+        let mut audited: Option<tokio::time::Instant> = None;
+        loop {
+            tokio::time::sleep(TICK).await;
+            if !self.store.missing().is_empty() {
+                continue;
+            }
+            let leads = self.leader.is_me();
+            // What has been remembered for long enough is forgotten although nothing changes.
+            if leads && !led {
+                has_seen_all = false;
+                reported.clear();
+            }
+            led = leads;
+            let now = Timestamp::now();
+            self.see(!has_seen_all, now).await;
+            has_seen_all = true;
+            if !leads {
+                versions.clear();
+                self.count();
+                continue;
+            }
+            self.save_all(&mut versions).await;
+            self.count();
+            self.report(&mut reported, now).await;
+            self.clear(now).await;
+            if let Some(every) = self.audit_every
+                && audited.is_none_or(|at| at.elapsed() >= every)
+            {
+                self.audit().await;
+                audited = Some(tokio::time::Instant::now());
+            }
+        }
+    }
+
+    /// Remembers what the namespaces hold that changed, or that all namespaces hold.
+    async fn see(&self, all: bool, now: Timestamp) {
+        let data = self.data.current();
+        let mut namespaces = self.store.take_changed();
+        if all {
+            namespaces.extend(self.store.milvus_namespaces());
+            namespaces.extend(self.store.remembered_namespaces());
+        }
+        for namespace in namespaces {
+            let mut memory = Memory::clone(&self.store.memory(&namespace));
+            if memory.see(&namespace, &self.store.picture(&namespace).view, &data, now) {
+                self.store.remember(&namespace, memory);
+            }
+            // There may be thousands, and reviews must not wait for all of them.
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Stores the memories that changed. One that cannot be stored is tried again at the next look, and harms no other. Until
+    /// then each replica judges by what it has seen itself.
+    async fn save_all(&self, versions: &mut Versions) {
+        for (namespace, memory) in self.store.unstored() {
+            if memory.is_incomplete() {
+                tracing::warn!(namespace, "a release of this namespace does not fit into the memory of the guard");
+            }
+            // Writing may take long. Another replica that leads meanwhile stores what it has seen.
+            if !self.leader.is_me() {
+                return;
+            }
+            match self.save(&namespace, memory, versions).await {
+                Ok(stored) => self.store.stored(&namespace, stored),
+                Err(error) => {
+                    tracing::warn!(
+                        namespace,
+                        reason = error_text::chain(&error),
+                        "the memory of a namespace could not be stored"
+                    );
+                    self.metrics.memory_failures.inc();
+                }
+            }
+        }
+    }
+
+    fn count(&self) {
+        let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.metrics.memory_unsaved.set(count(self.store.unstored().len()));
+        self.metrics.memory_incomplete.set(count(self.store.incomplete_memories()));
+    }
+
+    /// Stores a memory over the version that was read last; what was stored. If another replica stored something since, that is added
+    /// first. So a write of a replica that led before, and which arrives late, removes nothing.
+    async fn save(&self, namespace: &str, memory: Arc<Memory>, versions: &mut Versions) -> Result<Arc<Memory>, kube::Error> {
+        let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
+        let mut memory = memory;
+        for _ in 0..TRIES {
+            let version = if let Some(version) = versions.get(namespace) {
+                version.clone()
+            } else {
+                let found = api.get_opt(&memory_name(namespace)).await?;
+                let (version, stored) = found.map_or_else(Default::default, |found| {
+                    let text = found.data.unwrap_or_default().remove(MEMORY_KEY).unwrap_or_default();
+                    (found.metadata.resource_version, serde_json::from_str::<Memory>(&text).unwrap_or_default())
+                });
+                let mut merged = Memory::clone(&memory);
+                merged.adopt(&stored);
+                merged.see(namespace, &self.store.picture(namespace).view, &self.data.current(), Timestamp::now());
+                if merged != *memory {
+                    self.store.remember(namespace, merged.clone());
+                }
+                memory = Arc::new(merged);
+                versions.insert(namespace.to_owned(), version.clone());
+                if *memory == stored {
+                    return Ok(memory);
+                }
+                version
+            };
+            match self.write(&api, namespace, &memory, version).await {
+                Ok(version) => {
+                    versions.insert(namespace.to_owned(), version);
+                    return Ok(memory);
+                }
+                Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {
+                    versions.remove(namespace);
+                }
+                // Nobody knows whether it was written.
+                Err(error) => {
+                    versions.remove(namespace);
+                    return Err(error);
+                }
+            }
+        }
+        Err(kube::Error::Service("it was changed by others each time it was read".into()))
+    }
+
+    /// Writes a memory over this version of its object, or where there is none. Gives the new version.
+    async fn write(
+        &self,
+        api: &Api<ConfigMap>,
+        namespace: &str,
+        memory: &Memory,
+        version: Option<String>,
+    ) -> Result<Option<String>, kube::Error> {
+        let name = memory_name(namespace);
+        if memory.is_empty() {
+            if version.is_some() {
+                let preconditions = Some(Preconditions { resource_version: version, uid: None });
+                api.delete(&name, &DeleteParams { preconditions, ..DeleteParams::default() }).await?;
+            }
+            return Ok(None);
+        }
+        let text = serde_json::to_string(memory).map_err(kube::Error::SerdeError)?;
+        let mut object = json!({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"name": name, "labels": {"app.kubernetes.io/managed-by": "milvus-guard"}},
+            "data": {MEMORY_KEY: text},
+        });
+        let written = if let Some(version) = version {
+            object["metadata"]["resourceVersion"] = json!(version);
+            api.patch(&name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(object)).await?
+        } else {
+            let params = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
+            api.create(&params, &serde_json::from_value(object).map_err(kube::Error::SerdeError)?).await?
+        };
+        Ok(written.metadata.resource_version)
+    }
+
+    /// Says of each policy and exception whether it is in force.
+    async fn report(&self, reported: &mut Reported, now: Timestamp) {
+        let documents = self.store.documents();
+        reported.retain(|key, _| documents.iter().any(|(known, _)| known == key));
+        for (key, document) in documents {
+            let state = (document.generation, document.problem.clone());
+            if reported.get(&key) == Some(&state) {
+                continue;
+            }
+            let kind = if key.0 == Watched::Policies { api::UPGRADE_POLICY } else { api::UPGRADE_EXCEPTION };
+            let resource = guard::api_resource(kind);
+            let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource);
+            let patch = Patch::Merge(json!({"status": status(&document, now)}));
+            match api.patch_status(&key.1, &PatchParams::default(), &patch).await {
+                Ok(_) => {
+                    reported.insert(key, state);
+                }
+                Err(error) => tracing::debug!(name = key.1, reason = error_text::chain(&error), "a status could not be written"),
+            }
+        }
+    }
+
+    async fn clear(&self, now: Timestamp) {
+        let api = decisions(self.client.clone(), &self.namespace);
+        for name in self.store.expired_decisions(now) {
+            let name = name.rsplit('/').next().unwrap_or_default();
+            // Gone already is as good.
+            let _ = api.delete(name, &DeleteParams::default()).await;
+        }
+    }
+
+    /// Judges everything that runs, for the metrics and the log.
+    async fn audit(&self) {
+        let mut counts: BTreeMap<(&'static str, &'static str), i64> = BTreeMap::new();
+        for namespace in self.store.milvus_namespaces() {
+            let picture = self.store.picture(&namespace);
+            let view = picture.view;
+            let facts =
+                Facts { rollouts: Some(view.rollouts.clone()), autoscalers: Some(view.autoscalers.clone()), ..Facts::default() };
+            let policies = picture.policies.at(Timestamp::now());
+            let running = Snapshot { releases: view.place.snapshot.releases.clone(), ..Snapshot::default() };
+            for release in audit(&running, &facts, &self.data.current(), &policies).releases {
+                for judged in release.findings.iter().filter(|judged| !judged.finding.not_evaluated) {
+                    let action = match judged.action() {
+                        Some(Action::Deny | Action::Hold) => "deny",
+                        Some(Action::Warn) => "warn",
+                        Some(Action::Audit) => "audit",
+                        None => continue,
+                    };
+                    *counts.entry((judged.finding.rule.id, action)).or_default() += 1;
+                }
+            }
+            tokio::task::yield_now().await;
+        }
+        self.metrics.audit_findings.clear();
+        for ((rule, action), count) in &counts {
+            self.metrics.audit_findings.get_or_create(&AuditLabels { rule, action }).set(*count);
+        }
+        let now = Timestamp::now();
+        #[allow(clippy::cast_precision_loss, reason = "seconds of an epoch fit")]
+        self.metrics.audit_last_run.set(now.as_second() as f64);
+        tracing::info!(findings = counts.values().sum::<i64>(), "audited what runs");
+    }
+}
+
+fn status(document: &Document, now: Timestamp) -> PolicyStatus {
+    let (status, reason, message) = match (&document.problem, &document.good) {
+        (None, _) => (ConditionStatus::True, "InForce", String::new()),
+        (Some(problem), Some(_)) => {
+            (ConditionStatus::False, "Invalid", format!("{problem}; the version before is still in force"))
+        }
+        (Some(problem), None) => (ConditionStatus::False, "Invalid", format!("{problem}; it is not in force")),
+    };
+    PolicyStatus {
+        observed_generation: document.generation,
+        conditions: vec![Condition {
+            r#type: READY.to_owned(),
+            status,
+            reason: reason.to_owned(),
+            message,
+            last_transition_time: now,
+            observed_generation: document.generation,
+        }],
+        rules: document.good.as_ref().and_then(|good| match good {
+            PolicyDocument::Policy(policy, _) => Some(rules_in_words(&policy.spec)),
+            PolicyDocument::Exception(..) => None,
+        }),
+        lints: document
+            .lints
+            .iter()
+            .map(|lint| LintEntry {
+                severity: if lint.severity == Severity::Error { LintSeverity::Error } else { LintSeverity::Warning },
+                message: lint.message.clone(),
+            })
+            .collect(),
+    }
+}

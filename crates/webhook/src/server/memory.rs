@@ -1,0 +1,524 @@
+//! What ran, and with which settings: kept while its data exists, whatever Helm or kubectl have deleted since. Each namespace has
+//! a memory of its own, so that nobody can fill that of another.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use milvus_guard_core::{
+    evidence::SettledFact,
+    manifest::{
+        Origin,
+        object::{Container, Meta, ObjectRef, PodTemplate, Probes, Resources, Variables, Workload},
+    },
+    milvus::{
+        Component, EffectiveConfig, Release, Version, catalogue::Catalogue, data_location::DataLocation, manager::Manager,
+        release::ComponentWorkload,
+    },
+};
+use milvus_guard_sources::kubernetes::View;
+
+/// Releases of one namespace.
+const MAX_RELEASES: usize = 64;
+/// Components of one release.
+const MAX_COMPONENTS: usize = 64;
+/// Bytes of a name, an image or a value. Kubernetes' own names have at most 253.
+const MAX_TEXT: usize = 512;
+/// Bytes of the memory of one namespace as JSON. An object of Kubernetes holds 1 MiB.
+const MAX_BYTES: usize = 512 * 1024;
+/// How long a release is remembered after it was last seen, if its data lies outside the cluster, where nobody can look whether it
+/// still exists.
+const OUTSIDE: SignedDuration = SignedDuration::from_hours(90 * 24);
+
+/// What is remembered of one namespace, as it is stored.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    /// By `name/app name`.
+    #[serde(default)]
+    releases: BTreeMap<String, Remembered>,
+    /// Whether a release did not fit: what is missing here may have run.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    incomplete: bool,
+}
+
+/// One release as it was last seen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Remembered {
+    name: String,
+    namespace: String,
+    app_name: String,
+    fullname: String,
+    /// Kind, name and image of each component.
+    components: Vec<(Component, String, String, String)>,
+    /// The settings that rules guard, by key; `None` if one was absent. A setting that was never known is missing.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    settings: BTreeMap<String, Option<String>>,
+    /// Whether the metadata lies in a store that is no part of the release.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    outside: bool,
+    /// The last version at which every component was available.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    settled: Option<Version>,
+    /// Whether it runs.
+    running: bool,
+    /// When it was last seen to change.
+    seen: Timestamp,
+}
+
+impl Memory {
+    /// Takes in what a namespace holds now; whether anything worth storing changed.
+    pub fn see(&mut self, namespace: &str, view: &View, catalogue: &Catalogue, now: Timestamp) -> bool {
+        let before = self.clone();
+        let settled = view.settled();
+        let mut running: BTreeSet<String> = BTreeSet::new();
+        let mut fits = true;
+        for release in view.place.snapshot.releases.iter().filter(|release| !release.components.is_empty()) {
+            let key = key(&release.name, &release.app_name);
+            let old = self.releases.get(&key);
+            let here = settled.iter().find(|fact| fact.release == release.name).map(|fact| fact.version);
+            let Some(mut seen) = Remembered::of(namespace, release, old, catalogue, now) else {
+                fits = false;
+                continue;
+            };
+            seen.settled = here.or_else(|| old.and_then(|old| old.settled));
+            if old.is_some_and(|old| old.is_same(&seen)) {
+                running.insert(key);
+                continue;
+            }
+            if old.is_none() && self.releases.len() >= MAX_RELEASES {
+                fits = false;
+                continue;
+            }
+            let replaced = self.releases.insert(key.clone(), seen);
+            if self.bytes() > MAX_BYTES {
+                fits = false;
+                match replaced {
+                    Some(old) => self.releases.insert(key.clone(), old),
+                    None => self.releases.remove(&key),
+                };
+            }
+            running.insert(key);
+        }
+        self.releases.retain(|key, release| {
+            if running.contains(key) {
+                return true;
+            }
+            let had_stopped = !std::mem::replace(&mut release.running, false);
+            if !had_stopped {
+                release.seen = now;
+            }
+            release.has_volumes(&view.claims) || (release.outside && now.duration_since(release.seen) < OUTSIDE)
+        });
+        // What did not fit may be gone, but nobody knows whether its data is.
+        self.incomplete = !fits || (self.incomplete && !view.claims.is_empty());
+        *self != before
+    }
+
+    /// Adds what the stored memory of the namespace says. What this replica has seen later, or what could not be stored, stays.
+    pub fn adopt(&mut self, stored: &Self) {
+        for (key, release) in &stored.releases {
+            match self.releases.get_mut(key) {
+                Some(own) if own.seen > release.seen && !own.is_same(release) => own.complete(release),
+                Some(own) => *own = release.clone(),
+                None => {
+                    self.releases.insert(key.clone(), release.clone());
+                }
+            }
+        }
+        self.incomplete |= stored.incomplete;
+        if self.releases.len() > MAX_RELEASES || self.bytes() > MAX_BYTES {
+            *self = Self { incomplete: true, ..stored.clone() };
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        serde_json::to_string(&self.releases).map_or(0, |text| text.len())
+    }
+
+    /// Releases that do not run while their data exists, as they were: stopped, with the settings that are known.
+    #[must_use]
+    pub fn absent(&self, view: &View, catalogue: &Catalogue) -> Vec<Release> {
+        let is_left = |release: &&Remembered| !release.is_in(view) && (release.has_volumes(&view.claims) || release.outside);
+        self.releases.values().filter(is_left).map(|release| release.release(catalogue)).collect()
+    }
+
+    /// Releases that run and whose settings are not all known any more, with those of before.
+    #[must_use]
+    pub fn last_known(&self, view: &View, catalogue: &Catalogue) -> Vec<Release> {
+        let lacks = |remembered: &&Remembered| {
+            view.place.snapshot.releases.iter().filter(|release| remembered.is(release)).any(|release| {
+                release.located().any(|located| located.has_unknown()) && {
+                    let known = release.guarded_settings(catalogue);
+                    remembered.settings.keys().any(|key| !known.contains_key(key))
+                }
+            })
+        };
+        self.releases.values().filter(lacks).map(|release| release.release(catalogue)).collect()
+    }
+
+    /// Where the data of each release lies that runs, or whose data is outside, with the key under which [`Self::release`] finds it.
+    #[must_use]
+    pub fn locations(&self, catalogue: &Catalogue) -> Vec<(String, DataLocation)> {
+        let counts = |(_, release): &(&String, &Remembered)| release.running || release.outside;
+        let located = |(key, release): (&String, &Remembered)| Some((key.clone(), release.release(catalogue).data_location()?));
+        self.releases.iter().filter(counts).filter_map(located).collect()
+    }
+
+    /// One release as it was last seen.
+    #[must_use]
+    pub fn release(&self, key: &str, catalogue: &Catalogue) -> Option<Release> {
+        self.releases.get(key).map(|release| release.release(catalogue))
+    }
+
+    /// Whether nothing is remembered.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.releases.is_empty() && !self.incomplete
+    }
+
+    /// Whether a release did not fit.
+    #[must_use]
+    pub const fn is_incomplete(&self) -> bool {
+        self.incomplete
+    }
+
+    /// The last versions at which every component of the releases was available.
+    #[must_use]
+    pub fn settled(&self) -> Vec<SettledFact> {
+        self.releases
+            .values()
+            .filter_map(|release| {
+                Some(SettledFact {
+                    release: release.name.clone(),
+                    namespace: release.namespace.clone(),
+                    version: release.settled?,
+                })
+            })
+            .collect()
+    }
+}
+
+impl Remembered {
+    /// A release as it runs. What is not known of it now stays as it was known before. `None` if it does not fit.
+    fn of(namespace: &str, release: &Release, old: Option<&Self>, catalogue: &Catalogue, now: Timestamp) -> Option<Self> {
+        let mut settings = old.map(|old| old.settings.clone()).unwrap_or_default();
+        let short = |value: &Option<String>| value.as_ref().is_none_or(|value| value.len() <= MAX_TEXT);
+        for (key, value) in release.guarded_settings(catalogue) {
+            if short(&value) {
+                settings.insert(key, value);
+            } else {
+                settings.remove(&key);
+            }
+        }
+        let components: Vec<_> = release.components.iter().map(remember).collect();
+        let names = [&release.name, &release.app_name, &release.fullname];
+        let mut texts = components.iter().flat_map(|(_, kind, name, image)| [kind, name, image]).chain(names);
+        let is_short = texts.all(|text| text.len() <= MAX_TEXT);
+        drop(texts);
+        let fits = is_short && components.len() <= MAX_COMPONENTS;
+        if !fits {
+            return None;
+        }
+        let outside = match release.data_location() {
+            Some(location) => !location.is_inside(release),
+            None => old.is_some_and(|old| old.outside),
+        };
+        Some(Self {
+            name: release.name.clone(),
+            namespace: namespace.to_owned(),
+            app_name: release.app_name.clone(),
+            fullname: release.fullname.clone(),
+            components,
+            settings,
+            outside,
+            settled: None,
+            running: true,
+            seen: now,
+        })
+    }
+
+    /// Adds what was known before and is not known here.
+    fn complete(&mut self, before: &Self) {
+        self.settled = self.settled.or(before.settled);
+        for (key, value) in &before.settings {
+            self.settings.entry(key.clone()).or_insert_with(|| value.clone());
+        }
+    }
+
+    /// Whether both say the same, whenever they were seen.
+    fn is_same(&self, other: &Self) -> bool {
+        *self == Self { seen: self.seen, ..other.clone() }
+    }
+
+    fn is(&self, release: &Release) -> bool {
+        release.name == self.name && release.app_name == self.app_name
+    }
+
+    fn is_in(&self, view: &View) -> bool {
+        view.place.snapshot.releases.iter().any(|release| self.is(release))
+    }
+
+    /// Volumes are named after the release, or after a StatefulSet that is: `data-my-release-etcd-0`.
+    fn has_volumes(&self, claims: &BTreeSet<String>) -> bool {
+        let own = |claim: &String| {
+            claim == &self.fullname
+                || claim.starts_with(&format!("{}-", self.name))
+                || claim.contains(&format!("-{}-", self.name))
+                || claim.starts_with(&format!("{}-", self.fullname))
+        };
+        claims.iter().any(own)
+    }
+
+    fn release(&self, catalogue: &Catalogue) -> Release {
+        let components = self
+            .components
+            .iter()
+            .map(|(component, kind, name, image)| {
+                ComponentWorkload::new(*component, Arc::new(self.workload(*component, kind, name, image, catalogue)))
+            })
+            .collect();
+        let mut release = Release {
+            name: self.name.clone(),
+            namespace: Some(self.namespace.clone()),
+            fullname: self.fullname.clone(),
+            app_name: self.app_name.clone(),
+            manager: Manager::default(),
+            chart: None,
+            components,
+            config: EffectiveConfig::default(),
+            dependencies: Vec::new(),
+            claims: Vec::new(),
+            services: Arc::default(),
+            autoscalers: Vec::new(),
+            helm: None,
+        };
+        if !self.settings.is_empty() {
+            release.configure(&[]);
+        }
+        release
+    }
+
+    /// The settings as variables of a container, which Milvus reads before any file. One that was never known has no value.
+    fn variables(&self, catalogue: &Catalogue) -> Variables {
+        let keys = catalogue.guarded_keys();
+        let variables = keys.into_iter().filter_map(|key| match self.settings.get(key) {
+            Some(Some(value)) => Some((key.to_owned(), Some(value.replace('$', "$$")))),
+            Some(None) => None,
+            None => Some((key.to_owned(), None)),
+        });
+        variables.collect()
+    }
+
+    fn workload(&self, component: Component, kind: &str, name: &str, image: &str, catalogue: &Catalogue) -> Workload {
+        let labels = || std::iter::empty::<(&str, &str)>().collect();
+        let container = Container {
+            name: component.name().to_owned(),
+            image: image.to_owned(),
+            command: Vec::new(),
+            env: self.variables(catalogue),
+            run_as_user: None,
+            probes: Probes::default(),
+            pre_stop: false,
+            mounts: Vec::new(),
+            env_from: Vec::new(),
+            restarts: false,
+            resources: Resources::default(),
+        };
+        Workload {
+            meta: Meta {
+                object: ObjectRef { kind: kind.to_owned(), namespace: Some(self.namespace.clone()), name: name.to_owned() },
+                origin: Origin { source: "the guard's memory".into(), document: 0, line: 0 },
+                labels: labels(),
+                annotations: labels(),
+                uid: None,
+                owner_kind: None,
+                owner_name: None,
+            },
+            replicas: Some(0),
+            paused: false,
+            strategy: None,
+            selector: labels(),
+            stateful: None,
+            pod: PodTemplate { containers: vec![container], ..PodTemplate::default() },
+            status: None,
+        }
+    }
+}
+
+fn key(name: &str, app_name: &str) -> String {
+    format!("{name}/{app_name}")
+}
+
+fn remember(component: &ComponentWorkload) -> (Component, String, String, String) {
+    let object = &component.workload.meta.object;
+    (component.component, object.kind.clone(), object.name.clone(), component.image().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use milvus_guard_core::{
+        manifest::Object,
+        rules::testing::{Fixture, objects},
+    };
+
+    fn view(fixture: &Fixture) -> View {
+        View::of(objects(fixture).into_iter().map(|object| (object, false)))
+    }
+
+    const CLAIM: &str = "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: data-my-release-etcd-0}\nspec: {resources: {requests: {storage: 1Gi}}}\n";
+
+    const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
+    fn see(memory: &mut Memory, view: &View, now: Timestamp) -> bool {
+        memory.see("milvus", view, Catalogue::embedded(), now)
+    }
+
+    fn absent(memory: &Memory, view: &View) -> Vec<Release> {
+        memory.absent(view, Catalogue::embedded())
+    }
+
+    #[test]
+    fn a_release_is_remembered_while_its_volumes_exist() {
+        let mut memory = Memory::default();
+        let running = view(&Fixture::cluster("2.1.4").object(CLAIM));
+        assert!(see(&mut memory, &running, NOW));
+        assert!(!see(&mut memory, &running, NOW), "nothing new");
+        assert!(absent(&memory, &running).is_empty(), "it runs");
+        let claims = objects(&Fixture::cluster("2.1.4").object(CLAIM))
+            .into_iter()
+            .filter(|object| matches!(object, Object::Claim(_)))
+            .map(|object| (object, false));
+        let uninstalled = View::of(claims);
+        assert!(see(&mut memory, &uninstalled, NOW));
+        let left = absent(&memory, &uninstalled);
+        assert_eq!((left[0].name.as_str(), left[0].lowest().unwrap().to_string().as_str()), ("my-release", "2.1.4"));
+        assert!(left[0].is_stopped());
+        let stored = serde_json::to_string(&memory).unwrap();
+        assert_eq!(serde_json::from_str::<Memory>(&stored).unwrap(), memory);
+        assert!(see(&mut memory, &View::default(), NOW), "the volumes are gone");
+        assert_eq!(memory, Memory::default());
+    }
+
+    fn outside(version: &str, root_path: &str) -> Fixture {
+        Fixture::cluster(version)
+            .default_yaml(&format!("etcd: {{endpoints: [\"etcd.example.com:2379\"], rootPath: {root_path}}}\n"))
+    }
+
+    #[test]
+    fn a_release_whose_data_lies_outside_the_cluster_is_remembered_without_a_volume() {
+        let mut memory = Memory::default();
+        see(&mut memory, &view(&outside("2.1.4", "by-dev")), NOW);
+        see(&mut memory, &View::default(), NOW);
+        let left = absent(&memory, &View::default());
+        assert_eq!(left[0].data_location(), outside("2.1.4", "by-dev").release().data_location());
+        see(&mut memory, &View::default(), NOW + OUTSIDE);
+        assert!(memory.is_empty(), "after 90 days nobody knows");
+    }
+
+    #[test]
+    fn settings_that_are_not_known_any_more_stay_as_they_were() {
+        let mut memory = Memory::default();
+        see(&mut memory, &view(&outside("2.4.5", "prod")), NOW);
+        let without = objects(&outside("2.4.5", "prod")).into_iter().filter(|object| !matches!(object, Object::Config(_)));
+        let deleted = View::of(without.map(|object| (object, false)));
+        assert!(!see(&mut memory, &deleted, NOW));
+        let known = memory.last_known(&deleted, Catalogue::embedded());
+        assert_eq!(known[0].metadata().root_path.value, "prod");
+        assert!(memory.last_known(&view(&outside("2.4.5", "prod")), Catalogue::embedded()).is_empty());
+    }
+
+    #[test]
+    fn a_stored_memory_adds_to_what_was_seen_and_outdates_only_what_is_older() {
+        let later = NOW + SignedDuration::from_secs(1);
+        let memory_of = |version: &str, now| {
+            let mut memory = Memory::default();
+            see(&mut memory, &view(&outside(version, "prod")), now);
+            memory
+        };
+        let images =
+            |memory: &Memory| memory.releases.values().map(|release| release.components[0].3.clone()).collect::<String>();
+        let mut empty = Memory::default();
+        empty.adopt(&memory_of("2.4.5", NOW));
+        assert_eq!(empty, memory_of("2.4.5", NOW));
+        let mut older = memory_of("2.4.5", NOW);
+        older.adopt(&memory_of("2.4.6", later));
+        assert_eq!(older, memory_of("2.4.6", later));
+        let mut newer = memory_of("2.4.6", later);
+        let mut stored = memory_of("2.4.5", NOW);
+        let Some(release) = stored.releases.values_mut().next() else { panic!() };
+        release.settled = Some(Version::new(2, 4, 5));
+        release.settings.insert("only.known.before".into(), Some("x".into()));
+        newer.adopt(&stored);
+        assert!(images(&newer).ends_with(":v2.4.6"), "{}", images(&newer));
+        let Some(release) = newer.releases.values().next() else { panic!() };
+        assert_eq!(release.settled, Some(Version::new(2, 4, 5)));
+        assert!(release.settings.contains_key("only.known.before"));
+        // The same seen at another time is the same.
+        let mut same = memory_of("2.4.5", later);
+        same.adopt(&memory_of("2.4.5", NOW));
+        assert_eq!(same, memory_of("2.4.5", NOW));
+        // Another replica has seen this one. It is not forgotten for what is stored.
+        let mut more = memory_of("2.4.5", NOW);
+        more.adopt(&Memory::default());
+        assert_eq!(more, memory_of("2.4.5", NOW));
+    }
+
+    #[test]
+    fn what_is_stored_counts_where_not_everything_fits() {
+        let of = |prefix: &str, count: usize| {
+            let release = |number: usize| objects(&Fixture::standalone("2.4.5").named(&format!("{prefix}-{number}")));
+            let all = View::of((0..count).flat_map(release).map(|object| (object, false)));
+            let mut memory = Memory::default();
+            see(&mut memory, &all, NOW);
+            assert_eq!(memory.releases.len(), count);
+            memory
+        };
+        let (mut own, stored) = (of("own", MAX_RELEASES), of("stored", MAX_RELEASES));
+        own.adopt(&stored);
+        assert!(own.is_incomplete());
+        assert_eq!(own.releases, stored.releases);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_left_out_and_said() {
+        let mut memory = Memory::default();
+        let victim = Fixture::cluster("2.1.4").object(CLAIM);
+        see(&mut memory, &view(&victim), NOW);
+        let huge = Fixture::standalone(&"2".repeat(1000)).fullname("huge").yaml().replace("my-release", "huge");
+        let flooded = victim.clone().object(&huge);
+        assert!(see(&mut memory, &view(&flooded), NOW));
+        assert!(memory.is_incomplete() && memory.bytes() < MAX_BYTES);
+        assert!(memory.releases.contains_key("my-release/milvus"), "the older one stays");
+        let many = (0..100).fold(victim, |fixture, number| {
+            let name = format!("many-{number}");
+            let one = Fixture::standalone("2.4.5").fullname(&name).yaml();
+            fixture.object(&one.replace("my-release", &name))
+        });
+        see(&mut memory, &view(&many), NOW);
+        assert_eq!(memory.releases.len(), MAX_RELEASES);
+        assert!(memory.releases.contains_key("my-release/milvus") && memory.is_incomplete());
+    }
+
+    #[test]
+    fn the_last_good_version_stays_through_a_failing_upgrade() {
+        let mut memory = Memory::default();
+        let status = |available: i64| {
+            format!(
+                "observedGeneration: 1\nreplicas: 1\nupdatedReplicas: 1\nreadyReplicas: {available}\navailableReplicas: {available}"
+            )
+        };
+        let standalone =
+            |version: &str, available| view(&Fixture::standalone(version).status(Component::Standalone, &status(available)));
+        see(&mut memory, &standalone("2.4.5", 1), NOW);
+        see(&mut memory, &standalone("2.5.12", 0), NOW);
+        assert_eq!(memory.settled()[0].version, Version::new(2, 4, 5));
+        see(&mut memory, &standalone("2.5.12", 1), NOW);
+        assert_eq!(memory.settled()[0].version, Version::new(2, 5, 12));
+    }
+}

@@ -1,0 +1,66 @@
+//! How much of the cluster is kept in memory. Each namespace has a share, and when all of it is used up, whoever uses most
+//! gives way: nobody can fill the memory of a replica, or push out what another namespace needs.
+
+use std::collections::HashMap;
+
+pub use milvus_guard_core::manifest::weight::{MAX_NAMESPACE_BYTES, SMALL};
+
+/// Bytes that all objects may take. Ten thousand Deployments of Milvus take 25 MiB.
+pub const MAX_BYTES: usize = 48 * 1024 * 1024;
+/// Bytes by namespace, and in all.
+#[derive(Debug, Default)]
+pub struct Shelf {
+    namespaces: HashMap<String, usize>,
+    total: usize,
+}
+
+impl Shelf {
+    /// An object takes other room than before.
+    pub fn change(&mut self, namespace: &str, before: usize, after: usize) {
+        self.total = self.total.saturating_sub(before) + after;
+        let used = self.namespaces.entry(namespace.to_owned()).or_default();
+        *used = used.saturating_sub(before) + after;
+        if *used == 0 {
+            self.namespaces.remove(namespace);
+        }
+    }
+
+    /// Bytes of one namespace.
+    #[must_use]
+    pub fn of(&self, namespace: &str) -> usize {
+        self.namespaces.get(namespace).copied().unwrap_or(0)
+    }
+
+    /// The namespace that has to give way after one of them grew; `None` if everything fits.
+    #[must_use]
+    pub fn too_full(&self, grown: &str) -> Option<String> {
+        if self.of(grown) > MAX_NAMESPACE_BYTES {
+            return Some(grown.to_owned());
+        }
+        if self.total <= MAX_BYTES {
+            return None;
+        }
+        self.namespaces.iter().max_by_key(|(name, used)| (**used, *name)).map(|(name, _)| name.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_gives_way() {
+        let mut shelf = Shelf::default();
+        shelf.change("milvus", 0, 1000);
+        for n in 0..6 {
+            shelf.change(&format!("n{n}"), 0, MAX_NAMESPACE_BYTES);
+        }
+        assert_eq!(shelf.too_full("milvus").as_deref(), Some("n5"));
+        shelf.change("n5", MAX_NAMESPACE_BYTES, MAX_NAMESPACE_BYTES - 1000);
+        assert_eq!(shelf.too_full("milvus"), None);
+        shelf.change("milvus", 1000, MAX_NAMESPACE_BYTES + 1);
+        assert_eq!(shelf.too_full("milvus").as_deref(), Some("milvus"));
+        shelf.change("milvus", MAX_NAMESPACE_BYTES + 1, 0);
+        assert_eq!((shelf.of("milvus"), shelf.too_full("milvus")), (0, None));
+    }
+}

@@ -1,0 +1,596 @@
+//! Keeps the store up to date: one watch a kind, each object reduced at once.
+//!
+//! A watch resumes from the version at which the one before ended, so ending one loses nothing. A dead connection that sends no error
+//! is found by starting another watch, so no watch lasts long: what decides what is let through is asked for again every half a minute.
+//! The next watch begins before the last one ends. A slow API server therefore leaves no time in which nothing is watched.
+
+use std::{
+    hash::{BuildHasher, Hasher, RandomState},
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures::{Stream, StreamExt, future::OptionFuture};
+use jiff::Timestamp;
+use kube::{
+    Api, Client,
+    api::{ListParams, WatchParams},
+    core::{ApiResource, DynamicObject, WatchEvent},
+};
+use serde_json::Value;
+use tokio::time::{sleep_until, timeout, timeout_at};
+
+use milvus_guard_core::{api, error_text};
+use milvus_guard_sources::kubernetes::client::REQUEST_DEADLINE;
+
+use super::store::{Store, Watched};
+
+/// Objects in one page of a listing, which is in memory as a whole.
+const PAGE: u32 = 50;
+/// The same for `ConfigMaps`, which may have 1 MiB each.
+const LARGE_PAGE: u32 = 20;
+/// How long one lasts at most of the kinds that decide what is let through: so long a dead connection may stay unnoticed.
+const DECISIVE_TIMEOUT: Duration = Duration::from_secs(30);
+/// An API server sends a bookmark every minute. Where two are missing, the connection is taken for dead.
+const SILENCE: Duration = Duration::from_secs(150);
+/// Silence after the time at which the API server should have ended a watch.
+const OVERTIME: Duration = Duration::from_secs(5);
+/// For a watch to begin. The API server answers at once, before anything has happened.
+const BEGIN_DEADLINE: Duration = Duration::from_secs(10);
+/// A watch that ends in order after this time did what it should; one that ends sooner would be asked for without a pause.
+const SOON: Duration = Duration::from_millis(500);
+/// A watch that lasted as long was healthy: what breaks it is a new trouble.
+const HEALTHY: Duration = Duration::from_secs(5);
+/// Pauses between two tries, from the first to the longest.
+const PAUSES: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(3)];
+/// Tries to go on from a version, before everything is listed again.
+const TRIES: u32 = 3;
+
+/// Watches every kind until the process ends. The client must not have a read timeout: a watch is silent for a minute.
+pub fn start(client: &Client, store: &Arc<Store>, namespace: &str, lasts: Duration) {
+    for kind in Watched::ALL {
+        let follower =
+            Follower { kind, api: api(kind, client.clone(), namespace), store: Arc::clone(store), lasts: lasts_for(kind, lasts) };
+        tokio::spawn(follower.follow());
+    }
+}
+
+fn lasts_for(kind: Watched, lasts: Duration) -> Duration {
+    if Watched::DECISIVE.contains(&kind) { lasts.min(DECISIVE_TIMEOUT) } else { lasts }
+}
+
+fn resource(kind: Watched) -> ApiResource {
+    let (group, version, plural) = match kind {
+        Watched::Deployments => ("apps", "v1", "deployments"),
+        Watched::StatefulSets => ("apps", "v1", "statefulsets"),
+        Watched::ConfigMaps => ("", "v1", "configmaps"),
+        Watched::Claims => ("", "v1", "persistentvolumeclaims"),
+        Watched::Services => ("", "v1", "services"),
+        Watched::Namespaces => ("", "v1", "namespaces"),
+        Watched::Autoscalers => ("autoscaling", "v2", "horizontalpodautoscalers"),
+        Watched::Policies => (api::GROUP, api::VERSION, api::UPGRADE_POLICY.plural),
+        Watched::Exceptions => (api::GROUP, api::VERSION, api::UPGRADE_EXCEPTION.plural),
+        Watched::Runs => (api::GROUP, api::VERSION, api::UPGRADE_RUN.plural),
+        Watched::Decisions => (api::GROUP, api::VERSION, api::RELEASE_DECISION.plural),
+    };
+    let api_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
+    ApiResource { group: group.into(), version: version.into(), api_version, kind: kind.kind().into(), plural: plural.into() }
+}
+
+fn api(kind: Watched, client: Client, namespace: &str) -> Api<DynamicObject> {
+    let resource = resource(kind);
+    match kind {
+        // What others put into their own namespaces is no evidence.
+        Watched::Runs | Watched::Decisions => Api::namespaced_with(client, namespace, &resource),
+        _ => Api::all_with(client, &resource),
+    }
+}
+
+type Events = Pin<Box<dyn Stream<Item = kube::Result<WatchEvent<DynamicObject>>> + Send>>;
+
+/// How long before the end of a watch the next one is asked for.
+fn overlap(lasts: Duration) -> Duration {
+    BEGIN_DEADLINE.min(lasts * 2 / 3)
+}
+
+/// A resource version as a number. Kubernetes compares versions of one kind as numbers (KEP-5504).
+fn number(version: &str) -> Option<u128> {
+    version.parse().ok()
+}
+
+/// Follows one kind.
+struct Follower {
+    kind: Watched,
+    api: Api<DynamicObject>,
+    store: Arc<Store>,
+    lasts: Duration,
+}
+
+/// Why following came to a halt.
+enum Halt {
+    /// The API server no longer knows what happened since: everything must be listed again.
+    Gone,
+    /// The API server does not know the kind.
+    Absent,
+    /// Something else, in words.
+    Trouble(String),
+}
+
+impl From<kube::Error> for Halt {
+    fn from(error: kube::Error) -> Self {
+        match error {
+            kube::Error::Api(status) if status.code == 410 => Self::Gone,
+            kube::Error::Api(status) if status.code == 404 => Self::Absent,
+            other => Self::Trouble(error_text::chain(&other)),
+        }
+    }
+}
+
+impl Follower {
+    async fn follow(self) {
+        let mut backoff = Backoff::default();
+        let mut version = None;
+        let mut failures = 0;
+        loop {
+            let begun = Instant::now();
+            let done = match &mut version {
+                None => match self.list().await {
+                    Ok(listed) => {
+                        version = Some(listed);
+                        continue;
+                    }
+                    Err(halt) => Err(halt),
+                },
+                Some(version) => self.watch(version).await,
+            };
+            let lasted = begun.elapsed();
+            if lasted >= HEALTHY || (done.is_ok() && lasted >= SOON) {
+                backoff = Backoff::default();
+                failures = 0;
+            }
+            match done {
+                Ok(()) if lasted >= SOON => continue,
+                Ok(()) => {}
+                Err(Halt::Gone) => version = None,
+                Err(Halt::Absent) => {
+                    version = None;
+                    self.store.absent(self.kind);
+                }
+                Err(Halt::Trouble(reason)) => {
+                    tracing::warn!(kind = self.kind.kind(), reason, "the watch is in trouble");
+                    self.store.broken(self.kind, reason);
+                    failures += 1;
+                    if failures >= TRIES {
+                        version = None;
+                        failures = 0;
+                    }
+                }
+            }
+            tokio::time::sleep(backoff.pause()).await;
+        }
+    }
+
+    /// Helm's own records are large, change with every release and say nothing here.
+    fn labels(&self) -> Option<String> {
+        (self.kind == Watched::ConfigMaps).then(|| "owner!=helm".to_owned())
+    }
+
+    /// Takes in every object; the version from which a watch goes on.
+    async fn list(&self) -> Result<String, Halt> {
+        let page = if self.kind == Watched::ConfigMaps { LARGE_PAGE } else { PAGE };
+        let mut params = ListParams { label_selector: self.labels(), limit: Some(page), ..ListParams::default() };
+        self.store.begin(self.kind);
+        loop {
+            let page = timeout(REQUEST_DEADLINE, self.api.list(&params)).await;
+            let page = page.map_err(|_| Halt::Trouble("no answer to a listing".into()))??;
+            for object in page.items {
+                self.put(object);
+            }
+            if let Some(next) = page.metadata.continue_.filter(|next| !next.is_empty()) {
+                params.continue_token = Some(next);
+                continue;
+            }
+            let version = page.metadata.resource_version.filter(|version| !version.is_empty());
+            let version = version.ok_or_else(|| Halt::Trouble("a listing has no version".into()))?;
+            self.store.finish(self.kind);
+            return Ok(version);
+        }
+    }
+
+    /// Watches from a version, which moves on with what is seen, until a watch ends before the next one has begun.
+    async fn watch(&self, version: &mut String) -> Result<(), Halt> {
+        let mut events = self.open(version.clone()).await?;
+        self.store.connected(self.kind);
+        let done = loop {
+            match self.take_until_renewed(&mut events, version).await {
+                Ok(Some(next)) => {
+                    events = next;
+                    self.store.connected(self.kind);
+                }
+                Ok(None) => break Ok(()),
+                Err(halt) => break Err(halt),
+            }
+        };
+        self.store.ended(self.kind);
+        done
+    }
+
+    async fn open(&self, version: String) -> Result<Events, Halt> {
+        let seconds = u32::try_from(self.lasts.as_secs()).unwrap_or(u32::MAX).max(1);
+        let params =
+            WatchParams { label_selector: self.labels(), timeout: Some(seconds), bookmarks: true, ..WatchParams::default() };
+        let stream = timeout(BEGIN_DEADLINE, self.api.watch(&params, &version)).await;
+        Ok(stream.map_err(|_| Halt::Trouble("no answer to a watch".into()))??.boxed())
+    }
+
+    /// Takes in the events of a watch until the next watch has begun; `None` if it ends sooner, in order or without a sign.
+    async fn take_until_renewed(&self, events: &mut Events, version: &mut String) -> Result<Option<Events>, Halt> {
+        let renewal = Instant::now() + self.lasts.saturating_sub(overlap(self.lasts));
+        let mut is_due = true;
+        let mut next = OptionFuture::default();
+        let silence = SILENCE.min(self.lasts + OVERTIME);
+        let mut quiet_until = Instant::now() + silence;
+        loop {
+            tokio::select! {
+                event = timeout_at(quiet_until.into(), events.next()) => match event {
+                    Ok(Some(event)) => {
+                        self.take(event?, version)?;
+                        quiet_until = Instant::now() + silence;
+                    }
+                    // A watch that begins costs one request and shows whether the connection is dead.
+                    Ok(None) | Err(_) => return Ok(None),
+                },
+                () = sleep_until(renewal.into()), if is_due => {
+                    is_due = false;
+                    // The next watch repeats what this one shows meanwhile. Versions must be comparable to tell.
+                    if number(version).is_some() {
+                        next = Some(Box::pin(self.open(version.clone()))).into();
+                    }
+                }
+                Some(opened) = &mut next => match opened {
+                    Ok(events) => return Ok(Some(events)),
+                    Err(Halt::Gone) => return Err(Halt::Gone),
+                    // This watch still holds. When it ends, the next one is tried again.
+                    Err(_) => next = OptionFuture::default(),
+                },
+            }
+        }
+    }
+
+    fn take(&self, event: WatchEvent<DynamicObject>, version: &mut String) -> Result<(), Halt> {
+        self.store.contact(self.kind);
+        let seen = match &event {
+            WatchEvent::Added(object) | WatchEvent::Modified(object) | WatchEvent::Deleted(object) => {
+                object.metadata.resource_version.clone()
+            }
+            WatchEvent::Bookmark(bookmark) => Some(bookmark.metadata.resource_version.clone()),
+            WatchEvent::Error(_) => None,
+        };
+        // The watch before has shown it, and newer events too.
+        if seen.as_deref().and_then(number).is_some_and(|seen| number(version).is_some_and(|version| seen <= version)) {
+            return Ok(());
+        }
+        match event {
+            WatchEvent::Added(object) | WatchEvent::Modified(object) => self.put(object),
+            WatchEvent::Deleted(object) => {
+                let metadata = object.metadata;
+                self.store.delete(self.kind, &metadata.namespace.unwrap_or_default(), &metadata.name.unwrap_or_default());
+            }
+            WatchEvent::Bookmark(_) => {}
+            WatchEvent::Error(status) => return Err(kube::Error::Api(status.boxed()).into()),
+        }
+        if let Some(seen) = seen.filter(|seen| !seen.is_empty()) {
+            *version = seen;
+        }
+        Ok(())
+    }
+
+    fn put(&self, object: DynamicObject) {
+        if let Some(value) = value(object) {
+            self.store.put(self.kind, value, Timestamp::now());
+        }
+    }
+}
+
+fn value(object: DynamicObject) -> Option<Value> {
+    let metadata = serde_json::to_value(object.metadata).ok()?;
+    let mut value = object.data;
+    if let Value::Object(fields) = &mut value {
+        fields.insert("metadata".into(), metadata);
+        return Some(value);
+    }
+    None
+}
+
+/// Pauses between tries, each about twice as long as the one before.
+struct Backoff(Duration);
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self(PAUSES[0])
+    }
+}
+
+impl Backoff {
+    /// The next pause: at least half of it is waited for, so that not all replicas come back at the same moment.
+    fn pause(&mut self) -> Duration {
+        let pause = self.0;
+        self.0 = (pause * 2).min(PAUSES[1]);
+        // Each hasher of the standard library begins with other random keys.
+        let random = RandomState::new().build_hasher().finish();
+        pause / 2 + pause.mul_f64(f64::from(u16::try_from(random & 0x7fff).unwrap_or(0)) / 65_536.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::VecDeque,
+        sync::{Mutex, PoisonError},
+    };
+
+    use serde_json::json;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+
+    /// How the stand-in for an API server treats one watch.
+    #[derive(Clone)]
+    enum Turn {
+        /// It fails at once with this status.
+        Refuse(u16),
+        /// It sends these lines, lasts so long, and ends in order.
+        Last(Vec<Value>, Duration),
+        /// It begins after this time, sends these lines and lasts.
+        Late(Duration, Vec<Value>),
+        /// It sends these lines, lasts so long, and breaks off in the middle of a line.
+        Break(Vec<Value>, Duration),
+    }
+
+    /// What was asked for, and what comes next; the last turn is repeated for ever.
+    struct Script {
+        turns: Mutex<VecDeque<Turn>>,
+        asked: Mutex<Vec<String>>,
+    }
+
+    impl Script {
+        fn asked(&self) -> Vec<String> {
+            self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        }
+
+        fn watches(&self) -> Vec<String> {
+            self.asked().into_iter().filter(|path| path.contains("watch=true")).collect()
+        }
+
+        fn listings(&self) -> usize {
+            self.asked().len() - self.watches().len()
+        }
+
+        fn next(&self) -> Turn {
+            let mut turns = self.turns.lock().unwrap();
+            if turns.len() > 1 { turns.pop_front().unwrap() } else { turns[0].clone() }
+        }
+
+        async fn answer(&self, mut stream: TcpStream) {
+            let mut request = Vec::new();
+            while !request.windows(4).any(|end| end == b"\r\n\r\n") {
+                if stream.read_buf(&mut request).await.unwrap_or(0) == 0 {
+                    return;
+                }
+            }
+            let path = String::from_utf8_lossy(&request).split(' ').nth(1).unwrap().to_owned();
+            self.asked.lock().unwrap().push(path.clone());
+            let whole = |status: u16, body: &Value| {
+                let body = body.to_string();
+                format!("HTTP/1.1 {status} X\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+            };
+            if !path.contains("watch=true") {
+                let list = json!({"metadata": {"resourceVersion": "10"}, "items": []});
+                let _ = stream.write_all(whole(200, &list).as_bytes()).await;
+                return;
+            }
+            let chunk = |text: &str| format!("{:x}\r\n{text}\r\n", text.len());
+            let (lines, lasts, end) = match self.next() {
+                Turn::Refuse(code) => {
+                    let status = json!({"kind": "Status", "status": "Failure", "message": "no", "reason": "x", "code": code});
+                    let _ = stream.write_all(whole(code, &status).as_bytes()).await;
+                    return;
+                }
+                Turn::Last(lines, lasts) => (lines, lasts, "0\r\n\r\n".to_owned()),
+                Turn::Late(time, lines) => {
+                    tokio::time::sleep(time).await;
+                    (lines, FOREVER, "0\r\n\r\n".to_owned())
+                }
+                // The rest of the chunk never comes, and what is there is no JSON.
+                Turn::Break(lines, lasts) => (lines, lasts, chunk("nonsense\n")),
+            };
+            let mut text = "HTTP/1.1 200 X\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n".to_owned();
+            for line in lines {
+                text += &chunk(&format!("{line}\n"));
+            }
+            let _ = stream.write_all(text.as_bytes()).await;
+            tokio::time::sleep(lasts).await;
+            let _ = stream.write_all(end.as_bytes()).await;
+        }
+    }
+
+    fn bookmark(version: &str) -> Value {
+        json!({"type": "BOOKMARK", "object": {"apiVersion": "v1", "kind": "X", "metadata": {"resourceVersion": version}}})
+    }
+
+    fn policy(version: &str) -> Value {
+        json!({"type": "ADDED", "object": {"apiVersion": "guard.milvus.io/v1alpha1", "kind": "UpgradePolicy",
+            "metadata": {"name": "p", "resourceVersion": version}, "spec": {"rules": [{"id": "MG201", "action": "Warn"}]}}})
+    }
+
+    const KIND: Watched = Watched::Policies;
+
+    async fn followed(turns: Vec<Turn>) -> (Arc<Script>, Arc<Store>) {
+        followed_for(turns, Duration::from_secs(60)).await
+    }
+
+    /// Follows with watches that last so long.
+    async fn followed_for(turns: Vec<Turn>, lasts: Duration) -> (Arc<Script>, Arc<Store>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let script = Arc::new(Script { turns: Mutex::new(turns.into()), asked: Mutex::default() });
+        let answering = Arc::clone(&script);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let script = Arc::clone(&answering);
+                tokio::spawn(async move { script.answer(stream).await });
+            }
+        });
+        let client = Client::try_from(kube::Config::new(format!("http://{address}").parse().unwrap())).unwrap();
+        let store = Arc::new(Store::new("guard"));
+        let follower = Follower { kind: KIND, api: api(KIND, client, "guard"), store: Arc::clone(&store), lasts };
+        tokio::spawn(follower.follow());
+        (script, store)
+    }
+
+    async fn until(what: &str, condition: impl Fn() -> bool) {
+        let begun = Instant::now();
+        while !condition() {
+            assert!(begun.elapsed() < Duration::from_secs(20), "it did not come to: {what}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    fn age(store: &Store) -> f64 {
+        store.health().into_iter().find(|(kind, ..)| *kind == KIND).unwrap().2
+    }
+
+    const FOREVER: Duration = Duration::from_secs(600);
+
+    #[tokio::test]
+    async fn a_watch_that_ends_in_order_is_no_trouble_and_goes_on_where_it_was() {
+        let lasts = Duration::from_millis(600);
+        let ends = |version: &str| Turn::Last(vec![bookmark(version)], lasts);
+        let (script, store) = followed(vec![ends("11"), ends("12"), ends("13"), Turn::Last(vec![policy("14")], FOREVER)]).await;
+        until("the first watch stands", || store.unwatched(&[KIND]).is_none()).await;
+        let mut oldest: f64 = 0.0;
+        while store.picture("").policies.policies.is_empty() {
+            assert_eq!(store.unwatched(&[KIND]), None, "{:?}", script.asked());
+            oldest = oldest.max(age(&store));
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert!(oldest < 1.0, "each watch and each bookmark is a sign, though nothing happens: {oldest}");
+        assert_eq!(script.listings(), 1);
+        let from: Vec<String> = script.watches().iter().map(|path| path.rsplit('=').next().unwrap().to_owned()).collect();
+        assert_eq!(from, ["10", "11", "12", "13"]);
+        assert!(
+            script.watches().iter().all(|path| path.contains("allowWatchBookmarks=true") && path.contains("timeoutSeconds=60"))
+        );
+    }
+
+    fn removed(version: &str) -> Value {
+        json!({"type": "DELETED", "object": {"apiVersion": "guard.milvus.io/v1alpha1", "kind": "UpgradePolicy",
+            "metadata": {"name": "p", "resourceVersion": version}}})
+    }
+
+    #[tokio::test]
+    async fn the_next_watch_begins_before_the_last_one_ends_however_slow_the_api_server_is() {
+        let lasts = Duration::from_secs(3);
+        // The second watch repeats what the first one has shown since the second one was asked for.
+        let repeats = vec![policy("12"), removed("13"), policy("14")];
+        let (script, store) =
+            followed_for(vec![Turn::Last(vec![policy("14")], lasts), Turn::Late(Duration::from_millis(1_500), repeats)], lasts)
+                .await;
+        until("the first watch shows a policy", || !store.picture("").policies.policies.is_empty()).await;
+        let begun = Instant::now();
+        // The first one ends after three seconds, the second one begins half a second later than without an overlap.
+        while begun.elapsed() < Duration::from_secs(4) {
+            assert_eq!(store.unwatched(&[KIND]), None, "{:?}", script.asked());
+            assert!(!store.picture("").policies.policies.is_empty(), "an old event counts no more");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let from: Vec<String> = script.watches().iter().take(2).map(|path| path.rsplit('=').next().unwrap().to_owned()).collect();
+        assert_eq!((script.listings(), from), (1, vec!["10".to_owned(), "14".to_owned()]));
+    }
+
+    #[tokio::test]
+    async fn a_watch_that_cannot_be_renewed_holds_until_its_end() {
+        let lasts = Duration::from_secs(3);
+        let (script, store) = followed_for(
+            vec![Turn::Last(vec![bookmark("11")], lasts), Turn::Refuse(500), Turn::Last(Vec::new(), FOREVER)],
+            lasts,
+        )
+        .await;
+        until("it was refused", || script.watches().len() == 2).await;
+        let refused = Instant::now();
+        while refused.elapsed() < Duration::from_secs(1) {
+            assert_eq!(store.unwatched(&[KIND]), None);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        until("it is asked for again", || script.watches().len() == 3 && store.unwatched(&[KIND]).is_none()).await;
+        assert_eq!(script.listings(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_quiet_kind_is_watched_again_without_waiting_for_an_event() {
+        for broken in [
+            Turn::Break(vec![bookmark("11")], Duration::from_millis(100)),
+            Turn::Refuse(500),
+            Turn::Refuse(403),
+            Turn::Last(
+                vec![json!({"type": "ERROR", "object": {"kind": "Status", "status": "Failure", "message": "no",
+                "reason": "InternalError", "code": 500}})],
+                FOREVER,
+            ),
+        ] {
+            let (script, store) = followed(vec![broken, Turn::Last(Vec::new(), FOREVER)]).await;
+            until("the watch is in trouble", || !script.watches().is_empty() && store.unwatched(&[KIND]).is_some()).await;
+            until("it stands again", || script.watches().len() == 2 && store.unwatched(&[KIND]).is_none()).await;
+            assert!(age(&store) < 2.0);
+            assert_eq!((store.missing().contains(&KIND.kind().to_owned()), script.listings()), (false, 1));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_the_api_server_forgot_is_listed_anew() {
+        let gone = json!({"type": "ERROR", "object": {"kind": "Status", "status": "Failure", "message": "too old", "reason": "Expired", "code": 410}});
+        for turn in [Turn::Last(vec![gone], FOREVER), Turn::Refuse(410)] {
+            let (script, store) = followed(vec![turn, Turn::Last(Vec::new(), FOREVER)]).await;
+            until("it is listed and watched again", || script.listings() == 2 && script.watches().len() == 2).await;
+            until("it stands", || store.unwatched(&[KIND]).is_none()).await;
+        }
+        // A version that the API server does not like for another reason is not tried for ever.
+        let (script, store) =
+            followed(vec![Turn::Refuse(400), Turn::Refuse(502), Turn::Refuse(500), Turn::Last(Vec::new(), FOREVER)]).await;
+        until("it stands", || store.unwatched(&[KIND]).is_none()).await;
+        assert_eq!(script.listings(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_watch_that_ends_at_once_is_not_asked_for_without_a_pause() {
+        let (script, _store) = followed(vec![Turn::Last(Vec::new(), Duration::ZERO)]).await;
+        until("it was tried", || script.watches().len() >= 3).await;
+        let begun = Instant::now();
+        until("it was tried again", || script.watches().len() >= 5).await;
+        assert!(begun.elapsed() > Duration::from_millis(500), "{:?}", begun.elapsed());
+    }
+
+    #[test]
+    fn pauses_grow_to_a_few_seconds_and_begin_anew() {
+        let mut backoff = Backoff::default();
+        assert!(backoff.pause() <= Duration::from_millis(200));
+        for _ in 0..10 {
+            backoff.pause();
+        }
+        for _ in 0..100 {
+            let pause = backoff.pause();
+            assert!(pause >= PAUSES[1] / 2 && pause <= PAUSES[1], "{pause:?}");
+        }
+    }
+
+    #[test]
+    fn what_decides_is_asked_for_often() {
+        assert_eq!(lasts_for(Watched::Runs, Duration::from_secs(290)), Duration::from_secs(30));
+        assert_eq!(lasts_for(Watched::Runs, Duration::from_secs(3)), Duration::from_secs(3));
+        assert_eq!(lasts_for(Watched::Deployments, Duration::from_secs(290)), Duration::from_secs(290));
+    }
+}

@@ -1,0 +1,424 @@
+//! What is known: from files for demos, tests and load runs, or from a cluster.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use kube::{Api, Client, core::DynamicObject};
+use serde_json::json;
+
+use milvus_guard_core::{
+    admission::{
+        Scene,
+        scene::{Accounts, Elsewhere},
+    },
+    api::{self, DecisionSpec},
+    error_text,
+    evidence::Facts,
+    milvus::{Place, Version, catalogue::Catalogue, release::ComponentWorkload},
+    policy::PolicySet,
+    rules::Overdue,
+};
+use milvus_guard_sources::kubernetes::{Cluster, View, guard};
+
+use super::{
+    data::Data,
+    share::{Age, Reading, Readings},
+    store::{Store, Watched, is_kept, labels},
+};
+
+/// Kinds of which a picture of a namespace is made.
+const PICTURED: [Watched; 6] =
+    [Watched::Deployments, Watched::StatefulSets, Watched::ConfigMaps, Watched::Claims, Watched::Services, Watched::Autoscalers];
+/// Between two readings of one namespace; each is six listings.
+const VIEW_EVERY: Duration = Duration::from_millis(200);
+/// Namespaces that are read at once.
+const VIEWS_AT_ONCE: usize = 4;
+/// Between two readings of runs and decisions.
+const RECORDS_EVERY: Duration = Duration::from_millis(100);
+/// How old policies, runs and decisions may be that were read because they are not watched.
+const RECENT: Duration = Duration::from_secs(1);
+/// What judging and answering take after a reading.
+pub(super) const MARGIN: Duration = Duration::from_millis(500);
+
+/// Where knowledge comes from.
+pub enum World {
+    /// Files that were read once.
+    Files(Box<Files>),
+    /// A cluster that is watched.
+    Cluster(Box<Watching>),
+}
+
+/// Knowledge from files.
+pub struct Files {
+    /// What runs.
+    pub place: Arc<Place>,
+    /// What else is known.
+    pub facts: Facts,
+    /// Policies and exceptions.
+    pub policies: PolicySet,
+    /// Who is who.
+    pub accounts: Accounts,
+    /// Data about Milvus releases.
+    pub catalogue: Data,
+    /// What was let through since the start.
+    pub decisions: Mutex<Vec<DecisionSpec>>,
+}
+
+/// Knowledge from a cluster.
+pub struct Watching {
+    /// The cluster, for what must be read at this moment.
+    pub cluster: Cluster,
+    /// The guard's own namespace.
+    pub namespace: String,
+    /// What was seen.
+    pub store: Arc<Store>,
+    /// Version of the API server.
+    pub kubernetes: Option<Version>,
+    /// Who is who.
+    pub accounts: Accounts,
+    /// Data about Milvus releases.
+    pub catalogue: Data,
+    /// What is read at this moment, because memory is not good enough.
+    pub live: Live,
+}
+
+/// Readings that reviews share.
+pub struct Live {
+    views: Readings<View>,
+    records: Reading<(Arc<Facts>, Vec<DecisionSpec>)>,
+    policies: Reading<PolicySet>,
+}
+
+impl Default for Live {
+    fn default() -> Self {
+        Self {
+            views: Readings::new(VIEW_EVERY, VIEWS_AT_ONCE),
+            records: Reading::new(RECORDS_EVERY),
+            policies: Reading::new(RECENT),
+        }
+    }
+}
+
+/// Why memory is not asked alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doubt {
+    /// It says no because of what runs, and that may have changed in this moment.
+    Denial,
+    /// A kind is not watched now, so that memory may be old.
+    Unwatched(Watched),
+}
+
+impl World {
+    /// What is known about a namespace, from memory.
+    #[must_use]
+    pub fn scene<'a>(&'a self, namespace: &str, now: Timestamp, overdue: Option<Overdue<'a>>) -> Scene<'a> {
+        match self {
+            Self::Files(files) => files.scene(now, overdue),
+            Self::Cluster(watching) => {
+                let picture = watching.store.picture(namespace);
+                let known = Known {
+                    view: picture.view,
+                    runs: picture.runs,
+                    decisions: picture.decisions,
+                    policies: picture.policies,
+                    ending: picture.ending,
+                };
+                watching.scene(namespace, known, now, overdue)
+            }
+        }
+    }
+
+    /// A kind that is not watched now, so that what memory allows must be looked at again.
+    #[must_use]
+    pub fn unwatched(&self) -> Option<Watched> {
+        match self {
+            Self::Files(_) => None,
+            Self::Cluster(watching) => watching.store.unwatched(&Watched::ALL),
+        }
+    }
+
+    /// The same, read at this moment as far as there is a doubt; `None` if memory is all there is.
+    ///
+    /// # Errors
+    /// Where the cluster does not answer in time.
+    pub async fn live_scene<'a>(
+        &'a self,
+        namespace: &str,
+        now: Timestamp,
+        overdue: Option<Overdue<'a>>,
+        doubt: Doubt,
+        end: Instant,
+    ) -> Option<Result<Scene<'a>, String>> {
+        match self {
+            Self::Files(_) => None,
+            Self::Cluster(watching) => {
+                let end = end.checked_sub(MARGIN).unwrap_or(end);
+                let live = Box::pin(watching.live(namespace, now, doubt));
+                let live = tokio::time::timeout_at(end.into(), live).await;
+                let live = live.unwrap_or_else(|_| Err("the API server did not answer in time".into()));
+                Some(live.map(|known| watching.scene(namespace, known, now, overdue)))
+            }
+        }
+    }
+
+    /// Whether a namespace holds Milvus, or its data.
+    #[must_use]
+    pub fn holds_milvus(&self, namespace: &str) -> bool {
+        match self {
+            Self::Files(files) => !files.place.snapshot.releases.is_empty(),
+            Self::Cluster(watching) => {
+                let runs = || !watching.store.picture(namespace).view.place.snapshot.releases.is_empty();
+                !watching.store.memory(namespace).is_empty() || runs()
+            }
+        }
+    }
+
+    /// Writes down what was let through, before it happens.
+    ///
+    /// # Errors
+    /// Where the cluster does not take it, in words.
+    pub async fn record(&self, decision: &DecisionSpec) -> Result<(), String> {
+        match self {
+            Self::Files(files) => {
+                files.record(decision, Timestamp::now());
+                Ok(())
+            }
+            Self::Cluster(watching) => watching.record(decision).await,
+        }
+    }
+}
+
+impl Files {
+    /// Keeps what still counts: memory must not grow with every release that ever passed.
+    fn record(&self, decision: &DecisionSpec, now: Timestamp) {
+        let same = |known: &DecisionSpec| known.object_name() == decision.object_name();
+        let mut decisions = self.decisions.lock().unwrap_or_else(PoisonError::into_inner);
+        decisions.retain(|known| known.expires > now && !same(known));
+        decisions.push(decision.clone());
+    }
+
+    fn scene<'a>(&'a self, now: Timestamp, overdue: Option<Overdue<'a>>) -> Scene<'a> {
+        let decisions = self.decisions.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let services = self.place.snapshot.releases.iter().flat_map(|release| release.services.iter());
+        Scene {
+            services: services.map(|service| service.object.name.clone()).collect(),
+            place: Arc::clone(&self.place),
+            remembered: Arc::new([]),
+            last_known: Arc::new([]),
+            forgets: false,
+            elsewhere: Elsewhere::default(),
+            ending: false,
+            facts: self.facts.clone(),
+            decisions: decisions.into(),
+            policies: Arc::new(self.policies.at(now)),
+            accounts: &self.accounts,
+            catalogue: self.catalogue.current(),
+            now,
+            overdue,
+        }
+    }
+}
+
+/// What was read of a cluster, from memory or at this moment.
+struct Known {
+    view: Arc<View>,
+    runs: Arc<Facts>,
+    decisions: Vec<DecisionSpec>,
+    policies: Arc<PolicySet>,
+    ending: bool,
+}
+
+impl Watching {
+    fn scene<'a>(&'a self, namespace: &str, known: Known, now: Timestamp, overdue: Option<Overdue<'a>>) -> Scene<'a> {
+        let memory = self.store.memory(namespace);
+        let catalogue = self.catalogue.current();
+        let in_own = |run: &str| run.split_once('/').is_some_and(|(place, _)| place == self.namespace);
+        let facts = Facts {
+            kubernetes: self.kubernetes,
+            rollouts: Some(known.view.rollouts.clone()),
+            autoscalers: Some(known.view.autoscalers.clone()),
+            // With the guard installed, runs live where nobody else can write them.
+            runs: known
+                .runs
+                .runs
+                .as_ref()
+                .map(|runs| runs.iter().filter(|run| run.namespace == namespace && in_own(&run.run)).cloned().collect()),
+            migrations: known.runs.migrations.as_ref().map(|migrations| {
+                migrations.iter().filter(|record| record.namespace == namespace && in_own(&record.run)).cloned().collect()
+            }),
+            settled: Some(memory.settled()),
+            ..Facts::default()
+        };
+        Scene {
+            remembered: memory.absent(&known.view, &catalogue).into(),
+            last_known: memory.last_known(&known.view, &catalogue).into(),
+            forgets: memory.is_incomplete() && !known.view.claims.is_empty(),
+            elsewhere: self.elsewhere(namespace, &catalogue),
+            place: Arc::clone(&known.view.place),
+            services: Arc::clone(&known.view.services),
+            ending: known.ending,
+            facts,
+            decisions: known.decisions.into(),
+            policies: Arc::new(known.policies.at(now)),
+            accounts: &self.accounts,
+            catalogue,
+            now,
+            overdue,
+        }
+    }
+
+    fn elsewhere(&self, namespace: &str, catalogue: &Arc<Catalogue>) -> Elsewhere {
+        let (store, namespace, catalogue) = (Arc::clone(&self.store), namespace.to_owned(), Arc::clone(catalogue));
+        Elsewhere::new(move |location| store.using(location, &namespace, &catalogue))
+    }
+
+    /// What is known, read at this moment where that is in doubt.
+    async fn live(&self, namespace: &str, now: Timestamp, doubt: Doubt) -> Result<Known, String> {
+        let is_unwatched = |kinds: &[Watched]| self.store.unwatched(kinds).is_some();
+        let picture = self.store.picture(namespace);
+        let denies = doubt == Doubt::Denial;
+        let age = if denies { Age::None } else { Age::Within(RECENT) };
+        let view = async {
+            if denies || is_unwatched(&PICTURED) {
+                self.view(namespace, &picture.view).await
+            } else {
+                Ok(Arc::clone(&picture.view))
+            }
+        };
+        let policies = async {
+            if is_unwatched(&[Watched::Policies, Watched::Exceptions]) {
+                self.live.policies.get(Age::Within(RECENT), self.policies(now)).await
+            } else {
+                Ok(Arc::clone(&picture.policies))
+            }
+        };
+        let of_namespace = async {
+            if is_unwatched(&[Watched::Namespaces]) {
+                self.cluster.namespace(namespace).await.map(Some).map_err(words)
+            } else {
+                Ok(None)
+            }
+        };
+        let records = self.live.records.get(age, self.records());
+        let (view, mut policies, of_namespace, records) = tokio::try_join!(view, policies, of_namespace, records)?;
+        let mut ending = picture.ending;
+        if let Some(object) = of_namespace {
+            ending = object.as_ref().is_some_and(|object| object.pointer("/metadata/deletionTimestamp").is_some());
+            let known = object.map(|object| (namespace.to_owned(), labels(&object)));
+            policies =
+                Arc::new(PolicySet { namespace_labels: Arc::new(known.into_iter().collect()), ..PolicySet::clone(&policies) });
+        }
+        let (runs, decisions) = &*records;
+        Ok(Known {
+            view,
+            runs: Arc::clone(runs),
+            decisions: decisions.iter().filter(|decision| decision.namespace == namespace).cloned().collect(),
+            policies,
+            ending,
+        })
+    }
+
+    async fn view(&self, namespace: &str, remembered: &View) -> Result<Arc<View>, String> {
+        let read = async { self.cluster.view(namespace, is_kept).await.map_err(words) };
+        let mut view = self.live.views.get(namespace, read).await?;
+        let proven: Vec<bool> = view
+            .rollouts
+            .iter()
+            .map(|rollout| {
+                // Whether a template was ever available takes having watched it: one look may see the condition of another.
+                remembered
+                    .rollouts
+                    .iter()
+                    .find(|known| known.workload == rollout.workload)
+                    .filter(|_| same_images(remembered, &view.place, &rollout.workload))
+                    .map_or(rollout.ever_available, |known| known.ever_available || rollout.complete)
+            })
+            .collect();
+        for (rollout, proven) in Arc::make_mut(&mut view).rollouts.iter_mut().zip(proven) {
+            rollout.ever_available = proven;
+        }
+        Ok(view)
+    }
+
+    async fn records(&self) -> Result<(Arc<Facts>, Vec<DecisionSpec>), String> {
+        let (runs, decisions) = tokio::try_join!(self.cluster.runs(), self.cluster.decisions(&self.namespace)).map_err(words)?;
+        Ok((Arc::new(runs), decisions))
+    }
+
+    async fn policies(&self, now: Timestamp) -> Result<PolicySet, String> {
+        Ok(self.store.policies_of(self.cluster.policy_objects().await.map_err(words)?, now))
+    }
+
+    async fn record(&self, decision: &DecisionSpec) -> Result<(), String> {
+        let name = decision.object_name();
+        let object = json!({
+            "apiVersion": api::API_VERSION,
+            "kind": api::RELEASE_DECISION.kind,
+            "metadata": {"name": name, "namespace": self.namespace},
+            "spec": decision,
+        });
+        let api = decisions(self.cluster.client().clone(), &self.namespace);
+        // The newest takes the place of the one before, as a whole.
+        let params = kube::api::PatchParams::apply("milvus-guard").force();
+        let written = api.patch(&name, &params, &kube::api::Patch::Apply(object)).await;
+        written.map(|_| ()).map_err(|error| error_text::chain(&error))
+    }
+}
+
+/// The decisions of a guard.
+#[must_use]
+pub fn decisions(client: Client, namespace: &str) -> Api<DynamicObject> {
+    Api::namespaced_with(client, namespace, &guard::api_resource(api::RELEASE_DECISION))
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "as map_err wants it")]
+fn words(error: milvus_guard_sources::kubernetes::ClusterError) -> String {
+    error.to_string()
+}
+
+fn same_images(view: &View, place: &Place, workload: &str) -> bool {
+    let image = |place: &Place| {
+        ["Deployment", "StatefulSet"].iter().find_map(|kind| place.component(kind, workload)).map(ComponentWorkload::image)
+    };
+    image(&view.place) == image(place)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use milvus_guard_core::api::{DecisionVerdict, HelmDriver, decision::LIFETIME};
+
+    #[test]
+    fn decisions_without_a_cluster_do_not_pile_up() {
+        let now: Timestamp = "2026-03-01T00:00:00Z".parse().unwrap();
+        let files = Files {
+            place: Arc::default(),
+            facts: Facts::default(),
+            policies: PolicySet::default(),
+            accounts: Accounts::default(),
+            catalogue: Data::default(),
+            decisions: Mutex::default(),
+        };
+        let decision = |release: &str, now: Timestamp| DecisionSpec {
+            release: release.into(),
+            namespace: "milvus".into(),
+            revision: 2,
+            driver: HelmDriver::Secret,
+            verdict: DecisionVerdict::Allow,
+            accepted_rules: Vec::new(),
+            objects: Vec::new(),
+            expires: now + LIFETIME,
+        };
+        let known = || files.decisions.lock().unwrap().iter().map(|known| known.release.clone()).collect::<Vec<_>>();
+        for release in ["a", "b", "a", "b", "a"] {
+            files.record(&decision(release, now), now);
+        }
+        assert_eq!(known(), ["b", "a"], "a new judgement of the same revision takes the place of the old one");
+        let later = now + LIFETIME;
+        files.record(&decision("c", later), later);
+        assert_eq!(known(), ["c"]);
+    }
+}
