@@ -515,19 +515,14 @@ fn the_network_policy_lets_through_what_the_guard_needs_and_nothing_else() {
     upgrade("networkPolicy.metricsNamespaces={monitoring}");
     wait_for("the policy to change", DEADLINE, || !reaches(&node, elsewhere, metrics));
 
-    // A replica that starts under the policy becomes ready and renews its lease, so it reaches the API server.
+    // A replica that starts under the policy becomes ready: it reaches the API server.
     expect_success(node.kubectl(["scale", "-n", GUARD, "--replicas=2", &format!("deployment/{GUARD}")]));
     node.wait_for_rollout(GUARD, GUARD, DEADLINE);
     let second = replicas(&node).into_iter().find(|pod| pod["metadata"]["uid"] != first["metadata"]["uid"]).unwrap();
     let (https, metrics) = (address(&second, 8443), address(&second, 9090));
     let name = second["metadata"]["name"].as_str().unwrap();
     let (passed, failed) = (probes(&node, name, "successful"), probes(&node, name, "failed"));
-    wait_for("a lease of the new replica", DEADLINE, || !renewals(&node, name).is_empty());
-    let before = renewals(&node, name);
-    wait_for("the lease to be renewed", DEADLINE, || {
-        let now = renewals(&node, name);
-        before.iter().all(|(lease, time)| now.get(lease).is_some_and(|renewed| renewed > time))
-    });
+    wait_for("the policy for the new replica", DEADLINE, || !reaches(&node, elsewhere, metrics));
 
     // The webhook is open to all, since API servers may be anywhere. Metrics, other ports and the way out are not.
     assert_reach(&node, true, &[monitoring, elsewhere, Caller::Machine].map(|from| (from, https)));
@@ -536,7 +531,13 @@ fn the_network_policy_lets_through_what_the_guard_needs_and_nothing_else() {
     assert_reach(&node, false, &[(monitoring, other_port), (elsewhere, other_port), (Caller::Machine, other_port)]);
     assert_reach(&node, false, &[(twin, outside)]);
 
-    // The API server calls the webhook, and the kubelet's probes get through.
+    // It renews its lease, the API server calls the webhook, and the kubelet's probes get through.
+    wait_for("a lease of the new replica", DEADLINE, || !renewals(&node, name).is_empty());
+    let before = renewals(&node, name);
+    wait_for("the lease to be renewed", DEADLINE, || {
+        let now = renewals(&node, name);
+        before.iter().all(|(lease, time)| now.get(lease).is_some_and(|renewed| renewed > time))
+    });
     let image = ["set", "image", "-n", NAMESPACE, "deployment/my-release-milvus-rootcoord", "*=milvusdb/milvus:v2.2.16"];
     let output = node.kubectl(image);
     let message = String::from_utf8_lossy(&output.stderr);
