@@ -74,7 +74,7 @@ fn recipe(bundle: Bundle) -> Recipe {
             ],
             tool: Tool::Go { package: ".", ldflags: String::new(), programs: &[Program::KubeRouter] },
             about: format!(
-                "the firewall of kube-router {KUBE_ROUTER_VERSION}, half a minute after the rest of Kubernetes, else 2 minutes"
+                "the firewall of kube-router {KUBE_ROUTER_VERSION}, half a minute after the rest of Kubernetes, else 1 to 2"
             ),
         },
         Bundle::Pause => Recipe {
