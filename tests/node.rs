@@ -9,14 +9,21 @@
 
 mod common;
 
-use std::{collections::BTreeMap, path::Path, process::Output, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io,
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::Path,
+    process::Output,
+    time::Duration,
+};
 
 use common::{
     Chart, ERAS, guard, run,
     stand::{NAMESPACE, Player, RELEASE, Running, metadata_in, put_into, sample},
 };
 use milvus_guard_core::manifest::documents;
-use milvus_guard_testbed::{BuildImage, Etcd, Helm, Node, expect_success, wait_for};
+use milvus_guard_testbed::{BuildImage, Etcd, Helm, Node, NodeOptions, expect_success, wait_for};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -80,11 +87,16 @@ fn context() -> TempDir {
     context
 }
 
-fn install_guard(node: &Node, replicas: usize) {
-    let chart = Path::new(REPOSITORY).join("charts/milvus-guard").display().to_string();
+fn guard_chart() -> String {
+    Path::new(REPOSITORY).join("charts/milvus-guard").display().to_string()
+}
+
+fn install_guard(node: &Node, replicas: usize, values: &[&str]) {
+    let chart = guard_chart();
     let mut args = vec!["install", GUARD, &chart, "--namespace", GUARD, "--create-namespace"];
     let replicas = format!("replicas={replicas}");
-    for value in ["image.repository=localhost/milvus-guard", "image.tag=test", "certificates.mode=managed", &replicas] {
+    let set = ["image.repository=localhost/milvus-guard", "image.tag=test", "certificates.mode=managed", &replicas];
+    for value in set.iter().chain(values) {
         args.extend(["--set", value]);
     }
     expect_success(node.helm(Helm::V4, args));
@@ -103,7 +115,7 @@ fn install_guard(node: &Node, replicas: usize) {
 fn the_guard_installed_by_its_chart_refuses_a_forbidden_upgrade() {
     let node = Node::start();
     build_guard_image(&node, "localhost/milvus-guard:test");
-    install_guard(&node, 2);
+    install_guard(&node, 2, &[]);
     let helm = |verb: &str, (version, app): (&'static str, &str)| {
         let (chart, tag) = (Chart::compact(version), format!("image.all.tag=v{app}"));
         node.helm(Helm::V4, [verb, "my-release", chart.path(), "-n", "milvus", "--create-namespace", "--set", &tag])
@@ -216,7 +228,8 @@ fn forward(from: std::net::IpAddr, to: u16) -> u16 {
 #[test]
 #[ignore = "needs root and a container runtime: make test-node"]
 fn a_job_of_our_image_migrates_and_rolls_back_beside_the_guard() {
-    let node = Node::start();
+    // With the chart's network policy in force: the pods of a Job are not the guard's, and need to reach etcd.
+    let node = Node::start_with(NodeOptions { network_policies: true });
     build_guard_image(&node, "localhost/milvus-guard:test");
     build_milvus_images(&node, &["v2.1.4", "v2.2.16"], None);
     let etcd = Etcd::start();
@@ -228,7 +241,7 @@ fn a_job_of_our_image_migrates_and_rolls_back_beside_the_guard() {
     for component in ["rootcoord", "proxy", "querynode"] {
         node.wait_for_rollout(NAMESPACE, &format!("my-release-milvus-{component}"), DEADLINE);
     }
-    install_guard(&node, 1);
+    install_guard(&node, 1, &[]);
     // The volume of the backup: a folder that the pod's user may write to, since nothing changes its owner.
     let volume = tempfile::tempdir().unwrap();
     std::fs::set_permissions(volume.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
@@ -280,7 +293,7 @@ fn a_job_of_our_image_rolls_real_pods_and_stops_at_what_does_not_run() {
     for component in components {
         node.wait_for_rollout(NAMESPACE, &format!("my-release-milvus-{component}"), DEADLINE);
     }
-    install_guard(&node, 1);
+    install_guard(&node, 1, &[]);
     let images = || {
         let list = node.get_json(&format!("/apis/apps/v1/namespaces/{NAMESPACE}/deployments"));
         let image = |one: &Value| {
@@ -358,4 +371,181 @@ fn a_job_of_our_image_rolls_real_pods_and_stops_at_what_does_not_run() {
             && pod["status"]["containerStatuses"][0]["image"].as_str().unwrap().ends_with(":v2.4.24")
     };
     assert!(pods.len() == components.len() && pods.iter().all(ready), "{pods:#?}");
+}
+
+/// An image with a client for TCP, which is bash, and the guard as a server.
+fn build_client_image(node: &Node, tag: &str) {
+    let context = context();
+    let tools = ["bash", "sleep", "timeout"].map(|name| {
+        let copy = context.path().join(name);
+        std::fs::copy(Path::new("/bin").join(name), &copy).unwrap();
+        copy
+    });
+    node.build_base_image("localhost/client-base:1", &[&tools[0], &tools[1], &tools[2], Path::new(BINARY)]);
+    let dockerfile = "FROM localhost/client-base:1\nCOPY bash sleep timeout milvus-guard /\nENTRYPOINT [\"/sleep\", \"3600\"]\n";
+    std::fs::write(context.path().join("Dockerfile"), dockerfile).unwrap();
+    node.build_image(&BuildImage::new(tag, context.path()));
+}
+
+/// Namespaces with a pod `client` each. The one in the guard's namespace has the labels of a replica, and serves on another port.
+fn clients(image: &str) -> String {
+    let client = json!({"name": "client", "image": image});
+    let server =
+        ["/milvus-guard", "serve", "--no-cluster", "--tls-self-signed", "--listen=0.0.0.0:7443", "--metrics-listen=0.0.0.0:7090"];
+    let server = json!({"name": "server", "image": image, "command": server});
+    let labels = json!({"app.kubernetes.io/name": GUARD, "app.kubernetes.io/instance": GUARD});
+    let pods = [
+        ("monitoring", json!({}), json!([client])),
+        ("elsewhere", json!({}), json!([client])),
+        (GUARD, labels, json!([client, server])),
+    ];
+    let objects = pods.map(|(namespace, labels, containers)| {
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "client", "namespace": namespace, "labels": labels},
+            "spec": {"containers": containers},
+        });
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
+        format!("---\n{namespace}\n---\n{pod}\n")
+    });
+    objects.concat()
+}
+
+/// Who tries to connect.
+#[derive(Debug, Clone, Copy)]
+enum Caller {
+    /// The pod `client` of this namespace.
+    Pod(&'static str),
+    /// This machine. To the node its address is that of no pod and of no node, as that of an API server may be.
+    Machine,
+}
+
+/// Whether a connection comes about. One that a policy does not allow is refused; any other error fails the test.
+fn reaches(node: &Node, from: Caller, to: SocketAddr) -> bool {
+    match from {
+        Caller::Pod(namespace) => {
+            let script = format!("/timeout 2 /bash -c 'exec 3<>/dev/tcp/{}/{}' 2>&1; echo $?", to.ip(), to.port());
+            let said =
+                expect_success(node.kubectl(["exec", "-n", namespace, "client", "-c", "client", "--", "/bash", "-c", &script]));
+            let refused = said.contains("Connection refused");
+            assert!(said == "0\n" || refused, "{from:?} to {to}: {said}");
+            !refused
+        }
+        Caller::Machine => match TcpStream::connect_timeout(&to, Duration::from_secs(2)) {
+            Ok(_) => true,
+            Err(error) => {
+                assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused, "{to}: {error}");
+                false
+            }
+        },
+    }
+}
+
+#[track_caller]
+fn assert_reach(node: &Node, expected: bool, connections: &[(Caller, SocketAddr)]) {
+    for (from, to) in connections {
+        assert_eq!(reaches(node, *from, *to), expected, "{from:?} to {to} {}", node.describe(GUARD));
+    }
+}
+
+/// The pods of the guard's Deployment.
+fn replicas(node: &Node) -> Vec<Value> {
+    let list = node.get_json(&format!("/api/v1/namespaces/{GUARD}/pods?labelSelector=pod-template-hash"));
+    list["items"].as_array().unwrap().clone()
+}
+
+fn address(pod: &Value, port: u16) -> SocketAddr {
+    SocketAddr::new(pod["status"]["podIP"].as_str().unwrap().parse().unwrap(), port)
+}
+
+/// When the leases that this pod holds were renewed.
+fn renewals(node: &Node, pod: &str) -> BTreeMap<String, String> {
+    let leases = node.get_json(&format!("/apis/coordination.k8s.io/v1/namespaces/{GUARD}/leases"));
+    let leases = leases["items"].as_array().unwrap().iter();
+    let own = leases.filter(|lease| lease["spec"]["holderIdentity"].as_str().is_some_and(|holder| holder.contains(pod)));
+    own.map(|lease| (lease["metadata"]["name"].to_string(), lease["spec"]["renewTime"].to_string())).collect()
+}
+
+/// How often the kubelet has asked this pod whether it is ready, with this result.
+fn probes(node: &Node, pod: &str, result: &str) -> u64 {
+    let labels = [format!("pod=\"{pod}\""), format!("result=\"{result}\""), "probe_type=\"Readiness\"".to_owned()];
+    let text = node.get("/api/v1/nodes/testbed/proxy/metrics/probes").body;
+    let lines = text.lines().filter(|line| line.starts_with("prober_probe_total{"));
+    let lines = lines.filter(|line| labels.iter().all(|label| line.contains(label)));
+    lines.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
+}
+
+#[test]
+#[ignore = "needs root and a container runtime: make test-node"]
+fn the_network_policy_lets_through_what_the_guard_needs_and_nothing_else() {
+    let node = Node::start_with(NodeOptions { network_policies: true });
+    build_guard_image(&node, "localhost/milvus-guard:test");
+    build_client_image(&node, "localhost/client:1");
+    node.apply(&clients("localhost/client:1"));
+    expect_success(node.kubectl(["create", "namespace", NAMESPACE]));
+    node.apply(&milvus_manifests("3.2.18", &[]));
+    install_guard(&node, 1, &["networkPolicy.enabled=false"]);
+    let (monitoring, elsewhere, twin) = (Caller::Pod("monitoring"), Caller::Pod("elsewhere"), Caller::Pod(GUARD));
+    for namespace in ["monitoring", "elsewhere", GUARD] {
+        node.wait_for_phase(namespace, "client", "Running", DEADLINE);
+    }
+    let first = replicas(&node).remove(0);
+    let (https, metrics) = (address(&first, 8443), address(&first, 9090));
+    let other_port = address(&node.get_json(&format!("/api/v1/namespaces/{GUARD}/pods/client")), 7443);
+    let api_server: SocketAddr = node.server().trim_start_matches("https://").parse().unwrap();
+    let kubernetes = node.get_json("/api/v1/namespaces/default/services/kubernetes");
+    let kubernetes = SocketAddr::new(kubernetes["spec"]["clusterIP"].as_str().unwrap().parse().unwrap(), 443);
+    let listener = TcpListener::bind((node.host(), 0)).unwrap();
+    let outside = listener.local_addr().unwrap();
+
+    // Without the policy everybody reaches everything. Otherwise a refusal below would show nothing.
+    wait_for("the server on another port", DEADLINE, || TcpStream::connect(other_port).is_ok());
+    assert_reach(&node, true, &[monitoring, elsewhere, Caller::Machine].map(|from| (from, https)));
+    assert_reach(&node, true, &[monitoring, elsewhere, Caller::Machine].map(|from| (from, metrics)));
+    assert_reach(&node, true, &[(elsewhere, other_port), (Caller::Machine, other_port)]);
+    assert_reach(&node, true, &[(twin, api_server), (twin, kubernetes), (twin, outside), (elsewhere, outside)]);
+
+    // By default every pod may scrape.
+    let upgrade = |value: &str| {
+        let chart = guard_chart();
+        expect_success(node.helm(Helm::V4, ["upgrade", GUARD, &chart, "--namespace", GUARD, "--reuse-values", "--set", value]));
+    };
+    upgrade("networkPolicy.enabled=true");
+    wait_for("the policy", DEADLINE, || !reaches(&node, Caller::Machine, metrics));
+    assert_reach(&node, true, &[(monitoring, metrics), (elsewhere, metrics)]);
+    upgrade("networkPolicy.metricsNamespaces={monitoring}");
+    wait_for("the policy to change", DEADLINE, || !reaches(&node, elsewhere, metrics));
+
+    // A replica that starts under the policy becomes ready: it reaches the API server.
+    expect_success(node.kubectl(["scale", "-n", GUARD, "--replicas=2", &format!("deployment/{GUARD}")]));
+    node.wait_for_rollout(GUARD, GUARD, DEADLINE);
+    let second = replicas(&node).into_iter().find(|pod| pod["metadata"]["uid"] != first["metadata"]["uid"]).unwrap();
+    let (https, metrics) = (address(&second, 8443), address(&second, 9090));
+    let name = second["metadata"]["name"].as_str().unwrap();
+    let (passed, failed) = (probes(&node, name, "successful"), probes(&node, name, "failed"));
+    wait_for("the policy for the new replica", DEADLINE, || !reaches(&node, elsewhere, metrics));
+
+    // The webhook is open to all, since API servers may be anywhere. Metrics, other ports and the way out are not.
+    assert_reach(&node, true, &[monitoring, elsewhere, Caller::Machine].map(|from| (from, https)));
+    assert_reach(&node, true, &[(monitoring, metrics), (twin, api_server), (twin, kubernetes), (elsewhere, outside)]);
+    assert_reach(&node, false, &[(elsewhere, metrics), (twin, metrics), (Caller::Machine, metrics)]);
+    assert_reach(&node, false, &[(monitoring, other_port), (elsewhere, other_port), (Caller::Machine, other_port)]);
+    assert_reach(&node, false, &[(twin, outside)]);
+
+    // It renews its lease, the API server calls the webhook, and the kubelet's probes get through.
+    wait_for("a lease of the new replica", DEADLINE, || !renewals(&node, name).is_empty());
+    let before = renewals(&node, name);
+    wait_for("the lease to be renewed", DEADLINE, || {
+        let now = renewals(&node, name);
+        before.iter().all(|(lease, time)| now.get(lease).is_some_and(|renewed| renewed > time))
+    });
+    let image = ["set", "image", "-n", NAMESPACE, "deployment/my-release-milvus-rootcoord", "*=milvusdb/milvus:v2.2.16"];
+    let output = node.kubectl(image);
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && message.contains("denied the request") && message.contains("MG101"), "{message}");
+    wait_for("two probes", DEADLINE, || probes(&node, name, "successful") >= passed + 2);
+    assert_eq!(probes(&node, name, "failed"), failed, "{}", node.describe(GUARD));
+    let pods = replicas(&node);
+    let status = pods.iter().map(|pod| &pod["status"]["containerStatuses"][0]);
+    let well = status.filter(|status| status["ready"] == true && status["restartCount"] == 0);
+    assert_eq!(well.count(), 2, "{}", node.describe(GUARD));
 }

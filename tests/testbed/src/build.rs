@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::Error;
 use crate::daemon::tail;
-use crate::programs::{Bundle, ETCD_VERSION, HELM_3_VERSION, HELM_4_VERSION, KUBERNETES_VERSION, Program};
+use crate::programs::{Bundle, ETCD_VERSION, HELM_3_VERSION, HELM_4_VERSION, KUBE_ROUTER_VERSION, KUBERNETES_VERSION, Program};
 
 /// What is built, and how. The sources are part of this crate's code, so a test executable carries all it needs to build them.
 struct Recipe {
@@ -65,6 +65,17 @@ fn recipe(bundle: Bundle) -> Recipe {
             ],
             tool: Tool::Go { package: ".", ldflags: kubernetes_version(), programs: &[Program::Kubelet, Program::KubeProxy] },
             about: format!("kubelet and kube-proxy {KUBERNETES_VERSION}, 1 minute after the rest of Kubernetes, else 5"),
+        },
+        Bundle::Router => Recipe {
+            sources: vec![
+                ("go.mod", include_str!("../go/router/go.mod")),
+                ("go.sum", include_str!("../go/router/go.sum")),
+                ("main.go", include_str!("../go/router/main.go")),
+            ],
+            tool: Tool::Go { package: ".", ldflags: String::new(), programs: &[Program::KubeRouter] },
+            about: format!(
+                "the firewall of kube-router {KUBE_ROUTER_VERSION}, half a minute after the rest of Kubernetes, else 1 to 2"
+            ),
         },
         Bundle::Pause => Recipe {
             sources: vec![("go.mod", include_str!("../go/pause/go.mod")), ("main.go", include_str!("../go/pause/main.go"))],
@@ -260,7 +271,7 @@ pub(crate) fn say(what: std::fmt::Arguments<'_>) {
 #[cfg(test)]
 mod tests {
     use super::{HELM_3_KUBERNETES, Tool, go_flags, recipe};
-    use crate::programs::{Bundle, ETCD_VERSION, HELM_3_VERSION, HELM_4_VERSION, KUBERNETES_VERSION};
+    use crate::programs::{Bundle, ETCD_VERSION, HELM_3_VERSION, HELM_4_VERSION, KUBE_ROUTER_VERSION, KUBERNETES_VERSION};
 
     fn pinned(bundle: Bundle, module: &str) -> String {
         let (_, go_mod) = recipe(bundle).sources[0];
@@ -278,6 +289,7 @@ mod tests {
         assert_eq!(pinned(Bundle::Kube, "k8s.io/kubectl"), KUBERNETES_VERSION.replacen("v1", "v0", 1));
         assert_eq!(pinned(Bundle::Helm3, "helm.sh/helm/v3"), HELM_3_VERSION);
         assert_eq!(pinned(Bundle::Helm3, "k8s.io/client-go"), HELM_3_KUBERNETES.replacen("v1", "v0", 1));
+        assert_eq!(pinned(Bundle::Router, "github.com/cloudnativelabs/kube-router/v2"), KUBE_ROUTER_VERSION);
         assert_eq!(pinned(Bundle::Helm4, "helm.sh/helm/v4"), HELM_4_VERSION);
     }
 
@@ -300,6 +312,6 @@ mod tests {
         let mut hashes: Vec<String> = bundles.map(|bundle| recipe(*bundle).hash()).collect();
         hashes.sort_unstable();
         hashes.dedup();
-        assert_eq!(hashes.len(), 7);
+        assert_eq!(hashes.len(), 8);
     }
 }

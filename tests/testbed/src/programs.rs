@@ -14,6 +14,9 @@ pub const HELM_3_VERSION: &str = "v3.22.0";
 /// The Helm 4 built here.
 pub const HELM_4_VERSION: &str = "v4.3.1";
 
+/// The kube-router whose firewall is built here.
+pub const KUBE_ROUTER_VERSION: &str = "v2.1.0";
+
 /// A program of the test bed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Program {
@@ -33,6 +36,8 @@ pub enum Program {
     Kubelet,
     /// What makes Services of a node's pods reachable.
     KubeProxy,
+    /// What enforces network policies on a node.
+    KubeRouter,
     /// What holds a pod's namespaces open.
     Pause,
     /// Helm 3.
@@ -58,6 +63,8 @@ pub enum Bundle {
     Helm4,
     /// kubelet and kube-proxy, which only a [`Node`](crate::Node) needs.
     Node,
+    /// The firewall of kube-router, which enforces network policies on a [`Node`](crate::Node).
+    Router,
     /// Content of the image that every pod of a node starts from.
     Pause,
     /// Servers and a client, which only a [`Milvus`](crate::Milvus) needs; from Python wheels, not from a Go module.
@@ -77,6 +84,7 @@ impl Program {
             Self::Kubectl => "kubectl",
             Self::Kubelet => "kubelet",
             Self::KubeProxy => "kube-proxy",
+            Self::KubeRouter => "kube-router",
             Self::Pause => "pause",
             Self::Helm3 | Self::Helm4 => "helm",
             Self::HelmOfFlux => "helm-controller",
@@ -92,6 +100,7 @@ impl Program {
             Self::Etcd | Self::Etcdctl => Bundle::Etcd,
             Self::KubeApiserver | Self::KubeControllerManager | Self::KubeScheduler | Self::Kubectl => Bundle::Kube,
             Self::Kubelet | Self::KubeProxy => Bundle::Node,
+            Self::KubeRouter => Bundle::Router,
             Self::Pause => Bundle::Pause,
             Self::Helm3 => Bundle::Helm3,
             Self::Helm4 | Self::HelmOfFlux | Self::HelmOfTerraform => Bundle::Helm4,
@@ -122,7 +131,9 @@ impl Program {
     fn in_assets(self) -> Option<PathBuf> {
         // Those assets have never held these; a file of that name there could be anything.
         let path = match self.bundle() {
-            Bundle::Helm3 | Bundle::Helm4 | Bundle::Node | Bundle::Pause | Bundle::Milvus => return None,
+            Bundle::Helm3 | Bundle::Helm4 | Bundle::Node | Bundle::Router | Bundle::Pause | Bundle::Milvus => {
+                return None;
+            }
             Bundle::Etcd | Bundle::Kube => assets()?.join(self.name()),
         };
         path.is_file().then_some(path)
@@ -133,7 +144,7 @@ impl Bundle {
     /// What tests without pods use, in the order in which `testbed-build` builds them.
     pub const ALL: [Self; 4] = [Self::Etcd, Self::Kube, Self::Helm3, Self::Helm4];
     /// What a [`Node`](crate::Node) needs besides; built by `testbed-build --node`.
-    pub const NODE: [Self; 2] = [Self::Node, Self::Pause];
+    pub const NODE: [Self; 3] = [Self::Node, Self::Router, Self::Pause];
 
     /// Name of the sources' folder and first part of the name in the cache.
     #[must_use]
@@ -144,6 +155,7 @@ impl Bundle {
             Self::Helm3 => "helm3",
             Self::Helm4 => "helm4",
             Self::Node => "node",
+            Self::Router => "router",
             Self::Pause => "pause",
             Self::Milvus => "milvus",
         }
@@ -155,7 +167,7 @@ impl Bundle {
     /// When it has to be built and cannot be.
     pub fn try_dir(self) -> Result<PathBuf, Error> {
         // Asked for at each start of a program: after the first time the answer costs nothing.
-        static DIRS: [OnceLock<PathBuf>; 7] = [const { OnceLock::new() }; 7];
+        static DIRS: [OnceLock<PathBuf>; 8] = [const { OnceLock::new() }; 8];
         let slot = &DIRS[self as usize];
         if let Some(dir) = slot.get() {
             return Ok(dir.clone());

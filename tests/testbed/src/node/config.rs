@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::network::Network;
-use super::{NAME, PAUSE_IMAGE};
+use super::{NAME, NodeOptions, PAUSE_IMAGE};
 use crate::Error;
 use crate::certs::{Authority, Identity, service_account_keys};
 use crate::kubeconfig::{kubeconfig, with_certificate};
@@ -37,7 +37,13 @@ pub(super) fn identities(scratch: &Scratch, network: Network, server: &str, auth
 }
 
 /// Configurations of containerd, CNI, kubelet and kube-proxy, and the variables of `node.sh`.
-pub(super) fn write(scratch: &Scratch, network: Network, cgroup: &str, plugins: &Path) -> Result<(), Error> {
+pub(super) fn write(
+    scratch: &Scratch,
+    network: Network,
+    cgroup: &str,
+    plugins: &Path,
+    options: NodeOptions,
+) -> Result<(), Error> {
     let path = |name: &str| scratch.join(name).display().to_string();
     std::fs::create_dir(scratch.join("cni")).map_err(|e| Error::doing("making a directory", e))?;
     scratch.write("resolv.conf", "nameserver 127.0.0.1\n")?;
@@ -45,14 +51,15 @@ pub(super) fn write(scratch: &Scratch, network: Network, cgroup: &str, plugins: 
     scratch.write("cni/10-bridge.conflist", &cni(network, &path("cni-data")).to_string())?;
     scratch.write("kubelet.json", &kubelet(&path, cgroup).to_string())?;
     scratch.write("kube-proxy.json", &kube_proxy(network, &path("kube-proxy.kubeconfig")).to_string())?;
-    scratch.write("node.env", &variables(network, cgroup)?).map(|_| ())
+    scratch.write("node.env", &variables(network, cgroup, options)?).map(|_| ())
 }
 
-fn variables(network: Network, cgroup: &str) -> Result<String, Error> {
+fn variables(network: Network, cgroup: &str, options: NodeOptions) -> Result<String, Error> {
     let folder = |program: Program| -> Result<String, Error> {
         let path = program.try_path()?;
         Ok(path.parent().unwrap_or(Path::new("/")).display().to_string())
     };
+    let router = options.network_policies.then(|| Program::KubeRouter.try_path()).transpose()?;
     let values = [
         ("name", NAME.to_owned()),
         ("cgroup", cgroup.to_owned()),
@@ -65,6 +72,8 @@ fn variables(network: Network, cgroup: &str) -> Result<String, Error> {
         ("kubectl", Program::Kubectl.try_path()?.display().to_string()),
         ("kubelet", folder(Program::Kubelet)?),
         ("etcd", Program::Etcd.try_path()?.display().to_string()),
+        // Empty: nothing enforces NetworkPolicies.
+        ("router", router.unwrap_or_default().display().to_string()),
     ];
     Ok(values.iter().fold(String::new(), |mut text, (name, value)| {
         let _ = writeln!(text, "{name}='{}'", value.replace('\'', r"'\''"));

@@ -26,6 +26,14 @@ const PAUSE_IMAGE: &str = "localhost/testbed-pause:1";
 /// Whose logs tell why a node did not start or a pod did not run.
 const LOGS: [&str; 3] = ["kube-apiserver", "containerd", "kubelet"];
 
+/// How a [`Node`] is to be.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NodeOptions {
+    /// Whether network policies are enforced, by the firewall of kube-router. Connections that no policy allows are refused.
+    /// What processes of the node itself send is always let through, as everywhere.
+    pub network_policies: bool,
+}
+
 /// A whole Kubernetes cluster of one node that runs pods: a control plane, containerd, CNI, kubelet and kube-proxy.
 ///
 /// It needs root and some Debian packages ([`Node::missing_packages`]). All of it lives below one process in namespaces of its
@@ -51,28 +59,47 @@ impl Node {
         or_panic(Self::try_start())
     }
 
+    /// [`Self::start`] with options.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    #[must_use]
+    #[track_caller]
+    pub fn start_with(options: NodeOptions) -> Self {
+        or_panic(Self::try_start_with(options))
+    }
+
     /// [`Self::start`] without the panic.
     ///
     /// # Errors
     /// When it cannot be started: not root, packages missing, or a part that fails.
     pub fn try_start() -> Result<Self, Error> {
+        Self::try_start_with(NodeOptions::default())
+    }
+
+    /// [`Self::start_with`] without the panic.
+    ///
+    /// # Errors
+    /// When it cannot be started: not root, packages missing, or a part that fails.
+    pub fn try_start_with(options: NodeOptions) -> Result<Self, Error> {
         Self::check()?;
-        for bundle in [Bundle::Etcd, Bundle::Kube, Bundle::Node, Bundle::Pause] {
+        let router = options.network_policies.then_some(Bundle::Router);
+        for bundle in [Bundle::Etcd, Bundle::Kube, Bundle::Node, Bundle::Pause].into_iter().chain(router) {
             bundle.try_dir()?;
         }
         let plugins = packages::cni_dir().ok_or_else(|| Error::new("no CNI plugins"))?;
         let scratch = Scratch::new("node")?;
         let network = Network::reserve()?;
         // Once it has run, the node takes the cable with it.
-        Self::start_on(network, scratch, plugins).inspect_err(|_| network.release())
+        Self::start_on(network, scratch, plugins, options).inspect_err(|_| network.release())
     }
 
-    fn start_on(network: Network, scratch: Scratch, plugins: &Path) -> Result<Self, Error> {
+    fn start_on(network: Network, scratch: Scratch, plugins: &Path, options: NodeOptions) -> Result<Self, Error> {
         let server = format!("https://{}:6443", network.node());
         let authority = Authority::new(&scratch)?;
         let admin = config::identities(&scratch, network, &server, &authority)?;
         let cgroup = scratch.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
-        config::write(&scratch, network, &cgroup, plugins)?;
+        config::write(&scratch, network, &cgroup, plugins, options)?;
         let client = Client::tls_at((IpAddr::from(network.node()), 6443).into(), &authority, &admin)?;
         let api = client.clone();
         let access = Access::new(server, authority, admin, client, scratch)?;

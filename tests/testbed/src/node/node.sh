@@ -13,7 +13,7 @@ trap 'exit 1' TERM
 # Some paths cannot be configured (network namespaces, shims' sockets, CNI's results, links to logs), hence all is hidden, except
 # where it would hide what is needed.
 for dir in /run /var/lib /var/log; do
-    case "$scratch/ $control/ $kubelet/ $etcd" in
+    case "$scratch/ $control/ $kubelet/ $etcd $router" in
     *"$dir/"*) ;;
     *) mount -n -t tmpfs tmpfs "$dir" ;;
     esac
@@ -115,6 +115,9 @@ run kube-scheduler "$control/kube-scheduler" --kubeconfig="$(config kube-schedul
 run kubelet "$kubelet/kubelet" --config="$scratch/kubelet.json" --kubeconfig="$(config kubelet)" --root-dir="$scratch/kubelet" \
     --cert-dir="$scratch/cert-dir" --hostname-override="$name" --node-ip="$node_ip"
 run kube-proxy "$kubelet/kube-proxy" --config="$scratch/kube-proxy.json" --hostname-override="$name"
+if [ -n "$router" ]; then
+    run kube-router "$router" --kubeconfig="$(config admin)" --hostname-override="$name" --service-cluster-ip-range="$services"
+fi
 while :; do
     wait
 done

@@ -4,12 +4,13 @@ use std::{env, ffi::OsString};
 use crate::Error;
 
 /// Programs of the machine that a node runs on or is made with, and the Debian packages that have them.
-const PROGRAMS: [(&str, &str); 11] = [
+const PROGRAMS: [(&str, &str); 12] = [
     ("containerd", "containerd"),
     ("ctr", "containerd"),
     ("runc", "runc"),
     ("iptables", "iptables"),
     ("conntrack", "conntrack"),
+    ("ipset", "ipset"),
     ("buildah", "buildah"),
     ("ip", "iproute2"),
     ("unshare", "util-linux"),
