@@ -1,5 +1,10 @@
 //! Judging alone, and the way from text to a snapshot.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "a benchmark")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    missing_docs,
+    reason = "a benchmark"
+)]
 
 use std::{fs, hint::black_box, path::Path};
 
@@ -14,7 +19,9 @@ use milvus_guard_core::{
 use milvus_guard_sources::files::{Role, objects::Collector};
 
 fn demo(side: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/demo/1-skipped-migration").join(side);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("examples/demo/1-skipped-migration")
+        .join(side);
     fs::read_to_string(path).unwrap()
 }
 
@@ -25,24 +32,30 @@ fn snapshot(text: &str) -> Snapshot {
 }
 
 fn judging(criterion: &mut Criterion) {
-    let (before, after) = (snapshot(&demo("before.yaml")), snapshot(&demo("after.yaml")));
+    let (before, after) = (
+        snapshot(&demo("before.yaml")),
+        snapshot(&demo("after.yaml")),
+    );
     let (facts, policies) = (Facts::default(), PolicySet::default());
     let catalogue = Catalogue::embedded();
-    criterion.bench_function("judge/all rules, a cluster of eight components", |bencher| {
-        bencher.iter(|| {
-            black_box(judge(&Question {
-                before: Some(&before),
-                after: &after,
-                facts: &facts,
-                catalogue,
-                policies: &policies,
-                is_rollback: false,
-                deletes: None,
-                accepted: &[],
-                overdue: None,
-            }))
-        });
-    });
+    criterion.bench_function(
+        "judge/all rules, a cluster of eight components",
+        |bencher| {
+            bencher.iter(|| {
+                black_box(judge(&Question {
+                    before: Some(&before),
+                    after: &after,
+                    facts: &facts,
+                    catalogue,
+                    policies: &policies,
+                    is_rollback: false,
+                    deletes: None,
+                    accepted: &[],
+                    overdue: None,
+                }))
+            });
+        },
+    );
 }
 
 fn reading(criterion: &mut Criterion) {
@@ -52,20 +65,33 @@ fn reading(criterion: &mut Criterion) {
     group.bench_function("documents only (baseline)", |bencher| {
         bencher.iter(|| documents(&text).map(Result::unwrap).count());
     });
-    group.bench_function("documents to a snapshot", |bencher| bencher.iter(|| black_box(snapshot(&text))));
+    group.bench_function("documents to a snapshot", |bencher| {
+        bencher.iter(|| black_box(snapshot(&text)))
+    });
     group.finish();
 }
 
 fn scale(criterion: &mut Criterion) {
     let text = demo("before.yaml");
-    let one = text.split("---\n").find(|document| document.contains("kind: Deployment")).unwrap();
+    let one = text
+        .split("---\n")
+        .find(|document| document.contains("kind: Deployment"))
+        .unwrap();
     let mut group = criterion.benchmark_group("scale");
     group.sample_size(10);
     for count in [1_000_u32, 3_000, 10_000] {
-        let many: String =
-            (0..count).map(|number| format!("---\n{}", one.replace("my-release", &format!("release-{number}")))).collect();
+        let many: String = (0..count)
+            .map(|number| {
+                format!(
+                    "---\n{}",
+                    one.replace("my-release", &format!("release-{number}"))
+                )
+            })
+            .collect();
         group.throughput(Throughput::Bytes(many.len() as u64));
-        group.bench_function(format!("{count} documents"), |bencher| bencher.iter(|| black_box(snapshot(&many))));
+        group.bench_function(format!("{count} documents"), |bencher| {
+            bencher.iter(|| black_box(snapshot(&many)))
+        });
     }
     group.finish();
 }

@@ -55,12 +55,24 @@ impl Target {
     fn start(mut command: Command, folder: &Path, name: &str) -> Self {
         let authority = folder.join(name);
         command.arg(&authority).env_remove("RUST_LOG");
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let url = lines
             .by_ref()
             .map_while(Result::ok)
-            .find_map(|line| Some(line.strip_prefix("milvus-guard: serving on ")?.split(',').next()?.to_owned()))
+            .find_map(|line| {
+                Some(
+                    line.strip_prefix("milvus-guard: serving on ")?
+                        .split(',')
+                        .next()?
+                        .to_owned(),
+                )
+            })
             .expect("the server says where it listens");
         // Nobody reads its log, yet it must not stop at a full pipe.
         std::thread::spawn(move || lines.for_each(drop));
@@ -70,10 +82,20 @@ impl Target {
 
     fn guard(folder: &Path) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_milvus-guard"));
-        command.args(["serve", "--no-cluster", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]);
+        command.args([
+            "serve",
+            "--no-cluster",
+            "--listen",
+            "127.0.0.1:0",
+            "--metrics-listen",
+            "127.0.0.1:0",
+        ]);
         let running = folder.join("running.json");
         reviews::write_running(&running);
-        command.arg("--before").arg(running).args(["--tls-self-signed", "--tls-ca-out"]);
+        command
+            .arg("--before")
+            .arg(running)
+            .args(["--tls-self-signed", "--tls-ca-out"]);
         Self::start(command, folder, "guard.crt")
     }
 
@@ -85,14 +107,24 @@ impl Target {
 
     fn rss_mib(&self) -> f64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.trim().trim_end_matches(" kB").trim().parse::<f64>().unwrap() / 1024.0
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .unwrap();
+        line.trim()
+            .trim_end_matches(" kB")
+            .trim()
+            .parse::<f64>()
+            .unwrap()
+            / 1024.0
     }
 
     /// Sends reviews over keep-alive connections, each as soon as the one before is answered.
     fn load(&self, body: &[u8], reviews: usize, connections: usize) -> Sample {
         let left = AtomicUsize::new(reviews);
-        let mut held: Vec<Https> = (0..connections).map(|_| Https::connect(&self.url, &self.config).unwrap()).collect();
+        let mut held: Vec<Https> = (0..connections)
+            .map(|_| Https::connect(&self.url, &self.config).unwrap())
+            .collect();
         let started = Instant::now();
         let mut took: Vec<Duration> = std::thread::scope(|scope| {
             let workers: Vec<_> = held
@@ -105,18 +137,29 @@ impl Target {
                             let reply = connection.post("/validate?timeout=10s", body).unwrap();
                             took.push(started.elapsed());
                             assert_eq!(reply.status, 200, "{}", reply.text());
-                            assert!(reply.text().contains(r#""uid":"00000000-0000-4000-8000-000000000001""#));
+                            assert!(
+                                reply
+                                    .text()
+                                    .contains(r#""uid":"00000000-0000-4000-8000-000000000001""#)
+                            );
                         }
                         took
                     })
                 })
                 .collect();
-            workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
+            workers
+                .into_iter()
+                .flat_map(|worker| worker.join().unwrap())
+                .collect()
         });
         let rate = reviews as f64 / started.elapsed().as_secs_f64();
         took.sort();
         let at = |percent: usize| took[(took.len() - 1) * percent / 100].as_secs_f64() * 1000.0;
-        Sample { rate, p50: at(50), p99: at(99) }
+        Sample {
+            rate,
+            p50: at(50),
+            p99: at(99),
+        }
     }
 }
 
@@ -134,7 +177,10 @@ trait TakeOne {
 
 impl TakeOne for AtomicUsize {
     fn try_update_one(&self) -> bool {
-        self.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
+        self.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+            left.checked_sub(1)
+        })
+        .is_ok()
     }
 }
 
@@ -164,7 +210,10 @@ struct Uid<'a> {
 
 /// The baseline: what any webhook on these crates pays.
 fn bare(authority: &str) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     runtime.block_on(async {
         let made = self_signed(&["localhost".to_owned()], jiff::Timestamp::now()).unwrap();
         fs::write(authority, &made.ca_pem).unwrap();
@@ -195,7 +244,8 @@ fn compare(guard: &Target, bare: &Target, name: &str, body: &[u8], sample: usize
         ours.push(guard.load(body, sample, CONNECTIONS));
         theirs.push(bare.load(body, sample, CONNECTIONS));
     }
-    let of = |samples: &[Sample], what: fn(&Sample) -> f64| median(samples.iter().map(what).collect());
+    let of =
+        |samples: &[Sample], what: fn(&Sample) -> f64| median(samples.iter().map(what).collect());
     let ratio = |what: fn(&Sample) -> f64| of(&ours, what) / of(&theirs, what);
     println!(
         "{name} ({} bytes, {CONNECTIONS} connections): {:.0}/s against {:.0}/s, ratio {:.2}; p50 {:.2} ms, {:.2} x; p99 {:.2} ms, {:.2} x",
@@ -211,7 +261,10 @@ fn compare(guard: &Target, bare: &Target, name: &str, body: &[u8], sample: usize
 }
 
 fn main() {
-    let mut args = std::env::args().skip(1).filter(|arg| arg != "--bench").peekable();
+    let mut args = std::env::args()
+        .skip(1)
+        .filter(|arg| arg != "--bench")
+        .peekable();
     if args.next_if(|arg| arg == "--bare").is_some() {
         return bare(&args.next().unwrap());
     }
@@ -224,12 +277,28 @@ fn main() {
     let folder = tempfile::tempdir().unwrap();
     let (guard, bare) = (Target::guard(folder.path()), Target::bare(folder.path()));
     std::thread::sleep(Duration::from_secs(1));
-    println!("idle: {:.1} MiB resident, the bare server {:.1} MiB", guard.rss_mib(), bare.rss_mib());
+    println!(
+        "idle: {:.1} MiB resident, the bare server {:.1} MiB",
+        guard.rss_mib(),
+        bare.rss_mib()
+    );
 
     let judged = reviews::judged();
-    compare(&guard, &bare, "unrelated object", &reviews::unrelated(), sample);
+    compare(
+        &guard,
+        &bare,
+        "unrelated object",
+        &reviews::unrelated(),
+        sample,
+    );
     compare(&guard, &bare, "Milvus Deployment, judged", &judged, sample);
-    compare(&guard, &bare, "Milvus Deployment, metadata only", &reviews::labelled(), sample);
+    compare(
+        &guard,
+        &bare,
+        "Milvus Deployment, metadata only",
+        &reviews::labelled(),
+        sample,
+    );
     let release = reviews::release();
     guard.load(&release, 20, 1);
     let alone = guard.load(&release, 300, 1);
@@ -247,5 +316,8 @@ fn main() {
         seen.push(guard.rss_mib());
     }
     let seen: Vec<String> = seen.iter().map(|mib| format!("{mib:.1}")).collect();
-    println!("resident MiB over {long} more reviews, each quarter: {}", seen.join(", "));
+    println!(
+        "resident MiB over {long} more reviews, each quarter: {}",
+        seen.join(", ")
+    );
 }

@@ -51,10 +51,16 @@ fn main() {
     if !std::env::args().any(|arg| arg == "--bench") {
         return;
     }
-    let segments: usize = std::env::args().skip(1).find_map(|arg| arg.parse().ok()).unwrap_or(100_000);
+    let segments: usize = std::env::args()
+        .skip(1)
+        .find_map(|arg| arg.parse().ok())
+        .unwrap_or(100_000);
     let rounds = if segments > 200_000 { 1 } else { ROUNDS };
-    let sample =
-        Sample::large(Size { collections: segments.div_ceil(SEGMENTS), segments: SEGMENTS.min(segments), has_oddities: false });
+    let sample = Sample::large(Size {
+        collections: segments.div_ceil(SEGMENTS),
+        segments: SEGMENTS.min(segments),
+        has_oddities: false,
+    });
     let dump = sample.dump().unwrap();
     drop(sample);
     let plan = plan::plan(&dump, &Options::default()).unwrap();
@@ -65,9 +71,14 @@ fn main() {
         plan.rewrites().len(),
         plan.deletes().len()
     );
-    let etcd = Etcd::start_with(&EtcdOptions { quota_bytes: Some(QUOTA), ..EtcdOptions::default() });
+    let etcd = Etcd::start_with(&EtcdOptions {
+        quota_bytes: Some(QUOTA),
+        ..EtcdOptions::default()
+    });
     let runtime = Runtime::new().unwrap();
-    let client = runtime.block_on(Client::connect([etcd.endpoint()], None)).unwrap();
+    let client = runtime
+        .block_on(Client::connect([etcd.endpoint()], None))
+        .unwrap();
     let (mut puts, mut bare, mut ours) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..rounds {
         puts.push(runtime.block_on(one_by_one(&client, &plan, &root(round, "put"))));
@@ -82,17 +93,33 @@ fn main() {
     }
     let (puts, bare) = (median(puts), median(bare));
     let of = |pick: fn(&Ours) -> f64| median(ours.iter().map(pick).collect());
-    let (write, whole, thinking) = (of(|ours| ours.write), of(|ours| ours.whole), of(|ours| ours.thinking));
-    println!("writing, against one Put per key:      {:.1} x   (bound 12 x)", puts / write);
-    println!("whole run, against one Put per key:    {:.1} x   (bound 6 x)", puts / whole);
-    println!("writing, rate of bare transactions:    {:.2} x  (bound 0.7 x)", bare / write);
+    let (write, whole, thinking) = (
+        of(|ours| ours.write),
+        of(|ours| ours.whole),
+        of(|ours| ours.thinking),
+    );
+    println!(
+        "writing, against one Put per key:      {:.1} x   (bound 12 x)",
+        puts / write
+    );
+    println!(
+        "whole run, against one Put per key:    {:.1} x   (bound 6 x)",
+        puts / whole
+    );
+    println!(
+        "writing, rate of bare transactions:    {:.2} x  (bound 0.7 x)",
+        bare / write
+    );
     let changes = of(|ours| ours.changes);
     println!(
         "reading, planning, comparing, against writing: {:.2} x; against writing and deleting: {:.2} x (bound 1 x)",
         thinking / write,
         thinking / changes
     );
-    println!("peak resident memory:                  {:.0} MiB", of(|ours| ours.peak_mib));
+    println!(
+        "peak resident memory:                  {:.0} MiB",
+        of(|ours| ours.peak_mib)
+    );
 }
 
 /// All roots are equally long, so that all write the same bytes.
@@ -110,23 +137,36 @@ async fn one_by_one(client: &Client, plan: &Plan<'_>, root: &Root) -> f64 {
     let began = Instant::now();
     let mut kv = client.kv_client();
     for put in plan.puts() {
-        kv.put(root.absolute(put.key()), put.value(), None).await.unwrap();
+        kv.put(root.absolute(put.key()), put.value(), None)
+            .await
+            .unwrap();
     }
     for rewrite in plan.rewrites() {
-        kv.put(root.absolute(rewrite.record.key()), &*rewrite.value, None).await.unwrap();
+        kv.put(root.absolute(rewrite.record.key()), &*rewrite.value, None)
+            .await
+            .unwrap();
     }
     began.elapsed().as_secs_f64()
 }
 
 async fn transactions(client: &Client, plan: &Plan<'_>, root: &Root) -> f64 {
     let began = Instant::now();
-    let batches = plan.batches().filter(|batch| batch.phase != Phase::Delete).map(|batch| {
-        let put = |key: &[u8], value: &[u8]| TxnOp::put(root.absolute(key), value, None);
-        let puts = batch.operations.iter().map(|operation| put(operation.key, operation.value.unwrap()));
-        let txn = Txn::new().and_then(puts.collect::<Vec<_>>());
-        async move { client.kv_client().txn(txn).await.unwrap() }
-    });
-    stream::iter(batches).buffer_unordered(IN_FLIGHT).for_each(|_| async {}).await;
+    let batches = plan
+        .batches()
+        .filter(|batch| batch.phase != Phase::Delete)
+        .map(|batch| {
+            let put = |key: &[u8], value: &[u8]| TxnOp::put(root.absolute(key), value, None);
+            let puts = batch
+                .operations
+                .iter()
+                .map(|operation| put(operation.key, operation.value.unwrap()));
+            let txn = Txn::new().and_then(puts.collect::<Vec<_>>());
+            async move { client.kv_client().txn(txn).await.unwrap() }
+        });
+    stream::iter(batches)
+        .buffer_unordered(IN_FLIGHT)
+        .for_each(|_| async {})
+        .await;
     began.elapsed().as_secs_f64()
 }
 
@@ -136,12 +176,18 @@ async fn fill(client: &Client, dump: &Dump, root: &Root) {
         .chunks(100)
         .map(|chunk| {
             let saved = chunk.iter().filter(|record| !record.leased);
-            let puts = saved.map(|record| TxnOp::put(root.absolute(record.key()), record.value(), None));
+            let puts =
+                saved.map(|record| TxnOp::put(root.absolute(record.key()), record.value(), None));
             Txn::new().and_then(puts.collect::<Vec<_>>())
         })
         .collect();
-    let filling = chunks.into_iter().map(|txn| async move { client.kv_client().txn(txn).await.unwrap() });
-    stream::iter(filling).buffer_unordered(IN_FLIGHT).for_each(|_| async {}).await;
+    let filling = chunks
+        .into_iter()
+        .map(|txn| async move { client.kv_client().txn(txn).await.unwrap() });
+    stream::iter(filling)
+        .buffer_unordered(IN_FLIGHT)
+        .for_each(|_| async {})
+        .await;
 }
 
 fn migrate(etcd: &Etcd, root: &Root) -> Ours {
@@ -149,7 +195,19 @@ fn migrate(etcd: &Etcd, root: &Root) -> Ours {
     let progress = folder.path().join("progress");
     let began = Instant::now();
     let mut child = Command::new(env!("CARGO_BIN_EXE_milvus-guard"))
-        .args(["meta", "migrate", "-s", "2.1.4", "-t", "2.2.16", "--yes", "--backup", "a.backup", "--progress", "json"])
+        .args([
+            "meta",
+            "migrate",
+            "-s",
+            "2.1.4",
+            "-t",
+            "2.2.16",
+            "--yes",
+            "--backup",
+            "a.backup",
+            "--progress",
+            "json",
+        ])
         .args(["--etcd", &etcd.endpoint(), "--root-path", root.root_path()])
         .current_dir(folder.path())
         .stdout(Stdio::null())
@@ -162,7 +220,13 @@ fn migrate(etcd: &Etcd, root: &Root) -> Ours {
             break status;
         }
         let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.split_whitespace().next()?.parse().ok());
+        let peak = status.lines().find_map(|line| {
+            line.strip_prefix("VmHWM:")?
+                .split_whitespace()
+                .next()?
+                .parse()
+                .ok()
+        });
         peak_kib = peak.unwrap_or(peak_kib);
         thread::sleep(Duration::from_millis(5));
     };
@@ -170,12 +234,37 @@ fn migrate(etcd: &Etcd, root: &Root) -> Ours {
     let events = fs::read_to_string(&progress).unwrap();
     assert!(status.success(), "{events}");
     let seconds = |wanted: &str| -> f64 {
-        let events = events.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let events = events
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap());
         let done = events.filter(|event| event["event"] == "stageDone" && event["stage"] == wanted);
         done.map(|event| event["seconds"].as_f64().unwrap()).sum()
     };
-    let stages = ["read", "plan", "backup", "checkBackup", "write", "checkWritten", "delete", "verify"];
-    println!("{}", stages.map(|stage| format!("{stage} {:.2}", seconds(stage))).join("  "));
-    let thinking = ["read", "plan", "checkWritten", "verify"].iter().map(|stage| seconds(stage)).sum();
-    Ours { write: seconds("write"), changes: seconds("write") + seconds("delete"), whole, thinking, peak_mib: peak_kib / 1024.0 }
+    let stages = [
+        "read",
+        "plan",
+        "backup",
+        "checkBackup",
+        "write",
+        "checkWritten",
+        "delete",
+        "verify",
+    ];
+    println!(
+        "{}",
+        stages
+            .map(|stage| format!("{stage} {:.2}", seconds(stage)))
+            .join("  ")
+    );
+    let thinking = ["read", "plan", "checkWritten", "verify"]
+        .iter()
+        .map(|stage| seconds(stage))
+        .sum();
+    Ours {
+        write: seconds("write"),
+        changes: seconds("write") + seconds("delete"),
+        whole,
+        thinking,
+        peak_mib: peak_kib / 1024.0,
+    }
 }

@@ -1,6 +1,11 @@
 //! One review in the process, without the network: what the guard adds to reading it. The baseline only reads the uid,
 //! as the bare server of `benches/load.rs` does.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "a benchmark")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    missing_docs,
+    reason = "a benchmark"
+)]
 
 mod reviews;
 
@@ -41,18 +46,33 @@ fn answerer() -> Answerer {
     reviews::write_running(&running);
     let files = Files {
         place: Arc::new(load_place(running.to_str().unwrap(), None).unwrap()),
-        facts: Facts { runs: Some(Vec::new()), ..Facts::default() },
+        facts: Facts {
+            runs: Some(Vec::new()),
+            ..Facts::default()
+        },
         policies: PolicySet::default(),
         accounts: Accounts::default(),
         catalogue: Data::default(),
         decisions: Mutex::default(),
     };
-    let failure = FailurePolicies { release: FailurePolicy::Ignore, workload: FailurePolicy::Fail };
-    Answerer::new(World::Files(Box::new(files)), Arc::new(Metrics::new()), None, failure)
+    let failure = FailurePolicies {
+        release: FailurePolicy::Ignore,
+        workload: FailurePolicy::Fail,
+    };
+    Answerer::new(
+        World::Files(Box::new(files)),
+        Arc::new(Metrics::new()),
+        None,
+        failure,
+    )
 }
 
 fn answering(criterion: &mut Criterion) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
     let answerer = answerer();
     let cases = [
         ("unrelated", reviews::unrelated()),
@@ -64,10 +84,23 @@ fn answering(criterion: &mut Criterion) {
     for (name, body) in &cases {
         group.throughput(Throughput::Bytes(body.len() as u64));
         group.bench_function(format!("{name}, only the uid (baseline)"), |bencher| {
-            bencher.iter(|| black_box(serde_json::from_slice::<OnlyUid<'_>>(body).unwrap().request.uid));
+            bencher.iter(|| {
+                black_box(
+                    serde_json::from_slice::<OnlyUid<'_>>(body)
+                        .unwrap()
+                        .request
+                        .uid,
+                )
+            });
         });
         group.bench_function(*name, |bencher| {
-            bencher.iter(|| black_box(runtime.block_on(answerer.answer(Path::Validate, body, Some("10s"))).unwrap()));
+            bencher.iter(|| {
+                black_box(
+                    runtime
+                        .block_on(answerer.answer(Path::Validate, body, Some("10s")))
+                        .unwrap(),
+                )
+            });
         });
     }
     group.finish();

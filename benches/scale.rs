@@ -59,11 +59,18 @@ impl Bed {
         let cluster = ControlPlane::start();
         let begun = Instant::now();
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        let access = Access { kubeconfig: Some(cluster.kubeconfig().to_owned()), context: None };
+        let access = Access {
+            kubeconfig: Some(cluster.kubeconfig().to_owned()),
+            context: None,
+        };
         let spread = runtime.block_on(async {
             let client = Cluster::connect(&access).await.unwrap().client().clone();
             create_running(&client).await;
-            stream::iter(0..teams).map(|team| create_team(&client, team)).buffered(AT_ONCE).collect::<Vec<_>>().await
+            stream::iter(0..teams)
+                .map(|team| create_team(&client, team))
+                .buffered(AT_ONCE)
+                .collect::<Vec<_>>()
+                .await
         });
         eprintln!("{teams} namespaces filled in {:.0?}", begun.elapsed());
         // Memories are written one after the other. Reviews are measured after the last write.
@@ -75,14 +82,23 @@ impl Bed {
                 return false;
             }
             seen = Instant::now();
-            let left = webhook.cluster.get_json(&remembered)["metadata"]["remainingItemCount"].as_u64().unwrap_or(0);
+            let left = webhook.cluster.get_json(&remembered)["metadata"]["remainingItemCount"]
+                .as_u64()
+                .unwrap_or(0);
             usize::try_from(left).unwrap() > teams
         });
         eprintln!("all remembered after {:.0?}", begun.elapsed());
         webhook.roll_out("milvus");
         let caller = Caller::of(&webhook.cluster, &webhook.server, webhook.folder.path());
-        let same = vec![change(&webhook.deployment("milvus", "my-release-milvus-datacoord"))];
-        Self { webhook, caller, same, spread }
+        let same = vec![change(
+            &webhook.deployment("milvus", "my-release-milvus-datacoord"),
+        )];
+        Self {
+            webhook,
+            caller,
+            same,
+            spread,
+        }
     }
 
     /// One turn: how long each review took, in milliseconds.
@@ -98,7 +114,11 @@ impl Bed {
                 let begun = Instant::now();
                 let reply = connection.post(&path, body).unwrap();
                 let took = begun.elapsed().as_secs_f64() * 1000.0;
-                assert!(reply.status == 200 && reply.text().contains(r#""allowed":true"#), "{}", reply.text());
+                assert!(
+                    reply.status == 200 && reply.text().contains(r#""allowed":true"#),
+                    "{}",
+                    reply.text()
+                );
                 took
             })
             .collect()
@@ -112,27 +132,55 @@ fn change(old: &Value) -> Vec<u8> {
     if container["env"].is_null() {
         container["env"] = json!([]);
     }
-    container["env"].as_array_mut().unwrap().push(json!({"name": "VARIABLE_OF_A_CHANGE", "value": "1"}));
+    container["env"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"name": "VARIABLE_OF_A_CHANGE", "value": "1"}));
     update(old, &new).to_string().into_bytes()
 }
 
 async fn create_namespace(client: &Client, name: &str) {
-    let metadata = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
-    let namespace = Namespace { metadata, ..Namespace::default() };
-    Api::<Namespace>::all(client.clone()).create(&PostParams::default(), &namespace).await.unwrap();
+    let metadata = ObjectMeta {
+        name: Some(name.to_owned()),
+        ..ObjectMeta::default()
+    };
+    let namespace = Namespace {
+        metadata,
+        ..Namespace::default()
+    };
+    Api::<Namespace>::all(client.clone())
+        .create(&PostParams::default(), &namespace)
+        .await
+        .unwrap();
 }
 
 async fn create<K>(client: &Client, namespace: &str, mut object: Value) -> Value
 where
-    K: Resource<Scope = NamespaceResourceScope> + serde::de::DeserializeOwned + serde::Serialize + Clone + std::fmt::Debug,
+    K: Resource<Scope = NamespaceResourceScope>
+        + serde::de::DeserializeOwned
+        + serde::Serialize
+        + Clone
+        + std::fmt::Debug,
     K::DynamicType: Default,
 {
     object["metadata"]["namespace"] = json!(namespace);
-    for kept_by_the_api_server in ["uid", "generation", "resourceVersion", "creationTimestamp", "managedFields"] {
-        object["metadata"].as_object_mut().unwrap().remove(kept_by_the_api_server);
+    for kept_by_the_api_server in [
+        "uid",
+        "generation",
+        "resourceVersion",
+        "creationTimestamp",
+        "managedFields",
+    ] {
+        object["metadata"]
+            .as_object_mut()
+            .unwrap()
+            .remove(kept_by_the_api_server);
     }
     let object: K = serde_json::from_value(object).unwrap();
-    let made = Api::<K>::namespaced(client.clone(), namespace).create(&PostParams::default(), &object).await.unwrap();
+    let made = Api::<K>::namespaced(client.clone(), namespace)
+        .create(&PostParams::default(), &object)
+        .await
+        .unwrap();
     let mut made = serde_json::to_value(made).unwrap();
     made["apiVersion"] = json!(K::api_version(&K::DynamicType::default()));
     made["kind"] = json!(K::kind(&K::DynamicType::default()));
@@ -177,7 +225,10 @@ fn median(mut values: Vec<f64>) -> f64 {
 fn compare(name: &str, small: &Bed, large: &Bed, bodies: fn(&Bed) -> &[Vec<u8>]) {
     let (mut alone, mut among) = (Vec::new(), Vec::new());
     for turn in 0..=TURNS {
-        let (one, other) = (small.ask(bodies(small), 0), large.ask(bodies(large), turn * SAMPLE));
+        let (one, other) = (
+            small.ask(bodies(small), 0),
+            large.ask(bodies(large), turn * SAMPLE),
+        );
         // The first turn warms both up.
         if turn > 0 {
             alone.extend(one);
@@ -185,7 +236,10 @@ fn compare(name: &str, small: &Bed, large: &Bed, bodies: fn(&Bed) -> &[Vec<u8>])
         }
     }
     let (alone, among) = (median(alone), median(among));
-    println!("{name}: median {alone:.3} ms in the empty cluster, {among:.3} ms in the large one, ratio {:.2}", among / alone);
+    println!(
+        "{name}: median {alone:.3} ms in the empty cluster, {among:.3} ms in the large one, ratio {:.2}",
+        among / alone
+    );
 }
 
 fn main() {
@@ -193,12 +247,19 @@ fn main() {
     if !std::env::args().any(|arg| arg == "--bench") {
         return;
     }
-    let teams: usize = std::env::args().find_map(|arg| arg.parse().ok()).unwrap_or(5_000);
+    let teams: usize = std::env::args()
+        .find_map(|arg| arg.parse().ok())
+        .unwrap_or(5_000);
     let (small, large) = (Bed::start(1), Bed::start(teams));
     println!("{teams} namespaces, {} Deployments of Milvus", teams * 2);
     for _ in 0..2 {
         compare("the same release in both", &small, &large, |bed| &bed.same);
-        compare("a release in another namespace each time", &small, &large, |bed| &bed.spread);
+        compare(
+            "a release in another namespace each time",
+            &small,
+            &large,
+            |bed| &bed.spread,
+        );
     }
     println!(
         "resident: {} MiB in the empty cluster, {} MiB in the large one",

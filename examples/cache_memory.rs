@@ -1,5 +1,10 @@
 //! Resident memory of the webhook's store with many Deployments of Milvus in it: `cargo run --release --example cache_memory [N]`.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "a measurement says what is wrong by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    missing_docs,
+    reason = "a measurement says what is wrong by panicking"
+)]
 
 use jiff::Timestamp;
 use milvus_guard_core::manifest::documents;
@@ -7,12 +12,17 @@ use milvus_guard_webhook::server::store::{Store, Watched};
 
 fn resident_kib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmRSS"))
+        .unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
 fn main() {
-    let count: usize = std::env::args().nth(1).map_or(10_000, |count| count.parse().expect("a number"));
+    let count: usize = std::env::args()
+        .nth(1)
+        .map_or(10_000, |count| count.parse().expect("a number"));
     let text = std::fs::read_to_string("examples/demo/1-skipped-migration/before.yaml").unwrap();
     let deployment = documents(&text)
         .map(|document| document.unwrap().root.to_json())
@@ -30,8 +40,17 @@ fn main() {
     store.finish(Watched::Deployments);
     let stored = resident_kib();
     // What a first look at every namespace adds.
-    let releases: usize =
-        (0..200).map(|number| store.picture(&format!("team-{number}")).view.place.snapshot.releases.len()).sum();
+    let releases: usize = (0..200)
+        .map(|number| {
+            store
+                .picture(&format!("team-{number}"))
+                .view
+                .place
+                .snapshot
+                .releases
+                .len()
+        })
+        .sum();
     println!(
         "{count} Deployments ({} bytes of JSON each): {} MiB stored, {} MiB with the pictures of all {} releases",
         deployment.to_string().len(),

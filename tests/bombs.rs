@@ -42,7 +42,11 @@ impl Target {
     fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (server, config) = Server::alone(folder.path(), &["--before", RUNNING]);
-        Self { server, config, _folder: folder }
+        Self {
+            server,
+            config,
+            _folder: folder,
+        }
     }
 
     fn connect(&self) -> Https {
@@ -51,7 +55,10 @@ impl Target {
 
     /// Sends one review and returns what it was told.
     fn told(&self, what: &str, body: &[u8]) -> Value {
-        let reply = self.connect().post("/validate?timeout=30s", body).unwrap_or_else(|error| panic!("{what}: {error}"));
+        let reply = self
+            .connect()
+            .post("/validate?timeout=30s", body)
+            .unwrap_or_else(|error| panic!("{what}: {error}"));
         assert_eq!(reply.status, 200, "{what}: {}", reply.text());
         let answer: Value = serde_json::from_slice(&reply.body).unwrap();
         assert_eq!(answer["response"]["uid"], "u-1", "{what}");
@@ -67,17 +74,37 @@ fn are_bounded(all: &[Bomb]) {
 
 /// What is wrong with how a fresh server bears one bomb.
 fn faults(bomb: &Bomb) -> Vec<String> {
-    let Bomb { what, body, is_refused } = bomb;
-    assert!(body.len() <= 7 * MIB, "{what}: {} bytes are refused for their size", body.len());
+    let Bomb {
+        what,
+        body,
+        is_refused,
+    } = bomb;
+    assert!(
+        body.len() <= 7 * MIB,
+        "{what}: {} bytes are refused for their size",
+        body.len()
+    );
     let target = Target::start();
     let idle = target.server.peak_kib();
     let started = Instant::now();
     let told = target.told(what, body);
     let (took, peak) = (started.elapsed(), target.server.peak_kib());
-    let message = told["status"]["message"].as_str().or_else(|| told["warnings"][0].as_str()).unwrap_or("nothing");
+    let message = told["status"]["message"]
+        .as_str()
+        .or_else(|| told["warnings"][0].as_str())
+        .unwrap_or("nothing");
     let said: String = message.chars().take(220).collect();
-    eprintln!("{what}: {} KiB sent, {} -> {} MiB, {took:.1?}, {said}", body.len() / 1024, idle / 1024, peak / 1024);
-    assert!(!target.server.log().contains("panicked"), "{what}: {}", target.server.log());
+    eprintln!(
+        "{what}: {} KiB sent, {} -> {} MiB, {took:.1?}, {said}",
+        body.len() / 1024,
+        idle / 1024,
+        peak / 1024
+    );
+    assert!(
+        !target.server.log().contains("panicked"),
+        "{what}: {}",
+        target.server.log()
+    );
     let mut wrong = Vec::new();
     if peak - idle >= MAX_GROWTH_KIB {
         wrong.push(format!("{what}: {} MiB", peak / 1024));
@@ -122,14 +149,26 @@ fn honest_reviews_beside_bombs_are_in_time() {
     new["spec"]["template"]["spec"]["containers"][0]["image"] = json!("milvusdb/milvus:v2.2.16");
     let name = old["metadata"]["name"].as_str().unwrap().to_owned();
     let honest = [
-        raw_body("deployments", "UPDATE", &name, &new.to_string(), &old.to_string()),
+        raw_body(
+            "deployments",
+            "UPDATE",
+            &name,
+            &new.to_string(),
+            &old.to_string(),
+        ),
         manifest(&[(&fs::read_to_string(RUNNING).unwrap(), 1)]),
     ];
     let bombs = [
         manifest(&[("milvus: [", 1), ("1,", 15_500_000), ("1]\n", 1)]),
         manifest(&[(WORKLOAD, 1), ("# milvus\n", 3_300_000)]),
         manifest(&[(WORKLOAD, 1), ("---\n", 6_600_000)]),
-        raw_body("deployments", "CREATE", &name, &format!(r#"{{"x":[{}1]}}"#, "1, ".repeat(1_000_000)), "null"),
+        raw_body(
+            "deployments",
+            "CREATE",
+            &name,
+            &format!(r#"{{"x":[{}1]}}"#, "1, ".repeat(1_000_000)),
+            "null",
+        ),
     ];
     let (over, sent) = (AtomicBool::new(false), AtomicUsize::new(0));
     let mut worst = [Duration::ZERO; 3];
@@ -156,12 +195,17 @@ fn honest_reviews_beside_bombs_are_in_time() {
                 let reply = connection.post("/validate?timeout=10s", body).unwrap();
                 worst[kind] = worst[kind].max(started.elapsed());
                 let answer: Value = serde_json::from_slice(&reply.body).unwrap();
-                let message = answer["response"]["status"]["message"].as_str().unwrap_or_default();
+                let message = answer["response"]["status"]["message"]
+                    .as_str()
+                    .unwrap_or_default();
                 if kind == 0 {
                     assert!(message.contains("MG101"), "{round}: {answer}");
                 } else {
                     assert_eq!(answer["response"]["allowed"], true, "{round}: {answer}");
-                    assert!(!answer.to_string().contains("did not judge"), "{round}: {answer}");
+                    assert!(
+                        !answer.to_string().contains("did not judge"),
+                        "{round}: {answer}"
+                    );
                 }
             }
             let started = Instant::now();
@@ -176,9 +220,21 @@ fn honest_reviews_beside_bombs_are_in_time() {
         sent.load(Ordering::Relaxed),
         peak / 1024
     );
-    assert!(!target.server.log().contains("panicked"), "{}", target.server.log());
+    assert!(
+        !target.server.log().contains("panicked"),
+        "{}",
+        target.server.log()
+    );
     assert!(sent.load(Ordering::Relaxed) >= 8, "the bombs were there");
     // What the API server grants by the chart is 5 s.
-    assert!(worst.iter().all(|worst| *worst < Duration::from_secs(5)), "{worst:.1?}");
-    assert!(peak - idle < MAX_GROWTH_KIB, "{} -> {} MiB", idle / 1024, peak / 1024);
+    assert!(
+        worst.iter().all(|worst| *worst < Duration::from_secs(5)),
+        "{worst:.1?}"
+    );
+    assert!(
+        peak - idle < MAX_GROWTH_KIB,
+        "{} -> {} MiB",
+        idle / 1024,
+        peak / 1024
+    );
 }

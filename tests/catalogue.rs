@@ -16,7 +16,11 @@ use milvus_guard_core::milvus::{
 
 fn versions() -> Vec<Version> {
     let catalogue = Catalogue::embedded();
-    let mut versions: BTreeSet<Version> = catalogue.landing.iter().map(|landing| landing.version).collect();
+    let mut versions: BTreeSet<Version> = catalogue
+        .landing
+        .iter()
+        .map(|landing| landing.version)
+        .collect();
     for line in &catalogue.landing {
         for patch in [0, 1, 2, 3, 4, 8, 15, 16, 20, 22, 23, 27] {
             versions.insert(Version::new(line.line.major, line.line.minor, patch));
@@ -29,9 +33,21 @@ fn versions() -> Vec<Version> {
 #[test]
 fn the_embedded_tables_are_read() {
     let catalogue = Catalogue::embedded();
-    assert!(catalogue.paths.len() > 20 && catalogue.bad_releases.len() > 20 && catalogue.charts.len() > 200);
-    assert!(!catalogue.orders.is_empty() && !catalogue.hazards.is_empty() && !catalogue.removed_values.is_empty());
-    assert!(!catalogue.mirrors.mirrors.is_empty() && !catalogue.settings.is_empty() && !catalogue.landing.is_empty());
+    assert!(
+        catalogue.paths.len() > 20
+            && catalogue.bad_releases.len() > 20
+            && catalogue.charts.len() > 200
+    );
+    assert!(
+        !catalogue.orders.is_empty()
+            && !catalogue.hazards.is_empty()
+            && !catalogue.removed_values.is_empty()
+    );
+    assert!(
+        !catalogue.mirrors.mirrors.is_empty()
+            && !catalogue.settings.is_empty()
+            && !catalogue.landing.is_empty()
+    );
     assert!(!catalogue.dependencies.vanished.is_empty());
 }
 
@@ -44,13 +60,21 @@ fn every_step_forward_has_exactly_one_unconditional_answer() {
             let rows: Vec<_> = catalogue
                 .paths
                 .iter()
-                .filter(|row| row.when == Condition::default() && row.from.contains(from) && row.to.contains(to))
+                .filter(|row| {
+                    row.when == Condition::default()
+                        && row.from.contains(from)
+                        && row.to.contains(to)
+                })
                 .collect();
             let verdicts: BTreeSet<Verdict> = rows.iter().map(|row| row.verdict).collect();
             if rows.is_empty() {
                 wrong.push(format!("{from} to {to}: no row"));
             } else if verdicts.len() > 1 {
-                let ids = rows.iter().map(|row| row.id.as_str()).collect::<Vec<_>>().join(", ");
+                let ids = rows
+                    .iter()
+                    .map(|row| row.id.as_str())
+                    .collect::<Vec<_>>()
+                    .join(", ");
                 wrong.push(format!("{from} to {to}: rows contradict each other: {ids}"));
             }
         }
@@ -64,17 +88,35 @@ fn stops_in_between_lead_somewhere() {
     let situation = Situation::default();
     for row in &catalogue.paths {
         for (position, stop) in row.via.iter().enumerate() {
-            assert!(position == 0 || row.via[position - 1] < *stop, "{}: stops are not in order", row.id);
+            assert!(
+                position == 0 || row.via[position - 1] < *stop,
+                "{}: stops are not in order",
+                row.id
+            );
             let from = row.via[..position].last().copied();
             if let Some(from) = from {
                 let route = catalogue.route(&Build::of(from), &Build::of(*stop), &situation);
-                assert_ne!(route.verdict(), Verdict::Deny, "{}: {from} to {stop} is itself denied", row.id);
+                assert_ne!(
+                    route.verdict(),
+                    Verdict::Deny,
+                    "{}: {from} to {stop} is itself denied",
+                    row.id
+                );
             }
         }
         if row.verdict >= Verdict::Warn {
-            assert!(!row.reason.is_empty() && !row.fix.is_empty(), "{} says neither why nor what to do", row.id);
+            assert!(
+                !row.reason.is_empty() && !row.fix.is_empty(),
+                "{} says neither why nor what to do",
+                row.id
+            );
         }
-        assert!(["MG101", "MG102", "MG103"].contains(&row.rule.as_str()), "{} speaks for {}", row.id, row.rule);
+        assert!(
+            ["MG101", "MG102", "MG103"].contains(&row.rule.as_str()),
+            "{} speaks for {}",
+            row.id,
+            row.rule
+        );
     }
 }
 
@@ -83,16 +125,27 @@ fn every_rolling_step_has_an_order() {
     let catalogue = Catalogue::embedded();
     let streaming = Line { major: 2, minor: 6 };
     let mut missing = Vec::new();
-    for from in versions().into_iter().filter(|version| *version >= Version::new(2, 2, 3)) {
+    for from in versions()
+        .into_iter()
+        .filter(|version| *version >= Version::new(2, 2, 3))
+    {
         for to in versions().into_iter().filter(|to| *to > from) {
-            let situation = Situation { topology: Some(Topology::Cluster), ..Situation::default() };
+            let situation = Situation {
+                topology: Some(Topology::Cluster),
+                ..Situation::default()
+            };
             let route = catalogue.route(&Build::of(from), &Build::of(to), &situation);
-            let rolls = route.verdict() != Verdict::Deny && route.rows.iter().all(|row| row.rolling == Rolling::Rolling);
+            let rolls = route.verdict() != Verdict::Deny
+                && route.rows.iter().all(|row| row.rolling == Rolling::Rolling);
             if !rolls {
                 continue;
             }
             let layouts: &[OrderTopology] = if to.line() < streaming {
-                &[OrderTopology::Separate, OrderTopology::Mixed, OrderTopology::SeparateToMixed]
+                &[
+                    OrderTopology::Separate,
+                    OrderTopology::Mixed,
+                    OrderTopology::SeparateToMixed,
+                ]
             } else if from.line() < streaming {
                 &[OrderTopology::StreamingIntroduction]
             } else {
@@ -113,14 +166,29 @@ fn orders_name_each_component_once() {
     for order in &Catalogue::embedded().orders {
         let mut seen = BTreeSet::new();
         for component in order.steps.iter().flat_map(|step| &step.components) {
-            assert!(seen.insert(*component), "{}: {component} stands twice", order.id);
+            assert!(
+                seen.insert(*component),
+                "{}: {component} stands twice",
+                order.id
+            );
         }
         for removal in &order.remove {
-            assert!(order.position(removal.after).is_some(), "{}: removal after {} which does not move", order.id, removal.after);
+            assert!(
+                order.position(removal.after).is_some(),
+                "{}: removal after {} which does not move",
+                order.id,
+                removal.after
+            );
         }
         let last = order.steps.last().expect("steps");
         let ends = ["proxy", "standalone"].map(|name| name.parse().unwrap());
-        assert!(last.components.iter().any(|component| ends.contains(component)), "{}: the proxy is not last", order.id);
+        assert!(
+            last.components
+                .iter()
+                .any(|component| ends.contains(component)),
+            "{}: the proxy is not last",
+            order.id
+        );
     }
 }
 
@@ -134,50 +202,135 @@ fn ids_are_unique_and_rows_name_their_source() {
         }
     }
     let catalogue = Catalogue::embedded();
-    check("paths", catalogue.paths.iter().map(|row| (row.id.as_str(), row.source.as_slice())));
-    check("downgrades", catalogue.downgrades.iter().map(|row| (row.id.as_str(), row.source.as_slice())));
-    check("releases", catalogue.bad_releases.iter().map(|row| (row.id.as_str(), row.source.as_slice())));
-    check("hazards", catalogue.hazards.iter().map(|row| (row.id.as_str(), row.source.as_slice())));
-    check("orders", catalogue.orders.iter().map(|row| (row.id.as_str(), row.source.as_slice())));
-    check("removedValues", catalogue.removed_values.iter().map(|row| (row.path.as_str(), row.source.as_slice())));
-    check("settings", catalogue.settings.iter().map(|row| (row.key.as_str(), row.source.as_slice())));
-    check("mirrors", catalogue.mirrors.mirrors.iter().map(|row| (row.repository.as_str(), row.source.as_slice())));
+    check(
+        "paths",
+        catalogue
+            .paths
+            .iter()
+            .map(|row| (row.id.as_str(), row.source.as_slice())),
+    );
+    check(
+        "downgrades",
+        catalogue
+            .downgrades
+            .iter()
+            .map(|row| (row.id.as_str(), row.source.as_slice())),
+    );
+    check(
+        "releases",
+        catalogue
+            .bad_releases
+            .iter()
+            .map(|row| (row.id.as_str(), row.source.as_slice())),
+    );
+    check(
+        "hazards",
+        catalogue
+            .hazards
+            .iter()
+            .map(|row| (row.id.as_str(), row.source.as_slice())),
+    );
+    check(
+        "orders",
+        catalogue
+            .orders
+            .iter()
+            .map(|row| (row.id.as_str(), row.source.as_slice())),
+    );
+    check(
+        "removedValues",
+        catalogue
+            .removed_values
+            .iter()
+            .map(|row| (row.path.as_str(), row.source.as_slice())),
+    );
+    check(
+        "settings",
+        catalogue
+            .settings
+            .iter()
+            .map(|row| (row.key.as_str(), row.source.as_slice())),
+    );
+    check(
+        "mirrors",
+        catalogue
+            .mirrors
+            .mirrors
+            .iter()
+            .map(|row| (row.repository.as_str(), row.source.as_slice())),
+    );
 }
 
 #[test]
 fn landing_releases_are_good_and_rules_exist() {
     let catalogue = Catalogue::embedded();
-    let situation = Situation { woodpecker_storage: Some("minio".into()), ..Situation::default() };
+    let situation = Situation {
+        woodpecker_storage: Some("minio".into()),
+        ..Situation::default()
+    };
     for landing in &catalogue.landing {
         let build = Build::of(landing.version);
-        let denied = catalogue.bad_releases(&build, None, &situation, true).find(|row| row.verdict >= Verdict::Warn);
-        assert!(denied.is_none(), "{} is a landing release, but it is named by {:?}", landing.version, denied.map(|row| &row.id));
+        let denied = catalogue
+            .bad_releases(&build, None, &situation, true)
+            .find(|row| row.verdict >= Verdict::Warn);
+        assert!(
+            denied.is_none(),
+            "{} is a landing release, but it is named by {:?}",
+            landing.version,
+            denied.map(|row| &row.id)
+        );
     }
     let rules = catalogue
         .hazards
         .iter()
         .filter_map(|row| row.rule.as_ref())
-        .chain(catalogue.settings.iter().filter_map(|row| row.rule.as_ref()));
+        .chain(
+            catalogue
+                .settings
+                .iter()
+                .filter_map(|row| row.rule.as_ref()),
+        );
     for rule in rules {
-        assert!(milvus_guard_core::rules::find(rule).is_some(), "a row names {rule}, which is no rule");
+        assert!(
+            milvus_guard_core::rules::find(rule).is_some(),
+            "a row names {rule}, which is no rule"
+        );
     }
 }
 
 #[test]
 fn days_of_releases_stand_in_order() {
     let catalogue = Catalogue::embedded();
-    assert_eq!(milvus_guard_core::milvus::catalogue::embedded_day(), catalogue.as_of(), "--version reads the day by itself");
+    assert_eq!(
+        milvus_guard_core::milvus::catalogue::embedded_day(),
+        catalogue.as_of(),
+        "--version reads the day by itself"
+    );
     let as_of = catalogue.as_of().unwrap();
     for row in &catalogue.released {
         assert!(row.date <= as_of, "{} is of the future", row.version);
-        let later = catalogue
-            .released
-            .iter()
-            .filter(|other| other.version.line() == row.version.line() && other.version > row.version && other.date < row.date);
-        assert_eq!(later.count(), 0, "a later release than {} of its line is older", row.version);
+        let later = catalogue.released.iter().filter(|other| {
+            other.version.line() == row.version.line()
+                && other.version > row.version
+                && other.date < row.date
+        });
+        assert_eq!(
+            later.count(),
+            0,
+            "a later release than {} of its line is older",
+            row.version
+        );
     }
-    for landing in catalogue.landing.iter().filter(|landing| landing.line >= Line { major: 2, minor: 0 }) {
-        assert!(catalogue.released(landing.version).is_some(), "the day of {} is not known", landing.version);
+    for landing in catalogue
+        .landing
+        .iter()
+        .filter(|landing| landing.line >= Line { major: 2, minor: 0 })
+    {
+        assert!(
+            catalogue.released(landing.version).is_some(),
+            "the day of {} is not known",
+            landing.version
+        );
     }
 }
 
@@ -193,13 +346,33 @@ mirrors:
   suffixes: []
 "#;
     let catalogue = Catalogue::with("own.yaml", own).unwrap();
-    assert_eq!(catalogue.landing(Line { major: 2, minor: 5 }), Some(Version::new(2, 5, 28)));
+    assert_eq!(
+        catalogue.landing(Line { major: 2, minor: 5 }),
+        Some(Version::new(2, 5, 28))
+    );
     let build: Build = "2.5.27".parse().unwrap();
-    assert!(catalogue.bad_releases(&build, None, &Situation::default(), false).any(|row| row.id == "ours"));
-    assert!(catalogue.mirrors.knows(&milvus_guard_core::milvus::ImageRef::parse("registry.example.com/vectors:v2.5.27")));
+    assert!(
+        catalogue
+            .bad_releases(&build, None, &Situation::default(), false)
+            .any(|row| row.id == "ours")
+    );
+    assert!(
+        catalogue
+            .mirrors
+            .knows(&milvus_guard_core::milvus::ImageRef::parse(
+                "registry.example.com/vectors:v2.5.27"
+            ))
+    );
     assert_eq!(catalogue.landing.len(), Catalogue::embedded().landing.len());
-    let error = Catalogue::with("own.yaml", "releases: [{id: x}]").unwrap_err().to_string();
-    assert!(error.starts_with("own.yaml: ") && error.contains("missing field"), "{error}");
-    let error = Catalogue::with("own.yaml", "releases:\n  - {id: x\n").unwrap_err().to_string();
+    let error = Catalogue::with("own.yaml", "releases: [{id: x}]")
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.starts_with("own.yaml: ") && error.contains("missing field"),
+        "{error}"
+    );
+    let error = Catalogue::with("own.yaml", "releases:\n  - {id: x\n")
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("line"), "{error}");
 }

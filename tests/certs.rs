@@ -26,7 +26,10 @@ use milvus_guard_webhook::certs::{
     files::Follower,
     server_config,
 };
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair,
+};
 use rustls::{
     ClientConfig, RootCertStore, SupportedProtocolVersion,
     crypto::aws_lc_rs,
@@ -43,11 +46,15 @@ fn made_at(now: Timestamp) -> SelfSigned {
 }
 
 fn days(now: Timestamp, days: i64) -> Timestamp {
-    now.checked_add(SignedDuration::from_secs(days * DAY)).unwrap()
+    now.checked_add(SignedDuration::from_secs(days * DAY))
+        .unwrap()
 }
 
 fn digest(made: &SelfSigned) -> String {
-    Certificate::from_pem(made.cert_pem.as_bytes(), made.key_pem.as_bytes()).unwrap().digest().to_owned()
+    Certificate::from_pem(made.cert_pem.as_bytes(), made.key_pem.as_bytes())
+        .unwrap()
+        .digest()
+        .to_owned()
 }
 
 /// A mounted Secret: `tls.crt` is a link to `..data/tls.crt`, and `..data` one to a folder that is replaced as a whole.
@@ -58,7 +65,10 @@ struct Mount {
 
 impl Mount {
     fn new(made: &SelfSigned) -> Self {
-        let mut mount = Self { folder: tempfile::tempdir().unwrap(), generation: 0 };
+        let mut mount = Self {
+            folder: tempfile::tempdir().unwrap(),
+            generation: 0,
+        };
         mount.swap(made);
         for name in ["tls.crt", "tls.key"] {
             symlink(Path::new("..data").join(name), mount.path(name)).unwrap();
@@ -83,7 +93,10 @@ impl Mount {
     }
 
     fn files(&self) -> CertFiles {
-        CertFiles { cert: self.path("tls.crt"), key: self.path("tls.key") }
+        CertFiles {
+            cert: self.path("tls.crt"),
+            key: self.path("tls.key"),
+        }
     }
 }
 
@@ -93,12 +106,19 @@ async fn each_of_three_swaps_is_seen() {
     let first = made_at(now);
     let mut mount = Mount::new(&first);
     let (store, (said, heard)) = (CertStore::new(), mpsc::channel());
-    let follower = tokio::spawn(mount.files().follow(store.clone(), Duration::from_millis(10), move |event| {
-        let _ = said.send(event);
-    }));
+    let follower = tokio::spawn(mount.files().follow(
+        store.clone(),
+        Duration::from_millis(10),
+        move |event| {
+            let _ = said.send(event);
+        },
+    ));
     let expect = |made: &SelfSigned| {
         let event = tokio::task::block_in_place(|| heard.recv_timeout(DEADLINE)).unwrap();
-        assert!(matches!(&event, Reload::Loaded { digest: seen, .. } if *seen == digest(made)), "{event:?}");
+        assert!(
+            matches!(&event, Reload::Loaded { digest: seen, .. } if *seen == digest(made)),
+            "{event:?}"
+        );
         assert_eq!(store.current().unwrap().digest(), digest(made));
     };
     expect(&first);
@@ -108,7 +128,11 @@ async fn each_of_three_swaps_is_seen() {
         expect(&made);
     }
     follower.abort();
-    assert_eq!(store.status().reload_failures, 0, "a swap is never seen by halves");
+    assert_eq!(
+        store.status().reload_failures,
+        0,
+        "a swap is never seen by halves"
+    );
 }
 
 /// Plain files, looked at when a test says so.
@@ -123,10 +147,19 @@ struct Plain {
 impl Plain {
     fn new(now: Timestamp) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let files = CertFiles { cert: folder.path().join("a.pem"), key: folder.path().join("b.pem") };
+        let files = CertFiles {
+            cert: folder.path().join("a.pem"),
+            key: folder.path().join("b.pem"),
+        };
         let store = CertStore::new();
         let follower = Follower::new(files.clone(), store.clone());
-        Self { _folder: folder, files, store, follower, now }
+        Self {
+            _folder: folder,
+            files,
+            store,
+            follower,
+            now,
+        }
     }
 
     fn write(&self, cert: &str, key: &str) {
@@ -136,14 +169,24 @@ impl Plain {
 
     fn loads(&mut self, made: &SelfSigned) {
         let event = self.follower.poll(self.now);
-        assert!(matches!(&event, Some(Reload::Loaded { digest: seen, .. }) if *seen == digest(made)), "{event:?}");
-        assert_eq!(self.follower.poll(self.now), None, "nothing new is nothing to say");
+        assert!(
+            matches!(&event, Some(Reload::Loaded { digest: seen, .. }) if *seen == digest(made)),
+            "{event:?}"
+        );
+        assert_eq!(
+            self.follower.poll(self.now),
+            None,
+            "nothing new is nothing to say"
+        );
     }
 
     /// The last good one stays, and the cause is said once.
     fn keeps(&mut self, kept: &SelfSigned, reason: &str) {
         let event = self.follower.poll(self.now);
-        assert!(matches!(&event, Some(Reload::Kept { reason: said }) if said.contains(reason)), "{event:?}");
+        assert!(
+            matches!(&event, Some(Reload::Kept { reason: said }) if said.contains(reason)),
+            "{event:?}"
+        );
         assert_eq!(self.follower.poll(self.now), None);
         assert_eq!(self.store.current().unwrap().digest(), digest(kept));
     }
@@ -158,7 +201,10 @@ fn files_are_followed_in_place_and_anew() {
     let now = spring();
     let mut plain = Plain::new(now);
     let [first, second, third] = [made_at(now), made_at(now), made_at(now)];
-    assert!(matches!(plain.follower.poll(now), Some(Reload::Kept { .. })), "there is nothing yet");
+    assert!(
+        matches!(plain.follower.poll(now), Some(Reload::Kept { .. })),
+        "there is nothing yet"
+    );
     assert!(plain.store.current().is_none());
     plain.write(&first.cert_pem, &first.key_pem);
     plain.loads(&first);
@@ -181,7 +227,10 @@ fn half_a_pair_is_tried_again() {
     plain.write(&first.cert_pem, &first.key_pem);
     plain.loads(&first);
     plain.write(&second.cert_pem, &first.key_pem);
-    plain.keeps(&first, "the private key does not belong to the first certificate");
+    plain.keeps(
+        &first,
+        "the private key does not belong to the first certificate",
+    );
     plain.write(&second.cert_pem[..100], &second.key_pem);
     plain.keeps(&first, "a.pem and");
     plain.write(&second.cert_pem, &second.key_pem);
@@ -213,12 +262,24 @@ fn chain_of_three() -> (String, Pair) {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params
     };
-    let root = CertifiedIssuer::self_signed(authority("root"), KeyPair::generate().unwrap()).unwrap();
-    let between = CertifiedIssuer::signed_by(authority("between"), KeyPair::generate().unwrap(), &root).unwrap();
+    let root =
+        CertifiedIssuer::self_signed(authority("root"), KeyPair::generate().unwrap()).unwrap();
+    let between =
+        CertifiedIssuer::signed_by(authority("between"), KeyPair::generate().unwrap(), &root)
+            .unwrap();
     let key = KeyPair::generate().unwrap();
-    let leaf = CertificateParams::new(vec!["localhost".to_owned()]).unwrap().signed_by(&key, &between).unwrap();
+    let leaf = CertificateParams::new(vec!["localhost".to_owned()])
+        .unwrap()
+        .signed_by(&key, &between)
+        .unwrap();
     let cert_pem = format!("{}{}{}", leaf.pem(), between.pem(), root.pem());
-    (root.pem(), Pair { cert_pem, key_pem: key.serialize_pem() })
+    (
+        root.pem(),
+        Pair {
+            cert_pem,
+            key_pem: key.serialize_pem(),
+        },
+    )
 }
 
 /// One client: what it trusts, what it shows, what it speaks.
@@ -229,10 +290,18 @@ struct Caller<'a> {
 }
 
 /// What came of a handshake: the protocol above TLS, and the client's name.
-async fn shake(store: &CertStore, client_ca: Option<&str>, caller: &Caller<'_>) -> Result<(String, Option<String>), String> {
-    let acceptor = TlsAcceptor::from(Arc::new(server_config(store.clone(), client_ca.map(str::as_bytes)).unwrap()));
+async fn shake(
+    store: &CertStore,
+    client_ca: Option<&str>,
+    caller: &Caller<'_>,
+) -> Result<(String, Option<String>), String> {
+    let acceptor = TlsAcceptor::from(Arc::new(
+        server_config(store.clone(), client_ca.map(str::as_bytes)).unwrap(),
+    ));
     let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(caller.trusts.as_bytes()).unwrap()).unwrap();
+    roots
+        .add(CertificateDer::from_pem_slice(caller.trusts.as_bytes()).unwrap())
+        .unwrap();
     let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_protocol_versions(&[caller.speaks])
         .unwrap()
@@ -240,8 +309,15 @@ async fn shake(store: &CertStore, client_ca: Option<&str>, caller: &Caller<'_>) 
     let mut config = match caller.shows {
         None => builder.with_no_client_auth(),
         Some(pair) => {
-            let chain = CertificateDer::pem_slice_iter(pair.cert_pem.as_bytes()).map(Result::unwrap).collect();
-            builder.with_client_auth_cert(chain, PrivateKeyDer::from_pem_slice(pair.key_pem.as_bytes()).unwrap()).unwrap()
+            let chain = CertificateDer::pem_slice_iter(pair.cert_pem.as_bytes())
+                .map(Result::unwrap)
+                .collect();
+            builder
+                .with_client_auth_cert(
+                    chain,
+                    PrivateKeyDer::from_pem_slice(pair.key_pem.as_bytes()).unwrap(),
+                )
+                .unwrap()
         }
     };
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
@@ -249,10 +325,17 @@ async fn shake(store: &CertStore, client_ca: Option<&str>, caller: &Caller<'_>) 
     let connector = TlsConnector::from(Arc::new(config));
     let name = ServerName::try_from("localhost").unwrap();
     let (server, client) = tokio::join!(acceptor.accept(there), connector.connect(name, here));
-    let (server, _client) = (server.map_err(|error| error.to_string())?, client.map_err(|error| error.to_string())?);
+    let (server, _client) = (
+        server.map_err(|error| error.to_string())?,
+        client.map_err(|error| error.to_string())?,
+    );
     let connection = server.get_ref().1;
-    let protocol = String::from_utf8_lossy(connection.alpn_protocol().unwrap_or_default()).into_owned();
-    Ok((protocol, connection.peer_certificates().and_then(client_name)))
+    let protocol =
+        String::from_utf8_lossy(connection.alpn_protocol().unwrap_or_default()).into_owned();
+    Ok((
+        protocol,
+        connection.peer_certificates().and_then(client_name),
+    ))
 }
 
 fn client_of(issuer: &CertifiedIssuer<'_, KeyPair>, name: &str) -> Pair {
@@ -260,22 +343,67 @@ fn client_of(issuer: &CertifiedIssuer<'_, KeyPair>, name: &str) -> Pair {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, name);
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-    Pair { cert_pem: params.signed_by(&key, issuer).unwrap().pem(), key_pem: key.serialize_pem() }
+    Pair {
+        cert_pem: params.signed_by(&key, issuer).unwrap().pem(),
+        key_pem: key.serialize_pem(),
+    }
 }
 
 #[tokio::test]
 async fn a_chain_of_three_is_served_and_swapped_under_a_running_server() {
     let (root, pair) = chain_of_three();
     let store = CertStore::new();
-    let caller = Caller { trusts: &root, shows: None, speaks: &TLS13 };
-    assert!(shake(&store, None, &caller).await.is_err(), "there is no certificate yet");
+    let caller = Caller {
+        trusts: &root,
+        shows: None,
+        speaks: &TLS13,
+    };
+    assert!(
+        shake(&store, None, &caller).await.is_err(),
+        "there is no certificate yet"
+    );
     store.put(Certificate::from_pem(pair.cert_pem.as_bytes(), pair.key_pem.as_bytes()).unwrap());
     assert_eq!(shake(&store, None, &caller).await, Ok(("h2".into(), None)));
-    assert_eq!(shake(&store, None, &Caller { speaks: &TLS12, ..caller }).await, Ok(("h2".into(), None)));
+    assert_eq!(
+        shake(
+            &store,
+            None,
+            &Caller {
+                speaks: &TLS12,
+                ..caller
+            }
+        )
+        .await,
+        Ok(("h2".into(), None))
+    );
     let other = made_at(Timestamp::now());
     store.put(Certificate::from_pem(other.cert_pem.as_bytes(), other.key_pem.as_bytes()).unwrap());
-    assert!(shake(&store, None, &Caller { trusts: &root, shows: None, speaks: &TLS13 }).await.is_err());
-    assert!(shake(&store, None, &Caller { trusts: &other.ca_pem, shows: None, speaks: &TLS13 }).await.is_ok());
+    assert!(
+        shake(
+            &store,
+            None,
+            &Caller {
+                trusts: &root,
+                shows: None,
+                speaks: &TLS13
+            }
+        )
+        .await
+        .is_err()
+    );
+    assert!(
+        shake(
+            &store,
+            None,
+            &Caller {
+                trusts: &other.ca_pem,
+                shows: None,
+                speaks: &TLS13
+            }
+        )
+        .await
+        .is_ok()
+    );
 }
 
 #[tokio::test]
@@ -289,13 +417,30 @@ async fn a_client_may_show_a_certificate_of_the_authority_or_none() {
         CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
     };
     let (ours, theirs) = (authority(), authority());
-    let (known, stranger) = (client_of(&ours, "kube-apiserver"), client_of(&theirs, "kube-apiserver"));
+    let (known, stranger) = (
+        client_of(&ours, "kube-apiserver"),
+        client_of(&theirs, "kube-apiserver"),
+    );
     let ca = ours.pem();
-    let caller = |shows| Caller { trusts: &made.ca_pem, shows, speaks: &TLS13 };
-    let named = shake(&store, Some(&ca), &caller(Some(&known))).await.unwrap();
+    let caller = |shows| Caller {
+        trusts: &made.ca_pem,
+        shows,
+        speaks: &TLS13,
+    };
+    let named = shake(&store, Some(&ca), &caller(Some(&known)))
+        .await
+        .unwrap();
     assert_eq!(named.1.as_deref(), Some("kube-apiserver"));
-    assert_eq!(shake(&store, Some(&ca), &caller(None)).await.unwrap().1, None, "as a kubelet's probe");
-    assert!(shake(&store, Some(&ca), &caller(Some(&stranger))).await.is_err());
+    assert_eq!(
+        shake(&store, Some(&ca), &caller(None)).await.unwrap().1,
+        None,
+        "as a kubelet's probe"
+    );
+    assert!(
+        shake(&store, Some(&ca), &caller(Some(&stranger)))
+            .await
+            .is_err()
+    );
     let error = server_config(store, Some(b"nothing")).unwrap_err();
     assert!(matches!(error, CertError::ClientAuthority(_)), "{error}");
 }
@@ -307,19 +452,40 @@ fn the_verb_makes_a_pair_that_can_be_served() {
     let call = |args: &[&str]| run(guard().arg("certs").arg("--out").arg(&out).args(args));
     let (code, stdout, stderr) = call(&["--name", "guard.example", "--name", "::1", "--days", "7"]);
     assert_eq!(code, 0, "{stderr}");
-    for part in ["guard.example, ::1", "--tls-cert-file", "curl --cacert", "ca.crt"] {
+    for part in [
+        "guard.example, ::1",
+        "--tls-cert-file",
+        "curl --cacert",
+        "ca.crt",
+    ] {
         assert!(stdout.contains(part), "{stdout}");
     }
     let mode = |name: &str| fs::metadata(out.join(name)).unwrap().permissions().mode() & 0o777;
-    assert_eq!((mode("tls.key"), mode("tls.crt"), mode("ca.crt")), (0o600, 0o644, 0o644));
-    assert_eq!(fs::read_dir(&out).unwrap().count(), 3, "nothing is left over");
-    let files = CertFiles { cert: out.join("tls.crt"), key: out.join("tls.key") };
+    assert_eq!(
+        (mode("tls.key"), mode("tls.crt"), mode("ca.crt")),
+        (0o600, 0o644, 0o644)
+    );
+    assert_eq!(
+        fs::read_dir(&out).unwrap().count(),
+        3,
+        "nothing is left over"
+    );
+    let files = CertFiles {
+        cert: out.join("tls.crt"),
+        key: out.join("tls.key"),
+    };
     let first = files.load().unwrap();
-    assert!(first.is_valid_at(Timestamp::now()) && stdout.contains(&first.not_after().to_string()), "{stdout}");
+    assert!(
+        first.is_valid_at(Timestamp::now()) && stdout.contains(&first.not_after().to_string()),
+        "{stdout}"
+    );
 
     let (code, _, stderr) = call(&[]);
     assert_eq!(code, 2);
-    assert!(stderr.contains("tls.key exists") && stderr.contains("--force"), "{stderr}");
+    assert!(
+        stderr.contains("tls.key exists") && stderr.contains("--force"),
+        "{stderr}"
+    );
     assert_eq!(files.load().unwrap().digest(), first.digest());
     fs::set_permissions(&files.key, fs::Permissions::from_mode(0o644)).unwrap();
     assert_eq!(call(&["--force"]).0, 0);
@@ -336,7 +502,10 @@ fn wrong_usage_of_the_verb_is_exit_2() {
     for (args, reason) in [
         (["--out", out, "--days", "0"], "0 is not in 1..=825"),
         (["--out", out, "--days", "826"], "826 is not in 1..=825"),
-        (["--out", out, "--name", "a b"], "'a b' is neither a DNS name nor an IP address"),
+        (
+            ["--out", out, "--name", "a b"],
+            "'a b' is neither a DNS name nor an IP address",
+        ),
         (["--out", out, "--name", ""], "'' is neither"),
         (["--out", &under_a_file, "--days", "1"], "cannot write"),
     ] {

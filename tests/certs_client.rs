@@ -12,9 +12,12 @@ use std::{fs, sync::Arc, time::Duration};
 
 use milvus_guard_sources::kubernetes::{Access, Cluster};
 use milvus_guard_testbed::ControlPlane;
-use milvus_guard_webhook::certs::{CertStore, Managed, client_name, managed::Registers, server_config};
+use milvus_guard_webhook::certs::{
+    CertStore, Managed, client_name, managed::Registers, server_config,
+};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, KeyUsagePurpose,
 };
 use serde_json::json;
 use tokio::{net::TcpListener, sync::mpsc};
@@ -28,7 +31,9 @@ async fn the_api_server_shows_its_name() {
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
     let mut params = CertificateParams::default();
-    params.distinguished_name.push(DnType::CommonName, "kube-apiserver-webhooks");
+    params
+        .distinguished_name
+        .push(DnType::CommonName, "kube-apiserver-webhooks");
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     let key = KeyPair::generate().unwrap();
@@ -41,7 +46,11 @@ async fn the_api_server_shows_its_name() {
     fs::write(path("client.crt"), shown.pem()).unwrap();
     fs::write(path("client.key"), key.serialize_pem()).unwrap();
     let user = json!({"name": address.to_string(), "user": {"client-certificate": path("client.crt"), "client-key": path("client.key")}});
-    fs::write(path("kubeconfig"), json!({"apiVersion": "v1", "kind": "Config", "users": [user]}).to_string()).unwrap();
+    fs::write(
+        path("kubeconfig"),
+        json!({"apiVersion": "v1", "kind": "Config", "users": [user]}).to_string(),
+    )
+    .unwrap();
     let plugin = json!({"name": "ValidatingAdmissionWebhook", "configuration": {
         "apiVersion": "apiserver.config.k8s.io/v1", "kind": "WebhookAdmissionConfiguration", "kubeConfigFile": path("kubeconfig")}});
     let admission = json!({"apiVersion": "apiserver.config.k8s.io/v1", "kind": "AdmissionConfiguration", "plugins": [plugin]});
@@ -55,7 +64,10 @@ async fn the_api_server_shows_its_name() {
          rules: [{{apiGroups: [''], apiVersions: [v1], operations: [CREATE], resources: [configmaps]}}]\n  \
          clientConfig: {{url: 'https://{address}/validate'}}\n"
     ));
-    let access = Access { kubeconfig: Some(cluster.kubeconfig().into()), context: None };
+    let access = Access {
+        kubeconfig: Some(cluster.kubeconfig().into()),
+        context: None,
+    };
     let managed = Managed {
         client: Cluster::connect(&access).await.unwrap().client().clone(),
         namespace: "default".into(),
@@ -67,7 +79,9 @@ async fn the_api_server_shows_its_name() {
     let store = CertStore::new();
     tokio::spawn(managed.follow(store.clone(), || true, Duration::from_millis(20), |_| ()));
 
-    let acceptor = TlsAcceptor::from(Arc::new(server_config(store, Some(authority.pem().as_bytes())).unwrap()));
+    let acceptor = TlsAcceptor::from(Arc::new(
+        server_config(store, Some(authority.pem().as_bytes())).unwrap(),
+    ));
     let (said, mut heard) = mpsc::unbounded_channel();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
@@ -87,6 +101,8 @@ async fn the_api_server_shows_its_name() {
             }
         }
     };
-    let name = tokio::time::timeout(DEADLINE, asked).await.expect("the API server calls");
+    let name = tokio::time::timeout(DEADLINE, asked)
+        .await
+        .expect("the API server calls");
     assert_eq!(name.as_deref(), Some("kube-apiserver-webhooks"));
 }

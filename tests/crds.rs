@@ -104,12 +104,24 @@ fn decision() -> Value {
 /// Applies one document and gives what kubectl says about it.
 fn applied(cluster: &ControlPlane, document: &str) -> Result<(), String> {
     let output = cluster.kubectl_with_input(["apply", "--server-side", "-f", "-"], document);
-    if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
+    if output.status.success() {
+        Ok(())
+    } else {
+        Err(String::from_utf8_lossy(&output.stderr).into_owned())
+    }
 }
 
 fn patched(cluster: &ControlPlane, what: &[&str], patch: &Value) -> Result<(), String> {
-    let output = cluster.kubectl(["patch"].iter().chain(what).copied().chain(["--type=merge", "-p", &patch.to_string()]));
-    if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
+    let output = cluster.kubectl(["patch"].iter().chain(what).copied().chain([
+        "--type=merge",
+        "-p",
+        &patch.to_string(),
+    ]));
+    if output.status.success() {
+        Ok(())
+    } else {
+        Err(String::from_utf8_lossy(&output.stderr).into_owned())
+    }
 }
 
 fn table(cluster: &ControlPlane, args: &[&str]) -> Vec<Vec<String>> {
@@ -117,20 +129,33 @@ fn table(cluster: &ControlPlane, args: &[&str]) -> Vec<Vec<String>> {
     let text = String::from_utf8(output.stdout.clone()).unwrap();
     expect_success(output);
     text.lines()
-        .map(|line| line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).map(str::to_owned).collect())
+        .map(|line| {
+            line.split("  ")
+                .map(str::trim)
+                .filter(|cell| !cell.is_empty())
+                .map(str::to_owned)
+                .collect()
+        })
         .collect()
 }
 
 /// Does something with the guard's own connection.
 fn connected<T>(cluster: &ControlPlane, job: impl AsyncFnOnce(Cluster) -> T) -> T {
-    let access = Access { kubeconfig: Some(cluster.kubeconfig().to_owned()), context: None };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let access = Access {
+        kubeconfig: Some(cluster.kubeconfig().to_owned()),
+        context: None,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     runtime.block_on(async { job(Cluster::connect(&access).await.unwrap()).await })
 }
 
 /// Reads what the cluster holds as the guard does.
 fn policies(cluster: &ControlPlane) -> Vec<PolicyDocument> {
-    let (documents, unusable) = connected(cluster, async |cluster| cluster.policies().await.unwrap());
+    let (documents, unusable) =
+        connected(cluster, async |cluster| cluster.policies().await.unwrap());
     assert!(unusable.is_empty(), "{unusable:?}");
     documents
 }
@@ -153,7 +178,8 @@ fn definitions_are_served_and_good_documents_come_back_equal() {
     for definition in definitions {
         for condition in definition["status"]["conditions"].as_array().unwrap() {
             assert!(
-                ["NamesAccepted", "Established"].contains(&condition["type"].as_str().unwrap()) && condition["status"] == "True",
+                ["NamesAccepted", "Established"].contains(&condition["type"].as_str().unwrap())
+                    && condition["status"] == "True",
                 "{condition:#}"
             );
         }
@@ -168,26 +194,63 @@ fn definitions_are_served_and_good_documents_come_back_equal() {
             "conditions": [{"type": "Ready", "status": "True", "reason": reason, "message": "in force", "lastTransitionTime": "2026-01-01T00:00:00Z", "observedGeneration": 1}],
             "lints": [{"severity": "Warning", "message": "strict changes nothing"}]}})
     };
-    patched(&cluster, &["upol", "careful", "--subresource=status"], &ready("InForce")).unwrap();
-    patched(&cluster, &["uex", "ticket-7", "--subresource=status"], &ready("InForce")).unwrap();
-    let wanted: Vec<Value> =
-        [POLICY, EXCEPTION].iter().flat_map(|text| read(text, "file").0).map(|document| content(&document)).collect();
+    patched(
+        &cluster,
+        &["upol", "careful", "--subresource=status"],
+        &ready("InForce"),
+    )
+    .unwrap();
+    patched(
+        &cluster,
+        &["uex", "ticket-7", "--subresource=status"],
+        &ready("InForce"),
+    )
+    .unwrap();
+    let wanted: Vec<Value> = [POLICY, EXCEPTION]
+        .iter()
+        .flat_map(|text| read(text, "file").0)
+        .map(|document| content(&document))
+        .collect();
     let found: Vec<Value> = policies(&cluster).iter().map(content).collect();
     assert_eq!(found, wanted);
 
     let rows = table(&cluster, &["upol"]);
     assert_eq!(rows[0], ["NAME", "PRIORITY", "RULES", "READY", "AGE"]);
-    assert_eq!(rows[1][..4], ["careful", "10", "MG201=Hold MG105=Off", "True"]);
+    assert_eq!(
+        rows[1][..4],
+        ["careful", "10", "MG201=Hold MG105=Off", "True"]
+    );
     let rows = table(&cluster, &["uex"]);
-    assert_eq!(rows[0], ["NAME", "RELEASE", "NAMESPACE", "RULES", "OWNER", "EXPIRES", "STATE", "AGE"]);
+    assert_eq!(
+        rows[0],
+        [
+            "NAME",
+            "RELEASE",
+            "NAMESPACE",
+            "RULES",
+            "OWNER",
+            "EXPIRES",
+            "STATE",
+            "AGE"
+        ]
+    );
     assert_eq!(
         rows[1][..7],
-        ["ticket-7", "my-release", "prod", r#"["MG201","MG206"]"#, "platform", "2026-01-31T00:00:00Z", "InForce"]
+        [
+            "ticket-7",
+            "my-release",
+            "prod",
+            r#"["MG201","MG206"]"#,
+            "platform",
+            "2026-01-31T00:00:00Z",
+            "InForce"
+        ]
     );
 
     // kubectl's older way of applying works too.
     expect_success(cluster.kubectl_with_input(["apply", "-f", "-"], POLICY));
-    let explained = String::from_utf8(cluster.kubectl(["explain", "uex.spec.expires"]).stdout).unwrap();
+    let explained =
+        String::from_utf8(cluster.kubectl(["explain", "uex.spec.expires"]).stdout).unwrap();
     assert!(explained.contains("at most 30 days ahead"), "{explained}");
 }
 
@@ -205,34 +268,184 @@ fn bad_documents_are_refused_in_words_that_help() {
             "action: Deny",
             r#"supported values: "Enforce", "Hold", "Warn", "Audit", "Off""#,
         ),
-        ("true", POLICY, "action: Warn", "action: yes", "spec.rules[0].action: Unsupported value: true"),
-        ("an action that is no word", POLICY, "action: Warn", "action: {a: 1}", "spec.rules[0].action: Unsupported value"),
-        ("no action", POLICY, "action: Warn, ", "", "spec.rules[0].action: Required value"),
+        (
+            "true",
+            POLICY,
+            "action: Warn",
+            "action: yes",
+            "spec.rules[0].action: Unsupported value: true",
+        ),
+        (
+            "an action that is no word",
+            POLICY,
+            "action: Warn",
+            "action: {a: 1}",
+            "spec.rules[0].action: Unsupported value",
+        ),
+        (
+            "no action",
+            POLICY,
+            "action: Warn, ",
+            "",
+            "spec.rules[0].action: Required value",
+        ),
         ("lower case", POLICY, "id: MG207", "id: mg207", id),
-        ("the name of a rule", POLICY, "id: MG207", "id: graceful-stop", id),
+        (
+            "the name of a rule",
+            POLICY,
+            "id: MG207",
+            "id: graceful-stop",
+            id,
+        ),
         ("a pattern of rules", POLICY, "id: MG207", "id: MG2*", id),
-        ("a rule set twice", POLICY, "id: MG207", "id: MG201", r#"duplicate entries for key [id="MG201"]"#),
-        ("a pattern of namespaces", POLICY, "[prod]", "[\"prod-*\"]", exact),
-        ("a pattern of releases", POLICY, "[my-release]", "[\"*\"]", exact),
-        ("a pattern of acceptances", POLICY, "selfAccept: [MG201]", "selfAccept: [\"*\"]", id),
-        ("a huge priority", POLICY, "priority: 10", "priority: 2000000000", "less than or equal to 1000000000"),
-        ("an unknown field", POLICY, "priority: 10", "prio: 10", ".spec.prio: field not declared in schema"),
-        ("an unknown parameter", POLICY, "strict: true", "strictly: true", "strictly: field not declared in schema"),
-        ("an unknown operator", POLICY, "operator: In", "operator: Is", r#"supported values: "In", "NotIn""#),
+        (
+            "a rule set twice",
+            POLICY,
+            "id: MG207",
+            "id: MG201",
+            r#"duplicate entries for key [id="MG201"]"#,
+        ),
+        (
+            "a pattern of namespaces",
+            POLICY,
+            "[prod]",
+            "[\"prod-*\"]",
+            exact,
+        ),
+        (
+            "a pattern of releases",
+            POLICY,
+            "[my-release]",
+            "[\"*\"]",
+            exact,
+        ),
+        (
+            "a pattern of acceptances",
+            POLICY,
+            "selfAccept: [MG201]",
+            "selfAccept: [\"*\"]",
+            id,
+        ),
+        (
+            "a huge priority",
+            POLICY,
+            "priority: 10",
+            "priority: 2000000000",
+            "less than or equal to 1000000000",
+        ),
+        (
+            "an unknown field",
+            POLICY,
+            "priority: 10",
+            "prio: 10",
+            ".spec.prio: field not declared in schema",
+        ),
+        (
+            "an unknown parameter",
+            POLICY,
+            "strict: true",
+            "strictly: true",
+            "strictly: field not declared in schema",
+        ),
+        (
+            "an unknown operator",
+            POLICY,
+            "operator: In",
+            "operator: Is",
+            r#"supported values: "In", "NotIn""#,
+        ),
         ("no rule", EXCEPTION, "[MG201, MG206]", "[]", "spec.rules"),
-        ("a pattern of rules", EXCEPTION, "[MG201, MG206]", "[\"MG*\"]", id),
-        ("the same rule twice", EXCEPTION, "[MG201, MG206]", "[MG201, MG201]", "duplicate entries"),
-        ("a pattern of namespaces", EXCEPTION, "namespace: prod", "namespace: \"prod-*\"", exact),
-        ("a pattern of releases", EXCEPTION, "release: my-release", "release: \"*\"", exact),
-        ("no release", EXCEPTION, "  release: my-release\n", "", "spec.release: Required value"),
-        ("a blank reason", EXCEPTION, "the window is short", "\"  \"", "a reason must be given"),
-        ("an empty owner", EXCEPTION, "owner: platform", "owner: \"\"", "an owner must be given"),
-        ("no owner", EXCEPTION, "  owner: platform\n", "", "spec.owner: Required value"),
-        ("no end", EXCEPTION, "  expires: 2026-01-31T00:00:00Z\n", "", "spec.expires: Required value"),
-        ("a day as end", EXCEPTION, "2026-01-31T00:00:00Z", "2026-01-31", "must be of type date-time"),
-        ("a time without zone", EXCEPTION, "2026-01-31T00:00:00Z", "2026-01-31T00:00:00", "must be of type date-time"),
-        ("a version without quotes", EXCEPTION, "\"2.5.4\"", "2.5", "spec.from: expected string"),
-        ("a version with a wildcard", EXCEPTION, "\"2.5.4\"", "2.5.x", "a version, such as 2.5.12, or a range of versions"),
+        (
+            "a pattern of rules",
+            EXCEPTION,
+            "[MG201, MG206]",
+            "[\"MG*\"]",
+            id,
+        ),
+        (
+            "the same rule twice",
+            EXCEPTION,
+            "[MG201, MG206]",
+            "[MG201, MG201]",
+            "duplicate entries",
+        ),
+        (
+            "a pattern of namespaces",
+            EXCEPTION,
+            "namespace: prod",
+            "namespace: \"prod-*\"",
+            exact,
+        ),
+        (
+            "a pattern of releases",
+            EXCEPTION,
+            "release: my-release",
+            "release: \"*\"",
+            exact,
+        ),
+        (
+            "no release",
+            EXCEPTION,
+            "  release: my-release\n",
+            "",
+            "spec.release: Required value",
+        ),
+        (
+            "a blank reason",
+            EXCEPTION,
+            "the window is short",
+            "\"  \"",
+            "a reason must be given",
+        ),
+        (
+            "an empty owner",
+            EXCEPTION,
+            "owner: platform",
+            "owner: \"\"",
+            "an owner must be given",
+        ),
+        (
+            "no owner",
+            EXCEPTION,
+            "  owner: platform\n",
+            "",
+            "spec.owner: Required value",
+        ),
+        (
+            "no end",
+            EXCEPTION,
+            "  expires: 2026-01-31T00:00:00Z\n",
+            "",
+            "spec.expires: Required value",
+        ),
+        (
+            "a day as end",
+            EXCEPTION,
+            "2026-01-31T00:00:00Z",
+            "2026-01-31",
+            "must be of type date-time",
+        ),
+        (
+            "a time without zone",
+            EXCEPTION,
+            "2026-01-31T00:00:00Z",
+            "2026-01-31T00:00:00",
+            "must be of type date-time",
+        ),
+        (
+            "a version without quotes",
+            EXCEPTION,
+            "\"2.5.4\"",
+            "2.5",
+            "spec.from: expected string",
+        ),
+        (
+            "a version with a wildcard",
+            EXCEPTION,
+            "\"2.5.4\"",
+            "2.5.x",
+            "a version, such as 2.5.12, or a range of versions",
+        ),
     ] {
         let bad = document.replace(old, new);
         assert_ne!(bad, document, "{what}");
@@ -250,7 +463,11 @@ fn runs_and_decisions_keep_all_they_hold() {
     applied(&cluster, &run.to_string()).unwrap();
     let path = format!("{API}/namespaces/default/upgraderuns/my-release-1");
     let stored = cluster.get_json(&path);
-    assert_eq!(stored.get("status"), None, "the status is written by itself");
+    assert_eq!(
+        stored.get("status"),
+        None,
+        "the status is written by itself"
+    );
     let pending: UpgradeRun = serde_json::from_value(stored).unwrap();
     assert!(pending.is_under_way());
     patched(
@@ -262,19 +479,44 @@ fn runs_and_decisions_keep_all_they_hold() {
 
     let stored: UpgradeRun = serde_json::from_value(cluster.get_json(&path)).unwrap();
     let wanted: UpgradeRun = serde_json::from_value(run.clone()).unwrap();
-    assert_eq!((&stored.spec, &stored.status), (&wanted.spec, &wanted.status));
+    assert_eq!(
+        (&stored.spec, &stored.status),
+        (&wanted.spec, &wanted.status)
+    );
     let mut whole = serde_json::to_value(&stored).unwrap();
     whole["metadata"] = run["metadata"].clone();
     assert_eq!(whole, run, "every field of the example is known");
 
     let facts = connected(&cluster, async |cluster| cluster.runs().await.unwrap());
     let (runs, migrations) = (facts.runs.unwrap(), facts.migrations.unwrap());
-    assert_eq!((runs[0].run.as_str(), runs[0].phase.as_str()), ("default/my-release-1", "RollingBack"));
-    assert_eq!((migrations[0].root_path.as_str(), migrations[0].migrated), ("by-dev", false));
+    assert_eq!(
+        (runs[0].run.as_str(), runs[0].phase.as_str()),
+        ("default/my-release-1", "RollingBack")
+    );
+    assert_eq!(
+        (migrations[0].root_path.as_str(), migrations[0].migrated),
+        ("by-dev", false)
+    );
 
     let rows = table(&cluster, &["urun"]);
-    assert_eq!(rows[0], ["NAME", "KIND", "RELEASE", "FROM", "TO", "PHASE", "STEP", "AGE"]);
-    assert_eq!(rows[1][..7], ["my-release-1", "Migration", "my-release", "2.1.4", "2.2.16", "RollingBack", "stop"]);
+    assert_eq!(
+        rows[0],
+        [
+            "NAME", "KIND", "RELEASE", "FROM", "TO", "PHASE", "STEP", "AGE"
+        ]
+    );
+    assert_eq!(
+        rows[1][..7],
+        [
+            "my-release-1",
+            "Migration",
+            "my-release",
+            "2.1.4",
+            "2.2.16",
+            "RollingBack",
+            "stop"
+        ]
+    );
 
     for (field, other) in [
         ("planHash", json!("sha256:2")),
@@ -283,35 +525,93 @@ fn runs_and_decisions_keep_all_they_hold() {
         ("kind", json!("Rolling")),
         ("from", json!("2.1.0")),
         ("to", json!("2.3.0")),
-        ("plan", json!([{"id": "update-querynode", "title": "t", "action": "Update"}])),
+        (
+            "plan",
+            json!([{"id": "update-querynode", "title": "t", "action": "Update"}]),
+        ),
         ("image", json!("other:v1")),
         ("image", Value::Null),
     ] {
-        let refusal = patched(&cluster, &["urun", "my-release-1"], &json!({"spec": {field: other}})).expect_err(field);
-        assert!(refusal.contains(&format!("{field} must not change")), "{field}: {refusal}");
+        let refusal = patched(
+            &cluster,
+            &["urun", "my-release-1"],
+            &json!({"spec": {field: other}}),
+        )
+        .expect_err(field);
+        assert!(
+            refusal.contains(&format!("{field} must not change")),
+            "{field}: {refusal}"
+        );
     }
-    patched(&cluster, &["urun", "my-release-1"], &json!({"spec": {"requestedBy": "you"}, "status": {"phase": "Aborted"}}))
-        .unwrap();
-    assert_eq!(cluster.get_json(&path)["status"]["phase"], "RollingBack", "only the subresource writes the status");
+    patched(
+        &cluster,
+        &["urun", "my-release-1"],
+        &json!({"spec": {"requestedBy": "you"}, "status": {"phase": "Aborted"}}),
+    )
+    .unwrap();
+    assert_eq!(
+        cluster.get_json(&path)["status"]["phase"],
+        "RollingBack",
+        "only the subresource writes the status"
+    );
     for (status, says) in [
-        (json!({"phase": "Dreaming"}), r#"supported values: "Pending", "Running""#),
-        (json!({"backup": {"sha256": "short"}}), "status.backup.sha256"),
-        (json!({"startedAt": "yesterday"}), "must be of type date-time"),
+        (
+            json!({"phase": "Dreaming"}),
+            r#"supported values: "Pending", "Running""#,
+        ),
+        (
+            json!({"backup": {"sha256": "short"}}),
+            "status.backup.sha256",
+        ),
+        (
+            json!({"startedAt": "yesterday"}),
+            "must be of type date-time",
+        ),
     ] {
-        let refusal =
-            patched(&cluster, &["urun", "my-release-1", "--subresource=status"], &json!({"status": status})).unwrap_err();
+        let refusal = patched(
+            &cluster,
+            &["urun", "my-release-1", "--subresource=status"],
+            &json!({"status": status}),
+        )
+        .unwrap_err();
         assert!(refusal.contains(says), "{says}: {refusal}");
     }
 
     applied(&cluster, &decision().to_string()).unwrap();
-    let stored = cluster.get_json(&format!("{API}/namespaces/default/releasedecisions/milvus.my-release"));
+    let stored = cluster.get_json(&format!(
+        "{API}/namespaces/default/releasedecisions/milvus.my-release"
+    ));
     let stored: ReleaseDecision = serde_json::from_value(stored).unwrap();
-    assert_eq!(serde_json::to_value(&stored.spec).unwrap(), decision()["spec"]);
+    assert_eq!(
+        serde_json::to_value(&stored.spec).unwrap(),
+        decision()["spec"]
+    );
     let rows = table(&cluster, &["releasedecisions"]);
-    assert_eq!(rows[0], ["NAME", "RELEASE", "REVISION", "VERDICT", "EXPIRES"]);
-    assert_eq!(rows[1], ["milvus.my-release", "my-release", "8", "warn", "2026-01-01T00:30:00Z"]);
-    patched(&cluster, &["releasedecision", "milvus.my-release"], &json!({"spec": {"revision": 9}})).unwrap();
-    let refusal =
-        patched(&cluster, &["releasedecision", "milvus.my-release"], &json!({"spec": {"release": "other"}})).unwrap_err();
+    assert_eq!(
+        rows[0],
+        ["NAME", "RELEASE", "REVISION", "VERDICT", "EXPIRES"]
+    );
+    assert_eq!(
+        rows[1],
+        [
+            "milvus.my-release",
+            "my-release",
+            "8",
+            "warn",
+            "2026-01-01T00:30:00Z"
+        ]
+    );
+    patched(
+        &cluster,
+        &["releasedecision", "milvus.my-release"],
+        &json!({"spec": {"revision": 9}}),
+    )
+    .unwrap();
+    let refusal = patched(
+        &cluster,
+        &["releasedecision", "milvus.my-release"],
+        &json!({"spec": {"release": "other"}}),
+    )
+    .unwrap_err();
     assert!(refusal.contains("release must not change"), "{refusal}");
 }

@@ -21,7 +21,10 @@ fn same(path: &str, expected: &str) {
         fs::write(&file, expected).unwrap();
     }
     let found = fs::read_to_string(&file).unwrap_or_default();
-    assert!(found == expected, "{path} is out of date; run: UPDATE_GENERATED=1 cargo test --test docs");
+    assert!(
+        found == expected,
+        "{path} is out of date; run: UPDATE_GENERATED=1 cargo test --test docs"
+    );
 }
 
 #[test]
@@ -29,7 +32,9 @@ fn each_rule_has_its_page() {
     for rule in ALL {
         same(&format!("docs/rules/{}.md", rule.id), &docs::page(rule));
     }
-    let pages = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/rules")).unwrap().count();
+    let pages = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/rules"))
+        .unwrap()
+        .count();
     assert_eq!(pages, ALL.len() + 1, "a page without a rule is left over");
 }
 
@@ -37,7 +42,10 @@ fn each_rule_has_its_page() {
 fn the_index_lists_all_rules() {
     same(
         "docs/rules/README.md",
-        &format!("# Rules\n\nGenerated from `crates/core/src/rules`; do not edit.\n\n{}", docs::table("")),
+        &format!(
+            "# Rules\n\nGenerated from `crates/core/src/rules`; do not edit.\n\n{}",
+            docs::table("")
+        ),
     );
 }
 
@@ -72,16 +80,28 @@ fn every_link_between_pages_leads_somewhere() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut dead = Vec::new();
     for page in PAGES {
-        let text = fs::read_to_string(root.join(page)).unwrap_or_else(|error| panic!("{page}: {error}"));
+        let text =
+            fs::read_to_string(root.join(page)).unwrap_or_else(|error| panic!("{page}: {error}"));
         let folder = root.join(page).parent().unwrap().to_owned();
-        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+        for link in text
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split(')').next())
+        {
             let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
             if link.contains("://") {
                 continue;
             }
-            let target = if file.is_empty() { root.join(page) } else { folder.join(file) };
-            let has_anchor =
-                || anchor.is_empty() || fs::read_to_string(&target).is_ok_and(|text| anchors(&text).any(|one| one == anchor));
+            let target = if file.is_empty() {
+                root.join(page)
+            } else {
+                folder.join(file)
+            };
+            let has_anchor = || {
+                anchor.is_empty()
+                    || fs::read_to_string(&target)
+                        .is_ok_and(|text| anchors(&text).any(|one| one == anchor))
+            };
             if !target.exists() || !has_anchor() {
                 dead.push(format!("{page}: {link}"));
             }
@@ -95,7 +115,10 @@ fn anchors(text: &str) -> impl Iterator<Item = String> {
     let headings = text.lines().filter(|line| line.starts_with('#'));
     headings.map(|line| {
         let title = line.trim_start_matches('#').trim().to_lowercase();
-        let kept = title.chars().filter(|letter| letter.is_alphanumeric() || [' ', '-', '_'].contains(letter));
-        kept.map(|letter| if letter == ' ' { '-' } else { letter }).collect()
+        let kept = title
+            .chars()
+            .filter(|letter| letter.is_alphanumeric() || [' ', '-', '_'].contains(letter));
+        kept.map(|letter| if letter == ' ' { '-' } else { letter })
+            .collect()
     })
 }

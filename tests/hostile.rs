@@ -32,7 +32,8 @@ fn refused(content: &[u8]) -> String {
 
 #[test]
 fn truncated_yaml_names_document_and_line() {
-    let stderr = refused(b"kind: A\nmetadata: {name: a}\n---\nkind: B\nspec: {template: {spec: [\n");
+    let stderr =
+        refused(b"kind: A\nmetadata: {name: a}\n---\nkind: B\nspec: {template: {spec: [\n");
     assert!(stderr.contains("input.yaml: document 2, line "), "{stderr}");
 }
 
@@ -40,7 +41,10 @@ fn truncated_yaml_names_document_and_line() {
 fn ten_megabytes_of_nested_aliases_stay_small() {
     let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
     for level in 1..9 {
-        bomb += &format!("a{level}: &a{level} [{}]\n", vec![format!("*a{}", level - 1); 10].join(", "));
+        bomb += &format!(
+            "a{level}: &a{level} [{}]\n",
+            vec![format!("*a{}", level - 1); 10].join(", ")
+        );
     }
     while bomb.len() < 10 * 1024 * 1024 {
         bomb += "more: [*a8, *a8, *a8, *a8, *a8, *a8, *a8, *a8]\n";
@@ -51,7 +55,12 @@ fn ten_megabytes_of_nested_aliases_stay_small() {
     let path = file(folder.path(), "bomb.yaml", &bomb);
     // 512 MiB of address space: an expanded bomb would need terabytes.
     let status = Command::new("sh")
-        .args(["-c", "ulimit -v 524288; exec \"$0\" check --after \"$1\"", env!("CARGO_BIN_EXE_milvus-guard"), &path])
+        .args([
+            "-c",
+            "ulimit -v 524288; exec \"$0\" check --after \"$1\"",
+            env!("CARGO_BIN_EXE_milvus-guard"),
+            &path,
+        ])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .status()
@@ -84,17 +93,27 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 
 #[test]
 fn a_gzip_bomb_in_a_release_secret() {
-    let stderr = refused(secret("helm.sh/release.v1", &gzip(&vec![b' '; 200 * 1024 * 1024])).as_bytes());
-    assert!(stderr.contains("my-release") && stderr.contains("input.yaml"), "{stderr}");
+    let stderr =
+        refused(secret("helm.sh/release.v1", &gzip(&vec![b' '; 200 * 1024 * 1024])).as_bytes());
+    assert!(
+        stderr.contains("my-release") && stderr.contains("input.yaml"),
+        "{stderr}"
+    );
 }
 
 #[test]
 fn secrets_of_another_type_and_damaged_ones() {
     let stderr = refused(secret("Opaque", b"not helm's").as_bytes());
     assert!(stderr.contains("Opaque"), "{stderr}");
-    assert!(refused(secret("helm.sh/release.v1", &gzip(b"{\"name\": 1}")).as_bytes()).contains("my-release"));
+    assert!(
+        refused(secret("helm.sh/release.v1", &gzip(b"{\"name\": 1}")).as_bytes())
+            .contains("my-release")
+    );
     let plain = "apiVersion: v1\nkind: Secret\ntype: Opaque\nmetadata: {name: a}\nstringData: {password: hunter2}\n";
-    assert!(!refused(plain.as_bytes()).contains("hunter2"), "a Secret's content must not be printed");
+    assert!(
+        !refused(plain.as_bytes()).contains("hunter2"),
+        "a Secret's content must not be printed"
+    );
 }
 
 #[test]
@@ -110,8 +129,15 @@ fn folders_charts_and_missing_files() {
     assert!(fails(&format!("{path}/nothing.yaml")).contains("no such file"));
     fs::create_dir(folder.path().join("templates")).unwrap();
     file(folder.path(), "Chart.yaml", "name: milvus\n");
-    assert!(fails(path).contains("helm template"), "a chart is not rendered manifests");
-    let strange = file(folder.path(), "web.yaml", "apiVersion: v1\nkind: Service\nmetadata: {name: web}\n");
+    assert!(
+        fails(path).contains("helm template"),
+        "a chart is not rendered manifests"
+    );
+    let strange = file(
+        folder.path(),
+        "web.yaml",
+        "apiVersion: v1\nkind: Service\nmetadata: {name: web}\n",
+    );
     assert!(fails(&strange).contains("holds no Milvus"));
 }
 
@@ -123,17 +149,31 @@ fn files_without_permission() {
     if fs::read(&path).is_ok() {
         // Root may read everything; setpriv drops that right, so that the test still tests.
         let output = Command::new("setpriv")
-            .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all", "cat"])
+            .args([
+                "--reuid=65534",
+                "--regid=65534",
+                "--clear-groups",
+                "--bounding-set=-all",
+                "cat",
+            ])
             .arg(&path)
             .output();
-        assert!(output.is_ok_and(|output| !output.status.success()), "nobody must not read the file either");
+        assert!(
+            output.is_ok_and(|output| !output.status.success()),
+            "nobody must not read the file either"
+        );
         let stage = tempfile::tempdir().unwrap();
         fs::set_permissions(stage.path(), fs::Permissions::from_mode(0o755)).unwrap();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let binary = stage.path().join("milvus-guard");
         fs::copy(env!("CARGO_BIN_EXE_milvus-guard"), &binary).unwrap();
         let (code, _, stderr) = run(Command::new("setpriv")
-            .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all"])
+            .args([
+                "--reuid=65534",
+                "--regid=65534",
+                "--clear-groups",
+                "--bounding-set=-all",
+            ])
             .arg(&binary)
             .args(["check", "--after", &path]));
         assert_eq!(code, 2, "{stderr}");
@@ -169,9 +209,21 @@ fn configuration_that_cannot_be_read_does_not_pass_silently() {
         )
     };
     let folder = tempfile::tempdir().unwrap();
-    let before = file(folder.path(), "before.yaml", &manifest("etcd: {rootPath: prod}"));
-    let after = file(folder.path(), "after.yaml", &manifest("etcd: {rootPath: [broken"));
-    let (code, stdout, stderr) = run(guard().args(["check", "--before", &before, "--after", &after]));
+    let before = file(
+        folder.path(),
+        "before.yaml",
+        &manifest("etcd: {rootPath: prod}"),
+    );
+    let after = file(
+        folder.path(),
+        "after.yaml",
+        &manifest("etcd: {rootPath: [broken"),
+    );
+    let (code, stdout, stderr) =
+        run(guard().args(["check", "--before", &before, "--after", &after]));
     assert_eq!((code, stdout.as_str()), (2, ""), "{stderr}");
-    assert!(stderr.contains("after.yaml:") && stderr.contains("user.yaml"), "{stderr}");
+    assert!(
+        stderr.contains("after.yaml:") && stderr.contains("user.yaml"),
+        "{stderr}"
+    );
 }

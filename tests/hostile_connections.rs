@@ -40,7 +40,11 @@ impl Bed {
     fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (server, config) = Server::alone(folder.path(), &[]);
-        Self { server, config, _folder: folder }
+        Self {
+            server,
+            config,
+            _folder: folder,
+        }
     }
 
     fn tls(&self) -> io::Result<Https> {
@@ -93,9 +97,13 @@ fn whoever_asks_nothing_is_shown_out() {
         ("a preface", PREFACE),
         ("HTTP/2 without a request", &half),
     ];
-    let mut open: Vec<(&str, Https)> = ways.iter().map(|(name, bytes)| (*name, bed.after(bytes).unwrap())).collect();
+    let mut open: Vec<(&str, Https)> = ways
+        .iter()
+        .map(|(name, bytes)| (*name, bed.after(bytes).unwrap()))
+        .collect();
     let mut bare = bed.tcp().unwrap();
-    bare.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    bare.set_read_timeout(Some(Duration::from_secs(30)))
+        .unwrap();
     let mut buffer = Vec::new();
     assert!(bare.read_to_end(&mut buffer).is_ok(), "no handshake");
     for (name, connection) in &mut open {
@@ -108,18 +116,34 @@ fn whoever_asks_nothing_is_shown_out() {
             }
         };
         assert!(
-            !matches!(end.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut),
+            !matches!(
+                end.kind(),
+                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+            ),
             "{name}: {end} after {:?}",
             begun.elapsed()
         );
     }
     // Whoever asked once may stay longer.
     let mut warm = bed.tls().unwrap();
-    assert_eq!(warm.post("/validate", review("1", 10).as_bytes()).unwrap().status, 200);
+    assert_eq!(
+        warm.post("/validate", review("1", 10).as_bytes())
+            .unwrap()
+            .status,
+        200
+    );
     let mut other = bed.tcp().unwrap();
-    other.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    other
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .unwrap();
     assert!(other.read_to_end(&mut buffer).is_ok());
-    assert_eq!(warm.post("/validate", review("2", 10).as_bytes()).unwrap().status, 200, "longer than one who never asked");
+    assert_eq!(
+        warm.post("/validate", review("2", 10).as_bytes())
+            .unwrap()
+            .status,
+        200,
+        "longer than one who never asked"
+    );
 }
 
 /// One honest client: its reviews, the longest time that one took, and how often a connection ended between two.
@@ -133,7 +157,9 @@ fn honest(bed: &Bed, over: &AtomicBool, answered: &AtomicUsize) -> Duration {
         let body = review(&uid, if count % 16 == 0 { 1_000_000 } else { 1000 });
         let begun = Instant::now();
         let reply = loop {
-            let (mut open, used) = connection.take().unwrap_or_else(|| (bed.tls().expect("an honest client gets in"), 0));
+            let (mut open, used) = connection
+                .take()
+                .unwrap_or_else(|| (bed.tls().expect("an honest client gets in"), 0));
             match open.post("/validate?timeout=10s", body.as_bytes()) {
                 Ok(reply) => {
                     connection = (used < 20).then_some((open, used + 1));
@@ -147,7 +173,10 @@ fn honest(bed: &Bed, over: &AtomicBool, answered: &AtomicUsize) -> Duration {
         longest = longest.max(begun.elapsed());
         assert_eq!(reply.status, 200, "{}", reply.text());
         let answer: Value = serde_json::from_slice(&reply.body).unwrap();
-        assert!(answer["response"]["uid"] == uid.as_str() && answer["response"]["allowed"] == true, "{answer}");
+        assert!(
+            answer["response"]["uid"] == uid.as_str() && answer["response"]["allowed"] == true,
+            "{answer}"
+        );
         answered.fetch_add(1, Ordering::Relaxed);
         count += 1;
     }
@@ -159,14 +188,25 @@ fn honest_reviews_go_on_beside_hostile_connections() {
     let bed = Bed::start();
     let (over, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
     let longest = thread::scope(|scope| {
-        let callers: Vec<_> = (0..2).map(|_| scope.spawn(|| honest(&bed, &over, &answered))).collect();
-        let all = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| attack(&bed, &answered)));
+        let callers: Vec<_> = (0..2)
+            .map(|_| scope.spawn(|| honest(&bed, &over, &answered)))
+            .collect();
+        let all =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| attack(&bed, &answered)));
         over.store(true, Ordering::Relaxed);
-        let longest = callers.into_iter().map(|caller| caller.join().expect("no review was lost")).max().unwrap();
+        let longest = callers
+            .into_iter()
+            .map(|caller| caller.join().expect("no review was lost"))
+            .max()
+            .unwrap();
         all.unwrap();
         longest
     });
-    eprintln!("{} honest reviews, the longest took {longest:?}; peak {} MiB", answered.into_inner(), bed.peak_mib());
+    eprintln!(
+        "{} honest reviews, the longest took {longest:?}; peak {} MiB",
+        answered.into_inner(),
+        bed.peak_mib()
+    );
     assert!(longest < LATE, "{longest:?}");
     assert!(bed.peak_mib() < 200, "{} MiB", bed.peak_mib());
     assert!(!bed.server.log().contains("panicked"));
@@ -176,24 +216,38 @@ fn honest_reviews_go_on_beside_hostile_connections() {
 fn attack(bed: &Bed, answered: &AtomicUsize) {
     let more = |what: &str| {
         let from = answered.load(Ordering::Relaxed);
-        wait_until(&format!("honest reviews go on beside {what}"), Duration::from_secs(60), || {
-            answered.load(Ordering::Relaxed) >= from + 40
-        });
+        wait_until(
+            &format!("honest reviews go on beside {what}"),
+            Duration::from_secs(60),
+            || answered.load(Ordering::Relaxed) >= from + 40,
+        );
         let ready = bed.server.metrics.replace("/metrics", "/readyz");
         for url in [ready, format!("{}/readyz", bed.server.url)] {
-            assert_eq!(curl(&url).map(|(code, _)| code), Some(200), "{url} beside {what}");
+            assert_eq!(
+                curl(&url).map(|(code, _)| code),
+                Some(200),
+                "{url} beside {what}"
+            );
         }
         eprintln!("beside {what}: peak {} MiB", bed.peak_mib());
     };
     more("nothing");
     let silent: Vec<_> = (0..700).filter_map(|_| bed.tcp().ok()).collect();
     more("silent connections, more than there are places");
-    let idle: Vec<_> = (0..100).filter_map(|number| bed.after(if number % 2 == 0 { b"" } else { b"P" }).ok()).collect();
+    let idle: Vec<_> = (0..100)
+        .filter_map(|number| bed.after(if number % 2 == 0 { b"" } else { b"P" }).ok())
+        .collect();
     more("idle TLS");
-    let prefaces: Vec<_> =
-        (0..40).filter_map(|number| bed.after(&PREFACE[..if number % 2 == 0 { 20 } else { 24 }]).ok()).collect();
+    let prefaces: Vec<_> = (0..40)
+        .filter_map(|number| {
+            bed.after(&PREFACE[..if number % 2 == 0 { 20 } else { 24 }])
+                .ok()
+        })
+        .collect();
     more("prefaces");
-    let announced: Vec<_> = (0..40).filter_map(|_| bed.after(&head(7 * 1024 * 1024 - 1)).ok()).collect();
+    let announced: Vec<_> = (0..40)
+        .filter_map(|_| bed.after(&head(7 * 1024 * 1024 - 1)).ok())
+        .collect();
     more("bodies that are only announced");
     let part = vec![b' '; 1_500_000];
     let slow: Vec<_> = (0..40)

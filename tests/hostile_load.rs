@@ -51,15 +51,29 @@ impl Cgroup {
     fn with_limit(limit: &str) -> Self {
         let root = Path::new("/sys/fs/cgroup");
         let controllers = fs::read_to_string(root.join("cgroup.controllers")).unwrap_or_default();
-        let is_v2 = controllers.split_whitespace().any(|controller| controller == "memory");
-        let parent = if is_v2 { root.to_owned() } else { root.join("memory") };
+        let is_v2 = controllers
+            .split_whitespace()
+            .any(|controller| controller == "memory");
+        let parent = if is_v2 {
+            root.to_owned()
+        } else {
+            root.join("memory")
+        };
         if is_v2 {
-            fs::write(root.join("cgroup.subtree_control"), "+memory").expect("the memory controller can be delegated (root)");
+            fs::write(root.join("cgroup.subtree_control"), "+memory")
+                .expect("the memory controller can be delegated (root)");
         }
         let folder = parent.join(format!("milvus-guard-hostile-{}", std::process::id()));
         fs::create_dir(&folder).expect("a cgroup can be made (root)");
         let cgroup = Self { folder, is_v2 };
-        cgroup.write(if is_v2 { "memory.max" } else { "memory.limit_in_bytes" }, limit);
+        cgroup.write(
+            if is_v2 {
+                "memory.max"
+            } else {
+                "memory.limit_in_bytes"
+            },
+            limit,
+        );
         cgroup
     }
 
@@ -74,7 +88,9 @@ impl Cgroup {
     /// The same command, started in this cgroup.
     fn enclosed(&self, command: &Command) -> Command {
         let mut inside = Command::new("sh");
-        inside.args(["-c", r#"echo $$ > "$0" && exec "$@""#]).arg(self.folder.join("cgroup.procs"));
+        inside
+            .args(["-c", r#"echo $$ > "$0" && exec "$@""#])
+            .arg(self.folder.join("cgroup.procs"));
         inside.arg(command.get_program()).args(command.get_args());
         for (key, value) in command.get_envs() {
             match value {
@@ -86,24 +102,41 @@ impl Cgroup {
     }
 
     fn holds(&self, pid: u32) -> bool {
-        self.read("cgroup.procs").lines().any(|line| line == pid.to_string())
+        self.read("cgroup.procs")
+            .lines()
+            .any(|line| line == pid.to_string())
     }
 
     /// Bytes that were in use at most: also the page cache of what the process reads and writes.
     fn peak(&self) -> u64 {
-        self.read(if self.is_v2 { "memory.peak" } else { "memory.max_usage_in_bytes" }).trim().parse().unwrap()
+        self.read(if self.is_v2 {
+            "memory.peak"
+        } else {
+            "memory.max_usage_in_bytes"
+        })
+        .trim()
+        .parse()
+        .unwrap()
     }
 
     fn oom_kills(&self) -> u64 {
-        let text = self.read(if self.is_v2 { "memory.events" } else { "memory.oom_control" });
-        text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.parse().ok()).expect("the kernel counts kills")
+        let text = self.read(if self.is_v2 {
+            "memory.events"
+        } else {
+            "memory.oom_control"
+        });
+        text.lines()
+            .find_map(|line| line.strip_prefix("oom_kill ")?.parse().ok())
+            .expect("the kernel counts kills")
     }
 }
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
         // A process that was killed leaves it a moment later.
-        let gone = milvus_guard_testbed::wait_until(Duration::from_secs(10), || fs::remove_dir(&self.folder).is_ok());
+        let gone = milvus_guard_testbed::wait_until(Duration::from_secs(10), || {
+            fs::remove_dir(&self.folder).is_ok()
+        });
         if !gone {
             eprintln!("{} could not be removed", self.folder.display());
         }
@@ -115,16 +148,32 @@ fn variables() -> Vec<(String, String)> {
     let deployments = rendered(|kind| kind == "Deployment");
     let container = &deployments[0]["spec"]["template"]["spec"]["containers"][0];
     let text = |value: &Value| value.as_str().map(str::to_owned);
-    container["env"].as_array().unwrap().iter().filter_map(|one| Some((text(&one["name"])?, text(&one["value"])?))).collect()
+    container["env"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|one| Some((text(&one["name"])?, text(&one["value"])?)))
+        .collect()
 }
 
 /// What the chart gives a replica: the limit of its memory, and how long an API server waits for an answer.
 fn chart() -> (String, Duration) {
-    let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/charts/milvus-guard/values.yaml")).unwrap();
+    let text = fs::read_to_string(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/charts/milvus-guard/values.yaml"
+    ))
+    .unwrap();
     let values = documents(&text).next().unwrap().unwrap().root.to_json();
-    let limit = values["resources"]["limits"]["memory"].as_str().unwrap().to_owned();
-    let timeouts = ["releaseGate", "workloadGate", "versionLabel"].map(|gate| values[gate]["timeoutSeconds"].as_u64().unwrap());
-    (limit.replace("Mi", "M"), Duration::from_secs(*timeouts.iter().min().unwrap()))
+    let limit = values["resources"]["limits"]["memory"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let timeouts = ["releaseGate", "workloadGate", "versionLabel"]
+        .map(|gate| values[gate]["timeoutSeconds"].as_u64().unwrap());
+    (
+        limit.replace("Mi", "M"),
+        Duration::from_secs(*timeouts.iter().min().unwrap()),
+    )
 }
 
 /// An honest review, and the answer that it is given in peace.
@@ -143,31 +192,60 @@ fn questions(webhook: &Webhook, caller: &Caller) -> Vec<Question> {
         change(&mut new);
         update(&old, &new).to_string()
     };
-    let (done, manifest) = webhook.helm(Helm::V4, &["get", "manifest", "my-release", "-n", "milvus"]);
+    let (done, manifest) =
+        webhook.helm(Helm::V4, &["get", "manifest", "my-release", "-n", "milvus"]);
     assert!(done, "{manifest}");
     let mut web = old.clone();
     web["metadata"]["name"] = json!("web");
     web["spec"]["template"]["spec"]["containers"] = json!([{"name": "web", "image": "nginx:1"}]);
-    for labels in ["/metadata/labels", "/spec/selector/matchLabels", "/spec/template/metadata/labels"] {
+    for labels in [
+        "/metadata/labels",
+        "/spec/selector/matchLabels",
+        "/spec/template/metadata/labels",
+    ] {
         *web.pointer_mut(labels).unwrap() = json!({"app": "web"});
     }
     let mut web_after = web.clone();
     web_after["spec"]["template"]["spec"]["containers"][0]["image"] = json!("nginx:2");
     let variable = json!([{"name": "GOGC", "value": "100"}]);
     let all = [
-        ("a safe change", "validate", changed(&|new| new["spec"]["template"]["spec"]["containers"][0]["env"] = variable.clone())),
-        ("a label", "validate", changed(&|new| new["metadata"]["labels"]["team"] = json!("search"))),
-        ("another workload", "validate", update(&web, &web_after).to_string()),
+        (
+            "a safe change",
+            "validate",
+            changed(&|new| {
+                new["spec"]["template"]["spec"]["containers"][0]["env"] = variable.clone()
+            }),
+        ),
+        (
+            "a label",
+            "validate",
+            changed(&|new| new["metadata"]["labels"]["team"] = json!("search")),
+        ),
+        (
+            "another workload",
+            "validate",
+            update(&web, &web_after).to_string(),
+        ),
         (
             "a version label",
             "mutate",
-            changed(&|new| new["spec"]["template"]["spec"]["containers"][0]["image"] = json!("milvusdb/milvus:v2.3.21")),
+            changed(&|new| {
+                new["spec"]["template"]["spec"]["containers"][0]["image"] =
+                    json!("milvusdb/milvus:v2.3.21")
+            }),
         ),
-        ("a Helm release", "validate", String::from_utf8(bombs::manifest(&[(&manifest, 1)])).unwrap()),
+        (
+            "a Helm release",
+            "validate",
+            String::from_utf8(bombs::manifest(&[(&manifest, 1)])).unwrap(),
+        ),
         (
             "an unsafe change",
             "validate",
-            changed(&|new| new["spec"]["template"]["spec"]["containers"][0]["image"] = json!("milvusdb/milvus:v2.4.5")),
+            changed(&|new| {
+                new["spec"]["template"]["spec"]["containers"][0]["image"] =
+                    json!("milvusdb/milvus:v2.4.5")
+            }),
         ),
     ];
     let questions: Vec<Question> = all
@@ -176,13 +254,20 @@ fn questions(webhook: &Webhook, caller: &Caller) -> Vec<Question> {
             let path = format!("{}?timeout=5s", caller.path.replace("validate", gate));
             let reply = caller.connect().post(&path, body.as_bytes()).unwrap();
             assert_eq!(reply.status, 200, "{name}: {}", reply.text());
-            Question { name, path, body, answer: serde_json::from_slice(&reply.body).unwrap() }
+            Question {
+                name,
+                path,
+                body,
+                answer: serde_json::from_slice(&reply.body).unwrap(),
+            }
         })
         .collect();
     for question in &questions {
         let answer = &question.answer["response"];
         let is_right = match question.name {
-            "an unsafe change" => answer["allowed"] == false && answer.to_string().contains("MG201"),
+            "an unsafe change" => {
+                answer["allowed"] == false && answer.to_string().contains("MG201")
+            }
             "a version label" => answer["allowed"] == true && answer["patchType"] == "JSONPatch",
             _ => answer["allowed"] == true && !answer.to_string().contains("did not judge"),
         };
@@ -210,16 +295,20 @@ fn honest(caller: &Caller, questions: &[Question]) -> Vec<(usize, Duration)> {
                 other => other % 4,
             };
             let question = &questions[which];
-            let due = begun + EVERY / u32::try_from(CLIENTS).unwrap() * u32::try_from(number).unwrap();
+            let due =
+                begun + EVERY / u32::try_from(CLIENTS).unwrap() * u32::try_from(number).unwrap();
             thread::sleep(due.saturating_duration_since(Instant::now()));
             let uid = format!("honest-{number}");
-            let body = question.body.replacen(r#""uid":"u-1""#, &format!(r#""uid":"{uid}""#), 1);
+            let body = question
+                .body
+                .replacen(r#""uid":"u-1""#, &format!(r#""uid":"{uid}""#), 1);
             let asked = Instant::now();
             let reply = loop {
                 let (mut open, used) = connection.take().unwrap_or_else(|| (caller.connect(), 0));
                 match open.post(&question.path, body.as_bytes()) {
                     Ok(reply) => {
-                        connection = (!reply.closes() && used + 1 < PER_CONNECTION).then_some((open, used + 1));
+                        connection = (!reply.closes() && used + 1 < PER_CONNECTION)
+                            .then_some((open, used + 1));
                         break reply;
                     }
                     // A connection that ended between two reviews: the API server tries again too.
@@ -237,7 +326,14 @@ fn honest(caller: &Caller, questions: &[Question]) -> Vec<(usize, Duration)> {
     };
     thread::scope(|scope| {
         let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(client)).collect();
-        clients.into_iter().flat_map(|client| client.join().expect("every review of this client was answered rightly")).collect()
+        clients
+            .into_iter()
+            .flat_map(|client| {
+                client
+                    .join()
+                    .expect("every review of this client was answered rightly")
+            })
+            .collect()
     })
 }
 
@@ -263,7 +359,13 @@ impl Attacks {
     }
 
     /// Holds so many connections, the oldest of which give way to new ones all the time.
-    fn hold<T>(&self, count: &AtomicUsize, most: usize, pause: Duration, open: impl Fn(usize) -> io::Result<T>) {
+    fn hold<T>(
+        &self,
+        count: &AtomicUsize,
+        most: usize,
+        pause: Duration,
+        open: impl Fn(usize) -> io::Result<T>,
+    ) {
         let mut held = VecDeque::new();
         let mut number = 0;
         self.again(count, || {
@@ -289,11 +391,19 @@ impl Attacks {
         let path = format!("{}?timeout=5s", caller.path);
         let part = vec![b' '; 1_500_000];
         thread::scope(|scope| {
-            scope.spawn(|| self.hold(&self.silent, 600, Duration::from_millis(5), |_| TcpStream::connect(address)));
+            scope.spawn(|| {
+                self.hold(&self.silent, 600, Duration::from_millis(5), |_| {
+                    TcpStream::connect(address)
+                })
+            });
             scope.spawn(|| {
                 self.hold(&self.idle, 100, Duration::from_millis(20), |number| {
                     let mut connection = tls()?;
-                    connection.send(if number % 2 == 0 { b"PRI * HTTP/2.0\r\n" } else { b"P" })?;
+                    connection.send(if number % 2 == 0 {
+                        b"PRI * HTTP/2.0\r\n"
+                    } else {
+                        b"P"
+                    })?;
                     Ok(connection)
                 });
             });
@@ -316,8 +426,12 @@ impl Attacks {
                 scope.spawn(|| {
                     let mut open = None;
                     self.again(&self.refused, || {
-                        let Some(mut connection) = open.take().or_else(|| tls().ok()) else { return false };
-                        let Ok(reply) = connection.post(&wrong, b"{}") else { return false };
+                        let Some(mut connection) = open.take().or_else(|| tls().ok()) else {
+                            return false;
+                        };
+                        let Ok(reply) = connection.post(&wrong, b"{}") else {
+                            return false;
+                        };
                         assert_eq!(reply.status, 404);
                         open = Some(connection);
                         true
@@ -354,18 +468,37 @@ fn figures(took: &[(usize, Duration)], which: Option<usize>) -> [f64; 3] {
 #[test]
 #[ignore = "needs root and a release build: make test-hostile"]
 fn honest_reviews_are_in_time_beside_every_attack_and_the_memory_stays_below_its_limit() {
-    assert!(env::var_os(BINARY).is_some(), "{BINARY} must name the released program, which is measured");
+    assert!(
+        env::var_os(BINARY).is_some(),
+        "{BINARY} must name the released program, which is measured"
+    );
     let (limit, timeout) = chart();
     let cgroup = Cgroup::with_limit(&limit);
     let mut webhook = Webhook::start();
     let release = Chart::compact("4.1.34");
-    let args = ["install", "my-release", release.path(), "-n", "milvus", "--create-namespace", "--set", "image.all.tag=v2.3.22"];
+    let args = [
+        "install",
+        "my-release",
+        release.path(),
+        "-n",
+        "milvus",
+        "--create-namespace",
+        "--set",
+        "image.all.tag=v2.3.22",
+    ];
     let (done, text) = webhook.helm(Helm::V4, &args);
     assert!(done, "{text}");
     webhook.roll_out("milvus");
     webhook.server.kill();
-    let kubeconfig = webhook.cluster.kubeconfig_for_service_account(GUARD, "milvus-guard");
-    let mut command = serve(&kubeconfig, webhook.folder.path(), "127.0.0.1:0", &["--log-format", "json"]);
+    let kubeconfig = webhook
+        .cluster
+        .kubeconfig_for_service_account(GUARD, "milvus-guard");
+    let mut command = serve(
+        &kubeconfig,
+        webhook.folder.path(),
+        "127.0.0.1:0",
+        &["--log-format", "json"],
+    );
     command.envs(variables());
     webhook.server = Server::spawn_ready(cgroup.enclosed(&command), webhook.folder.path());
     webhook.register();
@@ -379,18 +512,36 @@ fn honest_reviews_are_in_time_beside_every_attack_and_the_memory_stays_below_its
     let (bombs, attacks) = (bombs::of_every_kind(), Attacks::default());
     let stormy = thread::scope(|scope| {
         let attackers = scope.spawn(|| attacks.run(&caller, &bombs));
-        let answered = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| honest(&caller, &questions)));
+        let answered =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| honest(&caller, &questions)));
         attacks.over.store(true, Ordering::Relaxed);
-        attackers.join().expect("attackers are refused as they should be");
-        assert_eq!(cgroup.oom_kills(), 0, "killed at {} MiB", cgroup.peak() / MIB as u64);
+        attackers
+            .join()
+            .expect("attackers are refused as they should be");
+        assert_eq!(
+            cgroup.oom_kills(),
+            0,
+            "killed at {} MiB",
+            cgroup.peak() / MIB as u64
+        );
         answered.expect("honest reviews are answered")
     });
 
     let (peak, resident) = (cgroup.peak(), webhook.server.peak_kib() * 1024);
     let counted = |count: &AtomicUsize| count.load(Ordering::Relaxed);
-    let Attacks { silent, idle, slow, refused, bombs: sent, .. } = &attacks;
+    let Attacks {
+        silent,
+        idle,
+        slow,
+        refused,
+        bombs: sent,
+        ..
+    } = &attacks;
     let did = [silent, idle, slow, refused, sent].map(counted);
-    eprintln!("silent, idle TLS, slow bodies, requests on a wrong path, bombs of {} kinds: {did:?}", bombs.len());
+    eprintln!(
+        "silent, idle TLS, slow bodies, requests on a wrong path, bombs of {} kinds: {did:?}",
+        bombs.len()
+    );
     for which in [None].into_iter().chain((0..questions.len()).map(Some)) {
         let name = which.map_or("all", |which| questions[which].name);
         let (alone, beside) = (figures(&calm, which), figures(&stormy, which));
@@ -412,15 +563,32 @@ fn honest_reviews_are_in_time_beside_every_attack_and_the_memory_stays_below_its
     );
     assert_eq!((calm.len(), stormy.len()), (REVIEWS, REVIEWS));
     let longest = stormy.iter().map(|(_, took)| *took).max().unwrap();
-    assert!(longest < timeout, "{longest:?}: an API server waits for {timeout:?}");
+    assert!(
+        longest < timeout,
+        "{longest:?}: an API server waits for {timeout:?}"
+    );
     assert!(
         did[0] > 512 && did[1] > 100 && did[2] > 20 && did[3] > 1000 && did[4] >= bombs.len(),
         "the attacks took place: {did:?}"
     );
     assert_eq!(cgroup.oom_kills(), 0);
-    assert!(cgroup.holds(pid) && webhook.server.is_ready(), "it is the same process, and it is ready");
-    assert!(peak < MAX_PEAK && resident < MAX_PEAK, "{} and {} MiB", mib(peak), mib(resident));
+    assert!(
+        cgroup.holds(pid) && webhook.server.is_ready(),
+        "it is the same process, and it is ready"
+    );
+    assert!(
+        peak < MAX_PEAK && resident < MAX_PEAK,
+        "{} and {} MiB",
+        mib(peak),
+        mib(resident)
+    );
     let log = webhook.server.log();
     assert!(!log.contains("panicked"), "{log}");
-    expect_success(webhook.cluster.kubectl(["-n", "milvus", "scale", "deployment/my-release-milvus-proxy", "--replicas=2"]));
+    expect_success(webhook.cluster.kubectl([
+        "-n",
+        "milvus",
+        "scale",
+        "deployment/my-release-milvus-proxy",
+        "--replicas=2",
+    ]));
 }

@@ -72,8 +72,15 @@ fn violations(rooms: &[&str]) -> Vec<String> {
     for file in files {
         let text = fs::read_to_string(&file).unwrap();
         // Tests may do what they like; their module is the last one of a file.
-        let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
-        for (number, line) in code.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//")) {
+        let code = text
+            .split("#[cfg(test)]\nmod tests {")
+            .next()
+            .unwrap_or_default();
+        for (number, line) in code
+            .lines()
+            .enumerate()
+            .filter(|(_, line)| !line.trim_start().starts_with("//"))
+        {
             for banned in BANNED.iter().filter(|banned| line.contains(*banned)) {
                 violations.push(format!("{}:{}: {banned}", file.display(), number + 1));
             }
@@ -85,12 +92,19 @@ fn violations(rooms: &[&str]) -> Vec<String> {
 #[test]
 fn the_core_does_no_io() {
     let violations = violations(&PURE);
-    assert!(violations.is_empty(), "the core must stay pure:\n{}", violations.join("\n"));
+    assert!(
+        violations.is_empty(),
+        "the core must stay pure:\n{}",
+        violations.join("\n")
+    );
 }
 
 #[test]
 fn this_test_can_fail() {
-    assert!(!violations(&["crates/sources/src"]).is_empty(), "adapters do I/O, so the search must find it there");
+    assert!(
+        !violations(&["crates/sources/src"]).is_empty(),
+        "adapters do I/O, so the search must find it there"
+    );
 }
 
 #[test]
@@ -103,7 +117,10 @@ fn every_rule_file_is_registered_under_its_id() {
         .map(|name| name[..5].to_uppercase())
         .collect();
     ids.sort();
-    let registered: Vec<&str> = milvus_guard_core::rules::ALL.iter().map(|rule| rule.id).collect();
+    let registered: Vec<&str> = milvus_guard_core::rules::ALL
+        .iter()
+        .map(|rule| rule.id)
+        .collect();
     assert_eq!(registered, ids);
 }
 
@@ -131,12 +148,31 @@ fn phrases_that_are_hard_to_understand_do_not_spread() {
     for folder in ["src", "crates"] {
         sources(&root.join(folder), &mut files);
     }
-    files.extend(["README.md", "CONTRIBUTING.md", "RELEASING.md", "SECURITY.md"].map(|page| root.join(page)));
-    for page in fs::read_dir(root.join("docs")).unwrap().map(|page| page.unwrap().path()) {
+    files.extend(
+        [
+            "README.md",
+            "CONTRIBUTING.md",
+            "RELEASING.md",
+            "SECURITY.md",
+        ]
+        .map(|page| root.join(page)),
+    );
+    for page in fs::read_dir(root.join("docs"))
+        .unwrap()
+        .map(|page| page.unwrap().path())
+    {
         files.extend(page.is_file().then_some(page));
     }
-    let texts: Vec<String> = files.iter().map(|file| fs::read_to_string(file).unwrap()).collect();
-    let count = |phrase: &str| texts.iter().map(|text| text.matches(phrase).count()).sum::<usize>();
+    let texts: Vec<String> = files
+        .iter()
+        .map(|file| fs::read_to_string(file).unwrap())
+        .collect();
+    let count = |phrase: &str| {
+        texts
+            .iter()
+            .map(|text| text.matches(phrase).count())
+            .sum::<usize>()
+    };
     let spread: Vec<String> = PHRASES
         .iter()
         .map(|(phrase, allowed)| (phrase, count(phrase), allowed))

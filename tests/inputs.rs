@@ -25,25 +25,44 @@ fn stack(tag: &str, etcd: bool) -> String {
         "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: milvus, namespace: search}}\nspec:\n  selector: {{matchLabels: {{app: milvus}}}}\n  template:\n    metadata: {{labels: {{app: milvus}}}}\n    spec:\n      containers:\n      - name: milvus\n        image: milvusdb/milvus:{tag}\n        command: [milvus, run, standalone]\n        env: [{{name: ETCD_ENDPOINTS, value: 'milvus-etcd:2379'}}]\n"
     );
     let store = "---\napiVersion: apps/v1\nkind: StatefulSet\nmetadata: {name: milvus-etcd, namespace: search}\nspec:\n  serviceName: milvus-etcd\n  selector: {matchLabels: {app: etcd}}\n  template:\n    metadata: {labels: {app: etcd}}\n    spec:\n      containers: [{name: etcd, image: 'quay.io/coreos/etcd:v3.5.18'}]\n  volumeClaimTemplates: [{metadata: {name: data}, spec: {resources: {requests: {storage: 1Gi}}}}]\n";
-    if etcd { format!("{milvus}{store}") } else { milvus }
+    if etcd {
+        format!("{milvus}{store}")
+    } else {
+        milvus
+    }
 }
 
 /// The report on a change, both sides as text.
 fn judged(before: &str, after: &str, more: &[&str]) -> (i32, Value, String) {
     let folder = tempfile::tempdir().unwrap();
-    let (before, after) = (file(folder.path(), "before.yaml", before), file(folder.path(), "after.yaml", after));
-    let (code, stdout, stderr) =
-        run(guard().args(["check", "--before", &before, "--after", &after, "--format", "json"]).args(more));
-    (code, serde_json::from_str(&stdout).unwrap_or(Value::Null), stderr)
+    let (before, after) = (
+        file(folder.path(), "before.yaml", before),
+        file(folder.path(), "after.yaml", after),
+    );
+    let (code, stdout, stderr) = run(guard()
+        .args([
+            "check", "--before", &before, "--after", &after, "--format", "json",
+        ])
+        .args(more));
+    (
+        code,
+        serde_json::from_str(&stdout).unwrap_or(Value::Null),
+        stderr,
+    )
 }
 
 fn denies(report: &Value, rule: &str) -> bool {
     let findings = report["findings"].as_array().expect("findings");
-    findings.iter().any(|finding| finding["rule"] == rule && finding["action"] == "deny")
+    findings
+        .iter()
+        .any(|finding| finding["rule"] == rule && finding["action"] == "deny")
 }
 
 fn notes(report: &Value) -> String {
-    report["inputs"][1]["notes"].as_array().map(|notes| notes.iter().filter_map(Value::as_str).collect()).unwrap_or_default()
+    report["inputs"][1]["notes"]
+        .as_array()
+        .map(|notes| notes.iter().filter_map(Value::as_str).collect())
+        .unwrap_or_default()
 }
 
 /// `check --after` of one file, which is refused.
@@ -51,7 +70,9 @@ fn refused(name: &str, content: &[u8]) -> String {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(name);
     fs::write(&path, content).unwrap();
-    let (code, stdout, stderr) = run(guard().current_dir(folder.path()).args(["check", "--after", name]));
+    let (code, stdout, stderr) = run(guard()
+        .current_dir(folder.path())
+        .args(["check", "--after", name]));
     assert_eq!((code, stdout.as_str()), (2, ""), "{stderr}");
     stderr
 }
@@ -62,14 +83,26 @@ fn one_file_for_kubectl_apply_is_a_part() {
     let (_, report, stderr) = judged(&before, &after, &[]);
     assert!(!denies(&report, "MG401"), "{stderr}");
     let note = notes(&report);
-    assert!(note.starts_with("after is a part: 1 object laid over what is before; 1 stay as they are"), "{note}");
+    assert!(
+        note.starts_with("after is a part: 1 object laid over what is before; 1 stay as they are"),
+        "{note}"
+    );
     assert!(note.contains("--whole"), "{note}");
-    assert_eq!((report["from"].as_str(), report["to"].as_str()), (Some("2.6.1"), Some("2.6.22")));
+    assert_eq!(
+        (report["from"].as_str(), report["to"].as_str()),
+        (Some("2.6.1"), Some("2.6.22"))
+    );
 
     let (code, report, _) = judged(&before, &after, &["--whole"]);
-    assert!(code == 1 && denies(&report, "MG401") && notes(&report).is_empty(), "{report}");
+    assert!(
+        code == 1 && denies(&report, "MG401") && notes(&report).is_empty(),
+        "{report}"
+    );
     let (_, report, _) = judged(&before, &after, &["--part"]);
-    assert!(!denies(&report, "MG401") && !notes(&report).contains("assumed"), "{report}");
+    assert!(
+        !denies(&report, "MG401") && !notes(&report).contains("assumed"),
+        "{report}"
+    );
 }
 
 #[test]
@@ -78,7 +111,10 @@ fn the_text_report_says_that_it_is_a_part() {
     let before = file(folder.path(), "before.yaml", &stack("v2.6.1", true));
     let after = file(folder.path(), "after.yaml", &stack("v2.6.22", false));
     let (_, stdout, _) = run(guard().args(["check", "--before", &before, "--after", &after]));
-    assert!(stdout.contains("after is a part: 1 object laid over what is before"), "{stdout}");
+    assert!(
+        stdout.contains("after is a part: 1 object laid over what is before"),
+        "{stdout}"
+    );
 }
 
 #[test]
@@ -87,7 +123,10 @@ fn a_patch_is_laid_over_the_object() {
     let (code, report, stderr) = judged(&stack("v2.6.1", true), patch, &[]);
     assert_eq!(code, 0, "{report} {stderr}");
     assert_eq!(report["to"], "2.6.22");
-    assert!(!denies(&report, "MG302") && !denies(&report, "MG401"), "{report}");
+    assert!(
+        !denies(&report, "MG302") && !denies(&report, "MG401"),
+        "{report}"
+    );
 }
 
 #[rstest]
@@ -116,21 +155,47 @@ fn a_part_needs_something_to_lie_on() {
 fn other_namespaces_are_left_out() {
     let second = stack("v2.3.0", true).replace("namespace: search", "namespace: test");
     let folder = tempfile::tempdir().unwrap();
-    let both = file(folder.path(), "both.yaml", &format!("{}---\n{second}", stack("v2.6.1", true)));
-    let (code, stdout, stderr) = run(guard().args(["audit", "--before", &both, "-n", "search", "--format", "json"]));
+    let both = file(
+        folder.path(),
+        "both.yaml",
+        &format!("{}---\n{second}", stack("v2.6.1", true)),
+    );
+    let (code, stdout, stderr) = run(guard().args([
+        "audit", "--before", &both, "-n", "search", "--format", "json",
+    ]));
     let report: Value = serde_json::from_str(&stdout).expect(&stderr);
-    assert_eq!(report["releases"].as_array().unwrap().len(), 1, "{code} {report}");
+    assert_eq!(
+        report["releases"].as_array().unwrap().len(),
+        1,
+        "{code} {report}"
+    );
     assert_eq!(report["releases"][0]["namespace"], "search");
-    assert!(stdout.contains("2 objects of other namespaces (test) left out by -n search"), "{stdout}");
+    assert!(
+        stdout.contains("2 objects of other namespaces (test) left out by -n search"),
+        "{stdout}"
+    );
 
     let (code, _, stderr) = run(guard().args(["check", "--after", &both, "-n", "prod"]));
     assert_eq!(code, 2);
-    assert!(stderr.contains("nothing in namespace prod") && stderr.contains("search (2 objects), test (2 objects)"), "{stderr}");
+    assert!(
+        stderr.contains("nothing in namespace prod")
+            && stderr.contains("search (2 objects), test (2 objects)"),
+        "{stderr}"
+    );
 
-    let unnamed = file(folder.path(), "unnamed.yaml", &stack("v2.6.1", true).replace(", namespace: search", ""));
-    let (_, stdout, stderr) = run(guard().args(["check", "--after", &unnamed, "-n", "prod", "--format", "json"]));
+    let unnamed = file(
+        folder.path(),
+        "unnamed.yaml",
+        &stack("v2.6.1", true).replace(", namespace: search", ""),
+    );
+    let (_, stdout, stderr) = run(guard().args([
+        "check", "--after", &unnamed, "-n", "prod", "--format", "json",
+    ]));
     let report: Value = serde_json::from_str(&stdout).expect(&stderr);
-    assert_eq!(report["releases"][0]["namespace"], "prod", "objects that name none get it");
+    assert_eq!(
+        report["releases"][0]["namespace"], "prod",
+        "objects that name none get it"
+    );
 }
 
 #[test]
@@ -139,11 +204,16 @@ fn a_whole_without_milvus_cannot_be_judged() {
         .split("---\n")
         .nth(1)
         .unwrap()
-        .replace("name: milvus-etcd, ", "name: milvus-etcd, labels: {helm.sh/chart: etcd-6.3.3}, ");
+        .replace(
+            "name: milvus-etcd, ",
+            "name: milvus-etcd, labels: {helm.sh/chart: etcd-6.3.3}, ",
+        );
     let (code, _, stderr) = judged(&stack("v2.6.1", true), &etcd, &[]);
     assert_eq!(code, 2, "{stderr}");
     assert!(
-        stderr.contains("holds no Milvus") && stderr.contains("StatefulSet/milvus-etcd") && stderr.contains("--part"),
+        stderr.contains("holds no Milvus")
+            && stderr.contains("StatefulSet/milvus-etcd")
+            && stderr.contains("--part"),
         "{stderr}"
     );
     let (code, report, stderr) = judged(&stack("v2.6.1", true), &etcd, &["--part"]);
@@ -154,10 +224,18 @@ fn a_whole_without_milvus_cannot_be_judged() {
 fn what_a_filter_left_out_is_said_where_nothing_is_left_to_judge() {
     let folder = tempfile::tempdir().unwrap();
     let web = "---\napiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: shop}\n";
-    let path = file(folder.path(), "a.yaml", &format!("{}{web}", stack("v2.6.1", true)));
+    let path = file(
+        folder.path(),
+        "a.yaml",
+        &format!("{}{web}", stack("v2.6.1", true)),
+    );
     let (code, _, stderr) = run(guard().args(["audit", "--before", &path, "-n", "shop"]));
     assert_eq!(code, 2);
-    assert!(stderr.contains("Service/web") && stderr.contains("2 objects of other namespaces (search) left out"), "{stderr}");
+    assert!(
+        stderr.contains("Service/web")
+            && stderr.contains("2 objects of other namespaces (search) left out"),
+        "{stderr}"
+    );
 }
 
 #[test]
@@ -168,10 +246,22 @@ fn aliases_of_one_umbrella_are_chosen_by_name_and_alias() {
         )
     };
     let folder = tempfile::tempdir().unwrap();
-    let path = file(folder.path(), "a.yaml", &(alias("docs", "v2.5.12") + &alias("chat", "v2.6.1")));
-    let (_, stdout, stderr) = run(guard().args(["check", "--after", &path, "-i", "up/chat", "--format", "json"]));
+    let path = file(
+        folder.path(),
+        "a.yaml",
+        &(alias("docs", "v2.5.12") + &alias("chat", "v2.6.1")),
+    );
+    let (_, stdout, stderr) = run(guard().args([
+        "check", "--after", &path, "-i", "up/chat", "--format", "json",
+    ]));
     let report: Value = serde_json::from_str(&stdout).expect(&stderr);
-    assert_eq!((report["releases"].as_array().unwrap().len(), report["to"].as_str()), (1, Some("2.6.1")));
+    assert_eq!(
+        (
+            report["releases"].as_array().unwrap().len(),
+            report["to"].as_str()
+        ),
+        (1, Some("2.6.1"))
+    );
     let (code, _, stderr) = run(guard().args(["check", "--after", &path, "-i", "down"]));
     assert_eq!(code, 2);
     assert!(stderr.contains("up/chat, up/docs"), "{stderr}");
@@ -194,7 +284,10 @@ fn helms_printed_output(#[case] values: &str, #[case] hooks: &str, #[case] notes
     );
     let (code, report, stderr) = judged(&stack("v2.6.1", true), &text, &[]);
     assert_eq!(
-        (report["to"].as_str(), report["releases"][0]["namespace"].as_str()),
+        (
+            report["to"].as_str(),
+            report["releases"][0]["namespace"].as_str()
+        ),
         (Some("2.6.22"), Some("search")),
         "{code} {stderr}"
     );
@@ -215,13 +308,18 @@ fn helms_json_output() {
 
 #[test]
 fn terraforms_forms() {
-    let wanted: Vec<Value> = documents(&stack("v2.6.22", true)).map(|document| document.unwrap().root.to_json()).collect();
+    let wanted: Vec<Value> = documents(&stack("v2.6.22", true))
+        .map(|document| document.unwrap().root.to_json())
+        .collect();
     let map = json!({"deployment.apps/apps/v1/milvus": wanted[0], "statefulset.apps/apps/v1/milvus-etcd": wanted[1]});
-    let module = |resources: Value| json!({"root_module": {"child_modules": [{"resources": resources}]}});
+    let module =
+        |resources: Value| json!({"root_module": {"child_modules": [{"resources": resources}]}});
     let plan = |resources: Value| json!({"format_version": "1.2", "planned_values": module(resources), "prior_state": {"values": module(json!([]))}});
     let helm = json!([{"address": "helm_release.milvus", "mode": "managed", "type": "helm_release", "values": {"name": "milvus", "manifest": map.to_string()}}]);
-    let each: Vec<Value> =
-        wanted.iter().map(|object| json!({"type": "kubernetes_manifest", "values": {"manifest": object}})).collect();
+    let each: Vec<Value> = wanted
+        .iter()
+        .map(|object| json!({"type": "kubernetes_manifest", "values": {"manifest": object}}))
+        .collect();
     for after in [
         map.clone(),
         json!(wanted),
@@ -230,13 +328,22 @@ fn terraforms_forms() {
         json!({"format_version": "1.0", "values": module(helm)}),
     ] {
         let (code, report, stderr) = judged(&stack("v2.6.1", true), &after.to_string(), &[]);
-        assert_eq!((report["to"].as_str(), denies(&report, "MG401")), (Some("2.6.22"), false), "{code} {after} {stderr}");
+        assert_eq!(
+            (report["to"].as_str(), denies(&report, "MG401")),
+            (Some("2.6.22"), false),
+            "{code} {after} {stderr}"
+        );
     }
     let unknown = plan(
         json!([{"address": "helm_release.milvus", "type": "helm_release", "values": {"name": "milvus"}}, {"type": "kubernetes_manifest", "values": {"manifest": wanted[0]}}]),
     );
     let (_, report, _) = judged(&stack("v2.6.1", true), &unknown.to_string(), &[]);
-    assert!(report["inputs"][1]["notRead"].to_string().contains("experiments"), "{report}");
+    assert!(
+        report["inputs"][1]["notRead"]
+            .to_string()
+            .contains("experiments"),
+        "{report}"
+    );
 }
 
 #[test]
@@ -244,9 +351,14 @@ fn powershell_writes_utf16() {
     let text = stack("v2.6.22", true).replace('\n', "\r\n");
     let folder = tempfile::tempdir().unwrap();
     for (name, mark) in [("marked.yaml", "\u{feff}"), ("plain.yaml", "")] {
-        let bytes: Vec<u8> = format!("{mark}{text}").encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let bytes: Vec<u8> = format!("{mark}{text}")
+            .encode_utf16()
+            .flat_map(u16::to_le_bytes)
+            .collect();
         fs::write(folder.path().join(name), bytes).unwrap();
-        let (_, stdout, stderr) = run(guard().current_dir(folder.path()).args(["check", "--after", name, "--format", "json"]));
+        let (_, stdout, stderr) = run(guard()
+            .current_dir(folder.path())
+            .args(["check", "--after", name, "--format", "json"]));
         let report: Value = serde_json::from_str(&stdout).expect(&stderr);
         assert_eq!(report["to"], "2.6.22");
     }
@@ -312,30 +424,52 @@ fn folders_of_charts_and_kustomizations() {
     fs::create_dir(path("overlay")).unwrap();
     fs::write(path("overlay/kustomization.yaml"), "resources: [a.yaml]\n").unwrap();
     fs::write(path("overlay/a.yaml"), stack("v2.6.1", true)).unwrap();
-    for (name, words) in [("chart", "helm template"), ("overlay", "kustomize build"), (".", "helm template")] {
-        let (code, _, stderr) = run(guard().current_dir(folder.path()).args(["check", "--after", name]));
+    for (name, words) in [
+        ("chart", "helm template"),
+        ("overlay", "kustomize build"),
+        (".", "helm template"),
+    ] {
+        let (code, _, stderr) = run(guard()
+            .current_dir(folder.path())
+            .args(["check", "--after", name]));
         assert_eq!(code, 2);
         assert!(stderr.contains(words), "{stderr}");
     }
     // A folder of policies may be a kustomization.
     fs::write(path("overlay/a.yaml"), "apiVersion: guard.milvus.io/v1alpha1\nkind: UpgradePolicy\nmetadata: {name: a}\nspec: {rules: [{id: MG101, action: Warn}]}\n").unwrap();
-    let (_, stdout, stderr) = run(guard().current_dir(folder.path()).args(["policy", "lint", "overlay"]));
-    assert!(!format!("{stdout}{stderr}").contains("kustomize build"), "{stdout}{stderr}");
+    let (_, stdout, stderr) = run(guard()
+        .current_dir(folder.path())
+        .args(["policy", "lint", "overlay"]));
+    assert!(
+        !format!("{stdout}{stderr}").contains("kustomize build"),
+        "{stdout}{stderr}"
+    );
 }
 
 #[test]
 fn a_mixed_input_says_what_it_left_out() {
-    let text = format!("{}---\napiVersion: milvus.io/v1beta1\nkind: Milvus\nmetadata: {{name: m}}\n", stack("v2.6.1", true));
+    let text = format!(
+        "{}---\napiVersion: milvus.io/v1beta1\nkind: Milvus\nmetadata: {{name: m}}\n",
+        stack("v2.6.1", true)
+    );
     let (code, report, stderr) = judged(&stack("v2.6.1", true), &text, &[]);
     assert_eq!(code, 0, "{stderr}");
-    assert!(report["inputs"][1]["notRead"].to_string().contains("Milvus m is a custom resource"), "{report}");
+    assert!(
+        report["inputs"][1]["notRead"]
+            .to_string()
+            .contains("Milvus m is a custom resource"),
+        "{report}"
+    );
 }
 
 #[test]
 fn words_of_a_document_cannot_become_commands() {
     let text = "apiVersion: milvus.io/v1beta1\nkind: Milvus\nmetadata: {name: \"x; rm -rf ~ #\\n\", namespace: \"a' b\"}\n";
     let stderr = refused("input.yaml", text.as_bytes());
-    assert!(stderr.contains("'x; rm -rf ~ # '") && stderr.contains("-n 'a'\\'' b'"), "{stderr}");
+    assert!(
+        stderr.contains("'x; rm -rf ~ # '") && stderr.contains("-n 'a'\\'' b'"),
+        "{stderr}"
+    );
     let login = "apiVersion: argoproj.io/v1alpha1\nkind: Application\nmetadata: {name: m}\nspec: {source: {repoURL: 'https://user:hunter2@charts.example', chart: milvus}}\n";
     assert!(!refused("input.yaml", login.as_bytes()).contains("hunter2"));
 }
@@ -361,7 +495,9 @@ fn anything() -> impl Strategy<Value = String> {
         Just("apiVersion: apps/v1\n"),
         Just("metadata: {name: x, namespace: y}\n"),
         Just("spec: {replicas: 1}\n"),
-        Just("{\"format_version\": 1, \"planned_values\": {\"root_module\": {\"resources\": [{}]}}}\n"),
+        Just(
+            "{\"format_version\": 1, \"planned_values\": {\"root_module\": {\"resources\": [{}]}}}\n"
+        ),
         Just("services: {a: {image: b}}\n"),
         Just("kind: Milvus\n"),
         Just("apiVersion: milvus.io/v1\n"),
@@ -379,7 +515,11 @@ fn read(role: Role, text: &str) -> Option<milvus_guard_sources::files::Loaded> {
     let mut collector = Collector::new(role, None).only(Some("y"));
     collector.add_text(text, "x").ok()?;
     let content = collector.content("x").ok()?;
-    Some(milvus_guard_sources::files::Loaded { snapshot: content.builder().build(), content, ..Default::default() })
+    Some(milvus_guard_sources::files::Loaded {
+        snapshot: content.builder().build(),
+        content,
+        ..Default::default()
+    })
 }
 
 proptest! {
@@ -416,15 +556,26 @@ fn entries() -> impl Strategy<Value = Vec<(String, u8)>> {
 #[test]
 fn demos_are_whole() {
     let demos = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/demo");
-    for case in fs::read_dir(demos).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.join("before.yaml").is_file())
+    for case in fs::read_dir(demos)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.join("before.yaml").is_file())
     {
         let (before, after) = (case.join("before.yaml"), case.join("after.yaml"));
         if !after.is_file() {
             continue;
         }
-        let (_, stdout, stderr) =
-            run(guard().args(["check", "--format", "json", "--before"]).arg(before).arg("--after").arg(after));
+        let (_, stdout, stderr) = run(guard()
+            .args(["check", "--format", "json", "--before"])
+            .arg(before)
+            .arg("--after")
+            .arg(after));
         let report: Value = serde_json::from_str(&stdout).expect(&stderr);
-        assert!(!notes(&report).contains("after is a part"), "{}: {}", case.display(), notes(&report));
+        assert!(
+            !notes(&report).contains("after is a part"),
+            "{}: {}",
+            case.display(),
+            notes(&report)
+        );
     }
 }

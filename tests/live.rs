@@ -13,7 +13,15 @@ use common::{Chart, ERAS, Judged, charts, file, guard, install_definitions, run}
 use milvus_guard_testbed::{ControlPlane, Helm, expect_success};
 
 fn install(cluster: &ControlPlane, with: Helm, chart: &Chart, namespace: &str, values: &[&str]) {
-    let mut args = vec!["upgrade", "--install", "my-release", chart.path(), "-n", namespace, "--create-namespace"];
+    let mut args = vec![
+        "upgrade",
+        "--install",
+        "my-release",
+        chart.path(),
+        "-n",
+        namespace,
+        "--create-namespace",
+    ];
     for value in values {
         args.extend(["--set", value]);
     }
@@ -21,7 +29,13 @@ fn install(cluster: &ControlPlane, with: Helm, chart: &Chart, namespace: &str, v
 }
 
 fn check(cluster: &ControlPlane, args: &[&str]) -> Judged {
-    Judged::with(guard().arg("check").args(args).arg("--kubeconfig").arg(cluster.kubeconfig()))
+    Judged::with(
+        guard()
+            .arg("check")
+            .args(args)
+            .arg("--kubeconfig")
+            .arg(cluster.kubeconfig()),
+    )
 }
 
 #[test]
@@ -30,16 +44,26 @@ fn releases_of_both_helms_are_judged_live() {
     for set in charts() {
         for with in [Helm::V3, Helm::V4] {
             let kind = if set[0].is_real { "real" } else { "compact" };
-            let namespace = format!("{kind}-{}", if with == Helm::V3 { "helm3" } else { "helm4" });
+            let namespace = format!(
+                "{kind}-{}",
+                if with == Helm::V3 { "helm3" } else { "helm4" }
+            );
             // Real chart 3.2.18 asks for an API that today's Kubernetes no longer has.
             let era = usize::from(set[0].is_real);
             install(&cluster, with, &set[era], &namespace, &[]);
             let from = ERAS[era].1;
 
-            let judged = check(&cluster, &["-i", "my-release", "-n", &namespace, "-t", "2.2.16"]);
+            let judged = check(
+                &cluster,
+                &["-i", "my-release", "-n", &namespace, "-t", "2.2.16"],
+            );
             assert_eq!(judged.report["from"], from);
             let denied = judged.rules("deny");
-            assert_eq!(denied.contains(&"MG101".to_owned()), from == "2.1.4", "{denied:?}");
+            assert_eq!(
+                denied.contains(&"MG101".to_owned()),
+                from == "2.1.4",
+                "{denied:?}"
+            );
             // Images that were never available may be replaced; a component that was, and is not, holds the upgrade up.
             assert!(!denied.contains(&"MG206".to_owned()), "{denied:?}");
             let name = "my-release-milvus-querynode";
@@ -55,13 +79,23 @@ fn releases_of_both_helms_are_judged_live() {
                 "-p",
                 status,
             ]));
-            let judged = check(&cluster, &["-i", "my-release", "-n", &namespace, "-t", "2.2.16"]);
+            let judged = check(
+                &cluster,
+                &["-i", "my-release", "-n", &namespace, "-t", "2.2.16"],
+            );
             assert_eq!(judged.finding("MG206")["action"], "deny");
             assert_eq!(judged.finding("MG206")["object"]["name"], name);
 
             let folder = tempfile::tempdir().unwrap();
-            let wanted = file(folder.path(), "wanted.yaml", &set[era + 1].render(with, &[]));
-            let judged = check(&cluster, &["--before", "live", "--after", &wanted, "-n", &namespace]);
+            let wanted = file(
+                folder.path(),
+                "wanted.yaml",
+                &set[era + 1].render(with, &[]),
+            );
+            let judged = check(
+                &cluster,
+                &["--before", "live", "--after", &wanted, "-n", &namespace],
+            );
             assert_eq!(judged.report["to"], ERAS[era + 1].1);
             let evaluated: Vec<&str> = judged.report["checks"]
                 .as_array()
@@ -70,13 +104,34 @@ fn releases_of_both_helms_are_judged_live() {
                 .filter(|check| check["outcome"] != "not-evaluated")
                 .map(|check| check["rule"].as_str().unwrap())
                 .collect();
-            for rule in ["MG206", "MG208", "MG503", "MG504", "MG701", "MG703", "MG704"] {
-                assert!(evaluated.contains(&rule), "{rule} must be evaluated against a cluster; {:#}", judged.report["inputs"]);
+            for rule in [
+                "MG206", "MG208", "MG503", "MG504", "MG701", "MG703", "MG704",
+            ] {
+                assert!(
+                    evaluated.contains(&rule),
+                    "{rule} must be evaluated against a cluster; {:#}",
+                    judged.report["inputs"]
+                );
             }
 
-            let judged = check(&cluster, &["--before", "release:my-release@1", "--after", &wanted, "-n", &namespace]);
+            let judged = check(
+                &cluster,
+                &[
+                    "--before",
+                    "release:my-release@1",
+                    "--after",
+                    &wanted,
+                    "-n",
+                    &namespace,
+                ],
+            );
             assert_eq!(judged.report["from"], from);
-            assert!(judged.report["inputs"][0]["source"].as_str().unwrap().starts_with("release:my-release@1 (deployed)"));
+            assert!(
+                judged.report["inputs"][0]["source"]
+                    .as_str()
+                    .unwrap()
+                    .starts_with("release:my-release@1 (deployed)")
+            );
         }
     }
 }
@@ -85,13 +140,29 @@ fn releases_of_both_helms_are_judged_live() {
 fn removed_values_are_read_from_helms_storage() {
     let cluster = ControlPlane::start();
     let chart = Chart::compact("3.2.18");
-    install(&cluster, Helm::V3, &chart, "milvus", &["metadata.rootPath=prod-secret-root"]);
+    install(
+        &cluster,
+        Helm::V3,
+        &chart,
+        "milvus",
+        &["metadata.rootPath=prod-secret-root"],
+    );
     let folder = tempfile::tempdir().unwrap();
-    let wanted = file(folder.path(), "wanted.yaml", &Chart::compact("4.0.31").render(Helm::V3, &[]));
-    let judged = check(&cluster, &["--before", "live", "--after", &wanted, "-n", "milvus"]);
+    let wanted = file(
+        folder.path(),
+        "wanted.yaml",
+        &Chart::compact("4.0.31").render(Helm::V3, &[]),
+    );
+    let judged = check(
+        &cluster,
+        &["--before", "live", "--after", &wanted, "-n", "milvus"],
+    );
     let finding = judged.finding("MG503");
     assert_eq!(finding["action"], "deny");
-    assert!(!finding.to_string().contains("prod-secret-root"), "a Helm value must not be printed: {finding:#}");
+    assert!(
+        !finding.to_string().contains("prod-secret-root"),
+        "a Helm value must not be printed: {finding:#}"
+    );
 }
 
 #[test]
@@ -106,10 +177,19 @@ fn drift_is_seen() {
         "deployment/my-release-milvus-proxy",
         "proxy=milvusdb/milvus:v2.5.27",
     ]));
-    let judged = check(&cluster, &["-i", "my-release", "-n", "milvus", "-t", "2.5.27"]);
+    let judged = check(
+        &cluster,
+        &["-i", "my-release", "-n", "milvus", "-t", "2.5.27"],
+    );
     let finding = judged.finding("MG504");
-    assert_eq!(finding["evidence"][0]["before"], "milvusdb/milvus:v2.5.27", "{finding:#}");
-    assert_eq!(finding["evidence"][0]["after"], "milvusdb/milvus:v2.5.5", "{finding:#}");
+    assert_eq!(
+        finding["evidence"][0]["before"], "milvusdb/milvus:v2.5.27",
+        "{finding:#}"
+    );
+    assert_eq!(
+        finding["evidence"][0]["after"], "milvusdb/milvus:v2.5.5",
+        "{finding:#}"
+    );
 }
 
 #[test]
@@ -119,11 +199,28 @@ fn the_config_map_driver_is_read_too() {
     let output = cluster
         .helm_command(Helm::V3)
         .env("HELM_DRIVER", "configmap")
-        .args(["install", "my-release", chart.path(), "-n", "milvus", "--create-namespace"])
+        .args([
+            "install",
+            "my-release",
+            chart.path(),
+            "-n",
+            "milvus",
+            "--create-namespace",
+        ])
         .output()
         .unwrap();
     expect_success(output);
-    let judged = check(&cluster, &["--before", "release:my-release", "--after", "version:2.4.24", "-n", "milvus"]);
+    let judged = check(
+        &cluster,
+        &[
+            "--before",
+            "release:my-release",
+            "--after",
+            "version:2.4.24",
+            "-n",
+            "milvus",
+        ],
+    );
     assert_eq!(judged.report["from"], "2.4.5");
 }
 
@@ -140,16 +237,39 @@ fn least_rights_still_give_a_verdict_and_none_give_exit_3() {
     let kubeconfig = cluster.kubeconfig_for("ci", &[]);
     let judged = Judged::with(
         guard()
-            .args(["check", "-i", "my-release", "-n", "milvus", "-t", "2.4.24", "--no-cluster-policy", "--kubeconfig"])
+            .args([
+                "check",
+                "-i",
+                "my-release",
+                "-n",
+                "milvus",
+                "-t",
+                "2.4.24",
+                "--no-cluster-policy",
+                "--kubeconfig",
+            ])
             .arg(&kubeconfig),
     );
     assert_eq!(judged.report["from"], "2.4.5");
     let not_read = judged.report["inputs"][0]["notRead"].to_string();
-    assert!(not_read.contains("Helm"), "the report says what was missing: {not_read}");
+    assert!(
+        not_read.contains("Helm"),
+        "the report says what was missing: {not_read}"
+    );
 
     let stranger = cluster.kubeconfig_for("stranger", &[]);
-    let (code, stdout, stderr) =
-        run(guard().args(["check", "-i", "my-release", "-n", "milvus", "-t", "2.4.24", "--kubeconfig"]).arg(&stranger));
+    let (code, stdout, stderr) = run(guard()
+        .args([
+            "check",
+            "-i",
+            "my-release",
+            "-n",
+            "milvus",
+            "-t",
+            "2.4.24",
+            "--kubeconfig",
+        ])
+        .arg(&stranger));
     assert_eq!((code, stdout.as_str()), (3, ""), "{stderr}");
     assert!(stderr.contains("deployments"), "{stderr}");
 }
@@ -164,24 +284,55 @@ fn policies_of_the_cluster_count() {
     );
     let args = ["-i", "my-release", "-n", "milvus", "-t", "2.5.27"];
     let judged = check(&cluster, &args);
-    assert_eq!(judged.report["policies"][0], "lenient", "{:#}", judged.report["inputs"]);
+    assert_eq!(
+        judged.report["policies"][0], "lenient",
+        "{:#}",
+        judged.report["inputs"]
+    );
     assert_eq!(judged.finding("MG201")["action"], "warn");
-    let without: Vec<&str> = args.iter().copied().chain(["--no-cluster-policy"]).collect();
+    let without: Vec<&str> = args
+        .iter()
+        .copied()
+        .chain(["--no-cluster-policy"])
+        .collect();
     assert_eq!(check(&cluster, &without).finding("MG201")["action"], "deny");
 }
 
 #[test]
 fn plan_reads_what_runs() {
     let cluster = ControlPlane::start();
-    install(&cluster, Helm::V3, &Chart::compact("3.2.18"), "milvus", &["metadata.rootPath=prod"]);
+    install(
+        &cluster,
+        Helm::V3,
+        &Chart::compact("3.2.18"),
+        "milvus",
+        &["metadata.rootPath=prod"],
+    );
     let (code, stdout, stderr) = run(guard()
-        .args(["plan", "-i", "my-release", "-n", "milvus", "--to", "2.5.27", "--format", "json", "--kubeconfig"])
+        .args([
+            "plan",
+            "-i",
+            "my-release",
+            "-n",
+            "milvus",
+            "--to",
+            "2.5.27",
+            "--format",
+            "json",
+            "--kubeconfig",
+        ])
         .arg(cluster.kubeconfig()));
     assert_eq!(code, 0, "{stderr}");
     let plan: serde_json::Value = serde_json::from_str(&stdout).unwrap();
     assert_eq!(plan["from"], "2.1.4");
     assert_eq!(plan["coordinators"], "separate");
-    assert!(plan["stops"][0]["commands"][0].as_str().unwrap().ends_with("-r prod"), "{plan:#}");
+    assert!(
+        plan["stops"][0]["commands"][0]
+            .as_str()
+            .unwrap()
+            .ends_with("-r prod"),
+        "{plan:#}"
+    );
 }
 
 #[test]
@@ -191,12 +342,32 @@ fn missing_clusters_and_contexts_are_exit_3_with_a_clear_error() {
     assert!(stderr.contains("no cluster"), "{stderr}");
     let cluster = ControlPlane::start();
     let (code, _, stderr) = run(guard()
-        .args(["check", "-i", "x", "-n", "y", "-t", "2.5.27", "--context", "nowhere", "--kubeconfig"])
+        .args([
+            "check",
+            "-i",
+            "x",
+            "-n",
+            "y",
+            "-t",
+            "2.5.27",
+            "--context",
+            "nowhere",
+            "--kubeconfig",
+        ])
         .arg(cluster.kubeconfig()));
     assert_eq!(code, 3);
     assert!(stderr.contains("nowhere"), "{stderr}");
     let (code, _, stderr) = run(guard()
-        .args(["check", "--before", "release:nothing", "--after", "version:2.5.27", "-n", "y", "--kubeconfig"])
+        .args([
+            "check",
+            "--before",
+            "release:nothing",
+            "--after",
+            "version:2.5.27",
+            "-n",
+            "y",
+            "--kubeconfig",
+        ])
         .arg(cluster.kubeconfig()));
     assert_eq!(code, 2, "{stderr}");
     assert!(stderr.contains("nothing"), "{stderr}");

@@ -48,7 +48,12 @@ impl Matrix {
     fn new() -> Self {
         let dump = small().dump().unwrap();
         let (original, planned) = (metadata(&dump), planned(&dump, &Options::default()));
-        Self { bed: Bed::with_small_transactions(), dump, original, planned }
+        Self {
+            bed: Bed::with_small_transactions(),
+            dump,
+            original,
+            planned,
+        }
     }
 
     /// Back to the metadata of 2.1, without a trace of what was.
@@ -90,12 +95,21 @@ impl Matrix {
         self.prepare(course);
         let upstream = self.bed.etcd.port();
         let at = self.bed.revision() + write;
-        let proxy = Proxy::start(upstream, self.bed.client.clone(), self.bed.runtime.handle().clone(), at, when);
+        let proxy = Proxy::start(
+            upstream,
+            self.bed.client.clone(),
+            self.bed.runtime.handle().clone(),
+            at,
+            when,
+        );
         let mut child = start(&mut self.command(&proxy.endpoint(), course));
         let reached = proxy.wait(REACHED);
         child.kill().unwrap();
         let killed = bed::collect(child);
-        assert!(reached && killed.code == -1, "{course:?} {write} {when:?} was not reached: {killed:?}");
+        assert!(
+            reached && killed.code == -1,
+            "{course:?} {write} {when:?} was not reached: {killed:?}"
+        );
         let expected = match course {
             Course::GoOn => {
                 self.bed.migrate(&[]).expect(0);
@@ -112,7 +126,13 @@ impl Matrix {
             }
         };
         assert_same(&self.bed.metadata(), expected);
-        assert!(self.bed.read("by-dev/meta/session/").iter().all(|(.., lease)| *lease == 0), "the lock is given back");
+        assert!(
+            self.bed
+                .read("by-dev/meta/session/")
+                .iter()
+                .all(|(.., lease)| *lease == 0),
+            "the lock is given back"
+        );
     }
 }
 
@@ -127,7 +147,9 @@ fn points(writes: i64) -> Vec<i64> {
         return all;
     }
     let last = all.len() - 1;
-    (0..SAMPLE).map(|number| all[number * last / (SAMPLE - 1)]).collect()
+    (0..SAMPLE)
+        .map(|number| all[number * last / (SAMPLE - 1)])
+        .collect()
 }
 
 fn matrix(course: Course) -> usize {

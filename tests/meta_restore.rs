@@ -48,11 +48,17 @@ fn what_2_2_left_is_removed_and_a_second_migration_ends_as_the_first() {
     }
     bed.put("by-dev/kv/tso/timestamp", "9");
     bed.put("by-dev/meta/session/id", "99");
-    bed.restore(&["--accept-data-loss"]).expect(0).says("2.2 must not be started");
+    bed.restore(&["--accept-data-loss"])
+        .expect(0)
+        .says("2.2 must not be started");
     assert_same(&bed.metadata(), &metadata(&dump));
     assert_eq!(bed.phase(), "Restored");
     assert_eq!(bed.get("by-dev/kv/tso/timestamp").unwrap(), b"9");
-    assert_eq!(bed.get("by-dev/meta/session/id").unwrap(), b"99", "no server gets a number that another one has had");
+    assert_eq!(
+        bed.get("by-dev/meta/session/id").unwrap(),
+        b"99",
+        "no server gets a number that another one has had"
+    );
     bed::finish(&mut bed.migration_at(&bed.etcd.endpoint(), "b.backup")).expect(0);
     assert_same(&bed.metadata(), &planned(&dump, &Options::default()));
 }
@@ -63,7 +69,10 @@ fn twice_is_once() {
     bed.restore(&[]).expect(0);
     let before = bed.read("by-dev/meta/");
     let again = bed.restore(&["--format", "json"]).expect(0).json();
-    assert_eq!((&again["puts"], &again["rewrites"], &again["deletes"]), (&0.into(), &0.into(), &0.into()));
+    assert_eq!(
+        (&again["puts"], &again["rewrites"], &again["deletes"]),
+        (&0.into(), &0.into(), &0.into())
+    );
     assert_eq!(bed.read("by-dev/meta/"), before);
     assert_same(&bed.metadata(), &metadata(&dump));
 }
@@ -71,20 +80,59 @@ fn twice_is_once() {
 #[test]
 fn what_would_be_lost_is_listed_and_needs_a_yes() {
     let (bed, dump) = migrated();
-    let alias = AliasInfo { alias_name: "brand_new".into(), collection_id: 1, ..AliasInfo::default() };
-    bed.put("by-dev/meta/root-coord/aliases/brand_new", alias.encode_to_vec());
-    let segment = Segment { id: 9999, collection_id: 1, partition_id: 10, num_rows: 5, state: 4 };
-    bed.put("by-dev/meta/datacoord-meta/s/1/10/9999", segment.encode_to_vec());
+    let alias = AliasInfo {
+        alias_name: "brand_new".into(),
+        collection_id: 1,
+        ..AliasInfo::default()
+    };
+    bed.put(
+        "by-dev/meta/root-coord/aliases/brand_new",
+        alias.encode_to_vec(),
+    );
+    let segment = Segment {
+        id: 9999,
+        collection_id: 1,
+        partition_id: 10,
+        num_rows: 5,
+        state: 4,
+    };
+    bed.put(
+        "by-dev/meta/datacoord-meta/s/1/10/9999",
+        segment.encode_to_vec(),
+    );
     let before = bed.read("by-dev/meta/");
-    bed.restore(&[]).expect(1).says("brand_new").says("9999").says("--accept-data-loss").says("Nothing was changed");
+    bed.restore(&[])
+        .expect(1)
+        .says("brand_new")
+        .says("9999")
+        .says("--accept-data-loss")
+        .says("Nothing was changed");
     assert_eq!(bed.read("by-dev/meta/"), before);
-    let planned = bed.restore(&["--dry-run", "--format", "json"]).expect(0).json();
-    assert_eq!((&planned["dryRun"], &planned["lostTotal"]), (&true.into(), &2.into()), "{planned:#}");
+    let planned = bed
+        .restore(&["--dry-run", "--format", "json"])
+        .expect(0)
+        .json();
+    assert_eq!(
+        (&planned["dryRun"], &planned["lostTotal"]),
+        (&true.into(), &2.into()),
+        "{planned:#}"
+    );
     let changes = planned["changes"].as_array().unwrap();
-    let all = ["puts", "rewrites", "deletes"].map(|kind| planned[kind].as_u64().unwrap()).iter().sum::<u64>();
+    let all = ["puts", "rewrites", "deletes"]
+        .map(|kind| planned[kind].as_u64().unwrap())
+        .iter()
+        .sum::<u64>();
     assert_eq!(changes.len() as u64, all);
-    assert!(changes.iter().any(|change| change["key"] == "root-coord/aliases/brand_new" && change["action"] == "remove"));
-    bed.restore(&["--dry-run"]).expect(0).says("- root-coord/aliases/brand_new").says("+ root-coord/index/1/101");
+    assert!(
+        changes
+            .iter()
+            .any(|change| change["key"] == "root-coord/aliases/brand_new"
+                && change["action"] == "remove")
+    );
+    bed.restore(&["--dry-run"])
+        .expect(0)
+        .says("- root-coord/aliases/brand_new")
+        .says("+ root-coord/index/1/101");
     assert_eq!(bed.read("by-dev/meta/"), before);
     bed.restore(&["--accept-data-loss"]).expect(0);
     assert_same(&bed.metadata(), &metadata(&dump));
@@ -101,8 +149,15 @@ fn a_backup_of_another_root_needs_to_be_meant() {
         .says("--other-root");
     assert_eq!(bed.revision(), revision);
     let here = bed.metadata();
-    bed.run("restore", &["a.backup", "--yes", "--root-path", "other", "--other-root"]).expect(0);
-    assert_same(&bed.metadata_at(Root::new("other", "meta").unwrap().prefix()), &metadata(&dump));
+    bed.run(
+        "restore",
+        &["a.backup", "--yes", "--root-path", "other", "--other-root"],
+    )
+    .expect(0);
+    assert_same(
+        &bed.metadata_at(Root::new("other", "meta").unwrap().prefix()),
+        &metadata(&dump),
+    );
     assert_same(&bed.metadata(), &here);
 }
 
@@ -123,10 +178,15 @@ fn a_damaged_file_changes_nothing() {
     ];
     for (name, bytes) in files {
         fs::write(bed.file(name), bytes).unwrap();
-        bed.run("restore", &[name, "--yes", "--accept-data-loss"]).expect(1).says(name).says("Nothing was changed");
+        bed.run("restore", &[name, "--yes", "--accept-data-loss"])
+            .expect(1)
+            .says(name)
+            .says("Nothing was changed");
         bed.run("verify", &["--backup", name]).expect(1).says(name);
     }
-    bed.run("restore", &["not-there.backup", "--yes"]).expect(2).says("not-there.backup");
+    bed.run("restore", &["not-there.backup", "--yes"])
+        .expect(2)
+        .says("not-there.backup");
     assert_eq!(bed.revision(), revision);
 }
 
@@ -135,7 +195,10 @@ fn a_restore_waits_for_no_one_to_run() {
     let (bed, _) = migrated();
     bed.put_leased("by-dev/meta/session/proxy-3", "{}", 60);
     let before = bed.metadata();
-    bed.restore(&[]).expect(1).says("proxy-3").says("Nothing was changed");
+    bed.restore(&[])
+        .expect(1)
+        .says("proxy-3")
+        .says("Nothing was changed");
     assert_same(&bed.metadata(), &before);
 }
 
@@ -144,21 +207,34 @@ fn verify_finds_every_difference() {
     let (bed, dump) = migrated();
     bed.run("verify", &["--backup", "a.backup"]).expect(0);
     let index = "by-dev/meta/field-index/1/101";
-    let (value, user) = (bed.get(index).unwrap(), "by-dev/meta/root-coord/credential/users/root");
+    let (value, user) = (
+        bed.get(index).unwrap(),
+        "by-dev/meta/root-coord/credential/users/root",
+    );
     bed.put(index, "other");
-    bed.run("verify", &["--backup", "a.backup"]).expect(1).says("field-index/1/101 has a foreign value");
+    bed.run("verify", &["--backup", "a.backup"])
+        .expect(1)
+        .says("field-index/1/101 has a foreign value");
     bed.delete(index);
-    bed.run("verify", &["--backup", "a.backup"]).expect(1).says("changes are made");
+    bed.run("verify", &["--backup", "a.backup"])
+        .expect(1)
+        .says("changes are made");
     bed.put(index, value);
     bed.run("verify", &["--backup", "a.backup"]).expect(0);
     bed.put("by-dev/meta/root-coord/index/1/101", "back again");
-    bed.run("verify", &["--backup", "a.backup"]).expect(1).says("root-coord/index/1/101");
+    bed.run("verify", &["--backup", "a.backup"])
+        .expect(1)
+        .says("root-coord/index/1/101");
     bed.delete("by-dev/meta/root-coord/index/1/101");
     bed.delete(user);
-    bed.run("verify", &["--backup", "a.backup"]).expect(1).says("users/root is gone");
+    bed.run("verify", &["--backup", "a.backup"])
+        .expect(1)
+        .says("users/root is gone");
     bed.restore(&["--accept-data-loss"]).expect(0);
     assert_same(&bed.metadata(), &metadata(&dump));
-    bed.run("verify", &["--backup", "a.backup"]).expect(1).says("0 of");
+    bed.run("verify", &["--backup", "a.backup"])
+        .expect(1)
+        .says("0 of");
 }
 
 #[test]
@@ -170,7 +246,12 @@ fn what_the_official_tool_left_half_done_is_put_back() {
             bed.delete(key);
         }
     }
-    for prefix in ["by-dev/meta/field-index/", "by-dev/meta/segment-index/", "by-dev/meta/snapshots/", "by-dev/milvus-guard/"] {
+    for prefix in [
+        "by-dev/meta/field-index/",
+        "by-dev/meta/segment-index/",
+        "by-dev/meta/snapshots/",
+        "by-dev/milvus-guard/",
+    ] {
         for (key, ..) in bed.read(prefix) {
             bed.delete(key);
         }

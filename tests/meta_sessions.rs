@@ -25,7 +25,13 @@ const LOCK: &str = "by-dev/milvus-guard/lock";
 /// Enough writes to be caught in the middle of: each is a transaction of its own.
 fn many() -> (Bed, Dump) {
     let bed = Bed::with_small_transactions();
-    let dump = Sample::large(Size { collections: 2, segments: 300, has_oddities: false }).dump().unwrap();
+    let dump = Sample::large(Size {
+        collections: 2,
+        segments: 300,
+        has_oddities: false,
+    })
+    .dump()
+    .unwrap();
     bed.fill(&dump);
     (bed, dump)
 }
@@ -33,14 +39,19 @@ fn many() -> (Bed, Dump) {
 /// Starts a migration and freezes it once it has begun to write.
 fn frozen_at_work(bed: &Bed) -> Child {
     let child = start(&mut bed.migration());
-    bed.wait_until("the first write", |bed| !bed.read("by-dev/meta/segment-index/").is_empty());
+    bed.wait_until("the first write", |bed| {
+        !bed.read("by-dev/meta/segment-index/").is_empty()
+    });
     signal(&child, "STOP");
     assert_eq!(bed.phase(), "Writing", "frozen too late to show anything");
     child
 }
 
 fn old_records(metadata: &Pairs) -> usize {
-    metadata.keys().filter(|key| key.starts_with(b"indexes/") || key.starts_with(b"root-coord/segment-index/")).count()
+    metadata
+        .keys()
+        .filter(|key| key.starts_with(b"indexes/") || key.starts_with(b"root-coord/segment-index/"))
+        .count()
 }
 
 // Case 31, first part, and the contract's exit code for "refused, nothing changed".
@@ -52,7 +63,11 @@ fn components_that_run_keep_a_migration_out() {
     for role in ["rootcoord", "querynode-7", "indexnode-12", "proxy-3"] {
         let key = format!("by-dev/meta/session/{role}");
         let lease = bed.put_leased(key.as_str(), r#"{"Address":"10.0.0.7:1"}"#, 60);
-        bed.migrate(&[]).expect(1).says(&format!("{role} at 10.0.0.7:1")).says("--wait-sessions").says("Nothing was changed");
+        bed.migrate(&[])
+            .expect(1)
+            .says(&format!("{role} at 10.0.0.7:1"))
+            .says("--wait-sessions")
+            .says("Nothing was changed");
         assert_same(&bed.metadata(), &metadata(&dump));
         assert_eq!(bed.phase(), "none");
         bed.revoke(lease);
@@ -69,9 +84,13 @@ fn sessions_of_what_was_just_stopped_are_waited_for() {
     let bed = Bed::start();
     bed.fill(&small().dump().unwrap());
     bed.put_leased("by-dev/meta/session/rootcoord", "{}", 2);
-    bed.migrate(&["--wait-sessions", "60s"]).expect(0).says("waiting for 1 sessions to end (rootcoord");
+    bed.migrate(&["--wait-sessions", "60s"])
+        .expect(0)
+        .says("waiting for 1 sessions to end (rootcoord");
     bed.put_leased("by-dev/meta/session/rootcoord", "{}", 60);
-    bed.restore(&["--wait-sessions", "1s"]).expect(1).says("rootcoord");
+    bed.restore(&["--wait-sessions", "1s"])
+        .expect(1)
+        .says("rootcoord");
 }
 
 // Case 31, second part: nobody can register between check and write.
@@ -82,12 +101,27 @@ fn a_component_that_starts_in_the_middle_stops_the_run_before_anything_is_delete
     let lease = bed.put_leased("by-dev/meta/session/querycoord", "{}", 60);
     let before = bed.metadata();
     signal(&child, "CONT");
-    let ended = collect(child).expect(3).says("a component of Milvus has started").says("session/querycoord");
-    ended.says("start neither 2.1 nor 2.2").says("run the same command again").says("meta restore");
-    assert_eq!(old_records(&bed.metadata()), old_records(&metadata(&dump)), "nothing old is deleted");
+    let ended = collect(child)
+        .expect(3)
+        .says("a component of Milvus has started")
+        .says("session/querycoord");
+    ended
+        .says("start neither 2.1 nor 2.2")
+        .says("run the same command again")
+        .says("meta restore");
+    assert_eq!(
+        old_records(&bed.metadata()),
+        old_records(&metadata(&dump)),
+        "nothing old is deleted"
+    );
     let written = bed.metadata().len() - before.len();
-    assert!(written <= 8, "{written} writes after the component had registered");
-    bed.migrate(&[]).expect(3).says("components of Milvus are running");
+    assert!(
+        written <= 8,
+        "{written} writes after the component had registered"
+    );
+    bed.migrate(&[])
+        .expect(3)
+        .says("components of Milvus are running");
     bed.revoke(lease);
     bed.migrate(&[]).expect(0).says("resum");
     assert_same(&bed.metadata(), &planned(&dump, &Options::default()));
@@ -97,11 +131,25 @@ fn a_component_that_starts_in_the_middle_stops_the_run_before_anything_is_delete
 fn of_two_runs_one_wins_and_the_other_says_who() {
     let (bed, dump) = many();
     let child = frozen_at_work(&bed);
-    let other = bed.migrate(&[]).expect(5).says(&format!("process {}", child.id())).says("since 20");
-    assert!(other.stderr.contains("meta migrate by process"), "{}", other.stderr);
+    let other = bed
+        .migrate(&[])
+        .expect(5)
+        .says(&format!("process {}", child.id()))
+        .says("since 20");
+    assert!(
+        other.stderr.contains("meta migrate by process"),
+        "{}",
+        other.stderr
+    );
     bed.restore(&[]).expect(5).says("meta migrate by process");
     let inspected: Value = bed.run("inspect", &["--format", "json"]).expect(0).json();
-    assert!(inspected["lock"]["holder"].as_str().unwrap().contains(&child.id().to_string()), "{inspected:#}");
+    assert!(
+        inspected["lock"]["holder"]
+            .as_str()
+            .unwrap()
+            .contains(&child.id().to_string()),
+        "{inspected:#}"
+    );
     assert_eq!(inspected["run"]["phase"], "Writing");
     signal(&child, "CONT");
     collect(child).expect(0);
@@ -115,7 +163,9 @@ fn two_runs_at_the_same_moment() {
     for round in 0..5 {
         bed.fill(&dump);
         let names = [format!("{round}-a.backup"), format!("{round}-b.backup")];
-        let runs = names.each_ref().map(|name| start(&mut bed.migration_at(&bed.etcd.endpoint(), name)));
+        let runs = names
+            .each_ref()
+            .map(|name| start(&mut bed.migration_at(&bed.etcd.endpoint(), name)));
         let mut codes = runs.map(|run| collect(run).code);
         codes.sort_unstable();
         // The second is locked out, or comes when all is done.
@@ -134,19 +184,40 @@ fn the_official_tool_and_we_keep_each_other_out() {
     let child = frozen_at_work(&bed);
     let session = "by-dev/meta/session/migration";
     let absent = Compare::version(session, CompareOp::Equal, 0);
-    assert!(!bed.txn(Txn::new().when([absent]).and_then([TxnOp::put(session, "{}", None)])));
+    assert!(
+        !bed.txn(
+            Txn::new()
+                .when([absent])
+                .and_then([TxnOp::put(session, "{}", None)])
+        )
+    );
     let ours: Value = serde_json::from_slice(&bed.get(session).unwrap()).unwrap();
-    assert_eq!((&ours["ServerName"], &ours["Exclusive"]), (&"migration".into(), &true.into()));
-    assert!(ours["Address"].as_str().unwrap().starts_with("milvus-guard: meta migrate by process"), "{ours}");
+    assert_eq!(
+        (&ours["ServerName"], &ours["Exclusive"]),
+        (&"migration".into(), &true.into())
+    );
+    assert!(
+        ours["Address"]
+            .as_str()
+            .unwrap()
+            .starts_with("milvus-guard: meta migrate by process"),
+        "{ours}"
+    );
     signal(&child, "CONT");
     collect(child).expect(0);
-    assert!(bed.get(session).is_none() && bed.get(LOCK).is_none(), "given back");
+    assert!(
+        bed.get(session).is_none() && bed.get(LOCK).is_none(),
+        "given back"
+    );
 
     let bed = Bed::start();
     bed.fill(&small().dump().unwrap());
     let tool = json!({"ServerID": 8, "ServerName": "migration", "Address": "2022-12-01 10:00:00", "Exclusive": true});
     let lease = bed.put_leased(session, tool.to_string(), 60);
-    bed.migrate(&[]).expect(5).says("the official migration tool").says("2022-12-01 10:00:00");
+    bed.migrate(&[])
+        .expect(5)
+        .says("the official migration tool")
+        .says("2022-12-01 10:00:00");
     bed.revoke(lease);
     bed.migrate(&[]).expect(0);
 }
@@ -159,8 +230,14 @@ fn a_lost_lease_stops_the_run_and_it_goes_on_later() {
     bed.revoke(lease);
     let before = bed.metadata();
     signal(&child, "CONT");
-    collect(child).expect(3).says("the lock was lost").says("run the same command again");
-    assert!(bed.metadata().len() <= before.len() + 8, "what was under way may arrive, nothing else");
+    collect(child)
+        .expect(3)
+        .says("the lock was lost")
+        .says("run the same command again");
+    assert!(
+        bed.metadata().len() <= before.len() + 8,
+        "what was under way may arrive, nothing else"
+    );
     bed.migrate(&[]).expect(0);
     assert_same(&bed.metadata(), &planned(&dump, &Options::default()));
 }
@@ -176,7 +253,9 @@ fn the_lock_of_a_machine_that_is_gone_is_waited_out() {
     let bed = Bed::start();
     bed.fill(&small().dump().unwrap());
     foreign_lock(&bed, 9);
-    bed.migrate(&[]).expect(0).says("the lock of meta migrate by process 1 on pod-1");
+    bed.migrate(&[])
+        .expect(0)
+        .says("the lock of meta migrate by process 1 on pod-1");
 }
 
 #[test]
@@ -192,7 +271,9 @@ fn the_lock_of_another_machine_that_lives_is_respected() {
             client.keep_alive(lease).await.unwrap();
         }
     });
-    collect(child).expect(5).says("process 1 on pod-1, since 2026-01-31");
+    collect(child)
+        .expect(5)
+        .says("process 1 on pod-1, since 2026-01-31");
     renewing.abort();
     assert_eq!(bed.phase(), "none");
 }
@@ -203,7 +284,10 @@ fn somebody_who_is_asked_to_stop_does_so_between_two_writes() {
     let child = frozen_at_work(&bed);
     signal(&child, "TERM");
     signal(&child, "CONT");
-    collect(child).expect(3).says("asked to stop").says("start neither");
+    collect(child)
+        .expect(3)
+        .says("asked to stop")
+        .says("start neither");
     assert!(bed.get(LOCK).is_none(), "the lock is given back");
     bed.migrate(&[]).expect(0);
     assert_same(&bed.metadata(), &planned(&dump, &Options::default()));
@@ -224,9 +308,14 @@ fn foreign_changes_are_found() {
     let value = bed.get(&key).unwrap();
     bed.put(key.as_str(), "somebody else's");
     signal(&child, "CONT");
-    collect(child).expect(3).says("someone else changed the metadata").says(&key["by-dev/meta/".len()..]);
+    collect(child)
+        .expect(3)
+        .says("someone else changed the metadata")
+        .says(&key["by-dev/meta/".len()..]);
     assert_eq!(bed.get(&key).unwrap(), b"somebody else's");
-    bed.migrate(&[]).expect(3).says("someone else changed the metadata");
+    bed.migrate(&[])
+        .expect(3)
+        .says("someone else changed the metadata");
     bed.put(key.as_str(), value);
     bed.migrate(&[]).expect(0);
     assert_same(&bed.metadata(), &planned(&dump, &Options::default()));
@@ -238,12 +327,21 @@ fn going_on_needs_the_very_backup_and_the_very_flags() {
     let child = frozen_at_work(&bed);
     signal(&child, "KILL");
     collect(child);
-    bed.migrate(&["--strict-upstream"]).expect(3).says("with the flags that it was started with");
+    bed.migrate(&["--strict-upstream"])
+        .expect(3)
+        .says("with the flags that it was started with");
     bed.migrate(&["--dry-run"]).expect(3).says("not finished");
     std::fs::rename(bed.file("a.backup"), bed.file("moved.backup")).unwrap();
-    bed.migrate(&[]).expect(3).says("a.backup").says("name the backup with --backup");
+    bed.migrate(&[])
+        .expect(3)
+        .says("a.backup")
+        .says("name the backup with --backup");
     bed.run("backup", &["--out", "later.backup"]).expect(0);
-    finish(&mut bed.migration_at(&bed.etcd.endpoint(), "later.backup")).expect(3).says("is another file");
-    finish(&mut bed.migration_at(&bed.etcd.endpoint(), "moved.backup")).expect(0).says("resum");
+    finish(&mut bed.migration_at(&bed.etcd.endpoint(), "later.backup"))
+        .expect(3)
+        .says("is another file");
+    finish(&mut bed.migration_at(&bed.etcd.endpoint(), "moved.backup"))
+        .expect(0)
+        .says("resum");
     assert_same(&bed.metadata(), &planned(&dump, &Options::default()));
 }

@@ -40,7 +40,13 @@ impl Crash {
         let stand = Stand::start(Helm::V4);
         let faults = Faults::start(stand.cluster().kubeconfig(), stand.folder.path());
         let (before, shape) = (stand.metadata(), stand.shape());
-        let mut crash = Self { stand, faults, before, shape, after: BTreeMap::new() };
+        let mut crash = Self {
+            stand,
+            faults,
+            before,
+            shape,
+            after: BTreeMap::new(),
+        };
         crash.run_to_the_end(&[]);
         crash.after = crash.stand.metadata();
         assert_ne!(crash.after, crash.before);
@@ -49,7 +55,10 @@ impl Crash {
 
     fn command(&self, more: &[&str]) -> Command {
         let mut command = guard();
-        command.arg("migrate").arg("--kubeconfig").arg(self.faults.kubeconfig());
+        command
+            .arg("migrate")
+            .arg("--kubeconfig")
+            .arg(self.faults.kubeconfig());
         command.args([
             "-i",
             RELEASE,
@@ -63,30 +72,47 @@ impl Crash {
             &self.stand.etcd.endpoint(),
             "--local",
         ]);
-        command.args(["--lock-holds", "1s", "--accept-data-loss", "--backup-dir"]).arg(self.stand.folder.path()).args(more);
+        command
+            .args(["--lock-holds", "1s", "--accept-data-loss", "--backup-dir"])
+            .arg(self.stand.folder.path())
+            .args(more);
         command
     }
 
     fn run_to_the_end(&self, more: &[&str]) {
         let (code, stdout, stderr) = run(&mut self.command(more));
-        assert_eq!(code, 0, "{more:?}: {stdout}\n{stderr}\n{:#?}", self.faults.log());
+        assert_eq!(
+            code,
+            0,
+            "{more:?}: {stdout}\n{stderr}\n{:#?}",
+            self.faults.log()
+        );
     }
 
     /// Everything as before the migration.
     fn is_back(&self, why: &str) {
         assert_eq!(self.stand.shape(), self.shape, "{why}");
-        assert!(self.stand.metadata() == self.before, "{why}: the metadata is not what it was");
+        assert!(
+            self.stand.metadata() == self.before,
+            "{why}: the metadata is not what it was"
+        );
         assert_eq!(self.stand.owned_by_runs(), [""; 0], "{why}");
     }
 
     /// Everything as a migration without trouble leaves it.
     fn is_there(&self, why: &str) {
         assert!(
-            self.stand.shape().iter().all(|line| line.contains(":v2.2.16 ") && !line.ends_with(" 0")),
+            self.stand
+                .shape()
+                .iter()
+                .all(|line| line.contains(":v2.2.16 ") && !line.ends_with(" 0")),
             "{why}: {:#?}",
             self.stand.shape()
         );
-        assert!(self.stand.metadata() == self.after, "{why}: the metadata is not what was planned");
+        assert!(
+            self.stand.metadata() == self.after,
+            "{why}: the metadata is not what was planned"
+        );
         assert_eq!(self.stand.owned_by_runs(), [""; 0], "{why}");
         assert_eq!(self.stand.run()["status"]["phase"], "Succeeded", "{why}");
     }
@@ -100,7 +126,10 @@ impl Crash {
 
     /// Kills what begins at the state that `again` reaches.
     fn kill_at(&self, number: usize, more: &[&str], again: impl Fn()) -> String {
-        let why = format!("{:?}", self.faults.kill_at(number, || self.command(more), again));
+        let why = format!(
+            "{:?}",
+            self.faults.kill_at(number, || self.command(more), again)
+        );
         eprintln!("{why}");
         why
     }
@@ -116,9 +145,14 @@ fn killed_at_any_write_the_same_command_goes_on_or_goes_back() {
     assert!(writes > 50, "{:#?}", crash.faults.log());
     crash.roll_back("after the count");
     for number in places(writes, SAMPLE, 1) {
-        let why = crash.kill_at(number, &[], || crash.roll_back("after a run with fewer writes"));
+        let why = crash.kill_at(number, &[], || {
+            crash.roll_back("after a run with fewer writes")
+        });
         // Each place both ways, in turn.
-        if number % 3 == 0 && !crash.stand.runs(NAMESPACE).is_empty() && crash.stand.run()["status"]["phase"] != "RolledBack" {
+        if number % 3 == 0
+            && !crash.stand.runs(NAMESPACE).is_empty()
+            && crash.stand.run()["status"]["phase"] != "RolledBack"
+        {
             crash.roll_back(&why);
         } else {
             crash.run_to_the_end(&[]);
@@ -171,11 +205,18 @@ fn the_api_server_may_be_away_for_a_while() {
     for &number in places {
         crash.faults.set(Fault::None);
         let mut running = Running::spawn(crash.command(&["--progress", "plain"]));
-        assert!(wait_until(DEADLINE, || crash.faults.writes() >= number), "write {number} does not come");
+        assert!(
+            wait_until(DEADLINE, || crash.faults.writes() >= number),
+            "write {number} does not come"
+        );
         crash.stand.cluster().api_server().kill();
         let away = Instant::now();
         assert!(
-            !wait_until(Duration::from_secs(10), || running.0.try_wait().unwrap().is_some()),
+            !wait_until(Duration::from_secs(10), || running
+                .0
+                .try_wait()
+                .unwrap()
+                .is_some()),
             "it gave up after {:?}",
             away.elapsed()
         );
@@ -185,7 +226,11 @@ fn the_api_server_may_be_away_for_a_while() {
             code = running.0.try_wait().unwrap();
             code.is_some()
         });
-        assert!(ended && code.unwrap().success(), "{code:?} {:#?}", crash.stand.run()["status"]);
+        assert!(
+            ended && code.unwrap().success(),
+            "{code:?} {:#?}",
+            crash.stand.run()["status"]
+        );
         crash.is_there(&format!("away at {number}"));
         crash.roll_back(&format!("away at {number}"));
     }

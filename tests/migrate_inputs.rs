@@ -55,36 +55,90 @@ fn what_does_not_fit_is_refused_before_anything_is_touched() {
         assert!(stand.metadata() == before);
     };
     // Without the definitions, nothing begins.
-    refused(&[], 3, "milvus-guard crds | kubectl apply --server-side -f -");
+    refused(
+        &[],
+        3,
+        "milvus-guard crds | kubectl apply --server-side -f -",
+    );
     common::install_definitions(stand.cluster());
 
-    refused(&[], 1, "there is no Milvus my-release in namespace milvus; it holds no Milvus at all");
+    refused(
+        &[],
+        1,
+        "there is no Milvus my-release in namespace milvus; it holds no Milvus at all",
+    );
     stand.install(Helm::V4, &[]);
-    refused(&["-i", "other"], 1, "there is no Milvus other in namespace milvus; it holds my-release");
-    refused(&["-r", "other"], 1, "-r says other, and my-release is configured with etcd.rootPath by-dev");
+    refused(
+        &["-i", "other"],
+        1,
+        "there is no Milvus other in namespace milvus; it holds my-release",
+    );
+    refused(
+        &["-r", "other"],
+        1,
+        "-r says other, and my-release is configured with etcd.rootPath by-dev",
+    );
     refused(&["-s", "2.1.2"], 1, "runs 2.1.4, and -s says 2.1.2");
     refused(&["-e", "http://127.0.0.1:1"], 1, "etcd cannot be used");
     // An etcd that is not this release's.
     let other = milvus_guard_testbed::Etcd::start();
-    refused(&["-e", &other.endpoint()], 1, "there is no metadata under by-dev/meta");
+    refused(
+        &["-e", &other.endpoint()],
+        1,
+        "there is no metadata under by-dev/meta",
+    );
 
     // One that is not healthy.
-    let image =
-        ["-n", NAMESPACE, "set", "image", "deployment/my-release-milvus-proxy", "proxy=milvusdb/milvus:never-ready-v2.1.4"];
+    let image = [
+        "-n",
+        NAMESPACE,
+        "set",
+        "image",
+        "deployment/my-release-milvus-proxy",
+        "proxy=milvusdb/milvus:never-ready-v2.1.4",
+    ];
     expect_success(stand.cluster().kubectl(image));
     refused(&[], 1, "my-release-milvus-proxy");
-    expect_success(stand.cluster().kubectl(["-n", NAMESPACE, "rollout", "undo", "deployment/my-release-milvus-proxy"]));
+    expect_success(stand.cluster().kubectl([
+        "-n",
+        NAMESPACE,
+        "rollout",
+        "undo",
+        "deployment/my-release-milvus-proxy",
+    ]));
     stand.await_running();
-    expect_success(stand.cluster().kubectl(["-n", NAMESPACE, "rollout", "pause", "deployment/my-release-milvus-proxy"]));
+    expect_success(stand.cluster().kubectl([
+        "-n",
+        NAMESPACE,
+        "rollout",
+        "pause",
+        "deployment/my-release-milvus-proxy",
+    ]));
     refused(&[], 1, "Deployment my-release-milvus-proxy is paused");
-    expect_success(stand.cluster().kubectl(["-n", NAMESPACE, "rollout", "resume", "deployment/my-release-milvus-proxy"]));
+    expect_success(stand.cluster().kubectl([
+        "-n",
+        NAMESPACE,
+        "rollout",
+        "resume",
+        "deployment/my-release-milvus-proxy",
+    ]));
 
     // One that an operator manages.
     let mine = |name: &str, patch: &str| {
-        expect_success(stand.cluster().kubectl(["-n", NAMESPACE, "patch", "deployment", name, "--type=merge", "-p", patch]));
+        expect_success(stand.cluster().kubectl([
+            "-n",
+            NAMESPACE,
+            "patch",
+            "deployment",
+            name,
+            "--type=merge",
+            "-p",
+            patch,
+        ]));
     };
     let manage = |by: &str| {
-        let label = json!({"metadata": {"labels": {"app.kubernetes.io/managed-by": by}}}).to_string();
+        let label =
+            json!({"metadata": {"labels": {"app.kubernetes.io/managed-by": by}}}).to_string();
         for one in stand.deployments() {
             mine(one["metadata"]["name"].as_str().unwrap(), &label);
         }
@@ -93,18 +147,42 @@ fn what_does_not_fit_is_refused_before_anything_is_touched() {
     refused(&[], 1, "is managed by milvus-operator");
     // Helm removes only what says that it is Helm's.
     manage("Helm");
-    expect_success(stand.cluster().helm(Helm::V4, ["uninstall", RELEASE, "-n", NAMESPACE]));
+    expect_success(
+        stand
+            .cluster()
+            .helm(Helm::V4, ["uninstall", RELEASE, "-n", NAMESPACE]),
+    );
     assert!(wait_until(DEADLINE, || stand.deployments().is_empty()));
 
     // A standalone, and metadata elsewhere.
     let chart = Chart::compact("3.2.18");
-    let standalone = ["install", RELEASE, chart.path(), "-n", NAMESPACE, "--set", "cluster.enabled=false"];
+    let standalone = [
+        "install",
+        RELEASE,
+        chart.path(),
+        "-n",
+        NAMESPACE,
+        "--set",
+        "cluster.enabled=false",
+    ];
     expect_success(stand.cluster().helm(Helm::V4, standalone));
     refused(&[], 1, "is a standalone");
-    expect_success(stand.cluster().helm(Helm::V4, ["uninstall", RELEASE, "-n", NAMESPACE]));
-    expect_success(stand.cluster().helm(Helm::V4, ["install", RELEASE, chart.path(), "-n", NAMESPACE]));
-    let config = stand.cluster().get_json(&format!("/api/v1/namespaces/{NAMESPACE}/configmaps/my-release-milvus"));
-    let text = format!("metastore:\n  type: mysql\n{}", config["data"]["milvus.yaml"].as_str().unwrap());
+    expect_success(
+        stand
+            .cluster()
+            .helm(Helm::V4, ["uninstall", RELEASE, "-n", NAMESPACE]),
+    );
+    expect_success(stand.cluster().helm(
+        Helm::V4,
+        ["install", RELEASE, chart.path(), "-n", NAMESPACE],
+    ));
+    let config = stand.cluster().get_json(&format!(
+        "/api/v1/namespaces/{NAMESPACE}/configmaps/my-release-milvus"
+    ));
+    let text = format!(
+        "metastore:\n  type: mysql\n{}",
+        config["data"]["milvus.yaml"].as_str().unwrap()
+    );
     let patch = json!({"data": {"milvus.yaml": text}}).to_string();
     expect_success(stand.cluster().kubectl([
         "-n",
@@ -118,5 +196,10 @@ fn what_does_not_fit_is_refused_before_anything_is_touched() {
     ]));
     refused(&[], 1, "keeps its metadata in mysql");
     // What was refused before it could be planned left no run behind.
-    assert!(stand.runs(NAMESPACE).iter().all(|run| run["status"]["phase"] == "Refused"));
+    assert!(
+        stand
+            .runs(NAMESPACE)
+            .iter()
+            .all(|run| run["status"]["phase"] == "Refused")
+    );
 }

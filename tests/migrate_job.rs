@@ -47,9 +47,24 @@ spec:
 
 fn command(stand: &Stand, more: &[&str]) -> Command {
     let mut command = guard();
-    command.arg("migrate").arg("--kubeconfig").arg(stand.cluster().kubeconfig()).args(["-i", RELEASE, "-n", NAMESPACE]);
-    command.args(["-s", "2.1.4", "-t", "2.2.16", "-e", &stand.etcd.endpoint(), "--lock-holds", "2s"]);
-    command.args(["--job-image", "milvus-guard:test"]).args(more);
+    command
+        .arg("migrate")
+        .arg("--kubeconfig")
+        .arg(stand.cluster().kubeconfig())
+        .args(["-i", RELEASE, "-n", NAMESPACE]);
+    command.args([
+        "-s",
+        "2.1.4",
+        "-t",
+        "2.2.16",
+        "-e",
+        &stand.etcd.endpoint(),
+        "--lock-holds",
+        "2s",
+    ]);
+    command
+        .args(["--job-image", "milvus-guard:test"])
+        .args(more);
     command
 }
 
@@ -80,21 +95,38 @@ fn a_job_gets_into_etcd_with_its_secret_and_is_as_the_overrides_say() {
 
     // Without the secret, and with a wrong password in it, nothing is touched.
     let (code, stdout, stderr) = run(&mut command(&stand, &[]));
-    assert!(code != 0 && stderr.contains("etcd cannot be used"), "{code} {stdout}{stderr}");
+    assert!(
+        code != 0 && stderr.contains("etcd cannot be used"),
+        "{code} {stdout}{stderr}"
+    );
     make_secret(&stand, "wrong", "not-the-password");
     let (code, stdout, stderr) = run(&mut command(&stand, &["--etcd-secret", "wrong"]));
-    assert!(code != 0 && stderr.contains("etcd refused the user or its password"), "{code} {stdout}{stderr}");
+    assert!(
+        code != 0 && stderr.contains("etcd refused the user or its password"),
+        "{code} {stdout}{stderr}"
+    );
     assert_eq!((stand.metadata(), stand.shape()), (before.clone(), shape));
 
     make_secret(&stand, "etcd-access", PASSWORD);
-    let flags = ["--etcd-secret", "etcd-access", "--job-overrides", overrides.to_str().unwrap()];
+    let flags = [
+        "--etcd-secret",
+        "etcd-access",
+        "--job-overrides",
+        overrides.to_str().unwrap(),
+    ];
     let (code, stdout, stderr) = run(&mut command(&stand, &flags));
     assert_eq!(code, 0, "{stdout}{stderr}");
     assert!(stdout.contains("my-release runs 2.2.16"), "{stdout}");
     assert_ne!(stand.metadata(), before);
 
-    let list = stand.cluster().get_json(&format!("/apis/batch/v1/namespaces/{NAMESPACE}/jobs"));
-    let job = list["items"].as_array().unwrap().iter().find(|job| job["metadata"]["annotations"]["owner"] == "storage");
+    let list = stand
+        .cluster()
+        .get_json(&format!("/apis/batch/v1/namespaces/{NAMESPACE}/jobs"));
+    let job = list["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|job| job["metadata"]["annotations"]["owner"] == "storage");
     let job = job.unwrap_or_else(|| panic!("{list:#}"));
     assert_eq!(job["spec"]["ttlSecondsAfterFinished"], 86400);
     let pod = &job["spec"]["template"]["spec"];
@@ -103,14 +135,31 @@ fn a_job_gets_into_etcd_with_its_secret_and_is_as_the_overrides_say() {
     let container = &pod["containers"][0];
     assert_eq!(container["resources"]["limits"], json!({"memory": "2Gi"}));
     // What the Job needs is still there.
-    assert_eq!(container["resources"]["requests"], json!({"cpu": "100m", "memory": "128Mi"}));
-    let names: Vec<&str> = container["env"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
+    assert_eq!(
+        container["resources"]["requests"],
+        json!({"cpu": "100m", "memory": "128Mi"})
+    );
+    let names: Vec<&str> = container["env"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["name"].as_str().unwrap())
+        .collect();
     assert_eq!(names, ["HOSTNAME", "RUST_LOG"]);
     assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true);
-    let secret = pod["volumes"].as_array().unwrap().iter().find(|volume| volume["name"] == "credentials-etcd").unwrap();
+    let secret = pod["volumes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|volume| volume["name"] == "credentials-etcd")
+        .unwrap();
     assert_eq!(secret["secret"]["secretName"], "etcd-access");
 
     // The password is nowhere to be read but in the Secret.
-    let said = format!("{stdout}{stderr}{}{}{list}", kubelet.log().join("\n"), stand.run());
+    let said = format!(
+        "{stdout}{stderr}{}{}{list}",
+        kubelet.log().join("\n"),
+        stand.run()
+    );
     assert!(!said.contains(PASSWORD), "{said}");
 }

@@ -1,5 +1,10 @@
 //! The migration's plan for metadata that a real Milvus 2.1.0 wrote: `tests/fixtures/metadata`. No servers.
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a test says what is wrong by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    missing_docs,
+    reason = "a test says what is wrong by panicking"
+)]
 
 use std::collections::BTreeMap;
 
@@ -9,23 +14,46 @@ use milvus_guard_metadata::model::{Dump, Options, Record, Root, plan};
 use serde_json::Value;
 
 fn fixture() -> Dump {
-    let fixture: Value = serde_json::from_str(include_str!("fixtures/metadata/milvus-2.1.0.json")).unwrap();
+    let fixture: Value =
+        serde_json::from_str(include_str!("fixtures/metadata/milvus-2.1.0.json")).unwrap();
     let root = Root::new(fixture["root"].as_str().unwrap(), "meta").unwrap();
     // What lies beside the metadata, such as the clock of the timestamps, is no business of a migration.
-    let records = fixture["records"].as_array().unwrap().iter().filter_map(|record| {
-        let key = root.relative(record["key"].as_str().unwrap().as_bytes())?;
-        let value = BASE64_STANDARD.decode(record["value"].as_str().unwrap()).unwrap();
-        Some(Record::new(key, value, record["mod_revision"].as_i64().unwrap()))
-    });
+    let records = fixture["records"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|record| {
+            let key = root.relative(record["key"].as_str().unwrap().as_bytes())?;
+            let value = BASE64_STANDARD
+                .decode(record["value"].as_str().unwrap())
+                .unwrap();
+            Some(Record::new(
+                key,
+                value,
+                record["mod_revision"].as_i64().unwrap(),
+            ))
+        });
     let records = records.collect();
-    Dump::new(root, fixture["cluster_id"].as_u64().unwrap(), fixture["revision"].as_i64().unwrap(), records).unwrap()
+    Dump::new(
+        root,
+        fixture["cluster_id"].as_u64().unwrap(),
+        fixture["revision"].as_i64().unwrap(),
+        records,
+    )
+    .unwrap()
 }
 
 /// How many keys begin with each part that `parts` names; the longest that fits counts.
-fn count<'k>(keys: impl Iterator<Item = &'k [u8]>, parts: &[&'static str]) -> BTreeMap<&'static str, usize> {
+fn count<'k>(
+    keys: impl Iterator<Item = &'k [u8]>,
+    parts: &[&'static str],
+) -> BTreeMap<&'static str, usize> {
     let mut counts = BTreeMap::new();
     for key in keys {
-        let fits = parts.iter().filter(|part| key.starts_with(part.as_bytes())).max_by_key(|part| part.len());
+        let fits = parts
+            .iter()
+            .filter(|part| key.starts_with(part.as_bytes()))
+            .max_by_key(|part| part.len());
         *counts.entry(*fits.unwrap_or(&"")).or_default() += 1;
     }
     counts
@@ -72,8 +100,15 @@ fn all_that_2_1_wrote_is_planned() {
         ("root-coord/dd-", 2),
         ("snapshots/root-coord/dd-", 24),
     ]);
-    assert_eq!(count(plan.deletes().iter().map(|record| record.key()), &parts), expected);
-    let unloadable: Vec<&str> = plan.unloadable().iter().map(|collection| collection.name.as_str()).collect();
+    assert_eq!(
+        count(plan.deletes().iter().map(|record| record.key()), &parts),
+        expected
+    );
+    let unloadable: Vec<&str> = plan
+        .unloadable()
+        .iter()
+        .map(|collection| collection.name.as_str())
+        .collect();
     assert_eq!(unloadable, ["bare"]);
 }
 
@@ -81,7 +116,16 @@ fn all_that_2_1_wrote_is_planned() {
 fn what_the_plan_leaves_needs_no_other() {
     let dump = fixture();
     let first = plan(&dump, &Options::default()).unwrap();
-    let records = first.end_state().map(|(key, value)| Record::new(key, value, 1)).collect();
-    let migrated = Dump::new(dump.root.clone(), dump.cluster_id, dump.revision + 1, records).unwrap();
+    let records = first
+        .end_state()
+        .map(|(key, value)| Record::new(key, value, 1))
+        .collect();
+    let migrated = Dump::new(
+        dump.root.clone(),
+        dump.cluster_id,
+        dump.revision + 1,
+        records,
+    )
+    .unwrap();
     assert!(plan(&migrated, &Options::default()).unwrap().is_empty());
 }

@@ -21,7 +21,10 @@ use milvus_guard_testbed::{Milvus, MilvusStore, MilvusVersion, expect_success};
 use serde_json::{Value, json};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/milvus/data.py");
-const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/metadata/milvus-2.1.0.json");
+const FIXTURE: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/tests/fixtures/metadata/milvus-2.1.0.json"
+);
 /// Distances are computed by another release of the search library, which may sum up in another order.
 const TOLERANCE: f64 = 1e-5;
 
@@ -63,17 +66,32 @@ fn what_2_1_wrote_is_served_by_2_2_after_the_migration_and_by_2_1_after_the_rest
 
 /// The check of the migration can fail: without one, 2.2.16 knows the collections and their rows, and nothing of their indexes.
 fn indexes_are_lost(written: &Value, served: &Value) {
-    assert_eq!(names(&served["collections"]), names(&written["collections"]));
+    assert_eq!(
+        names(&served["collections"]),
+        names(&written["collections"])
+    );
     for (name, collection) in served["collections"].as_object().unwrap() {
-        assert_eq!(collection["rows"], written["collections"][name]["rows"], "{name}");
+        assert_eq!(
+            collection["rows"], written["collections"][name]["rows"],
+            "{name}"
+        );
         assert_eq!(collection["indexes"], json!([]), "{name}");
     }
     assert_eq!(served["loaded"], json!({}));
     let answers = &served["neighbours"];
     for name in names(answers) {
-        let error = answers[name].as_str().unwrap_or_else(|| panic!("{name} was searched without an index: {answers:#}"));
-        let expected = ["index doesn't exist", "collection not loaded", "not been loaded"];
-        assert!(expected.iter().any(|text| error.contains(text)), "{name}: {error}");
+        let error = answers[name]
+            .as_str()
+            .unwrap_or_else(|| panic!("{name} was searched without an index: {answers:#}"));
+        let expected = [
+            "index doesn't exist",
+            "collection not loaded",
+            "not been loaded",
+        ];
+        assert!(
+            expected.iter().any(|text| error.contains(text)),
+            "{name}: {error}"
+        );
     }
     assert!(!differences(written, served).is_empty());
 }
@@ -88,7 +106,9 @@ fn differences(expected: &Value, found: &Value) -> Vec<String> {
 fn compare(path: &str, expected: &Value, found: &Value, differences: &mut Vec<String>) {
     match (expected, found) {
         (Value::Object(left), Value::Object(right)) if names(expected) == names(found) => {
-            left.iter().for_each(|(key, value)| compare(&format!("{path}/{key}"), value, &right[key], differences));
+            left.iter().for_each(|(key, value)| {
+                compare(&format!("{path}/{key}"), value, &right[key], differences)
+            });
         }
         (Value::Array(left), Value::Array(right)) if left.len() == right.len() => {
             for (at, (left, right)) in left.iter().zip(right).enumerate() {
@@ -107,7 +127,11 @@ fn compare(path: &str, expected: &Value, found: &Value, differences: &mut Vec<St
 }
 
 fn names(object: &Value) -> Vec<&String> {
-    object.as_object().unwrap_or_else(|| panic!("not an object: {object}")).keys().collect()
+    object
+        .as_object()
+        .unwrap_or_else(|| panic!("not an object: {object}"))
+        .keys()
+        .collect()
 }
 
 /// Runs the script against the server.
@@ -128,7 +152,10 @@ fn serve_migrated(mut store: MilvusStore) -> (Milvus, Value) {
             let answers = serde_json::from_str(&expect_success(output)).unwrap();
             return (server, answers);
         }
-        say(&format!("2.2.16 ended while it was asked; starting it again. Its last words:\n{}", server.daemon().log_tail(12)));
+        say(&format!(
+            "2.2.16 ended while it was asked; starting it again. Its last words:\n{}",
+            server.daemon().log_tail(12)
+        ));
         store = server.stop();
     }
     panic!("2.2.16 ends whenever it is asked");
@@ -141,27 +168,56 @@ fn migrate(store: &MilvusStore, backup: &Path) {
         .arg("--backup")
         .arg(backup));
     assert_eq!(code, 0, "{stdout}{stderr}");
-    assert!(stdout.contains("bare") || stderr.contains("bare"), "a collection without an index is not named: {stdout}{stderr}");
-    let (code, stdout, stderr) = run(guard().args(["meta", "verify"]).args(target(store)).arg("--backup").arg(backup));
+    assert!(
+        stdout.contains("bare") || stderr.contains("bare"),
+        "a collection without an index is not named: {stdout}{stderr}"
+    );
+    let (code, stdout, stderr) = run(guard()
+        .args(["meta", "verify"])
+        .args(target(store))
+        .arg("--backup")
+        .arg(backup));
     assert_eq!(code, 0, "{stdout}{stderr}");
 }
 
 fn restore(store: &MilvusStore, backup: &Path) {
-    let command = |flags: &[&str]| run(guard().args(["meta", "restore", "--yes"]).arg(backup).args(target(store)).args(flags));
+    let command = |flags: &[&str]| {
+        run(guard()
+            .args(["meta", "restore", "--yes"])
+            .arg(backup)
+            .args(target(store))
+            .args(flags))
+    };
     let (code, stdout, stderr) = command(&[]);
-    assert_eq!(code, 1, "2.2 has written meanwhile, which is to be lost only when that is asked for: {stdout}{stderr}");
-    assert!(stdout.contains("added") || stderr.contains("added"), "what would be lost is not named: {stdout}{stderr}");
+    assert_eq!(
+        code, 1,
+        "2.2 has written meanwhile, which is to be lost only when that is asked for: {stdout}{stderr}"
+    );
+    assert!(
+        stdout.contains("added") || stderr.contains("added"),
+        "what would be lost is not named: {stdout}{stderr}"
+    );
     let (code, stdout, stderr) = command(&["--accept-data-loss"]);
     assert_eq!(code, 0, "{stdout}{stderr}");
 }
 
 fn target(store: &MilvusStore) -> [String; 4] {
-    ["--etcd".to_owned(), store.etcd().endpoint(), "--root-path".to_owned(), MilvusStore::ROOT_PATH.to_owned()]
+    [
+        "--etcd".to_owned(),
+        store.etcd().endpoint(),
+        "--root-path".to_owned(),
+        MilvusStore::ROOT_PATH.to_owned(),
+    ]
 }
 
 /// All records, as etcdctl tells them.
 fn records(store: &MilvusStore) -> Value {
-    let output = store.etcd().etcdctl(["get", "--prefix", MilvusStore::ROOT_PATH, "--write-out=json"]);
+    let output = store.etcd().etcdctl([
+        "get",
+        "--prefix",
+        MilvusStore::ROOT_PATH,
+        "--write-out=json",
+    ]);
     serde_json::from_str(&expect_success(output)).unwrap()
 }
 
@@ -169,13 +225,25 @@ fn records(store: &MilvusStore) -> Value {
 fn metadata(store: &MilvusStore) -> Vec<(String, String)> {
     let records = records(store);
     let records = records["kvs"].as_array().unwrap().iter();
-    let records = records.map(|record| (key(record), record["value"].as_str().unwrap_or_default().to_owned()));
+    let records = records.map(|record| {
+        (
+            key(record),
+            record["value"].as_str().unwrap_or_default().to_owned(),
+        )
+    });
     let prefix = format!("{}/meta/", MilvusStore::ROOT_PATH);
-    records.filter(|(key, _)| key.starts_with(&prefix) && !key.ends_with("/session/id")).collect()
+    records
+        .filter(|(key, _)| key.starts_with(&prefix) && !key.ends_with("/session/id"))
+        .collect()
 }
 
 fn key(record: &Value) -> String {
-    String::from_utf8(BASE64_STANDARD.decode(record["key"].as_str().unwrap()).unwrap()).unwrap()
+    String::from_utf8(
+        BASE64_STANDARD
+            .decode(record["key"].as_str().unwrap())
+            .unwrap(),
+    )
+    .unwrap()
 }
 
 /// Replaces the fixture that unit tests read, when asked to.

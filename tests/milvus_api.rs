@@ -14,8 +14,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use milvus_guard_sources::etcd::Tls;
-use milvus_guard_sources::milvus::{ApiError, CollectionLoad, Loaded, Login, Proxy, health, loaded, version};
-use milvus_guard_testbed::{Etcd, EtcdOptions, Milvus, MilvusStore, MilvusVersion, expect_success, wait_for};
+use milvus_guard_sources::milvus::{
+    ApiError, CollectionLoad, Loaded, Login, Proxy, health, loaded, version,
+};
+use milvus_guard_testbed::{
+    Etcd, EtcdOptions, Milvus, MilvusStore, MilvusVersion, expect_success, wait_for,
+};
 use rstest::rstest;
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/milvus/books.py");
@@ -26,24 +30,46 @@ const ROWS: i64 = 2000;
 const DEADLINE: Duration = Duration::from_secs(120);
 
 fn run<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(future)
 }
 
 fn proxy(server: &Milvus, user: &str, password: &str) -> Proxy {
-    let login = Login::Password { user: user.into(), password: password.into() };
-    Proxy { address: server.endpoint(), login, ..Proxy::default() }
+    let login = Login::Password {
+        user: user.into(),
+        password: password.into(),
+    };
+    Proxy {
+        address: server.endpoint(),
+        login,
+        ..Proxy::default()
+    }
 }
 
 fn script(server: &Milvus, verb: &str) {
-    expect_success(server.python(Path::new(SCRIPT), [verb, &server.port().to_string(), PASSWORD]));
+    expect_success(server.python(
+        Path::new(SCRIPT),
+        [verb, &server.port().to_string(), PASSWORD],
+    ));
 }
 
 fn names(loaded: &Loaded) -> Vec<String> {
-    loaded.collections.iter().map(CollectionLoad::label).collect()
+    loaded
+        .collections
+        .iter()
+        .map(CollectionLoad::label)
+        .collect()
 }
 
 fn collection<'a>(loaded: &'a Loaded, label: &str) -> &'a CollectionLoad {
-    loaded.collections.iter().find(|collection| collection.label() == label).unwrap_or_else(|| panic!("{label}: {loaded:#?}"))
+    loaded
+        .collections
+        .iter()
+        .find(|collection| collection.label() == label)
+        .unwrap_or_else(|| panic!("{label}: {loaded:#?}"))
 }
 
 /// How often a server is started again until it was seen with something missing.
@@ -63,7 +89,10 @@ fn complete(proxy: &Proxy) -> Loaded {
 #[case(MilvusVersion::V2_2_16, "2.2")]
 #[case(MilvusVersion::V2_3_5, "2.3")]
 #[ignore = "downloads Milvus's servers: make test-milvus"]
-fn a_real_milvus_says_what_is_loaded_and_what_is_missing(#[case] wheel: MilvusVersion, #[case] minor: &str) {
+fn a_real_milvus_says_what_is_loaded_and_what_is_missing(
+    #[case] wheel: MilvusVersion,
+    #[case] minor: &str,
+) {
     let server = MilvusStore::new().with_authorization().serve(wheel);
     let root = proxy(&server, "root", PASSWORD);
     script(&server, "write");
@@ -77,17 +106,36 @@ fn a_real_milvus_says_what_is_loaded_and_what_is_missing(#[case] wheel: MilvusVe
     logins(wheel, &server);
 
     let whole = complete(&root);
-    assert_eq!(names(&whole), ["books", "drafts", "shop/orders"], "neither what is not loaded nor what was released");
+    assert_eq!(
+        names(&whole),
+        ["books", "drafts", "shop/orders"],
+        "neither what is not loaded nor what was released"
+    );
     assert_eq!(whole.notes, Vec::<String>::new());
     for (label, rows) in [("books", 3 * ROWS), ("drafts", ROWS), ("shop/orders", ROWS)] {
         let collection = collection(&whole, label);
         assert_eq!(collection.progress, 100, "{collection:#?}");
         assert_eq!(collection.shards.len(), 2, "{collection:#?}");
-        assert_eq!(collection.expected.values().sum::<i64>(), rows, "{collection:#?}");
+        assert_eq!(
+            collection.expected.values().sum::<i64>(),
+            rows,
+            "{collection:#?}"
+        );
         let replicas = collection.replicas.as_ref().unwrap();
-        assert_eq!((replicas.len(), replicas[0].leaders.len(), replicas[0].nodes.len()), (1, 2, 1), "{collection:#?}");
+        assert_eq!(
+            (
+                replicas.len(),
+                replicas[0].leaders.len(),
+                replicas[0].nodes.len()
+            ),
+            (1, 2, 1),
+            "{collection:#?}"
+        );
     }
-    let one = Proxy { databases: vec!["shop".into()], ..root.clone() };
+    let one = Proxy {
+        databases: vec!["shop".into()],
+        ..root.clone()
+    };
     assert_eq!(names(&run(loaded(&one)).unwrap()), ["shop/orders"]);
     // The only node there is has everything.
     assert!(!whole.clone().on_nodes(&[-1].into()).is_complete());
@@ -98,7 +146,10 @@ fn a_real_milvus_says_what_is_loaded_and_what_is_missing(#[case] wheel: MilvusVe
     let without = run(loaded(&root)).unwrap();
     assert_eq!(names(&without), ["drafts", "shop/orders"]);
     let lost = without.regained(&baseline).unwrap_err();
-    assert!(lost.len() == 1 && lost[0].contains("collection books: was loaded before"), "{lost:?}");
+    assert!(
+        lost.len() == 1 && lost[0].contains("collection books: was loaded before"),
+        "{lost:?}"
+    );
     script(&server, "load");
     assert_eq!(complete(&root).regained(&baseline), Ok(()));
     say(wheel, "released and loaded again");
@@ -108,43 +159,85 @@ fn a_real_milvus_says_what_is_loaded_and_what_is_missing(#[case] wheel: MilvusVe
     for _ in 0..RESTARTS {
         server.daemon().stop();
         let error = run(loaded(&root)).unwrap_err();
-        assert!(matches!(error, ApiError::Unreachable { .. }) && !error.is_lasting(), "{error}");
+        assert!(
+            matches!(error, ApiError::Unreachable { .. }) && !error.is_lasting(),
+            "{error}"
+        );
         seen = restarted(&server, &root);
         assert_eq!(complete(&root).regained(&baseline), Ok(()));
         if seen.iter().any(|answer| answer.starts_with("missing: ")) {
             break;
         }
     }
-    assert!(seen.iter().any(|answer| answer.starts_with("missing: ")), "nothing was ever missing after a restart: {seen:#?}");
+    assert!(
+        seen.iter().any(|answer| answer.starts_with("missing: ")),
+        "nothing was ever missing after a restart: {seen:#?}"
+    );
     say(wheel, "restarted");
 
     script(&server, "drop");
-    assert_eq!(run(loaded(&root)).unwrap().regained(&baseline), Ok(()), "what was dropped is not expected");
+    assert_eq!(
+        run(loaded(&root)).unwrap().regained(&baseline),
+        Ok(()),
+        "what was dropped is not expected"
+    );
 }
 
 /// Who is not let in learns why, within the deadline.
 fn logins(wheel: MilvusVersion, server: &Milvus) {
-    let nobody = Proxy { login: Login::None, ..proxy(server, "", "") };
-    for (proxy, was_given) in [(&nobody, false), (&proxy(server, "root", "wrong-password"), true)] {
-        for error in [run(health(proxy)).unwrap_err(), run(version(proxy)).unwrap_err(), run(loaded(proxy)).unwrap_err()] {
-            let expected = matches!(error, ApiError::Unauthenticated { given, .. } if given == was_given);
-            assert!(expected && error.is_lasting(), "{}: {error:?}", wheel.name());
+    let nobody = Proxy {
+        login: Login::None,
+        ..proxy(server, "", "")
+    };
+    for (proxy, was_given) in [
+        (&nobody, false),
+        (&proxy(server, "root", "wrong-password"), true),
+    ] {
+        for error in [
+            run(health(proxy)).unwrap_err(),
+            run(version(proxy)).unwrap_err(),
+            run(loaded(proxy)).unwrap_err(),
+        ] {
+            let expected =
+                matches!(error, ApiError::Unauthenticated { given, .. } if given == was_given);
+            assert!(
+                expected && error.is_lasting(),
+                "{}: {error:?}",
+                wheel.name()
+            );
             assert!(!error.to_string().contains("wrong-password"), "{error}");
         }
     }
-    let token = Proxy { login: Login::Token(format!("root:{PASSWORD}")), ..nobody };
+    let token = Proxy {
+        login: Login::Token(format!("root:{PASSWORD}")),
+        ..nobody
+    };
     run(version(&token)).unwrap();
     match (wheel, run(loaded(&proxy(server, "guest", "a-password")))) {
         // It asks for a right to list databases, and for none that a guest does not have to all else.
         (MilvusVersion::V2_2_16, told) => {
             let told = told.unwrap();
-            assert!(told.notes.iter().any(|note| note.contains("ListDatabases")), "{:?}", told.notes);
+            assert!(
+                told.notes.iter().any(|note| note.contains("ListDatabases")),
+                "{:?}",
+                told.notes
+            );
             assert_eq!(names(&told), ["books", "drafts"], "the default database");
         }
         (_, told) => {
             let error = told.unwrap_err();
-            let expected = matches!(error, ApiError::PermissionDenied { method: "ShowPartitions", .. });
-            assert!(expected && error.is_lasting(), "{}: {error:?}", wheel.name());
+            let expected = matches!(
+                error,
+                ApiError::PermissionDenied {
+                    method: "ShowPartitions",
+                    ..
+                }
+            );
+            assert!(
+                expected && error.is_lasting(),
+                "{}: {error:?}",
+                wheel.name()
+            );
         }
     }
 }
@@ -162,7 +255,10 @@ fn restarted(server: &Milvus, proxy: &Proxy) -> Vec<String> {
                 Err(error) => (error.to_string(), false),
             };
             if seen.last() != Some(&answer) {
-                say(server.version(), &format!("after {:.1} s: {answer}", begin.elapsed().as_secs_f64()));
+                say(
+                    server.version(),
+                    &format!("after {:.1} s: {answer}", begin.elapsed().as_secs_f64()),
+                );
                 seen.push(answer);
             }
             // A server that answers before it knows of any collection has not everything.
@@ -177,31 +273,72 @@ fn restarted(server: &Milvus, proxy: &Proxy) -> Vec<String> {
 fn a_milvus_that_is_too_old_says_so() {
     let server = MilvusStore::new().serve(MilvusVersion::V2_1_0);
     expect_success(server.python(Path::new(SCRIPT), ["few", &server.port().to_string()]));
-    let proxy = Proxy { address: server.endpoint(), ..Proxy::default() };
+    let proxy = Proxy {
+        address: server.endpoint(),
+        ..Proxy::default()
+    };
     let error = run(health(&proxy)).unwrap_err();
-    assert_eq!(error, ApiError::Unimplemented { method: "CheckHealth" });
+    assert_eq!(
+        error,
+        ApiError::Unimplemented {
+            method: "CheckHealth"
+        }
+    );
     let whole = complete(&proxy);
     assert_eq!(names(&whole), ["few"]);
-    assert!(whole.notes.iter().any(|note| note.contains("no databases")), "{:?}", whole.notes);
+    assert!(
+        whole.notes.iter().any(|note| note.contains("no databases")),
+        "{:?}",
+        whole.notes
+    );
 }
 
 /// Any server that speaks gRPC will do: an etcd has no method of Milvus.
 #[test]
 fn a_proxy_with_tls_is_reached_and_a_reason_says_what_is_wrong() {
-    let server = Etcd::start_with(&EtcdOptions { tls: true, ..EtcdOptions::default() });
+    let server = Etcd::start_with(&EtcdOptions {
+        tls: true,
+        ..EtcdOptions::default()
+    });
     let file = |path: &Path| Some(path.to_owned());
-    let tls = Tls { ca: file(server.ca_path()), cert: file(server.client_cert_path()), key: file(server.client_key_path()) };
-    let secure = Proxy { address: server.endpoint(), tls: Some(tls), ..Proxy::default() };
-    assert_eq!(run(version(&secure)), Err(ApiError::Unimplemented { method: "GetVersion" }));
+    let tls = Tls {
+        ca: file(server.ca_path()),
+        cert: file(server.client_cert_path()),
+        key: file(server.client_key_path()),
+    };
+    let secure = Proxy {
+        address: server.endpoint(),
+        tls: Some(tls),
+        ..Proxy::default()
+    };
+    assert_eq!(
+        run(version(&secure)),
+        Err(ApiError::Unimplemented {
+            method: "GetVersion"
+        })
+    );
     let reason = |proxy: &Proxy| match run(version(proxy)) {
         Err(ApiError::Unreachable { reason, .. }) => reason,
         other => panic!("{other:?}"),
     };
-    let unknown = reason(&Proxy { tls: None, ..secure.clone() });
+    let unknown = reason(&Proxy {
+        tls: None,
+        ..secure.clone()
+    });
     assert!(unknown.contains("give its CA"), "{unknown}");
-    let other_host = reason(&Proxy { server_name: Some("milvus.example".into()), ..secure.clone() });
-    assert!(other_host.contains(r#"not valid for name "milvus.example""#), "{other_host}");
-    let plain = reason(&Proxy { tls: None, address: secure.address.replace("https", "http"), ..Proxy::default() });
+    let other_host = reason(&Proxy {
+        server_name: Some("milvus.example".into()),
+        ..secure.clone()
+    });
+    assert!(
+        other_host.contains(r#"not valid for name "milvus.example""#),
+        "{other_host}"
+    );
+    let plain = reason(&Proxy {
+        tls: None,
+        address: secure.address.replace("https", "http"),
+        ..Proxy::default()
+    });
     assert!(plain.contains("https://"), "{plain}");
 }
 

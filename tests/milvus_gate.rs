@@ -42,20 +42,33 @@ impl Stand {
     fn start(wheel: MilvusVersion) -> Self {
         let server = MilvusStore::new().with_authorization().serve(wheel);
         let (roll, chart) = (Roll::start(), Chart::compact("4.1.34"));
-        roll.install(Helm::V4, NAMESPACE, &chart, "v2.4.5", &["mixCoordinator.enabled=true"]);
+        roll.install(
+            Helm::V4,
+            NAMESPACE,
+            &chart,
+            "v2.4.5",
+            &["mixCoordinator.enabled=true"],
+        );
         let stand = Self { roll, server };
         stand.script("write");
         stand
     }
 
     fn script(&self, verb: &str) {
-        expect_success(self.server.python(Path::new(SCRIPT), [verb, &self.server.port().to_string(), PASSWORD]));
+        expect_success(self.server.python(
+            Path::new(SCRIPT),
+            [verb, &self.server.port().to_string(), PASSWORD],
+        ));
     }
 
     fn upgrade(&self, password: &str, more: &[&str]) -> Command {
         let mut command = self.roll.upgrade(NAMESPACE, "2.4.24");
-        command.args(["--milvus", &self.server.endpoint()]).args(more);
-        command.env("MILVUS_GUARD_MILVUS_USER", "root").env("MILVUS_GUARD_MILVUS_PASSWORD", password);
+        command
+            .args(["--milvus", &self.server.endpoint()])
+            .args(more);
+        command
+            .env("MILVUS_GUARD_MILVUS_USER", "root")
+            .env("MILVUS_GUARD_MILVUS_PASSWORD", password);
         command
     }
 
@@ -70,15 +83,23 @@ impl Stand {
     /// Goes forward until the query nodes move.
     fn begin(&self) -> Running {
         let mut running = Running::spawn(self.upgrade(PASSWORD, &[]));
-        let there = wait_until(DEADLINE, || self.has_moved("querynode") || running.0.try_wait().unwrap().is_some());
+        let there = wait_until(DEADLINE, || {
+            self.has_moved("querynode") || running.0.try_wait().unwrap().is_some()
+        });
         assert!(there, "the query nodes move");
         running
     }
 
     /// Waits until the run's record says that it waits for this.
     fn await_reason(&self, running: &mut Running, part: &str) {
-        let says = || self.status()["step"]["waitingFor"].as_str().is_some_and(|on| on.contains(part));
-        let there = wait_until(DEADLINE, || says() || running.0.try_wait().unwrap().is_some());
+        let says = || {
+            self.status()["step"]["waitingFor"]
+                .as_str()
+                .is_some_and(|on| on.contains(part))
+        };
+        let there = wait_until(DEADLINE, || {
+            says() || running.0.try_wait().unwrap().is_some()
+        });
         assert!(there && says(), "{part}: {:#}", self.status());
         assert_eq!(self.status()["step"]["id"], "update-querynode");
     }
@@ -86,7 +107,16 @@ impl Stand {
     /// Everything as before, by Helm.
     fn reset(&self) {
         let (chart, tag) = (Chart::compact("4.1.34"), "image.all.tag=v2.4.5");
-        let args = ["upgrade", RELEASE, chart.path(), "-n", NAMESPACE, "--reuse-values", "--set", tag];
+        let args = [
+            "upgrade",
+            RELEASE,
+            chart.path(),
+            "-n",
+            NAMESPACE,
+            "--reuse-values",
+            "--set",
+            tag,
+        ];
         expect_success(self.roll.cluster.helm(Helm::V4, args));
         self.roll.await_complete(NAMESPACE);
     }
@@ -94,10 +124,25 @@ impl Stand {
 
 /// Its end: code, and what it said on both.
 fn ended(mut running: Running) -> (Option<i32>, String) {
-    assert!(wait_until(2 * DEADLINE, || running.0.try_wait().unwrap().is_some()), "it ends");
+    assert!(
+        wait_until(2 * DEADLINE, || running.0.try_wait().unwrap().is_some()),
+        "it ends"
+    );
     let mut text = String::new();
-    running.0.stdout.take().unwrap().read_to_string(&mut text).unwrap();
-    running.0.stderr.take().unwrap().read_to_string(&mut text).unwrap();
+    running
+        .0
+        .stdout
+        .take()
+        .unwrap()
+        .read_to_string(&mut text)
+        .unwrap();
+    running
+        .0
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut text)
+        .unwrap();
     (running.0.wait().unwrap().code(), text)
 }
 
@@ -105,15 +150,30 @@ fn ended(mut running: Running) -> (Option<i32>, String) {
 #[case(MilvusVersion::V2_2_16)]
 #[case(MilvusVersion::V2_3_5)]
 #[ignore = "downloads Milvus's servers: make test-milvus"]
-fn a_query_node_step_ends_when_milvus_serves_again_what_it_had_loaded(#[case] wheel: MilvusVersion) {
+fn a_query_node_step_ends_when_milvus_serves_again_what_it_had_loaded(
+    #[case] wheel: MilvusVersion,
+) {
     let stand = Stand::start(wheel);
     // Kubernetes is content at once. Milvus lists the nodes that served before, and one collection is released.
     let mut first = stand.begin();
     stand.script("release");
-    stand.await_reason(&mut first, "collection books: was loaded before and is no longer");
+    stand.await_reason(
+        &mut first,
+        "collection books: was loaded before and is no longer",
+    );
     let before = stand.status()["loaded"].clone();
-    assert_eq!((&before["step"], before["collections"].as_array().unwrap().len()), (&"update-querynode".into(), 3), "{before}");
-    assert!(before["collections"][0]["newest"].as_i64().unwrap() > 1 << 53, "a number that is no double: {before}");
+    assert_eq!(
+        (
+            &before["step"],
+            before["collections"].as_array().unwrap().len()
+        ),
+        (&"update-querynode".into(), 3),
+        "{before}"
+    );
+    assert!(
+        before["collections"][0]["newest"].as_i64().unwrap() > 1 << 53,
+        "a number that is no double: {before}"
+    );
     drop(first);
 
     // Killed, the same command goes on, and holds Milvus against what was there before the one that was killed.
@@ -128,29 +188,53 @@ fn a_query_node_step_ends_when_milvus_serves_again_what_it_had_loaded(#[case] wh
     stand.server.daemon().stop();
     stand.await_reason(&mut last, "did not answer");
     stand.server.daemon().restart();
-    stand.await_reason(&mut last, "collection books: was loaded before and is no longer");
+    stand.await_reason(
+        &mut last,
+        "collection books: was loaded before and is no longer",
+    );
     let (_, status, _) = run(guard()
         .arg("status")
         .arg("--kubeconfig")
         .arg(stand.roll.cluster.kubeconfig())
         .args(["-i", RELEASE, "-n", NAMESPACE]));
-    assert!(status.contains("Milvus to serve again what it had loaded: collection books"), "{status}");
+    assert!(
+        status.contains("Milvus to serve again what it had loaded: collection books"),
+        "{status}"
+    );
     assert!(!stand.has_moved("proxy"));
     stand.script("load");
     let (code, text) = ended(last);
     eprintln!("{}: {text}", wheel.name());
     assert_eq!(code, Some(0), "{text}");
-    assert!(text.contains("Milvus serves all 3 collections that it had loaded"), "{text}");
-    assert!(stand.has_moved("proxy") && stand.status()["loaded"].is_null(), "{:#}", stand.status());
+    assert!(
+        text.contains("Milvus serves all 3 collections that it had loaded"),
+        "{text}"
+    );
+    assert!(
+        stand.has_moved("proxy") && stand.status()["loaded"].is_null(),
+        "{:#}",
+        stand.status()
+    );
 
     // Somebody who may not ask is told so once, and loses no time.
     stand.reset();
     let begin = Instant::now();
     let (code, stdout, stderr) = run(&mut stand.upgrade("wrong-password", &[]));
     assert_eq!(code, 0, "{stdout}{stderr}");
-    assert_eq!(stderr.matches("could not ask Milvus whether").count(), 1, "{stderr}");
-    assert!(stderr.contains("refused the user or the password") && !stderr.contains("wrong-password"), "{stderr}");
-    eprintln!("{}: without an answer in {:?}", wheel.name(), begin.elapsed());
+    assert_eq!(
+        stderr.matches("could not ask Milvus whether").count(),
+        1,
+        "{stderr}"
+    );
+    assert!(
+        stderr.contains("refused the user or the password") && !stderr.contains("wrong-password"),
+        "{stderr}"
+    );
+    eprintln!(
+        "{}: without an answer in {:?}",
+        wheel.name(),
+        begin.elapsed()
+    );
 }
 
 #[test]
@@ -158,10 +242,19 @@ fn a_query_node_step_ends_when_milvus_serves_again_what_it_had_loaded(#[case] wh
 fn nodes_that_milvus_lists_although_they_were_replaced_are_not_believed_for_a_minute() {
     let stand = Stand::start(MilvusVersion::V2_3_5);
     let mut running = stand.begin();
-    stand.await_reason(&mut running, "without nodes that are gone, which Milvus still lists");
+    stand.await_reason(
+        &mut running,
+        "without nodes that are gone, which Milvus still lists",
+    );
     let since = Instant::now();
     let (code, text) = ended(running);
-    assert!(code == Some(0) && text.contains("Milvus serves all 3 collections that it had loaded"), "{text}");
+    assert!(
+        code == Some(0) && text.contains("Milvus serves all 3 collections that it had loaded"),
+        "{text}"
+    );
     let waited = since.elapsed();
-    assert!((Duration::from_secs(40)..Duration::from_secs(90)).contains(&waited), "{waited:?}");
+    assert!(
+        (Duration::from_secs(40)..Duration::from_secs(90)).contains(&waited),
+        "{waited:?}"
+    );
 }

@@ -26,7 +26,8 @@ use serde_json::{Map, Value, json};
 
 const RUNNING: &str = include_str!("../examples/demo/1-skipped-migration/before.yaml");
 
-static ACCOUNTS: LazyLock<Accounts> = LazyLock::new(|| Accounts::new("milvus-guard", "milvus-guard", "milvus-guard-job"));
+static ACCOUNTS: LazyLock<Accounts> =
+    LazyLock::new(|| Accounts::new("milvus-guard", "milvus-guard", "milvus-guard-job"));
 static PLACE: LazyLock<Arc<Place>> = LazyLock::new(|| {
     let mut collector = Collector::new(Role::Before, Some("milvus"));
     collector.add_text(RUNNING, "running").unwrap();
@@ -35,7 +36,8 @@ static PLACE: LazyLock<Arc<Place>> = LazyLock::new(|| {
 /// What runs, Deployments and `StatefulSets` only.
 static WORKLOADS: LazyLock<Vec<Value>> = LazyLock::new(|| {
     let all = documents(RUNNING).map(|document| document.unwrap().root.to_json());
-    all.filter(|object| object["kind"] == "Deployment" || object["kind"] == "StatefulSet").collect()
+    all.filter(|object| object["kind"] == "Deployment" || object["kind"] == "StatefulSet")
+        .collect()
 });
 
 fn scene(overdue: Option<Overdue<'static>>) -> Scene<'static> {
@@ -47,7 +49,10 @@ fn scene(overdue: Option<Overdue<'static>>) -> Scene<'static> {
         elsewhere: milvus_guard_core::admission::scene::Elsewhere::default(),
         services: Arc::new([]),
         ending: false,
-        facts: Facts { runs: Some(Vec::new()), ..Facts::default() },
+        facts: Facts {
+            runs: Some(Vec::new()),
+            ..Facts::default()
+        },
         decisions: Arc::new([]),
         policies: Arc::new(PolicySet::default()),
         accounts: &ACCOUNTS,
@@ -58,7 +63,11 @@ fn scene(overdue: Option<Overdue<'static>>) -> Scene<'static> {
 }
 
 fn review(operation: &str, object: &Value, old: &Value) -> String {
-    let kind = if object["kind"] == "StatefulSet" || old["kind"] == "StatefulSet" { "statefulsets" } else { "deployments" };
+    let kind = if object["kind"] == "StatefulSet" || old["kind"] == "StatefulSet" {
+        "statefulsets"
+    } else {
+        "deployments"
+    };
     json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {
         "uid": "u-1", "name": "some-name", "namespace": "milvus", "operation": operation,
         "resource": {"group": "apps", "version": "v1", "resource": kind}, "userInfo": {"username": "me"},
@@ -70,7 +79,11 @@ fn review(operation: &str, object: &Value, old: &Value) -> String {
 fn both_ways<T: PartialEq + std::fmt::Debug>(text: &str, answer: impl Fn(&Review<'_>) -> T) -> T {
     let short = answer(&Review::parse(text.as_bytes()).unwrap());
     let loose = format!("{text} ");
-    assert_eq!(short, answer(&Review::parse(loose.as_bytes()).unwrap()), "{text}");
+    assert_eq!(
+        short,
+        answer(&Review::parse(loose.as_bytes()).unwrap()),
+        "{text}"
+    );
     short
 }
 
@@ -87,7 +100,10 @@ fn mutated(text: &str) -> Response {
 /// The answer as the API server reads it.
 fn answer(response: &Response) -> Value {
     let answer: Value = serde_json::from_slice(&response.render("u-1")).unwrap();
-    assert_eq!((&answer["apiVersion"], &answer["response"]["uid"]), (&json!("admission.k8s.io/v1"), &json!("u-1")));
+    assert_eq!(
+        (&answer["apiVersion"], &answer["response"]["uid"]),
+        (&json!("admission.k8s.io/v1"), &json!("u-1"))
+    );
     answer["response"].clone()
 }
 
@@ -95,8 +111,10 @@ fn answer(response: &Response) -> Value {
 fn patched(object: &Value, answer: &Value) -> Value {
     let mut object = object.clone();
     if let Some(patch) = answer["patch"].as_str() {
-        let patch: json_patch::Patch = serde_json::from_slice(&BASE64_STANDARD.decode(patch).unwrap()).unwrap();
-        json_patch::patch(&mut object, &patch).unwrap_or_else(|error| panic!("{error}: {patch} of {object}"));
+        let patch: json_patch::Patch =
+            serde_json::from_slice(&BASE64_STANDARD.decode(patch).unwrap()).unwrap();
+        json_patch::patch(&mut object, &patch)
+            .unwrap_or_else(|error| panic!("{error}: {patch} of {object}"));
     }
     object
 }
@@ -146,7 +164,11 @@ fn pointers(value: &Value, at: &str, into: &mut Vec<String>) {
     match value {
         Value::Object(fields) => {
             for (key, value) in fields {
-                pointers(value, &format!("{at}/{}", key.replace('~', "~0").replace('/', "~1")), into);
+                pointers(
+                    value,
+                    &format!("{at}/{}", key.replace('~', "~0").replace('/', "~1")),
+                    into,
+                );
             }
         }
         Value::Array(items) => {
@@ -171,7 +193,9 @@ impl Change {
             }
             Self::Remove(at) | Self::Rename(at, _) => {
                 let pointer = pick(*at);
-                let Some((parent, key)) = pointer.rsplit_once('/') else { return };
+                let Some((parent, key)) = pointer.rsplit_once('/') else {
+                    return;
+                };
                 let key = key.replace("~1", "/").replace("~0", "~");
                 match (object.pointer_mut(parent), self) {
                     (Some(Value::Object(fields)), Self::Rename(_, new)) => {
@@ -202,8 +226,13 @@ fn labels() -> impl Strategy<Value = Map<String, Value>> {
         Just("a~b/c~1d".to_owned()),
         "[a-z]{1,8}".prop_map(|key| key),
     ];
-    let value = prop_oneof![Just("2.1.4".to_owned()), Just("2.6.0".to_owned()), "[a-z0-9.]{0,10}".prop_map(|text| text)];
-    proptest::collection::vec((key, value.prop_map(Value::from)), 0..4).prop_map(|pairs| pairs.into_iter().collect())
+    let value = prop_oneof![
+        Just("2.1.4".to_owned()),
+        Just("2.6.0".to_owned()),
+        "[a-z0-9.]{0,10}".prop_map(|text| text)
+    ];
+    proptest::collection::vec((key, value.prop_map(Value::from)), 0..4)
+        .prop_map(|pairs| pairs.into_iter().collect())
 }
 
 proptest! {
@@ -298,10 +327,17 @@ fn a_rule_that_had_no_time_does_not_let_data_pass() {
     assert!(!late.failed.is_empty());
     // What had no time before and after is no old sin either, so even an innocent change waits for its next try.
     new = old.clone();
-    new["spec"]["template"]["spec"]["containers"][0]["env"] = json!([{"name": "GODEBUG", "value": "madvdontneed=0"}]);
+    new["spec"]["template"]["spec"]["containers"][0]["env"] =
+        json!([{"name": "GODEBUG", "value": "madvdontneed=0"}]);
     let text = review("UPDATE", &new, &old);
     let parsed = Review::parse(text.as_bytes()).unwrap();
-    assert!(Task::of(&parsed).judge(&scene(Some(Overdue(&|| true)))).response.denied.is_some());
+    assert!(
+        Task::of(&parsed)
+            .judge(&scene(Some(Overdue(&|| true))))
+            .response
+            .denied
+            .is_some()
+    );
     assert_eq!(Task::of(&parsed).judge(&scene(None)).response.denied, None);
 }
 
@@ -311,7 +347,10 @@ fn the_same_specification_beside_another_one_is_no_way_around() {
     let mut new = old.clone();
     new["spec"]["template"]["spec"]["containers"][0]["image"] = json!("milvusdb/milvus:v2.2.16");
     let whole = review("UPDATE", &new, &old);
-    let (spec, same) = (format!(r#""spec":{}"#, new["spec"]), format!(r#""spec":{}"#, old["spec"]));
+    let (spec, same) = (
+        format!(r#""spec":{}"#, new["spec"]),
+        format!(r#""spec":{}"#, old["spec"]),
+    );
     assert!(whole.contains(&spec));
     for doubled in [format!("{same},{spec}"), format!("{spec},{same},{spec}")] {
         let ruling = judged(&whole.replacen(&spec, &doubled, 1));

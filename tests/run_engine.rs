@@ -18,10 +18,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use milvus_guard_core::api::{ObjectMeta, RunKind, RunPhase, RunSpec, RunStep, StepAction, UpgradeRun};
+use milvus_guard_core::api::{
+    ObjectMeta, RunKind, RunPhase, RunSpec, RunStep, StepAction, UpgradeRun,
+};
 use milvus_guard_operations::engine::{
-    Context, End, Engine, Event, Halt, Halting, Home, Link, Listener, Lock, LockError, Options, ReleaseName, Reporter, Standing,
-    Step, StepError, Store, StoreError, home::HomeError, store::History,
+    Context, End, Engine, Event, Halt, Halting, Home, Link, Listener, Lock, LockError, Options,
+    ReleaseName, Reporter, Standing, Step, StepError, Store, StoreError, home::HomeError,
+    store::History,
 };
 use milvus_guard_sources::kubernetes::{Access, Cluster};
 use milvus_guard_testbed::{ControlPlane, expect_success};
@@ -30,7 +33,10 @@ use tokio::runtime::Runtime;
 
 /// Long enough for a busy machine to renew in time, short enough to wait for its end.
 const HOLDS: Duration = Duration::from_secs(2);
-const OPTIONS: Options = Options { total: Duration::from_secs(60), back_on_failure: false };
+const OPTIONS: Options = Options {
+    total: Duration::from_secs(60),
+    back_on_failure: false,
+};
 
 /// What the steps of these tests do: keep a list, and something odd at one place.
 #[derive(Default)]
@@ -60,7 +66,13 @@ impl Step for Toy {
 
     fn describe(&self) -> RunStep {
         let id = format!("step-{}", self.index);
-        RunStep { title: format!("Do {id}"), id, component: None, workload: None, action: StepAction::Stop }
+        RunStep {
+            title: format!("Do {id}"),
+            id,
+            component: None,
+            workload: None,
+            action: StepAction::Stop,
+        }
     }
 
     fn touches(&self) -> bool {
@@ -73,12 +85,22 @@ impl Step for Toy {
 
     fn standing(&self, _: &World, back: bool) -> Standing {
         let word = if back { "Back" } else { "Forth" };
-        Standing { data: format!("{word} at {}.", self.index), next: "the same command".into() }
+        Standing {
+            data: format!("{word} at {}.", self.index),
+            next: "the same command".into(),
+        }
     }
 
     async fn apply(&self, context: &Context<'_, World>) -> Result<(), StepError> {
         context.permit().await?;
-        let odd = context.world.odd.lock().unwrap().clone().filter(|(at, _)| *at == self.index).map(|(_, odd)| odd);
+        let odd = context
+            .world
+            .odd
+            .lock()
+            .unwrap()
+            .clone()
+            .filter(|(at, _)| *at == self.index)
+            .map(|(_, odd)| odd);
         match odd {
             None => {}
             Some(Odd::Fails) => return Err(StepError::Failed("it broke".into())),
@@ -103,13 +125,23 @@ impl Step for Toy {
     }
 
     async fn undo(&self, context: &Context<'_, World>) -> Result<(), StepError> {
-        context.world.done.lock().unwrap().retain(|done| *done != self.describe().id);
+        context
+            .world
+            .done
+            .lock()
+            .unwrap()
+            .retain(|done| *done != self.describe().id);
         Ok(())
     }
 }
 
 fn steps() -> Vec<Toy> {
-    (0..4).map(|index| Toy { index, touches: index > 0 }).collect()
+    (0..4)
+        .map(|index| Toy {
+            index,
+            touches: index > 0,
+        })
+        .collect()
 }
 
 /// Counts events by name.
@@ -132,8 +164,16 @@ impl Bed {
     fn start() -> Self {
         let cluster = ControlPlane::start();
         common::install_definitions(&cluster);
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        Self { cluster, runtime, runs: AtomicUsize::new(0) }
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap();
+        Self {
+            cluster,
+            runtime,
+            runs: AtomicUsize::new(0),
+        }
     }
 
     fn link(&self) -> (Link, History, &'static Ears) {
@@ -141,21 +181,34 @@ impl Bed {
     }
 
     fn link_by(&self, kubeconfig: &Path) -> (Link, History, &'static Ears) {
-        let access = Access { kubeconfig: Some(kubeconfig.to_owned()), context: None };
+        let access = Access {
+            kubeconfig: Some(kubeconfig.to_owned()),
+            context: None,
+        };
         let cluster = self.runtime.block_on(Cluster::connect(&access)).unwrap();
         let (history, ears) = (History::default(), Box::leak(Box::new(Ears::default())));
         let reporter = Reporter::new(vec![Box::new(history.clone()), Box::new(&*ears)]);
-        (Link::new(cluster, reporter, Halting::default()), history, ears)
+        (
+            Link::new(cluster, reporter, Halting::default()),
+            history,
+            ears,
+        )
     }
 
     /// A release that no other test of this cluster uses.
     fn release(&self) -> ReleaseName {
         let number = self.runs.fetch_add(1, Ordering::Relaxed);
-        ReleaseName { name: format!("release-{number}"), namespace: "default".into() }
+        ReleaseName {
+            name: format!("release-{number}"),
+            namespace: "default".into(),
+        }
     }
 
     fn status(&self, of: &ReleaseName) -> Value {
-        self.cluster.get_json(&format!("/apis/guard.milvus.io/v1alpha1/namespaces/default/upgraderuns/run-{}", of.name))["status"]
+        self.cluster.get_json(&format!(
+            "/apis/guard.milvus.io/v1alpha1/namespaces/default/upgraderuns/run-{}",
+            of.name
+        ))["status"]
             .clone()
     }
 
@@ -165,17 +218,39 @@ impl Bed {
         self.make_with(of, world, options, back, &link, history)
     }
 
-    fn make_with(&self, of: &ReleaseName, world: &World, options: Options, back: bool, link: &Link, history: History) -> End {
+    fn make_with(
+        &self,
+        of: &ReleaseName,
+        world: &World,
+        options: Options,
+        back: bool,
+        link: &Link,
+        history: History,
+    ) -> End {
         self.runtime.block_on(async {
             let home = Home::find(link, of, None).await.unwrap();
             let lock = match Lock::take(link, &home, of, "run", HOLDS, 0).await {
                 Ok(lock) => lock,
                 Err(error) => return End::Locked(error.to_string()),
             };
-            let store = Store::create(link, &home, &run(of), &lock, history).await.unwrap();
+            let store = Store::create(link, &home, &run(of), &lock, history)
+                .await
+                .unwrap();
             let steps = steps();
-            let engine = Engine { title: "Toy".into(), steps: &steps, world, store: &store, lock: &lock, link, options };
-            let end = if back { engine.back().await } else { engine.forward().await };
+            let engine = Engine {
+                title: "Toy".into(),
+                steps: &steps,
+                world,
+                store: &store,
+                lock: &lock,
+                link,
+                options,
+            };
+            let end = if back {
+                engine.back().await
+            } else {
+                engine.forward().await
+            };
             lock.give_back().await;
             end
         })
@@ -194,7 +269,13 @@ fn run(of: &ReleaseName) -> UpgradeRun {
         image: None,
         requested_by: None,
     };
-    UpgradeRun::new(ObjectMeta { name: format!("run-{}", of.name), ..ObjectMeta::default() }, spec)
+    UpgradeRun::new(
+        ObjectMeta {
+            name: format!("run-{}", of.name),
+            ..ObjectMeta::default()
+        },
+        spec,
+    )
 }
 
 #[test]
@@ -202,9 +283,24 @@ fn without_the_definitions_nothing_begins() {
     let cluster = ControlPlane::start();
     let runtime = Runtime::new().unwrap();
     let found = runtime.block_on(async {
-        let access = Access { kubeconfig: Some(cluster.kubeconfig().to_owned()), context: None };
-        let link = Link::new(Cluster::connect(&access).await.unwrap(), Reporter::default(), Halting::default());
-        Home::find(&link, &ReleaseName { name: "r".into(), namespace: "default".into() }, None).await
+        let access = Access {
+            kubeconfig: Some(cluster.kubeconfig().to_owned()),
+            context: None,
+        };
+        let link = Link::new(
+            Cluster::connect(&access).await.unwrap(),
+            Reporter::default(),
+            Halting::default(),
+        );
+        Home::find(
+            &link,
+            &ReleaseName {
+                name: "r".into(),
+                namespace: "default".into(),
+            },
+            None,
+        )
+        .await
     });
     assert_eq!(found, Err(HomeError::NoDefinitions));
 }
@@ -234,61 +330,124 @@ fn a_run_reaches_its_plan_and_says_so(bed: &Bed) {
     assert_eq!(world.done.lock().unwrap().len(), 4);
     let status = bed.status(&of);
     assert_eq!(
-        (&status["phase"], &status["step"]["id"], &status["step"]["stage"]),
+        (
+            &status["phase"],
+            &status["step"]["id"],
+            &status["step"]["stage"]
+        ),
         (&json!("Succeeded"), &json!("step-3"), &json!("Done"))
     );
-    let history: Vec<&str> =
-        status["history"].as_array().unwrap().iter().map(|event| event["reason"].as_str().unwrap()).collect();
+    let history: Vec<&str> = status["history"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|event| event["reason"].as_str().unwrap())
+        .collect();
     let steps = ["StepBegan", "StepDone"].repeat(4);
     assert_eq!(history, [&["RunBegan"], &steps[..], &["RunEnded"]].concat());
-    assert!(status["fence"].as_i64() >= Some(1) && status["holder"].is_string(), "{status:#}");
+    assert!(
+        status["fence"].as_i64() >= Some(1) && status["holder"].is_string(),
+        "{status:#}"
+    );
 }
 
 fn a_failure_stops_and_the_same_command_goes_on(bed: &Bed) {
     let (of, world) = (bed.release(), World::default());
     *world.odd.lock().unwrap() = Some((2, Odd::Fails));
     for attempt in 1..=2 {
-        let End::Stopped(text) = bed.make(&of, &world, OPTIONS, false) else { panic!() };
-        assert_eq!(text, "Stopped at step step-2: it broke. Forth at 2. Next: the same command");
+        let End::Stopped(text) = bed.make(&of, &world, OPTIONS, false) else {
+            panic!()
+        };
+        assert_eq!(
+            text,
+            "Stopped at step step-2: it broke. Forth at 2. Next: the same command"
+        );
         let status = bed.status(&of);
-        assert_eq!((&status["phase"], &status["step"]["attempts"]), (&json!("Stopped"), &json!(attempt)));
+        assert_eq!(
+            (&status["phase"], &status["step"]["attempts"]),
+            (&json!("Stopped"), &json!(attempt))
+        );
         assert_eq!(status["message"], text);
     }
     *world.odd.lock().unwrap() = None;
-    assert_eq!(bed.make(&of, &world, OPTIONS, false), End::Reached("Forth at 3.".into()));
-    assert_eq!(*world.done.lock().unwrap(), ["step-0", "step-1", "step-2", "step-3"]);
+    assert_eq!(
+        bed.make(&of, &world, OPTIONS, false),
+        End::Reached("Forth at 3.".into())
+    );
+    assert_eq!(
+        *world.done.lock().unwrap(),
+        ["step-0", "step-1", "step-2", "step-3"]
+    );
 }
 
 fn a_failure_before_the_first_touch_is_a_refusal(bed: &Bed) {
     let (of, world) = (bed.release(), World::default());
     *world.odd.lock().unwrap() = Some((0, Odd::Refuses));
     let end = bed.make(&of, &world, OPTIONS, false);
-    assert_eq!(end, End::Refused("Refused: it must not. Nothing was changed. Next: the same command".into()));
+    assert_eq!(
+        end,
+        End::Refused("Refused: it must not. Nothing was changed. Next: the same command".into())
+    );
     assert_eq!(bed.status(&of)["phase"], "Refused");
 }
 
 fn a_failure_is_taken_back_where_that_was_asked_for(bed: &Bed) {
     let (of, world) = (bed.release(), World::default());
     *world.odd.lock().unwrap() = Some((2, Odd::Fails));
-    let end = bed.make(&of, &world, Options { back_on_failure: true, ..OPTIONS }, false);
-    assert!(matches!(&end, End::RolledBack(text) if text.contains("it broke") && text.contains("Back at 0.")), "{end:?}");
-    assert_eq!((bed.status(&of)["phase"].clone(), world.done.lock().unwrap().len()), (json!("RolledBack"), 0));
+    let end = bed.make(
+        &of,
+        &world,
+        Options {
+            back_on_failure: true,
+            ..OPTIONS
+        },
+        false,
+    );
+    assert!(
+        matches!(&end, End::RolledBack(text) if text.contains("it broke") && text.contains("Back at 0.")),
+        "{end:?}"
+    );
+    assert_eq!(
+        (
+            bed.status(&of)["phase"].clone(),
+            world.done.lock().unwrap().len()
+        ),
+        (json!("RolledBack"), 0)
+    );
 }
 
 fn a_rollback_undoes_what_was_begun(bed: &Bed) {
     let (of, world) = (bed.release(), World::default());
     bed.make(&of, &world, OPTIONS, false);
-    assert_eq!(bed.make(&of, &world, OPTIONS, true), End::Reached("Back at 0.".into()));
-    assert_eq!((bed.status(&of)["phase"].clone(), world.done.lock().unwrap().len()), (json!("RolledBack"), 0));
+    assert_eq!(
+        bed.make(&of, &world, OPTIONS, true),
+        End::Reached("Back at 0.".into())
+    );
+    assert_eq!(
+        (
+            bed.status(&of)["phase"].clone(),
+            world.done.lock().unwrap().len()
+        ),
+        (json!("RolledBack"), 0)
+    );
 }
 
 fn a_step_may_wait_for_somebody_else(bed: &Bed) {
     let (of, world) = (bed.release(), World::default());
     *world.odd.lock().unwrap() = Some((3, Odd::Waits));
-    assert_eq!(bed.make(&of, &world, OPTIONS, false), End::Waits("Your turn.".into()));
-    assert_eq!((&bed.status(&of)["phase"], &bed.status(&of)["message"]), (&json!("Paused"), &json!("Your turn.")));
+    assert_eq!(
+        bed.make(&of, &world, OPTIONS, false),
+        End::Waits("Your turn.".into())
+    );
+    assert_eq!(
+        (&bed.status(&of)["phase"], &bed.status(&of)["message"]),
+        (&json!("Paused"), &json!("Your turn."))
+    );
     *world.odd.lock().unwrap() = None;
-    assert_eq!(bed.make(&of, &world, OPTIONS, false), End::Reached("Forth at 3.".into()));
+    assert_eq!(
+        bed.make(&of, &world, OPTIONS, false),
+        End::Reached("Forth at 3.".into())
+    );
 }
 
 /// Makes a run that hangs in its third step, does something to it there, and gives how it ended and after how long.
@@ -302,9 +461,17 @@ fn disturbed(bed: &Bed, of: &ReleaseName, disturb: impl FnOnce(&Link) + Send) ->
             let end = bed.make_with(of, &world, OPTIONS, false, &link, history);
             (end, Instant::now())
         });
-        let hangs =
-            || ears.0.lock().unwrap().iter().any(|event| matches!(event, Event::Waiting { on } if on == "the end of time"));
-        assert!(milvus_guard_testbed::wait_until(Duration::from_secs(30), hangs), "the step hangs");
+        let hangs = || {
+            ears.0
+                .lock()
+                .unwrap()
+                .iter()
+                .any(|event| matches!(event, Event::Waiting { on } if on == "the end of time"))
+        };
+        assert!(
+            milvus_guard_testbed::wait_until(Duration::from_secs(30), hangs),
+            "the step hangs"
+        );
         disturb(&disturber);
         let began = Instant::now();
         let (end, ended) = run.join().unwrap();
@@ -315,31 +482,64 @@ fn disturbed(bed: &Bed, of: &ReleaseName, disturb: impl FnOnce(&Link) + Send) ->
 fn a_signal_stops_cleanly(bed: &Bed) {
     let of = bed.release();
     let (end, took) = disturbed(bed, &of, |link| link.halting.halt(Halt::Terminated));
-    assert!(matches!(&end, End::Stopped(text) if text.contains("asked to stop")), "{end:?}");
+    assert!(
+        matches!(&end, End::Stopped(text) if text.contains("asked to stop")),
+        "{end:?}"
+    );
     assert!(took < Duration::from_secs(5), "{took:?}");
     assert_eq!(bed.status(&of)["phase"], "Stopped");
-    let lease = bed.cluster.get_json(&format!("/apis/coordination.k8s.io/v1/namespaces/default/leases/{}", of.lease()));
-    assert!(lease["spec"]["holderIdentity"].is_null(), "the lock was given back: {lease:#}");
+    let lease = bed.cluster.get_json(&format!(
+        "/apis/coordination.k8s.io/v1/namespaces/default/leases/{}",
+        of.lease()
+    ));
+    assert!(
+        lease["spec"]["holderIdentity"].is_null(),
+        "the lock was given back: {lease:#}"
+    );
 }
 
 fn a_lost_lock_stops_at_once(bed: &Bed) {
     let of = bed.release();
     let (end, took) = disturbed(bed, &of, |_| {
         let stolen = r#"{"spec": {"holderIdentity": "thief", "leaseTransitions": 9}}"#;
-        expect_success(bed.cluster.kubectl(["patch", "lease", &of.lease(), "--type=merge", "-p", stolen]));
+        expect_success(bed.cluster.kubectl([
+            "patch",
+            "lease",
+            &of.lease(),
+            "--type=merge",
+            "-p",
+            stolen,
+        ]));
     });
-    assert!(matches!(&end, End::Stopped(text) if text.contains("the lock was lost to thief")), "{end:?}");
+    assert!(
+        matches!(&end, End::Stopped(text) if text.contains("the lock was lost to thief")),
+        "{end:?}"
+    );
     assert!(took < HOLDS, "{took:?}");
-    assert_eq!(bed.status(&of)["phase"], "Running", "nothing was written any more");
+    assert_eq!(
+        bed.status(&of)["phase"],
+        "Running",
+        "nothing was written any more"
+    );
 }
 
 fn a_second_run_is_told_who_holds_the_lock(bed: &Bed) {
     let of = bed.release();
     disturbed(bed, &of, |link| {
         let asked = Instant::now();
-        let End::Locked(text) = bed.make(&of, &World::default(), OPTIONS, false) else { panic!("it got the lock") };
-        assert!(text.starts_with("run run holds the lock of this release: ") && text.contains(" since 20"), "{text}");
-        assert!(asked.elapsed() < HOLDS * 2, "a holder that lives is seen at its next sign of life: {:?}", asked.elapsed());
+        let End::Locked(text) = bed.make(&of, &World::default(), OPTIONS, false) else {
+            panic!("it got the lock")
+        };
+        assert!(
+            text.starts_with("run run holds the lock of this release: ")
+                && text.contains(" since 20"),
+            "{text}"
+        );
+        assert!(
+            asked.elapsed() < HOLDS * 2,
+            "a holder that lives is seen at its next sign of life: {:?}",
+            asked.elapsed()
+        );
         link.halting.halt(Halt::Terminated);
     });
 }
@@ -349,23 +549,50 @@ fn whoever_was_overtaken_never_writes_again(bed: &Bed) {
     let (link, history, _) = bed.link();
     bed.runtime.block_on(async {
         let home = Home::find(&link, &of, None).await.unwrap();
-        let old = Lock::take(&link, &home, &of, "run", HOLDS, 0).await.unwrap();
+        let old = Lock::take(&link, &home, &of, "run", HOLDS, 0)
+            .await
+            .unwrap();
         let fence = old.fence();
-        let store = Store::create(&link, &home, &run(&of), &old, history.clone()).await.unwrap();
-        store.update(|status| status.phase = RunPhase::Running).await.unwrap();
+        let store = Store::create(&link, &home, &run(&of), &old, history.clone())
+            .await
+            .unwrap();
+        store
+            .update(|status| status.phase = RunPhase::Running)
+            .await
+            .unwrap();
         // As a process that was frozen for a long time would find it.
         drop(old);
-        let new = Lock::take(&link, &home, &of, "run", HOLDS, 0).await.unwrap();
+        let new = Lock::take(&link, &home, &of, "run", HOLDS, 0)
+            .await
+            .unwrap();
         assert!(new.fence() > fence);
-        let later = Store::open(&link, &home, &format!("run-{}", of.name), &new, history.clone()).await.unwrap();
-        later.update(|status| status.message = Some("mine".into())).await.unwrap();
-        let written = store.update(|status| status.message = Some("no, mine".into())).await;
-        assert!(matches!(&written, Err(StoreError::Fenced { by: Some(by) }) if by == new.holder()), "{written:?}");
+        let later = Store::open(
+            &link,
+            &home,
+            &format!("run-{}", of.name),
+            &new,
+            history.clone(),
+        )
+        .await
+        .unwrap();
+        later
+            .update(|status| status.message = Some("mine".into()))
+            .await
+            .unwrap();
+        let written = store
+            .update(|status| status.message = Some("no, mine".into()))
+            .await;
+        assert!(
+            matches!(&written, Err(StoreError::Fenced { by: Some(by) }) if by == new.holder()),
+            "{written:?}"
+        );
         // A Lease that was deleted begins above every fence that was ever written.
         let floor = later.run().status.fence.unwrap() + 1;
         new.give_back().await;
         expect_success(bed.cluster.kubectl(["delete", "lease", &of.lease()]));
-        let anew = Lock::take(&link, &home, &of, "run", HOLDS, floor).await.unwrap();
+        let anew = Lock::take(&link, &home, &of, "run", HOLDS, floor)
+            .await
+            .unwrap();
         assert_eq!(anew.fence(), floor);
         let held = Lock::take(&link, &home, &of, "run", HOLDS, 0).await.err();
         assert!(matches!(held, Some(LockError::Held { .. })), "{held:?}");
@@ -383,7 +610,13 @@ fn conflicts_on_every_write_are_no_trouble(bed: &Bed) {
             while !stop.load(Ordering::Relaxed) {
                 number += 1;
                 let label = format!("busy={number}");
-                bed.cluster.kubectl(["label", "--overwrite", "upgraderun", &format!("run-{}", of.name), &label]);
+                bed.cluster.kubectl([
+                    "label",
+                    "--overwrite",
+                    "upgraderun",
+                    &format!("run-{}", of.name),
+                    &label,
+                ]);
             }
         });
         let end = bed.make(&of, &world, OPTIONS, false);
@@ -399,9 +632,17 @@ fn the_api_server_may_be_away(bed: &Bed) {
     *world.odd.lock().unwrap() = Some((2, Odd::Held));
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            let is_held =
-                || ears.0.lock().unwrap().iter().any(|event| matches!(event, Event::Waiting { on } if on == "the test"));
-            assert!(milvus_guard_testbed::wait_until(Duration::from_secs(30), is_held), "the step is held");
+            let is_held = || {
+                ears.0
+                    .lock()
+                    .unwrap()
+                    .iter()
+                    .any(|event| matches!(event, Event::Waiting { on } if on == "the test"))
+            };
+            assert!(
+                milvus_guard_testbed::wait_until(Duration::from_secs(30), is_held),
+                "the step is held"
+            );
             bed.cluster.api_server().kill();
             *world.odd.lock().unwrap() = None;
             std::thread::sleep(HOLDS * 2);
@@ -411,6 +652,8 @@ fn the_api_server_may_be_away(bed: &Bed) {
         assert_eq!(end, End::Reached("Forth at 3.".into()));
     });
     let said = ears.0.lock().unwrap();
-    let waited = said.iter().any(|event| matches!(event, Event::Waiting { on } if on.starts_with("the API server")));
+    let waited = said
+        .iter()
+        .any(|event| matches!(event, Event::Waiting { on } if on.starts_with("the API server")));
     assert!(waited, "it says what it waits for: {said:#?}");
 }

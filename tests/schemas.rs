@@ -17,13 +17,28 @@ fn published_schemas_are_those_of_this_build() {
     for published in &all {
         let text = fs::read_to_string(folder.join(published.file)).unwrap_or_default();
         let same = text.replace("\r\n", "\n") == published.text();
-        assert!(same, "docs/schemas/{} is not up to date: run UPDATE_GENERATED=1 cargo test --test schemas", published.file);
+        assert!(
+            same,
+            "docs/schemas/{} is not up to date: run UPDATE_GENERATED=1 cargo test --test schemas",
+            published.file
+        );
     }
-    let paths = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+    let paths = fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
     let mut found: Vec<String> = paths
-        .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "json")
+        })
         .filter_map(|path| Some(path.file_name()?.to_str()?.to_owned()))
         .collect();
     found.sort();
-    assert_eq!(found, all.iter().map(|published| published.file).collect::<Vec<_>>(), "schemas that nothing generates");
+    assert_eq!(
+        found,
+        all.iter()
+            .map(|published| published.file)
+            .collect::<Vec<_>>(),
+        "schemas that nothing generates"
+    );
 }

@@ -38,7 +38,10 @@ use rustls::{
 };
 use serde_json::{Value, json};
 
-const RUNNING: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/demo/1-skipped-migration/before.yaml");
+const RUNNING: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/examples/demo/1-skipped-migration/before.yaml"
+);
 const REVIEWS: usize = 10_000;
 const CLIENTS: usize = 8;
 /// A client makes a new connection after so many reviews, as API servers do from time to time.
@@ -88,7 +91,8 @@ fn questions() -> [Question; 4] {
     let mut old = all.find(|object| object["kind"] == "Deployment").unwrap();
     old["metadata"]["namespace"] = json!("milvus");
     let mut skipped = old.clone();
-    skipped["spec"]["template"]["spec"]["containers"][0]["image"] = json!("milvusdb/milvus:v2.2.16");
+    skipped["spec"]["template"]["spec"]["containers"][0]["image"] =
+        json!("milvusdb/milvus:v2.2.16");
     let mut labelled = old.clone();
     labelled["metadata"]["labels"]["team"] = json!("search");
     let web = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}, "spec": {"replicas": 1}});
@@ -99,8 +103,16 @@ fn questions() -> [Question; 4] {
             body: review(&skipped, &old),
             is_right: |answer| answer["allowed"] == false && answer.to_string().contains("MG101"),
         },
-        Question { path: "/validate?timeout=10s", body: review(&labelled, &old), is_right: allowed },
-        Question { path: "/validate?timeout=10s", body: review(&web, &web), is_right: allowed },
+        Question {
+            path: "/validate?timeout=10s",
+            body: review(&labelled, &old),
+            is_right: allowed,
+        },
+        Question {
+            path: "/validate?timeout=10s",
+            body: review(&web, &web),
+            is_right: allowed,
+        },
         Question {
             path: "/mutate?timeout=10s",
             body: review(&labelled, &old),
@@ -139,7 +151,13 @@ impl Caller<'_> {
             self.turn += 1;
             match Https::connect(&endpoints[self.turn % endpoints.len()], &self.shared.config) {
                 Ok(connection) => {
-                    *self.shared.shown.lock().unwrap().entry(connection.certificate()).or_default() += 1;
+                    *self
+                        .shared
+                        .shown
+                        .lock()
+                        .unwrap()
+                        .entry(connection.certificate())
+                        .or_default() += 1;
                     return (connection, 0);
                 }
                 // Nothing was sent yet; the other replica is there.
@@ -170,14 +188,20 @@ impl Caller<'_> {
     fn run(&mut self, id: usize) {
         let shared = self.shared;
         let mut count = 0;
-        while !shared.over.load(Ordering::Relaxed) || shared.answered.load(Ordering::Relaxed) < REVIEWS {
+        while !shared.over.load(Ordering::Relaxed)
+            || shared.answered.load(Ordering::Relaxed) < REVIEWS
+        {
             let question = &shared.questions[count % shared.questions.len()];
             let uid = format!("{id}-{count}");
             let reply = self.ask(question.path, &question.body.replacen("UID", &uid, 1));
             assert_eq!(reply.status, 200, "{}", reply.text());
             let answer: Value = serde_json::from_slice(&reply.body).unwrap();
             assert_eq!(answer["response"]["uid"], uid.as_str());
-            assert!((question.is_right)(&answer["response"]), "{} {answer}", question.path);
+            assert!(
+                (question.is_right)(&answer["response"]),
+                "{} {answer}",
+                question.path
+            );
             shared.answered.fetch_add(1, Ordering::Relaxed);
             count += 1;
             thread::sleep(PAUSE);
@@ -187,11 +211,24 @@ impl Caller<'_> {
 
 fn replica(folder: &Path, name: &str) -> Server {
     let mut command = guard();
-    command.args(["serve", "--no-cluster", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--before", RUNNING]);
-    command.args(["--shutdown-delay", "1s", "--tls-cert-file"]).arg(folder.join("tls.crt"));
+    command.args([
+        "serve",
+        "--no-cluster",
+        "--listen",
+        "127.0.0.1:0",
+        "--metrics-listen",
+        "127.0.0.1:0",
+        "--before",
+        RUNNING,
+    ]);
+    command
+        .args(["--shutdown-delay", "1s", "--tls-cert-file"])
+        .arg(folder.join("tls.crt"));
     command.arg("--tls-key-file").arg(folder.join("tls.key"));
     let server = Server::spawn(command, folder.join(name));
-    wait_until("a replica is ready", Duration::from_secs(20), || server.is_ready());
+    wait_until("a replica is ready", Duration::from_secs(20), || {
+        server.is_ready()
+    });
     server
 }
 
@@ -201,38 +238,73 @@ fn turmoil(shared: &Shared, mount: &mut Mount, pairs: &[Pair], replicas: &mut [S
         mount.swap(pair);
         let wanted = der(pair);
         for replica in replicas.iter() {
-            wait_until("a replica shows the new certificate", Duration::from_secs(15), || {
-                Https::connect(&replica.url, &shared.config).unwrap().certificate() == wanted
-            });
+            wait_until(
+                "a replica shows the new certificate",
+                Duration::from_secs(15),
+                || {
+                    Https::connect(&replica.url, &shared.config)
+                        .unwrap()
+                        .certificate()
+                        == wanted
+                },
+            );
         }
     }
     for (index, old) in replicas.iter_mut().enumerate() {
         let new = replica(&mount.folder, &format!("replica-{}.log", index + 2));
         shared.endpoints.lock().unwrap().push(new.url.clone());
-        assert!(Command::new("kill").arg(old.pid().to_string()).status().unwrap().success());
+        assert!(
+            Command::new("kill")
+                .arg(old.pid().to_string())
+                .status()
+                .unwrap()
+                .success()
+        );
         // What a cluster does once the probe fails: the endpoint goes while the replica still serves.
-        wait_until("the old replica is not ready", Duration::from_secs(1), || !old.is_ready());
-        shared.endpoints.lock().unwrap().retain(|url| *url != old.url);
+        wait_until(
+            "the old replica is not ready",
+            Duration::from_secs(1),
+            || !old.is_ready(),
+        );
+        shared
+            .endpoints
+            .lock()
+            .unwrap()
+            .retain(|url| *url != old.url);
         assert_eq!(old.wait().code(), Some(0));
         *old = new;
     }
 }
 
 fn der(pair: &Pair) -> Vec<u8> {
-    CertificateDer::from_pem_slice(pair.cert_pem.as_bytes()).unwrap().to_vec()
+    CertificateDer::from_pem_slice(pair.cert_pem.as_bytes())
+        .unwrap()
+        .to_vec()
 }
 
 #[test]
 fn no_review_is_lost_while_replicas_and_certificates_are_replaced() {
     let folder = tempfile::tempdir().unwrap();
     let authority = Authority::make(Timestamp::now()).unwrap();
-    let pairs: Vec<Pair> = (0..4).map(|_| authority.leaf(&["localhost".to_owned()], Timestamp::now()).unwrap()).collect();
-    let mut mount = Mount { folder: folder.path().to_owned(), generation: 0 };
+    let pairs: Vec<Pair> = (0..4)
+        .map(|_| {
+            authority
+                .leaf(&["localhost".to_owned()], Timestamp::now())
+                .unwrap()
+        })
+        .collect();
+    let mut mount = Mount {
+        folder: folder.path().to_owned(),
+        generation: 0,
+    };
     mount.swap(&pairs[0]);
     for name in ["tls.crt", "tls.key"] {
         symlink(Path::new("..data").join(name), folder.path().join(name)).unwrap();
     }
-    let mut replicas = [replica(folder.path(), "replica-0.log"), replica(folder.path(), "replica-1.log")];
+    let mut replicas = [
+        replica(folder.path(), "replica-0.log"),
+        replica(folder.path(), "replica-1.log"),
+    ];
     let shared = Shared {
         config: trusting(&[authority.cert_pem()]),
         endpoints: Mutex::new(replicas.iter().map(|replica| replica.url.clone()).collect()),
@@ -248,7 +320,14 @@ fn no_review_is_lost_while_replicas_and_certificates_are_replaced() {
         let callers: Vec<_> = (0..CLIENTS)
             .map(|id| {
                 let shared = &shared;
-                scope.spawn(move || Caller { shared, turn: id, connection: None }.run(id))
+                scope.spawn(move || {
+                    Caller {
+                        shared,
+                        turn: id,
+                        connection: None,
+                    }
+                    .run(id)
+                })
             })
             .collect();
         // Whatever fails here, the clients must not run on for ever.
@@ -257,20 +336,28 @@ fn no_review_is_lost_while_replicas_and_certificates_are_replaced() {
         }));
         shared.over.store(true, Ordering::Relaxed);
         for caller in callers {
-            caller.join().expect("every review of this client was answered");
+            caller
+                .join()
+                .expect("every review of this client was answered");
         }
         done.expect("the turmoil went through");
     });
     let (answered, retried) = (shared.answered.into_inner(), shared.retried.into_inner());
     let shown = shared.shown.into_inner().unwrap();
-    let handshakes: Vec<usize> = pairs.iter().map(|pair| shown.get(&der(pair)).copied().unwrap_or(0)).collect();
+    let handshakes: Vec<usize> = pairs
+        .iter()
+        .map(|pair| shown.get(&der(pair)).copied().unwrap_or(0))
+        .collect();
     eprintln!(
         "{answered} reviews in {:?}, {retried} tried again, {} connections refused; handshakes by certificate: {handshakes:?}",
         started.elapsed(),
         shared.refused.into_inner(),
     );
     assert!(answered >= REVIEWS);
-    assert!(retried <= CLIENTS, "clients are told to close before connections end");
+    assert!(
+        retried <= CLIENTS,
+        "clients are told to close before connections end"
+    );
     assert!(handshakes.iter().all(|count| *count > 0), "{handshakes:?}");
     assert_eq!(shown.len(), pairs.len());
     for log in 0..4 {

@@ -41,14 +41,22 @@ const MAX_MEMORY: u64 = (64 - 29) * 1024;
 /// What a process holds, in KiB; `None` if it has ended.
 fn held(pid: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("RssAnon:"))?;
     line.trim().trim_end_matches(" kB").trim().parse().ok()
 }
 
 #[test]
 fn many_releases_roll_at_once_with_few_requests_and_little_memory() {
-    let (roll, chart, folder) = (Roll::start(), Chart::compact("4.0.31"), tempfile::tempdir().unwrap());
-    let namespaces: Vec<String> = (0..if is_full() { MANY } else { SAMPLE }).map(|index| format!("many-{index}")).collect();
+    let (roll, chart, folder) = (
+        Roll::start(),
+        Chart::compact("4.0.31"),
+        tempfile::tempdir().unwrap(),
+    );
+    let namespaces: Vec<String> = (0..if is_full() { MANY } else { SAMPLE })
+        .map(|index| format!("many-{index}"))
+        .collect();
     for namespace in &namespaces {
         roll.install(Helm::V4, namespace, &chart, "v2.2.9", &[]);
         assert_eq!(roll.deployments(namespace).len(), COMPONENTS);
@@ -60,8 +68,21 @@ fn many_releases_roll_at_once_with_few_requests_and_little_memory() {
             // It counts, and lets nothing go wrong.
             let counter = Faults::start(roll.cluster.kubeconfig(), folder.path());
             let mut command = guard();
-            command.arg("upgrade").arg("--kubeconfig").arg(counter.kubeconfig());
-            command.args(["-i", RELEASE, "-n", namespace, "-t", "2.2.16", "--local", "--progress", "plain"]);
+            command
+                .arg("upgrade")
+                .arg("--kubeconfig")
+                .arg(counter.kubeconfig());
+            command.args([
+                "-i",
+                RELEASE,
+                "-n",
+                namespace,
+                "-t",
+                "2.2.16",
+                "--local",
+                "--progress",
+                "plain",
+            ]);
             command.stdout(Stdio::null()).stderr(Stdio::null());
             (counter, Running(command.spawn().unwrap()), 0)
         })
@@ -75,15 +96,31 @@ fn many_releases_roll_at_once_with_few_requests_and_little_memory() {
         if !working {
             break;
         }
-        assert!(began.elapsed() < Duration::from_secs(600), "they do not come to an end");
+        assert!(
+            began.elapsed() < Duration::from_secs(600),
+            "they do not come to an end"
+        );
         thread::sleep(Duration::from_millis(20));
     }
     let took = began.elapsed();
     for (namespace, (_, run, _)) in namespaces.iter().zip(&mut runs) {
-        assert!(run.0.wait().unwrap().success(), "{namespace}: {:#}", roll.run(namespace)["status"]);
-        assert!(roll.shape(namespace).iter().all(|line| line.contains(":v2.2.16 ")), "{namespace}");
+        assert!(
+            run.0.wait().unwrap().success(),
+            "{namespace}: {:#}",
+            roll.run(namespace)["status"]
+        );
+        assert!(
+            roll.shape(namespace)
+                .iter()
+                .all(|line| line.contains(":v2.2.16 ")),
+            "{namespace}"
+        );
     }
-    let requests = runs.iter().map(|(counter, ..)| counter.requests()).max().unwrap();
+    let requests = runs
+        .iter()
+        .map(|(counter, ..)| counter.requests())
+        .max()
+        .unwrap();
     let memory = runs.iter().map(|(.., highest)| *highest).max().unwrap();
     eprintln!(
         "{} components of {} releases in {took:.1?}: at most {:.1} requests for a component, {} MiB of its own for a run",
@@ -92,6 +129,9 @@ fn many_releases_roll_at_once_with_few_requests_and_little_memory() {
         requests as f64 / COMPONENTS as f64,
         memory / 1024
     );
-    assert!(requests <= MAX_REQUESTS * COMPONENTS, "{requests} requests for {COMPONENTS} components");
+    assert!(
+        requests <= MAX_REQUESTS * COMPONENTS,
+        "{requests} requests for {COMPONENTS} components"
+    );
     assert!((1..MAX_MEMORY).contains(&memory), "{memory} KiB");
 }

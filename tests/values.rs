@@ -33,12 +33,16 @@ fn files(folder: &Path, texts: &mut Vec<String>) {
 /// Every path behind `.Values.` in a text.
 fn read(text: &str) -> impl Iterator<Item = &str> {
     let name = |c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '.');
-    text.split(".Values.").skip(1).map(move |rest| rest[..rest.find(name).unwrap_or(rest.len())].trim_end_matches('.'))
+    text.split(".Values.")
+        .skip(1)
+        .map(move |rest| rest[..rest.find(name).unwrap_or(rest.len())].trim_end_matches('.'))
 }
 
 /// Sets a path to a text; what lies below a path that is set already makes it a map.
 fn set(values: &mut Map<String, Value>, path: &str) {
-    let (first, rest) = path.split_once('.').map_or((path, None), |(first, rest)| (first, Some(rest)));
+    let (first, rest) = path
+        .split_once('.')
+        .map_or((path, None), |(first, rest)| (first, Some(rest)));
     match rest {
         None => {
             values.entry(first).or_insert_with(|| json!("set"));
@@ -54,7 +58,10 @@ fn set(values: &mut Map<String, Value>, path: &str) {
 }
 
 fn stored(user: &Value, values: &Value, templates: &[String]) -> StoredRelease {
-    let templates: Vec<Value> = templates.iter().map(|text| json!({"name": "t", "data": BASE64_STANDARD.encode(text)})).collect();
+    let templates: Vec<Value> = templates
+        .iter()
+        .map(|text| json!({"name": "t", "data": BASE64_STANDARD.encode(text)}))
+        .collect();
     let record = json!({
         "name": "my-release", "namespace": "milvus", "version": 1, "info": {"status": "deployed"}, "config": user,
         "chart": {"metadata": {"name": "milvus", "version": "1.0.0"}, "values": values, "templates": templates},
@@ -70,22 +77,42 @@ fn what_templates_read_is_never_reported() {
         let values = fs::read_to_string(Path::new(chart.path()).join("values.yaml")).unwrap();
         let values = documents(&values).next().unwrap().unwrap().root.to_json();
         let mut user = Map::new();
-        let paths: Vec<&str> = templates.iter().flat_map(|text| read(text)).filter(|path| !path.is_empty()).collect();
-        assert!(paths.len() > 10, "{}: templates read {paths:?}", chart.version);
+        let paths: Vec<&str> = templates
+            .iter()
+            .flat_map(|text| read(text))
+            .filter(|path| !path.is_empty())
+            .collect();
+        assert!(
+            paths.len() > 10,
+            "{}: templates read {paths:?}",
+            chart.version
+        );
         for path in &paths {
             set(&mut user, path);
         }
         let user = Value::Object(user);
         for held in [&templates[..], &[]] {
-            let unread = stored(&user, &values, held).unread_values.expect("the record tells");
-            assert!(unread.is_empty(), "{}, {} templates: {unread:?}", chart.version, held.len());
+            let unread = stored(&user, &values, held)
+                .unread_values
+                .expect("the record tells");
+            assert!(
+                unread.is_empty(),
+                "{}, {} templates: {unread:?}",
+                chart.version,
+                held.len()
+            );
         }
         // The same with a name that no chart has.
         let mut other = user.as_object().unwrap().clone();
         set(&mut other, "standalone.notRead");
-        let unread = stored(&Value::Object(other), &values, &templates).unread_values.unwrap();
+        let unread = stored(&Value::Object(other), &values, &templates)
+            .unread_values
+            .unwrap();
         assert_eq!(
-            unread.iter().map(|value| value.path.as_str()).collect::<Vec<_>>(),
+            unread
+                .iter()
+                .map(|value| value.path.as_str())
+                .collect::<Vec<_>>(),
             ["standalone.notRead"],
             "{}",
             chart.version

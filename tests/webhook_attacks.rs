@@ -24,7 +24,14 @@ use serde_json::{Value, json};
 const NAMESPACE: &str = "milvus";
 
 fn install(webhook: &Webhook, with: Helm, chart: &Chart, more: &[&str]) {
-    let mut args = vec!["install", "my-release", chart.path(), "-n", NAMESPACE, "--create-namespace"];
+    let mut args = vec![
+        "install",
+        "my-release",
+        chart.path(),
+        "-n",
+        NAMESPACE,
+        "--create-namespace",
+    ];
     args.extend(more);
     let (done, text) = webhook.helm(with, &args);
     assert!(done, "{text}");
@@ -33,8 +40,9 @@ fn install(webhook: &Webhook, with: Helm, chart: &Chart, more: &[&str]) {
 
 /// A file of values with another etcd.
 fn etcd_values(webhook: &Webhook, address: &str) -> String {
-    let text =
-        format!("extraConfigFiles:\n  user.yaml: |\n    etcd:\n      endpoints: [\"{address}\"]\n      rootPath: by-dev\n");
+    let text = format!(
+        "extraConfigFiles:\n  user.yaml: |\n    etcd:\n      endpoints: [\"{address}\"]\n      rootPath: by-dev\n"
+    );
     file(webhook.folder.path(), "etcd-values.yaml", &text)
 }
 
@@ -51,16 +59,25 @@ fn objects(text: &str, kind: &str) -> Vec<Value> {
 }
 
 fn apply(webhook: &Webhook, objects: &[Value], more: &[&str]) -> (bool, String) {
-    let text = objects.iter().map(|object| format!("---\n{object}\n")).collect::<String>();
+    let text = objects
+        .iter()
+        .map(|object| format!("---\n{object}\n"))
+        .collect::<String>();
     let mut args = vec!["-n", NAMESPACE, "apply", "-f", "-"];
     args.extend(more);
     let output = webhook.cluster.kubectl_with_input(args, &text);
-    (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    (
+        output.status.success(),
+        String::from_utf8_lossy(&output.stderr).into_owned(),
+    )
 }
 
 fn assert_stays(webhook: &Webhook, tag: &str) {
     let images = webhook.images(NAMESPACE);
-    assert!(!images.is_empty() && images.iter().all(|image| image.ends_with(tag)), "{images:?}");
+    assert!(
+        !images.is_empty() && images.iter().all(|image| image.ends_with(tag)),
+        "{images:?}"
+    );
 }
 
 #[test]
@@ -73,22 +90,50 @@ fn another_release_name_opens_nothing() {
         let rendered = new.render(with, &[]);
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("templates")).unwrap();
-        fs::write(folder.path().join("Chart.yaml"), "apiVersion: v2\nname: ghost\nversion: 1.0.0\n").unwrap();
+        fs::write(
+            folder.path().join("Chart.yaml"),
+            "apiVersion: v2\nname: ghost\nversion: 1.0.0\n",
+        )
+        .unwrap();
         fs::write(folder.path().join("templates/all.yaml"), &rendered).unwrap();
         let chart = folder.path().to_str().unwrap();
         for name in ["ghost", "zz-ghost"] {
-            let (done, text) = webhook.helm(with, &["install", name, chart, "-n", NAMESPACE, "--take-ownership"]);
+            let (done, text) = webhook.helm(
+                with,
+                &["install", name, chart, "-n", NAMESPACE, "--take-ownership"],
+            );
             assert!(!done && text.contains("MG101"), "{text}");
             assert_stays(&webhook, ":v2.1.4");
         }
         // One component is enough.
         let one = objects(&rendered, "Deployment").remove(0);
         fs::write(folder.path().join("templates/all.yaml"), one.to_string()).unwrap();
-        let (done, text) = webhook.helm(with, &["install", "ghost", chart, "-n", NAMESPACE, "--take-ownership"]);
+        let (done, text) = webhook.helm(
+            with,
+            &[
+                "install",
+                "ghost",
+                chart,
+                "-n",
+                NAMESPACE,
+                "--take-ownership",
+            ],
+        );
         assert!(!done && text.contains("MG101"), "{text}");
         // Another release upon the same metadata, with objects of its own.
         let values = etcd_values(&webhook, "my-release-etcd:2379");
-        let (done, text) = webhook.helm(with, &["install", "other", new.path(), "-n", NAMESPACE, "-f", &values]);
+        let (done, text) = webhook.helm(
+            with,
+            &[
+                "install",
+                "other",
+                new.path(),
+                "-n",
+                NAMESPACE,
+                "-f",
+                &values,
+            ],
+        );
         assert!(!done && text.contains("MG101"), "{text}");
         assert_stays(&webhook, ":v2.1.4");
         webhook.helm(with, &["uninstall", "my-release", "-n", NAMESPACE]);
@@ -114,16 +159,30 @@ fn a_memory_that_cannot_be_stored_counts_on_every_replica() {
     write_template(&folder.path().join(TEMPLATE), "https://127.0.0.1:1", &[]);
     let other = Server::start(&webhook.cluster, folder.path(), "127.0.0.1:0", &[]);
     // The guard may not write what it remembers.
-    let role = webhook.cluster.get_json(&format!("/apis/rbac.authorization.k8s.io/v1/namespaces/{GUARD}/roles/milvus-guard"));
+    let role = webhook.cluster.get_json(&format!(
+        "/apis/rbac.authorization.k8s.io/v1/namespaces/{GUARD}/roles/milvus-guard"
+    ));
     let mut less = role.clone();
     less["metadata"] = json!({"name": "milvus-guard", "namespace": GUARD});
-    less["rules"].as_array_mut().unwrap().retain(|rule| rule["resources"] != json!(["configmaps"]));
+    less["rules"]
+        .as_array_mut()
+        .unwrap()
+        .retain(|rule| rule["resources"] != json!(["configmaps"]));
     assert_ne!(less["rules"], role["rules"]);
     webhook.cluster.apply(&less.to_string());
 
     let (old, new) = (Chart::compact("3.2.18"), Chart::compact("4.0.31"));
     let values = etcd_values(&webhook, "etcd.example.com:2379");
-    let args = ["install", "my-release", old.path(), "-n", NAMESPACE, "--create-namespace", "-f", &values];
+    let args = [
+        "install",
+        "my-release",
+        old.path(),
+        "-n",
+        NAMESPACE,
+        "--create-namespace",
+        "-f",
+        &values,
+    ];
     let (done, text) = webhook.helm(Helm::V4, &args);
     assert!(done, "{text}");
     let is_seen = |metrics: &str| metrics.contains("milvus_guard_memory_unsaved 1");
@@ -131,11 +190,28 @@ fn a_memory_that_cannot_be_stored_counts_on_every_replica() {
         is_seen(&webhook.server.get_metrics()) && is_seen(&other.get_metrics())
     });
     assert!(webhook.metric("milvus_guard_memory_failures_total") > 0.0);
-    let (done, text) = webhook.helm(Helm::V4, &["uninstall", "my-release", "-n", NAMESPACE, "--wait"]);
+    let (done, text) = webhook.helm(
+        Helm::V4,
+        &["uninstall", "my-release", "-n", NAMESPACE, "--wait"],
+    );
     assert!(done, "{text}");
     let is_denied = |webhook: &Webhook| {
-        let (done, text) = webhook.helm(Helm::V4, &["install", "my-release", new.path(), "-n", NAMESPACE, "-f", &values]);
-        assert!(!done && text.contains("MG101") && text.contains("2.1.4 would become 2.2.13"), "{text}");
+        let (done, text) = webhook.helm(
+            Helm::V4,
+            &[
+                "install",
+                "my-release",
+                new.path(),
+                "-n",
+                NAMESPACE,
+                "-f",
+                &values,
+            ],
+        );
+        assert!(
+            !done && text.contains("MG101") && text.contains("2.1.4 would become 2.2.13"),
+            "{text}"
+        );
     };
     is_denied(&webhook);
     webhook.server.kill();
@@ -149,7 +225,10 @@ fn a_memory_that_cannot_be_stored_counts_on_every_replica() {
     webhook.cluster.apply(&less.to_string());
     remembered(&webhook);
     wait_until("nothing is left", Duration::from_secs(30), || {
-        webhook.server.get_metrics().contains("milvus_guard_memory_unsaved 0")
+        webhook
+            .server
+            .get_metrics()
+            .contains("milvus_guard_memory_unsaved 0")
     });
     is_denied(&webhook);
 }
@@ -160,16 +239,28 @@ fn a_record_in_a_foreign_namespace_opens_nothing() {
     install(&webhook, Helm::V4, &Chart::compact("3.2.18"), &[]);
     let rendered = Chart::compact("4.0.31").render(Helm::V4, &[]);
     expect_success(webhook.cluster.kubectl(["create", "namespace", "foreign"]));
-    let decisions = || webhook.kubectl(&["-n", GUARD, "get", "releasedecisions", "-o", "name"]).1;
+    let decisions = || {
+        webhook
+            .kubectl(&["-n", GUARD, "get", "releasedecisions", "-o", "name"])
+            .1
+    };
     let before = decisions();
     let create = |object: &Value| {
-        let output = webhook.cluster.kubectl_with_input(["-n", "foreign", "create", "-f", "-"], &object.to_string());
-        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+        let output = webhook
+            .cluster
+            .kubectl_with_input(["-n", "foreign", "create", "-f", "-"], &object.to_string());
+        (
+            output.status.success(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
     };
     // The payload names another namespace.
     for name in ["ghost", "my-release"] {
         let (done, text) = create(&record(&rendered, name, NAMESPACE));
-        assert!(!done && text.contains("does not agree with its payload: the namespace is foreign"), "{text}");
+        assert!(
+            !done && text.contains("does not agree with its payload: the namespace is foreign"),
+            "{text}"
+        );
     }
     assert_eq!(decisions(), before);
     // An honest record of the foreign namespace decides about objects of that namespace alone.
@@ -178,7 +269,11 @@ fn a_record_in_a_foreign_namespace_opens_nothing() {
     for manager in ["helm", "kubectl", "lens"] {
         let deployments = objects(&rendered, "Deployment");
         let manager = format!("--field-manager={manager}");
-        let (done, text) = apply(&webhook, &deployments, &["--server-side", "--force-conflicts", &manager]);
+        let (done, text) = apply(
+            &webhook,
+            &deployments,
+            &["--server-side", "--force-conflicts", &manager],
+        );
         assert!(!done && text.contains("MG101"), "{manager}: {text}");
     }
     assert_stays(&webhook, ":v2.1.4");
@@ -193,19 +288,38 @@ fn a_decision_of_an_older_revision_opens_nothing() {
         webhook.roll_out(NAMESPACE);
         let upgrade = |tag: &str, more: &[&str]| {
             let tag = format!("image.all.tag={tag}");
-            let mut args = vec!["upgrade", "my-release", chart.path(), "-n", NAMESPACE, "--set", &tag];
+            let mut args = vec![
+                "upgrade",
+                "my-release",
+                chart.path(),
+                "-n",
+                NAMESPACE,
+                "--set",
+                &tag,
+            ];
             args.extend(more);
             let (done, text) = webhook.helm(with, &args);
             assert!(done, "{text}");
             webhook.roll_out(NAMESPACE);
         };
-        upgrade("v2.3.5", &["--set", "extraConfigFiles.user\\.yaml=log: {level: debug}"]);
-        upgrade("v2.4.23", &["--labels", "guard.milvus.io/accept=MG201_MG206-r3"]);
+        upgrade(
+            "v2.3.5",
+            &["--set", "extraConfigFiles.user\\.yaml=log: {level: debug}"],
+        );
+        upgrade(
+            "v2.4.23",
+            &["--labels", "guard.milvus.io/accept=MG201_MG206-r3"],
+        );
         wait_until("the new version has run", Duration::from_secs(30), || {
             stored_memory(&webhook.cluster, NAMESPACE).contains("2.4.23")
         });
-        let (_, decisions) = webhook.kubectl(&["-n", GUARD, "get", "releasedecisions", "-o", "name"]);
-        assert_eq!(decisions.lines().count(), 1, "one for each release: {decisions}");
+        let (_, decisions) =
+            webhook.kubectl(&["-n", GUARD, "get", "releasedecisions", "-o", "name"]);
+        assert_eq!(
+            decisions.lines().count(),
+            1,
+            "one for each release: {decisions}"
+        );
         for manager in ["kubectl-set", "helm", "lens"] {
             let manager = format!("--field-manager={manager}");
             let (done, text) = webhook.kubectl(&[
@@ -231,14 +345,26 @@ fn a_decision_of_an_older_revision_opens_nothing() {
 #[test]
 fn a_tool_that_calls_itself_otherwise_than_kubectl_meets_every_rule() {
     let webhook = Webhook::start();
-    install(&webhook, Helm::V4, &Chart::compact("4.1.34"), &["--set", "image.all.tag=v2.3.22"]);
+    install(
+        &webhook,
+        Helm::V4,
+        &Chart::compact("4.1.34"),
+        &["--set", "image.all.tag=v2.3.22"],
+    );
     webhook.roll_out(NAMESPACE);
     webhook.kubectl(&["-n", GUARD, "delete", "releasedecisions", "--all"]);
     for manager in ["lens", "argocd-controller", "terraform", "k9s"] {
         let manager = format!("--field-manager={manager}");
         let image = "proxy=milvusdb/milvus:v2.4.23";
-        let (done, text) =
-            webhook.kubectl(&["-n", NAMESPACE, "set", "image", "deployment/my-release-milvus-proxy", image, &manager]);
+        let (done, text) = webhook.kubectl(&[
+            "-n",
+            NAMESPACE,
+            "set",
+            "image",
+            "deployment/my-release-milvus-proxy",
+            image,
+            &manager,
+        ]);
         assert!(!done && text.contains("MG201"), "{manager}: {text}");
     }
     assert_stays(&webhook, ":v2.3.22");
@@ -248,13 +374,24 @@ fn a_tool_that_calls_itself_otherwise_than_kubectl_meets_every_rule() {
 fn what_was_deleted_is_not_forgotten() {
     let webhook = Webhook::start();
     let values = etcd_values(&webhook, "etcd.example.com:2379");
-    install(&webhook, Helm::V4, &Chart::compact("4.1.34"), &["-f", &values]);
+    install(
+        &webhook,
+        Helm::V4,
+        &Chart::compact("4.1.34"),
+        &["-f", &values],
+    );
     let get = |kind: &str, name: &str| {
         let (done, text) = webhook.kubectl(&["-n", NAMESPACE, "get", kind, name, "-o", "json"]);
         assert!(done, "{text}");
         let mut object: Value = serde_json::from_str(&text).unwrap();
         object.as_object_mut().unwrap().remove("status");
-        for key in ["uid", "resourceVersion", "creationTimestamp", "managedFields", "generation"] {
+        for key in [
+            "uid",
+            "resourceVersion",
+            "creationTimestamp",
+            "managedFields",
+            "generation",
+        ] {
             object["metadata"].as_object_mut().unwrap().remove(key);
         }
         object
@@ -265,38 +402,86 @@ fn what_was_deleted_is_not_forgotten() {
     assert!(text.contains("by-dev"), "{text}");
     config = serde_json::from_str(&text.replace("by-dev", "elsewhere")).unwrap();
     let replace = |object: &Value| {
-        let output = webhook.cluster.kubectl_with_input(["-n", NAMESPACE, "replace", "--force", "-f", "-"], &object.to_string());
-        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+        let output = webhook.cluster.kubectl_with_input(
+            ["-n", NAMESPACE, "replace", "--force", "-f", "-"],
+            &object.to_string(),
+        );
+        (
+            output.status.success(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
     };
     let (done, text) = replace(&config);
     assert!(!done && text.contains("MG302"), "{text}");
     let (done, text) = apply(&webhook, &[config.clone()], &[]);
     assert!(!done && text.contains("MG302"), "created later: {text}");
-    let (done, text) = apply(&webhook, &[serde_json::from_str(&config.to_string().replace("elsewhere", "by-dev")).unwrap()], &[]);
+    let (done, text) = apply(
+        &webhook,
+        &[serde_json::from_str(&config.to_string().replace("elsewhere", "by-dev")).unwrap()],
+        &[],
+    );
     assert!(done, "what was there may come back: {text}");
     // Every Deployment, deleted and created again at another version.
     let (done, text) = webhook.kubectl(&["-n", NAMESPACE, "delete", "deployment", "--all"]);
     assert!(done, "{text}");
-    wait_until("no Deployment is left", Duration::from_secs(30), || webhook.images(NAMESPACE).is_empty());
+    wait_until("no Deployment is left", Duration::from_secs(30), || {
+        webhook.images(NAMESPACE).is_empty()
+    });
     let chart = Chart::compact("4.0.31");
-    let (_, rendered) = webhook.helm(Helm::V4, &["template", "my-release", chart.path(), "-f", &values]);
+    let (_, rendered) = webhook.helm(
+        Helm::V4,
+        &["template", "my-release", chart.path(), "-f", &values],
+    );
     let (done, text) = apply(&webhook, &objects(&rendered, "Deployment"), &[]);
     assert!(!done && text.contains("MG103"), "{text}");
     // The release uninstalled and installed, under its name and under another.
     let (done, text) = webhook.helm(Helm::V4, &["uninstall", "my-release", "-n", NAMESPACE]);
     assert!(done, "{text}");
     for name in ["my-release", "ghost"] {
-        let (done, text) = webhook.helm(Helm::V4, &["install", name, chart.path(), "-n", NAMESPACE, "-f", &values]);
+        let (done, text) = webhook.helm(
+            Helm::V4,
+            &[
+                "install",
+                name,
+                chart.path(),
+                "-n",
+                NAMESPACE,
+                "-f",
+                &values,
+            ],
+        );
         assert!(!done && text.contains("MG103"), "{name}: {text}");
     }
     // From another namespace upon the same data.
     wait_until("another namespace knows", Duration::from_secs(20), || {
-        let (done, text) =
-            webhook.helm(Helm::V4, &["install", "far", chart.path(), "-n", "far", "--create-namespace", "-f", &values]);
+        let (done, text) = webhook.helm(
+            Helm::V4,
+            &[
+                "install",
+                "far",
+                chart.path(),
+                "-n",
+                "far",
+                "--create-namespace",
+                "-f",
+                &values,
+            ],
+        );
         !done && text.contains("MG103")
     });
     let old = Chart::compact("4.1.34");
-    let (done, text) = webhook.helm(Helm::V4, &["install", "my-release", old.path(), "-n", NAMESPACE, "-f", &values]);
+    let (done, text) = webhook.helm(
+        Helm::V4,
+        &[
+            "install",
+            "my-release",
+            old.path(),
+            "-n",
+            NAMESPACE,
+            "-f",
+            &values,
+        ],
+    );
     assert!(done, "the same version comes back: {text}");
 }
 
@@ -311,17 +496,34 @@ fn a_foreign_namespace_cannot_fill_the_memory() {
                 "spec": {"containers": [{"name": "a", "image": image, "args": ["milvus", "run", "standalone"]}]}}}})
     };
     for name in ["one", "two", "three"] {
-        let output = webhook.cluster.kubectl_with_input(["create", "-f", "-"], &decoy(name).to_string());
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let output = webhook
+            .cluster
+            .kubectl_with_input(["create", "-f", "-"], &decoy(name).to_string());
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
     install(&webhook, Helm::V4, &Chart::compact("3.2.18"), &[]);
     assert!(webhook.metric("milvus_guard_memory_unsaved") < 1.0);
-    wait_until("the flood is seen", Duration::from_secs(20), || webhook.metric("milvus_guard_memory_incomplete") > 0.0);
-    let claims = || webhook.kubectl(&["-n", NAMESPACE, "get", "pvc", "-o", "name"]).1;
-    wait_until("etcd has its volume", Duration::from_secs(30), || !claims().trim().is_empty());
+    wait_until("the flood is seen", Duration::from_secs(20), || {
+        webhook.metric("milvus_guard_memory_incomplete") > 0.0
+    });
+    let claims = || {
+        webhook
+            .kubectl(&["-n", NAMESPACE, "get", "pvc", "-o", "name"])
+            .1
+    };
+    wait_until("etcd has its volume", Duration::from_secs(30), || {
+        !claims().trim().is_empty()
+    });
     webhook.helm(Helm::V4, &["uninstall", "my-release", "-n", NAMESPACE]);
     let new = Chart::compact("4.0.31");
-    let (done, text) = webhook.helm(Helm::V4, &["install", "my-release", new.path(), "-n", NAMESPACE]);
+    let (done, text) = webhook.helm(
+        Helm::V4,
+        &["install", "my-release", new.path(), "-n", NAMESPACE],
+    );
     assert!(!done && text.contains("MG101"), "{text}");
 }
 
@@ -329,20 +531,41 @@ fn a_foreign_namespace_cannot_fill_the_memory() {
 fn nobody_hands_the_data_to_the_garbage_collector() {
     let webhook = Webhook::start();
     install(&webhook, Helm::V4, &Chart::compact("4.1.34"), &[]);
-    let claims = || webhook.kubectl(&["-n", NAMESPACE, "get", "pvc", "-o", "name"]).1;
-    wait_until("etcd has its volume", Duration::from_secs(30), || claims().contains("etcd"));
-    let claim = claims().lines().find(|name| name.contains("etcd")).unwrap().to_owned();
+    let claims = || {
+        webhook
+            .kubectl(&["-n", NAMESPACE, "get", "pvc", "-o", "name"])
+            .1
+    };
+    wait_until("etcd has its volume", Duration::from_secs(30), || {
+        claims().contains("etcd")
+    });
+    let claim = claims()
+        .lines()
+        .find(|name| name.contains("etcd"))
+        .unwrap()
+        .to_owned();
     let set = "statefulset.apps/my-release-etcd";
-    let missing =
-        json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "gone", "uid": "00000000-0000-0000-0000-000000000000"}]);
+    let missing = json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "gone", "uid": "00000000-0000-0000-0000-000000000000"}]);
     let owned = json!({"metadata": {"ownerReferences": missing}});
     let labelled = json!({"metadata": {"ownerReferences": missing, "labels": {"a": "b"}}});
-    let patch =
-        |name: &str, patch: &Value| webhook.kubectl(&["-n", NAMESPACE, "patch", name, "--type=merge", "-p", &patch.to_string()]);
+    let patch = |name: &str, patch: &Value| {
+        webhook.kubectl(&[
+            "-n",
+            NAMESPACE,
+            "patch",
+            name,
+            "--type=merge",
+            "-p",
+            &patch.to_string(),
+        ])
+    };
     for (name, rule) in [(claim.as_str(), "MG305"), (set, "MG401")] {
         for change in [&owned, &labelled] {
             let (done, text) = patch(name, change);
-            assert!(!done && text.contains(rule) && text.contains("garbage collector"), "{name}: {text}");
+            assert!(
+                !done && text.contains(rule) && text.contains("garbage collector"),
+                "{name}: {text}"
+            );
         }
         let (done, text) = patch(name, &json!({"metadata": {"labels": {"a": "b"}}}));
         assert!(done, "{name}: {text}");
@@ -368,7 +591,11 @@ fn nobody_hands_the_data_to_the_garbage_collector() {
 /// A chart that renders exactly this text.
 fn chart_of(folder: &std::path::Path, text: &str) -> String {
     fs::create_dir_all(folder.join("templates")).unwrap();
-    fs::write(folder.join("Chart.yaml"), "apiVersion: v2\nname: milvus\nversion: 1.0.0\n").unwrap();
+    fs::write(
+        folder.join("Chart.yaml"),
+        "apiVersion: v2\nname: milvus\nversion: 1.0.0\n",
+    )
+    .unwrap();
     fs::write(folder.join("templates/all.yaml"), text).unwrap();
     folder.to_str().unwrap().to_owned()
 }
@@ -381,41 +608,99 @@ fn neither_the_form_of_a_manifest_nor_a_flag_of_helm_opens_the_gate() {
     let rendered = new.render(Helm::V4, &[]);
     let deployments = objects(&rendered, "Deployment");
     let list = json!({"apiVersion": "v1", "kind": "List", "items": deployments}).to_string();
-    let typed = json!({"apiVersion": "apps/v1", "kind": "DeploymentList", "items": deployments}).to_string();
+    let typed = json!({"apiVersion": "apps/v1", "kind": "DeploymentList", "items": deployments})
+        .to_string();
     let folder = tempfile::tempdir().unwrap();
-    let revisions = || webhook.kubectl(&["-n", NAMESPACE, "get", "secrets", "-l", "owner=helm", "-o", "name"]).1;
+    let revisions = || {
+        webhook
+            .kubectl(&[
+                "-n",
+                NAMESPACE,
+                "get",
+                "secrets",
+                "-l",
+                "owner=helm",
+                "-o",
+                "name",
+            ])
+            .1
+    };
     let before = revisions();
     for with in [Helm::V3, Helm::V4] {
-        for text in [list.clone(), typed.clone(), list.replace("milvus", "m\\u0069lvus")] {
+        for text in [
+            list.clone(),
+            typed.clone(),
+            list.replace("milvus", "m\\u0069lvus"),
+        ] {
             let chart = chart_of(folder.path(), &text);
             for args in [
                 vec!["upgrade", "my-release", &chart, "-n", NAMESPACE],
-                vec!["upgrade", "my-release", &chart, "-n", NAMESPACE, "--install", "--force-conflicts"],
-                vec!["install", "ghost", &chart, "-n", NAMESPACE, "--take-ownership"],
+                vec![
+                    "upgrade",
+                    "my-release",
+                    &chart,
+                    "-n",
+                    NAMESPACE,
+                    "--install",
+                    "--force-conflicts",
+                ],
+                vec![
+                    "install",
+                    "ghost",
+                    &chart,
+                    "-n",
+                    NAMESPACE,
+                    "--take-ownership",
+                ],
             ] {
                 // Helm 3 has no such flag.
                 if with == Helm::V3 && args.contains(&"--force-conflicts") {
                     continue;
                 }
                 let (done, text) = webhook.helm(with, &args);
-                assert!(!done && text.contains("release.guard.milvus.io") && text.contains("MG101"), "{args:?}: {text}");
+                assert!(
+                    !done && text.contains("release.guard.milvus.io") && text.contains("MG101"),
+                    "{args:?}: {text}"
+                );
             }
         }
-        let force = if with == Helm::V3 { "--force" } else { "--force-replace" };
-        for flags in [vec![force], vec!["--reset-values", "--no-hooks"], vec!["--skip-crds", "--disable-openapi-validation"]] {
+        let force = if with == Helm::V3 {
+            "--force"
+        } else {
+            "--force-replace"
+        };
+        for flags in [
+            vec![force],
+            vec!["--reset-values", "--no-hooks"],
+            vec!["--skip-crds", "--disable-openapi-validation"],
+        ] {
             let mut args = vec!["upgrade", "my-release", new.path(), "-n", NAMESPACE];
             args.extend(flags);
             let (done, text) = webhook.helm(with, &args);
-            assert!(!done && text.contains("release.guard.milvus.io") && text.contains("MG101"), "{args:?}: {text}");
+            assert!(
+                !done && text.contains("release.guard.milvus.io") && text.contains("MG101"),
+                "{args:?}: {text}"
+            );
         }
     }
     assert_eq!(revisions(), before, "a denial leaves no revision");
     assert_stays(&webhook, ":v2.1.4");
     // The same objects as they run, as a list.
-    let all: Vec<Value> = documents(&old.render(Helm::V4, &[])).map(|document| document.unwrap().root.to_json()).collect();
-    let items: Vec<&Value> = all.iter().filter(|object| object["kind"].is_string()).collect();
-    let chart = chart_of(folder.path(), &json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string());
-    let (done, text) = webhook.helm(Helm::V4, &["upgrade", "my-release", &chart, "-n", NAMESPACE]);
+    let all: Vec<Value> = documents(&old.render(Helm::V4, &[]))
+        .map(|document| document.unwrap().root.to_json())
+        .collect();
+    let items: Vec<&Value> = all
+        .iter()
+        .filter(|object| object["kind"].is_string())
+        .collect();
+    let chart = chart_of(
+        folder.path(),
+        &json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string(),
+    );
+    let (done, text) = webhook.helm(
+        Helm::V4,
+        &["upgrade", "my-release", &chart, "-n", NAMESPACE],
+    );
     assert!(done, "{text}");
 }
 
@@ -424,13 +709,23 @@ fn one_object_of_a_release_is_not_taken_over_with_other_data() {
     let webhook = Webhook::start();
     let chart = Chart::compact("4.1.34");
     install(&webhook, Helm::V4, &chart, &[]);
-    let claims = || webhook.kubectl(&["-n", NAMESPACE, "get", "pvc", "-o", "name"]).1;
-    wait_until("etcd has its volume", Duration::from_secs(30), || claims().contains("etcd"));
+    let claims = || {
+        webhook
+            .kubectl(&["-n", NAMESPACE, "get", "pvc", "-o", "name"])
+            .1
+    };
+    wait_until("etcd has its volume", Duration::from_secs(30), || {
+        claims().contains("etcd")
+    });
     let rendered = chart.render(Helm::V4, &[]);
-    let config =
-        objects(&rendered, "ConfigMap").into_iter().find(|object| object["metadata"]["name"] == "my-release-milvus").unwrap();
-    let set =
-        objects(&rendered, "StatefulSet").into_iter().find(|object| object["metadata"]["name"] == "my-release-etcd").unwrap();
+    let config = objects(&rendered, "ConfigMap")
+        .into_iter()
+        .find(|object| object["metadata"]["name"] == "my-release-milvus")
+        .unwrap();
+    let set = objects(&rendered, "StatefulSet")
+        .into_iter()
+        .find(|object| object["metadata"]["name"] == "my-release-etcd")
+        .unwrap();
     let folder = tempfile::tempdir().unwrap();
     let mut other_root = config.clone();
     other_root["data"]["user.yaml"] = json!("etcd: {rootPath: elsewhere}\n");
@@ -438,30 +733,61 @@ fn one_object_of_a_release_is_not_taken_over_with_other_data() {
     none["spec"]["replicas"] = json!(0);
     let mut deleting = set.clone();
     deleting["spec"]["persistentVolumeClaimRetentionPolicy"] = json!({"whenDeleted": "Delete"});
-    for (object, rule) in [(&other_root, "MG302"), (&none, "MG407"), (&deleting, "MG305")] {
+    for (object, rule) in [
+        (&other_root, "MG302"),
+        (&none, "MG407"),
+        (&deleting, "MG305"),
+    ] {
         let taken = chart_of(folder.path(), &object.to_string());
         for with in [Helm::V3, Helm::V4] {
-            let (done, text) = webhook.helm(with, &["install", "ghost", &taken, "-n", NAMESPACE, "--take-ownership"]);
+            let (done, text) = webhook.helm(
+                with,
+                &[
+                    "install",
+                    "ghost",
+                    &taken,
+                    "-n",
+                    NAMESPACE,
+                    "--take-ownership",
+                ],
+            );
             assert!(!done && text.contains(rule), "{rule} with {with:?}: {text}");
-            expect_success(webhook.cluster.kubectl(["-n", NAMESPACE, "delete", "secrets", "-l", "owner=helm,name=ghost"]));
+            expect_success(webhook.cluster.kubectl([
+                "-n",
+                NAMESPACE,
+                "delete",
+                "secrets",
+                "-l",
+                "owner=helm,name=ghost",
+            ]));
         }
-        let (done, text) =
-            apply(&webhook, std::slice::from_ref(object), &["--server-side", "--force-conflicts", "--field-manager=helm"]);
+        let (done, text) = apply(
+            &webhook,
+            std::slice::from_ref(object),
+            &["--server-side", "--force-conflicts", "--field-manager=helm"],
+        );
         assert!(!done && text.contains(rule), "{rule}: {text}");
     }
     // All claims at once, by one request.
-    for query in
-        ["", "?labelSelector=app.kubernetes.io%2Finstance%3Dmy-release", "?propagationPolicy=Orphan&gracePeriodSeconds=0"]
-    {
+    for query in [
+        "",
+        "?labelSelector=app.kubernetes.io%2Finstance%3Dmy-release",
+        "?propagationPolicy=Orphan&gracePeriodSeconds=0",
+    ] {
         let path = format!("/api/v1/namespaces/{NAMESPACE}/persistentvolumeclaims{query}");
         let (done, text) = webhook.kubectl(&["delete", "--raw", &path]);
         assert!(!done && text.contains("MG305"), "{query}: {text}");
     }
     // And all that holds data.
-    let path = format!("/apis/apps/v1/namespaces/{NAMESPACE}/statefulsets?propagationPolicy=Foreground");
+    let path =
+        format!("/apis/apps/v1/namespaces/{NAMESPACE}/statefulsets?propagationPolicy=Foreground");
     let (done, text) = webhook.kubectl(&["delete", "--raw", &path]);
     assert!(!done && text.contains("MG401"), "{text}");
     assert!(claims().contains("etcd"));
-    let (done, text) = apply(&webhook, &[config, set], &["--server-side", "--force-conflicts", "--field-manager=helm"]);
+    let (done, text) = apply(
+        &webhook,
+        &[config, set],
+        &["--server-side", "--force-conflicts", "--field-manager=helm"],
+    );
     assert!(done, "as they are: {text}");
 }

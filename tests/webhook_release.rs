@@ -21,13 +21,27 @@ use serde_json::{Value, json};
 const BOTH: [Helm; 2] = [Helm::V3, Helm::V4];
 
 fn namespace(with: Helm) -> &'static str {
-    if with == Helm::V3 { "milvus-3" } else { "milvus-4" }
+    if with == Helm::V3 {
+        "milvus-3"
+    } else {
+        "milvus-4"
+    }
 }
 
 fn install(webhook: &Webhook, with: Helm, chart: &Chart) {
     let namespace = namespace(with);
-    let (done, text) =
-        webhook.helm(with, &["upgrade", "--install", "my-release", chart.path(), "-n", namespace, "--create-namespace"]);
+    let (done, text) = webhook.helm(
+        with,
+        &[
+            "upgrade",
+            "--install",
+            "my-release",
+            chart.path(),
+            "-n",
+            namespace,
+            "--create-namespace",
+        ],
+    );
     assert!(done, "{text}");
 }
 
@@ -42,7 +56,9 @@ fn state(webhook: &Webhook, namespace: &str) -> Value {
     let get = |path: &str| webhook.cluster.get_json(path)["items"].clone();
     let mut all = json!([
         get(&format!("/apis/apps/v1/namespaces/{namespace}/deployments")),
-        get(&format!("/apis/apps/v1/namespaces/{namespace}/statefulsets")),
+        get(&format!(
+            "/apis/apps/v1/namespaces/{namespace}/statefulsets"
+        )),
         get(&format!("/api/v1/namespaces/{namespace}/configmaps")),
         get(&format!("/api/v1/namespaces/{namespace}/secrets")),
     ]);
@@ -67,7 +83,11 @@ fn a_skipped_migration_is_denied_before_anything_changes() {
         install(&webhook, with, &Chart::compact("3.2.18"));
         let before = state(&webhook, namespace);
         let next = Chart::compact("4.0.31");
-        let undo = if with == Helm::V3 { "--atomic" } else { "--rollback-on-failure" };
+        let undo = if with == Helm::V3 {
+            "--atomic"
+        } else {
+            "--rollback-on-failure"
+        };
         for more in [&[][..], &[undo]] {
             let (done, text) = upgrade(&webhook, with, &next, more);
             assert!(!done, "{text}");
@@ -75,29 +95,53 @@ fn a_skipped_migration_is_denied_before_anything_changes() {
                 "MG101 skipped-metadata-migration",
                 "2.1.4 would become 2.2.13 without evidence of a metadata migration",
                 "why: ",
-                &format!("run: milvus-guard migrate -i my-release -n {namespace} -s 2.1.4 -t 2.2.16"),
+                &format!(
+                    "run: milvus-guard migrate -i my-release -n {namespace} -s 2.1.4 -t 2.2.16"
+                ),
                 "Nothing was changed",
             ] {
                 assert!(text.contains(part), "{part:?} is not in:\n{text}");
             }
             assert_eq!(state(&webhook, namespace), before, "{more:?}");
-            let (_, history) = webhook.helm(with, &["history", "my-release", "-n", namespace, "-o", "json"]);
+            let (_, history) = webhook.helm(
+                with,
+                &["history", "my-release", "-n", namespace, "-o", "json"],
+            );
             let history: Value = serde_json::from_str(&history).unwrap();
             assert_eq!(history.as_array().unwrap().len(), 1, "{history:#}");
         }
-        wait_until("an Event tells of the denial", Duration::from_secs(20), || {
-            webhook.kubectl(&["get", "events", "-n", namespace]).1.contains("UpgradeDenied")
-        });
+        wait_until(
+            "an Event tells of the denial",
+            Duration::from_secs(20),
+            || {
+                webhook
+                    .kubectl(&["get", "events", "-n", namespace])
+                    .1
+                    .contains("UpgradeDenied")
+            },
+        );
     }
-    assert!(webhook.metric(r#"milvus_guard_reviews_total{gate="release",verdict="deny",rule="MG101"}"#) >= 4.0);
-    assert!(!webhook.server.log().contains("minioadmin"), "no value reaches the log");
+    assert!(
+        webhook.metric(r#"milvus_guard_reviews_total{gate="release",verdict="deny",rule="MG101"}"#)
+            >= 4.0
+    );
+    assert!(
+        !webhook.server.log().contains("minioadmin"),
+        "no value reaches the log"
+    );
 }
 
 /// An `UpgradeRun` that proves a migration of the release in a namespace.
 fn evidence(webhook: &Webhook, of: &str, name: &str) -> Value {
-    let list = webhook.cluster.get_json(&format!("/apis/apps/v1/namespaces/{of}/deployments"));
-    let uids: Vec<&str> =
-        list["items"].as_array().unwrap().iter().map(|item| item["metadata"]["uid"].as_str().unwrap()).collect();
+    let list = webhook
+        .cluster
+        .get_json(&format!("/apis/apps/v1/namespaces/{of}/deployments"));
+    let uids: Vec<&str> = list["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|item| item["metadata"]["uid"].as_str().unwrap())
+        .collect();
     json!({
         "apiVersion": "guard.milvus.io/v1alpha1", "kind": "UpgradeRun", "metadata": {"name": name, "namespace": GUARD},
         "spec": {"kind": "Migration", "release": "my-release", "namespace": of, "from": "2.1.4", "to": "2.2.13", "plan": [],
@@ -135,7 +179,10 @@ fn evidence_of_a_migration_opens_the_gate_and_forged_evidence_does_not() {
         denied("migrated another etcd");
         changed("/status/evidence/rootPath", json!("other"));
         denied("migrated root path other");
-        changed("/status/evidence/workloadUids", json!(["00000000-0000-0000-0000-000000000000"]));
+        changed(
+            "/status/evidence/workloadUids",
+            json!(["00000000-0000-0000-0000-000000000000"]),
+        );
         denied("is about workloads that no longer exist");
         changed("/status/conditions/0/status", json!("False"));
         denied("was rolled back");
@@ -153,12 +200,29 @@ fn evidence_of_a_migration_opens_the_gate_and_forged_evidence_does_not() {
             let path = webhook.folder.path().join("forged.json");
             std::fs::write(&path, fake.to_string()).unwrap();
             let mut command = webhook.cluster.kubectl_command();
-            let output = command.arg("--kubeconfig").arg(&forger).args(["create", "-f"]).arg(&path).output().unwrap();
-            assert!(!output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            let output = command
+                .arg("--kubeconfig")
+                .arg(&forger)
+                .args(["create", "-f"])
+                .arg(&path)
+                .output()
+                .unwrap();
+            assert!(
+                !output.status.success(),
+                "{}",
+                String::from_utf8_lossy(&output.stderr)
+            );
         }
         // Even the cluster's administrator is told who writes evidence.
-        let (done, text) = webhook.kubectl(&["create", "-f", webhook.folder.path().join("forged.json").to_str().unwrap()]);
-        assert!(!done && text.contains("are written by milvus-guard itself"), "{text}");
+        let (done, text) = webhook.kubectl(&[
+            "create",
+            "-f",
+            webhook.folder.path().join("forged.json").to_str().unwrap(),
+        ]);
+        assert!(
+            !done && text.contains("are written by milvus-guard itself"),
+            "{text}"
+        );
         let (done, text) = upgrade(&webhook, with, &next, &[]);
         assert!(!done && text.contains("MG101"), "{text}");
 
@@ -169,7 +233,14 @@ fn evidence_of_a_migration_opens_the_gate_and_forged_evidence_does_not() {
             assert!(done || text.contains("MG101"), "{text}");
             done
         });
-        assert!(webhook.images(namespace).iter().all(|image| image.ends_with(":v2.2.13")), "{:?}", webhook.images(namespace));
+        assert!(
+            webhook
+                .images(namespace)
+                .iter()
+                .all(|image| image.ends_with(":v2.2.13")),
+            "{:?}",
+            webhook.images(namespace)
+        );
     }
 }
 
@@ -192,7 +263,9 @@ fn an_exception_counts_to_the_second() {
         install(&webhook, with, &Chart::compact("3.2.18"));
         let name = format!("once-{namespace}");
         let begun = std::time::Instant::now();
-        webhook.cluster.apply(&exception(&name, namespace, &["MG101"], 6));
+        webhook
+            .cluster
+            .apply(&exception(&name, namespace, &["MG101"], 6));
         wait_until("the exception is in force", Duration::from_secs(2), || {
             let (done, text) = upgrade(&webhook, with, &next, &["--dry-run=server"]);
             assert!(done, "{text}");
@@ -202,15 +275,30 @@ fn an_exception_counts_to_the_second() {
             std::thread::sleep(Duration::from_millis(50));
         }
         let (done, text) = upgrade(&webhook, with, &next, &[]);
-        assert!(!done && text.contains("MG101"), "one second after it expired: {text}");
+        assert!(
+            !done && text.contains("MG101"),
+            "one second after it expired: {text}"
+        );
 
-        webhook.cluster.apply(&exception(&name, namespace, &["MG101"], 3600));
-        wait_until("the new exception lets it pass", Duration::from_secs(10), || upgrade(&webhook, with, &next, &[]).0);
+        webhook
+            .cluster
+            .apply(&exception(&name, namespace, &["MG101"], 3600));
+        wait_until(
+            "the new exception lets it pass",
+            Duration::from_secs(10),
+            || upgrade(&webhook, with, &next, &[]).0,
+        );
         let decision = webhook
             .cluster
             .get_json(&format!("/apis/guard.milvus.io/v1alpha1/namespaces/{GUARD}/releasedecisions/{namespace}.my-release"));
-        assert_eq!(decision["spec"]["acceptedRules"][0]["rule"], "MG101", "{decision:#}");
-        assert_eq!(decision["spec"]["acceptedRules"][0]["reference"], name, "{decision:#}");
+        assert_eq!(
+            decision["spec"]["acceptedRules"][0]["rule"], "MG101",
+            "{decision:#}"
+        );
+        assert_eq!(
+            decision["spec"]["acceptedRules"][0]["reference"], name,
+            "{decision:#}"
+        );
         webhook.kubectl(&["delete", "upgradeexception", &name]);
     }
 }
@@ -223,23 +311,60 @@ fn check_and_the_webhook_say_the_same_of_every_step() {
         // Real chart 3.2.18 asks for an API that today's Kubernetes no longer has.
         let first = usize::from(set[0].is_real);
         for (from, before) in set.iter().enumerate().skip(first) {
-            for (to, after) in set.iter().enumerate().skip(first).filter(|(to, _)| *to != from) {
+            for (to, after) in set
+                .iter()
+                .enumerate()
+                .skip(first)
+                .filter(|(to, _)| *to != from)
+            {
                 let namespace = format!("step-{number}-{from}-{to}");
-                let (done, text) =
-                    webhook.helm(Helm::V4, &["install", "my-release", before.path(), "-n", &namespace, "--create-namespace"]);
+                let (done, text) = webhook.helm(
+                    Helm::V4,
+                    &[
+                        "install",
+                        "my-release",
+                        before.path(),
+                        "-n",
+                        &namespace,
+                        "--create-namespace",
+                    ],
+                );
                 assert!(done, "{}: {text}", before.version);
-                let wanted = file(webhook.folder.path(), "wanted.yaml", &after.render_in(&namespace, Helm::V4, &[]));
+                let wanted = file(
+                    webhook.folder.path(),
+                    "wanted.yaml",
+                    &after.render_in(&namespace, Helm::V4, &[]),
+                );
                 let by_check = Judged::with(
                     guard()
-                        .args(["check", "--before", "live", "--after", &wanted, "-n", &namespace, "--kubeconfig"])
+                        .args([
+                            "check",
+                            "--before",
+                            "live",
+                            "--after",
+                            &wanted,
+                            "-n",
+                            &namespace,
+                            "--kubeconfig",
+                        ])
                         .arg(webhook.cluster.kubeconfig()),
                 );
-                let (done, text) = webhook.helm(Helm::V4, &["upgrade", "my-release", after.path(), "-n", &namespace]);
-                let denied: Vec<&str> = text.lines().filter(|line| line.starts_with("MG")).map(|line| &line[..5]).collect();
+                let (done, text) = webhook.helm(
+                    Helm::V4,
+                    &["upgrade", "my-release", after.path(), "-n", &namespace],
+                );
+                let denied: Vec<&str> = text
+                    .lines()
+                    .filter(|line| line.starts_with("MG"))
+                    .map(|line| &line[..5])
+                    .collect();
                 let mut by_webhook: Vec<String> = denied.into_iter().map(str::to_owned).collect();
                 by_webhook.sort();
                 by_webhook.dedup();
-                let step = format!("{} to {} (real: {})", before.version, after.version, set[0].is_real);
+                let step = format!(
+                    "{} to {} (real: {})",
+                    before.version, after.version, set[0].is_real
+                );
                 if !text.contains("more; milvus-guard check lists all") {
                     assert_eq!(by_webhook, by_check.rules("deny"), "{step}: {text}");
                 }

@@ -9,7 +9,10 @@ use milvus_guard_core::manifest::documents;
 use serde_json::{Value, json};
 
 /// A rendered cluster of 2.1.4.
-pub const RUNNING: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/demo/1-skipped-migration/before.yaml");
+pub const RUNNING: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/examples/demo/1-skipped-migration/before.yaml"
+);
 /// One of its Deployments with 120 variables, as Kubernetes 1.36.3 kept it after a server-side apply (`managedFields` and
 /// all). A review of it has 35 KB.
 const DEPLOYMENT: &str = include_str!("deployment.json");
@@ -27,24 +30,34 @@ fn review(group: &str, resource: &str, operation: &str, object: &Value, old: &Va
 
 /// 2 KB about an object that is none of our business, of a kind that the guard is asked about.
 pub fn unrelated() -> Vec<u8> {
-    let environment: Vec<Value> =
-        (0..12).map(|at| json!({"name": format!("VARIABLE_{at}"), "value": "some value of it"})).collect();
+    let environment: Vec<Value> = (0..12)
+        .map(|at| json!({"name": format!("VARIABLE_{at}"), "value": "some value of it"}))
+        .collect();
     let deployment = |image: &str| {
         json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "milvus"},
             "spec": {"replicas": 2, "selector": {"matchLabels": {"app": "web"}}, "template": {"metadata": {"labels": {"app": "web"}},
                 "spec": {"containers": [{"name": "web", "image": image, "env": environment}]}}}})
     };
-    review("apps", "deployments", "UPDATE", &deployment("nginx:1.29.1"), &deployment("nginx:1.29.0"))
+    review(
+        "apps",
+        "deployments",
+        "UPDATE",
+        &deployment("nginx:1.29.1"),
+        &deployment("nginx:1.29.0"),
+    )
 }
 
 /// The objects of [`RUNNING`], with [`DEPLOYMENT`] in its place.
 pub fn running() -> Vec<Value> {
     let text = fs::read_to_string(RUNNING).unwrap();
     let kept: Value = serde_json::from_str(DEPLOYMENT).unwrap();
-    let mut all: Vec<Value> = documents(&text).map(|document| document.unwrap().root.to_json()).collect();
+    let mut all: Vec<Value> = documents(&text)
+        .map(|document| document.unwrap().root.to_json())
+        .collect();
     for (at, object) in all.iter_mut().enumerate() {
         object["metadata"]["namespace"] = json!("milvus");
-        if object["kind"] == "Deployment" && object["metadata"]["name"] == kept["metadata"]["name"] {
+        if object["kind"] == "Deployment" && object["metadata"]["name"] == kept["metadata"]["name"]
+        {
             *object = kept.clone();
         } else if object["kind"] == "Deployment" {
             // As the API server keeps it.
@@ -59,7 +72,11 @@ pub fn running() -> Vec<Value> {
 
 /// Writes what runs to a file for `--before`: the cache of a guard holds the very Deployment that changes.
 pub fn write_running(path: &Path) {
-    fs::write(path, json!({"apiVersion": "v1", "kind": "List", "items": running()}).to_string()).unwrap();
+    fs::write(
+        path,
+        json!({"apiVersion": "v1", "kind": "List", "items": running()}).to_string(),
+    )
+    .unwrap();
 }
 
 /// A change of [`DEPLOYMENT`], with the fields and in the order in which the API server asks.
@@ -87,7 +104,10 @@ pub fn release() -> Vec<u8> {
     let mut at = 0;
     while manifest.len() < 950_000 {
         // Other workloads of the same kind of text, as a large chart has them.
-        let text = fs::read_to_string(RUNNING).unwrap().replace("my-release", &format!("other-{at}")).replace("milvus", "web");
+        let text = fs::read_to_string(RUNNING)
+            .unwrap()
+            .replace("my-release", &format!("other-{at}"))
+            .replace("milvus", "web");
         manifest.push_str(&text);
         at += 1;
     }

@@ -43,7 +43,12 @@ pub(super) struct Args {
     instance: Option<String>,
 
     /// Namespace [default: of the kubeconfig's context]
-    #[arg(short, long, value_name = "NAMESPACE", conflicts_with = "all_namespaces")]
+    #[arg(
+        short,
+        long,
+        value_name = "NAMESPACE",
+        conflicts_with = "all_namespaces"
+    )]
     namespace: Option<String>,
 
     /// Every namespace that this account may read
@@ -80,25 +85,41 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     if matches!(args.before, Source::Version(_)) {
-        return Err(Failure::usage("audit judges what runs: a file, a folder, - or live"));
+        return Err(Failure::usage(
+            "audit judges what runs: a file, a folder, - or live",
+        ));
     }
     let runtime = gather::runtime()?;
     let facts = gather::facts(args.facts.as_ref())?;
     let now = Timestamp::now();
     let mut policies = policies::set(policies::documents(&args.policy)?, now);
     let namespaces = if args.all_namespaces && args.before == Source::Live {
-        gather::namespaces(&runtime, &args.cluster)?.into_iter().map(Some).collect()
+        gather::namespaces(&runtime, &args.cluster)?
+            .into_iter()
+            .map(Some)
+            .collect()
     } else {
         vec![args.namespace.clone()]
     };
-    let mut judged = Judgement { subject: Subject::State, ..Judgement::default() };
+    let mut judged = Judgement {
+        subject: Subject::State,
+        ..Judgement::default()
+    };
     let mut nothing = Nothing::default();
     let mut inputs = Vec::new();
     let mut asked = false;
     for namespace in namespaces {
         // The name is looked for here, so that the answer can say which releases there are instead.
-        let reader = Gatherer { runtime: &runtime, cluster: &args.cluster, namespace: namespace.as_deref(), instance: None };
-        let mut gathered = Gathered { facts: facts.clone(), ..Gathered::default() };
+        let reader = Gatherer {
+            runtime: &runtime,
+            cluster: &args.cluster,
+            namespace: namespace.as_deref(),
+            instance: None,
+        };
+        let mut gathered = Gathered {
+            facts: facts.clone(),
+            ..Gathered::default()
+        };
         let mut running = reader.state(&args.before, &mut gathered)?;
         nothing.saw(&running);
         if let Some(instance) = &args.instance {
@@ -116,16 +137,27 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
         if running.releases.is_empty() && args.all_namespaces {
             continue;
         }
-        inputs.extend(
-            gathered.inputs.into_iter().map(|input| {
-                if input.role == Role::Before.name() { InputEntry { role: "running".into(), ..input } } else { input }
-            }),
-        );
-        judged.releases.extend(audit(&running, &gathered.facts, Catalogue::embedded(), &policies).releases);
+        inputs.extend(gathered.inputs.into_iter().map(|input| {
+            if input.role == Role::Before.name() {
+                InputEntry {
+                    role: "running".into(),
+                    ..input
+                }
+            } else {
+                input
+            }
+        }));
+        judged
+            .releases
+            .extend(audit(&running, &gathered.facts, Catalogue::embedded(), &policies).releases);
     }
     if judged.releases.is_empty() {
         let message = nothing.message(args);
-        return Err(if args.before.needs_cluster() { Failure::no_verdict(message) } else { Failure::usage(message) });
+        return Err(if args.before.needs_cluster() {
+            Failure::no_verdict(message)
+        } else {
+            Failure::usage(message)
+        });
     }
     let mut report = Report::new(&judged, &policies, inputs);
     report.data = Catalogue::embedded().as_of().map(|day| day.to_string());
@@ -151,7 +183,13 @@ const NAMED: usize = 10;
 impl Nothing {
     fn saw(&mut self, running: &Snapshot) {
         self.namespaces += 1;
-        self.releases.extend(running.releases.iter().take(NAMED).map(milvus_guard_core::milvus::Release::label));
+        self.releases.extend(
+            running
+                .releases
+                .iter()
+                .take(NAMED)
+                .map(milvus_guard_core::milvus::Release::label),
+        );
         self.others = running.others.describe();
     }
 
@@ -174,7 +212,13 @@ impl Nothing {
         } else {
             "kubectl get deployment,statefulset,configmap,service,persistentvolumeclaim -n NAMESPACE -o yaml | milvus-guard audit --before -"
         };
-        let releases = self.releases.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+        let releases = self
+            .releases
+            .iter()
+            .take(NAMED)
+            .map(String::as_str)
+            .collect::<Vec<_>>()
+            .join(", ");
         match (&args.instance, &self.others) {
             (Some(instance), _) if !self.releases.is_empty() => {
                 format!(
@@ -186,8 +230,12 @@ impl Nothing {
                     "{place}: no workload runs Milvus\nnext: milvus-guard audit --all-namespaces --context NAME, for another cluster"
                 )
             }
-            (_, Some(others)) => format!("{place}: no workload runs Milvus; found: {others}\nnext: {next}"),
-            (_, None) => format!("{place}: nothing is there, so no workload runs Milvus\nnext: {next}"),
+            (_, Some(others)) => {
+                format!("{place}: no workload runs Milvus; found: {others}\nnext: {next}")
+            }
+            (_, None) => {
+                format!("{place}: nothing is there, so no workload runs Milvus\nnext: {next}")
+            }
         }
     }
 }
@@ -219,8 +267,16 @@ mod tests {
 
     fn without_milvus() -> Snapshot {
         let mut snapshot = Snapshot::default();
-        for (kind, name) in [("Deployment", "attu"), ("StatefulSet", "db"), ("Deployment", "web")] {
-            let object = milvus_guard_core::manifest::object::ObjectRef { kind: kind.into(), namespace: None, name: name.into() };
+        for (kind, name) in [
+            ("Deployment", "attu"),
+            ("StatefulSet", "db"),
+            ("Deployment", "web"),
+        ] {
+            let object = milvus_guard_core::manifest::object::ObjectRef {
+                kind: kind.into(),
+                namespace: None,
+                name: name.into(),
+            };
             snapshot.others.add(&object);
         }
         snapshot
@@ -228,21 +284,44 @@ mod tests {
 
     #[test]
     fn what_is_there_instead_is_named_with_the_next_command() {
-        let live = message(&["-n", "x"], &[without_milvus()], &["live, namespace x at https://c"]);
+        let live = message(
+            &["-n", "x"],
+            &[without_milvus()],
+            &["live, namespace x at https://c"],
+        );
         assert_eq!(
             live,
             "live, namespace x at https://c: no workload runs Milvus; found: 2 Deployments (attu, web), 1 StatefulSet (db)\n\
              next: milvus-guard audit --all-namespaces"
         );
         let file = message(&["--before", "a.yaml"], &[without_milvus()], &["a.yaml"]);
-        assert!(file.starts_with("a.yaml: no workload runs Milvus; found: 2 Deployments"), "{file}");
+        assert!(
+            file.starts_with("a.yaml: no workload runs Milvus; found: 2 Deployments"),
+            "{file}"
+        );
         assert!(file.contains("\nnext: kubectl get "), "{file}");
-        let empty = message(&["-n", "x"], &[Snapshot::default()], &["live, namespace x at https://c"]);
-        assert!(empty.contains("nothing is there") && empty.contains("next: "), "{empty}");
+        let empty = message(
+            &["-n", "x"],
+            &[Snapshot::default()],
+            &["live, namespace x at https://c"],
+        );
+        assert!(
+            empty.contains("nothing is there") && empty.contains("next: "),
+            "{empty}"
+        );
         let everywhere = message(&["-A"], &[without_milvus(), Snapshot::default()], &[]);
-        assert!(everywhere.starts_with("2 namespaces of the cluster: no workload runs Milvus"), "{everywhere}");
-        let other =
-            message(&["-n", "milvus", "-i", "mine"], &[Fixture::cluster("2.5.27").snapshot()], &["live, namespace milvus"]);
-        assert!(other.contains("no Milvus release 'mine'; found: milvus/my-release\nnext: "), "{other}");
+        assert!(
+            everywhere.starts_with("2 namespaces of the cluster: no workload runs Milvus"),
+            "{everywhere}"
+        );
+        let other = message(
+            &["-n", "milvus", "-i", "mine"],
+            &[Fixture::cluster("2.5.27").snapshot()],
+            &["live, namespace milvus"],
+        );
+        assert!(
+            other.contains("no Milvus release 'mine'; found: milvus/my-release\nnext: "),
+            "{other}"
+        );
     }
 }

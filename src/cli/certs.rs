@@ -19,7 +19,12 @@ use super::{
 };
 
 /// Names of a server on this machine, and of the Service that the chart makes.
-const NAMES: [&str; 4] = ["localhost", "127.0.0.1", "::1", "milvus-guard.milvus-guard.svc"];
+const NAMES: [&str; 4] = [
+    "localhost",
+    "127.0.0.1",
+    "::1",
+    "milvus-guard.milvus-guard.svc",
+];
 /// The longest life that all clients take: Apple's refuse more, also of private authorities.
 const MAX_DAYS: i64 = 825;
 const SECONDS_A_DAY: i64 = 24 * 60 * 60;
@@ -59,13 +64,18 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Done {
     let now = Timestamp::now();
-    let made = self_signed_for(&args.name, now, args.days * SECONDS_A_DAY).map_err(Failure::usage)?;
+    let made =
+        self_signed_for(&args.name, now, args.days * SECONDS_A_DAY).map_err(Failure::usage)?;
     let files = Files::of(&args.out, made);
     if !args.force {
         files.refuse_existing()?;
     }
     files.write()?;
-    print(&report(&args.out, &args.name, now.as_second() + args.days * SECONDS_A_DAY))?;
+    print(&report(
+        &args.out,
+        &args.name,
+        now.as_second() + args.days * SECONDS_A_DAY,
+    ))?;
     Ok(Exit::Clean)
 }
 
@@ -90,7 +100,11 @@ impl Files {
     }
 
     fn refuse_existing(&self) -> Result<(), Failure> {
-        match self.0.iter().find(|(path, ..)| path.symlink_metadata().is_ok()) {
+        match self
+            .0
+            .iter()
+            .find(|(path, ..)| path.symlink_metadata().is_ok())
+        {
             None => Ok(()),
             Some((path, ..)) => Err(Failure::usage(format!(
                 "{} exists; overwrite it with --force, or choose another folder with --out",
@@ -101,7 +115,9 @@ impl Files {
 
     fn write(&self) -> Result<(), Failure> {
         for (path, text, mode) in &self.0 {
-            replace(path, text, *mode).map_err(|error| Failure::usage(format!("cannot write {}: {error}", path.display())))?;
+            replace(path, text, *mode).map_err(|error| {
+                Failure::usage(format!("cannot write {}: {error}", path.display()))
+            })?;
         }
         Ok(())
     }
@@ -113,7 +129,12 @@ fn replace(path: &Path, text: &str, mode: Mode) -> io::Result<()> {
         fs::create_dir_all(folder)?;
     }
     let part = path.with_extension("part");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode as u32).open(&part)?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(mode as u32)
+        .open(&part)?;
     // A part that was left over, or an odd umask, would have its own mode.
     file.set_permissions(Permissions::from_mode(mode as u32))?;
     file.write_all(text.as_bytes())?;
@@ -123,9 +144,14 @@ fn replace(path: &Path, text: &str, mode: Mode) -> io::Result<()> {
 fn report(out: &Path, names: &[String], until: i64) -> String {
     let file = |name: &str| out.join(name).display().to_string();
     let (ca, cert, key) = (file("ca.crt"), file("tls.crt"), file("tls.key"));
-    let until = Timestamp::from_second(until).map_or_else(|_| String::new(), |until| until.to_string());
+    let until =
+        Timestamp::from_second(until).map_or_else(|_| String::new(), |until| until.to_string());
     let first = names.first().map_or("localhost", |name| name.as_str());
-    let address = if first.contains(':') { format!("[{first}]") } else { first.to_owned() };
+    let address = if first.contains(':') {
+        format!("[{first}]")
+    } else {
+        first.to_owned()
+    };
     format!(
         "Made a certificate for {}\nvalid until {until}:\n  {ca}   for clients to trust\n  {cert}  for the server\n  {key}  its key, readable by you only\n\n\
          Use it:\n  milvus-guard serve --no-cluster --tls-cert-file {cert} --tls-key-file {key}\n  curl --cacert {ca} https://{address}:8443/healthz\n",

@@ -40,7 +40,12 @@ pub(super) struct Args {
     before: Option<Source>,
 
     /// What is wanted
-    #[arg(long, value_name = "IN", required_unless_present = "target_version", conflicts_with = "target_version")]
+    #[arg(
+        long,
+        value_name = "IN",
+        required_unless_present = "target_version",
+        conflicts_with = "target_version"
+    )]
     after: Option<Source>,
 
     /// Judge only the Milvus release of this name; RELEASE/ALIAS where an umbrella chart holds several
@@ -138,7 +143,8 @@ impl FailOn {
 }
 
 pub(super) fn version(text: &str) -> Result<Build, String> {
-    text.parse().map_err(|error: milvus_guard_core::milvus::version::VersionError| error.to_string())
+    text.parse()
+        .map_err(|error: milvus_guard_core::milvus::version::VersionError| error.to_string())
 }
 
 pub(super) fn run(args: &Args, screen: &Screen) -> Done {
@@ -160,19 +166,31 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
         .count()
         > 1
     {
-        return Err(Failure::usage("only one input can come from standard input"));
+        return Err(Failure::usage(
+            "only one input can come from standard input",
+        ));
     }
     let facts = gather::facts(args.facts.as_ref())?;
     let own_data = gather::catalogue(&args.data)?;
     let catalogue = own_data.as_ref().unwrap_or_else(|| Catalogue::embedded());
-    let mut inputs = gatherer.gather(before.as_ref(), &after, facts, choice(&args.extent, &after)?)?;
+    let mut inputs = gatherer.gather(
+        before.as_ref(),
+        &after,
+        facts,
+        choice(&args.extent, &after)?,
+    )?;
 
-    let kept = args.etcd.configuration(&runtime, inputs.before.as_mut(), &mut inputs.after);
+    let kept = args
+        .etcd
+        .configuration(&runtime, inputs.before.as_mut(), &mut inputs.after);
     inputs.inputs.extend(kept);
-    let running = inputs.before.as_ref().and_then(|snapshot| match snapshot.releases.as_slice() {
-        [only] => Some(only),
-        _ => None,
-    });
+    let running = inputs
+        .before
+        .as_ref()
+        .and_then(|snapshot| match snapshot.releases.as_slice() {
+            [only] => Some(only),
+            _ => None,
+        });
     if let Some(fact) = args.etcd.inspect(&runtime, running) {
         inputs.inputs.push(InputEntry {
             role: "etcd".into(),
@@ -229,9 +247,9 @@ fn choice(args: &ExtentArgs, after: &Source) -> Result<Choice, Failure> {
     };
     match after {
         Source::File(_) => Ok(choice),
-        Source::Live | Source::Revision { .. } | Source::Version(_) => {
-            Err(Failure::usage(format!("{flag} is for files: release:, live and version: are whole releases")))
-        }
+        Source::Live | Source::Revision { .. } | Source::Version(_) => Err(Failure::usage(
+            format!("{flag} is for files: release:, live and version: are whole releases"),
+        )),
     }
 }
 
@@ -245,7 +263,12 @@ fn sides(args: &Args) -> Result<(Option<Source>, Source), Failure> {
             };
             Ok((before, after.clone()))
         }
-        (None, Some(version)) => Ok((Some(args.before.clone().unwrap_or(Source::Live)), Source::Version(version.clone()))),
-        (None, None) => Err(Failure::usage("nothing to judge: give --after, or -t with a version")),
+        (None, Some(version)) => Ok((
+            Some(args.before.clone().unwrap_or(Source::Live)),
+            Source::Version(version.clone()),
+        )),
+        (None, None) => Err(Failure::usage(
+            "nothing to judge: give --after, or -t with a version",
+        )),
     }
 }

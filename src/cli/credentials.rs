@@ -18,11 +18,20 @@ const MAX_CREDENTIAL: u64 = 64 * 1024;
 type Credentials = (Option<(String, String)>, Option<Tls>);
 
 /// How to get into etcd, with `--local`; a Job takes these from `--etcd-secret`.
-#[allow(clippy::struct_field_names, reason = "the fields are flags, and named as these")]
+#[allow(
+    clippy::struct_field_names,
+    reason = "the fields are flags, and named as these"
+)]
 #[derive(Clone, Debug, ClapArgs)]
 pub(in crate::cli) struct EtcdLogin {
     /// User of etcd
-    #[arg(long, value_name = "NAME", env = "MILVUS_GUARD_ETCD_USER", requires = "local", help_heading = "etcd, with --local")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "MILVUS_GUARD_ETCD_USER",
+        requires = "local",
+        help_heading = "etcd, with --local"
+    )]
     etcd_user: Option<String>,
 
     /// Password of that user; in the environment, because arguments are visible in process listings
@@ -37,15 +46,30 @@ pub(in crate::cli) struct EtcdLogin {
     etcd_password: Option<String>,
 
     /// Certificate authorities of etcd (PEM)
-    #[arg(long, value_name = "FILE", requires = "local", help_heading = "etcd, with --local")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "local",
+        help_heading = "etcd, with --local"
+    )]
     etcd_cacert: Option<PathBuf>,
 
     /// Client certificate (PEM)
-    #[arg(long, value_name = "FILE", requires = "etcd_key", help_heading = "etcd, with --local")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "etcd_key",
+        help_heading = "etcd, with --local"
+    )]
     etcd_cert: Option<PathBuf>,
 
     /// Key of the client certificate (PEM)
-    #[arg(long, value_name = "FILE", requires = "etcd_cert", help_heading = "etcd, with --local")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "etcd_cert",
+        help_heading = "etcd, with --local"
+    )]
     etcd_key: Option<PathBuf>,
 
     /// Folder with the keys of `--etcd-secret`, as its Job mounts them
@@ -59,13 +83,23 @@ impl EtcdLogin {
         if let Some(folder) = &self.etcd_credentials {
             return mounted(folder);
         }
-        let tls = tls(self.etcd_cacert.as_ref(), self.etcd_cert.as_ref(), self.etcd_key.as_ref());
-        Ok((login(self.etcd_user.as_ref(), self.etcd_password.as_ref()), tls))
+        let tls = tls(
+            self.etcd_cacert.as_ref(),
+            self.etcd_cert.as_ref(),
+            self.etcd_key.as_ref(),
+        );
+        Ok((
+            login(self.etcd_user.as_ref(), self.etcd_password.as_ref()),
+            tls,
+        ))
     }
 }
 
 /// How to get into Milvus, with `--local`; a Job takes these from `--milvus-secret`.
-#[allow(clippy::struct_field_names, reason = "the fields are flags, and named as these")]
+#[allow(
+    clippy::struct_field_names,
+    reason = "the fields are flags, and named as these"
+)]
 #[derive(Clone, Debug, ClapArgs)]
 pub(in crate::cli) struct MilvusLogin {
     /// User of Milvus
@@ -90,15 +124,30 @@ pub(in crate::cli) struct MilvusLogin {
     milvus_password: Option<String>,
 
     /// Certificate authorities of Milvus (PEM)
-    #[arg(long, value_name = "FILE", requires = "local", help_heading = "Milvus, with --local")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "local",
+        help_heading = "Milvus, with --local"
+    )]
     milvus_cacert: Option<PathBuf>,
 
     /// Client certificate (PEM)
-    #[arg(long, value_name = "FILE", requires = "milvus_key", help_heading = "Milvus, with --local")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "milvus_key",
+        help_heading = "Milvus, with --local"
+    )]
     milvus_cert: Option<PathBuf>,
 
     /// Key of the client certificate (PEM)
-    #[arg(long, value_name = "FILE", requires = "milvus_cert", help_heading = "Milvus, with --local")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "milvus_cert",
+        help_heading = "Milvus, with --local"
+    )]
     milvus_key: Option<PathBuf>,
 
     /// Folder with the keys of `--milvus-secret`, as its Job mounts them
@@ -113,21 +162,42 @@ impl MilvusLogin {
             Some(folder) => mounted(folder)?,
             None => (
                 login(self.milvus_user.as_ref(), self.milvus_password.as_ref()),
-                tls(self.milvus_cacert.as_ref(), self.milvus_cert.as_ref(), self.milvus_key.as_ref()),
+                tls(
+                    self.milvus_cacert.as_ref(),
+                    self.milvus_cert.as_ref(),
+                    self.milvus_key.as_ref(),
+                ),
             ),
         };
-        Ok((user.map_or(Login::None, |(user, password)| Login::Password { user, password }), tls))
+        Ok((
+            user.map_or(Login::None, |(user, password)| Login::Password {
+                user,
+                password,
+            }),
+            tls,
+        ))
     }
 }
 
 /// A user, whose password may be empty.
-pub(in crate::cli) fn login(user: Option<&String>, password: Option<&String>) -> Option<(String, String)> {
+pub(in crate::cli) fn login(
+    user: Option<&String>,
+    password: Option<&String>,
+) -> Option<(String, String)> {
     user.map(|user| (user.clone(), password.cloned().unwrap_or_default()))
 }
 
 /// TLS, where any file was given for it.
-pub(in crate::cli) fn tls(ca: Option<&PathBuf>, cert: Option<&PathBuf>, key: Option<&PathBuf>) -> Option<Tls> {
-    let tls = Tls { ca: ca.cloned(), cert: cert.cloned(), key: key.cloned() };
+pub(in crate::cli) fn tls(
+    ca: Option<&PathBuf>,
+    cert: Option<&PathBuf>,
+    key: Option<&PathBuf>,
+) -> Option<Tls> {
+    let tls = Tls {
+        ca: ca.cloned(),
+        cert: cert.cloned(),
+        key: key.cloned(),
+    };
     Some(tls).filter(|tls| *tls != Tls::default())
 }
 
@@ -135,14 +205,26 @@ pub(in crate::cli) fn tls(ca: Option<&PathBuf>, cert: Option<&PathBuf>, key: Opt
 fn mounted(folder: &Path) -> Result<Credentials, Failure> {
     let file = |name: &str| Some(folder.join(name)).filter(|path| path.is_file());
     let text = |name: &str| file(name).map(|path| credential(&path, "")).transpose();
-    let user = text("username")?.map(|user| Ok::<_, Failure>((user, text("password")?.unwrap_or_default()))).transpose()?;
-    Ok((user, tls(file("ca.crt").as_ref(), file("tls.crt").as_ref(), file("tls.key").as_ref())))
+    let user = text("username")?
+        .map(|user| Ok::<_, Failure>((user, text("password")?.unwrap_or_default())))
+        .transpose()?;
+    Ok((
+        user,
+        tls(
+            file("ca.crt").as_ref(),
+            file("tls.crt").as_ref(),
+            file("tls.key").as_ref(),
+        ),
+    ))
 }
 
 /// What stands in a file, without the end of its line. Failures name the file, and `what` before it.
 pub(in crate::cli) fn credential(path: &Path, what: &str) -> Result<String, Failure> {
-    let failed = |why: String| Failure::usage(format!("cannot read {what}{}: {why}", path.display()));
-    let size = fs::metadata(path).map_err(|error| failed(error.to_string()))?.len();
+    let failed =
+        |why: String| Failure::usage(format!("cannot read {what}{}: {why}", path.display()));
+    let size = fs::metadata(path)
+        .map_err(|error| failed(error.to_string()))?
+        .len();
     if size > MAX_CREDENTIAL {
         return Err(failed(format!("it has {size} bytes")));
     }

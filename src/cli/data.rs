@@ -129,9 +129,17 @@ fn list(data: &[PathBuf], format: DataFormat) -> Done {
     let catalogue = own.as_ref().unwrap_or_else(|| Catalogue::embedded());
     let tables = TABLES
         .into_iter()
-        .map(|(table, holds)| TableEntry { table, rows: catalogue.table(table).map_or(0, |rows| rows.len()), holds })
+        .map(|(table, holds)| TableEntry {
+            table,
+            rows: catalogue.table(table).map_or(0, |rows| rows.len()),
+            holds,
+        })
         .collect();
-    let listing = Listing { as_of: catalogue.as_of(), tables, sources: &catalogue.layers };
+    let listing = Listing {
+        as_of: catalogue.as_of(),
+        tables,
+        sources: &catalogue.layers,
+    };
     print(&match format {
         DataFormat::Text => list_text(&listing),
         _ => structured(&listing, format),
@@ -146,11 +154,23 @@ fn day_text(day: Option<Day>) -> String {
 fn list_text(listing: &Listing<'_>) -> String {
     let mut out = format!("{}\n\n", day_text(listing.as_of));
     for entry in &listing.tables {
-        let _ = writeln!(out, "  {:<16} {:>4} {:<5} {}", entry.table, entry.rows, rows_word(entry.rows), entry.holds);
+        let _ = writeln!(
+            out,
+            "  {:<16} {:>4} {:<5} {}",
+            entry.table,
+            entry.rows,
+            rows_word(entry.rows),
+            entry.holds
+        );
     }
     out.push('\n');
     for layer in listing.sources {
-        let _ = writeln!(out, "from {}: {}", plain(&layer.source), day_text(layer.as_of));
+        let _ = writeln!(
+            out,
+            "from {}: {}",
+            plain(&layer.source),
+            day_text(layer.as_of)
+        );
         if layer.source == "embedded" {
             continue;
         }
@@ -158,7 +178,11 @@ fn list_text(listing: &Listing<'_>) -> String {
             let _ = writeln!(out, "  no rows");
         }
         for table in &layer.tables {
-            let _ = writeln!(out, "  {:<16} {} added, {} replaced", table.table, table.added, table.replaced);
+            let _ = writeln!(
+                out,
+                "  {:<16} {} added, {} replaced",
+                table.table, table.added, table.replaced
+            );
         }
     }
     out
@@ -173,7 +197,10 @@ fn show(what: &[String], data: &[PathBuf], format: DataFormat) -> Done {
     let catalogue = own.as_ref().unwrap_or_else(|| Catalogue::embedded());
     let rows = wanted(what, catalogue)?;
     if rows.is_empty() {
-        return Err(Failure { message: unknown(what, catalogue), exit: Exit::Found });
+        return Err(Failure {
+            message: unknown(what, catalogue),
+            exit: Exit::Found,
+        });
     }
     print(&match format {
         DataFormat::Text => rows.iter().map(row_text).collect::<Vec<_>>().join("\n"),
@@ -184,9 +211,18 @@ fn show(what: &[String], data: &[PathBuf], format: DataFormat) -> Done {
 
 fn wanted(what: &[String], catalogue: &Catalogue) -> Result<Vec<Row>, Failure> {
     let what: Vec<&str> = what.iter().map(String::as_str).collect();
-    let version = |text: &str| text.parse::<Build>().map(|build| build.version).map_err(Failure::usage);
+    let version = |text: &str| {
+        text.parse::<Build>()
+            .map(|build| build.version)
+            .map_err(Failure::usage)
+    };
     let in_table = |table: &str, key: &str| -> Vec<Row> {
-        catalogue.table(table).unwrap_or_default().into_iter().filter(|row| row.key == key).collect()
+        catalogue
+            .table(table)
+            .unwrap_or_default()
+            .into_iter()
+            .filter(|row| row.key == key)
+            .collect()
     };
     Ok(match what.as_slice() {
         ["table", name] => catalogue.table(name).unwrap_or_default(),
@@ -196,10 +232,16 @@ fn wanted(what: &[String], catalogue: &Catalogue) -> Result<Vec<Row>, Failure> {
         ["path", from, to] => {
             let (from, to) = (Build::of(version(from)?), Build::of(version(to)?));
             let route = catalogue.route(&from, &to, &Situation::default());
-            route.rows.iter().flat_map(|row| in_table("paths", &row.id)).collect()
+            route
+                .rows
+                .iter()
+                .flat_map(|row| in_table("paths", &row.id))
+                .collect()
         }
         [table, key] if TABLES.iter().any(|(known, _)| known == table) => in_table(table, key),
-        [name] => catalogue.table(name).unwrap_or_else(|| by_name(name, catalogue)),
+        [name] => catalogue
+            .table(name)
+            .unwrap_or_else(|| by_name(name, catalogue)),
         _ => {
             let kinds = "table, row, release, chart or path";
             return Err(Failure::usage(format!(
@@ -215,7 +257,11 @@ fn by_name(name: &str, catalogue: &Catalogue) -> Vec<Row> {
     let mut rows = catalogue.rows_by_key(name);
     if let Ok(build) = name.parse::<Build>() {
         let chart = build.version.to_string();
-        for row in catalogue.rows_about(build.version).into_iter().chain(catalogue.rows_by_key(&chart)) {
+        for row in catalogue
+            .rows_about(build.version)
+            .into_iter()
+            .chain(catalogue.rows_by_key(&chart))
+        {
             if !rows.contains(&row) {
                 rows.push(row);
             }
@@ -227,7 +273,11 @@ fn by_name(name: &str, catalogue: &Catalogue) -> Vec<Row> {
 fn unknown(what: &[String], catalogue: &Catalogue) -> String {
     let last = what.last().map_or("", String::as_str);
     let wanted = last.to_ascii_lowercase();
-    let all = TABLES.into_iter().filter_map(|(table, _)| catalogue.table(table)).flatten().map(|row| row.key);
+    let all = TABLES
+        .into_iter()
+        .filter_map(|(table, _)| catalogue.table(table))
+        .flatten()
+        .map(|row| row.key);
     let near: Vec<String> = all
         .chain(TABLES.iter().map(|(table, _)| (*table).to_owned()))
         .filter(|key| wanted.len() > 2 && key.to_ascii_lowercase().contains(&wanted))
@@ -238,7 +288,10 @@ fn unknown(what: &[String], catalogue: &Catalogue) -> String {
     } else {
         format!("near it: {}", near.join(", "))
     };
-    format!("the data has nothing called '{}' ({near})", plain(&what.join(" ")))
+    format!(
+        "the data has nothing called '{}' ({near})",
+        plain(&what.join(" "))
+    )
 }
 
 fn row_text(row: &Row) -> String {
@@ -266,7 +319,11 @@ fn is_blank(value: &Value) -> bool {
 }
 
 fn field_text(out: &mut String, name: &str, value: &Value, indent: usize) {
-    let scalar = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let scalar = |value: &Value| {
+        value
+            .as_str()
+            .map_or_else(|| value.to_string(), str::to_owned)
+    };
     match value {
         Value::Array(items) if items.iter().all(|item| !item.is_object()) => {
             let items: Vec<String> = items.iter().map(scalar).collect();
@@ -277,7 +334,10 @@ fn field_text(out: &mut String, name: &str, value: &Value, indent: usize) {
             for item in items {
                 let shown = item.as_object().map(|fields| {
                     let fields = fields.iter().filter(|(_, value)| !is_blank(value));
-                    fields.map(|(name, value)| format!("{name}: {}", compact(value))).collect::<Vec<_>>().join("; ")
+                    fields
+                        .map(|(name, value)| format!("{name}: {}", compact(value)))
+                        .collect::<Vec<_>>()
+                        .join("; ")
                 });
                 line(out, "-", &shown.unwrap_or_else(|| scalar(item)), indent + 2);
             }
@@ -293,14 +353,21 @@ fn compact(value: &Value) -> String {
         Value::Array(items) => items.iter().map(compact).collect::<Vec<_>>().join(", "),
         Value::Object(fields) => {
             let fields = fields.iter().filter(|(_, value)| !is_blank(value));
-            fields.map(|(name, value)| format!("{name} {}", compact(value))).collect::<Vec<_>>().join(", ")
+            fields
+                .map(|(name, value)| format!("{name} {}", compact(value)))
+                .collect::<Vec<_>>()
+                .join(", ")
         }
         value => value.to_string(),
     }
 }
 
 fn line(out: &mut String, name: &str, text: &str, indent: usize) {
-    let first = if name == "-" { format!("{:indent$}- ", "") } else { format!("{:indent$}{name:<16} ", "") };
+    let first = if name == "-" {
+        format!("{:indent$}- ", "")
+    } else {
+        format!("{:indent$}{name:<16} ", "")
+    };
     let rest = " ".repeat(first.len());
     let options = textwrap::Options::new(110)
         .initial_indent(&first)
@@ -332,12 +399,16 @@ fn check(files: &[PathBuf], format: DataFormat) -> Done {
             // A later file may build on the rows of an earlier one.
             base.add(&file, &text).map_err(Failure::usage)?;
         }
-        entries.extend(flaws.into_iter().map(|Flaw { line, row, message, .. }| FlawEntry {
-            file: file.clone(),
-            line,
-            row,
-            message,
-        }));
+        entries.extend(flaws.into_iter().map(
+            |Flaw {
+                 line, row, message, ..
+             }| FlawEntry {
+                file: file.clone(),
+                line,
+                row,
+                message,
+            },
+        ));
     }
     print(&match format {
         DataFormat::Text => flaws_text(&entries, files.len()),
@@ -353,8 +424,18 @@ fn check(files: &[PathBuf], format: DataFormat) -> Done {
 fn flaws_text(entries: &[FlawEntry], files: usize) -> String {
     let mut out = String::new();
     for entry in entries {
-        let row = if entry.row.is_empty() { String::new() } else { format!("{}: ", plain(&entry.row)) };
-        let _ = writeln!(out, "{}:{}: {row}{}", plain(&entry.file), entry.line, plain(&entry.message));
+        let row = if entry.row.is_empty() {
+            String::new()
+        } else {
+            format!("{}: ", plain(&entry.row))
+        };
+        let _ = writeln!(
+            out,
+            "{}:{}: {row}{}",
+            plain(&entry.file),
+            entry.line,
+            plain(&entry.message)
+        );
     }
     let files_word = if files == 1 { "file" } else { "files" };
     let _ = match entries.len() {

@@ -58,12 +58,18 @@ pub(super) struct Failure {
 impl Failure {
     /// Wrong usage, or input that cannot be read.
     pub(super) fn usage(message: impl fmt::Display) -> Self {
-        Self { message: message.to_string(), exit: Exit::Usage }
+        Self {
+            message: message.to_string(),
+            exit: Exit::Usage,
+        }
     }
 
     /// No cluster, no permission, or nothing there to judge.
     pub(super) fn no_verdict(message: impl fmt::Display) -> Self {
-        Self { message: message.to_string(), exit: Exit::NoVerdict }
+        Self {
+            message: message.to_string(),
+            exit: Exit::NoVerdict,
+        }
     }
 }
 

@@ -51,22 +51,37 @@ impl FromStr for Source {
             return Ok(Self::Live);
         }
         if let Some(version) = text.strip_prefix("version:") {
-            return version.parse().map(Self::Version).map_err(|error| error.to_string());
+            return version
+                .parse()
+                .map(Self::Version)
+                .map_err(|error| error.to_string());
         }
         if let Some(release) = text.strip_prefix("release:") {
             let (name, revision) = match release.split_once('@') {
                 Some((name, revision)) => {
-                    let number = revision.parse().map_err(|_| format!("'{revision}' is not a revision number"))?;
+                    let number = revision
+                        .parse()
+                        .map_err(|_| format!("'{revision}' is not a revision number"))?;
                     (name, Some(number))
                 }
                 None => (release, None),
             };
             if name.is_empty() {
-                return Err("release: needs a name, as in release:my-release or release:my-release@3".into());
+                return Err(
+                    "release: needs a name, as in release:my-release or release:my-release@3"
+                        .into(),
+                );
             }
-            return Ok(Self::Revision { name: name.to_owned(), revision });
+            return Ok(Self::Revision {
+                name: name.to_owned(),
+                revision,
+            });
         }
-        if text.is_empty() { Err("an input must not be empty".into()) } else { Ok(Self::File(text.to_owned())) }
+        if text.is_empty() {
+            Err("an input must not be empty".into())
+        } else {
+            Ok(Self::File(text.to_owned()))
+        }
     }
 }
 
@@ -91,7 +106,10 @@ pub(super) struct ClusterArgs {
 
 impl ClusterArgs {
     pub(super) fn access(&self) -> Access {
-        Access { kubeconfig: self.kubeconfig.clone(), context: self.context.clone() }
+        Access {
+            kubeconfig: self.kubeconfig.clone(),
+            context: self.context.clone(),
+        }
     }
 }
 
@@ -99,19 +117,41 @@ impl ClusterArgs {
 #[derive(Clone, Debug, Args)]
 pub(super) struct EtcdArgs {
     /// Read the format of the metadata from etcd (evidence for MG101), read only
-    #[arg(long = "etcd", value_name = "URL[,URL]", value_delimiter = ',', help_heading = "etcd")]
+    #[arg(
+        long = "etcd",
+        value_name = "URL[,URL]",
+        value_delimiter = ',',
+        help_heading = "etcd"
+    )]
     endpoints: Vec<String>,
 
     /// Root path of Milvus in etcd [default: what the running configuration says, else by-dev]
-    #[arg(long, value_name = "PATH", requires = "endpoints", help_heading = "etcd")]
+    #[arg(
+        long,
+        value_name = "PATH",
+        requires = "endpoints",
+        help_heading = "etcd"
+    )]
     root_path: Option<String>,
 
     /// Path of the metadata below the root path
-    #[arg(long, value_name = "PATH", default_value = "meta", requires = "endpoints", help_heading = "etcd")]
+    #[arg(
+        long,
+        value_name = "PATH",
+        default_value = "meta",
+        requires = "endpoints",
+        help_heading = "etcd"
+    )]
     meta_sub_path: String,
 
     /// User of etcd
-    #[arg(long, value_name = "NAME", requires = "endpoints", env = "MILVUS_GUARD_ETCD_USER", help_heading = "etcd")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        requires = "endpoints",
+        env = "MILVUS_GUARD_ETCD_USER",
+        help_heading = "etcd"
+    )]
     etcd_user: Option<String>,
 
     /// Password of that user; in the environment, because arguments are visible in process listings
@@ -126,22 +166,42 @@ pub(super) struct EtcdArgs {
     etcd_password: Option<String>,
 
     /// Certificate authorities of etcd (PEM)
-    #[arg(long, value_name = "FILE", requires = "endpoints", help_heading = "etcd")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "endpoints",
+        help_heading = "etcd"
+    )]
     etcd_cacert: Option<PathBuf>,
 
     /// Client certificate (PEM)
-    #[arg(long, value_name = "FILE", requires = "etcd_key", help_heading = "etcd")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "etcd_key",
+        help_heading = "etcd"
+    )]
     etcd_cert: Option<PathBuf>,
 
     /// Key of the client certificate (PEM)
-    #[arg(long, value_name = "FILE", requires = "etcd_cert", help_heading = "etcd")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "etcd_cert",
+        help_heading = "etcd"
+    )]
     etcd_key: Option<PathBuf>,
 }
 
 impl EtcdArgs {
     /// Reads the metadata's format, where etcd was named. What cannot be read is itself a fact.
-    pub(super) fn inspect(&self, runtime: &Runtime, before: Option<&Release>) -> Option<MetadataFact> {
-        self.endpoint(before).map(|endpoint| runtime.block_on(milvus_guard_metadata::executor::detect(&endpoint)))
+    pub(super) fn inspect(
+        &self,
+        runtime: &Runtime,
+        before: Option<&Release>,
+    ) -> Option<MetadataFact> {
+        self.endpoint(before)
+            .map(|endpoint| runtime.block_on(milvus_guard_metadata::executor::detect(&endpoint)))
     }
 
     /// Reads the configuration that Milvus itself keeps in etcd and lays it over both sides. Returns what was read, for the report.
@@ -151,21 +211,32 @@ impl EtcdArgs {
         before: Option<&mut Snapshot>,
         after: &mut Snapshot,
     ) -> Option<InputEntry> {
-        let running = before.as_ref().and_then(|snapshot| match snapshot.releases.as_slice() {
-            [only] => Some(only),
-            _ => None,
-        });
+        let running = before
+            .as_ref()
+            .and_then(|snapshot| match snapshot.releases.as_slice() {
+                [only] => Some(only),
+                _ => None,
+            });
         let endpoint = self.endpoint(running)?;
-        let mut entry = InputEntry { role: "etcd".into(), source: endpoint.shown(), ..InputEntry::default() };
+        let mut entry = InputEntry {
+            role: "etcd".into(),
+            source: endpoint.shown(),
+            ..InputEntry::default()
+        };
         match runtime.block_on(settings(&endpoint)) {
             Ok(settings) => {
                 for snapshot in before.into_iter().chain([after]) {
                     snapshot.lay_dynamic(&endpoint.root_path, &settings, "etcd");
                 }
                 let count = milvus_guard_core::text::count(settings.len(), "setting");
-                entry.read.push(format!("{count} that Milvus keeps under {}/config", endpoint.root_path));
+                entry.read.push(format!(
+                    "{count} that Milvus keeps under {}/config",
+                    endpoint.root_path
+                ));
             }
-            Err(reason) => entry.not_read.push(format!("the settings that Milvus keeps in etcd: {reason}")),
+            Err(reason) => entry
+                .not_read
+                .push(format!("the settings that Milvus keeps in etcd: {reason}")),
         }
         Some(entry)
     }
@@ -174,13 +245,22 @@ impl EtcdArgs {
         if self.endpoints.is_empty() {
             return None;
         }
-        let configured =
-            before.filter(|release| release.has_config()).map(|release| release.metadata().root_path.value.into_owned());
+        let configured = before
+            .filter(|release| release.has_config())
+            .map(|release| release.metadata().root_path.value.into_owned());
         Some(Endpoint {
             addresses: self.endpoints.clone(),
-            root_path: self.root_path.clone().or(configured).unwrap_or_else(|| "by-dev".into()),
+            root_path: self
+                .root_path
+                .clone()
+                .or(configured)
+                .unwrap_or_else(|| "by-dev".into()),
             meta_sub_path: self.meta_sub_path.clone(),
-            tls: tls(self.etcd_cacert.as_ref(), self.etcd_cert.as_ref(), self.etcd_key.as_ref()),
+            tls: tls(
+                self.etcd_cacert.as_ref(),
+                self.etcd_cert.as_ref(),
+                self.etcd_key.as_ref(),
+            ),
             user: login(self.etcd_user.as_ref(), self.etcd_password.as_ref()),
             release: before.map(|release| release.name.clone()),
         })
@@ -216,7 +296,10 @@ impl Gatherer<'_> {
         facts: Facts,
         choice: Choice,
     ) -> Result<Gathered, Failure> {
-        let mut gathered = Gathered { facts, ..Gathered::default() };
+        let mut gathered = Gathered {
+            facts,
+            ..Gathered::default()
+        };
         // What is wanted is read first: of the objects that it patches the documents are needed.
         let wanted = match after {
             Source::Version(_) => None,
@@ -224,7 +307,10 @@ impl Gatherer<'_> {
         };
         let running = match before {
             Some(before) => {
-                let patches = wanted.as_ref().map(|wanted| wanted.content.patches()).unwrap_or_default();
+                let patches = wanted
+                    .as_ref()
+                    .map(|wanted| wanted.content.patches())
+                    .unwrap_or_default();
                 let loaded = self.load(Role::Before, before, patches, &mut gathered)?;
                 gathered.inputs.push(loaded.entry.clone());
                 Some((before, loaded))
@@ -234,7 +320,9 @@ impl Gatherer<'_> {
         let wanted = match (wanted, after) {
             (Some(mut wanted), source) => {
                 match &running {
-                    Some((_, running)) => part::settle(running, &mut wanted, choice).map_err(Failure::usage)?,
+                    Some((_, running)) => {
+                        part::settle(running, &mut wanted, choice).map_err(Failure::usage)?
+                    }
                     None => wanted.snapshot = wanted.content.builder().build(),
                 }
                 Self::readable(source, &mut wanted)?;
@@ -278,17 +366,34 @@ impl Gatherer<'_> {
             read: vec!["the running manifests with Milvus' images moved".into()],
             ..InputEntry::default()
         });
-        let releases = running.releases.iter().map(|release| release.at_version(build)).collect();
-        Ok(Snapshot { releases, ..running.clone() })
+        let releases = running
+            .releases
+            .iter()
+            .map(|release| release.at_version(build))
+            .collect();
+        Ok(Snapshot {
+            releases,
+            ..running.clone()
+        })
     }
 
     /// What runs, for verbs that need nothing else.
     pub(super) fn running(&self, source: &Source, facts: Facts) -> Result<Snapshot, Failure> {
-        self.state(source, &mut Gathered { facts, ..Gathered::default() })
+        self.state(
+            source,
+            &mut Gathered {
+                facts,
+                ..Gathered::default()
+            },
+        )
     }
 
     /// What runs, with the facts about it and what was read.
-    pub(super) fn state(&self, source: &Source, gathered: &mut Gathered) -> Result<Snapshot, Failure> {
+    pub(super) fn state(
+        &self,
+        source: &Source,
+        gathered: &mut Gathered,
+    ) -> Result<Snapshot, Failure> {
         let mut loaded = self.load(Role::Before, source, Vec::new(), gathered)?;
         let snapshot = self.only_instance(&mut loaded);
         if snapshot.releases.is_empty() && matches!(source, Source::File(_)) {
@@ -299,16 +404,25 @@ impl Gatherer<'_> {
     }
 
     /// Adds the policies and exceptions of the cluster. Where they may not be read, the report says so.
-    pub(super) fn cluster_policies(&self, policies: &mut PolicySet, gathered: &mut Gathered) -> Result<(), Failure> {
+    pub(super) fn cluster_policies(
+        &self,
+        policies: &mut PolicySet,
+        gathered: &mut Gathered,
+    ) -> Result<(), Failure> {
         let (cluster, _) = self.connect()?;
-        let mut entry =
-            InputEntry { role: "policy".into(), source: format!("cluster {}", cluster.server()), ..InputEntry::default() };
+        let mut entry = InputEntry {
+            role: "policy".into(),
+            source: format!("cluster {}", cluster.server()),
+            ..InputEntry::default()
+        };
         match self.runtime.block_on(cluster.policies()) {
             Ok((documents, unusable)) => {
                 if documents.is_empty() && unusable.is_empty() {
                     return Ok(());
                 }
-                entry.read.push(format!("{} policies and exceptions", documents.len()));
+                entry
+                    .read
+                    .push(format!("{} policies and exceptions", documents.len()));
                 entry.not_read = unusable;
                 for document in documents {
                     policies.add(document);
@@ -322,9 +436,13 @@ impl Gatherer<'_> {
 
     /// The releases that `-i` names: by name, by name and alias (`RELEASE/ALIAS`), or with their namespace.
     fn only_instance(&self, loaded: &mut Loaded) -> Snapshot {
-        let Some(instance) = self.instance else { return std::mem::take(&mut loaded.snapshot) };
+        let Some(instance) = self.instance else {
+            return std::mem::take(&mut loaded.snapshot);
+        };
         let mut snapshot = loaded.snapshot.clone();
-        snapshot.releases.retain(|release| is_named(release, instance));
+        snapshot
+            .releases
+            .retain(|release| is_named(release, instance));
         snapshot
     }
 
@@ -337,13 +455,19 @@ impl Gatherer<'_> {
             Source::Live => "the cluster".into(),
             Source::Version(build) => build.to_string(),
         };
-        let input = role.map_or_else(|| format!("the input ({named})"), |role| format!("the input {role} ({named})"));
+        let input = role.map_or_else(
+            || format!("the input ({named})"),
+            |role| format!("the input {role} ({named})"),
+        );
         let content = &loaded.content;
         if let Some(instance) = self.instance
             && !loaded.snapshot.releases.is_empty()
         {
             let all = &loaded.snapshot.releases;
-            return Failure::usage(format!("{input} holds no Milvus release '{instance}'. It holds: {}", choices(all)));
+            return Failure::usage(format!(
+                "{input} holds no Milvus release '{instance}'. It holds: {}",
+                choices(all)
+            ));
         }
         if let Some(namespace) = self.namespace
             && !content.left_out.is_empty()
@@ -356,18 +480,36 @@ impl Gatherer<'_> {
                 .map(|(namespace, objects)| format!("{namespace} ({objects} objects)"))
                 .collect();
             let more = more(content.left_out.len());
-            return Failure::usage(format!("{input} holds nothing in namespace {namespace}. It holds: {}{more}", all.join(", ")));
+            return Failure::usage(format!(
+                "{input} holds nothing in namespace {namespace}. It holds: {}{more}",
+                all.join(", ")
+            ));
         }
-        let mut message = format!("{input} holds no Milvus: no workload runs 'milvus run', or has a Milvus image");
+        let mut message = format!(
+            "{input} holds no Milvus: no workload runs 'milvus run', or has a Milvus image"
+        );
         if !content.objects.is_empty() {
-            let objects: Vec<String> = content.metas().take(MAX_NAMED).map(|meta| meta.object.to_string()).collect();
-            message.push_str(&format!(". It holds: {}{}", objects.join(", "), more(content.objects.len())));
+            let objects: Vec<String> = content
+                .metas()
+                .take(MAX_NAMED)
+                .map(|meta| meta.object.to_string())
+                .collect();
+            message.push_str(&format!(
+                ". It holds: {}{}",
+                objects.join(", "),
+                more(content.objects.len())
+            ));
         }
         if !content.foreign.is_empty() {
             message.push_str(&format!(". {}", list(&content.foreign)));
         }
-        for remark in loaded.entry.notes.iter().chain(loaded.entry.not_read.iter().filter(|text| text.contains("left out by -n")))
-        {
+        for remark in loaded.entry.notes.iter().chain(
+            loaded
+                .entry
+                .not_read
+                .iter()
+                .filter(|text| text.contains("left out by -n")),
+        ) {
             message.push_str(&format!(". {remark}"));
         }
         match source {
@@ -377,7 +519,13 @@ impl Gatherer<'_> {
         }
     }
 
-    fn load(&self, role: Role, source: &Source, keep: Vec<(String, String)>, gathered: &mut Gathered) -> Result<Loaded, Failure> {
+    fn load(
+        &self,
+        role: Role,
+        source: &Source,
+        keep: Vec<(String, String)>,
+        gathered: &mut Gathered,
+    ) -> Result<Loaded, Failure> {
         let mut loaded = self.load_source(role, source, keep, gathered)?;
         Self::readable(source, &mut loaded)?;
         Ok(loaded)
@@ -387,7 +535,10 @@ impl Gatherer<'_> {
     fn readable(source: &Source, loaded: &mut Loaded) -> Result<(), Failure> {
         for release in &loaded.snapshot.releases {
             for (origin, reason) in release.config.unreadable() {
-                let place = format!("{origin}: the configuration of {} cannot be read: {reason}", release.label());
+                let place = format!(
+                    "{origin}: the configuration of {} cannot be read: {reason}",
+                    release.label()
+                );
                 if *source != Source::Live {
                     return Err(Failure::usage(place));
                 }
@@ -406,7 +557,10 @@ impl Gatherer<'_> {
     ) -> Result<Loaded, Failure> {
         match source {
             Source::File(path) => {
-                let how = files::Reading { namespace: self.namespace, keep };
+                let how = files::Reading {
+                    namespace: self.namespace,
+                    keep,
+                };
                 let loaded = files::load(role, path, &how).map_err(Failure::usage)?;
                 if role == Role::Before {
                     files::evidence::complete(&loaded.snapshot, &mut gathered.facts);
@@ -415,25 +569,43 @@ impl Gatherer<'_> {
             }
             Source::Live => self.live(role, &keep, gathered),
             Source::Revision { name, revision } => self.revision(role, name, *revision),
-            Source::Version(_) => Err(Failure::usage("version: can only be what is wanted (--after)")),
+            Source::Version(_) => Err(Failure::usage(
+                "version: can only be what is wanted (--after)",
+            )),
         }
     }
 
     fn connect(&self) -> Result<(Cluster, String), Failure> {
-        let cluster = self.runtime.block_on(Cluster::connect(&self.cluster.access())).map_err(Failure::no_verdict)?;
-        let namespace = self.namespace.map_or_else(|| cluster.default_namespace().to_owned(), str::to_owned);
+        let cluster = self
+            .runtime
+            .block_on(Cluster::connect(&self.cluster.access()))
+            .map_err(Failure::no_verdict)?;
+        let namespace = self
+            .namespace
+            .map_or_else(|| cluster.default_namespace().to_owned(), str::to_owned);
         Ok((cluster, namespace))
     }
 
-    fn live(&self, role: Role, keep: &[(String, String)], gathered: &mut Gathered) -> Result<Loaded, Failure> {
+    fn live(
+        &self,
+        role: Role,
+        keep: &[(String, String)],
+        gathered: &mut Gathered,
+    ) -> Result<Loaded, Failure> {
         let (cluster, namespace) = self.connect()?;
-        let reading = self.runtime.block_on(cluster.read(&namespace, true)).map_err(Failure::no_verdict)?;
+        let reading = self
+            .runtime
+            .block_on(cluster.read(&namespace, true))
+            .map_err(Failure::no_verdict)?;
         if role == Role::Before {
             fill(&mut gathered.facts, reading.facts);
         }
         let runs = self.runtime.block_on(cluster.runs());
-        let mut not_read: Vec<String> =
-            reading.not_read.iter().map(|missing| format!("{}: {}", missing.what, missing.reason)).collect();
+        let mut not_read: Vec<String> = reading
+            .not_read
+            .iter()
+            .map(|missing| format!("{}: {}", missing.what, missing.reason))
+            .collect();
         match runs {
             Ok(runs) if role == Role::Before => fill(&mut gathered.facts, runs),
             Ok(_) => {}
@@ -446,25 +618,44 @@ impl Gatherer<'_> {
             not_read,
             notes: Vec::new(),
         };
-        let mut content = Content { objects: reading.objects, form: Form::Whole, ..Content::default() };
+        let mut content = Content {
+            objects: reading.objects,
+            form: Form::Whole,
+            ..Content::default()
+        };
         if !keep.is_empty() {
-            let documents = self.runtime.block_on(cluster.workload_documents(&namespace, keep)).map_err(Failure::no_verdict)?;
-            content.raw = documents.iter().filter_map(|document| RawObject::live(document, CLUSTER)).collect();
+            let documents = self
+                .runtime
+                .block_on(cluster.workload_documents(&namespace, keep))
+                .map_err(Failure::no_verdict)?;
+            content.raw = documents
+                .iter()
+                .filter_map(|document| RawObject::live(document, CLUSTER))
+                .collect();
         }
-        Ok(Loaded { content, snapshot: reading.snapshot, entry })
+        Ok(Loaded {
+            content,
+            snapshot: reading.snapshot,
+            entry,
+        })
     }
 
     fn revision(&self, role: Role, name: &str, revision: Option<u64>) -> Result<Loaded, Failure> {
         let (cluster, namespace) = self.connect()?;
-        let stored = self.runtime.block_on(cluster.helm_release(&namespace, name, revision)).map_err(|error| match error {
-            missing @ (ClusterError::NotFound(_) | ClusterError::NoRelease { .. } | ClusterError::Codec { .. }) => {
-                Failure::usage(missing)
-            }
-            other => Failure::no_verdict(other),
-        })?;
+        let stored = self
+            .runtime
+            .block_on(cluster.helm_release(&namespace, name, revision))
+            .map_err(|error| match error {
+                missing @ (ClusterError::NotFound(_)
+                | ClusterError::NoRelease { .. }
+                | ClusterError::Codec { .. }) => Failure::usage(missing),
+                other => Failure::no_verdict(other),
+            })?;
         let source = format!("release:{}@{}", stored.name, stored.revision);
         let budget = milvus_guard_core::manifest::Budget::default();
-        let objects = stored.objects(stored.namespace.as_deref(), &budget).collect::<Result<Vec<_>, _>>();
+        let objects = stored
+            .objects(stored.namespace.as_deref(), &budget)
+            .collect::<Result<Vec<_>, _>>();
         let objects = objects.map_err(|error| Failure::usage(format!("{source}: {error}")))?;
         let entry = InputEntry {
             role: role.name().into(),
@@ -472,8 +663,17 @@ impl Gatherer<'_> {
             read: vec!["Helm's storage".into()],
             ..InputEntry::default()
         };
-        let content = Content { objects, helm: vec![stored], form: Form::Whole, ..Content::default() };
-        Ok(Loaded { snapshot: content.builder().build(), content, entry })
+        let content = Content {
+            objects,
+            helm: vec![stored],
+            form: Form::Whole,
+            ..Content::default()
+        };
+        Ok(Loaded {
+            snapshot: content.builder().build(),
+            content,
+            entry,
+        })
     }
 }
 
@@ -489,8 +689,14 @@ fn is_named(release: &Release, instance: &str) -> bool {
 /// What `-i` can name: aliases of one umbrella chart with their alias.
 pub(super) fn choices(releases: &[Release]) -> String {
     let names = releases.iter().map(|release| {
-        let twins = releases.iter().filter(|other| other.name == release.name && other.namespace == release.namespace);
-        if twins.count() > 1 { format!("{}/{}", release.label(), release.app_name) } else { release.label() }
+        let twins = releases
+            .iter()
+            .filter(|other| other.name == release.name && other.namespace == release.namespace);
+        if twins.count() > 1 {
+            format!("{}/{}", release.label(), release.app_name)
+        } else {
+            release.label()
+        }
     });
     let shown: Vec<String> = names.take(MAX_NAMED).collect();
     format!("{}{}", shown.join(", "), more(releases.len()))
@@ -506,8 +712,12 @@ fn more(all: usize) -> String {
 
 /// The namespaces of the cluster.
 pub(super) fn namespaces(runtime: &Runtime, cluster: &ClusterArgs) -> Result<Vec<String>, Failure> {
-    let cluster = runtime.block_on(Cluster::connect(&cluster.access())).map_err(Failure::no_verdict)?;
-    runtime.block_on(cluster.namespaces()).map_err(Failure::no_verdict)
+    let cluster = runtime
+        .block_on(Cluster::connect(&cluster.access()))
+        .map_err(Failure::no_verdict)?;
+    runtime
+        .block_on(cluster.namespaces())
+        .map_err(Failure::no_verdict)
 }
 
 /// What is known already stays; what is absent is taken from the cluster.
@@ -526,10 +736,14 @@ fn fill(facts: &mut Facts, seen: Facts) {
 
 /// Reads `--facts`.
 pub(super) fn facts(path: Option<&PathBuf>) -> Result<Facts, Failure> {
-    let Some(path) = path else { return Ok(Facts::default()) };
+    let Some(path) = path else {
+        return Ok(Facts::default());
+    };
     let text = read_text_file(path).map_err(Failure::usage)?;
     let name = path.display();
-    let Some(document) = documents(&text).next() else { return Ok(Facts::default()) };
+    let Some(document) = documents(&text).next() else {
+        return Ok(Facts::default());
+    };
     let document = document.map_err(|error| Failure::usage(format!("{name}: {error}")))?;
     serde_path_to_error::deserialize(document.root.to_json())
         .map_err(|error| Failure::usage(format!("{name}: {}: {}", error.path(), error.inner())))
@@ -567,8 +781,20 @@ mod tests {
     #[test]
     fn sources() {
         assert_eq!("live".parse(), Ok(Source::Live));
-        assert_eq!("release:a@3".parse(), Ok(Source::Revision { name: "a".into(), revision: Some(3) }));
-        assert_eq!("release:a".parse(), Ok(Source::Revision { name: "a".into(), revision: None }));
+        assert_eq!(
+            "release:a@3".parse(),
+            Ok(Source::Revision {
+                name: "a".into(),
+                revision: Some(3)
+            })
+        );
+        assert_eq!(
+            "release:a".parse(),
+            Ok(Source::Revision {
+                name: "a".into(),
+                revision: None
+            })
+        );
         assert_eq!("a.yaml".parse(), Ok(Source::File("a.yaml".into())));
         assert!("release:a@x".parse::<Source>().is_err());
         assert!("version:latest".parse::<Source>().is_err());

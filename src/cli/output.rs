@@ -37,7 +37,8 @@ const MAX_WIDTH: usize = 120;
 
 impl Screen {
     pub(super) fn new(choice: ColorChoice) -> Self {
-        let set = |name: &str| env::var_os(name).is_some_and(|value| !value.is_empty() && value != "0");
+        let set =
+            |name: &str| env::var_os(name).is_some_and(|value| !value.is_empty() && value != "0");
         let dumb = env::var_os("TERM").is_some_and(|term| term == "dumb");
         let wanted = |terminal: bool| match choice {
             ColorChoice::Always => true,
@@ -46,11 +47,21 @@ impl Screen {
             ColorChoice::Auto if set("CLICOLOR_FORCE") => true,
             ColorChoice::Auto => terminal && !dumb,
         };
-        let locale = ["LC_ALL", "LC_CTYPE", "LANG"].iter().find_map(|name| env::var(name).ok().filter(|value| !value.is_empty()));
-        let utf8 = locale.is_none_or(|locale| locale.to_ascii_uppercase().replace('-', "").contains("UTF8"));
-        let columns = env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+        let locale = ["LC_ALL", "LC_CTYPE", "LANG"]
+            .iter()
+            .find_map(|name| env::var(name).ok().filter(|value| !value.is_empty()));
+        let utf8 = locale.is_none_or(|locale| {
+            locale
+                .to_ascii_uppercase()
+                .replace('-', "")
+                .contains("UTF8")
+        });
+        let columns = env::var("COLUMNS")
+            .ok()
+            .and_then(|columns| columns.parse().ok());
         let width = if io::stdout().is_terminal() {
-            columns.or_else(|| terminal_size::terminal_size().map(|(width, _)| usize::from(width.0)))
+            columns
+                .or_else(|| terminal_size::terminal_size().map(|(width, _)| usize::from(width.0)))
         } else {
             columns
         };
@@ -63,7 +74,12 @@ impl Screen {
     }
 
     pub(super) fn style(&self, show: Show) -> Style {
-        Style { color: self.color, unicode: self.unicode, width: self.width, show }
+        Style {
+            color: self.color,
+            unicode: self.unicode,
+            width: self.width,
+            show,
+        }
     }
 
     /// Whether characters beyond ASCII can be shown.
@@ -78,41 +94,66 @@ impl Screen {
 
     /// An error on stderr.
     pub(super) fn error(&self, message: &str) {
-        let (on, off) = if self.color_stderr { ("\u{1b}[1;31m", "\u{1b}[0m") } else { ("", "") };
+        let (on, off) = if self.color_stderr {
+            ("\u{1b}[1;31m", "\u{1b}[0m")
+        } else {
+            ("", "")
+        };
         let _ = writeln!(io::stderr(), "{on}error:{off} {}", clean(message));
     }
 }
 
 /// Control characters of an input must not reach the terminal; line feeds of our own may.
 fn clean(text: &str) -> String {
-    text.lines().map(milvus_guard_core::text::plain).collect::<Vec<_>>().join("\n")
+    text.lines()
+        .map(milvus_guard_core::text::plain)
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// Writes to standard output; a reader that went away ends the program quietly.
 pub(super) fn print(text: &str) -> Result<(), Failure> {
     match io::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::usage(format!("cannot write to standard output: {error}")))
-        }
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::usage(format!(
+            "cannot write to standard output: {error}"
+        ))),
         _ => Ok(()),
     }
 }
 
 /// Writes a report in every format that was asked for.
-pub(super) fn report(report: &Report, outputs: &[Output], show: Show, screen: &Screen) -> Result<(), Failure> {
-    let to_stdout = outputs.iter().filter(|output| output.path.is_none()).count();
+pub(super) fn report(
+    report: &Report,
+    outputs: &[Output],
+    show: Show,
+    screen: &Screen,
+) -> Result<(), Failure> {
+    let to_stdout = outputs
+        .iter()
+        .filter(|output| output.path.is_none())
+        .count();
     if to_stdout > 1 {
         return Err(Failure::usage(
             "only one --format can go to standard output; give the others a file, as in --format sarif=out.sarif",
         ));
     }
-    let default = [Output { format: Format::Text, path: None }];
-    let outputs = if outputs.is_empty() { &default[..] } else { outputs };
+    let default = [Output {
+        format: Format::Text,
+        path: None,
+    }];
+    let outputs = if outputs.is_empty() {
+        &default[..]
+    } else {
+        outputs
+    };
     for output in outputs {
         match &output.path {
             None => print(&render(report, output.format, &screen.style(show)))?,
             Some(path) => {
-                let style = Style { color: false, ..screen.style(show) };
+                let style = Style {
+                    color: false,
+                    ..screen.style(show)
+                };
                 write(path, &render(report, output.format, &style))?;
             }
         }
@@ -122,5 +163,6 @@ pub(super) fn report(report: &Report, outputs: &[Output], show: Show, screen: &S
 
 /// Writes a file.
 pub(super) fn write(path: &Path, text: &str) -> Result<(), Failure> {
-    fs::write(path, text).map_err(|error| Failure::usage(format!("cannot write {}: {error}", path.display())))
+    fs::write(path, text)
+        .map_err(|error| Failure::usage(format!("cannot write {}: {error}", path.display())))
 }

@@ -103,7 +103,11 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
         PlanFormat::Json => plan.json(),
         PlanFormat::Markdown => upgrade_path::markdown(&plan),
     })?;
-    Ok(if plan.blocked.is_some() { Exit::Found } else { Exit::Clean })
+    Ok(if plan.blocked.is_some() {
+        Exit::Found
+    } else {
+        Exit::Clean
+    })
 }
 
 fn journey(args: &Args) -> Result<Journey, Failure> {
@@ -114,12 +118,19 @@ fn journey(args: &Args) -> Result<Journey, Failure> {
     let from = match (&args.from, &running) {
         (Some(from), _) => from.clone(),
         (None, Some(release)) => release.lowest().ok_or_else(|| {
-            Failure::usage(format!("the version of release '{}' cannot be read from its images; give --from", release.name))
+            Failure::usage(format!(
+                "the version of release '{}' cannot be read from its images; give --from",
+                release.name
+            ))
         })?,
         (None, None) => return Err(Failure::usage("give --from, --before or -i")),
     };
-    let from_release =
-        |pick: fn(&Release) -> Option<String>| running.as_ref().filter(|release| release.has_config()).and_then(pick);
+    let from_release = |pick: fn(&Release) -> Option<String>| {
+        running
+            .as_ref()
+            .filter(|release| release.has_config())
+            .and_then(pick)
+    };
     Ok(Journey {
         release: args
             .instance
@@ -129,7 +140,11 @@ fn journey(args: &Args) -> Result<Journey, Failure> {
         namespace: args
             .namespace
             .clone()
-            .or_else(|| running.as_ref().and_then(|release| release.namespace.clone()))
+            .or_else(|| {
+                running
+                    .as_ref()
+                    .and_then(|release| release.namespace.clone())
+            })
             .unwrap_or_else(|| "default".into()),
         from,
         to: args.to.clone(),
@@ -146,9 +161,13 @@ fn journey(args: &Args) -> Result<Journey, Failure> {
         },
         metastore: from_release(|release| Some(release.metadata().metastore.value.into_owned())),
         root_path: from_release(|release| Some(release.metadata().root_path.value.into_owned())),
-        manager: running.as_ref().map_or_else(Manager::plain_chart, |release| release.manager.clone()),
+        manager: running
+            .as_ref()
+            .map_or_else(Manager::plain_chart, |release| release.manager.clone()),
         queue: from_release(|release| Some(release.queue().kind.value.to_string())),
-        woodpecker_storage: running.as_ref().and_then(|release| Situation::of(release).woodpecker_storage),
+        woodpecker_storage: running
+            .as_ref()
+            .and_then(|release| Situation::of(release).woodpecker_storage),
     })
 }
 
@@ -163,10 +182,14 @@ fn running(args: &Args, source: &Source) -> Result<Release, Failure> {
     let mut releases = gatherer.running(source, Facts::default())?.releases;
     match releases.len() {
         1 => Ok(releases.remove(0)),
-        0 => Err(Failure::usage("no Milvus release was found; give -i and -n, or --from")),
+        0 => Err(Failure::usage(
+            "no Milvus release was found; give -i and -n, or --from",
+        )),
         _ => {
             let names = gather::choices(&releases);
-            Err(Failure::usage(format!("several Milvus releases were found ({names}); choose one with -i")))
+            Err(Failure::usage(format!(
+                "several Milvus releases were found ({names}); choose one with -i"
+            )))
         }
     }
 }

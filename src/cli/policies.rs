@@ -18,7 +18,10 @@ pub(super) fn documents(paths: &[PathBuf]) -> Result<Vec<PolicyDocument>, Failur
             let (documents, errors) = read(&text, &file.display().to_string());
             if let Some(first) = errors.first() {
                 let more = if errors.len() > 1 {
-                    format!(" (and {} more; see milvus-guard policy lint)", errors.len() - 1)
+                    format!(
+                        " (and {} more; see milvus-guard policy lint)",
+                        errors.len() - 1
+                    )
                 } else {
                     String::new()
                 };
@@ -32,12 +35,19 @@ pub(super) fn documents(paths: &[PathBuf]) -> Result<Vec<PolicyDocument>, Failur
 
 /// The files behind a path.
 pub(super) fn expand(path: &Path) -> Result<Vec<PathBuf>, Failure> {
-    if path.is_dir() { directory(path, &mut Vec::new()).map_err(Failure::usage) } else { Ok(vec![path.to_owned()]) }
+    if path.is_dir() {
+        directory(path, &mut Vec::new()).map_err(Failure::usage)
+    } else {
+        Ok(vec![path.to_owned()])
+    }
 }
 
 /// What is in force at a time.
 pub(super) fn set(documents: Vec<PolicyDocument>, now: Timestamp) -> PolicySet {
-    let mut set = PolicySet { now: Some(now), ..PolicySet::default() };
+    let mut set = PolicySet {
+        now: Some(now),
+        ..PolicySet::default()
+    };
     for document in documents {
         set.add(document);
     }

@@ -116,10 +116,18 @@ enum TestFormat {
 
 pub(super) fn run(args: Args, _screen: &Screen) -> Done {
     match args.action {
-        PolicyAction::Lint { paths, format, fail_on, now } => {
-            run_lint(&paths, format, fail_on, now.unwrap_or_else(Timestamp::now))
-        }
-        PolicyAction::Test { cases, policy, data, format } => run_test(&cases, &policy, &data, format),
+        PolicyAction::Lint {
+            paths,
+            format,
+            fail_on,
+            now,
+        } => run_lint(&paths, format, fail_on, now.unwrap_or_else(Timestamp::now)),
+        PolicyAction::Test {
+            cases,
+            policy,
+            data,
+            format,
+        } => run_test(&cases, &policy, &data, format),
     }
 }
 
@@ -150,14 +158,23 @@ fn run_lint(paths: &[PathBuf], format: LintFormat, fail_on: LintFailOn, now: Tim
         }
     }
     entries.extend(lint(&all, now).into_iter().map(|lint| LintEntry {
-        severity: if lint.severity == Severity::Error { "error" } else { "warning" },
+        severity: if lint.severity == Severity::Error {
+            "error"
+        } else {
+            "warning"
+        },
         source: lint.origin.source.to_string(),
         document: lint.origin.document,
         line: lint.origin.line,
         message: lint.message,
     }));
     entries.sort_by(|a, b| (&a.source, a.line).cmp(&(&b.source, b.line)));
-    let count = |severity: &str| entries.iter().filter(|entry| entry.severity == severity).count();
+    let count = |severity: &str| {
+        entries
+            .iter()
+            .filter(|entry| entry.severity == severity)
+            .count()
+    };
     let (errors, warnings) = (count("error"), count("warning"));
     print(&match format {
         LintFormat::Json => json(&entries),
@@ -165,15 +182,31 @@ fn run_lint(paths: &[PathBuf], format: LintFormat, fail_on: LintFailOn, now: Tim
             .iter()
             .map(|entry| {
                 let text = plain(&entry.message).replace('%', "%25");
-                format!("::{} file={},line={}::{text}\n", entry.severity, plain(&entry.source), entry.line)
+                format!(
+                    "::{} file={},line={}::{text}\n",
+                    entry.severity,
+                    plain(&entry.source),
+                    entry.line
+                )
             })
             .collect(),
         LintFormat::Text => {
             let mut out: String = entries
                 .iter()
-                .map(|entry| format!("{}:{}: {}: {}\n", plain(&entry.source), entry.line, entry.severity, plain(&entry.message)))
+                .map(|entry| {
+                    format!(
+                        "{}:{}: {}: {}\n",
+                        plain(&entry.source),
+                        entry.line,
+                        entry.severity,
+                        plain(&entry.message)
+                    )
+                })
                 .collect();
-            out += &format!("{} documents in order, {errors} errors, {warnings} warnings\n", all.len());
+            out += &format!(
+                "{} documents in order, {errors} errors, {warnings} warnings\n",
+                all.len()
+            );
             out
         }
     })?;
@@ -251,15 +284,31 @@ fn run_test(cases: &[PathBuf], policy: &[PathBuf], data: &[PathBuf], format: Tes
         find_cases(root, 8, &mut folders)?;
     }
     if folders.is_empty() {
-        let shown = cases.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
-        return Err(Failure::usage(format!("no case below {shown}: a case is a folder with expect.yaml")));
+        let shown = cases
+            .iter()
+            .map(|path| path.display().to_string())
+            .collect::<Vec<_>>()
+            .join(", ");
+        return Err(Failure::usage(format!(
+            "no case below {shown}: a case is a folder with expect.yaml"
+        )));
     }
     let mut outcomes = Vec::new();
     for folder in &folders {
         let expectation = expectation(folder)?;
-        let set = policies::set(documents.clone(), expectation.now.unwrap_or_else(Timestamp::now));
-        let differences = differences(&expectation, &judge_case(folder, &expectation, &set, catalogue)?);
-        outcomes.push(Outcome { case: folder.display().to_string(), passed: differences.is_empty(), differences });
+        let set = policies::set(
+            documents.clone(),
+            expectation.now.unwrap_or_else(Timestamp::now),
+        );
+        let differences = differences(
+            &expectation,
+            &judge_case(folder, &expectation, &set, catalogue)?,
+        );
+        outcomes.push(Outcome {
+            case: folder.display().to_string(),
+            passed: differences.is_empty(),
+            differences,
+        });
     }
     let failed = outcomes.iter().filter(|outcome| !outcome.passed).count();
     print(&match format {
@@ -268,12 +317,19 @@ fn run_test(cases: &[PathBuf], policy: &[PathBuf], data: &[PathBuf], format: Tes
         TestFormat::Text => {
             let mut out = String::new();
             for outcome in &outcomes {
-                out += &format!("{} {}\n", if outcome.passed { "ok  " } else { "FAIL" }, plain(&outcome.case));
+                out += &format!(
+                    "{} {}\n",
+                    if outcome.passed { "ok  " } else { "FAIL" },
+                    plain(&outcome.case)
+                );
                 for difference in &outcome.differences {
                     out += &format!("       {}\n", plain(difference));
                 }
             }
-            out += &format!("{} cases passed, {failed} failed\n", outcomes.len() - failed);
+            out += &format!(
+                "{} cases passed, {failed} failed\n",
+                outcomes.len() - failed
+            );
             out
         }
     })?;
@@ -285,9 +341,12 @@ fn find_cases(folder: &Path, depth: u8, found: &mut Vec<PathBuf>) -> Result<(), 
         found.push(folder.to_owned());
         return Ok(());
     }
-    let entries =
-        std::fs::read_dir(folder).map_err(|error| Failure::usage(format!("cannot read {}: {error}", folder.display())))?;
-    let mut folders: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.is_dir()).collect();
+    let entries = std::fs::read_dir(folder)
+        .map_err(|error| Failure::usage(format!("cannot read {}: {error}", folder.display())))?;
+    let mut folders: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.is_dir())
+        .collect();
     folders.sort();
     for inner in folders.iter().filter(|_| depth > 0) {
         find_cases(inner, depth - 1, found)?;
@@ -305,10 +364,13 @@ fn named(folder: &Path, name: &str) -> Option<PathBuf> {
 }
 
 fn expectation(folder: &Path) -> Result<Expectation, Failure> {
-    let path = named(folder, "expect").ok_or_else(|| Failure::usage(format!("{} has no expect.yaml", folder.display())))?;
+    let path = named(folder, "expect")
+        .ok_or_else(|| Failure::usage(format!("{} has no expect.yaml", folder.display())))?;
     let text = read_text_file(&path).map_err(Failure::usage)?;
     let name = path.display();
-    let Some(document) = documents(&text).next() else { return Err(Failure::usage(format!("{name} is empty"))) };
+    let Some(document) = documents(&text).next() else {
+        return Err(Failure::usage(format!("{name} is empty")));
+    };
     let document = document.map_err(|error| Failure::usage(format!("{name}: {error}")))?;
     serde_path_to_error::deserialize(document.root.to_json())
         .map_err(|error| Failure::usage(format!("{name}: {}: {}", error.path(), error.inner())))
@@ -321,32 +383,55 @@ fn judge_case(
     catalogue: &Catalogue,
 ) -> Result<Judgement, Failure> {
     let mut facts: Facts = gather::facts(named(folder, "facts").as_ref())?;
-    let after = expectation.after.as_ref().map(|after| after.parse::<Source>()).transpose().map_err(Failure::usage)?;
+    let after = expectation
+        .after
+        .as_ref()
+        .map(|after| after.parse::<Source>())
+        .transpose()
+        .map_err(Failure::usage)?;
     let load = |role: Role, path: &Path, keep: Vec<(String, String)>| -> Result<Loaded, Failure> {
-        let how = files::Reading { namespace: expectation.namespace.as_deref(), keep };
+        let how = files::Reading {
+            namespace: expectation.namespace.as_deref(),
+            keep,
+        };
         files::load(role, &path.display().to_string(), &how).map_err(Failure::usage)
     };
     let wanted = match &after {
         Some(Source::Version(_)) => None,
         Some(Source::File(name)) => Some(folder.join(name)),
-        Some(_) => return Err(Failure::usage(format!("{}: a case cannot ask a cluster", folder.display()))),
+        Some(_) => {
+            return Err(Failure::usage(format!(
+                "{}: a case cannot ask a cluster",
+                folder.display()
+            )));
+        }
         None => {
             let none = || Failure::usage(format!("{} has no after.yaml", folder.display()));
             Some(named(folder, "after").ok_or_else(none)?)
         }
     };
-    let mut wanted = wanted.map(|path| Ok((load(Role::After, &path, Vec::new())?, path))).transpose()?;
-    let patches = wanted.as_ref().map(|(loaded, _)| loaded.content.patches()).unwrap_or_default();
+    let mut wanted = wanted
+        .map(|path| Ok((load(Role::After, &path, Vec::new())?, path)))
+        .transpose()?;
+    let patches = wanted
+        .as_ref()
+        .map(|(loaded, _)| loaded.content.patches())
+        .unwrap_or_default();
     let holds_milvus = |snapshot: &Snapshot, path: &Path| {
         let no_milvus = || Failure::usage(format!("{} holds no Milvus", path.display()));
         snapshot.releases.first().map(|_| ()).ok_or_else(no_milvus)
     };
-    let running = expectation.before.as_ref().map(|name| folder.join(name)).or_else(|| named(folder, "before"));
+    let running = expectation
+        .before
+        .as_ref()
+        .map(|name| folder.join(name))
+        .or_else(|| named(folder, "before"));
     let before = if let Some(path) = running {
         let loaded = load(Role::Before, &path, patches)?;
         holds_milvus(&loaded.snapshot, &path)?;
         if let Some((wanted, _)) = &mut wanted {
-            files::part::settle(&loaded, wanted, files::part::Choice::Seen).map_err(Failure::usage)?;
+            files::part::settle(&loaded, wanted, files::part::Choice::Seen)
+                .map_err(Failure::usage)?;
         }
         Some(loaded.snapshot)
     } else {
@@ -365,11 +450,26 @@ fn judge_case(
         }
         (Some(Source::Version(build)), None) => {
             let Some(running) = &before else {
-                return Err(Failure::usage(format!("{}: after: version:... needs a before.yaml", folder.display())));
+                return Err(Failure::usage(format!(
+                    "{}: after: version:... needs a before.yaml",
+                    folder.display()
+                )));
             };
-            Snapshot { releases: running.releases.iter().map(|release| release.at_version(&build)).collect(), ..running.clone() }
+            Snapshot {
+                releases: running
+                    .releases
+                    .iter()
+                    .map(|release| release.at_version(&build))
+                    .collect(),
+                ..running.clone()
+            }
         }
-        (_, None) => return Err(Failure::usage(format!("{} has no after.yaml", folder.display()))),
+        (_, None) => {
+            return Err(Failure::usage(format!(
+                "{} has no after.yaml",
+                folder.display()
+            )));
+        }
     };
     Ok(judge(&Question {
         before: before.as_ref(),
@@ -393,7 +493,10 @@ fn differences(expectation: &Expectation, judgement: &Judgement) -> Vec<String> 
         .filter(|judged| !judged.finding.not_evaluated)
         .filter_map(|judged| judged.action().map(|action| (judged, action)))
         .collect();
-    if let Some(expected) = expectation.verdict.map(ExpectedVerdict::verdict).filter(|expected| *expected != judgement.verdict())
+    if let Some(expected) = expectation
+        .verdict
+        .map(ExpectedVerdict::verdict)
+        .filter(|expected| *expected != judgement.verdict())
     {
         // What could not be evaluated may be the only reason of a warning.
         let why = judgement
@@ -404,31 +507,56 @@ fn differences(expectation: &Expectation, judgement: &Judgement) -> Vec<String> 
             .map(|judged| format!("{}: {}", judged.finding.rule.id, judged.finding.message))
             .collect::<Vec<_>>()
             .join("; ");
-        differences.push(format!("verdict is {:?}, expected {expected:?} ({why})", judgement.verdict()).to_lowercase());
+        differences.push(
+            format!(
+                "verdict is {:?}, expected {expected:?} ({why})",
+                judgement.verdict()
+            )
+            .to_lowercase(),
+        );
     }
     for expected in &expectation.findings {
         let fits = findings.iter().any(|(judged, action)| {
             judged.finding.rule.id.eq_ignore_ascii_case(&expected.rule)
                 && expected.action.is_none_or(|expected| expected == *action)
-                && expected
-                    .component
-                    .as_ref()
-                    .is_none_or(|name| judged.finding.component.is_some_and(|component| component.name() == name))
+                && expected.component.as_ref().is_none_or(|name| {
+                    judged
+                        .finding
+                        .component
+                        .is_some_and(|component| component.name() == name)
+                })
         });
         if !fits {
             let seen: Vec<String> = findings
                 .iter()
                 .filter(|(judged, _)| judged.finding.rule.id.eq_ignore_ascii_case(&expected.rule))
-                .map(|(judged, action)| format!("{action:?}: {}", judged.finding.message).to_lowercase())
+                .map(|(judged, action)| {
+                    format!("{action:?}: {}", judged.finding.message).to_lowercase()
+                })
                 .collect();
-            let seen = if seen.is_empty() { "nothing of this rule".to_owned() } else { seen.join("; ") };
-            let action = expected.action.map_or(String::new(), |action| format!(" with {action:?}").to_lowercase());
-            differences.push(format!("{}{action} was not found (found: {seen})", expected.rule));
+            let seen = if seen.is_empty() {
+                "nothing of this rule".to_owned()
+            } else {
+                seen.join("; ")
+            };
+            let action = expected.action.map_or(String::new(), |action| {
+                format!(" with {action:?}").to_lowercase()
+            });
+            differences.push(format!(
+                "{}{action} was not found (found: {seen})",
+                expected.rule
+            ));
         }
     }
     for absent in &expectation.absent {
-        if let Some((judged, action)) = findings.iter().find(|(judged, _)| judged.finding.rule.id.eq_ignore_ascii_case(absent)) {
-            differences.push(format!("{absent} was found ({action:?}: {})", judged.finding.message));
+        if let Some((judged, action)) = findings
+            .iter()
+            .find(|(judged, _)| judged.finding.rule.id.eq_ignore_ascii_case(absent))
+        {
+            differences.push(format!(
+                "{absent} was found ({action:?}: {})",
+                judged.finding.message
+            ));
         }
     }
     differences

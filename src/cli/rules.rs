@@ -49,9 +49,15 @@ enum ListFormat {
 
 pub(super) fn run(args: Args, screen: &Screen) -> Done {
     let text = match args.action {
-        Action::List { format: ListFormat::Text } => list(),
-        Action::List { format: ListFormat::Json } => json(&ALL.iter().map(|rule| docs::entry(rule)).collect::<Vec<_>>()),
-        Action::List { format: ListFormat::Markdown } => docs::table("docs/rules/"),
+        Action::List {
+            format: ListFormat::Text,
+        } => list(),
+        Action::List {
+            format: ListFormat::Json,
+        } => json(&ALL.iter().map(|rule| docs::entry(rule)).collect::<Vec<_>>()),
+        Action::List {
+            format: ListFormat::Markdown,
+        } => docs::table("docs/rules/"),
         Action::Explain { rule, format } => {
             let found = rules::find(&rule).ok_or_else(|| Failure::usage(unknown(&rule)))?;
             match format {
@@ -81,14 +87,26 @@ fn list() -> String {
     for category in Category::ALL {
         out += &format!("{}\n", category.title());
         for rule in ALL.iter().filter(|rule| rule.category == category) {
-            out += &format!("  {:<6} {:<28} {:<13} {}\n", rule.id, rule.name, docs::default_text(rule), rule.title);
+            out += &format!(
+                "  {:<6} {:<28} {:<13} {}\n",
+                rule.id,
+                rule.name,
+                docs::default_text(rule),
+                rule.title
+            );
         }
     }
     out
 }
 
 fn explain(rule: &Rule, style: &Style) -> String {
-    let bold = |text: &str| if style.color { format!("\u{1b}[1m{text}\u{1b}[0m") } else { text.to_owned() };
+    let bold = |text: &str| {
+        if style.color {
+            format!("\u{1b}[1m{text}\u{1b}[0m")
+        } else {
+            text.to_owned()
+        }
+    };
     let wrap = |text: &str| {
         textwrap::fill(
             text,
@@ -102,17 +120,37 @@ fn explain(rule: &Rule, style: &Style) -> String {
     let mut out = format!("{} {}\n", bold(rule.id), bold(rule.name));
     out += &format!(
         "{}\n",
-        wrap(&format!("{} by default, since {}{}", docs::default_text(rule), rule.since, docs::loss_text(rule)))
+        wrap(&format!(
+            "{} by default, since {}{}",
+            docs::default_text(rule),
+            rule.since,
+            docs::loss_text(rule)
+        ))
     );
-    for (title, text) in
-        [("What it looks at", rule.what), ("Why it matters", rule.why), ("Example", rule.example), ("What to do", rule.fix)]
-    {
+    for (title, text) in [
+        ("What it looks at", rule.what),
+        ("Why it matters", rule.why),
+        ("Example", rule.example),
+        ("What to do", rule.fix),
+    ] {
         out += &format!("\n{}\n{}\n", bold(title), wrap(text));
     }
-    let gates: Vec<String> = rule.behavior.iter().map(|behavior| wrap(behavior.text())).collect();
+    let gates: Vec<String> = rule
+        .behavior
+        .iter()
+        .map(|behavior| wrap(behavior.text()))
+        .collect();
     if !gates.is_empty() {
-        out += &format!("\n{}\n{}\n", bold("At the gates and in a run"), gates.join("\n"));
+        out += &format!(
+            "\n{}\n{}\n",
+            bold("At the gates and in a run"),
+            gates.join("\n")
+        );
     }
-    out += &format!("\n{}\n{}\n", bold("Known from"), wrap(&rule.sources.join(", ")));
+    out += &format!(
+        "\n{}\n{}\n",
+        bold("Known from"),
+        wrap(&rule.sources.join(", "))
+    );
     out
 }

@@ -69,12 +69,23 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 #[derive(Clone, Debug, ClapArgs)]
 pub(super) struct JobArgs {
     /// Image of milvus-guard that the Job runs
-    #[arg(id = "job_image", long = "job-image", value_name = "IMAGE", env = "MILVUS_GUARD_IMAGE", help_heading = "Job")]
+    #[arg(
+        id = "job_image",
+        long = "job-image",
+        value_name = "IMAGE",
+        env = "MILVUS_GUARD_IMAGE",
+        help_heading = "Job"
+    )]
     pub(super) image: Option<String>,
 
     /// Service account of the Job, with the rights that docs/migrate.md or docs/upgrade.md lists [default: the guard's account for jobs, else one
     /// that is made for the run; its rights are granted for the run]
-    #[arg(id = "job_service_account", long = "job-service-account", value_name = "NAME", help_heading = "Job")]
+    #[arg(
+        id = "job_service_account",
+        long = "job-service-account",
+        value_name = "NAME",
+        help_heading = "Job"
+    )]
     pub(super) account: Option<String>,
 
     /// File (YAML or JSON) that is merged into the Job: resources, node selectors, pull secrets ...
@@ -105,11 +116,21 @@ pub(super) struct JobArgs {
 impl JobArgs {
     /// What is merged into the Job.
     pub(super) fn overrides(&self) -> Result<Option<Value>, Failure> {
-        let Some(path) = &self.job_overrides else { return Ok(None) };
+        let Some(path) = &self.job_overrides else {
+            return Ok(None);
+        };
         let text = read_text_file(path).map_err(Failure::usage)?;
-        let failed = |why: String| Failure::usage(format!("--job-overrides {}: {why}", path.display()));
-        let document = documents(&text).next().ok_or_else(|| failed("it is empty".into()))?;
-        Ok(Some(document.map_err(|error| failed(error.to_string()))?.root.to_json()))
+        let failed =
+            |why: String| Failure::usage(format!("--job-overrides {}: {why}", path.display()));
+        let document = documents(&text)
+            .next()
+            .ok_or_else(|| failed("it is empty".into()))?;
+        Ok(Some(
+            document
+                .map_err(|error| failed(error.to_string()))?
+                .root
+                .to_json(),
+        ))
     }
 }
 
@@ -126,8 +147,11 @@ pub(super) fn run<T>(
         .build()
         .map_err(|error| Failure::no_verdict(format!("cannot start the runtime: {error}")))?;
     let done = runtime.block_on(async {
-        let cluster = Cluster::connect(&cluster.access()).await.map_err(Failure::no_verdict)?;
-        let halting = Halting::on_signals().map_err(|error| Failure::no_verdict(format!("cannot listen to signals: {error}")))?;
+        let cluster = Cluster::connect(&cluster.access())
+            .await
+            .map_err(Failure::no_verdict)?;
+        let halting = Halting::on_signals()
+            .map_err(|error| Failure::no_verdict(format!("cannot listen to signals: {error}")))?;
         let history = History::default();
         let own: Box<dyn Listener> = Box::new(history.clone());
         let reporter = Reporter::new(display(progress, screen).into_iter().chain([own]).collect());
@@ -152,7 +176,9 @@ fn display(progress: ProgressArg, screen: &Screen) -> Option<Box<dyn Listener>> 
         ProgressArg::None => return None,
         ProgressArg::Json => Box::new(Json::new(io::stderr())),
         ProgressArg::Auto if !io::stderr().is_terminal() => Box::new(Lines::new(io::stderr())),
-        ProgressArg::Auto | ProgressArg::Bar => Box::new(Terminal::new(screen.unicode(), screen.colors_stderr())),
+        ProgressArg::Auto | ProgressArg::Bar => {
+            Box::new(Terminal::new(screen.unicode(), screen.colors_stderr()))
+        }
         ProgressArg::Plain => Box::new(Lines::new(io::stderr())),
     })
 }

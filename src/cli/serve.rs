@@ -64,11 +64,21 @@ pub(super) struct Args {
     metrics_listen: SocketAddr,
 
     /// Certificate chain (PEM); followed when the file changes
-    #[arg(long, value_name = "FILE", requires = "tls_key_file", help_heading = "Certificate")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "tls_key_file",
+        help_heading = "Certificate"
+    )]
     tls_cert_file: Option<PathBuf>,
 
     /// Key of the certificate (PEM)
-    #[arg(long, value_name = "FILE", requires = "tls_cert_file", help_heading = "Certificate")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "tls_cert_file",
+        help_heading = "Certificate"
+    )]
     tls_key_file: Option<PathBuf>,
 
     /// Make and rotate the certificate, and keep it in a Secret
@@ -80,23 +90,48 @@ pub(super) struct Args {
     tls_self_signed: bool,
 
     /// Where --tls-self-signed writes its authority, for clients that check it
-    #[arg(long, value_name = "FILE", requires = "tls_self_signed", help_heading = "Certificate")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "tls_self_signed",
+        help_heading = "Certificate"
+    )]
     tls_ca_out: Option<PathBuf>,
 
     /// Secret of --tls-managed
-    #[arg(long, value_name = "NAME", default_value = "milvus-guard-tls", help_heading = "Certificate")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "milvus-guard-tls",
+        help_heading = "Certificate"
+    )]
     tls_secret: String,
 
     /// Service through which the API server calls
-    #[arg(long, value_name = "NAME", default_value = "milvus-guard", help_heading = "Certificate")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "milvus-guard",
+        help_heading = "Certificate"
+    )]
     service_name: String,
 
     /// Template of the webhook configurations (YAML), which the leading replica registers; followed when it changes
-    #[arg(long, value_name = "FILE", required_unless_present = "no_cluster", help_heading = "Registration")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        required_unless_present = "no_cluster",
+        help_heading = "Registration"
+    )]
     webhook_registration: Option<PathBuf>,
 
     /// Name of the validating and the mutating webhook configuration
-    #[arg(long, value_name = "NAME", default_value = "milvus-guard", help_heading = "Registration")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "milvus-guard",
+        help_heading = "Registration"
+    )]
     webhook_configuration: String,
 
     /// Cluster role whose removal removes them
@@ -104,11 +139,21 @@ pub(super) struct Args {
     webhook_owner: Option<String>,
 
     /// Authority that API servers are to trust (PEM), for a certificate that the guard does not make; followed when it changes
-    #[arg(long, value_name = "FILE", conflicts_with = "tls_managed", help_heading = "Registration")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with = "tls_managed",
+        help_heading = "Registration"
+    )]
     webhook_ca_file: Option<PathBuf>,
 
     /// Secret in which the guard keeps the secret part of the webhook's path
-    #[arg(long, value_name = "NAME", default_value = "milvus-guard-path", help_heading = "Registration")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "milvus-guard-path",
+        help_heading = "Registration"
+    )]
     path_secret: String,
 
     /// Time after which another secret path is made
@@ -138,7 +183,12 @@ pub(super) struct Args {
     client_name: String,
 
     /// Namespace of the guard
-    #[arg(long, value_name = "NAMESPACE", env = "POD_NAMESPACE", default_value = "milvus-guard")]
+    #[arg(
+        long,
+        value_name = "NAMESPACE",
+        env = "POD_NAMESPACE",
+        default_value = "milvus-guard"
+    )]
     namespace: String,
 
     /// The guard's own service account
@@ -178,15 +228,30 @@ pub(super) struct Args {
     no_cluster: bool,
 
     /// What runs: a file or a folder
-    #[arg(long, value_name = "IN", requires = "no_cluster", help_heading = "Without a cluster")]
+    #[arg(
+        long,
+        value_name = "IN",
+        requires = "no_cluster",
+        help_heading = "Without a cluster"
+    )]
     before: Option<String>,
 
     /// What else is known, as YAML or JSON (see docs/schemas/facts.json)
-    #[arg(long, value_name = "FILE", requires = "no_cluster", help_heading = "Without a cluster")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "no_cluster",
+        help_heading = "Without a cluster"
+    )]
     facts: Option<PathBuf>,
 
     /// Policies and exceptions: a file or a folder; may be repeated
-    #[arg(long, value_name = "FILE|DIR", requires = "no_cluster", help_heading = "Without a cluster")]
+    #[arg(
+        long,
+        value_name = "FILE|DIR",
+        requires = "no_cluster",
+        help_heading = "Without a cluster"
+    )]
     policy: Vec<PathBuf>,
 
     /// Rows that add to or override the built-in data, a file or a folder, followed when they change; may be repeated
@@ -231,19 +296,35 @@ pub(super) fn run(args: Args) -> Done {
 }
 
 fn log(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("milvus_guard=info,warn"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new("milvus_guard=info,warn"));
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     // A second subscriber in one process is a test's; the first one stays.
     let _ = match format {
-        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).with_target(false).try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).with_target(false).try_init(),
+        LogFormat::Text => builder
+            .with_ansi(std::io::stderr().is_terminal())
+            .with_target(false)
+            .try_init(),
+        LogFormat::Json => builder
+            .json()
+            .flatten_event(true)
+            .with_target(false)
+            .try_init(),
     };
 }
 
 async fn serve(args: Args) -> Done {
-    let accounts = Accounts::new(&args.namespace, &args.service_account, &args.job_service_account);
+    let accounts = Accounts::new(
+        &args.namespace,
+        &args.service_account,
+        &args.job_service_account,
+    );
     let metrics = Arc::new(Metrics::new());
-    let follower = DataFiles::new(args.data.clone()).open(Arc::clone(&metrics)).map_err(Failure::usage)?;
+    let follower = DataFiles::new(args.data.clone())
+        .open(Arc::clone(&metrics))
+        .map_err(Failure::usage)?;
     let data = follower.data();
     if !args.data.is_empty() {
         tokio::spawn(follower.follow(POLL));
@@ -252,12 +333,21 @@ async fn serve(args: Args) -> Done {
     let in_cluster = !args.no_cluster;
     let life = Arc::new(Life::new(conditions(in_cluster)));
     let bind = async |address| {
-        Port::bind(address).await.map_err(|error| Failure::no_verdict(format!("cannot listen on {address}: {error}")))
+        Port::bind(address)
+            .await
+            .map_err(|error| Failure::no_verdict(format!("cannot listen on {address}: {error}")))
     };
     let (port, metrics_port) = (bind(args.listen).await?, bind(args.metrics_listen).await?);
 
-    let cluster =
-        if in_cluster { Some(Cluster::connect(&args.cluster.access()).await.map_err(Failure::no_verdict)?) } else { None };
+    let cluster = if in_cluster {
+        Some(
+            Cluster::connect(&args.cluster.access())
+                .await
+                .map_err(Failure::no_verdict)?,
+        )
+    } else {
+        None
+    };
     let leader = match &cluster {
         Some(cluster) => Leader::start(cluster.client().clone(), &args.namespace, &identity(&port)),
         None => Leader::default(),
@@ -282,7 +372,9 @@ async fn serve(args: Args) -> Done {
         Some(cluster) => {
             let client = cluster.client().clone();
             let kept = Arc::new(Store::new(&args.namespace));
-            let watcher = Cluster::watcher(&args.cluster.access()).await.map_err(Failure::no_verdict)?;
+            let watcher = Cluster::watcher(&args.cluster.access())
+                .await
+                .map_err(Failure::no_verdict)?;
             watch::start(&watcher, &kept, &args.namespace, args.watch_timeout);
             let duties = Duties {
                 client: client.clone(),
@@ -300,27 +392,64 @@ async fn serve(args: Args) -> Done {
             let kubernetes = cluster.version().await.ok();
             store = Some(Arc::clone(&kept));
             let namespace = args.namespace.clone();
-            let watching =
-                Watching { cluster, namespace, store: kept, kubernetes, accounts, catalogue: data, live: Live::default() };
-            (World::Cluster(Box::new(watching)), Some(EventSink::start(client)))
+            let watching = Watching {
+                cluster,
+                namespace,
+                store: kept,
+                kubernetes,
+                accounts,
+                catalogue: data,
+                live: Live::default(),
+            };
+            (
+                World::Cluster(Box::new(watching)),
+                Some(EventSink::start(client)),
+            )
         }
     };
-    let failure = FailurePolicies { release: args.release_gate_failure_policy, workload: args.workload_gate_failure_policy };
+    let failure = FailurePolicies {
+        release: args.release_gate_failure_policy,
+        workload: args.workload_gate_failure_policy,
+    };
     let answerer = Arc::new(Answerer::new(world, Arc::clone(&metrics), events, failure));
     let client_ca = match &args.client_ca_file {
-        Some(path) => Some(std::fs::read(path).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?),
+        Some(path) => Some(
+            std::fs::read(path)
+                .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?,
+        ),
         None => None,
     };
-    let config = server_config(certificates.clone(), client_ca.as_deref()).map_err(Failure::usage)?;
-    let app = App::new(answerer, Arc::clone(&life), client_ca.is_some().then_some(args.client_name.as_str()), callers);
+    let config =
+        server_config(certificates.clone(), client_ca.as_deref()).map_err(Failure::usage)?;
+    let app = App::new(
+        answerer,
+        Arc::clone(&life),
+        client_ca.is_some().then_some(args.client_name.as_str()),
+        callers,
+    );
 
-    let refresh = Refresh { metrics: Arc::clone(&metrics), store, certificates: certificates.clone(), leader };
-    tokio::spawn(probe::follow(Arc::clone(&life), refresh.clone(), port.address, last_read));
+    let refresh = Refresh {
+        metrics: Arc::clone(&metrics),
+        store,
+        certificates: certificates.clone(),
+        leader,
+    };
+    tokio::spawn(probe::follow(
+        Arc::clone(&life),
+        refresh.clone(),
+        port.address,
+        last_read,
+    ));
     // For people and scripts; a log in JSON stays JSON.
     match args.log_format {
-        LogFormat::Json => tracing::info!(address = %port.address, metrics = %metrics_port.address, "serving"),
+        LogFormat::Json => {
+            tracing::info!(address = %port.address, metrics = %metrics_port.address, "serving")
+        }
         LogFormat::Text => {
-            eprintln!("milvus-guard: serving on https://{}, metrics on http://{}/metrics", port.address, metrics_port.address);
+            eprintln!(
+                "milvus-guard: serving on https://{}, metrics on http://{}/metrics",
+                port.address, metrics_port.address
+            );
         }
     }
     tokio::spawn(metrics_port.serve(
@@ -333,7 +462,15 @@ async fn serve(args: Args) -> Done {
         let life = Arc::clone(&life);
         async move { until_told(&life, args.shutdown_delay).await }
     };
-    tokio::join!(told, port.serve(Transport::tls(config), routes::webhook(app), life, args.drain_timeout));
+    tokio::join!(
+        told,
+        port.serve(
+            Transport::tls(config),
+            routes::webhook(app),
+            life,
+            args.drain_timeout
+        )
+    );
     if let Some((presence, task)) = presence {
         task.abort();
         presence.end().await;
@@ -351,20 +488,43 @@ fn files(args: &Args, accounts: Accounts, data: Data) -> Result<Files, Failure> 
     let mut facts = gather::facts(args.facts.as_ref())?;
     milvus_guard_sources::files::evidence::complete(&place.snapshot, &mut facts);
     // Nobody else can be at work without a cluster.
-    let facts = Facts { runs: facts.runs.or(Some(Vec::new())), ..facts };
+    let facts = Facts {
+        runs: facts.runs.or(Some(Vec::new())),
+        ..facts
+    };
     let policies = policies::set(policies::documents(&args.policy)?, Timestamp::now());
-    Ok(Files { place: Arc::new(place), facts, policies, accounts, catalogue: data, decisions: std::sync::Mutex::default() })
+    Ok(Files {
+        place: Arc::new(place),
+        facts,
+        policies,
+        accounts,
+        catalogue: data,
+        decisions: std::sync::Mutex::default(),
+    })
 }
 
 /// Brings the first certificate, and sees to the next ones.
-async fn certificate(args: &Args, cluster: Option<&Cluster>, store: &CertStore, leader: &Leader) -> Result<(), Failure> {
+async fn certificate(
+    args: &Args,
+    cluster: Option<&Cluster>,
+    store: &CertStore,
+    leader: &Leader,
+) -> Result<(), Failure> {
     let log = |event: Reload| match event {
-        Reload::Loaded { not_after, .. } => tracing::info!(%not_after, "a new certificate is served"),
-        Reload::Kept { reason } => tracing::warn!(reason, "a new certificate cannot be used; the one before is kept"),
+        Reload::Loaded { not_after, .. } => {
+            tracing::info!(%not_after, "a new certificate is served")
+        }
+        Reload::Kept { reason } => tracing::warn!(
+            reason,
+            "a new certificate cannot be used; the one before is kept"
+        ),
         Reload::Stepped(step) => tracing::info!(?step, "certificate rotation advanced"),
     };
     if let (Some(cert), Some(key)) = (&args.tls_cert_file, &args.tls_key_file) {
-        let files = CertFiles { cert: cert.clone(), key: key.clone() };
+        let files = CertFiles {
+            cert: cert.clone(),
+            key: key.clone(),
+        };
         store.put(files.load().map_err(Failure::usage)?);
         tokio::spawn(files.follow(store.clone(), POLL, log));
         return Ok(());
@@ -378,20 +538,29 @@ async fn certificate(args: &Args, cluster: Option<&Cluster>, store: &CertStore, 
             webhook_configuration: args.webhook_configuration.clone(),
             registers: Registers::Another,
         };
-        store.put(managed.ensure(Timestamp::now()).await.map_err(Failure::no_verdict)?);
+        store.put(
+            managed
+                .ensure(Timestamp::now())
+                .await
+                .map_err(Failure::no_verdict)?,
+        );
         let leader = leader.clone();
         tokio::spawn(managed.follow(store.clone(), move || leader.is_me(), POLL, log));
         return Ok(());
     }
     if args.tls_self_signed {
-        let names: Vec<String> =
-            LOCAL_NAMES.iter().map(ToString::to_string).chain(service_names(&args.service_name, &args.namespace)).collect();
+        let names: Vec<String> = LOCAL_NAMES
+            .iter()
+            .map(ToString::to_string)
+            .chain(service_names(&args.service_name, &args.namespace))
+            .collect();
         let made = self_signed(&names, Timestamp::now()).map_err(Failure::no_verdict)?;
         if let Some(path) = &args.tls_ca_out {
-            std::fs::write(path, &made.ca_pem).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
+            std::fs::write(path, &made.ca_pem)
+                .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
         }
-        let certificate =
-            Certificate::from_pem(made.cert_pem.as_bytes(), made.key_pem.as_bytes()).map_err(Failure::no_verdict)?;
+        let certificate = Certificate::from_pem(made.cert_pem.as_bytes(), made.key_pem.as_bytes())
+            .map_err(Failure::no_verdict)?;
         store.put(certificate);
         return Ok(());
     }
@@ -402,12 +571,17 @@ async fn certificate(args: &Args, cluster: Option<&Cluster>, store: &CertStore, 
 
 /// Where the secret part of the path is kept.
 fn path_secret(args: &Args, cluster: &Cluster) -> Result<PathSecret, Failure> {
-    let time = |duration: Duration| jiff::SignedDuration::try_from(duration).map_err(Failure::usage);
+    let time =
+        |duration: Duration| jiff::SignedDuration::try_from(duration).map_err(Failure::usage);
     Ok(PathSecret {
         client: cluster.client().clone(),
         namespace: args.namespace.clone(),
         name: args.path_secret.clone(),
-        times: Times { life: time(args.path_lifetime)?, settle: time(args.path_settle)?, grace: time(args.path_grace)? },
+        times: Times {
+            life: time(args.path_lifetime)?,
+            settle: time(args.path_settle)?,
+            grace: time(args.path_grace)?,
+        },
     })
 }
 
@@ -422,8 +596,16 @@ async fn callers(secret: &PathSecret) -> Result<(Known, LastRead), Failure> {
 }
 
 /// Has this replica register the webhooks when it leads.
-fn register(args: &Args, secret: Option<PathSecret>, leader: &Leader, life: &Arc<Life>, store: &Arc<Store>) {
-    let (Some(template), Some(secret)) = (&args.webhook_registration, secret) else { return };
+fn register(
+    args: &Args,
+    secret: Option<PathSecret>,
+    leader: &Leader,
+    life: &Arc<Life>,
+    store: &Arc<Store>,
+) {
+    let (Some(template), Some(secret)) = (&args.webhook_registration, secret) else {
+        return;
+    };
     let registrar = Registrar {
         client: secret.client.clone(),
         namespace: args.namespace.clone(),
@@ -455,7 +637,13 @@ const fn conditions(in_cluster: bool) -> &'static [Condition] {
     }
 }
 
-fn presence_of(namespace: &str, client: &kube::Client, port: &Port, store: &Arc<Store>, life: &Arc<Life>) -> Presence {
+fn presence_of(
+    namespace: &str,
+    client: &kube::Client,
+    port: &Port,
+    store: &Arc<Store>,
+    life: &Arc<Life>,
+) -> Presence {
     Presence {
         client: client.clone(),
         namespace: namespace.to_owned(),
@@ -477,6 +665,8 @@ fn authority(args: &Args) -> Authority {
 
 /// The name under which this replica leads: the pod's, and something that tells two processes on one host apart.
 fn identity(port: &Port) -> String {
-    let host = std::env::var("POD_NAME").or_else(|_| std::env::var("HOSTNAME")).unwrap_or_else(|_| "milvus-guard".into());
+    let host = std::env::var("POD_NAME")
+        .or_else(|_| std::env::var("HOSTNAME"))
+        .unwrap_or_else(|_| "milvus-guard".into());
     format!("{host}_{}_{}", std::process::id(), port.address.port())
 }

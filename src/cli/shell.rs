@@ -38,10 +38,17 @@ pub(super) fn man(args: &ManArgs) -> Done {
     if let Some(folder) = &args.out {
         fs::create_dir_all(folder)
             .and_then(|()| clap_mangen::generate_to(Cli::command(), folder))
-            .map_err(|error| Failure::usage(format!("cannot write man pages into {}: {error}", folder.display())))?;
+            .map_err(|error| {
+                Failure::usage(format!(
+                    "cannot write man pages into {}: {error}",
+                    folder.display()
+                ))
+            })?;
     } else {
         let mut text = Vec::new();
-        clap_mangen::Man::new(Cli::command()).render(&mut text).map_err(Failure::usage)?;
+        clap_mangen::Man::new(Cli::command())
+            .render(&mut text)
+            .map_err(Failure::usage)?;
         print(&String::from_utf8_lossy(&text))?;
     }
     Ok(Exit::Clean)

@@ -41,7 +41,14 @@ Exit codes: 0 the run is done, or there is none; 3 it is under way, needs a pers
 4 it was rolled back.")]
 pub(super) struct Args {
     /// Release
-    #[arg(short, long, value_name = "NAME", required_unless_present = "all", default_value = "", hide_default_value = true)]
+    #[arg(
+        short,
+        long,
+        value_name = "NAME",
+        required_unless_present = "all",
+        default_value = "",
+        hide_default_value = true
+    )]
     instance: String,
 
     /// Every run that is under way, of any release
@@ -71,14 +78,19 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args, _screen: &Screen) -> Done {
     let runtime = super::gather::runtime()?;
     runtime.block_on(async {
-        let cluster = Cluster::connect(&args.cluster.access()).await.map_err(Failure::no_verdict)?;
+        let cluster = Cluster::connect(&args.cluster.access())
+            .await
+            .map_err(Failure::no_verdict)?;
         let halting = Halting::on_signals().map_err(Failure::no_verdict)?;
         show(args, &Link::new(cluster, Reporter::default(), halting)).await
     })
 }
 
 async fn show(args: &Args, link: &Link) -> Done {
-    let of = ReleaseName { name: args.instance.clone(), namespace: args.namespace.clone() };
+    let of = ReleaseName {
+        name: args.instance.clone(),
+        namespace: args.namespace.clone(),
+    };
     let home = match Home::find(link, &of, args.run_namespace.as_deref()).await {
         Ok(home) => home,
         // Without them nothing can ever have run.
@@ -92,7 +104,14 @@ async fn show(args: &Args, link: &Link) -> Done {
     loop {
         let runs = Store::runs(link, &home, &of).await.map_err(unread)?;
         // What holds the release, else what was last.
-        let Some(run) = runs.iter().rev().find(|run| run.is_under_way()).or(runs.last()) else { return nothing(args, &of) };
+        let Some(run) = runs
+            .iter()
+            .rev()
+            .find(|run| run.is_under_way())
+            .or(runs.last())
+        else {
+            return nothing(args, &of);
+        };
         let holder = holder(link, &home, &of).await?;
         let phase = run.status.phase;
         let over = phase.is_ended() || matches!(phase, RunPhase::Stopped | RunPhase::Paused);
@@ -117,15 +136,25 @@ async fn all(args: &Args, link: &Link, home: &Home) -> Done {
             let runs = json!({"schemaVersion": milvus_guard_operations::engine::view::SCHEMA_VERSION, "namespace": home.namespace, "underWay": runs});
             print(&format!("{runs:#}\n"))?;
         }
-        FormatArg::Text if runs.is_empty() => print(&format!("no run is under way in namespace {}\n", home.namespace))?,
+        FormatArg::Text if runs.is_empty() => print(&format!(
+            "no run is under way in namespace {}\n",
+            home.namespace
+        ))?,
         FormatArg::Text => {
             for run in &runs {
-                print(&format!("{} of {}/{}: {}\n", run.run, run.namespace, run.release, run.phase))?;
+                print(&format!(
+                    "{} of {}/{}: {}\n",
+                    run.run, run.namespace, run.release, run.phase
+                ))?;
             }
             print("Next: milvus-guard status -i RELEASE -n NAMESPACE shows one of them.\n")?;
         }
     }
-    Ok(if runs.is_empty() { Exit::Reached } else { Exit::Stopped })
+    Ok(if runs.is_empty() {
+        Exit::Reached
+    } else {
+        Exit::Stopped
+    })
 }
 
 const fn exit(phase: RunPhase) -> Exit {
@@ -144,7 +173,10 @@ const fn exit(phase: RunPhase) -> Exit {
 fn nothing(args: &Args, of: &ReleaseName) -> Done {
     match args.format {
         FormatArg::Text if args.all => print("no run is under way\n")?,
-        FormatArg::Text => print(&format!("no run of {} in namespace {}: nothing is under way\n", of.name, of.namespace))?,
+        FormatArg::Text => print(&format!(
+            "no run of {} in namespace {}: nothing is under way\n",
+            of.name, of.namespace
+        ))?,
         FormatArg::Json => {
             let none = json!({"schemaVersion": milvus_guard_operations::engine::view::SCHEMA_VERSION, "run": null, "release": of.name, "namespace": of.namespace});
             print(&format!("{none:#}\n"))?;
@@ -156,35 +188,58 @@ fn nothing(args: &Args, of: &ReleaseName) -> Done {
 async fn holder(link: &Link, home: &Home, of: &ReleaseName) -> Result<Option<HolderView>, Failure> {
     let api: Api<Lease> = Api::namespaced(link.client(), &home.namespace);
     let name = of.lease();
-    let lease = match link.call(&format!("Lease {name}"), async || api.get_opt(&name).await).await {
+    let lease = match link
+        .call(&format!("Lease {name}"), async || api.get_opt(&name).await)
+        .await
+    {
         Ok(lease) => lease,
         Err(error) => return Err(Failure::no_verdict(error)),
     };
     let spec = lease.and_then(|lease| lease.spec);
     Ok(spec.and_then(|spec| {
-        let identity = spec.holder_identity.filter(|identity| !identity.is_empty())?;
-        Some(HolderView { identity, since: spec.acquire_time.map(|at| at.0), renewed_at: spec.renew_time.map(|at| at.0) })
+        let identity = spec
+            .holder_identity
+            .filter(|identity| !identity.is_empty())?;
+        Some(HolderView {
+            identity,
+            since: spec.acquire_time.map(|at| at.0),
+            renewed_at: spec.renew_time.map(|at| at.0),
+        })
     }))
 }
 
 /// What runs of the release; `None` if that may not be read.
 async fn components(link: &Link, run: &UpgradeRun) -> Vec<ComponentView> {
-    let Ok(reading) = link.cluster.read(&run.spec.namespace, false).await else { return Vec::new() };
-    let names: Vec<&str> = run.status.originals.iter().map(|original| &*original.name).collect();
+    let Ok(reading) = link.cluster.read(&run.spec.namespace, false).await else {
+        return Vec::new();
+    };
+    let names: Vec<&str> = run
+        .status
+        .originals
+        .iter()
+        .map(|original| &*original.name)
+        .collect();
     let release = reading.snapshot.releases.into_iter().find(|release| {
-        release.name == run.spec.release || release.components.iter().any(|one| names.contains(&&*one.workload.meta.object.name))
+        release.name == run.spec.release
+            || release
+                .components
+                .iter()
+                .any(|one| names.contains(&&*one.workload.meta.object.name))
     });
-    let rows = release.into_iter().flat_map(|release| release.components).map(|component| {
-        let status = component.workload.status.unwrap_or_default();
-        ComponentView {
-            workload: component.workload.meta.object.name.clone(),
-            image: component.image().to_string(),
-            wanted: component.workload.wanted_replicas(),
-            updated: status.updated,
-            old: status.replicas - status.updated,
-            available: status.available,
-        }
-    });
+    let rows = release
+        .into_iter()
+        .flat_map(|release| release.components)
+        .map(|component| {
+            let status = component.workload.status.unwrap_or_default();
+            ComponentView {
+                workload: component.workload.meta.object.name.clone(),
+                image: component.image().to_string(),
+                wanted: component.workload.wanted_replicas(),
+                updated: status.updated,
+                old: status.replicas - status.updated,
+                available: status.available,
+            }
+        });
     rows.collect()
 }
 
@@ -206,7 +261,12 @@ struct Page<'a> {
 impl<'a> Page<'a> {
     fn new(args: &'a Args) -> Self {
         let live = args.wait && args.format == FormatArg::Text && io::stdout().is_terminal();
-        Self { args, live, drawn: 0, said: String::new() }
+        Self {
+            args,
+            live,
+            drawn: 0,
+            said: String::new(),
+        }
     }
 
     fn redraw(&mut self, view: &View) -> Result<(), Failure> {
@@ -216,7 +276,10 @@ impl<'a> Page<'a> {
             self.drawn = text.lines().count();
             return print(&text);
         }
-        let step = view.step.as_ref().map(|step| (step.number, step.done, step.waiting_for.clone()));
+        let step = view
+            .step
+            .as_ref()
+            .map(|step| (step.number, step.done, step.waiting_for.clone()));
         let said = format!("{} {step:?}", view.phase);
         if said != self.said {
             self.said = said;
@@ -229,13 +292,20 @@ impl<'a> Page<'a> {
         self.wipe()?;
         match self.args.format {
             FormatArg::Text => print(&view.text(Timestamp::now())),
-            FormatArg::Json => print(&format!("{}\n", serde_json::to_string(view).map_err(Failure::no_verdict)?)),
+            FormatArg::Json => print(&format!(
+                "{}\n",
+                serde_json::to_string(view).map_err(Failure::no_verdict)?
+            )),
         }
     }
 
     /// Takes away what was drawn. Lines that the terminal broke stay behind; better than to wipe what is not ours.
     fn wipe(&mut self) -> Result<(), Failure> {
         let drawn = std::mem::take(&mut self.drawn);
-        if drawn > 0 { print(&format!("\u{1b}[{drawn}A\u{1b}[J")) } else { Ok(()) }
+        if drawn > 0 {
+            print(&format!("\u{1b}[{drawn}A\u{1b}[J"))
+        } else {
+            Ok(())
+        }
     }
 }

@@ -54,31 +54,47 @@ fn flaws(case: &Case, report: &Value, code: i32) -> Vec<String> {
     let verdict = text(&report["verdict"]);
     let findings: Vec<(String, String)> = report["findings"]
         .as_array()
-        .map(|all| all.iter().map(|finding| (text(&finding["rule"]), text(&finding["action"]))).collect())
+        .map(|all| {
+            all.iter()
+                .map(|finding| (text(&finding["rule"]), text(&finding["action"])))
+                .collect()
+        })
         .unwrap_or_default();
     let mut flaws = Vec::new();
     if !case.verdict.holds(&verdict) {
-        flaws.push(format!("the verdict is {verdict}, and must be {:?}; {findings:?}", case.verdict));
+        flaws.push(format!(
+            "the verdict is {verdict}, and must be {:?}; {findings:?}",
+            case.verdict
+        ));
     }
     for wanted in &case.must {
-        if !findings.iter().any(|(rule, action)| wanted.rule.holds(rule) && wanted.action.holds(action)) {
+        if !findings
+            .iter()
+            .any(|(rule, action)| wanted.rule.holds(rule) && wanted.action.holds(action))
+        {
             flaws.push(format!("{wanted:?} is missing"));
         }
     }
     for (rule, action) in &findings {
-        let is_denial = action == "deny" && (case.must_not.contains(rule) || case.must_not_warn.contains(rule));
+        let is_denial =
+            action == "deny" && (case.must_not.contains(rule) || case.must_not_warn.contains(rule));
         if is_denial || (action == "warn" && case.must_not_warn.contains(rule)) {
             flaws.push(format!("{rule} is a false {action}"));
         }
     }
     for (side, wanted) in [("from", &case.from), ("to", &case.to)] {
         let seen = text(&report[side]);
-        if wanted.as_ref().is_some_and(|wanted| !wanted.holds(seen.trim_start_matches('v'))) {
+        if wanted
+            .as_ref()
+            .is_some_and(|wanted| !wanted.holds(seen.trim_start_matches('v')))
+        {
             flaws.push(format!("{side} is {seen}, and must be {wanted:?}"));
         }
     }
     if code != i32::from(verdict == "deny") {
-        flaws.push(format!("the exit code is {code} with the verdict {verdict}"));
+        flaws.push(format!(
+            "the exit code is {code} with the verdict {verdict}"
+        ));
     }
     flaws
 }
@@ -94,14 +110,28 @@ fn every_case_has_the_right_answer() {
     assert!(folders.len() >= 47, "{} cases", folders.len());
     let mut wrong = Vec::new();
     for path in folders {
-        let case: Case = serde_json::from_str(&fs::read_to_string(path.join("case.json")).unwrap()).unwrap();
-        assert!(!case.source.is_empty(), "{} names no source", path.display());
+        let case: Case =
+            serde_json::from_str(&fs::read_to_string(path.join("case.json")).unwrap()).unwrap();
+        assert!(
+            !case.source.is_empty(),
+            "{} names no source",
+            path.display()
+        );
         let side = |name: &str| path.join(name).to_str().unwrap().to_owned();
         let (before, after) = (side("before.yaml"), side("after.yaml"));
-        let (code, out, error) = run(guard().args(["check", "--before", &before, "--after", &after, "--format", "json"]));
+        let (code, out, error) = run(guard().args([
+            "check", "--before", &before, "--after", &after, "--format", "json",
+        ]));
         match serde_json::from_str(&out) {
-            Ok(report) => wrong.extend(flaws(&case, &report, code).into_iter().map(|flaw| format!("{}: {flaw}", case.title))),
-            Err(_) => wrong.push(format!("{}: no report, exit code {code}: {error}", case.title)),
+            Ok(report) => wrong.extend(
+                flaws(&case, &report, code)
+                    .into_iter()
+                    .map(|flaw| format!("{}: {flaw}", case.title)),
+            ),
+            Err(_) => wrong.push(format!(
+                "{}: no report, exit code {code}: {error}",
+                case.title
+            )),
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

@@ -66,7 +66,11 @@ pub enum Link {
 impl Fault {
     /// The write of this number is lost: an even one before it is made, an odd one after.
     pub fn lost(number: usize) -> Self {
-        if number.is_multiple_of(2) { Self::LostBefore(number) } else { Self::LostAfter(number) }
+        if number.is_multiple_of(2) {
+            Self::LostBefore(number)
+        } else {
+            Self::LostAfter(number)
+        }
     }
 }
 
@@ -161,8 +165,15 @@ impl Faults {
                 self.set(Fault::None);
                 return fault;
             }
-            assert!(ended.is_some_and(|status| status.success()), "{ended:?} before {fault:?}: {:#?}", self.log());
-            assert!((number / 2..place).contains(&writes), "{fault:?} was not met by {writes} writes");
+            assert!(
+                ended.is_some_and(|status| status.success()),
+                "{ended:?} before {fault:?}: {:#?}",
+                self.log()
+            );
+            assert!(
+                (number / 2..place).contains(&writes),
+                "{fault:?} was not met by {writes} writes"
+            );
             self.set(Fault::None);
             place = writes - writes / 8;
             again();
@@ -175,7 +186,11 @@ impl Faults {
         let (sender, receiver) = std::sync::mpsc::channel();
         let (flag, kubeconfig) = (Arc::clone(&stop), kubeconfig.to_owned());
         let thread = thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(1)
+                .enable_all()
+                .build()
+                .unwrap();
             runtime.block_on(async move {
                 let access = Access { kubeconfig: Some(kubeconfig), context: None };
                 let client = Cluster::watcher(&access).await.unwrap();
@@ -213,7 +228,12 @@ impl Faults {
         });
         let kubeconfig = folder.join(format!("faults-{}.kubeconfig", address.port()));
         std::fs::write(&kubeconfig, config.to_string()).unwrap();
-        Self { shared, stop, thread: Some(thread), kubeconfig }
+        Self {
+            shared,
+            stop,
+            thread: Some(thread),
+            kubeconfig,
+        }
     }
 
     pub fn kubeconfig(&self) -> &Path {
@@ -236,7 +256,10 @@ impl Faults {
 
     /// Writes that were held, and those of them that were answered by the API server afterwards.
     pub fn held(&self) -> (usize, usize) {
-        (self.shared.held.load(Ordering::SeqCst), self.shared.released.load(Ordering::SeqCst))
+        (
+            self.shared.held.load(Ordering::SeqCst),
+            self.shared.released.load(Ordering::SeqCst),
+        )
     }
 
     /// From now on this cannot be read; watches that stand go on to their end.
@@ -276,7 +299,9 @@ impl Drop for Faults {
 
 async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
-    let Ok(body) = body.collect().await else { return answer(StatusCode::BAD_REQUEST, "BadRequest") };
+    let Ok(body) = body.collect().await else {
+        return answer(StatusCode::BAD_REQUEST, "BadRequest");
+    };
     let request = Request::from_parts(parts, Body::from(body.to_bytes()));
     let link = *shared.link.borrow();
     let fault = *shared.fault.borrow();
@@ -291,26 +316,41 @@ async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response
     let delivered = tokio::spawn(async move {
         if is_held {
             shared.held.fetch_add(1, Ordering::SeqCst);
-            let _ = shared.fault.subscribe().wait_for(|fault| !matches!(fault, Fault::Held(_))).await;
+            let _ = shared
+                .fault
+                .subscribe()
+                .wait_for(|fault| !matches!(fault, Fault::Held(_)))
+                .await;
         }
         opened(&shared).await;
         let response = treat(Arc::clone(&shared), request).await;
-        shared.released.fetch_add(usize::from(is_held), Ordering::SeqCst);
+        shared
+            .released
+            .fetch_add(usize::from(is_held), Ordering::SeqCst);
         response
     });
-    delivered.await.unwrap_or_else(|_| answer(StatusCode::BAD_GATEWAY, "BadGateway"))
+    delivered
+        .await
+        .unwrap_or_else(|_| answer(StatusCode::BAD_GATEWAY, "BadGateway"))
 }
 
 /// Returns when the link is not cut.
 async fn opened(shared: &Shared) {
-    let _ = shared.link.subscribe().wait_for(|link| *link != Link::Cut).await;
+    let _ = shared
+        .link
+        .subscribe()
+        .wait_for(|link| *link != Link::Cut)
+        .await;
 }
 
 async fn treat(shared: Arc<Shared>, request: Request) -> Response {
     shared.requests.fetch_add(1, Ordering::SeqCst);
     let path = request.uri().path().to_owned();
     let method = request.method().clone();
-    let is_watch = request.uri().query().is_some_and(|query| query.contains("watch=true"));
+    let is_watch = request
+        .uri()
+        .query()
+        .is_some_and(|query| query.contains("watch=true"));
     let blind = *shared.blind.lock().unwrap();
     if let Some(blind) = blind.filter(|blind| method == "GET" && blind.covers(&path, is_watch)) {
         if matches!(blind, Blind::Silent(_)) {
@@ -319,8 +359,10 @@ async fn treat(shared: Arc<Shared>, request: Request) -> Response {
         return answer(StatusCode::INTERNAL_SERVER_ERROR, "InternalError");
     }
     let renewal = path.contains("/leases/");
-    let writes =
-        !matches!(method.as_str(), "GET" | "HEAD") && !renewal && !path.contains("/events") && !path.contains("selfsubject");
+    let writes = !matches!(method.as_str(), "GET" | "HEAD")
+        && !renewal
+        && !path.contains("/events")
+        && !path.contains("selfsubject");
     if !writes {
         return forward(&shared, request).await;
     }
@@ -344,7 +386,11 @@ async fn treat(shared: Arc<Shared>, request: Request) -> Response {
         Fault::AnswersLost => {
             let lost = shared.is_odd(&format!("{method} {path}"));
             let made = forward(&shared, request).await;
-            if lost { answer(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable") } else { made }
+            if lost {
+                answer(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable")
+            } else {
+                made
+            }
         }
         _ => forward(&shared, request).await,
     }
@@ -352,14 +398,25 @@ async fn treat(shared: Arc<Shared>, request: Request) -> Response {
 
 fn answer(status: StatusCode, reason: &str) -> Response {
     let body = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": "made up", "reason": reason, "code": status.as_u16()});
-    (status, [("content-type", "application/json")], body.to_string()).into_response()
+    (
+        status,
+        [("content-type", "application/json")],
+        body.to_string(),
+    )
+        .into_response()
 }
 
 async fn forward(shared: &Arc<Shared>, request: Request) -> Response {
     let (mut parts, body) = request.into_parts();
     let body = body.collect().await.unwrap().to_bytes();
     parts.headers.remove("host");
-    parts.uri = parts.uri.path_and_query().unwrap().as_str().parse().unwrap();
+    parts.uri = parts
+        .uri
+        .path_and_query()
+        .unwrap()
+        .as_str()
+        .parse()
+        .unwrap();
     parts.version = axum::http::Version::HTTP_11;
     let request = axum::http::Request::from_parts(parts, kube::client::Body::from(body.to_vec()));
     match shared.client.send(request).await {
@@ -367,11 +424,14 @@ async fn forward(shared: &Arc<Shared>, request: Request) -> Response {
             let (mut parts, body) = response.into_parts();
             parts.headers.remove("transfer-encoding");
             opened(shared).await;
-            let frames = futures::stream::unfold((body.into_data_stream(), Arc::clone(shared)), async |(mut frames, shared)| {
-                let frame = frames.next().await?;
-                opened(&shared).await;
-                Some((frame, (frames, shared)))
-            });
+            let frames = futures::stream::unfold(
+                (body.into_data_stream(), Arc::clone(shared)),
+                async |(mut frames, shared)| {
+                    let frame = frames.next().await?;
+                    opened(&shared).await;
+                    Some((frame, (frames, shared)))
+                },
+            );
             Response::from_parts(parts, Body::from_stream(Box::pin(frames)))
         }
         Err(error) => {

@@ -58,7 +58,9 @@ pub fn trusting(authorities: &[&str]) -> Arc<ClientConfig> {
         }
     }
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap();
     Arc::new(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
@@ -71,9 +73,13 @@ impl Https {
         socket.set_read_timeout(Some(PATIENCE))?;
         socket.set_write_timeout(Some(PATIENCE))?;
         let name = ServerName::try_from("localhost").unwrap();
-        let mut connection = ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
+        let mut connection =
+            ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
         connection.complete_io(&mut socket)?;
-        Ok(Self { stream: StreamOwned::new(connection, socket), unread: Vec::new() })
+        Ok(Self {
+            stream: StreamOwned::new(connection, socket),
+            unread: Vec::new(),
+        })
     }
 
     /// The certificate that the server showed.
@@ -113,10 +119,20 @@ impl Https {
             self.more()?;
         };
         let head = String::from_utf8_lossy(&self.unread[..end]).into_owned();
-        let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).ok_or_else(|| io::Error::other(head.clone()))?;
+        let status = head
+            .split(' ')
+            .nth(1)
+            .and_then(|code| code.parse().ok())
+            .ok_or_else(|| io::Error::other(head.clone()))?;
         let length = head
             .lines()
-            .find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length:")?.trim().parse().ok())
+            .find_map(|line| {
+                line.to_ascii_lowercase()
+                    .strip_prefix("content-length:")?
+                    .trim()
+                    .parse()
+                    .ok()
+            })
             .unwrap_or(0);
         while self.unread.len() < end + length {
             self.more()?;

@@ -53,7 +53,10 @@ impl Kubelet {
                 thread::sleep(Duration::from_millis(200));
             }
         });
-        Self { shared, thread: Some(thread) }
+        Self {
+            shared,
+            thread: Some(thread),
+        }
     }
 
     /// What the processes said.
@@ -69,7 +72,14 @@ impl Kubelet {
     /// SIGKILL for the process that was started last.
     pub fn kill_last(&self) {
         let last = self.shared.order.lock().unwrap().last().cloned().unwrap();
-        self.shared.processes.lock().unwrap().get_mut(&last).unwrap().kill().unwrap();
+        self.shared
+            .processes
+            .lock()
+            .unwrap()
+            .get_mut(&last)
+            .unwrap()
+            .kill()
+            .unwrap();
     }
 }
 
@@ -89,10 +99,16 @@ impl Drop for Kubelet {
     }
 }
 
-type CommandLine = (std::ffi::OsString, Vec<(std::ffi::OsString, std::ffi::OsString)>);
+type CommandLine = (
+    std::ffi::OsString,
+    Vec<(std::ffi::OsString, std::ffi::OsString)>,
+);
 
 fn command_line(command: &Command) -> CommandLine {
-    let envs = command.get_envs().filter_map(|(key, value)| Some((key.to_owned(), value?.to_owned()))).collect();
+    let envs = command
+        .get_envs()
+        .filter_map(|(key, value)| Some((key.to_owned(), value?.to_owned())))
+        .collect();
     (command.get_program().to_owned(), envs)
 }
 
@@ -104,17 +120,32 @@ struct World {
 
 impl World {
     fn kubectl(&self, args: &[&str]) -> String {
-        let output = Command::new(&self.kubectl.0).envs(self.kubectl.1.clone()).args(args).output().unwrap();
+        let output = Command::new(&self.kubectl.0)
+            .envs(self.kubectl.1.clone())
+            .args(args)
+            .output()
+            .unwrap();
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     fn look(&self, shared: &Shared) {
-        let list: Value = serde_json::from_str(&self.kubectl(&["get", "pods", "-A", "-l", "guard.milvus.io/run", "-o", "json"]))
-            .unwrap_or_default();
+        let list: Value = serde_json::from_str(&self.kubectl(&[
+            "get",
+            "pods",
+            "-A",
+            "-l",
+            "guard.milvus.io/run",
+            "-o",
+            "json",
+        ]))
+        .unwrap_or_default();
         let mut processes = shared.processes.lock().unwrap();
         for pod in list["items"].as_array().into_iter().flatten() {
             let name = pod["metadata"]["name"].as_str().unwrap().to_owned();
-            let ended = matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
+            let ended = matches!(
+                pod["status"]["phase"].as_str(),
+                Some("Succeeded" | "Failed")
+            );
             if let Some(child) = processes.get_mut(&name) {
                 if pod["metadata"]["deletionTimestamp"].is_string() {
                     let _ = Command::new("kill").arg(child.id().to_string()).status();
@@ -125,7 +156,13 @@ impl World {
             }
         }
         // One that is gone from the list was deleted without waiting for anybody.
-        let there = |name: &str| list["items"].as_array().into_iter().flatten().any(|pod| pod["metadata"]["name"] == *name);
+        let there = |name: &str| {
+            list["items"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .any(|pod| pod["metadata"]["name"] == *name)
+        };
         processes.retain(|name, child| {
             if !there(name) && list["items"].is_array() {
                 let _ = Command::new("kill").arg(child.id().to_string()).status();
@@ -160,18 +197,36 @@ impl World {
 
     /// Folders with the secrets of a pod, by where the pod has them.
     fn secrets(&self, pod: &Value) -> BTreeMap<String, PathBuf> {
-        let (name, namespace) = (pod["metadata"]["name"].as_str().unwrap(), pod["metadata"]["namespace"].as_str().unwrap());
+        let (name, namespace) = (
+            pod["metadata"]["name"].as_str().unwrap(),
+            pod["metadata"]["namespace"].as_str().unwrap(),
+        );
         let volumes = pod["spec"]["volumes"].as_array().into_iter().flatten();
-        let mounts = pod["spec"]["containers"][0]["volumeMounts"].as_array().unwrap();
+        let mounts = pod["spec"]["containers"][0]["volumeMounts"]
+            .as_array()
+            .unwrap();
         let mut folders = BTreeMap::new();
-        for (volume, secret) in volumes.filter_map(|volume| Some((volume, volume["secret"]["secretName"].as_str()?))) {
-            let mount = mounts.iter().find(|mount| mount["name"] == volume["name"]).unwrap();
-            let folder = self.folder.join(format!("{name}.{}", volume["name"].as_str().unwrap()));
+        for (volume, secret) in
+            volumes.filter_map(|volume| Some((volume, volume["secret"]["secretName"].as_str()?)))
+        {
+            let mount = mounts
+                .iter()
+                .find(|mount| mount["name"] == volume["name"])
+                .unwrap();
+            let folder = self
+                .folder
+                .join(format!("{name}.{}", volume["name"].as_str().unwrap()));
             std::fs::create_dir_all(&folder).unwrap();
-            let object: Value =
-                serde_json::from_str(&self.kubectl(&["-n", namespace, "get", "secret", secret, "-o", "json"])).unwrap();
+            let object: Value = serde_json::from_str(
+                &self.kubectl(&["-n", namespace, "get", "secret", secret, "-o", "json"]),
+            )
+            .unwrap();
             for (key, value) in object["data"].as_object().unwrap() {
-                std::fs::write(folder.join(key), BASE64_STANDARD.decode(value.as_str().unwrap()).unwrap()).unwrap();
+                std::fs::write(
+                    folder.join(key),
+                    BASE64_STANDARD.decode(value.as_str().unwrap()).unwrap(),
+                )
+                .unwrap();
             }
             folders.insert(mount["mountPath"].as_str().unwrap().to_owned(), folder);
         }
@@ -185,28 +240,67 @@ impl World {
         let account = pod["spec"]["serviceAccountName"].as_str().unwrap();
         let token = self.kubectl(&["-n", namespace, "create", "token", account]);
         assert!(!token.is_empty(), "no token for {namespace}/{account}");
-        let mut config: Value = milvus_guard_core::manifest::documents(&self.kubeconfig).next().unwrap().unwrap().root.to_json();
+        let mut config: Value = milvus_guard_core::manifest::documents(&self.kubeconfig)
+            .next()
+            .unwrap()
+            .unwrap()
+            .root
+            .to_json();
         config["users"][0]["user"] = json!({"token": token.trim()});
         let kubeconfig = self.folder.join(format!("{name}.kubeconfig"));
         std::fs::write(&kubeconfig, config.to_string()).unwrap();
         let container = &pod["spec"]["containers"][0];
         assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true);
         let secrets = self.secrets(pod);
-        let args = container["args"].as_array().unwrap().iter().map(|arg| match arg.as_str().unwrap() {
-            "--backup-dir=/backup" => format!("--backup-dir={}", self.folder.display()),
-            "--end-file=/dev/termination-log" => format!("--end-file={}", self.folder.join(format!("{name}.end")).display()),
-            other => match other.split_once('=').and_then(|(flag, path)| Some((flag, secrets.get(path)?))) {
-                Some((flag, folder)) => format!("{flag}={}", folder.display()),
-                None => other.to_owned(),
-            },
-        });
+        let args =
+            container["args"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|arg| match arg.as_str().unwrap() {
+                    "--backup-dir=/backup" => format!("--backup-dir={}", self.folder.display()),
+                    "--end-file=/dev/termination-log" => format!(
+                        "--end-file={}",
+                        self.folder.join(format!("{name}.end")).display()
+                    ),
+                    other => match other
+                        .split_once('=')
+                        .and_then(|(flag, path)| Some((flag, secrets.get(path)?)))
+                    {
+                        Some((flag, folder)) => format!("{flag}={}", folder.display()),
+                        None => other.to_owned(),
+                    },
+                });
         let args: Vec<String> = args.collect();
-        shared.log.lock().unwrap().push(format!("{name}: {}", args.join(" ")));
+        shared
+            .log
+            .lock()
+            .unwrap()
+            .push(format!("{name}: {}", args.join(" ")));
         let log = std::fs::File::create(self.folder.join(format!("{name}.log"))).unwrap();
         let running = json!({"status": {"phase": "Running"}}).to_string();
-        self.kubectl(&["-n", namespace, "patch", "pod", name, "--subresource=status", "--type=merge", "-p", &running]);
+        self.kubectl(&[
+            "-n",
+            namespace,
+            "patch",
+            "pod",
+            name,
+            "--subresource=status",
+            "--type=merge",
+            "-p",
+            &running,
+        ]);
         let mut command = guard();
-        command.args(args).env("KUBECONFIG", kubeconfig).env("HOSTNAME", name).env("HOME", &self.folder);
-        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
+        command
+            .args(args)
+            .env("KUBECONFIG", kubeconfig)
+            .env("HOSTNAME", name)
+            .env("HOME", &self.folder);
+        command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap()
     }
 }

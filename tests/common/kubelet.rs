@@ -35,17 +35,34 @@ impl Nodes {
         Self::play(cluster, never_ready, 0, true)
     }
 
-    fn play(cluster: &ControlPlane, never_ready: &str, seconds: i64, waits_for_mounts: bool) -> Self {
+    fn play(
+        cluster: &ControlPlane,
+        never_ready: &str,
+        seconds: i64,
+        waits_for_mounts: bool,
+    ) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let kubectl = {
             let command = cluster.kubectl_command();
-            (command.get_program().to_owned(), command.get_args().map(ToOwned::to_owned).collect::<Vec<_>>(), envs(&command))
+            (
+                command.get_program().to_owned(),
+                command
+                    .get_args()
+                    .map(ToOwned::to_owned)
+                    .collect::<Vec<_>>(),
+                envs(&command),
+            )
         };
         let (flag, never_ready) = (Arc::clone(&stop), never_ready.to_owned());
         let thread = thread::spawn(move || {
             let run = |args: &[&str]| {
                 let mut command = std::process::Command::new(&kubectl.0);
-                command.args(&kubectl.1).envs(kubectl.2.clone()).args(args).output().expect("kubectl runs")
+                command
+                    .args(&kubectl.1)
+                    .envs(kubectl.2.clone())
+                    .args(args)
+                    .output()
+                    .expect("kubectl runs")
             };
             while !flag.load(Ordering::Relaxed) {
                 let listed = run(&["get", "pods", "-A", "-o", "json"]);
@@ -63,22 +80,38 @@ impl Nodes {
                     String::new()
                 };
                 for pod in list["items"].as_array().into_iter().flatten() {
-                    let image = pod["spec"]["containers"][0]["image"].as_str().unwrap_or_default();
+                    let image = pod["spec"]["containers"][0]["image"]
+                        .as_str()
+                        .unwrap_or_default();
                     let ready = pod["status"]["conditions"]
                         .as_array()
                         .into_iter()
                         .flatten()
                         .any(|condition| condition["type"] == "Ready");
-                    let created: Option<jiff::Timestamp> =
-                        pod["metadata"]["creationTimestamp"].as_str().and_then(|text| text.parse().ok());
-                    let young = created.is_none_or(|created| jiff::Timestamp::now().as_second() - created.as_second() < seconds);
+                    let created: Option<jiff::Timestamp> = pod["metadata"]["creationTimestamp"]
+                        .as_str()
+                        .and_then(|text| text.parse().ok());
+                    let young = created.is_none_or(|created| {
+                        jiff::Timestamp::now().as_second() - created.as_second() < seconds
+                    });
                     let has_mounts = !waits_for_mounts
-                        || pod["spec"]["volumes"].as_array().into_iter().flatten().all(|volume| {
-                            let namespace = pod["metadata"]["namespace"].as_str().unwrap_or_default();
-                            let name = volume["configMap"]["name"].as_str().map(|name| format!("{namespace}/{name}"));
-                            name.is_none_or(|name| configs.split(' ').any(|one| one == name))
-                        });
-                    if ready || young || !has_mounts || (!never_ready.is_empty() && image.contains(&never_ready)) {
+                        || pod["spec"]["volumes"]
+                            .as_array()
+                            .into_iter()
+                            .flatten()
+                            .all(|volume| {
+                                let namespace =
+                                    pod["metadata"]["namespace"].as_str().unwrap_or_default();
+                                let name = volume["configMap"]["name"]
+                                    .as_str()
+                                    .map(|name| format!("{namespace}/{name}"));
+                                name.is_none_or(|name| configs.split(' ').any(|one| one == name))
+                            });
+                    if ready
+                        || young
+                        || !has_mounts
+                        || (!never_ready.is_empty() && image.contains(&never_ready))
+                    {
                         continue;
                     }
                     let status = json!({"status": {"phase": "Running", "conditions": [
@@ -102,12 +135,18 @@ impl Nodes {
                 thread::sleep(Duration::from_millis(100));
             }
         });
-        Self { stop, thread: Some(thread) }
+        Self {
+            stop,
+            thread: Some(thread),
+        }
     }
 }
 
 fn envs(command: &std::process::Command) -> Vec<(std::ffi::OsString, std::ffi::OsString)> {
-    command.get_envs().filter_map(|(key, value)| Some((key.to_owned(), value?.to_owned()))).collect()
+    command
+        .get_envs()
+        .filter_map(|(key, value)| Some((key.to_owned(), value?.to_owned())))
+        .collect()
 }
 
 impl Drop for Nodes {

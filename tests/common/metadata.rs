@@ -9,7 +9,8 @@ use std::{
 };
 
 use etcd_client::{
-    Certificate, Client, Compare, CompareOp, ConnectOptions, GetOptions, Identity, PutOptions, TlsOptions, Txn, TxnOp,
+    Certificate, Client, Compare, CompareOp, ConnectOptions, GetOptions, Identity, PutOptions,
+    TlsOptions, Txn, TxnOp,
 };
 use milvus_guard_metadata::model::{Dump, Options, Root, plan, sample::Sample};
 use milvus_guard_testbed::{Etcd, EtcdOptions};
@@ -44,7 +45,11 @@ pub struct Ended {
 impl Ended {
     #[track_caller]
     pub fn expect(self, code: i32) -> Self {
-        assert_eq!(self.code, code, "stdout: {}\nstderr: {}", self.stdout, self.stderr);
+        assert_eq!(
+            self.code, code,
+            "stdout: {}\nstderr: {}",
+            self.stdout, self.stderr
+        );
         self
     }
 
@@ -61,7 +66,8 @@ impl Ended {
 
     #[track_caller]
     pub fn json(&self) -> Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {}\n{}", self.stdout, self.stderr))
+        serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {}\n{}", self.stdout, self.stderr))
     }
 }
 
@@ -72,25 +78,46 @@ impl Bed {
 
     pub fn with(options: &EtcdOptions) -> Self {
         let etcd = Etcd::start_with(options);
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap();
         let mut connect = ConnectOptions::new();
         if options.tls {
             let read = |path: &std::path::Path| std::fs::read(path).unwrap();
-            let identity = Identity::from_pem(read(etcd.client_cert_path()), read(etcd.client_key_path()));
-            let tls = TlsOptions::new().ca_certificate(Certificate::from_pem(read(etcd.ca_path()))).identity(identity);
+            let identity =
+                Identity::from_pem(read(etcd.client_cert_path()), read(etcd.client_key_path()));
+            let tls = TlsOptions::new()
+                .ca_certificate(Certificate::from_pem(read(etcd.ca_path())))
+                .identity(identity);
             connect = connect.with_tls(tls);
         }
         if let Some((user, password)) = &options.auth {
             connect = connect.with_user(user, password);
         }
-        let client = runtime.block_on(Client::connect([etcd.endpoint()], Some(connect))).unwrap();
-        Self { etcd, runtime, client, folder: tempfile::tempdir().unwrap(), chunk: CHUNK }
+        let client = runtime
+            .block_on(Client::connect([etcd.endpoint()], Some(connect)))
+            .unwrap();
+        Self {
+            etcd,
+            runtime,
+            client,
+            folder: tempfile::tempdir().unwrap(),
+            chunk: CHUNK,
+        }
     }
 
     /// One whose transactions are so small that every operation is a revision of its own.
     pub fn with_small_transactions() -> Self {
-        let options = EtcdOptions { args: vec!["--max-txn-ops=11".into()], ..EtcdOptions::default() };
-        Self { chunk: 11, ..Self::with(&options) }
+        let options = EtcdOptions {
+            args: vec!["--max-txn-ops=11".into()],
+            ..EtcdOptions::default()
+        };
+        Self {
+            chunk: 11,
+            ..Self::with(&options)
+        }
     }
 
     /// Puts everything of a dump that no lease holds, where the dump says.
@@ -99,59 +126,111 @@ impl Bed {
     }
 
     pub fn fill_at(&self, root: &Root, dump: &Dump) {
-        let records: Vec<_> = dump.records().iter().filter(|record| !record.leased).collect();
+        let records: Vec<_> = dump
+            .records()
+            .iter()
+            .filter(|record| !record.leased)
+            .collect();
         for chunk in records.chunks(self.chunk) {
-            let puts: Vec<TxnOp> =
-                chunk.iter().map(|record| TxnOp::put(root.absolute(record.key()), record.value(), None)).collect();
+            let puts: Vec<TxnOp> = chunk
+                .iter()
+                .map(|record| TxnOp::put(root.absolute(record.key()), record.value(), None))
+                .collect();
             self.txn(Txn::new().and_then(puts));
         }
     }
 
     pub fn txn(&self, txn: Txn) -> bool {
-        self.runtime.block_on(self.client.kv_client().txn(txn)).unwrap().succeeded()
+        self.runtime
+            .block_on(self.client.kv_client().txn(txn))
+            .unwrap()
+            .succeeded()
     }
 
     pub fn put(&self, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) {
-        self.runtime.block_on(self.client.kv_client().put(key, value, None)).unwrap();
+        self.runtime
+            .block_on(self.client.kv_client().put(key, value, None))
+            .unwrap();
     }
 
     pub fn delete(&self, key: impl Into<Vec<u8>>) {
-        self.runtime.block_on(self.client.kv_client().delete(key, None)).unwrap();
+        self.runtime
+            .block_on(self.client.kv_client().delete(key, None))
+            .unwrap();
     }
 
     /// A key under a lease that nobody renews, as a component's that was just killed.
-    pub fn put_leased(&self, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>, seconds: i64) -> i64 {
+    pub fn put_leased(
+        &self,
+        key: impl Into<Vec<u8>>,
+        value: impl Into<Vec<u8>>,
+        seconds: i64,
+    ) -> i64 {
         self.runtime.block_on(async {
-            let lease = self.client.lease_client().grant(seconds, None).await.unwrap().id();
-            self.client.kv_client().put(key, value, Some(PutOptions::new().with_lease(lease))).await.unwrap();
+            let lease = self
+                .client
+                .lease_client()
+                .grant(seconds, None)
+                .await
+                .unwrap()
+                .id();
+            self.client
+                .kv_client()
+                .put(key, value, Some(PutOptions::new().with_lease(lease)))
+                .await
+                .unwrap();
             lease
         })
     }
 
     pub fn revoke(&self, lease: i64) {
-        self.runtime.block_on(self.client.lease_client().revoke(lease)).unwrap();
+        self.runtime
+            .block_on(self.client.lease_client().revoke(lease))
+            .unwrap();
     }
 
     pub fn revision(&self) -> i64 {
-        let answer = self.runtime.block_on(self.client.kv_client().get("x", None)).unwrap();
+        let answer = self
+            .runtime
+            .block_on(self.client.kv_client().get("x", None))
+            .unwrap();
         answer.header().unwrap().revision()
     }
 
     pub fn compact(&self) {
         let revision = self.revision();
-        self.runtime.block_on(self.client.kv_client().compact(revision, None)).unwrap();
+        self.runtime
+            .block_on(self.client.kv_client().compact(revision, None))
+            .unwrap();
     }
 
     /// Everything of a prefix: key, value, revision of its last change, lease.
     pub fn read(&self, prefix: &str) -> Vec<(Vec<u8>, Vec<u8>, i64, i64)> {
         let options = GetOptions::new().with_prefix();
         let mut kv = self.client.kv_client().max_decoding_message_size(1 << 30);
-        let answer = self.runtime.block_on(kv.get(prefix, Some(options))).unwrap();
-        answer.kvs().iter().map(|kv| (kv.key().to_vec(), kv.value().to_vec(), kv.mod_revision(), kv.lease())).collect()
+        let answer = self
+            .runtime
+            .block_on(kv.get(prefix, Some(options)))
+            .unwrap();
+        answer
+            .kvs()
+            .iter()
+            .map(|kv| {
+                (
+                    kv.key().to_vec(),
+                    kv.value().to_vec(),
+                    kv.mod_revision(),
+                    kv.lease(),
+                )
+            })
+            .collect()
     }
 
     pub fn get(&self, key: &str) -> Option<Vec<u8>> {
-        let answer = self.runtime.block_on(self.client.kv_client().get(key, None)).unwrap();
+        let answer = self
+            .runtime
+            .block_on(self.client.kv_client().get(key, None))
+            .unwrap();
         answer.kvs().first().map(|kv| kv.value().to_vec())
     }
 
@@ -161,24 +240,37 @@ impl Bed {
     }
 
     pub fn metadata_at(&self, prefix: &str) -> Pairs {
-        let is_metadata = |key: &[u8], lease: i64| lease == 0 && !key[prefix.len()..].starts_with(b"session/");
-        let records = self.read(prefix).into_iter().filter(|(key, _, _, lease)| is_metadata(key, *lease));
-        records.map(|(key, value, ..)| (key[prefix.len()..].to_vec(), value)).collect()
+        let is_metadata =
+            |key: &[u8], lease: i64| lease == 0 && !key[prefix.len()..].starts_with(b"session/");
+        let records = self
+            .read(prefix)
+            .into_iter()
+            .filter(|(key, _, _, lease)| is_metadata(key, *lease));
+        records
+            .map(|(key, value, ..)| (key[prefix.len()..].to_vec(), value))
+            .collect()
     }
 
     /// The record of the run, where there is one.
     pub fn journal(&self) -> Option<Value> {
-        self.get("by-dev/milvus-guard/migration").map(|bytes| serde_json::from_slice(&bytes).unwrap())
+        self.get("by-dev/milvus-guard/migration")
+            .map(|bytes| serde_json::from_slice(&bytes).unwrap())
     }
 
     pub fn phase(&self) -> String {
-        self.journal().map_or_else(|| "none".into(), |journal| journal["phase"].as_str().unwrap().to_owned())
+        self.journal().map_or_else(
+            || "none".into(),
+            |journal| journal["phase"].as_str().unwrap().to_owned(),
+        )
     }
 
     /// Waits until this is so, as long as a person would.
     #[track_caller]
     pub fn wait_until(&self, what: &str, mut is_so: impl FnMut(&Self) -> bool) {
-        assert!(milvus_guard_testbed::wait_until(Duration::from_secs(60), || is_so(self)), "waited in vain for {what}");
+        assert!(
+            milvus_guard_testbed::wait_until(Duration::from_secs(60), || is_so(self)),
+            "waited in vain for {what}"
+        );
     }
 
     pub fn file(&self, name: &str) -> PathBuf {
@@ -192,11 +284,20 @@ impl Bed {
 
     pub fn command_at(&self, endpoint: &str, verb: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_milvus-guard"));
-        command.args(["meta", verb, "--etcd", endpoint]).current_dir(self.folder.path());
-        for name in ["MILVUS_GUARD_ETCD_USER", "MILVUS_GUARD_ETCD_PASSWORD", "CLICOLOR_FORCE"] {
+        command
+            .args(["meta", verb, "--etcd", endpoint])
+            .current_dir(self.folder.path());
+        for name in [
+            "MILVUS_GUARD_ETCD_USER",
+            "MILVUS_GUARD_ETCD_PASSWORD",
+            "CLICOLOR_FORCE",
+        ] {
             command.env_remove(name);
         }
-        command.env("NO_COLOR", "1").env("LC_ALL", "C.UTF-8").stdin(Stdio::null());
+        command
+            .env("NO_COLOR", "1")
+            .env("LC_ALL", "C.UTF-8")
+            .stdin(Stdio::null());
         command
     }
 
@@ -220,13 +321,21 @@ impl Bed {
     }
 
     pub fn restore(&self, args: &[&str]) -> Ended {
-        finish(self.command("restore").args(["a.backup", "--yes"]).args(args))
+        finish(
+            self.command("restore")
+                .args(["a.backup", "--yes"])
+                .args(args),
+        )
     }
 }
 
 /// Starts a command whose output is kept for [`collect`].
 pub fn start(command: &mut Command) -> Child {
-    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
 }
 
 pub fn collect(child: Child) -> Ended {
@@ -243,14 +352,19 @@ pub fn finish(command: &mut Command) -> Ended {
 }
 
 pub fn signal(child: &Child, name: &str) {
-    let status = Command::new("sh").args(["-c", &format!("kill -{name} {}", child.id())]).status().unwrap();
+    let status = Command::new("sh")
+        .args(["-c", &format!("kill -{name} {}", child.id())])
+        .status()
+        .unwrap();
     assert!(status.success());
 }
 
 /// What etcd must hold after a migration of this.
 pub fn planned(dump: &Dump, options: &Options) -> Pairs {
     let plan = plan::plan(dump, options).unwrap();
-    plan.end_state().map(|(key, value)| (key.to_vec(), value.to_vec())).collect()
+    plan.end_state()
+        .map(|(key, value)| (key.to_vec(), value.to_vec()))
+        .collect()
 }
 
 /// The metadata of a dump.
@@ -266,15 +380,28 @@ pub fn metadata(dump: &Dump) -> Pairs {
 #[track_caller]
 pub fn assert_same(seen: &Pairs, expected: &Pairs) {
     let shown = |key: &[u8]| String::from_utf8_lossy(key).into_owned();
-    let missing: Vec<_> = expected.keys().filter(|key| !seen.contains_key(*key)).take(5).map(|key| shown(key)).collect();
-    let foreign: Vec<_> = seen.keys().filter(|key| !expected.contains_key(*key)).take(5).map(|key| shown(key)).collect();
+    let missing: Vec<_> = expected
+        .keys()
+        .filter(|key| !seen.contains_key(*key))
+        .take(5)
+        .map(|key| shown(key))
+        .collect();
+    let foreign: Vec<_> = seen
+        .keys()
+        .filter(|key| !expected.contains_key(*key))
+        .take(5)
+        .map(|key| shown(key))
+        .collect();
     let other: Vec<_> = expected
         .iter()
         .filter(|(key, value)| seen.get(*key).is_some_and(|seen| seen != *value))
         .take(5)
         .map(|(key, _)| shown(key))
         .collect();
-    assert!(seen == expected, "missing {missing:?}, not expected {foreign:?}, of another value {other:?}");
+    assert!(
+        seen == expected,
+        "missing {missing:?}, not expected {foreign:?}, of another value {other:?}"
+    );
 }
 
 /// A small cluster that has a bit of everything: two collections with indexes, one without, one dropped; aliases,
@@ -303,7 +430,10 @@ pub fn small() -> Sample {
         .alias("x_ts_y_ts9", Some(2))
         .alias("dropped", Some(1))
         .alias("dropped", None);
-    sample.load(&Sample::loaded(1, 2)).load(&Sample::loaded(2, 2)).load(&Sample::loaded(3, 2));
+    sample
+        .load(&Sample::loaded(1, 2))
+        .load(&Sample::loaded(2, 2))
+        .load(&Sample::loaded(3, 2));
     sample
 }
 

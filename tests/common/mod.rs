@@ -37,7 +37,9 @@ pub const BINARY: &str = "MILVUS_GUARD_BINARY";
 
 /// The binary under test, without colours and without a cluster of the person who runs the tests.
 pub fn guard() -> Command {
-    let mut command = Command::new(env::var_os(BINARY).unwrap_or_else(|| env!("CARGO_BIN_EXE_milvus-guard").into()));
+    let mut command = Command::new(
+        env::var_os(BINARY).unwrap_or_else(|| env!("CARGO_BIN_EXE_milvus-guard").into()),
+    );
     command
         .env_remove("KUBECONFIG")
         .env("HOME", "/nonexistent")
@@ -49,9 +51,19 @@ pub fn guard() -> Command {
 
 /// Runs the binary and gives exit code, stdout and stderr.
 pub fn run(command: &mut Command) -> (i32, String, String) {
-    let Output { status, stdout, stderr } = command.output().expect("the binary runs");
-    let code = status.code().unwrap_or_else(|| panic!("the binary was ended by a signal: {status}"));
-    (code, String::from_utf8(stdout).expect("stdout is text"), String::from_utf8_lossy(&stderr).into_owned())
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = command.output().expect("the binary runs");
+    let code = status
+        .code()
+        .unwrap_or_else(|| panic!("the binary was ended by a signal: {status}"));
+    (
+        code,
+        String::from_utf8(stdout).expect("stdout is text"),
+        String::from_utf8_lossy(&stderr).into_owned(),
+    )
 }
 
 /// Installs the definitions of the guard's objects as its documentation says, and waits until they are served.
@@ -73,8 +85,17 @@ pub fn install_definitions(cluster: &ControlPlane) {
 /// creation.
 pub fn oldest_first(runs: &mut [Value]) {
     runs.sort_by_key(|run| {
-        let began = run["status"]["startedAt"].as_str().map(|at| at.parse::<jiff::Timestamp>().expect("a time"));
-        (run["metadata"]["creationTimestamp"].as_str().expect("a time").to_owned(), began.is_none(), began)
+        let began = run["status"]["startedAt"]
+            .as_str()
+            .map(|at| at.parse::<jiff::Timestamp>().expect("a time"));
+        (
+            run["metadata"]["creationTimestamp"]
+                .as_str()
+                .expect("a time")
+                .to_owned(),
+            began.is_none(),
+            began,
+        )
     });
 }
 
@@ -92,7 +113,8 @@ impl Judged {
 
     pub fn with(command: &mut Command) -> Self {
         let (code, stdout, stderr) = run(command.args(["--format", "json"]));
-        let report = serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("no JSON report ({error}); stderr: {stderr}"));
+        let report = serde_json::from_str(&stdout)
+            .unwrap_or_else(|error| panic!("no JSON report ({error}); stderr: {stderr}"));
         Self { code, report }
     }
 
@@ -134,22 +156,37 @@ pub struct Chart {
 }
 
 /// The eras that tests go through: chart version and what it ships.
-pub const ERAS: [(&str, &str); 5] =
-    [("3.2.18", "2.1.4"), ("4.0.31", "2.2.13"), ("4.1.34", "2.4.5"), ("4.2.40", "2.5.5"), ("5.0.14", "2.6.11")];
+pub const ERAS: [(&str, &str); 5] = [
+    ("3.2.18", "2.1.4"),
+    ("4.0.31", "2.2.13"),
+    ("4.1.34", "2.4.5"),
+    ("4.2.40", "2.5.5"),
+    ("5.0.14", "2.6.11"),
+];
 
 impl Chart {
     /// The project's compact chart, as this version.
     pub fn compact(version: &'static str) -> Self {
-        let app_version = ERAS.iter().find(|(chart, _)| *chart == version).map_or("2.4.5", |(_, app)| app);
+        let app_version = ERAS
+            .iter()
+            .find(|(chart, _)| *chart == version)
+            .map_or("2.4.5", |(_, app)| app);
         let scratch = tempfile::tempdir().expect("a temporary folder");
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/charts/milvus");
         copy(&source, scratch.path());
         let meta = fs::read_to_string(source.join("Chart.yaml")).expect("Chart.yaml");
-        let meta =
-            meta.replace("version: 4.1.34", &format!("version: {version}")).replace("\"2.4.5\"", &format!("\"{app_version}\""));
+        let meta = meta
+            .replace("version: 4.1.34", &format!("version: {version}"))
+            .replace("\"2.4.5\"", &format!("\"{app_version}\""));
         fs::write(scratch.path().join("Chart.yaml"), meta).expect("a chart");
         let path = scratch.path().to_owned();
-        Self { version, app_version, path, _scratch: Some(std::rc::Rc::new(scratch)), is_real: false }
+        Self {
+            version,
+            app_version,
+            path,
+            _scratch: Some(std::rc::Rc::new(scratch)),
+            is_real: false,
+        }
     }
 
     pub fn path(&self) -> &str {
@@ -164,19 +201,34 @@ impl Chart {
     /// The same in another namespace.
     pub fn render_in(&self, namespace: &str, with: Helm, values: &[&str]) -> String {
         let mut command = Command::new(helm(with));
-        command.args(["template", "my-release", self.path(), "-n", namespace, "--is-upgrade"]);
+        command.args([
+            "template",
+            "my-release",
+            self.path(),
+            "-n",
+            namespace,
+            "--is-upgrade",
+        ]);
         for value in values {
             command.args(["--set", value]);
         }
         let output = command.output().expect("helm runs");
-        assert!(output.status.success(), "{} {values:?}: {}", self.version, String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{} {values:?}: {}",
+            self.version,
+            String::from_utf8_lossy(&output.stderr)
+        );
         String::from_utf8(output.stdout).expect("text")
     }
 }
 
 /// The charts to test with: the project's own, and the real ones where `MILVUS_CHARTS` names them. Says which.
 pub fn charts() -> Vec<Vec<Chart>> {
-    let own: Vec<Chart> = ERAS.iter().map(|(version, _)| Chart::compact(version)).collect();
+    let own: Vec<Chart> = ERAS
+        .iter()
+        .map(|(version, _)| Chart::compact(version))
+        .collect();
     let mut sets = vec![own];
     match env::var_os("MILVUS_CHARTS") {
         None => eprintln!("MILVUS_CHARTS is not set: tested with the project's compact chart only"),
@@ -186,11 +238,23 @@ pub fn charts() -> Vec<Vec<Chart>> {
                 .iter()
                 .map(|(version, app_version)| {
                     let path = folder.join(version);
-                    assert!(path.join("Chart.yaml").is_file(), "MILVUS_CHARTS holds no chart {version}");
-                    Chart { version, app_version, path, _scratch: None, is_real: true }
+                    assert!(
+                        path.join("Chart.yaml").is_file(),
+                        "MILVUS_CHARTS holds no chart {version}"
+                    );
+                    Chart {
+                        version,
+                        app_version,
+                        path,
+                        _scratch: None,
+                        is_real: true,
+                    }
                 })
                 .collect();
-            eprintln!("MILVUS_CHARTS is set: tested with {} real charts too", real.len());
+            eprintln!(
+                "MILVUS_CHARTS is set: tested with {} real charts too",
+                real.len()
+            );
             sets.push(real);
         }
     }

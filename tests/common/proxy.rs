@@ -49,7 +49,13 @@ struct Gate {
 #[allow(dead_code, reason = "each test uses a part")]
 impl Proxy {
     /// Before the etcd at `upstream`; stops at this revision.
-    pub fn start(upstream: u16, client: Client, runtime: Handle, revision: i64, when: When) -> Self {
+    pub fn start(
+        upstream: u16,
+        client: Client,
+        runtime: Handle,
+        revision: i64,
+        when: When,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let gate = Arc::new(Gate {
@@ -68,7 +74,9 @@ impl Proxy {
                 if Arc::strong_count(&accepting) == 1 {
                     return;
                 }
-                let Ok(server) = TcpStream::connect(("127.0.0.1", accepting.upstream)) else { continue };
+                let Ok(server) = TcpStream::connect(("127.0.0.1", accepting.upstream)) else {
+                    continue;
+                };
                 accepting.carry(client, server);
             }
         });
@@ -82,7 +90,12 @@ impl Proxy {
     /// Waits until the world stands still; says whether it does.
     pub fn wait(&self, at_most: Duration) -> bool {
         let reached = self.gate.reached.lock().unwrap();
-        *self.gate.told.wait_timeout_while(reached, at_most, |reached| !*reached).unwrap().0
+        *self
+            .gate
+            .told
+            .wait_timeout_while(reached, at_most, |reached| !*reached)
+            .unwrap()
+            .0
     }
 
     /// Lets everything pass again, on new connections.
@@ -106,7 +119,11 @@ impl Gate {
         }
         let (requests, answers) = (Arc::clone(self), Arc::clone(self));
         let (mut from, mut to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-        thread::spawn(move || pass(&mut from, &mut to, |bytes, to| !requests.is_closed() && to.write_all(bytes).is_ok()));
+        thread::spawn(move || {
+            pass(&mut from, &mut to, |bytes, to| {
+                !requests.is_closed() && to.write_all(bytes).is_ok()
+            })
+        });
         let (mut from, mut to) = (server, client);
         thread::spawn(move || pass(&mut from, &mut to, |bytes, to| answers.answer(bytes, to)));
     }
@@ -124,7 +141,8 @@ impl Gate {
         if has_reached {
             self.closed.store(true, Ordering::SeqCst);
         }
-        let passed = (has_reached && self.when == When::BeforeAcknowledgement) || to.write_all(bytes).is_ok();
+        let passed = (has_reached && self.when == When::BeforeAcknowledgement)
+            || to.write_all(bytes).is_ok();
         if has_reached {
             *self.reached.lock().unwrap() = true;
             self.told.notify_all();
@@ -133,14 +151,21 @@ impl Gate {
     }
 
     fn current(&self) -> i64 {
-        let answer = self.runtime.block_on(self.client.kv_client().get("x", None)).unwrap();
+        let answer = self
+            .runtime
+            .block_on(self.client.kv_client().get("x", None))
+            .unwrap();
         answer.header().unwrap().revision()
     }
 }
 
 /// Passes bytes on until there are none, or `each` has enough. Connections are then left open, as those of a machine that
 /// hangs; they end with the client.
-fn pass(from: &mut TcpStream, to: &mut TcpStream, mut each: impl FnMut(&[u8], &mut TcpStream) -> bool) {
+fn pass(
+    from: &mut TcpStream,
+    to: &mut TcpStream,
+    mut each: impl FnMut(&[u8], &mut TcpStream) -> bool,
+) {
     let mut buffer = vec![0; 64 * 1024];
     loop {
         match from.read(&mut buffer) {

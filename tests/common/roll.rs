@@ -62,7 +62,9 @@ impl Deref for Place {
 impl Roll {
     /// One with the definitions.
     pub fn start() -> Self {
-        let roll = Self::on(Place::Bare(Box::new(ControlPlane::builder().controller_manager(true).start())));
+        let roll = Self::on(Place::Bare(Box::new(
+            ControlPlane::builder().controller_manager(true).start(),
+        )));
         super::install_definitions(&roll.cluster);
         roll
     }
@@ -74,7 +76,10 @@ impl Roll {
 
     fn on(cluster: Place) -> Self {
         let nodes = Background::start(cluster.kubeconfig(), |client, ()| play(client));
-        Self { cluster, _nodes: nodes }
+        Self {
+            cluster,
+            _nodes: nodes,
+        }
     }
 
     /// Installs Milvus and waits until it runs.
@@ -83,9 +88,26 @@ impl Roll {
     }
 
     /// The same, of another release.
-    pub fn install_as(&self, release: &str, with: Helm, namespace: &str, chart: &Chart, tag: &str, values: &[&str]) {
+    pub fn install_as(
+        &self,
+        release: &str,
+        with: Helm,
+        namespace: &str,
+        chart: &Chart,
+        tag: &str,
+        values: &[&str],
+    ) {
         let tag = format!("image.all.tag={tag}");
-        let mut args = vec!["install", release, chart.path(), "-n", namespace, "--create-namespace", "--set", &tag];
+        let mut args = vec![
+            "install",
+            release,
+            chart.path(),
+            "-n",
+            namespace,
+            "--create-namespace",
+            "--set",
+            &tag,
+        ];
         for value in values {
             args.extend(["--set", value]);
         }
@@ -97,7 +119,8 @@ impl Roll {
     pub fn await_complete(&self, namespace: &str) {
         let complete = || {
             let list = self.deployments(namespace);
-            let seen = |one: &Value| one["status"]["observedGeneration"] == one["metadata"]["generation"];
+            let seen =
+                |one: &Value| one["status"]["observedGeneration"] == one["metadata"]["generation"];
             let all = |one: &Value| {
                 let wanted = one["spec"]["replicas"].as_i64().unwrap_or(1);
                 ["replicas", "updatedReplicas", "availableReplicas"]
@@ -106,11 +129,17 @@ impl Roll {
             };
             !list.is_empty() && list.iter().all(|one| seen(one) && all(one))
         };
-        assert!(wait_until(DEADLINE, complete), "{:#?}", self.deployments(namespace));
+        assert!(
+            wait_until(DEADLINE, complete),
+            "{:#?}",
+            self.deployments(namespace)
+        );
     }
 
     pub fn deployments(&self, namespace: &str) -> Vec<Value> {
-        let list = self.cluster.get_json(&format!("/apis/apps/v1/namespaces/{namespace}/deployments"));
+        let list = self
+            .cluster
+            .get_json(&format!("/apis/apps/v1/namespaces/{namespace}/deployments"));
         list["items"].as_array().unwrap().clone()
     }
 
@@ -118,7 +147,8 @@ impl Roll {
         let end = format!("-{component}");
         let mut all = self.deployments(namespace);
         all.retain(|one| one["metadata"]["name"].as_str().unwrap().ends_with(&end));
-        all.pop().unwrap_or_else(|| panic!("no {component} in {namespace}"))
+        all.pop()
+            .unwrap_or_else(|| panic!("no {component} in {namespace}"))
     }
 
     /// `name image replicas strategy` of every Deployment.
@@ -128,8 +158,15 @@ impl Roll {
             .iter()
             .map(|one| {
                 let spec = &one["spec"];
-                let image = spec["template"]["spec"]["containers"][0]["image"].as_str().unwrap();
-                format!("{} {image} {} {}", one["metadata"]["name"].as_str().unwrap(), spec["replicas"], spec["strategy"]["type"])
+                let image = spec["template"]["spec"]["containers"][0]["image"]
+                    .as_str()
+                    .unwrap();
+                format!(
+                    "{} {image} {} {}",
+                    one["metadata"]["name"].as_str().unwrap(),
+                    spec["replicas"],
+                    spec["strategy"]["type"]
+                )
             })
             .collect();
         shape.sort();
@@ -138,24 +175,46 @@ impl Roll {
 
     /// Tag of a component's image.
     pub fn tag(&self, namespace: &str, component: &str) -> String {
-        let image = self.deployment(namespace, component)["spec"]["template"]["spec"]["containers"][0]["image"].clone();
-        image.as_str().unwrap().rsplit(':').next().unwrap().to_owned()
+        let image = self.deployment(namespace, component)["spec"]["template"]["spec"]["containers"]
+            [0]["image"]
+            .clone();
+        image
+            .as_str()
+            .unwrap()
+            .rsplit(':')
+            .next()
+            .unwrap()
+            .to_owned()
     }
 
     /// What is still under the name of a run: nothing should be.
     pub fn owned_by_runs(&self, namespace: &str) -> Vec<String> {
-        let maps = self.cluster.get_json(&format!("/api/v1/namespaces/{namespace}/configmaps"));
-        let all = self.deployments(namespace).into_iter().chain(maps["items"].as_array().unwrap().clone());
+        let maps = self
+            .cluster
+            .get_json(&format!("/api/v1/namespaces/{namespace}/configmaps"));
+        let all = self
+            .deployments(namespace)
+            .into_iter()
+            .chain(maps["items"].as_array().unwrap().clone());
         let ours = |one: &Value| {
-            let managers = one["metadata"]["managedFields"].as_array().into_iter().flatten();
-            managers.clone().any(|entry| entry["manager"] == "milvus-guard-run")
+            let managers = one["metadata"]["managedFields"]
+                .as_array()
+                .into_iter()
+                .flatten();
+            managers
+                .clone()
+                .any(|entry| entry["manager"] == "milvus-guard-run")
         };
-        all.filter(ours).map(|one| one["metadata"]["name"].to_string()).collect()
+        all.filter(ours)
+            .map(|one| one["metadata"]["name"].to_string())
+            .collect()
     }
 
     /// Every run, the newest last.
     pub fn runs(&self, namespace: &str) -> Vec<Value> {
-        let list = self.cluster.get_json(&format!("/apis/guard.milvus.io/v1alpha1/namespaces/{namespace}/upgraderuns"));
+        let list = self.cluster.get_json(&format!(
+            "/apis/guard.milvus.io/v1alpha1/namespaces/{namespace}/upgraderuns"
+        ));
         let mut items = list["items"].as_array().unwrap().clone();
         oldest_first(&mut items);
         items
@@ -168,16 +227,24 @@ impl Roll {
 
     /// Names and identities of the pods.
     pub fn pods(&self, namespace: &str) -> Vec<String> {
-        let list = self.cluster.get_json(&format!("/api/v1/namespaces/{namespace}/pods"));
-        let mut names: Vec<String> =
-            list["items"].as_array().unwrap().iter().map(|pod| pod["metadata"]["uid"].as_str().unwrap().to_owned()).collect();
+        let list = self
+            .cluster
+            .get_json(&format!("/api/v1/namespaces/{namespace}/pods"));
+        let mut names: Vec<String> = list["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|pod| pod["metadata"]["uid"].as_str().unwrap().to_owned())
+            .collect();
         names.sort();
         names
     }
 
     /// `user.yaml` and the keys of the release's `ConfigMap`.
     pub fn config(&self, namespace: &str) -> BTreeMap<String, String> {
-        let map = self.cluster.get_json(&format!("/api/v1/namespaces/{namespace}/configmaps/{RELEASE}-milvus"));
+        let map = self.cluster.get_json(&format!(
+            "/api/v1/namespaces/{namespace}/configmaps/{RELEASE}-milvus"
+        ));
         serde_json::from_value(map["data"].clone()).unwrap()
     }
 
@@ -189,8 +256,23 @@ impl Roll {
     /// The same, of another release.
     pub fn upgrade_of(&self, release: &str, namespace: &str, target: &str) -> Command {
         let mut command = guard();
-        command.arg("upgrade").arg("--kubeconfig").arg(self.cluster.kubeconfig());
-        command.args(["-i", release, "-n", namespace, "-t", target, "--local", "--lock-holds", "2s", "--progress", "plain"]);
+        command
+            .arg("upgrade")
+            .arg("--kubeconfig")
+            .arg(self.cluster.kubeconfig());
+        command.args([
+            "-i",
+            release,
+            "-n",
+            namespace,
+            "-t",
+            target,
+            "--local",
+            "--lock-holds",
+            "2s",
+            "--progress",
+            "plain",
+        ]);
         command
     }
 
@@ -198,10 +280,19 @@ impl Roll {
     pub fn watch(&self, namespace: &str) -> Watch {
         let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
         let ready = Arc::new(AtomicBool::new(false));
-        let (into, listed, namespace) = (Arc::clone(&seen), Arc::clone(&ready), namespace.to_owned());
-        let background = Background::start(self.cluster.kubeconfig(), move |client, ()| record(client, namespace, into, listed));
-        assert!(wait_until(DEADLINE, || ready.load(Ordering::Relaxed)), "the watch begins");
-        Watch { seen, _background: background }
+        let (into, listed, namespace) =
+            (Arc::clone(&seen), Arc::clone(&ready), namespace.to_owned());
+        let background = Background::start(self.cluster.kubeconfig(), move |client, ()| {
+            record(client, namespace, into, listed)
+        });
+        assert!(
+            wait_until(DEADLINE, || ready.load(Ordering::Relaxed)),
+            "the watch begins"
+        );
+        Watch {
+            seen,
+            _background: background,
+        }
     }
 }
 
@@ -232,7 +323,11 @@ impl Watch {
     /// The components in the order in which their first pod of this image came.
     pub fn order(&self, image: &str) -> Vec<Component> {
         let mut order = Vec::new();
-        for seen in self.events().iter().filter(|seen| seen.image == image && !seen.is_gone) {
+        for seen in self
+            .events()
+            .iter()
+            .filter(|seen| seen.image == image && !seen.is_gone)
+        {
             if !order.contains(&seen.component) {
                 order.push(seen.component);
             }
@@ -242,16 +337,30 @@ impl Watch {
 
     /// Fails where a pod of the new image came before every pod of all that must precede it was of that image, and ready. The
     /// pods of what `needs_not_be_ready` names only had to be there.
-    pub fn assert_order(&self, image: &str, before: impl Fn(Component) -> Vec<Component>, needs_not_be_ready: &[Component]) {
+    pub fn assert_order(
+        &self,
+        image: &str,
+        before: impl Fn(Component) -> Vec<Component>,
+        needs_not_be_ready: &[Component],
+    ) {
         let mut pods: BTreeMap<String, Seen> = BTreeMap::new();
         for seen in self.events() {
             let is_new = seen.image == image && !seen.is_gone && !pods.contains_key(&seen.name);
             if is_new {
                 for earlier in before(seen.component) {
-                    let of: Vec<&Seen> = pods.values().filter(|pod| pod.component == earlier).collect();
-                    let late =
-                        of.iter().find(|pod| pod.image != image || !(pod.is_ready || needs_not_be_ready.contains(&earlier)));
-                    assert!(late.is_none(), "{} moved while {late:?} was there", seen.component);
+                    let of: Vec<&Seen> = pods
+                        .values()
+                        .filter(|pod| pod.component == earlier)
+                        .collect();
+                    let late = of.iter().find(|pod| {
+                        pod.image != image
+                            || !(pod.is_ready || needs_not_be_ready.contains(&earlier))
+                    });
+                    assert!(
+                        late.is_none(),
+                        "{} moved while {late:?} was there",
+                        seen.component
+                    );
                 }
             }
             if seen.is_gone {
@@ -264,7 +373,11 @@ impl Watch {
 
     /// The longest time between a component that was completely new and the first pod of the next.
     pub fn longest_pause(&self, image: &str) -> Duration {
-        let (mut pods, mut last, mut longest) = (BTreeMap::new(), None::<(Component, Instant)>, Duration::ZERO);
+        let (mut pods, mut last, mut longest) = (
+            BTreeMap::new(),
+            None::<(Component, Instant)>,
+            Duration::ZERO,
+        );
         for seen in self.events() {
             let is_new = seen.image == image && !seen.is_gone && !pods.contains_key(&seen.name);
             if is_new
@@ -281,7 +394,10 @@ impl Watch {
             } else {
                 pods.insert(seen.name.clone(), seen);
             }
-            let mut of = pods.values().filter(|pod| pod.component == component).peekable();
+            let mut of = pods
+                .values()
+                .filter(|pod| pod.component == component)
+                .peekable();
             if of.peek().is_some() && of.all(|pod| pod.image == image && pod.is_ready) {
                 last.get_or_insert((component, at));
             }
@@ -290,8 +406,19 @@ impl Watch {
     }
 }
 
-async fn record(client: Client, namespace: String, into: Arc<Mutex<Vec<Seen>>>, listed: Arc<AtomicBool>) {
-    let mut events = std::pin::pin!(watcher(Api::<Pod>::namespaced(client, &namespace), Config::default()).default_backoff());
+async fn record(
+    client: Client,
+    namespace: String,
+    into: Arc<Mutex<Vec<Seen>>>,
+    listed: Arc<AtomicBool>,
+) {
+    let mut events = std::pin::pin!(
+        watcher(
+            Api::<Pod>::namespaced(client, &namespace),
+            Config::default()
+        )
+        .default_backoff()
+    );
     while let Some(event) = events.next().await {
         let (pod, is_gone) = match event {
             Ok(Event::InitApply(pod) | Event::Apply(pod)) => (pod, false),
@@ -303,9 +430,18 @@ async fn record(client: Client, namespace: String, into: Arc<Mutex<Vec<Seen>>>, 
             _ => continue,
         };
         let container = &pod.spec.as_ref().unwrap().containers[0];
-        let Ok(component) = container.name.parse() else { continue };
+        let Ok(component) = container.name.parse() else {
+            continue;
+        };
         let image = container.image.clone().unwrap_or_default();
-        let seen = Seen { at: Instant::now(), name: pod.name_any(), component, image, is_ready: is_ready(&pod), is_gone };
+        let seen = Seen {
+            at: Instant::now(),
+            name: pod.name_any(),
+            component,
+            image,
+            is_ready: is_ready(&pod),
+            is_gone,
+        };
         into.lock().unwrap().push(seen);
     }
 }
@@ -319,16 +455,34 @@ fn is_ready(pod: &Pod) -> bool {
 
 /// Says of every pod what a node would.
 async fn play(client: Client) {
-    let mut events = std::pin::pin!(watcher(Api::<Pod>::all(client.clone()), Config::default()).default_backoff());
+    let mut events = std::pin::pin!(
+        watcher(Api::<Pod>::all(client.clone()), Config::default()).default_backoff()
+    );
     while let Some(event) = events.next().await {
         if let Ok(Event::InitApply(pod) | Event::Apply(pod)) = event {
-            let told = pod.status.as_ref().and_then(|status| status.phase.as_deref()) != Some("Pending")
-                || pod.status.as_ref().is_some_and(|status| status.container_statuses.is_some());
+            let told = pod
+                .status
+                .as_ref()
+                .and_then(|status| status.phase.as_deref())
+                != Some("Pending")
+                || pod
+                    .status
+                    .as_ref()
+                    .is_some_and(|status| status.container_statuses.is_some());
             if told || pod.metadata.deletion_timestamp.is_some() {
                 continue;
             }
-            let (api, status): (Api<Pod>, _) = (Api::namespaced(client.clone(), &pod.namespace().unwrap()), status(&pod));
-            let _ = api.patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Merge(json!({"status": status}))).await;
+            let (api, status): (Api<Pod>, _) = (
+                Api::namespaced(client.clone(), &pod.namespace().unwrap()),
+                status(&pod),
+            );
+            let _ = api
+                .patch_status(
+                    &pod.name_any(),
+                    &PatchParams::default(),
+                    &Patch::Merge(json!({"status": status})),
+                )
+                .await;
         }
     }
 }
@@ -346,7 +500,11 @@ fn status(pod: &Pod) -> Value {
     } else if image.contains("no-such") {
         waiting("ImagePullBackOff", "Back-off pulling image", 0)
     } else if image.contains("crash") {
-        waiting("CrashLoopBackOff", "back-off 10s restarting failed container", 3)
+        waiting(
+            "CrashLoopBackOff",
+            "back-off 10s restarting failed container",
+            3,
+        )
     } else {
         let conditions = json!([{"type": "Ready", "status": "True"}, {"type": "ContainersReady", "status": "True"}]);
         json!({"phase": "Running", "conditions": conditions})
@@ -360,13 +518,22 @@ struct Background {
 }
 
 impl Background {
-    fn start<F: Future<Output = ()>>(kubeconfig: &Path, work: impl FnOnce(Client, ()) -> F + Send + 'static) -> Self {
+    fn start<F: Future<Output = ()>>(
+        kubeconfig: &Path,
+        work: impl FnOnce(Client, ()) -> F + Send + 'static,
+    ) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let (flag, kubeconfig) = (Arc::clone(&stop), kubeconfig.to_owned());
         let thread = thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
             runtime.block_on(async move {
-                let access = Access { kubeconfig: Some(kubeconfig), context: None };
+                let access = Access {
+                    kubeconfig: Some(kubeconfig),
+                    context: None,
+                };
                 let client = Cluster::connect(&access).await.unwrap().client().clone();
                 let stopped = async {
                     while !flag.load(Ordering::Relaxed) {
@@ -376,7 +543,10 @@ impl Background {
                 tokio::select! { () = work(client, ()) => {}, () = stopped => {} }
             });
         });
-        Self { stop, thread: Some(thread) }
+        Self {
+            stop,
+            thread: Some(thread),
+        }
     }
 }
 

@@ -59,7 +59,11 @@ struct Replica {
 impl Service {
     pub fn start(servers: &[Server]) -> Self {
         let address = |url: &str, scheme: &str| -> SocketAddr {
-            url.strip_prefix(scheme).unwrap().trim_end_matches("/metrics").parse().unwrap()
+            url.strip_prefix(scheme)
+                .unwrap()
+                .trim_end_matches("/metrics")
+                .parse()
+                .unwrap()
         };
         let replicas: Vec<Replica> = servers
             .iter()
@@ -87,14 +91,23 @@ impl Service {
                 if stopped.load(Ordering::SeqCst) {
                     return;
                 }
-                let ready: Vec<&Replica> = behind.iter().filter(|replica| replica.is_ready()).collect();
+                let ready: Vec<&Replica> =
+                    behind.iter().filter(|replica| replica.is_ready()).collect();
                 // Without a replica the connection is refused.
-                let Some(replica) = ready.get(turn % ready.len().max(1)) else { continue };
-                let Ok(server) = TcpStream::connect(replica.address) else { continue };
+                let Some(replica) = ready.get(turn % ready.len().max(1)) else {
+                    continue;
+                };
+                let Ok(server) = TcpStream::connect(replica.address) else {
+                    continue;
+                };
                 carry(&client, &server);
             }
         });
-        Self { port, replicas, stop }
+        Self {
+            port,
+            replicas,
+            stop,
+        }
     }
 
     /// Whether a replica gets new connections.
@@ -127,7 +140,8 @@ impl Replica {
         let limit = Duration::from_secs(3);
         let mut stream = TcpStream::connect_timeout(&self.probe, limit)?;
         stream.set_read_timeout(Some(limit))?;
-        stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
+        stream
+            .write_all(b"GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
         let mut head = [0; 12];
         stream.read_exact(&mut head)?;
         Ok(head.ends_with(b"200"))
@@ -170,15 +184,29 @@ pub struct Changes {
 impl Changes {
     /// Of the release `my-release` in namespace `milvus`, which runs 2.3.22.
     pub fn start(kubeconfig: &Path) -> Self {
-        let (stop, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let (stop, asked) = (
+            Arc::new(AtomicBool::new(false)),
+            Arc::new(AtomicUsize::new(0)),
+        );
         let (lost, begun) = (Arc::new(Mutex::<Vec<Lost>>::default()), Instant::now());
         let slowest = Arc::new(Mutex::new(Duration::ZERO));
         let longest = Arc::clone(&slowest);
-        let (stopped, count, noted, path) = (Arc::clone(&stop), Arc::clone(&asked), Arc::clone(&lost), kubeconfig.to_owned());
+        let (stopped, count, noted, path) = (
+            Arc::clone(&stop),
+            Arc::clone(&asked),
+            Arc::clone(&lost),
+            kubeconfig.to_owned(),
+        );
         let thread = thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
             runtime.block_on(async {
-                let access = Access { kubeconfig: Some(path), context: None };
+                let access = Access {
+                    kubeconfig: Some(path),
+                    context: None,
+                };
                 let client = Cluster::connect(&access).await.unwrap().client().clone();
                 while !stopped.load(Ordering::SeqCst) {
                     for wanted in ["allowed", "MG201", "web"] {
@@ -189,8 +217,15 @@ impl Changes {
                             let mut longest = longest.lock().unwrap();
                             *longest = took.max(*longest);
                         }
-                        if (text == "allowed") != (wanted != "MG201") || (wanted == "MG201" && !text.contains(wanted)) {
-                            noted.lock().unwrap().push(Lost { at: asked - begun, took, wanted, text });
+                        if (text == "allowed") != (wanted != "MG201")
+                            || (wanted == "MG201" && !text.contains(wanted))
+                        {
+                            noted.lock().unwrap().push(Lost {
+                                at: asked - begun,
+                                took,
+                                wanted,
+                                text,
+                            });
                         }
                     }
                     count.fetch_add(1, Ordering::SeqCst);
@@ -198,7 +233,14 @@ impl Changes {
                 }
             });
         });
-        Self { stop, asked, lost, slowest, begun, thread: Some(thread) }
+        Self {
+            stop,
+            asked,
+            lost,
+            slowest,
+            begun,
+            thread: Some(thread),
+        }
     }
 
     /// Rounds so far.
@@ -219,7 +261,10 @@ impl Changes {
     /// Takes what did not come to what it should. Nothing unsafe may have passed, and nobody else may have been hindered.
     pub fn take(&self) -> Vec<Lost> {
         let lost = std::mem::take(&mut *self.lost.lock().unwrap());
-        let unsafe_or_others: Vec<&Lost> = lost.iter().filter(|lost| lost.wanted == "web" || lost.text == "allowed").collect();
+        let unsafe_or_others: Vec<&Lost> = lost
+            .iter()
+            .filter(|lost| lost.wanted == "web" || lost.text == "allowed")
+            .collect();
         assert!(unsafe_or_others.is_empty(), "{unsafe_or_others:#?}");
         lost
     }
@@ -237,21 +282,39 @@ impl Drop for Changes {
 /// Asks for a change; `allowed`, or why not.
 async fn change(client: &Client, wanted: &str) -> String {
     let api: Api<Deployment> = Api::namespaced(client.clone(), "milvus");
-    let params = PatchParams { dry_run: true, field_manager: Some("kubectl-edit".into()), ..PatchParams::default() };
+    let params = PatchParams {
+        dry_run: true,
+        field_manager: Some("kubectl-edit".into()),
+        ..PatchParams::default()
+    };
     let proxy = "my-release-milvus-proxy";
     let done = match wanted {
-        "allowed" => api.patch_scale(proxy, &params, &Patch::Merge(json!({"spec": {"replicas": 3}}))).await.map(|_| ()),
+        "allowed" => api
+            .patch_scale(
+                proxy,
+                &params,
+                &Patch::Merge(json!({"spec": {"replicas": 3}})),
+            )
+            .await
+            .map(|_| ()),
         "MG201" => {
             let image = json!({"name": "proxy", "image": "milvusdb/milvus:v2.4.5"});
             let patch = json!({"spec": {"template": {"spec": {"containers": [image]}}}});
-            api.patch(proxy, &params, &Patch::Strategic(patch)).await.map(|_| ())
+            api.patch(proxy, &params, &Patch::Strategic(patch))
+                .await
+                .map(|_| ())
         }
         _ => {
             let web = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}, "spec": {
                 "selector": {"matchLabels": {"app": "web"}}, "template": {"metadata": {"labels": {"app": "web"}},
                     "spec": {"containers": [{"name": "web", "image": "nginx"}]}}}});
-            let params = PostParams { dry_run: true, ..PostParams::default() };
-            api.create(&params, &serde_json::from_value(web).unwrap()).await.map(|_| ())
+            let params = PostParams {
+                dry_run: true,
+                ..PostParams::default()
+            };
+            api.create(&params, &serde_json::from_value(web).unwrap())
+                .await
+                .map(|_| ())
         }
     };
     done.map_or_else(|error| error.to_string(), |()| "allowed".into())

@@ -14,7 +14,9 @@ use std::{
     time::Duration,
 };
 
-use etcd_client::{Certificate, Client as EtcdClient, ConnectOptions, GetOptions, Identity, PutOptions, TlsOptions};
+use etcd_client::{
+    Certificate, Client as EtcdClient, ConnectOptions, GetOptions, Identity, PutOptions, TlsOptions,
+};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
@@ -74,7 +76,10 @@ impl Stand {
 
     /// The same, with the guard installed before.
     pub fn guarded(with: Helm) -> Self {
-        let stand = Self::on(Ground::Guarded(Box::new(Webhook::start())), &EtcdOptions::default());
+        let stand = Self::on(
+            Ground::Guarded(Box::new(Webhook::start())),
+            &EtcdOptions::default(),
+        );
         stand.install(with, &[]);
         stand
     }
@@ -87,20 +92,39 @@ impl Stand {
     /// One like [`Self::start`], whose etcd asks for a client certificate, and for this user and password.
     pub fn secured(with: Helm, user: &str, password: &str) -> Self {
         let auth = Some((user.to_owned(), password.to_owned()));
-        let stand = Self::on(Self::plain(), &EtcdOptions { tls: true, auth, ..EtcdOptions::default() });
+        let stand = Self::on(
+            Self::plain(),
+            &EtcdOptions {
+                tls: true,
+                auth,
+                ..EtcdOptions::default()
+            },
+        );
         super::install_definitions(stand.cluster());
         stand.install(with, &[]);
         stand
     }
 
     fn plain() -> Ground {
-        Ground::Plain(Box::new(ControlPlane::builder().controller_manager(true).start()))
+        Ground::Plain(Box::new(
+            ControlPlane::builder().controller_manager(true).start(),
+        ))
     }
 
     fn on(ground: Ground, etcd: &EtcdOptions) -> Self {
         let (etcd, connect) = start_etcd(etcd);
-        let mut stand = Self { ground, etcd, connect, folder: tempfile::tempdir().unwrap(), milvus: None };
-        stand.milvus = Some(Player::start_with(stand.cluster().kubeconfig(), &stand.etcd.endpoint(), stand.connect.clone()));
+        let mut stand = Self {
+            ground,
+            etcd,
+            connect,
+            folder: tempfile::tempdir().unwrap(),
+            milvus: None,
+        };
+        stand.milvus = Some(Player::start_with(
+            stand.cluster().kubeconfig(),
+            &stand.etcd.endpoint(),
+            stand.connect.clone(),
+        ));
         stand
     }
 
@@ -119,8 +143,16 @@ impl Stand {
     fn install_on(&self, with: Helm, values: &[&str], sample: &Sample) {
         self.put(sample);
         let chart = Chart::compact("3.2.18");
-        let mut args =
-            vec!["install", RELEASE, chart.path(), "-n", NAMESPACE, "--create-namespace", "--set", "querynode.replicas=2"];
+        let mut args = vec![
+            "install",
+            RELEASE,
+            chart.path(),
+            "-n",
+            NAMESPACE,
+            "--create-namespace",
+            "--set",
+            "querynode.replicas=2",
+        ];
         for value in values {
             args.extend(["--set", value]);
         }
@@ -132,14 +164,23 @@ impl Stand {
     pub fn await_running(&self) {
         let complete = || {
             let list = self.deployments();
-            !list.is_empty() && list.iter().all(|one| one["status"]["availableReplicas"] == one["spec"]["replicas"])
+            !list.is_empty()
+                && list
+                    .iter()
+                    .all(|one| one["status"]["availableReplicas"] == one["spec"]["replicas"])
         };
         assert!(wait_until(DEADLINE, complete), "{:#?}", self.deployments());
-        assert!(wait_until(DEADLINE, || self.sessions().len() >= 8), "{:?}", self.sessions());
+        assert!(
+            wait_until(DEADLINE, || self.sessions().len() >= 8),
+            "{:?}",
+            self.sessions()
+        );
     }
 
     pub fn deployments(&self) -> Vec<Value> {
-        let list = self.cluster().get_json(&format!("/apis/apps/v1/namespaces/{NAMESPACE}/deployments"));
+        let list = self
+            .cluster()
+            .get_json(&format!("/apis/apps/v1/namespaces/{NAMESPACE}/deployments"));
         list["items"].as_array().unwrap().clone()
     }
 
@@ -149,8 +190,14 @@ impl Stand {
             .deployments()
             .iter()
             .map(|one| {
-                let image = one["spec"]["template"]["spec"]["containers"][0]["image"].as_str().unwrap();
-                format!("{} {image} {}", one["metadata"]["name"].as_str().unwrap(), one["spec"]["replicas"])
+                let image = one["spec"]["template"]["spec"]["containers"][0]["image"]
+                    .as_str()
+                    .unwrap();
+                format!(
+                    "{} {image} {}",
+                    one["metadata"]["name"].as_str().unwrap(),
+                    one["spec"]["replicas"]
+                )
             })
             .collect();
         shape.sort();
@@ -160,10 +207,19 @@ impl Stand {
     /// Whether anything that the chart renders is under the name of a run.
     pub fn owned_by_runs(&self) -> Vec<String> {
         let ours = |one: &&Value| {
-            let managers = one["metadata"]["managedFields"].as_array().into_iter().flatten();
-            managers.clone().any(|entry| entry["manager"] == "milvus-guard-run")
+            let managers = one["metadata"]["managedFields"]
+                .as_array()
+                .into_iter()
+                .flatten();
+            managers
+                .clone()
+                .any(|entry| entry["manager"] == "milvus-guard-run")
         };
-        self.deployments().iter().filter(ours).map(|one| one["metadata"]["name"].to_string()).collect()
+        self.deployments()
+            .iter()
+            .filter(ours)
+            .map(|one| one["metadata"]["name"].to_string())
+            .collect()
     }
 
     /// Every run, the newest last.
@@ -191,9 +247,22 @@ impl Stand {
     pub fn sessions(&self) -> Vec<String> {
         let (endpoint, connect) = (self.etcd.endpoint(), self.connect.clone());
         block_on(async move {
-            let mut client = EtcdClient::connect([endpoint], Some(connect)).await.unwrap();
-            let answer = client.get(format!("{ROOT}session/"), Some(GetOptions::new().with_prefix())).await.unwrap();
-            answer.kvs().iter().map(|pair| pair.key_str().unwrap().to_owned()).filter(|key| !key.ends_with("/id")).collect()
+            let mut client = EtcdClient::connect([endpoint], Some(connect))
+                .await
+                .unwrap();
+            let answer = client
+                .get(
+                    format!("{ROOT}session/"),
+                    Some(GetOptions::new().with_prefix()),
+                )
+                .await
+                .unwrap();
+            answer
+                .kvs()
+                .iter()
+                .map(|pair| pair.key_str().unwrap().to_owned())
+                .filter(|key| !key.ends_with("/id"))
+                .collect()
         })
     }
 
@@ -223,8 +292,22 @@ impl Stand {
 
     fn migrate_with(&self, etcd: &str) -> Command {
         let mut command = guard();
-        command.arg("migrate").arg("--kubeconfig").arg(self.cluster().kubeconfig());
-        command.args(["-i", RELEASE, "-n", NAMESPACE, "-e", etcd, "--local", "--lock-holds", "2s", "--backup-dir"]);
+        command
+            .arg("migrate")
+            .arg("--kubeconfig")
+            .arg(self.cluster().kubeconfig());
+        command.args([
+            "-i",
+            RELEASE,
+            "-n",
+            NAMESPACE,
+            "-e",
+            etcd,
+            "--local",
+            "--lock-holds",
+            "2s",
+            "--backup-dir",
+        ]);
         command.arg(self.folder.path());
         command
     }
@@ -243,8 +326,15 @@ impl Stand {
 
     /// The backups that were made.
     pub fn backups(&self) -> Vec<PathBuf> {
-        let files = std::fs::read_dir(self.folder.path()).unwrap().map(|entry| entry.unwrap().path());
-        files.filter(|path| path.extension().is_some_and(|extension| extension == "milvus-meta")).collect()
+        let files = std::fs::read_dir(self.folder.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        files
+            .filter(|path| {
+                path.extension()
+                    .is_some_and(|extension| extension == "milvus-meta")
+            })
+            .collect()
     }
 
     /// No pod gets ready any more, and none registers.
@@ -257,9 +347,13 @@ fn start_etcd(options: &EtcdOptions) -> (Etcd, ConnectOptions) {
     let (etcd, mut connect) = (Etcd::start_with(options), ConnectOptions::new());
     if options.tls {
         let read = |path: &Path| std::fs::read(path).unwrap();
-        let identity = Identity::from_pem(read(etcd.client_cert_path()), read(etcd.client_key_path()));
-        connect =
-            connect.with_tls(TlsOptions::new().ca_certificate(Certificate::from_pem(read(etcd.ca_path()))).identity(identity));
+        let identity =
+            Identity::from_pem(read(etcd.client_cert_path()), read(etcd.client_key_path()));
+        connect = connect.with_tls(
+            TlsOptions::new()
+                .ca_certificate(Certificate::from_pem(read(etcd.ca_path())))
+                .identity(identity),
+        );
     }
     if let Some((user, password)) = &options.auth {
         connect = connect.with_user(user, password);
@@ -274,10 +368,17 @@ pub fn metadata_in(endpoint: &str) -> BTreeMap<Vec<u8>, Vec<u8>> {
 
 fn metadata_with(endpoint: &str, connect: ConnectOptions) -> BTreeMap<Vec<u8>, Vec<u8>> {
     block_on(async move {
-        let mut client = EtcdClient::connect([endpoint], Some(connect)).await.unwrap();
-        let answer = client.get(ROOT, Some(GetOptions::new().with_prefix())).await.unwrap();
+        let mut client = EtcdClient::connect([endpoint], Some(connect))
+            .await
+            .unwrap();
+        let answer = client
+            .get(ROOT, Some(GetOptions::new().with_prefix()))
+            .await
+            .unwrap();
         let pairs = answer.kvs().iter().filter(|pair| pair.lease() == 0);
-        pairs.map(|pair| (pair.key().to_vec(), pair.value().to_vec())).collect()
+        pairs
+            .map(|pair| (pair.key().to_vec(), pair.value().to_vec()))
+            .collect()
     })
 }
 
@@ -289,27 +390,49 @@ pub fn put_into(endpoint: &str, sample: &Sample) {
 fn put_with(endpoint: &str, connect: ConnectOptions, sample: &Sample) {
     let records = sample.records();
     block_on(async move {
-        let mut client = EtcdClient::connect([endpoint], Some(connect)).await.unwrap();
+        let mut client = EtcdClient::connect([endpoint], Some(connect))
+            .await
+            .unwrap();
         for record in records.into_iter().filter(|record| !record.leased) {
             let key = [ROOT.as_bytes(), record.key()].concat();
-            client.put(key, record.value().to_vec(), None).await.unwrap();
+            client
+                .put(key, record.value().to_vec(), None)
+                .await
+                .unwrap();
         }
     });
 }
 
 /// The metadata that the tests migrate.
 pub fn sample() -> Sample {
-    Sample::random(7, Size { collections: 6, segments: 4, has_oddities: true })
+    Sample::random(
+        7,
+        Size {
+            collections: 6,
+            segments: 4,
+            has_oddities: true,
+        },
+    )
 }
 
 /// Metadata on which the official tool does not give up.
 pub fn sample_for_the_official_tool() -> Sample {
-    Sample::random(7, Size { collections: 6, segments: 4, has_oddities: false })
+    Sample::random(
+        7,
+        Size {
+            collections: 6,
+            segments: 4,
+            has_oddities: false,
+        },
+    )
 }
 
 /// The release, by name.
 pub fn release() -> ReleaseName {
-    ReleaseName { name: RELEASE.into(), namespace: NAMESPACE.into() }
+    ReleaseName {
+        name: RELEASE.into(),
+        namespace: NAMESPACE.into(),
+    }
 }
 
 /// A process that ends with this value.
@@ -317,7 +440,14 @@ pub struct Running(pub Child);
 
 impl Running {
     pub fn spawn(mut command: Command) -> Self {
-        Self(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+        Self(
+            command
+                .stdin(Stdio::null())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap(),
+        )
     }
 }
 
@@ -344,7 +474,10 @@ impl Player {
         let (flag, kubeconfig, etcd) = (Arc::clone(&stop), kubeconfig.to_owned(), etcd.to_owned());
         let thread = thread::spawn(move || {
             block_on(async move {
-                let access = Access { kubeconfig: Some(kubeconfig), context: None };
+                let access = Access {
+                    kubeconfig: Some(kubeconfig),
+                    context: None,
+                };
                 let client = Cluster::connect(&access).await.unwrap().client().clone();
                 let etcd = EtcdClient::connect([etcd], Some(connect)).await.unwrap();
                 let play = play(client, etcd);
@@ -356,7 +489,10 @@ impl Player {
                 tokio::select! { () = play => {}, () = stopped => {} }
             });
         });
-        Self { stop, thread: Some(thread) }
+        Self {
+            stop,
+            thread: Some(thread),
+        }
     }
 }
 
@@ -371,7 +507,9 @@ impl Drop for Player {
 
 async fn play(client: kube::Client, mut etcd: EtcdClient) {
     let mut leases: BTreeMap<String, i64> = BTreeMap::new();
-    let mut events = std::pin::pin!(watcher(Api::<Pod>::all(client.clone()), Config::default()).default_backoff());
+    let mut events = std::pin::pin!(
+        watcher(Api::<Pod>::all(client.clone()), Config::default()).default_backoff()
+    );
     let mut listed: Vec<String> = Vec::new();
     while let Some(event) = events.next().await {
         match event {
@@ -382,9 +520,15 @@ async fn play(client: kube::Client, mut etcd: EtcdClient) {
             }
             Ok(Event::Apply(pod)) => seen(&client, &mut etcd, &mut leases, pod).await,
             Ok(Event::InitDone) => {
-                let gone: Vec<String> = leases.keys().filter(|name| !listed.contains(*name)).cloned().collect();
+                let gone: Vec<String> = leases
+                    .keys()
+                    .filter(|name| !listed.contains(*name))
+                    .cloned()
+                    .collect();
                 for name in gone {
-                    etcd.lease_revoke(leases.remove(&name).unwrap()).await.unwrap();
+                    etcd.lease_revoke(leases.remove(&name).unwrap())
+                        .await
+                        .unwrap();
                 }
             }
             Ok(Event::Delete(pod)) => {
@@ -398,29 +542,55 @@ async fn play(client: kube::Client, mut etcd: EtcdClient) {
 }
 
 /// A pod that is there: ready, unless its image is one that never gets so, and then registered if it is Milvus.
-async fn seen(client: &kube::Client, etcd: &mut EtcdClient, leases: &mut BTreeMap<String, i64>, pod: Pod) {
+async fn seen(
+    client: &kube::Client,
+    etcd: &mut EtcdClient,
+    leases: &mut BTreeMap<String, i64>,
+    pod: Pod,
+) {
     let container = &pod.spec.as_ref().unwrap().containers[0];
     let image = container.image.clone().unwrap_or_default();
     if image.contains("never-ready") {
         return;
     }
-    let ready = pod.status.iter().flat_map(|status| status.conditions.iter().flatten()).any(|one| one.type_ == "Ready");
+    let ready = pod
+        .status
+        .iter()
+        .flat_map(|status| status.conditions.iter().flatten())
+        .any(|one| one.type_ == "Ready");
     if !ready {
         let api: Api<Pod> = Api::namespaced(client.clone(), &pod.namespace().unwrap());
         let conditions = json!([{"type": "Ready", "status": "True"}, {"type": "ContainersReady", "status": "True"}]);
         let status = json!({"status": {"phase": "Running", "conditions": conditions}});
-        let _ = api.patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Merge(status)).await;
+        let _ = api
+            .patch_status(
+                &pod.name_any(),
+                &PatchParams::default(),
+                &Patch::Merge(status),
+            )
+            .await;
     }
     if image.contains("milvusdb/milvus:") && !leases.contains_key(&pod.name_any()) {
         let lease = etcd.lease_grant(600, None).await.unwrap().id();
         leases.insert(pod.name_any(), lease);
         let role = &container.name;
-        let key = if role.ends_with("coord") { format!("{ROOT}session/{role}") } else { format!("{ROOT}session/{role}-{lease}") };
-        let value = json!({"ServerID": lease, "ServerName": role, "Address": "10.0.0.1:1"}).to_string();
-        etcd.put(key, value, Some(PutOptions::new().with_lease(lease))).await.unwrap();
+        let key = if role.ends_with("coord") {
+            format!("{ROOT}session/{role}")
+        } else {
+            format!("{ROOT}session/{role}-{lease}")
+        };
+        let value =
+            json!({"ServerID": lease, "ServerName": role, "Address": "10.0.0.1:1"}).to_string();
+        etcd.put(key, value, Some(PutOptions::new().with_lease(lease)))
+            .await
+            .unwrap();
     }
 }
 
 fn block_on<T>(work: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(work)
 }

@@ -25,8 +25,15 @@ pub const GUARD: &str = "milvus-guard";
 /// File of the registration's template.
 pub const TEMPLATE: &str = "webhooks.yaml";
 /// Objects of the chart that make no sense without a node.
-const LEFT_OUT: [&str; 7] =
-    ["Deployment", "Service", "NetworkPolicy", "PodDisruptionBudget", "CustomResourceDefinition", "ResourceQuota", "Pod"];
+const LEFT_OUT: [&str; 7] = [
+    "Deployment",
+    "Service",
+    "NetworkPolicy",
+    "PodDisruptionBudget",
+    "CustomResourceDefinition",
+    "ResourceQuota",
+    "Pod",
+];
 
 /// A cluster with the webhook in it.
 pub struct Webhook {
@@ -57,7 +64,10 @@ pub struct Server {
 impl Webhook {
     /// A cluster with controllers and the webhook.
     pub fn start() -> Self {
-        Self::with(ControlPlane::builder().controller_manager(true).start(), &[])
+        Self::with(
+            ControlPlane::builder().controller_manager(true).start(),
+            &[],
+        )
     }
 
     /// The webhook in this cluster, with more flags.
@@ -72,7 +82,11 @@ impl Webhook {
         }
         prepare(&cluster);
         let server = Server::start(&cluster, folder.path(), "127.0.0.1:0", flags);
-        let webhook = Self { cluster, folder, server };
+        let webhook = Self {
+            cluster,
+            folder,
+            server,
+        };
         webhook.register();
         webhook
     }
@@ -89,7 +103,9 @@ impl Webhook {
         wait_until("the webhook is called", Duration::from_secs(60), || {
             let run = r#"{"apiVersion":"guard.milvus.io/v1alpha1","kind":"UpgradeRun","metadata":{"name":"probe","namespace":"default"},
                 "spec":{"kind":"Rolling","release":"a","namespace":"b","from":"2.4.5","to":"2.5.12","plan":[],"planHash":"sha256:00"}}"#;
-            let output = self.cluster.kubectl_with_input(["create", "--dry-run=server", "-f", "-"], run);
+            let output = self
+                .cluster
+                .kubectl_with_input(["create", "--dry-run=server", "-f", "-"], run);
             String::from_utf8_lossy(&output.stderr).contains("are written by milvus-guard itself")
         });
     }
@@ -97,32 +113,53 @@ impl Webhook {
     /// Runs Helm; whether it succeeded, and what it said.
     pub fn helm(&self, with: Helm, args: &[&str]) -> (bool, String) {
         let output = self.cluster.helm(with, args);
-        let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let text = format!(
+            "{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
         (output.status.success(), text)
     }
 
     /// Runs kubectl; whether it succeeded, and what it said.
     pub fn kubectl(&self, args: &[&str]) -> (bool, String) {
         let output = self.cluster.kubectl(args);
-        let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let text = format!(
+            "{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
         (output.status.success(), text)
     }
 
     /// Images of the Deployments of a namespace.
     pub fn images(&self, namespace: &str) -> Vec<String> {
-        let list = self.cluster.get_json(&format!("/apis/apps/v1/namespaces/{namespace}/deployments"));
+        let list = self
+            .cluster
+            .get_json(&format!("/apis/apps/v1/namespaces/{namespace}/deployments"));
         let images = list["items"].as_array().unwrap().iter();
-        images.map(|item| item["spec"]["template"]["spec"]["containers"][0]["image"].as_str().unwrap().to_owned()).collect()
+        images
+            .map(|item| {
+                item["spec"]["template"]["spec"]["containers"][0]["image"]
+                    .as_str()
+                    .unwrap()
+                    .to_owned()
+            })
+            .collect()
     }
 
     /// A Deployment, as a review holds it.
     pub fn deployment(&self, namespace: &str, name: &str) -> Value {
-        self.cluster.get_json(&format!("/apis/apps/v1/namespaces/{namespace}/deployments/{name}"))
+        self.cluster.get_json(&format!(
+            "/apis/apps/v1/namespaces/{namespace}/deployments/{name}"
+        ))
     }
 
     /// Says of every Deployment of a namespace what its controller would say after a complete rollout.
     pub fn roll_out(&self, namespace: &str) {
-        let list = self.cluster.get_json(&format!("/apis/apps/v1/namespaces/{namespace}/deployments"));
+        let list = self
+            .cluster
+            .get_json(&format!("/apis/apps/v1/namespaces/{namespace}/deployments"));
         for item in list["items"].as_array().unwrap() {
             self.complete(namespace, item);
         }
@@ -161,7 +198,11 @@ impl Caller {
     /// Asks this replica, whose authority lies in this folder, on the path that is registered now.
     pub fn of(cluster: &ControlPlane, server: &Server, folder: &std::path::Path) -> Self {
         let config = trusting(&[&fs::read_to_string(folder.join("ca.crt")).unwrap()]);
-        Self { config, url: server.url.clone(), path: registered(cluster).unwrap() }
+        Self {
+            config,
+            url: server.url.clone(),
+            path: registered(cluster).unwrap(),
+        }
     }
 
     pub fn connect(&self) -> Https {
@@ -170,26 +211,46 @@ impl Caller {
 
     /// What the replica answers to this review.
     pub fn ask(&self, review: &Value) -> Value {
-        let reply = self.connect().post(&format!("{}?timeout=10s", self.path), review.to_string().as_bytes()).unwrap();
+        let reply = self
+            .connect()
+            .post(
+                &format!("{}?timeout=10s", self.path),
+                review.to_string().as_bytes(),
+            )
+            .unwrap();
         assert_eq!(reply.status, 200, "{}", reply.text());
         let answer: Value = serde_json::from_slice(&reply.body).unwrap();
-        assert_eq!(answer["response"]["uid"], review["request"]["uid"], "{answer}");
+        assert_eq!(
+            answer["response"]["uid"], review["request"]["uid"],
+            "{answer}"
+        );
         answer["response"].clone()
     }
 }
 
 /// What the guard has stored about a namespace; empty if nothing is.
 pub fn stored_memory(cluster: &ControlPlane, namespace: &str) -> String {
-    let answer = cluster.get(&format!("/api/v1/namespaces/{GUARD}/configmaps/{}", memory_name(namespace)));
+    let answer = cluster.get(&format!(
+        "/api/v1/namespaces/{GUARD}/configmaps/{}",
+        memory_name(namespace)
+    ));
     let object: Value = serde_json::from_str(&answer.body).unwrap_or_default();
-    object["data"][MEMORY_KEY].as_str().unwrap_or_default().to_owned()
+    object["data"][MEMORY_KEY]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned()
 }
 
 /// The path that is registered now, `/validate/SECRET`.
 pub fn registered(cluster: &ControlPlane) -> Option<String> {
-    let answer = cluster.get("/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/milvus-guard");
-    let object: Value = serde_json::from_str(&answer.body).ok().filter(|_| answer.status == 200)?;
-    let url = object["webhooks"][0]["clientConfig"]["url"].as_str()?.to_owned();
+    let answer = cluster
+        .get("/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/milvus-guard");
+    let object: Value = serde_json::from_str(&answer.body)
+        .ok()
+        .filter(|_| answer.status == 200)?;
+    let url = object["webhooks"][0]["clientConfig"]["url"]
+        .as_str()?
+        .to_owned();
     url.find("/validate").map(|at| url[at..].to_owned())
 }
 
@@ -205,20 +266,32 @@ pub fn update(old: &Value, new: &Value) -> Value {
 
 impl Server {
     /// Starts the server with the rights that its chart gives it.
-    pub fn start(cluster: &ControlPlane, folder: &std::path::Path, listen: &str, flags: &[&str]) -> Self {
+    pub fn start(
+        cluster: &ControlPlane,
+        folder: &std::path::Path,
+        listen: &str,
+        flags: &[&str],
+    ) -> Self {
         let kubeconfig = cluster.kubeconfig_for_service_account(GUARD, "milvus-guard");
         Self::start_through(&kubeconfig, folder, listen, flags)
     }
 
     /// The same with this kubeconfig, whose rights are those of the chart.
-    pub fn start_through(kubeconfig: &std::path::Path, folder: &std::path::Path, listen: &str, flags: &[&str]) -> Self {
+    pub fn start_through(
+        kubeconfig: &std::path::Path,
+        folder: &std::path::Path,
+        listen: &str,
+        flags: &[&str],
+    ) -> Self {
         Self::spawn_ready(serve(kubeconfig, folder, listen, flags), folder)
     }
 
     /// Starts this `serve`, with its log in the folder, and waits until it is ready.
     pub fn spawn_ready(command: Command, folder: &std::path::Path) -> Self {
         let server = Self::spawn(command, folder.join("serve.log"));
-        wait_until("the server is ready", Duration::from_secs(60), || server.is_ready());
+        wait_until("the server is ready", Duration::from_secs(60), || {
+            server.is_ready()
+        });
         server
     }
 
@@ -227,12 +300,21 @@ impl Server {
         let authority = folder.join("ca.crt");
         let mut command = guard();
         command
-            .args(["serve", "--no-cluster", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"])
+            .args([
+                "serve",
+                "--no-cluster",
+                "--listen",
+                "127.0.0.1:0",
+                "--metrics-listen",
+                "127.0.0.1:0",
+            ])
             .args(["--tls-self-signed", "--tls-ca-out"])
             .arg(&authority)
             .args(flags);
         let server = Self::spawn(command, folder.join("serve.log"));
-        wait_until("the server is ready", Duration::from_secs(30), || server.is_ready());
+        wait_until("the server is ready", Duration::from_secs(30), || {
+            server.is_ready()
+        });
         let config = trusting(&[&fs::read_to_string(&authority).unwrap()]);
         (server, config)
     }
@@ -249,36 +331,62 @@ impl Server {
 
     fn status_kib(&self, field: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix(field))
+            .unwrap();
         line.trim().trim_end_matches(" kB").trim().parse().unwrap()
     }
 
     /// Starts any `serve` and reads from its log where it listens.
     pub fn spawn(mut command: Command, log: PathBuf) -> Self {
-        let file = fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
+        let file = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .unwrap();
         let from = file.metadata().unwrap().len();
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file).spawn().unwrap();
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(file)
+            .spawn()
+            .unwrap();
         let mut found = None;
         wait_until("the server listens", Duration::from_secs(60), || {
             if let Some(status) = child.try_wait().unwrap() {
-                panic!("serve ended ({status}): {}", fs::read_to_string(&log).unwrap());
+                panic!(
+                    "serve ended ({status}): {}",
+                    fs::read_to_string(&log).unwrap()
+                );
             }
             let text = fs::read(&log).unwrap();
             let new = BufReader::new(&text[usize::try_from(from).unwrap()..]);
             found = new.lines().map_while(Result::ok).find_map(|line| {
-                if let Some((url, metrics)) =
-                    line.strip_prefix("milvus-guard: serving on ").and_then(|rest| rest.split_once(", metrics on "))
+                if let Some((url, metrics)) = line
+                    .strip_prefix("milvus-guard: serving on ")
+                    .and_then(|rest| rest.split_once(", metrics on "))
                 {
                     return Some((url.to_owned(), metrics.to_owned()));
                 }
-                let line: Value = serde_json::from_str(&line).ok().filter(|line: &Value| line["message"] == "serving")?;
+                let line: Value = serde_json::from_str(&line)
+                    .ok()
+                    .filter(|line: &Value| line["message"] == "serving")?;
                 let address = |key: &str| line[key].as_str().map(str::to_owned);
-                Some((format!("https://{}", address("address")?), format!("http://{}/metrics", address("metrics")?)))
+                Some((
+                    format!("https://{}", address("address")?),
+                    format!("http://{}/metrics", address("metrics")?),
+                ))
             });
             found.is_some()
         });
         let (url, metrics) = found.unwrap();
-        Self { child, url, metrics, log }
+        Self {
+            child,
+            url,
+            metrics,
+            log,
+        }
     }
 
     /// Status and text of the readiness probe.
@@ -288,7 +396,10 @@ impl Server {
 
     /// A value of the metrics, 0 where it is not there.
     pub fn metric(&self, name: &str) -> f64 {
-        self.get_metrics().lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok()).unwrap_or(0.0)
+        self.get_metrics()
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+            .unwrap_or(0.0)
     }
 
     pub fn is_ready(&self) -> bool {
@@ -296,7 +407,9 @@ impl Server {
     }
 
     pub fn get_metrics(&self) -> String {
-        curl(&self.metrics).map(|(_, text)| text).unwrap_or_default()
+        curl(&self.metrics)
+            .map(|(_, text)| text)
+            .unwrap_or_default()
     }
 
     pub fn log(&self) -> String {
@@ -309,7 +422,9 @@ impl Server {
 
     /// Sends SIGTERM and waits for the end.
     pub fn stop(&mut self) {
-        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
+        let _ = Command::new("kill")
+            .arg(self.child.id().to_string())
+            .status();
         let _ = self.child.wait();
     }
 
@@ -340,17 +455,36 @@ impl Drop for Server {
 }
 
 /// The command of a server of this cluster, with its files in a folder.
-pub fn serve(kubeconfig: &std::path::Path, folder: &std::path::Path, listen: &str, flags: &[&str]) -> Command {
+pub fn serve(
+    kubeconfig: &std::path::Path,
+    folder: &std::path::Path,
+    listen: &str,
+    flags: &[&str],
+) -> Command {
     let mut command = guard();
     command
-        .args(["serve", "--listen", listen, "--metrics-listen", "127.0.0.1:0", "--namespace", GUARD, "--shutdown-delay", "0"])
+        .args([
+            "serve",
+            "--listen",
+            listen,
+            "--metrics-listen",
+            "127.0.0.1:0",
+            "--namespace",
+            GUARD,
+            "--shutdown-delay",
+            "0",
+        ])
         .arg("--kubeconfig")
         .arg(kubeconfig)
         .args(flags);
     if !flags.iter().any(|flag| flag.starts_with("--tls")) {
-        command.args(["--tls-self-signed", "--tls-ca-out"]).arg(folder.join("ca.crt"));
+        command
+            .args(["--tls-self-signed", "--tls-ca-out"])
+            .arg(folder.join("ca.crt"));
     }
-    command.args(["--webhook-owner", "milvus-guard", "--webhook-registration"]).arg(folder.join(TEMPLATE));
+    command
+        .args(["--webhook-owner", "milvus-guard", "--webhook-registration"])
+        .arg(folder.join(TEMPLATE));
     if !flags.contains(&"--tls-managed") {
         command.arg("--webhook-ca-file").arg(folder.join("ca.crt"));
     }
@@ -359,11 +493,16 @@ pub fn serve(kubeconfig: &std::path::Path, folder: &std::path::Path, listen: &st
 
 /// Status and body of a GET, whatever certificate the server shows.
 pub fn curl(url: &str) -> Option<(u16, String)> {
-    let output =
-        Command::new("curl").args(["-sk", "--max-time", "5", "-w", "\n%{http_code}", url]).output().expect("curl is installed");
+    let output = Command::new("curl")
+        .args(["-sk", "--max-time", "5", "-w", "\n%{http_code}", url])
+        .output()
+        .expect("curl is installed");
     let text = String::from_utf8(output.stdout).ok()?;
     let (body, code) = text.rsplit_once('\n')?;
-    Some((code.parse().ok().filter(|code| *code != 0)?, body.to_owned()))
+    Some((
+        code.parse().ok().filter(|code| *code != 0)?,
+        body.to_owned(),
+    ))
 }
 
 /// Installs the definitions and the objects of the chart, as far as they make sense without a node.
@@ -389,8 +528,15 @@ fn rendered_with(values: &[&str], wanted: impl Fn(&str) -> bool) -> Vec<Value> {
     let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/milvus-guard");
     let mut command = Command::new(helm(Helm::V4));
     command.args(["template", "--no-hooks", "milvus-guard", chart, "-n", GUARD]);
-    let output = command.args(values.iter().flat_map(|value| ["--set", value])).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let output = command
+        .args(values.iter().flat_map(|value| ["--set", value]))
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let text = String::from_utf8(output.stdout).unwrap();
     documents(&text)
         .map(|document| document.unwrap().root.to_json())
@@ -401,9 +547,14 @@ fn rendered_with(values: &[&str], wanted: impl Fn(&str) -> bool) -> Vec<Value> {
 /// The webhook configurations of the guard's own chart, as the template that its leader completes.
 pub fn template(values: &[&str]) -> Vec<Value> {
     let maps = rendered_with(values, |kind| kind == "ConfigMap");
-    let map = maps.iter().find(|map| map["metadata"]["name"] == "milvus-guard-webhooks").unwrap();
+    let map = maps
+        .iter()
+        .find(|map| map["metadata"]["name"] == "milvus-guard-webhooks")
+        .unwrap();
     let text = map["data"]["webhooks.yaml"].as_str().unwrap();
-    documents(text).map(|document| document.unwrap().root.to_json()).collect()
+    documents(text)
+        .map(|document| document.unwrap().root.to_json())
+        .collect()
 }
 
 /// Writes the template for a server at this address.
@@ -422,7 +573,11 @@ pub fn write_service_template(file: &std::path::Path, port: u16) {
 fn write_template_with(file: &std::path::Path, values: &[&str], change: impl Fn(&mut Value)) {
     let mut configurations = template(values);
     for configuration in &mut configurations {
-        configuration["webhooks"].as_array_mut().unwrap().iter_mut().for_each(|webhook| change(&mut webhook["clientConfig"]));
+        configuration["webhooks"]
+            .as_array_mut()
+            .unwrap()
+            .iter_mut()
+            .for_each(|webhook| change(&mut webhook["clientConfig"]));
     }
     // In one go, as kubelet does it.
     let part = file.with_extension("part");
@@ -431,7 +586,10 @@ fn write_template_with(file: &std::path::Path, values: &[&str], change: impl Fn(
 }
 
 fn in_yaml(objects: &[Value]) -> String {
-    objects.iter().map(|object| format!("---\n{object}\n")).collect()
+    objects
+        .iter()
+        .map(|object| format!("---\n{object}\n"))
+        .collect()
 }
 
 /// Writes an object of the guard as its own account would.
@@ -444,14 +602,27 @@ pub fn write_as_guard(cluster: &ControlPlane, object: &Value) {
             .arg(&kubeconfig)
             .args(["apply", "--server-side", "--force-conflicts", "-f", "-"])
             .args(subresource);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        std::io::Write::write_all(child.stdin.as_mut().unwrap(), object.to_string().as_bytes()).unwrap();
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        std::io::Write::write_all(child.stdin.as_mut().unwrap(), object.to_string().as_bytes())
+            .unwrap();
         let output = child.wait_with_output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
 }
 
 /// Waits for a condition, and says which one did not come.
 pub fn wait_until(what: &str, deadline: Duration, condition: impl FnMut() -> bool) {
-    assert!(milvus_guard_testbed::wait_until(deadline, condition), "within {deadline:?} it did not come to: {what}");
+    assert!(
+        milvus_guard_testbed::wait_until(deadline, condition),
+        "within {deadline:?} it did not come to: {what}"
+    );
 }

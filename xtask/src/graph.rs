@@ -23,13 +23,19 @@ const LIBRARY: &str = "milvus_guard_";
 pub fn read(root: &Path) -> Result<Graph, String> {
     let mut sources = vec![("program".to_owned(), root.join("src"))];
     for path in entries(&root.join("crates"))? {
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
         sources.push((name.to_owned(), path.join("src")));
     }
     let mut modules = BTreeMap::new();
     for (name, source) in &sources {
         for path in entries(source)? {
-            let module = path.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
+            let module = path
+                .file_stem()
+                .and_then(|name| name.to_str())
+                .unwrap_or_default();
             if !["lib", "main"].contains(&module) {
                 modules.insert(format!("{name}::{module}"), (name.clone(), path));
             }
@@ -39,8 +45,13 @@ pub fn read(root: &Path) -> Result<Graph, String> {
     for (module, (home, path)) in &modules {
         let mut used = BTreeSet::new();
         for file in files(path)? {
-            let text = fs::read_to_string(&file).map_err(|error| format!("{}: {error}", file.display()))?;
-            used.extend(uses(&text, home).into_iter().filter(|name| name != module && modules.contains_key(name)));
+            let text = fs::read_to_string(&file)
+                .map_err(|error| format!("{}: {error}", file.display()))?;
+            used.extend(
+                uses(&text, home)
+                    .into_iter()
+                    .filter(|name| name != module && modules.contains_key(name)),
+            );
         }
         graph.insert(module.clone(), used);
     }
@@ -54,7 +65,11 @@ pub fn crates(graph: &Graph) -> Graph {
     let mut crates = Graph::new();
     for (module, used) in graph {
         let home = name(module);
-        let others = used.iter().map(name).filter(|other| *other != home).collect::<BTreeSet<_>>();
+        let others = used
+            .iter()
+            .map(name)
+            .filter(|other| *other != home)
+            .collect::<BTreeSet<_>>();
         crates.entry(home).or_default().extend(others);
     }
     crates
@@ -75,12 +90,24 @@ pub fn circles(graph: &Graph) -> Vec<BTreeSet<String>> {
         }
         seen
     };
-    let all: BTreeMap<&String, BTreeSet<String>> = graph.keys().map(|module| (module, all_used_by(module))).collect();
+    let all: BTreeMap<&String, BTreeSet<String>> = graph
+        .keys()
+        .map(|module| (module, all_used_by(module)))
+        .collect();
     let circle = |module: &String| -> BTreeSet<String> {
-        let reaches = |from: &String, to: &String| all.get(from).is_some_and(|modules| modules.contains(to));
-        graph.keys().filter(|other| reaches(module, other) && reaches(other, module)).cloned().collect()
+        let reaches =
+            |from: &String, to: &String| all.get(from).is_some_and(|modules| modules.contains(to));
+        graph
+            .keys()
+            .filter(|other| reaches(module, other) && reaches(other, module))
+            .cloned()
+            .collect()
     };
-    let found: BTreeSet<BTreeSet<String>> = graph.keys().map(circle).filter(|modules| modules.len() > 1).collect();
+    let found: BTreeSet<BTreeSet<String>> = graph
+        .keys()
+        .map(circle)
+        .filter(|modules| modules.len() > 1)
+        .collect();
     found.into_iter().collect()
 }
 
@@ -90,14 +117,27 @@ pub fn render(graph: &Graph) -> String {
     let mut text = "graph TD\n".to_owned();
     for (module, used) in graph {
         let used: Vec<&str> = used.iter().map(String::as_str).collect();
-        let line = if used.is_empty() { module.clone() } else { format!("{module} --> {}", used.join(" & ")) };
+        let line = if used.is_empty() {
+            module.clone()
+        } else {
+            format!("{module} --> {}", used.join(" & "))
+        };
         let _ = writeln!(text, "  {line}");
     }
     let circles = circles(graph);
     let arrows: usize = graph.values().map(BTreeSet::len).sum();
-    let _ = writeln!(text, "%% {} modules, {arrows} arrows, circles: {}", graph.len(), circles.len());
+    let _ = writeln!(
+        text,
+        "%% {} modules, {arrows} arrows, circles: {}",
+        graph.len(),
+        circles.len()
+    );
     for circle in circles {
-        let _ = writeln!(text, "%% circle: {}", circle.into_iter().collect::<Vec<_>>().join(", "));
+        let _ = writeln!(
+            text,
+            "%% circle: {}",
+            circle.into_iter().collect::<Vec<_>>().join(", ")
+        );
     }
     text
 }
@@ -115,13 +155,20 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>, String> {
 /// The files of a module, without modules that only tests have.
 fn files(path: &Path) -> Result<Vec<PathBuf>, String> {
     if !path.is_dir() {
-        return Ok(if path.extension().is_some_and(|end| end == "rs") { vec![path.to_owned()] } else { Vec::new() });
+        return Ok(if path.extension().is_some_and(|end| end == "rs") {
+            vec![path.to_owned()]
+        } else {
+            Vec::new()
+        });
     }
     let module = fs::read_to_string(path.join("mod.rs")).unwrap_or_default();
     let only_tests = test_modules(&module);
     let mut found = Vec::new();
     for entry in entries(path)? {
-        let name = entry.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
+        let name = entry
+            .file_stem()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
         if !only_tests.contains(name) {
             found.extend(files(&entry)?);
         }
@@ -138,8 +185,13 @@ fn test_modules(text: &str) -> BTreeSet<String> {
             continue;
         }
         let declared = lines.next().unwrap_or_default();
-        let declared = declared.trim_start_matches("pub(crate) ").trim_start_matches("pub ");
-        if let Some(name) = declared.strip_prefix("mod ").and_then(|rest| rest.strip_suffix(';')) {
+        let declared = declared
+            .trim_start_matches("pub(crate) ")
+            .trim_start_matches("pub ");
+        if let Some(name) = declared
+            .strip_prefix("mod ")
+            .and_then(|rest| rest.strip_suffix(';'))
+        {
             found.insert(name.to_owned());
         }
     }
@@ -149,9 +201,14 @@ fn test_modules(text: &str) -> BTreeSet<String> {
 /// The modules that a text of the crate `home` names: `crate::module`, `milvus_guard_core::module` and groups of them.
 /// Comments and tests do not count.
 fn uses(text: &str, home: &str) -> BTreeSet<String> {
-    let text = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
-    let code: String =
-        text.lines().filter(|line| !line.trim_start().starts_with("//")).fold(String::new(), |all, line| all + line + "\n");
+    let text = text
+        .split("#[cfg(test)]\nmod tests")
+        .next()
+        .unwrap_or_default();
+    let code: String = text
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .fold(String::new(), |all, line| all + line + "\n");
     let mut found = BTreeSet::new();
     let mut named = |home: &str, rest: &str| {
         let names = match rest.strip_prefix('{') {
@@ -193,7 +250,9 @@ fn group_of(text: &str) -> BTreeSet<String> {
 }
 
 fn word(text: &str) -> Option<String> {
-    let end = text.find(|letter: char| !letter.is_ascii_lowercase() && letter != '_').unwrap_or(text.len());
+    let end = text
+        .find(|letter: char| !letter.is_ascii_lowercase() && letter != '_')
+        .unwrap_or(text.len());
     (end > 0).then(|| text[..end].to_owned())
 }
 
@@ -206,7 +265,10 @@ mod tests {
     fn graph(arrows: &[(&str, &str)]) -> Graph {
         let mut graph = Graph::new();
         for (from, to) in arrows {
-            graph.entry((*from).to_owned()).or_default().insert((*to).to_owned());
+            graph
+                .entry((*from).to_owned())
+                .or_default()
+                .insert((*to).to_owned());
             graph.entry((*to).to_owned()).or_default();
         }
         graph
@@ -229,25 +291,49 @@ mod tests {
             "webhook::two",
         ];
         assert_eq!(found, expected);
-        assert_eq!(test_modules("mod a;\n#[cfg(test)]\npub(crate) mod b;\n#[cfg(test)]\nmod c;\n").len(), 2);
+        assert_eq!(
+            test_modules("mod a;\n#[cfg(test)]\npub(crate) mod b;\n#[cfg(test)]\nmod c;\n").len(),
+            2
+        );
     }
 
     #[test]
     fn a_circle_is_found_however_long_it_is() {
         assert!(circles(&graph(&[("a", "b"), ("b", "c"), ("a", "c")])).is_empty());
         let found = circles(&graph(&[("a", "b"), ("b", "c"), ("c", "a"), ("c", "d")]));
-        assert_eq!(found, [BTreeSet::from(["a".to_owned(), "b".to_owned(), "c".to_owned()])]);
+        assert_eq!(
+            found,
+            [BTreeSet::from([
+                "a".to_owned(),
+                "b".to_owned(),
+                "c".to_owned()
+            ])]
+        );
     }
 
     #[test]
     fn no_modules_and_no_crates_use_each_other() {
         let graph = read(Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()).unwrap();
-        assert!(graph.len() > 25 && graph["core::rules"].contains("core::milvus"), "{graph:#?}");
-        assert_eq!(circles(&graph), Vec::<BTreeSet<String>>::new(), "\n{}", render(&graph));
+        assert!(
+            graph.len() > 25 && graph["core::rules"].contains("core::milvus"),
+            "{graph:#?}"
+        );
+        assert_eq!(
+            circles(&graph),
+            Vec::<BTreeSet<String>>::new(),
+            "\n{}",
+            render(&graph)
+        );
         let crates = crates(&graph);
         assert_eq!(crates["core"], BTreeSet::new());
-        assert!(crates["program"].contains("webhook") && crates["webhook"].contains("core"), "{crates:#?}");
-        assert!(!crates["webhook"].contains("operations") && !crates["operations"].contains("webhook"), "{crates:#?}");
+        assert!(
+            crates["program"].contains("webhook") && crates["webhook"].contains("core"),
+            "{crates:#?}"
+        );
+        assert!(
+            !crates["webhook"].contains("operations") && !crates["operations"].contains("webhook"),
+            "{crates:#?}"
+        );
         assert_eq!(circles(&crates), Vec::<BTreeSet<String>>::new());
     }
 }

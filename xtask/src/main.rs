@@ -17,11 +17,15 @@ const USAGE: &str = "usage: cargo xtask graph [--crates]\n       cargo xtask new
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap_or(Path::new("."));
     let done = match args.as_slice() {
         ["new-rule", id, name] => new_rule(root, id, name).map(|file| next_steps(&file)),
         ["graph"] => graph::read(root).map(|graph| graph::render(&graph)),
-        ["graph", "--crates"] => graph::read(root).map(|graph| graph::render(&graph::crates(&graph))),
+        ["graph", "--crates"] => {
+            graph::read(root).map(|graph| graph::render(&graph::crates(&graph)))
+        }
         _ => Err(USAGE.into()),
     };
     match done {
@@ -47,19 +51,32 @@ fn next_steps(file: &Path) -> String {
 /// Writes the file of a rule and adds its line to the registry; the path of the file.
 fn new_rule(root: &Path, id: &str, name: &str) -> Result<PathBuf, String> {
     let category = category(id)?;
-    let is_word =
-        |word: &str| !word.is_empty() && word.chars().all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit());
+    let is_word = |word: &str| {
+        !word.is_empty()
+            && word
+                .chars()
+                .all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit())
+    };
     if !name.contains('-') || !name.split('-').all(is_word) {
-        return Err(format!("{name} is not a valid name of a rule: use two or more words in lower case, with hyphens"));
+        return Err(format!(
+            "{name} is not a valid name of a rule: use two or more words in lower case, with hyphens"
+        ));
     }
     let module = format!("{}_{}", id.to_lowercase(), name.replace('-', "_"));
     let folder = root.join("crates/core/src/rules");
     let (registry, ticks) = (folder.join("mod.rs"), folder.join("ticks.rs"));
-    let read = |path: &Path| fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()));
-    let write = |path: &Path, text: &str| fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()));
+    let read = |path: &Path| {
+        fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
+    };
+    let write = |path: &Path, text: &str| {
+        fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
+    };
     let registered = register(&read(&registry)?, &module)?;
     let cases = add_case(&read(&ticks)?, id)?;
-    write(&folder.join(format!("{module}.rs")), &rule(id, name, category))?;
+    write(
+        &folder.join(format!("{module}.rs")),
+        &rule(id, name, category),
+    )?;
     write(&registry, &registered)?;
     write(&ticks, &cases)?;
     Ok(Path::new("crates/core/src/rules").join(format!("{module}.rs")))
@@ -67,7 +84,9 @@ fn new_rule(root: &Path, id: &str, name: &str) -> Result<PathBuf, String> {
 
 /// The group of a rule, by the first digit of its id.
 fn category(id: &str) -> Result<&'static str, String> {
-    let digits = id.strip_prefix("MG").filter(|digits| digits.len() == 3 && digits.bytes().all(|digit| digit.is_ascii_digit()));
+    let digits = id
+        .strip_prefix("MG")
+        .filter(|digits| digits.len() == 3 && digits.bytes().all(|digit| digit.is_ascii_digit()));
     let category = match digits.and_then(|digits| digits.chars().next()) {
         Some('1') => "Version",
         Some('2') => "Topology",
@@ -76,7 +95,11 @@ fn category(id: &str) -> Result<&'static str, String> {
         Some('5') => "Chart",
         Some('6') => "Image",
         Some('7') => "Cluster",
-        _ => return Err(format!("{id} is not a valid id of a rule: MG, the group (1 to 7), and two more digits")),
+        _ => {
+            return Err(format!(
+                "{id} is not a valid id of a rule: MG, the group (1 to 7), and two more digits"
+            ));
+        }
     };
     Ok(category)
 }
@@ -84,31 +107,58 @@ fn category(id: &str) -> Result<&'static str, String> {
 /// The registry with one more module, in the order of the ids.
 fn register(text: &str, module: &str) -> Result<String, String> {
     const BEGIN: &str = "\nregistry! {\n";
-    let begin = text.find(BEGIN).map(|at| at + BEGIN.len()).ok_or("crates/core/src/rules/mod.rs has no registry! { ... }")?;
-    let end = text[begin..].find('}').map(|at| at + begin).ok_or("the registry in crates/core/src/rules/mod.rs does not end")?;
-    let mut modules: Vec<&str> = text[begin..end].lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let begin = text
+        .find(BEGIN)
+        .map(|at| at + BEGIN.len())
+        .ok_or("crates/core/src/rules/mod.rs has no registry! { ... }")?;
+    let end = text[begin..]
+        .find('}')
+        .map(|at| at + begin)
+        .ok_or("the registry in crates/core/src/rules/mod.rs does not end")?;
+    let mut modules: Vec<&str> = text[begin..end]
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
     let id = |module: &str| module.split('_').next().unwrap_or_default().to_owned();
     if let Some(taken) = modules.iter().find(|known| id(known) == id(module)) {
         return Err(format!("the id is taken by {taken}"));
     }
     modules.push(module);
     modules.sort_unstable();
-    Ok(format!("{}    {}\n{}", &text[..begin], modules.join("\n    "), &text[end..]))
+    Ok(format!(
+        "{}    {}\n{}",
+        &text[..begin],
+        modules.join("\n    "),
+        &text[end..]
+    ))
 }
 
 /// The table of `crates/core/src/rules/ticks.rs` with a case of one more rule, in the order of the ids.
 fn add_case(text: &str, id: &str) -> Result<String, String> {
     const LAST: &str = "\n    ]\n}\n";
-    let begin = text.find("fn cases()").ok_or("crates/core/src/rules/ticks.rs has no fn cases()")?;
-    let end =
-        text[begin..].find(LAST).map(|at| at + begin + 1).ok_or("fn cases() in crates/core/src/rules/ticks.rs does not end")?;
+    let begin = text
+        .find("fn cases()")
+        .ok_or("crates/core/src/rules/ticks.rs has no fn cases()")?;
+    let end = text[begin..]
+        .find(LAST)
+        .map(|at| at + begin + 1)
+        .ok_or("fn cases() in crates/core/src/rules/ticks.rs does not end")?;
     let mut at = begin;
     for line in text[begin..end].split_inclusive('\n') {
         // A case is `("MG101", ...` in one line, or begins with the line before.
-        let named = line.trim_start().trim_start_matches('(').strip_prefix('"').and_then(|rest| rest.get(..5));
+        let named = line
+            .trim_start()
+            .trim_start_matches('(')
+            .strip_prefix('"')
+            .and_then(|rest| rest.get(..5));
         if named.is_some_and(|named| named.starts_with("MG") && named > id) {
             let opens_before = !line.trim_start().starts_with('(');
-            let place = if opens_before { text[..at - 1].rfind('\n').map_or(at, |line| line + 1) } else { at };
+            let place = if opens_before {
+                text[..at - 1].rfind('\n').map_or(at, |line| line + 1)
+            } else {
+                at
+            };
             return Ok(insert(text, place, id));
         }
         at += line.len();
@@ -117,11 +167,18 @@ fn add_case(text: &str, id: &str) -> Result<String, String> {
 }
 
 fn insert(text: &str, at: usize, id: &str) -> String {
-    format!("{}        (\"{id}\", stays(), bare()),\n{}", &text[..at], &text[at..])
+    format!(
+        "{}        (\"{id}\", stays(), bare()),\n{}",
+        &text[..at],
+        &text[at..]
+    )
 }
 
 fn rule(id: &str, name: &str, category: &str) -> String {
-    TEMPLATE.replace("MG000", id).replace("rule-name", name).replace("CATEGORY", category)
+    TEMPLATE
+        .replace("MG000", id)
+        .replace("rule-name", name)
+        .replace("CATEGORY", category)
 }
 
 const TEMPLATE: &str = r#"//! MG000: one sentence that says why this rule exists.
@@ -190,18 +247,34 @@ mod tests {
     #[test]
     fn a_rule_is_registered_in_the_order_of_the_ids_and_once() {
         let text = register(REGISTRY, "mg105_new_rule").unwrap();
-        assert_eq!(text, REGISTRY.replace("    mg201", "    mg105_new_rule\n    mg201"));
-        assert_eq!(register(REGISTRY, "mg201_other").unwrap_err(), "the id is taken by mg201_c_d");
+        assert_eq!(
+            text,
+            REGISTRY.replace("    mg201", "    mg105_new_rule\n    mg201")
+        );
+        assert_eq!(
+            register(REGISTRY, "mg201_other").unwrap_err(),
+            "the id is taken by mg201_c_d"
+        );
         assert!(register("nothing", "mg105_new_rule").is_err());
     }
 
     #[test]
     fn ids_and_names_that_are_not_valid_are_refused() {
         let folder = std::env::temp_dir();
-        for (id, name) in
-            [("MG1", "a-b"), ("MG801", "a-b"), ("mg101", "a-b"), ("MG101", "word"), ("MG101", "A-b"), ("MG101", "a--b")]
-        {
-            assert!(new_rule(&folder, id, name).unwrap_err().contains("is not a valid"), "{id} {name}");
+        for (id, name) in [
+            ("MG1", "a-b"),
+            ("MG801", "a-b"),
+            ("mg101", "a-b"),
+            ("MG101", "word"),
+            ("MG101", "A-b"),
+            ("MG101", "a--b"),
+        ] {
+            assert!(
+                new_rule(&folder, id, name)
+                    .unwrap_err()
+                    .contains("is not a valid"),
+                "{id} {name}"
+            );
         }
     }
 
@@ -223,7 +296,11 @@ mod tests {
         let added = register(&text, "mg199_new_rule").unwrap();
         assert_eq!(added.lines().count(), text.lines().count() + 1);
         let cases = fs::read_to_string(root.join("crates/core/src/rules/ticks.rs")).unwrap();
-        assert!(add_case(&cases, "MG199").unwrap().contains("(\"MG199\", stays(), bare()),\n        (\n            \"MG201\""));
+        assert!(
+            add_case(&cases, "MG199")
+                .unwrap()
+                .contains("(\"MG199\", stays(), bare()),\n        (\n            \"MG201\"")
+        );
         assert!(rule("MG199", "new-rule", "Version").contains("id: \"MG199\""));
     }
 }

@@ -9,7 +9,12 @@ use crate::{
 
 /// What the rules say of what runs. Rules that judge a change do not apply.
 #[must_use]
-pub fn audit(running: &Snapshot, facts: &Facts, catalogue: &Catalogue, policies: &PolicySet) -> Judgement {
+pub fn audit(
+    running: &Snapshot,
+    facts: &Facts,
+    catalogue: &Catalogue,
+    policies: &PolicySet,
+) -> Judgement {
     judge_state(&Question {
         before: None,
         after: running,
@@ -30,8 +35,15 @@ mod tests {
 
     #[test]
     fn what_runs_is_judged_as_it_is() {
-        let running = Fixture::cluster("2.4.5").tag_of(Component::Proxy, "latest").snapshot();
-        let judgement = audit(&running, &Facts::default(), Catalogue::embedded(), &PolicySet::default());
+        let running = Fixture::cluster("2.4.5")
+            .tag_of(Component::Proxy, "latest")
+            .snapshot();
+        let judgement = audit(
+            &running,
+            &Facts::default(),
+            Catalogue::embedded(),
+            &PolicySet::default(),
+        );
         let rules: Vec<&str> = judgement.releases[0]
             .findings
             .iter()

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use crate::{
     evidence::Facts,
     manifest::object::ObjectRef,
-    milvus::{Build, Component, Release, Version, catalogue::Catalogue, dependency::Dependency, release::ComponentWorkload},
+    milvus::{
+        Build, Component, Release, Version, catalogue::Catalogue, dependency::Dependency,
+        release::ComponentWorkload,
+    },
 };
 
 /// One change of one release.
@@ -32,17 +35,34 @@ pub struct Upgrade<'a> {
 impl<'a> Upgrade<'a> {
     /// A change that is no rollback and deletes nothing by name.
     #[must_use]
-    pub fn new(before: Option<&'a Release>, after: &'a Release, facts: &'a Facts, catalogue: &'a Catalogue) -> Self {
+    pub fn new(
+        before: Option<&'a Release>,
+        after: &'a Release,
+        facts: &'a Facts,
+        catalogue: &'a Catalogue,
+    ) -> Self {
         let placed = |release: &Release| {
             let mut builds = release.builds();
             if builds.iter().any(|build| build.nightly.is_some()) {
-                builds = builds.into_iter().map(|build| build.placed(catalogue)).collect();
+                builds = builds
+                    .into_iter()
+                    .map(|build| build.placed(catalogue))
+                    .collect();
                 builds.sort();
             }
             builds
         };
         let builds = (before.map(placed).unwrap_or_default(), placed(after));
-        Self { before, after, facts, catalogue, is_rollback: false, is_state: false, deletes: None, builds }
+        Self {
+            before,
+            after,
+            facts,
+            catalogue,
+            is_rollback: false,
+            is_state: false,
+            deletes: None,
+            builds,
+        }
     }
 
     /// Every readable version that runs, lowest first.
@@ -97,8 +117,11 @@ impl<'a> Upgrade<'a> {
 
     /// The pairs of which anything changes: a workload that stays is the same object on both sides, where one was made of the
     /// other. For rules that find differences only.
-    pub fn changed_pairs(&self) -> impl Iterator<Item = (&'a ComponentWorkload, &'a ComponentWorkload)> {
-        self.pairs().filter(|(before, after)| !Arc::ptr_eq(&before.workload, &after.workload))
+    pub fn changed_pairs(
+        &self,
+    ) -> impl Iterator<Item = (&'a ComponentWorkload, &'a ComponentWorkload)> {
+        self.pairs()
+            .filter(|(before, after)| !Arc::ptr_eq(&before.workload, &after.workload))
     }
 
     /// Dependencies on both sides by name and family, of which anything changes.
@@ -106,7 +129,8 @@ impl<'a> Upgrade<'a> {
         let before = self.before.map_or(&[][..], |release| &release.dependencies);
         before.iter().filter_map(|old| {
             let (family, name) = (old.family, &old.workload.meta.object.name);
-            let same = |new: &&Dependency| new.family == family && new.workload.meta.object.name == *name;
+            let same =
+                |new: &&Dependency| new.family == family && new.workload.meta.object.name == *name;
             let new = self.after.dependencies.iter().find(same)?;
             (!Arc::ptr_eq(&old.workload, &new.workload)).then_some((old, new))
         })

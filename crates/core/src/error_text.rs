@@ -26,7 +26,10 @@ pub fn chain(error: &(dyn Error + 'static)) -> String {
 #[must_use]
 pub fn line(text: &str) -> String {
     let mut words = String::new();
-    for word in text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()) {
+    for word in text
+        .split(|c: char| c.is_whitespace() || c.is_control())
+        .filter(|word| !word.is_empty())
+    {
         if !words.is_empty() {
             words.push(' ');
         }
@@ -48,7 +51,10 @@ mod tests {
 
     #[test]
     fn causes_are_joined() {
-        assert_eq!(chain(&Outer(std::io::Error::other("connection refused"))), "could not connect: connection refused");
+        assert_eq!(
+            chain(&Outer(std::io::Error::other("connection refused"))),
+            "could not connect: connection refused"
+        );
     }
 
     #[test]

@@ -97,7 +97,9 @@ impl JudgedFinding {
 }
 
 /// The whole answer in a word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, schemars::JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// Nothing speaks against it.
@@ -112,7 +114,12 @@ impl Judgement {
     /// Deny if any finding denies, else warn if any holds or warns, else allow.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
-        let worst = self.releases.iter().flat_map(|release| &release.findings).filter_map(JudgedFinding::action).max();
+        let worst = self
+            .releases
+            .iter()
+            .flat_map(|release| &release.findings)
+            .filter_map(JudgedFinding::action)
+            .max();
         match worst {
             Some(Action::Deny) => Verdict::Deny,
             Some(Action::Hold | Action::Warn) => Verdict::Warn,
@@ -125,8 +132,14 @@ impl Judgement {
 #[must_use]
 pub fn judge(question: &Question<'_>) -> Judgement {
     let pairs = pair(question.before, question.after);
-    let releases = pairs.into_iter().map(|(before, after)| judge_change(question, before, after)).collect();
-    Judgement { subject: Subject::Change, releases }
+    let releases = pairs
+        .into_iter()
+        .map(|(before, after)| judge_change(question, before, after))
+        .collect();
+    Judgement {
+        subject: Subject::Change,
+        releases,
+    }
 }
 
 /// Judges each release of `question.after` as what runs, as it is; what the question says of a change is left out.
@@ -134,18 +147,36 @@ pub fn judge(question: &Question<'_>) -> Judgement {
 pub fn judge_state(question: &Question<'_>) -> Judgement {
     let releases = question.after.releases.iter().map(|release| {
         let builds = Upgrade::new(None, release, question.facts, question.catalogue);
-        let ran = rules::run_state(release, question.facts, question.catalogue, question.overdue);
+        let ran = rules::run_state(
+            release,
+            question.facts,
+            question.catalogue,
+            question.overdue,
+        );
         let side = (builds.builds_after().first().cloned(), builds.to());
         judged(question, Some(release), release, side, ran)
     });
-    Judgement { subject: Subject::State, releases: releases.collect() }
+    Judgement {
+        subject: Subject::State,
+        releases: releases.collect(),
+    }
 }
 
-fn judge_change(question: &Question<'_>, before: Option<&Release>, after: &Release) -> JudgedRelease {
+fn judge_change(
+    question: &Question<'_>,
+    before: Option<&Release>,
+    after: &Release,
+) -> JudgedRelease {
     let mut upgrade = Upgrade::new(before, after, question.facts, question.catalogue);
     upgrade.is_rollback = question.is_rollback;
     upgrade.deletes = question.deletes;
-    judged(question, before, after, (upgrade.from(), upgrade.to()), rules::run(&upgrade, question.overdue))
+    judged(
+        question,
+        before,
+        after,
+        (upgrade.from(), upgrade.to()),
+        rules::run(&upgrade, question.overdue),
+    )
 }
 
 /// Applies policies, exceptions and acceptances to what the rules said.
@@ -156,24 +187,42 @@ fn judged(
     (from, to): (Option<Build>, Option<Build>),
     ran: rules::Ran,
 ) -> JudgedRelease {
-    let namespace = after.namespace.clone().or_else(|| before.and_then(|before| before.namespace.clone()));
+    let namespace = after
+        .namespace
+        .clone()
+        .or_else(|| before.and_then(|before| before.namespace.clone()));
     let scope = Scope {
         release: &after.name,
         namespace: namespace.as_deref(),
         from: from.as_ref().map(|build| build.version),
         to: to.as_ref().map(|build| build.version),
     };
-    let acceptable = if question.accepted.is_empty() { Vec::new() } else { question.policies.self_accept(&scope) };
+    let acceptable = if question.accepted.is_empty() {
+        Vec::new()
+    } else {
+        question.policies.self_accept(&scope)
+    };
     let accepts = |rule: &str| {
         acceptable.iter().any(|id| id.eq_ignore_ascii_case(rule))
-            && question.accepted.iter().any(|id| id.eq_ignore_ascii_case(rule))
+            && question
+                .accepted
+                .iter()
+                .any(|id| id.eq_ignore_ascii_case(rule))
     };
     let apply = |finding: &Finding| match question.policies.apply(finding, &scope) {
-        Applied::Acts { action, .. } if action > Action::Audit && accepts(finding.rule.id) => Applied::Accepted,
+        Applied::Acts { action, .. } if action > Action::Audit && accepts(finding.rule.id) => {
+            Applied::Accepted
+        }
         applied => applied,
     };
-    let mut findings: Vec<JudgedFinding> =
-        ran.findings.into_iter().map(|finding| JudgedFinding { applied: apply(&finding), finding }).collect();
+    let mut findings: Vec<JudgedFinding> = ran
+        .findings
+        .into_iter()
+        .map(|finding| JudgedFinding {
+            applied: apply(&finding),
+            finding,
+        })
+        .collect();
     findings.sort_by_key(|judged| (std::cmp::Reverse(judged.action()), judged.finding.rule.id));
     JudgedRelease {
         name: after.title(),
@@ -189,14 +238,21 @@ fn judged(
 
 /// Finds for each wanted release what runs of it: the same name, else, where exactly one is left on either side, that
 /// one (a rename, which is itself a finding).
-fn pair<'a>(before: Option<&'a Snapshot>, after: &'a Snapshot) -> Vec<(Option<&'a Release>, &'a Release)> {
-    let mut left: Vec<&Release> = before.map(|snapshot| snapshot.releases.iter().collect()).unwrap_or_default();
+fn pair<'a>(
+    before: Option<&'a Snapshot>,
+    after: &'a Snapshot,
+) -> Vec<(Option<&'a Release>, &'a Release)> {
+    let mut left: Vec<&Release> = before
+        .map(|snapshot| snapshot.releases.iter().collect())
+        .unwrap_or_default();
     let mut pairs: Vec<(Option<&Release>, &Release)> = Vec::new();
     for release in &after.releases {
         let same = |other: &&Release| {
             other.name == release.name
                 && other.app_name == release.app_name
-                && (other.namespace.is_none() || release.namespace.is_none() || other.namespace == release.namespace)
+                && (other.namespace.is_none()
+                    || release.namespace.is_none()
+                    || other.namespace == release.namespace)
         };
         let position = left.iter().position(same);
         pairs.push((position.map(|position| left.remove(position)), release));

@@ -52,7 +52,12 @@ pub struct Facts {
 impl Facts {
     /// Whether the metadata of a release was migrated beyond what a version can read. A namespace that nobody named is any.
     #[must_use]
-    pub fn is_migrated_past(&self, release: &str, namespace: Option<&str>, version: Version) -> bool {
+    pub fn is_migrated_past(
+        &self,
+        release: &str,
+        namespace: Option<&str>,
+        version: Version,
+    ) -> bool {
         self.migrations.iter().flatten().any(|record| {
             record.migrated
                 && record.release == release
@@ -206,7 +211,11 @@ impl RunFact {
     /// Whether the run's own steps may start components now.
     #[must_use]
     pub fn plans_starts(&self) -> bool {
-        self.is_on_its_way_back() || matches!(self.action, Some(StepAction::Start | StepAction::Update | StepAction::Release))
+        self.is_on_its_way_back()
+            || matches!(
+                self.action,
+                Some(StepAction::Start | StepAction::Update | StepAction::Release)
+            )
     }
 
     /// Whether it goes back to where it began.

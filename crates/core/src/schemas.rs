@@ -37,9 +37,18 @@ impl Published {
 pub fn all() -> Vec<Published> {
     let entry = |file, schema| Published { file, schema };
     vec![
-        entry("data.json", read_form::<DataFile>("Data about Milvus releases (--data FILE)")),
-        entry("facts.json", read_form::<Facts>("Facts about an upgrade (--facts FILE)")),
-        entry("release-decision.json", written::<ReleaseDecision>(RELEASE_DECISION)),
+        entry(
+            "data.json",
+            read_form::<DataFile>("Data about Milvus releases (--data FILE)"),
+        ),
+        entry(
+            "facts.json",
+            read_form::<Facts>("Facts about an upgrade (--facts FILE)"),
+        ),
+        entry(
+            "release-decision.json",
+            written::<ReleaseDecision>(RELEASE_DECISION),
+        ),
         entry("report.json", report()),
         entry("upgrade-exception.json", upgrade_exception()),
         entry("upgrade-policy.json", upgrade_policy()),
@@ -52,8 +61,16 @@ pub fn all() -> Vec<Published> {
 pub fn upgrade_policy() -> Value {
     let mut schema = read_form::<UpgradePolicy>("UpgradePolicy");
     head(&mut schema, "UpgradePolicy");
-    narrow(&mut schema, "/$defs/RuleSetting/properties/id", &json!({"pattern": RULE_ID}));
-    narrow(&mut schema, "/$defs/PolicySpec/properties/selfAccept/items", &json!({"pattern": RULE_ID}));
+    narrow(
+        &mut schema,
+        "/$defs/RuleSetting/properties/id",
+        &json!({"pattern": RULE_ID}),
+    );
+    narrow(
+        &mut schema,
+        "/$defs/PolicySpec/properties/selfAccept/items",
+        &json!({"pattern": RULE_ID}),
+    );
     schema
 }
 
@@ -64,14 +81,26 @@ pub fn upgrade_exception() -> Value {
     head(&mut schema, "UpgradeException");
     let field = |name: &str| format!("/$defs/ExceptionSpec/properties/{name}");
     narrow(&mut schema, &field("rules"), &json!({"minItems": 1}));
-    narrow(&mut schema, &field("rules/items"), &json!({"pattern": RULE_ID}));
+    narrow(
+        &mut schema,
+        &field("rules/items"),
+        &json!({"pattern": RULE_ID}),
+    );
     for name in ["namespace", "release"] {
-        narrow(&mut schema, &field(name), &json!({"pattern": "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"}));
+        narrow(
+            &mut schema,
+            &field(name),
+            &json!({"pattern": "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"}),
+        );
     }
     for name in ["reason", "owner"] {
         narrow(&mut schema, &field(name), &json!({"pattern": "\\S"}));
     }
-    narrow(&mut schema, &field("expires"), &json!({"format": "date-time"}));
+    narrow(
+        &mut schema,
+        &field("expires"),
+        &json!({"format": "date-time"}),
+    );
     schema
 }
 
@@ -79,7 +108,11 @@ pub fn upgrade_exception() -> Value {
 fn written<T: JsonSchema>(kind: Kind) -> Value {
     let mut schema = read_form::<T>(kind.kind);
     head(&mut schema, kind.kind);
-    narrow(&mut schema, "/$defs/ObjectMeta/properties/name", &json!({"minLength": 1}));
+    narrow(
+        &mut schema,
+        "/$defs/ObjectMeta/properties/name",
+        &json!({"minLength": 1}),
+    );
     schema
 }
 
@@ -88,7 +121,11 @@ fn written<T: JsonSchema>(kind: Kind) -> Value {
 pub fn report() -> Value {
     let settings = SchemaSettings::draft2020_12().for_serialize();
     let mut schema = titled::<Report>(settings, "Report of milvus-guard");
-    narrow(&mut schema, "/properties/schemaVersion", &json!({"const": SCHEMA_VERSION}));
+    narrow(
+        &mut schema,
+        "/properties/schemaVersion",
+        &json!({"const": SCHEMA_VERSION}),
+    );
     schema
 }
 
@@ -98,7 +135,10 @@ fn read_form<T: JsonSchema>(title: &str) -> Value {
 }
 
 fn titled<T: JsonSchema>(settings: SchemaSettings, title: &str) -> Value {
-    let mut schema = settings.with_transform(plain_words).into_generator().into_root_schema_for::<T>();
+    let mut schema = settings
+        .with_transform(plain_words)
+        .into_generator()
+        .into_root_schema_for::<T>();
     schema.insert("title".into(), title.into());
     schema.to_value()
 }
@@ -113,16 +153,29 @@ fn plain_words(schema: &mut Schema) {
 
 /// What every object of the API group begins with.
 fn head(schema: &mut Value, kind: &str) {
-    narrow(schema, "/properties/apiVersion", &json!({"const": API_VERSION}));
+    narrow(
+        schema,
+        "/properties/apiVersion",
+        &json!({"const": API_VERSION}),
+    );
     narrow(schema, "/properties/kind", &json!({"const": kind}));
-    narrow(schema, "/$defs/Metadata/properties/name", &json!({"minLength": 1}));
+    narrow(
+        schema,
+        "/$defs/Metadata/properties/name",
+        &json!({"minLength": 1}),
+    );
 }
 
 /// Adds conditions to the part of a schema at a JSON pointer.
 fn narrow(schema: &mut Value, pointer: &str, conditions: &Value) {
     let part = schema.pointer_mut(pointer).and_then(Value::as_object_mut);
     if let (Some(part), Some(conditions)) = (part, conditions.as_object()) {
-        part.extend(conditions.iter().map(|(key, value)| (key.clone(), value.clone())).collect::<Map<_, _>>());
+        part.extend(
+            conditions
+                .iter()
+                .map(|(key, value)| (key.clone(), value.clone()))
+                .collect::<Map<_, _>>(),
+        );
     }
 }
 
@@ -133,31 +186,53 @@ mod tests {
     #[test]
     fn conditions_stand_where_they_should() {
         let policy = upgrade_policy();
-        let at = |schema: &Value, pointer: &str| schema.pointer(pointer).cloned().unwrap_or_default();
+        let at =
+            |schema: &Value, pointer: &str| schema.pointer(pointer).cloned().unwrap_or_default();
         assert_eq!(at(&policy, "/properties/apiVersion/const"), API_VERSION);
         assert_eq!(at(&policy, "/properties/kind/const"), "UpgradePolicy");
         assert_eq!(at(&policy, "/$defs/Metadata/properties/name/minLength"), 1);
-        assert_eq!(at(&policy, "/$defs/RuleSetting/properties/id/pattern"), RULE_ID);
-        assert_eq!(at(&policy, "/$defs/PolicySpec/properties/selfAccept/items/pattern"), RULE_ID);
+        assert_eq!(
+            at(&policy, "/$defs/RuleSetting/properties/id/pattern"),
+            RULE_ID
+        );
+        assert_eq!(
+            at(
+                &policy,
+                "/$defs/PolicySpec/properties/selfAccept/items/pattern"
+            ),
+            RULE_ID
+        );
         let exception = upgrade_exception();
-        let field = |name: &str| at(&exception, &format!("/$defs/ExceptionSpec/properties/{name}"));
+        let field = |name: &str| {
+            at(
+                &exception,
+                &format!("/$defs/ExceptionSpec/properties/{name}"),
+            )
+        };
         assert_eq!(field("rules/minItems"), 1);
         assert_eq!(field("rules/items/pattern"), RULE_ID);
         assert_eq!(field("expires/format"), "date-time");
         for name in ["namespace", "release", "reason", "owner"] {
             assert!(field(name).get("pattern").is_some(), "{name}");
         }
-        assert_eq!(at(&report(), "/properties/schemaVersion/const"), SCHEMA_VERSION);
+        assert_eq!(
+            at(&report(), "/properties/schemaVersion/const"),
+            SCHEMA_VERSION
+        );
     }
 
     #[test]
     fn what_is_written_is_closed_and_what_is_printed_is_open() {
         for Published { file, schema } in all() {
             let closed = schema.get("additionalProperties") == Some(&json!(false));
-            let written_by_us = ["release-decision.json", "report.json", "upgrade-run.json"].contains(&file);
+            let written_by_us =
+                ["release-decision.json", "report.json", "upgrade-run.json"].contains(&file);
             assert_eq!(closed, !written_by_us, "{file}");
             assert!(schema.get("title").is_some_and(Value::is_string), "{file}");
-            assert!(!schema.to_string().contains("[`"), "{file} has links of rustdoc");
+            assert!(
+                !schema.to_string().contains("[`"),
+                "{file} has links of rustdoc"
+            );
         }
     }
 
@@ -165,8 +240,13 @@ mod tests {
     fn every_part_of_a_data_file_is_optional() {
         let data = read_form::<DataFile>("x");
         assert_eq!(data.get("required"), None);
-        for part in ["paths", "releases", "charts", "orders", "settings", "mirrors"] {
-            assert!(data.pointer(&format!("/properties/{part}")).is_some(), "{part}");
+        for part in [
+            "paths", "releases", "charts", "orders", "settings", "mirrors",
+        ] {
+            assert!(
+                data.pointer(&format!("/properties/{part}")).is_some(),
+                "{part}"
+            );
         }
     }
 }

@@ -3,18 +3,26 @@
 /// A number with its noun, in the plural where the number is not one: "1 warning", "2 warnings".
 #[must_use]
 pub fn count(number: usize, noun: &str) -> String {
-    if number == 1 { format!("1 {noun}") } else { format!("{number} {}", plural(noun)) }
+    if number == 1 {
+        format!("1 {noun}")
+    } else {
+        format!("{number} {}", plural(noun))
+    }
 }
 
 /// The regular plural of an English noun, or of a Kubernetes kind: `Ingress` becomes `Ingresses`, `NetworkPolicy`
 /// `NetworkPolicies`.
 #[must_use]
 pub fn plural(noun: &str) -> String {
-    let before_y = noun.strip_suffix('y').filter(|stem| !stem.ends_with(['a', 'e', 'i', 'o', 'u']));
+    let before_y = noun
+        .strip_suffix('y')
+        .filter(|stem| !stem.ends_with(['a', 'e', 'i', 'o', 'u']));
     match before_y {
         Some(stem) => format!("{stem}ies"),
         None if noun == "Endpoints" => noun.to_owned(),
-        None if noun.ends_with(['s', 'x']) || noun.ends_with("ch") || noun.ends_with("sh") => format!("{noun}es"),
+        None if noun.ends_with(['s', 'x']) || noun.ends_with("ch") || noun.ends_with("sh") => {
+            format!("{noun}es")
+        }
         None => format!("{noun}s"),
     }
 }
@@ -39,7 +47,10 @@ pub fn shortened(text: &str, limit: usize) -> String {
     if text.len() <= limit {
         return text.to_owned();
     }
-    let end = (0..=limit.saturating_sub(3)).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    let end = (0..=limit.saturating_sub(3))
+        .rev()
+        .find(|end| text.is_char_boundary(*end))
+        .unwrap_or(0);
     format!("{}...", &text[..end])
 }
 

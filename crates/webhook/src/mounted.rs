@@ -31,7 +31,11 @@ mod tests {
     #[case::changes_once(&[1, 2, 2, 3], 2, 3)]
     #[case::changes_twice(&[1, 2, 3, 3], 3, 4)]
     #[case::never_settles(&[1, 2, 3, 4, 5], 4, 4)]
-    fn files_are_read_until_two_readings_agree(#[case] readings: &[u8], #[case] content: u8, #[case] count: usize) {
+    fn files_are_read_until_two_readings_agree(
+        #[case] readings: &[u8],
+        #[case] content: u8,
+        #[case] count: usize,
+    ) {
         let at = Cell::new(0);
         let read = || {
             at.set(at.get() + 1);

@@ -46,6 +46,10 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
         FormArg::Own => Form::Own,
         FormArg::Official => Form::Official,
     };
-    let done = block_on(&target.stop, &*events, executor::backup(&target, &args.out, form, &*events))?;
+    let done = block_on(
+        &target.stop,
+        &*events,
+        executor::backup(&target, &args.out, form, &*events),
+    )?;
     args.common.end(screen, done, text::backup)
 }

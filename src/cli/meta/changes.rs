@@ -18,7 +18,10 @@ use super::{
 };
 
 /// Prints the changes; in JSON the list stays open for [`end`].
-pub(super) fn show<C: Display + Serialize>(changes: impl Iterator<Item = C>, is_json: bool) -> io::Result<()> {
+pub(super) fn show<C: Display + Serialize>(
+    changes: impl Iterator<Item = C>,
+    is_json: bool,
+) -> io::Result<()> {
     let mut out = BufWriter::new(io::stdout().lock());
     if is_json {
         write!(out, "{{\n\"changes\": [")?;
@@ -44,10 +47,15 @@ pub(super) fn end<T: Serialize>(
 ) -> Done {
     match (shown, &done) {
         (Some(Err(error)), _) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Exit::Reached),
-        (Some(Err(error)), _) => Err(Failure::usage(format!("cannot write to standard output: {error}"))),
+        (Some(Err(error)), _) => Err(Failure::usage(format!(
+            "cannot write to standard output: {error}"
+        ))),
         // The list of changes is open; the rest of the report closes it.
         (Some(Ok(())), Ok(report)) if common.is_json() => {
-            print(&format!("\n],\n{}", json(report)?.trim_start_matches("{\n")))?;
+            print(&format!(
+                "\n],\n{}",
+                json(report)?.trim_start_matches("{\n")
+            ))?;
             Ok(Exit::Reached)
         }
         _ => common.end(screen, done, text),

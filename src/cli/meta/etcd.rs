@@ -16,15 +16,32 @@ use super::super::{
 #[derive(Clone, Debug, Args)]
 pub(super) struct EtcdArgs {
     /// Addresses of one etcd cluster; the first that answers is used
-    #[arg(long = "etcd", value_name = "URL[,URL]", value_delimiter = ',', required = true, help_heading = "etcd")]
+    #[arg(
+        long = "etcd",
+        value_name = "URL[,URL]",
+        value_delimiter = ',',
+        required = true,
+        help_heading = "etcd"
+    )]
     endpoints: Vec<String>,
 
     /// Root path of Milvus in etcd (etcd.rootPath; the chart sets it to the release's name)
-    #[arg(short, long, value_name = "PATH", default_value = "by-dev", help_heading = "etcd")]
+    #[arg(
+        short,
+        long,
+        value_name = "PATH",
+        default_value = "by-dev",
+        help_heading = "etcd"
+    )]
     root_path: String,
 
     /// Path of the metadata below the root path (etcd.metaSubPath)
-    #[arg(long, value_name = "PATH", default_value = "meta", help_heading = "etcd")]
+    #[arg(
+        long,
+        value_name = "PATH",
+        default_value = "meta",
+        help_heading = "etcd"
+    )]
     meta_sub_path: String,
 
     /// Certificate authorities of etcd (PEM) [default: those of the system]
@@ -40,7 +57,12 @@ pub(super) struct EtcdArgs {
     key: Option<PathBuf>,
 
     /// User of etcd
-    #[arg(long, value_name = "NAME", env = "MILVUS_GUARD_ETCD_USER", help_heading = "etcd")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "MILVUS_GUARD_ETCD_USER",
+        help_heading = "etcd"
+    )]
     user: Option<String>,
 
     /// File with the password of that user [default: the environment variable `MILVUS_GUARD_ETCD_PASSWORD`]
@@ -67,7 +89,10 @@ impl EtcdArgs {
             user,
             release: None,
         };
-        Ok(Target { patience: self.etcd_timeout.0, ..Target::new(endpoint) })
+        Ok(Target {
+            patience: self.etcd_timeout.0,
+            ..Target::new(endpoint)
+        })
     }
 
     fn password(&self) -> Result<String, Failure> {
@@ -80,12 +105,20 @@ impl EtcdArgs {
 
     /// The flags that the next command needs to mean the same metadata; nothing secret is among them.
     pub(super) fn flags(&self) -> String {
-        let mut flags = format!("--etcd {} --root-path {}", self.endpoints.join(","), self.root_path);
+        let mut flags = format!(
+            "--etcd {} --root-path {}",
+            self.endpoints.join(","),
+            self.root_path
+        );
         if self.meta_sub_path != "meta" {
             flags.push_str(&format!(" --meta-sub-path {}", self.meta_sub_path));
         }
-        let files =
-            [("--cacert", &self.cacert), ("--cert", &self.cert), ("--key", &self.key), ("--password-file", &self.password_file)];
+        let files = [
+            ("--cacert", &self.cacert),
+            ("--cert", &self.cert),
+            ("--key", &self.key),
+            ("--password-file", &self.password_file),
+        ];
         for (flag, file) in files {
             if let Some(file) = file {
                 flags.push_str(&format!(" {flag} {}", file.display()));
@@ -131,6 +164,9 @@ mod tests {
     #[case("-5s", None)]
     #[case("soon", None)]
     fn times(#[case] text: &str, #[case] seconds: Option<u64>) {
-        assert_eq!(time(text).ok(), seconds.map(|seconds| Time(Duration::from_secs(seconds))));
+        assert_eq!(
+            time(text).ok(),
+            seconds.map(|seconds| Time(Duration::from_secs(seconds)))
+        );
     }
 }

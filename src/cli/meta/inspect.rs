@@ -29,7 +29,17 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     let target = args.common.etcd.target()?;
     let events = args.common.events();
-    let options = if args.strict_upstream { Options::strict_upstream() } else { Options::default() };
-    let done = block_on(&target.stop, &*events, executor::inspect(&target, &options, &*events))?;
-    args.common.end(screen, done, |inspection| text::inspection(inspection, &args.common.etcd.flags()))
+    let options = if args.strict_upstream {
+        Options::strict_upstream()
+    } else {
+        Options::default()
+    };
+    let done = block_on(
+        &target.stop,
+        &*events,
+        executor::inspect(&target, &options, &*events),
+    )?;
+    args.common.end(screen, done, |inspection| {
+        text::inspection(inspection, &args.common.etcd.flags())
+    })
 }

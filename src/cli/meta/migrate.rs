@@ -89,23 +89,39 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
         if !can_ask() {
             return Err(not_asked("migrate"));
         }
-        let planned = block_on(&target.stop, &*events, executor::preview(&target, &options, &*events, &mut |_| {}))?;
+        let planned = block_on(
+            &target.stop,
+            &*events,
+            executor::preview(&target, &options, &*events, &mut |_| {}),
+        )?;
         match &planned {
-            Ok(Migrated { plan: Some(plan), .. }) => {
+            Ok(Migrated {
+                plan: Some(plan), ..
+            }) => {
                 eprint!("{}", text::plan(plan));
                 options.approved_plan = Some(plan.digest.clone());
             }
             // Going on, what was approved is recorded.
             Err(MetaError::Stopped { .. }) => {}
-            _ => return args.common.end(screen, planned, |migrated| text::migrated(migrated, &args.common.etcd.flags())),
+            _ => {
+                return args.common.end(screen, planned, |migrated| {
+                    text::migrated(migrated, &args.common.etcd.flags())
+                });
+            }
         }
         if !ask("This changes the metadata in etcd.")? {
             screen.error("not confirmed\nNothing was changed.");
             return Ok(Exit::Refused);
         }
     }
-    let done = block_on(&target.stop, &*events, executor::migrate(&target, &options, &*events))?;
-    args.common.end(screen, done, |migrated| text::migrated(migrated, &args.common.etcd.flags()))
+    let done = block_on(
+        &target.stop,
+        &*events,
+        executor::migrate(&target, &options, &*events),
+    )?;
+    args.common.end(screen, done, |migrated| {
+        text::migrated(migrated, &args.common.etcd.flags())
+    })
 }
 
 fn dry_run(args: &Args, screen: &Screen) -> Done {
@@ -113,7 +129,14 @@ fn dry_run(args: &Args, screen: &Screen) -> Done {
     let events = args.common.events();
     let options = args.options();
     let mut shown = None;
-    let mut show = |plan: &Plan<'_>| shown = Some(changes::show(plan.diff(), args.common.is_json()));
-    let done = block_on(&target.stop, &*events, executor::preview(&target, &options, &*events, &mut show))?;
-    changes::end(&args.common, screen, shown, done, |migrated| text::migrated(migrated, &args.common.etcd.flags()))
+    let mut show =
+        |plan: &Plan<'_>| shown = Some(changes::show(plan.diff(), args.common.is_json()));
+    let done = block_on(
+        &target.stop,
+        &*events,
+        executor::preview(&target, &options, &*events, &mut show),
+    )?;
+    changes::end(&args.common, screen, shown, done, |migrated| {
+        text::migrated(migrated, &args.common.etcd.flags())
+    })
 }

@@ -91,10 +91,19 @@ impl Common {
     }
 
     /// Prints how it ended: a report, or why there is none.
-    fn end<T: Serialize>(&self, screen: &Screen, done: Result<T, MetaError>, text: impl FnOnce(&T) -> String) -> Done {
+    fn end<T: Serialize>(
+        &self,
+        screen: &Screen,
+        done: Result<T, MetaError>,
+        text: impl FnOnce(&T) -> String,
+    ) -> Done {
         match done {
             Ok(report) => {
-                print(&if self.is_json() { json(&report)? } else { text(&report) })?;
+                print(&if self.is_json() {
+                    json(&report)?
+                } else {
+                    text(&report)
+                })?;
                 Ok(Exit::Reached)
             }
             Err(error) => {
@@ -120,7 +129,12 @@ struct Ended {
 
 impl Ended {
     fn of(error: &MetaError) -> Self {
-        Self { outcome: error.outcome(), message: error.why(), data: error.data().to_owned(), next: error.next() }
+        Self {
+            outcome: error.outcome(),
+            message: error.why(),
+            data: error.data().to_owned(),
+            next: error.next(),
+        }
     }
 }
 
@@ -134,11 +148,17 @@ fn exit(error: &MetaError) -> Exit {
 }
 
 fn json(report: &impl Serialize) -> Result<String, Failure> {
-    serde_json::to_string_pretty(report).map(|text| text + "\n").map_err(Failure::usage)
+    serde_json::to_string_pretty(report)
+        .map(|text| text + "\n")
+        .map_err(Failure::usage)
 }
 
 /// Runs to the end. The first interrupt asks to stop at the next safe point, the second ends the process.
-fn block_on<T>(stop: &Stop, events: &dyn Events, work: impl Future<Output = T>) -> Result<T, Failure> {
+fn block_on<T>(
+    stop: &Stop,
+    events: &dyn Events,
+    work: impl Future<Output = T>,
+) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -151,7 +171,9 @@ fn block_on<T>(stop: &Stop, events: &dyn Events, work: impl Future<Output = T>) 
             () = interrupted() => {}
         }
         stop.ask();
-        events.event(Event::Note { note: "stopping after the transactions under way; once more ends at once".into() });
+        events.event(Event::Note {
+            note: "stopping after the transactions under way; once more ends at once".into(),
+        });
         tokio::select! {
             done = &mut work => Ok(done),
             // As a shell reports the signal.

@@ -65,7 +65,10 @@ impl Events for Json {
             #[serde(flatten)]
             event: Event,
         }
-        if let Ok(text) = serde_json::to_string(&Line { time: format!("{:.3}", Timestamp::now()), event }) {
+        if let Ok(text) = serde_json::to_string(&Line {
+            time: format!("{:.3}", Timestamp::now()),
+            event,
+        }) {
             line(&text);
         }
     }
@@ -173,5 +176,9 @@ fn so_far(stage: Stage, done: u64, total: Option<u64>) -> String {
 }
 
 fn over(stage: Stage, done: u64, took: Duration) -> String {
-    format!("{stage}: done, {done} {} in {:.1} s", stage.unit(), took.as_secs_f64())
+    format!(
+        "{stage}: done, {done} {} in {:.1} s",
+        stage.unit(),
+        took.as_secs_f64()
+    )
 }

@@ -78,7 +78,8 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
                 shown = Some(changes::show(plan.diff(), args.common.is_json()));
             }
         };
-        let preview = executor::preview_restore(&target, &args.backup, &options, &*events, &mut show);
+        let preview =
+            executor::preview_restore(&target, &args.backup, &options, &*events, &mut show);
         let planned = block_on(&target.stop, &*events, preview)?;
         match &planned {
             Ok(planned) if is_asked => eprint!("{}", text::restored(planned)),
@@ -89,6 +90,10 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
             return Ok(Exit::Refused);
         }
     }
-    let done = block_on(&target.stop, &*events, executor::restore(&target, &args.backup, &options, &*events))?;
+    let done = block_on(
+        &target.stop,
+        &*events,
+        executor::restore(&target, &args.backup, &options, &*events),
+    )?;
     args.common.end(screen, done, text::restored)
 }

@@ -2,7 +2,8 @@
 
 use milvus_guard_core::{evidence::MetadataState, text::plain};
 use milvus_guard_metadata::executor::{
-    BackupFile, Inspection, Migrated, Outcome, Restored, Verified, inspect::SessionSeen, summary::Summary,
+    BackupFile, Inspection, Migrated, Outcome, Restored, Verified, inspect::SessionSeen,
+    summary::Summary,
 };
 
 /// What is named of a long list.
@@ -26,9 +27,18 @@ fn row(name: &str, what: &str) -> String {
 }
 
 pub(super) fn inspection(seen: &Inspection, flags: &str) -> String {
-    let mut text = row("metadata", &format!("{} in etcd cluster {:x} at revision {}", seen.root, seen.cluster_id, seen.revision));
+    let mut text = row(
+        "metadata",
+        &format!(
+            "{} in etcd cluster {:x} at revision {}",
+            seen.root, seen.cluster_id, seen.revision
+        ),
+    );
     text += &row("format", &format(&seen.state));
-    text += &row("keys", &format!("{} ({} bytes)", count(seen.keys), count(seen.bytes)));
+    text += &row(
+        "keys",
+        &format!("{} ({} bytes)", count(seen.keys), count(seen.bytes)),
+    );
     text += &row("etcd", &health(seen));
     text += &row("sessions", &sessions(&seen.sessions));
     let lock = seen.lock.as_ref().map(|lock| match lock.seconds_left {
@@ -56,21 +66,35 @@ fn next(seen: &Inspection, flags: &str) -> String {
     let restore = format!("milvus-guard meta restore FILE {flags}");
     if let Some(run) = seen.run.as_ref().filter(|run| run.phase.is_open()) {
         let verb = match run.phase {
-            milvus_guard_metadata::model::journal::JournalPhase::Restoring => format!("restore {}", run.backup.path),
+            milvus_guard_metadata::model::journal::JournalPhase::Restoring => {
+                format!("restore {}", run.backup.path)
+            }
             _ => format!("migrate -s {} -t {}", run.source, run.target),
         };
-        return format!("A run is not finished; start neither 2.1 nor 2.2.\nnext: milvus-guard meta {verb} {flags}\n");
+        return format!(
+            "A run is not finished; start neither 2.1 nor 2.2.\nnext: milvus-guard meta {verb} {flags}\n"
+        );
     }
     if let Some(problem) = &seen.problem {
         return format!("It cannot be migrated: {}\n", plain(problem));
     }
     match &seen.state {
         MetadataState::V21 | MetadataState::V21NoIndex if seen.plan.is_some() => {
-            let first = if seen.sessions.is_empty() { "" } else { "stop Milvus, then " };
-            format!("It can be migrated.\nnext: {first}milvus-guard meta migrate -s 2.1.4 -t 2.2.16 {flags}\n")
+            let first = if seen.sessions.is_empty() {
+                ""
+            } else {
+                "stop Milvus, then "
+            };
+            format!(
+                "It can be migrated.\nnext: {first}milvus-guard meta migrate -s 2.1.4 -t 2.2.16 {flags}\n"
+            )
         }
-        MetadataState::V21 | MetadataState::V21NoIndex | MetadataState::V22 => "Nothing has to be migrated.\n".into(),
-        MetadataState::Empty => "There is no metadata here.\nnext: check --root-path and --meta-sub-path\n".into(),
+        MetadataState::V21 | MetadataState::V21NoIndex | MetadataState::V22 => {
+            "Nothing has to be migrated.\n".into()
+        }
+        MetadataState::Empty => {
+            "There is no metadata here.\nnext: check --root-path and --meta-sub-path\n".into()
+        }
         _ => format!("It cannot be migrated as it is.\nnext: {restore}\n"),
     }
 }
@@ -96,7 +120,11 @@ fn health(seen: &Inspection) -> String {
     let size = match (health.db_size, health.quota) {
         (0, _) => "size unknown to this user".into(),
         (size, 0) => format!("{} bytes", count(size.unsigned_abs())),
-        (size, quota) => format!("{} of {} bytes", count(size.unsigned_abs()), count(quota.unsigned_abs())),
+        (size, quota) => format!(
+            "{} of {} bytes",
+            count(size.unsigned_abs()),
+            count(quota.unsigned_abs())
+        ),
     };
     let writes = if health.no_space {
         "takes no writes: alarm NOSPACE"
@@ -116,9 +144,19 @@ fn sessions(sessions: &[SessionSeen]) -> String {
         .iter()
         .take(NAMED)
         .map(|session| {
-            let address = session.address.as_ref().map(|address| format!(" at {address}")).unwrap_or_default();
-            let left = session.seconds_left.map_or_else(|| ", no lease".into(), |seconds| format!(", {seconds} s left"));
-            format!("{}{address}{left}", session.key.trim_start_matches("session/"))
+            let address = session
+                .address
+                .as_ref()
+                .map(|address| format!(" at {address}"))
+                .unwrap_or_default();
+            let left = session.seconds_left.map_or_else(
+                || ", no lease".into(),
+                |seconds| format!(", {seconds} s left"),
+            );
+            format!(
+                "{}{address}{left}",
+                session.key.trim_start_matches("session/")
+            )
         })
         .collect();
     if sessions.len() > NAMED {
@@ -139,15 +177,29 @@ pub(super) fn plan(summary: &Summary) -> String {
         ),
     );
     for (kind, number) in &summary.records {
-        let name =
-            serde_json::to_value(kind).ok().and_then(|name| name.as_str().map(|name| name.replace('-', " "))).unwrap_or_default();
+        let name = serde_json::to_value(kind)
+            .ok()
+            .and_then(|name| name.as_str().map(|name| name.replace('-', " ")))
+            .unwrap_or_default();
         text += &format!("{:11}{:>9} {name}\n", "", count(*number));
     }
     if !summary.unloadable.is_empty() {
-        text += &row("cannot load", " 2.2 can load these collections only once they have an index:");
+        text += &row(
+            "cannot load",
+            " 2.2 can load these collections only once they have an index:",
+        );
         for collection in summary.unloadable.iter().take(NAMED) {
-            let loaded = if collection.is_loaded { ", loaded now" } else { "" };
-            text += &format!("{:11}  {} ({}{loaded})\n", "", plain(&collection.name), collection.collection_id);
+            let loaded = if collection.is_loaded {
+                ", loaded now"
+            } else {
+                ""
+            };
+            text += &format!(
+                "{:11}  {} ({}{loaded})\n",
+                "",
+                plain(&collection.name),
+                collection.collection_id
+            );
         }
         text += &more(summary.unloadable.len());
     }
@@ -156,13 +208,22 @@ pub(super) fn plan(summary: &Summary) -> String {
         for note in summary.notes.iter().take(NAMED) {
             text += &format!("{:11}  {}\n", "", plain(note));
         }
-        text += &more(usize::try_from(summary.note_counts.values().sum::<u64>()).unwrap_or(usize::MAX));
+        text +=
+            &more(usize::try_from(summary.note_counts.values().sum::<u64>()).unwrap_or(usize::MAX));
     }
     text
 }
 
 fn more(all: usize) -> String {
-    if all > NAMED { format!("{:11}  and {} more (--format json has them)\n", "", all - NAMED) } else { String::new() }
+    if all > NAMED {
+        format!(
+            "{:11}  and {} more (--format json has them)\n",
+            "",
+            all - NAMED
+        )
+    } else {
+        String::new()
+    }
 }
 
 pub(super) fn backup(file: &BackupFile) -> String {
@@ -170,7 +231,13 @@ pub(super) fn backup(file: &BackupFile) -> String {
         + &row("sha256", &file.sha256)
         + &row(
             "records",
-            &format!("{} of {} at revision {}, {} bytes", count(file.records), file.root, file.revision, count(file.bytes)),
+            &format!(
+                "{} of {} at revision {}, {} bytes",
+                count(file.records),
+                file.root,
+                file.revision,
+                count(file.bytes)
+            ),
         )
         + "\nThe backup is complete: it was read back and compared. Nothing was changed in etcd.\n"
 }
@@ -181,32 +248,62 @@ pub(super) fn migrated(done: &Migrated, flags: &str) -> String {
         text += &plan(summary);
     }
     if let Some(file) = &done.backup {
-        text += &row("backup", &format!("{} (sha256 {})", file.path.display(), file.sha256));
+        text += &row(
+            "backup",
+            &format!("{} (sha256 {})", file.path.display(), file.sha256),
+        );
     }
     let root = &done.root;
     text + &match done.outcome {
         Outcome::Migrated => {
-            let back = done.backup.as_ref().map(|file| file.path.display().to_string()).unwrap_or_default();
-            let resumed = if done.resumed { ", resumed where an earlier run had stopped" } else { "" };
+            let back = done
+                .backup
+                .as_ref()
+                .map(|file| file.path.display().to_string())
+                .unwrap_or_default();
+            let resumed = if done.resumed {
+                ", resumed where an earlier run had stopped"
+            } else {
+                ""
+            };
             format!(
                 "\nMigrated and verified in {:.1} s{resumed}: {root} is metadata of 2.2; 2.1 must not be started on it.\n\
                  next: start Milvus 2.2. To go back instead: milvus-guard meta restore {back} {flags}\n",
                 done.seconds
             )
         }
-        Outcome::AlreadyMigrated => format!("{root} is metadata of 2.2 already. Nothing was changed.\n"),
+        Outcome::AlreadyMigrated => {
+            format!("{root} is metadata of 2.2 already. Nothing was changed.\n")
+        }
         Outcome::NothingToDo => format!(
             "There is nothing to migrate under {root}. Nothing was changed.\nnext: if there should be, check --root-path\n"
         ),
-        Outcome::Compatible => "Both versions have the same metadata; it needs no migration. Nothing was changed.\n".into(),
-        Outcome::Planned => "\nThis was a dry run: nothing was changed.\nnext: the same command without --dry-run\n".into(),
+        Outcome::Compatible => {
+            "Both versions have the same metadata; it needs no migration. Nothing was changed.\n"
+                .into()
+        }
+        Outcome::Planned => {
+            "\nThis was a dry run: nothing was changed.\nnext: the same command without --dry-run\n"
+                .into()
+        }
     }
 }
 
 pub(super) fn verified(done: &Verified) -> String {
-    let recorded = if done.recorded { ", as the record of the run says" } else { "" };
+    let recorded = if done.recorded {
+        ", as the record of the run says"
+    } else {
+        ""
+    };
     plan(&done.plan)
-        + &row("backup", &format!("{} (sha256 {})", done.backup.path.display(), done.backup.sha256))
+        + &row(
+            "backup",
+            &format!(
+                "{} (sha256 {})",
+                done.backup.path.display(),
+                done.backup.sha256
+            ),
+        )
         + &format!(
             "\nVerified: {} holds exactly what the plan made from this backup says{recorded}. Nothing was changed.\n",
             done.root
@@ -216,13 +313,38 @@ pub(super) fn verified(done: &Verified) -> String {
 pub(super) fn restored(done: &Restored) -> String {
     let mut text = row(
         "restore",
-        &format!("{} missing, {} changed, {} left by 2.2", count(done.puts), count(done.rewrites), count(done.deletes)),
-    ) + &row("backup", &format!("{} (sha256 {})", done.backup.path.display(), done.backup.sha256));
+        &format!(
+            "{} missing, {} changed, {} left by 2.2",
+            count(done.puts),
+            count(done.rewrites),
+            count(done.deletes)
+        ),
+    ) + &row(
+        "backup",
+        &format!(
+            "{} (sha256 {})",
+            done.backup.path.display(),
+            done.backup.sha256
+        ),
+    );
     if done.foreign > 0 {
-        text += &row("kept", &format!("{} keys that are not Milvus': {}", count(done.foreign), done.kept.join(", ")));
+        text += &row(
+            "kept",
+            &format!(
+                "{} keys that are not Milvus': {}",
+                count(done.foreign),
+                done.kept.join(", ")
+            ),
+        );
     }
     if done.lost_total > 0 {
-        text += &row("lost", &format!("{} things that 2.2 has served since the backup", count(done.lost_total)));
+        text += &row(
+            "lost",
+            &format!(
+                "{} things that 2.2 has served since the backup",
+                count(done.lost_total)
+            ),
+        );
         for loss in &done.lost {
             text += &format!("{:11}  {}\n", "", plain(loss));
         }
@@ -244,6 +366,9 @@ mod tests {
 
     #[test]
     fn numbers_are_grouped() {
-        assert_eq!([0, 12, 123, 1234, 1_234_567].map(count), ["0", "12", "123", "1,234", "1,234,567"]);
+        assert_eq!(
+            [0, 12, 123, 1234, 1_234_567].map(count),
+            ["0", "12", "123", "1,234", "1,234,567"]
+        );
     }
 }

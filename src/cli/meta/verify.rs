@@ -34,7 +34,13 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     let target = args.common.etcd.target()?;
     let events = args.common.events();
-    let options = VerifyOptions { strict_upstream: args.strict_upstream };
-    let done = block_on(&target.stop, &*events, executor::verify(&target, &args.backup, &options, &*events))?;
+    let options = VerifyOptions {
+        strict_upstream: args.strict_upstream,
+    };
+    let done = block_on(
+        &target.stop,
+        &*events,
+        executor::verify(&target, &args.backup, &options, &*events),
+    )?;
     args.common.end(screen, done, text::verified)
 }

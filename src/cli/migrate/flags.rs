@@ -134,7 +134,13 @@ pub(super) struct Place {
     pub(super) local: bool,
 
     /// Folder of the backup, with --local
-    #[arg(long, value_name = "DIR", default_value = ".", requires = "local", help_heading = "Job")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = ".",
+        requires = "local",
+        help_heading = "Job"
+    )]
     pub(super) backup_dir: PathBuf,
 
     /// Secret with the credentials of etcd, in the Job's namespace: username and password, ca.crt, tls.crt and tls.key
@@ -142,7 +148,12 @@ pub(super) struct Place {
     pub(super) etcd_secret: Option<String>,
 
     /// Size of the backup volume
-    #[arg(long, value_name = "SIZE", default_value = "10Gi", help_heading = "Job")]
+    #[arg(
+        long,
+        value_name = "SIZE",
+        default_value = "10Gi",
+        help_heading = "Job"
+    )]
     pub(super) backup_size: String,
 
     /// Claim that is mounted at the folder of the backup
@@ -185,10 +196,14 @@ impl Args {
 
     /// What is asked for, where it makes sense.
     pub(super) fn settings(&self) -> Result<Settings, Failure> {
-        let (source, target) = versions(&self.source_version, &self.target_version).map_err(Failure::usage)?;
+        let (source, target) =
+            versions(&self.source_version, &self.target_version).map_err(Failure::usage)?;
         let (etcd_user, etcd_tls) = self.access.read()?;
         let settings = Settings {
-            release: ReleaseName { name: self.instance.clone(), namespace: self.namespace.clone() },
+            release: ReleaseName {
+                name: self.instance.clone(),
+                namespace: self.namespace.clone(),
+            },
             source,
             target,
             root_path: self.root_path.clone(),
@@ -219,7 +234,11 @@ impl Args {
 
 impl Place {
     /// How the Job is to be.
-    pub(super) fn options(&self, storage_class: Option<String>, delete: bool) -> Result<JobOptions, Failure> {
+    pub(super) fn options(
+        &self,
+        storage_class: Option<String>,
+        delete: bool,
+    ) -> Result<JobOptions, Failure> {
         Ok(JobOptions {
             image: self.job.image.clone(),
             account: self.job.account.clone(),

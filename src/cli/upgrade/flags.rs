@@ -150,15 +150,25 @@ impl Args {
     /// What is asked for, where it makes sense.
     pub(super) fn settings(&self) -> Result<Settings, Failure> {
         let text = self.target_version.trim().trim_start_matches('v');
-        let target: Version =
-            text.parse().map_err(|_| Failure::usage(format!("'{text}' is not a release of Milvus, such as 2.5.12")))?;
+        let target: Version = text.parse().map_err(|_| {
+            Failure::usage(format!(
+                "'{text}' is not a release of Milvus, such as 2.5.12"
+            ))
+        })?;
         let (etcd_user, etcd_tls) = self.access.read()?;
         let settings = Settings {
-            release: ReleaseName { name: self.instance.clone(), namespace: self.namespace.clone() },
+            release: ReleaseName {
+                name: self.instance.clone(),
+                namespace: self.namespace.clone(),
+            },
             target,
             image: self.image.clone(),
             milvus: self.milvus()?,
-            etcd: EtcdAccess { addresses: self.etcd.clone(), tls: etcd_tls, user: etcd_user },
+            etcd: EtcdAccess {
+                addresses: self.etcd.clone(),
+                tls: etcd_tls,
+                user: etcd_user,
+            },
             back_on_failure: self.on_failure == OnFailure::Rollback,
             run: self.job.run.clone(),
             run_namespace: self.job.run_namespace.clone(),
@@ -180,7 +190,12 @@ impl Args {
             Some(address) => AskMilvus::At(address.to_owned()),
         };
         let (login, tls) = self.login.read()?;
-        Ok(MilvusAccess { ask, server_name: self.milvus_server_name.clone(), login, tls })
+        Ok(MilvusAccess {
+            ask,
+            server_name: self.milvus_server_name.clone(),
+            login,
+            tls,
+        })
     }
 
     /// How the Job is to be; `None` if there is none.
@@ -191,6 +206,13 @@ impl Args {
         let (image, account) = (self.job.image.clone(), self.job.account.clone());
         let (milvus_secret, etcd_secret) = (self.milvus_secret.clone(), self.etcd_secret.clone());
         let (overrides, delete) = (self.job.overrides()?, self.delete_job);
-        Ok(Some(JobOptions { image, account, milvus_secret, etcd_secret, overrides, delete }))
+        Ok(Some(JobOptions {
+            image,
+            account,
+            milvus_secret,
+            etcd_secret,
+            overrides,
+            delete,
+        }))
     }
 }

@@ -22,28 +22,42 @@ pub(super) use flags::Args;
 pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     let (settings, operation) = (args.settings()?, args.operation());
     if args.dry_run {
-        let planned = running::run(&args.cluster, args.progress, screen, async |link, _| preview(&link, &settings).await)?;
+        let planned = running::run(&args.cluster, args.progress, screen, async |link, _| {
+            preview(&link, &settings).await
+        })?;
         return match planned {
             Ok(planned) => show(&planned, args.format, screen),
             Err(end) => running::say(&end, args.format, None, screen),
         };
     }
     let options = args.options()?;
-    let asks = operation == Operation::Update && !args.yes && io::stdin().is_terminal() && io::stderr().is_terminal();
-    let end = running::run(&args.cluster, args.progress, screen, async |link, history| {
-        if asks && !agreed(&link, &settings).await {
-            return End::Refused("Nothing was changed.".into());
-        }
-        match &options {
-            None => Box::pin(perform(&link, settings, operation, history)).await,
-            Some(options) => Box::pin(remote(&link, settings, operation, options)).await,
-        }
-    })?;
+    let asks = operation == Operation::Update
+        && !args.yes
+        && io::stdin().is_terminal()
+        && io::stderr().is_terminal();
+    let end = running::run(
+        &args.cluster,
+        args.progress,
+        screen,
+        async |link, history| {
+            if asks && !agreed(&link, &settings).await {
+                return End::Refused("Nothing was changed.".into());
+            }
+            match &options {
+                None => Box::pin(perform(&link, settings, operation, history)).await,
+                Some(options) => Box::pin(remote(&link, settings, operation, options)).await,
+            }
+        },
+    )?;
     running::say(&end, args.format, args.job.end_file.as_deref(), screen)
 }
 
 /// The plan as the report, and what the rules say of it.
-fn show(planned: &milvus_guard_operations::rolling_upgrade::perform::Preview, format: FormatArg, screen: &Screen) -> Done {
+fn show(
+    planned: &milvus_guard_operations::rolling_upgrade::perform::Preview,
+    format: FormatArg,
+    screen: &Screen,
+) -> Done {
     let said = &planned.said;
     match format {
         FormatArg::Json => {
@@ -66,12 +80,18 @@ fn show(planned: &milvus_guard_operations::rolling_upgrade::perform::Preview, fo
             }
         }
     }
-    Ok(if said.refusals.is_empty() { Exit::Reached } else { Exit::Refused })
+    Ok(if said.refusals.is_empty() {
+        Exit::Reached
+    } else {
+        Exit::Refused
+    })
 }
 
 /// Shows the plan to the person at the terminal, and asks. What cannot be planned is refused later, with its reason.
 async fn agreed(link: &Link, settings: &Settings) -> bool {
-    let Ok(planned) = preview(link, settings).await else { return true };
+    let Ok(planned) = preview(link, settings).await else {
+        return true;
+    };
     let mut screen = io::stderr();
     let _ = write!(screen, "{}\nGo on? [y/N] ", planned.text);
     let _ = screen.flush();

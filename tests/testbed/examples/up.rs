@@ -13,18 +13,43 @@ fn main() -> io::Result<()> {
     let begin = Instant::now();
     if argument == "node" {
         let node = Node::start();
-        println!("ready after {:.1} s: {}", begin.elapsed().as_secs_f64(), node.server());
+        println!(
+            "ready after {:.1} s: {}",
+            begin.elapsed().as_secs_f64(),
+            node.server()
+        );
         println!("logs are beside {}", node.log_path().display());
-        println!("for a look inside: nsenter -t {} -m -n -p -u -i", node.init());
+        println!(
+            "for a look inside: nsenter -t {} -m -n -p -u -i",
+            node.init()
+        );
         return keep(&node);
     }
-    let cluster = ControlPlane::builder().controller_manager(all).scheduler(all).start();
-    println!("ready after {:.1} s: {}", begin.elapsed().as_secs_f64(), cluster.server());
+    let cluster = ControlPlane::builder()
+        .controller_manager(all)
+        .scheduler(all)
+        .start();
+    println!(
+        "ready after {:.1} s: {}",
+        begin.elapsed().as_secs_f64(),
+        cluster.server()
+    );
     let etcd = cluster.etcd().daemon();
-    for daemon in
-        [Some(etcd), Some(cluster.api_server()), cluster.controller_manager(), cluster.scheduler()].into_iter().flatten()
+    for daemon in [
+        Some(etcd),
+        Some(cluster.api_server()),
+        cluster.controller_manager(),
+        cluster.scheduler(),
+    ]
+    .into_iter()
+    .flatten()
     {
-        println!("{} runs as {} and logs to {}", daemon.name(), daemon.pid().unwrap_or_default(), daemon.log_path().display());
+        println!(
+            "{} runs as {} and logs to {}",
+            daemon.name(),
+            daemon.pid().unwrap_or_default(),
+            daemon.log_path().display()
+        );
     }
     println!("etcd answers at {}", cluster.etcd().endpoint());
     keep(&cluster)

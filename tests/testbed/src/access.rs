@@ -43,7 +43,15 @@ impl Access {
     ) -> Result<Self, Error> {
         let content = kubeconfig(&server, &authority.pem, &with_certificate(&admin));
         let kubeconfig = scratch.write("admin.kubeconfig", &content)?;
-        Ok(Self { server, authority, admin, client, kubeconfig, kubeconfigs: AtomicUsize::new(0), scratch })
+        Ok(Self {
+            server,
+            authority,
+            admin,
+            client,
+            kubeconfig,
+            kubeconfigs: AtomicUsize::new(0),
+            scratch,
+        })
     }
 
     pub(crate) fn scratch(&self) -> &Scratch {
@@ -81,7 +89,9 @@ impl Access {
     pub fn kubeconfig_for(&self, user: &str, groups: &[&str]) -> PathBuf {
         or_panic(if let [] | [_] = groups {
             let file = format!("user-{}", self.kubeconfigs.fetch_add(1, Ordering::Relaxed));
-            let identity = self.authority.client(&self.scratch, &file, user, groups.first().copied());
+            let identity =
+                self.authority
+                    .client(&self.scratch, &file, user, groups.first().copied());
             identity.and_then(|identity| self.write_kubeconfig(&with_certificate(&identity)))
         } else {
             self.write_kubeconfig(&impersonating(&self.admin, user, groups))
@@ -95,13 +105,18 @@ impl Access {
     #[must_use]
     #[track_caller]
     pub fn kubeconfig_for_service_account(&self, namespace: &str, name: &str) -> PathBuf {
-        let token = expect_success(self.kubectl(["--namespace", namespace, "create", "token", name]));
+        let token =
+            expect_success(self.kubectl(["--namespace", namespace, "create", "token", name]));
         or_panic(self.write_kubeconfig(&with_token(token.trim())))
     }
 
     fn write_kubeconfig(&self, user: &Value) -> Result<PathBuf, Error> {
-        let name = format!("{}.kubeconfig", self.kubeconfigs.fetch_add(1, Ordering::Relaxed));
-        self.scratch.write(&name, &kubeconfig(&self.server, &self.authority.pem, user))
+        let name = format!(
+            "{}.kubeconfig",
+            self.kubeconfigs.fetch_add(1, Ordering::Relaxed)
+        );
+        self.scratch
+            .write(&name, &kubeconfig(&self.server, &self.authority.pem, user))
     }
 
     /// kubectl for this cluster, ready for arguments and, where a test wants them, variables of its own.
@@ -128,7 +143,11 @@ impl Access {
     /// # Panics
     /// When kubectl cannot be run at all.
     #[track_caller]
-    pub fn kubectl_with_input(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>, input: &str) -> Output {
+    pub fn kubectl_with_input(
+        &self,
+        args: impl IntoIterator<Item = impl AsRef<OsStr>>,
+        input: &str,
+    ) -> Output {
         or_panic(run(self.kubectl_command().args(args), input))
     }
 
@@ -148,7 +167,11 @@ impl Access {
     #[must_use]
     #[track_caller]
     pub fn get(&self, path: &str) -> Answer {
-        or_panic(self.client.get(path).map_err(|e| Error::doing(format_args!("GET {path}"), e)))
+        or_panic(
+            self.client
+                .get(path)
+                .map_err(|e| Error::doing(format_args!("GET {path}"), e)),
+        )
     }
 
     /// [`Self::get`] for an object or a list that exists. A server that asks to be asked again (429, as it does for objects
@@ -168,7 +191,9 @@ impl Access {
         }
         let Answer { status, body } = answer;
         assert!(status == 200, "GET {path} answers {status}: {body}");
-        or_panic(serde_json::from_str(&body).map_err(|e| Error::doing(format_args!("GET {path}"), e)))
+        or_panic(
+            serde_json::from_str(&body).map_err(|e| Error::doing(format_args!("GET {path}"), e)),
+        )
     }
 
     /// Helm for this cluster, ready for arguments and, where a test wants them, variables such as `HELM_DRIVER`. Its
@@ -180,8 +205,18 @@ impl Access {
     #[track_caller]
     pub fn helm_command(&self, version: Helm) -> Command {
         let mut helm = self.client_command(version.program());
-        for (variable, folder) in [("HELM_CACHE_HOME", "cache"), ("HELM_CONFIG_HOME", "config"), ("HELM_DATA_HOME", "data")] {
-            helm.env(variable, self.scratch.join("helm").join(version.program().bundle().name()).join(folder));
+        for (variable, folder) in [
+            ("HELM_CACHE_HOME", "cache"),
+            ("HELM_CONFIG_HOME", "config"),
+            ("HELM_DATA_HOME", "data"),
+        ] {
+            helm.env(
+                variable,
+                self.scratch
+                    .join("helm")
+                    .join(version.program().bundle().name())
+                    .join(folder),
+            );
         }
         helm
     }
@@ -200,7 +235,9 @@ impl Access {
         let mut command = Command::new(program.path());
         only_neutral_environment(&mut command);
         // A home of its own keeps kubectl's caches and its preferences file out of, and from, the developer's home.
-        command.env("KUBECONFIG", &self.kubeconfig).env("HOME", self.scratch.join("home"));
+        command
+            .env("KUBECONFIG", &self.kubeconfig)
+            .env("HOME", self.scratch.join("home"));
         command
     }
 }

@@ -34,8 +34,14 @@ pub(crate) struct Certs {
 impl ApiServer {
     pub(crate) fn start(scratch: &Scratch, etcd: &Etcd, more: &[String]) -> Result<Self, Error> {
         let certs = Certs::new(scratch)?;
-        let (daemon, port, client) = with_free_ports(|ports| Self::start_on(ports, &certs, etcd, more, scratch))?;
-        Ok(Self { daemon, port, client, certs })
+        let (daemon, port, client) =
+            with_free_ports(|ports| Self::start_on(ports, &certs, etcd, more, scratch))?;
+        Ok(Self {
+            daemon,
+            port,
+            client,
+            certs,
+        })
     }
 
     fn start_on(
@@ -66,7 +72,10 @@ impl ApiServer {
             flag("--tls-private-key-file", &certs.server.key_path),
             flag("--client-ca-file", &certs.authority.path),
             flag("--service-account-key-file", &certs.service_account_pub),
-            flag("--service-account-signing-key-file", &certs.service_account_key),
+            flag(
+                "--service-account-signing-key-file",
+                &certs.service_account_key,
+            ),
             flag("--cert-dir", &scratch.join("api-server-certs")),
         ]);
         if etcd.has_tls() {
@@ -80,8 +89,13 @@ impl ApiServer {
         let client = Client::tls(port, &certs.authority, &certs.admin)?;
         let asked = client.clone();
         // The server makes the namespace a moment after it calls itself ready, and almost every test writes into it.
-        let ready: Ready = Box::new(move |_| asked.is_ok("/readyz") && asked.is_ok("/api/v1/namespaces/default"));
-        Ok((Daemon::start(Program::KubeApiserver, args, scratch, ready)?, port, client))
+        let ready: Ready =
+            Box::new(move |_| asked.is_ok("/readyz") && asked.is_ok("/api/v1/namespaces/default"));
+        Ok((
+            Daemon::start(Program::KubeApiserver, args, scratch, ready)?,
+            port,
+            client,
+        ))
     }
 
     pub(crate) fn url(&self) -> String {
@@ -95,8 +109,14 @@ impl ApiServer {
 
     /// A kubeconfig for a part of the control plane itself.
     fn component_kubeconfig(&self, scratch: &Scratch, name: &str) -> Result<PathBuf, Error> {
-        let identity = self.certs.authority.client(scratch, name, &format!("system:{name}"), None)?;
-        scratch.write(&format!("{name}.kubeconfig"), &self.kubeconfig(&with_certificate(&identity)))
+        let identity =
+            self.certs
+                .authority
+                .client(scratch, name, &format!("system:{name}"), None)?;
+        scratch.write(
+            &format!("{name}.kubeconfig"),
+            &self.kubeconfig(&with_certificate(&identity)),
+        )
     }
 
     /// Flags that controller manager and scheduler share. The port serves only `/healthz`, for which
@@ -119,18 +139,28 @@ impl ApiServer {
         let kubeconfig = self.component_kubeconfig(scratch, "kube-controller-manager")?;
         with_free_ports(|[port]| {
             let mut args = self.component_args(port, &kubeconfig);
-            args.push(flag("--service-account-private-key-file", &self.certs.service_account_key));
+            args.push(flag(
+                "--service-account-private-key-file",
+                &self.certs.service_account_key,
+            ));
             args.push(flag("--root-ca-file", &self.certs.authority.path));
             args.push("--use-service-account-credentials=true".into());
             // No kubelet reports here. The controllers of nodes would evict the pods of nodes that a test invents. The collector
             // of pods sets a terminating pod without a node to Failed at its next tick, which a test cannot foresee.
-            let off = ["node-ipam", "node-lifecycle", "taint-eviction", "pod-garbage-collector"];
+            let off = [
+                "node-ipam",
+                "node-lifecycle",
+                "taint-eviction",
+                "pod-garbage-collector",
+            ];
             let off = off.map(|name| format!("-{name}-controller")).join(",");
             args.push(format!("--controllers=*,{off}").into());
             let health = Client::tls(port, &self.certs.authority, &self.certs.admin)?;
             let api = self.client.clone();
-            let ready: Ready =
-                Box::new(move |_| health.is_ok("/healthz") && api.is_ok("/api/v1/namespaces/default/serviceaccounts/default"));
+            let ready: Ready = Box::new(move |_| {
+                health.is_ok("/healthz")
+                    && api.is_ok("/api/v1/namespaces/default/serviceaccounts/default")
+            });
             Daemon::start(Program::KubeControllerManager, args, scratch, ready)
         })
     }
@@ -140,7 +170,12 @@ impl ApiServer {
         with_free_ports(|[port]| {
             let health = Client::tls(port, &self.certs.authority, &self.certs.admin)?;
             let ready: Ready = Box::new(move |_| health.is_ok("/healthz"));
-            Daemon::start(Program::KubeScheduler, self.component_args(port, &kubeconfig), scratch, ready)
+            Daemon::start(
+                Program::KubeScheduler,
+                self.component_args(port, &kubeconfig),
+                scratch,
+                ready,
+            )
         })
     }
 }
@@ -148,9 +183,19 @@ impl ApiServer {
 impl Certs {
     fn new(scratch: &Scratch) -> Result<Self, Error> {
         let authority = Authority::new(scratch)?;
-        let server = authority.server(scratch, "server", &["localhost", "kubernetes", "kubernetes.default.svc"])?;
+        let server = authority.server(
+            scratch,
+            "server",
+            &["localhost", "kubernetes", "kubernetes.default.svc"],
+        )?;
         let admin = authority.client(scratch, "admin", "admin", Some("system:masters"))?;
         let (service_account_key, service_account_pub) = service_account_keys(scratch)?;
-        Ok(Self { authority, server, admin, service_account_key, service_account_pub })
+        Ok(Self {
+            authority,
+            server,
+            admin,
+            service_account_key,
+            service_account_pub,
+        })
     }
 }

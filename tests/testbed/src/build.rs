@@ -10,7 +10,10 @@ use sha2::{Digest as _, Sha256};
 
 use crate::Error;
 use crate::daemon::tail;
-use crate::programs::{Bundle, ETCD_VERSION, HELM_3_VERSION, HELM_4_VERSION, KUBE_ROUTER_VERSION, KUBERNETES_VERSION, Program};
+use crate::programs::{
+    Bundle, ETCD_VERSION, HELM_3_VERSION, HELM_4_VERSION, KUBE_ROUTER_VERSION, KUBERNETES_VERSION,
+    Program,
+};
 
 /// What is built, and how. The sources are part of this crate's code, so a test executable carries all it needs to build them.
 struct Recipe {
@@ -41,7 +44,11 @@ fn recipe(bundle: Bundle) -> Recipe {
                 ("go.sum", include_str!("../go/etcd/go.sum")),
                 ("main.go", include_str!("../go/etcd/main.go")),
             ],
-            tool: Tool::Go { package: ".", ldflags: String::new(), programs: &[Program::Etcd, Program::Etcdctl] },
+            tool: Tool::Go {
+                package: ".",
+                ldflags: String::new(),
+                programs: &[Program::Etcd, Program::Etcdctl],
+            },
             about: format!("etcd {ETCD_VERSION}, 1 to 2 minutes"),
         },
         Bundle::Kube => Recipe {
@@ -53,7 +60,12 @@ fn recipe(bundle: Bundle) -> Recipe {
             tool: Tool::Go {
                 package: ".",
                 ldflags: kubernetes_version(),
-                programs: &[Program::KubeApiserver, Program::KubeControllerManager, Program::KubeScheduler, Program::Kubectl],
+                programs: &[
+                    Program::KubeApiserver,
+                    Program::KubeControllerManager,
+                    Program::KubeScheduler,
+                    Program::Kubectl,
+                ],
             },
             about: format!("Kubernetes {KUBERNETES_VERSION}, 7 to 9 minutes"),
         },
@@ -63,8 +75,14 @@ fn recipe(bundle: Bundle) -> Recipe {
                 ("go.sum", include_str!("../go/node/go.sum")),
                 ("main.go", include_str!("../go/node/main.go")),
             ],
-            tool: Tool::Go { package: ".", ldflags: kubernetes_version(), programs: &[Program::Kubelet, Program::KubeProxy] },
-            about: format!("kubelet and kube-proxy {KUBERNETES_VERSION}, 1 minute after the rest of Kubernetes, else 5"),
+            tool: Tool::Go {
+                package: ".",
+                ldflags: kubernetes_version(),
+                programs: &[Program::Kubelet, Program::KubeProxy],
+            },
+            about: format!(
+                "kubelet and kube-proxy {KUBERNETES_VERSION}, 1 minute after the rest of Kubernetes, else 5"
+            ),
         },
         Bundle::Router => Recipe {
             sources: vec![
@@ -72,25 +90,47 @@ fn recipe(bundle: Bundle) -> Recipe {
                 ("go.sum", include_str!("../go/router/go.sum")),
                 ("main.go", include_str!("../go/router/main.go")),
             ],
-            tool: Tool::Go { package: ".", ldflags: String::new(), programs: &[Program::KubeRouter] },
+            tool: Tool::Go {
+                package: ".",
+                ldflags: String::new(),
+                programs: &[Program::KubeRouter],
+            },
             about: format!(
                 "the firewall of kube-router {KUBE_ROUTER_VERSION}, half a minute after the rest of Kubernetes, else 1 to 2"
             ),
         },
         Bundle::Pause => Recipe {
-            sources: vec![("go.mod", include_str!("../go/pause/go.mod")), ("main.go", include_str!("../go/pause/main.go"))],
-            tool: Tool::Go { package: ".", ldflags: String::new(), programs: &[Program::Pause] },
+            sources: vec![
+                ("go.mod", include_str!("../go/pause/go.mod")),
+                ("main.go", include_str!("../go/pause/main.go")),
+            ],
+            tool: Tool::Go {
+                package: ".",
+                ldflags: String::new(),
+                programs: &[Program::Pause],
+            },
             about: "pause, seconds".to_owned(),
         },
         Bundle::Helm3 => Recipe {
-            sources: vec![("go.mod", include_str!("../go/helm3/go.mod")), ("go.sum", include_str!("../go/helm3/go.sum"))],
+            sources: vec![
+                ("go.mod", include_str!("../go/helm3/go.mod")),
+                ("go.sum", include_str!("../go/helm3/go.sum")),
+            ],
             tool: Tool::Go {
                 package: "helm.sh/helm/v3/cmd/helm",
                 // Helm 3 renders and lints for the Kubernetes it was built with; its Makefile sets these from client-go's version.
                 ldflags: format!("-X helm.sh/helm/v3/internal/version.version={HELM_3_VERSION} ")
-                    + &defines("helm.sh/helm/v3/pkg/chartutil", HELM_3_KUBERNETES, K8S_VERSION)
+                    + &defines(
+                        "helm.sh/helm/v3/pkg/chartutil",
+                        HELM_3_KUBERNETES,
+                        K8S_VERSION,
+                    )
                     + " "
-                    + &defines("helm.sh/helm/v3/pkg/lint/rules", HELM_3_KUBERNETES, K8S_VERSION),
+                    + &defines(
+                        "helm.sh/helm/v3/pkg/lint/rules",
+                        HELM_3_KUBERNETES,
+                        K8S_VERSION,
+                    ),
                 programs: &[Program::Helm3],
             },
             about: format!("Helm {HELM_3_VERSION}, 2 to 3 minutes"),
@@ -104,7 +144,11 @@ fn recipe(bundle: Bundle) -> Recipe {
             tool: Tool::Go {
                 package: ".",
                 ldflags: format!("-X helm.sh/helm/v4/internal/version.version={HELM_4_VERSION}"),
-                programs: &[Program::Helm4, Program::HelmOfFlux, Program::HelmOfTerraform],
+                programs: &[
+                    Program::Helm4,
+                    Program::HelmOfFlux,
+                    Program::HelmOfTerraform,
+                ],
             },
             about: format!("Helm {HELM_4_VERSION}, 2 to 3 minutes"),
         },
@@ -132,19 +176,31 @@ const PART: &str = ".part-";
 /// Linker flags that set string variables of a Go package to parts of a version: 0 is the major number, 1 the minor.
 fn defines(package: &str, version: &str, variables: [(&str, usize); 2]) -> String {
     let parts: Vec<&str> = version.trim_start_matches('v').split('.').collect();
-    variables.map(|(variable, part)| format!("-X {package}.{variable}={}", parts[part])).join(" ")
+    variables
+        .map(|(variable, part)| format!("-X {package}.{variable}={}", parts[part]))
+        .join(" ")
 }
 
 /// Without these the API server calls itself v0.0.0-master, and Helm refuses charts with a kubeVersion.
 fn kubernetes_version() -> String {
-    defines("k8s.io/component-base/version", KUBERNETES_VERSION, [("gitMajor", 0), ("gitMinor", 1)])
-        + &format!(" -X k8s.io/component-base/version.gitVersion={KUBERNETES_VERSION}")
+    defines(
+        "k8s.io/component-base/version",
+        KUBERNETES_VERSION,
+        [("gitMajor", 0), ("gitMinor", 1)],
+    ) + &format!(" -X k8s.io/component-base/version.gitVersion={KUBERNETES_VERSION}")
 }
 
 /// Flags of `go build`, without output and package.
 fn go_flags(ldflags: &str) -> Vec<String> {
     let ldflags = format!("-s -w {ldflags}");
-    ["-trimpath", "-buildvcs=false", "-ldflags", ldflags.trim_end()].map(str::to_owned).to_vec()
+    [
+        "-trimpath",
+        "-buildvcs=false",
+        "-ldflags",
+        ldflags.trim_end(),
+    ]
+    .map(str::to_owned)
+    .to_vec()
 }
 
 impl Recipe {
@@ -159,7 +215,9 @@ impl Recipe {
         part(std::env::consts::OS);
         part(std::env::consts::ARCH);
         match &self.tool {
-            Tool::Go { package, ldflags, .. } => {
+            Tool::Go {
+                package, ldflags, ..
+            } => {
                 part(package);
                 for flag in go_flags(ldflags) {
                     part(&flag);
@@ -171,10 +229,13 @@ impl Recipe {
             part(name);
             part(content);
         }
-        hash.finalize().iter().take(6).fold(String::new(), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+        hash.finalize()
+            .iter()
+            .take(6)
+            .fold(String::new(), |mut text, byte| {
+                let _ = write!(text, "{byte:02x}");
+                text
+            })
     }
 }
 
@@ -186,24 +247,43 @@ pub(crate) fn ensure(bundle: Bundle, cache: &Path) -> Result<PathBuf, Error> {
     if dir.is_dir() {
         return Ok(dir);
     }
-    let failed = |e: io::Error| Error::doing(format_args!("building {} in {}", bundle.name(), cache.display()), e);
+    let failed = |e: io::Error| {
+        Error::doing(
+            format_args!("building {} in {}", bundle.name(), cache.display()),
+            e,
+        )
+    };
     fs::create_dir_all(cache).map_err(failed)?;
     // The lock goes with the process, so one that was killed while it built blocks nobody.
     let lock = File::create(cache.join(format!("{id}.lock"))).map_err(failed)?;
     if lock.try_lock().is_err() {
-        say(format_args!("waiting for another process that is building {}", recipe.about));
+        say(format_args!(
+            "waiting for another process that is building {}",
+            recipe.about
+        ));
         lock.lock().map_err(failed)?;
     }
     if dir.is_dir() {
         return Ok(dir);
     }
     remove_leftovers(cache, &id);
-    let work = tempfile::Builder::new().prefix(&format!("{id}{PART}")).tempdir_in(cache).map_err(failed)?;
-    say(format_args!("building {} on 2 cores, this once", recipe.about));
+    let work = tempfile::Builder::new()
+        .prefix(&format!("{id}{PART}"))
+        .tempdir_in(cache)
+        .map_err(failed)?;
+    say(format_args!(
+        "building {} on 2 cores, this once",
+        recipe.about
+    ));
     let begin = Instant::now();
     compile(bundle, &recipe, work.path())?;
     fs::rename(work.path().join("out"), &dir).map_err(failed)?;
-    say(format_args!("built {} in {} s: {}", bundle.name(), begin.elapsed().as_secs(), dir.display()));
+    say(format_args!(
+        "built {} in {} s: {}",
+        bundle.name(),
+        begin.elapsed().as_secs(),
+        dir.display()
+    ));
     Ok(dir)
 }
 
@@ -217,12 +297,20 @@ fn compile(bundle: Bundle, recipe: &Recipe, work: &Path) -> Result<(), Error> {
         fs::write(source.join(name), content).map_err(failed)?;
     }
     let mut command = match &recipe.tool {
-        Tool::Go { package, ldflags, programs } => {
+        Tool::Go {
+            package,
+            ldflags,
+            programs,
+        } => {
             for program in *programs {
                 symlink(EXECUTABLE, out.join(program.name())).map_err(failed)?;
             }
             let mut go = Command::new("go");
-            go.arg("build").args(go_flags(ldflags)).arg("-o").arg(out.join(EXECUTABLE)).arg(package);
+            go.arg("build")
+                .args(go_flags(ldflags))
+                .arg("-o")
+                .arg(out.join(EXECUTABLE))
+                .arg(package);
             // Read-only: what is built is what go.mod and go.sum pin, or nothing. The rest keeps the machine's settings out.
             go.env("GOFLAGS", "-mod=readonly")
                 .env("GOWORK", "off")
@@ -237,16 +325,28 @@ fn compile(bundle: Bundle, recipe: &Recipe, work: &Path) -> Result<(), Error> {
             python
         }
     };
-    let output = command.current_dir(&source).stdin(Stdio::null()).output().map_err(|e| match e.kind() {
-        io::ErrorKind::NotFound => {
-            let program = command.get_program().display();
-            Error::new(format!("{} is built with {program}, and there is none in the PATH", bundle.name()))
-        }
-        _ => failed(e),
-    })?;
+    let output = command
+        .current_dir(&source)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|e| match e.kind() {
+            io::ErrorKind::NotFound => {
+                let program = command.get_program().display();
+                Error::new(format!(
+                    "{} is built with {program}, and there is none in the PATH",
+                    bundle.name()
+                ))
+            }
+            _ => failed(e),
+        })?;
     if !output.status.success() {
         let log = String::from_utf8_lossy(&output.stderr);
-        return Err(Error::new(format!("the build of {} failed ({}):\n{}", bundle.name(), output.status, tail(&log, 20))));
+        return Err(Error::new(format!(
+            "the build of {} failed ({}):\n{}",
+            bundle.name(),
+            output.status,
+            tail(&log, 20)
+        )));
     }
     Ok(())
 }
@@ -271,25 +371,59 @@ pub(crate) fn say(what: std::fmt::Arguments<'_>) {
 #[cfg(test)]
 mod tests {
     use super::{HELM_3_KUBERNETES, Tool, go_flags, recipe};
-    use crate::programs::{Bundle, ETCD_VERSION, HELM_3_VERSION, HELM_4_VERSION, KUBE_ROUTER_VERSION, KUBERNETES_VERSION};
+    use crate::programs::{
+        Bundle, ETCD_VERSION, HELM_3_VERSION, HELM_4_VERSION, KUBE_ROUTER_VERSION,
+        KUBERNETES_VERSION,
+    };
 
     fn pinned(bundle: Bundle, module: &str) -> String {
         let (_, go_mod) = recipe(bundle).sources[0];
-        let mut lines =
-            go_mod.lines().filter_map(|line| line.trim().trim_start_matches("require ").strip_prefix(module)?.strip_prefix(' '));
-        lines.next().expect("a required module").split(' ').next().expect("a version").to_owned()
+        let mut lines = go_mod.lines().filter_map(|line| {
+            line.trim()
+                .trim_start_matches("require ")
+                .strip_prefix(module)?
+                .strip_prefix(' ')
+        });
+        lines
+            .next()
+            .expect("a required module")
+            .split(' ')
+            .next()
+            .expect("a version")
+            .to_owned()
     }
 
     #[test]
     fn the_versions_told_are_those_pinned() {
-        assert_eq!(pinned(Bundle::Etcd, "go.etcd.io/etcd/server/v3"), ETCD_VERSION);
-        assert_eq!(pinned(Bundle::Etcd, "go.etcd.io/etcd/etcdctl/v3"), ETCD_VERSION);
-        assert_eq!(pinned(Bundle::Kube, "k8s.io/kubernetes"), KUBERNETES_VERSION);
-        assert_eq!(pinned(Bundle::Node, "k8s.io/kubernetes"), KUBERNETES_VERSION);
-        assert_eq!(pinned(Bundle::Kube, "k8s.io/kubectl"), KUBERNETES_VERSION.replacen("v1", "v0", 1));
+        assert_eq!(
+            pinned(Bundle::Etcd, "go.etcd.io/etcd/server/v3"),
+            ETCD_VERSION
+        );
+        assert_eq!(
+            pinned(Bundle::Etcd, "go.etcd.io/etcd/etcdctl/v3"),
+            ETCD_VERSION
+        );
+        assert_eq!(
+            pinned(Bundle::Kube, "k8s.io/kubernetes"),
+            KUBERNETES_VERSION
+        );
+        assert_eq!(
+            pinned(Bundle::Node, "k8s.io/kubernetes"),
+            KUBERNETES_VERSION
+        );
+        assert_eq!(
+            pinned(Bundle::Kube, "k8s.io/kubectl"),
+            KUBERNETES_VERSION.replacen("v1", "v0", 1)
+        );
         assert_eq!(pinned(Bundle::Helm3, "helm.sh/helm/v3"), HELM_3_VERSION);
-        assert_eq!(pinned(Bundle::Helm3, "k8s.io/client-go"), HELM_3_KUBERNETES.replacen("v1", "v0", 1));
-        assert_eq!(pinned(Bundle::Router, "github.com/cloudnativelabs/kube-router/v2"), KUBE_ROUTER_VERSION);
+        assert_eq!(
+            pinned(Bundle::Helm3, "k8s.io/client-go"),
+            HELM_3_KUBERNETES.replacen("v1", "v0", 1)
+        );
+        assert_eq!(
+            pinned(Bundle::Router, "github.com/cloudnativelabs/kube-router/v2"),
+            KUBE_ROUTER_VERSION
+        );
         assert_eq!(pinned(Bundle::Helm4, "helm.sh/helm/v4"), HELM_4_VERSION);
     }
 
@@ -300,15 +434,27 @@ mod tests {
             Tool::Python { .. } => panic!("not built with Go"),
         };
         let kube = flags(Bundle::Kube);
-        assert!(kube.contains("-X k8s.io/component-base/version.gitVersion=v1.36.3"), "{kube}");
-        assert!(kube.contains("-X k8s.io/component-base/version.gitMinor=36"), "{kube}");
+        assert!(
+            kube.contains("-X k8s.io/component-base/version.gitVersion=v1.36.3"),
+            "{kube}"
+        );
+        assert!(
+            kube.contains("-X k8s.io/component-base/version.gitMinor=36"),
+            "{kube}"
+        );
         let helm = flags(Bundle::Helm3);
-        assert!(helm.contains("-X helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor=37"), "{helm}");
+        assert!(
+            helm.contains("-X helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor=37"),
+            "{helm}"
+        );
     }
 
     #[test]
     fn each_bundle_has_its_own_place() {
-        let bundles = Bundle::ALL.iter().chain(&Bundle::NODE).chain([&Bundle::Milvus]);
+        let bundles = Bundle::ALL
+            .iter()
+            .chain(&Bundle::NODE)
+            .chain([&Bundle::Milvus]);
         let mut hashes: Vec<String> = bundles.map(|bundle| recipe(*bundle).hash()).collect();
         hashes.sort_unstable();
         hashes.dedup();

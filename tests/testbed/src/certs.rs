@@ -2,8 +2,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, SanType,
 };
 
 use crate::Error;
@@ -31,18 +31,43 @@ impl Authority {
         let key = KeyPair::generate().map_err(failed)?;
         let mut params = params("testbed-ca", None, Vec::<String>::new())?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
+        params.key_usages = vec![
+            KeyUsagePurpose::KeyCertSign,
+            KeyUsagePurpose::CrlSign,
+            KeyUsagePurpose::DigitalSignature,
+        ];
         let pem = params.self_signed(&key).map_err(failed)?.pem();
         let path = scratch.write("ca.crt", &pem)?;
-        Ok(Self { issuer: Issuer::new(params, key), pem, path })
+        Ok(Self {
+            issuer: Issuer::new(params, key),
+            pem,
+            path,
+        })
     }
 
     /// A server certificate for loopback and the given further DNS names.
-    pub(crate) fn server(&self, scratch: &Scratch, name: &str, dns_names: &[&str]) -> Result<Identity, Error> {
-        let mut params = params(name, None, dns_names.iter().map(ToString::to_string).collect::<Vec<_>>())?;
-        params.subject_alt_names.push(SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST)));
+    pub(crate) fn server(
+        &self,
+        scratch: &Scratch,
+        name: &str,
+        dns_names: &[&str],
+    ) -> Result<Identity, Error> {
+        let mut params = params(
+            name,
+            None,
+            dns_names
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>(),
+        )?;
+        params
+            .subject_alt_names
+            .push(SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST)));
         // Client use as well: with client certificates demanded, etcd's JSON gateway dials etcd itself with this certificate.
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ];
         self.sign(scratch, name, params)
     }
 
@@ -59,14 +84,27 @@ impl Authority {
         self.sign(scratch, file, params)
     }
 
-    fn sign(&self, scratch: &Scratch, file: &str, mut params: CertificateParams) -> Result<Identity, Error> {
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
+    fn sign(
+        &self,
+        scratch: &Scratch,
+        file: &str,
+        mut params: CertificateParams,
+    ) -> Result<Identity, Error> {
+        params.key_usages = vec![
+            KeyUsagePurpose::DigitalSignature,
+            KeyUsagePurpose::KeyEncipherment,
+        ];
         let key = KeyPair::generate().map_err(failed)?;
         let cert_pem = params.signed_by(&key, &self.issuer).map_err(failed)?.pem();
         let key_pem = key.serialize_pem();
         let cert_path = scratch.write(&format!("{file}.crt"), &cert_pem)?;
         let key_path = scratch.write(&format!("{file}.key"), &key_pem)?;
-        Ok(Identity { cert_pem, key_pem, cert_path, key_path })
+        Ok(Identity {
+            cert_pem,
+            key_pem,
+            cert_path,
+            key_path,
+        })
     }
 }
 
@@ -79,7 +117,11 @@ pub(crate) fn service_account_keys(scratch: &Scratch) -> Result<(PathBuf, PathBu
     ))
 }
 
-fn params(common_name: &str, organization: Option<&str>, dns_names: Vec<String>) -> Result<CertificateParams, Error> {
+fn params(
+    common_name: &str,
+    organization: Option<&str>,
+    dns_names: Vec<String>,
+) -> Result<CertificateParams, Error> {
     let mut params = CertificateParams::new(dns_names).map_err(failed)?;
     let mut subject = DistinguishedName::new();
     if let Some(organization) = organization {

@@ -46,12 +46,22 @@ pub fn helm(version: Helm) -> PathBuf {
 /// # Panics
 /// When it did not; the message has its exit code and all it printed.
 #[track_caller]
-#[expect(clippy::must_use_candidate, reason = "often called for the check alone")]
-#[expect(clippy::needless_pass_by_value, reason = "takes what a call has just returned")]
+#[expect(
+    clippy::must_use_candidate,
+    reason = "often called for the check alone"
+)]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "takes what a call has just returned"
+)]
 pub fn expect_success(output: Output) -> String {
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "the command failed ({}):\n{stdout}{stderr}", output.status);
+    assert!(
+        output.status.success(),
+        "the command failed ({}):\n{stdout}{stderr}",
+        output.status
+    );
     stdout
 }
 
@@ -66,11 +76,23 @@ pub(crate) fn only_neutral_environment(command: &mut Command) {
 
 /// Runs a command with `input` on its standard input and returns what it printed.
 pub(crate) fn run(command: &mut Command, input: &str) -> Result<Output, Error> {
-    let failed = |e: io::Error| Error::doing(format_args!("running {}", command.get_program().display()), e);
+    let failed = |e: io::Error| {
+        Error::doing(
+            format_args!("running {}", command.get_program().display()),
+            e,
+        )
+    };
     // A file instead of a pipe: nothing can block on the other side.
     let mut file = tempfile::tempfile().map_err(failed)?;
-    file.write_all(input.as_bytes()).and_then(|()| file.rewind()).map_err(failed)?;
-    command.stdin(file).output().map_err(|e| Error::doing(format_args!("running {}", command.get_program().display()), e))
+    file.write_all(input.as_bytes())
+        .and_then(|()| file.rewind())
+        .map_err(failed)?;
+    command.stdin(file).output().map_err(|e| {
+        Error::doing(
+            format_args!("running {}", command.get_program().display()),
+            e,
+        )
+    })
 }
 
 /// Runs a command of the test bed's own that must succeed, and returns its standard output.
@@ -80,7 +102,11 @@ pub(crate) fn expect_output(command: &mut Command) -> Result<String, Error> {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let stderr = String::from_utf8_lossy(&output.stderr);
-    Err(Error::new(format!("{command:?} failed ({}): {}", output.status, stderr.trim())))
+    Err(Error::new(format!(
+        "{command:?} failed ({}): {}",
+        output.status,
+        stderr.trim()
+    )))
 }
 
 /// `--name=path`, whatever bytes the path has.

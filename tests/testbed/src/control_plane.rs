@@ -71,17 +71,36 @@ impl ControlPlaneBuilder {
     /// When a part does not start; the text has the end of its log.
     pub fn try_start(&self) -> Result<ControlPlane, Error> {
         if self.etcd.auth.is_some() {
-            return Err(Error::new("an API server cannot log in to an etcd with users and passwords"));
+            return Err(Error::new(
+                "an API server cannot log in to an etcd with users and passwords",
+            ));
         }
         let scratch = Scratch::new("control-plane")?;
         let etcd = Etcd::try_start_with(&self.etcd)?;
         let api_server = ApiServer::start(&scratch, &etcd, &self.api_server_args)?;
-        let controller_manager = self.controller_manager.then(|| api_server.start_controller_manager(&scratch)).transpose()?;
-        let scheduler = self.scheduler.then(|| api_server.start_scheduler(&scratch)).transpose()?;
+        let controller_manager = self
+            .controller_manager
+            .then(|| api_server.start_controller_manager(&scratch))
+            .transpose()?;
+        let scheduler = self
+            .scheduler
+            .then(|| api_server.start_scheduler(&scratch))
+            .transpose()?;
         let server = api_server.url();
-        let ApiServer { daemon: api_server, client, certs, .. } = api_server;
+        let ApiServer {
+            daemon: api_server,
+            client,
+            certs,
+            ..
+        } = api_server;
         let access = Access::new(server, certs.authority, certs.admin, client, scratch)?;
-        Ok(ControlPlane { scheduler, controller_manager, api_server, etcd, access })
+        Ok(ControlPlane {
+            scheduler,
+            controller_manager,
+            api_server,
+            etcd,
+            access,
+        })
     }
 }
 

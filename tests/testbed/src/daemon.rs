@@ -45,8 +45,20 @@ pub struct Daemon {
 
 impl Daemon {
     /// Starts the program and waits until `ready` says so. The log is `<name>.log` in `scratch`.
-    pub(crate) fn start(program: Program, args: Vec<OsString>, scratch: &Scratch, ready: Ready) -> Result<Self, Error> {
-        Self::start_other(program.name(), program.try_path()?, args, scratch, String::new(), ready)
+    pub(crate) fn start(
+        program: Program,
+        args: Vec<OsString>,
+        scratch: &Scratch,
+        ready: Ready,
+    ) -> Result<Self, Error> {
+        Self::start_other(
+            program.name(),
+            program.try_path()?,
+            args,
+            scratch,
+            String::new(),
+            ready,
+        )
     }
 
     /// [`Self::start`] for a program that is not of the test bed.
@@ -83,7 +95,10 @@ impl Daemon {
     pub fn pid(&self) -> Option<u32> {
         let mut running = self.lock();
         let running = running.as_mut()?;
-        running.ended().is_none().then(|| running.pid.as_raw_nonzero().get().unsigned_abs())
+        running
+            .ended()
+            .is_none()
+            .then(|| running.pid.as_raw_nonzero().get().unsigned_abs())
     }
 
     /// The log: standard output and standard error, of all starts of this part.
@@ -120,12 +135,17 @@ impl Daemon {
     /// for [`Self::restart`]. Nothing happens when it does not run. An etcd below an API server takes some 5 s, for it lets
     /// open watches go first; [`Self::kill`] takes none.
     pub fn stop(&self) {
-        let Some(mut running) = self.lock().take() else { return };
+        let Some(mut running) = self.lock().take() else {
+            return;
+        };
         if running.ended().is_some() {
             return;
         }
         // A paused program takes the SIGTERM only once it goes on.
-        if kill_process(running.pid, Signal::TERM).and_then(|()| kill_process(running.pid, Signal::CONT)).is_ok() {
+        if kill_process(running.pid, Signal::TERM)
+            .and_then(|()| kill_process(running.pid, Signal::CONT))
+            .is_ok()
+        {
             wait_until(STOP_DEADLINE, || running.ended().is_some());
         }
     }
@@ -155,7 +175,11 @@ impl Daemon {
     fn try_start(&self) -> Result<(), Error> {
         let failed = |e: &dyn fmt::Display| Error::doing(format_args!("starting {}", self.name), e);
         let mut running = self.lock();
-        let log = OpenOptions::new().create(true).append(true).open(&self.log).map_err(|e| failed(&e))?;
+        let log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&self.log)
+            .map_err(|e| failed(&e))?;
         let begin = log.metadata().map_err(|e| failed(&e))?.len();
         let mut supervised = self.supervise(log).map_err(|e| failed(&e))?;
         let mut ended = None;
@@ -174,14 +198,27 @@ impl Daemon {
             Some(how) => format!("ended ({how})"),
             None => format!("is not ready after {} s", START_DEADLINE.as_secs()),
         };
-        let message = format!("{} {why}; the end of {}:\n{}", self.name, self.log.display(), tail(&log, TAIL));
-        Err(Error::new(message).with_port_clash(ended.is_some() && log.contains("address already in use")))
+        let message = format!(
+            "{} {why}; the end of {}:\n{}",
+            self.name,
+            self.log.display(),
+            tail(&log, TAIL)
+        );
+        Err(Error::new(message)
+            .with_port_clash(ended.is_some() && log.contains("address already in use")))
     }
 
     fn supervise(&self, log: File) -> Result<Supervised, Error> {
         let mut shell = Command::new("sh");
-        shell.arg("-c").arg(include_str!("supervise.sh")).arg("testbed-supervisor");
-        shell.arg(&self.scratch).arg(&self.cleanup).arg(&self.program).args(&self.args);
+        shell
+            .arg("-c")
+            .arg(include_str!("supervise.sh"))
+            .arg("testbed-supervisor");
+        shell
+            .arg(&self.scratch)
+            .arg(&self.cleanup)
+            .arg(&self.program)
+            .args(&self.args);
         Supervised::start(shell, log)
     }
 
@@ -190,9 +227,14 @@ impl Daemon {
         if let Some(running) = running.as_mut()
             && running.ended().is_none()
         {
-            return kill_process(running.pid, signal).map_err(|e| Error::doing(format_args!("signalling {}", self.name), e));
+            return kill_process(running.pid, signal)
+                .map_err(|e| Error::doing(format_args!("signalling {}", self.name), e));
         }
-        Err(Error::new(format!("{} does not run; the end of its log:\n{}", self.name, self.log_tail(TAIL))))
+        Err(Error::new(format!(
+            "{} does not run; the end of its log:\n{}",
+            self.name,
+            self.log_tail(TAIL)
+        )))
     }
 
     fn log_from(&self, begin: u64) -> String {
@@ -214,7 +256,11 @@ impl Daemon {
 impl Drop for Daemon {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("test bed: the end of the log of {}:\n{}", self.name, self.log_tail(TAIL));
+            eprintln!(
+                "test bed: the end of the log of {}:\n{}",
+                self.name,
+                self.log_tail(TAIL)
+            );
         }
     }
 }
@@ -240,17 +286,25 @@ impl Supervised {
         command::only_neutral_environment(&mut shell);
         // A group of its own: what a terminal or a test runner sends to the group of the test must not end the supervisor
         // before it has ended the program.
-        shell.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
+        shell
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(log);
         let mut shell = shell.spawn().map_err(|e| Error::doing("running sh", e))?;
         let mut line = String::new();
         if let Some(stdout) = shell.stdout.take() {
-            BufReader::new(stdout).read_line(&mut line).map_err(|e| Error::doing("reading from the supervisor", e))?;
+            BufReader::new(stdout)
+                .read_line(&mut line)
+                .map_err(|e| Error::doing("reading from the supervisor", e))?;
         }
         if let Some(pid) = line.trim().parse().ok().and_then(Pid::from_raw) {
             return Ok(Self { shell, pid });
         }
         drop(shell.stdin.take());
-        let status = shell.wait().map_err(|e| Error::doing("waiting for the supervisor", e))?;
+        let status = shell
+            .wait()
+            .map_err(|e| Error::doing("waiting for the supervisor", e))?;
         Err(Error::new(format!("the supervisor told no pid ({status})")))
     }
 

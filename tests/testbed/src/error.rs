@@ -10,7 +10,10 @@ pub struct Error {
 
 impl Error {
     pub(crate) fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), port_clash: false }
+        Self {
+            message: message.into(),
+            port_clash: false,
+        }
     }
 
     /// Turns `source` into an error that says what was being done.

@@ -110,16 +110,27 @@ impl Etcd {
             args.push(command::flag("--cert-file", &tls.server.cert_path));
             args.push(command::flag("--key-file", &tls.server.key_path));
         }
-        args.extend(options.quota_bytes.map(|bytes| format!("--quota-backend-bytes={bytes}").into()));
+        args.extend(
+            options
+                .quota_bytes
+                .map(|bytes| format!("--quota-backend-bytes={bytes}").into()),
+        );
         args.extend(options.args.iter().map(OsString::from));
         let client = match &tls {
             None => Client::plain(port),
             Some(tls) => Client::tls(port, &tls.authority, &tls.client)?,
         };
         // Its own word first: a plain etcd of someone else on the same port would answer as well.
-        let ready: Ready = Box::new(move |log| log.contains("serving client traffic") && client.is_ok("/health"));
+        let ready: Ready =
+            Box::new(move |log| log.contains("serving client traffic") && client.is_ok("/health"));
         let daemon = Daemon::start(Program::Etcd, args, &scratch, ready)?;
-        Ok(Self { daemon, port, tls, auth: None, scratch })
+        Ok(Self {
+            daemon,
+            port,
+            tls,
+            auth: None,
+            scratch,
+        })
     }
 
     fn enable_auth(&self, user: &str, password: &str) -> Result<(), Error> {
@@ -128,7 +139,10 @@ impl Etcd {
             if output.status.success() {
                 return Ok(());
             }
-            Err(Error::doing(format_args!("etcdctl {}", args[..2].join(" ")), String::from_utf8_lossy(&output.stderr)))
+            Err(Error::doing(
+                format_args!("etcdctl {}", args[..2].join(" ")),
+                String::from_utf8_lossy(&output.stderr),
+            ))
         };
         run(&["role", "add", "root"])?;
         let other = (user != "root").then_some(user);
@@ -205,16 +219,23 @@ impl Etcd {
     /// When etcdctl cannot be run at all.
     #[track_caller]
     pub fn etcdctl(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Output {
-        or_panic(self.try_etcdctl_command().and_then(|mut etcdctl| command::run(etcdctl.args(args), "")))
+        or_panic(
+            self.try_etcdctl_command()
+                .and_then(|mut etcdctl| command::run(etcdctl.args(args), "")),
+        )
     }
 
     fn try_etcdctl_command(&self) -> Result<Command, Error> {
         let mut etcdctl = Command::new(Program::Etcdctl.try_path()?);
         command::only_neutral_environment(&mut etcdctl);
-        etcdctl.env("ETCDCTL_API", "3").arg(format!("--endpoints={}", self.endpoint()));
+        etcdctl
+            .env("ETCDCTL_API", "3")
+            .arg(format!("--endpoints={}", self.endpoint()));
         if let Some(tls) = &self.tls {
             etcdctl.arg(command::flag("--cacert", &tls.authority.path));
-            etcdctl.arg(command::flag("--cert", &tls.client.cert_path)).arg(command::flag("--key", &tls.client.key_path));
+            etcdctl
+                .arg(command::flag("--cert", &tls.client.cert_path))
+                .arg(command::flag("--key", &tls.client.key_path));
         }
         if let Some((user, password)) = &self.auth {
             etcdctl.arg(format!("--user={user}:{password}"));
@@ -266,7 +287,11 @@ impl Tls {
         let authority = Authority::new(scratch)?;
         let server = authority.server(scratch, "server", &["localhost"])?;
         let client = authority.client(scratch, "client", "testbed-client", None)?;
-        Ok(Self { authority, server, client })
+        Ok(Self {
+            authority,
+            server,
+            client,
+        })
     }
 }
 

@@ -34,13 +34,18 @@ impl EtcdCluster {
     #[must_use]
     #[track_caller]
     pub fn start() -> Self {
-        or_panic(with_free_ports(|ports: [u16; 2 * MEMBERS]| Self::start_on(&ports)))
+        or_panic(with_free_ports(|ports: [u16; 2 * MEMBERS]| {
+            Self::start_on(&ports)
+        }))
     }
 
     fn start_on(ports: &[u16]) -> Result<Self, Error> {
         let (clients, peers) = ports.split_at(MEMBERS);
-        let cluster: Vec<String> =
-            peers.iter().enumerate().map(|(number, port)| format!("m{number}=http://127.0.0.1:{port}")).collect();
+        let cluster: Vec<String> = peers
+            .iter()
+            .enumerate()
+            .map(|(number, port)| format!("m{number}=http://127.0.0.1:{port}"))
+            .collect();
         let cluster = cluster.join(",");
         // A member is ready only once most of them run.
         let members = thread::scope(|scope| {
@@ -54,7 +59,11 @@ impl EtcdCluster {
                 .collect();
             starting
                 .into_iter()
-                .map(|member| member.join().unwrap_or_else(|_| Err(Error::new("a thread that started etcd panicked"))))
+                .map(|member| {
+                    member
+                        .join()
+                        .unwrap_or_else(|_| Err(Error::new("a thread that started etcd panicked")))
+                })
                 .collect::<Result<Vec<_>, _>>()
         })?;
         Ok(Self { members })
@@ -63,7 +72,10 @@ impl EtcdCluster {
     /// Where clients connect to each member.
     #[must_use]
     pub fn endpoints(&self) -> Vec<String> {
-        self.members.iter().map(|member| format!("http://127.0.0.1:{}", member.port)).collect()
+        self.members
+            .iter()
+            .map(|member| format!("http://127.0.0.1:{}", member.port))
+            .collect()
     }
 
     /// One member as a process.
@@ -79,7 +91,10 @@ impl EtcdCluster {
 impl Member {
     fn start(number: usize, port: u16, peer_port: u16, cluster: &str) -> Result<Self, Error> {
         let scratch = Scratch::new("etcd")?;
-        let (client, peer) = (format!("http://127.0.0.1:{port}"), format!("http://127.0.0.1:{peer_port}"));
+        let (client, peer) = (
+            format!("http://127.0.0.1:{port}"),
+            format!("http://127.0.0.1:{peer_port}"),
+        );
         let mut args: Vec<OsString> = [
             format!("--name=m{number}"),
             format!("--listen-client-urls={client}"),
@@ -94,8 +109,13 @@ impl Member {
         .to_vec();
         args.push(command::flag("--data-dir", &scratch.join("data")));
         let health = Client::plain(port);
-        let ready: Ready = Box::new(move |log| log.contains("serving client traffic") && health.is_ok("/health"));
+        let ready: Ready =
+            Box::new(move |log| log.contains("serving client traffic") && health.is_ok("/health"));
         let daemon = Daemon::start(Program::Etcd, args, &scratch, ready)?;
-        Ok(Self { daemon, port, _scratch: scratch })
+        Ok(Self {
+            daemon,
+            port,
+            _scratch: scratch,
+        })
     }
 }

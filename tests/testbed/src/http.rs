@@ -33,27 +33,48 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn plain(port: u16) -> Self {
-        Self { address: loopback(port), tls: None }
+        Self {
+            address: loopback(port),
+            tls: None,
+        }
     }
 
-    pub(crate) fn tls(port: u16, authority: &Authority, identity: &Identity) -> Result<Self, Error> {
+    pub(crate) fn tls(
+        port: u16,
+        authority: &Authority,
+        identity: &Identity,
+    ) -> Result<Self, Error> {
         Self::tls_at(loopback(port), authority, identity)
     }
 
-    pub(crate) fn tls_at(address: SocketAddr, authority: &Authority, identity: &Identity) -> Result<Self, Error> {
+    pub(crate) fn tls_at(
+        address: SocketAddr,
+        authority: &Authority,
+        identity: &Identity,
+    ) -> Result<Self, Error> {
         let failed = |e: &dyn std::fmt::Display| Error::doing("setting up TLS", e);
         let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(authority.pem.as_bytes()).map_err(|e| failed(&e))?).map_err(|e| failed(&e))?;
-        let chain = vec![CertificateDer::from_pem_slice(identity.cert_pem.as_bytes()).map_err(|e| failed(&e))?];
-        let key = PrivateKeyDer::from_pem_slice(identity.key_pem.as_bytes()).map_err(|e| failed(&e))?;
-        // The provider is named, so that a test which installs a process-wide one of its own is not disturbed.
-        let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(|e| failed(&e))?
-            .with_root_certificates(roots)
-            .with_client_auth_cert(chain, key)
+        roots
+            .add(CertificateDer::from_pem_slice(authority.pem.as_bytes()).map_err(|e| failed(&e))?)
             .map_err(|e| failed(&e))?;
-        Ok(Self { address, tls: Some(Arc::new(config)) })
+        let chain = vec![
+            CertificateDer::from_pem_slice(identity.cert_pem.as_bytes()).map_err(|e| failed(&e))?,
+        ];
+        let key =
+            PrivateKeyDer::from_pem_slice(identity.key_pem.as_bytes()).map_err(|e| failed(&e))?;
+        // The provider is named, so that a test which installs a process-wide one of its own is not disturbed.
+        let config = ClientConfig::builder_with_provider(Arc::new(
+            rustls::crypto::aws_lc_rs::default_provider(),
+        ))
+        .with_safe_default_protocol_versions()
+        .map_err(|e| failed(&e))?
+        .with_root_certificates(roots)
+        .with_client_auth_cert(chain, key)
+        .map_err(|e| failed(&e))?;
+        Ok(Self {
+            address,
+            tls: Some(Arc::new(config)),
+        })
     }
 
     pub(crate) fn get(&self, path: &str) -> io::Result<Answer> {
@@ -64,7 +85,8 @@ impl Client {
             None => exchange(stream, path),
             Some(config) => {
                 let name = ServerName::from(self.address.ip());
-                let connection = ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
+                let connection =
+                    ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
                 exchange(StreamOwned::new(connection, stream), path)
             }
         }
@@ -82,17 +104,29 @@ fn loopback(port: u16) -> SocketAddr {
 
 /// HTTP/1.0 on purpose: the server then sends no chunks and closes after the body, so reading to the end is all there is to do.
 fn exchange(mut stream: impl Read + Write, path: &str) -> io::Result<Answer> {
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\nAccept: application/json, */*\r\n\r\n")?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.0\r\nHost: localhost\r\nAccept: application/json, */*\r\n\r\n"
+    )?;
     stream.flush()?;
     let mut raw = Vec::new();
     stream.read_to_end(&mut raw)?;
-    parse(&String::from_utf8_lossy(&raw)).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not an HTTP answer"))
+    parse(&String::from_utf8_lossy(&raw))
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not an HTTP answer"))
 }
 
 fn parse(raw: &str) -> Option<Answer> {
     let (head, body) = raw.split_once("\r\n\r\n")?;
-    let status = head.strip_prefix("HTTP/1.")?.split(' ').nth(1)?.parse().ok()?;
-    Some(Answer { status, body: body.to_owned() })
+    let status = head
+        .strip_prefix("HTTP/1.")?
+        .split(' ')
+        .nth(1)?
+        .parse()
+        .ok()?;
+    Some(Answer {
+        status,
+        body: body.to_owned(),
+    })
 }
 
 #[cfg(test)]
@@ -101,7 +135,8 @@ mod tests {
 
     #[test]
     fn an_answer_has_status_and_body() {
-        let answer = parse("HTTP/1.0 403 Forbidden\r\nContent-Type: application/json\r\n\r\n{}").expect("an answer");
+        let answer = parse("HTTP/1.0 403 Forbidden\r\nContent-Type: application/json\r\n\r\n{}")
+            .expect("an answer");
         assert_eq!((answer.status, answer.body.as_str()), (403, "{}"));
         assert!(parse("SSH-2.0-x\r\n\r\n").is_none());
     }

@@ -47,6 +47,8 @@ pub use etcd_cluster::EtcdCluster;
 pub use http::Answer;
 pub use milvus::{Milvus, MilvusStore, MilvusVersion};
 pub use node::{BuildImage, Node, NodeOptions};
-pub use programs::{Bundle, ETCD_VERSION, HELM_3_VERSION, HELM_4_VERSION, KUBERNETES_VERSION, Program, cache_dir};
+pub use programs::{
+    Bundle, ETCD_VERSION, HELM_3_VERSION, HELM_4_VERSION, KUBERNETES_VERSION, Program, cache_dir,
+};
 pub use terminal::Terminal;
 pub use wait::{wait_for, wait_until};

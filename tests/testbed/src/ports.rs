@@ -6,7 +6,9 @@ use crate::Error;
 const ATTEMPTS: usize = 5;
 
 /// Finds `N` different ports free on loopback and calls `start` with them, again while another program is faster.
-pub(crate) fn with_free_ports<const N: usize, T>(mut start: impl FnMut([u16; N]) -> Result<T, Error>) -> Result<T, Error> {
+pub(crate) fn with_free_ports<const N: usize, T>(
+    mut start: impl FnMut([u16; N]) -> Result<T, Error>,
+) -> Result<T, Error> {
     let mut attempt = 1;
     loop {
         match start(free_ports()?) {
@@ -46,7 +48,11 @@ mod tests {
         let mut calls = 0;
         let result = with_free_ports(|[_]: [u16; 1]| {
             calls += 1;
-            if calls < 3 { Err(Error::new("taken").with_port_clash(true)) } else { Ok(calls) }
+            if calls < 3 {
+                Err(Error::new("taken").with_port_clash(true))
+            } else {
+                Ok(calls)
+            }
         });
         assert_eq!(result.expect("the third try"), 3);
 

@@ -98,7 +98,10 @@ impl Program {
     pub fn bundle(self) -> Bundle {
         match self {
             Self::Etcd | Self::Etcdctl => Bundle::Etcd,
-            Self::KubeApiserver | Self::KubeControllerManager | Self::KubeScheduler | Self::Kubectl => Bundle::Kube,
+            Self::KubeApiserver
+            | Self::KubeControllerManager
+            | Self::KubeScheduler
+            | Self::Kubectl => Bundle::Kube,
             Self::Kubelet | Self::KubeProxy => Bundle::Node,
             Self::KubeRouter => Bundle::Router,
             Self::Pause => Bundle::Pause,
@@ -131,7 +134,12 @@ impl Program {
     fn in_assets(self) -> Option<PathBuf> {
         // Those assets have never held these; a file of that name there could be anything.
         let path = match self.bundle() {
-            Bundle::Helm3 | Bundle::Helm4 | Bundle::Node | Bundle::Router | Bundle::Pause | Bundle::Milvus => {
+            Bundle::Helm3
+            | Bundle::Helm4
+            | Bundle::Node
+            | Bundle::Router
+            | Bundle::Pause
+            | Bundle::Milvus => {
                 return None;
             }
             Bundle::Etcd | Bundle::Kube => assets()?.join(self.name()),
@@ -182,7 +190,11 @@ impl Bundle {
 /// # Errors
 /// When none of the three variables is set.
 pub fn cache_dir() -> Result<PathBuf, Error> {
-    let set = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let set = |name| {
+        env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
     set("MILVUS_GUARD_CACHE")
         .or_else(|| set("XDG_CACHE_HOME").map(|dir| dir.join("milvus-guard")))
         .or_else(|| set("HOME").map(|dir| dir.join(".cache").join("milvus-guard")))
@@ -194,10 +206,22 @@ fn assets() -> Option<&'static PathBuf> {
     static ASSETS: OnceLock<Option<PathBuf>> = OnceLock::new();
     ASSETS
         .get_or_init(|| {
-            let dir = env::var_os("KUBEBUILDER_ASSETS").filter(|value| !value.is_empty()).map(PathBuf::from)?;
-            let complete = [Program::Etcd, Program::KubeApiserver].iter().all(|program| dir.join(program.name()).is_file());
-            let said = if complete { "using the programs in" } else { "no etcd and kube-apiserver in" };
-            let _ = writeln!(std::io::stderr(), "test bed: {said} KUBEBUILDER_ASSETS ({})", dir.display());
+            let dir = env::var_os("KUBEBUILDER_ASSETS")
+                .filter(|value| !value.is_empty())
+                .map(PathBuf::from)?;
+            let complete = [Program::Etcd, Program::KubeApiserver]
+                .iter()
+                .all(|program| dir.join(program.name()).is_file());
+            let said = if complete {
+                "using the programs in"
+            } else {
+                "no etcd and kube-apiserver in"
+            };
+            let _ = writeln!(
+                std::io::stderr(),
+                "test bed: {said} KUBEBUILDER_ASSETS ({})",
+                dir.display()
+            );
             complete.then_some(dir)
         })
         .as_ref()

@@ -29,7 +29,11 @@ impl Scratch {
         if keep {
             dir.disable_cleanup(true);
             // Not eprintln: libtest would hold it back from the person who asked for it.
-            let _ = writeln!(std::io::stderr(), "test bed: keeping {}", dir.path().display());
+            let _ = writeln!(
+                std::io::stderr(),
+                "test bed: keeping {}",
+                dir.path().display()
+            );
         }
         Ok(Self { dir, keep })
     }
@@ -40,7 +44,11 @@ impl Scratch {
 
     /// The directory, or nothing if it is to be kept: what a supervisor removes when this process was killed.
     pub(crate) fn to_be_removed(&self) -> &Path {
-        if self.keep { Path::new("") } else { self.path() }
+        if self.keep {
+            Path::new("")
+        } else {
+            self.path()
+        }
     }
 
     pub(crate) fn join(&self, name: &str) -> PathBuf {
@@ -50,7 +58,8 @@ impl Scratch {
     /// Writes a file and returns its path.
     pub(crate) fn write(&self, name: &str, content: &str) -> Result<PathBuf, Error> {
         let path = self.join(name);
-        fs::write(&path, content).map_err(|e| Error::doing(format_args!("writing {}", path.display()), e))?;
+        fs::write(&path, content)
+            .map_err(|e| Error::doing(format_args!("writing {}", path.display()), e))?;
         Ok(path)
     }
 }

@@ -36,15 +36,29 @@ impl Terminal {
     fn try_start(command: &mut Command) -> Result<Self, Error> {
         let failed = |error: &dyn std::fmt::Display| Error::doing("opening a terminal", error);
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).map_err(|e| failed(&e))?;
-        grantpt(&master).and_then(|()| unlockpt(&master)).map_err(|e| failed(&e))?;
+        grantpt(&master)
+            .and_then(|()| unlockpt(&master))
+            .map_err(|e| failed(&e))?;
         let path = ptsname(&master, Vec::new()).map_err(|e| failed(&e))?;
         let path = path.to_str().map_err(|e| failed(&e))?;
-        let stream = || OpenOptions::new().read(true).write(true).open(path).map(Stdio::from).map_err(|e| failed(&e));
+        let stream = || {
+            OpenOptions::new()
+                .read(true)
+                .write(true)
+                .open(path)
+                .map(Stdio::from)
+                .map_err(|e| failed(&e))
+        };
         let (stdin, stdout, stderr) = (stream()?, stream()?, stream()?);
         command.stdin(stdin).stdout(stdout).stderr(stderr);
-        let child = command.spawn().map_err(|e| Error::doing("starting a program on a terminal", e))?;
+        let child = command
+            .spawn()
+            .map_err(|e| Error::doing("starting a program on a terminal", e))?;
         // This process must not hold the terminal open, or its end would never be seen.
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         let keyboard = File::from(master);
         let mut output = keyboard.try_clone().map_err(|e| failed(&e))?;
         let screen = Arc::new(Mutex::new(String::new()));
@@ -53,16 +67,26 @@ impl Terminal {
             let mut buffer = [0; 4096];
             // An error is how a terminal says that the last program has left it.
             while let Ok(read @ 1..) = output.read(&mut buffer) {
-                shown.lock().unwrap_or_else(PoisonError::into_inner).push_str(&String::from_utf8_lossy(&buffer[..read]));
+                shown
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .push_str(&String::from_utf8_lossy(&buffer[..read]));
             }
         });
-        Ok(Self { child, keyboard, screen })
+        Ok(Self {
+            child,
+            keyboard,
+            screen,
+        })
     }
 
     /// Everything that was shown so far, escape sequences included.
     #[must_use]
     pub fn screen(&self) -> String {
-        self.screen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.screen
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Waits until this is shown.
@@ -71,7 +95,11 @@ impl Terminal {
     /// When it is not; the message has what was shown instead.
     #[track_caller]
     pub fn expect(&self, text: &str) {
-        assert!(wait_until(DEADLINE, || self.screen().contains(text)), "{text:?} was not shown: {}", self.screen());
+        assert!(
+            wait_until(DEADLINE, || self.screen().contains(text)),
+            "{text:?} was not shown: {}",
+            self.screen()
+        );
     }
 
     /// Types a line.
@@ -96,7 +124,10 @@ impl Terminal {
         });
         match status {
             Some(status) if ended => status,
-            _ => panic!("test bed: the program on the terminal does not end: {}", self.screen()),
+            _ => panic!(
+                "test bed: the program on the terminal does not end: {}",
+                self.screen()
+            ),
         }
     }
 }

@@ -24,5 +24,9 @@ pub fn wait_until(deadline: Duration, mut condition: impl FnMut() -> bool) -> bo
 /// When `condition` does not hold within `deadline`; the message names `what`.
 #[track_caller]
 pub fn wait_for(what: &str, deadline: Duration, condition: impl FnMut() -> bool) {
-    assert!(wait_until(deadline, condition), "waited {} s in vain for {what}", deadline.as_secs_f64());
+    assert!(
+        wait_until(deadline, condition),
+        "waited {} s in vain for {what}",
+        deadline.as_secs_f64()
+    );
 }

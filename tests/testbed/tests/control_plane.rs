@@ -1,11 +1,16 @@
 //! Control planes: side by side, with controllers, through outages, and for users with few rights.
 
-#![expect(clippy::expect_used, reason = "functions that tests share fail the test as well")]
+#![expect(
+    clippy::expect_used,
+    reason = "functions that tests share fail the test as well"
+)]
 
 use std::process::Output;
 use std::time::Duration;
 
-use milvus_guard_testbed::{ControlPlane, EtcdOptions, KUBERNETES_VERSION, expect_success, wait_for};
+use milvus_guard_testbed::{
+    ControlPlane, EtcdOptions, KUBERNETES_VERSION, expect_success, wait_for,
+};
 use serde_json::json;
 
 const SHORT: Duration = Duration::from_secs(30);
@@ -16,18 +21,29 @@ fn config_map(name: &str) -> String {
 }
 
 fn kubectl_as(cluster: &ControlPlane, kubeconfig: &std::path::Path, args: &[&str]) -> Output {
-    cluster.kubectl_command().env("KUBECONFIG", kubeconfig).args(args).output().expect("kubectl runs")
+    cluster
+        .kubectl_command()
+        .env("KUBECONFIG", kubeconfig)
+        .args(args)
+        .output()
+        .expect("kubectl runs")
 }
 
 #[test]
 fn two_run_side_by_side() {
     let clusters = std::thread::scope(|scope| {
-        let starts = [scope.spawn(ControlPlane::start), scope.spawn(ControlPlane::start)];
+        let starts = [
+            scope.spawn(ControlPlane::start),
+            scope.spawn(ControlPlane::start),
+        ];
         starts.map(|start| start.join().expect("a control plane"))
     });
     assert_ne!(clusters[0].server(), clusters[1].server());
     for (cluster, name) in clusters.iter().zip(["one", "two"]) {
-        assert_eq!(cluster.get_json("/version")["gitVersion"], KUBERNETES_VERSION);
+        assert_eq!(
+            cluster.get_json("/version")["gitVersion"],
+            KUBERNETES_VERSION
+        );
         cluster.apply(&config_map(name));
     }
     for (cluster, (own, other)) in clusters.iter().zip([("one", "two"), ("two", "one")]) {
@@ -39,7 +55,10 @@ fn two_run_side_by_side() {
 
 #[test]
 fn controllers_and_scheduler_work() {
-    let cluster = ControlPlane::builder().controller_manager(true).scheduler(true).start();
+    let cluster = ControlPlane::builder()
+        .controller_manager(true)
+        .scheduler(true)
+        .start();
     cluster.apply(
         r#"
 apiVersion: v1
@@ -60,12 +79,19 @@ spec:
 "#,
     );
     let ready = r#"{"status": {"allocatable": {"pods": "10"}, "conditions": [{"type": "Ready", "status": "True"}]}}"#;
-    expect_success(cluster.kubectl(["patch", "node", "invented", "--subresource=status", "--patch", ready]));
+    expect_success(cluster.kubectl([
+        "patch",
+        "node",
+        "invented",
+        "--subresource=status",
+        "--patch",
+        ready,
+    ]));
     wait_for("two pods on the node", SHORT, || {
         let pods = cluster.get_json("/api/v1/namespaces/default/pods");
-        pods["items"]
-            .as_array()
-            .is_some_and(|pods| pods.len() == 2 && pods.iter().all(|pod| pod["spec"]["nodeName"] == "invented"))
+        pods["items"].as_array().is_some_and(|pods| {
+            pods.len() == 2 && pods.iter().all(|pod| pod["spec"]["nodeName"] == "invented")
+        })
     });
 }
 
@@ -99,40 +125,76 @@ subjects:
         cluster.kubeconfig_for_service_account("default", "robot"),
     ];
     for kubeconfig in &readers {
-        expect_success(kubectl_as(&cluster, kubeconfig, &["get", "configmap", "one"]));
+        expect_success(kubectl_as(
+            &cluster,
+            kubeconfig,
+            &["get", "configmap", "one"],
+        ));
         let refused = kubectl_as(&cluster, kubeconfig, &["delete", "configmap", "one"]).stderr;
         assert!(String::from_utf8_lossy(&refused).contains("Forbidden"));
     }
     // A user in several groups is impersonated, and in all of them.
-    let bob = expect_success(kubectl_as(&cluster, &readers[1], &["auth", "whoami", "--output=json"]));
+    let bob = expect_success(kubectl_as(
+        &cluster,
+        &readers[1],
+        &["auth", "whoami", "--output=json"],
+    ));
     let bob: serde_json::Value = serde_json::from_str(&bob).expect("JSON");
     assert_eq!(bob["status"]["userInfo"]["username"], "bob");
-    assert_eq!(bob["status"]["userInfo"]["groups"], json!(["devs", "readers", "system:authenticated"]));
+    assert_eq!(
+        bob["status"]["userInfo"]["groups"],
+        json!(["devs", "readers", "system:authenticated"])
+    );
 
     let nobody = cluster.kubeconfig_for("eve", &[]);
-    assert!(!kubectl_as(&cluster, &nobody, &["get", "configmap", "one"]).status.success());
+    assert!(
+        !kubectl_as(&cluster, &nobody, &["get", "configmap", "one"])
+            .status
+            .success()
+    );
 }
 
 #[test]
 fn an_outage_passes() {
-    let etcd = EtcdOptions { tls: true, ..EtcdOptions::default() };
-    let cluster = ControlPlane::builder().etcd(etcd).api_server_arg("--v=1").start();
+    let etcd = EtcdOptions {
+        tls: true,
+        ..EtcdOptions::default()
+    };
+    let cluster = ControlPlane::builder()
+        .etcd(etcd)
+        .api_server_arg("--v=1")
+        .start();
     cluster.apply(&config_map("one"));
     let path = "/api/v1/namespaces/default/configmaps/one";
 
     cluster.etcd().daemon().kill();
-    wait_for("the API server to miss its etcd", SHORT, || cluster.get("/readyz").status != 200);
+    wait_for("the API server to miss its etcd", SHORT, || {
+        cluster.get("/readyz").status != 200
+    });
     cluster.etcd().restart();
-    wait_for("the API server's etcd", SHORT, || cluster.get("/readyz").status == 200);
+    wait_for("the API server's etcd", SHORT, || {
+        cluster.get("/readyz").status == 200
+    });
 
     cluster.api_server().restart();
     assert_eq!(cluster.get_json(path)["data"]["of"], "one");
-    assert!(cluster.api_server().log_tail(usize::MAX).contains("FLAG: --v=\"1\""));
+    assert!(
+        cluster
+            .api_server()
+            .log_tail(usize::MAX)
+            .contains("FLAG: --v=\"1\"")
+    );
 }
 
 #[test]
 fn a_failed_start_shows_the_log() {
-    let error =
-        ControlPlane::builder().api_server_arg("--no-such-flag=1").try_start().expect_err("the flag is refused").to_string();
-    assert!(error.contains("kube-apiserver ended") && error.contains("no-such-flag"), "{error}");
+    let error = ControlPlane::builder()
+        .api_server_arg("--no-such-flag=1")
+        .try_start()
+        .expect_err("the flag is refused")
+        .to_string();
+    assert!(
+        error.contains("kube-apiserver ended") && error.contains("no-such-flag"),
+        "{error}"
+    );
 }

@@ -1,6 +1,9 @@
 //! etcd in its three kinds, and its outages.
 
-#![expect(clippy::expect_used, reason = "functions that tests share fail the test as well")]
+#![expect(
+    clippy::expect_used,
+    reason = "functions that tests share fail the test as well"
+)]
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,13 +14,20 @@ const SHORT: Duration = Duration::from_secs(10);
 
 fn put_and_get(etcd: &Etcd) {
     expect_success(etcd.etcdctl(["put", "key", "value"]));
-    assert_eq!(expect_success(etcd.etcdctl(["get", "key", "--print-value-only"])).trim(), "value");
+    assert_eq!(
+        expect_success(etcd.etcdctl(["get", "key", "--print-value-only"])).trim(),
+        "value"
+    );
 }
 
 /// etcdctl by itself, without what [`Etcd::etcdctl`] adds.
 fn bare_etcdctl(args: &[&str]) -> std::process::Output {
     let etcdctl = milvus_guard_testbed::Program::Etcdctl.path();
-    std::process::Command::new(etcdctl).arg("--command-timeout=2s").args(args).output().expect("etcdctl runs")
+    std::process::Command::new(etcdctl)
+        .arg("--command-timeout=2s")
+        .args(args)
+        .output()
+        .expect("etcdctl runs")
 }
 
 #[test]
@@ -30,10 +40,20 @@ fn a_plain_etcd_answers() {
 
 #[test]
 fn with_tls_a_client_certificate_is_demanded() {
-    let etcd = Etcd::start_with(&EtcdOptions { tls: true, ..EtcdOptions::default() });
+    let etcd = Etcd::start_with(&EtcdOptions {
+        tls: true,
+        ..EtcdOptions::default()
+    });
     put_and_get(&etcd);
-    let (endpoint, ca) = (format!("--endpoints={}", etcd.endpoint()), format!("--cacert={}", etcd.ca_path().display()));
-    assert!(!bare_etcdctl(&[&endpoint, &ca, "get", "key"]).status.success());
+    let (endpoint, ca) = (
+        format!("--endpoints={}", etcd.endpoint()),
+        format!("--cacert={}", etcd.ca_path().display()),
+    );
+    assert!(
+        !bare_etcdctl(&[&endpoint, &ca, "get", "key"])
+            .status
+            .success()
+    );
     let cert = format!("--cert={}", etcd.client_cert_path().display());
     let key = format!("--key={}", etcd.client_key_path().display());
     expect_success(bare_etcdctl(&[&endpoint, &ca, &cert, &key, "get", "key"]));
@@ -43,13 +63,26 @@ fn with_tls_a_client_certificate_is_demanded() {
 fn with_auth_a_password_is_demanded() {
     for tls in [false, true] {
         let auth = Some(("milvus".to_owned(), "secret".to_owned()));
-        let etcd = Etcd::start_with(&EtcdOptions { tls, auth, ..EtcdOptions::default() });
+        let etcd = Etcd::start_with(&EtcdOptions {
+            tls,
+            auth,
+            ..EtcdOptions::default()
+        });
         put_and_get(&etcd);
         if !tls {
             let endpoint = format!("--endpoints={}", etcd.endpoint());
             assert!(!bare_etcdctl(&[&endpoint, "get", "key"]).status.success());
-            assert!(!bare_etcdctl(&[&endpoint, "--user=milvus:wrong", "get", "key"]).status.success());
-            expect_success(bare_etcdctl(&[&endpoint, "--user=root:secret", "get", "key"]));
+            assert!(
+                !bare_etcdctl(&[&endpoint, "--user=milvus:wrong", "get", "key"])
+                    .status
+                    .success()
+            );
+            expect_success(bare_etcdctl(&[
+                &endpoint,
+                "--user=root:secret",
+                "get",
+                "key",
+            ]));
         }
         // Health must be told without a password as well, or a restart would never be over.
         etcd.restart();
@@ -59,9 +92,14 @@ fn with_auth_a_password_is_demanded() {
 
 #[test]
 fn a_full_database_takes_no_more() {
-    let etcd = Etcd::start_with(&EtcdOptions { quota_bytes: Some(1 << 20), ..EtcdOptions::default() });
+    let etcd = Etcd::start_with(&EtcdOptions {
+        quota_bytes: Some(1 << 20),
+        ..EtcdOptions::default()
+    });
     let value = "x".repeat(64 << 10);
-    let full = wait_until(SHORT, || !etcd.etcdctl(["put", "key", &value]).status.success());
+    let full = wait_until(SHORT, || {
+        !etcd.etcdctl(["put", "key", &value]).status.success()
+    });
     assert!(full, "a database of 1 MiB took more and more");
     assert!(expect_success(etcd.etcdctl(["alarm", "list"])).contains("NOSPACE"));
 }
@@ -76,9 +114,16 @@ fn data_outlives_a_restart_and_a_crash() {
     assert_ne!(etcd.daemon().pid(), first);
     etcd.daemon().kill();
     assert_eq!(etcd.daemon().pid(), None);
-    assert!(!bare_etcdctl(&["--endpoints", &endpoint, "get", "key"]).status.success());
+    assert!(
+        !bare_etcdctl(&["--endpoints", &endpoint, "get", "key"])
+            .status
+            .success()
+    );
     etcd.restart();
-    assert_eq!(expect_success(etcd.etcdctl(["get", "key", "--print-value-only"])).trim(), "value");
+    assert_eq!(
+        expect_success(etcd.etcdctl(["get", "key", "--print-value-only"])).trim(),
+        "value"
+    );
 }
 
 #[test]
@@ -86,9 +131,15 @@ fn a_paused_etcd_is_silent_until_it_goes_on() {
     let etcd = Etcd::start();
     put_and_get(&etcd);
     etcd.pause();
-    assert!(!bare_etcdctl(&["--endpoints", &etcd.endpoint(), "get", "key"]).status.success());
+    assert!(
+        !bare_etcdctl(&["--endpoints", &etcd.endpoint(), "get", "key"])
+            .status
+            .success()
+    );
     etcd.resume();
-    wait_for("an answer after the pause", SHORT, || etcd.etcdctl(["get", "key"]).status.success());
+    wait_for("an answer after the pause", SHORT, || {
+        etcd.etcdctl(["get", "key"]).status.success()
+    });
     // Stopping and dropping must work on a paused one too.
     etcd.pause();
     etcd.stop();
@@ -98,7 +149,11 @@ fn a_paused_etcd_is_silent_until_it_goes_on() {
 #[test]
 fn a_dropped_etcd_leaves_nothing() {
     let etcd = Etcd::start();
-    let dir = etcd.data_dir().parent().expect("a directory around the data").to_owned();
+    let dir = etcd
+        .data_dir()
+        .parent()
+        .expect("a directory around the data")
+        .to_owned();
     let pid = etcd.daemon().pid().expect("a pid");
     assert!(dir.is_dir() && Path::new(&format!("/proc/{pid}")).exists());
     drop(etcd);
@@ -107,7 +162,15 @@ fn a_dropped_etcd_leaves_nothing() {
 
 #[test]
 fn a_failed_start_shows_the_log() {
-    let options = EtcdOptions { args: vec!["--data-dir=/dev/null/data".into()], ..EtcdOptions::default() };
-    let error = Etcd::try_start_with(&options).expect_err("there can be no such directory").to_string();
-    assert!(error.contains("etcd ended") && error.contains("/dev/null/data"), "{error}");
+    let options = EtcdOptions {
+        args: vec!["--data-dir=/dev/null/data".into()],
+        ..EtcdOptions::default()
+    };
+    let error = Etcd::try_start_with(&options)
+        .expect_err("there can be no such directory")
+        .to_string();
+    assert!(
+        error.contains("etcd ended") && error.contains("/dev/null/data"),
+        "{error}"
+    );
 }

@@ -20,9 +20,19 @@ fn play_the_killed_test() {
         return;
     }
     let etcd = Etcd::start();
-    let dir = etcd.data_dir().parent().expect("a directory around the data").to_owned();
+    let dir = etcd
+        .data_dir()
+        .parent()
+        .expect("a directory around the data")
+        .to_owned();
     // Not println: libtest would keep it.
-    writeln!(io::stdout(), "\n{MARK}{} in {}", etcd.daemon().pid().expect("a pid"), dir.display()).expect("standard output");
+    writeln!(
+        io::stdout(),
+        "\n{MARK}{} in {}",
+        etcd.daemon().pid().expect("a pid"),
+        dir.display()
+    )
+    .expect("standard output");
     loop {
         thread::park();
     }
@@ -37,8 +47,12 @@ fn a_killed_test_leaves_nothing() {
         .stdout(Stdio::piped())
         .spawn()
         .expect("a copy of this test");
-    let mut lines = BufReader::new(test.stdout.take().expect("its output")).lines().map_while(Result::ok);
-    let told = lines.find_map(|line| line.strip_prefix(MARK).map(str::to_owned)).expect("the pid of its etcd");
+    let mut lines = BufReader::new(test.stdout.take().expect("its output"))
+        .lines()
+        .map_while(Result::ok);
+    let told = lines
+        .find_map(|line| line.strip_prefix(MARK).map(str::to_owned))
+        .expect("the pid of its etcd");
     let (pid, dir) = told.split_once(" in ").expect("pid and directory");
     let process = format!("/proc/{pid}");
     assert!(Path::new(&process).exists());
@@ -46,8 +60,12 @@ fn a_killed_test_leaves_nothing() {
     // SIGKILL, and so nothing in that process is dropped.
     test.kill().expect("the copy is killed");
     test.wait().expect("the copy is gone");
-    wait_for("the end of its etcd", Duration::from_secs(10), || !Path::new(&process).exists());
-    wait_for("the end of its directory", Duration::from_secs(10), || !Path::new(dir).exists());
+    wait_for("the end of its etcd", Duration::from_secs(10), || {
+        !Path::new(&process).exists()
+    });
+    wait_for("the end of its directory", Duration::from_secs(10), || {
+        !Path::new(dir).exists()
+    });
 }
 
 #[test]
@@ -55,7 +73,8 @@ fn a_panicking_test_leaves_nothing() {
     let (tell, told) = mpsc::channel();
     let test = thread::spawn(move || {
         let etcd = Etcd::start();
-        tell.send((etcd.daemon().pid(), etcd.data_dir())).expect("a listener");
+        tell.send((etcd.daemon().pid(), etcd.data_dir()))
+            .expect("a listener");
         panic!("on purpose");
     });
     assert!(test.join().is_err());

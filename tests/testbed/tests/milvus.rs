@@ -23,14 +23,20 @@ fn what_one_version_wrote_the_next_one_serves() {
     let server = MilvusStore::new().serve(MilvusVersion::V2_2_16);
     ask(&server, "write");
     let answer = ask(&server, "read");
-    assert_eq!(answer.trim(), r#"{"rows": 2000, "nearest": 7, "distances": [0.0, 4.0, 4.0]}"#);
+    assert_eq!(
+        answer.trim(),
+        r#"{"rows": 2000, "nearest": 7, "distances": [0.0, 4.0, 4.0]}"#
+    );
     let pid = server.daemon().pid().expect("it runs");
     let store = server.stop();
     assert!(!Path::new(&format!("/proc/{pid}")).exists());
     let twin = store.twin();
 
     // Both at once: nothing of a server is in a fixed place.
-    let both = [store.serve(MilvusVersion::V2_3_5), twin.serve(MilvusVersion::V2_2_16)];
+    let both = [
+        store.serve(MilvusVersion::V2_3_5),
+        twin.serve(MilvusVersion::V2_2_16),
+    ];
     for server in &both {
         assert_eq!(ask(server, "read"), answer, "{}", server.version().name());
     }
@@ -39,7 +45,10 @@ fn what_one_version_wrote_the_next_one_serves() {
 #[test]
 #[ignore = "downloads Milvus's servers: make test-milvus"]
 fn two_servers_of_2_1_run_side_by_side() {
-    let both = [MilvusStore::new().serve(MilvusVersion::V2_1_0), MilvusStore::new().serve(MilvusVersion::V2_1_0)];
+    let both = [
+        MilvusStore::new().serve(MilvusVersion::V2_1_0),
+        MilvusStore::new().serve(MilvusVersion::V2_1_0),
+    ];
     ask(&both[0], "write");
     assert!(ask(&both[0], "read").contains("2000"));
     // The other one has no such collection.
@@ -55,9 +64,20 @@ fn play_the_killed_test() {
         return;
     }
     let server = MilvusStore::new().serve(MilvusVersion::V2_1_0);
-    let folder = server.daemon().log_path().parent().expect("a folder").to_owned();
+    let folder = server
+        .daemon()
+        .log_path()
+        .parent()
+        .expect("a folder")
+        .to_owned();
     // Not println: libtest would keep it.
-    writeln!(io::stdout(), "\n{MARK}{} in {}", server.daemon().pid().expect("a pid"), folder.display()).expect("stdout");
+    writeln!(
+        io::stdout(),
+        "\n{MARK}{} in {}",
+        server.daemon().pid().expect("a pid"),
+        folder.display()
+    )
+    .expect("stdout");
     loop {
         thread::park();
     }
@@ -73,14 +93,22 @@ fn a_killed_test_leaves_nothing() {
         .stdout(Stdio::piped())
         .spawn()
         .expect("a copy of this test");
-    let mut lines = BufReader::new(test.stdout.take().expect("its output")).lines().map_while(Result::ok);
-    let told = lines.find_map(|line| line.strip_prefix(MARK).map(str::to_owned)).expect("the pid of its Milvus");
+    let mut lines = BufReader::new(test.stdout.take().expect("its output"))
+        .lines()
+        .map_while(Result::ok);
+    let told = lines
+        .find_map(|line| line.strip_prefix(MARK).map(str::to_owned))
+        .expect("the pid of its Milvus");
     let (pid, folder) = told.split_once(" in ").expect("pid and folder");
     let process = format!("/proc/{pid}");
     assert!(Path::new(&process).exists());
 
     test.kill().expect("the copy is killed");
     test.wait().expect("the copy is gone");
-    wait_for("the end of its Milvus", Duration::from_secs(10), || !Path::new(&process).exists());
-    wait_for("the end of its folder", Duration::from_secs(10), || !Path::new(folder).exists());
+    wait_for("the end of its Milvus", Duration::from_secs(10), || {
+        !Path::new(&process).exists()
+    });
+    wait_for("the end of its folder", Duration::from_secs(10), || {
+        !Path::new(folder).exists()
+    });
 }

@@ -1,6 +1,9 @@
 //! Nodes: side by side, called from outside, and what a killed test leaves of one. Root only: `make test-node`.
 
-#![expect(clippy::expect_used, reason = "functions that tests share fail the test as well")]
+#![expect(
+    clippy::expect_used,
+    reason = "functions that tests share fail the test as well"
+)]
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
@@ -46,14 +49,27 @@ spec:
 /// Control groups, mounts and programs of this machine with `name` in their path or arguments.
 fn traces(name: &str) -> Vec<String> {
     let mut traces = Vec::new();
-    for controller in fs::read_dir("/sys/fs/cgroup").expect("control groups").flatten() {
+    for controller in fs::read_dir("/sys/fs/cgroup")
+        .expect("control groups")
+        .flatten()
+    {
         traces.extend(
-            [controller.path(), controller.path().join(name)].into_iter().filter(|path| path.ends_with(name) && path.exists()),
+            [controller.path(), controller.path().join(name)]
+                .into_iter()
+                .filter(|path| path.ends_with(name) && path.exists()),
         );
     }
-    let mut traces: Vec<String> = traces.iter().map(|path| path.display().to_string()).collect();
+    let mut traces: Vec<String> = traces
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
     let mounts = fs::read_to_string("/proc/mounts").expect("mounts");
-    traces.extend(mounts.lines().filter(|line| line.contains(name)).map(str::to_owned));
+    traces.extend(
+        mounts
+            .lines()
+            .filter(|line| line.contains(name))
+            .map(str::to_owned),
+    );
     for process in fs::read_dir("/proc").expect("processes").flatten() {
         let arguments = fs::read(process.path().join("cmdline")).unwrap_or_default();
         let arguments = String::from_utf8_lossy(&arguments).replace('\0', " ");
@@ -66,16 +82,27 @@ fn traces(name: &str) -> Vec<String> {
 #[ignore = "needs root and a container runtime: make test-node"]
 fn two_run_side_by_side_and_a_killed_one_leaves_nothing() {
     let mut test = Command::new(env::current_exe().expect("the test executable"))
-        .args(["--exact", "play_the_killed_node", "--ignored", "--nocapture"])
+        .args([
+            "--exact",
+            "play_the_killed_node",
+            "--ignored",
+            "--nocapture",
+        ])
         .env(PLAY, "1")
         .stdout(Stdio::piped())
         .spawn()
         .expect("a copy of this test");
     let node = Node::start();
     run_pause(&node);
-    let mut lines = BufReader::new(test.stdout.take().expect("its output")).lines().map_while(Result::ok);
-    let log = lines.find_map(|line| line.strip_prefix(MARK).map(str::to_owned)).expect("the directory of its node");
-    let dir = Path::new(&log).parent().expect("a directory around the log");
+    let mut lines = BufReader::new(test.stdout.take().expect("its output"))
+        .lines()
+        .map_while(Result::ok);
+    let log = lines
+        .find_map(|line| line.strip_prefix(MARK).map(str::to_owned))
+        .expect("the directory of its node");
+    let dir = Path::new(&log)
+        .parent()
+        .expect("a directory around the log");
     let name = dir.file_name().expect("a name").to_string_lossy();
     assert!(traces(&name).len() > 10, "{:?}", traces(&name));
 
@@ -86,12 +113,20 @@ fn two_run_side_by_side_and_a_killed_one_leaves_nothing() {
     wait_for("the end of its node", deadline, || traces(&name).is_empty());
     wait_for("the end of its directory", deadline, || !dir.exists());
 
-    assert_eq!(node.get_json("/api/v1/namespaces/default/pods/pause")["status"]["phase"], "Running");
+    assert_eq!(
+        node.get_json("/api/v1/namespaces/default/pods/pause")["status"]["phase"],
+        "Running"
+    );
     let (host, link) = (node.host(), node.link());
     assert!(host.to_string().starts_with("198.18."), "{host}");
     assert!(Path::new("/sys/class/net").join(&link).exists());
     let log = node.log_path().to_owned();
-    let name = log.parent().and_then(Path::file_name).expect("a name").to_string_lossy().into_owned();
+    let name = log
+        .parent()
+        .and_then(Path::file_name)
+        .expect("a name")
+        .to_string_lossy()
+        .into_owned();
     drop(node);
     assert_eq!(traces(&name), [""; 0]);
     assert!(!Path::new("/sys/class/net").join(link).exists() && !log.exists());

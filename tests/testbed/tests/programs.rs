@@ -1,6 +1,9 @@
 //! How programs get into the cache, tried with a stand-in for Go, and `KUBEBUILDER_ASSETS`.
 
-#![expect(clippy::expect_used, reason = "functions that tests share fail the test as well")]
+#![expect(
+    clippy::expect_used,
+    reason = "functions that tests share fail the test as well"
+)]
 
 use std::fs::{self, Permissions};
 use std::io::{Write as _, stdout};
@@ -28,7 +31,9 @@ fn stand_in(script: &str) -> TempDir {
 fn testbed_build(go: &TempDir, cache: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_testbed-build"));
     let path = env::var("PATH").expect("a PATH");
-    command.env("PATH", format!("{}:{path}", go.path().display())).env("MILVUS_GUARD_CACHE", cache);
+    command
+        .env("PATH", format!("{}:{path}", go.path().display()))
+        .env("MILVUS_GUARD_CACHE", cache);
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
@@ -46,17 +51,38 @@ echo "$3" >>"$MILVUS_GUARD_CACHE/calls"
     );
     let cache = tempfile::tempdir().expect("a directory");
     let outputs = thread::scope(|scope| {
-        let builds = [(); 4].map(|()| scope.spawn(|| testbed_build(&go, cache.path()).output().expect("testbed-build runs")));
+        let builds = [(); 4].map(|()| {
+            scope.spawn(|| {
+                testbed_build(&go, cache.path())
+                    .output()
+                    .expect("testbed-build runs")
+            })
+        });
         builds.map(|build| expect_success(build.join().expect("an output")))
     });
     let calls = fs::read_to_string(cache.path().join("calls")).expect("calls of go");
-    assert_eq!(calls.lines().collect::<Vec<_>>(), [".", ".", "helm.sh/helm/v3/cmd/helm", "."]);
+    assert_eq!(
+        calls.lines().collect::<Vec<_>>(),
+        [".", ".", "helm.sh/helm/v3/cmd/helm", "."]
+    );
     assert!(outputs.iter().all(|output| output == &outputs[0]));
     let folders: Vec<&Path> = outputs[0].lines().map(Path::new).collect();
     assert_eq!(folders.len(), Bundle::ALL.len());
-    for program in [Program::Etcdctl, Program::KubeApiserver, Program::Helm3, Program::Helm4, Program::HelmOfFlux] {
-        let folder = folders[Bundle::ALL.iter().position(|bundle| *bundle == program.bundle()).expect("a bundle")];
-        assert_eq!(fs::read_to_string(folder.join(program.name())).expect("an executable"), "built\n");
+    for program in [
+        Program::Etcdctl,
+        Program::KubeApiserver,
+        Program::Helm3,
+        Program::Helm4,
+        Program::HelmOfFlux,
+    ] {
+        let folder = folders[Bundle::ALL
+            .iter()
+            .position(|bundle| *bundle == program.bundle())
+            .expect("a bundle")];
+        assert_eq!(
+            fs::read_to_string(folder.join(program.name())).expect("an executable"),
+            "built\n"
+        );
     }
 }
 
@@ -64,26 +90,50 @@ echo "$3" >>"$MILVUS_GUARD_CACHE/calls"
 fn a_failed_build_says_why_and_leaves_nothing() {
     let go = stand_in("echo 'checksum mismatch' >&2; exit 1");
     let cache = tempfile::tempdir().expect("a directory");
-    let output = testbed_build(&go, cache.path()).output().expect("testbed-build runs");
+    let output = testbed_build(&go, cache.path())
+        .output()
+        .expect("testbed-build runs");
     assert!(!output.status.success());
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(said.contains("building etcd") && said.contains("checksum mismatch"), "{said}");
-    let left = fs::read_dir(cache.path().join("testbed")).expect("the cache").flatten();
-    assert!(left.map(|entry| entry.file_name()).all(|name| name.to_string_lossy().ends_with(".lock")));
+    assert!(
+        said.contains("building etcd") && said.contains("checksum mismatch"),
+        "{said}"
+    );
+    let left = fs::read_dir(cache.path().join("testbed"))
+        .expect("the cache")
+        .flatten();
+    assert!(
+        left.map(|entry| entry.file_name())
+            .all(|name| name.to_string_lossy().ends_with(".lock"))
+    );
 }
 
 #[test]
 fn a_killed_build_blocks_nobody_and_its_rest_is_removed() {
     let cache = tempfile::tempdir().expect("a directory");
     let parts = || {
-        let entries = fs::read_dir(cache.path().join("testbed")).expect("the cache").flatten();
-        entries.filter(|entry| entry.file_name().to_string_lossy().contains(".part-")).count()
+        let entries = fs::read_dir(cache.path().join("testbed"))
+            .expect("the cache")
+            .flatten();
+        entries
+            .filter(|entry| entry.file_name().to_string_lossy().contains(".part-"))
+            .count()
     };
     let killer = stand_in("kill -s KILL $PPID");
-    assert!(!testbed_build(&killer, cache.path()).status().expect("testbed-build runs").success());
+    assert!(
+        !testbed_build(&killer, cache.path())
+            .status()
+            .expect("testbed-build runs")
+            .success()
+    );
     assert_eq!(parts(), 1);
     let failing = stand_in("exit 1");
-    assert!(!testbed_build(&failing, cache.path()).status().expect("testbed-build runs").success());
+    assert!(
+        !testbed_build(&failing, cache.path())
+            .status()
+            .expect("testbed-build runs")
+            .success()
+    );
     assert_eq!(parts(), 0);
 }
 
@@ -101,23 +151,41 @@ fn print_programs() {
 fn kubebuilder_assets_come_first() {
     let print = |assets: &Path| {
         let mut command = Command::new(env::current_exe().expect("the test executable"));
-        command.args(["--exact", "print_programs", "--nocapture"]).env(PRINT, "1").env("KUBEBUILDER_ASSETS", assets);
+        command
+            .args(["--exact", "print_programs", "--nocapture"])
+            .env(PRINT, "1")
+            .env("KUBEBUILDER_ASSETS", assets);
         let output = command.output().expect("a copy of this test");
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        let paths = expect_success(output).lines().filter_map(|line| line.strip_prefix("path=").map(str::to_owned)).collect();
+        let paths = expect_success(output)
+            .lines()
+            .filter_map(|line| line.strip_prefix("path=").map(str::to_owned))
+            .collect();
         (said, paths)
     };
-    let built = [Program::Etcd, Program::KubeApiserver, Program::Kubectl].map(|program| program.path().display().to_string());
+    let built = [Program::Etcd, Program::KubeApiserver, Program::Kubectl]
+        .map(|program| program.path().display().to_string());
     let dir = tempfile::tempdir().expect("a directory");
     let asset = |name: &str| dir.path().join(name).display().to_string();
 
     symlink(&built[0], dir.path().join("etcd")).expect("a link");
     let (said, paths): (String, Vec<String>) = print(dir.path());
-    assert!(said.contains("no etcd and kube-apiserver in KUBEBUILDER_ASSETS"), "{said}");
+    assert!(
+        said.contains("no etcd and kube-apiserver in KUBEBUILDER_ASSETS"),
+        "{said}"
+    );
     assert_eq!(paths, built);
 
     symlink(&built[1], dir.path().join("kube-apiserver")).expect("a link");
     let (said, paths) = print(dir.path());
-    assert_eq!(said.matches("using the programs in KUBEBUILDER_ASSETS").count(), 1, "{said}");
-    assert_eq!(paths, [asset("etcd"), asset("kube-apiserver"), built[2].clone()]);
+    assert_eq!(
+        said.matches("using the programs in KUBEBUILDER_ASSETS")
+            .count(),
+        1,
+        "{said}"
+    );
+    assert_eq!(
+        paths,
+        [asset("etcd"), asset("kube-apiserver"), built[2].clone()]
+    );
 }

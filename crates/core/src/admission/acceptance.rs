@@ -29,7 +29,10 @@ pub fn helm_flag(rules: &[&str], revision: u64) -> String {
 }
 
 fn ids(text: &str) -> Vec<String> {
-    text.split(['_', ',', ' ']).filter(|id| !id.is_empty()).map(str::to_ascii_uppercase).collect()
+    text.split(['_', ',', ' '])
+        .filter(|id| !id.is_empty())
+        .map(str::to_ascii_uppercase)
+        .collect()
 }
 
 #[cfg(test)]
@@ -42,12 +45,18 @@ mod tests {
         assert!(from_label("MG201_MG205-r8", 9).is_empty());
         assert!(from_label("MG201", 8).is_empty());
         assert!(from_label("MG201-r", 8).is_empty());
-        assert_eq!(helm_flag(&["MG201", "MG205"], 8), "--labels guard.milvus.io/accept=MG201_MG205-r8");
+        assert_eq!(
+            helm_flag(&["MG201", "MG205"], 8),
+            "--labels guard.milvus.io/accept=MG201_MG205-r8"
+        );
     }
 
     #[test]
     fn an_annotation_holds_in_the_request_that_sets_it() {
-        assert_eq!(from_annotation(Some("MG201, MG104"), None), ["MG201", "MG104"]);
+        assert_eq!(
+            from_annotation(Some("MG201, MG104"), None),
+            ["MG201", "MG104"]
+        );
         assert!(from_annotation(Some("MG201"), Some("MG201")).is_empty());
         assert!(from_annotation(None, Some("MG201")).is_empty());
     }

@@ -25,19 +25,34 @@ pub(super) fn rule(text: &str, scene: &Scene<'_>) -> Ruling {
 }
 
 pub(super) fn denied(ruling: &Ruling, part: &str) {
-    let text = ruling.response.denied.as_deref().unwrap_or("it was let through");
+    let text = ruling
+        .response
+        .denied
+        .as_deref()
+        .unwrap_or("it was let through");
     assert!(text.contains(part), "{part:?} is not in: {text}");
     assert_eq!(ruling.decision, None, "a denial leaves no decision");
 }
 
 /// A record of Helm, changed after it was made: the object by the first function, the payload by the second.
-pub(super) fn record(after: &Fixture, status: &str, outside: impl Fn(&mut Value), inside: impl Fn(&mut Value)) -> String {
+pub(super) fn record(
+    after: &Fixture,
+    status: &str,
+    outside: impl Fn(&mut Value),
+    inside: impl Fn(&mut Value),
+) -> String {
     let mut value: Value = serde_json::from_str(&review(None, after, status, &json!({}))).unwrap();
-    let payload = value["request"]["object"]["data"]["release"].as_str().unwrap().to_owned();
-    let unpacked = BASE64_STANDARD.decode(BASE64_STANDARD.decode(payload).unwrap()).unwrap();
+    let payload = value["request"]["object"]["data"]["release"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let unpacked = BASE64_STANDARD
+        .decode(BASE64_STANDARD.decode(payload).unwrap())
+        .unwrap();
     let mut release: Value = serde_json::from_slice(&unpacked).unwrap();
     inside(&mut release);
-    value["request"]["object"]["data"]["release"] = json!(BASE64_STANDARD.encode(BASE64_STANDARD.encode(release.to_string())));
+    value["request"]["object"]["data"]["release"] =
+        json!(BASE64_STANDARD.encode(BASE64_STANDARD.encode(release.to_string())));
     outside(&mut value["request"]);
     value.to_string()
 }
@@ -49,13 +64,19 @@ fn as_release(name: &'static str) -> (impl Fn(&mut Value), impl Fn(&mut Value)) 
         request["object"]["metadata"]["name"] = record;
         request["object"]["metadata"]["labels"]["name"] = json!(name);
     };
-    (outside, move |release: &mut Value| release["name"] = json!(name))
+    (outside, move |release: &mut Value| {
+        release["name"] = json!(name)
+    })
 }
 
 #[test]
 fn another_release_name_over_the_same_objects_is_no_installation() {
     let accounts = Accounts::default();
-    let scene = scene(Some(&Fixture::cluster("2.1.4")), &Facts::default(), &accounts);
+    let scene = scene(
+        Some(&Fixture::cluster("2.1.4")),
+        &Facts::default(),
+        &accounts,
+    );
     for status in ["pending-install", "pending-upgrade", "pending-rollback"] {
         let (outside, inside) = as_release("ghost");
         let text = record(&Fixture::cluster("2.2.16"), status, outside, inside);
@@ -63,49 +84,96 @@ fn another_release_name_over_the_same_objects_is_no_installation() {
     }
     // One object of the other release is enough, beside a Milvus of one's own.
     let (outside, inside) = as_release("ghost");
-    let own = Fixture::standalone("2.2.16").fullname("own").yaml().replace("my-release", "ghost");
+    let own = Fixture::standalone("2.2.16")
+        .fullname("own")
+        .yaml()
+        .replace("my-release", "ghost");
     let taken = Fixture::of("2.2.16", &[Component::DataCoord]).object(&own);
-    denied(&rule(&record(&taken, "pending-install", outside, inside), &scene), "MG101");
+    denied(
+        &rule(&record(&taken, "pending-install", outside, inside), &scene),
+        "MG101",
+    );
 }
 
 #[test]
 fn another_name_over_the_same_data_is_no_installation() {
     let accounts = Accounts::default();
     let outside = |name: &str, version: &str, root_path: &str| {
-        Fixture::cluster(version)
-            .named(name)
-            .default_yaml(&format!("etcd: {{endpoints: [\"etcd.example.com:2379\"], rootPath: {root_path}}}\n"))
+        Fixture::cluster(version).named(name).default_yaml(&format!(
+            "etcd: {{endpoints: [\"etcd.example.com:2379\"], rootPath: {root_path}}}\n"
+        ))
     };
-    let running = scene(Some(&outside("my-release", "2.1.4", "by-dev")), &Facts::default(), &accounts);
+    let running = scene(
+        Some(&outside("my-release", "2.1.4", "by-dev")),
+        &Facts::default(),
+        &accounts,
+    );
     let install = |after: &Fixture| review(None, after, "pending-install", &json!({}));
-    denied(&rule(&install(&outside("ghost", "2.2.16", "by-dev")), &running), "MG101");
+    denied(
+        &rule(&install(&outside("ghost", "2.2.16", "by-dev")), &running),
+        "MG101",
+    );
     let text = "2.2.16 without evidence of a metadata migration (compared with release milvus/my-release, whose data this one would use)";
-    denied(&rule(&install(&outside("ghost", "2.2.16", "by-dev")), &running), text);
-    denied(&rule(&install(&outside("ghost", "2.0.2", "/by-dev/")), &running), "MG103");
-    assert_eq!(rule(&install(&outside("ghost", "2.2.16", "other")), &running).response.denied, None, "data of its own");
+    denied(
+        &rule(&install(&outside("ghost", "2.2.16", "by-dev")), &running),
+        text,
+    );
+    denied(
+        &rule(&install(&outside("ghost", "2.0.2", "/by-dev/")), &running),
+        "MG103",
+    );
+    assert_eq!(
+        rule(&install(&outside("ghost", "2.2.16", "other")), &running)
+            .response
+            .denied,
+        None,
+        "data of its own"
+    );
     // The same by kubectl, object by object.
     let created = |after: &Fixture, kind: &str| {
         let all = documents_of(after);
-        let object = all.values().find(|object| object["kind"] == kind).unwrap().clone();
+        let object = all
+            .values()
+            .find(|object| object["kind"] == kind)
+            .unwrap()
+            .clone();
         object_review(None, Some(&object))
     };
     let with_config = |after: &Fixture| {
         let mut scene = running.clone();
-        let config = objects(after).into_iter().find(|object| matches!(object, crate::manifest::Object::Config(_))).unwrap();
+        let config = objects(after)
+            .into_iter()
+            .find(|object| matches!(object, crate::manifest::Object::Config(_)))
+            .unwrap();
         scene.place = Arc::new(scene.place.with(config));
         scene
     };
     let ghost = outside("ghost", "2.2.16", "by-dev");
-    denied(&rule(&created(&ghost, "Deployment"), &with_config(&ghost)), "MG101");
+    denied(
+        &rule(&created(&ghost, "Deployment"), &with_config(&ghost)),
+        "MG101",
+    );
     // What runs is in another namespace.
     let mut far = running.clone();
     let one = running.place.snapshot.releases[0].clone();
     far.elsewhere = super::scene::Elsewhere::new(move |location| {
-        one.data_location().filter(|own| own.is_same(location)).map(|_| one.clone()).into_iter().collect()
+        one.data_location()
+            .filter(|own| own.is_same(location))
+            .map(|_| one.clone())
+            .into_iter()
+            .collect()
     });
     far.place = Arc::default();
-    denied(&rule(&install(&outside("ghost", "2.2.16", "by-dev")), &far), "MG101");
-    assert_eq!(rule(&install(&outside("ghost", "2.2.16", "other")), &far).response.denied, None);
+    denied(
+        &rule(&install(&outside("ghost", "2.2.16", "by-dev")), &far),
+        "MG101",
+    );
+    assert_eq!(
+        rule(&install(&outside("ghost", "2.2.16", "other")), &far)
+            .response
+            .denied,
+        None
+    );
     far.place = with_config(&ghost).place;
     denied(&rule(&created(&ghost, "Deployment"), &far), "MG101");
     // Nothing runs any more, and the data is left.
@@ -127,16 +195,35 @@ fn another_name_over_the_same_data_is_no_installation() {
 })]
 #[case::label_status("the label status", |request: &mut Value| request["object"]["metadata"]["labels"]["status"] = json!("pending-install"))]
 #[case::namespace("the namespace", |request: &mut Value| request["namespace"] = json!("foreign"))]
-fn a_record_that_does_not_agree_with_its_payload_is_denied(#[case] what: &str, #[case] change: fn(&mut Value)) {
+fn a_record_that_does_not_agree_with_its_payload_is_denied(
+    #[case] what: &str,
+    #[case] change: fn(&mut Value),
+) {
     let accounts = Accounts::default();
-    let text = record(&Fixture::cluster("2.4.5"), "pending-upgrade", change, |_| {});
-    denied(&rule(&text, &scene(None, &Facts::default(), &accounts)), &format!("{what} is"));
+    let text = record(
+        &Fixture::cluster("2.4.5"),
+        "pending-upgrade",
+        change,
+        |_| {},
+    );
+    denied(
+        &rule(&text, &scene(None, &Facts::default(), &accounts)),
+        &format!("{what} is"),
+    );
 }
 
 /// One component of a fixture before and after, with a field manager.
-fn update(before: &Fixture, after: &Fixture, manager: &str, change: impl Fn(&mut Value, &mut Value)) -> String {
+fn update(
+    before: &Fixture,
+    after: &Fixture,
+    manager: &str,
+    change: impl Fn(&mut Value, &mut Value),
+) -> String {
     let find = |fixture: &Fixture| {
-        documents_of(fixture).into_values().find(|object| object["metadata"]["name"] == "my-release-milvus-proxy").unwrap()
+        documents_of(fixture)
+            .into_values()
+            .find(|object| object["metadata"]["name"] == "my-release-milvus-proxy")
+            .unwrap()
     };
     let (mut old, mut new) = (find(before), find(after));
     change(&mut old, &mut new);
@@ -145,13 +232,30 @@ fn update(before: &Fixture, after: &Fixture, manager: &str, change: impl Fn(&mut
     value.to_string()
 }
 
-fn with_decision<'a>(before: &Fixture, after: &Fixture, release: &str, accounts: &'a Accounts) -> Scene<'a> {
-    let mut scene = scene(Some(before), &Facts { rollouts: Some(Vec::new()), ..Facts::default() }, accounts);
+fn with_decision<'a>(
+    before: &Fixture,
+    after: &Fixture,
+    release: &str,
+    accounts: &'a Accounts,
+) -> Scene<'a> {
+    let mut scene = scene(
+        Some(before),
+        &Facts {
+            rollouts: Some(Vec::new()),
+            ..Facts::default()
+        },
+        accounts,
+    );
     let labels = json!({"guard.milvus.io/accept": "MG201_MG106-r2"});
     let text = review(Some(before), after, "pending-upgrade", &labels);
     let ruling = rule(&text, &scene);
-    let decision = ruling.decision.unwrap_or_else(|| panic!("{:?}", ruling.response.denied));
-    scene.decisions = Arc::new([DecisionSpec { release: release.to_owned(), ..decision }]);
+    let decision = ruling
+        .decision
+        .unwrap_or_else(|| panic!("{:?}", ruling.response.denied));
+    scene.decisions = Arc::new([DecisionSpec {
+        release: release.to_owned(),
+        ..decision
+    }]);
     scene
 }
 
@@ -161,10 +265,30 @@ fn a_decision_counts_for_helm_and_its_own_release_alone() {
     let accounts = Accounts::default();
     let own = with_decision(&before, &after, "my-release", &accounts);
     let plain = |_: &mut Value, _: &mut Value| {};
-    assert_eq!(rule(&update(&before, &after, "helm", plain), &own).response.denied, None);
-    assert_eq!(rule(&update(&before, &after, "helm-controller", plain), &own).response.denied, None);
-    for manager in ["kubectl-set", "lens", "argocd-controller", "k9s", "Go-http-client", ""] {
-        denied(&rule(&update(&before, &after, manager, plain), &own), "MG201");
+    assert_eq!(
+        rule(&update(&before, &after, "helm", plain), &own)
+            .response
+            .denied,
+        None
+    );
+    assert_eq!(
+        rule(&update(&before, &after, "helm-controller", plain), &own)
+            .response
+            .denied,
+        None
+    );
+    for manager in [
+        "kubectl-set",
+        "lens",
+        "argocd-controller",
+        "k9s",
+        "Go-http-client",
+        "",
+    ] {
+        denied(
+            &rule(&update(&before, &after, manager, plain), &own),
+            "MG201",
+        );
     }
     let foreign = with_decision(&before, &after, "ghost", &accounts);
     let ruling = rule(&update(&before, &after, "helm", plain), &foreign);
@@ -177,18 +301,33 @@ fn a_decision_counts_for_helm_and_its_own_release_alone() {
     let mut since = own.clone();
     since.place = Arc::new(Place::new(objects(&moved)));
     let ruling = rule(&update(&moved, &after, "helm", plain), &since);
-    assert!(ruling.rules.iter().any(|(id, _)| *id == "MG201"), "{ruling:?}");
+    assert!(
+        ruling.rules.iter().any(|(id, _)| *id == "MG201"),
+        "{ruling:?}"
+    );
     // Expired.
     let mut late = own;
     late.now = Timestamp::UNIX_EPOCH + crate::api::decision::LIFETIME;
-    assert!(rule(&update(&before, &after, "helm", plain), &late).rules.iter().any(|(id, _)| *id == "MG201"));
+    assert!(
+        rule(&update(&before, &after, "helm", plain), &late)
+            .rules
+            .iter()
+            .any(|(id, _)| *id == "MG201")
+    );
 }
 
 #[test]
 fn the_mark_of_helm_is_no_leniency_for_whoever_brings_it_along() {
     let (before, after) = (Fixture::cluster("2.4.5"), Fixture::cluster("2.5.12"));
     let accounts = Accounts::default();
-    let scene = scene(Some(&before), &Facts { rollouts: Some(Vec::new()), ..Facts::default() }, &accounts);
+    let scene = scene(
+        Some(&before),
+        &Facts {
+            rollouts: Some(Vec::new()),
+            ..Facts::default()
+        },
+        &accounts,
+    );
     let rule_of = |manager: &str, old_mark: Option<&str>| {
         let text = update(&before, &after, manager, |old, _| match old_mark {
             Some(mark) => old["metadata"]["annotations"]["meta.helm.sh/release-name"] = json!(mark),
@@ -196,7 +335,11 @@ fn the_mark_of_helm_is_no_leniency_for_whoever_brings_it_along() {
         });
         rule(&text, &scene)
     };
-    assert_eq!(rule_of("helm", Some("my-release")).response.denied, None, "Helm is never stopped half-way for an order");
+    assert_eq!(
+        rule_of("helm", Some("my-release")).response.denied,
+        None,
+        "Helm is never stopped half-way for an order"
+    );
     denied(&rule_of("helm", None), "MG201");
     denied(&rule_of("helm", Some("other")), "MG201");
     denied(&rule_of("lens", Some("my-release")), "MG201");
@@ -204,23 +347,35 @@ fn the_mark_of_helm_is_no_leniency_for_whoever_brings_it_along() {
 
 #[test]
 fn a_configuration_that_is_deleted_and_created_again_is_compared_with_the_one_of_before() {
-    let yaml = |root: &str| format!("etcd: {{endpoints: [\"my-release-etcd:2379\"], rootPath: {root}}}\n");
+    let yaml =
+        |root: &str| format!("etcd: {{endpoints: [\"my-release-etcd:2379\"], rootPath: {root}}}\n");
     let before = Fixture::cluster("2.4.5").default_yaml(&yaml("prod"));
     let accounts = Accounts::default();
     let mut scene = scene(Some(&before), &Facts::default(), &accounts);
     let last_known = scene.place.snapshot.releases.clone();
     scene.place =
-        Arc::new(Place::new(objects(&before).into_iter().filter(|object| !matches!(object, crate::manifest::Object::Config(_)))));
+        Arc::new(Place::new(objects(&before).into_iter().filter(|object| {
+            !matches!(object, crate::manifest::Object::Config(_))
+        })));
     scene.last_known = last_known.into();
     let created = |root: &str| {
         let after = documents_of(&Fixture::cluster("2.4.5").default_yaml(&yaml(root)));
-        object_review(None, after.values().find(|object| object["kind"] == "ConfigMap"))
+        object_review(
+            None,
+            after.values().find(|object| object["kind"] == "ConfigMap"),
+        )
     };
     denied(&rule(&created("other"), &scene), "MG302");
     assert_eq!(rule(&created("prod"), &scene).response.denied, None);
     // The same by Helm, as a whole.
-    let upgrade =
-        |root: &str| review(Some(&before), &Fixture::cluster("2.4.5").default_yaml(&yaml(root)), "pending-upgrade", &json!({}));
+    let upgrade = |root: &str| {
+        review(
+            Some(&before),
+            &Fixture::cluster("2.4.5").default_yaml(&yaml(root)),
+            "pending-upgrade",
+            &json!({}),
+        )
+    };
     denied(&rule(&upgrade("other"), &scene), "MG302");
     assert_eq!(rule(&upgrade("prod"), &scene).response.denied, None);
 }
@@ -228,17 +383,30 @@ fn a_configuration_that_is_deleted_and_created_again_is_compared_with_the_one_of
 pub(super) const CLAIM: &str = "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: data-my-release-etcd-0, labels: {app.kubernetes.io/instance: my-release}}\nspec: {resources: {requests: {storage: 1Gi}}}\n";
 
 pub(super) fn with_etcd(more: &str) -> Fixture {
-    let set = Fixture::cluster("2.4.5").stateful_set("my-release-etcd", "app.kubernetes.io/name: etcd", "milvusdb/etcd:3.5.18");
+    let set = Fixture::cluster("2.4.5").stateful_set(
+        "my-release-etcd",
+        "app.kubernetes.io/name: etcd",
+        "milvusdb/etcd:3.5.18",
+    );
     let service = |name: &str| {
-        format!("apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, labels: {{app.kubernetes.io/instance: my-release}}}}\n")
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, labels: {{app.kubernetes.io/instance: my-release}}}}\n"
+        )
     };
-    set.object(CLAIM).object(&service("my-release-etcd")).object(&service("my-release-milvus")).object(more)
+    set.object(CLAIM)
+        .object(&service("my-release-etcd"))
+        .object(&service("my-release-milvus"))
+        .object(more)
 }
 
 fn with_services<'a>(fixture: &Fixture, accounts: &'a Accounts) -> Scene<'a> {
     let mut scene = scene(Some(fixture), &Facts::default(), accounts);
-    let services = documents_of(fixture).into_values().filter(|object| object["kind"] == "Service");
-    scene.services = services.map(|object| object["metadata"]["name"].as_str().unwrap().to_owned()).collect();
+    let services = documents_of(fixture)
+        .into_values()
+        .filter(|object| object["kind"] == "Service");
+    scene.services = services
+        .map(|object| object["metadata"]["name"].as_str().unwrap().to_owned())
+        .collect();
     scene
 }
 
@@ -249,7 +417,10 @@ fn a_new_owner_is_a_deletion_to_come(#[case] kind: &str, #[case] id: &str) {
     let accounts = Accounts::default();
     let fixture = with_etcd("");
     let scene = with_services(&fixture, &accounts);
-    let old = documents_of(&fixture).into_values().find(|object| object["kind"] == kind).unwrap();
+    let old = documents_of(&fixture)
+        .into_values()
+        .find(|object| object["kind"] == kind)
+        .unwrap();
     let owned = |uids: &[&str]| {
         let mut object = old.clone();
         let owner = |uid: &&str| json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "gone", "uid": uid});
@@ -263,7 +434,10 @@ fn a_new_owner_is_a_deletion_to_come(#[case] kind: &str, #[case] id: &str) {
     };
     denied(&change(&old, &owned(&["a"]), "somebody"), id);
     denied(&change(&owned(&["a"]), &owned(&["a", "b"]), "somebody"), id);
-    denied(&change(&owned(&["a"]), &owned(&["b"]), "somebody"), "garbage collector");
+    denied(
+        &change(&owned(&["a"]), &owned(&["b"]), "somebody"),
+        "garbage collector",
+    );
     let mut more = owned(&["a"]);
     more["metadata"]["labels"]["x"] = json!("y");
     denied(&change(&old, &more, "somebody"), id);
@@ -271,7 +445,10 @@ fn a_new_owner_is_a_deletion_to_come(#[case] kind: &str, #[case] id: &str) {
         assert_eq!(change(&before, &after, "somebody").response.denied, None);
     }
     let controller = "system:serviceaccount:kube-system:statefulset-controller";
-    assert_eq!(change(&old, &owned(&["a"]), controller).response.denied, None);
+    assert_eq!(
+        change(&old, &owned(&["a"]), controller).response.denied,
+        None
+    );
 }
 
 #[test]
@@ -279,13 +456,16 @@ fn a_service_that_is_deleted_first_does_not_make_a_deletion_an_uninstallation() 
     let accounts = Accounts::default();
     let fixture = with_etcd("");
     let mut scene = with_services(&fixture, &accounts);
-    let set = documents_of(&fixture).into_values().find(|object| object["kind"] == "StatefulSet").unwrap();
+    let set = documents_of(&fixture)
+        .into_values()
+        .find(|object| object["kind"] == "StatefulSet")
+        .unwrap();
     let delete = object_review(Some(&set), None);
     denied(&rule(&delete, &scene), "MG401");
     let without = |names: &[&str]| {
-        let kept = objects(&fixture)
-            .into_iter()
-            .filter(|object| !names.contains(&&*object.meta().object.name) || object.meta().object.kind != "Service");
+        let kept = objects(&fixture).into_iter().filter(|object| {
+            !names.contains(&&*object.meta().object.name) || object.meta().object.kind != "Service"
+        });
         Arc::new(Place::new(kept))
     };
     scene.services = Arc::new(["my-release-milvus".to_owned()]);
@@ -301,9 +481,10 @@ fn a_service_that_is_deleted_first_does_not_make_a_deletion_an_uninstallation() 
 fn a_dependency_that_deletes_its_claims_is_not_scaled_down() {
     let accounts = Accounts::default();
     let fixture = |policy: &str| {
-        let text = with_etcd("")
-            .yaml()
-            .replace("  serviceName: my-release-etcd\n", &format!("  serviceName: my-release-etcd\n{policy}"));
+        let text = with_etcd("").yaml().replace(
+            "  serviceName: my-release-etcd\n",
+            &format!("  serviceName: my-release-etcd\n{policy}"),
+        );
         Place::new(crate::rules::testing::objects_of(&text))
     };
     let scaled = |policy: &str, subresource: &str| {
@@ -330,8 +511,18 @@ fn a_namespace_that_the_memory_cannot_hold_takes_no_new_release() {
     assert_eq!(rule(&install, &scene).response.denied, None);
     scene.forgets = true;
     denied(&rule(&install, &scene), "cannot tell which version");
-    let created = documents_of(&after).into_values().find(|object| object["kind"] == "Deployment").unwrap();
-    denied(&rule(&object_review(None, Some(&created)), &scene), "cannot tell which version");
+    let created = documents_of(&after)
+        .into_values()
+        .find(|object| object["kind"] == "Deployment")
+        .unwrap();
+    denied(
+        &rule(&object_review(None, Some(&created)), &scene),
+        "cannot tell which version",
+    );
     scene.place = Arc::new(Place::new(objects(&after)));
-    assert_eq!(rule(&install, &scene).response.denied, None, "what runs is known");
+    assert_eq!(
+        rule(&install, &scene).response.denied,
+        None,
+        "what runs is known"
+    );
 }

@@ -32,17 +32,28 @@ pub(super) struct Put<'a> {
 pub(super) fn covers(decision: &DecisionSpec, put: &Put<'_>, now: Timestamp) -> bool {
     let meta = put.new.meta();
     let is_marked = meta.annotation(HELM_RELEASE) == Some(&*decision.release)
-        && meta.annotation(HELM_NAMESPACE).is_none_or(|namespace| namespace == decision.namespace);
+        && meta
+            .annotation(HELM_NAMESPACE)
+            .is_none_or(|namespace| namespace == decision.namespace);
     if !is_marked || !decision.is_valid_at(now) {
         return false;
     }
     let digest = of(put.new);
-    let is_judged =
-        |judged: &&JudgedObject| judged.kind == meta.object.kind && judged.name == meta.object.name && judged.digest == digest;
-    decision.objects.iter().find(is_judged).is_some_and(|judged| {
-        // Helm may send an object twice, and may delete and create it instead of changing it.
-        put.old.map(of).is_none_or(|old| old == digest || judged.before.as_ref() == Some(&old))
-    })
+    let is_judged = |judged: &&JudgedObject| {
+        judged.kind == meta.object.kind
+            && judged.name == meta.object.name
+            && judged.digest == digest
+    };
+    decision
+        .objects
+        .iter()
+        .find(is_judged)
+        .is_some_and(|judged| {
+            // Helm may send an object twice, and may delete and create it instead of changing it.
+            put.old
+                .map(of)
+                .is_none_or(|old| old == digest || judged.before.as_ref() == Some(&old))
+        })
 }
 
 /// Objects of one decision. The largest release of Milvus' own charts has about fifty.
@@ -71,12 +82,22 @@ pub(super) fn bounded(mut objects: Vec<JudgedObject>) -> (Vec<JudgedObject>, usi
 
 /// Digests of everything of a release that the workload gate sees, each with that of the object in its place now.
 #[must_use]
-pub(super) fn judged(releases: &[Release], configs: &[Arc<ConfigMap>], now: &Place) -> Vec<JudgedObject> {
+pub(super) fn judged(
+    releases: &[Release],
+    configs: &[Arc<ConfigMap>],
+    now: &Place,
+) -> Vec<JudgedObject> {
     let key = |object: &ObjectRef| (object.kind.clone(), object.name.clone());
-    let running: BTreeMap<_, _> =
-        digests(&now.snapshot.releases, &now.configs).into_iter().map(|(object, digest)| (key(object), digest)).collect();
+    let running: BTreeMap<_, _> = digests(&now.snapshot.releases, &now.configs)
+        .into_iter()
+        .map(|(object, digest)| (key(object), digest))
+        .collect();
     // The workload gate is not asked about other ConfigMaps.
-    let configs: Vec<Arc<ConfigMap>> = configs.iter().filter(|config| config.is_milvus_configuration()).cloned().collect();
+    let configs: Vec<Arc<ConfigMap>> = configs
+        .iter()
+        .filter(|config| config.is_milvus_configuration())
+        .cloned()
+        .collect();
     let mut all: Vec<JudgedObject> = digests(releases, &configs)
         .into_iter()
         .map(|(object, digest)| JudgedObject {
@@ -91,16 +112,36 @@ pub(super) fn judged(releases: &[Release], configs: &[Arc<ConfigMap>], now: &Pla
     all
 }
 
-fn digests<'a>(releases: &'a [Release], configs: &'a [Arc<ConfigMap>]) -> Vec<(&'a ObjectRef, String)> {
+fn digests<'a>(
+    releases: &'a [Release],
+    configs: &'a [Arc<ConfigMap>],
+) -> Vec<(&'a ObjectRef, String)> {
     let mut all = Vec::new();
     for release in releases {
-        let workloads = release.components.iter().map(|component| &component.workload);
-        for workload in workloads.chain(release.dependencies.iter().map(|dependency| &dependency.workload)) {
+        let workloads = release
+            .components
+            .iter()
+            .map(|component| &component.workload);
+        for workload in workloads.chain(
+            release
+                .dependencies
+                .iter()
+                .map(|dependency| &dependency.workload),
+        ) {
             all.push((&workload.meta.object, of_workload(workload)));
         }
-        all.extend(release.claims.iter().map(|claim| (&claim.meta.object, of_claim(claim))));
+        all.extend(
+            release
+                .claims
+                .iter()
+                .map(|claim| (&claim.meta.object, of_claim(claim))),
+        );
     }
-    all.extend(configs.iter().map(|config| (&config.meta.object, of_config(config))));
+    all.extend(
+        configs
+            .iter()
+            .map(|config| (&config.meta.object, of_config(config))),
+    );
     all
 }
 
@@ -119,14 +160,22 @@ fn of(object: &Object) -> String {
 /// own, labels and annotations do not count.
 fn of_workload(workload: &Workload) -> String {
     let mut hash = Hash::new();
-    for container in workload.pod.init_containers.iter().chain(&workload.pod.containers) {
+    for container in workload
+        .pod
+        .init_containers
+        .iter()
+        .chain(&workload.pod.containers)
+    {
         hash.container(container);
     }
     for volume in &workload.pod.volumes {
         hash.text(&volume.name);
         hash.text(&format!("{:?}", volume.source));
     }
-    hash.text(&format!("{:?} {:?} {:?}", workload.pod.fs_group, workload.pod.run_as_user, workload.stateful));
+    hash.text(&format!(
+        "{:?} {:?} {:?}",
+        workload.pod.fs_group, workload.pod.run_as_user, workload.stateful
+    ));
     // Replicas of what holds data are members with data, and no autoscaler owns them.
     if workload.stateful.is_some() && dependency::family(workload).is_some() {
         hash.text(&workload.wanted_replicas().to_string());
@@ -191,7 +240,13 @@ impl Hash {
 
     /// 128 bits are plenty against chance, and whoever could write a decision needs no collision.
     fn end(self) -> String {
-        let hex: String = self.0.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        let hex: String = self
+            .0
+            .finalize()
+            .iter()
+            .take(16)
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         format!("sha256:{hex}")
     }
 }
@@ -221,13 +276,27 @@ mod tests {
 
     fn marked(workload: &Workload, release: &str) -> Workload {
         let mut workload = workload.clone();
-        workload.meta.annotations = [(HELM_RELEASE, release), (HELM_NAMESPACE, "milvus")].into_iter().collect();
+        workload.meta.annotations = [(HELM_RELEASE, release), (HELM_NAMESPACE, "milvus")]
+            .into_iter()
+            .collect();
         workload
     }
 
-    fn is_covered(decision: &DecisionSpec, new: Workload, old: Option<Workload>, now: Timestamp) -> bool {
+    fn is_covered(
+        decision: &DecisionSpec,
+        new: Workload,
+        old: Option<Workload>,
+        now: Timestamp,
+    ) -> bool {
         let object = |workload| Object::Workload(Arc::new(workload));
-        covers(decision, &Put { new: &object(new), old: old.map(object).as_ref() }, now)
+        covers(
+            decision,
+            &Put {
+                new: &object(new),
+                old: old.map(object).as_ref(),
+            },
+            now,
+        )
     }
 
     #[test]
@@ -236,12 +305,20 @@ mod tests {
         let decision = decision(&release);
         let workload = marked(&release.components[0].workload, "my-release");
         assert!(is_covered(&decision, workload.clone(), None, NOW));
-        assert!(!is_covered(&decision, workload.clone(), None, NOW + LIFETIME));
+        assert!(!is_covered(
+            &decision,
+            workload.clone(),
+            None,
+            NOW + LIFETIME
+        ));
         let mut defaulted = workload.clone();
         defaulted.replicas = Some(7);
         defaulted.strategy = Some("RollingUpdate".into());
         defaulted.meta.labels = std::iter::empty::<(&str, &str)>().collect();
-        assert!(is_covered(&decision, defaulted, None, NOW), "what others fill in does not count");
+        assert!(
+            is_covered(&decision, defaulted, None, NOW),
+            "what others fill in does not count"
+        );
         let mut other = workload;
         other.pod.containers[0].image.push('x');
         assert!(!is_covered(&decision, other, None, NOW));
@@ -257,36 +334,74 @@ mod tests {
         assert!(!is_covered(&decision, unmarked, None, NOW));
         assert!(!is_covered(&decision, marked(workload, "ghost"), None, NOW));
         let mut elsewhere = marked(workload, "my-release");
-        elsewhere.meta.annotations = [(HELM_RELEASE, "my-release"), (HELM_NAMESPACE, "other")].into_iter().collect();
+        elsewhere.meta.annotations = [(HELM_RELEASE, "my-release"), (HELM_NAMESPACE, "other")]
+            .into_iter()
+            .collect();
         assert!(!is_covered(&decision, elsewhere, None, NOW));
     }
 
     #[test]
     fn a_decision_is_void_once_an_object_changes_otherwise() {
         let release = |version: &str| Fixture::cluster(version).release();
-        let workload = |version: &str| marked(&release(version).components[0].workload, "my-release");
+        let workload =
+            |version: &str| marked(&release(version).components[0].workload, "my-release");
         let mut decision = decision(&release("2.4.6"));
         let place = Place {
-            snapshot: crate::milvus::Snapshot { releases: vec![release("2.4.5")], ..Default::default() },
+            snapshot: crate::milvus::Snapshot {
+                releases: vec![release("2.4.5")],
+                ..Default::default()
+            },
             configs: Vec::new(),
         };
         decision.objects = judged(&[release("2.4.6")], &[], &place);
-        assert!(is_covered(&decision, workload("2.4.6"), Some(workload("2.4.5")), NOW));
-        assert!(is_covered(&decision, workload("2.4.6"), Some(workload("2.4.6")), NOW), "Helm tries again");
-        assert!(is_covered(&decision, workload("2.4.6"), None, NOW), "helm upgrade --force deletes and creates");
-        assert!(!is_covered(&decision, workload("2.4.6"), Some(workload("2.5.1")), NOW));
+        assert!(is_covered(
+            &decision,
+            workload("2.4.6"),
+            Some(workload("2.4.5")),
+            NOW
+        ));
+        assert!(
+            is_covered(&decision, workload("2.4.6"), Some(workload("2.4.6")), NOW),
+            "Helm tries again"
+        );
+        assert!(
+            is_covered(&decision, workload("2.4.6"), None, NOW),
+            "helm upgrade --force deletes and creates"
+        );
+        assert!(!is_covered(
+            &decision,
+            workload("2.4.6"),
+            Some(workload("2.5.1")),
+            NOW
+        ));
     }
 
     #[test]
     fn a_decision_holds_no_more_objects_than_its_bound() {
-        let object = |name: String| JudgedObject { kind: "ConfigMap".into(), name, digest: "sha256:00".into(), before: None };
-        let many = |count: usize| (0..count).map(|n| object(format!("c{n}"))).collect::<Vec<_>>();
+        let object = |name: String| JudgedObject {
+            kind: "ConfigMap".into(),
+            name,
+            digest: "sha256:00".into(),
+            before: None,
+        };
+        let many = |count: usize| {
+            (0..count)
+                .map(|n| object(format!("c{n}")))
+                .collect::<Vec<_>>()
+        };
         assert_eq!(bounded(many(500)), (many(500), 0));
         let (kept, left_out) = bounded(many(1_000));
         assert_eq!((kept.len(), left_out), (500, 500));
         let long: Vec<_> = (0..1_000).map(|n| object(format!("{n:0>253}"))).collect();
         let (kept, left_out) = bounded(long);
-        assert!(kept.len() * 253 <= MAX_BYTES && kept.len() + left_out == 1_000, "{}", kept.len());
-        assert_eq!(bounded(vec![object("x".repeat(254)), object("a".into())]), (vec![object("a".into())], 1));
+        assert!(
+            kept.len() * 253 <= MAX_BYTES && kept.len() + left_out == 1_000,
+            "{}",
+            kept.len()
+        );
+        assert_eq!(
+            bounded(vec![object("x".repeat(254)), object("a".into())]),
+            (vec![object("a".into())], 1)
+        );
     }
 }

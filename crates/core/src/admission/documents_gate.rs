@@ -31,9 +31,17 @@ impl DocumentTask {
     /// Where a policy or an exception cannot be read.
     pub(super) fn of(review: &Review<'_>) -> Result<Option<Self>, String> {
         let document = match (&*review.resource.resource, &*review.sub_resource) {
-            ("upgradepolicies" | "upgradeexceptions", "") if review.operation != Operation::Delete => {
-                let Some(raw) = review.object else { return Ok(None) };
-                Some(serde_json::from_str::<Tree<'_>>(raw.get()).map_err(|error| unread(&error))?.into_owned())
+            ("upgradepolicies" | "upgradeexceptions", "")
+                if review.operation != Operation::Delete =>
+            {
+                let Some(raw) = review.object else {
+                    return Ok(None);
+                };
+                Some(
+                    serde_json::from_str::<Tree<'_>>(raw.get())
+                        .map_err(|error| unread(&error))?
+                        .into_owned(),
+                )
             }
             ("upgraderuns" | "releasedecisions", _) => None,
             _ => return Ok(None),
@@ -49,15 +57,22 @@ impl DocumentTask {
     /// Judges the document.
     #[must_use]
     pub fn judge(&self, scene: &Scene<'_>) -> Ruling {
-        let Some(document) = &self.document else { return self.judge_maker(scene) };
+        let Some(document) = &self.document else {
+            return self.judge_maker(scene);
+        };
         let document = match from_node(&without_status(document), "the document") {
             Ok(document) => document,
-            Err(error) => return Ruling::of(Response::deny(format!("milvus-guard: {}", error.message))),
+            Err(error) => {
+                return Ruling::of(Response::deny(format!("milvus-guard: {}", error.message)));
+            }
         };
         let found = lint(&[document], scene.now);
         let errors: Vec<String> = texts(&found, Severity::Error);
         let warnings = texts(&found, Severity::Warning);
-        let mut response = Response { warnings, ..Response::default() };
+        let mut response = Response {
+            warnings,
+            ..Response::default()
+        };
         if !errors.is_empty() {
             response.denied = Some(format!("milvus-guard: {}", errors.join("; ")));
         }
@@ -69,7 +84,8 @@ impl DocumentTask {
         let accounts = scene.accounts;
         // A decision only lets something through: whoever has the right to delete one takes nothing from anybody's safety.
         let closes = self.resource == "releasedecisions";
-        let cleans = self.operation == Operation::Delete && (closes || CLEANERS.contains(&&*self.user));
+        let cleans =
+            self.operation == Operation::Delete && (closes || CLEANERS.contains(&&*self.user));
         if cleans || self.user == accounts.guard || self.user == accounts.job {
             return Ruling::pass();
         }
@@ -85,13 +101,24 @@ impl DocumentTask {
 fn without_status<'a>(document: &Tree<'a>) -> Tree<'a> {
     use crate::manifest::node::Kind;
     match &document.kind {
-        Kind::Mapping(entries) => {
-            Tree { line: 0, kind: Kind::Mapping(entries.iter().filter(|(key, _)| &**key != "status").cloned().collect()) }
-        }
+        Kind::Mapping(entries) => Tree {
+            line: 0,
+            kind: Kind::Mapping(
+                entries
+                    .iter()
+                    .filter(|(key, _)| &**key != "status")
+                    .cloned()
+                    .collect(),
+            ),
+        },
         _ => document.clone(),
     }
 }
 
 fn texts(found: &[crate::policy::lint::Lint], severity: Severity) -> Vec<String> {
-    found.iter().filter(|lint| lint.severity == severity).map(|lint| lint.message.clone()).collect()
+    found
+        .iter()
+        .filter(|lint| lint.severity == severity)
+        .map(|lint| lint.message.clone())
+        .collect()
 }

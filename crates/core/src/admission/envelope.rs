@@ -11,14 +11,20 @@ use super::review::{Envelope, Operation, Options, Raw, Resource, Review, User};
 
 /// The members of a mapping by name, each once. `None` if one stands twice, which `serde` refuses, or where this is no
 /// mapping.
-pub(super) fn members<'t, 'a, const N: usize>(at: At<'t, 'a>, names: [&str; N]) -> Option<[Option<At<'t, 'a>>; N]> {
+pub(super) fn members<'t, 'a, const N: usize>(
+    at: At<'t, 'a>,
+    names: [&str; N],
+) -> Option<[Option<At<'t, 'a>>; N]> {
     let mut found = [None; N];
     if !View::is_mapping(at) {
         return None;
     }
     for (key, value) in at.pairs() {
         let key = key.string()?;
-        if let Some(place) = names.iter().position(|name| *name == key).and_then(|position| found.get_mut(position))
+        if let Some(place) = names
+            .iter()
+            .position(|name| *name == key)
+            .and_then(|position| found.get_mut(position))
             && place.replace(value).is_some()
         {
             return None;
@@ -39,7 +45,10 @@ impl<'a> Envelope<'a> {
         let api_version = text(api_version)?;
         let mut request = Review::of(request?)?;
         request.tape = Some(tape);
-        Some(Self { api_version, request: Some(request) })
+        Some(Self {
+            api_version,
+            request: Some(request),
+        })
     }
 }
 
@@ -59,23 +68,44 @@ impl<'a> Review<'a> {
             "dryRun",
             "options",
         ];
-        let [uid, resource, sub_resource, name, namespace, operation, user, object, old_object, dry_run, options] =
-            members(request, NAMES)?;
+        let [
+            uid,
+            resource,
+            sub_resource,
+            name,
+            namespace,
+            operation,
+            user,
+            object,
+            old_object,
+            dry_run,
+            options,
+        ] = members(request, NAMES)?;
         let raw = |at: Option<At<'_, 'a>>| match at {
-            Some(at) if !at.is_null() => at.written().map(|text| Some(Raw { text, position: at.position() })),
+            Some(at) if !at.is_null() => at.written().map(|text| {
+                Some(Raw {
+                    text,
+                    position: at.position(),
+                })
+            }),
             _ => Some(None),
         };
         let resource = match resource {
             Some(resource) => {
                 let [group, resource] = members(resource, ["group", "resource"])?;
-                Resource { group: text(group)?, resource: text(resource)? }
+                Resource {
+                    group: text(group)?,
+                    resource: text(resource)?,
+                }
             }
             None => Resource::default(),
         };
         let user_info = match user {
             Some(user) => {
                 let [username] = members(user, ["username"])?;
-                User { username: text(username)? }
+                User {
+                    username: text(username)?,
+                }
             }
             None => User::default(),
         };
@@ -83,7 +113,12 @@ impl<'a> Review<'a> {
             Some(options) if !options.is_null() => {
                 let [manager] = members(options, ["fieldManager"])?;
                 let manager = manager.filter(|manager| !manager.is_null());
-                Some(Options { field_manager: manager.map(|manager| manager.string().ok_or(())).transpose().ok()? })
+                Some(Options {
+                    field_manager: manager
+                        .map(|manager| manager.string().ok_or(()))
+                        .transpose()
+                        .ok()?,
+                })
             }
             _ => None,
         };

@@ -44,8 +44,15 @@ impl<'a> Head<'a> {
     pub(super) fn of(text: &'a str) -> Option<Self> {
         let mut found = Found::default();
         // It ends in an error on purpose: at the specification reading stops.
-        let _ = Until { text, found: &mut found }.deserialize(&mut serde_json::Deserializer::from_str(text));
-        Some(Self { metadata: found.metadata?, rest: found.rest? })
+        let _ = Until {
+            text,
+            found: &mut found,
+        }
+        .deserialize(&mut serde_json::Deserializer::from_str(text));
+        Some(Self {
+            metadata: found.metadata?,
+            rest: found.rest?,
+        })
     }
 
     /// The same from a tape.
@@ -53,7 +60,12 @@ impl<'a> Head<'a> {
         let mut metadata = None;
         for (key, value) in object.pairs() {
             match &*key.string()? {
-                "spec" => return Some(Self { metadata: metadata?, rest: object.written_from(key)? }),
+                "spec" => {
+                    return Some(Self {
+                        metadata: metadata?,
+                        rest: object.written_from(key)?,
+                    });
+                }
                 "metadata" if metadata.is_none() => metadata = Some(Metadata::at(value)?),
                 "metadata" => return None,
                 _ => {}
@@ -69,34 +81,72 @@ impl<'a> Head<'a> {
 
     /// Whether the object may be Milvus or what it stands on. Neither its name nor its namespace makes it so.
     pub(super) fn may_be_ours(&self) -> bool {
-        may_be_ours(self.rest) || self.metadata.labels.0.iter().any(|(key, value)| may_be_ours(key) || may_be_ours(value))
+        may_be_ours(self.rest)
+            || self
+                .metadata
+                .labels
+                .0
+                .iter()
+                .any(|(key, value)| may_be_ours(key) || may_be_ours(value))
     }
 
     /// An annotation.
     pub(super) fn annotation(&self, key: &str) -> Option<&str> {
-        self.metadata.annotations.0.iter().rev().find(|(name, _)| name == key).map(|(_, value)| &**value)
+        self.metadata
+            .annotations
+            .0
+            .iter()
+            .rev()
+            .find(|(name, _)| name == key)
+            .map(|(_, value)| &**value)
     }
 
     /// Whether a workload that was seen before is this very state: the API server counts a generation for each change
     /// of the specification.
     pub(super) fn is_of(&self, known: &Workload) -> bool {
-        let Metadata { uid, generation, labels, annotations } = &self.metadata;
-        let kept = annotations.0.iter().filter(|(key, _)| is_kept_annotation(key));
+        let Metadata {
+            uid,
+            generation,
+            labels,
+            annotations,
+        } = &self.metadata;
+        let kept = annotations
+            .0
+            .iter()
+            .filter(|(key, _)| is_kept_annotation(key));
         known.meta.uid.as_deref() == Some(&**uid)
-            && generation.is_some_and(|generation| known.status.is_some_and(|status| status.generation == generation))
-            && known.meta.labels == labels.0.iter().map(|(key, value)| (&**key, &**value)).collect::<Labels>()
-            && known.meta.annotations == kept.map(|(key, value)| (&**key, &**value)).collect::<Labels>()
+            && generation.is_some_and(|generation| {
+                known
+                    .status
+                    .is_some_and(|status| status.generation == generation)
+            })
+            && known.meta.labels
+                == labels
+                    .0
+                    .iter()
+                    .map(|(key, value)| (&**key, &**value))
+                    .collect::<Labels>()
+            && known.meta.annotations
+                == kept
+                    .map(|(key, value)| (&**key, &**value))
+                    .collect::<Labels>()
     }
 }
 
 impl<'a> Metadata<'a> {
     fn at(metadata: At<'_, 'a>) -> Option<Self> {
-        let [uid, generation, labels, annotations] = members(metadata, ["uid", "generation", "labels", "annotations"])?;
+        let [uid, generation, labels, annotations] =
+            members(metadata, ["uid", "generation", "labels", "annotations"])?;
         let generation = match generation {
             Some(number) if !number.is_null() => Some(number.plain()?.parse().ok()?),
             _ => None,
         };
-        Some(Self { uid: text(uid)?, generation, labels: Pairs::at(labels)?, annotations: Pairs::at(annotations)? })
+        Some(Self {
+            uid: text(uid)?,
+            generation,
+            labels: Pairs::at(labels)?,
+            annotations: Pairs::at(annotations)?,
+        })
     }
 }
 
@@ -107,9 +157,11 @@ struct Pairs<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
 impl<'a> Pairs<'a> {
     fn at(pairs: Option<At<'_, 'a>>) -> Option<Self> {
         match pairs {
-            Some(pairs) if !pairs.is_null() => {
-                View::is_mapping(pairs).then(|| pairs.pairs().map(|(key, value)| Some((key.string()?, value.string()?))))?
-            }
+            Some(pairs) if !pairs.is_null() => View::is_mapping(pairs).then(|| {
+                pairs
+                    .pairs()
+                    .map(|(key, value)| Some((key.string()?, value.string()?)))
+            })?,
             _ => return Some(Self::default()),
         }
         .collect::<Option<_>>()
@@ -205,8 +257,14 @@ mod tests {
 
     fn workload(text: &str) -> std::sync::Arc<Workload> {
         let node: Tree<'_> = serde_json::from_str(text).unwrap();
-        let origin = Origin { source: "test".into(), document: 0, line: 0 };
-        let Some(Object::Workload(workload)) = Object::read(&node, &origin, None) else { panic!() };
+        let origin = Origin {
+            source: "test".into(),
+            document: 0,
+            line: 0,
+        };
+        let Some(Object::Workload(workload)) = Object::read(&node, &origin, None) else {
+            panic!()
+        };
         workload
     }
 
@@ -230,9 +288,20 @@ mod tests {
         assert!(head.rest.starts_with(r#"spec":{"replicas":1}"#), "{head:?}");
         assert_eq!(head.annotation("guard.milvus.io/accept"), Some("MG201"));
         assert!(!head.may_be_ours(), "a name says nothing");
-        assert!(Head::of(&TEXT.replace("web", "etcd")).unwrap().may_be_ours());
-        assert!(Head::of(r#"{"metadata":{},"\u0073pec":{}}"#).is_none(), "an escaped key");
-        assert!(Head::of(&TEXT.replace("replicas\":1}", "x\":\"mil\\u0076us\"}")).unwrap().may_be_ours());
+        assert!(
+            Head::of(&TEXT.replace("web", "etcd"))
+                .unwrap()
+                .may_be_ours()
+        );
+        assert!(
+            Head::of(r#"{"metadata":{},"\u0073pec":{}}"#).is_none(),
+            "an escaped key"
+        );
+        assert!(
+            Head::of(&TEXT.replace("replicas\":1}", "x\":\"mil\\u0076us\"}"))
+                .unwrap()
+                .may_be_ours()
+        );
     }
 
     #[rstest]
@@ -242,8 +311,16 @@ mod tests {
     #[case(r#""app":"web""#, r#""app":"shop""#, false)]
     #[case("MG201", "MG205", false)]
     #[case(r#""y""#, r#""z""#, true)]
-    fn a_state_is_known_by_its_generation(#[case] from: &str, #[case] to: &str, #[case] same: bool) {
-        let changed = if from.is_empty() { TEXT.to_owned() } else { TEXT.replacen(from, to, 1) };
+    fn a_state_is_known_by_its_generation(
+        #[case] from: &str,
+        #[case] to: &str,
+        #[case] same: bool,
+    ) {
+        let changed = if from.is_empty() {
+            TEXT.to_owned()
+        } else {
+            TEXT.replacen(from, to, 1)
+        };
         assert_eq!(Head::of(&changed).unwrap().is_of(&workload(TEXT)), same);
     }
 

@@ -31,7 +31,9 @@ pub fn mutate(review: &Review<'_>) -> Response {
         && matches!(&*review.resource.resource, "deployments" | "statefulsets")
         && review.sub_resource.is_empty()
         && matches!(review.operation, Operation::Create | Operation::Update);
-    let Some(raw) = review.object.filter(|_| workload) else { return Response::allow() };
+    let Some(raw) = review.object.filter(|_| workload) else {
+        return Response::allow();
+    };
     if let Some(at) = review.object_at()
         && let Some(object) = task::object_at(at, &review.namespace)
     {
@@ -45,15 +47,30 @@ pub fn mutate(review: &Review<'_>) -> Response {
 }
 
 fn labelled<'t>(written: impl View<'t>, object: &Object) -> Response {
-    let Object::Workload(workload) = object else { return Response::allow() };
-    let Some(component) = identify::component(workload) else { return Response::allow() };
+    let Object::Workload(workload) = object else {
+        return Response::allow();
+    };
+    let Some(component) = identify::component(workload) else {
+        return Response::allow();
+    };
     let workload = Arc::clone(workload);
-    let true_version = ComponentWorkload::new(component, workload).version().build().map(ToString::to_string);
-    Response { patch: patch(written, true_version.as_deref().filter(|version| is_value(version))), ..Response::default() }
+    let true_version = ComponentWorkload::new(component, workload)
+        .version()
+        .build()
+        .map(ToString::to_string);
+    Response {
+        patch: patch(
+            written,
+            true_version.as_deref().filter(|version| is_value(version)),
+        ),
+        ..Response::default()
+    }
 }
 
 fn patch<'t>(object: impl View<'t>, version: Option<&str>) -> Vec<Patch> {
-    let labels = object.at(&["metadata", "labels"]).filter(|labels| labels.is_mapping());
+    let labels = object
+        .at(&["metadata", "labels"])
+        .filter(|labels| labels.is_mapping());
     let label = |key: &str| labels.and_then(|labels| labels.text_at(&[key]));
     let (ours, common) = (label(VERSION), label(COMMON_VERSION));
     let (ours, common) = (ours.as_deref(), common.as_deref());
@@ -63,20 +80,33 @@ fn patch<'t>(object: impl View<'t>, version: Option<&str>) -> Vec<Patch> {
     }
     // Filled by us where nobody owns it; what we filled follows the image.
     if let Some(version) = version
-        && (common.is_none() || (common == ours && common != Some(version) && !is_owned(object, COMMON_VERSION)))
+        && (common.is_none()
+            || (common == ours && common != Some(version) && !is_owned(object, COMMON_VERSION)))
     {
         wanted.push((COMMON_VERSION, Some(version)));
     }
     if labels.is_none() && wanted.iter().any(|(_, value)| value.is_some()) {
-        let all = wanted.iter().filter_map(|(key, value)| Some(((*key).to_owned(), Value::from((*value)?)))).collect();
-        return vec![Patch::Add { path: "/metadata/labels".into(), value: Value::Object(all) }];
+        let all = wanted
+            .iter()
+            .filter_map(|(key, value)| Some(((*key).to_owned(), Value::from((*value)?))))
+            .collect();
+        return vec![Patch::Add {
+            path: "/metadata/labels".into(),
+            value: Value::Object(all),
+        }];
     }
     wanted
         .into_iter()
         .map(|(key, value)| {
-            let path = format!("/metadata/labels/{}", key.replace('~', "~0").replace('/', "~1"));
+            let path = format!(
+                "/metadata/labels/{}",
+                key.replace('~', "~0").replace('/', "~1")
+            );
             match value {
-                Some(value) => Patch::Add { path, value: value.into() },
+                Some(value) => Patch::Add {
+                    path,
+                    value: value.into(),
+                },
                 None => Patch::Remove { path },
             }
         })
@@ -88,7 +118,11 @@ fn is_owned<'t>(object: impl View<'t>, label: &str) -> bool {
     let field = format!("f:{label}");
     object
         .items_at(&["metadata", "managedFields"])
-        .any(|manager| manager.at(&["fieldsV1", "f:metadata", "f:labels", &field]).is_some())
+        .any(|manager| {
+            manager
+                .at(&["fieldsV1", "f:metadata", "f:labels", &field])
+                .is_some()
+        })
 }
 
 /// Whether a text may be the value of a label.
@@ -98,7 +132,9 @@ fn is_value(text: &str) -> bool {
     bytes.len() <= MAX_VALUE
         && end(bytes.first())
         && end(bytes.last())
-        && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+        && bytes
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
 }
 
 #[cfg(test)]
@@ -113,7 +149,8 @@ mod tests {
         .to_string();
         let response = mutate(&Review::parse(text.as_bytes()).unwrap());
         let count = response.patch.len();
-        let patch: json_patch::Patch = serde_json::from_value(serde_json::to_value(&response.patch).unwrap()).unwrap();
+        let patch: json_patch::Patch =
+            serde_json::from_value(serde_json::to_value(&response.patch).unwrap()).unwrap();
         json_patch::patch(&mut object, &patch).unwrap();
         (object, count)
     }
@@ -131,7 +168,11 @@ mod tests {
     #[case(&json!({"app.kubernetes.io/version": "2.3.0", "guard.milvus.io/version": "2.3.0"}), "milvusdb/milvus:v2.4.5",
         &json!({"app.kubernetes.io/version": "2.4.5", "guard.milvus.io/version": "2.4.5"}))]
     #[case(&json!({"guard.milvus.io/version": "2.3.0"}), "milvusdb/milvus:latest", &json!({}))]
-    fn labels_are_true_and_a_second_pass_changes_nothing(#[case] before: &Value, #[case] image: &str, #[case] after: &Value) {
+    fn labels_are_true_and_a_second_pass_changes_nothing(
+        #[case] before: &Value,
+        #[case] image: &str,
+        #[case] after: &Value,
+    ) {
         let (object, _) = patched(deployment(before, image));
         assert_eq!(&object["metadata"]["labels"], after);
         assert_eq!(patched(object.clone()), (object, 0));
@@ -143,8 +184,10 @@ mod tests {
             &json!({"app.kubernetes.io/version": "2.3.0", "guard.milvus.io/version": "2.3.0"}),
             "milvusdb/milvus:v2.4.5",
         );
-        object["metadata"]["managedFields"] =
-            json!([{"manager": "helm", "fieldsV1": {"f:metadata": {"f:labels": {"f:app.kubernetes.io/version": {}}}}}]);
-        assert_eq!(patched(object).0["metadata"]["labels"]["app.kubernetes.io/version"], "2.3.0");
+        object["metadata"]["managedFields"] = json!([{"manager": "helm", "fieldsV1": {"f:metadata": {"f:labels": {"f:app.kubernetes.io/version": {}}}}}]);
+        assert_eq!(
+            patched(object).0["metadata"]["labels"]["app.kubernetes.io/version"],
+            "2.3.0"
+        );
     }
 }

@@ -30,16 +30,27 @@ use crate::{
 };
 
 /// A review of Helm's record for a release.
-pub fn review(before: Option<&Fixture>, after: &Fixture, status: &str, labels: &serde_json::Value) -> String {
+pub fn review(
+    before: Option<&Fixture>,
+    after: &Fixture,
+    status: &str,
+    labels: &serde_json::Value,
+) -> String {
     // Without values of its own a revision has those of the one before (`--reuse-values`).
-    let values = after.user_values().or_else(|| before?.user_values()).map(|values| values.to_json());
+    let values = after
+        .user_values()
+        .or_else(|| before?.user_values())
+        .map(|values| values.to_json());
     let release = json!({
         "name": after.release_name(), "namespace": "milvus", "version": 2, "info": {"status": status},
         "manifest": after.yaml(), "config": values, "chart": after.stored_chart(),
     });
     let inner = BASE64_STANDARD.encode(release.to_string());
-    let mut all = json!({"owner": "helm", "status": status, "name": after.release_name(), "version": "2"});
-    all.as_object_mut().unwrap().extend(labels.as_object().cloned().unwrap_or_default());
+    let mut all =
+        json!({"owner": "helm", "status": status, "name": after.release_name(), "version": "2"});
+    all.as_object_mut()
+        .unwrap()
+        .extend(labels.as_object().cloned().unwrap_or_default());
     let record = format!("sh.helm.release.v1.{}.v2", after.release_name());
     json!({
         "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
@@ -56,7 +67,11 @@ pub fn review(before: Option<&Fixture>, after: &Fixture, status: &str, labels: &
 /// What is known where this runs.
 pub fn scene<'a>(before: Option<&Fixture>, facts: &Facts, accounts: &'a Accounts) -> Scene<'a> {
     Scene {
-        place: Arc::new(before.map(|before| Place::new(objects(before))).unwrap_or_default()),
+        place: Arc::new(
+            before
+                .map(|before| Place::new(objects(before)))
+                .unwrap_or_default(),
+        ),
         remembered: Arc::new([]),
         last_known: Arc::new([]),
         forgets: false,
@@ -74,7 +89,12 @@ pub fn scene<'a>(before: Option<&Fixture>, facts: &Facts, accounts: &'a Accounts
 }
 
 /// What the release gate finds, as rule and action; `None` if it could not see the same change.
-pub fn found(before: Option<&Fixture>, after: &Fixture, facts: &Facts, is_rollback: bool) -> Option<Vec<(&'static str, Action)>> {
+pub fn found(
+    before: Option<&Fixture>,
+    after: &Fixture,
+    facts: &Facts,
+    is_rollback: bool,
+) -> Option<Vec<(&'static str, Action)>> {
     if before.is_some_and(|before| before.release_name() != after.release_name()) {
         return None;
     }
@@ -86,7 +106,10 @@ pub fn found(before: Option<&Fixture>, after: &Fixture, facts: &Facts, is_rollba
     let text = review(before, after, status, &json!({}));
     let review = Review::parse(text.as_bytes()).unwrap();
     let task = Task::of(&review);
-    assert!(matches!(task, Task::Release(_)), "the release gate must see it");
+    assert!(
+        matches!(task, Task::Release(_)),
+        "the release gate must see it"
+    );
     let accounts = Accounts::default();
     Some(task.judge(&scene(before, facts, &accounts)).rules)
 }
@@ -102,18 +125,35 @@ pub enum Sent {
 
 /// What the workload gate finds when every object that changes is sent alone, as rule and action. What it lets through is in
 /// the cluster for the next; what is only missing after the change is deleted last.
-pub fn found_object_by_object(before: &Fixture, after: &Fixture, facts: &Facts, sent: Sent) -> Vec<(&'static str, Action)> {
+pub fn found_object_by_object(
+    before: &Fixture,
+    after: &Fixture,
+    facts: &Facts,
+    sent: Sent,
+) -> Vec<(&'static str, Action)> {
     let accounts = Accounts::default();
     let (old, new) = (documents_of(before), documents_of(after));
-    let mut changes: Vec<(Option<&Value>, Option<&Value>)> =
-        new.iter().map(|(key, object)| (old.get(key), Some(object))).filter(|(old, new)| *old != *new).collect();
+    let mut changes: Vec<(Option<&Value>, Option<&Value>)> = new
+        .iter()
+        .map(|(key, object)| (old.get(key), Some(object)))
+        .filter(|(old, new)| *old != *new)
+        .collect();
     if matches!(sent, Sent::Reversed) {
         changes.reverse();
     }
-    changes.extend(old.iter().filter(|(key, _)| !new.contains_key(*key)).map(|(_, object)| (Some(object), None)));
+    changes.extend(
+        old.iter()
+            .filter(|(key, _)| !new.contains_key(*key))
+            .map(|(_, object)| (Some(object), None)),
+    );
     let mut now = scene(Some(before), facts, &accounts);
     // A StatefulSet whose Service stands is deleted on its own, not with its release.
-    let services = old.values().filter_map(|object| object.pointer("/spec/serviceName")?.as_str().map(str::to_owned));
+    let services = old.values().filter_map(|object| {
+        object
+            .pointer("/spec/serviceName")?
+            .as_str()
+            .map(str::to_owned)
+    });
     now.services = services.collect();
     let mut found = Vec::new();
     for (old, new) in changes {
@@ -122,7 +162,11 @@ pub fn found_object_by_object(before: &Fixture, after: &Fixture, facts: &Facts, 
         let ruling = Task::of(&review).judge(&now);
         let is_denied = ruling.response.denied.is_some();
         found.extend(ruling.rules);
-        let origin = Origin { source: "x".into(), document: 0, line: 0 };
+        let origin = Origin {
+            source: "x".into(),
+            document: 0,
+            line: 0,
+        };
         let read = |object| Object::read(&Tree::from_json(object), &origin, Some("milvus"));
         if is_denied {
             continue;
@@ -139,21 +183,35 @@ pub fn found_object_by_object(before: &Fixture, after: &Fixture, facts: &Facts, 
 pub(super) fn documents_of(fixture: &Fixture) -> BTreeMap<(usize, String), Value> {
     let mut all: BTreeMap<(usize, String), Value> = BTreeMap::new();
     for (at, document) in documents(&fixture.yaml()).enumerate() {
-        let mut object = document.expect("a fixture renders valid YAML").root.to_json();
+        let mut object = document
+            .expect("a fixture renders valid YAML")
+            .root
+            .to_json();
         object["metadata"]["namespace"] = json!("milvus");
-        let text = |path: &str| object.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let text = |path: &str| {
+            object
+                .pointer(path)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned()
+        };
         let name = format!("{}/{}", text("/kind"), text("/metadata/name"));
         all.retain(|(_, known), _| *known != name);
         all.insert((at, name), object);
     }
     // The same object has the same key on both sides, wherever it stands.
-    all.into_iter().map(|((_, name), object)| ((0, name), object)).collect()
+    all.into_iter()
+        .map(|((_, name), object)| ((0, name), object))
+        .collect()
 }
 
 pub(super) fn object_review(old: Option<&Value>, new: Option<&Value>) -> String {
     let object = new.or(old).expect("one of both");
     let kind = object["kind"].as_str().unwrap_or_default();
-    let group = object["apiVersion"].as_str().and_then(|version| version.split_once('/')).map_or("", |(group, _)| group);
+    let group = object["apiVersion"]
+        .as_str()
+        .and_then(|version| version.split_once('/'))
+        .map_or("", |(group, _)| group);
     let resource = format!("{}s", kind.to_ascii_lowercase());
     let operation = match (old, new) {
         (_, None) => "DELETE",
@@ -181,25 +239,58 @@ mod tests {
     fn an_acceptance_by_label_counts_for_its_revision() {
         let (before, after) = (Fixture::cluster("2.4.5"), Fixture::cluster("2.5.12"));
         let accounts = Accounts::default();
-        let scene = scene(Some(&before), &Facts { rollouts: Some(Vec::new()), ..Facts::default() }, &accounts);
+        let scene = scene(
+            Some(&before),
+            &Facts {
+                rollouts: Some(Vec::new()),
+                ..Facts::default()
+            },
+            &accounts,
+        );
         let judged = |label: &str| {
-            let text = review(Some(&before), &after, "pending-upgrade", &json!({"guard.milvus.io/accept": label}));
+            let text = review(
+                Some(&before),
+                &after,
+                "pending-upgrade",
+                &json!({"guard.milvus.io/accept": label}),
+            );
             Task::of(&Review::parse(text.as_bytes()).unwrap()).judge(&scene)
         };
         let denied = judged("MG201-r1").response.denied.unwrap();
         assert!(denied.contains("MG201 component-order"), "{denied}");
-        assert!(denied.contains("--labels guard.milvus.io/accept=MG201-r2"), "{denied}");
+        assert!(
+            denied.contains("--labels guard.milvus.io/accept=MG201-r2"),
+            "{denied}"
+        );
         let accepted = judged("MG201-r2");
-        assert_eq!((accepted.response.denied, accepted.accepted), (None, vec!["MG201"]));
+        assert_eq!(
+            (accepted.response.denied, accepted.accepted),
+            (None, vec!["MG201"])
+        );
         assert_eq!(accepted.decision.unwrap().accepted_rules[0].rule, "MG201");
     }
 
     #[test]
     fn data_is_never_accepted_by_label() {
         let accounts = Accounts::default();
-        let scene = scene(Some(&Fixture::cluster("2.1.4")), &Facts::default(), &accounts);
-        let text = review(None, &Fixture::cluster("2.2.16"), "pending-upgrade", &json!({"guard.milvus.io/accept": "MG101-r2"}));
-        assert!(Task::of(&Review::parse(text.as_bytes()).unwrap()).judge(&scene).response.denied.is_some());
+        let scene = scene(
+            Some(&Fixture::cluster("2.1.4")),
+            &Facts::default(),
+            &accounts,
+        );
+        let text = review(
+            None,
+            &Fixture::cluster("2.2.16"),
+            "pending-upgrade",
+            &json!({"guard.milvus.io/accept": "MG101-r2"}),
+        );
+        assert!(
+            Task::of(&Review::parse(text.as_bytes()).unwrap())
+                .judge(&scene)
+                .response
+                .denied
+                .is_some()
+        );
     }
 
     #[test]
@@ -209,7 +300,10 @@ mod tests {
             Fixture::standalone(version)
                 .fullname("second")
                 .yaml()
-                .replace("app.kubernetes.io/name: milvus", "app.kubernetes.io/name: second")
+                .replace(
+                    "app.kubernetes.io/name: milvus",
+                    "app.kubernetes.io/name: second",
+                )
         };
         let both = |one: &str, two: &str| Fixture::cluster(one).object(&second(two));
         let scene = scene(Some(&both("2.4.5", "2.1.4")), &Facts::default(), &accounts);
@@ -219,7 +313,10 @@ mod tests {
         };
         assert_eq!(judged(&both("2.4.5", "2.1.4")).response.denied, None);
         let denied = judged(&both("2.4.5", "2.2.16")).response.denied.unwrap();
-        assert!(denied.contains("MG101") && denied.contains("2.1.4 would become 2.2.16"), "{denied}");
+        assert!(
+            denied.contains("MG101") && denied.contains("2.1.4 would become 2.2.16"),
+            "{denied}"
+        );
     }
 
     #[test]
@@ -229,8 +326,13 @@ mod tests {
         let scene = scene(Some(&before), &Facts::default(), &accounts);
         let text = review(Some(&before), &after, "pending-upgrade", &json!({}));
         let mut value: serde_json::Value = serde_json::from_str(&text).unwrap();
-        let payload = value["request"]["object"]["data"]["release"].as_str().unwrap().to_owned();
-        let inner = BASE64_STANDARD.decode(BASE64_STANDARD.decode(payload).unwrap()).unwrap();
+        let payload = value["request"]["object"]["data"]["release"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        let inner = BASE64_STANDARD
+            .decode(BASE64_STANDARD.decode(payload).unwrap())
+            .unwrap();
         let mut release: serde_json::Value = serde_json::from_slice(&inner).unwrap();
         release["hooks"] = json!([{"name": "hidden", "manifest": release["manifest"]}]);
         release["manifest"] = json!("");
@@ -244,8 +346,14 @@ mod tests {
     #[test]
     fn another_release_beside_it_is_an_installation() {
         let accounts = Accounts::default();
-        let scene = scene(Some(&Fixture::cluster("2.1.4")), &Facts::default(), &accounts);
-        let other = Fixture::standalone("2.5.12").named("other").default_yaml("etcd: {endpoints: [\"other-etcd:2379\"]}\n");
+        let scene = scene(
+            Some(&Fixture::cluster("2.1.4")),
+            &Facts::default(),
+            &accounts,
+        );
+        let other = Fixture::standalone("2.5.12")
+            .named("other")
+            .default_yaml("etcd: {endpoints: [\"other-etcd:2379\"]}\n");
         let text = review(None, &other, "pending-install", &json!({}));
         let ruling = Task::of(&Review::parse(text.as_bytes()).unwrap()).judge(&scene);
         assert_eq!(ruling.response.denied, None);
@@ -254,7 +362,11 @@ mod tests {
     #[test]
     fn a_rollback_is_barred_for_data_only() {
         let rules = |found: Vec<(&'static str, Action)>, wanted: Action| -> Vec<&'static str> {
-            found.into_iter().filter(|(_, action)| *action == wanted).map(|(rule, _)| rule).collect()
+            found
+                .into_iter()
+                .filter(|(_, action)| *action == wanted)
+                .map(|(rule, _)| rule)
+                .collect()
         };
         let before = Fixture::cluster("2.4.17");
         let broken = Fixture::cluster("2.4.5").tag_of(Component::Proxy, "v2.4.13");

@@ -5,7 +5,9 @@ use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 use serde::Deserialize;
 
 use crate::{
-    api::{AcceptedBy, AcceptedRule, DecisionSpec, DecisionVerdict, HelmDriver, decision::LIFETIME},
+    api::{
+        AcceptedBy, AcceptedRule, DecisionSpec, DecisionVerdict, HelmDriver, decision::LIFETIME,
+    },
     error_text,
     evaluate::{JudgedFinding, Question, Verdict, judge},
     helm::codec::{self, CodecError, RecordKind, SECRET_TYPE, StoredRelease},
@@ -73,16 +75,26 @@ impl ReleaseTask {
     /// Whether this may be one of Helm's records: every Secret (the API server asks about no others), and `ConfigMaps`
     /// that say so.
     pub(super) fn is_record(review: &Review<'_>) -> bool {
-        review.resource.resource == "secrets" || review.object.is_some_and(|object| object.get().contains(r#""owner":"helm""#))
+        review.resource.resource == "secrets"
+            || review
+                .object
+                .is_some_and(|object| object.get().contains(r#""owner":"helm""#))
     }
 
     /// Unpacks a pending revision; `None` if it is not one, or holds no Milvus.
     ///
     /// # Errors
     /// If the record cannot be read, or does not agree with its own payload.
-    pub(super) fn of(review: &Review<'_>, budget: &Budget<'_>) -> Result<Option<Self>, RecordError> {
-        let Some(raw) = review.object else { return Ok(None) };
-        let Ok(record) = serde_json::from_str::<Record<'_>>(raw.get()) else { return Ok(None) };
+    pub(super) fn of(
+        review: &Review<'_>,
+        budget: &Budget<'_>,
+    ) -> Result<Option<Self>, RecordError> {
+        let Some(raw) = review.object else {
+            return Ok(None);
+        };
+        let Ok(record) = serde_json::from_str::<Record<'_>>(raw.get()) else {
+            return Ok(None);
+        };
         let label = |key: &str| record.metadata.labels.get(key).map(|value| &**value);
         let is_rollback = match label("status") {
             Some("pending-install" | "pending-upgrade") => false,
@@ -92,13 +104,19 @@ impl ReleaseTask {
         if label("owner") != Some("helm") {
             return Ok(None);
         }
-        let kind = if review.resource.resource == "secrets" { RecordKind::Secret } else { RecordKind::ConfigMap };
+        let kind = if review.resource.resource == "secrets" {
+            RecordKind::Secret
+        } else {
+            RecordKind::ConfigMap
+        };
         if kind == RecordKind::Secret && record.kind != SECRET_TYPE {
             return Ok(None);
         }
         let payload = record.data.release.as_deref().unwrap_or_default();
         let stored = codec::decode_record(kind, payload, budget)?;
-        if !may_hold_milvus(&stored.manifest) && !stored.hooks.iter().any(|hook| may_hold_milvus(hook)) {
+        if !may_hold_milvus(&stored.manifest)
+            && !stored.hooks.iter().any(|hook| may_hold_milvus(hook))
+        {
             return Ok(None);
         }
         agree(&stored, &record.metadata, review)?;
@@ -134,7 +152,9 @@ impl ReleaseTask {
         if after.releases.is_empty() {
             return Ok(None);
         }
-        let accepted = accept.map(|value| acceptance::from_label(value, stored.revision)).unwrap_or_default();
+        let accepted = accept
+            .map(|value| acceptance::from_label(value, stored.revision))
+            .unwrap_or_default();
         Ok(Some(Self {
             namespace,
             release: stored.name.clone(),
@@ -151,26 +171,59 @@ impl ReleaseTask {
     #[must_use]
     pub fn judge(&self, scene: &Scene<'_>) -> Ruling {
         let running = &scene.place.snapshot.releases;
-        let (owned, others): (Vec<Release>, Vec<Release>) = running.iter().cloned().partition(|release| self.owns(release));
+        let (owned, others): (Vec<Release>, Vec<Release>) = running
+            .iter()
+            .cloned()
+            .partition(|release| self.owns(release));
         let mut before = owned;
         if before.is_empty() {
-            before.extend(scene.remembered.iter().filter(|release| self.owns(release)).cloned());
+            before.extend(
+                scene
+                    .remembered
+                    .iter()
+                    .filter(|release| self.owns(release))
+                    .cloned(),
+            );
         }
-        let before = (!before.is_empty()).then(|| Snapshot { releases: before, ..Snapshot::default() });
+        let before = (!before.is_empty()).then(|| Snapshot {
+            releases: before,
+            ..Snapshot::default()
+        });
         if let Some(denied) = scene.unknown_past(before.as_ref()) {
-            return Ruling { by_state: true, ..Ruling::of(denied) };
+            return Ruling {
+                by_state: true,
+                ..Ruling::of(denied)
+            };
         }
         // What the manifest refers to and does not hold stays in the cluster.
         let mut after = self.after.clone();
         after.resolve(&self.configs, &scene.place.configs);
-        let question = Question { is_rollback: self.is_rollback, accepted: &self.accepted, ..scene.question(&after) };
-        let mut judgement = judge(&Question { before: before.as_ref(), ..question });
+        let question = Question {
+            is_rollback: self.is_rollback,
+            accepted: &self.accepted,
+            ..scene.question(&after)
+        };
+        let mut judgement = judge(&Question {
+            before: before.as_ref(),
+            ..question
+        });
         for release in &after.releases {
-            let own = before.iter().flat_map(|before| &before.releases).find(|own| own.name == release.name);
-            let alone = Snapshot { releases: vec![release.clone()], ..Snapshot::default() };
-            let question = Question { after: &alone, ..question };
+            let own = before
+                .iter()
+                .flat_map(|before| &before.releases)
+                .find(|own| own.name == release.name);
+            let alone = Snapshot {
+                releases: vec![release.clone()],
+                ..Snapshot::default()
+            };
+            let question = Question {
+                after: &alone,
+                ..question
+            };
             let others = scene.others(&others, own, release);
-            judgement.releases.extend(others.iter().filter_map(|other| other.judge(&question)));
+            judgement
+                .releases
+                .extend(others.iter().filter_map(|other| other.judge(&question)));
         }
         let releases: Vec<_> = judgement
             .releases
@@ -183,23 +236,46 @@ impl ReleaseTask {
                         let action = judged.action()?;
                         // A rollback is the way out; only data may bar it.
                         let bars = !self.is_rollback || judged.finding.rule.data_loss;
-                        Some((judged, if bars { action } else { action.min(Action::Warn) }))
+                        Some((
+                            judged,
+                            if bars {
+                                action
+                            } else {
+                                action.min(Action::Warn)
+                            },
+                        ))
                     })
                     .collect();
                 (release, findings)
             })
             .collect();
-        let way = Way::Helm { revision: self.revision };
-        let mut ruling = Outcome { gate: Gate::Release, releases: &releases, policies: &scene.policies, way }.ruling();
+        let way = Way::Helm {
+            revision: self.revision,
+        };
+        let mut ruling = Outcome {
+            gate: Gate::Release,
+            releases: &releases,
+            policies: &scene.policies,
+            way,
+        }
+        .ruling();
         ruling.release = Some((self.namespace.clone(), self.release.clone()));
         if ruling.response.denied.is_some() {
             ruling.by_state = true;
         } else {
-            let findings = judgement.releases.iter().flat_map(|release| &release.findings);
-            let mut accepted_rules: Vec<AcceptedRule> =
-                findings.filter_map(|judged| self.accepted_rule(judged, &scene.policies)).collect();
+            let findings = judgement
+                .releases
+                .iter()
+                .flat_map(|release| &release.findings);
+            let mut accepted_rules: Vec<AcceptedRule> = findings
+                .filter_map(|judged| self.accepted_rule(judged, &scene.policies))
+                .collect();
             accepted_rules.dedup();
-            let (objects, left_out) = decision::bounded(decision::judged(&self.after.releases, &self.configs, &scene.place));
+            let (objects, left_out) = decision::bounded(decision::judged(
+                &self.after.releases,
+                &self.configs,
+                &scene.place,
+            ));
             if left_out > 0 {
                 ruling.response.warnings.push(format!(
                     "milvus-guard: the decision about this release covers {} objects; {left_out} more will be judged one by one",
@@ -226,28 +302,47 @@ impl ReleaseTask {
     /// By what a finding was let through, where it was.
     fn accepted_rule(&self, judged: &JudgedFinding, policies: &PolicySet) -> Option<AcceptedRule> {
         let (by, reference) = match &judged.applied {
-            Applied::Accepted => (AcceptedBy::Label, format!("{}-r{}", self.accepted.join("_"), self.revision)),
-            Applied::Excepted { exception } => {
-                (AcceptedBy::Exception, policies.exceptions.get(*exception)?.metadata.name.clone())
-            }
+            Applied::Accepted => (
+                AcceptedBy::Label,
+                format!("{}-r{}", self.accepted.join("_"), self.revision),
+            ),
+            Applied::Excepted { exception } => (
+                AcceptedBy::Exception,
+                policies.exceptions.get(*exception)?.metadata.name.clone(),
+            ),
             Applied::Acts { .. } | Applied::Off { .. } => return None,
         };
-        Some(AcceptedRule { rule: judged.finding.rule.id.to_owned(), by, reference })
+        Some(AcceptedRule {
+            rule: judged.finding.rule.id.to_owned(),
+            by,
+            reference,
+        })
     }
 
     /// Whether a Milvus belongs to this release: by Helm's own mark if there is one, else by its name.
     fn owns(&self, release: &Release) -> bool {
-        let marks: Vec<&str> =
-            release.components.iter().filter_map(|component| component.workload.meta.annotation(HELM_RELEASE)).collect();
-        if marks.is_empty() { release.name == self.release } else { marks.contains(&&*self.release) }
+        let marks: Vec<&str> = release
+            .components
+            .iter()
+            .filter_map(|component| component.workload.meta.annotation(HELM_RELEASE))
+            .collect();
+        if marks.is_empty() {
+            release.name == self.release
+        } else {
+            marks.contains(&&*self.release)
+        }
     }
 }
 
 /// Whether a manifest may have Milvus in it. An escaped letter (`\\x6d`, `\\u006d`) or an escaped line break could hide the word.
 fn may_hold_milvus(text: &str) -> bool {
     let has_escape = || {
-        memchr::memchr_iter(b'\\', text.as_bytes())
-            .any(|at| matches!(text.as_bytes().get(at + 1), Some(b'x' | b'u' | b'U' | b'\n' | b'\r')))
+        memchr::memchr_iter(b'\\', text.as_bytes()).any(|at| {
+            matches!(
+                text.as_bytes().get(at + 1),
+                Some(b'x' | b'u' | b'U' | b'\n' | b'\r')
+            )
+        })
     };
     text.contains(MARK) || has_escape()
 }
@@ -288,20 +383,53 @@ impl From<CodecError> for RecordError {
 }
 
 /// Whether a record says the same outside and inside: its name, its namespace, its labels and its payload.
-fn agree(stored: &StoredRelease, metadata: &Metadata<'_>, review: &Review<'_>) -> Result<(), RecordError> {
-    let label = |key: &str| metadata.labels.get(key).map_or("", |value| &**value).to_owned();
+fn agree(
+    stored: &StoredRelease,
+    metadata: &Metadata<'_>,
+    review: &Review<'_>,
+) -> Result<(), RecordError> {
+    let label = |key: &str| {
+        metadata
+            .labels
+            .get(key)
+            .map_or("", |value| &**value)
+            .to_owned()
+    };
     let revision = stored.revision.to_string();
-    let name = if metadata.name.is_empty() { &review.name } else { &metadata.name };
+    let name = if metadata.name.is_empty() {
+        &review.name
+    } else {
+        &metadata.name
+    };
     let pairs = [
-        ("the name", name.to_string(), format!("sh.helm.release.v1.{}.v{revision}", stored.name)),
+        (
+            "the name",
+            name.to_string(),
+            format!("sh.helm.release.v1.{}.v{revision}", stored.name),
+        ),
         ("the label name", label("name"), stored.name.clone()),
         ("the label version", label("version"), revision),
         ("the label status", label("status"), stored.status.clone()),
         // Helm leaves the namespace out of a payload that was made without one.
-        ("the namespace", review.namespace.to_string(), stored.namespace.clone().unwrap_or_else(|| review.namespace.to_string())),
+        (
+            "the namespace",
+            review.namespace.to_string(),
+            stored
+                .namespace
+                .clone()
+                .unwrap_or_else(|| review.namespace.to_string()),
+        ),
     ];
     let shown = |text: &str| error_text::line(text);
-    pairs.into_iter().find(|(_, written, payload)| written != payload).map_or(Ok(()), |(what, written, payload)| {
-        Err(RecordError::Disagrees { name: shown(name), what, written: shown(&written), payload: shown(&payload) })
-    })
+    pairs
+        .into_iter()
+        .find(|(_, written, payload)| written != payload)
+        .map_or(Ok(()), |(what, written, payload)| {
+            Err(RecordError::Disagrees {
+                name: shown(name),
+                what,
+                written: shown(&written),
+                payload: shown(&payload),
+            })
+        })
 }

@@ -52,7 +52,10 @@ fn shape_at(body: &[u8], offset: usize) -> ReviewError {
     let before = body.get(..offset).unwrap_or_default();
     let lines = before.split(|byte| *byte == b'\n');
     let column = lines.clone().next_back().map_or(0, <[u8]>::len);
-    ReviewError::Shape { line: lines.count(), column: column + 1 }
+    ReviewError::Shape {
+        line: lines.count(),
+        column: column + 1,
+    }
 }
 
 /// What kind of change is asked for.
@@ -147,7 +150,10 @@ impl<'a> Raw<'a> {
 
 impl<'de: 'a, 'a> Deserialize<'de> for Raw<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        <&RawValue>::deserialize(deserializer).map(|raw| Self { text: raw.get(), position: 0 })
+        <&RawValue>::deserialize(deserializer).map(|raw| Self {
+            text: raw.get(),
+            position: 0,
+        })
     }
 }
 
@@ -179,9 +185,10 @@ impl<'a> Review<'a> {
         let text = str::from_utf8(body).map_err(|error| shape_at(body, error.valid_up_to()))?;
         let envelope = match Tape::read(text).and_then(Envelope::of) {
             Some(envelope) => envelope,
-            None => {
-                serde_json::from_str(text).map_err(|error| ReviewError::Shape { line: error.line(), column: error.column() })?
-            }
+            None => serde_json::from_str(text).map_err(|error| ReviewError::Shape {
+                line: error.line(),
+                column: error.column(),
+            })?,
         };
         if envelope.api_version != API_VERSION {
             return Err(ReviewError::Version);
@@ -218,7 +225,10 @@ impl<'a> Review<'a> {
     /// The manager that will own the fields, empty where none is named.
     #[must_use]
     pub fn field_manager(&self) -> &str {
-        self.options.as_ref().and_then(|options| options.field_manager.as_deref()).unwrap_or_default()
+        self.options
+            .as_ref()
+            .and_then(|options| options.field_manager.as_deref())
+            .unwrap_or_default()
     }
 }
 
@@ -263,13 +273,19 @@ impl Response {
     /// A denial with its message.
     #[must_use]
     pub fn deny(message: impl Into<String>) -> Self {
-        Self { denied: Some(message.into()), ..Self::default() }
+        Self {
+            denied: Some(message.into()),
+            ..Self::default()
+        }
     }
 
     /// Allowed, with one warning.
     #[must_use]
     pub fn warn(message: impl Into<String>) -> Self {
-        Self { warnings: vec![message.into()], ..Self::default() }
+        Self {
+            warnings: vec![message.into()],
+            ..Self::default()
+        }
     }
 
     /// The answer to the request with this uid, as JSON.
@@ -285,11 +301,19 @@ impl Response {
             response: Body {
                 uid,
                 allowed: self.denied.is_none(),
-                status: self.denied.as_deref().map(|message| Status { code: 403, reason: "Forbidden", message }),
+                status: self.denied.as_deref().map(|message| Status {
+                    code: 403,
+                    reason: "Forbidden",
+                    message,
+                }),
                 patch_type: patch.as_ref().map(|_| "JSONPatch"),
                 patch,
                 warnings: bounded(&self.warnings),
-                audit_annotations: self.audit.iter().map(|(key, value)| (*key, value.as_str())).collect(),
+                audit_annotations: self
+                    .audit
+                    .iter()
+                    .map(|(key, value)| (*key, value.as_str()))
+                    .collect(),
             },
         };
         // A structure of texts and flags cannot fail to become JSON.
@@ -349,7 +373,9 @@ mod tests {
     use super::*;
 
     fn review(request: &str) -> String {
-        format!(r#"{{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{request}}}"#)
+        format!(
+            r#"{{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{request}}}"#
+        )
     }
 
     #[test]
@@ -360,8 +386,14 @@ mod tests {
             "object":{"spec":{}},"oldObject":null,"dryRun":true,"options":{"fieldManager":"helm"}}"#,
         );
         let review = Review::parse(text.as_bytes()).unwrap();
-        assert_eq!((&*review.uid, &*review.resource.resource, review.operation), ("u", "deployments", Operation::Update));
-        assert_eq!((review.object.unwrap().get(), review.old_object.is_none()), (r#"{"spec":{}}"#, true));
+        assert_eq!(
+            (&*review.uid, &*review.resource.resource, review.operation),
+            ("u", "deployments", Operation::Update)
+        );
+        assert_eq!(
+            (review.object.unwrap().get(), review.old_object.is_none()),
+            (r#"{"spec":{}}"#, true)
+        );
         assert!(review.is_dry_run());
         assert_eq!(review.field_manager(), "helm");
     }
@@ -370,8 +402,21 @@ mod tests {
     fn read<'a>(review: &'a Review<'_>) -> impl PartialEq + std::fmt::Debug + 'a {
         let raw = |raw: Option<Raw<'a>>| raw.map(Raw::get);
         (
-            (&review.uid, &review.resource, &review.sub_resource, &review.name, &review.namespace, review.operation),
-            (&review.user_info, raw(review.object), raw(review.old_object), review.dry_run, &review.options),
+            (
+                &review.uid,
+                &review.resource,
+                &review.sub_resource,
+                &review.name,
+                &review.namespace,
+                review.operation,
+            ),
+            (
+                &review.user_info,
+                raw(review.object),
+                raw(review.old_object),
+                review.dry_run,
+                &review.options,
+            ),
         )
     }
 
@@ -413,13 +458,24 @@ mod tests {
         let error = |text: &str| Review::parse(text.as_bytes()).unwrap_err().to_string();
         assert!(error("").contains("line 1, column 0"));
         assert!(error("[1").contains("not an AdmissionReview"));
-        let no_text = Review::parse(b"{\"apiVersion\":\n\"\xff").unwrap_err().to_string();
+        let no_text = Review::parse(b"{\"apiVersion\":\n\"\xff")
+            .unwrap_err()
+            .to_string();
         assert!(no_text.contains("line 2, column 2"), "{no_text}");
         assert!(error(r#"{"apiVersion":"admission.k8s.io/v1beta1"}"#).contains("another version"));
         assert!(error(r#"{"apiVersion":"admission.k8s.io/v1"}"#).contains("no request"));
         assert!(error(&review(r#"{"operation":"CREATE"}"#)).contains("no uid"));
-        assert!(error(&review(&format!(r#"{{"operation":"CREATE","uid":"{}"}}"#, "x".repeat(300)))).contains("no uid"));
-        assert!(error(&review(r#"{"operation":"EXPLODE","uid":"u"}"#)).contains("not an AdmissionReview"));
+        assert!(
+            error(&review(&format!(
+                r#"{{"operation":"CREATE","uid":"{}"}}"#,
+                "x".repeat(300)
+            )))
+            .contains("no uid")
+        );
+        assert!(
+            error(&review(r#"{"operation":"EXPLODE","uid":"u"}"#))
+                .contains("not an AdmissionReview")
+        );
         assert!(!error(r#"{"password":"hunter2"#).contains("hunter2"));
     }
 
@@ -431,9 +487,16 @@ mod tests {
         let answer: serde_json::Value = serde_json::from_slice(&response.render("u\"1")).unwrap();
         assert_eq!(answer["response"]["uid"], "u\"1");
         assert_eq!(answer["response"]["status"]["message"], "no");
-        assert_eq!(answer["response"]["patch"], serde_json::Value::Null, "a denial changes nothing");
+        assert_eq!(
+            answer["response"]["patch"],
+            serde_json::Value::Null,
+            "a denial changes nothing"
+        );
         let warnings = answer["response"]["warnings"].as_array().unwrap();
-        assert_eq!((warnings.len(), warnings[0].as_str().unwrap().len()), (16, 256));
+        assert_eq!(
+            (warnings.len(), warnings[0].as_str().unwrap().len()),
+            (16, 256)
+        );
         assert_eq!(shortened("äöü", 4), "...", "never inside a character");
     }
 }

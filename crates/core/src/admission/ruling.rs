@@ -57,7 +57,11 @@ impl Ruling {
             (None, false) => Verdict::Warn,
             (None, true) => Verdict::Allow,
         };
-        Self { response, verdict: Some(verdict), ..Self::default() }
+        Self {
+            response,
+            verdict: Some(verdict),
+            ..Self::default()
+        }
     }
 }
 
@@ -110,7 +114,9 @@ impl Outcome<'_> {
                 }
                 match action {
                     Action::Deny | Action::Hold => denials.push(judged),
-                    Action::Warn if judged.finding.missing.is_some() => lacking.push(&judged.finding),
+                    Action::Warn if judged.finding.missing.is_some() => {
+                        lacking.push(&judged.finding)
+                    }
                     Action::Warn => ruling.response.warnings.push(warning(judged)),
                     Action::Audit if !judged.finding.not_evaluated => audit_only.push(rule.id),
                     Action::Audit => {}
@@ -120,8 +126,14 @@ impl Outcome<'_> {
                 match &judged.applied {
                     Applied::Accepted => ruling.accepted.push(judged.finding.rule.id),
                     Applied::Excepted { exception } => {
-                        let name = self.policies.exceptions.get(*exception).map(|exception| exception.metadata.name.clone());
-                        ruling.excepted.push((judged.finding.rule.id, name.unwrap_or_default()));
+                        let name = self
+                            .policies
+                            .exceptions
+                            .get(*exception)
+                            .map(|exception| exception.metadata.name.clone());
+                        ruling
+                            .excepted
+                            .push((judged.finding.rule.id, name.unwrap_or_default()));
                     }
                     Applied::Acts { .. } | Applied::Off { .. } => {}
                 }
@@ -132,10 +144,14 @@ impl Outcome<'_> {
         }
         ruling.response.warnings.extend(not_evaluated(&lacking));
         for (rule, name) in dedup(&ruling.excepted) {
-            ruling.response.warnings.push(format!("milvus-guard: {rule} is let through by the UpgradeException {name}"));
+            ruling.response.warnings.push(format!(
+                "milvus-guard: {rule} is let through by the UpgradeException {name}"
+            ));
         }
         for rule in dedup(&ruling.accepted) {
-            ruling.response.warnings.push(format!("milvus-guard: {rule} was accepted by the deployer, for this change only"));
+            ruling.response.warnings.push(format!(
+                "milvus-guard: {rule} was accepted by the deployer, for this change only"
+            ));
         }
         if !ruling.response.warnings.is_empty() {
             worst = Verdict::Warn;
@@ -150,7 +166,11 @@ impl Outcome<'_> {
     }
 
     /// How the denial may be accepted, where all of it may be.
-    fn hint(&self, release: &JudgedRelease, findings: &[(&JudgedFinding, Action)]) -> Option<String> {
+    fn hint(
+        &self,
+        release: &JudgedRelease,
+        findings: &[(&JudgedFinding, Action)],
+    ) -> Option<String> {
         let scope = Scope {
             release: &release.name,
             namespace: release.namespace.as_deref(),
@@ -158,18 +178,28 @@ impl Outcome<'_> {
             to: release.to.as_ref().map(|build| build.version),
         };
         let acceptable = self.policies.self_accept(&scope);
-        let mut denied: Vec<&str> =
-            findings.iter().filter(|(_, action)| *action >= Action::Hold).map(|(judged, _)| judged.finding.rule.id).collect();
+        let mut denied: Vec<&str> = findings
+            .iter()
+            .filter(|(_, action)| *action >= Action::Hold)
+            .map(|(judged, _)| judged.finding.rule.id)
+            .collect();
         denied.dedup();
         if denied.is_empty() || !denied.iter().all(|rule| acceptable.contains(rule)) {
             return None;
         }
         Some(match self.way {
             Way::Helm { revision } => {
-                format!("To accept it once: helm upgrade ... {}", acceptance::helm_flag(&denied, revision))
+                format!(
+                    "To accept it once: helm upgrade ... {}",
+                    acceptance::helm_flag(&denied, revision)
+                )
             }
             Way::Object => {
-                format!("To accept it once, set the annotation {}: {} in the same change", acceptance::ACCEPT, denied.join(","))
+                format!(
+                    "To accept it once, set the annotation {}: {} in the same change",
+                    acceptance::ACCEPT,
+                    denied.join(",")
+                )
             }
         })
     }
@@ -187,15 +217,27 @@ impl Ruling {
         if let Some((namespace, name)) = &self.release {
             audit.push(("release", format!("{namespace}/{name}")));
         }
-        let acting: Vec<&str> = self.rules.iter().filter(|(_, action)| *action > Action::Audit).map(|(rule, _)| *rule).collect();
-        for (key, rules) in [("rules", acting), ("audited", audit_only.to_vec()), ("accepted", self.accepted.clone())] {
+        let acting: Vec<&str> = self
+            .rules
+            .iter()
+            .filter(|(_, action)| *action > Action::Audit)
+            .map(|(rule, _)| *rule)
+            .collect();
+        for (key, rules) in [
+            ("rules", acting),
+            ("audited", audit_only.to_vec()),
+            ("accepted", self.accepted.clone()),
+        ] {
             let rules = dedup(&rules);
             if !rules.is_empty() {
                 audit.push((key, rules.join(",")));
             }
         }
         if !self.excepted.is_empty() {
-            let names: Vec<String> = dedup(&self.excepted).iter().map(|(rule, name)| format!("{rule} by {name}")).collect();
+            let names: Vec<String> = dedup(&self.excepted)
+                .iter()
+                .map(|(rule, name)| format!("{rule} by {name}"))
+                .collect();
             audit.push(("excepted", names.join(", ")));
         }
     }
@@ -215,15 +257,28 @@ fn dedup<T: Clone + PartialEq>(items: &[T]) -> Vec<T> {
 fn sentence(judged: &JudgedFinding, others: usize, gate: Gate) -> String {
     let finding = &judged.finding;
     let why = finding.why.as_deref().unwrap_or(finding.rule.why);
-    let act = finding.fix.command.as_deref().map_or_else(|| finding.fix.text.to_string(), |command| format!("run: {command}"));
+    let act = finding.fix.command.as_deref().map_or_else(
+        || finding.fix.text.to_string(),
+        |command| format!("run: {command}"),
+    );
     let separator = if gate == Gate::Release { "\n  " } else { " | " };
-    let others = if others == 0 { String::new() } else { format!(" (and {others} more)") };
-    format!("{} {}: {}{others}.{separator}why: {why}{separator}do: {act}", finding.rule.id, finding.rule.name, finding.message)
+    let others = if others == 0 {
+        String::new()
+    } else {
+        format!(" (and {others} more)")
+    };
+    format!(
+        "{} {}: {}{others}.{separator}why: {why}{separator}do: {act}",
+        finding.rule.id, finding.rule.name, finding.message
+    )
 }
 
 fn warning(judged: &JudgedFinding) -> String {
     let finding = &judged.finding;
-    format!("{} {}: {}. {}", finding.rule.id, finding.rule.name, finding.message, finding.fix.text)
+    format!(
+        "{} {}: {}. {}",
+        finding.rule.id, finding.rule.name, finding.message, finding.fix.text
+    )
 }
 
 /// One warning for each missing fact, with every rule that lacks it. What the command line could be given is of no use here,
@@ -231,7 +286,10 @@ fn warning(judged: &JudgedFinding) -> String {
 fn not_evaluated(lacking: &[&Finding]) -> Vec<String> {
     let mut facts: Vec<(&str, Vec<&str>)> = Vec::new();
     for finding in lacking {
-        let what = finding.missing.as_ref().map_or(&*finding.message, Missing::what);
+        let what = finding
+            .missing
+            .as_ref()
+            .map_or(&*finding.message, Missing::what);
         match facts.iter_mut().find(|(known, _)| *known == what) {
             Some((_, rules)) if rules.contains(&finding.rule.id) => {}
             Some((_, rules)) => rules.push(finding.rule.id),
@@ -250,25 +308,44 @@ fn not_evaluated(lacking: &[&Finding]) -> Vec<String> {
 
 /// The most telling first: the sentences come worst first, and the gate's word about the state of things last.
 fn message(gate: Gate, found: &[&JudgedFinding], hints: &[String]) -> String {
-    let rules = dedup(&found.iter().map(|judged| judged.finding.rule.id).collect::<Vec<_>>());
+    let rules = dedup(
+        &found
+            .iter()
+            .map(|judged| judged.finding.rule.id)
+            .collect::<Vec<_>>(),
+    );
     let denials: Vec<String> = rules
         .iter()
         .filter_map(|rule| {
-            let all: Vec<&&JudgedFinding> = found.iter().filter(|judged| judged.finding.rule.id == *rule).collect();
-            let messages = dedup(&all.iter().map(|judged| &judged.finding.message).collect::<Vec<_>>());
+            let all: Vec<&&JudgedFinding> = found
+                .iter()
+                .filter(|judged| judged.finding.rule.id == *rule)
+                .collect();
+            let messages = dedup(
+                &all.iter()
+                    .map(|judged| &judged.finding.message)
+                    .collect::<Vec<_>>(),
+            );
             Some(sentence(all.first()?, messages.len() - 1, gate))
         })
         .collect();
     let separator = if gate == Gate::Release { "\n" } else { " || " };
     let mut parts: Vec<String> = denials.iter().take(MAX_NAMED).cloned().collect();
     if denials.len() > MAX_NAMED {
-        parts.push(format!("and {} more; milvus-guard check lists all", denials.len() - MAX_NAMED));
+        parts.push(format!(
+            "and {} more; milvus-guard check lists all",
+            denials.len() - MAX_NAMED
+        ));
     }
     parts.extend(dedup(hints));
     if gate == Gate::Release {
         parts.push("Nothing was changed: the release and what runs are as before.".into());
     }
-    let lead = if gate == Gate::Release { "milvus-guard stops this release.\n" } else { "milvus-guard: " };
+    let lead = if gate == Gate::Release {
+        "milvus-guard stops this release.\n"
+    } else {
+        "milvus-guard: "
+    };
     shortened(&format!("{lead}{}", parts.join(separator)), MAX_MESSAGE)
 }
 
@@ -281,19 +358,42 @@ mod tests {
         parity::{review, scene},
         scene::Accounts,
     };
-    use crate::{admission::review::MAX_WARNING, evaluate::Verdict, evidence::Facts, rules::testing::Fixture};
+    use crate::{
+        admission::review::MAX_WARNING, evaluate::Verdict, evidence::Facts, rules::testing::Fixture,
+    };
 
     #[test]
     fn what_guards_data_and_could_not_look_is_one_short_warning() {
-        let (before, after) = (Fixture::cluster("2.5.27"), Fixture::cluster("2.5.27").tag(&"t".repeat(120)));
+        let (before, after) = (
+            Fixture::cluster("2.5.27"),
+            Fixture::cluster("2.5.27").tag(&"t".repeat(120)),
+        );
         let accounts = Accounts::default();
         let text = review(Some(&before), &after, "pending-upgrade", &json!({}));
-        let ruling =
-            Task::of(&Review::parse(text.as_bytes()).unwrap()).judge(&scene(Some(&before), &Facts::default(), &accounts));
-        assert_eq!((ruling.verdict, ruling.response.denied), (Some(Verdict::Warn), None));
-        let lacking: Vec<&String> = ruling.response.warnings.iter().filter(|text| text.contains("not evaluated")).collect();
+        let ruling = Task::of(&Review::parse(text.as_bytes()).unwrap()).judge(&scene(
+            Some(&before),
+            &Facts::default(),
+            &accounts,
+        ));
+        assert_eq!(
+            (ruling.verdict, ruling.response.denied),
+            (Some(Verdict::Warn), None)
+        );
+        let lacking: Vec<&String> = ruling
+            .response
+            .warnings
+            .iter()
+            .filter(|text| text.contains("not evaluated"))
+            .collect();
         assert_eq!(lacking.len(), 1, "{lacking:?}");
-        assert!(lacking[0].starts_with("MG103 not evaluated: the version of milvusdb/milvus:ttt"), "{lacking:?}");
-        assert!(lacking[0].ends_with("Run milvus-guard check first.") && lacking[0].len() <= MAX_WARNING, "{lacking:?}");
+        assert!(
+            lacking[0].starts_with("MG103 not evaluated: the version of milvusdb/milvus:ttt"),
+            "{lacking:?}"
+        );
+        assert!(
+            lacking[0].ends_with("Run milvus-guard check first.")
+                && lacking[0].len() <= MAX_WARNING,
+            "{lacking:?}"
+        );
     }
 }

@@ -35,7 +35,10 @@ impl Accounts {
     #[must_use]
     pub fn new(namespace: &str, guard: &str, job: &str) -> Self {
         let account = |name: &str| format!("system:serviceaccount:{namespace}:{name}");
-        Self { guard: account(guard), job: account(job) }
+        Self {
+            guard: account(guard),
+            job: account(job),
+        }
     }
 }
 
@@ -123,19 +126,31 @@ enum Why {
 impl Other<'_> {
     /// What the change that the question is about does to this release; `None` if the question is about nothing.
     pub(super) fn judge(&self, question: &Question<'_>) -> Option<JudgedRelease> {
-        let before = Snapshot { releases: vec![Release::clone(&self.release)], ..Snapshot::default() };
-        let mut judged = judge(&Question { before: Some(&before), ..*question }).releases.pop()?;
+        let before = Snapshot {
+            releases: vec![Release::clone(&self.release)],
+            ..Snapshot::default()
+        };
+        let mut judged = judge(&Question {
+            before: Some(&before),
+            ..*question
+        })
+        .releases
+        .pop()?;
         let counts = match self.why {
             Why::Objects => None,
             Why::Data => Some(Behavior::ComparesSharedData),
             Why::Settings => Some(Behavior::ComparesSettings),
         };
         if let Some(counts) = counts {
-            judged.findings.retain(|judged| judged.finding.rule.has(counts) && !judged.finding.not_evaluated);
+            judged
+                .findings
+                .retain(|judged| judged.finding.rule.has(counts) && !judged.finding.not_evaluated);
         }
         let release = self.release.label();
         let compared = match self.why {
-            Why::Objects => format!("compared with release {release}, whose objects this one would replace"),
+            Why::Objects => {
+                format!("compared with release {release}, whose objects this one would replace")
+            }
             Why::Data => format!("compared with release {release}, whose data this one would use"),
             Why::Settings => "compared with the settings that were last seen".to_owned(),
         };
@@ -148,23 +163,51 @@ impl Other<'_> {
 
 impl Scene<'_> {
     /// The releases beside `old` that a release must be compared with: those that run, and those whose data is left.
-    pub(super) fn others<'s>(&'s self, running: &'s [Release], old: Option<&Release>, new: &Release) -> Vec<Other<'s>> {
-        let is_old = |release: &Release| old.is_some_and(|old| old.name == release.name && old.app_name == release.app_name);
-        let candidates = running.iter().chain(self.remembered.iter()).filter(|release| !is_old(release));
+    pub(super) fn others<'s>(
+        &'s self,
+        running: &'s [Release],
+        old: Option<&Release>,
+        new: &Release,
+    ) -> Vec<Other<'s>> {
+        let is_old = |release: &Release| {
+            old.is_some_and(|old| old.name == release.name && old.app_name == release.app_name)
+        };
+        let candidates = running
+            .iter()
+            .chain(self.remembered.iter())
+            .filter(|release| !is_old(release));
         let location = new.data_location();
         let shares = |release: &Release| {
             if release.shares_objects_with(new) {
                 return Some(Why::Objects);
             }
-            let same = location.as_ref().zip(release.data_location()).is_some_and(|(one, other)| one.is_same(&other));
+            let same = location
+                .as_ref()
+                .zip(release.data_location())
+                .is_some_and(|(one, other)| one.is_same(&other));
             same.then_some(Why::Data)
         };
-        let mut others: Vec<Other<'s>> =
-            candidates.filter_map(|release| Some(Other { release: Cow::Borrowed(release), why: shares(release)? })).collect();
+        let mut others: Vec<Other<'s>> = candidates
+            .filter_map(|release| {
+                Some(Other {
+                    release: Cow::Borrowed(release),
+                    why: shares(release)?,
+                })
+            })
+            .collect();
         let settings = self.last_known.iter().filter(|release| is_old(release));
-        others.extend(settings.map(|release| Other { release: Cow::Borrowed(release), why: Why::Settings }));
-        let elsewhere = location.as_ref().map(|location| (self.elsewhere.0)(location)).unwrap_or_default();
-        others.extend(elsewhere.into_iter().map(|release| Other { release: Cow::Owned(release), why: Why::Data }));
+        others.extend(settings.map(|release| Other {
+            release: Cow::Borrowed(release),
+            why: Why::Settings,
+        }));
+        let elsewhere = location
+            .as_ref()
+            .map(|location| (self.elsewhere.0)(location))
+            .unwrap_or_default();
+        others.extend(elsewhere.into_iter().map(|release| Other {
+            release: Cow::Owned(release),
+            why: Why::Data,
+        }));
         others
     }
 

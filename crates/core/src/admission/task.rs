@@ -75,20 +75,33 @@ impl<'a> Task<'a> {
                 Ok(None) => nothing(Gate::Documents),
                 Err(reason) => Self::Unjudged(Gate::Documents, reason),
             },
-            ("", "secrets" | "configmaps") if review.operation == Operation::Create && ReleaseTask::is_record(review) => {
+            ("", "secrets" | "configmaps")
+                if review.operation == Operation::Create && ReleaseTask::is_record(review) =>
+            {
                 match ReleaseTask::of(review, budget) {
                     Ok(Some(task)) => Self::Release(Box::new(task)),
                     Ok(None) => nothing(Gate::Release),
                     Err(RecordError::NeedsRoom) => Self::NeedsRoom(Gate::Release),
-                    Err(error @ RecordError::Disagrees { .. }) => {
-                        Self::Done(Gate::Release, Box::new(Ruling::of(Response::deny(format!("milvus-guard: {error}.")))))
-                    }
-                    Err(RecordError::Unreadable(reason)) => {
-                        Self::Unjudged(Gate::Release, format!("milvus-guard could not read this Helm release: {reason}"))
-                    }
+                    Err(error @ RecordError::Disagrees { .. }) => Self::Done(
+                        Gate::Release,
+                        Box::new(Ruling::of(Response::deny(format!(
+                            "milvus-guard: {error}."
+                        )))),
+                    ),
+                    Err(RecordError::Unreadable(reason)) => Self::Unjudged(
+                        Gate::Release,
+                        format!("milvus-guard could not read this Helm release: {reason}"),
+                    ),
                 }
             }
-            ("", "secrets" | "configmaps" | "persistentvolumeclaims" | "pods" | "replicationcontrollers")
+            (
+                "",
+                "secrets"
+                | "configmaps"
+                | "persistentvolumeclaims"
+                | "pods"
+                | "replicationcontrollers",
+            )
             | ("apps" | "batch", _) => match WorkloadTask::of(review) {
                 Ok(Some(task)) => Self::Workload(Box::new(task)),
                 Ok(None) => nothing(Gate::Workload),
@@ -142,7 +155,10 @@ impl<'a> Task<'a> {
 }
 
 /// Reads an object of a review. Where the API server has not made up a name yet, the prefix stands for it.
-pub(super) fn object<'a>(raw: &'a str, namespace: &str) -> Result<(Tree<'a>, Option<Object>), String> {
+pub(super) fn object<'a>(
+    raw: &'a str,
+    namespace: &str,
+) -> Result<(Tree<'a>, Option<Object>), String> {
     let mut node: Tree<'_> = serde_json::from_str(raw).map_err(|error| unread(&error))?;
     name_it(&mut node);
     let object = read(&node, namespace);
@@ -156,29 +172,51 @@ pub(super) fn unread(error: &serde_json::Error) -> String {
     if error.to_string().starts_with(&exceeded.to_string()) {
         return format!("milvus-guard cannot read the object: {exceeded}");
     }
-    format!("milvus-guard cannot read the object (line {}, column {})", error.line(), error.column())
+    format!(
+        "milvus-guard cannot read the object (line {}, column {})",
+        error.line(),
+        error.column()
+    )
 }
 
 /// The same from a review's tape; `None` if it has to be read from its text: it has no name yet, or is no object.
 pub(super) fn object_at(at: At<'_, '_>, namespace: &str) -> Option<Object> {
-    at.text_at(&["metadata", "name"]).filter(|name| !name.is_empty())?;
+    at.text_at(&["metadata", "name"])
+        .filter(|name| !name.is_empty())?;
     read(at, namespace)
 }
 
 fn read<'t>(object: impl View<'t>, namespace: &str) -> Option<Object> {
-    let origin = Origin { source: SOURCE.into(), document: 0, line: 0 };
-    Object::read(object, &origin, Some(namespace).filter(|namespace| !namespace.is_empty()))
+    let origin = Origin {
+        source: SOURCE.into(),
+        document: 0,
+        line: 0,
+    };
+    Object::read(
+        object,
+        &origin,
+        Some(namespace).filter(|namespace| !namespace.is_empty()),
+    )
 }
 
 fn name_it(node: &mut Tree<'_>) {
     use crate::manifest::node::Kind;
-    let unnamed = node.text_at(&["metadata", "name"]).is_none_or(str::is_empty);
+    let unnamed = node
+        .text_at(&["metadata", "name"])
+        .is_none_or(str::is_empty);
     if !unnamed {
         return;
     }
-    let prefix = node.text_at(&["metadata", "generateName"]).unwrap_or("unnamed").to_owned();
-    let Kind::Mapping(entries) = &mut node.kind else { return };
-    let Some((_, metadata)) = entries.iter_mut().find(|(key, _)| &**key == "metadata") else { return };
+    let prefix = node
+        .text_at(&["metadata", "generateName"])
+        .unwrap_or("unnamed")
+        .to_owned();
+    let Kind::Mapping(entries) = &mut node.kind else {
+        return;
+    };
+    let Some((_, metadata)) = entries.iter_mut().find(|(key, _)| &**key == "metadata") else {
+        return;
+    };
     if let Kind::Mapping(fields) = &mut metadata.kind {
         fields.retain(|(key, _)| &**key != "name");
         fields.push(("name".into(), Tree::string(&prefix)));

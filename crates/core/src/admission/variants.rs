@@ -22,11 +22,16 @@ use crate::{
 /// The ruling on a record of Helm with this manifest.
 fn by_helm(scene: &Scene<'_>, manifest: &str, status: &str) -> Ruling {
     let inside = |release: &mut Value| release["manifest"] = json!(manifest);
-    rule(&record(&Fixture::cluster("2.4.5"), status, |_| {}, inside), scene)
+    rule(
+        &record(&Fixture::cluster("2.4.5"), status, |_| {}, inside),
+        scene,
+    )
 }
 
 fn workload(fixture: &Fixture, name: &str) -> Value {
-    let is = |object: &Value| object["metadata"]["name"] == name && object.pointer("/spec/template").is_some();
+    let is = |object: &Value| {
+        object["metadata"]["name"] == name && object.pointer("/spec/template").is_some()
+    };
     documents_of(fixture).into_values().find(is).unwrap()
 }
 
@@ -42,46 +47,111 @@ fn put(scene: &Scene<'_>, old: &Value, new: &Value, manager: &str) -> Ruling {
 #[case::typed_list("DeploymentList", "apps/v1")]
 fn a_list_in_a_manifest_is_judged_like_its_objects(#[case] kind: &str, #[case] api: &str) {
     let accounts = Accounts::default();
-    let scene = scene(Some(&Fixture::cluster("2.1.4")), &Facts::default(), &accounts);
+    let scene = scene(
+        Some(&Fixture::cluster("2.1.4")),
+        &Facts::default(),
+        &accounts,
+    );
     let list = |version: &str| {
         let objects = documents_of(&Fixture::cluster(version)).into_values();
-        let items: Vec<Value> = objects.filter(|object| kind == "List" || object["kind"] == "Deployment").collect();
+        let items: Vec<Value> = objects
+            .filter(|object| kind == "List" || object["kind"] == "Deployment")
+            .collect();
         json!({"apiVersion": api, "kind": kind, "items": items})
     };
-    let nested =
-        |version: &str| (0..40).fold(list(version), |inner, _| json!({"apiVersion": "v1", "kind": "List", "items": [inner]}));
+    let nested = |version: &str| {
+        (0..40).fold(
+            list(version),
+            |inner, _| json!({"apiVersion": "v1", "kind": "List", "items": [inner]}),
+        )
+    };
     for make in [&list as &dyn Fn(&str) -> Value, &nested] {
-        denied(&by_helm(&scene, &make("2.2.16").to_string(), "pending-upgrade"), "MG101");
+        denied(
+            &by_helm(&scene, &make("2.2.16").to_string(), "pending-upgrade"),
+            "MG101",
+        );
         let allowed = by_helm(&scene, &make("2.1.4").to_string(), "pending-upgrade");
         assert_eq!(allowed.response.denied, None);
-        assert!(allowed.decision.is_some_and(|decision| decision.objects.len() >= 8), "each object is covered");
+        assert!(
+            allowed
+                .decision
+                .is_some_and(|decision| decision.objects.len() >= 8),
+            "each object is covered"
+        );
     }
 }
 
 #[test]
 fn escapes_hide_no_word_from_the_release_gate() {
     let accounts = Accounts::default();
-    let scene = scene(Some(&Fixture::cluster("2.1.4")), &Facts::default(), &accounts);
+    let scene = scene(
+        Some(&Fixture::cluster("2.1.4")),
+        &Facts::default(),
+        &accounts,
+    );
     let all = |version: &str| {
-        let items: Vec<Value> = documents_of(&Fixture::cluster(version)).into_values().collect();
+        let items: Vec<Value> = documents_of(&Fixture::cluster(version))
+            .into_values()
+            .collect();
         json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string()
     };
-    for escape in ["\\u006dilvus", "m\\x69lvus", "mil\\\n  vus", "mil\\U00000076us"] {
-        denied(&by_helm(&scene, &all("2.2.16").replace("milvus", escape), "pending-upgrade"), "MG101");
-        assert_eq!(by_helm(&scene, &all("2.1.4").replace("milvus", escape), "pending-upgrade").response.denied, None);
+    for escape in [
+        "\\u006dilvus",
+        "m\\x69lvus",
+        "mil\\\n  vus",
+        "mil\\U00000076us",
+    ] {
+        denied(
+            &by_helm(
+                &scene,
+                &all("2.2.16").replace("milvus", escape),
+                "pending-upgrade",
+            ),
+            "MG101",
+        );
+        assert_eq!(
+            by_helm(
+                &scene,
+                &all("2.1.4").replace("milvus", escape),
+                "pending-upgrade"
+            )
+            .response
+            .denied,
+            None
+        );
     }
-    let other = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: \"w\\u0065b\"}\nspec: {}\n";
+    let other =
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: \"w\\u0065b\"}\nspec: {}\n";
     let ruling = by_helm(&scene, other, "pending-install");
-    assert!(ruling.response.denied.is_none() && ruling.decision.is_none(), "another chart: {ruling:?}");
+    assert!(
+        ruling.response.denied.is_none() && ruling.decision.is_none(),
+        "another chart: {ruling:?}"
+    );
 }
 
 #[test]
 fn an_object_that_stands_twice_in_a_manifest_counts_twice() {
     let accounts = Accounts::default();
-    let scene = scene(Some(&Fixture::cluster("2.1.4")), &Facts::default(), &accounts);
-    let twice = |one: &str, two: &str| format!("{}---\n{}", Fixture::cluster(one).yaml(), Fixture::cluster(two).yaml());
-    denied(&by_helm(&scene, &twice("2.1.4", "2.2.16"), "pending-upgrade"), "MG101");
-    denied(&by_helm(&scene, &twice("2.2.16", "2.1.4"), "pending-upgrade"), "MG101");
+    let scene = scene(
+        Some(&Fixture::cluster("2.1.4")),
+        &Facts::default(),
+        &accounts,
+    );
+    let twice = |one: &str, two: &str| {
+        format!(
+            "{}---\n{}",
+            Fixture::cluster(one).yaml(),
+            Fixture::cluster(two).yaml()
+        )
+    };
+    denied(
+        &by_helm(&scene, &twice("2.1.4", "2.2.16"), "pending-upgrade"),
+        "MG101",
+    );
+    denied(
+        &by_helm(&scene, &twice("2.2.16", "2.1.4"), "pending-upgrade"),
+        "MG101",
+    );
 }
 
 #[rstest]
@@ -89,10 +159,20 @@ fn an_object_that_stands_twice_in_a_manifest_counts_twice() {
 #[case::rollback("pending-rollback")]
 fn a_forged_state_of_a_record_changes_nothing_about_data(#[case] status: &str) {
     let accounts = Accounts::default();
-    let scene = scene(Some(&Fixture::cluster("2.1.4")), &Facts::default(), &accounts);
-    denied(&by_helm(&scene, &Fixture::cluster("2.2.16").yaml(), status), "MG101");
+    let scene = scene(
+        Some(&Fixture::cluster("2.1.4")),
+        &Facts::default(),
+        &accounts,
+    );
+    denied(
+        &by_helm(&scene, &Fixture::cluster("2.2.16").yaml(), status),
+        "MG101",
+    );
     // Objects that say that they go to another namespace.
-    let elsewhere = Fixture::cluster("2.2.16").yaml().replace("metadata:\n  name:", "metadata:\n  namespace: elsewhere\n  name:");
+    let elsewhere = Fixture::cluster("2.2.16").yaml().replace(
+        "metadata:\n  name:",
+        "metadata:\n  namespace: elsewhere\n  name:",
+    );
     denied(&by_helm(&scene, &elsewhere, status), "MG101");
 }
 
@@ -101,7 +181,12 @@ fn a_decision_does_not_cover_another_number_of_members() {
     let accounts = Accounts::default();
     let fixture = with_etcd("");
     let alone = scene(Some(&fixture), &Facts::default(), &accounts);
-    let decision = rule(&review(Some(&fixture), &fixture, "pending-upgrade", &json!({})), &alone).decision.unwrap();
+    let decision = rule(
+        &review(Some(&fixture), &fixture, "pending-upgrade", &json!({})),
+        &alone,
+    )
+    .decision
+    .unwrap();
     let mut decided = alone.clone();
     decided.decisions = Arc::new([decision]);
     let mut old = workload(&fixture, "my-release-etcd");
@@ -167,19 +252,28 @@ fn a_variable_that_leads_to_other_data_is_denied(#[case] id: &str, #[case] varia
 }
 
 #[test]
-fn a_deleted_configuration_and_another_root_path_by_variable_are_compared_with_what_was_last_seen() {
+fn a_deleted_configuration_and_another_root_path_by_variable_are_compared_with_what_was_last_seen()
+{
     let accounts = Accounts::default();
     let fixture = Fixture::cluster("2.4.5").default_yaml(ROOT);
     let mut scene = scene(Some(&fixture), &Facts::default(), &accounts);
     scene.last_known = scene.place.snapshot.releases.clone().into();
-    scene.place = Arc::new(Place::new(objects(&fixture).into_iter().filter(|object| !matches!(object, Object::Config(_)))));
+    scene.place = Arc::new(Place::new(
+        objects(&fixture)
+            .into_iter()
+            .filter(|object| !matches!(object, Object::Config(_))),
+    ));
     let old = workload(&fixture, "my-release-milvus-rootcoord");
     let with = |root: &str| {
         let mut new = old.clone();
-        new["spec"]["template"]["spec"]["containers"][0]["env"] = json!([{"name": "ETCD_ROOTPATH", "value": root}]);
+        new["spec"]["template"]["spec"]["containers"][0]["env"] =
+            json!([{"name": "ETCD_ROOTPATH", "value": root}]);
         put(&scene, &old, &new, "kubectl")
     };
-    denied(&with("other"), "compared with the settings that were last seen");
+    denied(
+        &with("other"),
+        "compared with the settings that were last seen",
+    );
     assert_eq!(with("prod").response.denied, None);
 }
 
@@ -211,10 +305,22 @@ fn the_data_of_a_standalone_stays_on_its_volume(#[case] id: &str, #[case] change
     let old = workload(&fixture, "my-release-milvus-standalone");
     let mut new = old.clone();
     let pod = &mut new["spec"]["template"]["spec"];
-    let at = |list: &Value| list.as_array().unwrap().iter().position(|one| one["name"] == "disk").unwrap();
-    let (volume, mount) = (at(&pod["volumes"]), at(&pod["containers"][0]["volumeMounts"]));
+    let at = |list: &Value| {
+        list.as_array()
+            .unwrap()
+            .iter()
+            .position(|one| one["name"] == "disk")
+            .unwrap()
+    };
+    let (volume, mount) = (
+        at(&pod["volumes"]),
+        at(&pod["containers"][0]["volumeMounts"]),
+    );
     pod["volumes"].as_array_mut().unwrap().swap(0, volume);
-    pod["containers"][0]["volumeMounts"].as_array_mut().unwrap().swap(0, mount);
+    pod["containers"][0]["volumeMounts"]
+        .as_array_mut()
+        .unwrap()
+        .swap(0, mount);
     change(pod);
     let ruling = put(&scene, &old, &new, "kubectl");
     if id.is_empty() {
@@ -226,8 +332,12 @@ fn the_data_of_a_standalone_stays_on_its_volume(#[case] id: &str, #[case] change
 
 #[rstest]
 #[case::mirror("registry.example.com/mirror/milvusdb-milvus:v2.2.16")]
-#[case::digest("milvusdb/milvus@sha256:1111111111111111111111111111111111111111111111111111111111111111")]
-#[case::tag_and_digest("milvusdb/milvus:v2.2.16@sha256:1111111111111111111111111111111111111111111111111111111111111111")]
+#[case::digest(
+    "milvusdb/milvus@sha256:1111111111111111111111111111111111111111111111111111111111111111"
+)]
+#[case::tag_and_digest(
+    "milvusdb/milvus:v2.2.16@sha256:1111111111111111111111111111111111111111111111111111111111111111"
+)]
 #[case::branch("milvusdb/milvus:2.2-latest")]
 #[case::no_tag("milvusdb/milvus")]
 #[case::another_name("corp/vectors:7")]
@@ -244,7 +354,10 @@ fn every_way_to_write_another_image_meets_the_rules(#[case] image: &str) {
     let mut container = old["spec"]["template"]["spec"]["containers"][0].clone();
     container["image"] = json!(image);
     container["name"] = json!("beside");
-    beside["spec"]["template"]["spec"]["containers"].as_array_mut().unwrap().push(container.clone());
+    beside["spec"]["template"]["spec"]["containers"]
+        .as_array_mut()
+        .unwrap()
+        .push(container.clone());
     denied(&put(&scene, &old, &beside, "kubectl"), "MG101");
     let mut first = old.clone();
     container["restartPolicy"] = json!("Always");
@@ -252,17 +365,25 @@ fn every_way_to_write_another_image_meets_the_rules(#[case] image: &str) {
     denied(&put(&scene, &old, &first, "kubectl"), "MG101");
     // The same version from a mirror.
     let mut mirrored = old.clone();
-    mirrored["spec"]["template"]["spec"]["containers"][0]["image"] = json!("registry.example.com/mirror/milvusdb/milvus:v2.1.4");
-    assert_eq!(put(&scene, &old, &mirrored, "kubectl").response.denied, None);
+    mirrored["spec"]["template"]["spec"]["containers"][0]["image"] =
+        json!("registry.example.com/mirror/milvusdb/milvus:v2.1.4");
+    assert_eq!(
+        put(&scene, &old, &mirrored, "kubectl").response.denied,
+        None
+    );
 }
 
 #[rstest]
 #[case("etcd: {endpoints: [\"http://root:hunter2@other:2379\"]}\n")]
 #[case("etcd: {endpoints: [\"http://root:hun/hunter2@other:2379\"]}\n")]
 #[case("etcd: {endpoints: [\"http://root:hunter2?x@other:2379\"]}\n")]
-#[case("mq: {type: pulsar}\npulsar: {address: \"pulsar://u:hunter2/x@p:6650\", authParams: \"token:hunter2\"}\n")]
+#[case(
+    "mq: {type: pulsar}\npulsar: {address: \"pulsar://u:hunter2/x@p:6650\", authParams: \"token:hunter2\"}\n"
+)]
 #[case("mq: {type: kafka}\nkafka: {brokerList: \"u:hunter2/x@k:9092\", saslPassword: hunter2}\n")]
-#[case("minio: {address: \"http://u:hunter2?@m:9000\", accessKeyID: hunter2, secretAccessKey: hunter2, bucketName: other}\n")]
+#[case(
+    "minio: {address: \"http://u:hunter2?@m:9000\", accessKeyID: hunter2, secretAccessKey: hunter2, bucketName: other}\n"
+)]
 #[case("minio: {secretAccessKey: \"hunter2\n")]
 #[case("minio: hunter2\n  x: y\n")]
 #[case("minio: *hunter2\n")]
@@ -272,8 +393,16 @@ fn no_password_of_a_configuration_is_told(#[case] yaml: &str) {
     let fixture = Fixture::cluster("2.4.5").default_yaml(ROOT);
     let after = Fixture::cluster("2.4.5").default_yaml(ROOT).user_yaml(yaml);
     let scene = scene(Some(&fixture), &Facts::default(), &accounts);
-    let whole = rule(&review(Some(&fixture), &after, "pending-upgrade", &json!({})), &scene);
-    let config = |fixture: &Fixture| documents_of(fixture).into_values().find(|object| object["kind"] == "ConfigMap").unwrap();
+    let whole = rule(
+        &review(Some(&fixture), &after, "pending-upgrade", &json!({})),
+        &scene,
+    );
+    let config = |fixture: &Fixture| {
+        documents_of(fixture)
+            .into_values()
+            .find(|object| object["kind"] == "ConfigMap")
+            .unwrap()
+    };
     let alone = put(&scene, &config(&fixture), &config(&after), "kubectl");
     for ruling in [whole, alone] {
         let told = format!("{ruling:?}").to_ascii_lowercase();
@@ -290,9 +419,17 @@ fn no_password_of_a_configuration_is_told(#[case] yaml: &str) {
 #[case::pod("v1", "Pod", "")]
 #[case::rollout("argoproj.io/v1alpha1", "Rollout", "/spec/template")]
 #[case::clone_set("apps.kruise.io/v1alpha1", "CloneSet", "/spec/template")]
-fn no_other_kind_starts_another_version_on_the_same_data(#[case] api: &str, #[case] kind: &str, #[case] at: &str) {
+fn no_other_kind_starts_another_version_on_the_same_data(
+    #[case] api: &str,
+    #[case] kind: &str,
+    #[case] at: &str,
+) {
     let accounts = Accounts::default();
-    let scene = scene(Some(&Fixture::cluster("2.1.4")), &Facts::default(), &accounts);
+    let scene = scene(
+        Some(&Fixture::cluster("2.1.4")),
+        &Facts::default(),
+        &accounts,
+    );
     let created = |version: &str, name: &str| {
         let deployment = workload(&Fixture::cluster(version), "my-release-milvus-rootcoord");
         let mut object = json!({"apiVersion": api, "kind": kind, "metadata": {"name": name, "namespace": "milvus"}});
@@ -301,15 +438,30 @@ fn no_other_kind_starts_another_version_on_the_same_data(#[case] api: &str, #[ca
         if at.is_empty() {
             object["spec"] = template["spec"].clone();
         } else {
-            let nested = at.rsplit('/').filter(|key| !key.is_empty()).fold(template, |inner, key| json!({key: inner}));
-            object.as_object_mut().unwrap().extend(nested.as_object().unwrap().clone());
+            let nested = at
+                .rsplit('/')
+                .filter(|key| !key.is_empty())
+                .fold(template, |inner, key| json!({key: inner}));
+            object
+                .as_object_mut()
+                .unwrap()
+                .extend(nested.as_object().unwrap().clone());
         }
         object
     };
     for name in ["my-release-milvus-rootcoord", "another-name"] {
-        let create = |version: &str| rule(&object_review(None, Some(&created(version, name))), &scene);
+        let create =
+            |version: &str| rule(&object_review(None, Some(&created(version, name))), &scene);
         denied(&create("2.2.16"), "MG101");
         assert_eq!(create("2.1.4").response.denied, None, "{name}");
-        denied(&put(&scene, &created("2.1.4", name), &created("2.2.16", name), "kubectl"), "MG101");
+        denied(
+            &put(
+                &scene,
+                &created("2.1.4", name),
+                &created("2.2.16", name),
+                "kubectl",
+            ),
+            "MG101",
+        );
     }
 }

@@ -63,7 +63,8 @@ impl Writer {
     fn of(manager: &str) -> Self {
         // Terraform's provider is called by the name of its file, which ends with its version.
         let rest = manager.strip_prefix("terraform-provider-helm");
-        let is_terraform = rest.is_some_and(|version| version.is_empty() || version.starts_with('_'));
+        let is_terraform =
+            rest.is_some_and(|version| version.is_empty() || version.starts_with('_'));
         let is_helm = manager == "helm" || manager == "helm-controller" || is_terraform;
         if is_helm { Self::Helm } else { Self::Other }
     }
@@ -71,8 +72,15 @@ impl Writer {
 
 #[derive(Debug)]
 enum Change<'a> {
-    Put { new: Object, old: Option<Old<'a>> },
-    Scale { kind: &'static str, name: String, replicas: i64 },
+    Put {
+        new: Object,
+        old: Option<Old<'a>>,
+    },
+    Scale {
+        kind: &'static str,
+        name: String,
+        replicas: i64,
+    },
     Delete(Object),
 }
 
@@ -112,11 +120,16 @@ impl<'a> WorkloadTask<'a> {
     /// Judges the change against what runs.
     #[must_use]
     pub fn judge(&self, scene: &Scene<'_>) -> Ruling {
-        let ruling = self.change.as_ref().map_or_else(Ruling::pass, |change| self.judge_change(change, scene));
+        let ruling = self
+            .change
+            .as_ref()
+            .map_or_else(Ruling::pass, |change| self.judge_change(change, scene));
         match &self.adopted {
             Some(object) if ruling.response.denied.is_none() && !OWNERS.contains(&&*self.user) => {
                 let mut gone = self.judge_change(&Change::Delete(object.clone()), scene);
-                let Some(denied) = &mut gone.response.denied else { return ruling };
+                let Some(denied) = &mut gone.response.denied else {
+                    return ruling;
+                };
                 denied.push_str(
                     " || The request adds an owner reference: the garbage collector deletes the object together with its owner, and at \
                      once if that owner does not exist.",
@@ -149,8 +162,15 @@ impl<'a> WorkloadTask<'a> {
             },
         };
         if old.is_none() {
-            let same = |release: &&Release| release.name == new.name && release.app_name == new.app_name;
-            old = before.snapshot.releases.iter().find(same).or_else(|| scene.remembered.iter().find(same)).cloned();
+            let same =
+                |release: &&Release| release.name == new.name && release.app_name == new.app_name;
+            old = before
+                .snapshot
+                .releases
+                .iter()
+                .find(same)
+                .or_else(|| scene.remembered.iter().find(same))
+                .cloned();
         }
         let others = scene.others(&before.snapshot.releases, old.as_ref(), &new);
         self.compare(scene, old, new, &others, deletes)
@@ -164,24 +184,51 @@ impl<'a> WorkloadTask<'a> {
         others: &[Other<'_>],
         deletes: Option<&ObjectRef>,
     ) -> Ruling {
-        let one = |release: Release| Snapshot { releases: vec![release], ..Snapshot::default() };
+        let one = |release: Release| Snapshot {
+            releases: vec![release],
+            ..Snapshot::default()
+        };
         let before = old.map(one);
         if let Some(denied) = scene.unknown_past(before.as_ref()) {
-            return Ruling { by_state: true, ..Ruling::of(denied) };
+            return Ruling {
+                by_state: true,
+                ..Ruling::of(denied)
+            };
         }
         let after = one(new);
         let accepted = self.accepted();
-        let question = Question { deletes, accepted: &accepted, ..scene.question(&after) };
-        let mut judgement = judge(&Question { before: before.as_ref(), ..question });
-        judgement.releases.extend(others.iter().filter_map(|other| other.judge(&question)));
+        let question = Question {
+            deletes,
+            accepted: &accepted,
+            ..scene.question(&after)
+        };
+        let mut judgement = judge(&Question {
+            before: before.as_ref(),
+            ..question
+        });
+        judgement
+            .releases
+            .extend(others.iter().filter_map(|other| other.judge(&question)));
         // Findings that existed before this change are ignored.
-        let acts =
-            judgement.releases.iter().flat_map(|release| &release.findings).any(|judged| judged.action() > Some(Action::Audit));
+        let acts = judgement
+            .releases
+            .iter()
+            .flat_map(|release| &release.findings)
+            .any(|judged| judged.action() > Some(Action::Audit));
         let known = match &before {
             Some(before) if acts => {
-                let question = Question { after: before, deletes: None, ..question };
-                let mut known = judge(&Question { before: Some(before), ..question });
-                known.releases.extend(others.iter().filter_map(|other| other.judge(&question)));
+                let question = Question {
+                    after: before,
+                    deletes: None,
+                    ..question
+                };
+                let mut known = judge(&Question {
+                    before: Some(before),
+                    ..question
+                });
+                known
+                    .releases
+                    .extend(others.iter().filter_map(|other| other.judge(&question)));
                 known
             }
             _ => Judgement::default(),
@@ -205,28 +252,50 @@ impl<'a> WorkloadTask<'a> {
                     .filter(|judged| {
                         let finding = &judged.finding;
                         !known.iter().any(|known| {
-                            known.rule.id == finding.rule.id && known.message == finding.message && known.object == finding.object
+                            known.rule.id == finding.rule.id
+                                && known.message == finding.message
+                                && known.object == finding.object
                         })
                     })
-                    .filter_map(|judged| Some((judged, leniency.apply(judged.finding.rule, judged.action()?)?)))
-                    .filter(|(judged, _)| deletes.is_none() || judged.finding.rule.has(Behavior::JudgesDeletions))
+                    .filter_map(|judged| {
+                        Some((
+                            judged,
+                            leniency.apply(judged.finding.rule, judged.action()?)?,
+                        ))
+                    })
+                    .filter(|(judged, _)| {
+                        deletes.is_none() || judged.finding.rule.has(Behavior::JudgesDeletions)
+                    })
                     .collect();
                 (release, findings)
             })
             .collect();
-        let mut ruling =
-            Outcome { gate: Gate::Workload, releases: &releases, policies: &scene.policies, way: Way::Object }.ruling();
+        let mut ruling = Outcome {
+            gate: Gate::Workload,
+            releases: &releases,
+            policies: &scene.policies,
+            way: Way::Object,
+        }
+        .ruling();
         ruling.by_state = ruling.response.denied.is_some();
         ruling
     }
 
     /// The namespace before and after, and the object that changes; `None` if no rule looks at what changes.
-    fn sides<'s>(&self, change: &Change<'_>, scene: &'s Scene<'_>) -> Result<Option<(Cow<'s, Place>, Place, ObjectRef)>, String> {
+    fn sides<'s>(
+        &self,
+        change: &Change<'_>,
+        scene: &'s Scene<'_>,
+    ) -> Result<Option<(Cow<'s, Place>, Place, ObjectRef)>, String> {
         let place = &*scene.place;
         Ok(match change {
             Change::Put { new, old } => {
                 let reference = new.meta().object.clone();
-                let old = old.as_ref().map(|old| self.old(old, &reference, place)).transpose()?.flatten();
+                let old = old
+                    .as_ref()
+                    .map(|old| self.old(old, &reference, place))
+                    .transpose()?
+                    .flatten();
                 if !matters(new, old.as_ref()) {
                     return Ok(None);
                 }
@@ -238,12 +307,22 @@ impl<'a> WorkloadTask<'a> {
                 let after = before.with(new.clone());
                 Some((before, after, reference))
             }
-            Change::Scale { kind, name, replicas } => {
-                let Some(workload) = place.workload(kind, name) else { return Ok(None) };
+            Change::Scale {
+                kind,
+                name,
+                replicas,
+            } => {
+                let Some(workload) = place.workload(kind, name) else {
+                    return Ok(None);
+                };
                 let mut workload = Workload::clone(workload);
                 workload.replicas = Some(*replicas);
                 let reference = workload.meta.object.clone();
-                Some((Cow::Borrowed(place), place.with(Object::Workload(Arc::new(workload))), reference))
+                Some((
+                    Cow::Borrowed(place),
+                    place.with(Object::Workload(Arc::new(workload))),
+                    reference,
+                ))
             }
             Change::Delete(old) => {
                 let before = place.with(old.clone());
@@ -262,10 +341,16 @@ impl<'a> WorkloadTask<'a> {
 
     /// Rules that the request itself accepts.
     fn accepted(&self) -> Vec<String> {
-        let Some(Change::Put { new, old }) = &self.change else { return Vec::new() };
-        let Some(accepted) = new.meta().annotation(ACCEPT) else { return Vec::new() };
+        let Some(Change::Put { new, old }) = &self.change else {
+            return Vec::new();
+        };
+        let Some(accepted) = new.meta().annotation(ACCEPT) else {
+            return Vec::new();
+        };
         let before = match old {
-            Some(Old { head: Some(head), .. }) => head.annotation(ACCEPT).map(str::to_owned),
+            Some(Old {
+                head: Some(head), ..
+            }) => head.annotation(ACCEPT).map(str::to_owned),
             Some(old) => {
                 let old = old.read(&self.namespace).ok().flatten();
                 old.and_then(|old| old.meta().annotation(ACCEPT).map(str::to_owned))
@@ -276,44 +361,79 @@ impl<'a> WorkloadTask<'a> {
     }
 
     fn leniency(&self, scene: &Scene<'_>, before: Option<&Snapshot>, after: &Snapshot) -> Leniency {
-        let (release, wanted) = (before.and_then(|snapshot| snapshot.releases.first()), after.releases.first());
+        let (release, wanted) = (
+            before.and_then(|snapshot| snapshot.releases.first()),
+            after.releases.first(),
+        );
         if self.user == scene.accounts.job
             && let (Some(release), Some(wanted)) = (release, wanted)
-            && let Some(run) = scene
-                .facts
-                .runs
-                .iter()
-                .flatten()
-                .find(|run| run.namespace == self.namespace && run.release == release.name && plans(run, release, wanted))
+            && let Some(run) = scene.facts.runs.iter().flatten().find(|run| {
+                run.namespace == self.namespace
+                    && run.release == release.name
+                    && plans(run, release, wanted)
+            })
         {
-            return Leniency::Planned { returns: run.is_on_its_way_back() };
+            return Leniency::Planned {
+                returns: run.is_on_its_way_back(),
+            };
         }
-        let Some(Change::Put { new, old }) = &self.change else { return Leniency::None };
+        let Some(Change::Put { new, old }) = &self.change else {
+            return Leniency::None;
+        };
         // A version that was let through before the metadata was migrated does not hold after it. The rest of the release
         // changes at its own turn, and says nothing about this object.
-        let version = wanted.into_iter().flat_map(|release| &release.components).find_map(|component| {
-            let version = component.version();
-            version.build().filter(|_| component.workload.meta.object == new.meta().object).map(|build| build.version)
+        let version = wanted
+            .into_iter()
+            .flat_map(|release| &release.components)
+            .find_map(|component| {
+                let version = component.version();
+                version
+                    .build()
+                    .filter(|_| component.workload.meta.object == new.meta().object)
+                    .map(|build| build.version)
+            });
+        let overtaken = release.zip(version).is_some_and(|(release, version)| {
+            scene
+                .facts
+                .is_migrated_past(&release.name, Some(&self.namespace), version)
         });
-        let overtaken = release
-            .zip(version)
-            .is_some_and(|(release, version)| scene.facts.is_migrated_past(&release.name, Some(&self.namespace), version));
         if self.writer != Writer::Helm {
             return Leniency::None;
         }
-        let old = old.as_ref().and_then(|old| self.old(old, &new.meta().object, &scene.place).ok().flatten());
-        let put = Put { new, old: old.as_ref() };
-        if !overtaken && scene.decisions.iter().any(|decision| decision::covers(decision, &put, scene.now)) {
+        let old = old.as_ref().and_then(|old| {
+            self.old(old, &new.meta().object, &scene.place)
+                .ok()
+                .flatten()
+        });
+        let put = Put {
+            new,
+            old: old.as_ref(),
+        };
+        if !overtaken
+            && scene
+                .decisions
+                .iter()
+                .any(|decision| decision::covers(decision, &put, scene.now))
+        {
             return Leniency::Decided;
         }
         // The mark counts if the object has borne it before: a request could bring it along.
         let mark = |object: &Object| object.meta().annotation(HELM_RELEASE).map(str::to_owned);
         let is_helms = mark(new).is_some() && old.as_ref().is_none_or(|old| mark(old) == mark(new));
-        if is_helms { Leniency::Helm } else { Leniency::None }
+        if is_helms {
+            Leniency::Helm
+        } else {
+            Leniency::None
+        }
     }
 
     /// The object before the change: as the cache has it, if that is the same one.
-    fn old(&self, old: &Old<'_>, reference: &ObjectRef, place: &Place) -> Result<Option<Object>, String> {
+    fn old(
+        &self,
+        old: &Old<'_>,
+        reference: &ObjectRef,
+        place: &Place,
+    ) -> Result<Option<Object>, String> {
         match known(place, reference, old) {
             Some(workload) => Ok(Some(Object::Workload(workload))),
             None => old.read(&self.namespace),
@@ -325,16 +445,22 @@ impl<'a> WorkloadTask<'a> {
 fn plans(run: &RunFact, before: &Release, after: &Release) -> bool {
     let pairs = || {
         after.components.iter().filter_map(|new| {
-            let same = |old: &&ComponentWorkload| old.workload.meta.object.name == new.workload.meta.object.name;
+            let same = |old: &&ComponentWorkload| {
+                old.workload.meta.object.name == new.workload.meta.object.name
+            };
             before.components.iter().find(same).map(|old| (old, new))
         })
     };
-    let images = pairs().filter(|(old, new)| old.image() != new.image()).all(|(_, new)| {
-        let version = new.version().build().map(|build| build.version);
-        // An image of one's own that says no version is planned as such.
-        run.plans_images().is_some_and(|planned| version.is_none_or(|version| version == planned))
-    });
-    let starts = pairs().any(|(old, new)| new.workload.wanted_replicas() > old.workload.wanted_replicas());
+    let images = pairs()
+        .filter(|(old, new)| old.image() != new.image())
+        .all(|(_, new)| {
+            let version = new.version().build().map(|build| build.version);
+            // An image of one's own that says no version is planned as such.
+            run.plans_images()
+                .is_some_and(|planned| version.is_none_or(|version| version == planned))
+        });
+    let starts =
+        pairs().any(|(old, new)| new.workload.wanted_replicas() > old.workload.wanted_replicas());
     images && (!starts || run.plans_starts())
 }
 
@@ -369,11 +495,19 @@ impl Leniency {
 /// Whether Helm is uninstalling: it deletes every Service of a release before the first StatefulSet. A StatefulSet that is deleted
 /// on its own still has the Services around it.
 fn is_being_uninstalled(workload: &Workload, place: &Place, scene: &Scene<'_>) -> bool {
-    let service = workload.stateful.as_ref().and_then(|stateful| stateful.service_name.as_deref());
-    let own_is_gone = service.is_some_and(|service| !scene.services.iter().any(|known| known == service));
-    let Some(release) = place.owner(&workload.meta.object) else { return own_is_gone };
+    let service = workload
+        .stateful
+        .as_ref()
+        .and_then(|stateful| stateful.service_name.as_deref());
+    let own_is_gone =
+        service.is_some_and(|service| !scene.services.iter().any(|known| known == service));
+    let Some(release) = place.owner(&workload.meta.object) else {
+        return own_is_gone;
+    };
     let is_of_release = |service: &Meta| {
-        ["app.kubernetes.io/instance", "release"].iter().any(|key| service.label(key) == Some(&*release.name))
+        ["app.kubernetes.io/instance", "release"]
+            .iter()
+            .any(|key| service.label(key) == Some(&*release.name))
             || (!release.fullname.is_empty() && service.object.name == release.fullname)
     };
     own_is_gone && !release.services.iter().any(is_of_release)
@@ -382,14 +516,20 @@ fn is_being_uninstalled(workload: &Workload, place: &Place, scene: &Scene<'_>) -
 /// The release after its object is gone: it is found by its name, since nothing in it is the object any more.
 fn stripped(after: &Place, old: Option<&Release>) -> Option<Release> {
     let old = old?;
-    after.snapshot.releases.iter().find(|release| release.name == old.name && release.app_name == old.app_name).cloned()
+    after
+        .snapshot
+        .releases
+        .iter()
+        .find(|release| release.name == old.name && release.app_name == old.app_name)
+        .cloned()
 }
 
 /// The workload in memory, where the object before the change is that very state.
 fn known(place: &Place, reference: &ObjectRef, old: &Old<'_>) -> Option<Arc<Workload>> {
     let head = old.head.as_ref()?;
     let known = place.component(&reference.kind, &reference.name)?;
-    head.is_of(&known.workload).then(|| Arc::clone(&known.workload))
+    head.is_of(&known.workload)
+        .then(|| Arc::clone(&known.workload))
 }
 
 fn change<'a>(review: &Review<'a>) -> Result<Option<Change<'a>>, String> {
@@ -409,20 +549,32 @@ fn change<'a>(review: &Review<'a>) -> Result<Option<Change<'a>>, String> {
 
 /// The object before a request that gives it a new owner, if its loss would be a loss of data.
 fn adopted(review: &Review<'_>) -> Result<Option<Object>, String> {
-    let (Some(new), Some(old)) = (review.object.map(Raw::get), review.old_object.map(Raw::get)) else { return Ok(None) };
-    if review.operation != Operation::Update || !review.sub_resource.is_empty() || !new.contains("ownerReferences") {
+    let (Some(new), Some(old)) = (review.object.map(Raw::get), review.old_object.map(Raw::get))
+    else {
+        return Ok(None);
+    };
+    if review.operation != Operation::Update
+        || !review.sub_resource.is_empty()
+        || !new.contains("ownerReferences")
+    {
         return Ok(None);
     }
-    let owned = |text: &str| serde_json::from_str::<Owned>(text).map(Owned::uids).unwrap_or_default();
+    let owned = |text: &str| {
+        serde_json::from_str::<Owned>(text)
+            .map(Owned::uids)
+            .unwrap_or_default()
+    };
     let before = owned(old);
     if owned(new).iter().all(|uid| before.contains(uid)) {
         return Ok(None);
     }
-    Ok(object(old, &review.namespace)?.1.filter(|object| match object {
-        Object::Workload(workload) => is_ours(workload),
-        Object::Claim(_) => true,
-        _ => false,
-    }))
+    Ok(object(old, &review.namespace)?
+        .1
+        .filter(|object| match object {
+            Object::Workload(workload) => is_ours(workload),
+            Object::Claim(_) => true,
+            _ => false,
+        }))
 }
 
 /// The owners of an object.
@@ -447,27 +599,49 @@ struct OwnerReference {
 
 impl Owned {
     fn uids(self) -> Vec<String> {
-        self.metadata.owner_references.into_iter().map(|owner| owner.uid).collect()
+        self.metadata
+            .owner_references
+            .into_iter()
+            .map(|owner| owner.uid)
+            .collect()
     }
 }
 
 fn scale<'a>(review: &Review<'a>, kind: &'static str) -> Result<Option<Change<'a>>, String> {
-    let Some(raw) = review.object else { return Ok(None) };
-    let node: Tree<'_> = serde_json::from_str(raw.get()).map_err(|_| "milvus-guard cannot read the Scale".to_owned())?;
-    let replicas = node.at(&["spec", "replicas"]).and_then(Tree::as_i64).unwrap_or(0);
-    let name = if review.name.is_empty() { node.text_at(&["metadata", "name"]).unwrap_or_default() } else { &review.name };
-    Ok(Some(Change::Scale { kind, name: name.to_owned(), replicas }))
+    let Some(raw) = review.object else {
+        return Ok(None);
+    };
+    let node: Tree<'_> = serde_json::from_str(raw.get())
+        .map_err(|_| "milvus-guard cannot read the Scale".to_owned())?;
+    let replicas = node
+        .at(&["spec", "replicas"])
+        .and_then(Tree::as_i64)
+        .unwrap_or(0);
+    let name = if review.name.is_empty() {
+        node.text_at(&["metadata", "name"]).unwrap_or_default()
+    } else {
+        &review.name
+    };
+    Ok(Some(Change::Scale {
+        kind,
+        name: name.to_owned(),
+        replicas,
+    }))
 }
 
 fn put<'a>(review: &Review<'a>) -> Result<Option<Change<'a>>, String> {
-    let Some(new) = review.object.map(Raw::get) else { return Ok(None) };
+    let Some(new) = review.object.map(Raw::get) else {
+        return Ok(None);
+    };
     // `null` is how the API server writes an absent object.
     let old = review.old_object.map(Raw::get).filter(|old| *old != "null");
     let mut old = old.map(|text| Old { text, head: None });
     if review.resource.group == "apps" {
         let head = review.object_at().map_or_else(|| Head::of(new), Head::at);
         if let Some(old) = &mut old {
-            old.head = review.old_object_at().map_or_else(|| Head::of(old.text), Head::at);
+            old.head = review
+                .old_object_at()
+                .map_or_else(|| Head::of(old.text), Head::at);
         }
         let old_head = old.as_ref().and_then(|old| old.head.as_ref());
         // Rules look at nothing else of a workload, and most updates are of metadata: they cost a scan and no tree.
@@ -476,12 +650,21 @@ fn put<'a>(review: &Review<'a>) -> Result<Option<Change<'a>>, String> {
         {
             return Ok(None);
         }
-        let ours = |head: Option<&Head<'_>>, text: &str| head.map_or_else(|| may_be_ours(text), Head::may_be_ours);
-        if !ours(head.as_ref(), new) && old.as_ref().is_none_or(|old| !ours(old.head.as_ref(), old.text)) {
+        let ours = |head: Option<&Head<'_>>, text: &str| {
+            head.map_or_else(|| may_be_ours(text), Head::may_be_ours)
+        };
+        if !ours(head.as_ref(), new)
+            && old
+                .as_ref()
+                .is_none_or(|old| !ours(old.head.as_ref(), old.text))
+        {
             return Ok(None);
         }
     }
-    let new = match review.object_at().and_then(|at| object_at(at, &review.namespace)) {
+    let new = match review
+        .object_at()
+        .and_then(|at| object_at(at, &review.namespace))
+    {
         Some(new) => Some(new),
         None => object(new, &review.namespace)?.1,
     };
@@ -489,8 +672,12 @@ fn put<'a>(review: &Review<'a>) -> Result<Option<Change<'a>>, String> {
 }
 
 fn delete<'a>(review: &Review<'a>) -> Result<Option<Change<'a>>, String> {
-    let Some(raw) = review.old_object.or(review.object) else { return Ok(None) };
-    let Some(old) = object(raw.get(), &review.namespace)?.1 else { return Ok(None) };
+    let Some(raw) = review.old_object.or(review.object) else {
+        return Ok(None);
+    };
+    let Some(old) = object(raw.get(), &review.namespace)?.1 else {
+        return Ok(None);
+    };
     let matters = match &old {
         Object::Workload(workload) => is_ours(workload),
         Object::Claim(_) => true,
@@ -506,17 +693,25 @@ fn is_ours(workload: &Workload) -> bool {
 /// Whether anything changes that a rule could look at.
 fn matters(new: &Object, old: Option<&Object>) -> bool {
     match (new, old) {
-        (Object::Workload(new), Some(Object::Workload(old))) => !new.has_same_spec(old) && (is_ours(new) || is_ours(old)),
+        (Object::Workload(new), Some(Object::Workload(old))) => {
+            !new.has_same_spec(old) && (is_ours(new) || is_ours(old))
+        }
         (Object::Workload(new), _) => is_ours(new),
         (Object::Config(new), Some(Object::Config(old))) => files(new) != files(old),
         (Object::Config(_), _) => true,
         // Milvus' configuration taken out of its map.
-        (Object::Other(Meta { object, .. }), Some(Object::Config(_))) => matches!(object.kind.as_str(), "ConfigMap" | "Secret"),
+        (Object::Other(Meta { object, .. }), Some(Object::Config(_))) => {
+            matches!(object.kind.as_str(), "ConfigMap" | "Secret")
+        }
         (Object::Claim(new), Some(Object::Claim(old))) => !new.has_same_spec(old),
         _ => false,
     }
 }
 
 fn files(config: &crate::manifest::object::ConfigMap) -> Vec<(&str, Option<&str>)> {
-    config.files.iter().map(|file| (file.key.as_str(), file.text.as_deref().ok())).collect()
+    config
+        .files
+        .iter()
+        .map(|file| (file.key.as_str(), file.text.as_deref().ok()))
+        .collect()
 }

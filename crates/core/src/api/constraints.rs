@@ -95,16 +95,28 @@ fn matches(pattern: &str, max: u32, message: &str) -> Value {
 
 /// The id of a rule, as people write it.
 fn rule_id() -> Value {
-    matches(RULE_ID, MAX_LABEL, "a rule is named by its id, such as MG201")
+    matches(
+        RULE_ID,
+        MAX_LABEL,
+        "a rule is named by its id, such as MG201",
+    )
 }
 
 /// An exact name, as people write it.
 fn exact(what: &str, max: u32) -> Value {
-    matches(NAME, max, &format!("a {what} is named exactly, without wildcards: lower case, digits, '-' and '.'"))
+    matches(
+        NAME,
+        max,
+        &format!("a {what} is named exactly, without wildcards: lower case, digits, '-' and '.'"),
+    )
 }
 
 fn versions() -> Value {
-    matches(VERSIONS, MAX_LINE, "a version, such as 2.5.12, or a range of versions, such as >=2.5.16,<2.6.0")
+    matches(
+        VERSIONS,
+        MAX_LINE,
+        "a version, such as 2.5.12, or a range of versions, such as >=2.5.16,<2.6.0",
+    )
 }
 
 fn not_blank(what: &str, max: u32) -> Value {
@@ -137,7 +149,10 @@ pub(super) fn of(kind: Kind) -> Vec<Constraint> {
 
 fn policy() -> Vec<Constraint> {
     vec![
-        put("spec.priority", json!({"minimum": -MAX_PRIORITY, "maximum": MAX_PRIORITY, "default": 0})),
+        put(
+            "spec.priority",
+            json!({"minimum": -MAX_PRIORITY, "maximum": MAX_PRIORITY, "default": 0}),
+        ),
         put("spec.rules", map(&["id"], MAX_RULES)),
         put("spec.rules[].id", rule_id()),
         // kubectl reads an unquoted Off as YAML 1.1 does, as false, and says so nowhere; other readers of the same file take
@@ -149,9 +164,18 @@ fn policy() -> Vec<Constraint> {
         put("spec.match.namespaces[]", exact("namespace", MAX_LABEL)),
         put("spec.match.releases", set(MAX_LISTED)),
         put("spec.match.releases[]", exact("release", MAX_NAME)),
-        put("spec.match.namespaceSelector.matchLabels", json!({"maxProperties": MAX_LISTED})),
-        put("spec.match.namespaceSelector.matchExpressions", json!({"maxItems": MAX_LISTED, "x-kubernetes-list-type": "atomic"})),
-        put("spec.match.namespaceSelector.matchExpressions[].values", set(MAX_LISTED)),
+        put(
+            "spec.match.namespaceSelector.matchLabels",
+            json!({"maxProperties": MAX_LISTED}),
+        ),
+        put(
+            "spec.match.namespaceSelector.matchExpressions",
+            json!({"maxItems": MAX_LISTED, "x-kubernetes-list-type": "atomic"}),
+        ),
+        put(
+            "spec.match.namespaceSelector.matchExpressions[].values",
+            set(MAX_LISTED),
+        ),
     ]
 }
 
@@ -189,7 +213,10 @@ fn exception() -> Vec<Constraint> {
 
 fn policy_status() -> Vec<Constraint> {
     let lints = vec![
-        put("status.lints", json!({"maxItems": MAX_LISTED, "x-kubernetes-list-type": "atomic"})),
+        put(
+            "status.lints",
+            json!({"maxItems": MAX_LISTED, "x-kubernetes-list-type": "atomic"}),
+        ),
         put("status.lints[].message", text()),
     ];
     [lints, conditions()].concat()
@@ -199,7 +226,10 @@ fn policy_status() -> Vec<Constraint> {
 fn conditions() -> Vec<Constraint> {
     vec![
         put("status.conditions", map(&["type"], 32)),
-        put("status.conditions[].type", json!({"minLength": 1, "maxLength": 316})),
+        put(
+            "status.conditions[].type",
+            json!({"minLength": 1, "maxLength": 316}),
+        ),
         put(
             "status.conditions[].reason",
             json!({"minLength": 1, "maxLength": 1024, "pattern": "^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$"}),
@@ -215,20 +245,37 @@ fn run() -> Vec<Constraint> {
         put("spec", said(image, "image must not change")),
         put("spec.release", name(MAX_NAME)),
         put("spec.namespace", name(MAX_LABEL)),
-        put("spec.from", json!({"pattern": VERSION, "maxLength": MAX_LABEL})),
-        put("spec.to", json!({"pattern": VERSION, "maxLength": MAX_LABEL})),
+        put(
+            "spec.from",
+            json!({"pattern": VERSION, "maxLength": MAX_LABEL}),
+        ),
+        put(
+            "spec.to",
+            json!({"pattern": VERSION, "maxLength": MAX_LABEL}),
+        ),
         put("spec.planHash", line()),
         put("spec.image", line()),
         put("spec.requestedBy", line()),
         // Order counts, so it is one value, not a list with keys.
         put("spec.plan", steps),
-        put("spec.plan[].id", json!({"minLength": 1, "maxLength": MAX_NAME})),
+        put(
+            "spec.plan[].id",
+            json!({"minLength": 1, "maxLength": MAX_NAME}),
+        ),
         put("spec.plan[].title", text()),
         put("spec.plan[].workload", json!({"maxLength": MAX_NAME})),
     ];
     all.extend(
-        ["kind", "release", "namespace", "from", "to", "plan", "planHash"]
-            .map(|field| put(&format!("spec.{field}"), fixed(field))),
+        [
+            "kind",
+            "release",
+            "namespace",
+            "from",
+            "to",
+            "plan",
+            "planHash",
+        ]
+        .map(|field| put(&format!("spec.{field}"), fixed(field))),
     );
     all
 }
@@ -236,7 +283,10 @@ fn run() -> Vec<Constraint> {
 fn run_status() -> Vec<Constraint> {
     vec![
         put("status.originals", map(&["kind", "name"], MAX_OBJECTS)),
-        put("status.originals[].images", map(&["container"], MAX_OBJECTS)),
+        put(
+            "status.originals[].images",
+            map(&["container"], MAX_OBJECTS),
+        ),
         put("status.originals[].fields", map(&["path"], MAX_OBJECTS)),
         put("status.originals[].strategy", json!({"type": "object"})),
         put("status.loaded.replacedNodes", atomic(MAX_NODES)),
@@ -257,9 +307,18 @@ fn decision() -> Vec<Constraint> {
         put("spec.release", name(MAX_NAME)),
         put("spec.namespace", name(MAX_LABEL)),
         put("spec.revision", json!({"minimum": 1})),
-        put("spec.acceptedRules", json!({"maxItems": MAX_RULES, "x-kubernetes-list-type": "atomic"})),
-        put("spec.acceptedRules[].rule", json!({"pattern": RULE_ID, "maxLength": 5})),
-        put("spec.acceptedRules[].reference", json!({"maxLength": MAX_LINE})),
+        put(
+            "spec.acceptedRules",
+            json!({"maxItems": MAX_RULES, "x-kubernetes-list-type": "atomic"}),
+        ),
+        put(
+            "spec.acceptedRules[].rule",
+            json!({"pattern": RULE_ID, "maxLength": 5}),
+        ),
+        put(
+            "spec.acceptedRules[].reference",
+            json!({"maxLength": MAX_LINE}),
+        ),
         put("spec.objects", map(&["kind", "name"], MAX_OBJECTS)),
         put("spec.objects[].digest", line()),
         put("spec.objects[].before", line()),

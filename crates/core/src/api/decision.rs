@@ -27,7 +27,12 @@ impl ReleaseDecision {
     /// A new decision.
     #[must_use]
     pub fn new(metadata: ObjectMeta, spec: DecisionSpec) -> Self {
-        Self { api_version: API_VERSION.into(), kind: RELEASE_DECISION.kind.into(), metadata, spec }
+        Self {
+            api_version: API_VERSION.into(),
+            kind: RELEASE_DECISION.kind.into(),
+            metadata,
+            spec,
+        }
     }
 }
 

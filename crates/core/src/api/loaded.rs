@@ -64,25 +64,40 @@ pub struct LoadedBefore {
 impl LoadedBefore {
     /// What is kept of a baseline.
     #[must_use]
-    pub fn new(step: &str, baseline: Baseline, replaced_nodes: impl IntoIterator<Item = i64>) -> Self {
+    pub fn new(
+        step: &str,
+        baseline: Baseline,
+        replaced_nodes: impl IntoIterator<Item = i64>,
+    ) -> Self {
         let mut collections = baseline.collections;
         collections.sort_by_key(|collection| std::cmp::Reverse(collection.rows));
-        let left_out = u32::try_from(collections.len().saturating_sub(MAX_COLLECTIONS)).unwrap_or(u32::MAX);
+        let left_out =
+            u32::try_from(collections.len().saturating_sub(MAX_COLLECTIONS)).unwrap_or(u32::MAX);
         collections.truncate(MAX_COLLECTIONS);
-        for collection in collections.iter_mut().filter(|collection| collection.lagging.len() > MAX_LAGGING) {
+        for collection in collections
+            .iter_mut()
+            .filter(|collection| collection.lagging.len() > MAX_LAGGING)
+        {
             // As if every segment had come since then.
             collection.lagging.clear();
             (collection.rows, collection.newest) = (0, -1);
         }
         let mut replaced_nodes: Vec<i64> = replaced_nodes.into_iter().collect();
         replaced_nodes.truncate(MAX_NODES);
-        Self { step: step.to_owned(), replaced_nodes, collections, left_out }
+        Self {
+            step: step.to_owned(),
+            replaced_nodes,
+            collections,
+            left_out,
+        }
     }
 
     /// To hold a later state against.
     #[must_use]
     pub fn baseline(&self) -> Baseline {
-        Baseline { collections: self.collections.clone() }
+        Baseline {
+            collections: self.collections.clone(),
+        }
     }
 }
 
@@ -91,14 +106,34 @@ mod tests {
     use super::*;
 
     fn collection(id: i64, rows: i64, lagging: i64) -> CollectionBaseline {
-        CollectionBaseline { name: id.to_string(), id, rows, newest: 1000, lagging: (0..lagging).collect(), ..Default::default() }
+        CollectionBaseline {
+            name: id.to_string(),
+            id,
+            rows,
+            newest: 1000,
+            lagging: (0..lagging).collect(),
+            ..Default::default()
+        }
     }
 
     #[test]
     fn the_largest_collections_are_kept() {
-        let all = (0..i64::try_from(MAX_COLLECTIONS).unwrap() + 7).map(|id| collection(id, id, 0)).collect();
+        let all = (0..i64::try_from(MAX_COLLECTIONS).unwrap() + 7)
+            .map(|id| collection(id, id, 0))
+            .collect();
         let kept = LoadedBefore::new("update-querynode", Baseline { collections: all }, 0..5000);
-        assert_eq!((kept.collections.len(), kept.left_out, kept.replaced_nodes.len()), (MAX_COLLECTIONS, 7, MAX_NODES));
-        assert!(kept.collections.iter().all(|collection| collection.rows >= 7));
+        assert_eq!(
+            (
+                kept.collections.len(),
+                kept.left_out,
+                kept.replaced_nodes.len()
+            ),
+            (MAX_COLLECTIONS, 7, MAX_NODES)
+        );
+        assert!(
+            kept.collections
+                .iter()
+                .all(|collection| collection.rows >= 7)
+        );
     }
 }

@@ -94,7 +94,10 @@ pub struct Condition {
 impl Condition {
     /// Puts a condition among others: it replaces the one of its type, whose time stays where the status is the same.
     pub fn set(mut self, conditions: &mut Vec<Self>) {
-        match conditions.iter_mut().find(|condition| condition.r#type == self.r#type) {
+        match conditions
+            .iter_mut()
+            .find(|condition| condition.r#type == self.r#type)
+        {
             Some(old) => {
                 if old.status == self.status {
                     self.last_transition_time = old.last_transition_time;
@@ -108,7 +111,9 @@ impl Condition {
     /// Whether the condition of a type holds.
     #[must_use]
     pub fn holds(conditions: &[Self], r#type: &str) -> bool {
-        conditions.iter().any(|condition| condition.r#type == r#type && condition.status == ConditionStatus::True)
+        conditions.iter().any(|condition| {
+            condition.r#type == r#type && condition.status == ConditionStatus::True
+        })
     }
 }
 

@@ -17,11 +17,15 @@ pub mod run;
 pub mod status;
 pub mod structural;
 
-pub use decision::{AcceptedBy, AcceptedRule, DecisionSpec, DecisionVerdict, HelmDriver, JudgedObject, ReleaseDecision};
+pub use decision::{
+    AcceptedBy, AcceptedRule, DecisionSpec, DecisionVerdict, HelmDriver, JudgedObject,
+    ReleaseDecision,
+};
 pub use loaded::LoadedBefore;
 pub use meta::{Condition, ConditionStatus, ObjectMeta, OwnerReference};
 pub use progress::{
-    Backup, ContainerImage, Evidence, Original, OriginalField, RunEvent, RunPhase, RunStatus, StepCursor, StepStage,
+    Backup, ContainerImage, Evidence, Original, OriginalField, RunEvent, RunPhase, RunStatus,
+    StepCursor, StepStage,
 };
 pub use run::{RunKind, RunSpec, RunStep, StepAction, UpgradeRun};
 pub use status::{LintEntry, LintSeverity, PolicyStatus};
@@ -58,8 +62,13 @@ pub struct Kind {
 }
 
 /// Policies.
-pub const UPGRADE_POLICY: Kind =
-    Kind { kind: "UpgradePolicy", plural: "upgradepolicies", singular: "upgradepolicy", short: "upol", scope: Scope::Cluster };
+pub const UPGRADE_POLICY: Kind = Kind {
+    kind: "UpgradePolicy",
+    plural: "upgradepolicies",
+    singular: "upgradepolicy",
+    short: "upol",
+    scope: Scope::Cluster,
+};
 
 /// Exceptions.
 pub const UPGRADE_EXCEPTION: Kind = Kind {
@@ -71,8 +80,13 @@ pub const UPGRADE_EXCEPTION: Kind = Kind {
 };
 
 /// Runs.
-pub const UPGRADE_RUN: Kind =
-    Kind { kind: "UpgradeRun", plural: "upgraderuns", singular: "upgraderun", short: "urun", scope: Scope::Namespaced };
+pub const UPGRADE_RUN: Kind = Kind {
+    kind: "UpgradeRun",
+    plural: "upgraderuns",
+    singular: "upgraderun",
+    short: "urun",
+    scope: Scope::Namespaced,
+};
 
 /// Decisions of the release gate.
 pub const RELEASE_DECISION: Kind = Kind {
@@ -84,4 +98,9 @@ pub const RELEASE_DECISION: Kind = Kind {
 };
 
 /// Every kind, in the order in which they are installed.
-pub const KINDS: [Kind; 4] = [UPGRADE_POLICY, UPGRADE_EXCEPTION, UPGRADE_RUN, RELEASE_DECISION];
+pub const KINDS: [Kind; 4] = [
+    UPGRADE_POLICY,
+    UPGRADE_EXCEPTION,
+    UPGRADE_RUN,
+    RELEASE_DECISION,
+];

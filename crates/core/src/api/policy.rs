@@ -53,7 +53,11 @@ impl<'de> Deserialize<'de> for PolicyAction {
 
             // kubectl reads an unquoted `Off` as YAML 1.1 does: as false.
             fn visit_bool<E: de::Error>(self, flag: bool) -> Result<PolicyAction, E> {
-                if flag { Err(E::invalid_value(de::Unexpected::Bool(flag), &self)) } else { Ok(PolicyAction::Off) }
+                if flag {
+                    Err(E::invalid_value(de::Unexpected::Bool(flag), &self))
+                } else {
+                    Ok(PolicyAction::Off)
+                }
             }
         }
         deserializer.deserialize_any(Action)
@@ -259,14 +263,18 @@ impl<'de> Deserialize<'de> for VersionMatch {
             type Value = VersionMatch;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a version in quotes (like \"2.5.12\") or a range (like \">=2.5.16,<2.6.0\")")
+                f.write_str(
+                    "a version in quotes (like \"2.5.12\") or a range (like \">=2.5.16,<2.6.0\")",
+                )
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<VersionMatch, E> {
                 if let Ok(version) = text.parse() {
                     return Ok(VersionMatch::Exactly(version));
                 }
-                text.parse().map(VersionMatch::Range).map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self))
+                text.parse()
+                    .map(VersionMatch::Range)
+                    .map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self))
             }
         }
         deserializer.deserialize_str(Text)
@@ -285,17 +293,25 @@ impl Places {
     /// The places of a document that was read from text.
     #[must_use]
     pub const fn new(origin: Origin, tree: Node) -> Self {
-        Self { origin, tree: Some(tree) }
+        Self {
+            origin,
+            tree: Some(tree),
+        }
     }
 
     /// Where the value at a path such as `spec.rules.0.id` begins; of a path that is not there, its deepest part that is.
     #[must_use]
     pub fn at(&self, path: &str) -> Origin {
-        let Some(mut node) = self.tree.as_ref() else { return self.origin.clone() };
+        let Some(mut node) = self.tree.as_ref() else {
+            return self.origin.clone();
+        };
         for step in path.split('.') {
             let next = match step.parse::<usize>() {
                 Ok(index) => node.items().nth(index),
-                Err(_) => node.entries().find(|(key, _)| *key == step).map(|(_, value)| value),
+                Err(_) => node
+                    .entries()
+                    .find(|(key, _)| *key == step)
+                    .map(|(_, value)| value),
             };
             match next {
                 Some(next) => node = next,

@@ -51,7 +51,10 @@ impl RunPhase {
     /// Whether the run no longer holds its release.
     #[must_use]
     pub const fn is_ended(self) -> bool {
-        matches!(self, Self::Succeeded | Self::RolledBack | Self::Aborted | Self::Refused)
+        matches!(
+            self,
+            Self::Succeeded | Self::RolledBack | Self::Aborted | Self::Refused
+        )
     }
 
     /// As it is written.
@@ -283,9 +286,17 @@ mod tests {
         let mut status = RunStatus::default();
         for number in 0..=HISTORY_LIMIT {
             let time = "2026-01-01T00:00:00Z".parse().unwrap();
-            status.remember(RunEvent { time, reason: "StepDone".into(), step: None, message: number.to_string() });
+            status.remember(RunEvent {
+                time,
+                reason: "StepDone".into(),
+                step: None,
+                message: number.to_string(),
+            });
         }
-        assert_eq!((status.history.len(), status.history[0].message.as_str()), (HISTORY_LIMIT, "1"));
+        assert_eq!(
+            (status.history.len(), status.history[0].message.as_str()),
+            (HISTORY_LIMIT, "1")
+        );
     }
 
     #[test]

@@ -28,7 +28,13 @@ impl UpgradeRun {
     /// A run that has not begun.
     #[must_use]
     pub fn new(metadata: ObjectMeta, spec: RunSpec) -> Self {
-        Self { api_version: API_VERSION.into(), kind: UPGRADE_RUN.kind.into(), metadata, spec, status: RunStatus::default() }
+        Self {
+            api_version: API_VERSION.into(),
+            kind: UPGRADE_RUN.kind.into(),
+            metadata,
+            spec,
+            status: RunStatus::default(),
+        }
     }
 
     /// `namespace/name`.
@@ -166,16 +172,31 @@ mod tests {
             (run.spec.kind, run.spec.plan[0].action, run.status.phase),
             (RunKind::Other, StepAction::Other, RunPhase::Other)
         );
-        assert!(run.is_under_way(), "what is not understood holds the release");
+        assert!(
+            run.is_under_way(),
+            "what is not understood holds the release"
+        );
         assert!(serde_json::to_value(&run).is_err());
     }
 
     #[test]
     fn a_run_without_a_status_is_pending() {
         let spec = serde_json::json!({"kind": "Rolling", "release": "r", "namespace": "n", "from": "2.5.4", "to": "2.5.12", "planHash": "h", "plan": []});
-        let run =
-            UpgradeRun::new(ObjectMeta { name: "run-1".into(), ..ObjectMeta::default() }, serde_json::from_value(spec).unwrap());
-        assert_eq!((run.status.phase, run.is_under_way(), run.full_name().as_str()), (RunPhase::Pending, true, "run-1"));
+        let run = UpgradeRun::new(
+            ObjectMeta {
+                name: "run-1".into(),
+                ..ObjectMeta::default()
+            },
+            serde_json::from_value(spec).unwrap(),
+        );
+        assert_eq!(
+            (
+                run.status.phase,
+                run.is_under_way(),
+                run.full_name().as_str()
+            ),
+            (RunPhase::Pending, true, "run-1")
+        );
         let mut value = serde_json::to_value(&run).unwrap();
         value.as_object_mut().unwrap().remove("status");
         assert_eq!(serde_json::from_value::<UpgradeRun>(value).unwrap(), run);

@@ -31,7 +31,11 @@ pub struct PolicyStatus {
 /// A policy's rules in one line, such as `MG201=Warn MG206=Off`.
 #[must_use]
 pub fn rules_in_words(spec: &PolicySpec) -> String {
-    let words: Vec<String> = spec.rules.iter().map(|setting| format!("{}={:?}", setting.id, setting.action)).collect();
+    let words: Vec<String> = spec
+        .rules
+        .iter()
+        .map(|setting| format!("{}={:?}", setting.id, setting.action))
+        .collect();
     words.join(" ")
 }
 
@@ -61,6 +65,9 @@ mod tests {
     #[test]
     fn rules_stand_in_one_line() {
         let spec = serde_json::json!({"rules": [{"id": "MG201", "action": "Warn"}, {"id": "MG206", "action": false}]});
-        assert_eq!(rules_in_words(&serde_json::from_value(spec).unwrap()), "MG201=Warn MG206=Off");
+        assert_eq!(
+            rules_in_words(&serde_json::from_value(spec).unwrap()),
+            "MG201=Warn MG206=Off"
+        );
     }
 }

@@ -9,8 +9,14 @@ use serde_json::{Map, Value, json};
 const UNWANTED: [&str; 4] = ["$schema", "title", "default", "additionalItems"];
 
 /// Widths of integers that JSON Schema knows nothing of, and those that Kubernetes has in their place.
-const FORMATS: [(&str, &str); 6] =
-    [("uint8", "int32"), ("uint16", "int32"), ("uint32", "int64"), ("uint64", "int64"), ("int8", "int32"), ("int16", "int32")];
+const FORMATS: [(&str, &str); 6] = [
+    ("uint8", "int32"),
+    ("uint16", "int32"),
+    ("uint32", "int64"),
+    ("uint64", "int64"),
+    ("int8", "int32"),
+    ("int16", "int32"),
+];
 
 /// The structural schema of what may be written as a `T`.
 #[must_use]
@@ -62,7 +68,9 @@ fn rewrite(schema: &mut Schema) {
 
 /// `type: [T, "null"]` is `type: T` and `nullable`.
 fn nullable_type(fields: &mut Map<String, Value>) {
-    let Some(Value::Array(types)) = fields.get("type") else { return };
+    let Some(Value::Array(types)) = fields.get("type") else {
+        return;
+    };
     let mut types: Vec<Value> = types.clone();
     let all = types.len();
     types.retain(|r#type| r#type != "null");
@@ -80,7 +88,13 @@ fn nullable_type(fields: &mut Map<String, Value>) {
 fn merge(fields: &mut Map<String, Value>, alternatives: Vec<Value>) {
     let mut schemas: Vec<Map<String, Value>> = alternatives
         .into_iter()
-        .filter_map(|schema| if let Value::Object(schema) = schema { Some(schema) } else { None })
+        .filter_map(|schema| {
+            if let Value::Object(schema) = schema {
+                Some(schema)
+            } else {
+                None
+            }
+        })
         .collect();
     let all = schemas.len();
     schemas.retain(|schema| schema.get("type") != Some(&json!("null")));
@@ -95,7 +109,12 @@ fn merge(fields: &mut Map<String, Value>, alternatives: Vec<Value>) {
     }
     let values: Option<Vec<&Value>> = schemas.iter().map(|schema| schema.get("enum")).collect();
     if let Some(lists) = values {
-        let values: Vec<Value> = lists.into_iter().filter_map(Value::as_array).flatten().cloned().collect();
+        let values: Vec<Value> = lists
+            .into_iter()
+            .filter_map(Value::as_array)
+            .flatten()
+            .cloned()
+            .collect();
         fields.insert("enum".into(), values.into());
         describe_values(fields, &schemas);
     }
@@ -110,14 +129,26 @@ fn merge(fields: &mut Map<String, Value>, alternatives: Vec<Value>) {
 
 /// Says in the description of a list of values what each of them means: there is no other place for it.
 fn describe_values(fields: &mut Map<String, Value>, values: &[Map<String, Value>]) {
-    let mut text = fields.get("description").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let mut text = fields
+        .get("description")
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .to_owned();
     for value in values {
-        let (Some(description), Some([name])) =
-            (value.get("description").and_then(Value::as_str), value.get("enum").and_then(Value::as_array).map(Vec::as_slice))
-        else {
+        let (Some(description), Some([name])) = (
+            value.get("description").and_then(Value::as_str),
+            value
+                .get("enum")
+                .and_then(Value::as_array)
+                .map(Vec::as_slice),
+        ) else {
             continue;
         };
-        text += &format!("\n{}: {description}", name.as_str().map_or_else(|| name.to_string(), str::to_owned));
+        text += &format!(
+            "\n{}: {description}",
+            name.as_str()
+                .map_or_else(|| name.to_string(), str::to_owned)
+        );
     }
     if !text.is_empty() {
         fields.insert("description".into(), text.trim().into());
@@ -216,6 +247,11 @@ mod tests {
                 "maybeAnything": {"x-kubernetes-preserve-unknown-fields": true},
             },
         });
-        assert_eq!(structural::<Whole>(), expected, "{:#}", structural::<Whole>());
+        assert_eq!(
+            structural::<Whole>(),
+            expected,
+            "{:#}",
+            structural::<Whole>()
+        );
     }
 }

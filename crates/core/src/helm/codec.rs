@@ -113,7 +113,11 @@ pub enum RecordKind {
 ///
 /// # Errors
 /// As [`decode`].
-pub fn decode_record(kind: RecordKind, payload: &str, budget: &Budget<'_>) -> Result<StoredRelease, CodecError> {
+pub fn decode_record(
+    kind: RecordKind,
+    payload: &str,
+    budget: &Budget<'_>,
+) -> Result<StoredRelease, CodecError> {
     match kind {
         _ if payload.is_empty() => Err(CodecError::Missing),
         RecordKind::Secret => decode_within(&base64(payload.as_bytes())?, budget),
@@ -127,7 +131,10 @@ pub fn decode_record(kind: RecordKind, payload: &str, budget: &Budget<'_>) -> Re
 /// Where the object is not Helm's, is damaged or would decode to more than [`MAX_BYTES`].
 pub fn decode(object: &Value) -> Result<StoredRelease, CodecError> {
     let text = |key: &str| object.get(key).and_then(Value::as_str).unwrap_or_default();
-    let payload = object.get("data").and_then(|data| data.get("release")).and_then(Value::as_str);
+    let payload = object
+        .get("data")
+        .and_then(|data| data.get("release"))
+        .and_then(Value::as_str);
     match text("kind") {
         "Secret" if text("type") != SECRET_TYPE => Err(CodecError::Type(shown(text("type")))),
         "Secret" => {
@@ -161,14 +168,21 @@ fn base64(text: &[u8]) -> Result<Vec<u8>, CodecError> {
     if text.len() / 4 * 3 > MAX_BYTES {
         return Err(CodecError::TooLarge);
     }
-    BASE64_STANDARD.decode(text.trim_ascii()).map_err(|_| CodecError::Base64)
+    BASE64_STANDARD
+        .decode(text.trim_ascii())
+        .map_err(|_| CodecError::Base64)
 }
 
 fn gunzip(bytes: &[u8], budget: &Budget<'_>) -> Result<Vec<u8>, CodecError> {
     let limit = MAX_BYTES.min(budget.unpacked());
     // The end says how long the text is. That may be a lie, so it only spares the growing.
-    let said = bytes.last_chunk().map_or(0, |size: &[u8; 4]| u32::from_le_bytes(*size));
-    let room = usize::try_from(said).unwrap_or(0).min(limit).min(bytes.len().saturating_mul(MAX_RATIO));
+    let said = bytes
+        .last_chunk()
+        .map_or(0, |size: &[u8; 4]| u32::from_le_bytes(*size));
+    let room = usize::try_from(said)
+        .unwrap_or(0)
+        .min(limit)
+        .min(bytes.len().saturating_mul(MAX_RATIO));
     let piece = usize::try_from(PIECE).unwrap_or(usize::MAX);
     let mut out = Vec::with_capacity(room + piece);
     let mut decoder = MultiGzDecoder::new(bytes);
@@ -177,9 +191,17 @@ fn gunzip(bytes: &[u8], budget: &Budget<'_>) -> Result<Vec<u8>, CodecError> {
         if out.len() > room {
             out.reserve_exact((limit + 2 * piece).saturating_sub(out.len()));
         }
-        let read = decoder.by_ref().take(PIECE).read_to_end(&mut out).map_err(|error| CodecError::Gzip(error.to_string()))?;
+        let read = decoder
+            .by_ref()
+            .take(PIECE)
+            .read_to_end(&mut out)
+            .map_err(|error| CodecError::Gzip(error.to_string()))?;
         if out.len() > limit {
-            return Err(if limit < MAX_BYTES { CodecError::NoRoom } else { CodecError::TooLarge });
+            return Err(if limit < MAX_BYTES {
+                CodecError::NoRoom
+            } else {
+                CodecError::TooLarge
+            });
         }
         if read == 0 {
             return Ok(out);
@@ -222,8 +244,14 @@ struct Info {
 
 fn parse(bytes: Vec<u8>) -> Result<StoredRelease, CodecError> {
     // serde_json's own words can quote the document, and with it values.
-    let stored: Stored<'_> = serde_json::from_slice(&bytes)
-        .map_err(|error| CodecError::Json(format!("{} at line {}, column {}", category(&error), error.line(), error.column())))?;
+    let stored: Stored<'_> = serde_json::from_slice(&bytes).map_err(|error| {
+        CodecError::Json(format!(
+            "{} at line {}, column {}",
+            category(&error),
+            error.line(),
+            error.column()
+        ))
+    })?;
     let manifest = stored.manifest.map(|raw| {
         let start = raw.get().as_ptr().addr() - bytes.as_ptr().addr();
         start..start + raw.get().len()
@@ -239,7 +267,11 @@ fn parse(bytes: Vec<u8>) -> Result<StoredRelease, CodecError> {
 #[must_use]
 pub fn is_printed_release(document: &Tree<'_>) -> bool {
     let text = |key: &str| document.text_at(&[key]).is_some();
-    text("name") && text("manifest") && ["info", "chart", "version"].iter().any(|key| document.get(key).is_some())
+    text("name")
+        && text("manifest")
+        && ["info", "chart", "version"]
+            .iter()
+            .any(|key| document.get(key).is_some())
 }
 
 /// Reads a release as `helm upgrade --dry-run -o json`, `helm install -o json` and `helm status -o json` print it: the same
@@ -265,7 +297,10 @@ impl Stored<'_> {
             manifest: String::new(),
             hooks: hooks.into_iter().map(|hook| hook.manifest).collect(),
             user_values: Tree::from_json(&config),
-            chart: self.chart.and_then(|chart| chart.metadata).map(|chart| (chart.name, chart.version)),
+            chart: self
+                .chart
+                .and_then(|chart| chart.metadata)
+                .map(|chart| (chart.name, chart.version)),
             unread_values,
         })
     }
@@ -273,7 +308,9 @@ impl Stored<'_> {
 
 /// The user's values, if they are not too many to look at.
 fn values(raw: Option<&RawValue>) -> Result<Value, CodecError> {
-    let Some(raw) = raw else { return Ok(Value::Null) };
+    let Some(raw) = raw else {
+        return Ok(Value::Null);
+    };
     if raw.get().len() > MAX_DOCUMENT_BYTES {
         return Err(Exceeded::Document(MAX_DOCUMENT_BYTES).into());
     }
@@ -317,17 +354,26 @@ fn string_at(mut bytes: Vec<u8>, place: Range<usize>) -> Result<String, CodecErr
         }
         // A pair of surrogates is one character.
         let length = match &bytes[read..end] {
-            [_, b'u', b'd' | b'D', b'8' | b'9' | b'a' | b'b' | b'A' | b'B', ..] => 12,
+            [
+                _,
+                b'u',
+                b'd' | b'D',
+                b'8' | b'9' | b'a' | b'b' | b'A' | b'B',
+                ..,
+            ] => 12,
             [_, b'u', ..] => 6,
             _ => 2,
         };
-        let escape =
-            bytes.get(read..(read + length).min(end)).and_then(|escape| str::from_utf8(escape).ok()).ok_or_else(shape)?;
+        let escape = bytes
+            .get(read..(read + length).min(end))
+            .and_then(|escape| str::from_utf8(escape).ok())
+            .ok_or_else(shape)?;
         let meant = match escape {
             "\\n" => '\n',
             "\\\"" => '"',
             other => {
-                let text: String = serde_json::from_str(&format!("\"{other}\"")).map_err(|_| shape())?;
+                let text: String =
+                    serde_json::from_str(&format!("\"{other}\"")).map_err(|_| shape())?;
                 text.chars().next().ok_or_else(shape)?
             }
         };
@@ -351,7 +397,15 @@ fn category(error: &serde_json::Error) -> &'static str {
 }
 
 fn shown(text: &str) -> String {
-    if text.is_empty() { "(none)".to_owned() } else { text.chars().take(80).collect::<String>().escape_debug().to_string() }
+    if text.is_empty() {
+        "(none)".to_owned()
+    } else {
+        text.chars()
+            .take(80)
+            .collect::<String>()
+            .escape_debug()
+            .to_string()
+    }
 }
 
 #[cfg(test)]
@@ -397,19 +451,40 @@ mod tests {
         let bytes = gzip(release().to_string().as_bytes());
         let from_secret = decode(&secret(&bytes)).unwrap();
         assert_eq!(from_secret, decode(&config_map(&bytes)).unwrap());
-        assert_eq!((from_secret.name.as_str(), from_secret.revision, from_secret.status.as_str()), ("my-release", 7, "deployed"));
+        assert_eq!(
+            (
+                from_secret.name.as_str(),
+                from_secret.revision,
+                from_secret.status.as_str()
+            ),
+            ("my-release", 7, "deployed")
+        );
         assert_eq!(from_secret.namespace.as_deref(), Some("milvus"));
         assert_eq!(from_secret.chart, Some(("milvus".into(), "4.2.8".into())));
-        assert_eq!(from_secret.user_values.text_at(&["minio", "secretKey"]), Some("hunter2"));
+        assert_eq!(
+            from_secret.user_values.text_at(&["minio", "secretKey"]),
+            Some("hunter2")
+        );
         assert!(!format!("{from_secret:?}").contains("hunter2"));
-        let unread = UnreadValue { path: "image.tag".into(), nearest: Some("image.all.tag".into()) };
+        let unread = UnreadValue {
+            path: "image.tag".into(),
+            nearest: Some("image.all.tag".into()),
+        };
         assert_eq!(from_secret.unread_values, Some(vec![unread]));
     }
 
     #[test]
     fn without_gzip_magic_it_is_plain_json() {
-        assert_eq!(decode(&secret(release().to_string().as_bytes())).unwrap().revision, 7);
-        assert_eq!(decode(&secret(b"garbage")).unwrap_err(), CodecError::Json("no JSON at line 1, column 1".into()));
+        assert_eq!(
+            decode(&secret(release().to_string().as_bytes()))
+                .unwrap()
+                .revision,
+            7
+        );
+        assert_eq!(
+            decode(&secret(b"garbage")).unwrap_err(),
+            CodecError::Json("no JSON at line 1, column 1".into())
+        );
     }
 
     proptest! {
@@ -429,12 +504,35 @@ mod tests {
 
     #[test]
     fn a_manifest_that_is_no_string_is_refused() {
-        for wrong in ["1", "{}", "[\"a\"]", "true", r#""\ud800""#, r#""\ud800\u0061""#] {
+        for wrong in [
+            "1",
+            "{}",
+            "[\"a\"]",
+            "true",
+            r#""\ud800""#,
+            r#""\ud800\u0061""#,
+        ] {
             let written = format!(r#"{{"name":"r","manifest":{wrong}}}"#);
-            assert!(matches!(decode(&secret(written.as_bytes())), Err(CodecError::Json(_))), "{wrong}");
+            assert!(
+                matches!(
+                    decode(&secret(written.as_bytes())),
+                    Err(CodecError::Json(_))
+                ),
+                "{wrong}"
+            );
         }
-        assert_eq!(decode(&secret(br#"{"name":"r","manifest":null}"#)).unwrap().manifest, "");
-        assert_eq!(decode(&secret(br#"{"name":"r","manifest":""}"#)).unwrap().manifest, "");
+        assert_eq!(
+            decode(&secret(br#"{"name":"r","manifest":null}"#))
+                .unwrap()
+                .manifest,
+            ""
+        );
+        assert_eq!(
+            decode(&secret(br#"{"name":"r","manifest":""}"#))
+                .unwrap()
+                .manifest,
+            ""
+        );
     }
 
     #[test]
@@ -442,8 +540,15 @@ mod tests {
         let plain = json!({"name": "r", "config": null, "chart": null, "info": null}).to_string();
         let decoded = decode(&secret(plain.as_bytes())).unwrap();
         assert!(decoded.user_values.is_null() && decoded.unread_values.is_none());
-        let empty = json!({"name": "r", "chart": {"metadata": null, "values": null, "templates": null}}).to_string();
-        assert!(decode(&secret(empty.as_bytes())).unwrap().unread_values.is_none());
+        let empty =
+            json!({"name": "r", "chart": {"metadata": null, "values": null, "templates": null}})
+                .to_string();
+        assert!(
+            decode(&secret(empty.as_bytes()))
+                .unwrap()
+                .unread_values
+                .is_none()
+        );
     }
 
     #[test]
@@ -451,7 +556,10 @@ mod tests {
         let bomb = gzip(&vec![b' '; MAX_BYTES + 1]);
         assert!(bomb.len() < 100_000);
         assert_eq!(decode(&secret(&bomb)).unwrap_err(), CodecError::TooLarge);
-        assert_eq!(base64(&vec![b'A'; MAX_BYTES * 2]).unwrap_err(), CodecError::TooLarge);
+        assert_eq!(
+            base64(&vec![b'A'; MAX_BYTES * 2]).unwrap_err(),
+            CodecError::TooLarge
+        );
     }
 
     #[test]
@@ -464,23 +572,47 @@ mod tests {
     #[test]
     fn errors_quote_no_values() {
         let wrong = json!({"name": {"secretKey": "hunter2"}}).to_string();
-        assert!(!decode(&secret(wrong.as_bytes())).unwrap_err().to_string().contains("hunter2"));
+        assert!(
+            !decode(&secret(wrong.as_bytes()))
+                .unwrap_err()
+                .to_string()
+                .contains("hunter2")
+        );
     }
 
     #[test]
     fn foreign_objects_are_refused() {
         let opaque = json!({"kind": "Secret", "type": "Opaque", "data": {"release": "eA=="}});
-        assert_eq!(decode(&opaque).unwrap_err(), CodecError::Type("Opaque".into()));
-        assert_eq!(decode(&json!({"kind": "Secret", "type": SECRET_TYPE})).unwrap_err(), CodecError::Missing);
-        assert_eq!(decode(&json!({"kind": "ConfigMap", "data": {"x": ""}})).unwrap_err(), CodecError::Missing);
-        assert_eq!(decode(&json!({"kind": "Pod"})).unwrap_err(), CodecError::Kind("Pod".into()));
+        assert_eq!(
+            decode(&opaque).unwrap_err(),
+            CodecError::Type("Opaque".into())
+        );
+        assert_eq!(
+            decode(&json!({"kind": "Secret", "type": SECRET_TYPE})).unwrap_err(),
+            CodecError::Missing
+        );
+        assert_eq!(
+            decode(&json!({"kind": "ConfigMap", "data": {"x": ""}})).unwrap_err(),
+            CodecError::Missing
+        );
+        assert_eq!(
+            decode(&json!({"kind": "Pod"})).unwrap_err(),
+            CodecError::Kind("Pod".into())
+        );
         let not_base64 = json!({"kind": "Secret", "type": SECRET_TYPE, "data": {"release": "%%%"}});
         assert_eq!(decode(&not_base64).unwrap_err(), CodecError::Base64);
     }
 
     #[test]
     fn deep_json_is_no_stack_overflow() {
-        let deep = format!("{{\"name\":\"r\",\"config\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
-        assert!(matches!(decode(&secret(deep.as_bytes())), Err(CodecError::Json(_))));
+        let deep = format!(
+            "{{\"name\":\"r\",\"config\":{}{}}}",
+            "[".repeat(100_000),
+            "]".repeat(100_000)
+        );
+        assert!(matches!(
+            decode(&secret(deep.as_bytes())),
+            Err(CodecError::Json(_))
+        ));
     }
 }

@@ -71,7 +71,10 @@ mod tests {
     #[test]
     fn a_list_is_whole_or_too_long() {
         let read = |json: &str| serde_json::from_str::<Few<u8, 2>>(json).unwrap().all();
-        assert_eq!((read("null"), read("[]"), read("[1,2]")), (Some(vec![]), Some(vec![]), Some(vec![1, 2])));
+        assert_eq!(
+            (read("null"), read("[]"), read("[1,2]")),
+            (Some(vec![]), Some(vec![]), Some(vec![1, 2]))
+        );
         assert_eq!((read("[1,2,3]"), read("[1,2,3,{},[]]")), (None, None));
         assert!(serde_json::from_str::<Few<u8, 2>>("{}").is_err());
     }

@@ -17,15 +17,24 @@ pub use codec::{CodecError, StoredRelease, decode};
 
 /// The object of a document, or the objects of its list (`List`, `DeploymentList`): Helm applies each of them, however deep lists
 /// nest. The reader of YAML bounds the depth.
-fn flatten(node: &Tree<'_>, budget: &Budget<'_>, take: &mut dyn FnMut(&Tree<'_>)) -> Result<(), Exceeded> {
-    let is_list = node.text_at(&["kind"]).is_some_and(|kind| kind.ends_with("List")) && node.get("items").is_some();
+fn flatten(
+    node: &Tree<'_>,
+    budget: &Budget<'_>,
+    take: &mut dyn FnMut(&Tree<'_>),
+) -> Result<(), Exceeded> {
+    let is_list = node
+        .text_at(&["kind"])
+        .is_some_and(|kind| kind.ends_with("List"))
+        && node.get("items").is_some();
     if !is_list {
         take(node);
         return Ok(());
     }
     let items = node.items_at(&["items"]);
     budget.objects(items.len())?;
-    items.into_iter().try_for_each(|item| flatten(item, budget, take))
+    items
+        .into_iter()
+        .try_for_each(|item| flatten(item, budget, take))
 }
 
 impl StoredRelease {
@@ -49,12 +58,20 @@ impl StoredRelease {
         let manifest = std::iter::once((self.manifest.as_str(), false));
         let texts = manifest.chain(self.hooks.iter().map(|hook| (hook.as_str(), true)));
         let all = || std::iter::once(&self.manifest).chain(&self.hooks);
-        let is_named_elsewhere =
-            move |own: &str, name: &str| all().filter(|text| text.as_str() != own).any(|text| text.contains(name));
+        let is_named_elsewhere = move |own: &str, name: &str| {
+            all()
+                .filter(|text| text.as_str() != own)
+                .any(|text| text.contains(name))
+        };
         let length: usize = all().map(String::len).sum();
         let parts = texts.flat_map(move |(text, is_hook)| {
             let elsewhere = length.saturating_sub(text.len());
-            let (parts, exceeded) = match skim::parts(text, &|name| is_named_elsewhere(text, name), elsewhere, budget) {
+            let (parts, exceeded) = match skim::parts(
+                text,
+                &|name| is_named_elsewhere(text, name),
+                elsewhere,
+                budget,
+            ) {
                 Ok(parts) => (parts, None),
                 Err(exceeded) => (Vec::new(), Some(ParseError::too_much(exceeded))),
             };
@@ -66,23 +83,38 @@ impl StoredRelease {
                 Ok((part, is_hook)) => (part, is_hook, None),
                 Err(exceeded) => (skim::Part::default(), false, Some(exceeded)),
             };
-            let documents = documents_within(part.text, budget).map(move |document| (document, part, is_hook));
+            let documents =
+                documents_within(part.text, budget).map(move |document| (document, part, is_hook));
             documents.chain(exceeded.map(|exceeded| (Err(exceeded), part, false)))
         });
         documents.flat_map(move |(document, part, is_hook)| match document {
             Ok(document) => {
-                let origin = Origin { source: Arc::clone(&source), document: part.index - 1 + document.index, line: 0 };
+                let origin = Origin {
+                    source: Arc::clone(&source),
+                    document: part.index - 1 + document.index,
+                    line: 0,
+                };
                 let mut objects = Vec::new();
                 let all = flatten(&document.root, budget, &mut |item| {
                     let object = Object::read(item, &origin, namespace);
-                    objects.extend(object.filter(|object| !is_hook || matches!(object, Object::Workload(_) | Object::Config(_))));
+                    objects.extend(object.filter(|object| {
+                        !is_hook || matches!(object, Object::Workload(_) | Object::Config(_))
+                    }));
                 });
                 let exceeded = all.err().map(ParseError::too_much);
-                objects.into_iter().map(Ok).chain(exceeded.map(Err)).collect::<Vec<_>>()
+                objects
+                    .into_iter()
+                    .map(Ok)
+                    .chain(exceeded.map(Err))
+                    .collect::<Vec<_>>()
             }
             Err(error) => {
                 let (document, line) = (part.index - 1 + error.document, part.lines + error.line);
-                vec![Err(ParseError { document, line, ..error })]
+                vec![Err(ParseError {
+                    document,
+                    line,
+                    ..error
+                })]
             }
         })
     }
@@ -148,9 +180,15 @@ mod tests {
         stored(manifest).lay_into(&mut builder).unwrap();
         let snapshot = builder.build();
         let release = &snapshot.releases[0];
-        assert_eq!((release.name.as_str(), release.namespace.as_deref()), ("my-release", Some("milvus")));
+        assert_eq!(
+            (release.name.as_str(), release.namespace.as_deref()),
+            ("my-release", Some("milvus"))
+        );
         assert_eq!(release.helm.as_ref().unwrap().revision, 3);
-        assert_eq!(&*release.components[0].workload.meta.origin.source, "release:my-release@3");
+        assert_eq!(
+            &*release.components[0].workload.meta.origin.source,
+            "release:my-release@3"
+        );
     }
 
     #[test]

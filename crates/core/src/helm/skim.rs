@@ -29,7 +29,11 @@ pub(super) struct Part<'a> {
 impl Default for Part<'_> {
     /// The whole of an empty text.
     fn default() -> Self {
-        Self { text: "", index: 1, lines: 0 }
+        Self {
+            text: "",
+            index: 1,
+            lines: 0,
+        }
     }
 }
 
@@ -44,8 +48,16 @@ pub(super) fn parts<'a>(
     elsewhere: usize,
     budget: &Budget<'_>,
 ) -> Result<Vec<Part<'a>>, Exceeded> {
-    if manifest.starts_with('%') || manifest.contains("\n%") || manifest.contains("\n...") || manifest.contains('\r') {
-        return Ok(vec![Part { text: manifest, index: 1, lines: 0 }]);
+    if manifest.starts_with('%')
+        || manifest.contains("\n%")
+        || manifest.contains("\n...")
+        || manifest.contains('\r')
+    {
+        return Ok(vec![Part {
+            text: manifest,
+            index: 1,
+            lines: 0,
+        }]);
     }
     let mut parts = Vec::new();
     let mut sources = Vec::new();
@@ -59,7 +71,9 @@ pub(super) fn parts<'a>(
             match interest(text) {
                 _ if is_blank => {}
                 Interest::None => {}
-                _ if text.len() > MAX_DOCUMENT_BYTES => return Err(Exceeded::Document(MAX_DOCUMENT_BYTES)),
+                _ if text.len() > MAX_DOCUMENT_BYTES => {
+                    return Err(Exceeded::Document(MAX_DOCUMENT_BYTES));
+                }
                 Interest::Read => parts.push(part),
                 Interest::IfNamed(name) => sources.push((part, name)),
             }
@@ -106,7 +120,9 @@ enum Interest<'a> {
 fn interest(text: &str) -> Interest<'_> {
     match plain_kind(text) {
         // An escape could hide a word.
-        Some("Deployment" | "StatefulSet" | "DaemonSet" | "Job" | "CronJob") if !may_be_ours(text) && !text.contains('\\') => {
+        Some("Deployment" | "StatefulSet" | "DaemonSet" | "Job" | "CronJob")
+            if !may_be_ours(text) && !text.contains('\\') =>
+        {
             Interest::None
         }
         Some("ConfigMap" | "Secret") => match plain_name(text) {
@@ -120,11 +136,18 @@ fn interest(text: &str) -> Interest<'_> {
 
 /// The name of an object, if it is written plainly: in block style, without quotes or escapes.
 fn plain_name(text: &str) -> Option<&str> {
-    let (_, after) = text.split_once("\nmetadata:\n").or_else(|| text.strip_prefix("metadata:\n").map(|after| ("", after)))?;
-    let inside = after.lines().take_while(|line| line.starts_with(' ') || line.trim().is_empty());
+    let (_, after) = text
+        .split_once("\nmetadata:\n")
+        .or_else(|| text.strip_prefix("metadata:\n").map(|after| ("", after)))?;
+    let inside = after
+        .lines()
+        .take_while(|line| line.starts_with(' ') || line.trim().is_empty());
     let mut names = inside.filter_map(|line| line.strip_prefix("  name:"));
     let name = names.next()?.trim();
-    let is_plain = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'));
+    let is_plain = !name.is_empty()
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'));
     (is_plain && names.next().is_none()).then_some(name)
 }
 
@@ -157,7 +180,9 @@ fn split(manifest: &str) -> impl Iterator<Item = &str> {
 }
 
 fn is_blank(text: &str) -> bool {
-    text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#') || line.trim_end() == "---")
+    text.lines().all(|line| {
+        line.trim().is_empty() || line.trim_start().starts_with('#') || line.trim_end() == "---"
+    })
 }
 
 /// The kind of a document that is written plainly; `None` if it may mean something else to a parser.
@@ -168,7 +193,9 @@ fn plain_kind(text: &str) -> Option<&str> {
         match bytes.first() {
             None | Some(b' ' | b'#') => {}
             _ if line.starts_with("---") => {
-                if !line.trim_end_matches('-').trim().is_empty() && !line[3..].trim_start().starts_with('#') {
+                if !line.trim_end_matches('-').trim().is_empty()
+                    && !line[3..].trim_start().starts_with('#')
+                {
                     return None;
                 }
             }
@@ -214,7 +241,9 @@ mod tests {
     use crate::manifest::documents;
 
     fn deployment(image: &str) -> String {
-        format!("# Source: a.yaml\napiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: a\nspec:\n  image: {image}\n")
+        format!(
+            "# Source: a.yaml\napiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: a\nspec:\n  image: {image}\n"
+        )
     }
 
     #[rstest]
@@ -241,16 +270,31 @@ mod tests {
     }
 
     #[rstest]
-    #[case("kind: ConfigMap\nmetadata:\n  labels:\n    a: b\n  name: own\ndata:\n  a: b\n", Interest::IfNamed("own"))]
+    #[case(
+        "kind: ConfigMap\nmetadata:\n  labels:\n    a: b\n  name: own\ndata:\n  a: b\n",
+        Interest::IfNamed("own")
+    )]
     #[case("kind: Secret\nmetadata:\n  name: own\n", Interest::IfNamed("own"))]
     #[case("kind: Secret\nmetadata:\n  name: \"own\"\n", Interest::Read)]
     #[case("kind: Secret\nmetadata: {name: own}\n", Interest::Read)]
     #[case("kind: Secret\nmetadata:\n  name: a\n  name: b\n", Interest::Read)]
     #[case("kind: Secret\nmetadata:\n    name: own\n", Interest::Read)]
-    fn files_and_variables_are_read_if_they_are_named(#[case] text: &str, #[case] expected: Interest<'_>) {
+    fn files_and_variables_are_read_if_they_are_named(
+        #[case] text: &str,
+        #[case] expected: Interest<'_>,
+    ) {
         assert_eq!(interest(text), expected);
         let user = deployment("milvusdb/milvus:v2.4.5") + "  envFrom: own\n";
-        let read = |user: &str| parts(&format!("{text}---\n{user}"), &|_| false, 0, &Budget::default()).unwrap().len();
+        let read = |user: &str| {
+            parts(
+                &format!("{text}---\n{user}"),
+                &|_| false,
+                0,
+                &Budget::default(),
+            )
+            .unwrap()
+            .len()
+        };
         assert_eq!(read(&user), 2);
         let other = deployment("milvusdb/milvus:v2.4.5");
         assert_eq!(read(&other), if expected == Interest::Read { 2 } else { 1 });
@@ -258,18 +302,33 @@ mod tests {
 
     #[test]
     fn positions_are_those_of_the_parser() {
-        let texts = ["a: 1\n", "kind: Role\n", "b: 2\n---x: 3\n", "c: |\n  ---\n  d\n"];
+        let texts = [
+            "a: 1\n",
+            "kind: Role\n",
+            "b: 2\n---x: 3\n",
+            "c: |\n  ---\n  d\n",
+        ];
         for start in ["", "---\n", "\n---\n", "# a comment\n---\n"] {
             let manifest = format!("{start}{}", texts.join("---\n"));
             let read = parts(&manifest, &|_| false, 0, &Budget::default()).unwrap();
-            assert_eq!(read.iter().map(|part| part.index).collect::<Vec<_>>(), [1, 3, 4], "{read:?}");
+            assert_eq!(
+                read.iter().map(|part| part.index).collect::<Vec<_>>(),
+                [1, 3, 4],
+                "{read:?}"
+            );
             for part in &read {
                 let line = manifest.lines().nth(part.lines as usize);
                 assert_eq!(line, part.text.lines().next(), "{read:?}");
             }
-            let read = read.iter().flat_map(|part| documents(part.text)).map(|document| document.unwrap().root.to_json());
+            let read = read
+                .iter()
+                .flat_map(|part| documents(part.text))
+                .map(|document| document.unwrap().root.to_json());
             let all = documents(&manifest).map(|document| document.unwrap().root.to_json());
-            assert!(read.eq(all.filter(|document| document["kind"] != "Role")), "{start:?}");
+            assert!(
+                read.eq(all.filter(|document| document["kind"] != "Role")),
+                "{start:?}"
+            );
         }
     }
 
@@ -278,22 +337,61 @@ mod tests {
         fn of(text: &str) -> Result<Vec<Part<'_>>, Exceeded> {
             parts(text, &|_| false, 0, &Budget::default())
         }
-        assert_eq!(of(&"---\n".repeat(9_000)), Ok(vec![]), "an empty document is no part");
-        assert!(matches!(of(&"---\n".repeat(20_000)), Err(Exceeded::Objects(_))));
-        assert!(matches!(of(&"---\na: 1\n".repeat(20_000)), Err(Exceeded::Objects(_))));
-        let sources: String = (0..9_000).map(|n| format!("---\nkind: Secret\nmetadata:\n  name: s{n}\n")).collect();
-        assert_eq!(of(&format!("{sources}---\nkind: Pod\n# {}\n", "x".repeat(300_000))), Err(Exceeded::Names));
         assert_eq!(
-            of(&format!("kind: Pod\n# {}\n", "x".repeat(MAX_DOCUMENT_BYTES))),
+            of(&"---\n".repeat(9_000)),
+            Ok(vec![]),
+            "an empty document is no part"
+        );
+        assert!(matches!(
+            of(&"---\n".repeat(20_000)),
+            Err(Exceeded::Objects(_))
+        ));
+        assert!(matches!(
+            of(&"---\na: 1\n".repeat(20_000)),
+            Err(Exceeded::Objects(_))
+        ));
+        let sources: String = (0..9_000)
+            .map(|n| format!("---\nkind: Secret\nmetadata:\n  name: s{n}\n"))
+            .collect();
+        assert_eq!(
+            of(&format!(
+                "{sources}---\nkind: Pod\n# {}\n",
+                "x".repeat(300_000)
+            )),
+            Err(Exceeded::Names)
+        );
+        assert_eq!(
+            of(&format!(
+                "kind: Pod\n# {}\n",
+                "x".repeat(MAX_DOCUMENT_BYTES)
+            )),
             Err(Exceeded::Document(MAX_DOCUMENT_BYTES))
         );
-        assert_eq!(of(&format!("kind: Role\n# {}\n", "x".repeat(MAX_DOCUMENT_BYTES))), Ok(vec![]), "nobody reads it");
+        assert_eq!(
+            of(&format!(
+                "kind: Role\n# {}\n",
+                "x".repeat(MAX_DOCUMENT_BYTES)
+            )),
+            Ok(vec![]),
+            "nobody reads it"
+        );
     }
 
     #[test]
     fn what_is_no_plain_series_is_one_part() {
-        for text in ["%YAML 1.2\n---\na: 1\n", "a: 1\n...\n---\nb: 2\n", "a: 1\r\n---\r\nb: 2\r\n"] {
-            assert_eq!(parts(text, &|_| false, 0, &Budget::default()), Ok(vec![Part { text, index: 1, lines: 0 }]));
+        for text in [
+            "%YAML 1.2\n---\na: 1\n",
+            "a: 1\n...\n---\nb: 2\n",
+            "a: 1\r\n---\r\nb: 2\r\n",
+        ] {
+            assert_eq!(
+                parts(text, &|_| false, 0, &Budget::default()),
+                Ok(vec![Part {
+                    text,
+                    index: 1,
+                    lines: 0
+                }])
+            );
         }
     }
 }

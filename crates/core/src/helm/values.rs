@@ -33,8 +33,19 @@ const MAX_SEARCHED: usize = 256 * 1024 * 1024;
 const MAX_DEPTH: usize = 32;
 
 /// Charts below Milvus' own: they check their values themselves, and Helm's record does not always hold their defaults.
-const SUB_CHARTS: [&str; 11] =
-    ["etcd", "global", "kafka", "minio", "mysql", "pulsar", "pulsarv2", "pulsarv3", "silo", "tei", "zookeeper"];
+const SUB_CHARTS: [&str; 11] = [
+    "etcd",
+    "global",
+    "kafka",
+    "minio",
+    "mysql",
+    "pulsar",
+    "pulsarv2",
+    "pulsarv3",
+    "silo",
+    "tei",
+    "zookeeper",
+];
 
 /// Keys below which a chart hands on whatever stands there.
 const FREE: [&str; 22] = [
@@ -129,7 +140,10 @@ struct ChartDependency {
 impl ChartDependency {
     /// The key under which the parent sets the values of the sub-chart.
     fn key(&self) -> &str {
-        self.alias.as_deref().filter(|alias| !alias.is_empty()).unwrap_or(&self.name)
+        self.alias
+            .as_deref()
+            .filter(|alias| !alias.is_empty())
+            .unwrap_or(&self.name)
     }
 }
 
@@ -150,7 +164,11 @@ impl StoredChart<'_> {
         let keys: Vec<&str> = dependencies.iter().map(ChartDependency::key).collect();
         let mut search = Search {
             found: Vec::new(),
-            templates: Templates { raw: self.templates, texts: None, left: MAX_SEARCHED },
+            templates: Templates {
+                raw: self.templates,
+                texts: None,
+                left: MAX_SEARCHED,
+            },
             is_whole: true,
         };
         if shape.is_milvus() {
@@ -159,14 +177,21 @@ impl StoredChart<'_> {
         } else {
             // An umbrella: Milvus' values stand under the name or alias of its sub-chart. The templates are the umbrella's.
             search.templates.raw = None;
-            let Shape::Map(entries) = &shape else { return None };
-            let parts: Vec<_> = entries.iter().filter(|(_, part)| part.is_milvus() && part.is_complete()).collect();
+            let Shape::Map(entries) = &shape else {
+                return None;
+            };
+            let parts: Vec<_> = entries
+                .iter()
+                .filter(|(_, part)| part.is_milvus() && part.is_complete())
+                .collect();
             if parts.is_empty() {
                 return None;
             }
             for (key, part) in parts {
                 if let Some(user) = user.get(key) {
-                    search.chart(user, part, &format!("{key}."), &|key| SUB_CHARTS.contains(&key));
+                    search.chart(user, part, &format!("{key}."), &|key| {
+                        SUB_CHARTS.contains(&key)
+                    });
                 }
             }
         }
@@ -184,7 +209,9 @@ enum Shape {
 impl Shape {
     fn read(raw: &RawValue) -> Option<Self> {
         let left = Cell::new(MAX_KEYS);
-        let shape = Reader(&left).deserialize(&mut serde_json::Deserializer::from_str(raw.get())).ok()?;
+        let shape = Reader(&left)
+            .deserialize(&mut serde_json::Deserializer::from_str(raw.get()))
+            .ok()?;
         (left.get() > 0 && shape != Self::Open).then_some(shape)
     }
 
@@ -197,13 +224,26 @@ impl Shape {
 
     /// Whether these are the values of Milvus' chart from 3.0 on, whatever it is called.
     fn is_milvus(&self) -> bool {
-        self.get("cluster").is_some() && self.get("image").is_some_and(|image| image.get("all").is_some())
+        self.get("cluster").is_some()
+            && self
+                .get("image")
+                .is_some_and(|image| image.get("all").is_some())
     }
 
     /// Whether the values are those of the chart itself, and not only what an umbrella sets of them.
     fn is_complete(&self) -> bool {
-        const PARTS: [&str; 10] =
-            ["dataNode", "etcd", "externalS3", "ingress", "log", "metrics", "minio", "proxy", "queryNode", "standalone"];
+        const PARTS: [&str; 10] = [
+            "dataNode",
+            "etcd",
+            "externalS3",
+            "ingress",
+            "log",
+            "metrics",
+            "minio",
+            "proxy",
+            "queryNode",
+            "standalone",
+        ];
         PARTS.iter().filter(|part| self.get(part).is_some()).count() >= PARTS.len() - 2
     }
 
@@ -217,7 +257,11 @@ impl Shape {
             for (path, shape) in level {
                 let Self::Map(entries) = shape else { continue };
                 for (key, below) in entries {
-                    let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                    let path = if path.is_empty() {
+                        key.clone()
+                    } else {
+                        format!("{path}.{key}")
+                    };
                     left = left.checked_sub(path.len())?;
                     all.push(path.clone());
                     next.push((path, below));
@@ -252,7 +296,11 @@ impl<'de> Visitor<'de> for Reader<'_> {
         let mut entries = BTreeMap::new();
         while self.0.get() > 0 {
             let Some(key) = map.next_key::<String>()? else {
-                return Ok(if entries.is_empty() { Shape::Open } else { Shape::Map(entries) });
+                return Ok(if entries.is_empty() {
+                    Shape::Open
+                } else {
+                    Shape::Map(entries)
+                });
             };
             self.0.set(self.0.get() - 1);
             entries.insert(key, map.next_value_seed(self)?);
@@ -306,13 +354,18 @@ impl Search<'_> {
         let mut unknown = Vec::new();
         // Keys of these forms hold anchors for the user's own file.
         let is_helper = |key: &str| key.starts_with("x-") || key.starts_with(['_', '.']);
-        for (key, value) in entries.iter().filter(|(key, _)| !skipped(key) && !is_helper(key)) {
+        for (key, value) in entries
+            .iter()
+            .filter(|(key, _)| !skipped(key) && !is_helper(key))
+        {
             compare(value, shape.get(key), key.clone(), &mut unknown, 0);
         }
         if unknown.is_empty() {
             return;
         }
-        let known = shape.paths().filter(|_| unknown.iter().all(|path| path.len() <= MAX_PATH));
+        let known = shape
+            .paths()
+            .filter(|_| unknown.iter().all(|path| path.len() <= MAX_PATH));
         let Some(known) = known else {
             self.is_whole = false;
             return;
@@ -326,15 +379,28 @@ impl Search<'_> {
         for path in unknown {
             if self.found.len() < MAX_UNREAD {
                 let nearest = nearest(&path, &known).map(|nearest| format!("{prefix}{nearest}"));
-                self.found.push(UnreadValue { path: format!("{prefix}{path}"), nearest });
+                self.found.push(UnreadValue {
+                    path: format!("{prefix}{path}"),
+                    nearest,
+                });
             }
         }
     }
 }
 
 /// Adds the paths below `path` that the chart's values do not have. A value of `null` takes a default away and sets nothing.
-fn compare(value: &Value, shape: Option<&Shape>, path: String, unknown: &mut Vec<String>, depth: usize) {
-    let is_free = |path: &str| path.rsplit('.').next().is_some_and(|key| FREE.contains(&key));
+fn compare(
+    value: &Value,
+    shape: Option<&Shape>,
+    path: String,
+    unknown: &mut Vec<String>,
+    depth: usize,
+) {
+    let is_free = |path: &str| {
+        path.rsplit('.')
+            .next()
+            .is_some_and(|key| FREE.contains(&key))
+    };
     // A little more than is reported, because templates may read some of them.
     // One path that is too long is enough to know that this is not to be told.
     let is_too_long = unknown.last().is_some_and(|path| path.len() > MAX_PATH);
@@ -345,7 +411,13 @@ fn compare(value: &Value, shape: Option<&Shape>, path: String, unknown: &mut Vec
         _ if path.len() > MAX_PATH => unknown.push(path),
         (Some(Shape::Map(_)), Value::Object(entries)) if !is_free(&path) => {
             for (key, below) in entries {
-                compare(below, shape.and_then(|shape| shape.get(key)), format!("{path}.{key}"), unknown, depth + 1);
+                compare(
+                    below,
+                    shape.and_then(|shape| shape.get(key)),
+                    format!("{path}.{key}"),
+                    unknown,
+                    depth + 1,
+                );
             }
         }
         (Some(_), _) => {}
@@ -380,7 +452,12 @@ impl Templates<'_> {
     /// Whether a template names the value, something below it, or as a whole a map that holds it. `None` if that would take
     /// too long to find out.
     fn read(&mut self, path: &str) -> Option<bool> {
-        let begins = |known: &str| path == known || path.strip_prefix(known).is_some_and(|rest| rest.starts_with('.'));
+        let begins = |known: &str| {
+            path == known
+                || path
+                    .strip_prefix(known)
+                    .is_some_and(|rest| rest.starts_with('.'))
+        };
         if READ_BY_TEMPLATES.iter().any(|known| begins(known)) {
             return Some(true);
         }
@@ -388,15 +465,19 @@ impl Templates<'_> {
         let size: usize = texts.iter().map(String::len).sum();
         let mut end = path.len();
         loop {
-            let Some(part) = path.get(..end) else { return Some(false) };
+            let Some(part) = path.get(..end) else {
+                return Some(false);
+            };
             self.left = self.left.checked_sub(size)?;
             let name = format!(".Values.{part}");
             let is_whole = end == path.len();
             let named = texts.iter().any(|text| {
-                text.match_indices(&name).any(|(at, _)| match text.as_bytes().get(at + name.len()) {
-                    Some(b'.') => is_whole,
-                    Some(byte) => !byte.is_ascii_alphanumeric() && !matches!(byte, b'_' | b'-'),
-                    None => true,
+                text.match_indices(&name).any(|(at, _)| {
+                    match text.as_bytes().get(at + name.len()) {
+                        Some(b'.') => is_whole,
+                        Some(byte) => !byte.is_ascii_alphanumeric() && !matches!(byte, b'_' | b'-'),
+                        None => true,
+                    }
                 })
             });
             if named {
@@ -410,15 +491,25 @@ impl Templates<'_> {
     }
 
     fn texts(raw: Option<&RawValue>) -> Vec<String> {
-        let Some(raw) = raw.filter(|raw| raw.get().len() <= MAX_TEMPLATES * 2) else { return Vec::new() };
-        let templates: Few<Template, MAX_TEMPLATE_FILES> = serde_json::from_str(raw.get()).unwrap_or_default();
-        let texts = templates.all().into_iter().flatten().filter_map(|template| BASE64_STANDARD.decode(template.data).ok());
+        let Some(raw) = raw.filter(|raw| raw.get().len() <= MAX_TEMPLATES * 2) else {
+            return Vec::new();
+        };
+        let templates: Few<Template, MAX_TEMPLATE_FILES> =
+            serde_json::from_str(raw.get()).unwrap_or_default();
+        let texts = templates
+            .all()
+            .into_iter()
+            .flatten()
+            .filter_map(|template| BASE64_STANDARD.decode(template.data).ok());
         let mut left = MAX_TEMPLATES;
         let within = |text: &Vec<u8>| {
             left = left.saturating_sub(text.len());
             left > 0
         };
-        texts.take_while(within).map(|text| String::from_utf8_lossy(&text).into_owned()).collect()
+        texts
+            .take_while(within)
+            .map(|text| String::from_utf8_lossy(&text).into_owned())
+            .collect()
     }
 }
 
@@ -434,7 +525,10 @@ fn nearest<'k>(path: &str, known: &'k [String]) -> Option<&'k str> {
     // Paths come shortest first. Below the same part of the chart is likelier than below another one.
     let same_part = |candidate: &str| candidate.split('.').next() == Some(*first);
     let held = || known.iter().filter(|candidate| holds(candidate));
-    if let Some(found) = held().find(|candidate| same_part(candidate)).or_else(|| held().next()) {
+    if let Some(found) = held()
+        .find(|candidate| same_part(candidate))
+        .or_else(|| held().next())
+    {
         return Some(found);
     }
     if let Some((_, other)) = RENAMED.iter().find(|(name, _)| name == last)
@@ -444,14 +538,22 @@ fn nearest<'k>(path: &str, known: &'k [String]) -> Option<&'k str> {
     }
     let parent = path.rsplit_once('.').map(|(parent, _)| parent);
     let resembles = |candidate: &&String| {
-        let (beside, name) = candidate.rsplit_once('.').map_or((None, candidate.as_str()), |(beside, name)| (Some(beside), name));
+        let (beside, name) = candidate
+            .rsplit_once('.')
+            .map_or((None, candidate.as_str()), |(beside, name)| {
+                (Some(beside), name)
+            });
         beside == parent && name.len() > 3 && distance(name, last) <= 2
     };
     let moved = |candidate: &&String| {
         let mut parts = candidate.split('.');
         names.len() > 1 && parts.next() == Some(*first) && parts.next_back() == Some(*last)
     };
-    known.iter().find(resembles).or_else(|| known.iter().find(moved)).map(String::as_str)
+    known
+        .iter()
+        .find(resembles)
+        .or_else(|| known.iter().find(moved))
+        .map(String::as_str)
 }
 
 /// Letters to change, add or take away between two names, case apart. Long names count as different.
@@ -466,7 +568,9 @@ fn distance(one: &str, two: &str) -> usize {
         let mut left = at + 1;
         for (cell, b) in row.iter_mut().skip(1).zip(two.bytes()) {
             let above = *cell;
-            let next = (diagonal + usize::from(a != b)).min(left + 1).min(above + 1);
+            let next = (diagonal + usize::from(a != b))
+                .min(left + 1)
+                .min(above + 1);
             (diagonal, left) = (above, next);
             *cell = next;
         }
@@ -502,12 +606,26 @@ mod tests {
         })
     }
 
-    fn unread_with(templates: &[&str], user: &Value, values: &Value, metadata: &Value) -> Option<Vec<(String, Option<String>)>> {
-        let templates: Vec<Value> =
-            templates.iter().map(|text| json!({"name": "t", "data": BASE64_STANDARD.encode(text)})).collect();
-        let text = json!({"metadata": metadata, "values": values, "templates": templates}).to_string();
+    fn unread_with(
+        templates: &[&str],
+        user: &Value,
+        values: &Value,
+        metadata: &Value,
+    ) -> Option<Vec<(String, Option<String>)>> {
+        let templates: Vec<Value> = templates
+            .iter()
+            .map(|text| json!({"name": "t", "data": BASE64_STANDARD.encode(text)}))
+            .collect();
+        let text =
+            json!({"metadata": metadata, "values": values, "templates": templates}).to_string();
         let chart: StoredChart<'_> = serde_json::from_str(&text).unwrap();
-        Some(chart.unread(user)?.into_iter().map(|value| (value.path, value.nearest)).collect())
+        Some(
+            chart
+                .unread(user)?
+                .into_iter()
+                .map(|value| (value.path, value.nearest))
+                .collect(),
+        )
     }
 
     fn unread(user: &Value) -> Vec<(String, Option<String>)> {
@@ -523,8 +641,15 @@ mod tests {
     #[case(json!({"proxy": {"replica": 2}}), "proxy.replica", Some("proxy.replicas"))]
     #[case(json!({"metadata": {"rootPath": "prod"}}), "metadata.rootPath", None)]
     #[case(json!({"nothing": true}), "nothing", None)]
-    fn what_the_chart_does_not_have_is_named(#[case] user: Value, #[case] path: &str, #[case] nearest: Option<&str>) {
-        assert_eq!(unread(&user), [(path.to_owned(), nearest.map(str::to_owned))]);
+    fn what_the_chart_does_not_have_is_named(
+        #[case] user: Value,
+        #[case] path: &str,
+        #[case] nearest: Option<&str>,
+    ) {
+        assert_eq!(
+            unread(&user),
+            [(path.to_owned(), nearest.map(str::to_owned))]
+        );
     }
 
     #[rstest]
@@ -545,53 +670,105 @@ mod tests {
 
     #[test]
     fn templates_read_more_than_the_values_say() {
-        let user = json!({"proxy": {"own": {"a": 1, "b": 2}, "http": {"enabled": true}, "ownMore": 1}});
-        let found = |templates: &[&str]| unread_with(templates, &user, &defaults(), &json!({"name": "milvus"})).unwrap().len();
+        let user =
+            json!({"proxy": {"own": {"a": 1, "b": 2}, "http": {"enabled": true}, "ownMore": 1}});
+        let found = |templates: &[&str]| {
+            unread_with(templates, &user, &defaults(), &json!({"name": "milvus"}))
+                .unwrap()
+                .len()
+        };
         assert_eq!(found(&[]), 4);
         assert_eq!(found(&["{{ .Values.proxy.own.a }}"]), 3);
         assert_eq!(found(&["{{- toYaml .Values.proxy.own | nindent 4 }}"]), 2);
-        assert_eq!(found(&["{{ if .Values.proxy.http.enabled }}", "{{ .Values.proxy.ownMore }}"]), 2);
+        assert_eq!(
+            found(&[
+                "{{ if .Values.proxy.http.enabled }}",
+                "{{ .Values.proxy.ownMore }}"
+            ]),
+            2
+        );
     }
 
     #[test]
     fn umbrellas_are_compared_below_the_alias() {
         let mut milvus = defaults();
-        for part in ["dataNode", "externalS3", "ingress", "log", "metrics", "minio", "queryNode"] {
+        for part in [
+            "dataNode",
+            "externalS3",
+            "ingress",
+            "log",
+            "metrics",
+            "minio",
+            "queryNode",
+        ] {
             milvus[part] = json!({"enabled": true});
         }
         let values = json!({"web": {"replicas": 1}, "vectors": milvus});
-        let metadata = json!({"name": "shop", "dependencies": [{"name": "milvus", "alias": "vectors"}]});
+        let metadata =
+            json!({"name": "shop", "dependencies": [{"name": "milvus", "alias": "vectors"}]});
         let user = json!({"web": {"own": 1}, "other": 1, "vectors": {"image": {"tag": "x"}, "etcd": {"x": 1}}});
         let found = unread_with(&[], &user, &values, &metadata).unwrap();
-        assert_eq!(found, [("vectors.image.tag".to_owned(), Some("vectors.image.all.tag".to_owned()))]);
-        assert_eq!(unread_with(&[], &user, &json!({"web": {"replicas": 1}}), &metadata), None);
+        assert_eq!(
+            found,
+            [(
+                "vectors.image.tag".to_owned(),
+                Some("vectors.image.all.tag".to_owned())
+            )]
+        );
+        assert_eq!(
+            unread_with(&[], &user, &json!({"web": {"replicas": 1}}), &metadata),
+            None
+        );
         // What the umbrella itself sets of the chart is not the chart.
-        let set = json!({"vectors": {"cluster": {"enabled": true}, "image": {"all": {"tag": "x"}}}});
+        let set =
+            json!({"vectors": {"cluster": {"enabled": true}, "image": {"all": {"tag": "x"}}}});
         assert_eq!(unread_with(&[], &user, &set, &metadata), None);
     }
 
     #[test]
     fn an_alias_of_a_sub_chart_is_skipped() {
-        let metadata = json!({"name": "milvus", "dependencies": [{"name": "etcd", "alias": "store"}]});
+        let metadata =
+            json!({"name": "milvus", "dependencies": [{"name": "etcd", "alias": "store"}]});
         let user = json!({"store": {"replicaCount": 3}, "image": {"tag": "x"}});
-        assert_eq!(unread_with(&[], &user, &defaults(), &metadata).unwrap().len(), 1);
+        assert_eq!(
+            unread_with(&[], &user, &defaults(), &metadata)
+                .unwrap()
+                .len(),
+            1
+        );
     }
 
     #[test]
     fn what_cannot_be_told_is_none() {
         let user = json!({"image": {"tag": "x"}});
-        for values in [json!(null), json!({}), json!([]), json!({"image": {"repository": "x"}})] {
-            assert_eq!(unread_with(&[], &user, &values, &json!({"name": "milvus"})), None, "{values}");
+        for values in [
+            json!(null),
+            json!({}),
+            json!([]),
+            json!({"image": {"repository": "x"}}),
+        ] {
+            assert_eq!(
+                unread_with(&[], &user, &values, &json!({"name": "milvus"})),
+                None,
+                "{values}"
+            );
         }
-        let many: serde_json::Map<String, Value> = (0..=MAX_KEYS).map(|key| (format!("k{key}"), json!(1))).collect();
+        let many: serde_json::Map<String, Value> = (0..=MAX_KEYS)
+            .map(|key| (format!("k{key}"), json!(1)))
+            .collect();
         let mut values = defaults();
         values["many"] = Value::Object(many);
-        assert_eq!(unread_with(&[], &user, &values, &json!({"name": "milvus"})), None);
+        assert_eq!(
+            unread_with(&[], &user, &values, &json!({"name": "milvus"})),
+            None
+        );
     }
 
     #[test]
     fn many_values_are_bounded() {
-        let many: serde_json::Map<String, Value> = (0..10_000).map(|key| (format!("k{key}"), json!(1))).collect();
+        let many: serde_json::Map<String, Value> = (0..10_000)
+            .map(|key| (format!("k{key}"), json!(1)))
+            .collect();
         assert_eq!(unread(&Value::Object(many)).len(), MAX_UNREAD);
     }
 

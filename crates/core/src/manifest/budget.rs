@@ -71,13 +71,19 @@ impl<'a> Budget<'a> {
     /// A budget for inputs that unpack to no more than [`SMALL_INPUT_BYTES`]; what is larger needs a room of its own.
     #[must_use]
     pub fn small() -> Self {
-        Self { unpacked: SMALL_INPUT_BYTES, ..Self::default() }
+        Self {
+            unpacked: SMALL_INPUT_BYTES,
+            ..Self::default()
+        }
     }
 
     /// The same, that ends when the time is over.
     #[must_use]
     pub fn until(self, overdue: &'a (dyn Fn() -> bool + Sync)) -> Self {
-        Self { overdue: Some(overdue), ..self }
+        Self {
+            overdue: Some(overdue),
+            ..self
+        }
     }
 
     /// Bytes that may be unpacked.
@@ -91,7 +97,11 @@ impl<'a> Budget<'a> {
     /// # Errors
     /// Where there is none left, or no time.
     pub fn values(&self, count: usize) -> Result<(), Exceeded> {
-        let left = self.values.get().checked_sub(count).ok_or(Exceeded::Values(MAX_INPUT_VALUES))?;
+        let left = self
+            .values
+            .get()
+            .checked_sub(count)
+            .ok_or(Exceeded::Values(MAX_INPUT_VALUES))?;
         self.values.set(left);
         if let Some(left) = self.until_look.get().checked_sub(count) {
             self.until_look.set(left);
@@ -106,7 +116,11 @@ impl<'a> Budget<'a> {
     /// # Errors
     /// Where there is none left, or no time.
     pub fn objects(&self, count: usize) -> Result<(), Exceeded> {
-        let left = self.objects.get().checked_sub(count).ok_or(Exceeded::Objects(MAX_OBJECTS))?;
+        let left = self
+            .objects
+            .get()
+            .checked_sub(count)
+            .ok_or(Exceeded::Objects(MAX_OBJECTS))?;
         self.objects.set(left);
         self.time()
     }
@@ -116,7 +130,11 @@ impl<'a> Budget<'a> {
     /// # Errors
     /// Where the time is over.
     pub fn time(&self) -> Result<(), Exceeded> {
-        if self.overdue.is_some_and(|overdue| overdue()) { Err(Exceeded::Time) } else { Ok(()) }
+        if self.overdue.is_some_and(|overdue| overdue()) {
+            Err(Exceeded::Time)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -133,9 +151,15 @@ mod tests {
         assert_eq!(budget.values(MAX_INPUT_VALUES - 1), Ok(()));
         assert_eq!(budget.values(1), Ok(()));
         assert_eq!(budget.values(1), Err(Exceeded::Values(MAX_INPUT_VALUES)));
-        assert_eq!(Budget::default().objects(MAX_OBJECTS + 1), Err(Exceeded::Objects(MAX_OBJECTS)));
+        assert_eq!(
+            Budget::default().objects(MAX_OBJECTS + 1),
+            Err(Exceeded::Objects(MAX_OBJECTS))
+        );
         let late = Budget::small().until(&|| true);
-        assert_eq!((late.values(1), late.values(PACE)), (Ok(()), Err(Exceeded::Time)));
+        assert_eq!(
+            (late.values(1), late.values(PACE)),
+            (Ok(()), Err(Exceeded::Time))
+        );
         assert_eq!(late.objects(1), Err(Exceeded::Time));
     }
 
@@ -144,7 +168,12 @@ mod tests {
         match &node.kind {
             Kind::Scalar { .. } => 1,
             Kind::Sequence(items) => 1 + items.iter().map(values).sum::<usize>(),
-            Kind::Mapping(entries) => 1 + entries.iter().map(|(_, value)| 1 + values(value)).sum::<usize>(),
+            Kind::Mapping(entries) => {
+                1 + entries
+                    .iter()
+                    .map(|(_, value)| 1 + values(value))
+                    .sum::<usize>()
+            }
         }
     }
 
@@ -153,7 +182,10 @@ mod tests {
         let size = || 1..150_000_usize;
         prop_oneof![
             size().prop_map(|n| format!("a: [{}]\n", "1,".repeat(n))),
-            size().prop_map(|n| format!("a: {{{}}}\n", (0..n).map(|n| format!("{n:x}: , ")).collect::<String>())),
+            size().prop_map(|n| format!(
+                "a: {{{}}}\n",
+                (0..n).map(|n| format!("{n:x}: , ")).collect::<String>()
+            )),
             size().prop_map(|n| "- \"\"\n".repeat(n)),
             size().prop_map(|n| "---\na\n".repeat(n)),
             (1..120_usize, 1..2_000_usize).prop_map(|(depth, n)| {
@@ -164,8 +196,9 @@ mod tests {
                 let aliases: String = (0..times).map(|n| format!("b{n}: *a\n")).collect();
                 format!("---\na: &a [{}]\n{aliases}", "1,".repeat(n)).repeat(documents)
             }),
-            (1..3_000_usize).prop_map(|n| (1..n)
-                .fold("a0: &a0 {k: 1}\n".to_owned(), |all, n| { all + &format!("a{n}: &a{n} {{<<: *a{}, k{n}: 1}}\n", n - 1) })),
+            (1..3_000_usize).prop_map(|n| (1..n).fold("a0: &a0 {k: 1}\n".to_owned(), |all, n| {
+                all + &format!("a{n}: &a{n} {{<<: *a{}, k{n}: 1}}\n", n - 1)
+            })),
         ]
     }
 

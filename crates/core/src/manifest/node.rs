@@ -54,22 +54,34 @@ impl Node {
     /// A quoted string without a line.
     #[must_use]
     pub fn string(text: &str) -> Self {
-        Self { line: 0, kind: Kind::Scalar { text: Cow::Owned(text.to_owned()), plain: false } }
+        Self {
+            line: 0,
+            kind: Kind::Scalar {
+                text: Cow::Owned(text.to_owned()),
+                plain: false,
+            },
+        }
     }
 
     /// A tree without lines from JSON, as an API server or a Helm release gives it.
     #[must_use]
     pub fn from_json(value: &Value) -> Self {
-        let scalar = |text: String, plain| Kind::Scalar { text: Cow::Owned(text), plain };
+        let scalar = |text: String, plain| Kind::Scalar {
+            text: Cow::Owned(text),
+            plain,
+        };
         let kind = match value {
             Value::Null => scalar(String::new(), true),
             Value::Bool(flag) => scalar(flag.to_string(), true),
             Value::Number(number) => scalar(number.to_string(), true),
             Value::String(text) => scalar(text.clone(), false),
             Value::Array(items) => Kind::Sequence(items.iter().map(Self::from_json).collect()),
-            Value::Object(entries) => {
-                Kind::Mapping(entries.iter().map(|(key, value)| (Cow::Owned(key.clone()), Self::from_json(value))).collect())
-            }
+            Value::Object(entries) => Kind::Mapping(
+                entries
+                    .iter()
+                    .map(|(key, value)| (Cow::Owned(key.clone()), Self::from_json(value)))
+                    .collect(),
+            ),
         };
         Self { line: 0, kind }
     }
@@ -80,9 +92,11 @@ impl<'a> Tree<'a> {
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&Self> {
         match &self.kind {
-            Kind::Mapping(entries) => {
-                entries.iter().find(|(name, _)| &**name == key).map(|(_, node)| node).filter(|node| !node.is_null())
-            }
+            Kind::Mapping(entries) => entries
+                .iter()
+                .find(|(name, _)| &**name == key)
+                .map(|(_, node)| node)
+                .filter(|node| !node.is_null()),
             _ => None,
         }
     }
@@ -139,13 +153,24 @@ impl<'a> Tree<'a> {
     #[must_use]
     pub fn into_owned(self) -> Node {
         let kind = match self.kind {
-            Kind::Scalar { text, plain } => Kind::Scalar { text: Cow::Owned(text.into_owned()), plain },
-            Kind::Sequence(items) => Kind::Sequence(items.into_iter().map(Tree::into_owned).collect()),
-            Kind::Mapping(entries) => {
-                Kind::Mapping(entries.into_iter().map(|(key, node)| (Cow::Owned(key.into_owned()), node.into_owned())).collect())
+            Kind::Scalar { text, plain } => Kind::Scalar {
+                text: Cow::Owned(text.into_owned()),
+                plain,
+            },
+            Kind::Sequence(items) => {
+                Kind::Sequence(items.into_iter().map(Tree::into_owned).collect())
             }
+            Kind::Mapping(entries) => Kind::Mapping(
+                entries
+                    .into_iter()
+                    .map(|(key, node)| (Cow::Owned(key.into_owned()), node.into_owned()))
+                    .collect(),
+            ),
         };
-        Tree { line: self.line, kind }
+        Tree {
+            line: self.line,
+            kind,
+        }
     }
 
     /// The elements of a list; nothing for any other shape.
@@ -180,9 +205,11 @@ impl<'a> Tree<'a> {
             Kind::Scalar { text, plain: true } => plain_to_json(text),
             Kind::Scalar { text, .. } => Value::String(text.to_string()),
             Kind::Sequence(items) => items.iter().map(Tree::to_json).collect(),
-            Kind::Mapping(entries) => {
-                entries.iter().map(|(key, node)| (key.to_string(), node.to_json())).collect::<serde_json::Map<_, _>>().into()
-            }
+            Kind::Mapping(entries) => entries
+                .iter()
+                .map(|(key, node)| (key.to_string(), node.to_json()))
+                .collect::<serde_json::Map<_, _>>()
+                .into(),
         }
     }
 }
@@ -217,7 +244,10 @@ impl<'de> Deserialize<'de> for Tree<'de> {
     /// Reads JSON in one pass, without a value tree in between, and no more than [`MAX_VALUES`] values of it. Of duplicate keys
     /// the last one counts, as at the API server.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Reader { left: &Cell::new(MAX_VALUES) }.deserialize(deserializer)
+        Reader {
+            left: &Cell::new(MAX_VALUES),
+        }
+        .deserialize(deserializer)
     }
 }
 
@@ -229,14 +259,24 @@ struct Reader<'c> {
 
 impl Reader<'_> {
     fn count<E: Error>(self, values: usize) -> Result<(), E> {
-        let left = self.left.get().checked_sub(values).ok_or_else(|| E::custom(Exceeded::Values(MAX_VALUES)))?;
+        let left = self
+            .left
+            .get()
+            .checked_sub(values)
+            .ok_or_else(|| E::custom(Exceeded::Values(MAX_VALUES)))?;
         self.left.set(left);
         Ok(())
     }
 }
 
 fn scalar<'de>(text: impl Into<Cow<'de, str>>, plain: bool) -> Tree<'de> {
-    Tree { line: 0, kind: Kind::Scalar { text: text.into(), plain } }
+    Tree {
+        line: 0,
+        kind: Kind::Scalar {
+            text: text.into(),
+            plain,
+        },
+    }
 }
 
 impl<'de> DeserializeSeed<'de> for Reader<'_> {
@@ -292,7 +332,10 @@ impl<'de> Visitor<'de> for Reader<'_> {
         while let Some(item) = items.next_element_seed(self)? {
             all.push(item);
         }
-        Ok(Tree { line: 0, kind: Kind::Sequence(all) })
+        Ok(Tree {
+            line: 0,
+            kind: Kind::Sequence(all),
+        })
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Tree<'de>, A::Error> {
@@ -305,7 +348,12 @@ impl<'de> Visitor<'de> for Reader<'_> {
             let known = if all.len() < SMALL_MAPPING {
                 all.iter().position(|(name, _)| *name == key)
             } else {
-                let index = || all.iter().enumerate().map(|(at, (name, _))| (name.clone(), at)).collect();
+                let index = || {
+                    all.iter()
+                        .enumerate()
+                        .map(|(at, (name, _))| (name.clone(), at))
+                        .collect()
+                };
                 match seen.get_or_insert_with(index).entry(key.clone()) {
                     Entry::Occupied(known) => Some(*known.get()),
                     Entry::Vacant(free) => {
@@ -320,7 +368,10 @@ impl<'de> Visitor<'de> for Reader<'_> {
             }
             all.push((key, value));
         }
-        Ok(Tree { line: 0, kind: Kind::Mapping(all) })
+        Ok(Tree {
+            line: 0,
+            kind: Kind::Mapping(all),
+        })
     }
 }
 
@@ -335,8 +386,13 @@ fn plain_to_json(text: &str) -> Value {
         _ => {
             if let Ok(number) = text.parse::<i64>() {
                 Value::from(number)
-            } else if text.starts_with(|first: char| first.is_ascii_digit() || matches!(first, '-' | '+' | '.')) {
-                text.parse::<f64>().ok().and_then(serde_json::Number::from_f64).map_or_else(|| Value::from(text), Value::Number)
+            } else if text.starts_with(|first: char| {
+                first.is_ascii_digit() || matches!(first, '-' | '+' | '.')
+            }) {
+                text.parse::<f64>()
+                    .ok()
+                    .and_then(serde_json::Number::from_f64)
+                    .map_or_else(|| Value::from(text), Value::Number)
             } else {
                 Value::from(text)
             }

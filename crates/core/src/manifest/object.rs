@@ -23,7 +23,10 @@ impl Origin {
     /// The same document, another line.
     #[must_use]
     pub fn at_line(&self, line: u32) -> Self {
-        Self { line, ..self.clone() }
+        Self {
+            line,
+            ..self.clone()
+        }
     }
 }
 
@@ -101,7 +104,10 @@ impl Labels {
     /// The value of a key.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&str> {
-        let position = self.0.binary_search_by(|(name, _)| (**name).cmp(key)).ok()?;
+        let position = self
+            .0
+            .binary_search_by(|(name, _)| (**name).cmp(key))
+            .ok()?;
         self.0.get(position).map(|(_, value)| &**value)
     }
 
@@ -113,8 +119,10 @@ impl Labels {
 
 impl<T: AsRef<str>> FromIterator<(T, T)> for Labels {
     fn from_iter<I: IntoIterator<Item = (T, T)>>(pairs: I) -> Self {
-        let mut ordered: Vec<(Box<str>, Box<str>)> =
-            pairs.into_iter().map(|(key, value)| (key.as_ref().into(), value.as_ref().into())).collect();
+        let mut ordered: Vec<(Box<str>, Box<str>)> = pairs
+            .into_iter()
+            .map(|(key, value)| (key.as_ref().into(), value.as_ref().into()))
+            .collect();
         ordered.sort_by(|(one, _), (other, _)| one.cmp(other));
         // Of equal keys the last counts.
         ordered.dedup_by(|later, kept| {
@@ -291,8 +299,13 @@ impl SourceRef {
     /// How pods refer to an object; `None` if it is neither a `ConfigMap` nor a Secret.
     #[must_use]
     pub fn of(object: &ObjectRef) -> Option<Self> {
-        let kind = [SourceKind::ConfigMap, SourceKind::Secret].into_iter().find(|kind| kind.name() == object.kind)?;
-        Some(Self { kind, name: object.name.clone() })
+        let kind = [SourceKind::ConfigMap, SourceKind::Secret]
+            .into_iter()
+            .find(|kind| kind.name() == object.kind)?;
+        Some(Self {
+            kind,
+            name: object.name.clone(),
+        })
     }
 }
 
@@ -356,7 +369,10 @@ impl Variables {
     #[must_use]
     pub fn has_names_of(&self, other: &Self) -> bool {
         self.entries.len() == other.entries.len()
-            && self.iter().zip(other.iter()).all(|((old, held), (new, holds))| old == new && held.is_some() == holds.is_some())
+            && self
+                .iter()
+                .zip(other.iter())
+                .all(|((old, held), (new, holds))| old == new && held.is_some() == holds.is_some())
     }
 
     /// The variable at a position.
@@ -364,9 +380,14 @@ impl Variables {
     pub fn get(&self, at: usize) -> Option<(&str, Option<&str>)> {
         let end = |entry: &Variable| entry.value_end.unwrap_or(entry.name_end) as usize;
         let entry = self.entries.get(at)?;
-        let start = at.checked_sub(1).and_then(|before| self.entries.get(before)).map_or(0, end);
+        let start = at
+            .checked_sub(1)
+            .and_then(|before| self.entries.get(before))
+            .map_or(0, end);
         let name_end = entry.name_end as usize;
-        let value = entry.value_end.and_then(|end| self.text.get(name_end..end as usize));
+        let value = entry
+            .value_end
+            .and_then(|end| self.text.get(name_end..end as usize));
         Some((self.text.get(start..name_end)?, value))
     }
 
@@ -397,7 +418,10 @@ impl Variables {
     #[must_use]
     pub fn reference(&self, at: usize) -> Option<&ValueFrom> {
         let at = u32::try_from(at).ok()?;
-        let found = self.references.binary_search_by_key(&at, |(position, _)| *position).ok()?;
+        let found = self
+            .references
+            .binary_search_by_key(&at, |(position, _)| *position)
+            .ok()?;
         self.references.get(found).map(|(_, reference)| reference)
     }
 
@@ -405,28 +429,37 @@ impl Variables {
         let count = list.map_or(0, |list| list.items().count());
         let mut references = Vec::new();
         let mut position = 0;
-        let variables = list.into_iter().flat_map(View::items).filter_map(|variable| {
-            let [name, value, from] = variable.fields(["name", "value", "valueFrom"]);
-            let name = name?.as_text()?;
-            let reference = from.and_then(ValueFrom::read);
-            // The API server refuses both at once. `value` without `valueFrom` may be absent: then it is empty.
-            let value = match &reference {
-                Some(_) => None,
-                None => Some(value.and_then(View::as_text).unwrap_or_default()),
-            };
-            references.extend(reference.map(|reference| (position, reference)));
-            position += 1;
-            Some((name, value))
-        });
+        let variables = list
+            .into_iter()
+            .flat_map(View::items)
+            .filter_map(|variable| {
+                let [name, value, from] = variable.fields(["name", "value", "valueFrom"]);
+                let name = name?.as_text()?;
+                let reference = from.and_then(ValueFrom::read);
+                // The API server refuses both at once. `value` without `valueFrom` may be absent: then it is empty.
+                let value = match &reference {
+                    Some(_) => None,
+                    None => Some(value.and_then(View::as_text).unwrap_or_default()),
+                };
+                references.extend(reference.map(|reference| (position, reference)));
+                position += 1;
+                Some((name, value))
+            });
         let mut all = Self::collect(variables, count);
         all.references = references.into();
         all
     }
 
-    fn collect<T: AsRef<str>>(variables: impl Iterator<Item = (T, Option<T>)>, expected: usize) -> Self {
+    fn collect<T: AsRef<str>>(
+        variables: impl Iterator<Item = (T, Option<T>)>,
+        expected: usize,
+    ) -> Self {
         // No input is larger than 4 GiB (see the limits of its reader).
         let end = |text: &String| u32::try_from(text.len()).unwrap_or(u32::MAX);
-        let (mut text, mut entries) = (String::with_capacity(expected * 32), Vec::with_capacity(expected));
+        let (mut text, mut entries) = (
+            String::with_capacity(expected * 32),
+            Vec::with_capacity(expected),
+        );
         for (name, value) in variables {
             text.push_str(name.as_ref());
             let name_end = end(&text);
@@ -434,9 +467,16 @@ impl Variables {
                 text.push_str(value.as_ref());
                 end(&text)
             });
-            entries.push(Variable { name_end, value_end });
+            entries.push(Variable {
+                name_end,
+                value_end,
+            });
         }
-        Self { text: text.into(), entries: entries.into(), references: Box::default() }
+        Self {
+            text: text.into(),
+            entries: entries.into(),
+            references: Box::default(),
+        }
     }
 }
 
@@ -445,13 +485,26 @@ impl ValueFrom {
         let key = |field: &str, kind| {
             let reference = node.get(field)?;
             let name = reference.text_at(&["name"])?.into_owned();
-            Some(Self::Key(SourceRef { kind, name }, reference.text_at(&["key"])?.into_owned()))
+            Some(Self::Key(
+                SourceRef { kind, name },
+                reference.text_at(&["key"])?.into_owned(),
+            ))
         };
         key("configMapKeyRef", SourceKind::ConfigMap)
             .or_else(|| key("secretKeyRef", SourceKind::Secret))
-            .or_else(|| node.text_at(&["fieldRef", "fieldPath"]).map(|path| Self::Field(path.into_owned())))
-            .or_else(|| node.text_at(&["resourceFieldRef", "resource"]).map(|path| Self::Field(path.into_owned())))
-            .or_else(|| node.entries().next().map(|(kind, _)| Self::Field(kind.into_owned())))
+            .or_else(|| {
+                node.text_at(&["fieldRef", "fieldPath"])
+                    .map(|path| Self::Field(path.into_owned()))
+            })
+            .or_else(|| {
+                node.text_at(&["resourceFieldRef", "resource"])
+                    .map(|path| Self::Field(path.into_owned()))
+            })
+            .or_else(|| {
+                node.entries()
+                    .next()
+                    .map(|(kind, _)| Self::Field(kind.into_owned()))
+            })
     }
 }
 
@@ -518,7 +571,10 @@ impl VolumeSource {
             Self::Files(files) => files.as_slice(),
             _ => &[],
         };
-        files.iter().filter(|one| one.source.kind == SourceKind::ConfigMap).map(|one| one.source.name.as_str())
+        files
+            .iter()
+            .filter(|one| one.source.kind == SourceKind::ConfigMap)
+            .map(|one| one.source.name.as_str())
     }
 }
 
@@ -529,17 +585,31 @@ impl Files {
         if self.items.is_empty() {
             return (!path.contains('/')).then_some(path);
         }
-        self.items.iter().find(|(_, at)| at.trim_start_matches("./") == path).map(|(key, _)| key.as_str())
+        self.items
+            .iter()
+            .find(|(_, at)| at.trim_start_matches("./") == path)
+            .map(|(key, _)| key.as_str())
     }
 
     fn read<'t>(node: impl View<'t>, kind: SourceKind) -> Option<Self> {
         // A Secret volume says `secretName`, a projected one `name`.
-        let name = node.text_at(&["secretName"]).or_else(|| node.text_at(&["name"]))?.into_owned();
+        let name = node
+            .text_at(&["secretName"])
+            .or_else(|| node.text_at(&["name"]))?
+            .into_owned();
         let items = node
             .items_at(&["items"])
-            .filter_map(|item| Some((item.text_at(&["key"])?.into_owned(), item.text_at(&["path"])?.into_owned())))
+            .filter_map(|item| {
+                Some((
+                    item.text_at(&["key"])?.into_owned(),
+                    item.text_at(&["path"])?.into_owned(),
+                ))
+            })
             .collect();
-        Some(Self { source: SourceRef { kind, name }, items })
+        Some(Self {
+            source: SourceRef { kind, name },
+            items,
+        })
     }
 }
 
@@ -597,14 +667,19 @@ pub enum NoText {
 
 impl fmt::Debug for ConfigMap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ConfigMap").field("object", &self.meta.object).field("files", &self.files).finish_non_exhaustive()
+        f.debug_struct("ConfigMap")
+            .field("object", &self.meta.object)
+            .field("files", &self.files)
+            .finish_non_exhaustive()
     }
 }
 
 /// Only the key: the content may be secret.
 impl fmt::Debug for ConfigFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ConfigFile").field("key", &self.key).finish_non_exhaustive()
+        f.debug_struct("ConfigFile")
+            .field("key", &self.key)
+            .finish_non_exhaustive()
     }
 }
 
@@ -612,7 +687,10 @@ impl ConfigMap {
     /// How pods refer to it.
     #[must_use]
     pub fn reference(&self) -> SourceRef {
-        SourceRef { kind: self.kind, name: self.meta.object.name.clone() }
+        SourceRef {
+            kind: self.kind,
+            name: self.meta.object.name.clone(),
+        }
     }
 
     /// The content of a key; `None` if it has no such key.
@@ -624,7 +702,9 @@ impl ConfigMap {
     /// Whether it has one of the names that Milvus' own configuration files have.
     #[must_use]
     pub fn is_milvus_configuration(&self) -> bool {
-        self.files.iter().any(|file| CONFIG_KEYS.contains(&file.key.as_str()))
+        self.files
+            .iter()
+            .any(|file| CONFIG_KEYS.contains(&file.key.as_str()))
     }
 }
 
@@ -647,7 +727,13 @@ impl Claim {
     /// Whether two states want the same: everything that a rule looks at but metadata.
     #[must_use]
     pub fn has_same_spec(&self, other: &Self) -> bool {
-        let Self { meta: _, storage, storage_class, access_modes, volume_name } = self;
+        let Self {
+            meta: _,
+            storage,
+            storage_class,
+            access_modes,
+            volume_name,
+        } = self;
         *storage == other.storage
             && *storage_class == other.storage_class
             && *access_modes == other.access_modes
@@ -698,18 +784,30 @@ pub enum DeployerTool {
 pub const CONFIG_KEYS: [&str; 3] = ["milvus.yaml", "default.yaml", "user.yaml"];
 
 /// Prefixes of annotations worth keeping. Others (such as kubectl's copy of the whole object) are large or may hold secrets.
-const ANNOTATIONS: [&str; 6] =
-    ["guard.milvus.io/", "milvus.io/", "meta.helm.sh/", "helm.sh/", "argocd.argoproj.io/", "checksum/"];
+const ANNOTATIONS: [&str; 6] = [
+    "guard.milvus.io/",
+    "milvus.io/",
+    "meta.helm.sh/",
+    "helm.sh/",
+    "argocd.argoproj.io/",
+    "checksum/",
+];
 
 impl Object {
     /// Reads one object; `None` if the document is no Kubernetes object.
     #[must_use]
-    pub fn read<'t>(node: impl View<'t>, origin: &Origin, default_namespace: Option<&str>) -> Option<Self> {
+    pub fn read<'t>(
+        node: impl View<'t>,
+        origin: &Origin,
+        default_namespace: Option<&str>,
+    ) -> Option<Self> {
         let kind = node.text_at(&["kind"])?;
         let api = node.text_at(&["apiVersion"]).unwrap_or_default();
         let meta = Meta::read(node, &kind, origin, default_namespace)?;
         Some(match &*kind {
-            "Deployment" | "StatefulSet" => Self::Workload(Arc::new(Workload::read(node, meta, template(node, &kind)))),
+            "Deployment" | "StatefulSet" => {
+                Self::Workload(Arc::new(Workload::read(node, meta, template(node, &kind))))
+            }
             "ConfigMap" => ConfigMap::read(node, meta, SourceKind::ConfigMap),
             "Secret" => ConfigMap::read(node, meta, SourceKind::Secret),
             "PersistentVolumeClaim" => {
@@ -719,7 +817,10 @@ impl Object {
                     storage: template.storage,
                     storage_class: template.storage_class,
                     access_modes: template.access_modes,
-                    volume_name: node.text_at(&["spec", "volumeName"]).map(Cow::into_owned).filter(|name| !name.is_empty()),
+                    volume_name: node
+                        .text_at(&["spec", "volumeName"])
+                        .map(Cow::into_owned)
+                        .filter(|name| !name.is_empty()),
                 })
             }
             "Service" => Self::Service(meta),
@@ -728,16 +829,25 @@ impl Object {
                 target_kind: node
                     .text_at(&["spec", "scaleTargetRef", "kind"])
                     .map_or_else(|| "Deployment".into(), Cow::into_owned),
-                target_name: node.text_at(&["spec", "scaleTargetRef", "name"]).unwrap_or_default().into_owned(),
+                target_name: node
+                    .text_at(&["spec", "scaleTargetRef", "name"])
+                    .unwrap_or_default()
+                    .into_owned(),
                 min: ["minReplicas", "minReplicaCount"]
                     .iter()
                     .find_map(|key| node.at(&["spec", key]).and_then(View::as_i64))
                     .unwrap_or(1),
             }),
-            "Application" if api.starts_with("argoproj.io/") => Self::Deployer(Deployer::argo(node, meta)),
-            "HelmRelease" if api.starts_with("helm.toolkit.fluxcd.io/") => Self::Deployer(Deployer::flux(node, meta)),
+            "Application" if api.starts_with("argoproj.io/") => {
+                Self::Deployer(Deployer::argo(node, meta))
+            }
+            "HelmRelease" if api.starts_with("helm.toolkit.fluxcd.io/") => {
+                Self::Deployer(Deployer::flux(node, meta))
+            }
             _ => match template(node, &kind) {
-                Some(pod) if has_containers(pod) => Self::Workload(Arc::new(Workload::read(node, meta, Some(pod)))),
+                Some(pod) if has_containers(pod) => {
+                    Self::Workload(Arc::new(Workload::read(node, meta, Some(pod))))
+                }
                 _ => Self::Other(meta),
             },
         })
@@ -770,24 +880,39 @@ impl Object {
 }
 
 impl Meta {
-    fn read<'t>(node: impl View<'t>, kind: &str, origin: &Origin, default_namespace: Option<&str>) -> Option<Self> {
+    fn read<'t>(
+        node: impl View<'t>,
+        kind: &str,
+        origin: &Origin,
+        default_namespace: Option<&str>,
+    ) -> Option<Self> {
         let metadata = node.get("metadata")?;
         let name = metadata.text_at(&["name"])?;
-        let owner = metadata
-            .items_at(&["ownerReferences"])
-            .find(|owner| owner.get("controller").and_then(View::as_bool).unwrap_or(false));
+        let owner = metadata.items_at(&["ownerReferences"]).find(|owner| {
+            owner
+                .get("controller")
+                .and_then(View::as_bool)
+                .unwrap_or(false)
+        });
         Some(Self {
             object: ObjectRef {
                 kind: kind.to_owned(),
-                namespace: metadata.text_at(&["namespace"]).map(Cow::into_owned).or_else(|| default_namespace.map(str::to_owned)),
+                namespace: metadata
+                    .text_at(&["namespace"])
+                    .map(Cow::into_owned)
+                    .or_else(|| default_namespace.map(str::to_owned)),
                 name: name.into_owned(),
             },
             origin: origin.at_line(node.line()),
             labels: labels(metadata.get("labels")),
             annotations: annotations(metadata.get("annotations")),
             uid: metadata.text_at(&["uid"]).map(Cow::into_owned),
-            owner_kind: owner.and_then(|owner| owner.text_at(&["kind"])).map(Cow::into_owned),
-            owner_name: owner.and_then(|owner| owner.text_at(&["name"])).map(Cow::into_owned),
+            owner_kind: owner
+                .and_then(|owner| owner.text_at(&["kind"]))
+                .map(Cow::into_owned),
+            owner_name: owner
+                .and_then(|owner| owner.text_at(&["name"]))
+                .map(Cow::into_owned),
         })
     }
 
@@ -805,7 +930,10 @@ impl Meta {
 }
 
 fn labels<'t>(node: Option<impl View<'t>>) -> Labels {
-    node.into_iter().flat_map(View::entries).filter_map(|(key, value)| Some((key, value.as_text()?))).collect()
+    node.into_iter()
+        .flat_map(View::entries)
+        .filter_map(|(key, value)| Some((key, value.as_text()?)))
+        .collect()
 }
 
 /// Whether an annotation is worth keeping.
@@ -823,7 +951,10 @@ fn annotations<'t>(node: Option<impl View<'t>>) -> Labels {
 }
 
 fn words<'t>(node: impl View<'t>, key: &str) -> Vec<String> {
-    node.items_at(&[key]).filter_map(View::as_text).map(Cow::into_owned).collect()
+    node.items_at(&[key])
+        .filter_map(View::as_text)
+        .map(Cow::into_owned)
+        .collect()
 }
 
 fn number<'t>(node: impl View<'t>, path: &[&str]) -> Option<i64> {
@@ -836,12 +967,17 @@ fn template<'t, V: View<'t>>(node: V, kind: &str) -> Option<V> {
         "Pod" => Some(node),
         "PodTemplate" => node.get("template"),
         "CronJob" => node.at(&["spec", "jobTemplate", "spec", "template"]),
-        "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet" | "ReplicationController" | "Job" => {
-            node.at(&["spec", "template"])
-        }
+        "Deployment"
+        | "StatefulSet"
+        | "DaemonSet"
+        | "ReplicaSet"
+        | "ReplicationController"
+        | "Job" => node.at(&["spec", "template"]),
         // Lists of permissions, settings and the like; the search below would only cost time.
         "CustomResourceDefinition" | "Role" | "ClusterRole" | "ServiceAccount" | "Ingress" => None,
-        _ => node.get("spec").and_then(|spec| find_template(spec, MAX_TEMPLATE_DEPTH)),
+        _ => node
+            .get("spec")
+            .and_then(|spec| find_template(spec, MAX_TEMPLATE_DEPTH)),
     }
 }
 
@@ -856,40 +992,61 @@ fn find_template<'t, V: View<'t>>(node: V, depth: u8) -> Option<V> {
     if depth == 0 {
         return None;
     }
-    node.entries().filter(|(_, value)| value.is_mapping()).find_map(|(_, value)| find_template(value, depth - 1))
+    node.entries()
+        .filter(|(_, value)| value.is_mapping())
+        .find_map(|(_, value)| find_template(value, depth - 1))
 }
 
 fn has_containers<'t>(pod: impl View<'t>) -> bool {
-    ["containers", "initContainers"]
-        .iter()
-        .any(|list| pod.items_at(&["spec", list]).any(|container| container.text_at(&["image"]).is_some()))
+    ["containers", "initContainers"].iter().any(|list| {
+        pod.items_at(&["spec", list])
+            .any(|container| container.text_at(&["image"]).is_some())
+    })
 }
 
 impl Workload {
     fn read<'t, V: View<'t>>(node: V, meta: Meta, pod: Option<V>) -> Self {
         let text = |path: &[&str]| node.text_at(path).map(Cow::into_owned);
-        let deletes =
-            |when: &str| node.text_at(&["spec", "persistentVolumeClaimRetentionPolicy", when]).as_deref() == Some("Delete");
+        let deletes = |when: &str| {
+            node.text_at(&["spec", "persistentVolumeClaimRetentionPolicy", when])
+                .as_deref()
+                == Some("Delete")
+        };
         // Custom kinds that replace StatefulSets have templates of claims too.
-        let is_stateful = meta.object.kind == "StatefulSet" || node.at(&["spec", "volumeClaimTemplates"]).is_some();
+        let is_stateful = meta.object.kind == "StatefulSet"
+            || node.at(&["spec", "volumeClaimTemplates"]).is_some();
         let stateful = is_stateful.then(|| Stateful {
             service_name: text(&["spec", "serviceName"]).filter(|name| !name.is_empty()),
-            pod_management_policy: text(&["spec", "podManagementPolicy"]).unwrap_or_else(|| "OrderedReady".into()),
-            claim_templates: node.items_at(&["spec", "volumeClaimTemplates"]).map(ClaimTemplate::read).collect(),
-            retention: Retention { delete_with_set: deletes("whenDeleted"), delete_when_scaled: deletes("whenScaled") },
+            pod_management_policy: text(&["spec", "podManagementPolicy"])
+                .unwrap_or_else(|| "OrderedReady".into()),
+            claim_templates: node
+                .items_at(&["spec", "volumeClaimTemplates"])
+                .map(ClaimTemplate::read)
+                .collect(),
+            retention: Retention {
+                delete_with_set: deletes("whenDeleted"),
+                delete_when_scaled: deletes("whenScaled"),
+            },
         });
-        let status = node.get("status").filter(|status| status.entries().next().is_some()).map(|_| Status {
-            generation: number(node, &["metadata", "generation"]).unwrap_or(0),
-            observed_generation: number(node, &["status", "observedGeneration"]).unwrap_or(0),
-            replicas: number(node, &["status", "replicas"]).unwrap_or(0),
-            updated: number(node, &["status", "updatedReplicas"]).unwrap_or(0),
-            ready: number(node, &["status", "readyReplicas"]).unwrap_or(0),
-            available: number(node, &["status", "availableReplicas"]).unwrap_or(0),
-        });
+        let status = node
+            .get("status")
+            .filter(|status| status.entries().next().is_some())
+            .map(|_| Status {
+                generation: number(node, &["metadata", "generation"]).unwrap_or(0),
+                observed_generation: number(node, &["status", "observedGeneration"]).unwrap_or(0),
+                replicas: number(node, &["status", "replicas"]).unwrap_or(0),
+                updated: number(node, &["status", "updatedReplicas"]).unwrap_or(0),
+                ready: number(node, &["status", "readyReplicas"]).unwrap_or(0),
+                available: number(node, &["status", "availableReplicas"]).unwrap_or(0),
+            });
         Self {
             replicas: number(node, &["spec", "replicas"]),
-            paused: node.at(&["spec", "paused"]).and_then(View::as_bool).unwrap_or(false),
-            strategy: text(&["spec", "strategy", "type"]).or_else(|| text(&["spec", "updateStrategy", "type"])),
+            paused: node
+                .at(&["spec", "paused"])
+                .and_then(View::as_bool)
+                .unwrap_or(false),
+            strategy: text(&["spec", "strategy", "type"])
+                .or_else(|| text(&["spec", "updateStrategy", "type"])),
             selector: labels(node.at(&["spec", "selector", "matchLabels"])),
             stateful,
             pod: pod.map(PodTemplate::read).unwrap_or_default(),
@@ -912,11 +1069,21 @@ impl Workload {
     /// Whether another object makes this one, so that it is judged by that.
     #[must_use]
     pub fn is_made_by_a_controller(&self) -> bool {
-        let made = matches!(self.meta.object.kind.as_str(), "Pod" | "ReplicaSet" | "Job" | "ReplicationController");
+        let made = matches!(
+            self.meta.object.kind.as_str(),
+            "Pod" | "ReplicaSet" | "Job" | "ReplicationController"
+        );
         made && self.meta.owner_kind.as_deref().is_some_and(|owner| {
             matches!(
                 owner,
-                "ReplicaSet" | "Deployment" | "StatefulSet" | "DaemonSet" | "Job" | "CronJob" | "ReplicationController" | "Node"
+                "ReplicaSet"
+                    | "Deployment"
+                    | "StatefulSet"
+                    | "DaemonSet"
+                    | "Job"
+                    | "CronJob"
+                    | "ReplicationController"
+                    | "Node"
             )
         })
     }
@@ -936,9 +1103,18 @@ impl PodTemplate {
             termination_grace_seconds: number(node, &["spec", "terminationGracePeriodSeconds"]),
             fs_group: number(node, &["spec", "securityContext", "fsGroup"]),
             run_as_user: number(node, &["spec", "securityContext", "runAsUser"]),
-            containers: node.items_at(&["spec", "containers"]).map(Container::read).collect(),
-            init_containers: node.items_at(&["spec", "initContainers"]).map(Container::read).collect(),
-            volumes: node.items_at(&["spec", "volumes"]).map(Volume::read).collect(),
+            containers: node
+                .items_at(&["spec", "containers"])
+                .map(Container::read)
+                .collect(),
+            init_containers: node
+                .items_at(&["spec", "initContainers"])
+                .map(Container::read)
+                .collect(),
+            volumes: node
+                .items_at(&["spec", "volumes"])
+                .map(Volume::read)
+                .collect(),
         }
     }
 }
@@ -960,8 +1136,14 @@ impl Container {
                 startup: node.get("startupProbe").is_some(),
             },
             pre_stop: node.at(&["lifecycle", "preStop"]).is_some(),
-            env_from: node.items_at(&["envFrom"]).filter_map(EnvFrom::read).collect(),
-            mounts: node.items_at(&["volumeMounts"]).filter_map(Mount::read).collect(),
+            env_from: node
+                .items_at(&["envFrom"])
+                .filter_map(EnvFrom::read)
+                .collect(),
+            mounts: node
+                .items_at(&["volumeMounts"])
+                .filter_map(Mount::read)
+                .collect(),
             restarts: node.text_at(&["restartPolicy"]).as_deref() == Some("Always"),
             resources: node
                 .get("resources")
@@ -976,9 +1158,18 @@ impl Container {
 
 impl EnvFrom {
     fn read<'t>(node: impl View<'t>) -> Option<Self> {
-        let source = |field: &str, kind| Some(SourceRef { kind, name: node.text_at(&[field, "name"])?.into_owned() });
-        let source = source("configMapRef", SourceKind::ConfigMap).or_else(|| source("secretRef", SourceKind::Secret))?;
-        Some(Self { prefix: node.text_at(&["prefix"]).unwrap_or_default().into_owned(), source })
+        let source = |field: &str, kind| {
+            Some(SourceRef {
+                kind,
+                name: node.text_at(&[field, "name"])?.into_owned(),
+            })
+        };
+        let source = source("configMapRef", SourceKind::ConfigMap)
+            .or_else(|| source("secretRef", SourceKind::Secret))?;
+        Some(Self {
+            prefix: node.text_at(&["prefix"]).unwrap_or_default().into_owned(),
+            source,
+        })
     }
 }
 
@@ -989,15 +1180,23 @@ impl Mount {
             volume: text("name")?,
             path: text("mountPath")?,
             sub_path: text("subPath").unwrap_or_default(),
-            is_computed: node.text_at(&["subPathExpr"]).is_some_and(|path| path.contains("$(")),
+            is_computed: node
+                .text_at(&["subPathExpr"])
+                .is_some_and(|path| path.contains("$(")),
         })
     }
 }
 
 impl Amounts {
     fn read<'t>(node: Option<impl View<'t>>) -> Self {
-        let amount = |key: &str| node.and_then(|node| node.text_at(&[key])).and_then(|text| quantity::thousandths(&text));
-        Self { cpu: amount("cpu"), memory: amount("memory").map(|amount| amount / 1000) }
+        let amount = |key: &str| {
+            node.and_then(|node| node.text_at(&[key]))
+                .and_then(|text| quantity::thousandths(&text))
+        };
+        Self {
+            cpu: amount("cpu"),
+            memory: amount("memory").map(|amount| amount / 1000),
+        }
     }
 }
 
@@ -1006,8 +1205,8 @@ impl Volume {
         let files = |node: Option<_>, kind| node.and_then(|node| Files::read(node, kind));
         let source = if let Some(claim) = node.text_at(&["persistentVolumeClaim", "claimName"]) {
             VolumeSource::Claim(claim.into_owned())
-        } else if let Some(files) =
-            files(node.get("configMap"), SourceKind::ConfigMap).or_else(|| files(node.get("secret"), SourceKind::Secret))
+        } else if let Some(files) = files(node.get("configMap"), SourceKind::ConfigMap)
+            .or_else(|| files(node.get("secret"), SourceKind::Secret))
         {
             VolumeSource::Files(vec![files])
         } else if let Some(projected) = node.get("projected") {
@@ -1024,16 +1223,25 @@ impl Volume {
         } else {
             // The definition counts too: the same share under another path is another place.
             let kind = node.entries().find(|(key, _)| key != "name");
-            VolumeSource::Other(kind.map(|(key, value)| described(&key, value)).unwrap_or_default())
+            VolumeSource::Other(
+                kind.map(|(key, value)| described(&key, value))
+                    .unwrap_or_default(),
+            )
         };
-        Self { name: node.text_at(&["name"]).unwrap_or_default().into_owned(), source }
+        Self {
+            name: node.text_at(&["name"]).unwrap_or_default().into_owned(),
+            source,
+        }
     }
 }
 
 /// A path without doubled and trailing slashes.
 #[must_use]
 pub fn normal_path(path: &str) -> String {
-    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+    let parts: Vec<&str> = path
+        .split('/')
+        .filter(|part| !part.is_empty() && *part != ".")
+        .collect();
     let root = if path.starts_with('/') { "/" } else { "" };
     format!("{root}{}", parts.join("/"))
 }
@@ -1051,14 +1259,24 @@ fn described<'t>(kind: &str, value: impl View<'t>) -> String {
 
 impl ClaimTemplate {
     fn read<'t>(node: impl View<'t>) -> Self {
-        let mut access_modes: Vec<_> =
-            node.items_at(&["spec", "accessModes"]).filter_map(View::as_text).map(Cow::into_owned).collect();
+        let mut access_modes: Vec<_> = node
+            .items_at(&["spec", "accessModes"])
+            .filter_map(View::as_text)
+            .map(Cow::into_owned)
+            .collect();
         access_modes.sort();
         Self {
-            name: node.text_at(&["metadata", "name"]).unwrap_or_default().into_owned(),
+            name: node
+                .text_at(&["metadata", "name"])
+                .unwrap_or_default()
+                .into_owned(),
             access_modes,
-            storage: node.text_at(&["spec", "resources", "requests", "storage"]).map(Cow::into_owned),
-            storage_class: node.text_at(&["spec", "storageClassName"]).map(Cow::into_owned),
+            storage: node
+                .text_at(&["spec", "resources", "requests", "storage"])
+                .map(Cow::into_owned),
+            storage_class: node
+                .text_at(&["spec", "storageClassName"])
+                .map(Cow::into_owned),
         }
     }
 }
@@ -1069,11 +1287,25 @@ impl ConfigMap {
         let mut files: Vec<ConfigFile> = Vec::new();
         let mut known: HashMap<String, usize> = HashMap::new();
         let is_secret = kind == SourceKind::Secret;
-        for (section, is_encoded) in [("data", is_secret), ("binaryData", true), ("stringData", false)] {
+        for (section, is_encoded) in [
+            ("data", is_secret),
+            ("binaryData", true),
+            ("stringData", false),
+        ] {
             for (key, value) in node.get(section).into_iter().flat_map(View::entries) {
-                let Some(written) = value.as_text() else { continue };
-                let text = if is_encoded { decoded(&written) } else { Some(written.as_ref().into()) };
-                let file = ConfigFile { key: key.into_owned(), text: text.ok_or(NoText::Binary), line: value.line() };
+                let Some(written) = value.as_text() else {
+                    continue;
+                };
+                let text = if is_encoded {
+                    decoded(&written)
+                } else {
+                    Some(written.as_ref().into())
+                };
+                let file = ConfigFile {
+                    key: key.into_owned(),
+                    text: text.ok_or(NoText::Binary),
+                    line: value.line(),
+                };
                 // `stringData` wins over `data`, as in the API server.
                 if let Some(old) = known.get(&file.key).and_then(|at| files.get_mut(*at)) {
                     *old = file;
@@ -1086,14 +1318,25 @@ impl ConfigMap {
         if files.is_empty() {
             return Object::Other(meta);
         }
-        let is_immutable = node.get("immutable").and_then(View::as_bool).unwrap_or(false);
-        Object::Config(Arc::new(Self { meta, kind, is_immutable, files }))
+        let is_immutable = node
+            .get("immutable")
+            .and_then(View::as_bool)
+            .unwrap_or(false);
+        Object::Config(Arc::new(Self {
+            meta,
+            kind,
+            is_immutable,
+            files,
+        }))
     }
 }
 
 /// The text behind base64; `None` if it is not base64 or not UTF-8.
 fn decoded(text: &str) -> Option<Box<str>> {
-    let compact: String = text.chars().filter(|letter| !letter.is_ascii_whitespace()).collect();
+    let compact: String = text
+        .chars()
+        .filter(|letter| !letter.is_ascii_whitespace())
+        .collect();
     let bytes = BASE64_STANDARD.decode(compact).ok()?;
     String::from_utf8(bytes).ok().map(Into::into)
 }
@@ -1104,7 +1347,8 @@ impl Deployer {
         let text = |path: &[&str]| node.text_at(path).map(Cow::into_owned);
         Self {
             tool: DeployerTool::ArgoCd,
-            release: text(&["spec", "source", "helm", "releaseName"]).or_else(|| Some(meta.object.name.clone())),
+            release: text(&["spec", "source", "helm", "releaseName"])
+                .or_else(|| Some(meta.object.name.clone())),
             target_namespace: text(&["spec", "destination", "namespace"]),
             self_heal: flag(&["spec", "syncPolicy", "automated", "selfHeal"]),
             retry_limit: number(node, &["spec", "syncPolicy", "retry", "limit"]),
@@ -1117,8 +1361,10 @@ impl Deployer {
         Self {
             tool: DeployerTool::Flux,
             release: text(&["spec", "releaseName"]).or_else(|| Some(meta.object.name.clone())),
-            target_namespace: text(&["spec", "targetNamespace"]).or_else(|| meta.object.namespace.clone()),
-            self_heal: node.text_at(&["spec", "driftDetection", "mode"]).as_deref() == Some("enabled"),
+            target_namespace: text(&["spec", "targetNamespace"])
+                .or_else(|| meta.object.namespace.clone()),
+            self_heal: node.text_at(&["spec", "driftDetection", "mode"]).as_deref()
+                == Some("enabled"),
             retry_limit: number(node, &["spec", "upgrade", "remediation", "retries"]),
             meta,
         }

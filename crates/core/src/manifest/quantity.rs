@@ -4,7 +4,9 @@
 #[must_use]
 pub fn thousandths(text: &str) -> Option<u64> {
     let text = text.trim();
-    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let end = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
     let (number, suffix) = text.split_at_checked(end)?;
     let factor: u128 = match suffix {
         "m" => 1,
@@ -25,10 +27,20 @@ pub fn thousandths(text: &str) -> Option<u64> {
         }
     };
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    let whole: u128 = if whole.is_empty() && !fraction.is_empty() { 0 } else { whole.parse().ok()? };
+    let whole: u128 = if whole.is_empty() && !fraction.is_empty() {
+        0
+    } else {
+        whole.parse().ok()?
+    };
     let digits = u32::try_from(fraction.len()).ok()?;
-    let part: u128 = if fraction.is_empty() { 0 } else { fraction.parse().ok()? };
-    let part = part.checked_mul(factor)?.checked_div(10_u128.checked_pow(digits)?)?;
+    let part: u128 = if fraction.is_empty() {
+        0
+    } else {
+        fraction.parse().ok()?
+    };
+    let part = part
+        .checked_mul(factor)?
+        .checked_div(10_u128.checked_pow(digits)?)?;
     u64::try_from(whole.checked_mul(factor)?.checked_add(part)?).ok()
 }
 
@@ -46,7 +58,11 @@ pub fn bytes(amount: u64) -> String {
 /// Thousandths of a CPU as a person writes them: `2`, `500m`.
 #[must_use]
 pub fn cpu(amount: u64) -> String {
-    if amount.is_multiple_of(1000) { (amount / 1000).to_string() } else { format!("{amount}m") }
+    if amount.is_multiple_of(1000) {
+        (amount / 1000).to_string()
+    } else {
+        format!("{amount}m")
+    }
 }
 
 #[cfg(test)]
@@ -75,7 +91,14 @@ mod tests {
 
     #[test]
     fn amounts_are_written_short() {
-        assert_eq!((bytes(8 << 30).as_str(), bytes(1536 << 20).as_str(), bytes(1000).as_str()), ("8Gi", "1536Mi", "1000"));
+        assert_eq!(
+            (
+                bytes(8 << 30).as_str(),
+                bytes(1536 << 20).as_str(),
+                bytes(1000).as_str()
+            ),
+            ("8Gi", "1536Mi", "1000")
+        );
         assert_eq!((cpu(2000).as_str(), cpu(500).as_str()), ("2", "500m"));
     }
 

@@ -52,7 +52,12 @@ impl ParseError {
     /// A text that holds too much as a whole.
     #[must_use]
     pub fn too_much(exceeded: Exceeded) -> Self {
-        Self { document: 1, line: 1, message: exceeded.to_string(), exceeded: Some(exceeded) }
+        Self {
+            document: 1,
+            line: 1,
+            message: exceeded.to_string(),
+            exceeded: Some(exceeded),
+        }
     }
 }
 
@@ -71,7 +76,10 @@ pub fn documents(text: &str) -> impl Iterator<Item = Result<Document<'_>, ParseE
 ///
 /// # Errors
 /// As [`documents`], and where a budget is exceeded.
-pub fn documents_within<'a>(text: &'a str, budget: &'a Budget<'a>) -> impl Iterator<Item = Result<Document<'a>, ParseError>> {
+pub fn documents_within<'a>(
+    text: &'a str,
+    budget: &'a Budget<'a>,
+) -> impl Iterator<Item = Result<Document<'a>, ParseError>> {
     composer(text, Some(budget))
 }
 
@@ -82,7 +90,14 @@ fn composer<'a>(text: &'a str, budget: Option<&'a Budget<'a>>) -> Composer<'a> {
     options.block_nesting_limit = MAX_DEPTH;
     // The text of a scalar that is copied is never longer than what it is written with, so the whole text bounds them all.
     let too_long = budget.is_some() && text.len() > MAX_DOCUMENT_BYTES;
-    Composer { parser: Parser::new_from_str_with_options(text, options), index: 0, ended: false, budget, too_long, values: 0 }
+    Composer {
+        parser: Parser::new_from_str_with_options(text, options),
+        index: 0,
+        ended: false,
+        budget,
+        too_long,
+        values: 0,
+    }
 }
 
 struct Composer<'a> {
@@ -123,7 +138,11 @@ struct Weight {
 
 impl Weight {
     fn of(node: &Tree<'_>) -> Self {
-        let scalar = |text: &str| Self { nodes: 1, bytes: text.len(), depth: 1 };
+        let scalar = |text: &str| Self {
+            nodes: 1,
+            bytes: text.len(),
+            depth: 1,
+        };
         let around = |inner: Self, child: Self| Self {
             nodes: inner.nodes + child.nodes,
             bytes: inner.bytes + child.bytes,
@@ -136,7 +155,10 @@ impl Weight {
                 .iter()
                 .map(|(key, node)| {
                     let value = Self::of(node);
-                    Self { bytes: value.bytes + key.len(), ..value }
+                    Self {
+                        bytes: value.bytes + key.len(),
+                        ..value
+                    }
                 })
                 .fold(scalar(""), around),
         }
@@ -157,10 +179,15 @@ impl Anchors<'_> {
         self.copied.nodes += weight.nodes;
         self.copied.bytes += weight.bytes;
         if self.copied.nodes > MAX_COPIED_NODES {
-            return Err(format!("anchors and aliases expand to more than {MAX_COPIED_NODES} values"));
+            return Err(format!(
+                "anchors and aliases expand to more than {MAX_COPIED_NODES} values"
+            ));
         }
         if self.copied.bytes > max_bytes {
-            return Err(format!("anchors and aliases expand to more than {} MiB of text", max_bytes / 1024 / 1024));
+            return Err(format!(
+                "anchors and aliases expand to more than {} MiB of text",
+                max_bytes / 1024 / 1024
+            ));
         }
         Ok(())
     }
@@ -189,23 +216,41 @@ impl<'a> Iterator for Composer<'a> {
 
 impl<'a> Composer<'a> {
     fn error(&self, line: u32, message: impl Into<String>) -> ParseError {
-        ParseError { document: self.index.max(1), line, message: message.into(), exceeded: None }
+        ParseError {
+            document: self.index.max(1),
+            line,
+            message: message.into(),
+            exceeded: None,
+        }
     }
 
     fn exceeded(&self, line: u32, exceeded: Exceeded) -> ParseError {
-        ParseError { exceeded: Some(exceeded), ..self.error(line, exceeded.to_string()) }
+        ParseError {
+            exceeded: Some(exceeded),
+            ..self.error(line, exceeded.to_string())
+        }
     }
 
     /// Bytes that anchors and aliases may copy in the current document.
     const fn copied_bytes(&self) -> usize {
-        if self.budget.is_some() { MAX_DOCUMENT_BYTES } else { MAX_COPIED_BYTES }
+        if self.budget.is_some() {
+            MAX_DOCUMENT_BYTES
+        } else {
+            MAX_COPIED_BYTES
+        }
     }
 
     /// Counts values of the current document.
     fn count(&mut self, values: usize, line: u32) -> Result<(), ParseError> {
-        let Some(budget) = self.budget else { return Ok(()) };
+        let Some(budget) = self.budget else {
+            return Ok(());
+        };
         self.values += values;
-        let within = if self.values > MAX_VALUES { Err(Exceeded::Values(MAX_VALUES)) } else { budget.values(values) };
+        let within = if self.values > MAX_VALUES {
+            Err(Exceeded::Values(MAX_VALUES))
+        } else {
+            budget.values(values)
+        };
         within.map_err(|exceeded| self.exceeded(line, exceeded))
     }
 
@@ -232,21 +277,45 @@ impl<'a> Composer<'a> {
                 }
                 Event::DocumentEnd => {
                     if let Some(root) = root.take().filter(|root: &Tree<'_>| !root.is_null()) {
-                        return Ok(Some(Document { index: self.index, root }));
+                        return Ok(Some(Document {
+                            index: self.index,
+                            root,
+                        }));
                     }
                     anchors = Anchors::default();
                     continue;
                 }
-                Event::Scalar(text, style, anchor, _) => {
-                    (Tree { line, kind: Kind::Scalar { text, plain: style == ScalarStyle::Plain } }, anchor)
-                }
+                Event::Scalar(text, style, anchor, _) => (
+                    Tree {
+                        line,
+                        kind: Kind::Scalar {
+                            text,
+                            plain: style == ScalarStyle::Plain,
+                        },
+                    },
+                    anchor,
+                ),
                 Event::Alias(id) => (self.expand(id, line, &stack, &mut anchors)?, 0),
                 Event::SequenceStart(_, anchor, _) => {
-                    self.open(&mut stack, anchor, Tree { line, kind: Kind::Sequence(Vec::new()) })?;
+                    self.open(
+                        &mut stack,
+                        anchor,
+                        Tree {
+                            line,
+                            kind: Kind::Sequence(Vec::new()),
+                        },
+                    )?;
                     continue;
                 }
                 Event::MappingStart(_, anchor, _) => {
-                    self.open(&mut stack, anchor, Tree { line, kind: Kind::Mapping(Vec::new()) })?;
+                    self.open(
+                        &mut stack,
+                        anchor,
+                        Tree {
+                            line,
+                            kind: Kind::Mapping(Vec::new()),
+                        },
+                    )?;
                     continue;
                 }
                 Event::SequenceEnd | Event::MappingEnd => match stack.pop() {
@@ -258,44 +327,79 @@ impl<'a> Composer<'a> {
             if anchor != 0 {
                 let weight = Weight::of(&node);
                 self.count(weight.nodes, line)?;
-                anchors.charge(weight, self.copied_bytes()).map_err(|message| self.error(line, message))?;
+                anchors
+                    .charge(weight, self.copied_bytes())
+                    .map_err(|message| self.error(line, message))?;
                 anchors.done.insert(anchor, (node.clone(), weight));
             }
             match stack.last_mut() {
-                Some(parent) => parent.add(node).map_err(|message| self.error(line, message))?,
+                Some(parent) => parent
+                    .add(node)
+                    .map_err(|message| self.error(line, message))?,
                 None => root = Some(node),
             }
         }
         Ok(None)
     }
 
-    fn open(&self, stack: &mut Vec<Open<'a>>, anchor: usize, node: Tree<'a>) -> Result<(), ParseError> {
+    fn open(
+        &self,
+        stack: &mut Vec<Open<'a>>,
+        anchor: usize,
+        node: Tree<'a>,
+    ) -> Result<(), ParseError> {
         if stack.len() >= MAX_DEPTH {
             return Err(self.error(node.line, format!("nested deeper than {MAX_DEPTH} levels")));
         }
-        stack.push(Open { node, anchor, key: None, seen: None, merged: Vec::new() });
+        stack.push(Open {
+            node,
+            anchor,
+            key: None,
+            seen: None,
+            merged: Vec::new(),
+        });
         Ok(())
     }
 
-    fn expand(&mut self, id: usize, line: u32, stack: &[Open<'a>], anchors: &mut Anchors<'a>) -> Result<Tree<'a>, ParseError> {
+    fn expand(
+        &mut self,
+        id: usize,
+        line: u32,
+        stack: &[Open<'a>],
+        anchors: &mut Anchors<'a>,
+    ) -> Result<Tree<'a>, ParseError> {
         if stack.iter().any(|open| open.anchor == id) {
-            return Err(self.error(line, "an alias refers to a value that contains it (cyclic anchor)"));
+            return Err(self.error(
+                line,
+                "an alias refers to a value that contains it (cyclic anchor)",
+            ));
         }
         let Some(weight) = anchors.done.get(&id).map(|(_, weight)| *weight) else {
-            return Err(self.error(line, "an alias refers to an anchor that is not defined before it"));
+            return Err(self.error(
+                line,
+                "an alias refers to an anchor that is not defined before it",
+            ));
         };
         if stack.len() + weight.depth > MAX_DEPTH {
             return Err(self.error(line, format!("aliases nest deeper than {MAX_DEPTH} levels")));
         }
         anchors.expanded += weight.nodes;
         if anchors.expanded > MAX_ALIAS_NODES {
-            return Err(self.error(line, format!("aliases expand to more than {MAX_ALIAS_NODES} values")));
+            return Err(self.error(
+                line,
+                format!("aliases expand to more than {MAX_ALIAS_NODES} values"),
+            ));
         }
         self.count(weight.nodes, line)?;
-        anchors.charge(weight, self.copied_bytes()).map_err(|message| self.error(line, message))?;
+        anchors
+            .charge(weight, self.copied_bytes())
+            .map_err(|message| self.error(line, message))?;
         match anchors.done.get(&id) {
             Some((node, _)) => Ok(node.clone()),
-            None => Err(self.error(line, "an alias refers to an anchor that is not defined before it")),
+            None => Err(self.error(
+                line,
+                "an alias refers to an anchor that is not defined before it",
+            )),
         }
     }
 }
@@ -317,7 +421,13 @@ impl<'a> Open<'a> {
                 let known = if entries.len() < SMALL_MAPPING {
                     entries.iter().position(|(name, _)| *name == key)
                 } else {
-                    let index = || entries.iter().enumerate().map(|(at, (name, _))| (name.clone(), at)).collect();
+                    let index = || {
+                        entries
+                            .iter()
+                            .enumerate()
+                            .map(|(at, (name, _))| (name.clone(), at))
+                            .collect()
+                    };
                     match self.seen.get_or_insert_with(index).entry(key.clone()) {
                         Entry::Occupied(known) => Some(*known.get()),
                         Entry::Vacant(free) => {
@@ -341,10 +451,16 @@ impl<'a> Open<'a> {
         if !self.merged.is_empty()
             && let Kind::Mapping(entries) = &mut self.node.kind
         {
-            let mut known: HashSet<Cow<'a, str>> = entries.iter().map(|(key, _)| key.clone()).collect();
+            let mut known: HashSet<Cow<'a, str>> =
+                entries.iter().map(|(key, _)| key.clone()).collect();
             for merged in self.merged {
-                let Kind::Mapping(more) = merged.kind else { continue };
-                entries.extend(more.into_iter().filter(|(key, _)| known.insert(key.clone())));
+                let Kind::Mapping(more) = merged.kind else {
+                    continue;
+                };
+                entries.extend(
+                    more.into_iter()
+                        .filter(|(key, _)| known.insert(key.clone())),
+                );
             }
         }
         (self.node, self.anchor)
@@ -382,7 +498,12 @@ mod tests {
     use crate::manifest::Node;
 
     fn one(text: &str) -> Node {
-        documents(text).next().expect("a document").expect("valid").root.into_owned()
+        documents(text)
+            .next()
+            .expect("a document")
+            .expect("valid")
+            .root
+            .into_owned()
     }
 
     #[test]
@@ -397,15 +518,22 @@ mod tests {
 
     #[test]
     fn documents_and_lines_are_counted() {
-        let all: Vec<_> = documents("# head\n---\n---\nkind: A\n---\n\nkind: B\nspec:\n  x: 1\n").map(Result::unwrap).collect();
+        let all: Vec<_> = documents("# head\n---\n---\nkind: A\n---\n\nkind: B\nspec:\n  x: 1\n")
+            .map(Result::unwrap)
+            .collect();
         assert_eq!(all.len(), 2);
         assert_eq!((all[0].index, all[0].root.line), (2, 4));
-        assert_eq!((all[1].index, all[1].root.at(&["spec", "x"]).unwrap().line), (3, 9));
+        assert_eq!(
+            (all[1].index, all[1].root.at(&["spec", "x"]).unwrap().line),
+            (3, 9)
+        );
     }
 
     #[test]
     fn truncated_text_names_its_line() {
-        let error = documents("a: 1\n---\nb: {c: 1,\n").find_map(Result::err).expect("an error");
+        let error = documents("a: 1\n---\nb: {c: 1,\n")
+            .find_map(Result::err)
+            .expect("an error");
         assert_eq!(error.document, 2);
         assert!(error.line >= 3, "{error}");
     }
@@ -414,36 +542,89 @@ mod tests {
     fn alias_bombs_and_cycles_end_early() {
         let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
         for level in 1..12 {
-            bomb.push_str(&format!("a{level}: &a{level} [{}]\n", vec![format!("*a{}", level - 1); 10].join(", ")));
+            bomb.push_str(&format!(
+                "a{level}: &a{level} [{}]\n",
+                vec![format!("*a{}", level - 1); 10].join(", ")
+            ));
         }
         let error = documents(&bomb).find_map(Result::err).expect("refused");
         assert!(error.message.contains("aliases expand"), "{error}");
-        let error = documents("a: &a\n  b: *a\n").find_map(Result::err).expect("refused");
+        let error = documents("a: &a\n  b: *a\n")
+            .find_map(Result::err)
+            .expect("refused");
         assert!(error.message.contains("cyclic"), "{error}");
     }
 
     #[test]
     fn what_is_merged_gives_way_to_own_keys_and_to_what_was_named_first() {
         let text = "x: &x {a: 1, b: 1}\ny: &y {b: 2, c: 2}\n";
-        let merged = |use_: &str| one(&format!("{text}z: {use_}\n")).get("z").cloned().expect("z").to_json();
-        assert_eq!(merged("{<<: *x, c: 3}"), serde_json::json!({"c": 3, "a": 1, "b": 1}));
-        assert_eq!(merged("{b: 3, <<: *x}"), serde_json::json!({"b": 3, "a": 1}), "own keys win wherever they stand");
-        assert_eq!(merged("{<<: *x, b: 3}"), serde_json::json!({"b": 3, "a": 1}));
-        assert_eq!(merged("{<<: [*x, *y]}"), serde_json::json!({"a": 1, "b": 1, "c": 2}));
-        assert_eq!(merged("{<<: [*y, *x]}"), serde_json::json!({"b": 2, "c": 2, "a": 1}));
-        assert_eq!(merged("{<<: [{q: 1}, *x]}"), serde_json::json!({"q": 1, "a": 1, "b": 1}));
-        assert_eq!(merged("{<<: *x, <<: *y}"), serde_json::json!({"a": 1, "b": 1, "c": 2}), "two merge keys are a list");
-        assert_eq!(merged("{\"<<\": 1}"), serde_json::json!({"<<": 1}), "a quoted key is a key");
+        let merged = |use_: &str| {
+            one(&format!("{text}z: {use_}\n"))
+                .get("z")
+                .cloned()
+                .expect("z")
+                .to_json()
+        };
+        assert_eq!(
+            merged("{<<: *x, c: 3}"),
+            serde_json::json!({"c": 3, "a": 1, "b": 1})
+        );
+        assert_eq!(
+            merged("{b: 3, <<: *x}"),
+            serde_json::json!({"b": 3, "a": 1}),
+            "own keys win wherever they stand"
+        );
+        assert_eq!(
+            merged("{<<: *x, b: 3}"),
+            serde_json::json!({"b": 3, "a": 1})
+        );
+        assert_eq!(
+            merged("{<<: [*x, *y]}"),
+            serde_json::json!({"a": 1, "b": 1, "c": 2})
+        );
+        assert_eq!(
+            merged("{<<: [*y, *x]}"),
+            serde_json::json!({"b": 2, "c": 2, "a": 1})
+        );
+        assert_eq!(
+            merged("{<<: [{q: 1}, *x]}"),
+            serde_json::json!({"q": 1, "a": 1, "b": 1})
+        );
+        assert_eq!(
+            merged("{<<: *x, <<: *y}"),
+            serde_json::json!({"a": 1, "b": 1, "c": 2}),
+            "two merge keys are a list"
+        );
+        assert_eq!(
+            merged("{\"<<\": 1}"),
+            serde_json::json!({"<<": 1}),
+            "a quoted key is a key"
+        );
         let chained = one("a: &a {k: 1, l: 1}\nb: &b {<<: *a, k: 2}\nc: {<<: *b}\n");
-        assert_eq!(chained.get("c").expect("c").to_json(), serde_json::json!({"k": 2, "l": 1}));
+        assert_eq!(
+            chained.get("c").expect("c").to_json(),
+            serde_json::json!({"k": 2, "l": 1})
+        );
         let all: String = (0..40).map(|i| format!("k{i}: {i}, ")).collect();
         let many = one(&format!("a: &a {{{all}}}\nb: {{<<: *a, k3: own}}\n"));
-        assert_eq!((many.text_at(&["b", "k3"]), many.get("b").expect("b").entries().count()), (Some("own"), 40));
+        assert_eq!(
+            (
+                many.text_at(&["b", "k3"]),
+                many.get("b").expect("b").entries().count()
+            ),
+            (Some("own"), 40)
+        );
     }
 
     #[test]
     fn only_mappings_can_be_merged() {
-        for wrong in ["a: {<<: 1}", "a: {<<: }", "a: {<<: []}", "a: {<<: [1]}", "b: &b [1]\na:\n  <<: *b"] {
+        for wrong in [
+            "a: {<<: 1}",
+            "a: {<<: }",
+            "a: {<<: []}",
+            "a: {<<: [1]}",
+            "b: &b [1]\na:\n  <<: *b",
+        ] {
             let error = documents(wrong).find_map(Result::err).expect(wrong);
             assert!(error.message.contains("merge key"), "{error}");
         }
@@ -453,10 +634,14 @@ mod tests {
     fn anchors_that_copy_much_text_end_early() {
         let long = "x".repeat(1024 * 1024);
         let aliases = "- *a\n".repeat(100);
-        let error = documents(&format!("a: &a \"\\t{long}\"\nb:\n{aliases}")).find_map(Result::err).expect("refused");
+        let error = documents(&format!("a: &a \"\\t{long}\"\nb:\n{aliases}"))
+            .find_map(Result::err)
+            .expect("refused");
         assert!(error.message.contains("MiB of text"), "{error}");
         let merges = "- {<<: *a}\n".repeat(100);
-        let error = documents(&format!("a: &a {{k: \"\\t{long}\"}}\nb:\n{merges}")).find_map(Result::err).expect("refused");
+        let error = documents(&format!("a: &a {{k: \"\\t{long}\"}}\nb:\n{merges}"))
+            .find_map(Result::err)
+            .expect("refused");
         assert!(error.message.contains("MiB of text"), "{error}");
     }
 
@@ -466,26 +651,41 @@ mod tests {
         let text = format!("a: &a {open}1{close}\nb: &b {open}*a{close}\nc: {open}*b{close}\n");
         let error = documents(&text).find_map(Result::err).expect("refused");
         assert!(error.message.contains("deeper"), "{error}");
-        assert!(documents(&format!("a: &a {open}1{close}\nb: {open}*a{close}\n")).all(|document| document.is_ok()));
+        assert!(
+            documents(&format!("a: &a {open}1{close}\nb: {open}*a{close}\n"))
+                .all(|document| document.is_ok())
+        );
     }
 
     #[test]
     fn many_duplicates_take_no_square_of_time() {
         let mut text: String = (0..50_000).map(|i| format!("k{i}: 1\n")).collect();
-        text.push_str(&(0..50_000).map(|i| format!("k{i}: 2\n")).collect::<String>());
+        text.push_str(
+            &(0..50_000)
+                .map(|i| format!("k{i}: 2\n"))
+                .collect::<String>(),
+        );
         let node = one(&text);
-        assert_eq!((node.entries().count(), node.text_at(&["k7"])), (50_000, Some("2")));
+        assert_eq!(
+            (node.entries().count(), node.text_at(&["k7"])),
+            (50_000, Some("2"))
+        );
     }
 
     #[test]
     fn depth_is_bounded() {
-        let error = documents(&"[".repeat(100_000)).find_map(Result::err).expect("refused");
+        let error = documents(&"[".repeat(100_000))
+            .find_map(Result::err)
+            .expect("refused");
         assert_eq!(error.line, 1);
     }
 
     #[test]
     fn json_is_yaml() {
         let node = one("{\"a\": {\"b\": [1, true, null, \"x\"]}}");
-        assert_eq!(node.to_json(), serde_json::json!({"a": {"b": [1, true, null, "x"]}}));
+        assert_eq!(
+            node.to_json(),
+            serde_json::json!({"a": {"b": [1, true, null, "x"]}})
+        );
     }
 }

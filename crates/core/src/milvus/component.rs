@@ -6,7 +6,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// One role of Milvus, as charts name its workload, its container and its `component` label.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 #[allow(missing_docs, reason = "the names are Milvus' own")]
 pub enum Component {
@@ -25,7 +27,8 @@ pub enum Component {
 }
 
 use Component::{
-    Cdc, DataCoord, DataNode, IndexCoord, IndexNode, MixCoord, Proxy, QueryCoord, QueryNode, RootCoord, Standalone, StreamingNode,
+    Cdc, DataCoord, DataNode, IndexCoord, IndexNode, MixCoord, Proxy, QueryCoord, QueryNode,
+    RootCoord, Standalone, StreamingNode,
 };
 
 impl Component {
@@ -87,7 +90,10 @@ impl FromStr for Component {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL.into_iter().find(|component| component.name() == text).ok_or(())
+        Self::ALL
+            .into_iter()
+            .find(|component| component.name() == text)
+            .ok_or(())
     }
 }
 

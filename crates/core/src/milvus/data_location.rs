@@ -38,9 +38,21 @@ impl DataLocation {
     pub fn is_same(&self, other: &Self) -> bool {
         match (self, other) {
             (
-                Self::Store { kind, hosts, root_path },
-                Self::Store { kind: other_kind, hosts: other_hosts, root_path: other_path },
-            ) => kind == other_kind && root_path == other_path && endpoint::is_same_etcd(hosts, other_hosts, true),
+                Self::Store {
+                    kind,
+                    hosts,
+                    root_path,
+                },
+                Self::Store {
+                    kind: other_kind,
+                    hosts: other_hosts,
+                    root_path: other_path,
+                },
+            ) => {
+                kind == other_kind
+                    && root_path == other_path
+                    && endpoint::is_same_etcd(hosts, other_hosts, true)
+            }
             _ => self == other,
         }
     }
@@ -49,9 +61,23 @@ impl DataLocation {
     #[must_use]
     pub fn keys(&self) -> Vec<String> {
         match self {
-            Self::Store { kind, hosts, root_path } => hosts.iter().map(|host| format!("{kind} {host} {root_path}")).collect(),
-            Self::Volume { namespace, claim, path } => {
-                vec![format!("volume {} {claim} {path}", namespace.as_deref().unwrap_or_default())]
+            Self::Store {
+                kind,
+                hosts,
+                root_path,
+            } => hosts
+                .iter()
+                .map(|host| format!("{kind} {host} {root_path}"))
+                .collect(),
+            Self::Volume {
+                namespace,
+                claim,
+                path,
+            } => {
+                vec![format!(
+                    "volume {} {claim} {path}",
+                    namespace.as_deref().unwrap_or_default()
+                )]
             }
         }
     }
@@ -75,7 +101,11 @@ impl DataLocation {
 impl fmt::Display for DataLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Store { kind, hosts, root_path } => write!(f, "{kind} {} under {root_path}", listed(hosts)),
+            Self::Store {
+                kind,
+                hosts,
+                root_path,
+            } => write!(f, "{kind} {} under {root_path}", listed(hosts)),
             Self::Volume { claim, path, .. } => write!(f, "{path} on volume claim {claim}"),
         }
     }
@@ -89,20 +119,39 @@ impl Release {
         self.located().find_map(|located| {
             let (kind, keys) = match located.metastore_name()? {
                 "embedded" => {
-                    let (_, path) = located.data_paths().into_iter().find(|(what, _)| *what == "embedded etcd")?;
+                    let (_, path) = located
+                        .data_paths()
+                        .into_iter()
+                        .find(|(what, _)| *what == "embedded etcd")?;
                     let place = located.place(&path);
-                    let DataVolume::Claim(claim) = place.volume else { return None };
-                    return Some(DataLocation::Volume { namespace: self.namespace.clone(), claim, path: place.path });
+                    let DataVolume::Claim(claim) = place.volume else {
+                        return None;
+                    };
+                    return Some(DataLocation::Volume {
+                        namespace: self.namespace.clone(),
+                        claim,
+                        path: place.path,
+                    });
                 }
                 "tikv" => ("tikv", ("tikv.endpoints", "tikv.rootPath")),
                 "etcd" => ("etcd", ("etcd.endpoints", "etcd.rootPath")),
                 _ => return None,
             };
-            let hosts: BTreeSet<Host> = located.addresses(keys.0)?.into_iter().filter(|host| !host.is_local()).collect();
+            let hosts: BTreeSet<Host> = located
+                .addresses(keys.0)?
+                .into_iter()
+                .filter(|host| !host.is_local())
+                .collect();
             let root_path = clean(&located.root_path(keys.1)?);
-            let hosts: BTreeSet<Host> =
-                hosts.into_iter().map(|host| host.in_namespace(self.namespace.as_deref()).of_store()).collect();
-            (!hosts.is_empty()).then_some(DataLocation::Store { kind: kind.into(), hosts, root_path })
+            let hosts: BTreeSet<Host> = hosts
+                .into_iter()
+                .map(|host| host.in_namespace(self.namespace.as_deref()).of_store())
+                .collect();
+            (!hosts.is_empty()).then_some(DataLocation::Store {
+                kind: kind.into(),
+                hosts,
+                root_path,
+            })
         })
     }
 
@@ -110,10 +159,20 @@ impl Release {
     #[must_use]
     pub fn shares_objects_with(&self, other: &Self) -> bool {
         let names = |release: &Self| -> BTreeSet<(String, String)> {
-            let workloads = release.components.iter().map(|component| &component.workload.meta);
-            let workloads = workloads.chain(release.dependencies.iter().map(|dependency| &dependency.workload.meta));
+            let workloads = release
+                .components
+                .iter()
+                .map(|component| &component.workload.meta);
+            let workloads = workloads.chain(
+                release
+                    .dependencies
+                    .iter()
+                    .map(|dependency| &dependency.workload.meta),
+            );
             let metas = workloads.chain(release.claims.iter().map(|claim| &claim.meta));
-            metas.map(|meta| (meta.object.kind.clone(), meta.object.name.clone())).collect()
+            metas
+                .map(|meta| (meta.object.kind.clone(), meta.object.name.clone()))
+                .collect()
         };
         let same_namespace = match (&self.namespace, &other.namespace) {
             (Some(one), Some(other)) => one == other,
@@ -146,15 +205,28 @@ mod tests {
 
     fn release(name: &str, namespace: &str, etcd: &str, root_path: &str) -> Release {
         let yaml = format!("etcd:\n  endpoints: [{etcd}]\n  rootPath: {root_path}\n");
-        let mut release = Fixture::cluster("2.4.5").named(name).default_yaml(&yaml).release();
+        let mut release = Fixture::cluster("2.4.5")
+            .named(name)
+            .default_yaml(&yaml)
+            .release();
         release.namespace = Some(namespace.into());
         release
     }
 
     #[rstest]
     #[case("etcd.example.com:2379", "etcd.example.com:2379", "by-dev", true)]
-    #[case("http://root:pw@etcd.example.com:2379", "a.example.com:2379,etcd.example.com:2379", "/by-dev/", true)]
-    #[case("etcd.example.com:2379", "https://ETCD.example.com.:2379", "x/../by-dev//.", true)]
+    #[case(
+        "http://root:pw@etcd.example.com:2379",
+        "a.example.com:2379,etcd.example.com:2379",
+        "/by-dev/",
+        true
+    )]
+    #[case(
+        "etcd.example.com:2379",
+        "https://ETCD.example.com.:2379",
+        "x/../by-dev//.",
+        true
+    )]
     #[case("etcd.two:2379", "etcd-headless:2379", "./by-dev", true)]
     #[case("etcd.two:2379", "etcd-0.etcd-headless.two.svc:2379", "by-dev", true)]
     #[case("etcd.example.com:2379", "etcd.example.com:2379", "by-dev/x", false)]
@@ -166,14 +238,35 @@ mod tests {
     #[case("etcd:2379", "etcd:2379", "by-dev", false)]
     // Each asks its own pod.
     #[case("localhost:2379", "localhost:2379", "by-dev", false)]
-    fn one_location_has_many_names(#[case] one: &str, #[case] other: &str, #[case] root_path: &str, #[case] same: bool) {
-        let (one, other) = (release("a", "one", one, "by-dev"), release("b", "two", other, root_path));
+    fn one_location_has_many_names(
+        #[case] one: &str,
+        #[case] other: &str,
+        #[case] root_path: &str,
+        #[case] same: bool,
+    ) {
+        let (one, other) = (
+            release("a", "one", one, "by-dev"),
+            release("b", "two", other, root_path),
+        );
         let is_same = |one: &Release, other: &Release| {
-            one.data_location().zip(other.data_location()).is_some_and(|(one, other)| one.is_same(&other))
+            one.data_location()
+                .zip(other.data_location())
+                .is_some_and(|(one, other)| one.is_same(&other))
         };
         assert_eq!(is_same(&one, &other), same);
         assert_eq!(is_same(&other, &one), same);
-        let keys = |release: &Release| release.data_location().map(|location| location.keys()).unwrap_or_default();
-        assert_eq!(keys(&one).iter().any(|key| keys(&other).contains(key)), same, "{:?} {:?}", keys(&one), keys(&other));
+        let keys = |release: &Release| {
+            release
+                .data_location()
+                .map(|location| location.keys())
+                .unwrap_or_default()
+        };
+        assert_eq!(
+            keys(&one).iter().any(|key| keys(&other).contains(key)),
+            same,
+            "{:?} {:?}",
+            keys(&one),
+            keys(&other)
+        );
     }
 }

@@ -24,20 +24,31 @@ impl Day {
         if !matches!(text.len(), 8 | 12 | 14) || !text.bytes().all(|byte| byte.is_ascii_digit()) {
             return None;
         }
-        let year = text.get(..4)?.parse::<i16>().ok().filter(|year| (2015..2100).contains(year))?;
+        let year = text
+            .get(..4)?
+            .parse::<i16>()
+            .ok()
+            .filter(|year| (2015..2100).contains(year))?;
         Date::new(year, number(4..6)?, number(6..8)?).ok().map(Self)
     }
 
     /// The day as a tag writes it: `20261128`.
     #[must_use]
     pub fn tag(self) -> String {
-        format!("{:04}{:02}{:02}", self.0.year(), self.0.month(), self.0.day())
+        format!(
+            "{:04}{:02}{:02}",
+            self.0.year(),
+            self.0.month(),
+            self.0.day()
+        )
     }
 
     /// The first moment of the day in UTC, in seconds since 1970.
     #[must_use]
     pub fn seconds(self) -> i64 {
-        self.0.to_zoned(jiff::tz::TimeZone::UTC).map_or(0, |zoned| zoned.timestamp().as_second())
+        self.0
+            .to_zoned(jiff::tz::TimeZone::UTC)
+            .map_or(0, |zoned| zoned.timestamp().as_second())
     }
 }
 
@@ -51,7 +62,10 @@ impl FromStr for Day {
     type Err = VersionError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let error = || VersionError { text: text.into(), expected: "day (like 2026-11-28)" };
+        let error = || VersionError {
+            text: text.into(),
+            expected: "day (like 2026-11-28)",
+        };
         // jiff would also read a time behind the date.
         if text.len() != 10 {
             return Err(error());
@@ -82,7 +96,10 @@ mod tests {
     #[test]
     fn days_in_data() {
         let day: Day = "2026-11-28".parse().unwrap();
-        assert_eq!((day.tag().as_str(), day.seconds()), ("20261128", 1_795_824_000));
+        assert_eq!(
+            (day.tag().as_str(), day.seconds()),
+            ("20261128", 1_795_824_000)
+        );
         assert!("2026-11-31".parse::<Day>().is_err() && "2026-11-28T00:00".parse::<Day>().is_err());
     }
 }

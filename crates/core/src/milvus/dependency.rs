@@ -41,7 +41,10 @@ impl Family {
     /// Whether this is a message queue.
     #[must_use]
     pub const fn is_queue(self) -> bool {
-        matches!(self, Self::PulsarV2 | Self::PulsarV3 | Self::Kafka | Self::Woodpecker)
+        matches!(
+            self,
+            Self::PulsarV2 | Self::PulsarV3 | Self::Kafka | Self::Woodpecker
+        )
     }
 
     /// The name that people use.
@@ -81,7 +84,9 @@ impl Dependency {
     /// The image of the first container that runs the system.
     #[must_use]
     pub fn image(&self) -> Option<ImageRef> {
-        self.containers().first().map(|container| ImageRef::parse(&container.image))
+        self.containers()
+            .first()
+            .map(|container| ImageRef::parse(&container.image))
     }
 
     /// The containers that run the system itself, beside exporters, proxies and other sidecars: those with an image of the
@@ -89,21 +94,38 @@ impl Dependency {
     #[must_use]
     pub fn containers(&self) -> Vec<&Container> {
         let all = &self.workload.pod.containers;
-        let own = |test: &dyn Fn(&Container) -> bool| all.iter().filter(|container| test(container)).collect::<Vec<_>>();
-        let by_image = own(&|container| image_runs(self.family, ImageRef::parse(&container.image).name()));
+        let own = |test: &dyn Fn(&Container) -> bool| {
+            all.iter()
+                .filter(|container| test(container))
+                .collect::<Vec<_>>()
+        };
+        let by_image =
+            own(&|container| image_runs(self.family, ImageRef::parse(&container.image).name()));
         if !by_image.is_empty() {
             return by_image;
         }
         let by_name = own(&|container| image_runs(self.family, &container.name));
-        if by_name.is_empty() { all.iter().take(1).collect() } else { by_name }
+        if by_name.is_empty() {
+            all.iter().take(1).collect()
+        } else {
+            by_name
+        }
     }
 
     /// Whether the workload keeps data on volumes that outlive its pods.
     #[must_use]
     pub fn holds_data(&self) -> bool {
         use crate::manifest::object::VolumeSource;
-        self.workload.stateful.as_ref().is_some_and(|stateful| !stateful.claim_templates.is_empty())
-            || self.workload.pod.volumes.iter().any(|volume| matches!(volume.source, VolumeSource::Claim(_)))
+        self.workload
+            .stateful
+            .as_ref()
+            .is_some_and(|stateful| !stateful.claim_templates.is_empty())
+            || self
+                .workload
+                .pod
+                .volumes
+                .iter()
+                .any(|volume| matches!(volume.source, VolumeSource::Claim(_)))
     }
 }
 
@@ -111,8 +133,10 @@ impl Dependency {
 /// `etcd`, `coreos-etcd` or `cp-kafka`, and none of a tool beside it, as in `kafka-exporter`.
 #[must_use]
 pub fn image_runs(family: Family, name: &str) -> bool {
-    const TOOLS: [&str; 12] =
-        ["backup", "client", "console", "defrag", "exporter", "init", "manager", "mc", "metrics", "operator", "proxy", "ui"];
+    const TOOLS: [&str; 12] = [
+        "backup", "client", "console", "defrag", "exporter", "init", "manager", "mc", "metrics",
+        "operator", "proxy", "ui",
+    ];
     let words: &[&str] = match family {
         Family::Etcd => &["etcd"],
         Family::Minio | Family::Silo => &["minio", "silo"],
@@ -130,7 +154,8 @@ pub fn image_runs(family: Family, name: &str) -> bool {
 /// The Helm release that a workload says it belongs to.
 #[must_use]
 pub fn instance(workload: &Workload) -> Option<&str> {
-    let pick = |labels| label(labels, "app.kubernetes.io/instance").or_else(|| label(labels, "release"));
+    let pick =
+        |labels| label(labels, "app.kubernetes.io/instance").or_else(|| label(labels, "release"));
     pick(&workload.selector)
         .or_else(|| pick(&workload.meta.labels))
         .or_else(|| workload.meta.annotation("meta.helm.sh/release-name"))
@@ -141,7 +166,18 @@ fn label<'a>(labels: &'a Labels, key: &str) -> Option<&'a str> {
 }
 
 /// Text that holds none of these words holds neither Milvus nor anything that [`family`] recognises.
-const WORDS: [&str; 10] = ["milvus", "etcd", "minio", "silo", "pulsar", "kafka", "zookeeper", "woodpecker", "mysql", "tikv"];
+const WORDS: [&str; 10] = [
+    "milvus",
+    "etcd",
+    "minio",
+    "silo",
+    "pulsar",
+    "kafka",
+    "zookeeper",
+    "woodpecker",
+    "mysql",
+    "tikv",
+];
 
 /// Whether a text may hold Milvus or what it stands on; where it certainly does not, no tree is built. An escaped letter
 /// could hide a word, so any escape of that kind goes the long way.
@@ -190,8 +226,15 @@ pub fn family(workload: &Workload) -> Option<Family> {
         "zookeeper" => Some(Family::Zookeeper),
         "woodpecker" => Some(Family::Woodpecker),
         "pulsar" | "pulsar-all" => {
-            let third = image.tag.as_deref().is_some_and(|tag| tag.starts_with('3') || tag.starts_with('4'));
-            Some(if third { Family::PulsarV3 } else { Family::PulsarV2 })
+            let third = image
+                .tag
+                .as_deref()
+                .is_some_and(|tag| tag.starts_with('3') || tag.starts_with('4'));
+            Some(if third {
+                Family::PulsarV3
+            } else {
+                Family::PulsarV2
+            })
         }
         _ => None,
     }
@@ -219,10 +262,18 @@ mod tests {
     #[case("app", "pulsarv3")]
     #[case("component", "woodpecker")]
     fn whatever_is_recognised_is_among_the_words(#[case] key: &str, #[case] value: &str) {
-        let text = format!("kind: StatefulSet\nmetadata: {{name: x}}\nspec: {{selector: {{matchLabels: {{{key}: {value}}}}}}}\n");
+        let text = format!(
+            "kind: StatefulSet\nmetadata: {{name: x}}\nspec: {{selector: {{matchLabels: {{{key}: {value}}}}}}}\n"
+        );
         let document = documents(&text).next().unwrap().unwrap();
-        let origin = Origin { source: "x".into(), document: 1, line: 0 };
-        let Some(Object::Workload(workload)) = Object::read(&document.root, &origin, None) else { panic!("a workload") };
+        let origin = Origin {
+            source: "x".into(),
+            document: 1,
+            line: 0,
+        };
+        let Some(Object::Workload(workload)) = Object::read(&document.root, &origin, None) else {
+            panic!("a workload")
+        };
         assert!(family(&workload).is_some() && WORDS.iter().any(|word| text.contains(word)));
     }
 
@@ -235,7 +286,11 @@ mod tests {
     #[case(Family::Minio, "mc", false)]
     #[case(Family::PulsarV3, "pulsar-all", true)]
     #[case(Family::PulsarV2, "pulsar-manager", false)]
-    fn images_of_the_system_and_tools_beside_it(#[case] family: Family, #[case] name: &str, #[case] runs: bool) {
+    fn images_of_the_system_and_tools_beside_it(
+        #[case] family: Family,
+        #[case] name: &str,
+        #[case] runs: bool,
+    ) {
         assert_eq!(image_runs(family, name), runs);
     }
 }

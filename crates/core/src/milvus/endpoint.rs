@@ -33,16 +33,29 @@ impl Host {
         let (host, port) = match address.rsplit_once(':') {
             Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => {
                 // Go reads `02379` as `2379`.
-                (host, Some(port.trim_start_matches('0')).filter(|port| !port.is_empty()))
+                (
+                    host,
+                    Some(port.trim_start_matches('0')).filter(|port| !port.is_empty()),
+                )
             }
             _ => (address, None),
         };
         let host = host.trim_end_matches('.').to_ascii_lowercase();
         let host = address_of(&host).unwrap_or(host);
         let labels: Vec<&str> = host.split('.').collect();
-        let is_address = host.contains(':') || labels.iter().all(|label| label.bytes().all(|byte| byte.is_ascii_digit()));
-        let name = if is_address { Name::External(host.clone()) } else { name_of(&labels, namespace) };
-        Self { name, port: port.map(str::to_owned) }
+        let is_address = host.contains(':')
+            || labels
+                .iter()
+                .all(|label| label.bytes().all(|byte| byte.is_ascii_digit()));
+        let name = if is_address {
+            Name::External(host.clone())
+        } else {
+            name_of(&labels, namespace)
+        };
+        Self {
+            name,
+            port: port.map(str::to_owned),
+        }
     }
 
     /// The same address with this port where none is written.
@@ -56,8 +69,14 @@ impl Host {
     #[must_use]
     pub fn in_namespace(self, namespace: Option<&str>) -> Self {
         match self.name {
-            Name::Service(name, None) => Self { name: Name::Service(name, namespace.map(str::to_owned)), port: self.port },
-            name => Self { name, port: self.port },
+            Name::Service(name, None) => Self {
+                name: Name::Service(name, namespace.map(str::to_owned)),
+                port: self.port,
+            },
+            name => Self {
+                name,
+                port: self.port,
+            },
         }
     }
 
@@ -79,10 +98,20 @@ impl Host {
     pub fn of_store(self) -> Self {
         match self.name {
             Name::Service(name, namespace) => {
-                let name = STORE_SUFFIXES.iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(&name).to_owned();
-                Self { name: Name::Service(name, namespace), port: self.port }
+                let name = STORE_SUFFIXES
+                    .iter()
+                    .find_map(|suffix| name.strip_suffix(suffix))
+                    .unwrap_or(&name)
+                    .to_owned();
+                Self {
+                    name: Name::Service(name, namespace),
+                    port: self.port,
+                }
             }
-            name @ Name::External(_) => Self { name, port: self.port },
+            name @ Name::External(_) => Self {
+                name,
+                port: self.port,
+            },
         }
     }
 
@@ -90,11 +119,19 @@ impl Host {
     /// of one Amazon MSK. Ports only choose a listener.
     fn brokers(&self) -> Name {
         match &self.name {
-            Name::Service(name, namespace) => Name::Service(without_suffix(name), namespace.clone()),
+            Name::Service(name, namespace) => {
+                Name::Service(without_suffix(name), namespace.clone())
+            }
             Name::External(host) if host.ends_with(".amazonaws.com") => {
                 let (first, rest) = host.split_once('.').unwrap_or((host, ""));
-                let is_numbered = first.strip_prefix("b-").is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()));
-                Name::External(if is_numbered { rest.to_owned() } else { host.clone() })
+                let is_numbered = first
+                    .strip_prefix("b-")
+                    .is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()));
+                Name::External(if is_numbered {
+                    rest.to_owned()
+                } else {
+                    host.clone()
+                })
             }
             Name::External(host) => Name::External(host.clone()),
         }
@@ -102,15 +139,26 @@ impl Host {
 }
 
 /// Endings that charts and operators put behind the name of a Kafka cluster for its Services and pods.
-const BROKER_SUFFIXES: [&str; 8] =
-    ["-headless", "-bootstrap", "-brokers", "-hl", "-svc", "-broker", "-controller", "-external-bootstrap"];
+const BROKER_SUFFIXES: [&str; 8] = [
+    "-headless",
+    "-bootstrap",
+    "-brokers",
+    "-hl",
+    "-svc",
+    "-broker",
+    "-controller",
+    "-external-bootstrap",
+];
 
 /// Endings that charts and operators put behind the name of an etcd for its Services.
 const STORE_SUFFIXES: [&str; 3] = ["-headless", "-client", "-peer"];
 
 fn without_suffix(name: &str) -> String {
     let mut rest = name;
-    while let Some(shorter) = BROKER_SUFFIXES.iter().find_map(|suffix| rest.strip_suffix(suffix)).filter(|rest| !rest.is_empty())
+    while let Some(shorter) = BROKER_SUFFIXES
+        .iter()
+        .find_map(|suffix| rest.strip_suffix(suffix))
+        .filter(|rest| !rest.is_empty())
     {
         rest = shorter;
     }
@@ -121,7 +169,11 @@ fn without_suffix(name: &str) -> String {
 fn address_of(host: &str) -> Option<String> {
     let inner = host.strip_prefix('[')?.strip_suffix(']')?;
     let address: core::net::Ipv6Addr = inner.parse().ok()?;
-    Some(address.to_ipv4_mapped().map_or_else(|| format!("[{address}]"), |address| address.to_string()))
+    Some(
+        address
+            .to_ipv4_mapped()
+            .map_or_else(|| format!("[{address}]"), |address| address.to_string()),
+    )
 }
 
 /// A Service's short name if the host names one inside the cluster, else the host.
@@ -143,16 +195,28 @@ fn name_of(labels: &[&str], own: Option<&str>) -> Name {
     {
         return service(stem, rest.first().copied(), own);
     }
-    service(cut.first().copied().unwrap_or_default(), cut.get(1).copied(), own)
+    service(
+        cut.first().copied().unwrap_or_default(),
+        cut.get(1).copied(),
+        own,
+    )
 }
 
 fn service(name: &str, written: Option<&str>, own: Option<&str>) -> Name {
-    Name::Service(name.to_owned(), written.filter(|namespace| Some(*namespace) != own).map(str::to_owned))
+    Name::Service(
+        name.to_owned(),
+        written
+            .filter(|namespace| Some(*namespace) != own)
+            .map(str::to_owned),
+    )
 }
 
 /// Whether two labels are a public domain rather than a Service and its namespace.
 fn is_public(labels: &[&str]) -> bool {
-    matches!(labels.last(), Some(&("com" | "net" | "org" | "io" | "cloud" | "dev" | "local" | "internal" | "lan")))
+    matches!(
+        labels.last(),
+        Some(&("com" | "net" | "org" | "io" | "cloud" | "dev" | "local" | "internal" | "lan"))
+    )
 }
 
 impl fmt::Display for Name {
@@ -179,7 +243,9 @@ impl Name {
     fn is_same(&self, other: &Self, own_is_known: bool) -> bool {
         match (self, other) {
             (Self::Service(one, in_one), Self::Service(other, in_other)) => {
-                one == other && (in_one == in_other || (!own_is_known && (in_one.is_none() || in_other.is_none())))
+                one == other
+                    && (in_one == in_other
+                        || (!own_is_known && (in_one.is_none() || in_other.is_none())))
             }
             _ => self == other,
         }
@@ -189,13 +255,27 @@ impl Name {
 /// Several addresses as a person reads them.
 #[must_use]
 pub fn listed(hosts: &BTreeSet<Host>) -> String {
-    if hosts.is_empty() { "none".into() } else { hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(",") }
+    if hosts.is_empty() {
+        "none".into()
+    } else {
+        hosts
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(",")
+    }
 }
 
 /// Whether two lists are members of one etcd: a member more or fewer is no other cluster.
 #[must_use]
 pub fn is_same_etcd(one: &BTreeSet<Host>, other: &BTreeSet<Host>, own_is_known: bool) -> bool {
-    let stores = |hosts: &BTreeSet<Host>| hosts.iter().cloned().map(Host::of_store).collect::<Vec<_>>();
+    let stores = |hosts: &BTreeSet<Host>| {
+        hosts
+            .iter()
+            .cloned()
+            .map(Host::of_store)
+            .collect::<Vec<_>>()
+    };
     let (one, other) = (stores(one), stores(other));
     let same = |a: &Host, b: &Host| a.port == b.port && a.name.is_same(&b.name, own_is_known);
     one.iter().any(|a| other.iter().any(|b| same(a, b)))
@@ -204,14 +284,27 @@ pub fn is_same_etcd(one: &BTreeSet<Host>, other: &BTreeSet<Host>, own_is_known: 
 /// Whether two lists lead to one cluster of brokers: a bootstrap list only starts the discovery.
 #[must_use]
 pub fn is_same_brokers(one: &BTreeSet<Host>, other: &BTreeSet<Host>, own_is_known: bool) -> bool {
-    one.iter().any(|a| other.iter().any(|b| a.brokers().is_same(&b.brokers(), own_is_known)))
+    one.iter().any(|a| {
+        other
+            .iter()
+            .any(|b| a.brokers().is_same(&b.brokers(), own_is_known))
+    })
 }
 
 /// Whether two lists lead to one Pulsar. Its plain and its TLS port are two doors of one proxy.
 #[must_use]
 pub fn is_same_pulsar(one: &BTreeSet<Host>, other: &BTreeSet<Host>, own_is_known: bool) -> bool {
-    let port = |host: &Host| host.port.as_deref().filter(|port| !matches!(*port, "6650" | "6651")).map(str::to_owned);
-    one.iter().any(|a| other.iter().any(|b| port(a) == port(b) && a.name.is_same(&b.name, own_is_known)))
+    let port = |host: &Host| {
+        host.port
+            .as_deref()
+            .filter(|port| !matches!(*port, "6650" | "6651"))
+            .map(str::to_owned)
+    };
+    one.iter().any(|a| {
+        other
+            .iter()
+            .any(|b| port(a) == port(b) && a.name.is_same(&b.name, own_is_known))
+    })
 }
 
 /// A bucket of an object store.
@@ -231,7 +324,9 @@ pub fn is_same_store(one: Bucket<'_>, other: Bucket<'_>, own_is_known: bool) -> 
         return true;
     }
     match (provider(one), provider(other)) {
-        (Some((a, in_a)), Some((b, in_b))) => a == b && (in_a == in_b || in_a.is_none() || in_b.is_none()),
+        (Some((a, in_a)), Some((b, in_b))) => {
+            a == b && (in_a == in_b || in_a.is_none() || in_b.is_none())
+        }
         _ => false,
     }
 }
@@ -253,18 +348,27 @@ enum Provider {
 /// Forms of host names: AWS "Amazon S3 endpoints", Google "Request endpoints", Aliyun "OSS regions and endpoints", Tencent
 /// "COS regions and access endpoints", Huawei "OBS endpoints", Cloudflare "R2 S3 API".
 fn provider(bucket: Bucket<'_>) -> Option<(Provider, Option<String>)> {
-    let Name::External(host) = &bucket.host.name else { return None };
-    let host = host.strip_prefix(&format!("{}.", bucket.name.to_ascii_lowercase())).unwrap_or(host);
+    let Name::External(host) = &bucket.host.name else {
+        return None;
+    };
+    let host = host
+        .strip_prefix(&format!("{}.", bucket.name.to_ascii_lowercase()))
+        .unwrap_or(host);
     let labels: Vec<&str> = host.split('.').collect();
     let ends = |domain: &str| host == domain || host.ends_with(&format!(".{domain}"));
     let region = |prefixes: &[&str]| {
         labels.iter().find_map(|label| {
             let label = label.strip_suffix("-internal").unwrap_or(label);
-            let bare = prefixes.iter().find_map(|prefix| label.strip_prefix(prefix)).unwrap_or(label);
+            let bare = prefixes
+                .iter()
+                .find_map(|prefix| label.strip_prefix(prefix))
+                .unwrap_or(label);
             is_region(bare).then(|| bare.to_owned())
         })
     };
-    let is_s3 = labels.iter().any(|label| *label == "s3" || label.starts_with("s3-"));
+    let is_s3 = labels
+        .iter()
+        .any(|label| *label == "s3" || label.starts_with("s3-"));
     let first = || labels.first().map(|label| (*label).to_owned());
     let account = |own: usize| if labels.len() > own { first() } else { None };
     match () {
@@ -274,7 +378,9 @@ fn provider(bucket: Bucket<'_>) -> Option<(Provider, Option<String>)> {
         () if ends("blob.core.windows.net") => Some((Provider::Azure, account(4))),
         () if ends("core.windows.net") => Some((Provider::Azure, None)),
         () if ends("aliyuncs.com") => Some((Provider::Aliyun, region(&["oss-"]))),
-        () if ends("myqcloud.com") || ends("tencentcos.cn") => Some((Provider::Tencent, region(&[]))),
+        () if ends("myqcloud.com") || ends("tencentcos.cn") => {
+            Some((Provider::Tencent, region(&[])))
+        }
         () if ends("myhuaweicloud.com") => Some((Provider::Huawei, region(&[]))),
         () if ends("r2.cloudflarestorage.com") => Some((Provider::Cloudflare, first())),
         () => None,
@@ -284,8 +390,13 @@ fn provider(bucket: Bucket<'_>) -> Option<(Provider, Option<String>)> {
 /// Whether a label looks like a region: `eu-west-1`, `us-gov-east-1`, `cn-hangzhou`, `ap-guangzhou`.
 fn is_region(label: &str) -> bool {
     let mut parts = label.split('-');
-    let is_area = parts.next().is_some_and(|area| area.len() == 2 && area.bytes().all(|byte| byte.is_ascii_lowercase()));
-    is_area && parts.next().is_some_and(|place| !place.is_empty() && place.bytes().all(|byte| byte.is_ascii_lowercase()))
+    let is_area = parts
+        .next()
+        .is_some_and(|area| area.len() == 2 && area.bytes().all(|byte| byte.is_ascii_lowercase()));
+    is_area
+        && parts.next().is_some_and(|place| {
+            !place.is_empty() && place.bytes().all(|byte| byte.is_ascii_lowercase())
+        })
 }
 
 #[cfg(test)]
@@ -295,11 +406,17 @@ mod tests {
     use super::*;
 
     fn hosts(list: &str) -> BTreeSet<Host> {
-        list.split(',').map(|one| Host::parse(one, Some("milvus"))).collect()
+        list.split(',')
+            .map(|one| Host::parse(one, Some("milvus")))
+            .collect()
     }
 
     #[rstest]
-    #[case("my-etcd:2379", "http://my-etcd-0.my-etcd-headless.milvus.svc.cluster.local:2379", true)]
+    #[case(
+        "my-etcd:2379",
+        "http://my-etcd-0.my-etcd-headless.milvus.svc.cluster.local:2379",
+        true
+    )]
     #[case("my-etcd:2379", "my-etcd.milvus:2379", true)]
     #[case("my-etcd:2379", "my-etcd.milvus.svc.example.org:2379", true)]
     #[case("my-etcd:2379", "root:pw@my-etcd:2379", true)]
@@ -324,17 +441,45 @@ mod tests {
     #[test]
     fn without_a_namespace_of_its_own_a_service_may_be_the_same() {
         let host = |text: &str| BTreeSet::from([Host::parse(text, None)]);
-        assert!(is_same_etcd(&host("etcd:2379"), &host("etcd.milvus.svc:2379"), false));
-        assert!(!is_same_etcd(&host("etcd.a.svc:2379"), &host("etcd.b.svc:2379"), false));
+        assert!(is_same_etcd(
+            &host("etcd:2379"),
+            &host("etcd.milvus.svc:2379"),
+            false
+        ));
+        assert!(!is_same_etcd(
+            &host("etcd.a.svc:2379"),
+            &host("etcd.b.svc:2379"),
+            false
+        ));
     }
 
     #[rstest]
-    #[case("b-1.c.x1.c2.kafka.eu-west-1.amazonaws.com:9092", "b-3.c.x1.c2.kafka.eu-west-1.amazonaws.com:9098", true)]
-    #[case("b-1.c.x1.c2.kafka.eu-west-1.amazonaws.com:9092", "b-1.c.x9.c2.kafka.eu-west-1.amazonaws.com:9092", false)]
+    #[case(
+        "b-1.c.x1.c2.kafka.eu-west-1.amazonaws.com:9092",
+        "b-3.c.x1.c2.kafka.eu-west-1.amazonaws.com:9098",
+        true
+    )]
+    #[case(
+        "b-1.c.x1.c2.kafka.eu-west-1.amazonaws.com:9092",
+        "b-1.c.x9.c2.kafka.eu-west-1.amazonaws.com:9092",
+        false
+    )]
     #[case("k-kafka-bootstrap:9092", "k-kafka-bootstrap.milvus.svc:9093", true)]
-    #[case("k-kafka-bootstrap:9092", "k-kafka-0.k-kafka-brokers.milvus.svc:9092", true)]
-    #[case("my-release-kafka:9092", "my-release-kafka-controller-0.my-release-kafka-controller-headless.milvus.svc:9092", true)]
-    #[case("kafka-1.example.com:9092,kafka-2.example.com:9092", "kafka-2.example.com:9092", true)]
+    #[case(
+        "k-kafka-bootstrap:9092",
+        "k-kafka-0.k-kafka-brokers.milvus.svc:9092",
+        true
+    )]
+    #[case(
+        "my-release-kafka:9092",
+        "my-release-kafka-controller-0.my-release-kafka-controller-headless.milvus.svc:9092",
+        true
+    )]
+    #[case(
+        "kafka-1.example.com:9092,kafka-2.example.com:9092",
+        "kafka-2.example.com:9092",
+        true
+    )]
     #[case("kafka-1.example.com:9092", "kafka-9.example.com:9092", false)]
     #[case("my-pulsar-proxy:6650", "pulsar://my-pulsarv3-proxy:6650", false)]
     #[case("pulsar-proxy:6650", "pulsar+ssl://pulsar-proxy.milvus.svc:6651", true)]
@@ -344,24 +489,67 @@ mod tests {
 
     #[rstest]
     #[case("s3.amazonaws.com:443", "s3.eu-west-1.amazonaws.com:443", true)]
-    #[case("s3-eu-west-1.amazonaws.com", "b.s3.dualstack.eu-west-1.amazonaws.com:443", true)]
-    #[case("b.vpce-1-2.s3.eu-west-1.vpce.amazonaws.com:443", "s3.eu-west-1.amazonaws.com:443", true)]
-    #[case("s3.eu-west-1.amazonaws.com:443", "s3.us-east-1.amazonaws.com:443", false)]
+    #[case(
+        "s3-eu-west-1.amazonaws.com",
+        "b.s3.dualstack.eu-west-1.amazonaws.com:443",
+        true
+    )]
+    #[case(
+        "b.vpce-1-2.s3.eu-west-1.vpce.amazonaws.com:443",
+        "s3.eu-west-1.amazonaws.com:443",
+        true
+    )]
+    #[case(
+        "s3.eu-west-1.amazonaws.com:443",
+        "s3.us-east-1.amazonaws.com:443",
+        false
+    )]
     #[case("s3.cn-north-1.amazonaws.com.cn:443", "s3.amazonaws.com:443", false)]
     #[case("storage.googleapis.com:443", "b.storage.googleapis.com:443", true)]
-    #[case("oss-cn-hangzhou.aliyuncs.com:443", "oss-cn-hangzhou-internal.aliyuncs.com:80", true)]
-    #[case("oss-cn-hangzhou.aliyuncs.com:443", "oss-cn-beijing.aliyuncs.com:443", false)]
-    #[case("cos.ap-guangzhou.myqcloud.com:443", "cos-internal.ap-guangzhou.tencentcos.cn:443", true)]
-    #[case("one.blob.core.windows.net:443", "two.blob.core.windows.net:443", false)]
+    #[case(
+        "oss-cn-hangzhou.aliyuncs.com:443",
+        "oss-cn-hangzhou-internal.aliyuncs.com:80",
+        true
+    )]
+    #[case(
+        "oss-cn-hangzhou.aliyuncs.com:443",
+        "oss-cn-beijing.aliyuncs.com:443",
+        false
+    )]
+    #[case(
+        "cos.ap-guangzhou.myqcloud.com:443",
+        "cos-internal.ap-guangzhou.tencentcos.cn:443",
+        true
+    )]
+    #[case(
+        "one.blob.core.windows.net:443",
+        "two.blob.core.windows.net:443",
+        false
+    )]
     #[case("core.windows.net:443", "one.blob.core.windows.net:443", true)]
-    #[case("a.r2.cloudflarestorage.com:443", "b.r2.cloudflarestorage.com:443", false)]
+    #[case(
+        "a.r2.cloudflarestorage.com:443",
+        "b.r2.cloudflarestorage.com:443",
+        false
+    )]
     #[case("storage.googleapis.com:443", "s3.amazonaws.com:443", false)]
-    #[case("my-release-minio:9000", "my-release-minio.milvus.svc.cluster.local:9000", true)]
-    #[case("my-release-minio:9000", "http://my-release-minio-0.my-release-minio-svc.milvus.svc:9000", true)]
+    #[case(
+        "my-release-minio:9000",
+        "my-release-minio.milvus.svc.cluster.local:9000",
+        true
+    )]
+    #[case(
+        "my-release-minio:9000",
+        "http://my-release-minio-0.my-release-minio-svc.milvus.svc:9000",
+        true
+    )]
     #[case("my-release-minio:9000", "other-minio:9000", false)]
     #[case("my-release-minio:9000", "s3.amazonaws.com:443", false)]
     fn buckets(#[case] one: &str, #[case] other: &str, #[case] same: bool) {
-        let (one, other) = (Host::parse(one, Some("milvus")), Host::parse(other, Some("milvus")));
+        let (one, other) = (
+            Host::parse(one, Some("milvus")),
+            Host::parse(other, Some("milvus")),
+        );
         let bucket = |host| Bucket { host, name: "b" };
         assert_eq!(is_same_store(bucket(&one), bucket(&other), true), same);
         assert_eq!(is_same_store(bucket(&other), bucket(&one), true), same);
@@ -379,7 +567,12 @@ mod tests {
         ] {
             let host = Host::parse(address, Some("milvus"));
             assert_eq!(host.port.as_deref(), Some("2379"));
-            assert!(!format!("{host} {host:?}").to_ascii_lowercase().contains("pw"), "{host:?}");
+            assert!(
+                !format!("{host} {host:?}")
+                    .to_ascii_lowercase()
+                    .contains("pw"),
+                "{host:?}"
+            );
         }
     }
 }

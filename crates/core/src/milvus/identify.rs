@@ -61,8 +61,17 @@ pub const CONFIGURATION_VARIABLE: &str = "MILVUSCONF";
 pub fn milvus_containers(workload: &Workload) -> Vec<MilvusContainer> {
     let pod = &workload.pod;
     let all = || {
-        let main = pod.containers.iter().enumerate().map(|(at, container)| (ContainerAt::Main(at), container));
-        main.chain(pod.init_containers.iter().enumerate().map(|(at, container)| (ContainerAt::Init(at), container)))
+        let main = pod
+            .containers
+            .iter()
+            .enumerate()
+            .map(|(at, container)| (ContainerAt::Main(at), container));
+        main.chain(
+            pod.init_containers
+                .iter()
+                .enumerate()
+                .map(|(at, container)| (ContainerAt::Init(at), container)),
+        )
     };
     let known: Vec<MilvusContainer> = all()
         .filter_map(|(at, container)| {
@@ -73,8 +82,10 @@ pub fn milvus_containers(workload: &Workload) -> Vec<MilvusContainer> {
     if !known.is_empty() {
         return known;
     }
-    let by_mount = all()
-        .find(|(at, container)| (matches!(at, ContainerAt::Main(_)) || container.restarts) && mounts_configuration(container));
+    let by_mount = all().find(|(at, container)| {
+        (matches!(at, ContainerAt::Main(_)) || container.restarts)
+            && mounts_configuration(container)
+    });
     let found = by_mount.map(|(at, container)| MilvusContainer {
         at,
         component: component_by_name(workload, container),
@@ -83,11 +94,18 @@ pub fn milvus_containers(workload: &Workload) -> Vec<MilvusContainer> {
     found.into_iter().collect()
 }
 
-fn by_command_or_image(workload: &Workload, at: ContainerAt, container: &Container) -> Option<(Component, IdentifiedBy)> {
+fn by_command_or_image(
+    workload: &Workload,
+    at: ContainerAt,
+    container: &Container,
+) -> Option<(Component, IdentifiedBy)> {
     let image = image_kind(&container.image);
     match Started::by(container, image) {
         Started::Component(component) => Some((component, IdentifiedBy::Command)),
-        Started::Milvus => Some((component_by_name(workload, container), IdentifiedBy::Command)),
+        Started::Milvus => Some((
+            component_by_name(workload, container),
+            IdentifiedBy::Command,
+        )),
         // An init container with Milvus' image and a command of its own copies files.
         Started::SomethingElse if matches!(at, ContainerAt::Init(_)) && !container.restarts => None,
         // A helper process of an image of Milvus in a pod that runs something else, such as a script that waits.
@@ -104,7 +122,10 @@ fn by_command_or_image(workload: &Workload, at: ContainerAt, container: &Contain
 pub fn may_run_milvus(container: &Container) -> bool {
     let image = image_kind(&container.image);
     image == ImageKind::Milvus
-        || matches!(Started::by(container, image), Started::Component(_) | Started::Milvus)
+        || matches!(
+            Started::by(container, image),
+            Started::Component(_) | Started::Milvus
+        )
         || mounts_configuration(container)
 }
 
@@ -125,9 +146,18 @@ impl Started {
         if container.command.is_empty() {
             return Self::Nothing;
         }
-        let expanded: Vec<String> = container.command.iter().map(|word| with_variables(word, container)).collect();
-        let words: Vec<&str> = expanded.iter().flat_map(|text| text.split_whitespace()).map(bare).collect();
-        let starts = |word: &str| matches!(word.rsplit('/').next(), Some("milvus" | "milvus_server"));
+        let expanded: Vec<String> = container
+            .command
+            .iter()
+            .map(|word| with_variables(word, container))
+            .collect();
+        let words: Vec<&str> = expanded
+            .iter()
+            .flat_map(|text| text.split_whitespace())
+            .map(bare)
+            .collect();
+        let starts =
+            |word: &str| matches!(word.rsplit('/').next(), Some("milvus" | "milvus_server"));
         for (at, word) in words.iter().enumerate() {
             let rest = words.get(at + 1..).unwrap_or_default();
             if starts(word) && rest.first() == Some(&"run") {
@@ -138,7 +168,8 @@ impl Started {
             }
         }
         // An entrypoint that is Milvus itself leaves only its arguments: `run proxy` (bitnami).
-        let is_entrypoint = words.first() == Some(&"run") && (image == ImageKind::Milvus || mounts_configuration(container));
+        let is_entrypoint = words.first() == Some(&"run")
+            && (image == ImageKind::Milvus || mounts_configuration(container));
         match role(&words) {
             Some(component) if is_entrypoint => Self::Component(component),
             _ if is_entrypoint => Self::Milvus,
@@ -149,12 +180,19 @@ impl Started {
 
 /// The role after `run`: the first word that names one, so that flags with values do no harm.
 fn role(words: &[&str]) -> Option<Component> {
-    let end = words.iter().position(|word| matches!(*word, "&&" | "||" | ";" | "|")).unwrap_or(words.len());
-    words.get(..end)?.iter().filter(|word| !word.starts_with('-')).find_map(|word| match *word {
-        "mixture" | "mixcoord" => Some(Component::MixCoord),
-        "embedded" => Some(Component::Standalone),
-        role => role.parse().ok(),
-    })
+    let end = words
+        .iter()
+        .position(|word| matches!(*word, "&&" | "||" | ";" | "|"))
+        .unwrap_or(words.len());
+    words
+        .get(..end)?
+        .iter()
+        .filter(|word| !word.starts_with('-'))
+        .find_map(|word| match *word {
+            "mixture" | "mixcoord" => Some(Component::MixCoord),
+            "embedded" => Some(Component::Standalone),
+            role => role.parse().ok(),
+        })
 }
 
 /// A word of a shell's command line without quotes and the marks that end a command.
@@ -166,18 +204,33 @@ fn bare(word: &str) -> &str {
 /// the value.
 #[must_use]
 pub fn assignments(container: &Container) -> Vec<(&str, Option<&str>)> {
-    let words = container.command.iter().flat_map(|text| text.split_whitespace());
-    let before = words.take_while(|word| !matches!(bare(word).rsplit('/').next(), Some("milvus" | "milvus_server")));
+    let words = container
+        .command
+        .iter()
+        .flat_map(|text| text.split_whitespace());
+    let before = words.take_while(|word| {
+        !matches!(
+            bare(word).rsplit('/').next(),
+            Some("milvus" | "milvus_server")
+        )
+    });
     before.filter_map(assignment).collect()
 }
 
 fn assignment(word: &str) -> Option<(&str, Option<&str>)> {
-    let (name, value) = word.trim_start_matches(['"', '\'', '(', '`']).split_once('=')?;
+    let (name, value) = word
+        .trim_start_matches(['"', '\'', '(', '`'])
+        .split_once('=')?;
     let is_name = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.'));
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.'));
     let value = value.trim_end_matches([';', '&', ')']);
-    let quoted = ['"', '\''].into_iter().find_map(|mark| value.strip_prefix(mark)?.strip_suffix(mark));
-    let plain = Some(quoted.unwrap_or(value)).filter(|value| !value.contains(['$', '`', '"', '\'', '\\']));
+    let quoted = ['"', '\'']
+        .into_iter()
+        .find_map(|mark| value.strip_prefix(mark)?.strip_suffix(mark));
+    let plain =
+        Some(quoted.unwrap_or(value)).filter(|value| !value.contains(['$', '`', '"', '\'', '\\']));
     is_name.then_some((name, plain))
 }
 
@@ -188,8 +241,14 @@ fn with_variables(word: &str, container: &Container) -> String {
     }
     let mut text = word.to_owned();
     for (name, value) in container.env.iter() {
-        let Some(value) = value.filter(|value| value.len() <= MAX_VALUE) else { continue };
-        for form in [format!("$({name})"), format!("${{{name}}}"), format!("${name}")] {
+        let Some(value) = value.filter(|value| value.len() <= MAX_VALUE) else {
+            continue;
+        };
+        for form in [
+            format!("$({name})"),
+            format!("${{{name}}}"),
+            format!("${name}"),
+        ] {
             if text.contains(&form) {
                 text = text.replace(&form, value);
             }
@@ -208,11 +267,24 @@ const MAX_WORD: usize = 64 * 1024;
 
 /// Whether a command line starts a program that only looks at Milvus or prepares for it.
 fn runs_a_tool(container: &Container) -> bool {
-    let first = container.command.iter().flat_map(|text| text.split_whitespace()).next().map(bare).unwrap_or_default();
+    let first = container
+        .command
+        .iter()
+        .flat_map(|text| text.split_whitespace())
+        .next()
+        .map(bare)
+        .unwrap_or_default();
     let program = first.rsplit('/').next().unwrap_or_default();
     let is_shell = matches!(program, "sh" | "bash" | "ash" | "dash" | "env" | "exec");
-    let is_script = program.rsplit_once('.').is_some_and(|(_, extension)| extension == "sh");
-    !(is_shell || is_script || matches!(program, "tini" | "dumb-init" | "milvus" | "start" | "entrypoint"))
+    let is_script = program
+        .rsplit_once('.')
+        .is_some_and(|(_, extension)| extension == "sh");
+    !(is_shell
+        || is_script
+        || matches!(
+            program,
+            "tini" | "dumb-init" | "milvus" | "start" | "entrypoint"
+        ))
 }
 
 /// What an image's name says.
@@ -249,40 +321,71 @@ const BUILD_WORDS: [&str; 18] = [
 fn image_kind(image: &str) -> ImageKind {
     let reference = ImageRef::parse(image);
     let name = reference.name().to_ascii_lowercase();
-    let mut words = name.split(['-', '_', '.']).filter(|word| !word.is_empty()).peekable();
+    let mut words = name
+        .split(['-', '_', '.'])
+        .filter(|word| !word.is_empty())
+        .peekable();
     if words.peek() == Some(&"milvusdb") {
         words.next();
     }
     let is_milvus = words.next() == Some("milvus") && words.all(|word| BUILD_WORDS.contains(&word));
-    if is_milvus { ImageKind::Milvus } else { ImageKind::Other }
+    if is_milvus {
+        ImageKind::Milvus
+    } else {
+        ImageKind::Other
+    }
 }
 
 /// Whether a container mounts the configuration of Milvus, or says where it lies.
 fn mounts_configuration(container: &Container) -> bool {
     let is_configuration = |path: &str| {
-        CONFIGURATION_FOLDERS
-            .iter()
-            .any(|folder| path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
+        CONFIGURATION_FOLDERS.iter().any(|folder| {
+            path.strip_prefix(folder)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        })
     };
-    container.mounts.iter().any(|mount| is_configuration(mount.path.trim_end_matches('/')))
-        || container.env.iter().any(|(name, _)| name == CONFIGURATION_VARIABLE)
+    container
+        .mounts
+        .iter()
+        .any(|mount| is_configuration(mount.path.trim_end_matches('/')))
+        || container
+            .env
+            .iter()
+            .any(|(name, _)| name == CONFIGURATION_VARIABLE)
 }
 
 /// The component that labels and names say; a workload that says nothing runs all in one.
 fn component_by_name(workload: &Workload, container: &Container) -> Component {
-    let labels = [&workload.selector, &workload.pod.labels, &workload.meta.labels];
+    let labels = [
+        &workload.selector,
+        &workload.pod.labels,
+        &workload.meta.labels,
+    ];
     let by_label = labels.into_iter().find_map(|labels| {
-        ["component", "app.kubernetes.io/component"].iter().find_map(|key| component_of_word(labels.get(key)?))
+        ["component", "app.kubernetes.io/component"]
+            .iter()
+            .find_map(|key| component_of_word(labels.get(key)?))
     });
     by_label
         .or_else(|| component_of_word(&container.name))
-        .or_else(|| workload.meta.object.name.rsplit('-').find_map(component_of_word))
+        .or_else(|| {
+            workload
+                .meta
+                .object
+                .name
+                .rsplit('-')
+                .find_map(component_of_word)
+        })
         .unwrap_or(Component::Standalone)
 }
 
 /// A component by the names of charts: also `data-node`, `queryNode` and `data-coordinator` (bitnami).
 fn component_of_word(word: &str) -> Option<Component> {
-    let plain: String = word.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();
+    let plain: String = word
+        .chars()
+        .filter(char::is_ascii_alphanumeric)
+        .collect::<String>()
+        .to_ascii_lowercase();
     let plain = plain.strip_suffix("inator").unwrap_or(&plain);
     plain.parse().ok()
 }
@@ -290,7 +393,10 @@ fn component_of_word(word: &str) -> Option<Component> {
 /// The component that a workload runs, if any; of several the one whose container is the surest.
 #[must_use]
 pub fn component(workload: &Workload) -> Option<Component> {
-    milvus_containers(workload).into_iter().min_by_key(|found| found.by).map(|found| found.component)
+    milvus_containers(workload)
+        .into_iter()
+        .min_by_key(|found| found.by)
+        .map(|found| found.component)
 }
 
 #[cfg(test)]
@@ -306,20 +412,32 @@ mod tests {
         let spec = match kind {
             "Pod" => format!("spec:\n{indented}"),
             "CronJob" => {
-                let deep: String = pod.lines().map(|line| format!("            {line}\n")).collect();
+                let deep: String = pod
+                    .lines()
+                    .map(|line| format!("            {line}\n"))
+                    .collect();
                 format!("spec:\n  jobTemplate:\n    spec:\n      template:\n        spec:\n{deep}")
             }
             _ => format!("spec:\n  template:\n    spec:\n{indented}"),
         };
         let text = format!("apiVersion: v1\nkind: {kind}\nmetadata: {{name: vectors}}\n{spec}");
         let document = documents(&text).next().unwrap().unwrap();
-        let origin = Origin { source: "x".into(), document: 1, line: 0 };
-        let Some(Object::Workload(workload)) = Object::read(&document.root, &origin, None) else { panic!("{text}") };
+        let origin = Origin {
+            source: "x".into(),
+            document: 1,
+            line: 0,
+        };
+        let Some(Object::Workload(workload)) = Object::read(&document.root, &origin, None) else {
+            panic!("{text}")
+        };
         Workload::clone(&workload)
     }
 
     fn found(pod: &str) -> Vec<(ContainerAt, Component, IdentifiedBy)> {
-        milvus_containers(&workload("Deployment", pod)).into_iter().map(|one| (one.at, one.component, one.by)).collect()
+        milvus_containers(&workload("Deployment", pod))
+            .into_iter()
+            .map(|one| (one.at, one.component, one.by))
+            .collect()
     }
 
     fn one(container: &str) -> Option<(Component, IdentifiedBy)> {
@@ -330,16 +448,43 @@ mod tests {
 
     #[rstest]
     #[case("image: \"x:1\", args: [milvus, run, proxy]", Proxy)]
-    #[case("image: \"x:1\", command: [/milvus/tools/run-helm.sh, milvus, run, querynode]", QueryNode)]
-    #[case("image: \"x:1\", command: [/tini, --, /milvus/bin/milvus, run, standalone]", Standalone)]
-    #[case("image: \"x:1\", command: [sh, -c, \"exec milvus run datanode; sleep 1\"]", DataNode)]
-    #[case("image: \"x:1\", command: [sh, -c, \"cd /milvus && ./bin/milvus run 'datanode'\"]", DataNode)]
-    #[case("image: \"x:1\", args: [milvus, run, mixture, -rootcoord, -querycoord]", MixCoord)]
+    #[case(
+        "image: \"x:1\", command: [/milvus/tools/run-helm.sh, milvus, run, querynode]",
+        QueryNode
+    )]
+    #[case(
+        "image: \"x:1\", command: [/tini, --, /milvus/bin/milvus, run, standalone]",
+        Standalone
+    )]
+    #[case(
+        "image: \"x:1\", command: [sh, -c, \"exec milvus run datanode; sleep 1\"]",
+        DataNode
+    )]
+    #[case(
+        "image: \"x:1\", command: [sh, -c, \"cd /milvus && ./bin/milvus run 'datanode'\"]",
+        DataNode
+    )]
+    #[case(
+        "image: \"x:1\", args: [milvus, run, mixture, -rootcoord, -querycoord]",
+        MixCoord
+    )]
     #[case("image: \"x:1\", args: [milvus, run, -alias, one, proxy]", Proxy)]
-    #[case("image: \"x:1\", args: [milvus, run, --config, /etc/milvus, proxy]", Proxy)]
-    #[case("image: \"x:1\", args: [milvus, run, \"$(ROLE)\"], env: [{name: ROLE, value: proxy}]", Proxy)]
-    #[case("image: \"x:1\", command: [sh, -c, \"milvus run ${ROLE}\"], env: [{name: ROLE, value: proxy}]", Proxy)]
-    #[case("image: \"bitnami/milvus:2.4.5-debian-12-r0\", args: [run, proxy]", Proxy)]
+    #[case(
+        "image: \"x:1\", args: [milvus, run, --config, /etc/milvus, proxy]",
+        Proxy
+    )]
+    #[case(
+        "image: \"x:1\", args: [milvus, run, \"$(ROLE)\"], env: [{name: ROLE, value: proxy}]",
+        Proxy
+    )]
+    #[case(
+        "image: \"x:1\", command: [sh, -c, \"milvus run ${ROLE}\"], env: [{name: ROLE, value: proxy}]",
+        Proxy
+    )]
+    #[case(
+        "image: \"bitnami/milvus:2.4.5-debian-12-r0\", args: [run, proxy]",
+        Proxy
+    )]
     #[case(
         "image: \"corp/search:7\", args: [run, proxy], volumeMounts: [{name: c, mountPath: /milvus/configs/user.yaml}]",
         Proxy
@@ -356,8 +501,14 @@ mod tests {
     #[case("[sh, -c, \"A='x y' milvus run proxy\"]", &[("A", None)])]
     #[case("[sh, -c, \"[ $A == b ] && ./tool --a=b && milvus run proxy --c=d\"]", &[])]
     #[case("[sh, -c, \"A=x /start.sh\"]", &[("A", Some("x"))])]
-    fn variables_of_a_command_line(#[case] command: &str, #[case] expected: &[(&str, Option<&str>)]) {
-        let workload = workload("Deployment", &format!("containers:\n  - {{name: a, image: x, command: {command}}}"));
+    fn variables_of_a_command_line(
+        #[case] command: &str,
+        #[case] expected: &[(&str, Option<&str>)],
+    ) {
+        let workload = workload(
+            "Deployment",
+            &format!("containers:\n  - {{name: a, image: x, command: {command}}}"),
+        );
         assert_eq!(assignments(&workload.pod.containers[0]), expected);
     }
 
@@ -372,11 +523,18 @@ mod tests {
     }
 
     #[rstest]
-    #[case("image: \"corp/vector-database:7\", volumeMounts: [{name: c, mountPath: /milvus/configs/milvus.yaml}]")]
-    #[case("image: \"corp/vector-database:7\", volumeMounts: [{name: c, mountPath: /milvus/configs/}]")]
+    #[case(
+        "image: \"corp/vector-database:7\", volumeMounts: [{name: c, mountPath: /milvus/configs/milvus.yaml}]"
+    )]
+    #[case(
+        "image: \"corp/vector-database:7\", volumeMounts: [{name: c, mountPath: /milvus/configs/}]"
+    )]
     #[case("image: \"corp/vector-database:7\", env: [{name: MILVUSCONF, value: /conf}]")]
     fn by_configuration(#[case] container: &str) {
-        assert_eq!(one(container), Some((Standalone, IdentifiedBy::Configuration)));
+        assert_eq!(
+            one(container),
+            Some((Standalone, IdentifiedBy::Configuration))
+        );
     }
 
     #[rstest]
@@ -397,7 +555,10 @@ mod tests {
         let pod = "initContainers:\n  - {name: config, image: \"milvusdb/milvus-config-tool:v0.1.1\"}\n  - {name: copy, image: \"milvusdb/milvus:v2.2.0\", command: [cp, a, b]}\n  - {name: old, image: \"milvusdb/milvus:v2.1.4\", restartPolicy: Always, args: [milvus, run, proxy]}\ncontainers:\n  - {name: logs, image: \"fluent/fluent-bit:2.1.8\"}\n  - {name: querynode, image: \"busybox:1\"}\n  - {name: main, image: \"milvusdb/milvus:v2.4.5\", args: [milvus, run, proxy]}";
         assert_eq!(
             found(pod),
-            [(ContainerAt::Main(2), Proxy, IdentifiedBy::Command), (ContainerAt::Init(2), Proxy, IdentifiedBy::Command)]
+            [
+                (ContainerAt::Main(2), Proxy, IdentifiedBy::Command),
+                (ContainerAt::Init(2), Proxy, IdentifiedBy::Command)
+            ]
         );
     }
 

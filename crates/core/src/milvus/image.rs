@@ -27,7 +27,11 @@ impl ImageRef {
     #[must_use]
     pub fn parse(text: &str) -> Self {
         let (repository, tag, digest) = parts(text);
-        Self { repository: repository.to_owned(), tag: tag.map(str::to_owned), digest: digest.map(str::to_owned) }
+        Self {
+            repository: repository.to_owned(),
+            tag: tag.map(str::to_owned),
+            digest: digest.map(str::to_owned),
+        }
     }
 
     /// The repository without a registry host: `docker.io/milvusdb/milvus` and `milvusdb/milvus` are one.
@@ -65,7 +69,11 @@ impl ImageRef {
     pub fn at(&self, version: &Build) -> Self {
         let mut suffix = self.build().map(|build| build.suffixes).unwrap_or_default();
         suffix.retain(|part| part != "hotfix" && !is_commit(part));
-        let suffix = if version.suffixes.is_empty() { suffix } else { version.suffixes.clone() };
+        let suffix = if version.suffixes.is_empty() {
+            suffix
+        } else {
+            version.suffixes.clone()
+        };
         let mut tag = format!("v{}", version.version);
         if let Some(pre) = &version.prerelease {
             tag = format!("{tag}-{pre}");
@@ -73,7 +81,11 @@ impl ImageRef {
         for part in suffix {
             tag = format!("{tag}-{part}");
         }
-        Self { repository: self.repository.clone(), tag: Some(tag), digest: None }
+        Self {
+            repository: self.repository.clone(),
+            tag: Some(tag),
+            digest: None,
+        }
     }
 }
 
@@ -86,7 +98,10 @@ fn parts(text: &str) -> (&str, Option<&str>, Option<&str>) {
     // A colon before the last slash begins a port.
     let name_start = memrchr(b'/', rest.as_bytes()).map_or(0, |slash| slash + 1);
     let (repository, tag) = match memchr(b':', &rest.as_bytes()[name_start..]) {
-        Some(colon) => (&rest[..name_start + colon], Some(&rest[name_start + colon + 1..])),
+        Some(colon) => (
+            &rest[..name_start + colon],
+            Some(&rest[name_start + colon + 1..]),
+        ),
         None => (rest, None),
     };
     (repository, tag.filter(|tag| !tag.is_empty()), digest)
@@ -163,7 +178,9 @@ fn prerelease_word(part: &str) -> Option<(Stage, Option<u32>)> {
     let word = part.trim_end_matches(|letter: char| letter.is_ascii_digit());
     let number = part.get(word.len()..).unwrap_or_default();
     let word = word.trim_end_matches('.');
-    let (_, stage) = PRERELEASE_WORDS.iter().find(|(known, _)| word.eq_ignore_ascii_case(known))?;
+    let (_, stage) = PRERELEASE_WORDS
+        .iter()
+        .find(|(known, _)| word.eq_ignore_ascii_case(known))?;
     Some((*stage, number.parse().ok()))
 }
 
@@ -186,7 +203,10 @@ impl Parts {
         let mut parts = Self::default();
         let (mut after_day, mut wants_number) = (false, false);
         for part in rest.split(SEPARATORS).filter(|part| !part.is_empty()) {
-            let (follows_day, follows_word) = (std::mem::take(&mut after_day), std::mem::take(&mut wants_number));
+            let (follows_day, follows_word) = (
+                std::mem::take(&mut after_day),
+                std::mem::take(&mut wants_number),
+            );
             if let Some(day) = Day::of_tag(part) {
                 parts.day.get_or_insert(day);
                 after_day = true;
@@ -195,7 +215,9 @@ impl Parts {
             } else if let (None, Some((_, number))) = (&parts.prerelease, prerelease_word(part)) {
                 parts.prerelease = Some(part.to_ascii_lowercase());
                 wants_number = number.is_none();
-            } else if let (Some(word), true, Ok(number)) = (&parts.prerelease, follows_word, part.parse::<u32>()) {
+            } else if let (Some(word), true, Ok(number)) =
+                (&parts.prerelease, follows_word, part.parse::<u32>())
+            {
                 parts.prerelease = Some(format!("{word}.{number}"));
             } else {
                 parts.suffixes.push(part.to_owned());
@@ -212,7 +234,12 @@ impl Build {
     /// A plain release.
     #[must_use]
     pub const fn of(version: Version) -> Self {
-        Self { version, prerelease: None, suffixes: Vec::new(), nightly: None }
+        Self {
+            version,
+            prerelease: None,
+            suffixes: Vec::new(),
+            nightly: None,
+        }
     }
 
     /// Reads the tag of an image reference as it was written, without taking the rest apart.
@@ -227,16 +254,32 @@ impl Build {
     #[must_use]
     pub fn from_tag(tag: &str) -> Option<Self> {
         let end = tag.find(SEPARATORS);
-        let (head, rest) = end.map_or((tag, ""), |end| (&tag[..end], tag.get(end + 1..).unwrap_or_default()));
+        let (head, rest) = end.map_or((tag, ""), |end| {
+            (&tag[..end], tag.get(end + 1..).unwrap_or_default())
+        });
         let numbers = head.strip_prefix(['v', 'V']).unwrap_or(head);
         let dots = numbers.bytes().filter(|byte| *byte == b'.').count();
         let version = Version::parse_lenient(head).filter(|_| dots > 0)?;
         if dots == 2 && rest.is_empty() {
             return Some(Self::of(version));
         }
-        let Parts { prerelease, day, has_commit, suffixes } = Parts::read(rest);
-        let build = Self { version, prerelease, suffixes, nightly: None };
-        let stage = build.prerelease.as_deref().and_then(prerelease_word).map(|(stage, _)| stage);
+        let Parts {
+            prerelease,
+            day,
+            has_commit,
+            suffixes,
+        } = Parts::read(rest);
+        let build = Self {
+            version,
+            prerelease,
+            suffixes,
+            nightly: None,
+        };
+        let stage = build
+            .prerelease
+            .as_deref()
+            .and_then(prerelease_word)
+            .map(|(stage, _)| stage);
         let of_branch = match (dots, stage, day) {
             // `2.5-20250410-3e3a92f`, `2.5-latest`, and `2.5` alone, which moves with the branch. `3.0-beta` is a release.
             (1, stage, _) => stage.is_none_or(|stage| stage == Stage::Development),
@@ -244,23 +287,34 @@ impl Build {
             (_, Some(Stage::Development), Some(_)) => version.patch == 0,
             (_, None, Some(day)) => {
                 version.patch == 0 && has_commit
-                    || Catalogue::embedded().released(version).is_some_and(|published| day < published)
+                    || Catalogue::embedded()
+                        .released(version)
+                        .is_some_and(|published| day < published)
             }
             _ => false,
         };
-        Some(if of_branch { build.nightly_of(day) } else { build })
+        Some(if of_branch {
+            build.nightly_of(day)
+        } else {
+            build
+        })
     }
 
     fn nightly_of(mut self, day: Option<Day>) -> Self {
         self.prerelease = Some("nightly".into());
-        self.nightly = Some(Nightly { day, contains_release: false });
+        self.nightly = Some(Nightly {
+            day,
+            contains_release: false,
+        });
         self.placed(Catalogue::embedded())
     }
 
     /// The same build, a nightly placed by the days that `catalogue` knows.
     #[must_use]
     pub fn placed(mut self, catalogue: &Catalogue) -> Self {
-        let Some(nightly) = &mut self.nightly else { return self };
+        let Some(nightly) = &mut self.nightly else {
+            return self;
+        };
         let line = self.version.line();
         let newest = nightly.day.and_then(|day| catalogue.newest_on(line, day));
         nightly.contains_release = newest.is_some();
@@ -270,9 +324,17 @@ impl Build {
 
     fn stage(&self) -> Stage {
         match (&self.nightly, self.prerelease.as_deref()) {
-            (Some(Nightly { contains_release: true, .. }), _) => Stage::NightlyAfter,
+            (
+                Some(Nightly {
+                    contains_release: true,
+                    ..
+                }),
+                _,
+            ) => Stage::NightlyAfter,
             (Some(_), _) => Stage::NightlyBefore,
-            (None, Some(word)) => prerelease_word(word).map_or(Stage::Development, |(stage, _)| stage),
+            (None, Some(word)) => {
+                prerelease_word(word).map_or(Stage::Development, |(stage, _)| stage)
+            }
             (None, None) if self.is_hotfix() => Stage::Hotfix,
             (None, None) => Stage::Release,
         }
@@ -280,8 +342,19 @@ impl Build {
 
     /// What decides the order: number, stage, number of the stage, day, and the word where all else is equal.
     fn rank(&self) -> (Version, Stage, u32, Option<Day>, Option<&str>) {
-        let number = self.prerelease.as_deref().and_then(prerelease_word).and_then(|(_, number)| number).unwrap_or(0);
-        (self.version, self.stage(), number, self.nightly.and_then(|nightly| nightly.day), self.prerelease.as_deref())
+        let number = self
+            .prerelease
+            .as_deref()
+            .and_then(prerelease_word)
+            .and_then(|(_, number)| number)
+            .unwrap_or(0);
+        (
+            self.version,
+            self.stage(),
+            number,
+            self.nightly.and_then(|nightly| nightly.day),
+            self.prerelease.as_deref(),
+        )
     }
 
     /// Whether this build carries the project's own repair of a bad release (`v2.4.13-hotfix`).
@@ -327,12 +400,18 @@ impl Ord for Build {
 impl fmt::Display for Build {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.nightly, self.prerelease.as_deref()) {
-            (Some(Nightly { day: Some(day), .. }), _) => write!(f, "{}-{}", self.version.line(), day.tag())?,
+            (Some(Nightly { day: Some(day), .. }), _) => {
+                write!(f, "{}-{}", self.version.line(), day.tag())?
+            }
             (Some(_), _) => write!(f, "{}-nightly", self.version.line())?,
             (None, Some(pre)) => write!(f, "{}-{pre}", self.version)?,
             (None, None) => write!(f, "{}", self.version)?,
         }
-        if self.is_hotfix() { f.write_str("-hotfix") } else { Ok(()) }
+        if self.is_hotfix() {
+            f.write_str("-hotfix")
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -342,7 +421,10 @@ impl std::str::FromStr for Build {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         Self::from_tag(text)
             .filter(|build| build.nightly.is_none())
-            .ok_or_else(|| super::version::VersionError { text: text.into(), expected: "Milvus version (like 2.5.12)" })
+            .ok_or_else(|| super::version::VersionError {
+                text: text.into(),
+                expected: "Milvus version (like 2.5.12)",
+            })
     }
 }
 
@@ -354,7 +436,13 @@ mod tests {
     use super::*;
 
     #[rstest]
-    #[case("milvusdb/milvus:v2.5.12", "milvusdb/milvus", None, Some("v2.5.12"), false)]
+    #[case(
+        "milvusdb/milvus:v2.5.12",
+        "milvusdb/milvus",
+        None,
+        Some("v2.5.12"),
+        false
+    )]
     #[case(
         "registry.local:5000/mirror/milvusdb/milvus:v2.4.5-gpu",
         "mirror/milvusdb/milvus",
@@ -363,7 +451,13 @@ mod tests {
         false
     )]
     #[case("localhost/milvus", "milvus", Some("localhost"), None, false)]
-    #[case("docker.io/milvusdb/milvus:v2.4.5@sha256:ab", "milvusdb/milvus", Some("docker.io"), Some("v2.4.5"), true)]
+    #[case(
+        "docker.io/milvusdb/milvus:v2.4.5@sha256:ab",
+        "milvusdb/milvus",
+        Some("docker.io"),
+        Some("v2.4.5"),
+        true
+    )]
     #[case("milvusdb/milvus@sha256:ab", "milvusdb/milvus", None, None, true)]
     fn references(
         #[case] text: &str,
@@ -373,7 +467,15 @@ mod tests {
         #[case] digest: bool,
     ) {
         let image = ImageRef::parse(text);
-        assert_eq!((image.path(), image.registry(), image.tag.as_deref(), image.digest.is_some()), (path, registry, tag, digest));
+        assert_eq!(
+            (
+                image.path(),
+                image.registry(),
+                image.tag.as_deref(),
+                image.digest.is_some()
+            ),
+            (path, registry, tag, digest)
+        );
         assert_eq!(image.to_string(), text);
     }
 
@@ -425,7 +527,11 @@ mod tests {
     #[case("2.6-20250601-3e3a92fc8", "2.6.0", false)]
     #[case("2.9-20250601-3e3a92fc8", "2.9.0", false)]
     #[case("2.5-latest", "2.5.0", false)]
-    fn a_nightly_stands_where_its_day_puts_it(#[case] tag: &str, #[case] version: &str, #[case] contains_release: bool) {
+    fn a_nightly_stands_where_its_day_puts_it(
+        #[case] tag: &str,
+        #[case] version: &str,
+        #[case] contains_release: bool,
+    ) {
         let build = Build::from_tag(tag).unwrap();
         assert_eq!(build.version.to_string(), version);
         assert_eq!(build.nightly.unwrap().contains_release, contains_release);
@@ -453,8 +559,14 @@ mod tests {
             "v2.6.0-rc1",
             "v2.6.0",
         ];
-        let builds: Vec<Build> = tags.iter().map(|tag| Build::from_tag(tag).unwrap()).collect();
-        assert!(builds.is_sorted_by(|older, newer| older < newer), "{builds:?}");
+        let builds: Vec<Build> = tags
+            .iter()
+            .map(|tag| Build::from_tag(tag).unwrap())
+            .collect();
+        assert!(
+            builds.is_sorted_by(|older, newer| older < newer),
+            "{builds:?}"
+        );
         assert!(Build::from_tag("v2.4.13").unwrap() < Build::from_tag("v2.4.13-hotfix").unwrap());
     }
 
@@ -505,26 +617,45 @@ mod tests {
     /// Tags of every shape that the module's documentation names.
     fn tag() -> impl Strategy<Value = String> {
         let numbers = (prop_oneof![Just(""), Just("v")], 1u16..4, 0u16..8, 0u16..30);
-        let day = (2022u16..2027, 1u8..13, 1u8..29).prop_map(|(year, month, day)| format!("{year:04}{month:02}{day:02}"));
-        let stage = prop_oneof![Just("rc"), Just("beta"), Just("alpha"), Just("dev"), Just("preview")];
-        (numbers, day, stage, 0u32..20, 0u8..6).prop_map(|((v, major, minor, patch), day, stage, number, shape)| match shape {
-            0 => format!("{v}{major}.{minor}.{patch}"),
-            1 => format!("{v}{major}.{minor}.{patch}-{stage}{number}"),
-            2 => format!("{v}{major}.{minor}-{day}-abcdef12"),
-            3 => format!("{v}{major}.{minor}.0-dev-{day}-abcdef12"),
-            4 => format!("{v}{major}.{minor}.{patch}-{day}-abcdef12"),
-            _ => format!("{v}{major}.{minor}.{patch}-{stage}.{number}-{day}-abcdef12"),
-        })
+        let day = (2022u16..2027, 1u8..13, 1u8..29)
+            .prop_map(|(year, month, day)| format!("{year:04}{month:02}{day:02}"));
+        let stage = prop_oneof![
+            Just("rc"),
+            Just("beta"),
+            Just("alpha"),
+            Just("dev"),
+            Just("preview")
+        ];
+        (numbers, day, stage, 0u32..20, 0u8..6).prop_map(
+            |((v, major, minor, patch), day, stage, number, shape)| match shape {
+                0 => format!("{v}{major}.{minor}.{patch}"),
+                1 => format!("{v}{major}.{minor}.{patch}-{stage}{number}"),
+                2 => format!("{v}{major}.{minor}-{day}-abcdef12"),
+                3 => format!("{v}{major}.{minor}.0-dev-{day}-abcdef12"),
+                4 => format!("{v}{major}.{minor}.{patch}-{day}-abcdef12"),
+                _ => format!("{v}{major}.{minor}.{patch}-{stage}.{number}-{day}-abcdef12"),
+            },
+        )
     }
 
     fn suffix() -> impl Strategy<Value = String> {
         prop_oneof![
-            proptest::sample::select(vec!["gpu", "amd64", "arm64-debug", "ubi8", "secure", "r1", "debian-12-r0", "patched.1"])
-                .prop_map(str::to_owned),
+            proptest::sample::select(vec![
+                "gpu",
+                "amd64",
+                "arm64-debug",
+                "ubi8",
+                "secure",
+                "r1",
+                "debian-12-r0",
+                "patched.1"
+            ])
+            .prop_map(str::to_owned),
             "[a-z]{2,8}[0-9]{0,2}",
         ]
         .prop_filter("own words", |text| {
-            text.split('-').all(|part| prerelease_word(part).is_none() && part != "hotfix" && !is_commit(part))
+            text.split('-')
+                .all(|part| prerelease_word(part).is_none() && part != "hotfix" && !is_commit(part))
         })
     }
 
@@ -543,10 +674,19 @@ mod tests {
     #[test]
     fn moving_an_image_keeps_registry_and_build() {
         let image = ImageRef::parse("r:1/milvusdb/milvus:v2.4.5-gpu@sha256:ab");
-        assert_eq!(image.at(&Build::of(Version::new(2, 5, 12))).to_string(), "r:1/milvusdb/milvus:v2.5.12-gpu");
+        assert_eq!(
+            image.at(&Build::of(Version::new(2, 5, 12))).to_string(),
+            "r:1/milvusdb/milvus:v2.5.12-gpu"
+        );
         let hotfix = ImageRef::parse("milvusdb/milvus:v2.4.13-hotfix");
-        assert_eq!(hotfix.at(&Build::of(Version::new(2, 5, 12))).to_string(), "milvusdb/milvus:v2.5.12");
+        assert_eq!(
+            hotfix.at(&Build::of(Version::new(2, 5, 12))).to_string(),
+            "milvusdb/milvus:v2.5.12"
+        );
         let nightly = ImageRef::parse("milvusdb/milvus:2.5-20250410-3e3a92fc8-amd64");
-        assert_eq!(nightly.at(&Build::of(Version::new(2, 5, 12))).to_string(), "milvusdb/milvus:v2.5.12-amd64");
+        assert_eq!(
+            nightly.at(&Build::of(Version::new(2, 5, 12))).to_string(),
+            "milvusdb/milvus:v2.5.12-amd64"
+        );
     }
 }

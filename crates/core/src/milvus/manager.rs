@@ -87,7 +87,10 @@ pub enum Tool {
 
 impl Default for Manager {
     fn default() -> Self {
-        Self { source: Source::Manifests, tool: Tool::Unknown }
+        Self {
+            source: Source::Manifests,
+            tool: Tool::Unknown,
+        }
     }
 }
 
@@ -95,13 +98,21 @@ impl Manager {
     /// The chart of the Milvus project, alone in its release and installed with Helm.
     #[must_use]
     pub fn plain_chart() -> Self {
-        Self { source: Source::Chart(ChartSource::default()), tool: Tool::Helm }
+        Self {
+            source: Source::Chart(ChartSource::default()),
+            tool: Tool::Helm,
+        }
     }
 
     /// milvus-operator, by a custom resource of this name.
     #[must_use]
     pub fn operator(resource: impl Into<String>) -> Self {
-        Self { source: Source::Operator { resource: resource.into() }, tool: Tool::Unknown }
+        Self {
+            source: Source::Operator {
+                resource: resource.into(),
+            },
+            tool: Tool::Unknown,
+        }
     }
 
     /// Whether milvus-operator owns the workloads.
@@ -113,7 +124,8 @@ impl Manager {
     /// Whether the chart is Bitnami's, whose versions have nothing to do with those of the Milvus project's chart.
     #[must_use]
     pub fn is_bitnami(&self) -> bool {
-        self.chart().is_some_and(|source| source.vendor == Vendor::Bitnami)
+        self.chart()
+            .is_some_and(|source| source.vendor == Vendor::Bitnami)
     }
 
     /// Whether a Helm chart made the workloads, whatever applies them.
@@ -147,14 +159,21 @@ impl Manager {
             (Source::Operator { resource }, _) => Some(format!("the Milvus resource {resource}")),
             (Source::Manifests, _) => Some("the manifests".to_owned()),
         };
-        let own = |item: &String| source.clone().filter(|_| item.contains("helm get")).unwrap_or_else(|| item.clone());
+        let own = |item: &String| {
+            source
+                .clone()
+                .filter(|_| item.contains("helm get"))
+                .unwrap_or_else(|| item.clone())
+        };
         items.iter().map(own).collect()
     }
 
     /// Whether the plain commands for the Milvus chart fit: the chart is a release of its own, and Helm makes it.
     #[must_use]
     pub fn takes_helm_commands(&self) -> bool {
-        let plain = self.chart().is_some_and(|chart| *chart == ChartSource::default());
+        let plain = self
+            .chart()
+            .is_some_and(|chart| *chart == ChartSource::default());
         plain && matches!(self.tool, Tool::Helm | Tool::Rendered)
     }
 
@@ -171,8 +190,12 @@ impl Manager {
             return None;
         }
         let tool = match &self.tool {
-            Tool::ArgoCd { application: Some(name) } => format!(" in the source of Application {name}"),
-            Tool::ArgoCd { application: None } => " in the source of the Argo CD Application".to_owned(),
+            Tool::ArgoCd {
+                application: Some(name),
+            } => format!(" in the source of Application {name}"),
+            Tool::ArgoCd { application: None } => {
+                " in the source of the Argo CD Application".to_owned()
+            }
             Tool::FluxHelm { name } => format!(" in HelmRelease {name}"),
             Tool::FluxKustomize { name } => format!(" in the source of Kustomization {name}"),
             Tool::Kustomize => " in the kustomize source".to_owned(),
@@ -188,10 +211,14 @@ impl Manager {
                     "Milvus is the dependency {alias} of another chart: for each stop, change its version there, and set image and values \
                      below {alias}{tool}."
                 ),
-                None => format!("For each stop, change chart version, image and values of Milvus{tool}."),
+                None => format!(
+                    "For each stop, change chart version, image and values of Milvus{tool}."
+                ),
             },
             Source::Manifests => {
-                format!("For each stop, change the images{tool}, component by component in the order of the stop.")
+                format!(
+                    "For each stop, change the images{tool}, component by component in the order of the stop."
+                )
             }
         })
     }
@@ -202,10 +229,16 @@ impl Manager {
     pub fn join(before: &Self, after: &Self) -> Self {
         let source = match (&before.source, &after.source) {
             (Source::Manifests, other) => other.clone(),
-            (one @ Source::Operator { .. }, _) | (one, Source::Manifests) | (_, one @ Source::Operator { .. }) => one.clone(),
+            (one @ Source::Operator { .. }, _)
+            | (one, Source::Manifests)
+            | (_, one @ Source::Operator { .. }) => one.clone(),
             (Source::Chart(before), Source::Chart(after)) => {
                 // After a change of the chart the wanted one reads the values.
-                let vendor = if after.vendor == Vendor::Zilliz { before.vendor } else { after.vendor };
+                let vendor = if after.vendor == Vendor::Zilliz {
+                    before.vendor
+                } else {
+                    after.vendor
+                };
                 Source::Chart(ChartSource {
                     vendor,
                     alias: after.alias.clone().or_else(|| before.alias.clone()),
@@ -213,7 +246,11 @@ impl Manager {
                 })
             }
         };
-        let tool = if before.tool.weight() > after.tool.weight() { before.tool.clone() } else { after.tool.clone() };
+        let tool = if before.tool.weight() > after.tool.weight() {
+            before.tool.clone()
+        } else {
+            after.tool.clone()
+        };
         Self { source, tool }
     }
 }
@@ -254,21 +291,45 @@ const MAX_NEIGHBOURS: usize = 256;
 
 /// Charts that the Milvus chart brings, under the names that it gives them (`dependencies` of the charts 3.0.0 to 5.0.30 of
 /// zilliztech/milvus-helm and of bitnami/milvus 13.2.5).
-const OWN_DEPENDENCIES: [&str; 12] =
-    ["etcd", "minio", "pulsar", "pulsarv2", "pulsarv3", "kafka", "zookeeper", "mysql", "tikv", "woodpecker", "attu", "common"];
+const OWN_DEPENDENCIES: [&str; 12] = [
+    "etcd",
+    "minio",
+    "pulsar",
+    "pulsarv2",
+    "pulsarv3",
+    "kafka",
+    "zookeeper",
+    "mysql",
+    "tikv",
+    "woodpecker",
+    "attu",
+    "common",
+];
 
 impl Neighbours {
     /// Notes the chart of an object.
     pub fn add(&mut self, meta: &Meta) {
-        let Some(chart) = chart_label(&meta.labels) else { return };
-        let Some(release) = release_of(meta) else { return };
+        let Some(chart) = chart_label(&meta.labels) else {
+            return;
+        };
+        let Some(release) = release_of(meta) else {
+            return;
+        };
         if self.0.len() < MAX_NEIGHBOURS && !OWN_DEPENDENCIES.contains(&chart) {
-            self.0.insert((meta.object.namespace.clone(), release.to_owned(), chart.to_owned()));
+            self.0.insert((
+                meta.object.namespace.clone(),
+                release.to_owned(),
+                chart.to_owned(),
+            ));
         }
     }
 
     /// The charts of a release, in alphabetical order. A namespace that nobody names is any.
-    fn of<'a>(&'a self, namespace: Option<&'a str>, release: &'a str) -> impl Iterator<Item = &'a str> {
+    fn of<'a>(
+        &'a self,
+        namespace: Option<&'a str>,
+        release: &'a str,
+    ) -> impl Iterator<Item = &'a str> {
         self.0.iter().filter_map(move |(place, name, chart)| {
             let same = place.is_none() || namespace.is_none() || place.as_deref() == namespace;
             (same && name == release).then_some(chart.as_str())
@@ -291,9 +352,13 @@ fn release_of(meta: &Meta) -> Option<&str> {
 
 /// The name of the chart in the labels `helm.sh/chart` or `chart`, without its version.
 fn chart_label(labels: &Labels) -> Option<&str> {
-    let label = labels.get("helm.sh/chart").or_else(|| labels.get("chart"))?;
+    let label = labels
+        .get("helm.sh/chart")
+        .or_else(|| labels.get("chart"))?;
     // A version may hold dashes of its own (`5.0.0-rc.1`): it begins at the first digit behind a dash.
-    let version = label.match_indices('-').find(|(at, _)| label[at + 1..].starts_with(|c: char| c.is_ascii_digit()));
+    let version = label
+        .match_indices('-')
+        .find(|(at, _)| label[at + 1..].starts_with(|c: char| c.is_ascii_digit()));
     version.map(|(at, _)| &label[..at])
 }
 
@@ -308,12 +373,18 @@ pub fn detect(
 ) -> Manager {
     let metas = || components.iter().map(|component| &component.workload.meta);
     let managed_by = |who: &str| {
-        metas().any(|meta| meta.label("app.kubernetes.io/managed-by").is_some_and(|label| label.eq_ignore_ascii_case(who)))
+        metas().any(|meta| {
+            meta.label("app.kubernetes.io/managed-by")
+                .is_some_and(|label| label.eq_ignore_ascii_case(who))
+        })
     };
-    if managed_by("milvus-operator") || metas().any(|meta| meta.owner_kind.as_deref() == Some("Milvus")) {
+    if managed_by("milvus-operator")
+        || metas().any(|meta| meta.owner_kind.as_deref() == Some("Milvus"))
+    {
         return Manager::operator(name);
     }
-    let by_helm = metas().any(|meta| meta.annotation("meta.helm.sh/release-name").is_some()) || around.stored.is_some();
+    let by_helm = metas().any(|meta| meta.annotation("meta.helm.sh/release-name").is_some())
+        || around.stored.is_some();
     let source = if managed_by("Helm") || by_helm {
         Source::Chart(chart_source(name, namespace, components, chart, around))
     } else {
@@ -325,7 +396,8 @@ pub fn detect(
         Source::Chart(_) if is_live => Tool::Applied,
         Source::Chart(_) => Tool::Rendered,
         _ if metas().any(|meta| {
-            meta.label("app.kubernetes.io/managed-by").is_some_and(|label| label.to_ascii_lowercase().starts_with("kustomize"))
+            meta.label("app.kubernetes.io/managed-by")
+                .is_some_and(|label| label.to_ascii_lowercase().starts_with("kustomize"))
         }) =>
         {
             Tool::Kustomize
@@ -346,13 +418,21 @@ fn chart_source(
     let own = chart.map_or("milvus", |chart| chart.name.as_str());
     let is_bitnami = components.iter().any(|component| {
         let path = component.image();
-        path.path().starts_with("bitnami") || component.workload.meta.label("app.kubernetes.io/part-of") == Some("milvus")
+        path.path().starts_with("bitnami")
+            || component.workload.meta.label("app.kubernetes.io/part-of") == Some("milvus")
     });
     // Helm names a dependency with an alias after the alias, in its labels too.
     let (alias, umbrella) = match around.stored {
         Some((stored, _)) if stored == own => (None, None),
         Some((stored, _)) if chart.is_some() => (Some(own.to_owned()), Some(stored.clone())),
-        _ if own != "milvus" || around.neighbours.of(namespace, name).any(|other| other != own) => (Some(own.to_owned()), None),
+        _ if own != "milvus"
+            || around
+                .neighbours
+                .of(namespace, name)
+                .any(|other| other != own) =>
+        {
+            (Some(own.to_owned()), None)
+        }
         _ => (None, None),
     };
     let vendor = match (is_bitnami, own, &alias) {
@@ -360,33 +440,54 @@ fn chart_source(
         (false, "milvus", _) | (false, _, Some(_)) => Vendor::Zilliz,
         (false, _, None) => Vendor::Other,
     };
-    ChartSource { vendor, alias, umbrella }
+    ChartSource {
+        vendor,
+        alias,
+        umbrella,
+    }
 }
 
 /// The tool that a mark on the workloads or an object of the input names.
-fn applied_by(name: &str, namespace: Option<&str>, components: &[ComponentWorkload], deployers: &[Deployer]) -> Option<Tool> {
+fn applied_by(
+    name: &str,
+    namespace: Option<&str>,
+    components: &[ComponentWorkload],
+    deployers: &[Deployer],
+) -> Option<Tool> {
     let metas = || components.iter().map(|component| &component.workload.meta);
     let label = |key: &str| metas().find_map(|meta| meta.label(key)).map(str::to_owned);
-    if let Some(tracking) = metas().find_map(|meta| meta.annotation("argocd.argoproj.io/tracking-id")) {
+    if let Some(tracking) =
+        metas().find_map(|meta| meta.annotation("argocd.argoproj.io/tracking-id"))
+    {
         // [namespace_]application:group/Kind:namespace/name
         let application = tracking.split(':').next().unwrap_or_default();
-        let application = application.split_once('_').map_or(application, |(_, name)| name);
-        return Some(Tool::ArgoCd { application: Some(application.to_owned()).filter(|name| !name.is_empty()) });
+        let application = application
+            .split_once('_')
+            .map_or(application, |(_, name)| name);
+        return Some(Tool::ArgoCd {
+            application: Some(application.to_owned()).filter(|name| !name.is_empty()),
+        });
     }
     if let Some(application) = label("argocd.argoproj.io/instance") {
-        return Some(Tool::ArgoCd { application: Some(application) });
+        return Some(Tool::ArgoCd {
+            application: Some(application),
+        });
     }
     if let Some(name) = label("helm.toolkit.fluxcd.io/name") {
         return Some(Tool::FluxHelm { name });
     }
     let named = deployers.iter().find(|deployer| {
         deployer.release.as_deref() == Some(name)
-            && (deployer.target_namespace.is_none() || namespace.is_none() || deployer.target_namespace.as_deref() == namespace)
+            && (deployer.target_namespace.is_none()
+                || namespace.is_none()
+                || deployer.target_namespace.as_deref() == namespace)
     });
     if let Some(deployer) = named {
         let name = deployer.meta.object.name.clone();
         return Some(match deployer.tool {
-            DeployerTool::ArgoCd => Tool::ArgoCd { application: Some(name) },
+            DeployerTool::ArgoCd => Tool::ArgoCd {
+                application: Some(name),
+            },
             DeployerTool::Flux => Tool::FluxHelm { name },
         });
     }
@@ -413,7 +514,11 @@ mod tests {
         let mut builder = Builder::default();
         for document in documents(text) {
             let document = document.unwrap();
-            let origin = Origin { source: "x.yaml".into(), document: document.index, line: 1 };
+            let origin = Origin {
+                source: "x.yaml".into(),
+                document: document.index,
+                line: 1,
+            };
             builder.add(Object::read(&document.root, &origin, None).unwrap());
         }
         if let Some(chart) = stored {
@@ -438,27 +543,52 @@ mod tests {
     #[case::beside_another_chart(HELM, API, None, Some("milvus"))]
     #[case::storage_says_umbrella(HELM, "", Some("platform"), Some("milvus"))]
     #[case::storage_says_alone(HELM, API, Some("milvus"), None)]
-    #[case::alias("app.kubernetes.io/managed-by: Helm, helm.sh/chart: vectors-5.0.14", "", None, Some("vectors"))]
-    #[case::fork("app.kubernetes.io/managed-by: Helm, helm.sh/chart: our-milvus-1.2.0", "", Some("our-milvus"), None)]
+    #[case::alias(
+        "app.kubernetes.io/managed-by: Helm, helm.sh/chart: vectors-5.0.14",
+        "",
+        None,
+        Some("vectors")
+    )]
+    #[case::fork(
+        "app.kubernetes.io/managed-by: Helm, helm.sh/chart: our-milvus-1.2.0",
+        "",
+        Some("our-milvus"),
+        None
+    )]
     fn a_dependency_of_an_umbrella_is_known(
         #[case] labels: &str,
         #[case] more: &str,
         #[case] stored: Option<&str>,
         #[case] alias: Option<&str>,
     ) {
-        let release = release(&(workload("r-milvus-standalone", labels, "") + more), stored);
+        let release = release(
+            &(workload("r-milvus-standalone", labels, "") + more),
+            stored,
+        );
         assert_eq!(release.manager.alias(), alias, "{:?}", release.manager);
     }
 
     #[rstest]
-    #[case::fork("app.kubernetes.io/managed-by: Helm, helm.sh/chart: our-milvus-1.2.0", Some("our-milvus"), Vendor::Other)]
-    #[case::alias("app.kubernetes.io/managed-by: Helm, helm.sh/chart: vectors-5.0.14", None, Vendor::Zilliz)]
+    #[case::fork(
+        "app.kubernetes.io/managed-by: Helm, helm.sh/chart: our-milvus-1.2.0",
+        Some("our-milvus"),
+        Vendor::Other
+    )]
+    #[case::alias(
+        "app.kubernetes.io/managed-by: Helm, helm.sh/chart: vectors-5.0.14",
+        None,
+        Vendor::Zilliz
+    )]
     #[case::bitnami(
         "app.kubernetes.io/managed-by: Helm, helm.sh/chart: milvus-8.2.2, app.kubernetes.io/part-of: milvus",
         None,
         Vendor::Bitnami
     )]
-    fn vendors_are_told_apart(#[case] labels: &str, #[case] stored: Option<&str>, #[case] vendor: Vendor) {
+    fn vendors_are_told_apart(
+        #[case] labels: &str,
+        #[case] stored: Option<&str>,
+        #[case] vendor: Vendor,
+    ) {
         let release = release(&workload("r-milvus-standalone", labels, ""), stored);
         assert_eq!(release.manager.chart().unwrap().vendor, vendor);
     }
@@ -475,21 +605,44 @@ mod tests {
     #[case::terraform("app.kubernetes.io/managed-by: terraform", "", Tool::Terraform)]
     #[case::by_hand("team: search", "", Tool::Unknown)]
     fn tools_are_told_apart(#[case] labels: &str, #[case] more: &str, #[case] tool: Tool) {
-        assert_eq!(release(&workload("r-milvus-standalone", labels, more), None).manager.tool, tool);
+        assert_eq!(
+            release(&workload("r-milvus-standalone", labels, more), None)
+                .manager
+                .tool,
+            tool
+        );
     }
 
     #[test]
     fn an_application_in_the_input_names_itself() {
         let argo = "---\napiVersion: argoproj.io/v1alpha1\nkind: Application\nmetadata: {name: vec, namespace: argocd}\nspec: {source: {helm: {releaseName: r}}, destination: {namespace: db}}\n";
-        let found = release(&(workload("r-milvus-standalone", HELM, "") + argo), None).manager.tool;
-        assert_eq!(found, Tool::ArgoCd { application: Some("vec".into()) });
+        let found = release(&(workload("r-milvus-standalone", HELM, "") + argo), None)
+            .manager
+            .tool;
+        assert_eq!(
+            found,
+            Tool::ArgoCd {
+                application: Some("vec".into())
+            }
+        );
         let elsewhere = argo.replace("namespace: db", "namespace: other");
-        assert_eq!(release(&(workload("r-milvus-standalone", HELM, "") + &elsewhere), None).manager.tool, Tool::Rendered);
+        assert_eq!(
+            release(
+                &(workload("r-milvus-standalone", HELM, "") + &elsewhere),
+                None
+            )
+            .manager
+            .tool,
+            Tool::Rendered
+        );
     }
 
     #[rstest]
     #[case("app.kubernetes.io/managed-by: milvus-operator", "")]
-    #[case("team: search", "  ownerReferences: [{kind: Milvus, name: r, controller: true}]\n")]
+    #[case(
+        "team: search",
+        "  ownerReferences: [{kind: Milvus, name: r, controller: true}]\n"
+    )]
     fn the_operator_is_known(#[case] labels: &str, #[case] more: &str) {
         let release = release(&workload("r-milvus-standalone", labels, more), None);
         assert_eq!(release.manager, Manager::operator("r"));
@@ -499,12 +652,30 @@ mod tests {
     #[test]
     fn both_sides_of_a_change_count() {
         let plain = Manager::plain_chart();
-        let alias = ChartSource { alias: Some("vec".into()), ..ChartSource::default() };
-        let rendered = Manager { source: Source::Chart(alias.clone()), tool: Tool::Rendered };
+        let alias = ChartSource {
+            alias: Some("vec".into()),
+            ..ChartSource::default()
+        };
+        let rendered = Manager {
+            source: Source::Chart(alias.clone()),
+            tool: Tool::Rendered,
+        };
         let joined = Manager::join(&plain, &rendered);
-        assert_eq!(joined, Manager { source: Source::Chart(alias), tool: Tool::Helm });
-        assert_eq!(Manager::join(&Manager::operator("m"), &Manager::default()), Manager::operator("m"));
-        let argo = Manager { tool: Tool::ArgoCd { application: None }, ..plain.clone() };
+        assert_eq!(
+            joined,
+            Manager {
+                source: Source::Chart(alias),
+                tool: Tool::Helm
+            }
+        );
+        assert_eq!(
+            Manager::join(&Manager::operator("m"), &Manager::default()),
+            Manager::operator("m")
+        );
+        let argo = Manager {
+            tool: Tool::ArgoCd { application: None },
+            ..plain.clone()
+        };
         assert_eq!(Manager::join(&argo, &plain).tool, argo.tool);
         assert_eq!(Manager::join(&plain, &argo).tool, argo.tool);
     }
@@ -521,7 +692,11 @@ mod tests {
             "app.kubernetes.io/managed-by: Helm, helm.sh/chart: vectors-4.2.58, app.kubernetes.io/name: vectors",
             "",
         );
-        let labels: Vec<String> = read(&(one + &two), None).releases.iter().map(Release::label).collect();
+        let labels: Vec<String> = read(&(one + &two), None)
+            .releases
+            .iter()
+            .map(Release::label)
+            .collect();
         assert_eq!(labels, ["db/r/logs", "db/r/vectors"]);
     }
 
@@ -530,6 +705,9 @@ mod tests {
     #[case("internal-stack-0.1.0-rc-1", Some("internal-stack"))]
     #[case("milvus", None)]
     fn chart_labels_are_read(#[case] label: &str, #[case] name: Option<&str>) {
-        assert_eq!(chart_label(&[("helm.sh/chart", label)].into_iter().collect()), name);
+        assert_eq!(
+            chart_label(&[("helm.sh/chart", label)].into_iter().collect()),
+            name
+        );
     }
 }

@@ -40,7 +40,10 @@ impl Root {
     pub fn new(root_path: &str, meta_sub_path: &str) -> Result<Self, RootError> {
         let joined = format!("{root_path}/{meta_sub_path}");
         if joined.split('/').any(|part| part == "..") {
-            return Err(RootError::Outside { root: root_path.into(), sub: meta_sub_path.into() });
+            return Err(RootError::Outside {
+                root: root_path.into(),
+                sub: meta_sub_path.into(),
+            });
         }
         let prefix = clean(&joined, root_path.starts_with('/'));
         if prefix.trim_matches('/').is_empty() {
@@ -87,7 +90,9 @@ impl Root {
     /// The relative key, if it is one of this metadata. Our own keys are none.
     #[must_use]
     pub fn relative<'k>(&self, absolute: &'k [u8]) -> Option<&'k [u8]> {
-        absolute.strip_prefix(self.prefix.as_bytes()).filter(|_| !absolute.starts_with(self.own.as_bytes()))
+        absolute
+            .strip_prefix(self.prefix.as_bytes())
+            .filter(|_| !absolute.starts_with(self.own.as_bytes()))
     }
 
     /// Whether the metadata has a sub-path of its own, apart from timestamps and id counters.
@@ -124,7 +129,10 @@ impl fmt::Debug for Root {
 /// `path.Clean` of Go for paths without `..`, with a slash at the end unless it is empty.
 fn clean(path: &str, leading: bool) -> String {
     let mut cleaned = String::from(if leading { "/" } else { "" });
-    for part in path.split('/').filter(|part| !part.is_empty() && *part != ".") {
+    for part in path
+        .split('/')
+        .filter(|part| !part.is_empty() && *part != ".")
+    {
         cleaned.push_str(part);
         cleaned.push('/');
     }
@@ -156,8 +164,15 @@ mod tests {
     #[case("", "", None)]
     #[case("/", ".", None)]
     #[case("a/../..", "meta", None)]
-    fn keys_are_joined_as_go_does(#[case] root: &str, #[case] sub: &str, #[case] expected: Option<&str>) {
-        assert_eq!(Root::new(root, sub).ok().as_ref().map(Root::prefix), expected);
+    fn keys_are_joined_as_go_does(
+        #[case] root: &str,
+        #[case] sub: &str,
+        #[case] expected: Option<&str>,
+    ) {
+        assert_eq!(
+            Root::new(root, sub).ok().as_ref().map(Root::prefix),
+            expected
+        );
     }
 
     #[test]
@@ -167,10 +182,17 @@ mod tests {
         assert_eq!(root.relative(b"by-dev/meta2/a"), None, "a sibling");
         assert_eq!(root.relative(b"by-dev/kv/tso"), None);
         assert_eq!(root.journal(), "by-dev/milvus-guard/migration");
-        assert_eq!((root.end(), root.absolute(b"a")), (b"by-dev/meta0".to_vec(), b"by-dev/meta/a".to_vec()));
+        assert_eq!(
+            (root.end(), root.absolute(b"a")),
+            (b"by-dev/meta0".to_vec(), b"by-dev/meta/a".to_vec())
+        );
         assert!(root.is_apart() && root.to_string() == "by-dev/meta");
         let flat = Root::new("by-dev", "").unwrap();
         assert!(!flat.is_apart());
-        assert_eq!(flat.relative(flat.journal().as_bytes()), None, "our own record is no metadata");
+        assert_eq!(
+            flat.relative(flat.journal().as_bytes()),
+            None,
+            "our own record is no metadata"
+        );
     }
 }

@@ -54,15 +54,37 @@ impl Others {
     /// The objects in words, workloads first: "2 Deployments (attu, web), 1 Service (web)". `None` where there is none.
     #[must_use]
     pub fn describe(&self) -> Option<String> {
-        const WORKLOADS: [&str; 8] = ["Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job", "CronJob", "Pod", "Milvus"];
-        let rank = |kind: &str| WORKLOADS.iter().position(|known| *known == kind).unwrap_or(WORKLOADS.len());
+        const WORKLOADS: [&str; 8] = [
+            "Deployment",
+            "StatefulSet",
+            "DaemonSet",
+            "ReplicaSet",
+            "Job",
+            "CronJob",
+            "Pod",
+            "Milvus",
+        ];
+        let rank = |kind: &str| {
+            WORKLOADS
+                .iter()
+                .position(|known| *known == kind)
+                .unwrap_or(WORKLOADS.len())
+        };
         let mut kinds: Vec<(&Box<str>, &Kind)> = self.kinds.iter().collect();
         kinds.sort_by_key(|(kind, _)| (rank(kind), *kind));
         let mut parts: Vec<String> = kinds
             .into_iter()
             .map(|(kind, entry)| {
-                let more = if entry.count > entry.names.len() { ", ..." } else { "" };
-                format!("{} ({}{more})", count(entry.count, kind), entry.names.join(", "))
+                let more = if entry.count > entry.names.len() {
+                    ", ..."
+                } else {
+                    ""
+                };
+                format!(
+                    "{} ({}{more})",
+                    count(entry.count, kind),
+                    entry.names.join(", ")
+                )
             })
             .collect();
         if self.more > 0 {
@@ -81,21 +103,36 @@ mod tests {
     use super::*;
 
     fn object(kind: &str, name: &str) -> ObjectRef {
-        ObjectRef { kind: kind.into(), namespace: None, name: name.into() }
+        ObjectRef {
+            kind: kind.into(),
+            namespace: None,
+            name: name.into(),
+        }
     }
 
     #[test]
     fn workloads_come_first_and_names_are_few() {
         let mut others = Others::default();
         assert_eq!(others.describe(), None);
-        for (kind, name) in [("Service", "web"), ("Deployment", "attu"), ("Deployment", "web"), ("StatefulSet", "db")] {
+        for (kind, name) in [
+            ("Service", "web"),
+            ("Deployment", "attu"),
+            ("Deployment", "web"),
+            ("StatefulSet", "db"),
+        ] {
             others.add(&object(kind, name));
         }
-        assert_eq!(others.describe().unwrap(), "2 Deployments (attu, web), 1 StatefulSet (db), 1 Service (web)");
+        assert_eq!(
+            others.describe().unwrap(),
+            "2 Deployments (attu, web), 1 StatefulSet (db), 1 Service (web)"
+        );
         for name in ["a", "b"] {
             others.add(&object("Deployment", name));
         }
-        assert_eq!(others.describe().unwrap(), "4 Deployments (attu, web, a, ...), 1 StatefulSet (db), 1 Service (web)");
+        assert_eq!(
+            others.describe().unwrap(),
+            "4 Deployments (attu, web, a, ...), 1 StatefulSet (db), 1 Service (web)"
+        );
     }
 
     #[test]

@@ -38,7 +38,10 @@ impl Place {
             }
             builder.add(object);
         }
-        Self { snapshot: builder.build(), configs }
+        Self {
+            snapshot: builder.build(),
+            configs,
+        }
     }
 
     /// The namespace with one object new or changed.
@@ -68,14 +71,19 @@ impl Place {
     #[must_use]
     pub fn without(&self, object: &ObjectRef) -> Self {
         let mut after = self.clone();
-        let other = |candidate: &ObjectRef| candidate.kind != object.kind || candidate.name != object.name;
+        let other =
+            |candidate: &ObjectRef| candidate.kind != object.kind || candidate.name != object.name;
         for release in &mut after.snapshot.releases {
             let count = release.components.len();
-            release.components.retain(|component| other(&component.workload.meta.object));
+            release
+                .components
+                .retain(|component| other(&component.workload.meta.object));
             if release.components.len() != count {
                 snapshot::configure(release, &self.configs, &mut Parsed::default());
             }
-            release.dependencies.retain(|dependency| other(&dependency.workload.meta.object));
+            release
+                .dependencies
+                .retain(|dependency| other(&dependency.workload.meta.object));
             release.claims.retain(|claim| other(&claim.meta.object));
         }
         if matches!(object.kind.as_str(), "ConfigMap" | "Secret") {
@@ -88,7 +96,10 @@ impl Place {
     /// The release that an object belongs to.
     #[must_use]
     pub fn owner(&self, object: &ObjectRef) -> Option<&Release> {
-        self.snapshot.releases.iter().find(|release| owns(release, object))
+        self.snapshot
+            .releases
+            .iter()
+            .find(|release| owns(release, object))
     }
 
     /// The same, taken out.
@@ -96,7 +107,12 @@ impl Place {
     /// # Errors
     /// The namespace as it was, where the object belongs to none.
     pub fn into_owner(mut self, object: &ObjectRef) -> Result<Release, Self> {
-        match self.snapshot.releases.iter().position(|release| owns(release, object)) {
+        match self
+            .snapshot
+            .releases
+            .iter()
+            .position(|release| owns(release, object))
+        {
             Some(position) => Ok(self.snapshot.releases.swap_remove(position)),
             None => Err(self),
         }
@@ -105,14 +121,17 @@ impl Place {
     /// Whether an object is already here as it is, as far as a change is judged.
     #[must_use]
     pub fn holds(&self, object: &Object) -> bool {
-        let Object::Workload(workload) = object else { return false };
-        self.component(&workload.meta.object.kind, &workload.meta.object.name).is_some_and(|known| {
-            let known = &known.workload;
-            Arc::ptr_eq(known, workload)
-                || known.has_same_spec(workload)
-                    && known.meta.labels == workload.meta.labels
-                    && known.meta.annotations == workload.meta.annotations
-        })
+        let Object::Workload(workload) = object else {
+            return false;
+        };
+        self.component(&workload.meta.object.kind, &workload.meta.object.name)
+            .is_some_and(|known| {
+                let known = &known.workload;
+                Arc::ptr_eq(known, workload)
+                    || known.has_same_spec(workload)
+                        && known.meta.labels == workload.meta.labels
+                        && known.meta.annotations == workload.meta.annotations
+            })
     }
 
     /// The workload with this kind and name, where it is a component of Milvus.
@@ -122,32 +141,56 @@ impl Place {
             .releases
             .iter()
             .flat_map(|release| &release.components)
-            .find(|component| component.workload.meta.object.kind == kind && component.workload.meta.object.name == name)
+            .find(|component| {
+                component.workload.meta.object.kind == kind
+                    && component.workload.meta.object.name == name
+            })
     }
 
     /// The workload with this kind and name, where it is a component of Milvus or one of its dependencies.
     #[must_use]
     pub fn workload(&self, kind: &str, name: &str) -> Option<&Arc<Workload>> {
-        let is = |workload: &Arc<Workload>| workload.meta.object.kind == kind && workload.meta.object.name == name;
+        let is = |workload: &Arc<Workload>| {
+            workload.meta.object.kind == kind && workload.meta.object.name == name
+        };
         self.snapshot.releases.iter().find_map(|release| {
-            let components = release.components.iter().map(|component| &component.workload);
-            components.chain(release.dependencies.iter().map(|dependency| &dependency.workload)).find(|workload| is(workload))
+            let components = release
+                .components
+                .iter()
+                .map(|component| &component.workload);
+            components
+                .chain(
+                    release
+                        .dependencies
+                        .iter()
+                        .map(|dependency| &dependency.workload),
+                )
+                .find(|workload| is(workload))
         })
     }
 
     fn put_workload(&mut self, workload: Arc<Workload>) {
         let is = |other: &Workload| {
-            other.meta.object.kind == workload.meta.object.kind && other.meta.object.name == workload.meta.object.name
+            other.meta.object.kind == workload.meta.object.kind
+                && other.meta.object.name == workload.meta.object.name
         };
         let configs = &self.configs;
         for release in &mut self.snapshot.releases {
-            if let Some(at) = release.components.iter().position(|known| is(&known.workload)) {
+            if let Some(at) = release
+                .components
+                .iter()
+                .position(|known| is(&known.workload))
+            {
                 let old = &release.components[at];
                 let mut new = ComponentWorkload::all(&workload);
                 if new.is_empty() {
                     new.push(ComponentWorkload::new(old.component, Arc::clone(&workload)));
                 }
-                let places = release.components.iter().filter(|known| is(&known.workload)).count();
+                let places = release
+                    .components
+                    .iter()
+                    .filter(|known| is(&known.workload))
+                    .count();
                 if let ([only], 1) = (new.as_slice(), places) {
                     release.components[at] = only.clone();
                     snapshot::configure_component(release, at, configs);
@@ -159,7 +202,11 @@ impl Place {
                 }
                 return;
             }
-            if let Some(known) = release.dependencies.iter_mut().find(|known| is(&known.workload)) {
+            if let Some(known) = release
+                .dependencies
+                .iter_mut()
+                .find(|known| is(&known.workload))
+            {
                 known.family = dependency::family(&workload).unwrap_or(known.family);
                 known.workload = workload;
                 return;
@@ -174,13 +221,21 @@ impl Place {
         if !components.is_empty() {
             let mut builder = Builder::default();
             builder.add(Object::Workload(workload));
-            let Some(mut alone) = builder.build().releases.pop() else { return };
+            let Some(mut alone) = builder.build().releases.pop() else {
+                return;
+            };
             let same = |release: &&mut Release| {
                 (release.name == alone.name && release.app_name == alone.app_name)
                     || (release.fullname == alone.fullname && !alone.fullname.is_empty())
             };
-            let position = self.snapshot.releases.iter_mut().position(|mut release| same(&mut release));
-            let Some(release) = position.and_then(|position| self.snapshot.releases.get_mut(position)) else {
+            let position = self
+                .snapshot
+                .releases
+                .iter_mut()
+                .position(|mut release| same(&mut release));
+            let Some(release) =
+                position.and_then(|position| self.snapshot.releases.get_mut(position))
+            else {
                 snapshot::configure(&mut alone, &self.configs, &mut Parsed::default());
                 self.snapshot.releases.push(alone);
                 return;
@@ -193,14 +248,19 @@ impl Place {
             let single = self.snapshot.releases.len() == 1;
             for release in &mut self.snapshot.releases {
                 if single || instance.as_deref() == Some(&release.name) {
-                    release.dependencies.push(Dependency { family, workload: workload.clone() });
+                    release.dependencies.push(Dependency {
+                        family,
+                        workload: workload.clone(),
+                    });
                 }
             }
         }
     }
 
     fn put_config(&mut self, config: Arc<ConfigMap>) {
-        let is = |known: &&mut Arc<ConfigMap>| known.kind == config.kind && known.meta.object.name == config.meta.object.name;
+        let is = |known: &&mut Arc<ConfigMap>| {
+            known.kind == config.kind && known.meta.object.name == config.meta.object.name
+        };
         match self.configs.iter_mut().find(is) {
             Some(known) => *known = config,
             None => self.configs.push(config),
@@ -218,8 +278,14 @@ impl Place {
 
 fn owns(release: &Release, object: &ObjectRef) -> bool {
     let is = |candidate: &ObjectRef| candidate.kind == object.kind && candidate.name == object.name;
-    release.components.iter().any(|component| is(&component.workload.meta.object))
-        || release.dependencies.iter().any(|dependency| is(&dependency.workload.meta.object))
+    release
+        .components
+        .iter()
+        .any(|component| is(&component.workload.meta.object))
+        || release
+            .dependencies
+            .iter()
+            .any(|dependency| is(&dependency.workload.meta.object))
         || release.claims.iter().any(|claim| is(&claim.meta.object))
         || SourceRef::of(object).is_some_and(|source| release.reads(&source))
 }
@@ -250,9 +316,15 @@ mod tests {
         proxy.pod.containers[0].image = "example.com/something-else:1".into();
         let after = before.with(Object::Workload(Arc::new(proxy)));
         assert_eq!(after.snapshot.releases.len(), 1);
-        let proxy = after.snapshot.releases[0].of(Component::Proxy).next().unwrap();
+        let proxy = after.snapshot.releases[0]
+            .of(Component::Proxy)
+            .next()
+            .unwrap();
         assert_eq!(proxy.image().to_string(), "example.com/something-else:1");
-        assert_eq!(before.snapshot.releases[0].components.len(), after.snapshot.releases[0].components.len());
+        assert_eq!(
+            before.snapshot.releases[0].components.len(),
+            after.snapshot.releases[0].components.len()
+        );
     }
 
     #[test]
@@ -264,8 +336,10 @@ mod tests {
         let after = before.with(Object::Workload(Arc::new(proxy)));
         assert_eq!(after.snapshot.releases.len(), 1);
         assert!(after.snapshot.releases[0].has(Component::Proxy));
-        let empty =
-            Place::default().with(Object::Workload(Arc::new(workload(&Fixture::standalone("2.4.5"), Component::Standalone))));
+        let empty = Place::default().with(Object::Workload(Arc::new(workload(
+            &Fixture::standalone("2.4.5"),
+            Component::Standalone,
+        ))));
         assert_eq!(empty.snapshot.releases[0].name, "my-release");
     }
 
@@ -273,10 +347,15 @@ mod tests {
     fn a_changed_configuration_is_read_anew() {
         let yaml = |root: &str| format!("etcd:\n  rootPath: {root}\n");
         let before = place(&Fixture::cluster("2.4.5").default_yaml(&yaml("by-dev")));
-        let changed = place(&Fixture::cluster("2.4.5").default_yaml(&yaml("other"))).configs.remove(0);
+        let changed = place(&Fixture::cluster("2.4.5").default_yaml(&yaml("other")))
+            .configs
+            .remove(0);
         let name = changed.meta.object.clone();
         let after = before.with(Object::Config(changed));
-        assert_eq!(after.snapshot.releases[0].metadata().root_path.value, "other");
+        assert_eq!(
+            after.snapshot.releases[0].metadata().root_path.value,
+            "other"
+        );
         assert_eq!(before.owner(&name).unwrap().name, "my-release");
         assert!(!before.without(&name).snapshot.releases[0].has_config());
     }
@@ -284,7 +363,14 @@ mod tests {
     #[test]
     fn what_is_deleted_is_gone() {
         let before = place(&Fixture::cluster("2.4.5"));
-        let proxy = before.snapshot.releases[0].of(Component::Proxy).next().unwrap().workload.meta.object.clone();
+        let proxy = before.snapshot.releases[0]
+            .of(Component::Proxy)
+            .next()
+            .unwrap()
+            .workload
+            .meta
+            .object
+            .clone();
         assert!(!before.without(&proxy).snapshot.releases[0].has(Component::Proxy));
         assert!(before.component("Deployment", &proxy.name).is_some());
     }

@@ -4,7 +4,10 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use crate::manifest::{
     Node,
-    object::{Autoscaler, Claim, Container, Meta, SourceKind, SourceRef, ValueFrom, VolumeSource, Workload},
+    object::{
+        Autoscaler, Claim, Container, Meta, SourceKind, SourceRef, ValueFrom, VolumeSource,
+        Workload,
+    },
 };
 
 use super::{
@@ -136,18 +139,32 @@ impl ComponentWorkload {
             containers.extend(found.iter().map(|one| (one.at, one.by)));
         }
         if containers.is_empty() && !workload.pod.containers.is_empty() {
-            let named = workload.pod.containers.iter().position(|container| container.name == component.name());
+            let named = workload
+                .pod
+                .containers
+                .iter()
+                .position(|container| container.name == component.name());
             containers.push((ContainerAt::Main(named.unwrap_or(0)), IdentifiedBy::Image));
         }
         containers.sort_by_key(|(at, by)| (*by, *at));
-        Self { component, workload, containers: containers.into() }
+        Self {
+            component,
+            workload,
+            containers: containers.into(),
+        }
     }
 
     /// Every component that a workload runs; none if it does not run Milvus.
     #[must_use]
     pub fn all(workload: &Arc<Workload>) -> Vec<Self> {
-        let components: BTreeSet<Component> = milvus_containers(workload).into_iter().map(|one| one.component).collect();
-        components.into_iter().map(|component| Self::new(component, Arc::clone(workload))).collect()
+        let components: BTreeSet<Component> = milvus_containers(workload)
+            .into_iter()
+            .map(|one| one.component)
+            .collect();
+        components
+            .into_iter()
+            .map(|component| Self::new(component, Arc::clone(workload)))
+            .collect()
     }
 
     /// Where the containers that run the component stand.
@@ -157,7 +174,9 @@ impl ComponentWorkload {
 
     /// The containers that run the component.
     pub fn milvus(&self) -> impl Iterator<Item = &Container> {
-        self.containers.iter().filter_map(|(at, _)| at.of(&self.workload.pod))
+        self.containers
+            .iter()
+            .filter_map(|(at, _)| at.of(&self.workload.pod))
     }
 
     /// The container that runs the component; `None` if the pod has no containers.
@@ -179,16 +198,23 @@ impl ComponentWorkload {
     /// The version of Milvus that the workload runs.
     #[must_use]
     pub fn version(&self) -> VersionRead {
-        self.containers.first().map_or(VersionRead::Unknown, |first| self.version_of(*first))
+        self.containers
+            .first()
+            .map_or(VersionRead::Unknown, |first| self.version_of(*first))
     }
 
     /// The versions of all containers that run the component; several if a pod runs Milvus more than once.
     pub fn versions(&self) -> impl Iterator<Item = VersionRead> {
-        self.containers.iter().map(|container| self.version_of(*container))
+        self.containers
+            .iter()
+            .map(|container| self.version_of(*container))
     }
 
     fn version_of(&self, (at, by): (ContainerAt, IdentifiedBy)) -> VersionRead {
-        let Some(reference) = at.of(&self.workload.pod).map(|container| container.image.as_str()) else {
+        let Some(reference) = at
+            .of(&self.workload.pod)
+            .map(|container| container.image.as_str())
+        else {
             return VersionRead::Unknown;
         };
         // The tag of a wrapper image counts the wrapper's versions.
@@ -242,7 +268,9 @@ impl Release {
 
     /// The workloads of one component (several where resource groups have their own).
     pub fn of(&self, component: Component) -> impl Iterator<Item = &ComponentWorkload> {
-        self.components.iter().filter(move |workload| workload.component == component)
+        self.components
+            .iter()
+            .filter(move |workload| workload.component == component)
     }
 
     /// Whether the component has a workload, running or not.
@@ -260,16 +288,26 @@ impl Release {
     /// Standalone or cluster, decided by the components (not by values or labels).
     #[must_use]
     pub fn topology(&self) -> Topology {
-        if self.has(Component::Standalone) { Topology::Standalone } else { Topology::Cluster }
+        if self.has(Component::Standalone) {
+            Topology::Standalone
+        } else {
+            Topology::Cluster
+        }
     }
 
     /// The layout of the coordinators that want pods; where none does, of those that exist.
     #[must_use]
     pub fn coordinators(&self) -> Coordinators {
         let layout = |test: fn(&ComponentWorkload) -> bool| {
-            let any =
-                |kind: fn(Component) -> bool| self.components.iter().any(|workload| kind(workload.component) && test(workload));
-            (any(Component::is_separate_coordinator), any(|component| component == Component::MixCoord))
+            let any = |kind: fn(Component) -> bool| {
+                self.components
+                    .iter()
+                    .any(|workload| kind(workload.component) && test(workload))
+            };
+            (
+                any(Component::is_separate_coordinator),
+                any(|component| component == Component::MixCoord),
+            )
         };
         match layout(ComponentWorkload::is_running) {
             (false, false) => match layout(|_| true) {
@@ -287,13 +325,18 @@ impl Release {
     /// Whether a component reads this `ConfigMap` or `Secret`, as files or as variables.
     #[must_use]
     pub fn reads(&self, source: &SourceRef) -> bool {
-        self.components.iter().any(|component| refers_to(&component.workload, source))
+        self.components
+            .iter()
+            .any(|component| refers_to(&component.workload, source))
     }
 
     /// Whether a component reads the `ConfigMap` of this name.
     #[must_use]
     pub fn mounts_config(&self, name: &str) -> bool {
-        self.reads(&SourceRef { kind: SourceKind::ConfigMap, name: name.to_owned() })
+        self.reads(&SourceRef {
+            kind: SourceKind::ConfigMap,
+            name: name.to_owned(),
+        })
     }
 
     /// Whether every component is scaled to zero.
@@ -343,18 +386,27 @@ impl Release {
     /// Whether some component has a version that cannot be read.
     #[must_use]
     pub fn has_unknown_version(&self) -> bool {
-        self.components.iter().any(|component| component.versions().any(|version| version == VersionRead::Unknown))
+        self.components.iter().any(|component| {
+            component
+                .versions()
+                .any(|version| version == VersionRead::Unknown)
+        })
     }
 
     /// The workloads of a family of dependencies.
     pub fn dependencies_of(&self, family: Family) -> impl Iterator<Item = &Dependency> {
-        self.dependencies.iter().filter(move |dependency| dependency.family == family)
+        self.dependencies
+            .iter()
+            .filter(move |dependency| dependency.family == family)
     }
 
     /// The families of dependencies that the release brings.
     #[must_use]
     pub fn families(&self) -> BTreeSet<Family> {
-        self.dependencies.iter().map(|dependency| dependency.family).collect()
+        self.dependencies
+            .iter()
+            .map(|dependency| dependency.family)
+            .collect()
     }
 
     /// Whether milvus-operator owns the workloads.
@@ -368,7 +420,10 @@ impl Release {
     pub fn at_version(&self, build: &Build) -> Self {
         let mut moved = self.clone();
         for component in &mut moved.components {
-            let old: BTreeSet<String> = component.milvus().map(|container| container.image.clone()).collect();
+            let old: BTreeSet<String> = component
+                .milvus()
+                .map(|container| container.image.clone())
+                .collect();
             let workload = Arc::make_mut(&mut component.workload);
             workload.status = None;
             let pod = &mut workload.pod;
@@ -392,10 +447,20 @@ pub fn refers_to(workload: &Workload, source: &SourceRef) -> bool {
         _ => false,
     });
     let containers = || pod.containers.iter().chain(&pod.init_containers);
-    let imports = || containers().any(|container| container.env_from.iter().any(|entry| entry.source == *source));
+    let imports = || {
+        containers().any(|container| {
+            container
+                .env_from
+                .iter()
+                .any(|entry| entry.source == *source)
+        })
+    };
     let keys = || {
         containers().any(|container| {
-            container.env.references().any(|reference| matches!(reference, ValueFrom::Key(known, _) if known == source))
+            container
+                .env
+                .references()
+                .any(|reference| matches!(reference, ValueFrom::Key(known, _) if known == source))
         })
     };
     mounts || imports() || keys()

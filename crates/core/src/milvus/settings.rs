@@ -59,9 +59,15 @@ impl QueueKind {
     }
 
     fn named(text: &str) -> Option<Self> {
-        [Self::Pulsar, Self::Kafka, Self::RocksMq, Self::NatsMq, Self::Woodpecker]
-            .into_iter()
-            .find(|kind| text.trim().eq_ignore_ascii_case(kind.name()))
+        [
+            Self::Pulsar,
+            Self::Kafka,
+            Self::RocksMq,
+            Self::NatsMq,
+            Self::Woodpecker,
+        ]
+        .into_iter()
+        .find(|kind| text.trim().eq_ignore_ascii_case(kind.name()))
     }
 }
 
@@ -160,10 +166,14 @@ impl fmt::Display for Comparable<'_> {
             Self::Text(text) => f.write_str(text),
             Self::Flag(flag) => write!(f, "{flag}"),
             Self::Hosts { hosts, .. } => f.write_str(&listed(hosts)),
-            Self::Store { host: Some(host), .. } => write!(f, "{host}"),
+            Self::Store {
+                host: Some(host), ..
+            } => write!(f, "{host}"),
             Self::Store { host: None, .. } => f.write_str("no address"),
             // Where the files do not outlive the pod, the place repeats the path.
-            Self::Place { path, place } if !place.volume.is_persistent() => write!(f, "{path} ({})", place.volume),
+            Self::Place { path, place } if !place.volume.is_persistent() => {
+                write!(f, "{path} ({})", place.volume)
+            }
             Self::Place { path, place } => write!(f, "{path} ({place})"),
         }
     }
@@ -197,7 +207,10 @@ pub struct Located<'a> {
 impl Release {
     /// The configuration of each container that runs Milvus.
     pub fn located(&self) -> impl Iterator<Item = Located<'_>> {
-        self.config.views().map(|view| Located { release: self, view })
+        self.config.views().map(|view| Located {
+            release: self,
+            view,
+        })
     }
 
     /// Whether the input holds a configuration to judge; without one, only images and workloads can be compared.
@@ -221,14 +234,31 @@ impl Release {
             let key = match kind.value {
                 QueueKind::Pulsar => "pulsar.address",
                 QueueKind::Kafka => "kafka.brokerList",
-                _ => return Some(Queue { kind, endpoints: Known { value: BTreeSet::new(), setting: None } }),
+                _ => {
+                    return Some(Queue {
+                        kind,
+                        endpoints: Known {
+                            value: BTreeSet::new(),
+                            setting: None,
+                        },
+                    });
+                }
             };
             let port = (kind.value == QueueKind::Pulsar).then_some("pulsar.port");
-            Some(Queue { kind, endpoints: located.written_hosts(key, port) })
+            Some(Queue {
+                kind,
+                endpoints: located.written_hosts(key, port),
+            })
         });
         known.unwrap_or_else(|| Queue {
-            kind: Known { value: default_queue(self.topology(), false), setting: None },
-            endpoints: Known { value: BTreeSet::new(), setting: None },
+            kind: Known {
+                value: default_queue(self.topology(), false),
+                setting: None,
+            },
+            endpoints: Known {
+                value: BTreeSet::new(),
+                setting: None,
+            },
         })
     }
 
@@ -239,7 +269,9 @@ impl Release {
         let mut known = BTreeMap::new();
         for key in catalogue.guarded_keys() {
             let mut values = self.located().map(|located| located.plain(key));
-            let Some(first) = values.next().flatten() else { continue };
+            let Some(first) = values.next().flatten() else {
+                continue;
+            };
             if values.all(|value| value == Some(first)) {
                 let text = match first {
                     Plain::Absent => None,
@@ -256,15 +288,23 @@ impl Release {
     pub fn metadata(&self) -> Metadata<'_> {
         let text = |key: &str, default: &'static str| {
             let setting = self.config.get(key);
-            Known { value: Cow::Borrowed(setting.map_or(default, |setting| trimmed(setting.value))), setting }
+            Known {
+                value: Cow::Borrowed(setting.map_or(default, |setting| trimmed(setting.value))),
+                setting,
+            }
         };
-        let hosts = self.located().map(|located| located.written_hosts("etcd.endpoints", None));
+        let hosts = self
+            .located()
+            .map(|located| located.written_hosts("etcd.endpoints", None));
         Metadata {
             metastore: text("metastore.type", "etcd"),
             endpoints: hosts
                 .into_iter()
                 .find(|hosts| !hosts.value.is_empty())
-                .unwrap_or(Known { value: BTreeSet::new(), setting: None }),
+                .unwrap_or(Known {
+                    value: BTreeSet::new(),
+                    setting: None,
+                }),
             root_path: text("etcd.rootPath", "by-dev"),
             meta_sub_path: text("etcd.metaSubPath", "meta"),
         }
@@ -343,14 +383,22 @@ impl<'a> Located<'a> {
             if let Some(setting) = self.value(key)?
                 && let Some(value) = QueueKind::named(setting.value)
             {
-                return Ok(Known { value, setting: Some(setting) });
+                return Ok(Known {
+                    value,
+                    setting: Some(setting),
+                });
             }
         }
         let has_kafka = match self.release.topology() {
             Topology::Standalone => false,
-            Topology::Cluster => self.value("pulsar.address")?.is_none() && self.value("kafka.brokerList")?.is_some(),
+            Topology::Cluster => {
+                self.value("pulsar.address")?.is_none() && self.value("kafka.brokerList")?.is_some()
+            }
         };
-        Ok(Known { value: default_queue(self.release.topology(), has_kafka), setting: None })
+        Ok(Known {
+            value: default_queue(self.release.topology(), has_kafka),
+            setting: None,
+        })
     }
 
     /// `etcd`, `embedded` (etcd in Milvus' own process), `tikv` or `mysql`.
@@ -361,15 +409,23 @@ impl<'a> Located<'a> {
             && let Some(embed) = self.value("etcd.use.embed")?.filter(Setting::is_true)
             && self.release.topology() == Topology::Standalone
         {
-            return Ok(Known { value: "embedded".into(), setting: Some(embed) });
+            return Ok(Known {
+                value: "embedded".into(),
+                setting: Some(embed),
+            });
         }
-        Ok(Known { value: named.to_ascii_lowercase().into(), setting })
+        Ok(Known {
+            value: named.to_ascii_lowercase().into(),
+            setting,
+        })
     }
 
     /// The name of the metadata store; `None` if it is not known.
     pub(super) fn metastore_name(&self) -> Option<&'static str> {
         let metastore = self.metastore().ok()?;
-        ["etcd", "embedded", "tikv", "mysql"].into_iter().find(|name| *name == metastore.value)
+        ["etcd", "embedded", "tikv", "mysql"]
+            .into_iter()
+            .find(|name| *name == metastore.value)
     }
 
     /// The addresses of a setting; `None` if it is not known. An absent setting has none.
@@ -387,9 +443,18 @@ impl<'a> Located<'a> {
     /// `remote` (`minio` is its old name), `local` or `opendal`.
     fn storage(&self) -> Result<Known<'a, Cow<'a, str>>, &'a Unknown> {
         let setting = self.value("common.storageType")?;
-        let named = setting.map_or("remote", |setting| setting.value.trim()).to_ascii_lowercase();
-        let value = if named == "minio" { "remote".to_owned() } else { named };
-        Ok(Known { value: value.into(), setting })
+        let named = setting
+            .map_or("remote", |setting| setting.value.trim())
+            .to_ascii_lowercase();
+        let value = if named == "minio" {
+            "remote".to_owned()
+        } else {
+            named
+        };
+        Ok(Known {
+            value: value.into(),
+            setting,
+        })
     }
 
     /// Where Woodpecker keeps the log: `minio`, `local` or `service`.
@@ -398,24 +463,41 @@ impl<'a> Located<'a> {
     /// Why it is not known.
     pub fn woodpecker(&self) -> Result<Cow<'a, str>, &'a Unknown> {
         let setting = self.value("woodpecker.storage.type")?;
-        Ok(setting.map_or("minio".into(), |setting| setting.value.trim().to_ascii_lowercase().into()))
+        Ok(setting.map_or("minio".into(), |setting| {
+            setting.value.trim().to_ascii_lowercase().into()
+        }))
     }
 
     /// Whether a condition of a row holds; `None` if that is not known.
     fn holds(&self, condition: &SettingCondition) -> Option<bool> {
         let is = |wanted: &[String], value: &str| wanted.iter().any(|one| one == value);
         match condition {
-            SettingCondition::Queue(wanted) => self.queue().ok().map(|queue| is(wanted, queue.value.name())),
-            SettingCondition::Metastore(wanted) => self.metastore().ok().map(|metastore| is(wanted, &metastore.value)),
-            SettingCondition::Storage(wanted) => self.storage().ok().map(|storage| is(wanted, &storage.value)),
-            SettingCondition::Woodpecker(wanted) => self.woodpecker().ok().map(|storage| is(wanted, &storage)),
+            SettingCondition::Queue(wanted) => self
+                .queue()
+                .ok()
+                .map(|queue| is(wanted, queue.value.name())),
+            SettingCondition::Metastore(wanted) => self
+                .metastore()
+                .ok()
+                .map(|metastore| is(wanted, &metastore.value)),
+            SettingCondition::Storage(wanted) => self
+                .storage()
+                .ok()
+                .map(|storage| is(wanted, &storage.value)),
+            SettingCondition::Woodpecker(wanted) => {
+                self.woodpecker().ok().map(|storage| is(wanted, &storage))
+            }
         }
     }
 
     /// Whether a row counts here: all its conditions hold, as far as they are known.
     #[must_use]
     pub fn counts(&self, row: &SettingFact) -> bool {
-        row.of.is_none() && row.when.iter().all(|condition| self.holds(condition) == Some(true))
+        row.of.is_none()
+            && row
+                .when
+                .iter()
+                .all(|condition| self.holds(condition) == Some(true))
     }
 
     /// The effective value of a row.
@@ -434,20 +516,32 @@ impl<'a> Located<'a> {
             Lookup::Known(setting) => Some(setting),
             Lookup::Unknown(unknown) => return Err(unknown),
         };
-        let text = setting.map_or(row.default.as_deref().unwrap_or_default(), |setting| setting.value.trim());
+        let text = setting.map_or(row.default.as_deref().unwrap_or_default(), |setting| {
+            setting.value.trim()
+        });
         let value = match row.compare {
             Compare::Kind | Compare::Exact | Compare::Lower => Comparable::Text(text.into()),
             Compare::Path => Comparable::Text(trimmed(text).into()),
             Compare::Bool => Comparable::Flag(is_true(text)),
-            Compare::Etcd | Compare::Brokers | Compare::Pulsar => {
-                Comparable::Hosts { hosts: self.hosts(text, self.port(row)?), is_default: setting.is_none() }
-            }
+            Compare::Etcd | Compare::Brokers | Compare::Pulsar => Comparable::Hosts {
+                hosts: self.hosts(text, self.port(row)?),
+                is_default: setting.is_none(),
+            },
             Compare::Store => {
-                let bucket = self.value("minio.bucketName")?.map_or("a-bucket", |setting| setting.value);
+                let bucket = self
+                    .value("minio.bucketName")?
+                    .map_or("a-bucket", |setting| setting.value);
                 let host = self.hosts(text, self.port(row)?).into_iter().next();
-                Comparable::Store { host, bucket: bucket.into(), is_default: setting.is_none() }
+                Comparable::Store {
+                    host,
+                    bucket: bucket.into(),
+                    is_default: setting.is_none(),
+                }
             }
-            Compare::Volume => Comparable::Place { path: text.into(), place: self.place(text) },
+            Compare::Volume => Comparable::Place {
+                path: text.into(),
+                place: self.place(text),
+            },
         };
         Ok(Effective::Known(value, setting))
     }
@@ -460,7 +554,11 @@ impl<'a> Located<'a> {
             }
             Some("MG302") => {
                 let metastore = self.metastore()?;
-                let value = if metastore.value == "embedded" { "etcd".into() } else { metastore.value };
+                let value = if metastore.value == "embedded" {
+                    "etcd".into()
+                } else {
+                    metastore.value
+                };
                 Effective::Known(Comparable::Text(value), metastore.setting)
             }
             _ => {
@@ -471,19 +569,38 @@ impl<'a> Located<'a> {
     }
 
     fn port(&self, row: &'a SettingFact) -> Result<Option<&'a str>, &'a Unknown> {
-        let Some(key) = row.port.as_deref() else { return Ok(None) };
-        Ok(self.value(key)?.map(|setting| setting.value.trim()).filter(|port| !port.is_empty()))
+        let Some(key) = row.port.as_deref() else {
+            return Ok(None);
+        };
+        Ok(self
+            .value(key)?
+            .map(|setting| setting.value.trim())
+            .filter(|port| !port.is_empty()))
     }
 
     fn hosts(&self, text: &str, port: Option<&str>) -> BTreeSet<Host> {
-        let addresses = text.split(',').map(str::trim).filter(|address| !address.is_empty());
-        addresses.map(|address| Host::parse(address, self.release.namespace.as_deref()).or_port(port)).collect()
+        let addresses = text
+            .split(',')
+            .map(str::trim)
+            .filter(|address| !address.is_empty());
+        addresses
+            .map(|address| Host::parse(address, self.release.namespace.as_deref()).or_port(port))
+            .collect()
     }
 
-    fn written_hosts(&self, key: &'static str, port: Option<&'static str>) -> Known<'a, BTreeSet<Host>> {
+    fn written_hosts(
+        &self,
+        key: &'static str,
+        port: Option<&'static str>,
+    ) -> Known<'a, BTreeSet<Host>> {
         let setting = self.value(key).ok().flatten();
-        let port = port.and_then(|port| self.value(port).ok().flatten()).map(|setting| setting.value);
-        Known { value: self.hosts(setting.map_or("", |setting| setting.value), port), setting }
+        let port = port
+            .and_then(|port| self.value(port).ok().flatten())
+            .map(|setting| setting.value);
+        Known {
+            value: self.hosts(setting.map_or("", |setting| setting.value), port),
+            setting,
+        }
     }
 
     /// The place of a path as the component sees it.
@@ -493,7 +610,10 @@ impl<'a> Located<'a> {
         let container = component.and_then(|component| Some((component, self.view.container()?)));
         match container {
             Some((component, container)) => place_of(&component.workload, container, path),
-            None => VolumePlace { volume: super::volume::DataVolume::Container, path: path.to_owned() },
+            None => VolumePlace {
+                volume: super::volume::DataVolume::Container,
+                path: path.to_owned(),
+            },
         }
     }
 
@@ -507,25 +627,46 @@ impl<'a> Located<'a> {
         };
         let mut paths = Vec::new();
         match self.queue().map(|queue| queue.value) {
-            Ok(QueueKind::RocksMq) => paths.push(("RocksMQ", path("rocksmq.path", "/var/lib/milvus/rdb_data"))),
-            Ok(QueueKind::NatsMq) => paths.push(("NATS", path("natsmq.server.storeDir", "/var/lib/milvus/nats"))),
-            Ok(QueueKind::Woodpecker) if self.woodpecker().is_ok_and(|storage| storage == "local") => {
-                paths.push(("Woodpecker", path("woodpecker.storage.rootPath", "/var/lib/milvus/woodpecker")));
+            Ok(QueueKind::RocksMq) => {
+                paths.push(("RocksMQ", path("rocksmq.path", "/var/lib/milvus/rdb_data")))
+            }
+            Ok(QueueKind::NatsMq) => paths.push((
+                "NATS",
+                path("natsmq.server.storeDir", "/var/lib/milvus/nats"),
+            )),
+            Ok(QueueKind::Woodpecker)
+                if self.woodpecker().is_ok_and(|storage| storage == "local") =>
+            {
+                paths.push((
+                    "Woodpecker",
+                    path("woodpecker.storage.rootPath", "/var/lib/milvus/woodpecker"),
+                ));
             }
             _ => {}
         }
-        if self.metastore().is_ok_and(|metastore| metastore.value == "embedded") {
+        if self
+            .metastore()
+            .is_ok_and(|metastore| metastore.value == "embedded")
+        {
             paths.push(("embedded etcd", path("etcd.data.dir", "default.etcd")));
         }
         if self.storage().is_ok_and(|storage| storage.value == "local") {
-            paths.push(("local storage", path("localStorage.path", "/var/lib/milvus/data")));
+            paths.push((
+                "local storage",
+                path("localStorage.path", "/var/lib/milvus/data"),
+            ));
         }
         paths
     }
 
     /// How the value of a row differs from what it was; `None` if it is the same.
     #[must_use]
-    pub fn difference(&self, row: &SettingFact, before: &Effective<'_>, after: &Effective<'_>) -> Option<Difference> {
+    pub fn difference(
+        &self,
+        row: &SettingFact,
+        before: &Effective<'_>,
+        after: &Effective<'_>,
+    ) -> Option<Difference> {
         let (old, new) = match (before, after) {
             (Effective::Known(old, _), Effective::Known(new, _)) => (old, new),
             (Effective::Known(..), Effective::Unknown(_)) => return Some(Difference::Lost),
@@ -536,7 +677,12 @@ impl<'a> Located<'a> {
     }
 }
 
-fn is_same(compare: Compare, old: &Comparable<'_>, new: &Comparable<'_>, own_is_known: bool) -> bool {
+fn is_same(
+    compare: Compare,
+    old: &Comparable<'_>,
+    new: &Comparable<'_>,
+    own_is_known: bool,
+) -> bool {
     match (old, new) {
         (Comparable::Text(old), Comparable::Text(new)) if compare == Compare::Lower => {
             // Text that is not a number says nothing about an order.
@@ -546,18 +692,55 @@ fn is_same(compare: Compare, old: &Comparable<'_>, new: &Comparable<'_>, own_is_
             }
         }
         // Nothing is written: Milvus asks the pod itself, where nothing of the cluster is. What follows is a first address.
-        (Comparable::Hosts { is_default: true, .. } | Comparable::Store { is_default: true, .. }, _) => true,
-        (Comparable::Hosts { hosts: old, .. }, Comparable::Hosts { hosts: new, .. }) => match compare {
-            Compare::Brokers => endpoint::is_same_brokers(old, new, own_is_known),
-            Compare::Pulsar => endpoint::is_same_pulsar(old, new, own_is_known),
-            _ => endpoint::is_same_etcd(old, new, own_is_known),
-        },
         (
-            Comparable::Store { host: Some(old), bucket: in_old, .. },
-            Comparable::Store { host: Some(new), bucket: in_new, .. },
-        ) => endpoint::is_same_store(Bucket { host: old, name: in_old }, Bucket { host: new, name: in_new }, own_is_known),
+            Comparable::Hosts {
+                is_default: true, ..
+            }
+            | Comparable::Store {
+                is_default: true, ..
+            },
+            _,
+        ) => true,
+        (Comparable::Hosts { hosts: old, .. }, Comparable::Hosts { hosts: new, .. }) => {
+            match compare {
+                Compare::Brokers => endpoint::is_same_brokers(old, new, own_is_known),
+                Compare::Pulsar => endpoint::is_same_pulsar(old, new, own_is_known),
+                _ => endpoint::is_same_etcd(old, new, own_is_known),
+            }
+        }
+        (
+            Comparable::Store {
+                host: Some(old),
+                bucket: in_old,
+                ..
+            },
+            Comparable::Store {
+                host: Some(new),
+                bucket: in_new,
+                ..
+            },
+        ) => endpoint::is_same_store(
+            Bucket {
+                host: old,
+                name: in_old,
+            },
+            Bucket {
+                host: new,
+                name: in_new,
+            },
+            own_is_known,
+        ),
         (Comparable::Store { host: None, .. }, Comparable::Store { .. }) => true,
-        (Comparable::Place { path: old_path, place: old }, Comparable::Place { path: new_path, place: new }) => {
+        (
+            Comparable::Place {
+                path: old_path,
+                place: old,
+            },
+            Comparable::Place {
+                path: new_path,
+                place: new,
+            },
+        ) => {
             // The same path on another volume is a matter of the volume.
             old == new || (trimmed(old_path) == trimmed(new_path) && old.volume != new.volume)
         }

@@ -41,17 +41,28 @@ impl Snapshot {
     pub fn missing(&self) -> BTreeSet<(Option<String>, SourceRef)> {
         let of = |release: &Release| {
             let namespace = release.namespace.clone();
-            release.config.missing().into_iter().map(move |source| (namespace.clone(), source)).collect::<Vec<_>>()
+            release
+                .config
+                .missing()
+                .into_iter()
+                .map(move |source| (namespace.clone(), source))
+                .collect::<Vec<_>>()
         };
         self.releases.iter().flat_map(of).collect()
     }
 
     /// Lays what Milvus itself keeps in etcd over the configuration of every release whose root path this is.
     pub fn lay_dynamic(&mut self, root_path: &str, settings: &[(String, String)], source: &str) {
-        let origin = Origin { source: source.into(), document: 0, line: 0 };
+        let origin = Origin {
+            source: source.into(),
+            document: 0,
+            line: 0,
+        };
         for release in &mut self.releases {
             if release.metadata().root_path.value == root_path.trim_matches('/') {
-                let pairs = settings.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+                let pairs = settings
+                    .iter()
+                    .map(|(key, value)| (key.as_str(), value.as_str()));
                 release.config.lay_dynamic(FileSettings::of(pairs, &origin));
             }
         }
@@ -60,7 +71,11 @@ impl Snapshot {
     /// The same, where references to objects that `own` does not hold find those of `others`. Nothing is done if no reference is
     /// open.
     pub fn resolve(&mut self, own: &[Arc<ConfigMap>], others: &[Arc<ConfigMap>]) {
-        if self.releases.iter().all(|release| release.config.missing().is_empty()) {
+        if self
+            .releases
+            .iter()
+            .all(|release| release.config.missing().is_empty())
+        {
             return;
         }
         let configs = laid_over(own, others);
@@ -83,7 +98,12 @@ fn laid_over(own: &[Arc<ConfigMap>], others: &[Arc<ConfigMap>]) -> Vec<Arc<Confi
                 }
         })
     };
-    others.iter().filter(|other| !is_known(other)).chain(own).cloned().collect()
+    others
+        .iter()
+        .filter(|other| !is_known(other))
+        .chain(own)
+        .cloned()
+        .collect()
 }
 
 /// Collects objects and groups them into releases.
@@ -146,20 +166,31 @@ impl Builder {
         let claims = self.claims.iter().map(|claim| &claim.meta);
         let scalers = self.autoscalers.iter().map(|autoscaler| &autoscaler.meta);
         let deployers = self.deployers.iter().map(|deployer| &deployer.meta);
-        workloads.chain(configs).chain(claims).chain(&self.services).chain(scalers).chain(deployers).for_each(|meta| {
-            others.add(&meta.object);
-        });
+        workloads
+            .chain(configs)
+            .chain(claims)
+            .chain(&self.services)
+            .chain(scalers)
+            .chain(deployers)
+            .for_each(|meta| {
+                others.add(&meta.object);
+            });
         others
     }
 
     /// Takes in what Helm's storage says of a release beside its manifest.
     pub fn add_helm(&mut self, release: &str, namespace: Option<&str>, revision: HelmRevision) {
-        self.helm.push((release.to_owned(), namespace.map(str::to_owned), revision));
+        self.helm
+            .push((release.to_owned(), namespace.map(str::to_owned), revision));
     }
 
     /// Takes in which chart (name and version) a release of Helm was installed from.
     pub fn add_chart(&mut self, release: &str, namespace: Option<&str>, chart: &(String, String)) {
-        self.charts.push((release.to_owned(), namespace.map(str::to_owned), chart.clone()));
+        self.charts.push((
+            release.to_owned(),
+            namespace.map(str::to_owned),
+            chart.clone(),
+        ));
     }
 
     /// Groups everything, where references of pods to objects that are not here find those of `before`: they stay in the cluster
@@ -182,16 +213,25 @@ impl Builder {
     pub fn build(mut self) -> Snapshot {
         self.leave_out_what_is_made();
         let others = self.others();
-        let mut groups: BTreeMap<(Option<String>, String, String), Vec<ComponentWorkload>> = BTreeMap::new();
+        let mut groups: BTreeMap<(Option<String>, String, String), Vec<ComponentWorkload>> =
+            BTreeMap::new();
         for workload in self.milvus {
             let (name, app_name) = identity(&workload);
-            groups.entry((workload.workload.meta.object.namespace.clone(), name, app_name)).or_default().push(workload);
+            groups
+                .entry((
+                    workload.workload.meta.object.namespace.clone(),
+                    name,
+                    app_name,
+                ))
+                .or_default()
+                .push(workload);
         }
         let single = groups.len() == 1;
         let mut releases: Vec<Release> = groups
             .into_iter()
             .map(|((namespace, name, app_name), mut components)| {
-                components.sort_by_key(|one| (one.component, one.workload.meta.object.name.clone()));
+                components
+                    .sort_by_key(|one| (one.component, one.workload.meta.object.name.clone()));
                 Release {
                     fullname: fullname(&components),
                     manager: Manager::default(),
@@ -213,28 +253,44 @@ impl Builder {
         for release in &mut releases {
             configure(release, &self.configs, &mut parsed);
         }
-        attach(&mut releases, single, self.workloads, self.claims, &self.services, self.autoscalers);
+        attach(
+            &mut releases,
+            single,
+            self.workloads,
+            self.claims,
+            &self.services,
+            self.autoscalers,
+        );
         for release in &mut releases {
-            let mut stored = self
-                .charts
-                .iter()
-                .filter(|(name, namespace, _)| *name == release.name && same_namespace(release, namespace.as_deref()));
+            let mut stored = self.charts.iter().filter(|(name, namespace, _)| {
+                *name == release.name && same_namespace(release, namespace.as_deref())
+            });
             let around = Surroundings {
                 neighbours: &self.neighbours,
                 stored: stored.next().map(|(_, _, chart)| chart),
                 deployers: &self.deployers,
             };
-            release.manager =
-                manager::detect(&release.name, release.namespace.as_deref(), &release.components, release.chart.as_ref(), around);
+            release.manager = manager::detect(
+                &release.name,
+                release.namespace.as_deref(),
+                &release.components,
+                release.chart.as_ref(),
+                around,
+            );
         }
         for (name, namespace, revision) in self.helm {
-            for release in
-                releases.iter_mut().filter(|release| release.name == name && same_namespace(release, namespace.as_deref()))
-            {
+            for release in releases.iter_mut().filter(|release| {
+                release.name == name && same_namespace(release, namespace.as_deref())
+            }) {
                 release.helm = Some(revision.clone());
             }
         }
-        Snapshot { releases, deployers: self.deployers, objects: self.objects, others }
+        Snapshot {
+            releases,
+            deployers: self.deployers,
+            objects: self.objects,
+            others,
+        }
     }
 }
 
@@ -244,11 +300,18 @@ impl Builder {
         let owners: BTreeSet<(String, String)> = self
             .milvus
             .iter()
-            .map(|one| (one.workload.meta.object.kind.clone(), one.workload.meta.object.name.clone()))
+            .map(|one| {
+                (
+                    one.workload.meta.object.kind.clone(),
+                    one.workload.meta.object.name.clone(),
+                )
+            })
             .collect();
-        self.milvus.retain(|one| match (&one.workload.meta.owner_kind, &one.workload.meta.owner_name) {
-            (Some(kind), Some(name)) => !owners.contains(&(kind.clone(), name.clone())),
-            _ => true,
+        self.milvus.retain(|one| {
+            match (&one.workload.meta.owner_kind, &one.workload.meta.owner_name) {
+                (Some(kind), Some(name)) => !owners.contains(&(kind.clone(), name.clone())),
+                _ => true,
+            }
         });
     }
 }
@@ -263,7 +326,10 @@ fn same_namespace(release: &Release, namespace: Option<&str>) -> bool {
 fn identity(workload: &ComponentWorkload) -> (String, String) {
     let inner = &workload.workload;
     let name = dependency::instance(inner).map_or_else(|| stem(workload).to_owned(), str::to_owned);
-    let app_name = inner.selector.get("app.kubernetes.io/name").or_else(|| inner.meta.labels.get("app.kubernetes.io/name"));
+    let app_name = inner
+        .selector
+        .get("app.kubernetes.io/name")
+        .or_else(|| inner.meta.labels.get("app.kubernetes.io/name"));
     (name, app_name.unwrap_or("milvus").to_owned())
 }
 
@@ -275,14 +341,24 @@ fn stem(workload: &ComponentWorkload) -> &str {
 }
 
 fn fullname(components: &[ComponentWorkload]) -> String {
-    components.first().map(|workload| stem(workload).to_owned()).unwrap_or_default()
+    components
+        .first()
+        .map(|workload| stem(workload).to_owned())
+        .unwrap_or_default()
 }
 
 fn chart(components: &[ComponentWorkload]) -> Option<ChartRef> {
     components.iter().find_map(|workload| {
-        let (name, version) = workload.workload.meta.label("helm.sh/chart")?.rsplit_once('-')?;
+        let (name, version) = workload
+            .workload
+            .meta
+            .label("helm.sh/chart")?
+            .rsplit_once('-')?;
         let numbers = version.split(['+', '_']).next()?;
-        Some(ChartRef { name: name.to_owned(), version: Version::parse_lenient(numbers)? })
+        Some(ChartRef {
+            name: name.to_owned(),
+            version: Version::parse_lenient(numbers)?,
+        })
     })
 }
 
@@ -297,21 +373,38 @@ impl Release {
 pub(super) fn configure(release: &mut Release, configs: &[Arc<ConfigMap>], parsed: &mut Parsed) {
     let fallback = fallback(release, configs);
     let namespace = release.namespace.as_deref();
-    release.config = EffectiveConfig::of(&release.components, configs, namespace, fallback.as_ref(), &release.config, parsed);
+    release.config = EffectiveConfig::of(
+        &release.components,
+        configs,
+        namespace,
+        fallback.as_ref(),
+        &release.config,
+        parsed,
+    );
 }
 
 /// Reads the configuration of one component again.
 pub(super) fn configure_component(release: &mut Release, at: usize, configs: &[Arc<ConfigMap>]) {
     let fallback = fallback(release, configs);
-    let Some(component) = release.components.get(at) else { return };
+    let Some(component) = release.components.get(at) else {
+        return;
+    };
     let namespace = release.namespace.as_deref();
-    release.config = release.config.with_component(at, component, configs, namespace, fallback.as_ref());
+    release.config =
+        release
+            .config
+            .with_component(at, component, configs, namespace, fallback.as_ref());
 }
 
 /// The `ConfigMap` that is named as charts name it: it counts where no component shows what it mounts (a partial input).
 fn fallback(release: &Release, configs: &[Arc<ConfigMap>]) -> Option<Arc<ConfigMap>> {
     let shows_mounts = release.components.iter().any(|component| {
-        let mut files = component.workload.pod.volumes.iter().map(|volume| matches!(volume.source, VolumeSource::Files(_)));
+        let mut files = component
+            .workload
+            .pod
+            .volumes
+            .iter()
+            .map(|volume| matches!(volume.source, VolumeSource::Files(_)));
         files.any(|is_files| is_files)
     });
     let named = |config: &&Arc<ConfigMap>| {
@@ -319,13 +412,24 @@ fn fallback(release: &Release, configs: &[Arc<ConfigMap>]) -> Option<Arc<ConfigM
             && config.is_milvus_configuration()
             && same_namespace(release, config.meta.object.namespace.as_deref())
     };
-    if shows_mounts { None } else { configs.iter().find(named).cloned() }
+    if shows_mounts {
+        None
+    } else {
+        configs.iter().find(named).cloned()
+    }
 }
 
 /// Whether Milvus or one of its dependencies mounts the claim, whatever the claim is called.
 fn mounts_claim(release: &Release, name: &str) -> bool {
-    let dependencies = release.dependencies.iter().map(|dependency| &dependency.workload);
-    let workloads = release.components.iter().map(|component| &component.workload).chain(dependencies);
+    let dependencies = release
+        .dependencies
+        .iter()
+        .map(|dependency| &dependency.workload);
+    let workloads = release
+        .components
+        .iter()
+        .map(|component| &component.workload)
+        .chain(dependencies);
     workloads
         .flat_map(|workload| &workload.pod.volumes)
         .any(|volume| matches!(&volume.source, VolumeSource::Claim(claim) if claim == name))
@@ -340,18 +444,26 @@ fn attach(
     autoscalers: Vec<Autoscaler>,
 ) {
     for workload in workloads {
-        let Some(family) = dependency::family(&workload) else { continue };
+        let Some(family) = dependency::family(&workload) else {
+            continue;
+        };
         let instance = dependency::instance(&workload).map(str::to_owned);
         for release in releases.iter_mut() {
             let belongs = same_namespace(release, workload.meta.object.namespace.as_deref())
                 && (single || instance.as_deref() == Some(&release.name));
             if belongs {
-                release.dependencies.push(Dependency { family, workload: workload.clone() });
+                release.dependencies.push(Dependency {
+                    family,
+                    workload: workload.clone(),
+                });
             }
         }
     }
     for claim in claims {
-        let instance = claim.meta.label("app.kubernetes.io/instance").or_else(|| claim.meta.label("release"));
+        let instance = claim
+            .meta
+            .label("app.kubernetes.io/instance")
+            .or_else(|| claim.meta.label("release"));
         if let Some(release) = releases.iter_mut().find(|release| {
             same_namespace(release, claim.meta.object.namespace.as_deref())
                 && (instance == Some(&release.name)
@@ -364,7 +476,10 @@ fn attach(
     for autoscaler in autoscalers {
         if let Some(release) = releases.iter_mut().find(|release| {
             same_namespace(release, autoscaler.meta.object.namespace.as_deref())
-                && release.components.iter().any(|component| component.workload.meta.object.name == autoscaler.target_name)
+                && release
+                    .components
+                    .iter()
+                    .any(|component| component.workload.meta.object.name == autoscaler.target_name)
         }) {
             release.autoscalers.push(autoscaler);
         }

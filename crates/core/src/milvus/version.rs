@@ -41,13 +41,20 @@ impl Version {
     /// A version from its three numbers.
     #[must_use]
     pub const fn new(major: u16, minor: u16, patch: u16) -> Self {
-        Self { major, minor, patch }
+        Self {
+            major,
+            minor,
+            patch,
+        }
     }
 
     /// The release line.
     #[must_use]
     pub const fn line(self) -> Line {
-        Line { major: self.major, minor: self.minor }
+        Line {
+            major: self.major,
+            minor: self.minor,
+        }
     }
 
     /// Reads `1.2.3`, `1.2` or `1` (missing numbers are 0), with an optional `v` before it.
@@ -89,7 +96,10 @@ impl FromStr for Version {
     type Err = VersionError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::parse_lenient(text).ok_or_else(|| VersionError { text: text.into(), expected: "version (like 2.5.12)" })
+        Self::parse_lenient(text).ok_or_else(|| VersionError {
+            text: text.into(),
+            expected: "version (like 2.5.12)",
+        })
     }
 }
 
@@ -101,7 +111,10 @@ impl FromStr for Line {
             2 => Version::parse_lenient(text).map(Version::line),
             _ => None,
         }
-        .ok_or_else(|| VersionError { text: text.into(), expected: "release line (like 2.5)" })
+        .ok_or_else(|| VersionError {
+            text: text.into(),
+            expected: "release line (like 2.5)",
+        })
     }
 }
 
@@ -156,8 +169,14 @@ impl Range {
     pub fn is_empty(&self) -> bool {
         let bounds = self.0.iter().map(|(_, bound)| *bound);
         // Where a range holds anything, it holds a bound, the version just above one, or the lowest of all.
-        let above = bounds.clone().map(|bound| Version { patch: bound.patch.saturating_add(1), ..bound });
-        !bounds.chain(above).chain([Version::new(0, 0, 0)]).any(|version| self.contains(version))
+        let above = bounds.clone().map(|bound| Version {
+            patch: bound.patch.saturating_add(1),
+            ..bound
+        });
+        !bounds
+            .chain(above)
+            .chain([Version::new(0, 0, 0)])
+            .any(|version| self.contains(version))
     }
 
     /// Whether the range sets no bound at all.
@@ -171,7 +190,10 @@ impl FromStr for Range {
     type Err = VersionError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let error = || VersionError { text: text.into(), expected: "range of versions (like >=2.5.16,<2.6.0 or *)" };
+        let error = || VersionError {
+            text: text.into(),
+            expected: "range of versions (like >=2.5.16,<2.6.0 or *)",
+        };
         if text.trim() == "*" {
             return Ok(Self(Vec::new()));
         }
@@ -187,9 +209,14 @@ impl FromStr for Range {
             .into_iter()
             .find_map(|(sign, comparison)| part.strip_prefix(sign).map(|rest| (comparison, rest)))
             .ok_or_else(error)?;
-            Ok((comparison, Version::parse_lenient(rest.trim()).ok_or_else(error)?))
+            Ok((
+                comparison,
+                Version::parse_lenient(rest.trim()).ok_or_else(error)?,
+            ))
         });
-        comparisons.collect::<Result<Vec<_>, VersionError>>().map(Self)
+        comparisons
+            .collect::<Result<Vec<_>, VersionError>>()
+            .map(Self)
     }
 }
 
@@ -231,10 +258,20 @@ mod tests {
         let range: Range = ">=2.5.16, <2.6.0".parse().unwrap();
         assert!(range.contains(Version::new(2, 5, 16)) && !range.contains(Version::new(2, 6, 0)));
         assert_eq!(range.to_string(), ">=2.5.16,<2.6.0");
-        assert!("*".parse::<Range>().unwrap().contains(Version::new(0, 0, 1)));
+        assert!(
+            "*".parse::<Range>()
+                .unwrap()
+                .contains(Version::new(0, 0, 1))
+        );
         assert!("2.5".parse::<Range>().is_err());
         let empty = |text: &str| text.parse::<Range>().unwrap().is_empty();
         assert!(empty(">=2.5.3,<2.5.3") && empty(">2.6.0,<2.5.0") && empty("=2.5.3,=2.5.4"));
-        assert!(!empty("*") && !empty("<2.0.0") && !empty(">2.5.3") && !empty("=2.5.3") && !empty(">2.5.3,<2.6.0"));
+        assert!(
+            !empty("*")
+                && !empty("<2.0.0")
+                && !empty(">2.5.3")
+                && !empty("=2.5.3")
+                && !empty(">2.5.3,<2.6.0")
+        );
     }
 }

@@ -69,10 +69,22 @@ const WORKING_FOLDER: &str = "/milvus";
 /// The place of a path as a container sees it.
 #[must_use]
 pub fn place_of(workload: &Workload, container: &Container, path: &str) -> VolumePlace {
-    let path = if path.starts_with('/') { normal_path(path) } else { normal_path(&format!("{WORKING_FOLDER}/{path}")) };
+    let path = if path.starts_with('/') {
+        normal_path(path)
+    } else {
+        normal_path(&format!("{WORKING_FOLDER}/{path}"))
+    };
     let covers = |mount: &&Mount| below(&mount.path, &path).is_some();
-    let Some(mount) = container.mounts.iter().filter(covers).max_by_key(|mount| normal_path(&mount.path).len()) else {
-        return VolumePlace { volume: DataVolume::Container, path };
+    let Some(mount) = container
+        .mounts
+        .iter()
+        .filter(covers)
+        .max_by_key(|mount| normal_path(&mount.path).len())
+    else {
+        return VolumePlace {
+            volume: DataVolume::Container,
+            path,
+        };
     };
     let inside = below(&mount.path, &path).unwrap_or_default();
     let within = normal_path(&format!("{}/{inside}", mount.sub_path.trim_matches('/')));
@@ -80,33 +92,73 @@ pub fn place_of(workload: &Workload, container: &Container, path: &str) -> Volum
     let (volume, root) = volume_of(workload, &mount.volume);
     match volume {
         DataVolume::Pod | DataVolume::Container => VolumePlace { volume, path },
-        DataVolume::HostPath => VolumePlace { volume, path: normal_path(&format!("{root}/{within}")) },
-        _ => VolumePlace { volume, path: within },
+        DataVolume::HostPath => VolumePlace {
+            volume,
+            path: normal_path(&format!("{root}/{within}")),
+        },
+        _ => VolumePlace {
+            volume,
+            path: within,
+        },
     }
 }
 
 /// What stands behind a volume of a pod by its name, and the path at which it begins.
 #[must_use]
 pub fn volume_of(workload: &Workload, name: &str) -> (DataVolume, String) {
-    let templates = workload.stateful.iter().flat_map(|set| &set.claim_templates);
+    let templates = workload
+        .stateful
+        .iter()
+        .flat_map(|set| &set.claim_templates);
     if let Some(template) = templates.clone().find(|template| template.name == name) {
         // The name that the controller gives to the claim of the first pod.
-        return (DataVolume::Claim(format!("{}-{}-0", template.name, workload.meta.object.name)), String::new());
+        return (
+            DataVolume::Claim(format!("{}-{}-0", template.name, workload.meta.object.name)),
+            String::new(),
+        );
     }
-    match workload.pod.volumes.iter().find(|volume| volume.name == name) {
-        Some(Volume { source: VolumeSource::Claim(claim), .. }) => (DataVolume::Claim(claim.clone()), String::new()),
-        Some(Volume { source: VolumeSource::HostPath(path), .. }) => (DataVolume::HostPath, path.clone()),
-        Some(Volume { source: VolumeSource::EmptyDir, .. }) => (DataVolume::Pod, String::new()),
-        Some(Volume { source: VolumeSource::Other(kind), .. }) => (DataVolume::Other(kind.clone()), String::new()),
-        Some(Volume { source: VolumeSource::Files(_), .. }) | None => (DataVolume::Foreign(name.to_owned()), String::new()),
+    match workload
+        .pod
+        .volumes
+        .iter()
+        .find(|volume| volume.name == name)
+    {
+        Some(Volume {
+            source: VolumeSource::Claim(claim),
+            ..
+        }) => (DataVolume::Claim(claim.clone()), String::new()),
+        Some(Volume {
+            source: VolumeSource::HostPath(path),
+            ..
+        }) => (DataVolume::HostPath, path.clone()),
+        Some(Volume {
+            source: VolumeSource::EmptyDir,
+            ..
+        }) => (DataVolume::Pod, String::new()),
+        Some(Volume {
+            source: VolumeSource::Other(kind),
+            ..
+        }) => (DataVolume::Other(kind.clone()), String::new()),
+        Some(Volume {
+            source: VolumeSource::Files(_),
+            ..
+        })
+        | None => (DataVolume::Foreign(name.to_owned()), String::new()),
     }
 }
 
 /// The persistent volumes that a container mounts, each with the paths at which it sees them.
 #[must_use]
 pub fn persistent_mounts(workload: &Workload, container: &Container) -> Vec<(VolumePlace, String)> {
-    let places = container.mounts.iter().map(|mount| (place_of(workload, container, &mount.path), normal_path(&mount.path)));
-    places.filter(|(place, _)| place.volume.is_persistent()).collect()
+    let places = container.mounts.iter().map(|mount| {
+        (
+            place_of(workload, container, &mount.path),
+            normal_path(&mount.path),
+        )
+    });
+    places
+        .filter(|(place, _)| place.volume.is_persistent())
+        .collect()
 }
 
 #[cfg(test)]
@@ -121,8 +173,14 @@ mod tests {
             "kind: StatefulSet\nmetadata: {{name: m}}\nspec:\n  template:\n    spec:\n      containers: [{{name: a, image: x, volumeMounts: [{mounts}]}}]\n      volumes: [{volumes}]\n  volumeClaimTemplates: [{{metadata: {{name: tpl}}}}]\n"
         );
         let document = documents(&text).next().unwrap().unwrap();
-        let origin = Origin { source: "x".into(), document: 1, line: 0 };
-        let Some(Object::Workload(workload)) = Object::read(&document.root, &origin, None) else { panic!() };
+        let origin = Origin {
+            source: "x".into(),
+            document: 1,
+            line: 0,
+        };
+        let Some(Object::Workload(workload)) = Object::read(&document.root, &origin, None) else {
+            panic!()
+        };
         place_of(&workload, &workload.pod.containers[0], path).to_string()
     }
 
@@ -151,7 +209,12 @@ mod tests {
         "/var/lib/milvus/rdb_data",
         "/srv/m/rdb_data on the node"
     )]
-    #[case("", "{name: tpl, mountPath: /var/lib/milvus}", "/var/lib/milvus", "volume claim tpl-m-0")]
+    #[case(
+        "",
+        "{name: tpl, mountPath: /var/lib/milvus}",
+        "/var/lib/milvus",
+        "volume claim tpl-m-0"
+    )]
     #[case(
         "{name: v, emptyDir: {}}",
         "{name: v, mountPath: /var/lib/milvus}",
@@ -177,7 +240,12 @@ mod tests {
         "/var/lib/milvus/rdb_data",
         "volume claim b"
     )]
-    fn paths(#[case] volumes: &str, #[case] mounts: &str, #[case] path: &str, #[case] expected: &str) {
+    fn paths(
+        #[case] volumes: &str,
+        #[case] mounts: &str,
+        #[case] path: &str,
+        #[case] expected: &str,
+    ) {
         assert_eq!(place(volumes, mounts, path), expected);
     }
 }

@@ -15,8 +15,8 @@ use crate::{
 };
 
 use crate::api::policy::{
-    LabelOperator, Match, Places, PolicyAction, PolicyDocument, PolicySpec, RuleSetting, UpgradeException, UpgradePolicy,
-    VersionMatch,
+    LabelOperator, Match, Places, PolicyAction, PolicyDocument, PolicySpec, RuleSetting,
+    UpgradeException, UpgradePolicy, VersionMatch,
 };
 
 /// How far ahead an exception may expire.
@@ -24,7 +24,10 @@ pub const MAX_AHEAD: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// Rules whose changes the webhook can hold.
 fn holdable() -> String {
-    let all = rules::ALL.iter().filter(|rule| rule.has(Behavior::Holdable)).map(|rule| rule.id);
+    let all = rules::ALL
+        .iter()
+        .filter(|rule| rule.has(Behavior::Holdable))
+        .map(|rule| rule.id);
     all.collect::<Vec<_>>().join(" and ")
 }
 
@@ -70,7 +73,11 @@ impl fmt::Display for Severity {
 
 impl fmt::Display for Lint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}: {}: {} [{}]", self.origin, self.severity, self.document, self.message, self.check)
+        write!(
+            f,
+            "{}: {}: {}: {} [{}]",
+            self.origin, self.severity, self.document, self.message, self.check
+        )
     }
 }
 
@@ -79,7 +86,10 @@ impl fmt::Display for Lint {
 pub fn lint(documents: &[PolicyDocument], now: Timestamp) -> Vec<Lint> {
     let mut all = Vec::new();
     for (position, document) in documents.iter().enumerate() {
-        let mut linter = Linter { document, found: Vec::new() };
+        let mut linter = Linter {
+            document,
+            found: Vec::new(),
+        };
         let earlier = &documents[..position];
         linter.name(earlier);
         match document {
@@ -106,7 +116,13 @@ struct Linter<'a> {
 }
 
 impl Linter<'_> {
-    fn add(&mut self, severity: Severity, check: &'static str, path: &str, message: impl Into<String>) {
+    fn add(
+        &mut self,
+        severity: Severity,
+        check: &'static str,
+        path: &str,
+        message: impl Into<String>,
+    ) {
         self.found.push(Lint {
             severity,
             check,
@@ -128,7 +144,10 @@ impl Linter<'_> {
         let (kind, name) = (self.document.kind(), self.document.name());
         if name.trim().is_empty() {
             self.error("empty-name", "metadata.name", "the name is empty");
-        } else if let Some(first) = earlier.iter().find(|other| other.kind() == kind && other.name() == name) {
+        } else if let Some(first) = earlier
+            .iter()
+            .find(|other| other.kind() == kind && other.name() == name)
+        {
             let place = first.places().at("metadata.name");
             self.error(
                 "duplicate-name",
@@ -140,15 +159,34 @@ impl Linter<'_> {
 
     /// The rule with this id; where there is none, that is an error.
     fn rule(&mut self, path: &str, id: &str) -> Option<&'static Rule> {
-        if let Some(rule) = rules::ALL.iter().copied().find(|rule| rule.id.eq_ignore_ascii_case(id)) {
+        if let Some(rule) = rules::ALL
+            .iter()
+            .copied()
+            .find(|rule| rule.id.eq_ignore_ascii_case(id))
+        {
             return Some(rule);
         }
         if has_wildcard(id) {
-            self.error("wildcard", path, format!("'{id}' has a wildcard; name each rule by its id"));
+            self.error(
+                "wildcard",
+                path,
+                format!("'{id}' has a wildcard; name each rule by its id"),
+            );
         } else if let Some(rule) = rules::find(id) {
-            self.error("unknown-rule", path, format!("'{id}' is the name of {}; documents name rules by id", rule.id));
+            self.error(
+                "unknown-rule",
+                path,
+                format!(
+                    "'{id}' is the name of {}; documents name rules by id",
+                    rule.id
+                ),
+            );
         } else {
-            self.error("unknown-rule", path, format!("there is no rule '{id}'{}", did_you_mean(id)));
+            self.error(
+                "unknown-rule",
+                path,
+                format!("there is no rule '{id}'{}", did_you_mean(id)),
+            );
         }
         None
     }
@@ -158,20 +196,32 @@ impl Linter<'_> {
         if name.trim().is_empty() {
             self.error("empty-name", path, format!("the {what} is empty"));
         } else if has_wildcard(name) {
-            self.error("wildcard", path, format!("'{name}' has a wildcard; a {what} is named exactly"));
+            self.error(
+                "wildcard",
+                path,
+                format!("'{name}' has a wildcard; a {what} is named exactly"),
+            );
         }
     }
 
     fn policy(&mut self, policy: &UpgradePolicy) {
         let spec = &policy.spec;
         for (index, namespace) in spec.r#match.namespaces.iter().enumerate() {
-            self.exact(&format!("spec.match.namespaces.{index}"), "namespace", namespace);
+            self.exact(
+                &format!("spec.match.namespaces.{index}"),
+                "namespace",
+                namespace,
+            );
         }
         for (index, release) in spec.r#match.releases.iter().enumerate() {
             self.exact(&format!("spec.match.releases.{index}"), "release", release);
         }
         if !overlap(&spec.r#match, &spec.r#match) {
-            self.warning("matches-nothing", "spec.match", "no namespace can meet all conditions of this match");
+            self.warning(
+                "matches-nothing",
+                "spec.match",
+                "no namespace can meet all conditions of this match",
+            );
         }
         if spec.rules.is_empty() && spec.self_accept.is_none() {
             self.warning("no-effect", "spec", "it sets no rule and no selfAccept");
@@ -187,21 +237,38 @@ impl Linter<'_> {
             if setting.action == PolicyAction::Hold
                 && let Some(rule) = rule.filter(|rule| !rule.has(Behavior::Holdable))
             {
-                let message = format!("Hold is for {} only; on {} it does what Enforce does", holdable(), rule.id);
+                let message = format!(
+                    "Hold is for {} only; on {} it does what Enforce does",
+                    holdable(),
+                    rule.id
+                );
                 self.error("hold", &path("action"), message);
             }
             if setting.params.strict && !heeds_strict(setting.action) {
-                let message = format!("strict changes nothing where the action is {:?}", setting.action);
+                let message = format!(
+                    "strict changes nothing where the action is {:?}",
+                    setting.action
+                );
                 self.warning("no-effect", &path("params.strict"), message);
             }
-            let Some(first) = spec.rules[..index].iter().position(|other| other.id.eq_ignore_ascii_case(&setting.id)) else {
+            let Some(first) = spec.rules[..index]
+                .iter()
+                .position(|other| other.id.eq_ignore_ascii_case(&setting.id))
+            else {
                 continue;
             };
             let place = self.document.places().at(&format!("spec.rules.{first}.id"));
             if effect(&spec.rules[first]) == effect(setting) {
-                self.warning("duplicate-rule", &path("id"), format!("{} is set the same at {place}", setting.id));
+                self.warning(
+                    "duplicate-rule",
+                    &path("id"),
+                    format!("{} is set the same at {place}", setting.id),
+                );
             } else {
-                let message = format!("{} is set otherwise at {place}; only the stricter one counts", setting.id);
+                let message = format!(
+                    "{} is set otherwise at {place}; only the stricter one counts",
+                    setting.id
+                );
                 self.error("duplicate-rule", &path("id"), message);
             }
         }
@@ -211,7 +278,9 @@ impl Linter<'_> {
         for (index, id) in ids.iter().enumerate() {
             let path = format!("spec.selfAccept.{index}");
             if self.rule(&path, id).is_some_and(|rule| rule.data_loss) {
-                let message = format!("{id} guards data: no deployer can accept it; an UpgradeException can let it pass");
+                let message = format!(
+                    "{id} guards data: no deployer can accept it; an UpgradeException can let it pass"
+                );
                 self.error("self-accept", &path, message);
             }
             self.repeated(&path, &ids[..index], id);
@@ -230,10 +299,15 @@ impl Linter<'_> {
         if spec.priority != other.priority || !overlap(&spec.r#match, &other.r#match) {
             return;
         }
-        let meet = format!("both have priority {} and may match the same release", spec.priority);
+        let meet = format!(
+            "both have priority {} and may match the same release",
+            spec.priority
+        );
         let theirs = decisive(other);
         for (id, index) in decisive(spec) {
-            let Some(their) = theirs.get(&id).copied() else { continue };
+            let Some(their) = theirs.get(&id).copied() else {
+                continue;
+            };
             if effect(&spec.rules[index]) != effect(&other.rules[their]) {
                 let message = format!(
                     "{id} is {} here and {} in '{}' ({}); {meet}, so the stricter one wins: set another priority",
@@ -242,7 +316,11 @@ impl Linter<'_> {
                     before.metadata.name,
                     places.at(&format!("spec.rules.{their}.action")),
                 );
-                self.warning("contradiction", &format!("spec.rules.{index}.action"), message);
+                self.warning(
+                    "contradiction",
+                    &format!("spec.rules.{index}.action"),
+                    message,
+                );
             }
         }
         if let (Some(mine), Some(theirs)) = (&spec.self_accept, &other.self_accept)
@@ -267,7 +345,10 @@ impl Linter<'_> {
             if let Some(rule) = self.rule(&path, id)
                 && rule.default == DefaultAction::Audit
             {
-                let message = format!("{} ({}) never denies or warns; there is nothing to let pass", rule.id, rule.name);
+                let message = format!(
+                    "{} ({}) never denies or warns; there is nothing to let pass",
+                    rule.id, rule.name
+                );
                 self.warning("no-effect", &path, message);
             }
             self.repeated(&path, &spec.rules[..index], id);
@@ -276,19 +357,33 @@ impl Linter<'_> {
         self.exact("spec.release", "release", &spec.release);
         for (path, versions) in [("spec.from", &spec.from), ("spec.to", &spec.to)] {
             if matches!(versions, Some(VersionMatch::Range(range)) if range.is_any()) {
-                self.warning("wildcard", path, "'*' sets no bound; leave the field out or name the versions");
+                self.warning(
+                    "wildcard",
+                    path,
+                    "'*' sets no bound; leave the field out or name the versions",
+                );
             }
         }
-        for (path, what, text) in [("spec.reason", "reason", &spec.reason), ("spec.owner", "owner", &spec.owner)] {
+        for (path, what, text) in [
+            ("spec.reason", "reason", &spec.reason),
+            ("spec.owner", "owner", &spec.owner),
+        ] {
             if text.trim().is_empty() {
                 self.error("empty-field", path, format!("the {what} is empty"));
             }
         }
         let latest = now.checked_add(MAX_AHEAD).unwrap_or(Timestamp::MAX);
         if spec.expires <= now {
-            self.warning("expired", "spec.expires", format!("it expired at {} and lets nothing pass", spec.expires));
+            self.warning(
+                "expired",
+                "spec.expires",
+                format!("it expired at {} and lets nothing pass", spec.expires),
+            );
         } else if spec.expires > latest {
-            let message = format!("it expires at {}, more than 30 days ahead; the latest is {latest:.0}", spec.expires);
+            let message = format!(
+                "it expires at {}, more than 30 days ahead; the latest is {latest:.0}",
+                spec.expires
+            );
             self.error("too-far-ahead", "spec.expires", message);
         }
     }
@@ -306,7 +401,10 @@ const fn heeds_strict(action: PolicyAction) -> bool {
 
 /// What a setting comes to.
 fn effect(setting: &RuleSetting) -> (PolicyAction, bool) {
-    (setting.action, setting.params.strict && heeds_strict(setting.action))
+    (
+        setting.action,
+        setting.params.strict && heeds_strict(setting.action),
+    )
 }
 
 fn described(setting: &RuleSetting) -> String {
@@ -322,7 +420,9 @@ fn decisive(spec: &PolicySpec) -> BTreeMap<String, usize> {
         (action.strictness(), strict)
     };
     for (index, setting) in spec.rules.iter().enumerate() {
-        let counts = settings.entry(setting.id.to_ascii_uppercase()).or_insert(index);
+        let counts = settings
+            .entry(setting.id.to_ascii_uppercase())
+            .or_insert(index);
         if strictness(index) > strictness(*counts) {
             *counts = index;
         }
@@ -354,24 +454,38 @@ impl<'a> LabelDemand<'a> {
     }
 
     fn can_be_met(&self) -> bool {
-        !(self.present && self.absent) && self.allowed.as_ref().is_none_or(|allowed| !allowed.is_subset(&self.forbidden))
+        !(self.present && self.absent)
+            && self
+                .allowed
+                .as_ref()
+                .is_none_or(|allowed| !allowed.is_subset(&self.forbidden))
     }
 }
 
 /// Whether one release can be meant by both. Where that is not known (labels that may stand together), it can.
 fn overlap(one: &Match, other: &Match) -> bool {
-    let apart = |a: &[String], b: &[String]| !a.is_empty() && !b.is_empty() && !a.iter().any(|name| b.contains(name));
+    let apart = |a: &[String], b: &[String]| {
+        !a.is_empty() && !b.is_empty() && !a.iter().any(|name| b.contains(name))
+    };
     if apart(&one.releases, &other.releases) {
         return false;
     }
     let mut labels: BTreeMap<&str, LabelDemand<'_>> = BTreeMap::new();
     for part in [one, other] {
         if !part.namespaces.is_empty() {
-            labels.entry(NAMESPACE_NAME).or_default().one_of(part.namespaces.iter().map(String::as_str));
+            labels
+                .entry(NAMESPACE_NAME)
+                .or_default()
+                .one_of(part.namespaces.iter().map(String::as_str));
         }
-        let Some(selector) = &part.namespace_selector else { continue };
+        let Some(selector) = &part.namespace_selector else {
+            continue;
+        };
         for (key, value) in &selector.match_labels {
-            labels.entry(key).or_default().one_of(std::iter::once(value.as_str()));
+            labels
+                .entry(key)
+                .or_default()
+                .one_of(std::iter::once(value.as_str()));
         }
         for expression in &selector.match_expressions {
             let demand = labels.entry(&expression.key).or_default();
@@ -392,12 +506,21 @@ fn did_you_mean(id: &str) -> String {
     if id.len() > MAX_TYPO {
         return String::new();
     }
-    let letters: String = id.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_uppercase();
-    let as_id = if letters.starts_with(|first: char| first.is_ascii_digit()) { format!("MG{letters}") } else { letters };
+    let letters: String = id
+        .chars()
+        .filter(char::is_ascii_alphanumeric)
+        .collect::<String>()
+        .to_ascii_uppercase();
+    let as_id = if letters.starts_with(|first: char| first.is_ascii_digit()) {
+        format!("MG{letters}")
+    } else {
+        letters
+    };
     let as_name = id.to_ascii_lowercase().replace(['_', ' '], "-");
     let distances = rules::ALL.iter().filter_map(|rule| {
         let by_id = Some(distance(&as_id, rule.id)).filter(|distance| *distance <= 1);
-        let by_name = Some(distance(&as_name, rule.name)).filter(|distance| *distance <= rule.name.len() / 4);
+        let by_name =
+            Some(distance(&as_name, rule.name)).filter(|distance| *distance <= rule.name.len() / 4);
         Some((by_id.into_iter().chain(by_name).min()?, *rule))
     });
     let near: Vec<(usize, &Rule)> = distances.collect();
@@ -407,7 +530,11 @@ fn did_you_mean(id: &str) -> String {
         .filter(|(distance, _)| Some(*distance) == best)
         .map(|(_, rule)| format!("{} ({})", rule.id, rule.name))
         .collect();
-    if names.is_empty() || names.len() > 3 { String::new() } else { format!("; did you mean {}?", names.join(" or ")) }
+    if names.is_empty() || names.len() > 3 {
+        String::new()
+    } else {
+        format!("; did you mean {}?", names.join(" or "))
+    }
 }
 
 /// Letters to insert, drop, replace or swap with their neighbour until one text is the other.
@@ -448,17 +575,24 @@ mod tests {
     /// Every finding as `line severity check`.
     fn found(text: &str) -> Vec<String> {
         let all = lint(&documents(text), NOW.parse().unwrap());
-        all.iter().map(|lint| format!("{} {} {}", lint.origin.line, lint.severity, lint.check)).collect()
+        all.iter()
+            .map(|lint| format!("{} {} {}", lint.origin.line, lint.severity, lint.check))
+            .collect()
     }
 
     fn messages(text: &str) -> String {
-        lint(&documents(text), NOW.parse().unwrap()).iter().map(|lint| format!("{lint}\n")).collect()
+        lint(&documents(text), NOW.parse().unwrap())
+            .iter()
+            .map(|lint| format!("{lint}\n"))
+            .collect()
     }
 
     /// The spec begins on line 5.
     fn policy(name: &str, spec: &str) -> String {
         let spec: String = spec.lines().map(|line| format!("  {line}\n")).collect();
-        format!("---\napiVersion: guard.milvus.io/v1alpha1\nkind: UpgradePolicy\nmetadata: {{name: {name}}}\nspec:\n{spec}")
+        format!(
+            "---\napiVersion: guard.milvus.io/v1alpha1\nkind: UpgradePolicy\nmetadata: {{name: {name}}}\nspec:\n{spec}"
+        )
     }
 
     /// `rules` is on line 6, then namespace, release, reason, owner, expires.
@@ -477,8 +611,13 @@ mod tests {
                 None => fields.push((key, value)),
             }
         }
-        let spec: String = fields.iter().map(|(key, value)| format!("  {key}: {value}\n")).collect();
-        format!("---\napiVersion: guard.milvus.io/v1alpha1\nkind: UpgradeException\nmetadata: {{name: e}}\nspec:\n{spec}")
+        let spec: String = fields
+            .iter()
+            .map(|(key, value)| format!("  {key}: {value}\n"))
+            .collect();
+        format!(
+            "---\napiVersion: guard.milvus.io/v1alpha1\nkind: UpgradeException\nmetadata: {{name: e}}\nspec:\n{spec}"
+        )
     }
 
     const NONE: [&str; 0] = [];
@@ -501,7 +640,12 @@ mod tests {
         );
         assert_eq!(
             found(&text),
-            ["7 error unknown-rule", "8 error unknown-rule", "9 error unknown-rule", "9 error unknown-rule"]
+            [
+                "7 error unknown-rule",
+                "8 error unknown-rule",
+                "9 error unknown-rule",
+                "9 error unknown-rule"
+            ]
         );
         let said = messages(&text);
         for part in [
@@ -512,15 +656,30 @@ mod tests {
         ] {
             assert!(said.contains(part), "{part}: {said}");
         }
-        assert!(said.starts_with("p.yaml:7: error: UpgradePolicy/a: there is no rule"), "{said}");
-        assert_eq!(found(&exception(&[("rules", "[XX]")])), ["6 error unknown-rule"]);
+        assert!(
+            said.starts_with("p.yaml:7: error: UpgradePolicy/a: there is no rule"),
+            "{said}"
+        );
+        assert_eq!(
+            found(&exception(&[("rules", "[XX]")])),
+            ["6 error unknown-rule"]
+        );
     }
 
     #[test]
     fn suggestions_are_few_or_none() {
-        assert_eq!(did_you_mean("MG-201"), "; did you mean MG201 (component-order)?");
-        assert_eq!(did_you_mean("201"), "; did you mean MG201 (component-order)?");
-        assert_eq!(did_you_mean("Component_Order"), "; did you mean MG201 (component-order)?");
+        assert_eq!(
+            did_you_mean("MG-201"),
+            "; did you mean MG201 (component-order)?"
+        );
+        assert_eq!(
+            did_you_mean("201"),
+            "; did you mean MG201 (component-order)?"
+        );
+        assert_eq!(
+            did_you_mean("Component_Order"),
+            "; did you mean MG201 (component-order)?"
+        );
         assert_eq!(did_you_mean("MG209"), "", "every 20x is as near");
         assert_eq!(did_you_mean("something-else-altogether"), "");
         assert_eq!(did_you_mean(&"MG".repeat(500)), "");
@@ -528,22 +687,39 @@ mod tests {
 
     #[test]
     fn distances_count_swaps_once() {
-        for (from, to, expected) in
-            [("", "", 0), ("", "ab", 2), ("ab", "", 2), ("ab", "ba", 1), ("MG021", "MG201", 1), ("kitten", "sitting", 3)]
-        {
+        for (from, to, expected) in [
+            ("", "", 0),
+            ("", "ab", 2),
+            ("ab", "", 2),
+            ("ab", "ba", 1),
+            ("MG021", "MG201", 1),
+            ("kitten", "sitting", 3),
+        ] {
             assert_eq!(distance(from, to), expected, "{from} {to}");
         }
     }
 
     #[test]
     fn a_rule_is_set_once() {
-        let text =
-            |second: &str| policy("a", &format!("rules:\n- {{id: MG201, action: Warn}}\n- {{id: mg201, action: {second}}}"));
+        let text = |second: &str| {
+            policy(
+                "a",
+                &format!(
+                    "rules:\n- {{id: MG201, action: Warn}}\n- {{id: mg201, action: {second}}}"
+                ),
+            )
+        };
         assert_eq!(found(&text("Enforce")), ["8 error duplicate-rule"]);
         assert_eq!(found(&text("Warn")), ["8 warning duplicate-rule"]);
         assert!(messages(&text("Enforce")).contains("is set otherwise at p.yaml:7"));
-        assert_eq!(found(&policy("a", "selfAccept: [MG201, MG201]")), ["6 warning duplicate-rule"]);
-        assert_eq!(found(&exception(&[("rules", "[MG201, mg201]")])), ["6 warning duplicate-rule"]);
+        assert_eq!(
+            found(&policy("a", "selfAccept: [MG201, MG201]")),
+            ["6 warning duplicate-rule"]
+        );
+        assert_eq!(
+            found(&exception(&[("rules", "[MG201, mg201]")])),
+            ["6 warning duplicate-rule"]
+        );
     }
 
     #[test]
@@ -551,16 +727,34 @@ mod tests {
         let pair = |first: &str, second: &str| {
             found(&format!(
                 "{}{}",
-                policy("a", &format!("rules: [{{id: MG201, action: Warn}}]\n{first}")),
-                policy("b", &format!("rules: [{{id: MG201, action: Enforce}}]\n{second}"))
+                policy(
+                    "a",
+                    &format!("rules: [{{id: MG201, action: Warn}}]\n{first}")
+                ),
+                policy(
+                    "b",
+                    &format!("rules: [{{id: MG201, action: Enforce}}]\n{second}")
+                )
             ))
         };
         let here = |line: u32| vec![format!("{line} warning contradiction")];
         assert_eq!(pair("priority: 0", ""), here(13));
         assert_eq!(pair("priority: 1", ""), NONE);
-        assert_eq!(pair("match: {namespaces: [x, y]}", "match: {namespaces: [y]}"), here(13));
-        assert_eq!(pair("match: {namespaces: [x]}", "match: {namespaces: [y]}"), NONE);
-        assert_eq!(pair("match: {namespaces: [x], releases: [r]}", "match: {namespaces: [x], releases: [q]}"), NONE);
+        assert_eq!(
+            pair("match: {namespaces: [x, y]}", "match: {namespaces: [y]}"),
+            here(13)
+        );
+        assert_eq!(
+            pair("match: {namespaces: [x]}", "match: {namespaces: [y]}"),
+            NONE
+        );
+        assert_eq!(
+            pair(
+                "match: {namespaces: [x], releases: [r]}",
+                "match: {namespaces: [x], releases: [q]}"
+            ),
+            NONE
+        );
         assert_eq!(
             pair(
                 "match: {namespaceSelector: {matchLabels: {env: prod}}}",
@@ -590,34 +784,74 @@ mod tests {
             NONE
         );
         assert_eq!(
-            pair("match: {namespaces: [x]}", "match: {namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: y}}}"),
+            pair(
+                "match: {namespaces: [x]}",
+                "match: {namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: y}}}"
+            ),
             NONE
         );
     }
 
     #[test]
     fn what_comes_to_the_same_is_no_contradiction() {
-        let two = |first: &str, second: &str| found(&format!("{}{}", policy("a", first), policy("b", second)));
-        assert_eq!(two("rules: [{id: MG201, action: Warn}]", "rules: [{id: mg201, action: Warn}]"), NONE);
-        assert_eq!(two("rules: [{id: MG201, action: Warn}]", "rules: [{id: MG102, action: Enforce}]"), NONE);
-        let strict =
-            two("rules: [{id: MG102, action: Enforce}]", "rules: [{id: MG102, action: Enforce, params: {strict: true}}]");
+        let two = |first: &str, second: &str| {
+            found(&format!("{}{}", policy("a", first), policy("b", second)))
+        };
+        assert_eq!(
+            two(
+                "rules: [{id: MG201, action: Warn}]",
+                "rules: [{id: mg201, action: Warn}]"
+            ),
+            NONE
+        );
+        assert_eq!(
+            two(
+                "rules: [{id: MG201, action: Warn}]",
+                "rules: [{id: MG102, action: Enforce}]"
+            ),
+            NONE
+        );
+        let strict = two(
+            "rules: [{id: MG102, action: Enforce}]",
+            "rules: [{id: MG102, action: Enforce, params: {strict: true}}]",
+        );
         assert_eq!(strict, ["12 warning contradiction"]);
-        assert_eq!(two("selfAccept: [MG104, MG105]", "selfAccept: [MG105, mg104]"), NONE);
-        assert_eq!(two("selfAccept: [MG104]", "selfAccept: []"), ["12 error contradiction"]);
+        assert_eq!(
+            two("selfAccept: [MG104, MG105]", "selfAccept: [MG105, mg104]"),
+            NONE
+        );
+        assert_eq!(
+            two("selfAccept: [MG104]", "selfAccept: []"),
+            ["12 error contradiction"]
+        );
     }
 
     #[test]
     fn hold_is_for_mg201() {
-        assert_eq!(found(&policy("a", "rules:\n- id: MG102\n  action: Hold")), ["8 error hold"]);
-        assert_eq!(found(&policy("a", "rules:\n- id: mg201\n  action: Hold")), NONE);
+        assert_eq!(
+            found(&policy("a", "rules:\n- id: MG102\n  action: Hold")),
+            ["8 error hold"]
+        );
+        assert_eq!(
+            found(&policy("a", "rules:\n- id: mg201\n  action: Hold")),
+            NONE
+        );
     }
 
     #[test]
     fn rules_that_guard_data_are_never_self_accepted() {
         for rule in rules::ALL {
-            let expected: &[&str] = if rule.data_loss { &["6 error self-accept"] } else { &[] };
-            assert_eq!(found(&policy("a", &format!("selfAccept: [{}]", rule.id))), expected, "{}", rule.id);
+            let expected: &[&str] = if rule.data_loss {
+                &["6 error self-accept"]
+            } else {
+                &[]
+            };
+            assert_eq!(
+                found(&policy("a", &format!("selfAccept: [{}]", rule.id))),
+                expected,
+                "{}",
+                rule.id
+            );
         }
     }
 
@@ -626,8 +860,7 @@ mod tests {
         let strict = "rules:\n- id: MG102\n  action: Audit\n  params: {strict: true}";
         assert_eq!(found(&policy("a", strict)), ["9 warning no-effect"]);
         assert_eq!(found(&policy("a", "priority: 3")), ["6 warning no-effect"]);
-        let never =
-            "rules: [{id: MG201, action: Warn}]\nmatch:\n  namespaceSelector: {matchExpressions: [{key: env, operator: In}]}";
+        let never = "rules: [{id: MG201, action: Warn}]\nmatch:\n  namespaceSelector: {matchExpressions: [{key: env, operator: In}]}";
         assert_eq!(found(&policy("a", never)), ["8 warning matches-nothing"]);
     }
 
@@ -635,35 +868,75 @@ mod tests {
     fn exceptions_end_within_thirty_days() {
         let at = |expires: &str| found(&exception(&[("expires", expires)]));
         assert_eq!(at("2025-12-31T23:59:59Z"), ["11 warning expired"]);
-        assert_eq!(at(NOW), ["11 warning expired"], "at that very moment it no longer counts");
+        assert_eq!(
+            at(NOW),
+            ["11 warning expired"],
+            "at that very moment it no longer counts"
+        );
         assert_eq!(at("2026-01-01T00:00:01Z"), NONE);
         assert_eq!(at("2026-01-31T00:00:00Z"), NONE);
         assert_eq!(at("2026-01-31T00:00:01Z"), ["11 error too-far-ahead"]);
-        assert!(messages(&exception(&[("expires", "2027-01-01T00:00:00Z")])).contains("the latest is 2026-01-31T00:00:00Z"));
-        assert!(lint(&documents(&exception(&[])), Timestamp::MAX).len() == 1, "the end of time is no overflow");
+        assert!(
+            messages(&exception(&[("expires", "2027-01-01T00:00:00Z")]))
+                .contains("the latest is 2026-01-31T00:00:00Z")
+        );
+        assert!(
+            lint(&documents(&exception(&[])), Timestamp::MAX).len() == 1,
+            "the end of time is no overflow"
+        );
     }
 
     #[test]
     fn names_are_exact() {
-        assert_eq!(found(&exception(&[("namespace", "\"*\"")])), ["7 error wildcard"]);
-        assert_eq!(found(&exception(&[("release", "prod-*")])), ["8 error wildcard"]);
-        assert_eq!(found(&exception(&[("rules", "[\"MG2*\"]")])), ["6 error wildcard"]);
-        assert_eq!(found(&exception(&[("to", "\"*\"")])), ["12 warning wildcard"]);
-        assert_eq!(found(&exception(&[("namespace", "\"\"")])), ["7 error empty-name"]);
-        let in_match = policy("a", "match:\n  namespaces:\n  - prod-*\n  releases: [\"?\"]\nrules: [{id: MG201, action: Warn}]");
+        assert_eq!(
+            found(&exception(&[("namespace", "\"*\"")])),
+            ["7 error wildcard"]
+        );
+        assert_eq!(
+            found(&exception(&[("release", "prod-*")])),
+            ["8 error wildcard"]
+        );
+        assert_eq!(
+            found(&exception(&[("rules", "[\"MG2*\"]")])),
+            ["6 error wildcard"]
+        );
+        assert_eq!(
+            found(&exception(&[("to", "\"*\"")])),
+            ["12 warning wildcard"]
+        );
+        assert_eq!(
+            found(&exception(&[("namespace", "\"\"")])),
+            ["7 error empty-name"]
+        );
+        let in_match = policy(
+            "a",
+            "match:\n  namespaces:\n  - prod-*\n  releases: [\"?\"]\nrules: [{id: MG201, action: Warn}]",
+        );
         assert_eq!(found(&in_match), ["8 error wildcard", "9 error wildcard"]);
     }
 
     #[test]
     fn reason_and_owner_are_given() {
-        assert_eq!(found(&exception(&[("reason", "\" \""), ("owner", "\"\"")])), ["9 error empty-field", "10 error empty-field"]);
+        assert_eq!(
+            found(&exception(&[("reason", "\" \""), ("owner", "\"\"")])),
+            ["9 error empty-field", "10 error empty-field"]
+        );
     }
 
     #[test]
     fn exceptions_name_rules_that_deny_or_warn() {
         for rule in rules::ALL {
-            let expected: &[&str] = if rule.default == DefaultAction::Audit { &["6 warning no-effect"] } else { &[] };
-            assert_eq!(found(&exception(&[("rules", &format!("[{}]", rule.id))])), expected, "{}", rule.id);
+            let expected: &[&str] = if rule.default == DefaultAction::Audit {
+                &["6 warning no-effect"]
+            } else {
+                &[]
+            };
+            assert_eq!(
+                found(&exception(&[("rules", &format!("[{}]", rule.id))])),
+                expected,
+                "{}",
+                rule.id
+            );
         }
         assert_eq!(found(&exception(&[("rules", "[]")])), ["6 error no-effect"]);
     }
@@ -673,8 +946,15 @@ mod tests {
         let one = policy("e", "rules: [{id: MG201, action: Warn}]");
         assert_eq!(found(&format!("{one}{one}")), ["10 error duplicate-name"]);
         assert!(messages(&format!("{one}{one}")).contains("p.yaml:4 has the same name"));
-        assert_eq!(found(&format!("{one}{}", exception(&[]))), NONE, "kinds have names of their own");
-        assert_eq!(found(&policy("\"\"", "rules: [{id: MG201, action: Warn}]")), ["4 error empty-name"]);
+        assert_eq!(
+            found(&format!("{one}{}", exception(&[]))),
+            NONE,
+            "kinds have names of their own"
+        );
+        assert_eq!(
+            found(&policy("\"\"", "rules: [{id: MG201, action: Warn}]")),
+            ["4 error empty-name"]
+        );
     }
 
     proptest! {

@@ -6,5 +6,7 @@ pub mod lint;
 pub mod read;
 pub mod resolve;
 
-pub use crate::api::policy::{ExceptionSpec, PolicyAction, PolicyDocument, PolicySpec, UpgradeException, UpgradePolicy};
+pub use crate::api::policy::{
+    ExceptionSpec, PolicyAction, PolicyDocument, PolicySpec, UpgradeException, UpgradePolicy,
+};
 pub use resolve::{Action, Applied, PolicySet};

@@ -49,21 +49,38 @@ pub fn read(text: &str, source: &str) -> (Vec<PolicyDocument>, Vec<PolicyError>)
     for document in documents(text) {
         match document {
             Ok(Document { index, root }) => {
-                let origin = Origin { source: source.clone(), document: index, line: root.line };
-                match one(&root, &origin).and_then(|policy| known_metadata(&root, &origin).map(|()| policy)) {
+                let origin = Origin {
+                    source: source.clone(),
+                    document: index,
+                    line: root.line,
+                };
+                match one(&root, &origin)
+                    .and_then(|policy| known_metadata(&root, &origin).map(|()| policy))
+                {
                     Ok(policy) => read.push(policy),
                     Err(error) => errors.push(error),
                 }
             }
             Err(error) => errors.push(PolicyError {
-                origin: Origin { source: source.clone(), document: error.document, line: error.line },
+                origin: Origin {
+                    source: source.clone(),
+                    document: error.document,
+                    line: error.line,
+                },
                 message: error.message,
             }),
         }
     }
     if read.is_empty() && errors.is_empty() {
-        let origin = Origin { source, document: 1, line: 1 };
-        errors.push(PolicyError { origin, message: "holds no document".into() });
+        let origin = Origin {
+            source,
+            document: 1,
+            line: 1,
+        };
+        errors.push(PolicyError {
+            origin,
+            message: "holds no document".into(),
+        });
     }
     (read, errors)
 }
@@ -73,15 +90,28 @@ pub fn read(text: &str, source: &str) -> (Vec<PolicyDocument>, Vec<PolicyError>)
 /// # Errors
 /// Where it is no policy or exception.
 pub fn from_node(root: &Tree<'_>, source: &str) -> Result<PolicyDocument, PolicyError> {
-    one(root, &Origin { source: source.into(), document: 1, line: root.line })
+    one(
+        root,
+        &Origin {
+            source: source.into(),
+            document: 1,
+            line: root.line,
+        },
+    )
 }
 
 fn one(root: &Tree<'_>, origin: &Origin) -> Result<PolicyDocument, PolicyError> {
-    let fail = |line: u32, message: String| PolicyError { origin: origin.at_line(line), message };
+    let fail = |line: u32, message: String| PolicyError {
+        origin: origin.at_line(line),
+        message,
+    };
     let line_of = |key: &str| root.get(key).map_or(root.line, |node| node.line);
     let api = root.text_at(&["apiVersion"]).unwrap_or_default();
     if api != API_VERSION {
-        return Err(fail(line_of("apiVersion"), format!("apiVersion is '{api}', expected {API_VERSION}")));
+        return Err(fail(
+            line_of("apiVersion"),
+            format!("apiVersion is '{api}', expected {API_VERSION}"),
+        ));
     }
     let places = || Places::new(origin.clone(), root.clone().into_owned());
     match root.text_at(&["kind"]) {
@@ -89,25 +119,44 @@ fn one(root: &Tree<'_>, origin: &Origin) -> Result<PolicyDocument, PolicyError> 
         Some("UpgradeException") => Ok(PolicyDocument::Exception(typed(root, origin)?, places())),
         kind => Err(fail(
             line_of("kind"),
-            format!("kind is '{}', expected UpgradePolicy or UpgradeException", kind.unwrap_or_default()),
+            format!(
+                "kind is '{}', expected UpgradePolicy or UpgradeException",
+                kind.unwrap_or_default()
+            ),
         )),
     }
 }
 
 fn known_metadata(root: &Tree<'_>, origin: &Origin) -> Result<(), PolicyError> {
-    let unknown = root.get("metadata").into_iter().flat_map(Tree::entries).find(|(key, _)| !METADATA.contains(key));
+    let unknown = root
+        .get("metadata")
+        .into_iter()
+        .flat_map(Tree::entries)
+        .find(|(key, _)| !METADATA.contains(key));
     unknown.map_or(Ok(()), |(key, node)| {
-        Err(PolicyError { origin: origin.at_line(node.line), message: format!("metadata.{key}: unknown field `{key}`") })
+        Err(PolicyError {
+            origin: origin.at_line(node.line),
+            message: format!("metadata.{key}: unknown field `{key}`"),
+        })
     })
 }
 
 fn typed<T: DeserializeOwned>(root: &Tree<'_>, origin: &Origin) -> Result<Box<T>, PolicyError> {
-    serde_path_to_error::deserialize(root.to_json()).map(Box::new).map_err(|error| {
-        let line = line_at(root, error.path());
-        let path = error.path().to_string();
-        let place = if path == "." { String::new() } else { format!("{path}: ") };
-        PolicyError { origin: origin.at_line(line), message: format!("{place}{}", error.inner()) }
-    })
+    serde_path_to_error::deserialize(root.to_json())
+        .map(Box::new)
+        .map_err(|error| {
+            let line = line_at(root, error.path());
+            let path = error.path().to_string();
+            let place = if path == "." {
+                String::new()
+            } else {
+                format!("{path}: ")
+            };
+            PolicyError {
+                origin: origin.at_line(line),
+                message: format!("{place}{}", error.inner()),
+            }
+        })
 }
 
 /// The line of the deepest value on a path, nulls included.
@@ -117,7 +166,10 @@ fn line_at(root: &Tree<'_>, path: &serde_path_to_error::Path) -> u32 {
     for segment in path {
         let next = match segment {
             Segment::Seq { index } => node.items().nth(*index),
-            Segment::Map { key } => node.entries().find(|(name, _)| name == key).map(|(_, value)| value),
+            Segment::Map { key } => node
+                .entries()
+                .find(|(name, _)| name == key)
+                .map(|(_, value)| value),
             Segment::Enum { .. } | Segment::Unknown => None,
         };
         match next {
@@ -138,8 +190,21 @@ mod tests {
     fn documents_are_read_with_their_place() {
         let (read, errors) = read(&format!("{GOOD}---\n{GOOD}"), "p.yaml");
         assert!(errors.is_empty(), "{errors:?}");
-        let [PolicyDocument::Policy(_, first), PolicyDocument::Policy(_, second)] = read.as_slice() else { panic!("{read:?}") };
-        assert_eq!((first.origin.line, second.origin.document, second.origin.line), (1, 2, 8));
+        let [
+            PolicyDocument::Policy(_, first),
+            PolicyDocument::Policy(_, second),
+        ] = read.as_slice()
+        else {
+            panic!("{read:?}")
+        };
+        assert_eq!(
+            (
+                first.origin.line,
+                second.origin.document,
+                second.origin.line
+            ),
+            (1, 2, 8)
+        );
     }
 
     const EXCEPTION: &str = "apiVersion: guard.milvus.io/v1alpha1\nkind: UpgradeException\nmetadata: {name: e}\nspec:\n  rules: [MG201]\n  namespace: milvus\n  release: my-release\n  from: \"2.5\"\n  to: \">=2.6.0\"\n  reason: r\n  owner: o\n  expires: 2026-01-31T00:00:00Z\n";
@@ -148,29 +213,67 @@ mod tests {
     fn values_are_found_again_by_path() {
         let (read, errors) = read(&format!("{GOOD}---\n{EXCEPTION}"), "p.yaml");
         assert!(errors.is_empty(), "{errors:?}");
-        let [policy, exception] = read.as_slice() else { panic!("{read:?}") };
+        let [policy, exception] = read.as_slice() else {
+            panic!("{read:?}")
+        };
         assert_eq!(
-            (policy.kind(), policy.name(), exception.kind(), exception.name()),
+            (
+                policy.kind(),
+                policy.name(),
+                exception.kind(),
+                exception.name()
+            ),
             ("UpgradePolicy", "a", "UpgradeException", "e")
         );
-        assert_eq!(policy.places().at("spec.rules.0.action").to_string(), "p.yaml:6");
-        assert_eq!(policy.places().at("spec.rules.7.action").line, 6, "the list itself");
+        assert_eq!(
+            policy.places().at("spec.rules.0.action").to_string(),
+            "p.yaml:6"
+        );
+        assert_eq!(
+            policy.places().at("spec.rules.7.action").line,
+            6,
+            "the list itself"
+        );
         assert_eq!(exception.places().at("spec.expires").line, 19);
-        assert_eq!(Places::from(policy.places().origin.clone()).at("spec.rules").line, 1);
+        assert_eq!(
+            Places::from(policy.places().origin.clone())
+                .at("spec.rules")
+                .line,
+            1
+        );
     }
 
     #[test]
     fn errors_of_exceptions_say_what_is_expected() {
-        let message = |text: &str| read(text, "e.yaml").1.first().map(ToString::to_string).unwrap_or_default();
+        let message = |text: &str| {
+            read(text, "e.yaml")
+                .1
+                .first()
+                .map(ToString::to_string)
+                .unwrap_or_default()
+        };
         let unquoted = message(&EXCEPTION.replace("\"2.5\"", "2.5"));
-        assert!(unquoted.starts_with("e.yaml:8: spec.from: ") && unquoted.contains("a version in quotes"), "{unquoted}");
+        assert!(
+            unquoted.starts_with("e.yaml:8: spec.from: ")
+                && unquoted.contains("a version in quotes"),
+            "{unquoted}"
+        );
         let range = message(&EXCEPTION.replace(">=2.6.0", "2.6.x"));
-        assert!(range.starts_with("e.yaml:9: spec.to: ") && range.contains("2.6.x"), "{range}");
+        assert!(
+            range.starts_with("e.yaml:9: spec.to: ") && range.contains("2.6.x"),
+            "{range}"
+        );
         let expires = message(&EXCEPTION.replace("2026-01-31T00:00:00Z", "2026-01-31"));
-        assert!(expires.starts_with("e.yaml:12: spec.expires: "), "{expires}");
+        assert!(
+            expires.starts_with("e.yaml:12: spec.expires: "),
+            "{expires}"
+        );
         let missing = message(&EXCEPTION.replace("  owner: o\n", ""));
         assert!(missing.contains("spec: missing field `owner`"), "{missing}");
-        assert!(message(&EXCEPTION.replace("owner: o", "owner:")).starts_with("e.yaml:11: spec.owner: "));
+        assert!(
+            message(&EXCEPTION.replace("owner: o", "owner:"))
+                .starts_with("e.yaml:11: spec.owner: ")
+        );
     }
 
     #[test]
@@ -179,12 +282,24 @@ mod tests {
             "apiVersion": API_VERSION, "kind": "UpgradePolicy", "metadata": {"name": "a", "newField": 1}, "spec": {},
         });
         let document = from_node(&Tree::from_json(&object), "cluster").unwrap();
-        assert_eq!((document.name(), document.places().at("spec.rules").to_string().as_str()), ("a", "cluster"));
+        assert_eq!(
+            (
+                document.name(),
+                document.places().at("spec.rules").to_string().as_str()
+            ),
+            ("a", "cluster")
+        );
     }
 
     #[test]
     fn unknown_fields_are_errors_everywhere() {
-        let message = |text: &str| read(text, "p.yaml").1.first().map(ToString::to_string).unwrap_or_default();
+        let message = |text: &str| {
+            read(text, "p.yaml")
+                .1
+                .first()
+                .map(ToString::to_string)
+                .unwrap_or_default()
+        };
         assert_eq!(
             message(&GOOD.replace("{name: a}", "{name: a, label: {}}")),
             "p.yaml:3: metadata.label: unknown field `label`"
@@ -194,24 +309,44 @@ mod tests {
             "",
             "what kubectl prints is read back"
         );
-        assert!(message(&format!("{GOOD}      params: {{}}\n")).starts_with("p.yaml:"), "not YAML");
+        assert!(
+            message(&format!("{GOOD}      params: {{}}\n")).starts_with("p.yaml:"),
+            "not YAML"
+        );
         assert!(
             message(&GOOD.replace("action: Warn", "action: Warn, params: {strictly: true}"))
                 .starts_with("p.yaml:6: spec.rules[0].params")
         );
-        assert!(message(&format!("{GOOD}specs: 1\n")).starts_with("p.yaml:7: specs: unknown field"));
+        assert!(
+            message(&format!("{GOOD}specs: 1\n")).starts_with("p.yaml:7: specs: unknown field")
+        );
     }
 
     #[test]
     fn errors_name_their_line() {
-        let message = |text: &str| read(text, "p.yaml").1.first().map(ToString::to_string).unwrap_or_default();
-        assert!(message(&GOOD.replace("Warn", "warn")).starts_with("p.yaml:6: spec.rules[0].action: unknown variant"));
+        let message = |text: &str| {
+            read(text, "p.yaml")
+                .1
+                .first()
+                .map(ToString::to_string)
+                .unwrap_or_default()
+        };
+        assert!(
+            message(&GOOD.replace("Warn", "warn"))
+                .starts_with("p.yaml:6: spec.rules[0].action: unknown variant")
+        );
         assert!(message(&GOOD.replace("rules:", "rulez:")).contains("unknown field `rulez`"));
-        assert!(message(&GOOD.replace("UpgradePolicy", "Policy")).starts_with("p.yaml:2: kind is 'Policy'"));
+        assert!(
+            message(&GOOD.replace("UpgradePolicy", "Policy"))
+                .starts_with("p.yaml:2: kind is 'Policy'")
+        );
         assert!(message(&GOOD.replace("v1alpha1", "v2")).starts_with("p.yaml:1: apiVersion"));
         assert!(message("a: [\n").starts_with("p.yaml:"));
         assert_eq!(message(""), "p.yaml:1: holds no document");
-        assert!(!GOOD.is_empty() && read(&format!("{GOOD}---\nkind: X\n"), "p").0.len() == 1, "good ones are kept");
+        assert!(
+            !GOOD.is_empty() && read(&format!("{GOOD}---\nkind: X\n"), "p").0.len() == 1,
+            "good ones are kept"
+        );
     }
 
     proptest::proptest! {

@@ -12,14 +12,17 @@ use crate::{
 };
 
 use crate::api::policy::{
-    LabelOperator, LabelSelector, Match, PolicyAction, PolicyDocument, RuleSetting, UpgradeException, UpgradePolicy,
+    LabelOperator, LabelSelector, Match, PolicyAction, PolicyDocument, RuleSetting,
+    UpgradeException, UpgradePolicy,
 };
 
 /// Labels of namespaces, by name.
 pub type NamespaceLabels = BTreeMap<String, BTreeMap<String, String>>;
 
 /// What a finding does in the end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
     /// Reported only.
@@ -86,14 +89,19 @@ impl PolicySet {
     /// The same at a time.
     #[must_use]
     pub fn at(&self, now: Timestamp) -> Self {
-        Self { now: Some(now), ..self.clone() }
+        Self {
+            now: Some(now),
+            ..self.clone()
+        }
     }
 
     /// Adds a document.
     pub fn add(&mut self, document: PolicyDocument) {
         match document {
             PolicyDocument::Policy(policy, _) => Arc::make_mut(&mut self.policies).push(*policy),
-            PolicyDocument::Exception(exception, _) => Arc::make_mut(&mut self.exceptions).push(*exception),
+            PolicyDocument::Exception(exception, _) => {
+                Arc::make_mut(&mut self.exceptions).push(*exception)
+            }
         }
     }
 
@@ -118,20 +126,30 @@ impl PolicySet {
             Severity::Audit => Action::Audit,
         };
         let Some((policy, setting)) = self.setting(rule, scope) else {
-            return Applied::Acts { action: by_default(finding.severity), policy: None };
+            return Applied::Acts {
+                action: by_default(finding.severity),
+                policy: None,
+            };
         };
         let severity = match finding.severity {
             Severity::Warn if setting.params.strict => Severity::Deny,
             severity => severity,
         };
         let action = match (setting.action, by_default(severity)) {
-            (PolicyAction::Off, _) => return Applied::Off { policy: policy.to_owned() },
+            (PolicyAction::Off, _) => {
+                return Applied::Off {
+                    policy: policy.to_owned(),
+                };
+            }
             // Hold pauses at admission; where nothing can be paused it denies as Enforce does.
             (PolicyAction::Enforce | PolicyAction::Hold, action) => action,
             (PolicyAction::Warn, action) => action.min(Action::Warn),
             (PolicyAction::Audit, _) => Action::Audit,
         };
-        Applied::Acts { action, policy: Some(policy.to_owned()) }
+        Applied::Acts {
+            action,
+            policy: Some(policy.to_owned()),
+        }
     }
 
     /// The setting in force for a rule: highest priority first, the stricter one at a tie.
@@ -139,9 +157,21 @@ impl PolicySet {
         self.policies
             .iter()
             .filter(|policy| self.matches(&policy.spec.r#match, scope))
-            .flat_map(|policy| policy.spec.rules.iter().map(move |setting| (policy, setting)))
+            .flat_map(|policy| {
+                policy
+                    .spec
+                    .rules
+                    .iter()
+                    .map(move |setting| (policy, setting))
+            })
             .filter(|(_, setting)| setting.id.eq_ignore_ascii_case(rule))
-            .max_by_key(|(policy, setting)| (policy.spec.priority, setting.action.strictness(), setting.params.strict))
+            .max_by_key(|(policy, setting)| {
+                (
+                    policy.spec.priority,
+                    setting.action.strictness(),
+                    setting.params.strict,
+                )
+            })
             .map(|(policy, setting)| (policy.metadata.name.as_str(), setting))
     }
 
@@ -152,14 +182,25 @@ impl PolicySet {
             .policies
             .iter()
             .filter(|policy| self.matches(&policy.spec.r#match, scope))
-            .filter_map(|policy| policy.spec.self_accept.as_ref().map(|rules| (policy.spec.priority, rules)))
+            .filter_map(|policy| {
+                policy
+                    .spec
+                    .self_accept
+                    .as_ref()
+                    .map(|rules| (policy.spec.priority, rules))
+            })
             .max_by_key(|(priority, _)| *priority)
             .map(|(_, rules)| rules.iter().map(String::as_str).collect());
         let rules: Vec<&str> = chosen.unwrap_or_else(|| {
-            let acceptable = rules::ALL.iter().filter(|rule| rule.has(Behavior::SelfAcceptable));
+            let acceptable = rules::ALL
+                .iter()
+                .filter(|rule| rule.has(Behavior::SelfAcceptable));
             acceptable.map(|rule| rule.id).collect()
         });
-        rules.into_iter().filter(|id| rules::find(id).is_some_and(|rule| !rule.data_loss)).collect()
+        rules
+            .into_iter()
+            .filter(|id| rules::find(id).is_some_and(|rule| !rule.data_loss))
+            .collect()
     }
 
     fn exception(&self, rule: &str, scope: &Scope<'_>) -> Option<usize> {
@@ -170,29 +211,42 @@ impl PolicySet {
                 && spec.rules.iter().any(|id| id.eq_ignore_ascii_case(rule))
                 && scope.namespace == Some(spec.namespace.as_str())
                 && spec.release == scope.release
-                && spec.from.as_ref().is_none_or(|from| scope.from.is_some_and(|version| from.contains(version)))
-                && spec.to.as_ref().is_none_or(|to| scope.to.is_some_and(|version| to.contains(version)))
+                && spec
+                    .from
+                    .as_ref()
+                    .is_none_or(|from| scope.from.is_some_and(|version| from.contains(version)))
+                && spec
+                    .to
+                    .as_ref()
+                    .is_none_or(|to| scope.to.is_some_and(|version| to.contains(version)))
         })
     }
 
     fn matches(&self, to_match: &Match, scope: &Scope<'_>) -> bool {
         let namespace = scope.namespace.unwrap_or_default();
         (to_match.namespaces.is_empty() || to_match.namespaces.iter().any(|name| name == namespace))
-            && (to_match.releases.is_empty() || to_match.releases.iter().any(|name| name == scope.release))
-            && to_match
-                .namespace_selector
-                .as_ref()
-                .is_none_or(|selector| self.namespace_labels.get(namespace).is_some_and(|labels| selects(selector, labels)))
+            && (to_match.releases.is_empty()
+                || to_match.releases.iter().any(|name| name == scope.release))
+            && to_match.namespace_selector.as_ref().is_none_or(|selector| {
+                self.namespace_labels
+                    .get(namespace)
+                    .is_some_and(|labels| selects(selector, labels))
+            })
     }
 }
 
 fn selects(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
-    selector.match_labels.iter().all(|(key, value)| labels.get(key) == Some(value))
+    selector
+        .match_labels
+        .iter()
+        .all(|(key, value)| labels.get(key) == Some(value))
         && selector.match_expressions.iter().all(|expression| {
             let value = labels.get(&expression.key);
             match expression.operator {
                 LabelOperator::In => value.is_some_and(|value| expression.values.contains(value)),
-                LabelOperator::NotIn => value.is_none_or(|value| !expression.values.contains(value)),
+                LabelOperator::NotIn => {
+                    value.is_none_or(|value| !expression.values.contains(value))
+                }
                 LabelOperator::Exists => value.is_some(),
                 LabelOperator::DoesNotExist => value.is_none(),
             }

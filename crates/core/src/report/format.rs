@@ -25,7 +25,15 @@ pub enum Format {
 
 impl Format {
     /// Every format.
-    pub const ALL: [Self; 7] = [Self::Text, Self::Json, Self::Yaml, Self::Markdown, Self::Junit, Self::Sarif, Self::Github];
+    pub const ALL: [Self; 7] = [
+        Self::Text,
+        Self::Json,
+        Self::Yaml,
+        Self::Markdown,
+        Self::Junit,
+        Self::Sarif,
+        Self::Github,
+    ];
 
     /// Its name on the command line.
     #[must_use]
@@ -66,10 +74,13 @@ impl FromStr for Output {
             Some((name, path)) => (name, Some(PathBuf::from(path))),
             None => (text, None),
         };
-        let format = Format::ALL.into_iter().find(|format| format.name() == name).ok_or_else(|| {
-            let names = Format::ALL.map(Format::name).join(", ");
-            format!("'{name}' is not a format; use one of {names}, each also as FORMAT=FILE")
-        })?;
+        let format = Format::ALL
+            .into_iter()
+            .find(|format| format.name() == name)
+            .ok_or_else(|| {
+                let names = Format::ALL.map(Format::name).join(", ");
+                format!("'{name}' is not a format; use one of {names}, each also as FORMAT=FILE")
+            })?;
         Ok(Self { format, path })
     }
 }
@@ -103,7 +114,12 @@ pub struct Style {
 
 impl Default for Style {
     fn default() -> Self {
-        Self { color: false, unicode: true, width: 100, show: Show::Audit }
+        Self {
+            color: false,
+            unicode: true,
+            width: 100,
+            show: Show::Audit,
+        }
     }
 }
 

@@ -9,18 +9,29 @@ use crate::text::plain;
 
 pub(super) fn render(report: &Report) -> String {
     let mut out = String::new();
-    for finding in report.findings.iter().filter(|finding| !finding.not_evaluated) {
+    for finding in report
+        .findings
+        .iter()
+        .filter(|finding| !finding.not_evaluated)
+    {
         let command = match finding.action {
             Action::Deny => "error",
             Action::Hold | Action::Warn => "warning",
             Action::Audit => "notice",
         };
         let mut properties = Vec::new();
-        if let Some(location) = finding.location.as_ref().filter(|location| location.line > 0) {
+        if let Some(location) = finding
+            .location
+            .as_ref()
+            .filter(|location| location.line > 0)
+        {
             properties.push(format!("file={}", property(&location.source)));
             properties.push(format!("line={}", location.line));
         }
-        properties.push(format!("title={}", property(&format!("{} {}", finding.rule, finding.name))));
+        properties.push(format!(
+            "title={}",
+            property(&format!("{} {}", finding.rule, finding.name))
+        ));
         let mut text = finding.message.clone();
         if finding.action > Action::Audit {
             text = format!("{text}\n{}", finding.fix.text);
@@ -35,19 +46,36 @@ pub(super) fn render(report: &Report) -> String {
         let place = reason.place(report.releases.len());
         let provide = reason.provide.unwrap_or_default();
         if reason.warns {
-            let text = format!("{}: {}{place}\n{provide}", reason.rules.join(", "), reason.reason);
+            let text = format!(
+                "{}: {}{place}\n{provide}",
+                reason.rules.join(", "),
+                reason.reason
+            );
             let _ = writeln!(out, "::warning title=Not evaluated::{}", data(&text));
         } else {
-            let text = format!("{} ({}{place}). {provide}", reason.rules.join(", "), reason.reason);
+            let text = format!(
+                "{} ({}{place}). {provide}",
+                reason.rules.join(", "),
+                reason.reason
+            );
             let _ = writeln!(out, "not evaluated: {}", plain(&text));
         }
     }
     for reason in report.reasons(Outcome::NotApplicable) {
         let place = reason.place(report.releases.len());
-        let _ = writeln!(out, "not applicable: {} ({}{place})", reason.rules.join(", "), plain(reason.reason));
+        let _ = writeln!(
+            out,
+            "not applicable: {} ({}{place})",
+            reason.rules.join(", "),
+            plain(reason.reason)
+        );
     }
-    let passed: Vec<&str> =
-        report.checks.iter().filter(|check| check.outcome == Outcome::Passed).map(|check| check.rule.as_str()).collect();
+    let passed: Vec<&str> = report
+        .checks
+        .iter()
+        .filter(|check| check.outcome == Outcome::Passed)
+        .map(|check| check.rule.as_str())
+        .collect();
     if !passed.is_empty() {
         let _ = writeln!(out, "passed: {}", passed.join(", "));
     }
@@ -63,12 +91,18 @@ pub(super) fn render(report: &Report) -> String {
 
 /// The data of a workflow command; line feeds survive, nothing ends it.
 fn data(text: &str) -> String {
-    text.split('\n').map(|line| plain(line).replace('%', "%25")).collect::<Vec<_>>().join("%0A")
+    text.split('\n')
+        .map(|line| plain(line).replace('%', "%25"))
+        .collect::<Vec<_>>()
+        .join("%0A")
 }
 
 /// A property of a workflow command.
 fn property(text: &str) -> String {
-    plain(text).replace('%', "%25").replace(':', "%3A").replace(',', "%2C")
+    plain(text)
+        .replace('%', "%25")
+        .replace(':', "%3A")
+        .replace(',', "%2C")
 }
 
 #[cfg(test)]
@@ -88,8 +122,16 @@ mod tests {
         let text = super::render(&super::super::sample::report());
         let commands = text.lines().filter(|line| line.starts_with("::")).count();
         let report = super::super::sample::report();
-        let findings = report.findings.iter().filter(|finding| !finding.not_evaluated).count();
-        let warned = report.reasons(super::Outcome::NotEvaluated).iter().filter(|reason| reason.warns).count();
+        let findings = report
+            .findings
+            .iter()
+            .filter(|finding| !finding.not_evaluated)
+            .count();
+        let warned = report
+            .reasons(super::Outcome::NotEvaluated)
+            .iter()
+            .filter(|reason| reason.warns)
+            .count();
         assert_eq!(commands, findings + warned);
     }
 }

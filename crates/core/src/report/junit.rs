@@ -11,35 +11,55 @@ use crate::text::plain;
 
 pub(super) fn render(report: &Report) -> String {
     let state = report.subject == Subject::State;
-    let mut junit = Junit::new(if state { "milvus-guard audit" } else { "milvus-guard" });
+    let mut junit = Junit::new(if state {
+        "milvus-guard audit"
+    } else {
+        "milvus-guard"
+    });
     for (at, (release, of_release)) in report.releases.iter().zip(report.by_release()).enumerate() {
         let mut suite = TestSuite::new(plain(&release.label()));
         let mut skipped = 0;
         for check in &report.checks {
-            let outcome = release.checks.get(&*check.rule).copied().unwrap_or(check.outcome);
-            let findings: Vec<&FindingEntry> = of_release.iter().copied().filter(|finding| finding.rule == check.rule).collect();
+            let outcome = release
+                .checks
+                .get(&*check.rule)
+                .copied()
+                .unwrap_or(check.outcome);
+            let findings: Vec<&FindingEntry> = of_release
+                .iter()
+                .copied()
+                .filter(|finding| finding.rule == check.rule)
+                .collect();
             let case = case(check, at, outcome, &findings);
             skipped += usize::from(matches!(case.status, TestCaseStatus::Skipped { .. }));
             suite.add_test_case(case);
         }
         // The attribute that readers look for; the library's own "disabled" is taken out below.
-        suite.extra.insert("skipped".into(), skipped.to_string().into());
+        suite
+            .extra
+            .insert("skipped".into(), skipped.to_string().into());
         junit.add_test_suite(suite);
     }
     let text = junit.to_string().unwrap_or_default();
-    text.lines().fold(String::with_capacity(text.len()), |mut out, line| {
-        out.push_str(&without_disabled(line));
-        out.push('\n');
-        out
-    })
+    text.lines()
+        .fold(String::with_capacity(text.len()), |mut out, line| {
+            out.push_str(&without_disabled(line));
+            out.push('\n');
+            out
+        })
 }
 
 /// A line without the attribute `disabled` of a suite, which Jenkins' schema of `JUnit` files does not know. Neither names nor
 /// texts can look like that: their quotes and brackets are escaped.
 fn without_disabled(line: &str) -> Cow<'_, str> {
-    let attribute = line.trim_start().starts_with("<testsuite ").then(|| line.find(" disabled=\"")).flatten();
-    let end =
-        attribute.and_then(|start| Some(start + " disabled=\"".len() + line[start + " disabled=\"".len()..].find('"')? + 1));
+    let attribute = line
+        .trim_start()
+        .starts_with("<testsuite ")
+        .then(|| line.find(" disabled=\""))
+        .flatten();
+    let end = attribute.and_then(|start| {
+        Some(start + " disabled=\"".len() + line[start + " disabled=\"".len()..].find('"')? + 1)
+    });
     match (attribute, end) {
         (Some(start), Some(end)) => format!("{}{}", &line[..start], &line[end..]).into(),
         _ => line.into(),
@@ -52,23 +72,46 @@ fn case(check: &CheckEntry, at: usize, outcome: Outcome, findings: &[&FindingEnt
     let mut status = match outcome {
         Outcome::Deny => TestCaseStatus::non_success(NonSuccessKind::Failure),
         Outcome::Passed | Outcome::Audit | Outcome::Warn => TestCaseStatus::success(),
-        Outcome::NotApplicable | Outcome::Off | Outcome::Accepted | Outcome::Excepted | Outcome::NotEvaluated => {
-            TestCaseStatus::skipped()
-        }
+        Outcome::NotApplicable
+        | Outcome::Off
+        | Outcome::Accepted
+        | Outcome::Excepted
+        | Outcome::NotEvaluated => TestCaseStatus::skipped(),
     };
-    let reasons = check.reasons.iter().filter(|reason| reason.outcome == outcome && reason.holds(at));
-    let reasons = reasons.map(|reason| reason.reason.as_str()).collect::<Vec<_>>().join("; ");
-    let body = findings.iter().map(|finding| describe(finding)).collect::<Vec<_>>().join("\n\n");
+    let reasons = check
+        .reasons
+        .iter()
+        .filter(|reason| reason.outcome == outcome && reason.holds(at));
+    let reasons = reasons
+        .map(|reason| reason.reason.as_str())
+        .collect::<Vec<_>>()
+        .join("; ");
+    let body = findings
+        .iter()
+        .map(|finding| describe(finding))
+        .collect::<Vec<_>>()
+        .join("\n\n");
     match outcome {
         Outcome::Deny => {
-            if let Some(worst) = findings.iter().find(|finding| finding.action == Action::Deny) {
-                status.set_message(plain(&worst.message)).set_type(worst.name.clone());
+            if let Some(worst) = findings
+                .iter()
+                .find(|finding| finding.action == Action::Deny)
+            {
+                status
+                    .set_message(plain(&worst.message))
+                    .set_type(worst.name.clone());
             }
             status.set_description(body.clone());
         }
         Outcome::NotApplicable | Outcome::NotEvaluated => {
-            let kind = if outcome == Outcome::NotApplicable { "not-applicable" } else { "not-evaluated" };
-            status.set_message(format!("{}: {}", outcome.words(), plain(&reasons))).set_type(kind);
+            let kind = if outcome == Outcome::NotApplicable {
+                "not-applicable"
+            } else {
+                "not-evaluated"
+            };
+            status
+                .set_message(format!("{}: {}", outcome.words(), plain(&reasons)))
+                .set_type(kind);
         }
         Outcome::Off | Outcome::Accepted | Outcome::Excepted => {
             status.set_message(outcome.words());
@@ -91,7 +134,11 @@ fn describe(finding: &FindingEntry) -> String {
     if finding.not_evaluated {
         text += &format!("\ndo: {}", plain(&finding.fix.text));
     } else {
-        text += &format!("\nwhy: {}\nfix: {}", plain(&finding.why), plain(&finding.fix.text));
+        text += &format!(
+            "\nwhy: {}\nfix: {}",
+            plain(&finding.why),
+            plain(&finding.fix.text)
+        );
     }
     if let Some(command) = &finding.fix.command {
         text += &format!("\nrun: {}", plain(command));
@@ -106,10 +153,20 @@ mod tests {
         let text = super::render(&super::super::sample::report());
         assert!(!text.contains("disabled="), "{text}");
         assert!(text.contains(r#"<skipped message="not applicable: the release contains no MinIO" type="not-applicable"/>"#));
-        assert!(text.contains(r#"type="not-evaluated"/>"#) && text.contains(r#"message="not evaluated: "#), "{text}");
-        let suite = text.lines().find(|line| line.contains("<testsuite ")).unwrap();
+        assert!(
+            text.contains(r#"type="not-evaluated"/>"#)
+                && text.contains(r#"message="not evaluated: "#),
+            "{text}"
+        );
+        let suite = text
+            .lines()
+            .find(|line| line.contains("<testsuite "))
+            .unwrap();
         let skipped = text.matches("<skipped").count();
-        assert!(suite.contains(&format!(r#" skipped="{skipped}""#)), "{suite}");
+        assert!(
+            suite.contains(&format!(r#" skipped="{skipped}""#)),
+            "{suite}"
+        );
     }
 
     #[test]

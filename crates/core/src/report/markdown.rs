@@ -25,18 +25,39 @@ pub(super) fn render(report: &Report) -> String {
     };
     let _ = writeln!(out, "## {mark} milvus-guard{answer}\n");
     releases(&mut out, report);
-    let denied = if report.subject == Subject::State { "Problems" } else { "Denied" };
-    for (action, title) in [(Action::Deny, denied), (Action::Hold, "Held"), (Action::Warn, "Warnings"), (Action::Audit, "Notes")]
-    {
+    let denied = if report.subject == Subject::State {
+        "Problems"
+    } else {
+        "Denied"
+    };
+    for (action, title) in [
+        (Action::Deny, denied),
+        (Action::Hold, "Held"),
+        (Action::Warn, "Warnings"),
+        (Action::Audit, "Notes"),
+    ] {
         let findings: Vec<&FindingEntry> = report.acting(action).collect();
         if findings.is_empty() {
             continue;
         }
         if action == Action::Audit {
-            let _ = writeln!(out, "<details><summary>{title} ({})</summary>\n", findings.len());
+            let _ = writeln!(
+                out,
+                "<details><summary>{title} ({})</summary>\n",
+                findings.len()
+            );
             for finding in findings {
-                let release = if report.releases.len() > 1 { format!(" ({})", escape(&of(finding))) } else { String::new() };
-                let _ = writeln!(out, "- **{}**{release} {}", finding.rule, escape(&finding.message));
+                let release = if report.releases.len() > 1 {
+                    format!(" ({})", escape(&of(finding)))
+                } else {
+                    String::new()
+                };
+                let _ = writeln!(
+                    out,
+                    "- **{}**{release} {}",
+                    finding.rule,
+                    escape(&finding.message)
+                );
             }
             out.push_str("\n</details>\n\n");
             continue;
@@ -54,7 +75,10 @@ pub(super) fn render(report: &Report) -> String {
                 "- {} lets **{}** pass for {} until {}: {} ({})",
                 escape(&exception.name),
                 exception.rule,
-                escape(&super::label(exception.namespace.as_deref(), &exception.release)),
+                escape(&super::label(
+                    exception.namespace.as_deref(),
+                    &exception.release
+                )),
                 exception.expires,
                 escape(&exception.reason),
                 escape(&exception.owner)
@@ -63,11 +87,18 @@ pub(super) fn render(report: &Report) -> String {
         out.push('\n');
     }
     reasons(&mut out, report);
-    let data = report.data.as_ref().map_or_else(String::new, |day| format!(", data of {}", escape(day)));
+    let data = report
+        .data
+        .as_ref()
+        .map_or_else(String::new, |day| format!(", data of {}", escape(day)));
     let _ = writeln!(
         out,
         "{}: {}.\n\n<sub>milvus-guard {}{data}</sub>",
-        if report.subject == Subject::State { "Audit" } else { "Checks" },
+        if report.subject == Subject::State {
+            "Audit"
+        } else {
+            "Checks"
+        },
         report.counts(),
         report.tool.version
     );
@@ -85,10 +116,15 @@ fn releases(out: &mut String, report: &Report) {
         "| release | namespace | from | to | topology |\n|---|---|---|---|---|\n"
     });
     for release in &report.releases {
-        let or_dash = |text: &Option<String>| text.as_ref().map_or("–".to_owned(), |text| escape(text));
+        let or_dash =
+            |text: &Option<String>| text.as_ref().map_or("–".to_owned(), |text| escape(text));
         let versions = match (state, release.topology.before) {
             (true, _) if release.from == release.to => or_dash(&release.to),
-            (true, _) => format!("{} to {}, mixed", or_dash(&release.from), or_dash(&release.to)),
+            (true, _) => format!(
+                "{} to {}, mixed",
+                or_dash(&release.from),
+                or_dash(&release.to)
+            ),
             (false, None) => format!("new | {}", or_dash(&release.to)),
             (false, Some(_)) => format!("{} | {}", or_dash(&release.from), or_dash(&release.to)),
         };
@@ -112,14 +148,25 @@ fn reasons(out: &mut String, report: &Report) {
             let mark = if reason.warns { "⚠️ " } else { "" };
             let place = reason.place(report.releases.len());
             let text = format!("{}{place}", reason.reason);
-            let provide = reason.provide.map_or_else(String::new, |provide| format!(" {}", escape(provide)));
-            let _ = writeln!(out, "- {mark}**{}**: {}.{provide}", reason.rules.join(", "), escape(&text));
+            let provide = reason
+                .provide
+                .map_or_else(String::new, |provide| format!(" {}", escape(provide)));
+            let _ = writeln!(
+                out,
+                "- {mark}**{}**: {}.{provide}",
+                reason.rules.join(", "),
+                escape(&text)
+            );
         }
         out.push('\n');
     }
     let not_applicable = report.reasons(Outcome::NotApplicable);
     if !not_applicable.is_empty() {
-        let _ = writeln!(out, "<details><summary>Not applicable ({})</summary>\n", report.tally(Outcome::NotApplicable));
+        let _ = writeln!(
+            out,
+            "<details><summary>Not applicable ({})</summary>\n",
+            report.tally(Outcome::NotApplicable)
+        );
         for reason in not_applicable {
             let text = format!("{}{}", reason.reason, reason.place(report.releases.len()));
             let _ = writeln!(out, "- {}: {}", reason.rules.join(", "), escape(&text));
@@ -129,7 +176,11 @@ fn reasons(out: &mut String, report: &Report) {
     let passed = report.tally(Outcome::Passed);
     if passed > 0 {
         let _ = writeln!(out, "<details><summary>Passed ({passed})</summary>\n");
-        for check in report.checks.iter().filter(|check| check.outcome == Outcome::Passed) {
+        for check in report
+            .checks
+            .iter()
+            .filter(|check| check.outcome == Outcome::Passed)
+        {
             let _ = writeln!(out, "- {}: {}", check.rule, escape(&check.title));
         }
         out.push_str("\n</details>\n\n");
@@ -141,34 +192,51 @@ fn of(finding: &FindingEntry) -> String {
 }
 
 fn entry(out: &mut String, finding: &FindingEntry) {
-    let _ = writeln!(out, "- **{} {}** ({}): {}  ", finding.rule, finding.name, escape(&of(finding)), escape(&finding.message));
+    let _ = writeln!(
+        out,
+        "- **{} {}** ({}): {}  ",
+        finding.rule,
+        finding.name,
+        escape(&of(finding)),
+        escape(&finding.message)
+    );
     if let Some(location) = &finding.location {
-        let _ = writeln!(out, "  at `{}`  ", plain(&location.to_string()).replace('`', "'"));
+        let _ = writeln!(
+            out,
+            "  at `{}`  ",
+            plain(&location.to_string()).replace('`', "'")
+        );
     }
     let _ = writeln!(out, "  {}  ", escape(&finding.why));
     let _ = writeln!(out, "  **Fix:** {}", escape(&finding.fix.text));
     if let Some(command) = &finding.fix.command {
-        let _ = writeln!(out, "\n  ```sh\n  {}\n  ```", plain(command).replace("```", "'''"));
+        let _ = writeln!(
+            out,
+            "\n  ```sh\n  {}\n  ```",
+            plain(command).replace("```", "'''")
+        );
     }
     out.push('\n');
 }
 
 /// Text that cannot end a table cell, begin HTML or mention anybody.
 fn escape(text: &str) -> String {
-    plain(text).chars().fold(String::with_capacity(text.len()), |mut out, c| {
-        match c {
-            '|' | '\\' | '`' | '*' | '_' | '[' | ']' | '#' => {
-                out.push('\\');
-                out.push(c);
+    plain(text)
+        .chars()
+        .fold(String::with_capacity(text.len()), |mut out, c| {
+            match c {
+                '|' | '\\' | '`' | '*' | '_' | '[' | ']' | '#' => {
+                    out.push('\\');
+                    out.push(c);
+                }
+                '<' => out.push_str("&lt;"),
+                '>' => out.push_str("&gt;"),
+                '&' => out.push_str("&amp;"),
+                '@' => out.push_str("&#64;"),
+                c => out.push(c),
             }
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '&' => out.push_str("&amp;"),
-            '@' => out.push_str("&#64;"),
-            c => out.push(c),
-        }
-        out
-    })
+            out
+        })
 }
 
 #[cfg(test)]
@@ -185,6 +253,9 @@ mod tests {
 
     #[test]
     fn text_stays_text() {
-        assert_eq!(super::escape("a|b <img src=x> `c` @all"), "a\\|b &lt;img src=x&gt; \\`c\\` &#64;all");
+        assert_eq!(
+            super::escape("a|b <img src=x> `c` @all"),
+            "a\\|b &lt;img src=x&gt; \\`c\\` &#64;all"
+        );
     }
 }

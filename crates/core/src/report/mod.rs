@@ -129,7 +129,10 @@ impl ReleaseEntry {
 }
 
 fn label(namespace: Option<&str>, name: &str) -> String {
-    namespace.map_or_else(|| name.to_owned(), |namespace| format!("{namespace}/{name}"))
+    namespace.map_or_else(
+        || name.to_owned(),
+        |namespace| format!("{namespace}/{name}"),
+    )
 }
 
 /// Topology on both sides.
@@ -312,21 +315,34 @@ impl Report {
                 namespace: release.namespace.clone(),
                 from: release.from.as_ref().map(ToString::to_string),
                 to: release.to.as_ref().map(ToString::to_string),
-                topology: TopologyEntry { before: release.topology_before, after: release.topology_after },
-                checks: outcomes(release).map(|(rule, outcome)| (Cow::Borrowed(rule), outcome)).collect(),
+                topology: TopologyEntry {
+                    before: release.topology_before,
+                    after: release.topology_after,
+                },
+                checks: outcomes(release)
+                    .map(|(rule, outcome)| (Cow::Borrowed(rule), outcome))
+                    .collect(),
             })
             .collect();
         let mut findings: Vec<FindingEntry> = judgement
             .releases
             .iter()
             .enumerate()
-            .flat_map(|(at, release)| release.findings.iter().filter_map(move |judged| finding_entry(at, release, judged)))
+            .flat_map(|(at, release)| {
+                release
+                    .findings
+                    .iter()
+                    .filter_map(move |judged| finding_entry(at, release, judged))
+            })
             .collect();
         findings.sort_by_key(|entry| (std::cmp::Reverse(entry.action), entry.not_evaluated));
         let verdict = judgement.verdict();
         Self {
             schema_version: SCHEMA_VERSION.into(),
-            tool: Tool { name: "milvus-guard".into(), version: env!("CARGO_PKG_VERSION").into() },
+            tool: Tool {
+                name: "milvus-guard".into(),
+                version: env!("CARGO_PKG_VERSION").into(),
+            },
             subject: judgement.subject,
             verdict,
             health: (judgement.subject == Subject::State).then(|| Health::of(verdict)),
@@ -336,7 +352,11 @@ impl Report {
             findings,
             checks: check_entries(judgement, &releases),
             exceptions: exception_entries(judgement, policies),
-            policies: policies.policies.iter().map(|policy| policy.metadata.name.clone()).collect(),
+            policies: policies
+                .policies
+                .iter()
+                .map(|policy| policy.metadata.name.clone())
+                .collect(),
             inputs,
             releases,
         }
@@ -346,11 +366,19 @@ impl Report {
 /// The value that all share, if they do.
 fn common<'a>(mut values: impl Iterator<Item = &'a Option<String>>) -> Option<String> {
     let first = values.next()?.clone()?;
-    values.all(|value| value.as_ref() == Some(&first)).then_some(first)
+    values
+        .all(|value| value.as_ref() == Some(&first))
+        .then_some(first)
 }
 
-fn finding_entry(at: usize, release: &JudgedRelease, judged: &JudgedFinding) -> Option<FindingEntry> {
-    let Applied::Acts { action, policy } = &judged.applied else { return None };
+fn finding_entry(
+    at: usize,
+    release: &JudgedRelease,
+    judged: &JudgedFinding,
+) -> Option<FindingEntry> {
+    let Applied::Acts { action, policy } = &judged.applied else {
+        return None;
+    };
     let finding = &judged.finding;
     Some(FindingEntry {
         rule: finding.rule.id.into(),
@@ -364,7 +392,10 @@ fn finding_entry(at: usize, release: &JudgedRelease, judged: &JudgedFinding) -> 
         object: finding.object.clone(),
         location: finding.origin.clone(),
         message: finding.message.clone(),
-        why: finding.why.clone().map_or(Cow::Borrowed(finding.rule.why), Cow::Owned),
+        why: finding
+            .why
+            .clone()
+            .map_or(Cow::Borrowed(finding.rule.why), Cow::Owned),
         fix: finding.fix.clone(),
         evidence: finding.evidence.clone(),
         docs: format!("docs/rules/{}.md", finding.rule.id),
@@ -375,15 +406,27 @@ fn finding_entry(at: usize, release: &JudgedRelease, judged: &JudgedFinding) -> 
 /// How each rule came out for one release, with what policies, exceptions and acceptances made of it.
 fn outcomes(release: &JudgedRelease) -> impl Iterator<Item = (&'static str, Outcome)> {
     rules::ALL.iter().enumerate().map(|(at, rule)| {
-        let of_rule = || release.findings.iter().filter(|judged| judged.finding.rule.id == rule.id);
-        let worst = of_rule().filter(|judged| !judged.finding.not_evaluated).filter_map(JudgedFinding::action).max();
+        let of_rule = || {
+            release
+                .findings
+                .iter()
+                .filter(|judged| judged.finding.rule.id == rule.id)
+        };
+        let worst = of_rule()
+            .filter(|judged| !judged.finding.not_evaluated)
+            .filter_map(JudgedFinding::action)
+            .max();
         let any = |test: fn(&JudgedFinding) -> bool| of_rule().any(test);
         let outcome = match worst {
             Some(Action::Deny) => Outcome::Deny,
             Some(Action::Hold | Action::Warn) => Outcome::Warn,
             Some(Action::Audit) => Outcome::Audit,
-            None if any(|judged| judged.finding.not_evaluated && judged.action().is_some()) => Outcome::NotEvaluated,
-            None if any(|judged| matches!(judged.applied, Applied::Excepted { .. })) => Outcome::Excepted,
+            None if any(|judged| judged.finding.not_evaluated && judged.action().is_some()) => {
+                Outcome::NotEvaluated
+            }
+            None if any(|judged| matches!(judged.applied, Applied::Excepted { .. })) => {
+                Outcome::Excepted
+            }
             None if any(|judged| judged.applied == Applied::Accepted) => Outcome::Accepted,
             None if any(|judged| matches!(judged.applied, Applied::Off { .. })) => Outcome::Off,
             None => match release.states.get(at) {
@@ -398,7 +441,11 @@ fn outcomes(release: &JudgedRelease) -> impl Iterator<Item = (&'static str, Outc
 
 fn check_entries(judgement: &Judgement, releases: &[ReleaseEntry]) -> Vec<CheckEntry> {
     let entry = |(rule_at, rule): (usize, &&'static rules::Rule)| {
-        let each = || releases.iter().filter_map(|release| release.checks.get(rule.id).copied());
+        let each = || {
+            releases
+                .iter()
+                .filter_map(|release| release.checks.get(rule.id).copied())
+        };
         let mut reasons: Vec<ReasonEntry> = Vec::new();
         let mut known: BTreeMap<WhyNot<'_>, usize> = BTreeMap::new();
         for (at, (release, judged)) in releases.iter().zip(&judgement.releases).enumerate() {
@@ -447,19 +494,31 @@ struct WhyNot<'a> {
 
 /// Why a rule did not apply to a release, or each thing that it lacked there. What was found for the same release stands
 /// beside it.
-fn why_not<'a>(rule: &'a str, state: Option<&'a State>, findings: &'a [JudgedFinding]) -> impl Iterator<Item = WhyNot<'a>> {
+fn why_not<'a>(
+    rule: &'a str,
+    state: Option<&'a State>,
+    findings: &'a [JudgedFinding],
+) -> impl Iterator<Item = WhyNot<'a>> {
     let not_applicable = match state {
-        Some(State::NotApplicable(reason)) => {
-            Some(WhyNot { outcome: Outcome::NotApplicable, reason, provide: None, action: None })
-        }
+        Some(State::NotApplicable(reason)) => Some(WhyNot {
+            outcome: Outcome::NotApplicable,
+            reason,
+            provide: None,
+            action: None,
+        }),
         _ => None,
     };
-    let lacking = findings.iter().filter(move |judged| judged.finding.rule.id == rule && judged.finding.not_evaluated);
+    let lacking = findings
+        .iter()
+        .filter(move |judged| judged.finding.rule.id == rule && judged.finding.not_evaluated);
     let lacking = lacking.filter_map(|judged| {
         let (finding, action) = (&judged.finding, judged.action()?);
         Some(WhyNot {
             outcome: Outcome::NotEvaluated,
-            reason: finding.missing.as_ref().map_or(&*finding.message, rules::Missing::what),
+            reason: finding
+                .missing
+                .as_ref()
+                .map_or(&*finding.message, rules::Missing::what),
             provide: finding.missing.as_ref().map(rules::Missing::provide),
             action: Some(action),
         })
@@ -481,27 +540,45 @@ impl ReasonEntry {
 impl Report {
     /// How many rules came out so.
     fn tally(&self, outcome: Outcome) -> usize {
-        self.checks.iter().filter(|check| check.outcome == outcome).count()
+        self.checks
+            .iter()
+            .filter(|check| check.outcome == outcome)
+            .count()
     }
 
     /// Findings that do this, without those that say what was not evaluated.
     fn acting(&self, action: Action) -> impl Iterator<Item = &FindingEntry> {
-        self.findings.iter().filter(move |finding| finding.action == action && !finding.not_evaluated)
+        self.findings
+            .iter()
+            .filter(move |finding| finding.action == action && !finding.not_evaluated)
     }
 
     /// The counts in words: "1 denial, 2 warnings, 25 passed, 8 not evaluated". `audit` denies nothing: it has problems.
     fn counts(&self) -> String {
-        let denial = if self.subject == Subject::State { "problem" } else { "denial" };
-        let mut parts: Vec<String> =
-            [(Action::Deny, denial), (Action::Hold, "hold"), (Action::Warn, "warning"), (Action::Audit, "note")]
-                .into_iter()
-                .map(|(action, noun)| (self.acting(action).count(), noun))
-                .filter(|(number, _)| *number > 0)
-                .map(|(number, noun)| count(number, noun))
-                .collect();
-        for outcome in
-            [Outcome::Passed, Outcome::Excepted, Outcome::Accepted, Outcome::Off, Outcome::NotApplicable, Outcome::NotEvaluated]
-        {
+        let denial = if self.subject == Subject::State {
+            "problem"
+        } else {
+            "denial"
+        };
+        let mut parts: Vec<String> = [
+            (Action::Deny, denial),
+            (Action::Hold, "hold"),
+            (Action::Warn, "warning"),
+            (Action::Audit, "note"),
+        ]
+        .into_iter()
+        .map(|(action, noun)| (self.acting(action).count(), noun))
+        .filter(|(number, _)| *number > 0)
+        .map(|(number, noun)| count(number, noun))
+        .collect();
+        for outcome in [
+            Outcome::Passed,
+            Outcome::Excepted,
+            Outcome::Accepted,
+            Outcome::Off,
+            Outcome::NotApplicable,
+            Outcome::NotEvaluated,
+        ] {
             let number = self.tally(outcome);
             if number > 0 {
                 parts.push(format!("{number} {}", outcome.words()));
@@ -512,11 +589,19 @@ impl Report {
 
     /// The verdict in a sentence, in the words of what was judged.
     fn sentence(&self) -> &'static str {
-        let warned = self.acting(Action::Warn).chain(self.acting(Action::Hold)).next().is_some();
+        let warned = self
+            .acting(Action::Warn)
+            .chain(self.acting(Action::Hold))
+            .next()
+            .is_some();
         match (self.subject, self.verdict) {
             (Subject::Change, Verdict::Deny) => "this change is not safe",
-            (Subject::Change, Verdict::Warn) if warned => "no rule denies this change; read the warnings first",
-            (Subject::Change, Verdict::Warn) => "no rule denies this change, but rules that guard data could not be evaluated",
+            (Subject::Change, Verdict::Warn) if warned => {
+                "no rule denies this change; read the warnings first"
+            }
+            (Subject::Change, Verdict::Warn) => {
+                "no rule denies this change, but rules that guard data could not be evaluated"
+            }
             (Subject::Change, Verdict::Allow) => "no rule denies this change or warns about it",
             (Subject::State, Verdict::Deny) => "what runs has problems",
             (Subject::State, Verdict::Warn) => "read the warnings",
@@ -529,10 +614,19 @@ impl Report {
         let mut shared: Vec<SharedReason<'_>> = Vec::new();
         let mut known: BTreeMap<(WhyNot<'_>, &[usize]), usize> = BTreeMap::new();
         for check in &self.checks {
-            for reason in check.reasons.iter().filter(|reason| reason.outcome == outcome) {
+            for reason in check
+                .reasons
+                .iter()
+                .filter(|reason| reason.outcome == outcome)
+            {
                 let (provide, warns) = (reason.provide.as_deref(), reason.warns());
                 let action = Some(if warns { Action::Warn } else { Action::Audit });
-                let why = WhyNot { outcome, reason: &reason.reason, provide, action };
+                let why = WhyNot {
+                    outcome,
+                    reason: &reason.reason,
+                    provide,
+                    action,
+                };
                 let position = *known.entry((why, &reason.at)).or_insert_with(|| {
                     shared.push(SharedReason {
                         rules: Vec::new(),
@@ -581,9 +675,19 @@ impl SharedReason<'_> {
         if self.at.len() == all {
             return String::new();
         }
-        let names = self.releases.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+        let names = self
+            .releases
+            .iter()
+            .take(SHOWN)
+            .map(String::as_str)
+            .collect::<Vec<_>>()
+            .join(", ");
         let more = self.at.len().saturating_sub(SHOWN);
-        if more == 0 { format!(" (in {names})") } else { format!(" (in {names} and {more} more)") }
+        if more == 0 {
+            format!(" (in {names})")
+        } else {
+            format!(" (in {names} and {more} more)")
+        }
     }
 }
 
@@ -591,8 +695,12 @@ fn exception_entries(judgement: &Judgement, policies: &PolicySet) -> Vec<Excepti
     let mut entries = Vec::new();
     for release in &judgement.releases {
         for judged in &release.findings {
-            let Applied::Excepted { exception } = judged.applied else { continue };
-            let Some(exception) = policies.exceptions.get(exception) else { continue };
+            let Applied::Excepted { exception } = judged.applied else {
+                continue;
+            };
+            let Some(exception) = policies.exceptions.get(exception) else {
+                continue;
+            };
             entries.push(ExceptionEntry {
                 name: exception.metadata.name.clone(),
                 rule: judged.finding.rule.id.into(),
@@ -614,7 +722,9 @@ mod tests {
 
     use super::*;
     use crate::{
-        api::policy::{API_VERSION, Metadata, Params, PolicyAction, PolicySpec, RuleSetting, UpgradePolicy},
+        api::policy::{
+            API_VERSION, Metadata, Params, PolicyAction, PolicySpec, RuleSetting, UpgradePolicy,
+        },
         evaluate::{Question, judge},
         evidence::Facts,
         milvus::catalogue::Catalogue,
@@ -624,17 +734,32 @@ mod tests {
     #[test]
     fn an_audit_has_its_own_words() {
         let report = sample::audit();
-        assert_eq!((report.subject, report.health), (Subject::State, Some(Health::NeedsAttention)));
+        assert_eq!(
+            (report.subject, report.health),
+            (Subject::State, Some(Health::NeedsAttention))
+        );
         for format in [Format::Text, Format::Markdown, Format::Github] {
             let page = render(&report, format, &Style::default());
             assert!(page.contains("needs attention"), "{format}: {page}");
-            for word in
-                ["would", "this change", "may be made", "verdict", "denial", "Denied", "before  ", "after  ", "new installation"]
-            {
+            for word in [
+                "would",
+                "this change",
+                "may be made",
+                "verdict",
+                "denial",
+                "Denied",
+                "before  ",
+                "after  ",
+                "new installation",
+            ] {
                 assert!(!page.contains(word), "{format} says '{word}':\n{page}");
             }
         }
-        let healthy = Report { verdict: Verdict::Allow, health: Some(Health::of(Verdict::Allow)), ..report };
+        let healthy = Report {
+            verdict: Verdict::Allow,
+            health: Some(Health::of(Verdict::Allow)),
+            ..report
+        };
         assert!(render(&healthy, Format::Text, &Style::default()).contains("audit: healthy"));
     }
 
@@ -642,34 +767,74 @@ mod tests {
     fn one_is_not_many() {
         let mut report = sample::report();
         report.findings.retain(|finding| finding.rule == "MG101");
-        assert!(report.counts().starts_with("1 denial, "), "{}", report.counts());
+        assert!(
+            report.counts().starts_with("1 denial, "),
+            "{}",
+            report.counts()
+        );
         let twice = report.findings[0].clone();
         report.findings.push(twice);
-        assert!(report.counts().starts_with("2 denials, "), "{}", report.counts());
+        assert!(
+            report.counts().starts_with("2 denials, "),
+            "{}",
+            report.counts()
+        );
     }
 
     #[test]
     fn each_release_has_its_own_states() {
         let report = sample::audit();
         let of = |release: usize, rule: &str| report.releases[release].checks[rule];
-        let at = |name: &str| report.releases.iter().position(|release| release.name == name).unwrap();
+        let at = |name: &str| {
+            report
+                .releases
+                .iter()
+                .position(|release| release.name == name)
+                .unwrap()
+        };
         let (cluster, standalone) = (at("my-release"), at("milvus-b"));
-        assert_eq!((of(cluster, "MG106"), of(standalone, "MG106")), (Outcome::Warn, Outcome::NotApplicable));
-        let check = report.checks.iter().find(|check| check.rule == "MG106").unwrap();
+        assert_eq!(
+            (of(cluster, "MG106"), of(standalone, "MG106")),
+            (Outcome::Warn, Outcome::NotApplicable)
+        );
+        let check = report
+            .checks
+            .iter()
+            .find(|check| check.rule == "MG106")
+            .unwrap();
         assert_eq!(check.outcome, Outcome::Warn);
-        assert_eq!(check.reasons.iter().map(|reason| reason.releases.clone()).collect::<Vec<_>>(), [["milvus/milvus-b"]]);
+        assert_eq!(
+            check
+                .reasons
+                .iter()
+                .map(|reason| reason.releases.clone())
+                .collect::<Vec<_>>(),
+            [["milvus/milvus-b"]]
+        );
     }
 
     #[test]
     fn a_data_rule_that_could_not_look_warns() {
-        let (before, after) = (Fixture::cluster("2.5.27"), Fixture::cluster("2.5.27").tag("latest"));
+        let (before, after) = (
+            Fixture::cluster("2.5.27"),
+            Fixture::cluster("2.5.27").tag("latest"),
+        );
         let policies = |action| PolicySet {
             policies: Arc::new(vec![UpgradePolicy {
                 api_version: API_VERSION.into(),
                 kind: "UpgradePolicy".into(),
-                metadata: Metadata { name: "ours".into(), ..Metadata::default() },
+                metadata: Metadata {
+                    name: "ours".into(),
+                    ..Metadata::default()
+                },
                 spec: PolicySpec {
-                    rules: ["MG103", "MG105"].map(|id| RuleSetting { id: id.into(), action, params: Params::default() }).to_vec(),
+                    rules: ["MG103", "MG105"]
+                        .map(|id| RuleSetting {
+                            id: id.into(),
+                            action,
+                            params: Params::default(),
+                        })
+                        .to_vec(),
                     ..PolicySpec::default()
                 },
             }]),
@@ -688,15 +853,33 @@ mod tests {
                 overdue: None,
             });
             let report = Report::new(&judgement, policies, Vec::new());
-            let finding = report.findings.iter().find(|finding| finding.rule == "MG103").map(|finding| finding.action);
-            let outcome = report.checks.iter().find(|check| check.rule == "MG103").unwrap().outcome;
+            let finding = report
+                .findings
+                .iter()
+                .find(|finding| finding.rule == "MG103")
+                .map(|finding| finding.action);
+            let outcome = report
+                .checks
+                .iter()
+                .find(|check| check.rule == "MG103")
+                .unwrap()
+                .outcome;
             (report.verdict, finding, outcome)
         };
         let plain = judged(&PolicySet::default());
-        assert_eq!(plain, (Verdict::Warn, Some(Action::Warn), Outcome::NotEvaluated));
+        assert_eq!(
+            plain,
+            (Verdict::Warn, Some(Action::Warn), Outcome::NotEvaluated)
+        );
         // A policy is a ceiling for this too.
         let ceiling = judged(&policies(PolicyAction::Audit));
-        assert_eq!(ceiling, (Verdict::Allow, Some(Action::Audit), Outcome::NotEvaluated));
-        assert_eq!(judged(&policies(PolicyAction::Off)), (Verdict::Allow, None, Outcome::Off));
+        assert_eq!(
+            ceiling,
+            (Verdict::Allow, Some(Action::Audit), Outcome::NotEvaluated)
+        );
+        assert_eq!(
+            judged(&policies(PolicyAction::Off)),
+            (Verdict::Allow, None, Outcome::Off)
+        );
     }
 }

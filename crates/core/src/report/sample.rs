@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use crate::{
     api::policy::{
-        API_VERSION, ExceptionSpec, Metadata, Params, PolicyAction, PolicySpec, RuleSetting, UpgradeException, UpgradePolicy,
+        API_VERSION, ExceptionSpec, Metadata, Params, PolicyAction, PolicySpec, RuleSetting,
+        UpgradeException, UpgradePolicy,
     },
     evaluate::{Question, judge},
     evidence::{DriftFact, Facts},
@@ -17,8 +18,14 @@ use super::{InputEntry, Report};
 
 /// An audit of two releases, one of which needs attention, with drift from Helm's storage.
 pub(super) fn audit() -> Report {
-    let mut running = Fixture::cluster("2.5.20").chart("4.2.58").tag_of(Component::QueryNode, "v2.4.24").snapshot();
-    let other = Fixture::standalone("2.5.27").chart("4.2.58").named("milvus-b").snapshot();
+    let mut running = Fixture::cluster("2.5.20")
+        .chart("4.2.58")
+        .tag_of(Component::QueryNode, "v2.4.24")
+        .snapshot();
+    let other = Fixture::standalone("2.5.27")
+        .chart("4.2.58")
+        .named("milvus-b")
+        .snapshot();
     running.releases.extend(other.releases);
     let drift = DriftFact {
         release: "my-release".into(),
@@ -27,9 +34,21 @@ pub(super) fn audit() -> Report {
         revision: "milvusdb/milvus:v2.5.20".into(),
         live: "milvusdb/milvus:v2.4.24".into(),
     };
-    let facts = Facts { drift: Some(vec![drift]), ..Facts::default() };
-    let judgement = crate::audit::audit(&running, &facts, Catalogue::embedded(), &PolicySet::default());
-    let input = InputEntry { role: "running".into(), source: "live, namespace milvus".into(), ..InputEntry::default() };
+    let facts = Facts {
+        drift: Some(vec![drift]),
+        ..Facts::default()
+    };
+    let judgement = crate::audit::audit(
+        &running,
+        &facts,
+        Catalogue::embedded(),
+        &PolicySet::default(),
+    );
+    let input = InputEntry {
+        role: "running".into(),
+        source: "live, namespace milvus".into(),
+        ..InputEntry::default()
+    };
     let mut report = Report::new(&judgement, &PolicySet::default(), vec![input]);
     report.tool.version = "0.0.0".into();
     report.data = Some("2026-11-20".into());
@@ -49,11 +68,22 @@ pub(super) fn report() -> Report {
         policies: Arc::new(vec![UpgradePolicy {
             api_version: API_VERSION.into(),
             kind: "UpgradePolicy".into(),
-            metadata: Metadata { name: "platform".into(), ..Metadata::default() },
+            metadata: Metadata {
+                name: "platform".into(),
+                ..Metadata::default()
+            },
             spec: PolicySpec {
                 rules: vec![
-                    RuleSetting { id: "MG105".into(), action: PolicyAction::Enforce, params: Params { strict: true } },
-                    RuleSetting { id: "MG108".into(), action: PolicyAction::Audit, params: Params::default() },
+                    RuleSetting {
+                        id: "MG105".into(),
+                        action: PolicyAction::Enforce,
+                        params: Params { strict: true },
+                    },
+                    RuleSetting {
+                        id: "MG108".into(),
+                        action: PolicyAction::Audit,
+                        params: Params::default(),
+                    },
                 ],
                 ..PolicySpec::default()
             },
@@ -61,7 +91,10 @@ pub(super) fn report() -> Report {
         exceptions: Arc::new(vec![UpgradeException {
             api_version: API_VERSION.into(),
             kind: "UpgradeException".into(),
-            metadata: Metadata { name: "root-moves".into(), ..Metadata::default() },
+            metadata: Metadata {
+                name: "root-moves".into(),
+                ..Metadata::default()
+            },
             spec: ExceptionSpec {
                 rules: vec!["MG302".into()],
                 namespace: "milvus".into(),
@@ -96,7 +129,11 @@ pub(super) fn report() -> Report {
     };
     let inputs = vec![
         input("before", "live.yaml", vec![]),
-        input("after", "new.yaml", vec!["new/notes.txt: not .yaml, .yml or .json".into()]),
+        input(
+            "after",
+            "new.yaml",
+            vec!["new/notes.txt: not .yaml, .yml or .json".into()],
+        ),
     ];
     let mut report = Report::new(&judgement, &policies, inputs);
     report.tool.version = "0.0.0".into();

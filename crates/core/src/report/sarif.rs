@@ -35,7 +35,10 @@ pub(super) fn render(report: &Report, show: Show) -> String {
         Show::Warn => action >= Action::Warn,
         Show::Audit | Show::All => true,
     };
-    let found = report.findings.iter().filter(|finding| !finding.not_evaluated && shown(finding.action));
+    let found = report
+        .findings
+        .iter()
+        .filter(|finding| !finding.not_evaluated && shown(finding.action));
     let results: Vec<Value> = found.map(result).collect();
     let states = states(report, show);
     let excepted: Vec<Value> = report
@@ -92,7 +95,10 @@ fn states(report: &Report, show: Show) -> Vec<Value> {
                     json!({"logicalLocations": [{"name": name, "fullyQualifiedName": label, "kind": "resource"}]})
                 })
                 .collect();
-            let first = releases().next().map(super::ReleaseEntry::label).unwrap_or_default();
+            let first = releases()
+                .next()
+                .map(super::ReleaseEntry::label)
+                .unwrap_or_default();
             results.push(json!({
                 "ruleId": check.rule,
                 "ruleIndex": index,
@@ -108,15 +114,26 @@ fn states(report: &Report, show: Show) -> Vec<Value> {
             .filter(|at| report.releases[*at].checks.get(&*check.rule) == Some(&Outcome::Passed))
             .collect();
         if !passed.is_empty() && show >= Show::Audit {
-            add("pass", "none", &format!("passed: {}", check.title), Outcome::Passed, &passed);
+            add(
+                "pass",
+                "none",
+                &format!("passed: {}", check.title),
+                Outcome::Passed,
+                &passed,
+            );
         }
         for reason in &check.reasons {
             let text = format!("{}: {}.", reason.outcome.words(), reason.reason);
-            let text = reason.provide.as_ref().map_or_else(|| text.clone(), |provide| format!("{text} {provide}"));
+            let text = reason
+                .provide
+                .as_ref()
+                .map_or_else(|| text.clone(), |provide| format!("{text} {provide}"));
             match (reason.outcome, reason.warns()) {
                 (_, true) if show == Show::Deny => {}
                 (_, false) if show < Show::Audit => {}
-                (Outcome::NotApplicable, _) => add("notApplicable", "none", &text, reason.outcome, &reason.at),
+                (Outcome::NotApplicable, _) => {
+                    add("notApplicable", "none", &text, reason.outcome, &reason.at)
+                }
                 (_, true) => add("fail", "warning", &text, reason.outcome, &reason.at),
                 (_, false) => add("open", "none", &text, reason.outcome, &reason.at),
             }
@@ -155,7 +172,12 @@ fn result(finding: &FindingEntry) -> Value {
             "region": {"startLine": place.line},
         });
     }
-    let fingerprint = fingerprint(&[&finding.rule, &label, object.as_deref().unwrap_or_default(), &finding.message]);
+    let fingerprint = fingerprint(&[
+        &finding.rule,
+        &label,
+        object.as_deref().unwrap_or_default(),
+        &finding.message,
+    ]);
     json!({
         "ruleId": finding.rule,
         "ruleIndex": rules::ALL.iter().position(|rule| rule.id == finding.rule),
@@ -170,13 +192,22 @@ fn result(finding: &FindingEntry) -> Value {
 
 /// A path as a URI: what SARIF viewers resolve against the repository.
 fn uri(path: &str) -> String {
-    path.bytes().fold(String::with_capacity(path.len()), |mut out, byte| {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' | b'~' | b'@' => out.push(byte.into()),
-            byte => out.push_str(&format!("%{byte:02X}")),
-        }
-        out
-    })
+    path.bytes()
+        .fold(String::with_capacity(path.len()), |mut out, byte| {
+            match byte {
+                b'A'..=b'Z'
+                | b'a'..=b'z'
+                | b'0'..=b'9'
+                | b'/'
+                | b'.'
+                | b'-'
+                | b'_'
+                | b'~'
+                | b'@' => out.push(byte.into()),
+                byte => out.push_str(&format!("%{byte:02X}")),
+            }
+            out
+        })
 }
 
 #[cfg(test)]
@@ -187,43 +218,82 @@ mod tests {
 
     #[test]
     fn snapshot_of_the_results() {
-        let sarif: Value = serde_json::from_str(&super::render(&super::super::sample::report(), Show::Audit)).unwrap();
+        let sarif: Value =
+            serde_json::from_str(&super::render(&super::super::sample::report(), Show::Audit))
+                .unwrap();
         insta::assert_json_snapshot!(sarif["runs"][0]["results"]);
         assert_eq!(sarif["version"], "2.1.0");
-        assert_eq!(sarif["runs"][0]["tool"]["driver"]["rules"].as_array().unwrap().len(), crate::rules::ALL.len());
+        assert_eq!(
+            sarif["runs"][0]["tool"]["driver"]["rules"]
+                .as_array()
+                .unwrap()
+                .len(),
+            crate::rules::ALL.len()
+        );
     }
 
     #[test]
     fn each_state_has_its_kind_and_every_result_a_place() {
-        for report in [super::super::sample::report(), super::super::sample::audit()] {
+        for report in [
+            super::super::sample::report(),
+            super::super::sample::audit(),
+        ] {
             let sarif: Value = serde_json::from_str(&super::render(&report, Show::Audit)).unwrap();
             let results = sarif["runs"][0]["results"].as_array().unwrap();
             let mut kinds = std::collections::BTreeSet::new();
             for result in results {
-                let (kind, level) = (result["kind"].as_str().unwrap(), result["level"].as_str().unwrap());
+                let (kind, level) = (
+                    result["kind"].as_str().unwrap(),
+                    result["level"].as_str().unwrap(),
+                );
                 assert_eq!(kind == "fail", level != "none", "{result}");
                 // GitHub refuses a result without a place.
-                assert!(!result["locations"].as_array().unwrap().is_empty(), "{result}");
-                assert!(!result["message"]["text"].as_str().unwrap().is_empty(), "{result}");
+                assert!(
+                    !result["locations"].as_array().unwrap().is_empty(),
+                    "{result}"
+                );
+                assert!(
+                    !result["message"]["text"].as_str().unwrap().is_empty(),
+                    "{result}"
+                );
                 kinds.insert(kind);
             }
-            assert_eq!(kinds.into_iter().collect::<Vec<_>>(), ["fail", "notApplicable", "open", "pass"]);
+            assert_eq!(
+                kinds.into_iter().collect::<Vec<_>>(),
+                ["fail", "notApplicable", "open", "pass"]
+            );
             let shown: Value = serde_json::from_str(&super::render(&report, Show::Warn)).unwrap();
-            for result in
-                shown["runs"][0]["results"].as_array().unwrap().iter().filter(|result| result.get("suppressions").is_none())
+            for result in shown["runs"][0]["results"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .filter(|result| result.get("suppressions").is_none())
             {
-                assert!(["error", "warning"].contains(&result["level"].as_str().unwrap()), "{result}");
+                assert!(
+                    ["error", "warning"].contains(&result["level"].as_str().unwrap()),
+                    "{result}"
+                );
             }
         }
     }
 
     #[test]
     fn every_result_points_to_its_rule() {
-        let sarif: Value = serde_json::from_str(&super::render(&super::super::sample::report(), Show::Audit)).unwrap();
+        let sarif: Value =
+            serde_json::from_str(&super::render(&super::super::sample::report(), Show::Audit))
+                .unwrap();
         let run = &sarif["runs"][0];
-        for result in run["results"].as_array().unwrap().iter().filter(|result| result.get("ruleIndex").is_some()) {
+        for result in run["results"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|result| result.get("ruleIndex").is_some())
+        {
             let index = usize::try_from(result["ruleIndex"].as_u64().unwrap()).unwrap();
-            assert_eq!(run["tool"]["driver"]["rules"][index]["id"], result["ruleId"]);
+            assert_eq!(
+                run["tool"]["driver"]["rules"][index]["id"],
+                result["ruleId"]
+            );
         }
     }
 }

@@ -18,7 +18,10 @@ use super::{
 const INDENT: &str = "    ";
 
 pub(super) fn render(report: &Report, style: &Style) -> String {
-    let mut page = Page { out: String::new(), style };
+    let mut page = Page {
+        out: String::new(),
+        style,
+    };
     page.header(report);
     for category in Category::ALL {
         page.category(report, category);
@@ -42,7 +45,11 @@ impl Page<'_> {
     }
 
     fn paint(&self, ansi: Ansi, text: &str) -> String {
-        if self.style.color { format!("{ansi}{text}{ansi:#}") } else { text.to_owned() }
+        if self.style.color {
+            format!("{ansi}{text}{ansi:#}")
+        } else {
+            text.to_owned()
+        }
     }
 
     fn mark(&self, action: Option<Action>) -> String {
@@ -52,25 +59,41 @@ impl Page<'_> {
             Some(Action::Warn | Action::Hold) => ("‼", "! ", AnsiColor::Yellow),
             Some(Action::Deny) => ("×", "x ", AnsiColor::Red),
         };
-        self.paint(color.on_default().bold(), if self.style.unicode { unicode } else { ascii })
+        self.paint(
+            color.on_default().bold(),
+            if self.style.unicode { unicode } else { ascii },
+        )
     }
 
     fn header(&mut self, report: &Report) {
         let arrow = if self.style.unicode { "→" } else { "->" };
         for release in &report.releases {
             let name = match &release.namespace {
-                Some(namespace) => format!("{} (namespace {})", plain(&release.name), plain(namespace)),
+                Some(namespace) => {
+                    format!("{} (namespace {})", plain(&release.name), plain(namespace))
+                }
                 None => plain(&release.name),
             };
             let unknown = "unknown".to_owned();
             let change = match (release.topology.before, &release.from) {
-                (None, _) => format!("new installation of {}", release.to.as_ref().unwrap_or(&unknown)),
+                (None, _) => format!(
+                    "new installation of {}",
+                    release.to.as_ref().unwrap_or(&unknown)
+                ),
                 (Some(_), from) if report.subject == Subject::State && *from != release.to => {
-                    format!("{} to {}, mixed", from.as_ref().unwrap_or(&unknown), release.to.as_ref().unwrap_or(&unknown))
+                    format!(
+                        "{} to {}, mixed",
+                        from.as_ref().unwrap_or(&unknown),
+                        release.to.as_ref().unwrap_or(&unknown)
+                    )
                 }
                 (Some(_), from) if *from == release.to => from.clone().unwrap_or(unknown),
                 (Some(_), from) => {
-                    format!("{} {arrow} {}", from.as_ref().unwrap_or(&unknown), release.to.as_ref().unwrap_or(&unknown))
+                    format!(
+                        "{} {arrow} {}",
+                        from.as_ref().unwrap_or(&unknown),
+                        release.to.as_ref().unwrap_or(&unknown)
+                    )
                 }
             };
             let title = format!("{name}: {change}, {}", release.topology.after);
@@ -98,25 +121,42 @@ impl Page<'_> {
             self.line(&line);
         }
         if !report.policies.is_empty() {
-            let line =
-                format!("  {:<7} {}", "policy", report.policies.iter().map(|name| plain(name)).collect::<Vec<_>>().join(", "));
+            let line = format!(
+                "  {:<7} {}",
+                "policy",
+                report
+                    .policies
+                    .iter()
+                    .map(|name| plain(name))
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            );
             self.line(&line);
         }
     }
 
     fn category(&mut self, report: &Report, category: Category) {
-        let checks: Vec<_> = report.checks.iter().filter(|check| check.category == category).collect();
+        let checks: Vec<_> = report
+            .checks
+            .iter()
+            .filter(|check| check.category == category)
+            .collect();
         let findings: Vec<&FindingEntry> = report
             .findings
             .iter()
-            .filter(|finding| !finding.not_evaluated && checks.iter().any(|check| check.rule == finding.rule))
+            .filter(|finding| {
+                !finding.not_evaluated && checks.iter().any(|check| check.rule == finding.rule)
+            })
             .filter(|finding| match self.style.show {
                 Show::Deny => finding.action == Action::Deny,
                 Show::Warn => finding.action >= Action::Warn,
                 Show::Audit | Show::All => true,
             })
             .collect();
-        let passed: Vec<_> = checks.iter().filter(|check| check.outcome == Outcome::Passed).collect();
+        let passed: Vec<_> = checks
+            .iter()
+            .filter(|check| check.outcome == Outcome::Passed)
+            .collect();
         if findings.is_empty() && (passed.is_empty() || self.style.show < Show::Audit) {
             return;
         }
@@ -134,7 +174,11 @@ impl Page<'_> {
             let line = format!("{mark} {}", passed[0].title);
             self.line(&line);
         } else if !passed.is_empty() && self.style.show == Show::Audit {
-            let titles = passed.iter().map(|check| check.title.as_str()).collect::<Vec<_>>().join("; ");
+            let titles = passed
+                .iter()
+                .map(|check| check.title.as_str())
+                .collect::<Vec<_>>()
+                .join("; ");
             self.wrapped(&format!("{mark} "), "  ", &titles);
         }
     }
@@ -151,29 +195,52 @@ impl Page<'_> {
         let mark = self.mark(Some(finding.action));
         let several = report.releases.len() > 1;
         let of = super::label(finding.namespace.as_deref(), &finding.release);
-        let release = if several { format!("{}: ", plain(&of)) } else { String::new() };
+        let release = if several {
+            format!("{}: ", plain(&of))
+        } else {
+            String::new()
+        };
         let code = self.paint(Ansi::new().bold(), &finding.rule);
-        self.wrapped(&format!("{mark} {code} "), INDENT, &format!("{release}{}", plain(&finding.message)));
+        self.wrapped(
+            &format!("{mark} {code} "),
+            INDENT,
+            &format!("{release}{}", plain(&finding.message)),
+        );
         if finding.action >= Action::Warn {
             self.field("why", &finding.why);
         }
         let both = |evidence: &&Evidence| evidence.before.is_some() && evidence.after.is_some();
         for evidence in finding.evidence.iter().filter(both) {
             let arrow = if self.style.unicode { "→" } else { "->" };
-            let (before, after) = (evidence.before.as_deref().unwrap_or_default(), evidence.after.as_deref().unwrap_or_default());
+            let (before, after) = (
+                evidence.before.as_deref().unwrap_or_default(),
+                evidence.after.as_deref().unwrap_or_default(),
+            );
             let source = evidence.source.as_deref().unwrap_or("what is expected");
             // A state has no arrow: the one is what runs, the other what somebody says of it.
             self.field(
                 "seen",
                 &match (report.subject, &evidence.source) {
-                    (Subject::State, _) => format!("{}: {before}; {source}: {after}", evidence.what),
-                    (Subject::Change, Some(source)) => format!("{}: {before} {arrow} {after}  ({source})", evidence.what),
-                    (Subject::Change, None) => format!("{}: {before} {arrow} {after}", evidence.what),
+                    (Subject::State, _) => {
+                        format!("{}: {before}; {source}: {after}", evidence.what)
+                    }
+                    (Subject::Change, Some(source)) => {
+                        format!("{}: {before} {arrow} {after}  ({source})", evidence.what)
+                    }
+                    (Subject::Change, None) => {
+                        format!("{}: {before} {arrow} {after}", evidence.what)
+                    }
                 },
             );
         }
-        if let (Some(object), true) = (&finding.object, !finding.evidence.iter().any(|evidence| both(&evidence))) {
-            let place = finding.location.as_ref().map_or(String::new(), |location| format!("  ({location})"));
+        if let (Some(object), true) = (
+            &finding.object,
+            !finding.evidence.iter().any(|evidence| both(&evidence)),
+        ) {
+            let place = finding
+                .location
+                .as_ref()
+                .map_or(String::new(), |location| format!("  ({location})"));
             self.field("seen", &format!("{object}{place}"));
         }
         if finding.action >= Action::Warn {
@@ -191,7 +258,11 @@ impl Page<'_> {
     }
 
     fn field(&mut self, name: &str, text: &str) {
-        self.wrapped(&format!("{INDENT}{name:<7}"), &format!("{INDENT}       "), &plain(text));
+        self.wrapped(
+            &format!("{INDENT}{name:<7}"),
+            &format!("{INDENT}       "),
+            &plain(text),
+        );
     }
 
     fn wrapped(&mut self, first: &str, rest: &str, text: &str) {
@@ -205,7 +276,10 @@ impl Page<'_> {
             .word_separator(textwrap::WordSeparator::AsciiSpace)
             .word_splitter(textwrap::WordSplitter::NoHyphenation);
         let wrapped = textwrap::fill(text, options);
-        let line = format!("{first}{}", wrapped.strip_prefix(&filler).unwrap_or(&wrapped));
+        let line = format!(
+            "{first}{}",
+            wrapped.strip_prefix(&filler).unwrap_or(&wrapped)
+        );
         self.line(&line);
     }
 
@@ -216,25 +290,45 @@ impl Page<'_> {
         }
         self.heading("Not applicable");
         for reason in reasons {
-            let text = format!("{}: {}{}", reason.rules.join(", "), reason.reason, reason.place(report.releases.len()));
+            let text = format!(
+                "{}: {}{}",
+                reason.rules.join(", "),
+                reason.reason,
+                reason.place(report.releases.len())
+            );
             self.wrapped("- ", "  ", &plain(&text));
         }
     }
 
     fn not_evaluated(&mut self, report: &Report) {
         let mut reasons = report.reasons(Outcome::NotEvaluated);
-        reasons.retain(|reason| self.style.show >= Show::Audit || (reason.warns && self.style.show == Show::Warn));
+        reasons.retain(|reason| {
+            self.style.show >= Show::Audit || (reason.warns && self.style.show == Show::Warn)
+        });
         if reasons.is_empty() {
             return;
         }
         self.heading("Not evaluated");
         for reason in reasons {
-            let mark = if reason.warns { self.mark(Some(Action::Warn)) } else { "-".to_owned() };
-            let mut text = format!("{}: {}{}", reason.rules.join(", "), reason.reason, reason.place(report.releases.len()));
+            let mark = if reason.warns {
+                self.mark(Some(Action::Warn))
+            } else {
+                "-".to_owned()
+            };
+            let mut text = format!(
+                "{}: {}{}",
+                reason.rules.join(", "),
+                reason.reason,
+                reason.place(report.releases.len())
+            );
             if let Some(provide) = reason.provide.filter(|_| !reason.warns) {
                 text = format!("{text}. {provide}");
             }
-            self.wrapped(&format!("{mark} "), if reason.warns { INDENT } else { "  " }, &plain(&text));
+            self.wrapped(
+                &format!("{mark} "),
+                if reason.warns { INDENT } else { "  " },
+                &plain(&text),
+            );
             if let Some(provide) = reason.provide.filter(|_| reason.warns) {
                 self.field("do", provide);
             }
@@ -275,13 +369,27 @@ impl Page<'_> {
         };
         self.out.push('\n');
         let answer = self.paint(color.on_default().bold(), &answer);
-        self.wrapped(&answer, "         ", &format!(", {} ({})", report.sentence(), report.counts()));
+        self.wrapped(
+            &answer,
+            "         ",
+            &format!(", {} ({})", report.sentence(), report.counts()),
+        );
         // What guards data goes first: an ordered upgrade onto an empty queue would be no help.
-        let denied = || report.findings.iter().filter(|finding| finding.action == Action::Deny);
-        let guards_data = |finding: &&FindingEntry| crate::rules::find(&finding.rule).is_some_and(|rule| rule.data_loss);
+        let denied = || {
+            report
+                .findings
+                .iter()
+                .filter(|finding| finding.action == Action::Deny)
+        };
+        let guards_data = |finding: &&FindingEntry| {
+            crate::rules::find(&finding.rule).is_some_and(|rule| rule.data_loss)
+        };
         let with_command = |finding: &&FindingEntry| finding.fix.command.is_some();
-        let first =
-            denied().filter(guards_data).find(with_command).or_else(|| denied().find(guards_data)).or_else(|| denied().next());
+        let first = denied()
+            .filter(guards_data)
+            .find(with_command)
+            .or_else(|| denied().find(guards_data))
+            .or_else(|| denied().next());
         if let Some(first) = first {
             match &first.fix.command {
                 Some(command) => {
@@ -320,21 +428,47 @@ mod tests {
 
     #[test]
     fn no_width_cuts_a_word() {
-        for report in [super::super::sample::report(), super::super::sample::audit()] {
+        for report in [
+            super::super::sample::report(),
+            super::super::sample::audit(),
+        ] {
             for width in [40, 60, 80, 100, 120] {
-                let page = render(&report, &Style { width, ..Style::default() });
+                let page = render(
+                    &report,
+                    &Style {
+                        width,
+                        ..Style::default()
+                    },
+                );
                 let whole: std::collections::BTreeSet<&str> = page.split_whitespace().collect();
                 let mut texts: Vec<String> = Vec::new();
-                for finding in report.findings.iter().filter(|finding| finding.action > Action::Audit) {
+                for finding in report
+                    .findings
+                    .iter()
+                    .filter(|finding| finding.action > Action::Audit)
+                {
                     texts.extend([plain(&finding.message), plain(&finding.fix.text)]);
-                    if let Some(command) = finding.fix.command.as_ref().filter(|_| !finding.not_evaluated) {
-                        assert!(page.lines().any(|line| line.ends_with(&plain(command))), "{command} is cut at {width}");
+                    if let Some(command) = finding
+                        .fix
+                        .command
+                        .as_ref()
+                        .filter(|_| !finding.not_evaluated)
+                    {
+                        assert!(
+                            page.lines().any(|line| line.ends_with(&plain(command))),
+                            "{command} is cut at {width}"
+                        );
                     }
                 }
-                for word in
-                    texts.iter().flat_map(|text| text.split_whitespace()).filter(|word| *word != "evaluated:" && *word != "not")
+                for word in texts
+                    .iter()
+                    .flat_map(|text| text.split_whitespace())
+                    .filter(|word| *word != "evaluated:" && *word != "not")
                 {
-                    assert!(whole.iter().any(|token| token.starts_with(word)), "{word} is cut at {width}:\n{page}");
+                    assert!(
+                        whole.iter().any(|token| token.starts_with(word)),
+                        "{word} is cut at {width}:\n{page}"
+                    );
                 }
             }
         }
@@ -347,15 +481,29 @@ mod tests {
 
     #[test]
     fn narrow_ascii_and_everything() {
-        let style = Style { unicode: false, width: 60, show: Show::All, color: false };
+        let style = Style {
+            unicode: false,
+            width: 60,
+            show: Show::All,
+            color: false,
+        };
         let page = render(&super::super::sample::report(), &style);
-        assert!(page.is_ascii() || !page.contains(['√', '×', '‼', '→', '─']), "{page}");
+        assert!(
+            page.is_ascii() || !page.contains(['√', '×', '‼', '→', '─']),
+            "{page}"
+        );
         insta::assert_snapshot!(page);
     }
 
     #[test]
     fn only_denials() {
-        let page = render(&super::super::sample::report(), &Style { show: Show::Deny, ..Style::default() });
+        let page = render(
+            &super::super::sample::report(),
+            &Style {
+                show: Show::Deny,
+                ..Style::default()
+            },
+        );
         assert!(page.contains("MG101") && !page.contains("MG104"), "{page}");
         assert!(page.contains("verdict: deny"));
     }
@@ -363,8 +511,17 @@ mod tests {
     #[test]
     fn input_never_steers_the_terminal() {
         for color in [false, true] {
-            let page = render(&super::super::sample::report(), &Style { color, ..Style::default() });
-            assert!(!page.contains("\u{1b}[31mevil") && !page.contains('\u{7}'), "{page:?}");
+            let page = render(
+                &super::super::sample::report(),
+                &Style {
+                    color,
+                    ..Style::default()
+                },
+            );
+            assert!(
+                !page.contains("\u{1b}[31mevil") && !page.contains('\u{7}'),
+                "{page:?}"
+            );
         }
     }
 }

@@ -18,8 +18,14 @@ mod tests {
     #[test]
     fn it_says_the_same_as_json() {
         let report = super::super::sample::report();
-        let yaml = documents(&super::render(&report)).next().unwrap().unwrap().root.to_json();
-        let json: serde_json::Value = serde_json::from_str(&super::super::json::render(&report)).unwrap();
+        let yaml = documents(&super::render(&report))
+            .next()
+            .unwrap()
+            .unwrap()
+            .root
+            .to_json();
+        let json: serde_json::Value =
+            serde_json::from_str(&super::super::json::render(&report)).unwrap();
         assert_eq!(yaml, json);
     }
 }

@@ -52,20 +52,27 @@ impl ChartPin {
     /// A pin.
     #[must_use]
     pub fn new(path: impl Into<String>, value: impl Into<String>) -> Self {
-        Self { path: path.into(), value: value.into() }
+        Self {
+            path: path.into(),
+            value: value.into(),
+        }
     }
 
     /// Reads `path=value`, as the tables write it.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        text.split_once('=').map(|(path, value)| Self::new(path, value))
+        text.split_once('=')
+            .map(|(path, value)| Self::new(path, value))
     }
 }
 
 impl Remedy {
     /// Words only.
     pub fn words(text: impl Into<String>) -> Self {
-        Self { text: text.into(), cure: None }
+        Self {
+            text: text.into(),
+            cure: None,
+        }
     }
 
     /// The same with more words behind.
@@ -83,20 +90,40 @@ impl<'a> Upgrade<'a> {
     /// Advice for this change, in the terms of its manager.
     #[must_use]
     pub fn advice(&self) -> Advice<'_, 'a> {
-        let manager =
-            self.before.map_or_else(|| self.after.manager.clone(), |before| Manager::join(&before.manager, &self.after.manager));
-        Advice { upgrade: self, manager: with_facts(manager, self) }
+        let manager = self.before.map_or_else(
+            || self.after.manager.clone(),
+            |before| Manager::join(&before.manager, &self.after.manager),
+        );
+        Advice {
+            upgrade: self,
+            manager: with_facts(manager, self),
+        }
     }
 }
 
 /// Where the cluster names a deployer that no mark in the manifests names.
 fn with_facts(mut manager: Manager, upgrade: &Upgrade<'_>) -> Manager {
-    let named = matches!(manager.tool, Tool::ArgoCd { .. } | Tool::FluxHelm { .. } | Tool::FluxKustomize { .. });
+    let named = matches!(
+        manager.tool,
+        Tool::ArgoCd { .. } | Tool::FluxHelm { .. } | Tool::FluxKustomize { .. }
+    );
     let name = &upgrade.before.unwrap_or(upgrade.after).name;
-    if let Some(deployer) = upgrade.facts.deployers.iter().flatten().find(|deployer| deployer.release == *name).filter(|_| !named)
+    if let Some(deployer) = upgrade
+        .facts
+        .deployers
+        .iter()
+        .flatten()
+        .find(|deployer| deployer.release == *name)
+        .filter(|_| !named)
     {
         let name = deployer.name.clone();
-        manager.tool = if deployer.tool == "flux" { Tool::FluxHelm { name } } else { Tool::ArgoCd { application: Some(name) } };
+        manager.tool = if deployer.tool == "flux" {
+            Tool::FluxHelm { name }
+        } else {
+            Tool::ArgoCd {
+                application: Some(name),
+            }
+        };
     }
     manager
 }
@@ -121,13 +148,21 @@ impl Advice<'_, '_> {
 
     /// The chart and its version that the change wants.
     fn chart(&self) -> Option<(&ChartSource, Version)> {
-        let version = self.upgrade.after.chart.as_ref().or(self.before().chart.as_ref())?.version;
+        let version = self
+            .upgrade
+            .after
+            .chart
+            .as_ref()
+            .or(self.before().chart.as_ref())?
+            .version;
         Some((self.manager.chart()?, version))
     }
 
     /// Whether the wanted chart version reads a value.
     fn reads(&self, path: &str) -> bool {
-        self.chart().is_some_and(|(chart, version)| self.upgrade.catalogue.reads(chart.vendor, version, path))
+        self.chart().is_some_and(|(chart, version)| {
+            self.upgrade.catalogue.reads(chart.vendor, version, path)
+        })
     }
 
     /// Keeps a key of Milvus' configuration at a value, such as `etcd.rootPath` at `by-dev`.
@@ -135,9 +170,15 @@ impl Advice<'_, '_> {
     pub fn keep_setting(&self, key: &str, value: &str) -> Remedy {
         let value = clean(value);
         if let Some((chart, version)) = self.chart()
-            && let Some(row) = self.upgrade.catalogue.value_for(chart.vendor, version, key, self.is_external(key))
+            && let Some(row) =
+                self.upgrade
+                    .catalogue
+                    .value_for(chart.vendor, version, key, self.is_external(key))
         {
-            return self.set_values(&[ChartPin::new(&row.path, value)], &format!("{key} stays as it is"));
+            return self.set_values(
+                &[ChartPin::new(&row.path, value)],
+                &format!("{key} stays as it is"),
+            );
         }
         self.configure(&[(key, value.as_ref())])
     }
@@ -146,17 +187,33 @@ impl Advice<'_, '_> {
     #[must_use]
     pub fn configure(&self, settings: &[(&str, &str)]) -> Remedy {
         let after = &self.upgrade.after.config;
-        let open: Vec<(&str, &str)> = settings.iter().copied().filter(|(key, value)| after.value(key) != Some(*value)).collect();
+        let open: Vec<(&str, &str)> = settings
+            .iter()
+            .copied()
+            .filter(|(key, value)| after.value(key) != Some(*value))
+            .collect();
         let settings = if open.is_empty() { settings } else { &open };
-        let list = list(settings.iter().map(|(key, value)| format!("{key}: {value}")));
+        let list = list(
+            settings
+                .iter()
+                .map(|(key, value)| format!("{key}: {value}")),
+        );
         Remedy::words(match &self.manager.source {
             Source::Operator { resource } => {
-                let list = list_of(settings.iter().map(|(key, value)| format!("spec.config.{key}: {value}")));
+                let list = list_of(
+                    settings
+                        .iter()
+                        .map(|(key, value)| format!("spec.config.{key}: {value}")),
+                );
                 format!("Set {list} in the Milvus resource {resource}.")
             }
             Source::Chart(chart) => match chart.vendor {
                 Vendor::Bitnami if self.reads("milvus.extraConfig") => {
-                    format!("Set {list} under {} {}.", self.path("milvus.extraConfig"), self.values_place())
+                    format!(
+                        "Set {list} under {} {}.",
+                        self.path("milvus.extraConfig"),
+                        self.values_place()
+                    )
                 }
                 Vendor::Zilliz if self.reads("extraConfigFiles.user.yaml") => {
                     let path = self.path("extraConfigFiles");
@@ -165,11 +222,19 @@ impl Advice<'_, '_> {
                         self.values_place()
                     )
                 }
-                _ => format!("Set {list} in Milvus' configuration, {}.", self.values_place()),
+                _ => format!(
+                    "Set {list} in Milvus' configuration, {}.",
+                    self.values_place()
+                ),
             },
             Source::Manifests => {
-                let first = settings.first().and_then(|(key, _)| self.before().config.get(key));
-                format!("Set {list} in {}.", self.object_place(&self.config_object(first)))
+                let first = settings
+                    .first()
+                    .and_then(|(key, _)| self.before().config.get(key));
+                format!(
+                    "Set {list} in {}.",
+                    self.object_place(&self.config_object(first))
+                )
             }
         })
     }
@@ -185,18 +250,35 @@ impl Advice<'_, '_> {
         match &self.manager.source {
             Source::Operator { resource } => {
                 let mut fields = vec![format!("spec.dependencies.msgStreamType: {name}")];
-                if kind == QueueKind::Kafka && self.is_external("kafka.brokerList") && !endpoints.is_empty() {
+                if kind == QueueKind::Kafka
+                    && self.is_external("kafka.brokerList")
+                    && !endpoints.is_empty()
+                {
                     fields.push("spec.dependencies.kafka.external: true".to_owned());
-                    fields.push(format!("spec.dependencies.kafka.brokerList: [{}]", spaced(&endpoints)));
+                    fields.push(format!(
+                        "spec.dependencies.kafka.brokerList: [{}]",
+                        spaced(&endpoints)
+                    ));
                 }
-                let also = if kind == QueueKind::Pulsar { " Keep spec.dependencies.pulsar as it is." } else { "" };
-                Remedy::words(format!("Set {} in the Milvus resource {resource}.{also}", list_of(fields)))
+                let also = if kind == QueueKind::Pulsar {
+                    " Keep spec.dependencies.pulsar as it is."
+                } else {
+                    ""
+                };
+                Remedy::words(format!(
+                    "Set {} in the Milvus resource {resource}.{also}",
+                    list_of(fields)
+                ))
             }
-            Source::Chart(chart) if chart.vendor == Vendor::Zilliz => match self.queue_pins(kind, &endpoints) {
-                Some(pins) => self.set_values(&pins, &format!("Milvus stays on {name}")),
-                None => self.configure(&queue_settings(kind, &name, &endpoints)),
-            },
-            Source::Chart(_) | Source::Manifests => self.configure(&queue_settings(kind, &name, &endpoints)),
+            Source::Chart(chart) if chart.vendor == Vendor::Zilliz => {
+                match self.queue_pins(kind, &endpoints) {
+                    Some(pins) => self.set_values(&pins, &format!("Milvus stays on {name}")),
+                    None => self.configure(&queue_settings(kind, &name, &endpoints)),
+                }
+            }
+            Source::Chart(_) | Source::Manifests => {
+                self.configure(&queue_settings(kind, &name, &endpoints))
+            }
         }
     }
 
@@ -218,12 +300,20 @@ impl Advice<'_, '_> {
             add("standalone.messageQueue", &kind.to_string());
         }
         let (own, families): (bool, &[Family]) = match kind {
-            QueueKind::RocksMq | QueueKind::NatsMq | QueueKind::Woodpecker if standalone => (true, &[]),
+            QueueKind::RocksMq | QueueKind::NatsMq | QueueKind::Woodpecker if standalone => {
+                (true, &[])
+            }
             QueueKind::RocksMq | QueueKind::NatsMq | QueueKind::Woodpecker => return None,
-            QueueKind::Pulsar => (runs(Family::PulsarV2) || runs(Family::PulsarV3), &[Family::PulsarV2, Family::PulsarV3]),
+            QueueKind::Pulsar => (
+                runs(Family::PulsarV2) || runs(Family::PulsarV3),
+                &[Family::PulsarV2, Family::PulsarV3],
+            ),
             QueueKind::Kafka => (runs(Family::Kafka), &[Family::Kafka]),
         };
-        for family in families.iter().filter(|family| runs(**family) && !comes(**family)) {
+        for family in families
+            .iter()
+            .filter(|family| runs(**family) && !comes(**family))
+        {
             add(switch(*family).unwrap_or_default(), "true");
         }
         if !own {
@@ -231,12 +321,17 @@ impl Advice<'_, '_> {
             match kind {
                 _ if endpoints.is_empty() => return None,
                 QueueKind::Pulsar => {
-                    let (host, port) = host_and_port(endpoints.split(',').next().unwrap_or_default());
+                    let (host, port) =
+                        host_and_port(endpoints.split(',').next().unwrap_or_default());
                     if !was_external {
                         add("externalPulsar.enabled", "true");
                     }
                     add("externalPulsar.host", host);
-                    add("externalPulsar.port", port.or_else(|| before.config.value("pulsar.port")).unwrap_or("6650"));
+                    add(
+                        "externalPulsar.port",
+                        port.or_else(|| before.config.value("pulsar.port"))
+                            .unwrap_or("6650"),
+                    );
                 }
                 _ => {
                     if !was_external {
@@ -251,7 +346,11 @@ impl Advice<'_, '_> {
             QueueKind::Kafka if !comes(Family::Kafka) && (own || kind != QueueKind::Kafka) => {
                 add("externalKafka.enabled", "false");
             }
-            QueueKind::Pulsar if !comes(Family::PulsarV2) && !comes(Family::PulsarV3) && (own || kind != QueueKind::Pulsar) => {
+            QueueKind::Pulsar
+                if !comes(Family::PulsarV2)
+                    && !comes(Family::PulsarV3)
+                    && (own || kind != QueueKind::Pulsar) =>
+            {
                 add("externalPulsar.enabled", "false");
             }
             _ => {}
@@ -267,7 +366,14 @@ impl Advice<'_, '_> {
     /// Keeps the etcd that holds the metadata.
     #[must_use]
     pub fn keep_etcd(&self) -> Remedy {
-        let endpoints = clean(self.before().metadata().endpoints.setting.map_or("", public)).into_owned();
+        let endpoints = clean(
+            self.before()
+                .metadata()
+                .endpoints
+                .setting
+                .map_or("", public),
+        )
+        .into_owned();
         let list = format!("[{}]", spaced(&endpoints));
         if !endpoints.is_empty() && self.stays(Family::Etcd) {
             return self.configure(&[("etcd.endpoints", &list)]);
@@ -280,8 +386,14 @@ impl Advice<'_, '_> {
                 "Set spec.dependencies.etcd.external: true and spec.dependencies.etcd.endpoints: {list} in the Milvus resource {resource}."
             )),
             Source::Chart(_) if self.reads("externalEtcd.endpoints") => {
-                let (on, to) = (self.path("externalEtcd.enabled"), self.path("externalEtcd.endpoints"));
-                Remedy::words(format!("Set {on}=true and {to}={list} {}.", self.values_place()))
+                let (on, to) = (
+                    self.path("externalEtcd.enabled"),
+                    self.path("externalEtcd.endpoints"),
+                );
+                Remedy::words(format!(
+                    "Set {on}=true and {to}={list} {}.",
+                    self.values_place()
+                ))
             }
             Source::Chart(_) | Source::Manifests => self.configure(&[("etcd.endpoints", &list)]),
         }
@@ -307,7 +419,10 @@ impl Advice<'_, '_> {
                  {resource}."
             )),
             Source::Chart(_) if self.reads("externalS3.host") => {
-                let mut pins = vec![ChartPin::new("externalS3.enabled", "true"), ChartPin::new("externalS3.host", host)];
+                let mut pins = vec![
+                    ChartPin::new("externalS3.enabled", "true"),
+                    ChartPin::new("externalS3.host", host),
+                ];
                 pins.extend(port.map(|port| ChartPin::new("externalS3.port", port)));
                 pins.push(ChartPin::new("minio.enabled", "false"));
                 self.set_values(&pins, "Milvus stays on its object storage")
@@ -320,7 +435,11 @@ impl Advice<'_, '_> {
     #[must_use]
     pub fn keep_dependency(&self, family: Family) -> Remedy {
         // Kafka brings its ZooKeeper.
-        let family = if family == Family::Zookeeper { Family::Kafka } else { family };
+        let family = if family == Family::Zookeeper {
+            Family::Kafka
+        } else {
+            family
+        };
         let kind = self.before().queue().kind.value;
         let in_use = match family {
             Family::PulsarV2 | Family::PulsarV3 => kind == QueueKind::Pulsar,
@@ -334,15 +453,25 @@ impl Advice<'_, '_> {
         match (&self.manager.source, switch(family)) {
             (Source::Chart(_), Some(path)) if self.reads(path) && !self.stays(family) => {
                 let mut pins = vec![ChartPin::new(path, "true")];
-                pins.extend(self.external_instead(family).map(|path| ChartPin::new(path, "false")));
+                pins.extend(
+                    self.external_instead(family)
+                        .map(|path| ChartPin::new(path, "false")),
+                );
                 self.set_values(&pins, &format!("{family} stays in the release"))
             }
-            (Source::Chart(_), _) => Remedy::words(format!("Keep {family} in the release, {}.", self.values_place())),
+            (Source::Chart(_), _) => Remedy::words(format!(
+                "Keep {family} in the release, {}.",
+                self.values_place()
+            )),
             (Source::Operator { resource }, _) => {
                 let field = operator_dependency(family).unwrap_or("spec.dependencies");
-                Remedy::words(format!("Keep {field} of the Milvus resource {resource} as it is."))
+                Remedy::words(format!(
+                    "Keep {field} of the Milvus resource {resource} as it is."
+                ))
             }
-            (Source::Manifests, _) => Remedy::words(format!("Keep {} {}.", names, self.source_of_manifests())),
+            (Source::Manifests, _) => {
+                Remedy::words(format!("Keep {} {}.", names, self.source_of_manifests()))
+            }
         }
     }
 
@@ -350,15 +479,23 @@ impl Advice<'_, '_> {
     #[must_use]
     pub fn leave_out(&self, family: Family) -> Remedy {
         match (&self.manager.source, switch(family)) {
-            (Source::Chart(_), Some(path)) if self.reads(path) => {
-                self.set_values(&[ChartPin::new(path, "false")], &format!("{family} stays out"))
+            (Source::Chart(_), Some(path)) if self.reads(path) => self.set_values(
+                &[ChartPin::new(path, "false")],
+                &format!("{family} stays out"),
+            ),
+            (Source::Chart(_), _) => {
+                Remedy::words(format!("Leave {family} out, {}.", self.values_place()))
             }
-            (Source::Chart(_), _) => Remedy::words(format!("Leave {family} out, {}.", self.values_place())),
             (Source::Operator { resource }, _) => {
                 let kind = self.before().queue().kind.value;
-                Remedy::words(format!("Keep spec.dependencies.msgStreamType: {kind} in the Milvus resource {resource}."))
+                Remedy::words(format!(
+                    "Keep spec.dependencies.msgStreamType: {kind} in the Milvus resource {resource}."
+                ))
             }
-            (Source::Manifests, _) => Remedy::words(format!("Leave {family} out {}.", self.source_of_manifests())),
+            (Source::Manifests, _) => Remedy::words(format!(
+                "Leave {family} out {}.",
+                self.source_of_manifests()
+            )),
         }
     }
 
@@ -373,27 +510,44 @@ impl Advice<'_, '_> {
             _ => "",
         };
         match &self.manager.source {
-            Source::Chart(_) if !path.is_empty() && !tag.is_empty() && self.reads(path) => {
-                self.set_values(&[ChartPin::new(path, tag)], &format!("{family} keeps its image"))
-            }
-            Source::Chart(_) => Remedy::words(format!("Keep the image {image} of {object}, {}.", self.values_place())),
+            Source::Chart(_) if !path.is_empty() && !tag.is_empty() && self.reads(path) => self
+                .set_values(
+                    &[ChartPin::new(path, tag)],
+                    &format!("{family} keeps its image"),
+                ),
+            Source::Chart(_) => Remedy::words(format!(
+                "Keep the image {image} of {object}, {}.",
+                self.values_place()
+            )),
             Source::Operator { resource } => {
                 let field = operator_dependency(family).unwrap_or("spec.dependencies");
                 Remedy::words(format!(
                     "Keep the image {image} of {object} in {field}.inCluster.values of the Milvus resource {resource}."
                 ))
             }
-            Source::Manifests => Remedy::words(format!("Keep the image {image} in {}.", self.object_place(object))),
+            Source::Manifests => Remedy::words(format!(
+                "Keep the image {image} in {}.",
+                self.object_place(object)
+            )),
         }
     }
 
     /// Takes an image from where it is published now; `pin` is the chart's value that names its repository, as `path=value`.
     #[must_use]
     pub fn moved_image(&self, moved: &ImageRef, pin: Option<&str>) -> Remedy {
-        let words = format!("Use {moved}, or copy the image into your own registry from a node that still has it.");
-        let pin = pin.and_then(ChartPin::parse).filter(|pin| self.manager.is_chart() && self.reads(&pin.path));
+        let words = format!(
+            "Use {moved}, or copy the image into your own registry from a node that still has it."
+        );
+        let pin = pin
+            .and_then(ChartPin::parse)
+            .filter(|pin| self.manager.is_chart() && self.reads(&pin.path));
         match pin {
-            Some(pin) => Remedy::words(format!("{words} Set {}={} {}.", self.path(&pin.path), pin.value, self.values_place())),
+            Some(pin) => Remedy::words(format!(
+                "{words} Set {}={} {}.",
+                self.path(&pin.path),
+                pin.value,
+                self.values_place()
+            )),
             None => Remedy::words(words),
         }
     }
@@ -403,10 +557,16 @@ impl Advice<'_, '_> {
     pub fn workload_field(&self, object: &str, component: Component, field: &str) -> Remedy {
         Remedy::words(match &self.manager.source {
             Source::Operator { resource } => {
-                format!("Set {field} for spec.components.{} in the Milvus resource {resource}.", operator_component(component))
+                format!(
+                    "Set {field} for spec.components.{} in the Milvus resource {resource}.",
+                    operator_component(component)
+                )
             }
             Source::Chart(_) => format!("Set {field} for {component}, {}.", self.values_place()),
-            Source::Manifests => format!("Set {field} in the pod template of {}.", self.object_place(object)),
+            Source::Manifests => format!(
+                "Set {field} in the pod template of {}.",
+                self.object_place(object)
+            ),
         })
     }
 
@@ -414,12 +574,24 @@ impl Advice<'_, '_> {
     #[must_use]
     pub fn fs_group(&self, component: &ComponentWorkload, group: i64) -> Remedy {
         let object = &component.workload.meta.object;
-        let remedy = if self.manager.chart().is_some_and(|chart| chart.vendor == Vendor::Zilliz) && self.reads("securityContext")
+        let remedy = if self
+            .manager
+            .chart()
+            .is_some_and(|chart| chart.vendor == Vendor::Zilliz)
+            && self.reads("securityContext")
         {
-            Remedy::words(format!("Set {}={group} {}.", self.path("securityContext.fsGroup"), self.values_place()))
+            Remedy::words(format!(
+                "Set {}={group} {}.",
+                self.path("securityContext.fsGroup"),
+                self.values_place()
+            ))
         } else {
             let field = format!("securityContext.fsGroup: {group}");
-            self.workload_field(&format!("{} {}", object.kind, object.name), component.component, &field)
+            self.workload_field(
+                &format!("{} {}", object.kind, object.name),
+                component.component,
+                &field,
+            )
         };
         remedy.and(&format!(
             "The CSI driver must apply fsGroup; if it does not, add an init container that runs chown -R {group}:{group}."
@@ -431,17 +603,32 @@ impl Advice<'_, '_> {
     pub fn components(&self, on: &[Component], off: &[Component]) -> Remedy {
         // What is so already is not asked for.
         let after = self.upgrade.after;
-        let on: &[Component] = &on.iter().copied().filter(|one| !after.runs(*one)).collect::<Vec<_>>();
-        let off: &[Component] = &off.iter().copied().filter(|one| after.runs(*one)).collect::<Vec<_>>();
+        let on: &[Component] = &on
+            .iter()
+            .copied()
+            .filter(|one| !after.runs(*one))
+            .collect::<Vec<_>>();
+        let off: &[Component] = &off
+            .iter()
+            .copied()
+            .filter(|one| after.runs(*one))
+            .collect::<Vec<_>>();
         match &self.manager.source {
             Source::Chart(_) => {
                 let mut pins = Vec::new();
                 for (components, wanted) in [(on, "true"), (off, "false")] {
                     for component in components {
-                        let Some(path) = component_switch(*component).filter(|path| self.reads(path)) else { continue };
+                        let Some(path) =
+                            component_switch(*component).filter(|path| self.reads(path))
+                        else {
+                            continue;
+                        };
                         pins.push(ChartPin::new(path, wanted));
                         let replicas = "streamingNode.replicas";
-                        if *component == Component::StreamingNode && wanted == "true" && self.reads(replicas) {
+                        if *component == Component::StreamingNode
+                            && wanted == "true"
+                            && self.reads(replicas)
+                        {
                             pins.push(ChartPin::new(replicas, "1"));
                         }
                     }
@@ -456,16 +643,25 @@ impl Advice<'_, '_> {
                 "{} under spec.components of the Milvus resource {resource}.",
                 components_in_words(on, off)
             )),
-            Source::Manifests => Remedy::words(format!("{} {}.", components_in_words(on, off), self.source_of_manifests())),
+            Source::Manifests => Remedy::words(format!(
+                "{} {}.",
+                components_in_words(on, off),
+                self.source_of_manifests()
+            )),
         }
     }
 
     /// Turns active-standby of a coordinator on, or asks for one replica.
     #[must_use]
     pub fn standby(&self, component: Component, keys: &[&str]) -> Remedy {
-        let path = component_switch(component).map(|path| path.replace(".enabled", ".activeStandby.enabled"));
+        let path = component_switch(component)
+            .map(|path| path.replace(".enabled", ".activeStandby.enabled"));
         let config = &self.upgrade.after.config;
-        let settings: Vec<(&str, &str)> = keys.iter().filter(|key| !config.is_true(key)).map(|key| (*key, "true")).collect();
+        let settings: Vec<(&str, &str)> = keys
+            .iter()
+            .filter(|key| !config.is_true(key))
+            .map(|key| (*key, "true"))
+            .collect();
         if self.manager.is_chart()
             && let Some(path) = path
             && self.reads(&path)
@@ -474,16 +670,25 @@ impl Advice<'_, '_> {
             let set = self.set_values(&[ChartPin::new(&path, "true")], "one of them is active");
             return set.and(&format!("Or run one replica of {component}."));
         }
-        self.configure(&settings).and(&format!("Or run one replica of {component}."))
+        self.configure(&settings)
+            .and(&format!("Or run one replica of {component}."))
     }
 
     /// Takes a change that was made by hand over into the source of the release.
     #[must_use]
     pub fn take_over(&self) -> Remedy {
         Remedy::words(match &self.manager.source {
-            Source::Operator { resource } => format!("Make the same change in the Milvus resource {resource}."),
-            Source::Chart(_) => format!("Before the next upgrade, make the same change {}.", self.values_place()),
-            Source::Manifests => format!("Before the next upgrade, make the same change {}.", self.source_of_manifests()),
+            Source::Operator { resource } => {
+                format!("Make the same change in the Milvus resource {resource}.")
+            }
+            Source::Chart(_) => format!(
+                "Before the next upgrade, make the same change {}.",
+                self.values_place()
+            ),
+            Source::Manifests => format!(
+                "Before the next upgrade, make the same change {}.",
+                self.source_of_manifests()
+            ),
         })
     }
 
@@ -494,16 +699,30 @@ impl Advice<'_, '_> {
         Remedy::words(match &self.manager.source {
             Source::Chart(chart) => {
                 let name = format!("the Helm release name {}", before.name);
-                let alias = chart.alias.as_ref().map(|alias| format!("the alias {alias}"));
+                let alias = chart
+                    .alias
+                    .as_ref()
+                    .map(|alias| format!("the alias {alias}"));
                 let paths = ["cluster.enabled", "nameOverride", "fullnameOverride"];
-                let paths = paths.into_iter().filter(|path| self.reads(path)).map(|path| self.path(path));
-                format!("Keep {} as they are.", list_of([name].into_iter().chain(alias).chain(paths)))
+                let paths = paths
+                    .into_iter()
+                    .filter(|path| self.reads(path))
+                    .map(|path| self.path(path));
+                format!(
+                    "Keep {} as they are.",
+                    list_of([name].into_iter().chain(alias).chain(paths))
+                )
             }
             Source::Operator { resource } => {
-                format!("Keep spec.mode and the name of the Milvus resource {resource} as they are.")
+                format!(
+                    "Keep spec.mode and the name of the Milvus resource {resource} as they are."
+                )
             }
             Source::Manifests => {
-                format!("Keep the names and labels of the workloads as they are, {}.", self.source_of_manifests())
+                format!(
+                    "Keep the names and labels of the workloads as they are, {}.",
+                    self.source_of_manifests()
+                )
             }
         })
     }
@@ -514,18 +733,29 @@ impl Advice<'_, '_> {
         let rest = "Copy the data while Milvus is stopped if it must move to another volume.";
         Remedy::words(match &self.manager.source {
             Source::Chart(_) => {
-                let of_milvus = object.contains("standalone") && self.reads("standalone.persistence.enabled");
+                let of_milvus =
+                    object.contains("standalone") && self.reads("standalone.persistence.enabled");
                 let what = if of_milvus {
-                    format!("{} and the claim", self.path("standalone.persistence.enabled"))
+                    format!(
+                        "{} and the claim",
+                        self.path("standalone.persistence.enabled")
+                    )
                 } else {
                     "persistence and the claim".to_owned()
                 };
-                format!("Keep {what} of {object} as they are, {}. {rest}", self.values_place())
+                format!(
+                    "Keep {what} of {object} as they are, {}. {rest}",
+                    self.values_place()
+                )
             }
             Source::Operator { resource } => {
-                format!("Keep the volumes of {object} as the Milvus resource {resource} has them. {rest}")
+                format!(
+                    "Keep the volumes of {object} as the Milvus resource {resource} has them. {rest}"
+                )
             }
-            Source::Manifests => format!("Keep the volumes of {}. {rest}", self.object_place(object)),
+            Source::Manifests => {
+                format!("Keep the volumes of {}. {rest}", self.object_place(object))
+            }
         })
     }
 
@@ -533,9 +763,15 @@ impl Advice<'_, '_> {
     #[must_use]
     pub fn set_version(&self, target: &str) -> Remedy {
         let field = match &self.manager.source {
-            Source::Operator { resource } => format!("spec.components.image of the Milvus resource {resource}"),
+            Source::Operator { resource } => {
+                format!("spec.components.image of the Milvus resource {resource}")
+            }
             Source::Chart(chart) => {
-                let path = if chart.vendor == Vendor::Bitnami { "milvus.image.tag" } else { "image.all.tag" };
+                let path = if chart.vendor == Vendor::Bitnami {
+                    "milvus.image.tag"
+                } else {
+                    "image.all.tag"
+                };
                 if self.reads(path) {
                     format!("{} {}", self.path(path), self.values_place())
                 } else {
@@ -555,11 +791,25 @@ impl Advice<'_, '_> {
                 "Set spec.components.image of the Milvus resource {resource}, and remove the images of single components from it."
             ),
             Source::Chart(chart) => {
-                let path = if chart.vendor == Vendor::Bitnami { "milvus.image.tag" } else { "image.all.tag" };
-                let path = if self.reads(path) { self.path(path) } else { "one tag for all".to_owned() };
-                format!("Set {path} and remove the tags of single components, {}.", self.values_place())
+                let path = if chart.vendor == Vendor::Bitnami {
+                    "milvus.image.tag"
+                } else {
+                    "image.all.tag"
+                };
+                let path = if self.reads(path) {
+                    self.path(path)
+                } else {
+                    "one tag for all".to_owned()
+                };
+                format!(
+                    "Set {path} and remove the tags of single components, {}.",
+                    self.values_place()
+                )
             }
-            Source::Manifests => format!("Give all components the same image, {}.", self.source_of_manifests()),
+            Source::Manifests => format!(
+                "Give all components the same image, {}.",
+                self.source_of_manifests()
+            ),
         })
     }
 
@@ -567,11 +817,18 @@ impl Advice<'_, '_> {
     #[must_use]
     pub fn set_chart(&self, wanted: &str) -> Remedy {
         Remedy::words(match (self.manager.alias(), &self.manager.tool) {
-            (Some(alias), _) => format!("Use {wanted} as the version of the dependency {alias} in the parent chart."),
+            (Some(alias), _) => format!(
+                "Use {wanted} as the version of the dependency {alias} in the parent chart."
+            ),
             (None, Tool::ArgoCd { application }) => {
-                format!("Use {wanted} as spec.source.targetRevision of {}.", named("Application", application.as_deref()))
+                format!(
+                    "Use {wanted} as spec.source.targetRevision of {}.",
+                    named("Application", application.as_deref())
+                )
             }
-            (None, Tool::FluxHelm { name }) => format!("Use {wanted} as spec.chart.spec.version of HelmRelease {name}."),
+            (None, Tool::FluxHelm { name }) => {
+                format!("Use {wanted} as spec.chart.spec.version of HelmRelease {name}.")
+            }
             (None, _) => format!("Use {wanted}."),
         })
     }
@@ -579,29 +836,53 @@ impl Advice<'_, '_> {
     /// Sets values of the wanted chart. What is set already is not asked for again.
     #[must_use]
     pub fn set_values(&self, pins: &[ChartPin], purpose: &str) -> Remedy {
-        let open: Vec<ChartPin> = pins.iter().filter(|pin| !self.is_set(&pin.path, &pin.value)).cloned().collect();
+        let open: Vec<ChartPin> = pins
+            .iter()
+            .filter(|pin| !self.is_set(&pin.path, &pin.value))
+            .cloned()
+            .collect();
         if open.is_empty() {
-            let list = list_of(pins.iter().map(|pin| format!("{}={}", self.path(&pin.path), pin.value)));
-            let chart = self.chart().map_or_else(String::new, |(_, version)| format!(" {version}"));
+            let list = list_of(
+                pins.iter()
+                    .map(|pin| format!("{}={}", self.path(&pin.path), pin.value)),
+            );
+            let chart = self
+                .chart()
+                .map_or_else(String::new, |(_, version)| format!(" {version}"));
             return Remedy::words(format!(
                 "{list} is set already, but chart{chart} renders something else: compare the rendered manifests, or use another chart \
                  version, so that {purpose}."
             ));
         }
-        let list = list_of(open.iter().map(|pin| format!("{}={}", self.path(&pin.path), pin.value)));
-        let flag = matches!(self.manager.tool, Tool::Helm | Tool::Rendered) && self.manager.alias().is_none();
-        let how = if flag { " (with --set or in a values file)" } else { "" };
-        Remedy { text: format!("Set {list} {}{how}.", self.values_place()), cure: Some(Cure::Values(open)) }
+        let list = list_of(
+            open.iter()
+                .map(|pin| format!("{}={}", self.path(&pin.path), pin.value)),
+        );
+        let flag = matches!(self.manager.tool, Tool::Helm | Tool::Rendered)
+            && self.manager.alias().is_none();
+        let how = if flag {
+            " (with --set or in a values file)"
+        } else {
+            ""
+        };
+        Remedy {
+            text: format!("Set {list} {}{how}.", self.values_place()),
+            cure: Some(Cure::Values(open)),
+        }
     }
 
     /// Whether the user's values of the wanted change are known to have a value.
     fn is_set(&self, path: &str, value: &str) -> bool {
-        let Some(helm) = &self.upgrade.after.helm else { return false };
+        let Some(helm) = &self.upgrade.after.helm else {
+            return false;
+        };
         let prefix = self.manager.alias().map(str::to_owned);
         let keys = prefix.as_deref().into_iter().chain(path.split('.'));
         let mut node: &Tree<'_> = &helm.user_values;
         for key in keys {
-            let Some(next) = node.get(key) else { return false };
+            let Some(next) = node.get(key) else {
+                return false;
+            };
             node = next;
         }
         node.as_str() == Some(value)
@@ -618,11 +899,18 @@ impl Advice<'_, '_> {
         let (before, after) = (self.before(), self.upgrade.after);
         let (path, moves) = match family {
             Family::Etcd => {
-                let (from, to) = (before.metadata().endpoints.value, after.metadata().endpoints.value);
-                ("externalEtcd.enabled", !to.is_empty() && from.is_disjoint(&to))
+                let (from, to) = (
+                    before.metadata().endpoints.value,
+                    after.metadata().endpoints.value,
+                );
+                (
+                    "externalEtcd.enabled",
+                    !to.is_empty() && from.is_disjoint(&to),
+                )
             }
             Family::Minio => {
-                let address = |release: &Release| release.config.value("minio.address").map(str::to_owned);
+                let address =
+                    |release: &Release| release.config.value("minio.address").map(str::to_owned);
                 let to = address(after);
                 ("externalS3.enabled", to.is_some() && to != address(before))
             }
@@ -640,30 +928,44 @@ impl Advice<'_, '_> {
             "pulsar" => &[Family::PulsarV2, Family::PulsarV3],
             _ => return false,
         };
-        !families.iter().any(|family| self.before().dependencies_of(*family).next().is_some())
+        !families
+            .iter()
+            .any(|family| self.before().dependencies_of(*family).next().is_some())
     }
 
     /// A value's path from the root of the chart that is installed.
     #[must_use]
     pub fn path(&self, path: &str) -> String {
-        self.manager.alias().map_or_else(|| path.to_owned(), |alias| format!("{alias}.{path}"))
+        self.manager
+            .alias()
+            .map_or_else(|| path.to_owned(), |alias| format!("{alias}.{path}"))
     }
 
     /// Where the values of the chart stand, as an expression of place: "in the Helm values".
     #[must_use]
     pub fn values_place(&self) -> String {
-        let umbrella = self.manager.chart().and_then(|chart| chart.umbrella.as_deref());
+        let umbrella = self
+            .manager
+            .chart()
+            .and_then(|chart| chart.umbrella.as_deref());
         let values = match (self.manager.alias(), umbrella) {
-            (Some(_), Some(umbrella)) => format!("in the Helm values of the parent chart {umbrella}"),
+            (Some(_), Some(umbrella)) => {
+                format!("in the Helm values of the parent chart {umbrella}")
+            }
             (Some(_), None) => "in the Helm values of the parent chart".to_owned(),
             (None, _) => "in the Helm values".to_owned(),
         };
         match &self.manager.tool {
             Tool::ArgoCd { application } => {
-                format!("{values}, in the source of {}", named("Application", application.as_deref()))
+                format!(
+                    "{values}, in the source of {}",
+                    named("Application", application.as_deref())
+                )
             }
             Tool::FluxHelm { name } => format!("in spec.values of HelmRelease {name}"),
-            Tool::FluxKustomize { name } => format!("{values}, in the source of Kustomization {name}"),
+            Tool::FluxKustomize { name } => {
+                format!("{values}, in the source of Kustomization {name}")
+            }
             Tool::Applied => format!("{values} from which the manifests are rendered"),
             Tool::Terraform => format!("{values}, in the Terraform source"),
             Tool::Helm | Tool::Rendered | Tool::Kustomize | Tool::Unknown => values,
@@ -673,12 +975,17 @@ impl Advice<'_, '_> {
     /// Where manifests come from, as an expression of place.
     fn source_of_manifests(&self) -> String {
         match &self.manager.tool {
-            Tool::ArgoCd { application } => format!("in the source of {}", named("Application", application.as_deref())),
+            Tool::ArgoCd { application } => format!(
+                "in the source of {}",
+                named("Application", application.as_deref())
+            ),
             Tool::FluxKustomize { name } => format!("in the source of Kustomization {name}"),
             Tool::FluxHelm { name } => format!("in the source of HelmRelease {name}"),
             Tool::Kustomize => "in the kustomize source".to_owned(),
             Tool::Terraform => "in the Terraform source".to_owned(),
-            Tool::Helm | Tool::Rendered | Tool::Applied | Tool::Unknown => "in the manifests".to_owned(),
+            Tool::Helm | Tool::Rendered | Tool::Applied | Tool::Unknown => {
+                "in the manifests".to_owned()
+            }
         }
     }
 
@@ -699,9 +1006,15 @@ impl Advice<'_, '_> {
             let object = &component.workload.meta.object;
             return format!("the environment of {} {}", object.kind, object.name);
         }
-        let volumes = before.components.iter().flat_map(|component| &component.workload.pod.volumes);
+        let volumes = before
+            .components
+            .iter()
+            .flat_map(|component| &component.workload.pod.volumes);
         let mut maps = volumes.flat_map(|volume| volume.source.config_maps());
-        maps.next().map_or_else(|| "the configuration of Milvus (milvus.yaml)".to_owned(), |name| format!("ConfigMap {name}"))
+        maps.next().map_or_else(
+            || "the configuration of Milvus (milvus.yaml)".to_owned(),
+            |name| format!("ConfigMap {name}"),
+        )
     }
 
     /// The workloads of a dependency, as `Kind name`.
@@ -711,14 +1024,23 @@ impl Advice<'_, '_> {
             format!("{} {}", object.kind, object.name)
         });
         let names = list_of(names);
-        if names.is_empty() { family.to_string() } else { names }
+        if names.is_empty() {
+            family.to_string()
+        } else {
+            names
+        }
     }
 
     /// A command of milvus-guard that only reads, on this release.
     #[must_use]
     pub fn guard(&self, verb: &str, more: &[String]) -> Option<String> {
         let before = self.before();
-        let mut words = vec!["milvus-guard".to_owned(), verb.to_owned(), "-i".to_owned(), before.title()];
+        let mut words = vec![
+            "milvus-guard".to_owned(),
+            verb.to_owned(),
+            "-i".to_owned(),
+            before.title(),
+        ];
         if let Some(namespace) = &before.namespace {
             words.extend(["-n".to_owned(), namespace.clone()]);
         }
@@ -729,7 +1051,10 @@ impl Advice<'_, '_> {
     /// A read-only command of kubectl on an object of the release.
     #[must_use]
     pub fn kubectl(&self, words: &[&str]) -> Option<String> {
-        let mut all: Vec<String> = std::iter::once("kubectl").chain(words.iter().copied()).map(str::to_owned).collect();
+        let mut all: Vec<String> = std::iter::once("kubectl")
+            .chain(words.iter().copied())
+            .map(str::to_owned)
+            .collect();
         if let Some(namespace) = &self.before().namespace {
             all.extend(["-n".to_owned(), namespace.clone()]);
         }
@@ -740,10 +1065,19 @@ impl Advice<'_, '_> {
     #[must_use]
     pub fn cannot_run(&self) -> Option<&'static str> {
         let before = self.before();
-        if !self.manager.is_chart() || before.manager.alias().or(self.manager.alias()).is_some_and(|alias| alias != "milvus") {
+        if !self.manager.is_chart()
+            || before
+                .manager
+                .alias()
+                .or(self.manager.alias())
+                .is_some_and(|alias| alias != "milvus")
+        {
             return Some("is not a release of the Milvus chart by itself");
         }
-        let deployments = before.components.iter().all(|component| component.workload.meta.object.kind == "Deployment");
+        let deployments = before
+            .components
+            .iter()
+            .all(|component| component.workload.meta.object.kind == "Deployment");
         (!deployments).then_some("does not run as Deployments")
     }
 
@@ -764,18 +1098,34 @@ impl Advice<'_, '_> {
     fn wanted_image(&self, before: &Release, version: Version) -> Option<Vec<String>> {
         let image = self.new_image()?;
         let plain = Build::of(version);
-        let derived = before.components.iter().all(|component| component.image().at(&plain).to_string() == image);
-        Some(if derived { Vec::new() } else { vec!["-w".to_owned(), image] })
+        let derived = before
+            .components
+            .iter()
+            .all(|component| component.image().at(&plain).to_string() == image);
+        Some(if derived {
+            Vec::new()
+        } else {
+            vec!["-w".to_owned(), image]
+        })
     }
 
     /// The image that components get by this change, if they all get the same. Those that stay as they are wait for their turn,
     /// as at the workload gate, where one component changes at a time.
     fn new_image(&self) -> Option<String> {
         let is_new = |component: &&ComponentWorkload| {
-            let pair = self.upgrade.pairs().find(|(_, after)| Arc::ptr_eq(&after.workload, &component.workload));
+            let pair = self
+                .upgrade
+                .pairs()
+                .find(|(_, after)| Arc::ptr_eq(&after.workload, &component.workload));
             pair.is_none_or(|(before, after)| before.image() != after.image())
         };
-        let mut images = self.upgrade.after.components.iter().filter(is_new).map(|component| component.image().to_string());
+        let mut images = self
+            .upgrade
+            .after
+            .components
+            .iter()
+            .filter(is_new)
+            .map(|component| component.image().to_string());
         let first = images.next()?;
         images.all(|image| image == first).then_some(first)
     }
@@ -786,10 +1136,18 @@ impl Advice<'_, '_> {
         let before = self.upgrade.before?;
         let from = self.upgrade.from()?;
         let metadata = before.metadata();
-        if self.cannot_run().is_some() || before.topology() == Topology::Standalone || metadata.metastore.value != "etcd" {
+        if self.cannot_run().is_some()
+            || before.topology() == Topology::Standalone
+            || metadata.metastore.value != "etcd"
+        {
             return None;
         }
-        let mut more = vec!["-s".to_owned(), from.version.to_string(), "-t".to_owned(), landing.to_string()];
+        let mut more = vec![
+            "-s".to_owned(),
+            from.version.to_string(),
+            "-t".to_owned(),
+            landing.to_string(),
+        ];
         if metadata.root_path.value != "by-dev" {
             more.extend(["-r".to_owned(), metadata.root_path.value.to_string()]);
         }
@@ -807,20 +1165,46 @@ impl Advice<'_, '_> {
         if self.manager.tool != Tool::Helm || *chart != ChartSource::default() {
             return None;
         }
-        let wanted = after.chart.as_ref().filter(|chart| chart.name == "milvus")?;
-        let published = self.upgrade.catalogue.chart(wanted.version).is_some_and(|row| row.published == Published::Index);
+        let wanted = after
+            .chart
+            .as_ref()
+            .filter(|chart| chart.name == "milvus")?;
+        let published = self
+            .upgrade
+            .catalogue
+            .chart(wanted.version)
+            .is_some_and(|row| row.published == Published::Index);
         // Helm reuses the values of the revision that is deployed.
         let (old, new) = (before.helm.as_ref()?, after.helm.as_ref()?);
-        let supported = self.upgrade.facts.helm.is_none_or(|helm| helm >= REUSES_VALUES);
+        let supported = self
+            .upgrade
+            .facts
+            .helm
+            .is_none_or(|helm| helm >= REUSES_VALUES);
         if !published || old.status != "deployed" || before.name != after.name || !supported {
             return None;
         }
         let images = image_values(&old.user_values, &new.user_values)?;
-        let mut words: Vec<String> =
-            ["helm", "upgrade", &after.name, CHART, "-n", after.namespace.as_deref()?].map(str::to_owned).into();
-        words.extend(["--version".to_owned(), wanted.version.to_string(), "--reset-then-reuse-values".to_owned()]);
+        let mut words: Vec<String> = [
+            "helm",
+            "upgrade",
+            &after.name,
+            CHART,
+            "-n",
+            after.namespace.as_deref()?,
+        ]
+        .map(str::to_owned)
+        .into();
+        words.extend([
+            "--version".to_owned(),
+            wanted.version.to_string(),
+            "--reset-then-reuse-values".to_owned(),
+        ]);
         for pin in images.iter().chain(pins) {
-            words.extend(["--set".to_owned(), format!("{}={}", pin.path, escaped(&pin.value))]);
+            words.extend([
+                "--set".to_owned(),
+                format!("{}={}", pin.path, escaped(&pin.value)),
+            ]);
         }
         command(&words)
     }
@@ -855,8 +1239,13 @@ pub(super) fn settle(upgrade: &Upgrade<'_>, findings: &mut [Finding]) {
             Some(Cure::OrderedUpgrade) | None => fits &= finding.severity != Severity::Deny,
         }
     }
-    let helm = advice.helm_upgrade(&pins).filter(|_| fits && !pins.is_empty());
-    let barred = findings.iter().filter(denies).any(|finding| finding.rule.category == Category::Version);
+    let helm = advice
+        .helm_upgrade(&pins)
+        .filter(|_| fits && !pins.is_empty());
+    let barred = findings
+        .iter()
+        .filter(denies)
+        .any(|finding| finding.rule.category == Category::Version);
     let ordered = advice.ordered_upgrade().filter(|_| !barred);
     for finding in findings.iter_mut() {
         match &finding.cure {
@@ -882,7 +1271,10 @@ fn image_values(old: &Tree<'_>, new: &Tree<'_>) -> Option<Vec<ChartPin>> {
         return None;
     }
     let find = |leaves: &[(String, Cow<'_, str>)], path: &str| {
-        leaves.iter().find(|(name, _)| name == path).map(|(_, value)| value.to_string())
+        leaves
+            .iter()
+            .find(|(name, _)| name == path)
+            .map(|(_, value)| value.to_string())
     };
     let mut pins = Vec::new();
     for path in IMAGE {
@@ -923,7 +1315,9 @@ fn leaves<'t>(root: &'t Tree<'_>) -> Vec<(String, Cow<'t, str>)> {
             Kind::Mapping(_) => found.push((path.clone(), "{}".into())),
             Kind::Sequence(_) => found.push((path.clone(), "[]".into())),
             Kind::Scalar { .. } if path.is_empty() && node.is_null() => {}
-            Kind::Scalar { .. } => found.push((path.clone(), node.as_str().unwrap_or("null").into())),
+            Kind::Scalar { .. } => {
+                found.push((path.clone(), node.as_str().unwrap_or("null").into()))
+            }
         }
     }
     let mut found = Vec::new();
@@ -933,7 +1327,11 @@ fn leaves<'t>(root: &'t Tree<'_>) -> Vec<(String, Cow<'t, str>)> {
 }
 
 /// The keys of Milvus' configuration that say which queue it uses.
-fn queue_settings<'s>(kind: QueueKind, name: &'s str, endpoints: &'s str) -> Vec<(&'static str, &'s str)> {
+fn queue_settings<'s>(
+    kind: QueueKind,
+    name: &'s str,
+    endpoints: &'s str,
+) -> Vec<(&'static str, &'s str)> {
     let mut settings = vec![("mq.type", name)];
     match kind {
         QueueKind::Kafka if !endpoints.is_empty() => settings.push(("kafka.brokerList", endpoints)),
@@ -1017,7 +1415,10 @@ fn components_in_words(on: &[Component], off: &[Component]) -> String {
 }
 
 fn named(kind: &str, name: Option<&str>) -> String {
-    name.map_or_else(|| format!("the Argo CD {kind}"), |name| format!("{kind} {name}"))
+    name.map_or_else(
+        || format!("the Argo CD {kind}"),
+        |name| format!("{kind} {name}"),
+    )
 }
 
 fn list(parts: impl Iterator<Item = String>) -> String {
@@ -1035,7 +1436,10 @@ fn list_of(parts: impl IntoIterator<Item = String>) -> String {
 }
 
 fn spaced(list: &str) -> String {
-    list.split(',').map(str::trim).collect::<Vec<_>>().join(", ")
+    list.split(',')
+        .map(str::trim)
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// A value without credentials: what stands before `@` in an address is dropped.
@@ -1044,9 +1448,10 @@ fn clean(value: &str) -> Cow<'_, str> {
         return Cow::Borrowed(value);
     }
     let strip = |address: &str| match address.rsplit_once('@') {
-        Some((before, host)) => {
-            before.split_once("://").map_or_else(|| host.to_owned(), |(scheme, _)| format!("{scheme}://{host}"))
-        }
+        Some((before, host)) => before.split_once("://").map_or_else(
+            || host.to_owned(),
+            |(scheme, _)| format!("{scheme}://{host}"),
+        ),
         None => address.to_owned(),
     };
     Cow::Owned(value.split(',').map(strip).collect::<Vec<_>>().join(","))
@@ -1058,7 +1463,11 @@ fn host_and_port(address: &str) -> (&str, Option<&str>) {
     let address = address.split_once("://").map_or(address, |(_, rest)| rest);
     let address = address.split('/').next().unwrap_or_default();
     match address.rsplit_once(':') {
-        Some((host, port)) if !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) => (host, Some(port)),
+        Some((host, port))
+            if !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) =>
+        {
+            (host, Some(port))
+        }
         _ => (address, None),
     }
 }

@@ -9,22 +9,30 @@ use crate::{
     evidence::Facts,
     milvus::{
         Build,
-        Component::{self, DataCoord, DataNode, IndexCoord, IndexNode, MixCoord, Proxy, QueryCoord, QueryNode, RootCoord},
+        Component::{
+            self, DataCoord, DataNode, IndexCoord, IndexNode, MixCoord, Proxy, QueryCoord,
+            QueryNode, RootCoord,
+        },
         Coordinators, Line, Release, Topology, Version,
         catalogue::{
-            BadRelease, Catalogue, Condition, Hazard, HazardKind, Order, OrderTopology, Path, Published, Situation, Verdict,
-            WoodpeckerStorage,
+            BadRelease, Catalogue, Condition, Hazard, HazardKind, Order, OrderTopology, Path,
+            Published, Situation, Verdict, WoodpeckerStorage,
         },
         settings::QueueKind,
     },
     rules::{
-        Finding, Findings, Rule, Severity, mg102_unsupported_path, mg104_bad_release, mg201_component_order, mg501_bad_chart,
-        testing::Fixture,
+        Finding, Findings, Rule, Severity, mg102_unsupported_path, mg104_bad_release,
+        mg201_component_order, mg501_bad_chart, testing::Fixture,
     },
 };
 
 /// The rule alone, without the gates: thousands of upgrades are tried here.
-fn found(rule: &'static Rule, before: Option<&Release>, after: &Release, catalogue: &Catalogue) -> Vec<Finding> {
+fn found(
+    rule: &'static Rule,
+    before: Option<&Release>,
+    after: &Release,
+    catalogue: &Catalogue,
+) -> Vec<Finding> {
     let facts = Facts::default();
     let upgrade = Upgrade::new(before, after, &facts, catalogue);
     let mut findings = Findings::of(rule);
@@ -42,18 +50,40 @@ const fn severity(verdict: Verdict) -> Severity {
 
 /// Every release that the data names, and one below and one above each.
 fn releases(catalogue: &Catalogue) -> Vec<Version> {
-    let mut versions: BTreeSet<Version> = catalogue.released.iter().map(|row| row.version).collect();
+    let mut versions: BTreeSet<Version> =
+        catalogue.released.iter().map(|row| row.version).collect();
     versions.extend(catalogue.landing.iter().map(|row| row.version));
-    versions.extend(catalogue.charts.iter().filter_map(|chart| Build::from_tag(&chart.tag)).map(|build| build.version));
     versions.extend(
-        [(0, 10, 6), (1, 1, 1), (2, 5, 20), (2, 6, 23), (2, 7, 0), (2, 7, 1), (3, 0, 1), (3, 1, 0), (3, 1, 1)]
-            .map(|(major, minor, patch)| Version::new(major, minor, patch)),
+        catalogue
+            .charts
+            .iter()
+            .filter_map(|chart| Build::from_tag(&chart.tag))
+            .map(|build| build.version),
+    );
+    versions.extend(
+        [
+            (0, 10, 6),
+            (1, 1, 1),
+            (2, 5, 20),
+            (2, 6, 23),
+            (2, 7, 0),
+            (2, 7, 1),
+            (3, 0, 1),
+            (3, 1, 0),
+            (3, 1, 1),
+        ]
+        .map(|(major, minor, patch)| Version::new(major, minor, patch)),
     );
     versions.into_iter().collect()
 }
 
-const QUEUES: [QueueKind; 5] =
-    [QueueKind::Pulsar, QueueKind::Kafka, QueueKind::RocksMq, QueueKind::NatsMq, QueueKind::Woodpecker];
+const QUEUES: [QueueKind; 5] = [
+    QueueKind::Pulsar,
+    QueueKind::Kafka,
+    QueueKind::RocksMq,
+    QueueKind::NatsMq,
+    QueueKind::Woodpecker,
+];
 
 /// A running release of this shape; the configuration says what the shape says.
 fn fixture(version: Version, shape: &Shape) -> Fixture {
@@ -61,10 +91,18 @@ fn fixture(version: Version, shape: &Shape) -> Fixture {
         Topology::Standalone => Fixture::standalone(&version.to_string()),
         Topology::Cluster if shape.coordinators == Some(Coordinators::Separate) => Fixture::of(
             &version.to_string(),
-            &[RootCoord, DataCoord, IndexCoord, QueryCoord, IndexNode, DataNode, QueryNode, Proxy],
+            &[
+                RootCoord, DataCoord, IndexCoord, QueryCoord, IndexNode, DataNode, QueryNode, Proxy,
+            ],
         ),
-        Topology::Cluster if shape.coordinators == Some(Coordinators::Mixed) && version < Version::new(2, 6, 0) => {
-            Fixture::of(&version.to_string(), &[MixCoord, IndexNode, DataNode, QueryNode, Proxy])
+        Topology::Cluster
+            if shape.coordinators == Some(Coordinators::Mixed)
+                && version < Version::new(2, 6, 0) =>
+        {
+            Fixture::of(
+                &version.to_string(),
+                &[MixCoord, IndexNode, DataNode, QueryNode, Proxy],
+            )
         }
         Topology::Cluster => Fixture::cluster(&version.to_string()),
     };
@@ -94,7 +132,15 @@ struct Shape {
 
 impl Shape {
     fn of(topology: Topology) -> Self {
-        Self { topology, coordinators: None, queue: QueueKind::Pulsar, storage: None, metastore: None, suffix: None, tag: None }
+        Self {
+            topology,
+            coordinators: None,
+            queue: QueueKind::Pulsar,
+            storage: None,
+            metastore: None,
+            suffix: None,
+            tag: None,
+        }
     }
 
     fn of_row(row: &BadRelease) -> Self {
@@ -104,11 +150,16 @@ impl Shape {
             WoodpeckerStorage::Service => "service",
         });
         Self {
-            queue: row.when.queue.first().copied().unwrap_or(if storage.is_some() {
-                QueueKind::Woodpecker
-            } else {
-                QueueKind::Kafka
-            }),
+            queue: row
+                .when
+                .queue
+                .first()
+                .copied()
+                .unwrap_or(if storage.is_some() {
+                    QueueKind::Woodpecker
+                } else {
+                    QueueKind::Kafka
+                }),
             storage,
             suffix: row.variant.clone(),
             ..Self::of(row.when.topology.unwrap_or(Topology::Cluster))
@@ -122,28 +173,51 @@ fn bad_release_speaks(row: &BadRelease, catalogue: &Catalogue, versions: &[Versi
     let says = |before: Option<&Release>, after: &Release| {
         found(&mg104_bad_release::RULE, before, after, catalogue)
             .iter()
-            .any(|finding| finding.message.contains(why) && finding.severity == severity(row.verdict))
-    };
-    versions.iter().filter(|to| row.versions.contains(**to)).any(|to| {
-        let after = fixture(*to, &shape).release();
-        let sources = versions.iter().filter(|from| *from < to && row.from.as_ref().is_none_or(|range| range.contains(**from)));
-        // A new installation, a change of what runs, and one of what is stopped and so does not roll.
-        (row.from.is_none() && says(None, &after))
-            || sources.rev().take(3).any(|from| {
-                let running = fixture(*from, &Shape { suffix: None, ..shape.clone() });
-                says(Some(&running.release()), &after) || says(Some(&running.stopped().release()), &after)
+            .any(|finding| {
+                finding.message.contains(why) && finding.severity == severity(row.verdict)
             })
-    })
+    };
+    versions
+        .iter()
+        .filter(|to| row.versions.contains(**to))
+        .any(|to| {
+            let after = fixture(*to, &shape).release();
+            let sources = versions.iter().filter(|from| {
+                *from < to && row.from.as_ref().is_none_or(|range| range.contains(**from))
+            });
+            // A new installation, a change of what runs, and one of what is stopped and so does not roll.
+            (row.from.is_none() && says(None, &after))
+                || sources.rev().take(3).any(|from| {
+                    let running = fixture(
+                        *from,
+                        &Shape {
+                            suffix: None,
+                            ..shape.clone()
+                        },
+                    );
+                    says(Some(&running.release()), &after)
+                        || says(Some(&running.stopped().release()), &after)
+                })
+        })
 }
 
 fn bad_source_speaks(row: &BadRelease, catalogue: &Catalogue, versions: &[Version]) -> bool {
     let shape = Shape::of_row(row);
-    versions.iter().filter(|from| row.versions.contains(**from)).any(|from| {
-        let (before, after) = (fixture(*from, &shape).release(), fixture(Version::new(9, 0, 0), &shape).release());
-        found(&mg104_bad_release::RULE, Some(&before), &after, catalogue)
-            .iter()
-            .any(|finding| finding.message.contains("which runs") && finding.message.contains(row.why.trim_end_matches('.')))
-    })
+    versions
+        .iter()
+        .filter(|from| row.versions.contains(**from))
+        .any(|from| {
+            let (before, after) = (
+                fixture(*from, &shape).release(),
+                fixture(Version::new(9, 0, 0), &shape).release(),
+            );
+            found(&mg104_bad_release::RULE, Some(&before), &after, catalogue)
+                .iter()
+                .any(|finding| {
+                    finding.message.contains("which runs")
+                        && finding.message.contains(row.why.trim_end_matches('.'))
+                })
+        })
 }
 
 /// What is wrong with the rows about releases, one line for each.
@@ -158,15 +232,34 @@ fn silent_releases(catalogue: &Catalogue) -> Vec<String> {
             wrong.push(format!("{}: nothing that runs makes MG104 say it", row.id));
         }
         if row.r#use.is_none() == row.fix.is_empty() {
-            wrong.push(format!("{}: needs either a release to use or another fix", row.id));
+            wrong.push(format!(
+                "{}: needs either a release to use or another fix",
+                row.id
+            ));
         }
-        if row.r#use.is_some_and(|better| row.versions.contains(better)) {
+        if row
+            .r#use
+            .is_some_and(|better| row.versions.contains(better))
+        {
             wrong.push(format!("{}: recommends a release that it is about", row.id));
         }
         let same = |other: &&BadRelease| {
             other.id != row.id
-                && (&other.versions, &other.from, &other.when, other.rolling, other.hotfix, &other.variant)
-                    == (&row.versions, &row.from, &row.when, row.rolling, row.hotfix, &row.variant)
+                && (
+                    &other.versions,
+                    &other.from,
+                    &other.when,
+                    other.rolling,
+                    other.hotfix,
+                    &other.variant,
+                ) == (
+                    &row.versions,
+                    &row.from,
+                    &row.when,
+                    row.rolling,
+                    row.hotfix,
+                    &row.variant,
+                )
                 && other.verdict != row.verdict
         };
         if let Some(other) = catalogue.bad_releases.iter().find(same) {
@@ -198,23 +291,39 @@ releases:
         "yes and no contradict each other",
         "no: no upgrade",
     ] {
-        assert!(wrong.contains(expected), "{expected} is missing in\n{wrong}");
+        assert!(
+            wrong.contains(expected),
+            "{expected} is missing in\n{wrong}"
+        );
     }
 }
 
 /// Pairs of versions inside a row's ranges, those at its edges first.
-fn pairs<'a>(row: &'a Path, versions: &'a [Version]) -> impl Iterator<Item = (Version, Version)> + 'a {
+fn pairs<'a>(
+    row: &'a Path,
+    versions: &'a [Version],
+) -> impl Iterator<Item = (Version, Version)> + 'a {
     let from = versions.iter().filter(|from| row.from.contains(**from));
-    from.flat_map(move |from| versions.iter().filter(move |to| row.to.contains(**to) && *to > from).map(move |to| (*from, *to)))
+    from.flat_map(move |from| {
+        versions
+            .iter()
+            .filter(move |to| row.to.contains(**to) && *to > from)
+            .map(move |to| (*from, *to))
+    })
 }
 
 fn path_speaks(row: &Path, catalogue: &Catalogue, versions: &[Version]) -> bool {
     let mut tags: Vec<Option<String>> = vec![None];
     match &row.when.source_prerelease {
         Some(crate::milvus::catalogue::PrereleaseCondition::Any(true)) => {
-            tags = row_edges(row, versions).into_iter().map(|version| Some(format!("v{version}-beta"))).collect();
+            tags = row_edges(row, versions)
+                .into_iter()
+                .map(|version| Some(format!("v{version}-beta")))
+                .collect();
         }
-        Some(crate::milvus::catalogue::PrereleaseCondition::Exactly(tag)) => tags = vec![Some(format!("v{tag}"))],
+        Some(crate::milvus::catalogue::PrereleaseCondition::Exactly(tag)) => {
+            tags = vec![Some(format!("v{tag}"))]
+        }
         _ => {}
     }
     let shape = Shape {
@@ -227,28 +336,62 @@ fn path_speaks(row: &Path, catalogue: &Catalogue, versions: &[Version]) -> bool 
         // Wide rows hold thousands of pairs: every n-th, the last one included.
         let every = all.len().div_ceil(24).max(1);
         all.iter().rev().step_by(every).any(|(from, to)| {
-            let before = fixture(*from, &Shape { tag: tag.clone(), ..shape.clone() }).release();
-            let after =
-                fixture(*to, &Shape { coordinators: None, metastore: row.when.metastore.clone(), ..shape.clone() }).release();
+            let before = fixture(
+                *from,
+                &Shape {
+                    tag: tag.clone(),
+                    ..shape.clone()
+                },
+            )
+            .release();
+            let after = fixture(
+                *to,
+                &Shape {
+                    coordinators: None,
+                    metastore: row.when.metastore.clone(),
+                    ..shape.clone()
+                },
+            )
+            .release();
             let facts = Facts::default();
             let upgrade = Upgrade::new(Some(&before), &after, &facts, catalogue);
-            let Some((from, to)) = upgrade.versions() else { return false };
+            let Some((from, to)) = upgrade.versions() else {
+                return false;
+            };
             let situation = Situation::of(&before);
             let route = catalogue.route(&from, &to, &situation);
             if row.verdict < Verdict::Warn {
                 return route.rows.iter().any(|known| known.id == row.id);
             }
-            found(&mg102_unsupported_path::RULE, Some(&before), &after, catalogue).iter().any(|finding| {
+            found(
+                &mg102_unsupported_path::RULE,
+                Some(&before),
+                &after,
+                catalogue,
+            )
+            .iter()
+            .any(|finding| {
                 finding.severity == severity(row.verdict)
-                    && finding.message.contains(&mg102_unsupported_path::lower_first(&row.reason))
+                    && finding
+                        .message
+                        .contains(&mg102_unsupported_path::lower_first(&row.reason))
             })
         })
     })
 }
 
 fn row_edges(row: &Path, versions: &[Version]) -> Vec<Version> {
-    let inside: Vec<Version> = versions.iter().copied().filter(|version| row.from.contains(*version)).collect();
-    inside.first().into_iter().chain(inside.last()).copied().collect()
+    let inside: Vec<Version> = versions
+        .iter()
+        .copied()
+        .filter(|version| row.from.contains(*version))
+        .collect();
+    inside
+        .first()
+        .into_iter()
+        .chain(inside.last())
+        .copied()
+        .collect()
 }
 
 fn silent_paths(catalogue: &Catalogue) -> Vec<String> {
@@ -299,7 +442,9 @@ fn layouts(topology: OrderTopology) -> (Option<Coordinators>, Option<Coordinator
         OrderTopology::Separate => (Some(Coordinators::Separate), Some(Coordinators::Separate)),
         OrderTopology::Mixed => (Some(Coordinators::Mixed), Some(Coordinators::Mixed)),
         OrderTopology::SeparateToMixed => (Some(Coordinators::Separate), Some(Coordinators::Mixed)),
-        OrderTopology::Standalone | OrderTopology::StreamingIntroduction | OrderTopology::Streaming => (None, None),
+        OrderTopology::Standalone
+        | OrderTopology::StreamingIntroduction
+        | OrderTopology::Streaming => (None, None),
     }
 }
 
@@ -308,19 +453,51 @@ fn order_speaks(order: &Order, catalogue: &Catalogue, versions: &[Version]) -> b
     let pairs = versions
         .iter()
         .filter(|from| order.from.contains(**from))
-        .flat_map(|from| versions.iter().filter(move |to| order.to.contains(**to) && *to > from).map(move |to| (*from, *to)));
-    let fits = pairs.filter(|(from, to)| catalogue.order(*from, *to, order.topology).is_some_and(|found| found.id == order.id));
+        .flat_map(|from| {
+            versions
+                .iter()
+                .filter(move |to| order.to.contains(**to) && *to > from)
+                .map(move |to| (*from, *to))
+        });
+    let fits = pairs.filter(|(from, to)| {
+        catalogue
+            .order(*from, *to, order.topology)
+            .is_some_and(|found| found.id == order.id)
+    });
     let (before, after) = layouts(order.topology);
-    let shape = |coordinators| Shape { coordinators, ..Shape::of(Topology::Cluster) };
+    let shape = |coordinators| Shape {
+        coordinators,
+        ..Shape::of(Topology::Cluster)
+    };
     fits.take(12).any(|(from, to)| {
         if order.topology == OrderTopology::Standalone {
             // One process has no order to keep; the row is for plans.
-            return order.steps.iter().any(|step| step.components.contains(&Component::Standalone));
+            return order
+                .steps
+                .iter()
+                .any(|step| step.components.contains(&Component::Standalone));
         }
-        let (before, after) = (fixture(from, &shape(before)).release(), fixture(to, &shape(after)).release());
-        found(&mg201_component_order::RULE, Some(&before), &after, catalogue).iter().any(|finding| {
-            let steps = order.steps.iter().flat_map(|step| &step.components).filter(|component| after.has(**component));
-            let steps = steps.map(|component| component.name()).collect::<Vec<_>>().join(" -> ");
+        let (before, after) = (
+            fixture(from, &shape(before)).release(),
+            fixture(to, &shape(after)).release(),
+        );
+        found(
+            &mg201_component_order::RULE,
+            Some(&before),
+            &after,
+            catalogue,
+        )
+        .iter()
+        .any(|finding| {
+            let steps = order
+                .steps
+                .iter()
+                .flat_map(|step| &step.components)
+                .filter(|component| after.has(**component));
+            let steps = steps
+                .map(|component| component.name())
+                .collect::<Vec<_>>()
+                .join(" -> ");
             finding.severity >= Severity::Warn && finding.fix.text.contains(&steps)
         })
     })
@@ -336,7 +513,10 @@ fn every_order_speaks() {
         .filter(|order| !order_speaks(order, catalogue, &versions))
         .map(|order| order.id.as_str())
         .collect();
-    assert!(silent.is_empty(), "no upgrade is told these orders: {silent:?}");
+    assert!(
+        silent.is_empty(),
+        "no upgrade is told these orders: {silent:?}"
+    );
 }
 
 #[test]
@@ -344,20 +524,39 @@ fn every_bad_chart_speaks() {
     let catalogue = Catalogue::embedded();
     let mut silent = Vec::new();
     // Rows about a boundary have conditions of their own: see `rows`.
-    let is_bad_chart = |row: &&Hazard| row.rule.as_deref() == Some(mg501_bad_chart::RULE.id) && row.kind == HazardKind::Range;
+    let is_bad_chart = |row: &&Hazard| {
+        row.rule.as_deref() == Some(mg501_bad_chart::RULE.id) && row.kind == HazardKind::Range
+    };
     for hazard in catalogue.hazards.iter().filter(is_bad_chart) {
-        let inside =
-            |chart: &&crate::milvus::catalogue::Chart| hazard.charts.as_ref().is_some_and(|range| range.contains(chart.version));
+        let inside = |chart: &&crate::milvus::catalogue::Chart| {
+            hazard
+                .charts
+                .as_ref()
+                .is_some_and(|range| range.contains(chart.version))
+        };
         let charts: Vec<_> = catalogue.charts.iter().filter(inside).collect();
         let speaks = |chart: &crate::milvus::catalogue::Chart| {
             let version = Build::from_tag(&chart.tag).unwrap().version;
-            let mut after = Fixture::cluster(&version.to_string()).chart(&chart.version.to_string()).tag(&chart.tag);
-            if hazard.when.get("queue").is_some_and(|queue| queue == "pulsar-v2") {
-                after = after.stateful_set("my-release-pulsar-bookie", "app: pulsar", "apachepulsar/pulsar:2.9.5");
+            let mut after = Fixture::cluster(&version.to_string())
+                .chart(&chart.version.to_string())
+                .tag(&chart.tag);
+            if hazard
+                .when
+                .get("queue")
+                .is_some_and(|queue| queue == "pulsar-v2")
+            {
+                after = after.stateful_set(
+                    "my-release-pulsar-bookie",
+                    "app: pulsar",
+                    "apachepulsar/pulsar:2.9.5",
+                );
             }
             found(&mg501_bad_chart::RULE, None, &after.release(), catalogue)
                 .iter()
-                .any(|finding| finding.message.contains(&hazard.effect) && finding.severity == severity(hazard.verdict))
+                .any(|finding| {
+                    finding.message.contains(&hazard.effect)
+                        && finding.severity == severity(hazard.verdict)
+                })
         };
         if charts.is_empty() || !charts.iter().all(|chart| speaks(chart)) {
             silent.push(hazard.id.as_str());
@@ -371,14 +570,28 @@ fn every_chart_says_what_it_ships() {
     let catalogue = Catalogue::embedded();
     let mut last = Version::new(0, 0, 0);
     for chart in &catalogue.charts {
-        assert!(chart.version > last, "{}: charts stand in order, each once", chart.version);
+        assert!(
+            chart.version > last,
+            "{}: charts stand in order, each once",
+            chart.version
+        );
         last = chart.version;
-        let (said, ships) = (Build::from_tag(&chart.app_version).unwrap(), Build::from_tag(&chart.tag).unwrap());
+        let (said, ships) = (
+            Build::from_tag(&chart.app_version).unwrap(),
+            Build::from_tag(&chart.tag).unwrap(),
+        );
         // The two charts whose default image is newer than their appVersion.
         let known = [Version::new(4, 0, 10), Version::new(4, 0, 28)].contains(&chart.version);
-        assert_eq!(said != ships, known, "{}: appVersion {said}, image {ships}", chart.version);
+        assert_eq!(
+            said != ships,
+            known,
+            "{}: appVersion {said}, image {ships}",
+            chart.version
+        );
         assert!(
-            chart.published == Published::Index || !chart.source.is_empty() || last < Version::new(5, 0, 0),
+            chart.published == Published::Index
+                || !chart.source.is_empty()
+                || last < Version::new(5, 0, 0),
             "{}",
             chart.version
         );
@@ -392,9 +605,15 @@ fn situations() -> Vec<Situation> {
         for queue in QUEUES.map(Some).into_iter().chain([None]) {
             for storage in ["minio", "local", "service"] {
                 for variants in [vec![], vec!["gpu".to_owned()]] {
-                    let woodpecker_storage =
-                        Some(storage.to_owned()).filter(|_| queue.is_none_or(|queue| queue == QueueKind::Woodpecker));
-                    let situation = Situation { topology, queue, woodpecker_storage, variants, ..Situation::default() };
+                    let woodpecker_storage = Some(storage.to_owned())
+                        .filter(|_| queue.is_none_or(|queue| queue == QueueKind::Woodpecker));
+                    let situation = Situation {
+                        topology,
+                        queue,
+                        woodpecker_storage,
+                        variants,
+                        ..Situation::default()
+                    };
                     if !situations.contains(&situation) {
                         situations.push(situation);
                     }
@@ -412,9 +631,15 @@ fn nothing_that_is_recommended_is_warned_about() {
     let lines: BTreeSet<Line> = versions.iter().map(|version| version.line()).collect();
     let mut recommended = 0;
     for situation in situations() {
-        for from in versions.iter().map(|from| Some(Build::of(*from))).chain([None]) {
+        for from in versions
+            .iter()
+            .map(|from| Some(Build::of(*from)))
+            .chain([None])
+        {
             for line in &lines {
-                let Some(target) = catalogue.target(*line, from.as_ref(), &situation) else { continue };
+                let Some(target) = catalogue.target(*line, from.as_ref(), &situation) else {
+                    continue;
+                };
                 recommended += 1;
                 let build = Build::of(target);
                 let rolling = from.is_some() && situation.topology != Some(Topology::Standalone);
@@ -423,8 +648,14 @@ fn nothing_that_is_recommended_is_warned_about() {
                     .filter(|row| row.verdict >= Verdict::Warn)
                     .map(|row| row.id.as_str())
                     .collect();
-                assert!(rows.is_empty(), "{from:?} to {line} in {situation:?}: {target} is recommended, but {rows:?}");
-                assert!(from.as_ref().is_none_or(|from| *from <= build), "{from:?}: {target} is older");
+                assert!(
+                    rows.is_empty(),
+                    "{from:?} to {line} in {situation:?}: {target} is recommended, but {rows:?}"
+                );
+                assert!(
+                    from.as_ref().is_none_or(|from| *from <= build),
+                    "{from:?}: {target} is older"
+                );
             }
         }
     }
@@ -438,20 +669,41 @@ fn what_mg104_says_to_use_passes_mg104() {
     let versions = releases(catalogue);
     for topology in [Topology::Standalone, Topology::Cluster] {
         for queue in QUEUES {
-            let shape = Shape { queue, ..Shape::of(topology) };
+            let shape = Shape {
+                queue,
+                ..Shape::of(topology)
+            };
             let run = |version: Version| fixture(version, &shape).release();
             for pair in versions.windows(2) {
                 let [from, to] = pair else { continue };
                 let (before, after) = (run(*from), run(*to));
                 for finding in found(&mg104_bad_release::RULE, Some(&before), &after, catalogue) {
-                    let about = format!("{from} to {to} on {queue} ({topology}): {} {}", finding.message, finding.fix.text);
-                    assert!(queue == QueueKind::Pulsar || !about.contains("Pulsar "), "{about}");
-                    assert!(queue == QueueKind::Woodpecker || !finding.message.contains("Woodpecker"), "{about}");
-                    let Some(better) = finding.fix.text.strip_prefix("Use ").and_then(|text| text.strip_suffix(" instead."))
+                    let about = format!(
+                        "{from} to {to} on {queue} ({topology}): {} {}",
+                        finding.message, finding.fix.text
+                    );
+                    assert!(
+                        queue == QueueKind::Pulsar || !about.contains("Pulsar "),
+                        "{about}"
+                    );
+                    assert!(
+                        queue == QueueKind::Woodpecker || !finding.message.contains("Woodpecker"),
+                        "{about}"
+                    );
+                    let Some(better) = finding
+                        .fix
+                        .text
+                        .strip_prefix("Use ")
+                        .and_then(|text| text.strip_suffix(" instead."))
                     else {
                         continue;
                     };
-                    let again = found(&mg104_bad_release::RULE, Some(&before), &run(better.parse().unwrap()), catalogue);
+                    let again = found(
+                        &mg104_bad_release::RULE,
+                        Some(&before),
+                        &run(better.parse().unwrap()),
+                        catalogue,
+                    );
                     let again: Vec<&str> = again
                         .iter()
                         .map(|finding| finding.message.as_str())
@@ -469,10 +721,21 @@ fn what_mg104_says_to_use_passes_mg104() {
 fn stops_of_paths_are_good_releases() {
     let catalogue = Catalogue::embedded();
     let mut wrong = BTreeSet::new();
-    for row in catalogue.paths.iter().filter(|row| row.when == Condition::default()) {
-        for situation in situations().iter().filter(|situation| situation.variants.is_empty()) {
+    for row in catalogue
+        .paths
+        .iter()
+        .filter(|row| row.when == Condition::default())
+    {
+        for situation in situations()
+            .iter()
+            .filter(|situation| situation.variants.is_empty())
+        {
             // A log on a local volume in a cluster, and Woodpecker as a service, have no good release of 2.6.
-            if situation.woodpecker_storage.as_ref().is_some_and(|storage| storage != "minio") {
+            if situation
+                .woodpecker_storage
+                .as_ref()
+                .is_some_and(|storage| storage != "minio")
+            {
                 continue;
             }
             let mut from: Option<Build> = None;
@@ -480,7 +743,9 @@ fn stops_of_paths_are_good_releases() {
                 let stop = Build::of(catalogue.stop(*stop, from.as_ref(), situation));
                 let rolling = from.is_some() && situation.topology != Some(Topology::Standalone);
                 let rows = catalogue.bad_releases(&stop, from.as_ref(), situation, rolling);
-                wrong.extend(rows.map(|bad| format!("{}: {stop} is warned about by {}", row.id, bad.id)));
+                wrong.extend(
+                    rows.map(|bad| format!("{}: {stop} is warned about by {}", row.id, bad.id)),
+                );
                 from = Some(stop);
             }
         }
@@ -491,21 +756,46 @@ fn stops_of_paths_are_good_releases() {
 /// What an image is built for, and by whom, is no move of the version: the whole brain finds nothing.
 #[test]
 fn a_suffix_is_no_move() {
-    let plain =
-        |version: &str| Fixture::cluster(version).default_yaml("etcd: {endpoints: [my-release-etcd:2379]}\nmq: {type: kafka}\n");
+    let plain = |version: &str| {
+        Fixture::cluster(version)
+            .default_yaml("etcd: {endpoints: [my-release-etcd:2379]}\nmq: {type: kafka}\n")
+    };
     for version in ["2.3.22", "2.5.12", "2.6.24"] {
-        for suffix in
-            ["gpu", "arm64", "amd64", "ubi8", "gpu-arm64", "secure", "hardened", "r1", "debian-12-r0", "patched.1", "company3"]
-        {
+        for suffix in [
+            "gpu",
+            "arm64",
+            "amd64",
+            "ubi8",
+            "gpu-arm64",
+            "secure",
+            "hardened",
+            "r1",
+            "debian-12-r0",
+            "patched.1",
+            "company3",
+        ] {
             let tagged = plain(version).tag(&format!("v{version}-{suffix}"));
-            for (before, after) in [(plain(version), tagged.clone()), (tagged.clone(), plain(version)), (tagged.clone(), tagged)]
-            {
+            for (before, after) in [
+                (plain(version), tagged.clone()),
+                (tagged.clone(), plain(version)),
+                (tagged.clone(), tagged),
+            ] {
                 let (before, after) = (before.release(), after.release());
                 let facts = Facts::default();
-                let found = super::run(&Upgrade::new(Some(&before), &after, &facts, Catalogue::embedded()), None);
-                let found: Vec<String> =
-                    found.findings.into_iter().filter(|finding| !finding.not_evaluated).map(|finding| finding.message).collect();
-                assert!(found.is_empty(), "{version} and {version}-{suffix}: {found:?}");
+                let found = super::run(
+                    &Upgrade::new(Some(&before), &after, &facts, Catalogue::embedded()),
+                    None,
+                );
+                let found: Vec<String> = found
+                    .findings
+                    .into_iter()
+                    .filter(|finding| !finding.not_evaluated)
+                    .map(|finding| finding.message)
+                    .collect();
+                assert!(
+                    found.is_empty(),
+                    "{version} and {version}-{suffix}: {found:?}"
+                );
             }
         }
     }
@@ -515,12 +805,21 @@ fn a_suffix_is_no_move() {
 #[test]
 fn pins_name_good_releases() {
     let catalogue = Catalogue::embedded();
-    let pins =
-        catalogue.hazards.iter().flat_map(|hazard| &hazard.pin).chain(catalogue.default_flips.iter().flat_map(|flip| &flip.pins));
+    let pins = catalogue
+        .hazards
+        .iter()
+        .flat_map(|hazard| &hazard.pin)
+        .chain(catalogue.default_flips.iter().flat_map(|flip| &flip.pins));
     for tag in pins.filter_map(|pin| pin.strip_prefix("image.all.tag=")) {
         let build = Build::from_tag(tag).unwrap();
-        let situation = Situation { woodpecker_storage: Some("minio".into()), ..Situation::default() };
-        let rows: Vec<&str> = catalogue.bad_releases(&build, None, &situation, true).map(|row| row.id.as_str()).collect();
+        let situation = Situation {
+            woodpecker_storage: Some("minio".into()),
+            ..Situation::default()
+        };
+        let rows: Vec<&str> = catalogue
+            .bad_releases(&build, None, &situation, true)
+            .map(|row| row.id.as_str())
+            .collect();
         assert!(rows.is_empty(), "{tag} is pinned, but {rows:?}");
     }
 }

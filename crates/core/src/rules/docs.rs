@@ -59,13 +59,20 @@ pub const fn default_text(rule: &Rule) -> &'static str {
 /// What to add where a rule guards data.
 #[must_use]
 pub const fn loss_text(rule: &Rule) -> &'static str {
-    if rule.data_loss { "; guards data: it judges rollbacks too and no deployer can accept it" } else { "" }
+    if rule.data_loss {
+        "; guards data: it judges rollbacks too and no deployer can accept it"
+    } else {
+        ""
+    }
 }
 
 /// How the rule behaves at the gates and in a run: one line each.
 #[must_use]
 pub fn behavior_text(rule: &Rule) -> String {
-    rule.behavior.iter().map(|behavior| format!("- {}\n", behavior.text())).collect()
+    rule.behavior
+        .iter()
+        .map(|behavior| format!("- {}\n", behavior.text()))
+        .collect()
 }
 
 /// The table of all rules as Markdown, with links into `folder`.
@@ -74,7 +81,12 @@ pub fn table(folder: &str) -> String {
     let mut out = String::from("| rule | name | default | checks that |\n|---|---|---|---|\n");
     for rule in ALL {
         let id = rule.id;
-        out += &format!("| [{id}]({folder}{id}.md) | {} | {} | {} |\n", rule.name, default_text(rule), rule.title);
+        out += &format!(
+            "| [{id}]({folder}{id}.md) | {} | {} | {} |\n",
+            rule.name,
+            default_text(rule),
+            rule.title
+        );
     }
     out
 }
@@ -83,8 +95,16 @@ pub fn table(folder: &str) -> String {
 #[must_use]
 pub fn page(rule: &Rule) -> String {
     let gates = behavior_text(rule);
-    let gates = if gates.is_empty() { gates } else { format!("\n## At the gates and in a run\n\n{gates}") };
-    let sources = rule.sources.iter().map(|source| format!("- {source}\n")).collect::<String>();
+    let gates = if gates.is_empty() {
+        gates
+    } else {
+        format!("\n## At the gates and in a run\n\n{gates}")
+    };
+    let sources = rule
+        .sources
+        .iter()
+        .map(|source| format!("- {source}\n"))
+        .collect::<String>();
     format!(
         "# {id} {name}\n\n{title_first}.\n\n| default | guards data | since | group |\n|---|---|---|---|\n| {default} | {loss} | {since} | {group} |\n\n## What it looks at\n\n{what}\n\n## Why it matters\n\n{why}\n\n## Example\n\n{example}\n\n## What to do\n\n{fix}\n{gates}\n## Known from\n\n{sources}",
         id = rule.id,
@@ -103,5 +123,7 @@ pub fn page(rule: &Rule) -> String {
 
 fn capital(text: &str) -> String {
     let mut letters = text.chars();
-    letters.next().map_or(String::new(), |first| first.to_uppercase().collect::<String>() + letters.as_str())
+    letters.next().map_or(String::new(), |first| {
+        first.to_uppercase().collect::<String>() + letters.as_str()
+    })
 }

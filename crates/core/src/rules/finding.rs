@@ -116,7 +116,10 @@ pub struct Findings {
 impl Findings {
     /// A collector for one rule.
     pub(super) fn of(rule: &'static Rule) -> Self {
-        Self { rule: Some(rule), ..Self::default() }
+        Self {
+            rule: Some(rule),
+            ..Self::default()
+        }
     }
 
     /// The rule has something before it and looks at it. Without this call a rule that finds nothing has not passed: it
@@ -144,7 +147,9 @@ impl Findings {
             State::Passed
         } else {
             let reason = self.not_applicable.clone();
-            State::NotApplicable(reason.unwrap_or(Cow::Borrowed("the release contains nothing that this rule checks")))
+            State::NotApplicable(reason.unwrap_or(Cow::Borrowed(
+                "the release contains nothing that this rule checks",
+            )))
         }
     }
 
@@ -155,7 +160,11 @@ impl Findings {
 
     /// Makes a warning of what could not be evaluated.
     pub(super) fn warn_of_missing(&mut self) {
-        for finding in self.found.iter_mut().filter(|finding| finding.lacks_lasting()) {
+        for finding in self
+            .found
+            .iter_mut()
+            .filter(|finding| finding.lacks_lasting())
+        {
             finding.severity = finding.severity.max(Severity::Warn);
         }
     }
@@ -178,7 +187,10 @@ impl Findings {
     /// The rule applies, but a fact is missing. Where the rule guards data and version or configuration change, this warns;
     /// else it is only reported.
     pub fn not_evaluated(&mut self, missing: Missing) -> &mut Finding {
-        let finding = self.add(Severity::Audit, format!("not evaluated: {}", missing.what()));
+        let finding = self.add(
+            Severity::Audit,
+            format!("not evaluated: {}", missing.what()),
+        );
         finding.not_evaluated = true;
         finding.fix.text = Cow::Owned(missing.provide().to_owned());
         finding.missing = Some(missing);
@@ -193,7 +205,11 @@ impl Findings {
             Failed::Panic => "the rule failed (a defect of milvus-guard: please report it)",
             Failed::Timeout => "the time limit was reached",
         };
-        let severity = if guards_data { Severity::Deny } else { Severity::Audit };
+        let severity = if guards_data {
+            Severity::Deny
+        } else {
+            Severity::Audit
+        };
         let finding = self.add(severity, format!("could not be judged: {reason}"));
         finding.failed = Some(why);
         finding.not_evaluated = !guards_data;
@@ -217,7 +233,10 @@ impl Findings {
             origin: None,
             message,
             why: None,
-            fix: Fix { text: Cow::Borrowed(rule.fix), command: None },
+            fix: Fix {
+                text: Cow::Borrowed(rule.fix),
+                command: None,
+            },
             cure: None,
             evidence: Vec::new(),
         });
@@ -235,9 +254,16 @@ impl Findings {
 impl Finding {
     /// Drops credentials of addresses from everything that is shown: no rule has to think of them.
     pub(super) fn drop_credentials(&mut self) {
-        let texts =
-            self.evidence.iter_mut().flat_map(|one| [one.before.as_mut(), one.after.as_mut(), one.source.as_mut()]).flatten();
-        for text in texts.chain([&mut self.message]).chain(self.why.as_mut()).chain(self.fix.command.as_mut()) {
+        let texts = self
+            .evidence
+            .iter_mut()
+            .flat_map(|one| [one.before.as_mut(), one.after.as_mut(), one.source.as_mut()])
+            .flatten();
+        for text in texts
+            .chain([&mut self.message])
+            .chain(self.why.as_mut())
+            .chain(self.fix.command.as_mut())
+        {
             if let Cow::Owned(public) = without_credentials(text) {
                 *text = public;
             }
@@ -248,7 +274,9 @@ impl Finding {
     }
 
     fn lacks_lasting(&self) -> bool {
-        self.missing.as_ref().is_some_and(|missing| !missing.is_momentary())
+        self.missing
+            .as_ref()
+            .is_some_and(|missing| !missing.is_momentary())
     }
 
     /// About this component's workload.
@@ -313,7 +341,12 @@ impl Finding {
             self.origin = source.cloned();
         }
         let source = source.map(ToString::to_string);
-        self.evidence.push(Evidence { what: what.into(), before, after, source });
+        self.evidence.push(Evidence {
+            what: what.into(),
+            before,
+            after,
+            source,
+        });
         self
     }
 
@@ -325,14 +358,29 @@ impl Finding {
         after: Option<String>,
         source: &str,
     ) -> &mut Self {
-        self.evidence.push(Evidence { what: what.into(), before, after, source: Some(source.to_owned()) });
+        self.evidence.push(Evidence {
+            what: what.into(),
+            before,
+            after,
+            source: Some(source.to_owned()),
+        });
         self
     }
 
     /// A setting on both sides, with the defaults that apply where it is absent.
-    pub fn setting(&mut self, key: &str, before: (&str, Option<Setting<'_>>), after: (&str, Option<Setting<'_>>)) -> &mut Self {
+    pub fn setting(
+        &mut self,
+        key: &str,
+        before: (&str, Option<Setting<'_>>),
+        after: (&str, Option<Setting<'_>>),
+    ) -> &mut Self {
         let origin = after.1.or(before.1).map(|setting| setting.origin.clone());
-        self.evidence(key, Some(before.0.to_owned()), Some(after.0.to_owned()), origin.as_ref())
+        self.evidence(
+            key,
+            Some(before.0.to_owned()),
+            Some(after.0.to_owned()),
+            origin.as_ref(),
+        )
     }
 }
 
@@ -343,12 +391,19 @@ pub fn without_credentials(text: &str) -> Cow<'_, str> {
     if !text.contains('@') {
         return Cow::Borrowed(text);
     }
-    let ends = |letter: char| letter.is_whitespace() || matches!(letter, ',' | '"' | '\'' | '(' | ')' | '[' | ']' | '=' | ';');
+    let ends = |letter: char| {
+        letter.is_whitespace()
+            || matches!(letter, ',' | '"' | '\'' | '(' | ')' | '[' | ']' | '=' | ';')
+    };
     let mut public = String::with_capacity(text.len());
     for token in text.split_inclusive(ends) {
-        let (scheme, rest) = token.split_once("://").map_or(("", token), |(scheme, rest)| (scheme, rest));
+        let (scheme, rest) = token
+            .split_once("://")
+            .map_or(("", token), |(scheme, rest)| (scheme, rest));
         let host = rest.rsplit_once('@').filter(|(before, host)| {
-            (!scheme.is_empty() || before.contains(':')) && !host.starts_with("sha256:") && !host.starts_with("sha512:")
+            (!scheme.is_empty() || before.contains(':'))
+                && !host.starts_with("sha256:")
+                && !host.starts_with("sha512:")
         });
         match host {
             Some((_, host)) if scheme.is_empty() => public.push_str(host),
@@ -356,7 +411,11 @@ pub fn without_credentials(text: &str) -> Cow<'_, str> {
             None => public.push_str(token),
         }
     }
-    if public == text { Cow::Borrowed(text) } else { Cow::Owned(public) }
+    if public == text {
+        Cow::Borrowed(text)
+    } else {
+        Cow::Owned(public)
+    }
 }
 
 #[cfg(test)]
@@ -371,7 +430,10 @@ mod tests {
         "etcd would change from http://a:2379,b:2379 to c"
     )]
     #[case("https://token@host/path", "https://host/path")]
-    #[case("kubectl set image x=milvusdb/milvus:v2.5@sha256:aa", "kubectl set image x=milvusdb/milvus:v2.5@sha256:aa")]
+    #[case(
+        "kubectl set image x=milvusdb/milvus:v2.5@sha256:aa",
+        "kubectl set image x=milvusdb/milvus:v2.5@sha256:aa"
+    )]
     #[case("ask team@example.com", "ask team@example.com")]
     #[case("\"http://u:p@ss@h:1\"", "\"http://h:1\"")]
     fn credentials_are_dropped(#[case] text: &str, #[case] expected: &str) {

@@ -63,8 +63,17 @@ const SOURCES: [Source; 9] = [
     Source::Expanded,
 ];
 
-const KINDS: [&str; 9] =
-    ["Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "ReplicationController", "Job", "CronJob", "Pod", "InstanceSet"];
+const KINDS: [&str; 9] = [
+    "Deployment",
+    "StatefulSet",
+    "DaemonSet",
+    "ReplicaSet",
+    "ReplicationController",
+    "Job",
+    "CronJob",
+    "Pod",
+    "InstanceSet",
+];
 
 /// How a Milvus is written down.
 #[derive(Clone, Debug)]
@@ -80,13 +89,32 @@ struct Form {
 }
 
 fn plain() -> Form {
-    Form { kind: "Deployment", sidecars: (0, 0), as_sidecar: false, start: 0, sources: vec![Source::File; SETTINGS.len()] }
+    Form {
+        kind: "Deployment",
+        sidecars: (0, 0),
+        as_sidecar: false,
+        start: 0,
+        sources: vec![Source::File; SETTINGS.len()],
+    }
 }
 
 fn any_form() -> impl Strategy<Value = Form> {
-    let sources = proptest::collection::vec(proptest::sample::select(SOURCES.to_vec()), SETTINGS.len());
-    (proptest::sample::select(KINDS.to_vec()), (0..3usize, 0..3usize), any::<bool>(), 0..5usize, sources)
-        .prop_map(|(kind, sidecars, as_sidecar, start, sources)| Form { kind, sidecars, as_sidecar, start, sources })
+    let sources =
+        proptest::collection::vec(proptest::sample::select(SOURCES.to_vec()), SETTINGS.len());
+    (
+        proptest::sample::select(KINDS.to_vec()),
+        (0..3usize, 0..3usize),
+        any::<bool>(),
+        0..5usize,
+        sources,
+    )
+        .prop_map(|(kind, sidecars, as_sidecar, start, sources)| Form {
+            kind,
+            sidecars,
+            as_sidecar,
+            start,
+            sources,
+        })
 }
 
 /// The nested mapping of dotted keys, as YAML that is JSON.
@@ -95,7 +123,11 @@ fn file(settings: &[(&str, &str)]) -> String {
     for (key, value) in settings {
         let mut at = &mut root;
         for part in key.split('.') {
-            at = at.as_object_mut().unwrap().entry(part).or_insert_with(|| json!({}));
+            at = at
+                .as_object_mut()
+                .unwrap()
+                .entry(part)
+                .or_insert_with(|| json!({}));
         }
         *at = json!(value);
     }
@@ -114,7 +146,8 @@ fn encoded(text: &str) -> String {
 /// Every object of one Milvus.
 fn objects(form: &Form, version: &str, values: &[usize]) -> Vec<Value> {
     let mut files: BTreeMap<&str, Vec<(&str, &str)>> = BTreeMap::new();
-    let (mut env, mut data, mut secret, mut imported) = (Vec::new(), json!({}), json!({}), json!({}));
+    let (mut env, mut data, mut secret, mut imported) =
+        (Vec::new(), json!({}), json!({}), json!({}));
     for ((at, (key, choices)), source) in SETTINGS.iter().enumerate().zip(&form.sources) {
         let value = choices[values[at]];
         let name = variable(key);
@@ -160,13 +193,21 @@ fn objects(form: &Form, version: &str, values: &[usize]) -> Vec<Value> {
     ];
     // Either of the two is user.yaml; the other one's settings go into the same file as variables would.
     if files.contains_key("projected") {
-        mounts.push(json!({"name": "projected", "mountPath": "/milvus/configs/user.yaml", "subPath": "u"}));
+        mounts.push(
+            json!({"name": "projected", "mountPath": "/milvus/configs/user.yaml", "subPath": "u"}),
+        );
     } else {
-        mounts.push(json!({"name": "files", "mountPath": "/milvus/configs/user.yaml", "subPath": "any"}));
+        mounts.push(
+            json!({"name": "files", "mountPath": "/milvus/configs/user.yaml", "subPath": "any"}),
+        );
     }
     let mut env_from = Vec::new();
     for (name, value) in imported.as_object().unwrap() {
-        let key = SETTINGS.iter().map(|(key, _)| variable(key)).find(|key| key[1..] == *name).unwrap();
+        let key = SETTINGS
+            .iter()
+            .map(|(key, _)| variable(key))
+            .find(|key| key[1..] == *name)
+            .unwrap();
         let map = format!("imported-{}", name.to_ascii_lowercase().replace('_', "-"));
         all.push(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": map}, "data": {name: value}}));
         env_from.push(json!({"prefix": &key[..1], "configMapRef": {"name": map}}));
@@ -186,7 +227,8 @@ fn objects(form: &Form, version: &str, values: &[usize]) -> Vec<Value> {
         json!({"name": format!("side-{at}"), "image": "fluent/fluent-bit:2.1.8", "env": env, "securityContext": {"runAsUser": 1000}})
     };
     let mut containers: Vec<Value> = (0..form.sidecars.0).map(sidecar).collect();
-    let mut init = vec![json!({"name": "init", "image": "busybox:1.2.3", "command": ["sh", "-c", "true"]})];
+    let mut init =
+        vec![json!({"name": "init", "image": "busybox:1.2.3", "command": ["sh", "-c", "true"]})];
     if form.as_sidecar {
         milvus["restartPolicy"] = json!("Always");
         init.push(milvus);
@@ -214,16 +256,31 @@ fn objects(form: &Form, version: &str, values: &[usize]) -> Vec<Value> {
 fn snapshot(form: &Form, version: &str, values: &[usize]) -> Snapshot {
     let mut builder = Builder::default();
     for object in objects(form, version, values) {
-        let origin = Origin { source: "x".into(), document: 1, line: 0 };
+        let origin = Origin {
+            source: "x".into(),
+            document: 1,
+            line: 0,
+        };
         builder.add(Object::read(&Tree::from_json(&object), &origin, Some("milvus")).unwrap());
     }
     builder.build()
 }
 
 /// What the rules say, but for MG306, which counts files.
-fn verdict(form: &Form, before: (&str, &[usize]), after: (&str, &[usize])) -> Vec<(&'static str, Option<Action>)> {
-    let (before, after) = (snapshot(form, before.0, before.1), snapshot(form, after.0, after.1));
-    assert_eq!((before.releases.len(), after.releases.len()), (1, 1), "{form:?}");
+fn verdict(
+    form: &Form,
+    before: (&str, &[usize]),
+    after: (&str, &[usize]),
+) -> Vec<(&'static str, Option<Action>)> {
+    let (before, after) = (
+        snapshot(form, before.0, before.1),
+        snapshot(form, after.0, after.1),
+    );
+    assert_eq!(
+        (before.releases.len(), after.releases.len()),
+        (1, 1),
+        "{form:?}"
+    );
     let judgement = judge(&Question {
         before: Some(&before),
         after: &after,
@@ -235,9 +292,16 @@ fn verdict(form: &Form, before: (&str, &[usize]), after: (&str, &[usize])) -> Ve
         accepted: &[],
         overdue: None,
     });
-    let findings = judgement.releases.iter().flat_map(|release| &release.findings);
-    let acting = findings.filter(|judged| judged.action() > Some(Action::Audit) && judged.finding.rule.id != "MG306");
-    let mut all: Vec<_> = acting.map(|judged| (judged.finding.rule.id, judged.action())).collect();
+    let findings = judgement
+        .releases
+        .iter()
+        .flat_map(|release| &release.findings);
+    let acting = findings.filter(|judged| {
+        judged.action() > Some(Action::Audit) && judged.finding.rule.id != "MG306"
+    });
+    let mut all: Vec<_> = acting
+        .map(|judged| (judged.finding.rule.id, judged.action()))
+        .collect();
     all.sort_unstable_by_key(|(rule, _)| *rule);
     all.dedup();
     all

@@ -17,33 +17,58 @@ use crate::{
 use super::{Finding, Findings, Missing, advice::Remedy};
 
 /// The rows of the data that a rule watches.
-pub(super) fn rows<'a>(upgrade: &Upgrade<'a>, rule: &'static str) -> impl Iterator<Item = &'a SettingFact> {
-    upgrade.catalogue.settings.iter().filter(move |row| row.rule.as_deref() == Some(rule))
+pub(super) fn rows<'a>(
+    upgrade: &Upgrade<'a>,
+    rule: &'static str,
+) -> impl Iterator<Item = &'a SettingFact> {
+    upgrade
+        .catalogue
+        .settings
+        .iter()
+        .filter(move |row| row.rule.as_deref() == Some(rule))
 }
 
 /// The configurations of each component before and after. A component that is new is compared with the first of the release,
 /// because it must find the same data.
 pub(super) fn pairs<'a>(upgrade: &Upgrade<'a>) -> Vec<(Located<'a>, Located<'a>)> {
-    let Some((before, after)) = upgrade.both() else { return Vec::new() };
+    let Some((before, after)) = upgrade.both() else {
+        return Vec::new();
+    };
     let old: Vec<Located<'a>> = before.located().collect();
     let counterpart = |new: &Located<'a>| {
         let component = after.components.get(new.component())?;
         let same_component = |located: &&Located<'a>| {
-            before.components.get(located.component()).is_some_and(|other| other.component == component.component)
+            before
+                .components
+                .get(located.component())
+                .is_some_and(|other| other.component == component.component)
         };
         let same_name = |located: &&Located<'a>| {
-            before.components.get(located.component()).is_some_and(|other| {
-                other.component == component.component && other.workload.meta.object.name == component.workload.meta.object.name
-            })
+            before
+                .components
+                .get(located.component())
+                .is_some_and(|other| {
+                    other.component == component.component
+                        && other.workload.meta.object.name == component.workload.meta.object.name
+                })
         };
-        old.iter().find(same_name).or_else(|| old.iter().find(same_component)).or_else(|| old.first()).copied()
+        old.iter()
+            .find(same_name)
+            .or_else(|| old.iter().find(same_component))
+            .or_else(|| old.first())
+            .copied()
     };
-    after.located().filter_map(|new| Some((counterpart(&new)?, new))).collect()
+    after
+        .located()
+        .filter_map(|new| Some((counterpart(&new)?, new)))
+        .collect()
 }
 
 /// Says that nothing can be compared if one side has no configuration at all, such as a release that is only remembered.
 pub(super) fn is_missing(upgrade: &Upgrade<'_>, findings: &mut Findings) -> bool {
-    let Some((before, after)) = upgrade.both() else { return false };
+    let Some((before, after)) = upgrade.both() else {
+        return false;
+    };
     let side = match (before.located().next(), after.located().next()) {
         (None, None) => "of what runs and of what is wanted",
         (None, _) => "of what runs",
@@ -64,8 +89,11 @@ pub(super) fn compare(upgrade: &Upgrade<'_>, rule: &'static str, findings: &mut 
     }
     let all = pairs(upgrade);
     // A configuration that stays as it is, and is known, needs no comparison: most reviews change one workload of many.
-    let pairs: Vec<(Located<'_>, Located<'_>)> =
-        all.iter().filter(|(before, after)| !before.is_same(after) || after.has_unknown()).copied().collect();
+    let pairs: Vec<(Located<'_>, Located<'_>)> = all
+        .iter()
+        .filter(|(before, after)| !before.is_same(after) || after.has_unknown())
+        .copied()
+        .collect();
     if pairs.len() < all.len() {
         findings.checked();
     }
@@ -105,7 +133,9 @@ fn compare_row<'a>(
         match after.difference(row, &old, &new) {
             None => {}
             Some(Difference::Changed) => {
-                let change = changes.entry((old.to_string(), new.to_string())).or_insert_with(|| Change::of(old, new));
+                let change = changes
+                    .entry((old.to_string(), new.to_string()))
+                    .or_insert_with(|| Change::of(old, new));
                 change.components.insert(after.component());
             }
             Some(Difference::Lost) => {
@@ -114,7 +144,11 @@ fn compare_row<'a>(
                 }
             }
             Some(Difference::Unclear) => {
-                if let Effective::Unknown(reason) = if matches!(new, Effective::Unknown(_)) { new } else { old } {
+                if let Effective::Unknown(reason) = if matches!(new, Effective::Unknown(_)) {
+                    new
+                } else {
+                    old
+                } {
                     unknown.unclear(row, reason);
                 }
             }
@@ -155,13 +189,33 @@ impl<'a> Change<'a> {
             (&old, &new),
             (Effective::Known(Comparable::Place { path: old, .. }, _), Effective::Known(Comparable::Place { path: new, .. }, _)) if old == new
         );
-        Self { kept, moves_volume, before: setting(old), after: setting(new), components: BTreeSet::new() }
+        Self {
+            kept,
+            moves_volume,
+            before: setting(old),
+            after: setting(new),
+            components: BTreeSet::new(),
+        }
     }
 
-    fn say(&self, upgrade: &Upgrade<'_>, row: &SettingFact, old: &str, new: &str, findings: &mut Findings) {
+    fn say(
+        &self,
+        upgrade: &Upgrade<'_>,
+        row: &SettingFact,
+        old: &str,
+        new: &str,
+        findings: &mut Findings,
+    ) {
         let where_ = self.names(upgrade);
-        let finding = said(findings, row, format!("{} would change from {old} to {new}{where_}", row.called()));
-        let origin = self.after.or(self.before).map(|setting| setting.origin.clone());
+        let finding = said(
+            findings,
+            row,
+            format!("{} would change from {old} to {new}{where_}", row.called()),
+        );
+        let origin = self
+            .after
+            .or(self.before)
+            .map(|setting| setting.origin.clone());
         finding
             .evidence(row.key.as_str(), Some(old.to_owned()), Some(new.to_owned()), origin.as_ref())
             .because(sentence(&row.effect))
@@ -180,8 +234,12 @@ impl<'a> Change<'a> {
         if self.components.len() >= components.len() {
             return String::new();
         }
-        let names: BTreeSet<&str> =
-            self.components.iter().filter_map(|at| components.get(*at)).map(|component| component.component.name()).collect();
+        let names: BTreeSet<&str> = self
+            .components
+            .iter()
+            .filter_map(|at| components.get(*at))
+            .map(|component| component.component.name())
+            .collect();
         format!(" for {}", names.into_iter().collect::<Vec<_>>().join(", "))
     }
 }
@@ -195,38 +253,75 @@ fn said<'f>(findings: &'f mut Findings, row: &SettingFact, message: String) -> &
 }
 
 /// Components of one release that do not agree about a setting that they must share: one of them works on other data.
-fn disagreement<'a>(upgrade: &Upgrade<'a>, row: &'a SettingFact, pairs: &[(Located<'a>, Located<'a>)], findings: &mut Findings) {
+fn disagreement<'a>(
+    upgrade: &Upgrade<'a>,
+    row: &'a SettingFact,
+    pairs: &[(Located<'a>, Located<'a>)],
+    findings: &mut Findings,
+) {
     if pairs.iter().all(|(before, after)| before.is_same(after)) {
         return;
     }
     let after: Vec<Located<'a>> = pairs.iter().map(|(_, after)| *after).collect();
     let before: Vec<Located<'a>> = pairs.iter().map(|(before, _)| *before).collect();
-    let Some((one, other)) = first_difference(row, &after) else { return };
+    let Some((one, other)) = first_difference(row, &after) else {
+        return;
+    };
     let name = |located: &Located<'_>| {
-        upgrade.after.components.get(located.component()).map_or("a component", |component| component.component.name())
+        upgrade
+            .after
+            .components
+            .get(located.component())
+            .map_or("a component", |component| component.component.name())
     };
     let (first, second) = (one.effective(row), other.effective(row));
-    let message = format!("components do not agree about {}: {first} for {}, {second} for {}", row.key, name(&one), name(&other));
+    let message = format!(
+        "components do not agree about {}: {first} for {}, {second} for {}",
+        row.key,
+        name(&one),
+        name(&other)
+    );
     let origin: Option<Origin> = match &second {
         Effective::Known(_, Some(setting)) => Some(setting.origin.clone()),
         _ => None,
     };
     // What was so before is not the fault of this change.
-    let finding = if first_difference(row, &before).is_some() { findings.warn(message) } else { findings.deny(message) };
+    let finding = if first_difference(row, &before).is_some() {
+        findings.warn(message)
+    } else {
+        findings.deny(message)
+    };
     finding
-        .evidence(row.key.as_str(), Some(first.to_string()), Some(second.to_string()), origin.as_ref())
+        .evidence(
+            row.key.as_str(),
+            Some(first.to_string()),
+            Some(second.to_string()),
+            origin.as_ref(),
+        )
         .because("All components of a release must work on the same data.")
-        .fix(format!("Give {} the same value for every component.", row.key));
+        .fix(format!(
+            "Give {} the same value for every component.",
+            row.key
+        ));
 }
 
 /// The first two configurations with different known values of a row.
-fn first_difference<'a>(row: &'a SettingFact, all: &[Located<'a>]) -> Option<(Located<'a>, Located<'a>)> {
-    let counted: Vec<Located<'a>> = all.iter().filter(|located| located.counts(row)).copied().collect();
+fn first_difference<'a>(
+    row: &'a SettingFact,
+    all: &[Located<'a>],
+) -> Option<(Located<'a>, Located<'a>)> {
+    let counted: Vec<Located<'a>> = all
+        .iter()
+        .filter(|located| located.counts(row))
+        .copied()
+        .collect();
     let first = counted.first().copied()?;
     let value = first.effective(row);
     let other = counted.iter().skip(1).find(|other| {
         let own = other.effective(row);
-        let differs = |old: &Effective<'_>, new: &Effective<'_>| other.difference(row, old, new) == Some(Difference::Changed);
+        let differs = |old: &Effective<'_>, new: &Effective<'_>| {
+            other.difference(row, old, new) == Some(Difference::Changed)
+        };
         differs(&value, &own) || differs(&own, &value)
     });
     other.map(|other| (first, *other))
@@ -242,7 +337,10 @@ struct Unknowns {
 
 impl Unknowns {
     fn lost(&mut self, row: &SettingFact, old: &Effective<'_>, reason: &Unknown) {
-        let entry = self.lost.entry(reason.to_string()).or_insert_with(|| (Vec::new(), old.to_string(), false));
+        let entry = self
+            .lost
+            .entry(reason.to_string())
+            .or_insert_with(|| (Vec::new(), old.to_string(), false));
         if !entry.0.contains(&row.key) {
             entry.0.push(row.key.clone());
         }
@@ -262,7 +360,11 @@ impl Unknowns {
                 [only] => format!("{only} is {old} and would come from {reason}"),
                 _ => format!("{} are known and would come from {reason}", listed(&keys)),
             };
-            let finding = if is_deny { findings.deny(message) } else { findings.warn(message) };
+            let finding = if is_deny {
+                findings.deny(message)
+            } else {
+                findings.warn(message)
+            };
             finding
                 .because("A value that cannot be read may lead Milvus to other data.")
                 .fix("Give the object that holds the value as part of the input, or keep the value where it is.");
@@ -285,7 +387,12 @@ pub(super) fn not_known(keys: &str, reason: &dyn std::fmt::Display) -> Missing {
 const SHOWN: usize = 2;
 
 fn listed(keys: &[String]) -> String {
-    let shown = keys.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    let shown = keys
+        .iter()
+        .take(SHOWN)
+        .cloned()
+        .collect::<Vec<_>>()
+        .join(", ");
     match keys.len().saturating_sub(SHOWN) {
         0 => shown,
         1 => format!("{shown} and 1 more setting"),
@@ -299,7 +406,9 @@ const CAN_SWITCH: Version = Version::new(3, 0, 0);
 /// How to keep a setting, in the words of whoever manages the release.
 fn keep(upgrade: &Upgrade<'_>, row: &SettingFact, old: Option<&str>) -> Remedy {
     let advice = upgrade.advice();
-    let Some(old) = old else { return Remedy::words(format!("Keep {} as the Secret has it.", row.key)) };
+    let Some(old) = old else {
+        return Remedy::words(format!("Keep {} as the Secret has it.", row.key));
+    };
     if old.is_empty() {
         return Remedy::words(format!("Leave {} out, as it is now.", row.key));
     }
@@ -322,7 +431,9 @@ fn keep(upgrade: &Upgrade<'_>, row: &SettingFact, old: Option<&str>) -> Remedy {
 /// A clause as a sentence.
 fn sentence(clause: &str) -> String {
     let mut letters = clause.chars();
-    letters.next().map_or_else(String::new, |first| format!("{}{}.", first.to_uppercase(), letters.as_str()))
+    letters.next().map_or_else(String::new, |first| {
+        format!("{}{}.", first.to_uppercase(), letters.as_str())
+    })
 }
 
 #[cfg(test)]
@@ -346,8 +457,14 @@ mod tests {
             (Compare::Bool, "common.security.authorizationEnabled") => two("true", "false"),
             (Compare::Bool, _) => two("false", "true"),
             (Compare::Lower, _) => two("86400", "60"),
-            (Compare::Etcd | Compare::Brokers | Compare::Pulsar | Compare::Store, _) if row.of.is_some() => two("7000", "7001"),
-            (Compare::Etcd | Compare::Brokers | Compare::Pulsar | Compare::Store, _) => two("one.example.com", "two.example.com"),
+            (Compare::Etcd | Compare::Brokers | Compare::Pulsar | Compare::Store, _)
+                if row.of.is_some() =>
+            {
+                two("7000", "7001")
+            }
+            (Compare::Etcd | Compare::Brokers | Compare::Pulsar | Compare::Store, _) => {
+                two("one.example.com", "two.example.com")
+            }
             (Compare::Volume, _) => two("/var/lib/one", "/var/lib/two"),
             (Compare::Exact | Compare::Path, _) => two("one", "two"),
         }
@@ -359,10 +476,18 @@ mod tests {
         for condition in &row.when {
             match condition {
                 SettingCondition::Queue(kinds) => all.push(("mq.type", kinds[0].clone())),
-                SettingCondition::Metastore(kinds) if kinds[0] == "embedded" => all.push(("etcd.use.embed", "true".into())),
-                SettingCondition::Metastore(kinds) => all.push(("metastore.type", kinds[0].clone())),
-                SettingCondition::Storage(kinds) => all.push(("common.storageType", kinds[0].clone())),
-                SettingCondition::Woodpecker(kinds) => all.push(("woodpecker.storage.type", kinds[0].clone())),
+                SettingCondition::Metastore(kinds) if kinds[0] == "embedded" => {
+                    all.push(("etcd.use.embed", "true".into()))
+                }
+                SettingCondition::Metastore(kinds) => {
+                    all.push(("metastore.type", kinds[0].clone()))
+                }
+                SettingCondition::Storage(kinds) => {
+                    all.push(("common.storageType", kinds[0].clone()))
+                }
+                SettingCondition::Woodpecker(kinds) => {
+                    all.push(("woodpecker.storage.type", kinds[0].clone()))
+                }
             }
         }
         all.extend(row.of.iter().map(|_| ("unused", "1".to_owned())));
@@ -372,14 +497,27 @@ mod tests {
     fn fixture(row: &SettingFact, value: &str) -> Fixture {
         let mut settings = context(row);
         let address = row.of.as_deref().unwrap_or_default().to_owned();
-        let mut pairs: Vec<(String, String)> = settings.drain(..).map(|(key, value)| (key.to_owned(), value)).collect();
+        let mut pairs: Vec<(String, String)> = settings
+            .drain(..)
+            .map(|(key, value)| (key.to_owned(), value))
+            .collect();
         if !address.is_empty() {
             pairs.push((address, "one.example.com".into()));
         }
         pairs.push((row.key.clone(), value.to_owned()));
-        let yaml: String = pairs.iter().map(|(key, value)| nested(key, value)).collect();
-        let embedded = row.when.iter().any(|one| matches!(one, SettingCondition::Metastore(kinds) if kinds[0] == "embedded"));
-        let fixture = if embedded { Fixture::standalone("2.6.24") } else { Fixture::cluster("2.6.24") };
+        let yaml: String = pairs
+            .iter()
+            .map(|(key, value)| nested(key, value))
+            .collect();
+        let embedded = row
+            .when
+            .iter()
+            .any(|one| matches!(one, SettingCondition::Metastore(kinds) if kinds[0] == "embedded"));
+        let fixture = if embedded {
+            Fixture::standalone("2.6.24")
+        } else {
+            Fixture::cluster("2.6.24")
+        };
         fixture.default_yaml(&yaml)
     }
 
@@ -391,7 +529,10 @@ mod tests {
     #[test]
     fn every_row_makes_its_rule_speak_with_its_action() {
         for row in &Catalogue::embedded().settings {
-            let id = row.rule.as_deref().unwrap_or_else(|| panic!("{} names no rule", row.key));
+            let id = row
+                .rule
+                .as_deref()
+                .unwrap_or_else(|| panic!("{} names no rule", row.key));
             let rule = rules::find(id).unwrap_or_else(|| panic!("{}: {id} is not a rule", row.key));
             let (old, new) = values(row);
             let found = judge(rule, Some(&fixture(row, &old)), &fixture(row, &new));
@@ -406,42 +547,83 @@ mod tests {
                     finding.evidence.iter().any(|evidence| evidence.what == key)
                 }
             });
-            assert!(speaks, "{} of {id} ({:?}): {old} to {new} gives {found:?}", row.key, row.verdict);
-            assert!(judge(rule, Some(&fixture(row, &old)), &fixture(row, &old)).is_empty(), "{} stays", row.key);
+            assert!(
+                speaks,
+                "{} of {id} ({:?}): {old} to {new} gives {found:?}",
+                row.key, row.verdict
+            );
+            assert!(
+                judge(rule, Some(&fixture(row, &old)), &fixture(row, &old)).is_empty(),
+                "{} stays",
+                row.key
+            );
         }
     }
 
     #[test]
-    fn components_that_do_not_agree_are_denied_and_known_disagreement_is_not_blamed_on_the_change() {
+    fn components_that_do_not_agree_are_denied_and_known_disagreement_is_not_blamed_on_the_change()
+    {
         let run = |version: &str, root: &str| {
-            Fixture::cluster(version)
-                .container(crate::milvus::Component::QueryNode, &format!("env:\n  - {{name: ETCD_ROOT_PATH, value: {root}}}"))
+            Fixture::cluster(version).container(
+                crate::milvus::Component::QueryNode,
+                &format!("env:\n  - {{name: ETCD_ROOT_PATH, value: {root}}}"),
+            )
         };
         let rule = rules::find("MG302").unwrap();
         let moved = judge(rule, Some(&run("2.4.5", "by-dev")), &run("2.4.6", "other"));
         assert_eq!(moved.len(), 1);
-        assert_eq!(moved[0].message, "etcd.rootPath would change from by-dev to other for querynode");
+        assert_eq!(
+            moved[0].message,
+            "etcd.rootPath would change from by-dev to other for querynode"
+        );
         let kept = judge(rule, Some(&run("2.4.5", "other")), &run("2.4.6", "other"));
-        assert_eq!(kept.iter().map(|finding| finding.severity).collect::<Vec<_>>(), [Severity::Warn], "{kept:?}");
+        assert_eq!(
+            kept.iter()
+                .map(|finding| finding.severity)
+                .collect::<Vec<_>>(),
+            [Severity::Warn],
+            "{kept:?}"
+        );
         let new = Fixture::cluster("2.4.5").without(crate::milvus::Component::QueryNode);
         let joined = judge(rule, Some(&new), &run("2.4.5", "other"));
-        assert_eq!(joined.iter().map(|finding| finding.severity).collect::<Vec<_>>(), [Severity::Deny], "{joined:?}");
+        assert_eq!(
+            joined
+                .iter()
+                .map(|finding| finding.severity)
+                .collect::<Vec<_>>(),
+            [Severity::Deny],
+            "{joined:?}"
+        );
     }
 
     #[test]
     fn what_is_not_known_is_never_unchanged() {
         let with = |source: &str| {
-            Fixture::standalone("2.4.24")
-                .container(crate::milvus::Component::Standalone, &format!("env:\n  - {{name: ETCD_ROOT_PATH, {source}}}"))
+            Fixture::standalone("2.4.24").container(
+                crate::milvus::Component::Standalone,
+                &format!("env:\n  - {{name: ETCD_ROOT_PATH, {source}}}"),
+            )
         };
-        let secret = |name: &str| with(&format!("valueFrom: {{secretKeyRef: {{name: {name}, key: root}}}}"));
+        let secret = |name: &str| {
+            with(&format!(
+                "valueFrom: {{secretKeyRef: {{name: {name}, key: root}}}}"
+            ))
+        };
         let rule = rules::find("MG302").unwrap();
         let lost = judge(rule, Some(&with("value: by-dev")), &secret("a"));
         assert_eq!(lost[0].severity, Severity::Deny, "{lost:?}");
-        assert!(lost[0].message.contains("would come from key root of Secret a"), "{lost:?}");
+        assert!(
+            lost[0]
+                .message
+                .contains("would come from key root of Secret a"),
+            "{lost:?}"
+        );
         for after in [secret("a"), secret("b"), with("value: by-dev")] {
             let unclear = judge(rule, Some(&secret("a")), &after);
-            assert!(unclear.iter().any(|finding| finding.not_evaluated), "{unclear:?}");
+            assert!(
+                unclear.iter().any(|finding| finding.not_evaluated),
+                "{unclear:?}"
+            );
         }
     }
 

@@ -25,7 +25,13 @@ pub static RULE: Rule = Rule {
     why: "Milvus 2.2 stores indexes, aliases and load state under different etcd keys. It starts on unmigrated 2.1 metadata without an error, finds no indexes, and garbage-collects the index files.",
     example: "helm upgrade from chart 3.2.18 (2.1.4) to 4.0.31 (2.2.13) without a migration in between.",
     fix: "Migrate the metadata first: stop Milvus, back up, migrate, verify and start 2.2.",
-    sources: &["milvus#19708", "milvus#20199", "milvus#20221", "milvus#37614", "Milvus docs: upgrade to 2.2"],
+    sources: &[
+        "milvus#19708",
+        "milvus#20199",
+        "milvus#20221",
+        "milvus#37614",
+        "Milvus docs: upgrade to 2.2",
+    ],
     check,
 };
 
@@ -33,7 +39,9 @@ pub static RULE: Rule = Rule {
 const NEW_FORMAT: Line = Line { major: 2, minor: 2 };
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
-    let Some((before, after)) = upgrade.both() else { return };
+    let Some((before, after)) = upgrade.both() else {
+        return;
+    };
     let Some(from) = upgrade.from() else {
         findings.not_evaluated(Missing::fact(
             "the version that runs cannot be read, so it is not known whether its metadata must be migrated",
@@ -42,30 +50,60 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         return;
     };
     if from.version.line() >= NEW_FORMAT || from.version.major < 2 {
-        findings.not_applicable(format!("{from} runs; only metadata of 2.0 and 2.1 must be migrated"));
+        findings.not_applicable(format!(
+            "{from} runs; only metadata of 2.0 and 2.1 must be migrated"
+        ));
         return;
     }
     let target = upgrade.to();
-    if !after.has_unknown_version() && target.as_ref().is_some_and(|to| to.version.line() < NEW_FORMAT) {
-        findings.not_applicable(format!("{from} stays below {NEW_FORMAT}, so its metadata keeps its format"));
+    if !after.has_unknown_version()
+        && target
+            .as_ref()
+            .is_some_and(|to| to.version.line() < NEW_FORMAT)
+    {
+        findings.not_applicable(format!(
+            "{from} stays below {NEW_FORMAT}, so its metadata keeps its format"
+        ));
         return;
     }
     findings.checked();
     let situation = Situation::of(before);
-    let landing = upgrade.catalogue.target(NEW_FORMAT, Some(&from), &situation).unwrap_or(Version::new(2, 2, 16));
+    let landing = upgrade
+        .catalogue
+        .target(NEW_FORMAT, Some(&from), &situation)
+        .unwrap_or(Version::new(2, 2, 16));
     let change = change(&from, target.as_ref(), after);
     let root = before.metadata().root_path.value;
     let migrate = upgrade.advice().migrate(landing);
     let first = how_to_migrate(migrate.is_some());
 
-    let seen = upgrade.facts.metadata.iter().find(|fact| fact.release.as_ref().is_none_or(|release| *release == before.name));
+    let seen = upgrade.facts.metadata.iter().find(|fact| {
+        fact.release
+            .as_ref()
+            .is_none_or(|release| *release == before.name)
+    });
     if let Some(fact) = seen {
-        judge_seen(findings, &fact.state, &fact.source, &fact.root_path, &change, migrate.as_ref(), &root);
+        judge_seen(
+            findings,
+            &fact.state,
+            &fact.source,
+            &fact.root_path,
+            &change,
+            migrate.as_ref(),
+            &root,
+        );
         return;
     }
     let records = upgrade.facts.migrations.as_deref().unwrap_or_default();
-    let mine: Vec<&MigrationRecord> = records.iter().filter(|record| record.release == before.name).collect();
-    let reasons: Vec<String> = match mine.iter().map(|record| mismatch(record, before, &from)).collect::<Option<Vec<_>>>() {
+    let mine: Vec<&MigrationRecord> = records
+        .iter()
+        .filter(|record| record.release == before.name)
+        .collect();
+    let reasons: Vec<String> = match mine
+        .iter()
+        .map(|record| mismatch(record, before, &from))
+        .collect::<Option<Vec<_>>>()
+    {
         None => return,
         Some(reasons) => reasons,
     };
@@ -75,7 +113,12 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     }
     findings
         .deny(message)
-        .evidence("version", Some(from.to_string()), target.map(|to| to.to_string()), origin_of(after))
+        .evidence(
+            "version",
+            Some(from.to_string()),
+            target.map(|to| to.to_string()),
+            origin_of(after),
+        )
         .fix(first)
         .command(migrate);
 }
@@ -88,7 +131,10 @@ fn change(from: &Build, to: Option<&Build>, after: &Release) -> String {
 }
 
 fn origin_of(release: &Release) -> Option<&crate::manifest::Origin> {
-    release.components.first().map(|component| &component.workload.meta.origin)
+    release
+        .components
+        .first()
+        .map(|component| &component.workload.meta.origin)
 }
 
 /// The fix in words, with or without a command that does it all.
@@ -112,25 +158,60 @@ fn meta(verb: &[&str], source: &str, root: &str) -> Option<String> {
 fn mismatch(record: &MigrationRecord, before: &Release, from: &Build) -> Option<String> {
     let metadata = before.metadata();
     let namespace = before.namespace.as_deref();
-    let uids: Vec<&str> = before.components.iter().filter_map(|component| component.workload.meta.uid.as_deref()).collect();
-    let endpoints = record.endpoints.iter().map(|endpoint| Host::parse(endpoint, namespace)).collect::<Vec<_>>();
+    let uids: Vec<&str> = before
+        .components
+        .iter()
+        .filter_map(|component| component.workload.meta.uid.as_deref())
+        .collect();
+    let endpoints = record
+        .endpoints
+        .iter()
+        .map(|endpoint| Host::parse(endpoint, namespace))
+        .collect::<Vec<_>>();
     if !record.migrated {
         Some(format!("the migration {} was rolled back", record.run))
-    } else if let Some(unknown) = before.config.unknown("etcd.rootPath").or_else(|| before.config.unknown("etcd.endpoints")) {
-        Some(format!("it is not known whether {} is about this metadata: its place comes from {unknown}", record.run))
+    } else if let Some(unknown) = before
+        .config
+        .unknown("etcd.rootPath")
+        .or_else(|| before.config.unknown("etcd.endpoints"))
+    {
+        Some(format!(
+            "it is not known whether {} is about this metadata: its place comes from {unknown}",
+            record.run
+        ))
     } else if namespace.is_some_and(|namespace| namespace != record.namespace) {
-        Some(format!("{} is about namespace {}", record.run, record.namespace))
+        Some(format!(
+            "{} is about namespace {}",
+            record.run, record.namespace
+        ))
     } else if record.from.line() != from.version.line() || record.to.line() < NEW_FORMAT {
-        Some(format!("{} is about {} to {}", record.run, record.from, record.to))
-    } else if before.has_config() && record.root_path.trim_matches('/') != metadata.root_path.value {
-        Some(format!("{} migrated root path {}, this release uses {}", record.run, record.root_path, metadata.root_path.value))
+        Some(format!(
+            "{} is about {} to {}",
+            record.run, record.from, record.to
+        ))
+    } else if before.has_config() && record.root_path.trim_matches('/') != metadata.root_path.value
+    {
+        Some(format!(
+            "{} migrated root path {}, this release uses {}",
+            record.run, record.root_path, metadata.root_path.value
+        ))
     } else if !metadata.endpoints.value.is_empty()
         && !endpoints.is_empty()
-        && !endpoints.iter().any(|endpoint| metadata.endpoints.value.contains(endpoint))
+        && !endpoints
+            .iter()
+            .any(|endpoint| metadata.endpoints.value.contains(endpoint))
     {
         Some(format!("{} migrated another etcd", record.run))
-    } else if !uids.is_empty() && !record.workload_uids.iter().any(|uid| uids.contains(&uid.as_str())) {
-        Some(format!("{} is about workloads that no longer exist", record.run))
+    } else if !uids.is_empty()
+        && !record
+            .workload_uids
+            .iter()
+            .any(|uid| uids.contains(&uid.as_str()))
+    {
+        Some(format!(
+            "{} is about workloads that no longer exist",
+            record.run
+        ))
     } else {
         None
     }
@@ -189,7 +270,12 @@ fn judge_seen(
     };
     findings
         .deny(format!("{change}, but {seen}"))
-        .evidence_from("metadata format", Some(format_name(state).into()), Some("2.2".into()), source)
+        .evidence_from(
+            "metadata format",
+            Some(format_name(state).into()),
+            Some("2.2".into()),
+            source,
+        )
         .fix(fix)
         .command(command);
 }
@@ -221,7 +307,12 @@ mod tests {
 
     fn seen(state: MetadataState) -> Facts {
         Facts {
-            metadata: vec![MetadataFact { release: None, root_path: "by-dev".into(), state, source: "http://etcd:2379".into() }],
+            metadata: vec![MetadataFact {
+                release: None,
+                root_path: "by-dev".into(),
+                state,
+                source: "http://etcd:2379".into(),
+            }],
             ..Facts::default()
         }
     }
@@ -242,21 +333,42 @@ mod tests {
     }
 
     fn recorded(record: MigrationRecord) -> Facts {
-        Facts { migrations: Some(vec![record]), ..Facts::default() }
+        Facts {
+            migrations: Some(vec![record]),
+            ..Facts::default()
+        }
     }
 
     #[test]
     fn without_evidence_it_is_denied_with_the_command() {
-        let findings = judge(&RULE, Some(&Fixture::cluster("2.1.4")), &Fixture::cluster("2.2.16"));
+        let findings = judge(
+            &RULE,
+            Some(&Fixture::cluster("2.1.4")),
+            &Fixture::cluster("2.2.16"),
+        );
         assert_eq!(findings.len(), 1);
-        assert_eq!(findings[0].message, "2.1.4 would become 2.2.16 without evidence of a metadata migration");
-        assert_eq!(findings[0].fix.command.as_deref(), Some("milvus-guard migrate -i my-release -n milvus -s 2.1.4 -t 2.2.16"));
+        assert_eq!(
+            findings[0].message,
+            "2.1.4 would become 2.2.16 without evidence of a metadata migration"
+        );
+        assert_eq!(
+            findings[0].fix.command.as_deref(),
+            Some("milvus-guard migrate -i my-release -n milvus -s 2.1.4 -t 2.2.16")
+        );
     }
 
     #[test]
     fn an_unreadable_target_is_denied_too() {
-        let findings = judge(&RULE, Some(&Fixture::cluster("2.1.4")), &Fixture::cluster("2.2.16").tag("latest"));
-        assert!(findings[0].message.contains("cannot be read"), "{}", findings[0].message);
+        let findings = judge(
+            &RULE,
+            Some(&Fixture::cluster("2.1.4")),
+            &Fixture::cluster("2.2.16").tag("latest"),
+        );
+        assert!(
+            findings[0].message.contains("cannot be read"),
+            "{}",
+            findings[0].message
+        );
     }
 
     #[rstest]
@@ -268,11 +380,30 @@ mod tests {
     #[case(MetadataState::PartialCleaned, "never written", "meta restore")]
     #[case(MetadataState::PartialSaved, "only part", "meta restore")]
     #[case(MetadataState::Unreadable("connection refused".into()), "connection refused", "meta inspect")]
-    fn each_state_has_its_own_reason(#[case] state: MetadataState, #[case] reason: &str, #[case] command: &str) {
-        let findings = judge_with(&RULE, Some(&Fixture::cluster("2.1.4")), &Fixture::cluster("2.2.16"), &seen(state));
-        assert!(findings[0].message.contains(reason), "{}", findings[0].message);
+    fn each_state_has_its_own_reason(
+        #[case] state: MetadataState,
+        #[case] reason: &str,
+        #[case] command: &str,
+    ) {
+        let findings = judge_with(
+            &RULE,
+            Some(&Fixture::cluster("2.1.4")),
+            &Fixture::cluster("2.2.16"),
+            &seen(state),
+        );
+        assert!(
+            findings[0].message.contains(reason),
+            "{}",
+            findings[0].message
+        );
         let fix = &findings[0].fix;
-        assert!(fix.command.as_deref().unwrap_or(&fix.text).contains(command), "{fix:?}");
+        assert!(
+            fix.command
+                .as_deref()
+                .unwrap_or(&fix.text)
+                .contains(command),
+            "{fix:?}"
+        );
     }
 
     #[test]
@@ -287,16 +418,49 @@ mod tests {
     #[case(MigrationRecord { namespace: "other".into(), ..record() }, "namespace other")]
     #[case(MigrationRecord { root_path: "else".into(), ..record() }, "root path else")]
     #[case(MigrationRecord { endpoints: vec!["http://other-etcd:2379".into()], ..record() }, "another etcd")]
-    fn evidence_about_something_else_is_none(#[case] record: MigrationRecord, #[case] reason: &str) {
-        let findings = judge_with(&RULE, Some(&Fixture::cluster("2.1.4")), &Fixture::cluster("2.2.16"), &recorded(record));
-        assert!(findings[0].message.contains(reason), "{}", findings[0].message);
+    fn evidence_about_something_else_is_none(
+        #[case] record: MigrationRecord,
+        #[case] reason: &str,
+    ) {
+        let findings = judge_with(
+            &RULE,
+            Some(&Fixture::cluster("2.1.4")),
+            &Fixture::cluster("2.2.16"),
+            &recorded(record),
+        );
+        assert!(
+            findings[0].message.contains(reason),
+            "{}",
+            findings[0].message
+        );
     }
 
     #[test]
     fn other_upgrades_need_no_migration() {
-        assert!(judge(&RULE, Some(&Fixture::cluster("2.0.2")), &Fixture::cluster("2.1.4")).is_empty());
-        assert!(judge(&RULE, Some(&Fixture::cluster("2.2.16")), &Fixture::cluster("2.3.22")).is_empty());
-        assert!(judge(&RULE, Some(&Fixture::cluster("2.1.4")), &Fixture::cluster("2.1.4")).is_empty());
+        assert!(
+            judge(
+                &RULE,
+                Some(&Fixture::cluster("2.0.2")),
+                &Fixture::cluster("2.1.4")
+            )
+            .is_empty()
+        );
+        assert!(
+            judge(
+                &RULE,
+                Some(&Fixture::cluster("2.2.16")),
+                &Fixture::cluster("2.3.22")
+            )
+            .is_empty()
+        );
+        assert!(
+            judge(
+                &RULE,
+                Some(&Fixture::cluster("2.1.4")),
+                &Fixture::cluster("2.1.4")
+            )
+            .is_empty()
+        );
         assert!(judge(&RULE, None, &Fixture::cluster("2.2.16")).is_empty());
     }
 }

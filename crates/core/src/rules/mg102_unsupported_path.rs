@@ -44,7 +44,9 @@ pub(super) fn no_row(from: &Build, to: &Build) -> Missing {
 }
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
-    let (Some((before, after)), Some((from, to))) = (upgrade.both(), upgrade.versions()) else { return };
+    let (Some((before, after)), Some((from, to))) = (upgrade.both(), upgrade.versions()) else {
+        return;
+    };
     if to.version < from.version && to.version.line() < from.version.line() {
         findings.not_applicable("the version goes down, which MG103 judges");
         return;
@@ -56,10 +58,18 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         return;
     }
     findings.checked();
-    let speaking: Vec<&Path> = route.of(RULE.id).filter(|row| row.verdict >= Verdict::Warn).collect();
-    let Some(worst) = speaking.first() else { return };
+    let speaking: Vec<&Path> = route
+        .of(RULE.id)
+        .filter(|row| row.verdict >= Verdict::Warn)
+        .collect();
+    let Some(worst) = speaking.first() else {
+        return;
+    };
     for row in speaking.iter().filter(|row| row.verdict == worst.verdict) {
-        let message = format!("{from} cannot be upgraded directly to {to}: {}", lower_first(&row.reason));
+        let message = format!(
+            "{from} cannot be upgraded directly to {to}: {}",
+            lower_first(&row.reason)
+        );
         let finding = if row.verdict == Verdict::Deny {
             findings.deny(message)
         } else {
@@ -70,15 +80,29 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
                 "version",
                 Some(from.to_string()),
                 Some(to.to_string()),
-                after.components.first().map(|component| &component.workload.meta.origin),
+                after
+                    .components
+                    .first()
+                    .map(|component| &component.workload.meta.origin),
             )
             .fix(fix(row, upgrade.catalogue, &from, &situation))
-            .command(upgrade.advice().guard("plan", &["--from".to_owned(), argument(&from), "--to".to_owned(), argument(&to)]));
+            .command(upgrade.advice().guard(
+                "plan",
+                &[
+                    "--from".to_owned(),
+                    argument(&from),
+                    "--to".to_owned(),
+                    argument(&to),
+                ],
+            ));
     }
 }
 
 fn fix(row: &Path, catalogue: &Catalogue, from: &Build, situation: &Situation) -> String {
-    let stops = row.via.iter().map(|stop| catalogue.stop(*stop, Some(from), situation).to_string());
+    let stops = row
+        .via
+        .iter()
+        .map(|stop| catalogue.stop(*stop, Some(from), situation).to_string());
     let via = stops.collect::<Vec<_>>().join(", then ");
     match (via.is_empty(), row.fix.is_empty()) {
         (_, false) => catalogue.fill(&row.fix, Some(from), situation).into_owned(),
@@ -89,7 +113,11 @@ fn fix(row: &Path, catalogue: &Catalogue, from: &Build, situation: &Situation) -
 
 /// A build as `plan` takes it: a nightly is named by the newest release that it contains.
 fn argument(build: &Build) -> String {
-    if build.nightly.is_some() { build.version.to_string() } else { build.to_string() }
+    if build.nightly.is_some() {
+        build.version.to_string()
+    } else {
+        build.to_string()
+    }
 }
 
 pub(super) fn lower_first(text: &str) -> String {
@@ -115,7 +143,10 @@ mod tests {
     };
 
     fn severity(from: &str, to: &str) -> Option<Severity> {
-        judge(&RULE, Some(&Fixture::cluster(from)), &Fixture::cluster(to)).iter().map(|finding| finding.severity).max()
+        judge(&RULE, Some(&Fixture::cluster(from)), &Fixture::cluster(to))
+            .iter()
+            .map(|finding| finding.severity)
+            .max()
     }
 
     #[rstest]
@@ -139,18 +170,30 @@ mod tests {
 
     #[test]
     fn separate_coordinators_stop_before_2_6() {
-        use crate::milvus::Component::{DataCoord, DataNode, IndexCoord, IndexNode, Proxy, QueryCoord, QueryNode, RootCoord};
-        let before =
-            Fixture::of("2.5.27", &[RootCoord, DataCoord, IndexCoord, QueryCoord, IndexNode, DataNode, QueryNode, Proxy]);
+        use crate::milvus::Component::{
+            DataCoord, DataNode, IndexCoord, IndexNode, Proxy, QueryCoord, QueryNode, RootCoord,
+        };
+        let before = Fixture::of(
+            "2.5.27",
+            &[
+                RootCoord, DataCoord, IndexCoord, QueryCoord, IndexNode, DataNode, QueryNode, Proxy,
+            ],
+        );
         let findings = judge(&RULE, Some(&before), &Fixture::cluster("2.6.22"));
-        assert_eq!(findings.first().map(|finding| finding.severity), Some(Severity::Deny));
+        assert_eq!(
+            findings.first().map(|finding| finding.severity),
+            Some(Severity::Deny)
+        );
     }
 
     #[test]
     fn mysql_is_a_dead_end() {
         let before = Fixture::cluster("2.2.14").default_yaml("metastore: {type: mysql}\n");
         let findings = judge(&RULE, Some(&before), &Fixture::cluster("2.3.22"));
-        assert_eq!(findings.first().map(|finding| finding.severity), Some(Severity::Deny));
+        assert_eq!(
+            findings.first().map(|finding| finding.severity),
+            Some(Severity::Deny)
+        );
     }
 
     #[test]

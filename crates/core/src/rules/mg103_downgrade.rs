@@ -24,22 +24,37 @@ pub static RULE: Rule = Rule {
           even refuse to start below the highest version that ever ran.",
     example: "helm rollback from 2.5.5 to 2.4.17: 2.4 cannot read inverted indexes that 2.5 built.",
     fix: "Stay on the running line, or restore the backup of metadata and data that was made before the upgrade.",
-    sources: &["milvus#46451", "milvus#50694", "milvus#39203", "milvus#33242", "milvus#26612"],
+    sources: &[
+        "milvus#46451",
+        "milvus#50694",
+        "milvus#39203",
+        "milvus#33242",
+        "milvus#26612",
+    ],
     check,
 };
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
-    let Some((_, after)) = upgrade.both() else { return };
-    let (Some(from), Some(to)) = (upgrade.builds_before().last().cloned(), upgrade.to()) else { return };
+    let Some((_, after)) = upgrade.both() else {
+        return;
+    };
+    let (Some(from), Some(to)) = (upgrade.builds_before().last().cloned(), upgrade.to()) else {
+        return;
+    };
     findings.checked();
     let (subject, from, to) = if to < from {
         ("the version".to_owned(), from, to)
     } else {
         // One component may go back while others stay.
-        let Some((component, from, to)) = lowered(upgrade) else { return };
+        let Some((component, from, to)) = lowered(upgrade) else {
+            return;
+        };
         (component.to_string(), from, to)
     };
-    let source = after.components.first().map(|component| &component.workload.meta.origin);
+    let source = after
+        .components
+        .first()
+        .map(|component| &component.workload.meta.origin);
     if to.version.line() == from.version.line() {
         findings
             .warn(format!("{} would go down from {from} to {to}{}", what_goes_down(&from, &to), of(&subject)))
@@ -58,7 +73,12 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         .find(|row| row.from.contains(from.version) && row.to.contains(to.version))
         .map(|row| row.effect.clone());
     let finding = findings.deny(format!("{subject} would go down from {from} to {to}"));
-    finding.evidence("version", Some(from.to_string()), Some(to.to_string()), source);
+    finding.evidence(
+        "version",
+        Some(from.to_string()),
+        Some(to.to_string()),
+        source,
+    );
     if let Some(effect) = effect {
         finding.because(effect);
     }
@@ -66,7 +86,11 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
 
 /// Whether the change walks back out of an upgrade that may still be taken back.
 pub(super) fn returns(upgrade: &Upgrade<'_>) -> bool {
-    let whole = upgrade.before.and_then(crate::milvus::Release::highest).zip(upgrade.to()).filter(|(from, to)| to < from);
+    let whole = upgrade
+        .before
+        .and_then(crate::milvus::Release::highest)
+        .zip(upgrade.to())
+        .filter(|(from, to)| to < from);
     let lower = whole.or_else(|| lowered(upgrade).map(|(_, from, to)| (from, to)));
     lower.is_some_and(|(from, to)| returns_from_interrupted(upgrade, &from, &to))
 }
@@ -76,7 +100,10 @@ fn lowered(upgrade: &Upgrade<'_>) -> Option<(Component, Build, Build)> {
     upgrade
         .changed_pairs()
         .filter_map(|(before, after)| {
-            let (from, to) = (before.version().build()?.clone(), after.version().build()?.clone());
+            let (from, to) = (
+                before.version().build()?.clone(),
+                after.version().build()?.clone(),
+            );
             (to < from).then_some((after.component, from, to))
         })
         .min_by(|(_, _, one), (_, _, other)| one.cmp(other))
@@ -84,29 +111,49 @@ fn lowered(upgrade: &Upgrade<'_>) -> Option<(Component, Build, Build)> {
 
 /// Within a line, what the difference is.
 fn what_goes_down(from: &Build, to: &Build) -> &'static str {
-    if from.version == to.version { "the build" } else { "the patch version" }
+    if from.version == to.version {
+        "the build"
+    } else {
+        "the patch version"
+    }
 }
 
 fn of(subject: &str) -> String {
-    if subject == "the version" { String::new() } else { format!(" ({subject})") }
+    if subject == "the version" {
+        String::new()
+    } else {
+        format!(" ({subject})")
+    }
 }
 
 /// Whether this walks back out of an upgrade that has not passed its point of no return: to the last version at which
 /// every component was available (where nobody knows it, to one that some component still runs), while nothing of the
 /// new version that touches data for good was ever available.
 fn returns_from_interrupted(upgrade: &Upgrade<'_>, from: &Build, to: &Build) -> bool {
-    let Some(before) = upgrade.before else { return false };
+    let Some(before) = upgrade.before else {
+        return false;
+    };
     // Metadata that was migrated is for the new version only, whether or not that ever came up: the way back is the
     // migration's own.
-    if upgrade.facts.is_migrated_past(&before.name, before.namespace.as_deref(), to.version) {
+    if upgrade
+        .facts
+        .is_migrated_past(&before.name, before.namespace.as_deref(), to.version)
+    {
         return false;
     }
     let mut settled = upgrade.facts.settled.iter().flatten().filter(|fact| {
-        fact.release == before.name && before.namespace.as_ref().is_none_or(|namespace| *namespace == fact.namespace)
+        fact.release == before.name
+            && before
+                .namespace
+                .as_ref()
+                .is_none_or(|namespace| *namespace == fact.namespace)
     });
     let known = match settled.next() {
         Some(fact) => fact.version == to.version,
-        None => upgrade.builds_before().first().is_some_and(|lowest| lowest.version == to.version),
+        None => upgrade
+            .builds_before()
+            .first()
+            .is_some_and(|lowest| lowest.version == to.version),
     };
     if !known {
         return false;
@@ -116,12 +163,19 @@ fn returns_from_interrupted(upgrade: &Upgrade<'_>, from: &Build, to: &Build) -> 
         .catalogue
         .route(to, from, &situation)
         .deciding()
-        .map_or(PointOfNoReturn::FirstCoordinator, |row| row.point_of_no_return);
-    let Some(rollouts) = &upgrade.facts.rollouts else { return false };
+        .map_or(PointOfNoReturn::FirstCoordinator, |row| {
+            row.point_of_no_return
+        });
+    let Some(rollouts) = &upgrade.facts.rollouts else {
+        return false;
+    };
     let new = |test: fn(Component) -> bool| {
         before.components.iter().any(|component| {
             test(component.component)
-                && component.version().build().is_some_and(|build| build.version == from.version)
+                && component
+                    .version()
+                    .build()
+                    .is_some_and(|build| build.version == from.version)
                 && rollouts
                     .iter()
                     .find(|fact| fact.workload == component.workload.meta.object.name)
@@ -131,7 +185,9 @@ fn returns_from_interrupted(upgrade: &Upgrade<'_>, from: &Build, to: &Build) -> 
     match point {
         PointOfNoReturn::None | PointOfNoReturn::End => true,
         // A standalone is its own coordinator.
-        PointOfNoReturn::FirstCoordinator => !new(|component| component.is_coordinator() || component == Component::Standalone),
+        PointOfNoReturn::FirstCoordinator => {
+            !new(|component| component.is_coordinator() || component == Component::Standalone)
+        }
         PointOfNoReturn::FirstWorker => !new(|component| !component.is_coordinator()),
     }
 }
@@ -150,30 +206,72 @@ mod tests {
 
     #[test]
     fn a_lower_minor_is_denied_with_its_effect() {
-        let findings = judge(&RULE, Some(&Fixture::cluster("2.5.5")), &Fixture::cluster("2.4.17"));
+        let findings = judge(
+            &RULE,
+            Some(&Fixture::cluster("2.5.5")),
+            &Fixture::cluster("2.4.17"),
+        );
         assert_eq!(findings[0].severity, Severity::Deny);
-        assert_eq!(findings[0].message, "the version would go down from 2.5.5 to 2.4.17");
-        assert!(judge(&RULE, Some(&Fixture::cluster("3.0.2")), &Fixture::cluster("2.6.22"))[0].severity == Severity::Deny);
+        assert_eq!(
+            findings[0].message,
+            "the version would go down from 2.5.5 to 2.4.17"
+        );
+        assert!(
+            judge(
+                &RULE,
+                Some(&Fixture::cluster("3.0.2")),
+                &Fixture::cluster("2.6.22")
+            )[0]
+            .severity
+                == Severity::Deny
+        );
     }
 
     #[test]
     fn one_component_may_not_go_down_alone() {
         let after = Fixture::cluster("2.3.22").tag_of(Component::RootCoord, "v2.2.16");
         let findings = judge(&RULE, Some(&Fixture::cluster("2.3.22")), &after);
-        assert_eq!(findings[0].message, "rootcoord would go down from 2.3.22 to 2.2.16");
+        assert_eq!(
+            findings[0].message,
+            "rootcoord would go down from 2.3.22 to 2.2.16"
+        );
         assert_eq!(findings[0].severity, Severity::Deny);
     }
 
     #[test]
     fn a_lower_patch_warns() {
-        let findings = judge(&RULE, Some(&Fixture::cluster("2.4.17")), &Fixture::cluster("2.4.5"));
-        assert_eq!(findings.iter().map(|finding| finding.severity).collect::<Vec<_>>(), [Severity::Warn]);
+        let findings = judge(
+            &RULE,
+            Some(&Fixture::cluster("2.4.17")),
+            &Fixture::cluster("2.4.5"),
+        );
+        assert_eq!(
+            findings
+                .iter()
+                .map(|finding| finding.severity)
+                .collect::<Vec<_>>(),
+            [Severity::Warn]
+        );
     }
 
     #[test]
     fn forward_is_fine() {
-        assert!(judge(&RULE, Some(&Fixture::cluster("2.4.5")), &Fixture::cluster("2.5.5")).is_empty());
-        assert!(judge(&RULE, Some(&Fixture::cluster("2.4.13")), &Fixture::cluster("2.4.13-hotfix")).is_empty());
+        assert!(
+            judge(
+                &RULE,
+                Some(&Fixture::cluster("2.4.5")),
+                &Fixture::cluster("2.5.5")
+            )
+            .is_empty()
+        );
+        assert!(
+            judge(
+                &RULE,
+                Some(&Fixture::cluster("2.4.13")),
+                &Fixture::cluster("2.4.13-hotfix")
+            )
+            .is_empty()
+        );
         assert!(judge(&RULE, None, &Fixture::cluster("2.4.5")).is_empty());
     }
 
@@ -182,13 +280,24 @@ mod tests {
         let run = |tag: &str| Fixture::cluster("2.5.5").tag(tag);
         let found = |from: &str, to: &str| {
             let findings = judge(&RULE, Some(&run(from)), &run(to));
-            findings.first().map(|finding| (finding.severity, finding.message.clone()))
+            findings
+                .first()
+                .map(|finding| (finding.severity, finding.message.clone()))
         };
         let patch = "the patch version would go down from 2.5.11 to 2.5-20250410".to_owned();
-        assert_eq!(found("v2.5.11", "2.5-20250410-3e3a92fc8"), Some((Severity::Warn, patch)));
+        assert_eq!(
+            found("v2.5.11", "2.5-20250410-3e3a92fc8"),
+            Some((Severity::Warn, patch))
+        );
         assert_eq!(found("2.5-20250410-3e3a92fc8", "v2.5.11"), None);
-        assert_eq!(found("2.5-20250410-3e3a92fc8", "2.5-20250501-3e3a92fc8"), None);
-        assert!(found("v2.6.0", "2.6-20250601-3e3a92fc8").is_some(), "older than the first release of its branch");
+        assert_eq!(
+            found("2.5-20250410-3e3a92fc8", "2.5-20250501-3e3a92fc8"),
+            None
+        );
+        assert!(
+            found("v2.6.0", "2.6-20250601-3e3a92fc8").is_some(),
+            "older than the first release of its branch"
+        );
         assert_eq!(found("v2.5.5", "v2.5.5-gpu"), None);
         assert_eq!(found("2.4.5-debian-12-r0", "v2.4.5"), None);
     }
@@ -203,22 +312,39 @@ mod tests {
                 version: version.parse().unwrap(),
             }]),
             rollouts: Some(
-                ["rootcoord", "datacoord", "indexcoord", "querycoord", "indexnode", "datanode", "querynode", "proxy"]
-                    .map(|name| RolloutFact {
-                        release: "my-release".into(),
-                        component: name.parse().unwrap(),
-                        workload: format!("my-release-milvus-{name}"),
-                        complete: false,
-                        ever_available,
-                        detail: String::new(),
-                    })
-                    .to_vec(),
+                [
+                    "rootcoord",
+                    "datacoord",
+                    "indexcoord",
+                    "querycoord",
+                    "indexnode",
+                    "datanode",
+                    "querynode",
+                    "proxy",
+                ]
+                .map(|name| RolloutFact {
+                    release: "my-release".into(),
+                    component: name.parse().unwrap(),
+                    workload: format!("my-release-milvus-{name}"),
+                    complete: false,
+                    ever_available,
+                    detail: String::new(),
+                })
+                .to_vec(),
             ),
             ..Facts::default()
         };
         assert!(judge_with(&RULE, Some(&all_new), &back, &facts("2.2.16", false)).is_empty());
-        assert_eq!(judge_with(&RULE, Some(&all_new), &back, &facts("2.2.16", true)).len(), 1, "the new version has served");
-        assert_eq!(judge_with(&RULE, Some(&all_new), &back, &facts("2.2.12", false)).len(), 1, "another version never ran");
+        assert_eq!(
+            judge_with(&RULE, Some(&all_new), &back, &facts("2.2.16", true)).len(),
+            1,
+            "the new version has served"
+        );
+        assert_eq!(
+            judge_with(&RULE, Some(&all_new), &back, &facts("2.2.12", false)).len(),
+            1,
+            "another version never ran"
+        );
     }
 
     #[test]
@@ -244,7 +370,10 @@ mod tests {
             }]),
             ..Facts::default()
         };
-        let (now, back) = (Fixture::cluster("2.2.16").stopped(), Fixture::cluster("2.1.4"));
+        let (now, back) = (
+            Fixture::cluster("2.2.16").stopped(),
+            Fixture::cluster("2.1.4"),
+        );
         let one = Fixture::cluster("2.2.16").tag_of(Component::Proxy, "v2.1.4");
         for back in [&back, &one] {
             assert_eq!(judge_with(&RULE, Some(&now), back, &facts(true)).len(), 1);
@@ -266,7 +395,10 @@ mod tests {
             }]),
             ..Facts::default()
         };
-        assert!(judge_with(&RULE, Some(&stuck), &back, &rollout(false)).is_empty(), "the new coordinator never came up");
+        assert!(
+            judge_with(&RULE, Some(&stuck), &back, &rollout(false)).is_empty(),
+            "the new coordinator never came up"
+        );
         assert_eq!(
             judge_with(&RULE, Some(&stuck), &back, &rollout(true)).len(),
             1,

@@ -26,7 +26,13 @@ pub static RULE: Rule = Rule {
     why: "Users of that release have lost collections, rows or availability to these defects.",
     example: "2.4.13 without -hotfix: collections are gone after a restart once metadata snapshots were collected.",
     fix: "Use the release that the finding names.",
-    sources: &["milvus#36933", "milvus#39125", "milvus#23828", "milvus#36114", "release notes of each line"],
+    sources: &[
+        "milvus#36933",
+        "milvus#39125",
+        "milvus#23828",
+        "milvus#36114",
+        "release notes of each line",
+    ],
     check,
 };
 
@@ -39,8 +45,16 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     }
     findings.checked();
     let situation = Situation::after(upgrade.before, upgrade.after);
-    let by_source = |row: &&BadRelease| row.from.is_some() && row.describes(&to, &situation.variants);
-    if upgrade.before.is_some() && from.is_none() && upgrade.catalogue.bad_releases.iter().any(|row| by_source(&row)) {
+    let by_source =
+        |row: &&BadRelease| row.from.is_some() && row.describes(&to, &situation.variants);
+    if upgrade.before.is_some()
+        && from.is_none()
+        && upgrade
+            .catalogue
+            .bad_releases
+            .iter()
+            .any(|row| by_source(&row))
+    {
         findings.not_evaluated(Missing::new(
             format!("some defects of {to} depend on the version that runs, which cannot be read"),
             "Set the annotation guard.milvus.io/declared-version: \"VERSION for IMAGE\" on the workloads that run.",
@@ -48,30 +62,52 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     }
     let rolling = from.is_some()
         && upgrade.after.topology() == Topology::Cluster
-        && !upgrade.before.is_some_and(crate::milvus::Release::is_stopped);
+        && !upgrade
+            .before
+            .is_some_and(crate::milvus::Release::is_stopped);
     source_defects(upgrade, findings);
-    let mut rows: Vec<&BadRelease> = upgrade.catalogue.bad_releases(&to, from.as_ref(), &situation, rolling).collect();
+    let mut rows: Vec<&BadRelease> = upgrade
+        .catalogue
+        .bad_releases(&to, from.as_ref(), &situation, rolling)
+        .collect();
     rows.sort_by_key(|row| std::cmp::Reverse(row.verdict));
-    let Some(worst) = rows.first().map(|row| row.verdict) else { return };
+    let Some(worst) = rows.first().map(|row| row.verdict) else {
+        return;
+    };
     rows.retain(|row| row.verdict == worst);
-    let source = upgrade.after.components.first().map(|component| &component.workload.meta.origin);
-    let defects = rows.iter().map(|row| row.why.trim_end_matches('.')).collect::<Vec<_>>().join("; ");
+    let source = upgrade
+        .after
+        .components
+        .first()
+        .map(|component| &component.workload.meta.origin);
+    let defects = rows
+        .iter()
+        .map(|row| row.why.trim_end_matches('.'))
+        .collect::<Vec<_>>()
+        .join("; ");
     let finding = if worst == Verdict::Deny {
         findings.deny(format!("{to} must not be used here: {defects}"))
     } else {
         findings.warn(format!("{to} has known defects: {defects}"))
     };
-    finding.evidence("version", from.as_ref().map(ToString::to_string), Some(to.to_string()), source).remedy(remedy(
-        upgrade,
-        &rows,
-        &to,
-        from.as_ref(),
-        &situation,
-    ));
+    finding
+        .evidence(
+            "version",
+            from.as_ref().map(ToString::to_string),
+            Some(to.to_string()),
+            source,
+        )
+        .remedy(remedy(upgrade, &rows, &to, from.as_ref(), &situation));
 }
 
 /// What to do: what the rows themselves say, and another release where that helps and one without findings is known.
-fn remedy(upgrade: &Upgrade<'_>, rows: &[&BadRelease], to: &Build, from: Option<&Build>, situation: &Situation) -> Remedy {
+fn remedy(
+    upgrade: &Upgrade<'_>,
+    rows: &[&BadRelease],
+    to: &Build,
+    from: Option<&Build>,
+    situation: &Situation,
+) -> Remedy {
     let catalogue = upgrade.catalogue;
     let line = to.version.line();
     let mut said: Vec<String> = Vec::new();
@@ -86,13 +122,20 @@ fn remedy(upgrade: &Upgrade<'_>, rows: &[&BadRelease], to: &Build, from: Option<
     }
     let other = match (catalogue.target(line, from, situation), from) {
         (Some(target), Some(from)) if Build::of(target) == *from => format!("Stay on {target}."),
-        (Some(target), _) => return upgrade.advice().set_version(&target.to_string()).and(&said.join(" ")),
+        (Some(target), _) => {
+            return upgrade
+                .advice()
+                .set_version(&target.to_string())
+                .and(&said.join(" "));
+        }
         (None, Some(from)) => {
             format!(
                 "Stay on {from}: no known release of the {line} line is free of such defects here and not older than what runs."
             )
         }
-        (None, None) => format!("Use another line: no known release of {line} is free of such defects here."),
+        (None, None) => {
+            format!("Use another line: no known release of {line} is free of such defects here.")
+        }
     };
     said.push(other);
     Remedy::words(said.join(" "))
@@ -100,9 +143,15 @@ fn remedy(upgrade: &Upgrade<'_>, rows: &[&BadRelease], to: &Build, from: Option<
 
 /// What runs may already have lost something: worth a look at the data before it is carried on.
 fn source_defects(upgrade: &Upgrade<'_>, findings: &mut Findings) {
-    let (Some(from), Some(before)) = (upgrade.from(), upgrade.before) else { return };
+    let (Some(from), Some(before)) = (upgrade.from(), upgrade.before) else {
+        return;
+    };
     let situation = Situation::of(before);
-    let rows: Vec<&str> = upgrade.catalogue.bad_sources(&from, &situation).map(|row| row.why.trim_end_matches('.')).collect();
+    let rows: Vec<&str> = upgrade
+        .catalogue
+        .bad_sources(&from, &situation)
+        .map(|row| row.why.trim_end_matches('.'))
+        .collect();
     if rows.is_empty() {
         return;
     }
@@ -139,21 +188,50 @@ mod tests {
     #[case("2.4.13", "2.4.13", None)]
     fn releases(#[case] from: &str, #[case] to: &str, #[case] expected: Option<Severity>) {
         let findings = judge(&RULE, Some(&Fixture::cluster(from)), &Fixture::cluster(to));
-        let about_target = findings.iter().filter(|finding| !finding.message.contains("which runs"));
-        assert_eq!(about_target.map(|finding| finding.severity).max(), expected, "{findings:?}");
+        let about_target = findings
+            .iter()
+            .filter(|finding| !finding.message.contains("which runs"));
+        assert_eq!(
+            about_target.map(|finding| finding.severity).max(),
+            expected,
+            "{findings:?}"
+        );
     }
 
     #[test]
     fn a_source_with_defects_is_named() {
-        let findings = judge(&RULE, Some(&Fixture::cluster("2.5.13")), &Fixture::cluster("2.5.27"));
-        assert!(findings[0].message.starts_with("2.5.13, which runs, has known defects"), "{findings:?}");
-        assert!(judge(&RULE, Some(&Fixture::cluster("2.5.13")), &Fixture::cluster("2.5.13")).is_empty());
+        let findings = judge(
+            &RULE,
+            Some(&Fixture::cluster("2.5.13")),
+            &Fixture::cluster("2.5.27"),
+        );
+        assert!(
+            findings[0]
+                .message
+                .starts_with("2.5.13, which runs, has known defects"),
+            "{findings:?}"
+        );
+        assert!(
+            judge(
+                &RULE,
+                Some(&Fixture::cluster("2.5.13")),
+                &Fixture::cluster("2.5.13")
+            )
+            .is_empty()
+        );
     }
 
     #[test]
     fn a_standalone_does_not_roll() {
-        let findings = judge(&RULE, Some(&Fixture::standalone("2.4.9")), &Fixture::standalone("2.4.10"));
-        assert_ne!(findings.iter().map(|finding| finding.severity).max(), Some(Severity::Deny));
+        let findings = judge(
+            &RULE,
+            Some(&Fixture::standalone("2.4.9")),
+            &Fixture::standalone("2.4.10"),
+        );
+        assert_ne!(
+            findings.iter().map(|finding| finding.severity).max(),
+            Some(Severity::Deny)
+        );
     }
 
     fn on(fixture: Fixture, queue: &str) -> Fixture {
@@ -163,8 +241,12 @@ mod tests {
     /// What is said about the target, message and fix.
     fn said(before: &Fixture, after: &Fixture) -> String {
         let findings = judge(&RULE, Some(before), after);
-        let about_target = findings.iter().filter(|finding| !finding.message.contains("which runs"));
-        about_target.map(|finding| format!("{} | {}", finding.message, finding.fix.text)).collect()
+        let about_target = findings
+            .iter()
+            .filter(|finding| !finding.message.contains("which runs"));
+        about_target
+            .map(|finding| format!("{} | {}", finding.message, finding.fix.text))
+            .collect()
     }
 
     #[rstest]
@@ -175,7 +257,11 @@ mod tests {
     fn a_defect_of_one_queue_is_quoted_there_only(#[case] queue: &str, #[case] quoted: bool) {
         for run in [Fixture::cluster, Fixture::standalone] {
             let said = said(&on(run("2.5.27"), queue), &on(run("2.6.22"), queue));
-            assert_eq!(said.contains("cut-over from 2.5 to streaming"), quoted, "{said}");
+            assert_eq!(
+                said.contains("cut-over from 2.5 to streaming"),
+                quoted,
+                "{said}"
+            );
             assert!(!quoted || said.contains("| Use 2.6.24 instead"), "{said}");
         }
         // Without a configuration the queue is not known, and the defect may be this release's.
@@ -186,48 +272,91 @@ mod tests {
     #[test]
     fn a_log_on_a_local_volume_stops_a_cluster() {
         let log = |fixture: Fixture, storage: &str| {
-            fixture.default_yaml(&format!("mq: {{type: woodpecker}}\nwoodpecker: {{storage: {{type: {storage}}}}}\n"))
+            fixture.default_yaml(&format!(
+                "mq: {{type: woodpecker}}\nwoodpecker: {{storage: {{type: {storage}}}}}\n"
+            ))
         };
         let cluster = |version: &str, storage: &str| log(Fixture::cluster(version), storage);
         let local = said(&cluster("2.6.10", "local"), &cluster("2.6.24", "local"));
         assert!(
-            local.starts_with("2.6.24 must not be used here: ") && local.contains("| Stay on the running release"),
+            local.starts_with("2.6.24 must not be used here: ")
+                && local.contains("| Stay on the running release"),
             "{local}"
         );
-        assert_eq!(said(&cluster("2.6.10", "minio"), &cluster("2.6.24", "minio")), "");
+        assert_eq!(
+            said(&cluster("2.6.10", "minio"), &cluster("2.6.24", "minio")),
+            ""
+        );
         let standalone = |version: &str| log(Fixture::standalone(version), "local");
         assert_eq!(said(&standalone("2.6.10"), &standalone("2.6.24")), "");
         let service = said(&cluster("2.6.24", "minio"), &cluster("3.0.2", "service"));
-        assert!(service.contains("from embedded to service") && service.contains("Keep Woodpecker embedded"), "{service}");
-        assert_eq!(said(&cluster("3.0.1", "service"), &cluster("3.0.2", "service")), "");
-        assert!(said(&cluster("2.6.10", "minio"), &cluster("2.6.24", "service")).contains("needs Milvus 3.0"));
+        assert!(
+            service.contains("from embedded to service")
+                && service.contains("Keep Woodpecker embedded"),
+            "{service}"
+        );
+        assert_eq!(
+            said(&cluster("3.0.1", "service"), &cluster("3.0.2", "service")),
+            ""
+        );
+        assert!(
+            said(&cluster("2.6.10", "minio"), &cluster("2.6.24", "service"))
+                .contains("needs Milvus 3.0")
+        );
     }
 
     #[test]
     fn a_gpu_image_is_asked_for_its_driver_once() {
         let gpu = |version: &str| Fixture::cluster(version).tag(&format!("v{version}-gpu"));
         let crossing = said(&on(gpu("2.6.18"), "kafka"), &on(gpu("2.6.24"), "kafka"));
-        assert!(crossing.ends_with("| Check that the driver of the GPU nodes supports CUDA 12.9."), "{crossing}");
-        assert_eq!(said(&on(gpu("2.6.22"), "kafka"), &on(gpu("2.6.24"), "kafka")), "");
+        assert!(
+            crossing.ends_with("| Check that the driver of the GPU nodes supports CUDA 12.9."),
+            "{crossing}"
+        );
+        assert_eq!(
+            said(&on(gpu("2.6.22"), "kafka"), &on(gpu("2.6.24"), "kafka")),
+            ""
+        );
         // Only the query nodes may run on GPUs.
-        let mixed = Fixture::cluster("2.6.24").tag_of(crate::milvus::Component::QueryNode, "v2.6.24-gpu");
-        assert!(said(&on(Fixture::cluster("2.6.18"), "kafka"), &on(mixed, "kafka")).contains("CUDA 12.9"));
+        let mixed =
+            Fixture::cluster("2.6.24").tag_of(crate::milvus::Component::QueryNode, "v2.6.24-gpu");
+        assert!(
+            said(
+                &on(Fixture::cluster("2.6.18"), "kafka"),
+                &on(mixed, "kafka")
+            )
+            .contains("CUDA 12.9")
+        );
     }
 
     #[test]
     fn a_variant_is_no_other_release() {
         let plain = Fixture::cluster("2.5.12");
-        for tag in ["v2.5.12-gpu", "v2.5.12-secure", "2.5.12-debian-12-r0", "v2.5.12-arm64"] {
-            assert!(judge(&RULE, Some(&plain), &Fixture::cluster("2.5.12").tag(tag)).is_empty(), "{tag}");
+        for tag in [
+            "v2.5.12-gpu",
+            "v2.5.12-secure",
+            "2.5.12-debian-12-r0",
+            "v2.5.12-arm64",
+        ] {
+            assert!(
+                judge(&RULE, Some(&plain), &Fixture::cluster("2.5.12").tag(tag)).is_empty(),
+                "{tag}"
+            );
         }
     }
 
     #[test]
     fn nobody_is_sent_back_to_an_older_release() {
-        assert!(said(&Fixture::cluster("2.5.27"), &Fixture::cluster("2.5.19")).ends_with("| Stay on 2.5.27."));
+        assert!(
+            said(&Fixture::cluster("2.5.27"), &Fixture::cluster("2.5.19"))
+                .ends_with("| Stay on 2.5.27.")
+        );
         let (before, after) = (Fixture::cluster("2.6.25"), Fixture::cluster("2.6.23"));
         let said = said(&before, &after);
-        assert!(said.contains("| Stay on 2.6.25: no known release of the 2.6 line is free"), "{said}");
+        assert!(
+            said.contains("| Stay on 2.6.25: no known release of the 2.6 line is free"),
+            "{said}"
+        );
     }
 
     #[test]

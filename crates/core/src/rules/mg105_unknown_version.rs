@@ -34,13 +34,20 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     }
     let example = example(upgrade);
     let mut images: Vec<String> = Vec::new();
-    for component in upgrade.after.components.iter().filter(|component| component.version() == VersionRead::Unknown) {
+    for component in upgrade
+        .after
+        .components
+        .iter()
+        .filter(|component| component.version() == VersionRead::Unknown)
+    {
         let image = component.image().to_string();
         if images.contains(&image) {
             continue;
         }
-        let running =
-            upgrade.before.and_then(|before| before.of(component.component).next()).map(|before| before.image().to_string());
+        let running = upgrade
+            .before
+            .and_then(|before| before.of(component.component).next())
+            .map(|before| before.image().to_string());
         findings
             .warn(format!("the version of {image} cannot be read"))
             .on(component)
@@ -52,9 +59,15 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     }
     for (old, new) in upgrade.changed_pairs() {
         let (was, is) = (old.image(), new.image());
-        let (Some(tag), Some(before), Some(after)) = (&is.tag, &was.digest, &is.digest) else { continue };
+        let (Some(tag), Some(before), Some(after)) = (&is.tag, &was.digest, &is.digest) else {
+            continue;
+        };
         let image = is.to_string();
-        if was.path() != is.path() || was.tag.as_ref() != Some(tag) || before == after || images.contains(&image) {
+        if was.path() != is.path()
+            || was.tag.as_ref() != Some(tag)
+            || before == after
+            || images.contains(&image)
+        {
             continue;
         }
         findings
@@ -70,9 +83,13 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
 /// line would invite to cross a major version unseen.
 fn example(upgrade: &Upgrade<'_>) -> Version {
     let situation = Situation::after(upgrade.before, upgrade.after);
-    let known = upgrade.builds_before().last().or_else(|| upgrade.builds_after().last());
+    let known = upgrade
+        .builds_before()
+        .last()
+        .or_else(|| upgrade.builds_after().last());
     let line = known.map(|build| build.version.line());
-    line.and_then(|line| upgrade.catalogue.target(line, known, &situation)).unwrap_or(Version::new(2, 5, 27))
+    line.and_then(|line| upgrade.catalogue.target(line, known, &situation))
+        .unwrap_or(Version::new(2, 5, 27))
 }
 
 #[cfg(test)]
@@ -91,7 +108,10 @@ mod tests {
     #[case("stable")]
     #[case("@sha256:4bf5122f344554c53bde2ebb8cd2b7e3d1600ad631c385a5d7cce23c7785459a")]
     fn images_without_a_version(#[case] tag: &str) {
-        assert_eq!(judge(&RULE, None, &Fixture::cluster("2.5.5").tag(tag)).len(), 1);
+        assert_eq!(
+            judge(&RULE, None, &Fixture::cluster("2.5.5").tag(tag)).len(),
+            1
+        );
     }
 
     #[rstest]
@@ -109,8 +129,15 @@ mod tests {
     #[case("v2.5.5@sha256:aa", "v2.5.5@sha256:aa", 0)]
     #[case("v2.5.5@sha256:aa", "v2.5.6@sha256:bb", 0)]
     #[case("v2.5.5", "v2.5.5@sha256:bb", 0)]
-    fn a_digest_that_changes_under_one_tag_is_another_image(#[case] old: &str, #[case] new: &str, #[case] count: usize) {
-        let digest = |tag: &str| Fixture::standalone("2.5.5").tag(&tag.replace("sha256:", &format!("sha256:{}", "0".repeat(62))));
+    fn a_digest_that_changes_under_one_tag_is_another_image(
+        #[case] old: &str,
+        #[case] new: &str,
+        #[case] count: usize,
+    ) {
+        let digest = |tag: &str| {
+            Fixture::standalone("2.5.5")
+                .tag(&tag.replace("sha256:", &format!("sha256:{}", "0".repeat(62))))
+        };
         assert_eq!(judge(&RULE, Some(&digest(old)), &digest(new)).len(), count);
     }
 
@@ -122,20 +149,30 @@ mod tests {
             fix(Some(&Fixture::standalone("2.4.5")))
                 .starts_with("Use the tag of the release that the image holds, such as v2.4.24, ")
         );
-        assert!(fix(Some(&Fixture::standalone("2.6.1"))).contains("\"2.6.24 for milvusdb/milvus:latest\""));
-        assert!(fix(None).starts_with("Use the tag of the release that the image holds, such as v2.5.27, "));
+        assert!(
+            fix(Some(&Fixture::standalone("2.6.1")))
+                .contains("\"2.6.24 for milvusdb/milvus:latest\"")
+        );
+        assert!(
+            fix(None)
+                .starts_with("Use the tag of the release that the image holds, such as v2.5.27, ")
+        );
     }
 
     #[test]
     fn a_declaration_settles_it_for_its_image_only() {
         let declared = |image: &str| {
-            Fixture::standalone("2.5.5")
-                .tag("latest")
-                .annotation(Component::Standalone, &format!("guard.milvus.io/declared-version: \"2.5.27 for {image}\""))
+            Fixture::standalone("2.5.5").tag("latest").annotation(
+                Component::Standalone,
+                &format!("guard.milvus.io/declared-version: \"2.5.27 for {image}\""),
+            )
         };
         let right = declared("milvusdb/milvus:latest");
         assert!(judge(&RULE, None, &right).is_empty());
         assert_eq!(right.release().highest().unwrap().to_string(), "2.5.27");
-        assert_eq!(judge(&RULE, None, &declared("milvusdb/milvus:stable")).len(), 1);
+        assert_eq!(
+            judge(&RULE, None, &declared("milvusdb/milvus:stable")).len(),
+            1
+        );
     }
 }

@@ -31,15 +31,18 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     }
     findings.checked();
     let builds = upgrade.builds_after();
-    let [lowest, .., highest] = builds else { return };
+    let [lowest, .., highest] = builds else {
+        return;
+    };
     if lowest.version == highest.version && lowest.prerelease == highest.prerelease {
         return;
     }
-    let odd = upgrade
-        .after
-        .components
-        .iter()
-        .find(|component| component.version().build().is_some_and(|build| build.version != highest.version));
+    let odd = upgrade.after.components.iter().find(|component| {
+        component
+            .version()
+            .build()
+            .is_some_and(|build| build.version != highest.version)
+    });
     let groups = builds
         .iter()
         .map(|build| {
@@ -54,10 +57,18 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         })
         .collect::<Vec<_>>();
     let remedy = upgrade.advice().one_version();
-    let finding = findings.warn(format!("components have different versions ({})", groups.join("; ")));
+    let finding = findings.warn(format!(
+        "components have different versions ({})",
+        groups.join("; ")
+    ));
     finding.remedy(remedy);
     if let Some(odd) = odd {
-        finding.on(odd).evidence("image", None, Some(odd.image().to_string()), Some(&odd.workload.meta.origin));
+        finding.on(odd).evidence(
+            "image",
+            None,
+            Some(odd.image().to_string()),
+            Some(&odd.workload.meta.origin),
+        );
     }
 }
 
@@ -71,14 +82,29 @@ mod tests {
 
     #[test]
     fn one_forgotten_component_warns() {
-        let findings = judge(&RULE, None, &Fixture::cluster("2.5.5").tag_of(Component::QueryNode, "v2.4.17"));
+        let findings = judge(
+            &RULE,
+            None,
+            &Fixture::cluster("2.5.5").tag_of(Component::QueryNode, "v2.4.17"),
+        );
         assert_eq!(findings.len(), 1);
-        assert!(findings[0].message.contains("2.4.17: querynode"), "{}", findings[0].message);
+        assert!(
+            findings[0].message.contains("2.4.17: querynode"),
+            "{}",
+            findings[0].message
+        );
     }
 
     #[test]
     fn builds_of_one_version_are_one() {
-        assert!(judge(&RULE, None, &Fixture::cluster("2.5.5").tag_of(Component::QueryNode, "v2.5.5-gpu")).is_empty());
+        assert!(
+            judge(
+                &RULE,
+                None,
+                &Fixture::cluster("2.5.5").tag_of(Component::QueryNode, "v2.5.5-gpu")
+            )
+            .is_empty()
+        );
         assert!(judge(&RULE, None, &Fixture::cluster("2.5.5")).is_empty());
         let attu = "apiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: my-release-milvus-attu\n  labels: {component: attu}\nspec:\n  selector:\n    matchLabels: {app.kubernetes.io/name: milvus, app.kubernetes.io/instance: my-release, component: attu}\n  template:\n    spec:\n      containers:\n        - {name: attu, image: \"zilliz/attu:v2.3.0\"}\n";
         assert!(judge(&RULE, None, &Fixture::cluster("2.5.5").object(attu)).is_empty());

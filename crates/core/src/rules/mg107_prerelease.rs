@@ -34,20 +34,38 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     if to.prerelease.is_none() {
         return;
     }
-    let Some(component) = upgrade.after.components.iter().find(|component| component.version().build() == Some(&to)) else {
+    let Some(component) = upgrade
+        .after
+        .components
+        .iter()
+        .find(|component| component.version().build() == Some(&to))
+    else {
         return;
     };
     let situation = Situation::after(upgrade.before, upgrade.after);
-    let target = upgrade.catalogue.target(to.version.line(), upgrade.from().as_ref(), &situation);
+    let target = upgrade
+        .catalogue
+        .target(to.version.line(), upgrade.from().as_ref(), &situation);
     let what = match &to.nightly {
-        Some(_) => format!("{to} is a nightly build of the {} branch", to.version.line()),
+        Some(_) => format!(
+            "{to} is a nightly build of the {} branch",
+            to.version.line()
+        ),
         None => format!("{to} is a pre-release"),
     };
     findings
         .warn(what)
         .on(component)
-        .evidence("image", None, Some(component.image().to_string()), Some(&component.workload.meta.origin))
-        .fix(target.map_or_else(|| RULE.fix.to_owned(), |target| format!("Use a released version, preferably {target}.")));
+        .evidence(
+            "image",
+            None,
+            Some(component.image().to_string()),
+            Some(&component.workload.meta.origin),
+        )
+        .fix(target.map_or_else(
+            || RULE.fix.to_owned(),
+            |target| format!("Use a released version, preferably {target}."),
+        ));
 }
 
 #[cfg(test)]
@@ -71,6 +89,9 @@ mod tests {
     #[case("v2.5.5-preview", true)]
     #[case("2.5.0-dev-20241001-abcdef12", true)]
     fn tags(#[case] tag: &str, #[case] found: bool) {
-        assert_eq!(!judge(&RULE, None, &Fixture::cluster("2.5.5").tag(tag)).is_empty(), found);
+        assert_eq!(
+            !judge(&RULE, None, &Fixture::cluster("2.5.5").tag(tag)).is_empty(),
+            found
+        );
     }
 }

@@ -31,7 +31,10 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let mut seen: Vec<String> = Vec::new();
     for (before, after) in upgrade.changed_pairs() {
         let (old, new) = (before.image(), after.image());
-        if old.path() == new.path() || upgrade.catalogue.mirrors.knows(&new) || seen.contains(&new.repository) {
+        if old.path() == new.path()
+            || upgrade.catalogue.mirrors.knows(&new)
+            || seen.contains(&new.repository)
+        {
             continue;
         }
         findings
@@ -40,7 +43,12 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
                 old.repository, new.repository
             ))
             .on(after)
-            .evidence("image", Some(old.to_string()), Some(new.to_string()), Some(&after.workload.meta.origin));
+            .evidence(
+                "image",
+                Some(old.to_string()),
+                Some(new.to_string()),
+                Some(&after.workload.meta.origin),
+            );
         seen.push(new.repository);
     }
 }
@@ -59,9 +67,16 @@ mod tests {
     #[case("milvusdb/milvus", "docker.io/milvusdb/milvus", false)]
     #[case("milvusdb/milvus", "harbor.milvus.io/milvus/milvus", false)]
     #[case("example.com/team/vector-db", "example.com/team/vector-db", false)]
-    #[case("example.com/team/vector-db", "mirror.example.com/team/vector-db", false)]
+    #[case(
+        "example.com/team/vector-db",
+        "mirror.example.com/team/vector-db",
+        false
+    )]
     fn repositories(#[case] before: &str, #[case] after: &str, #[case] found: bool) {
         let run = |repository: &str| Fixture::cluster("2.5.5").repository(repository);
-        assert_eq!(!judge(&RULE, Some(&run(before)), &run(after)).is_empty(), found);
+        assert_eq!(
+            !judge(&RULE, Some(&run(before)), &run(after)).is_empty(),
+            found
+        );
     }
 }

@@ -34,12 +34,17 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             .then(|| (component, label.to_owned(), runs.to_string()))
     });
     if let Some((component, label, runs)) = wrong {
-        findings.audit(format!("the label app.kubernetes.io/version says {label}, the image is {runs}")).on(component).evidence(
-            "app.kubernetes.io/version",
-            None,
-            Some(label),
-            Some(&component.workload.meta.origin),
-        );
+        findings
+            .audit(format!(
+                "the label app.kubernetes.io/version says {label}, the image is {runs}"
+            ))
+            .on(component)
+            .evidence(
+                "app.kubernetes.io/version",
+                None,
+                Some(label),
+                Some(&component.workload.meta.origin),
+            );
     }
 }
 
@@ -50,15 +55,29 @@ mod tests {
 
     #[test]
     fn a_tag_over_an_older_chart_is_reported_once() {
-        let findings = judge(&RULE, None, &Fixture::cluster("2.5.27").app_version("2.5.16"));
+        let findings = judge(
+            &RULE,
+            None,
+            &Fixture::cluster("2.5.27").app_version("2.5.16"),
+        );
         assert_eq!(findings.len(), 1);
-        assert_eq!(findings[0].message, "the label app.kubernetes.io/version says 2.5.16, the image is 2.5.27");
+        assert_eq!(
+            findings[0].message,
+            "the label app.kubernetes.io/version says 2.5.16, the image is 2.5.27"
+        );
     }
 
     #[test]
     fn agreement_and_silence_are_fine() {
         assert!(judge(&RULE, None, &Fixture::cluster("2.5.16")).is_empty());
         assert!(judge(&RULE, None, &Fixture::cluster("2.5.16").tag("v2.5.16-gpu")).is_empty());
-        assert!(judge(&RULE, None, &Fixture::cluster("2.5.16").app_version("latest")).is_empty());
+        assert!(
+            judge(
+                &RULE,
+                None,
+                &Fixture::cluster("2.5.16").app_version("latest")
+            )
+            .is_empty()
+        );
     }
 }

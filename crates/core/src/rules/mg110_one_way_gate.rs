@@ -27,7 +27,9 @@ pub static RULE: Rule = Rule {
 };
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
-    let (Some((before, after)), Some((from, to))) = (upgrade.both(), upgrade.versions()) else { return };
+    let (Some((before, after)), Some((from, to))) = (upgrade.both(), upgrade.versions()) else {
+        return;
+    };
     if to.version.line() <= from.version.line() {
         findings.not_applicable(format!("{from} to {to} goes to no later minor version"));
         return;
@@ -38,23 +40,36 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         return;
     }
     findings.checked();
-    let Some(row) = route.rows.iter().find(|row| row.point_of_no_return != PointOfNoReturn::None && !row.lost.is_empty()) else {
+    let Some(row) = route
+        .rows
+        .iter()
+        .find(|row| row.point_of_no_return != PointOfNoReturn::None && !row.lost.is_empty())
+    else {
         return;
     };
     let until = row.point_of_no_return.until(before.topology());
     let backup = if row.backup.is_empty() {
         RULE.fix.to_owned()
     } else {
-        format!("Back up first: {}.", upgrade.advice().manager().backups(&row.backup).join(", "))
+        format!(
+            "Back up first: {}.",
+            upgrade.advice().manager().backups(&row.backup).join(", ")
+        )
     };
     findings
         .warn(format!("{from} to {to} can be rolled back only {until}"))
-        .because(format!("A rollback after that point is not safe: {}.", row.lost.trim_end_matches('.')))
+        .because(format!(
+            "A rollback after that point is not safe: {}.",
+            row.lost.trim_end_matches('.')
+        ))
         .evidence(
             "version",
             Some(from.to_string()),
             Some(to.to_string()),
-            after.components.first().map(|component| &component.workload.meta.origin),
+            after
+                .components
+                .first()
+                .map(|component| &component.workload.meta.origin),
         )
         .fix(backup);
 }
@@ -66,15 +81,37 @@ mod tests {
 
     #[test]
     fn crossing_a_line_says_until_when() {
-        let findings = judge(&RULE, Some(&Fixture::cluster("2.5.27")), &Fixture::cluster("2.6.22"));
+        let findings = judge(
+            &RULE,
+            Some(&Fixture::cluster("2.5.27")),
+            &Fixture::cluster("2.6.22"),
+        );
         assert_eq!(findings.len(), 1, "{findings:?}");
-        assert!(findings[0].message.starts_with("2.5.27 to 2.6.22 can be rolled back only until"));
+        assert!(
+            findings[0]
+                .message
+                .starts_with("2.5.27 to 2.6.22 can be rolled back only until")
+        );
     }
 
     #[test]
     fn patches_are_silent() {
-        assert!(judge(&RULE, Some(&Fixture::cluster("2.5.5")), &Fixture::cluster("2.5.27")).is_empty());
+        assert!(
+            judge(
+                &RULE,
+                Some(&Fixture::cluster("2.5.5")),
+                &Fixture::cluster("2.5.27")
+            )
+            .is_empty()
+        );
         assert!(judge(&RULE, None, &Fixture::cluster("2.6.22")).is_empty());
-        assert!(judge(&RULE, Some(&Fixture::cluster("2.5.5")), &Fixture::cluster("2.4.17")).is_empty());
+        assert!(
+            judge(
+                &RULE,
+                Some(&Fixture::cluster("2.5.5")),
+                &Fixture::cluster("2.4.17")
+            )
+            .is_empty()
+        );
     }
 }

@@ -15,7 +15,12 @@ pub static RULE: Rule = Rule {
     category: Category::Topology,
     default: DefaultAction::DenyOrWarn,
     data_loss: false,
-    behavior: &[Behavior::SelfAcceptable, Behavior::PlannedByRun, Behavior::HandledByUpgrade, Behavior::Holdable],
+    behavior: &[
+        Behavior::SelfAcceptable,
+        Behavior::PlannedByRun,
+        Behavior::HandledByUpgrade,
+        Behavior::Holdable,
+    ],
     since: "0.1.0",
     needs: &[Need::Before, Need::VersionChange, Need::Distributed],
     what: "Looks which components would change their version in one step. Several at once, or one before those that must precede \
@@ -24,7 +29,13 @@ pub static RULE: Rule = Rule {
     why: "A change that is applied as a whole restarts all workloads at once. Old and new components then run together in every combination: coordinators do not know a worker's version, old query nodes do not understand new proxies, searches return nothing.",
     example: "helm upgrade from 2.4.24 to 2.5.27 moves eight Deployments in the same second.",
     fix: "Move the components in order, and wait until each is available.",
-    sources: &["milvus#42492", "milvus#46451", "milvus#36664", "milvus-operator#446", "measured on a real cluster"],
+    sources: &[
+        "milvus#42492",
+        "milvus#46451",
+        "milvus#36664",
+        "milvus-operator#446",
+        "measured on a real cluster",
+    ],
     check,
 };
 
@@ -51,19 +62,38 @@ pub fn layout(before: &Release, from: Version, to: Version) -> OrderTopology {
 fn goes_back(upgrade: &Upgrade<'_>) -> bool {
     let mut moves = upgrade
         .changed_pairs()
-        .filter_map(|(old, new)| Some((old.version().build()?.version, new.version().build()?.version)))
+        .filter_map(|(old, new)| {
+            Some((
+                old.version().build()?.version,
+                new.version().build()?.version,
+            ))
+        })
         .filter(|(old, new)| old != new)
         .peekable();
     moves.peek().is_some() && moves.all(|(old, new)| new < old)
 }
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
-    let (Some((before, after)), Some((from, to))) = (upgrade.both(), upgrade.versions()) else { return };
+    let (Some((before, after)), Some((from, to))) = (upgrade.both(), upgrade.versions()) else {
+        return;
+    };
     let no_order = [
-        (before.topology() != after.topology(), "MG204 judges the change between standalone and cluster"),
-        (before.is_stopped(), "all components are stopped, so no order is needed"),
-        (before.is_operated(), "milvus-operator orders the components"),
-        (upgrade.is_rollback || to.version < from.version || goes_back(upgrade), "the version goes back, which MG103 judges"),
+        (
+            before.topology() != after.topology(),
+            "MG204 judges the change between standalone and cluster",
+        ),
+        (
+            before.is_stopped(),
+            "all components are stopped, so no order is needed",
+        ),
+        (
+            before.is_operated(),
+            "milvus-operator orders the components",
+        ),
+        (
+            upgrade.is_rollback || to.version < from.version || goes_back(upgrade),
+            "the version goes back, which MG103 judges",
+        ),
     ];
     if let Some((_, reason)) = no_order.into_iter().find(|(holds, _)| *holds) {
         findings.not_applicable(reason);
@@ -71,14 +101,20 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     }
     findings.checked();
     let mut moved = upgrade.moved();
-    let appearing = after.components.iter().map(|component| component.component).filter(|component| !before.has(*component));
+    let appearing = after
+        .components
+        .iter()
+        .map(|component| component.component)
+        .filter(|component| !before.has(*component));
     moved.extend(appearing);
     moved.sort_unstable();
     moved.dedup();
     if from.version < FIRST_ROLLING {
         if !moved.is_empty() {
             findings
-                .audit(format!("{from} cannot be upgraded without downtime, so the order does not matter"))
+                .audit(format!(
+                    "{from} cannot be upgraded without downtime, so the order does not matter"
+                ))
                 .fix("Plan for downtime.");
         }
         return;
@@ -88,14 +124,28 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         topology = OrderTopology::SeparateToMixed;
     }
     let order = upgrade.catalogue.order(from.version, to.version, topology);
-    let moving: Vec<Component> = moved.iter().copied().filter(|component| *component != Component::Cdc).collect();
-    let severity = if from.version.line() == to.version.line() { Severity::Warn } else { Severity::Deny };
-    let Some(problem) = problem(upgrade, &moving, order, &to) else { return };
+    let moving: Vec<Component> = moved
+        .iter()
+        .copied()
+        .filter(|component| *component != Component::Cdc)
+        .collect();
+    let severity = if from.version.line() == to.version.line() {
+        Severity::Warn
+    } else {
+        Severity::Deny
+    };
+    let Some(problem) = problem(upgrade, &moving, order, &to) else {
+        return;
+    };
     let finding = match severity {
         Severity::Deny => findings.deny(problem),
         _ => findings.warn(problem),
     };
-    if let Some(first) = after.components.iter().find(|component| moving.contains(&component.component)) {
+    if let Some(first) = after
+        .components
+        .iter()
+        .find(|component| moving.contains(&component.component))
+    {
         finding.at(&first.workload.meta.origin);
     }
     let steps = order.map(|order| {
@@ -112,11 +162,19 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         .evidence(
             "components that move",
             None,
-            Some(moving.iter().map(|component| component.name()).collect::<Vec<_>>().join(", ")),
+            Some(
+                moving
+                    .iter()
+                    .map(|component| component.name())
+                    .collect::<Vec<_>>()
+                    .join(", "),
+            ),
             None,
         )
         .fix(match steps {
-            Some(steps) => format!("Move them in this order, and wait until each is available: {steps}."),
+            Some(steps) => {
+                format!("Move them in this order, and wait until each is available: {steps}.")
+            }
             None => RULE.fix.to_owned(),
         })
         .cures(Cure::OrderedUpgrade);
@@ -129,10 +187,18 @@ fn problem(
     order: Option<&crate::milvus::catalogue::Order>,
     to: &crate::milvus::Build,
 ) -> Option<String> {
-    let [first, rest @ ..] = moving else { return None };
-    let together = order.is_some_and(|order| rest.iter().all(|other| order.position(*other) == order.position(*first)));
+    let [first, rest @ ..] = moving else {
+        return None;
+    };
+    let together = order.is_some_and(|order| {
+        rest.iter()
+            .all(|other| order.position(*other) == order.position(*first))
+    });
     if !rest.is_empty() && !together {
-        return Some(format!("{} components would move to {to} at once", moving.len()));
+        return Some(format!(
+            "{} components would move to {to} at once",
+            moving.len()
+        ));
     }
     let order = order?;
     // One component alone: everything that must go before it has to run the target already.
@@ -140,12 +206,23 @@ fn problem(
         .before(*first)
         .filter(|earlier| {
             upgrade.after.of(*earlier).any(|component| {
-                component.is_running() && component.version().build().is_some_and(|build| build.version < to.version)
+                component.is_running()
+                    && component
+                        .version()
+                        .build()
+                        .is_some_and(|build| build.version < to.version)
             })
         })
         .map(Component::name)
         .collect();
-    if late.is_empty() { None } else { Some(format!("{first} would move to {to} before {}", late.join(", "))) }
+    if late.is_empty() {
+        None
+    } else {
+        Some(format!(
+            "{first} would move to {to} before {}",
+            late.join(", ")
+        ))
+    }
 }
 
 #[cfg(test)]
@@ -162,26 +239,60 @@ mod tests {
     };
 
     fn severity(before: &Fixture, after: &Fixture) -> Option<Severity> {
-        judge(&RULE, Some(before), after).iter().map(|finding| finding.severity).max()
+        judge(&RULE, Some(before), after)
+            .iter()
+            .map(|finding| finding.severity)
+            .max()
     }
 
     #[test]
     fn all_at_once_is_denied_across_minors_with_the_command() {
-        let findings = judge(&RULE, Some(&Fixture::cluster("2.4.24")), &Fixture::cluster("2.5.27"));
+        let findings = judge(
+            &RULE,
+            Some(&Fixture::cluster("2.4.24")),
+            &Fixture::cluster("2.5.27"),
+        );
         assert_eq!(findings[0].severity, Severity::Deny);
-        assert_eq!(findings[0].message, "5 components would move to 2.5.27 at once");
-        assert_eq!(findings[0].fix.command.as_deref(), Some("milvus-guard upgrade -i my-release -n milvus -t 2.5.27"));
-        assert!(findings[0].fix.text.contains("indexnode -> mixcoord -> querynode -> datanode -> proxy"));
+        assert_eq!(
+            findings[0].message,
+            "5 components would move to 2.5.27 at once"
+        );
+        assert_eq!(
+            findings[0].fix.command.as_deref(),
+            Some("milvus-guard upgrade -i my-release -n milvus -t 2.5.27")
+        );
+        assert!(
+            findings[0]
+                .fix
+                .text
+                .contains("indexnode -> mixcoord -> querynode -> datanode -> proxy")
+        );
     }
 
     #[rstest]
-    #[case(Fixture::cluster("2.4.17"), Fixture::cluster("2.4.24"), Some(Severity::Warn))]
-    #[case(Fixture::cluster("2.2.1"), Fixture::cluster("2.2.16"), Some(Severity::Audit))]
+    #[case(
+        Fixture::cluster("2.4.17"),
+        Fixture::cluster("2.4.24"),
+        Some(Severity::Warn)
+    )]
+    #[case(
+        Fixture::cluster("2.2.1"),
+        Fixture::cluster("2.2.16"),
+        Some(Severity::Audit)
+    )]
     #[case(Fixture::standalone("2.4.24"), Fixture::standalone("2.5.27"), None)]
     #[case(Fixture::cluster("2.4.24").stopped(), Fixture::cluster("2.5.27"), None)]
-    #[case(Fixture::cluster("2.5.27"), Fixture::cluster("2.6.22"), Some(Severity::Deny))]
+    #[case(
+        Fixture::cluster("2.5.27"),
+        Fixture::cluster("2.6.22"),
+        Some(Severity::Deny)
+    )]
     #[case(Fixture::cluster("2.4.24"), Fixture::cluster("2.4.24").replicas(QueryNode, 5), None)]
-    fn whole_releases(#[case] before: Fixture, #[case] after: Fixture, #[case] expected: Option<Severity>) {
+    fn whole_releases(
+        #[case] before: Fixture,
+        #[case] after: Fixture,
+        #[case] expected: Option<Severity>,
+    ) {
         assert_eq!(severity(&before, &after), expected);
     }
 
@@ -198,30 +309,58 @@ mod tests {
     fn one_component_before_its_turn_is_denied() {
         let start = Fixture::cluster("2.4.24");
         let findings = judge(&RULE, Some(&start), &start.clone().tag_of(Proxy, "v2.5.27"));
-        assert_eq!(findings[0].message, "proxy would move to 2.5.27 before indexnode, mixcoord, querynode, datanode");
+        assert_eq!(
+            findings[0].message,
+            "proxy would move to 2.5.27 before indexnode, mixcoord, querynode, datanode"
+        );
     }
 
     #[test]
     fn the_way_back_has_no_order() {
-        let half = Fixture::cluster("2.4.24").tag_of(IndexNode, "v2.5.27").tag_of(Proxy, "v2.5.27");
-        assert_eq!(severity(&half, &half.clone().tag_of(Proxy, "v2.4.24")), None);
-        let mixed = half.clone().tag_of(Proxy, "v2.4.24").tag_of(QueryNode, "v2.5.27");
-        assert_eq!(severity(&half, &mixed), Some(Severity::Deny), "one goes back, and another one ahead");
+        let half = Fixture::cluster("2.4.24")
+            .tag_of(IndexNode, "v2.5.27")
+            .tag_of(Proxy, "v2.5.27");
+        assert_eq!(
+            severity(&half, &half.clone().tag_of(Proxy, "v2.4.24")),
+            None
+        );
+        let mixed = half
+            .clone()
+            .tag_of(Proxy, "v2.4.24")
+            .tag_of(QueryNode, "v2.5.27");
+        assert_eq!(
+            severity(&half, &mixed),
+            Some(Severity::Deny),
+            "one goes back, and another one ahead"
+        );
     }
 
     #[test]
     fn coordinators_go_first_from_2_2() {
         let start = Fixture::cluster("2.2.16");
-        assert_eq!(severity(&start, &start.clone().tag_of(RootCoord, "v2.3.22")), None);
-        assert_eq!(severity(&start, &start.clone().tag_of(IndexNode, "v2.3.22")), Some(Severity::Deny));
+        assert_eq!(
+            severity(&start, &start.clone().tag_of(RootCoord, "v2.3.22")),
+            None
+        );
+        assert_eq!(
+            severity(&start, &start.clone().tag_of(IndexNode, "v2.3.22")),
+            Some(Severity::Deny)
+        );
     }
 
     #[test]
     fn streaming_nodes_come_first() {
         let start = Fixture::cluster("2.5.27");
-        let first = start.clone().with(StreamingNode).tag_of(StreamingNode, "v2.6.22");
+        let first = start
+            .clone()
+            .with(StreamingNode)
+            .tag_of(StreamingNode, "v2.6.22");
         assert_eq!(severity(&start, &first), None);
-        let wrong = start.clone().tag_of(MixCoord, "v2.6.22").with(StreamingNode).tag_of(StreamingNode, "v2.6.22");
+        let wrong = start
+            .clone()
+            .tag_of(MixCoord, "v2.6.22")
+            .with(StreamingNode)
+            .tag_of(StreamingNode, "v2.6.22");
         assert_eq!(severity(&start, &wrong), Some(Severity::Deny));
     }
 }

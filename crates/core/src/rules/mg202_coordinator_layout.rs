@@ -37,22 +37,39 @@ const ALWAYS_STANDBY: Version = Version::new(2, 6, 8);
 const ONE_SWITCH: Version = Version::new(2, 6, 0);
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let after = upgrade.after;
-    if after.components.iter().any(|component| component.component.is_coordinator()) {
+    if after
+        .components
+        .iter()
+        .any(|component| component.component.is_coordinator())
+    {
         findings.checked();
     }
     if after.coordinators() == Coordinators::Both {
         let separate: Vec<&ComponentWorkload> = after
             .components
             .iter()
-            .filter(|component| component.component.is_separate_coordinator() && component.is_running())
+            .filter(|component| {
+                component.component.is_separate_coordinator() && component.is_running()
+            })
             .collect();
-        let names = separate.iter().map(|component| component.component.name()).collect::<Vec<_>>().join(", ");
-        let finding = findings.deny(format!("the mixed coordinator and {names} are both enabled"));
+        let names = separate
+            .iter()
+            .map(|component| component.component.name())
+            .collect::<Vec<_>>()
+            .join(", ");
+        let finding = findings.deny(format!(
+            "the mixed coordinator and {names} are both enabled"
+        ));
         if let Some(first) = separate.first() {
             finding.on(first);
         }
-        let four: Vec<Component> = separate.iter().map(|component| component.component).collect();
-        let were_separate = upgrade.before.is_some_and(|before| before.coordinators() == Coordinators::Separate);
+        let four: Vec<Component> = separate
+            .iter()
+            .map(|component| component.component)
+            .collect();
+        let were_separate = upgrade
+            .before
+            .is_some_and(|before| before.coordinators() == Coordinators::Separate);
         let advice = upgrade.advice();
         finding.remedy(if were_separate {
             advice.components(&[], &[Component::MixCoord])
@@ -61,8 +78,9 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         });
     }
     if !after.has_config() {
-        let several =
-            |component: &&ComponentWorkload| component.component.is_coordinator() && component.workload.wanted_replicas() > 1;
+        let several = |component: &&ComponentWorkload| {
+            component.component.is_coordinator() && component.workload.wanted_replicas() > 1
+        };
         if let Some(component) = after.components.iter().find(several) {
             findings.not_evaluated(Missing::new(
                 format!(
@@ -74,15 +92,28 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         }
         return;
     }
-    for component in after.components.iter().filter(|component| component.component.is_coordinator()) {
+    for component in after
+        .components
+        .iter()
+        .filter(|component| component.component.is_coordinator())
+    {
         let replicas = component.workload.wanted_replicas();
         if replicas <= 1 {
             continue;
         }
         let missing = without_standby(upgrade, component);
-        let Some(first) = missing.first() else { continue };
+        let Some(first) = missing.first() else {
+            continue;
+        };
         let roles = if component.component == Component::MixCoord {
-            format!(" for {}", missing.iter().filter_map(|key| key.split('.').next()).collect::<Vec<_>>().join(", "))
+            format!(
+                " for {}",
+                missing
+                    .iter()
+                    .filter_map(|key| key.split('.').next())
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            )
         } else {
             String::new()
         };
@@ -113,15 +144,20 @@ fn without_standby(upgrade: &Upgrade<'_>, component: &ComponentWorkload) -> Vec<
         Component::IndexCoord => &["indexCoord.enableActiveStandby"],
         Component::MixCoord => match version {
             Some(version) if version >= ALWAYS_STANDBY => &[],
-            Some(version) if version < ONE_SWITCH => {
-                &["rootCoord.enableActiveStandby", "queryCoord.enableActiveStandby", "dataCoord.enableActiveStandby"]
-            }
+            Some(version) if version < ONE_SWITCH => &[
+                "rootCoord.enableActiveStandby",
+                "queryCoord.enableActiveStandby",
+                "dataCoord.enableActiveStandby",
+            ],
             _ if upgrade.after.config.is_true("mixCoord.enableActiveStandby") => &[],
             _ => &["rootCoord.enableActiveStandby"],
         },
         _ => &["queryCoord.enableActiveStandby"],
     };
-    keys.iter().copied().filter(|key| !upgrade.after.config.is_true(key)).collect()
+    keys.iter()
+        .copied()
+        .filter(|key| !upgrade.after.config.is_true(key))
+        .collect()
 }
 
 #[cfg(test)]
@@ -136,17 +172,44 @@ mod tests {
 
     #[test]
     fn both_layouts_at_once_are_denied() {
-        assert_eq!(judge(&RULE, None, &Fixture::cluster("2.5.5").with(RootCoord)).len(), 1);
-        assert!(judge(&RULE, None, &Fixture::cluster("2.5.5").with(RootCoord).replicas(RootCoord, 0)).is_empty());
+        assert_eq!(
+            judge(&RULE, None, &Fixture::cluster("2.5.5").with(RootCoord)).len(),
+            1
+        );
+        assert!(
+            judge(
+                &RULE,
+                None,
+                &Fixture::cluster("2.5.5")
+                    .with(RootCoord)
+                    .replicas(RootCoord, 0)
+            )
+            .is_empty()
+        );
     }
 
     #[test]
     fn replicas_need_active_standby() {
         let two = Fixture::cluster("2.4.5").replicas(RootCoord, 2);
         assert_eq!(judge(&RULE, None, &two).len(), 1);
-        assert!(judge(&RULE, None, &two.clone().user_yaml("rootCoord: {enableActiveStandby: true}")).is_empty());
+        assert!(
+            judge(
+                &RULE,
+                None,
+                &two.clone()
+                    .user_yaml("rootCoord: {enableActiveStandby: true}")
+            )
+            .is_empty()
+        );
         let mixed = |version: &str, yaml: &str| {
-            judge(&RULE, None, &Fixture::cluster(version).replicas(MixCoord, 2).default_yaml(yaml)).len()
+            judge(
+                &RULE,
+                None,
+                &Fixture::cluster(version)
+                    .replicas(MixCoord, 2)
+                    .default_yaml(yaml),
+            )
+            .len()
         };
         assert_eq!(mixed("2.6.5", "mixCoord: {enableActiveStandby: true}"), 0);
         assert_eq!(mixed("2.6.5", "rootCoord: {enableActiveStandby: true}"), 0);
@@ -154,7 +217,14 @@ mod tests {
         assert_eq!(mixed("2.5.5", "rootCoord: {enableActiveStandby: true}"), 1);
         let all = "rootCoord: {enableActiveStandby: true}\nqueryCoord: {enableActiveStandby: true}\ndataCoord: {enableActiveStandby: true}";
         assert_eq!(mixed("2.5.5", all), 0);
-        assert!(judge(&RULE, None, &Fixture::cluster("2.6.11").replicas(MixCoord, 2)).is_empty());
+        assert!(
+            judge(
+                &RULE,
+                None,
+                &Fixture::cluster("2.6.11").replicas(MixCoord, 2)
+            )
+            .is_empty()
+        );
         assert!(judge(&RULE, None, &Fixture::cluster("2.4.5")).is_empty());
     }
 
@@ -165,9 +235,24 @@ mod tests {
         "Set rootCoord.enableActiveStandby: true, queryCoord.enableActiveStandby",
         "under extraConfigFiles"
     )]
-    #[case("4.1.1", MixCoord, "Set mixCoordinator.activeStandby.enabled=true", "one replica of mixcoord")]
-    #[case("4.1.0", RootCoord, "Set rootCoordinator.activeStandby.enabled=true", "one replica of rootcoord")]
-    #[case("3.3.6", RootCoord, "Set rootCoord.enableActiveStandby: true", "under extraConfigFiles")]
+    #[case(
+        "4.1.1",
+        MixCoord,
+        "Set mixCoordinator.activeStandby.enabled=true",
+        "one replica of mixcoord"
+    )]
+    #[case(
+        "4.1.0",
+        RootCoord,
+        "Set rootCoordinator.activeStandby.enabled=true",
+        "one replica of rootcoord"
+    )]
+    #[case(
+        "3.3.6",
+        RootCoord,
+        "Set rootCoord.enableActiveStandby: true",
+        "under extraConfigFiles"
+    )]
     fn the_fix_names_what_the_chart_passes_on(
         #[case] chart: &str,
         #[case] component: Component,
@@ -182,7 +267,10 @@ mod tests {
         let text = &found[0].fix.text;
         assert!(text.starts_with(begins) && text.contains(holds), "{text}");
         assert!(
-            component != MixCoord || found[0].message.ends_with("on for rootCoord, queryCoord, dataCoord"),
+            component != MixCoord
+                || found[0]
+                    .message
+                    .ends_with("on for rootCoord, queryCoord, dataCoord"),
             "{}",
             found[0].message
         );

@@ -24,7 +24,11 @@ pub static RULE: Rule = Rule {
           streaming node means no writes, no index node before 2.6 means no index.",
     example: "Chart 5.0.7 with image v2.5.16 renders no index node and a streaming node.",
     fix: "Run the components that the version has.",
-    sources: &["Milvus docs v2.6: upgrade", "milvus#42838", "Milvus blog: 2.5 to 2.6"],
+    sources: &[
+        "Milvus docs v2.6: upgrade",
+        "milvus#42838",
+        "Milvus blog: 2.5 to 2.6",
+    ],
     check,
 };
 
@@ -43,21 +47,28 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         return;
     }
     // In the middle of a roll from 2.5 to 2.6 both sets meet; that is a matter of order.
-    let rolling = upgrade.builds_after().first().is_some_and(|lowest| lowest.version < STREAMING) && to.version >= STREAMING;
+    let rolling = upgrade
+        .builds_after()
+        .first()
+        .is_some_and(|lowest| lowest.version < STREAMING)
+        && to.version >= STREAMING;
     if rolling {
         findings.not_applicable("components of both sides of 2.6 are there, which MG201 judges");
         return;
     }
     findings.checked();
-    let mut wrong = |message: String, component: Option<Component>, on: &[Component], off: &[Component]| {
-        let finding = findings.deny(message);
-        if let Some(workload) = component.and_then(|component| after.of(component).next()) {
-            finding.on(workload);
-        }
-        finding.remedy(upgrade.advice().components(on, off));
-    };
+    let mut wrong =
+        |message: String, component: Option<Component>, on: &[Component], off: &[Component]| {
+            let finding = findings.deny(message);
+            if let Some(workload) = component.and_then(|component| after.of(component).next()) {
+                finding.on(workload);
+            }
+            finding.remedy(upgrade.advice().components(on, off));
+        };
     let known = |component: Component| {
-        after.of(component).any(|workload| workload.is_running() && workload.version() != VersionRead::Unknown)
+        after
+            .of(component)
+            .any(|workload| workload.is_running() && workload.version() != VersionRead::Unknown)
     };
     if to.version >= STREAMING {
         if known(Component::IndexNode) {
@@ -85,9 +96,16 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             );
         }
         // A streaming node that is stopped while the version stays is a matter of MG205.
-        let is_stopped_only = after.has(Component::StreamingNode) && upgrade.before.is_some() && upgrade.versions().is_none();
+        let is_stopped_only = after.has(Component::StreamingNode)
+            && upgrade.before.is_some()
+            && upgrade.versions().is_none();
         if after.components.len() > 1 && !after.runs(Component::StreamingNode) && !is_stopped_only {
-            wrong(format!("{to} needs streaming nodes, but none is enabled"), None, &[Component::StreamingNode], &[]);
+            wrong(
+                format!("{to} needs streaming nodes, but none is enabled"),
+                None,
+                &[Component::StreamingNode],
+                &[],
+            );
         }
     } else {
         if known(Component::StreamingNode) {
@@ -98,9 +116,17 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
                 &[Component::StreamingNode],
             );
         }
-        let lost = upgrade.before.is_some_and(|before| before.runs(Component::IndexNode)) && !after.runs(Component::IndexNode);
+        let lost = upgrade
+            .before
+            .is_some_and(|before| before.runs(Component::IndexNode))
+            && !after.runs(Component::IndexNode);
         if lost {
-            wrong(format!("{to} builds indexes on index nodes, but none is enabled"), None, &[Component::IndexNode], &[]);
+            wrong(
+                format!("{to} builds indexes on index nodes, but none is enabled"),
+                None,
+                &[Component::IndexNode],
+                &[],
+            );
         }
     }
 }
@@ -109,34 +135,84 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
 mod tests {
     use super::RULE;
     use crate::{
-        milvus::Component::{DataCoord, DataNode, IndexCoord, IndexNode, Proxy, QueryCoord, QueryNode, RootCoord, StreamingNode},
+        milvus::Component::{
+            DataCoord, DataNode, IndexCoord, IndexNode, Proxy, QueryCoord, QueryNode, RootCoord,
+            StreamingNode,
+        },
         rules::testing::{Fixture, judge},
     };
 
     #[test]
     fn what_2_6_does_not_have_is_denied() {
-        assert_eq!(judge(&RULE, None, &Fixture::cluster("2.6.11").with(IndexNode)).len(), 1);
-        assert_eq!(judge(&RULE, None, &Fixture::cluster("2.6.11").without(StreamingNode)).len(), 1);
-        let separate =
-            Fixture::of("2.6.11", &[RootCoord, DataCoord, IndexCoord, QueryCoord, DataNode, QueryNode, StreamingNode, Proxy]);
+        assert_eq!(
+            judge(&RULE, None, &Fixture::cluster("2.6.11").with(IndexNode)).len(),
+            1
+        );
+        assert_eq!(
+            judge(
+                &RULE,
+                None,
+                &Fixture::cluster("2.6.11").without(StreamingNode)
+            )
+            .len(),
+            1
+        );
+        let separate = Fixture::of(
+            "2.6.11",
+            &[
+                RootCoord,
+                DataCoord,
+                IndexCoord,
+                QueryCoord,
+                DataNode,
+                QueryNode,
+                StreamingNode,
+                Proxy,
+            ],
+        );
         assert_eq!(judge(&RULE, None, &separate).len(), 1);
     }
 
     #[test]
     fn what_2_5_does_not_have_is_denied() {
-        assert_eq!(judge(&RULE, None, &Fixture::cluster("2.5.16").with(StreamingNode)).len(), 1);
+        assert_eq!(
+            judge(&RULE, None, &Fixture::cluster("2.5.16").with(StreamingNode)).len(),
+            1
+        );
         let before = Fixture::cluster("2.5.5");
-        assert_eq!(judge(&RULE, Some(&before), &Fixture::cluster("2.5.16").without(IndexNode)).len(), 1);
+        assert_eq!(
+            judge(
+                &RULE,
+                Some(&before),
+                &Fixture::cluster("2.5.16").without(IndexNode)
+            )
+            .len(),
+            1
+        );
     }
 
     #[test]
     fn fitting_sets_are_fine() {
         for version in ["2.1.4", "2.3.22", "2.5.27", "2.6.11"] {
-            assert!(judge(&RULE, None, &Fixture::cluster(version)).is_empty(), "{version}");
+            assert!(
+                judge(&RULE, None, &Fixture::cluster(version)).is_empty(),
+                "{version}"
+            );
         }
         assert!(judge(&RULE, None, &Fixture::standalone("2.6.11")).is_empty());
-        let rolling = Fixture::cluster("2.5.27").with(StreamingNode).tag_of(StreamingNode, "v2.6.22");
+        let rolling = Fixture::cluster("2.5.27")
+            .with(StreamingNode)
+            .tag_of(StreamingNode, "v2.6.22");
         assert!(judge(&RULE, Some(&Fixture::cluster("2.5.27")), &rolling).is_empty());
-        assert!(judge(&RULE, None, &Fixture::cluster("2.6.11").with(IndexNode).replicas(IndexNode, 0)).is_empty());
+        assert!(
+            judge(
+                &RULE,
+                None,
+                &Fixture::cluster("2.6.11")
+                    .with(IndexNode)
+                    .replicas(IndexNode, 0)
+            )
+            .is_empty()
+        );
     }
 }

@@ -27,33 +27,65 @@ pub static RULE: Rule = Rule {
 };
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
-    let Some((before, after)) = upgrade.both() else { return };
+    let Some((before, after)) = upgrade.both() else {
+        return;
+    };
     if !before.components.is_empty() {
         findings.checked();
     }
     let (old, new) = (before.topology(), after.topology());
-    let keep = || upgrade.advice().keep_identity().and("Move data to another mode or name with milvus-backup.");
+    let keep = || {
+        upgrade
+            .advice()
+            .keep_identity()
+            .and("Move data to another mode or name with milvus-backup.")
+    };
     if old != new {
         let finding = findings.deny(format!("Milvus would change from {old} to {new}"));
-        finding.evidence("topology", Some(old.to_string()), Some(new.to_string()), None).remedy(keep());
+        finding
+            .evidence(
+                "topology",
+                Some(old.to_string()),
+                Some(new.to_string()),
+                None,
+            )
+            .remedy(keep());
         if let Some(first) = after.components.first() {
             finding.on(first);
         }
         return;
     }
     // Another name has other volumes and other dependencies, unless the data lies outside the release and stays there.
-    if (before.name != after.name || before.fullname != after.fullname) && keeps_its_data(before, after) {
+    if (before.name != after.name || before.fullname != after.fullname)
+        && keeps_its_data(before, after)
+    {
         return;
     }
     if before.name != after.name {
         findings
-            .deny(format!("the release would change from {} to {}", before.name, after.name))
-            .evidence("release", Some(before.name.clone()), Some(after.name.clone()), None)
+            .deny(format!(
+                "the release would change from {} to {}",
+                before.name, after.name
+            ))
+            .evidence(
+                "release",
+                Some(before.name.clone()),
+                Some(after.name.clone()),
+                None,
+            )
             .remedy(keep());
     } else if before.fullname != after.fullname {
         findings
-            .deny(format!("the full name would change from {} to {}", before.fullname, after.fullname))
-            .evidence("fullname", Some(before.fullname.clone()), Some(after.fullname.clone()), None)
+            .deny(format!(
+                "the full name would change from {} to {}",
+                before.fullname, after.fullname
+            ))
+            .evidence(
+                "fullname",
+                Some(before.fullname.clone()),
+                Some(after.fullname.clone()),
+                None,
+            )
             .remedy(keep());
     }
 }
@@ -62,11 +94,16 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
 /// etcd named by an address. Whether the addresses stay is the matter of MG301, MG302 and MG303.
 fn keeps_its_data(before: &Release, after: &Release) -> bool {
     let is_outside = |release: &Release| {
-        let on_volumes = release
-            .components
-            .iter()
-            .any(|component| component.milvus().any(|container| !persistent_mounts(&component.workload, container).is_empty()));
-        let inside = release.located().flat_map(|located| located.data_paths()).next().is_some();
+        let on_volumes = release.components.iter().any(|component| {
+            component
+                .milvus()
+                .any(|container| !persistent_mounts(&component.workload, container).is_empty())
+        });
+        let inside = release
+            .located()
+            .flat_map(|located| located.data_paths())
+            .next()
+            .is_some();
         !on_volumes
             && !inside
             && !release.dependencies.iter().any(Dependency::holds_data)
@@ -86,10 +123,33 @@ mod tests {
 
     #[test]
     fn flips_and_renames_are_denied() {
-        assert_eq!(judge(&RULE, Some(&Fixture::cluster("2.3.3")), &Fixture::standalone("2.4.6")).len(), 1);
-        assert_eq!(judge(&RULE, Some(&Fixture::cluster("2.4.5")), &Fixture::cluster("2.4.5").named("other")).len(), 1);
-        let findings = judge(&RULE, Some(&Fixture::cluster("2.4.5")), &Fixture::cluster("2.4.5").fullname("vectors"));
-        assert_eq!(findings[0].message, "the full name would change from my-release-milvus to vectors");
+        assert_eq!(
+            judge(
+                &RULE,
+                Some(&Fixture::cluster("2.3.3")),
+                &Fixture::standalone("2.4.6")
+            )
+            .len(),
+            1
+        );
+        assert_eq!(
+            judge(
+                &RULE,
+                Some(&Fixture::cluster("2.4.5")),
+                &Fixture::cluster("2.4.5").named("other")
+            )
+            .len(),
+            1
+        );
+        let findings = judge(
+            &RULE,
+            Some(&Fixture::cluster("2.4.5")),
+            &Fixture::cluster("2.4.5").fullname("vectors"),
+        );
+        assert_eq!(
+            findings[0].message,
+            "the full name would change from my-release-milvus to vectors"
+        );
     }
 
     #[test]
@@ -100,13 +160,35 @@ mod tests {
             ))
         };
         let before = outside("my-release", "etcd.example.com:2379");
-        assert!(judge(&RULE, Some(&before), &outside("other", "etcd.example.com:2379")).is_empty());
-        assert_eq!(judge(&RULE, Some(&before), &outside("other", "etcd-2.example.com:2379")).len(), 1);
+        assert!(
+            judge(
+                &RULE,
+                Some(&before),
+                &outside("other", "etcd.example.com:2379")
+            )
+            .is_empty()
+        );
+        assert_eq!(
+            judge(
+                &RULE,
+                Some(&before),
+                &outside("other", "etcd-2.example.com:2379")
+            )
+            .len(),
+            1
+        );
     }
 
     #[test]
     fn the_same_names_are_fine() {
-        assert!(judge(&RULE, Some(&Fixture::cluster("2.4.5")), &Fixture::cluster("2.5.5")).is_empty());
+        assert!(
+            judge(
+                &RULE,
+                Some(&Fixture::cluster("2.4.5")),
+                &Fixture::cluster("2.5.5")
+            )
+            .is_empty()
+        );
         let named = |version: &str| Fixture::cluster(version).named("my-milvus");
         assert!(judge(&RULE, Some(&named("2.4.5")), &named("2.4.24")).is_empty());
         assert!(judge(&RULE, None, &named("2.4.24")).is_empty());

@@ -27,9 +27,13 @@ pub static RULE: Rule = Rule {
 };
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
-    let Some((before, after)) = upgrade.both() else { return };
+    let Some((before, after)) = upgrade.both() else {
+        return;
+    };
     if before.topology() != after.topology()
-        || after.topology() == Topology::Standalone && after.has(Component::Standalone) && after.runs(Component::Standalone)
+        || after.topology() == Topology::Standalone
+            && after.has(Component::Standalone)
+            && after.runs(Component::Standalone)
     {
         if before.topology() == after.topology() {
             findings.checked();
@@ -41,10 +45,14 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     if !before.components.is_empty() {
         findings.checked();
     }
-    let streaming = upgrade.to_version().is_some_and(|to| to >= Version::new(2, 6, 0));
+    let streaming = upgrade
+        .to_version()
+        .is_some_and(|to| to >= Version::new(2, 6, 0));
     let becomes_mixed = after.runs(Component::MixCoord);
-    let becomes_separate =
-        after.components.iter().any(|component| component.component.is_separate_coordinator() && component.is_running());
+    let becomes_separate = after
+        .components
+        .iter()
+        .any(|component| component.component.is_separate_coordinator() && component.is_running());
     if becomes_mixed && !streaming {
         coordinators_replaced(upgrade, before, findings);
     }
@@ -67,7 +75,10 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             Some(_) => format!("{component} would be scaled to zero"),
             None => format!("{component} would disappear"),
         };
-        let remedy = upgrade.advice().components(&[component], &[]).and("Accept this rule if the removal is intended.");
+        let remedy = upgrade
+            .advice()
+            .components(&[component], &[])
+            .and("Accept this rule if the removal is intended.");
         let finding = findings.warn(message);
         finding.remedy(remedy);
         if let Some(workload) = scaled.or_else(|| before.of(component).next()) {
@@ -81,10 +92,21 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
 fn coordinators_replaced(upgrade: &Upgrade<'_>, before: &Release, findings: &mut Findings) {
     let separate: Vec<Component> = Component::ALL
         .into_iter()
-        .filter(|component| component.is_separate_coordinator() && before.runs(*component) && !upgrade.after.runs(*component))
+        .filter(|component| {
+            component.is_separate_coordinator()
+                && before.runs(*component)
+                && !upgrade.after.runs(*component)
+        })
         .collect();
     let replaced: Vec<&str> = separate.iter().map(|component| component.name()).collect();
-    let Some(mixed) = upgrade.after.of(Component::MixCoord).next().filter(|_| !replaced.is_empty()) else { return };
+    let Some(mixed) = upgrade
+        .after
+        .of(Component::MixCoord)
+        .next()
+        .filter(|_| !replaced.is_empty())
+    else {
+        return;
+    };
     findings
         .warn(format!("{} would be replaced by one mixed coordinator", replaced.join(", ")))
         .because(
@@ -112,31 +134,60 @@ mod tests {
     fn a_missing_or_stopped_component_warns() {
         let before = Fixture::cluster("2.4.5");
         assert_eq!(
-            judge(&RULE, Some(&before), &Fixture::cluster("2.4.5").without(QueryNode))[0].message,
+            judge(
+                &RULE,
+                Some(&before),
+                &Fixture::cluster("2.4.5").without(QueryNode)
+            )[0]
+            .message,
             "querynode would disappear"
         );
         assert_eq!(
-            judge(&RULE, Some(&before), &Fixture::cluster("2.4.5").replicas(Proxy, 0))[0].message,
+            judge(
+                &RULE,
+                Some(&before),
+                &Fixture::cluster("2.4.5").replicas(Proxy, 0)
+            )[0]
+            .message,
             "proxy would be scaled to zero"
         );
         let stopped = Fixture::standalone("2.4.5").replicas(Standalone, 0);
-        assert_eq!(judge(&RULE, Some(&Fixture::standalone("2.4.5")), &stopped).len(), 1);
+        assert_eq!(
+            judge(&RULE, Some(&Fixture::standalone("2.4.5")), &stopped).len(),
+            1
+        );
     }
 
     #[test]
     fn coordinators_that_become_one_are_named_once() {
-        let findings = judge(&RULE, Some(&Fixture::cluster("2.4.5")), &Fixture::cluster("2.4.17"));
+        let findings = judge(
+            &RULE,
+            Some(&Fixture::cluster("2.4.5")),
+            &Fixture::cluster("2.4.17"),
+        );
         assert_eq!(findings.len(), 1);
         assert_eq!(
             findings[0].message,
             "rootcoord, datacoord, indexcoord, querycoord would be replaced by one mixed coordinator"
         );
-        assert!(findings[0].fix.text.contains("mixCoordinator.enabled=false"));
+        assert!(
+            findings[0]
+                .fix
+                .text
+                .contains("mixCoordinator.enabled=false")
+        );
     }
 
     #[test]
     fn what_the_target_asks_for_is_fine() {
-        assert!(judge(&RULE, Some(&Fixture::cluster("2.5.27")), &Fixture::cluster("2.6.22")).is_empty());
+        assert!(
+            judge(
+                &RULE,
+                Some(&Fixture::cluster("2.5.27")),
+                &Fixture::cluster("2.6.22")
+            )
+            .is_empty()
+        );
         assert!(
             judge(
                 &RULE,
@@ -145,6 +196,13 @@ mod tests {
             )
             .is_empty()
         );
-        assert!(judge(&RULE, Some(&Fixture::cluster("2.4.5")), &Fixture::cluster("2.4.5").replicas(QueryNode, 9)).is_empty());
+        assert!(
+            judge(
+                &RULE,
+                Some(&Fixture::cluster("2.4.5")),
+                &Fixture::cluster("2.4.5").replicas(QueryNode, 9)
+            )
+            .is_empty()
+        );
     }
 }

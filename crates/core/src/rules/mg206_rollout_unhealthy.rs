@@ -27,12 +27,17 @@ pub static RULE: Rule = Rule {
     why: "An upgrade on top of an unfinished rollout mixes three versions, and earlier faults cannot be told from new ones.",
     example: "A query node still terminates from the last change when the next one starts.",
     fix: "Wait until everything is available, or repair it first; then upgrade.",
-    sources: &["rollingUpdate.sh of the Milvus project", "milvus-operator#88"],
+    sources: &[
+        "rollingUpdate.sh of the Milvus project",
+        "milvus-operator#88",
+    ],
     check,
 };
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
-    let Some((before, _)) = upgrade.both() else { return };
+    let Some((before, _)) = upgrade.both() else {
+        return;
+    };
     let moving: Vec<&str> = upgrade
         .pairs()
         .filter(|(before, after)| before.version().build() != after.version().build())
@@ -51,11 +56,19 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         findings.not_applicable("the change rolls back an interrupted upgrade");
         return;
     }
-    let seen: Vec<&RolloutFact> =
-        upgrade.facts.rollouts.iter().flatten().filter(|rollout| rollout.release == before.name).collect();
+    let seen: Vec<&RolloutFact> = upgrade
+        .facts
+        .rollouts
+        .iter()
+        .flatten()
+        .filter(|rollout| rollout.release == before.name)
+        .collect();
     let moves = |rollout: &RolloutFact| moving.contains(&rollout.workload.as_str());
     // An image that was never available may be replaced: that repairs.
-    if seen.iter().filter(|rollout| moves(rollout)).all(|rollout| !rollout.ever_available)
+    if seen
+        .iter()
+        .filter(|rollout| moves(rollout))
+        .all(|rollout| !rollout.ever_available)
         && seen.iter().any(|rollout| moves(rollout))
     {
         findings.not_applicable("the images that are replaced were never available");
@@ -69,12 +82,32 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         return;
     }
     findings.checked();
-    for rollout in seen.iter().filter(|rollout| !rollout.complete && (rollout.ever_available || !moves(rollout))) {
-        let mine = before.components.iter().find(|component| component.workload.meta.object.name == rollout.workload);
-        let kind = mine.map_or_else(|| "deployment".to_owned(), |one| one.workload.meta.object.kind.to_lowercase());
-        let command = upgrade.advice().kubectl(&["rollout", "status", &format!("{kind}/{}", rollout.workload)]);
-        let message = format!("{} is not completely rolled out: {}", rollout.workload, rollout.detail);
-        let finding = if is_part_of(upgrade, before, rollout) { findings.warn(message) } else { findings.deny(message) };
+    for rollout in seen
+        .iter()
+        .filter(|rollout| !rollout.complete && (rollout.ever_available || !moves(rollout)))
+    {
+        let mine = before
+            .components
+            .iter()
+            .find(|component| component.workload.meta.object.name == rollout.workload);
+        let kind = mine.map_or_else(
+            || "deployment".to_owned(),
+            |one| one.workload.meta.object.kind.to_lowercase(),
+        );
+        let command = upgrade.advice().kubectl(&[
+            "rollout",
+            "status",
+            &format!("{kind}/{}", rollout.workload),
+        ]);
+        let message = format!(
+            "{} is not completely rolled out: {}",
+            rollout.workload, rollout.detail
+        );
+        let finding = if is_part_of(upgrade, before, rollout) {
+            findings.warn(message)
+        } else {
+            findings.deny(message)
+        };
         if let Some(workload) = mine {
             finding.on(workload);
         }
@@ -84,14 +117,22 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
 
 /// Whether the rollout is a part of the change: the component has the version that all others get, inside one minor.
 fn is_part_of(upgrade: &Upgrade<'_>, before: &Release, rollout: &RolloutFact) -> bool {
-    let version = |component: &ComponentWorkload| component.version().build().map(|build| build.version);
-    let mine = before.components.iter().find(|component| component.workload.meta.object.name == rollout.workload);
-    let Some(mine) = mine.and_then(version) else { return false };
+    let version =
+        |component: &ComponentWorkload| component.version().build().map(|build| build.version);
+    let mine = before
+        .components
+        .iter()
+        .find(|component| component.workload.meta.object.name == rollout.workload);
+    let Some(mine) = mine.and_then(version) else {
+        return false;
+    };
     upgrade
         .pairs()
         .map(|(before, after)| (version(before), version(after)))
         .filter(|(before, after)| before != after)
-        .all(|(before, after)| after == Some(mine) && before.is_some_and(|before| before.line() == mine.line()))
+        .all(|(before, after)| {
+            after == Some(mine) && before.is_some_and(|before| before.line() == mine.line())
+        })
 }
 
 #[cfg(test)]
@@ -124,7 +165,10 @@ mod tests {
     fn an_unfinished_rollout_is_denied() {
         let (before, after) = (Fixture::cluster("2.4.5"), Fixture::cluster("2.4.24"));
         let findings = judge_with(&RULE, Some(&before), &after, &rollout(false, true));
-        assert_eq!(findings[0].message, "my-release-milvus-querynode is not completely rolled out: 1 of 2 pods available");
+        assert_eq!(
+            findings[0].message,
+            "my-release-milvus-querynode is not completely rolled out: 1 of 2 pods available"
+        );
         assert!(judge(&RULE, Some(&before), &after)[0].not_evaluated);
     }
 
@@ -134,7 +178,11 @@ mod tests {
         let before = Fixture::cluster("2.4.5").tag_of(Component::QueryNode, "v2.4.24");
         let after = before.clone().tag_of(Component::DataNode, "v2.4.24");
         let findings = judge_with(&RULE, Some(&before), &after, &rollout(false, false));
-        assert_eq!((findings.len(), findings[0].severity), (1, Severity::Warn), "the same change inside one minor");
+        assert_eq!(
+            (findings.len(), findings[0].severity),
+            (1, Severity::Warn),
+            "the same change inside one minor"
+        );
         let third = before.clone().tag_of(Component::DataNode, "v2.4.23");
         assert_eq!(
             judge_with(&RULE, Some(&before), &third, &rollout(false, false))[0].severity,
@@ -143,9 +191,16 @@ mod tests {
         );
         let minor = Fixture::cluster("2.4.24").tag_of(Component::QueryNode, "v2.5.12");
         let next = minor.clone().tag_of(Component::DataNode, "v2.5.12");
-        assert_eq!(judge_with(&RULE, Some(&minor), &next, &rollout(false, false))[0].severity, Severity::Deny, "another minor");
+        assert_eq!(
+            judge_with(&RULE, Some(&minor), &next, &rollout(false, false))[0].severity,
+            Severity::Deny,
+            "another minor"
+        );
         let replaced = before.clone().tag_of(Component::QueryNode, "v2.4.23");
-        assert!(judge_with(&RULE, Some(&before), &replaced, &rollout(false, false)).is_empty(), "a wrong image is replaced");
+        assert!(
+            judge_with(&RULE, Some(&before), &replaced, &rollout(false, false)).is_empty(),
+            "a wrong image is replaced"
+        );
     }
 
     #[test]

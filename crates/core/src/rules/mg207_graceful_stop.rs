@@ -31,11 +31,20 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         findings.checked();
     }
     for (before, after) in upgrade.changed_pairs() {
-        let grace = |component: &ComponentWorkload| component.workload.pod.termination_grace_seconds.unwrap_or(DEFAULT_GRACE);
+        let grace = |component: &ComponentWorkload| {
+            component
+                .workload
+                .pod
+                .termination_grace_seconds
+                .unwrap_or(DEFAULT_GRACE)
+        };
         let (old, new) = (grace(before), grace(after));
         if new < old {
             findings
-                .warn(format!("the termination grace of {} would be shortened from {old} s to {new} s", after.component))
+                .warn(format!(
+                    "the termination grace of {} would be shortened from {old} s to {new} s",
+                    after.component
+                ))
                 .on(after)
                 .evidence(
                     "terminationGracePeriodSeconds",
@@ -44,15 +53,28 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
                     Some(&after.workload.meta.origin),
                 );
         }
-        let (Some(old), Some(new)) = (before.main(), after.main()) else { continue };
+        let (Some(old), Some(new)) = (before.main(), after.main()) else {
+            continue;
+        };
         let removed = [
-            ("liveness probe", old.probes.liveness && !new.probes.liveness),
-            ("readiness probe", old.probes.readiness && !new.probes.readiness),
+            (
+                "liveness probe",
+                old.probes.liveness && !new.probes.liveness,
+            ),
+            (
+                "readiness probe",
+                old.probes.readiness && !new.probes.readiness,
+            ),
             ("startup probe", old.probes.startup && !new.probes.startup),
             ("preStop hook", old.pre_stop && !new.pre_stop),
         ];
         for (what, _) in removed.into_iter().filter(|(_, removed)| *removed) {
-            findings.warn(format!("the {what} of {} would be removed", after.component)).on(after);
+            findings
+                .warn(format!(
+                    "the {what} of {} would be removed",
+                    after.component
+                ))
+                .on(after);
         }
     }
 }
@@ -66,22 +88,38 @@ mod tests {
     };
 
     fn grace(seconds: u32) -> Fixture {
-        Fixture::cluster("2.4.5").pod(QueryNode, &format!("terminationGracePeriodSeconds: {seconds}"))
+        Fixture::cluster("2.4.5").pod(
+            QueryNode,
+            &format!("terminationGracePeriodSeconds: {seconds}"),
+        )
     }
 
     #[test]
     fn less_time_or_fewer_probes_warn() {
-        assert_eq!(judge(&RULE, Some(&grace(600)), &Fixture::cluster("2.4.5")).len(), 1);
-        let probed = Fixture::cluster("2.4.5").container(QueryNode, "readinessProbe: {httpGet: {path: /healthz, port: 9091}}");
-        assert_eq!(judge(&RULE, Some(&probed), &Fixture::cluster("2.4.5")).len(), 1);
+        assert_eq!(
+            judge(&RULE, Some(&grace(600)), &Fixture::cluster("2.4.5")).len(),
+            1
+        );
+        let probed = Fixture::cluster("2.4.5").container(
+            QueryNode,
+            "readinessProbe: {httpGet: {path: /healthz, port: 9091}}",
+        );
+        assert_eq!(
+            judge(&RULE, Some(&probed), &Fixture::cluster("2.4.5")).len(),
+            1
+        );
     }
 
     #[test]
     fn more_time_or_other_probes_are_fine() {
         assert!(judge(&RULE, Some(&grace(30)), &grace(600)).is_empty());
         assert!(judge(&RULE, Some(&grace(30)), &Fixture::cluster("2.4.5")).is_empty());
-        let http = Fixture::cluster("2.4.5").container(QueryNode, "livenessProbe: {httpGet: {path: /healthz, port: 9091}}");
-        let tcp = Fixture::cluster("2.4.5").container(QueryNode, "livenessProbe: {tcpSocket: {port: 9091}}");
+        let http = Fixture::cluster("2.4.5").container(
+            QueryNode,
+            "livenessProbe: {httpGet: {path: /healthz, port: 9091}}",
+        );
+        let tcp = Fixture::cluster("2.4.5")
+            .container(QueryNode, "livenessProbe: {tcpSocket: {port: 9091}}");
         assert!(judge(&RULE, Some(&http), &tcp).is_empty());
     }
 }

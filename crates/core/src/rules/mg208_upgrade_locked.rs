@@ -16,7 +16,12 @@ pub static RULE: Rule = Rule {
     category: Category::Topology,
     default: DefaultAction::Deny,
     data_loss: true,
-    behavior: &[Behavior::PlannedByRun, Behavior::JudgesDeletions, Behavior::OverridesDecisions, Behavior::ComparesSharedData],
+    behavior: &[
+        Behavior::PlannedByRun,
+        Behavior::JudgesDeletions,
+        Behavior::OverridesDecisions,
+        Behavior::ComparesSharedData,
+    ],
     since: "0.1.0",
     needs: &[Need::Before, Need::Runs],
     what: "While a migration is under way, denies starts, scale-ups and image changes; while a rolling upgrade is under way, denies \
@@ -29,17 +34,33 @@ pub static RULE: Rule = Rule {
 };
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
-    let Some((before, after)) = upgrade.both() else { return };
+    let Some((before, after)) = upgrade.both() else {
+        return;
+    };
     findings.checked();
     let mine = |run: &&RunFact| {
-        run.release == before.name && before.namespace.as_ref().is_none_or(|namespace| *namespace == run.namespace)
+        run.release == before.name
+            && before
+                .namespace
+                .as_ref()
+                .is_none_or(|namespace| *namespace == run.namespace)
     };
-    let Some(run) = upgrade.facts.runs.iter().flatten().find(mine) else { return };
+    let Some(run) = upgrade.facts.runs.iter().flatten().find(mine) else {
+        return;
+    };
     let image = |component: &ComponentWorkload| component.image().to_string();
     let images_change = upgrade.pairs().any(|(old, new)| image(old) != image(new));
-    let scales_up = upgrade.pairs().any(|(old, new)| new.workload.wanted_replicas() > old.workload.wanted_replicas());
-    let components_change = after.components.iter().any(|component| !before.has(component.component))
-        || before.components.iter().any(|component| !after.has(component.component));
+    let scales_up = upgrade
+        .pairs()
+        .any(|(old, new)| new.workload.wanted_replicas() > old.workload.wanted_replicas());
+    let components_change = after
+        .components
+        .iter()
+        .any(|component| !before.has(component.component))
+        || before
+            .components
+            .iter()
+            .any(|component| !after.has(component.component));
     let configured = before.has_config() && after.has_config();
     let data_moves = configured
         && (before.queue().kind.value != after.queue().kind.value
@@ -50,9 +71,13 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     }
     let (what, kind) = match run.kind {
         RunKind::Migration if images_change => ("images would change", "a migration"),
-        RunKind::Migration if scales_up || components_change => ("components would start", "a migration"),
+        RunKind::Migration if scales_up || components_change => {
+            ("components would start", "a migration")
+        }
         RunKind::Rolling if images_change => ("images would change", "a rolling upgrade"),
-        RunKind::Rolling if components_change => ("components would come or go", "a rolling upgrade"),
+        RunKind::Rolling if components_change => {
+            ("components would come or go", "a rolling upgrade")
+        }
         RunKind::Rolling if data_moves => ("queue or metadata would change", "a rolling upgrade"),
         RunKind::Migration | RunKind::Rolling => return,
     };
@@ -70,15 +95,27 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
 
 /// Whether everything that would change or start is of the version that the run waits for Helm to start.
 fn is_the_awaited(upgrade: &Upgrade<'_>, run: &RunFact) -> bool {
-    let Some((before, after)) = upgrade.both() else { return false };
+    let Some((before, after)) = upgrade.both() else {
+        return false;
+    };
     let moves = |new: &ComponentWorkload| {
         let name = &new.workload.meta.object.name;
-        let old = before.components.iter().find(|old| old.workload.meta.object.name == *name);
-        old.is_none_or(|old| old.image() != new.image() || new.workload.wanted_replicas() > old.workload.wanted_replicas())
+        let old = before
+            .components
+            .iter()
+            .find(|old| old.workload.meta.object.name == *name);
+        old.is_none_or(|old| {
+            old.image() != new.image()
+                || new.workload.wanted_replicas() > old.workload.wanted_replicas()
+        })
     };
     run.to.is_some_and(|to| {
         let mut moving = after.components.iter().filter(|new| moves(new));
-        moving.all(|new| new.version().build().is_some_and(|build| build.version == to))
+        moving.all(|new| {
+            new.version()
+                .build()
+                .is_some_and(|build| build.version == to)
+        })
     })
 }
 
@@ -105,7 +142,10 @@ mod tests {
             action: None,
             waits_for_helm: false,
         };
-        Facts { runs: Some(vec![run]), ..Facts::default() }
+        Facts {
+            runs: Some(vec![run]),
+            ..Facts::default()
+        }
     }
 
     #[rstest]
@@ -117,7 +157,10 @@ mod tests {
     #[case(RunKind::Rolling, Fixture::cluster("2.1.4").default_yaml("etcd: {rootPath: other}"), true)]
     #[case(RunKind::Rolling, Fixture::cluster("2.1.4"), false)]
     fn changes_under_a_run(#[case] kind: RunKind, #[case] after: Fixture, #[case] found: bool) {
-        assert_eq!(!judge_with(&RULE, Some(&Fixture::cluster("2.1.4")), &after, &run(kind)).is_empty(), found);
+        assert_eq!(
+            !judge_with(&RULE, Some(&Fixture::cluster("2.1.4")), &after, &run(kind)).is_empty(),
+            found
+        );
     }
 
     #[rstest]
@@ -125,18 +168,36 @@ mod tests {
     #[case(Fixture::cluster("2.2.13"), true)]
     #[case(Fixture::cluster("2.2.16").tag_of(Proxy, "v2.1.4"), true)]
     #[case(Fixture::cluster("2.1.4"), true)]
-    fn a_run_that_waits_for_helm_lets_its_target_start(#[case] after: Fixture, #[case] found: bool) {
+    fn a_run_that_waits_for_helm_lets_its_target_start(
+        #[case] after: Fixture,
+        #[case] found: bool,
+    ) {
         let mut facts = run(RunKind::Migration);
         let run = &mut facts.runs.as_mut().unwrap()[0];
-        (run.to, run.waits_for_helm, run.phase) = (Some("2.2.16".parse().unwrap()), true, "Paused".into());
+        (run.to, run.waits_for_helm, run.phase) =
+            (Some("2.2.16".parse().unwrap()), true, "Paused".into());
         let before = Fixture::cluster("2.1.4").stopped();
-        assert_eq!(!judge_with(&RULE, Some(&before), &after, &facts).is_empty(), found);
+        assert_eq!(
+            !judge_with(&RULE, Some(&before), &after, &facts).is_empty(),
+            found
+        );
     }
 
     #[test]
     fn unknown_runs_are_named_and_none_is_fine() {
         let (before, after) = (Fixture::cluster("2.4.5"), Fixture::cluster("2.4.24"));
         assert!(judge(&RULE, Some(&before), &after)[0].not_evaluated);
-        assert!(judge_with(&RULE, Some(&before), &after, &Facts { runs: Some(vec![]), ..Facts::default() }).is_empty());
+        assert!(
+            judge_with(
+                &RULE,
+                Some(&before),
+                &after,
+                &Facts {
+                    runs: Some(vec![]),
+                    ..Facts::default()
+                }
+            )
+            .is_empty()
+        );
     }
 }

@@ -29,7 +29,13 @@ pub static RULE: Rule = Rule {
     example: "Chart 4.2.27 switches a default installation from Pulsar v2 to Pulsar v3: the broker address becomes \
               my-release-pulsarv3-proxy, and the new Pulsar is empty.",
     fix: "Keep the queue that holds the data; switch queues only by the documented procedure, apart from any upgrade.",
-    sources: &["milvus#26002", "milvus#42798", "milvus-helm#252", "milvus-helm#155", "Milvus docs: upgrade to 2.6"],
+    sources: &[
+        "milvus#26002",
+        "milvus#42798",
+        "milvus-helm#252",
+        "milvus-helm#155",
+        "Milvus docs: upgrade to 2.6",
+    ],
     check,
 };
 
@@ -43,13 +49,30 @@ const WITH_SERVICE: Version = Version::new(3, 0, 0);
 
 /// Milvus before 3.0 stops with a panic where Woodpecker is a service, also where it was so before or is installed so.
 fn needs_a_service(upgrade: &Upgrade<'_>, findings: &mut Findings) {
-    let Some(build) = upgrade.builds_after().first().filter(|build| build.version < WITH_SERVICE) else { return };
-    let uses_service = |located: &Located<'_>| {
-        located.queue().is_ok_and(|queue| queue.value == QueueKind::Woodpecker)
-            && located.woodpecker().is_ok_and(|storage| storage == "service")
+    let Some(build) = upgrade
+        .builds_after()
+        .first()
+        .filter(|build| build.version < WITH_SERVICE)
+    else {
+        return;
     };
-    let is_new = upgrade.before.is_none_or(|before| !before.located().any(|located| uses_service(&located)));
-    if is_new && upgrade.after.located().any(|located| uses_service(&located)) {
+    let uses_service = |located: &Located<'_>| {
+        located
+            .queue()
+            .is_ok_and(|queue| queue.value == QueueKind::Woodpecker)
+            && located
+                .woodpecker()
+                .is_ok_and(|storage| storage == "service")
+    };
+    let is_new = upgrade
+        .before
+        .is_none_or(|before| !before.located().any(|located| uses_service(&located)));
+    if is_new
+        && upgrade
+            .after
+            .located()
+            .any(|located| uses_service(&located))
+    {
         findings
             .deny(format!("Woodpecker would run as a separate service, which {build} cannot use"))
             .because("Milvus before 3.0 only embeds Woodpecker: it panics when it starts.")
@@ -62,25 +85,35 @@ mod tests {
     use super::RULE;
     use crate::rules::testing::{Fixture, judge};
 
-    const PULSAR_V2: &str = "mq: {type: pulsar}\npulsar: {address: my-release-pulsar-proxy, port: 6650}\n";
+    const PULSAR_V2: &str =
+        "mq: {type: pulsar}\npulsar: {address: my-release-pulsar-proxy, port: 6650}\n";
 
     #[test]
     fn pulsar_v2_to_v3_by_the_default_flip_is_denied() {
         let before = Fixture::cluster("2.4.17").default_yaml(PULSAR_V2);
-        let after = Fixture::cluster("2.5.5")
-            .default_yaml("mq: {type: pulsar}\npulsar: {address: my-release-pulsarv3-proxy, port: 6650}\n");
+        let after = Fixture::cluster("2.5.5").default_yaml(
+            "mq: {type: pulsar}\npulsar: {address: my-release-pulsarv3-proxy, port: 6650}\n",
+        );
         let findings = judge(&RULE, Some(&before), &after);
         assert_eq!(findings.len(), 1, "{findings:?}");
-        assert!(findings[0].message.contains("my-release-pulsar-proxy:6650 to my-release-pulsarv3-proxy:6650"));
+        assert!(
+            findings[0]
+                .message
+                .contains("my-release-pulsar-proxy:6650 to my-release-pulsarv3-proxy:6650")
+        );
     }
 
     #[test]
     fn rocksmq_to_woodpecker_is_denied() {
         let before = Fixture::standalone("2.5.5").default_yaml("messageQueue: rocksmq\n");
-        let after = Fixture::standalone("2.6.11")
-            .default_yaml("messageQueue: pulsar\nmessageQueue: woodpecker\nmq: {type: woodpecker}\n");
+        let after = Fixture::standalone("2.6.11").default_yaml(
+            "messageQueue: pulsar\nmessageQueue: woodpecker\nmq: {type: woodpecker}\n",
+        );
         let findings = judge(&RULE, Some(&before), &after);
-        assert_eq!(findings[0].message, "the message queue would change from rocksmq to woodpecker");
+        assert_eq!(
+            findings[0].message,
+            "the message queue would change from rocksmq to woodpecker"
+        );
     }
 
     #[test]
@@ -94,7 +127,8 @@ mod tests {
 
     #[test]
     fn a_lost_channel_prefix_is_denied() {
-        let before = Fixture::cluster("2.1.4").default_yaml("common: {chanNamePrefix: {cluster: prod}}\n");
+        let before =
+            Fixture::cluster("2.1.4").default_yaml("common: {chanNamePrefix: {cluster: prod}}\n");
         let after = Fixture::cluster("2.2.16").default_yaml("mq: {type: pulsar}\n");
         assert_eq!(judge(&RULE, Some(&before), &after).len(), 1);
     }

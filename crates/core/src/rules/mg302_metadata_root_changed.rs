@@ -37,8 +37,12 @@ mod tests {
     use crate::rules::testing::{Fixture, judge};
 
     fn run(before: &str, after: &str) -> usize {
-        judge(&RULE, Some(&Fixture::cluster("2.4.17").default_yaml(before)), &Fixture::cluster("2.4.24").default_yaml(after))
-            .len()
+        judge(
+            &RULE,
+            Some(&Fixture::cluster("2.4.17").default_yaml(before)),
+            &Fixture::cluster("2.4.24").default_yaml(after),
+        )
+        .len()
     }
 
     #[rstest]
@@ -46,14 +50,20 @@ mod tests {
     #[case("etcd: {rootPath: by-dev}", "etcd: {rootPath: my-release}")]
     #[case("etcd: {metaSubPath: m}", "etcd: {metaSubPath: meta}")]
     #[case("etcd: {kvSubPath: k}", "etcd: {kvSubPath: kv}")]
-    #[case("etcd: {endpoints: [my-release-etcd:2379]}", "etcd: {endpoints: [other-etcd:2379]}")]
+    #[case(
+        "etcd: {endpoints: [my-release-etcd:2379]}",
+        "etcd: {endpoints: [other-etcd:2379]}"
+    )]
     #[case("metastore: {type: etcd}", "metastore: {type: tikv}")]
     fn denied(#[case] before: &str, #[case] after: &str) {
         assert_eq!(run(before, after), 1);
     }
 
     #[rstest]
-    #[case("etcd: {rootPath: by-dev}", "etcd: {endpoints: [my-release-etcd:2379]}")]
+    #[case(
+        "etcd: {rootPath: by-dev}",
+        "etcd: {endpoints: [my-release-etcd:2379]}"
+    )]
     #[case(
         "etcd: {endpoints: [my-release-etcd:2379]}",
         "etcd: {endpoints: [\"my-release-etcd-0.my-release-etcd-headless.milvus.svc.cluster.local:2379\", \"my-release-etcd-1.my-release-etcd-headless.milvus.svc.cluster.local:2379\"]}"
@@ -70,9 +80,14 @@ mod tests {
 
     #[test]
     fn the_user_file_wins_over_the_charts() {
-        let before = Fixture::cluster("2.4.17").default_yaml("etcd: {rootPath: by-dev}").user_yaml("etcd: {rootPath: prod}");
+        let before = Fixture::cluster("2.4.17")
+            .default_yaml("etcd: {rootPath: by-dev}")
+            .user_yaml("etcd: {rootPath: prod}");
         let after = Fixture::cluster("2.4.24").default_yaml("etcd: {rootPath: by-dev}");
         let findings = judge(&RULE, Some(&before), &after);
-        assert_eq!(findings[0].message, "etcd.rootPath would change from prod to by-dev");
+        assert_eq!(
+            findings[0].message,
+            "etcd.rootPath would change from prod to by-dev"
+        );
     }
 }

@@ -36,16 +36,26 @@ mod tests {
     use crate::rules::testing::{Fixture, judge};
 
     fn run(before: &str, after: &str) -> usize {
-        judge(&RULE, Some(&Fixture::cluster("2.4.17").default_yaml(before)), &Fixture::cluster("2.4.24").default_yaml(after))
-            .len()
+        judge(
+            &RULE,
+            Some(&Fixture::cluster("2.4.17").default_yaml(before)),
+            &Fixture::cluster("2.4.24").default_yaml(after),
+        )
+        .len()
     }
 
     #[rstest]
     #[case("minio: {bucketName: milvus-bucket}", "minio: {bucketName: other}")]
     #[case("minio: {rootPath: file}", "minio: {address: my-release-minio}")]
     #[case("common: {storageType: remote}", "common: {storageType: local}")]
-    #[case("minio: {address: my-release-minio, port: 9000}", "minio: {address: s3.amazonaws.com, port: 443}")]
-    #[case("common: {storageType: local}\nlocalStorage: {path: /a}", "common: {storageType: local}\nlocalStorage: {path: /b}")]
+    #[case(
+        "minio: {address: my-release-minio, port: 9000}",
+        "minio: {address: s3.amazonaws.com, port: 443}"
+    )]
+    #[case(
+        "common: {storageType: local}\nlocalStorage: {path: /a}",
+        "common: {storageType: local}\nlocalStorage: {path: /b}"
+    )]
     fn denied(#[case] before: &str, #[case] after: &str) {
         assert_eq!(run(before, after), 1);
     }
@@ -58,7 +68,10 @@ mod tests {
     )]
     #[case("minio: {rootPath: files}", "minio: {address: my-release-minio}")]
     #[case("localStorage: {path: /a}", "localStorage: {path: /b}")]
-    #[case("minio: {accessKeyID: a, secretAccessKey: b}", "minio: {accessKeyID: c, secretAccessKey: d}")]
+    #[case(
+        "minio: {accessKeyID: a, secretAccessKey: b}",
+        "minio: {accessKeyID: c, secretAccessKey: d}"
+    )]
     fn harmless(#[case] before: &str, #[case] after: &str) {
         assert_eq!(run(before, after), 0);
     }

@@ -43,11 +43,23 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         let new = after.flag(KEY);
         let (message, shown) = match new {
             Ok(Some(setting)) if setting.is_true() => continue,
-            Ok(Some(setting)) => ("authorization is on and would be off".to_owned(), setting.shown().to_owned()),
-            Ok(None) => ("authorization is on and would be off".to_owned(), "absent (false)".to_owned()),
-            Err(unknown) => (format!("authorization is on and would come from {unknown}"), "unknown".to_owned()),
+            Ok(Some(setting)) => (
+                "authorization is on and would be off".to_owned(),
+                setting.shown().to_owned(),
+            ),
+            Ok(None) => (
+                "authorization is on and would be off".to_owned(),
+                "absent (false)".to_owned(),
+            ),
+            Err(unknown) => (
+                format!("authorization is on and would come from {unknown}"),
+                "unknown".to_owned(),
+            ),
         };
-        let origin = new.ok().flatten().map_or(on.origin, |setting| setting.origin);
+        let origin = new
+            .ok()
+            .flatten()
+            .map_or(on.origin, |setting| setting.origin);
         findings
             .deny(message)
             .evidence(KEY, Some("true".into()), Some(shown), Some(origin))
@@ -71,8 +83,13 @@ mod tests {
     #[case("", "", false)]
     fn switching(#[case] before: &str, #[case] after: &str, #[case] found: bool) {
         let run = |value: &str| {
-            Fixture::cluster("2.4.17").user_yaml(&format!("common:\n  security:\n    authorizationEnabled: {value}\n"))
+            Fixture::cluster("2.4.17").user_yaml(&format!(
+                "common:\n  security:\n    authorizationEnabled: {value}\n"
+            ))
         };
-        assert_eq!(!judge(&RULE, Some(&run(before)), &run(after)).is_empty(), found);
+        assert_eq!(
+            !judge(&RULE, Some(&run(before)), &run(after)).is_empty(),
+            found
+        );
     }
 }

@@ -37,19 +37,30 @@ pub static RULE: Rule = Rule {
 };
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
-    let Some((before, after)) = upgrade.both() else { return };
-    if let Some(gone) = upgrade.deletes.filter(|object| object.kind == "PersistentVolumeClaim")
-        && let Some(claim) = before.claims.iter().find(|claim| claim.meta.object.name == gone.name)
+    let Some((before, after)) = upgrade.both() else {
+        return;
+    };
+    if let Some(gone) = upgrade
+        .deletes
+        .filter(|object| object.kind == "PersistentVolumeClaim")
+        && let Some(claim) = before
+            .claims
+            .iter()
+            .find(|claim| claim.meta.object.name == gone.name)
         && !before.is_stopped()
     {
         findings
-            .deny(format!("the claim {} would be deleted while {} runs", gone.name, before.name))
+            .deny(format!(
+                "the claim {} would be deleted while {} runs",
+                gone.name, before.name
+            ))
             .because("The volume is deleted with its claim, and with it the data of Milvus.")
             .object(&claim.meta)
             .fix("Stop or uninstall Milvus first, and keep a backup of the volume.");
     }
     let keeps = |component: &ComponentWorkload| !held_by(before, component).is_empty();
-    let has_volumes = before.components.iter().any(keeps) || before.dependencies.iter().any(Dependency::holds_data);
+    let has_volumes = before.components.iter().any(keeps)
+        || before.dependencies.iter().any(Dependency::holds_data);
     if has_volumes || !before.claims.is_empty() {
         findings.checked();
     } else {
@@ -57,32 +68,67 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     }
     for (old, new) in upgrade.changed_pairs() {
         let held = held_by(before, old);
-        let name = if old.component == Component::Standalone { "the standalone".to_owned() } else { old.component.to_string() };
-        if !compare(upgrade, &held, &new.workload, &|| new.milvus().collect(), &name, findings) {
+        let name = if old.component == Component::Standalone {
+            "the standalone".to_owned()
+        } else {
+            old.component.to_string()
+        };
+        if !compare(
+            upgrade,
+            &held,
+            &new.workload,
+            &|| new.milvus().collect(),
+            &name,
+            findings,
+        ) {
             uncovered((before, old), (after, new), &name, findings);
         }
         retention(&old.workload, &new.workload, &name, findings);
     }
     for (old, new) in upgrade.changed_dependencies() {
         let name = format!("{} {}", old.family, old.workload.meta.object.name);
-        let held = held(&old.workload, &old.workload.pod.containers.iter().collect::<Vec<_>>());
-        let said = compare(upgrade, &held, &new.workload, &|| new.workload.pod.containers.iter().collect(), &name, findings);
+        let held = held(
+            &old.workload,
+            &old.workload.pod.containers.iter().collect::<Vec<_>>(),
+        );
+        let said = compare(
+            upgrade,
+            &held,
+            &new.workload,
+            &|| new.workload.pod.containers.iter().collect(),
+            &name,
+            findings,
+        );
         if !said && runs_alike(&old.workload, &new.workload) {
             moved(&held, &new.workload, &name, findings);
         }
         retention(&old.workload, &new.workload, &name, findings);
     }
     for claim in &before.claims {
-        let shrunk = after.claims.iter().find(|other| other.meta.object.name == claim.meta.object.name).and_then(|other| {
-            let (old, new) = (claim.storage.as_deref()?, other.storage.as_deref()?);
-            (quantity(new)? < quantity(old)?).then(|| (other, old.to_owned(), new.to_owned()))
-        });
+        let shrunk = after
+            .claims
+            .iter()
+            .find(|other| other.meta.object.name == claim.meta.object.name)
+            .and_then(|other| {
+                let (old, new) = (claim.storage.as_deref()?, other.storage.as_deref()?);
+                (quantity(new)? < quantity(old)?).then(|| (other, old.to_owned(), new.to_owned()))
+            });
         if let Some((other, old, new)) = shrunk {
             findings
-                .deny(format!("the claim {} would shrink from {old} to {new}", claim.meta.object.name))
-                .because("Kubernetes refuses to shrink a claim, so the upgrade would fail half-way.")
+                .deny(format!(
+                    "the claim {} would shrink from {old} to {new}",
+                    claim.meta.object.name
+                ))
+                .because(
+                    "Kubernetes refuses to shrink a claim, so the upgrade would fail half-way.",
+                )
                 .object(&other.meta)
-                .evidence("storage", Some(old.clone()), Some(new), Some(&other.meta.origin))
+                .evidence(
+                    "storage",
+                    Some(old.clone()),
+                    Some(new),
+                    Some(&other.meta.origin),
+                )
                 .fix(format!("Keep the size at {old} or above."));
         }
     }
@@ -100,7 +146,12 @@ fn held_by(release: &Release, component: &ComponentWorkload) -> Vec<Held> {
         return all;
     }
     let data = data_of(release, component);
-    all.into_iter().filter(|(_, mounted)| data.iter().any(|(_, path, _)| below(mounted, path).is_some())).collect()
+    all.into_iter()
+        .filter(|(_, mounted)| {
+            data.iter()
+                .any(|(_, path, _)| below(mounted, path).is_some())
+        })
+        .collect()
 }
 
 /// The persistent places that containers mount, but for logs. Where the input shows no mount, the volumes of the pod count.
@@ -110,16 +161,31 @@ fn held(workload: &Workload, containers: &[&Container]) -> Vec<Held> {
         .flat_map(|container| persistent_mounts(workload, container))
         .filter(|(_, path)| !is_log(path))
         .collect();
-    if !mounts.is_empty() || containers.iter().any(|container| !container.mounts.is_empty()) {
+    if !mounts.is_empty()
+        || containers
+            .iter()
+            .any(|container| !container.mounts.is_empty())
+    {
         return mounts;
     }
-    let templates = workload.stateful.iter().flat_map(|set| &set.claim_templates).map(|template| template.name.as_str());
-    let names = workload.pod.volumes.iter().map(|volume| volume.name.as_str()).chain(templates);
+    let templates = workload
+        .stateful
+        .iter()
+        .flat_map(|set| &set.claim_templates)
+        .map(|template| template.name.as_str());
+    let names = workload
+        .pod
+        .volumes
+        .iter()
+        .map(|volume| volume.name.as_str())
+        .chain(templates);
     let whole = names.map(|name| {
         let (volume, path) = volume_of(workload, name);
         (VolumePlace { volume, path }, String::new())
     });
-    whole.filter(|(place, _)| place.volume.is_persistent()).collect()
+    whole
+        .filter(|(place, _)| place.volume.is_persistent())
+        .collect()
 }
 
 fn is_log(path: &str) -> bool {
@@ -146,7 +212,10 @@ fn compare<'a>(
             continue;
         }
         said.push(place);
-        let other = now.iter().find(|(_, at)| at == path).map(|(other, _)| other);
+        let other = now
+            .iter()
+            .find(|(_, at)| at == path)
+            .map(|(other, _)| other);
         let message = match other {
             Some(other) => format!("{what} would move from {place} to {other}"),
             None => format!("{what} would lose its {place}"),
@@ -155,7 +224,12 @@ fn compare<'a>(
         findings
             .deny(message)
             .object(&new.meta)
-            .evidence("volume", Some(place.to_string()), other.map(ToString::to_string), Some(&new.meta.origin))
+            .evidence(
+                "volume",
+                Some(place.to_string()),
+                other.map(ToString::to_string),
+                Some(&new.meta.origin),
+            )
             .remedy(upgrade.advice().keep_volumes(&object));
     }
     !said.is_empty()
@@ -171,14 +245,28 @@ fn uncovered(
 ) {
     let now = data_of(after, new);
     for (kind, path, place) in data_of(before, old) {
-        let other = now.iter().find(|(same_kind, same_path, _)| *same_kind == kind && *same_path == path);
-        let Some((_, _, other)) = other.filter(|_| place.volume.is_persistent()) else { continue };
+        let other = now
+            .iter()
+            .find(|(same_kind, same_path, _)| *same_kind == kind && *same_path == path);
+        let Some((_, _, other)) = other.filter(|_| place.volume.is_persistent()) else {
+            continue;
+        };
         if !other.volume.is_persistent() {
             findings
-                .deny(format!("{kind} of {what} under {path} would move from {place} to {}", other.volume))
+                .deny(format!(
+                    "{kind} of {what} under {path} would move from {place} to {}",
+                    other.volume
+                ))
                 .object(&new.workload.meta)
-                .evidence("mount", Some(place.to_string()), Some(other.volume.to_string()), Some(&new.workload.meta.origin))
-                .fix(format!("Keep the volume mounted where it is, so that {path} lies on it."));
+                .evidence(
+                    "mount",
+                    Some(place.to_string()),
+                    Some(other.volume.to_string()),
+                    Some(&new.workload.meta.origin),
+                )
+                .fix(format!(
+                    "Keep the volume mounted where it is, so that {path} lies on it."
+                ));
         }
     }
 }
@@ -189,7 +277,9 @@ fn moved(held: &[Held], new: &Workload, what: &str, findings: &mut Findings) {
         let is_there = |container: &Container| place_of(new, container, path) == *place;
         if !new.pod.containers.iter().any(is_there) {
             findings
-                .deny(format!("{what} would no longer find its {place} under {path}"))
+                .deny(format!(
+                    "{what} would no longer find its {place} under {path}"
+                ))
                 .object(&new.meta)
                 .evidence("mount", Some(path.clone()), None, Some(&new.meta.origin))
                 .fix("Keep the path at which the volume is mounted.");
@@ -200,33 +290,57 @@ fn moved(held: &[Held], new: &Workload, what: &str, findings: &mut Findings) {
 /// Whether the containers of two workloads run the same programs with the same variables.
 fn runs_alike(old: &Workload, new: &Workload) -> bool {
     let (old, new) = (&old.pod.containers, &new.pod.containers);
-    let is_same = |old: &Container, new: &Container| old.image == new.image && old.command == new.command && old.env == new.env;
+    let is_same = |old: &Container, new: &Container| {
+        old.image == new.image && old.command == new.command && old.env == new.env
+    };
     old.len() == new.len() && old.iter().zip(new).all(|(old, new)| is_same(old, new))
 }
 
 /// The data of a component by its configuration: what it is, its path, and where that lies.
-fn data_of(release: &Release, component: &ComponentWorkload) -> Vec<(&'static str, String, VolumePlace)> {
-    let is_own =
-        |located: &Located<'_>| release.components.get(located.component()).is_some_and(|own| std::ptr::eq(own, component));
+fn data_of(
+    release: &Release,
+    component: &ComponentWorkload,
+) -> Vec<(&'static str, String, VolumePlace)> {
+    let is_own = |located: &Located<'_>| {
+        release
+            .components
+            .get(located.component())
+            .is_some_and(|own| std::ptr::eq(own, component))
+    };
     let paths = release.located().filter(is_own).flat_map(|located| {
-        located.data_paths().into_iter().map(move |(kind, path)| (kind, normal_path(&path), located.place(&path)))
+        located
+            .data_paths()
+            .into_iter()
+            .map(move |(kind, path)| (kind, normal_path(&path), located.place(&path)))
     });
     paths.collect()
 }
 
 /// Claims that would be deleted with a StatefulSet or with the pods that are scaled away.
 fn retention(old: &Workload, new: &Workload, what: &str, findings: &mut Findings) {
-    let (Some(before), Some(after)) = (&old.stateful, &new.stateful) else { return };
+    let (Some(before), Some(after)) = (&old.stateful, &new.stateful) else {
+        return;
+    };
     if after.claim_templates.is_empty() {
         return;
     }
     let gained = [
-        ("is deleted", "whenDeleted", !before.retention.delete_with_set && after.retention.delete_with_set),
-        ("is scaled down", "whenScaled", !before.retention.delete_when_scaled && after.retention.delete_when_scaled),
+        (
+            "is deleted",
+            "whenDeleted",
+            !before.retention.delete_with_set && after.retention.delete_with_set,
+        ),
+        (
+            "is scaled down",
+            "whenScaled",
+            !before.retention.delete_when_scaled && after.retention.delete_when_scaled,
+        ),
     ];
     for (when, field, _) in gained.into_iter().filter(|(_, _, gained)| *gained) {
         findings
-            .deny(format!("the claims of {what} would be deleted when it {when}"))
+            .deny(format!(
+                "the claims of {what} would be deleted when it {when}"
+            ))
             .because("The volumes are deleted with their claims, and with them the data.")
             .object(&new.meta)
             .evidence(
@@ -235,12 +349,18 @@ fn retention(old: &Workload, new: &Workload, what: &str, findings: &mut Findings
                 Some("Delete".into()),
                 Some(&new.meta.origin),
             )
-            .fix(format!("Keep persistentVolumeClaimRetentionPolicy.{field}: Retain."));
+            .fix(format!(
+                "Keep persistentVolumeClaimRetentionPolicy.{field}: Retain."
+            ));
     }
     let (had, wants) = (old.wanted_replicas(), new.wanted_replicas());
     if after.retention.delete_when_scaled && wants < had {
         let count = had - wants;
-        let claims = if count == 1 { "1 pod's claims".to_owned() } else { format!("the claims of {count} pods") };
+        let claims = if count == 1 {
+            "1 pod's claims".to_owned()
+        } else {
+            format!("the claims of {count} pods")
+        };
         findings
             .deny(format!("{claims} of {what} would be deleted: it goes from {had} to {wants} with whenScaled: Delete"))
             .because("The volumes are deleted with their claims, and with them the data.")
@@ -252,7 +372,9 @@ fn retention(old: &Workload, new: &Workload, what: &str, findings: &mut Findings
 
 /// A Kubernetes quantity in bytes, as far as storage sizes are written.
 fn quantity(text: &str) -> Option<u128> {
-    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
     let number: f64 = text[..digits].parse().ok()?;
     let factor: f64 = match &text[digits..] {
         "" => 1.0,
@@ -268,7 +390,11 @@ fn quantity(text: &str) -> Option<u128> {
         "Pi" => 1024.0 * 1024.0 * 1024.0 * 1024.0 * 1024.0,
         _ => return None,
     };
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "sizes are positive and far below the limit")]
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "sizes are positive and far below the limit"
+    )]
     Some((number * factor) as u128)
 }
 
@@ -283,25 +409,46 @@ mod tests {
     };
 
     fn with_claim(claim: &str) -> Fixture {
-        with_volume(&format!("persistentVolumeClaim: {{claimName: {claim}}}"), "mountPath: /var/lib/milvus")
+        with_volume(
+            &format!("persistentVolumeClaim: {{claimName: {claim}}}"),
+            "mountPath: /var/lib/milvus",
+        )
     }
 
     fn with_volume(source: &str, mount: &str) -> Fixture {
         Fixture::standalone("2.4.17")
-            .pod(Standalone, &format!("volumes:\n  - name: milvus-data-disk\n    {source}"))
-            .container(Standalone, &format!("volumeMounts:\n  - {{name: milvus-data-disk, {mount}}}"))
+            .pod(
+                Standalone,
+                &format!("volumes:\n  - name: milvus-data-disk\n    {source}"),
+            )
+            .container(
+                Standalone,
+                &format!("volumeMounts:\n  - {{name: milvus-data-disk, {mount}}}"),
+            )
     }
 
     #[rstest]
-    #[case("hostPath: {path: /a}", "hostPath: {path: /b}", "would move from /a on the node to /b on the node")]
-    #[case("hostPath: {path: /a}", "emptyDir: {}", "would lose its /a on the node")]
+    #[case(
+        "hostPath: {path: /a}",
+        "hostPath: {path: /b}",
+        "would move from /a on the node to /b on the node"
+    )]
+    #[case(
+        "hostPath: {path: /a}",
+        "emptyDir: {}",
+        "would lose its /a on the node"
+    )]
     #[case("hostPath: {path: /a}", "hostPath: {path: /a/}", "")]
     #[case(
         "nfs: {server: s, path: /a}",
         "nfs: {server: s, path: /b}",
         "would move from the volume nfs server=s path=/a to the volume nfs server=s path=/b"
     )]
-    #[case("persistentVolumeClaim: {claimName: c}", "hostPath: {path: /a}", "would move from volume claim c to /a on the node")]
+    #[case(
+        "persistentVolumeClaim: {claimName: c}",
+        "hostPath: {path: /a}",
+        "would move from volume claim c to /a on the node"
+    )]
     #[case("emptyDir: {}", "persistentVolumeClaim: {claimName: c}", "")]
     fn volumes_of_every_kind(#[case] before: &str, #[case] after: &str, #[case] expected: &str) {
         let run = |source| with_volume(source, "mountPath: /var/lib/milvus");
@@ -315,10 +462,26 @@ mod tests {
 
     #[rstest]
     #[case("mountPath: /var/lib/other", "", 1)]
-    #[case("mountPath: /var/lib/milvus", "  - {name: tmp, mountPath: /var/lib/milvus/rdb_data}", 1)]
-    #[case("mountPath: /var/lib/milvus", "  - {name: tmp, mountPath: /var/lib}", 0)]
-    #[case("mountPath: /var/lib/milvus/", "  - {name: tmp, mountPath: /var/lib/milvus/cache}", 0)]
-    fn a_volume_that_no_longer_holds_the_path_is_lost(#[case] mount: &str, #[case] more: &str, #[case] found: usize) {
+    #[case(
+        "mountPath: /var/lib/milvus",
+        "  - {name: tmp, mountPath: /var/lib/milvus/rdb_data}",
+        1
+    )]
+    #[case(
+        "mountPath: /var/lib/milvus",
+        "  - {name: tmp, mountPath: /var/lib}",
+        0
+    )]
+    #[case(
+        "mountPath: /var/lib/milvus/",
+        "  - {name: tmp, mountPath: /var/lib/milvus/cache}",
+        0
+    )]
+    fn a_volume_that_no_longer_holds_the_path_is_lost(
+        #[case] mount: &str,
+        #[case] more: &str,
+        #[case] found: usize,
+    ) {
         let run = |mount: &str, more: &str| {
             Fixture::standalone("2.4.17")
                 .default_yaml("mq: {type: rocksmq}\n")
@@ -340,28 +503,61 @@ mod tests {
     #[case("etcd:3.5.5", "/bitnami/etcd", 0)]
     #[case("etcd:3.5.5", "/elsewhere", 1)]
     #[case("etcd:3.5.18", "/elsewhere", 0)]
-    fn a_dependency_keeps_the_path_of_its_volume(#[case] image: &str, #[case] path: &str, #[case] found: usize) {
+    fn a_dependency_keeps_the_path_of_its_volume(
+        #[case] image: &str,
+        #[case] path: &str,
+        #[case] found: usize,
+    ) {
         let etcd = |image: &str, path: &str| {
             Fixture::cluster("2.4.17").object(&format!(
                 "apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {{name: my-release-etcd}}\nspec:\n  selector:\n    matchLabels: {{app.kubernetes.io/name: etcd, app.kubernetes.io/instance: my-release}}\n  template:\n    spec:\n      containers: [{{name: etcd, image: \"milvusdb/{image}\", volumeMounts: [{{name: data, mountPath: {path}}}]}}]\n  volumeClaimTemplates:\n    - metadata: {{name: data}}\n"
             ))
         };
-        assert_eq!(judge(&RULE, Some(&etcd("etcd:3.5.5", "/bitnami/etcd")), &etcd(image, path)).len(), found);
+        assert_eq!(
+            judge(
+                &RULE,
+                Some(&etcd("etcd:3.5.5", "/bitnami/etcd")),
+                &etcd(image, path)
+            )
+            .len(),
+            found
+        );
     }
 
     #[test]
     fn the_way_to_the_same_files_does_not_matter() {
         let run = |source, mount| with_volume(source, mount);
-        let before = run("hostPath: {path: /srv/milvus}", "mountPath: /var/lib/milvus");
-        let after = run("hostPath: {path: /srv}", "mountPath: /var/lib/milvus, subPath: milvus");
+        let before = run(
+            "hostPath: {path: /srv/milvus}",
+            "mountPath: /var/lib/milvus",
+        );
+        let after = run(
+            "hostPath: {path: /srv}",
+            "mountPath: /var/lib/milvus, subPath: milvus",
+        );
         assert!(judge(&RULE, Some(&before), &after).is_empty());
-        let other = run("hostPath: {path: /srv}", "mountPath: /var/lib/milvus, subPath: other");
+        let other = run(
+            "hostPath: {path: /srv}",
+            "mountPath: /var/lib/milvus, subPath: other",
+        );
         assert_eq!(judge(&RULE, Some(&before), &other).len(), 1);
     }
 
     #[rstest]
-    #[case(1, "", 1, "persistentVolumeClaimRetentionPolicy: {whenScaled: Delete}", 1)]
-    #[case(1, "", 1, "persistentVolumeClaimRetentionPolicy: {whenDeleted: Delete}", 1)]
+    #[case(
+        1,
+        "",
+        1,
+        "persistentVolumeClaimRetentionPolicy: {whenScaled: Delete}",
+        1
+    )]
+    #[case(
+        1,
+        "",
+        1,
+        "persistentVolumeClaimRetentionPolicy: {whenDeleted: Delete}",
+        1
+    )]
     #[case(
         3,
         "persistentVolumeClaimRetentionPolicy: {whenScaled: Delete}",
@@ -370,22 +566,51 @@ mod tests {
         1
     )]
     #[case(3, "", 1, "", 0)]
-    #[case(1, "persistentVolumeClaimRetentionPolicy: {whenDeleted: Delete}", 1, "", 0)]
-    fn retention_policies(#[case] had: i64, #[case] before: &str, #[case] wants: i64, #[case] after: &str, #[case] found: usize) {
+    #[case(
+        1,
+        "persistentVolumeClaimRetentionPolicy: {whenDeleted: Delete}",
+        1,
+        "",
+        0
+    )]
+    fn retention_policies(
+        #[case] had: i64,
+        #[case] before: &str,
+        #[case] wants: i64,
+        #[case] after: &str,
+        #[case] found: usize,
+    ) {
         let etcd = |replicas: i64, policy: &str| {
             Fixture::cluster("2.4.17").object(&format!(
                 "apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {{name: my-release-etcd}}\nspec:\n  replicas: {replicas}\n  {policy}\n  selector:\n    matchLabels: {{app.kubernetes.io/name: etcd, app.kubernetes.io/instance: my-release}}\n  template:\n    spec:\n      containers: [{{name: etcd, image: \"milvusdb/etcd:3.5.5-r2\"}}]\n  volumeClaimTemplates:\n    - metadata: {{name: data}}\n"
             ))
         };
-        assert_eq!(judge(&RULE, Some(&etcd(had, before)), &etcd(wants, after)).len(), found);
+        assert_eq!(
+            judge(&RULE, Some(&etcd(had, before)), &etcd(wants, after)).len(),
+            found
+        );
     }
 
     #[test]
     fn a_standalone_without_its_volume_is_denied() {
-        let findings = judge(&RULE, Some(&with_claim("my-release-milvus")), &Fixture::standalone("2.4.24"));
-        assert_eq!(findings[0].message, "the standalone would lose its volume claim my-release-milvus");
-        let findings = judge(&RULE, Some(&with_claim("my-release-milvus")), &with_claim("other"));
-        assert_eq!(findings[0].message, "the standalone would move from volume claim my-release-milvus to volume claim other");
+        let findings = judge(
+            &RULE,
+            Some(&with_claim("my-release-milvus")),
+            &Fixture::standalone("2.4.24"),
+        );
+        assert_eq!(
+            findings[0].message,
+            "the standalone would lose its volume claim my-release-milvus"
+        );
+        let findings = judge(
+            &RULE,
+            Some(&with_claim("my-release-milvus")),
+            &with_claim("other"),
+        );
+        assert_eq!(
+            findings[0].message,
+            "the standalone would move from volume claim my-release-milvus to volume claim other"
+        );
     }
 
     #[test]
@@ -393,7 +618,11 @@ mod tests {
         let etcd = |claims: bool| {
             let yaml = format!(
                 "apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {{name: my-release-etcd}}\nspec:\n  selector:\n    matchLabels: {{app.kubernetes.io/name: etcd, app.kubernetes.io/instance: my-release}}\n  template:\n    spec:\n      containers: [{{name: etcd, image: \"milvusdb/etcd:3.5.5-r2\"}}]\n{}",
-                if claims { "  volumeClaimTemplates:\n    - metadata: {name: data}\n" } else { "" }
+                if claims {
+                    "  volumeClaimTemplates:\n    - metadata: {name: data}\n"
+                } else {
+                    ""
+                }
             );
             Fixture::cluster("2.4.17").object(&yaml)
         };
@@ -404,10 +633,23 @@ mod tests {
 
     #[test]
     fn the_same_claim_and_log_volumes_are_fine() {
-        assert!(judge(&RULE, Some(&with_claim("my-release-milvus")), &with_claim("my-release-milvus")).is_empty());
+        assert!(
+            judge(
+                &RULE,
+                Some(&with_claim("my-release-milvus")),
+                &with_claim("my-release-milvus")
+            )
+            .is_empty()
+        );
         let logs = Fixture::standalone("2.4.17")
-            .container(Standalone, "volumeMounts:\n  - {name: disk, mountPath: /milvus/logs}")
-            .pod(Standalone, "volumes:\n  - name: disk\n    persistentVolumeClaim: {claimName: logs}");
+            .container(
+                Standalone,
+                "volumeMounts:\n  - {name: disk, mountPath: /milvus/logs}",
+            )
+            .pod(
+                Standalone,
+                "volumes:\n  - name: disk\n    persistentVolumeClaim: {claimName: logs}",
+            );
         assert!(judge(&RULE, Some(&logs), &Fixture::standalone("2.4.24")).is_empty());
     }
 

@@ -27,19 +27,41 @@ pub static RULE: Rule = Rule {
 const SHOWN: usize = 5;
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
-    let Some((before, after)) = upgrade.both() else { return };
+    let Some((before, after)) = upgrade.both() else {
+        return;
+    };
     findings.checked();
-    let changes = [after.config.file_changes(&before.config), before.config.file_changes(&after.config)];
-    let mut keys: Vec<&str> = changes.iter().flatten().map(|setting| setting.key).collect();
+    let changes = [
+        after.config.file_changes(&before.config),
+        before.config.file_changes(&after.config),
+    ];
+    let mut keys: Vec<&str> = changes
+        .iter()
+        .flatten()
+        .map(|setting| setting.key)
+        .collect();
     if keys.is_empty() {
         return;
     }
     keys.sort_unstable();
     keys.dedup();
-    let shown = keys.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", ");
+    let shown = keys
+        .iter()
+        .take(SHOWN)
+        .copied()
+        .collect::<Vec<_>>()
+        .join(", ");
     let rest = keys.len().saturating_sub(SHOWN);
-    let rest = if rest == 0 { String::new() } else { format!(" and {rest} more") };
-    let change = if keys.len() == 1 { "1 setting changes".to_owned() } else { format!("{} settings change", keys.len()) };
+    let rest = if rest == 0 {
+        String::new()
+    } else {
+        format!(" and {rest} more")
+    };
+    let change = if keys.len() == 1 {
+        "1 setting changes".to_owned()
+    } else {
+        format!("{} settings change", keys.len())
+    };
     let restart = match after.components.len() {
         1 => "the workload of Milvus restarts".to_owned(),
         many => format!("all {many} workloads of Milvus restart"),
@@ -55,8 +77,15 @@ mod tests {
     #[test]
     fn one_setting_restarts_all() {
         let run = |yaml: &str| Fixture::cluster("2.4.5").default_yaml(yaml);
-        let findings = judge(&RULE, Some(&run("proxy: {maxTaskNum: 1}")), &run("proxy: {maxTaskNum: 2}"));
-        assert_eq!(findings[0].message, "1 setting changes (proxy.maxTaskNum), so all 8 workloads of Milvus restart");
+        let findings = judge(
+            &RULE,
+            Some(&run("proxy: {maxTaskNum: 1}")),
+            &run("proxy: {maxTaskNum: 2}"),
+        );
+        assert_eq!(
+            findings[0].message,
+            "1 setting changes (proxy.maxTaskNum), so all 8 workloads of Milvus restart"
+        );
         assert!(judge(&RULE, Some(&run("a: 1\nb: 2")), &run("b: 2\na: 1")).is_empty());
     }
 }

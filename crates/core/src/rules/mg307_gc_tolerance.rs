@@ -24,25 +24,48 @@ pub static RULE: Rule = Rule {
 };
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
-    let Some((before, after)) = upgrade.both() else { return };
+    let Some((before, after)) = upgrade.both() else {
+        return;
+    };
     findings.not_applicable("the configuration sets no tolerance of garbage collection");
-    for fact in upgrade.catalogue.settings.iter().filter(|fact| fact.rule.as_deref() == Some(RULE.id)) {
-        let seconds = |config: &EffectiveConfig| -> Option<f64> { config.value(&fact.key)?.parse().ok() };
-        if let Some(unknown) = before.config.unknown(&fact.key).or_else(|| after.config.unknown(&fact.key)) {
+    for fact in upgrade
+        .catalogue
+        .settings
+        .iter()
+        .filter(|fact| fact.rule.as_deref() == Some(RULE.id))
+    {
+        let seconds =
+            |config: &EffectiveConfig| -> Option<f64> { config.value(&fact.key)?.parse().ok() };
+        if let Some(unknown) = before
+            .config
+            .unknown(&fact.key)
+            .or_else(|| after.config.unknown(&fact.key))
+        {
             findings.not_evaluated(guarded_settings::not_known(&fact.key, unknown));
             return;
         }
-        let default: Option<f64> = fact.default.as_ref().and_then(|default| default.parse().ok());
+        let default: Option<f64> = fact
+            .default
+            .as_ref()
+            .and_then(|default| default.parse().ok());
         // Only what is written counts: defaults of the image differ between versions in ways no file shows.
-        let (Some(old), Some(new)) = (seconds(&before.config).or(default), seconds(&after.config)) else { continue };
+        let (Some(old), Some(new)) = (seconds(&before.config).or(default), seconds(&after.config))
+        else {
+            continue;
+        };
         findings.checked();
         if new < old {
             let (old, new) = (old.to_string(), new.to_string());
-            findings.warn(format!("{} would be shortened from {old} s to {new} s", fact.key)).setting(
-                &fact.key,
-                (&old, before.config.get(&fact.key)),
-                (&new, after.config.get(&fact.key)),
-            );
+            findings
+                .warn(format!(
+                    "{} would be shortened from {old} s to {new} s",
+                    fact.key
+                ))
+                .setting(
+                    &fact.key,
+                    (&old, before.config.get(&fact.key)),
+                    (&new, after.config.get(&fact.key)),
+                );
         }
     }
 }
@@ -61,7 +84,9 @@ mod tests {
     #[case("missingTolerance: 86400", "missingTolerance: 86400", 0)]
     #[case("missingTolerance: 86400", "interval: 3600", 0)]
     fn tolerances(#[case] before: &str, #[case] after: &str, #[case] found: usize) {
-        let run = |line: &str| Fixture::cluster("2.4.5").default_yaml(&format!("dataCoord:\n  gc:\n    {line}\n"));
+        let run = |line: &str| {
+            Fixture::cluster("2.4.5").default_yaml(&format!("dataCoord:\n  gc:\n    {line}\n"))
+        };
         assert_eq!(judge(&RULE, Some(&run(before)), &run(after)).len(), found);
     }
 }

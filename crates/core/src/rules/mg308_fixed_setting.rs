@@ -21,25 +21,42 @@ pub static RULE: Rule = Rule {
     why: "Collections and indexes were made with the old value. They do not adapt to a new value.",
     example: "rootCoord.dmlChannelNum is lowered from 16 to 8 while collections use channels 8 to 15.",
     fix: "Keep the value. Change it only in a new installation, and move the data with milvus-backup.",
-    sources: &["milvus#38412", "milvus#48470", "Milvus release notes 3.0", "milvus immutable_audit_test.go"],
+    sources: &[
+        "milvus#38412",
+        "milvus#48470",
+        "Milvus release notes 3.0",
+        "milvus immutable_audit_test.go",
+    ],
     check,
 };
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     guarded_settings::compare(upgrade, RULE.id, findings);
     for row in guarded_settings::rows(upgrade, RULE.id) {
-        let Some((crossing, (from, to))) = row.crossing.as_ref().zip(upgrade.versions()) else { continue };
+        let Some((crossing, (from, to))) = row.crossing.as_ref().zip(upgrade.versions()) else {
+            continue;
+        };
         if !crossing.from.contains(from.version) || !crossing.to.contains(to.version) {
             continue;
         }
         let is_default = |value: &Effective<'_>| match value {
-            Effective::Known(value, _) => row.default.as_ref().is_some_and(|default| value.to_string() == *default),
+            Effective::Known(value, _) => row
+                .default
+                .as_ref()
+                .is_some_and(|default| value.to_string() == *default),
             Effective::Unknown(_) => true,
         };
-        let on = upgrade.after.located().map(|located| located.effective(row)).find(|value| !is_default(value));
+        let on = upgrade
+            .after
+            .located()
+            .map(|located| located.effective(row))
+            .find(|value| !is_default(value));
         if let Some(value) = on {
             findings
-                .warn(format!("{} is {value}, and the version goes from {from} to {to}", row.key))
+                .warn(format!(
+                    "{} is {value}, and the version goes from {from} to {to}",
+                    row.key
+                ))
                 .because(format!("{}.", crossing.effect))
                 .fix("Read the linked report, and try the upgrade on a copy first.");
         }
@@ -56,8 +73,16 @@ mod tests {
     #[rstest]
     #[case("rootCoord: {dmlChannelNum: 16}", "rootCoord: {dmlChannelNum: 8}", 1)]
     #[case("rootCoord: {dmlChannelNum: 16}", "a: 1", 0)]
-    #[case("common: {preCreatedTopic: {enabled: true}}", "common: {preCreatedTopic: {enabled: false}}", 1)]
-    #[case("common: {storage: {useLoonFFI: false}}", "common: {storage: {useLoonFFI: true}}", 1)]
+    #[case(
+        "common: {preCreatedTopic: {enabled: true}}",
+        "common: {preCreatedTopic: {enabled: false}}",
+        1
+    )]
+    #[case(
+        "common: {storage: {useLoonFFI: false}}",
+        "common: {storage: {useLoonFFI: true}}",
+        1
+    )]
     #[case("log: {level: info}", "log: {level: debug}", 0)]
     fn settings(#[case] before: &str, #[case] after: &str, #[case] found: usize) {
         let run = |yaml: &str| Fixture::cluster("2.4.17").default_yaml(yaml);
@@ -75,8 +100,9 @@ mod tests {
         #[case] found: usize,
     ) {
         let run = |version: &str| {
-            Fixture::cluster(version)
-                .default_yaml(&format!("mq: {{type: kafka}}\ncommon: {{preCreatedTopic: {{enabled: {value}}}}}\n"))
+            Fixture::cluster(version).default_yaml(&format!(
+                "mq: {{type: kafka}}\ncommon: {{preCreatedTopic: {{enabled: {value}}}}}\n"
+            ))
         };
         assert_eq!(judge(&RULE, Some(&run(from)), &run(to)).len(), found);
     }

@@ -27,12 +27,17 @@ pub static RULE: Rule = Rule {
 };
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
-    let Some((before, after)) = upgrade.both() else { return };
+    let Some((before, after)) = upgrade.both() else {
+        return;
+    };
     if upgrade.deletes.is_some() && before.is_stopped() {
         findings.not_applicable("Milvus is stopped");
         return;
     }
-    let held = before.dependencies.iter().any(crate::milvus::dependency::Dependency::holds_data);
+    let held = before
+        .dependencies
+        .iter()
+        .any(crate::milvus::dependency::Dependency::holds_data);
     if held || after.families().into_iter().any(Family::is_queue) {
         findings.checked();
     } else {
@@ -42,10 +47,19 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         let gone: Vec<_> = before
             .dependencies_of(family)
             .filter(|old| old.holds_data())
-            .filter(|old| !after.dependencies.iter().any(|new| new.workload.meta.object.name == old.workload.meta.object.name))
+            .filter(|old| {
+                !after
+                    .dependencies
+                    .iter()
+                    .any(|new| new.workload.meta.object.name == old.workload.meta.object.name)
+            })
             .collect();
         let Some(first) = gone.first() else { continue };
-        let names = gone.iter().map(|old| old.workload.meta.object.name.as_str()).collect::<Vec<_>>().join(", ");
+        let names = gone
+            .iter()
+            .map(|old| old.workload.meta.object.name.as_str())
+            .collect::<Vec<_>>()
+            .join(", ");
         findings
             .deny(format!("{family} would be removed ({names})"))
             .object(&first.workload.meta)
@@ -59,11 +73,17 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             });
     }
     let had_queue = before.families().into_iter().any(Family::is_queue);
-    for family in after.families().into_iter().filter(|family| family.is_queue()) {
+    for family in after
+        .families()
+        .into_iter()
+        .filter(|family| family.is_queue())
+    {
         if before.dependencies_of(family).next().is_some() {
             continue;
         }
-        let Some(first) = after.dependencies_of(family).next() else { continue };
+        let Some(first) = after.dependencies_of(family).next() else {
+            continue;
+        };
         // The queue that Milvus is configured for may well be installed after it.
         if before.has_config() && is_meant(before, family) {
             continue;
@@ -71,7 +91,11 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         if !before.has_config() && !had_queue && has_never_run(upgrade, before) {
             continue;
         }
-        let beside = if had_queue { "in addition to the queue that runs" } else { "where none ran in the release" };
+        let beside = if had_queue {
+            "in addition to the queue that runs"
+        } else {
+            "where none ran in the release"
+        };
         findings
             .deny(format!("{family} would appear {beside}"))
             .because("At best, an unwanted queue only uses resources. At worst, Milvus connects to it and starts without its messages.")
@@ -84,8 +108,17 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
 /// Whether nothing of the release was ever available: a tool that installs object by object is not through yet.
 fn has_never_run(upgrade: &Upgrade<'_>, before: &Release) -> bool {
     let facts = upgrade.facts;
-    let mut rollouts = facts.rollouts.iter().flatten().filter(|rollout| rollout.release == before.name).peekable();
-    let has_settled = facts.settled.iter().flatten().any(|settled| settled.release == before.name);
+    let mut rollouts = facts
+        .rollouts
+        .iter()
+        .flatten()
+        .filter(|rollout| rollout.release == before.name)
+        .peekable();
+    let has_settled = facts
+        .settled
+        .iter()
+        .flatten()
+        .any(|settled| settled.release == before.name);
     rollouts.peek().is_some() && rollouts.all(|rollout| !rollout.ever_available) && !has_settled
 }
 
@@ -97,7 +130,13 @@ fn is_meant(before: &Release, family: Family) -> bool {
         _ => return false,
     };
     let own = format!("{}-", before.name);
-    before.queue().endpoints.value.iter().map(ToString::to_string).any(|host| host.starts_with(&own) && host.contains(word))
+    before
+        .queue()
+        .endpoints
+        .value
+        .iter()
+        .map(ToString::to_string)
+        .any(|host| host.starts_with(&own) && host.contains(word))
 }
 
 #[cfg(test)]
@@ -106,15 +145,25 @@ mod tests {
     use crate::rules::testing::{Fixture, judge};
 
     fn v2(fixture: Fixture) -> Fixture {
-        fixture.stateful_set("my-release-pulsar-bookie", "app: pulsar", "apachepulsar/pulsar:2.9.5")
+        fixture.stateful_set(
+            "my-release-pulsar-bookie",
+            "app: pulsar",
+            "apachepulsar/pulsar:2.9.5",
+        )
     }
 
     #[test]
     fn pulsar_v2_replaced_by_v3_is_denied_twice() {
-        let after =
-            Fixture::cluster("2.5.5").stateful_set("my-release-pulsarv3-bookie", "app: pulsarv3", "apachepulsar/pulsar:3.0.7");
+        let after = Fixture::cluster("2.5.5").stateful_set(
+            "my-release-pulsarv3-bookie",
+            "app: pulsarv3",
+            "apachepulsar/pulsar:3.0.7",
+        );
         let findings = judge(&RULE, Some(&v2(Fixture::cluster("2.4.17"))), &after);
-        let messages: Vec<_> = findings.iter().map(|finding| finding.message.as_str()).collect();
+        let messages: Vec<_> = findings
+            .iter()
+            .map(|finding| finding.message.as_str())
+            .collect();
         assert_eq!(
             messages,
             [
@@ -126,19 +175,34 @@ mod tests {
 
     #[test]
     fn an_unwanted_pulsar_beside_kafka_is_denied() {
-        let kafka =
-            |fixture: Fixture| fixture.stateful_set("my-release-kafka", "app.kubernetes.io/name: kafka", "bitnami/kafka:3.1.0");
+        let kafka = |fixture: Fixture| {
+            fixture.stateful_set(
+                "my-release-kafka",
+                "app.kubernetes.io/name: kafka",
+                "bitnami/kafka:3.1.0",
+            )
+        };
         let after = kafka(Fixture::cluster("2.5.5")).stateful_set(
             "my-release-pulsarv3-bookie",
             "app: pulsarv3",
             "apachepulsar/pulsar:3.0.7",
         );
-        assert_eq!(judge(&RULE, Some(&kafka(Fixture::cluster("2.4.17"))), &after).len(), 1);
+        assert_eq!(
+            judge(&RULE, Some(&kafka(Fixture::cluster("2.4.17"))), &after).len(),
+            1
+        );
     }
 
     #[test]
     fn what_stays_and_what_holds_no_data_is_fine() {
-        assert!(judge(&RULE, Some(&v2(Fixture::cluster("2.4.17"))), &v2(Fixture::cluster("2.4.24"))).is_empty());
+        assert!(
+            judge(
+                &RULE,
+                Some(&v2(Fixture::cluster("2.4.17"))),
+                &v2(Fixture::cluster("2.4.24"))
+            )
+            .is_empty()
+        );
         let broker = "apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {name: my-release-pulsar-broker}\nspec:\n  selector:\n    matchLabels: {app: pulsar, release: my-release}\n  template:\n    spec:\n      containers: [{name: b, image: \"apachepulsar/pulsar:2.9.5\"}]\n";
         let before = v2(Fixture::cluster("2.4.17")).object(broker);
         assert!(judge(&RULE, Some(&before), &v2(Fixture::cluster("2.4.24"))).is_empty());
@@ -147,16 +211,27 @@ mod tests {
 
     #[test]
     fn a_silo_in_place_of_minio_starts_empty() {
-        let minio =
-            Fixture::cluster("2.6.11").stateful_set("my-release-minio", "app: minio", "minio/minio:RELEASE.2024-12-18T13-15-44Z");
+        let minio = Fixture::cluster("2.6.11").stateful_set(
+            "my-release-minio",
+            "app: minio",
+            "minio/minio:RELEASE.2024-12-18T13-15-44Z",
+        );
         let image = "pgsty/silo:RELEASE.2026-09-16T00-00-00Z";
         let other = Fixture::cluster("2.6.11").stateful_set("my-release-silo", "app: silo", image);
         let findings = judge(&RULE, Some(&minio), &other);
         assert_eq!(findings.len(), 1);
-        assert!(findings[0].fix.text.contains("mc mirror"), "{:?}", findings[0].fix);
         assert!(
-            judge(&RULE, Some(&minio), &Fixture::cluster("2.6.11").stateful_set("my-release-minio", "app: minio", image))
-                .is_empty()
+            findings[0].fix.text.contains("mc mirror"),
+            "{:?}",
+            findings[0].fix
+        );
+        assert!(
+            judge(
+                &RULE,
+                Some(&minio),
+                &Fixture::cluster("2.6.11").stateful_set("my-release-minio", "app: minio", image)
+            )
+            .is_empty()
         );
     }
 }

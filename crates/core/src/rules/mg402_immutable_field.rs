@@ -35,13 +35,19 @@ pub static RULE: Rule = Rule {
 };
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
-    let Some((before, after)) = upgrade.both() else { return };
-    let same_name = upgrade.pairs().any(|(old, new)| old.workload.meta.object.name == new.workload.meta.object.name);
+    let Some((before, after)) = upgrade.both() else {
+        return;
+    };
+    let same_name = upgrade
+        .pairs()
+        .any(|(old, new)| old.workload.meta.object.name == new.workload.meta.object.name);
     if same_name
-        || before
-            .dependencies
-            .iter()
-            .any(|old| after.dependencies.iter().any(|new| new.workload.meta.object == old.workload.meta.object))
+        || before.dependencies.iter().any(|old| {
+            after
+                .dependencies
+                .iter()
+                .any(|new| new.workload.meta.object == old.workload.meta.object)
+        })
     {
         findings.checked();
     } else {
@@ -53,26 +59,42 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             continue;
         }
         let same = |new: &&Arc<Workload>| {
-            new.meta.object.kind == old.meta.object.kind && new.meta.object.name == old.meta.object.name && !Arc::ptr_eq(new, old)
+            new.meta.object.kind == old.meta.object.kind
+                && new.meta.object.name == old.meta.object.name
+                && !Arc::ptr_eq(new, old)
         };
         if let Some(new) = workloads(after).find(same) {
             compare(upgrade, old, new, findings);
         }
     }
     for old in &before.claims {
-        if let Some(new) = after.claims.iter().find(|new| new.meta.object.name == old.meta.object.name) {
+        if let Some(new) = after
+            .claims
+            .iter()
+            .find(|new| new.meta.object.name == old.meta.object.name)
+        {
             compare_claims(old, new, findings);
         }
     }
 }
 
 fn workloads(release: &crate::milvus::Release) -> impl Iterator<Item = &Arc<Workload>> {
-    let dependencies = release.dependencies.iter().map(|dependency| &dependency.workload);
-    release.components.iter().map(|component| &component.workload).chain(dependencies)
+    let dependencies = release
+        .dependencies
+        .iter()
+        .map(|dependency| &dependency.workload);
+    release
+        .components
+        .iter()
+        .map(|component| &component.workload)
+        .chain(dependencies)
 }
 
 fn compare(upgrade: &Upgrade<'_>, old: &Workload, new: &Workload, findings: &mut Findings) {
-    let adds = old.selector.iter().all(|(key, value)| new.selector.get(key) == Some(value));
+    let adds = old
+        .selector
+        .iter()
+        .all(|(key, value)| new.selector.get(key) == Some(value));
     let mut refused = |field: &str, from: String, to: String| {
         let only_adds = field == "selector" && adds;
         findings
@@ -95,41 +117,63 @@ fn compare(upgrade: &Upgrade<'_>, old: &Workload, new: &Workload, findings: &mut
     if old.selector != new.selector && old.selector.iter().next().is_some() {
         refused("selector", labels(&old.selector), labels(&new.selector));
     }
-    let (Some(old), Some(new)) = (&old.stateful, &new.stateful) else { return };
+    let (Some(old), Some(new)) = (&old.stateful, &new.stateful) else {
+        return;
+    };
     if old.service_name != new.service_name {
-        refused("serviceName", shown(old.service_name.as_ref()), shown(new.service_name.as_ref()));
+        refused(
+            "serviceName",
+            shown(old.service_name.as_ref()),
+            shown(new.service_name.as_ref()),
+        );
     }
     if old.pod_management_policy != new.pod_management_policy {
-        refused("podManagementPolicy", old.pod_management_policy.clone(), new.pod_management_policy.clone());
+        refused(
+            "podManagementPolicy",
+            old.pod_management_policy.clone(),
+            new.pod_management_policy.clone(),
+        );
     }
     if old.claim_templates != new.claim_templates {
-        refused("volumeClaimTemplates", templates(&old.claim_templates), templates(&new.claim_templates));
+        refused(
+            "volumeClaimTemplates",
+            templates(&old.claim_templates),
+            templates(&new.claim_templates),
+        );
     }
 }
 
 /// A claim that the new manifest leaves open keeps what it has; one that the old manifest leaves open has what the cluster
 /// chose, which only the cluster knows.
 fn compare_claims(old: &Claim, new: &Claim, findings: &mut Findings) {
-    let keep =
-        "Keep the field as it is. To move the data to another kind of volume, create a new claim, stop Milvus and copy the data.";
+    let keep = "Keep the field as it is. To move the data to another kind of volume, create a new claim, stop Milvus and copy the data.";
     let name = &new.meta.object.name;
     let place = |finding: &mut Finding, field: &str, from: Option<String>, to: Option<String>| {
-        finding.object(&new.meta).evidence(field, from, to, Some(&new.meta.origin)).fix(keep);
+        finding
+            .object(&new.meta)
+            .evidence(field, from, to, Some(&new.meta.origin))
+            .fix(keep);
     };
-    for (field, from, to) in
-        [("storageClassName", &old.storage_class, &new.storage_class), ("volumeName", &old.volume_name, &new.volume_name)]
-    {
+    for (field, from, to) in [
+        ("storageClassName", &old.storage_class, &new.storage_class),
+        ("volumeName", &old.volume_name, &new.volume_name),
+    ] {
         match (from, to) {
             (Some(from), Some(to)) if from != to => {
-                let finding =
-                    findings.deny(format!("{field} of the claim {name} would change from {} to {}", quoted(from), quoted(to)));
+                let finding = findings.deny(format!(
+                    "{field} of the claim {name} would change from {} to {}",
+                    quoted(from),
+                    quoted(to)
+                ));
                 finding
                     .because("The field cannot change, so the API server refuses the update and the release ends half applied.");
                 place(finding, field, Some(from.clone()), Some(to.clone()));
             }
             (None, Some(to)) => {
-                let finding = findings
-                    .warn(format!("{field} of the claim {name} would be set to {}; what it has now is not known", quoted(to)));
+                let finding = findings.warn(format!(
+                    "{field} of the claim {name} would be set to {}; what it has now is not known",
+                    quoted(to)
+                ));
                 finding.because("The cluster fills the field when it makes the claim. If the cluster chose another value, it refuses this one.");
                 place(finding, field, None, Some(to.clone()));
             }
@@ -137,9 +181,15 @@ fn compare_claims(old: &Claim, new: &Claim, findings: &mut Findings) {
         }
     }
     let modes = |claim: &Claim| claim.access_modes.join(", ");
-    if !old.access_modes.is_empty() && !new.access_modes.is_empty() && old.access_modes != new.access_modes {
-        let finding =
-            findings.deny(format!("accessModes of the claim {name} would change from {} to {}", modes(old), modes(new)));
+    if !old.access_modes.is_empty()
+        && !new.access_modes.is_empty()
+        && old.access_modes != new.access_modes
+    {
+        let finding = findings.deny(format!(
+            "accessModes of the claim {name} would change from {} to {}",
+            modes(old),
+            modes(new)
+        ));
         finding.because("The field cannot change, so the API server refuses the update and the release ends half applied.");
         place(finding, "accessModes", Some(modes(old)), Some(modes(new)));
     }
@@ -150,14 +200,26 @@ fn quoted(text: &str) -> &str {
 }
 
 fn labels(labels: &Labels) -> String {
-    labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
+    labels
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect::<Vec<_>>()
+        .join(",")
 }
 
 fn templates(templates: &[ClaimTemplate]) -> String {
     let show = |template: &ClaimTemplate| {
-        let class = template.storage_class.as_deref().map(|class| format!(" of class {}", quoted(class))).unwrap_or_default();
+        let class = template
+            .storage_class
+            .as_deref()
+            .map(|class| format!(" of class {}", quoted(class)))
+            .unwrap_or_default();
         let modes = template.access_modes.join(" ");
-        format!("{} {} {modes}{class}", template.name, template.storage.as_deref().unwrap_or("?"))
+        format!(
+            "{} {} {modes}{class}",
+            template.name,
+            template.storage.as_deref().unwrap_or("?")
+        )
     };
     templates.iter().map(show).collect::<Vec<_>>().join(", ")
 }
@@ -188,11 +250,26 @@ mod tests {
     #[rstest]
     #[case("serviceName: a", "10Gi", "serviceName: b", "10Gi", 1)]
     #[case("serviceName: a", "10Gi", "serviceName: a", "20Gi", 1)]
-    #[case("podManagementPolicy: Parallel", "10Gi", "podManagementPolicy: OrderedReady", "10Gi", 1)]
+    #[case(
+        "podManagementPolicy: Parallel",
+        "10Gi",
+        "podManagementPolicy: OrderedReady",
+        "10Gi",
+        1
+    )]
     #[case("serviceName: a", "10Gi", "serviceName: a", "10Gi", 0)]
     #[case("podManagementPolicy: OrderedReady", "10Gi", "replicas: 3", "10Gi", 0)]
-    fn fields(#[case] before: &str, #[case] size: &str, #[case] after: &str, #[case] new_size: &str, #[case] found: usize) {
-        assert_eq!(judge(&RULE, Some(&etcd(before, size)), &etcd(after, new_size)).len(), found);
+    fn fields(
+        #[case] before: &str,
+        #[case] size: &str,
+        #[case] after: &str,
+        #[case] new_size: &str,
+        #[case] found: usize,
+    ) {
+        assert_eq!(
+            judge(&RULE, Some(&etcd(before, size)), &etcd(after, new_size)).len(),
+            found
+        );
     }
 
     fn milvus(kind: &str, selector: &str, rest: &str) -> Fixture {
@@ -207,10 +284,24 @@ mod tests {
     #[case("StatefulSet", ("", "  serviceName: a\n"), ("", "  serviceName: b\n"), 1)]
     #[case("StatefulSet", ("", ""), ("", "  volumeClaimTemplates: [{metadata: {name: data}, spec: {storageClassName: x}}]\n"), 1)]
     #[case("Deployment", (", tier: a", ""), (", tier: a", "  replicas: 2\n"), 0)]
-    fn workloads_of_milvus(#[case] kind: &str, #[case] before: (&str, &str), #[case] after: (&str, &str), #[case] found: usize) {
-        let findings = judge(&RULE, Some(&milvus(kind, before.0, before.1)), &milvus(kind, after.0, after.1));
+    fn workloads_of_milvus(
+        #[case] kind: &str,
+        #[case] before: (&str, &str),
+        #[case] after: (&str, &str),
+        #[case] found: usize,
+    ) {
+        let findings = judge(
+            &RULE,
+            Some(&milvus(kind, before.0, before.1)),
+            &milvus(kind, after.0, after.1),
+        );
         assert_eq!(findings.len(), found, "{findings:?}");
-        assert!(findings.iter().all(|finding| finding.message.contains(&format!("{kind}/own-standalone"))), "{findings:?}");
+        assert!(
+            findings
+                .iter()
+                .all(|finding| finding.message.contains(&format!("{kind}/own-standalone"))),
+            "{findings:?}"
+        );
     }
 
     #[test]
@@ -221,7 +312,10 @@ mod tests {
             ))
         };
         let findings = judge(&RULE, Some(&minio("")), &minio(", tier: a"));
-        assert_eq!(findings[0].message, "selector of Deployment/my-release-minio would change, which Kubernetes refuses");
+        assert_eq!(
+            findings[0].message,
+            "selector of Deployment/my-release-minio would change, which Kubernetes refuses"
+        );
     }
 
     #[rstest]
@@ -229,9 +323,21 @@ mod tests {
     #[case("storageClassName: gp2", "storageClassName: ''", Some(Severity::Deny))]
     #[case("storageClassName: gp2", "storageClassName: gp2", None)]
     #[case("storageClassName: gp2", "volumeMode: Filesystem", None)]
-    #[case("volumeMode: Filesystem", "storageClassName: gp3", Some(Severity::Warn))]
-    #[case("accessModes: [ReadWriteOnce]", "accessModes: [ReadWriteMany]", Some(Severity::Deny))]
-    #[case("accessModes: [ReadWriteOnce, ReadOnlyMany]", "accessModes: [ReadOnlyMany, ReadWriteOnce]", None)]
+    #[case(
+        "volumeMode: Filesystem",
+        "storageClassName: gp3",
+        Some(Severity::Warn)
+    )]
+    #[case(
+        "accessModes: [ReadWriteOnce]",
+        "accessModes: [ReadWriteMany]",
+        Some(Severity::Deny)
+    )]
+    #[case(
+        "accessModes: [ReadWriteOnce, ReadOnlyMany]",
+        "accessModes: [ReadOnlyMany, ReadWriteOnce]",
+        None
+    )]
     #[case("volumeName: pv-1", "volumeName: pv-2", Some(Severity::Deny))]
     #[case("volumeName: pv-1", "accessModes: [ReadWriteOnce]", None)]
     fn claims(#[case] before: &str, #[case] after: &str, #[case] expected: Option<Severity>) {
@@ -241,18 +347,27 @@ mod tests {
             ))
         };
         let findings = judge(&RULE, Some(&claim(before)), &claim(after));
-        assert_eq!(findings.iter().map(|finding| finding.severity).max(), expected, "{findings:?}");
+        assert_eq!(
+            findings.iter().map(|finding| finding.severity).max(),
+            expected,
+            "{findings:?}"
+        );
     }
 
     #[test]
     fn a_claim_of_any_name_counts_where_it_is_mounted() {
         let run = |class: &str, mounted: &str| {
-            let volume = format!("volumes:\n  - name: data\n    persistentVolumeClaim: {{claimName: {mounted}}}");
+            let volume = format!(
+                "volumes:\n  - name: data\n    persistentVolumeClaim: {{claimName: {mounted}}}"
+            );
             Fixture::standalone("2.5.16").pod(Component::Standalone, &volume).object(&format!(
                 "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {{name: vectors}}\nspec: {{storageClassName: {class}}}\n"
             ))
         };
-        assert_eq!(judge(&RULE, Some(&run("gp2", "vectors")), &run("gp3", "vectors")).len(), 1);
+        assert_eq!(
+            judge(&RULE, Some(&run("gp2", "vectors")), &run("gp3", "vectors")).len(),
+            1
+        );
         assert!(judge(&RULE, Some(&run("gp2", "other")), &run("gp3", "other")).is_empty());
     }
 }

@@ -31,14 +31,24 @@ pub static RULE: Rule = Rule {
     why: "Its files are written for the newer version, and the older one may refuse to start or misread them. An etcd can read only the data of the minor version directly below it.",
     example: "etcd goes from 3.5.25 to 3.7.2: it must pass 3.6 first.",
     fix: "Keep the dependency's image tag that runs, or upgrade through the versions one by one.",
-    sources: &["milvus#40706", "milvus#17647", "milvus#25321", "etcd documentation: upgrade policy", "k0smotron#1581"],
+    sources: &[
+        "milvus#40706",
+        "milvus#17647",
+        "milvus#25321",
+        "etcd documentation: upgrade policy",
+        "k0smotron#1581",
+    ],
     check,
 };
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let after = &upgrade.after.dependencies;
-    if upgrade.before.is_some_and(|before| before.dependencies.iter().any(|old| after.iter().any(|new| new.family == old.family)))
-    {
+    if upgrade.before.is_some_and(|before| {
+        before
+            .dependencies
+            .iter()
+            .any(|old| after.iter().any(|new| new.family == old.family))
+    }) {
         findings.checked();
     }
     let mut seen = Vec::new();
@@ -58,19 +68,35 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             let (from, to) = (Age::of(family, &was), Age::of(family, &is));
             let finding = match (from, to) {
                 (Some(from), Some(to)) => match from.compare(to) {
-                    Some(Ordering::Greater) => findings.deny(format!("{family} {name} would go down from {from} to {to}")),
+                    Some(Ordering::Greater) => {
+                        findings.deny(format!("{family} {name} would go down from {from} to {to}"))
+                    }
                     Some(Ordering::Equal) => continue,
                     Some(Ordering::Less) => {
-                        let Some(step) = skipped(family, from, to, &upgrade.catalogue.dependencies.etcd_lines) else { continue };
+                        let Some(step) =
+                            skipped(family, from, to, &upgrade.catalogue.dependencies.etcd_lines)
+                        else {
+                            continue;
+                        };
                         findings
                             .deny(format!("{family} {name} would go from {from} to {to} and skip {step}"))
                             .because("An etcd that skips a minor version cannot read its own data and does not start.")
                             .fix(format!("Move etcd to the latest release of {step} first, wait until every member is healthy, then continue."))
                     }
-                    None => unreadable(findings, old, "its tag before and its tag after count differently"),
+                    None => unreadable(
+                        findings,
+                        old,
+                        "its tag before and its tag after count differently",
+                    ),
                 },
-                (None, Some(_)) => unreadable(findings, old, &format!("the image that runs, {was}, names none")),
-                (Some(_), None) => unreadable(findings, old, &format!("the new image, {is}, names none")),
+                (None, Some(_)) => unreadable(
+                    findings,
+                    old,
+                    &format!("the image that runs, {was}, names none"),
+                ),
+                (Some(_), None) => {
+                    unreadable(findings, old, &format!("the new image, {is}, names none"))
+                }
                 (None, None) => unreadable(findings, old, "neither image names one"),
             };
             finding.object(&new.workload.meta).evidence(
@@ -83,7 +109,11 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     }
 }
 
-fn unreadable<'f>(findings: &'f mut Findings, old: &Dependency, why: &str) -> &'f mut super::Finding {
+fn unreadable<'f>(
+    findings: &'f mut Findings,
+    old: &Dependency,
+    why: &str,
+) -> &'f mut super::Finding {
     findings
         .warn(format!("the version of {} {} cannot be compared: {why}", old.family, old.workload.meta.object.name))
         .because("The change may take it down to an older version, or over one that it must not skip.")
@@ -95,10 +125,15 @@ fn paired<'a>(old: &'a Dependency, new: &'a Dependency) -> Vec<(&'a Container, &
     let (before, after) = (old.containers(), new.containers());
     let mut pairs = Vec::new();
     for (at, is) in after.iter().enumerate() {
-        let was = before.iter().find(|was| was.name == is.name).or_else(|| before.get(at));
+        let was = before
+            .iter()
+            .find(|was| was.name == is.name)
+            .or_else(|| before.get(at));
         let Some(was) = was.copied() else { continue };
         // Containers with one pair of images are one finding.
-        let known = pairs.iter().any(|(other, now): &(&Container, &Container)| other.image == was.image && now.image == is.image);
+        let known = pairs.iter().any(|(other, now): &(&Container, &Container)| {
+            other.image == was.image && now.image == is.image
+        });
         if !known {
             pairs.push((was, *is));
         }
@@ -140,7 +175,11 @@ impl Age {
             _ => tag,
         };
         let tag = match tag.split_once('-') {
-            Some(("2.11" | "2.12" | "2.13", rest)) if family == Family::Kafka && rest.contains('.') => rest,
+            Some(("2.11" | "2.12" | "2.13", rest))
+                if family == Family::Kafka && rest.contains('.') =>
+            {
+                rest
+            }
             _ => tag,
         };
         let head = tag.split(['-', '_', '+']).next()?;
@@ -153,14 +192,21 @@ impl Age {
         let mut parts = head.split('.');
         let (major, minor) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
         let line = Line { major, minor };
-        let confluent = matches!(family, Family::Kafka | Family::Zookeeper) && image.name().starts_with("cp-");
-        Some(if confluent { Self::Confluent(line) } else { Self::Line(line) })
+        let confluent =
+            matches!(family, Family::Kafka | Family::Zookeeper) && image.name().starts_with("cp-");
+        Some(if confluent {
+            Self::Confluent(line)
+        } else {
+            Self::Line(line)
+        })
     }
 
     /// `None` if the two count differently.
     fn compare(self, other: Self) -> Option<Ordering> {
         match (self, other) {
-            (Self::Line(one), Self::Line(two)) | (Self::Confluent(one), Self::Confluent(two)) => Some(one.cmp(&two)),
+            (Self::Line(one), Self::Line(two)) | (Self::Confluent(one), Self::Confluent(two)) => {
+                Some(one.cmp(&two))
+            }
             (Self::Day(..), Self::Day(..)) => Some(self.day().cmp(&other.day())),
             _ => None,
         }
@@ -193,11 +239,23 @@ fn numbers(text: &str, separator: char) -> Option<[u16; 3]> {
 
 /// The line of etcd that lies between two versions and must be passed. `None` if the step is allowed.
 fn skipped(family: Family, from: Age, to: Age, lines: &[Line]) -> Option<Line> {
-    let (Family::Etcd, Age::Line(from), Age::Line(to)) = (family, from, to) else { return None };
-    let above = Line { major: from.major, minor: from.minor.checked_add(1)? };
+    let (Family::Etcd, Age::Line(from), Age::Line(to)) = (family, from, to) else {
+        return None;
+    };
+    let above = Line {
+        major: from.major,
+        minor: from.minor.checked_add(1)?,
+    };
     // The table says which line is a major's last; of a major that it does not know, or beyond its last, only the target can.
     let is_known = lines.contains(&above);
-    let next = if is_known || to.major == from.major { above } else { Line { major: from.major.checked_add(1)?, minor: 0 } };
+    let next = if is_known || to.major == from.major {
+        above
+    } else {
+        Line {
+            major: from.major.checked_add(1)?,
+            minor: 0,
+        }
+    };
     (next < to).then_some(next)
 }
 
@@ -216,39 +274,159 @@ mod tests {
     const KAFKA: &str = "app.kubernetes.io/name: kafka";
 
     #[rstest]
-    #[case(ETCD, "milvusdb/etcd:3.5.14-r1", "milvusdb/etcd:3.4.20", Some("3.5 to 3.4"))]
-    #[case(ETCD, "docker.io/bitnami/etcd:3.5.18-debian-12-r1", "bitnami/etcd:3.4.30-debian-12-r0", Some("3.5 to 3.4"))]
-    #[case(ETCD, "quay.io/coreos/etcd:v3.5.25", "quay.io/coreos/etcd:v3.7.2", Some("skip 3.6"))]
-    #[case(ETCD, "quay.io/coreos/etcd:v3.4.1", "quay.io/coreos/etcd:v3.7.2", Some("skip 3.5"))]
-    #[case(ETCD, "quay.io/coreos/etcd:v2.3.8", "quay.io/coreos/etcd:v3.1.0", Some("skip 3.0"))]
-    #[case(ETCD, "quay.io/coreos/etcd:v2.2.5", "quay.io/coreos/etcd:v3.0.0", Some("skip 2.3"))]
-    #[case(ETCD, "quay.io/coreos/etcd:v3.5.25", "quay.io/coreos/etcd:v4.0.0", Some("skip 3.6"))]
-    #[case(ETCD, "quay.io/coreos/etcd:v3.7.2", "quay.io/coreos/etcd:v4.1.0", Some("skip 4.0"))]
-    #[case(ETCD, "quay.io/coreos/etcd:v3.7.2", "quay.io/coreos/etcd:v3.9.0", Some("skip 3.8"))]
+    #[case(
+        ETCD,
+        "milvusdb/etcd:3.5.14-r1",
+        "milvusdb/etcd:3.4.20",
+        Some("3.5 to 3.4")
+    )]
+    #[case(
+        ETCD,
+        "docker.io/bitnami/etcd:3.5.18-debian-12-r1",
+        "bitnami/etcd:3.4.30-debian-12-r0",
+        Some("3.5 to 3.4")
+    )]
+    #[case(
+        ETCD,
+        "quay.io/coreos/etcd:v3.5.25",
+        "quay.io/coreos/etcd:v3.7.2",
+        Some("skip 3.6")
+    )]
+    #[case(
+        ETCD,
+        "quay.io/coreos/etcd:v3.4.1",
+        "quay.io/coreos/etcd:v3.7.2",
+        Some("skip 3.5")
+    )]
+    #[case(
+        ETCD,
+        "quay.io/coreos/etcd:v2.3.8",
+        "quay.io/coreos/etcd:v3.1.0",
+        Some("skip 3.0")
+    )]
+    #[case(
+        ETCD,
+        "quay.io/coreos/etcd:v2.2.5",
+        "quay.io/coreos/etcd:v3.0.0",
+        Some("skip 2.3")
+    )]
+    #[case(
+        ETCD,
+        "quay.io/coreos/etcd:v3.5.25",
+        "quay.io/coreos/etcd:v4.0.0",
+        Some("skip 3.6")
+    )]
+    #[case(
+        ETCD,
+        "quay.io/coreos/etcd:v3.7.2",
+        "quay.io/coreos/etcd:v4.1.0",
+        Some("skip 4.0")
+    )]
+    #[case(
+        ETCD,
+        "quay.io/coreos/etcd:v3.7.2",
+        "quay.io/coreos/etcd:v3.9.0",
+        Some("skip 3.8")
+    )]
     #[case(ETCD, "quay.io/coreos/etcd:v3.7.2", "quay.io/coreos/etcd:v4.0.0", None)]
     #[case(ETCD, "quay.io/coreos/etcd:v2.3.8", "quay.io/coreos/etcd:v3.0.0", None)]
-    #[case(ETCD, "quay.io/coreos/etcd:v3.5.25", "quay.io/coreos/etcd:v3.6.5", None)]
+    #[case(
+        ETCD,
+        "quay.io/coreos/etcd:v3.5.25",
+        "quay.io/coreos/etcd:v3.6.5",
+        None
+    )]
     #[case(ETCD, "milvusdb/etcd:3.5.5-r4", "milvusdb/etcd:3.5.5-r2", None)]
     #[case(ETCD, "milvusdb/etcd:3.5.0-r6", "milvusdb/etcd:3.5.14", None)]
-    #[case(MINIO, "minio/minio:RELEASE.2023-03-20T20-16-18Z", "minio/minio:RELEASE.2022-03-17T06-34-49Z", Some("2022-03-17"))]
-    #[case(MINIO, "minio/minio:RELEASE.2023-03-20T20-16-18Z", "minio/minio:RELEASE.2023-03-13T19-46-17Z", Some("2023-03-13"))]
-    #[case(MINIO, "minio/minio:RELEASE.2024-12-18T13-15-44Z", "bitnami/minio:2024.5.28-debian-12-r1", Some("2024-05-28"))]
-    #[case(MINIO, "minio/minio:RELEASE.2024-12-18T13-15-44Z", "minio/minio:RELEASE.2024-12-18T13-15-44Z.fips", None)]
-    #[case(MINIO, "minio/minio:RELEASE.2023-03-20T20-16-18Z", "minio/minio:RELEASE.2024-05-28T17-19-04Z", None)]
-    #[case(MINIO, "minio/minio:RELEASE.2024-12-18T13-15-44Z", "docker.io/pgsty/silo:RELEASE.2026-09-16T00-00-00Z", None)]
-    #[case("app: pulsar", "apachepulsar/pulsar:2.9.5", "apachepulsar/pulsar:2.8.2", Some("2.9 to 2.8"))]
-    #[case("app: pulsar", "streamnative/pulsar:2.9.1.2", "streamnative/pulsar:2.8.4.1", Some("2.9 to 2.8"))]
-    #[case(KAFKA, "bitnami/kafka:3.9.0-debian-12-r1", "bitnamilegacy/kafka:3.1.0-debian-10-r52", Some("3.9 to 3.1"))]
-    #[case(KAFKA, "quay.io/strimzi/kafka:0.38.0-kafka-3.6.0", "quay.io/strimzi/kafka:0.39.0-kafka-3.5.1", Some("3.6 to 3.5"))]
-    #[case(KAFKA, "wurstmeister/kafka:2.12-2.5.0", "wurstmeister/kafka:2.13-2.4.1", Some("2.5 to 2.4"))]
-    #[case(KAFKA, "confluentinc/cp-kafka:7.4.0", "confluentinc/cp-kafka:7.3.1", Some("Confluent 7.4 to Confluent 7.3"))]
+    #[case(
+        MINIO,
+        "minio/minio:RELEASE.2023-03-20T20-16-18Z",
+        "minio/minio:RELEASE.2022-03-17T06-34-49Z",
+        Some("2022-03-17")
+    )]
+    #[case(
+        MINIO,
+        "minio/minio:RELEASE.2023-03-20T20-16-18Z",
+        "minio/minio:RELEASE.2023-03-13T19-46-17Z",
+        Some("2023-03-13")
+    )]
+    #[case(
+        MINIO,
+        "minio/minio:RELEASE.2024-12-18T13-15-44Z",
+        "bitnami/minio:2024.5.28-debian-12-r1",
+        Some("2024-05-28")
+    )]
+    #[case(
+        MINIO,
+        "minio/minio:RELEASE.2024-12-18T13-15-44Z",
+        "minio/minio:RELEASE.2024-12-18T13-15-44Z.fips",
+        None
+    )]
+    #[case(
+        MINIO,
+        "minio/minio:RELEASE.2023-03-20T20-16-18Z",
+        "minio/minio:RELEASE.2024-05-28T17-19-04Z",
+        None
+    )]
+    #[case(
+        MINIO,
+        "minio/minio:RELEASE.2024-12-18T13-15-44Z",
+        "docker.io/pgsty/silo:RELEASE.2026-09-16T00-00-00Z",
+        None
+    )]
+    #[case(
+        "app: pulsar",
+        "apachepulsar/pulsar:2.9.5",
+        "apachepulsar/pulsar:2.8.2",
+        Some("2.9 to 2.8")
+    )]
+    #[case(
+        "app: pulsar",
+        "streamnative/pulsar:2.9.1.2",
+        "streamnative/pulsar:2.8.4.1",
+        Some("2.9 to 2.8")
+    )]
+    #[case(
+        KAFKA,
+        "bitnami/kafka:3.9.0-debian-12-r1",
+        "bitnamilegacy/kafka:3.1.0-debian-10-r52",
+        Some("3.9 to 3.1")
+    )]
+    #[case(
+        KAFKA,
+        "quay.io/strimzi/kafka:0.38.0-kafka-3.6.0",
+        "quay.io/strimzi/kafka:0.39.0-kafka-3.5.1",
+        Some("3.6 to 3.5")
+    )]
+    #[case(
+        KAFKA,
+        "wurstmeister/kafka:2.12-2.5.0",
+        "wurstmeister/kafka:2.13-2.4.1",
+        Some("2.5 to 2.4")
+    )]
+    #[case(
+        KAFKA,
+        "confluentinc/cp-kafka:7.4.0",
+        "confluentinc/cp-kafka:7.3.1",
+        Some("Confluent 7.4 to Confluent 7.3")
+    )]
     #[case(KAFKA, "bitnami/kafka:3.1.0", "bitnamilegacy/kafka:3.9.0", None)]
-    fn known_versions(#[case] label: &str, #[case] before: &str, #[case] after: &str, #[case] denied: Option<&str>) {
-        let run = |image: &str| Fixture::cluster("2.4.17").stateful_set("my-release-dep", label, image);
+    fn known_versions(
+        #[case] label: &str,
+        #[case] before: &str,
+        #[case] after: &str,
+        #[case] denied: Option<&str>,
+    ) {
+        let run =
+            |image: &str| Fixture::cluster("2.4.17").stateful_set("my-release-dep", label, image);
         let found = judge(&RULE, Some(&run(before)), &run(after));
         match denied {
             Some(text) => {
-                assert_eq!((found.len(), found[0].severity), (1, Severity::Deny), "{found:?}");
+                assert_eq!(
+                    (found.len(), found[0].severity),
+                    (1, Severity::Deny),
+                    "{found:?}"
+                );
                 assert!(found[0].message.contains(text), "{}", found[0].message);
             }
             None => assert!(found.is_empty(), "{found:?}"),
@@ -260,21 +438,44 @@ mod tests {
     #[case(ETCD, "milvusdb/etcd:latest", "milvusdb/etcd:3.5.18", 1)]
     #[case(ETCD, "milvusdb/etcd:3.5.18", "milvusdb/etcd@sha256:aa", 1)]
     #[case(ETCD, "milvusdb/etcd@sha256:aa", "milvusdb/etcd@sha256:bb", 1)]
-    #[case(ETCD, "milvusdb/etcd:stable@sha256:aa", "milvusdb/etcd:stable@sha256:bb", 1)]
+    #[case(
+        ETCD,
+        "milvusdb/etcd:stable@sha256:aa",
+        "milvusdb/etcd:stable@sha256:bb",
+        1
+    )]
     #[case(KAFKA, "confluentinc/cp-kafka:7.4.0", "apache/kafka:3.7.0", 1)]
     #[case(ETCD, "milvusdb/etcd@sha256:aa", "registry.local/etcd@sha256:aa", 0)]
     #[case(ETCD, "milvusdb/etcd:latest", "milvusdb/etcd:latest", 0)]
-    #[case(ETCD, "milvusdb/etcd:3.5.18@sha256:aa", "milvusdb/etcd:3.5.25@sha256:bb", 0)]
-    fn unknown_versions_are_named(#[case] label: &str, #[case] before: &str, #[case] after: &str, #[case] warned: usize) {
-        let run = |image: &str| Fixture::cluster("2.4.17").stateful_set("my-release-dep", label, image);
+    #[case(
+        ETCD,
+        "milvusdb/etcd:3.5.18@sha256:aa",
+        "milvusdb/etcd:3.5.25@sha256:bb",
+        0
+    )]
+    fn unknown_versions_are_named(
+        #[case] label: &str,
+        #[case] before: &str,
+        #[case] after: &str,
+        #[case] warned: usize,
+    ) {
+        let run =
+            |image: &str| Fixture::cluster("2.4.17").stateful_set("my-release-dep", label, image);
         let found = judge(&RULE, Some(&run(before)), &run(after));
         assert_eq!(found.len(), warned, "{found:?}");
-        assert!(found.iter().all(|finding| finding.severity == Severity::Warn && finding.message.contains("cannot be compared")));
+        assert!(
+            found
+                .iter()
+                .all(|finding| finding.severity == Severity::Warn
+                    && finding.message.contains("cannot be compared"))
+        );
     }
 
     fn pod(containers: &[(&str, &str)]) -> Fixture {
-        let lines: String =
-            containers.iter().map(|(name, image)| format!("        - {{name: {name}, image: \"{image}\"}}\n")).collect();
+        let lines: String = containers
+            .iter()
+            .map(|(name, image)| format!("        - {{name: {name}, image: \"{image}\"}}\n"))
+            .collect();
         Fixture::cluster("2.4.17").object(&format!(
             "apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {{name: my-release-etcd}}\nspec:\n  selector:\n    matchLabels: {{app.kubernetes.io/name: etcd, app.kubernetes.io/instance: my-release}}\n  template:\n    spec:\n      containers:\n{lines}"
         ))
@@ -282,16 +483,44 @@ mod tests {
 
     #[test]
     fn the_container_of_etcd_counts_wherever_it_stands() {
-        let (old, new) = (("etcd", "milvusdb/etcd:3.5.18"), ("etcd", "milvusdb/etcd:3.4.20"));
-        let (exporter, newer) = (("exporter", "x/etcd-exporter:2.0.0"), ("exporter", "x/etcd-exporter:1.0.0"));
-        assert_eq!(judge(&RULE, Some(&pod(&[exporter, old])), &pod(&[exporter, new])).len(), 1);
-        assert_eq!(judge(&RULE, Some(&pod(&[old])), &pod(&[exporter, new])).len(), 1);
+        let (old, new) = (
+            ("etcd", "milvusdb/etcd:3.5.18"),
+            ("etcd", "milvusdb/etcd:3.4.20"),
+        );
+        let (exporter, newer) = (
+            ("exporter", "x/etcd-exporter:2.0.0"),
+            ("exporter", "x/etcd-exporter:1.0.0"),
+        );
+        assert_eq!(
+            judge(&RULE, Some(&pod(&[exporter, old])), &pod(&[exporter, new])).len(),
+            1
+        );
+        assert_eq!(
+            judge(&RULE, Some(&pod(&[old])), &pod(&[exporter, new])).len(),
+            1
+        );
         assert!(judge(&RULE, Some(&pod(&[exporter, old])), &pod(&[newer, old])).is_empty());
         let mirror = |tag: &str| ("etcd", format!("registry.local/base/{tag}"));
         let (from, to) = (mirror("kv:3.5.18"), mirror("kv:3.4.1"));
-        assert_eq!(judge(&RULE, Some(&pod(&[exporter, (from.0, &from.1)])), &pod(&[exporter, (to.0, &to.1)])).len(), 1);
+        assert_eq!(
+            judge(
+                &RULE,
+                Some(&pod(&[exporter, (from.0, &from.1)])),
+                &pod(&[exporter, (to.0, &to.1)])
+            )
+            .len(),
+            1
+        );
         let second = ("etcd-2", "milvusdb/etcd:3.5.18");
-        assert_eq!(judge(&RULE, Some(&pod(&[old, second])), &pod(&[old, ("etcd-2", "milvusdb/etcd:3.4.20")])).len(), 1);
+        assert_eq!(
+            judge(
+                &RULE,
+                Some(&pod(&[old, second])),
+                &pod(&[old, ("etcd-2", "milvusdb/etcd:3.4.20")])
+            )
+            .len(),
+            1
+        );
     }
 
     #[test]
@@ -300,6 +529,14 @@ mod tests {
             let set = |fixture: Fixture| fixture.stateful_set("my-release-etcd", ETCD, image);
             set(set(Fixture::cluster("2.4.17")))
         };
-        assert_eq!(judge(&RULE, Some(&run("milvusdb/etcd:3.5.18")), &run("milvusdb/etcd:3.4.20")).len(), 1);
+        assert_eq!(
+            judge(
+                &RULE,
+                Some(&run("milvusdb/etcd:3.5.18")),
+                &run("milvusdb/etcd:3.4.20")
+            )
+            .len(),
+            1
+        );
     }
 }

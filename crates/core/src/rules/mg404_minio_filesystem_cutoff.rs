@@ -30,14 +30,27 @@ pub static RULE: Rule = Rule {
 };
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
-    let Some((before, after)) = upgrade.both() else { return };
+    let Some((before, after)) = upgrade.both() else {
+        return;
+    };
     findings.not_applicable("MinIO is distributed or is not there before and after");
     let cutoff = &upgrade.catalogue.dependencies.minio_filesystem_cutoff;
-    for old in before.dependencies_of(Family::Minio).filter(|old| is_standalone(old)) {
+    for old in before
+        .dependencies_of(Family::Minio)
+        .filter(|old| is_standalone(old))
+    {
         let name = &old.workload.meta.object.name;
-        let Some(new) = after.dependencies_of(Family::Minio).find(|new| new.workload.meta.object.name == *name) else { continue };
-        let (Some(from), Some(to)) = (old.image(), new.image()) else { continue };
-        let release = |image: &ImageRef| image.tag.clone().filter(|tag| tag.starts_with("RELEASE."));
+        let Some(new) = after
+            .dependencies_of(Family::Minio)
+            .find(|new| new.workload.meta.object.name == *name)
+        else {
+            continue;
+        };
+        let (Some(from), Some(to)) = (old.image(), new.image()) else {
+            continue;
+        };
+        let release =
+            |image: &ImageRef| image.tag.clone().filter(|tag| tag.starts_with("RELEASE."));
         if from == to {
             findings.checked();
             continue;
@@ -93,13 +106,42 @@ mod tests {
 
     #[test]
     fn a_standalone_that_crosses_is_denied() {
-        assert_eq!(judge(&RULE, Some(&minio("Deployment", 1, OLD)), &minio("Deployment", 1, NEW)).len(), 1);
+        assert_eq!(
+            judge(
+                &RULE,
+                Some(&minio("Deployment", 1, OLD)),
+                &minio("Deployment", 1, NEW)
+            )
+            .len(),
+            1
+        );
     }
 
     #[test]
     fn a_distributed_one_and_other_steps_are_fine() {
-        assert!(judge(&RULE, Some(&minio("StatefulSet", 4, OLD)), &minio("StatefulSet", 4, NEW)).is_empty());
-        assert!(judge(&RULE, Some(&minio("Deployment", 1, NEW)), &minio("Deployment", 1, NEW)).is_empty());
-        assert!(judge(&RULE, Some(&minio("Deployment", 1, OLD)), &minio("Deployment", 1, OLD)).is_empty());
+        assert!(
+            judge(
+                &RULE,
+                Some(&minio("StatefulSet", 4, OLD)),
+                &minio("StatefulSet", 4, NEW)
+            )
+            .is_empty()
+        );
+        assert!(
+            judge(
+                &RULE,
+                Some(&minio("Deployment", 1, NEW)),
+                &minio("Deployment", 1, NEW)
+            )
+            .is_empty()
+        );
+        assert!(
+            judge(
+                &RULE,
+                Some(&minio("Deployment", 1, OLD)),
+                &minio("Deployment", 1, OLD)
+            )
+            .is_empty()
+        );
     }
 }

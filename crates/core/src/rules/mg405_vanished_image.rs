@@ -43,9 +43,15 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     }
     let mut seen: Vec<(&str, Vec<&Meta>)> = Vec::new();
     for workload in workloads(upgrade) {
-        for container in workload.pod.containers.iter().chain(&workload.pod.init_containers) {
+        for container in workload
+            .pod
+            .containers
+            .iter()
+            .chain(&workload.pod.init_containers)
+        {
             match seen.iter_mut().find(|(image, _)| *image == container.image) {
-                Some((_, users)) if users.iter().any(|meta| meta.object == workload.meta.object) => {}
+                Some((_, users))
+                    if users.iter().any(|meta| meta.object == workload.meta.object) => {}
                 Some((_, users)) => users.push(&workload.meta),
                 None => seen.push((&container.image, vec![&workload.meta])),
             }
@@ -53,16 +59,33 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     }
     for (reference, users) in seen {
         let image = ImageRef::parse(reference);
-        let Some(row) = upgrade.catalogue.dependencies.vanished.iter().find(|row| row.describes(&image)) else { continue };
+        let Some(row) = upgrade
+            .catalogue
+            .dependencies
+            .vanished
+            .iter()
+            .find(|row| row.describes(&image))
+        else {
+            continue;
+        };
         let Some(first) = users.first() else { continue };
         let others = match users.len() - 1 {
             0 => String::new(),
             1 => " and one more workload".to_owned(),
             more => format!(" and {more} more workloads"),
         };
-        let message = format!("the image {image} of {}{others} is no longer published", first.object);
-        let finding = if is_unchanged(upgrade) { findings.audit(message) } else { findings.warn(message) };
-        finding.object(first).evidence("image", None, Some(image.to_string()), Some(&first.origin));
+        let message = format!(
+            "the image {image} of {}{others} is no longer published",
+            first.object
+        );
+        let finding = if is_unchanged(upgrade) {
+            findings.audit(message)
+        } else {
+            findings.warn(message)
+        };
+        finding
+            .object(first)
+            .evidence("image", None, Some(image.to_string()), Some(&first.origin));
         match row.at_new_place(&image) {
             Some(moved) => finding.remedy(upgrade.advice().moved_image(&moved, value(upgrade, &moved))),
             None => finding.fix(
@@ -75,26 +98,55 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
 
 /// Whether the change leaves every workload of the release as it is, so that no pod starts because of it.
 fn is_unchanged(upgrade: &Upgrade<'_>) -> bool {
-    let Some((before, after)) = upgrade.both() else { return false };
-    let same = |old: &Workload, new: &Workload| old.meta.object.name == new.meta.object.name && old.has_same_spec(new);
+    let Some((before, after)) = upgrade.both() else {
+        return false;
+    };
+    let same = |old: &Workload, new: &Workload| {
+        old.meta.object.name == new.meta.object.name && old.has_same_spec(new)
+    };
     before.components.len() == after.components.len()
         && before.dependencies.len() == after.dependencies.len()
-        && before.components.iter().zip(&after.components).all(|(old, new)| same(&old.workload, &new.workload))
-        && before.dependencies.iter().zip(&after.dependencies).all(|(old, new)| same(&old.workload, &new.workload))
+        && before
+            .components
+            .iter()
+            .zip(&after.components)
+            .all(|(old, new)| same(&old.workload, &new.workload))
+        && before
+            .dependencies
+            .iter()
+            .zip(&after.dependencies)
+            .all(|(old, new)| same(&old.workload, &new.workload))
 }
 
 /// The value of the chart that names the image's new repository, as the table of chart hazards has it.
 fn value<'a>(upgrade: &Upgrade<'a>, moved: &ImageRef) -> Option<&'a str> {
     let chart = upgrade.after.chart.as_ref()?.version;
-    let rows = upgrade.catalogue.hazards.iter().filter(|row| row.charts.as_ref().is_some_and(|charts| charts.contains(chart)));
+    let rows = upgrade.catalogue.hazards.iter().filter(|row| {
+        row.charts
+            .as_ref()
+            .is_some_and(|charts| charts.contains(chart))
+    });
     let mut pins = rows.flat_map(|row| &row.pin).map(String::as_str);
-    pins.find(|pin| pin.split_once('=').is_some_and(|(_, repository)| repository == moved.repository))
+    pins.find(|pin| {
+        pin.split_once('=')
+            .is_some_and(|(_, repository)| repository == moved.repository)
+    })
 }
 
 /// The workloads of the release, each once.
 fn workloads<'a>(upgrade: &Upgrade<'a>) -> impl Iterator<Item = &'a Workload> {
-    let dependencies = upgrade.after.dependencies.iter().map(|dependency| &*dependency.workload);
-    dependencies.chain(upgrade.after.components.iter().map(|component| &*component.workload))
+    let dependencies = upgrade
+        .after
+        .dependencies
+        .iter()
+        .map(|dependency| &*dependency.workload);
+    dependencies.chain(
+        upgrade
+            .after
+            .components
+            .iter()
+            .map(|component| &*component.workload),
+    )
 }
 
 #[cfg(test)]
@@ -112,22 +164,44 @@ mod tests {
 
     #[rstest]
     #[case("bitnami/kafka:3.1.0", Some("bitnamilegacy/kafka:3.1.0"))]
-    #[case("docker.io/bitnami/kafka:3.1.0-debian-10-r52", Some("bitnamilegacy/kafka:3.1.0-debian-10-r52"))]
-    #[case("registry-1.docker.io/bitnami/kafka:3.1.0", Some("bitnamilegacy/kafka:3.1.0"))]
-    #[case("minio/minio:RELEASE.2024-12-18T13-15-44Z", Some("quay.io/minio/minio:RELEASE.2024-12-18T13-15-44Z"))]
-    #[case("docker.io/minio/mc:RELEASE.2024-11-21T17-21-54Z", Some("quay.io/minio/mc:RELEASE.2024-11-21T17-21-54Z"))]
-    #[case("minio/minio:RELEASE.2022-03-17T06-34-49Z", Some("No public registry has this tag"))]
+    #[case(
+        "docker.io/bitnami/kafka:3.1.0-debian-10-r52",
+        Some("bitnamilegacy/kafka:3.1.0-debian-10-r52")
+    )]
+    #[case(
+        "registry-1.docker.io/bitnami/kafka:3.1.0",
+        Some("bitnamilegacy/kafka:3.1.0")
+    )]
+    #[case(
+        "minio/minio:RELEASE.2024-12-18T13-15-44Z",
+        Some("quay.io/minio/minio:RELEASE.2024-12-18T13-15-44Z")
+    )]
+    #[case(
+        "docker.io/minio/mc:RELEASE.2024-11-21T17-21-54Z",
+        Some("quay.io/minio/mc:RELEASE.2024-11-21T17-21-54Z")
+    )]
+    #[case(
+        "minio/minio:RELEASE.2022-03-17T06-34-49Z",
+        Some("No public registry has this tag")
+    )]
     #[case("minio/minio@sha256:aa", Some("quay.io/minio/minio@sha256:aa"))]
     #[case("docker.io/bitnamilegacy/kafka:3.1.0", None)]
     #[case("registry.local/bitnami/kafka:3.1.0", None)]
-    #[case("my.docker.io.example.com/minio/minio:RELEASE.2024-12-18T13-15-44Z", None)]
+    #[case(
+        "my.docker.io.example.com/minio/minio:RELEASE.2024-12-18T13-15-44Z",
+        None
+    )]
     #[case("quay.io/minio/minio:RELEASE.2024-12-18T13-15-44Z", None)]
     #[case("minio/minio-operator:v6.0.0", None)]
     #[case("milvusdb/minio:RELEASE.2024-12-18T13-15-44Z", None)]
     #[case("pgsty/silo:RELEASE.2026-09-16T00-00-00Z", None)]
     #[case("milvusdb/etcd:3.5.5-r2", None)]
     fn images(#[case] image: &str, #[case] fix: Option<&str>) {
-        let after = Fixture::cluster("2.4.17").stateful_set("my-release-kafka", "app.kubernetes.io/name: kafka", image);
+        let after = Fixture::cluster("2.4.17").stateful_set(
+            "my-release-kafka",
+            "app.kubernetes.io/name: kafka",
+            image,
+        );
         let found = judge(&RULE, None, &after);
         assert_eq!(found.len(), usize::from(fix.is_some()), "{found:?}");
         if let Some(fix) = fix {
@@ -137,7 +211,8 @@ mod tests {
 
     #[test]
     fn init_containers_and_sidecars_count_once_for_each_image() {
-        let wait = "initContainers:\n  - {name: wait, image: \"minio/mc:RELEASE.2024-11-21T17-21-54Z\"}";
+        let wait =
+            "initContainers:\n  - {name: wait, image: \"minio/mc:RELEASE.2024-11-21T17-21-54Z\"}";
         let found = judge(&RULE, None, &Fixture::cluster("2.4.17").pod(Proxy, wait));
         assert_eq!(found.len(), 1);
         assert_eq!(
@@ -145,21 +220,33 @@ mod tests {
             "the image minio/mc:RELEASE.2024-11-21T17-21-54Z of Deployment/my-release-milvus-proxy is no longer published"
         );
         let image = "minio/minio:RELEASE.2024-12-18T13-15-44Z";
-        let two =
-            Fixture::cluster("2.4.17").stateful_set("a-minio", "app: minio", image).stateful_set("b-minio", "app: minio", image);
+        let two = Fixture::cluster("2.4.17")
+            .stateful_set("a-minio", "app: minio", image)
+            .stateful_set("b-minio", "app: minio", image);
         let found = judge(&RULE, None, &two);
-        assert!(found.len() == 1 && found[0].message.contains("StatefulSet/a-minio and one more workload"), "{found:?}");
+        assert!(
+            found.len() == 1
+                && found[0]
+                    .message
+                    .contains("StatefulSet/a-minio and one more workload"),
+            "{found:?}"
+        );
     }
 
     #[test]
     fn the_charts_value_is_named_where_the_chart_has_one() {
         let minio = |chart: &str| {
             let fixture = Fixture::cluster("2.6.11").chart(chart);
-            let fixture = fixture.stateful_set("my-release-minio", "app: minio", "minio/minio:RELEASE.2024-12-18T13-15-44Z");
+            let fixture = fixture.stateful_set(
+                "my-release-minio",
+                "app: minio",
+                "minio/minio:RELEASE.2024-12-18T13-15-44Z",
+            );
             judge(&RULE, None, &fixture)[0].fix.text.to_string()
         };
         assert!(
-            minio("5.0.14").contains("Set minio.image.repository=quay.io/minio/minio in the Helm values"),
+            minio("5.0.14")
+                .contains("Set minio.image.repository=quay.io/minio/minio in the Helm values"),
             "{}",
             minio("5.0.14")
         );
@@ -169,11 +256,19 @@ mod tests {
     #[test]
     fn a_change_of_nothing_is_no_occasion_for_a_warning() {
         let run = || {
-            Fixture::cluster("2.5.16").stateful_set("my-release-minio", "app: minio", "minio/minio:RELEASE.2024-12-18T13-15-44Z")
+            Fixture::cluster("2.5.16").stateful_set(
+                "my-release-minio",
+                "app: minio",
+                "minio/minio:RELEASE.2024-12-18T13-15-44Z",
+            )
         };
-        let severity = |before: Option<&Fixture>, after: &Fixture| judge(&RULE, before, after)[0].severity;
+        let severity =
+            |before: Option<&Fixture>, after: &Fixture| judge(&RULE, before, after)[0].severity;
         assert_eq!(severity(Some(&run()), &run()), Severity::Audit);
-        assert_eq!(severity(Some(&run()), &run().replicas(Proxy, 2)), Severity::Warn);
+        assert_eq!(
+            severity(Some(&run()), &run().replicas(Proxy, 2)),
+            Severity::Warn
+        );
         assert_eq!(
             severity(
                 Some(&run()),

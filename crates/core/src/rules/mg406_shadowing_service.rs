@@ -34,9 +34,17 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         findings.checked();
     }
     for service in upgrade.after.services.iter() {
-        if upgrade.catalogue.dependencies.shadowing_services.contains(&service.object.name) {
+        if upgrade
+            .catalogue
+            .dependencies
+            .shadowing_services
+            .contains(&service.object.name)
+        {
             findings
-                .warn(format!("the Service {} shadows settings of Milvus in the same namespace", service.object.name))
+                .warn(format!(
+                    "the Service {} shadows settings of Milvus in the same namespace",
+                    service.object.name
+                ))
                 .object(service);
         }
     }
@@ -55,9 +63,16 @@ mod tests {
     #[case("my-release-minio", "", 0)]
     #[case("minio", ", namespace: deps", 0)]
     fn services(#[case] name: &str, #[case] namespace: &str, #[case] found: usize) {
-        let after =
-            Fixture::cluster("2.4.5").object(&format!("apiVersion: v1\nkind: Service\nmetadata: {{name: {name}{namespace}}}\n"));
+        let after = Fixture::cluster("2.4.5").object(&format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}{namespace}}}\n"
+        ));
         let findings = judge(&RULE, None, &after);
-        assert_eq!(findings.iter().filter(|finding| !finding.not_evaluated).count(), found);
+        assert_eq!(
+            findings
+                .iter()
+                .filter(|finding| !finding.not_evaluated)
+                .count(),
+            found
+        );
     }
 }

@@ -10,7 +10,10 @@ use crate::{
     },
 };
 
-use super::{Category, DefaultAction, Findings, Need, Rule, advice::ChartPin, mg505_chart_image_mismatch::has_unmerged};
+use super::{
+    Category, DefaultAction, Findings, Need, Rule, advice::ChartPin,
+    mg505_chart_image_mismatch::has_unmerged,
+};
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -29,19 +32,35 @@ pub static RULE: Rule = Rule {
     why: "Such charts render wrong names, install a version of Milvus that was not chosen, or render a configuration that Milvus cannot use.",
     example: "Chart 4.2.28 over a release with Pulsar v2.",
     fix: "Use a later chart version.",
-    sources: &["milvus-helm#153", "milvus-helm#154", "milvus-helm#155", "woodpecker#216", "milvus#50201", "milvus-docs#3539"],
+    sources: &[
+        "milvus-helm#153",
+        "milvus-helm#154",
+        "milvus-helm#155",
+        "woodpecker#216",
+        "milvus#50201",
+        "milvus-docs#3539",
+    ],
     check,
 };
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     woodpecker(upgrade, findings);
     if upgrade.after.manager.is_bitnami() {
-        findings.not_applicable("the rule knows the versions of the Milvus project's chart, not those of Bitnami's");
+        findings.not_applicable(
+            "the rule knows the versions of the Milvus project's chart, not those of Bitnami's",
+        );
         return;
     }
-    let Some(chart) = &upgrade.after.chart else { return };
-    if upgrade.before.and_then(|before| before.chart.as_ref()) == Some(chart) && upgrade.versions().is_none() {
-        findings.not_applicable(format!("the chart stays {} and the version stays too", chart.version));
+    let Some(chart) = &upgrade.after.chart else {
+        return;
+    };
+    if upgrade.before.and_then(|before| before.chart.as_ref()) == Some(chart)
+        && upgrade.versions().is_none()
+    {
+        findings.not_applicable(format!(
+            "the chart stays {} and the version stays too",
+            chart.version
+        ));
         return;
     }
     findings.checked();
@@ -49,36 +68,69 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let has_v2 = upgrade.before.is_some_and(pulsar_v2) || pulsar_v2(upgrade.after);
     for hazard in rows(upgrade).filter(|hazard| !hazard.when.contains_key(WOODPECKER)) {
         let inside = match hazard.kind {
-            HazardKind::Range => hazard.charts.as_ref().is_some_and(|charts| charts.contains(chart.version)),
+            HazardKind::Range => hazard
+                .charts
+                .as_ref()
+                .is_some_and(|charts| charts.contains(chart.version)),
             HazardKind::Boundary => crosses(upgrade, hazard),
         };
-        let condition = hazard.when.get("queue").is_none_or(|queue| queue == "pulsar-v2" && has_v2);
+        let condition = hazard
+            .when
+            .get("queue")
+            .is_none_or(|queue| queue == "pulsar-v2" && has_v2);
         // A default image is no hazard where another one was chosen.
-        let default_image = upgrade.catalogue.chart(chart.version).map(|known| known.tag.as_str());
+        let default_image = upgrade
+            .catalogue
+            .chart(chart.version)
+            .map(|known| known.tag.as_str());
         let about_image = hazard.id.starts_with("default-");
-        let chosen =
-            about_image && !upgrade.after.components.iter().any(|component| component.image().tag.as_deref() == default_image);
+        let chosen = about_image
+            && !upgrade
+                .after
+                .components
+                .iter()
+                .any(|component| component.image().tag.as_deref() == default_image);
         if !inside || !condition || chosen {
             continue;
         }
         let message = format!("chart {}: {}", chart.version, hazard.effect);
-        let finding = if hazard.verdict == Verdict::Deny { findings.deny(message) } else { findings.warn(message) };
-        let source = upgrade.after.components.first().map(|component| &component.workload.meta.origin);
+        let finding = if hazard.verdict == Verdict::Deny {
+            findings.deny(message)
+        } else {
+            findings.warn(message)
+        };
+        let source = upgrade
+            .after
+            .components
+            .first()
+            .map(|component| &component.workload.meta.origin);
         finding.evidence(
             "chart",
-            upgrade.before.and_then(|before| before.chart.as_ref()).map(|chart| chart.version.to_string()),
+            upgrade
+                .before
+                .and_then(|before| before.chart.as_ref())
+                .map(|chart| chart.version.to_string()),
             Some(chart.version.to_string()),
             source,
         );
         if hazard.kind == HazardKind::Boundary {
-            finding.fix(format!("Stay below chart {} until the image is new enough.", hazard.at.unwrap_or(chart.version)));
+            finding.fix(format!(
+                "Stay below chart {} until the image is new enough.",
+                hazard.at.unwrap_or(chart.version)
+            ));
         } else if hazard.pin.is_empty() {
             finding.remedy(upgrade.advice().set_chart("chart 4.2.33 or later"));
         } else {
-            let pins: Vec<ChartPin> = hazard.pin.iter().filter_map(|pin| ChartPin::parse(pin)).collect();
+            let pins: Vec<ChartPin> = hazard
+                .pin
+                .iter()
+                .filter_map(|pin| ChartPin::parse(pin))
+                .collect();
             // Another image is another change: words only.
-            let mut remedy =
-                upgrade.advice().set_values(&pins, "the image is a released one").and("Or use another chart version.");
+            let mut remedy = upgrade
+                .advice()
+                .set_values(&pins, "the image is a released one")
+                .and("Or use another chart version.");
             remedy.cure = None;
             finding.remedy(remedy);
         }
@@ -89,7 +141,9 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
 /// missing in what is rendered.
 fn crosses(upgrade: &Upgrade<'_>, hazard: &Hazard) -> bool {
     let version = |release: &Release| release.chart.as_ref().map(|chart| chart.version);
-    let (Some(at), Some((before, after))) = (hazard.at, upgrade.both()) else { return false };
+    let (Some(at), Some((before, after))) = (hazard.at, upgrade.both()) else {
+        return false;
+    };
     let image = after.lowest().map(|build| build.version);
     version(before).is_some_and(|from| from < at)
         && version(after).is_some_and(|to| to >= at)
@@ -109,29 +163,52 @@ fn is_within(hazard: &Hazard, key: &str, version: Option<Version>) -> bool {
 const WOODPECKER: &str = "woodpecker";
 
 fn rows<'a>(upgrade: &Upgrade<'a>) -> impl Iterator<Item = &'a Hazard> {
-    upgrade.catalogue.hazards.iter().filter(|hazard| hazard.rule.as_deref() == Some(RULE.id))
+    upgrade
+        .catalogue
+        .hazards
+        .iter()
+        .filter(|hazard| hazard.rule.as_deref() == Some(RULE.id))
 }
 
 /// Woodpecker as a service of its own, seen by its workload. Where two configurations can be compared, MG301 speaks.
 fn woodpecker(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let after = upgrade.after;
-    let Some(service) = after.dependencies_of(Family::Woodpecker).next() else { return };
+    let Some(service) = after.dependencies_of(Family::Woodpecker).next() else {
+        return;
+    };
     let unused = after.has_config() && after.queue().kind.value != QueueKind::Woodpecker;
-    let compared =
-        upgrade.before.is_some_and(Release::has_config) && after.config.value("woodpecker.storage.type") == Some("service");
+    let compared = upgrade.before.is_some_and(Release::has_config)
+        && after.config.value("woodpecker.storage.type") == Some("service");
     if unused || compared {
         return;
     }
     // A service that ran before the change has been moved to already.
-    let ran = upgrade.before.is_some_and(|before| before.dependencies_of(Family::Woodpecker).next().is_some());
-    let (from, to) = (upgrade.from_version(), after.lowest().map(|build| build.version));
-    for hazard in rows(upgrade).filter(|hazard| hazard.when.get(WOODPECKER).is_some_and(|mode| mode == "service")) {
+    let ran = upgrade
+        .before
+        .is_some_and(|before| before.dependencies_of(Family::Woodpecker).next().is_some());
+    let (from, to) = (
+        upgrade.from_version(),
+        after.lowest().map(|build| build.version),
+    );
+    for hazard in rows(upgrade).filter(|hazard| {
+        hazard
+            .when
+            .get(WOODPECKER)
+            .is_some_and(|mode| mode == "service")
+    }) {
         let about_change = hazard.when.contains_key("from");
-        if !is_within(hazard, "image", to) || !is_within(hazard, "from", from) || (about_change && ran) {
+        if !is_within(hazard, "image", to)
+            || !is_within(hazard, "from", from)
+            || (about_change && ran)
+        {
             continue;
         }
         let message = format!("{}: {}", service.workload.meta.object, hazard.effect);
-        let finding = if hazard.verdict == Verdict::Deny { findings.deny(message) } else { findings.warn(message) };
+        let finding = if hazard.verdict == Verdict::Deny {
+            findings.deny(message)
+        } else {
+            findings.warn(message)
+        };
         finding
             .object(&service.workload.meta)
             .because("Milvus 2.6 keeps its log by Woodpecker inside the streaming nodes. It does not find that log through a service.")
@@ -164,13 +241,26 @@ mod tests {
     #[case("4.2.30", "v2.5.0-beta", true, Some(Severity::Warn))]
     #[case("4.2.30", "v2.5.27", true, None)]
     #[case("4.2.40", "v2.5.5", true, None)]
-    fn charts(#[case] chart: &str, #[case] tag: &str, #[case] pulsar: bool, #[case] expected: Option<Severity>) {
+    fn charts(
+        #[case] chart: &str,
+        #[case] tag: &str,
+        #[case] pulsar: bool,
+        #[case] expected: Option<Severity>,
+    ) {
         let mut after = Fixture::cluster("2.5.5").chart(chart).tag(tag);
         if pulsar {
-            after = after.stateful_set("my-release-pulsar-bookie", "app: pulsar", "apachepulsar/pulsar:2.9.5");
+            after = after.stateful_set(
+                "my-release-pulsar-bookie",
+                "app: pulsar",
+                "apachepulsar/pulsar:2.9.5",
+            );
         }
         let findings = judge(&RULE, None, &after);
-        assert_eq!(findings.iter().map(|finding| finding.severity).max(), expected, "{findings:?}");
+        assert_eq!(
+            findings.iter().map(|finding| finding.severity).max(),
+            expected,
+            "{findings:?}"
+        );
     }
 
     #[rstest]
@@ -191,7 +281,11 @@ mod tests {
         let run = |version: &str, service: bool, yaml: &str| {
             let fixture = Fixture::cluster(version).chart("5.0.22").default_yaml(yaml);
             if service {
-                fixture.stateful_set("my-release-milvus-woodpecker", "component: woodpecker", "milvusdb/woodpecker:latest")
+                fixture.stateful_set(
+                    "my-release-milvus-woodpecker",
+                    "component: woodpecker",
+                    "milvusdb/woodpecker:latest",
+                )
             } else {
                 fixture
             }
@@ -200,11 +294,25 @@ mod tests {
         let before = before.map(|(version, service)| run(version, service, queue));
         let findings = judge(&RULE, before.as_ref(), &run(to, service, queue));
         assert_eq!(findings.len(), found, "{findings:?}");
-        assert!(findings.iter().all(|finding| finding.severity == Severity::Deny));
+        assert!(
+            findings
+                .iter()
+                .all(|finding| finding.severity == Severity::Deny)
+        );
         // What the configuration says is another rule's, and a service that Milvus does not use does no harm.
         let compared = "mq: {type: woodpecker}\nwoodpecker: {storage: {type: service}}\n";
-        assert!(before.is_none() || judge(&RULE, before.as_ref(), &run(to, service, compared)).is_empty());
-        assert!(judge(&RULE, before.as_ref(), &run(to, service, "mq: {type: kafka}\n")).is_empty());
+        assert!(
+            before.is_none()
+                || judge(&RULE, before.as_ref(), &run(to, service, compared)).is_empty()
+        );
+        assert!(
+            judge(
+                &RULE,
+                before.as_ref(),
+                &run(to, service, "mq: {type: kafka}\n")
+            )
+            .is_empty()
+        );
     }
 
     #[rstest]
@@ -212,7 +320,13 @@ mod tests {
     #[case("2.3.3", "4.2.0", "4.2.13", "", 0)]
     #[case("2.4.5", "4.1.36", "4.2.13", "", 0)]
     #[case("2.3.3", "4.1.34", "4.1.36", "", 0)]
-    #[case("2.3.3", "4.1.36", "4.2.13", "initContainers:\n  - {name: config, image: \"milvusdb/milvus-config-tool:v0.1.2\"}", 0)]
+    #[case(
+        "2.3.3",
+        "4.1.36",
+        "4.2.13",
+        "initContainers:\n  - {name: config, image: \"milvusdb/milvus-config-tool:v0.1.2\"}",
+        0
+    )]
     fn an_old_image_over_the_boundary(
         #[case] image: &str,
         #[case] from: &str,
@@ -222,7 +336,11 @@ mod tests {
     ) {
         let run = |chart: &str| {
             let fixture = Fixture::standalone(image).chart(chart);
-            if pod.is_empty() { fixture } else { fixture.pod(Standalone, pod) }
+            if pod.is_empty() {
+                fixture
+            } else {
+                fixture.pod(Standalone, pod)
+            }
         };
         assert_eq!(judge(&RULE, Some(&run(from)), &run(to)).len(), found);
     }

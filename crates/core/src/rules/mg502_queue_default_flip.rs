@@ -27,15 +27,27 @@ pub static RULE: Rule = Rule {
 };
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
-    let Some((before, after)) = upgrade.both() else { return };
+    let Some((before, after)) = upgrade.both() else {
+        return;
+    };
     if after.manager.is_bitnami() {
-        findings.not_applicable("the rule knows the versions of the Milvus project's chart, not those of Bitnami's");
+        findings.not_applicable(
+            "the rule knows the versions of the Milvus project's chart, not those of Bitnami's",
+        );
         return;
     }
-    let flip = upgrade.catalogue.hazards.iter().find(|hazard| hazard.rule.as_deref() == Some(RULE.id));
-    let Some(since): Option<Version> = flip.and_then(|flip: &Hazard| flip.at) else { return };
+    let flip = upgrade
+        .catalogue
+        .hazards
+        .iter()
+        .find(|hazard| hazard.rule.as_deref() == Some(RULE.id));
+    let Some(since): Option<Version> = flip.and_then(|flip: &Hazard| flip.at) else {
+        return;
+    };
     let Some(chart) = after.chart.as_ref().filter(|chart| chart.version >= since) else {
-        findings.not_applicable(format!("the chart is older than {since}, the first one that switches the queue"));
+        findings.not_applicable(format!(
+            "the chart is older than {since}, the first one that switches the queue"
+        ));
         return;
     };
     let (old, new) = (before.queue(), after.queue());
@@ -53,8 +65,15 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         && new.kind.value == QueueKind::Woodpecker
     {
         findings
-            .deny(format!("chart {} would switch the standalone from rocksmq to woodpecker by default", chart.version))
-            .setting("standalone.messageQueue", ("rocksmq", old.kind.setting), ("woodpecker", new.kind.setting))
+            .deny(format!(
+                "chart {} would switch the standalone from rocksmq to woodpecker by default",
+                chart.version
+            ))
+            .setting(
+                "standalone.messageQueue",
+                ("rocksmq", old.kind.setting),
+                ("woodpecker", new.kind.setting),
+            )
             .remedy(upgrade.advice().keep_queue());
     }
 }
@@ -65,21 +84,51 @@ mod tests {
     use crate::rules::testing::{Fixture, judge};
 
     fn run(version: &str, chart: &str, queue: &str) -> Fixture {
-        Fixture::standalone(version).chart(chart).default_yaml(&format!("mq: {{type: {queue}}}\nmessageQueue: {queue}\n"))
+        Fixture::standalone(version)
+            .chart(chart)
+            .default_yaml(&format!("mq: {{type: {queue}}}\nmessageQueue: {queue}\n"))
     }
 
     #[test]
     fn the_flip_is_denied() {
-        let findings = judge(&RULE, Some(&run("2.5.5", "4.2.40", "rocksmq")), &run("2.6.11", "5.0.14", "woodpecker"));
+        let findings = judge(
+            &RULE,
+            Some(&run("2.5.5", "4.2.40", "rocksmq")),
+            &run("2.6.11", "5.0.14", "woodpecker"),
+        );
         assert_eq!(findings.len(), 1);
-        assert!(findings[0].fix.text.contains("standalone.messageQueue=rocksmq"), "{:?}", findings[0].fix);
-        assert_eq!(findings[0].fix.command, None, "the user's values are not known");
+        assert!(
+            findings[0]
+                .fix
+                .text
+                .contains("standalone.messageQueue=rocksmq"),
+            "{:?}",
+            findings[0].fix
+        );
+        assert_eq!(
+            findings[0].fix.command, None,
+            "the user's values are not known"
+        );
     }
 
     #[test]
     fn a_kept_or_old_woodpecker_is_fine() {
-        assert!(judge(&RULE, Some(&run("2.5.5", "4.2.40", "rocksmq")), &run("2.6.11", "5.0.14", "rocksmq")).is_empty());
-        assert!(judge(&RULE, Some(&run("2.6.9", "5.0.12", "woodpecker")), &run("2.6.11", "5.0.14", "woodpecker")).is_empty());
+        assert!(
+            judge(
+                &RULE,
+                Some(&run("2.5.5", "4.2.40", "rocksmq")),
+                &run("2.6.11", "5.0.14", "rocksmq")
+            )
+            .is_empty()
+        );
+        assert!(
+            judge(
+                &RULE,
+                Some(&run("2.6.9", "5.0.12", "woodpecker")),
+                &run("2.6.11", "5.0.14", "woodpecker")
+            )
+            .is_empty()
+        );
         assert!(judge(&RULE, None, &run("2.6.11", "5.0.14", "woodpecker")).is_empty());
     }
 }

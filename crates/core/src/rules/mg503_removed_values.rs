@@ -31,17 +31,26 @@ pub static RULE: Rule = Rule {
           ignored falls back to its default: an empty database, other channels, or a database open to everybody.",
     example: "image.tag=v2.6.0, where the chart reads image.all.tag; metadata.rootPath=prod with chart 3.2.18, upgraded to 4.0.31.",
     fix: "Take the value out, or set it under the name that the chart reads.",
-    sources: &["milvus-helm README", "milvus-helm values 3.3.6 to 4.0.0", "milvus#43800"],
+    sources: &[
+        "milvus-helm README",
+        "milvus-helm values 3.3.6 to 4.0.0",
+        "milvus#43800",
+    ],
     check,
 };
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let after = upgrade.after;
-    let known = |release: Option<&'_ Release>| release.and_then(|release| release.helm.as_ref()).is_some();
+    let known =
+        |release: Option<&'_ Release>| release.and_then(|release| release.helm.as_ref()).is_some();
     if !known(Some(after)) && !known(upgrade.before) {
         // Who does not use Helm has no values.
         if after.chart.is_some() && !after.is_operated() {
-            findings.not_evaluated(if crosses_boundary(upgrade) { UNKNOWN_AT_THE_BOUNDARY } else { UNKNOWN });
+            findings.not_evaluated(if crosses_boundary(upgrade) {
+                UNKNOWN_AT_THE_BOUNDARY
+            } else {
+                UNKNOWN
+            });
         }
         return;
     }
@@ -51,16 +60,24 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
 }
 
 /// How to provide the user's values.
-const PROVIDE: &str = "Give Helm's own record with --after release:NAME, --before live, or a file with its Secret.";
+const PROVIDE: &str =
+    "Give Helm's own record with --after release:NAME, --before live, or a file with its Secret.";
 /// Where no value of old charts is lost, ignored values change nothing that runs: a check of rendered manifests stays quiet.
 const UNKNOWN: Missing = Missing::minor("the Helm values that the user set are not known", PROVIDE);
 /// Over chart 4.0.0 an ignored value may be a root path.
-const UNKNOWN_AT_THE_BOUNDARY: Missing =
-    Missing::fact("the Helm values that the user set are not known, and the chart ignores some that the old one read", PROVIDE);
+const UNKNOWN_AT_THE_BOUNDARY: Missing = Missing::fact(
+    "the Helm values that the user set are not known, and the chart ignores some that the old one read",
+    PROVIDE,
+);
 
 /// The first chart that ignores values which earlier ones read.
 fn boundary(upgrade: &Upgrade<'_>) -> Option<Version> {
-    upgrade.catalogue.hazards.iter().find(|hazard| hazard.rule.as_deref() == Some(RULE.id)).and_then(|hazard| hazard.at)
+    upgrade
+        .catalogue
+        .hazards
+        .iter()
+        .find(|hazard| hazard.rule.as_deref() == Some(RULE.id))
+        .and_then(|hazard| hazard.at)
 }
 
 /// Only versions of the Milvus project's chart are compared.
@@ -77,10 +94,17 @@ fn crosses_boundary(upgrade: &Upgrade<'_>) -> bool {
 
 /// Values that charts before the boundary read and later ones do not. Returns their paths.
 fn removed<'a>(upgrade: &Upgrade<'a>, findings: &mut Findings) -> Vec<&'a RemovedValue> {
-    let Some((before, after)) = upgrade.both() else { return Vec::new() };
-    let Some(to) = after.chart.as_ref().filter(|_| crosses_boundary(upgrade)) else { return Vec::new() };
-    let values: Vec<&Tree<'_>> =
-        [before, after].into_iter().filter_map(|release: &Release| release.helm.as_ref()).map(|helm| &helm.user_values).collect();
+    let Some((before, after)) = upgrade.both() else {
+        return Vec::new();
+    };
+    let Some(to) = after.chart.as_ref().filter(|_| crosses_boundary(upgrade)) else {
+        return Vec::new();
+    };
+    let values: Vec<&Tree<'_>> = [before, after]
+        .into_iter()
+        .filter_map(|release: &Release| release.helm.as_ref())
+        .map(|helm| &helm.user_values)
+        .collect();
     let set: Vec<&RemovedValue> = upgrade
         .catalogue
         .removed_values
@@ -88,19 +112,32 @@ fn removed<'a>(upgrade: &Upgrade<'a>, findings: &mut Findings) -> Vec<&'a Remove
         .filter(|row| values.iter().any(|values| is_set(values, &row.path)))
         .filter(|row| {
             // What the wanted configuration says with the same value was moved already.
-            row.became
-                .as_ref()
-                .is_none_or(|key| before.config.value(key).is_none() || after.config.value(key) != before.config.value(key))
+            row.became.as_ref().is_none_or(|key| {
+                before.config.value(key).is_none()
+                    || after.config.value(key) != before.config.value(key)
+            })
         })
         .collect();
     for row in set.iter().filter(|row| row.danger != Danger::Tuning) {
         let key = row.became.clone().unwrap_or_default();
         findings
-            .deny(format!("chart {} ignores the value {} that is set", to.version, row.path))
-            .evidence("value", Some(format!("{} is set", row.path)), Some("ignored".into()), None)
+            .deny(format!(
+                "chart {} ignores the value {} that is set",
+                to.version, row.path
+            ))
+            .evidence(
+                "value",
+                Some(format!("{} is set", row.path)),
+                Some("ignored".into()),
+                None,
+            )
             .remedy(upgrade.advice().configure(&[(&key, "(the same value)")]));
     }
-    let tuning: Vec<&str> = set.iter().filter(|row| row.danger == Danger::Tuning).map(|row| row.path.as_str()).collect();
+    let tuning: Vec<&str> = set
+        .iter()
+        .filter(|row| row.danger == Danger::Tuning)
+        .map(|row| row.path.as_str())
+        .collect();
     if !tuning.is_empty() {
         findings
             .warn(format!("chart {} ignores {} values that are set: {}", to.version, tuning.len(), tuning.join(", ")))
@@ -114,25 +151,49 @@ fn removed<'a>(upgrade: &Upgrade<'a>, findings: &mut Findings) -> Vec<&'a Remove
 fn unread(upgrade: &Upgrade<'_>, removed: &[&RemovedValue], findings: &mut Findings) {
     // The record of the wanted revision counts; where only the one that runs is known, it speaks for its own chart.
     let record = |release: &'_ Release| {
-        release.helm.as_ref().map(|helm| (helm.clone(), release.chart.as_ref().map(|chart| chart.version)))
+        release.helm.as_ref().map(|helm| {
+            (
+                helm.clone(),
+                release.chart.as_ref().map(|chart| chart.version),
+            )
+        })
     };
     let wanted = record(upgrade.after);
     let is_wanted = wanted.is_some();
-    let Some((helm, chart)): Option<(HelmRevision, Option<Version>)> = wanted.or_else(|| upgrade.before.and_then(record)) else {
+    let Some((helm, chart)): Option<(HelmRevision, Option<Version>)> =
+        wanted.or_else(|| upgrade.before.and_then(record))
+    else {
         return;
     };
     let Some(values) = helm.unread_values else {
-        findings.not_evaluated(Missing::minor("Helm's record does not hold the chart's own values", PROVIDE));
+        findings.not_evaluated(Missing::minor(
+            "Helm's record does not hold the chart's own values",
+            PROVIDE,
+        ));
         return;
     };
-    let is_new: Vec<&UnreadValue> =
-        values.iter().filter(|value| !removed.iter().any(|row| is_or_is_below(&value.path, &row.path))).collect();
+    let is_new: Vec<&UnreadValue> = values
+        .iter()
+        .filter(|value| {
+            !removed
+                .iter()
+                .any(|row| is_or_is_below(&value.path, &row.path))
+        })
+        .collect();
     let chart = chart.map_or_else(|| "the chart".to_owned(), |chart| format!("chart {chart}"));
-    let chart = if is_wanted { chart } else { format!("{chart}, which runs,") };
-    let (grave, others): (Vec<&UnreadValue>, Vec<&UnreadValue>) =
-        is_new.into_iter().partition(|value| at_stake(&value.path).is_some_and(|keys| !stays(upgrade, keys)));
+    let chart = if is_wanted {
+        chart
+    } else {
+        format!("{chart}, which runs,")
+    };
+    let (grave, others): (Vec<&UnreadValue>, Vec<&UnreadValue>) = is_new
+        .into_iter()
+        .partition(|value| at_stake(&value.path).is_some_and(|keys| !stays(upgrade, keys)));
     for value in grave {
-        let finding = findings.deny(format!("{chart} does not read the value {} that is set", value.path));
+        let finding = findings.deny(format!(
+            "{chart} does not read the value {} that is set",
+            value.path
+        ));
         finding
             .because("Milvus takes the default instead: an empty database, other channels, or a database open to everybody.")
             .evidence("value", None, Some(format!("{} is set and ignored", value.path)), None);
@@ -147,21 +208,50 @@ fn unread(upgrade: &Upgrade<'_>, removed: &[&RemovedValue], findings: &mut Findi
     if others.is_empty() {
         return;
     }
-    let shown: Vec<&str> = others.iter().take(SHOWN).map(|value| value.path.as_str()).collect();
-    let more = if others.len() > SHOWN { format!(" and {} more", others.len() - SHOWN) } else { String::new() };
-    let plural = if others.len() == 1 { "the value" } else { "the values" };
-    let finding = findings.warn(format!("{chart} does not read {plural} {}{more}", shown.join(", ")));
+    let shown: Vec<&str> = others
+        .iter()
+        .take(SHOWN)
+        .map(|value| value.path.as_str())
+        .collect();
+    let more = if others.len() > SHOWN {
+        format!(" and {} more", others.len() - SHOWN)
+    } else {
+        String::new()
+    };
+    let plural = if others.len() == 1 {
+        "the value"
+    } else {
+        "the values"
+    };
+    let finding = findings.warn(format!(
+        "{chart} does not read {plural} {}{more}",
+        shown.join(", ")
+    ));
     finding.because("Helm accepts any name, so these values have no effect.");
     for value in others.iter().take(SHOWN) {
-        finding.evidence("value", None, Some(format!("{} is set and ignored", value.path)), None);
+        finding.evidence(
+            "value",
+            None,
+            Some(format!("{} is set and ignored", value.path)),
+            None,
+        );
     }
     let hints: Vec<String> = others
         .iter()
         .take(SHOWN)
-        .filter_map(|value| Some(format!("{} instead of {}", value.nearest.as_ref()?, value.path)))
+        .filter_map(|value| {
+            Some(format!(
+                "{} instead of {}",
+                value.nearest.as_ref()?,
+                value.path
+            ))
+        })
         .collect();
     if !hints.is_empty() {
-        finding.fix(format!("Take the values out, or use the name that the chart reads: {}.", hints.join(", ")));
+        finding.fix(format!(
+            "Take the values out, or use the name that the chart reads: {}.",
+            hints.join(", ")
+        ));
     }
 }
 
@@ -182,7 +272,9 @@ fn at_stake(path: &str) -> Option<&'static [&'static str]> {
         return Some(&["msgChannel.subNamePrefix.dataCoordSubNamePrefix"]);
     }
     match last {
-        "rootpath" if path.contains("minio") || path.contains("s3") || path.contains("storage") => Some(&["minio.rootPath"]),
+        "rootpath" if path.contains("minio") || path.contains("s3") || path.contains("storage") => {
+            Some(&["minio.rootPath"])
+        }
         "rootpath" if path.contains("etcd") => Some(&["etcd.rootPath"]),
         "rootpath" => Some(&["etcd.rootPath", "minio.rootPath"]),
         "metasubpath" => Some(&["etcd.metaSubPath"]),
@@ -194,13 +286,18 @@ fn at_stake(path: &str) -> Option<&'static [&'static str]> {
 /// Whether the change leaves the keys as they are: then the value was ignored before too, and nothing moves.
 fn stays(upgrade: &Upgrade<'_>, keys: &[&str]) -> bool {
     upgrade.both().is_some_and(|(before, after)| {
-        before.has_config() && after.has_config() && keys.iter().all(|key| before.config.value(key) == after.config.value(key))
+        before.has_config()
+            && after.has_config()
+            && keys
+                .iter()
+                .all(|key| before.config.value(key) == after.config.value(key))
     })
 }
 
 /// Whether a path is another one or lies below it.
 fn is_or_is_below(path: &str, other: &str) -> bool {
-    path.strip_prefix(other).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    path.strip_prefix(other)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 /// Whether a dotted path, or anything below it, is set.
@@ -243,34 +340,74 @@ mod tests {
     #[case("metadata: {}", None)]
     fn removed(#[case] values: &str, #[case] expected: Option<Severity>) {
         let before = Fixture::cluster("2.1.4").chart("3.2.18").values(values);
-        let findings = judge(&RULE, Some(&before), &Fixture::cluster("2.2.13").chart("4.0.31"));
-        assert_eq!(findings.iter().filter(|finding| !finding.not_evaluated).map(|finding| finding.severity).max(), expected);
-        assert!(findings.iter().all(|finding| !finding.message.contains("prod")), "values stay in the process");
+        let findings = judge(
+            &RULE,
+            Some(&before),
+            &Fixture::cluster("2.2.13").chart("4.0.31"),
+        );
+        assert_eq!(
+            findings
+                .iter()
+                .filter(|finding| !finding.not_evaluated)
+                .map(|finding| finding.severity)
+                .max(),
+            expected
+        );
+        assert!(
+            findings
+                .iter()
+                .all(|finding| !finding.message.contains("prod")),
+            "values stay in the process"
+        );
     }
 
     #[test]
     fn moved_values_and_other_charts_are_fine() {
         let values = "metadata: {rootPath: prod}";
-        let before = Fixture::cluster("2.1.4").chart("3.2.18").values(values).default_yaml("etcd: {rootPath: prod}");
-        let after = Fixture::cluster("2.2.13").chart("4.0.31").user_yaml("etcd: {rootPath: prod}");
-        assert!(judge(&RULE, Some(&before), &after).iter().all(|finding| finding.not_evaluated));
+        let before = Fixture::cluster("2.1.4")
+            .chart("3.2.18")
+            .values(values)
+            .default_yaml("etcd: {rootPath: prod}");
+        let after = Fixture::cluster("2.2.13")
+            .chart("4.0.31")
+            .user_yaml("etcd: {rootPath: prod}");
+        assert!(
+            judge(&RULE, Some(&before), &after)
+                .iter()
+                .all(|finding| finding.not_evaluated)
+        );
         let before = Fixture::cluster("2.2.13").chart("4.0.31").values(values);
         assert!(
-            judge(&RULE, Some(&before), &Fixture::cluster("2.3.22").chart("4.1.24")).iter().all(|finding| finding.not_evaluated)
+            judge(
+                &RULE,
+                Some(&before),
+                &Fixture::cluster("2.3.22").chart("4.1.24")
+            )
+            .iter()
+            .all(|finding| finding.not_evaluated)
         );
     }
 
     const CHART: &str = "cluster: {enabled: true}\nimage: {all: {repository: milvusdb/milvus, tag: v2.5.14}, tools: {tag: v0.1.2}}\nstandalone: {persistence: {enabled: true, persistentVolumeClaim: {size: 50Gi}}}\nnodeSelector: {}\n";
 
     fn run(values: &str) -> Fixture {
-        Fixture::cluster("2.5.14").chart("4.2.54").values(values).chart_values(CHART)
+        Fixture::cluster("2.5.14")
+            .chart("4.2.54")
+            .values(values)
+            .chart_values(CHART)
     }
 
     #[rstest]
     #[case("image: {tag: v2.6.0}", Some("image.all.tag instead of image.tag"))]
-    #[case("standalone: {persistence: {size: 5Gi}}", Some("standalone.persistence.persistentVolumeClaim.size instead of"))]
+    #[case(
+        "standalone: {persistence: {size: 5Gi}}",
+        Some("standalone.persistence.persistentVolumeClaim.size instead of")
+    )]
     #[case("nothing: 1", Some("Take the value out"))]
-    #[case("image: {all: {tag: v2.6.0}}\nnodeSelector: {pool: x}\netcd: {any: 1}", None)]
+    #[case(
+        "image: {all: {tag: v2.6.0}}\nnodeSelector: {pool: x}\netcd: {any: 1}",
+        None
+    )]
     #[case("{}", None)]
     fn values_that_the_chart_does_not_have(#[case] values: &str, #[case] fix: Option<&str>) {
         for before in [None, Some(run(values)), Some(run("{}"))] {
@@ -294,10 +431,17 @@ mod tests {
         let findings = judge(&RULE, None, &run(values));
         assert_eq!(findings.len(), 1, "{findings:?}");
         assert_eq!(findings[0].severity, Severity::Deny);
-        assert!(!format!("{:?}", findings[0]).contains("secret"), "values stay in the process");
+        assert!(
+            !format!("{:?}", findings[0]).contains("secret"),
+            "values stay in the process"
+        );
         // What was ignored all along moves nothing.
         let findings = judge(&RULE, Some(&run(values)), &run(values));
-        assert_eq!((findings.len(), findings[0].severity), (1, Severity::Warn), "{findings:?}");
+        assert_eq!(
+            (findings.len(), findings[0].severity),
+            (1, Severity::Warn),
+            "{findings:?}"
+        );
         let moved = "etcd: {rootPath: a, kvSubPath: a}\nminio: {rootPath: a}\ncommon: {security: {authorizationEnabled: true}}\nmsgChannel: {chanNamePrefix: {cluster: a}}\n";
         let findings = judge(&RULE, Some(&run("{}").default_yaml(moved)), &run(values));
         assert_eq!(findings[0].severity, Severity::Deny, "{findings:?}");
@@ -306,26 +450,43 @@ mod tests {
     #[test]
     fn only_what_runs_may_be_known() {
         // At the gate the wanted revision always has a record, so this is a case of `check --before release:NAME` only.
-        let (before, after) = (run("image: {tag: v2.6.0}").release(), Fixture::cluster("2.5.16").chart("4.2.58").release());
+        let (before, after) = (
+            run("image: {tag: v2.6.0}").release(),
+            Fixture::cluster("2.5.16").chart("4.2.58").release(),
+        );
         let facts = Facts::default();
         let upgrade = Upgrade::new(Some(&before), &after, &facts, Catalogue::embedded());
         let mut findings = Findings::of(&RULE);
         super::check(&upgrade, &mut findings);
-        let messages: Vec<String> = findings.into_vec().into_iter().map(|finding| finding.message).collect();
-        assert_eq!(messages, ["chart 4.2.54, which runs, does not read the value image.tag"]);
+        let messages: Vec<String> = findings
+            .into_vec()
+            .into_iter()
+            .map(|finding| finding.message)
+            .collect();
+        assert_eq!(
+            messages,
+            ["chart 4.2.54, which runs, does not read the value image.tag"]
+        );
     }
 
     #[test]
     fn what_is_not_known_is_said() {
         let message = |before: Option<&Fixture>, after: &Fixture| {
-            judge(&RULE, before, after).first().map(|finding| (finding.not_evaluated, finding.message.clone()))
+            judge(&RULE, before, after)
+                .first()
+                .map(|finding| (finding.not_evaluated, finding.message.clone()))
         };
         let plain = Fixture::cluster("2.5.14").chart("4.2.54");
         assert!(
-            message(None, &plain)
-                .is_some_and(|(silent, text)| silent && text.contains("Helm values that the user set are not known"))
+            message(None, &plain).is_some_and(|(silent, text)| silent
+                && text.contains("Helm values that the user set are not known"))
         );
-        let bare = Fixture::cluster("2.5.14").chart("4.2.54").values("image: {tag: x}");
-        assert!(message(Some(&plain), &bare).is_some_and(|(silent, text)| silent && text.contains("chart's own values")));
+        let bare = Fixture::cluster("2.5.14")
+            .chart("4.2.54")
+            .values("image: {tag: x}");
+        assert!(
+            message(Some(&plain), &bare)
+                .is_some_and(|(silent, text)| silent && text.contains("chart's own values"))
+        );
     }
 }

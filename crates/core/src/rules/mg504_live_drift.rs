@@ -25,7 +25,9 @@ pub static RULE: Rule = Rule {
 };
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
-    let Some((before, _)) = upgrade.both() else { return };
+    let Some((before, _)) = upgrade.both() else {
+        return;
+    };
     if before.is_operated() {
         findings.not_applicable("milvus-operator manages the release, not Helm");
         return;
@@ -43,8 +45,16 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     }
     for drift in mine() {
         findings
-            .warn(format!("{} of {} was changed outside Helm", drift.what, drift.object))
-            .evidence_from(&drift.what, Some(drift.live.clone()), Some(drift.revision.clone()), "the last Helm revision")
+            .warn(format!(
+                "{} of {} was changed outside Helm",
+                drift.what, drift.object
+            ))
+            .evidence_from(
+                &drift.what,
+                Some(drift.live.clone()),
+                Some(drift.revision.clone()),
+                "the last Helm revision",
+            )
             .remedy(upgrade.advice().take_over());
     }
 }
@@ -68,13 +78,36 @@ mod tests {
             revision: "milvusdb/milvus:v2.5.5".into(),
             live: "milvusdb/milvus:v2.5.12".into(),
         };
-        let facts = Facts { drift: Some(vec![drift.clone()]), ..Facts::default() };
+        let facts = Facts {
+            drift: Some(vec![drift.clone()]),
+            ..Facts::default()
+        };
         assert_eq!(judge_with(&RULE, Some(&before), &after, &facts).len(), 1);
-        let other = Facts { drift: Some(vec![DriftFact { release: "other".into(), ..drift }]), ..Facts::default() };
+        let other = Facts {
+            drift: Some(vec![DriftFact {
+                release: "other".into(),
+                ..drift
+            }]),
+            ..Facts::default()
+        };
         let unknown = judge_with(&RULE, Some(&before), &after, &other);
-        assert!(unknown.len() == 1 && unknown[0].not_evaluated, "nobody says that this release was compared");
+        assert!(
+            unknown.len() == 1 && unknown[0].not_evaluated,
+            "nobody says that this release was compared"
+        );
         let with_record = before.clone().values("{}\n");
         assert!(judge_with(&RULE, Some(&with_record), &after, &other).is_empty());
-        assert!(judge_with(&RULE, Some(&before), &after, &Facts { drift: Some(vec![]), ..Facts::default() }).is_empty());
+        assert!(
+            judge_with(
+                &RULE,
+                Some(&before),
+                &after,
+                &Facts {
+                    drift: Some(vec![]),
+                    ..Facts::default()
+                }
+            )
+            .is_empty()
+        );
     }
 }

@@ -40,12 +40,21 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             continue;
         };
         findings.checked();
-        let unchanged = upgrade
-            .pairs()
-            .any(|(old, new)| std::ptr::eq(new, component) && self::user(old) == user && old.version() == new.version());
-        if number != 0 && !has_a_user(component) && build.version < Version::new(3, 0, 0) && !unchanged {
+        let unchanged = upgrade.pairs().any(|(old, new)| {
+            std::ptr::eq(new, component)
+                && self::user(old) == user
+                && old.version() == new.version()
+        });
+        if number != 0
+            && !has_a_user(component)
+            && build.version < Version::new(3, 0, 0)
+            && !unchanged
+        {
             findings
-                .warn(format!("{} would run as user {number}, which {build} does not support", component.component))
+                .warn(format!(
+                    "{} would run as user {number}, which {build} does not support",
+                    component.component
+                ))
                 .on(component);
             return;
         }
@@ -54,12 +63,19 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
 
 /// Whether the image is made for a user of its own: bitnami's are, in every version (bitnami/charts, milvus: `runAsUser: 1001`).
 fn has_a_user(component: &ComponentWorkload) -> bool {
-    component.image().repository.split('/').any(|part| matches!(part, "bitnami" | "bitnamilegacy" | "bitnamisecure"))
+    component
+        .image()
+        .repository
+        .split('/')
+        .any(|part| matches!(part, "bitnami" | "bitnamilegacy" | "bitnamisecure"))
 }
 
 /// The user that the container of Milvus runs as; what the pod says counts where the container says nothing.
 fn user(component: &ComponentWorkload) -> Option<i64> {
-    component.main().and_then(|container| container.run_as_user).or(component.workload.pod.run_as_user)
+    component
+        .main()
+        .and_then(|container| container.run_as_user)
+        .or(component.workload.pod.run_as_user)
 }
 
 #[cfg(test)]
@@ -78,6 +94,14 @@ mod tests {
     #[case("3.0.2", "securityContext: {runAsUser: 1000}", 0)]
     #[case("2.6.1", "securityContext: {fsGroup: 1000}", 0)]
     fn users(#[case] version: &str, #[case] pod: &str, #[case] found: usize) {
-        assert_eq!(judge(&RULE, None, &Fixture::standalone(version).pod(Standalone, pod)).len(), found);
+        assert_eq!(
+            judge(
+                &RULE,
+                None,
+                &Fixture::standalone(version).pod(Standalone, pod)
+            )
+            .len(),
+            found
+        );
     }
 }

@@ -28,7 +28,10 @@ const OLDEST: Version = Version::new(1, 20, 0);
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     findings.checked();
     if let Some(version) = upgrade.facts.kubernetes.filter(|version| *version < OLDEST) {
-        findings.deny(format!("Kubernetes is {version}, Milvus' charts need {} or later", OLDEST.line()));
+        findings.deny(format!(
+            "Kubernetes is {version}, Milvus' charts need {} or later",
+            OLDEST.line()
+        ));
     }
 }
 
@@ -44,7 +47,10 @@ mod tests {
     #[test]
     fn versions() {
         let found = |minor| {
-            let facts = Facts { kubernetes: Some(Version::new(1, minor, 5)), ..Facts::default() };
+            let facts = Facts {
+                kubernetes: Some(Version::new(1, minor, 5)),
+                ..Facts::default()
+            };
             judge_with(&RULE, None, &Fixture::cluster("2.5.5"), &facts).len()
         };
         assert_eq!((found(19), found(20), found(36)), (1, 0, 0));

@@ -27,18 +27,28 @@ const OLDEST_HELM: Version = Version::new(3, 14, 0);
 const FIRST_CHART: Version = Version::new(4, 2, 21);
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
-    let (Some(helm), Some(chart)) = (upgrade.facts.helm, &upgrade.after.chart) else { return };
+    let (Some(helm), Some(chart)) = (upgrade.facts.helm, &upgrade.after.chart) else {
+        return;
+    };
     if upgrade.after.manager.is_bitnami() {
-        findings.not_applicable("the rule knows the versions of the Milvus project's chart, not those of Bitnami's");
+        findings.not_applicable(
+            "the rule knows the versions of the Milvus project's chart, not those of Bitnami's",
+        );
         return;
     }
     if chart.version < FIRST_CHART {
-        findings.not_applicable(format!("chart {} needs no newer Helm; charts from {FIRST_CHART} on do", chart.version));
+        findings.not_applicable(format!(
+            "chart {} needs no newer Helm; charts from {FIRST_CHART} on do",
+            chart.version
+        ));
         return;
     }
     findings.checked();
     if helm < OLDEST_HELM && chart.version >= FIRST_CHART {
-        findings.warn(format!("Helm is {helm}, chart {} needs {OLDEST_HELM} or later", chart.version));
+        findings.warn(format!(
+            "Helm is {helm}, chart {} needs {OLDEST_HELM} or later",
+            chart.version
+        ));
     }
 }
 
@@ -59,7 +69,13 @@ mod tests {
     #[case(Version::new(4, 3, 1), "5.0.14", 0)]
     #[case(Version::new(3, 9, 0), "4.1.34", 0)]
     fn versions(#[case] helm: Version, #[case] chart: &str, #[case] found: usize) {
-        let facts = Facts { helm: Some(helm), ..Facts::default() };
-        assert_eq!(judge_with(&RULE, None, &Fixture::cluster("2.5.5").chart(chart), &facts).len(), found);
+        let facts = Facts {
+            helm: Some(helm),
+            ..Facts::default()
+        };
+        assert_eq!(
+            judge_with(&RULE, None, &Fixture::cluster("2.5.5").chart(chart), &facts).len(),
+            found
+        );
     }
 }

@@ -34,25 +34,45 @@ fn suspend(deployer: &DeployerFact) -> String {
     if deployer.tool == "flux" {
         format!("Suspend HelmRelease {name} during the upgrade (spec.suspend: true).")
     } else {
-        format!("Switch self-heal of Application {name} off during the upgrade (spec.syncPolicy.automated.selfHeal: false).")
+        format!(
+            "Switch self-heal of Application {name} off during the upgrade (spec.syncPolicy.automated.selfHeal: false)."
+        )
     }
 }
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
-    let (Some((before, after)), Some((from, to))) = (upgrade.both(), upgrade.versions()) else { return };
+    let (Some((before, after)), Some((from, to))) = (upgrade.both(), upgrade.versions()) else {
+        return;
+    };
     findings.not_applicable("neither Argo CD nor Flux applies the release");
-    for deployer in upgrade.facts.deployers.iter().flatten().filter(|deployer| deployer.release == before.name) {
+    for deployer in upgrade
+        .facts
+        .deployers
+        .iter()
+        .flatten()
+        .filter(|deployer| deployer.release == before.name)
+    {
         findings.checked();
         if deployer.self_heal {
             findings
-                .warn(format!("{} {} would revert what the steps from {from} to {to} change", deployer.tool, deployer.name))
+                .warn(format!(
+                    "{} {} would revert what the steps from {from} to {to} change",
+                    deployer.tool, deployer.name
+                ))
                 .evidence_from("self-heal", Some("on".into()), None, &deployer.name)
                 .fix(suspend(deployer));
         }
-        let gives_up =
-            deployer.tool == "argo-cd" && deployer.retry_limit.is_none_or(|limit| (0..ENOUGH_RETRIES).contains(&limit));
-        if gives_up && after.topology() == Topology::Cluster && from.version.line() != to.version.line() {
-            let retries = deployer.retry_limit.map_or_else(|| "its default of 5".to_owned(), |limit| limit.to_string());
+        let gives_up = deployer.tool == "argo-cd"
+            && deployer
+                .retry_limit
+                .is_none_or(|limit| (0..ENOUGH_RETRIES).contains(&limit));
+        if gives_up
+            && after.topology() == Topology::Cluster
+            && from.version.line() != to.version.line()
+        {
+            let retries = deployer
+                .retry_limit
+                .map_or_else(|| "its default of 5".to_owned(), |limit| limit.to_string());
             findings
                 .warn(format!(
                     "{} {} gives up after {retries} retries, before an ordered roll can end",
@@ -84,10 +104,32 @@ mod tests {
     #[case("argo-cd", false, Some(-1), 0)]
     #[case("flux", true, None, 1)]
     #[case("flux", false, Some(3), 0)]
-    fn tools(#[case] tool: &str, #[case] self_heal: bool, #[case] retry_limit: Option<i64>, #[case] found: usize) {
-        let deployer =
-            DeployerFact { release: "my-release".into(), tool: tool.into(), name: "apps/milvus".into(), self_heal, retry_limit };
-        let facts = Facts { deployers: Some(vec![deployer]), ..Facts::default() };
-        assert_eq!(judge_with(&RULE, Some(&Fixture::cluster("2.4.24")), &Fixture::cluster("2.5.27"), &facts).len(), found);
+    fn tools(
+        #[case] tool: &str,
+        #[case] self_heal: bool,
+        #[case] retry_limit: Option<i64>,
+        #[case] found: usize,
+    ) {
+        let deployer = DeployerFact {
+            release: "my-release".into(),
+            tool: tool.into(),
+            name: "apps/milvus".into(),
+            self_heal,
+            retry_limit,
+        };
+        let facts = Facts {
+            deployers: Some(vec![deployer]),
+            ..Facts::default()
+        };
+        assert_eq!(
+            judge_with(
+                &RULE,
+                Some(&Fixture::cluster("2.4.24")),
+                &Fixture::cluster("2.5.27"),
+                &facts
+            )
+            .len(),
+            found
+        );
     }
 }

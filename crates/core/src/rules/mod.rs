@@ -107,7 +107,9 @@ pub use mg201_component_order::layout;
 /// The rule with this id or name, in any case.
 #[must_use]
 pub fn find(id: &str) -> Option<&'static Rule> {
-    ALL.iter().copied().find(|rule| rule.id.eq_ignore_ascii_case(id) || rule.name.eq_ignore_ascii_case(id))
+    ALL.iter()
+        .copied()
+        .find(|rule| rule.id.eq_ignore_ascii_case(id) || rule.name.eq_ignore_ascii_case(id))
 }
 
 /// The id that was most likely meant by an unknown one: the same number, or one letter apart.
@@ -118,10 +120,19 @@ pub fn nearest(id: &str) -> Option<&'static str> {
         if rule.name.starts_with(&id.to_ascii_lowercase()) && id.len() > 3 {
             return 0;
         }
-        let same = rule.id.chars().zip(wanted.chars()).filter(|(a, b)| a == b).count();
+        let same = rule
+            .id
+            .chars()
+            .zip(wanted.chars())
+            .filter(|(a, b)| a == b)
+            .count();
         rule.id.len().max(wanted.chars().count()) - same
     };
-    ALL.iter().copied().min_by_key(distance).filter(|rule| distance(rule) <= 2).map(|rule| rule.id)
+    ALL.iter()
+        .copied()
+        .min_by_key(distance)
+        .filter(|rule| distance(rule) <= 2)
+        .map(|rule| rule.id)
 }
 
 /// Everything about one rule.
@@ -196,16 +207,28 @@ impl Behavior {
     #[must_use]
     pub const fn text(self) -> &'static str {
         match self {
-            Self::SelfAcceptable => "The deployer can accept it with a label or an annotation, if no policy says otherwise.",
-            Self::PlannedByRun => "A run of milvus-guard does not meet it with what the run has planned.",
-            Self::RestoredByRollback => "A run that rolls back does not meet it: the run restores the version that it recorded.",
-            Self::HandledByUpgrade => "`milvus-guard upgrade` does what it asks for, and does not stop for it.",
+            Self::SelfAcceptable => {
+                "The deployer can accept it with a label or an annotation, if no policy says otherwise."
+            }
+            Self::PlannedByRun => {
+                "A run of milvus-guard does not meet it with what the run has planned."
+            }
+            Self::RestoredByRollback => {
+                "A run that rolls back does not meet it: the run restores the version that it recorded."
+            }
+            Self::HandledByUpgrade => {
+                "`milvus-guard upgrade` does what it asks for, and does not stop for it."
+            }
             Self::JudgesDeletions => "The workload gate also judges deletions by it.",
-            Self::OverridesDecisions => "The workload gate judges by it although the release gate has allowed the change.",
+            Self::OverridesDecisions => {
+                "The workload gate judges by it although the release gate has allowed the change."
+            }
             Self::ComparesSharedData => {
                 "The gates also judge by it what a change does to another release that uses the same data."
             }
-            Self::ComparesSettings => "The gates compare with the remembered settings of a configuration that was deleted.",
+            Self::ComparesSettings => {
+                "The gates compare with the remembered settings of a configuration that was deleted."
+            }
             Self::Holdable => "The webhook can hold the change (`Hold`) instead of denying it.",
         }
     }
@@ -247,8 +270,15 @@ pub enum Category {
 
 impl Category {
     /// Every group, in the order of a report.
-    pub const ALL: [Self; 7] =
-        [Self::Version, Self::Topology, Self::Configuration, Self::Dependencies, Self::Chart, Self::Image, Self::Cluster];
+    pub const ALL: [Self; 7] = [
+        Self::Version,
+        Self::Topology,
+        Self::Configuration,
+        Self::Dependencies,
+        Self::Chart,
+        Self::Image,
+        Self::Cluster,
+    ];
 
     /// The heading in a report.
     #[must_use]
@@ -284,7 +314,12 @@ pub fn run(upgrade: &Upgrade<'_>, overdue: Option<Overdue<'_>>) -> Ran {
 /// Runs every rule over what runs, as it is. Rules that need a change do not apply. Of the others, those that declare
 /// [`Need::Running`] see the release as what runs, the rest see what an installation of it today would be.
 #[must_use]
-pub fn run_state(release: &Release, facts: &Facts, catalogue: &Catalogue, overdue: Option<Overdue<'_>>) -> Ran {
+pub fn run_state(
+    release: &Release,
+    facts: &Facts,
+    catalogue: &Catalogue,
+    overdue: Option<Overdue<'_>>,
+) -> Ran {
     let mut installed = Upgrade::new(None, release, facts, catalogue);
     installed.is_state = true;
     let mut running = Upgrade::new(Some(release), release, facts, catalogue);
@@ -292,9 +327,17 @@ pub fn run_state(release: &Release, facts: &Facts, catalogue: &Catalogue, overdu
     run_all(ALL, &installed, Some(&running), overdue)
 }
 
-fn run_all(rules: &[&'static Rule], upgrade: &Upgrade<'_>, running: Option<&Upgrade<'_>>, overdue: Option<Overdue<'_>>) -> Ran {
+fn run_all(
+    rules: &[&'static Rule],
+    upgrade: &Upgrade<'_>,
+    running: Option<&Upgrade<'_>>,
+    overdue: Option<Overdue<'_>>,
+) -> Ran {
     let settles = running.unwrap_or(upgrade);
-    let (look, running) = (Look::new(upgrade), running.map(|running| (running, Look::new(running))));
+    let (look, running) = (
+        Look::new(upgrade),
+        running.map(|running| (running, Look::new(running))),
+    );
     let mut findings = Findings::default();
     let mut states = Vec::with_capacity(rules.len());
     for rule in rules {
@@ -352,7 +395,11 @@ mod tests {
         panic!("a bug in a rule");
     }
 
-    const fn rule(id: &'static str, data_loss: bool, check: fn(&Upgrade<'_>, &mut Findings)) -> Rule {
+    const fn rule(
+        id: &'static str,
+        data_loss: bool,
+        check: fn(&Upgrade<'_>, &mut Findings),
+    ) -> Rule {
         Rule {
             id,
             name: "broken",
@@ -383,11 +430,16 @@ mod tests {
         let facts = Facts::default();
         let upgrade = Upgrade::new(None, &after, &facts, Catalogue::embedded());
         let late = move || overdue;
-        run_all(&[&GOOD, &GUARDS_DATA, &COMFORT], &upgrade, None, Some(Overdue(&late)))
-            .findings
-            .into_iter()
-            .map(|finding| (finding.rule.id, finding.severity, finding.failed))
-            .collect()
+        run_all(
+            &[&GOOD, &GUARDS_DATA, &COMFORT],
+            &upgrade,
+            None,
+            Some(Overdue(&late)),
+        )
+        .findings
+        .into_iter()
+        .map(|finding| (finding.rule.id, finding.severity, finding.failed))
+        .collect()
     }
 
     /// What each behavior is for must fit the rest of the rule.
@@ -395,11 +447,29 @@ mod tests {
     fn behaviors_fit_their_rules() {
         for rule in ALL {
             let has = |behavior| rule.has(behavior);
-            assert!(!(rule.data_loss && has(Behavior::SelfAcceptable)), "{}: nobody accepts the loss of data", rule.id);
-            assert!(!has(Behavior::Holdable) || has(Behavior::PlannedByRun), "{}: what is held is planned", rule.id);
-            assert!(!has(Behavior::HandledByUpgrade) || has(Behavior::PlannedByRun), "{}", rule.id);
-            let unique: std::collections::BTreeSet<String> = rule.behavior.iter().map(|one| format!("{one:?}")).collect();
-            assert_eq!(unique.len(), rule.behavior.len(), "{}: named twice", rule.id);
+            assert!(
+                !(rule.data_loss && has(Behavior::SelfAcceptable)),
+                "{}: nobody accepts the loss of data",
+                rule.id
+            );
+            assert!(
+                !has(Behavior::Holdable) || has(Behavior::PlannedByRun),
+                "{}: what is held is planned",
+                rule.id
+            );
+            assert!(
+                !has(Behavior::HandledByUpgrade) || has(Behavior::PlannedByRun),
+                "{}",
+                rule.id
+            );
+            let unique: std::collections::BTreeSet<String> =
+                rule.behavior.iter().map(|one| format!("{one:?}")).collect();
+            assert_eq!(
+                unique.len(),
+                rule.behavior.len(),
+                "{}: named twice",
+                rule.id
+            );
         }
     }
 

@@ -114,12 +114,18 @@ const RUNS: Missing = Missing::momentary(
     "it is not known whether a run of milvus-guard is under way",
     "Use --before live, or --facts FILE with the key runs.",
 );
-const KUBERNETES: Missing =
-    Missing::fact("the version of Kubernetes is not known", "Use --before live, or --facts FILE with the key kubernetes.");
-const HELM: Missing =
-    Missing::fact("the version of Helm is not known", "Use --facts FILE with the key helm (helm version --short).");
-const AUTOSCALERS: Missing =
-    Missing::fact("autoscalers are not known", "Use --before live, or --facts FILE with the key autoscalers.");
+const KUBERNETES: Missing = Missing::fact(
+    "the version of Kubernetes is not known",
+    "Use --before live, or --facts FILE with the key kubernetes.",
+);
+const HELM: Missing = Missing::fact(
+    "the version of Helm is not known",
+    "Use --facts FILE with the key helm (helm version --short).",
+);
+const AUTOSCALERS: Missing = Missing::fact(
+    "autoscalers are not known",
+    "Use --before live, or --facts FILE with the key autoscalers.",
+);
 const DEPLOYERS: Missing = Missing::fact(
     "it is not known whether Argo CD or Flux applies the release",
     "Use --before live, or --facts FILE with the key deployers.",
@@ -128,8 +134,7 @@ const DRIFT: Missing = Missing::fact(
     "the last Helm revision is not known",
     "Use --before live with the right to read Helm's Secrets, or --facts FILE with the key drift.",
 );
-const WHOLE: &str =
-    "Give all manifests with their ConfigMaps (helm template, helm get manifest, kubectl get -o yaml), or use live.";
+const WHOLE: &str = "Give all manifests with their ConfigMaps (helm template, helm get manifest, kubectl get -o yaml), or use live.";
 
 /// One change, with what several rules ask of it answered once.
 #[derive(Debug)]
@@ -141,7 +146,11 @@ pub(super) struct Look<'u, 'a> {
 
 impl<'u, 'a> Look<'u, 'a> {
     pub(super) const fn new(upgrade: &'u Upgrade<'a>) -> Self {
-        Self { upgrade, version_change: OnceCell::new(), changes: OnceCell::new() }
+        Self {
+            upgrade,
+            version_change: OnceCell::new(),
+            changes: OnceCell::new(),
+        }
     }
 
     /// Whether the version or the configuration changes, or may change. A data rule that could not look is then a warning.
@@ -156,7 +165,8 @@ impl<'u, 'a> Look<'u, 'a> {
         for need in rule.needs {
             match (self.met(*need), &worst) {
                 (reason @ Met::NotApplicable(_), _) => return reason,
-                (missing @ Met::No(_), Met::Yes | Met::Partly(_)) | (missing @ Met::Partly(_), Met::Yes) => worst = missing,
+                (missing @ Met::No(_), Met::Yes | Met::Partly(_))
+                | (missing @ Met::Partly(_), Met::Yes) => worst = missing,
                 _ => {}
             }
         }
@@ -166,21 +176,42 @@ impl<'u, 'a> Look<'u, 'a> {
     fn met(&self, need: Need) -> Met {
         let (upgrade, facts) = (self.upgrade, self.upgrade.facts);
         let known = |known: bool, missing: Missing| if known { Met::Yes } else { Met::No(missing) };
-        let applies = |applies: bool, reason: &'static str| if applies { Met::Yes } else { Met::NotApplicable(reason.into()) };
+        let applies = |applies: bool, reason: &'static str| {
+            if applies {
+                Met::Yes
+            } else {
+                Met::NotApplicable(reason.into())
+            }
+        };
         match need {
             Need::After | Need::Values | Need::Metadata => Met::Yes,
-            Need::Before if upgrade.is_state => Met::NotApplicable("only for a change, and audit judges what runs".into()),
-            Need::Before | Need::Running => applies(upgrade.before.is_some(), "nothing runs yet: this is a new installation"),
+            Need::Before if upgrade.is_state => {
+                Met::NotApplicable("only for a change, and audit judges what runs".into())
+            }
+            Need::Before | Need::Running => applies(
+                upgrade.before.is_some(),
+                "nothing runs yet: this is a new installation",
+            ),
             Need::Version => match unreadable(upgrade.after.components.iter()) {
-                None => applies(upgrade.to().is_some(), "the release has no workload of Milvus"),
+                None => applies(
+                    upgrade.to().is_some(),
+                    "the release has no workload of Milvus",
+                ),
                 Some(image) if upgrade.to().is_none() => Met::No(no_version(&image, "")),
                 Some(image) => Met::Partly(no_version(&image, "")),
             },
-            Need::VersionChange => self.version_change.get_or_init(|| version_change(upgrade)).clone(),
-            Need::Distributed => {
-                applies(upgrade.after.topology() == Topology::Cluster, "Milvus is a standalone, which has one component")
-            }
-            Need::Chart => applies(upgrade.after.chart.is_some(), "the workloads name no Helm chart (label helm.sh/chart)"),
+            Need::VersionChange => self
+                .version_change
+                .get_or_init(|| version_change(upgrade))
+                .clone(),
+            Need::Distributed => applies(
+                upgrade.after.topology() == Topology::Cluster,
+                "Milvus is a standalone, which has one component",
+            ),
+            Need::Chart => applies(
+                upgrade.after.chart.is_some(),
+                "the workloads name no Helm chart (label helm.sh/chart)",
+            ),
             Need::Dependency(family) => {
                 let release = upgrade.before.unwrap_or(upgrade.after);
                 if release.dependencies_of(family).next().is_some() {
@@ -196,11 +227,23 @@ impl<'u, 'a> Look<'u, 'a> {
                     "the release contains no etcd, object storage or message queue",
                 )
             }
-            Need::Config => match (upgrade.before.is_none_or(Release::is_config_known), upgrade.after.is_config_known()) {
+            Need::Config => match (
+                upgrade.before.is_none_or(Release::is_config_known),
+                upgrade.after.is_config_known(),
+            ) {
                 (true, true) => Met::Yes,
-                (false, true) => Met::No(Missing::fact("what runs is known without its configuration (ConfigMap)", WHOLE)),
-                (true, false) => Met::No(Missing::fact("what is wanted is known without its configuration (ConfigMap)", WHOLE)),
-                (false, false) => Met::No(Missing::fact("the configuration (ConfigMap) is not known on either side", WHOLE)),
+                (false, true) => Met::No(Missing::fact(
+                    "what runs is known without its configuration (ConfigMap)",
+                    WHOLE,
+                )),
+                (true, false) => Met::No(Missing::fact(
+                    "what is wanted is known without its configuration (ConfigMap)",
+                    WHOLE,
+                )),
+                (false, false) => Met::No(Missing::fact(
+                    "the configuration (ConfigMap) is not known on either side",
+                    WHOLE,
+                )),
             },
             Need::Rollouts => known(facts.rollouts.is_some(), ROLLOUTS),
             Need::Runs => known(facts.runs.is_some(), RUNS),
@@ -208,7 +251,9 @@ impl<'u, 'a> Look<'u, 'a> {
             Need::Helm => known(facts.helm.is_some(), HELM),
             Need::Autoscalers => known(facts.autoscalers.is_some(), AUTOSCALERS),
             Need::Deployers => known(facts.deployers.is_some(), DEPLOYERS),
-            Need::Drift if !is_of_helm(upgrade) => Met::NotApplicable("Helm does not manage the release".into()),
+            Need::Drift if !is_of_helm(upgrade) => {
+                Met::NotApplicable("Helm does not manage the release".into())
+            }
             Need::Drift => known(facts.drift.is_some(), DRIFT),
         }
     }
@@ -217,50 +262,86 @@ impl<'u, 'a> Look<'u, 'a> {
 /// Whether the release that runs comes from a chart, or a fact compares it with a revision of Helm.
 fn is_of_helm(upgrade: &Upgrade<'_>) -> bool {
     upgrade.before.is_none_or(|before| {
-        let compared = || upgrade.facts.drift.iter().flatten().any(|drift| drift.release == before.name);
+        let compared = || {
+            upgrade
+                .facts
+                .drift
+                .iter()
+                .flatten()
+                .any(|drift| drift.release == before.name)
+        };
         before.chart.is_some() || before.manager.is_chart() || before.helm.is_some() || compared()
     })
 }
 
 fn no_version(image: &str, where_it_is: &str) -> Missing {
-    Missing::new(format!("the version of {image}{where_it_is} cannot be read"), DECLARE)
+    Missing::new(
+        format!("the version of {image}{where_it_is} cannot be read"),
+        DECLARE,
+    )
 }
 
 /// The first image whose version cannot be read.
 fn unreadable<'c>(mut components: impl Iterator<Item = &'c ComponentWorkload>) -> Option<String> {
-    components.find(|component| component.version() == VersionRead::Unknown).map(|component| component.image().to_string())
+    components
+        .find(|component| component.version() == VersionRead::Unknown)
+        .map(|component| component.image().to_string())
 }
 
 fn version_change(upgrade: &Upgrade<'_>) -> Met {
-    let Some(before) = upgrade.before else { return Met::Yes };
-    let images_change = upgrade.changed_pairs().any(|(old, new)| old.image() != new.image() || old.version() != new.version());
-    let unreadable_before = || unreadable(before.components.iter()).map(|image| no_version(&image, ", which runs,"));
-    let unreadable_after = || unreadable(upgrade.after.components.iter()).map(|image| no_version(&image, ""));
+    let Some(before) = upgrade.before else {
+        return Met::Yes;
+    };
+    let images_change = upgrade
+        .changed_pairs()
+        .any(|(old, new)| old.image() != new.image() || old.version() != new.version());
+    let unreadable_before =
+        || unreadable(before.components.iter()).map(|image| no_version(&image, ", which runs,"));
+    let unreadable_after =
+        || unreadable(upgrade.after.components.iter()).map(|image| no_version(&image, ""));
     let moves = !upgrade.moved().is_empty();
     match (upgrade.from(), upgrade.to()) {
         (Some(from), Some(to)) if from == to && !moves && !images_change => {
             Met::NotApplicable(format!("the version stays {from}").into())
         }
         (Some(from), Some(to)) => {
-            let missing = if images_change { unreadable_before().or_else(unreadable_after) } else { None };
+            let missing = if images_change {
+                unreadable_before().or_else(unreadable_after)
+            } else {
+                None
+            };
             match missing {
                 Some(missing) => Met::Partly(missing),
-                None if from == to && !moves => Met::NotApplicable(format!("the version stays {from}").into()),
+                None if from == to && !moves => {
+                    Met::NotApplicable(format!("the version stays {from}").into())
+                }
                 None => Met::Yes,
             }
         }
         _ if !images_change => Met::NotApplicable("no image changes".into()),
-        _ => unreadable_before().or_else(unreadable_after).map_or(Met::Yes, Met::No),
+        _ => unreadable_before()
+            .or_else(unreadable_after)
+            .map_or(Met::Yes, Met::No),
     }
 }
 
 /// Whether images, chart, components or configuration differ, or nobody can say that they do not.
 fn changes(upgrade: &Upgrade<'_>) -> bool {
-    let Some((before, after)) = upgrade.both().filter(|_| !upgrade.is_state) else { return false };
-    let components = |release: &Release| release.components.iter().map(|component| component.component).collect::<Vec<_>>();
+    let Some((before, after)) = upgrade.both().filter(|_| !upgrade.is_state) else {
+        return false;
+    };
+    let components = |release: &Release| {
+        release
+            .components
+            .iter()
+            .map(|component| component.component)
+            .collect::<Vec<_>>()
+    };
     components(before) != components(after)
         || before.chart != after.chart
-        || upgrade.changed_pairs().any(|(old, new)| differs(&old.workload, &new.workload))
+        || upgrade
+            .changed_pairs()
+            .any(|(old, new)| differs(&old.workload, &new.workload))
         || before.has_config() != after.has_config()
         || settings(before) != settings(after)
 }
@@ -270,12 +351,24 @@ fn changes(upgrade: &Upgrade<'_>) -> bool {
 fn differs(old: &Workload, new: &Workload) -> bool {
     let (old, new) = (&old.pod, &new.pod);
     let containers = old.containers.len() == new.containers.len()
-        && old.containers.iter().zip(&new.containers).all(|(old, new)| {
-            old.image == new.image && old.env == new.env && old.command == new.command && old.mounts == new.mounts
-        });
+        && old
+            .containers
+            .iter()
+            .zip(&new.containers)
+            .all(|(old, new)| {
+                old.image == new.image
+                    && old.env == new.env
+                    && old.command == new.command
+                    && old.mounts == new.mounts
+            });
     !containers || old.volumes != new.volumes || old.annotations != new.annotations
 }
 
 fn settings(release: &Release) -> Vec<(&str, &str)> {
-    release.config.settings().iter().map(|setting| (setting.key, setting.value)).collect()
+    release
+        .config
+        .settings()
+        .iter()
+        .map(|setting| (setting.key, setting.value))
+        .collect()
 }

@@ -26,26 +26,42 @@ pub struct Missing {
 impl Missing {
     /// `what` fits after "not evaluated: "; `provide` is a sentence that says how to provide it.
     pub fn new(what: impl Into<Cow<'static, str>>, provide: impl Into<Cow<'static, str>>) -> Self {
-        Self { what: what.into(), provide: provide.into(), momentary: false }
+        Self {
+            what: what.into(),
+            provide: provide.into(),
+            momentary: false,
+        }
     }
 
     /// The same for a constant.
     #[must_use]
     pub const fn fact(what: &'static str, provide: &'static str) -> Self {
-        Self { what: Cow::Borrowed(what), provide: Cow::Borrowed(provide), momentary: false }
+        Self {
+            what: Cow::Borrowed(what),
+            provide: Cow::Borrowed(provide),
+            momentary: false,
+        }
     }
 
     /// A fact without which the rule only leaves out an advice: its absence never makes a warning.
     #[must_use]
     pub const fn minor(what: &'static str, provide: &'static str) -> Self {
-        Self { what: Cow::Borrowed(what), provide: Cow::Borrowed(provide), momentary: true }
+        Self {
+            what: Cow::Borrowed(what),
+            provide: Cow::Borrowed(provide),
+            momentary: true,
+        }
     }
 
     /// A fact that is true only at the moment of the change, such as a run under way: files cannot hold it, and whoever makes
     /// the change asks for it again. It never makes a warning, because a check of files could then never be without one.
     #[must_use]
     pub const fn momentary(what: &'static str, provide: &'static str) -> Self {
-        Self { what: Cow::Borrowed(what), provide: Cow::Borrowed(provide), momentary: true }
+        Self {
+            what: Cow::Borrowed(what),
+            provide: Cow::Borrowed(provide),
+            momentary: true,
+        }
     }
 
     /// What is missing, as a phrase.

@@ -57,7 +57,8 @@ impl Fixture {
     /// A cluster with the components that a default chart of that version renders.
     pub fn cluster(version: &str) -> Self {
         use Component::{
-            DataCoord, DataNode, IndexCoord, IndexNode, MixCoord, Proxy, QueryCoord, QueryNode, RootCoord, StreamingNode,
+            DataCoord, DataNode, IndexCoord, IndexNode, MixCoord, Proxy, QueryCoord, QueryNode,
+            RootCoord, StreamingNode,
         };
         let number: Version = version.split('-').next().unwrap().parse().unwrap();
         let components: &[Component] = if number >= Version::new(2, 6, 0) {
@@ -65,7 +66,9 @@ impl Fixture {
         } else if number >= Version::new(2, 4, 7) {
             &[MixCoord, IndexNode, DataNode, QueryNode, Proxy]
         } else {
-            &[RootCoord, DataCoord, IndexCoord, QueryCoord, IndexNode, DataNode, QueryNode, Proxy]
+            &[
+                RootCoord, DataCoord, IndexCoord, QueryCoord, IndexNode, DataNode, QueryNode, Proxy,
+            ]
         };
         Self::of(version, components)
     }
@@ -106,7 +109,11 @@ impl Fixture {
     /// Another name; the fullname follows as in the chart.
     pub fn named(mut self, name: &str) -> Self {
         self.name = name.into();
-        self.fullname = if name.contains("milvus") { name.into() } else { format!("{name}-milvus") };
+        self.fullname = if name.contains("milvus") {
+            name.into()
+        } else {
+            format!("{name}-milvus")
+        };
         self
     }
 
@@ -142,7 +149,9 @@ impl Fixture {
 
     /// What the image of every component has behind the repository's colon.
     pub fn tag(mut self, tag: &str) -> Self {
-        self.components.iter_mut().for_each(|part| part.tag = tag.into());
+        self.components
+            .iter_mut()
+            .for_each(|part| part.tag = tag.into());
         self
     }
 
@@ -160,7 +169,9 @@ impl Fixture {
 
     /// Everything scaled to zero.
     pub fn stopped(mut self) -> Self {
-        self.components.iter_mut().for_each(|part| part.replicas = 0);
+        self.components
+            .iter_mut()
+            .for_each(|part| part.replicas = 0);
         self
     }
 
@@ -186,19 +197,25 @@ impl Fixture {
 
     /// Lines of one component's pod spec, such as `terminationGracePeriodSeconds: 30`.
     pub fn pod(mut self, component: Component, lines: &str) -> Self {
-        self.part(component).pod.extend(lines.lines().map(str::to_owned));
+        self.part(component)
+            .pod
+            .extend(lines.lines().map(str::to_owned));
         self
     }
 
     /// Lines of one component's container, such as `readinessProbe: {...}`.
     pub fn container(mut self, component: Component, lines: &str) -> Self {
-        self.part(component).container.extend(lines.lines().map(str::to_owned));
+        self.part(component)
+            .container
+            .extend(lines.lines().map(str::to_owned));
         self
     }
 
     /// Lines of one component's status.
     pub fn status(mut self, component: Component, lines: &str) -> Self {
-        self.part(component).status.extend(lines.lines().map(str::to_owned));
+        self.part(component)
+            .status
+            .extend(lines.lines().map(str::to_owned));
         self
     }
 
@@ -241,13 +258,23 @@ impl Fixture {
 
     /// The chart as Helm stores it, where its values are known.
     pub fn stored_chart(&self) -> serde_json::Value {
-        let Some(text) = &self.chart_values else { return serde_json::Value::Null };
-        let values = documents(text).next().expect("values").expect("valid").root.to_json();
+        let Some(text) = &self.chart_values else {
+            return serde_json::Value::Null;
+        };
+        let values = documents(text)
+            .next()
+            .expect("values")
+            .expect("valid")
+            .root
+            .to_json();
         serde_json::json!({"metadata": {"name": "milvus", "version": self.chart}, "values": values, "templates": []})
     }
 
     fn part(&mut self, component: Component) -> &mut Part {
-        self.components.iter_mut().find(|part| part.component == component).expect("a component of the fixture")
+        self.components
+            .iter_mut()
+            .find(|part| part.component == component)
+            .expect("a component of the fixture")
     }
 
     /// Helm's name of the release.
@@ -258,17 +285,32 @@ impl Fixture {
     /// What the user set.
     pub fn user_values(&self) -> Option<Node> {
         let (_, text) = self.helm.as_ref()?;
-        Some(documents(text).next().expect("values").expect("valid").root.into_owned())
+        Some(
+            documents(text)
+                .next()
+                .expect("values")
+                .expect("valid")
+                .root
+                .into_owned(),
+        )
     }
 
     /// The manifests, as the chart would render them.
     pub fn yaml(&self) -> String {
-        let indent = |text: &str, by: usize| text.lines().map(|line| format!("{:by$}{line}\n", "")).collect::<String>();
+        let indent = |text: &str, by: usize| {
+            text.lines()
+                .map(|line| format!("{:by$}{line}\n", ""))
+                .collect::<String>()
+        };
         let mut text = format!(
             "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {}\ndata:\n  default.yaml: |\n{}",
             self.fullname,
             indent(
-                if self.default_yaml.is_empty() { "etcd:\n  endpoints: [my-release-etcd:2379]\n" } else { &self.default_yaml },
+                if self.default_yaml.is_empty() {
+                    "etcd:\n  endpoints: [my-release-etcd:2379]\n"
+                } else {
+                    &self.default_yaml
+                },
                 4
             )
         );
@@ -284,15 +326,27 @@ impl Fixture {
             };
             // Images before 2.4 do not read default.yaml and user.yaml: these charts merge them first.
             let mounts = MOUNTS.map(str::to_owned);
-            let is_old = ["v2.0.", "v2.1.", "v2.2.", "v2.3."].iter().any(|line| part.tag.starts_with(line));
-            let merged = is_old && self.merges && ["3.", "4.0.", "4.1."].iter().any(|line| self.chart.starts_with(line));
+            let is_old = ["v2.0.", "v2.1.", "v2.2.", "v2.3."]
+                .iter()
+                .any(|line| part.tag.starts_with(line));
+            let merged = is_old
+                && self.merges
+                && ["3.", "4.0.", "4.1."]
+                    .iter()
+                    .any(|line| self.chart.starts_with(line));
             let mut pod_lines = part.pod.clone();
             if merged {
                 let tool = "  - {name: config, image: \"milvusdb/milvus-config-tool:v0.1.2\", command: [/cp, /run-helm.sh, /merge, /milvus/tools]}";
-                pod_lines = with_items(&pod_lines, "initContainers:", &[tool.to_owned()]).lines().map(str::to_owned).collect();
+                pod_lines = with_items(&pod_lines, "initContainers:", &[tool.to_owned()])
+                    .lines()
+                    .map(str::to_owned)
+                    .collect();
             }
-            let run =
-                if merged { format!("/milvus/tools/run-helm.sh, milvus, run, {run}") } else { format!("milvus, run, {run}") };
+            let run = if merged {
+                format!("/milvus/tools/run-helm.sh, milvus, run, {run}")
+            } else {
+                format!("milvus, run, {run}")
+            };
             let separator = if part.tag.starts_with('@') { "" } else { ":" };
             text += &format!(
                 "---\napiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: {fullname}-{component}\n  generation: 1\n  labels:\n    helm.sh/chart: milvus-{chart}\n    app.kubernetes.io/name: milvus\n    app.kubernetes.io/instance: {name}\n    app.kubernetes.io/version: \"{app}\"\n    app.kubernetes.io/managed-by: Helm\n    component: {component}\n  annotations:\n    meta.helm.sh/release-name: {name}\n{annotations}spec:\n  replicas: {replicas}\n  selector:\n    matchLabels: {{app.kubernetes.io/name: milvus, app.kubernetes.io/instance: {name}, component: {component}}}\n  template:\n    metadata:\n      labels: {{app.kubernetes.io/name: milvus, app.kubernetes.io/instance: {name}, component: {component}}}\n    spec:\n{pod}      containers:\n        - name: {component}\n          image: \"{repository}{separator}{tag}\"\n          args: [{run}]\n{container}",
@@ -308,11 +362,21 @@ impl Fixture {
                     &with_items(
                         &pod_lines,
                         "volumes:",
-                        &[format!("  - {{name: milvus-config, configMap: {{name: {}}}}}", self.fullname)]
+                        &[format!(
+                            "  - {{name: milvus-config, configMap: {{name: {}}}}}",
+                            self.fullname
+                        )]
                     ),
                     6
                 ),
-                container = indent(&with_items(&part.container, "volumeMounts:", if self.merges { &mounts } else { &[] }), 10),
+                container = indent(
+                    &with_items(
+                        &part.container,
+                        "volumeMounts:",
+                        if self.merges { &mounts } else { &[] }
+                    ),
+                    10
+                ),
             );
             if !part.status.is_empty() {
                 text += &format!("status:\n{}", indent(&part.status.join("\n"), 2));
@@ -333,7 +397,11 @@ impl Fixture {
         documents(&self.yaml())
             .map(|document| {
                 let document = document.expect("a fixture renders valid YAML");
-                let origin = Origin { source: "manifest.yaml".into(), document: document.index, line: document.root.line };
+                let origin = Origin {
+                    source: "manifest.yaml".into(),
+                    document: document.index,
+                    line: document.root.line,
+                };
                 Object::read(&document.root, &origin, Some(&self.namespace)).expect("an object")
             })
             .collect()
@@ -350,8 +418,10 @@ impl Fixture {
                 "name": self.name, "namespace": self.namespace, "version": 1, "info": {"status": "deployed"},
                 "config": values.to_json(), "chart": self.stored_chart(),
             });
-            let stored =
-                crate::helm::codec::decode_payload(BASE64_STANDARD.encode(stored.to_string()).as_bytes()).expect("a record");
+            let stored = crate::helm::codec::decode_payload(
+                BASE64_STANDARD.encode(stored.to_string()).as_bytes(),
+            )
+            .expect("a record");
             builder.add_helm(&self.name, Some(&self.namespace), stored.kept());
         }
         builder.build()
@@ -359,7 +429,11 @@ impl Fixture {
 
     /// The one release.
     pub fn release(&self) -> Release {
-        self.snapshot().releases.into_iter().next().expect("a release")
+        self.snapshot()
+            .releases
+            .into_iter()
+            .next()
+            .expect("a release")
     }
 }
 
@@ -394,39 +468,67 @@ pub fn judge(rule: &'static Rule, before: Option<&Fixture>, after: &Fixture) -> 
 }
 
 /// What a rule finds between two fixtures.
-pub fn judge_with(rule: &'static Rule, before: Option<&Fixture>, after: &Fixture, facts: &Facts) -> Vec<Finding> {
+pub fn judge_with(
+    rule: &'static Rule,
+    before: Option<&Fixture>,
+    after: &Fixture,
+    facts: &Facts,
+) -> Vec<Finding> {
     judge_change(rule, before, after, facts, false)
 }
 
 /// Rules of data loss that see a change only as a whole, each with the reason.
 const WHOLE: [(&str, &str); 2] = [
-    ("MG502", "the chart's version and the queue are in different objects; the change of the queue alone is MG301"),
+    (
+        "MG502",
+        "the chart's version and the queue are in different objects; the change of the queue alone is MG301",
+    ),
     ("MG503", "only Helm's record holds values"),
 ];
 
 /// Rules for which the order of the objects matters, each with the reason.
-const ORDERED: [(&str, &str); 1] = [("MG407", "etcd may stop after Milvus did, and change while Milvus is stopped")];
+const ORDERED: [(&str, &str); 1] = [(
+    "MG407",
+    "etcd may stop after Milvus did, and change while Milvus is stopped",
+)];
 
 /// A denial for the sake of data holds for every order in which a tool sends the objects one by one; what is harmless as a whole
 /// is never denied on the way.
-fn object_by_object(rule: &'static Rule, before: &Fixture, after: &Fixture, facts: &Facts, found: &[Finding]) {
+fn object_by_object(
+    rule: &'static Rule,
+    before: &Fixture,
+    after: &Fixture,
+    facts: &Facts,
+    found: &[Finding],
+) {
     use crate::{
         admission::parity::{Sent, found_object_by_object},
         policy::Action,
     };
-    if !rule.data_loss || before.release_name() != after.release_name() || WHOLE.iter().any(|(id, _)| *id == rule.id) {
+    if !rule.data_loss
+        || before.release_name() != after.release_name()
+        || WHOLE.iter().any(|(id, _)| *id == rule.id)
+    {
         return;
     }
-    let by_check = found.iter().any(|finding| finding.severity == super::Severity::Deny && !finding.not_evaluated);
+    let by_check = found
+        .iter()
+        .any(|finding| finding.severity == super::Severity::Deny && !finding.not_evaluated);
     for sent in [Sent::InOrder, Sent::Reversed] {
         let seen = found_object_by_object(before, after, facts, sent);
-        let by_gate = seen.iter().any(|(id, action)| *id == rule.id && *action == Action::Deny);
+        let by_gate = seen
+            .iter()
+            .any(|(id, action)| *id == rule.id && *action == Action::Deny);
         // In another order the same objects may be wrong, or right, on the way.
         let stops = before.release().is_stopped() || after.release().is_stopped();
         if stops && ORDERED.iter().any(|(id, _)| *id == rule.id) {
             continue;
         }
-        assert_eq!(by_gate, by_check, "{} {sent:?}: the workload gate finds {seen:?}, check {found:?}", rule.id);
+        assert_eq!(
+            by_gate, by_check,
+            "{} {sent:?}: the workload gate finds {seen:?}, check {found:?}",
+            rule.id
+        );
     }
 }
 
@@ -448,9 +550,20 @@ pub fn judge_change(
     super::advice::settle(&upgrade, &mut found);
     if let Some(through_the_gate) = through_the_gate {
         // A rollback bars for data only, whatever a rule says by itself; nothing else may differ.
-        let by_door: Vec<_> = through_the_gate.iter().filter(|(id, _)| *id == rule.id).collect();
-        let by_check: Vec<_> = found.iter().filter(|finding| !finding.not_evaluated).collect();
-        assert_eq!(by_door.len(), by_check.len(), "{}: the webhook finds {by_door:?}, check {by_check:?}", rule.id);
+        let by_door: Vec<_> = through_the_gate
+            .iter()
+            .filter(|(id, _)| *id == rule.id)
+            .collect();
+        let by_check: Vec<_> = found
+            .iter()
+            .filter(|finding| !finding.not_evaluated)
+            .collect();
+        assert_eq!(
+            by_door.len(),
+            by_check.len(),
+            "{}: the webhook finds {by_door:?}, check {by_check:?}",
+            rule.id
+        );
         if let (Some((before, after)), false) = (fixtures, is_rollback) {
             object_by_object(rule, &before, &after, facts, &found);
         }
@@ -461,14 +574,25 @@ pub fn judge_change(
 /// The objects of a manifest in the namespace of fixtures.
 pub fn objects_of(text: &str) -> Vec<Object> {
     let read = |document: crate::manifest::Document<'_>| {
-        let origin = Origin { source: "manifest.yaml".into(), document: document.index, line: document.root.line };
+        let origin = Origin {
+            source: "manifest.yaml".into(),
+            document: document.index,
+            line: document.root.line,
+        };
         Object::read(&document.root, &origin, Some("milvus")).expect("an object")
     };
-    documents(text).map(|document| read(document.expect("valid YAML"))).collect()
+    documents(text)
+        .map(|document| read(document.expect("valid YAML")))
+        .collect()
 }
 
 /// How a rule comes out between two fixtures.
-pub fn state(rule: &'static Rule, before: Option<&Fixture>, after: &Fixture, facts: &Facts) -> State {
+pub fn state(
+    rule: &'static Rule,
+    before: Option<&Fixture>,
+    after: &Fixture,
+    facts: &Facts,
+) -> State {
     let before = before.map(Fixture::release);
     let after = after.release();
     let upgrade = Upgrade::new(before.as_ref(), &after, facts, Catalogue::embedded());

@@ -3,7 +3,9 @@
 
 use crate::{
     change::Upgrade,
-    evidence::{AutoscalerFact, DeployerFact, DriftFact, Facts, MetadataFact, MetadataState, RolloutFact},
+    evidence::{
+        AutoscalerFact, DeployerFact, DriftFact, Facts, MetadataFact, MetadataState, RolloutFact,
+    },
     milvus::{
         Component::{IndexNode, QueryNode, Standalone},
         EffectiveConfig, Release,
@@ -25,12 +27,20 @@ struct Scene {
 
 /// A new installation, nothing known beside it.
 fn install(after: Fixture) -> Scene {
-    Scene { before: None, after, facts: Facts::default() }
+    Scene {
+        before: None,
+        after,
+        facts: Facts::default(),
+    }
 }
 
 /// A change, nothing known beside it.
 fn change(before: Fixture, after: Fixture) -> Scene {
-    Scene { before: Some(before), after, facts: Facts::default() }
+    Scene {
+        before: Some(before),
+        after,
+        facts: Facts::default(),
+    }
 }
 
 /// The same on both sides.
@@ -54,11 +64,17 @@ fn standalone(version: &str) -> Fixture {
 }
 
 fn queue(fixture: Fixture, chart: &str, queue: &str) -> Fixture {
-    fixture.chart(chart).default_yaml(&format!("mq: {{type: {queue}}}\nmessageQueue: {queue}\n"))
+    fixture
+        .chart(chart)
+        .default_yaml(&format!("mq: {{type: {queue}}}\nmessageQueue: {queue}\n"))
 }
 
 fn with_etcd(fixture: Fixture) -> Fixture {
-    fixture.stateful_set("my-release-etcd", "app.kubernetes.io/name: etcd", "quay.io/coreos/etcd:v3.5.14")
+    fixture.stateful_set(
+        "my-release-etcd",
+        "app.kubernetes.io/name: etcd",
+        "quay.io/coreos/etcd:v3.5.14",
+    )
 }
 
 fn with_minio(fixture: Fixture) -> Fixture {
@@ -81,15 +97,27 @@ fn tolerant(fixture: Fixture) -> Fixture {
 }
 
 fn volume(version: &str, more: &str) -> Fixture {
-    let claim = "volumes:\n  - name: data\n    persistentVolumeClaim: {claimName: my-release-milvus}";
+    let claim =
+        "volumes:\n  - name: data\n    persistentVolumeClaim: {claimName: my-release-milvus}";
     standalone(version)
         .pod(Standalone, &format!("{more}\n{claim}"))
-        .container(Standalone, "volumeMounts:\n  - {name: data, mountPath: /var/lib/milvus}")
+        .container(
+            Standalone,
+            "volumeMounts:\n  - {name: data, mountPath: /var/lib/milvus}",
+        )
 }
 
 fn migrated() -> Facts {
-    let fact = MetadataFact { release: None, root_path: "by-dev".into(), state: MetadataState::V22, source: "etcd".into() };
-    Facts { metadata: vec![fact], ..Facts::default() }
+    let fact = MetadataFact {
+        release: None,
+        root_path: "by-dev".into(),
+        state: MetadataState::V22,
+        source: "etcd".into(),
+    };
+    Facts {
+        metadata: vec![fact],
+        ..Facts::default()
+    }
 }
 
 fn rolled_out() -> Facts {
@@ -101,13 +129,22 @@ fn rolled_out() -> Facts {
         ever_available: true,
         detail: "3 of 3 pods available".into(),
     };
-    Facts { rollouts: Some(vec![rollout]), ..Facts::default() }
+    Facts {
+        rollouts: Some(vec![rollout]),
+        ..Facts::default()
+    }
 }
 
 fn scaled() -> Facts {
-    let autoscaler =
-        AutoscalerFact { release: "my-release".into(), name: "queries".into(), workload: "my-release-milvus-querynode".into() };
-    Facts { autoscalers: Some(vec![autoscaler]), ..Facts::default() }
+    let autoscaler = AutoscalerFact {
+        release: "my-release".into(),
+        name: "queries".into(),
+        workload: "my-release-milvus-querynode".into(),
+    };
+    Facts {
+        autoscalers: Some(vec![autoscaler]),
+        ..Facts::default()
+    }
 }
 
 fn deployed() -> Facts {
@@ -118,7 +155,10 @@ fn deployed() -> Facts {
         self_heal: false,
         retry_limit: Some(3),
     };
-    Facts { deployers: Some(vec![deployer]), ..Facts::default() }
+    Facts {
+        deployers: Some(vec![deployer]),
+        ..Facts::default()
+    }
 }
 
 /// The rule, what it has to pass, and what gives it nothing to look at.
@@ -126,8 +166,12 @@ fn cases() -> Vec<(&'static str, Scene, Scene)> {
     let patch = || change(cluster("2.5.16"), cluster("2.5.27"));
     let bare = || install(cluster("2.5.27"));
     let stays = || same(cluster("2.5.27"));
-    let third =
-        || change(volume("2.6.22", "securityContext: {fsGroup: 999}"), volume("3.0.2", "securityContext: {fsGroup: 999}"));
+    let third = || {
+        change(
+            volume("2.6.22", "securityContext: {fsGroup: 999}"),
+            volume("3.0.2", "securityContext: {fsGroup: 999}"),
+        )
+    };
     vec![
         ("MG101", change(cluster("2.1.4"), cluster("2.2.16")).knowing(migrated()), patch()),
         ("MG102", patch(), stays()),
@@ -211,20 +255,33 @@ fn of(rule: &'static Rule, scene: &Scene) -> State {
 fn each_rule_passes_where_it_looked_and_only_there() {
     let cases = cases();
     let known: Vec<&str> = cases.iter().map(|(id, ..)| *id).collect();
-    assert_eq!(known, ALL.iter().map(|rule| rule.id).collect::<Vec<_>>(), "every rule has a case here");
+    assert_eq!(
+        known,
+        ALL.iter().map(|rule| rule.id).collect::<Vec<_>>(),
+        "every rule has a case here"
+    );
     let mut wrong = Vec::new();
     for (rule, (_, relevant, irrelevant)) in ALL.iter().zip(&cases) {
         let passed = of(rule, relevant);
         // Every step to a later minor version has a point of no return in the data, so MG110 finds something in each.
-        let right = if rule.id == "MG110" { State::Found } else { State::Passed };
+        let right = if rule.id == "MG110" {
+            State::Found
+        } else {
+            State::Passed
+        };
         if passed != right {
             wrong.push(format!("{} must pass: {passed:?}", rule.id));
         }
         // A release without components is no release, and the only one in which MG105 has nothing to look at.
-        let state = if rule.id == "MG105" { hollow_state(rule) } else { of(rule, irrelevant) };
+        let state = if rule.id == "MG105" {
+            hollow_state(rule)
+        } else {
+            of(rule, irrelevant)
+        };
         match state {
             State::NotApplicable(reason) if reason.len() > 10 && !reason.ends_with('.') => {}
-            State::NotEvaluated(missing) if !missing.what().is_empty() && missing.provide().ends_with('.') => {}
+            State::NotEvaluated(missing)
+                if !missing.what().is_empty() && missing.provide().ends_with('.') => {}
             other => wrong.push(format!("{} has nothing to look at: {other:?}", rule.id)),
         }
     }
@@ -253,8 +310,12 @@ fn nothing_passes_where_nothing_is_there() {
     let kept = Upgrade::new(Some(&release), &release, &facts, Catalogue::embedded());
     let state = run_state(&release, &facts, Catalogue::embedded(), None);
     for ran in [run(&installed, None), run(&kept, None), state] {
-        let passed: Vec<&str> =
-            ALL.iter().zip(&ran.states).filter(|(_, state)| **state == State::Passed).map(|(rule, _)| rule.id).collect();
+        let passed: Vec<&str> = ALL
+            .iter()
+            .zip(&ran.states)
+            .filter(|(_, state)| **state == State::Passed)
+            .map(|(rule, _)| rule.id)
+            .collect();
         assert_eq!(passed, Vec::<&str>::new());
         assert_eq!(ran.states.len(), ALL.len());
     }
@@ -262,8 +323,15 @@ fn nothing_passes_where_nothing_is_there() {
 
 #[test]
 fn a_rule_that_says_nothing_has_not_passed() {
-    static SILENT: Rule = Rule { check: |_, _| {}, ..*ALL[0] };
-    static LOOKING: Rule = Rule { needs: &[], check: |_, findings| findings.checked(), ..*ALL[0] };
+    static SILENT: Rule = Rule {
+        check: |_, _| {},
+        ..*ALL[0]
+    };
+    static LOOKING: Rule = Rule {
+        needs: &[],
+        check: |_, findings| findings.checked(),
+        ..*ALL[0]
+    };
     let release = cluster("2.5.27").release();
     let facts = Facts::default();
     let upgrade = Upgrade::new(Some(&release), &release, &facts, Catalogue::embedded());
@@ -283,11 +351,15 @@ fn rules_about_a_change_do_not_pass_in_an_audit() {
     };
     let release = with_minio(with_etcd(with_service(cluster("2.5.27")))).release();
     let ran = run_state(&release, &everything, Catalogue::embedded(), None);
-    let passed: Vec<&str> =
-        ALL.iter().zip(&ran.states).filter(|(_, state)| **state == State::Passed).map(|(rule, _)| rule.id).collect();
+    let passed: Vec<&str> = ALL
+        .iter()
+        .zip(&ran.states)
+        .filter(|(_, state)| **state == State::Passed)
+        .map(|(rule, _)| rule.id)
+        .collect();
     let of_a_state = [
-        "MG104", "MG105", "MG106", "MG107", "MG109", "MG202", "MG203", "MG405", "MG406", "MG501", "MG504", "MG505", "MG701",
-        "MG702",
+        "MG104", "MG105", "MG106", "MG107", "MG109", "MG202", "MG203", "MG405", "MG406", "MG501",
+        "MG504", "MG505", "MG701", "MG702",
     ];
     assert_eq!(passed, of_a_state);
     for finding in &ran.findings {
@@ -304,15 +376,21 @@ fn lacking(before: &Fixture, after: &Fixture, known: (bool, bool)) -> Vec<Findin
         }
     }
     let facts = Facts::default();
-    run(&Upgrade::new(Some(&before), &after, &facts, Catalogue::embedded()), None)
-        .findings
-        .into_iter()
-        .filter(|finding| finding.not_evaluated)
-        .collect()
+    run(
+        &Upgrade::new(Some(&before), &after, &facts, Catalogue::embedded()),
+        None,
+    )
+    .findings
+    .into_iter()
+    .filter(|finding| finding.not_evaluated)
+    .collect()
 }
 
 fn severity(findings: &[Finding], rule: &str) -> Option<Severity> {
-    findings.iter().find(|finding| finding.rule.id == rule).map(|finding| finding.severity)
+    findings
+        .iter()
+        .find(|finding| finding.rule.id == rule)
+        .map(|finding| finding.severity)
 }
 
 #[test]
@@ -320,13 +398,21 @@ fn what_guards_data_and_could_not_look_warns_on_a_change() {
     let (old, new) = (cluster("2.5.16"), cluster("2.5.27"));
     let version = lacking(&old, &new, (false, false));
     for rule in ["MG301", "MG302", "MG303", "MG304", "MG307"] {
-        assert_eq!(severity(&version, rule), Some(Severity::Warn), "{rule} on a change of version");
+        assert_eq!(
+            severity(&version, rule),
+            Some(Severity::Warn),
+            "{rule} on a change of version"
+        );
         assert_eq!(
             severity(&lacking(&old, &old, (true, false)), rule),
             Some(Severity::Warn),
             "{rule}: configuration from known to unknown"
         );
-        assert_eq!(severity(&lacking(&old, &old, (false, false)), rule), Some(Severity::Audit), "{rule} where nothing changes");
+        assert_eq!(
+            severity(&lacking(&old, &old, (false, false)), rule),
+            Some(Severity::Audit),
+            "{rule} where nothing changes"
+        );
         let scaled = old.clone().replicas(QueryNode, 3);
         assert_eq!(
             severity(&lacking(&old, &scaled, (false, false)), rule),
@@ -334,31 +420,66 @@ fn what_guards_data_and_could_not_look_warns_on_a_change() {
             "{rule} on a change of replicas"
         );
     }
-    assert_eq!(severity(&version, "MG306"), Some(Severity::Audit), "it guards no data");
-    assert_eq!(severity(&version, "MG208"), Some(Severity::Audit), "files cannot hold what is under way");
+    assert_eq!(
+        severity(&version, "MG306"),
+        Some(Severity::Audit),
+        "it guards no data"
+    );
+    assert_eq!(
+        severity(&version, "MG208"),
+        Some(Severity::Audit),
+        "files cannot hold what is under way"
+    );
 }
 
 #[test]
 fn an_unreadable_version_is_not_evaluated() {
     let unknown = cluster("2.5.27").tag("latest");
-    for (before, after) in [(cluster("2.5.27"), unknown.clone()), (unknown.clone(), cluster("2.5.27"))] {
-        assert_eq!(severity(&lacking(&before, &after, (true, true)), "MG103"), Some(Severity::Warn));
-        assert_eq!(severity(&lacking(&before, &after, (true, true)), "MG102"), Some(Severity::Audit));
+    for (before, after) in [
+        (cluster("2.5.27"), unknown.clone()),
+        (unknown.clone(), cluster("2.5.27")),
+    ] {
+        assert_eq!(
+            severity(&lacking(&before, &after, (true, true)), "MG103"),
+            Some(Severity::Warn)
+        );
+        assert_eq!(
+            severity(&lacking(&before, &after, (true, true)), "MG102"),
+            Some(Severity::Audit)
+        );
     }
     // One component of several.
     let partly = cluster("2.5.27").tag_of(QueryNode, "latest");
-    assert_eq!(severity(&lacking(&cluster("2.5.16"), &partly, (true, true)), "MG103"), Some(Severity::Warn));
-    assert_eq!(severity(&lacking(&unknown, &unknown, (true, true)), "MG103"), None, "no image changes");
+    assert_eq!(
+        severity(&lacking(&cluster("2.5.16"), &partly, (true, true)), "MG103"),
+        Some(Severity::Warn)
+    );
+    assert_eq!(
+        severity(&lacking(&unknown, &unknown, (true, true)), "MG103"),
+        None,
+        "no image changes"
+    );
 }
 
 #[test]
 fn a_missing_fact_says_how_to_provide_it() {
-    let missing =
-        Missing::new("etcd.rootPath comes from Secret x, which the input does not hold", "Add the Secret to the input.");
+    let missing = Missing::new(
+        "etcd.rootPath comes from Secret x, which the input does not hold",
+        "Add the Secret to the input.",
+    );
     assert!(!missing.is_momentary());
     for finding in lacking(&cluster("2.5.16"), &cluster("2.5.27"), (false, false)) {
-        assert!(finding.fix.text.ends_with('.') && finding.fix.text.len() > 20, "{}: {}", finding.rule.id, finding.fix.text);
-        assert!(finding.message.starts_with("not evaluated: "), "{}", finding.message);
+        assert!(
+            finding.fix.text.ends_with('.') && finding.fix.text.len() > 20,
+            "{}: {}",
+            finding.rule.id,
+            finding.fix.text
+        );
+        assert!(
+            finding.message.starts_with("not evaluated: "),
+            "{}",
+            finding.message
+        );
     }
 }
 
@@ -366,5 +487,11 @@ fn a_missing_fact_says_how_to_provide_it() {
 fn defects_that_depend_on_an_unknown_source_are_not_evaluated() {
     let source = cluster("2.4.24").tag("latest");
     assert!(severity(&lacking(&source, &cluster("2.5.3"), (true, true)), "MG104").is_some());
-    assert!(severity(&lacking(&cluster("2.5.2"), &cluster("2.5.3"), (true, true)), "MG104").is_none());
+    assert!(
+        severity(
+            &lacking(&cluster("2.5.2"), &cluster("2.5.3"), (true, true)),
+            "MG104"
+        )
+        .is_none()
+    );
 }

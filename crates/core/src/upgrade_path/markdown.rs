@@ -10,7 +10,11 @@ use super::{Plan, StopKind};
 #[must_use]
 pub fn render(plan: &Plan) -> String {
     let mut out = String::new();
-    let _ = writeln!(out, "## {} in {}: {} → {}\n", plan.release, plan.namespace, plan.from, plan.to);
+    let _ = writeln!(
+        out,
+        "## {} in {}: {} → {}\n",
+        plan.release, plan.namespace, plan.from, plan.to
+    );
     if let Some(blocked) = &plan.blocked {
         let _ = writeln!(
             out,
@@ -26,7 +30,11 @@ pub fn render(plan: &Plan) -> String {
             StopKind::Restart => "plain upgrade with downtime",
             StopKind::MixCoordinators => "four coordinators become one",
         };
-        let _ = writeln!(out, "### {}. {} → {}: {what}\n", stop.number, stop.from, stop.to);
+        let _ = writeln!(
+            out,
+            "### {}. {} → {}: {what}\n",
+            stop.number, stop.from, stop.to
+        );
         if !stop.reason.is_empty() {
             let _ = writeln!(out, "{}.\n", stop.reason.trim_end_matches('.'));
         }
@@ -37,7 +45,11 @@ pub fn render(plan: &Plan) -> String {
             let _ = writeln!(out, "- [ ] back up: {text}");
         }
         if let Some(chart) = &stop.chart {
-            let tag = if chart.ships_version { String::new() } else { format!(", `image.all.tag=v{}`", stop.to) };
+            let tag = if chart.ships_version {
+                String::new()
+            } else {
+                format!(", `image.all.tag=v{}`", stop.to)
+            };
             let _ = writeln!(out, "- [ ] chart `{}`{tag}", chart.version);
         }
         for value in &stop.values {
@@ -49,9 +61,21 @@ pub fn render(plan: &Plan) -> String {
         if !stop.order.is_empty() {
             out.push_str("\n| step | components | |\n|---|---|---|\n");
             for (position, step) in stop.order.iter().enumerate() {
-                let components = if step.removes.is_empty() { &step.components } else { &step.removes };
-                let names = components.iter().map(|component| component.name()).collect::<Vec<_>>().join(", ");
-                let remove = if step.removes.is_empty() { "" } else { "remove " };
+                let components = if step.removes.is_empty() {
+                    &step.components
+                } else {
+                    &step.removes
+                };
+                let names = components
+                    .iter()
+                    .map(|component| component.name())
+                    .collect::<Vec<_>>()
+                    .join(", ");
+                let remove = if step.removes.is_empty() {
+                    ""
+                } else {
+                    "remove "
+                };
                 let mut remarks: Vec<String> = step.note.iter().cloned().collect();
                 if step.at_once_with_next {
                     remarks.push("the next step follows at once".into());
@@ -59,12 +83,21 @@ pub fn render(plan: &Plan) -> String {
                 if step.point_of_no_return {
                     remarks.push("**point of no return**".into());
                 }
-                let _ = writeln!(out, "| {} | {remove}{names} | {} |", position + 1, remarks.join("; "));
+                let _ = writeln!(
+                    out,
+                    "| {} | {remove}{names} | {} |",
+                    position + 1,
+                    remarks.join("; ")
+                );
             }
         }
         out.push('\n');
         if !stop.interruption.is_empty() {
-            let _ = writeln!(out, "**Expect:** {}.\n", stop.interruption.trim_end_matches('.'));
+            let _ = writeln!(
+                out,
+                "**Expect:** {}.\n",
+                stop.interruption.trim_end_matches('.')
+            );
         }
         if stop.point_of_no_return != PointOfNoReturn::None {
             let lost = if stop.lost.is_empty() {
@@ -72,7 +105,11 @@ pub fn render(plan: &Plan) -> String {
             } else {
                 format!(" Beyond that is lost: {}.", stop.lost.trim_end_matches('.'))
             };
-            let _ = writeln!(out, "**Way back:** open {}.{lost}\n", stop.point_of_no_return.until(plan.topology));
+            let _ = writeln!(
+                out,
+                "**Way back:** open {}.{lost}\n",
+                stop.point_of_no_return.until(plan.topology)
+            );
         }
         for warning in &stop.warnings {
             let _ = writeln!(out, "> ⚠️ {warning}");

@@ -153,6 +153,9 @@ impl Plan {
     /// Identity of the plan: the same for the same steps, sha256 in hex.
     #[must_use]
     pub fn hash(&self) -> String {
-        format!("{:x}", Sha256::digest(serde_json::to_vec(self).unwrap_or_default()))
+        format!(
+            "{:x}",
+            Sha256::digest(serde_json::to_vec(self).unwrap_or_default())
+        )
     }
 }

@@ -14,7 +14,11 @@ use super::{Move, Plan, Stop, StopKind};
 /// A plan as text.
 #[must_use]
 pub fn render(plan: &Plan, style: &Style) -> String {
-    let mut page = Page { out: String::new(), style, topology: plan.topology };
+    let mut page = Page {
+        out: String::new(),
+        style,
+        topology: plan.topology,
+    };
     let arrow = page.arrow();
     let title = format!(
         "{} (namespace {}): {} {arrow} {}, {}",
@@ -29,7 +33,12 @@ pub fn render(plan: &Plan, style: &Style) -> String {
         page.line("");
         page.paragraph(
             "",
-            &format!("There is no upgrade path from {} to {}: {}.", blocked.at, plan.to, blocked.reason.trim_end_matches('.')),
+            &format!(
+                "There is no upgrade path from {} to {}: {}.",
+                blocked.at,
+                plan.to,
+                blocked.reason.trim_end_matches('.')
+            ),
         );
         page.paragraph("fix  ", &blocked.fix);
         return page.out;
@@ -38,13 +47,19 @@ pub fn render(plan: &Plan, style: &Style) -> String {
         page.line("Nothing to do: the version is the same.");
         return page.out;
     }
-    let way: Vec<&str> = std::iter::once(plan.from.as_str()).chain(plan.stops.iter().map(|stop| stop.to.as_str())).collect();
+    let way: Vec<&str> = std::iter::once(plan.from.as_str())
+        .chain(plan.stops.iter().map(|stop| stop.to.as_str()))
+        .collect();
     let mut way = way;
     way.dedup();
     page.line(&format!(
         "{} {}: {}",
         plan.stops.len(),
-        if plan.stops.len() == 1 { "stop" } else { "stops" },
+        if plan.stops.len() == 1 {
+            "stop"
+        } else {
+            "stops"
+        },
         way.join(&format!(" {arrow} "))
     ));
     for stop in &plan.stops {
@@ -69,7 +84,11 @@ struct Page<'a> {
 
 impl Page<'_> {
     fn bold(&self, text: &str) -> String {
-        if self.style.color { format!("\u{1b}[1m{text}\u{1b}[0m") } else { text.to_owned() }
+        if self.style.color {
+            format!("\u{1b}[1m{text}\u{1b}[0m")
+        } else {
+            text.to_owned()
+        }
     }
 
     fn arrow(&self) -> &'static str {
@@ -94,7 +113,11 @@ impl Page<'_> {
 
     fn list(&mut self, title: &str, items: &[String]) {
         for (position, item) in items.iter().enumerate() {
-            let first = if position == 0 { format!("   {title:<11}") } else { " ".repeat(14) };
+            let first = if position == 0 {
+                format!("   {title:<11}")
+            } else {
+                " ".repeat(14)
+            };
             self.paragraph(&first, item);
         }
     }
@@ -134,12 +157,28 @@ impl Page<'_> {
         if stop.order.is_empty() && restarts && self.topology == Topology::Cluster {
             self.list("order", &["all components at once".to_owned()]);
         }
-        self.list("expect", &[stop.interruption.clone()].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>());
+        self.list(
+            "expect",
+            &[stop.interruption.clone()]
+                .into_iter()
+                .filter(|text| !text.is_empty())
+                .collect::<Vec<_>>(),
+        );
         if stop.point_of_no_return == PointOfNoReturn::None {
             self.list("way back", &["open".to_owned()]);
         } else {
-            let lost = if stop.lost.is_empty() { String::new() } else { format!("; beyond that is lost: {}", stop.lost) };
-            self.list("way back", &[format!("open {}{lost}", stop.point_of_no_return.until(self.topology))]);
+            let lost = if stop.lost.is_empty() {
+                String::new()
+            } else {
+                format!("; beyond that is lost: {}", stop.lost)
+            };
+            self.list(
+                "way back",
+                &[format!(
+                    "open {}{lost}",
+                    stop.point_of_no_return.until(self.topology)
+                )],
+            );
         }
         self.list("beware", &stop.warnings);
         for (position, command) in stop.commands.iter().enumerate() {
@@ -151,9 +190,17 @@ impl Page<'_> {
 
     fn order(&mut self, order: &[Move]) {
         for (position, step) in order.iter().enumerate() {
-            let first = if position == 0 { format!("   {:<11}", "order") } else { " ".repeat(14) };
+            let first = if position == 0 {
+                format!("   {:<11}", "order")
+            } else {
+                " ".repeat(14)
+            };
             let names = |components: &[crate::milvus::Component]| {
-                components.iter().map(|component| component.name()).collect::<Vec<_>>().join(", ")
+                components
+                    .iter()
+                    .map(|component| component.name())
+                    .collect::<Vec<_>>()
+                    .join(", ")
             };
             let mut text = if step.removes.is_empty() {
                 format!("{}. {}", position + 1, names(&step.components))
@@ -171,7 +218,11 @@ impl Page<'_> {
             }
             self.paragraph(&first, &text);
             if step.point_of_no_return {
-                let mark = if self.style.unicode { "── point of no return ──" } else { "-- point of no return --" };
+                let mark = if self.style.unicode {
+                    "── point of no return ──"
+                } else {
+                    "-- point of no return --"
+                };
                 self.line(&format!("{}{mark}", " ".repeat(14)));
             }
         }

@@ -90,7 +90,10 @@ impl Applier<'_> {
         if self.stop.is_asked() {
             return Some(Halt::Asked);
         }
-        self.guard.lock().is_lost().then_some(Halt::Broken(Broken::Lock))
+        self.guard
+            .lock()
+            .is_lost()
+            .then_some(Halt::Broken(Broken::Lock))
     }
 
     /// Makes one transaction and gives the number of its operations.
@@ -124,7 +127,10 @@ impl Applier<'_> {
         }
     }
 
-    fn commit_halves(&self, mut operations: Vec<Operation<'_>>) -> impl Future<Output = Result<u64, Halt>> {
+    fn commit_halves(
+        &self,
+        mut operations: Vec<Operation<'_>>,
+    ) -> impl Future<Output = Result<u64, Halt>> {
         Box::pin(async move {
             let rest = operations.split_off(operations.len() / 2);
             Ok(self.commit(operations).await? + self.commit(rest).await?)
@@ -136,7 +142,9 @@ impl Applier<'_> {
             let key = self.root.absolute(operation.key);
             match operation.expect {
                 Expect::Absent => Compare::version(key, CompareOp::Equal, 0),
-                Expect::Revision(revision) => Compare::mod_revision(key, CompareOp::Equal, revision),
+                Expect::Revision(revision) => {
+                    Compare::mod_revision(key, CompareOp::Equal, revision)
+                }
             }
         });
         let changes = operations.iter().map(|operation| {
@@ -152,10 +160,18 @@ impl Applier<'_> {
     /// Keys that do not hold what these operations make of them.
     async fn differing(&self, operations: &[Operation<'_>]) -> Result<Vec<Vec<u8>>, Failure> {
         let reads = operations.iter().map(|operation| {
-            let options = if operation.value.is_none() { GetOptions::new().with_keys_only() } else { GetOptions::new() };
+            let options = if operation.value.is_none() {
+                GetOptions::new().with_keys_only()
+            } else {
+                GetOptions::new()
+            };
             TxnOp::get(self.root.absolute(operation.key), Some(options))
         });
-        let answer = match self.store.read_txn(&Txn::new().and_then(reads.collect::<Vec<_>>())).await {
+        let answer = match self
+            .store
+            .read_txn(&Txn::new().and_then(reads.collect::<Vec<_>>()))
+            .await
+        {
             Err(failure) if failure.kind == Kind::RequestTooLarge && operations.len() > 1 => {
                 let (one, other) = operations.split_at(operations.len() / 2);
                 let mut differing = Box::pin(self.differing(one)).await?;
@@ -165,10 +181,15 @@ impl Applier<'_> {
             other => other?,
         };
         let is_made = |operation: &Operation<'_>, answer: &TxnOpResponse| match answer {
-            TxnOpResponse::Get(answer) => answer.kvs().first().map(etcd_client::KeyValue::value) == operation.value,
+            TxnOpResponse::Get(answer) => {
+                answer.kvs().first().map(etcd_client::KeyValue::value) == operation.value
+            }
             _ => false,
         };
         let pairs = operations.iter().zip(answer.op_responses());
-        Ok(pairs.filter(|(operation, answer)| !is_made(operation, answer)).map(|(operation, _)| operation.key.to_vec()).collect())
+        Ok(pairs
+            .filter(|(operation, answer)| !is_made(operation, answer))
+            .map(|(operation, _)| operation.key.to_vec())
+            .collect())
     }
 }

@@ -49,22 +49,42 @@ pub struct BackupFile {
 ///
 /// # Errors
 /// [`MetaError::Refused`] when etcd cannot be read, there is nothing, or the file cannot be written.
-pub async fn backup(target: &Target, out: &Path, form: Form, events: &dyn Events) -> Result<BackupFile, MetaError> {
+pub async fn backup(
+    target: &Target,
+    out: &Path,
+    form: Form,
+    events: &dyn Events,
+) -> Result<BackupFile, MetaError> {
     let root = target.root()?;
-    let tell = |what: &str| events.event(Event::Waiting { what: what.to_owned() });
+    let tell = |what: &str| {
+        events.event(Event::Waiting {
+            what: what.to_owned(),
+        })
+    };
     let store = target.connect(Some(&tell)).await?;
     let running = components(sessions(&store, &root).await.map_err(MetaError::unread)?);
     if !running.is_empty() {
-        let note =
-            format!("{} components of Milvus are running; what they write from now on is not in the backup", running.len());
+        let note = format!(
+            "{} components of Milvus are running; what they write from now on is not in the backup",
+            running.len()
+        );
         events.event(Event::Warning { note });
     }
-    let dump = dump(&store, &root, events).await.map_err(MetaError::unread)?;
+    let dump = dump(&store, &root, events)
+        .await
+        .map_err(MetaError::unread)?;
     if !dump.records().iter().any(Record::is_metadata) {
-        return Err(MetaError::refused(format!("there is no metadata under {root}"), "check --root-path and --meta-sub-path."));
+        return Err(MetaError::refused(
+            format!("there is no metadata under {root}"),
+            "check --root-path and --meta-sub-path.",
+        ));
     }
-    save(&dump, out, form, None, events)
-        .map_err(|why| MetaError::refused(format!("the backup: {why}"), "name a new file in a folder that can be written."))
+    save(&dump, out, form, None, events).map_err(|why| {
+        MetaError::refused(
+            format!("the backup: {why}"),
+            "name a new file in a folder that can be written.",
+        )
+    })
 }
 
 /// Writes a dump to a new file and compares what stands on disk with it. A file of that name that holds exactly this
@@ -77,7 +97,10 @@ pub(super) fn save(
     events: &dyn Events,
 ) -> Result<BackupFile, String> {
     let path = absolute(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    if path.try_exists().map_err(|error| format!("{}: {error}", path.display()))? {
+    if path
+        .try_exists()
+        .map_err(|error| format!("{}: {error}", path.display()))?
+    {
         return reuse(dump, &path, form, events);
     }
     let total = Some(saved(dump).count() as u64);
@@ -85,35 +108,57 @@ pub(super) fn save(
         &path,
         |out| {
             let running = Running::begin(events, Stage::Backup, total);
-            let summary = codec::write(dump, source_version, form, out).map_err(|error| error.to_string())?;
+            let summary =
+                codec::write(dump, source_version, form, out).map_err(|error| error.to_string())?;
             running.finish_at(summary.records);
             Ok(summary)
         },
         |again, summary| {
             let (read, same) = compared(dump, again, events).map_err(|error| error.to_string())?;
-            if same && read == *summary { Ok(()) } else { Err("what was written reads otherwise".into()) }
+            if same && read == *summary {
+                Ok(())
+            } else {
+                Err("what was written reads otherwise".into())
+            }
         },
     )?;
     Ok(described(path, summary))
 }
 
 fn reuse(dump: &Dump, path: &Path, form: Form, events: &dyn Events) -> Result<BackupFile, String> {
-    let occupied = |why: String| format!("{} exists already and is never replaced ({why})", path.display());
+    let occupied = |why: String| {
+        format!(
+            "{} exists already and is never replaced ({why})",
+            path.display()
+        )
+    };
     let file = File::open(path).map_err(|error| occupied(error.to_string()))?;
-    let (summary, same) = compared(dump, BufReader::new(file), events).map_err(|error| occupied(error.to_string()))?;
+    let (summary, same) = compared(dump, BufReader::new(file), events)
+        .map_err(|error| occupied(error.to_string()))?;
     if !same || summary.form != form || summary.root.prefix() != dump.root.prefix() {
         return Err(occupied("it holds something else".into()));
     }
-    events.event(Event::Note { note: format!("{} is a backup of exactly this metadata already", path.display()) });
+    events.event(Event::Note {
+        note: format!(
+            "{} is a backup of exactly this metadata already",
+            path.display()
+        ),
+    });
     Ok(described(path.to_owned(), summary))
 }
 
 /// Reads a file record by record, and tells whether it holds the keys and values of the dump.
-fn compared(dump: &Dump, input: impl io::Read, events: &dyn Events) -> Result<(Summary, bool), codec::BackupError> {
+fn compared(
+    dump: &Dump,
+    input: impl io::Read,
+    events: &dyn Events,
+) -> Result<(Summary, bool), codec::BackupError> {
     let mut running = Running::begin(events, Stage::CheckBackup, Some(saved(dump).count() as u64));
     let (mut expected, mut same) = (saved(dump), true);
     let summary = codec::check(input, |record| {
-        same &= expected.next().is_some_and(|saved| saved.key() == record.key() && saved.value() == record.value());
+        same &= expected
+            .next()
+            .is_some_and(|saved| saved.key() == record.key() && saved.value() == record.value());
         running.advance(1);
     })?;
     running.finish();
@@ -143,14 +188,19 @@ pub(super) fn load(path: &Path, events: &dyn Events) -> Result<(Dump, BackupFile
     let path = absolute(path).map_err(|error| failed(error.to_string()))?;
     let file = File::open(&path).map_err(|error| failed(error.to_string()))?;
     let running = Running::begin(events, Stage::CheckBackup, None);
-    let Backup { summary, dump } =
-        codec::read(BufReader::with_capacity(1 << 20, file)).map_err(|error| failed(error.to_string()))?;
+    let Backup { summary, dump } = codec::read(BufReader::with_capacity(1 << 20, file))
+        .map_err(|error| failed(error.to_string()))?;
     running.finish_at(summary.records);
     Ok((dump, described(path, summary)))
 }
 
 /// [`load`], for a file that a person named.
 pub(super) fn open(path: &Path, events: &dyn Events) -> Result<(Dump, BackupFile), MetaError> {
-    File::open(path).map_err(|error| MetaError::Usage(format!("cannot read the backup {}: {error}", path.display())))?;
+    File::open(path).map_err(|error| {
+        MetaError::Usage(format!(
+            "cannot read the backup {}: {error}",
+            path.display()
+        ))
+    })?;
     load(path, events).map_err(|why| MetaError::refused(why, "give a complete backup."))
 }

@@ -60,7 +60,9 @@ pub(super) async fn is_written(
     let revision = store.moment(0).await?.revision;
     let requests = plan.spans(Standpoint::Between).map(|part| {
         let keys = span(root, &part);
-        let options = GetOptions::new().with_range(keys.to).with_revision(revision);
+        let options = GetOptions::new()
+            .with_range(keys.to)
+            .with_revision(revision);
         let options = match part.look {
             Look::Count => options.with_count_only(),
             Look::Changes => options.with_keys_only().with_min_mod_revision(read_at + 1),
@@ -72,12 +74,20 @@ pub(super) async fn is_written(
     for part in plan.spans(Standpoint::Between) {
         let answer = match answers.next().await {
             Some(Ok(answer)) => answer,
-            Some(Err(failure)) if matches!(failure.kind, Kind::Compacted | Kind::AnswerTooLarge) => return Ok(false),
+            Some(Err(failure))
+                if matches!(failure.kind, Kind::Compacted | Kind::AnswerTooLarge) =>
+            {
+                return Ok(false);
+            }
             Some(Err(failure)) => return Err(failure),
             None => return Ok(false),
         };
         let found = answer.kvs().iter().filter_map(|pair| standing(root, pair));
-        if !check.is_as_planned(&part, u64::try_from(answer.count()).unwrap_or_default(), found) {
+        if !check.is_as_planned(
+            &part,
+            u64::try_from(answer.count()).unwrap_or_default(),
+            found,
+        ) {
             return Ok(false);
         }
         running.advance(part.keys);

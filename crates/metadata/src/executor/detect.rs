@@ -30,11 +30,17 @@ pub async fn detect(endpoint: &Endpoint) -> MetadataFact {
         Ok(state) => state,
         Err(reason) => MetadataState::Unreadable(endpoint.without_password(reason)),
     };
-    MetadataFact { release: endpoint.release.clone(), root_path: endpoint.root_path.clone(), state, source: endpoint.shown() }
+    MetadataFact {
+        release: endpoint.release.clone(),
+        root_path: endpoint.root_path.clone(),
+        state,
+        source: endpoint.shown(),
+    }
 }
 
 async fn read(endpoint: &Endpoint) -> Result<MetadataState, String> {
-    let root = Root::new(&endpoint.root_path, &endpoint.meta_sub_path).map_err(|error| error.to_string())?;
+    let root = Root::new(&endpoint.root_path, &endpoint.meta_sub_path)
+        .map_err(|error| error.to_string())?;
     let tls = endpoint.prepare()?;
     let deadline = Instant::now() + TOTAL_DEADLINE;
     let mut failures = Vec::new();
@@ -49,7 +55,10 @@ async fn read(endpoint: &Endpoint) -> Result<MetadataState, String> {
                 }
             }
             Err(_) => {
-                failures.push(format!("{address}: not done within {} seconds", TOTAL_DEADLINE.as_secs()));
+                failures.push(format!(
+                    "{address}: not done within {} seconds",
+                    TOTAL_DEADLINE.as_secs()
+                ));
                 break;
             }
         }
@@ -65,8 +74,15 @@ async fn attempt(
     deadline: Instant,
 ) -> Result<MetadataState, Failure> {
     let connect = deadline.min(Instant::now() + CONNECT_DEADLINE);
-    let silent = |_| Failure::new(Kind::Unavailable, format!("no answer within {} seconds", CONNECT_DEADLINE.as_secs()));
-    let mut reader = timeout_at(connect, open(endpoint, address, tls, prefix)).await.map_err(silent)??;
+    let silent = |_| {
+        Failure::new(
+            Kind::Unavailable,
+            format!("no answer within {} seconds", CONNECT_DEADLINE.as_secs()),
+        )
+    };
+    let mut reader = timeout_at(connect, open(endpoint, address, tls, prefix))
+        .await
+        .map_err(silent)??;
     let mut evidence = Evidence::default();
     for area in AREAS {
         if !(area.late && evidence.is_old()) {
@@ -80,12 +96,28 @@ async fn attempt(
 }
 
 /// Connects and pins the revision at which everything is read.
-async fn open<'a>(endpoint: &Endpoint, address: &str, tls: Option<&TlsOptions>, prefix: &'a str) -> Result<Reader<'a>, Failure> {
+async fn open<'a>(
+    endpoint: &Endpoint,
+    address: &str,
+    tls: Option<&TlsOptions>,
+    prefix: &'a str,
+) -> Result<Reader<'a>, Failure> {
     let client = endpoint.dial(address, tls).await?;
     let mut kv = client.kv_client().max_decoding_message_size(MAX_PAGE_BYTES);
-    let answer = kv.get(prefix, Some(GetOptions::new().with_keys_only().with_limit(1))).await?;
-    let revision = answer.header().map_or(0, etcd_client::ResponseHeader::revision);
-    Ok(Reader { kv, prefix, revision })
+    let answer = kv
+        .get(
+            prefix,
+            Some(GetOptions::new().with_keys_only().with_limit(1)),
+        )
+        .await?;
+    let revision = answer
+        .header()
+        .map_or(0, etcd_client::ResponseHeader::revision);
+    Ok(Reader {
+        kv,
+        prefix,
+        revision,
+    })
 }
 
 struct Reader<'a> {
@@ -97,7 +129,11 @@ struct Reader<'a> {
 impl Reader<'_> {
     async fn area(&mut self, area: &Area, evidence: &mut Evidence) -> Result<(), Failure> {
         let from = format!("{}{}", self.prefix, area.path).into_bytes();
-        let to = if area.path.ends_with('/') { after(&from) } else { [&from[..], &[0]].concat() };
+        let to = if area.path.ends_with('/') {
+            after(&from)
+        } else {
+            [&from[..], &[0]].concat()
+        };
         self.range(from, &to, area.depth, evidence).await
     }
 
@@ -105,21 +141,37 @@ impl Reader<'_> {
     async fn anything_else(&mut self, evidence: &mut Evidence) -> Result<(), Failure> {
         let all = self.prefix.as_bytes().to_vec();
         let sessions = format!("{}{SESSIONS}", self.prefix).into_bytes();
-        self.range(all.clone(), &sessions, Depth::AnyLive, evidence).await?;
+        self.range(all.clone(), &sessions, Depth::AnyLive, evidence)
+            .await?;
         if evidence.is_anything() {
             return Ok(());
         }
-        self.range(after(&sessions), &after(&all), Depth::AnyLive, evidence).await
+        self.range(after(&sessions), &after(&all), Depth::AnyLive, evidence)
+            .await
     }
 
-    async fn range(&mut self, mut from: Vec<u8>, to: &[u8], depth: Depth, evidence: &mut Evidence) -> Result<(), Failure> {
+    async fn range(
+        &mut self,
+        mut from: Vec<u8>,
+        to: &[u8],
+        depth: Depth,
+        evidence: &mut Evidence,
+    ) -> Result<(), Failure> {
         let mut page = if depth == Depth::AnyKey { 1 } else { PAGE };
         loop {
-            let mut options = GetOptions::new().with_range(to).with_limit(page).with_revision(self.revision);
+            let mut options = GetOptions::new()
+                .with_range(to)
+                .with_limit(page)
+                .with_revision(self.revision);
             if depth == Depth::AnyKey {
                 options = options.with_keys_only();
             }
-            let answer = match self.kv.get(from.clone(), Some(options)).await.map_err(Failure::from) {
+            let answer = match self
+                .kv
+                .get(from.clone(), Some(options))
+                .await
+                .map_err(Failure::from)
+            {
                 Err(failure) if failure.kind == Kind::AnswerTooLarge && page > 1 => {
                     page /= 2;
                     continue;
@@ -127,9 +179,13 @@ impl Reader<'_> {
                 other => other?,
             };
             for record in answer.kvs() {
-                let key = record.key().strip_prefix(self.prefix.as_bytes()).unwrap_or(record.key());
+                let key = record
+                    .key()
+                    .strip_prefix(self.prefix.as_bytes())
+                    .unwrap_or(record.key());
                 evidence.add(key, (depth != Depth::AnyKey).then(|| record.value()));
-                let enough = depth == Depth::AnyKey || (depth == Depth::AnyLive && record.value() != TOMBSTONE);
+                let enough = depth == Depth::AnyKey
+                    || (depth == Depth::AnyLive && record.value() != TOMBSTONE);
                 if enough {
                     return Ok(());
                 }
@@ -170,7 +226,10 @@ mod tests {
         let address = listener.local_addr().unwrap().to_string();
         drop(listener);
         let reason = reason(&endpoint(&address)).await;
-        assert!(reason.contains(&address) && reason.to_lowercase().contains("refused"), "{reason}");
+        assert!(
+            reason.contains(&address) && reason.to_lowercase().contains("refused"),
+            "{reason}"
+        );
     }
 
     #[tokio::test]
@@ -185,19 +244,38 @@ mod tests {
         let mut secret = endpoint("http://root:hunter2@127.0.0.1:1");
         secret.user = Some(("root".into(), "hunter2".into()));
         let fact = detect(&secret).await;
-        assert!(!format!("{fact:?}{secret:?}").contains("hunter2"), "{fact:?}");
-        assert_eq!(secret.without_password("login with hunter2 failed".into()), "login with (hidden) failed");
+        assert!(
+            !format!("{fact:?}{secret:?}").contains("hunter2"),
+            "{fact:?}"
+        );
+        assert_eq!(
+            secret.without_password("login with hunter2 failed".into()),
+            "login with (hidden) failed"
+        );
     }
 
     #[tokio::test]
     async fn tls_files_are_checked_first() {
         let mut broken = endpoint("https://127.0.0.1:1");
-        broken.tls = Some(Tls { ca: Some("/does/not/exist".into()), ..Tls::default() });
-        assert!(reason(&broken).await.contains("certificate authorities in /does/not/exist"));
+        broken.tls = Some(Tls {
+            ca: Some("/does/not/exist".into()),
+            ..Tls::default()
+        });
+        assert!(
+            reason(&broken)
+                .await
+                .contains("certificate authorities in /does/not/exist")
+        );
         let file = tempfile::NamedTempFile::new().unwrap();
-        broken.tls = Some(Tls { ca: Some(file.path().into()), ..Tls::default() });
+        broken.tls = Some(Tls {
+            ca: Some(file.path().into()),
+            ..Tls::default()
+        });
         assert!(reason(&broken).await.contains("no PEM block"));
-        broken.tls = Some(Tls { cert: Some(file.path().into()), ..Tls::default() });
+        broken.tls = Some(Tls {
+            cert: Some(file.path().into()),
+            ..Tls::default()
+        });
         assert!(reason(&broken).await.contains("belong together"));
     }
 }

@@ -34,7 +34,10 @@ pub enum MetaError {
 impl MetaError {
     /// Refused: nothing was changed.
     pub(super) fn refused(why: impl Into<String>, next: impl Into<String>) -> Self {
-        Self::Refused { why: why.into(), next: next.into() }
+        Self::Refused {
+            why: why.into(),
+            next: next.into(),
+        }
     }
 
     /// etcd could not be read.
@@ -43,8 +46,16 @@ impl MetaError {
     }
 
     /// Stopped on the way.
-    pub(super) fn stopped(why: impl Into<String>, data: impl Into<String>, next: impl Into<String>) -> Self {
-        Self::Stopped { why: why.into(), data: data.into(), next: next.into() }
+    pub(super) fn stopped(
+        why: impl Into<String>,
+        data: impl Into<String>,
+        next: impl Into<String>,
+    ) -> Self {
+        Self::Stopped {
+            why: why.into(),
+            data: data.into(),
+            next: next.into(),
+        }
     }
 
     /// What happened.
@@ -95,7 +106,11 @@ impl fmt::Display for MetaError {
             write!(f, "\n{}", self.data())?;
         }
         let next = self.next();
-        if next.is_empty() { Ok(()) } else { write!(f, "\nnext: {next}") }
+        if next.is_empty() {
+            Ok(())
+        } else {
+            write!(f, "\nnext: {next}")
+        }
     }
 }
 

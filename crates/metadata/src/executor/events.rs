@@ -141,14 +141,28 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 impl<'e> Running<'e> {
     pub(super) fn begin(events: &'e dyn Events, stage: Stage, total: Option<u64>) -> Self {
         events.event(Event::StageBegan { stage, total });
-        Self { events, stage, total, done: 0, began: std::time::Instant::now(), told: None }
+        Self {
+            events,
+            stage,
+            total,
+            done: 0,
+            began: std::time::Instant::now(),
+            told: None,
+        }
     }
 
     pub(super) fn advance(&mut self, by: u64) {
         self.done += by;
-        if self.told.is_none_or(|told| told.elapsed() >= PROGRESS_EVERY) {
+        if self
+            .told
+            .is_none_or(|told| told.elapsed() >= PROGRESS_EVERY)
+        {
             self.told = Some(std::time::Instant::now());
-            self.events.event(Event::Progress { stage: self.stage, done: self.done, total: self.total });
+            self.events.event(Event::Progress {
+                stage: self.stage,
+                done: self.done,
+                total: self.total,
+            });
         }
     }
 
@@ -163,6 +177,10 @@ impl<'e> Running<'e> {
     }
 
     pub(super) fn finish(self) {
-        self.events.event(Event::StageDone { stage: self.stage, done: self.done, took: self.began.elapsed() });
+        self.events.event(Event::StageDone {
+            stage: self.stage,
+            done: self.done,
+            took: self.began.elapsed(),
+        });
     }
 }

@@ -20,7 +20,9 @@ pub(super) fn save<T>(
     check: impl FnOnce(&mut BufReader<File>, &T) -> Result<(), String>,
 ) -> Result<T, String> {
     let partial = partial(path)?;
-    let failed = |what: &str, path: &Path, error: io::Error| format!("cannot {what} {}: {error}", path.display());
+    let failed = |what: &str, path: &Path, error: io::Error| {
+        format!("cannot {what} {}: {error}", path.display())
+    };
     remove_leftover(&partial)?;
     let file = create(&partial).map_err(|error| failed("create", &partial, error))?;
     let written = fill(file, &partial, write, check);
@@ -48,14 +50,22 @@ fn fill<T>(
     let mut writer = BufWriter::with_capacity(1 << 20, file);
     let written = write(&mut writer)?;
     writer.flush().map_err(failed)?;
-    let file = writer.into_inner().map_err(|error| failed(error.into_error()))?;
-    let again = File::open(partial).map_err(|error| format!("cannot read {}: {error}", partial.display()))?;
+    let file = writer
+        .into_inner()
+        .map_err(|error| failed(error.into_error()))?;
+    let again = File::open(partial)
+        .map_err(|error| format!("cannot read {}: {error}", partial.display()))?;
     // The disk takes its time; what is read back comes from the system's memory before and after. Only when both are
     // done well does the file get its name.
     let (synced, checked) = thread::scope(|scope| {
         let syncing = scope.spawn(|| file.sync_all());
         let checked = check(&mut BufReader::with_capacity(1 << 20, again), &written);
-        (syncing.join().unwrap_or_else(|_| Err(io::Error::other("syncing it broke off"))), checked)
+        (
+            syncing
+                .join()
+                .unwrap_or_else(|_| Err(io::Error::other("syncing it broke off"))),
+            checked,
+        )
     });
     synced.map_err(failed)?;
     checked?;
@@ -64,7 +74,9 @@ fn fill<T>(
 
 /// `backup` is written as `.backup.partial` in the same folder.
 fn partial(path: &Path) -> Result<PathBuf, String> {
-    let name = path.file_name().ok_or_else(|| format!("{} names no file", path.display()))?;
+    let name = path
+        .file_name()
+        .ok_or_else(|| format!("{} names no file", path.display()))?;
     let mut hidden = std::ffi::OsString::from(".");
     hidden.push(name);
     hidden.push(".partial");
@@ -80,11 +92,14 @@ fn create(path: &Path) -> io::Result<File> {
 }
 
 fn remove_leftover(partial: &Path) -> Result<(), String> {
-    let Ok(file) = File::open(partial) else { return Ok(()) };
+    let Ok(file) = File::open(partial) else {
+        return Ok(());
+    };
     if matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
         return Err(format!("another process is writing {}", partial.display()));
     }
-    fs::remove_file(partial).map_err(|error| format!("cannot remove {}: {error}", partial.display()))
+    fs::remove_file(partial)
+        .map_err(|error| format!("cannot remove {}: {error}", partial.display()))
 }
 
 /// A hard link fails where the name is taken; renaming would replace the other file.
@@ -100,7 +115,10 @@ fn give_name(partial: &Path, path: &Path) -> io::Result<()> {
 
 /// Without it a new name may be lost in a power cut, though the file's content is safe.
 fn sync_folder(path: &Path) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     File::open(folder)?.sync_all()
 }
 
@@ -111,20 +129,32 @@ mod tests {
     use super::*;
 
     fn text(text: &'static str) -> impl FnOnce(&mut BufWriter<File>) -> Result<(), String> {
-        move |file| file.write_all(text.as_bytes()).map_err(|error| error.to_string())
+        move |file| {
+            file.write_all(text.as_bytes())
+                .map_err(|error| error.to_string())
+        }
     }
 
-    fn same(expected: &'static str) -> impl FnOnce(&mut BufReader<File>, &()) -> Result<(), String> {
+    fn same(
+        expected: &'static str,
+    ) -> impl FnOnce(&mut BufReader<File>, &()) -> Result<(), String> {
         move |file, ()| {
             let mut seen = String::new();
-            file.read_to_string(&mut seen).map_err(|error| error.to_string())?;
-            if seen == expected { Ok(()) } else { Err("it reads otherwise".into()) }
+            file.read_to_string(&mut seen)
+                .map_err(|error| error.to_string())?;
+            if seen == expected {
+                Ok(())
+            } else {
+                Err("it reads otherwise".into())
+            }
         }
     }
 
     fn names(folder: &Path) -> Vec<String> {
-        let mut names: Vec<String> =
-            fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<String> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
         names.sort();
         names
     }
@@ -137,7 +167,10 @@ mod tests {
         assert_eq!(fs::read_to_string(&path).unwrap(), "one");
         assert_eq!(names(folder.path()), ["a.backup"]);
         #[cfg(unix)]
-        assert_eq!(std::os::unix::fs::MetadataExt::mode(&fs::metadata(&path).unwrap()) & 0o777, 0o600);
+        assert_eq!(
+            std::os::unix::fs::MetadataExt::mode(&fs::metadata(&path).unwrap()) & 0o777,
+            0o600
+        );
     }
 
     #[test]
@@ -145,7 +178,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.backup");
         fs::write(&path, "precious").unwrap();
-        assert!(save(&path, text("one"), same("one")).unwrap_err().contains("a.backup"));
+        assert!(
+            save(&path, text("one"), same("one"))
+                .unwrap_err()
+                .contains("a.backup")
+        );
         assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
         assert_eq!(names(folder.path()), ["a.backup"]);
     }
@@ -154,9 +191,16 @@ mod tests {
     fn what_reads_otherwise_gets_no_name() {
         let folder = tempfile::tempdir().unwrap();
         let refused = save(&folder.path().join("a.backup"), text("one"), same("two")).unwrap_err();
-        assert_eq!((refused.as_str(), names(folder.path()).len()), ("it reads otherwise", 0));
+        assert_eq!(
+            (refused.as_str(), names(folder.path()).len()),
+            ("it reads otherwise", 0)
+        );
         assert!(save(Path::new("/"), text(""), same("")).is_err());
-        assert!(save(Path::new("/does/not/exist/a"), text(""), same("")).unwrap_err().contains("/does/not/exist"));
+        assert!(
+            save(Path::new("/does/not/exist/a"), text(""), same(""))
+                .unwrap_err()
+                .contains("/does/not/exist")
+        );
     }
 
     #[test]
@@ -168,7 +212,11 @@ mod tests {
         let other = folder.path().join("b.backup");
         let living = create(&partial(&other).unwrap()).unwrap();
         living.lock().unwrap();
-        assert!(save(&other, text("one"), same("one")).unwrap_err().contains("another process"));
+        assert!(
+            save(&other, text("one"), same("one"))
+                .unwrap_err()
+                .contains("another process")
+        );
         assert_eq!(names(folder.path()), [".b.backup.partial", "a.backup"]);
     }
 }

@@ -39,7 +39,12 @@ impl<'l> Guard<'l> {
     #[must_use]
     pub fn new(lock: &'l Lock, root: &Root, journal_revision: i64) -> Self {
         let session = |role: &&str| root.absolute(format!("{SESSIONS}{role}").as_bytes());
-        Self { lock, journal: root.journal(), journal_revision, sessions: ROLES.iter().map(session).collect() }
+        Self {
+            lock,
+            journal: root.journal(),
+            journal_revision,
+            sessions: ROLES.iter().map(session).collect(),
+        }
     }
 
     /// The lock.
@@ -62,35 +67,82 @@ impl<'l> Guard<'l> {
     /// A transaction under these conditions, beside its own. Where they do not hold it says why ([`Self::broken`]).
     #[must_use]
     pub fn txn(&self, own: impl IntoIterator<Item = Compare>, operations: Vec<TxnOp>) -> Txn {
-        let mut compares =
-            vec![self.lock.compare(), Compare::mod_revision(self.journal.as_str(), CompareOp::Equal, self.journal_revision)];
-        compares.extend(self.sessions.iter().map(|key| Compare::version(key.clone(), CompareOp::Equal, 0).with_prefix()));
+        let mut compares = vec![
+            self.lock.compare(),
+            Compare::mod_revision(
+                self.journal.as_str(),
+                CompareOp::Equal,
+                self.journal_revision,
+            ),
+        ];
+        compares.extend(
+            self.sessions
+                .iter()
+                .map(|key| Compare::version(key.clone(), CompareOp::Equal, 0).with_prefix()),
+        );
         compares.extend(own);
-        Txn::new().when(compares).and_then(operations).or_else(self.reads())
+        Txn::new()
+            .when(compares)
+            .and_then(operations)
+            .or_else(self.reads())
     }
 
     fn reads(&self) -> Vec<TxnOp> {
-        let newest = || Some(GetOptions::new().with_prefix().with_keys_only().with_limit(1));
-        let own =
-            [TxnOp::get(self.lock.key(), None), TxnOp::get(self.journal.as_str(), Some(GetOptions::new().with_keys_only()))];
-        own.into_iter().chain(self.sessions.iter().map(|key| TxnOp::get(key.clone(), newest()))).collect()
+        let newest = || {
+            Some(
+                GetOptions::new()
+                    .with_prefix()
+                    .with_keys_only()
+                    .with_limit(1),
+            )
+        };
+        let own = [
+            TxnOp::get(self.lock.key(), None),
+            TxnOp::get(
+                self.journal.as_str(),
+                Some(GetOptions::new().with_keys_only()),
+            ),
+        ];
+        own.into_iter()
+            .chain(
+                self.sessions
+                    .iter()
+                    .map(|key| TxnOp::get(key.clone(), newest())),
+            )
+            .collect()
     }
 
     /// Why a transaction of [`Self::txn`] was not made.
     #[must_use]
     pub fn broken(&self, answer: &TxnResponse) -> Broken {
-        let mut answers = answer.op_responses().into_iter().filter_map(|answer| match answer {
-            TxnOpResponse::Get(answer) => Some(answer),
-            _ => None,
-        });
+        let mut answers = answer
+            .op_responses()
+            .into_iter()
+            .filter_map(|answer| match answer {
+                TxnOpResponse::Get(answer) => Some(answer),
+                _ => None,
+            });
         let (lock, journal) = (answers.next(), answers.next());
         if !lock.is_some_and(|answer| self.lock.is(&answer)) {
             return Broken::Lock;
         }
-        if let Some(session) = answers.find_map(|answer| answer.kvs().first().map(|record| record.key().to_vec())) {
+        if let Some(session) =
+            answers.find_map(|answer| answer.kvs().first().map(|record| record.key().to_vec()))
+        {
             return Broken::Session(String::from_utf8_lossy(&session).into_owned());
         }
-        let revision = journal.and_then(|answer| answer.kvs().first().map(etcd_client::KeyValue::mod_revision)).unwrap_or(0);
-        if revision == self.journal_revision { Broken::Record } else { Broken::Journal }
+        let revision = journal
+            .and_then(|answer| {
+                answer
+                    .kvs()
+                    .first()
+                    .map(etcd_client::KeyValue::mod_revision)
+            })
+            .unwrap_or(0);
+        if revision == self.journal_revision {
+            Broken::Record
+        } else {
+            Broken::Journal
+        }
     }
 }

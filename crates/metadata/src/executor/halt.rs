@@ -37,7 +37,10 @@ fn next(journal: &Journal) -> String {
 }
 
 fn go_back(journal: &Journal) -> Option<String> {
-    let is_restore = matches!(journal.phase, JournalPhase::Restoring | JournalPhase::Restored);
+    let is_restore = matches!(
+        journal.phase,
+        JournalPhase::Restoring | JournalPhase::Restored
+    );
     (!is_restore).then(|| format!("`milvus-guard meta restore {}`", journal.backup.path))
 }
 
@@ -49,19 +52,32 @@ pub(super) fn stopped(halt: Halt, journal: &Journal) -> MetaError {
         Halt::Foreign(_) => "find out who writes to this metadata; then ",
         _ => "",
     };
-    MetaError::stopped(why(halt), data(journal.phase), format!("{after}{}", next(journal)))
+    MetaError::stopped(
+        why(halt),
+        data(journal.phase),
+        format!("{after}{}", next(journal)),
+    )
 }
 
 /// A run stopped before its record was written, so before anything else was.
 pub(super) fn before_writing(halt: Halt, backup: &Path) -> MetaError {
-    let next = format!("run the same command again; the backup {} stays and can be named with --backup.", backup.display());
+    let next = format!(
+        "run the same command again; the backup {} stays and can be named with --backup.",
+        backup.display()
+    );
     MetaError::refused(why(halt), next)
 }
 
 /// A run under way cannot go on for a reason that would refuse a new one.
 pub(super) fn under_way(error: &MetaError, journal: &Journal) -> MetaError {
-    let back = go_back(journal).map(|back| format!(" Or go back: {back}.")).unwrap_or_default();
-    MetaError::stopped(error.why(), data(journal.phase), format!("{}{back}", error.next()))
+    let back = go_back(journal)
+        .map(|back| format!(" Or go back: {back}."))
+        .unwrap_or_default();
+    MetaError::stopped(
+        error.why(),
+        data(journal.phase),
+        format!("{}{back}", error.next()),
+    )
 }
 
 /// Someone else wrote to the metadata.
@@ -78,22 +94,38 @@ pub(super) fn foreign(changes: &ForeignChanges, journal: &Journal) -> MetaError 
 
 /// What was written is not there.
 pub(super) fn not_as_planned(missing: usize, journal: &Journal) -> MetaError {
-    MetaError::stopped(format!("{missing} records are not as they were just written"), data(journal.phase), next(journal))
+    MetaError::stopped(
+        format!("{missing} records are not as they were just written"),
+        data(journal.phase),
+        next(journal),
+    )
 }
 
 fn why(halt: Halt) -> String {
     match halt {
-        Halt::Broken(Broken::Lock) => "the lock was lost: its lease ended, so another run may begin".into(),
+        Halt::Broken(Broken::Lock) => {
+            "the lock was lost: its lease ended, so another run may begin".into()
+        }
         Halt::Broken(Broken::Session(key)) => {
-            format!("a component of Milvus has started: its session is {}", shown(key.as_bytes()))
+            format!(
+                "a component of Milvus has started: its session is {}",
+                shown(key.as_bytes())
+            )
         }
         Halt::Broken(Broken::Journal) => "another run has written the record of the run".into(),
         Halt::Broken(Broken::Record) => "records are not as they were expected".into(),
         Halt::Foreign(keys) => {
             let named: Vec<String> = keys.iter().take(NAMED).map(|key| shown(key)).collect();
             let more = keys.len().saturating_sub(NAMED);
-            let more = if more == 0 { String::new() } else { format!(" and {more} more") };
-            format!("someone else changed the metadata: {}{more}", named.join(", "))
+            let more = if more == 0 {
+                String::new()
+            } else {
+                format!(" and {more} more")
+            };
+            format!(
+                "someone else changed the metadata: {}{more}",
+                named.join(", ")
+            )
         }
         Halt::Failure(failure) => failure.reason,
         Halt::Asked => "it was asked to stop".into(),

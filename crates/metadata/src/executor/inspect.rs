@@ -72,13 +72,21 @@ pub struct LockSeen {
 
 impl From<Session> for SessionSeen {
     fn from(session: Session) -> Self {
-        Self { key: session.key, address: session.address, server_id: session.server_id, seconds_left: session.lease_left }
+        Self {
+            key: session.key,
+            address: session.address,
+            server_id: session.server_id,
+            seconds_left: session.lease_left,
+        }
     }
 }
 
 impl From<Holder> for LockSeen {
     fn from(holder: Holder) -> Self {
-        Self { holder: holder.to_string(), seconds_left: holder.seconds_left }
+        Self {
+            holder: holder.to_string(),
+            seconds_left: holder.seconds_left,
+        }
     }
 }
 
@@ -86,18 +94,34 @@ impl From<Holder> for LockSeen {
 ///
 /// # Errors
 /// When etcd cannot be read.
-pub async fn inspect(target: &Target, options: &Options, events: &dyn Events) -> Result<Inspection, MetaError> {
+pub async fn inspect(
+    target: &Target,
+    options: &Options,
+    events: &dyn Events,
+) -> Result<Inspection, MetaError> {
     let root = target.root()?;
-    let tell = |what: &str| events.event(Event::Waiting { what: what.to_owned() });
+    let tell = |what: &str| {
+        events.event(Event::Waiting {
+            what: what.to_owned(),
+        })
+    };
     let store = target.connect(Some(&tell)).await?;
     let health = store.health().await.map_err(MetaError::unread)?;
     let sessions = sessions(&store, &root).await.map_err(MetaError::unread)?;
-    let lock = lock::holder(&store, &root).await.map_err(MetaError::unread)?;
+    let lock = lock::holder(&store, &root)
+        .await
+        .map_err(MetaError::unread)?;
     let (run, _) = journal(&store, &root).await?;
-    let dump = dump(&store, &root, events).await.map_err(MetaError::unread)?;
+    let dump = dump(&store, &root, events)
+        .await
+        .map_err(MetaError::unread)?;
     let metadata = || dump.records().iter().filter(|record| record.is_metadata());
     let (state, plan, problem) = match plan(&dump, options) {
-        Ok(plan) => (plan.state().clone(), (!plan.is_empty()).then(|| Summary::of(&plan)), None),
+        Ok(plan) => (
+            plan.state().clone(),
+            (!plan.is_empty()).then(|| Summary::of(&plan)),
+            None,
+        ),
         Err(error) => (Evidence::of(&dump).state(), None, Some(error.to_string())),
     };
     Ok(Inspection {
@@ -106,7 +130,9 @@ pub async fn inspect(target: &Target, options: &Options, events: &dyn Events) ->
         revision: dump.revision,
         state,
         keys: metadata().count() as u64,
-        bytes: metadata().map(|record| (record.key().len() + record.value().len()) as u64).sum(),
+        bytes: metadata()
+            .map(|record| (record.key().len() + record.value().len()) as u64)
+            .sum(),
         health,
         sessions: sessions.into_iter().map(SessionSeen::from).collect(),
         lock: lock.map(LockSeen::from),

@@ -6,7 +6,9 @@
 
 use std::{fmt, time::Duration};
 
-use etcd_client::{Compare, CompareOp, GetOptions, GetResponse, KeyValue, PutOptions, Txn, TxnOp, TxnOpResponse};
+use etcd_client::{
+    Compare, CompareOp, GetOptions, GetResponse, KeyValue, PutOptions, Txn, TxnOp, TxnOpResponse,
+};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::{
@@ -76,7 +78,9 @@ impl Holder {
     #[must_use]
     pub fn next(&self) -> String {
         let ends = match self.seconds_left {
-            Some(seconds) => format!("if that process is gone, its lock ends by itself within {seconds} seconds"),
+            Some(seconds) => {
+                format!("if that process is gone, its lock ends by itself within {seconds} seconds")
+            }
             None => "its lock has no lease: if that process is gone, delete the key by hand".into(),
         };
         format!("wait for it to end, then run the same command again; {ends}.")
@@ -86,7 +90,11 @@ impl Holder {
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_official_tool {
-            return write!(f, "the official migration tool ({})", error_text::line(&self.id));
+            return write!(
+                f,
+                "the official migration tool ({})",
+                error_text::line(&self.id)
+            );
         }
         let line = error_text::line;
         write!(
@@ -125,15 +133,29 @@ impl Lock {
     ///
     /// # Errors
     /// [`MetaError::Locked`], or why etcd could not be asked.
-    pub async fn take(store: &Store<'_>, root: &Root, verb: &str, events: &dyn Events) -> Result<Self, MetaError> {
+    pub async fn take(
+        store: &Store<'_>,
+        root: &Root,
+        verb: &str,
+        events: &dyn Events,
+    ) -> Result<Self, MetaError> {
         let holder = Holder::this(verb);
-        let unreachable =
-            |failure: Failure| MetaError::refused(format!("the lock: {}", failure.reason), "run the same command again.");
+        let unreachable = |failure: Failure| {
+            MetaError::refused(
+                format!("the lock: {}", failure.reason),
+                "run the same command again.",
+            )
+        };
         loop {
             let lease = store.grant(LEASE_SECONDS).await.map_err(unreachable)?;
-            match put(store, root, &holder, lease).await.map_err(unreachable)? {
+            match put(store, root, &holder, lease)
+                .await
+                .map_err(unreachable)?
+            {
                 // An attempt before this one may have arrived late, with its own lease.
-                Seen::Ours(lease, create_revision) => return Ok(Self::keep(store.silent(), root, lease, create_revision)),
+                Seen::Ours(lease, create_revision) => {
+                    return Ok(Self::keep(store.silent(), root, lease, create_revision));
+                }
                 Seen::Free => {}
                 Seen::Held(held, its_lease) => {
                     store.revoke(lease).await.map_err(unreachable)?;
@@ -150,13 +172,24 @@ impl Lock {
             // Only etcd can say that it is gone; one that does not answer may still count it.
             loop {
                 sleep(RENEW_EVERY).await;
-                if renewed.renew(lease).await.is_err_and(|failure| failure.kind == Kind::LeaseGone) {
+                if renewed
+                    .renew(lease)
+                    .await
+                    .is_err_and(|failure| failure.kind == Kind::LeaseGone)
+                {
                     break;
                 }
             }
             let _ = tell_lost.send(true);
         });
-        Self { store, key: root.lock(), lease, create_revision, lost, renewing }
+        Self {
+            store,
+            key: root.lock(),
+            lease,
+            create_revision,
+            lost,
+            renewing,
+        }
     }
 
     /// Key of the lock.
@@ -180,7 +213,10 @@ impl Lock {
     /// Whether this answer to a read of [`Self::key`] is our lock.
     #[must_use]
     pub fn is(&self, answer: &GetResponse) -> bool {
-        answer.kvs().first().is_some_and(|record| record.create_revision() == self.create_revision)
+        answer
+            .kvs()
+            .first()
+            .is_some_and(|record| record.create_revision() == self.create_revision)
     }
 
     /// Gives it back, or lets it end by itself where etcd does not answer.
@@ -209,7 +245,8 @@ pub async fn holder(store: &Store<'_>, root: &Root) -> Result<Option<Holder>, Fa
 
 async fn put(store: &Store<'_>, root: &Root, holder: &Holder, lease: i64) -> Result<Seen, Failure> {
     let session = root.absolute(MIGRATION_SESSION.as_bytes());
-    let value = serde_json::to_vec(holder).map_err(|error| Failure::new(Kind::Refused, error.to_string()))?;
+    let value = serde_json::to_vec(holder)
+        .map_err(|error| Failure::new(Kind::Refused, error.to_string()))?;
     let with_lease = Some(PutOptions::new().with_lease(lease));
     let free = [
         Compare::version(root.lock(), CompareOp::Equal, 0),
@@ -234,19 +271,35 @@ fn official_session(holder: &Holder) -> serde_json::Value {
 
 async fn look(store: &Store<'_>, root: &Root, id: &str) -> Result<Seen, Failure> {
     let session = root.absolute(MIGRATION_SESSION.as_bytes());
-    let reads = [TxnOp::get(root.lock(), None), TxnOp::get(session, Some(GetOptions::new().with_prefix().with_limit(1)))];
-    let answers = store.read_txn(&Txn::new().and_then(reads)).await?.op_responses();
+    let reads = [
+        TxnOp::get(root.lock(), None),
+        TxnOp::get(session, Some(GetOptions::new().with_prefix().with_limit(1))),
+    ];
+    let answers = store
+        .read_txn(&Txn::new().and_then(reads))
+        .await?
+        .op_responses();
     let mut records = answers.iter().map(|answer| match answer {
         TxnOpResponse::Get(answer) => answer.kvs().first().cloned(),
         _ => None,
     });
     let (lock, session) = (records.next().flatten(), records.next().flatten());
-    let Some(record) = lock.as_ref().or(session.as_ref()) else { return Ok(Seen::Free) };
-    let mut holder = if lock.is_some() { ours(record) } else { official(record) };
+    let Some(record) = lock.as_ref().or(session.as_ref()) else {
+        return Ok(Seen::Free);
+    };
+    let mut holder = if lock.is_some() {
+        ours(record)
+    } else {
+        official(record)
+    };
     if holder.id == id {
         return Ok(Seen::Ours(record.lease(), record.create_revision()));
     }
-    holder.seconds_left = if record.lease() == 0 { None } else { Some(store.time_left(record.lease()).await?.unwrap_or(0)) };
+    holder.seconds_left = if record.lease() == 0 {
+        None
+    } else {
+        Some(store.time_left(record.lease()).await?.unwrap_or(0))
+    };
     Ok(Seen::Held(Box::new(holder), record.lease()))
 }
 
@@ -254,7 +307,10 @@ fn ours(record: &KeyValue) -> Holder {
     serde_json::from_slice(record.value()).unwrap_or_else(|_| Holder {
         id: String::new(),
         verb: "something unreadable".into(),
-        process: Process { host: "an unknown host".into(), ..Process::default() },
+        process: Process {
+            host: "an unknown host".into(),
+            ..Process::default()
+        },
         since: "an unknown time".into(),
         seconds_left: None,
         is_official_tool: false,
@@ -263,7 +319,10 @@ fn ours(record: &KeyValue) -> Holder {
 
 fn official(record: &KeyValue) -> Holder {
     Holder {
-        id: format!("session/migration: {}", String::from_utf8_lossy(record.value())),
+        id: format!(
+            "session/migration: {}",
+            String::from_utf8_lossy(record.value())
+        ),
         verb: "migrate".into(),
         process: Process::default(),
         since: String::new(),
@@ -273,23 +332,37 @@ fn official(record: &KeyValue) -> Holder {
 }
 
 /// Returns when the lock has become free; refuses when its holder is alive.
-async fn wait_out(store: &Store<'_>, root: &Root, held: Holder, lease: i64, events: &dyn Events) -> Result<(), MetaError> {
-    let unreachable =
-        |failure: Failure| MetaError::refused(format!("the lock: {}", failure.reason), "run the same command again.");
+async fn wait_out(
+    store: &Store<'_>,
+    root: &Root,
+    held: Holder,
+    lease: i64,
+    events: &dyn Events,
+) -> Result<(), MetaError> {
+    let unreachable = |failure: Failure| {
+        MetaError::refused(
+            format!("the lock: {}", failure.reason),
+            "run the same command again.",
+        )
+    };
     if held.is_official_tool || lease == 0 {
         return Err(MetaError::Locked(Box::new(held)));
     }
     match held.process.is_running() {
         Some(true) => return Err(MetaError::Locked(Box::new(held))),
         Some(false) => {
-            events.event(Event::Note { note: format!("taking over the lock of {held}: that process is gone") });
+            events.event(Event::Note {
+                note: format!("taking over the lock of {held}: that process is gone"),
+            });
             return store.revoke(lease).await.map_err(unreachable);
         }
         None => {}
     }
     let (began, mut told, mut lowest) = (Instant::now(), false, i64::MAX);
     loop {
-        let Seen::Held(now, its_lease) = look(store, root, "").await.map_err(unreachable)? else { return Ok(()) };
+        let Seen::Held(now, its_lease) = look(store, root, "").await.map_err(unreachable)? else {
+            return Ok(());
+        };
         let left = now.seconds_left.unwrap_or(0);
         // Somebody else took it, or it was renewed: alive.
         if its_lease != lease || left > lowest {
@@ -297,7 +370,9 @@ async fn wait_out(store: &Store<'_>, root: &Root, held: Holder, lease: i64, even
         }
         lowest = left;
         if !told && began.elapsed() > RENEW_EVERY + Duration::from_secs(1) {
-            events.event(Event::Waiting { what: format!("the lock of {held}, which is not renewed, to expire ({left} s)") });
+            events.event(Event::Waiting {
+                what: format!("the lock of {held}, which is not renewed, to expire ({left} s)"),
+            });
             told = true;
         }
         sleep(LOOK_EVERY).await;

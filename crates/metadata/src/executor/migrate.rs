@@ -61,7 +61,11 @@ impl MigrateOptions {
     /// The options of the plan.
     #[must_use]
     pub fn plan_options(&self) -> Options {
-        if self.strict_upstream { Options::strict_upstream() } else { Options::default() }
+        if self.strict_upstream {
+            Options::strict_upstream()
+        } else {
+            Options::default()
+        }
     }
 }
 
@@ -108,7 +112,11 @@ pub struct Migrated {
 ///
 /// # Errors
 /// See [`MetaError`]; [`MetaError::Stopped`] goes on when the same call is made again.
-pub async fn migrate(target: &Target, options: &MigrateOptions, events: &dyn Events) -> Result<Migrated, MetaError> {
+pub async fn migrate(
+    target: &Target,
+    options: &MigrateOptions,
+    events: &dyn Events,
+) -> Result<Migrated, MetaError> {
     let root = target.root()?;
     if judge_versions(options)? == Transition::Compatible {
         return Ok(without_plan(Outcome::Compatible, &root, 0));
@@ -116,11 +124,23 @@ pub async fn migrate(target: &Target, options: &MigrateOptions, events: &dyn Eve
     if options.dry_run {
         return preview(target, options, events, &mut |_| {}).await;
     }
-    let tell = |what: &str| events.event(Event::Waiting { what: what.to_owned() });
+    let tell = |what: &str| {
+        events.event(Event::Waiting {
+            what: what.to_owned(),
+        })
+    };
     let store = target.connect(Some(&tell)).await?;
     let health = takes_writes(&store, &root).await?;
     let lock = Lock::take(&store, &root, "meta migrate", events).await?;
-    let run = Run { target, store: &store, root: &root, options, events, lock: &lock, health };
+    let run = Run {
+        target,
+        store: &store,
+        root: &root,
+        options,
+        events,
+        lock: &lock,
+        health,
+    };
     let done = run.go().await;
     lock.release().await;
     done
@@ -140,28 +160,47 @@ pub async fn preview(
     if judge_versions(options)? == Transition::Compatible {
         return Ok(without_plan(Outcome::Compatible, &root, 0));
     }
-    let tell = |what: &str| events.event(Event::Waiting { what: what.to_owned() });
+    let tell = |what: &str| {
+        events.event(Event::Waiting {
+            what: what.to_owned(),
+        })
+    };
     let store = target.connect(Some(&tell)).await?;
     if let (Some(journal), _) = journal(&store, &root).await?
         && journal.phase.is_open()
     {
         return Err(record::under_way(&journal));
     }
-    let dump = dump(&store, &root, events).await.map_err(MetaError::unread)?;
+    let dump = dump(&store, &root, events)
+        .await
+        .map_err(MetaError::unread)?;
     let plan = planned(&dump, &options.plan_options(), events)?;
     if let Some(outcome) = nothing_to_do(&plan) {
         return Ok(without_plan(outcome, &root, store.cluster_id()));
     }
     show(&plan);
-    Ok(Migrated { plan: Some(Summary::of(&plan)), ..without_plan(Outcome::Planned, &root, store.cluster_id()) })
+    Ok(Migrated {
+        plan: Some(Summary::of(&plan)),
+        ..without_plan(Outcome::Planned, &root, store.cluster_id())
+    })
 }
 
 fn judge_versions(options: &MigrateOptions) -> Result<Transition, MetaError> {
-    transition(&options.source, &options.target).map_err(|error| MetaError::Usage(error.to_string()))
+    transition(&options.source, &options.target)
+        .map_err(|error| MetaError::Usage(error.to_string()))
 }
 
 fn without_plan(outcome: Outcome, root: &Root, cluster_id: u64) -> Migrated {
-    Migrated { outcome, plan: None, backup: None, run: None, resumed: false, cluster_id, root: root.to_string(), seconds: 0.0 }
+    Migrated {
+        outcome,
+        plan: None,
+        backup: None,
+        run: None,
+        resumed: false,
+        cluster_id,
+        root: root.to_string(),
+        seconds: 0.0,
+    }
 }
 
 /// The outcome where the plan is empty.
@@ -169,11 +208,19 @@ fn nothing_to_do(plan: &Plan<'_>) -> Option<Outcome> {
     if !plan.is_empty() {
         return None;
     }
-    Some(if *plan.state() == MetadataState::V22 { Outcome::AlreadyMigrated } else { Outcome::NothingToDo })
+    Some(if *plan.state() == MetadataState::V22 {
+        Outcome::AlreadyMigrated
+    } else {
+        Outcome::NothingToDo
+    })
 }
 
 /// The plan, or why there is none.
-pub(super) fn planned<'d>(dump: &'d Dump, options: &Options, events: &dyn Events) -> Result<Plan<'d>, MetaError> {
+pub(super) fn planned<'d>(
+    dump: &'d Dump,
+    options: &Options,
+    events: &dyn Events,
+) -> Result<Plan<'d>, MetaError> {
     let running = Running::begin(events, Stage::Plan, None);
     let plan = plan(dump, options).map_err(|error| {
         let next = match &error {
@@ -200,7 +247,10 @@ pub(super) async fn takes_writes(store: &Store<'_>, root: &Root) -> Result<Healt
             "compact and defragment etcd or raise its quota, disarm the alarm (`etcdctl alarm disarm`), then run the same command again.",
         )
     } else if health.corrupt {
-        MetaError::refused("etcd has raised the alarm CORRUPT: its members disagree", "repair the etcd cluster first.")
+        MetaError::refused(
+            "etcd has raised the alarm CORRUPT: its members disagree",
+            "repair the etcd cluster first.",
+        )
     } else {
         return Ok(health);
     };
@@ -225,37 +275,82 @@ impl Run<'_> {
     async fn go(&self) -> Result<Migrated, MetaError> {
         let (journal, revision) = journal(self.store, self.root).await?;
         match journal {
-            Some(journal) if journal.phase == JournalPhase::Restoring => Err(record::under_way(&journal)),
+            Some(journal) if journal.phase == JournalPhase::Restoring => {
+                Err(record::under_way(&journal))
+            }
             Some(journal) if journal.phase.is_open() => self.go_on(journal, revision).await,
             before => self.begin(before, revision).await,
         }
     }
 
-    async fn begin(&self, before: Option<Journal>, journal_revision: i64) -> Result<Migrated, MetaError> {
-        clear_of_sessions(self.store, self.root, self.options.wait_sessions, &self.target.stop, self.events).await?;
-        let dump = dump(self.store, self.root, self.events).await.map_err(MetaError::unread)?;
+    async fn begin(
+        &self,
+        before: Option<Journal>,
+        journal_revision: i64,
+    ) -> Result<Migrated, MetaError> {
+        clear_of_sessions(
+            self.store,
+            self.root,
+            self.options.wait_sessions,
+            &self.target.stop,
+            self.events,
+        )
+        .await?;
+        let dump = dump(self.store, self.root, self.events)
+            .await
+            .map_err(MetaError::unread)?;
         let plan = planned(&dump, &self.options.plan_options(), self.events)?;
         if let Some(outcome) = nothing_to_do(&plan) {
-            return Ok(Migrated { run: before, ..without_plan(outcome, self.root, dump.cluster_id) });
+            return Ok(Migrated {
+                run: before,
+                ..without_plan(outcome, self.root, dump.cluster_id)
+            });
         }
         let digest = plan.digest();
-        if self.options.approved_plan.as_ref().is_some_and(|approved| *approved != digest) {
+        if self
+            .options
+            .approved_plan
+            .as_ref()
+            .is_some_and(|approved| *approved != digest)
+        {
             return Err(MetaError::refused(
                 "the metadata has changed since its plan was shown and approved",
                 "run the same command again and look at the new plan.",
             ));
         }
         has_room(&self.health, &plan)?;
-        let path = self.options.backup.clone().unwrap_or_else(|| default_file(self.root));
-        let saved = backup::save(&dump, &path, Form::Own, Some(&self.options.source), self.events)
-            .map_err(|why| MetaError::refused(format!("the backup: {why}"), "name a file that can be written with --backup."))?;
+        let path = self
+            .options
+            .backup
+            .clone()
+            .unwrap_or_else(|| default_file(self.root));
+        let saved = backup::save(
+            &dump,
+            &path,
+            Form::Own,
+            Some(&self.options.source),
+            self.events,
+        )
+        .map_err(|why| {
+            MetaError::refused(
+                format!("the backup: {why}"),
+                "name a file that can be written with --backup.",
+            )
+        })?;
         let journal = Journal {
             form: FORM,
-            id: format!("{}-{}", digest.get(..12).unwrap_or_default(), Timestamp::now().as_second()),
+            id: format!(
+                "{}-{}",
+                digest.get(..12).unwrap_or_default(),
+                Timestamp::now().as_second()
+            ),
             source: self.options.source.clone(),
             target: self.options.target.clone(),
             options: plan.options().clone(),
-            backup: JournalBackup { path: saved.path.display().to_string(), sha256: saved.sha256.clone() },
+            backup: JournalBackup {
+                path: saved.path.display().to_string(),
+                sha256: saved.sha256.clone(),
+            },
             plan_digest: digest,
             source_revision: dump.revision,
             cluster_id: dump.cluster_id,
@@ -267,53 +362,114 @@ impl Run<'_> {
             started_at: format!("{:.0}", Timestamp::now()),
         };
         let mut guard = Guard::new(self.lock, self.root, journal_revision);
-        record::write(self.store, &mut guard, &journal).await.map_err(|halt| halt::before_writing(halt, &saved.path))?;
-        let run = Begun { journal, guard, backup: saved, read_at: dump.revision, resumed: false };
+        record::write(self.store, &mut guard, &journal)
+            .await
+            .map_err(|halt| halt::before_writing(halt, &saved.path))?;
+        let run = Begun {
+            journal,
+            guard,
+            backup: saved,
+            read_at: dump.revision,
+            resumed: false,
+        };
         self.carry_out(Work::All(&plan), run).await
     }
 
     async fn go_on(&self, journal: Journal, revision: i64) -> Result<Migrated, MetaError> {
-        let path = self.options.backup.clone().unwrap_or_else(|| PathBuf::from(&journal.backup.path));
+        let path = self
+            .options
+            .backup
+            .clone()
+            .unwrap_or_else(|| PathBuf::from(&journal.backup.path));
         self.events.event(Event::Note {
-            note: format!("resuming the migration that {} started at {}", journal.started_by, journal.started_at),
+            note: format!(
+                "resuming the migration that {} started at {}",
+                journal.started_by, journal.started_at
+            ),
         });
         if self.options.plan_options() != journal.options {
             return Err(record::under_way(&journal));
         }
-        clear_of_sessions(self.store, self.root, self.options.wait_sessions, &self.target.stop, self.events)
-            .await
-            .map_err(|error| halt::under_way(&error, &journal))?;
+        clear_of_sessions(
+            self.store,
+            self.root,
+            self.options.wait_sessions,
+            &self.target.stop,
+            self.events,
+        )
+        .await
+        .map_err(|error| halt::under_way(&error, &journal))?;
         let unusable = |why: String| {
             MetaError::stopped(
                 format!("the backup of the run: {why}"),
                 halt::data(journal.phase),
-                format!("name the backup with --backup (sha256 {}) and run the same command again.", journal.backup.sha256),
+                format!(
+                    "name the backup with --backup (sha256 {}) and run the same command again.",
+                    journal.backup.sha256
+                ),
             )
         };
         let (source, saved) = backup::load(&path, self.events).map_err(unusable)?;
         if saved.sha256 != journal.backup.sha256 {
-            return Err(unusable(format!("{} is another file (sha256 {})", path.display(), saved.sha256)));
+            return Err(unusable(format!(
+                "{} is another file (sha256 {})",
+                path.display(),
+                saved.sha256
+            )));
         }
-        if source.root.prefix() != self.root.prefix() || journal.cluster_id != self.store.cluster_id() {
-            return Err(unusable(format!("it is of {} in another cluster", source.root)));
+        if source.root.prefix() != self.root.prefix()
+            || journal.cluster_id != self.store.cluster_id()
+        {
+            return Err(unusable(format!(
+                "it is of {} in another cluster",
+                source.root
+            )));
         }
-        let plan = planned(&source, &journal.options, self.events).map_err(|error| halt::under_way(&error, &journal))?;
+        let plan = planned(&source, &journal.options, self.events)
+            .map_err(|error| halt::under_way(&error, &journal))?;
         if plan.digest() != journal.plan_digest {
-            return Err(unusable("this version of milvus-guard plans otherwise than the one that began".into()));
+            return Err(unusable(
+                "this version of milvus-guard plans otherwise than the one that began".into(),
+            ));
         }
         let running = Running::begin(self.events, Stage::Read, None);
-        let (remaining, read_at) = self.remaining(&plan, Standpoint::Between, running, &journal).await?;
+        let (remaining, read_at) = self
+            .remaining(&plan, Standpoint::Between, running, &journal)
+            .await?;
         let guard = Guard::new(self.lock, self.root, revision);
-        self.carry_out(Work::Left(&plan, &remaining), Begun { journal, guard, backup: saved, read_at, resumed: true }).await
+        self.carry_out(
+            Work::Left(&plan, &remaining),
+            Begun {
+                journal,
+                guard,
+                backup: saved,
+                read_at,
+                resumed: true,
+            },
+        )
+        .await
     }
 
     /// Writes what is left, checks it, deletes, verifies.
-    async fn carry_out(&self, work: Work<'_, '_>, mut run: Begun<'_>) -> Result<Migrated, MetaError> {
+    async fn carry_out(
+        &self,
+        work: Work<'_, '_>,
+        mut run: Begun<'_>,
+    ) -> Result<Migrated, MetaError> {
         let began = Instant::now();
         let plan = work.plan();
-        let writes = work.batches().take_while(|batch| batch.phase != Phase::Delete);
-        let mut running = Running::begin(self.events, Stage::Write, Some((work.len() - work.deletes()) as u64));
-        self.applier(&run.guard).apply(writes, &mut running).await.map_err(|halt| halt::stopped(halt, &run.journal))?;
+        let writes = work
+            .batches()
+            .take_while(|batch| batch.phase != Phase::Delete);
+        let mut running = Running::begin(
+            self.events,
+            Stage::Write,
+            Some((work.len() - work.deletes()) as u64),
+        );
+        self.applier(&run.guard)
+            .apply(writes, &mut running)
+            .await
+            .map_err(|halt| halt::stopped(halt, &run.journal))?;
         running.finish();
         let checked = self.check_written(work, run.read_at, &run.journal).await?;
         let work = match &checked {
@@ -321,13 +477,20 @@ impl Run<'_> {
             Written::Compared(remaining) => Work::Left(plan, remaining),
         };
         self.set(&mut run, JournalPhase::Deleting).await?;
-        let deletes = work.batches().skip_while(|batch| batch.phase != Phase::Delete);
+        let deletes = work
+            .batches()
+            .skip_while(|batch| batch.phase != Phase::Delete);
         let mut running = Running::begin(self.events, Stage::Delete, Some(work.deletes() as u64));
-        self.applier(&run.guard).apply(deletes, &mut running).await.map_err(|halt| halt::stopped(halt, &run.journal))?;
+        self.applier(&run.guard)
+            .apply(deletes, &mut running)
+            .await
+            .map_err(|halt| halt::stopped(halt, &run.journal))?;
         running.finish();
         drop(checked);
         let running = Running::begin(self.events, Stage::Verify, None);
-        let (remaining, _) = self.remaining(plan, Standpoint::Ended, running, &run.journal).await?;
+        let (remaining, _) = self
+            .remaining(plan, Standpoint::Ended, running, &run.journal)
+            .await?;
         if !remaining.is_empty() {
             return Err(halt::not_as_planned(remaining.len(), &run.journal));
         }
@@ -365,7 +528,9 @@ impl Run<'_> {
             return Ok(Written::AsPlanned);
         }
         running.restart();
-        let (remaining, _) = self.remaining(plan, Standpoint::Between, running, journal).await?;
+        let (remaining, _) = self
+            .remaining(plan, Standpoint::Between, running, journal)
+            .await?;
         if remaining.len() > remaining.deletes() {
             return Err(halt::not_as_planned(remaining.len(), journal));
         }
@@ -373,12 +538,22 @@ impl Run<'_> {
     }
 
     fn applier<'a>(&'a self, guard: &'a Guard<'a>) -> Applier<'a> {
-        Applier { store: self.store, root: self.root, guard, stop: &self.target.stop }
+        Applier {
+            store: self.store,
+            root: self.root,
+            guard,
+            stop: &self.target.stop,
+        }
     }
 
     async fn set(&self, run: &mut Begun<'_>, phase: JournalPhase) -> Result<(), MetaError> {
-        let next = Journal { phase, ..run.journal.clone() };
-        record::write(self.store, &mut run.guard, &next).await.map_err(|halt| halt::stopped(halt, &run.journal))?;
+        let next = Journal {
+            phase,
+            ..run.journal.clone()
+        };
+        record::write(self.store, &mut run.guard, &next)
+            .await
+            .map_err(|halt| halt::stopped(halt, &run.journal))?;
         run.journal = next;
         Ok(())
     }
@@ -391,10 +566,20 @@ impl Run<'_> {
         running: Running<'_>,
         journal: &Journal,
     ) -> Result<(Remaining<'p, 'd>, i64), MetaError> {
-        let (compared, revision) = compare(self.store, self.root, plan, standpoint, self.events, running)
-            .await
-            .map_err(|failure| halt::stopped(failure.into(), journal))?;
-        Ok((compared.map_err(|foreign| halt::foreign(&foreign, journal))?, revision))
+        let (compared, revision) = compare(
+            self.store,
+            self.root,
+            plan,
+            standpoint,
+            self.events,
+            running,
+        )
+        .await
+        .map_err(|failure| halt::stopped(failure.into(), journal))?;
+        Ok((
+            compared.map_err(|foreign| halt::foreign(&foreign, journal))?,
+            revision,
+        ))
     }
 }
 
@@ -456,15 +641,30 @@ enum Written<'p, 'd> {
 
 /// Where a backup goes that nobody named: a new file in the current folder.
 pub(super) fn default_file(root: &Root) -> PathBuf {
-    let name: String =
-        root.to_string().chars().map(|c| if c.is_ascii_alphanumeric() || "-.".contains(c) { c } else { '_' }).collect();
-    PathBuf::from(format!("milvus-meta-{}-{}.backup", name.trim_start_matches('_'), Timestamp::now().strftime("%Y%m%dT%H%M%SZ")))
+    let name: String = root
+        .to_string()
+        .chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || "-.".contains(c) {
+                c
+            } else {
+                '_'
+            }
+        })
+        .collect();
+    PathBuf::from(format!(
+        "milvus-meta-{}-{}.backup",
+        name.trim_start_matches('_'),
+        Timestamp::now().strftime("%Y%m%dT%H%M%SZ")
+    ))
 }
 
 /// Refuses where the new records may not fit. Each change is kept beside the old value until etcd is compacted.
 fn has_room(health: &Health, plan: &Plan<'_>) -> Result<(), MetaError> {
     let bytes: u64 = plan.batches().map(|batch| batch.bytes as u64).sum();
-    let (Ok(size), Ok(quota)) = (u64::try_from(health.db_size), u64::try_from(health.quota)) else { return Ok(()) };
+    let (Ok(size), Ok(quota)) = (u64::try_from(health.db_size), u64::try_from(health.quota)) else {
+        return Ok(());
+    };
     if quota == 0 || size.saturating_add(bytes) < quota {
         return Ok(());
     }

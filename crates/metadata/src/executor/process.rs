@@ -28,7 +28,12 @@ impl Process {
     /// This one.
     #[must_use]
     pub fn this() -> Self {
-        let line = |path: &str| fs::read_to_string(path).ok().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+        let line = |path: &str| {
+            fs::read_to_string(path)
+                .ok()
+                .map(|text| text.trim().to_owned())
+                .filter(|text| !text.is_empty())
+        };
         let pid = process::id();
         Self {
             host: line("/proc/sys/kernel/hostname")
@@ -36,7 +41,9 @@ impl Process {
                 .unwrap_or_else(|| "unknown host".into()),
             pid,
             boot: line("/proc/sys/kernel/random/boot_id"),
-            namespace: fs::read_link("/proc/self/ns/pid").ok().map(|path| path.display().to_string()),
+            namespace: fs::read_link("/proc/self/ns/pid")
+                .ok()
+                .map(|path| path.display().to_string()),
             started: started(pid),
         }
     }
@@ -45,8 +52,10 @@ impl Process {
     #[must_use]
     pub fn is_running(&self) -> Option<bool> {
         let this = Self::this();
-        let comparable =
-            self.boot.is_some() && self.boot == this.boot && self.namespace.is_some() && self.namespace == this.namespace;
+        let comparable = self.boot.is_some()
+            && self.boot == this.boot
+            && self.namespace.is_some()
+            && self.namespace == this.namespace;
         if !comparable || self.started.is_none() || this.started.is_none() {
             return None;
         }
@@ -57,7 +66,12 @@ impl Process {
 /// Field 22 of `/proc/PID/stat`; the second field is a name in parentheses that may hold anything.
 fn started(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+    stat.rsplit_once(')')?
+        .1
+        .split_whitespace()
+        .nth(19)?
+        .parse()
+        .ok()
 }
 
 #[cfg(test)]
@@ -68,14 +82,38 @@ mod tests {
     fn it_knows_the_living_from_the_dead() {
         let this = Process::this();
         assert_eq!(this.is_running(), Some(true), "{this:?}");
-        let reused = Process { started: this.started.map(|ticks| ticks - 1), ..this.clone() };
-        assert_eq!(reused.is_running(), Some(false), "the same id, but another process");
+        let reused = Process {
+            started: this.started.map(|ticks| ticks - 1),
+            ..this.clone()
+        };
+        assert_eq!(
+            reused.is_running(),
+            Some(false),
+            "the same id, but another process"
+        );
         let mut child = process::Command::new("true").spawn().unwrap();
-        let dead = Process { pid: child.id(), ..this.clone() };
+        let dead = Process {
+            pid: child.id(),
+            ..this.clone()
+        };
         child.wait().unwrap();
         assert_eq!(dead.is_running(), Some(false));
-        assert_eq!(Process { boot: Some("another".into()), ..this.clone() }.is_running(), None);
-        assert_eq!(Process { namespace: Some("pid:[1]".into()), ..this }.is_running(), None);
+        assert_eq!(
+            Process {
+                boot: Some("another".into()),
+                ..this.clone()
+            }
+            .is_running(),
+            None
+        );
+        assert_eq!(
+            Process {
+                namespace: Some("pid:[1]".into()),
+                ..this
+            }
+            .is_running(),
+            None
+        );
         assert_eq!(Process::default().is_running(), None);
     }
 }

@@ -16,13 +16,21 @@ use super::{
 };
 
 /// Writes it in a guarded transaction; the guard expects it from then on.
-pub(super) async fn write(store: &Store<'_>, guard: &mut Guard<'_>, journal: &Journal) -> Result<(), Halt> {
-    let bytes = journal.to_json().map_err(|error| Failure::new(Kind::Refused, error.to_string()))?;
+pub(super) async fn write(
+    store: &Store<'_>,
+    guard: &mut Guard<'_>,
+    journal: &Journal,
+) -> Result<(), Halt> {
+    let bytes = journal
+        .to_json()
+        .map_err(|error| Failure::new(Kind::Refused, error.to_string()))?;
     let mut patience = store.patience();
     let revision = loop {
         let txn = guard.txn([], vec![TxnOp::put(guard.journal(), bytes.clone(), None)]);
         match store.try_txn(txn).await {
-            Ok(answer) if answer.succeeded() => break answer.header().map_or(0, ResponseHeader::revision),
+            Ok(answer) if answer.succeeded() => {
+                break answer.header().map_or(0, ResponseHeader::revision);
+            }
             Ok(answer) => match guard.broken(&answer) {
                 // Perhaps by an attempt of ours whose acknowledgement was lost.
                 Broken::Journal => match written(store, guard, &bytes).await? {
@@ -45,19 +53,41 @@ pub(super) async fn write(store: &Store<'_>, guard: &mut Guard<'_>, journal: &Jo
 }
 
 /// The revision at which exactly this was written.
-async fn written(store: &Store<'_>, guard: &Guard<'_>, bytes: &[u8]) -> Result<Option<i64>, Failure> {
-    let answer = store.get(guard.journal().as_bytes(), GetOptions::new()).await?;
-    Ok(answer.kvs().first().filter(|pair| pair.value() == bytes).map(KeyValue::mod_revision))
+async fn written(
+    store: &Store<'_>,
+    guard: &Guard<'_>,
+    bytes: &[u8],
+) -> Result<Option<i64>, Failure> {
+    let answer = store
+        .get(guard.journal().as_bytes(), GetOptions::new())
+        .await?;
+    Ok(answer
+        .kvs()
+        .first()
+        .filter(|pair| pair.value() == bytes)
+        .map(KeyValue::mod_revision))
 }
 
 /// That another run has to be ended first.
 pub(super) fn under_way(journal: &Journal) -> MetaError {
     let (what, next) = match journal.phase {
-        JournalPhase::Restoring => ("restore", format!("milvus-guard meta restore {}", journal.backup.path)),
-        _ => ("migration", format!("milvus-guard meta migrate -s {} -t {}", journal.source, journal.target)),
+        JournalPhase::Restoring => (
+            "restore",
+            format!("milvus-guard meta restore {}", journal.backup.path),
+        ),
+        _ => (
+            "migration",
+            format!(
+                "milvus-guard meta migrate -s {} -t {}",
+                journal.source, journal.target
+            ),
+        ),
     };
     MetaError::stopped(
-        format!("a {what} that {} began at {} is not finished", journal.started_by, journal.started_at),
+        format!(
+            "a {what} that {} began at {} is not finished",
+            journal.started_by, journal.started_at
+        ),
         halt::data(journal.phase),
         format!("finish it first, with the flags that it was started with: `{next}`."),
     )

@@ -94,9 +94,21 @@ pub async fn restore(
     }
     let root = target.root()?;
     let (source, file) = readable(backup, &root, options, events)?;
-    let tell = |what: &str| events.event(Event::Waiting { what: what.to_owned() });
+    let tell = |what: &str| {
+        events.event(Event::Waiting {
+            what: what.to_owned(),
+        })
+    };
     let store = target.connect(Some(&tell)).await?;
-    let run = Run { target, store: &store, root: &root, options, events, source: &source, file };
+    let run = Run {
+        target,
+        store: &store,
+        root: &root,
+        options,
+        events,
+        source: &source,
+        file,
+    };
     run.warn_of_another_cluster();
     takes_writes(&store, &root).await?;
     let lock = Lock::take(&store, &root, "meta restore", events).await?;
@@ -118,17 +130,37 @@ pub async fn preview_restore(
 ) -> Result<Restored, MetaError> {
     let root = target.root()?;
     let (source, file) = readable(backup, &root, options, events)?;
-    let tell = |what: &str| events.event(Event::Waiting { what: what.to_owned() });
+    let tell = |what: &str| {
+        events.event(Event::Waiting {
+            what: what.to_owned(),
+        })
+    };
     let store = target.connect(Some(&tell)).await?;
-    let run = Run { target, store: &store, root: &root, options, events, source: &source, file };
+    let run = Run {
+        target,
+        store: &store,
+        root: &root,
+        options,
+        events,
+        source: &source,
+        file,
+    };
     run.warn_of_another_cluster();
     let plan = run.plan(Stage::Read).await.map_err(MetaError::unread)?;
     show(&plan);
-    Ok(Restored { dry_run: true, ..run.restored(&plan, 0.0) })
+    Ok(Restored {
+        dry_run: true,
+        ..run.restored(&plan, 0.0)
+    })
 }
 
 /// The whole backup, if it is one of this root.
-fn readable(backup: &Path, root: &Root, options: &RestoreOptions, events: &dyn Events) -> Result<(Dump, BackupFile), MetaError> {
+fn readable(
+    backup: &Path,
+    root: &Root,
+    options: &RestoreOptions,
+    events: &dyn Events,
+) -> Result<(Dump, BackupFile), MetaError> {
     let (source, file) = backup::open(backup, events)?;
     if source.root.prefix() != root.prefix() && !options.other_root {
         return Err(MetaError::refused(
@@ -152,7 +184,9 @@ struct Run<'a> {
 impl Run<'_> {
     fn warn_of_another_cluster(&self) {
         if self.source.cluster_id != 0 && self.source.cluster_id != self.store.cluster_id() {
-            self.events.event(Event::Warning { note: "the backup is of another etcd cluster".into() });
+            self.events.event(Event::Warning {
+                note: "the backup is of another etcd cluster".into(),
+            });
         }
     }
 
@@ -163,10 +197,19 @@ impl Run<'_> {
             Some(journal) => halt::under_way(&error, journal),
             None => error,
         };
-        clear_of_sessions(self.store, self.root, self.options.wait_sessions, &self.target.stop, self.events)
+        clear_of_sessions(
+            self.store,
+            self.root,
+            self.options.wait_sessions,
+            &self.target.stop,
+            self.events,
+        )
+        .await
+        .map_err(refuse)?;
+        let plan = self
+            .plan(Stage::Read)
             .await
-            .map_err(refuse)?;
-        let plan = self.plan(Stage::Read).await.map_err(|failure| refuse(MetaError::unread(failure)))?;
+            .map_err(|failure| refuse(MetaError::unread(failure)))?;
         if !plan.would_lose().is_empty() && !self.options.accept_data_loss {
             return Err(refuse(would_lose(&plan)));
         }
@@ -177,35 +220,60 @@ impl Run<'_> {
             .map_err(|halt| refuse(halt::before_writing(halt, &self.file.path)))?;
         let began = Instant::now();
         let mut running = Running::begin(self.events, Stage::Write, Some(plan.len() as u64));
-        let applier = Applier { store: self.store, root: self.root, guard: &guard, stop: &self.target.stop };
-        applier.apply(plan.batches(), &mut running).await.map_err(|halt| halt::stopped(halt, &journal))?;
+        let applier = Applier {
+            store: self.store,
+            root: self.root,
+            guard: &guard,
+            stop: &self.target.stop,
+        };
+        applier
+            .apply(plan.batches(), &mut running)
+            .await
+            .map_err(|halt| halt::stopped(halt, &journal))?;
         running.finish();
-        let left = self.plan(Stage::Verify).await.map_err(|failure| halt::stopped(failure.into(), &journal))?;
+        let left = self
+            .plan(Stage::Verify)
+            .await
+            .map_err(|failure| halt::stopped(failure.into(), &journal))?;
         if !left.is_empty() {
             return Err(halt::not_as_planned(left.len(), &journal));
         }
-        let done = Journal { phase: JournalPhase::Restored, ..journal.clone() };
-        record::write(self.store, &mut guard, &done).await.map_err(|halt| halt::stopped(halt, &journal))?;
+        let done = Journal {
+            phase: JournalPhase::Restored,
+            ..journal.clone()
+        };
+        record::write(self.store, &mut guard, &done)
+            .await
+            .map_err(|halt| halt::stopped(halt, &journal))?;
         journal = done;
         debug_assert!(!journal.phase.is_open());
         Ok(self.restored(&plan, began.elapsed().as_secs_f64()))
     }
 
     /// The way back from what stands.
-    async fn plan(&self, stage: Stage) -> Result<RestorePlan<'_>, milvus_guard_sources::etcd::failure::Failure> {
+    async fn plan(
+        &self,
+        stage: Stage,
+    ) -> Result<RestorePlan<'_>, milvus_guard_sources::etcd::failure::Failure> {
         let mut running = Running::begin(self.events, stage, None);
         let mut restorer = Restorer::new(self.source);
         let spans = || spans_at(self.root, iter::empty());
-        scan(self.store, self.root, spans, self.events, &mut |seen| match seen {
-            Seen::Again => {
-                restorer = Restorer::new(self.source);
-                running.restart();
-            }
-            Seen::Record(record) => {
-                restorer.see(&record.into());
-                running.advance(1);
-            }
-        })
+        scan(
+            self.store,
+            self.root,
+            spans,
+            self.events,
+            &mut |seen| match seen {
+                Seen::Again => {
+                    restorer = Restorer::new(self.source);
+                    running.restart();
+                }
+                Seen::Record(record) => {
+                    restorer.see(&record.into());
+                    running.advance(1);
+                }
+            },
+        )
         .await?;
         running.finish();
         Ok(restorer.finish())
@@ -214,11 +282,23 @@ impl Run<'_> {
     /// The record of this restore: that of the migration which it undoes, where there is one.
     fn journal(&self, before: Option<Journal>) -> Journal {
         let this = Process::this();
-        let backup = JournalBackup { path: self.file.path.display().to_string(), sha256: self.file.sha256.clone() };
-        let began = (format!("{}/{}", this.host, this.pid), format!("{:.0}", Timestamp::now()));
+        let backup = JournalBackup {
+            path: self.file.path.display().to_string(),
+            sha256: self.file.sha256.clone(),
+        };
+        let began = (
+            format!("{}/{}", this.host, this.pid),
+            format!("{:.0}", Timestamp::now()),
+        );
         let (started_by, started_at) = began;
         match before {
-            Some(journal) => Journal { backup, phase: JournalPhase::Restoring, started_by, started_at, ..journal },
+            Some(journal) => Journal {
+                backup,
+                phase: JournalPhase::Restoring,
+                started_by,
+                started_at,
+                ..journal
+            },
             None => Journal {
                 form: FORM,
                 id: format!("restore-{}", self.file.sha256.get(..12).unwrap_or_default()),
@@ -243,8 +323,18 @@ impl Run<'_> {
             rewrites: plan.rewrites().len() as u64,
             deletes: plan.deletes().len() as u64,
             foreign: plan.foreign().len() as u64,
-            kept: plan.foreign().iter().take(NAMED).map(|key| shown(key)).collect(),
-            lost: plan.would_lose().iter().take(NAMED).map(ToString::to_string).collect(),
+            kept: plan
+                .foreign()
+                .iter()
+                .take(NAMED)
+                .map(|key| shown(key))
+                .collect(),
+            lost: plan
+                .would_lose()
+                .iter()
+                .take(NAMED)
+                .map(ToString::to_string)
+                .collect(),
             lost_total: plan.would_lose().counts().values().sum(),
             backup: self.file.clone(),
             cluster_id: self.store.cluster_id(),
@@ -256,11 +346,26 @@ impl Run<'_> {
 
 fn would_lose(plan: &RestorePlan<'_>) -> MetaError {
     let losses = plan.would_lose();
-    let named: Vec<String> = losses.iter().take(NAMED).map(|loss| format!("  {loss}")).collect();
-    let more = losses.counts().values().sum::<u64>().saturating_sub(named.len() as u64);
-    let more = if more == 0 { String::new() } else { format!("\n  and {more} more") };
+    let named: Vec<String> = losses
+        .iter()
+        .take(NAMED)
+        .map(|loss| format!("  {loss}"))
+        .collect();
+    let more = losses
+        .counts()
+        .values()
+        .sum::<u64>()
+        .saturating_sub(named.len() as u64);
+    let more = if more == 0 {
+        String::new()
+    } else {
+        format!("\n  and {more} more")
+    };
     MetaError::refused(
-        format!("2.2 has served this metadata since the backup; restoring it would lose:\n{}{more}", named.join("\n")),
+        format!(
+            "2.2 has served this metadata since the backup; restoring it would lose:\n{}{more}",
+            named.join("\n")
+        ),
         "run the same command with --accept-data-loss if that may go.",
     )
 }

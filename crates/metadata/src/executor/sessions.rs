@@ -23,9 +23,17 @@ const NAMED: usize = 10;
 ///
 /// # Errors
 /// Refused, when some are left at the end of that time.
-pub async fn await_sessions(target: &Target, timeout: Duration, events: &dyn Events) -> Result<(), MetaError> {
+pub async fn await_sessions(
+    target: &Target,
+    timeout: Duration,
+    events: &dyn Events,
+) -> Result<(), MetaError> {
     let root = target.root()?;
-    let tell = |what: &str| events.event(Event::Waiting { what: what.to_owned() });
+    let tell = |what: &str| {
+        events.event(Event::Waiting {
+            what: what.to_owned(),
+        })
+    };
     let store = target.connect(Some(&tell)).await?;
     clear_of_sessions(&store, &root, Some(timeout), &target.stop, events).await
 }
@@ -38,7 +46,9 @@ pub async fn running(target: &Target) -> Result<Vec<Session>, MetaError> {
     let root = target.root()?;
     let store = target.connect(None).await?;
     let all = listed(&store, &root).await.map_err(MetaError::unread)?;
-    Ok(components(all.into_iter().map(|(session, _)| session).collect()))
+    Ok(components(
+        all.into_iter().map(|(session, _)| session).collect(),
+    ))
 }
 
 /// Refuses while components run; waits that long for them to end.
@@ -56,24 +66,49 @@ pub(super) async fn clear_of_sessions(
         if alive.is_empty() {
             return Ok(());
         }
-        let names = alive.iter().take(NAMED).map(described).collect::<Vec<_>>().join(", ");
-        let more = if alive.len() > NAMED { format!(" and {} more", alive.len() - NAMED) } else { String::new() };
+        let names = alive
+            .iter()
+            .take(NAMED)
+            .map(described)
+            .collect::<Vec<_>>()
+            .join(", ");
+        let more = if alive.len() > NAMED {
+            format!(" and {} more", alive.len() - NAMED)
+        } else {
+            String::new()
+        };
         let what = format!("components of Milvus are running: {names}{more}");
         if stop.is_asked() {
-            return Err(MetaError::refused("it was asked to stop while it waited", "run the same command again."));
+            return Err(MetaError::refused(
+                "it was asked to stop while it waited",
+                "run the same command again.",
+            ));
         }
         if wait.is_none_or(|wait| began.elapsed() >= wait) {
             let next = match wait {
-                None => "stop Milvus and run the same command again; with --wait-sessions 120s it waits for the sessions to end.",
+                None => {
+                    "stop Milvus and run the same command again; with --wait-sessions 120s it waits for the sessions to end."
+                }
                 Some(_) => "stop Milvus and run the same command again.",
             };
             return Err(MetaError::refused(what, next));
         }
-        let keys = alive.iter().map(|session| session.key.as_str()).collect::<Vec<_>>().join(",");
+        let keys = alive
+            .iter()
+            .map(|session| session.key.as_str())
+            .collect::<Vec<_>>()
+            .join(",");
         if keys != told {
-            let left = alive.iter().filter_map(|session| session.lease_left).max().unwrap_or_default();
+            let left = alive
+                .iter()
+                .filter_map(|session| session.lease_left)
+                .max()
+                .unwrap_or_default();
             events.event(Event::Waiting {
-                what: format!("{} sessions to end ({names}{more}; the last within {left} s)", alive.len()),
+                what: format!(
+                    "{} sessions to end ({names}{more}; the last within {left} s)",
+                    alive.len()
+                ),
             });
             told = keys;
         }

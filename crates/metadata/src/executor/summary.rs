@@ -51,7 +51,12 @@ impl Summary {
             records: plan.counts().clone(),
             unloadable: plan.unloadable().to_vec(),
             note_counts: plan.notes().counts().clone(),
-            notes: plan.notes().iter().take(NOTES).map(ToString::to_string).collect(),
+            notes: plan
+                .notes()
+                .iter()
+                .take(NOTES)
+                .map(ToString::to_string)
+                .collect(),
         }
     }
 }

@@ -13,7 +13,9 @@ use etcd_client::{GetOptions, KeyValue};
 use crate::model::{
     Dump, Record, Root, Standing,
     journal::Journal,
-    keys::{BUILD, COLLECTION, HISTORY, OLD_LOAD, OLD_SEGMENT_INDEX, SEGMENT, SEGMENT_INDEX, SESSIONS},
+    keys::{
+        BUILD, COLLECTION, HISTORY, OLD_LOAD, OLD_SEGMENT_INDEX, SEGMENT, SEGMENT_INDEX, SESSIONS,
+    },
     sessions::{Holder, Session},
     spans::KeySpan,
 };
@@ -47,7 +49,11 @@ impl Target {
     /// With everything else as usual.
     #[must_use]
     pub fn new(endpoint: Endpoint) -> Self {
-        Self { endpoint, patience: PATIENCE, stop: Stop::default() }
+        Self {
+            endpoint,
+            patience: PATIENCE,
+            stop: Stop::default(),
+        }
     }
 
     /// The place of the metadata.
@@ -55,18 +61,21 @@ impl Target {
     /// # Errors
     /// Paths that are none.
     pub fn root(&self) -> Result<Root, MetaError> {
-        Root::new(&self.endpoint.root_path, &self.endpoint.meta_sub_path).map_err(|error| MetaError::Usage(error.to_string()))
+        Root::new(&self.endpoint.root_path, &self.endpoint.meta_sub_path)
+            .map_err(|error| MetaError::Usage(error.to_string()))
     }
 
     pub(super) async fn connect<'e>(&self, tell: Option<Tell<'e>>) -> Result<Store<'e>, MetaError> {
         let prepared = self.endpoint.prepare().map_err(MetaError::Usage);
         prepared?;
-        Store::connect(&self.endpoint, self.patience, tell).await.map_err(|failure| {
-            MetaError::refused(
-                format!("etcd cannot be used: {}", failure.reason),
-                "check --etcd, its certificates and its user, then run the same command again.",
-            )
-        })
+        Store::connect(&self.endpoint, self.patience, tell)
+            .await
+            .map_err(|failure| {
+                MetaError::refused(
+                    format!("etcd cannot be used: {}", failure.reason),
+                    "check --etcd, its certificates and its user, then run the same command again.",
+                )
+            })
     }
 }
 
@@ -89,16 +98,33 @@ impl Stop {
 
 /// Where the key space is cut for a first read: what there may be most of lies in different parts, which are read at once.
 /// Sorted.
-const PARTS: [&str; 7] = [SEGMENT, BUILD, OLD_LOAD, COLLECTION, OLD_SEGMENT_INDEX, SEGMENT_INDEX, HISTORY];
+const PARTS: [&str; 7] = [
+    SEGMENT,
+    BUILD,
+    OLD_LOAD,
+    COLLECTION,
+    OLD_SEGMENT_INDEX,
+    SEGMENT_INDEX,
+    HISTORY,
+];
 
 /// A key-value pair as the migration takes it; nothing for keys that are not the metadata's.
 pub(super) fn standing<'p>(root: &Root, pair: &'p KeyValue) -> Option<Standing<'p>> {
     let key = root.relative(pair.key())?;
-    Some(Standing { key, value: pair.value(), leased: pair.lease() != 0, mod_revision: pair.mod_revision() })
+    Some(Standing {
+        key,
+        value: pair.value(),
+        leased: pair.lease() != 0,
+        mod_revision: pair.mod_revision(),
+    })
 }
 
 /// Reads the whole root at one revision, into memory.
-pub(super) async fn dump(store: &Store<'_>, root: &Root, events: &dyn Events) -> Result<Dump, Failure> {
+pub(super) async fn dump(
+    store: &Store<'_>,
+    root: &Root,
+    events: &dyn Events,
+) -> Result<Dump, Failure> {
     let mut running = Running::begin(events, Stage::Read, None);
     let mut compactions = Compactions::default();
     let (moment, parts) = loop {
@@ -109,7 +135,14 @@ pub(super) async fn dump(store: &Store<'_>, root: &Root, events: &dyn Events) ->
                 part.push(standing.into());
             }
         };
-        match store.gather(spans_at(root, PARTS.iter().map(|part| part.as_bytes())), 0, &mut take).await {
+        match store
+            .gather(
+                spans_at(root, PARTS.iter().map(|part| part.as_bytes())),
+                0,
+                &mut take,
+            )
+            .await
+        {
             Err(failure) if compactions.may_go_on(&failure, events) => running.restart(),
             other => break (other?, parts),
         }
@@ -123,18 +156,27 @@ pub(super) async fn dump(store: &Store<'_>, root: &Root, events: &dyn Events) ->
 }
 
 /// The whole root, cut at these keys, which are relative to it and sorted.
-pub(super) fn spans_at<'k>(root: &'k Root, cuts: impl Iterator<Item = &'k [u8]> + 'k) -> impl Iterator<Item = Span> + 'k {
+pub(super) fn spans_at<'k>(
+    root: &'k Root,
+    cuts: impl Iterator<Item = &'k [u8]> + 'k,
+) -> impl Iterator<Item = Span> + 'k {
     let mut ends = cuts.map(|cut| root.absolute(cut)).chain([root.end()]);
     let mut from = root.prefix().as_bytes().to_vec();
     std::iter::from_fn(move || {
         let to = ends.next()?;
-        Some(Span { from: std::mem::replace(&mut from, to.clone()), to })
+        Some(Span {
+            from: std::mem::replace(&mut from, to.clone()),
+            to,
+        })
     })
 }
 
 /// A span of a plan as it lies in etcd.
 pub(super) fn span(root: &Root, part: &KeySpan<'_>) -> Span {
-    Span { from: root.absolute(part.from), to: part.to.map_or_else(|| root.end(), |to| root.absolute(to)) }
+    Span {
+        from: root.absolute(part.from),
+        to: part.to.map_or_else(|| root.end(), |to| root.absolute(to)),
+    }
 }
 
 /// What a scan hands over.
@@ -176,7 +218,8 @@ impl Compactions {
         let may = failure.kind == Kind::Compacted && self.0 < COMPACTIONS;
         if may {
             self.0 += 1;
-            let note = "etcd was compacted while it was read; reading it again at a newer revision".to_owned();
+            let note = "etcd was compacted while it was read; reading it again at a newer revision"
+                .to_owned();
             events.event(Event::Warning { note });
         }
         may
@@ -184,13 +227,25 @@ impl Compactions {
 }
 
 /// The record of the last run and the revision at which it was written; 0 where there is none.
-pub(super) async fn journal(store: &Store<'_>, root: &Root) -> Result<(Option<Journal>, i64), MetaError> {
+pub(super) async fn journal(
+    store: &Store<'_>,
+    root: &Root,
+) -> Result<(Option<Journal>, i64), MetaError> {
     let unreadable = |why: String| MetaError::refused(why, "run the same command again.");
     let key = root.journal();
-    let answer = store.get(key.as_bytes(), GetOptions::new()).await.map_err(|failure| unreadable(failure.reason))?;
-    let Some(pair) = answer.kvs().first() else { return Ok((None, 0)) };
-    let journal = Journal::from_json(pair.value())
-        .map_err(|error| MetaError::refused(format!("key {key}: {error}"), "use the version of milvus-guard that wrote it."))?;
+    let answer = store
+        .get(key.as_bytes(), GetOptions::new())
+        .await
+        .map_err(|failure| unreadable(failure.reason))?;
+    let Some(pair) = answer.kvs().first() else {
+        return Ok((None, 0));
+    };
+    let journal = Journal::from_json(pair.value()).map_err(|error| {
+        MetaError::refused(
+            format!("key {key}: {error}"),
+            "use the version of milvus-guard that wrote it.",
+        )
+    })?;
     Ok((Some(journal), pair.mod_revision()))
 }
 
@@ -208,14 +263,27 @@ pub(super) async fn sessions(store: &Store<'_>, root: &Root) -> Result<Vec<Sessi
 
 /// All sessions with the ids of their leases, which are not looked at.
 pub(super) async fn listed(store: &Store<'_>, root: &Root) -> Result<Vec<(Session, i64)>, Failure> {
-    let answer = store.get(&root.absolute(SESSIONS.as_bytes()), GetOptions::new().with_prefix()).await?;
-    let session = |pair: &KeyValue| Some((Session::read(root.relative(pair.key())?, pair.value())?, pair.lease()));
+    let answer = store
+        .get(
+            &root.absolute(SESSIONS.as_bytes()),
+            GetOptions::new().with_prefix(),
+        )
+        .await?;
+    let session = |pair: &KeyValue| {
+        Some((
+            Session::read(root.relative(pair.key())?, pair.value())?,
+            pair.lease(),
+        ))
+    };
     Ok(answer.kvs().iter().filter_map(session).collect())
 }
 
 /// Those of components of Milvus.
 pub(super) fn components(sessions: Vec<Session>) -> Vec<Session> {
-    sessions.into_iter().filter(|session| matches!(session.holder, Holder::Component(_))).collect()
+    sessions
+        .into_iter()
+        .filter(|session| matches!(session.holder, Holder::Component(_)))
+        .collect()
 }
 
 #[cfg(test)]
@@ -228,9 +296,22 @@ mod tests {
         let root = Root::new("by-dev", "meta").unwrap();
         let spans: Vec<Span> = spans_at(&root, PARTS.iter().map(|part| part.as_bytes())).collect();
         assert_eq!(spans.len(), PARTS.len() + 1);
-        assert_eq!((&*spans[0].from, &*spans[PARTS.len()].to), (&b"by-dev/meta/"[..], &b"by-dev/meta0"[..]));
-        assert!(spans.windows(2).all(|pair| pair[0].to == pair[1].from && pair[0].from < pair[0].to));
+        assert_eq!(
+            (&*spans[0].from, &*spans[PARTS.len()].to),
+            (&b"by-dev/meta/"[..], &b"by-dev/meta0"[..])
+        );
+        assert!(
+            spans
+                .windows(2)
+                .all(|pair| pair[0].to == pair[1].from && pair[0].from < pair[0].to)
+        );
         let whole: Vec<Span> = spans_at(&root, std::iter::empty()).collect();
-        assert_eq!(whole, [Span { from: b"by-dev/meta/".to_vec(), to: b"by-dev/meta0".to_vec() }]);
+        assert_eq!(
+            whole,
+            [Span {
+                from: b"by-dev/meta/".to_vec(),
+                to: b"by-dev/meta0".to_vec()
+            }]
+        );
     }
 }

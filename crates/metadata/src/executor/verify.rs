@@ -44,7 +44,12 @@ pub struct Verified {
 ///
 /// # Errors
 /// [`MetaError::Refused`] with the first keys that differ.
-pub async fn verify(target: &Target, backup: &Path, options: &VerifyOptions, events: &dyn Events) -> Result<Verified, MetaError> {
+pub async fn verify(
+    target: &Target,
+    backup: &Path,
+    options: &VerifyOptions,
+    events: &dyn Events,
+) -> Result<Verified, MetaError> {
     let root = target.root()?;
     let (source, file) = backup::open(backup, events)?;
     if source.root.prefix() != root.prefix() {
@@ -53,9 +58,16 @@ pub async fn verify(target: &Target, backup: &Path, options: &VerifyOptions, eve
             "give the root path of the backup, or the backup of this root path.",
         ));
     }
-    let tell = |what: &str| events.event(Event::Waiting { what: what.to_owned() });
+    let tell = |what: &str| {
+        events.event(Event::Waiting {
+            what: what.to_owned(),
+        })
+    };
     let store = target.connect(Some(&tell)).await?;
-    let recorded = journal(&store, &root).await?.0.filter(|journal| journal.backup.sha256 == file.sha256);
+    let recorded = journal(&store, &root)
+        .await?
+        .0
+        .filter(|journal| journal.backup.sha256 == file.sha256);
     let plan_options = match &recorded {
         Some(journal) => journal.options.clone(),
         None if options.strict_upstream => Options::strict_upstream(),
@@ -64,11 +76,18 @@ pub async fn verify(target: &Target, backup: &Path, options: &VerifyOptions, eve
     let plan = planned(&source, &plan_options, events)?;
     let next = "resume with `milvus-guard meta migrate`, or roll back with `milvus-guard meta restore`; if 2.2 has run since, its changes are expected.";
     let running = Running::begin(events, Stage::Verify, None);
-    let (compared, _) = compare(&store, &root, &plan, Standpoint::Ended, events, running).await.map_err(MetaError::unread)?;
-    let remaining = compared.map_err(|foreign| MetaError::refused(format!("etcd differs from the plan: {foreign}"), next))?;
+    let (compared, _) = compare(&store, &root, &plan, Standpoint::Ended, events, running)
+        .await
+        .map_err(MetaError::unread)?;
+    let remaining = compared.map_err(|foreign| {
+        MetaError::refused(format!("etcd differs from the plan: {foreign}"), next)
+    })?;
     if !remaining.is_empty() {
         let (done, all) = (plan.len() - remaining.len(), plan.len());
-        return Err(MetaError::refused(format!("etcd differs from the plan: {done} of {all} changes are made"), next));
+        return Err(MetaError::refused(
+            format!("etcd differs from the plan: {done} of {all} changes are made"),
+            next,
+        ));
     }
     Ok(Verified {
         recorded: recorded.is_some_and(|journal| journal.plan_digest == plan.digest()),

@@ -66,7 +66,10 @@ pub(super) struct Batches<I: Iterator> {
 impl<'p, I: Iterator<Item = (Phase, Operation<'p>)>> Batches<I> {
     /// `prefix` is what the root adds to each key, in bytes.
     pub(super) fn new(operations: I, prefix: usize) -> Self {
-        Self { operations: operations.peekable(), prefix }
+        Self {
+            operations: operations.peekable(),
+            prefix,
+        }
     }
 }
 
@@ -76,16 +79,26 @@ impl<'p, I: Iterator<Item = (Phase, Operation<'p>)>> Iterator for Batches<I> {
     fn next(&mut self) -> Option<Self::Item> {
         let (phase, first) = self.operations.next()?;
         let size = |operation: &Operation<'_>| {
-            2 * (self.prefix + operation.key.len()) + operation.value.map_or(0, <[u8]>::len) + OVERHEAD
+            2 * (self.prefix + operation.key.len())
+                + operation.value.map_or(0, <[u8]>::len)
+                + OVERHEAD
         };
         let mut bytes = size(&first);
         let mut operations = vec![first];
         while operations.len() < MAX_OPERATIONS {
-            let fits = |next: &(Phase, Operation<'p>)| next.0 == phase && bytes + size(&next.1) <= MAX_BYTES;
-            let Some((_, next)) = self.operations.next_if(fits) else { break };
+            let fits = |next: &(Phase, Operation<'p>)| {
+                next.0 == phase && bytes + size(&next.1) <= MAX_BYTES
+            };
+            let Some((_, next)) = self.operations.next_if(fits) else {
+                break;
+            };
             bytes += size(&next);
             operations.push(next);
         }
-        Some(Batch { phase, operations, bytes })
+        Some(Batch {
+            phase,
+            operations,
+            bytes,
+        })
     }
 }

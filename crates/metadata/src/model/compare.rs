@@ -50,8 +50,18 @@ pub struct ForeignChanges {
 
 impl<'p, 'd> Comparison<'p, 'd> {
     pub(super) fn new(plan: &'p Plan<'d>) -> Self {
-        let remaining = Remaining { plan, puts: Vec::new(), rewrites: Vec::new(), deletes: Vec::new() };
-        Self { plan, fates: plan.fates().peekable(), remaining, foreign: ForeignChanges::default() }
+        let remaining = Remaining {
+            plan,
+            puts: Vec::new(),
+            rewrites: Vec::new(),
+            deletes: Vec::new(),
+        };
+        Self {
+            plan,
+            fates: plan.fates().peekable(),
+            remaining,
+            foreign: ForeignChanges::default(),
+        }
     }
 
     /// Takes the next record in. Records must come sorted by key; sessions and leases are passed over.
@@ -59,7 +69,12 @@ impl<'p, 'd> Comparison<'p, 'd> {
         if !standing.is_metadata() {
             return;
         }
-        let Standing { key, value, mod_revision, .. } = standing;
+        let Standing {
+            key,
+            value,
+            mod_revision,
+            ..
+        } = standing;
         while let Some((missing, fate)) = self.fates.next_if(|(next, _)| *next < key) {
             self.missing(missing, fate);
         }
@@ -70,8 +85,12 @@ impl<'p, 'd> Comparison<'p, 'd> {
         match fate {
             Fate::Keep(old) if value == old => {}
             Fate::Put { new, .. } | Fate::Rewrite { new, .. } if value == new => {}
-            Fate::Rewrite { at, old, .. } if value == old => self.remaining.rewrites.push((at, mod_revision)),
-            Fate::Delete { at, old } if value == old => self.remaining.deletes.push((at, mod_revision)),
+            Fate::Rewrite { at, old, .. } if value == old => {
+                self.remaining.rewrites.push((at, mod_revision))
+            }
+            Fate::Delete { at, old } if value == old => {
+                self.remaining.deletes.push((at, mod_revision))
+            }
             _ => self.foreign.add(key, Foreign::Changed),
         }
     }
@@ -93,7 +112,11 @@ impl<'p, 'd> Comparison<'p, 'd> {
             self.missing(missing, fate);
         }
         debug_assert!(std::ptr::eq(self.plan, self.remaining.plan));
-        if self.foreign.total == 0 { Ok(self.remaining) } else { Err(self.foreign) }
+        if self.foreign.total == 0 {
+            Ok(self.remaining)
+        } else {
+            Err(self.foreign)
+        }
     }
 }
 
@@ -119,10 +142,22 @@ impl Remaining<'_, '_> {
     /// They as guarded transactions: puts, then rewrites, then deletes.
     pub fn batches(&self) -> impl Iterator<Item = Batch<'_>> {
         let plan = self.plan;
-        let puts = self.puts.iter().map(|at| (Phase::Put, put(&plan.puts[*at])));
-        let rewrites = self.rewrites.iter().map(|(at, revision)| (Phase::Rewrite, plan.rewrites[*at].operation(*revision)));
-        let deletes = self.deletes.iter().map(|(at, revision)| (Phase::Delete, delete(plan.deletes[*at], *revision)));
-        Batches::new(puts.chain(rewrites).chain(deletes), plan.source.root.prefix().len())
+        let puts = self
+            .puts
+            .iter()
+            .map(|at| (Phase::Put, put(&plan.puts[*at])));
+        let rewrites = self
+            .rewrites
+            .iter()
+            .map(|(at, revision)| (Phase::Rewrite, plan.rewrites[*at].operation(*revision)));
+        let deletes = self
+            .deletes
+            .iter()
+            .map(|(at, revision)| (Phase::Delete, delete(plan.deletes[*at], *revision)));
+        Batches::new(
+            puts.chain(rewrites).chain(deletes),
+            plan.source.root.prefix().len(),
+        )
     }
 }
 
@@ -155,10 +190,19 @@ impl fmt::Display for ForeignChanges {
                 Foreign::Vanished => "is gone",
                 Foreign::Appeared => "is new",
             };
-            write!(f, "{} {} {what}", if position == 0 { "" } else { ";" }, shown(key))?;
+            write!(
+                f,
+                "{} {} {what}",
+                if position == 0 { "" } else { ";" },
+                shown(key)
+            )?;
         }
         let kept = self.kept.len() as u64;
-        if self.total > kept { write!(f, "; and {} more", self.total - kept) } else { Ok(()) }
+        if self.total > kept {
+            write!(f, "; and {} more", self.total - kept)
+        } else {
+            Ok(())
+        }
     }
 }
 

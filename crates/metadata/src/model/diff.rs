@@ -47,7 +47,9 @@ pub struct Diff<'p, 'd> {
 
 impl<'p, 'd> Diff<'p, 'd> {
     pub(super) fn new(plan: &'p Plan<'d>) -> Self {
-        Self { fates: plan.fates() }
+        Self {
+            fates: plan.fates(),
+        }
     }
 }
 
@@ -58,9 +60,24 @@ impl<'p, 'd: 'p> Iterator for Diff<'p, 'd> {
         self.fates.find_map(|(key, fate)| {
             Some(match fate {
                 Fate::Keep(_) => return None,
-                Fate::Put { new, .. } => Change { action: Action::Add, key, before: None, after: Some(new) },
-                Fate::Rewrite { old, new, .. } => Change { action: Action::Change, key, before: Some(old), after: Some(new) },
-                Fate::Delete { old, .. } => Change { action: Action::Remove, key, before: Some(old), after: None },
+                Fate::Put { new, .. } => Change {
+                    action: Action::Add,
+                    key,
+                    before: None,
+                    after: Some(new),
+                },
+                Fate::Rewrite { old, new, .. } => Change {
+                    action: Action::Change,
+                    key,
+                    before: Some(old),
+                    after: Some(new),
+                },
+                Fate::Delete { old, .. } => Change {
+                    action: Action::Remove,
+                    key,
+                    before: Some(old),
+                    after: None,
+                },
             })
         })
     }
@@ -70,13 +87,17 @@ impl<'p, 'd: 'p> Iterator for Diff<'p, 'd> {
 impl fmt::Display for Change<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let line = |sign: char, value: Option<&[u8]>| {
-            let value = value.map(|value| format!(" {}", describe(self.key, value))).unwrap_or_default();
+            let value = value
+                .map(|value| format!(" {}", describe(self.key, value)))
+                .unwrap_or_default();
             format!("{sign} {}{value}", shown(self.key))
         };
         match (self.action, self.before) {
             (Action::Add, _) | (Action::Change, None) => f.write_str(&line('+', self.after)),
             (Action::Remove, before) => f.write_str(&line('-', before)),
-            (Action::Change, before) => write!(f, "{}\n{}", line('-', before), line('+', self.after)),
+            (Action::Change, before) => {
+                write!(f, "{}\n{}", line('-', before), line('+', self.after))
+            }
         }
     }
 }
@@ -93,8 +114,13 @@ impl Serialize for Change<'_> {
             after: Option<Value>,
         }
         let describe = |value: Option<&[u8]>| value.map(|value| describe(self.key, value));
-        Shown { action: self.action, key: shown(self.key), before: describe(self.before), after: describe(self.after) }
-            .serialize(serializer)
+        Shown {
+            action: self.action,
+            key: shown(self.key),
+            before: describe(self.before),
+            after: describe(self.after),
+        }
+        .serialize(serializer)
     }
 }
 
@@ -112,13 +138,19 @@ pub fn describe(key: &[u8], value: &[u8]) -> Value {
     }
     let decoders: [(&str, Decode); 14] = [
         (keys::COLLECTION, message::<messages::CollectionInfo>),
-        (keys::COLLECTION_HISTORY, message::<messages::CollectionInfo>),
+        (
+            keys::COLLECTION_HISTORY,
+            message::<messages::CollectionInfo>,
+        ),
         (keys::OLD_ALIAS, message::<messages::CollectionInfo>),
         (keys::OLD_ALIAS_HISTORY, message::<messages::CollectionInfo>),
         (keys::ALIAS, message::<messages::AliasInfo>),
         (keys::ALIAS_HISTORY, message::<messages::AliasInfo>),
         (keys::OLD_INDEX, message::<messages::OldIndex>),
-        (keys::OLD_SEGMENT_INDEX, message::<messages::OldSegmentIndex>),
+        (
+            keys::OLD_SEGMENT_INDEX,
+            message::<messages::OldSegmentIndex>,
+        ),
         (keys::BUILD, message::<messages::Build>),
         (keys::INDEX, message::<messages::FieldIndex>),
         (keys::SEGMENT_INDEX, message::<messages::SegmentIndex>),
@@ -130,7 +162,11 @@ pub fn describe(key: &[u8], value: &[u8]) -> Value {
         .iter()
         .find(|(prefix, _)| key.starts_with(prefix.as_bytes()))
         .and_then(|(_, decode)| decode(value))
-        .or_else(|| std::str::from_utf8(value).ok().map(|text| Value::String(text.into())))
+        .or_else(|| {
+            std::str::from_utf8(value)
+                .ok()
+                .map(|text| Value::String(text.into()))
+        })
         .unwrap_or_else(|| serde_json::json!({ "base64": STANDARD.encode(value) }))
 }
 

@@ -6,16 +6,28 @@ use super::{plan::Plan, record::Record};
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Fate<'p> {
     Keep(&'p [u8]),
-    Put { at: usize, new: &'p [u8] },
-    Rewrite { at: usize, old: &'p [u8], new: &'p [u8] },
-    Delete { at: usize, old: &'p [u8] },
+    Put {
+        at: usize,
+        new: &'p [u8],
+    },
+    Rewrite {
+        at: usize,
+        old: &'p [u8],
+        new: &'p [u8],
+    },
+    Delete {
+        at: usize,
+        old: &'p [u8],
+    },
 }
 
 impl<'p> Fate<'p> {
     /// The value afterwards, if there is one.
     pub(super) const fn after(self) -> Option<&'p [u8]> {
         match self {
-            Self::Keep(value) | Self::Put { new: value, .. } | Self::Rewrite { new: value, .. } => Some(value),
+            Self::Keep(value) | Self::Put { new: value, .. } | Self::Rewrite { new: value, .. } => {
+                Some(value)
+            }
             Self::Delete { .. } => None,
         }
     }
@@ -44,7 +56,14 @@ pub(super) struct Fates<'p, 'd> {
 
 impl<'p, 'd> Fates<'p, 'd> {
     pub(super) fn new(plan: &'p Plan<'d>) -> Self {
-        let mut fates = Self { plan, records: plan.source.records().iter(), next: None, put: 0, rewrite: 0, delete: 0 };
+        let mut fates = Self {
+            plan,
+            records: plan.source.records().iter(),
+            next: None,
+            put: 0,
+            rewrite: 0,
+            delete: 0,
+        };
         fates.advance();
         fates
     }
@@ -60,20 +79,50 @@ impl<'p, 'd: 'p> Iterator for Fates<'p, 'd> {
     fn next(&mut self) -> Option<Self::Item> {
         let plan = self.plan;
         let put = plan.puts.get(self.put);
-        let Some(record) = self.next.filter(|record| put.is_none_or(|put| record.key() < put.key())) else {
+        let Some(record) = self
+            .next
+            .filter(|record| put.is_none_or(|put| record.key() < put.key()))
+        else {
             let put = put?;
             self.put += 1;
-            return Some((put.key(), Fate::Put { at: self.put - 1, new: put.value() }));
+            return Some((
+                put.key(),
+                Fate::Put {
+                    at: self.put - 1,
+                    new: put.value(),
+                },
+            ));
         };
         self.advance();
         let (key, old) = (record.key(), record.value());
-        if let Some(rewrite) = plan.rewrites.get(self.rewrite).filter(|rewrite| rewrite.record.key() == key) {
+        if let Some(rewrite) = plan
+            .rewrites
+            .get(self.rewrite)
+            .filter(|rewrite| rewrite.record.key() == key)
+        {
             self.rewrite += 1;
-            return Some((key, Fate::Rewrite { at: self.rewrite - 1, old, new: &rewrite.value }));
+            return Some((
+                key,
+                Fate::Rewrite {
+                    at: self.rewrite - 1,
+                    old,
+                    new: &rewrite.value,
+                },
+            ));
         }
-        if plan.deletes.get(self.delete).is_some_and(|delete| delete.key() == key) {
+        if plan
+            .deletes
+            .get(self.delete)
+            .is_some_and(|delete| delete.key() == key)
+        {
             self.delete += 1;
-            return Some((key, Fate::Delete { at: self.delete - 1, old }));
+            return Some((
+                key,
+                Fate::Delete {
+                    at: self.delete - 1,
+                    old,
+                },
+            ));
         }
         Some((key, Fate::Keep(old)))
     }

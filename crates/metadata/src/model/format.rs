@@ -64,11 +64,21 @@ pub struct Area {
 }
 
 const fn area(path: &'static str, signal: Signal, depth: Depth) -> Area {
-    Area { path, signal, depth, late: false }
+    Area {
+        path,
+        signal,
+        depth,
+        late: false,
+    }
 }
 
 const fn late(path: &'static str, signal: Signal, depth: Depth) -> Area {
-    Area { path, signal, depth, late: true }
+    Area {
+        path,
+        signal,
+        depth,
+        late: true,
+    }
 }
 
 /// The key space, in the order in which it is best read: small and decisive first. Milvus' own readers use prefixes
@@ -86,8 +96,16 @@ pub const AREAS: [Area; 24] = [
     area("root-coord/partitions/", Signal::New, Depth::AnyLive),
     area("root-coord/fields/", Signal::New, Depth::AnyLive),
     area("root-coord/database/", Signal::Database, Depth::All),
-    area("querycoord-collection-loadinfo/", Signal::NewLoad, Depth::AnyLive),
-    area("querycoord-partition-loadinfo/", Signal::NewLoad, Depth::AnyLive),
+    area(
+        "querycoord-collection-loadinfo/",
+        Signal::NewLoad,
+        Depth::AnyLive,
+    ),
+    area(
+        "querycoord-partition-loadinfo/",
+        Signal::NewLoad,
+        Depth::AnyLive,
+    ),
     area("root-coord/credential/roles/", Signal::Ran22, Depth::AnyKey),
     area("datacoord-meta/channel-cp/", Signal::Ran22, Depth::AnyKey),
     area("datacoord-meta/binlog/", Signal::Ran22, Depth::AnyKey),
@@ -170,11 +188,15 @@ impl Evidence {
             if area.late && evidence.is_old() {
                 continue;
             }
-            let records =
-                dump.under(area.path).iter().filter(|record| area.path.ends_with('/') || record.key() == area.path.as_bytes());
+            let records = dump
+                .under(area.path)
+                .iter()
+                .filter(|record| area.path.ends_with('/') || record.key() == area.path.as_bytes());
             for record in records.filter(|record| !record.leased) {
                 evidence.add(record.key(), Some(record.value()));
-                if area.depth == Depth::AnyKey || (area.depth == Depth::AnyLive && record.value() != TOMBSTONE) {
+                if area.depth == Depth::AnyKey
+                    || (area.depth == Depth::AnyLive && record.value() != TOMBSTONE)
+                {
                     break;
                 }
             }
@@ -195,11 +217,17 @@ impl Evidence {
         }
         if value == Some(TOMBSTONE) {
             // A collection that was dropped is not one that the official tool has lost.
-            self.dropped.extend(key.strip_prefix(COLLECTION.as_bytes()).and_then(numbers::<1>).map(|[id]| id));
+            self.dropped.extend(
+                key.strip_prefix(COLLECTION.as_bytes())
+                    .and_then(numbers::<1>)
+                    .map(|[id]| id),
+            );
             return;
         }
         self.anything = true;
-        let Some((area, rest)) = area_of(key) else { return };
+        let Some((area, rest)) = area_of(key) else {
+            return;
+        };
         self.seen.insert(area.signal);
         match area.signal {
             Signal::Database => {
@@ -236,7 +264,9 @@ impl Evidence {
 
     fn collection(&mut self, key: &[u8], id: i64, value: Option<&[u8]>) {
         self.collections.insert(id);
-        let Some(info) = self.decode::<CollectionInfo>(key, value) else { return };
+        let Some(info) = self.decode::<CollectionInfo>(key, value) else {
+            return;
+        };
         if info.id != id {
             self.problem(key, &format!("it describes collection {}", info.id));
         }
@@ -249,7 +279,10 @@ impl Evidence {
     }
 
     fn segment(&mut self, key: &[u8], collection: i64, value: Option<&[u8]>) {
-        if self.decode::<SegmentInfo>(key, value).is_none_or(|segment| segment.state != SEGMENT_DROPPED) {
+        if self
+            .decode::<SegmentInfo>(key, value)
+            .is_none_or(|segment| segment.state != SEGMENT_DROPPED)
+        {
             self.segment_collections.insert(collection);
         }
     }
@@ -293,7 +326,12 @@ impl Evidence {
         if let Some(problem) = &self.problem {
             return MetadataState::Unreadable(problem.clone());
         }
-        let new = self.saw(&[Signal::New, Signal::NewIndex, Signal::NewLoad, Signal::Database]);
+        let new = self.saw(&[
+            Signal::New,
+            Signal::NewIndex,
+            Signal::NewLoad,
+            Signal::Database,
+        ]);
         let ran22 = self.saw(&[Signal::Ran22, Signal::Database]);
         if self.is_old() {
             return match (ran22, new) {
@@ -327,7 +365,9 @@ impl Evidence {
             return MetadataState::V21NoIndex;
         }
         if self.anything {
-            return MetadataState::Unreadable("there are keys, but none that tells the format".into());
+            return MetadataState::Unreadable(
+                "there are keys, but none that tells the format".into(),
+            );
         }
         MetadataState::Empty
     }
@@ -337,7 +377,8 @@ impl Evidence {
 fn area_of(key: &[u8]) -> Option<(&'static Area, &str)> {
     AREAS.iter().find_map(|area| {
         let rest = key.strip_prefix(area.path.as_bytes())?;
-        (area.path.ends_with('/') || rest.is_empty()).then(|| (area, std::str::from_utf8(rest).unwrap_or_default()))
+        (area.path.ends_with('/') || rest.is_empty())
+            .then(|| (area, std::str::from_utf8(rest).unwrap_or_default()))
     })
 }
 
@@ -356,7 +397,9 @@ mod tests {
     fn collection(id: i64, fields: usize, indexes: usize) -> Vec<u8> {
         CollectionInfo {
             id,
-            schema: Some(CollectionSchema { fields: vec![FieldSchema { id: 100 }; fields] }),
+            schema: Some(CollectionSchema {
+                fields: vec![FieldSchema { id: 100 }; fields],
+            }),
             field_indexes: vec![FieldIndexInfo { index_id: 7 }; indexes],
         }
         .encode_to_vec()
@@ -367,7 +410,11 @@ mod tests {
     }
 
     fn load(percent: i64) -> Vec<u8> {
-        LoadRecord { collection_id: 2, in_memory_percentage: percent }.encode_to_vec()
+        LoadRecord {
+            collection_id: 2,
+            in_memory_percentage: percent,
+        }
+        .encode_to_vec()
     }
 
     fn state(records: &[(&str, Vec<u8>)]) -> MetadataState {
@@ -389,8 +436,15 @@ mod tests {
     #[test]
     fn nothing_but_sessions_is_empty() {
         assert_eq!(state(&[]), MetadataState::Empty);
-        assert_eq!(state(&[("session/id", x()), ("session/rootcoord", x())]), MetadataState::Empty);
-        assert_eq!(state(&[("root-coord/collection/1", gone())]), MetadataState::Empty, "tombstones are ignored");
+        assert_eq!(
+            state(&[("session/id", x()), ("session/rootcoord", x())]),
+            MetadataState::Empty
+        );
+        assert_eq!(
+            state(&[("root-coord/collection/1", gone())]),
+            MetadataState::Empty,
+            "tombstones are ignored"
+        );
     }
 
     #[rstest]
@@ -403,12 +457,19 @@ mod tests {
     #[case("root-coord/dd-operation-of-someone", false)]
     #[case("root-coord/indexfoo", false)]
     fn one_old_key_is_2_1(#[case] key: &str, #[case] old: bool) {
-        assert_eq!(state(&[("root-coord/collection/1", collection(1, 2, 0)), (key, x())]) == MetadataState::V21, old);
+        assert_eq!(
+            state(&[("root-coord/collection/1", collection(1, 2, 0)), (key, x())])
+                == MetadataState::V21,
+            old
+        );
     }
 
     #[test]
     fn field_indexes_in_a_collection_are_2_1() {
-        assert_eq!(state(&[("root-coord/collection/1", collection(1, 2, 1))]), MetadataState::V21);
+        assert_eq!(
+            state(&[("root-coord/collection/1", collection(1, 2, 1))]),
+            MetadataState::V21
+        );
     }
 
     #[test]
@@ -432,7 +493,10 @@ mod tests {
     #[case("querycoord-collection-loadinfo/1")]
     #[case("querycoord-partition-loadinfo/1/2")]
     fn one_new_key_is_2_2(#[case] key: &str) {
-        assert_eq!(state(&[("root-coord/collection/1", collection(1, 2, 0)), (key, x())]), MetadataState::V22);
+        assert_eq!(
+            state(&[("root-coord/collection/1", collection(1, 2, 0)), (key, x())]),
+            MetadataState::V22
+        );
     }
 
     #[rstest]
@@ -444,18 +508,27 @@ mod tests {
     #[case("querycoord-replica/1/2")]
     #[case("root-coord/database/db-info/1")]
     fn a_running_2_2_on_old_keys_is_mixed(#[case] key: &str) {
-        assert_eq!(state(&[("root-coord/dd-operation", x()), (key, x())]), MetadataState::MixedSkipped);
+        assert_eq!(
+            state(&[("root-coord/dd-operation", x()), (key, x())]),
+            MetadataState::MixedSkipped
+        );
     }
 
     #[test]
     fn a_2_2_without_collections_is_2_2() {
-        let records = [("root-coord/database/db-info/1", x()), ("root-coord/credential/users/root", x())];
+        let records = [
+            ("root-coord/database/db-info/1", x()),
+            ("root-coord/credential/users/root", x()),
+        ];
         assert_eq!(state(&records), MetadataState::V22);
     }
 
     #[test]
     fn old_and_new_together_is_an_interrupted_run() {
-        assert_eq!(state(&[("root-coord/index/1/2", x()), ("field-index/1/2", x())]), MetadataState::PartialApply);
+        assert_eq!(
+            state(&[("root-coord/index/1/2", x()), ("field-index/1/2", x())]),
+            MetadataState::PartialApply
+        );
     }
 
     #[rstest]
@@ -463,14 +536,28 @@ mod tests {
     #[case("queryCoord-collectionMeta/1", load(100))]
     #[case("root-coord/credential/users/root", x())]
     fn what_is_left_without_collections_is_cleaned(#[case] key: &str, #[case] value: Vec<u8>) {
-        assert_eq!(state(&[(key, value.clone())]), MetadataState::PartialCleaned);
-        let dropped = state(&[("root-coord/collection/1", gone()), ("root-coord/collection/2", gone()), (key, value)]);
-        assert_eq!(dropped, MetadataState::V21NoIndex, "tombstones would be deleted too");
+        assert_eq!(
+            state(&[(key, value.clone())]),
+            MetadataState::PartialCleaned
+        );
+        let dropped = state(&[
+            ("root-coord/collection/1", gone()),
+            ("root-coord/collection/2", gone()),
+            (key, value),
+        ]);
+        assert_eq!(
+            dropped,
+            MetadataState::V21NoIndex,
+            "tombstones would be deleted too"
+        );
     }
 
     #[test]
     fn dropped_segments_and_statslogs_are_no_segments() {
-        let records = [("datacoord-meta/s/1/2/3", segment(SEGMENT_DROPPED)), ("datacoord-meta/statslog/1/2/3/0", x())];
+        let records = [
+            ("datacoord-meta/s/1/2/3", segment(SEGMENT_DROPPED)),
+            ("datacoord-meta/statslog/1/2/3/0", x()),
+        ];
         assert_eq!(state(&records), MetadataState::V22);
     }
 
@@ -485,22 +572,37 @@ mod tests {
         records.push(("datacoord-meta/s/9/2/4", segment(4)));
         assert_eq!(state(&records), MetadataState::PartialSaved);
         records.push(("root-coord/database/collection-info/1/9", x()));
-        assert_eq!(state(&records), MetadataState::V22, "a collection inside a database is one");
+        assert_eq!(
+            state(&records),
+            MetadataState::V22,
+            "a collection inside a database is one"
+        );
         records.push(("datacoord-meta/s/8/2/4", segment(4)));
         assert_eq!(state(&records), MetadataState::PartialSaved);
         records.push(("root-coord/collection/8", gone()));
-        assert_eq!(state(&records), MetadataState::V22, "a dropped collection may have segments for a while");
+        assert_eq!(
+            state(&records),
+            MetadataState::V22,
+            "a dropped collection may have segments for a while"
+        );
     }
 
     #[test]
     fn a_lost_load_state_is_half_saved() {
-        let mut records = vec![("root-coord/collection/1", collection(1, 2, 0)), ("queryCoord-collectionMeta/1", load(60))];
+        let mut records = vec![
+            ("root-coord/collection/1", collection(1, 2, 0)),
+            ("queryCoord-collectionMeta/1", load(60)),
+        ];
         assert_eq!(state(&records), MetadataState::V21NoIndex);
         records.push(("queryCoord-collectionMeta/2", load(100)));
         assert_eq!(state(&records), MetadataState::PartialSaved);
         let mut dropped = records.clone();
         dropped.push(("root-coord/collection/2", gone()));
-        assert_eq!(state(&dropped), MetadataState::V21NoIndex, "what was dropped cannot be lost");
+        assert_eq!(
+            state(&dropped),
+            MetadataState::V21NoIndex,
+            "what was dropped cannot be lost"
+        );
         records.push(("querycoord-collection-loadinfo/1", x()));
         assert_eq!(state(&records), MetadataState::V22);
     }
@@ -525,13 +627,20 @@ mod tests {
         evidence.add(b"root-coord/collection/\xff\xfe", Some(b"\xff"));
         evidence.add(b"root-coord/collection/99999999999999999999", Some(b"\xff"));
         evidence.add(b"datacoord-meta/s/1/2/3/4", Some(b"\xff"));
-        assert!(matches!(evidence.state(), MetadataState::Unreadable(reason) if reason.contains("none that tells")));
+        assert!(
+            matches!(evidence.state(), MetadataState::Unreadable(reason) if reason.contains("none that tells"))
+        );
         evidence.problem(b"a\x1b[31m\xff\n", "broken");
-        assert!(matches!(evidence.state(), MetadataState::Unreadable(reason) if !reason.contains('\x1b')));
+        assert!(
+            matches!(evidence.state(), MetadataState::Unreadable(reason) if !reason.contains('\x1b'))
+        );
     }
 
     #[test]
     fn collections_without_fields_fit_no_state() {
-        assert!(matches!(state(&[("root-coord/collection/1", collection(1, 0, 0))]), MetadataState::Unreadable(_)));
+        assert!(matches!(
+            state(&[("root-coord/collection/1", collection(1, 0, 0))]),
+            MetadataState::Unreadable(_)
+        ));
     }
 }

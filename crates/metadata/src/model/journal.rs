@@ -82,7 +82,9 @@ pub enum JournalError {
     #[error("the record of the migration has {0} bytes; at most 65536 are read")]
     TooLong(usize),
     /// Not of this form.
-    #[error("the record of the migration is of form {0}; this version knows form 1: use the version that wrote it")]
+    #[error(
+        "the record of the migration is of form {0}; this version knows form 1: use the version that wrote it"
+    )]
     Form(u64),
     /// Not JSON, or fields are missing.
     #[error("the record of the migration cannot be read: {0}")]
@@ -129,7 +131,10 @@ mod tests {
             source: "2.1.4".into(),
             target: "2.2.16".into(),
             options: Options::default(),
-            backup: JournalBackup { path: "/backup/a1.bak".into(), sha256: "00".into() },
+            backup: JournalBackup {
+                path: "/backup/a1.bak".into(),
+                sha256: "00".into(),
+            },
             plan_digest: "11".into(),
             source_revision: 7,
             cluster_id: u64::MAX,
@@ -141,17 +146,37 @@ mod tests {
 
     #[test]
     fn what_is_stored_is_read_back() {
-        assert_eq!(Journal::from_json(&journal().to_json().unwrap()).unwrap(), journal());
-        let phases = [JournalPhase::Writing, JournalPhase::Deleting, JournalPhase::Restoring];
+        assert_eq!(
+            Journal::from_json(&journal().to_json().unwrap()).unwrap(),
+            journal()
+        );
+        let phases = [
+            JournalPhase::Writing,
+            JournalPhase::Deleting,
+            JournalPhase::Restoring,
+        ];
         assert!(phases.into_iter().all(JournalPhase::is_open));
         assert!(!JournalPhase::Verified.is_open() && !JournalPhase::Restored.is_open());
     }
 
     #[test]
     fn another_form_is_named() {
-        let newer = String::from_utf8(journal().to_json().unwrap()).unwrap().replace("\"form\":1", "\"form\":2");
-        assert!(Journal::from_json(newer.as_bytes()).unwrap_err().to_string().contains("form 2"));
-        assert!(matches!(Journal::from_json(b"{}"), Err(JournalError::Json(_))));
-        assert!(matches!(Journal::from_json(&vec![b' '; MAX_BYTES + 1]), Err(JournalError::TooLong(_))));
+        let newer = String::from_utf8(journal().to_json().unwrap())
+            .unwrap()
+            .replace("\"form\":1", "\"form\":2");
+        assert!(
+            Journal::from_json(newer.as_bytes())
+                .unwrap_err()
+                .to_string()
+                .contains("form 2")
+        );
+        assert!(matches!(
+            Journal::from_json(b"{}"),
+            Err(JournalError::Json(_))
+        ));
+        assert!(matches!(
+            Journal::from_json(&vec![b' '; MAX_BYTES + 1]),
+            Err(JournalError::TooLong(_))
+        ));
     }
 }

@@ -7,8 +7,16 @@
 pub use milvus_guard_core::milvus::metadata_root::{Root, RootError, after};
 
 /// Components whose session in etcd shows that Milvus runs. Keys are `session/<role>` or `session/<role>-<id>`.
-pub const ROLES: [&str; 8] =
-    ["rootcoord", "indexcoord", "indexnode", "datacoord", "datanode", "querycoord", "querynode", "proxy"];
+pub const ROLES: [&str; 8] = [
+    "rootcoord",
+    "indexcoord",
+    "indexnode",
+    "datacoord",
+    "datanode",
+    "querycoord",
+    "querynode",
+    "proxy",
+];
 /// Keys of running components, and the counter of server ids. They are never part of a migration.
 pub const SESSIONS: &str = "session/";
 /// Session of the official migration tool.
@@ -67,8 +75,15 @@ pub fn numbers<const N: usize>(path: &[u8]) -> Option<[i64; N]> {
 /// One number as Milvus writes it.
 fn id(text: &[u8]) -> Option<i64> {
     let digits = text.strip_prefix(b"-").unwrap_or(text);
-    let is_plain = digits == b"0" || digits.first().is_some_and(|first| first.is_ascii_digit() && *first != b'0');
-    std::str::from_utf8(text).ok().filter(|_| is_plain)?.parse().ok()
+    let is_plain = digits == b"0"
+        || digits
+            .first()
+            .is_some_and(|first| first.is_ascii_digit() && *first != b'0');
+    std::str::from_utf8(text)
+        .ok()
+        .filter(|_| is_plain)?
+        .parse()
+        .ok()
 }
 
 /// Splits `<path>_ts<timestamp>` at its last `_ts`, so that a path may hold one itself.
@@ -77,7 +92,11 @@ pub fn split_timestamp(path: &[u8]) -> Option<(&[u8], u64)> {
     let at = path.windows(3).rposition(|window| window == b"_ts")?;
     let digits = &path[at + 3..];
     let is_plain = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
-    let ts = std::str::from_utf8(digits).ok().filter(|_| is_plain)?.parse().ok()?;
+    let ts = std::str::from_utf8(digits)
+        .ok()
+        .filter(|_| is_plain)?
+        .parse()
+        .ok()?;
     Some((&path[..at], ts))
 }
 
@@ -117,7 +136,13 @@ mod tests {
     #[case("a_ts", None)]
     #[case("a_ts+1", None)]
     #[case("a", None)]
-    fn timestamps_are_split_from_the_right(#[case] path: &str, #[case] expected: Option<(&str, u64)>) {
-        assert_eq!(split_timestamp(path.as_bytes()), expected.map(|(path, ts)| (path.as_bytes(), ts)));
+    fn timestamps_are_split_from_the_right(
+        #[case] path: &str,
+        #[case] expected: Option<(&str, u64)>,
+    ) {
+        assert_eq!(
+            split_timestamp(path.as_bytes()),
+            expected.map(|(path, ts)| (path.as_bytes(), ts))
+        );
     }
 }

@@ -9,8 +9,13 @@ use prost::Message;
 use serde::Serialize;
 
 use super::{
-    keys::{ALIAS, COLLECTION, CREDENTIAL, INDEX, OLD_ALIAS, OLD_INDEX, SEGMENT, TOMBSTONE, numbers, shown},
-    messages::{AliasInfo, CollectionInfo, FieldIndex, OldIndex, PartitionInfo, SEGMENT_DROPPED, Segment},
+    keys::{
+        ALIAS, COLLECTION, CREDENTIAL, INDEX, OLD_ALIAS, OLD_INDEX, SEGMENT, TOMBSTONE, numbers,
+        shown,
+    },
+    messages::{
+        AliasInfo, CollectionInfo, FieldIndex, OldIndex, PartitionInfo, SEGMENT_DROPPED, Segment,
+    },
     record::{Dump, Record},
 };
 
@@ -120,7 +125,11 @@ impl fmt::Display for Losses {
         }
         let total: u64 = self.counts.values().sum();
         let named = self.kept.len().min(NAMED) as u64;
-        if total > named { write!(f, " and {} more", total - named) } else { Ok(()) }
+        if total > named {
+            write!(f, " and {} more", total - named)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -134,18 +143,24 @@ pub(super) fn of(backup: &Dump, record: &Record) -> Option<Loss> {
     }
     if let Some(rest) = under(DATABASE_COLLECTION) {
         let [_, id] = numbers(rest)?;
-        let is_known = saved.is_some() || backup.get(format!("{COLLECTION}{id}").as_bytes()).is_some();
-        return (!is_known && live(record)).then(|| named(LossKind::Collection, record, collection_name(record)));
+        let is_known =
+            saved.is_some() || backup.get(format!("{COLLECTION}{id}").as_bytes()).is_some();
+        return (!is_known && live(record))
+            .then(|| named(LossKind::Collection, record, collection_name(record)));
     }
     if let Some(rest) = under(PARTITION) {
         let [collection, _] = numbers::<2>(rest)?;
-        let has_collection = backup.get(format!("{COLLECTION}{collection}").as_bytes()).is_some_and(live);
-        let name = PartitionInfo::decode(record.value()).ok().map(|partition| partition.partition_name);
+        let has_collection = backup
+            .get(format!("{COLLECTION}{collection}").as_bytes())
+            .is_some_and(live);
+        let name = PartitionInfo::decode(record.value())
+            .ok()
+            .map(|partition| partition.partition_name);
         return has_collection.then(|| named(LossKind::Partition, record, name));
     }
-    if let Some(rest) =
-        under(ALIAS).or_else(|| under(DATABASE_ALIAS).and_then(|rest| rest.splitn(2, |byte| *byte == b'/').nth(1)))
-    {
+    if let Some(rest) = under(ALIAS).or_else(|| {
+        under(DATABASE_ALIAS).and_then(|rest| rest.splitn(2, |byte| *byte == b'/').nth(1))
+    }) {
         return alias(backup, saved, record, rest);
     }
     if let Some(rest) = under(INDEX) {
@@ -163,22 +178,44 @@ fn collection(saved: Option<&Record>, record: &Record, rest: &[u8]) -> Option<Lo
     if !live(record) {
         return saved.map(|saved| named(LossKind::CollectionDrop, record, collection_name(saved)));
     }
-    let Some(saved) = saved else { return Some(named(LossKind::Collection, record, collection_name(record))) };
+    let Some(saved) = saved else {
+        return Some(named(LossKind::Collection, record, collection_name(record)));
+    };
     let changed = |kind| Some(named(kind, record, collection_name(record)));
-    let (Ok(old), Ok(new)) = (CollectionInfo::decode(saved.value()), CollectionInfo::decode(record.value())) else {
+    let (Ok(old), Ok(new)) = (
+        CollectionInfo::decode(saved.value()),
+        CollectionInfo::decode(record.value()),
+    ) else {
         return changed(LossKind::CollectionChange);
     };
     if old.partition_ids != new.partition_ids {
         return changed(LossKind::Partition);
     }
-    let is_same = (&old.schema, &old.properties, old.state, old.consistency_level)
-        == (&new.schema, &new.properties, new.state, new.consistency_level);
-    if is_same { None } else { changed(LossKind::CollectionChange) }
+    let is_same = (
+        &old.schema,
+        &old.properties,
+        old.state,
+        old.consistency_level,
+    ) == (
+        &new.schema,
+        &new.properties,
+        new.state,
+        new.consistency_level,
+    );
+    if is_same {
+        None
+    } else {
+        changed(LossKind::CollectionChange)
+    }
 }
 
 fn alias(backup: &Dump, saved: Option<&Record>, record: &Record, name: &[u8]) -> Option<Loss> {
-    let new = live(record).then(|| AliasInfo::decode(record.value()).map(|alias| alias.collection_id));
-    let old = backup.get(&[OLD_ALIAS.as_bytes(), name].concat()).or(saved).filter(|record| live(record));
+    let new =
+        live(record).then(|| AliasInfo::decode(record.value()).map(|alias| alias.collection_id));
+    let old = backup
+        .get(&[OLD_ALIAS.as_bytes(), name].concat())
+        .or(saved)
+        .filter(|record| live(record));
     // The collection's id has another number in the old and in the new message.
     let old = old.map(|old| {
         if old.key().starts_with(OLD_ALIAS.as_bytes()) {
@@ -192,24 +229,39 @@ fn alias(backup: &Dump, saved: Option<&Record>, record: &Record, name: &[u8]) ->
         (Some(Ok(old)), Some(Ok(new))) => old == new,
         _ => false,
     };
-    (!is_same).then(|| Loss { kind: LossKind::Alias, name: String::from_utf8_lossy(name).into_owned() })
+    (!is_same).then(|| Loss {
+        kind: LossKind::Alias,
+        name: String::from_utf8_lossy(name).into_owned(),
+    })
 }
 
 fn index(backup: &Dump, saved: Option<&Record>, record: &Record, rest: &[u8]) -> Option<Loss> {
     let index = FieldIndex::decode(record.value()).ok();
-    let name = index.as_ref().and_then(|index| index.index_info.as_ref()).map(|info| info.index_name.clone());
+    let name = index
+        .as_ref()
+        .and_then(|index| index.index_info.as_ref())
+        .map(|info| info.index_name.clone());
     let is_dropped = index.as_ref().is_some_and(|index| index.deleted);
-    let was_dropped = if let Some(old) = backup.get(&[OLD_INDEX.as_bytes(), rest].concat()).filter(|old| live(old)) {
+    let was_dropped = if let Some(old) = backup
+        .get(&[OLD_INDEX.as_bytes(), rest].concat())
+        .filter(|old| live(old))
+    {
         OldIndex::decode(old.value()).ok().map(|old| old.deleted)
     } else {
-        saved.and_then(|saved| FieldIndex::decode(saved.value()).ok()).map(|old| old.deleted)
+        saved
+            .and_then(|saved| FieldIndex::decode(saved.value()).ok())
+            .map(|old| old.deleted)
     };
     let is_same = index.is_some() && was_dropped == Some(is_dropped);
     (!is_same).then(|| named(LossKind::Index, record, name))
 }
 
 fn segment(saved: Option<&Record>, record: &Record) -> Option<Loss> {
-    let read = |record: &Record| Segment::decode(record.value()).ok().map(|segment| (segment.state, segment.num_rows));
+    let read = |record: &Record| {
+        Segment::decode(record.value())
+            .ok()
+            .map(|segment| (segment.state, segment.num_rows))
+    };
     let is_same = match (saved.map(read), read(record)) {
         (None, Some((state, rows))) => state == SEGMENT_DROPPED || rows == 0,
         (Some(Some(old)), Some(new)) => old == new,
@@ -222,11 +274,19 @@ fn credential(saved: Option<&Record>, rest: &[u8]) -> Option<Loss> {
     let name = String::from_utf8_lossy(rest).into_owned();
     if let Some(user) = name.strip_prefix("users/") {
         // 2.2 makes root by itself.
-        return (user != "root" || saved.is_some()).then(|| Loss { kind: LossKind::User, name: user.into() });
+        return (user != "root" || saved.is_some()).then(|| Loss {
+            kind: LossKind::User,
+            name: user.into(),
+        });
     }
-    let role = name.strip_prefix("roles/").or_else(|| name.strip_prefix("user-role-mapping/"))?;
+    let role = name
+        .strip_prefix("roles/")
+        .or_else(|| name.strip_prefix("user-role-mapping/"))?;
     let is_built_in = ["admin", "public", "root/admin"].contains(&role);
-    (!is_built_in).then(|| Loss { kind: LossKind::Role, name: role.into() })
+    (!is_built_in).then(|| Loss {
+        kind: LossKind::Role,
+        name: role.into(),
+    })
 }
 
 fn live(record: &Record) -> bool {
@@ -238,5 +298,10 @@ fn collection_name(record: &Record) -> Option<String> {
 }
 
 fn named(kind: LossKind, record: &Record, name: Option<String>) -> Loss {
-    Loss { kind, name: name.filter(|name| !name.is_empty()).unwrap_or_else(|| shown(record.key())) }
+    Loss {
+        kind,
+        name: name
+            .filter(|name| !name.is_empty())
+            .unwrap_or_else(|| shown(record.key())),
+    }
 }

@@ -4,7 +4,10 @@
 //! `querypb` and `schemapb` of 2.1 and 2.2, `legacy` of 2.2). Field numbers are theirs; fields that 2.2 never had are
 //! left out. Serialised, they are what a dry run shows.
 
-#![allow(missing_docs, reason = "fields have the names and meaning of the definitions above")]
+#![allow(
+    missing_docs,
+    reason = "fields have the names and meaning of the definitions above"
+)]
 
 use prost::Message;
 use serde::Serialize;

@@ -70,14 +70,22 @@ impl NoteKind {
             }
             Self::Replaced => "describes the same as a later record, which counts",
             Self::KeyMismatch => "has a value that belongs to another key; the value counts",
-            Self::PaddedPartitions => "had fewer partition names or times than partitions; they were filled up",
+            Self::PaddedPartitions => {
+                "had fewer partition names or times than partitions; they were filled up"
+            }
             Self::BareCollection => "is a collection without partitions or without fields",
-            Self::DiffersFromHistory => "differs from the newest record in its history; 2.2 may read either",
+            Self::DiffersFromHistory => {
+                "differs from the newest record in its history; 2.2 may read either"
+            }
             Self::NamelessAlias => "is an alias without a name in its record; the key's was taken",
-            Self::LoadDropped => "is loaded, but without an index 2.2 cannot load it; it will be released",
+            Self::LoadDropped => {
+                "is loaded, but without an index 2.2 cannot load it; it will be released"
+            }
             Self::ReplicasMended => "said 0 replicas, which 2.2 takes for released; it says 1 now",
             Self::StillLoading => "was not loaded completely; 2.2 will have it released",
-            Self::IndexVersionMismatch => "has index files under another version than it says; 2.2 may not find them",
+            Self::IndexVersionMismatch => {
+                "has index files under another version than it says; 2.2 may not find them"
+            }
         }
     }
 }
@@ -99,7 +107,10 @@ impl Notes {
     pub(super) fn add(&mut self, key: &[u8], kind: NoteKind) {
         *self.counts.entry(kind).or_default() += 1;
         if self.kept.len() < KEPT {
-            self.kept.push(Note { key: key.into(), kind });
+            self.kept.push(Note {
+                key: key.into(),
+                kind,
+            });
         }
     }
 
@@ -141,7 +152,10 @@ impl Problems {
     pub(super) fn add(&mut self, key: &[u8], what: impl Into<String>) {
         self.total += 1;
         if self.kept.len() < KEPT {
-            self.kept.push(Problem { key: key.into(), what: what.into() });
+            self.kept.push(Problem {
+                key: key.into(),
+                what: what.into(),
+            });
         }
     }
 
@@ -169,6 +183,10 @@ impl fmt::Display for Problems {
             write!(f, "{}{problem}", if position == 0 { "" } else { "; " })?;
         }
         let named = self.kept.len().min(NAMED) as u64;
-        if self.total > named { write!(f, "; and {} more", self.total - named) } else { Ok(()) }
+        if self.total > named {
+            write!(f, "; and {} more", self.total - named)
+        } else {
+            Ok(())
+        }
     }
 }

@@ -53,7 +53,10 @@ impl Default for Options {
             Deviation::PadPartitions,
             Deviation::KeepUnknownFields,
         ];
-        Self { deviations: deviations.into(), force_mixed: false }
+        Self {
+            deviations: deviations.into(),
+            force_mixed: false,
+        }
     }
 }
 
@@ -61,7 +64,10 @@ impl Options {
     /// The end state of the official tool.
     #[must_use]
     pub const fn strict_upstream() -> Self {
-        Self { deviations: BTreeSet::new(), force_mixed: false }
+        Self {
+            deviations: BTreeSet::new(),
+            force_mixed: false,
+        }
     }
 
     /// With one more deviation.

@@ -73,7 +73,9 @@ pub enum PlanError {
     #[error("{}", state_text(.0))]
     State(MetadataState),
     /// Timestamps and id counters would lie within the metadata.
-    #[error("the metadata has no sub-path of its own under the root path, so it cannot be told from timestamps and id counters")]
+    #[error(
+        "the metadata has no sub-path of its own under the root path, so it cannot be told from timestamps and id counters"
+    )]
     NotApart,
     /// Records that cannot be migrated, all of them.
     #[error("metadata that cannot be migrated: {0}")]
@@ -220,14 +222,26 @@ impl<'d> Plan<'d> {
     /// records that were planned from; a plan from a backup is carried out by [`Plan::remaining`], with those that stand.
     pub fn batches(&self) -> impl Iterator<Item = Batch<'_>> {
         let puts = self.puts.iter().map(|record| (Phase::Put, put(record)));
-        let rewrites = self.rewrites.iter().map(|rewrite| (Phase::Rewrite, rewrite.operation(rewrite.record.mod_revision)));
-        let deletes = self.deletes.iter().map(|record| (Phase::Delete, delete(record, record.mod_revision)));
-        Batches::new(puts.chain(rewrites).chain(deletes), self.source.root.prefix().len())
+        let rewrites = self.rewrites.iter().map(|rewrite| {
+            (
+                Phase::Rewrite,
+                rewrite.operation(rewrite.record.mod_revision),
+            )
+        });
+        let deletes = self
+            .deletes
+            .iter()
+            .map(|record| (Phase::Delete, delete(record, record.mod_revision)));
+        Batches::new(
+            puts.chain(rewrites).chain(deletes),
+            self.source.root.prefix().len(),
+        )
     }
 
     /// What etcd must hold afterwards below the root, sorted by key; sessions and keys with a lease aside.
     pub fn end_state(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.fates().filter_map(|(key, fate)| Some((key, fate.after()?)))
+        self.fates()
+            .filter_map(|(key, fate)| Some((key, fate.after()?)))
     }
 
     /// What becomes of each key, sorted.
@@ -274,14 +288,26 @@ impl<'d> Plan<'d> {
 
 impl Rewrite<'_> {
     pub(super) fn operation(&self, revision: i64) -> Operation<'_> {
-        Operation { key: self.record.key(), value: Some(&self.value), expect: Expect::Revision(revision) }
+        Operation {
+            key: self.record.key(),
+            value: Some(&self.value),
+            expect: Expect::Revision(revision),
+        }
     }
 }
 
 pub(super) fn put(record: &Record) -> Operation<'_> {
-    Operation { key: record.key(), value: Some(record.value()), expect: Expect::Absent }
+    Operation {
+        key: record.key(),
+        value: Some(record.value()),
+        expect: Expect::Absent,
+    }
 }
 
 pub(super) fn delete(record: &Record, revision: i64) -> Operation<'_> {
-    Operation { key: record.key(), value: None, expect: Expect::Revision(revision) }
+    Operation {
+        key: record.key(),
+        value: None,
+        expect: Expect::Revision(revision),
+    }
 }

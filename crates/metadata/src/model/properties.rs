@@ -26,20 +26,36 @@ struct Store {
 
 impl Store {
     fn of(dump: &Dump) -> Self {
-        let records = dump.records().iter().map(|record| (record.key().into(), record.clone())).collect();
-        Self { root: dump.root.clone(), records, revision: dump.revision }
+        let records = dump
+            .records()
+            .iter()
+            .map(|record| (record.key().into(), record.clone()))
+            .collect();
+        Self {
+            root: dump.root.clone(),
+            records,
+            revision: dump.revision,
+        }
     }
 
     fn apply(&mut self, batch: &Batch<'_>) {
         assert!((1..=MAX_OPERATIONS).contains(&batch.operations.len()) && batch.bytes <= MAX_BYTES);
         self.revision += 1;
         for operation in &batch.operations {
-            let found = self.records.get(operation.key).map(|record| record.mod_revision);
+            let found = self
+                .records
+                .get(operation.key)
+                .map(|record| record.mod_revision);
             let expected = match operation.expect {
                 Expect::Absent => None,
                 Expect::Revision(revision) => Some(revision),
             };
-            assert_eq!(found, expected, "guard of {:?}", String::from_utf8_lossy(operation.key));
+            assert_eq!(
+                found,
+                expected,
+                "guard of {:?}",
+                String::from_utf8_lossy(operation.key)
+            );
             match operation.value {
                 Some(value) => {
                     let record = Record::new(operation.key, value, self.revision);
@@ -53,23 +69,50 @@ impl Store {
     }
 
     fn dump(&self) -> Dump {
-        Dump::new(self.root.clone(), 7, self.revision, self.records.values().cloned().collect()).unwrap()
+        Dump::new(
+            self.root.clone(),
+            7,
+            self.revision,
+            self.records.values().cloned().collect(),
+        )
+        .unwrap()
     }
 
     fn contents(&self) -> BTreeMap<Vec<u8>, Vec<u8>> {
         let metadata = self.records.values().filter(|record| record.is_metadata());
-        metadata.map(|record| (record.key().to_vec(), record.value().to_vec())).collect()
+        metadata
+            .map(|record| (record.key().to_vec(), record.value().to_vec()))
+            .collect()
     }
 }
 
 fn samples() -> impl Strategy<Value = (Sample, Options)> {
-    (any::<u64>(), 1..6usize, 0..8usize, any::<bool>(), any::<bool>()).prop_map(
-        |(seed, collections, segments, has_oddities, is_strict)| {
-            let has_oddities = has_oddities && !is_strict;
-            let options = if is_strict { Options::strict_upstream() } else { Options::default() };
-            (Sample::random(seed, Size { collections, segments, has_oddities }), options)
-        },
+    (
+        any::<u64>(),
+        1..6usize,
+        0..8usize,
+        any::<bool>(),
+        any::<bool>(),
     )
+        .prop_map(|(seed, collections, segments, has_oddities, is_strict)| {
+            let has_oddities = has_oddities && !is_strict;
+            let options = if is_strict {
+                Options::strict_upstream()
+            } else {
+                Options::default()
+            };
+            (
+                Sample::random(
+                    seed,
+                    Size {
+                        collections,
+                        segments,
+                        has_oddities,
+                    },
+                ),
+                options,
+            )
+        })
 }
 
 proptest! {

@@ -22,7 +22,12 @@ impl Record {
         let (key, value) = (key.as_ref(), value.as_ref());
         // etcd takes no request of more than 4 GiB, whatever it is told.
         let key_length = u32::try_from(key.len()).unwrap_or(u32::MAX);
-        Self { bytes: [key, value].concat().into(), key_length, leased: false, mod_revision }
+        Self {
+            bytes: [key, value].concat().into(),
+            key_length,
+            leased: false,
+            mod_revision,
+        }
     }
 
     /// Key, relative to the root.
@@ -40,7 +45,12 @@ impl Record {
     /// As it would stand in etcd.
     #[must_use]
     pub fn standing(&self) -> Standing<'_> {
-        Standing { key: self.key(), value: self.value(), leased: self.leased, mod_revision: self.mod_revision }
+        Standing {
+            key: self.key(),
+            value: self.value(),
+            leased: self.leased,
+            mod_revision: self.mod_revision,
+        }
     }
 
     /// Whether the key is a session or the counter of server ids, which say nothing about the metadata.
@@ -59,7 +69,13 @@ impl Record {
 impl fmt::Debug for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Values may be secrets.
-        write!(f, "{} ({} bytes, revision {}", shown(self.key()), self.value().len(), self.mod_revision)?;
+        write!(
+            f,
+            "{} ({} bytes, revision {}",
+            shown(self.key()),
+            self.value().len(),
+            self.mod_revision
+        )?;
         f.write_str(if self.leased { ", leased)" } else { ")" })
     }
 }
@@ -87,7 +103,10 @@ impl Standing<'_> {
 
 impl From<Standing<'_>> for Record {
     fn from(standing: Standing<'_>) -> Self {
-        Self { leased: standing.leased, ..Self::new(standing.key, standing.value, standing.mod_revision) }
+        Self {
+            leased: standing.leased,
+            ..Self::new(standing.key, standing.value, standing.mod_revision)
+        }
     }
 }
 
@@ -113,14 +132,27 @@ impl Dump {
     ///
     /// # Errors
     /// When a key occurs twice.
-    pub fn new(root: Root, cluster_id: u64, revision: i64, mut records: Vec<Record>) -> Result<Self, DuplicateKey> {
+    pub fn new(
+        root: Root,
+        cluster_id: u64,
+        revision: i64,
+        mut records: Vec<Record>,
+    ) -> Result<Self, DuplicateKey> {
         if !records.is_sorted_by(|a, b| a.key() < b.key()) {
             records.sort_unstable_by(|a, b| a.key().cmp(b.key()));
         }
-        if let Some(pair) = records.windows(2).find(|pair| pair[0].key() == pair[1].key()) {
+        if let Some(pair) = records
+            .windows(2)
+            .find(|pair| pair[0].key() == pair[1].key())
+        {
             return Err(DuplicateKey(pair[0].key().to_vec()));
         }
-        Ok(Self { root, cluster_id, revision, records })
+        Ok(Self {
+            root,
+            cluster_id,
+            revision,
+            records,
+        })
     }
 
     /// All records, sorted by key.
@@ -132,7 +164,9 @@ impl Dump {
     /// Records whose key begins with `prefix`, sorted by key.
     #[must_use]
     pub fn under(&self, prefix: &str) -> &[Record] {
-        let from = self.records.partition_point(|record| record.key() < prefix.as_bytes());
+        let from = self
+            .records
+            .partition_point(|record| record.key() < prefix.as_bytes());
         let rest = &self.records[from..];
         &rest[..rest.partition_point(|record| record.key().starts_with(prefix.as_bytes()))]
     }
@@ -140,7 +174,10 @@ impl Dump {
     /// The record with this key.
     #[must_use]
     pub fn get(&self, key: &[u8]) -> Option<&Record> {
-        self.records.binary_search_by(|record| (record.key()).cmp(key)).ok().map(|at| &self.records[at])
+        self.records
+            .binary_search_by(|record| (record.key()).cmp(key))
+            .ok()
+            .map(|at| &self.records[at])
     }
 }
 
@@ -165,6 +202,9 @@ mod tests {
 
     #[test]
     fn a_key_occurs_once() {
-        assert_eq!(dump(&["a", "b", "a"]).unwrap_err().to_string(), "key a occurs twice");
+        assert_eq!(
+            dump(&["a", "b", "a"]).unwrap_err().to_string(),
+            "key a occurs twice"
+        );
     }
 }

@@ -73,7 +73,11 @@ impl<'b> Restorer<'b> {
             foreign: Vec::new(),
             foreign_total: 0,
         };
-        Self { backup, saved: backup.records().iter().peekable(), plan }
+        Self {
+            backup,
+            saved: backup.records().iter().peekable(),
+            plan,
+        }
     }
 
     /// Takes the next record in. Records must come sorted by key; leases are passed over.
@@ -96,8 +100,13 @@ impl<'b> Restorer<'b> {
         match saved {
             Some(saved) if saved.value() == record.value() => {}
             Some(saved) => self.plan.rewrites.push((saved, record.mod_revision)),
-            None if AREAS.iter().any(|area| record.key().starts_with(area.as_bytes())) => {
-                self.plan.deletes.push((record.key().into(), record.mod_revision));
+            None if AREAS
+                .iter()
+                .any(|area| record.key().starts_with(area.as_bytes())) =>
+            {
+                self.plan
+                    .deletes
+                    .push((record.key().into(), record.mod_revision));
             }
             None => {
                 self.plan.foreign_total += 1;
@@ -127,7 +136,11 @@ impl<'b> Restorer<'b> {
 
 /// Whether a saved session key has to be written over what stands: the counter of server ids, if it is higher.
 fn is_later(saved: &Record, current: &Record) -> bool {
-    let number = |record: &Record| std::str::from_utf8(record.value()).ok().and_then(|text| text.parse::<i64>().ok());
+    let number = |record: &Record| {
+        std::str::from_utf8(record.value())
+            .ok()
+            .and_then(|text| text.parse::<i64>().ok())
+    };
     saved.key() == SERVER_IDS.as_bytes() && number(saved) > number(current)
 }
 
@@ -184,28 +197,56 @@ impl<'b> RestorePlan<'b> {
     /// that stand now are not kept.
     pub fn diff(&self) -> impl Iterator<Item = Change<'_>> {
         let puts = self.puts.iter().map(|record| change(Action::Add, record));
-        let rewrites = self.rewrites.iter().map(|(record, _)| change(Action::Change, record));
-        let deletes = self.deletes.iter().map(|(key, _)| Change { action: Action::Remove, key, before: None, after: None });
+        let rewrites = self
+            .rewrites
+            .iter()
+            .map(|(record, _)| change(Action::Change, record));
+        let deletes = self.deletes.iter().map(|(key, _)| Change {
+            action: Action::Remove,
+            key,
+            before: None,
+            after: None,
+        });
         puts.chain(rewrites).chain(deletes)
     }
 
     /// Everything to do, as guarded transactions: puts, then rewrites, then deletes.
     pub fn batches(&self) -> impl Iterator<Item = Batch<'_>> {
-        let puts = self.puts.iter().map(|record| (Phase::Put, write(record, Expect::Absent)));
-        let rewrites =
-            self.rewrites.iter().map(|(record, revision)| (Phase::Rewrite, write(record, Expect::Revision(*revision))));
-        let deletes = self
-            .deletes
+        let puts = self
+            .puts
             .iter()
-            .map(|(key, revision)| (Phase::Delete, Operation { key, value: None, expect: Expect::Revision(*revision) }));
+            .map(|record| (Phase::Put, write(record, Expect::Absent)));
+        let rewrites = self
+            .rewrites
+            .iter()
+            .map(|(record, revision)| (Phase::Rewrite, write(record, Expect::Revision(*revision))));
+        let deletes = self.deletes.iter().map(|(key, revision)| {
+            (
+                Phase::Delete,
+                Operation {
+                    key,
+                    value: None,
+                    expect: Expect::Revision(*revision),
+                },
+            )
+        });
         Batches::new(puts.chain(rewrites).chain(deletes), self.prefix)
     }
 }
 
 fn change(action: Action, record: &Record) -> Change<'_> {
-    Change { action, key: record.key(), before: None, after: Some(record.value()) }
+    Change {
+        action,
+        key: record.key(),
+        before: None,
+        after: Some(record.value()),
+    }
 }
 
 fn write(record: &Record, expect: Expect) -> Operation<'_> {
-    Operation { key: record.key(), value: Some(record.value()), expect }
+    Operation {
+        key: record.key(),
+        value: Some(record.value()),
+        expect,
+    }
 }

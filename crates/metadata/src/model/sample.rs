@@ -9,12 +9,12 @@ use prost::Message;
 
 use super::{
     keys::{
-        BUILD, COLLECTION, COLLECTION_HISTORY, OLD_ALIAS, OLD_ALIAS_HISTORY, OLD_INDEX, OLD_LOAD, OLD_SEGMENT_INDEX, Root,
-        SEGMENT, TOMBSTONE,
+        BUILD, COLLECTION, COLLECTION_HISTORY, OLD_ALIAS, OLD_ALIAS_HISTORY, OLD_INDEX, OLD_LOAD,
+        OLD_SEGMENT_INDEX, Root, SEGMENT, TOMBSTONE,
     },
     messages::{
-        Build, BuildRequest, CollectionInfo, CollectionSchema, FieldIndexInfo, FieldSchema, KeyDataPair, KeyValuePair, OldIndex,
-        OldLoad, OldSegmentIndex, Segment,
+        Build, BuildRequest, CollectionInfo, CollectionSchema, FieldIndexInfo, FieldSchema,
+        KeyDataPair, KeyValuePair, OldIndex, OldLoad, OldSegmentIndex, Segment,
     },
     record::{Dump, DuplicateKey, Record},
 };
@@ -72,7 +72,13 @@ impl Dice {
 /// Pairs of texts as Milvus stores parameters.
 #[must_use]
 pub fn pairs(pairs: &[(&str, &str)]) -> Vec<KeyValuePair> {
-    pairs.iter().map(|(key, value)| KeyValuePair { key: (*key).into(), value: (*value).into() }).collect()
+    pairs
+        .iter()
+        .map(|(key, value)| KeyValuePair {
+            key: (*key).into(),
+            value: (*value).into(),
+        })
+        .collect()
 }
 
 fn field(field_id: i64, name: &str, data_type: i32, params: &[(&str, &str)]) -> FieldSchema {
@@ -90,7 +96,10 @@ impl Sample {
     /// An empty cluster.
     #[must_use]
     pub fn new() -> Self {
-        Self { clock: 434_000_000_000_000_000, ..Self::default() }
+        Self {
+            clock: 434_000_000_000_000_000,
+            ..Self::default()
+        }
     }
 
     /// The next timestamp.
@@ -101,14 +110,19 @@ impl Sample {
 
     /// Puts any key; the last value of a key counts.
     pub fn put(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> &mut Self {
-        let revision = i64::try_from(self.records.len()).unwrap_or(i64::MAX).saturating_add(2);
+        let revision = i64::try_from(self.records.len())
+            .unwrap_or(i64::MAX)
+            .saturating_add(2);
         self.records.push(Record::new(key, value, revision));
         self
     }
 
     /// Puts a session, which a lease holds.
     pub fn session(&mut self, name: &str) -> &mut Self {
-        self.put(format!("session/{name}"), format!("{{\"ServerID\":7,\"ServerName\":\"{name}\",\"Address\":\"10.0.0.1:1\"}}"));
+        self.put(
+            format!("session/{name}"),
+            format!("{{\"ServerID\":7,\"ServerName\":\"{name}\",\"Address\":\"10.0.0.1:1\"}}"),
+        );
         if let Some(last) = self.records.last_mut() {
             last.leased = true;
         }
@@ -127,7 +141,12 @@ impl Sample {
         let channel = format!("by-dev-rootcoord-dml_{}", id % 16);
         let info = CollectionInfo {
             id,
-            schema: Some(CollectionSchema { name: name.into(), description: "sample".into(), fields, ..Default::default() }),
+            schema: Some(CollectionSchema {
+                name: name.into(),
+                description: "sample".into(),
+                fields,
+                ..Default::default()
+            }),
             create_time,
             partition_ids: vec![id * 10],
             partition_names: vec!["_default".into()],
@@ -135,22 +154,34 @@ impl Sample {
             physical_channel_names: vec![channel.clone()],
             partition_created_timestamps: vec![create_time],
             shards_num: 1,
-            start_positions: vec![KeyDataPair { key: channel, data: vec![8, 255, 0, 1] }],
+            start_positions: vec![KeyDataPair {
+                key: channel,
+                data: vec![8, 255, 0, 1],
+            }],
             consistency_level: 2,
             ..CollectionInfo::default()
         };
         let operation = format!("{{\"body\":\"{id}\",\"type\":\"CreateCollection\"}}");
-        for (leaf, value) in [("root-coord/dd-operation", operation.as_str()), ("root-coord/dd-msg-send", "true")] {
-            self.put(leaf, value).put(format!("snapshots/{leaf}_ts{create_time}"), value);
+        for (leaf, value) in [
+            ("root-coord/dd-operation", operation.as_str()),
+            ("root-coord/dd-msg-send", "true"),
+        ] {
+            self.put(leaf, value)
+                .put(format!("snapshots/{leaf}_ts{create_time}"), value);
         }
-        self.put(format!("{COLLECTION_HISTORY}{id}_ts{create_time}"), info.encode_to_vec());
+        self.put(
+            format!("{COLLECTION_HISTORY}{id}_ts{create_time}"),
+            info.encode_to_vec(),
+        );
         self.collections.entry(id).or_insert(info)
     }
 
     /// Adds a partition, or drops one of this id, and leaves a record in the history.
     pub fn partition(&mut self, collection: i64, partition: i64) -> &mut Self {
         let ts = self.now();
-        let Some(info) = self.collections.get_mut(&collection) else { return self };
+        let Some(info) = self.collections.get_mut(&collection) else {
+            return self;
+        };
         if let Some(at) = info.partition_ids.iter().position(|id| *id == partition) {
             info.partition_ids.remove(at);
             info.partition_names.remove(at);
@@ -161,7 +192,11 @@ impl Sample {
             info.partition_created_timestamps.push(ts);
         }
         // Partitions are written through the history, indexes are not.
-        let value = CollectionInfo { field_indexes: Vec::new(), ..info.clone() }.encode_to_vec();
+        let value = CollectionInfo {
+            field_indexes: Vec::new(),
+            ..info.clone()
+        }
+        .encode_to_vec();
         self.put(format!("{COLLECTION_HISTORY}{collection}_ts{ts}"), value)
     }
 
@@ -169,15 +204,26 @@ impl Sample {
     pub fn drop_collection(&mut self, id: i64) -> &mut Self {
         let ts = self.now();
         self.collections.remove(&id);
-        self.put(format!("{COLLECTION}{id}"), TOMBSTONE).put(format!("{COLLECTION_HISTORY}{id}_ts{ts}"), TOMBSTONE)
+        self.put(format!("{COLLECTION}{id}"), TOMBSTONE)
+            .put(format!("{COLLECTION_HISTORY}{id}_ts{ts}"), TOMBSTONE)
     }
 
     /// Creates an index on a field.
     pub fn index(&mut self, collection: i64, field: i64, index: i64, info: OldIndex) -> &mut Self {
         if let Some(collection) = self.collections.get_mut(&collection) {
-            collection.field_indexes.push(FieldIndexInfo { field_id: field, index_id: index });
+            collection.field_indexes.push(FieldIndexInfo {
+                field_id: field,
+                index_id: index,
+            });
         }
-        self.put(format!("{OLD_INDEX}{collection}/{index}"), OldIndex { index_id: index, ..info }.encode_to_vec())
+        self.put(
+            format!("{OLD_INDEX}{collection}/{index}"),
+            OldIndex {
+                index_id: index,
+                ..info
+            }
+            .encode_to_vec(),
+        )
     }
 
     /// An `IVF_FLAT` index as its record says it.
@@ -185,7 +231,11 @@ impl Sample {
     pub fn ivf_flat(name: &str) -> OldIndex {
         OldIndex {
             index_name: name.into(),
-            index_params: pairs(&[("index_type", "IVF_FLAT"), ("metric_type", "L2"), ("params", "{\"nlist\":1024}")]),
+            index_params: pairs(&[
+                ("index_type", "IVF_FLAT"),
+                ("metric_type", "L2"),
+                ("params", "{\"nlist\":1024}"),
+            ]),
             create_time: 434_000_000_000_000_001,
             ..OldIndex::default()
         }
@@ -194,12 +244,27 @@ impl Sample {
     /// A segment as datacoord has it.
     pub fn segment(&mut self, ids: [i64; 3], rows: i64, state: i32) -> &mut Self {
         let [collection_id, partition_id, id] = ids;
-        let segment = Segment { id, collection_id, partition_id, num_rows: rows, state };
-        self.put(format!("{SEGMENT}{collection_id}/{partition_id}/{id}"), segment.encode_to_vec())
+        let segment = Segment {
+            id,
+            collection_id,
+            partition_id,
+            num_rows: rows,
+            state,
+        };
+        self.put(
+            format!("{SEGMENT}{collection_id}/{partition_id}/{id}"),
+            segment.encode_to_vec(),
+        )
     }
 
     /// The index of a segment. Build 0 is a segment below the threshold; of others [`Sample::build`] puts the build.
-    pub fn segment_index(&mut self, ids: [i64; 3], field: i64, index: i64, build: i64) -> &mut Self {
+    pub fn segment_index(
+        &mut self,
+        ids: [i64; 3],
+        field: i64,
+        index: i64,
+        build: i64,
+    ) -> &mut Self {
         let [collection_id, partition_id, segment_id] = ids;
         let info = OldSegmentIndex {
             collection_id,
@@ -217,9 +282,17 @@ impl Sample {
 
     /// An index build, finished, with `files` files, as a real 2.1 writes it.
     #[must_use]
-    pub fn finished(ids: [i64; 3], field_id: i64, index_id: i64, build_id: i64, files: usize) -> Build {
+    pub fn finished(
+        ids: [i64; 3],
+        field_id: i64,
+        index_id: i64,
+        build_id: i64,
+        files: usize,
+    ) -> Build {
         let [collection, partition, segment] = ids;
-        let path = |file: usize| format!("files/index_files/{build_id}/1/{partition}/{segment}/IVF_{file}");
+        let path = |file: usize| {
+            format!("files/index_files/{build_id}/1/{partition}/{segment}/IVF_{file}")
+        };
         Build {
             build_id,
             state: 3,
@@ -227,9 +300,15 @@ impl Sample {
                 build_id,
                 index_name: "_default_idx".into(),
                 index_id,
-                data_paths: vec![format!("files/insert_log/{collection}/{partition}/{segment}/{field_id}/{build_id}")],
+                data_paths: vec![format!(
+                    "files/insert_log/{collection}/{partition}/{segment}/{field_id}/{build_id}"
+                )],
                 type_params: pairs(&[("dim", "128")]),
-                index_params: pairs(&[("index_type", "IVF_FLAT"), ("metric_type", "L2"), ("nlist", "1024")]),
+                index_params: pairs(&[
+                    ("index_type", "IVF_FLAT"),
+                    ("metric_type", "L2"),
+                    ("nlist", "1024"),
+                ]),
                 num_rows: 100_000,
                 field_schema: Some(field(field_id, "vector", 101, &[("dim", "128")])),
                 segment_id: segment,
@@ -258,30 +337,54 @@ impl Sample {
     pub fn alias(&mut self, alias: &str, collection: Option<i64>) -> &mut Self {
         let ts = self.now();
         let value = collection.map_or(TOMBSTONE.to_vec(), |id| {
-            let schema = Some(CollectionSchema { name: alias.into(), ..CollectionSchema::default() });
-            CollectionInfo { id, schema, ..CollectionInfo::default() }.encode_to_vec()
+            let schema = Some(CollectionSchema {
+                name: alias.into(),
+                ..CollectionSchema::default()
+            });
+            CollectionInfo {
+                id,
+                schema,
+                ..CollectionInfo::default()
+            }
+            .encode_to_vec()
         });
-        self.put(format!("{OLD_ALIAS}{alias}"), &value).put(format!("{OLD_ALIAS_HISTORY}{alias}_ts{ts}"), &value)
+        self.put(format!("{OLD_ALIAS}{alias}"), &value)
+            .put(format!("{OLD_ALIAS_HISTORY}{alias}_ts{ts}"), &value)
     }
 
     /// Puts a load record.
     pub fn load(&mut self, load: &OldLoad) -> &mut Self {
-        self.put(format!("{OLD_LOAD}{}", load.collection_id), load.encode_to_vec())
+        self.put(
+            format!("{OLD_LOAD}{}", load.collection_id),
+            load.encode_to_vec(),
+        )
     }
 
     /// A collection loaded completely.
     #[must_use]
     pub fn loaded(collection_id: i64, load_type: i32) -> OldLoad {
-        OldLoad { collection_id, load_type, in_memory_percentage: 100, replica_number: 1, ..OldLoad::default() }
+        OldLoad {
+            collection_id,
+            load_type,
+            in_memory_percentage: 100,
+            replica_number: 1,
+            ..OldLoad::default()
+        }
     }
 
     /// What every cluster has beside collections.
     pub fn surroundings(&mut self) -> &mut Self {
-        self.put("root-coord/credential/users/root", br#"{"encrypted_password":"$2a$10$secret"}"#)
-            .put("channelwatch/3/by-dev-rootcoord-dml_0_1v0", b"\x0a\x02\xff\xfe")
-            .put("queryCoord-ReplicaMeta/1", b"\x08\x01")
-            .put("session/id", "42")
-            .session("rootcoord")
+        self.put(
+            "root-coord/credential/users/root",
+            br#"{"encrypted_password":"$2a$10$secret"}"#,
+        )
+        .put(
+            "channelwatch/3/by-dev-rootcoord-dml_0_1v0",
+            b"\x0a\x02\xff\xfe",
+        )
+        .put("queryCoord-ReplicaMeta/1", b"\x08\x01")
+        .put("session/id", "42")
+        .session("rootcoord")
     }
 
     /// All records, sorted by key, each key once.
@@ -289,7 +392,11 @@ impl Sample {
     pub fn records(&self) -> Vec<Record> {
         let mut records = self.records.clone();
         for (id, info) in &self.collections {
-            records.push(Record::new(format!("{COLLECTION}{id}"), info.encode_to_vec(), 1));
+            records.push(Record::new(
+                format!("{COLLECTION}{id}"),
+                info.encode_to_vec(),
+                1,
+            ));
         }
         records.sort_by(|a, b| a.key().cmp(b.key()));
         records.dedup_by(|next, kept| {
@@ -321,7 +428,9 @@ impl Sample {
             sample.random_collection(&mut dice, id, size);
         }
         if size.has_oddities {
-            sample.put("root-coord/index/3", TOMBSTONE).put("root-coord/segment-index/2", TOMBSTONE);
+            sample
+                .put("root-coord/index/3", TOMBSTONE)
+                .put("root-coord/segment-index/2", TOMBSTONE);
         }
         sample
     }
@@ -338,12 +447,19 @@ impl Sample {
         for (field, sides) in [(VECTOR_FIELD, 5), (TEXT_FIELD, 2)] {
             if dice.roll(sides) > 0 {
                 let index = id + field;
-                let info = OldIndex { deleted: dice.one_in(8), ..Self::ivf_flat(dice.pick(&["_default_idx", "mine"])) };
+                let info = OldIndex {
+                    deleted: dice.one_in(8),
+                    ..Self::ivf_flat(dice.pick(&["_default_idx", "mine"]))
+                };
                 self.index(id, field, index, info);
                 indexes.push((field, index));
             }
         }
-        let partitions = self.collections.get(&id).map(|info| info.partition_ids.clone()).unwrap_or_default();
+        let partitions = self
+            .collections
+            .get(&id)
+            .map(|info| info.partition_ids.clone())
+            .unwrap_or_default();
         for number in 0..dice.roll(size.segments + 1) {
             let segment = id * 1000 + i64::try_from(number).unwrap_or(0);
             let ids = [id, dice.pick(&partitions), segment];
@@ -352,15 +468,27 @@ impl Sample {
                 self.random_build(dice, ids, *field, *index, size.has_oddities);
             }
         }
-        let name = if size.has_oddities { format!("a_ts_{id}_ts9") } else { format!("a_{id}") };
+        let name = if size.has_oddities {
+            format!("a_ts_{id}_ts9")
+        } else {
+            format!("a_{id}")
+        };
         for _ in 0..dice.roll(4) {
             let target = dice.pick(&[Some(id), Some(1000), None]);
             self.alias(&name, target);
         }
         if dice.one_in(2) {
             let partition_ids = partitions.clone();
-            let (kind, percentage, replica_number) = (dice.pick(&[0, 1, 2, 2]), dice.pick(&[60, 100]), dice.pick(&[0, 1, 2]));
-            let released_partition_ids = if dice.one_in(3) { partitions } else { Vec::new() };
+            let (kind, percentage, replica_number) = (
+                dice.pick(&[0, 1, 2, 2]),
+                dice.pick(&[60, 100]),
+                dice.pick(&[0, 1, 2]),
+            );
+            let released_partition_ids = if dice.one_in(3) {
+                partitions
+            } else {
+                Vec::new()
+            };
             self.load(&OldLoad {
                 partition_ids,
                 replica_number,
@@ -372,11 +500,20 @@ impl Sample {
         if dice.one_in(5) {
             self.drop_collection(id);
         } else if size.has_oddities && dice.one_in(5) {
-            self.collections.entry(id).and_modify(|info| info.partition_created_timestamps.clear());
+            self.collections
+                .entry(id)
+                .and_modify(|info| info.partition_created_timestamps.clear());
         }
     }
 
-    fn random_build(&mut self, dice: &mut Dice, ids: [i64; 3], field: i64, index: i64, has_oddities: bool) {
+    fn random_build(
+        &mut self,
+        dice: &mut Dice,
+        ids: [i64; 3],
+        field: i64,
+        index: i64,
+        has_oddities: bool,
+    ) {
         let build = ids[2] * 1000 + field;
         let is_unbuilt = dice.one_in(4);
         self.segment_index(ids, field, index, if is_unbuilt { 0 } else { build });
@@ -390,8 +527,18 @@ impl Sample {
         }
         let state = dice.pick(&[3, 3, 3, 3, 1, 2, 4]);
         let finished = Self::finished(ids, field, index, build, dice.roll(4));
-        let fail_reason = if state == 4 { "out of memory".into() } else { String::new() };
-        self.build(&Build { state, fail_reason, mark_deleted: dice.one_in(6), recycled: dice.one_in(9), ..finished });
+        let fail_reason = if state == 4 {
+            "out of memory".into()
+        } else {
+            String::new()
+        };
+        self.build(&Build {
+            state,
+            fail_reason,
+            mark_deleted: dice.one_in(6),
+            recycled: dice.one_in(9),
+            ..finished
+        });
     }
 
     /// A large cluster: every collection has one index and exactly [`Size::segments`] segments, all built. It has
@@ -403,7 +550,10 @@ impl Sample {
         for number in 1..=size.collections {
             let id = 430_000_000_000_000_000 + i64::try_from(number).unwrap_or(0) * 10_000_000;
             sample.collection(id, &format!("collection_{number}"));
-            sample.collections.entry(id).and_modify(|info| info.partition_ids = vec![id + 1]);
+            sample
+                .collections
+                .entry(id)
+                .and_modify(|info| info.partition_ids = vec![id + 1]);
             sample.index(id, VECTOR_FIELD, id + 2, Self::ivf_flat("_default_idx"));
             for segment in 0..size.segments {
                 let segment = id + 10 + 2 * i64::try_from(segment).unwrap_or(0);

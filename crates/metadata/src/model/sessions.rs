@@ -50,9 +50,14 @@ impl Session {
     /// all the same: its key alone shows that something runs.
     #[must_use]
     pub fn read(key: &[u8], value: &[u8]) -> Option<Self> {
-        let name = key.strip_prefix(SESSIONS.as_bytes()).filter(|name| *name != b"id" && !name.is_empty())?;
+        let name = key
+            .strip_prefix(SESSIONS.as_bytes())
+            .filter(|name| *name != b"id" && !name.is_empty())?;
         let name = String::from_utf8_lossy(name).into_owned();
-        let is = |role: &str| name.strip_prefix(role).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'));
+        let is = |role: &str| {
+            name.strip_prefix(role)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+        };
         let holder = if let Some(role) = ROLES.into_iter().find(|role| is(role)) {
             Holder::Component(role)
         } else if is("migration") {
@@ -60,13 +65,21 @@ impl Session {
         } else {
             Holder::Other(name.clone())
         };
-        let stored: Option<Stored> = (value.len() <= MAX_BYTES).then(|| serde_json::from_slice(value).ok()).flatten();
+        let stored: Option<Stored> = (value.len() <= MAX_BYTES)
+            .then(|| serde_json::from_slice(value).ok())
+            .flatten();
         let suffix = name.rsplit_once('-').and_then(|(_, id)| id.parse().ok());
         Some(Self {
             key: format!("{SESSIONS}{name}"),
             holder,
-            server_id: stored.as_ref().and_then(|stored| stored.server_id).or(suffix),
-            host: stored.as_ref().and_then(|stored| stored.host.clone()).filter(|host| !host.is_empty()),
+            server_id: stored
+                .as_ref()
+                .and_then(|stored| stored.server_id)
+                .or(suffix),
+            host: stored
+                .as_ref()
+                .and_then(|stored| stored.host.clone())
+                .filter(|host| !host.is_empty()),
             address: stored.and_then(|stored| stored.address),
             lease_left: None,
         })
@@ -96,7 +109,10 @@ mod tests {
     #[case("session/", None)]
     #[case("sessions/proxy", None)]
     fn keys_tell_whose_they_are(#[case] key: &str, #[case] expected: Option<Holder>) {
-        assert_eq!(Session::read(key.as_bytes(), b"").map(|session| session.holder), expected);
+        assert_eq!(
+            Session::read(key.as_bytes(), b"").map(|session| session.holder),
+            expected
+        );
     }
 
     #[test]
@@ -105,8 +121,15 @@ mod tests {
             br#"{"ServerID":12,"ServerName":"querynode","Address":"10.0.0.7:21123","Exclusive":false,"HostName":"querynode-0"}"#;
         let session = Session::read(b"session/querynode-12", value).unwrap();
         assert_eq!(session.host.as_deref(), Some("querynode-0"));
-        assert_eq!((session.server_id, session.address.as_deref()), (Some(12), Some("10.0.0.7:21123")));
+        assert_eq!(
+            (session.server_id, session.address.as_deref()),
+            (Some(12), Some("10.0.0.7:21123"))
+        );
         let session = Session::read(b"session/proxy-3", b"\xff").unwrap();
-        assert_eq!((session.server_id, session.address), (Some(3), None), "a broken value is a session all the same");
+        assert_eq!(
+            (session.server_id, session.address),
+            (Some(3), None),
+            "a broken value is a session all the same"
+        );
     }
 }

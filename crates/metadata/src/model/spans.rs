@@ -60,12 +60,20 @@ pub struct KeySpans<'p, 'd> {
 
 impl<'p, 'd: 'p> KeySpans<'p, 'd> {
     pub(super) fn new(plan: &'p Plan<'d>, standpoint: Standpoint) -> Self {
-        Self { fates: plan.fates(), standpoint, growing: Some((begin(b""), 0)), held: None }
+        Self {
+            fates: plan.fates(),
+            standpoint,
+            growing: Some((begin(b""), 0)),
+            held: None,
+        }
     }
 
     fn next_standing(&mut self) -> Option<(&'p [u8], Fate<'p>)> {
         let is_ended = self.standpoint == Standpoint::Ended;
-        self.held.take().or_else(|| self.fates.find(|(_, fate)| !is_ended || fate.after().is_some()))
+        self.held.take().or_else(|| {
+            self.fates
+                .find(|(_, fate)| !is_ended || fate.after().is_some())
+        })
     }
 }
 
@@ -83,7 +91,10 @@ impl<'p, 'd: 'p> Iterator for KeySpans<'p, 'd> {
             if span.keys >= KEYS || bytes >= BYTES || (span.keys >= FEW && look != span.look) {
                 self.growing = Some((begin(key), 0));
                 self.held = Some((key, fate));
-                return Some(KeySpan { to: Some(key), ..span });
+                return Some(KeySpan {
+                    to: Some(key),
+                    ..span
+                });
             }
             bytes += key.len() + fate.written().len();
             span.keys += 1;
@@ -101,7 +112,12 @@ impl<'p, 'd: 'p> Iterator for KeySpans<'p, 'd> {
 const AFTER_SESSIONS: &[u8] = b"session0";
 
 const fn begin(from: &[u8]) -> KeySpan<'_> {
-    KeySpan { from, to: None, keys: 0, look: Look::Count }
+    KeySpan {
+        from,
+        to: None,
+        keys: 0,
+        look: Look::Count,
+    }
 }
 
 const fn look(fate: Fate<'_>) -> Look {
@@ -125,20 +141,32 @@ pub struct WrittenCheck<'p, 'd> {
 
 impl<'p, 'd: 'p> WrittenCheck<'p, 'd> {
     pub(super) fn new(plan: &'p Plan<'d>) -> Self {
-        Self { fates: plan.fates() }
+        Self {
+            fates: plan.fates(),
+        }
     }
 
     /// Whether the next span, of those of [`Standpoint::Between`], is as it has to be: `count` keys stand in it, and of
     /// them `found` were read. Where it is not, nothing more can be concluded: not all of it may have been written, someone
     /// else may have written, or a lease may have ended.
-    pub fn is_as_planned<'r>(&mut self, span: &KeySpan<'_>, count: u64, found: impl Iterator<Item = Standing<'r>>) -> bool {
-        let mut planned = self.fates.by_ref().take(usize::try_from(span.keys).unwrap_or(usize::MAX));
+    pub fn is_as_planned<'r>(
+        &mut self,
+        span: &KeySpan<'_>,
+        count: u64,
+        found: impl Iterator<Item = Standing<'r>>,
+    ) -> bool {
+        let mut planned = self
+            .fates
+            .by_ref()
+            .take(usize::try_from(span.keys).unwrap_or(usize::MAX));
         let mut found = found;
         let mut is_same = count == span.keys;
         if span.look == Look::Whole {
             for (key, fate) in planned.by_ref() {
                 let value = fate.written();
-                is_same &= found.next().is_some_and(|standing| standing.key == key && standing.value == value);
+                is_same &= found
+                    .next()
+                    .is_some_and(|standing| standing.key == key && standing.value == value);
             }
         }
         planned.for_each(drop);
@@ -158,22 +186,40 @@ mod tests {
     };
 
     fn large() -> Dump {
-        let mut sample = Sample::large(Size { collections: 2, segments: 3_000, has_oddities: false });
-        sample.surroundings().session("rootcoord").put("zzz", "after the sessions");
+        let mut sample = Sample::large(Size {
+            collections: 2,
+            segments: 3_000,
+            has_oddities: false,
+        });
+        sample
+            .surroundings()
+            .session("rootcoord")
+            .put("zzz", "after the sessions");
         sample.dump().unwrap()
     }
 
     /// What stands when everything is written and nothing is deleted, and what of it changed since.
     fn written(plan: &Plan<'_>) -> Vec<Record> {
-        plan.fates().map(|(key, fate)| Record::new(key, fate.written(), if look(fate) == Look::Whole { 2 } else { 1 })).collect()
+        plan.fates()
+            .map(|(key, fate)| {
+                Record::new(
+                    key,
+                    fate.written(),
+                    if look(fate) == Look::Whole { 2 } else { 1 },
+                )
+            })
+            .collect()
     }
 
     /// As etcd would answer: the count of what stands, and what the look asks for.
     fn check(plan: &Plan<'_>, standing: &[Record]) -> bool {
         let mut check = plan.written_check();
         plan.spans(Standpoint::Between).all(|span| {
-            let lies = |record: &&Record| record.key() >= span.from && span.to.is_none_or(|to| record.key() < to);
-            let here: Vec<Standing<'_>> = standing.iter().filter(lies).map(Record::standing).collect();
+            let lies = |record: &&Record| {
+                record.key() >= span.from && span.to.is_none_or(|to| record.key() < to)
+            };
+            let here: Vec<Standing<'_>> =
+                standing.iter().filter(lies).map(Record::standing).collect();
             let found = here.iter().copied().filter(|standing| match span.look {
                 Look::Count => false,
                 Look::Changes => standing.mod_revision > 1,
@@ -188,21 +234,41 @@ mod tests {
         let dump = large();
         let plan = plan(&dump, &Options::default()).unwrap();
         for (standpoint, expected) in [
-            (Standpoint::Between, plan.fates().map(|(key, _)| key.to_vec()).collect::<Vec<_>>()),
-            (Standpoint::Ended, plan.end_state().map(|(key, _)| key.to_vec()).collect()),
+            (
+                Standpoint::Between,
+                plan.fates()
+                    .map(|(key, _)| key.to_vec())
+                    .collect::<Vec<_>>(),
+            ),
+            (
+                Standpoint::Ended,
+                plan.end_state().map(|(key, _)| key.to_vec()).collect(),
+            ),
         ] {
             let spans: Vec<KeySpan<'_>> = plan.spans(standpoint).collect();
             assert_eq!((spans[0].from, spans[spans.len() - 1].to), (&b""[..], None));
             for pair in spans.windows(2) {
                 let (end, next) = (pair[0].to.unwrap(), pair[1].from);
-                assert!(end == next || (end == b"session/" && next == AFTER_SESSIONS), "{pair:?}");
+                assert!(
+                    end == next || (end == b"session/" && next == AFTER_SESSIONS),
+                    "{pair:?}"
+                );
             }
             for span in &spans {
-                let lies = |key: &&Vec<u8>| key.as_slice() >= span.from && span.to.is_none_or(|to| key.as_slice() < to);
-                assert_eq!(expected.iter().filter(lies).count() as u64, span.keys, "{span:?}");
+                let lies = |key: &&Vec<u8>| {
+                    key.as_slice() >= span.from && span.to.is_none_or(|to| key.as_slice() < to)
+                };
+                assert_eq!(
+                    expected.iter().filter(lies).count() as u64,
+                    span.keys,
+                    "{span:?}"
+                );
                 assert!(span.keys <= KEYS);
             }
-            assert_eq!(spans.iter().map(|span| span.keys).sum::<u64>(), expected.len() as u64);
+            assert_eq!(
+                spans.iter().map(|span| span.keys).sum::<u64>(),
+                expected.len() as u64
+            );
         }
     }
 
@@ -210,9 +276,16 @@ mod tests {
     fn only_what_was_written_is_read_whole() {
         let dump = large();
         let plan = plan(&dump, &Options::default()).unwrap();
-        let whole: u64 = plan.spans(Standpoint::Between).filter(|span| span.look == Look::Whole).map(|span| span.keys).sum();
+        let whole: u64 = plan
+            .spans(Standpoint::Between)
+            .filter(|span| span.look == Look::Whole)
+            .map(|span| span.keys)
+            .sum();
         let written = (plan.puts().len() + plan.rewrites().len()) as u64;
-        assert!(whole >= written && whole < written + 6 * FEW, "{whole} for {written}");
+        assert!(
+            whole >= written && whole < written + 6 * FEW,
+            "{whole} for {written}"
+        );
     }
 
     #[test]
@@ -256,11 +329,17 @@ mod tests {
         assert!(!check(&plan, &vanished), "a key that is gone");
 
         let mut appeared = good.clone();
-        appeared.insert(at, Record::new([good[at - 1].key(), b"0"].concat(), b"foreign", 3));
+        appeared.insert(
+            at,
+            Record::new([good[at - 1].key(), b"0"].concat(), b"foreign", 3),
+        );
         assert!(!check(&plan, &appeared), "a new key");
 
         let mut replaced = vanished;
-        replaced.insert(at, Record::new([good[at - 1].key(), b"0"].concat(), b"foreign", 3));
+        replaced.insert(
+            at,
+            Record::new([good[at - 1].key(), b"0"].concat(), b"foreign", 3),
+        );
         assert_eq!(check(&plan, &replaced), passes, "one gone and one new");
     }
 }

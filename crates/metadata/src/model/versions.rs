@@ -18,7 +18,9 @@ pub enum VersionsError {
     #[error("'{0}' is not a version: write all three numbers and no v, such as 2.1.4")]
     Text(String),
     /// Backwards.
-    #[error("the target {target} is lower than the source {source_version}; to go back, restore a backup")]
+    #[error(
+        "the target {target} is lower than the source {source_version}; to go back, restore a backup"
+    )]
     Backwards {
         /// Version before.
         source_version: Version,
@@ -29,10 +31,14 @@ pub enum VersionsError {
     #[error("{0} already has the metadata of 2.2: it needs no migration, upgrade it directly")]
     AlreadyNew(Version),
     /// The source is older than 2.1.
-    #[error("metadata of {0} cannot be migrated: upgrade Milvus to 2.1.4 first, then migrate from there")]
+    #[error(
+        "metadata of {0} cannot be migrated: upgrade Milvus to 2.1.4 first, then migrate from there"
+    )]
     TooOld(Version),
     /// The target is newer than 2.2.
-    #[error("metadata can be migrated to 2.2 only, not to {0}: migrate to 2.2.16 first, then upgrade Milvus from there")]
+    #[error(
+        "metadata can be migrated to 2.2 only, not to {0}: migrate to 2.2.16 first, then upgrade Milvus from there"
+    )]
     TooNew(Version),
 }
 
@@ -42,9 +48,16 @@ pub enum VersionsError {
 /// When one is no version, or no migration leads from one to the other.
 pub fn transition(source: &str, target: &str) -> Result<Transition, VersionsError> {
     let (source, target) = (version(source)?, version(target)?);
-    let (v21, v22, v23) = (Version::new(2, 1, 0), Version::new(2, 2, 0), Version::new(2, 3, 0));
+    let (v21, v22, v23) = (
+        Version::new(2, 1, 0),
+        Version::new(2, 2, 0),
+        Version::new(2, 3, 0),
+    );
     if target < source {
-        return Err(VersionsError::Backwards { source_version: source, target });
+        return Err(VersionsError::Backwards {
+            source_version: source,
+            target,
+        });
     }
     if target < v22 {
         return Ok(Transition::Compatible);
@@ -55,7 +68,11 @@ pub fn transition(source: &str, target: &str) -> Result<Transition, VersionsErro
     if source >= v22 {
         return Err(VersionsError::AlreadyNew(source));
     }
-    if target >= v23 { Err(VersionsError::TooNew(target)) } else { Ok(Transition::Migrate) }
+    if target >= v23 {
+        Err(VersionsError::TooNew(target))
+    } else {
+        Ok(Transition::Migrate)
+    }
 }
 
 fn version(text: &str) -> Result<Version, VersionsError> {

@@ -57,12 +57,21 @@ mod tests {
     fn one_field_goes_and_unknown_ones_stay() {
         let collection = CollectionInfo {
             id: 7,
-            field_indexes: vec![FieldIndexInfo { field_id: 1, index_id: 2 }; 3],
+            field_indexes: vec![
+                FieldIndexInfo {
+                    field_id: 1,
+                    index_id: 2
+                };
+                3
+            ],
             shards_num: 2,
             ..CollectionInfo::default()
         };
         let mut bytes = collection.encode_to_vec();
-        let without = CollectionInfo { field_indexes: Vec::new(), ..collection };
+        let without = CollectionInfo {
+            field_indexes: Vec::new(),
+            ..collection
+        };
         assert_eq!(without_field(&bytes, 6).unwrap(), without.encode_to_vec());
         append_text(&mut bytes, 99, "unknown");
         let mut expected = without.encode_to_vec();
@@ -72,17 +81,30 @@ mod tests {
 
     #[test]
     fn broken_messages_are_refused() {
-        for broken in [&b"\xff"[..], b"\x12\x05ab", b"\x0b", b"\x09\x01", b"\x12\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"] {
+        for broken in [
+            &b"\xff"[..],
+            b"\x12\x05ab",
+            b"\x0b",
+            b"\x09\x01",
+            b"\x12\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",
+        ] {
             assert_eq!(without_field(broken, 6), None, "{broken:?}");
         }
     }
 
     #[test]
     fn what_is_appended_is_read() {
-        let mut bytes = CollectionInfo { partition_created_timestamps: vec![5], ..CollectionInfo::default() }.encode_to_vec();
+        let mut bytes = CollectionInfo {
+            partition_created_timestamps: vec![5],
+            ..CollectionInfo::default()
+        }
+        .encode_to_vec();
         append_text(&mut bytes, 5, "p");
         append_zeros(&mut bytes, 9, 2);
         let read = CollectionInfo::decode(&*bytes).unwrap();
-        assert_eq!((read.partition_names, read.partition_created_timestamps), (vec!["p".to_owned()], vec![5, 0, 0]));
+        assert_eq!(
+            (read.partition_names, read.partition_created_timestamps),
+            (vec!["p".to_owned()], vec![5, 0, 0])
+        );
     }
 }

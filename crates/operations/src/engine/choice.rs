@@ -37,17 +37,27 @@ pub struct Request<'a> {
 /// # Errors
 /// [`End::Reached`] if an earlier command did what is asked for, [`End::Locked`] if a run of another kind is under way,
 /// [`End::Refused`] if there is no such run, or if it moves in the other direction.
-pub async fn choose<'a>(link: &Link, known: &'a [UpgradeRun], request: &Request<'_>) -> Result<Option<&'a UpgradeRun>, End> {
+pub async fn choose<'a>(
+    link: &Link,
+    known: &'a [UpgradeRun],
+    request: &Request<'_>,
+) -> Result<Option<&'a UpgradeRun>, End> {
     match find(known, request)? {
         Found::New => Ok(None),
         Found::Run(run) => Ok(Some(run)),
-        Found::Ended(run) if request.intent == Intent::Back && !is_as_recorded(link, run, request).await? => {
+        Found::Ended(run)
+            if request.intent == Intent::Back && !is_as_recorded(link, run, request).await? =>
+        {
             Err(nothing_to(request))
         }
         Found::Ended(run) => Err(End::Reached(format!(
             "Nothing to do: run {} is {} already. {}",
             run.full_name(),
-            if request.intent == Intent::Back { "rolled back" } else { "ended" },
+            if request.intent == Intent::Back {
+                "rolled back"
+            } else {
+                "ended"
+            },
             run.status.message.as_deref().unwrap_or_default()
         ))),
     }
@@ -68,10 +78,15 @@ fn find<'a>(known: &'a [UpgradeRun], request: &Request<'_>) -> Result<Found<'a>,
         return under_way(open, request).map(Found::Run);
     }
     // Only the last run can be rolled back: the state before it is gone.
-    let last = known.iter().rev().find(|run| run.spec.kind == request.kind && run.status.phase != RunPhase::Refused);
+    let last = known
+        .iter()
+        .rev()
+        .find(|run| run.spec.kind == request.kind && run.status.phase != RunPhase::Refused);
     match (request.intent, last) {
         (Intent::Forward, _) => Ok(Found::New),
-        (Intent::Back, Some(run)) if run.status.phase == RunPhase::RolledBack => Ok(Found::Ended(run)),
+        (Intent::Back, Some(run)) if run.status.phase == RunPhase::RolledBack => {
+            Ok(Found::Ended(run))
+        }
         (Intent::Back, Some(run)) if !run.status.originals.is_empty() => Ok(Found::Run(run)),
         (Intent::End, Some(run)) if run.status.phase == RunPhase::Aborted => Ok(Found::Ended(run)),
         (Intent::Back | Intent::End, _) => Err(nothing_to(request)),
@@ -109,9 +124,15 @@ async fn is_as_recorded(link: &Link, run: &UpgradeRun, request: &Request<'_>) ->
         Err(release::SurveyError::Api(error)) => return Err(error.into()),
     };
     let components: Vec<_> = live.components.iter().map(originals::original).collect();
-    let recorded = run.status.originals.iter().filter(|original| original.component.is_some() && original.uid.is_some());
+    let recorded = run
+        .status
+        .originals
+        .iter()
+        .filter(|original| original.component.is_some() && original.uid.is_some());
     Ok(recorded.into_iter().all(|original| {
-        components.iter().any(|one| one.kind == original.kind && one.name == original.name && one.images == original.images)
+        components.iter().any(|one| {
+            one.kind == original.kind && one.name == original.name && one.images == original.images
+        })
     }))
 }
 
@@ -120,7 +141,11 @@ fn nothing_to(request: &Request<'_>) -> End {
     let ReleaseName { name, namespace } = request.release;
     End::Refused(format!(
         "There is no run of {namespace}/{name} to {}. Nothing was changed. Next: milvus-guard status -i {name} -n {namespace}",
-        if request.intent == Intent::End { "end" } else { "roll back" },
+        if request.intent == Intent::End {
+            "end"
+        } else {
+            "roll back"
+        },
     ))
 }
 
@@ -141,16 +166,30 @@ mod tests {
             image: None,
             requested_by: None,
         };
-        let mut run = UpgradeRun::new(ObjectMeta { name: name.to_owned(), ..ObjectMeta::default() }, spec);
+        let mut run = UpgradeRun::new(
+            ObjectMeta {
+                name: name.to_owned(),
+                ..ObjectMeta::default()
+            },
+            spec,
+        );
         run.status.phase = phase;
         run.status.originals = vec![Original::default()];
         run
     }
 
     fn found(known: &[UpgradeRun], intent: Intent) -> Result<String, End> {
-        let release = ReleaseName { name: "my-release".into(), namespace: "milvus".into() };
+        let release = ReleaseName {
+            name: "my-release".into(),
+            namespace: "milvus".into(),
+        };
         let command = |flags: &str| format!("milvus-guard upgrade {flags}...");
-        let request = Request { kind: RunKind::Rolling, intent, release: &release, command: &command };
+        let request = Request {
+            kind: RunKind::Rolling,
+            intent,
+            release: &release,
+            command: &command,
+        };
         find(known, &request).map(|found| match found {
             Found::New => "new".into(),
             Found::Run(run) => run.metadata.name.clone(),
@@ -160,7 +199,9 @@ mod tests {
 
     #[test]
     fn each_phase_of_the_last_run_answers_each_command() {
-        use RunPhase::{Aborted, Pending, Refused, RolledBack, RollingBack, Running, Stopped, Succeeded};
+        use RunPhase::{
+            Aborted, Pending, Refused, RolledBack, RollingBack, Running, Stopped, Succeeded,
+        };
         // The phase of the last run; what happens forward, back and at an end. `-`: refused.
         let table = [
             (Pending, "last", "last", "last"),
@@ -174,10 +215,20 @@ mod tests {
             (Refused, "new", "first", "-"),
         ];
         for (phase, forward, back, end) in table {
-            let known = [run("first", RunKind::Rolling, Succeeded), run("last", RunKind::Rolling, phase)];
-            for (intent, expected) in [(Intent::Forward, forward), (Intent::Back, back), (Intent::End, end)] {
+            let known = [
+                run("first", RunKind::Rolling, Succeeded),
+                run("last", RunKind::Rolling, phase),
+            ];
+            for (intent, expected) in [
+                (Intent::Forward, forward),
+                (Intent::Back, back),
+                (Intent::End, end),
+            ] {
                 let said = found(&known, intent).unwrap_or_else(|end| {
-                    assert!(matches!(end, End::Refused(_)), "{phase:?} {intent:?}: {end:?}");
+                    assert!(
+                        matches!(end, End::Refused(_)),
+                        "{phase:?} {intent:?}: {end:?}"
+                    );
                     "-".into()
                 });
                 assert_eq!(said, expected, "{phase:?} {intent:?}");
@@ -189,11 +240,15 @@ mod tests {
     fn runs_of_the_other_kind_lock_while_they_are_under_way_and_do_not_count_afterwards() {
         for intent in [Intent::Forward, Intent::Back, Intent::End] {
             let open = [run("migration", RunKind::Migration, RunPhase::Stopped)];
-            let Err(End::Locked(said)) = found(&open, intent) else { panic!("{intent:?}") };
+            let Err(End::Locked(said)) = found(&open, intent) else {
+                panic!("{intent:?}")
+            };
             assert!(said.contains("milvus-guard migrate -o abort"), "{said}");
         }
-        let ended =
-            [run("roll", RunKind::Rolling, RunPhase::Aborted), run("migration", RunKind::Migration, RunPhase::RolledBack)];
+        let ended = [
+            run("roll", RunKind::Rolling, RunPhase::Aborted),
+            run("migration", RunKind::Migration, RunPhase::RolledBack),
+        ];
         assert_eq!(found(&ended, Intent::Back).unwrap(), "roll");
         assert_eq!(found(&ended, Intent::End).unwrap(), "roll has ended");
     }
@@ -202,7 +257,12 @@ mod tests {
     fn a_run_that_recorded_nothing_cannot_be_rolled_back() {
         let mut last = run("last", RunKind::Rolling, RunPhase::Aborted);
         last.status.originals.clear();
-        let Err(End::Refused(said)) = found(&[last], Intent::Back) else { panic!() };
-        assert!(said.contains("There is no run of milvus/my-release to roll back"), "{said}");
+        let Err(End::Refused(said)) = found(&[last], Intent::Back) else {
+            panic!()
+        };
+        assert!(
+            said.contains("There is no run of milvus/my-release to roll back"),
+            "{said}"
+        );
     }
 }

@@ -16,7 +16,12 @@ pub struct Context<'a, W> {
 
 impl<'a, W> Context<'a, W> {
     pub(super) fn new(world: &'a W, link: &'a Link, store: &'a Store, lock: &'a Lock) -> Self {
-        Self { world, link, store, lock }
+        Self {
+            world,
+            link,
+            store,
+            lock,
+        }
     }
 
     /// The run as it was last read or written.
@@ -45,7 +50,11 @@ impl<'a, W> Context<'a, W> {
     ///
     /// # Errors
     /// As [`Link::call`].
-    pub async fn write<T, E: Trouble>(&self, what: &str, request: impl AsyncFn() -> Result<T, E>) -> Result<T, ApiError> {
+    pub async fn write<T, E: Trouble>(
+        &self,
+        what: &str,
+        request: impl AsyncFn() -> Result<T, E>,
+    ) -> Result<T, ApiError> {
         self.lock.permit().await?;
         self.link.call(what, request).await
     }
@@ -71,7 +80,11 @@ impl<'a, W> Context<'a, W> {
 
     /// Says how much is done.
     pub fn progress(&self, what: &str, done: u64, total: Option<u64>) {
-        self.reporter().tell(&Event::Progress { what: what.to_owned(), done, total });
+        self.reporter().tell(&Event::Progress {
+            what: what.to_owned(),
+            done,
+            total,
+        });
     }
 
     /// Tells people and programs.

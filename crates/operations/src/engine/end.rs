@@ -62,9 +62,9 @@ impl From<ApiError> for End {
 impl From<HomeError> for End {
     fn from(error: HomeError) -> Self {
         match error {
-            HomeError::NoDefinitions => {
-                Self::Stopped(format!("Stopped: {error}. Nothing was changed. Next: {INSTALL_DEFINITIONS}"))
-            }
+            HomeError::NoDefinitions => Self::Stopped(format!(
+                "Stopped: {error}. Nothing was changed. Next: {INSTALL_DEFINITIONS}"
+            )),
             HomeError::Api(error) => error.into(),
         }
     }
@@ -74,7 +74,9 @@ impl From<StoreError> for End {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Api(error) => error.into(),
-            other => Self::Stopped(format!("Stopped: {other}. Nothing was changed. Next: milvus-guard status")),
+            other => Self::Stopped(format!(
+                "Stopped: {other}. Nothing was changed. Next: milvus-guard status"
+            )),
         }
     }
 }

@@ -9,8 +9,17 @@ const PORT: u16 = 2379;
 #[must_use]
 pub fn configured(release: &Release) -> Vec<String> {
     let metadata = release.metadata();
-    let written = metadata.endpoints.setting.map(|setting| setting.value).unwrap_or_default();
-    written.split(',').map(str::trim).filter(|address| !address.is_empty()).map(str::to_owned).collect()
+    let written = metadata
+        .endpoints
+        .setting
+        .map(|setting| setting.value)
+        .unwrap_or_default();
+    written
+        .split(',')
+        .map(str::trim)
+        .filter(|address| !address.is_empty())
+        .map(str::to_owned)
+        .collect()
 }
 
 /// etcd's addresses as every pod of the cluster can use them: as given, else as the configuration says, else the etcd of the
@@ -18,16 +27,27 @@ pub fn configured(release: &Release) -> Vec<String> {
 ///
 /// # Errors
 /// Where nothing tells.
-pub fn addresses(given: &[String], release: &Release, namespace: &str) -> Result<Vec<String>, String> {
+pub fn addresses(
+    given: &[String],
+    release: &Release,
+    namespace: &str,
+) -> Result<Vec<String>, String> {
     if !given.is_empty() {
         return Ok(given.to_vec());
     }
     let configured = configured(release);
     if !configured.is_empty() {
-        return Ok(configured.iter().map(|address| in_cluster(address, namespace)).collect());
+        return Ok(configured
+            .iter()
+            .map(|address| in_cluster(address, namespace))
+            .collect());
     }
     let service = format!("{}-etcd", release.name);
-    if release.services.iter().any(|one| one.object.name == service) {
+    if release
+        .services
+        .iter()
+        .any(|one| one.object.name == service)
+    {
         return Ok(vec![in_cluster(&service, namespace)]);
     }
     Err(format!(
@@ -38,14 +58,25 @@ pub fn addresses(given: &[String], release: &Release, namespace: &str) -> Result
 
 /// An address that means the same from every namespace: a bare Service name gets the release's.
 fn in_cluster(address: &str, namespace: &str) -> String {
-    let (scheme, rest) = address.split_once("://").map_or(("", address), |(scheme, rest)| (scheme, rest));
+    let (scheme, rest) = address
+        .split_once("://")
+        .map_or(("", address), |(scheme, rest)| (scheme, rest));
     let (host, port) = match rest.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => (host, port.to_owned()),
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => {
+            (host, port.to_owned())
+        }
         _ => (rest, PORT.to_string()),
     };
-    let host =
-        if host.contains(['.', ':', '[']) || host == "localhost" { host.to_owned() } else { format!("{host}.{namespace}.svc") };
-    let scheme = if scheme.is_empty() { String::new() } else { format!("{scheme}://") };
+    let host = if host.contains(['.', ':', '[']) || host == "localhost" {
+        host.to_owned()
+    } else {
+        format!("{host}.{namespace}.svc")
+    };
+    let scheme = if scheme.is_empty() {
+        String::new()
+    } else {
+        format!("{scheme}://")
+    };
     format!("{scheme}{host}:{port}")
 }
 

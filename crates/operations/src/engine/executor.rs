@@ -6,7 +6,9 @@ use jiff::Timestamp;
 
 use milvus_guard_core::api::{RunPhase, RunStatus, StepCursor, StepStage};
 
-use super::{Context, End, Event, Halt, Link, Lock, Standing, Step, StepError, Store, StoreError, replicas};
+use super::{
+    Context, End, Event, Halt, Link, Lock, Standing, Step, StepError, Store, StoreError, replicas,
+};
 
 /// How often a run that waits says so.
 const HEARTBEAT: Duration = Duration::from_secs(30);
@@ -65,12 +67,28 @@ impl<S: Step> Engine<'_, S> {
         self.began(status.step.is_some(), false);
         let began = Instant::now();
         for (index, step) in self.steps.iter().enumerate().skip(first) {
-            if let Err(stop) = self.pass(index, step, Way { back: false, is_first: index == first }, began).await {
+            if let Err(stop) = self
+                .pass(
+                    index,
+                    step,
+                    Way {
+                        back: false,
+                        is_first: index == first,
+                    },
+                    began,
+                )
+                .await
+            {
                 return self.stopped(stop, false).await;
             }
         }
-        let standing = self.steps.last().map(|step| step.standing(self.world, false)).unwrap_or_default();
-        self.ended(RunPhase::Succeeded, &standing.data, End::Reached).await
+        let standing = self
+            .steps
+            .last()
+            .map(|step| step.standing(self.world, false))
+            .unwrap_or_default();
+        self.ended(RunPhase::Succeeded, &standing.data, End::Reached)
+            .await
     }
 
     /// Goes back from where the record stands, to the beginning: every step that was begun is undone, the last one first.
@@ -86,12 +104,28 @@ impl<S: Step> Engine<'_, S> {
         self.began(resumed, true);
         let began = Instant::now();
         for (index, step) in self.steps.iter().enumerate().take(from).rev() {
-            if let Err(stop) = self.pass(index, step, Way { back: true, is_first: index + 1 == from }, began).await {
+            if let Err(stop) = self
+                .pass(
+                    index,
+                    step,
+                    Way {
+                        back: true,
+                        is_first: index + 1 == from,
+                    },
+                    began,
+                )
+                .await
+            {
                 return self.stopped(stop, true).await;
             }
         }
-        let standing = self.steps.first().map(|step| step.standing(self.world, true)).unwrap_or_default();
-        self.ended(RunPhase::RolledBack, &standing.data, End::Reached).await
+        let standing = self
+            .steps
+            .first()
+            .map(|step| step.standing(self.world, true))
+            .unwrap_or_default();
+        self.ended(RunPhase::RolledBack, &standing.data, End::Reached)
+            .await
     }
 
     /// Why the run can no longer go back from where the record stands; `None` if it can.
@@ -99,12 +133,20 @@ impl<S: Step> Engine<'_, S> {
         let cursor = self.store.run().status.step?;
         let context = Context::new(self.world, self.link, self.store, self.lock);
         let step = self.steps.get(index(&cursor))?;
-        step.no_way_back(&context).await.unwrap_or_else(|error| Some(error.to_string()))
+        step.no_way_back(&context)
+            .await
+            .unwrap_or_else(|error| Some(error.to_string()))
     }
 
     fn began(&self, resumed: bool, back: bool) {
         let run = self.store.full_name().to_owned();
-        self.link.reporter.tell(&Event::RunBegan { run, title: self.title.clone(), steps: self.steps.len(), resumed, back });
+        self.link.reporter.tell(&Event::RunBegan {
+            run,
+            title: self.title.clone(),
+            steps: self.steps.len(),
+            resumed,
+            back,
+        });
     }
 
     /// Makes one step, or takes it back.
@@ -114,9 +156,20 @@ impl<S: Step> Engine<'_, S> {
         let (number, of) = (index + 1, self.steps.len());
         let failed = |error| Stop::Store { index, error };
         let attempt = attempts(&self.store.run().status, index, back) + 1;
-        let event = Event::StepBegan { step: described.id.clone(), number, of, title: described.title, attempt, back };
+        let event = Event::StepBegan {
+            step: described.id.clone(),
+            number,
+            of,
+            title: described.title,
+            attempt,
+            back,
+        };
         self.link.reporter.tell(&event);
-        let phase = if back { RunPhase::RollingBack } else { RunPhase::Running };
+        let phase = if back {
+            RunPhase::RollingBack
+        } else {
+            RunPhase::Running
+        };
         let cursor = |stage, since| StepCursor {
             id: described.id.clone(),
             index: u32::try_from(index).unwrap_or(u32::MAX),
@@ -147,14 +200,25 @@ impl<S: Step> Engine<'_, S> {
             step.apply(&context).await?;
             step.gate(&context).await
         };
-        let limit = step.deadline(self.world).min(self.options.total.saturating_sub(began.elapsed()));
+        let limit = step
+            .deadline(self.world)
+            .min(self.options.total.saturating_sub(began.elapsed()));
         let result = self.attend(work, limit, step.winds_down()).await;
         self.link.go_on();
         result.map_err(|error| Stop::Step { index, error })?;
         let took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.link.reporter.tell(&Event::StepDone { step: described.id.clone(), number, of, took_ms, back });
+        self.link.reporter.tell(&Event::StepDone {
+            step: described.id.clone(),
+            number,
+            of,
+            took_ms,
+            back,
+        });
         let done = Timestamp::now();
-        self.store.update(|status| status.step = Some(cursor(StepStage::Done, done))).await.map_err(failed)
+        self.store
+            .update(|status| status.step = Some(cursor(StepStage::Done, done)))
+            .await
+            .map_err(failed)
     }
 
     /// Awaits a step's work: until it ends, the run must stop, or its time is over. Meanwhile says what it waits for.
@@ -219,54 +283,91 @@ impl<S: Step> Engine<'_, S> {
         let id = at.describe().id;
         let Standing { data, next } = at.standing(self.world, back);
         let untouched = !back && !self.steps[..=index].iter().any(S::touches);
-        let sentence = |reason: &str| format!("Stopped at step {id}: {}. {data} Next: {next}", reason.trim_end_matches('.'));
+        let sentence = |reason: &str| {
+            format!(
+                "Stopped at step {id}: {}. {data} Next: {next}",
+                reason.trim_end_matches('.')
+            )
+        };
         let (phase, message, end): (RunPhase, String, fn(String) -> End) = match &error {
             StepError::Halted(Halt::LockLost { by }) => {
-                let by = by.as_ref().map_or_else(String::new, |by| format!(" to {by}"));
-                let message = sentence(&format!("the lock was lost{by}, so nothing more was written"));
-                self.link.reporter.tell(&Event::RunEnded { phase: "LockLost", message: message.clone() });
+                let by = by
+                    .as_ref()
+                    .map_or_else(String::new, |by| format!(" to {by}"));
+                let message = sentence(&format!(
+                    "the lock was lost{by}, so nothing more was written"
+                ));
+                self.link.reporter.tell(&Event::RunEnded {
+                    phase: "LockLost",
+                    message: message.clone(),
+                });
                 return End::Stopped(message);
             }
-            StepError::Halted(Halt::Terminated) => (RunPhase::Stopped, sentence("asked to stop (signal)"), End::Stopped),
+            StepError::Halted(Halt::Terminated) => (
+                RunPhase::Stopped,
+                sentence("asked to stop (signal)"),
+                End::Stopped,
+            ),
             StepError::Waits(text) => (RunPhase::Paused, text.clone(), End::Waits),
             StepError::Locked(text) => (RunPhase::Stopped, sentence(text), End::Locked),
             StepError::Refused(text) | StepError::Failed(text) if untouched => {
-                let message = format!("Refused: {}. Nothing was changed. Next: {next}", text.trim_end_matches('.'));
+                let message = format!(
+                    "Refused: {}. Nothing was changed. Next: {next}",
+                    text.trim_end_matches('.')
+                );
                 (RunPhase::Refused, message, End::Refused)
             }
-            StepError::Refused(text) | StepError::Failed(text) => (RunPhase::Stopped, sentence(text), End::Stopped),
+            StepError::Refused(text) | StepError::Failed(text) => {
+                (RunPhase::Stopped, sentence(text), End::Stopped)
+            }
         };
         if !matches!(error, StepError::Waits(_)) {
-            self.link.reporter.tell(&Event::StepFailed { step: id.clone(), reason: error.to_string() });
+            self.link.reporter.tell(&Event::StepFailed {
+                step: id.clone(),
+                reason: error.to_string(),
+            });
         }
         let failed = matches!(error, StepError::Refused(_) | StepError::Failed(_)) && !untouched;
         let mut message = message;
         let mut goes_back = failed && !back && self.options.back_on_failure;
         if goes_back {
             let context = Context::new(self.world, self.link, self.store, self.lock);
-            let barred = at.no_way_back(&context).await.unwrap_or_else(|error| Some(error.to_string()));
+            let barred = at
+                .no_way_back(&context)
+                .await
+                .unwrap_or_else(|error| Some(error.to_string()));
             if let Some(why) = barred {
                 message = format!("{message} It does not go back (--on-failure rollback): {why}");
                 goes_back = false;
             }
         }
         if goes_back {
-            self.link.reporter.warn(format!("{message} Going back, as asked for (--on-failure rollback)."));
+            self.link.reporter.warn(format!(
+                "{message} Going back, as asked for (--on-failure rollback)."
+            ));
             return match Box::pin(self.back()).await {
-                End::Reached(text) => {
-                    End::RolledBack(format!("{} The run was rolled back: {text}", sentence(&error.to_string())))
-                }
+                End::Reached(text) => End::RolledBack(format!(
+                    "{} The run was rolled back: {text}",
+                    sentence(&error.to_string())
+                )),
                 other => other,
             };
         }
         // While going back the phase says so until the end, because the cursor then means something else.
-        let phase = if back && phase == RunPhase::Stopped { RunPhase::RollingBack } else { phase };
+        let phase = if back && phase == RunPhase::Stopped {
+            RunPhase::RollingBack
+        } else {
+            phase
+        };
         self.ended(phase, &message, end).await
     }
 
     /// Writes the last word. Where even that is impossible, the person is told and the record says where it stood.
     async fn ended(&self, phase: RunPhase, message: &str, end: fn(String) -> End) -> End {
-        self.link.reporter.tell(&Event::RunEnded { phase: phase.name(), message: message.to_owned() });
+        self.link.reporter.tell(&Event::RunEnded {
+            phase: phase.name(),
+            message: message.to_owned(),
+        });
         let last_word = self.store.update(|status| {
             status.phase = phase;
             status.message = Some(message.to_owned());
@@ -275,10 +376,16 @@ impl<S: Step> Engine<'_, S> {
             }
         });
         // A process that was asked to end has no more patience than its grace period.
-        let limit = if self.link.halting.reason().is_some() { LAST_WORD } else { self.link.patience };
+        let limit = if self.link.halting.reason().is_some() {
+            LAST_WORD
+        } else {
+            self.link.patience
+        };
         match tokio::time::timeout(limit, last_word).await {
             Ok(Ok(())) => end(message.to_owned()),
-            Ok(Err(error)) => End::Stopped(format!("{message} (This could not be recorded: {error}.)")),
+            Ok(Err(error)) => {
+                End::Stopped(format!("{message} (This could not be recorded: {error}.)"))
+            }
             Err(_) => End::Stopped(format!("{message} (This could not be recorded in time.)")),
         }
     }
@@ -297,5 +404,9 @@ fn index(cursor: &StepCursor) -> usize {
 /// How often this step was begun in this direction before.
 fn attempts(status: &RunStatus, at: usize, back: bool) -> u32 {
     let same_way = (status.phase == RunPhase::RollingBack) == back;
-    status.step.as_ref().filter(|cursor| same_way && index(cursor) == at).map_or(0, |cursor| cursor.attempts)
+    status
+        .step
+        .as_ref()
+        .filter(|cursor| same_way && index(cursor) == at)
+        .map_or(0, |cursor| cursor.attempts)
 }

@@ -22,7 +22,9 @@ pub struct Halting {
 
 impl Default for Halting {
     fn default() -> Self {
-        Self { sender: watch::Sender::new(None) }
+        Self {
+            sender: watch::Sender::new(None),
+        }
     }
 }
 
@@ -34,7 +36,10 @@ impl Halting {
     pub fn on_signals() -> std::io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
         let halting = Self::default();
-        let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let (mut term, mut int) = (
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::interrupt())?,
+        );
         let told = halting.clone();
         tokio::spawn(async move {
             tokio::select! {
@@ -91,7 +96,9 @@ mod tests {
         assert_eq!(halting.reason(), None);
         halting.halt(Halt::Terminated);
         assert_eq!(halting.halted().await, Halt::Terminated);
-        let lost = Halt::LockLost { by: Some("other".into()) };
+        let lost = Halt::LockLost {
+            by: Some("other".into()),
+        };
         halting.halt(lost.clone());
         halting.halt(Halt::Terminated);
         assert_eq!(halting.halted().await, lost);

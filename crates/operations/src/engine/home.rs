@@ -35,8 +35,15 @@ impl ReleaseName {
     pub fn short(&self, seed: &str) -> String {
         let digest = Sha256::digest(format!("{}/{}/{seed}", self.namespace, self.name));
         let readable: String = self.name.chars().take(READABLE).collect();
-        let digest: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-        format!("{}-{digest}", readable.trim_end_matches(['-', '.']).replace('.', "-"))
+        let digest: String = digest
+            .iter()
+            .take(4)
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        format!(
+            "{}-{digest}",
+            readable.trim_end_matches(['-', '.']).replace('.', "-")
+        )
     }
 }
 
@@ -66,16 +73,24 @@ impl Home {
     ///
     /// # Errors
     /// Where the definitions of the guard's objects are not installed, or the cluster cannot be asked.
-    pub async fn find(link: &Link, of: &ReleaseName, named: Option<&str>) -> Result<Self, HomeError> {
+    pub async fn find(
+        link: &Link,
+        of: &ReleaseName,
+        named: Option<&str>,
+    ) -> Result<Self, HomeError> {
         let path = format!("/apis/{API_VERSION}");
         let found = link
             .call("the definitions of the guard's objects", async || {
-                let request = http::Request::get(&path).body(Vec::new()).map_err(kube::Error::HttpError)?;
+                let request = http::Request::get(&path)
+                    .body(Vec::new())
+                    .map_err(kube::Error::HttpError)?;
                 link.cluster.client().request::<Value>(request).await
             })
             .await;
         let served = match found {
-            Ok(list) => list["resources"].as_array().is_some_and(|all| all.iter().any(|one| one["name"] == UPGRADE_RUN.plural)),
+            Ok(list) => list["resources"]
+                .as_array()
+                .is_some_and(|all| all.iter().any(|one| one["name"] == UPGRADE_RUN.plural)),
             Err(ApiError::NotFound { .. }) => false,
             Err(error) => return Err(error.into()),
         };
@@ -84,17 +99,26 @@ impl Home {
         }
         let api: Api<ValidatingWebhookConfiguration> = Api::all(link.client());
         let params = ListParams::default().labels("app.kubernetes.io/name=milvus-guard");
-        let guards = match link.call("the guard's registration", async || api.list(&params).await).await {
+        let guards = match link
+            .call("the guard's registration", async || api.list(&params).await)
+            .await
+        {
             Ok(list) => list.items,
             Err(ApiError::Refused { .. } | ApiError::NotFound { .. }) => Vec::new(),
             Err(error) => return Err(error.into()),
         };
         let guard = guards.iter().find_map(of_guard);
         Ok(match named {
-            None => guard.unwrap_or_else(|| Self { namespace: of.namespace.clone(), guarded_by: None }),
+            None => guard.unwrap_or_else(|| Self {
+                namespace: of.namespace.clone(),
+                guarded_by: None,
+            }),
             Some(named) => {
                 let here = guard.filter(|guard| guard.namespace == named);
-                here.unwrap_or_else(|| Self { namespace: named.to_owned(), guarded_by: None })
+                here.unwrap_or_else(|| Self {
+                    namespace: named.to_owned(),
+                    guarded_by: None,
+                })
             }
         })
     }
@@ -102,11 +126,33 @@ impl Home {
 
 /// What the guard's registration says; charts before these annotations name the namespace at the Service alone.
 fn of_guard(configuration: &ValidatingWebhookConfiguration) -> Option<Home> {
-    let annotation = |key: &str| configuration.metadata.annotations.as_ref()?.get(key).cloned();
-    let of_service = || Some(configuration.webhooks.as_ref()?.first()?.client_config.service.as_ref()?.namespace.clone());
+    let annotation = |key: &str| {
+        configuration
+            .metadata
+            .annotations
+            .as_ref()?
+            .get(key)
+            .cloned()
+    };
+    let of_service = || {
+        Some(
+            configuration
+                .webhooks
+                .as_ref()?
+                .first()?
+                .client_config
+                .service
+                .as_ref()?
+                .namespace
+                .clone(),
+        )
+    };
     let namespace = annotation(GUARD_NAMESPACE).or_else(of_service)?;
     let account = annotation(JOB_ACCOUNT).unwrap_or_else(|| "milvus-guard-job".into());
-    Some(Home { namespace, guarded_by: Some(account) })
+    Some(Home {
+        namespace,
+        guarded_by: Some(account),
+    })
 }
 
 #[cfg(test)]
@@ -117,9 +163,19 @@ mod tests {
 
     #[test]
     fn names_are_short_and_differ() {
-        let long = ReleaseName { name: "a.".repeat(26), namespace: "n".into() };
-        assert!(long.lease().len() <= 63 && !long.lease().contains('.'), "{}", long.lease());
-        let other = ReleaseName { namespace: "m".into(), ..long.clone() };
+        let long = ReleaseName {
+            name: "a.".repeat(26),
+            namespace: "n".into(),
+        };
+        assert!(
+            long.lease().len() <= 63 && !long.lease().contains('.'),
+            "{}",
+            long.lease()
+        );
+        let other = ReleaseName {
+            namespace: "m".into(),
+            ..long.clone()
+        };
         assert_ne!(long.lease(), other.lease());
         assert_ne!(long.short("1"), long.short("2"));
     }
@@ -128,12 +184,24 @@ mod tests {
     fn the_guard_is_found_by_its_registration() {
         let of = |value: Value| of_guard(&serde_json::from_value(value).unwrap());
         let webhook = |client: Value| json!([{"name": "a.b.c", "clientConfig": client, "sideEffects": "None", "admissionReviewVersions": ["v1"]}]);
-        let by_service =
-            of(json!({"metadata": {}, "webhooks": webhook(json!({"service": {"name": "s", "namespace": "guard"}}))}));
+        let by_service = of(
+            json!({"metadata": {}, "webhooks": webhook(json!({"service": {"name": "s", "namespace": "guard"}}))}),
+        );
         assert_eq!(by_service.unwrap().namespace, "guard");
         let annotations = json!({GUARD_NAMESPACE: "own", JOB_ACCOUNT: "robot"});
-        let annotated = of(json!({"metadata": {"annotations": annotations}, "webhooks": webhook(json!({"url": "https://x"}))}));
-        assert_eq!(annotated, Some(Home { namespace: "own".into(), guarded_by: Some("robot".into()) }));
-        assert_eq!(of(json!({"metadata": {}, "webhooks": webhook(json!({"url": "https://x"}))})), None);
+        let annotated = of(
+            json!({"metadata": {"annotations": annotations}, "webhooks": webhook(json!({"url": "https://x"}))}),
+        );
+        assert_eq!(
+            annotated,
+            Some(Home {
+                namespace: "own".into(),
+                guarded_by: Some("robot".into())
+            })
+        );
+        assert_eq!(
+            of(json!({"metadata": {}, "webhooks": webhook(json!({"url": "https://x"}))})),
+            None
+        );
     }
 }

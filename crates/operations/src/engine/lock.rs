@@ -68,9 +68,15 @@ impl Lock {
         holds: Duration,
         known: &[UpgradeRun],
     ) -> Result<Self, End> {
-        let floor = known.iter().filter_map(|run| run.status.fence).max().map_or(0, |fence| fence + 1);
+        let floor = known
+            .iter()
+            .filter_map(|run| run.status.fence)
+            .max()
+            .map_or(0, |fence| fence + 1);
         let full_name = format!("{}/{run}", home.namespace);
-        Self::take(link, home, of, &full_name, holds, floor).await.map_err(|error| End::locked(error, of))
+        Self::take(link, home, of, &full_name, holds, floor)
+            .await
+            .map_err(|error| End::locked(error, of))
     }
 
     /// Takes the lock. A holder that gives no sign of life is waited for until its time is over; one that does is an error at
@@ -87,16 +93,27 @@ impl Lock {
         floor: i64,
     ) -> Result<Self, LockError> {
         let identity = identity();
-        let slot = Slot::new(link.client(), &home.namespace, &of.lease(), &identity, holds).noting(NOTE, run).from(floor);
+        let slot = Slot::new(
+            link.client(),
+            &home.namespace,
+            &of.lease(),
+            &identity,
+            holds,
+        )
+        .noting(NOTE, run)
+        .from(floor);
         let seen = Mutex::new(Seen::default());
         loop {
             let claim = link
-                .call(&format!("Lease {}/{}", home.namespace, of.lease()), async || {
-                    let mut now = seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                    let claim = slot.attempt(&mut now).await;
-                    *seen.lock().unwrap_or_else(PoisonError::into_inner) = now;
-                    claim
-                })
+                .call(
+                    &format!("Lease {}/{}", home.namespace, of.lease()),
+                    async || {
+                        let mut now = seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                        let claim = slot.attempt(&mut now).await;
+                        *seen.lock().unwrap_or_else(PoisonError::into_inner) = now;
+                        claim
+                    },
+                )
                 .await?;
             match claim {
                 Claim::Mine { transitions } => {
@@ -104,11 +121,19 @@ impl Lock {
                     return Ok(Self::keep(slot, transitions, link.clone()));
                 }
                 Claim::Theirs(holder) if holder.renewed => {
-                    let Holder { identity: by, since, note: run, .. } = holder;
+                    let Holder {
+                        identity: by,
+                        since,
+                        note: run,
+                        ..
+                    } = holder;
                     return Err(LockError::Held { by, since, run });
                 }
                 Claim::Theirs(holder) => {
-                    link.wait_for(format!("the lock held by {}, which has stopped renewing it", holder.identity));
+                    link.wait_for(format!(
+                        "the lock held by {}, which has stopped renewing it",
+                        holder.identity
+                    ));
                     tokio::select! {
                         () = tokio::time::sleep(LOOKS.min(holder.left)) => {}
                         halt = link.halting.halted() => return Err(ApiError::Halted(halt).into()),
@@ -122,8 +147,21 @@ impl Lock {
     fn keep(slot: Slot, fence: i64, link: Link) -> Self {
         let renewed = Arc::new(Mutex::new(Instant::now()));
         let again = Arc::new(Notify::new());
-        let task = renew(slot.clone(), fence, Arc::clone(&renewed), Arc::clone(&again), link.halting.clone());
-        Self { slot, fence, renewed, again, link, renewal: tokio::spawn(task) }
+        let task = renew(
+            slot.clone(),
+            fence,
+            Arc::clone(&renewed),
+            Arc::clone(&again),
+            link.halting.clone(),
+        );
+        Self {
+            slot,
+            fence,
+            renewed,
+            again,
+            link,
+            renewal: tokio::spawn(task),
+        }
     }
 
     /// Grows with every holder: what a later holder wrote, an earlier one must not overwrite.
@@ -149,16 +187,25 @@ impl Lock {
             if let Some(halt) = self.link.halting.reason() {
                 return Err(ApiError::Halted(halt));
             }
-            let age = self.renewed.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
+            let age = self
+                .renewed
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .elapsed();
             // A margin for the write itself.
             if age < self.slot.holds() * 2 / 3 {
                 return Ok(());
             }
             if began.elapsed() > self.link.patience {
                 let reason = "the lock could not be renewed".to_owned();
-                return Err(ApiError::Away { what: "the lock".into(), reason, seconds: began.elapsed().as_secs() });
+                return Err(ApiError::Away {
+                    what: "the lock".into(),
+                    reason,
+                    seconds: began.elapsed().as_secs(),
+                });
             }
-            self.link.wait_for("the lock to be renewed: the API server is away");
+            self.link
+                .wait_for("the lock to be renewed: the API server is away");
             tokio::select! {
                 () = self.again.notified() => {}
                 () = tokio::time::sleep(LOOKS) => {}
@@ -181,7 +228,13 @@ impl Drop for Lock {
     }
 }
 
-async fn renew(slot: Slot, fence: i64, last: Arc<Mutex<Instant>>, again: Arc<Notify>, halting: Halting) {
+async fn renew(
+    slot: Slot,
+    fence: i64,
+    last: Arc<Mutex<Instant>>,
+    again: Arc<Notify>,
+    halting: Halting,
+) {
     let every = slot.holds() / 3;
     let mut seen = Seen::default();
     loop {
@@ -193,9 +246,16 @@ async fn renew(slot: Slot, fence: i64, last: Arc<Mutex<Instant>>, again: Arc<Not
             }
             // Gone and made again: somebody broke the lock.
             Ok(Ok(Claim::Mine { .. })) => return halting.halt(Halt::LockLost { by: None }),
-            Ok(Ok(Claim::Theirs(holder))) => return halting.halt(Halt::LockLost { by: Some(holder.identity) }),
+            Ok(Ok(Claim::Theirs(holder))) => {
+                return halting.halt(Halt::LockLost {
+                    by: Some(holder.identity),
+                });
+            }
             Ok(Ok(Claim::Contended)) => continue,
-            Ok(Err(error)) => tracing::debug!(reason = error_text::chain(&error), "the lock could not be renewed"),
+            Ok(Err(error)) => tracing::debug!(
+                reason = error_text::chain(&error),
+                "the lock could not be renewed"
+            ),
             Err(_) => {}
         }
         tokio::time::sleep(every).await;
@@ -204,7 +264,10 @@ async fn renew(slot: Slot, fence: i64, last: Arc<Mutex<Instant>>, again: Arc<Not
 
 /// Who we are, unlike any process before: a process that comes back must not take itself for its predecessor.
 fn identity() -> String {
-    let host = std::env::var("HOSTNAME").ok().filter(|name| !name.is_empty()).unwrap_or_else(|| "localhost".into());
+    let host = std::env::var("HOSTNAME")
+        .ok()
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| "localhost".into());
     let started = Timestamp::now().as_millisecond();
     format!("{host}_{}_{started:x}", std::process::id())
 }

@@ -21,9 +21,19 @@ use super::{ApiError, Context, StepError};
 pub fn original(component: &ComponentWorkload) -> Original {
     let workload = &component.workload;
     let image = component.image().to_string();
-    let same = |containers: &[milvus_guard_core::manifest::object::Container], init: bool| -> Vec<ContainerImage> {
-        let milvus = containers.iter().filter(|container| container.image == image);
-        milvus.map(|one| ContainerImage { container: one.name.clone(), image: image.clone(), init }).collect()
+    let same = |containers: &[milvus_guard_core::manifest::object::Container],
+                init: bool|
+     -> Vec<ContainerImage> {
+        let milvus = containers
+            .iter()
+            .filter(|container| container.image == image);
+        milvus
+            .map(|one| ContainerImage {
+                container: one.name.clone(),
+                image: image.clone(),
+                init,
+            })
+            .collect()
     };
     Original {
         kind: workload.meta.object.kind.clone(),
@@ -31,7 +41,11 @@ pub fn original(component: &ComponentWorkload) -> Original {
         uid: workload.meta.uid.as_deref().map(str::to_owned),
         component: Some(component.component),
         replicas: i32::try_from(workload.replicas.unwrap_or(1)).ok(),
-        images: [same(&workload.pod.containers, false), same(&workload.pod.init_containers, true)].concat(),
+        images: [
+            same(&workload.pod.containers, false),
+            same(&workload.pod.init_containers, true),
+        ]
+        .concat(),
         ..Original::default()
     }
 }
@@ -42,8 +56,17 @@ pub fn original(component: &ComponentWorkload) -> Original {
 /// Where nothing was recorded.
 pub fn recorded<W>(cx: &Context<'_, W>) -> Result<Vec<Original>, StepError> {
     let originals = cx.run().status.originals;
-    let found: Vec<Original> = originals.into_iter().filter(|original| original.component.is_some()).collect();
-    if found.is_empty() { Err(StepError::Refused("the run has recorded no Deployment".into())) } else { Ok(found) }
+    let found: Vec<Original> = originals
+        .into_iter()
+        .filter(|original| original.component.is_some())
+        .collect();
+    if found.is_empty() {
+        Err(StepError::Refused(
+            "the run has recorded no Deployment".into(),
+        ))
+    } else {
+        Ok(found)
+    }
 }
 
 /// A recorded Deployment as it is now.
@@ -53,15 +76,23 @@ pub fn recorded<W>(cx: &Context<'_, W>) -> Result<Vec<Original>, StepError> {
 pub async fn live<W>(cx: &Context<'_, W>, original: &Original) -> Result<Deployment, StepError> {
     let api: Api<Deployment> = Api::namespaced(cx.link.client(), &cx.run().spec.namespace);
     let what = format!("Deployment {}", original.name);
-    let found = match cx.link.call(&what, async || api.get(&original.name).await).await {
+    let found = match cx
+        .link
+        .call(&what, async || api.get(&original.name).await)
+        .await
+    {
         Ok(found) => found,
         Err(ApiError::NotFound { .. }) => {
-            return Err(StepError::Refused(format!("{what} was deleted since the run began; install the release again first")));
+            return Err(StepError::Refused(format!(
+                "{what} was deleted since the run began; install the release again first"
+            )));
         }
         Err(error) => return Err(error.into()),
     };
     if original.uid.is_some() && found.metadata.uid != original.uid {
-        return Err(StepError::Refused(format!("{what} is not the one that the run recorded: it was deleted and created again")));
+        return Err(StepError::Refused(format!(
+            "{what} is not the one that the run recorded: it was deleted and created again"
+        )));
     }
     Ok(found)
 }
@@ -70,12 +101,20 @@ pub async fn live<W>(cx: &Context<'_, W>, original: &Original) -> Result<Deploym
 ///
 /// # Errors
 /// Where it cannot be made, or must not.
-pub async fn set<W>(cx: &Context<'_, W>, original: &Original, change: &Change) -> Result<bool, StepError> {
+pub async fn set<W>(
+    cx: &Context<'_, W>,
+    original: &Original,
+    change: &Change,
+) -> Result<bool, StepError> {
     // Whole Deployments are held: boxed, so that not every step is as large.
     Box::pin(try_set(cx, original, change)).await
 }
 
-async fn try_set<W>(cx: &Context<'_, W>, original: &Original, change: &Change) -> Result<bool, StepError> {
+async fn try_set<W>(
+    cx: &Context<'_, W>,
+    original: &Original,
+    change: &Change,
+) -> Result<bool, StepError> {
     let what = format!("Deployment {}", original.name);
     let api: Api<Deployment> = Api::namespaced(cx.link.client(), &cx.run().spec.namespace);
     loop {
@@ -84,7 +123,12 @@ async fn try_set<W>(cx: &Context<'_, W>, original: &Original, change: &Change) -
             hand_over(cx, original, Some(deployment)).await?;
             return Ok(false);
         }
-        match cx.write(&what, async || workloads::change(&api, &deployment, change).await).await {
+        match cx
+            .write(&what, async || {
+                workloads::change(&api, &deployment, change).await
+            })
+            .await
+        {
             Ok(changed) => {
                 hand_over(cx, original, changed).await?;
                 return Ok(true);
@@ -99,11 +143,19 @@ async fn try_set<W>(cx: &Context<'_, W>, original: &Original, change: &Change) -
 ///
 /// # Errors
 /// Where that cannot be done.
-pub async fn hand_over<W>(cx: &Context<'_, W>, original: &Original, seen: Option<Deployment>) -> Result<(), StepError> {
+pub async fn hand_over<W>(
+    cx: &Context<'_, W>,
+    original: &Original,
+    seen: Option<Deployment>,
+) -> Result<(), StepError> {
     Box::pin(try_hand_over(cx, original, seen)).await
 }
 
-async fn try_hand_over<W>(cx: &Context<'_, W>, original: &Original, seen: Option<Deployment>) -> Result<(), StepError> {
+async fn try_hand_over<W>(
+    cx: &Context<'_, W>,
+    original: &Original,
+    seen: Option<Deployment>,
+) -> Result<(), StepError> {
     let what = format!("managed fields of Deployment {}", original.name);
     let api: Api<Deployment> = Api::namespaced(cx.link.client(), &cx.run().spec.namespace);
     let mut seen = seen;
@@ -115,7 +167,12 @@ async fn try_hand_over<W>(cx: &Context<'_, W>, original: &Original, seen: Option
         if !workloads::is_ours(&deployment.metadata) {
             return Ok(());
         }
-        match cx.write(&what, async || workloads::hand_over(&api, &deployment.metadata).await).await {
+        match cx
+            .write(&what, async || {
+                workloads::hand_over(&api, &deployment.metadata).await
+            })
+            .await
+        {
             Ok(()) => return Ok(()),
             Err(ApiError::Conflict { .. }) => {}
             Err(error) => return Err(error.into()),
@@ -127,7 +184,10 @@ async fn try_hand_over<W>(cx: &Context<'_, W>, original: &Original, seen: Option
 ///
 /// # Errors
 /// Where one of them is gone or replaced.
-pub async fn watched<W>(cx: &Context<'_, W>, originals: &[Original]) -> Result<Vec<Watched>, StepError> {
+pub async fn watched<W>(
+    cx: &Context<'_, W>,
+    originals: &[Original],
+) -> Result<Vec<Watched>, StepError> {
     let mut watched = Vec::new();
     for original in originals {
         watched.push(Watched::of(&live(cx, original).await?));
@@ -139,8 +199,14 @@ pub async fn watched<W>(cx: &Context<'_, W>, originals: &[Original]) -> Result<V
 ///
 /// # Errors
 /// Where one of them is gone or replaced.
-pub async fn wait<W>(cx: &Context<'_, W>, originals: &[Original], wanted: Wanted) -> Result<(), StepError> {
-    wait_for(cx, &watched(cx, originals).await?, wanted, Duration::MAX).await.map(|_| ())
+pub async fn wait<W>(
+    cx: &Context<'_, W>,
+    originals: &[Original],
+    wanted: Wanted,
+) -> Result<(), StepError> {
+    wait_for(cx, &watched(cx, originals).await?, wanted, Duration::MAX)
+        .await
+        .map(|_| ())
 }
 
 /// Waits until these Deployments are as wanted, and says when they were. Pods that cannot pull their image or crash again and
@@ -156,7 +222,10 @@ pub async fn wait_for<W>(
 ) -> Result<Instant, StepError> {
     let namespace = cx.run().spec.namespace;
     let client = cx.link.client();
-    let result = rollout::until(&client, &namespace, watched, wanted, hopeless, |missing| cx.waiting(missing)).await;
+    let result = rollout::until(&client, &namespace, watched, wanted, hopeless, |missing| {
+        cx.waiting(missing)
+    })
+    .await;
     cx.going_on();
     result.map_err(StepError::Failed)
 }

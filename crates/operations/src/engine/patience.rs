@@ -87,7 +87,13 @@ impl Link {
     /// A link with the usual patience.
     #[must_use]
     pub fn new(cluster: Cluster, reporter: Reporter, halting: Halting) -> Self {
-        Self { cluster, reporter, halting, patience: PATIENCE, waiting: Arc::default() }
+        Self {
+            cluster,
+            reporter,
+            halting,
+            patience: PATIENCE,
+            waiting: Arc::default(),
+        }
     }
 
     /// The client.
@@ -101,7 +107,11 @@ impl Link {
     ///
     /// # Errors
     /// Where the server refuses, stays away for too long, or the run must stop.
-    pub async fn call<T, E: Trouble>(&self, what: &str, request: impl AsyncFn() -> Result<T, E>) -> Result<T, ApiError> {
+    pub async fn call<T, E: Trouble>(
+        &self,
+        what: &str,
+        request: impl AsyncFn() -> Result<T, E>,
+    ) -> Result<T, ApiError> {
         let began = Instant::now();
         let mut pause = SHORTEST_PAUSE;
         let mut before: Option<Option<Wait>> = None;
@@ -124,7 +134,11 @@ impl Link {
                 return Err(ApiError::Halted(halt));
             }
             if began.elapsed() >= self.patience {
-                return Err(ApiError::Away { what: what.to_owned(), reason, seconds: began.elapsed().as_secs() });
+                return Err(ApiError::Away {
+                    what: what.to_owned(),
+                    reason,
+                    seconds: began.elapsed().as_secs(),
+                });
             }
             before.get_or_insert_with(|| self.waiting_for());
             self.wait_for(format!("the API server ({what}): {reason}"));
@@ -144,7 +158,10 @@ impl Link {
             if waiting.as_ref().is_some_and(|wait| wait.on == on) {
                 return;
             }
-            *waiting = Some(Wait { on: on.clone(), since: Instant::now() });
+            *waiting = Some(Wait {
+                on: on.clone(),
+                since: Instant::now(),
+            });
         }
         self.reporter.tell(&Event::Waiting { on });
     }
@@ -157,7 +174,10 @@ impl Link {
     /// What is being waited for.
     #[must_use]
     pub fn waiting_for(&self) -> Option<Wait> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     fn restore(&self, wait: Option<Wait>) {
@@ -189,10 +209,20 @@ impl Trouble for kube::Error {
             Self::Api(status) if status.code == 409 => ApiError::Conflict { what },
             Self::Api(status) if status.code == 404 => ApiError::NotFound { what },
             Self::Api(status) => {
-                let text = if status.message.is_empty() { &status.reason } else { &status.message };
-                ApiError::Refused { what, reason: text.trim().to_owned() }
+                let text = if status.message.is_empty() {
+                    &status.reason
+                } else {
+                    &status.message
+                };
+                ApiError::Refused {
+                    what,
+                    reason: text.trim().to_owned(),
+                }
             }
-            other => ApiError::Refused { what, reason: error_text::chain(other) },
+            other => ApiError::Refused {
+                what,
+                reason: error_text::chain(other),
+            },
         }
     }
 }
@@ -209,7 +239,10 @@ impl Trouble for ClusterError {
         let what = what.to_owned();
         match self {
             Self::NotFound(_) => ApiError::NotFound { what },
-            other => ApiError::Refused { what, reason: other.to_string() },
+            other => ApiError::Refused {
+                what,
+                reason: other.to_string(),
+            },
         }
     }
 }

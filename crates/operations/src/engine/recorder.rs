@@ -24,7 +24,9 @@ struct Recorder(mpsc::Sender<Told>);
 #[must_use]
 pub fn recording(link: &Link, store: &Store) -> Link {
     let mut link = link.clone();
-    link.reporter = link.reporter.and(Recorder::start(link.client(), &store.run()));
+    link.reporter = link
+        .reporter
+        .and(Recorder::start(link.client(), &store.run()));
     link
 }
 
@@ -38,13 +40,19 @@ impl Recorder {
             uid: run.metadata.uid.clone(),
             ..ObjectReference::default()
         };
-        let source = Source { controller: "milvus-guard".into(), instance: std::env::var("HOSTNAME").ok() };
+        let source = Source {
+            controller: "milvus-guard".into(),
+            instance: std::env::var("HOSTNAME").ok(),
+        };
         let (sender, mut receiver) = mpsc::channel(QUEUE);
         tokio::spawn(async move {
             let publisher = Publisher::new(client, source);
             while let Some(told) = receiver.recv().await {
                 if let Err(error) = publisher.publish(&told, &about).await {
-                    tracing::debug!(reason = error_text::chain(&error), "an Event could not be written");
+                    tracing::debug!(
+                        reason = error_text::chain(&error),
+                        "an Event could not be written"
+                    );
                 }
             }
         });
@@ -55,7 +63,10 @@ impl Recorder {
 impl Listener for Recorder {
     fn hear(&self, _at: Timestamp, event: &Event) {
         let (warning, note) = match event {
-            Event::StepDone { step, back, .. } => (false, format!("{step} {}", if *back { "undone" } else { "done" })),
+            Event::StepDone { step, back, .. } => (
+                false,
+                format!("{step} {}", if *back { "undone" } else { "done" }),
+            ),
             Event::StepFailed { step, reason } => (true, format!("{step}: {reason}")),
             Event::Warning { text } => (true, text.clone()),
             Event::RunBegan { title, .. } => (false, title.clone()),
@@ -67,7 +78,11 @@ impl Listener for Recorder {
             | Event::StillWaiting { .. } => return,
         };
         let told = Told {
-            type_: if warning { EventType::Warning } else { EventType::Normal },
+            type_: if warning {
+                EventType::Warning
+            } else {
+                EventType::Normal
+            },
             reason: event.name().into(),
             note: Some(shortened(&note, MAX_NOTE)),
             action: "Run".into(),

@@ -25,7 +25,9 @@ pub enum SurveyError {
 pub async fn read(link: &Link, of: &ReleaseName) -> Result<(Release, Facts), SurveyError> {
     let namespace = &of.namespace;
     let what = format!("what runs in namespace {namespace}");
-    let reading = link.call(&what, async || link.cluster.read(namespace, false).await).await?;
+    let reading = link
+        .call(&what, async || link.cluster.read(namespace, false).await)
+        .await?;
     let found = find(&reading.snapshot.releases, of).map_err(SurveyError::Refused)?;
     Ok((found.clone(), reading.facts))
 }
@@ -39,20 +41,37 @@ pub fn find<'a>(releases: &'a [Release], wanted: &ReleaseName) -> Result<&'a Rel
         let marks: Vec<&str> = release
             .components
             .iter()
-            .filter_map(|component| component.workload.meta.annotation("meta.helm.sh/release-name"))
+            .filter_map(|component| {
+                component
+                    .workload
+                    .meta
+                    .annotation("meta.helm.sh/release-name")
+            })
             .collect();
-        if marks.is_empty() { release.name == wanted.name } else { marks.contains(&&*wanted.name) }
+        if marks.is_empty() {
+            release.name == wanted.name
+        } else {
+            marks.contains(&&*wanted.name)
+        }
     };
     let mut found = releases.iter().filter(is);
     match (found.next(), found.next()) {
         (Some(only), None) => Ok(only),
-        (Some(_), Some(_)) => {
-            Err(format!("several installations of Milvus in namespace {} are called {}", wanted.namespace, wanted.name))
-        }
+        (Some(_), Some(_)) => Err(format!(
+            "several installations of Milvus in namespace {} are called {}",
+            wanted.namespace, wanted.name
+        )),
         (None, _) => {
             let known: Vec<&str> = releases.iter().map(|release| &*release.name).collect();
-            let known = if known.is_empty() { "no Milvus at all".to_owned() } else { known.join(", ") };
-            Err(format!("there is no Milvus {} in namespace {}; it holds {known}", wanted.name, wanted.namespace))
+            let known = if known.is_empty() {
+                "no Milvus at all".to_owned()
+            } else {
+                known.join(", ")
+            };
+            Err(format!(
+                "there is no Milvus {} in namespace {}; it holds {known}",
+                wanted.name, wanted.namespace
+            ))
         }
     }
 }
@@ -63,7 +82,11 @@ pub fn find<'a>(releases: &'a [Release], wanted: &ReleaseName) -> Result<&'a Rel
 /// Where the components come from several repositories.
 pub fn image_at(release: &Release, version: Version) -> Result<String, String> {
     let build = Build::of(version);
-    let mut images: Vec<String> = release.components.iter().map(|component| component.image().at(&build).to_string()).collect();
+    let mut images: Vec<String> = release
+        .components
+        .iter()
+        .map(|component| component.image().at(&build).to_string())
+        .collect();
     images.sort();
     images.dedup();
     match images.as_slice() {
@@ -94,7 +117,11 @@ pub fn image_fits(image: &str, flag: &str, version: Version) -> Result<(), Strin
 /// Why a tool would undo each step, and how to stop it from that; `None` if none would.
 #[must_use]
 pub fn self_healing(release: &Release, facts: &Facts) -> Option<String> {
-    let deployer = facts.deployers.iter().flatten().find(|one| one.release == release.name && one.self_heal)?;
+    let deployer = facts
+        .deployers
+        .iter()
+        .flatten()
+        .find(|one| one.release == release.name && one.self_heal)?;
     let suspend = if deployer.tool == "flux" {
         format!("flux suspend helmrelease {}", deployer.name)
     } else {
@@ -115,7 +142,14 @@ mod tests {
         let target = "2.2.16".parse().unwrap();
         assert!(image_fits("milvusdb/milvus:v2.2.16", "-t", target).is_ok());
         assert!(image_fits("registry:5000/milvus:v2.2.16-gpu", "-t", target).is_ok());
-        assert!(image_fits("milvusdb/milvus:ours", "-t", target).is_ok(), "nothing tells");
-        assert!(image_fits("milvusdb/milvus:v2.2.0", "-t", target).unwrap_err().contains("is 2.2.0 and -t says 2.2.16"));
+        assert!(
+            image_fits("milvusdb/milvus:ours", "-t", target).is_ok(),
+            "nothing tells"
+        );
+        assert!(
+            image_fits("milvusdb/milvus:v2.2.0", "-t", target)
+                .unwrap_err()
+                .contains("is 2.2.0 and -t says 2.2.16")
+        );
     }
 }

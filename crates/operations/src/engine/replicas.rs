@@ -25,7 +25,13 @@ pub async fn await_all<W>(cx: &Context<'_, W>, back: bool) -> Result<(), StepErr
     let api: Api<Lease> = Api::namespaced(cx.link.client(), namespace);
     let params = ListParams::default().labels(&format!("{LABEL}=true"));
     loop {
-        let leases = match cx.link.call("the Leases of the guard's replicas", async || api.list(&params).await).await {
+        let leases = match cx
+            .link
+            .call("the Leases of the guard's replicas", async || {
+                api.list(&params).await
+            })
+            .await
+        {
             Ok(list) => list.items,
             // Beside the release there is no guard, and a person's account need not have this right.
             Err(ApiError::Refused { .. }) if namespace == cx.run().spec.namespace => return Ok(()),
@@ -45,10 +51,14 @@ pub async fn await_all<W>(cx: &Context<'_, W>, back: bool) -> Result<(), StepErr
                     PATIENCE.as_secs()
                 )));
             }
-            cx.reporter().warn(format!("replica {names} of milvus-guard does not know of this run; the rollback continues"));
+            cx.reporter().warn(format!(
+                "replica {names} of milvus-guard does not know of this run; the rollback continues"
+            ));
             return Ok(());
         }
-        cx.waiting(format!("replica {names} of milvus-guard to know of this run"));
+        cx.waiting(format!(
+            "replica {names} of milvus-guard to know of this run"
+        ));
         tokio::time::sleep(LOOK).await;
     }
 }

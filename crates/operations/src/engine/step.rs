@@ -10,7 +10,10 @@ use super::{ApiError, Context, Halt, StoreError};
 ///
 /// All three of `apply`, `gate` and `undo` may be called any number of times and may be cut off at every await: by a signal, a
 /// lost lock, or the end of the process. Whatever they did then counts as begun.
-#[allow(async_fn_in_trait, reason = "an engine awaits its steps where it stands; nothing is sent to another thread")]
+#[allow(
+    async_fn_in_trait,
+    reason = "an engine awaits its steps where it stands; nothing is sent to another thread"
+)]
 pub trait Step {
     /// The adapters that the steps of this verb work with.
     type World;
@@ -53,7 +56,10 @@ pub trait Step {
     ///
     /// # Errors
     /// Where that cannot be found out.
-    async fn no_way_back(&self, _context: &Context<'_, Self::World>) -> Result<Option<String>, StepError> {
+    async fn no_way_back(
+        &self,
+        _context: &Context<'_, Self::World>,
+    ) -> Result<Option<String>, StepError> {
         Ok(None)
     }
 

@@ -58,10 +58,23 @@ pub struct History(Arc<Mutex<Vec<RunEvent>>>);
 impl Listener for History {
     fn hear(&self, at: Timestamp, event: &Event) {
         let (step, message) = match event {
-            Event::RunBegan { title, resumed, .. } => (None, format!("{title}{}", if *resumed { " (resumed)" } else { "" })),
-            Event::StepBegan { step, title, attempt, back, .. } => {
+            Event::RunBegan { title, resumed, .. } => (
+                None,
+                format!("{title}{}", if *resumed { " (resumed)" } else { "" }),
+            ),
+            Event::StepBegan {
+                step,
+                title,
+                attempt,
+                back,
+                ..
+            } => {
                 let verb = if *back { "undoing: " } else { "" };
-                let again = if *attempt > 1 { format!(" (attempt {attempt})") } else { String::new() };
+                let again = if *attempt > 1 {
+                    format!(" (attempt {attempt})")
+                } else {
+                    String::new()
+                };
                 (Some(step), format!("{verb}{title}{again}"))
             }
             Event::StepDone { step, took_ms, .. } => (Some(step), format!("after {took_ms} ms")),
@@ -71,8 +84,16 @@ impl Listener for History {
             // They come by the hundred, and the cursor says what is waited for.
             Event::Progress { .. } | Event::Waiting { .. } | Event::StillWaiting { .. } => return,
         };
-        let event = RunEvent { time: at, reason: event.name().into(), step: step.cloned(), message };
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(event);
+        let event = RunEvent {
+            time: at,
+            reason: event.name().into(),
+            step: step.cloned(),
+            message,
+        };
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(event);
     }
 }
 
@@ -101,9 +122,13 @@ pub struct Store {
 
 /// Every run where runs live, as it is stored.
 async fn listed(link: &Link, home: &Home) -> Result<Vec<DynamicObject>, StoreError> {
-    let api: Api<DynamicObject> = Api::namespaced_with(link.client(), &home.namespace, &api_resource(UPGRADE_RUN));
+    let api: Api<DynamicObject> =
+        Api::namespaced_with(link.client(), &home.namespace, &api_resource(UPGRADE_RUN));
     let what = format!("runs in namespace {}", home.namespace);
-    Ok(link.call(&what, async || api.list(&ListParams::default()).await).await?.items)
+    Ok(link
+        .call(&what, async || api.list(&ListParams::default()).await)
+        .await?
+        .items)
 }
 
 /// By when they were created, which the API server keeps in whole seconds, then by when they began; one that has not begun
@@ -111,7 +136,12 @@ async fn listed(link: &Link, home: &Home) -> Result<Vec<DynamicObject>, StoreErr
 fn oldest_first(runs: &mut [UpgradeRun]) {
     runs.sort_by_key(|run| {
         let began = run.status.started_at;
-        (run.metadata.creation_timestamp, began.is_none(), began, run.metadata.name.clone())
+        (
+            run.metadata.creation_timestamp,
+            began.is_none(),
+            began,
+            run.metadata.name.clone(),
+        )
     });
 }
 
@@ -120,7 +150,11 @@ impl Store {
     ///
     /// # Errors
     /// Where they cannot be listed, or one of them cannot be understood: it may hold the release.
-    pub async fn runs(link: &Link, home: &Home, of: &ReleaseName) -> Result<Vec<UpgradeRun>, StoreError> {
+    pub async fn runs(
+        link: &Link,
+        home: &Home,
+        of: &ReleaseName,
+    ) -> Result<Vec<UpgradeRun>, StoreError> {
         let mut runs = Vec::new();
         for object in listed(link, home).await? {
             let spec = object.data.get("spec");
@@ -139,7 +173,10 @@ impl Store {
     /// Where they cannot be listed.
     pub async fn under_way(link: &Link, home: &Home) -> Result<Vec<RunFact>, StoreError> {
         let found = listed(link, home).await?;
-        let objects: Vec<Value> = found.iter().filter_map(|object| serde_json::to_value(object).ok()).collect();
+        let objects: Vec<Value> = found
+            .iter()
+            .filter_map(|object| serde_json::to_value(object).ok())
+            .collect();
         Ok(run_facts(&objects).runs.unwrap_or_default())
     }
 
@@ -147,10 +184,22 @@ impl Store {
     ///
     /// # Errors
     /// Where it does not exist, or a later holder wrote into it.
-    pub async fn open(link: &Link, home: &Home, name: &str, lock: &Lock, history: History) -> Result<Self, StoreError> {
-        let api: Api<DynamicObject> = Api::namespaced_with(link.client(), &home.namespace, &api_resource(UPGRADE_RUN));
+    pub async fn open(
+        link: &Link,
+        home: &Home,
+        name: &str,
+        lock: &Lock,
+        history: History,
+    ) -> Result<Self, StoreError> {
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(link.client(), &home.namespace, &api_resource(UPGRADE_RUN));
         let full_name = format!("{}/{name}", home.namespace);
-        let object = match link.call(&format!("UpgradeRun {full_name}"), async || api.get(name).await).await {
+        let object = match link
+            .call(&format!("UpgradeRun {full_name}"), async || {
+                api.get(name).await
+            })
+            .await
+        {
             Ok(object) => object,
             Err(ApiError::NotFound { .. }) => return Err(StoreError::Gone(full_name)),
             Err(error) => return Err(error.into()),
@@ -163,24 +212,47 @@ impl Store {
     ///
     /// # Errors
     /// Where it cannot be written.
-    pub async fn create(link: &Link, home: &Home, run: &UpgradeRun, lock: &Lock, history: History) -> Result<Self, StoreError> {
-        let api: Api<DynamicObject> = Api::namespaced_with(link.client(), &home.namespace, &api_resource(UPGRADE_RUN));
+    pub async fn create(
+        link: &Link,
+        home: &Home,
+        run: &UpgradeRun,
+        lock: &Lock,
+        history: History,
+    ) -> Result<Self, StoreError> {
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(link.client(), &home.namespace, &api_resource(UPGRADE_RUN));
         let name = &run.metadata.name;
         let full_name = format!("{}/{name}", home.namespace);
-        let of = ReleaseName { name: run.spec.release.clone(), namespace: run.spec.namespace.clone() };
+        let of = ReleaseName {
+            name: run.spec.release.clone(),
+            namespace: run.spec.namespace.clone(),
+        };
         let object = json!({
             "apiVersion": API_VERSION, "kind": UPGRADE_RUN.kind,
             "metadata": {"name": name, "labels": labels(&of)},
             "spec": run.spec,
         });
-        let object: DynamicObject = serde_json::from_value(object).map_err(|_| StoreError::Foreign(full_name.clone()))?;
-        let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
+        let object: DynamicObject =
+            serde_json::from_value(object).map_err(|_| StoreError::Foreign(full_name.clone()))?;
+        let params = PostParams {
+            field_manager: Some(FIELD_MANAGER.into()),
+            ..PostParams::default()
+        };
         lock.permit().await?;
-        let created = link.call(&format!("UpgradeRun {full_name}"), async || api.create(&params, &object).await).await;
+        let created = link
+            .call(&format!("UpgradeRun {full_name}"), async || {
+                api.create(&params, &object).await
+            })
+            .await;
         let created = match created {
             Ok(object) => read(object)?,
             Err(ApiError::Conflict { .. }) => {
-                let found = read(link.call(&format!("UpgradeRun {full_name}"), async || api.get(name).await).await?)?;
+                let found = read(
+                    link.call(&format!("UpgradeRun {full_name}"), async || {
+                        api.get(name).await
+                    })
+                    .await?,
+                )?;
                 if found.spec != run.spec {
                     let what = format!("UpgradeRun {full_name} exists with another plan");
                     return Err(ApiError::Conflict { what }.into());
@@ -222,7 +294,10 @@ impl Store {
     /// The run as it was last read or written.
     #[must_use]
     pub fn run(&self) -> UpgradeRun {
-        self.run.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.run
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Ends the run where it stands, and says so.
@@ -230,7 +305,10 @@ impl Store {
     /// # Errors
     /// As [`Self::update`].
     pub async fn abort(&self, link: &Link, message: &str) -> Result<(), StoreError> {
-        link.reporter.tell(&Event::RunEnded { phase: RunPhase::Aborted.name(), message: message.to_owned() });
+        link.reporter.tell(&Event::RunEnded {
+            phase: RunPhase::Aborted.name(),
+            message: message.to_owned(),
+        });
         self.update(|status| {
             status.phase = RunPhase::Aborted;
             status.message = Some(message.to_owned());
@@ -251,15 +329,24 @@ impl Store {
         written
     }
 
-    async fn write(&self, change: &impl Fn(&mut RunStatus), events: &[RunEvent]) -> Result<(), StoreError> {
-        let (_, name) = self.full_name.split_once('/').unwrap_or(("", &self.full_name));
+    async fn write(
+        &self,
+        change: &impl Fn(&mut RunStatus),
+        events: &[RunEvent],
+    ) -> Result<(), StoreError> {
+        let (_, name) = self
+            .full_name
+            .split_once('/')
+            .unwrap_or(("", &self.full_name));
         let what = format!("status of UpgradeRun {}", self.full_name);
         let mut written_at: Option<Timestamp> = None;
         loop {
             let run = self.run();
             self.check_fence(&run.status)?;
             // A write whose answer was lost was made all the same: nobody else writes our name and our time.
-            if run.status.holder.as_deref() == Some(&*self.holder) && written_at.is_some() && run.status.updated_at == written_at
+            if run.status.holder.as_deref() == Some(&*self.holder)
+                && written_at.is_some()
+                && run.status.updated_at == written_at
             {
                 return Ok(());
             }
@@ -273,20 +360,37 @@ impl Store {
             status.updated_at = Some(Timestamp::now());
             written_at = status.updated_at;
             status.observed_generation = run.metadata.generation;
-            let values = (serde_json::to_value(&run.status), serde_json::to_value(&status));
-            let (Ok(old), Ok(new)) = values else { return Err(StoreError::Foreign(self.full_name.clone())) };
+            let values = (
+                serde_json::to_value(&run.status),
+                serde_json::to_value(&status),
+            );
+            let (Ok(old), Ok(new)) = values else {
+                return Err(StoreError::Foreign(self.full_name.clone()));
+            };
             let patch = Patch::Merge(json!({
                 "metadata": {"resourceVersion": run.metadata.resource_version, "uid": run.metadata.uid},
                 "status": difference(&old, &new),
             }));
-            let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
-            let written = self.link.call(&what, async || self.api.patch_status(name, &params, &patch).await).await;
+            let params = PatchParams {
+                field_manager: Some(FIELD_MANAGER.into()),
+                ..PatchParams::default()
+            };
+            let written = self
+                .link
+                .call(&what, async || {
+                    self.api.patch_status(name, &params, &patch).await
+                })
+                .await;
             let object = match written {
                 Ok(object) => {
                     self.keep(read(object)?);
                     return Ok(());
                 }
-                Err(ApiError::Conflict { .. }) => self.link.call(&what, async || self.api.get(name).await).await,
+                Err(ApiError::Conflict { .. }) => {
+                    self.link
+                        .call(&what, async || self.api.get(name).await)
+                        .await
+                }
                 Err(error) => Err(error),
             };
             match object {
@@ -297,7 +401,9 @@ impl Store {
                     }
                     self.keep(found);
                 }
-                Err(ApiError::NotFound { .. }) => return Err(StoreError::Gone(self.full_name.clone())),
+                Err(ApiError::NotFound { .. }) => {
+                    return Err(StoreError::Gone(self.full_name.clone()));
+                }
                 Err(error) => return Err(error.into()),
             }
         }
@@ -309,17 +415,32 @@ impl Store {
 
     fn check_fence(&self, status: &RunStatus) -> Result<(), StoreError> {
         let overtaken = match status.fence {
-            Some(fence) => fence > self.fence || (fence == self.fence && status.holder.as_deref() != Some(&*self.holder)),
+            Some(fence) => {
+                fence > self.fence
+                    || (fence == self.fence && status.holder.as_deref() != Some(&*self.holder))
+            }
             None => false,
         };
-        if overtaken { Err(StoreError::Fenced { by: status.holder.clone() }) } else { Ok(()) }
+        if overtaken {
+            Err(StoreError::Fenced {
+                by: status.holder.clone(),
+            })
+        } else {
+            Ok(())
+        }
     }
 }
 
 /// Labels for the objects of a run.
 #[must_use]
 pub fn labels(of: &ReleaseName) -> Value {
-    let short = |text: &str| text.chars().take(63).collect::<String>().trim_end_matches(['-', '.']).to_owned();
+    let short = |text: &str| {
+        text.chars()
+            .take(63)
+            .collect::<String>()
+            .trim_end_matches(['-', '.'])
+            .to_owned()
+    };
     json!({
         "app.kubernetes.io/managed-by": "milvus-guard",
         RELEASE_LABEL: short(&of.name),
@@ -329,7 +450,11 @@ pub fn labels(of: &ReleaseName) -> Value {
 
 fn read(object: DynamicObject) -> Result<UpgradeRun, StoreError> {
     let metadata = &object.metadata;
-    let name = format!("{}/{}", metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_deref().unwrap_or_default());
+    let name = format!(
+        "{}/{}",
+        metadata.namespace.as_deref().unwrap_or_default(),
+        metadata.name.as_deref().unwrap_or_default()
+    );
     let mut value = object.data;
     let metadata = serde_json::to_value(object.metadata).unwrap_or_default();
     if let Value::Object(fields) = &mut value {
@@ -342,7 +467,9 @@ fn read(object: DynamicObject) -> Result<UpgradeRun, StoreError> {
 
 /// The merge patch that makes one value of the other, and touches nothing that neither knows.
 fn difference(old: &Value, new: &Value) -> Value {
-    let (Value::Object(old), Value::Object(new)) = (old, new) else { return new.clone() };
+    let (Value::Object(old), Value::Object(new)) = (old, new) else {
+        return new.clone();
+    };
     let mut patch = Map::new();
     for (key, value) in new {
         match old.get(key) {
@@ -388,7 +515,10 @@ mod tests {
         let old = json!({"a": 1, "b": {"c": 1, "d": 2}, "e": [1, 2], "f": 3});
         let new = json!({"a": 1, "b": {"c": 1, "d": 3}, "e": [1], "g": null});
         let patch = difference(&old, &new);
-        assert_eq!(patch, json!({"b": {"d": 3}, "e": [1], "g": null, "f": null}));
+        assert_eq!(
+            patch,
+            json!({"b": {"d": 3}, "e": [1], "g": null, "f": null})
+        );
         let mut patched = old.clone();
         json_patch::merge(&mut patched, &patch);
         assert_eq!(patched, json!({"a": 1, "b": {"c": 1, "d": 3}, "e": [1]}));

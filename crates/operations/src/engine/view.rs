@@ -102,11 +102,18 @@ pub struct ComponentView {
 impl View {
     /// From a run and who holds its lock.
     #[must_use]
-    pub fn of(run: &UpgradeRun, holder: Option<HolderView>, components: Vec<ComponentView>) -> Self {
+    pub fn of(
+        run: &UpgradeRun,
+        holder: Option<HolderView>,
+        components: Vec<ComponentView>,
+    ) -> Self {
         let (spec, status) = (&run.spec, &run.status);
         let step = status.step.as_ref().map(|cursor| {
-            let title =
-                spec.plan.iter().find(|step| step.id == cursor.id).map_or_else(|| cursor.id.clone(), |step| step.title.clone());
+            let title = spec
+                .plan
+                .iter()
+                .find(|step| step.id == cursor.id)
+                .map_or_else(|| cursor.id.clone(), |step| step.title.clone());
             StepView {
                 id: cursor.id.clone(),
                 title,
@@ -124,7 +131,11 @@ impl View {
             run: run.full_name(),
             release: spec.release.clone(),
             namespace: spec.namespace.clone(),
-            kind: if spec.kind == RunKind::Migration { "migration" } else { "rolling" },
+            kind: if spec.kind == RunKind::Migration {
+                "migration"
+            } else {
+                "rolling"
+            },
             from: spec.from.to_string(),
             to: spec.to.to_string(),
             phase: status.phase.name(),
@@ -154,7 +165,11 @@ impl View {
                 (true, false) => "undoing",
                 (true, true) => "has undone",
             };
-            let attempts = if step.attempts > 1 { format!(", attempt {}", step.attempts) } else { String::new() };
+            let attempts = if step.attempts > 1 {
+                format!(", attempt {}", step.attempts)
+            } else {
+                String::new()
+            };
             let since = ago(now, step.since);
             lines.push(format!(
                 "step       {doing} {} of {}: {} (since {since}{attempts})",
@@ -168,8 +183,12 @@ impl View {
         }
         lines.push(match &self.holder {
             Some(holder) => {
-                let since = holder.since.map_or_else(String::new, |since| format!(", since {}", ago(now, since)));
-                let alive = holder.renewed_at.map_or_else(String::new, |at| format!(", last renewed {} ago", ago(now, at)));
+                let since = holder
+                    .since
+                    .map_or_else(String::new, |since| format!(", since {}", ago(now, since)));
+                let alive = holder.renewed_at.map_or_else(String::new, |at| {
+                    format!(", last renewed {} ago", ago(now, at))
+                });
                 format!("lock       {}{since}{alive}", plain(&holder.identity))
             }
             None => "lock       free".to_owned(),
@@ -179,7 +198,14 @@ impl View {
         }
         lines.extend(under("runs", table(&self.components)));
         if let Some(message) = &self.message {
-            lines.extend(under("says", message.lines().filter(|line| !line.trim().is_empty()).map(plain).collect()));
+            lines.extend(under(
+                "says",
+                message
+                    .lines()
+                    .filter(|line| !line.trim().is_empty())
+                    .map(plain)
+                    .collect(),
+            ));
         }
         lines.join("\n") + "\n"
     }
@@ -187,15 +213,28 @@ impl View {
 
 /// Lines under one title.
 fn under(title: &str, lines: Vec<String>) -> impl Iterator<Item = String> {
-    lines.into_iter().enumerate().map(move |(at, line)| format!("{:<11}{line}", if at == 0 { title } else { "" }))
+    lines
+        .into_iter()
+        .enumerate()
+        .map(move |(at, line)| format!("{:<11}{line}", if at == 0 { title } else { "" }))
 }
 
 /// Components below each other.
 fn table(components: &[ComponentView]) -> Vec<String> {
-    let names: Vec<(String, String)> =
-        components.iter().map(|component| (plain(&component.workload), plain(&component.image))).collect();
-    let workloads = names.iter().map(|(workload, _)| workload.chars().count()).max().unwrap_or(0);
-    let images = names.iter().map(|(_, image)| image.chars().count()).max().unwrap_or(0);
+    let names: Vec<(String, String)> = components
+        .iter()
+        .map(|component| (plain(&component.workload), plain(&component.image)))
+        .collect();
+    let workloads = names
+        .iter()
+        .map(|(workload, _)| workload.chars().count())
+        .max()
+        .unwrap_or(0);
+    let images = names
+        .iter()
+        .map(|(_, image)| image.chars().count())
+        .max()
+        .unwrap_or(0);
     let rows = names.iter().zip(components).map(|((workload, image), one)| {
         let ComponentView { updated, old, available, wanted, .. } = one;
         format!("{workload:<workloads$}  {image:<images$}  {updated} new, {old} old, {available} of {wanted} available")
@@ -252,13 +291,25 @@ lock       pod-1, since 2 min 5 s, last renewed 3 s ago
 runs       proxy   milvus:v2.1.4  0 new, 1 old, 1 of 0 available
            worker  milvus:v2      1 new, 0 old, 1 of 1 available
 ";
-        let worker =
-            ComponentView { workload: "worker".into(), image: "milvus:v2".into(), wanted: 1, updated: 1, old: 0, available: 1 };
-        assert_eq!(View::of(&run, Some(holder), vec![proxy, worker]).text(now), expected);
+        let worker = ComponentView {
+            workload: "worker".into(),
+            image: "milvus:v2".into(),
+            wanted: 1,
+            updated: 1,
+            old: 0,
+            available: 1,
+        };
+        assert_eq!(
+            View::of(&run, Some(holder), vec![proxy, worker]).text(now),
+            expected
+        );
         let mut said = View::of(&run, None, Vec::new());
         said.message = Some("It is done.\n\nNext:\n  helm upgrade".into());
         let text = said.text(now);
         assert!(text.contains("lock       free"), "{text}");
-        assert!(text.ends_with("says       It is done.\n           Next:\n             helm upgrade\n"), "{text}");
+        assert!(
+            text.ends_with("says       It is done.\n           Next:\n             helm upgrade\n"),
+            "{text}"
+        );
     }
 }

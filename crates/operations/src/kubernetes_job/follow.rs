@@ -19,8 +19,14 @@ pub const LOOK: Duration = Duration::from_secs(1);
 /// Whether a Job has ended, well or not.
 #[must_use]
 pub fn has_ended(job: &Job) -> bool {
-    let conditions = job.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
-    conditions.iter().any(|one| matches!(one.type_.as_str(), "Complete" | "Failed") && one.status == "True")
+    let conditions = job
+        .status
+        .as_ref()
+        .and_then(|status| status.conditions.as_deref())
+        .unwrap_or_default();
+    conditions
+        .iter()
+        .any(|one| matches!(one.type_.as_str(), "Complete" | "Failed") && one.status == "True")
 }
 
 /// Follows the Job to its end; `None` if somebody asked us to stop following.
@@ -30,7 +36,8 @@ pub fn has_ended(job: &Job) -> bool {
 pub async fn follow(link: &Link, spec: &JobSpec) -> Result<Option<End>, End> {
     let jobs: Api<Job> = Api::namespaced(link.client(), &spec.home);
     let pods: Api<Pod> = Api::namespaced(link.client(), &spec.home);
-    let runs: Api<DynamicObject> = Api::namespaced_with(link.client(), &spec.home, &api_resource(UPGRADE_RUN));
+    let runs: Api<DynamicObject> =
+        Api::namespaced_with(link.client(), &spec.home, &api_resource(UPGRADE_RUN));
     let mut told = Told::default();
     loop {
         match look(link, spec, &jobs, &pods, &runs, &mut told).await {
@@ -56,9 +63,17 @@ async fn look(
 ) -> Result<Option<End>, ApiError> {
     let name = &spec.name;
     // The Job before its run: what it did to the run is then seen.
-    let job = link.call(&format!("Job {name}"), async || jobs.get_opt(name).await).await?;
-    let run = link.call(&format!("UpgradeRun {}", spec.run), async || runs.get_opt(&spec.run).await).await?;
-    let run = run.and_then(|object| serde_json::to_value(object).ok()).and_then(|value| serde_json::from_value(value).ok());
+    let job = link
+        .call(&format!("Job {name}"), async || jobs.get_opt(name).await)
+        .await?;
+    let run = link
+        .call(&format!("UpgradeRun {}", spec.run), async || {
+            runs.get_opt(&spec.run).await
+        })
+        .await?;
+    let run = run
+        .and_then(|object| serde_json::to_value(object).ok())
+        .and_then(|value| serde_json::from_value(value).ok());
     if let Some(run) = &run {
         told.tell(link, run);
     }
@@ -66,12 +81,27 @@ async fn look(
         return Ok(Some(ended(spec, run.as_ref(), None, "the Job was deleted")));
     };
     let params = ListParams::default().labels(&format!("job-name={name}"));
-    let found = link.call(&format!("pods of Job {name}"), async || pods.list(&params).await).await?.items;
+    let found = link
+        .call(&format!("pods of Job {name}"), async || {
+            pods.list(&params).await
+        })
+        .await?
+        .items;
     if has_ended(&job) {
-        let last = found.iter().filter_map(|pod| last_word(pod, spec.verb)).next_back();
-        let conditions = job.status.and_then(|status| status.conditions).unwrap_or_default();
-        let why = conditions.iter().find(|one| one.type_ == "Failed" && one.status == "True");
-        let why = why.and_then(|one| one.message.clone().or_else(|| one.reason.clone())).unwrap_or_default();
+        let last = found
+            .iter()
+            .filter_map(|pod| last_word(pod, spec.verb))
+            .next_back();
+        let conditions = job
+            .status
+            .and_then(|status| status.conditions)
+            .unwrap_or_default();
+        let why = conditions
+            .iter()
+            .find(|one| one.type_ == "Failed" && one.status == "True");
+        let why = why
+            .and_then(|one| one.message.clone().or_else(|| one.reason.clone()))
+            .unwrap_or_default();
         return Ok(Some(ended(spec, run.as_ref(), last, &why)));
     }
     if let Some(trouble) = found.iter().find_map(trouble) {
@@ -91,30 +121,68 @@ impl Told {
     fn tell(&mut self, link: &Link, run: &UpgradeRun) {
         let plan = &run.spec.plan;
         for event in &run.status.history {
-            if !self.events.insert((event.time, format!("{} {}", event.reason, event.message))) {
+            if !self
+                .events
+                .insert((event.time, format!("{} {}", event.reason, event.message)))
+            {
                 continue;
             }
             let id = event.step.clone().unwrap_or_default();
-            let number = plan.iter().position(|step| step.id == id).map_or(0, |place| place + 1);
+            let number = plan
+                .iter()
+                .position(|step| step.id == id)
+                .map_or(0, |place| place + 1);
             let (of, back) = (plan.len(), event.message.starts_with("undoing: "));
             let event = match event.reason.as_str() {
-                "RunBegan" => Event::Note { text: event.message.clone() },
+                "RunBegan" => Event::Note {
+                    text: event.message.clone(),
+                },
                 "StepBegan" => {
                     let title = event.message.trim_start_matches("undoing: ").to_owned();
-                    Event::StepBegan { step: id, number, of, title, attempt: 1, back }
+                    Event::StepBegan {
+                        step: id,
+                        number,
+                        of,
+                        title,
+                        attempt: 1,
+                        back,
+                    }
                 }
                 "StepDone" => {
-                    let took_ms = event.message.split(' ').nth(1).and_then(|ms| ms.parse().ok()).unwrap_or(0);
-                    Event::StepDone { step: id, number, of, took_ms, back: run.status.phase == RunPhase::RollingBack }
+                    let took_ms = event
+                        .message
+                        .split(' ')
+                        .nth(1)
+                        .and_then(|ms| ms.parse().ok())
+                        .unwrap_or(0);
+                    Event::StepDone {
+                        step: id,
+                        number,
+                        of,
+                        took_ms,
+                        back: run.status.phase == RunPhase::RollingBack,
+                    }
                 }
-                "StepFailed" => Event::StepFailed { step: id, reason: event.message.clone() },
-                "Warning" => Event::Warning { text: event.message.clone() },
-                "Note" => Event::Note { text: event.message.clone() },
+                "StepFailed" => Event::StepFailed {
+                    step: id,
+                    reason: event.message.clone(),
+                },
+                "Warning" => Event::Warning {
+                    text: event.message.clone(),
+                },
+                "Note" => Event::Note {
+                    text: event.message.clone(),
+                },
                 _ => continue,
             };
             link.reporter.tell(&event);
         }
-        match run.status.step.as_ref().and_then(|step| step.waiting_for.clone()) {
+        match run
+            .status
+            .step
+            .as_ref()
+            .and_then(|step| step.waiting_for.clone())
+        {
             Some(on) => link.wait_for(on),
             None => link.go_on(),
         }
@@ -131,9 +199,17 @@ struct LastWord {
 
 fn last_word(pod: &Pod, container: &str) -> Option<LastWord> {
     let containers = pod.status.as_ref()?.container_statuses.as_ref()?;
-    let ended = containers.iter().find(|one| one.name == container)?.state.as_ref()?.terminated.as_ref()?;
+    let ended = containers
+        .iter()
+        .find(|one| one.name == container)?
+        .state
+        .as_ref()?
+        .terminated
+        .as_ref()?;
     let text = ended.message.as_deref()?;
-    let known: Option<LastWord> = serde_json::from_str::<Value>(text).ok().and_then(|value| serde_json::from_value(value).ok());
+    let known: Option<LastWord> = serde_json::from_str::<Value>(text)
+        .ok()
+        .and_then(|value| serde_json::from_value(value).ok());
     // Without it, the end of the log stands there: an error before anything began.
     known.or_else(|| {
         let outcome = match ended.exit_code {
@@ -141,7 +217,10 @@ fn last_word(pod: &Pod, container: &str) -> Option<LastWord> {
             5 => "locked",
             _ => "stopped",
         };
-        Some(LastWord { outcome: outcome.into(), message: milvus_guard_core::error_text::line(text) })
+        Some(LastWord {
+            outcome: outcome.into(),
+            message: milvus_guard_core::error_text::line(text),
+        })
     })
 }
 
@@ -157,7 +236,9 @@ fn ended(spec: &JobSpec, run: Option<&UpgradeRun>, last: Option<LastWord>, why: 
             _ => End::Stopped(message),
         };
     }
-    let message = run.and_then(|run| run.status.message.clone()).unwrap_or_default();
+    let message = run
+        .and_then(|run| run.status.message.clone())
+        .unwrap_or_default();
     let phase = run.map(|run| run.status.phase);
     match phase {
         Some(RunPhase::Succeeded) => End::Reached(message),
@@ -173,7 +254,11 @@ fn ended(spec: &JobSpec, run: Option<&UpgradeRun>, last: Option<LastWord>, why: 
                  job/{} shows what it said",
                 spec.home,
                 spec.name,
-                if why.is_empty() { "nothing tells why" } else { why },
+                if why.is_empty() {
+                    "nothing tells why"
+                } else {
+                    why
+                },
                 spec.home,
                 spec.name
             ))

@@ -1,6 +1,9 @@
 //! Makes the Job of a run in the cluster, and follows it. Nothing here touches Milvus or its metadata.
 
-use k8s_openapi::api::{apps::v1::Deployment, authentication::v1::SelfSubjectReview, batch::v1::Job, core::v1::Namespace};
+use k8s_openapi::api::{
+    apps::v1::Deployment, authentication::v1::SelfSubjectReview, batch::v1::Job,
+    core::v1::Namespace,
+};
 use kube::{
     Api, ResourceExt,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
@@ -23,7 +26,10 @@ use super::{
 pub async fn run(link: &Link, spec: &JobSpec, delete: bool) -> Result<End, End> {
     let jobs: Api<Job> = Api::namespaced(link.client(), &spec.home);
     if attach(link, &jobs, spec).await? {
-        link.reporter.note(format!("Job {}/{} is already running; following it", spec.home, spec.name));
+        link.reporter.note(format!(
+            "Job {}/{} is already running; following it",
+            spec.home, spec.name
+        ));
     } else {
         make(link, &jobs, spec).await?;
         link.reporter.note(format!(
@@ -34,7 +40,13 @@ pub async fn run(link: &Link, spec: &JobSpec, delete: bool) -> Result<End, End> 
     let end = follow::follow(link, spec).await?;
     // While the Job may still be at work it needs its rights.
     if let Some(end) = &end {
-        clean_up(link, &jobs, spec, delete && matches!(end, End::Reached(_) | End::Waits(_))).await;
+        clean_up(
+            link,
+            &jobs,
+            spec,
+            delete && matches!(end, End::Reached(_) | End::Waits(_)),
+        )
+        .await;
     }
     Ok(end.unwrap_or_else(|| {
         End::Stopped(format!(
@@ -48,7 +60,12 @@ pub async fn run(link: &Link, spec: &JobSpec, delete: bool) -> Result<End, End> 
 pub async fn asker(link: &Link) -> Option<String> {
     let api: Api<SelfSubjectReview> = Api::all(link.client());
     let review = SelfSubjectReview::default();
-    let answer = link.call("who asks", async || api.create(&PostParams::default(), &review).await).await.ok()?;
+    let answer = link
+        .call("who asks", async || {
+            api.create(&PostParams::default(), &review).await
+        })
+        .await
+        .ok()?;
     answer.status?.user_info?.username
 }
 
@@ -62,11 +79,16 @@ pub async fn image(link: &Link, home: &Home, given: Option<&String>) -> Result<S
     }
     let api: Api<Deployment> = Api::namespaced(link.client(), &home.namespace);
     let params = ListParams::default().labels("app.kubernetes.io/name=milvus-guard");
-    let found = match link.call("the guard's Deployment", async || api.list(&params).await).await {
+    let found = match link
+        .call("the guard's Deployment", async || api.list(&params).await)
+        .await
+    {
         Ok(found) => found.items,
         Err(_) => Vec::new(),
     };
-    let image = found.into_iter().find_map(|one| one.spec.template.spec?.containers.into_iter().next()?.image);
+    let image = found
+        .into_iter()
+        .find_map(|one| one.spec.template.spec?.containers.into_iter().next()?.image);
     image.ok_or_else(|| {
         End::Refused(
             "Refused: nothing tells which image of milvus-guard the Job is to run. Nothing was changed. Next: the same command with \
@@ -80,7 +102,9 @@ pub async fn image(link: &Link, home: &Home, given: Option<&String>) -> Result<S
 /// at the next safe point. One that has ended makes room.
 async fn attach(link: &Link, jobs: &Api<Job>, spec: &JobSpec) -> Result<bool, End> {
     let params = ListParams::default().labels(&format!("{RUN_LABEL}={}", spec.run));
-    let found = link.call("Jobs of the run", async || jobs.list(&params).await).await?;
+    let found = link
+        .call("Jobs of the run", async || jobs.list(&params).await)
+        .await?;
     for job in found.items {
         let same = job.labels().get(OPERATION_LABEL).map(String::as_str) == Some(spec.operation);
         if same && !follow::has_ended(&job) {
@@ -89,11 +113,20 @@ async fn attach(link: &Link, jobs: &Api<Job>, spec: &JobSpec) -> Result<bool, En
         let name = job.name_any();
         let what = format!("Job {name}");
         // In the foreground: the Job is gone when its pods are.
-        match link.call(&what, async || jobs.delete(&name, &DeleteParams::foreground()).await).await {
+        match link
+            .call(&what, async || {
+                jobs.delete(&name, &DeleteParams::foreground()).await
+            })
+            .await
+        {
             Ok(_) | Err(ApiError::NotFound { .. }) => {}
             Err(error) => return Err(error.into()),
         }
-        while link.call(&what, async || jobs.get_opt(&name).await).await?.is_some() {
+        while link
+            .call(&what, async || jobs.get_opt(&name).await)
+            .await?
+            .is_some()
+        {
             link.wait_for(format!("Job {name} to end"));
             tokio::select! {
                 () = tokio::time::sleep(follow::LOOK) => {}
@@ -108,7 +141,12 @@ async fn attach(link: &Link, jobs: &Api<Job>, spec: &JobSpec) -> Result<bool, En
 /// Makes account, rights, claim and Job.
 async fn make(link: &Link, jobs: &Api<Job>, spec: &JobSpec) -> Result<(), End> {
     let namespaces: Api<Namespace> = Api::all(link.client());
-    if let Ok(None) = link.call("the run's namespace", async || namespaces.get_opt(&spec.home).await).await {
+    if let Ok(None) = link
+        .call("the run's namespace", async || {
+            namespaces.get_opt(&spec.home).await
+        })
+        .await
+    {
         return Err(End::Refused(format!(
             "Refused: there is no namespace {}. Nothing was changed. Next: name another with --run-namespace",
             spec.home
@@ -119,7 +157,11 @@ async fn make(link: &Link, jobs: &Api<Job>, spec: &JobSpec) -> Result<(), End> {
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
         let api = api_of(link, object);
         let params = PatchParams::apply(FIELD_MANAGER).force();
-        let applied = link.call(&format!("{kind} {name}"), async || api.patch(name, &params, &Patch::Apply(object)).await).await;
+        let applied = link
+            .call(&format!("{kind} {name}"), async || {
+                api.patch(name, &params, &Patch::Apply(object)).await
+            })
+            .await;
         applied.map_err(|error| unmade(&error, spec))?;
     }
     let job: Job = serde_json::from_value(spec.job()).map_err(|error| {
@@ -127,7 +169,12 @@ async fn make(link: &Link, jobs: &Api<Job>, spec: &JobSpec) -> Result<(), End> {
             "Refused: with --job-overrides the result is not a valid Job ({error}). Nothing was changed. Next: correct that file"
         ))
     })?;
-    match link.call(&format!("Job {}", spec.name), async || jobs.create(&PostParams::default(), &job).await).await {
+    match link
+        .call(&format!("Job {}", spec.name), async || {
+            jobs.create(&PostParams::default(), &job).await
+        })
+        .await
+    {
         Ok(_) | Err(ApiError::Conflict { .. }) => Ok(()),
         Err(error) => Err(unmade(&error, spec)),
     }
@@ -147,7 +194,11 @@ async fn clean_up(link: &Link, jobs: &Api<Job>, spec: &JobSpec, delete_job: bool
         let kind = object["kind"].as_str().unwrap_or_default();
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
         let api = api_of(link, object);
-        let deleted = link.call(&format!("{kind} {name}"), async || api.delete(name, &DeleteParams::default()).await).await;
+        let deleted = link
+            .call(&format!("{kind} {name}"), async || {
+                api.delete(name, &DeleteParams::default()).await
+            })
+            .await;
         if let Err(error) = deleted.map(drop)
             && !matches!(error, ApiError::NotFound { .. })
         {
@@ -156,7 +207,11 @@ async fn clean_up(link: &Link, jobs: &Api<Job>, spec: &JobSpec, delete_job: bool
     }
     if delete_job {
         let name = &spec.name;
-        let deleted = link.call(&format!("Job {name}"), async || jobs.delete(name, &DeleteParams::background()).await).await;
+        let deleted = link
+            .call(&format!("Job {name}"), async || {
+                jobs.delete(name, &DeleteParams::background()).await
+            })
+            .await;
         if let Err(error) = deleted.map(drop)
             && !matches!(error, ApiError::NotFound { .. })
         {
@@ -167,7 +222,9 @@ async fn clean_up(link: &Link, jobs: &Api<Job>, spec: &JobSpec, delete_job: bool
 
 fn api_of(link: &Link, object: &Value) -> Api<DynamicObject> {
     let text = |key: &str| object[key].as_str().unwrap_or_default();
-    let (group, version) = text("apiVersion").split_once('/').unwrap_or(("", text("apiVersion")));
+    let (group, version) = text("apiVersion")
+        .split_once('/')
+        .unwrap_or(("", text("apiVersion")));
     let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, text("kind")));
     let namespace = object["metadata"]["namespace"].as_str().unwrap_or_default();
     Api::namespaced_with(link.client(), namespace, &resource)

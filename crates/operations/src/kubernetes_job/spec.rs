@@ -93,7 +93,11 @@ pub fn rules_at_home() -> Value {
 }
 
 fn together(rules: impl IntoIterator<Item = Value>) -> Value {
-    rules.into_iter().filter_map(|rules| rules.as_array().cloned()).flatten().collect()
+    rules
+        .into_iter()
+        .filter_map(|rules| rules.as_array().cloned())
+        .flatten()
+        .collect()
 }
 
 impl JobSpec {
@@ -154,12 +158,18 @@ impl JobSpec {
         let mut volumes = vec![json!({"name": "tmp", "emptyDir": {}})];
         if let Some(claim) = &self.claim {
             mounts.push(json!({"name": "claim", "mountPath": claim.folder}));
-            volumes.push(json!({"name": "claim", "persistentVolumeClaim": {"claimName": claim.name}}));
+            volumes
+                .push(json!({"name": "claim", "persistentVolumeClaim": {"claimName": claim.name}}));
         }
         for Mounted { name, folder } in &self.secrets {
-            let volume = format!("credentials-{}", folder.rsplit('/').next().unwrap_or_default());
+            let volume = format!(
+                "credentials-{}",
+                folder.rsplit('/').next().unwrap_or_default()
+            );
             mounts.push(json!({"name": volume, "mountPath": folder, "readOnly": true}));
-            volumes.push(json!({"name": volume, "secret": {"secretName": name, "defaultMode": 0o440}}));
+            volumes.push(
+                json!({"name": volume, "secret": {"secretName": name, "defaultMode": 0o440}}),
+            );
         }
         let mut meta = self.meta(&self.name, &self.home);
         meta["labels"][OPERATION_LABEL] = self.operation.into();
@@ -209,14 +219,23 @@ impl JobSpec {
 
     /// The same command, to be done where it stands.
     fn command(&self) -> Vec<String> {
-        let own = ["--local".into(), "--progress=plain".into(), "--end-file=/dev/termination-log".into()];
+        let own = [
+            "--local".into(),
+            "--progress=plain".into(),
+            "--end-file=/dev/termination-log".into(),
+        ];
         let of = [
             format!("--run={}", self.run),
             format!("--run-namespace={}", self.home),
             format!("--instance={}", self.release.name),
             format!("--namespace={}", self.release.namespace),
         ];
-        [self.verb.to_owned()].into_iter().chain(own).chain(of).chain(self.args.iter().cloned()).collect()
+        [self.verb.to_owned()]
+            .into_iter()
+            .chain(own)
+            .chain(of)
+            .chain(self.args.iter().cloned())
+            .collect()
     }
 
     fn meta(&self, name: &str, namespace: &str) -> Value {
@@ -235,7 +254,10 @@ pub fn merge(into: &mut Value, from: &Value) {
                 if value.is_null() {
                     into.remove(key);
                 } else {
-                    merge(into.entry(key.clone()).or_insert_with(|| absent(value)), value);
+                    merge(
+                        into.entry(key.clone()).or_insert_with(|| absent(value)),
+                        value,
+                    );
                 }
             }
         }
@@ -252,11 +274,16 @@ pub fn merge(into: &mut Value, from: &Value) {
 }
 
 fn absent(like: &Value) -> Value {
-    if like.is_object() { Map::new().into() } else { Value::Null }
+    if like.is_object() {
+        Map::new().into()
+    } else {
+        Value::Null
+    }
 }
 
 fn is_named(list: &[Value]) -> bool {
-    list.iter().all(|one| one.get("name").is_some_and(Value::is_string))
+    list.iter()
+        .all(|one| one.get("name").is_some_and(Value::is_string))
 }
 
 #[cfg(test)]
@@ -270,15 +297,29 @@ mod tests {
             operation: "migrate",
             intent: Intent::Forward,
             args: vec!["--backup-claim=run-1".into()],
-            release: ReleaseName { name: "my-release".into(), namespace: "milvus".into() },
+            release: ReleaseName {
+                name: "my-release".into(),
+                namespace: "milvus".into(),
+            },
             run: "run-1".into(),
             home: "milvus-guard".into(),
             account: "milvus-guard-job".into(),
             makes_account: false,
-            rights: Some(Rights { in_release: json!([]), at_home: json!([]) }),
+            rights: Some(Rights {
+                in_release: json!([]),
+                at_home: json!([]),
+            }),
             image: "milvus-guard:1".into(),
-            claim: Some(Claim { name: "run-1".into(), folder: "/backup", class: Some("fast".into()), size: "10Gi".into() }),
-            secrets: vec![Mounted { name: "etcd".into(), folder: "/etc/milvus-guard/etcd" }],
+            claim: Some(Claim {
+                name: "run-1".into(),
+                folder: "/backup",
+                class: Some("fast".into()),
+                size: "10Gi".into(),
+            }),
+            secrets: vec![Mounted {
+                name: "etcd".into(),
+                folder: "/etc/milvus-guard/etcd",
+            }],
             overrides: None,
         }
     }
@@ -292,7 +333,13 @@ mod tests {
             .iter()
             .map(|arg| arg.as_str().unwrap())
             .collect();
-        let expected = ["migrate", "--local", "--run=run-1", "--instance=my-release", "--backup-claim=run-1"];
+        let expected = [
+            "migrate",
+            "--local",
+            "--run=run-1",
+            "--instance=my-release",
+            "--backup-claim=run-1",
+        ];
         assert!(expected.iter().all(|arg| args.contains(arg)), "{args:?}");
     }
 
@@ -301,10 +348,16 @@ mod tests {
         let job = spec().job();
         let pod = &job["spec"]["template"]["spec"];
         assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
-        assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
+        assert_eq!(
+            pod["securityContext"]["seccompProfile"]["type"],
+            "RuntimeDefault"
+        );
         let container = &pod["containers"][0]["securityContext"];
         assert_eq!(
-            (&container["allowPrivilegeEscalation"], &container["capabilities"]["drop"]),
+            (
+                &container["allowPrivilegeEscalation"],
+                &container["capabilities"]["drop"]
+            ),
             (&json!(false), &json!(["ALL"]))
         );
     }
@@ -314,14 +367,39 @@ mod tests {
         let kinds = |spec: &JobSpec| -> Vec<String> {
             spec.access()
                 .iter()
-                .map(|one| format!("{}/{}", one["metadata"]["namespace"].as_str().unwrap(), one["kind"].as_str().unwrap()))
+                .map(|one| {
+                    format!(
+                        "{}/{}",
+                        one["metadata"]["namespace"].as_str().unwrap(),
+                        one["kind"].as_str().unwrap()
+                    )
+                })
                 .collect()
         };
-        let apart = ["milvus/Role", "milvus/RoleBinding", "milvus-guard/Role", "milvus-guard/RoleBinding"];
+        let apart = [
+            "milvus/Role",
+            "milvus/RoleBinding",
+            "milvus-guard/Role",
+            "milvus-guard/RoleBinding",
+        ];
         assert_eq!(kinds(&spec()), apart);
-        let together = JobSpec { home: "milvus".into(), makes_account: true, ..spec() };
-        assert_eq!(kinds(&together), ["milvus/ServiceAccount", "milvus/Role", "milvus/RoleBinding"]);
-        assert!(JobSpec { rights: None, ..spec() }.access().is_empty());
+        let together = JobSpec {
+            home: "milvus".into(),
+            makes_account: true,
+            ..spec()
+        };
+        assert_eq!(
+            kinds(&together),
+            ["milvus/ServiceAccount", "milvus/Role", "milvus/RoleBinding"]
+        );
+        assert!(
+            JobSpec {
+                rights: None,
+                ..spec()
+            }
+            .access()
+            .is_empty()
+        );
     }
 
     #[test]
@@ -331,7 +409,11 @@ mod tests {
             "containers": [{"name": "migrate", "resources": {"limits": {"memory": "2Gi"}}}],
             "imagePullSecrets": [{"name": "registry"}],
         }}}});
-        let job = JobSpec { overrides: Some(overrides), ..spec() }.job();
+        let job = JobSpec {
+            overrides: Some(overrides),
+            ..spec()
+        }
+        .job();
         let pod = &job["spec"]["template"]["spec"];
         assert!(job["spec"].get("backoffLimit").is_none());
         assert_eq!(pod["nodeSelector"]["disk"], "ssd");

@@ -24,9 +24,14 @@ pub fn never(release: &Release) -> Option<String> {
     }
     let metastore = release.metadata().metastore.value;
     if metastore != "etcd" {
-        return Some(format!("{name} keeps its metadata in {metastore}; only metadata in etcd can be migrated"));
+        return Some(format!(
+            "{name} keeps its metadata in {metastore}; only metadata in etcd can be migrated"
+        ));
     }
-    let other = release.components.iter().find(|component| component.workload.meta.object.kind != "Deployment");
+    let other = release
+        .components
+        .iter()
+        .find(|component| component.workload.meta.object.kind != "Deployment");
     other.map(|component| {
         let object = &component.workload.meta.object;
         format!(
@@ -44,7 +49,11 @@ pub fn not_now(release: &Release, facts: &Facts, source: Version, again: bool) -
         let name = &component.workload.meta.object.name;
         match component.version().build().map(|build| build.version) {
             Some(version) if version == source => {}
-            Some(version) => return Some(format!("Deployment {name} runs {version}, and -s says {source}")),
+            Some(version) => {
+                return Some(format!(
+                    "Deployment {name} runs {version}, and -s says {source}"
+                ));
+            }
             None => {
                 return Some(format!(
                     "the version of Deployment {name} cannot be read from its image {}; say it with the annotation {}: \"{source} for {}\"",
@@ -67,13 +76,28 @@ pub fn not_now(release: &Release, facts: &Facts, source: Version, again: bool) -
             release.name
         ));
     }
-    let mine = |name: &str| release.components.iter().any(|component| component.workload.meta.object.name == name);
-    let unhealthy =
-        facts.rollouts.iter().flatten().find(|fact| fact.release == release.name && !fact.complete && mine(&fact.workload));
+    let mine = |name: &str| {
+        release
+            .components
+            .iter()
+            .any(|component| component.workload.meta.object.name == name)
+    };
+    let unhealthy = facts
+        .rollouts
+        .iter()
+        .flatten()
+        .find(|fact| fact.release == release.name && !fact.complete && mine(&fact.workload));
     if let Some(fact) = unhealthy {
-        return Some(format!("Deployment {} is not healthy: {}; bring it in order first", fact.workload, fact.detail));
+        return Some(format!(
+            "Deployment {} is not healthy: {}; bring it in order first",
+            fact.workload, fact.detail
+        ));
     }
-    if let Some(autoscaler) = release.autoscalers.iter().find(|one| one.min == 0 && one.meta.object.kind != KEDA) {
+    if let Some(autoscaler) = release
+        .autoscalers
+        .iter()
+        .find(|one| one.min == 0 && one.meta.object.kind != KEDA)
+    {
         return Some(format!(
             "autoscaler {} may start {} from zero (minReplicas 0); set minReplicas to 1 for the time of the run",
             autoscaler.meta.object.name, autoscaler.target_name
@@ -128,7 +152,11 @@ mod tests {
             assert!(said.contains(why), "{said}");
         };
         let fit = release(&Fixture::cluster("2.1.4"));
-        of(&release(&Fixture::cluster("2.1.2")), &Facts::default(), "runs 2.1.2, and -s says 2.1.4");
+        of(
+            &release(&Fixture::cluster("2.1.2")),
+            &Facts::default(),
+            "runs 2.1.2, and -s says 2.1.4",
+        );
         let mut stopped = fit.clone();
         for component in &mut stopped.components {
             std::sync::Arc::make_mut(&mut component.workload).replicas = Some(0);
@@ -147,7 +175,14 @@ mod tests {
             ever_available: true,
             detail: "0 of 1 pods available".into(),
         };
-        of(&fit, &Facts { rollouts: Some(vec![rollout]), ..Facts::default() }, "is not healthy: 0 of 1 pods available");
+        of(
+            &fit,
+            &Facts {
+                rollouts: Some(vec![rollout]),
+                ..Facts::default()
+            },
+            "is not healthy: 0 of 1 pods available",
+        );
         let deployer = DeployerFact {
             release: fit.name.clone(),
             tool: "argo-cd".into(),
@@ -155,6 +190,13 @@ mod tests {
             self_heal: true,
             retry_limit: None,
         };
-        of(&fit, &Facts { deployers: Some(vec![deployer]), ..Facts::default() }, "argocd app set milvus --sync-policy none");
+        of(
+            &fit,
+            &Facts {
+                deployers: Some(vec![deployer]),
+                ..Facts::default()
+            },
+            "argocd app set milvus --sync-policy none",
+        );
     }
 }

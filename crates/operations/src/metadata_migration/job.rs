@@ -34,7 +34,10 @@ pub fn rights(with_tool: bool) -> Rights {
         {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "create", "delete"]},
         {"apiGroups": [""], "resources": ["secrets"], "verbs": ["create", "patch", "delete"]},
     ]);
-    Rights { in_release: rules_in_release(), at_home: if with_tool { tool } else { json!([]) } }
+    Rights {
+        in_release: rules_in_release(),
+        at_home: if with_tool { tool } else { json!([]) },
+    }
 }
 
 /// Name of the Job.
@@ -50,12 +53,22 @@ pub fn name(run: &str, operation: Operation) -> String {
 #[must_use]
 pub fn claim(name: Option<String>, options: &JobOptions) -> Option<Claim> {
     let (class, size) = (options.storage_class.clone(), options.size.clone());
-    name.map(|name| Claim { name, folder: BACKUP_DIR, class, size })
+    name.map(|name| Claim {
+        name,
+        folder: BACKUP_DIR,
+        class,
+        size,
+    })
 }
 
 /// The same command, to be done where it stands.
 #[must_use]
-pub fn args(settings: &Settings, operation: Operation, claim: Option<&str>, has_secret: bool) -> Vec<String> {
+pub fn args(
+    settings: &Settings,
+    operation: Operation,
+    claim: Option<&str>,
+    has_secret: bool,
+) -> Vec<String> {
     let mut args = Vec::new();
     let mut flag = |name: &str, value: &str| args.push(format!("--{name}={value}"));
     flag("source-version", &settings.source.to_string());
@@ -110,12 +123,23 @@ mod tests {
     #[test]
     fn the_job_does_the_same_command_in_place() {
         let args = args(&settings(), Operation::Migrate, Some("run-1"), true);
-        for arg in ["--source-version=2.1.4", "--target-version=2.2.16", "--backup-claim=run-1", "--backup-dir=/backup"] {
-            assert!(args.iter().any(|known| known == arg), "{arg} is not in {args:?}");
+        for arg in [
+            "--source-version=2.1.4",
+            "--target-version=2.2.16",
+            "--backup-claim=run-1",
+            "--backup-dir=/backup",
+        ] {
+            assert!(
+                args.iter().any(|known| known == arg),
+                "{arg} is not in {args:?}"
+            );
         }
         assert!(!args.iter().any(|arg| arg.starts_with("--operation")));
         let back = super::args(&settings(), Operation::Rollback, None, false);
-        assert!(back.contains(&"--operation=rollback".to_owned()), "{back:?}");
+        assert!(
+            back.contains(&"--operation=rollback".to_owned()),
+            "{back:?}"
+        );
         assert_eq!(name("run-1", Operation::Rollback), "run-1-rollback");
     }
 }

@@ -28,7 +28,10 @@ impl Tier {
             | Component::QueryCoord
             | Component::MixCoord
             | Component::Standalone => Self::Coordinators,
-            Component::IndexNode | Component::DataNode | Component::QueryNode | Component::StreamingNode => Self::Workers,
+            Component::IndexNode
+            | Component::DataNode
+            | Component::QueryNode
+            | Component::StreamingNode => Self::Workers,
             Component::Proxy | Component::Cdc => Self::Proxies,
         }
     }
@@ -52,6 +55,11 @@ mod tests {
     fn coordinators_come_first_and_proxies_last() {
         assert!(Tier::of(Component::RootCoord) < Tier::of(Component::QueryNode));
         assert!(Tier::of(Component::QueryNode) < Tier::of(Component::Proxy));
-        assert!(Component::ALL.into_iter().filter(|one| one.is_coordinator()).all(|one| Tier::of(one) == Tier::Coordinators));
+        assert!(
+            Component::ALL
+                .into_iter()
+                .filter(|one| one.is_coordinator())
+                .all(|one| Tier::of(one) == Tier::Coordinators)
+        );
     }
 }

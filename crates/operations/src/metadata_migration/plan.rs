@@ -54,9 +54,21 @@ pub fn steps(settings: &Settings, operation: Operation) -> Vec<Step> {
     if operation == Operation::Record {
         return vec![Step::CheckMigrated, Step::Record, Step::Attest];
     }
-    let migrate = if settings.tool_image.is_some() { Step::MigrateByTool } else { Step::Migrate };
-    let mut steps =
-        vec![Step::Check, Step::Record, Step::Stop, Step::AwaitSessions, Step::Backup, migrate, Step::Verify, Step::Attest];
+    let migrate = if settings.tool_image.is_some() {
+        Step::MigrateByTool
+    } else {
+        Step::Migrate
+    };
+    let mut steps = vec![
+        Step::Check,
+        Step::Record,
+        Step::Stop,
+        Step::AwaitSessions,
+        Step::Backup,
+        migrate,
+        Step::Verify,
+        Step::Attest,
+    ];
     match settings.start {
         StartBy::Run => steps.extend(Tier::ALL.map(Step::Start)),
         StartBy::Helm => steps.push(Step::StartByHelm),
@@ -68,12 +80,20 @@ pub fn steps(settings: &Settings, operation: Operation) -> Vec<Step> {
 /// The steps that a recorded plan names; `None` if a later version wrote it.
 #[must_use]
 pub fn recorded(plan: &[RunStep]) -> Option<Vec<Step>> {
-    plan.iter().map(|written| Step::ALL.into_iter().find(|step| step.id() == written.id)).collect()
+    plan.iter()
+        .map(|written| Step::ALL.into_iter().find(|step| step.id() == written.id))
+        .collect()
 }
 
 /// A digest of the plan and of what it was made from.
 #[must_use]
-pub fn hash(settings: &Settings, steps: &[Step], image: &str, root: (&str, &str), uids: &[String]) -> String {
+pub fn hash(
+    settings: &Settings,
+    steps: &[Step],
+    image: &str,
+    root: (&str, &str),
+    uids: &[String],
+) -> String {
     let mut uids = uids.to_vec();
     uids.sort();
     let made_from = json!({
@@ -84,7 +104,13 @@ pub fn hash(settings: &Settings, steps: &[Step], image: &str, root: (&str, &str)
         "workloads": uids,
     });
     let digest = Sha256::digest(made_from.to_string());
-    format!("sha256:{}", digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+    format!(
+        "sha256:{}",
+        digest
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect::<String>()
+    )
 }
 
 impl Step {
@@ -173,7 +199,13 @@ impl crate::engine::Step for Step {
     type World = World;
 
     fn describe(&self) -> RunStep {
-        RunStep { id: self.id().into(), title: self.title().into(), component: None, workload: None, action: self.action() }
+        RunStep {
+            id: self.id().into(),
+            title: self.title().into(),
+            component: None,
+            workload: None,
+            action: self.action(),
+        }
     }
 
     fn touches(&self) -> bool {
@@ -181,7 +213,10 @@ impl crate::engine::Step for Step {
     }
 
     fn winds_down(&self) -> bool {
-        matches!(self, Self::Backup | Self::Migrate | Self::MigrateByTool | Self::Verify)
+        matches!(
+            self,
+            Self::Backup | Self::Migrate | Self::MigrateByTool | Self::Verify
+        )
     }
 
     fn deadline(&self, world: &World) -> Duration {

@@ -38,13 +38,23 @@ pub struct JobOptions {
 }
 
 /// Makes the Job, or finds the one that is at work, and follows it to its end.
-pub async fn remote(link: &Link, settings: Settings, operation: Operation, options: &JobOptions) -> End {
+pub async fn remote(
+    link: &Link,
+    settings: Settings,
+    operation: Operation,
+    options: &JobOptions,
+) -> End {
     match try_remote(link, settings, operation, options).await {
         Ok(end) | Err(end) => end,
     }
 }
 
-async fn try_remote(link: &Link, mut settings: Settings, operation: Operation, options: &JobOptions) -> Result<End, End> {
+async fn try_remote(
+    link: &Link,
+    mut settings: Settings,
+    operation: Operation,
+    options: &JobOptions,
+) -> Result<End, End> {
     let home = Home::find(link, &settings.release, settings.run_namespace.as_deref()).await?;
     let known = Store::runs(link, &home, &settings.release).await?;
     let name = choose(link, &known, &settings, operation).await?;
@@ -57,13 +67,33 @@ async fn try_remote(link: &Link, mut settings: Settings, operation: Operation, o
         verb: "migrate",
         operation: operation.name(),
         intent: operation.intent(),
-        args: job::args(&settings, operation, claim.as_deref(), options.etcd_secret.is_some()),
+        args: job::args(
+            &settings,
+            operation,
+            claim.as_deref(),
+            options.etcd_secret.is_some(),
+        ),
         image: cluster_job::image(link, &home, options.image.as_ref()).await?,
         claim: job::claim(claim, options),
-        account: options.account.clone().or_else(|| home.guarded_by.clone()).unwrap_or_else(|| name.clone()),
+        account: options
+            .account
+            .clone()
+            .or_else(|| home.guarded_by.clone())
+            .unwrap_or_else(|| name.clone()),
         makes_account: options.account.is_none() && home.guarded_by.is_none(),
-        rights: options.account.is_none().then(|| job::rights(settings.tool_image.is_some())),
-        secrets: options.etcd_secret.clone().map(|name| Mounted { name, folder: job::CREDENTIALS_DIR }).into_iter().collect(),
+        rights: options
+            .account
+            .is_none()
+            .then(|| job::rights(settings.tool_image.is_some())),
+        secrets: options
+            .etcd_secret
+            .clone()
+            .map(|name| Mounted {
+                name,
+                folder: job::CREDENTIALS_DIR,
+            })
+            .into_iter()
+            .collect(),
         overrides: options.overrides.clone(),
         home: home.namespace.clone(),
         run: name,
@@ -90,26 +120,44 @@ async fn check(
             ))),
         };
     }
-    let survey = survey(link, settings, operation).await.map_err(|error| unsurveyed(error, settings))?;
-    let again = known.iter().any(|run| run.status.phase == RunPhase::Aborted);
+    let survey = survey(link, settings, operation)
+        .await
+        .map_err(|error| unsurveyed(error, settings))?;
+    let again = known
+        .iter()
+        .any(|run| run.status.phase == RunPhase::Aborted);
     let why = match (operation, run) {
-        (Operation::Migrate, None) => fitness::not_now(&survey.release, &survey.facts, settings.source, again),
+        (Operation::Migrate, None) => {
+            fitness::not_now(&survey.release, &survey.facts, settings.source, again)
+        }
         _ => None,
     };
     match why {
         None => Ok(()),
-        Some(why) => Err(End::Refused(format!("Refused: {why}. Nothing was changed. Next: {}", words::command(settings, "")))),
+        Some(why) => Err(End::Refused(format!(
+            "Refused: {why}. Nothing was changed. Next: {}",
+            words::command(settings, "")
+        ))),
     }
 }
 
 /// The claim of the backup: a migration makes it, a way back needs it where there is one.
-async fn claim(link: &Link, home: &Home, run: &str, operation: Operation) -> Result<Option<String>, End> {
+async fn claim(
+    link: &Link,
+    home: &Home,
+    run: &str,
+    operation: Operation,
+) -> Result<Option<String>, End> {
     match operation {
         Operation::Migrate => Ok(Some(run.to_owned())),
         Operation::Record | Operation::Abort => Ok(None),
         Operation::Rollback => {
             let api: Api<PersistentVolumeClaim> = Api::namespaced(link.client(), &home.namespace);
-            let found = link.call(&format!("PersistentVolumeClaim {run}"), async || api.get_opt(run).await).await;
+            let found = link
+                .call(&format!("PersistentVolumeClaim {run}"), async || {
+                    api.get_opt(run).await
+                })
+                .await;
             Ok(found?.map(|_| run.to_owned()))
         }
     }

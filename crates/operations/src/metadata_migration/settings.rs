@@ -114,7 +114,10 @@ pub fn versions(source: &str, target: &str) -> Result<(Version, Version), String
             ));
         }
     }
-    let read = |text: &str| text.parse::<Version>().map_err(|_| format!("'{text}' is not a release of Milvus, such as 2.1.4"));
+    let read = |text: &str| {
+        text.parse::<Version>()
+            .map_err(|_| format!("'{text}' is not a release of Milvus, such as 2.1.4"))
+    };
     Ok((read(&source)?, read(&target)?))
 }
 
@@ -133,7 +136,11 @@ mod tests {
     #[case("2.1.0", "2.1.4", Err("nothing to migrate"))]
     #[case("2.2.16", "2.1.4", Err("lower than the source"))]
     #[case("latest", "2.2.16", Err("is not a version"))]
-    fn versions_are_judged(#[case] source: &str, #[case] target: &str, #[case] expected: Result<(), &str>) {
+    fn versions_are_judged(
+        #[case] source: &str,
+        #[case] target: &str,
+        #[case] expected: Result<(), &str>,
+    ) {
         match (versions(source, target), expected) {
             (Ok(_), Ok(())) => {}
             (Err(text), Err(part)) => assert!(text.contains(part), "{text}"),

@@ -30,7 +30,11 @@ pub struct Survey {
 ///
 /// # Errors
 /// Where the release cannot be migrated by this verb at all, or the cluster cannot be asked.
-pub async fn survey(link: &Link, settings: &Settings, operation: Operation) -> Result<Survey, SurveyError> {
+pub async fn survey(
+    link: &Link,
+    settings: &Settings,
+    operation: Operation,
+) -> Result<Survey, SurveyError> {
     let (release, facts) = read(link, settings).await?;
     if let Some(why) = fitness::never(&release) {
         return Err(SurveyError::Refused(why));
@@ -38,7 +42,13 @@ pub async fn survey(link: &Link, settings: &Settings, operation: Operation) -> R
     let configured = etcd::configured(&release);
     let endpoint = endpoint(settings, &release).map_err(SurveyError::Refused)?;
     let image = new_image(settings, &release, operation).map_err(SurveyError::Refused)?;
-    Ok(Survey { release, facts, endpoint, configured, image })
+    Ok(Survey {
+        release,
+        facts,
+        endpoint,
+        configured,
+        image,
+    })
 }
 
 /// Reads the release alone.
@@ -70,7 +80,9 @@ fn root_path(settings: &Settings, release: &Release) -> Result<String, String> {
     let configured = &metadata.root_path.value;
     match &settings.root_path {
         None => Ok(configured.to_string()),
-        Some(given) if !release.has_config() || given.trim_matches('/') == configured => Ok(given.clone()),
+        Some(given) if !release.has_config() || given.trim_matches('/') == configured => {
+            Ok(given.clone())
+        }
         Some(given) => Err(format!(
             "-r says {given}, and {} is configured with etcd.rootPath {configured}; leave -r out, or correct it",
             release.name
@@ -79,7 +91,11 @@ fn root_path(settings: &Settings, release: &Release) -> Result<String, String> {
 }
 
 /// The image of the new version: as given, else the running repository at the target.
-fn new_image(settings: &Settings, release: &Release, operation: Operation) -> Result<String, String> {
+fn new_image(
+    settings: &Settings,
+    release: &Release,
+    operation: Operation,
+) -> Result<String, String> {
     match (&settings.image, operation) {
         (Some(image), Operation::Migrate) => {
             release::image_fits(image, "-t", settings.target)?;

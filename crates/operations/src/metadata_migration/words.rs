@@ -16,10 +16,16 @@ use super::{
 #[must_use]
 pub fn standing(step: Step, world: &World, back: bool) -> Standing {
     if back {
-        return Standing { data: data_back(step, world), next: command(&world.settings, "-o rollback ") };
+        return Standing {
+            data: data_back(step, world),
+            next: command(&world.settings, "-o rollback "),
+        };
     }
     let go_on = command(&world.settings, "");
-    let or_back = format!("{go_on} (resumes), or {} (rolls back)", command(&world.settings, "-o rollback "));
+    let or_back = format!(
+        "{go_on} (resumes), or {} (rolls back)",
+        command(&world.settings, "-o rollback ")
+    );
     let file = world.backup_location();
     let (data, next) = match step {
         Step::Check | Step::Record => ("Nothing was changed.".into(), go_on),
@@ -54,11 +60,20 @@ fn data_back(step: Step, world: &World) -> String {
                 "Milvus is stopped; the metadata may be partly restored, and neither 2.1 nor 2.2 may start on it. The backup is {file}."
             )
         }
-        Step::Verify | Step::Attest | Step::StartByHelm | Step::Start(_) | Step::HandOver | Step::CleanUp => {
+        Step::Verify
+        | Step::Attest
+        | Step::StartByHelm
+        | Step::Start(_)
+        | Step::HandOver
+        | Step::CleanUp => {
             "The metadata is still that of 2.2, or being restored; 2.1 must not start on it.".into()
         }
-        Step::AwaitSessions | Step::Backup => "Milvus is stopped; the metadata is that of 2.1 again.".into(),
-        Step::Record | Step::Stop => "The metadata is that of 2.1 again; Milvus is being started as it was.".into(),
+        Step::AwaitSessions | Step::Backup => {
+            "Milvus is stopped; the metadata is that of 2.1 again.".into()
+        }
+        Step::Record | Step::Stop => {
+            "The metadata is that of 2.1 again; Milvus is being started as it was.".into()
+        }
         // Also what is said at the very end.
         Step::Check | Step::CheckMigrated => taken_back(world),
     }
@@ -66,7 +81,9 @@ fn data_back(step: Step, world: &World) -> String {
 
 /// The last word of a run that was taken back.
 fn taken_back(world: &World) -> String {
-    let Settings { release, source, .. } = &world.settings;
+    let Settings {
+        release, source, ..
+    } = &world.settings;
     format!(
         "Everything is as it was: the metadata is that of {source}, and Milvus runs with the images and replicas that were recorded. If \
          Helm upgraded the release in between, take that back too: helm rollback {} -n {}",
@@ -76,8 +93,16 @@ fn taken_back(world: &World) -> String {
 
 /// The last word of a run that reached its plan.
 fn reached(world: &World) -> String {
-    let Settings { release, target, start, .. } = &world.settings;
-    let done = format!("{} runs {target}: the metadata is that of 2.2, verified.", release.name);
+    let Settings {
+        release,
+        target,
+        start,
+        ..
+    } = &world.settings;
+    let done = format!(
+        "{} runs {target}: the metadata is that of 2.2, verified.",
+        release.name
+    );
     let backup = format!("The backup of 2.1 is {}.", world.backup_location());
     match start {
         StartBy::Helm => format!("{done} {backup}"),
@@ -112,10 +137,25 @@ pub fn turn_of_helm(world: &World) -> String {
 /// This command again, with something more.
 #[must_use]
 pub fn command(settings: &Settings, more: &str) -> String {
-    let Settings { release, source, target, .. } = settings;
-    let root = settings.root_path.as_deref().map_or_else(String::new, |root| format!(" -r {root}"));
-    let start = if settings.start == StartBy::Helm { " --start helm" } else { "" };
-    format!("milvus-guard migrate {more}-i {} -n {} -s {source} -t {target}{root}{start}", release.name, release.namespace)
+    let Settings {
+        release,
+        source,
+        target,
+        ..
+    } = settings;
+    let root = settings
+        .root_path
+        .as_deref()
+        .map_or_else(String::new, |root| format!(" -r {root}"));
+    let start = if settings.start == StartBy::Helm {
+        " --start helm"
+    } else {
+        ""
+    };
+    format!(
+        "milvus-guard migrate {more}-i {} -n {} -s {source} -t {target}{root}{start}",
+        release.name, release.namespace
+    )
 }
 
 /// What makes the source of the release agree with the new image: the `helm upgrade`, or where the image is to be set.
@@ -148,12 +188,29 @@ pub fn helm(release: &Release, settings: &Settings, image: &str) -> Option<Strin
         manager: release.manager.clone(),
     };
     let planned = plan(&journey, Catalogue::embedded());
-    let command = planned.stops.first()?.commands.iter().find(|command| command.starts_with("helm "))?.clone();
+    let command = planned
+        .stops
+        .first()?
+        .commands
+        .iter()
+        .find(|command| command.starts_with("helm "))?
+        .clone();
     let image = ImageRef::parse(image);
     let tag = image.tag.clone().unwrap_or_default();
-    let (command, rest) = command.split_once(" --set ").map_or((command.as_str(), ""), |(command, values)| (command, values));
-    let mut values = vec![format!("image.all.repository={}", image.repository), format!("image.all.tag={tag}")];
-    values.extend(rest.split(',').filter(|value| !value.is_empty() && !value.starts_with("image.all.")).map(str::to_owned));
+    let (command, rest) = command
+        .split_once(" --set ")
+        .map_or((command.as_str(), ""), |(command, values)| {
+            (command, values)
+        });
+    let mut values = vec![
+        format!("image.all.repository={}", image.repository),
+        format!("image.all.tag={tag}"),
+    ];
+    values.extend(
+        rest.split(',')
+            .filter(|value| !value.is_empty() && !value.starts_with("image.all."))
+            .map(str::to_owned),
+    );
     Some(format!("{command} --set {}", values.join(",")))
 }
 
@@ -167,7 +224,10 @@ pub(crate) mod tests {
 
     pub(crate) fn settings() -> Settings {
         Settings {
-            release: ReleaseName { name: "my-release".into(), namespace: "milvus".into() },
+            release: ReleaseName {
+                name: "my-release".into(),
+                namespace: "milvus".into(),
+            },
             source: "2.1.4".parse().unwrap(),
             target: "2.2.16".parse().unwrap(),
             root_path: None,
@@ -192,19 +252,41 @@ pub(crate) mod tests {
 
     #[test]
     fn the_helm_command_names_the_image_that_runs() {
-        let release = Fixture::cluster("2.1.4").chart("3.2.18").default_yaml("etcd: {rootPath: by-dev}").release();
+        let release = Fixture::cluster("2.1.4")
+            .chart("3.2.18")
+            .default_yaml("etcd: {rootPath: by-dev}")
+            .release();
         let command = helm(&release, &settings(), "registry:5000/milvus:v2.2.16").unwrap();
-        assert!(command.starts_with("helm upgrade my-release zilliztech/milvus -n milvus --version 4.0."), "{command}");
-        assert!(command.contains("--set image.all.repository=registry:5000/milvus,image.all.tag=v2.2.16"), "{command}");
+        assert!(
+            command
+                .starts_with("helm upgrade my-release zilliztech/milvus -n milvus --version 4.0."),
+            "{command}"
+        );
+        assert!(
+            command
+                .contains("--set image.all.repository=registry:5000/milvus,image.all.tag=v2.2.16"),
+            "{command}"
+        );
         assert_eq!(command.matches("image.all.tag").count(), 1);
-        let operated = Release { manager: Manager::operator("my-release"), ..release };
-        assert_eq!(helm(&operated, &settings(), "registry:5000/milvus:v2.2.16"), None);
+        let operated = Release {
+            manager: Manager::operator("my-release"),
+            ..release
+        };
+        assert_eq!(
+            helm(&operated, &settings(), "registry:5000/milvus:v2.2.16"),
+            None
+        );
     }
 
     #[test]
     fn the_same_command_is_the_next_one() {
-        let settings = Settings { root_path: Some("other".into()), start: StartBy::Helm, ..settings() };
-        let expected = "milvus-guard migrate -i my-release -n milvus -s 2.1.4 -t 2.2.16 -r other --start helm";
+        let settings = Settings {
+            root_path: Some("other".into()),
+            start: StartBy::Helm,
+            ..settings()
+        };
+        let expected =
+            "milvus-guard migrate -i my-release -n milvus -s 2.1.4 -t 2.2.16 -r other --start helm";
         assert_eq!(command(&settings, ""), expected);
     }
 }

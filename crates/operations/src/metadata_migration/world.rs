@@ -39,7 +39,14 @@ pub type Cx<'a> = Context<'a, World>;
 impl World {
     /// From what was asked for and what runs.
     #[must_use]
-    pub fn new(settings: Settings, operation: Operation, survey: Survey, run: &str, home: &str, again: bool) -> Self {
+    pub fn new(
+        settings: Settings,
+        operation: Operation,
+        survey: Survey,
+        run: &str,
+        home: &str,
+        again: bool,
+    ) -> Self {
         let target = executor::Target::new(survey.endpoint);
         Self {
             operation,
@@ -57,7 +64,9 @@ impl World {
     /// The file of the backup.
     #[must_use]
     pub fn backup_file(&self) -> PathBuf {
-        self.settings.backup_dir.join(format!("{}.milvus-meta", self.run))
+        self.settings
+            .backup_dir
+            .join(format!("{}.milvus-meta", self.run))
     }
 
     /// Where the backup is, as the run records it.
@@ -65,7 +74,10 @@ impl World {
     pub fn backup_location(&self) -> String {
         let file = self.backup_file();
         match &self.settings.backup_claim {
-            Some(claim) => format!("pvc/{claim}/{}", file.file_name().unwrap_or_default().to_string_lossy()),
+            Some(claim) => format!(
+                "pvc/{claim}/{}",
+                file.file_name().unwrap_or_default().to_string_lossy()
+            ),
             None => format!("file:{}", file.display()),
         }
     }
@@ -93,20 +105,33 @@ impl executor::Events for Told<'_> {
         match event {
             executor::Event::StageBegan { stage, total } => {
                 self.link.go_on();
-                let event = crate::engine::Event::Progress { what: stage.to_string(), done: 0, total };
+                let event = crate::engine::Event::Progress {
+                    what: stage.to_string(),
+                    done: 0,
+                    total,
+                };
                 self.reporter().tell(&event);
             }
             executor::Event::Progress { stage, done, total } => {
-                let event = crate::engine::Event::Progress { what: stage.to_string(), done, total };
+                let event = crate::engine::Event::Progress {
+                    what: stage.to_string(),
+                    done,
+                    total,
+                };
                 self.reporter().tell(&event);
             }
             executor::Event::StageDone { stage, done, took } => {
-                let event = crate::engine::Event::Progress { what: stage.to_string(), done, total: Some(done) };
+                let event = crate::engine::Event::Progress {
+                    what: stage.to_string(),
+                    done,
+                    total: Some(done),
+                };
                 self.reporter().tell(&event);
                 tracing::debug!(%stage, done, seconds = took.as_secs_f64(), "a stage is over");
             }
             executor::Event::Waiting { what } => {
-                self.link.wait_for(what.trim_start_matches("waiting for ").to_owned());
+                self.link
+                    .wait_for(what.trim_start_matches("waiting for ").to_owned());
             }
             executor::Event::Warning { note } => self.reporter().warn(note),
             executor::Event::Note { note } => self.reporter().note(note),
@@ -130,7 +155,9 @@ pub fn failed(error: &executor::MetaError) -> StepError {
     let why = error.why();
     match error {
         executor::MetaError::Locked(_) => StepError::Locked(why),
-        executor::MetaError::Usage(_) | executor::MetaError::Refused { .. } => StepError::Refused(why),
+        executor::MetaError::Usage(_) | executor::MetaError::Refused { .. } => {
+            StepError::Refused(why)
+        }
         executor::MetaError::Stopped { data, .. } => StepError::Failed(format!("{why}. {data}")),
     }
 }

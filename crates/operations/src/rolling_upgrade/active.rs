@@ -25,10 +25,19 @@ fn roles(component: Component, to: Version) -> (&'static [&'static str], bool) {
         Component::DataCoord => (&["datacoord"], true),
         Component::QueryCoord => (&["querycoord"], true),
         // From 2.3 on the data coordinator holds it.
-        Component::IndexCoord if (to.line().major, to.line().minor) < (2, 3) => (&["indexcoord"], true),
-        Component::MixCoord | Component::Standalone => {
-            (&["mixcoord", "rootcoord", "datacoord", "querycoord", "indexcoord"], false)
+        Component::IndexCoord if (to.line().major, to.line().minor) < (2, 3) => {
+            (&["indexcoord"], true)
         }
+        Component::MixCoord | Component::Standalone => (
+            &[
+                "mixcoord",
+                "rootcoord",
+                "datacoord",
+                "querycoord",
+                "indexcoord",
+            ],
+            false,
+        ),
         _ => (&[], false),
     }
 }
@@ -41,23 +50,51 @@ pub fn has_active(component: Component, to: Version) -> bool {
 
 /// Why the active one is not surely one of these pods; `None` if it is, or where the sessions cannot tell.
 #[must_use]
-pub fn lacks(sessions: &[Session], component: Component, to: Version, pods: &[PodName]) -> Option<String> {
+pub fn lacks(
+    sessions: &[Session],
+    component: Component,
+    to: Version,
+    pods: &[PodName],
+) -> Option<String> {
     let (roles, all) = roles(component, to);
-    let holder = |role: &str| sessions.iter().find(|session| session.key.strip_prefix("session/") == Some(role));
-    let held: Vec<_> = roles.iter().filter_map(|role| Some((*role, holder(role)?))).collect();
+    let holder = |role: &str| {
+        sessions
+            .iter()
+            .find(|session| session.key.strip_prefix("session/") == Some(role))
+    };
+    let held: Vec<_> = roles
+        .iter()
+        .filter_map(|role| Some((*role, holder(role)?)))
+        .collect();
     if all && held.len() < roles.len() || held.is_empty() && !roles.is_empty() {
         return Some(format!("no {component} is active in etcd"));
     }
-    held.into_iter().find(|(_, session)| !may_be_of(session, pods)).map(|(role, session)| {
-        let at = session.host.as_deref().or(session.address.as_deref()).unwrap_or("another host");
-        format!("the active {role} in etcd is still {}, which is none of the new pods", error_text::line(at))
-    })
+    held.into_iter()
+        .find(|(_, session)| !may_be_of(session, pods))
+        .map(|(role, session)| {
+            let at = session
+                .host
+                .as_deref()
+                .or(session.address.as_deref())
+                .unwrap_or("another host");
+            format!(
+                "the active {role} in etcd is still {}, which is none of the new pods",
+                error_text::line(at)
+            )
+        })
 }
 
 fn may_be_of(session: &Session, pods: &[PodName]) -> bool {
-    let ip = session.address.as_deref().and_then(|address| address.rsplit_once(':')).map(|(ip, _)| ip.trim_matches(['[', ']']));
+    let ip = session
+        .address
+        .as_deref()
+        .and_then(|address| address.rsplit_once(':'))
+        .map(|(ip, _)| ip.trim_matches(['[', ']']));
     let has_ip = ip.is_some() && pods.iter().any(|pod| !pod.ips.is_empty());
-    let by_name = session.host.as_ref().is_some_and(|host| pods.iter().any(|pod| pod.name == *host));
+    let by_name = session
+        .host
+        .as_ref()
+        .is_some_and(|host| pods.iter().any(|pod| pod.name == *host));
     let by_ip = ip.is_some_and(|ip| pods.iter().any(|pod| pod.ips.iter().any(|own| own == ip)));
     by_name || by_ip || (session.host.is_none() && !has_ip)
 }
@@ -65,10 +102,18 @@ fn may_be_of(session: &Session, pods: &[PodName]) -> bool {
 /// Ids of the nodes that have a session; `None` if no node that serves has one, so that this is not the right place.
 #[must_use]
 pub fn live_nodes(sessions: &[Session]) -> Option<BTreeSet<i64>> {
-    let serves =
-        |session: &&Session| ["session/querynode", "session/streamingnode"].iter().any(|prefix| session.key.starts_with(prefix));
+    let serves = |session: &&Session| {
+        ["session/querynode", "session/streamingnode"]
+            .iter()
+            .any(|prefix| session.key.starts_with(prefix))
+    };
     sessions.iter().find(serves)?;
-    Some(sessions.iter().filter_map(|session| session.server_id).collect())
+    Some(
+        sessions
+            .iter()
+            .filter_map(|session| session.server_id)
+            .collect(),
+    )
 }
 
 #[cfg(test)]
@@ -78,13 +123,24 @@ mod tests {
     use super::*;
 
     fn session(role: &str, host: &str, address: &str) -> Session {
-        let host = if host.is_empty() { String::new() } else { format!(r#","HostName":"{host}""#) };
+        let host = if host.is_empty() {
+            String::new()
+        } else {
+            format!(r#","HostName":"{host}""#)
+        };
         let value = format!(r#"{{"ServerID":7,"Address":"{address}"{host}}}"#);
         Session::read(format!("session/{role}").as_bytes(), value.as_bytes()).unwrap()
     }
 
     fn pods(ip: &str) -> Vec<PodName> {
-        vec![PodName { name: "new".into(), ips: [ip].iter().filter(|ip| !ip.is_empty()).map(|ip| (*ip).to_owned()).collect() }]
+        vec![PodName {
+            name: "new".into(),
+            ips: [ip]
+                .iter()
+                .filter(|ip| !ip.is_empty())
+                .map(|ip| (*ip).to_owned())
+                .collect(),
+        }]
     }
 
     #[rstest]
@@ -115,13 +171,21 @@ mod tests {
 
     #[test]
     fn up_to_2_2_the_index_coordinator_is_one_of_its_own() {
-        let why = lacks(&[], Component::IndexCoord, "2.2.16".parse().unwrap(), &pods(""));
+        let why = lacks(
+            &[],
+            Component::IndexCoord,
+            "2.2.16".parse().unwrap(),
+            &pods(""),
+        );
         assert_eq!(why.as_deref(), Some("no indexcoord is active in etcd"));
     }
 
     #[test]
     fn nodes_with_a_session_live() {
-        assert_eq!(live_nodes(&[session("querynode-7", "", "a:1")]), Some([7].into()));
+        assert_eq!(
+            live_nodes(&[session("querynode-7", "", "a:1")]),
+            Some([7].into())
+        );
         assert_eq!(live_nodes(&[session("proxy-7", "", "a:1")]), None);
     }
 }

@@ -25,7 +25,10 @@ pub fn never(release: &Release) -> Option<String> {
         }
         Source::Chart(_) => {}
     }
-    let other = release.components.iter().find(|component| component.workload.meta.object.kind != "Deployment");
+    let other = release
+        .components
+        .iter()
+        .find(|component| component.workload.meta.object.kind != "Deployment");
     other.map(|component| {
         let object = &component.workload.meta.object;
         format!(
@@ -40,14 +43,20 @@ pub fn never(release: &Release) -> Option<String> {
 /// # Errors
 /// Where it cannot be read.
 pub fn source(release: &Release) -> Result<Build, String> {
-    if let Some(unknown) = release.components.iter().find(|one| one.is_running() && one.version() == VersionRead::Unknown) {
+    if let Some(unknown) = release
+        .components
+        .iter()
+        .find(|one| one.is_running() && one.version() == VersionRead::Unknown)
+    {
         let (name, image) = (&unknown.workload.meta.object.name, unknown.image());
         return Err(format!(
             "the version of Deployment {name} cannot be read from its image {image}; say it with the annotation {DECLARED_VERSION}: \
              \"VERSION for {image}\""
         ));
     }
-    release.lowest().ok_or_else(|| format!("no component of {} says its version", release.name))
+    release
+        .lowest()
+        .ok_or_else(|| format!("no component of {} says its version", release.name))
 }
 
 /// Why this release cannot be rolled now, although it could be; `None` if it can.
@@ -59,8 +68,15 @@ pub fn not_now(release: &Release, facts: &Facts) -> Option<String> {
             release.name
         ));
     }
-    if let Some(paused) = release.components.iter().find(|component| component.workload.paused) {
-        let (name, namespace) = (&paused.workload.meta.object.name, release.namespace.as_deref().unwrap_or("default"));
+    if let Some(paused) = release
+        .components
+        .iter()
+        .find(|component| component.workload.paused)
+    {
+        let (name, namespace) = (
+            &paused.workload.meta.object.name,
+            release.namespace.as_deref().unwrap_or("default"),
+        );
         return Some(format!(
             "Deployment {name} is paused and would never roll; resume it first: kubectl rollout resume deployment/{name} -n {namespace}"
         ));
@@ -77,7 +93,10 @@ mod tests {
     #[test]
     fn a_healthy_release_of_helm_is_fit() {
         let fit = Fixture::cluster("2.4.5").release();
-        assert_eq!((never(&fit), not_now(&fit, &Facts::default())), (None, None));
+        assert_eq!(
+            (never(&fit), not_now(&fit, &Facts::default())),
+            (None, None)
+        );
         assert_eq!(source(&fit).unwrap().to_string(), "2.4.5");
     }
 
@@ -88,12 +107,33 @@ mod tests {
             assert!(why.contains(part), "{why}");
         };
         let fit = Fixture::cluster("2.4.5").release();
-        said(never(&Release { manager: Manager::operator("my-release"), ..fit.clone() }), "managed by milvus-operator");
-        said(never(&Release { manager: Manager::default(), ..fit.clone() }), "nothing says that Helm installed");
-        said(not_now(&Fixture::cluster("2.4.5").stopped().release(), &Facts::default()), "scaled to zero");
+        said(
+            never(&Release {
+                manager: Manager::operator("my-release"),
+                ..fit.clone()
+            }),
+            "managed by milvus-operator",
+        );
+        said(
+            never(&Release {
+                manager: Manager::default(),
+                ..fit.clone()
+            }),
+            "nothing says that Helm installed",
+        );
+        said(
+            not_now(
+                &Fixture::cluster("2.4.5").stopped().release(),
+                &Facts::default(),
+            ),
+            "scaled to zero",
+        );
         let mut paused = fit.clone();
         std::sync::Arc::make_mut(&mut paused.components[0].workload).paused = true;
-        said(not_now(&paused, &Facts::default()), "kubectl rollout resume deployment/");
+        said(
+            not_now(&paused, &Facts::default()),
+            "kubectl rollout resume deployment/",
+        );
         let deployer = DeployerFact {
             release: fit.name.clone(),
             tool: "flux".into(),
@@ -101,7 +141,16 @@ mod tests {
             self_heal: true,
             retry_limit: None,
         };
-        said(not_now(&fit, &Facts { deployers: Some(vec![deployer]), ..Facts::default() }), "flux suspend helmrelease milvus");
+        said(
+            not_now(
+                &fit,
+                &Facts {
+                    deployers: Some(vec![deployer]),
+                    ..Facts::default()
+                },
+            ),
+            "flux suspend helmrelease milvus",
+        );
         said(
             source(&Fixture::cluster("2.4.5").tag("latest").release()).err(),
             "cannot be read from its image milvusdb/milvus:latest",

@@ -58,7 +58,10 @@ impl Way {
             }
             Ok(proxy) => match knock(proxy).await {
                 Ok(version) => {
-                    cx.reporter().note(format!("Milvus {version} at {} is asked what is loaded", proxy.address));
+                    cx.reporter().note(format!(
+                        "Milvus {version} at {} is asked what is loaded",
+                        proxy.address
+                    ));
                     true
                 }
                 Err(error) => {
@@ -89,10 +92,19 @@ async fn find(cx: &Cx<'_>) -> Result<Result<Proxy, String>, StepError> {
         AskMilvus::At(address) => address.clone(),
         AskMilvus::AtService => {
             let api: Api<Service> = Api::namespaced(cx.link.client(), &settings.release.namespace);
-            match cx.link.call("Services", async || api.list(&ListParams::default()).await).await {
+            match cx
+                .link
+                .call("Services", async || api.list(&ListParams::default()).await)
+                .await
+            {
                 Ok(list) => match service(&list.items, &cx.world.release) {
                     Some(address) => address,
-                    None => return Ok(Err("no Service selects its proxies; give their address with --milvus".into())),
+                    None => {
+                        return Ok(Err(
+                            "no Service selects its proxies; give their address with --milvus"
+                                .into(),
+                        ));
+                    }
                 },
                 Err(ClusterError::Halted(halt)) => return Err(StepError::Halted(halt)),
                 Err(error) => return Ok(Err(error.to_string())),
@@ -100,32 +112,67 @@ async fn find(cx: &Cx<'_>) -> Result<Result<Proxy, String>, StepError> {
         }
     };
     let access = &settings.milvus;
-    let (tls, server_name, login) = (access.tls.clone(), access.server_name.clone(), access.login.clone());
-    Ok(Ok(Proxy { address, tls, server_name, login, databases: Vec::new() }))
+    let (tls, server_name, login) = (
+        access.tls.clone(),
+        access.server_name.clone(),
+        access.login.clone(),
+    );
+    Ok(Ok(Proxy {
+        address,
+        tls,
+        server_name,
+        login,
+        databases: Vec::new(),
+    }))
 }
 
 /// The address of the Service that leads to those who answer clients, as every pod of the cluster can use it. The chart's own
 /// has the release's full name; others are taken in the order of their names.
 fn service(services: &[Service], release: &Release) -> Option<String> {
     let entrance = |component| release.of(component).next();
-    let pods = &entrance(Component::Proxy).or_else(|| entrance(Component::Standalone))?.workload.pod.labels;
+    let pods = &entrance(Component::Proxy)
+        .or_else(|| entrance(Component::Standalone))?
+        .workload
+        .pod
+        .labels;
     let leads_there = |service: &&Service| {
-        let selector = service.spec.as_ref().and_then(|spec| spec.selector.as_ref());
+        let selector = service
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.selector.as_ref());
         selector.is_some_and(|selector| {
-            !selector.is_empty() && selector.iter().all(|(key, value)| pods.get(key) == Some(value.as_str()))
+            !selector.is_empty()
+                && selector
+                    .iter()
+                    .all(|(key, value)| pods.get(key) == Some(value.as_str()))
         })
     };
     let with_port = |service: &Service| {
         let ports = service.spec.as_ref()?.ports.as_ref()?;
-        let named = ports.iter().find(|port| port.name.as_deref() == Some("milvus"));
-        let port = named.or_else(|| ports.iter().find(|port| port.port == PORT))?.port;
+        let named = ports
+            .iter()
+            .find(|port| port.name.as_deref() == Some("milvus"));
+        let port = named
+            .or_else(|| ports.iter().find(|port| port.port == PORT))?
+            .port;
         Some((service.name_any(), port))
     };
-    let mut found: Vec<(String, i32)> = services.iter().filter(leads_there).filter_map(with_port).collect();
+    let mut found: Vec<(String, i32)> = services
+        .iter()
+        .filter(leads_there)
+        .filter_map(with_port)
+        .collect();
     found.sort_by_key(|(name, _)| (*name != release.fullname, name.clone()));
     let (name, port) = found.into_iter().next()?;
-    let scheme = if matches!(release.config.value(TLS_MODE), Some("1" | "2")) { "https://" } else { "" };
-    Some(format!("{scheme}{name}.{}.svc:{port}", release.namespace.as_deref().unwrap_or("default")))
+    let scheme = if matches!(release.config.value(TLS_MODE), Some("1" | "2")) {
+        "https://"
+    } else {
+        ""
+    };
+    Some(format!(
+        "{scheme}{name}.{}.svc:{port}",
+        release.namespace.as_deref().unwrap_or("default")
+    ))
 }
 
 /// Asks for the version: an answer shows that the way and the login are right.
@@ -165,22 +212,48 @@ mod tests {
     #[test]
     fn the_service_of_the_proxies_is_found_whatever_it_is_called() {
         let release = Fixture::cluster("2.4.5").release();
-        let pods = &release.of(Component::Proxy).next().unwrap().workload.pod.labels;
-        let labels: serde_json::Map<String, Value> = pods.iter().map(|(key, value)| (key.to_owned(), json!(value))).collect();
-        let namespace = release.namespace.clone().unwrap_or_else(|| "default".into());
-        let (ports, metrics) =
-            (json!([{"name": "metrics", "port": 9091}, {"name": "milvus", "port": 29530}]), json!([{"port": 9091}]));
+        let pods = &release
+            .of(Component::Proxy)
+            .next()
+            .unwrap()
+            .workload
+            .pod
+            .labels;
+        let labels: serde_json::Map<String, Value> = pods
+            .iter()
+            .map(|(key, value)| (key.to_owned(), json!(value)))
+            .collect();
+        let namespace = release
+            .namespace
+            .clone()
+            .unwrap_or_else(|| "default".into());
+        let (ports, metrics) = (
+            json!([{"name": "metrics", "port": 9091}, {"name": "milvus", "port": 29530}]),
+            json!([{"port": 9091}]),
+        );
         let of = |all: &[(&str, Value, Value)]| service(&services(all), &release);
         let selector = Value::Object(labels);
         assert_eq!(
-            of(&[("other", selector.clone(), ports.clone()), (&release.fullname, selector.clone(), ports.clone())]),
+            of(&[
+                ("other", selector.clone(), ports.clone()),
+                (&release.fullname, selector.clone(), ports.clone())
+            ]),
             Some(format!("{}.{namespace}.svc:29530", release.fullname))
         );
         assert_eq!(
-            of(&[("b", selector.clone(), ports.clone()), ("a", selector.clone(), json!([{"port": 19530}]))]),
+            of(&[
+                ("b", selector.clone(), ports.clone()),
+                ("a", selector.clone(), json!([{"port": 19530}]))
+            ]),
             Some(format!("a.{namespace}.svc:19530"))
         );
-        assert_eq!(of(&[("a", json!({"component": "nobody"}), ports.clone()), ("b", selector, metrics)]), None);
+        assert_eq!(
+            of(&[
+                ("a", json!({"component": "nobody"}), ports.clone()),
+                ("b", selector, metrics)
+            ]),
+            None
+        );
         assert_eq!(of(&[("headless", json!({}), ports)]), None);
     }
 }

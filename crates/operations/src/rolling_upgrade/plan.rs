@@ -99,7 +99,13 @@ pub struct Wish<'a> {
 /// # Errors
 /// Why there is none, and what to do instead.
 pub fn plan(wish: &Wish<'_>, catalogue: &Catalogue) -> Result<Rollout, String> {
-    let Wish { name, release, from, to, .. } = *wish;
+    let Wish {
+        name,
+        release,
+        from,
+        to,
+        ..
+    } = *wish;
     let route = catalogue.route(from, to, &situation(release));
     let restarts = route.rows.iter().any(|row| row.rolling == Rolling::Restart);
     if restarts && release.topology() == Topology::Cluster {
@@ -134,13 +140,20 @@ pub fn plan(wish: &Wish<'_>, catalogue: &Catalogue) -> Result<Rollout, String> {
         point_of_no_return: point,
         lost: route.text(|row| &row.lost).to_owned(),
         interruption: interruption.to_owned(),
-        notes: order.constraints.iter().map(|constraint| constraint.text.clone()).collect(),
+        notes: order
+            .constraints
+            .iter()
+            .map(|constraint| constraint.text.clone())
+            .collect(),
     })
 }
 
 /// Marks the first component after which there is no way back.
 fn mark(moves: &mut [Move], point: PointOfNoReturn) {
-    if let Some(last) = moves.iter_mut().find(|moved| moved.kind != MoveKind::Remove && point.is_passed_by(moved.component)) {
+    if let Some(last) = moves
+        .iter_mut()
+        .find(|moved| moved.kind != MoveKind::Remove && point.is_passed_by(moved.component))
+    {
         last.point_of_no_return = true;
     }
 }
@@ -153,7 +166,10 @@ fn moves(release: &Release, order: &Order, topology: OrderTopology) -> Result<Ve
     let mut moves = Vec::new();
     for step in &order.steps {
         for component in step.components.iter().copied() {
-            let workloads: Vec<&str> = release.of(component).map(|one| &*one.workload.meta.object.name).collect();
+            let workloads: Vec<&str> = release
+                .of(component)
+                .map(|one| &*one.workload.meta.object.name)
+                .collect();
             let one = |workload: Option<&str>, kind| Move {
                 component,
                 workload: workload.map(str::to_owned),
@@ -164,32 +180,53 @@ fn moves(release: &Release, order: &Order, topology: OrderTopology) -> Result<Ve
                 point_of_no_return: false,
             };
             match workloads.as_slice() {
-                [] if topology == OrderTopology::StreamingIntroduction && component == Component::StreamingNode => {
+                [] if topology == OrderTopology::StreamingIntroduction
+                    && component == Component::StreamingNode =>
+                {
                     let name = format!("{}-{component}", release.fullname);
                     moves.push(one(Some(&name), MoveKind::Create));
                 }
                 [] => {}
                 // Nothing may stand between this component and the next, so its groups do not wait for one another.
                 [_, _, ..] if step.at_once_with_next => moves.push(one(None, MoveKind::Update)),
-                several => moves.extend(several.iter().map(|name| one(Some(name), MoveKind::Update))),
+                several => {
+                    moves.extend(several.iter().map(|name| one(Some(name), MoveKind::Update)))
+                }
             }
         }
-        for removal in order.remove.iter().filter(|removal| step.components.contains(&removal.after)) {
-            moves.extend(release.of(removal.component).filter(|one| one.is_running()).map(|one| Move {
-                component: removal.component,
-                workload: Some(one.workload.meta.object.name.clone()),
-                kind: MoveKind::Remove,
-                gate: Gate::Gone,
-                note: None,
-                at_once_with_next: false,
-                point_of_no_return: false,
-            }));
+        for removal in order
+            .remove
+            .iter()
+            .filter(|removal| step.components.contains(&removal.after))
+        {
+            moves.extend(
+                release
+                    .of(removal.component)
+                    .filter(|one| one.is_running())
+                    .map(|one| Move {
+                        component: removal.component,
+                        workload: Some(one.workload.meta.object.name.clone()),
+                        kind: MoveKind::Remove,
+                        gate: Gate::Gone,
+                        note: None,
+                        at_once_with_next: false,
+                        point_of_no_return: false,
+                    }),
+            );
         }
     }
     let placed = |component: Component| {
-        order.position(component).is_some() || order.remove.iter().any(|removal| removal.component == component)
+        order.position(component).is_some()
+            || order
+                .remove
+                .iter()
+                .any(|removal| removal.component == component)
     };
-    match release.components.iter().find(|one| one.is_running() && !placed(one.component)) {
+    match release
+        .components
+        .iter()
+        .find(|one| one.is_running() && !placed(one.component))
+    {
         Some(one) => Err(format!(
             "{} ({}) has no place in the order {}: it must not run at the target, or not together with the others; scale it to zero, or change \
              the layout with Helm first",
@@ -208,8 +245,14 @@ impl Move {
             MoveKind::Create => "create",
             MoveKind::Remove => "remove",
         };
-        let workload = self.workload.as_deref().and_then(|name| name.strip_prefix(fullname)?.strip_prefix('-'));
-        format!("{verb}-{}", workload.unwrap_or_else(|| self.component.name()))
+        let workload = self
+            .workload
+            .as_deref()
+            .and_then(|name| name.strip_prefix(fullname)?.strip_prefix('-'));
+        format!(
+            "{verb}-{}",
+            workload.unwrap_or_else(|| self.component.name())
+        )
     }
 
     /// What its step does.
@@ -270,7 +313,10 @@ impl Rollout {
                     configure = true;
                     continue;
                 }
-                StepAction::Check | StepAction::Record | StepAction::HandOver | StepAction::CleanUp => continue,
+                StepAction::Check
+                | StepAction::Record
+                | StepAction::HandOver
+                | StepAction::CleanUp => continue,
                 StepAction::Update => MoveKind::Update,
                 StepAction::Start => MoveKind::Create,
                 StepAction::Stop => MoveKind::Remove,
@@ -278,11 +324,22 @@ impl Rollout {
             };
             let (component, workload) = (step.component?, step.workload.clone());
             let (gate, note) = (Gate::Ready, None);
-            moves.push(Move { component, workload, kind, gate, note, at_once_with_next: false, point_of_no_return: false });
+            moves.push(Move {
+                component,
+                workload,
+                kind,
+                gate,
+                note,
+                at_once_with_next: false,
+                point_of_no_return: false,
+            });
         }
         mark(&mut moves, point);
         let plan = Self {
-            release: ReleaseName { name: spec.release.clone(), namespace: spec.namespace.clone() },
+            release: ReleaseName {
+                name: spec.release.clone(),
+                namespace: spec.namespace.clone(),
+            },
             from,
             to,
             image: spec.image.clone()?,
@@ -295,7 +352,11 @@ impl Rollout {
             notes: Vec::new(),
         };
         let ids = |steps: &[RunStep]| steps.iter().map(|step| step.id.clone()).collect::<Vec<_>>();
-        let own: Vec<RunStep> = plan.steps(&release.fullname).iter().map(crate::engine::Step::describe).collect();
+        let own: Vec<RunStep> = plan
+            .steps(&release.fullname)
+            .iter()
+            .map(crate::engine::Step::describe)
+            .collect();
         (ids(&own) == ids(&spec.plan)).then_some(plan)
     }
 
@@ -318,11 +379,14 @@ impl Rollout {
                     let model = after.of(Component::QueryNode).next().cloned();
                     after.components.extend(model.map(|mut model| {
                         model.component = one.component;
-                        Arc::make_mut(&mut model.workload).meta.object.name = one.workload.clone().unwrap_or_default();
+                        Arc::make_mut(&mut model.workload).meta.object.name =
+                            one.workload.clone().unwrap_or_default();
                         model
                     }));
                 }
-                MoveKind::Remove => after.components.retain(|component| component.component != one.component),
+                MoveKind::Remove => after
+                    .components
+                    .retain(|component| component.component != one.component),
             }
         }
         after
@@ -333,15 +397,25 @@ impl Rollout {
     pub fn hash(&self, fullname: &str, uids: &[String]) -> String {
         let mut uids = uids.to_vec();
         uids.sort();
-        let steps: Vec<(String, Option<String>)> =
-            self.steps(fullname).iter().map(crate::engine::Step::describe).map(|step| (step.id, step.workload)).collect();
+        let steps: Vec<(String, Option<String>)> = self
+            .steps(fullname)
+            .iter()
+            .map(crate::engine::Step::describe)
+            .map(|step| (step.id, step.workload))
+            .collect();
         let made_from = json!({
             "release": self.release.name, "namespace": self.release.namespace,
             "from": self.from.version.to_string(), "to": self.to.version.to_string(), "image": self.image,
             "order": self.order, "steps": steps, "workloads": uids,
         });
         let digest = Sha256::digest(made_from.to_string());
-        format!("sha256:{}", digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+        format!(
+            "sha256:{}",
+            digest
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect::<String>()
+        )
     }
 
     /// For people.
@@ -353,7 +427,9 @@ impl Rollout {
         );
         for (index, step) in self.steps(fullname).iter().enumerate() {
             let described = crate::engine::Step::describe(step);
-            let workload = described.workload.map_or_else(String::new, |name| format!(" ({name})"));
+            let workload = described
+                .workload
+                .map_or_else(String::new, |name| format!(" ({name})"));
             let _ = writeln!(text, "{:>3}  {}{workload}", index + 1, described.title);
             if let Step::Move(_, one) = step {
                 if let Some(note) = &one.note {
@@ -364,7 +440,11 @@ impl Rollout {
                 }
             }
         }
-        let _ = writeln!(text, "\nWay back      {}", self.point_of_no_return.until(Topology::Cluster));
+        let _ = writeln!(
+            text,
+            "\nWay back      {}",
+            self.point_of_no_return.until(Topology::Cluster)
+        );
         if !self.lost.is_empty() {
             let _ = writeln!(text, "              {}", self.lost);
         }
@@ -380,7 +460,11 @@ impl Rollout {
     /// For programs.
     #[must_use]
     pub fn json(&self, fullname: &str, uids: &[String]) -> Value {
-        let steps: Vec<RunStep> = self.steps(fullname).iter().map(crate::engine::Step::describe).collect();
+        let steps: Vec<RunStep> = self
+            .steps(fullname)
+            .iter()
+            .map(crate::engine::Step::describe)
+            .collect();
         json!({
             "schemaVersion": SCHEMA_VERSION,
             "release": self.release.name, "namespace": self.release.namespace,
@@ -404,15 +488,27 @@ mod tests {
 
     fn planned(fixture: &Fixture, from: &str, to: &str) -> Result<Rollout, String> {
         let (from, to) = (from.parse().unwrap(), to.parse().unwrap());
-        let name = ReleaseName { name: "my-release".into(), namespace: "milvus".into() };
+        let name = ReleaseName {
+            name: "my-release".into(),
+            namespace: "milvus".into(),
+        };
         let release = fixture.release();
-        let wish =
-            Wish { name: &name, release: &release, from: &from, to: &to, image: "milvusdb/milvus:x", standby: Standby::Unknown };
+        let wish = Wish {
+            name: &name,
+            release: &release,
+            from: &from,
+            to: &to,
+            image: "milvusdb/milvus:x",
+            standby: Standby::Unknown,
+        };
         plan(&wish, Catalogue::embedded())
     }
 
     fn ids(plan: &Rollout) -> Vec<String> {
-        plan.moves.iter().map(|one| one.id("my-release-milvus")).collect()
+        plan.moves
+            .iter()
+            .map(|one| one.id("my-release-milvus"))
+            .collect()
     }
 
     const SEPARATE: [Component; 8] = [
@@ -430,20 +526,43 @@ mod tests {
     #[case(Fixture::of("2.2.9", &SEPARATE), "2.2.9", "2.2.16", "rootcoord datacoord indexcoord querycoord indexnode datanode querynode proxy")]
     #[case(Fixture::of("2.2.16", &SEPARATE), "2.2.16", "2.3.22", "rootcoord indexcoord datacoord querycoord indexnode datanode querynode proxy")]
     #[case(Fixture::of("2.3.22", &SEPARATE), "2.3.22", "2.4.24", "indexnode rootcoord datacoord indexcoord querycoord querynode datanode proxy")]
-    #[case(Fixture::cluster("2.4.24"), "2.4.24", "2.5.27", "indexnode mixcoord querynode datanode proxy")]
-    #[case(Fixture::cluster("2.6.8"), "2.6.8", "2.6.22", "mixcoord streamingnode querynode datanode proxy")]
+    #[case(
+        Fixture::cluster("2.4.24"),
+        "2.4.24",
+        "2.5.27",
+        "indexnode mixcoord querynode datanode proxy"
+    )]
+    #[case(
+        Fixture::cluster("2.6.8"),
+        "2.6.8",
+        "2.6.22",
+        "mixcoord streamingnode querynode datanode proxy"
+    )]
     #[case(Fixture::standalone("2.4.24"), "2.4.24", "2.5.27", "standalone")]
-    fn orders(#[case] fixture: Fixture, #[case] from: &str, #[case] to: &str, #[case] expected: &str) {
+    fn orders(
+        #[case] fixture: Fixture,
+        #[case] from: &str,
+        #[case] to: &str,
+        #[case] expected: &str,
+    ) {
         let plan = planned(&fixture, from, to).unwrap();
-        let expected: Vec<String> = expected.split(' ').map(|name| format!("update-{name}")).collect();
+        let expected: Vec<String> = expected
+            .split(' ')
+            .map(|name| format!("update-{name}"))
+            .collect();
         assert_eq!(ids(&plan), expected);
     }
 
     #[test]
     fn milvus_is_asked_after_the_proxies_where_nothing_may_stand_between() {
         let after = |from: &str, to: &str| {
-            let moves = planned(&Fixture::of(from, &SEPARATE), from, to).unwrap().moves;
-            let at = moves.iter().position(|one| one.component == QueryNode).unwrap();
+            let moves = planned(&Fixture::of(from, &SEPARATE), from, to)
+                .unwrap()
+                .moves;
+            let at = moves
+                .iter()
+                .position(|one| one.component == QueryNode)
+                .unwrap();
             moves[question(&moves, at).unwrap().after].component
         };
         assert_eq!(after("2.2.16", "2.3.22"), Component::Proxy);
@@ -462,19 +581,41 @@ mod tests {
             "remove-indexnode",
         ];
         assert_eq!(ids(&plan), expected);
-        let marked: Vec<bool> = plan.moves.iter().map(|one| one.point_of_no_return).collect();
+        let marked: Vec<bool> = plan
+            .moves
+            .iter()
+            .map(|one| one.point_of_no_return)
+            .collect();
         assert_eq!(marked, [false, true, false, false, false, false]);
         let after = plan.after(&Fixture::cluster("2.5.27").release());
         assert!(after.runs(StreamingNode) && !after.has(IndexNode));
-        assert!(after.components.iter().all(|component| component.image().to_string() == "milvusdb/milvus:x"));
+        assert!(
+            after
+                .components
+                .iter()
+                .all(|component| component.image().to_string() == "milvusdb/milvus:x")
+        );
     }
 
     #[test]
     fn there_is_no_order_for_what_cannot_roll() {
-        let of = |from: &str, to: &str| planned(&Fixture::of(from, &SEPARATE), from, to).unwrap_err();
-        assert!(of("2.2.1", "2.2.16").contains("2.2.1 cannot roll to 2.2.16"), "{}", of("2.2.1", "2.2.16"));
-        let both = planned(&Fixture::of("2.3.22", &SEPARATE).with(Component::MixCoord), "2.3.22", "2.4.24").unwrap_err();
-        assert!(both.contains("mixcoord) has no place in the order"), "{both}");
+        let of =
+            |from: &str, to: &str| planned(&Fixture::of(from, &SEPARATE), from, to).unwrap_err();
+        assert!(
+            of("2.2.1", "2.2.16").contains("2.2.1 cannot roll to 2.2.16"),
+            "{}",
+            of("2.2.1", "2.2.16")
+        );
+        let both = planned(
+            &Fixture::of("2.3.22", &SEPARATE).with(Component::MixCoord),
+            "2.3.22",
+            "2.4.24",
+        )
+        .unwrap_err();
+        assert!(
+            both.contains("mixcoord) has no place in the order"),
+            "{both}"
+        );
     }
 
     #[test]

@@ -49,13 +49,23 @@ pub fn rules_in_release() -> Value {
 }
 
 /// Makes the Job, or finds the one that is at work, and follows it to its end.
-pub async fn remote(link: &Link, settings: Settings, operation: Operation, options: &JobOptions) -> End {
+pub async fn remote(
+    link: &Link,
+    settings: Settings,
+    operation: Operation,
+    options: &JobOptions,
+) -> End {
     match try_remote(link, settings, operation, options).await {
         Ok(end) | Err(end) => end,
     }
 }
 
-async fn try_remote(link: &Link, mut settings: Settings, operation: Operation, options: &JobOptions) -> Result<End, End> {
+async fn try_remote(
+    link: &Link,
+    mut settings: Settings,
+    operation: Operation,
+    options: &JobOptions,
+) -> Result<End, End> {
     let home = Home::find(link, &settings.release, settings.run_namespace.as_deref()).await?;
     let known = Store::runs(link, &home, &settings.release).await?;
     let name = choose(link, &known, &settings, operation).await?;
@@ -76,9 +86,16 @@ async fn try_remote(link: &Link, mut settings: Settings, operation: Operation, o
         args: args(&settings, operation, options),
         image: kubernetes_job::image(link, &home, options.image.as_ref()).await?,
         claim: None,
-        account: options.account.clone().or_else(|| home.guarded_by.clone()).unwrap_or_else(|| name.clone()),
+        account: options
+            .account
+            .clone()
+            .or_else(|| home.guarded_by.clone())
+            .unwrap_or_else(|| name.clone()),
         makes_account: options.account.is_none() && home.guarded_by.is_none(),
-        rights: options.account.is_none().then(|| Rights { in_release: rules_in_release(), at_home: json!([]) }),
+        rights: options.account.is_none().then(|| Rights {
+            in_release: rules_in_release(),
+            at_home: json!([]),
+        }),
         secrets: secrets(options),
         overrides: options.overrides.clone(),
         home: home.namespace.clone(),
@@ -89,8 +106,18 @@ async fn try_remote(link: &Link, mut settings: Settings, operation: Operation, o
 }
 
 fn secrets(options: &JobOptions) -> Vec<Mounted> {
-    let all = [(&options.milvus_secret, MILVUS_CREDENTIALS), (&options.etcd_secret, ETCD_CREDENTIALS)];
-    all.into_iter().filter_map(|(name, folder)| Some(Mounted { name: name.clone()?, folder })).collect()
+    let all = [
+        (&options.milvus_secret, MILVUS_CREDENTIALS),
+        (&options.etcd_secret, ETCD_CREDENTIALS),
+    ];
+    all.into_iter()
+        .filter_map(|(name, folder)| {
+            Some(Mounted {
+                name: name.clone()?,
+                folder,
+            })
+        })
+        .collect()
 }
 
 /// The same command, to be done where it stands.
@@ -104,15 +131,47 @@ fn args(settings: &Settings, operation: Operation, options: &JobOptions) -> Vec<
         format!("--give-up-after={}", seconds(settings.hopeless)),
         format!("--lock-holds={}", seconds(settings.lock)),
     ];
-    args.extend(settings.image.iter().map(|image| format!("--image={image}")));
-    args.extend(settings.requested_by.iter().map(|asker| format!("--requested-by={asker}")));
-    args.extend(settings.milvus.ask.typed().map(|address| format!("--milvus={address}")));
-    args.extend(settings.milvus.server_name.iter().map(|name| format!("--milvus-server-name={name}")));
-    args.extend(options.milvus_secret.iter().map(|_| format!("--milvus-credentials={MILVUS_CREDENTIALS}")));
+    args.extend(
+        settings
+            .image
+            .iter()
+            .map(|image| format!("--image={image}")),
+    );
+    args.extend(
+        settings
+            .requested_by
+            .iter()
+            .map(|asker| format!("--requested-by={asker}")),
+    );
+    args.extend(
+        settings
+            .milvus
+            .ask
+            .typed()
+            .map(|address| format!("--milvus={address}")),
+    );
+    args.extend(
+        settings
+            .milvus
+            .server_name
+            .iter()
+            .map(|name| format!("--milvus-server-name={name}")),
+    );
+    args.extend(
+        options
+            .milvus_secret
+            .iter()
+            .map(|_| format!("--milvus-credentials={MILVUS_CREDENTIALS}")),
+    );
     if !settings.etcd.addresses.is_empty() {
         args.push(format!("--etcd={}", settings.etcd.addresses.join(",")));
     }
-    args.extend(options.etcd_secret.iter().map(|_| format!("--etcd-credentials={ETCD_CREDENTIALS}")));
+    args.extend(
+        options
+            .etcd_secret
+            .iter()
+            .map(|_| format!("--etcd-credentials={ETCD_CREDENTIALS}")),
+    );
     if settings.back_on_failure {
         args.push("--on-failure=rollback".into());
     }
@@ -132,7 +191,10 @@ mod tests {
 
     #[test]
     fn the_job_asks_where_the_command_was_told_to_and_no_secret_is_in_its_arguments() {
-        let login = Login::Password { user: "root".into(), password: "hunter2".into() };
+        let login = Login::Password {
+            user: "root".into(),
+            password: "hunter2".into(),
+        };
         let milvus = MilvusAccess {
             ask: AskMilvus::At("milvus.example:19530".into()),
             server_name: Some("localhost".into()),
@@ -140,11 +202,18 @@ mod tests {
             tls: None,
         };
         let settings = Settings {
-            release: ReleaseName { name: "my-release".into(), namespace: "milvus".into() },
+            release: ReleaseName {
+                name: "my-release".into(),
+                namespace: "milvus".into(),
+            },
             target: "2.5.12".parse().unwrap(),
             image: None,
             milvus,
-            etcd: EtcdAccess { addresses: vec!["a:2379".into(), "b:2379".into()], tls: None, user: None },
+            etcd: EtcdAccess {
+                addresses: vec!["a:2379".into(), "b:2379".into()],
+                tls: None,
+                user: None,
+            },
             back_on_failure: false,
             run: None,
             run_namespace: None,
@@ -170,11 +239,28 @@ mod tests {
             "--etcd=a:2379,b:2379",
             "--etcd-credentials=/etc/milvus-guard/etcd",
         ] {
-            assert!(args.iter().any(|known| known == arg), "{arg} is not in {args:?}");
+            assert!(
+                args.iter().any(|known| known == arg),
+                "{arg} is not in {args:?}"
+            );
         }
-        assert!(!args.iter().any(|arg| arg.contains("hunter2") || arg.contains("milvus-root")), "{args:?}");
+        assert!(
+            !args
+                .iter()
+                .any(|arg| arg.contains("hunter2") || arg.contains("milvus-root")),
+            "{args:?}"
+        );
         assert!(!format!("{settings:?}").contains("hunter2"));
-        let mounted: Vec<(String, &str)> = secrets(&options).into_iter().map(|one| (one.name, one.folder)).collect();
-        assert_eq!(mounted, [("milvus-root".to_owned(), MILVUS_CREDENTIALS), ("etcd-root".to_owned(), ETCD_CREDENTIALS)]);
+        let mounted: Vec<(String, &str)> = secrets(&options)
+            .into_iter()
+            .map(|one| (one.name, one.folder))
+            .collect();
+        assert_eq!(
+            mounted,
+            [
+                ("milvus-root".to_owned(), MILVUS_CREDENTIALS),
+                ("etcd-root".to_owned(), ETCD_CREDENTIALS)
+            ]
+        );
     }
 }

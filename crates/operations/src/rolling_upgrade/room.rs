@@ -25,25 +25,37 @@ impl Resources {
     #[must_use]
     pub fn read(cpu: Option<&str>, memory: Option<&str>) -> Self {
         let of = |text: Option<&str>, unit| text.and_then(|text| quantity(text, unit)).unwrap_or(0);
-        Self { cpu: of(cpu, 1000.0), memory: of(memory, 1.0) }
+        Self {
+            cpu: of(cpu, 1000.0),
+            memory: of(memory, 1.0),
+        }
     }
 
     /// Both together.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
-        Self { cpu: self.cpu.saturating_add(other.cpu), memory: self.memory.saturating_add(other.memory) }
+        Self {
+            cpu: self.cpu.saturating_add(other.cpu),
+            memory: self.memory.saturating_add(other.memory),
+        }
     }
 
     /// What is left of it.
     #[must_use]
     pub fn minus(self, other: Self) -> Self {
-        Self { cpu: self.cpu.saturating_sub(other.cpu), memory: self.memory.saturating_sub(other.memory) }
+        Self {
+            cpu: self.cpu.saturating_sub(other.cpu),
+            memory: self.memory.saturating_sub(other.memory),
+        }
     }
 
     /// The larger of each.
     #[must_use]
     pub fn max(self, other: Self) -> Self {
-        Self { cpu: self.cpu.max(other.cpu), memory: self.memory.max(other.memory) }
+        Self {
+            cpu: self.cpu.max(other.cpu),
+            memory: self.memory.max(other.memory),
+        }
     }
 
     fn fits(self, room: Self) -> bool {
@@ -55,7 +67,11 @@ impl fmt::Display for Resources {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (cores, thousandths) = (self.cpu / 1000, self.cpu % 1000);
         let mib = self.memory / (1024 * 1024);
-        if thousandths == 0 { write!(f, "{cores} CPU, {mib} MiB") } else { write!(f, "{}m CPU, {mib} MiB", self.cpu) }
+        if thousandths == 0 {
+            write!(f, "{cores} CPU, {mib} MiB")
+        } else {
+            write!(f, "{}m CPU, {mib} MiB", self.cpu)
+        }
     }
 }
 
@@ -77,10 +93,20 @@ fn quantity(text: &str, unit: f64) -> Option<i64> {
         ("P", 1e15),
     ];
     let text = text.trim();
-    let (number, factor) =
-        SUFFIXES.iter().find_map(|(suffix, factor)| Some((text.strip_suffix(suffix)?, *factor))).unwrap_or((text, 1.0));
-    let value = number.parse::<f64>().ok().filter(|value| value.is_finite() && *value >= 0.0)? * factor * unit;
-    #[allow(clippy::cast_possible_truncation, reason = "it saturates, and no node has that much")]
+    let (number, factor) = SUFFIXES
+        .iter()
+        .find_map(|(suffix, factor)| Some((text.strip_suffix(suffix)?, *factor)))
+        .unwrap_or((text, 1.0));
+    let value = number
+        .parse::<f64>()
+        .ok()
+        .filter(|value| value.is_finite() && *value >= 0.0)?
+        * factor
+        * unit;
+    #[allow(
+        clippy::cast_possible_truncation,
+        reason = "it saturates, and no node has that much"
+    )]
     Some(value.ceil() as i64)
 }
 
@@ -90,14 +116,23 @@ pub fn warning(surges: &[Surge], nodes: &[Resources]) -> Option<String> {
     if nodes.is_empty() {
         return None;
     }
-    let homeless: Vec<&Surge> = surges.iter().filter(|surge| !nodes.iter().any(|room| surge.asks.fits(*room))).collect();
-    let [first, more @ ..] = &homeless[..] else { return None };
+    let homeless: Vec<&Surge> = surges
+        .iter()
+        .filter(|surge| !nodes.iter().any(|room| surge.asks.fits(*room)))
+        .collect();
+    let [first, more @ ..] = &homeless[..] else {
+        return None;
+    };
     let others = match more.len() {
         0 => String::new(),
         1 => format!(", nor for one of {}", more[0].deployment),
         many => format!(", nor for those of {many} other Deployments"),
     };
-    let best = nodes.iter().max_by_key(|room| (room.memory, room.cpu)).copied().unwrap_or_default();
+    let best = nodes
+        .iter()
+        .max_by_key(|room| (room.memory, room.cpu))
+        .copied()
+        .unwrap_or_default();
     Some(format!(
         "no node has room for another pod of {} ({}){others}: most is {best}. A new pod comes before the old one goes, and waits until \
          there is room; add a node first, or let the autoscaler of the cluster do it",
@@ -121,7 +156,13 @@ mod tests {
     #[case("", "NaN", 0, 0)]
     #[case("100u", "1e400", 1, 0)]
     fn quantities(#[case] cpu: &str, #[case] memory: &str, #[case] milli: i64, #[case] bytes: i64) {
-        assert_eq!(Resources::read(Some(cpu), Some(memory)), Resources { cpu: milli, memory: bytes });
+        assert_eq!(
+            Resources::read(Some(cpu), Some(memory)),
+            Resources {
+                cpu: milli,
+                memory: bytes
+            }
+        );
     }
 
     proptest! {
@@ -134,12 +175,26 @@ mod tests {
 
     #[test]
     fn a_pod_needs_one_node_that_has_both() {
-        let of = |cpu, gib: i64| Resources { cpu, memory: gib << 30 };
-        let surge = |name: &str, asks| Surge { deployment: name.into(), asks };
+        let of = |cpu, gib: i64| Resources {
+            cpu,
+            memory: gib << 30,
+        };
+        let surge = |name: &str, asks| Surge {
+            deployment: name.into(),
+            asks,
+        };
         let nodes = [of(4000, 2), of(500, 16)];
         assert_eq!(warning(&[surge("proxy", of(500, 8))], &nodes), None);
-        assert_eq!(warning(&[surge("proxy", of(5000, 80))], &[]), None, "nobody knows");
-        let text = warning(&[surge("proxy", of(1000, 8)), surge("querynode", of(8000, 1))], &nodes).unwrap();
+        assert_eq!(
+            warning(&[surge("proxy", of(5000, 80))], &[]),
+            None,
+            "nobody knows"
+        );
+        let text = warning(
+            &[surge("proxy", of(1000, 8)), surge("querynode", of(8000, 1))],
+            &nodes,
+        )
+        .unwrap();
         assert!(text.starts_with("no node has room for another pod of proxy (1 CPU, 8192 MiB), nor for one of querynode: most is 500m CPU, 16384 MiB."), "{text}");
     }
 }

@@ -25,24 +25,41 @@ pub struct Question {
 /// Whether it serves searches.
 #[must_use]
 pub const fn serves(component: Component) -> bool {
-    matches!(component, Component::QueryNode | Component::StreamingNode | Component::Standalone)
+    matches!(
+        component,
+        Component::QueryNode | Component::StreamingNode | Component::Standalone
+    )
 }
 
 /// The question that this move has a part in; `None` if it changes nothing about who serves.
 #[must_use]
 pub fn question(moves: &[Move], at: usize) -> Option<Question> {
     let follows = |place: usize| moves.get(place).is_some_and(|one| one.at_once_with_next);
-    let first = (0..at).rev().take_while(|place| follows(*place)).last().unwrap_or(at);
+    let first = (0..at)
+        .rev()
+        .take_while(|place| follows(*place))
+        .last()
+        .unwrap_or(at);
     let mut after = at;
     while follows(after) && after + 1 < moves.len() {
         after += 1;
     }
     let replaces = |one: &Move| one.kind == MoveKind::Update && serves(one.component);
     let before = (first..=after).find(|place| replaces(&moves[*place]))?;
-    let others = moves.iter().enumerate().filter(|(place, _)| !(before..=after).contains(place));
-    let mut serving = moves.iter().filter(|one| one.component == Component::StreamingNode);
-    let replaces_all = serving.next().is_none() && !others.into_iter().any(|(_, one)| replaces(one));
-    Some(Question { before, after, replaces_all })
+    let others = moves
+        .iter()
+        .enumerate()
+        .filter(|(place, _)| !(before..=after).contains(place));
+    let mut serving = moves
+        .iter()
+        .filter(|one| one.component == Component::StreamingNode);
+    let replaces_all =
+        serving.next().is_none() && !others.into_iter().any(|(_, one)| replaces(one));
+    Some(Question {
+        before,
+        after,
+        replaces_all,
+    })
 }
 
 /// Who is known to serve no more, although a coordinator may still list it.
@@ -62,13 +79,20 @@ pub fn judge(now: Loaded, before: &LoadedBefore, gone: &Gone<'_>) -> Result<(), 
     let baseline = before.baseline();
     now.regained(&baseline).map_err(|missing| shown(&missing))?;
     let listed = now.nodes();
-    let is_there = |node: &i64| gone.live.is_none_or(|live| live.contains(node)) && !gone.replaced.contains(node);
+    let is_there = |node: &i64| {
+        gone.live.is_none_or(|live| live.contains(node)) && !gone.replaced.contains(node)
+    };
     let there: BTreeSet<i64> = listed.iter().copied().filter(is_there).collect();
     if there.len() == listed.len() {
         return Ok(());
     }
     let on_live = now.on_nodes(&there).regained(&baseline);
-    on_live.map_err(|missing| format!("{} (without nodes that are gone, which Milvus still lists)", shown(&missing)))
+    on_live.map_err(|missing| {
+        format!(
+            "{} (without nodes that are gone, which Milvus still lists)",
+            shown(&missing)
+        )
+    })
 }
 
 /// A few lines as one.
@@ -78,7 +102,15 @@ pub fn shown(lines: &[String]) -> String {
         0 => String::new(),
         more => format!("; and {more} more"),
     };
-    format!("{}{more}", lines.iter().take(NAMED).cloned().collect::<Vec<_>>().join("; "))
+    format!(
+        "{}{more}",
+        lines
+            .iter()
+            .take(NAMED)
+            .cloned()
+            .collect::<Vec<_>>()
+            .join("; ")
+    )
 }
 
 #[cfg(test)]
@@ -91,11 +123,23 @@ mod tests {
 
     fn moves(names: &str) -> Vec<Move> {
         let one = |name: &str| {
-            let (name, at_once_with_next) = name.strip_suffix('+').map_or((name, false), |name| (name, true));
-            let (name, kind) = name.strip_prefix('*').map_or((name, MoveKind::Update), |name| (name, MoveKind::Create));
+            let (name, at_once_with_next) = name
+                .strip_suffix('+')
+                .map_or((name, false), |name| (name, true));
+            let (name, kind) = name
+                .strip_prefix('*')
+                .map_or((name, MoveKind::Update), |name| (name, MoveKind::Create));
             let component = name.parse().unwrap();
             let gate = Gate::Ready;
-            Move { component, workload: None, kind, gate, note: None, at_once_with_next, point_of_no_return: false }
+            Move {
+                component,
+                workload: None,
+                kind,
+                gate,
+                note: None,
+                at_once_with_next,
+                point_of_no_return: false,
+            }
         };
         names.split(' ').map(one).collect()
     }
@@ -115,13 +159,22 @@ mod tests {
         let found: Vec<_> = (0..moves.len()).map(|at| question(&moves, at)).collect();
         let expected: Vec<_> = expected
             .iter()
-            .map(|one| one.map(|(before, after, replaces_all)| Question { before, after, replaces_all }))
+            .map(|one| {
+                one.map(|(before, after, replaces_all)| Question {
+                    before,
+                    after,
+                    replaces_all,
+                })
+            })
             .collect();
         assert_eq!(found, expected);
     }
 
     fn books(node: i64) -> Loaded {
-        let leader = ShardLeader { channel: "a".into(), node };
+        let leader = ShardLeader {
+            channel: "a".into(),
+            node,
+        };
         let collection = CollectionLoad {
             database: String::new(),
             name: "books".into(),
@@ -129,29 +182,71 @@ mod tests {
             progress: 100,
             shards: ["a".to_owned()].into(),
             expected: [(1, 100)].into(),
-            served: [(1, Served { rows: 100, nodes: [node].into() })].into(),
-            replicas: Ok(vec![Replica { id: 1, nodes: [node].into(), leaders: vec![leader] }]),
+            served: [(
+                1,
+                Served {
+                    rows: 100,
+                    nodes: [node].into(),
+                },
+            )]
+            .into(),
+            replicas: Ok(vec![Replica {
+                id: 1,
+                nodes: [node].into(),
+                leaders: vec![leader],
+            }]),
         };
-        Loaded { known: [7].into(), collections: vec![collection], notes: Vec::new() }
+        Loaded {
+            known: [7].into(),
+            collections: vec![collection],
+            notes: Vec::new(),
+        }
     }
 
     #[test]
     fn nodes_that_were_replaced_do_not_serve() {
         let before = LoadedBefore::new("update-querynode", books(1).baseline(), books(1).nodes());
-        let replaced = Gone { live: None, replaced: &before.replaced_nodes };
+        let replaced = Gone {
+            live: None,
+            replaced: &before.replaced_nodes,
+        };
         assert_eq!(judge(books(2), &before, &replaced), Ok(()));
         assert_eq!(judge(books(1), &before, &Gone::default()), Ok(()));
         let (this, other) = ([1].into(), [2].into());
-        assert_eq!(judge(books(1), &before, &Gone { live: Some(&this), replaced: &[] }), Ok(()));
-        for gone in [replaced, Gone { live: Some(&other), replaced: &[] }] {
+        assert_eq!(
+            judge(
+                books(1),
+                &before,
+                &Gone {
+                    live: Some(&this),
+                    replaced: &[]
+                }
+            ),
+            Ok(())
+        );
+        for gone in [
+            replaced,
+            Gone {
+                live: Some(&other),
+                replaced: &[],
+            },
+        ] {
             let why = judge(books(1), &before, &gone).unwrap_err();
-            assert!(why.starts_with("collection books: 0 of 1 segments are served, 0 of 1 shard leaders (without"), "{why}");
+            assert!(
+                why.starts_with(
+                    "collection books: 0 of 1 segments are served, 0 of 1 shard leaders (without"
+                ),
+                "{why}"
+            );
         }
     }
 
     #[test]
     fn only_a_few_collections_are_named() {
         let lines: Vec<String> = (1..=5).map(|number| number.to_string()).collect();
-        assert_eq!((shown(&lines), shown(&lines[..3])), ("1; 2; 3; and 2 more".to_owned(), "1; 2; 3".to_owned()));
+        assert_eq!(
+            (shown(&lines), shown(&lines[..3])),
+            ("1; 2; 3; and 2 more".to_owned(), "1; 2; 3".to_owned())
+        );
     }
 }

@@ -34,7 +34,10 @@ async fn reached(cx: &Cx<'_>) -> Option<Target> {
         let mut target = Target::new(endpoint(cx.world)?);
         target.patience = ANSWER;
         match &ask(&target).await?[..] {
-            [] => Err(format!("no component of Milvus has a session below {}", target.endpoint.root_path)),
+            [] => Err(format!(
+                "no component of Milvus has a session below {}",
+                target.endpoint.root_path
+            )),
             _ => Ok(target),
         }
     };
@@ -43,7 +46,8 @@ async fn reached(cx: &Cx<'_>) -> Option<Target> {
         Err(why) => {
             let text = format!("could not ask etcd which coordinators are active: {why}");
             if cx.world.settings.etcd.addresses.is_empty() {
-                cx.reporter().note(format!("{text}; -e gives its addresses"));
+                cx.reporter()
+                    .note(format!("{text}; -e gives its addresses"));
             } else {
                 cx.reporter().warn(text);
             }
@@ -54,14 +58,20 @@ async fn reached(cx: &Cx<'_>) -> Option<Target> {
 
 async fn ask(target: &Target) -> Result<Vec<Session>, String> {
     let answer = timeout(ANSWER, executor::running(target)).await;
-    answer.map_err(|_| format!("no answer within {} s", ANSWER.as_secs()))?.map_err(|error| error.why())
+    answer
+        .map_err(|_| format!("no answer within {} s", ANSWER.as_secs()))?
+        .map_err(|error| error.why())
 }
 
 fn endpoint(world: &World) -> Result<Endpoint, String> {
     let (settings, release) = (&world.settings, &world.release);
     let metadata = release.metadata();
     Ok(Endpoint {
-        addresses: etcd::addresses(&settings.etcd.addresses, release, &settings.release.namespace)?,
+        addresses: etcd::addresses(
+            &settings.etcd.addresses,
+            release,
+            &settings.release.namespace,
+        )?,
         root_path: metadata.root_path.value.into_owned(),
         meta_sub_path: metadata.meta_sub_path.value.into_owned(),
         tls: settings.etcd.tls.clone(),

@@ -92,7 +92,10 @@ pub struct EtcdAccess {
 
 impl fmt::Debug for EtcdAccess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EtcdAccess").field("addresses", &self.addresses).field("tls", &self.tls).finish_non_exhaustive()
+        f.debug_struct("EtcdAccess")
+            .field("addresses", &self.addresses)
+            .field("tls", &self.tls)
+            .finish_non_exhaustive()
     }
 }
 

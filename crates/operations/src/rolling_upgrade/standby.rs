@@ -36,24 +36,37 @@ pub enum Standby {
 /// How it stands with a release that goes to `target`.
 #[must_use]
 pub fn of(release: &Release, target: Version) -> Standby {
-    let coordinators = release.components.iter().any(|one| one.component.is_coordinator() && one.is_running());
+    let coordinators = release
+        .components
+        .iter()
+        .any(|one| one.component.is_coordinator() && one.is_running());
     if !coordinators || !release.has_config() {
         return Standby::Unknown;
     }
     let always = target >= ALWAYS && release.has(Component::MixCoord);
-    if always || lacking(&release.config).is_empty() { Standby::On } else { Standby::Off }
+    if always || lacking(&release.config).is_empty() {
+        Standby::On
+    } else {
+        Standby::Off
+    }
 }
 
 /// Settings that are not true.
 fn lacking(config: &EffectiveConfig) -> Vec<String> {
-    SECTIONS.iter().map(|section| format!("{section}.{SETTING}")).filter(|key| !config.is_true(key)).collect()
+    SECTIONS
+        .iter()
+        .map(|section| format!("{section}.{SETTING}"))
+        .filter(|key| !config.is_true(key))
+        .collect()
 }
 
 /// A setting of the environment that says no: no file is stronger.
 #[must_use]
 pub fn forbidden(release: &Release) -> Option<String> {
     let keys = lacking(&release.config).into_iter();
-    keys.filter_map(|key| release.config.get(&key)).find(|set| set.layer == Layer::Environment).map(|set| set.key.to_owned())
+    keys.filter_map(|key| release.config.get(&key))
+        .find(|set| set.layer == Layer::Environment)
+        .map(|set| set.key.to_owned())
 }
 
 /// A configuration file with active-standby on, and nothing else changed but comments, which are lost. The same for the same
@@ -64,7 +77,11 @@ pub fn forbidden(release: &Release) -> Option<String> {
 pub fn merge(text: &str) -> Result<String, String> {
     let root = match documents(text).next() {
         None => None,
-        Some(document) => Some(document.map_err(|error| format!("line {}: {}", error.line, error.message))?.root),
+        Some(document) => Some(
+            document
+                .map_err(|error| format!("line {}: {}", error.line, error.message))?
+                .root,
+        ),
     };
     let mut sections = match root.filter(|root| !root.is_null()).map(|root| root.kind) {
         None => Vec::new(),
@@ -72,20 +89,41 @@ pub fn merge(text: &str) -> Result<String, String> {
         Some(_) => return Err("it is not a mapping".into()),
     };
     for name in SECTIONS {
-        let at = sections.iter().position(|(known, _)| &**known == name).unwrap_or_else(|| {
-            sections.push((name.into(), null()));
-            sections.len() - 1
-        });
+        let at = sections
+            .iter()
+            .position(|(known, _)| &**known == name)
+            .unwrap_or_else(|| {
+                sections.push((name.into(), null()));
+                sections.len() - 1
+            });
         let section = &mut sections[at].1;
         if section.is_null() {
             section.kind = Kind::Mapping(Vec::new());
         }
-        let Kind::Mapping(settings) = &mut section.kind else { return Err(format!("{name} is not a mapping")) };
+        let Kind::Mapping(settings) = &mut section.kind else {
+            return Err(format!("{name} is not a mapping"));
+        };
         settings.retain(|(known, _)| &**known != SETTING);
-        settings.push((SETTING.into(), Tree { line: 0, kind: Kind::Scalar { text: "true".into(), plain: true } }));
+        settings.push((
+            SETTING.into(),
+            Tree {
+                line: 0,
+                kind: Kind::Scalar {
+                    text: "true".into(),
+                    plain: true,
+                },
+            },
+        ));
     }
     let mut merged = String::new();
-    write(&Tree { line: 0, kind: Kind::Mapping(sections) }, 0, &mut merged);
+    write(
+        &Tree {
+            line: 0,
+            kind: Kind::Mapping(sections),
+        },
+        0,
+        &mut merged,
+    );
     if settings(&merged) == expected(text) {
         Ok(merged)
     } else {
@@ -94,7 +132,13 @@ pub fn merge(text: &str) -> Result<String, String> {
 }
 
 fn null() -> Tree<'static> {
-    Tree { line: 0, kind: Kind::Scalar { text: "".into(), plain: true } }
+    Tree {
+        line: 0,
+        kind: Kind::Scalar {
+            text: "".into(),
+            plain: true,
+        },
+    }
 }
 
 /// Writes a tree in block style. Scalars stay as they were written: `0777` and `1.10` mean what their reader makes of them.
@@ -131,20 +175,40 @@ fn below(value: &Tree<'_>, indent: usize, out: &mut String) {
 
 /// A scalar as it was, or as a JSON string, which YAML reads too.
 fn scalar(text: &str, plain: bool) -> String {
-    if plain { text.to_owned() } else { Value::from(text).to_string() }
+    if plain {
+        text.to_owned()
+    } else {
+        Value::from(text).to_string()
+    }
 }
 
 fn is_word(key: &str) -> bool {
     key.starts_with(|first: char| first.is_ascii_alphabetic())
-        && key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'))
-        && !matches!(&*key.to_ascii_lowercase(), "true" | "false" | "null" | "yes" | "no" | "on" | "off" | "y" | "n")
+        && key
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'))
+        && !matches!(
+            &*key.to_ascii_lowercase(),
+            "true" | "false" | "null" | "yes" | "no" | "on" | "off" | "y" | "n"
+        )
 }
 
 fn settings(text: &str) -> Vec<(String, String)> {
-    let file = ConfigFile { key: "user.yaml".into(), text: Ok(text.into()), line: 0 };
-    let origin = Origin { source: "".into(), document: 0, line: 0 };
+    let file = ConfigFile {
+        key: "user.yaml".into(),
+        text: Ok(text.into()),
+        line: 0,
+    };
+    let origin = Origin {
+        source: "".into(),
+        document: 0,
+        line: 0,
+    };
     let files = FileSettings::read(&file, text, &origin, SourceKind::ConfigMap).unwrap_or_default();
-    let mut settings: Vec<_> = files.pairs().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+    let mut settings: Vec<_> = files
+        .pairs()
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect();
     settings.sort();
     settings
 }
@@ -181,8 +245,14 @@ mod tests {
     fn only_the_four_settings_change(#[case] text: &str) {
         let merged = merge(text).unwrap();
         assert_eq!(settings(&merged), expected(text), "{merged}");
-        assert_eq!(merge(&merged).unwrap(), merged, "merging again changes nothing");
-        assert!(settings(&merged).contains(&("indexCoord.enableActiveStandby".into(), "true".into())));
+        assert_eq!(
+            merge(&merged).unwrap(),
+            merged,
+            "merging again changes nothing"
+        );
+        assert!(
+            settings(&merged).contains(&("indexCoord.enableActiveStandby".into(), "true".into()))
+        );
     }
 
     #[rstest]
@@ -203,6 +273,9 @@ mod tests {
         assert_eq!(of(&on.release(), target("2.5.12")), Standby::On);
         let new = Fixture::cluster("2.6.8").default_yaml("etcd: {rootPath: by-dev}");
         assert_eq!(of(&new.release(), target("2.6.11")), Standby::On);
-        assert_eq!(of(&Fixture::standalone("2.4.5").release(), target("2.5.12")), Standby::Unknown);
+        assert_eq!(
+            of(&Fixture::standalone("2.4.5").release(), target("2.5.12")),
+            Standby::Unknown
+        );
     }
 }

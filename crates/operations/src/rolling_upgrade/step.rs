@@ -30,7 +30,13 @@ pub enum Step {
 
 impl Step {
     fn plain(id: &str, title: &str, action: StepAction) -> RunStep {
-        RunStep { id: id.into(), title: title.into(), component: None, workload: None, action }
+        RunStep {
+            id: id.into(),
+            title: title.into(),
+            component: None,
+            workload: None,
+            action,
+        }
     }
 }
 
@@ -39,12 +45,28 @@ impl crate::engine::Step for Step {
 
     fn describe(&self) -> RunStep {
         match self {
-            Self::Check => Self::plain("check", "Check the release and the path", StepAction::Check),
-            Self::Record => Self::plain("record", "Record images and strategies", StepAction::Record),
-            Self::Configure => Self::plain("configure", "Turn active-standby on until the end", StepAction::Configure),
+            Self::Check => {
+                Self::plain("check", "Check the release and the path", StepAction::Check)
+            }
+            Self::Record => {
+                Self::plain("record", "Record images and strategies", StepAction::Record)
+            }
+            Self::Configure => Self::plain(
+                "configure",
+                "Turn active-standby on until the end",
+                StepAction::Configure,
+            ),
             Self::Move(step, _) => step.clone(),
-            Self::HandOver => Self::plain("hand-over", "Give every changed field back to Helm", StepAction::HandOver),
-            Self::CleanUp => Self::plain("clean-up", "Put back what was changed only meanwhile", StepAction::CleanUp),
+            Self::HandOver => Self::plain(
+                "hand-over",
+                "Give every changed field back to Helm",
+                StepAction::HandOver,
+            ),
+            Self::CleanUp => Self::plain(
+                "clean-up",
+                "Put back what was changed only meanwhile",
+                StepAction::CleanUp,
+            ),
         }
     }
 

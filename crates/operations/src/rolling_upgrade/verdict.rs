@@ -19,8 +19,17 @@ pub struct Said {
 
 /// Asks the rules. `run` is the run itself, which is no reason to wait for a run.
 #[must_use]
-pub fn ask(before: &Release, after: Release, facts: &Facts, policies: &PolicySet, run: &str) -> Said {
-    let one = |release: Release| Snapshot { releases: vec![release], ..Snapshot::default() };
+pub fn ask(
+    before: &Release,
+    after: Release,
+    facts: &Facts,
+    policies: &PolicySet,
+    run: &str,
+) -> Said {
+    let one = |release: Release| Snapshot {
+        releases: vec![release],
+        ..Snapshot::default()
+    };
     let mut facts = facts.clone();
     if let Some(runs) = &mut facts.runs {
         runs.retain(|other| other.run != run);
@@ -38,7 +47,11 @@ pub fn ask(before: &Release, after: Release, facts: &Facts, policies: &PolicySet
         overdue: None,
     });
     let mut said = Said::default();
-    for judged in judgement.releases.iter().flat_map(|release| &release.findings) {
+    for judged in judgement
+        .releases
+        .iter()
+        .flat_map(|release| &release.findings)
+    {
         let finding = &judged.finding;
         if finding.rule.has(Behavior::HandledByUpgrade) {
             continue;
@@ -46,9 +59,15 @@ pub fn ask(before: &Release, after: Release, facts: &Facts, policies: &PolicySet
         let text = || {
             let fix = finding.fix.command.as_deref().unwrap_or(&finding.fix.text);
             // How `check` is given a missing fact is of no use here.
-            let fix =
-                if fix.is_empty() || finding.not_evaluated { String::new() } else { format!(" ({})", fix.trim_end_matches('.')) };
-            format!("{} {}: {}{fix}", finding.rule.id, finding.rule.name, finding.message)
+            let fix = if fix.is_empty() || finding.not_evaluated {
+                String::new()
+            } else {
+                format!(" ({})", fix.trim_end_matches('.'))
+            };
+            format!(
+                "{} {}: {}{fix}",
+                finding.rule.id, finding.rule.name, finding.message
+            )
         };
         match judged.action() {
             Some(Action::Deny) => said.refusals.push(text()),
@@ -75,9 +94,15 @@ mod tests {
 
     #[test]
     fn order_is_the_runs_own_business_and_the_path_is_not() {
-        assert_eq!(asked("2.4.24", "2.5.27", &Facts::default()).refusals, [""; 0]);
+        assert_eq!(
+            asked("2.4.24", "2.5.27", &Facts::default()).refusals,
+            [""; 0]
+        );
         let denied = asked("2.4.24", "2.6.22", &Facts::default()).refusals;
-        assert!(denied.iter().any(|text| text.starts_with("MG102")), "{denied:?}");
+        assert!(
+            denied.iter().any(|text| text.starts_with("MG102")),
+            "{denied:?}"
+        );
     }
 
     #[test]
@@ -96,7 +121,10 @@ mod tests {
             }]),
             ..Facts::default()
         };
-        assert_eq!(asked("2.4.24", "2.5.27", &with("milvus/mine")).refusals, [""; 0]);
+        assert_eq!(
+            asked("2.4.24", "2.5.27", &with("milvus/mine")).refusals,
+            [""; 0]
+        );
         let denied = asked("2.4.24", "2.5.27", &with("milvus/other")).refusals;
         assert!(denied[0].starts_with("MG208"), "{denied:?}");
     }

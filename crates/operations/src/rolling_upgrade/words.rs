@@ -22,28 +22,49 @@ pub fn standing(step: &Step, world: &World, back: bool) -> Standing {
         let data = match step {
             // Also what is said at the very end.
             Step::Check | Step::Record => back_at_the_beginning(world),
-            _ => format!("Some components run {to}, and some {from} again; none is between two versions for good."),
+            _ => format!(
+                "Some components run {to}, and some {from} again; none is between two versions for good."
+            ),
         };
-        return Standing { data, next: go_back };
+        return Standing {
+            data,
+            next: go_back,
+        };
     }
     let go_on = command(&world.settings, "");
     let or_back = format!("{go_on} (resumes), or {go_back} (rolls back)");
     let name = &world.settings.release.name;
     let (data, next) = match step {
         Step::Check | Step::Record => ("Nothing was changed.".into(), go_on),
-        Step::Configure => (format!("{name} runs {from}; its ConfigMap may have active-standby turned on."), or_back),
+        Step::Configure => (
+            format!("{name} runs {from}; its ConfigMap may have active-standby turned on."),
+            or_back,
+        ),
         Step::Move(_, one) => {
-            let place = world.rollout.moves.iter().position(|other| other == one).unwrap_or(0);
+            let place = world
+                .rollout
+                .moves
+                .iter()
+                .position(|other| other == one)
+                .unwrap_or(0);
             let (done, rest) = world.rollout.moves.split_at(place);
             let list = |moves: &[super::plan::Move]| {
                 let mut names: Vec<&str> = moves.iter().map(|one| one.component.name()).collect();
                 names.dedup();
                 names.join(", ")
             };
-            let done = if done.is_empty() { String::new() } else { format!("On {to}: {}. ", list(done)) };
+            let done = if done.is_empty() {
+                String::new()
+            } else {
+                format!("On {to}: {}. ", list(done))
+            };
             let waiting = rest.get(1..).filter(|rest| !rest.is_empty());
-            let waiting = waiting.map_or_else(String::new, |rest| format!(" Untouched: {}.", list(rest)));
-            (format!("{done}Under way: {}.{waiting}", one.component), or_back)
+            let waiting =
+                waiting.map_or_else(String::new, |rest| format!(" Untouched: {}.", list(rest)));
+            (
+                format!("{done}Under way: {}.{waiting}", one.component),
+                or_back,
+            )
         }
         Step::HandOver => (format!("{name} runs {to}."), go_on),
         // Also what is said at the very end.
@@ -66,23 +87,41 @@ fn reached(world: &World) -> String {
     let Settings { release, .. } = &world.settings;
     let pace = world.pace.worst().map_or_else(String::new, |worst| {
         let ms = u64::try_from(worst.as_millis()).unwrap_or(u64::MAX);
-        format!(" Longest time between a component that was ready and the next: {}.", took(ms))
+        format!(
+            " Longest time between a component that was ready and the next: {}.",
+            took(ms)
+        )
     });
-    format!("{} runs {}, every component of it.{pace}\n{}", release.name, world.rollout.to, agree(&world.release, &world.rollout))
+    format!(
+        "{} runs {}, every component of it.{pace}\n{}",
+        release.name,
+        world.rollout.to,
+        agree(&world.release, &world.rollout)
+    )
 }
 
 /// How to make the source of the release agree with what runs.
 #[must_use]
 pub fn agree(release: &Release, rollout: &Rollout) -> String {
     let manager = &release.manager;
-    let path = |path: &str| manager.alias().map_or_else(|| path.to_owned(), |alias| format!("{alias}.{path}"));
-    let yaml: Vec<String> = values(rollout).iter().map(|(name, value)| format!("  {}={value}", path(name))).collect();
+    let path = |path: &str| {
+        manager
+            .alias()
+            .map_or_else(|| path.to_owned(), |alias| format!("{alias}.{path}"))
+    };
+    let yaml: Vec<String> = values(rollout)
+        .iter()
+        .map(|(name, value)| format!("  {}={value}", path(name)))
+        .collect();
     let next = match helm(release, rollout) {
         Some(command) => format!(
             "Next: {command}\n With the chart that is installed nothing rolls again; another chart may change pods, so let milvus-guard \
              check judge it first."
         ),
-        None => "Next: set them in the source of the release, with the chart version that is installed.".to_owned(),
+        None => {
+            "Next: set them in the source of the release, with the chart version that is installed."
+                .to_owned()
+        }
     };
     format!(
         "The values of the release do not agree yet: a later upgrade would go back. These agree with what runs:\n{}\n{next}",
@@ -94,11 +133,24 @@ pub fn agree(release: &Release, rollout: &Rollout) -> String {
 /// is not known, or where Helm alone does not make the release.
 #[must_use]
 pub fn helm(release: &Release, rollout: &Rollout) -> Option<String> {
-    let chart = release.chart.as_ref().filter(|_| release.manager.takes_helm_commands())?;
-    let set: Vec<String> = values(rollout).iter().map(|(path, value)| format!("{path}={value}")).collect();
+    let chart = release
+        .chart
+        .as_ref()
+        .filter(|_| release.manager.takes_helm_commands())?;
+    let set: Vec<String> = values(rollout)
+        .iter()
+        .map(|(path, value)| format!("{path}={value}"))
+        .collect();
     let ReleaseName { name, namespace } = &rollout.release;
-    let mut words = ["helm", "upgrade", name, CHART, "-n", namespace, "--version"].map(str::to_owned).to_vec();
-    words.extend([chart.version.to_string(), "--reset-then-reuse-values".to_owned(), "--set".to_owned(), set.join(",")]);
+    let mut words = ["helm", "upgrade", name, CHART, "-n", namespace, "--version"]
+        .map(str::to_owned)
+        .to_vec();
+    words.extend([
+        chart.version.to_string(),
+        "--reset-then-reuse-values".to_owned(),
+        "--set".to_owned(),
+        set.join(","),
+    ]);
     shell(&words)
 }
 
@@ -111,10 +163,16 @@ pub fn values(rollout: &Rollout) -> Vec<(&'static str, String)> {
         (Some(tag), None) => tag.clone(),
         (None, digest) => digest.clone().unwrap_or_default(),
     };
-    let mut values = vec![("image.all.repository", image.repository), ("image.all.tag", tag)];
+    let mut values = vec![
+        ("image.all.repository", image.repository),
+        ("image.all.tag", tag),
+    ];
     let any = |kind| rollout.moves.iter().any(|one| one.kind == kind);
     if any(MoveKind::Create) {
-        values.extend([("streaming.enabled", "true".to_owned()), ("streamingNode.replicas", "1".to_owned())]);
+        values.extend([
+            ("streaming.enabled", "true".to_owned()),
+            ("streamingNode.replicas", "1".to_owned()),
+        ]);
     }
     if any(MoveKind::Remove) {
         values.push(("indexNode.enabled", "false".into()));
@@ -125,12 +183,23 @@ pub fn values(rollout: &Rollout) -> Vec<(&'static str, String)> {
 /// This command again, with something more.
 #[must_use]
 pub fn command(settings: &Settings, more: &str) -> String {
-    let Settings { release, target, milvus, .. } = settings;
+    let Settings {
+        release,
+        target,
+        milvus,
+        ..
+    } = settings;
     let milvus = match &milvus.ask {
         AskMilvus::At(address) => format!(" --milvus {address}"),
         // What was asked for once need not be asked for again.
         AskMilvus::AtService | AskMilvus::Never => String::new(),
     };
-    let image = settings.image.as_ref().map_or_else(String::new, |image| format!(" -w {image}"));
-    format!("milvus-guard upgrade {more}-i {} -n {} -t {target}{image}{milvus}", release.name, release.namespace)
+    let image = settings
+        .image
+        .as_ref()
+        .map_or_else(String::new, |image| format!(" -w {image}"));
+    format!(
+        "milvus-guard upgrade {more}-i {} -n {} -t {target}{image}{milvus}",
+        release.name, release.namespace
+    )
 }

@@ -120,9 +120,15 @@ impl Pace {
 /// # Errors
 /// Where none was recorded.
 pub fn originals_of(cx: &Cx<'_>, one: &Move) -> Result<Vec<Original>, StepError> {
-    let found: Vec<Original> = originals::recorded(cx)?.into_iter().filter(|original| is_of(original, one)).collect();
+    let found: Vec<Original> = originals::recorded(cx)?
+        .into_iter()
+        .filter(|original| is_of(original, one))
+        .collect();
     if found.is_empty() {
-        Err(StepError::Refused(format!("the run has recorded no Deployment of {}", one.component)))
+        Err(StepError::Refused(format!(
+            "the run has recorded no Deployment of {}",
+            one.component
+        )))
     } else {
         Ok(found)
     }
@@ -131,17 +137,31 @@ pub fn originals_of(cx: &Cx<'_>, one: &Move) -> Result<Vec<Original>, StepError>
 /// Whether a recorded Deployment is one of those that move here.
 #[must_use]
 pub fn is_of(original: &Original, one: &Move) -> bool {
-    original.component == Some(one.component) && one.workload.as_ref().is_none_or(|name| *name == original.name)
+    original.component == Some(one.component)
+        && one
+            .workload
+            .as_ref()
+            .is_none_or(|name| *name == original.name)
 }
 
 /// The strategy with which a component must be replaced, where that is another one than it has.
 #[must_use]
 pub fn strategy(original: &Original, standby: Standby, holds_claim: bool) -> Option<Value> {
-    let kind = original.strategy.as_ref().and_then(|strategy| strategy["type"].as_str()).unwrap_or("RollingUpdate");
+    let kind = original
+        .strategy
+        .as_ref()
+        .and_then(|strategy| strategy["type"].as_str())
+        .unwrap_or("RollingUpdate");
     let component = original.component?;
-    if component.is_coordinator() && standby != Standby::Unknown && kind == "Recreate" && !holds_claim {
+    if component.is_coordinator()
+        && standby != Standby::Unknown
+        && kind == "Recreate"
+        && !holds_claim
+    {
         // The new one waits beside the old one. Without that a coordinator is away while it restarts.
-        return Some(json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}));
+        return Some(
+            json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}),
+        );
     }
     // Two processes must never share RocksMQ or the data volume.
     (component == Component::Standalone && kind != "Recreate").then(|| json!({"type": "Recreate"}))
@@ -150,7 +170,10 @@ pub fn strategy(original: &Original, standby: Standby, holds_claim: bool) -> Opt
 /// The strategy and nothing else, as it was recorded.
 #[must_use]
 pub fn own_strategy(original: &Original) -> Change {
-    Change { strategy: original.strategy.clone(), ..Change::default() }
+    Change {
+        strategy: original.strategy.clone(),
+        ..Change::default()
+    }
 }
 
 /// Path of the version label, as originals have it.
@@ -164,19 +187,49 @@ mod tests {
     use super::*;
 
     fn original(component: Component, kind: &str) -> Original {
-        Original { component: Some(component), strategy: Some(json!({"type": kind})), ..Original::default() }
+        Original {
+            component: Some(component),
+            strategy: Some(json!({"type": kind})),
+            ..Original::default()
+        }
     }
 
     #[test]
     fn coordinators_hand_over_where_they_can_and_a_standalone_never_does() {
         let coordinator = original(Component::RootCoord, "Recreate");
-        assert_eq!(strategy(&coordinator, Standby::Off, false).unwrap()["rollingUpdate"]["maxUnavailable"], 0);
-        assert_eq!(strategy(&coordinator, Standby::On, true), None, "a claim cannot be shared");
-        assert_eq!(strategy(&coordinator, Standby::Unknown, false), None);
-        assert_eq!(strategy(&original(Component::QueryNode, "RollingUpdate"), Standby::On, false), None);
-        assert_eq!(strategy(&original(Component::Standalone, "Recreate"), Standby::Unknown, true), None);
         assert_eq!(
-            strategy(&original(Component::Standalone, "RollingUpdate"), Standby::Unknown, true).unwrap()["type"],
+            strategy(&coordinator, Standby::Off, false).unwrap()["rollingUpdate"]["maxUnavailable"],
+            0
+        );
+        assert_eq!(
+            strategy(&coordinator, Standby::On, true),
+            None,
+            "a claim cannot be shared"
+        );
+        assert_eq!(strategy(&coordinator, Standby::Unknown, false), None);
+        assert_eq!(
+            strategy(
+                &original(Component::QueryNode, "RollingUpdate"),
+                Standby::On,
+                false
+            ),
+            None
+        );
+        assert_eq!(
+            strategy(
+                &original(Component::Standalone, "Recreate"),
+                Standby::Unknown,
+                true
+            ),
+            None
+        );
+        assert_eq!(
+            strategy(
+                &original(Component::Standalone, "RollingUpdate"),
+                Standby::Unknown,
+                true
+            )
+            .unwrap()["type"],
             "Recreate"
         );
     }

@@ -46,7 +46,14 @@ pub struct Tls {
 impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Endpoint")
-            .field("addresses", &self.addresses.iter().map(|address| public(address)).collect::<Vec<_>>())
+            .field(
+                "addresses",
+                &self
+                    .addresses
+                    .iter()
+                    .map(|address| public(address))
+                    .collect::<Vec<_>>(),
+            )
             .field("root_path", &self.root_path)
             .field("meta_sub_path", &self.meta_sub_path)
             .field("tls", &self.tls)
@@ -59,14 +66,20 @@ impl Endpoint {
     /// The addresses as they may be printed.
     #[must_use]
     pub fn shown(&self) -> String {
-        self.addresses.iter().map(|address| public(address)).collect::<Vec<_>>().join(",")
+        self.addresses
+            .iter()
+            .map(|address| public(address))
+            .collect::<Vec<_>>()
+            .join(",")
     }
 
     /// Servers do not repeat passwords; a broken proxy may.
     #[must_use]
     pub fn without_password(&self, reason: String) -> String {
         match &self.user {
-            Some((_, password)) if !password.is_empty() => reason.replace(password.as_str(), "(hidden)"),
+            Some((_, password)) if !password.is_empty() => {
+                reason.replace(password.as_str(), "(hidden)")
+            }
             _ => reason,
         }
     }
@@ -79,8 +92,14 @@ impl Endpoint {
         if self.addresses.is_empty() {
             return Err("no etcd endpoint was given".into());
         }
-        if self.addresses.iter().any(|address| *address != public(address)) {
-            return Err("an etcd address must not hold user and password; give them on their own".into());
+        if self
+            .addresses
+            .iter()
+            .any(|address| *address != public(address))
+        {
+            return Err(
+                "an etcd address must not hold user and password; give them on their own".into(),
+            );
         }
         self.tls.as_ref().map(load_tls).transpose()
     }
@@ -90,7 +109,9 @@ impl Endpoint {
     /// # Errors
     /// Why the connection or the authentication failed.
     pub async fn dial(&self, address: &str, tls: Option<&TlsOptions>) -> Result<Client, Failure> {
-        let mut options = ConnectOptions::new().with_connect_timeout(CONNECT_DEADLINE).with_auto_token_refresh(true);
+        let mut options = ConnectOptions::new()
+            .with_connect_timeout(CONNECT_DEADLINE)
+            .with_auto_token_refresh(true);
         if let Some(tls) = tls {
             options = options.with_tls(tls.clone());
         } else if address.starts_with("https://") {
@@ -101,7 +122,9 @@ impl Endpoint {
             None => options.clone(),
         };
         let client = match Client::connect([address], Some(with_user)).await {
-            Err(Error::GRpcStatus(status)) if status.message().contains("authentication is not enabled") => {
+            Err(Error::GRpcStatus(status))
+                if status.message().contains("authentication is not enabled") =>
+            {
                 Client::connect([address], Some(options)).await
             }
             other => other,
@@ -113,9 +136,15 @@ impl Endpoint {
 /// An address without user and password.
 #[must_use]
 pub fn public(address: &str) -> String {
-    let (scheme, rest) = address.split_once("://").map_or(("", address), |(scheme, rest)| (scheme, rest));
+    let (scheme, rest) = address
+        .split_once("://")
+        .map_or(("", address), |(scheme, rest)| (scheme, rest));
     let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
-    if scheme.is_empty() { host.to_owned() } else { format!("{scheme}://{host}") }
+    if scheme.is_empty() {
+        host.to_owned()
+    } else {
+        format!("{scheme}://{host}")
+    }
 }
 
 /// The files of `tls`, read for the client of etcd.
@@ -125,13 +154,20 @@ pub fn public(address: &str) -> String {
 pub fn load_tls(tls: &Tls) -> Result<TlsOptions, String> {
     let mut options = TlsOptions::new();
     options = match &tls.ca {
-        Some(path) => options.ca_certificate(Certificate::from_pem(pem(path, "certificate authorities", "CERTIFICATE")?)),
+        Some(path) => options.ca_certificate(Certificate::from_pem(pem(
+            path,
+            "certificate authorities",
+            "CERTIFICATE",
+        )?)),
         None => options.with_enabled_roots(),
     };
     match (&tls.cert, &tls.key) {
         (Some(cert), Some(key)) => {
             let cert = pem(cert, "client certificate", "CERTIFICATE")?;
-            Ok(options.identity(Identity::from_pem(cert, pem(key, "client key", "PRIVATE KEY")?)))
+            Ok(options.identity(Identity::from_pem(
+                cert,
+                pem(key, "client key", "PRIVATE KEY")?,
+            )))
         }
         (None, None) => Ok(options),
         _ => Err("a client certificate and its key belong together; only one was given".into()),
@@ -140,14 +176,22 @@ pub fn load_tls(tls: &Tls) -> Result<TlsOptions, String> {
 
 fn pem(path: &Path, what: &str, label: &str) -> Result<Vec<u8>, String> {
     let failed = |why: String| format!("{what} in {}: {why}", path.display());
-    let size = std::fs::metadata(path).map_err(|error| failed(error.to_string()))?.len();
+    let size = std::fs::metadata(path)
+        .map_err(|error| failed(error.to_string()))?
+        .len();
     if size > MAX_PEM_BYTES {
         return Err(failed(format!("larger than {MAX_PEM_BYTES} bytes")));
     }
     let bytes = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
     let text = String::from_utf8_lossy(&bytes);
-    if !text.lines().any(|line| line.starts_with("-----BEGIN ") && line.contains(label)) {
-        return Err(failed(format!("no PEM block with a {}", label.to_lowercase())));
+    if !text
+        .lines()
+        .any(|line| line.starts_with("-----BEGIN ") && line.contains(label))
+    {
+        return Err(failed(format!(
+            "no PEM block with a {}",
+            label.to_lowercase()
+        )));
     }
     Ok(bytes)
 }
@@ -168,9 +212,15 @@ mod tests {
 
     #[test]
     fn credentials_do_not_belong_into_addresses() {
-        let endpoint = Endpoint { addresses: vec!["http://root:hunter2@etcd:2379".into()], ..Endpoint::default() };
+        let endpoint = Endpoint {
+            addresses: vec!["http://root:hunter2@etcd:2379".into()],
+            ..Endpoint::default()
+        };
         let refused = endpoint.prepare().unwrap_err();
-        assert!(refused.contains("on their own") && !refused.contains("hunter2"), "{refused}");
+        assert!(
+            refused.contains("on their own") && !refused.contains("hunter2"),
+            "{refused}"
+        );
         assert!(!format!("{endpoint:?}").contains("hunter2"));
     }
 }

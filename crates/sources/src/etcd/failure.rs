@@ -55,13 +55,19 @@ const UNAUTHENTICATED: i32 = 16;
 impl Failure {
     /// A failure of this kind.
     pub fn new(kind: Kind, reason: impl Into<String>) -> Self {
-        Self { kind, reason: reason.into() }
+        Self {
+            kind,
+            reason: reason.into(),
+        }
     }
 
     /// Whether another endpoint of the same cluster may answer better.
     #[must_use]
     pub const fn elsewhere(&self) -> bool {
-        !matches!(self.kind, Kind::Credentials | Kind::Permission | Kind::Compacted | Kind::AnswerTooLarge)
+        !matches!(
+            self.kind,
+            Kind::Credentials | Kind::Permission | Kind::Compacted | Kind::AnswerTooLarge
+        )
     }
 }
 
@@ -72,7 +78,9 @@ impl From<Error> for Failure {
         };
         let (code, message) = (i32::from(status.code()), status.message());
         let kind = kind(code, message);
-        let cause = std::error::Error::source(status).map(error_text::chain).unwrap_or_default();
+        let cause = std::error::Error::source(status)
+            .map(error_text::chain)
+            .unwrap_or_default();
         let reason = match kind {
             Kind::Credentials if message.contains("user name is empty") => "etcd asks for a user and a password".into(),
             Kind::Credentials => "etcd refused the user or its password".into(),
@@ -89,7 +97,10 @@ impl From<Error> for Failure {
                 (message, cause) => error_text::line(&format!("{message}: {cause}")),
             },
         };
-        Self { kind, reason: hinted(reason) }
+        Self {
+            kind,
+            reason: hinted(reason),
+        }
     }
 }
 
@@ -98,7 +109,10 @@ fn kind(code: i32, message: &str) -> Kind {
     if message.contains("authentication failed") || message.contains("user name is empty") {
         return Kind::Credentials;
     }
-    if message.contains("auth token") || message.contains("auth store is old") || code == UNAUTHENTICATED {
+    if message.contains("auth token")
+        || message.contains("auth store is old")
+        || code == UNAUTHENTICATED
+    {
         return Kind::Login;
     }
     match code {
@@ -108,8 +122,13 @@ fn kind(code: i32, message: &str) -> Kind {
         NOT_FOUND if message.contains("lease") => Kind::LeaseGone,
         RESOURCE_EXHAUSTED if message.contains("space") => Kind::NoSpace,
         RESOURCE_EXHAUSTED if message.contains("larger than max") => Kind::RequestTooLarge,
-        _ if message.contains("request is too large") || message.contains("too many operations") => Kind::RequestTooLarge,
-        CANCELLED | UNKNOWN | DEADLINE_EXCEEDED | RESOURCE_EXHAUSTED | ABORTED | INTERNAL | UNAVAILABLE => Kind::Unavailable,
+        _ if message.contains("request is too large")
+            || message.contains("too many operations") =>
+        {
+            Kind::RequestTooLarge
+        }
+        CANCELLED | UNKNOWN | DEADLINE_EXCEEDED | RESOURCE_EXHAUSTED | ABORTED | INTERNAL
+        | UNAVAILABLE => Kind::Unavailable,
         _ => Kind::Refused,
     }
 }
@@ -125,7 +144,10 @@ pub fn hinted(reason: String) -> String {
         "; it asks for a client certificate that it knows"
     } else if reason.contains("InvalidContentType") || reason.contains("tls handshake eof") {
         "; it does not speak TLS: use http://"
-    } else if reason.contains("frame with invalid size") || reason.contains("broken pipe") || reason.contains("GoAway") {
+    } else if reason.contains("frame with invalid size")
+        || reason.contains("broken pipe")
+        || reason.contains("GoAway")
+    {
         "; it may want TLS: use https://"
     } else if reason.contains("connection closed") {
         "; it may want TLS (use https://), or ask for a client certificate"
@@ -143,9 +165,15 @@ mod tests {
 
     // The words of the libraries as a real etcd 3.7 provoked them.
     #[rstest]
-    #[case("transport error: invalid peer certificate: UnknownIssuer", "give its CA")]
+    #[case(
+        "transport error: invalid peer certificate: UnknownIssuer",
+        "give its CA"
+    )]
     #[case("transport error: tls handshake eof", "use http://")]
-    #[case("connection error: stream closed because of a broken pipe", "use https://")]
+    #[case(
+        "connection error: stream closed because of a broken pipe",
+        "use https://"
+    )]
     #[case("operation was canceled: connection closed", "client certificate")]
     #[case("dns error: failed to lookup address information", "information")]
     fn reasons_say_what_to_do(#[case] reason: &str, #[case] end: &str) {
@@ -156,15 +184,39 @@ mod tests {
     #[case(UNAVAILABLE, "etcdserver: leader changed", Kind::Unavailable)]
     #[case(UNAVAILABLE, "etcdserver: request timed out", Kind::Unavailable)]
     #[case(RESOURCE_EXHAUSTED, "etcdserver: too many requests", Kind::Unavailable)]
-    #[case(RESOURCE_EXHAUSTED, "etcdserver: mvcc: database space exceeded", Kind::NoSpace)]
-    #[case(RESOURCE_EXHAUSTED, "grpc: received message larger than max (3 vs. 2)", Kind::RequestTooLarge)]
+    #[case(
+        RESOURCE_EXHAUSTED,
+        "etcdserver: mvcc: database space exceeded",
+        Kind::NoSpace
+    )]
+    #[case(
+        RESOURCE_EXHAUSTED,
+        "grpc: received message larger than max (3 vs. 2)",
+        Kind::RequestTooLarge
+    )]
     #[case(3, "etcdserver: request is too large", Kind::RequestTooLarge)]
-    #[case(3, "etcdserver: too many operations in txn request", Kind::RequestTooLarge)]
-    #[case(OUT_OF_RANGE, "etcdserver: mvcc: required revision has been compacted", Kind::Compacted)]
-    #[case(OUT_OF_RANGE, "Error, decoded message length too large: found 9, the limit is: 4", Kind::AnswerTooLarge)]
+    #[case(
+        3,
+        "etcdserver: too many operations in txn request",
+        Kind::RequestTooLarge
+    )]
+    #[case(
+        OUT_OF_RANGE,
+        "etcdserver: mvcc: required revision has been compacted",
+        Kind::Compacted
+    )]
+    #[case(
+        OUT_OF_RANGE,
+        "Error, decoded message length too large: found 9, the limit is: 4",
+        Kind::AnswerTooLarge
+    )]
     #[case(NOT_FOUND, "etcdserver: requested lease not found", Kind::LeaseGone)]
     #[case(PERMISSION_DENIED, "etcdserver: permission denied", Kind::Permission)]
-    #[case(3, "etcdserver: authentication failed, invalid user ID or password", Kind::Credentials)]
+    #[case(
+        3,
+        "etcdserver: authentication failed, invalid user ID or password",
+        Kind::Credentials
+    )]
     #[case(3, "etcdserver: user name is empty", Kind::Credentials)]
     #[case(UNAUTHENTICATED, "etcdserver: invalid auth token", Kind::Login)]
     #[case(3, "etcdserver: revision of auth store is old", Kind::Login)]

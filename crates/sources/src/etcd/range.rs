@@ -48,7 +48,12 @@ struct Walk {
 
 impl Walk {
     fn new(Span { from, to }: Span) -> Self {
-        Self { from, to, depth: None, limit: PAGE }
+        Self {
+            from,
+            to,
+            depth: None,
+            limit: PAGE,
+        }
     }
 
     /// The next page's range; nothing when all is read.
@@ -57,10 +62,19 @@ impl Walk {
             return None;
         }
         let end = match self.depth {
-            Some(depth) if depth > 0 && depth <= self.from.len() => after_prefix(&self.from[..depth]),
+            Some(depth) if depth > 0 && depth <= self.from.len() => {
+                after_prefix(&self.from[..depth])
+            }
             _ => self.to.clone(),
         };
-        Some((self.from.clone(), if end.is_empty() || end > self.to { self.to.clone() } else { end }))
+        Some((
+            self.from.clone(),
+            if end.is_empty() || end > self.to {
+                self.to.clone()
+            } else {
+                end
+            },
+        ))
     }
 
     /// Takes in what the page from `next` to `end` held: its first and last key, how many, and whether it holds more.
@@ -132,7 +146,12 @@ impl Store<'_> {
     ) -> Result<Moment, Failure> {
         let moment = self.moment(revision).await?;
         let walks = spans.into_iter().enumerate();
-        let walks = walks.map(|(span, keys)| Box::pin(self.pages(keys, moment.revision).map(move |page| (span, page))));
+        let walks = walks.map(|(span, keys)| {
+            Box::pin(
+                self.pages(keys, moment.revision)
+                    .map(move |page| (span, page)),
+            )
+        });
         let mut pages = select_all(walks);
         while let Some((span, records)) = pages.next().await {
             records?.into_iter().for_each(|record| each(span, record));
@@ -145,7 +164,9 @@ impl Store<'_> {
         &'s self,
         requests: impl Iterator<Item = (Vec<u8>, GetOptions)> + Send + 's,
     ) -> impl Stream<Item = Result<GetResponse, Failure>> + Send + 's {
-        iter(requests).map(move |(key, options)| async move { self.get(&key, options).await }).buffered(AHEAD)
+        iter(requests)
+            .map(move |(key, options)| async move { self.get(&key, options).await })
+            .buffered(AHEAD)
     }
 
     /// The newest revision, where none is asked for.
@@ -154,12 +175,23 @@ impl Store<'_> {
     /// What etcd says, or that it did not answer in time.
     pub async fn moment(&self, revision: i64) -> Result<Moment, Failure> {
         // A single key: of a range etcd would count all of them.
-        let answer = self.get(self.prefix().as_bytes(), GetOptions::new().with_keys_only()).await?;
-        let (newest, cluster_id) = answer.header().map_or((0, 0), |header| (header.revision(), header.cluster_id()));
-        Ok(Moment { revision: if revision == 0 { newest } else { revision }, cluster_id })
+        let answer = self
+            .get(self.prefix().as_bytes(), GetOptions::new().with_keys_only())
+            .await?;
+        let (newest, cluster_id) = answer
+            .header()
+            .map_or((0, 0), |header| (header.revision(), header.cluster_id()));
+        Ok(Moment {
+            revision: if revision == 0 { newest } else { revision },
+            cluster_id,
+        })
     }
 
-    fn pages(&self, span: Span, revision: i64) -> impl Stream<Item = Result<Vec<KeyValue>, Failure>> + Send + '_ {
+    fn pages(
+        &self,
+        span: Span,
+        revision: i64,
+    ) -> impl Stream<Item = Result<Vec<KeyValue>, Failure>> + Send + '_ {
         unfold(Some(Walk::new(span)), move |walk| async move {
             let mut walk = walk?;
             match self.page(&mut walk, revision).await {
@@ -172,7 +204,10 @@ impl Store<'_> {
 
     async fn page(&self, walk: &mut Walk, revision: i64) -> Result<Option<Vec<KeyValue>>, Failure> {
         while let Some((from, end)) = walk.next() {
-            let options = GetOptions::new().with_range(end.clone()).with_limit(walk.limit).with_revision(revision);
+            let options = GetOptions::new()
+                .with_range(end.clone())
+                .with_limit(walk.limit)
+                .with_revision(revision);
             let mut answer = match self.get(&from, options).await {
                 Err(failure) if failure.kind == Kind::AnswerTooLarge && walk.limit > 1 => {
                     walk.limit /= 2;
@@ -182,7 +217,10 @@ impl Store<'_> {
             };
             let more = answer.more();
             let records = answer.take_kvs();
-            let ends = records.first().map(KeyValue::key).zip(records.last().map(KeyValue::key));
+            let ends = records
+                .first()
+                .map(KeyValue::key)
+                .zip(records.last().map(KeyValue::key));
             walk.read(ends, records.len(), more, end);
             return Ok(Some(records));
         }
@@ -221,14 +259,20 @@ mod tests {
     /// Pages as etcd answers them, and how many keys it had to count for them.
     fn walked(keys: &BTreeSet<Vec<u8>>, from: &[u8], to: &[u8]) -> (Vec<Vec<u8>>, usize) {
         let (mut seen, mut counted) = (Vec::new(), 0);
-        let mut walk = Walk::new(Span { from: from.to_vec(), to: to.to_vec() });
+        let mut walk = Walk::new(Span {
+            from: from.to_vec(),
+            to: to.to_vec(),
+        });
         while let Some((from, end)) = walk.next() {
             assert!(from < end);
             let all: Vec<&Vec<u8>> = keys.range(from..end.clone()).collect();
             counted += all.len();
             let limit = usize::try_from(walk.limit).unwrap();
             let page: Vec<Vec<u8>> = all.iter().take(limit).map(|key| (*key).clone()).collect();
-            let ends = page.first().map(Vec::as_slice).zip(page.last().map(Vec::as_slice));
+            let ends = page
+                .first()
+                .map(Vec::as_slice)
+                .zip(page.last().map(Vec::as_slice));
             walk.read(ends, page.len(), all.len() > limit, end);
             seen.extend(page.iter().cloned());
         }
@@ -237,8 +281,9 @@ mod tests {
 
     #[test]
     fn the_work_grows_with_the_keys_and_not_with_their_square() {
-        let keys: BTreeSet<Vec<u8>> =
-            (0..200_000).map(|n| format!("by-dev/meta/indexes/{}", 430_000_000_000_u64 + n * 7).into_bytes()).collect();
+        let keys: BTreeSet<Vec<u8>> = (0..200_000)
+            .map(|n| format!("by-dev/meta/indexes/{}", 430_000_000_000_u64 + n * 7).into_bytes())
+            .collect();
         let (seen, counted) = walked(&keys, b"by-dev/meta/", b"by-dev/meta0");
         assert!(seen.iter().eq(keys.iter()));
         assert!(counted < 12 * keys.len(), "{counted}");

@@ -19,10 +19,18 @@ pub async fn settings(endpoint: &Endpoint) -> Result<Vec<(String, String)>, Stri
     let deadline = Instant::now() + TOTAL_DEADLINE;
     let mut failures = Vec::new();
     for address in &endpoint.addresses {
-        match timeout_at(deadline, settings_at(endpoint, address, tls.as_ref(), &prefix)).await {
+        match timeout_at(
+            deadline,
+            settings_at(endpoint, address, tls.as_ref(), &prefix),
+        )
+        .await
+        {
             Ok(Ok(settings)) => return Ok(settings),
             Ok(Err(failure)) => failures.push(format!("{address}: {}", failure.reason)),
-            Err(_) => failures.push(format!("{address}: not done within {} seconds", TOTAL_DEADLINE.as_secs())),
+            Err(_) => failures.push(format!(
+                "{address}: not done within {} seconds",
+                TOTAL_DEADLINE.as_secs()
+            )),
         }
     }
     Err(endpoint.without_password(failures.join("; ")))
@@ -40,7 +48,10 @@ async fn settings_at(
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let setting = |record: &etcd_client::KeyValue| {
         let key = text(record.key());
-        (key.strip_prefix(prefix).unwrap_or(&key).to_owned(), text(record.value()))
+        (
+            key.strip_prefix(prefix).unwrap_or(&key).to_owned(),
+            text(record.value()),
+        )
     };
     Ok(answer.kvs().iter().map(setting).collect())
 }

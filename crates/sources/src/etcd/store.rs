@@ -13,7 +13,10 @@ use std::{
     time::Duration,
 };
 
-use etcd_client::{AlarmAction, AlarmType, Client, Error, GetOptions, GetResponse, ResponseHeader, TlsOptions, Txn, TxnResponse};
+use etcd_client::{
+    AlarmAction, AlarmType, Client, Error, GetOptions, GetResponse, ResponseHeader, TlsOptions,
+    Txn, TxnResponse,
+};
 use serde::Serialize;
 use tokio::{
     sync::Mutex,
@@ -82,7 +85,9 @@ pub struct Health {
 
 impl fmt::Debug for Store<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Store").field("endpoint", &self.shared.endpoint).finish_non_exhaustive()
+        f.debug_struct("Store")
+            .field("endpoint", &self.shared.endpoint)
+            .finish_non_exhaustive()
     }
 }
 
@@ -92,10 +97,15 @@ impl<'e> Store<'e> {
     ///
     /// # Errors
     /// What cannot be used at all ([`Kind::Refused`]), or why no endpoint answered.
-    pub async fn connect(endpoint: &Endpoint, patience: Duration, tell: Option<Tell<'e>>) -> Result<Self, Failure> {
+    pub async fn connect(
+        endpoint: &Endpoint,
+        patience: Duration,
+        tell: Option<Tell<'e>>,
+    ) -> Result<Self, Failure> {
         let refused = |reason| Failure::new(Kind::Refused, reason);
         let tls = endpoint.prepare().map_err(refused)?;
-        let root = Root::new(&endpoint.root_path, &endpoint.meta_sub_path).map_err(|error| refused(error.to_string()))?;
+        let root = Root::new(&endpoint.root_path, &endpoint.meta_sub_path)
+            .map_err(|error| refused(error.to_string()))?;
         let shared = Shared {
             endpoint: endpoint.clone(),
             prefix: root.prefix().to_owned(),
@@ -105,7 +115,11 @@ impl<'e> Store<'e> {
             next: AtomicUsize::new(0),
             generation: AtomicU64::new(0),
         };
-        let store = Self { shared: Arc::new(shared), patience, tell };
+        let store = Self {
+            shared: Arc::new(shared),
+            patience,
+            tell,
+        };
         store.live().await?;
         Ok(store)
     }
@@ -113,7 +127,11 @@ impl<'e> Store<'e> {
     /// The same connection for a task of its own, which waits in silence.
     #[must_use]
     pub fn silent(&self) -> Store<'static> {
-        Store { shared: Arc::clone(&self.shared), patience: self.patience, tell: None }
+        Store {
+            shared: Arc::clone(&self.shared),
+            patience: self.patience,
+            tell: None,
+        }
     }
 
     /// Which cluster this is.
@@ -169,7 +187,13 @@ impl<'e> Store<'e> {
     /// # Errors
     /// What etcd says, or that it did not answer in time.
     pub async fn grant(&self, seconds: i64) -> Result<i64, Failure> {
-        self.call(|mut client| async move { client.lease_grant(seconds, None).await.map(|lease| lease.id()) }).await
+        self.call(|mut client| async move {
+            client
+                .lease_grant(seconds, None)
+                .await
+                .map(|lease| lease.id())
+        })
+        .await
     }
 
     /// Ends a lease and removes its keys; one that has ended already is fine.
@@ -177,7 +201,10 @@ impl<'e> Store<'e> {
     /// # Errors
     /// What etcd says, or that it did not answer in time.
     pub async fn revoke(&self, lease: i64) -> Result<(), Failure> {
-        match self.call(|mut client| async move { client.lease_revoke(lease).await.map(|_| ()) }).await {
+        match self
+            .call(|mut client| async move { client.lease_revoke(lease).await.map(|_| ()) })
+            .await
+        {
             Err(failure) if failure.kind == Kind::LeaseGone => Ok(()),
             other => other,
         }
@@ -194,7 +221,11 @@ impl<'e> Store<'e> {
                 other => other.map(|_| true),
             }
         });
-        if renewed.await? { Ok(()) } else { Err(Failure::new(Kind::LeaseGone, "the lease has ended")) }
+        if renewed.await? {
+            Ok(())
+        } else {
+            Err(Failure::new(Kind::LeaseGone, "the lease has ended"))
+        }
     }
 
     /// Seconds until a lease ends; nothing when it has.
@@ -202,7 +233,9 @@ impl<'e> Store<'e> {
     /// # Errors
     /// What etcd says, or that it did not answer in time.
     pub async fn time_left(&self, lease: i64) -> Result<Option<i64>, Failure> {
-        let answer = self.call(|mut client| async move { client.lease_time_to_live(lease, None).await }).await?;
+        let answer = self
+            .call(|mut client| async move { client.lease_time_to_live(lease, None).await })
+            .await?;
         Ok(u64::try_from(answer.ttl()).ok().map(|_| answer.ttl()))
     }
 
@@ -211,7 +244,10 @@ impl<'e> Store<'e> {
     /// # Errors
     /// What etcd says, or that it did not answer in time.
     pub async fn health(&self) -> Result<Health, Failure> {
-        let status = match self.call(|mut client| async move { client.status().await }).await {
+        let status = match self
+            .call(|mut client| async move { client.status().await })
+            .await
+        {
             Err(failure) if failure.kind == Kind::Permission => return Ok(Health::default()),
             other => other?,
         };
@@ -221,7 +257,11 @@ impl<'e> Store<'e> {
             quota: status.db_size_quota(),
             ..Health::default()
         };
-        let alarms = self.call(|mut client| async move { client.alarm(AlarmAction::Get, AlarmType::None, None).await }).await;
+        let alarms = self
+            .call(|mut client| async move {
+                client.alarm(AlarmAction::Get, AlarmType::None, None).await
+            })
+            .await;
         match alarms {
             Err(failure) if failure.kind == Kind::Permission => {}
             Err(failure) => return Err(failure),
@@ -238,7 +278,12 @@ impl<'e> Store<'e> {
     /// Waits as long as the store does.
     #[must_use]
     pub fn patience(&self) -> Patience<'_> {
-        Patience { store: self, began: Instant::now(), pause: PAUSES.0, told: false }
+        Patience {
+            store: self,
+            began: Instant::now(),
+            pause: PAUSES.0,
+            told: false,
+        }
     }
 
     async fn call<T, F, Fut>(&self, request: F) -> Result<T, Failure>
@@ -265,12 +310,18 @@ impl<'e> Store<'e> {
         let failure = match timeout(REQUEST_DEADLINE, Box::pin(request(live.client))).await {
             Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(error)) => Failure::from(error),
-            Err(_) => Failure::new(Kind::Unavailable, format!("no answer within {} seconds", REQUEST_DEADLINE.as_secs())),
+            Err(_) => Failure::new(
+                Kind::Unavailable,
+                format!("no answer within {} seconds", REQUEST_DEADLINE.as_secs()),
+            ),
         };
         if failure.is_passing() {
             self.abandon(live.generation).await;
         }
-        Err(Failure { reason: self.shared.endpoint.without_password(failure.reason), ..failure })
+        Err(Failure {
+            reason: self.shared.endpoint.without_password(failure.reason),
+            ..failure
+        })
     }
 
     /// The connection, made again where there is none.
@@ -289,16 +340,25 @@ impl<'e> Store<'e> {
         let mut failures = Vec::new();
         for _ in 0..addresses.len() {
             let index = self.shared.next.load(Ordering::Relaxed) % addresses.len().max(1);
-            let Some(address) = addresses.get(index) else { break };
+            let Some(address) = addresses.get(index) else {
+                break;
+            };
             let failure = match timeout(CONNECT_DEADLINE, Box::pin(self.open_at(address))).await {
                 Ok(Ok(client)) => {
                     let generation = self.shared.generation.fetch_add(1, Ordering::Relaxed) + 1;
                     return Ok(Live { client, generation });
                 }
                 Ok(Err(failure)) => failure,
-                Err(_) => Failure::new(Kind::Unavailable, format!("no answer within {} seconds", CONNECT_DEADLINE.as_secs())),
+                Err(_) => Failure::new(
+                    Kind::Unavailable,
+                    format!("no answer within {} seconds", CONNECT_DEADLINE.as_secs()),
+                ),
             };
-            let reason = self.shared.endpoint.without_password(format!("{}: {}", public(address), failure.reason));
+            let reason = self.shared.endpoint.without_password(format!(
+                "{}: {}",
+                public(address),
+                failure.reason
+            ));
             if !failure.is_passing() {
                 return Err(Failure { reason, ..failure });
             }
@@ -309,21 +369,35 @@ impl<'e> Store<'e> {
     }
 
     async fn open_at(&self, address: &str) -> Result<Client, Failure> {
-        let client = self.shared.endpoint.dial(address, self.shared.tls.as_ref()).await?;
+        let client = self
+            .shared
+            .endpoint
+            .dial(address, self.shared.tls.as_ref())
+            .await?;
         let probe = GetOptions::new().with_keys_only().with_limit(1);
-        let answer = kv(&client).get(self.shared.prefix.clone(), Some(probe)).await?;
+        let answer = kv(&client)
+            .get(self.shared.prefix.clone(), Some(probe))
+            .await?;
         let cluster = answer.header().map_or(0, ResponseHeader::cluster_id);
         let known = *self.shared.cluster.get_or_init(|| cluster);
         if known == cluster {
             return Ok(client);
         }
-        Err(Failure::new(Kind::Refused, format!("this is cluster {cluster:x}, the endpoints before it are of cluster {known:x}")))
+        Err(Failure::new(
+            Kind::Refused,
+            format!(
+                "this is cluster {cluster:x}, the endpoints before it are of cluster {known:x}"
+            ),
+        ))
     }
 
     /// Gives a connection up, unless somebody else did already.
     async fn abandon(&self, generation: u64) {
         let mut slot = self.shared.live.lock().await;
-        if slot.as_ref().is_some_and(|live| live.generation == generation) {
+        if slot
+            .as_ref()
+            .is_some_and(|live| live.generation == generation)
+        {
             *slot = None;
             self.shared.next.fetch_add(1, Ordering::Relaxed);
         }
@@ -355,12 +429,21 @@ impl Patience<'_> {
     pub async fn wait(&mut self, failure: Failure) -> Result<(), Failure> {
         let seconds = self.store.patience.as_secs();
         if self.began.elapsed() + self.pause > self.store.patience {
-            return Err(Failure::new(failure.kind, format!("etcd did not answer for {seconds} seconds: {}", failure.reason)));
+            return Err(Failure::new(
+                failure.kind,
+                format!(
+                    "etcd did not answer for {seconds} seconds: {}",
+                    failure.reason
+                ),
+            ));
         }
         if let Some(tell) = self.store.tell
             && !self.told
         {
-            tell(&format!("etcd to answer again ({}), for at most {seconds} seconds", failure.reason));
+            tell(&format!(
+                "etcd to answer again ({}), for at most {seconds} seconds",
+                failure.reason
+            ));
             self.told = true;
         }
         sleep(self.pause).await;

@@ -30,7 +30,13 @@ pub enum NotText {
 /// What the bytes are instead of UTF-8 or UTF-16.
 pub fn decode(bytes: Vec<u8>) -> Result<String, NotText> {
     match &*bytes {
-        [0x1f, 0x8b, ..] => return Err(if holds_chart(&bytes) { NotText::ChartArchive } else { NotText::Packed("gzip") }),
+        [0x1f, 0x8b, ..] => {
+            return Err(if holds_chart(&bytes) {
+                NotText::ChartArchive
+            } else {
+                NotText::Packed("gzip")
+            });
+        }
         [b'P', b'K', 3, 4, ..] => return Err(NotText::Packed("zip")),
         [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => return Err(NotText::Encoding("UTF-32")),
         [0xff, 0xfe, rest @ ..] => return utf16(rest, u16::from_le_bytes, 2),
@@ -43,7 +49,8 @@ pub fn decode(bytes: Vec<u8>) -> Result<String, NotText> {
     if let Some(position) = bytes.iter().position(|byte| *byte == 0) {
         return Err(NotText::Binary(position));
     }
-    let text = String::from_utf8(bytes).map_err(|error| NotText::Binary(error.utf8_error().valid_up_to()))?;
+    let text = String::from_utf8(bytes)
+        .map_err(|error| NotText::Binary(error.utf8_error().valid_up_to()))?;
     Ok(match text.strip_prefix('\u{feff}') {
         Some(rest) => rest.to_owned(),
         None => text,
@@ -63,13 +70,19 @@ fn utf16(bytes: &[u8], from_bytes: fn([u8; 2]) -> u16, skipped: usize) -> Result
             }
         }
     }
-    if rest.is_empty() { Ok(text) } else { Err(NotText::Binary(position)) }
+    if rest.is_empty() {
+        Ok(text)
+    } else {
+        Err(NotText::Binary(position))
+    }
 }
 
 /// The byte order of UTF-16 without a mark: manifests are nearly all ASCII, so every second byte is zero.
 fn unmarked_utf16(bytes: &[u8]) -> Option<fn([u8; 2]) -> u16> {
     let (pairs, _) = bytes.get(..bytes.len().min(SAMPLE))?.as_chunks::<2>();
-    let share = |test: fn(&[u8; 2]) -> bool| pairs.iter().filter(|pair| test(pair)).count() * 10 >= pairs.len() * 9;
+    let share = |test: fn(&[u8; 2]) -> bool| {
+        pairs.iter().filter(|pair| test(pair)).count() * 10 >= pairs.len() * 9
+    };
     match pairs {
         [] | [_] => None,
         _ if share(|[low, high]| *low != 0 && *high == 0) => Some(u16::from_le_bytes),
@@ -85,13 +98,23 @@ fn holds_chart(bytes: &[u8]) -> bool {
     let _ = GzDecoder::new(bytes).take(MAX_PEEK).read_to_end(&mut start);
     let mut at = 0;
     while let Some(header) = start.get(at..at + TAR_BLOCK) {
-        let name = header.get(..100).unwrap_or_default().split(|byte| *byte == 0).next().unwrap_or_default();
+        let name = header
+            .get(..100)
+            .unwrap_or_default()
+            .split(|byte| *byte == 0)
+            .next()
+            .unwrap_or_default();
         if name.ends_with(b"/Chart.yaml") {
             return true;
         }
-        let octal = header.get(124..136).and_then(|size| std::str::from_utf8(size).ok());
-        let size = octal.and_then(|size| usize::from_str_radix(size.trim_matches(['\0', ' ']), 8).ok());
-        let Some(size) = size.filter(|size| *size <= start.len()) else { return false };
+        let octal = header
+            .get(124..136)
+            .and_then(|size| std::str::from_utf8(size).ok());
+        let size =
+            octal.and_then(|size| usize::from_str_radix(size.trim_matches(['\0', ' ']), 8).ok());
+        let Some(size) = size.filter(|size| *size <= start.len()) else {
+            return false;
+        };
         at += TAR_BLOCK + size.div_ceil(TAR_BLOCK) * TAR_BLOCK;
     }
     false
@@ -156,11 +179,21 @@ mod tests {
 
     #[test]
     fn a_packed_chart_is_told_from_other_archives() {
-        let chart = [tar("milvus/values.yaml", b"a: 1\n"), tar("milvus/Chart.yaml", b"name: milvus\n")].concat();
+        let chart = [
+            tar("milvus/values.yaml", b"a: 1\n"),
+            tar("milvus/Chart.yaml", b"name: milvus\n"),
+        ]
+        .concat();
         assert_eq!(decode(gzip(&chart)), Err(NotText::ChartArchive));
-        assert_eq!(decode(gzip(&tar("readme", b"x"))), Err(NotText::Packed("gzip")));
+        assert_eq!(
+            decode(gzip(&tar("readme", b"x"))),
+            Err(NotText::Packed("gzip"))
+        );
         assert_eq!(decode(gzip(b"plain")), Err(NotText::Packed("gzip")));
-        assert_eq!(decode(b"\x1f\x8bdamaged".to_vec()), Err(NotText::Packed("gzip")));
+        assert_eq!(
+            decode(b"\x1f\x8bdamaged".to_vec()),
+            Err(NotText::Packed("gzip"))
+        );
     }
 
     proptest! {

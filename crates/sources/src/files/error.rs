@@ -74,7 +74,9 @@ pub enum InputError {
         found: Vec<Foreign>,
     },
     /// The input is not valid UTF-8.
-    #[error("{path} is not text (byte {position} is not valid UTF-8); expected YAML or JSON in UTF-8 or UTF-16")]
+    #[error(
+        "{path} is not text (byte {position} is not valid UTF-8); expected YAML or JSON in UTF-8 or UTF-16"
+    )]
     Binary {
         /// File.
         path: String,

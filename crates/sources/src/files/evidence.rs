@@ -7,10 +7,21 @@ use milvus_guard_core::{evidence::Facts, milvus::Snapshot};
 
 /// Adds what a snapshot proves; facts that are known already stay.
 pub fn complete(snapshot: &Snapshot, facts: &mut Facts) {
-    let components = || snapshot.releases.iter().flat_map(|release| &release.components);
-    if facts.rollouts.is_none() && components().any(|component| component.workload.status.is_some()) {
+    let components = || {
+        snapshot
+            .releases
+            .iter()
+            .flat_map(|release| &release.components)
+    };
+    if facts.rollouts.is_none() && components().any(|component| component.workload.status.is_some())
+    {
         let proven = components()
-            .filter(|component| component.workload.status.is_some_and(|status| status.available > 0))
+            .filter(|component| {
+                component
+                    .workload
+                    .status
+                    .is_some_and(|status| status.available > 0)
+            })
             .map(|component| component.workload.meta.object.to_string())
             .collect();
         facts.rollouts = Some(evidence::rollouts(snapshot, &proven));
@@ -20,6 +31,10 @@ pub fn complete(snapshot: &Snapshot, facts: &mut Facts) {
         facts.autoscalers = Some(autoscalers);
     }
     if facts.deployers.is_none() && !snapshot.deployers.is_empty() {
-        facts.deployers = Some(evidence::deployers(snapshot, &snapshot.deployers, &BTreeMap::new()));
+        facts.deployers = Some(evidence::deployers(
+            snapshot,
+            &snapshot.deployers,
+            &BTreeMap::new(),
+        ));
     }
 }

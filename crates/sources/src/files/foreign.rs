@@ -43,7 +43,15 @@ const VALUE_KEYS: [&str; 33] = [
     "woodpecker",
 ];
 /// Sections of Milvus' own configuration that no values file has.
-const CONFIG_KEYS: [&str; 7] = ["rootCoord", "queryCoord", "dataCoord", "localStorage", "quotaAndLimits", "grpc", "mixCoord"];
+const CONFIG_KEYS: [&str; 7] = [
+    "rootCoord",
+    "queryCoord",
+    "dataCoord",
+    "localStorage",
+    "quotaAndLimits",
+    "grpc",
+    "mixCoord",
+];
 
 /// A document of another kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,7 +66,11 @@ pub struct Foreign {
 
 impl Foreign {
     fn new(what: impl Into<String>, instead: impl Into<String>) -> Self {
-        Self { what: what.into(), instead: instead.into(), is_used: false }
+        Self {
+            what: what.into(),
+            instead: instead.into(),
+            is_used: false,
+        }
     }
 }
 
@@ -72,10 +84,17 @@ impl fmt::Display for Foreign {
 /// is quoted: messages of tools may hold values.
 pub(super) fn of_text(text: &str, path: &str) -> Option<Foreign> {
     let start = text.trim_start();
-    let head: String = start.chars().take(64).collect::<String>().to_ascii_lowercase();
+    let head: String = start
+        .chars()
+        .take(64)
+        .collect::<String>()
+        .to_ascii_lowercase();
     let begins = |words: &[&str]| words.iter().any(|word| head.starts_with(word));
     Some(if start.is_empty() {
-        Foreign::new("it is empty", "The command that wrote it most likely failed; run it again and read its messages")
+        Foreign::new(
+            "it is empty",
+            "The command that wrote it most likely failed; run it again and read its messages",
+        )
     } else if begins(&["<!doctype html", "<html", "<?xml"]) {
         Foreign::new(
             "it is an HTML or XML page",
@@ -86,8 +105,15 @@ pub(super) fn of_text(text: &str, path: &str) -> Option<Foreign> {
             "it is kubectl's message that nothing was found",
             "Name the namespace (-n) and write only stdout to the file",
         )
-    } else if begins(&["error from server", "error:", "unable to connect to the server"]) {
-        Foreign::new("it is an error message of kubectl or Helm, not the output", "Run the command again and read the message")
+    } else if begins(&[
+        "error from server",
+        "error:",
+        "unable to connect to the server",
+    ]) {
+        Foreign::new(
+            "it is an error message of kubectl or Helm, not the output",
+            "Run the command again and read the message",
+        )
     } else if is_template(start) {
         Foreign::new(
             "it is a Helm template that is not rendered",
@@ -98,12 +124,18 @@ pub(super) fn of_text(text: &str, path: &str) -> Option<Foreign> {
             "it is a Terraform configuration",
             "Plan it and give the plan as JSON: terraform plan -out=tf.plan && terraform show -json tf.plan",
         )
-    } else if head.contains("name:") && super::helm_output::read(text).is_some_and(|output| output.manifest.is_none()) {
+    } else if head.contains("name:")
+        && super::helm_output::read(text).is_some_and(|output| output.manifest.is_none())
+    {
         Foreign::new(
             "it is the output of helm status, which holds no manifest",
             "Give the output of: helm get all NAME -n NAMESPACE, or of: helm get manifest NAME -n NAMESPACE",
         )
-    } else if start.lines().next().is_some_and(|line| line.split_whitespace().next() == Some("NAME") && !line.contains(':')) {
+    } else if start
+        .lines()
+        .next()
+        .is_some_and(|line| line.split_whitespace().next() == Some("NAME") && !line.contains(':'))
+    {
         Foreign::new(
             format!("{} is a table for people", shown(path)),
             "Ask for the objects themselves: add -o yaml to the command",
@@ -115,14 +147,19 @@ pub(super) fn of_text(text: &str, path: &str) -> Option<Foreign> {
 
 /// Whether a text holds expressions of Helm's templates.
 fn is_template(text: &str) -> bool {
-    text.contains("{{") && [".Values", "include \"", ".Release."].iter().any(|word| text.contains(word))
+    text.contains("{{")
+        && [".Values", "include \"", ".Release."]
+            .iter()
+            .any(|word| text.contains(word))
 }
 
 fn is_hcl(text: &str) -> bool {
     text.lines().any(|line| {
         let mut words = line.split_whitespace();
-        matches!(words.next(), Some("resource" | "provider" | "module" | "terraform"))
-            && line.trim_end().ends_with('{')
+        matches!(
+            words.next(),
+            Some("resource" | "provider" | "module" | "terraform")
+        ) && line.trim_end().ends_with('{')
             && !line.contains(':')
     })
 }
@@ -154,7 +191,9 @@ fn named(node: &Tree<'_>) -> Named {
 
 /// The command that lists what runs.
 fn listing(namespace: &str, more: &str) -> String {
-    format!("kubectl get {more}deployments,statefulsets,configmaps,services,persistentvolumeclaims -n {namespace} -o yaml")
+    format!(
+        "kubectl get {more}deployments,statefulsets,configmaps,services,persistentvolumeclaims -n {namespace} -o yaml"
+    )
 }
 
 fn of_object(node: &Tree<'_>, api: &str, kind: &str, path: &str) -> Option<Foreign> {
@@ -163,25 +202,38 @@ fn of_object(node: &Tree<'_>, api: &str, kind: &str, path: &str) -> Option<Forei
     let what = |of: &str| format!("{} {name} is {of}", shown(kind));
     Some(match (group, kind) {
         ("milvus.io", "Milvus" | "MilvusCluster") => {
-            let version = node.text_at(&["spec", "components", "image"]).and_then(Build::of_image);
+            let version = node
+                .text_at(&["spec", "components", "image"])
+                .and_then(Build::of_image);
             let judge = match version {
                 Some(build) => {
-                    format!("To judge this version against what runs: milvus-guard check -i {name} -n {namespace} -t {build}. ")
+                    format!(
+                        "To judge this version against what runs: milvus-guard check -i {name} -n {namespace} -t {build}. "
+                    )
                 }
                 None => String::new(),
             };
             Foreign::new(
                 what("a custom resource of milvus-operator"),
-                format!("{judge}To judge what the operator made of it, give the workloads: {}", listing(&namespace, "")),
+                format!(
+                    "{judge}To judge what the operator made of it, give the workloads: {}",
+                    listing(&namespace, "")
+                ),
             )
         }
         ("milvus.io", _) => Foreign::new(
             what("an object of milvus-operator"),
-            format!("Give the workloads that the operator made: {}", listing(&namespace, "")),
+            format!(
+                "Give the workloads that the operator made: {}",
+                listing(&namespace, "")
+            ),
         ),
         (group, _) if group == "kubedb.com" || group.ends_with(".kubedb.com") => Foreign::new(
             what("a custom resource of KubeDB"),
-            format!("Give the workloads that KubeDB made of it: {}", listing(&namespace, "petsets.apps.k8s.appscode.com,")),
+            format!(
+                "Give the workloads that KubeDB made of it: {}",
+                listing(&namespace, "petsets.apps.k8s.appscode.com,")
+            ),
         ),
         (group, _) if group == "kubeblocks.io" || group.ends_with(".kubeblocks.io") => {
             if kind == "InstanceSet" {
@@ -216,13 +268,18 @@ fn of_object(node: &Tree<'_>, api: &str, kind: &str, path: &str) -> Option<Forei
             what("a HelmChart of the k3s Helm controller"),
             format!(
                 "Give what it installed: helm get manifest {name} -n {}",
-                node.text_at(&["spec", "targetNamespace"]).map_or(namespace, shown)
+                node.text_at(&["spec", "targetNamespace"])
+                    .map_or(namespace, shown)
             ),
         ),
-        ("guard.milvus.io", _) => {
-            Foreign::new(what("an object of milvus-guard"), "Policies and exceptions are given with --policy")
-        }
-        ("", "Status") => Foreign::new("it is an error answer of the API server", "Run the command again and read its message"),
+        ("guard.milvus.io", _) => Foreign::new(
+            what("an object of milvus-guard"),
+            "Policies and exceptions are given with --policy",
+        ),
+        ("", "Status") => Foreign::new(
+            "it is an error answer of the API server",
+            "Run the command again and read its message",
+        ),
         _ => return None,
     })
 }
@@ -231,11 +288,17 @@ fn of_object(node: &Tree<'_>, api: &str, kind: &str, path: &str) -> Option<Forei
 fn argo_application(node: &Tree<'_>, name: &str) -> Foreign {
     let mut instead = format!("Render it: argocd app manifests {name}");
     let single = node.at(&["spec", "source"]);
-    let source = single.or_else(|| node.items_at(&["spec", "sources"]).find(|source| source.get("chart").is_some()));
+    let source = single.or_else(|| {
+        node.items_at(&["spec", "sources"])
+            .find(|source| source.get("chart").is_some())
+    });
     if let Some(source) = source
-        && let (Some(chart), Some(repository)) = (source.text_at(&["chart"]), source.text_at(&["repoURL"]))
+        && let (Some(chart), Some(repository)) =
+            (source.text_at(&["chart"]), source.text_at(&["repoURL"]))
     {
-        let release = source.text_at(&["helm", "releaseName"]).map_or_else(|| name.to_owned(), shown);
+        let release = source
+            .text_at(&["helm", "releaseName"])
+            .map_or_else(|| name.to_owned(), shown);
         let namespace = node.text_at(&["spec", "destination", "namespace"]);
         let version = source.text_at(&["targetRevision"]);
         instead = format!(
@@ -243,37 +306,70 @@ fn argo_application(node: &Tree<'_>, name: &str) -> Foreign {
             template(&release, chart, Some(repository), version, namespace)
         );
     }
-    Foreign::new(format!("Application {name} is an Argo CD Application"), instead)
+    Foreign::new(
+        format!("Application {name} is an Argo CD Application"),
+        instead,
+    )
 }
 
 /// A Flux `HelmRelease`: Flux puts its values together, Helm renders them.
 fn flux_release(node: &Tree<'_>, name: &str, namespace: &str) -> Foreign {
-    let release = node.text_at(&["spec", "releaseName"]).map_or_else(|| name.to_owned(), shown);
+    let release = node
+        .text_at(&["spec", "releaseName"])
+        .map_or_else(|| name.to_owned(), shown);
     let target = node.text_at(&["spec", "targetNamespace"]);
-    let chart = node.text_at(&["spec", "chart", "spec", "chart"]).unwrap_or("CHART");
+    let chart = node
+        .text_at(&["spec", "chart", "spec", "chart"])
+        .unwrap_or("CHART");
     let version = node.text_at(&["spec", "chart", "spec", "version"]);
     Foreign::new(
         format!("HelmRelease {name} is a Flux HelmRelease"),
         format!(
             "Render it: flux debug helmrelease {name} -n {namespace} --show-values > values.yaml && {}",
-            template(&release, chart, Some("REPOSITORY"), version, target.or(Some(namespace)))
+            template(
+                &release,
+                chart,
+                Some("REPOSITORY"),
+                version,
+                target.or(Some(namespace))
+            )
         ),
     )
 }
 
 /// `helm template` with what is known. A repository that is not a web address is a registry; one with a login in its
 /// address is not shown.
-fn template(release: &str, chart: &str, repository: Option<&str>, version: Option<&str>, namespace: Option<&str>) -> String {
-    let repository = repository.map(|address| if address.contains('@') { "REPOSITORY" } else { address });
+fn template(
+    release: &str,
+    chart: &str,
+    repository: Option<&str>,
+    version: Option<&str>,
+    namespace: Option<&str>,
+) -> String {
+    let repository = repository.map(|address| {
+        if address.contains('@') {
+            "REPOSITORY"
+        } else {
+            address
+        }
+    });
     let is_registry = |address: &str| address != "REPOSITORY" && !address.starts_with("http");
     let (chart, repository) = match repository {
-        Some(address) if is_registry(address) => {
-            (format!("oci://{}/{chart}", address.trim_start_matches("oci://").trim_end_matches('/')), None)
-        }
+        Some(address) if is_registry(address) => (
+            format!(
+                "oci://{}/{chart}",
+                address.trim_start_matches("oci://").trim_end_matches('/')
+            ),
+            None,
+        ),
         other => (chart.to_owned(), other),
     };
     let mut command = format!("helm template {release} {}", shown(&chart));
-    for (flag, value) in [("--repo", repository), ("--version", version), ("-n", namespace)] {
+    for (flag, value) in [
+        ("--repo", repository),
+        ("--version", version),
+        ("-n", namespace),
+    ] {
         if let Some(value) = value {
             command.push_str(&format!(" {flag} {}", shown(value)));
         }
@@ -287,33 +383,62 @@ fn kustomization(path: &str) -> Foreign {
         Some((folder, _)) => shown(folder),
         None => ".".into(),
     };
-    Foreign::new("it is a kustomization", format!("Build it: kustomize build {folder}, or: kubectl kustomize {folder}"))
+    Foreign::new(
+        "it is a kustomization",
+        format!("Build it: kustomize build {folder}, or: kubectl kustomize {folder}"),
+    )
 }
 
 /// Files that are not objects.
 fn of_file(node: &Tree<'_>, path: &str) -> Option<Foreign> {
-    let mappings = |keys: &[&str]| keys.iter().filter(|key| node.get(key).is_some_and(Tree::is_mapping)).count();
+    let mappings = |keys: &[&str]| {
+        keys.iter()
+            .filter(|key| node.get(key).is_some_and(Tree::is_mapping))
+            .count()
+    };
     let holds = |key: &str| node.get(key).is_some();
     let list = |key: &str| node.items_at(&[key]).next().is_some();
     if holds("apiVersion") && holds("name") && holds("version") {
         let name = node.text_at(&["name"]).map(shown).unwrap_or_default();
-        let folder = path.rsplit_once('/').map_or_else(|| ".".into(), |(folder, _)| shown(folder));
+        let folder = path
+            .rsplit_once('/')
+            .map_or_else(|| ".".into(), |(folder, _)| shown(folder));
         return Some(Foreign::new(
             format!("it is the Chart.yaml of the Helm chart {name}"),
             format!("Render the chart: helm template NAME {folder} -n NAMESPACE -f values.yaml"),
         ));
     }
-    if let Some(services) = node.get("services").filter(|services| services.is_mapping())
-        && services.entries().any(|(_, service)| service.get("image").is_some() || service.get("build").is_some())
+    if let Some(services) = node
+        .get("services")
+        .filter(|services| services.is_mapping())
+        && services
+            .entries()
+            .any(|(_, service)| service.get("image").is_some() || service.get("build").is_some())
     {
         return Some(compose(services));
     }
-    if list("releases") && node.items_at(&["releases"]).any(|release| release.get("chart").is_some()) {
-        return Some(Foreign::new("it is a helmfile", format!("Render it: helmfile template -f {}", shown(path))));
+    if list("releases")
+        && node
+            .items_at(&["releases"])
+            .any(|release| release.get("chart").is_some())
+    {
+        return Some(Foreign::new(
+            "it is a helmfile",
+            format!("Render it: helmfile template -f {}", shown(path)),
+        ));
     }
-    if ["resources", "bases", "patches", "patchesStrategicMerge", "images", "helmCharts", "components", "configMapGenerator"]
-        .iter()
-        .any(|key| list(key))
+    if [
+        "resources",
+        "bases",
+        "patches",
+        "patchesStrategicMerge",
+        "images",
+        "helmCharts",
+        "components",
+        "configMapGenerator",
+    ]
+    .iter()
+    .any(|key| list(key))
         && !holds("items")
     {
         return Some(kustomization(path));
@@ -325,7 +450,11 @@ fn of_file(node: &Tree<'_>, path: &str) -> Option<Foreign> {
         ));
     }
     let is_values = |node: &Tree<'_>| {
-        VALUE_KEYS.iter().filter(|key| node.get(key).is_some_and(Tree::is_mapping)).count() >= 2
+        VALUE_KEYS
+            .iter()
+            .filter(|key| node.get(key).is_some_and(Tree::is_mapping))
+            .count()
+            >= 2
             || node.at(&["image", "all"]).is_some()
             || node.at(&["cluster", "enabled"]).is_some()
             || node.at(&["image", "repository"]).is_some()
@@ -344,7 +473,11 @@ fn values(path: &str, chart: &str) -> Foreign {
         "it is a file of Helm values, not rendered manifests",
         format!(
             "Render the chart with it: helm template NAME {chart} --version VERSION -n NAMESPACE -f {}",
-            if path == "stdin" { "values.yaml".into() } else { shown(path) }
+            if path == "stdin" {
+                "values.yaml".into()
+            } else {
+                shown(path)
+            }
         ),
     )
 }
@@ -352,7 +485,9 @@ fn values(path: &str, chart: &str) -> Foreign {
 /// A compose file: Milvus in Docker is not what this program upgrades, but the path of versions is the same.
 fn compose(services: &Tree<'_>) -> Foreign {
     let version = services.entries().find_map(|(_, service)| {
-        let image = service.text_at(&["image"]).filter(|image| image.contains("milvus"))?;
+        let image = service
+            .text_at(&["image"])
+            .filter(|image| image.contains("milvus"))?;
         Build::of_image(image)
     });
     let from = version.map_or_else(|| "VERSION".into(), |build| build.to_string());
@@ -365,7 +500,15 @@ fn compose(services: &Tree<'_>) -> Foreign {
 /// A word of a document or a path as a message and a command show it: cut, without control characters, and quoted where a
 /// shell would read more than a word in it.
 pub(super) fn shown(text: &str) -> String {
-    let word: String = text.chars().take(MAX_WORD).map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
+    let word: String = text
+        .chars()
+        .take(MAX_WORD)
+        .map(|letter| if letter.is_control() { ' ' } else { letter })
+        .collect();
     let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "._/:@%+=,-".contains(letter);
-    if !word.is_empty() && word.chars().all(is_plain) { word } else { format!("'{}'", word.replace('\'', "'\\''")) }
+    if !word.is_empty() && word.chars().all(is_plain) {
+        word
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
 }

@@ -5,7 +5,13 @@
 //! Not every section is always there: values only with `--debug`, hooks and manifest not in `helm status`.
 
 /// Titles of the sections in their order.
-const TITLES: [&str; 5] = ["USER-SUPPLIED VALUES:", "COMPUTED VALUES:", "HOOKS:", "MANIFEST:", "NOTES:"];
+const TITLES: [&str; 5] = [
+    "USER-SUPPLIED VALUES:",
+    "COMPUTED VALUES:",
+    "HOOKS:",
+    "MANIFEST:",
+    "NOTES:",
+];
 const USER_VALUES: usize = 0;
 const HOOKS: usize = 2;
 const MANIFEST: usize = 3;
@@ -63,15 +69,25 @@ pub(super) fn read(text: &str) -> Option<HelmOutput<'_>> {
         position += line.len();
         let line = line.trim_end();
         let next = open.map_or(0, |(title, ..)| title + 1);
-        let title = TITLES.iter().skip(next).position(|title| *title == line).map(|at| at + next);
+        let title = TITLES
+            .iter()
+            .skip(next)
+            .position(|title| *title == line)
+            .map(|at| at + next);
         if let Some(title) = title {
-            if open.is_none() && (output.name.is_empty() || output.status.is_empty() || revision.is_none()) {
+            if open.is_none()
+                && (output.name.is_empty() || output.status.is_empty() || revision.is_none())
+            {
                 return None;
             }
             close(&mut output, text, open, start);
             open = Some((title, position, number + 1));
         } else if open.is_none() {
-            let value = |key: &str| line.strip_prefix(key).map(str::trim).filter(|value| !value.is_empty());
+            let value = |key: &str| {
+                line.strip_prefix(key)
+                    .map(str::trim)
+                    .filter(|value| !value.is_empty())
+            };
             if let Some(name) = value("NAME: ") {
                 output.name = name;
             } else if let Some(namespace) = value("NAMESPACE: ") {
@@ -95,8 +111,15 @@ pub(super) fn read(text: &str) -> Option<HelmOutput<'_>> {
     Some(output).filter(|output| !output.name.is_empty() && !output.status.is_empty())
 }
 
-fn close<'a>(output: &mut HelmOutput<'a>, text: &'a str, open: Option<(usize, usize, usize)>, end: usize) {
-    let Some((title, from, lines)) = open else { return };
+fn close<'a>(
+    output: &mut HelmOutput<'a>,
+    text: &'a str,
+    open: Option<(usize, usize, usize)>,
+    end: usize,
+) {
+    let Some((title, from, lines)) = open else {
+        return;
+    };
     let section = text.get(from..end).map(|text| Section { text, lines });
     match title {
         USER_VALUES => output.user_values = section,
@@ -112,14 +135,33 @@ mod tests {
 
     use super::*;
 
-    const HEAD: &str =
-        "NAME: r\nLAST DEPLOYED: Sat Nov 28 10:00:00 2026\nNAMESPACE: milvus\nSTATUS: pending-upgrade\nREVISION: 7\n";
+    const HEAD: &str = "NAME: r\nLAST DEPLOYED: Sat Nov 28 10:00:00 2026\nNAMESPACE: milvus\nSTATUS: pending-upgrade\nREVISION: 7\n";
 
     #[rstest]
-    #[case::upgrade("Release \"r\" has been upgraded. Happy Helming!\n", "TEST SUITE: None\n", "HOOKS:\n", "")]
-    #[case::with_notes("", "TEST SUITE: None\n", "HOOKS:\n", "\nNOTES:\nMANIFEST:\nread this\n")]
-    #[case::debug("", "USER-SUPPLIED VALUES:\na: 1\n\nCOMPUTED VALUES:\na: 1\nb: 2\n\n", "HOOKS:\n", "")]
-    #[case::hooks("", "TEST SUITE: None\n", "HOOKS:\n---\n# Source: a\nkind: Job\n", "\nNOTES:\nx\n")]
+    #[case::upgrade(
+        "Release \"r\" has been upgraded. Happy Helming!\n",
+        "TEST SUITE: None\n",
+        "HOOKS:\n",
+        ""
+    )]
+    #[case::with_notes(
+        "",
+        "TEST SUITE: None\n",
+        "HOOKS:\n",
+        "\nNOTES:\nMANIFEST:\nread this\n"
+    )]
+    #[case::debug(
+        "",
+        "USER-SUPPLIED VALUES:\na: 1\n\nCOMPUTED VALUES:\na: 1\nb: 2\n\n",
+        "HOOKS:\n",
+        ""
+    )]
+    #[case::hooks(
+        "",
+        "TEST SUITE: None\n",
+        "HOOKS:\n---\n# Source: a\nkind: Job\n",
+        "\nNOTES:\nx\n"
+    )]
     #[case::without_hooks("", "", "", "")]
     #[case::get_all(
         "",
@@ -127,16 +169,32 @@ mod tests {
         "",
         ""
     )]
-    fn every_shape(#[case] before: &str, #[case] more: &str, #[case] hooks: &str, #[case] after: &str) {
+    fn every_shape(
+        #[case] before: &str,
+        #[case] more: &str,
+        #[case] hooks: &str,
+        #[case] after: &str,
+    ) {
         let manifest = "---\n# Source: milvus/templates/config.yaml\nkind: ConfigMap\n";
         for line_end in ["\n", "\r\n"] {
-            let text = format!("{before}{HEAD}{more}{hooks}MANIFEST:\n{manifest}{after}").replace('\n', line_end);
+            let text = format!("{before}{HEAD}{more}{hooks}MANIFEST:\n{manifest}{after}")
+                .replace('\n', line_end);
             let output = read(&text).expect("Helm's output");
-            assert_eq!((output.name, output.namespace, output.revision), ("r", Some("milvus"), 7));
+            assert_eq!(
+                (output.name, output.namespace, output.revision),
+                ("r", Some("milvus"), 7)
+            );
             assert_eq!(output.status, "pending-upgrade");
             let section = output.manifest.expect("a manifest");
-            assert_eq!(section.text.replace("\r\n", "\n").trim_end(), manifest.trim_end());
-            let line = text.lines().position(|line| line == "MANIFEST:").expect("a title") + 1;
+            assert_eq!(
+                section.text.replace("\r\n", "\n").trim_end(),
+                manifest.trim_end()
+            );
+            let line = text
+                .lines()
+                .position(|line| line == "MANIFEST:")
+                .expect("a title")
+                + 1;
             assert_eq!(section.lines, line);
             assert_eq!(output.user_values.is_some(), more.contains("USER-SUPPLIED"));
             assert_eq!(output.hooks.is_some(), !hooks.is_empty());

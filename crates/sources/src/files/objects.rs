@@ -80,9 +80,20 @@ impl RawObject {
     #[must_use]
     pub fn live(document: &serde_json::Value, source: &str) -> Option<Self> {
         let document = Node::from_json(document);
-        let origin = Origin { source: source.into(), document: 0, line: 0 };
-        let object = Object::read(&document, &origin, None)?.meta().object.clone();
-        Some(Self { object, origin, document })
+        let origin = Origin {
+            source: source.into(),
+            document: 0,
+            line: 0,
+        };
+        let object = Object::read(&document, &origin, None)?
+            .meta()
+            .object
+            .clone();
+        Some(Self {
+            object,
+            origin,
+            document,
+        })
     }
 }
 
@@ -150,8 +161,14 @@ impl Collector {
         let found = self.content.foreign.len();
         if let Err(error) = self.add_documents(text, source) {
             return Err(match foreign::of_text(text, source) {
-                Some(foreign) if self.seen == before => InputError::Foreign { path: source.to_owned(), found: vec![foreign] },
-                _ => InputError::Parse { path: source.to_owned(), error },
+                Some(foreign) if self.seen == before => InputError::Foreign {
+                    path: source.to_owned(),
+                    found: vec![foreign],
+                },
+                _ => InputError::Parse {
+                    path: source.to_owned(),
+                    error,
+                },
             });
         }
         if self.seen == before && self.content.foreign.len() == found {
@@ -160,11 +177,19 @@ impl Collector {
         Ok(())
     }
 
-    fn add_documents(&mut self, text: &str, source: &str) -> Result<(), milvus_guard_core::manifest::ParseError> {
+    fn add_documents(
+        &mut self,
+        text: &str,
+        source: &str,
+    ) -> Result<(), milvus_guard_core::manifest::ParseError> {
         let source: Arc<str> = source.into();
         for document in documents(text) {
             let document = document?;
-            let origin = Origin { source: source.clone(), document: document.index, line: document.root.line };
+            let origin = Origin {
+                source: source.clone(),
+                document: document.index,
+                line: document.root.line,
+            };
             self.add_node(document.root, &origin, MAX_LIST_DEPTH);
         }
         Ok(())
@@ -172,18 +197,30 @@ impl Collector {
 
     /// Reads what Helm printed: the manifest, the workloads among the hooks, and the values where they are printed.
     fn add_output(&mut self, output: &HelmOutput<'_>, source: &str) -> Result<(), InputError> {
-        let broken = |error| InputError::Parse { path: source.to_owned(), error };
+        let broken = |error| InputError::Parse {
+            path: source.to_owned(),
+            error,
+        };
         let inherited = self.namespace.clone();
-        self.namespace = self.namespace.take().or_else(|| output.namespace.map(str::to_owned));
+        self.namespace = self
+            .namespace
+            .take()
+            .or_else(|| output.namespace.map(str::to_owned));
         if let Some(manifest) = &output.manifest {
-            self.add_documents(&manifest.padded(), source).map_err(broken)?;
+            self.add_documents(&manifest.padded(), source)
+                .map_err(broken)?;
         }
         if let Some(hooks) = &output.hooks {
             // A hook's other objects come and go with it.
             let before = self.content.objects.len();
-            self.add_documents(&hooks.padded(), source).map_err(broken)?;
+            self.add_documents(&hooks.padded(), source)
+                .map_err(broken)?;
             let hooks = self.content.objects.split_off(before);
-            self.content.objects.extend(hooks.into_iter().filter(|object| matches!(object, Object::Workload(_))));
+            self.content.objects.extend(
+                hooks
+                    .into_iter()
+                    .filter(|object| matches!(object, Object::Workload(_))),
+            );
         }
         self.namespace = inherited;
         self.seen += 1;
@@ -199,12 +236,18 @@ impl Collector {
                     status: output.status.to_owned(),
                     manifest: String::new(),
                     hooks: Vec::new(),
-                    user_values: document
-                        .map_or_else(|| Node::from_json(&serde_json::Value::Null), |document| document.root.into_owned()),
-                    chart: output.chart.map(|(name, version)| (name.to_owned(), version.to_owned())),
+                    user_values: document.map_or_else(
+                        || Node::from_json(&serde_json::Value::Null),
+                        |document| document.root.into_owned(),
+                    ),
+                    chart: output
+                        .chart
+                        .map(|(name, version)| (name.to_owned(), version.to_owned())),
                     unread_values: None,
                 }),
-                Err(_) => self.remark(format!("{source}: the values that Helm printed are not YAML")),
+                Err(_) => self.remark(format!(
+                    "{source}: the values that Helm printed are not YAML"
+                )),
             }
         }
         Ok(())
@@ -212,7 +255,13 @@ impl Collector {
 
     /// Takes in one document, whatever form it has.
     pub fn add_node(&mut self, node: Tree<'_>, origin: &Origin, depth: u8) {
-        let Tree { line, kind: Kind::Sequence(items) } = node else { return self.add_mapping(node, origin, depth) };
+        let Tree {
+            line,
+            kind: Kind::Sequence(items),
+        } = node
+        else {
+            return self.add_mapping(node, origin, depth);
+        };
         if depth == 0 {
             return self.remark(format!("{origin}: lists nested too deep"));
         }
@@ -253,7 +302,10 @@ impl Collector {
         match read {
             Some(object) => self.add_object(object, node, origin),
             None if foreign.is_none() => {
-                self.remark(format!("{origin}: document {} is not a Kubernetes object", origin.document));
+                self.remark(format!(
+                    "{origin}: document {} is not a Kubernetes object",
+                    origin.document
+                ));
             }
             None => {}
         }
@@ -283,9 +335,16 @@ impl Collector {
     }
 
     fn add_review(&mut self, node: &Tree<'_>, origin: &Origin, depth: u8) {
-        let keys: [&str; 2] = if self.role == Role::Before { ["oldObject", "object"] } else { ["object", "oldObject"] };
+        let keys: [&str; 2] = if self.role == Role::Before {
+            ["oldObject", "object"]
+        } else {
+            ["object", "oldObject"]
+        };
         let namespace = node.text_at(&["request", "namespace"]).map(str::to_owned);
-        let object = keys.iter().find_map(|key| node.at(&["request", key])).cloned();
+        let object = keys
+            .iter()
+            .find_map(|key| node.at(&["request", key]))
+            .cloned();
         match object {
             Some(object) if depth > 0 => {
                 if self.namespace.is_none() {
@@ -301,7 +360,11 @@ impl Collector {
         self.seen += 1;
         match summary(&node) {
             Some(summary) if !self.is_elsewhere(summary.namespace.as_deref()) => {
-                self.records.push(Record { summary, object: node.into_owned(), origin: origin.clone() });
+                self.records.push(Record {
+                    summary,
+                    object: node.into_owned(),
+                    origin: origin.clone(),
+                });
             }
             Some(summary) => self.leave_out(summary.namespace.as_deref()),
             None => self.remark(format!("{origin}: a Helm record without name or revision")),
@@ -310,12 +373,17 @@ impl Collector {
 
     /// A release as Helm prints it with `-o json` or `-o yaml`.
     fn add_release(&mut self, node: &Tree<'_>, origin: &Origin) {
-        match codec::from_json(&node.to_json()).map_err(|error| error.to_string()).and_then(|release| {
-            let namespace = release.namespace.clone();
-            self.add_stored(release, namespace.as_deref()).map_err(|error| error.to_string())
-        }) {
+        match codec::from_json(&node.to_json())
+            .map_err(|error| error.to_string())
+            .and_then(|release| {
+                let namespace = release.namespace.clone();
+                self.add_stored(release, namespace.as_deref())
+                    .map_err(|error| error.to_string())
+            }) {
             Ok(()) => self.seen += 1,
-            Err(reason) => self.remark(format!("{origin}: the release that Helm printed cannot be read: {reason}")),
+            Err(reason) => self.remark(format!(
+                "{origin}: the release that Helm printed cannot be read: {reason}"
+            )),
         }
     }
 
@@ -326,7 +394,9 @@ impl Collector {
         namespace: Option<&str>,
     ) -> Result<(), milvus_guard_core::manifest::ParseError> {
         let budget = milvus_guard_core::manifest::Budget::default();
-        let objects: Vec<Object> = release.objects(namespace, &budget).collect::<Result<_, _>>()?;
+        let objects: Vec<Object> = release
+            .objects(namespace, &budget)
+            .collect::<Result<_, _>>()?;
         for object in objects {
             self.put(object);
         }
@@ -358,7 +428,8 @@ impl Collector {
                     for document in documents(text) {
                         match document {
                             Ok(document) => self.add_node(document.root, origin, depth - 1),
-                            Err(_) => self.remark(format!("{origin}: {} is not YAML or JSON", shown(name))),
+                            Err(_) => self
+                                .remark(format!("{origin}: {} is not YAML or JSON", shown(name))),
                         }
                     }
                 }
@@ -370,11 +441,21 @@ impl Collector {
     fn add_object(&mut self, object: Object, node: Tree<'_>, origin: &Origin) {
         if let Object::Workload(workload) = &object {
             let identity = &workload.meta.object;
-            let is_wanted = self.raw.contains(&(identity.kind.clone(), identity.name.clone()));
+            let is_wanted = self
+                .raw
+                .contains(&(identity.kind.clone(), identity.name.clone()));
             let is_partial = self.role == Role::After && workload.selector.iter().next().is_none();
             if is_wanted || is_partial {
-                let raw = RawObject { object: identity.clone(), origin: origin.clone(), document: node.into_owned() };
-                let kept = if is_wanted { &mut self.content.raw } else { &mut self.content.partial };
+                let raw = RawObject {
+                    object: identity.clone(),
+                    origin: origin.clone(),
+                    document: node.into_owned(),
+                };
+                let kept = if is_wanted {
+                    &mut self.content.raw
+                } else {
+                    &mut self.content.partial
+                };
                 kept.push(raw);
             }
         }
@@ -399,7 +480,11 @@ impl Collector {
     }
 
     fn leave_out(&mut self, namespace: Option<&str>) {
-        *self.content.left_out.entry(namespace.unwrap_or_default().to_owned()).or_default() += 1;
+        *self
+            .content
+            .left_out
+            .entry(namespace.unwrap_or_default().to_owned())
+            .or_default() += 1;
     }
 
     fn remark(&mut self, text: String) {
@@ -423,7 +508,10 @@ impl Collector {
             });
         }
         for record in choose(std::mem::take(&mut self.records), self.role) {
-            let name = format!("{} revision {}", record.summary.name, record.summary.revision);
+            let name = format!(
+                "{} revision {}",
+                record.summary.name, record.summary.revision
+            );
             let damaged = |reason: String| InputError::Record {
                 path: record.origin.source.to_string(),
                 document: record.origin.document,
@@ -431,16 +519,24 @@ impl Collector {
                 object: format!("Helm release {name}"),
                 reason,
             };
-            let mut revision = decode(&record.object.to_json()).map_err(|error| damaged(error.to_string()))?;
-            let namespace =
-                revision.namespace.clone().or_else(|| record.summary.namespace.clone()).or_else(|| self.namespace.clone());
+            let mut revision =
+                decode(&record.object.to_json()).map_err(|error| damaged(error.to_string()))?;
+            let namespace = revision
+                .namespace
+                .clone()
+                .or_else(|| record.summary.namespace.clone())
+                .or_else(|| self.namespace.clone());
             if revision.status.is_empty() {
                 revision.status.clone_from(&record.summary.status);
             }
-            self.add_stored(revision, namespace.as_deref()).map_err(|error| damaged(error.to_string()))?;
+            self.add_stored(revision, namespace.as_deref())
+                .map_err(|error| damaged(error.to_string()))?;
         }
         if self.remarks > MAX_REMARKS {
-            self.content.not_read.push(format!("{} more that could not be used", self.remarks - MAX_REMARKS));
+            self.content.not_read.push(format!(
+                "{} more that could not be used",
+                self.remarks - MAX_REMARKS
+            ));
         }
         Ok(self.content)
     }
@@ -477,7 +573,10 @@ impl Content {
     /// Kind and name of each workload that may be a patch.
     #[must_use]
     pub fn patches(&self) -> Vec<(String, String)> {
-        self.partial.iter().map(|patch| (patch.object.kind.clone(), patch.object.name.clone())).collect()
+        self.partial
+            .iter()
+            .map(|patch| (patch.object.kind.clone(), patch.object.name.clone()))
+            .collect()
     }
 
     /// The configurations among the objects.
@@ -505,7 +604,10 @@ fn is_rendered(text: &str) -> bool {
 
 fn take<'a>(node: Tree<'a>, wanted: &str) -> Option<Tree<'a>> {
     match node.kind {
-        Kind::Mapping(entries) => entries.into_iter().find(|(key, _)| &**key == wanted).map(|(_, value)| value),
+        Kind::Mapping(entries) => entries
+            .into_iter()
+            .find(|(key, _)| &**key == wanted)
+            .map(|(_, value)| value),
         _ => None,
     }
 }
@@ -530,9 +632,10 @@ fn choose(mut records: Vec<Record>, role: Role) -> Vec<Record> {
     records.sort_by_key(|record| std::cmp::Reverse(rank(record)));
     let mut chosen: Vec<Record> = Vec::new();
     for record in records {
-        let known = chosen
-            .iter()
-            .any(|other| other.summary.name == record.summary.name && other.summary.namespace == record.summary.namespace);
+        let known = chosen.iter().any(|other| {
+            other.summary.name == record.summary.name
+                && other.summary.namespace == record.summary.namespace
+        });
         if !known {
             chosen.push(record);
         }

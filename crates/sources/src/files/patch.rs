@@ -31,19 +31,33 @@ const MERGED_LISTS: [(&str, &str); 8] = [
 ///
 /// # Errors
 /// Where the document of that workload is not at hand.
-pub(super) fn lay(before: &Content, after: &mut Content) -> Result<BTreeSet<ObjectRef>, InputError> {
+pub(super) fn lay(
+    before: &Content,
+    after: &mut Content,
+) -> Result<BTreeSet<ObjectRef>, InputError> {
     let mut laid = BTreeSet::new();
     for patch in std::mem::take(&mut after.partial) {
         let is_patched = |object: &&Object| {
             matches!(object, Object::Workload(workload) if workload.selector.iter().next().is_some())
                 && is_same(&object.meta().object, &patch.object)
         };
-        let Some(patched) = before.objects.iter().find(is_patched) else { continue };
-        let whole = before.raw.iter().find(|whole| whole.object == patched.meta().object);
+        let Some(patched) = before.objects.iter().find(is_patched) else {
+            continue;
+        };
+        let whole = before
+            .raw
+            .iter()
+            .find(|whole| whole.object == patched.meta().object);
         let merged = whole.and_then(|whole| merged(whole, &patch));
-        let place = after.objects.iter_mut().find(|object| object.meta().object == patch.object);
+        let place = after
+            .objects
+            .iter_mut()
+            .find(|object| object.meta().object == patch.object);
         let (Some(merged), Some(place)) = (merged, place) else {
-            return Err(InputError::Patch { path: patch.origin.source.to_string(), object: patch.object.to_string() });
+            return Err(InputError::Patch {
+                path: patch.origin.source.to_string(),
+                object: patch.object.to_string(),
+            });
         };
         laid.insert(merged.meta().object.clone());
         *place = merged;
@@ -55,13 +69,19 @@ pub(super) fn lay(before: &Content, after: &mut Content) -> Result<BTreeSet<Obje
 pub(super) fn is_same(one: &ObjectRef, other: &ObjectRef) -> bool {
     one.kind == other.kind
         && one.name == other.name
-        && (one.namespace.is_none() || other.namespace.is_none() || one.namespace == other.namespace)
+        && (one.namespace.is_none()
+            || other.namespace.is_none()
+            || one.namespace == other.namespace)
 }
 
 fn merged(whole: &RawObject, patch: &RawObject) -> Option<Object> {
     let mut document = merge(whole.document.clone(), &patch.document)?;
     document.line = patch.document.line;
-    let namespace = patch.object.namespace.as_deref().or(whole.object.namespace.as_deref());
+    let namespace = patch
+        .object
+        .namespace
+        .as_deref()
+        .or(whole.object.namespace.as_deref());
     let mut object = Object::read(&document, &patch.origin, namespace)?;
     let Meta { uid, .. } = object.meta_mut();
     *uid = None;
@@ -74,7 +94,10 @@ fn merge(base: Node, patch: &Node) -> Option<Node> {
         (Kind::Mapping(entries), Kind::Mapping(changes)) => match patch.text_at(&["$patch"]) {
             Some("delete") => None,
             Some("replace") => Some(without_directives(patch)),
-            _ => Some(Tree { line: base.line, kind: Kind::Mapping(merge_entries(entries, changes)) }),
+            _ => Some(Tree {
+                line: base.line,
+                kind: Kind::Mapping(merge_entries(entries, changes)),
+            }),
         },
         _ => Some(without_directives(patch)),
     }
@@ -94,13 +117,25 @@ fn merge_entries(
             None => entries.push((key.clone(), without_directives(change))),
             Some(at) => {
                 let (_, base) = entries.swap_remove(at);
-                let element_key = MERGED_LISTS.iter().find(|(list, _)| *list == key).map(|(_, element)| *element);
+                let element_key = MERGED_LISTS
+                    .iter()
+                    .find(|(list, _)| *list == key)
+                    .map(|(_, element)| *element);
                 let value = match (element_key, base.kind, &change.kind) {
                     (Some(element), Kind::Sequence(items), Kind::Sequence(more)) => {
                         let kind = Kind::Sequence(merge_lists(items, more, element, key == "env"));
-                        Some(Tree { line: base.line, kind })
+                        Some(Tree {
+                            line: base.line,
+                            kind,
+                        })
                     }
-                    (_, kind, _) => merge(Tree { line: base.line, kind }, change),
+                    (_, kind, _) => merge(
+                        Tree {
+                            line: base.line,
+                            kind,
+                        },
+                        change,
+                    ),
                 };
                 entries.extend(value.map(|value| (key.clone(), value)));
             }
@@ -111,13 +146,20 @@ fn merge_entries(
 
 /// Elements with the same key are merged, or replaced where `replaces`; others are added.
 fn merge_lists(mut items: Vec<Node>, changes: &[Node], key: &str, replaces: bool) -> Vec<Node> {
-    if changes.iter().any(|change| change.text_at(&["$patch"]) == Some("replace")) {
-        let own = changes.iter().filter(|change| change.text_at(&["$patch"]).is_none());
+    if changes
+        .iter()
+        .any(|change| change.text_at(&["$patch"]) == Some("replace"))
+    {
+        let own = changes
+            .iter()
+            .filter(|change| change.text_at(&["$patch"]).is_none());
         return own.map(without_directives).collect();
     }
     for change in changes {
         let name = change.text_at(&[key]);
-        let at = items.iter().position(|item| name.is_some() && item.text_at(&[key]) == name);
+        let at = items
+            .iter()
+            .position(|item| name.is_some() && item.text_at(&[key]) == name);
         let Some(at) = at else {
             if change.text_at(&["$patch"]) != Some("delete") {
                 items.push(without_directives(change));
@@ -153,7 +195,10 @@ fn without_directives(node: &Node) -> Node {
         Kind::Sequence(items) => Kind::Sequence(items.iter().map(without_directives).collect()),
         scalar @ Kind::Scalar { .. } => scalar.clone(),
     };
-    Tree { line: node.line, kind }
+    Tree {
+        line: node.line,
+        kind,
+    }
 }
 
 #[cfg(test)]
@@ -177,10 +222,26 @@ mod tests {
         "{containers: [{name: x, image: b}]}",
         "{containers: [{name: x, image: b, env: [{name: E, value: 1}]}]}"
     )]
-    #[case("{containers: [{name: x}]}", "{containers: [{name: y}]}", "{containers: [{name: x}, {name: y}]}")]
-    #[case("{containers: [{name: x}, {name: y}]}", "{containers: [{name: x, $patch: delete}]}", "{containers: [{name: y}]}")]
-    #[case("{containers: [{name: x}, {name: y}]}", "{containers: [{$patch: replace}, {name: z}]}", "{containers: [{name: z}]}")]
-    #[case("{env: [{name: E, value: 1}]}", "{env: [{name: E, valueFrom: {x: 1}}]}", "{env: [{name: E, valueFrom: {x: 1}}]}")]
+    #[case(
+        "{containers: [{name: x}]}",
+        "{containers: [{name: y}]}",
+        "{containers: [{name: x}, {name: y}]}"
+    )]
+    #[case(
+        "{containers: [{name: x}, {name: y}]}",
+        "{containers: [{name: x, $patch: delete}]}",
+        "{containers: [{name: y}]}"
+    )]
+    #[case(
+        "{containers: [{name: x}, {name: y}]}",
+        "{containers: [{$patch: replace}, {name: z}]}",
+        "{containers: [{name: z}]}"
+    )]
+    #[case(
+        "{env: [{name: E, value: 1}]}",
+        "{env: [{name: E, valueFrom: {x: 1}}]}",
+        "{env: [{name: E, valueFrom: {x: 1}}]}"
+    )]
     #[case(
         "{volumeMounts: [{mountPath: /a, name: v}]}",
         "{volumeMounts: [{mountPath: /a, name: w}]}",

@@ -49,23 +49,54 @@ pub fn load(role: Role, source: &str, how: &Reading<'_>) -> Result<Loaded, Input
     let content = collector.content(shown)?;
     let mut not_read = content.not_read.clone();
     not_read.extend(skipped);
-    not_read
-        .extend(content.foreign.iter().filter(|foreign| !foreign.is_used).map(|foreign| format!("left out: {}", foreign.what)));
+    not_read.extend(
+        content
+            .foreign
+            .iter()
+            .filter(|foreign| !foreign.is_used)
+            .map(|foreign| format!("left out: {}", foreign.what)),
+    );
     let left_out: usize = content.left_out.values().sum();
     if left_out > 0 {
-        let names: Vec<&str> = content.left_out.keys().map(String::as_str).take(MAX_NAMESPACES).collect();
+        let names: Vec<&str> = content
+            .left_out
+            .keys()
+            .map(String::as_str)
+            .take(MAX_NAMESPACES)
+            .collect();
         let more = content.left_out.len().saturating_sub(MAX_NAMESPACES);
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let more = if more > 0 {
+            format!(" and {more} more")
+        } else {
+            String::new()
+        };
         let wanted = how.namespace.unwrap_or_default();
-        let objects = if left_out == 1 { "1 object" } else { &format!("{left_out} objects") };
-        not_read.push(format!("{objects} of other namespaces ({}{more}) left out by -n {wanted}", names.join(", ")));
+        let objects = if left_out == 1 {
+            "1 object"
+        } else {
+            &format!("{left_out} objects")
+        };
+        not_read.push(format!(
+            "{objects} of other namespaces ({}{more}) left out by -n {wanted}",
+            names.join(", ")
+        ));
     }
     let snapshot = match role {
         Role::Before => content.builder().build(),
         Role::After => Snapshot::default(),
     };
-    let entry = InputEntry { role: role.name().into(), source: shown.into(), read, not_read, notes: Vec::new() };
-    Ok(Loaded { content, snapshot, entry })
+    let entry = InputEntry {
+        role: role.name().into(),
+        source: shown.into(),
+        read,
+        not_read,
+        notes: Vec::new(),
+    };
+    Ok(Loaded {
+        content,
+        snapshot,
+        entry,
+    })
 }
 
 /// Reads the same as what runs in one namespace.
@@ -73,14 +104,30 @@ pub fn load(role: Role, source: &str, how: &Reading<'_>) -> Result<Loaded, Input
 /// # Errors
 /// As [`load`].
 pub fn load_place(source: &str, namespace: Option<&str>) -> Result<Place, InputError> {
-    let (collector, ..) = collect(Role::Before, source, &Reading { namespace, keep: Vec::new() })?;
+    let (collector, ..) = collect(
+        Role::Before,
+        source,
+        &Reading {
+            namespace,
+            keep: Vec::new(),
+        },
+    )?;
     let content = collector.content(source)?;
-    Ok(Place { snapshot: content.builder().build(), configs: content.configs() })
+    Ok(Place {
+        snapshot: content.builder().build(),
+        configs: content.configs(),
+    })
 }
 
 /// A collector with everything, the names of what was read, and what was passed over.
-fn collect(role: Role, source: &str, how: &Reading<'_>) -> Result<(Collector, Vec<String>, Vec<String>), InputError> {
-    let mut collector = Collector::new(role, how.namespace).only(how.namespace).keep(how.keep.iter().cloned());
+fn collect(
+    role: Role,
+    source: &str,
+    how: &Reading<'_>,
+) -> Result<(Collector, Vec<String>, Vec<String>), InputError> {
+    let mut collector = Collector::new(role, how.namespace)
+        .only(how.namespace)
+        .keep(how.keep.iter().cloned());
     let mut read = Vec::new();
     let mut skipped = Vec::new();
     if source == "-" {
@@ -89,7 +136,11 @@ fn collect(role: Role, source: &str, how: &Reading<'_>) -> Result<(Collector, Ve
     } else {
         let path = Path::new(source);
         let metadata = fs::metadata(path).map_err(|error| unreadable(path, &error))?;
-        let files = if metadata.is_dir() { manifests(path, &mut skipped)? } else { vec![path.to_owned()] };
+        let files = if metadata.is_dir() {
+            manifests(path, &mut skipped)?
+        } else {
+            vec![path.to_owned()]
+        };
         let mut left = MAX_INPUT;
         for file in files {
             let name = file.display().to_string();
@@ -106,7 +157,11 @@ fn collect(role: Role, source: &str, how: &Reading<'_>) -> Result<(Collector, Ve
 /// The files of a directory of manifests. In a chart and in a kustomization the files are not objects as they will be.
 fn manifests(path: &Path, skipped: &mut Vec<String>) -> Result<Vec<PathBuf>, InputError> {
     let files = directory(path, skipped)?;
-    let folders: BTreeSet<&Path> = files.iter().filter_map(|file| file.parent()).chain([path]).collect();
+    let folders: BTreeSet<&Path> = files
+        .iter()
+        .filter_map(|file| file.parent())
+        .chain([path])
+        .collect();
     for folder in folders {
         let holds = |name: &str| folder.join(name).is_file();
         let path = folder.display().to_string();
@@ -135,17 +190,26 @@ pub fn read_text_file(path: &Path) -> Result<String, InputError> {
 /// Where it cannot be listed, is a chart, or holds none.
 pub fn directory(path: &Path, skipped: &mut Vec<String>) -> Result<Vec<PathBuf>, InputError> {
     if path.join("Chart.yaml").is_file() && path.join("templates").is_dir() {
-        return Err(InputError::Chart { path: path.display().to_string() });
+        return Err(InputError::Chart {
+            path: path.display().to_string(),
+        });
     }
     let mut files = Vec::new();
     walk(path, MAX_DEPTH, &mut files, skipped)?;
     if files.is_empty() {
-        return Err(InputError::EmptyDirectory { path: path.display().to_string() });
+        return Err(InputError::EmptyDirectory {
+            path: path.display().to_string(),
+        });
     }
     Ok(files)
 }
 
-fn walk(path: &Path, depth: u8, files: &mut Vec<PathBuf>, skipped: &mut Vec<String>) -> Result<(), InputError> {
+fn walk(
+    path: &Path,
+    depth: u8,
+    files: &mut Vec<PathBuf>,
+    skipped: &mut Vec<String>,
+) -> Result<(), InputError> {
     let entries = fs::read_dir(path).map_err(|error| unreadable(path, &error))?;
     let mut paths: Vec<PathBuf> = entries
         .map(|entry| entry.map(|entry| entry.path()))
@@ -160,7 +224,11 @@ fn walk(path: &Path, depth: u8, files: &mut Vec<PathBuf>, skipped: &mut Vec<Stri
             } else {
                 walk(&path, depth - 1, files, skipped)?;
             }
-        } else if path.extension().is_some_and(|extension| ["yaml", "yml", "json"].iter().any(|known| extension == *known)) {
+        } else if path.extension().is_some_and(|extension| {
+            ["yaml", "yml", "json"]
+                .iter()
+                .any(|known| extension == *known)
+        }) {
             files.push(path);
         } else {
             skipped.push(format!("{}: not .yaml, .yml or .json", path.display()));
@@ -174,9 +242,15 @@ fn read_text(name: &str, source: impl Read, limit: u64) -> Result<String, InputE
     source
         .take(limit + 1)
         .read_to_end(&mut bytes)
-        .map_err(|error| InputError::Unreadable { path: name.to_owned(), reason: reason(&error) })?;
+        .map_err(|error| InputError::Unreadable {
+            path: name.to_owned(),
+            reason: reason(&error),
+        })?;
     if bytes.len() as u64 > limit {
-        return Err(InputError::TooLarge { path: name.to_owned(), limit: MAX_INPUT / 1024 / 1024 });
+        return Err(InputError::TooLarge {
+            path: name.to_owned(),
+            limit: MAX_INPUT / 1024 / 1024,
+        });
     }
     encoding::decode(bytes).map_err(|what| {
         let path = name.to_owned();
@@ -190,7 +264,10 @@ fn read_text(name: &str, source: impl Read, limit: u64) -> Result<String, InputE
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> InputError {
-    InputError::Unreadable { path: path.display().to_string(), reason: reason(error) }
+    InputError::Unreadable {
+        path: path.display().to_string(),
+        reason: reason(error),
+    }
 }
 
 fn reason(error: &io::Error) -> String {

@@ -25,7 +25,9 @@ pub(super) struct Plan<'t> {
 }
 
 fn is_object(node: &Tree<'_>) -> bool {
-    node.text_at(&["kind"]).is_some() && node.text_at(&["apiVersion"]).is_some() && node.at(&["metadata", "name"]).is_some()
+    node.text_at(&["kind"]).is_some()
+        && node.text_at(&["apiVersion"]).is_some()
+        && node.at(&["metadata", "name"]).is_some()
 }
 
 /// The objects of a mapping whose values are objects, or texts of objects; `None` if there is none among the values.
@@ -44,7 +46,10 @@ pub(super) fn objects_of_map<'t>(node: &'t Tree<'_>) -> Option<Vec<Found<'t>>> {
 fn looks_like_object(text: &str) -> bool {
     let text = text.trim_start();
     let head: String = text.chars().take(400).collect();
-    (text.starts_with('{') || text.starts_with("apiVersion:") || text.starts_with("---") || text.starts_with("kind:"))
+    (text.starts_with('{')
+        || text.starts_with("apiVersion:")
+        || text.starts_with("---")
+        || text.starts_with("kind:"))
         && head.contains("kind")
         && head.contains("apiVersion")
 }
@@ -52,7 +57,9 @@ fn looks_like_object(text: &str) -> bool {
 /// Whether a document is the output of `terraform show -json`.
 pub(super) fn is_plan(node: &Tree<'_>) -> bool {
     node.get("format_version").is_some()
-        && ["planned_values", "prior_state", "values"].iter().any(|key| node.get(key).is_some_and(Tree::is_mapping))
+        && ["planned_values", "prior_state", "values"]
+            .iter()
+            .any(|key| node.get(key).is_some_and(Tree::is_mapping))
 }
 
 /// The objects that a plan or state holds for one side of a change: before it the prior state, after it what is planned.

@@ -64,16 +64,27 @@ impl Resource {
 
     /// Objects in one page.
     fn page(&self) -> u32 {
-        if self.kind == "ConfigMap" { LARGE_PAGE } else { PAGE }
+        if self.kind == "ConfigMap" {
+            LARGE_PAGE
+        } else {
+            PAGE
+        }
     }
 
     fn path(&self, namespace: Option<&str>) -> Result<String, ClusterError> {
         if let Some(namespace) = namespace {
             named(namespace)?;
         }
-        let root = if self.api.contains('/') { "apis" } else { "api" };
+        let root = if self.api.contains('/') {
+            "apis"
+        } else {
+            "api"
+        };
         Ok(match namespace {
-            Some(namespace) => format!("/{root}/{}/namespaces/{namespace}/{}", self.api, self.plural),
+            Some(namespace) => format!(
+                "/{root}/{}/namespaces/{namespace}/{}",
+                self.api, self.plural
+            ),
             None => format!("/{root}/{}/{}", self.api, self.plural),
         })
     }
@@ -90,7 +101,12 @@ impl Resource {
 /// Refuses what is no name of an object, because names become parts of a URL or a selector.
 pub(super) fn named(name: &str) -> Result<(), ClusterError> {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.');
-    if !name.is_empty() && name.len() <= MAX_NAME && name.chars().all(plain) && name != "." && name != ".." {
+    if !name.is_empty()
+        && name.len() <= MAX_NAME
+        && name.chars().all(plain)
+        && name != "."
+        && name != ".."
+    {
         return Ok(());
     }
     Err(ClusterError::Api {
@@ -110,7 +126,11 @@ impl Cluster {
         config.read_timeout = Some(REQUEST_DEADLINE);
         let server = without_user(&config.cluster_url.to_string());
         let namespace = config.default_namespace.clone();
-        Ok(Self { client: client(config)?, server, namespace })
+        Ok(Self {
+            client: client(config)?,
+            server,
+            namespace,
+        })
     }
 
     /// A client for watches: a watch that waits for the next event is not in trouble, so reading has no time limit. Whoever
@@ -146,11 +166,20 @@ impl Cluster {
     /// Where it does not answer or names none.
     pub async fn version(&self) -> Result<Version, ClusterError> {
         let what = "the API server's version";
-        let info: Value = self.send(Request::new("").get("version", &GetParams::default()), "get", what).await?;
+        let info: Value = self
+            .send(
+                Request::new("").get("version", &GetParams::default()),
+                "get",
+                what,
+            )
+            .await?;
         info.get("gitVersion")
             .and_then(Value::as_str)
             .and_then(server_version)
-            .ok_or_else(|| ClusterError::Api { what: what.into(), reason: "it names no version".into() })
+            .ok_or_else(|| ClusterError::Api {
+                what: what.into(),
+                reason: "it names no version".into(),
+            })
     }
 
     /// The names of all namespaces.
@@ -158,8 +187,18 @@ impl Cluster {
     /// # Errors
     /// Where they may not be listed.
     pub async fn namespaces(&self) -> Result<Vec<String>, ClusterError> {
-        let found = self.list(Resource::new("v1", "namespaces", "Namespace"), None, None).await?;
-        Ok(found.iter().filter_map(|object| object.pointer("/metadata/name")?.as_str().map(str::to_owned)).collect())
+        let found = self
+            .list(Resource::new("v1", "namespaces", "Namespace"), None, None)
+            .await?;
+        Ok(found
+            .iter()
+            .filter_map(|object| {
+                object
+                    .pointer("/metadata/name")?
+                    .as_str()
+                    .map(str::to_owned)
+            })
+            .collect())
     }
 
     /// Every object of a kind, each with its kind and API version filled in (lists leave them out).
@@ -170,7 +209,8 @@ impl Cluster {
         labels: Option<&str>,
     ) -> Result<Vec<Value>, ClusterError> {
         let mut objects = Vec::new();
-        self.each(resource, namespace, labels, |object| objects.push(object)).await?;
+        self.each(resource, namespace, labels, |object| objects.push(object))
+            .await?;
         Ok(objects)
     }
 
@@ -200,7 +240,10 @@ impl Cluster {
         labels: &str,
     ) -> Result<Vec<Value>, ClusterError> {
         let mut objects = Vec::new();
-        self.pages(resource, Some(namespace), Some(labels), true, |object| objects.push(object)).await?;
+        self.pages(resource, Some(namespace), Some(labels), true, |object| {
+            objects.push(object)
+        })
+        .await?;
         Ok(objects)
     }
 
@@ -214,37 +257,66 @@ impl Cluster {
     ) -> Result<(), ClusterError> {
         let what = resource.describe(namespace);
         let request = Request::new(resource.path(namespace)?);
-        let mut params =
-            ListParams { label_selector: labels.map(str::to_owned), limit: Some(resource.page()), ..ListParams::default() };
+        let mut params = ListParams {
+            label_selector: labels.map(str::to_owned),
+            limit: Some(resource.page()),
+            ..ListParams::default()
+        };
         for _ in 0..MAX_PAGES {
-            let page = if metadata { request.list_metadata(&params) } else { request.list(&params) };
+            let page = if metadata {
+                request.list_metadata(&params)
+            } else {
+                request.list(&params)
+            };
             let mut page: Value = self.send(page, "list", &what).await?;
             match page.get_mut("items").map(Value::take) {
                 Some(Value::Array(items)) => items.into_iter().for_each(&mut take),
                 // An empty list of metadata comes as null from a real API server.
                 Some(Value::Null) => {}
-                _ => return Err(ClusterError::Api { what, reason: "the answer is not a list".into() }),
+                _ => {
+                    return Err(ClusterError::Api {
+                        what,
+                        reason: "the answer is not a list".into(),
+                    });
+                }
             }
-            let next = page.pointer("/metadata/continue").and_then(Value::as_str).filter(|next| !next.is_empty());
+            let next = page
+                .pointer("/metadata/continue")
+                .and_then(Value::as_str)
+                .filter(|next| !next.is_empty());
             let Some(next) = next else { return Ok(()) };
             params.continue_token = Some(next.to_owned());
         }
-        Err(ClusterError::Api { what, reason: format!("more than {} objects", MAX_PAGES * resource.page() as usize) })
+        Err(ClusterError::Api {
+            what,
+            reason: format!("more than {} objects", MAX_PAGES * resource.page() as usize),
+        })
     }
 
     /// Whether the API group of a resource is certainly absent. Without a right the API server refuses before it looks,
     /// so a refusal alone does not say that there is anything; every account may ask for groups.
     pub(super) async fn lacks(&self, resource: Resource) -> bool {
-        let Some((group, _)) = resource.api.split_once('/') else { return false };
+        let Some((group, _)) = resource.api.split_once('/') else {
+            return false;
+        };
         let request = Request::new("/apis").get(group, &GetParams::default());
-        matches!(self.send(request, "get", group).await, Err(ClusterError::NotFound(_)))
+        matches!(
+            self.send(request, "get", group).await,
+            Err(ClusterError::NotFound(_))
+        )
     }
 
     /// One object.
-    pub(super) async fn get(&self, resource: Resource, namespace: &str, name: &str) -> Result<Value, ClusterError> {
+    pub(super) async fn get(
+        &self,
+        resource: Resource,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Value, ClusterError> {
         let what = format!("{} {name} in namespace {namespace}", resource.kind);
         named(name)?;
-        let request = Request::new(resource.path(Some(namespace))?).get(name, &GetParams::default());
+        let request =
+            Request::new(resource.path(Some(namespace))?).get(name, &GetParams::default());
         let mut object: Value = self.send(request, "get", &what).await?;
         if let Value::Object(fields) = &mut object {
             fields.insert("kind".into(), resource.kind.into());
@@ -253,7 +325,11 @@ impl Cluster {
     }
 
     /// One object that is in no namespace.
-    pub(super) async fn get_of_cluster(&self, resource: Resource, name: &str) -> Result<Value, ClusterError> {
+    pub(super) async fn get_of_cluster(
+        &self,
+        resource: Resource,
+        name: &str,
+    ) -> Result<Value, ClusterError> {
         let what = format!("{} {name}", resource.kind);
         named(name)?;
         let request = Request::new(resource.path(None)?).get(name, &GetParams::default());
@@ -266,9 +342,14 @@ impl Cluster {
         verb: &'static str,
         what: &str,
     ) -> Result<Value, ClusterError> {
-        let request = request.map_err(|error| ClusterError::Api { what: what.to_owned(), reason: error_text::chain(&error) })?;
+        let request = request.map_err(|error| ClusterError::Api {
+            what: what.to_owned(),
+            reason: error_text::chain(&error),
+        })?;
         match timeout(REQUEST_DEADLINE, self.client.request::<Value>(request)).await {
-            Ok(answer) => answer.map_err(|error| ClusterError::of(&error, verb, what, &self.server)),
+            Ok(answer) => {
+                answer.map_err(|error| ClusterError::of(&error, verb, what, &self.server))
+            }
             Err(_) => Err(ClusterError::Unreachable {
                 server: self.server.clone(),
                 reason: format!("no answer within {} seconds", REQUEST_DEADLINE.as_secs()),
@@ -291,7 +372,10 @@ fn client(mut config: Config) -> Result<Client, ClusterError> {
 }
 
 async fn config(access: &Access) -> Result<Config, ClusterError> {
-    let options = KubeConfigOptions { context: access.context.clone(), ..KubeConfigOptions::default() };
+    let options = KubeConfigOptions {
+        context: access.context.clone(),
+        ..KubeConfigOptions::default()
+    };
     let asked = access.kubeconfig.is_some() || access.context.is_some();
     let read = match &access.kubeconfig {
         Some(path) => Kubeconfig::read_from(path).map(Some),
@@ -303,18 +387,38 @@ async fn config(access: &Access) -> Result<Config, ClusterError> {
         Ok(_) => return Config::incluster().map_err(|_| ClusterError::NoCluster),
         Err(error) => return Err(worded(&error, "")),
     };
-    let known: Vec<&str> = kubeconfig.contexts.iter().map(|context| context.name.as_str()).collect();
-    let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-    Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| worded(&error, &known))
+    let known: Vec<&str> = kubeconfig
+        .contexts
+        .iter()
+        .map(|context| context.name.as_str())
+        .collect();
+    let known = if known.is_empty() {
+        "none".to_owned()
+    } else {
+        known.join(", ")
+    };
+    Config::from_custom_kubeconfig(kubeconfig, &options)
+        .await
+        .map_err(|error| worded(&error, &known))
 }
 
 /// The kubeconfig that kubectl would take; files of `KUBECONFIG` that do not exist are skipped, as there.
 fn found() -> Result<Option<Kubeconfig>, KubeconfigError> {
     let listed: Vec<PathBuf> = std::env::var_os("KUBECONFIG")
-        .map(|value| std::env::split_paths(&value).filter(|path| !path.as_os_str().is_empty()).collect())
+        .map(|value| {
+            std::env::split_paths(&value)
+                .filter(|path| !path.as_os_str().is_empty())
+                .collect()
+        })
         .unwrap_or_default();
-    let paths =
-        if listed.is_empty() { std::env::home_dir().map(|home| home.join(".kube/config")).into_iter().collect() } else { listed };
+    let paths = if listed.is_empty() {
+        std::env::home_dir()
+            .map(|home| home.join(".kube/config"))
+            .into_iter()
+            .collect()
+    } else {
+        listed
+    };
     merged(&paths)
 }
 
@@ -322,7 +426,11 @@ fn merged(paths: &[PathBuf]) -> Result<Option<Kubeconfig>, KubeconfigError> {
     let mut all: Option<Kubeconfig> = None;
     for path in paths {
         let one = match Kubeconfig::read_from(path) {
-            Err(KubeconfigError::ReadConfig(error, _)) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(KubeconfigError::ReadConfig(error, _))
+                if error.kind() == std::io::ErrorKind::NotFound =>
+            {
+                continue;
+            }
             other => other?,
         };
         all = Some(match all {
@@ -334,27 +442,41 @@ fn merged(paths: &[PathBuf]) -> Result<Option<Kubeconfig>, KubeconfigError> {
 }
 
 fn is_empty(kubeconfig: &Kubeconfig) -> bool {
-    kubeconfig.contexts.is_empty() && kubeconfig.clusters.is_empty() && kubeconfig.current_context.is_none()
+    kubeconfig.contexts.is_empty()
+        && kubeconfig.clusters.is_empty()
+        && kubeconfig.current_context.is_none()
 }
 
 fn worded(error: &KubeconfigError, known: &str) -> ClusterError {
     match error {
         KubeconfigError::CurrentContextNotSet => ClusterError::NoContext(known.to_owned()),
-        KubeconfigError::LoadContext(name) if name.is_empty() => ClusterError::NoContext(known.to_owned()),
-        KubeconfigError::LoadContext(name) => ClusterError::UnknownContext { name: name.clone(), known: known.to_owned() },
-        KubeconfigError::LoadClusterOfContext(name) => {
-            ClusterError::Kubeconfig(format!("the context names cluster {name:?}, which it does not describe"))
+        KubeconfigError::LoadContext(name) if name.is_empty() => {
+            ClusterError::NoContext(known.to_owned())
         }
+        KubeconfigError::LoadContext(name) => ClusterError::UnknownContext {
+            name: name.clone(),
+            known: known.to_owned(),
+        },
+        KubeconfigError::LoadClusterOfContext(name) => ClusterError::Kubeconfig(format!(
+            "the context names cluster {name:?}, which it does not describe"
+        )),
         // The parser's words quote the file, which holds tokens and keys.
-        KubeconfigError::Parse(_) => ClusterError::Kubeconfig("it is not YAML of the right shape".into()),
-        KubeconfigError::ReadConfig(error, path) => ClusterError::Kubeconfig(format!("{}: {error}", path.display())),
+        KubeconfigError::Parse(_) => {
+            ClusterError::Kubeconfig("it is not YAML of the right shape".into())
+        }
+        KubeconfigError::ReadConfig(error, path) => {
+            ClusterError::Kubeconfig(format!("{}: {error}", path.display()))
+        }
         other => ClusterError::Kubeconfig(error_text::chain(other)),
     }
 }
 
 fn without_user(url: &str) -> String {
     match url.split_once("://") {
-        Some((scheme, rest)) => format!("{scheme}://{}", rest.rsplit_once('@').map_or(rest, |(_, host)| host)),
+        Some((scheme, rest)) => format!(
+            "{scheme}://{}",
+            rest.rsplit_once('@').map_or(rest, |(_, host)| host)
+        ),
         None => url.to_owned(),
     }
 }
@@ -382,18 +504,31 @@ mod tests {
     }
 
     async fn connect(path: &Path, context: Option<&str>) -> Result<Cluster, ClusterError> {
-        Cluster::connect(&Access { kubeconfig: Some(path.into()), context: context.map(str::to_owned) }).await
+        Cluster::connect(&Access {
+            kubeconfig: Some(path.into()),
+            context: context.map(str::to_owned),
+        })
+        .await
     }
 
     #[tokio::test]
     async fn the_context_decides() {
         let file = file(KUBECONFIG);
         let cluster = connect(file.path(), None).await.unwrap();
-        assert_eq!((cluster.default_namespace(), cluster.server()), ("milvus", "https://127.0.0.1:1/"));
+        assert_eq!(
+            (cluster.default_namespace(), cluster.server()),
+            ("milvus", "https://127.0.0.1:1/")
+        );
         let error = connect(file.path(), Some("three")).await.err().unwrap();
-        assert_eq!(error.to_string(), "context \"three\" does not exist in the kubeconfig; it has one, two");
+        assert_eq!(
+            error.to_string(),
+            "context \"three\" does not exist in the kubeconfig; it has one, two"
+        );
         let error = connect(file.path(), Some("two")).await.err().unwrap();
-        assert!(error.to_string().contains("names cluster \"gone\""), "{error}");
+        assert!(
+            error.to_string().contains("names cluster \"gone\""),
+            "{error}"
+        );
     }
 
     #[test]
@@ -405,11 +540,17 @@ mod tests {
 
     #[tokio::test]
     async fn a_kubeconfig_that_cannot_be_used_is_named() {
-        let missing = connect(Path::new("/does/not/exist"), None).await.err().unwrap();
+        let missing = connect(Path::new("/does/not/exist"), None)
+            .await
+            .err()
+            .unwrap();
         assert!(missing.to_string().contains("/does/not/exist"), "{missing}");
         let broken = file("users: [{name: a, user: {token: hunter2");
         let error = connect(broken.path(), None).await.err().unwrap();
-        assert!(matches!(&error, ClusterError::Kubeconfig(text) if !text.contains("hunter2")), "{error}");
+        assert!(
+            matches!(&error, ClusterError::Kubeconfig(text) if !text.contains("hunter2")),
+            "{error}"
+        );
         let empty = connect(file("").path(), None).await.err().unwrap();
         assert_eq!(empty, ClusterError::NoContext("none".into()));
     }
@@ -419,7 +560,11 @@ mod tests {
         let file = file(KUBECONFIG);
         let cluster = connect(file.path(), None).await.unwrap();
         let error = cluster.version().await.unwrap_err();
-        assert!(matches!(error, ClusterError::Unreachable { .. }) && !error.to_string().contains("hunter2"), "{error}");
+        assert!(
+            matches!(error, ClusterError::Unreachable { .. })
+                && !error.to_string().contains("hunter2"),
+            "{error}"
+        );
     }
 
     #[test]

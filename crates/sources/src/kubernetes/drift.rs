@@ -18,8 +18,18 @@ const HIDDEN: &str = "(hidden)";
 const ABSENT: &str = "(absent)";
 
 /// Parts of a key, in lower case and without separators, that mark a credential.
-const CREDENTIALS: [&str; 10] =
-    ["password", "passwd", "secret", "token", "credential", "accesskey", "apikey", "authparam", "connectionstring", "privatekey"];
+const CREDENTIALS: [&str; 10] = [
+    "password",
+    "passwd",
+    "secret",
+    "token",
+    "credential",
+    "accesskey",
+    "apikey",
+    "authparam",
+    "connectionstring",
+    "privatekey",
+];
 
 /// The differences between a release as Helm stored it and as it runs.
 #[must_use]
@@ -30,12 +40,18 @@ pub fn drift(stored: &Release, live: &Release) -> Vec<DriftFact> {
 }
 
 fn images(stored: &Release, live: &Release) -> Vec<DriftFact> {
-    let running: BTreeMap<_, _> = live.components.iter().map(|component| (key(component), component)).collect();
+    let running: BTreeMap<_, _> = live
+        .components
+        .iter()
+        .map(|component| (key(component), component))
+        .collect();
     let known: BTreeSet<_> = stored.components.iter().map(key).collect();
     let mut facts = Vec::new();
     for component in &stored.components {
         let containers = &component.workload.pod.containers;
-        let others = running.get(&key(component)).map(|component| component.workload.pod.containers.as_slice());
+        let others = running
+            .get(&key(component))
+            .map(|component| component.workload.pod.containers.as_slice());
         for container in containers {
             let image = others.map(|others| image_of(others, container));
             let image = image.flatten();
@@ -44,8 +60,22 @@ fn images(stored: &Release, live: &Release) -> Vec<DriftFact> {
             }
         }
     }
-    for component in live.components.iter().filter(|component| !known.contains(&key(component))) {
-        facts.push(image_fact(live, component, None, component.workload.pod.containers.first().map(|c| c.image.as_str())));
+    for component in live
+        .components
+        .iter()
+        .filter(|component| !known.contains(&key(component)))
+    {
+        facts.push(image_fact(
+            live,
+            component,
+            None,
+            component
+                .workload
+                .pod
+                .containers
+                .first()
+                .map(|c| c.image.as_str()),
+        ));
     }
     facts
 }
@@ -55,7 +85,10 @@ fn key(component: &milvus_guard_core::milvus::release::ComponentWorkload) -> Str
 }
 
 fn image_of<'a>(containers: &'a [Container], wanted: &Container) -> Option<&'a str> {
-    containers.iter().find(|container| container.name == wanted.name).map(|container| container.image.as_str())
+    containers
+        .iter()
+        .find(|container| container.name == wanted.name)
+        .map(|container| container.image.as_str())
 }
 
 fn image_fact(
@@ -85,13 +118,23 @@ fn settings(stored: &Release, live: &Release) -> Vec<DriftFact> {
             facts.push(setting_fact(live, setting, Some(setting), other));
         }
     }
-    for setting in live.config.settings().into_iter().filter(|setting| stored.config.get(setting.key).is_none()) {
+    for setting in live
+        .config
+        .settings()
+        .into_iter()
+        .filter(|setting| stored.config.get(setting.key).is_none())
+    {
         facts.push(setting_fact(live, setting, None, Some(setting)));
     }
     facts
 }
 
-fn setting_fact(release: &Release, named: Setting<'_>, stored: Option<Setting<'_>>, live: Option<Setting<'_>>) -> DriftFact {
+fn setting_fact(
+    release: &Release,
+    named: Setting<'_>,
+    stored: Option<Setting<'_>>,
+    live: Option<Setting<'_>>,
+) -> DriftFact {
     let shown = |setting: Option<Setting<'_>>| match setting {
         None => ABSENT.to_owned(),
         Some(setting) if setting.is_secret => setting.shown().to_owned(),
@@ -99,7 +142,11 @@ fn setting_fact(release: &Release, named: Setting<'_>, stored: Option<Setting<'_
     };
     DriftFact {
         release: release.name.clone(),
-        object: holder(release, live.or(stored).is_some_and(|setting| setting.layer == Layer::Environment)),
+        object: holder(
+            release,
+            live.or(stored)
+                .is_some_and(|setting| setting.layer == Layer::Environment),
+        ),
         what: named.key.to_owned(),
         revision: shown(stored),
         live: shown(live),
@@ -122,9 +169,17 @@ fn holder(release: &Release, from_environment: bool) -> String {
 
 /// A value as it may be shown.
 fn public(key: &str, value: &str) -> String {
-    let normal: String = key.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect();
-    let credential = normal.ends_with("key") || CREDENTIALS.iter().any(|word| normal.contains(word));
-    let embedded = value.contains("-----BEGIN") || value.split(['/', ',']).any(|part| part.contains('@') && part.contains(':'));
+    let normal: String = key
+        .chars()
+        .filter(char::is_ascii_alphanumeric)
+        .map(|c| c.to_ascii_lowercase())
+        .collect();
+    let credential =
+        normal.ends_with("key") || CREDENTIALS.iter().any(|word| normal.contains(word));
+    let embedded = value.contains("-----BEGIN")
+        || value
+            .split(['/', ','])
+            .any(|part| part.contains('@') && part.contains(':'));
     match value {
         "" => "(empty)".to_owned(),
         _ if credential || embedded => HIDDEN.to_owned(),
@@ -152,7 +207,11 @@ mod tests {
         );
         let mut builder = Builder::default();
         for document in documents(&text) {
-            let origin = Origin { source: "x".into(), document: 1, line: 0 };
+            let origin = Origin {
+                source: "x".into(),
+                document: 1,
+                line: 0,
+            };
             builder.add(Object::read(&document.unwrap().root, &origin, Some("milvus")).unwrap());
         }
         builder.build().releases.remove(0)
@@ -162,22 +221,43 @@ mod tests {
 
     #[test]
     fn equal_releases_do_not_drift() {
-        assert!(drift(&release(IMAGE, "etcd: {rootPath: a}"), &release(IMAGE, "etcd:\n  rootPath: a")).is_empty());
+        assert!(
+            drift(
+                &release(IMAGE, "etcd: {rootPath: a}"),
+                &release(IMAGE, "etcd:\n  rootPath: a")
+            )
+            .is_empty()
+        );
     }
 
     #[test]
     fn images_and_settings_drift() {
         let stored = release(IMAGE, "etcd: {rootPath: a}\nminio: {bucketName: b}");
-        let live = release("milvusdb/milvus:v2.3.2", "etcd: {rootPath: c}\nproxy: {port: 1}");
-        let seen: Vec<_> =
-            drift(&stored, &live).into_iter().map(|fact| (fact.object, fact.what, fact.revision, fact.live)).collect();
+        let live = release(
+            "milvusdb/milvus:v2.3.2",
+            "etcd: {rootPath: c}\nproxy: {port: 1}",
+        );
+        let seen: Vec<_> = drift(&stored, &live)
+            .into_iter()
+            .map(|fact| (fact.object, fact.what, fact.revision, fact.live))
+            .collect();
         let row = |object: &str, what: &str, revision: &str, live: &str| {
-            (object.to_owned(), what.to_owned(), revision.to_owned(), live.to_owned())
+            (
+                object.to_owned(),
+                what.to_owned(),
+                revision.to_owned(),
+                live.to_owned(),
+            )
         };
         assert_eq!(
             seen,
             [
-                row("Deployment/r-milvus-proxy", "image", IMAGE, "milvusdb/milvus:v2.3.2"),
+                row(
+                    "Deployment/r-milvus-proxy",
+                    "image",
+                    IMAGE,
+                    "milvusdb/milvus:v2.3.2"
+                ),
                 row("ConfigMap/r-milvus", "etcd.rootPath", "a", "c"),
                 row("ConfigMap/r-milvus", "minio.bucketName", "b", ABSENT),
                 row("ConfigMap/r-milvus", "proxy.port", ABSENT, "1"),

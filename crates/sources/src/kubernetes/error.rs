@@ -6,7 +6,9 @@ use milvus_guard_core::{error_text, helm::CodecError, manifest::ParseError};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClusterError {
     /// Neither a kubeconfig nor a service account.
-    #[error("no cluster: there is no kubeconfig (--kubeconfig, KUBECONFIG or ~/.kube/config) and this is not a pod")]
+    #[error(
+        "no cluster: there is no kubeconfig (--kubeconfig, KUBECONFIG or ~/.kube/config) and this is not a pod"
+    )]
     NoCluster,
     /// A kubeconfig that cannot be used.
     #[error("the kubeconfig cannot be used: {0}")]
@@ -92,25 +94,43 @@ impl ClusterError {
         match error {
             kube::Error::Api(status) => match status.code {
                 401 => Self::Unauthorized,
-                403 => Self::Forbidden { verb, what: what.to_owned() },
+                403 => Self::Forbidden {
+                    verb,
+                    what: what.to_owned(),
+                },
                 404 => Self::NotFound(what.to_owned()),
                 code => {
-                    let message = if status.message.is_empty() { &status.reason } else { &status.message };
-                    Self::Api { what: what.to_owned(), reason: format!("{} ({code})", error_text::line(message)) }
+                    let message = if status.message.is_empty() {
+                        &status.reason
+                    } else {
+                        &status.message
+                    };
+                    Self::Api {
+                        what: what.to_owned(),
+                        reason: format!("{} ({code})", error_text::line(message)),
+                    }
                 }
             },
             // The helper's standard output is part of this error's text.
             kube::Error::Auth(_) => Self::Login,
             kube::Error::Service(error) if is_login(error.as_ref()) => Self::Login,
-            kube::Error::Service(error) => {
-                Self::Unreachable { server: server.to_owned(), reason: error_text::chain(error.as_ref()) }
-            }
-            kube::Error::HyperError(error) => Self::Unreachable { server: server.to_owned(), reason: error_text::chain(error) },
+            kube::Error::Service(error) => Self::Unreachable {
+                server: server.to_owned(),
+                reason: error_text::chain(error.as_ref()),
+            },
+            kube::Error::HyperError(error) => Self::Unreachable {
+                server: server.to_owned(),
+                reason: error_text::chain(error),
+            },
             // serde_json's words can quote the answer.
-            kube::Error::SerdeError(_) => {
-                Self::Api { what: what.to_owned(), reason: "the answer is not what a Kubernetes API gives".into() }
-            }
-            other => Self::Api { what: what.to_owned(), reason: error_text::chain(other) },
+            kube::Error::SerdeError(_) => Self::Api {
+                what: what.to_owned(),
+                reason: "the answer is not what a Kubernetes API gives".into(),
+            },
+            other => Self::Api {
+                what: what.to_owned(),
+                reason: error_text::chain(other),
+            },
         }
     }
 }
@@ -119,7 +139,9 @@ impl ClusterError {
 fn is_login(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut current = Some(error);
     while let Some(error) = current {
-        if error.is::<kube::client::AuthError>() || matches!(error.downcast_ref(), Some(kube::Error::Auth(_))) {
+        if error.is::<kube::client::AuthError>()
+            || matches!(error.downcast_ref(), Some(kube::Error::Auth(_)))
+        {
             return true;
         }
         current = error.source();
@@ -135,25 +157,48 @@ mod tests {
     use super::*;
 
     #[rstest]
-    #[case(401, "the cluster does not accept this login (401); it may have expired")]
-    #[case(403, "not allowed to list deployments in namespace milvus; ask for that right or use another context")]
+    #[case(
+        401,
+        "the cluster does not accept this login (401); it may have expired"
+    )]
+    #[case(
+        403,
+        "not allowed to list deployments in namespace milvus; ask for that right or use another context"
+    )]
     #[case(404, "deployments in namespace milvus does not exist")]
     #[case(500, "cannot read deployments in namespace milvus: boom (500)")]
     fn answers_are_worded_for_people(#[case] code: u16, #[case] text: &str) {
         let error = kube::Error::Api(Status::failure("boom", "x").with_code(code).boxed());
-        assert_eq!(ClusterError::of(&error, "list", "deployments in namespace milvus", "https://c").to_string(), text);
+        assert_eq!(
+            ClusterError::of(
+                &error,
+                "list",
+                "deployments in namespace milvus",
+                "https://c"
+            )
+            .to_string(),
+            text
+        );
     }
 
     #[test]
     fn an_unreachable_server_is_named() {
         let error = kube::Error::Service(Box::new(std::io::Error::other("connection refused")));
         let text = ClusterError::of(&error, "list", "x", "https://c:6443/").to_string();
-        assert_eq!(text, "the cluster at https://c:6443/ did not answer: connection refused");
+        assert_eq!(
+            text,
+            "the cluster at https://c:6443/ did not answer: connection refused"
+        );
     }
 
     #[test]
     fn the_output_of_a_login_helper_never_shows() {
-        let error = kube::Error::Service(Box::new(kube::client::AuthError::AuthExec("token hunter2".into())));
-        assert_eq!(ClusterError::of(&error, "list", "x", "https://c"), ClusterError::Login);
+        let error = kube::Error::Service(Box::new(kube::client::AuthError::AuthExec(
+            "token hunter2".into(),
+        )));
+        assert_eq!(
+            ClusterError::of(&error, "list", "x", "https://c"),
+            ClusterError::Login
+        );
     }
 }

@@ -18,13 +18,19 @@ pub type Proven = BTreeSet<String>;
 /// saying so when pods fail later.
 #[must_use]
 pub fn is_proven(workload: &Tree<'_>) -> bool {
-    let observed = workload.at(&["status", "observedGeneration"]).and_then(Tree::as_i64);
-    let generation = workload.at(&["metadata", "generation"]).and_then(Tree::as_i64);
+    let observed = workload
+        .at(&["status", "observedGeneration"])
+        .and_then(Tree::as_i64);
+    let generation = workload
+        .at(&["metadata", "generation"])
+        .and_then(Tree::as_i64);
     observed >= generation
-        && workload.items_at(&["status", "conditions"]).any(|condition| {
-            condition.text_at(&["type"]) == Some("Progressing")
-                && condition.text_at(&["reason"]) == Some("NewReplicaSetAvailable")
-        })
+        && workload
+            .items_at(&["status", "conditions"])
+            .any(|condition| {
+                condition.text_at(&["type"]) == Some("Progressing")
+                    && condition.text_at(&["reason"]) == Some("NewReplicaSetAvailable")
+            })
 }
 
 /// The rollout state of every Milvus component.
@@ -42,7 +48,8 @@ pub fn rollouts(snapshot: &Snapshot, proven: &Proven) -> Vec<RolloutFact> {
                 component: component.component,
                 workload: workload.meta.object.name.clone(),
                 complete: missing.is_none(),
-                ever_available: proven.contains(&workload.meta.object.to_string()) || has_new_pod(workload, &status),
+                ever_available: proven.contains(&workload.meta.object.to_string())
+                    || has_new_pod(workload, &status),
                 detail: missing.unwrap_or_else(|| match wanted {
                     0 => "scaled to zero".to_owned(),
                     wanted => format!("{wanted} of {wanted} pods available"),
@@ -60,7 +67,11 @@ fn has_new_pod(workload: &Workload, status: &Status) -> bool {
 
 /// `StatefulSets` report available pods only since Kubernetes 1.25; ready ones are the same without `minReadySeconds`.
 fn available(workload: &Workload, status: &Status) -> i64 {
-    if workload.stateful.is_some() && status.available == 0 { status.ready } else { status.available }
+    if workload.stateful.is_some() && status.available == 0 {
+        status.ready
+    } else {
+        status.available
+    }
 }
 
 fn missing(workload: &Workload, status: &Status, wanted: i64) -> Option<String> {
@@ -70,13 +81,22 @@ fn missing(workload: &Workload, status: &Status, wanted: i64) -> Option<String> 
         Some("its controller has not seen the last change yet".to_owned())
     } else if status.updated < wanted {
         let paused = if workload.paused { " (paused)" } else { "" };
-        Some(format!("{} of {wanted} pods run the current template{paused}", status.updated))
+        Some(format!(
+            "{} of {wanted} pods run the current template{paused}",
+            status.updated
+        ))
     } else if old > 0 {
-        Some(format!("{old} {} of the old template left", if old == 1 { "pod" } else { "pods" }))
+        Some(format!(
+            "{old} {} of the old template left",
+            if old == 1 { "pod" } else { "pods" }
+        ))
     } else if available < wanted {
         Some(format!("{available} of {wanted} pods available"))
     } else if status.replicas > wanted {
-        Some(format!("{} pods where {wanted} are wanted", status.replicas))
+        Some(format!(
+            "{} pods where {wanted} are wanted",
+            status.replicas
+        ))
     } else {
         None
     }
@@ -116,37 +136,65 @@ const FLUX: &str = "flux";
 /// Helm's own and no mark.
 #[must_use]
 pub fn mark(object: &Tree<'_>) -> Option<Mark> {
-    let label = |key: &str| object.text_at(&["metadata", "labels", key]).map(str::to_owned);
-    if let Some(tracking) = object.text_at(&["metadata", "annotations", "argocd.argoproj.io/tracking-id"]) {
+    let label = |key: &str| {
+        object
+            .text_at(&["metadata", "labels", key])
+            .map(str::to_owned)
+    };
+    if let Some(tracking) =
+        object.text_at(&["metadata", "annotations", "argocd.argoproj.io/tracking-id"])
+    {
         // [namespace_]application:group/Kind:namespace/name
         let application = tracking.split(':').next().unwrap_or_default();
         let (namespace, name) = match application.split_once('_') {
             Some((namespace, name)) => (Some(namespace.to_owned()), name),
             None => (None, application),
         };
-        return Some(Mark { tool: ARGO_CD, name: name.to_owned(), namespace });
+        return Some(Mark {
+            tool: ARGO_CD,
+            name: name.to_owned(),
+            namespace,
+        });
     }
     if let Some(name) = label("argocd.argoproj.io/instance") {
-        return Some(Mark { tool: ARGO_CD, name, namespace: None });
+        return Some(Mark {
+            tool: ARGO_CD,
+            name,
+            namespace: None,
+        });
     }
-    ["helm.toolkit.fluxcd.io", "kustomize.toolkit.fluxcd.io"].iter().find_map(|group| {
-        Some(Mark { tool: FLUX, name: label(&format!("{group}/name"))?, namespace: label(&format!("{group}/namespace")) })
-    })
+    ["helm.toolkit.fluxcd.io", "kustomize.toolkit.fluxcd.io"]
+        .iter()
+        .find_map(|group| {
+            Some(Mark {
+                tool: FLUX,
+                name: label(&format!("{group}/name"))?,
+                namespace: label(&format!("{group}/namespace")),
+            })
+        })
 }
 
 /// The deployers of every release: objects that name it, and marks on its workloads. A mark whose object was not read
 /// counts as one that reverts changes: nobody can say that it does not.
 #[must_use]
-pub fn deployers(snapshot: &Snapshot, objects: &[Deployer], marks: &BTreeMap<String, Mark>) -> Vec<DeployerFact> {
+pub fn deployers(
+    snapshot: &Snapshot,
+    objects: &[Deployer],
+    marks: &BTreeMap<String, Mark>,
+) -> Vec<DeployerFact> {
     let mut facts: Vec<DeployerFact> = Vec::new();
     for release in &snapshot.releases {
-        let own: BTreeSet<&Mark> =
-            release.components.iter().filter_map(|component| marks.get(&component.workload.meta.object.to_string())).collect();
+        let own: BTreeSet<&Mark> = release
+            .components
+            .iter()
+            .filter_map(|component| marks.get(&component.workload.meta.object.to_string()))
+            .collect();
         for object in objects {
             let name = &object.meta.object.name;
             let marked = own.iter().any(|mark| fits(mark, object));
             let named = object.release.as_deref() == Some(&release.name)
-                && (object.target_namespace.is_none() || object.target_namespace == release.namespace);
+                && (object.target_namespace.is_none()
+                    || object.target_namespace == release.namespace);
             if marked || named {
                 facts.push(DeployerFact {
                     release: release.name.clone(),
@@ -157,7 +205,10 @@ pub fn deployers(snapshot: &Snapshot, objects: &[Deployer], marks: &BTreeMap<Str
                 });
             }
         }
-        for mark in own.iter().filter(|mark| !objects.iter().any(|object| fits(mark, object))) {
+        for mark in own
+            .iter()
+            .filter(|mark| !objects.iter().any(|object| fits(mark, object)))
+        {
             facts.push(DeployerFact {
                 release: release.name.clone(),
                 tool: mark.tool.to_owned(),
@@ -195,7 +246,11 @@ mod tests {
     };
 
     fn origin() -> Origin {
-        Origin { source: "cluster".into(), document: 0, line: 0 }
+        Origin {
+            source: "cluster".into(),
+            document: 0,
+            line: 0,
+        }
     }
 
     fn deployment(replicas: i64, status: &Value) -> Value {
@@ -222,15 +277,35 @@ mod tests {
 
     #[rstest]
     #[case(3, status(2, 3, 3, 3), None, true)]
-    #[case(3, status(1, 3, 3, 3), Some("its controller has not seen the last change yet"), true)]
-    #[case(3, status(2, 4, 1, 3), Some("1 of 3 pods run the current template"), false)]
-    #[case(3, status(2, 4, 1, 4), Some("1 of 3 pods run the current template"), true)]
+    #[case(
+        3,
+        status(1, 3, 3, 3),
+        Some("its controller has not seen the last change yet"),
+        true
+    )]
+    #[case(
+        3,
+        status(2, 4, 1, 3),
+        Some("1 of 3 pods run the current template"),
+        false
+    )]
+    #[case(
+        3,
+        status(2, 4, 1, 4),
+        Some("1 of 3 pods run the current template"),
+        true
+    )]
     #[case(3, status(2, 4, 3, 3), Some("1 pod of the old template left"), true)]
     #[case(3, status(2, 3, 3, 1), Some("1 of 3 pods available"), true)]
     #[case(1, status(2, 1, 1, 0), Some("0 of 1 pods available"), false)]
     #[case(1, status(2, 2, 2, 2), Some("2 pods where 1 are wanted"), true)]
     #[case(0, status(2, 0, 0, 0), None, false)]
-    #[case(1, Value::Null, Some("its controller has not seen the last change yet"), false)]
+    #[case(
+        1,
+        Value::Null,
+        Some("its controller has not seen the last change yet"),
+        false
+    )]
     fn rollouts_are_complete_or_say_what_is_missing(
         #[case] replicas: i64,
         #[case] status: Value,
@@ -239,7 +314,12 @@ mod tests {
     ) {
         let facts = rollouts(&snapshot(&[deployment(replicas, &status)]), &Proven::new());
         assert_eq!(facts.len(), 1);
-        assert_eq!((facts[0].complete, facts[0].ever_available), (missing.is_none(), ever), "{}", facts[0].detail);
+        assert_eq!(
+            (facts[0].complete, facts[0].ever_available),
+            (missing.is_none(), ever),
+            "{}",
+            facts[0].detail
+        );
         if let Some(missing) = missing {
             assert_eq!(facts[0].detail, missing);
         }
@@ -247,13 +327,15 @@ mod tests {
 
     #[test]
     fn a_template_that_was_available_once_stays_proven() {
-        let conditions =
-            json!([{"type": "Available", "status": "False"}, {"type": "Progressing", "reason": "NewReplicaSetAvailable"}]);
+        let conditions = json!([{"type": "Available", "status": "False"}, {"type": "Progressing", "reason": "NewReplicaSetAvailable"}]);
         let mut crashed = deployment(1, &status(2, 1, 1, 0));
         crashed["status"]["conditions"] = conditions;
         assert!(is_proven(&Tree::from_json(&crashed)));
         crashed["metadata"]["generation"] = json!(3);
-        assert!(!is_proven(&Tree::from_json(&crashed)), "the condition is about an older template");
+        assert!(
+            !is_proven(&Tree::from_json(&crashed)),
+            "the condition is about an older template"
+        );
         let proven = Proven::from(["Deployment/r-milvus-proxy".to_owned()]);
         assert!(rollouts(&snapshot(&[crashed]), &proven)[0].ever_available);
     }
@@ -263,7 +345,14 @@ mod tests {
         let scaler = json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
             "metadata": {"name": "h", "namespace": "milvus"}, "spec": {"scaleTargetRef": {"kind": "Deployment", "name": "r-milvus-proxy"}}});
         let facts = autoscalers(&snapshot(&[deployment(1, &Value::Null), scaler]));
-        assert_eq!((facts[0].name.as_str(), facts[0].workload.as_str(), facts[0].release.as_str()), ("h", "r-milvus-proxy", "r"));
+        assert_eq!(
+            (
+                facts[0].name.as_str(),
+                facts[0].workload.as_str(),
+                facts[0].release.as_str()
+            ),
+            ("h", "r-milvus-proxy", "r")
+        );
     }
 
     #[rstest]
@@ -272,9 +361,16 @@ mod tests {
     #[case(json!({"labels": {"argocd.argoproj.io/instance": "app"}}), Some((ARGO_CD, "app", None)))]
     #[case(json!({"labels": {"helm.toolkit.fluxcd.io/name": "hr", "helm.toolkit.fluxcd.io/namespace": "f"}}), Some((FLUX, "hr", Some("f"))))]
     #[case(json!({"labels": {"app.kubernetes.io/instance": "r"}}), None)]
-    fn marks_are_read(#[case] metadata: Value, #[case] expected: Option<(&str, &str, Option<&str>)>) {
+    fn marks_are_read(
+        #[case] metadata: Value,
+        #[case] expected: Option<(&str, &str, Option<&str>)>,
+    ) {
         let mark = mark(&Tree::from_json(&json!({"metadata": metadata})));
-        assert_eq!(mark.as_ref().map(|mark| (mark.tool, mark.name.as_str(), mark.namespace.as_deref())), expected);
+        assert_eq!(
+            mark.as_ref()
+                .map(|mark| (mark.tool, mark.name.as_str(), mark.namespace.as_deref())),
+            expected
+        );
     }
 
     fn application(name: &str, release: &str, target: &str) -> Deployer {
@@ -289,18 +385,36 @@ mod tests {
     #[test]
     fn deployers_are_found_by_name_and_by_mark() {
         let snapshot = snapshot(&[deployment(1, &Value::Null)]);
-        let objects = [application("a", "r", "milvus"), application("b", "r", "other"), application("c", "x", "milvus")];
+        let objects = [
+            application("a", "r", "milvus"),
+            application("b", "r", "other"),
+            application("c", "x", "milvus"),
+        ];
         let named = deployers(&snapshot, &objects, &BTreeMap::new());
         assert_eq!(
-            named.iter().map(|fact| (fact.name.as_str(), fact.self_heal, fact.retry_limit)).collect::<Vec<_>>(),
+            named
+                .iter()
+                .map(|fact| (fact.name.as_str(), fact.self_heal, fact.retry_limit))
+                .collect::<Vec<_>>(),
             [("a", false, Some(5))]
         );
         let mark = |name: &str| {
-            BTreeMap::from([("Deployment/r-milvus-proxy".to_owned(), Mark { tool: ARGO_CD, name: name.into(), namespace: None })])
+            BTreeMap::from([(
+                "Deployment/r-milvus-proxy".to_owned(),
+                Mark {
+                    tool: ARGO_CD,
+                    name: name.into(),
+                    namespace: None,
+                },
+            )])
         };
         let marked = deployers(&snapshot, &objects[2..], &mark("c"));
         assert_eq!((marked[0].name.as_str(), marked[0].self_heal), ("c", false));
         let unread = deployers(&snapshot, &[], &mark("c"));
-        assert_eq!((unread[0].name.as_str(), unread[0].self_heal), ("c", true), "nobody can say that it does not revert");
+        assert_eq!(
+            (unread[0].name.as_str(), unread[0].self_heal),
+            ("c", true),
+            "nobody can say that it does not revert"
+        );
     }
 }

@@ -5,7 +5,8 @@ use serde_json::Value;
 
 use milvus_guard_core::{
     api::{
-        self, API_VERSION, Condition, DecisionSpec, Kind, RunKind, RunPhase, StepAction, StepStage, UpgradeRun,
+        self, API_VERSION, Condition, DecisionSpec, Kind, RunKind, RunPhase, StepAction, StepStage,
+        UpgradeRun,
         progress::{METADATA_MIGRATED, WAITS_FOR_HELM},
     },
     evidence::{self, Facts, MigrationRecord, RunFact},
@@ -89,7 +90,10 @@ impl Cluster {
     /// # Errors
     /// Where the API may not be read; an API that is not installed is no error.
     pub async fn decisions(&self, namespace: &str) -> Result<Vec<DecisionSpec>, ClusterError> {
-        let found = installed(self.list(resource(api::RELEASE_DECISION), Some(namespace), None).await)?;
+        let found = installed(
+            self.list(resource(api::RELEASE_DECISION), Some(namespace), None)
+                .await,
+        )?;
         Ok(found.iter().filter_map(decision).collect())
     }
 }
@@ -130,7 +134,11 @@ pub fn run_facts<'a>(found: impl IntoIterator<Item = &'a Value>) -> Facts {
             Err(_) => runs.extend(unreadable(object)),
         }
     }
-    Facts { runs: Some(runs), migrations: Some(migrations), ..Facts::default() }
+    Facts {
+        runs: Some(runs),
+        migrations: Some(migrations),
+        ..Facts::default()
+    }
 }
 
 fn installed(objects: Result<Vec<Value>, ClusterError>) -> Result<Vec<Value>, ClusterError> {
@@ -177,7 +185,8 @@ fn unreadable(object: &Value) -> Option<RunFact> {
     let text = |path: &[&str]| object.text_at(path).map(str::to_owned);
     let name = text(&["metadata", "name"])?;
     Some(RunFact {
-        run: text(&["metadata", "namespace"]).map_or_else(|| name.clone(), |namespace| format!("{namespace}/{name}")),
+        run: text(&["metadata", "namespace"])
+            .map_or_else(|| name.clone(), |namespace| format!("{namespace}/{name}")),
         release: text(&["spec", "release"])?,
         namespace: text(&["spec", "namespace"])?,
         kind: match object.text_at(&["spec", "kind"]) {
@@ -194,7 +203,11 @@ fn unreadable(object: &Value) -> Option<RunFact> {
 
 /// What the step does at which a run stands. A step that is done plans nothing more.
 fn action(run: &UpgradeRun) -> Option<StepAction> {
-    let cursor = run.status.step.as_ref().filter(|cursor| cursor.stage == StepStage::Begun)?;
+    let cursor = run
+        .status
+        .step
+        .as_ref()
+        .filter(|cursor| cursor.stage == StepStage::Begun)?;
     let step = run.spec.plan.iter().find(|step| step.id == cursor.id)?;
     Some(step.action).filter(|action| *action != StepAction::Other)
 }
@@ -245,8 +258,14 @@ mod tests {
         assert_eq!(under_way(&run("Succeeded", "True")), None);
         let proved = migration(&run("Succeeded", "True")).unwrap();
         assert!(proved.migrated);
-        assert_eq!((proved.root_path.as_str(), proved.etcd_cluster_id.as_str()), ("by-dev", "cdf818194e3a8c32"));
-        assert_eq!((proved.endpoints, proved.workload_uids), (vec!["etcd:2379".to_owned()], vec!["u1".to_owned()]));
+        assert_eq!(
+            (proved.root_path.as_str(), proved.etcd_cluster_id.as_str()),
+            ("by-dev", "cdf818194e3a8c32")
+        );
+        assert_eq!(
+            (proved.endpoints, proved.workload_uids),
+            (vec!["etcd:2379".to_owned()], vec!["u1".to_owned()])
+        );
         assert!(!migration(&run("RolledBack", "False")).unwrap().migrated);
         assert!(!migration(&run("Succeeded", "Unknown")).unwrap().migrated);
     }
@@ -254,8 +273,19 @@ mod tests {
     #[test]
     fn only_the_four_last_phases_let_go() {
         let held = |phase: &str| under_way(&read(&object("Hold", phase, "False")).unwrap());
-        for phase in ["Pending", "Running", "Paused", "Stopped", "RollingBack", "OfALaterVersion"] {
-            assert_eq!(held(phase).unwrap().kind, evidence::RunKind::Rolling, "{phase}");
+        for phase in [
+            "Pending",
+            "Running",
+            "Paused",
+            "Stopped",
+            "RollingBack",
+            "OfALaterVersion",
+        ] {
+            assert_eq!(
+                held(phase).unwrap().kind,
+                evidence::RunKind::Rolling,
+                "{phase}"
+            );
         }
         for phase in ["Succeeded", "RolledBack", "Aborted", "Refused"] {
             assert_eq!(held(phase), None, "{phase}");
@@ -267,7 +297,10 @@ mod tests {
         let mut object = object("Migration", "Running", "True");
         object.as_object_mut().unwrap().remove("status");
         let run = read(&object).unwrap();
-        assert_eq!((under_way(&run).unwrap().phase.as_str(), migration(&run)), ("Pending", None));
+        assert_eq!(
+            (under_way(&run).unwrap().phase.as_str(), migration(&run)),
+            ("Pending", None)
+        );
     }
 
     #[test]

@@ -83,15 +83,30 @@ impl Seen {
 /// How long a Lease says that it holds; `None` if it does not say.
 #[must_use]
 pub fn holds(spec: &LeaseSpec) -> Option<Duration> {
-    spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs)
+    spec.lease_duration_seconds
+        .and_then(|seconds| u64::try_from(seconds).ok())
+        .map(Duration::from_secs)
 }
 
 impl Slot {
     /// A Lease of this name, striven for under this identity.
     #[must_use]
-    pub fn new(client: Client, namespace: &str, name: &str, identity: &str, holds: Duration) -> Self {
+    pub fn new(
+        client: Client,
+        namespace: &str,
+        name: &str,
+        identity: &str,
+        holds: Duration,
+    ) -> Self {
         let (name, identity) = (name.to_owned(), identity.to_owned());
-        Self { api: Api::namespaced(client, namespace), name, identity, holds, note: None, floor: 0 }
+        Self {
+            api: Api::namespaced(client, namespace),
+            name,
+            identity,
+            holds,
+            note: None,
+            floor: 0,
+        }
     }
 
     /// Writes an annotation with every claim.
@@ -127,8 +142,14 @@ impl Slot {
     /// Where the API server cannot be asked, or refuses.
     pub async fn attempt(&self, seen: &mut Seen) -> Result<Claim, kube::Error> {
         let Some(mut lease) = self.api.get_opt(&self.name).await? else {
-            let metadata = ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() };
-            let mut lease = Lease { metadata, spec: None };
+            let metadata = ObjectMeta {
+                name: Some(self.name.clone()),
+                ..ObjectMeta::default()
+            };
+            let mut lease = Lease {
+                metadata,
+                spec: None,
+            };
             self.claim(&mut lease, None, self.floor.max(1));
             return written(self.api.create(&PostParams::default(), &lease).await);
         };
@@ -140,14 +161,31 @@ impl Slot {
         let holds = holds(&old).unwrap_or(self.holds);
         let left = holds.saturating_sub(since.elapsed());
         if !mine && !nobodys && !left.is_zero() {
-            let note = self.note.as_ref().and_then(|(key, _)| lease.metadata.annotations.as_ref()?.get(*key).cloned());
+            let note = self
+                .note
+                .as_ref()
+                .and_then(|(key, _)| lease.metadata.annotations.as_ref()?.get(*key).cloned());
             let since = old.acquire_time.map(|time| time.0);
-            return Ok(Claim::Theirs(Holder { identity: holder.to_owned(), since, note, left, renewed: seen.signs >= SIGNS }));
+            return Ok(Claim::Theirs(Holder {
+                identity: holder.to_owned(),
+                since,
+                note,
+                left,
+                renewed: seen.signs >= SIGNS,
+            }));
         }
         let transitions = old.lease_transitions.unwrap_or(0);
-        let transitions = if mine { transitions } else { transitions.saturating_add(1).max(self.floor) };
+        let transitions = if mine {
+            transitions
+        } else {
+            transitions.saturating_add(1).max(self.floor)
+        };
         self.claim(&mut lease, Some(old).filter(|_| mine), transitions);
-        written(self.api.replace(&self.name, &PostParams::default(), &lease).await)
+        written(
+            self.api
+                .replace(&self.name, &PostParams::default(), &lease)
+                .await,
+        )
     }
 
     /// Gives the Lease back, where it is still ours. The object stays, so that transitions go on counting.
@@ -155,8 +193,14 @@ impl Slot {
     /// # Errors
     /// Where the API server cannot be asked, or refuses.
     pub async fn give_back(&self) -> Result<(), kube::Error> {
-        let Some(mut lease) = self.api.get_opt(&self.name).await? else { return Ok(()) };
-        let Some(spec) = lease.spec.as_mut().filter(|spec| spec.holder_identity.as_deref() == Some(&*self.identity)) else {
+        let Some(mut lease) = self.api.get_opt(&self.name).await? else {
+            return Ok(());
+        };
+        let Some(spec) = lease
+            .spec
+            .as_mut()
+            .filter(|spec| spec.holder_identity.as_deref() == Some(&*self.identity))
+        else {
             return Ok(());
         };
         spec.holder_identity = None;
@@ -164,7 +208,12 @@ impl Slot {
         if let (Some((key, _)), Some(annotations)) = (&self.note, &mut lease.metadata.annotations) {
             annotations.remove(*key);
         }
-        written(self.api.replace(&self.name, &PostParams::default(), &lease).await).map(|_| ())
+        written(
+            self.api
+                .replace(&self.name, &PostParams::default(), &lease)
+                .await,
+        )
+        .map(|_| ())
     }
 
     fn claim(&self, lease: &mut Lease, mine: Option<LeaseSpec>, transitions: i32) {
@@ -173,13 +222,19 @@ impl Slot {
             holder_identity: Some(self.identity.clone()),
             // Rounded up: others must never think that it ran out before we do.
             lease_duration_seconds: i32::try_from(self.holds.as_millis().div_ceil(1000)).ok(),
-            acquire_time: mine.and_then(|mine| mine.acquire_time).or_else(|| Some(now.clone())),
+            acquire_time: mine
+                .and_then(|mine| mine.acquire_time)
+                .or_else(|| Some(now.clone())),
             renew_time: Some(now),
             lease_transitions: Some(transitions),
             ..LeaseSpec::default()
         });
         if let Some((key, value)) = &self.note {
-            lease.metadata.annotations.get_or_insert_default().insert((*key).to_owned(), value.clone());
+            lease
+                .metadata
+                .annotations
+                .get_or_insert_default()
+                .insert((*key).to_owned(), value.clone());
         }
     }
 }
@@ -188,8 +243,13 @@ impl Slot {
 fn written(answer: Result<Lease, kube::Error>) -> Result<Claim, kube::Error> {
     match answer {
         Ok(lease) => {
-            let transitions = lease.spec.and_then(|spec| spec.lease_transitions).unwrap_or(0);
-            Ok(Claim::Mine { transitions: transitions.into() })
+            let transitions = lease
+                .spec
+                .and_then(|spec| spec.lease_transitions)
+                .unwrap_or(0);
+            Ok(Claim::Mine {
+                transitions: transitions.into(),
+            })
         }
         Err(kube::Error::Api(status)) if status.code == 409 => Ok(Claim::Contended),
         Err(error) => Err(error),

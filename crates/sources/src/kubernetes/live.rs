@@ -35,8 +35,10 @@ use super::{
 pub const SOURCE: &str = "cluster";
 
 /// Without these there is nothing to judge.
-const WORKLOADS: [Resource; 2] =
-    [Resource::new("apps/v1", "deployments", "Deployment"), Resource::new("apps/v1", "statefulsets", "StatefulSet")];
+const WORKLOADS: [Resource; 2] = [
+    Resource::new("apps/v1", "deployments", "Deployment"),
+    Resource::new("apps/v1", "statefulsets", "StatefulSet"),
+];
 /// Other kinds that can run Milvus. What a controller of another kind makes shows as its Pods.
 const OTHER_WORKLOADS: [Resource; 6] = [
     Resource::new("apps/v1", "daemonsets", "DaemonSet"),
@@ -56,15 +58,39 @@ const AROUND: [Resource; 3] = [
 ];
 /// Newest first; Kubernetes below 1.23 has only the second.
 const AUTOSCALERS: [Resource; 2] = [
-    Resource::new("autoscaling/v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler"),
-    Resource::new("autoscaling/v1", "horizontalpodautoscalers", "HorizontalPodAutoscaler"),
+    Resource::new(
+        "autoscaling/v2",
+        "horizontalpodautoscalers",
+        "HorizontalPodAutoscaler",
+    ),
+    Resource::new(
+        "autoscaling/v1",
+        "horizontalpodautoscalers",
+        "HorizontalPodAutoscaler",
+    ),
 ];
-const KEDA: [Resource; 1] = [Resource::new("keda.sh/v1alpha1", "scaledobjects", "ScaledObject")];
-const ARGO_CD: [Resource; 1] = [Resource::new("argoproj.io/v1alpha1", "applications", "Application")];
+const KEDA: [Resource; 1] = [Resource::new(
+    "keda.sh/v1alpha1",
+    "scaledobjects",
+    "ScaledObject",
+)];
+const ARGO_CD: [Resource; 1] = [Resource::new(
+    "argoproj.io/v1alpha1",
+    "applications",
+    "Application",
+)];
 const FLUX: [Resource; 3] = [
     Resource::new("helm.toolkit.fluxcd.io/v2", "helmreleases", "HelmRelease"),
-    Resource::new("helm.toolkit.fluxcd.io/v2beta2", "helmreleases", "HelmRelease"),
-    Resource::new("helm.toolkit.fluxcd.io/v2beta1", "helmreleases", "HelmRelease"),
+    Resource::new(
+        "helm.toolkit.fluxcd.io/v2beta2",
+        "helmreleases",
+        "HelmRelease",
+    ),
+    Resource::new(
+        "helm.toolkit.fluxcd.io/v2beta1",
+        "helmreleases",
+        "HelmRelease",
+    ),
 ];
 /// Where Argo CD's objects live unless its administrator chose otherwise.
 const ARGO_CD_NAMESPACE: &str = "argocd";
@@ -95,7 +121,10 @@ pub struct Reading {
 
 impl Reading {
     fn refuse(&mut self, what: impl Into<String>, error: &ClusterError) {
-        self.not_read.push(NotRead { what: what.into(), reason: error.to_string() });
+        self.not_read.push(NotRead {
+            what: what.into(),
+            reason: error.to_string(),
+        });
     }
 }
 
@@ -103,7 +132,11 @@ impl Reading {
 #[must_use]
 pub fn seen(object: &Value) -> Option<(Object, bool)> {
     let node = Tree::from_json(object);
-    let origin = Origin { source: SOURCE.into(), document: 0, line: 0 };
+    let origin = Origin {
+        source: SOURCE.into(),
+        document: 0,
+        line: 0,
+    };
     let object = Object::read(&node, &origin, None)?;
     let proven = matches!(object, Object::Workload(_)) && evidence::is_proven(&node);
     Some((object, proven))
@@ -131,12 +164,18 @@ impl Intake {
 
     fn read(&self, object: &Value) -> Option<(Node, Object)> {
         let node = Tree::from_json(object);
-        let origin = Origin { source: Arc::clone(&self.source), document: 0, line: 0 };
+        let origin = Origin {
+            source: Arc::clone(&self.source),
+            document: 0,
+            line: 0,
+        };
         Object::read(&node, &origin, None).map(|object| (node, object))
     }
 
     fn add(&mut self, value: &Value) {
-        let Some((node, object)) = self.read(value) else { return };
+        let Some((node, object)) = self.read(value) else {
+            return;
+        };
         let name = object.meta().object.to_string();
         if let Object::Workload(_) = object {
             if evidence::is_proven(&node) {
@@ -161,7 +200,10 @@ impl Intake {
         let mut deployers = Vec::new();
         for (_, object) in objects.iter().filter_map(|object| self.read(object)) {
             if let Object::Deployer(deployer) = object
-                && deployer.target_namespace.as_deref().is_none_or(|target| target == namespace)
+                && deployer
+                    .target_namespace
+                    .as_deref()
+                    .is_none_or(|target| target == namespace)
             {
                 deployers.push(deployer);
             }
@@ -202,8 +244,16 @@ impl Cluster {
         }
         let autoscalers = self.autoscalers(namespace, &mut intake, &mut reading).await;
         let deployers = self.deployers(namespace, &mut intake, &mut reading).await;
-        let Intake { builder, objects, proven, marks, .. } = intake;
-        let (builder, objects) = self.with_secrets(namespace, builder, objects, &mut reading).await;
+        let Intake {
+            builder,
+            objects,
+            proven,
+            marks,
+            ..
+        } = intake;
+        let (builder, objects) = self
+            .with_secrets(namespace, builder, objects, &mut reading)
+            .await;
         reading.snapshot = builder.build();
         reading.objects = objects;
         reading.facts.rollouts = Some(evidence::rollouts(&reading.snapshot, &proven));
@@ -229,7 +279,10 @@ impl Cluster {
         reading: &mut Reading,
     ) -> (Builder, Vec<Object>) {
         let missing = builder.clone().build().missing();
-        for (_, source) in missing.into_iter().filter(|(_, source)| source.kind == SourceKind::Secret) {
+        for (_, source) in missing
+            .into_iter()
+            .filter(|(_, source)| source.kind == SourceKind::Secret)
+        {
             let what = format!("{source} in namespace {namespace}");
             match self.get(SECRETS, namespace, &source.name).await {
                 Ok(object) => {
@@ -249,14 +302,25 @@ impl Cluster {
     ///
     /// # Errors
     /// Where they cannot be read.
-    pub async fn workload_documents(&self, namespace: &str, wanted: &[(String, String)]) -> Result<Vec<Value>, ClusterError> {
+    pub async fn workload_documents(
+        &self,
+        namespace: &str,
+        wanted: &[(String, String)],
+    ) -> Result<Vec<Value>, ClusterError> {
         let mut found = Vec::new();
         for resource in WORKLOADS {
             let is_wanted = |object: &Value| {
                 let name = object.pointer("/metadata/name").and_then(Value::as_str);
-                wanted.iter().any(|(kind, wanted)| kind == resource.kind && Some(&**wanted) == name)
+                wanted
+                    .iter()
+                    .any(|(kind, wanted)| kind == resource.kind && Some(&**wanted) == name)
             };
-            found.extend(self.list(resource, Some(namespace), None).await?.into_iter().filter(is_wanted));
+            found.extend(
+                self.list(resource, Some(namespace), None)
+                    .await?
+                    .into_iter()
+                    .filter(is_wanted),
+            );
         }
         Ok(found)
     }
@@ -266,20 +330,33 @@ impl Cluster {
     ///
     /// # Errors
     /// Where any of it cannot be read.
-    pub async fn view(&self, namespace: &str, keep: impl Fn(&Object) -> bool) -> Result<View, ClusterError> {
+    pub async fn view(
+        &self,
+        namespace: &str,
+        keep: impl Fn(&Object) -> bool,
+    ) -> Result<View, ClusterError> {
         let (keep, gathered) = (&keep, &Mutex::new(Gathered::default()));
-        let kinds = WORKLOADS.into_iter().chain(AROUND).chain([AUTOSCALERS[0]]).map(async |resource| {
-            // Helm's own records are no part of what runs, and large.
-            let labels = (resource.kind == "ConfigMap").then_some("owner!=helm");
-            self.each(resource, Some(namespace), labels, |object| {
-                if let Some((object, proven)) = seen(&object).filter(|(object, _)| keep(object)) {
-                    gathered.lock().unwrap_or_else(PoisonError::into_inner).push(object, proven);
-                }
-            })
-            .await
-        });
+        let kinds = WORKLOADS
+            .into_iter()
+            .chain(AROUND)
+            .chain([AUTOSCALERS[0]])
+            .map(async |resource| {
+                // Helm's own records are no part of what runs, and large.
+                let labels = (resource.kind == "ConfigMap").then_some("owner!=helm");
+                self.each(resource, Some(namespace), labels, |object| {
+                    if let Some((object, proven)) = seen(&object).filter(|(object, _)| keep(object))
+                    {
+                        gathered
+                            .lock()
+                            .unwrap_or_else(PoisonError::into_inner)
+                            .push(object, proven);
+                    }
+                })
+                .await
+            });
         futures::future::try_join_all(kinds).await?;
-        let gathered = std::mem::take(&mut *gathered.lock().unwrap_or_else(PoisonError::into_inner));
+        let gathered =
+            std::mem::take(&mut *gathered.lock().unwrap_or_else(PoisonError::into_inner));
         Ok(gathered.view())
     }
 
@@ -295,7 +372,12 @@ impl Cluster {
     }
 
     /// Reads autoscalers; whether all of them could be.
-    async fn autoscalers(&self, namespace: &str, intake: &mut Intake, reading: &mut Reading) -> bool {
+    async fn autoscalers(
+        &self,
+        namespace: &str,
+        intake: &mut Intake,
+        reading: &mut Reading,
+    ) -> bool {
         let mut complete = true;
         for versions in [&AUTOSCALERS[..], &KEDA[..]] {
             let what = versions[0].describe(Some(namespace));
@@ -315,8 +397,16 @@ impl Cluster {
     }
 
     /// Reads the objects of Argo CD and Flux, everywhere where that is allowed, else where they are likely.
-    async fn deployers(&self, namespace: &str, intake: &mut Intake, reading: &mut Reading) -> Deployers {
-        let mut found = Deployers { objects: Vec::new(), complete: true };
+    async fn deployers(
+        &self,
+        namespace: &str,
+        intake: &mut Intake,
+        reading: &mut Reading,
+    ) -> Deployers {
+        let mut found = Deployers {
+            objects: Vec::new(),
+            complete: true,
+        };
         for (versions, likely) in [(&ARGO_CD[..], ARGO_CD_NAMESPACE), (&FLUX[..], namespace)] {
             let everywhere = self.first(versions, None).await;
             let (place, objects) = match everywhere {
@@ -343,11 +433,17 @@ impl Cluster {
     }
 
     /// The objects of the first API version that exists; `None` if none does.
-    async fn first(&self, versions: &[Resource], namespace: Option<&str>) -> Result<Option<Vec<Value>>, ClusterError> {
+    async fn first(
+        &self,
+        versions: &[Resource],
+        namespace: Option<&str>,
+    ) -> Result<Option<Vec<Value>>, ClusterError> {
         for version in versions {
             match self.list(*version, namespace, None).await {
                 Err(ClusterError::NotFound(_)) => {}
-                Err(ClusterError::Forbidden { .. }) if self.lacks(*version).await => return Ok(None),
+                Err(ClusterError::Forbidden { .. }) if self.lacks(*version).await => {
+                    return Ok(None);
+                }
                 other => return other.map(Some),
             }
         }
@@ -372,7 +468,9 @@ impl Cluster {
             let name = helm_name(release).to_owned();
             match self.stored(namespace, &name).await {
                 Ok((stored, revision)) => {
-                    let same = |other: &&Release| other.app_name == release.app_name && other.name == release.name;
+                    let same = |other: &&Release| {
+                        other.app_name == release.app_name && other.name == release.name
+                    };
                     match stored.releases.iter().find(same).or_else(|| only(&stored)) {
                         Some(stored) => {
                             facts.extend(drift::drift(stored, release));
@@ -381,7 +479,10 @@ impl Cluster {
                         }
                         None => complete = false,
                     }
-                    reading.read.push(format!("release {name}, revision {}, in Helm's storage", revision.revision));
+                    reading.read.push(format!(
+                        "release {name}, revision {}, in Helm's storage",
+                        revision.revision
+                    ));
                     release.helm = Some(revision);
                 }
                 Err(error) => {
@@ -394,10 +495,19 @@ impl Cluster {
         reading.facts.drift = (complete || !facts.is_empty()).then_some(facts);
     }
 
-    async fn stored(&self, namespace: &str, name: &str) -> Result<(Snapshot, HelmRevision), ClusterError> {
+    async fn stored(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<(Snapshot, HelmRevision), ClusterError> {
         let stored = self.helm_release(namespace, name, None).await?;
         let mut builder = Builder::default();
-        stored.lay_into(&mut builder).map_err(|source| ClusterError::Manifest { object: stored.source(), source })?;
+        stored
+            .lay_into(&mut builder)
+            .map_err(|source| ClusterError::Manifest {
+                object: stored.source(),
+                source,
+            })?;
         Ok((builder.build(), stored.kept()))
     }
 }
@@ -413,7 +523,12 @@ fn helm_name(release: &Release) -> &str {
     release
         .components
         .iter()
-        .find_map(|component| component.workload.meta.annotation("meta.helm.sh/release-name"))
+        .find_map(|component| {
+            component
+                .workload
+                .meta
+                .annotation("meta.helm.sh/release-name")
+        })
         .unwrap_or(&release.name)
 }
 
@@ -467,11 +582,19 @@ mod tests {
             "clusters": [{"name": "c", "cluster": {"server": format!("http://{address}")}}],
             "contexts": [{"name": "c", "context": {"cluster": "c"}}]});
         std::fs::write(file.path(), config.to_string()).unwrap();
-        Cluster::connect(&Access { kubeconfig: Some(file.path().into()), context: None }).await.unwrap()
+        Cluster::connect(&Access {
+            kubeconfig: Some(file.path().into()),
+            context: None,
+        })
+        .await
+        .unwrap()
     }
 
     fn failure(code: u16) -> (u16, Value) {
-        (code, json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": "no", "reason": "x", "code": code}))
+        (
+            code,
+            json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": "no", "reason": "x", "code": code}),
+        )
     }
 
     fn list(items: &Value) -> (u16, Value) {
@@ -500,16 +623,21 @@ mod tests {
     fn healthy(path: &str) -> (u16, Value) {
         match path.split('?').next().unwrap_or_default() {
             "/version" => (200, json!({"gitVersion": "v1.28.4+k3s1"})),
-            "/apis/apps/v1/namespaces/milvus/deployments" if path.contains("continue=two") => list(&json!([])),
-            "/apis/apps/v1/namespaces/milvus/deployments" => {
-                (200, json!({"metadata": {"continue": "two"}, "items": [proxy("milvusdb/milvus:v2.3.1")]}))
+            "/apis/apps/v1/namespaces/milvus/deployments" if path.contains("continue=two") => {
+                list(&json!([]))
             }
+            "/apis/apps/v1/namespaces/milvus/deployments" => (
+                200,
+                json!({"metadata": {"continue": "two"}, "items": [proxy("milvusdb/milvus:v2.3.1")]}),
+            ),
             "/api/v1/namespaces/milvus/configmaps" if path.contains("owner") => list(&Value::Null),
             "/api/v1/namespaces/milvus/secrets" => list(&json!([stored()])),
             "/api/v1/namespaces/milvus/secrets/sh.helm.release.v1.r.v3" => (200, stored()),
             "/apis/autoscaling/v2/namespaces/milvus/horizontalpodautoscalers" => failure(404),
-            "/apis/argoproj.io/v1alpha1/applications" => list(&json!([{"metadata": {"name": "app", "namespace": "argocd"},
-                "spec": {"destination": {"namespace": "milvus"}, "syncPolicy": {"automated": {"selfHeal": true}}}}])),
+            "/apis/argoproj.io/v1alpha1/applications" => {
+                list(&json!([{"metadata": {"name": "app", "namespace": "argocd"},
+                "spec": {"destination": {"namespace": "milvus"}, "syncPolicy": {"automated": {"selfHeal": true}}}}]))
+            }
             other if other.contains("keda") || other.contains("fluxcd") => failure(404),
             _ => list(&json!([])),
         }
@@ -520,15 +648,35 @@ mod tests {
         let reading = cluster(healthy).await.read("milvus", true).await.unwrap();
         assert_eq!(reading.not_read, []);
         let release = &reading.snapshot.releases[0];
-        assert_eq!((release.name.as_str(), release.helm.as_ref().map(|helm| helm.revision)), ("r", Some(3)));
+        assert_eq!(
+            (
+                release.name.as_str(),
+                release.helm.as_ref().map(|helm| helm.revision)
+            ),
+            ("r", Some(3))
+        );
         let facts = reading.facts;
         assert_eq!(facts.kubernetes.unwrap().to_string(), "1.28.4");
         assert!(facts.rollouts.unwrap()[0].complete);
         assert_eq!(facts.autoscalers, Some(Vec::new()));
         let deployers = facts.deployers.unwrap();
-        assert_eq!((deployers[0].name.as_str(), deployers[0].self_heal, deployers.len()), ("app", true, 1));
+        assert_eq!(
+            (
+                deployers[0].name.as_str(),
+                deployers[0].self_heal,
+                deployers.len()
+            ),
+            ("app", true, 1)
+        );
         let drift = facts.drift.unwrap();
-        assert_eq!((drift.len(), drift[0].what.as_str(), drift[0].revision.as_str()), (1, "image", "milvusdb/milvus:v2.3.0"));
+        assert_eq!(
+            (
+                drift.len(),
+                drift[0].what.as_str(),
+                drift[0].revision.as_str()
+            ),
+            (1, "image", "milvusdb/milvus:v2.3.0")
+        );
     }
 
     #[tokio::test]
@@ -540,15 +688,46 @@ mod tests {
         };
         let reading = cluster(answer).await.read("milvus", true).await.unwrap();
         assert_eq!(reading.snapshot.releases.len(), 1);
-        assert_eq!((reading.facts.kubernetes, reading.facts.autoscalers, reading.facts.drift), (None, None, None));
+        assert_eq!(
+            (
+                reading.facts.kubernetes,
+                reading.facts.autoscalers,
+                reading.facts.drift
+            ),
+            (None, None, None)
+        );
         let deployers = reading.facts.deployers.unwrap();
-        assert_eq!((deployers[0].name.as_str(), deployers[0].self_heal), ("app", true), "the workload's mark is enough");
-        let listed: Vec<&str> = reading.not_read.iter().map(|not_read| not_read.what.as_str()).collect();
-        for what in ["configmaps in namespace milvus", "the API server's version", "release r in Helm's storage"] {
+        assert_eq!(
+            (deployers[0].name.as_str(), deployers[0].self_heal),
+            ("app", true),
+            "the workload's mark is enough"
+        );
+        let listed: Vec<&str> = reading
+            .not_read
+            .iter()
+            .map(|not_read| not_read.what.as_str())
+            .collect();
+        for what in [
+            "configmaps in namespace milvus",
+            "the API server's version",
+            "release r in Helm's storage",
+        ] {
             assert!(listed.contains(&what), "{listed:?}");
         }
-        assert!(!listed.iter().any(|what| what.contains("scaledobjects") || what.contains("helmreleases")), "{listed:?}");
-        assert!(reading.not_read.iter().all(|not_read| not_read.reason.starts_with("not allowed to ")), "{:?}", reading.not_read);
+        assert!(
+            !listed
+                .iter()
+                .any(|what| what.contains("scaledobjects") || what.contains("helmreleases")),
+            "{listed:?}"
+        );
+        assert!(
+            reading
+                .not_read
+                .iter()
+                .all(|not_read| not_read.reason.starts_with("not allowed to ")),
+            "{:?}",
+            reading.not_read
+        );
     }
 
     #[tokio::test]
@@ -557,31 +736,71 @@ mod tests {
             path if path.contains("/secrets/") => {
                 let mut object = stored();
                 let release = json!({"name": "r", "version": 3, "manifest": ""});
-                object["data"]["release"] = json!(BASE64_STANDARD.encode(BASE64_STANDARD.encode(release.to_string())));
+                object["data"]["release"] =
+                    json!(BASE64_STANDARD.encode(BASE64_STANDARD.encode(release.to_string())));
                 (200, object)
             }
             path => healthy(path),
         };
         let reading = cluster(answer).await.read("milvus", true).await.unwrap();
-        assert_eq!(reading.facts.drift, None, "the stored manifest holds no Milvus");
-        assert_eq!(cluster(healthy).await.read("milvus", false).await.unwrap().facts.drift, None, "nobody asked");
+        assert_eq!(
+            reading.facts.drift, None,
+            "the stored manifest holds no Milvus"
+        );
+        assert_eq!(
+            cluster(healthy)
+                .await
+                .read("milvus", false)
+                .await
+                .unwrap()
+                .facts
+                .drift,
+            None,
+            "nobody asked"
+        );
     }
 
     #[tokio::test]
     async fn workloads_must_be_readable() {
-        let error = cluster(|_| failure(403)).await.read("milvus", false).await.unwrap_err();
-        assert_eq!(error, ClusterError::Forbidden { verb: "list", what: "deployments in namespace milvus".into() });
+        let error = cluster(|_| failure(403))
+            .await
+            .read("milvus", false)
+            .await
+            .unwrap_err();
+        assert_eq!(
+            error,
+            ClusterError::Forbidden {
+                verb: "list",
+                what: "deployments in namespace milvus".into()
+            }
+        );
     }
 
     #[tokio::test]
     async fn a_revision_that_is_not_there_is_named() {
-        let error = cluster(healthy).await.helm_release("milvus", "r", Some(9)).await.unwrap_err();
-        assert!(error.to_string().ends_with("no revision 9 of release r in namespace milvus; it has 3 (deployed)"), "{error}");
+        let error = cluster(healthy)
+            .await
+            .helm_release("milvus", "r", Some(9))
+            .await
+            .unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .ends_with("no revision 9 of release r in namespace milvus; it has 3 (deployed)"),
+            "{error}"
+        );
     }
 
     #[tokio::test]
     async fn an_answer_that_is_no_kubernetes_is_named() {
-        let error = cluster(|_| (200, json!({"hello": 1}))).await.read("milvus", false).await.unwrap_err();
-        assert!(error.to_string().contains("the answer is not a list"), "{error}");
+        let error = cluster(|_| (200, json!({"hello": 1})))
+            .await
+            .read("milvus", false)
+            .await
+            .unwrap_err();
+        assert!(
+            error.to_string().contains("the answer is not a list"),
+            "{error}"
+        );
     }
 }

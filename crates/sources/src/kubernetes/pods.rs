@@ -22,51 +22,109 @@ const HOPELESS: [&str; 7] = [
 #[must_use]
 pub fn is_pod_of(pod: &Pod, deployment: &str) -> bool {
     let hash = pod.labels().get("pod-template-hash");
-    let owner = pod.owner_references().iter().find(|owner| owner.controller == Some(true) && owner.kind == "ReplicaSet");
-    let (Some(hash), Some(owner)) = (hash, owner) else { return true };
-    owner.name.strip_prefix(deployment).and_then(|rest| rest.strip_prefix('-')) == Some(hash)
+    let owner = pod
+        .owner_references()
+        .iter()
+        .find(|owner| owner.controller == Some(true) && owner.kind == "ReplicaSet");
+    let (Some(hash), Some(owner)) = (hash, owner) else {
+        return true;
+    };
+    owner
+        .name
+        .strip_prefix(deployment)
+        .and_then(|rest| rest.strip_prefix('-'))
+        == Some(hash)
 }
 
 pub(super) fn phase(pod: &Pod) -> Option<&str> {
-    pod.status.as_ref().and_then(|status| status.phase.as_deref())
+    pod.status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref())
 }
 
 /// Whether a pod is ready.
 #[must_use]
 pub fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
-    conditions.into_iter().flatten().any(|one| one.type_ == "Ready" && one.status == "True")
+    let conditions = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.conditions.as_ref());
+    conditions
+        .into_iter()
+        .flatten()
+        .any(|one| one.type_ == "Ready" && one.status == "True")
 }
 
 /// Whether a pod says itself that it is not ready, or that the process of a container has ended.
 pub(super) fn has_failed(pod: &Pod) -> bool {
-    let Some(status) = &pod.status else { return false };
-    let unready = status.conditions.iter().flatten().any(|one| one.type_ == "Ready" && one.status == "False");
-    let ended = |container: &ContainerStatus| container.state.as_ref().is_some_and(|state| state.terminated.is_some());
+    let Some(status) = &pod.status else {
+        return false;
+    };
+    let unready = status
+        .conditions
+        .iter()
+        .flatten()
+        .any(|one| one.type_ == "Ready" && one.status == "False");
+    let ended = |container: &ContainerStatus| {
+        container
+            .state
+            .as_ref()
+            .is_some_and(|state| state.terminated.is_some())
+    };
     unready || status.container_statuses.iter().flatten().any(ended)
 }
 
 pub(super) fn is_hopeless(pod: &Pod) -> bool {
-    let Some(status) = &pod.status else { return false };
-    let containers = status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten());
+    let Some(status) = &pod.status else {
+        return false;
+    };
+    let containers = status
+        .init_container_statuses
+        .iter()
+        .flatten()
+        .chain(status.container_statuses.iter().flatten());
     containers
-        .filter_map(|container| container.state.as_ref()?.waiting.as_ref()?.reason.as_deref())
+        .filter_map(|container| {
+            container
+                .state
+                .as_ref()?
+                .waiting
+                .as_ref()?
+                .reason
+                .as_deref()
+        })
         .any(|reason| HOPELESS.contains(&reason))
 }
 
 /// Whether nobody asks a pod if it can work.
 pub(super) fn is_unprobed(pod: &Pod) -> bool {
     let mut containers = pod.spec.iter().flat_map(|spec| &spec.containers);
-    !containers.any(|container| container.readiness_probe.is_some() || container.startup_probe.is_some())
+    !containers
+        .any(|container| container.readiness_probe.is_some() || container.startup_probe.is_some())
 }
 
 pub(super) fn start(container: &ContainerStatus) -> Option<Timestamp> {
-    Some(container.state.as_ref()?.running.as_ref()?.started_at.as_ref()?.0)
+    Some(
+        container
+            .state
+            .as_ref()?
+            .running
+            .as_ref()?
+            .started_at
+            .as_ref()?
+            .0,
+    )
 }
 
 /// When a container's last process ended, where it was started again.
 pub(super) fn last_end(container: &ContainerStatus) -> Option<Timestamp> {
-    let ended = container.last_state.as_ref()?.terminated.as_ref()?.finished_at.as_ref()?;
+    let ended = container
+        .last_state
+        .as_ref()?
+        .terminated
+        .as_ref()?
+        .finished_at
+        .as_ref()?;
     (container.restart_count > 0).then_some(ended.0)
 }
 
@@ -78,15 +136,31 @@ pub(super) fn has_ended(pod: &Pod) -> bool {
 #[must_use]
 pub fn trouble(pod: &Pod) -> Option<String> {
     let status = pod.status.as_ref()?;
-    let mut containers = status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten());
+    let mut containers = status
+        .init_container_statuses
+        .iter()
+        .flatten()
+        .chain(status.container_statuses.iter().flatten());
     let waiting = |container: &ContainerStatus| {
         let waiting = container.state.as_ref()?.waiting.as_ref()?;
-        let why = waiting.reason.as_deref().filter(|why| !matches!(*why, "ContainerCreating" | "PodInitializing"))?;
-        let message = waiting.message.as_deref().map_or_else(String::new, |message| format!(": {}", error_text::line(message)));
+        let why = waiting
+            .reason
+            .as_deref()
+            .filter(|why| !matches!(*why, "ContainerCreating" | "PodInitializing"))?;
+        let message = waiting
+            .message
+            .as_deref()
+            .map_or_else(String::new, |message| {
+                format!(": {}", error_text::line(message))
+            });
         Some(format!("{} {why}{message}", pod.name_any()))
     };
     containers.find_map(waiting).or_else(|| {
-        let unscheduled = status.conditions.iter().flatten().find(|one| one.type_ == "PodScheduled" && one.status == "False")?;
+        let unscheduled = status
+            .conditions
+            .iter()
+            .flatten()
+            .find(|one| one.type_ == "PodScheduled" && one.status == "False")?;
         let message = unscheduled.message.as_deref().unwrap_or("it finds no node");
         Some(format!("{}: {}", pod.name_any(), error_text::line(message)))
     })
@@ -110,10 +184,15 @@ mod tests {
     #[case("a-querynode-rg1", false)]
     #[case("a", false)]
     fn a_pod_is_its_owners(#[case] deployment: &str, #[case] its: bool) {
-        let owner =
-            json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "a-querynode-5f4c", "uid": "1", "controller": true});
-        let owned = pod("milvus:2", &json!({"metadata": {"labels": {"pod-template-hash": "5f4c"}, "ownerReferences": [owner]}}));
+        let owner = json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "a-querynode-5f4c", "uid": "1", "controller": true});
+        let owned = pod(
+            "milvus:2",
+            &json!({"metadata": {"labels": {"pod-template-hash": "5f4c"}, "ownerReferences": [owner]}}),
+        );
         assert_eq!(is_pod_of(&owned, deployment), its);
-        assert!(is_pod_of(&pod("milvus:2", &json!({})), deployment), "nobody says whose it is");
+        assert!(
+            is_pod_of(&pod("milvus:2", &json!({})), deployment),
+            "nobody says whose it is"
+        );
     }
 }

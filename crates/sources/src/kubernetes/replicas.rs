@@ -29,13 +29,31 @@ const MAX_RUNS: usize = 500;
 /// Name of the Lease of a replica. Whatever a DNS name cannot hold becomes a hyphen.
 #[must_use]
 pub fn lease_name(replica: &str) -> String {
-    let safe = |letter: char| if letter.is_ascii_alphanumeric() { letter.to_ascii_lowercase() } else { '-' };
-    format!("milvus-guard-replica-{}", replica.chars().map(safe).collect::<String>().trim_matches('-'))
+    let safe = |letter: char| {
+        if letter.is_ascii_alphanumeric() {
+            letter.to_ascii_lowercase()
+        } else {
+            '-'
+        }
+    };
+    format!(
+        "milvus-guard-replica-{}",
+        replica
+            .chars()
+            .map(safe)
+            .collect::<String>()
+            .trim_matches('-')
+    )
 }
 
 /// The Lease of a replica, for a server-side apply. `owner` is the pod's name and UID.
 #[must_use]
-pub fn object(replica: &str, owner: Option<(&str, &str)>, runs: &BTreeSet<String>, now: jiff::Timestamp) -> Value {
+pub fn object(
+    replica: &str,
+    owner: Option<(&str, &str)>,
+    runs: &BTreeSet<String>,
+    now: jiff::Timestamp,
+) -> Value {
     let runs: Vec<&str> = runs.iter().take(MAX_RUNS).map(String::as_str).collect();
     let mut metadata = json!({
         "name": lease_name(replica),
@@ -43,7 +61,8 @@ pub fn object(replica: &str, owner: Option<(&str, &str)>, runs: &BTreeSet<String
         "annotations": {KNOWN_RUNS: runs.join(" ")},
     });
     if let Some((name, uid)) = owner {
-        metadata["ownerReferences"] = json!([{"apiVersion": "v1", "kind": "Pod", "name": name, "uid": uid}]);
+        metadata["ownerReferences"] =
+            json!([{"apiVersion": "v1", "kind": "Pod", "name": name, "uid": uid}]);
     }
     json!({
         "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata,
@@ -64,12 +83,27 @@ impl Lookout {
         for lease in leases {
             let name = lease.metadata.name.clone().unwrap_or_default();
             let version = lease.metadata.resource_version.clone().unwrap_or_default();
-            let since = self.seen.entry(name.clone()).or_default().since(&version, now);
-            let holds = lease.spec.as_ref().and_then(lease::holds).map_or(HOLDS, |said| said.min(HOLDS));
-            let runs = lease.metadata.annotations.as_ref().and_then(|all| all.get(KNOWN_RUNS));
+            let since = self
+                .seen
+                .entry(name.clone())
+                .or_default()
+                .since(&version, now);
+            let holds = lease
+                .spec
+                .as_ref()
+                .and_then(lease::holds)
+                .map_or(HOLDS, |said| said.min(HOLDS));
+            let runs = lease
+                .metadata
+                .annotations
+                .as_ref()
+                .and_then(|all| all.get(KNOWN_RUNS));
             let names_it = runs.is_some_and(|runs| runs.split(' ').any(|one| one == run));
             if !names_it && now.duration_since(since) < holds {
-                let holder = lease.spec.as_ref().and_then(|spec| spec.holder_identity.clone());
+                let holder = lease
+                    .spec
+                    .as_ref()
+                    .and_then(|spec| spec.holder_identity.clone());
                 lagging.push(holder.unwrap_or(name));
             }
         }
@@ -83,7 +117,12 @@ mod tests {
 
     fn lease_of(replica: &str, version: &str, runs: &[&str]) -> Lease {
         let runs = runs.iter().map(|run| (*run).to_owned()).collect();
-        let mut lease = object(replica, Some(("pod", "uid")), &runs, jiff::Timestamp::UNIX_EPOCH);
+        let mut lease = object(
+            replica,
+            Some(("pod", "uid")),
+            &runs,
+            jiff::Timestamp::UNIX_EPOCH,
+        );
         lease["metadata"]["resourceVersion"] = json!(version);
         serde_json::from_value(lease).unwrap()
     }
@@ -92,14 +131,25 @@ mod tests {
     fn a_replica_lags_until_it_names_the_run_or_its_lease_runs_out() {
         let (mut lookout, start) = (Lookout::default(), Instant::now());
         let at = |seconds| start + Duration::from_secs(seconds);
-        let both = [lease_of("a", "1", &["guard/other", "guard/run"]), lease_of("b", "2", &["guard/run-2"])];
+        let both = [
+            lease_of("a", "1", &["guard/other", "guard/run"]),
+            lease_of("b", "2", &["guard/run-2"]),
+        ];
         assert_eq!(lookout.lagging(&both, "guard/run", at(0)), ["b"]);
-        assert_eq!(lookout.lagging(&both, "guard/run", at(44)), ["b"], "nothing says that it is gone");
+        assert_eq!(
+            lookout.lagging(&both, "guard/run", at(44)),
+            ["b"],
+            "nothing says that it is gone"
+        );
         // It renews: it lives, and still does not know the run.
         let renewed = [lease_of("a", "3", &[]), lease_of("b", "4", &[])];
         assert_eq!(lookout.lagging(&renewed, "guard/run", at(45)), ["a", "b"]);
         assert_eq!(lookout.lagging(&renewed, "guard/run", at(89)), ["a", "b"]);
-        assert_eq!(lookout.lagging(&renewed, "guard/run", at(90)), [""; 0], "both are gone");
+        assert_eq!(
+            lookout.lagging(&renewed, "guard/run", at(90)),
+            [""; 0],
+            "both are gone"
+        );
         let known = [lease_of("a", "5", &["guard/run"])];
         assert_eq!(lookout.lagging(&known, "guard/run", at(91)), [""; 0]);
         assert_eq!(lookout.lagging(&[], "guard/run", at(91)), [""; 0]);
@@ -114,12 +164,21 @@ mod tests {
         }
         let leases = [lease];
         assert_eq!(lookout.lagging(&leases, "guard/run", start), ["a"]);
-        assert_eq!(lookout.lagging(&leases, "guard/run", start + HOLDS), [""; 0]);
+        assert_eq!(
+            lookout.lagging(&leases, "guard/run", start + HOLDS),
+            [""; 0]
+        );
     }
 
     #[test]
     fn names_of_leases_are_names_of_objects() {
-        assert_eq!(lease_name("milvus-guard-7c9-x2x"), "milvus-guard-replica-milvus-guard-7c9-x2x");
-        assert_eq!(lease_name("Host.local_12_8443"), "milvus-guard-replica-host-local-12-8443");
+        assert_eq!(
+            lease_name("milvus-guard-7c9-x2x"),
+            "milvus-guard-replica-milvus-guard-7c9-x2x"
+        );
+        assert_eq!(
+            lease_name("Host.local_12_8443"),
+            "milvus-guard-replica-host-local-12-8443"
+        );
     }
 }

@@ -21,7 +21,10 @@ use kube::{
 
 use milvus_guard_core::error_text;
 
-use super::pods::{has_ended, has_failed, is_hopeless, is_pod_of, is_ready, is_unprobed, last_end, phase, start, trouble};
+use super::pods::{
+    has_ended, has_failed, is_hopeless, is_pod_of, is_ready, is_unprobed, last_end, phase, start,
+    trouble,
+};
 
 /// How long a pod that restarted must have been up since: long enough for the usual crash at start to come again (its
 /// back-off begins at 10 s).
@@ -45,8 +48,14 @@ impl Watched {
     #[must_use]
     pub fn of(deployment: &Deployment) -> Self {
         let labels = deployment.spec.selector.match_labels.iter().flatten();
-        let selector = labels.map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",");
-        Self { name: deployment.name_any(), selector }
+        let selector = labels
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect::<Vec<_>>()
+            .join(",");
+        Self {
+            name: deployment.name_any(),
+            selector,
+        }
     }
 }
 
@@ -99,10 +108,29 @@ pub async fn until(
         let config = Config::default().fields(&format!("metadata.name={}", one.name));
         let stream = watcher(deployments.clone(), config).default_backoff();
         let told = |event| News::Deployment(Box::new(event));
-        news.push(stream.map(move |event| (index, event.map_or_else(|e| News::Trouble(error_text::chain(&e)), told))).boxed());
-        let stream = watcher(pods.clone(), Config::default().labels(&one.selector)).default_backoff();
+        news.push(
+            stream
+                .map(move |event| {
+                    (
+                        index,
+                        event.map_or_else(|e| News::Trouble(error_text::chain(&e)), told),
+                    )
+                })
+                .boxed(),
+        );
+        let stream =
+            watcher(pods.clone(), Config::default().labels(&one.selector)).default_backoff();
         let told = |event| News::Pod(Box::new(event));
-        news.push(stream.map(move |event| (index, event.map_or_else(|e| News::Trouble(error_text::chain(&e)), told))).boxed());
+        news.push(
+            stream
+                .map(move |event| {
+                    (
+                        index,
+                        event.map_or_else(|e| News::Trouble(error_text::chain(&e)), told),
+                    )
+                })
+                .boxed(),
+        );
     }
     let mut all: Vec<Seen> = vec![Seen::default(); watched.len()];
     let mut by_time = false;
@@ -115,7 +143,10 @@ pub async fn until(
             Some((index, News::Deployment(event))) => all[index].of_deployment(*event),
             Some((index, News::Pod(event))) => all[index].of_pod(*event, &watched[index].name),
             Some((index, News::Trouble(reason))) => {
-                tell(format!("the API server (watch of {}): {reason}", watched[index].name));
+                tell(format!(
+                    "the API server (watch of {}): {reason}",
+                    watched[index].name
+                ));
                 continue;
             }
             None => {}
@@ -128,10 +159,17 @@ pub async fn until(
         by_time = false;
         for (one, seen) in watched.iter().zip(&mut all) {
             let pods: Vec<&Pod> = seen.pods.values().collect();
-            let Some(lack) = lack(seen.deployment.as_ref(), &pods, wanted, now) else { continue };
+            let Some(lack) = lack(seen.deployment.as_ref(), &pods, wanted, now) else {
+                continue;
+            };
             by_time |= lack.ends_by_time || !seen.hopeless.is_empty();
             let text = format!("{}: {}", one.name, lack.text);
-            if wanted != Wanted::Gone && seen.hopeless.values().any(|since| since.elapsed() >= hopeless) {
+            if wanted != Wanted::Gone
+                && seen
+                    .hopeless
+                    .values()
+                    .any(|since| since.elapsed() >= hopeless)
+            {
                 return Err(text);
             }
             missing.push(text);
@@ -155,7 +193,8 @@ impl Seen {
 
     fn of_pod(&mut self, event: Event<Pod>, deployment: &str) {
         match event {
-            Event::InitApply(pod) | Event::Apply(pod) | Event::Delete(pod) if !is_pod_of(&pod, deployment) => {}
+            Event::InitApply(pod) | Event::Apply(pod) | Event::Delete(pod)
+                if !is_pod_of(&pod, deployment) => {}
             Event::Init => {
                 self.listed[1] = false;
                 self.pods.clear();
@@ -165,7 +204,9 @@ impl Seen {
                 if is_ready(&pod) {
                     self.hopeless.remove(&name);
                 } else if pod.metadata.deletion_timestamp.is_none() && is_hopeless(&pod) {
-                    self.hopeless.entry(name.clone()).or_insert_with(Instant::now);
+                    self.hopeless
+                        .entry(name.clone())
+                        .or_insert_with(Instant::now);
                 }
                 self.pods.insert(name, pod);
             }
@@ -192,25 +233,59 @@ pub struct Lack {
 
 /// What a Deployment lacks; `None` if it is as wanted.
 #[must_use]
-pub fn lack(deployment: Option<&Deployment>, pods: &[&Pod], wanted: Wanted, now: Timestamp) -> Option<Lack> {
+pub fn lack(
+    deployment: Option<&Deployment>,
+    pods: &[&Pod],
+    wanted: Wanted,
+    now: Timestamp,
+) -> Option<Lack> {
     if let Some(text) = missing(deployment, pods, wanted) {
-        return Some(Lack { text, ends_by_time: false });
+        return Some(Lack {
+            text,
+            ends_by_time: false,
+        });
     }
     if wanted != Wanted::Complete {
         return None;
     }
     let restarted = pods.iter().find_map(|pod| {
-        let at = pod.status.as_ref()?.container_statuses.iter().flatten().filter_map(last_end).max()?;
-        (now.duration_since(at) < CALM).then(|| format!("{} restarted at {at:.0}; it must stay up for 30 s", pod.name_any()))
+        let at = pod
+            .status
+            .as_ref()?
+            .container_statuses
+            .iter()
+            .flatten()
+            .filter_map(last_end)
+            .max()?;
+        (now.duration_since(at) < CALM).then(|| {
+            format!(
+                "{} restarted at {at:.0}; it must stay up for 30 s",
+                pod.name_any()
+            )
+        })
     });
     let unproven = || {
         pods.iter().filter(|pod| is_unprobed(pod)).find_map(|pod| {
-            let at = pod.status.as_ref()?.container_statuses.iter().flatten().filter_map(start).max()?;
-            (now.duration_since(at) < UNPROBED)
-                .then(|| format!("{} has no readiness probe; it must stay up for 10 s", pod.name_any()))
+            let at = pod
+                .status
+                .as_ref()?
+                .container_statuses
+                .iter()
+                .flatten()
+                .filter_map(start)
+                .max()?;
+            (now.duration_since(at) < UNPROBED).then(|| {
+                format!(
+                    "{} has no readiness probe; it must stay up for 10 s",
+                    pod.name_any()
+                )
+            })
         })
     };
-    restarted.or_else(unproven).map(|text| Lack { text, ends_by_time: true })
+    restarted.or_else(unproven).map(|text| Lack {
+        text,
+        ends_by_time: true,
+    })
 }
 
 /// What a Deployment lacks as far as objects show it; `None` if it is as wanted.
@@ -236,39 +311,81 @@ pub fn missing(deployment: Option<&Deployment>, pods: &[&Pod], wanted: Wanted) -
             (left, _) => Some(format!("{left} pods are left")),
         };
     }
-    let image =
-        |pod: &Pod| pod.spec.iter().flat_map(|spec| &spec.containers).filter_map(|one| one.image.clone()).collect::<Vec<_>>();
-    let template: Vec<String> =
-        spec.template.spec.iter().flat_map(|spec| &spec.containers).filter_map(|one| one.image.clone()).collect();
-    let old: Vec<&&&Pod> =
-        pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_some() || image(pod) != template).collect();
-    let [updated, ready, available] =
-        [status.updated_replicas, status.ready_replicas, status.available_replicas].map(|count| count.unwrap_or(0));
-    let paused = if spec.paused == Some(true) { " (it is paused: kubectl rollout resume)" } else { "" };
-    let why = pods.iter().find_map(|pod| trouble(pod)).or_else(|| refused(deployment));
+    let image = |pod: &Pod| {
+        pod.spec
+            .iter()
+            .flat_map(|spec| &spec.containers)
+            .filter_map(|one| one.image.clone())
+            .collect::<Vec<_>>()
+    };
+    let template: Vec<String> = spec
+        .template
+        .spec
+        .iter()
+        .flat_map(|spec| &spec.containers)
+        .filter_map(|one| one.image.clone())
+        .collect();
+    let old: Vec<&&&Pod> = pods
+        .iter()
+        .filter(|pod| pod.metadata.deletion_timestamp.is_some() || image(pod) != template)
+        .collect();
+    let [updated, ready, available] = [
+        status.updated_replicas,
+        status.ready_replicas,
+        status.available_replicas,
+    ]
+    .map(|count| count.unwrap_or(0));
+    let paused = if spec.paused == Some(true) {
+        " (it is paused: kubectl rollout resume)"
+    } else {
+        ""
+    };
+    let why = pods
+        .iter()
+        .find_map(|pod| trouble(pod))
+        .or_else(|| refused(deployment));
     let why = why.map_or_else(String::new, |why| format!(" ({why})"));
     if updated < replicas {
-        return Some(format!("{updated} of {replicas} pods have the current template{paused}{why}"));
+        return Some(format!(
+            "{updated} of {replicas} pods have the current template{paused}{why}"
+        ));
     }
     if wanted == Wanted::Running {
-        let running = pods.iter().filter(|pod| phase(pod) == Some("Running")).count();
+        let running = pods
+            .iter()
+            .filter(|pod| phase(pod) == Some("Running"))
+            .count();
         let all = usize::try_from(replicas).unwrap_or(0);
         return (running < all).then(|| format!("{running} of {all} pods run{why}"));
     }
     if let [first, ..] = &old[..] {
-        let ending = old.iter().filter(|pod| pod.metadata.deletion_timestamp.is_some()).count();
-        let count = if old.len() == 1 { "1 old pod is".to_owned() } else { format!("{} old pods are", old.len()) };
-        let ending = if ending > 0 { format!(" ({} is ending)", first.name_any()) } else { String::new() };
+        let ending = old
+            .iter()
+            .filter(|pod| pod.metadata.deletion_timestamp.is_some())
+            .count();
+        let count = if old.len() == 1 {
+            "1 old pod is".to_owned()
+        } else {
+            format!("{} old pods are", old.len())
+        };
+        let ending = if ending > 0 {
+            format!(" ({} is ending)", first.name_any())
+        } else {
+            String::new()
+        };
         Some(format!("{count} left{ending}{why}"))
     } else if ready < replicas || available < replicas {
         Some(format!("{available} of {replicas} pods available{why}"))
     } else if let Some(pod) = pods.iter().find(|pod| has_failed(pod)) {
         // The Deployment's status follows its pods.
         Some(format!("{} is not ready any more{why}", pod.name_any()))
-    } else if status.replicas.unwrap_or(0) != replicas || pods.len() != usize::try_from(replicas).unwrap_or(0) {
+    } else if status.replicas.unwrap_or(0) != replicas
+        || pods.len() != usize::try_from(replicas).unwrap_or(0)
+    {
         Some(format!(
             "{} pods where {replicas} are wanted",
-            pods.len().max(usize::try_from(status.replicas.unwrap_or(0)).unwrap_or(0))
+            pods.len()
+                .max(usize::try_from(status.replicas.unwrap_or(0)).unwrap_or(0))
         ))
     } else {
         None
@@ -278,9 +395,12 @@ pub fn missing(deployment: Option<&Deployment>, pods: &[&Pod], wanted: Wanted) -
 /// Why no pod could be made at all, such as a quota.
 fn refused(deployment: &Deployment) -> Option<String> {
     let conditions = deployment.status.as_ref()?.conditions.as_ref()?;
-    let failure =
-        conditions.iter().find(|one| one.type_.as_deref() == Some("ReplicaFailure") && one.status.as_deref() == Some("True"))?;
-    Some(error_text::line(failure.message.as_deref().or(failure.reason.as_deref())?))
+    let failure = conditions.iter().find(|one| {
+        one.type_.as_deref() == Some("ReplicaFailure") && one.status.as_deref() == Some("True")
+    })?;
+    Some(error_text::line(
+        failure.message.as_deref().or(failure.reason.as_deref())?,
+    ))
 }
 
 #[cfg(test)]
@@ -293,7 +413,10 @@ mod tests {
     fn deployment(replicas: i64, status: &Value) -> Deployment {
         let template = json!({"spec": {"containers": [{"name": "proxy", "image": "milvus:2"}]}});
         let spec = json!({"replicas": replicas, "selector": {}, "template": template});
-        serde_json::from_value(json!({"metadata": {"generation": 2}, "spec": spec, "status": status})).unwrap()
+        serde_json::from_value(
+            json!({"metadata": {"generation": 2}, "spec": spec, "status": status}),
+        )
+        .unwrap()
     }
 
     fn status(seen: i64, all: i64, updated: i64, available: i64) -> Value {
@@ -340,18 +463,30 @@ mod tests {
         #[case] expected: Option<&str>,
     ) {
         let pods: Vec<&Pod> = pods.iter().collect();
-        assert_eq!(missing(Some(&deployment(1, &status)), &pods, Wanted::Complete).as_deref(), expected);
+        assert_eq!(
+            missing(Some(&deployment(1, &status)), &pods, Wanted::Complete).as_deref(),
+            expected
+        );
     }
 
     #[test]
     fn gone_means_without_any_pod() {
         let none = deployment(0, &json!({"observedGeneration": 2}));
-        let ending = pod("milvus:2", &json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}));
+        let ending = pod(
+            "milvus:2",
+            &json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}),
+        );
         assert_eq!(missing(Some(&none), &[], Wanted::Gone), None);
         assert_eq!(missing(None, &[], Wanted::Gone), None);
-        assert_eq!(missing(Some(&none), &[&ending], Wanted::Gone).as_deref(), Some("1 pod is left (p)"));
+        assert_eq!(
+            missing(Some(&none), &[&ending], Wanted::Gone).as_deref(),
+            Some("1 pod is left (p)")
+        );
         let up = deployment(1, &json!({"observedGeneration": 2}));
-        assert_eq!(missing(Some(&up), &[], Wanted::Gone).as_deref(), Some("it was scaled to 1 by another client"));
+        assert_eq!(
+            missing(Some(&up), &[], Wanted::Gone).as_deref(),
+            Some("it was scaled to 1 by another client")
+        );
     }
 
     #[rstest]
@@ -359,7 +494,11 @@ mod tests {
     #[case(json!({}), "00:10", false)]
     #[case(json!({"readinessProbe": {}}), "00:05", false)]
     #[case(json!({"startupProbe": {}}), "00:05", false)]
-    fn a_pod_without_a_probe_must_stay_up_for_a_while(#[case] probes: Value, #[case] now: &str, #[case] lacks: bool) {
+    fn a_pod_without_a_probe_must_stay_up_for_a_while(
+        #[case] probes: Value,
+        #[case] now: &str,
+        #[case] lacks: bool,
+    ) {
         let mut container = json!({"name": "proxy", "image": "milvus:2"});
         json_patch::merge(&mut container, &probes);
         let running = json!({"running": {"startedAt": "2026-01-01T00:00:00Z"}});
@@ -369,13 +508,23 @@ mod tests {
                 {"name": "proxy", "image": "", "imageID": "", "ready": true, "restartCount": 0, "state": running}]}}),
         );
         let now = format!("2026-01-01T00:{now}Z").parse().unwrap();
-        let lack = lack(Some(&deployment(1, &status(2, 1, 1, 1))), &[&started], Wanted::Complete, now);
-        assert_eq!(lack.as_ref().is_some_and(|lack| lack.ends_by_time), lacks, "{lack:?}");
+        let lack = lack(
+            Some(&deployment(1, &status(2, 1, 1, 1))),
+            &[&started],
+            Wanted::Complete,
+            now,
+        );
+        assert_eq!(
+            lack.as_ref().is_some_and(|lack| lack.ends_by_time),
+            lacks,
+            "{lack:?}"
+        );
     }
 
     #[test]
     fn a_pod_that_restarted_must_stay_up_for_a_while() {
-        let at = |second: &str| -> Timestamp { format!("2026-01-01T00:00:{second}Z").parse().unwrap() };
+        let at =
+            |second: &str| -> Timestamp { format!("2026-01-01T00:00:{second}Z").parse().unwrap() };
         let restarted = pod(
             "milvus:2",
             &json!({"status": {"containerStatuses": [{"name": "proxy", "image": "", "imageID": "", "ready": true, "restartCount": 1,
@@ -384,8 +533,14 @@ mod tests {
         let whole = deployment(1, &status(2, 1, 1, 1));
         let seen = lack(Some(&whole), &[&restarted], Wanted::Complete, at("20")).unwrap();
         assert!(seen.ends_by_time);
-        assert_eq!(seen.text, "p restarted at 2026-01-01T00:00:05Z; it must stay up for 30 s");
-        assert_eq!(lack(Some(&whole), &[&restarted], Wanted::Complete, at("35")), None);
+        assert_eq!(
+            seen.text,
+            "p restarted at 2026-01-01T00:00:05Z; it must stay up for 30 s"
+        );
+        assert_eq!(
+            lack(Some(&whole), &[&restarted], Wanted::Complete, at("35")),
+            None
+        );
     }
 
     #[test]
@@ -394,10 +549,16 @@ mod tests {
         let unready = deployment(1, &status(2, 1, 1, 0));
         assert_eq!(missing(Some(&unready), &[&running], Wanted::Running), None);
         let pending = pod("milvus:2", &json!({"status": {"phase": "Pending"}}));
-        assert_eq!(missing(Some(&unready), &[&pending], Wanted::Running).as_deref(), Some("0 of 1 pods run"));
+        assert_eq!(
+            missing(Some(&unready), &[&pending], Wanted::Running).as_deref(),
+            Some("0 of 1 pods run")
+        );
         let mut none = status(2, 0, 0, 0);
         none["conditions"] = json!([{"type": "ReplicaFailure", "status": "True", "message": "exceeded quota: pods"}]);
         let expected = "0 of 1 pods have the current template (exceeded quota: pods)";
-        assert_eq!(missing(Some(&deployment(1, &none)), &[], Wanted::Complete).as_deref(), Some(expected));
+        assert_eq!(
+            missing(Some(&deployment(1, &none)), &[], Wanted::Complete).as_deref(),
+            Some(expected)
+        );
     }
 }

@@ -47,8 +47,10 @@ impl Cluster {
             };
             if let Some(found) = pick(&revisions, revision) {
                 let object = self.get(driver, namespace, &found.object).await?;
-                let decoded = helm::decode(&object)
-                    .map_err(|source| ClusterError::Codec { object: format!("{} {}", driver.kind, found.object), source })?;
+                let decoded = helm::decode(&object).map_err(|source| ClusterError::Codec {
+                    object: format!("{} {}", driver.kind, found.object),
+                    source,
+                })?;
                 return Ok(decoded);
             }
             known.extend(revisions);
@@ -62,7 +64,13 @@ impl Cluster {
 }
 
 fn revisions(objects: &[Value]) -> Vec<Revision> {
-    let label = |object: &Value, key: &str| object.pointer("/metadata/labels")?.get(key)?.as_str().map(str::to_owned);
+    let label = |object: &Value, key: &str| {
+        object
+            .pointer("/metadata/labels")?
+            .get(key)?
+            .as_str()
+            .map(str::to_owned)
+    };
     objects
         .iter()
         .filter_map(|object| {
@@ -83,19 +91,30 @@ fn pick(revisions: &[Revision], wanted: Option<u64>) -> Option<&Revision> {
     candidates.max_by_key(|revision| revision.number)
 }
 
-fn missing(namespace: &str, release: &str, wanted: Option<u64>, known: &[Revision]) -> ClusterError {
+fn missing(
+    namespace: &str,
+    release: &str,
+    wanted: Option<u64>,
+    known: &[Revision],
+) -> ClusterError {
     let hint = if known.is_empty() {
         "it knows no revision at all (its sql storage driver cannot be read)".to_owned()
     } else {
         let mut known: Vec<&Revision> = known.iter().collect();
         known.sort_by_key(|revision| revision.number);
-        let listed: Vec<String> = known.iter().map(|revision| format!("{} ({})", revision.number, revision.status)).collect();
+        let listed: Vec<String> = known
+            .iter()
+            .map(|revision| format!("{} ({})", revision.number, revision.status))
+            .collect();
         format!("it has {}", listed.join(", "))
     };
     ClusterError::NoRelease {
         release: release.to_owned(),
         namespace: namespace.to_owned(),
-        wanted: wanted.map_or_else(|| "deployed revision".to_owned(), |number| format!("revision {number}")),
+        wanted: wanted.map_or_else(
+            || "deployed revision".to_owned(),
+            |number| format!("revision {number}"),
+        ),
         hint,
     }
 }
@@ -112,7 +131,12 @@ mod tests {
 
     #[test]
     fn the_latest_deployed_revision_is_taken() {
-        let objects = [stored("2", "superseded"), stored("9", "deployed"), stored("10", "deployed"), stored("11", "failed")];
+        let objects = [
+            stored("2", "superseded"),
+            stored("9", "deployed"),
+            stored("10", "deployed"),
+            stored("11", "failed"),
+        ];
         let revisions = revisions(&objects);
         assert_eq!(pick(&revisions, None).unwrap().number, 10);
         assert_eq!(pick(&revisions, Some(11)).unwrap().status, "failed");
@@ -121,11 +145,19 @@ mod tests {
 
     #[test]
     fn what_is_missing_names_what_there_is() {
-        let known = revisions(&[stored("2", "failed"), stored("1", "superseded"), stored("x", "deployed")]);
+        let known = revisions(&[
+            stored("2", "failed"),
+            stored("1", "superseded"),
+            stored("x", "deployed"),
+        ]);
         assert_eq!(
             missing("milvus", "r", None, &known).to_string(),
             "Helm knows no deployed revision of release r in namespace milvus; it has 1 (superseded), 2 (failed)"
         );
-        assert!(missing("milvus", "r", Some(7), &[]).to_string().contains("no revision 7 of release r"));
+        assert!(
+            missing("milvus", "r", Some(7), &[])
+                .to_string()
+                .contains("no revision 7 of release r")
+        );
     }
 }

@@ -43,8 +43,17 @@ impl Gathered {
         self.bytes += weight;
         self.objects.push((object, proven, weight));
         while self.bytes > MAX_NAMESPACE_BYTES {
-            let large = self.objects.iter().enumerate().filter(|(_, (_, _, weight))| *weight > SMALL);
-            let Some(at) = large.max_by_key(|(_, (_, _, weight))| *weight).map(|(at, _)| at) else { break };
+            let large = self
+                .objects
+                .iter()
+                .enumerate()
+                .filter(|(_, (_, _, weight))| *weight > SMALL);
+            let Some(at) = large
+                .max_by_key(|(_, (_, _, weight))| *weight)
+                .map(|(at, _)| at)
+            else {
+                break;
+            };
             let (object, proven, weight) = self.objects.swap_remove(at);
             self.bytes -= weight;
             if let Some(object) = object.reduced(identify::may_run_milvus)
@@ -59,7 +68,11 @@ impl Gathered {
 
     /// What the namespace is.
     pub(super) fn view(self) -> View {
-        View::of(self.objects.into_iter().map(|(object, proven, _)| (object, proven)))
+        View::of(
+            self.objects
+                .into_iter()
+                .map(|(object, proven, _)| (object, proven)),
+        )
     }
 }
 
@@ -90,7 +103,13 @@ impl View {
         let place = Place::new(objects);
         let rollouts = evidence::rollouts(&place.snapshot, &proven);
         let autoscalers = evidence::autoscalers(&place.snapshot);
-        Self { place: Arc::new(place), services: services.into(), claims, rollouts, autoscalers }
+        Self {
+            place: Arc::new(place),
+            services: services.into(),
+            claims,
+            rollouts,
+            autoscalers,
+        }
     }
 
     /// The releases whose components are all available, and all at one version.
@@ -99,9 +118,14 @@ impl View {
         let version = |release: &Release| -> Option<Version> {
             let builds = release.builds();
             let [build] = &builds[..] else { return None };
-            let mine = || self.rollouts.iter().filter(|rollout| rollout.release == release.name);
+            let mine = || {
+                self.rollouts
+                    .iter()
+                    .filter(|rollout| rollout.release == release.name)
+            };
             let complete = mine().next().is_some() && mine().all(|rollout| rollout.complete);
-            (complete && !release.is_stopped() && !release.has_unknown_version()).then_some(build.version)
+            (complete && !release.is_stopped() && !release.has_unknown_version())
+                .then_some(build.version)
         };
         self.place
             .snapshot
@@ -109,7 +133,11 @@ impl View {
             .iter()
             .filter_map(|release| {
                 let namespace = release.namespace.clone()?;
-                Some(SettledFact { release: release.name.clone(), namespace, version: version(release)? })
+                Some(SettledFact {
+                    release: release.name.clone(),
+                    namespace,
+                    version: version(release)?,
+                })
             })
             .collect()
     }
@@ -128,7 +156,9 @@ mod tests {
         let mut gathered = Gathered::default();
         let text = "x".repeat(1_000_000);
         for number in 0..225 {
-            let large = format!("kind: ConfigMap\nmetadata: {{name: large-{number}}}\ndata: {{user.yaml: {text}}}\n");
+            let large = format!(
+                "kind: ConfigMap\nmetadata: {{name: large-{number}}}\ndata: {{user.yaml: {text}}}\n"
+            );
             for object in objects_of(&large) {
                 gathered.push(object, false);
             }
@@ -137,11 +167,26 @@ mod tests {
         for object in objects(&Fixture::cluster("2.4.5")) {
             gathered.push(object, false);
         }
-        assert_eq!(gathered.bytes, gathered.objects.iter().map(|(object, ..)| object.weight()).sum::<usize>());
+        assert_eq!(
+            gathered.bytes,
+            gathered
+                .objects
+                .iter()
+                .map(|(object, ..)| object.weight())
+                .sum::<usize>()
+        );
         let view = gathered.view();
-        assert_eq!(view.place.snapshot.releases[0].metadata().root_path.value, "by-dev", "what is small stays whole");
-        let left_out =
-            view.place.configs.iter().flat_map(|config| &config.files).filter(|file| file.text == Err(NoText::LeftOut));
+        assert_eq!(
+            view.place.snapshot.releases[0].metadata().root_path.value,
+            "by-dev",
+            "what is small stays whole"
+        );
+        let left_out = view
+            .place
+            .configs
+            .iter()
+            .flat_map(|config| &config.files)
+            .filter(|file| file.text == Err(NoText::LeftOut));
         assert!(left_out.count() >= 217, "unknown, not absent");
     }
 }

@@ -33,13 +33,31 @@ impl Change {
     #[must_use]
     pub fn is_made(&self, deployment: &Deployment) -> bool {
         let spec = &deployment.spec;
-        let containers =
-            spec.template.spec.iter().flat_map(|pod| pod.containers.iter().chain(pod.init_containers.iter().flatten()));
-        let image = |name: &str| containers.clone().find(|one| one.name == name).and_then(|one| one.image.as_deref());
-        self.replicas.is_none_or(|replicas| spec.replicas.unwrap_or(1) == replicas)
-            && self.images.iter().all(|(name, wanted)| image(name).is_none_or(|image| image == wanted))
-            && self.strategy.as_ref().is_none_or(|wanted| strategy(deployment).as_ref() == Some(wanted))
-            && self.labels.iter().all(|(key, wanted)| deployment.labels().get(key) == wanted.as_ref())
+        let containers = spec.template.spec.iter().flat_map(|pod| {
+            pod.containers
+                .iter()
+                .chain(pod.init_containers.iter().flatten())
+        });
+        let image = |name: &str| {
+            containers
+                .clone()
+                .find(|one| one.name == name)
+                .and_then(|one| one.image.as_deref())
+        };
+        self.replicas
+            .is_none_or(|replicas| spec.replicas.unwrap_or(1) == replicas)
+            && self
+                .images
+                .iter()
+                .all(|(name, wanted)| image(name).is_none_or(|image| image == wanted))
+            && self
+                .strategy
+                .as_ref()
+                .is_none_or(|wanted| strategy(deployment).as_ref() == Some(wanted))
+            && self
+                .labels
+                .iter()
+                .all(|(key, wanted)| deployment.labels().get(key) == wanted.as_ref())
     }
 
     /// A strategic merge patch, for containers that the Deployment really has.
@@ -51,11 +69,19 @@ impl Change {
         let pod = deployment.spec.template.spec.as_ref();
         let among = |names: Vec<&String>| -> Vec<Value> {
             let wanted = self.images.iter().filter(|(name, _)| names.contains(&name));
-            wanted.map(|(name, image)| json!({"name": name, "image": image})).collect()
+            wanted
+                .map(|(name, image)| json!({"name": name, "image": image}))
+                .collect()
         };
         if let Some(pod) = pod {
             let containers = among(pod.containers.iter().map(|one| &one.name).collect());
-            let init = among(pod.init_containers.iter().flatten().map(|one| &one.name).collect());
+            let init = among(
+                pod.init_containers
+                    .iter()
+                    .flatten()
+                    .map(|one| &one.name)
+                    .collect(),
+            );
             for (field, images) in [("containers", containers), ("initContainers", init)] {
                 if !images.is_empty() {
                     spec["template"]["spec"][field] = images.into();
@@ -65,7 +91,11 @@ impl Change {
         if let Some(strategy) = &self.strategy {
             spec["strategy"] = strategy.clone();
             // What belongs to another type must go, or the API refuses the whole.
-            let keys: Vec<&String> = strategy.as_object().into_iter().flat_map(serde_json::Map::keys).collect();
+            let keys: Vec<&String> = strategy
+                .as_object()
+                .into_iter()
+                .flat_map(serde_json::Map::keys)
+                .collect();
             spec["strategy"]["$retainKeys"] = json!(keys);
         }
         // The object as it was read, and no other of its name: whatever came in between is looked at first.
@@ -74,7 +104,11 @@ impl Change {
             metadata["resourceVersion"] = json!(version);
         }
         if !self.labels.is_empty() {
-            metadata["labels"] = self.labels.iter().map(|(key, value)| (key.clone(), json!(value))).collect();
+            metadata["labels"] = self
+                .labels
+                .iter()
+                .map(|(key, value)| (key.clone(), json!(value)))
+                .collect();
         }
         json!({"metadata": metadata, "spec": spec})
     }
@@ -83,25 +117,46 @@ impl Change {
 /// A Deployment's strategy as Kubernetes has it.
 #[must_use]
 pub fn strategy(deployment: &Deployment) -> Option<Value> {
-    deployment.spec.strategy.as_ref().and_then(|strategy| serde_json::to_value(strategy).ok())
+    deployment
+        .spec
+        .strategy
+        .as_ref()
+        .and_then(|strategy| serde_json::to_value(strategy).ok())
 }
 
 /// Makes a change, where it is not made already; the Deployment as it then is.
 ///
 /// # Errors
 /// As the API server answers; another object of the same name, or a change in between, is a conflict.
-pub async fn change(api: &Api<Deployment>, deployment: &Deployment, change: &Change) -> Result<Option<Deployment>, kube::Error> {
+pub async fn change(
+    api: &Api<Deployment>,
+    deployment: &Deployment,
+    change: &Change,
+) -> Result<Option<Deployment>, kube::Error> {
     if change.is_made(deployment) {
         return Ok(None);
     }
-    let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
-    api.patch(&deployment.name_any(), &params, &Patch::Strategic(change.patch(deployment))).await.map(Some)
+    let params = PatchParams {
+        field_manager: Some(FIELD_MANAGER.into()),
+        ..PatchParams::default()
+    };
+    api.patch(
+        &deployment.name_any(),
+        &params,
+        &Patch::Strategic(change.patch(deployment)),
+    )
+    .await
+    .map(Some)
 }
 
 /// Whether any field of an object is under our name.
 #[must_use]
 pub fn is_ours(metadata: &ObjectMeta) -> bool {
-    metadata.managed_fields.iter().flatten().any(|entry| entry.manager.as_deref() == Some(FIELD_MANAGER))
+    metadata
+        .managed_fields
+        .iter()
+        .flatten()
+        .any(|entry| entry.manager.as_deref() == Some(FIELD_MANAGER))
 }
 
 /// Takes our name off an object, where it is on it.
@@ -122,10 +177,16 @@ where
         // Makes the change fail where somebody else was faster, as client-go's own upgrade of managed fields does.
         {"op": "replace", "path": "/metadata/resourceVersion", "value": metadata.resource_version},
     ]);
-    let patch: json_patch::Patch = serde_json::from_value(patch).map_err(kube::Error::SerdeError)?;
-    let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+    let patch: json_patch::Patch =
+        serde_json::from_value(patch).map_err(kube::Error::SerdeError)?;
+    let params = PatchParams {
+        field_manager: Some(FIELD_MANAGER.into()),
+        ..PatchParams::default()
+    };
     let name = metadata.name.as_deref().unwrap_or_default();
-    api.patch(name, &params, &Patch::Json::<()>(patch)).await.map(|_| ())
+    api.patch(name, &params, &Patch::Json::<()>(patch))
+        .await
+        .map(|_| ())
 }
 
 #[cfg(test)]
@@ -133,28 +194,51 @@ mod tests {
     use super::*;
 
     fn deployment() -> Deployment {
-        let containers = json!([{"name": "sidecar", "image": "x:1"}, {"name": "proxy", "image": "milvus:1"}]);
+        let containers =
+            json!([{"name": "sidecar", "image": "x:1"}, {"name": "proxy", "image": "milvus:1"}]);
         let pod = json!({"spec": {"containers": containers, "initContainers": [{"name": "config", "image": "tool:1"}]}});
         let spec = json!({"replicas": 2, "selector": {}, "template": pod});
-        serde_json::from_value(json!({"metadata": {"name": "p", "uid": "u"}, "spec": spec})).unwrap()
+        serde_json::from_value(json!({"metadata": {"name": "p", "uid": "u"}, "spec": spec}))
+            .unwrap()
     }
 
     #[test]
     fn a_patch_names_containers_that_are_there_and_no_other() {
-        let images = [("proxy", "milvus:2"), ("config", "tool:2"), ("absent", "a:1")];
-        let images = images.map(|(name, image)| (name.to_owned(), image.to_owned())).to_vec();
-        let change = Change { replicas: Some(0), images, ..Change::default() };
+        let images = [
+            ("proxy", "milvus:2"),
+            ("config", "tool:2"),
+            ("absent", "a:1"),
+        ];
+        let images = images
+            .map(|(name, image)| (name.to_owned(), image.to_owned()))
+            .to_vec();
+        let change = Change {
+            replicas: Some(0),
+            images,
+            ..Change::default()
+        };
         let spec = json!({"containers": [{"name": "proxy", "image": "milvus:2"}], "initContainers": [{"name": "config", "image": "tool:2"}]});
-        let expected = json!({"metadata": {"uid": "u"}, "spec": {"replicas": 0, "template": {"spec": spec}}});
+        let expected =
+            json!({"metadata": {"uid": "u"}, "spec": {"replicas": 0, "template": {"spec": spec}}});
         assert_eq!(change.patch(&deployment()), expected);
         assert!(!change.is_made(&deployment()));
     }
 
     #[test]
     fn what_is_so_already_is_not_changed_again() {
-        let same = Change { replicas: Some(2), images: vec![("proxy".into(), "milvus:1".into())], ..Change::default() };
+        let same = Change {
+            replicas: Some(2),
+            images: vec![("proxy".into(), "milvus:1".into())],
+            ..Change::default()
+        };
         assert!(same.is_made(&deployment()));
-        assert!(!Change { replicas: Some(3), ..same }.is_made(&deployment()));
+        assert!(
+            !Change {
+                replicas: Some(3),
+                ..same
+            }
+            .is_made(&deployment())
+        );
     }
 
     #[test]
@@ -165,7 +249,10 @@ mod tests {
             ..Change::default()
         };
         let patch = change.patch(&deployment());
-        assert_eq!(patch["spec"]["strategy"], json!({"type": "Recreate", "$retainKeys": ["type"]}));
+        assert_eq!(
+            patch["spec"]["strategy"],
+            json!({"type": "Recreate", "$retainKeys": ["type"]})
+        );
         assert_eq!(patch["metadata"]["labels"], json!({"a": "1", "b": null}));
         let mut done = deployment();
         done.metadata.labels = Some([("a".to_owned(), "1".to_owned())].into());

@@ -63,7 +63,12 @@ impl ApiError {
     }
 
     /// From a gRPC status. Milvus gives codes of gRPC to some refusals only; older servers say `Unknown` and words.
-    pub(super) fn from_grpc(status: &Status, method: &'static str, address: &str, given: bool) -> Self {
+    pub(super) fn from_grpc(
+        status: &Status,
+        method: &'static str,
+        address: &str,
+        given: bool,
+    ) -> Self {
         let address = || address.to_owned();
         let cause = std::error::Error::source(status).map(error_text::chain);
         let reason = match (status.message().trim(), cause) {
@@ -73,27 +78,46 @@ impl ApiError {
             (message, Some(cause)) => error_text::line(&format!("{message}: {cause}")),
         };
         match status.code() {
-            Code::Unauthenticated => Self::Unauthenticated { address: address(), given },
-            Code::Unknown | Code::Internal if refuses_login(&reason) => Self::Unauthenticated { address: address(), given },
+            Code::Unauthenticated => Self::Unauthenticated {
+                address: address(),
+                given,
+            },
+            Code::Unknown | Code::Internal if refuses_login(&reason) => Self::Unauthenticated {
+                address: address(),
+                given,
+            },
             Code::PermissionDenied => Self::PermissionDenied { method, reason },
             Code::Unimplemented => Self::Unimplemented { method },
             // The last one is tonic's own for a connection that broke.
-            Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => {
-                Self::Unreachable { address: address(), reason: hinted(reason) }
-            }
-            Code::Unknown if std::error::Error::source(status).is_some() => {
-                Self::Unreachable { address: address(), reason: hinted(reason) }
-            }
+            Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => Self::Unreachable {
+                address: address(),
+                reason: hinted(reason),
+            },
+            Code::Unknown if std::error::Error::source(status).is_some() => Self::Unreachable {
+                address: address(),
+                reason: hinted(reason),
+            },
             _ => Self::Other { method, reason },
         }
     }
 
     /// From the status inside an answer: `error_code` up to 2.2, `code` from 2.3 on, zero meaning success.
-    pub(super) fn from_status(error_code: i32, code: i32, reason: &str, method: &'static str) -> Self {
+    pub(super) fn from_status(
+        error_code: i32,
+        code: i32,
+        reason: &str,
+        method: &'static str,
+    ) -> Self {
         // 2.2 tells where in its code it happened, in many lines.
-        let words = reason.split("stack trace:").next().unwrap_or(reason).trim_end_matches([':', ',', ' ', '\n']);
+        let words = reason
+            .split("stack trace:")
+            .next()
+            .unwrap_or(reason)
+            .trim_end_matches([':', ',', ' ', '\n']);
         let reason = match error_text::line(words) {
-            words if words.is_empty() => format!("error code {}", if code == 0 { error_code } else { code }),
+            words if words.is_empty() => {
+                format!("error code {}", if code == 0 { error_code } else { code })
+            }
             words => words,
         };
         if error_code == STATUS_PERMISSION_DENIED {
@@ -105,12 +129,27 @@ impl ApiError {
 
     /// The same without a secret that a server or something between repeated.
     pub(super) fn without(self, secret: &str) -> Self {
-        let clean = |text: String| if secret.is_empty() { text } else { text.replace(secret, "(hidden)") };
+        let clean = |text: String| {
+            if secret.is_empty() {
+                text
+            } else {
+                text.replace(secret, "(hidden)")
+            }
+        };
         match self {
             Self::Settings(reason) => Self::Settings(clean(reason)),
-            Self::Unreachable { address, reason } => Self::Unreachable { address, reason: clean(reason) },
-            Self::PermissionDenied { method, reason } => Self::PermissionDenied { method, reason: clean(reason) },
-            Self::Other { method, reason } => Self::Other { method, reason: clean(reason) },
+            Self::Unreachable { address, reason } => Self::Unreachable {
+                address,
+                reason: clean(reason),
+            },
+            Self::PermissionDenied { method, reason } => Self::PermissionDenied {
+                method,
+                reason: clean(reason),
+            },
+            Self::Other { method, reason } => Self::Other {
+                method,
+                reason: clean(reason),
+            },
             error @ (Self::Unauthenticated { .. } | Self::Unimplemented { .. }) => error,
         }
     }
@@ -118,7 +157,13 @@ impl ApiError {
 
 /// The words of `authentication_interceptor.go`, 2.2 to 2.6.
 fn refuses_login(reason: &str) -> bool {
-    ["unauthenticated", "auth check failure", "missing authorization"].iter().any(|words| reason.contains(words))
+    [
+        "unauthenticated",
+        "auth check failure",
+        "missing authorization",
+    ]
+    .iter()
+    .any(|words| reason.contains(words))
 }
 
 #[cfg(test)]
@@ -140,18 +185,40 @@ mod tests {
 
     #[rstest]
     #[case(
-        Status::unauthenticated("auth check failure, please check username and password are correct"),
+        Status::unauthenticated(
+            "auth check failure, please check username and password are correct"
+        ),
         "unauthenticated",
         true
     )]
-    #[case(Status::unknown("auth check failure, please check api key is correct"), "unauthenticated", true)]
+    #[case(
+        Status::unknown("auth check failure, please check api key is correct"),
+        "unauthenticated",
+        true
+    )]
     #[case(Status::unknown("unauthenticated"), "unauthenticated", true)]
-    #[case(Status::permission_denied("PrivilegeShowPartitions: permission deny"), "denied", true)]
-    #[case(Status::unimplemented("unknown method ListDatabases"), "unimplemented", true)]
+    #[case(
+        Status::permission_denied("PrivilegeShowPartitions: permission deny"),
+        "denied",
+        true
+    )]
+    #[case(
+        Status::unimplemented("unknown method ListDatabases"),
+        "unimplemented",
+        true
+    )]
     #[case(Status::unavailable("the proxy stops"), "unreachable", false)]
     #[case(Status::deadline_exceeded("too late"), "unreachable", false)]
-    #[case(Status::unknown("service unavailable: internal: Milvus Proxy is not ready yet"), "other", false)]
-    #[case(Status::out_of_range("decoded message length too large"), "other", false)]
+    #[case(
+        Status::unknown("service unavailable: internal: Milvus Proxy is not ready yet"),
+        "other",
+        false
+    )]
+    #[case(
+        Status::out_of_range("decoded message length too large"),
+        "other",
+        false
+    )]
     fn refusals_of_grpc(#[case] status: Status, #[case] expected: &str, #[case] lasting: bool) {
         let error = ApiError::from_grpc(&status, "GetReplicas", "milvus:19530", true);
         assert_eq!(kind(&error), expected, "{error}");
@@ -160,18 +227,39 @@ mod tests {
 
     #[test]
     fn refusals_inside_an_answer() {
-        let error = |error_code, code, reason| ApiError::from_status(error_code, code, reason, "GetReplicas").to_string();
-        assert_eq!(error(1, 0, "not ready\n"), "Milvus does not answer GetReplicas: not ready");
-        let traced = error(1, 0, "syncTimestamp Failed:stack trace: /go/src/a.go:51\n/go/src/b.go:7");
-        assert_eq!(traced, "Milvus does not answer GetReplicas: syncTimestamp Failed");
-        assert_eq!(error(0, 503, ""), "Milvus does not answer GetReplicas: error code 503");
+        let error = |error_code, code, reason| {
+            ApiError::from_status(error_code, code, reason, "GetReplicas").to_string()
+        };
+        assert_eq!(
+            error(1, 0, "not ready\n"),
+            "Milvus does not answer GetReplicas: not ready"
+        );
+        let traced = error(
+            1,
+            0,
+            "syncTimestamp Failed:stack trace: /go/src/a.go:51\n/go/src/b.go:7",
+        );
+        assert_eq!(
+            traced,
+            "Milvus does not answer GetReplicas: syncTimestamp Failed"
+        );
+        assert_eq!(
+            error(0, 503, ""),
+            "Milvus does not answer GetReplicas: error code 503"
+        );
         assert!(error(3, 0, "no").contains("may not call GetReplicas"));
     }
 
     #[test]
     fn no_text_holds_a_secret() {
-        let error = ApiError::Other { method: "GetVersion", reason: "no user root:hunter2".into() };
-        assert_eq!(error.clone().without("hunter2").to_string(), "Milvus does not answer GetVersion: no user root:(hidden)");
+        let error = ApiError::Other {
+            method: "GetVersion",
+            reason: "no user root:hunter2".into(),
+        };
+        assert_eq!(
+            error.clone().without("hunter2").to_string(),
+            "Milvus does not answer GetVersion: no user root:(hidden)"
+        );
         assert_eq!(error.clone().without(""), error);
     }
 }

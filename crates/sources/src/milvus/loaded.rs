@@ -76,13 +76,18 @@ impl Loaded {
     /// Whether all is loaded and served.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.collections.iter().all(|collection| collection.missing().is_empty())
+        self.collections
+            .iter()
+            .all(|collection| collection.missing().is_empty())
     }
 
     /// What is missing, one line a collection; empty when it [is complete](Self::is_complete).
     #[must_use]
     pub fn missing(&self) -> Vec<String> {
-        self.collections.iter().filter_map(|collection| said(&collection.label(), &collection.missing())).collect()
+        self.collections
+            .iter()
+            .filter_map(|collection| said(&collection.label(), &collection.missing()))
+            .collect()
     }
 
     /// The same as if only these nodes existed. A coordinator lists nodes that are gone for a second or longer; who knows
@@ -105,8 +110,16 @@ impl Loaded {
     pub fn nodes(&self) -> BTreeSet<i64> {
         let of = |collection: &CollectionLoad| {
             let replicas = collection.replicas.iter().flatten();
-            let members = replicas.flat_map(|one| one.nodes.iter().copied().chain(one.leaders.iter().map(|leader| leader.node)));
-            let holders = collection.served.values().flat_map(|segment| segment.nodes.iter().copied());
+            let members = replicas.flat_map(|one| {
+                one.nodes
+                    .iter()
+                    .copied()
+                    .chain(one.leaders.iter().map(|leader| leader.node))
+            });
+            let holders = collection
+                .served
+                .values()
+                .flat_map(|segment| segment.nodes.iter().copied());
             members.chain(holders).collect::<Vec<_>>()
         };
         self.collections.iter().flat_map(of).collect()
@@ -115,7 +128,13 @@ impl Loaded {
     /// What a later state is to be held against.
     #[must_use]
     pub fn baseline(&self) -> Baseline {
-        Baseline { collections: self.collections.iter().map(CollectionLoad::baseline).collect() }
+        Baseline {
+            collections: self
+                .collections
+                .iter()
+                .map(CollectionLoad::baseline)
+                .collect(),
+        }
     }
 
     /// Whether all that was loaded then is loaded and served again.
@@ -127,7 +146,8 @@ impl Loaded {
     /// # Errors
     /// What is still missing, one line a collection.
     pub fn regained(&self, baseline: &Baseline) -> Result<(), Vec<String>> {
-        let by_id: BTreeMap<i64, &CollectionLoad> = self.collections.iter().map(|now| (now.id, now)).collect();
+        let by_id: BTreeMap<i64, &CollectionLoad> =
+            self.collections.iter().map(|now| (now.id, now)).collect();
         let lost: Vec<String> = baseline
             .collections
             .iter()
@@ -194,7 +214,11 @@ impl CollectionLoad {
             progress: self.progress,
             replicas: self.replicas.as_ref().map_or(0, Vec::len),
             led: self.leaders_missing().is_none(),
-            rows: copies.iter().map(|copy| self.rows_on(*copy)).min().unwrap_or_default(),
+            rows: copies
+                .iter()
+                .map(|copy| self.rows_on(*copy))
+                .min()
+                .unwrap_or_default(),
             lagging: copies.iter().flat_map(|copy| self.absent(*copy)).collect(),
             newest: self.expected.last_key_value().map_or(0, |(id, _)| *id),
         }
@@ -216,12 +240,23 @@ impl CollectionLoad {
     }
 
     fn absent(&self, replica: Option<&Replica>) -> Vec<i64> {
-        let is_served = |id: &i64| self.served.get(id).is_some_and(|segment| Self::is_on(segment, replica));
-        self.expected.keys().filter(|id| !is_served(id)).copied().collect()
+        let is_served = |id: &i64| {
+            self.served
+                .get(id)
+                .is_some_and(|segment| Self::is_on(segment, replica))
+        };
+        self.expected
+            .keys()
+            .filter(|id| !is_served(id))
+            .copied()
+            .collect()
     }
 
     fn rows_on(&self, replica: Option<&Replica>) -> i64 {
-        let on_it = self.served.values().filter(|segment| Self::is_on(segment, replica));
+        let on_it = self
+            .served
+            .values()
+            .filter(|segment| Self::is_on(segment, replica));
         on_it.fold(0, |sum, segment| sum.saturating_add(segment.rows))
     }
 
@@ -232,10 +267,17 @@ impl CollectionLoad {
         let several = copies.len() > 1;
         let lacking = copies.iter().enumerate().filter_map(|(at, copy)| {
             let absent = self.absent(*copy);
-            absent.iter().any(|segment| counts(*segment, *copy)).then(|| {
-                let place = if several { format!(" by replica {} of {}", at + 1, copies.len()) } else { String::new() };
-                format!("{} of {all} segments are served{place}", all - absent.len())
-            })
+            absent
+                .iter()
+                .any(|segment| counts(*segment, *copy))
+                .then(|| {
+                    let place = if several {
+                        format!(" by replica {} of {}", at + 1, copies.len())
+                    } else {
+                        String::new()
+                    };
+                    format!("{} of {all} segments are served{place}", all - absent.len())
+                })
         });
         lacking.collect()
     }
@@ -247,7 +289,10 @@ impl CollectionLoad {
             Err(reason) => return Some(format!("its shard leaders are not known ({reason})")),
         };
         let wanted = self.shards.len() * replicas.len();
-        let led: usize = replicas.iter().map(|replica| replica.led(&self.shards)).sum();
+        let led: usize = replicas
+            .iter()
+            .map(|replica| replica.led(&self.shards))
+            .sum();
         (led < wanted).then(|| format!("{led} of {wanted} shard leaders"))
     }
 }
@@ -255,8 +300,15 @@ impl CollectionLoad {
 impl Replica {
     /// How many of these shards have a leader among this replica's own nodes.
     fn led(&self, shards: &BTreeSet<String>) -> usize {
-        let leaders = self.leaders.iter().filter(|leader| self.nodes.contains(&leader.node));
-        leaders.map(|leader| &leader.channel).filter(|channel| shards.contains(*channel)).collect::<BTreeSet<_>>().len()
+        let leaders = self
+            .leaders
+            .iter()
+            .filter(|leader| self.nodes.contains(&leader.node));
+        leaders
+            .map(|leader| &leader.channel)
+            .filter(|channel| shards.contains(*channel))
+            .collect::<BTreeSet<_>>()
+            .len()
     }
 }
 
@@ -270,8 +322,15 @@ mod tests {
 
     /// A whole collection: segments 1 to 4 of 100 rows, shards a and b, replicas on nodes {1, 2} and {3}.
     fn books() -> CollectionLoad {
-        let leader = |channel: &str, node| ShardLeader { channel: channel.into(), node };
-        let replica = |id, nodes: &[i64], leaders| Replica { id, nodes: nodes.iter().copied().collect(), leaders };
+        let leader = |channel: &str, node| ShardLeader {
+            channel: channel.into(),
+            node,
+        };
+        let replica = |id, nodes: &[i64], leaders| Replica {
+            id,
+            nodes: nodes.iter().copied().collect(),
+            leaders,
+        };
         CollectionLoad {
             database: "default".into(),
             name: "books".into(),
@@ -279,7 +338,17 @@ mod tests {
             progress: 100,
             shards: ["a", "b"].map(String::from).into(),
             expected: (1..=4).map(|id| (id, 100)).collect(),
-            served: (1..=4).map(|id| (id, Served { rows: 100, nodes: [1 + id % 2, 3].into() })).collect(),
+            served: (1..=4)
+                .map(|id| {
+                    (
+                        id,
+                        Served {
+                            rows: 100,
+                            nodes: [1 + id % 2, 3].into(),
+                        },
+                    )
+                })
+                .collect(),
             replicas: Ok(vec![
                 replica(1, &[1, 2], vec![leader("a", 1), leader("b", 2)]),
                 replica(2, &[3], vec![leader("a", 3), leader("b", 3)]),
@@ -288,7 +357,11 @@ mod tests {
     }
 
     fn loaded(collection: CollectionLoad) -> Loaded {
-        Loaded { known: [collection.id].into(), collections: vec![collection], notes: Vec::new() }
+        Loaded {
+            known: [collection.id].into(),
+            collections: vec![collection],
+            notes: Vec::new(),
+        }
     }
 
     fn replicas(collection: &mut CollectionLoad) -> &mut Vec<Replica> {
@@ -302,7 +375,10 @@ mod tests {
         change(&mut collection);
         let now = loaded(collection);
         assert_eq!(now.is_complete(), now.missing().is_empty());
-        (now.missing(), now.regained(&baseline).err().unwrap_or_default())
+        (
+            now.missing(),
+            now.regained(&baseline).err().unwrap_or_default(),
+        )
     }
 
     #[test]
@@ -327,11 +403,26 @@ mod tests {
                 "books: 3 of 4 segments are served by replica 2 of 2",
             ),
             // Somewhere is not enough: the node must be one of the replica.
-            (|c| c.served.get_mut(&2).unwrap().nodes = [3, 9].into(), "books: 3 of 4 segments are served by replica 1 of 2"),
-            (|c| drop(replicas(c)[0].leaders.pop()), "books: 3 of 4 shard leaders"),
-            (|c| replicas(c)[1].leaders[0].node = 1, "books: 3 of 4 shard leaders"),
-            (|c| replicas(c)[1].leaders[0].channel = "b".into(), "books: 3 of 4 shard leaders"),
-            (|c| c.replicas = Err("no leader".into()), "books: its shard leaders are not known (no leader)"),
+            (
+                |c| c.served.get_mut(&2).unwrap().nodes = [3, 9].into(),
+                "books: 3 of 4 segments are served by replica 1 of 2",
+            ),
+            (
+                |c| drop(replicas(c)[0].leaders.pop()),
+                "books: 3 of 4 shard leaders",
+            ),
+            (
+                |c| replicas(c)[1].leaders[0].node = 1,
+                "books: 3 of 4 shard leaders",
+            ),
+            (
+                |c| replicas(c)[1].leaders[0].channel = "b".into(),
+                "books: 3 of 4 shard leaders",
+            ),
+            (
+                |c| c.replicas = Err("no leader".into()),
+                "books: its shard leaders are not known (no leader)",
+            ),
             (
                 |c| {
                     (c.database, c.progress) = ("shop".into(), 0);
@@ -349,7 +440,10 @@ mod tests {
     #[test]
     fn a_replica_less_is_told_against_the_baseline_only() {
         let (missing, lost) = both(|c| drop(replicas(c).pop()));
-        assert_eq!((missing, lost), (vec![], vec!["collection books: 1 of 2 replicas".to_owned()]));
+        assert_eq!(
+            (missing, lost),
+            (vec![], vec!["collection books: 1 of 2 replicas".to_owned()])
+        );
         let (missing, lost) = both(|c| replicas(c).clear());
         assert_eq!(missing, ["collection books: no replica"]);
         assert_eq!(lost, ["collection books: 0 of 2 replicas, no replica"]);
@@ -361,7 +455,12 @@ mod tests {
         assert_eq!(whole.nodes(), [1, 2, 3].into());
         assert!(whole.clone().on_nodes(&[1, 2, 3].into()).is_complete());
         let missing = whole.on_nodes(&[2, 3].into()).missing();
-        assert_eq!(missing, ["collection books: 2 of 4 segments are served by replica 1 of 2, 3 of 4 shard leaders"]);
+        assert_eq!(
+            missing,
+            [
+                "collection books: 2 of 4 segments are served by replica 1 of 2, 3 of 4 shard leaders"
+            ]
+        );
     }
 
     #[test]
@@ -377,19 +476,36 @@ mod tests {
             c.expected.retain(|id, _| *id > 2);
             c.expected.insert(5, 190);
         };
-        assert_eq!(both(compact).1, Vec::<String>::new(), "the sources serve on");
+        assert_eq!(
+            both(compact).1,
+            Vec::<String>::new(),
+            "the sources serve on"
+        );
         let (missing, lost) = both(|c| {
             compact(c);
             c.served.retain(|id, _| *id > 2);
         });
         assert_eq!(missing, lost, "neither serves");
-        assert!(lost[0].contains("2 of 3 segments are served by replica 1 of 2"), "{lost:?}");
+        assert!(
+            lost[0].contains("2 of 3 segments are served by replica 1 of 2"),
+            "{lost:?}"
+        );
         let (missing, lost) = both(|c| {
             compact(c);
             c.served.retain(|id, _| *id > 2);
-            c.served.insert(5, Served { rows: 190, nodes: [1, 3].into() });
+            c.served.insert(
+                5,
+                Served {
+                    rows: 190,
+                    nodes: [1, 3].into(),
+                },
+            );
         });
-        assert_eq!((missing, lost), (vec![], vec![]), "without the rows that were deleted");
+        assert_eq!(
+            (missing, lost),
+            (vec![], vec![]),
+            "without the rows that were deleted"
+        );
     }
 
     #[test]
@@ -404,15 +520,24 @@ mod tests {
         now.served.remove(&3);
         now.progress = 49;
         let lost = loaded(now).regained(&baseline).unwrap_err();
-        assert_eq!(lost, ["collection books: loaded to 49 %, 2 of 4 segments are served"]);
+        assert_eq!(
+            lost,
+            ["collection books: loaded to 49 %, 2 of 4 segments are served"]
+        );
     }
 
     #[test]
     fn released_is_told_dropped_is_not_and_new_is_not_judged() {
         let baseline = loaded(books()).baseline();
-        let released = Loaded { known: [7].into(), ..Loaded::default() };
+        let released = Loaded {
+            known: [7].into(),
+            ..Loaded::default()
+        };
         let lost = released.regained(&baseline).unwrap_err();
-        assert!(lost[0].contains("collection books: was loaded before and is no longer"), "{lost:?}");
+        assert!(
+            lost[0].contains("collection books: was loaded before and is no longer"),
+            "{lost:?}"
+        );
         assert!(released.is_complete());
         assert_eq!(Loaded::default().regained(&baseline), Ok(()));
         let mut other = books();
@@ -444,9 +569,19 @@ mod tests {
 
     #[test]
     fn of_a_collection_with_many_segments_that_were_not_served_none_is_judged() {
-        let before = Baseline { collections: vec![lagging(1, 21), lagging(2, 20)] };
-        let kept = milvus_guard_core::api::loaded::LoadedBefore::new("update-querynode", before, []).baseline();
-        assert_eq!((kept.collections[0].lagging.len(), kept.collections[1].lagging.len()), (0, 20));
+        let before = Baseline {
+            collections: vec![lagging(1, 21), lagging(2, 20)],
+        };
+        let kept =
+            milvus_guard_core::api::loaded::LoadedBefore::new("update-querynode", before, [])
+                .baseline();
+        assert_eq!(
+            (
+                kept.collections[0].lagging.len(),
+                kept.collections[1].lagging.len()
+            ),
+            (0, 20)
+        );
         let now = |id| CollectionLoad {
             database: String::new(),
             name: "books".into(),
@@ -457,8 +592,16 @@ mod tests {
             served: BTreeMap::new(),
             replicas: Ok(vec![Replica::default()]),
         };
-        let loaded = Loaded { known: [1, 2].into(), collections: vec![now(1), now(2)], notes: Vec::new() };
+        let loaded = Loaded {
+            known: [1, 2].into(),
+            collections: vec![now(1), now(2)],
+            notes: Vec::new(),
+        };
         let lost = loaded.regained(&kept).unwrap_err();
-        assert_eq!(lost, ["collection books: 0 of 1 segments are served"], "the second one");
+        assert_eq!(
+            lost,
+            ["collection books: 0 of 1 segments are served"],
+            "the second one"
+        );
     }
 }

@@ -73,7 +73,9 @@ impl Login {
     fn header(&self) -> Option<String> {
         match self {
             Self::None => None,
-            Self::Password { user, password } => Some(BASE64_STANDARD.encode(format!("{user}:{password}"))),
+            Self::Password { user, password } => {
+                Some(BASE64_STANDARD.encode(format!("{user}:{password}")))
+            }
             Self::Token(token) => Some(BASE64_STANDARD.encode(token)),
         }
     }
@@ -126,23 +128,36 @@ impl Proxy {
     pub async fn connect(&self) -> Result<Connection, ApiError> {
         let address = public(&self.address);
         if address.is_empty() {
-            return Err(ApiError::Settings("no address of its proxy was given".into()));
+            return Err(ApiError::Settings(
+                "no address of its proxy was given".into(),
+            ));
         }
         if address != self.address {
-            return Err(ApiError::Settings("its address must not hold user and password; give them on their own".into()));
+            return Err(ApiError::Settings(
+                "its address must not hold user and password; give them on their own".into(),
+            ));
         }
         let endpoint = self.endpoint(&address)?.connect_timeout(CONNECT_DEADLINE);
         let unreachable = |reason: String| {
-            let error = ApiError::Unreachable { address: address.clone(), reason };
+            let error = ApiError::Unreachable {
+                address: address.clone(),
+                reason,
+            };
             error.without(self.login.secret())
         };
         let channel = timeout(CONNECT_DEADLINE, endpoint.connect())
             .await
-            .map_err(|_| unreachable(format!("no answer within {} seconds", CONNECT_DEADLINE.as_secs())))?
+            .map_err(|_| {
+                unreachable(format!(
+                    "no answer within {} seconds",
+                    CONNECT_DEADLINE.as_secs()
+                ))
+            })?
             .map_err(|error| unreachable(hinted(error_text::chain(&error))))?;
         let authorization = self.login.header().map(|header| {
-            let mut value = AsciiMetadataValue::try_from(header)
-                .map_err(|_| ApiError::Settings("the user, password or token cannot be sent".into()))?;
+            let mut value = AsciiMetadataValue::try_from(header).map_err(|_| {
+                ApiError::Settings("the user, password or token cannot be sent".into())
+            })?;
             value.set_sensitive(true);
             Ok(value)
         });
@@ -157,13 +172,22 @@ impl Proxy {
 
     fn endpoint(&self, address: &str) -> Result<Endpoint, ApiError> {
         let unusable = |error: tonic::transport::Error| {
-            ApiError::Settings(format!("its address {address} cannot be used: {}", error_text::chain(&error)))
+            ApiError::Settings(format!(
+                "its address {address} cannot be used: {}",
+                error_text::chain(&error)
+            ))
         };
         let scheme = if self.tls.is_some() { "https" } else { "http" };
-        let uri = if address.contains("://") { address.to_owned() } else { format!("{scheme}://{address}") };
+        let uri = if address.contains("://") {
+            address.to_owned()
+        } else {
+            format!("{scheme}://{address}")
+        };
         let secure = uri.starts_with("https://");
         if self.tls.is_some() && !secure {
-            return Err(ApiError::Settings(format!("TLS was asked for, but the address {address} says http")));
+            return Err(ApiError::Settings(format!(
+                "TLS was asked for, but the address {address} says http"
+            )));
         }
         let endpoint = Endpoint::from_shared(uri).map_err(unusable)?;
         if !secure {
@@ -187,41 +211,64 @@ impl Connection {
         self.attempt(request)
             .await
             .and_then(|answer| match answer.status() {
-                Some(status) if status.error_code != 0 || status.code != 0 => {
-                    Err(ApiError::from_status(status.error_code, status.code, &status.reason, method))
-                }
+                Some(status) if status.error_code != 0 || status.code != 0 => Err(
+                    ApiError::from_status(status.error_code, status.code, &status.reason, method),
+                ),
                 _ => Ok(answer),
             })
             .map_err(|error| error.without(self.login.secret()))
     }
 
     async fn attempt<R: Ask>(&self, message: R) -> Result<R::Answer, ApiError> {
-        let unreachable = |reason: String| ApiError::Unreachable { address: self.address.clone(), reason };
+        let unreachable = |reason: String| ApiError::Unreachable {
+            address: self.address.clone(),
+            reason,
+        };
         let (now, method) = (Instant::now(), R::METHOD);
         let deadline = self.deadline.min(now + CALL_DEADLINE);
-        let database =
-            message.database().filter(|name| !name.is_empty()).and_then(|name| name.parse::<AsciiMetadataValue>().ok());
+        let database = message
+            .database()
+            .filter(|name| !name.is_empty())
+            .and_then(|name| name.parse::<AsciiMetadataValue>().ok());
         let mut request = Request::new(message);
         // For the other side, which is to stop too; this side's own clock is first and says what took so long.
         request.set_timeout(deadline - now + GRACE);
         if let Some(authorization) = &self.authorization {
-            request.metadata_mut().insert("authorization", authorization.clone());
+            request
+                .metadata_mut()
+                .insert("authorization", authorization.clone());
         }
         if let Some(database) = database {
             // Where a request has no field for it, and what rights are judged by.
             request.metadata_mut().insert("dbname", database);
         }
         let path = PathAndQuery::try_from(format!("/milvus.proto.milvus.MilvusService/{method}"))
-            .map_err(|error| ApiError::Other { method, reason: error.to_string() })?;
+            .map_err(|error| ApiError::Other {
+            method,
+            reason: error.to_string(),
+        })?;
         let call = async {
-            let mut grpc = Grpc::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER_BYTES);
-            grpc.ready().await.map_err(|error| unreachable(hinted(error_text::chain(&error))))?;
-            let answer = grpc.unary(request, path, ProstCodec::<R, R::Answer>::default()).await;
+            let mut grpc =
+                Grpc::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER_BYTES);
+            grpc.ready()
+                .await
+                .map_err(|error| unreachable(hinted(error_text::chain(&error))))?;
+            let answer = grpc
+                .unary(request, path, ProstCodec::<R, R::Answer>::default())
+                .await;
             let given = self.login != Login::None;
             answer.map_err(|status| ApiError::from_grpc(&status, method, &self.address, given))
         };
-        let late = |_| unreachable(format!("{method} took longer than {:.0} seconds", (deadline - now).as_secs_f64()));
-        Ok(timeout_at(deadline, call).await.map_err(late)??.into_inner())
+        let late = |_| {
+            unreachable(format!(
+                "{method} took longer than {:.0} seconds",
+                (deadline - now).as_secs_f64()
+            ))
+        };
+        Ok(timeout_at(deadline, call)
+            .await
+            .map_err(late)??
+            .into_inner())
     }
 }
 
@@ -233,8 +280,15 @@ mod tests {
     use crate::milvus::message::GetVersionRequest;
 
     fn proxy(address: &str) -> Proxy {
-        let login = Login::Password { user: "root".into(), password: "hunter2".into() };
-        Proxy { address: address.into(), login, ..Proxy::default() }
+        let login = Login::Password {
+            user: "root".into(),
+            password: "hunter2".into(),
+        };
+        Proxy {
+            address: address.into(),
+            login,
+            ..Proxy::default()
+        }
     }
 
     async fn error(proxy: &Proxy) -> ApiError {
@@ -243,11 +297,24 @@ mod tests {
 
     #[test]
     fn logins_are_written_as_clients_of_milvus_write_them_and_never_shown() {
-        assert_eq!(proxy("milvus").login.header().as_deref(), Some("cm9vdDpodW50ZXIy"));
-        assert_eq!(Login::Token("root:hunter2".into()).header().as_deref(), Some("cm9vdDpodW50ZXIy"));
+        assert_eq!(
+            proxy("milvus").login.header().as_deref(),
+            Some("cm9vdDpodW50ZXIy")
+        );
+        assert_eq!(
+            Login::Token("root:hunter2".into()).header().as_deref(),
+            Some("cm9vdDpodW50ZXIy")
+        );
         assert_eq!(Login::None.header(), None);
-        let shown = format!("{:?} {:?}", proxy("milvus:19530"), Login::Token("hunter2".into()));
-        assert!(shown.contains("root") && !shown.contains("hunter2"), "{shown}");
+        let shown = format!(
+            "{:?} {:?}",
+            proxy("milvus:19530"),
+            Login::Token("hunter2".into())
+        );
+        assert!(
+            shown.contains("root") && !shown.contains("hunter2"),
+            "{shown}"
+        );
     }
 
     #[tokio::test]
@@ -265,7 +332,10 @@ mod tests {
     #[tokio::test]
     async fn a_silent_port_is_unreachable_within_the_deadline() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut connection = proxy(&listener.local_addr().unwrap().to_string()).connect().await.unwrap();
+        let mut connection = proxy(&listener.local_addr().unwrap().to_string())
+            .connect()
+            .await
+            .unwrap();
         connection.deadline = Instant::now() + Duration::from_millis(100);
         let error = connection.call(GetVersionRequest {}).await.unwrap_err();
         let told = matches!(&error, ApiError::Unreachable { reason, .. } if reason.contains("GetVersion took longer than"));
@@ -274,18 +344,26 @@ mod tests {
 
     #[tokio::test]
     async fn settings_are_checked_first() {
-        for (address, words) in
-            [("", "no address"), ("http://root:hunter2@milvus:19530", "on their own"), ("http://a b", "cannot be used")]
-        {
+        for (address, words) in [
+            ("", "no address"),
+            ("http://root:hunter2@milvus:19530", "on their own"),
+            ("http://a b", "cannot be used"),
+        ] {
             let error = error(&proxy(address)).await;
-            assert!(matches!(&error, ApiError::Settings(reason) if reason.contains(words)), "{error}");
+            assert!(
+                matches!(&error, ApiError::Settings(reason) if reason.contains(words)),
+                "{error}"
+            );
             assert!(!error.to_string().contains("hunter2"), "{error}");
         }
         let mut secure = proxy("http://milvus:19530");
         secure.tls = Some(Tls::default());
         assert!(error(&secure).await.to_string().contains("says http"));
         secure.address = "milvus:19530".into();
-        secure.tls = Some(Tls { ca: Some("/does/not/exist".into()), ..Tls::default() });
+        secure.tls = Some(Tls {
+            ca: Some("/does/not/exist".into()),
+            ..Tls::default()
+        });
         assert!(error(&secure).await.to_string().contains("/does/not/exist"));
     }
 }

@@ -8,9 +8,10 @@ use super::{
     error::ApiError,
     loaded::{CollectionLoad, Loaded, Replica, Served, ShardLeader},
     message::{
-        ALL, CheckHealthRequest, DescribeCollectionRequest, FLUSHED, GROWING, GetLoadingProgressRequest,
-        GetPersistentSegmentInfoRequest, GetQuerySegmentInfoRequest, GetReplicasRequest, GetReplicasResponse, GetVersionRequest,
-        IN_MEMORY, LEVEL_ZERO, ListDatabasesRequest, PersistentSegment, QuerySegment, ShowCollectionsRequest,
+        ALL, CheckHealthRequest, DescribeCollectionRequest, FLUSHED, GROWING,
+        GetLoadingProgressRequest, GetPersistentSegmentInfoRequest, GetQuerySegmentInfoRequest,
+        GetReplicasRequest, GetReplicasResponse, GetVersionRequest, IN_MEMORY, LEVEL_ZERO,
+        ListDatabasesRequest, PersistentSegment, QuerySegment, ShowCollectionsRequest,
         ShowCollectionsResponse, ShowPartitionsRequest,
     },
     proxy::{Connection, Proxy},
@@ -42,11 +43,22 @@ pub struct Health {
 pub async fn health(proxy: &Proxy) -> Result<Health, ApiError> {
     match proxy.connect().await?.call(CheckHealthRequest {}).await {
         Ok(answer) => {
-            let reasons = answer.reasons.iter().take(MAX_REASONS).map(|words| error_text::line(words)).collect();
-            Ok(Health { healthy: answer.is_healthy, reasons })
+            let reasons = answer
+                .reasons
+                .iter()
+                .take(MAX_REASONS)
+                .map(|words| error_text::line(words))
+                .collect();
+            Ok(Health {
+                healthy: answer.is_healthy,
+                reasons,
+            })
         }
         // A proxy that is not ready itself answers so.
-        Err(ApiError::Other { reason, .. }) => Ok(Health { healthy: false, reasons: vec![reason] }),
+        Err(ApiError::Other { reason, .. }) => Ok(Health {
+            healthy: false,
+            reasons: vec![reason],
+        }),
         Err(error) => Err(error),
     }
 }
@@ -56,7 +68,14 @@ pub async fn health(proxy: &Proxy) -> Result<Health, ApiError> {
 /// # Errors
 /// No answer.
 pub async fn version(proxy: &Proxy) -> Result<String, ApiError> {
-    Ok(error_text::line(&proxy.connect().await?.call(GetVersionRequest {}).await?.version))
+    Ok(error_text::line(
+        &proxy
+            .connect()
+            .await?
+            .call(GetVersionRequest {})
+            .await?
+            .version,
+    ))
 }
 
 /// What is loaded, in the databases of [`Proxy::databases`] or in all.
@@ -72,32 +91,56 @@ pub async fn loaded(proxy: &Proxy) -> Result<Loaded, ApiError> {
     let mut loaded = Loaded::default();
     let mut entries = Vec::new();
     for database in databases(proxy, &connection, &mut loaded.notes).await? {
-        let show = |kind| connection.call(ShowCollectionsRequest { database: database.clone(), kind });
+        let show = |kind| {
+            connection.call(ShowCollectionsRequest {
+                database: database.clone(),
+                kind,
+            })
+        };
         let (all, in_memory) = try_join!(show(ALL), show(IN_MEMORY))?;
         loaded.known.extend(all.ids);
         entries.extend(listed(&database, &in_memory)?);
-        bounded("ShowCollections", "collections", entries.len(), MAX_COLLECTIONS)?;
+        bounded(
+            "ShowCollections",
+            "collections",
+            entries.len(),
+            MAX_COLLECTIONS,
+        )?;
     }
     // Milvus tells them in another order each time.
-    entries.sort_by(|left, right| (&left.database, &left.name).cmp(&(&right.database, &right.name)));
-    let reading = entries.into_iter().map(|entry| collection(&connection, entry));
-    loaded.collections = stream::iter(reading).buffered(CONCURRENCY).try_collect().await?;
+    entries
+        .sort_by(|left, right| (&left.database, &left.name).cmp(&(&right.database, &right.name)));
+    let reading = entries
+        .into_iter()
+        .map(|entry| collection(&connection, entry));
+    loaded.collections = stream::iter(reading)
+        .buffered(CONCURRENCY)
+        .try_collect()
+        .await?;
     Ok(loaded)
 }
 
 /// The databases; one without a name where Milvus has none.
-async fn databases(proxy: &Proxy, connection: &Connection, notes: &mut Vec<String>) -> Result<Vec<String>, ApiError> {
+async fn databases(
+    proxy: &Proxy,
+    connection: &Connection,
+    notes: &mut Vec<String>,
+) -> Result<Vec<String>, ApiError> {
     if !proxy.databases.is_empty() {
         return Ok(proxy.databases.clone());
     }
     let names = match connection.call(ListDatabasesRequest {}).await {
         Ok(answer) => answer.names,
         Err(ApiError::Unimplemented { method }) => {
-            notes.push(format!("this Milvus has no databases (no {method}, which came with 2.2.9)"));
+            notes.push(format!(
+                "this Milvus has no databases (no {method}, which came with 2.2.9)"
+            ));
             vec![String::new()]
         }
         Err(ApiError::PermissionDenied { method, .. }) => {
-            notes.push(format!("only the default database was looked at: this Milvus user may not call {method}"));
+            notes.push(format!(
+                "only the default database was looked at: this Milvus user may not call {method}"
+            ));
             vec![String::new()]
         }
         Err(error) => return Err(error),
@@ -116,8 +159,15 @@ struct Entry {
 
 fn listed(database: &str, answer: &ShowCollectionsResponse) -> Result<Vec<Entry>, ApiError> {
     if answer.names.len() != answer.ids.len() {
-        let reason = format!("{} names and {} ids of collections", answer.names.len(), answer.ids.len());
-        return Err(ApiError::Other { method: "ShowCollections", reason });
+        let reason = format!(
+            "{} names and {} ids of collections",
+            answer.names.len(),
+            answer.ids.len()
+        );
+        return Err(ApiError::Other {
+            method: "ShowCollections",
+            reason,
+        });
     }
     let pairs = answer.names.iter().zip(&answer.ids).enumerate();
     let entry = |(at, (name, id)): (usize, (&String, &i64))| Entry {
@@ -133,23 +183,49 @@ fn bounded(method: &'static str, what: &str, found: usize, limit: usize) -> Resu
     if found <= limit {
         return Ok(());
     }
-    Err(ApiError::Other { method, reason: format!("{found} {what} are more than the {limit} that are looked at") })
+    Err(ApiError::Other {
+        method,
+        reason: format!("{found} {what} are more than the {limit} that are looked at"),
+    })
 }
 
 async fn collection(connection: &Connection, entry: Entry) -> Result<CollectionLoad, ApiError> {
     let (database, collection) = (entry.database.clone(), entry.name.clone());
-    let described = connection.call(DescribeCollectionRequest { database: database.clone(), collection: collection.clone() });
-    let partitions =
-        connection.call(ShowPartitionsRequest { database: database.clone(), collection: collection.clone(), kind: IN_MEMORY });
-    let stored = connection.call(GetPersistentSegmentInfoRequest { database: database.clone(), collection: collection.clone() });
+    let described = connection.call(DescribeCollectionRequest {
+        database: database.clone(),
+        collection: collection.clone(),
+    });
+    let partitions = connection.call(ShowPartitionsRequest {
+        database: database.clone(),
+        collection: collection.clone(),
+        kind: IN_MEMORY,
+    });
+    let stored = connection.call(GetPersistentSegmentInfoRequest {
+        database: database.clone(),
+        collection: collection.clone(),
+    });
     let (described, partitions, stored) = try_join!(described, partitions, stored)?;
     // After what is to be served, so that nothing looks missing that was only just made.
-    let served = connection.call(GetQuerySegmentInfoRequest { database: database.clone(), collection: collection.clone() });
-    let replicas = connection.call(GetReplicasRequest { collection_id: entry.id, database: database.clone() });
+    let served = connection.call(GetQuerySegmentInfoRequest {
+        database: database.clone(),
+        collection: collection.clone(),
+    });
+    let replicas = connection.call(GetReplicasRequest {
+        collection_id: entry.id,
+        database: database.clone(),
+    });
     let (served, replicas) = try_join!(served, async { told(replicas.await) })?;
     let progress = match entry.progress {
         Some(progress) => progress,
-        None => connection.call(GetLoadingProgressRequest { collection, database }).await?.progress,
+        None => {
+            connection
+                .call(GetLoadingProgressRequest {
+                    collection,
+                    database,
+                })
+                .await?
+                .progress
+        }
     };
     Ok(CollectionLoad {
         database: entry.database,
@@ -164,7 +240,9 @@ async fn collection(connection: &Connection, entry: Entry) -> Result<CollectionL
 }
 
 /// That Milvus cannot tell the replicas is an answer: a shard has no leader.
-fn told(answer: Result<GetReplicasResponse, ApiError>) -> Result<Result<Vec<Replica>, String>, ApiError> {
+fn told(
+    answer: Result<GetReplicasResponse, ApiError>,
+) -> Result<Result<Vec<Replica>, String>, ApiError> {
     match answer {
         Ok(answer) => {
             let replica = |info: super::message::ReplicaInfo| Replica {
@@ -173,7 +251,10 @@ fn told(answer: Result<GetReplicasResponse, ApiError>) -> Result<Result<Vec<Repl
                 leaders: info
                     .shards
                     .into_iter()
-                    .map(|shard| ShardLeader { channel: shard.channel, node: shard.leader })
+                    .map(|shard| ShardLeader {
+                        channel: shard.channel,
+                        node: shard.leader,
+                    })
                     .collect(),
             };
             Ok(Ok(answer.replicas.into_iter().map(replica).collect()))
@@ -186,9 +267,16 @@ fn told(answer: Result<GetReplicasResponse, ApiError>) -> Result<Result<Vec<Repl
 /// What is to be served: complete segments with rows, of loaded partitions.
 fn expected(segments: &[PersistentSegment], partitions: &BTreeSet<i64>) -> BTreeMap<i64, i64> {
     let serves = |segment: &&PersistentSegment| {
-        segment.state == FLUSHED && segment.level != LEVEL_ZERO && segment.rows > 0 && partitions.contains(&segment.partition)
+        segment.state == FLUSHED
+            && segment.level != LEVEL_ZERO
+            && segment.rows > 0
+            && partitions.contains(&segment.partition)
     };
-    segments.iter().filter(serves).map(|segment| (segment.segment, segment.rows)).collect()
+    segments
+        .iter()
+        .filter(serves)
+        .map(|segment| (segment.segment, segment.rows))
+        .collect()
 }
 
 fn served_by(segments: &[QuerySegment]) -> BTreeMap<i64, Served> {
@@ -208,8 +296,20 @@ fn served_by(segments: &[QuerySegment]) -> BTreeMap<i64, Served> {
 mod tests {
     use super::*;
 
-    fn stored(segment: i64, partition: i64, rows: i64, state: i32, level: i32) -> PersistentSegment {
-        PersistentSegment { segment, partition, rows, state, level }
+    fn stored(
+        segment: i64,
+        partition: i64,
+        rows: i64,
+        state: i32,
+        level: i32,
+    ) -> PersistentSegment {
+        PersistentSegment {
+            segment,
+            partition,
+            rows,
+            state,
+            level,
+        }
     }
 
     #[test]
@@ -222,29 +322,72 @@ mod tests {
             stored(5, 10, 5, GROWING, 0),
             stored(6, 10, 5, FLUSHED, LEVEL_ZERO),
         ];
-        assert_eq!(expected(&segments, &[10, 11].into()), [(1, 5), (2, 5)].into());
+        assert_eq!(
+            expected(&segments, &[10, 11].into()),
+            [(1, 5), (2, 5)].into()
+        );
     }
 
     #[test]
     fn a_segment_told_once_or_several_times_is_the_same() {
-        let segment = |nodes: &[i64], node, state| QuerySegment { segment: 1, rows: 5, node, state, nodes: nodes.to_vec() };
-        let whole: BTreeMap<i64, Served> = [(1, Served { rows: 5, nodes: [2, 3].into() })].into();
+        let segment = |nodes: &[i64], node, state| QuerySegment {
+            segment: 1,
+            rows: 5,
+            node,
+            state,
+            nodes: nodes.to_vec(),
+        };
+        let whole: BTreeMap<i64, Served> = [(
+            1,
+            Served {
+                rows: 5,
+                nodes: [2, 3].into(),
+            },
+        )]
+        .into();
         assert_eq!(served_by(&[segment(&[2, 3], 0, 3)]), whole);
-        assert_eq!(served_by(&[segment(&[2], 0, 3), segment(&[], 3, 3), segment(&[4], 0, GROWING)]), whole);
+        assert_eq!(
+            served_by(&[
+                segment(&[2], 0, 3),
+                segment(&[], 3, 3),
+                segment(&[4], 0, GROWING)
+            ]),
+            whole
+        );
     }
 
     #[test]
     fn lists_that_do_not_match_are_no_answer() {
-        let answer = ShowCollectionsResponse { names: vec!["books".into()], ..ShowCollectionsResponse::default() };
-        assert!(listed("", &answer).err().expect("no ids").to_string().contains("1 names and 0 ids"));
-        assert!(bounded("ListDatabases", "databases", 3, 2).unwrap_err().to_string().contains("3 databases are more"));
+        let answer = ShowCollectionsResponse {
+            names: vec!["books".into()],
+            ..ShowCollectionsResponse::default()
+        };
+        assert!(
+            listed("", &answer)
+                .err()
+                .expect("no ids")
+                .to_string()
+                .contains("1 names and 0 ids")
+        );
+        assert!(
+            bounded("ListDatabases", "databases", 3, 2)
+                .unwrap_err()
+                .to_string()
+                .contains("3 databases are more")
+        );
     }
 
     #[test]
     fn replicas_that_cannot_be_told_are_told_as_that() {
-        let refused = ApiError::Other { method: "GetReplicas", reason: "no leader".into() };
+        let refused = ApiError::Other {
+            method: "GetReplicas",
+            reason: "no leader".into(),
+        };
         assert_eq!(told(Err(refused)), Ok(Err("no leader".into())));
-        let late = ApiError::Unreachable { address: "milvus".into(), reason: "late".into() };
+        let late = ApiError::Unreachable {
+            address: "milvus".into(),
+            reason: "late".into(),
+        };
         assert_eq!(told(Err(late.clone())), Err(late));
     }
 }

@@ -4,8 +4,8 @@ use std::{fmt, time::Duration};
 
 use jiff::Timestamp;
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PublicKeyData, date_time_ymd,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, date_time_ymd,
 };
 use sha2::{Digest, Sha256};
 
@@ -39,7 +39,9 @@ pub struct Pair {
 impl fmt::Debug for Pair {
     // By hand, so that no key can reach a log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pair").field("cert_pem", &self.cert_pem).finish_non_exhaustive()
+        f.debug_struct("Pair")
+            .field("cert_pem", &self.cert_pem)
+            .finish_non_exhaustive()
     }
 }
 
@@ -69,7 +71,10 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         set_life(&mut params, now, seconds)?;
         let cert_pem = params.self_signed(&key).map_err(making)?.pem();
-        Ok(Self { issuer: Issuer::new(params, key), cert_pem })
+        Ok(Self {
+            issuer: Issuer::new(params, key),
+            cert_pem,
+        })
     }
 
     /// Takes up an authority that was made before.
@@ -78,12 +83,16 @@ impl Authority {
     /// Where the certificate or the key is damaged, or the two are no pair.
     pub fn load(cert_pem: &str, key_pem: &str) -> Result<Self, CertError> {
         let chain = x509::chain(cert_pem.as_bytes())?;
-        let key = KeyPair::from_pem(key_pem).map_err(|error| CertError::BadKey(error.to_string()))?;
+        let key =
+            KeyPair::from_pem(key_pem).map_err(|error| CertError::BadKey(error.to_string()))?;
         if !x509::has_key(&chain[0], key.der_bytes()) {
             return Err(CertError::Mismatch);
         }
         let issuer = Issuer::from_ca_cert_der(&chain[0], key).map_err(making)?;
-        Ok(Self { issuer, cert_pem: cert_pem.to_owned() })
+        Ok(Self {
+            issuer,
+            cert_pem: cert_pem.to_owned(),
+        })
     }
 
     /// Makes a server certificate for these names, DNS or IP, for [`LEAF_LIFE`].
@@ -106,7 +115,10 @@ impl Authority {
         params.use_authority_key_identifier_extension = true;
         set_life(&mut params, now, seconds)?;
         let cert_pem = params.signed_by(&key, &self.issuer).map_err(making)?.pem();
-        Ok(Pair { cert_pem, key_pem: key.serialize_pem() })
+        Ok(Pair {
+            cert_pem,
+            key_pem: key.serialize_pem(),
+        })
     }
 
     /// The authority's certificate, PEM.
@@ -136,7 +148,10 @@ pub struct SelfSigned {
 impl fmt::Debug for SelfSigned {
     // By hand, so that no key can reach a log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SelfSigned").field("ca_pem", &self.ca_pem).field("cert_pem", &self.cert_pem).finish_non_exhaustive()
+        f.debug_struct("SelfSigned")
+            .field("ca_pem", &self.ca_pem)
+            .field("cert_pem", &self.cert_pem)
+            .finish_non_exhaustive()
     }
 }
 
@@ -152,16 +167,27 @@ pub fn self_signed(names: &[String], now: Timestamp) -> Result<SelfSigned, CertE
 ///
 /// # Errors
 /// As [`Authority::leaf`].
-pub fn self_signed_for(names: &[String], now: Timestamp, seconds: i64) -> Result<SelfSigned, CertError> {
+pub fn self_signed_for(
+    names: &[String],
+    now: Timestamp,
+    seconds: i64,
+) -> Result<SelfSigned, CertError> {
     let authority = Authority::make_for(now, seconds)?;
     let leaf = authority.leaf_for(names, now, seconds)?;
-    Ok(SelfSigned { ca_pem: authority.cert_pem, cert_pem: leaf.cert_pem, key_pem: leaf.key_pem })
+    Ok(SelfSigned {
+        ca_pem: authority.cert_pem,
+        cert_pem: leaf.cert_pem,
+        key_pem: leaf.key_pem,
+    })
 }
 
 fn set_life(params: &mut CertificateParams, now: Timestamp, seconds: i64) -> Result<(), CertError> {
     let begin = u64::try_from(now.as_second() - BACKDATE).map_err(|_| CertError::Clock(now))?;
     let end = now.as_second().saturating_add(seconds);
-    let end = u64::try_from(end).ok().filter(|_| end <= END_OF_TIME).ok_or(CertError::Clock(now))?;
+    let end = u64::try_from(end)
+        .ok()
+        .filter(|_| end <= END_OF_TIME)
+        .ok_or(CertError::Clock(now))?;
     let epoch = date_time_ymd(1970, 1, 1);
     params.not_before = epoch + Duration::from_secs(begin);
     params.not_after = epoch + Duration::from_secs(end);
@@ -176,7 +202,11 @@ fn name(common: &str) -> DistinguishedName {
 
 /// Eight hex digits that tell keys apart for people.
 fn fingerprint(key: &KeyPair) -> String {
-    Sha256::digest(key.der_bytes()).iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+    Sha256::digest(key.der_bytes())
+        .iter()
+        .take(4)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "for map_err")]
@@ -205,30 +235,58 @@ mod tests {
         let other = Authority::make(now).unwrap();
         let leaf = loaded.leaf(&names(&["a.b.svc", "::1"]), now).unwrap();
         let der = |pem: &str| x509::chain(pem.as_bytes()).unwrap().remove(0);
-        assert!(x509::is_issued_by(&der(&leaf.cert_pem), &der(made.cert_pem())));
-        assert!(!x509::is_issued_by(&der(&leaf.cert_pem), &der(other.cert_pem())));
-        assert!(x509::has_names(&der(&leaf.cert_pem), &names(&["A.b.svc", "::1"])));
-        assert!(!x509::has_names(&der(&leaf.cert_pem), &names(&["a.b.svc", "127.0.0.1"])));
-        assert_eq!(Authority::load(other.cert_pem(), &made.key_pem()).unwrap_err(), CertError::Mismatch);
+        assert!(x509::is_issued_by(
+            &der(&leaf.cert_pem),
+            &der(made.cert_pem())
+        ));
+        assert!(!x509::is_issued_by(
+            &der(&leaf.cert_pem),
+            &der(other.cert_pem())
+        ));
+        assert!(x509::has_names(
+            &der(&leaf.cert_pem),
+            &names(&["A.b.svc", "::1"])
+        ));
+        assert!(!x509::has_names(
+            &der(&leaf.cert_pem),
+            &names(&["a.b.svc", "127.0.0.1"])
+        ));
+        assert_eq!(
+            Authority::load(other.cert_pem(), &made.key_pem()).unwrap_err(),
+            CertError::Mismatch
+        );
     }
 
     #[test]
     fn lives_are_counted_from_now() {
         let now = at("2026-03-01T00:00:00Z");
         let made = self_signed(&names(&["localhost"]), now).unwrap();
-        let pair = Certificate::from_pem(made.cert_pem.as_bytes(), made.key_pem.as_bytes()).unwrap();
-        assert_eq!((pair.not_before(), pair.not_after()), (at("2026-02-28T23:00:00Z"), at("2026-03-31T00:00:00Z")));
+        let pair =
+            Certificate::from_pem(made.cert_pem.as_bytes(), made.key_pem.as_bytes()).unwrap();
+        assert_eq!(
+            (pair.not_before(), pair.not_after()),
+            (at("2026-02-28T23:00:00Z"), at("2026-03-31T00:00:00Z"))
+        );
         assert!(pair.is_valid_at(now) && !pair.is_valid_at(at("2026-03-31T00:00:01Z")));
-        assert!(!format!("{made:?} {pair:?}").contains("PRIVATE"), "no key is printed");
+        assert!(
+            !format!("{made:?} {pair:?}").contains("PRIVATE"),
+            "no key is printed"
+        );
     }
 
     #[test]
     fn what_cannot_be_made_is_said() {
         let now = at("2026-03-01T00:00:00Z");
         assert_eq!(self_signed(&[], now).unwrap_err(), CertError::NoNames);
-        assert!(matches!(self_signed(&names(&["ä.example"]), now), Err(CertError::Making(_))));
+        assert!(matches!(
+            self_signed(&names(&["ä.example"]), now),
+            Err(CertError::Making(_))
+        ));
         for clock in ["1970-01-01T00:00:00Z", "9999-06-01T00:00:00Z"] {
-            assert_eq!(Authority::make(at(clock)).unwrap_err(), CertError::Clock(at(clock)));
+            assert_eq!(
+                Authority::make(at(clock)).unwrap_err(),
+                CertError::Clock(at(clock))
+            );
         }
     }
 }

@@ -8,7 +8,9 @@ use milvus_guard_sources::kubernetes::ClusterError;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CertError {
     /// PEM without a certificate.
-    #[error("there is no certificate in it; expected PEM with the server's certificate first, then its chain")]
+    #[error(
+        "there is no certificate in it; expected PEM with the server's certificate first, then its chain"
+    )]
     NoCertificate,
     /// A certificate that cannot be parsed.
     #[error("certificate {position} of the chain cannot be read: {reason}")]
@@ -19,7 +21,9 @@ pub enum CertError {
         reason: String,
     },
     /// PEM without a key.
-    #[error("there is no private key in it; expected PEM that is not encrypted (PKCS#8, PKCS#1 or SEC1)")]
+    #[error(
+        "there is no private key in it; expected PEM that is not encrypted (PKCS#8, PKCS#1 or SEC1)"
+    )]
     NoKey,
     /// A key that cannot be used.
     #[error("the private key cannot be used: {0}")]

@@ -50,12 +50,18 @@ impl CertFiles {
 
     /// Serves what the files hold, now and after each change, and never returns. A pair that cannot be used (no pair,
     /// expired, not valid yet, unreadable) is said once and looked at again at each poll; what was served before stays.
-    pub async fn follow(self, store: CertStore, every: Duration, events: impl Fn(Reload) + Send) -> Infallible {
+    pub async fn follow(
+        self,
+        store: CertStore,
+        every: Duration,
+        events: impl Fn(Reload) + Send,
+    ) -> Infallible {
         let mut follower = Follower::new(self, store);
         loop {
             let files = follower.files.clone();
             let content = spawn_blocking(move || files.read()).await;
-            let content = content.unwrap_or_else(|error| Err(unreadable(&follower.files.cert, error)));
+            let content =
+                content.unwrap_or_else(|error| Err(unreadable(&follower.files.cert, error)));
             // The wall clock, at each poll: a timer for the day of expiry would not count the hours of a suspended machine.
             if let Some(event) = follower.take(content, Timestamp::now()) {
                 events(event);
@@ -70,7 +76,10 @@ impl CertFiles {
     }
 
     fn read_once(&self) -> Result<Content, CertError> {
-        Ok(Content { cert: Self::bytes(&self.cert)?, key: Self::bytes(&self.key)? })
+        Ok(Content {
+            cert: Self::bytes(&self.cert)?,
+            key: Self::bytes(&self.key)?,
+        })
     }
 
     fn bytes(path: &Path) -> Result<Vec<u8>, CertError> {
@@ -90,13 +99,23 @@ impl CertFiles {
     }
 
     fn about(&self, error: CertError) -> CertError {
-        let (cert, key) = (self.cert.display().to_string(), self.key.display().to_string());
-        CertError::InFiles { cert, key, source: Box::new(error) }
+        let (cert, key) = (
+            self.cert.display().to_string(),
+            self.key.display().to_string(),
+        );
+        CertError::InFiles {
+            cert,
+            key,
+            source: Box::new(error),
+        }
     }
 }
 
 fn unreadable(path: &Path, reason: impl Display) -> CertError {
-    CertError::Unreadable { path: path.display().to_string(), reason: reason.to_string() }
+    CertError::Unreadable {
+        path: path.display().to_string(),
+        reason: reason.to_string(),
+    }
 }
 
 /// One who follows files: remembers what it complained about, so that each cause is said once.
@@ -111,7 +130,11 @@ impl Follower {
     /// Follows these files into this store.
     #[must_use]
     pub fn new(files: CertFiles, store: CertStore) -> Self {
-        Self { files, store, complaint: None }
+        Self {
+            files,
+            store,
+            complaint: None,
+        }
     }
 
     /// Looks at the files once.
@@ -125,14 +148,20 @@ impl Follower {
             Ok(content) => {
                 let identity = digest(&content.cert, &content.key);
                 let files = &self.files;
-                let taken = files.pair(&content).and_then(|pair| self.store.offer(pair, now).map_err(|error| files.about(error)));
+                let taken = files.pair(&content).and_then(|pair| {
+                    self.store
+                        .offer(pair, now)
+                        .map_err(|error| files.about(error))
+                });
                 (identity, taken)
             }
         };
         match taken {
             Ok(offer) => {
                 self.complaint = None;
-                (offer == Offer::Taken).then(|| self.store.loaded()).flatten()
+                (offer == Offer::Taken)
+                    .then(|| self.store.loaded())
+                    .flatten()
             }
             Err(error) => {
                 let reason = error.to_string();

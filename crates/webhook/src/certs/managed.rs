@@ -96,7 +96,8 @@ impl Managed {
             }
             // Without a certificate this is a new authority with one, or just one where only that is missing.
             let step = next(&content.state(&self.names, Registration::Unknown), now);
-            self.write(version.as_deref(), &content.after(step, &self.names, now)?).await?;
+            self.write(version.as_deref(), &content.after(step, &self.names, now)?)
+                .await?;
         }
         Err(CertError::Contended(self.what()))
     }
@@ -113,7 +114,11 @@ impl Managed {
     ) -> Infallible {
         let mut replica = Replica::new(self, store);
         loop {
-            let role = if is_leader() { Role::Leader } else { Role::Follower };
+            let role = if is_leader() {
+                Role::Leader
+            } else {
+                Role::Follower
+            };
             // The wall clock, at each poll: a timer for the day of renewal would not count the hours of a suspended machine.
             for event in replica.poll(role, Timestamp::now()).await {
                 events(event);
@@ -132,11 +137,20 @@ impl Managed {
 
     /// The Secret's version and content; no version where it does not exist.
     async fn read(&self) -> Result<(Option<String>, Content), CertError> {
-        let found = self.secrets().get_opt(&self.secret).await.map_err(|error| words(&error, "get", &self.what()))?;
-        let Some(found) = found else { return Ok((None, Content::default())) };
+        let found = self
+            .secrets()
+            .get_opt(&self.secret)
+            .await
+            .map_err(|error| words(&error, "get", &self.what()))?;
+        let Some(found) = found else {
+            return Ok((None, Content::default()));
+        };
         let data: Data = found.data.unwrap_or_default();
         if Content::is_foreign(&data) {
-            return Err(CertError::ForeignSecret { secret: self.secret.clone(), namespace: self.namespace.clone() });
+            return Err(CertError::ForeignSecret {
+                secret: self.secret.clone(),
+                namespace: self.namespace.clone(),
+            });
         }
         Ok((found.metadata.resource_version, Content::of(&data)))
     }
@@ -145,23 +159,42 @@ impl Managed {
     async fn write(&self, version: Option<&str>, content: &Content) -> Result<Answer, CertError> {
         let Some(version) = version else {
             let secret = Secret {
-                metadata: ObjectMeta { name: Some(self.secret.clone()), ..ObjectMeta::default() },
+                metadata: ObjectMeta {
+                    name: Some(self.secret.clone()),
+                    ..ObjectMeta::default()
+                },
                 type_: Some("kubernetes.io/tls".into()),
                 data: Some(content.data()),
                 ..Secret::default()
             };
-            let params = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
+            let params = PostParams {
+                field_manager: Some(MANAGER.into()),
+                ..PostParams::default()
+            };
             let created = self.secrets().create(&params, &secret).await;
             return Ok(answer(created.map(|_| ()), "create", &self.what())?);
         };
         let patch = json!({"metadata": {"resourceVersion": version}, "data": content.data()});
-        let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
-        let patched = self.secrets().patch(&self.secret, &params, &Patch::Merge(patch)).await;
+        let params = PatchParams {
+            field_manager: Some(MANAGER.into()),
+            ..PatchParams::default()
+        };
+        let patched = self
+            .secrets()
+            .patch(&self.secret, &params, &Patch::Merge(patch))
+            .await;
         Ok(answer(patched.map(|_| ()), "patch", &self.what())?)
     }
 
-    async fn register(&self, configurations: &[Configuration], bundle: &str) -> Result<(), CertError> {
-        for configuration in configurations.iter().filter(|configuration| !configuration.carries(bundle)) {
+    async fn register(
+        &self,
+        configurations: &[Configuration],
+        bundle: &str,
+    ) -> Result<(), CertError> {
+        for configuration in configurations
+            .iter()
+            .filter(|configuration| !configuration.carries(bundle))
+        {
             // Where it was outdated, the next look finds it so and comes back here.
             configuration.register(&self.client, bundle).await?;
         }
@@ -183,14 +216,24 @@ impl Replica {
     /// Serves into this store.
     #[must_use]
     pub fn new(managed: Managed, store: CertStore) -> Self {
-        Self { managed, store, carried: None, complaint: None }
+        Self {
+            managed,
+            store,
+            carried: None,
+            complaint: None,
+        }
     }
 
     /// Looks at the cluster once, does what is due, and says what happened.
     pub async fn poll(&mut self, role: Role, now: Timestamp) -> Vec<Reload> {
         let mut events = Vec::new();
         let looked = timeout(LOOK_DEADLINE, self.look(role, now, &mut events)).await;
-        let done = looked.unwrap_or_else(|_| Err(CertError::Slow(self.managed.what(), LOOK_DEADLINE.as_secs())));
+        let done = looked.unwrap_or_else(|_| {
+            Err(CertError::Slow(
+                self.managed.what(),
+                LOOK_DEADLINE.as_secs(),
+            ))
+        });
         match done {
             Ok(()) => self.complaint = None,
             Err(error) => {
@@ -204,7 +247,12 @@ impl Replica {
         events
     }
 
-    async fn look(&mut self, role: Role, now: Timestamp, events: &mut Vec<Reload>) -> Result<(), CertError> {
+    async fn look(
+        &mut self,
+        role: Role,
+        now: Timestamp,
+        events: &mut Vec<Reload>,
+    ) -> Result<(), CertError> {
         // What a follower remembers would be old when it comes to lead.
         if role == Role::Follower {
             self.carried = None;
@@ -221,7 +269,12 @@ impl Replica {
         rotated
     }
 
-    fn serve(&self, certificate: Certificate, now: Timestamp, events: &mut Vec<Reload>) -> Result<(), CertError> {
+    fn serve(
+        &self,
+        certificate: Certificate,
+        now: Timestamp,
+        events: &mut Vec<Reload>,
+    ) -> Result<(), CertError> {
         if self.store.offer(certificate, now)? == Offer::Taken {
             events.extend(self.store.loaded());
         }
@@ -232,9 +285,11 @@ impl Replica {
         for _ in 0..MAX_STEPS {
             // In this order: if the Secret is older than another replica's latest, so are the configurations, and the API
             // server refuses to have them overwritten.
-            let configurations = registration::read(&self.managed.client, &self.managed.webhook_configuration).await;
+            let configurations =
+                registration::read(&self.managed.client, &self.managed.webhook_configuration).await;
             let (version, content) = self.managed.read().await?;
-            let registration = self.registration(configurations.as_ref().map(Vec::as_slice), &content, now);
+            let registration =
+                self.registration(configurations.as_ref().map(Vec::as_slice), &content, now);
             let step = next(&content.state(&self.managed.names, registration), now);
             match step {
                 Step::Wait => {
@@ -242,7 +297,11 @@ impl Replica {
                     return Ok(());
                 }
                 Step::Register if self.managed.registers == Registers::Another => return Ok(()),
-                Step::Register => self.managed.register(&configurations?, &content.bundle()).await?,
+                Step::Register => {
+                    self.managed
+                        .register(&configurations?, &content.bundle())
+                        .await?
+                }
                 Step::Create | Step::AddAuthority | Step::RenewLeaf | Step::DropAuthorities => {
                     let changed = content.after(step, &self.managed.names, now)?;
                     if self.managed.write(version.as_deref(), &changed).await? == Answer::Outdated {
@@ -263,12 +322,24 @@ impl Replica {
         now: Timestamp,
     ) -> Registration {
         let bundle = content.bundle();
-        let carried = configurations.is_ok_and(|found| found.iter().all(|configuration| configuration.carries(&bundle)));
+        let carried = configurations.is_ok_and(|found| {
+            found
+                .iter()
+                .all(|configuration| configuration.carries(&bundle))
+        });
         let exist = configurations.is_ok_and(|found| !found.is_empty());
-        self.store.registered(if carried && exist { content.authority_not_after() } else { None });
+        self.store.registered(if carried && exist {
+            content.authority_not_after()
+        } else {
+            None
+        });
         if !carried {
             self.carried = None;
-            return if configurations.is_ok() { Registration::Differs } else { Registration::Unknown };
+            return if configurations.is_ok() {
+                Registration::Differs
+            } else {
+                Registration::Unknown
+            };
         }
         // Counted again for other authorities, and where the clock went back.
         let since = match &self.carried {
@@ -286,12 +357,18 @@ pub(crate) fn words(error: &kube::Error, verb: &'static str, what: &str) -> Clus
 }
 
 /// Tells a write that came too late from one that failed.
-pub(crate) fn answer(done: Result<(), kube::Error>, verb: &'static str, what: &str) -> Result<Answer, ClusterError> {
+pub(crate) fn answer(
+    done: Result<(), kube::Error>,
+    verb: &'static str,
+    what: &str,
+) -> Result<Answer, ClusterError> {
     match done {
         Ok(()) => Ok(Answer::Written),
         // 409: it exists by now, or has another version. 404: it was there when it was read.
         Err(kube::Error::Api(status)) if status.code == 409 => Ok(Answer::Outdated),
-        Err(kube::Error::Api(status)) if status.code == 404 && verb == "patch" => Ok(Answer::Outdated),
+        Err(kube::Error::Api(status)) if status.code == 404 && verb == "patch" => {
+            Ok(Answer::Outdated)
+        }
         Err(error) => Err(words(&error, verb, what)),
     }
 }

@@ -13,7 +13,10 @@ use super::managed::{Answer, MANAGER, answer, words};
 use milvus_guard_sources::kubernetes::ClusterError;
 
 /// Both kinds of webhook configuration.
-const KINDS: [&str; 2] = ["ValidatingWebhookConfiguration", "MutatingWebhookConfiguration"];
+const KINDS: [&str; 2] = [
+    "ValidatingWebhookConfiguration",
+    "MutatingWebhookConfiguration",
+];
 
 /// One configuration as it was read.
 pub(super) struct Configuration {
@@ -41,17 +44,34 @@ fn api(client: &Client, kind: &'static str) -> Api<DynamicObject> {
 pub(super) async fn read(client: &Client, name: &str) -> Result<Vec<Configuration>, ClusterError> {
     let mut found = Vec::new();
     for kind in KINDS {
-        let object = api(client, kind).get_opt(name).await.map_err(|error| words(&error, "get", &format!("{kind} {name}")))?;
+        let object = api(client, kind)
+            .get_opt(name)
+            .await
+            .map_err(|error| words(&error, "get", &format!("{kind} {name}")))?;
         let Some(object) = object else { continue };
-        let text = |webhook: &Value, path: &str| webhook.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
-        let webhooks = object.data.get("webhooks").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let text = |webhook: &Value, path: &str| {
+            webhook
+                .pointer(path)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned()
+        };
+        let webhooks = object
+            .data
+            .get("webhooks")
+            .and_then(Value::as_array)
+            .map(Vec::as_slice)
+            .unwrap_or_default();
         found.push(Configuration {
             kind,
             name: name.to_owned(),
             version: object.metadata.resource_version.unwrap_or_default(),
             webhooks: webhooks
                 .iter()
-                .map(|webhook| Webhook { name: text(webhook, "/name"), bundle: text(webhook, "/clientConfig/caBundle") })
+                .map(|webhook| Webhook {
+                    name: text(webhook, "/name"),
+                    bundle: text(webhook, "/clientConfig/caBundle"),
+                })
                 .collect(),
         });
     }
@@ -69,7 +89,11 @@ impl Configuration {
     ///
     /// # Errors
     /// Where it may not be written.
-    pub(super) async fn register(&self, client: &Client, bundle: &str) -> Result<Answer, ClusterError> {
+    pub(super) async fn register(
+        &self,
+        client: &Client,
+        bundle: &str,
+    ) -> Result<Answer, ClusterError> {
         let wanted = BASE64_STANDARD.encode(bundle);
         // A strategic merge finds the webhooks by name and leaves the rest of each alone. The version makes the API server
         // refuse what was decided on an older state: a replica that led before must not take back what its successor wrote.
@@ -79,8 +103,17 @@ impl Configuration {
                 .map(|webhook| json!({"name": webhook.name, "clientConfig": {"caBundle": wanted}}))
                 .collect::<Vec<_>>(),
         });
-        let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
-        let patched = api(client, self.kind).patch(&self.name, &params, &Patch::Strategic(patch)).await;
-        answer(patched.map(|_| ()), "patch", &format!("{} {}", self.kind, self.name))
+        let params = PatchParams {
+            field_manager: Some(MANAGER.into()),
+            ..PatchParams::default()
+        };
+        let patched = api(client, self.kind)
+            .patch(&self.name, &params, &Patch::Strategic(patch))
+            .await;
+        answer(
+            patched.map(|_| ()),
+            "patch",
+            &format!("{} {}", self.kind, self.name),
+        )
     }
 }

@@ -33,7 +33,10 @@ impl Span {
     /// Whether it is to be replaced: two thirds of its life are over, or it is not valid (also where the clock went back).
     #[must_use]
     pub fn is_due_at(self, now: Timestamp) -> bool {
-        let (age, life) = (now.duration_since(self.not_before), self.not_after.duration_since(self.not_before));
+        let (age, life) = (
+            now.duration_since(self.not_before),
+            self.not_after.duration_since(self.not_before),
+        );
         !self.is_valid_at(now) || age.as_secs() >= life.as_secs() / 3 * 2
     }
 }
@@ -121,11 +124,18 @@ pub fn next(state: &State, now: Timestamp) -> Step {
         let issuer = leaf.issuer.and_then(|index| state.authorities.get(index));
         leaf.span.is_valid_at(now) && issuer.is_some_and(|issuer| issuer.is_valid_at(now))
     });
-    let authority_due =
-        state.signing == Signing::Lost || state.authorities.first().is_none_or(|authority| authority.is_due_at(now));
+    let authority_due = state.signing == Signing::Lost
+        || state
+            .authorities
+            .first()
+            .is_none_or(|authority| authority.is_due_at(now));
     let Some(leaf) = working else {
         // Nothing can be broken that is not broken yet, so the order of a rotation would only delay the repair.
-        return if authority_due { Step::Create } else { Step::RenewLeaf };
+        return if authority_due {
+            Step::Create
+        } else {
+            Step::RenewLeaf
+        };
     };
     if authority_due {
         return Step::AddAuthority;
@@ -138,8 +148,14 @@ pub fn next(state: &State, now: Timestamp) -> Step {
     }
     match state.registration {
         Registration::Differs => Step::Register,
-        Registration::Carried { since } if leaf_due && now.duration_since(since) >= SETTLE => Step::RenewLeaf,
-        Registration::Carried { .. } if !leaf_due && state.authorities.len() > 1 && now.duration_since(leaf.made) >= GRACE => {
+        Registration::Carried { since } if leaf_due && now.duration_since(since) >= SETTLE => {
+            Step::RenewLeaf
+        }
+        Registration::Carried { .. }
+            if !leaf_due
+                && state.authorities.len() > 1
+                && now.duration_since(leaf.made) >= GRACE =>
+        {
             Step::DropAuthorities
         }
         Registration::Carried { .. } | Registration::Unknown => Step::Wait,
@@ -161,11 +177,19 @@ mod tests {
     }
 
     fn span(from: i64, to: i64) -> Span {
-        Span { not_before: at(from), not_after: at(to) }
+        Span {
+            not_before: at(from),
+            not_after: at(to),
+        }
     }
 
     fn leaf(made: i64, issuer: Option<usize>) -> Leaf {
-        Leaf { span: span(made - 3600, made + LEAF), made: at(made), issuer, names: Names::Complete }
+        Leaf {
+            span: span(made - 3600, made + LEAF),
+            made: at(made),
+            issuer,
+            names: Names::Complete,
+        }
     }
 
     /// An installation that has just begun.
@@ -205,38 +229,129 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_made() {
-        let nothing = State { authorities: Vec::new(), signing: Signing::Lost, leaf: None, registration: Registration::Differs };
+        let nothing = State {
+            authorities: Vec::new(),
+            signing: Signing::Lost,
+            leaf: None,
+            registration: Registration::Differs,
+        };
         assert_eq!(next(&nothing, at(0)), Step::Create);
-        assert_eq!(next(&State { leaf: None, ..fresh() }, at(0)), Step::RenewLeaf);
-        assert_eq!(next(&State { leaf: Some(leaf(0, None)), ..fresh() }, at(0)), Step::RenewLeaf, "signed by a stranger");
-        assert_eq!(next(&State { signing: Signing::Lost, ..fresh() }, at(0)), Step::AddAuthority, "the certificate works on");
-        assert_eq!(next(&State { registration: Registration::Differs, ..fresh() }, at(0)), Step::Register);
-        assert_eq!(next(&State { registration: Registration::Unknown, ..fresh() }, at(0)), Step::Wait);
-        let other = Leaf { names: Names::Missing, ..leaf(0, Some(0)) };
-        let renamed = State { leaf: Some(other), registration: Registration::Unknown, ..fresh() };
-        assert_eq!(next(&renamed, at(0)), Step::RenewLeaf, "a known authority needs no registration");
+        assert_eq!(
+            next(
+                &State {
+                    leaf: None,
+                    ..fresh()
+                },
+                at(0)
+            ),
+            Step::RenewLeaf
+        );
+        assert_eq!(
+            next(
+                &State {
+                    leaf: Some(leaf(0, None)),
+                    ..fresh()
+                },
+                at(0)
+            ),
+            Step::RenewLeaf,
+            "signed by a stranger"
+        );
+        assert_eq!(
+            next(
+                &State {
+                    signing: Signing::Lost,
+                    ..fresh()
+                },
+                at(0)
+            ),
+            Step::AddAuthority,
+            "the certificate works on"
+        );
+        assert_eq!(
+            next(
+                &State {
+                    registration: Registration::Differs,
+                    ..fresh()
+                },
+                at(0)
+            ),
+            Step::Register
+        );
+        assert_eq!(
+            next(
+                &State {
+                    registration: Registration::Unknown,
+                    ..fresh()
+                },
+                at(0)
+            ),
+            Step::Wait
+        );
+        let other = Leaf {
+            names: Names::Missing,
+            ..leaf(0, Some(0))
+        };
+        let renamed = State {
+            leaf: Some(other),
+            registration: Registration::Unknown,
+            ..fresh()
+        };
+        assert_eq!(
+            next(&renamed, at(0)),
+            Step::RenewLeaf,
+            "a known authority needs no registration"
+        );
     }
 
     #[test]
     fn an_authority_that_is_due_is_replaced_beside_the_old_one() {
         let now = 244 * DAY;
-        let old = State { leaf: Some(leaf(now - DAY, Some(0))), ..fresh() };
+        let old = State {
+            leaf: Some(leaf(now - DAY, Some(0))),
+            ..fresh()
+        };
         assert_eq!(next(&old, at(now)), Step::AddAuthority);
-        assert_eq!(next(&between(Registration::Differs), at(now)), Step::Register);
-        assert_eq!(next(&between(Registration::Unknown), at(now)), Step::Wait, "nobody knows whether clients trust it");
+        assert_eq!(
+            next(&between(Registration::Differs), at(now)),
+            Step::Register
+        );
+        assert_eq!(
+            next(&between(Registration::Unknown), at(now)),
+            Step::Wait,
+            "nobody knows whether clients trust it"
+        );
         let carried = between(Registration::Carried { since: at(now) });
-        assert_eq!(next(&carried, at(now + 59)), Step::Wait, "API servers may not have seen it");
+        assert_eq!(
+            next(&carried, at(now + 59)),
+            Step::Wait,
+            "API servers may not have seen it"
+        );
         assert_eq!(next(&carried, at(now + 60)), Step::RenewLeaf);
-        let renewed = State { leaf: Some(leaf(now + 60, Some(0))), ..carried };
-        assert_eq!(next(&renewed, at(now + 60 + 3599)), Step::Wait, "a replica may still serve the old one");
+        let renewed = State {
+            leaf: Some(leaf(now + 60, Some(0))),
+            ..carried
+        };
+        assert_eq!(
+            next(&renewed, at(now + 60 + 3599)),
+            Step::Wait,
+            "a replica may still serve the old one"
+        );
         assert_eq!(next(&renewed, at(now + 60 + 3600)), Step::DropAuthorities);
-        let unknown = State { registration: Registration::Unknown, ..renewed };
+        let unknown = State {
+            registration: Registration::Unknown,
+            ..renewed
+        };
         assert_eq!(next(&unknown, at(now + DAY)), Step::Wait);
     }
 
     #[test]
     fn a_rotation_that_hangs_gives_way_when_the_certificate_expires() {
         let late = at(244 * DAY + LEAF);
-        assert_eq!(next(&between(Registration::Differs), late), Step::RenewLeaf, "nothing works, so nothing can break");
+        assert_eq!(
+            next(&between(Registration::Differs), late),
+            Step::RenewLeaf,
+            "nothing works, so nothing can break"
+        );
     }
 }

@@ -37,7 +37,11 @@ pub(super) type Data = BTreeMap<String, ByteString>;
 impl Content {
     /// Reads a Secret's data. What is damaged counts as missing: it is made again.
     pub(super) fn of(data: &Data) -> Self {
-        let text = |key: &str| data.get(key).map(|bytes| String::from_utf8_lossy(&bytes.0).into_owned()).unwrap_or_default();
+        let text = |key: &str| {
+            data.get(key)
+                .map(|bytes| String::from_utf8_lossy(&bytes.0).into_owned())
+                .unwrap_or_default()
+        };
         let (cert_pem, key_pem) = (text(CERT), text(KEY));
         let is_pair = Certificate::from_pem(cert_pem.as_bytes(), key_pem.as_bytes()).is_ok();
         Self {
@@ -59,11 +63,19 @@ impl Content {
 
     /// As a Secret's data.
     pub(super) fn data(&self) -> Data {
-        let (cert, key) = self.pair.as_ref().map_or(("", ""), |pair| (&pair.cert_pem, &pair.key_pem));
+        let (cert, key) = self
+            .pair
+            .as_ref()
+            .map_or(("", ""), |pair| (&pair.cert_pem, &pair.key_pem));
         let authorities = self.bundle();
-        [(CERT, cert), (KEY, key), (AUTHORITIES, &authorities), (AUTHORITY_KEY, &self.authority_key)]
-            .map(|(name, text)| (name.to_owned(), ByteString(text.as_bytes().to_vec())))
-            .into()
+        [
+            (CERT, cert),
+            (KEY, key),
+            (AUTHORITIES, &authorities),
+            (AUTHORITY_KEY, &self.authority_key),
+        ]
+        .map(|(name, text)| (name.to_owned(), ByteString(text.as_bytes().to_vec())))
+        .into()
     }
 
     /// What clients are to trust, PEM.
@@ -84,23 +96,48 @@ impl Content {
 
     /// What the decision needs of it.
     pub(super) fn state(&self, names: &[String], registration: Registration) -> State {
-        let signing = match self.authorities.first().map(|newest| Authority::load(newest, &self.authority_key)) {
+        let signing = match self
+            .authorities
+            .first()
+            .map(|newest| Authority::load(newest, &self.authority_key))
+        {
             Some(Ok(_)) => Signing::Ready,
             Some(Err(_)) | None => Signing::Lost,
         };
-        let authorities = self.authorities.iter().filter_map(|pem| span(pem)).collect();
-        State { authorities, signing, leaf: self.leaf(names), registration }
+        let authorities = self
+            .authorities
+            .iter()
+            .filter_map(|pem| span(pem))
+            .collect();
+        State {
+            authorities,
+            signing,
+            leaf: self.leaf(names),
+            registration,
+        }
     }
 
     fn leaf(&self, names: &[String]) -> Option<Leaf> {
-        let der = x509::chain(self.pair.as_ref()?.cert_pem.as_bytes()).ok()?.into_iter().next()?;
+        let der = x509::chain(self.pair.as_ref()?.cert_pem.as_bytes())
+            .ok()?
+            .into_iter()
+            .next()?;
         let span = x509::span(&der, 1).ok()?;
-        let signed = |pem: &String| x509::chain(pem.as_bytes()).is_ok_and(|chain| x509::is_issued_by(&der, &chain[0]));
+        let signed = |pem: &String| {
+            x509::chain(pem.as_bytes()).is_ok_and(|chain| x509::is_issued_by(&der, &chain[0]))
+        };
         Some(Leaf {
             span,
-            made: span.not_before.checked_add(SignedDuration::from_secs(BACKDATE)).unwrap_or(span.not_before),
+            made: span
+                .not_before
+                .checked_add(SignedDuration::from_secs(BACKDATE))
+                .unwrap_or(span.not_before),
             issuer: self.authorities.iter().position(signed),
-            names: if x509::has_names(&der, names) { Names::Complete } else { Names::Missing },
+            names: if x509::has_names(&der, names) {
+                Names::Complete
+            } else {
+                Names::Missing
+            },
         })
     }
 
@@ -108,7 +145,12 @@ impl Content {
     ///
     /// # Errors
     /// Where a certificate cannot be made.
-    pub(super) fn after(&self, step: Step, names: &[String], now: Timestamp) -> Result<Self, CertError> {
+    pub(super) fn after(
+        &self,
+        step: Step,
+        names: &[String],
+        now: Timestamp,
+    ) -> Result<Self, CertError> {
         Ok(match step {
             Step::Create => {
                 let authority = Authority::make(now)?;
@@ -124,14 +166,24 @@ impl Content {
                 let still = |pem: &&String| span(pem).is_some_and(|span| now <= span.not_after);
                 let mut authorities = vec![authority.cert_pem().to_owned()];
                 authorities.extend(self.authorities.iter().filter(still).cloned());
-                Self { authorities, authority_key: authority.key_pem(), pair: self.pair.clone() }
+                Self {
+                    authorities,
+                    authority_key: authority.key_pem(),
+                    pair: self.pair.clone(),
+                }
             }
             Step::RenewLeaf => {
                 let newest = self.authorities.first().map_or("", String::as_str);
                 let pair = Authority::load(newest, &self.authority_key)?.leaf(names, now)?;
-                Self { pair: Some(pair), ..self.clone() }
+                Self {
+                    pair: Some(pair),
+                    ..self.clone()
+                }
             }
-            Step::DropAuthorities => Self { authorities: self.authorities.iter().take(1).cloned().collect(), ..self.clone() },
+            Step::DropAuthorities => Self {
+                authorities: self.authorities.iter().take(1).cloned().collect(),
+                ..self.clone()
+            },
             Step::Register | Step::Wait => self.clone(),
         })
     }
@@ -163,11 +215,18 @@ mod tests {
 
     impl World {
         fn new() -> Self {
-            Self { data: Data::new(), trusted: String::new(), now: "2026-03-01T00:00:00Z".parse().unwrap() }
+            Self {
+                data: Data::new(),
+                trusted: String::new(),
+                now: "2026-03-01T00:00:00Z".parse().unwrap(),
+            }
         }
 
         fn later(&mut self, seconds: i64) {
-            self.now = self.now.checked_add(SignedDuration::from_secs(seconds)).unwrap();
+            self.now = self
+                .now
+                .checked_add(SignedDuration::from_secs(seconds))
+                .unwrap();
         }
 
         /// Does what is due, `most` steps at most, as a replica that knows since when clients trust what they do.
@@ -176,7 +235,11 @@ mod tests {
             while steps.len() < most {
                 let content = Content::of(&self.data);
                 let carried = content.bundle() == self.trusted;
-                let registration = if carried { Registration::Carried { since } } else { Registration::Differs };
+                let registration = if carried {
+                    Registration::Carried { since }
+                } else {
+                    Registration::Differs
+                };
                 let step = next(&content.state(&names(), registration), self.now);
                 match step {
                     Step::Wait => break,
@@ -193,7 +256,10 @@ mod tests {
             let leaf = x509::chain(&self.data["tls.crt"].0).unwrap().remove(0);
             let valid = |der| x509::span(der, 1).is_ok_and(|span| span.is_valid_at(self.now));
             let trusted = x509::chain(self.trusted.as_bytes()).unwrap_or_default();
-            valid(&leaf) && trusted.iter().any(|authority| valid(authority) && x509::is_issued_by(&leaf, authority))
+            valid(&leaf)
+                && trusted
+                    .iter()
+                    .any(|authority| valid(authority) && x509::is_issued_by(&leaf, authority))
         }
     }
 
@@ -203,8 +269,13 @@ mod tests {
         let now = world.now;
         assert_eq!(world.work(now, 9), [Step::Create, Step::Register]);
         assert!(world.works());
-        assert_eq!(world.data.keys().collect::<Vec<_>>(), ["ca.crt", "ca.key", "tls.crt", "tls.key"]);
-        assert!(!Content::is_foreign(&world.data) && Content::of(&world.data).certificate().is_some());
+        assert_eq!(
+            world.data.keys().collect::<Vec<_>>(),
+            ["ca.crt", "ca.key", "tls.crt", "tls.key"]
+        );
+        assert!(
+            !Content::is_foreign(&world.data) && Content::of(&world.data).certificate().is_some()
+        );
     }
 
     /// A replica that dies after each `most`th step and forgets, looked at over two years.
@@ -221,16 +292,27 @@ mod tests {
             let steps = world.work(since, most);
             assert!(world.works(), "{} after {steps:?}", world.now);
             assert!(!steps.contains(&Step::Create), "{}", world.now);
-            added += steps.iter().filter(|step| **step == Step::AddAuthority).count();
+            added += steps
+                .iter()
+                .filter(|step| **step == Step::AddAuthority)
+                .count();
             let content = Content::of(&world.data);
             widest = widest.max(content.authorities.len());
             if steps.contains(&Step::Register) {
                 since = world.now;
             }
             // In the middle of something the next looks follow closely, else a day passes.
-            world.later(if steps.is_empty() && content.authorities.len() == 1 { 24 * 60 * 60 } else { 30 });
+            world.later(if steps.is_empty() && content.authorities.len() == 1 {
+                24 * 60 * 60
+            } else {
+                30
+            });
         }
-        assert_eq!((added, widest), (2, 2), "two rotations, each with two authorities side by side");
+        assert_eq!(
+            (added, widest),
+            (2, 2),
+            "two rotations, each with two authorities side by side"
+        );
     }
 
     #[test]
@@ -239,15 +321,24 @@ mod tests {
         let now = world.now;
         world.work(now, 9);
         let healthy = world.data.clone();
-        world.data.insert(KEY.into(), ByteString(b"garbage".to_vec()));
+        world
+            .data
+            .insert(KEY.into(), ByteString(b"garbage".to_vec()));
         assert_eq!(world.work(now, 9), [Step::RenewLeaf]);
         assert!(world.works());
         world.data = healthy.clone();
-        world.data.insert(AUTHORITY_KEY.into(), ByteString(b"garbage".to_vec()));
-        assert_eq!(world.work(world.now, 2), [Step::AddAuthority, Step::Register]);
+        world
+            .data
+            .insert(AUTHORITY_KEY.into(), ByteString(b"garbage".to_vec()));
+        assert_eq!(
+            world.work(world.now, 2),
+            [Step::AddAuthority, Step::Register]
+        );
         assert!(world.works());
         world.data = healthy;
-        world.data.insert(AUTHORITIES.into(), ByteString(b"garbage".to_vec()));
+        world
+            .data
+            .insert(AUTHORITIES.into(), ByteString(b"garbage".to_vec()));
         assert_eq!(world.work(world.now, 9), [Step::Create, Step::Register]);
         assert!(world.works());
     }
@@ -257,9 +348,14 @@ mod tests {
         let mut world = World::new();
         let now = world.now;
         world.work(now, 9);
-        world.data.insert(AUTHORITY_KEY.into(), ByteString(Vec::new()));
+        world
+            .data
+            .insert(AUTHORITY_KEY.into(), ByteString(Vec::new()));
         assert!(Content::is_foreign(&world.data), "as cert-manager's");
         assert!(!Content::is_foreign(&Data::new()), "as the chart makes it");
-        assert!(!Content::is_foreign(&[(CERT.to_owned(), ByteString::default())].into()), "type kubernetes.io/tls needs keys");
+        assert!(
+            !Content::is_foreign(&[(CERT.to_owned(), ByteString::default())].into()),
+            "type kubernetes.io/tls needs keys"
+        );
     }
 }

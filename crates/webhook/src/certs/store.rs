@@ -41,12 +41,16 @@ impl Certificate {
         let chain = x509::chain(cert)?;
         let span = x509::span(&chain[0], 1)?;
         let secret = PrivateKeyDer::from_pem_slice(key).map_err(|_| CertError::NoKey)?;
-        let key_of_chain =
-            CertifiedKey::from_der(chain, secret, &aws_lc_rs::default_provider()).map_err(|error| match error {
+        let key_of_chain = CertifiedKey::from_der(chain, secret, &aws_lc_rs::default_provider())
+            .map_err(|error| match error {
                 TlsError::InconsistentKeys(InconsistentKeys::KeyMismatch) => CertError::Mismatch,
                 other => CertError::BadKey(other.to_string()),
             })?;
-        Ok(Self { key: Arc::new(key_of_chain), span, digest: digest(cert, key) })
+        Ok(Self {
+            key: Arc::new(key_of_chain),
+            span,
+            digest: digest(cert, key),
+        })
     }
 
     /// Until when the server's certificate is valid.
@@ -91,7 +95,10 @@ impl Certificate {
 impl fmt::Debug for Certificate {
     // By hand, so that no key can reach a log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Certificate").field("span", &self.span).field("digest", &self.digest).finish_non_exhaustive()
+        f.debug_struct("Certificate")
+            .field("span", &self.span)
+            .field("digest", &self.digest)
+            .finish_non_exhaustive()
     }
 }
 
@@ -101,7 +108,10 @@ pub(super) fn digest(cert: &[u8], key: &[u8]) -> String {
     hash.update(cert.len().to_le_bytes());
     hash.update(cert);
     hash.update(key);
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hash.finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 /// What happened to the certificate, for the log.
@@ -172,7 +182,10 @@ impl CertStore {
     /// # Errors
     /// Where it is another one that has expired or is not valid yet; the one before is kept.
     pub fn offer(&self, certificate: Certificate, now: Timestamp) -> Result<Offer, CertError> {
-        if self.current().is_some_and(|current| current.digest == certificate.digest) {
+        if self
+            .current()
+            .is_some_and(|current| current.digest == certificate.digest)
+        {
             return Ok(Offer::Known);
         }
         certificate.check_dates(now)?;
@@ -198,7 +211,9 @@ impl CertStore {
 
     /// Notes what clients trust; `None` if that is not known.
     pub(super) fn registered(&self, authority_not_after: Option<Timestamp>) {
-        self.0.authority_not_after.store(authority_not_after.map(Arc::new));
+        self.0
+            .authority_not_after
+            .store(authority_not_after.map(Arc::new));
     }
 
     /// Counts a failure and words it for the log.
@@ -210,7 +225,10 @@ impl CertStore {
     /// Words what is served for the log.
     pub(super) fn loaded(&self) -> Option<Reload> {
         let current = self.current()?;
-        Some(Reload::Loaded { not_after: current.not_after(), digest: current.digest.clone() })
+        Some(Reload::Loaded {
+            not_after: current.not_after(),
+            digest: current.digest.clone(),
+        })
     }
 }
 

@@ -20,7 +20,10 @@ const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
 ///
 /// # Errors
 /// Where the client authority cannot be used.
-pub fn server_config(store: CertStore, client_ca_pem: Option<&[u8]>) -> Result<ServerConfig, CertError> {
+pub fn server_config(
+    store: CertStore,
+    client_ca_pem: Option<&[u8]>,
+) -> Result<ServerConfig, CertError> {
     // Named here, because a process-wide default would depend on who came first.
     let provider = Arc::new(aws_lc_rs::default_provider());
     let builder = Config::builder_with_provider(Arc::clone(&provider))
@@ -29,10 +32,11 @@ pub fn server_config(store: CertStore, client_ca_pem: Option<&[u8]>) -> Result<S
     let builder = match client_ca_pem {
         None => builder.with_no_client_auth(),
         Some(pem) => {
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(pem)?), provider)
-                .allow_unauthenticated()
-                .build()
-                .map_err(|error| CertError::ClientAuthority(error.to_string()))?;
+            let verifier =
+                WebPkiClientVerifier::builder_with_provider(Arc::new(roots(pem)?), provider)
+                    .allow_unauthenticated()
+                    .build()
+                    .map_err(|error| CertError::ClientAuthority(error.to_string()))?;
             builder.with_client_cert_verifier(verifier)
         }
     };
@@ -43,8 +47,12 @@ pub fn server_config(store: CertStore, client_ca_pem: Option<&[u8]>) -> Result<S
 
 fn roots(pem: &[u8]) -> Result<RootCertStore, CertError> {
     let mut roots = RootCertStore::empty();
-    for authority in x509::chain(pem).map_err(|error| CertError::ClientAuthority(error.to_string()))? {
-        roots.add(authority).map_err(|error| CertError::ClientAuthority(error.to_string()))?;
+    for authority in
+        x509::chain(pem).map_err(|error| CertError::ClientAuthority(error.to_string()))?
+    {
+        roots
+            .add(authority)
+            .map_err(|error| CertError::ClientAuthority(error.to_string()))?;
     }
     Ok(roots)
 }

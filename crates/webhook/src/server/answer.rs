@@ -93,22 +93,46 @@ pub enum Path {
 impl Answerer {
     /// One that answers from this knowledge.
     #[must_use]
-    pub fn new(world: World, metrics: Arc<Metrics>, events: Option<EventSink>, failure: FailurePolicies) -> Self {
+    pub fn new(
+        world: World,
+        metrics: Arc<Metrics>,
+        events: Option<EventSink>,
+        failure: FailurePolicies,
+    ) -> Self {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let (heavy, huge) = (Semaphore::new(HEAVY as usize), Semaphore::new(HUGE));
-        Self { world, metrics, events, failure, slots: Semaphore::new(cores * PER_CORE), heavy, huge }
+        Self {
+            world,
+            metrics,
+            events,
+            failure,
+            slots: Semaphore::new(cores * PER_CORE),
+            heavy,
+            huge,
+        }
     }
 
     /// The answer to a body, as JSON.
     ///
     /// # Errors
     /// Where the body is no review: then there is no uid to answer to.
-    pub async fn answer(&self, path: Path, body: &[u8], timeout: Option<&str>) -> Result<Vec<u8>, String> {
+    pub async fn answer(
+        &self,
+        path: Path,
+        body: &[u8],
+        timeout: Option<&str>,
+    ) -> Result<Vec<u8>, String> {
         let started = Instant::now();
-        let review = if body.len() < LARGE { Review::parse(body) } else { tokio::task::block_in_place(|| Review::parse(body)) };
+        let review = if body.len() < LARGE {
+            Review::parse(body)
+        } else {
+            tokio::task::block_in_place(|| Review::parse(body))
+        };
         let review = review.map_err(|error| error.to_string())?;
         self.metrics.in_flight.inc();
-        let (gate, ruling) = self.rule(path, &review, body.len(), started + deadline(timeout)).await;
+        let (gate, ruling) = self
+            .rule(path, &review, body.len(), started + deadline(timeout))
+            .await;
         let ruling = self.spare_others(gate, &review, ruling);
         self.metrics.in_flight.dec();
         self.count(gate, &ruling, started.elapsed());
@@ -120,14 +144,32 @@ impl Answerer {
     /// cannot judge must hinder nobody, as a guard that does not answer.
     fn spare_others(&self, gate: Gate, review: &Review<'_>, mut ruling: Ruling) -> Ruling {
         let is_unjudged = gate == Gate::Workload && ruling.verdict.is_none();
-        let mentions = || [review.object, review.old_object].into_iter().flatten().any(|object| object.get().contains("milvus"));
-        if is_unjudged && ruling.response.denied.is_some() && !mentions() && !self.world.holds_milvus(&review.namespace) {
-            ruling.response.warnings.extend(ruling.response.denied.take());
+        let mentions = || {
+            [review.object, review.old_object]
+                .into_iter()
+                .flatten()
+                .any(|object| object.get().contains("milvus"))
+        };
+        if is_unjudged
+            && ruling.response.denied.is_some()
+            && !mentions()
+            && !self.world.holds_milvus(&review.namespace)
+        {
+            ruling
+                .response
+                .warnings
+                .extend(ruling.response.denied.take());
         }
         ruling
     }
 
-    async fn rule(&self, path: Path, review: &Review<'_>, size: usize, end: Instant) -> (Gate, Ruling) {
+    async fn rule(
+        &self,
+        path: Path,
+        review: &Review<'_>,
+        size: usize,
+        end: Instant,
+    ) -> (Gate, Ruling) {
         if path == Path::Mutate {
             return (Gate::Mutate, self.label(review, size, end).await);
         }
@@ -171,7 +213,8 @@ impl Answerer {
         let late = || Instant::now() >= end;
         {
             let turn = self.turn(1).await?;
-            let task = tokio::task::block_in_place(|| self.read(review, &Budget::small().until(&late)));
+            let task =
+                tokio::task::block_in_place(|| self.read(review, &Budget::small().until(&late)));
             if !matches!(task, Ok(Task::NeedsRoom(_))) {
                 return self.judge_here(review, task, turn, end);
             }
@@ -179,7 +222,8 @@ impl Answerer {
         // A record that says it is small and is not was worth one look; the whole of it waits for the one large room.
         let _room = self.huge.acquire().await.ok()?;
         let turn = self.turn(HEAVY).await?;
-        let task = tokio::task::block_in_place(|| self.read(review, &Budget::default().until(&late)));
+        let task =
+            tokio::task::block_in_place(|| self.read(review, &Budget::default().until(&late)));
         self.judge_here(review, task, turn, end)
     }
 
@@ -197,15 +241,32 @@ impl Answerer {
     /// Waits for a turn that takes so many of the heavy ones; whoever waits for them holds no slot meanwhile. `None` if the server
     /// goes down.
     async fn turn(&self, heavy: u32) -> Option<Turn<'_>> {
-        let heavy = if heavy > 0 { Some(self.heavy.acquire_many(heavy).await.ok()?) } else { None };
-        Some(Turn { heavy, _slot: self.slots.acquire().await.ok()? })
+        let heavy = if heavy > 0 {
+            Some(self.heavy.acquire_many(heavy).await.ok()?)
+        } else {
+            None
+        };
+        Some(Turn {
+            heavy,
+            _slot: self.slots.acquire().await.ok()?,
+        })
     }
 
     /// What is left to judge; where reading fails, what the gate says then.
-    fn read<'a>(&self, review: &Review<'a>, budget: &Budget<'_>) -> Result<Task<'a>, Box<(Gate, Ruling)>> {
+    fn read<'a>(
+        &self,
+        review: &Review<'a>,
+        budget: &Budget<'_>,
+    ) -> Result<Task<'a>, Box<(Gate, Ruling)>> {
         catch_unwind(AssertUnwindSafe(|| Task::within(review, budget))).map_err(|_| {
             let gate = likely_gate(review);
-            Box::new((gate, self.unjudged(gate, "the review could not be read (a defect of milvus-guard: please report it)")))
+            Box::new((
+                gate,
+                self.unjudged(
+                    gate,
+                    "the review could not be read (a defect of milvus-guard: please report it)",
+                ),
+            ))
         })
     }
 
@@ -227,7 +288,9 @@ impl Answerer {
             return Some((gate, self.unread(gate, reason)));
         }
         let Some(namespace) = task.namespace() else {
-            let Task::Done(_, ruling) = task else { return Some((gate, Ruling::pass())) };
+            let Task::Done(_, ruling) = task else {
+                return Some((gate, Ruling::pass()));
+            };
             return Some((gate, *ruling));
         };
         let now = Timestamp::now();
@@ -235,7 +298,11 @@ impl Answerer {
         let overdue = Some(Overdue(&late));
         let mut ruling = self.ruling(&task, &self.world.scene(namespace, now, overdue));
         // Memory may lag behind; a denial must not, and where a kind is not watched, nothing must.
-        let mut doubt = if ruling.by_state { Some(Doubt::Denial) } else { self.world.unwatched().map(Doubt::Unwatched) };
+        let mut doubt = if ruling.by_state {
+            Some(Doubt::Denial)
+        } else {
+            self.world.unwatched().map(Doubt::Unwatched)
+        };
         while let Some(why) = doubt.take() {
             let heavy = turn.heavy.as_ref().map_or(0, SemaphorePermit::num_permits);
             drop(turn);
@@ -270,22 +337,48 @@ impl Answerer {
         written.unwrap_or_else(|_| Err("the API server did not answer in time".into()))
     }
 
-    fn confirm(&self, task: &Task<'_>, by_memory: Ruling, doubt: Doubt, live: Result<Scene<'_>, String>) -> Ruling {
+    fn confirm(
+        &self,
+        task: &Task<'_>,
+        by_memory: Ruling,
+        doubt: Doubt,
+        live: Result<Scene<'_>, String>,
+    ) -> Ruling {
         let denied = by_memory.response.denied.is_some();
         let (result, ruling) = match (live, doubt) {
             (Ok(scene), _) => {
                 let ruling = self.ruling(task, &scene);
                 // A rule that had no time says nothing. What it said in time stands.
-                if denied && doubt == Doubt::Denial && ran_out_of_time(&ruling) && !ran_out_of_time(&by_memory) {
-                    tracing::warn!("there was no time to check a denial against what runs; memory decides");
-                    self.metrics.live_reads.get_or_create(&ResultLabels { result: "failed" }).inc();
+                if denied
+                    && doubt == Doubt::Denial
+                    && ran_out_of_time(&ruling)
+                    && !ran_out_of_time(&by_memory)
+                {
+                    tracing::warn!(
+                        "there was no time to check a denial against what runs; memory decides"
+                    );
+                    self.metrics
+                        .live_reads
+                        .get_or_create(&ResultLabels { result: "failed" })
+                        .inc();
                     return by_memory;
                 }
-                (if ruling.response.denied.is_some() == denied { "confirmed" } else { "changed" }, ruling)
+                (
+                    if ruling.response.denied.is_some() == denied {
+                        "confirmed"
+                    } else {
+                        "changed"
+                    },
+                    ruling,
+                )
             }
             (Err(reason), Doubt::Unwatched(kind)) if !denied => {
                 let kind = kind.kind();
-                tracing::warn!(kind, reason, "a kind is not watched and could not be read, so nothing is let through by memory");
+                tracing::warn!(
+                    kind,
+                    reason,
+                    "a kind is not watched and could not be read, so nothing is let through by memory"
+                );
                 (
                     "failed",
                     self.unjudged(
@@ -295,28 +388,44 @@ impl Answerer {
                 )
             }
             (Err(reason), _) => {
-                tracing::warn!(reason, "could not re-check the denial against the live cluster; the cached state decides");
+                tracing::warn!(
+                    reason,
+                    "could not re-check the denial against the live cluster; the cached state decides"
+                );
                 ("failed", by_memory)
             }
         };
-        self.metrics.live_reads.get_or_create(&ResultLabels { result }).inc();
+        self.metrics
+            .live_reads
+            .get_or_create(&ResultLabels { result })
+            .inc();
         ruling
     }
 
     fn ruling(&self, task: &Task<'_>, scene: &Scene<'_>) -> Ruling {
         let judged = catch_unwind(AssertUnwindSafe(|| task.judge(scene)));
         judged.unwrap_or_else(|_| {
-            self.unjudged(task.gate(), "the review could not be judged (a defect of milvus-guard: please report it)")
+            self.unjudged(
+                task.gate(),
+                "the review could not be judged (a defect of milvus-guard: please report it)",
+            )
         })
     }
 
     /// What a gate says when it cannot judge.
     fn unjudged(&self, gate: Gate, reason: &str) -> Ruling {
         let response = match self.failure(gate) {
-            FailurePolicy::Ignore => Response::warn(format!("milvus-guard did not judge this change: {reason}")),
-            FailurePolicy::Fail => Response::deny(format!("milvus-guard could not judge this change: {reason}. Try again.")),
+            FailurePolicy::Ignore => {
+                Response::warn(format!("milvus-guard did not judge this change: {reason}"))
+            }
+            FailurePolicy::Fail => Response::deny(format!(
+                "milvus-guard could not judge this change: {reason}. Try again."
+            )),
         };
-        Ruling { verdict: None, ..Ruling::of(response) }
+        Ruling {
+            verdict: None,
+            ..Ruling::of(response)
+        }
     }
 
     /// The same where trying again is of no use: what was sent is damaged or too large.
@@ -325,7 +434,10 @@ impl Answerer {
             FailurePolicy::Ignore => Response::warn(format!("{reason}, so it was not judged")),
             FailurePolicy::Fail => Response::deny(reason),
         };
-        Ruling { verdict: None, ..Ruling::of(response) }
+        Ruling {
+            verdict: None,
+            ..Ruling::of(response)
+        }
     }
 
     const fn failure(&self, gate: Gate) -> FailurePolicy {
@@ -346,24 +458,55 @@ impl Answerer {
             None if ruling.response == Response::default() => "allow",
             None => "error",
         };
-        let worst = ruling.rules.iter().filter(|(_, action)| *action > Action::Audit).max_by_key(|(_, action)| *action);
+        let worst = ruling
+            .rules
+            .iter()
+            .filter(|(_, action)| *action > Action::Audit)
+            .max_by_key(|(_, action)| *action);
         let rule = worst.map_or("none", |(rule, _)| *rule);
-        self.metrics.reviews.get_or_create(&ReviewLabels { gate: gate.name(), verdict, rule }).inc();
-        self.metrics.duration.observe(gate.name(), took.as_secs_f64());
+        self.metrics
+            .reviews
+            .get_or_create(&ReviewLabels {
+                gate: gate.name(),
+                verdict,
+                rule,
+            })
+            .inc();
+        self.metrics
+            .duration
+            .observe(gate.name(), took.as_secs_f64());
         for (rule, failed) in &ruling.failed {
-            self.metrics.rule_failures.get_or_create(&FailureLabels { rule, kind: failed.name() }).inc();
+            self.metrics
+                .rule_failures
+                .get_or_create(&FailureLabels {
+                    rule,
+                    kind: failed.name(),
+                })
+                .inc();
         }
         for rule in &ruling.accepted {
-            self.metrics.acceptances.get_or_create(&RuleLabels { rule }).inc();
+            self.metrics
+                .acceptances
+                .get_or_create(&RuleLabels { rule })
+                .inc();
         }
     }
 
     /// A line for the log, and an Event for those who look at the release. Never what an object holds.
     fn tell(&self, gate: Gate, review: &Review<'_>, ruling: &Ruling, took: Duration) {
-        let Some(verdict) = ruling.verdict.filter(|verdict| *verdict != Verdict::Allow || !ruling.rules.is_empty()) else {
+        let Some(verdict) = ruling
+            .verdict
+            .filter(|verdict| *verdict != Verdict::Allow || !ruling.rules.is_empty())
+        else {
             return;
         };
-        let acting = || ruling.rules.iter().filter(|(_, action)| *action > Action::Audit).map(|(rule, _)| *rule);
+        let acting = || {
+            ruling
+                .rules
+                .iter()
+                .filter(|(_, action)| *action > Action::Audit)
+                .map(|(rule, _)| *rule)
+        };
         let rules = acting().collect::<Vec<_>>().join(",");
         tracing::info!(
             gate = gate.name(),
@@ -378,13 +521,22 @@ impl Answerer {
             "reviewed"
         );
         if let (Some(events), false) = (&self.events, review.is_dry_run()) {
-            let said = ruling.response.denied.clone().map(|message| ("UpgradeDenied", message)).or_else(|| {
-                let accepted =
-                    (!ruling.accepted.is_empty()).then(|| format!("accepted by the deployer: {}", ruling.accepted.join(", ")));
-                let excepted =
-                    ruling.excepted.first().map(|(rule, name)| format!("{rule} is let through by the UpgradeException {name}"));
-                accepted.or(excepted).map(|message| ("UpgradeAccepted", message))
-            });
+            let said = ruling
+                .response
+                .denied
+                .clone()
+                .map(|message| ("UpgradeDenied", message))
+                .or_else(|| {
+                    let accepted = (!ruling.accepted.is_empty()).then(|| {
+                        format!("accepted by the deployer: {}", ruling.accepted.join(", "))
+                    });
+                    let excepted = ruling.excepted.first().map(|(rule, name)| {
+                        format!("{rule} is let through by the UpgradeException {name}")
+                    });
+                    accepted
+                        .or(excepted)
+                        .map(|message| ("UpgradeAccepted", message))
+                });
             if let Some((reason, message)) = said {
                 events.send(Denial {
                     namespace: review.namespace.to_string(),
@@ -400,12 +552,16 @@ impl Answerer {
 
 /// Whether a rule had no time.
 fn ran_out_of_time(ruling: &Ruling) -> bool {
-    ruling.failed.iter().any(|(_, failed)| *failed == Failed::Timeout)
+    ruling
+        .failed
+        .iter()
+        .any(|(_, failed)| *failed == Failed::Timeout)
 }
 
 /// Whether a review is more than a short read: large, or with YAML or a packed release inside.
 fn is_heavy(review: &Review<'_>, size: usize) -> bool {
-    let may_hold_files = review.resource.group.is_empty() && matches!(&*review.resource.resource, "secrets" | "configmaps");
+    let may_hold_files = review.resource.group.is_empty()
+        && matches!(&*review.resource.resource, "secrets" | "configmaps");
     size >= LARGE || may_hold_files
 }
 
@@ -414,7 +570,10 @@ fn likely_gate(review: &Review<'_>) -> Gate {
     match (&*review.resource.group, &*review.resource.resource) {
         ("guard.milvus.io", _) => Gate::Documents,
         ("", "secrets") => Gate::Release,
-        ("", "configmaps") if review.operation == Operation::Create && review.name.starts_with("sh.helm.release.") => {
+        ("", "configmaps")
+            if review.operation == Operation::Create
+                && review.name.starts_with("sh.helm.release.") =>
+        {
             Gate::Release
         }
         _ => Gate::Workload,
@@ -433,7 +592,10 @@ fn kind(review: &Review<'_>) -> &'static str {
 
 /// How long the answer may take: what the API server grants, less a tenth for the way there and back.
 fn deadline(timeout: Option<&str>) -> Duration {
-    let granted = timeout.and_then(duration).unwrap_or(DEFAULT_TIMEOUT).min(MAX_TIMEOUT);
+    let granted = timeout
+        .and_then(duration)
+        .unwrap_or(DEFAULT_TIMEOUT)
+        .min(MAX_TIMEOUT);
     granted.mul_f64(0.9)
 }
 
@@ -445,7 +607,9 @@ fn duration(text: &str) -> Option<Duration> {
         let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
         let number: f64 = rest[..digits].parse().ok()?;
         let tail = &rest[digits..];
-        let unit = tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len());
+        let unit = tail
+            .find(|c: char| c.is_ascii_digit())
+            .unwrap_or(tail.len());
         total += number
             * match &tail[..unit] {
                 "h" => 3600.0,
@@ -456,7 +620,9 @@ fn duration(text: &str) -> Option<Duration> {
             };
         rest = &tail[unit..];
     }
-    (total > 0.0).then(|| Duration::try_from_secs_f64(total).ok()).flatten()
+    (total > 0.0)
+        .then(|| Duration::try_from_secs_f64(total).ok())
+        .flatten()
 }
 
 #[cfg(test)]
@@ -467,7 +633,16 @@ mod tests {
     fn the_time_for_an_answer_is_the_api_servers_less_a_margin() {
         assert_eq!(duration("1m30s"), Some(Duration::from_secs(90)));
         assert_eq!(duration("500ms"), Some(Duration::from_millis(500)));
-        for wrong in ["", "5", "s", "-1s", "1e9s", "5 s", "0s", "99999999999999999999999999h"] {
+        for wrong in [
+            "",
+            "5",
+            "s",
+            "-1s",
+            "1e9s",
+            "5 s",
+            "0s",
+            "99999999999999999999999999h",
+        ] {
             assert_eq!(duration(wrong), None, "{wrong}");
         }
         assert_eq!(deadline(Some("10s")), Duration::from_secs(9));
@@ -490,12 +665,27 @@ mod tests {
     #[test]
     fn a_denial_stands_where_there_was_no_time_to_check_it() {
         let fixture = milvus_guard_core::rules::testing::Fixture::cluster("2.4.5");
-        let failure = FailurePolicies { release: FailurePolicy::Ignore, workload: FailurePolicy::Fail };
-        let answerer =
-            Answerer::new(world(milvus_guard_core::rules::testing::objects(&fixture)), Arc::new(Metrics::new()), None, failure);
+        let failure = FailurePolicies {
+            release: FailurePolicy::Ignore,
+            workload: FailurePolicy::Fail,
+        };
+        let answerer = Answerer::new(
+            world(milvus_guard_core::rules::testing::objects(&fixture)),
+            Arc::new(Metrics::new()),
+            None,
+            failure,
+        );
         let yaml = fixture.yaml();
-        let mut documents = milvus_guard_core::manifest::documents(&yaml).map(|document| document.unwrap().root.to_json());
-        let old = documents.find(|object| object["metadata"]["name"].as_str().unwrap().ends_with("-proxy")).unwrap();
+        let mut documents = milvus_guard_core::manifest::documents(&yaml)
+            .map(|document| document.unwrap().root.to_json());
+        let old = documents
+            .find(|object| {
+                object["metadata"]["name"]
+                    .as_str()
+                    .unwrap()
+                    .ends_with("-proxy")
+            })
+            .unwrap();
         let new = old.to_string().replace("2.4.5", "2.5.12");
         let text = format!(
             r#"{{"apiVersion":"admission.k8s.io/v1","request":{{"uid":"1","operation":"UPDATE","namespace":"milvus","name":{},"resource":{{"group":"apps","version":"v1","resource":"deployments"}},"object":{new},"oldObject":{old}}}}}"#,
@@ -511,13 +701,26 @@ mod tests {
             let asked = std::sync::atomic::AtomicUsize::new(0);
             let late = || asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) >= rules;
             let by_memory = answerer.ruling(&task, &answerer.world.scene(namespace, now, None));
-            assert!(by_memory.response.denied.as_ref().unwrap().contains("MG201"));
+            assert!(
+                by_memory
+                    .response
+                    .denied
+                    .as_ref()
+                    .unwrap()
+                    .contains("MG201")
+            );
             let live = answerer.world.scene(namespace, now, Some(Overdue(&late)));
             cut_short += usize::from(ran_out_of_time(&answerer.ruling(&task, &live)));
             asked.store(0, std::sync::atomic::Ordering::Relaxed);
             let ruling = answerer.confirm(&task, by_memory, Doubt::Denial, Ok(live));
-            let said = ruling.response.denied.unwrap_or_else(|| panic!("let through after {rules} rules"));
-            assert!(said.contains("MG201 component-order: proxy would move"), "{said}");
+            let said = ruling
+                .response
+                .denied
+                .unwrap_or_else(|| panic!("let through after {rules} rules"));
+            assert!(
+                said.contains("MG201 component-order: proxy would move"),
+                "{said}"
+            );
         }
         assert!(cut_short > 10 && cut_short < 200, "{cut_short}");
     }
@@ -526,9 +729,16 @@ mod tests {
     fn a_guard_that_cannot_judge_hinders_nobody_where_no_milvus_is() {
         let world = |milvus: bool| {
             let fixture = milvus_guard_core::rules::testing::Fixture::cluster("2.4.5");
-            world(if milvus { milvus_guard_core::rules::testing::objects(&fixture) } else { Vec::new() })
+            world(if milvus {
+                milvus_guard_core::rules::testing::objects(&fixture)
+            } else {
+                Vec::new()
+            })
         };
-        let failure = FailurePolicies { release: FailurePolicy::Ignore, workload: FailurePolicy::Fail };
+        let failure = FailurePolicies {
+            release: FailurePolicy::Ignore,
+            workload: FailurePolicy::Fail,
+        };
         let is_denied = |milvus: bool, image: &str| {
             let answerer = Answerer::new(world(milvus), Arc::new(Metrics::new()), None, failure);
             let text = format!(
@@ -537,7 +747,10 @@ mod tests {
             let review = Review::parse(text.as_bytes()).unwrap();
             let ruling = answerer.unjudged(Gate::Workload, "it is busy");
             let ruling = answerer.spare_others(Gate::Workload, &review, ruling);
-            assert!(ruling.response.denied.is_some() || ruling.response.warnings[0].contains("it is busy"));
+            assert!(
+                ruling.response.denied.is_some()
+                    || ruling.response.warnings[0].contains("it is busy")
+            );
             ruling.response.denied.is_some()
         };
         assert!(!is_denied(false, "bitnami/kafka:3.1.0"));

@@ -94,16 +94,34 @@ impl fmt::Debug for Tokens {
 impl Tokens {
     fn of(data: &BTreeMap<String, ByteString>) -> Self {
         // What is damaged counts as missing: another one is made.
-        let held: Vec<Issued> = data.get(KEY).and_then(|bytes| serde_json::from_slice(&bytes.0).ok()).unwrap_or_default();
-        let held = held.into_iter().filter(|issued| is_token(&issued.token)).take(MAX_TOKENS).collect();
-        let fixed = data.get(STATIC).and_then(|bytes| std::str::from_utf8(&bytes.0).ok());
+        let held: Vec<Issued> = data
+            .get(KEY)
+            .and_then(|bytes| serde_json::from_slice(&bytes.0).ok())
+            .unwrap_or_default();
+        let held = held
+            .into_iter()
+            .filter(|issued| is_token(&issued.token))
+            .take(MAX_TOKENS)
+            .collect();
+        let fixed = data
+            .get(STATIC)
+            .and_then(|bytes| std::str::from_utf8(&bytes.0).ok());
         // An editor may have added an end of line.
-        Self(held, fixed.map(str::trim_end).filter(|token| is_token(token)).map(str::to_owned))
+        Self(
+            held,
+            fixed
+                .map(str::trim_end)
+                .filter(|token| is_token(token))
+                .map(str::to_owned),
+        )
     }
 
     /// Each secret that is accepted.
     fn all(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(|issued| &*issued.token).chain(self.1.as_deref())
+        self.0
+            .iter()
+            .map(|issued| &*issued.token)
+            .chain(self.1.as_deref())
     }
 
     /// What the guard writes; the secret of an administrator stays where it is.
@@ -116,15 +134,22 @@ impl Tokens {
     /// clock that is far ahead.
     #[must_use]
     pub fn is_due(&self, now: Timestamp, times: &Times, not_before: Option<Timestamp>) -> bool {
-        let Some(newest) = self.0.first() else { return true };
+        let Some(newest) = self.0.first() else {
+            return true;
+        };
         let age = now.duration_since(newest.made);
-        let old = age >= times.life || not_before.is_some_and(|limit| newest.made < limit) || age < -times.life;
+        let old = age >= times.life
+            || not_before.is_some_and(|limit| newest.made < limit)
+            || age < -times.life;
         // The one that is registered must stay until a successor is.
         old && self.0.len() < MAX_TOKENS
     }
 
     fn with_another(&self, now: Timestamp) -> Result<Self, CallersError> {
-        let mut all = vec![Issued { token: make()?, made: now }];
+        let mut all = vec![Issued {
+            token: make()?,
+            made: now,
+        }];
         all.extend(self.0.iter().take(MAX_TOKENS - 1).cloned());
         Ok(Self(all, self.1.clone()))
     }
@@ -133,16 +158,30 @@ impl Tokens {
     /// has to wait for that: what is registered is accepted a little longer.
     #[must_use]
     pub fn choice(&self, now: Timestamp, times: &Times, registered: &[&str]) -> Option<&str> {
-        let newest = self.0.iter().find(|issued| now.duration_since(issued.made) >= times.settle);
-        let known = || self.0.iter().find(|issued| registered.contains(&&*issued.token));
+        let newest = self
+            .0
+            .iter()
+            .find(|issued| now.duration_since(issued.made) >= times.settle);
+        let known = || {
+            self.0
+                .iter()
+                .find(|issued| registered.contains(&&*issued.token))
+        };
         // Nobody asks yet, and each replica that is ready has read the Secret.
         let first = || self.0.last().filter(|_| registered.is_empty());
-        newest.or_else(known).or_else(first).map(|issued| &*issued.token)
+        newest
+            .or_else(known)
+            .or_else(first)
+            .map(|issued| &*issued.token)
     }
 
     /// Only those up to and including this one: the older ones are forgotten.
     fn up_to(&self, token: &str) -> Self {
-        let count = self.0.iter().position(|issued| issued.token == token).map_or(self.0.len(), |at| at + 1);
+        let count = self
+            .0
+            .iter()
+            .position(|issued| issued.token == token)
+            .map_or(self.0.len(), |at| at + 1);
         Self(self.0.iter().take(count).cloned().collect(), self.1.clone())
     }
 }
@@ -153,7 +192,10 @@ fn is_token(text: &str) -> bool {
 
 fn make() -> Result<String, CallersError> {
     let mut bytes = [0; BYTES];
-    aws_lc_rs::default_provider().secure_random.fill(&mut bytes).map_err(|_| CallersError::NoRandomness)?;
+    aws_lc_rs::default_provider()
+        .secure_random
+        .fill(&mut bytes)
+        .map_err(|_| CallersError::NoRandomness)?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
@@ -193,7 +235,10 @@ pub struct LastRead {
 
 impl LastRead {
     fn now(limit: Duration) -> Self {
-        Self { at: Arc::new(Mutex::new(Instant::now())), limit }
+        Self {
+            at: Arc::new(Mutex::new(Instant::now())),
+            limit,
+        }
     }
 
     fn note(&self, at: Instant) {
@@ -206,9 +251,24 @@ impl LastRead {
     /// # Errors
     /// If the last reading is so old that another secret may be registered soon, in words.
     pub fn check(&self, is_unwatched: bool) -> Result<(), String> {
-        let age = self.at.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
-        let limit = if is_unwatched { self.limit.min(POLL + POLL / 2) } else { self.limit };
-        if age < limit { Ok(()) } else { Err(format!("the secret path was not read for {} s", age.as_secs())) }
+        let age = self
+            .at
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .elapsed();
+        let limit = if is_unwatched {
+            self.limit.min(POLL + POLL / 2)
+        } else {
+            self.limit
+        };
+        if age < limit {
+            Ok(())
+        } else {
+            Err(format!(
+                "the secret path was not read for {} s",
+                age.as_secs()
+            ))
+        }
     }
 }
 
@@ -217,11 +277,15 @@ impl Callers {
     /// it. The time that this takes tells nothing about a secret.
     #[must_use]
     pub fn may_ask(&self, path: &str) -> bool {
-        let rest = ["/validate", "/mutate"].iter().find_map(|prefix| path.strip_prefix(prefix));
+        let rest = ["/validate", "/mutate"]
+            .iter()
+            .find_map(|prefix| path.strip_prefix(prefix));
         match (self, rest) {
             (_, None) => false,
             (Self::Anybody, Some(rest)) => rest.is_empty(),
-            (Self::Known(known), Some(rest)) => rest.strip_prefix('/').is_some_and(|shown| known.accepts(shown)),
+            (Self::Known(known), Some(rest)) => rest
+                .strip_prefix('/')
+                .is_some_and(|shown| known.accepts(shown)),
         }
     }
 }
@@ -235,7 +299,12 @@ impl Known {
         let shown = digest(shown);
         // Of digests, and all of each: where two begin to differ says nothing about the secret.
         self.0.digests.load().iter().fold(false, |found, held| {
-            found | (held.iter().zip(&shown).fold(0, |differs, (one, other)| differs | (one ^ other)) == 0)
+            found
+                | (held
+                    .iter()
+                    .zip(&shown)
+                    .fold(0, |differs, (one, other)| differs | (one ^ other))
+                    == 0)
         })
     }
 
@@ -251,7 +320,9 @@ impl Known {
         for token in tokens.all() {
             seen.insert(digest(token), now);
         }
-        self.0.digests.store(Arc::new(seen.keys().copied().collect()));
+        self.0
+            .digests
+            .store(Arc::new(seen.keys().copied().collect()));
     }
 }
 
@@ -281,11 +352,20 @@ impl PathSecret {
     ///
     /// # Errors
     /// As [`Self::ensure`].
-    pub async fn rotated(&self, now: Timestamp, not_before: Option<Timestamp>) -> Result<Tokens, CallersError> {
-        self.renewed(now, |tokens| tokens.is_due(now, &self.times, not_before)).await
+    pub async fn rotated(
+        &self,
+        now: Timestamp,
+        not_before: Option<Timestamp>,
+    ) -> Result<Tokens, CallersError> {
+        self.renewed(now, |tokens| tokens.is_due(now, &self.times, not_before))
+            .await
     }
 
-    async fn renewed(&self, now: Timestamp, is_due: impl Fn(&Tokens) -> bool) -> Result<Tokens, CallersError> {
+    async fn renewed(
+        &self,
+        now: Timestamp,
+        is_due: impl Fn(&Tokens) -> bool,
+    ) -> Result<Tokens, CallersError> {
         for _ in 0..TRIES {
             let (version, tokens) = self.read().await?;
             if !is_due(&tokens) {
@@ -319,14 +399,25 @@ impl PathSecret {
         let every = POLL.min(settle / 6).max(Duration::from_millis(50));
         let mut complaint = None;
         loop {
-            tokio::time::sleep(if complaint.is_none() { every } else { every.min(RETRY) }).await;
+            tokio::time::sleep(if complaint.is_none() {
+                every
+            } else {
+                every.min(RETRY)
+            })
+            .await;
             let (now, begun) = (Timestamp::now(), Instant::now());
             let read = timeout(DEADLINE, self.ensure(now)).await;
-            if matches!(read, Ok(Err(CallersError::Cluster(ClusterError::Forbidden { .. })))) {
+            if matches!(
+                read,
+                Ok(Err(CallersError::Cluster(ClusterError::Forbidden { .. })))
+            ) {
                 // The cluster answers. All replicas have the same rights, so nobody makes another secret.
                 last.note(begun);
             }
-            match read.map_or_else(|_| Err("no answer in time".to_owned()), |read| read.map_err(|error| error.to_string())) {
+            match read.map_or_else(
+                |_| Err("no answer in time".to_owned()),
+                |read| read.map_err(|error| error.to_string()),
+            ) {
                 Ok(tokens) => {
                     known.accept(&tokens, now, self.times.keep());
                     last.note(begun);
@@ -334,7 +425,10 @@ impl PathSecret {
                 }
                 Err(reason) => {
                     if complaint.as_ref() != Some(&reason) {
-                        tracing::warn!(reason, "the secret path could not be read; what was known before is accepted");
+                        tracing::warn!(
+                            reason,
+                            "the secret path could not be read; what was known before is accepted"
+                        );
                         complaint = Some(reason);
                     }
                 }
@@ -352,10 +446,17 @@ impl PathSecret {
 
     /// Version and content; no version where the Secret does not exist.
     async fn read(&self) -> Result<(Option<String>, Tokens), ClusterError> {
-        let found = self.api().get_opt(&self.name).await.map_err(|error| words(&error, "get", &self.what()))?;
+        let found = self
+            .api()
+            .get_opt(&self.name)
+            .await
+            .map_err(|error| words(&error, "get", &self.what()))?;
         Ok(match found {
             None => (None, Tokens::default()),
-            Some(found) => (found.metadata.resource_version, Tokens::of(&found.data.unwrap_or_default())),
+            Some(found) => (
+                found.metadata.resource_version,
+                Tokens::of(&found.data.unwrap_or_default()),
+            ),
         })
     }
 
@@ -370,13 +471,22 @@ impl PathSecret {
                 data: Some(tokens.data()),
                 ..Secret::default()
             };
-            let params = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
+            let params = PostParams {
+                field_manager: Some(MANAGER.into()),
+                ..PostParams::default()
+            };
             let created = self.api().create(&params, &secret).await;
             return answer(created.map(|_| ()), "create", &self.what());
         };
         let patch = json!({"metadata": {"resourceVersion": version}, "data": tokens.data()});
-        let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
-        let patched = self.api().patch(&self.name, &params, &Patch::Merge(patch)).await;
+        let params = PatchParams {
+            field_manager: Some(MANAGER.into()),
+            ..PatchParams::default()
+        };
+        let patched = self
+            .api()
+            .patch(&self.name, &params, &Patch::Merge(patch))
+            .await;
         answer(patched.map(|_| ()), "patch", &self.what())
     }
 }
@@ -393,7 +503,9 @@ impl Times {
     /// Service have the other half of that time to take a replica away that does not know it.
     #[must_use]
     fn stale(&self) -> Duration {
-        Duration::try_from(self.settle / 2).unwrap_or_default().max(RETRY)
+        Duration::try_from(self.settle / 2)
+            .unwrap_or_default()
+            .max(RETRY)
     }
 
     /// A reading of this moment.
@@ -430,22 +542,42 @@ mod tests {
     #[test]
     fn a_secret_is_made_settles_and_is_replaced() {
         let first = Tokens::default().with_another(at(0)).unwrap();
-        assert!(Tokens::default().is_due(at(0), &TIMES, None) && !first.is_due(at(3599), &TIMES, None));
+        assert!(
+            Tokens::default().is_due(at(0), &TIMES, None) && !first.is_due(at(3599), &TIMES, None)
+        );
         assert!(first.is_due(at(3600), &TIMES, None), "it is old");
-        assert!(first.is_due(at(5), &TIMES, Some(at(1))), "another replica leads now");
+        assert!(
+            first.is_due(at(5), &TIMES, Some(at(1))),
+            "another replica leads now"
+        );
         let only = first.0[0].token.as_str();
-        assert!(first.choice(at(0), &TIMES, &[]) == Some(only), "nobody asks yet");
-        assert!(first.choice(at(0), &TIMES, &["x", only]) == Some(only), "it is registered already");
-        assert!(first.choice(at(59), &TIMES, &["x"]).is_none(), "the Secret was deleted: replicas must learn of the new one");
+        assert!(
+            first.choice(at(0), &TIMES, &[]) == Some(only),
+            "nobody asks yet"
+        );
+        assert!(
+            first.choice(at(0), &TIMES, &["x", only]) == Some(only),
+            "it is registered already"
+        );
+        assert!(
+            first.choice(at(59), &TIMES, &["x"]).is_none(),
+            "the Secret was deleted: replicas must learn of the new one"
+        );
         assert!(first.choice(at(60), &TIMES, &["x"]) == Some(only));
         let second = first.with_another(at(3600)).unwrap();
         assert_ne!(second.0[0].token, second.0[1].token);
-        assert!(second.choice(at(3659), &TIMES, &[only]) == Some(only), "not all replicas know the new one");
+        assert!(
+            second.choice(at(3659), &TIMES, &[only]) == Some(only),
+            "not all replicas know the new one"
+        );
         assert!(second.choice(at(3660), &TIMES, &[only]) == Some(&second.0[0].token));
         assert_eq!(second.up_to(&second.0[0].token).0.len(), 1);
         assert!(second.up_to(&first.0[0].token) == second && second.up_to("unknown") == second);
         assert!(Tokens::of(&second.data()) == second);
-        assert!(Tokens::of(&[(KEY.to_owned(), ByteString(b"garbage".to_vec()))].into()) == Tokens::default());
+        assert!(
+            Tokens::of(&[(KEY.to_owned(), ByteString(b"garbage".to_vec()))].into())
+                == Tokens::default()
+        );
     }
 
     #[test]
@@ -455,22 +587,47 @@ mod tests {
         assert_eq!(last.check(true), Ok(()));
         last.note(Instant::now().checked_sub(TIMES.stale() / 2).unwrap());
         assert_eq!(last.check(false), Ok(()));
-        assert_eq!(last.check(true), Err("the secret path was not read for 15 s".into()));
+        assert_eq!(
+            last.check(true),
+            Err("the secret path was not read for 15 s".into())
+        );
         last.note(Instant::now().checked_sub(TIMES.stale()).unwrap());
-        assert_eq!(last.check(false), Err("the secret path was not read for 30 s".into()));
-        assert!(Times { settle: SignedDuration::ZERO, ..TIMES }.stale() >= RETRY, "a replica can become ready");
+        assert_eq!(
+            last.check(false),
+            Err("the secret path was not read for 30 s".into())
+        );
+        assert!(
+            Times {
+                settle: SignedDuration::ZERO,
+                ..TIMES
+            }
+            .stale()
+                >= RETRY,
+            "a replica can become ready"
+        );
     }
 
     #[test]
     fn the_secret_of_an_administrator_is_accepted_and_stays() {
         let own = "a".repeat(64);
-        let held = |text: &str| Tokens::of(&[(STATIC.to_owned(), ByteString(text.as_bytes().to_vec()))].into());
+        let held = |text: &str| {
+            Tokens::of(&[(STATIC.to_owned(), ByteString(text.as_bytes().to_vec()))].into())
+        };
         let tokens = held(&format!("{own}\n")).with_another(at(0)).unwrap();
         let callers = |tokens: &Tokens| Callers::Known(known(tokens, at(0)));
         let path = format!("/validate/{own}");
-        assert!(callers(&tokens).may_ask(&path) && callers(&tokens.up_to(&tokens.0[0].token)).may_ask(&path));
-        assert!(!tokens.data().contains_key(STATIC), "the guard writes its own");
-        assert!(tokens.choice(at(60), &TIMES, &["x"]) == Some(&tokens.0[0].token), "it is never registered by the guard");
+        assert!(
+            callers(&tokens).may_ask(&path)
+                && callers(&tokens.up_to(&tokens.0[0].token)).may_ask(&path)
+        );
+        assert!(
+            !tokens.data().contains_key(STATIC),
+            "the guard writes its own"
+        );
+        assert!(
+            tokens.choice(at(60), &TIMES, &["x"]) == Some(&tokens.0[0].token),
+            "it is never registered by the guard"
+        );
         for wrong in ["", "/", &own[..63], &format!("{own}a")] {
             assert!(held(wrong) == Tokens::default(), "{wrong}");
         }
@@ -495,8 +652,15 @@ mod tests {
         let tokens = Tokens::default().with_another(at(0)).unwrap();
         let token = tokens.0[0].token.clone();
         let callers = Callers::Known(known(&tokens, at(0)));
-        assert!(callers.may_ask(&format!("/validate/{token}")) && callers.may_ask(&format!("/mutate/{token}")));
-        let near = format!("{}{}", &token[..63], if token.ends_with('0') { '1' } else { '0' });
+        assert!(
+            callers.may_ask(&format!("/validate/{token}"))
+                && callers.may_ask(&format!("/mutate/{token}"))
+        );
+        let near = format!(
+            "{}{}",
+            &token[..63],
+            if token.ends_with('0') { '1' } else { '0' }
+        );
         for path in [
             "/validate".to_owned(),
             "/validate/".to_owned(),
@@ -506,15 +670,24 @@ mod tests {
             format!("/validate/{}", &token[..63]),
             format!("/validate/{token}0"),
             format!("/validate/{token}/"),
-            format!("/validate/{}", token.to_uppercase().replace(char::is_numeric, "A")),
+            format!(
+                "/validate/{}",
+                token.to_uppercase().replace(char::is_numeric, "A")
+            ),
             format!("/other/{token}"),
             format!("/{token}"),
             "/validate/%00".to_owned(),
         ] {
             assert!(!callers.may_ask(&path), "{path}");
         }
-        assert!(!Callers::Known(Known::default()).may_ask("/validate"), "no secret yet: nobody is answered");
-        assert!(Callers::Anybody.may_ask("/mutate") && !Callers::Anybody.may_ask(&format!("/mutate/{token}")));
+        assert!(
+            !Callers::Known(Known::default()).may_ask("/validate"),
+            "no secret yet: nobody is answered"
+        );
+        assert!(
+            Callers::Anybody.may_ask("/mutate")
+                && !Callers::Anybody.may_ask(&format!("/mutate/{token}"))
+        );
         assert!(!format!("{tokens:?}").contains(&token[..8]));
     }
 
@@ -526,7 +699,10 @@ mod tests {
         let callers = Callers::Known(known.clone());
         assert!(callers.may_ask(&path(&both, 0)) && callers.may_ask(&path(&both, 1)));
         known.accept(&both.up_to(&both.0[0].token), at(20), TIMES.keep());
-        assert!(callers.may_ask(&path(&both, 1)), "the API server may have it still");
+        assert!(
+            callers.may_ask(&path(&both, 1)),
+            "the API server may have it still"
+        );
         known.accept(&both.up_to(&both.0[0].token), at(140), TIMES.keep());
         assert!(callers.may_ask(&path(&both, 0)) && !callers.may_ask(&path(&both, 1)));
         // A clock that goes back, or far ahead, leaves what the Secret holds.

@@ -92,7 +92,13 @@ impl DataFiles {
     pub fn open(self, metrics: Arc<Metrics>) -> Result<Follower, DataProblem> {
         let seen = self.read();
         let data = Data::default();
-        let mut follower = Follower { files: self, data, metrics, seen, broken: false };
+        let mut follower = Follower {
+            files: self,
+            data,
+            metrics,
+            seen,
+            broken: false,
+        };
         match follower.seen.clone().and_then(|content| laid(&content)) {
             Ok(catalogue) => follower.data.put(catalogue),
             Err(problem) if follower.files.paths.iter().any(|path| path.is_dir()) => {
@@ -114,7 +120,11 @@ impl DataFiles {
     fn read_once(&self) -> Content {
         let mut content = Vec::new();
         for path in &self.paths {
-            let files = if path.is_dir() { listed(path)? } else { vec![path.clone()] };
+            let files = if path.is_dir() {
+                listed(path)?
+            } else {
+                vec![path.clone()]
+            };
             for file in files {
                 let text = read_text_file(&file).map_err(|error| DataProblem(error.to_string()))?;
                 content.push((file.display().to_string(), text));
@@ -130,8 +140,14 @@ fn listed(folder: &Path) -> Result<Vec<PathBuf>, DataProblem> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();
-        let hidden = path.file_name().is_none_or(|name| name.to_string_lossy().starts_with('.'));
-        let is_data = path.extension().is_some_and(|extension| ["yaml", "yml", "json"].iter().any(|known| extension == *known));
+        let hidden = path
+            .file_name()
+            .is_none_or(|name| name.to_string_lossy().starts_with('.'));
+        let is_data = path.extension().is_some_and(|extension| {
+            ["yaml", "yml", "json"]
+                .iter()
+                .any(|known| extension == *known)
+        });
         if !hidden && is_data && path.is_file() {
             files.push(path);
         }
@@ -149,10 +165,19 @@ fn laid(content: &[(String, String)]) -> Result<Arc<Catalogue>, DataProblem> {
     let mut catalogue = Catalogue::embedded().clone();
     for (name, text) in content {
         if let Some(flaw) = validate(text, &catalogue, &ids).first() {
-            let row = if flaw.row.is_empty() { String::new() } else { format!("{}: ", flaw.row) };
-            return Err(DataProblem(format!("{name}:{}: {row}{}", flaw.line, flaw.message)));
+            let row = if flaw.row.is_empty() {
+                String::new()
+            } else {
+                format!("{}: ", flaw.row)
+            };
+            return Err(DataProblem(format!(
+                "{name}:{}: {row}{}",
+                flaw.line, flaw.message
+            )));
         }
-        catalogue.add(name, text).map_err(|error| DataProblem(error.to_string()))?;
+        catalogue
+            .add(name, text)
+            .map_err(|error| DataProblem(error.to_string()))?;
     }
     Ok(Arc::new(catalogue))
 }
@@ -181,7 +206,10 @@ impl Follower {
                     self.broken = false;
                     self.data.put(catalogue);
                     self.note();
-                    tracing::info!(files = content.as_ref().map_or(0, Vec::len), "new data about releases is served");
+                    tracing::info!(
+                        files = content.as_ref().map_or(0, Vec::len),
+                        "new data about releases is served"
+                    );
                 }
                 Err(problem) => {
                     self.broken = true;
@@ -212,7 +240,13 @@ mod tests {
     fn known(follower: &Follower) -> (bool, String) {
         let catalogue = follower.data().current();
         let has = catalogue.released("2.6.26".parse().unwrap()).is_some();
-        (has, catalogue.as_of().map(|day| day.to_string()).unwrap_or_default())
+        (
+            has,
+            catalogue
+                .as_of()
+                .map(|day| day.to_string())
+                .unwrap_or_default(),
+        )
     }
 
     #[test]
@@ -226,13 +260,23 @@ mod tests {
             follower.take(content);
         };
         let embedded = Catalogue::embedded().as_of().unwrap().to_string();
-        assert_eq!(known(&follower), (false, embedded.clone()), "an empty folder changes nothing");
+        assert_eq!(
+            known(&follower),
+            (false, embedded.clone()),
+            "an empty folder changes nothing"
+        );
 
         fs::write(folder.path().join("rows.yaml"), NEWER).unwrap();
         fs::write(folder.path().join("notes.txt"), "no data").unwrap();
         poll(&mut follower);
         assert_eq!(known(&follower), (true, "2027-01-02".into()));
-        assert!(metrics.render().contains("milvus_guard_data_timestamp_seconds 1798848000"), "{}", metrics.render());
+        assert!(
+            metrics
+                .render()
+                .contains("milvus_guard_data_timestamp_seconds 1798848000"),
+            "{}",
+            metrics.render()
+        );
         assert_eq!(metrics.data_failures.get(), 0);
 
         for broken in ["released: [", "released: [{version: x}]", "relesed: []"] {
@@ -241,7 +285,11 @@ mod tests {
             poll(&mut follower);
             poll(&mut follower);
             assert_eq!(known(&follower), (true, "2027-01-02".into()), "{broken}");
-            assert_eq!(metrics.data_failures.get(), before + 2, "each poll counts: an alert must not end while it lasts");
+            assert_eq!(
+                metrics.data_failures.get(),
+                before + 2,
+                "each poll counts: an alert must not end while it lasts"
+            );
         }
 
         fs::remove_file(folder.path().join("rows.yaml")).unwrap();
@@ -258,10 +306,19 @@ mod tests {
         let file = folder.path().join("rows.yaml");
         fs::write(&file, "released: [{version: x}]").unwrap();
         let metrics = Arc::new(Metrics::new());
-        let follower = DataFiles::new(vec![folder.path().to_owned()]).open(Arc::clone(&metrics)).unwrap();
+        let follower = DataFiles::new(vec![folder.path().to_owned()])
+            .open(Arc::clone(&metrics))
+            .unwrap();
         assert!(!known(&follower).0);
         assert_eq!(metrics.data_failures.get(), 1);
-        let problem = DataFiles::new(vec![file]).open(metrics).err().unwrap().to_string();
-        assert!(problem.contains("rows.yaml:1: released[0] (x)"), "{problem}");
+        let problem = DataFiles::new(vec![file])
+            .open(metrics)
+            .err()
+            .unwrap()
+            .to_string();
+        assert!(
+            problem.contains("rows.yaml:1: released[0] (x)"),
+            "{problem}"
+        );
     }
 }

@@ -127,7 +127,10 @@ impl Duties {
     async fn save_all(&self, versions: &mut Versions) {
         for (namespace, memory) in self.store.unstored() {
             if memory.is_incomplete() {
-                tracing::warn!(namespace, "a release of this namespace does not fit into the memory of the guard");
+                tracing::warn!(
+                    namespace,
+                    "a release of this namespace does not fit into the memory of the guard"
+                );
             }
             // Writing may take long. Another replica that leads meanwhile stores what it has seen.
             if !self.leader.is_me() {
@@ -149,13 +152,22 @@ impl Duties {
 
     fn count(&self) {
         let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
-        self.metrics.memory_unsaved.set(count(self.store.unstored().len()));
-        self.metrics.memory_incomplete.set(count(self.store.incomplete_memories()));
+        self.metrics
+            .memory_unsaved
+            .set(count(self.store.unstored().len()));
+        self.metrics
+            .memory_incomplete
+            .set(count(self.store.incomplete_memories()));
     }
 
     /// Stores a memory over the version that was read last; what was stored. If another replica stored something since, that is added
     /// first. So a write of a replica that led before, and which arrives late, removes nothing.
-    async fn save(&self, namespace: &str, memory: Arc<Memory>, versions: &mut Versions) -> Result<Arc<Memory>, kube::Error> {
+    async fn save(
+        &self,
+        namespace: &str,
+        memory: Arc<Memory>,
+        versions: &mut Versions,
+    ) -> Result<Arc<Memory>, kube::Error> {
         let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
         let mut memory = memory;
         for _ in 0..TRIES {
@@ -164,12 +176,24 @@ impl Duties {
             } else {
                 let found = api.get_opt(&memory_name(namespace)).await?;
                 let (version, stored) = found.map_or_else(Default::default, |found| {
-                    let text = found.data.unwrap_or_default().remove(MEMORY_KEY).unwrap_or_default();
-                    (found.metadata.resource_version, serde_json::from_str::<Memory>(&text).unwrap_or_default())
+                    let text = found
+                        .data
+                        .unwrap_or_default()
+                        .remove(MEMORY_KEY)
+                        .unwrap_or_default();
+                    (
+                        found.metadata.resource_version,
+                        serde_json::from_str::<Memory>(&text).unwrap_or_default(),
+                    )
                 });
                 let mut merged = Memory::clone(&memory);
                 merged.adopt(&stored);
-                merged.see(namespace, &self.store.picture(namespace).view, &self.data.current(), Timestamp::now());
+                merged.see(
+                    namespace,
+                    &self.store.picture(namespace).view,
+                    &self.data.current(),
+                    Timestamp::now(),
+                );
                 if merged != *memory {
                     self.store.remember(namespace, merged.clone());
                 }
@@ -195,7 +219,9 @@ impl Duties {
                 }
             }
         }
-        Err(kube::Error::Service("it was changed by others each time it was read".into()))
+        Err(kube::Error::Service(
+            "it was changed by others each time it was read".into(),
+        ))
     }
 
     /// Writes a memory over this version of its object, or where there is none. Gives the new version.
@@ -209,8 +235,18 @@ impl Duties {
         let name = memory_name(namespace);
         if memory.is_empty() {
             if version.is_some() {
-                let preconditions = Some(Preconditions { resource_version: version, uid: None });
-                api.delete(&name, &DeleteParams { preconditions, ..DeleteParams::default() }).await?;
+                let preconditions = Some(Preconditions {
+                    resource_version: version,
+                    uid: None,
+                });
+                api.delete(
+                    &name,
+                    &DeleteParams {
+                        preconditions,
+                        ..DeleteParams::default()
+                    },
+                )
+                .await?;
             }
             return Ok(None);
         }
@@ -222,10 +258,22 @@ impl Duties {
         });
         let written = if let Some(version) = version {
             object["metadata"]["resourceVersion"] = json!(version);
-            api.patch(&name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(object)).await?
+            api.patch(
+                &name,
+                &PatchParams::apply(MANAGER).force(),
+                &Patch::Apply(object),
+            )
+            .await?
         } else {
-            let params = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
-            api.create(&params, &serde_json::from_value(object).map_err(kube::Error::SerdeError)?).await?
+            let params = PostParams {
+                field_manager: Some(MANAGER.into()),
+                ..PostParams::default()
+            };
+            api.create(
+                &params,
+                &serde_json::from_value(object).map_err(kube::Error::SerdeError)?,
+            )
+            .await?
         };
         Ok(written.metadata.resource_version)
     }
@@ -239,15 +287,26 @@ impl Duties {
             if reported.get(&key) == Some(&state) {
                 continue;
             }
-            let kind = if key.0 == Watched::Policies { api::UPGRADE_POLICY } else { api::UPGRADE_EXCEPTION };
+            let kind = if key.0 == Watched::Policies {
+                api::UPGRADE_POLICY
+            } else {
+                api::UPGRADE_EXCEPTION
+            };
             let resource = guard::api_resource(kind);
             let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource);
             let patch = Patch::Merge(json!({"status": status(&document, now)}));
-            match api.patch_status(&key.1, &PatchParams::default(), &patch).await {
+            match api
+                .patch_status(&key.1, &PatchParams::default(), &patch)
+                .await
+            {
                 Ok(_) => {
                     reported.insert(key, state);
                 }
-                Err(error) => tracing::debug!(name = key.1, reason = error_text::chain(&error), "a status could not be written"),
+                Err(error) => tracing::debug!(
+                    name = key.1,
+                    reason = error_text::chain(&error),
+                    "a status could not be written"
+                ),
             }
         }
     }
@@ -267,12 +326,22 @@ impl Duties {
         for namespace in self.store.milvus_namespaces() {
             let picture = self.store.picture(&namespace);
             let view = picture.view;
-            let facts =
-                Facts { rollouts: Some(view.rollouts.clone()), autoscalers: Some(view.autoscalers.clone()), ..Facts::default() };
+            let facts = Facts {
+                rollouts: Some(view.rollouts.clone()),
+                autoscalers: Some(view.autoscalers.clone()),
+                ..Facts::default()
+            };
             let policies = picture.policies.at(Timestamp::now());
-            let running = Snapshot { releases: view.place.snapshot.releases.clone(), ..Snapshot::default() };
+            let running = Snapshot {
+                releases: view.place.snapshot.releases.clone(),
+                ..Snapshot::default()
+            };
             for release in audit(&running, &facts, &self.data.current(), &policies).releases {
-                for judged in release.findings.iter().filter(|judged| !judged.finding.not_evaluated) {
+                for judged in release
+                    .findings
+                    .iter()
+                    .filter(|judged| !judged.finding.not_evaluated)
+                {
                     let action = match judged.action() {
                         Some(Action::Deny | Action::Hold) => "deny",
                         Some(Action::Warn) => "warn",
@@ -286,7 +355,10 @@ impl Duties {
         }
         self.metrics.audit_findings.clear();
         for ((rule, action), count) in &counts {
-            self.metrics.audit_findings.get_or_create(&AuditLabels { rule, action }).set(*count);
+            self.metrics
+                .audit_findings
+                .get_or_create(&AuditLabels { rule, action })
+                .set(*count);
         }
         let now = Timestamp::now();
         #[allow(clippy::cast_precision_loss, reason = "seconds of an epoch fit")]
@@ -298,10 +370,16 @@ impl Duties {
 fn status(document: &Document, now: Timestamp) -> PolicyStatus {
     let (status, reason, message) = match (&document.problem, &document.good) {
         (None, _) => (ConditionStatus::True, "InForce", String::new()),
-        (Some(problem), Some(_)) => {
-            (ConditionStatus::False, "Invalid", format!("{problem}; the version before is still in force"))
-        }
-        (Some(problem), None) => (ConditionStatus::False, "Invalid", format!("{problem}; it is not in force")),
+        (Some(problem), Some(_)) => (
+            ConditionStatus::False,
+            "Invalid",
+            format!("{problem}; the version before is still in force"),
+        ),
+        (Some(problem), None) => (
+            ConditionStatus::False,
+            "Invalid",
+            format!("{problem}; it is not in force"),
+        ),
     };
     PolicyStatus {
         observed_generation: document.generation,
@@ -321,7 +399,11 @@ fn status(document: &Document, now: Timestamp) -> PolicyStatus {
             .lints
             .iter()
             .map(|lint| LintEntry {
-                severity: if lint.severity == Severity::Error { LintSeverity::Error } else { LintSeverity::Warning },
+                severity: if lint.severity == Severity::Error {
+                    LintSeverity::Error
+                } else {
+                    LintSeverity::Warning
+                },
                 message: lint.message.clone(),
             })
             .collect(),

@@ -67,7 +67,10 @@ async fn send(client: Client, mut receiver: mpsc::Receiver<Denial>) {
         }
         let api: Api<Event> = Api::namespaced(client.clone(), &denial.namespace);
         if let Err(error) = api.create(&PostParams::default(), &event(&denial)).await {
-            tracing::debug!(reason = milvus_guard_core::error_text::chain(&error), "an Event could not be written");
+            tracing::debug!(
+                reason = milvus_guard_core::error_text::chain(&error),
+                "an Event could not be written"
+            );
         }
         sent.insert(denial, Instant::now());
     }
@@ -82,7 +85,14 @@ fn event(denial: &Denial) -> Event {
             ..ObjectMeta::default()
         },
         involved_object: ObjectReference {
-            api_version: Some(if matches!(denial.kind, "Deployment" | "StatefulSet") { "apps/v1" } else { "v1" }.into()),
+            api_version: Some(
+                if matches!(denial.kind, "Deployment" | "StatefulSet") {
+                    "apps/v1"
+                } else {
+                    "v1"
+                }
+                .into(),
+            ),
             kind: Some(denial.kind.into()),
             name: Some(denial.name.clone()),
             namespace: Some(denial.namespace.clone()),
@@ -90,8 +100,18 @@ fn event(denial: &Denial) -> Event {
         },
         reason: Some(denial.reason.into()),
         message: Some(shortened(&denial.message, MAX_MESSAGE)),
-        type_: Some(if denial.reason == "UpgradeDenied" { "Warning" } else { "Normal" }.into()),
-        source: Some(EventSource { component: Some("milvus-guard".into()), ..EventSource::default() }),
+        type_: Some(
+            if denial.reason == "UpgradeDenied" {
+                "Warning"
+            } else {
+                "Normal"
+            }
+            .into(),
+        ),
+        source: Some(EventSource {
+            component: Some("milvus-guard".into()),
+            ..EventSource::default()
+        }),
         first_timestamp: Some(now.clone()),
         last_timestamp: Some(now),
         count: Some(1),

@@ -57,7 +57,11 @@ impl Guests {
     /// Room for so many.
     #[must_use]
     pub fn new(most: usize) -> Arc<Self> {
-        Arc::new(Self { all: Mutex::default(), most, left: Notify::new() })
+        Arc::new(Self {
+            all: Mutex::default(),
+            most,
+            left: Notify::new(),
+        })
     }
 
     /// A place for a newcomer. Where there is none, one of those who wait has to go: first who never asked for a review, of
@@ -83,7 +87,11 @@ impl Guests {
         let id = all.keys().max().map_or(0, |last| last + 1);
         let guest = Arc::new(Guest::new(peer));
         all.insert(id, Arc::clone(&guest));
-        Some(Stay { guests: Arc::clone(self), id, guest })
+        Some(Stay {
+            guests: Arc::clone(self),
+            id,
+            guest,
+        })
     }
 
     /// Returns when nobody is connected.
@@ -105,7 +113,16 @@ fn victim(all: &HashMap<u64, Arc<Guest>>) -> Option<u64> {
     }
     let waiting = all.iter().filter_map(|(id, guest)| {
         let doing = guest.lock();
-        (doing.arrived == 0).then(|| ((doing.served, Reverse(held.get(&guest.peer).copied()), doing.since), *id))
+        (doing.arrived == 0).then(|| {
+            (
+                (
+                    doing.served,
+                    Reverse(held.get(&guest.peer).copied()),
+                    doing.since,
+                ),
+                *id,
+            )
+        })
     });
     waiting.min().map(|(_, id)| id)
 }
@@ -129,7 +146,10 @@ impl Drop for Stay {
     fn drop(&mut self) {
         let mut all = self.guests.lock();
         // Whoever was evicted has no place any more, and the number may be another's.
-        if all.get(&self.id).is_some_and(|known| Arc::ptr_eq(known, &self.guest)) {
+        if all
+            .get(&self.id)
+            .is_some_and(|known| Arc::ptr_eq(known, &self.guest))
+        {
             all.remove(&self.id);
         }
         drop(all);
@@ -139,8 +159,19 @@ impl Drop for Stay {
 
 impl Guest {
     fn new(peer: IpAddr) -> Self {
-        let doing = Doing { since: Instant::now(), asked: false, served: false, requests: 0, arrived: 0 };
-        Self { peer, doing: Mutex::new(doing), evicted: Notify::new(), rested: Notify::new() }
+        let doing = Doing {
+            since: Instant::now(),
+            asked: false,
+            served: false,
+            requests: 0,
+            arrived: 0,
+        };
+        Self {
+            peer,
+            doing: Mutex::new(doing),
+            evicted: Notify::new(),
+            rested: Notify::new(),
+        }
     }
 
     /// A request begins.
@@ -150,7 +181,10 @@ impl Guest {
         doing.requests += 1;
         doing.asked = true;
         drop(doing);
-        Arc::new(Visit { guest: Arc::clone(self), arrived: AtomicBool::new(false) })
+        Arc::new(Visit {
+            guest: Arc::clone(self),
+            arrived: AtomicBool::new(false),
+        })
     }
 
     /// A review was answered: this is probably an API server.
@@ -163,7 +197,11 @@ impl Guest {
         loop {
             let until = {
                 let doing = self.lock();
-                let silence = if doing.asked { NEXT_REQUEST } else { FIRST_REQUEST };
+                let silence = if doing.asked {
+                    NEXT_REQUEST
+                } else {
+                    FIRST_REQUEST
+                };
                 (doing.requests == 0).then_some(doing.since + silence)
             };
             let silent = async {
@@ -226,7 +264,9 @@ mod tests {
     }
 
     async fn is_evicted(stay: &Stay) -> bool {
-        tokio::time::timeout(Duration::from_millis(1), stay.guest.evicted.notified()).await.is_ok()
+        tokio::time::timeout(Duration::from_millis(1), stay.guest.evicted.notified())
+            .await
+            .is_ok()
     }
 
     #[tokio::test]
@@ -239,10 +279,18 @@ mod tests {
         }
         // Alone with its address, and the oldest of all: the greedy one has to go nevertheless.
         let newcomer = guests.admit(ip(3)).await;
-        assert!(is_evicted(&greedy[0]).await && !is_evicted(&greedy[1]).await && !is_evicted(&lone).await);
+        assert!(
+            is_evicted(&greedy[0]).await
+                && !is_evicted(&greedy[1]).await
+                && !is_evicted(&lone).await
+        );
         // More of the same push out their own.
         let more = guests.admit(ip(2)).await;
-        assert!(is_evicted(&greedy[1]).await && !is_evicted(&lone).await && !is_evicted(&newcomer).await);
+        assert!(
+            is_evicted(&greedy[1]).await
+                && !is_evicted(&lone).await
+                && !is_evicted(&newcomer).await
+        );
         drop((lone, more));
         assert_eq!(guests.lock().len(), 3);
         drop((greedy, newcomer));
@@ -250,7 +298,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn from_one_address_those_who_were_never_answered_go_first_and_nobody_who_is_being_answered() {
+    async fn from_one_address_those_who_were_never_answered_go_first_and_nobody_who_is_being_answered()
+     {
         let guests = Guests::new(3);
         let api_server = guests.admit(ip(1)).await;
         let visit = api_server.guest.ask();
@@ -263,11 +312,18 @@ mod tests {
         let answered = at_work.guest.ask();
         answered.arrived();
         let newcomer = guests.admit(ip(1)).await;
-        assert!(is_evicted(&slow).await && !is_evicted(&api_server).await && !is_evicted(&at_work).await);
+        assert!(
+            is_evicted(&slow).await
+                && !is_evicted(&api_server).await
+                && !is_evicted(&at_work).await
+        );
         let busy = newcomer.guest.ask();
         busy.arrived();
         let another = guests.admit(ip(1)).await;
-        assert!(is_evicted(&api_server).await, "nobody else waits, and the API server can come back");
+        assert!(
+            is_evicted(&api_server).await,
+            "nobody else waits, and the API server can come back"
+        );
         let last = another.guest.ask();
         last.arrived();
         let waiting = tokio::time::timeout(LOOK_AGAIN * 3, guests.admit(ip(1))).await;
@@ -281,8 +337,14 @@ mod tests {
     #[tokio::test]
     async fn silence_has_an_end_before_the_first_request_and_after_the_last() {
         let guests = Guests::new(3);
-        let overstays = async |stay: &Stay| tokio::time::timeout(Duration::from_millis(50), stay.guest.overstays()).await.is_ok();
-        let silent_for = |stay: &Stay, time: Duration| stay.guest.lock().since = Instant::now().checked_sub(time).unwrap();
+        let overstays = async |stay: &Stay| {
+            tokio::time::timeout(Duration::from_millis(50), stay.guest.overstays())
+                .await
+                .is_ok()
+        };
+        let silent_for = |stay: &Stay, time: Duration| {
+            stay.guest.lock().since = Instant::now().checked_sub(time).unwrap()
+        };
         let silent = guests.admit(ip(1)).await;
         assert!(!overstays(&silent).await);
         silent_for(&silent, FIRST_REQUEST);

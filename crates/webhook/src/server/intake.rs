@@ -77,7 +77,10 @@ impl Default for Intake {
 
 impl Intake {
     fn with_room(bytes: usize) -> Self {
-        Self { room: Semaphore::new(bytes), arriving: Mutex::default() }
+        Self {
+            room: Semaphore::new(bytes),
+            arriving: Mutex::default(),
+        }
     }
 
     /// Takes a body in.
@@ -94,8 +97,15 @@ impl Intake {
                 frame = timeout_at(end, body.frame()) => frame.map_err(|_| Refusal::TooSlow)?,
                 () = place.arrival.gives_way.notified() => return Err(Refusal::NoRoom),
             };
-            let Some(frame) = frame else { return Ok(Taken { bytes: parts.joined(), _room: held }) };
-            let Ok(data) = frame.map_err(|_| Refusal::Broken)?.into_data() else { continue };
+            let Some(frame) = frame else {
+                return Ok(Taken {
+                    bytes: parts.joined(),
+                    _room: held,
+                });
+            };
+            let Ok(data) = frame.map_err(|_| Refusal::Broken)?.into_data() else {
+                continue;
+            };
             if parts.length + data.len() > MAX_REVIEW_BYTES {
                 return Err(Refusal::TooLarge);
             }
@@ -131,7 +141,10 @@ impl Intake {
     fn ask_the_slowest(&self, mine: &Place<'_>) {
         let mut arriving = self.lock();
         let holds = |arrival: &Arrival| arrival.holds.load(Ordering::Relaxed);
-        let slowest = arriving.iter().find(|(key, arrival)| **key != mine.key && holds(arrival)).map(|(key, _)| *key);
+        let slowest = arriving
+            .iter()
+            .find(|(key, arrival)| **key != mine.key && holds(arrival))
+            .map(|(key, _)| *key);
         if let Some(slowest) = slowest.filter(|(begun, _)| begun.elapsed() > PATIENCE)
             && let Some(arrival) = arriving.remove(&slowest)
         {
@@ -143,10 +156,16 @@ impl Intake {
         let arrival = Arc::new(Arrival::default());
         let mut arriving = self.lock();
         let now = Instant::now();
-        let number = arriving.last_key_value().map_or(0, |((_, last), _)| last + 1);
+        let number = arriving
+            .last_key_value()
+            .map_or(0, |((_, last), _)| last + 1);
         let key = (now, number);
         arriving.insert(key, Arc::clone(&arrival));
-        Place { intake: self, key, arrival }
+        Place {
+            intake: self,
+            key,
+            arrival,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Arrivals> {
@@ -172,7 +191,11 @@ impl Parts {
             return;
         }
         // Most bodies are one frame.
-        let mut part = Vec::with_capacity(if self.all.is_empty() { data.len() } else { data.len().max(PART) });
+        let mut part = Vec::with_capacity(if self.all.is_empty() {
+            data.len()
+        } else {
+            data.len().max(PART)
+        });
         part.extend_from_slice(data);
         self.all.push(part);
     }
@@ -217,19 +240,25 @@ mod tests {
 
     /// So many chunks, and then nothing more, without an end.
     fn stalled(chunks: usize) -> Body {
-        let sent = stream::iter((0..chunks).map(|_| Ok::<_, std::io::Error>(Bytes::from(vec![b' '; CHUNK]))));
+        let sent = stream::iter(
+            (0..chunks).map(|_| Ok::<_, std::io::Error>(Bytes::from(vec![b' '; CHUNK]))),
+        );
         Body::from_stream(sent.chain(stream::pending()))
     }
 
     #[tokio::test]
     async fn what_is_only_announced_holds_nothing_and_what_is_slow_gives_way() {
         let intake = Intake::with_room(10 * CHUNK);
-        let silent = futures::future::select_all((0..400).map(|_| Box::pin(intake.take(stalled(0)))));
+        let silent =
+            futures::future::select_all((0..400).map(|_| Box::pin(intake.take(stalled(0)))));
         let slow = futures::future::join_all((0..5).map(|_| intake.take(stalled(2))));
         let honest = async {
             tokio::time::sleep(PATIENCE / 5).await;
             let begun = Instant::now();
-            let taken = intake.take(Body::from(vec![b'x'; 9 * CHUNK])).await.map(|taken| taken.bytes.len());
+            let taken = intake
+                .take(Body::from(vec![b'x'; 9 * CHUNK]))
+                .await
+                .map(|taken| taken.bytes.len());
             (taken, begun.elapsed())
         };
         tokio::select! {
@@ -249,12 +278,25 @@ mod tests {
         let intake = Intake::with_room(CHUNK);
         let first = intake.take(Body::from(vec![b'x'; CHUNK])).await.unwrap();
         let begun = Instant::now();
-        let second = intake.take(Body::from(vec![b'x'; CHUNK])).await.map(|taken| taken.bytes.len());
-        assert_eq!(second, Err(Refusal::NoRoom), "what has arrived is being judged, and keeps its room");
+        let second = intake
+            .take(Body::from(vec![b'x'; CHUNK]))
+            .await
+            .map(|taken| taken.bytes.len());
+        assert_eq!(
+            second,
+            Err(Refusal::NoRoom),
+            "what has arrived is being judged, and keeps its room"
+        );
         assert!(begun.elapsed() < ROOM_DEADLINE * 2);
         drop(first);
         assert!(intake.take(Body::from(vec![b'x'; CHUNK])).await.is_ok());
-        assert_eq!(intake.take(Body::from(vec![0; MAX_REVIEW_BYTES + 1])).await.map(|_| ()), Err(Refusal::TooLarge));
+        assert_eq!(
+            intake
+                .take(Body::from(vec![0; MAX_REVIEW_BYTES + 1]))
+                .await
+                .map(|_| ()),
+            Err(Refusal::TooLarge)
+        );
         assert!(intake.lock().is_empty());
     }
 }

@@ -35,7 +35,10 @@ impl Leader {
     #[must_use]
     pub fn start(client: Client, namespace: &str, identity: &str) -> Self {
         let leader = Self::default();
-        tokio::spawn(strive(Slot::new(client, namespace, LEASE, identity, HOLDS), leader.clone()));
+        tokio::spawn(strive(
+            Slot::new(client, namespace, LEASE, identity, HOLDS),
+            leader.clone(),
+        ));
         leader
     }
 
@@ -59,7 +62,10 @@ async fn strive(slot: Slot, leader: Leader) {
             }
             Ok(Ok(Claim::Theirs(_) | Claim::Contended)) => leader.set(false),
             Ok(Err(error)) => {
-                tracing::debug!(reason = error_text::chain(&error), "the Lease could not be renewed");
+                tracing::debug!(
+                    reason = error_text::chain(&error),
+                    "the Lease could not be renewed"
+                );
             }
             Err(_) => {}
         }

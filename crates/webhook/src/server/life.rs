@@ -54,13 +54,23 @@ impl Life {
     /// Nothing is so yet.
     #[must_use]
     pub fn new(conditions: &[Condition]) -> Self {
-        let waiting = conditions.iter().map(|condition| (*condition, Err("not yet".to_owned()))).collect();
-        Self { conditions: Mutex::new(waiting), draining: AtomicBool::new(false), stop: watch::Sender::new(false) }
+        let waiting = conditions
+            .iter()
+            .map(|condition| (*condition, Err("not yet".to_owned())))
+            .collect();
+        Self {
+            conditions: Mutex::new(waiting),
+            draining: AtomicBool::new(false),
+            stop: watch::Sender::new(false),
+        }
     }
 
     /// Notes that a condition holds, or why not.
     pub fn set(&self, condition: Condition, state: Result<(), String>) {
-        let mut conditions = self.conditions.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut conditions = self
+            .conditions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = conditions.get_mut(&condition)
             && *known != state
         {
@@ -75,7 +85,10 @@ impl Life {
     /// Each condition in words, and whether all of them hold.
     #[must_use]
     pub fn report(&self) -> (bool, String) {
-        let conditions = self.conditions.lock().unwrap_or_else(PoisonError::into_inner);
+        let conditions = self
+            .conditions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let mut text = String::new();
         for (condition, state) in conditions.iter() {
             match state {
@@ -94,7 +107,12 @@ impl Life {
     /// Whether all of them hold, and the server does not go down.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.are_ready(&self.conditions.lock().unwrap_or_else(PoisonError::into_inner))
+        self.are_ready(
+            &self
+                .conditions
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
     }
 
     fn are_ready(&self, conditions: &Conditions) -> bool {
@@ -139,7 +157,10 @@ pub async fn until_told(life: &Life, delay: Duration) {
         () = terminated => {}
         _ = tokio::signal::ctrl_c() => {}
     }
-    tracing::info!(seconds = delay.as_secs(), "going down: not ready any more, still serving");
+    tracing::info!(
+        seconds = delay.as_secs(),
+        "going down: not ready any more, still serving"
+    );
     life.drain();
     tokio::time::sleep(delay).await;
     life.stop();
@@ -156,7 +177,13 @@ mod tests {
         life.set(Condition::Caches, Ok(()));
         life.set(Condition::Port, Ok(()));
         life.set(Condition::Certificate, Err("it expired".into()));
-        assert_eq!(life.report(), (false, "[+] caches filled\n[-] certificate valid: it expired\n".into()));
+        assert_eq!(
+            life.report(),
+            (
+                false,
+                "[+] caches filled\n[-] certificate valid: it expired\n".into()
+            )
+        );
         assert!(!life.is_ready());
         life.set(Condition::Certificate, Ok(()));
         assert!(life.report().0 && life.is_ready());

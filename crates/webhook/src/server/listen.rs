@@ -78,20 +78,30 @@ impl Port {
     }
 
     /// Serves until told to stop, then gives running requests `drain` to end.
-    pub async fn serve(self, transport: Transport, router: Router, life: Arc<Life>, drain: Duration) {
+    pub async fn serve(
+        self,
+        transport: Transport,
+        router: Router,
+        life: Arc<Life>,
+        drain: Duration,
+    ) {
         let guests = Guests::new(MAX_CONNECTIONS);
         loop {
             let accepted = tokio::select! {
                 () = life.stopped() => break,
                 accepted = accept(&self.listener, &guests) => accepted,
             };
-            let Some((stream, stay)) = accepted else { continue };
+            let Some((stream, stay)) = accepted else {
+                continue;
+            };
             let (transport, router, life) = (transport.clone(), router.clone(), Arc::clone(&life));
             tokio::spawn(async move {
                 // Without it small answers wait for an acknowledgement, some 40 ms.
                 let _ = stream.set_nodelay(true);
                 match transport {
-                    Transport::Plain => converse(stream, Client::default(), router, &life, stay.guest()).await,
+                    Transport::Plain => {
+                        converse(stream, Client::default(), router, &life, stay.guest()).await
+                    }
                     Transport::Tls(acceptor) => {
                         let handshake = tokio::select! {
                             handshake = acceptor.accept(stream) => handshake,
@@ -99,7 +109,8 @@ impl Port {
                             () = life.stopped() => return,
                         };
                         let Ok(stream) = handshake else { return };
-                        let client = Client(stream.get_ref().1.peer_certificates().and_then(client_name));
+                        let client =
+                            Client(stream.get_ref().1.peer_certificates().and_then(client_name));
                         converse(stream, client, router, &life, stay.guest()).await;
                     }
                 }
@@ -111,8 +122,13 @@ impl Port {
 }
 
 /// One connection, to its end.
-async fn converse<S>(stream: S, client: Client, router: Router, life: &Arc<Life>, guest: &Arc<Guest>)
-where
+async fn converse<S>(
+    stream: S,
+    client: Client,
+    router: Router,
+    life: &Arc<Life>,
+    guest: &Arc<Guest>,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (known, living) = (Arc::clone(guest), Arc::clone(life));
@@ -132,7 +148,9 @@ where
             // The API server keeps its connections to a pod that is not ready, unless it is told to close them. A new connection
             // leads to a replica that is.
             if is_http1 && !life.is_ready() {
-                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                response
+                    .headers_mut()
+                    .insert(CONNECTION, HeaderValue::from_static("close"));
             }
             drop(visit);
             Ok::<_, std::convert::Infallible>(response)
@@ -140,14 +158,22 @@ where
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     // This counts from the end of the request before. Whoever never sent a whole request has less time, as a guest.
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(NEXT_REQUEST).max_buf_size(MAX_BUFFER);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(NEXT_REQUEST)
+        .max_buf_size(MAX_BUFFER);
     builder
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW);
-    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service).into_owned());
+    let mut connection = std::pin::pin!(
+        builder
+            .serve_connection(TokioIo::new(stream), service)
+            .into_owned()
+    );
     // A client that goes away or talks nonsense ends its own connection only.
     let farewell = tokio::select! {
         _ = connection.as_mut() => return,

@@ -16,8 +16,8 @@ use milvus_guard_core::{
         object::{Container, Meta, ObjectRef, PodTemplate, Probes, Resources, Variables, Workload},
     },
     milvus::{
-        Component, EffectiveConfig, Release, Version, catalogue::Catalogue, data_location::DataLocation, manager::Manager,
-        release::ComponentWorkload,
+        Component, EffectiveConfig, Release, Version, catalogue::Catalogue,
+        data_location::DataLocation, manager::Manager, release::ComponentWorkload,
     },
 };
 use milvus_guard_sources::kubernetes::View;
@@ -72,15 +72,30 @@ struct Remembered {
 
 impl Memory {
     /// Takes in what a namespace holds now; whether anything worth storing changed.
-    pub fn see(&mut self, namespace: &str, view: &View, catalogue: &Catalogue, now: Timestamp) -> bool {
+    pub fn see(
+        &mut self,
+        namespace: &str,
+        view: &View,
+        catalogue: &Catalogue,
+        now: Timestamp,
+    ) -> bool {
         let before = self.clone();
         let settled = view.settled();
         let mut running: BTreeSet<String> = BTreeSet::new();
         let mut fits = true;
-        for release in view.place.snapshot.releases.iter().filter(|release| !release.components.is_empty()) {
+        for release in view
+            .place
+            .snapshot
+            .releases
+            .iter()
+            .filter(|release| !release.components.is_empty())
+        {
             let key = key(&release.name, &release.app_name);
             let old = self.releases.get(&key);
-            let here = settled.iter().find(|fact| fact.release == release.name).map(|fact| fact.version);
+            let here = settled
+                .iter()
+                .find(|fact| fact.release == release.name)
+                .map(|fact| fact.version);
             let Some(mut seen) = Remembered::of(namespace, release, old, catalogue, now) else {
                 fits = false;
                 continue;
@@ -112,7 +127,8 @@ impl Memory {
             if !had_stopped {
                 release.seen = now;
             }
-            release.has_volumes(&view.claims) || (release.outside && now.duration_since(release.seen) < OUTSIDE)
+            release.has_volumes(&view.claims)
+                || (release.outside && now.duration_since(release.seen) < OUTSIDE)
         });
         // What did not fit may be gone, but nobody knows whether its data is.
         self.incomplete = !fits || (self.incomplete && !view.claims.is_empty());
@@ -123,7 +139,9 @@ impl Memory {
     pub fn adopt(&mut self, stored: &Self) {
         for (key, release) in &stored.releases {
             match self.releases.get_mut(key) {
-                Some(own) if own.seen > release.seen && !own.is_same(release) => own.complete(release),
+                Some(own) if own.seen > release.seen && !own.is_same(release) => {
+                    own.complete(release)
+                }
                 Some(own) => *own = release.clone(),
                 None => {
                     self.releases.insert(key.clone(), release.clone());
@@ -132,7 +150,10 @@ impl Memory {
         }
         self.incomplete |= stored.incomplete;
         if self.releases.len() > MAX_RELEASES || self.bytes() > MAX_BYTES {
-            *self = Self { incomplete: true, ..stored.clone() };
+            *self = Self {
+                incomplete: true,
+                ..stored.clone()
+            };
         }
     }
 
@@ -143,36 +164,62 @@ impl Memory {
     /// Releases that do not run while their data exists, as they were: stopped, with the settings that are known.
     #[must_use]
     pub fn absent(&self, view: &View, catalogue: &Catalogue) -> Vec<Release> {
-        let is_left = |release: &&Remembered| !release.is_in(view) && (release.has_volumes(&view.claims) || release.outside);
-        self.releases.values().filter(is_left).map(|release| release.release(catalogue)).collect()
+        let is_left = |release: &&Remembered| {
+            !release.is_in(view) && (release.has_volumes(&view.claims) || release.outside)
+        };
+        self.releases
+            .values()
+            .filter(is_left)
+            .map(|release| release.release(catalogue))
+            .collect()
     }
 
     /// Releases that run and whose settings are not all known any more, with those of before.
     #[must_use]
     pub fn last_known(&self, view: &View, catalogue: &Catalogue) -> Vec<Release> {
         let lacks = |remembered: &&Remembered| {
-            view.place.snapshot.releases.iter().filter(|release| remembered.is(release)).any(|release| {
-                release.located().any(|located| located.has_unknown()) && {
-                    let known = release.guarded_settings(catalogue);
-                    remembered.settings.keys().any(|key| !known.contains_key(key))
-                }
-            })
+            view.place
+                .snapshot
+                .releases
+                .iter()
+                .filter(|release| remembered.is(release))
+                .any(|release| {
+                    release.located().any(|located| located.has_unknown()) && {
+                        let known = release.guarded_settings(catalogue);
+                        remembered
+                            .settings
+                            .keys()
+                            .any(|key| !known.contains_key(key))
+                    }
+                })
         };
-        self.releases.values().filter(lacks).map(|release| release.release(catalogue)).collect()
+        self.releases
+            .values()
+            .filter(lacks)
+            .map(|release| release.release(catalogue))
+            .collect()
     }
 
     /// Where the data of each release lies that runs, or whose data is outside, with the key under which [`Self::release`] finds it.
     #[must_use]
     pub fn locations(&self, catalogue: &Catalogue) -> Vec<(String, DataLocation)> {
         let counts = |(_, release): &(&String, &Remembered)| release.running || release.outside;
-        let located = |(key, release): (&String, &Remembered)| Some((key.clone(), release.release(catalogue).data_location()?));
-        self.releases.iter().filter(counts).filter_map(located).collect()
+        let located = |(key, release): (&String, &Remembered)| {
+            Some((key.clone(), release.release(catalogue).data_location()?))
+        };
+        self.releases
+            .iter()
+            .filter(counts)
+            .filter_map(located)
+            .collect()
     }
 
     /// One release as it was last seen.
     #[must_use]
     pub fn release(&self, key: &str, catalogue: &Catalogue) -> Option<Release> {
-        self.releases.get(key).map(|release| release.release(catalogue))
+        self.releases
+            .get(key)
+            .map(|release| release.release(catalogue))
     }
 
     /// Whether nothing is remembered.
@@ -205,9 +252,16 @@ impl Memory {
 
 impl Remembered {
     /// A release as it runs. What is not known of it now stays as it was known before. `None` if it does not fit.
-    fn of(namespace: &str, release: &Release, old: Option<&Self>, catalogue: &Catalogue, now: Timestamp) -> Option<Self> {
+    fn of(
+        namespace: &str,
+        release: &Release,
+        old: Option<&Self>,
+        catalogue: &Catalogue,
+        now: Timestamp,
+    ) -> Option<Self> {
         let mut settings = old.map(|old| old.settings.clone()).unwrap_or_default();
-        let short = |value: &Option<String>| value.as_ref().is_none_or(|value| value.len() <= MAX_TEXT);
+        let short =
+            |value: &Option<String>| value.as_ref().is_none_or(|value| value.len() <= MAX_TEXT);
         for (key, value) in release.guarded_settings(catalogue) {
             if short(&value) {
                 settings.insert(key, value);
@@ -217,7 +271,10 @@ impl Remembered {
         }
         let components: Vec<_> = release.components.iter().map(remember).collect();
         let names = [&release.name, &release.app_name, &release.fullname];
-        let mut texts = components.iter().flat_map(|(_, kind, name, image)| [kind, name, image]).chain(names);
+        let mut texts = components
+            .iter()
+            .flat_map(|(_, kind, name, image)| [kind, name, image])
+            .chain(names);
         let is_short = texts.all(|text| text.len() <= MAX_TEXT);
         drop(texts);
         let fits = is_short && components.len() <= MAX_COMPONENTS;
@@ -246,13 +303,19 @@ impl Remembered {
     fn complete(&mut self, before: &Self) {
         self.settled = self.settled.or(before.settled);
         for (key, value) in &before.settings {
-            self.settings.entry(key.clone()).or_insert_with(|| value.clone());
+            self.settings
+                .entry(key.clone())
+                .or_insert_with(|| value.clone());
         }
     }
 
     /// Whether both say the same, whenever they were seen.
     fn is_same(&self, other: &Self) -> bool {
-        *self == Self { seen: self.seen, ..other.clone() }
+        *self
+            == Self {
+                seen: self.seen,
+                ..other.clone()
+            }
     }
 
     fn is(&self, release: &Release) -> bool {
@@ -260,7 +323,11 @@ impl Remembered {
     }
 
     fn is_in(&self, view: &View) -> bool {
-        view.place.snapshot.releases.iter().any(|release| self.is(release))
+        view.place
+            .snapshot
+            .releases
+            .iter()
+            .any(|release| self.is(release))
     }
 
     /// Volumes are named after the release, or after a StatefulSet that is: `data-my-release-etcd-0`.
@@ -279,7 +346,10 @@ impl Remembered {
             .components
             .iter()
             .map(|(component, kind, name, image)| {
-                ComponentWorkload::new(*component, Arc::new(self.workload(*component, kind, name, image, catalogue)))
+                ComponentWorkload::new(
+                    *component,
+                    Arc::new(self.workload(*component, kind, name, image, catalogue)),
+                )
             })
             .collect();
         let mut release = Release {
@@ -306,15 +376,24 @@ impl Remembered {
     /// The settings as variables of a container, which Milvus reads before any file. One that was never known has no value.
     fn variables(&self, catalogue: &Catalogue) -> Variables {
         let keys = catalogue.guarded_keys();
-        let variables = keys.into_iter().filter_map(|key| match self.settings.get(key) {
-            Some(Some(value)) => Some((key.to_owned(), Some(value.replace('$', "$$")))),
-            Some(None) => None,
-            None => Some((key.to_owned(), None)),
-        });
+        let variables = keys
+            .into_iter()
+            .filter_map(|key| match self.settings.get(key) {
+                Some(Some(value)) => Some((key.to_owned(), Some(value.replace('$', "$$")))),
+                Some(None) => None,
+                None => Some((key.to_owned(), None)),
+            });
         variables.collect()
     }
 
-    fn workload(&self, component: Component, kind: &str, name: &str, image: &str, catalogue: &Catalogue) -> Workload {
+    fn workload(
+        &self,
+        component: Component,
+        kind: &str,
+        name: &str,
+        image: &str,
+        catalogue: &Catalogue,
+    ) -> Workload {
         let labels = || std::iter::empty::<(&str, &str)>().collect();
         let container = Container {
             name: component.name().to_owned(),
@@ -331,8 +410,16 @@ impl Remembered {
         };
         Workload {
             meta: Meta {
-                object: ObjectRef { kind: kind.to_owned(), namespace: Some(self.namespace.clone()), name: name.to_owned() },
-                origin: Origin { source: "the guard's memory".into(), document: 0, line: 0 },
+                object: ObjectRef {
+                    kind: kind.to_owned(),
+                    namespace: Some(self.namespace.clone()),
+                    name: name.to_owned(),
+                },
+                origin: Origin {
+                    source: "the guard's memory".into(),
+                    document: 0,
+                    line: 0,
+                },
                 labels: labels(),
                 annotations: labels(),
                 uid: None,
@@ -344,7 +431,10 @@ impl Remembered {
             strategy: None,
             selector: labels(),
             stateful: None,
-            pod: PodTemplate { containers: vec![container], ..PodTemplate::default() },
+            pod: PodTemplate {
+                containers: vec![container],
+                ..PodTemplate::default()
+            },
             status: None,
         }
     }
@@ -356,7 +446,12 @@ fn key(name: &str, app_name: &str) -> String {
 
 fn remember(component: &ComponentWorkload) -> (Component, String, String, String) {
     let object = &component.workload.meta.object;
-    (component.component, object.kind.clone(), object.name.clone(), component.image().to_string())
+    (
+        component.component,
+        object.kind.clone(),
+        object.name.clone(),
+        component.image().to_string(),
+    )
 }
 
 #[cfg(test)]
@@ -397,17 +492,27 @@ mod tests {
         let uninstalled = View::of(claims);
         assert!(see(&mut memory, &uninstalled, NOW));
         let left = absent(&memory, &uninstalled);
-        assert_eq!((left[0].name.as_str(), left[0].lowest().unwrap().to_string().as_str()), ("my-release", "2.1.4"));
+        assert_eq!(
+            (
+                left[0].name.as_str(),
+                left[0].lowest().unwrap().to_string().as_str()
+            ),
+            ("my-release", "2.1.4")
+        );
         assert!(left[0].is_stopped());
         let stored = serde_json::to_string(&memory).unwrap();
         assert_eq!(serde_json::from_str::<Memory>(&stored).unwrap(), memory);
-        assert!(see(&mut memory, &View::default(), NOW), "the volumes are gone");
+        assert!(
+            see(&mut memory, &View::default(), NOW),
+            "the volumes are gone"
+        );
         assert_eq!(memory, Memory::default());
     }
 
     fn outside(version: &str, root_path: &str) -> Fixture {
-        Fixture::cluster(version)
-            .default_yaml(&format!("etcd: {{endpoints: [\"etcd.example.com:2379\"], rootPath: {root_path}}}\n"))
+        Fixture::cluster(version).default_yaml(&format!(
+            "etcd: {{endpoints: [\"etcd.example.com:2379\"], rootPath: {root_path}}}\n"
+        ))
     }
 
     #[test]
@@ -416,7 +521,10 @@ mod tests {
         see(&mut memory, &view(&outside("2.1.4", "by-dev")), NOW);
         see(&mut memory, &View::default(), NOW);
         let left = absent(&memory, &View::default());
-        assert_eq!(left[0].data_location(), outside("2.1.4", "by-dev").release().data_location());
+        assert_eq!(
+            left[0].data_location(),
+            outside("2.1.4", "by-dev").release().data_location()
+        );
         see(&mut memory, &View::default(), NOW + OUTSIDE);
         assert!(memory.is_empty(), "after 90 days nobody knows");
     }
@@ -425,12 +533,18 @@ mod tests {
     fn settings_that_are_not_known_any_more_stay_as_they_were() {
         let mut memory = Memory::default();
         see(&mut memory, &view(&outside("2.4.5", "prod")), NOW);
-        let without = objects(&outside("2.4.5", "prod")).into_iter().filter(|object| !matches!(object, Object::Config(_)));
+        let without = objects(&outside("2.4.5", "prod"))
+            .into_iter()
+            .filter(|object| !matches!(object, Object::Config(_)));
         let deleted = View::of(without.map(|object| (object, false)));
         assert!(!see(&mut memory, &deleted, NOW));
         let known = memory.last_known(&deleted, Catalogue::embedded());
         assert_eq!(known[0].metadata().root_path.value, "prod");
-        assert!(memory.last_known(&view(&outside("2.4.5", "prod")), Catalogue::embedded()).is_empty());
+        assert!(
+            memory
+                .last_known(&view(&outside("2.4.5", "prod")), Catalogue::embedded())
+                .is_empty()
+        );
     }
 
     #[test]
@@ -441,8 +555,13 @@ mod tests {
             see(&mut memory, &view(&outside(version, "prod")), now);
             memory
         };
-        let images =
-            |memory: &Memory| memory.releases.values().map(|release| release.components[0].3.clone()).collect::<String>();
+        let images = |memory: &Memory| {
+            memory
+                .releases
+                .values()
+                .map(|release| release.components[0].3.clone())
+                .collect::<String>()
+        };
         let mut empty = Memory::default();
         empty.adopt(&memory_of("2.4.5", NOW));
         assert_eq!(empty, memory_of("2.4.5", NOW));
@@ -451,12 +570,18 @@ mod tests {
         assert_eq!(older, memory_of("2.4.6", later));
         let mut newer = memory_of("2.4.6", later);
         let mut stored = memory_of("2.4.5", NOW);
-        let Some(release) = stored.releases.values_mut().next() else { panic!() };
+        let Some(release) = stored.releases.values_mut().next() else {
+            panic!()
+        };
         release.settled = Some(Version::new(2, 4, 5));
-        release.settings.insert("only.known.before".into(), Some("x".into()));
+        release
+            .settings
+            .insert("only.known.before".into(), Some("x".into()));
         newer.adopt(&stored);
         assert!(images(&newer).ends_with(":v2.4.6"), "{}", images(&newer));
-        let Some(release) = newer.releases.values().next() else { panic!() };
+        let Some(release) = newer.releases.values().next() else {
+            panic!()
+        };
         assert_eq!(release.settled, Some(Version::new(2, 4, 5)));
         assert!(release.settings.contains_key("only.known.before"));
         // The same seen at another time is the same.
@@ -472,7 +597,9 @@ mod tests {
     #[test]
     fn what_is_stored_counts_where_not_everything_fits() {
         let of = |prefix: &str, count: usize| {
-            let release = |number: usize| objects(&Fixture::standalone("2.4.5").named(&format!("{prefix}-{number}")));
+            let release = |number: usize| {
+                objects(&Fixture::standalone("2.4.5").named(&format!("{prefix}-{number}")))
+            };
             let all = View::of((0..count).flat_map(release).map(|object| (object, false)));
             let mut memory = Memory::default();
             see(&mut memory, &all, NOW);
@@ -490,11 +617,17 @@ mod tests {
         let mut memory = Memory::default();
         let victim = Fixture::cluster("2.1.4").object(CLAIM);
         see(&mut memory, &view(&victim), NOW);
-        let huge = Fixture::standalone(&"2".repeat(1000)).fullname("huge").yaml().replace("my-release", "huge");
+        let huge = Fixture::standalone(&"2".repeat(1000))
+            .fullname("huge")
+            .yaml()
+            .replace("my-release", "huge");
         let flooded = victim.clone().object(&huge);
         assert!(see(&mut memory, &view(&flooded), NOW));
         assert!(memory.is_incomplete() && memory.bytes() < MAX_BYTES);
-        assert!(memory.releases.contains_key("my-release/milvus"), "the older one stays");
+        assert!(
+            memory.releases.contains_key("my-release/milvus"),
+            "the older one stays"
+        );
         let many = (0..100).fold(victim, |fixture, number| {
             let name = format!("many-{number}");
             let one = Fixture::standalone("2.4.5").fullname(&name).yaml();
@@ -513,8 +646,9 @@ mod tests {
                 "observedGeneration: 1\nreplicas: 1\nupdatedReplicas: 1\nreadyReplicas: {available}\navailableReplicas: {available}"
             )
         };
-        let standalone =
-            |version: &str, available| view(&Fixture::standalone(version).status(Component::Standalone, &status(available)));
+        let standalone = |version: &str, available| {
+            view(&Fixture::standalone(version).status(Component::Standalone, &status(available)))
+        };
         see(&mut memory, &standalone("2.4.5", 1), NOW);
         see(&mut memory, &standalone("2.5.12", 0), NOW);
         assert_eq!(memory.settled()[0].version, Version::new(2, 4, 5));

@@ -9,7 +9,9 @@ use prometheus_client::{
 };
 
 /// Bounds of the latency histogram, in seconds: fine where the server should be, then those of the API server's own metric.
-const BUCKETS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
+const BUCKETS: [f64; 12] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
+];
 
 /// Labels of one count of reviews.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -141,19 +143,51 @@ impl Metrics {
     pub fn new() -> Self {
         let mut metrics = Self::default();
         let mut registry = Registry::with_prefix("milvus_guard");
-        registry.register("reviews", "Reviews by gate, verdict and worst rule", metrics.reviews.clone());
-        registry.register("review_duration_seconds", "Time from request to answer", metrics.duration.0.clone());
-        registry.register("reviews_in_flight", "Reviews being answered", metrics.in_flight.clone());
-        registry.register("reviews_shed", "Reviews answered unjudged because too many were waiting", metrics.shed.clone());
-        registry.register("rule_failures", "Rule evaluations that failed", metrics.rule_failures.clone());
-        registry.register("acceptances", "Findings that the deployer accepted", metrics.acceptances.clone());
-        registry.register("live_reads", "Verdicts repeated with what is read at that moment", metrics.live_reads.clone());
+        registry.register(
+            "reviews",
+            "Reviews by gate, verdict and worst rule",
+            metrics.reviews.clone(),
+        );
+        registry.register(
+            "review_duration_seconds",
+            "Time from request to answer",
+            metrics.duration.0.clone(),
+        );
+        registry.register(
+            "reviews_in_flight",
+            "Reviews being answered",
+            metrics.in_flight.clone(),
+        );
+        registry.register(
+            "reviews_shed",
+            "Reviews answered unjudged because too many were waiting",
+            metrics.shed.clone(),
+        );
+        registry.register(
+            "rule_failures",
+            "Rule evaluations that failed",
+            metrics.rule_failures.clone(),
+        );
+        registry.register(
+            "acceptances",
+            "Findings that the deployer accepted",
+            metrics.acceptances.clone(),
+        );
+        registry.register(
+            "live_reads",
+            "Verdicts repeated with what is read at that moment",
+            metrics.live_reads.clone(),
+        );
         registry.register(
             "cache_age_seconds",
             "Time since the API server last gave a sign about a kind",
             metrics.cache_age.clone(),
         );
-        registry.register("cache_objects", "Objects kept of a kind", metrics.cache_objects.clone());
+        registry.register(
+            "cache_objects",
+            "Objects kept of a kind",
+            metrics.cache_objects.clone(),
+        );
         registry.register(
             "cache_reductions",
             "Objects of a kind that were too large to keep in full",
@@ -169,26 +203,66 @@ impl Metrics {
             "New certificates that could not be used",
             metrics.certificate_failures.clone(),
         );
-        registry.register("policies_loaded", "Policies and exceptions, good ones and bad ones", metrics.policies.clone());
-        registry.register("policy_age_seconds", "Time since the policies last changed", metrics.policy_age.clone());
-        registry.register("exceptions_active", "Exceptions in force", metrics.exceptions_active.clone());
+        registry.register(
+            "policies_loaded",
+            "Policies and exceptions, good ones and bad ones",
+            metrics.policies.clone(),
+        );
+        registry.register(
+            "policy_age_seconds",
+            "Time since the policies last changed",
+            metrics.policy_age.clone(),
+        );
+        registry.register(
+            "exceptions_active",
+            "Exceptions in force",
+            metrics.exceptions_active.clone(),
+        );
         registry.register(
             "exceptions_expiring_7d",
             "Exceptions in force that expire within 7 days",
             metrics.exceptions_expiring.clone(),
         );
-        registry.register("leader", "1 on the replica that leads", metrics.leader.clone());
-        registry.register("audit_findings", "Findings about what already runs", metrics.audit_findings.clone());
-        registry.register("audit_last_run_timestamp_seconds", "When what runs was last judged", metrics.audit_last_run.clone());
-        registry.register("memory_failures", "Memories of namespaces that could not be stored", metrics.memory_failures.clone());
-        registry.register("memory_unsaved", "Namespaces whose memory is not stored yet", metrics.memory_unsaved.clone());
+        registry.register(
+            "leader",
+            "1 on the replica that leads",
+            metrics.leader.clone(),
+        );
+        registry.register(
+            "audit_findings",
+            "Findings about what already runs",
+            metrics.audit_findings.clone(),
+        );
+        registry.register(
+            "audit_last_run_timestamp_seconds",
+            "When what runs was last judged",
+            metrics.audit_last_run.clone(),
+        );
+        registry.register(
+            "memory_failures",
+            "Memories of namespaces that could not be stored",
+            metrics.memory_failures.clone(),
+        );
+        registry.register(
+            "memory_unsaved",
+            "Namespaces whose memory is not stored yet",
+            metrics.memory_unsaved.clone(),
+        );
         registry.register(
             "memory_incomplete",
             "Namespaces of which not every release fits into the memory",
             metrics.memory_incomplete.clone(),
         );
-        registry.register("data_timestamp_seconds", "Day of the data about Milvus releases", metrics.data_day.clone());
-        registry.register("data_load_failures", "Readings of own data that could not be used", metrics.data_failures.clone());
+        registry.register(
+            "data_timestamp_seconds",
+            "Day of the data about Milvus releases",
+            metrics.data_day.clone(),
+        );
+        registry.register(
+            "data_load_failures",
+            "Readings of own data that could not be used",
+            metrics.data_failures.clone(),
+        );
         let version = vec![("version", env!("CARGO_PKG_VERSION"))];
         registry.register("build", "The running build", Info::new(version));
         metrics.registry = registry;
@@ -212,11 +286,28 @@ mod tests {
     #[test]
     fn names_are_those_of_the_documentation() {
         let metrics = Metrics::new();
-        metrics.reviews.get_or_create(&ReviewLabels { gate: "release", verdict: "deny", rule: "MG101" }).inc();
+        metrics
+            .reviews
+            .get_or_create(&ReviewLabels {
+                gate: "release",
+                verdict: "deny",
+                rule: "MG101",
+            })
+            .inc();
         metrics.duration.observe("release", 0.002);
         let text = metrics.render();
-        assert!(text.contains(r#"milvus_guard_reviews_total{gate="release",verdict="deny",rule="MG101"} 1"#), "{text}");
-        assert!(text.contains(r#"milvus_guard_review_duration_seconds_bucket{le="0.0025",gate="release"} 1"#), "{text}");
+        assert!(
+            text.contains(
+                r#"milvus_guard_reviews_total{gate="release",verdict="deny",rule="MG101"} 1"#
+            ),
+            "{text}"
+        );
+        assert!(
+            text.contains(
+                r#"milvus_guard_review_duration_seconds_bucket{le="0.0025",gate="release"} 1"#
+            ),
+            "{text}"
+        );
         assert!(text.contains("milvus_guard_build_info{version="), "{text}");
         assert!(text.ends_with("# EOF\n"));
     }

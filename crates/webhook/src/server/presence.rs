@@ -57,7 +57,10 @@ impl Presence {
                 continue;
             }
             let runs = self.store.runs_under_way();
-            if written.as_ref().is_some_and(|(known, at)| *known == runs && at.elapsed() < RENEW) {
+            if written
+                .as_ref()
+                .is_some_and(|(known, at)| *known == runs && at.elapsed() < RENEW)
+            {
                 continue;
             }
             match self.write(&runs).await {
@@ -69,7 +72,10 @@ impl Presence {
                     if written.is_none() {
                         self.life.set(Condition::Presence, Err(why.clone()));
                     }
-                    tracing::debug!(reason = why, "the Lease of this replica could not be written");
+                    tracing::debug!(
+                        reason = why,
+                        "the Lease of this replica could not be written"
+                    );
                     tokio::time::sleep(PAUSE).await;
                 }
             }
@@ -78,14 +84,24 @@ impl Presence {
 
     /// Deletes the Lease. Without it runs wait until it runs out.
     pub async fn end(&self) {
-        let (api, name, params) = (self.api(), lease_name(&self.replica), DeleteParams::default());
+        let (api, name, params) = (
+            self.api(),
+            lease_name(&self.replica),
+            DeleteParams::default(),
+        );
         if let Ok(Err(error)) = tokio::time::timeout(DEADLINE, api.delete(&name, &params)).await {
-            tracing::debug!(reason = error_text::chain(&error), "the Lease of this replica could not be deleted");
+            tracing::debug!(
+                reason = error_text::chain(&error),
+                "the Lease of this replica could not be deleted"
+            );
         }
     }
 
     async fn write(&self, runs: &BTreeSet<String>) -> Result<(), String> {
-        let (name, owner) = (lease_name(&self.replica), self.pod_uid.as_deref().map(|uid| (&*self.replica, uid)));
+        let (name, owner) = (
+            lease_name(&self.replica),
+            self.pod_uid.as_deref().map(|uid| (&*self.replica, uid)),
+        );
         let object = replicas::object(&self.replica, owner, runs, Timestamp::now());
         let params = PatchParams::apply(MANAGER).force();
         let (api, patch) = (self.api(), Patch::Apply(object));

@@ -40,7 +40,9 @@ pub async fn follow(life: Arc<Life>, known: Refresh, address: SocketAddr, last: 
     loop {
         let certificate = match known.certificates.current() {
             None => Err("there is none".to_owned()),
-            Some(current) if !current.is_valid_at(Timestamp::now()) => Err(format!("it is valid until {}", current.not_after())),
+            Some(current) if !current.is_valid_at(Timestamp::now()) => {
+                Err(format!("it is valid until {}", current.not_after()))
+            }
             Some(_) => Ok(()),
         };
         life.set(Condition::Certificate, certificate);
@@ -48,17 +50,29 @@ pub async fn follow(life: Arc<Life>, known: Refresh, address: SocketAddr, last: 
             let missing = store.missing();
             // Once filled, a cache that is being listed again still serves what it had.
             synced |= missing.is_empty();
-            let filled = if synced { Ok(()) } else { Err(format!("not read yet: {}", missing.join(", "))) };
+            let filled = if synced {
+                Ok(())
+            } else {
+                Err(format!("not read yet: {}", missing.join(", ")))
+            };
             life.set(Condition::Policies, filled.clone());
             life.set(Condition::Caches, filled);
             let is_unwatched = store.unwatched_for(&Watched::ALL, UNWATCHED).is_some();
-            life.set(Condition::Cluster, last.as_ref().map_or(Ok(()), |last| last.check(is_unwatched)));
+            life.set(
+                Condition::Cluster,
+                last.as_ref()
+                    .map_or(Ok(()), |last| last.check(is_unwatched)),
+            );
         }
         if !life.is_ready() || dialled.is_none_or(|at| at.elapsed() >= DIAL_EVERY) {
             life.set(Condition::Port, dial(address).await);
             dialled = Some(Instant::now());
         }
-        let pause = if life.is_ready() { EVERY_WHEN_READY } else { EVERY };
+        let pause = if life.is_ready() {
+            EVERY_WHEN_READY
+        } else {
+            EVERY
+        };
         tokio::time::sleep(pause).await;
     }
 }
@@ -67,23 +81,40 @@ pub async fn follow(life: Arc<Life>, known: Refresh, address: SocketAddr, last: 
 async fn dial(address: SocketAddr) -> Result<(), String> {
     let mut local = address;
     if address.ip().is_unspecified() {
-        local.set_ip(if address.is_ipv4() { std::net::Ipv4Addr::LOCALHOST.into() } else { std::net::Ipv6Addr::LOCALHOST.into() });
+        local.set_ip(if address.is_ipv4() {
+            std::net::Ipv4Addr::LOCALHOST.into()
+        } else {
+            std::net::Ipv6Addr::LOCALHOST.into()
+        });
     }
     let handshake = async {
-        let stream = TcpStream::connect(local).await.map_err(|error| error.to_string())?;
+        let stream = TcpStream::connect(local)
+            .await
+            .map_err(|error| error.to_string())?;
         let connector = TlsConnector::from(Arc::new(config()?));
         let name = ServerName::from(local.ip());
-        connector.connect(name, stream).await.map(|_| ()).map_err(|error| error.to_string())
+        connector
+            .connect(name, stream)
+            .await
+            .map(|_| ())
+            .map_err(|error| error.to_string())
     };
-    timeout(DEADLINE, handshake).await.unwrap_or_else(|_| Err("no answer".into()))
+    timeout(DEADLINE, handshake)
+        .await
+        .unwrap_or_else(|_| Err("no answer".into()))
 }
 
 fn config() -> Result<ClientConfig, String> {
     let provider = aws_lc_rs::default_provider();
     let algorithms = provider.signature_verification_algorithms;
     let builder = ClientConfig::builder_with_provider(Arc::new(provider));
-    let builder = builder.with_safe_default_protocol_versions().map_err(|error| error.to_string())?;
-    Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(Ourselves(algorithms))).with_no_client_auth())
+    let builder = builder
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?;
+    Ok(builder
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Ourselves(algorithms)))
+        .with_no_client_auth())
 }
 
 /// Whatever certificate the own port shows is the own one; its dates are judged apart.

@@ -33,22 +33,35 @@ impl Refresh {
     pub fn refresh(&self) {
         let metrics = &self.metrics;
         let status = self.certificates.status();
-        for (which, until) in [("leaf", status.not_after), ("ca", status.authority_not_after)] {
+        for (which, until) in [
+            ("leaf", status.not_after),
+            ("ca", status.authority_not_after),
+        ] {
             if let Some(until) = until {
-                metrics.certificate_expiry.get_or_create(&WhichLabels { which }).set(seconds(until));
+                metrics
+                    .certificate_expiry
+                    .get_or_create(&WhichLabels { which })
+                    .set(seconds(until));
             }
         }
         let failures = metrics.certificate_failures.get();
-        metrics.certificate_failures.inc_by(status.reload_failures.saturating_sub(failures));
+        metrics
+            .certificate_failures
+            .inc_by(status.reload_failures.saturating_sub(failures));
         metrics.leader.set(i64::from(self.leader.is_me()));
         let Some(store) = &self.store else { return };
         for (kind, objects, age) in store.health() {
             let labels = KindLabels { kind: kind.kind() };
-            metrics.cache_objects.get_or_create(&labels).set(i64::try_from(objects).unwrap_or(i64::MAX));
+            metrics
+                .cache_objects
+                .get_or_create(&labels)
+                .set(i64::try_from(objects).unwrap_or(i64::MAX));
             metrics.cache_age.get_or_create(&labels).set(age);
         }
         for (kind, count) in store.reductions() {
-            let counter = metrics.cache_reductions.get_or_create(&KindLabels { kind: kind.kind() });
+            let counter = metrics
+                .cache_reductions
+                .get_or_create(&KindLabels { kind: kind.kind() });
             counter.inc_by(count.saturating_sub(counter.get()));
         }
         if let Some(age) = store.policy_age() {
@@ -59,21 +72,41 @@ impl Refresh {
 
     fn documents(&self, store: &Store) {
         let documents = store.documents();
-        for (watched, kind) in [(Watched::Policies, "policy"), (Watched::Exceptions, "exception")] {
+        for (watched, kind) in [
+            (Watched::Policies, "policy"),
+            (Watched::Exceptions, "exception"),
+        ] {
             for (state, is_good) in [("good", true), ("bad", false)] {
                 let count = documents
                     .iter()
-                    .filter(|((known, _), document)| *known == watched && document.problem.is_none() == is_good)
+                    .filter(|((known, _), document)| {
+                        *known == watched && document.problem.is_none() == is_good
+                    })
                     .count();
-                let gauge = self.metrics.policies.get_or_create(&PolicyLabels { kind, state });
+                let gauge = self
+                    .metrics
+                    .policies
+                    .get_or_create(&PolicyLabels { kind, state });
                 gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
             }
         }
         let now = Timestamp::now();
-        let ends: Vec<Timestamp> = store.picture("").policies.exceptions.iter().map(|exception| exception.spec.expires).collect();
-        let count = |test: &dyn Fn(&&Timestamp) -> bool| i64::try_from(ends.iter().filter(|end| test(end)).count()).unwrap_or(0);
-        self.metrics.exceptions_active.set(count(&|end| **end > now));
-        self.metrics.exceptions_expiring.set(count(&|end| **end > now && **end <= now + SOON));
+        let ends: Vec<Timestamp> = store
+            .picture("")
+            .policies
+            .exceptions
+            .iter()
+            .map(|exception| exception.spec.expires)
+            .collect();
+        let count = |test: &dyn Fn(&&Timestamp) -> bool| {
+            i64::try_from(ends.iter().filter(|end| test(end)).count()).unwrap_or(0)
+        };
+        self.metrics
+            .exceptions_active
+            .set(count(&|end| **end > now));
+        self.metrics
+            .exceptions_expiring
+            .set(count(&|end| **end > now && **end <= now + SOON));
     }
 }
 

@@ -46,7 +46,10 @@ const MANAGER: &str = "milvus-guard-registration";
 /// What stands in the template for the namespaces that hold Milvus. No namespace can have this name.
 pub const MILVUS_NAMESPACES: &str = "@milvus-namespaces";
 /// Both kinds of webhook configuration.
-const KINDS: [&str; 2] = ["ValidatingWebhookConfiguration", "MutatingWebhookConfiguration"];
+const KINDS: [&str; 2] = [
+    "ValidatingWebhookConfiguration",
+    "MutatingWebhookConfiguration",
+];
 /// How often the leader looks whether something here changed.
 const TICK: Duration = Duration::from_secs(1);
 /// How often it looks at the API server without a reason.
@@ -152,8 +155,13 @@ impl Registrar {
             if seen.as_ref() == Some(&here) && looked.is_some_and(|at| at.elapsed() < LOOK) {
                 continue;
             }
-            let memory = memory.get_or_insert_with(|| Memory { leads_since: Timestamp::now(), carried: None });
-            let done = timeout(DEADLINE, self.look(&here.0, &here.1, memory)).await.unwrap_or(Err(RegistrationError::Slow));
+            let memory = memory.get_or_insert_with(|| Memory {
+                leads_since: Timestamp::now(),
+                carried: None,
+            });
+            let done = timeout(DEADLINE, self.look(&here.0, &here.1, memory))
+                .await
+                .unwrap_or(Err(RegistrationError::Slow));
             looked = Some(Instant::now());
             match done {
                 Ok(()) => {
@@ -171,15 +179,26 @@ impl Registrar {
 
     /// Namespaces that hold Milvus, or its data.
     fn namespaces(&self) -> BTreeSet<String> {
-        self.store.milvus_namespaces().into_iter().chain(self.store.remembered_namespaces()).collect()
+        self.store
+            .milvus_namespaces()
+            .into_iter()
+            .chain(self.store.remembered_namespaces())
+            .collect()
     }
 
     async fn read_template(&self) -> Result<Vec<Value>, RegistrationError> {
         let path = self.template.clone();
         let read = spawn_blocking(move || read_settled(|| read(&path)));
-        let unreadable = |reason: String| RegistrationError::Unreadable(self.template.display().to_string(), reason);
-        let text = read.await.map_err(|error| unreadable(error.to_string()))?.map_err(unreadable)?;
-        parse(&text).map_err(|reason| RegistrationError::Template(self.template.display().to_string(), reason))
+        let unreadable = |reason: String| {
+            RegistrationError::Unreadable(self.template.display().to_string(), reason)
+        };
+        let text = read
+            .await
+            .map_err(|error| unreadable(error.to_string()))?
+            .map_err(unreadable)?;
+        parse(&text).map_err(|reason| {
+            RegistrationError::Template(self.template.display().to_string(), reason)
+        })
     }
 
     async fn look(
@@ -194,14 +213,25 @@ impl Registrar {
         // What may be read at the same time is, for an API server that is slow.
         let found = try_join_all(KINDS.map(async |kind| {
             let what = format!("{kind} {}", self.name);
-            let object = api(&self.client, kind).get_opt(&self.name).await.map_err(|error| words(&error, "get", &what))?;
-            Ok::<_, RegistrationError>((kind, object.map(|object| serde_json::to_value(object).unwrap_or_default())))
+            let object = api(&self.client, kind)
+                .get_opt(&self.name)
+                .await
+                .map_err(|error| words(&error, "get", &what))?;
+            Ok::<_, RegistrationError>((
+                kind,
+                object.map(|object| serde_json::to_value(object).unwrap_or_default()),
+            ))
         }))
         .await?;
         let (owner, bundle) = tokio::try_join!(self.owner_uid(), self.bundle())?;
         let tokens = self.secret.rotated(now, Some(memory.leads_since)).await?;
-        let registered: Vec<&str> = found.iter().flat_map(|(_, object)| object.as_ref().map(shown).unwrap_or_default()).collect();
-        let Some(token) = tokens.choice(now, &self.secret.times, &registered) else { return Ok(()) };
+        let registered: Vec<&str> = found
+            .iter()
+            .flat_map(|(_, object)| object.as_ref().map(shown).unwrap_or_default())
+            .collect();
+        let Some(token) = tokens.choice(now, &self.secret.times, &registered) else {
+            return Ok(());
+        };
         let additions = Additions {
             name: &self.name,
             owner: self.owner.as_deref().zip(owner.as_deref()),
@@ -209,7 +239,10 @@ impl Registrar {
             token,
             namespaces,
         };
-        let wanted: Vec<Value> = template.iter().map(|object| completed(object, &additions)).collect();
+        let wanted: Vec<Value> = template
+            .iter()
+            .map(|object| completed(object, &additions))
+            .collect();
         let mut all_carried = true;
         for (kind, object) in &found {
             let carried = match (wanted.iter().find(|wanted| wanted["kind"] == *kind), object) {
@@ -230,7 +263,13 @@ impl Registrar {
     }
 
     /// Old secrets go once the API server has had the new one for a while.
-    async fn forget_old(&self, token: &str, carried: bool, now: Timestamp, memory: &mut Memory) -> Result<(), RegistrationError> {
+    async fn forget_old(
+        &self,
+        token: &str,
+        carried: bool,
+        now: Timestamp,
+        memory: &mut Memory,
+    ) -> Result<(), RegistrationError> {
         if !carried {
             memory.carried = None;
             return Ok(());
@@ -247,12 +286,20 @@ impl Registrar {
     }
 
     async fn owner_uid(&self) -> Result<Option<String>, RegistrationError> {
-        let Some(owner) = &self.owner else { return Ok(None) };
+        let Some(owner) = &self.owner else {
+            return Ok(None);
+        };
         let kind = GroupVersionKind::gvk("rbac.authorization.k8s.io", "v1", "ClusterRole");
-        let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &ApiResource::from_gvk(&kind));
+        let api: Api<DynamicObject> =
+            Api::all_with(self.client.clone(), &ApiResource::from_gvk(&kind));
         let what = format!("ClusterRole {owner}");
-        let found = api.get_opt(owner).await.map_err(|error| words(&error, "get", &what))?;
-        let uid = found.filter(|found| found.metadata.deletion_timestamp.is_none()).and_then(|found| found.metadata.uid);
+        let found = api
+            .get_opt(owner)
+            .await
+            .map_err(|error| words(&error, "get", &what))?;
+        let uid = found
+            .filter(|found| found.metadata.deletion_timestamp.is_none())
+            .and_then(|found| found.metadata.uid);
         uid.map(Some).ok_or(RegistrationError::NoOwner(what))
     }
 
@@ -262,8 +309,14 @@ impl Registrar {
             Authority::Secret(name) => {
                 let api: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
                 let what = format!("Secret {name} in namespace {}", self.namespace);
-                let found = api.get_opt(name).await.map_err(|error| words(&error, "get", &what))?;
-                let bundle = found.and_then(|found| found.data?.remove("ca.crt")).map(|bytes| bytes.0).unwrap_or_default();
+                let found = api
+                    .get_opt(name)
+                    .await
+                    .map_err(|error| words(&error, "get", &what))?;
+                let bundle = found
+                    .and_then(|found| found.data?.remove("ca.crt"))
+                    .map(|bytes| bytes.0)
+                    .unwrap_or_default();
                 // Without it the API server would believe nobody, and what fails closed would stop.
                 if bundle.is_empty() {
                     Err(RegistrationError::NoAuthority(what))
@@ -274,8 +327,12 @@ impl Registrar {
             Authority::File(path) => {
                 let (shown, path) = (path.display().to_string(), path.clone());
                 let read = spawn_blocking(move || read_settled(|| read(&path)));
-                let unreadable = |reason: String| RegistrationError::Unreadable(shown.clone(), reason);
-                let text = read.await.map_err(|error| unreadable(error.to_string()))?.map_err(unreadable)?;
+                let unreadable =
+                    |reason: String| RegistrationError::Unreadable(shown.clone(), reason);
+                let text = read
+                    .await
+                    .map_err(|error| unreadable(error.to_string()))?
+                    .map_err(unreadable)?;
                 if text.trim().is_empty() {
                     return Err(RegistrationError::NoAuthority(shown));
                 }
@@ -296,31 +353,48 @@ impl Registrar {
             wanted["metadata"]["resourceVersion"] = version.clone();
         }
         let params = PatchParams::apply(MANAGER).force();
-        let applied = api(&self.client, kind).patch(&self.name, &params, &Patch::Apply(wanted)).await;
-        match answer(applied.map(|_| ()), "apply", &format!("{kind} {}", self.name)) {
+        let applied = api(&self.client, kind)
+            .patch(&self.name, &params, &Patch::Apply(wanted))
+            .await;
+        match answer(
+            applied.map(|_| ()),
+            "apply",
+            &format!("{kind} {}", self.name),
+        ) {
             // Where it was outdated, the next look comes back here.
             Ok(_) => {
                 tracing::info!(kind, "registered");
                 Ok(())
             }
             // The API server may quote the path.
-            Err(ClusterError::Api { what, reason }) => {
-                Err(ClusterError::Api { what, reason: reason.replace(token, "SECRET") }.into())
+            Err(ClusterError::Api { what, reason }) => Err(ClusterError::Api {
+                what,
+                reason: reason.replace(token, "SECRET"),
             }
+            .into()),
             Err(error) => Err(error.into()),
         }
     }
 
     async fn remove(&self, kind: &'static str) -> Result<(), RegistrationError> {
-        let removed = api(&self.client, kind).delete(&self.name, &DeleteParams::default()).await;
-        answer(removed.map(|_| ()), "delete", &format!("{kind} {}", self.name))?;
+        let removed = api(&self.client, kind)
+            .delete(&self.name, &DeleteParams::default())
+            .await;
+        answer(
+            removed.map(|_| ()),
+            "delete",
+            &format!("{kind} {}", self.name),
+        )?;
         Ok(())
     }
 }
 
 fn complain(complaint: &mut Option<String>, reason: String) {
     if complaint.as_ref() != Some(&reason) {
-        tracing::warn!(reason, "the webhooks could not be registered as they should be; it is tried again");
+        tracing::warn!(
+            reason,
+            "the webhooks could not be registered as they should be; it is tried again"
+        );
         *complaint = Some(reason);
     }
 }
@@ -334,7 +408,9 @@ fn read(path: &Path) -> Result<String, String> {
     use std::io::Read;
     let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
     let mut text = String::new();
-    file.take(MAX_TEMPLATE).read_to_string(&mut text).map_err(|error| error.to_string())?;
+    file.take(MAX_TEMPLATE)
+        .read_to_string(&mut text)
+        .map_err(|error| error.to_string())?;
     Ok(text)
 }
 
@@ -355,7 +431,11 @@ fn parse(text: &str) -> Result<Vec<Value>, String> {
         }
         objects.push(object);
     }
-    if objects.is_empty() { Err("it holds no webhook configuration".into()) } else { Ok(objects) }
+    if objects.is_empty() {
+        Err("it holds no webhook configuration".into())
+    } else {
+        Ok(objects)
+    }
 }
 
 /// A configuration of the template with what only the guard knows.
@@ -366,8 +446,7 @@ fn completed(template: &Value, additions: &Additions<'_>) -> Value {
     }
     object["metadata"]["name"] = json!(additions.name);
     if let Some((owner, uid)) = additions.owner {
-        object["metadata"]["ownerReferences"] =
-            json!([{"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "name": owner, "uid": uid}]);
+        object["metadata"]["ownerReferences"] = json!([{"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "name": owner, "uid": uid}]);
     }
     if let Some(webhooks) = object["webhooks"].as_array_mut() {
         webhooks.retain_mut(|webhook| fill(webhook, additions));
@@ -386,13 +465,23 @@ fn fill(webhook: &mut Value, additions: &Additions<'_>) -> bool {
     if let (Some(bundle), Value::Object(config)) = (additions.bundle, config) {
         config.insert("caBundle".into(), json!(bundle));
     }
-    let expressions = webhook.pointer_mut("/namespaceSelector/matchExpressions").and_then(Value::as_array_mut);
+    let expressions = webhook
+        .pointer_mut("/namespaceSelector/matchExpressions")
+        .and_then(Value::as_array_mut);
     expressions.into_iter().flatten().all(|expression| {
-        let Some(values) = expression.get_mut("values").and_then(Value::as_array_mut) else { return true };
-        let Some(at) = values.iter().position(|value| value == MILVUS_NAMESPACES) else { return true };
+        let Some(values) = expression.get_mut("values").and_then(Value::as_array_mut) else {
+            return true;
+        };
+        let Some(at) = values.iter().position(|value| value == MILVUS_NAMESPACES) else {
+            return true;
+        };
         values.remove(at);
-        let held: Vec<Value> =
-            additions.namespaces.iter().map(|name| json!(name)).filter(|name| !values.contains(name)).collect();
+        let held: Vec<Value> = additions
+            .namespaces
+            .iter()
+            .map(|name| json!(name))
+            .filter(|name| !values.contains(name))
+            .collect();
         values.extend(held);
         !values.is_empty()
     })
@@ -400,12 +489,22 @@ fn fill(webhook: &mut Value, additions: &Additions<'_>) -> bool {
 
 /// The last parts of the paths of a configuration.
 fn shown(configuration: &Value) -> Vec<&str> {
-    let webhooks = configuration["webhooks"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let webhooks = configuration["webhooks"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
     let path = |webhook| {
         let place = |place: &str| Value::pointer(webhook, place).and_then(Value::as_str);
         place("/clientConfig/service/path").or_else(|| place("/clientConfig/url"))
     };
-    webhooks.iter().map(|webhook| path(webhook).and_then(|path| path.rsplit('/').next()).unwrap_or_default()).collect()
+    webhooks
+        .iter()
+        .map(|webhook| {
+            path(webhook)
+                .and_then(|path| path.rsplit('/').next())
+                .unwrap_or_default()
+        })
+        .collect()
 }
 
 /// Whether an object has all that is wanted; what the API server adds does not count. The webhooks must be exactly those.
@@ -416,15 +515,27 @@ fn holds(wanted: &Value, found: &Value) -> bool {
 
 fn is_within(wanted: &Value, found: &Value) -> bool {
     match (wanted, found) {
-        (Value::Object(wanted), Value::Object(found)) => wanted.iter().all(|(key, wanted)| match found.get(key) {
-            Some(found) => is_within(wanted, found),
-            None => is_empty(wanted),
-        }),
-        (Value::Array(wanted), Value::Array(found)) if wanted.iter().all(|item| item.get("name").is_some()) => {
-            wanted.iter().all(|item| found.iter().any(|found| found["name"] == item["name"] && is_within(item, found)))
+        (Value::Object(wanted), Value::Object(found)) => {
+            wanted.iter().all(|(key, wanted)| match found.get(key) {
+                Some(found) => is_within(wanted, found),
+                None => is_empty(wanted),
+            })
+        }
+        (Value::Array(wanted), Value::Array(found))
+            if wanted.iter().all(|item| item.get("name").is_some()) =>
+        {
+            wanted.iter().all(|item| {
+                found
+                    .iter()
+                    .any(|found| found["name"] == item["name"] && is_within(item, found))
+            })
         }
         (Value::Array(wanted), Value::Array(found)) => {
-            wanted.len() == found.len() && wanted.iter().zip(found).all(|(wanted, found)| is_within(wanted, found))
+            wanted.len() == found.len()
+                && wanted
+                    .iter()
+                    .zip(found)
+                    .all(|(wanted, found)| is_within(wanted, found))
         }
         (wanted, found) => wanted == found,
     }
@@ -441,8 +552,13 @@ fn is_empty(value: &Value) -> bool {
 }
 
 fn is_owned(object: &Value, uid: Option<&str>) -> bool {
-    let owners = object.pointer("/metadata/ownerReferences").and_then(Value::as_array);
-    owners.into_iter().flatten().any(|owner| uid.is_some() && owner["uid"].as_str() == uid)
+    let owners = object
+        .pointer("/metadata/ownerReferences")
+        .and_then(Value::as_array);
+    owners
+        .into_iter()
+        .flatten()
+        .any(|owner| uid.is_some() && owner["uid"].as_str() == uid)
 }
 
 #[cfg(test)]
@@ -470,7 +586,13 @@ webhooks:
 
     fn completed_with(namespaces: &[&str], bundle: Option<&str>) -> Value {
         let namespaces = namespaces.iter().map(ToString::to_string).collect();
-        let additions = Additions { name: "g", owner: Some(("role", "uid-1")), bundle, token: "t0", namespaces: &namespaces };
+        let additions = Additions {
+            name: "g",
+            owner: Some(("role", "uid-1")),
+            bundle,
+            token: "t0",
+            namespaces: &namespaces,
+        };
         completed(&parse(TEMPLATE).unwrap()[0], &additions)
     }
 
@@ -479,22 +601,49 @@ webhooks:
         let object = completed_with(&["a", "n"], Some("Yg=="));
         assert_eq!(object["metadata"]["name"], "g");
         assert_eq!(object["metadata"]["ownerReferences"][0]["uid"], "uid-1");
-        assert_eq!(object["webhooks"][0]["clientConfig"]["service"]["path"], "/validate/t0");
-        assert_eq!(object["webhooks"][1]["clientConfig"]["url"], "https://127.0.0.1:1/validate/t0");
-        assert!(object["webhooks"].as_array().unwrap().iter().all(|webhook| webhook["clientConfig"]["caBundle"] == "Yg=="));
+        assert_eq!(
+            object["webhooks"][0]["clientConfig"]["service"]["path"],
+            "/validate/t0"
+        );
+        assert_eq!(
+            object["webhooks"][1]["clientConfig"]["url"],
+            "https://127.0.0.1:1/validate/t0"
+        );
+        assert!(
+            object["webhooks"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .all(|webhook| webhook["clientConfig"]["caBundle"] == "Yg==")
+        );
         let values = |at: usize, expression: usize| {
-            object["webhooks"][at]["namespaceSelector"]["matchExpressions"][expression]["values"].clone()
+            object["webhooks"][at]["namespaceSelector"]["matchExpressions"][expression]["values"]
+                .clone()
         };
-        assert_eq!((values(1, 0), values(1, 1), values(2, 0)), (json!(["n"]), json!(["a", "n"]), json!(["n", "a"])));
+        assert_eq!(
+            (values(1, 0), values(1, 1), values(2, 0)),
+            (json!(["n"]), json!(["a", "n"]), json!(["n", "a"]))
+        );
     }
 
     #[test]
     fn without_milvus_there_is_no_webhook_for_its_namespaces() {
         let object = completed_with(&[], None);
-        let names: Vec<_> = object["webhooks"].as_array().unwrap().iter().map(|webhook| webhook["name"].clone()).collect();
+        let names: Vec<_> = object["webhooks"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|webhook| webhook["name"].clone())
+            .collect();
         assert_eq!(names, ["workload", "elsewhere"]);
-        assert_eq!(object["webhooks"][1]["namespaceSelector"]["matchExpressions"][0]["values"], json!(["n"]));
-        assert_eq!(object["webhooks"][1]["clientConfig"]["caBundle"], "eA==", "the template's stays");
+        assert_eq!(
+            object["webhooks"][1]["namespaceSelector"]["matchExpressions"][0]["values"],
+            json!(["n"])
+        );
+        assert_eq!(
+            object["webhooks"][1]["clientConfig"]["caBundle"], "eA==",
+            "the template's stays"
+        );
     }
 
     #[test]
@@ -502,10 +651,17 @@ webhooks:
         for (text, reason) in [
             ("", "no webhook configuration"),
             ("kind: Secret", "'Secret'"),
-            ("kind: MutatingWebhookConfiguration\n---\nkind: MutatingWebhookConfiguration", "more than one"),
+            (
+                "kind: MutatingWebhookConfiguration\n---\nkind: MutatingWebhookConfiguration",
+                "more than one",
+            ),
             ("a: [", "line"),
         ] {
-            assert!(parse(text).unwrap_err().contains(reason), "{text}: {:?}", parse(text));
+            assert!(
+                parse(text).unwrap_err().contains(reason),
+                "{text}: {:?}",
+                parse(text)
+            );
         }
     }
 
@@ -522,17 +678,26 @@ webhooks:
         assert!(holds(&with_empty, &found));
         for (place, value) in [
             ("/webhooks/0/clientConfig/caBundle", json!("eA==")),
-            ("/webhooks/2/clientConfig/service/path", json!("/validate/t1")),
+            (
+                "/webhooks/2/clientConfig/service/path",
+                json!("/validate/t1"),
+            ),
             ("/metadata/ownerReferences", json!([])),
             ("/metadata/labels/a", json!("c")),
-            ("/webhooks/1/namespaceSelector/matchExpressions/1/values", json!(["a", "b"])),
+            (
+                "/webhooks/1/namespaceSelector/matchExpressions/1/values",
+                json!(["a", "b"]),
+            ),
         ] {
             let mut changed = found.clone();
             *changed.pointer_mut(place).unwrap() = value;
             assert!(!holds(&wanted, &changed), "{place}");
         }
         let mut more = found.clone();
-        more["webhooks"].as_array_mut().unwrap().push(json!({"name": "x"}));
+        more["webhooks"]
+            .as_array_mut()
+            .unwrap()
+            .push(json!({"name": "x"}));
         assert!(!holds(&wanted, &more));
     }
 }

@@ -44,8 +44,19 @@ pub struct App {
 impl App {
     /// One that answers these callers, and of them only who shows a certificate with this name, where there is one.
     #[must_use]
-    pub fn new(answerer: Arc<Answerer>, life: Arc<Life>, client_name: Option<&str>, callers: Callers) -> Self {
-        Self { answerer, life, client_name: client_name.map(Into::into), callers, intake: Arc::default() }
+    pub fn new(
+        answerer: Arc<Answerer>,
+        life: Arc<Life>,
+        client_name: Option<&str>,
+        callers: Callers,
+    ) -> Self {
+        Self {
+            answerer,
+            life,
+            client_name: client_name.map(Into::into),
+            callers,
+            intake: Arc::default(),
+        }
     }
 }
 
@@ -62,15 +73,29 @@ pub fn webhook(app: App) -> Router {
         .route("/mutate", post(mutate))
         .route("/mutate/{secret}", post(mutate))
         .route_layer(middleware::from_fn_with_state(app.clone(), known));
-    Router::new().merge(reviews).route("/healthz", get(async || "ok\n")).route("/readyz", get(ready)).with_state(app)
+    Router::new()
+        .merge(reviews)
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(ready))
+        .with_state(app)
 }
 
 /// The metrics' path, on a port of their own. Probes are answered here too: whoever holds the webhook's port up does not hold
 /// them up.
-pub fn metrics(metrics: Arc<Metrics>, life: Arc<Life>, refresh: impl Fn() + Clone + Send + Sync + 'static) -> Router {
+pub fn metrics(
+    metrics: Arc<Metrics>,
+    life: Arc<Life>,
+    refresh: impl Fn() + Clone + Send + Sync + 'static,
+) -> Router {
     let render = async move || {
         refresh();
-        ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], metrics.render())
+        (
+            [(
+                header::CONTENT_TYPE,
+                "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            )],
+            metrics.render(),
+        )
     };
     Router::new()
         .route("/metrics", get(render))
@@ -81,19 +106,33 @@ pub fn metrics(metrics: Arc<Metrics>, life: Arc<Life>, refresh: impl Fn() + Clon
 /// Turns away who does not know the path, or does not show the certificate that is asked for, before anything of the request is
 /// looked at: like a path that does not exist.
 async fn known(State(app): State<App>, request: Request, next: Next) -> Response {
-    let shown = request.extensions().get::<Client>().and_then(|client| client.0.as_deref());
-    let is_client = app.client_name.as_deref().is_none_or(|wanted| shown == Some(wanted));
+    let shown = request
+        .extensions()
+        .get::<Client>()
+        .and_then(|client| client.0.as_deref());
+    let is_client = app
+        .client_name
+        .as_deref()
+        .is_none_or(|wanted| shown == Some(wanted));
     if !is_client || !app.callers.may_ask(request.uri().path()) {
         return StatusCode::NOT_FOUND.into_response();
     }
     next.run(request).await
 }
 
-async fn validate(State(app): State<App>, Query(granted): Query<Granted>, request: Request) -> Response {
+async fn validate(
+    State(app): State<App>,
+    Query(granted): Query<Granted>,
+    request: Request,
+) -> Response {
     review(Path::Validate, app, granted, request).await
 }
 
-async fn mutate(State(app): State<App>, Query(granted): Query<Granted>, request: Request) -> Response {
+async fn mutate(
+    State(app): State<App>,
+    Query(granted): Query<Granted>,
+    request: Request,
+) -> Response {
     review(Path::Mutate, app, granted, request).await
 }
 
@@ -104,11 +143,19 @@ async fn review(path: Path, app: App, granted: Granted, request: Request) -> Res
         .and_then(|value| value.to_str().ok())
         .is_some_and(|value| value.split(';').next().map(str::trim) == Some("application/json"));
     if !is_json || request.headers().contains_key(header::CONTENT_ENCODING) {
-        return refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "an AdmissionReview comes as application/json, not encoded");
+        return refuse(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "an AdmissionReview comes as application/json, not encoded",
+        );
     }
-    let size = axum::body::HttpBody::size_hint(request.body()).upper().and_then(|bytes| usize::try_from(bytes).ok());
+    let size = axum::body::HttpBody::size_hint(request.body())
+        .upper()
+        .and_then(|bytes| usize::try_from(bytes).ok());
     if size.is_some_and(|bytes| bytes > MAX_REVIEW_BYTES) {
-        return refuse(StatusCode::PAYLOAD_TOO_LARGE, "the review is larger than 7 MiB");
+        return refuse(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "the review is larger than 7 MiB",
+        );
     }
     let visit = request.extensions().get::<Arc<Visit>>().cloned();
     let body = match app.intake.take(request.into_body()).await {
@@ -118,7 +165,11 @@ async fn review(path: Path, app: App, granted: Granted, request: Request) -> Res
     if let Some(visit) = visit {
         visit.arrived();
     }
-    match app.answerer.answer(path, &body.bytes, granted.timeout.as_deref()).await {
+    match app
+        .answerer
+        .answer(path, &body.bytes, granted.timeout.as_deref())
+        .await
+    {
         Ok(answer) => ([(header::CONTENT_TYPE, "application/json")], answer).into_response(),
         Err(reason) => refuse(StatusCode::BAD_REQUEST, &reason),
     }
@@ -126,9 +177,15 @@ async fn review(path: Path, app: App, granted: Granted, request: Request) -> Res
 
 fn refused(refusal: Refusal) -> Response {
     let (status, reason) = match refusal {
-        Refusal::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "the review is larger than 7 MiB"),
+        Refusal::TooLarge => (
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "the review is larger than 7 MiB",
+        ),
         Refusal::TooSlow => (StatusCode::REQUEST_TIMEOUT, "the body took too long"),
-        Refusal::NoRoom => (StatusCode::SERVICE_UNAVAILABLE, "too many reviews are in memory at the moment"),
+        Refusal::NoRoom => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too many reviews are in memory at the moment",
+        ),
         Refusal::Broken => (StatusCode::BAD_REQUEST, "the body broke off"),
     };
     refuse(status, reason)
@@ -140,7 +197,11 @@ async fn ready(State(app): State<App>) -> Response {
 
 fn readiness(life: &Life) -> Response {
     let (ready, text) = life.report();
-    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let status = if ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
     (status, text).into_response()
 }
 
@@ -160,7 +221,9 @@ mod tests {
         answer::{FailurePolicies, FailurePolicy},
         world::{Files, World},
     };
-    use milvus_guard_core::{admission::scene::Accounts, evidence::Facts, milvus::Place, policy::PolicySet};
+    use milvus_guard_core::{
+        admission::scene::Accounts, evidence::Facts, milvus::Place, policy::PolicySet,
+    };
 
     fn app(client_name: Option<&str>) -> App {
         let files = Files {
@@ -171,16 +234,40 @@ mod tests {
             catalogue: crate::server::data::Data::default(),
             decisions: std::sync::Mutex::default(),
         };
-        let failure = FailurePolicies { release: FailurePolicy::Ignore, workload: FailurePolicy::Fail };
-        let answerer = Answerer::new(World::Files(Box::new(files)), Arc::new(Metrics::new()), None, failure);
-        App::new(Arc::new(answerer), Arc::new(Life::new(&[])), client_name, Callers::Anybody)
+        let failure = FailurePolicies {
+            release: FailurePolicy::Ignore,
+            workload: FailurePolicy::Fail,
+        };
+        let answerer = Answerer::new(
+            World::Files(Box::new(files)),
+            Arc::new(Metrics::new()),
+            None,
+            failure,
+        );
+        App::new(
+            Arc::new(answerer),
+            Arc::new(Life::new(&[])),
+            client_name,
+            Callers::Anybody,
+        )
     }
 
     async fn status(app: App, path: &str, client: Option<&str>) -> StatusCode {
-        let method = if path.starts_with("/v") || path.starts_with("/m") { "POST" } else { "GET" };
-        let body = r#"{"apiVersion":"admission.k8s.io/v1","request":{"uid":"1","operation":"CREATE"}}"#;
-        let request = Request::builder().method(method).uri(path).header("content-type", "application/json");
-        let request = request.extension(Client(client.map(str::to_owned))).body(Body::from(body)).unwrap();
+        let method = if path.starts_with("/v") || path.starts_with("/m") {
+            "POST"
+        } else {
+            "GET"
+        };
+        let body =
+            r#"{"apiVersion":"admission.k8s.io/v1","request":{"uid":"1","operation":"CREATE"}}"#;
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("content-type", "application/json");
+        let request = request
+            .extension(Client(client.map(str::to_owned)))
+            .body(Body::from(body))
+            .unwrap();
         webhook(app).oneshot(request).await.unwrap().status()
     }
 
@@ -198,6 +285,10 @@ mod tests {
         for path in ["/validate", "/mutate?timeout=5s"] {
             assert_eq!(status(app(wanted), path, shown).await, expected, "{path}");
         }
-        assert_eq!(status(app(wanted), "/healthz", None).await, StatusCode::OK, "the kubelet has no certificate");
+        assert_eq!(
+            status(app(wanted), "/healthz", None).await,
+            StatusCode::OK,
+            "the kubelet has no certificate"
+        );
     }
 }

@@ -32,7 +32,10 @@ impl<T> Reading<T> {
     /// One that begins at most once in this time.
     #[must_use]
     pub fn new(every: Duration) -> Self {
-        Self { last: tokio::sync::Mutex::new(None), every }
+        Self {
+            last: tokio::sync::Mutex::new(None),
+            every,
+        }
     }
 
     /// What is read now, or what was read recently enough.
@@ -83,18 +86,30 @@ impl<T> Readings<T> {
     /// Those of which each begins at most once in this time, and so many are under way at once.
     #[must_use]
     pub fn new(every: Duration, at_once: usize) -> Self {
-        Self { all: Mutex::default(), every, turns: tokio::sync::Semaphore::new(at_once) }
+        Self {
+            all: Mutex::default(),
+            every,
+            turns: tokio::sync::Semaphore::new(at_once),
+        }
     }
 
     /// What is read now about a key, shared by all who asked before it began.
     ///
     /// # Errors
     /// Where it cannot be read, in words.
-    pub async fn get(&self, key: &str, read: impl Future<Output = Result<T, String>>) -> Outcome<T> {
+    pub async fn get(
+        &self,
+        key: &str,
+        read: impl Future<Output = Result<T, String>>,
+    ) -> Outcome<T> {
         let reading = self.reading(key);
         let outcome = reading
             .get(Age::None, async {
-                let _turn = self.turns.acquire().await.map_err(|_| "going down".to_owned())?;
+                let _turn = self
+                    .turns
+                    .acquire()
+                    .await
+                    .map_err(|_| "going down".to_owned())?;
                 read.await
             })
             .await;
@@ -161,7 +176,10 @@ mod tests {
             assert_eq!(*reading.get(Age::None, slow(&count)).await.unwrap(), number);
         }
         assert!(begun.elapsed() >= EVERY * 3, "{:?}", begun.elapsed());
-        let again = *reading.get(Age::Within(Duration::from_secs(60)), slow(&count)).await.unwrap();
+        let again = *reading
+            .get(Age::Within(Duration::from_secs(60)), slow(&count))
+            .await
+            .unwrap();
         assert_eq!(again, 4, "young enough");
     }
 
@@ -186,7 +204,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_flood_over_many_keys_is_bounded_in_number_and_in_what_is_kept() {
-        let (count, now, most) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
+        let (count, now, most) = (
+            AtomicUsize::new(0),
+            AtomicUsize::new(0),
+            AtomicUsize::new(0),
+        );
         let readings = Readings::new(EVERY, 4);
         let ask = async |key: usize| {
             let read = async {
@@ -204,6 +226,13 @@ mod tests {
         ask(0).await;
         let all = readings.all.lock().unwrap();
         assert!(all.len() <= MAX_KEYS + 1, "{}", all.len());
-        assert!(all.values().all(|reading| reading.last.try_lock().unwrap().as_ref().is_none_or(|(_, known)| known.is_none())));
+        assert!(all.values().all(|reading| {
+            reading
+                .last
+                .try_lock()
+                .unwrap()
+                .as_ref()
+                .is_none_or(|(_, known)| known.is_none())
+        }));
     }
 }

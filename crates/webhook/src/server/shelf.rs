@@ -40,7 +40,10 @@ impl Shelf {
         if self.total <= MAX_BYTES {
             return None;
         }
-        self.namespaces.iter().max_by_key(|(name, used)| (**used, *name)).map(|(name, _)| name.clone())
+        self.namespaces
+            .iter()
+            .max_by_key(|(name, used)| (**used, *name))
+            .map(|(name, _)| name.clone())
     }
 }
 

@@ -84,7 +84,12 @@ impl Watched {
     ];
 
     /// Those that say what is let through, whatever runs.
-    pub const DECISIVE: [Self; 4] = [Self::Policies, Self::Exceptions, Self::Runs, Self::Decisions];
+    pub const DECISIVE: [Self; 4] = [
+        Self::Policies,
+        Self::Exceptions,
+        Self::Runs,
+        Self::Decisions,
+    ];
 
     /// The kind.
     #[must_use]
@@ -208,8 +213,16 @@ impl Store {
     pub fn new(namespace: &str) -> Self {
         let now = Instant::now();
         let all = || Watched::ALL.into_iter().map(|kind| (kind, now)).collect();
-        let state = State { contacts: all(), unwatched: all(), ..State::default() };
-        Self { namespace: namespace.to_owned(), state: RwLock::new(state), ..Self::default() }
+        let state = State {
+            contacts: all(),
+            unwatched: all(),
+            ..State::default()
+        };
+        Self {
+            namespace: namespace.to_owned(),
+            state: RwLock::new(state),
+            ..Self::default()
+        }
     }
 
     /// A listing of a kind begins; what it does not show is gone when it ends.
@@ -221,7 +234,11 @@ impl Store {
     pub fn finish(&self, kind: Watched) {
         let mut state = self.write();
         let listed = state.listed.remove(&kind).unwrap_or_default();
-        let gone: Vec<(String, String)> = state.keys(kind).into_iter().filter(|key| !listed.contains(key)).collect();
+        let gone: Vec<(String, String)> = state
+            .keys(kind)
+            .into_iter()
+            .filter(|key| !listed.contains(key))
+            .collect();
         for (namespace, name) in gone {
             state.remove(kind, &namespace, &name);
             self.touch(&namespace);
@@ -257,7 +274,10 @@ impl Store {
 
     /// The watch of a kind ended in order. The next one should stand in a moment.
     pub fn ended(&self, kind: Watched) {
-        self.write().unwatched.entry(kind).or_insert_with(|| Instant::now() + HANDOVER);
+        self.write()
+            .unwatched
+            .entry(kind)
+            .or_insert_with(|| Instant::now() + HANDOVER);
     }
 
     /// The watch of a kind is in trouble.
@@ -280,12 +300,23 @@ impl Store {
     pub fn unwatched_for(&self, kinds: &[Watched], time: Duration) -> Option<Watched> {
         let state = self.read();
         let now = Instant::now();
-        kinds.iter().copied().find(|kind| state.unwatched.get(kind).is_some_and(|from| *from + time <= now))
+        kinds.iter().copied().find(|kind| {
+            state
+                .unwatched
+                .get(kind)
+                .is_some_and(|from| *from + time <= now)
+        })
     }
 
     /// An object is new or changed. `now` decides whether an exception reaches too far ahead.
     pub fn put(&self, kind: Watched, object: Value, now: Timestamp) {
-        let text = |path: &str| object.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let text = |path: &str| {
+            object
+                .pointer(path)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned()
+        };
         let (namespace, name) = (text("/metadata/namespace"), text("/metadata/name"));
         let mut state = self.write();
         state.contact(kind);
@@ -293,14 +324,20 @@ impl Store {
             listed.insert((namespace.clone(), name.clone()));
         }
         if let Some(of) = self.is_memory(kind, &namespace, &name) {
-            let memory = object.pointer(&format!("/data/{MEMORY_KEY}")).and_then(Value::as_str);
+            let memory = object
+                .pointer(&format!("/data/{MEMORY_KEY}"))
+                .and_then(Value::as_str);
             match memory.map(serde_json::from_str) {
                 Some(Ok(memory)) => {
                     state.adopt(of, memory);
                     // It may say what is not so any more.
                     self.touch(of);
                 }
-                Some(Err(error)) => tracing::warn!(name, reason = error.to_string(), "the memory of a namespace cannot be read"),
+                Some(Err(error)) => tracing::warn!(
+                    name,
+                    reason = error.to_string(),
+                    "the memory of a namespace cannot be read"
+                ),
                 None => {}
             }
             return;
@@ -349,7 +386,11 @@ impl Store {
                 Some(kind) if kind == Watched::Policies.kind() => Watched::Policies,
                 _ => Watched::Exceptions,
             };
-            let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned();
+            let name = object
+                .pointer("/metadata/name")
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned();
             take_document(&mut documents, kind, &name, &mut object, now);
             there.insert((kind, name));
         }
@@ -367,7 +408,12 @@ impl Store {
             ending: state.ending.contains(namespace),
             policies: Arc::clone(&state.compiled),
             runs: Arc::clone(&state.run_facts),
-            decisions: state.decisions.values().filter(|decision| decision.namespace == namespace).cloned().collect(),
+            decisions: state
+                .decisions
+                .values()
+                .filter(|decision| decision.namespace == namespace)
+                .cloned()
+                .collect(),
         }
     }
 
@@ -376,15 +422,27 @@ impl Store {
         if let Some(view) = views.kept.get(namespace) {
             return Arc::clone(view);
         }
-        let objects = state.objects.get(namespace).into_iter().flat_map(BTreeMap::values);
-        let view = Arc::new(View::of(objects.map(|kept| (kept.object.clone(), kept.proven))));
+        let objects = state
+            .objects
+            .get(namespace)
+            .into_iter()
+            .flat_map(BTreeMap::values);
+        let view = Arc::new(View::of(
+            objects.map(|kept| (kept.object.clone(), kept.proven)),
+        ));
         let holds_milvus = !view.place.snapshot.releases.is_empty();
         if state.objects.contains_key(namespace) {
-            views.holds_milvus.insert(namespace.to_owned(), holds_milvus);
+            views
+                .holds_milvus
+                .insert(namespace.to_owned(), holds_milvus);
         }
         // Namespaces without Milvus are many; theirs cost nothing to make again.
         if holds_milvus {
-            let all: usize = views.kept.keys().map(|namespace| state.shelf.of(namespace)).sum();
+            let all: usize = views
+                .kept
+                .keys()
+                .map(|namespace| state.shelf.of(namespace))
+                .sum();
             if views.kept.len() >= MAX_VIEWS || all + state.shelf.of(namespace) > MAX_VIEW_BYTES {
                 views.kept.clear();
             }
@@ -403,40 +461,83 @@ impl Store {
     #[must_use]
     pub fn milvus_namespaces(&self) -> BTreeSet<String> {
         let names: Vec<String> = self.read().objects.keys().cloned().collect();
-        names.into_iter().filter(|namespace| self.holds_milvus(namespace)).collect()
+        names
+            .into_iter()
+            .filter(|namespace| self.holds_milvus(namespace))
+            .collect()
     }
 
     fn holds_milvus(&self, namespace: &str) -> bool {
-        let known = self.views.lock().unwrap_or_else(PoisonError::into_inner).holds_milvus.get(namespace).copied();
+        let known = self
+            .views
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .holds_milvus
+            .get(namespace)
+            .copied();
         // The lock is taken for one namespace at a time, so that nobody waits for all of them.
-        known.unwrap_or_else(|| !self.view_of(&self.read(), namespace).place.snapshot.releases.is_empty())
+        known.unwrap_or_else(|| {
+            !self
+                .view_of(&self.read(), namespace)
+                .place
+                .snapshot
+                .releases
+                .is_empty()
+        })
     }
 
     /// What is remembered of a namespace.
     #[must_use]
     pub fn memory(&self, namespace: &str) -> Arc<Memory> {
-        self.read().memories.get(namespace).map(Arc::clone).unwrap_or_default()
+        self.read()
+            .memories
+            .get(namespace)
+            .map(Arc::clone)
+            .unwrap_or_default()
     }
 
     /// The releases of other namespaces than this that work on some data.
     #[must_use]
-    pub fn using(&self, location: &DataLocation, except: &str, catalogue: &Catalogue) -> Vec<Release> {
+    pub fn using(
+        &self,
+        location: &DataLocation,
+        except: &str,
+        catalogue: &Catalogue,
+    ) -> Vec<Release> {
         let state = self.read();
-        let users = location.keys().into_iter().filter_map(|key| state.locations.get(&key)).flatten();
-        let users: BTreeSet<&(String, String)> = users.filter(|(namespace, _)| namespace != except).collect();
-        users.into_iter().filter_map(|(namespace, release)| state.memories.get(namespace)?.release(release, catalogue)).collect()
+        let users = location
+            .keys()
+            .into_iter()
+            .filter_map(|key| state.locations.get(&key))
+            .flatten();
+        let users: BTreeSet<&(String, String)> =
+            users.filter(|(namespace, _)| namespace != except).collect();
+        users
+            .into_iter()
+            .filter_map(|(namespace, release)| {
+                state.memories.get(namespace)?.release(release, catalogue)
+            })
+            .collect()
     }
 
     /// Namespaces of which something is remembered.
     #[must_use]
     pub fn remembered_namespaces(&self) -> BTreeSet<String> {
         let state = self.read();
-        state.memories.iter().filter(|(_, memory)| !memory.is_empty()).map(|(namespace, _)| namespace.clone()).collect()
+        state
+            .memories
+            .iter()
+            .filter(|(_, memory)| !memory.is_empty())
+            .map(|(namespace, _)| namespace.clone())
+            .collect()
     }
 
     /// Takes in what this replica has seen of a namespace.
     pub fn remember(&self, namespace: &str, memory: Memory) {
-        self.write().remember(namespace, Some(Arc::new(memory)).filter(|memory| !memory.is_empty()));
+        self.write().remember(
+            namespace,
+            Some(Arc::new(memory)).filter(|memory| !memory.is_empty()),
+        );
     }
 
     /// Notes that the memory of a namespace is stored like this.
@@ -447,7 +548,11 @@ impl Store {
             return;
         }
         // Equal memories are kept once.
-        if let Some(own) = state.memories.get_mut(namespace).filter(|own| **own == memory) {
+        if let Some(own) = state
+            .memories
+            .get_mut(namespace)
+            .filter(|own| **own == memory)
+        {
             *own = Arc::clone(&memory);
         }
         state.stored.insert(namespace.to_owned(), memory);
@@ -457,40 +562,68 @@ impl Store {
     #[must_use]
     pub fn unstored(&self) -> Vec<(String, Arc<Memory>)> {
         let state = self.read();
-        let changed = state.memories.iter().filter(|(namespace, memory)| state.stored.get(*namespace) != Some(*memory));
-        let gone = state.stored.keys().filter(|namespace| !state.memories.contains_key(*namespace));
+        let changed = state
+            .memories
+            .iter()
+            .filter(|(namespace, memory)| state.stored.get(*namespace) != Some(*memory));
+        let gone = state
+            .stored
+            .keys()
+            .filter(|namespace| !state.memories.contains_key(*namespace));
         let changed = changed.map(|(namespace, memory)| (namespace.clone(), Arc::clone(memory)));
-        changed.chain(gone.map(|namespace| (namespace.clone(), Arc::default()))).collect()
+        changed
+            .chain(gone.map(|namespace| (namespace.clone(), Arc::default())))
+            .collect()
     }
 
     /// How many namespaces have a release that does not fit into their memory.
     #[must_use]
     pub fn incomplete_memories(&self) -> usize {
-        self.read().memories.values().filter(|memory| memory.is_incomplete()).count()
+        self.read()
+            .memories
+            .values()
+            .filter(|memory| memory.is_incomplete())
+            .count()
     }
 
     /// The namespace of a memory, if an object is one.
     fn is_memory<'n>(&self, kind: Watched, namespace: &str, name: &'n str) -> Option<&'n str> {
-        name.strip_prefix(MEMORY).filter(|_| kind == Watched::ConfigMaps && namespace == self.namespace)
+        name.strip_prefix(MEMORY)
+            .filter(|_| kind == Watched::ConfigMaps && namespace == self.namespace)
     }
 
     /// Every policy and exception, by kind and name.
     #[must_use]
     pub fn documents(&self) -> Vec<((Watched, String), Document)> {
-        self.read().documents.iter().map(|(key, document)| (key.clone(), document.clone())).collect()
+        self.read()
+            .documents
+            .iter()
+            .map(|(key, document)| (key.clone(), document.clone()))
+            .collect()
     }
 
     /// `namespace/name` of each run that is under way.
     #[must_use]
     pub fn runs_under_way(&self) -> BTreeSet<String> {
-        self.read().run_facts.runs.iter().flatten().map(|run| run.run.clone()).collect()
+        self.read()
+            .run_facts
+            .runs
+            .iter()
+            .flatten()
+            .map(|run| run.run.clone())
+            .collect()
     }
 
     /// Names of decisions that no longer hold.
     #[must_use]
     pub fn expired_decisions(&self, now: Timestamp) -> Vec<String> {
         let state = self.read();
-        state.decisions.iter().filter(|(_, decision)| decision.expires <= now).map(|(name, _)| name.clone()).collect()
+        state
+            .decisions
+            .iter()
+            .filter(|(_, decision)| decision.expires <= now)
+            .map(|(name, _)| name.clone())
+            .collect()
     }
 
     /// Kinds that have not been read once, with what is known about why.
@@ -511,8 +644,16 @@ impl Store {
     #[must_use]
     pub fn health(&self) -> Vec<(Watched, usize, f64)> {
         let state = self.read();
-        let age = |kind| state.contacts.get(&kind).map_or(0.0, |at| at.elapsed().as_secs_f64());
-        Watched::ALL.into_iter().map(|kind| (kind, state.keys(kind).len(), age(kind))).collect()
+        let age = |kind| {
+            state
+                .contacts
+                .get(&kind)
+                .map_or(0.0, |at| at.elapsed().as_secs_f64())
+        };
+        Watched::ALL
+            .into_iter()
+            .map(|kind| (kind, state.keys(kind).len(), age(kind)))
+            .collect()
     }
 
     /// How often objects of each kind were too large to keep in full.
@@ -543,7 +684,10 @@ impl Store {
         views.kept.remove(namespace);
         views.holds_milvus.remove(namespace);
         drop(views);
-        self.dirty.lock().unwrap_or_else(PoisonError::into_inner).insert(namespace.to_owned());
+        self.dirty
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(namespace.to_owned());
     }
 
     fn read(&self) -> RwLockReadGuard<'_, State> {
@@ -559,10 +703,18 @@ impl State {
     /// Takes in the stored memory of a namespace.
     fn adopt(&mut self, namespace: &str, stored: Memory) {
         let stored = Arc::new(stored);
-        let mut memory = self.memories.get(namespace).map(|memory| Memory::clone(memory)).unwrap_or_default();
+        let mut memory = self
+            .memories
+            .get(namespace)
+            .map(|memory| Memory::clone(memory))
+            .unwrap_or_default();
         memory.adopt(&stored);
         // Equal memories are kept once.
-        let memory = if memory == *stored { Arc::clone(&stored) } else { Arc::new(memory) };
+        let memory = if memory == *stored {
+            Arc::clone(&stored)
+        } else {
+            Arc::new(memory)
+        };
         self.remember(namespace, Some(memory));
         self.stored.insert(namespace.to_owned(), stored);
     }
@@ -581,8 +733,14 @@ impl State {
         let Some(memory) = memory else { return };
         for (release, location) in memory.locations(Catalogue::embedded()) {
             for key in location.keys() {
-                self.locations.entry(key.clone()).or_default().push((namespace.to_owned(), release.clone()));
-                self.located.entry(namespace.to_owned()).or_default().push(key);
+                self.locations
+                    .entry(key.clone())
+                    .or_default()
+                    .push((namespace.to_owned(), release.clone()));
+                self.located
+                    .entry(namespace.to_owned())
+                    .or_default()
+                    .push(key);
             }
         }
         self.memories.insert(namespace.to_owned(), memory);
@@ -597,23 +755,36 @@ impl State {
         let cluster = |name: &String| (String::new(), name.clone());
         match kind {
             Watched::Namespaces => self.labels.keys().map(cluster).collect(),
-            Watched::Policies | Watched::Exceptions => {
-                self.documents.keys().filter(|(known, _)| *known == kind).map(|(_, name)| cluster(name)).collect()
-            }
+            Watched::Policies | Watched::Exceptions => self
+                .documents
+                .keys()
+                .filter(|(known, _)| *known == kind)
+                .map(|(_, name)| cluster(name))
+                .collect(),
             Watched::Runs => self.runs.keys().filter_map(|key| split(key)).collect(),
             Watched::Decisions => self.decisions.keys().filter_map(|key| split(key)).collect(),
             _ => self
                 .objects
                 .iter()
                 .flat_map(|(namespace, objects)| {
-                    objects.keys().filter(|(known, _)| *known == kind).map(|(_, name)| (namespace.clone(), name.clone()))
+                    objects
+                        .keys()
+                        .filter(|(known, _)| *known == kind)
+                        .map(|(_, name)| (namespace.clone(), name.clone()))
                 })
                 .collect(),
         }
     }
 
     /// Takes an object in; whether it may have changed what runs in its namespace.
-    fn put(&mut self, kind: Watched, namespace: &str, name: &str, mut object: Value, now: Timestamp) -> bool {
+    fn put(
+        &mut self,
+        kind: Watched,
+        namespace: &str,
+        name: &str,
+        mut object: Value,
+        now: Timestamp,
+    ) -> bool {
         match kind {
             Watched::Namespaces => {
                 let labels = labels(&object);
@@ -638,7 +809,9 @@ impl State {
             }
             Watched::Decisions => {
                 match decision(&object) {
-                    Some(decision) => self.decisions.insert(format!("{namespace}/{name}"), decision),
+                    Some(decision) => self
+                        .decisions
+                        .insert(format!("{namespace}/{name}"), decision),
                     None => self.decisions.remove(&format!("{namespace}/{name}")),
                 };
                 false
@@ -656,7 +829,8 @@ impl State {
         }
         let written = progress_written(&object);
         let key = (kind, name.to_owned());
-        let Some((object, says_proven)) = seen(&object).filter(|(object, _)| is_kept(object)) else {
+        let Some((object, says_proven)) = seen(&object).filter(|(object, _)| is_kept(object))
+        else {
             return self.drop_object(namespace, &key);
         };
         let weight = object.weight();
@@ -671,15 +845,28 @@ impl State {
             Some(_) => written.clone(),
             None => None,
         };
-        let proven = (says_proven && (stale.is_none() || written != stale)) || old.is_some_and(|old| same && old.proven);
-        let old = objects.insert(key, Kept { object, proven, stale, weight, is_reduced: false });
-        self.shelf.change(namespace, old.map_or(0, |old| old.weight), weight);
+        let proven = (says_proven && (stale.is_none() || written != stale))
+            || old.is_some_and(|old| same && old.proven);
+        let old = objects.insert(
+            key,
+            Kept {
+                object,
+                proven,
+                stale,
+                weight,
+                is_reduced: false,
+            },
+        );
+        self.shelf
+            .change(namespace, old.map_or(0, |old| old.weight), weight);
         true
     }
 
     /// Forgets an object; whether it was there.
     fn drop_object(&mut self, namespace: &str, key: &(Watched, String)) -> bool {
-        let Some(objects) = self.objects.get_mut(namespace) else { return false };
+        let Some(objects) = self.objects.get_mut(namespace) else {
+            return false;
+        };
         let old = objects.remove(key);
         if objects.is_empty() {
             self.objects.remove(namespace);
@@ -697,15 +884,31 @@ impl State {
         while let Some(namespace) = self.shelf.too_full(grown) {
             let objects = self.objects.get(&namespace).into_iter().flatten();
             let large = objects.filter(|(_, kept)| !kept.is_reduced && kept.weight > shelf::SMALL);
-            let Some(key) = large.max_by_key(|(_, kept)| kept.weight).map(|(key, _)| key.clone()) else { break };
+            let Some(key) = large
+                .max_by_key(|(_, kept)| kept.weight)
+                .map(|(key, _)| key.clone())
+            else {
+                break;
+            };
             let (kind, name) = (key.0.kind(), &key.1);
             if done.insert(namespace.clone()) {
-                tracing::warn!(namespace, kind, name, "objects are too large to keep in full; what is left out is unknown");
+                tracing::warn!(
+                    namespace,
+                    kind,
+                    name,
+                    "objects are too large to keep in full; what is left out is unknown"
+                );
             } else {
                 tracing::debug!(namespace, kind, name, "too large to keep in full");
             }
             *self.reductions.entry(key.0).or_default() += 1;
-            let Some(kept) = self.objects.get_mut(&namespace).and_then(|objects| objects.get_mut(&key)) else { break };
+            let Some(kept) = self
+                .objects
+                .get_mut(&namespace)
+                .and_then(|objects| objects.get_mut(&key))
+            else {
+                break;
+            };
             match reduced(&kept.object) {
                 Some(object) => {
                     let weight = object.weight();
@@ -749,7 +952,10 @@ impl State {
         match kind {
             // Policies and exceptions are shared with every scene, and so are the labels: a change of one namespace rebuilds no other.
             Watched::Namespaces => {
-                let set = PolicySet { namespace_labels: Arc::clone(&self.labels), ..PolicySet::clone(&self.compiled) };
+                let set = PolicySet {
+                    namespace_labels: Arc::clone(&self.labels),
+                    ..PolicySet::clone(&self.compiled)
+                };
                 self.compiled = Arc::new(set);
             }
             Watched::Policies | Watched::Exceptions => {
@@ -763,17 +969,44 @@ impl State {
 }
 
 /// Takes in a policy or an exception.
-fn take_document(documents: &mut Documents, kind: Watched, name: &str, object: &mut Value, now: Timestamp) {
-    let generation = object.pointer("/metadata/generation").and_then(Value::as_i64);
+fn take_document(
+    documents: &mut Documents,
+    kind: Watched,
+    name: &str,
+    object: &mut Value,
+    now: Timestamp,
+) {
+    let generation = object
+        .pointer("/metadata/generation")
+        .and_then(Value::as_i64);
     let key = (kind, name.to_owned());
-    let last_good = documents.get(&key).and_then(|document| document.good.clone());
+    let last_good = documents
+        .get(&key)
+        .and_then(|document| document.good.clone());
     let document = match guard::document(object, kind.kind()) {
-        Err(error) => Document { good: last_good, problem: Some(error.message), lints: Vec::new(), generation },
+        Err(error) => Document {
+            good: last_good,
+            problem: Some(error.message),
+            lints: Vec::new(),
+            generation,
+        },
         Ok(read) => {
             let lints = lint::lint(std::slice::from_ref(&read), now);
-            let error = lints.iter().find(|lint| lint.severity == lint::Severity::Error).map(|lint| lint.message.clone());
-            let good = if error.is_some() { last_good } else { Some(read) };
-            Document { good, problem: error, lints, generation }
+            let error = lints
+                .iter()
+                .find(|lint| lint.severity == lint::Severity::Error)
+                .map(|lint| lint.message.clone());
+            let good = if error.is_some() {
+                last_good
+            } else {
+                Some(read)
+            };
+            Document {
+                good,
+                problem: error,
+                lints,
+                generation,
+            }
         }
     };
     documents.insert(key, document);
@@ -781,8 +1014,14 @@ fn take_document(documents: &mut Documents, kind: Watched, name: &str, object: &
 
 /// What is in force by these documents.
 fn compiled(documents: &Documents, namespace_labels: Arc<NamespaceLabels>) -> PolicySet {
-    let mut set = PolicySet { namespace_labels, ..PolicySet::default() };
-    for document in documents.values().filter_map(|document| document.good.clone()) {
+    let mut set = PolicySet {
+        namespace_labels,
+        ..PolicySet::default()
+    };
+    for document in documents
+        .values()
+        .filter_map(|document| document.good.clone())
+    {
         set.add(document);
     }
     set
@@ -790,11 +1029,15 @@ fn compiled(documents: &Documents, namespace_labels: Arc<NamespaceLabels>) -> Po
 
 /// The labels of an object.
 pub(super) fn labels(object: &Value) -> BTreeMap<String, String> {
-    object.pointer("/metadata/labels").and_then(|labels| serde_json::from_value(labels.clone()).ok()).unwrap_or_default()
+    object
+        .pointer("/metadata/labels")
+        .and_then(|labels| serde_json::from_value(labels.clone()).ok())
+        .unwrap_or_default()
 }
 
 fn split(key: &str) -> Option<(String, String)> {
-    key.split_once('/').map(|(namespace, name)| (namespace.to_owned(), name.to_owned()))
+    key.split_once('/')
+        .map(|(namespace, name)| (namespace.to_owned(), name.to_owned()))
 }
 
 /// An object without its large parts; `None` if it is of no use then.
@@ -805,8 +1048,12 @@ fn reduced(object: &Object) -> Option<Object> {
 /// Whether a rule could look at an object.
 pub(super) fn is_kept(object: &Object) -> bool {
     match object {
-        Object::Workload(workload) => identify::component(workload).is_some() || dependency::family(workload).is_some(),
-        Object::Config(config) => config.is_milvus_configuration() || is_small_configuration(config),
+        Object::Workload(workload) => {
+            identify::component(workload).is_some() || dependency::family(workload).is_some()
+        }
+        Object::Config(config) => {
+            config.is_milvus_configuration() || is_small_configuration(config)
+        }
         Object::Claim(_) | Object::Service(_) | Object::Autoscaler(_) => true,
         Object::Deployer(_) | Object::Other(_) => false,
     }
@@ -816,15 +1063,25 @@ pub(super) fn is_kept(object: &Object) -> bool {
 const SMALL_CONFIGURATION: usize = 16 * 1024;
 
 fn is_small_configuration(config: &ConfigMap) -> bool {
-    let size: usize = config.files.iter().map(|file| file.key.len() + file.text.as_ref().map_or(0, |text| text.len())).sum();
+    let size: usize = config
+        .files
+        .iter()
+        .map(|file| file.key.len() + file.text.as_ref().map_or(0, |text| text.len()))
+        .sum();
     let mentions = |text: &str| dependency::may_be_ours(&text.to_ascii_lowercase());
-    size <= SMALL_CONFIGURATION && config.files.iter().any(|file| mentions(&file.key) || file.text.as_deref().is_ok_and(mentions))
+    size <= SMALL_CONFIGURATION
+        && config
+            .files
+            .iter()
+            .any(|file| mentions(&file.key) || file.text.as_deref().is_ok_and(mentions))
 }
 
 /// When the Deployment's controller last wrote how the rollout stands.
 fn progress_written(object: &Value) -> Option<String> {
     let conditions = object.pointer("/status/conditions")?.as_array()?;
-    let progress = conditions.iter().find(|condition| condition["type"] == "Progressing")?;
+    let progress = conditions
+        .iter()
+        .find(|condition| condition["type"] == "Progressing")?;
     progress["lastUpdateTime"].as_str().map(str::to_owned)
 }
 
@@ -854,14 +1111,30 @@ mod tests {
     fn what_a_new_listing_does_not_show_is_gone() {
         let store = Store::new("guard");
         store.begin(Watched::Deployments);
-        store.put(Watched::Deployments, deployment("r-proxy", "milvusdb/milvus:v2.4.5"), NOW);
-        store.put(Watched::Deployments, json!({"metadata": {"name": "other", "namespace": "n"}, "spec": {}}), NOW);
+        store.put(
+            Watched::Deployments,
+            deployment("r-proxy", "milvusdb/milvus:v2.4.5"),
+            NOW,
+        );
+        store.put(
+            Watched::Deployments,
+            json!({"metadata": {"name": "other", "namespace": "n"}, "spec": {}}),
+            NOW,
+        );
         store.finish(Watched::Deployments);
         assert_eq!(store.picture("n").view.place.snapshot.releases.len(), 1);
-        assert_eq!(store.health()[0].1, 1, "only what a rule could look at is kept");
+        assert_eq!(
+            store.health()[0].1,
+            1,
+            "only what a rule could look at is kept"
+        );
         assert!(!store.missing().contains(&"Deployment".to_owned()));
         store.begin(Watched::Deployments);
-        assert_eq!(store.picture("n").view.place.snapshot.releases.len(), 1, "a listing under way takes nothing away");
+        assert_eq!(
+            store.picture("n").view.place.snapshot.releases.len(),
+            1,
+            "a listing under way takes nothing away"
+        );
         store.finish(Watched::Deployments);
         assert!(store.picture("n").view.place.snapshot.releases.is_empty());
     }
@@ -876,7 +1149,14 @@ mod tests {
         store.put(Watched::Policies, policy("Warn"), NOW);
         store.put(Watched::Policies, policy("Loud"), NOW);
         assert_eq!(store.picture("n").policies.policies.len(), 1);
-        assert!(store.documents()[0].1.problem.as_ref().unwrap().contains("Loud"));
+        assert!(
+            store.documents()[0]
+                .1
+                .problem
+                .as_ref()
+                .unwrap()
+                .contains("Loud")
+        );
         store.delete(Watched::Policies, "", "p");
         assert!(store.picture("n").policies.policies.is_empty());
     }
@@ -887,17 +1167,33 @@ mod tests {
         let store = Store::new("guard");
         store.begin(Watched::Namespaces);
         for number in 0..5000 {
-            store.put(Watched::Namespaces, namespace(&format!("n-{number}"), "a", "Active"), NOW);
+            store.put(
+                Watched::Namespaces,
+                namespace(&format!("n-{number}"), "a", "Active"),
+                NOW,
+            );
         }
         store.finish(Watched::Namespaces);
         let labels = || store.picture("n-1").policies.at(NOW).namespace_labels;
         let first = labels();
         assert_eq!(first.len(), 5000);
-        assert!(Arc::ptr_eq(&first, &labels()), "a scene copies none of them");
+        assert!(
+            Arc::ptr_eq(&first, &labels()),
+            "a scene copies none of them"
+        );
         store.put(Watched::Namespaces, namespace("n-1", "a", "Odd"), NOW);
-        assert!(Arc::ptr_eq(&first, &labels()), "other changes concern nobody");
+        assert!(
+            Arc::ptr_eq(&first, &labels()),
+            "other changes concern nobody"
+        );
         store.put(Watched::Namespaces, namespace("n-1", "b", "Active"), NOW);
-        assert_eq!((first["n-1"]["team"].as_str(), labels()["n-1"]["team"].as_str()), ("a", "b"));
+        assert_eq!(
+            (
+                first["n-1"]["team"].as_str(),
+                labels()["n-1"]["team"].as_str()
+            ),
+            ("a", "b")
+        );
         store.delete(Watched::Namespaces, "", "n-1");
         assert!(!labels().contains_key("n-1"));
         let mut ending = namespace("n-2", "a", "Terminating");
@@ -917,9 +1213,19 @@ mod tests {
             }
             store.put(Watched::Deployments, object, NOW);
         };
-        let names = || store.milvus_namespaces().into_iter().collect::<Vec<_>>().join(" ");
+        let names = || {
+            store
+                .milvus_namespaces()
+                .into_iter()
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
         for number in 0..3 * MAX_VIEWS {
-            put(&format!("milvus-{number}"), "my-release-milvus-proxy", "milvusdb/milvus:v2.4.5");
+            put(
+                &format!("milvus-{number}"),
+                "my-release-milvus-proxy",
+                "milvusdb/milvus:v2.4.5",
+            );
         }
         put("web", "web", "nginx:1");
         assert_eq!(store.milvus_namespaces().len(), 3 * MAX_VIEWS);
@@ -927,26 +1233,47 @@ mod tests {
         assert!(kept() <= MAX_VIEWS);
         // Nothing changed, so nothing is made again.
         store.views.lock().unwrap().kept.clear();
-        assert_eq!((store.milvus_namespaces().len(), kept()), (3 * MAX_VIEWS, 0));
+        assert_eq!(
+            (store.milvus_namespaces().len(), kept()),
+            (3 * MAX_VIEWS, 0)
+        );
         for number in 1..3 * MAX_VIEWS {
-            store.delete(Watched::Deployments, &format!("milvus-{number}"), "my-release-milvus-proxy");
+            store.delete(
+                Watched::Deployments,
+                &format!("milvus-{number}"),
+                "my-release-milvus-proxy",
+            );
         }
         assert_eq!(names(), "milvus-0");
         put("web", "my-release-milvus-proxy", "milvusdb/milvus:v2.4.5");
         assert_eq!(names(), "milvus-0 web");
         store.delete(Watched::Deployments, "milvus-0", "my-release-milvus-proxy");
-        assert_eq!((names().as_str(), store.views.lock().unwrap().holds_milvus.len()), ("web", 1));
+        assert_eq!(
+            (
+                names().as_str(),
+                store.views.lock().unwrap().holds_milvus.len()
+            ),
+            ("web", 1)
+        );
     }
 
     #[test]
     fn a_memory_that_is_stored_as_it_is_known_is_kept_once() {
         let store = Store::new("guard");
-        let (own, stored) = (|| Arc::clone(&store.read().memories["n"]), || Arc::clone(&store.read().stored["n"]));
+        let (own, stored) = (
+            || Arc::clone(&store.read().memories["n"]),
+            || Arc::clone(&store.read().stored["n"]),
+        );
         let object = deployment("my-release-milvus-proxy", "milvusdb/milvus:v2.4.5");
         store.put(Watched::Deployments, object, NOW);
         let namespace = store.milvus_namespaces().pop_first().unwrap();
         let mut memory = Memory::default();
-        memory.see(&namespace, &store.picture(&namespace).view, Catalogue::embedded(), NOW);
+        memory.see(
+            &namespace,
+            &store.picture(&namespace).view,
+            Catalogue::embedded(),
+            NOW,
+        );
         store.remember("n", memory.clone());
         assert_eq!(store.unstored().len(), 1);
         store.stored("n", Arc::new(memory.clone()));
@@ -955,7 +1282,10 @@ mod tests {
         let map = json!({"metadata": {"name": memory_name("n"), "namespace": "guard"}, "data": {MEMORY_KEY: text}});
         store.put(Watched::ConfigMaps, map, NOW);
         assert!(store.unstored().is_empty() && Arc::ptr_eq(&own(), &stored()));
-        assert!(store.take_changed().contains("n"), "what is stored is compared with what runs");
+        assert!(
+            store.take_changed().contains("n"),
+            "what is stored is compared with what runs"
+        );
         store.delete(Watched::ConfigMaps, "guard", &memory_name("n"));
         assert!(store.memory("n").is_empty() && store.unstored().is_empty());
     }
@@ -963,20 +1293,36 @@ mod tests {
     #[test]
     fn a_kind_that_is_not_watched_is_named() {
         let store = Store::new("guard");
-        assert_eq!(store.unwatched(&Watched::ALL), Some(Watched::Deployments), "nothing is watched yet");
+        assert_eq!(
+            store.unwatched(&Watched::ALL),
+            Some(Watched::Deployments),
+            "nothing is watched yet"
+        );
         for kind in Watched::ALL {
             store.connected(kind);
         }
         assert_eq!(store.unwatched(&Watched::ALL), None);
         store.ended(Watched::Runs);
-        assert_eq!(store.unwatched(&Watched::ALL), None, "the next one is on its way");
+        assert_eq!(
+            store.unwatched(&Watched::ALL),
+            None,
+            "the next one is on its way"
+        );
         store.broken(Watched::Runs, "no".into());
         assert_eq!(store.unwatched(&Watched::DECISIVE), Some(Watched::Runs));
         assert_eq!(store.unwatched(&[Watched::Policies]), None);
         store.contact(Watched::Runs);
-        assert_eq!(store.unwatched(&Watched::DECISIVE), Some(Watched::Runs), "a listing is no watch");
+        assert_eq!(
+            store.unwatched(&Watched::DECISIVE),
+            Some(Watched::Runs),
+            "a listing is no watch"
+        );
         store.absent(Watched::Runs);
-        assert_eq!(store.unwatched(&Watched::DECISIVE), None, "what does not exist does not change");
+        assert_eq!(
+            store.unwatched(&Watched::DECISIVE),
+            None,
+            "what does not exist does not change"
+        );
     }
 
     #[test]
@@ -989,9 +1335,21 @@ mod tests {
         store.put(Watched::Policies, policy("kept", "Warn"), NOW);
         store.put(Watched::Policies, policy("gone", "Warn"), NOW);
         let set = store.policies_of(vec![policy("kept", "Loud"), policy("new", "Audit")], NOW);
-        let seen: Vec<_> = set.policies.iter().map(|policy| (&*policy.metadata.name, policy.spec.rules[0].action)).collect();
-        assert_eq!(seen, [("kept", PolicyAction::Warn), ("new", PolicyAction::Audit)], "a bad one leaves what was good in force");
-        assert_eq!(store.picture("n").policies.policies.len(), 2, "memory follows the watch only");
+        let seen: Vec<_> = set
+            .policies
+            .iter()
+            .map(|policy| (&*policy.metadata.name, policy.spec.rules[0].action))
+            .collect();
+        assert_eq!(
+            seen,
+            [("kept", PolicyAction::Warn), ("new", PolicyAction::Audit)],
+            "a bad one leaves what was good in force"
+        );
+        assert_eq!(
+            store.picture("n").policies.policies.len(),
+            2,
+            "memory follows the watch only"
+        );
     }
 
     #[test]
@@ -1005,11 +1363,23 @@ mod tests {
         };
         let store = Store::new("guard");
         let ever = || store.picture("n").view.rollouts[0].ever_available;
-        store.put(Watched::Deployments, state("milvusdb/milvus:v2.4.5", 1, "2026-01-01T00:00:00Z"), NOW);
+        store.put(
+            Watched::Deployments,
+            state("milvusdb/milvus:v2.4.5", 1, "2026-01-01T00:00:00Z"),
+            NOW,
+        );
         assert!(ever());
-        store.put(Watched::Deployments, state("milvusdb/milvus:v2.5.12", 2, "2026-01-01T00:00:00Z"), NOW);
+        store.put(
+            Watched::Deployments,
+            state("milvusdb/milvus:v2.5.12", 2, "2026-01-01T00:00:00Z"),
+            NOW,
+        );
         assert!(!ever(), "the condition is about the template before");
-        store.put(Watched::Deployments, state("milvusdb/milvus:v2.5.12", 2, "2026-01-01T00:01:00Z"), NOW);
+        store.put(
+            Watched::Deployments,
+            state("milvusdb/milvus:v2.5.12", 2, "2026-01-01T00:01:00Z"),
+            NOW,
+        );
         assert!(ever());
     }
 
@@ -1023,7 +1393,11 @@ mod tests {
             object
         };
         let store = Store::new("guard");
-        store.put(Watched::Deployments, status(1, "NewReplicaSetAvailable"), NOW);
+        store.put(
+            Watched::Deployments,
+            status(1, "NewReplicaSetAvailable"),
+            NOW,
+        );
         store.put(Watched::Deployments, status(0, "ReplicaSetUpdated"), NOW);
         assert!(store.picture("n").view.rollouts[0].ever_available);
     }
@@ -1034,17 +1408,29 @@ mod tests {
 
     /// A namespace with a Milvus that mounts its configuration.
     fn milvus(store: &Store) {
-        store.put(Watched::ConfigMaps, config_map("n", "settings", &json!({"user.yaml": "etcd: {rootPath: mine}\n"})), NOW);
+        store.put(
+            Watched::ConfigMaps,
+            config_map(
+                "n",
+                "settings",
+                &json!({"user.yaml": "etcd: {rootPath: mine}\n"}),
+            ),
+            NOW,
+        );
         let mut object = deployment("r-proxy", "milvusdb/milvus:v2.4.5");
         let pod = &mut object["spec"]["template"]["spec"];
         pod["volumes"] = json!([{"name": "c", "configMap": {"name": "settings"}}]);
-        pod["containers"][0]["volumeMounts"] = json!([{"name": "c", "mountPath": "/milvus/configs"}]);
+        pod["containers"][0]["volumeMounts"] =
+            json!([{"name": "c", "mountPath": "/milvus/configs"}]);
         store.put(Watched::Deployments, object, NOW);
     }
 
     fn root_path(store: &Store) -> Option<String> {
         let view = store.picture("n").view;
-        view.place.snapshot.releases[0].config.value("etcd.rootPath").map(str::to_owned)
+        view.place.snapshot.releases[0]
+            .config
+            .value("etcd.rootPath")
+            .map(str::to_owned)
     }
 
     #[test]
@@ -1053,15 +1439,30 @@ mod tests {
         milvus(&store);
         let large = json!({"user.yaml": "x".repeat(1024 * 1024)});
         for number in 0..60 {
-            store.put(Watched::ConfigMaps, config_map("foreign", &format!("c{number}"), &large), NOW);
+            store.put(
+                Watched::ConfigMaps,
+                config_map("foreign", &format!("c{number}"), &large),
+                NOW,
+            );
         }
-        assert!(store.bytes_of("foreign") <= shelf::MAX_NAMESPACE_BYTES, "{}", store.bytes_of("foreign"));
+        assert!(
+            store.bytes_of("foreign") <= shelf::MAX_NAMESPACE_BYTES,
+            "{}",
+            store.bytes_of("foreign")
+        );
         assert!(store.reductions()[&Watched::ConfigMaps] >= 50);
         // The same from many namespaces: whoever has most gives way.
         for number in 0..60 {
-            store.put(Watched::ConfigMaps, config_map(&format!("f{number}"), "c", &large), NOW);
+            store.put(
+                Watched::ConfigMaps,
+                config_map(&format!("f{number}"), "c", &large),
+                NOW,
+            );
         }
-        let all: usize = (0..60).map(|number| store.bytes_of(&format!("f{number}"))).sum::<usize>() + store.bytes_of("foreign");
+        let all: usize = (0..60)
+            .map(|number| store.bytes_of(&format!("f{number}")))
+            .sum::<usize>()
+            + store.bytes_of("foreign");
         assert!(all <= shelf::MAX_BYTES, "{all}");
         assert_eq!(root_path(&store).as_deref(), Some("mine"));
         for number in 0..60 {
@@ -1076,20 +1477,35 @@ mod tests {
         milvus(&store);
         let mut text = "etcd: {rootPath: mine}\n# ".to_owned();
         text.push_str(&"x".repeat(1000 * 1024));
-        store.put(Watched::ConfigMaps, config_map("n", "settings", &json!({"user.yaml": text})), NOW);
+        store.put(
+            Watched::ConfigMaps,
+            config_map("n", "settings", &json!({"user.yaml": text})),
+            NOW,
+        );
         for number in 0..20 {
             let other = json!({"user.yaml": "y".repeat(900 * 1024)});
-            store.put(Watched::ConfigMaps, config_map("n", &format!("c{number}"), &other), NOW);
+            store.put(
+                Watched::ConfigMaps,
+                config_map("n", &format!("c{number}"), &other),
+                NOW,
+            );
         }
         let view = store.picture("n").view;
         let config = &view.place.snapshot.releases[0].config;
         assert_eq!(config.value("etcd.rootPath"), None);
-        let reason = config.unknown("etcd.rootPath").expect("unknown, not absent").to_string();
+        let reason = config
+            .unknown("etcd.rootPath")
+            .expect("unknown, not absent")
+            .to_string();
         assert!(reason.contains("too large to keep"), "{reason}");
         for number in 0..20 {
             store.delete(Watched::ConfigMaps, "n", &format!("c{number}"));
         }
-        store.put(Watched::ConfigMaps, config_map("n", "settings", &json!({"user.yaml": text})), NOW);
+        store.put(
+            Watched::ConfigMaps,
+            config_map("n", "settings", &json!({"user.yaml": text})),
+            NOW,
+        );
         assert_eq!(root_path(&store).as_deref(), Some("mine"));
     }
 
@@ -1099,19 +1515,41 @@ mod tests {
         let padding = "x".repeat(900 * 1024);
         for number in 0..40 {
             let mut workload = deployment(&format!("w{number}"), "milvusdb/milvus:v2.4.5");
-            workload["spec"]["template"]["spec"]["containers"][0]["env"] = json!([{"name": "E", "value": padding}]);
+            workload["spec"]["template"]["spec"]["containers"][0]["env"] =
+                json!([{"name": "E", "value": padding}]);
             store.put(Watched::Deployments, workload, NOW);
-            let labels: serde_json::Map<String, Value> = (0..10_000).map(|n| (format!("l{n}"), json!("x".repeat(60)))).collect();
+            let labels: serde_json::Map<String, Value> = (0..10_000)
+                .map(|n| (format!("l{n}"), json!("x".repeat(60))))
+                .collect();
             for (kind, name) in [(Watched::Services, "s"), (Watched::Claims, "p")] {
-                let object =
-                    json!({"metadata": {"name": format!("{name}{number}"), "namespace": "n", "labels": labels}, "spec": {}});
+                let object = json!({"metadata": {"name": format!("{name}{number}"), "namespace": "n", "labels": labels}, "spec": {}});
                 store.put(kind, object, NOW);
             }
         }
-        assert!(store.bytes_of("n") <= shelf::MAX_NAMESPACE_BYTES, "{}", store.bytes_of("n"));
+        assert!(
+            store.bytes_of("n") <= shelf::MAX_NAMESPACE_BYTES,
+            "{}",
+            store.bytes_of("n")
+        );
         let view = store.picture("n").view;
-        let components: usize = view.place.snapshot.releases.iter().map(|release| release.components.len()).sum();
-        assert_eq!((components, view.services.len(), view.claims.len()), (40, 40, 40), "each of them is still there");
-        assert!(view.place.snapshot.releases.iter().any(|release| release.config.unknown("etcd.rootPath").is_some()));
+        let components: usize = view
+            .place
+            .snapshot
+            .releases
+            .iter()
+            .map(|release| release.components.len())
+            .sum();
+        assert_eq!(
+            (components, view.services.len(), view.claims.len()),
+            (40, 40, 40),
+            "each of them is still there"
+        );
+        assert!(
+            view.place
+                .snapshot
+                .releases
+                .iter()
+                .any(|release| release.config.unknown("etcd.rootPath").is_some())
+        );
     }
 }

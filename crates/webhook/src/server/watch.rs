@@ -50,14 +50,22 @@ const TRIES: u32 = 3;
 /// Watches every kind until the process ends. The client must not have a read timeout: a watch is silent for a minute.
 pub fn start(client: &Client, store: &Arc<Store>, namespace: &str, lasts: Duration) {
     for kind in Watched::ALL {
-        let follower =
-            Follower { kind, api: api(kind, client.clone(), namespace), store: Arc::clone(store), lasts: lasts_for(kind, lasts) };
+        let follower = Follower {
+            kind,
+            api: api(kind, client.clone(), namespace),
+            store: Arc::clone(store),
+            lasts: lasts_for(kind, lasts),
+        };
         tokio::spawn(follower.follow());
     }
 }
 
 fn lasts_for(kind: Watched, lasts: Duration) -> Duration {
-    if Watched::DECISIVE.contains(&kind) { lasts.min(DECISIVE_TIMEOUT) } else { lasts }
+    if Watched::DECISIVE.contains(&kind) {
+        lasts.min(DECISIVE_TIMEOUT)
+    } else {
+        lasts
+    }
 }
 
 fn resource(kind: Watched) -> ApiResource {
@@ -74,8 +82,18 @@ fn resource(kind: Watched) -> ApiResource {
         Watched::Runs => (api::GROUP, api::VERSION, api::UPGRADE_RUN.plural),
         Watched::Decisions => (api::GROUP, api::VERSION, api::RELEASE_DECISION.plural),
     };
-    let api_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
-    ApiResource { group: group.into(), version: version.into(), api_version, kind: kind.kind().into(), plural: plural.into() }
+    let api_version = if group.is_empty() {
+        version.to_owned()
+    } else {
+        format!("{group}/{version}")
+    };
+    ApiResource {
+        group: group.into(),
+        version: version.into(),
+        api_version,
+        kind: kind.kind().into(),
+        plural: plural.into(),
+    }
 }
 
 fn api(kind: Watched, client: Client, namespace: &str) -> Api<DynamicObject> {
@@ -178,8 +196,16 @@ impl Follower {
 
     /// Takes in every object; the version from which a watch goes on.
     async fn list(&self) -> Result<String, Halt> {
-        let page = if self.kind == Watched::ConfigMaps { LARGE_PAGE } else { PAGE };
-        let mut params = ListParams { label_selector: self.labels(), limit: Some(page), ..ListParams::default() };
+        let page = if self.kind == Watched::ConfigMaps {
+            LARGE_PAGE
+        } else {
+            PAGE
+        };
+        let mut params = ListParams {
+            label_selector: self.labels(),
+            limit: Some(page),
+            ..ListParams::default()
+        };
         self.store.begin(self.kind);
         loop {
             let page = timeout(REQUEST_DEADLINE, self.api.list(&params)).await;
@@ -191,8 +217,12 @@ impl Follower {
                 params.continue_token = Some(next);
                 continue;
             }
-            let version = page.metadata.resource_version.filter(|version| !version.is_empty());
-            let version = version.ok_or_else(|| Halt::Trouble("a listing has no version".into()))?;
+            let version = page
+                .metadata
+                .resource_version
+                .filter(|version| !version.is_empty());
+            let version =
+                version.ok_or_else(|| Halt::Trouble("a listing has no version".into()))?;
             self.store.finish(self.kind);
             return Ok(version);
         }
@@ -217,15 +247,27 @@ impl Follower {
     }
 
     async fn open(&self, version: String) -> Result<Events, Halt> {
-        let seconds = u32::try_from(self.lasts.as_secs()).unwrap_or(u32::MAX).max(1);
-        let params =
-            WatchParams { label_selector: self.labels(), timeout: Some(seconds), bookmarks: true, ..WatchParams::default() };
+        let seconds = u32::try_from(self.lasts.as_secs())
+            .unwrap_or(u32::MAX)
+            .max(1);
+        let params = WatchParams {
+            label_selector: self.labels(),
+            timeout: Some(seconds),
+            bookmarks: true,
+            ..WatchParams::default()
+        };
         let stream = timeout(BEGIN_DEADLINE, self.api.watch(&params, &version)).await;
-        Ok(stream.map_err(|_| Halt::Trouble("no answer to a watch".into()))??.boxed())
+        Ok(stream
+            .map_err(|_| Halt::Trouble("no answer to a watch".into()))??
+            .boxed())
     }
 
     /// Takes in the events of a watch until the next watch has begun; `None` if it ends sooner, in order or without a sign.
-    async fn take_until_renewed(&self, events: &mut Events, version: &mut String) -> Result<Option<Events>, Halt> {
+    async fn take_until_renewed(
+        &self,
+        events: &mut Events,
+        version: &mut String,
+    ) -> Result<Option<Events>, Halt> {
         let renewal = Instant::now() + self.lasts.saturating_sub(overlap(self.lasts));
         let mut is_due = true;
         let mut next = OptionFuture::default();
@@ -261,21 +303,29 @@ impl Follower {
     fn take(&self, event: WatchEvent<DynamicObject>, version: &mut String) -> Result<(), Halt> {
         self.store.contact(self.kind);
         let seen = match &event {
-            WatchEvent::Added(object) | WatchEvent::Modified(object) | WatchEvent::Deleted(object) => {
-                object.metadata.resource_version.clone()
-            }
+            WatchEvent::Added(object)
+            | WatchEvent::Modified(object)
+            | WatchEvent::Deleted(object) => object.metadata.resource_version.clone(),
             WatchEvent::Bookmark(bookmark) => Some(bookmark.metadata.resource_version.clone()),
             WatchEvent::Error(_) => None,
         };
         // The watch before has shown it, and newer events too.
-        if seen.as_deref().and_then(number).is_some_and(|seen| number(version).is_some_and(|version| seen <= version)) {
+        if seen
+            .as_deref()
+            .and_then(number)
+            .is_some_and(|seen| number(version).is_some_and(|version| seen <= version))
+        {
             return Ok(());
         }
         match event {
             WatchEvent::Added(object) | WatchEvent::Modified(object) => self.put(object),
             WatchEvent::Deleted(object) => {
                 let metadata = object.metadata;
-                self.store.delete(self.kind, &metadata.namespace.unwrap_or_default(), &metadata.name.unwrap_or_default());
+                self.store.delete(
+                    self.kind,
+                    &metadata.namespace.unwrap_or_default(),
+                    &metadata.name.unwrap_or_default(),
+                );
             }
             WatchEvent::Bookmark(_) => {}
             WatchEvent::Error(status) => return Err(kube::Error::Api(status.boxed()).into()),
@@ -359,11 +409,17 @@ mod tests {
 
     impl Script {
         fn asked(&self) -> Vec<String> {
-            self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+            self.asked
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone()
         }
 
         fn watches(&self) -> Vec<String> {
-            self.asked().into_iter().filter(|path| path.contains("watch=true")).collect()
+            self.asked()
+                .into_iter()
+                .filter(|path| path.contains("watch=true"))
+                .collect()
         }
 
         fn listings(&self) -> usize {
@@ -372,7 +428,11 @@ mod tests {
 
         fn next(&self) -> Turn {
             let mut turns = self.turns.lock().unwrap();
-            if turns.len() > 1 { turns.pop_front().unwrap() } else { turns[0].clone() }
+            if turns.len() > 1 {
+                turns.pop_front().unwrap()
+            } else {
+                turns[0].clone()
+            }
         }
 
         async fn answer(&self, mut stream: TcpStream) {
@@ -382,11 +442,18 @@ mod tests {
                     return;
                 }
             }
-            let path = String::from_utf8_lossy(&request).split(' ').nth(1).unwrap().to_owned();
+            let path = String::from_utf8_lossy(&request)
+                .split(' ')
+                .nth(1)
+                .unwrap()
+                .to_owned();
             self.asked.lock().unwrap().push(path.clone());
             let whole = |status: u16, body: &Value| {
                 let body = body.to_string();
-                format!("HTTP/1.1 {status} X\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+                format!(
+                    "HTTP/1.1 {status} X\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+                    body.len()
+                )
             };
             if !path.contains("watch=true") {
                 let list = json!({"metadata": {"resourceVersion": "10"}, "items": []});
@@ -408,7 +475,9 @@ mod tests {
                 // The rest of the chunk never comes, and what is there is no JSON.
                 Turn::Break(lines, lasts) => (lines, lasts, chunk("nonsense\n")),
             };
-            let mut text = "HTTP/1.1 200 X\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n".to_owned();
+            let mut text =
+                "HTTP/1.1 200 X\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n"
+                    .to_owned();
             for line in lines {
                 text += &chunk(&format!("{line}\n"));
             }
@@ -437,7 +506,10 @@ mod tests {
     async fn followed_for(turns: Vec<Turn>, lasts: Duration) -> (Arc<Script>, Arc<Store>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let script = Arc::new(Script { turns: Mutex::new(turns.into()), asked: Mutex::default() });
+        let script = Arc::new(Script {
+            turns: Mutex::new(turns.into()),
+            asked: Mutex::default(),
+        });
         let answering = Arc::clone(&script);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -445,9 +517,17 @@ mod tests {
                 tokio::spawn(async move { script.answer(stream).await });
             }
         });
-        let client = Client::try_from(kube::Config::new(format!("http://{address}").parse().unwrap())).unwrap();
+        let client = Client::try_from(kube::Config::new(
+            format!("http://{address}").parse().unwrap(),
+        ))
+        .unwrap();
         let store = Arc::new(Store::new("guard"));
-        let follower = Follower { kind: KIND, api: api(KIND, client, "guard"), store: Arc::clone(&store), lasts };
+        let follower = Follower {
+            kind: KIND,
+            api: api(KIND, client, "guard"),
+            store: Arc::clone(&store),
+            lasts,
+        };
         tokio::spawn(follower.follow());
         (script, store)
     }
@@ -455,13 +535,21 @@ mod tests {
     async fn until(what: &str, condition: impl Fn() -> bool) {
         let begun = Instant::now();
         while !condition() {
-            assert!(begun.elapsed() < Duration::from_secs(20), "it did not come to: {what}");
+            assert!(
+                begun.elapsed() < Duration::from_secs(20),
+                "it did not come to: {what}"
+            );
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 
     fn age(store: &Store) -> f64 {
-        store.health().into_iter().find(|(kind, ..)| *kind == KIND).unwrap().2
+        store
+            .health()
+            .into_iter()
+            .find(|(kind, ..)| *kind == KIND)
+            .unwrap()
+            .2
     }
 
     const FOREVER: Duration = Duration::from_secs(600);
@@ -470,20 +558,40 @@ mod tests {
     async fn a_watch_that_ends_in_order_is_no_trouble_and_goes_on_where_it_was() {
         let lasts = Duration::from_millis(600);
         let ends = |version: &str| Turn::Last(vec![bookmark(version)], lasts);
-        let (script, store) = followed(vec![ends("11"), ends("12"), ends("13"), Turn::Last(vec![policy("14")], FOREVER)]).await;
-        until("the first watch stands", || store.unwatched(&[KIND]).is_none()).await;
+        let (script, store) = followed(vec![
+            ends("11"),
+            ends("12"),
+            ends("13"),
+            Turn::Last(vec![policy("14")], FOREVER),
+        ])
+        .await;
+        until("the first watch stands", || {
+            store.unwatched(&[KIND]).is_none()
+        })
+        .await;
         let mut oldest: f64 = 0.0;
         while store.picture("").policies.policies.is_empty() {
             assert_eq!(store.unwatched(&[KIND]), None, "{:?}", script.asked());
             oldest = oldest.max(age(&store));
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        assert!(oldest < 1.0, "each watch and each bookmark is a sign, though nothing happens: {oldest}");
+        assert!(
+            oldest < 1.0,
+            "each watch and each bookmark is a sign, though nothing happens: {oldest}"
+        );
         assert_eq!(script.listings(), 1);
-        let from: Vec<String> = script.watches().iter().map(|path| path.rsplit('=').next().unwrap().to_owned()).collect();
+        let from: Vec<String> = script
+            .watches()
+            .iter()
+            .map(|path| path.rsplit('=').next().unwrap().to_owned())
+            .collect();
         assert_eq!(from, ["10", "11", "12", "13"]);
         assert!(
-            script.watches().iter().all(|path| path.contains("allowWatchBookmarks=true") && path.contains("timeoutSeconds=60"))
+            script
+                .watches()
+                .iter()
+                .all(|path| path.contains("allowWatchBookmarks=true")
+                    && path.contains("timeoutSeconds=60"))
         );
     }
 
@@ -497,26 +605,49 @@ mod tests {
         let lasts = Duration::from_secs(3);
         // The second watch repeats what the first one has shown since the second one was asked for.
         let repeats = vec![policy("12"), removed("13"), policy("14")];
-        let (script, store) =
-            followed_for(vec![Turn::Last(vec![policy("14")], lasts), Turn::Late(Duration::from_millis(1_500), repeats)], lasts)
-                .await;
-        until("the first watch shows a policy", || !store.picture("").policies.policies.is_empty()).await;
+        let (script, store) = followed_for(
+            vec![
+                Turn::Last(vec![policy("14")], lasts),
+                Turn::Late(Duration::from_millis(1_500), repeats),
+            ],
+            lasts,
+        )
+        .await;
+        until("the first watch shows a policy", || {
+            !store.picture("").policies.policies.is_empty()
+        })
+        .await;
         let begun = Instant::now();
         // The first one ends after three seconds, the second one begins half a second later than without an overlap.
         while begun.elapsed() < Duration::from_secs(4) {
             assert_eq!(store.unwatched(&[KIND]), None, "{:?}", script.asked());
-            assert!(!store.picture("").policies.policies.is_empty(), "an old event counts no more");
+            assert!(
+                !store.picture("").policies.policies.is_empty(),
+                "an old event counts no more"
+            );
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        let from: Vec<String> = script.watches().iter().take(2).map(|path| path.rsplit('=').next().unwrap().to_owned()).collect();
-        assert_eq!((script.listings(), from), (1, vec!["10".to_owned(), "14".to_owned()]));
+        let from: Vec<String> = script
+            .watches()
+            .iter()
+            .take(2)
+            .map(|path| path.rsplit('=').next().unwrap().to_owned())
+            .collect();
+        assert_eq!(
+            (script.listings(), from),
+            (1, vec!["10".to_owned(), "14".to_owned()])
+        );
     }
 
     #[tokio::test]
     async fn a_watch_that_cannot_be_renewed_holds_until_its_end() {
         let lasts = Duration::from_secs(3);
         let (script, store) = followed_for(
-            vec![Turn::Last(vec![bookmark("11")], lasts), Turn::Refuse(500), Turn::Last(Vec::new(), FOREVER)],
+            vec![
+                Turn::Last(vec![bookmark("11")], lasts),
+                Turn::Refuse(500),
+                Turn::Last(Vec::new(), FOREVER),
+            ],
             lasts,
         )
         .await;
@@ -526,7 +657,10 @@ mod tests {
             assert_eq!(store.unwatched(&[KIND]), None);
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        until("it is asked for again", || script.watches().len() == 3 && store.unwatched(&[KIND]).is_none()).await;
+        until("it is asked for again", || {
+            script.watches().len() == 3 && store.unwatched(&[KIND]).is_none()
+        })
+        .await;
         assert_eq!(script.listings(), 1);
     }
 
@@ -537,16 +671,30 @@ mod tests {
             Turn::Refuse(500),
             Turn::Refuse(403),
             Turn::Last(
-                vec![json!({"type": "ERROR", "object": {"kind": "Status", "status": "Failure", "message": "no",
-                "reason": "InternalError", "code": 500}})],
+                vec![
+                    json!({"type": "ERROR", "object": {"kind": "Status", "status": "Failure", "message": "no",
+                "reason": "InternalError", "code": 500}}),
+                ],
                 FOREVER,
             ),
         ] {
             let (script, store) = followed(vec![broken, Turn::Last(Vec::new(), FOREVER)]).await;
-            until("the watch is in trouble", || !script.watches().is_empty() && store.unwatched(&[KIND]).is_some()).await;
-            until("it stands again", || script.watches().len() == 2 && store.unwatched(&[KIND]).is_none()).await;
+            until("the watch is in trouble", || {
+                !script.watches().is_empty() && store.unwatched(&[KIND]).is_some()
+            })
+            .await;
+            until("it stands again", || {
+                script.watches().len() == 2 && store.unwatched(&[KIND]).is_none()
+            })
+            .await;
             assert!(age(&store) < 2.0);
-            assert_eq!((store.missing().contains(&KIND.kind().to_owned()), script.listings()), (false, 1));
+            assert_eq!(
+                (
+                    store.missing().contains(&KIND.kind().to_owned()),
+                    script.listings()
+                ),
+                (false, 1)
+            );
         }
     }
 
@@ -555,12 +703,20 @@ mod tests {
         let gone = json!({"type": "ERROR", "object": {"kind": "Status", "status": "Failure", "message": "too old", "reason": "Expired", "code": 410}});
         for turn in [Turn::Last(vec![gone], FOREVER), Turn::Refuse(410)] {
             let (script, store) = followed(vec![turn, Turn::Last(Vec::new(), FOREVER)]).await;
-            until("it is listed and watched again", || script.listings() == 2 && script.watches().len() == 2).await;
+            until("it is listed and watched again", || {
+                script.listings() == 2 && script.watches().len() == 2
+            })
+            .await;
             until("it stands", || store.unwatched(&[KIND]).is_none()).await;
         }
         // A version that the API server does not like for another reason is not tried for ever.
-        let (script, store) =
-            followed(vec![Turn::Refuse(400), Turn::Refuse(502), Turn::Refuse(500), Turn::Last(Vec::new(), FOREVER)]).await;
+        let (script, store) = followed(vec![
+            Turn::Refuse(400),
+            Turn::Refuse(502),
+            Turn::Refuse(500),
+            Turn::Last(Vec::new(), FOREVER),
+        ])
+        .await;
         until("it stands", || store.unwatched(&[KIND]).is_none()).await;
         assert_eq!(script.listings(), 2);
     }
@@ -571,7 +727,11 @@ mod tests {
         until("it was tried", || script.watches().len() >= 3).await;
         let begun = Instant::now();
         until("it was tried again", || script.watches().len() >= 5).await;
-        assert!(begun.elapsed() > Duration::from_millis(500), "{:?}", begun.elapsed());
+        assert!(
+            begun.elapsed() > Duration::from_millis(500),
+            "{:?}",
+            begun.elapsed()
+        );
     }
 
     #[test]
@@ -589,8 +749,17 @@ mod tests {
 
     #[test]
     fn what_decides_is_asked_for_often() {
-        assert_eq!(lasts_for(Watched::Runs, Duration::from_secs(290)), Duration::from_secs(30));
-        assert_eq!(lasts_for(Watched::Runs, Duration::from_secs(3)), Duration::from_secs(3));
-        assert_eq!(lasts_for(Watched::Deployments, Duration::from_secs(290)), Duration::from_secs(290));
+        assert_eq!(
+            lasts_for(Watched::Runs, Duration::from_secs(290)),
+            Duration::from_secs(30)
+        );
+        assert_eq!(
+            lasts_for(Watched::Runs, Duration::from_secs(3)),
+            Duration::from_secs(3)
+        );
+        assert_eq!(
+            lasts_for(Watched::Deployments, Duration::from_secs(290)),
+            Duration::from_secs(290)
+        );
     }
 }

@@ -30,8 +30,14 @@ use super::{
 };
 
 /// Kinds of which a picture of a namespace is made.
-const PICTURED: [Watched; 6] =
-    [Watched::Deployments, Watched::StatefulSets, Watched::ConfigMaps, Watched::Claims, Watched::Services, Watched::Autoscalers];
+const PICTURED: [Watched; 6] = [
+    Watched::Deployments,
+    Watched::StatefulSets,
+    Watched::ConfigMaps,
+    Watched::Claims,
+    Watched::Services,
+    Watched::Autoscalers,
+];
 /// Between two readings of one namespace; each is six listings.
 const VIEW_EVERY: Duration = Duration::from_millis(200);
 /// Namespaces that are read at once.
@@ -114,7 +120,12 @@ pub enum Doubt {
 impl World {
     /// What is known about a namespace, from memory.
     #[must_use]
-    pub fn scene<'a>(&'a self, namespace: &str, now: Timestamp, overdue: Option<Overdue<'a>>) -> Scene<'a> {
+    pub fn scene<'a>(
+        &'a self,
+        namespace: &str,
+        now: Timestamp,
+        overdue: Option<Overdue<'a>>,
+    ) -> Scene<'a> {
         match self {
             Self::Files(files) => files.scene(now, overdue),
             Self::Cluster(watching) => {
@@ -158,7 +169,8 @@ impl World {
                 let end = end.checked_sub(MARGIN).unwrap_or(end);
                 let live = Box::pin(watching.live(namespace, now, doubt));
                 let live = tokio::time::timeout_at(end.into(), live).await;
-                let live = live.unwrap_or_else(|_| Err("the API server did not answer in time".into()));
+                let live =
+                    live.unwrap_or_else(|_| Err("the API server did not answer in time".into()));
                 Some(live.map(|known| watching.scene(namespace, known, now, overdue)))
             }
         }
@@ -170,7 +182,16 @@ impl World {
         match self {
             Self::Files(files) => !files.place.snapshot.releases.is_empty(),
             Self::Cluster(watching) => {
-                let runs = || !watching.store.picture(namespace).view.place.snapshot.releases.is_empty();
+                let runs = || {
+                    !watching
+                        .store
+                        .picture(namespace)
+                        .view
+                        .place
+                        .snapshot
+                        .releases
+                        .is_empty()
+                };
                 !watching.store.memory(namespace).is_empty() || runs()
             }
         }
@@ -195,16 +216,30 @@ impl Files {
     /// Keeps what still counts: memory must not grow with every release that ever passed.
     fn record(&self, decision: &DecisionSpec, now: Timestamp) {
         let same = |known: &DecisionSpec| known.object_name() == decision.object_name();
-        let mut decisions = self.decisions.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut decisions = self
+            .decisions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         decisions.retain(|known| known.expires > now && !same(known));
         decisions.push(decision.clone());
     }
 
     fn scene<'a>(&'a self, now: Timestamp, overdue: Option<Overdue<'a>>) -> Scene<'a> {
-        let decisions = self.decisions.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let services = self.place.snapshot.releases.iter().flat_map(|release| release.services.iter());
+        let decisions = self
+            .decisions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let services = self
+            .place
+            .snapshot
+            .releases
+            .iter()
+            .flat_map(|release| release.services.iter());
         Scene {
-            services: services.map(|service| service.object.name.clone()).collect(),
+            services: services
+                .map(|service| service.object.name.clone())
+                .collect(),
             place: Arc::clone(&self.place),
             remembered: Arc::new([]),
             last_known: Arc::new([]),
@@ -232,22 +267,36 @@ struct Known {
 }
 
 impl Watching {
-    fn scene<'a>(&'a self, namespace: &str, known: Known, now: Timestamp, overdue: Option<Overdue<'a>>) -> Scene<'a> {
+    fn scene<'a>(
+        &'a self,
+        namespace: &str,
+        known: Known,
+        now: Timestamp,
+        overdue: Option<Overdue<'a>>,
+    ) -> Scene<'a> {
         let memory = self.store.memory(namespace);
         let catalogue = self.catalogue.current();
-        let in_own = |run: &str| run.split_once('/').is_some_and(|(place, _)| place == self.namespace);
+        let in_own = |run: &str| {
+            run.split_once('/')
+                .is_some_and(|(place, _)| place == self.namespace)
+        };
         let facts = Facts {
             kubernetes: self.kubernetes,
             rollouts: Some(known.view.rollouts.clone()),
             autoscalers: Some(known.view.autoscalers.clone()),
             // With the guard installed, runs live where nobody else can write them.
-            runs: known
-                .runs
-                .runs
-                .as_ref()
-                .map(|runs| runs.iter().filter(|run| run.namespace == namespace && in_own(&run.run)).cloned().collect()),
+            runs: known.runs.runs.as_ref().map(|runs| {
+                runs.iter()
+                    .filter(|run| run.namespace == namespace && in_own(&run.run))
+                    .cloned()
+                    .collect()
+            }),
             migrations: known.runs.migrations.as_ref().map(|migrations| {
-                migrations.iter().filter(|record| record.namespace == namespace && in_own(&record.run)).cloned().collect()
+                migrations
+                    .iter()
+                    .filter(|record| record.namespace == namespace && in_own(&record.run))
+                    .cloned()
+                    .collect()
             }),
             settled: Some(memory.settled()),
             ..Facts::default()
@@ -271,7 +320,11 @@ impl Watching {
     }
 
     fn elsewhere(&self, namespace: &str, catalogue: &Arc<Catalogue>) -> Elsewhere {
-        let (store, namespace, catalogue) = (Arc::clone(&self.store), namespace.to_owned(), Arc::clone(catalogue));
+        let (store, namespace, catalogue) = (
+            Arc::clone(&self.store),
+            namespace.to_owned(),
+            Arc::clone(catalogue),
+        );
         Elsewhere::new(move |location| store.using(location, &namespace, &catalogue))
     }
 
@@ -280,7 +333,11 @@ impl Watching {
         let is_unwatched = |kinds: &[Watched]| self.store.unwatched(kinds).is_some();
         let picture = self.store.picture(namespace);
         let denies = doubt == Doubt::Denial;
-        let age = if denies { Age::None } else { Age::Within(RECENT) };
+        let age = if denies {
+            Age::None
+        } else {
+            Age::Within(RECENT)
+        };
         let view = async {
             if denies || is_unwatched(&PICTURED) {
                 self.view(namespace, &picture.view).await
@@ -290,32 +347,48 @@ impl Watching {
         };
         let policies = async {
             if is_unwatched(&[Watched::Policies, Watched::Exceptions]) {
-                self.live.policies.get(Age::Within(RECENT), self.policies(now)).await
+                self.live
+                    .policies
+                    .get(Age::Within(RECENT), self.policies(now))
+                    .await
             } else {
                 Ok(Arc::clone(&picture.policies))
             }
         };
         let of_namespace = async {
             if is_unwatched(&[Watched::Namespaces]) {
-                self.cluster.namespace(namespace).await.map(Some).map_err(words)
+                self.cluster
+                    .namespace(namespace)
+                    .await
+                    .map(Some)
+                    .map_err(words)
             } else {
                 Ok(None)
             }
         };
         let records = self.live.records.get(age, self.records());
-        let (view, mut policies, of_namespace, records) = tokio::try_join!(view, policies, of_namespace, records)?;
+        let (view, mut policies, of_namespace, records) =
+            tokio::try_join!(view, policies, of_namespace, records)?;
         let mut ending = picture.ending;
         if let Some(object) = of_namespace {
-            ending = object.as_ref().is_some_and(|object| object.pointer("/metadata/deletionTimestamp").is_some());
+            ending = object
+                .as_ref()
+                .is_some_and(|object| object.pointer("/metadata/deletionTimestamp").is_some());
             let known = object.map(|object| (namespace.to_owned(), labels(&object)));
-            policies =
-                Arc::new(PolicySet { namespace_labels: Arc::new(known.into_iter().collect()), ..PolicySet::clone(&policies) });
+            policies = Arc::new(PolicySet {
+                namespace_labels: Arc::new(known.into_iter().collect()),
+                ..PolicySet::clone(&policies)
+            });
         }
         let (runs, decisions) = &*records;
         Ok(Known {
             view,
             runs: Arc::clone(runs),
-            decisions: decisions.iter().filter(|decision| decision.namespace == namespace).cloned().collect(),
+            decisions: decisions
+                .iter()
+                .filter(|decision| decision.namespace == namespace)
+                .cloned()
+                .collect(),
             policies,
             ending,
         })
@@ -334,7 +407,9 @@ impl Watching {
                     .iter()
                     .find(|known| known.workload == rollout.workload)
                     .filter(|_| same_images(remembered, &view.place, &rollout.workload))
-                    .map_or(rollout.ever_available, |known| known.ever_available || rollout.complete)
+                    .map_or(rollout.ever_available, |known| {
+                        known.ever_available || rollout.complete
+                    })
             })
             .collect();
         for (rollout, proven) in Arc::make_mut(&mut view).rollouts.iter_mut().zip(proven) {
@@ -344,12 +419,16 @@ impl Watching {
     }
 
     async fn records(&self) -> Result<(Arc<Facts>, Vec<DecisionSpec>), String> {
-        let (runs, decisions) = tokio::try_join!(self.cluster.runs(), self.cluster.decisions(&self.namespace)).map_err(words)?;
+        let (runs, decisions) =
+            tokio::try_join!(self.cluster.runs(), self.cluster.decisions(&self.namespace))
+                .map_err(words)?;
         Ok((Arc::new(runs), decisions))
     }
 
     async fn policies(&self, now: Timestamp) -> Result<PolicySet, String> {
-        Ok(self.store.policies_of(self.cluster.policy_objects().await.map_err(words)?, now))
+        Ok(self
+            .store
+            .policies_of(self.cluster.policy_objects().await.map_err(words)?, now))
     }
 
     async fn record(&self, decision: &DecisionSpec) -> Result<(), String> {
@@ -363,15 +442,23 @@ impl Watching {
         let api = decisions(self.cluster.client().clone(), &self.namespace);
         // The newest takes the place of the one before, as a whole.
         let params = kube::api::PatchParams::apply("milvus-guard").force();
-        let written = api.patch(&name, &params, &kube::api::Patch::Apply(object)).await;
-        written.map(|_| ()).map_err(|error| error_text::chain(&error))
+        let written = api
+            .patch(&name, &params, &kube::api::Patch::Apply(object))
+            .await;
+        written
+            .map(|_| ())
+            .map_err(|error| error_text::chain(&error))
     }
 }
 
 /// The decisions of a guard.
 #[must_use]
 pub fn decisions(client: Client, namespace: &str) -> Api<DynamicObject> {
-    Api::namespaced_with(client, namespace, &guard::api_resource(api::RELEASE_DECISION))
+    Api::namespaced_with(
+        client,
+        namespace,
+        &guard::api_resource(api::RELEASE_DECISION),
+    )
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "as map_err wants it")]
@@ -381,7 +468,10 @@ fn words(error: milvus_guard_sources::kubernetes::ClusterError) -> String {
 
 fn same_images(view: &View, place: &Place, workload: &str) -> bool {
     let image = |place: &Place| {
-        ["Deployment", "StatefulSet"].iter().find_map(|kind| place.component(kind, workload)).map(ComponentWorkload::image)
+        ["Deployment", "StatefulSet"]
+            .iter()
+            .find_map(|kind| place.component(kind, workload))
+            .map(ComponentWorkload::image)
     };
     image(&view.place) == image(place)
 }
@@ -412,11 +502,23 @@ mod tests {
             objects: Vec::new(),
             expires: now + LIFETIME,
         };
-        let known = || files.decisions.lock().unwrap().iter().map(|known| known.release.clone()).collect::<Vec<_>>();
+        let known = || {
+            files
+                .decisions
+                .lock()
+                .unwrap()
+                .iter()
+                .map(|known| known.release.clone())
+                .collect::<Vec<_>>()
+        };
         for release in ["a", "b", "a", "b", "a"] {
             files.record(&decision(release, now), now);
         }
-        assert_eq!(known(), ["b", "a"], "a new judgement of the same revision takes the place of the old one");
+        assert_eq!(
+            known(),
+            ["b", "a"],
+            "a new judgement of the same revision takes the place of the old one"
+        );
         let later = now + LIFETIME;
         files.record(&decision("c", later), later);
         assert_eq!(known(), ["c"]);

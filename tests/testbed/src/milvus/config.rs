@@ -10,7 +10,9 @@ pub(super) struct Config {
 
 impl Config {
     pub(super) fn new(text: &str) -> Self {
-        Self { lines: text.lines().map(str::to_owned).collect() }
+        Self {
+            lines: text.lines().map(str::to_owned).collect(),
+        }
     }
 
     /// Sets the value at a path like `rocksmq.path`. What stood below the key is dropped; a key that is not there is added.
@@ -19,7 +21,9 @@ impl Config {
         let (mut within, mut indent) = (0..self.lines.len(), 0);
         for section in sections.split('.').filter(|section| !section.is_empty()) {
             let Some(line) = self.find(within, indent, section) else {
-                return Err(Error::new(format!("Milvus's configuration has no section {sections}")));
+                return Err(Error::new(format!(
+                    "Milvus's configuration has no section {sections}"
+                )));
             };
             within = self.below(line, indent);
             indent += 2;
@@ -36,19 +40,26 @@ impl Config {
 
     /// The text, with the defaults in the places that were not set.
     pub(super) fn text(&self) -> String {
-        self.lines.iter().map(|line| with_default(line) + "\n").collect()
+        self.lines
+            .iter()
+            .map(|line| with_default(line) + "\n")
+            .collect()
     }
 
     fn find(&self, within: Range<usize>, indent: usize, key: &str) -> Option<usize> {
         within.into_iter().find(|line| {
             let text = &self.lines[*line];
-            indent_of(text) == Some(indent) && text[indent..].strip_prefix(key).is_some_and(|rest| rest.starts_with(':'))
+            indent_of(text) == Some(indent)
+                && text[indent..]
+                    .strip_prefix(key)
+                    .is_some_and(|rest| rest.starts_with(':'))
         })
     }
 
     /// The lines that belong to a key on this line.
     fn below(&self, line: usize, indent: usize) -> Range<usize> {
-        let end = (line + 1..self.lines.len()).find(|next| indent_of(&self.lines[*next]).is_some_and(|other| other <= indent));
+        let end = (line + 1..self.lines.len())
+            .find(|next| indent_of(&self.lines[*next]).is_some_and(|other| other <= indent));
         line + 1..end.unwrap_or(self.lines.len())
     }
 }
@@ -60,9 +71,15 @@ fn indent_of(line: &str) -> Option<usize> {
 }
 
 fn with_default(line: &str) -> String {
-    let placeholder = line.split_once("{{").and_then(|(before, rest)| Some((before, rest.split_once("}}")?)));
-    let Some((before, (inside, after))) = placeholder else { return line.to_owned() };
-    let default = inside.split_once(':').map_or("", |(_, default)| default.trim());
+    let placeholder = line
+        .split_once("{{")
+        .and_then(|(before, rest)| Some((before, rest.split_once("}}")?)));
+    let Some((before, (inside, after))) = placeholder else {
+        return line.to_owned();
+    };
+    let default = inside
+        .split_once(':')
+        .map_or("", |(_, default)| default.trim());
     format!("{before}{default}{after}")
 }
 
@@ -91,7 +108,11 @@ proxy:
     #[test]
     fn values_are_set_where_they_belong() {
         let mut config = Config::new(TEXT);
-        for (path, value) in [("etcd.endpoints", "127.0.0.1:1"), ("etcd.use.embed", "false"), ("log.level", "warn")] {
+        for (path, value) in [
+            ("etcd.endpoints", "127.0.0.1:1"),
+            ("etcd.use.embed", "false"),
+            ("log.level", "warn"),
+        ] {
             config.set(path, value).expect("a section");
         }
         config.set("proxy.internalPort", "7").expect("a section");
@@ -115,7 +136,9 @@ proxy:
 
     #[test]
     fn a_section_that_is_not_there_is_an_error() {
-        let error = Config::new(TEXT).set("rocksmq.path", "/").expect_err("no such section");
+        let error = Config::new(TEXT)
+            .set("rocksmq.path", "/")
+            .expect_err("no such section");
         assert!(error.to_string().contains("rocksmq"), "{error}");
     }
 }

@@ -19,8 +19,16 @@ use crate::{Bundle, Error, Etcd, EtcdOptions, command, expect_success, wait_unti
 /// Sessions of a server that was killed stay for their time to live, which is at most 60 s.
 const SESSIONS_DEADLINE: Duration = Duration::from_secs(90);
 /// Components of a standalone server that listen on a port of their own, by their section of the configuration.
-const COMPONENTS: [&str; 8] =
-    ["rootCoord", "proxy", "queryCoord", "queryNode", "indexCoord", "indexNode", "dataCoord", "dataNode"];
+const COMPONENTS: [&str; 8] = [
+    "rootCoord",
+    "proxy",
+    "queryCoord",
+    "queryNode",
+    "indexCoord",
+    "indexNode",
+    "dataCoord",
+    "dataNode",
+];
 
 /// A Milvus that can be had as a real server: there is a wheel of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -91,8 +99,13 @@ impl MilvusStore {
     fn try_new(options: &EtcdOptions) -> Result<Self, Error> {
         let etcd = Etcd::try_start_with(options)?;
         let scratch = Scratch::new("milvus")?;
-        fs::create_dir(scratch.join("data")).map_err(|e| Error::doing("making a folder for Milvus's data", e))?;
-        Ok(Self { etcd, scratch, authorization: false })
+        fs::create_dir(scratch.join("data"))
+            .map_err(|e| Error::doing("making a folder for Milvus's data", e))?;
+        Ok(Self {
+            etcd,
+            scratch,
+            authorization: false,
+        })
     }
 
     /// Its servers ask for user and password; `root` has the password `Milvus` at first.
@@ -116,12 +129,16 @@ impl MilvusStore {
     #[track_caller]
     pub fn twin(&self) -> Self {
         self.etcd.stop();
-        let mut twin = or_panic(Self::try_new(&EtcdOptions { data: Some(self.etcd.data_dir()), ..EtcdOptions::default() }));
+        let mut twin = or_panic(Self::try_new(&EtcdOptions {
+            data: Some(self.etcd.data_dir()),
+            ..EtcdOptions::default()
+        }));
         twin.authorization = self.authorization;
         self.etcd.restart();
         // The servers' own folders hold configurations, which each start writes again.
         let mut copy = Command::new("cp");
-        copy.arg("-R").args(["data", "messages", "messages_meta_kv"].map(|name| self.scratch.join(name)));
+        copy.arg("-R")
+            .args(["data", "messages", "messages_meta_kv"].map(|name| self.scratch.join(name)));
         expect_success(or_panic(command::run(copy.arg(twin.scratch.path()), "")));
         twin
     }
@@ -143,32 +160,64 @@ impl MilvusStore {
             let [port, metrics, ..] = ports;
             let args = self.prepare(version, &wheels, ports)?;
             let ready = ready::ready(version, metrics, &self.etcd)?;
-            let daemon = Daemon::start_other(version.daemon(), "env".into(), args, &self.scratch, cleanup.clone(), ready)?;
+            let daemon = Daemon::start_other(
+                version.daemon(),
+                "env".into(),
+                args,
+                &self.scratch,
+                cleanup.clone(),
+                ready,
+            )?;
             Ok((daemon, port))
         };
         let mut attempt = 1;
         let (daemon, port) = loop {
             match with_free_ports(start) {
                 Err(error) if ready::is_known_crash(&error) && attempt < ready::ATTEMPTS => {
-                    let without = ready::Metadata::of(&self.etcd)?.without_checkpoint().unwrap_or_default().len();
+                    let without = ready::Metadata::of(&self.etcd)?
+                        .without_checkpoint()
+                        .unwrap_or_default()
+                        .len();
                     let name = version.name();
-                    say(format_args!("Milvus {name} crashed, {without} channels being without a checkpoint; starting it again"));
+                    say(format_args!(
+                        "Milvus {name} crashed, {without} channels being without a checkpoint; starting it again"
+                    ));
                     attempt += 1;
                 }
                 result => break result?,
             }
         };
-        Ok(Milvus { daemon, version, port, store: self })
+        Ok(Milvus {
+            daemon,
+            version,
+            port,
+            store: self,
+        })
     }
 
     /// Writes the configuration and gives the arguments of `env` that start the server.
-    fn prepare(&self, version: MilvusVersion, wheels: &Path, ports: [u16; 10]) -> Result<Vec<OsString>, Error> {
+    fn prepare(
+        &self,
+        version: MilvusVersion,
+        wheels: &Path,
+        ports: [u16; 10],
+    ) -> Result<Vec<OsString>, Error> {
         let [port, metrics, internal, others @ ..] = ports;
-        let (server, own) = (wheels.join(version.name()), self.scratch.join(version.name()));
-        let failed = |e: std::io::Error| Error::doing(format_args!("preparing Milvus {}", version.name()), e);
+        let (server, own) = (
+            wheels.join(version.name()),
+            self.scratch.join(version.name()),
+        );
+        let failed = |e: std::io::Error| {
+            Error::doing(format_args!("preparing Milvus {}", version.name()), e)
+        };
         let data = self.scratch.join("data");
         let (template, config_dir, local, working_dir) = match version {
-            MilvusVersion::V2_1_0 => (server.join("configs/embedded-milvus.yaml"), own.join("configs"), data.clone(), own),
+            MilvusVersion::V2_1_0 => (
+                server.join("configs/embedded-milvus.yaml"),
+                own.join("configs"),
+                data.clone(),
+                own,
+            ),
             // 2.1 writes below its own folder for objects, `files`, and stores paths relative to the folder around it.
             _ => (server.join("milvus.yaml"), own, data.join("files"), data),
         };
@@ -178,22 +227,41 @@ impl MilvusStore {
         set("etcd.endpoints", &format!("127.0.0.1:{}", self.etcd.port()))?;
         set("etcd.use.embed", "false")?;
         set("localStorage.path", &format!("{}/", local.display()))?;
-        set("rocksmq.path", &self.scratch.join("messages").display().to_string())?;
+        set(
+            "rocksmq.path",
+            &self.scratch.join("messages").display().to_string(),
+        )?;
         set("log.level", "warn")?;
         set("log.file.rootPath", "\"\"")?;
-        let component_ports = [others[0], port].into_iter().chain(others[1..].iter().copied());
+        let component_ports = [others[0], port]
+            .into_iter()
+            .chain(others[1..].iter().copied());
         for (component, port) in COMPONENTS.iter().zip(component_ports) {
             set(&format!("{component}.port"), &port.to_string())?;
         }
         set("proxy.internalPort", &internal.to_string())?;
-        set("common.security.authorizationEnabled", &self.authorization.to_string())?;
-        let mut args: Vec<OsString> = vec!["-C".into(), working_dir.into(), format!("METRICS_PORT={metrics}").into()];
+        set(
+            "common.security.authorizationEnabled",
+            &self.authorization.to_string(),
+        )?;
+        let mut args: Vec<OsString> = vec![
+            "-C".into(),
+            working_dir.into(),
+            format!("METRICS_PORT={metrics}").into(),
+        ];
         if version == MilvusVersion::V2_1_0 {
             fs::write(config_dir.join("embedded-milvus.yaml"), config.text()).map_err(failed)?;
-            fs::copy(server.join("configs/easylogging.yaml"), config_dir.join("easylogging.yaml")).map_err(failed)?;
+            fs::copy(
+                server.join("configs/easylogging.yaml"),
+                config_dir.join("easylogging.yaml"),
+            )
+            .map_err(failed)?;
             let libraries = server.join("lib");
             let library = libraries.join("embd-milvus.so");
-            args.extend([variable("LD_LIBRARY_PATH", &libraries), variable("LD_PRELOAD", &library)]);
+            args.extend([
+                variable("LD_LIBRARY_PATH", &libraries),
+                variable("LD_PRELOAD", &library),
+            ]);
             args.push(wheels.join("python").into());
             let start = "import ctypes, sys; ctypes.CDLL(sys.argv[1]).startEmbedded()";
             args.extend(["-c".into(), start.into(), library.into()]);
@@ -203,10 +271,21 @@ impl MilvusStore {
             set("common.session.ttl", "10")?;
             fs::write(config_dir.join("milvus.yaml"), config.text()).map_err(failed)?;
             // 2.3 does not start without it.
-            fs::write(config_dir.join("glog.conf"), "--logtostderr=true\n--minloglevel=1\n").map_err(failed)?;
-            args.extend([variable("LD_LIBRARY_PATH", &server), variable("MILVUSCONF", &config_dir)]);
+            fs::write(
+                config_dir.join("glog.conf"),
+                "--logtostderr=true\n--minloglevel=1\n",
+            )
+            .map_err(failed)?;
+            args.extend([
+                variable("LD_LIBRARY_PATH", &server),
+                variable("MILVUSCONF", &config_dir),
+            ]);
             args.push("DEPLOY_MODE=STANDALONE".into());
-            args.extend([server.join("milvus").into(), "run".into(), "standalone".into()]);
+            args.extend([
+                server.join("milvus").into(),
+                "run".into(),
+                "standalone".into(),
+            ]);
             args.extend(["-alias".into(), self.alias().into()]);
         }
         Ok(args)
@@ -214,14 +293,24 @@ impl MilvusStore {
 
     /// By what the machine tells servers apart.
     fn alias(&self) -> String {
-        self.scratch.path().file_name().unwrap_or_default().to_string_lossy().into_owned()
+        self.scratch
+            .path()
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned()
     }
 
     /// Keys that a server holds while it lives; no counter is among them.
     fn sessions(&self) -> String {
         let prefix = format!("{}/meta/session/", Self::ROOT_PATH);
-        let keys = expect_success(self.etcd.etcdctl(["get", "--prefix", &prefix, "--keys-only"]));
-        let live = keys.split_whitespace().filter(|key| *key != format!("{prefix}id"));
+        let keys = expect_success(
+            self.etcd
+                .etcdctl(["get", "--prefix", &prefix, "--keys-only"]),
+        );
+        let live = keys
+            .split_whitespace()
+            .filter(|key| *key != format!("{prefix}id"));
         live.collect::<Vec<_>>().join(" ")
     }
 }
@@ -268,7 +357,11 @@ impl Milvus {
     /// # Panics
     /// When Python cannot be run at all.
     #[track_caller]
-    pub fn python<A: AsRef<OsStr>>(&self, script: &Path, args: impl IntoIterator<Item = A>) -> Output {
+    pub fn python<A: AsRef<OsStr>>(
+        &self,
+        script: &Path,
+        args: impl IntoIterator<Item = A>,
+    ) -> Output {
         or_panic(python(script, args))
     }
 
@@ -282,19 +375,38 @@ impl Milvus {
     pub fn stop(self) -> MilvusStore {
         self.daemon.stop();
         let gone = wait_until(SESSIONS_DEADLINE, || self.store.sessions().is_empty());
-        assert!(gone, "sessions of Milvus {} stay in etcd: {}", self.version.name(), self.store.sessions());
+        assert!(
+            gone,
+            "sessions of Milvus {} stay in etcd: {}",
+            self.version.name(),
+            self.store.sessions()
+        );
         self.store
     }
 }
 
-fn python<A: AsRef<OsStr>>(script: &Path, args: impl IntoIterator<Item = A>) -> Result<Output, Error> {
+fn python<A: AsRef<OsStr>>(
+    script: &Path,
+    args: impl IntoIterator<Item = A>,
+) -> Result<Output, Error> {
     let failed = |e: std::io::Error| Error::doing(format_args!("running {}", script.display()), e);
     let wheels = Bundle::Milvus.try_dir()?;
     let mut python = Command::new(wheels.join("python"));
     command::only_neutral_environment(&mut python);
-    python.env("PYTHONPATH", wheels.join("client")).env("PYTHONNOUSERSITE", "1").env("PYTHONDONTWRITEBYTECODE", "1");
-    python.args(["-c", include_str!("../../python/milvus/run.py")]).arg(script).args(args);
-    let mut child = python.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(failed)?;
+    python
+        .env("PYTHONPATH", wheels.join("client"))
+        .env("PYTHONNOUSERSITE", "1")
+        .env("PYTHONDONTWRITEBYTECODE", "1");
+    python
+        .args(["-c", include_str!("../../python/milvus/run.py")])
+        .arg(script)
+        .args(args);
+    let mut child = python
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(failed)?;
     // Held until the script has ended: it ends itself when this closes, as it does when the test is killed.
     let held = child.stdin.take();
     let output = child.wait_with_output().map_err(failed);

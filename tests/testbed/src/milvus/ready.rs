@@ -23,7 +23,11 @@ pub(super) fn is_known_crash(error: &Error) -> bool {
 const CHECKPOINTS_DEADLINE: Duration = Duration::from_secs(20);
 
 /// When a server does its work: its components are healthy, and what [`is_known_crash`] means can hardly happen any more.
-pub(super) fn ready(version: MilvusVersion, metrics_port: u16, etcd: &Etcd) -> Result<Ready, Error> {
+pub(super) fn ready(
+    version: MilvusVersion,
+    metrics_port: u16,
+    etcd: &Etcd,
+) -> Result<Ready, Error> {
     let health = Client::plain(metrics_port);
     let metadata = Metadata::of(etcd)?;
     let healthy_since = OnceLock::new();
@@ -34,7 +38,9 @@ pub(super) fn ready(version: MilvusVersion, metrics_port: u16, etcd: &Etcd) -> R
         }
         let since = healthy_since.get_or_init(Instant::now);
         version == MilvusVersion::V2_1_0
-            || metadata.without_checkpoint().is_some_and(|channels| channels.is_empty())
+            || metadata
+                .without_checkpoint()
+                .is_some_and(|channels| channels.is_empty())
             || since.elapsed() > CHECKPOINTS_DEADLINE
     }))
 }
@@ -47,23 +53,42 @@ pub(super) struct Metadata {
 
 impl Metadata {
     pub(super) fn of(etcd: &Etcd) -> Result<Self, Error> {
-        Ok(Self { etcdctl: Program::Etcdctl.try_path()?, endpoint: etcd.endpoint() })
+        Ok(Self {
+            etcdctl: Program::Etcdctl.try_path()?,
+            endpoint: etcd.endpoint(),
+        })
     }
 
     /// Channels that data nodes are to watch and that have no checkpoint yet; nothing if etcd does not answer.
     pub(super) fn without_checkpoint(&self) -> Option<Vec<String>> {
         let checkpoints = self.names("datacoord-meta/channel-cp")?;
         let channels = self.names("channelwatch")?;
-        Some(channels.into_iter().filter(|channel| !checkpoints.contains(channel)).collect())
+        Some(
+            channels
+                .into_iter()
+                .filter(|channel| !checkpoints.contains(channel))
+                .collect(),
+        )
     }
 
     /// Last parts of the keys below a path; both kinds of keys asked for end with the channel's name.
     fn names(&self, path: &str) -> Option<Vec<String>> {
         let mut get = Command::new(&self.etcdctl);
         command::only_neutral_environment(&mut get);
-        get.env("ETCDCTL_API", "3").args(["--endpoints", &self.endpoint, "get", "--prefix", "--keys-only"]);
+        get.env("ETCDCTL_API", "3").args([
+            "--endpoints",
+            &self.endpoint,
+            "get",
+            "--prefix",
+            "--keys-only",
+        ]);
         get.arg(format!("{}/meta/{path}/", MilvusStore::ROOT_PATH));
         let keys = command::expect_output(&mut get).ok()?;
-        Some(keys.split_whitespace().filter_map(|key| key.rsplit('/').next()).map(str::to_owned).collect())
+        Some(
+            keys.split_whitespace()
+                .filter_map(|key| key.rsplit('/').next())
+                .map(str::to_owned)
+                .collect(),
+        )
     }
 }

@@ -15,23 +15,44 @@ use crate::scratch::Scratch;
 
 /// Who the parts are to the API server: file name, user, group.
 const PARTS: [(&str, &str, Option<&str>); 4] = [
-    ("kube-controller-manager", "system:kube-controller-manager", None),
+    (
+        "kube-controller-manager",
+        "system:kube-controller-manager",
+        None,
+    ),
     ("kube-scheduler", "system:kube-scheduler", None),
     ("kube-proxy", "system:kube-proxy", None),
     ("kubelet", "system:node:testbed", Some("system:nodes")),
 ];
 
 /// Certificates of all parts and kubeconfigs for those that call the API server; returns the administrator's.
-pub(super) fn identities(scratch: &Scratch, network: Network, server: &str, authority: &Authority) -> Result<Identity, Error> {
+pub(super) fn identities(
+    scratch: &Scratch,
+    network: Network,
+    server: &str,
+    authority: &Authority,
+) -> Result<Identity, Error> {
     let (address, service) = (network.node().to_string(), network.kubernetes().to_string());
-    let names = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"];
+    let names = [
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+        "kubernetes.default.svc.cluster.local",
+    ];
     // Names that are addresses become addresses in the certificate.
-    authority.server(scratch, "server", &[&names[..], &[&address, &service]].concat())?;
+    authority.server(
+        scratch,
+        "server",
+        &[&names[..], &[&address, &service]].concat(),
+    )?;
     authority.server(scratch, "kubelet-server", &[NAME, &address])?;
     service_account_keys(scratch)?;
     for (file, user, group) in PARTS {
         let identity = authority.client(scratch, file, user, group)?;
-        scratch.write(&format!("{file}.kubeconfig"), &kubeconfig(server, &authority.pem, &with_certificate(&identity)))?;
+        scratch.write(
+            &format!("{file}.kubeconfig"),
+            &kubeconfig(server, &authority.pem, &with_certificate(&identity)),
+        )?;
     }
     authority.client(scratch, "admin", "admin", Some("system:masters"))
 }
@@ -48,18 +69,33 @@ pub(super) fn write(
     std::fs::create_dir(scratch.join("cni")).map_err(|e| Error::doing("making a directory", e))?;
     scratch.write("resolv.conf", "nameserver 127.0.0.1\n")?;
     scratch.write("containerd.toml", &containerd(&path, plugins))?;
-    scratch.write("cni/10-bridge.conflist", &cni(network, &path("cni-data")).to_string())?;
+    scratch.write(
+        "cni/10-bridge.conflist",
+        &cni(network, &path("cni-data")).to_string(),
+    )?;
     scratch.write("kubelet.json", &kubelet(&path, cgroup).to_string())?;
-    scratch.write("kube-proxy.json", &kube_proxy(network, &path("kube-proxy.kubeconfig")).to_string())?;
-    scratch.write("node.env", &variables(network, cgroup, options)?).map(|_| ())
+    scratch.write(
+        "kube-proxy.json",
+        &kube_proxy(network, &path("kube-proxy.kubeconfig")).to_string(),
+    )?;
+    scratch
+        .write("node.env", &variables(network, cgroup, options)?)
+        .map(|_| ())
 }
 
 fn variables(network: Network, cgroup: &str, options: NodeOptions) -> Result<String, Error> {
     let folder = |program: Program| -> Result<String, Error> {
         let path = program.try_path()?;
-        Ok(path.parent().unwrap_or(Path::new("/")).display().to_string())
+        Ok(path
+            .parent()
+            .unwrap_or(Path::new("/"))
+            .display()
+            .to_string())
     };
-    let router = options.network_policies.then(|| Program::KubeRouter.try_path()).transpose()?;
+    let router = options
+        .network_policies
+        .then(|| Program::KubeRouter.try_path())
+        .transpose()?;
     let values = [
         ("name", NAME.to_owned()),
         ("cgroup", cgroup.to_owned()),
@@ -69,16 +105,21 @@ fn variables(network: Network, cgroup: &str, options: NodeOptions) -> Result<Str
         ("network", network.all()),
         ("services", network.services()),
         ("control", folder(Program::KubeApiserver)?),
-        ("kubectl", Program::Kubectl.try_path()?.display().to_string()),
+        (
+            "kubectl",
+            Program::Kubectl.try_path()?.display().to_string(),
+        ),
         ("kubelet", folder(Program::Kubelet)?),
         ("etcd", Program::Etcd.try_path()?.display().to_string()),
         // Empty: nothing enforces NetworkPolicies.
         ("router", router.unwrap_or_default().display().to_string()),
     ];
-    Ok(values.iter().fold(String::new(), |mut text, (name, value)| {
-        let _ = writeln!(text, "{name}='{}'", value.replace('\'', r"'\''"));
-        text
-    }))
+    Ok(values
+        .iter()
+        .fold(String::new(), |mut text, (name, value)| {
+            let _ = writeln!(text, "{name}='{}'", value.replace('\'', r"'\''"));
+            text
+        }))
 }
 
 fn containerd(path: &impl Fn(&str) -> String, plugins: &Path) -> String {

@@ -22,12 +22,17 @@ pub struct BuildImage {
 impl BuildImage {
     /// From `Dockerfile` in the folder `context`, to be called `tag`, for example `localhost/web:1`.
     pub fn new(tag: impl Into<String>, context: impl Into<PathBuf>) -> Self {
-        Self { tag: tag.into(), context: context.into(), args: Vec::new() }
+        Self {
+            tag: tag.into(),
+            context: context.into(),
+            args: Vec::new(),
+        }
     }
 
     /// Another Dockerfile than that.
     pub fn dockerfile(mut self, path: impl AsRef<Path>) -> Self {
-        self.args.push(format!("--file={}", path.as_ref().display()));
+        self.args
+            .push(format!("--file={}", path.as_ref().display()));
         self
     }
 
@@ -52,7 +57,10 @@ impl Node {
     /// When the build fails; the message has what it printed.
     #[track_caller]
     pub fn build_image(&self, image: &BuildImage) {
-        or_panic(self.try_build(image).and_then(|()| self.try_load_built(&image.tag)));
+        or_panic(
+            self.try_build(image)
+                .and_then(|()| self.try_load_built(&image.tag)),
+        );
     }
 
     /// Builds an image that has nothing but the shared libraries of these programs, which this machine has, at the paths
@@ -78,7 +86,11 @@ impl Node {
         let context = self.folder("pause-image")?;
         let failed = |e| Error::doing("preparing the pause image", e);
         fs::copy(Program::Pause.try_path()?, context.join("pause")).map_err(failed)?;
-        fs::write(context.join("Dockerfile"), "FROM scratch\nCOPY pause /pause\nENTRYPOINT [\"/pause\"]\n").map_err(failed)?;
+        fs::write(
+            context.join("Dockerfile"),
+            "FROM scratch\nCOPY pause /pause\nENTRYPOINT [\"/pause\"]\n",
+        )
+        .map_err(failed)?;
         self.try_build(&BuildImage::new(PAUSE_IMAGE, context))?;
         self.try_load_built(PAUSE_IMAGE)
     }
@@ -106,30 +118,53 @@ impl Node {
     fn try_build(&self, image: &BuildImage) -> Result<(), Error> {
         let mut buildah = self.buildah();
         // The folder named is one of many that buildah would otherwise make on the machine.
-        buildah.args(["build", "--quiet", "--tag", &image.tag, "--cni-config-dir"]).arg(self.scratch().join("buildah/cni"));
+        buildah
+            .args(["build", "--quiet", "--tag", &image.tag, "--cni-config-dir"])
+            .arg(self.scratch().join("buildah/cni"));
         buildah.args(&image.args).arg(&image.context);
         expect_output(&mut buildah).map(|_| ())
     }
 
     fn try_load_built(&self, tag: &str) -> Result<(), Error> {
         let archive = self.folder("archive")?.join("image.tar");
-        expect_output(self.buildah().args(["push", "--quiet", tag, &format!("docker-archive:{}:{tag}", archive.display())]))?;
+        expect_output(self.buildah().args([
+            "push",
+            "--quiet",
+            tag,
+            &format!("docker-archive:{}:{tag}", archive.display()),
+        ]))?;
         self.try_load(&archive)?;
         fs::remove_file(&archive).map_err(|e| Error::doing("removing an archive", e))
     }
 
     fn try_load(&self, archive: &Path) -> Result<(), Error> {
         let mut ctr = self.inside("ctr");
-        ctr.arg("--address").arg(self.scratch().join("containerd.sock"));
-        ctr.args(["--namespace", "k8s.io", "images", "import", "--snapshotter", "overlayfs"]).arg(archive);
+        ctr.arg("--address")
+            .arg(self.scratch().join("containerd.sock"));
+        ctr.args([
+            "--namespace",
+            "k8s.io",
+            "images",
+            "import",
+            "--snapshotter",
+            "overlayfs",
+        ])
+        .arg(archive);
         expect_output(&mut ctr).map(|_| ())
     }
 
     fn buildah(&self) -> Command {
         let mut buildah = self.inside("buildah");
-        buildah.env("BUILDAH_ISOLATION", "chroot").env("STORAGE_DRIVER", "overlay").env("HOME", self.scratch().join("home"));
+        buildah
+            .env("BUILDAH_ISOLATION", "chroot")
+            .env("STORAGE_DRIVER", "overlay")
+            .env("HOME", self.scratch().join("home"));
         let storage = self.scratch().join("buildah");
-        buildah.arg("--root").arg(storage.join("root")).arg("--runroot").arg(storage.join("run"));
+        buildah
+            .arg("--root")
+            .arg(storage.join("root"))
+            .arg("--runroot")
+            .arg(storage.join("run"));
         buildah
     }
 
@@ -137,21 +172,29 @@ impl Node {
     fn inside(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");
         only_neutral_environment(&mut command);
-        command.env("PATH", search_path()).arg(format!("--target={}", self.init));
+        command
+            .env("PATH", search_path())
+            .arg(format!("--target={}", self.init));
         command.args(["--mount", "--net", "--pid", "--uts", "--ipc", "--", program]);
         command
     }
 
     /// A new folder in the temporary directory.
     fn folder(&self, name: &str) -> Result<PathBuf, Error> {
-        let folder = tempfile::Builder::new().prefix(name).tempdir_in(self.scratch().path());
-        folder.map(tempfile::TempDir::keep).map_err(|e| Error::doing("making a directory", e))
+        let folder = tempfile::Builder::new()
+            .prefix(name)
+            .tempdir_in(self.scratch().path());
+        folder
+            .map(tempfile::TempDir::keep)
+            .map_err(|e| Error::doing("making a directory", e))
     }
 }
 
 /// The files that `ldd` names: `name => /path (address)`, or `/path (address)` for the loader.
 fn libraries_in(ldd: &str) -> impl Iterator<Item = String> {
-    ldd.lines().filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/'))).map(str::to_owned)
+    ldd.lines()
+        .filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/')))
+        .map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -161,7 +204,13 @@ mod tests {
     #[test]
     fn libraries_are_read_from_ldd() {
         let ldd = "\tlinux-vdso.so.1 (0x7f)\n\tlibc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x7e)\n\t/lib64/ld-linux-x86-64.so.2 (0x7d)\n";
-        assert_eq!(libraries_in(ldd).collect::<Vec<_>>(), ["/lib/x86_64-linux-gnu/libc.so.6", "/lib64/ld-linux-x86-64.so.2"]);
+        assert_eq!(
+            libraries_in(ldd).collect::<Vec<_>>(),
+            [
+                "/lib/x86_64-linux-gnu/libc.so.6",
+                "/lib64/ld-linux-x86-64.so.2"
+            ]
+        );
         assert_eq!(libraries_in("\tstatically linked\n").count(), 0);
     }
 }

@@ -84,7 +84,10 @@ impl Node {
     pub fn try_start_with(options: NodeOptions) -> Result<Self, Error> {
         Self::check()?;
         let router = options.network_policies.then_some(Bundle::Router);
-        for bundle in [Bundle::Etcd, Bundle::Kube, Bundle::Node, Bundle::Pause].into_iter().chain(router) {
+        for bundle in [Bundle::Etcd, Bundle::Kube, Bundle::Node, Bundle::Pause]
+            .into_iter()
+            .chain(router)
+        {
             bundle.try_dir()?;
         }
         let plugins = packages::cni_dir().ok_or_else(|| Error::new("no CNI plugins"))?;
@@ -94,25 +97,47 @@ impl Node {
         Self::start_on(network, scratch, plugins, options).inspect_err(|_| network.release())
     }
 
-    fn start_on(network: Network, scratch: Scratch, plugins: &Path, options: NodeOptions) -> Result<Self, Error> {
+    fn start_on(
+        network: Network,
+        scratch: Scratch,
+        plugins: &Path,
+        options: NodeOptions,
+    ) -> Result<Self, Error> {
         let server = format!("https://{}:6443", network.node());
         let authority = Authority::new(&scratch)?;
         let admin = config::identities(&scratch, network, &server, &authority)?;
-        let cgroup = scratch.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let cgroup = scratch
+            .path()
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         config::write(&scratch, network, &cgroup, plugins, options)?;
-        let client = Client::tls_at((IpAddr::from(network.node()), 6443).into(), &authority, &admin)?;
+        let client = Client::tls_at(
+            (IpAddr::from(network.node()), 6443).into(),
+            &authority,
+            &admin,
+        )?;
         let api = client.clone();
         let access = Access::new(server, authority, admin, client, scratch)?;
         // Pods are refused before the service account is there, and wait for the certificates before these are.
         let ready: Ready = Box::new(move |_| {
-            let node = api.get(&format!("/api/v1/nodes/{NAME}")).is_ok_and(|answer| is_ready(&answer.body));
+            let node = api
+                .get(&format!("/api/v1/nodes/{NAME}"))
+                .is_ok_and(|answer| is_ready(&answer.body));
             let namespace = "/api/v1/namespaces/default";
             node && api.is_ok(&format!("{namespace}/serviceaccounts/default"))
                 && api.is_ok(&format!("{namespace}/configmaps/kube-root-ca.crt"))
         });
-        let daemon = start(&access, network, &cgroup, ready).map_err(|error| Error::new(format!("{error}{}", logs(&access))))?;
+        let daemon = start(&access, network, &cgroup, ready)
+            .map_err(|error| Error::new(format!("{error}{}", logs(&access))))?;
         let init = first_child(daemon.pid().unwrap_or_default())?;
-        let node = Self { daemon, init, network, access };
+        let node = Self {
+            daemon,
+            init,
+            network,
+            access,
+        };
         node.load_pause_image()?;
         Ok(node)
     }
@@ -173,9 +198,15 @@ impl Node {
     pub fn wait_for_phase(&self, namespace: &str, pod: &str, phase: &str, deadline: Duration) {
         let path = format!("/api/v1/namespaces/{namespace}/pods/{pod}");
         let in_time = wait_until(deadline, || {
-            serde_json::from_str(&self.get(&path).body).is_ok_and(|pod: serde_json::Value| pod["status"]["phase"] == phase)
+            serde_json::from_str(&self.get(&path).body)
+                .is_ok_and(|pod: serde_json::Value| pod["status"]["phase"] == phase)
         });
-        assert!(in_time, "pod {pod} is not {phase} after {} s:\n{}", deadline.as_secs(), self.describe(namespace));
+        assert!(
+            in_time,
+            "pod {pod} is not {phase} after {} s:\n{}",
+            deadline.as_secs(),
+            self.describe(namespace)
+        );
     }
 
     /// Waits until all pods of a Deployment are the new ones and ready.
@@ -185,8 +216,20 @@ impl Node {
     #[track_caller]
     pub fn wait_for_rollout(&self, namespace: &str, deployment: &str, deadline: Duration) {
         let timeout = format!("--timeout={}s", deadline.as_secs());
-        let output = self.kubectl(["rollout", "status", "--namespace", namespace, &timeout, &format!("deployment/{deployment}")]);
-        assert!(output.status.success(), "{}{}", String::from_utf8_lossy(&output.stderr), self.describe(namespace));
+        let output = self.kubectl([
+            "rollout",
+            "status",
+            "--namespace",
+            namespace,
+            &timeout,
+            &format!("deployment/{deployment}"),
+        ]);
+        assert!(
+            output.status.success(),
+            "{}{}",
+            String::from_utf8_lossy(&output.stderr),
+            self.describe(namespace)
+        );
     }
 
     /// All about a namespace's pods, for a person: their states, events and last lines of their logs.
@@ -194,14 +237,34 @@ impl Node {
     #[track_caller]
     pub fn describe(&self, namespace: &str) -> String {
         let mut text = String::new();
-        for args in [&["get", "all", "-o", "wide"][..], &["describe", "pods"], &["get", "events", "--sort-by=.lastTimestamp"]] {
+        for args in [
+            &["get", "all", "-o", "wide"][..],
+            &["describe", "pods"],
+            &["get", "events", "--sort-by=.lastTimestamp"],
+        ] {
             let output = self.kubectl(args.iter().copied().chain(["--namespace", namespace]));
-            let _ = writeln!(text, "{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+            let _ = writeln!(
+                text,
+                "{}{}",
+                String::from_utf8_lossy(&output.stdout),
+                String::from_utf8_lossy(&output.stderr)
+            );
         }
         let pods = self.kubectl(["get", "pods", "-o", "name", "--namespace", namespace]);
         for pod in String::from_utf8_lossy(&pods.stdout).lines() {
-            let output = self.kubectl(["logs", "--all-containers", "--tail=30", pod, "--namespace", namespace]);
-            let _ = writeln!(text, "log of {pod}:\n{}", String::from_utf8_lossy(&output.stdout));
+            let output = self.kubectl([
+                "logs",
+                "--all-containers",
+                "--tail=30",
+                pod,
+                "--namespace",
+                namespace,
+            ]);
+            let _ = writeln!(
+                text,
+                "log of {pod}:\n{}",
+                String::from_utf8_lossy(&output.stdout)
+            );
         }
         text
     }
@@ -219,9 +282,19 @@ fn start(access: &Access, network: Network, cgroup: &str, ready: Ready) -> Resul
     // The descriptor is the way back into the machine's network, by which the cable is pulled in.
     let outer = "exec 9</proc/self/ns/net
         exec unshare --mount --net --pid --uts --ipc --fork --mount-proc --kill-child sh -c \"$1\" testbed-node \"$2\"";
-    let args =
-        vec!["-c".into(), outer.into(), "testbed-node".into(), include_str!("node.sh").into(), access.scratch().path().into()];
-    let cleanup = format!("cgroup='{cgroup}'\nlink='{}'\nindex='{}'\n{}", network.link(), network.index, include_str!("end.sh"));
+    let args = vec![
+        "-c".into(),
+        outer.into(),
+        "testbed-node".into(),
+        include_str!("node.sh").into(),
+        access.scratch().path().into(),
+    ];
+    let cleanup = format!(
+        "cgroup='{cgroup}'\nlink='{}'\nindex='{}'\n{}",
+        network.link(),
+        network.index,
+        include_str!("end.sh")
+    );
     Daemon::start_other("node", "sh".into(), args, access.scratch(), cleanup, ready)
 }
 
@@ -229,20 +302,28 @@ fn start(access: &Access, network: Network, cgroup: &str, ready: Ready) -> Resul
 fn is_ready(node: &str) -> bool {
     serde_json::from_str(node).is_ok_and(|node: serde_json::Value| {
         let conditions = node["status"]["conditions"].as_array();
-        conditions.is_some_and(|all| all.iter().any(|one| one["type"] == "Ready" && one["status"] == "True"))
+        conditions.is_some_and(|all| {
+            all.iter()
+                .any(|one| one["type"] == "Ready" && one["status"] == "True")
+        })
     })
 }
 
 /// The child of `unshare`, which is the first process of the new namespaces.
 fn first_child(pid: u32) -> Result<u32, Error> {
-    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    let first = children.split_whitespace().next().and_then(|child| child.parse().ok());
+    let children =
+        fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let first = children
+        .split_whitespace()
+        .next()
+        .and_then(|child| child.parse().ok());
     first.ok_or_else(|| Error::new("the node has ended just after it was ready"))
 }
 
 fn logs(access: &Access) -> String {
     LOGS.iter().fold(String::new(), |mut text, name| {
-        let log = fs::read_to_string(access.scratch().join(&format!("{name}.log"))).unwrap_or_default();
+        let log =
+            fs::read_to_string(access.scratch().join(&format!("{name}.log"))).unwrap_or_default();
         let _ = write!(text, "\nthe end of {name}.log:\n{}", tail(&log, 10));
         text
     })

@@ -25,10 +25,20 @@ impl Network {
         for number in 0..=u8::MAX {
             let mut network = Self { number, index: 0 };
             let link = network.link();
-            match ip(&["link", "add", &link, "type", "veth", "peer", "name", &format!("{link}p")]) {
+            match ip(&[
+                "link",
+                "add",
+                &link,
+                "type",
+                "veth",
+                "peer",
+                "name",
+                &format!("{link}p"),
+            ]) {
                 Ok(_) => {
-                    network.index =
-                        network.present().ok_or_else(|| Error::new(format!("{link} vanished as soon as it was made")))?;
+                    network.index = network.present().ok_or_else(|| {
+                        Error::new(format!("{link} vanished as soon as it was made"))
+                    })?;
                     return Ok(network);
                 }
                 Err(error) => last = error.to_string(),
@@ -50,7 +60,11 @@ impl Network {
 
     /// Index of what has the cable's name on the machine now.
     fn present(self) -> Option<u32> {
-        fs::read_to_string(format!("/sys/class/net/{}/ifindex", self.link())).ok()?.trim().parse().ok()
+        fs::read_to_string(format!("/sys/class/net/{}/ifindex", self.link()))
+            .ok()?
+            .trim()
+            .parse()
+            .ok()
     }
 
     /// Name of the cable's end on the machine.

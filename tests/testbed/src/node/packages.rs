@@ -31,17 +31,23 @@ pub(super) fn search_path() -> OsString {
 
 /// Where the CNI plugins are.
 pub(super) fn cni_dir() -> Option<&'static Path> {
-    CNI_DIRS
-        .map(Path::new)
-        .into_iter()
-        .find(|dir| ["bridge", "host-local", "loopback", "portmap"].iter().all(|p| dir.join(p).is_file()))
+    CNI_DIRS.map(Path::new).into_iter().find(|dir| {
+        ["bridge", "host-local", "loopback", "portmap"]
+            .iter()
+            .all(|p| dir.join(p).is_file())
+    })
 }
 
 /// The Debian packages that are missing, each once.
 pub(super) fn missing() -> Vec<&'static str> {
     let path = search_path();
-    let has = |program: &str| env::split_paths(&path).any(|dir: PathBuf| dir.join(program).is_file());
-    let mut missing: Vec<&str> = PROGRAMS.iter().filter(|(program, _)| !has(program)).map(|(_, package)| *package).collect();
+    let has =
+        |program: &str| env::split_paths(&path).any(|dir: PathBuf| dir.join(program).is_file());
+    let mut missing: Vec<&str> = PROGRAMS
+        .iter()
+        .filter(|(program, _)| !has(program))
+        .map(|(_, package)| *package)
+        .collect();
     missing.dedup();
     if cni_dir().is_none() {
         missing.push(CNI_PACKAGE);
@@ -52,13 +58,17 @@ pub(super) fn missing() -> Vec<&'static str> {
 /// Says what keeps this machine from running a node, and what to do about it.
 pub(super) fn check() -> Result<(), Error> {
     if !rustix::process::geteuid().is_root() {
-        return Err(Error::new("a node makes namespaces, mounts and control groups, which takes root"));
+        return Err(Error::new(
+            "a node makes namespaces, mounts and control groups, which takes root",
+        ));
     }
     match missing().as_slice() {
         [] => Ok(()),
         packages => {
             let packages = packages.join(" ");
-            Err(Error::new(format!("a node needs more programs (`make node-packages`, or apt-get install {packages})")))
+            Err(Error::new(format!(
+                "a node needs more programs (`make node-packages`, or apt-get install {packages})"
+            )))
         }
     }
 }

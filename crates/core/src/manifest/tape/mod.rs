@@ -85,7 +85,10 @@ impl<'a> Tape<'a> {
         if text.bytes().fold(u8::MAX, u8::min) < b' ' {
             return None;
         }
-        let mut tape = Self { text, values: SPARE.try_with(Cell::take).unwrap_or_default() };
+        let mut tape = Self {
+            text,
+            values: SPARE.try_with(Cell::take).unwrap_or_default(),
+        };
         reader::values(text.as_bytes(), &mut tape.values)?;
         Some(tape)
     }
@@ -99,12 +102,18 @@ impl<'a> Tape<'a> {
     /// The value at a position.
     #[must_use]
     pub fn at(&self, position: u32) -> At<'_, 'a> {
-        At { tape: self, position }
+        At {
+            tape: self,
+            position,
+        }
     }
 }
 
 /// A place in a text or on a tape, both of which are shorter than 4 GiB.
-#[allow(clippy::cast_possible_truncation, reason = "Tape::read looks at the length first")]
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "Tape::read looks at the length first"
+)]
 const fn short(at: usize) -> u32 {
     at as u32
 }
@@ -117,7 +126,9 @@ impl<'t, 'a> At<'t, 'a> {
 
     #[inline]
     fn text(self, value: &Value) -> Option<&'a str> {
-        self.tape.text.get(value.start as usize..value.stop as usize)
+        self.tape
+            .text
+            .get(value.start as usize..value.stop as usize)
     }
 
     /// Its position on the tape.
@@ -135,7 +146,9 @@ impl<'t, 'a> At<'t, 'a> {
     /// A mapping or list as it is written.
     #[must_use]
     pub fn written(self) -> Option<&'a str> {
-        self.value().filter(|value| matches!(value.shape, Shape::Map | Shape::List)).and_then(|value| self.text(value))
+        self.value()
+            .filter(|value| matches!(value.shape, Shape::Map | Shape::List))
+            .and_then(|value| self.text(value))
     }
 
     /// What a string means; nothing for any other shape.
@@ -152,7 +165,9 @@ impl<'t, 'a> At<'t, 'a> {
     /// What a plain scalar says: digits, `true` or `false`.
     #[must_use]
     pub fn plain(self) -> Option<&'a str> {
-        self.value().filter(|value| value.shape == Shape::Plain).and_then(|value| self.text(value))
+        self.value()
+            .filter(|value| value.shape == Shape::Plain)
+            .and_then(|value| self.text(value))
     }
 
     /// Keys and values of a mapping in their order, also those of null; nothing for any other shape.
@@ -165,7 +180,9 @@ impl<'t, 'a> At<'t, 'a> {
     /// The text that this mapping's text has from one of its keys on, the opening quote left out.
     #[must_use]
     pub fn written_from(self, key: Self) -> Option<&'a str> {
-        self.tape.text.get(key.value()?.start as usize..self.value()?.stop as usize)
+        self.tape
+            .text
+            .get(key.value()?.start as usize..self.value()?.stop as usize)
     }
 
     /// What stands in it directly.
@@ -175,7 +192,10 @@ impl<'t, 'a> At<'t, 'a> {
         let end = container.map_or(0, |container| container.next);
         let mut next = self.position + 1;
         std::iter::from_fn(move || {
-            let child = (next < end).then_some(Self { tape: self.tape, position: next })?;
+            let child = (next < end).then_some(Self {
+                tape: self.tape,
+                position: next,
+            })?;
             next = child.value()?.next;
             Some(child)
         })
@@ -186,7 +206,9 @@ impl<'t, 'a> At<'t, 'a> {
     fn means(self, text: &str) -> bool {
         self.value().is_some_and(|value| match value.shape {
             // Most keys differ in length, which takes no look at the text.
-            Shape::Text => (value.stop - value.start) as usize == text.len() && self.text(value) == Some(text),
+            Shape::Text => {
+                (value.stop - value.start) as usize == text.len() && self.text(value) == Some(text)
+            }
             Shape::Escaped => self.text(value).and_then(unescaped).as_deref() == Some(text),
             _ => false,
         })
@@ -206,14 +228,19 @@ impl<'t> View<'t> for At<'t, '_> {
     #[inline]
     fn get(self, key: &str) -> Option<Self> {
         let held = self.pairs().filter(|(name, _)| name.means(key)).last();
-        held.map(|(_, value)| value).filter(|value| !value.is_null())
+        held.map(|(_, value)| value)
+            .filter(|value| !value.is_null())
     }
 
     #[inline]
     fn fields<const N: usize>(self, keys: [&str; N]) -> [Option<Self>; N] {
         let mut found = [None; N];
         for (name, value) in self.pairs() {
-            if let Some(place) = keys.iter().position(|key| name.means(key)).and_then(|position| found.get_mut(position)) {
+            if let Some(place) = keys
+                .iter()
+                .position(|key| name.means(key))
+                .and_then(|position| found.get_mut(position))
+            {
                 *place = Some(value);
             }
         }
@@ -232,7 +259,8 @@ impl<'t> View<'t> for At<'t, '_> {
     }
 
     fn entries(self) -> impl Iterator<Item = (Cow<'t, str>, Self)> {
-        self.pairs().filter_map(|(key, value)| Some((key.string()?, value)))
+        self.pairs()
+            .filter_map(|(key, value)| Some((key.string()?, value)))
     }
 
     fn is_mapping(self) -> bool {
@@ -253,12 +281,18 @@ mod tests {
         match &tree.kind {
             Kind::Scalar { text, plain } => {
                 let is_plain = at.is_null() || at.plain().is_some();
-                at.as_text().as_ref() == Some(text) && is_plain == *plain && at.is_null() == tree.is_null()
+                at.as_text().as_ref() == Some(text)
+                    && is_plain == *plain
+                    && at.is_null() == tree.is_null()
             }
-            Kind::Sequence(items) => at.items().count() == items.len() && at.items().zip(items).all(|(at, item)| same(at, item)),
+            Kind::Sequence(items) => {
+                at.items().count() == items.len()
+                    && at.items().zip(items).all(|(at, item)| same(at, item))
+            }
             Kind::Mapping(entries) => {
                 View::is_mapping(at)
-                    && View::entries(at).all(|(key, _)| entries.iter().any(|(name, _)| *name == key))
+                    && View::entries(at)
+                        .all(|(key, _)| entries.iter().any(|(name, _)| *name == key))
                     && entries.iter().all(|(key, value)| match View::get(at, key) {
                         Some(at) => same(at, value),
                         None => value.is_null(),
@@ -277,7 +311,10 @@ mod tests {
     #[case(r#"{"long":"abcdefgh\"ijklmnopqrstuvwxyz","größe":"äöü\u20ac"}"#)]
     fn it_reads_what_serde_json_reads(#[case] text: &str) {
         let tape = Tape::read(text).unwrap();
-        assert!(same(tape.root(), &serde_json::from_str(text).unwrap()), "{tape:?}");
+        assert!(
+            same(tape.root(), &serde_json::from_str(text).unwrap()),
+            "{tape:?}"
+        );
     }
 
     #[rstest]
@@ -320,7 +357,11 @@ mod tests {
         assert!(Tape::read(&deep(MAX_DEPTH)).is_some());
         assert!(Tape::read(&deep(MAX_DEPTH + 1)).is_none());
         assert!(Tape::read(&deep(1_000_000)).is_none());
-        let maps = format!("{}1{}", r#"{"a":"#.repeat(MAX_DEPTH + 1), "}".repeat(MAX_DEPTH + 1));
+        let maps = format!(
+            "{}1{}",
+            r#"{"a":"#.repeat(MAX_DEPTH + 1),
+            "}".repeat(MAX_DEPTH + 1)
+        );
         assert!(Tape::read(&maps).is_none());
     }
 
@@ -331,8 +372,17 @@ mod tests {
         let spec = tape.root().get("spec").unwrap();
         assert_eq!(spec.written(), Some(r#"{"a":[1,2]}"#));
         let (key, _) = tape.root().pairs().nth(1).unwrap();
-        assert_eq!(tape.root().written_from(key), Some(r#"spec":{"a":[1,2]},"status":{}}"#));
-        assert_eq!(tape.at(spec.position()).items_at(&["a"]).filter_map(View::as_i64).sum::<i64>(), 3);
+        assert_eq!(
+            tape.root().written_from(key),
+            Some(r#"spec":{"a":[1,2]},"status":{}}"#)
+        );
+        assert_eq!(
+            tape.at(spec.position())
+                .items_at(&["a"])
+                .filter_map(View::as_i64)
+                .sum::<i64>(),
+            3
+        );
     }
 
     fn json() -> impl Strategy<Value = serde_json::Value> {

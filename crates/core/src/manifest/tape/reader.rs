@@ -18,7 +18,10 @@ pub(super) fn values(bytes: &[u8], values: &mut Vec<Value>) -> Option<()> {
     loop {
         match *bytes.get(at)? {
             b'"' => at = string(bytes, at, values)?,
-            b'{' if open.len() == REQUEST && object.is_some() && is_key(bytes, values, "oldObject") => {
+            b'{' if open.len() == REQUEST
+                && object.is_some()
+                && is_key(bytes, values, "oldObject") =>
+            {
                 let room = values.len();
                 let Some(end) = object.and_then(|model| repeat(bytes, at, values, model)) else {
                     values.truncate(room);
@@ -36,7 +39,12 @@ pub(super) fn values(bytes: &[u8], values: &mut Vec<Value>) -> Option<()> {
                     object = Some(values.len());
                 }
                 open.push((values.len(), is_map));
-                put(values, at, at, if is_map { Shape::Map } else { Shape::List })?;
+                put(
+                    values,
+                    at,
+                    at,
+                    if is_map { Shape::Map } else { Shape::List },
+                )?;
                 at += 1;
                 match (*bytes.get(at)?, is_map) {
                     (b'}', true) | (b']', false) => {}
@@ -51,7 +59,9 @@ pub(super) fn values(bytes: &[u8], values: &mut Vec<Value>) -> Option<()> {
         }
         // What follows a value: the next one, or the end of what it stands in.
         loop {
-            let Some(&(container, is_map)) = open.last() else { return (at == bytes.len()).then_some(()) };
+            let Some(&(container, is_map)) = open.last() else {
+                return (at == bytes.len()).then_some(());
+            };
             match (*bytes.get(at)?, is_map) {
                 (b',', true) => {
                     at = key(bytes, at + 1, values)?;
@@ -74,7 +84,10 @@ pub(super) fn values(bytes: &[u8], values: &mut Vec<Value>) -> Option<()> {
 
 /// Whether the last value is this key.
 fn is_key(bytes: &[u8], values: &[Value], key: &str) -> bool {
-    values.last().and_then(|last| bytes.get(last.start as usize..last.stop as usize)) == Some(key.as_bytes())
+    values
+        .last()
+        .and_then(|last| bytes.get(last.start as usize..last.stop as usize))
+        == Some(key.as_bytes())
 }
 
 /// Reads a scalar; `None` if none is there.
@@ -95,7 +108,12 @@ fn put(values: &mut Vec<Value>, start: usize, stop: usize, shape: Shape) -> Opti
     if next > MAX_VALUES {
         return None;
     }
-    values.push(Value { start: short(start), stop: short(stop), next: short(next), shape });
+    values.push(Value {
+        start: short(start),
+        stop: short(stop),
+        next: short(next),
+        shape,
+    });
     Some(())
 }
 
@@ -114,12 +132,22 @@ fn key(bytes: &[u8], at: usize, values: &mut Vec<Value>) -> Option<usize> {
 fn string(bytes: &[u8], at: usize, values: &mut Vec<Value>) -> Option<usize> {
     let start = at + 1;
     let stop = special(bytes, start);
-    let (end, shape) = if *bytes.get(stop)? == b'"' { (stop, Shape::Text) } else { (escaped(bytes, stop)?, Shape::Escaped) };
+    let (end, shape) = if *bytes.get(stop)? == b'"' {
+        (stop, Shape::Text)
+    } else {
+        (escaped(bytes, stop)?, Shape::Escaped)
+    };
     put(values, start, end, shape)?;
     Some(end + 1)
 }
 
-fn word(bytes: &[u8], at: usize, word: &str, shape: Shape, values: &mut Vec<Value>) -> Option<usize> {
+fn word(
+    bytes: &[u8],
+    at: usize,
+    word: &str,
+    shape: Shape,
+    values: &mut Vec<Value>,
+) -> Option<usize> {
     let end = at + word.len();
     if bytes.get(at..end)? != word.as_bytes() {
         return None;
@@ -137,7 +165,11 @@ fn number(bytes: &[u8], at: usize, values: &mut Vec<Value>) -> Option<usize> {
     }
     let digits = end - first;
     let leading_zero = *bytes.get(first)? == b'0' && (digits > 1 || first > at);
-    if digits == 0 || digits > MAX_DIGITS || leading_zero || matches!(bytes.get(end), Some(b'.' | b'e' | b'E')) {
+    if digits == 0
+        || digits > MAX_DIGITS
+        || leading_zero
+        || matches!(bytes.get(end), Some(b'.' | b'e' | b'E'))
+    {
         return None;
     }
     put(values, at, end, Shape::Plain)?;
@@ -145,7 +177,10 @@ fn number(bytes: &[u8], at: usize, values: &mut Vec<Value>) -> Option<usize> {
 }
 
 /// The first quote or escape from `at` on; the end where there is none.
-#[allow(clippy::inline_always, reason = "a call for each string costs as much as the string")]
+#[allow(
+    clippy::inline_always,
+    reason = "a call for each string costs as much as the string"
+)]
 #[inline(always)]
 fn special(bytes: &[u8], mut at: usize) -> usize {
     // Eight at a time: in each byte of a word, the highest bit tells whether it is the one that is looked for.
@@ -164,7 +199,10 @@ fn special(bytes: &[u8], mut at: usize) -> usize {
         at += 8;
     }
     let is_special = |byte: &u8| matches!(byte, b'"' | b'\\');
-    bytes.get(at..).and_then(|rest| rest.iter().position(is_special)).map_or(bytes.len(), |more| at + more)
+    bytes
+        .get(at..)
+        .and_then(|rest| rest.iter().position(is_special))
+        .map_or(bytes.len(), |more| at + more)
 }
 
 /// The end of a string whose first escape is at `at`; `None` if an escape is none, or half of a pair.
@@ -176,7 +214,11 @@ fn escaped(bytes: &[u8], mut at: usize) -> Option<usize> {
             (b'\\', Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't')) => at += 2,
             (b'\\', Some(b'u')) => {
                 let digits = bytes.get(at + 2..at + 6)?;
-                if !digits.iter().all(u8::is_ascii_hexdigit) || digits.first().is_some_and(|first| matches!(first, b'd' | b'D')) {
+                if !digits.iter().all(u8::is_ascii_hexdigit)
+                    || digits
+                        .first()
+                        .is_some_and(|first| matches!(first, b'd' | b'D'))
+                {
                     return None;
                 }
                 at += 6;

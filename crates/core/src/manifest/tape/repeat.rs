@@ -15,7 +15,12 @@ const MAX_DIFFERENCES: usize = 32;
 ///
 /// Equal text read in the same state gives equal values. The state at the beginning is the same, and a scalar in the place of
 /// another leaves it so.
-pub(super) fn repeat(bytes: &[u8], mut at: usize, values: &mut Vec<Value>, model: usize) -> Option<usize> {
+pub(super) fn repeat(
+    bytes: &[u8],
+    mut at: usize,
+    values: &mut Vec<Value>,
+    model: usize,
+) -> Option<usize> {
     let whole = *values.get(model)?;
     let (first, last, end) = (values.len(), whole.next as usize, whole.stop as usize);
     if last > first || first + (last - model) > MAX_VALUES {
@@ -30,12 +35,21 @@ pub(super) fn repeat(bytes: &[u8], mut at: usize, values: &mut Vec<Value>, model
         let equal = common(bytes.get(at..)?, bytes.get(seen..end)?);
         let differs = seen + equal;
         let by = short(at).wrapping_sub(short(seen));
-        let reached = if differs == end { last } else { unlike(values.get(..last)?, next, differs)? };
+        let reached = if differs == end {
+            last
+        } else {
+            unlike(values.get(..last)?, next, differs)?
+        };
         for position in next..reached {
             let value = *values.get(position)?;
             let next = value.next + short(moved);
             let (start, stop) = (value.start.wrapping_add(by), value.stop.wrapping_add(by));
-            values.push(Value { start, stop, next, ..value });
+            values.push(Value {
+                start,
+                stop,
+                next,
+                ..value
+            });
         }
         for container in &around {
             let stop = values.get(*container)?.stop;
@@ -63,8 +77,12 @@ pub(super) fn repeat(bytes: &[u8], mut at: usize, values: &mut Vec<Value>, model
 
 /// The scalar in which the model's text differs first, at `differs`; `None` if it differs between values.
 fn unlike(values: &[Value], next: usize, differs: usize) -> Option<usize> {
-    let behind = values.get(next..)?.partition_point(|value| value.start as usize <= differs);
-    let position = (next + behind).checked_sub(1).filter(|position| *position >= next)?;
+    let behind = values
+        .get(next..)?
+        .partition_point(|value| value.start as usize <= differs);
+    let position = (next + behind)
+        .checked_sub(1)
+        .filter(|position| *position >= next)?;
     let value = values.get(position)?;
     let is_scalar = !matches!(value.shape, Shape::List | Shape::Map);
     (is_scalar && differs <= value.stop as usize).then_some(position)
@@ -89,7 +107,11 @@ fn containers(values: &[Value], whole: usize, of: usize) -> Vec<usize> {
 
 /// How many bytes both begin with.
 fn common(one: &[u8], other: &[u8]) -> usize {
-    let chunks = one.as_chunks::<CHUNK>().0.iter().zip(other.as_chunks::<CHUNK>().0);
+    let chunks = one
+        .as_chunks::<CHUNK>()
+        .0
+        .iter()
+        .zip(other.as_chunks::<CHUNK>().0);
     let equal = chunks.take_while(|(one, other)| one == other).count() * CHUNK;
     let rest = one.iter().skip(equal).zip(other.iter().skip(equal));
     equal + rest.take_while(|(one, other)| one == other).count()
@@ -133,8 +155,16 @@ mod tests {
     }
 
     #[rstest]
-    #[case(r#"{"a":1,"b":{"c":"x","d":[1,2,3]}}"#, r#"{"a":1,"b":{"c":"x","d":[1,2,3]}}"#, true)]
-    #[case(r#"{"a":1,"b":{"c":"x","d":[1,2,3]}}"#, r#"{"a":12,"b":{"c":"longer","d":[1,null,3]}}"#, true)]
+    #[case(
+        r#"{"a":1,"b":{"c":"x","d":[1,2,3]}}"#,
+        r#"{"a":1,"b":{"c":"x","d":[1,2,3]}}"#,
+        true
+    )]
+    #[case(
+        r#"{"a":1,"b":{"c":"x","d":[1,2,3]}}"#,
+        r#"{"a":12,"b":{"c":"longer","d":[1,null,3]}}"#,
+        true
+    )]
     #[case(r#"{"a":12,"b":"x"}"#, r#"{"a":1,"b":""}"#, true)]
     #[case(r#"{"a":"x\"y","b":true}"#, r#"{"a":"x\"z","b":false}"#, true)]
     #[case(r#"{"a":[[1],[2]],"b":{}}"#, r#"{"a":[[1],[345]],"b":{}}"#, true)]
@@ -147,7 +177,11 @@ mod tests {
     #[case(r#"{"a":[1,2]}"#, r#"{"a":[1,2,3]}"#, false)]
     #[case("{}", "{}", true)]
     #[case("{}", r#"{"a":1}"#, false)]
-    fn what_is_repeated_is_what_is_read(#[case] new: &str, #[case] old: &str, #[case] repeats: bool) {
+    fn what_is_repeated_is_what_is_read(
+        #[case] new: &str,
+        #[case] old: &str,
+        #[case] repeats: bool,
+    ) {
         let (whole, repeated) = read(new, old);
         assert_eq!(repeated, repeats);
         assert_eq!(whole.unwrap(), plain(new, old).unwrap());
@@ -158,9 +192,14 @@ mod tests {
     #[case(MAX_DIFFERENCES, true)]
     #[case(MAX_DIFFERENCES + 1, false)]
     #[case(2_000, false)]
-    fn what_differs_in_many_places_is_read_as_another_object(#[case] different: usize, #[case] repeats: bool) {
+    fn what_differs_in_many_places_is_read_as_another_object(
+        #[case] different: usize,
+        #[case] repeats: bool,
+    ) {
         let list = |digit: fn(bool) -> char| -> String {
-            let digits: Vec<String> = (0..2_000).map(|at| digit(at < different).to_string()).collect();
+            let digits: Vec<String> = (0..2_000)
+                .map(|at| digit(at < different).to_string())
+                .collect();
             format!(r#"{{"a":[{}]}}"#, digits.join(","))
         };
         let (new, old) = (list(|_| '1'), list(|other| if other { '2' } else { '1' }));

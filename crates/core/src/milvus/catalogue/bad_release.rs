@@ -65,7 +65,9 @@ impl BadRelease {
     pub fn describes(&self, build: &Build, variants: &[String]) -> bool {
         self.versions.contains(build.version)
             && !(self.hotfix == HotfixRule::Excluded && build.is_hotfix())
-            && self.variant.as_ref().is_none_or(|variant| build.suffixes.contains(variant) || variants.contains(variant))
+            && self.variant.as_ref().is_none_or(|variant| {
+                build.suffixes.contains(variant) || variants.contains(variant)
+            })
     }
 }
 
@@ -83,14 +85,21 @@ impl Catalogue {
             row.describes(to, &situation.variants)
                 && (!row.rolling || rolling)
                 && row.when.may_be(situation)
-                && row.from.as_ref().is_none_or(|range| from.is_some_and(|from| range.contains(from.version)))
+                && row
+                    .from
+                    .as_ref()
+                    .is_none_or(|range| from.is_some_and(|from| range.contains(from.version)))
         })
     }
 
     /// Rows about a release that already runs.
-    pub fn bad_sources<'a>(&'a self, from: &'a Build, situation: &'a Situation) -> impl Iterator<Item = &'a BadRelease> {
-        self.bad_releases
-            .iter()
-            .filter(move |row| row.as_source && row.describes(from, &situation.variants) && row.when.may_be(situation))
+    pub fn bad_sources<'a>(
+        &'a self,
+        from: &'a Build,
+        situation: &'a Situation,
+    ) -> impl Iterator<Item = &'a BadRelease> {
+        self.bad_releases.iter().filter(move |row| {
+            row.as_source && row.describes(from, &situation.variants) && row.when.may_be(situation)
+        })
     }
 }

@@ -27,13 +27,19 @@ impl Catalogue {
     /// The day on which a release was published; `None` if it is not known.
     #[must_use]
     pub fn released(&self, version: Version) -> Option<Day> {
-        self.released.iter().find(|row| row.version == version).map(|row| row.date)
+        self.released
+            .iter()
+            .find(|row| row.version == version)
+            .map(|row| row.date)
     }
 
     /// The newest release of a line that was published on `day` or before; `None` if none is known.
     #[must_use]
     pub fn newest_on(&self, line: Line, day: Day) -> Option<Version> {
-        let known = self.released.iter().filter(|row| row.version.line() == line && row.date <= day);
+        let known = self
+            .released
+            .iter()
+            .filter(|row| row.version.line() == line && row.date <= day);
         known.map(|row| row.version).max()
     }
 

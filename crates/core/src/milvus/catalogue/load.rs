@@ -9,8 +9,8 @@ use crate::{
 };
 
 use super::{
-    BadRelease, Catalogue, Chart, ChartValue, DefaultFlip, DependencyFacts, Downgrade, Hazard, Landing, Mirrors, Order, Path,
-    Released, RemovedValue, SettingFact,
+    BadRelease, Catalogue, Chart, ChartValue, DefaultFlip, DependencyFacts, Downgrade, Hazard,
+    Landing, Mirrors, Order, Path, Released, RemovedValue, SettingFact,
     tables::{Layer, LayerTable},
 };
 
@@ -55,7 +55,10 @@ pub(super) const EMBEDDED: [(&str, &str); 10] = [
     ("orders.yaml", include_str!("data/orders.yaml")),
     ("mirrors.yaml", include_str!("data/mirrors.yaml")),
     ("dependencies.yaml", include_str!("data/dependencies.yaml")),
-    ("configuration.yaml", include_str!("data/configuration.yaml")),
+    (
+        "configuration.yaml",
+        include_str!("data/configuration.yaml"),
+    ),
 ];
 
 /// The day of the embedded data, without reading the tables: `--version` has no time for them.
@@ -67,7 +70,10 @@ pub fn embedded_day() -> Option<Day> {
 }
 
 fn typed<T: DeserializeOwned>(table: &str, root: &Tree<'_>) -> Result<T, DataError> {
-    serde_json::from_value(root.to_json()).map_err(|error| DataError { table: table.to_owned(), message: error.to_string() })
+    serde_json::from_value(root.to_json()).map_err(|error| DataError {
+        table: table.to_owned(),
+        message: error.to_string(),
+    })
 }
 
 impl Catalogue {
@@ -76,8 +82,15 @@ impl Catalogue {
         for (table, text) in EMBEDDED {
             catalogue.add(table, text)?;
         }
-        let tables = std::mem::take(&mut catalogue.layers).into_iter().flat_map(|layer| layer.tables).collect();
-        catalogue.layers = vec![Layer { source: "embedded".into(), as_of: catalogue.as_of, tables }];
+        let tables = std::mem::take(&mut catalogue.layers)
+            .into_iter()
+            .flat_map(|layer| layer.tables)
+            .collect();
+        catalogue.layers = vec![Layer {
+            source: "embedded".into(),
+            as_of: catalogue.as_of,
+            tables,
+        }];
         Ok(catalogue)
     }
 
@@ -97,9 +110,16 @@ impl Catalogue {
     /// # Errors
     /// Where the text is no data file; the message names the line or the field.
     pub fn add(&mut self, name: &str, text: &str) -> Result<(), DataError> {
-        let mut layer = Layer { source: name.to_owned(), as_of: None, tables: Vec::new() };
+        let mut layer = Layer {
+            source: name.to_owned(),
+            as_of: None,
+            tables: Vec::new(),
+        };
         for document in documents(text) {
-            let document = document.map_err(|error| DataError { table: name.to_owned(), message: error.to_string() })?;
+            let document = document.map_err(|error| DataError {
+                table: name.to_owned(),
+                message: error.to_string(),
+            })?;
             let tables: DataFile = typed(name, &document.root)?;
             layer.as_of = layer.as_of.max(tables.as_of);
             self.lay(tables, &mut layer.tables);
@@ -112,25 +132,88 @@ impl Catalogue {
     pub(super) fn lay(&mut self, tables: DataFile, brought: &mut Vec<LayerTable>) {
         let mut note = |table: &str, (added, replaced): (usize, usize)| {
             if added + replaced > 0 {
-                brought.push(LayerTable { table: table.to_owned(), added, replaced });
+                brought.push(LayerTable {
+                    table: table.to_owned(),
+                    added,
+                    replaced,
+                });
             }
         };
-        note("released", merge(&mut self.released, tables.released, |row| row.version));
-        note("paths", merge(&mut self.paths, tables.paths, |row| row.id.clone()));
-        note("downgrades", merge(&mut self.downgrades, tables.downgrades, |row| row.id.clone()));
-        note("releases", merge(&mut self.bad_releases, tables.releases, |row| row.id.clone()));
-        note("landing", merge(&mut self.landing, tables.landing, |row| row.line));
-        note("charts", merge(&mut self.charts, tables.charts, |row| row.version));
-        note("hazards", merge(&mut self.hazards, tables.hazards, |row| row.id.clone()));
-        note("removedValues", merge(&mut self.removed_values, tables.removed_values, |row| row.path.clone()));
-        note("defaultFlips", merge(&mut self.default_flips, tables.default_flips, |row| row.at));
-        note("chartValues", merge(&mut self.chart_values, tables.chart_values, |row| (row.chart, row.path.clone())));
-        note("orders", merge(&mut self.orders, tables.orders, |row| row.id.clone()));
-        note("settings", merge(&mut self.settings, tables.settings, |row| row.key.clone()));
+        note(
+            "released",
+            merge(&mut self.released, tables.released, |row| row.version),
+        );
+        note(
+            "paths",
+            merge(&mut self.paths, tables.paths, |row| row.id.clone()),
+        );
+        note(
+            "downgrades",
+            merge(&mut self.downgrades, tables.downgrades, |row| {
+                row.id.clone()
+            }),
+        );
+        note(
+            "releases",
+            merge(&mut self.bad_releases, tables.releases, |row| {
+                row.id.clone()
+            }),
+        );
+        note(
+            "landing",
+            merge(&mut self.landing, tables.landing, |row| row.line),
+        );
+        note(
+            "charts",
+            merge(&mut self.charts, tables.charts, |row| row.version),
+        );
+        note(
+            "hazards",
+            merge(&mut self.hazards, tables.hazards, |row| row.id.clone()),
+        );
+        note(
+            "removedValues",
+            merge(&mut self.removed_values, tables.removed_values, |row| {
+                row.path.clone()
+            }),
+        );
+        note(
+            "defaultFlips",
+            merge(&mut self.default_flips, tables.default_flips, |row| row.at),
+        );
+        note(
+            "chartValues",
+            merge(&mut self.chart_values, tables.chart_values, |row| {
+                (row.chart, row.path.clone())
+            }),
+        );
+        note(
+            "orders",
+            merge(&mut self.orders, tables.orders, |row| row.id.clone()),
+        );
+        note(
+            "settings",
+            merge(&mut self.settings, tables.settings, |row| row.key.clone()),
+        );
         if let Some(mirrors) = tables.mirrors {
-            note("mirrors", merge(&mut self.mirrors.mirrors, mirrors.mirrors, |row| row.repository.clone()));
-            note("suffixes", merge(&mut self.mirrors.suffixes, mirrors.suffixes, Clone::clone));
-            note("devRepositories", merge(&mut self.mirrors.dev_repositories, mirrors.dev_repositories, Clone::clone));
+            note(
+                "mirrors",
+                merge(&mut self.mirrors.mirrors, mirrors.mirrors, |row| {
+                    row.repository.clone()
+                }),
+            );
+            note(
+                "suffixes",
+                merge(&mut self.mirrors.suffixes, mirrors.suffixes, Clone::clone),
+            );
+            note(
+                "devRepositories",
+                merge(
+                    &mut self.mirrors.dev_repositories,
+                    mirrors.dev_repositories,
+                    Clone::clone,
+                ),
+            );
         }
         if let Some(dependencies) = tables.dependencies {
             self.dependencies = dependencies;

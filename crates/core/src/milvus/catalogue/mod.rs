@@ -15,7 +15,10 @@ pub use bad_release::{BadRelease, HotfixRule};
 pub use dates::Released;
 pub use load::{DataError, DataFile, embedded_day};
 pub use order::{Constraint, Gate, Order, OrderStep, OrderTopology, Removal};
-pub use path::{Condition, Downgrade, Path, PointOfNoReturn, PrereleaseCondition, Requirement, RequirementKind, Rolling, Route};
+pub use path::{
+    Condition, Downgrade, Path, PointOfNoReturn, PrereleaseCondition, Requirement, RequirementKind,
+    Rolling, Route,
+};
 pub use situation::{Circumstances, Situation, WoodpeckerStorage};
 pub use tables::{Layer, LayerTable, Row, TABLES};
 pub use validate::{Flaw, validate};
@@ -73,7 +76,9 @@ pub struct Catalogue {
 }
 
 /// What a table says of a case.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// Worth knowing.
@@ -239,10 +244,15 @@ impl Mirrors {
     /// Whether a repository is a known form of Milvus' own.
     #[must_use]
     pub fn knows(&self, image: &ImageRef) -> bool {
-        self.mirrors.iter().any(|mirror| mirror.repository == image.repository)
+        self.mirrors
+            .iter()
+            .any(|mirror| mirror.repository == image.repository)
             || self.suffixes.iter().any(|suffix| {
                 image.repository == *suffix
-                    || image.repository.strip_suffix(suffix.as_str()).is_some_and(|rest| rest.ends_with('/'))
+                    || image
+                        .repository
+                        .strip_suffix(suffix.as_str())
+                        .is_some_and(|rest| rest.ends_with('/'))
             })
     }
 }
@@ -288,18 +298,32 @@ impl VanishedImage {
     /// Whether an image comes from this repository.
     #[must_use]
     pub fn describes(&self, image: &ImageRef) -> bool {
-        let on_docker_hub = image.registry().is_none_or(|registry| registry == "docker.io" || registry.ends_with(".docker.io"));
+        let on_docker_hub = image
+            .registry()
+            .is_none_or(|registry| registry == "docker.io" || registry.ends_with(".docker.io"));
         let path = image.path();
-        on_docker_hub && if self.prefix.ends_with('/') { path.starts_with(&self.prefix) } else { path == self.prefix }
+        on_docker_hub
+            && if self.prefix.ends_with('/') {
+                path.starts_with(&self.prefix)
+            } else {
+                path == self.prefix
+            }
     }
 
     /// The same image at its new place. `None` if there is none for this tag.
     #[must_use]
     pub fn at_new_place(&self, image: &ImageRef) -> Option<ImageRef> {
-        let lost = self.lost_before.as_deref().zip(image.tag.as_deref()).is_some_and(|(first, tag)| tag < first);
+        let lost = self
+            .lost_before
+            .as_deref()
+            .zip(image.tag.as_deref())
+            .is_some_and(|(first, tag)| tag < first);
         let moved = self.moved_to.as_deref().filter(|_| !lost)?;
         let rest = image.path().strip_prefix(&self.prefix)?;
-        Some(ImageRef { repository: format!("{moved}{rest}"), ..image.clone() })
+        Some(ImageRef {
+            repository: format!("{moved}{rest}"),
+            ..image.clone()
+        })
     }
 }
 
@@ -335,7 +359,11 @@ pub struct SettingFact {
     #[serde(default)]
     pub of: Option<String>,
     /// Conditions under which the setting counts, all of them, before and after.
-    #[serde(default, deserialize_with = "conditions", serialize_with = "written_conditions")]
+    #[serde(
+        default,
+        deserialize_with = "conditions",
+        serialize_with = "written_conditions"
+    )]
     #[schemars(with = "std::collections::BTreeMap<String, serde_json::Value>")]
     pub when: Vec<SettingCondition>,
     /// How it is compared.
@@ -410,7 +438,9 @@ enum OneOrMore {
     More(Vec<String>),
 }
 
-fn conditions<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<SettingCondition>, D::Error> {
+fn conditions<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<SettingCondition>, D::Error> {
     let written = std::collections::BTreeMap::<String, OneOrMore>::deserialize(deserializer)?;
     let read = |(key, values): (String, OneOrMore)| {
         let values = match values {
@@ -422,13 +452,19 @@ fn conditions<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<S
             "metastore" => Ok(SettingCondition::Metastore(values)),
             "storage" => Ok(SettingCondition::Storage(values)),
             "woodpecker" => Ok(SettingCondition::Woodpecker(values)),
-            other => Err(serde::de::Error::unknown_field(other, &["queue", "metastore", "storage", "woodpecker"])),
+            other => Err(serde::de::Error::unknown_field(
+                other,
+                &["queue", "metastore", "storage", "woodpecker"],
+            )),
         }
     };
     written.into_iter().map(read).collect()
 }
 
-fn written_conditions<S: serde::Serializer>(conditions: &[SettingCondition], serializer: S) -> Result<S::Ok, S::Error> {
+fn written_conditions<S: serde::Serializer>(
+    conditions: &[SettingCondition],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     serializer.collect_map(conditions.iter().map(|condition| match condition {
         SettingCondition::Queue(values) => ("queue", values),
         SettingCondition::Metastore(values) => ("metastore", values),
@@ -461,7 +497,9 @@ impl Catalogue {
     pub fn guarded_keys(&self) -> Vec<&str> {
         let rows = self.settings.iter().filter(|row| row.rule.is_some());
         let keys = rows.flat_map(|row| {
-            let names = std::iter::once(&row.key).chain(&row.aliases).chain(&row.port);
+            let names = std::iter::once(&row.key)
+                .chain(&row.aliases)
+                .chain(&row.port);
             names.map(String::as_str)
         });
         let keys: BTreeSet<&str> = keys.chain(super::settings::DECIDING_KEYS).collect();
@@ -471,7 +509,10 @@ impl Catalogue {
     /// The newest recommended release of a line.
     #[must_use]
     pub fn landing(&self, line: Line) -> Option<Version> {
-        self.landing.iter().find(|landing| landing.line == line).map(|landing| landing.version)
+        self.landing
+            .iter()
+            .find(|landing| landing.line == line)
+            .map(|landing| landing.version)
     }
 
     /// The chart of this version.
@@ -487,7 +528,8 @@ impl Catalogue {
             .iter()
             .filter(|chart| chart.published == Published::Index)
             .filter(|chart| {
-                Build::from_tag(&chart.tag).is_some_and(|build| build.version == version && build.prerelease.is_none())
+                Build::from_tag(&chart.tag)
+                    .is_some_and(|build| build.version == version && build.prerelease.is_none())
             })
             .max_by_key(|chart| chart.version)
     }

@@ -107,13 +107,17 @@ impl Order {
     /// The position of a component's step; `None` if the order does not move it.
     #[must_use]
     pub fn position(&self, component: Component) -> Option<usize> {
-        self.steps.iter().position(|step| step.components.contains(&component))
+        self.steps
+            .iter()
+            .position(|step| step.components.contains(&component))
     }
 
     /// Components that must be completely on the target before `component` may move.
     pub fn before(&self, component: Component) -> impl Iterator<Item = Component> {
         let position = self.position(component).unwrap_or(0);
-        self.steps[..position].iter().flat_map(|step| step.components.iter().copied())
+        self.steps[..position]
+            .iter()
+            .flat_map(|step| step.components.iter().copied())
     }
 }
 
@@ -121,6 +125,8 @@ impl Catalogue {
     /// The order for an upgrade; the first row that fits.
     #[must_use]
     pub fn order(&self, from: Version, to: Version, topology: OrderTopology) -> Option<&Order> {
-        self.orders.iter().find(|order| order.topology == topology && order.from.contains(from) && order.to.contains(to))
+        self.orders.iter().find(|order| {
+            order.topology == topology && order.from.contains(from) && order.to.contains(to)
+        })
     }
 }

@@ -157,8 +157,12 @@ impl PointOfNoReturn {
         match (self, topology) {
             (Self::None, _) => "always",
             (Self::End, _) => "until the upgrade is finished",
-            (Self::FirstCoordinator | Self::FirstWorker, Topology::Standalone) => "until the new version is ready",
-            (Self::FirstCoordinator, Topology::Cluster) => "until the first new coordinator is ready",
+            (Self::FirstCoordinator | Self::FirstWorker, Topology::Standalone) => {
+                "until the new version is ready"
+            }
+            (Self::FirstCoordinator, Topology::Cluster) => {
+                "until the first new coordinator is ready"
+            }
             (Self::FirstWorker, Topology::Cluster) => "until the first new worker runs",
         }
     }
@@ -173,7 +177,10 @@ impl PointOfNoReturn {
             Self::FirstWorker => {
                 let worker = matches!(
                     component,
-                    Component::QueryNode | Component::DataNode | Component::IndexNode | Component::StreamingNode
+                    Component::QueryNode
+                        | Component::DataNode
+                        | Component::IndexNode
+                        | Component::StreamingNode
                 );
                 worker || all_in_one
             }
@@ -213,20 +220,31 @@ impl<'a> Route<'a> {
 
     /// The rows that speak for a rule, strictest first.
     pub fn of<'b>(&'b self, rule: &'b str) -> impl Iterator<Item = &'a Path> + 'b {
-        self.rows.iter().copied().filter(move |row| row.rule == rule)
+        self.rows
+            .iter()
+            .copied()
+            .filter(move |row| row.rule == rule)
     }
 
     /// Until when there is a way back: the strictest row that ends it.
     #[must_use]
     pub fn point_of_no_return(&self) -> PointOfNoReturn {
-        let ends = self.rows.iter().map(|row| row.point_of_no_return).find(|point| *point != PointOfNoReturn::None);
+        let ends = self
+            .rows
+            .iter()
+            .map(|row| row.point_of_no_return)
+            .find(|point| *point != PointOfNoReturn::None);
         ends.unwrap_or(PointOfNoReturn::None)
     }
 
     /// What the strictest row that has such a text says.
     #[must_use]
     pub fn text(&self, pick: fn(&Path) -> &str) -> &'a str {
-        self.rows.iter().map(|row| pick(row)).find(|text| !text.is_empty()).unwrap_or_default()
+        self.rows
+            .iter()
+            .map(|row| pick(row))
+            .find(|text| !text.is_empty())
+            .unwrap_or_default()
     }
 
     /// The row that decides.
@@ -241,13 +259,23 @@ impl Path {
         let when = &self.when;
         self.from.contains(from.version)
             && self.to.contains(to.version)
-            && when.topology.is_none_or(|topology| situation.topology == Some(topology))
-            && when.coordinators.is_none_or(|coordinators| situation.coordinators == Some(coordinators))
-            && when.metastore.as_ref().is_none_or(|metastore| situation.metastore.as_ref() == Some(metastore))
-            && when.source_prerelease.as_ref().is_none_or(|condition| match condition {
-                PrereleaseCondition::Any(any) => *any == from.prerelease.is_some(),
-                PrereleaseCondition::Exactly(exactly) => from.to_string() == *exactly,
-            })
+            && when
+                .topology
+                .is_none_or(|topology| situation.topology == Some(topology))
+            && when
+                .coordinators
+                .is_none_or(|coordinators| situation.coordinators == Some(coordinators))
+            && when
+                .metastore
+                .as_ref()
+                .is_none_or(|metastore| situation.metastore.as_ref() == Some(metastore))
+            && when
+                .source_prerelease
+                .as_ref()
+                .is_none_or(|condition| match condition {
+                    PrereleaseCondition::Any(any) => *any == from.prerelease.is_some(),
+                    PrereleaseCondition::Exactly(exactly) => from.to_string() == *exactly,
+                })
     }
 }
 
@@ -255,7 +283,11 @@ impl Catalogue {
     /// Looks an upgrade up.
     #[must_use]
     pub fn route(&self, from: &Build, to: &Build, situation: &Situation) -> Route<'_> {
-        let mut rows: Vec<&Path> = self.paths.iter().filter(|row| row.holds(from, to, situation)).collect();
+        let mut rows: Vec<&Path> = self
+            .paths
+            .iter()
+            .filter(|row| row.holds(from, to, situation))
+            .collect();
         rows.sort_by_key(|row| std::cmp::Reverse(row.verdict));
         Route { rows }
     }

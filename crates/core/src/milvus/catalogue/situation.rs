@@ -38,7 +38,11 @@ impl Situation {
     pub fn of(release: &Release) -> Self {
         let has_config = release.has_config();
         let mut variants: Vec<String> = Vec::new();
-        for build in release.components.iter().filter_map(|component| component.version().into_build()) {
+        for build in release
+            .components
+            .iter()
+            .filter_map(|component| component.version().into_build())
+        {
             for suffix in build.suffixes {
                 if !variants.contains(&suffix) {
                     variants.push(suffix);
@@ -50,8 +54,13 @@ impl Situation {
             coordinators: Some(release.coordinators()),
             metastore: has_config.then(|| release.metadata().metastore.value.into_owned()),
             queue: has_config.then(|| release.queue().kind.value),
-            woodpecker_storage: has_config
-                .then(|| release.config.value(WOODPECKER_STORAGE.0).unwrap_or(WOODPECKER_STORAGE.1).to_ascii_lowercase()),
+            woodpecker_storage: has_config.then(|| {
+                release
+                    .config
+                    .value(WOODPECKER_STORAGE.0)
+                    .unwrap_or(WOODPECKER_STORAGE.1)
+                    .to_ascii_lowercase()
+            }),
             variants,
         }
     }
@@ -60,7 +69,9 @@ impl Situation {
     #[must_use]
     pub fn after(before: Option<&Release>, after: &Release) -> Self {
         let wanted = Self::of(after);
-        let Some(running) = before.map(Self::of) else { return wanted };
+        let Some(running) = before.map(Self::of) else {
+            return wanted;
+        };
         Self {
             metastore: wanted.metastore.or(running.metastore),
             queue: wanted.queue.or(running.queue),
@@ -114,11 +125,16 @@ impl Circumstances {
     #[must_use]
     pub fn may_be(&self, situation: &Situation) -> bool {
         let on = |queue: &QueueKind| situation.queue.is_none_or(|known| known == *queue);
-        self.topology.is_none_or(|topology| situation.topology.is_none_or(|known| known == topology))
+        self.topology
+            .is_none_or(|topology| situation.topology.is_none_or(|known| known == topology))
             && (self.queue.is_empty() || self.queue.iter().any(on))
             && self.woodpecker_storage.is_none_or(|storage| {
                 on(&QueueKind::Woodpecker)
-                    && situation.woodpecker_storage.as_deref().unwrap_or(WOODPECKER_STORAGE.1) == storage.name()
+                    && situation
+                        .woodpecker_storage
+                        .as_deref()
+                        .unwrap_or(WOODPECKER_STORAGE.1)
+                        == storage.name()
             })
     }
 }
@@ -127,13 +143,19 @@ impl FromStr for QueueKind {
     type Err = VersionError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        [Self::Pulsar, Self::Kafka, Self::RocksMq, Self::NatsMq, Self::Woodpecker]
-            .into_iter()
-            .find(|kind| kind.to_string() == text)
-            .ok_or_else(|| VersionError {
-                text: text.into(),
-                expected: "message queue (pulsar, kafka, rocksmq, natsmq or woodpecker)",
-            })
+        [
+            Self::Pulsar,
+            Self::Kafka,
+            Self::RocksMq,
+            Self::NatsMq,
+            Self::Woodpecker,
+        ]
+        .into_iter()
+        .find(|kind| kind.to_string() == text)
+        .ok_or_else(|| VersionError {
+            text: text.into(),
+            expected: "message queue (pulsar, kafka, rocksmq, natsmq or woodpecker)",
+        })
     }
 }
 

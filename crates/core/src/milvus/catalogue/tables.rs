@@ -19,12 +19,21 @@ pub const TABLES: [(&str, &str); 16] = [
     ("hazards", "chart versions that hurt"),
     ("removedValues", "Helm values that newer charts ignore"),
     ("defaultFlips", "chart defaults that changed"),
-    ("chartValues", "Helm values that advice names, and the charts that read them"),
-    ("settings", "settings that must not change, and the rule of each"),
+    (
+        "chartValues",
+        "Helm values that advice names, and the charts that read them",
+    ),
+    (
+        "settings",
+        "settings that must not change, and the rule of each",
+    ),
     ("mirrors", "known forms of the repository milvusdb/milvus"),
     ("suffixes", "last path elements by which a mirror is known"),
     ("devRepositories", "repositories of development builds"),
-    ("dependencies", "facts about images of etcd, MinIO and the queues"),
+    (
+        "dependencies",
+        "facts about images of etcd, MinIO and the queues",
+    ),
 ];
 
 /// One file of data, and what it brought.
@@ -63,7 +72,13 @@ pub struct Row {
 }
 
 fn rows<T: Serialize>(table: &'static str, of: &[T], key: impl Fn(&T) -> String) -> Vec<Row> {
-    of.iter().map(|row| Row { table, key: key(row), row: serde_json::to_value(row).unwrap_or_default() }).collect()
+    of.iter()
+        .map(|row| Row {
+            table,
+            key: key(row),
+            row: serde_json::to_value(row).unwrap_or_default(),
+        })
+        .collect()
 }
 
 impl Catalogue {
@@ -87,14 +102,19 @@ impl Catalogue {
             "mirrors" => rows(table, &self.mirrors.mirrors, |row| row.repository.clone()),
             "suffixes" => rows(table, &self.mirrors.suffixes, Clone::clone),
             "devRepositories" => rows(table, &self.mirrors.dev_repositories, Clone::clone),
-            _ => rows(table, std::slice::from_ref(&self.dependencies), |_| "dependencies".into()),
+            _ => rows(table, std::slice::from_ref(&self.dependencies), |_| {
+                "dependencies".into()
+            }),
         })
     }
 
     /// The rows of every table that are found by this key.
     #[must_use]
     pub fn rows_by_key(&self, key: &str) -> Vec<Row> {
-        let all = TABLES.into_iter().filter_map(|(table, _)| self.table(table)).flatten();
+        let all = TABLES
+            .into_iter()
+            .filter_map(|(table, _)| self.table(table))
+            .flatten();
         all.filter(|row| row.key == key).collect()
     }
 
@@ -104,15 +124,26 @@ impl Catalogue {
         let build = crate::milvus::Build::of(release);
         let text = release.to_string();
         let of = |table: &str, test: &dyn Fn(&Row) -> bool| -> Vec<Row> {
-            self.table(table).unwrap_or_default().into_iter().filter(|row| test(row)).collect()
+            self.table(table)
+                .unwrap_or_default()
+                .into_iter()
+                .filter(|row| test(row))
+                .collect()
         };
-        let bad = |row: &Row| self.bad_releases.iter().any(|bad| bad.id == row.key && bad.versions.contains(build.version));
+        let bad = |row: &Row| {
+            self.bad_releases
+                .iter()
+                .any(|bad| bad.id == row.key && bad.versions.contains(build.version))
+        };
         let ships = |row: &Row| {
             let tag = row.row.get("tag").and_then(Value::as_str);
-            tag.and_then(crate::milvus::Build::from_tag).is_some_and(|shipped| shipped == build)
+            tag.and_then(crate::milvus::Build::from_tag)
+                .is_some_and(|shipped| shipped == build)
         };
         let mut found = of("released", &|row| row.key == text);
-        found.extend(of("landing", &|row| row.row.get("version").and_then(Value::as_str) == Some(text.as_str())));
+        found.extend(of("landing", &|row| {
+            row.row.get("version").and_then(Value::as_str) == Some(text.as_str())
+        }));
         found.extend(of("releases", &bad));
         found.extend(of("charts", &ships));
         found

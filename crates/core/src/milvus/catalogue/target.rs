@@ -17,9 +17,19 @@ impl Catalogue {
     ///
     /// `None` if the tables know no such release.
     #[must_use]
-    pub fn target(&self, line: Line, from: Option<&Build>, situation: &Situation) -> Option<Version> {
+    pub fn target(
+        &self,
+        line: Line,
+        from: Option<&Build>,
+        situation: &Situation,
+    ) -> Option<Version> {
         let named = self.bad_releases.iter().filter_map(|row| row.r#use);
-        let known: BTreeSet<Version> = self.released.iter().map(|row| row.version).chain(named).collect();
+        let known: BTreeSet<Version> = self
+            .released
+            .iter()
+            .map(|row| row.version)
+            .chain(named)
+            .collect();
         self.landing(line)
             .into_iter()
             .chain(known.into_iter().rev())
@@ -38,12 +48,20 @@ impl Catalogue {
 
     /// A text of a row with each `{X.Y}` replaced by the release of that line to move to.
     #[must_use]
-    pub fn fill<'a>(&self, text: &'a str, from: Option<&Build>, situation: &Situation) -> Cow<'a, str> {
+    pub fn fill<'a>(
+        &self,
+        text: &'a str,
+        from: Option<&Build>,
+        situation: &Situation,
+    ) -> Cow<'a, str> {
         let mut filled = Cow::Borrowed(text);
         for landing in &self.landing {
             let token = format!("{{{}}}", landing.line);
             if filled.contains(&token) {
-                filled = Cow::Owned(filled.replace(&token, &self.stop(landing.version, from, situation).to_string()));
+                filled = Cow::Owned(filled.replace(
+                    &token,
+                    &self.stop(landing.version, from, situation).to_string(),
+                ));
             }
         }
         filled
@@ -53,6 +71,8 @@ impl Catalogue {
         let build = Build::of(version);
         let rolling = from.is_some() && situation.topology != Some(Topology::Standalone);
         from.is_none_or(|from| *from <= build)
-            && !self.bad_releases(&build, from, situation, rolling).any(|row| row.verdict >= Verdict::Warn)
+            && !self
+                .bad_releases(&build, from, situation, rolling)
+                .any(|row| row.verdict >= Verdict::Warn)
     }
 }

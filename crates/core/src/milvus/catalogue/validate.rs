@@ -8,8 +8,9 @@ use crate::{
 };
 
 use super::{
-    BadRelease, Catalogue, Chart, ChartValue, DataFile, DefaultFlip, DependencyFacts, Downgrade, Hazard, HazardKind, Landing,
-    Mirrors, Order, Path, Released, RemovedValue, SettingFact, Verdict,
+    BadRelease, Catalogue, Chart, ChartValue, DataFile, DefaultFlip, DependencyFacts, Downgrade,
+    Hazard, HazardKind, Landing, Mirrors, Order, Path, Released, RemovedValue, SettingFact,
+    Verdict,
 };
 
 /// One thing that is wrong.
@@ -48,12 +49,20 @@ const PARTS: [&str; 15] = [
 /// laid over.
 #[must_use]
 pub fn validate(text: &str, base: &Catalogue, rules: &[&str]) -> Vec<Flaw> {
-    let mut check = Check { rules, flaws: Vec::new() };
+    let mut check = Check {
+        rules,
+        flaws: Vec::new(),
+    };
     for document in documents(text) {
         match document {
             Ok(document) => check.document(&document.root, base),
             Err(error) => {
-                check.flaws.push(Flaw { line: error.line, row: String::new(), message: error.message, unreadable: true });
+                check.flaws.push(Flaw {
+                    line: error.line,
+                    row: String::new(),
+                    message: error.message,
+                    unreadable: true,
+                });
             }
         }
     }
@@ -75,13 +84,22 @@ struct At<T> {
 
 impl Check<'_> {
     fn add(&mut self, line: u32, row: &str, message: impl Into<String>) {
-        self.flaws.push(Flaw { line, row: row.to_owned(), message: message.into(), unreadable: false });
+        self.flaws.push(Flaw {
+            line,
+            row: row.to_owned(),
+            message: message.into(),
+            unreadable: false,
+        });
     }
 
     fn document(&mut self, root: &Tree<'_>, base: &Catalogue) {
         if !root.is_mapping() {
             if !root.is_null() {
-                self.add(root.line, "", format!("a data file is a mapping of tables: {}", PARTS.join(", ")));
+                self.add(
+                    root.line,
+                    "",
+                    format!("a data file is a mapping of tables: {}", PARTS.join(", ")),
+                );
             }
             return;
         }
@@ -96,14 +114,32 @@ impl Check<'_> {
                 "landing" => tables.landing = self.landing(node),
                 "charts" => tables.charts = self.charts(node),
                 "hazards" => tables.hazards = self.hazards(node),
-                "removedValues" => tables.removed_values = self.sourced("removedValues", node, |row: &RemovedValue| &row.source),
-                "chartValues" => tables.chart_values = self.sourced("chartValues", node, |row: &ChartValue| &row.source),
-                "defaultFlips" => tables.default_flips = self.sourced("defaultFlips", node, |row: &DefaultFlip| &row.source),
+                "removedValues" => {
+                    tables.removed_values =
+                        self.sourced("removedValues", node, |row: &RemovedValue| &row.source)
+                }
+                "chartValues" => {
+                    tables.chart_values =
+                        self.sourced("chartValues", node, |row: &ChartValue| &row.source)
+                }
+                "defaultFlips" => {
+                    tables.default_flips =
+                        self.sourced("defaultFlips", node, |row: &DefaultFlip| &row.source)
+                }
                 "orders" => tables.orders = self.sourced("orders", node, |row: &Order| &row.source),
                 "mirrors" => tables.mirrors = self.one::<Mirrors>("mirrors", node),
-                "dependencies" => tables.dependencies = self.one::<DependencyFacts>("dependencies", node),
+                "dependencies" => {
+                    tables.dependencies = self.one::<DependencyFacts>("dependencies", node)
+                }
                 "settings" => tables.settings = self.settings(node),
-                unknown => self.add(node.line, "", format!("'{unknown}' is not a table{}", did_you_mean(unknown, &PARTS))),
+                unknown => self.add(
+                    node.line,
+                    "",
+                    format!(
+                        "'{unknown}' is not a table{}",
+                        did_you_mean(unknown, &PARTS)
+                    ),
+                ),
             }
         }
         let mut merged = base.clone();
@@ -117,8 +153,16 @@ impl Check<'_> {
             Err(error) => {
                 let path = error.path().to_string();
                 let line = line_of(node, &path);
-                let place = if path == "." { String::new() } else { format!("{path}: ") };
-                self.add(line, table, format!("{place}{}", explained(&error.inner().to_string())));
+                let place = if path == "." {
+                    String::new()
+                } else {
+                    format!("{path}: ")
+                };
+                self.add(
+                    line,
+                    table,
+                    format!("{place}{}", explained(&error.inner().to_string())),
+                );
                 None
             }
         }
@@ -138,23 +182,44 @@ impl Check<'_> {
         let mut seen: Vec<String> = Vec::new();
         let mut rows = Vec::new();
         for (position, item) in node.items().enumerate() {
-            let key = ["id", "version", "line", "path", "at", "key"].iter().find_map(|name| item.text_at(&[name]));
-            let row = key.map_or(format!("{table}[{position}]"), |key| format!("{table}[{position}] ({key})"));
+            let key = ["id", "version", "line", "path", "at", "key"]
+                .iter()
+                .find_map(|name| item.text_at(&[name]));
+            let row = key.map_or(format!("{table}[{position}]"), |key| {
+                format!("{table}[{position}] ({key})")
+            });
             if let Some(key) = key {
-                let key = if table == "chartValues" { &format!("{key} {}", chart(item)).trim_end().to_owned() } else { key };
+                let key = if table == "chartValues" {
+                    &format!("{key} {}", chart(item)).trim_end().to_owned()
+                } else {
+                    key
+                };
                 if seen.iter().any(|known| known == key) {
-                    self.add(item.line, &row, format!("'{key}' is twice in this file; the later row would win"));
+                    self.add(
+                        item.line,
+                        &row,
+                        format!("'{key}' is twice in this file; the later row would win"),
+                    );
                 }
                 seen.push(key.to_owned());
             }
             if let Some(value) = self.one(&row, item) {
-                rows.push(At { line: item.line, row, value });
+                rows.push(At {
+                    line: item.line,
+                    row,
+                    value,
+                });
             }
         }
         rows
     }
 
-    fn sourced<T: DeserializeOwned>(&mut self, table: &str, node: &Tree<'_>, source: impl Fn(&T) -> &Vec<String>) -> Vec<T> {
+    fn sourced<T: DeserializeOwned>(
+        &mut self,
+        table: &str,
+        node: &Tree<'_>,
+        source: impl Fn(&T) -> &Vec<String>,
+    ) -> Vec<T> {
         let rows = self.rows(table, node);
         for row in &rows {
             self.source(row, source(&row.value));
@@ -164,25 +229,40 @@ impl Check<'_> {
 
     fn source<T>(&mut self, row: &At<T>, source: &[String]) {
         if source.iter().all(|text| text.trim().is_empty()) {
-            self.add(row.line, &row.row, "source is empty: say where the row is known from");
+            self.add(
+                row.line,
+                &row.row,
+                "source is empty: say where the row is known from",
+            );
         }
     }
 
     fn range<T>(&mut self, row: &At<T>, field: &str, range: &Range) {
         if range.is_empty() {
-            self.add(row.line, &row.row, format!("{field}: no version is in '{range}', so the row never applies"));
+            self.add(
+                row.line,
+                &row.row,
+                format!("{field}: no version is in '{range}', so the row never applies"),
+            );
         }
     }
 
     fn rule<T>(&mut self, row: &At<T>, rule: &str) {
         if !self.rules.contains(&rule) {
             let near = did_you_mean(rule, self.rules);
-            self.add(row.line, &row.row, format!("rule: '{rule}' is not a rule{near}"));
+            self.add(
+                row.line,
+                &row.row,
+                format!("rule: '{rule}' is not a rule{near}"),
+            );
         }
     }
 
     fn released(&mut self, node: &Tree<'_>) -> Vec<Released> {
-        self.rows("released", node).into_iter().map(|row: At<Released>| row.value).collect()
+        self.rows("released", node)
+            .into_iter()
+            .map(|row: At<Released>| row.value)
+            .collect()
     }
 
     fn downgrades(&mut self, node: &Tree<'_>) -> Vec<Downgrade> {
@@ -204,18 +284,38 @@ impl Check<'_> {
             self.range(row, "to", &path.to);
             self.rule(row, &path.rule);
             if !path.via.is_sorted_by(|one, next| one < next) {
-                self.add(row.line, &row.row, "via: the stops must be in ascending order");
+                self.add(
+                    row.line,
+                    &row.row,
+                    "via: the stops must be in ascending order",
+                );
             }
             if path.verdict >= Verdict::Warn && (path.reason.is_empty() || path.fix.is_empty()) {
-                self.add(row.line, &row.row, "a row that warns or denies needs a reason and a fix");
+                self.add(
+                    row.line,
+                    &row.row,
+                    "a row that warns or denies needs a reason and a fix",
+                );
             }
             let contradicts = |other: &&Path| {
                 other.id != path.id
                     && (&other.from, &other.to, &other.when) == (&path.from, &path.to, &path.when)
                     && other.verdict != path.verdict
             };
-            if let Some(other) = base.paths.iter().chain(rows.iter().map(|row| &row.value)).find(contradicts) {
-                self.add(row.line, &row.row, format!("contradicts the row {}, which is about the same steps", other.id));
+            if let Some(other) = base
+                .paths
+                .iter()
+                .chain(rows.iter().map(|row| &row.value))
+                .find(contradicts)
+            {
+                self.add(
+                    row.line,
+                    &row.row,
+                    format!(
+                        "contradicts the row {}, which is about the same steps",
+                        other.id
+                    ),
+                );
             }
         }
         rows.into_iter().map(|row| row.value).collect()
@@ -232,21 +332,54 @@ impl Check<'_> {
             }
             match bad.r#use {
                 None if bad.fix.is_empty() => {
-                    self.add(row.line, &row.row, "needs either use (a release without the defect) or fix (what else to do)");
+                    self.add(
+                        row.line,
+                        &row.row,
+                        "needs either use (a release without the defect) or fix (what else to do)",
+                    );
                 }
                 Some(better) if bad.versions.contains(better) => {
-                    self.add(row.line, &row.row, format!("use: {better} is itself in '{}'", bad.versions));
+                    self.add(
+                        row.line,
+                        &row.row,
+                        format!("use: {better} is itself in '{}'", bad.versions),
+                    );
                 }
                 _ => {}
             }
             let contradicts = |other: &&BadRelease| {
                 other.id != bad.id
-                    && (&other.versions, &other.from, &other.when, other.rolling, other.hotfix, &other.variant)
-                        == (&bad.versions, &bad.from, &bad.when, bad.rolling, bad.hotfix, &bad.variant)
+                    && (
+                        &other.versions,
+                        &other.from,
+                        &other.when,
+                        other.rolling,
+                        other.hotfix,
+                        &other.variant,
+                    ) == (
+                        &bad.versions,
+                        &bad.from,
+                        &bad.when,
+                        bad.rolling,
+                        bad.hotfix,
+                        &bad.variant,
+                    )
                     && other.verdict != bad.verdict
             };
-            if let Some(other) = base.bad_releases.iter().chain(rows.iter().map(|row| &row.value)).find(contradicts) {
-                self.add(row.line, &row.row, format!("contradicts the row {}, which is about the same releases", other.id));
+            if let Some(other) = base
+                .bad_releases
+                .iter()
+                .chain(rows.iter().map(|row| &row.value))
+                .find(contradicts)
+            {
+                self.add(
+                    row.line,
+                    &row.row,
+                    format!(
+                        "contradicts the row {}, which is about the same releases",
+                        other.id
+                    ),
+                );
             }
         }
         rows.into_iter().map(|row| row.value).collect()
@@ -256,7 +389,14 @@ impl Check<'_> {
         let rows: Vec<At<Landing>> = self.rows("landing", node);
         for row in &rows {
             if row.value.version.line() != row.value.line {
-                self.add(row.line, &row.row, format!("version: {} is not a release of {}", row.value.version, row.value.line));
+                self.add(
+                    row.line,
+                    &row.row,
+                    format!(
+                        "version: {} is not a release of {}",
+                        row.value.version, row.value.line
+                    ),
+                );
             }
         }
         rows.into_iter().map(|row| row.value).collect()
@@ -266,7 +406,14 @@ impl Check<'_> {
         let rows: Vec<At<Chart>> = self.rows("charts", node);
         for row in &rows {
             if Build::from_tag(&row.value.tag).is_none() {
-                self.add(row.line, &row.row, format!("tag: no version of Milvus can be read from '{}'", row.value.tag));
+                self.add(
+                    row.line,
+                    &row.row,
+                    format!(
+                        "tag: no version of Milvus can be read from '{}'",
+                        row.value.tag
+                    ),
+                );
             }
         }
         rows.into_iter().map(|row| row.value).collect()
@@ -280,8 +427,12 @@ impl Check<'_> {
                 self.rule(row, rule);
             }
             match (row.value.kind, &row.value.charts, row.value.at) {
-                (HazardKind::Range, None, _) => self.add(row.line, &row.row, "a row of kind range needs charts"),
-                (HazardKind::Boundary, _, None) => self.add(row.line, &row.row, "a row of kind boundary needs at"),
+                (HazardKind::Range, None, _) => {
+                    self.add(row.line, &row.row, "a row of kind range needs charts")
+                }
+                (HazardKind::Boundary, _, None) => {
+                    self.add(row.line, &row.row, "a row of kind boundary needs at")
+                }
                 (HazardKind::Range, Some(charts), _) => self.range(row, "charts", charts),
                 (HazardKind::Boundary, ..) => {}
             }
@@ -302,15 +453,31 @@ impl Check<'_> {
 
     /// A landing release that a row warns about in every situation would be recommended by nobody.
     fn landings_are_good(&mut self, merged: &Catalogue, root: &Tree<'_>) {
-        let known = super::Situation { woodpecker_storage: Some("minio".into()), ..super::Situation::default() };
+        let known = super::Situation {
+            woodpecker_storage: Some("minio".into()),
+            ..super::Situation::default()
+        };
         for item in root.items_at(&["landing"]) {
-            let Some(version) = item.text_at(&["version"]).and_then(|text| text.parse().ok()) else { continue };
+            let Some(version) = item
+                .text_at(&["version"])
+                .and_then(|text| text.parse().ok())
+            else {
+                continue;
+            };
             let build = Build::of(version);
             let bad = merged
                 .bad_releases(&build, None, &known, false)
-                .find(|row| row.verdict >= Verdict::Warn && row.when == super::Circumstances::default() && row.variant.is_none());
+                .find(|row| {
+                    row.verdict >= Verdict::Warn
+                        && row.when == super::Circumstances::default()
+                        && row.variant.is_none()
+                });
             if let Some(bad) = bad {
-                self.add(item.line, "landing", format!("{version} is a release to avoid (row {})", bad.id));
+                self.add(
+                    item.line,
+                    "landing",
+                    format!("{version} is a release to avoid (row {})", bad.id),
+                );
             }
         }
     }
@@ -321,7 +488,13 @@ fn line_of(node: &Tree<'_>, path: &str) -> u32 {
     let mut here = node;
     for step in path.split('.') {
         let name = step.split('[').next().unwrap_or_default();
-        let Some(next) = (if name.is_empty() { Some(here) } else { here.get(name) }) else { break };
+        let Some(next) = (if name.is_empty() {
+            Some(here)
+        } else {
+            here.get(name)
+        }) else {
+            break;
+        };
         here = next;
     }
     here.line
@@ -331,7 +504,9 @@ fn line_of(node: &Tree<'_>, path: &str) -> u32 {
 fn explained(message: &str) -> String {
     let words: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
     match words.split_first() {
-        Some((unknown, expected)) if message.starts_with("unknown ") => format!("{message}{}", did_you_mean(unknown, expected)),
+        Some((unknown, expected)) if message.starts_with("unknown ") => {
+            format!("{message}{}", did_you_mean(unknown, expected))
+        }
         _ => message.to_owned(),
     }
 }
@@ -339,22 +514,30 @@ fn explained(message: &str) -> String {
 /// `; did you mean 'x'?`, or nothing if no word is near.
 fn did_you_mean(wrong: &str, words: &[&str]) -> String {
     // Longer texts are no mistyped word.
-    let near = words.iter().filter(|_| wrong.len() <= 40).map(|word| (distance(wrong, word), word)).min();
+    let near = words
+        .iter()
+        .filter(|_| wrong.len() <= 40)
+        .map(|word| (distance(wrong, word), word))
+        .min();
     near.filter(|(distance, word)| *distance <= 1 + word.len() / 4)
         .map_or_else(String::new, |(_, word)| format!("; did you mean '{word}'?"))
 }
 
 /// How many letters must be changed, added or taken away (Levenshtein), without regard to case.
 fn distance(one: &str, other: &str) -> usize {
-    let (one, other): (Vec<char>, Vec<char>) =
-        (one.to_ascii_lowercase().chars().collect(), other.to_ascii_lowercase().chars().collect());
+    let (one, other): (Vec<char>, Vec<char>) = (
+        one.to_ascii_lowercase().chars().collect(),
+        other.to_ascii_lowercase().chars().collect(),
+    );
     let mut row: Vec<usize> = (0..=other.len()).collect();
     for (at, letter) in one.iter().enumerate() {
         let mut above_left = at;
         row[0] = at + 1;
         for (position, wanted) in other.iter().enumerate() {
             let above = row[position + 1];
-            row[position + 1] = (above_left + usize::from(letter != wanted)).min(above + 1).min(row[position] + 1);
+            row[position + 1] = (above_left + usize::from(letter != wanted))
+                .min(above + 1)
+                .min(row[position] + 1);
             above_left = above;
         }
     }
@@ -375,8 +558,14 @@ mod tests {
     }
 
     #[rstest]
-    #[case("relases: []\n", "1: : 'relases' is not a table; did you mean 'releases'?")]
-    #[case("releases:\n  - id: x\n    versions: '=2.5.1'\n    verdit: warn\n", "did you mean 'verdict'?")]
+    #[case(
+        "relases: []\n",
+        "1: : 'relases' is not a table; did you mean 'releases'?"
+    )]
+    #[case(
+        "releases:\n  - id: x\n    versions: '=2.5.1'\n    verdit: warn\n",
+        "did you mean 'verdict'?"
+    )]
     #[case(
         "releases:\n  - {id: x, versions: '=2.5.1', verdict: wrn, why: y, use: '2.5.27', source: [z]}\n",
         "2: releases[0] (x): verdict: unknown variant `wrn`, expected one of `info`, `allow`, `warn`, `deny`; did you mean 'warn'?"
@@ -389,15 +578,30 @@ mod tests {
         "releases:\n  - {id: x, versions: '>=2.5.3,<2.5.3', verdict: warn, why: y, use: '2.5.27', source: [z]}\n",
         "versions: no version is in '>=2.5.3,<2.5.3', so the row never applies"
     )]
-    #[case("releases:\n  - {id: x, versions: '=2.5.3', verdict: warn, why: y, use: '2.5.3', source: [z]}\n", "is itself in")]
-    #[case("releases:\n  - {id: x, versions: '=2.5.3', verdict: warn, why: y, source: [z]}\n", "needs either use")]
-    #[case("releases:\n  - {id: x, versions: '=2.5.3', verdict: warn, why: y, fix: z, source: []}\n", "source is empty")]
+    #[case(
+        "releases:\n  - {id: x, versions: '=2.5.3', verdict: warn, why: y, use: '2.5.3', source: [z]}\n",
+        "is itself in"
+    )]
+    #[case(
+        "releases:\n  - {id: x, versions: '=2.5.3', verdict: warn, why: y, source: [z]}\n",
+        "needs either use"
+    )]
+    #[case(
+        "releases:\n  - {id: x, versions: '=2.5.3', verdict: warn, why: y, fix: z, source: []}\n",
+        "source is empty"
+    )]
     #[case(
         "releases:\n  - {id: x, versions: '=2.5.3', when: {queue: [kafak]}, verdict: warn, why: y, fix: z, source: [z]}\n",
         "'kafak' is not a message queue"
     )]
-    #[case("landing:\n  - {line: '2.5', version: '2.6.24'}\n", "2.6.24 is not a release of 2.5")]
-    #[case("landing:\n  - {line: '2.5', version: '2.5.20'}\n", "2.5.20 is a release to avoid (row 2.5.20-unreleased)")]
+    #[case(
+        "landing:\n  - {line: '2.5', version: '2.6.24'}\n",
+        "2.6.24 is not a release of 2.5"
+    )]
+    #[case(
+        "landing:\n  - {line: '2.5', version: '2.5.20'}\n",
+        "2.5.20 is a release to avoid (row 2.5.20-unreleased)"
+    )]
     #[case(
         "charts:\n  - {version: '5.0.99', appVersion: x, tag: latest, published: index}\n",
         "no version of Milvus can be read"
@@ -410,12 +614,21 @@ mod tests {
         "paths:\n  - {id: x, from: '=2.4.0', to: '=2.6.0', verdict: allow, rule: MG120, source: [z]}\n",
         "rule: 'MG120' is not a rule; did you mean 'MG102'?"
     )]
-    #[case("hazards:\n  - {id: x, kind: range, verdict: warn, effect: y, source: [z]}\n", "kind range needs charts")]
-    #[case("asOf: yesterday\n", "1: asOf: 'yesterday' is not a day (like 2026-11-28)")]
+    #[case(
+        "hazards:\n  - {id: x, kind: range, verdict: warn, effect: y, source: [z]}\n",
+        "kind range needs charts"
+    )]
+    #[case(
+        "asOf: yesterday\n",
+        "1: asOf: 'yesterday' is not a day (like 2026-11-28)"
+    )]
     #[case("- a\n", "a data file is a mapping of tables")]
     fn what_is_wrong_is_named(#[case] text: &str, #[case] expected: &str) {
         let flaws = flaws(text);
-        assert!(flaws.iter().any(|flaw| flaw.contains(expected)), "{flaws:#?}");
+        assert!(
+            flaws.iter().any(|flaw| flaw.contains(expected)),
+            "{flaws:#?}"
+        );
     }
 
     #[test]
@@ -424,7 +637,8 @@ mod tests {
         let flaws = flaws(text);
         assert_eq!(flaws.len(), 3, "{flaws:#?}");
         assert!(
-            flaws[0].starts_with("2: releases[0] (a): missing field") && flaws[1].starts_with("4: releases[2] (b)"),
+            flaws[0].starts_with("2: releases[0] (a): missing field")
+                && flaws[1].starts_with("4: releases[2] (b)"),
             "{flaws:#?}"
         );
     }

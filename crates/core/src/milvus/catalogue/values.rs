@@ -58,13 +58,21 @@ impl Catalogue {
     /// Whether a chart version reads a value, as far as the table knows.
     #[must_use]
     pub fn reads(&self, vendor: Vendor, version: Version, path: &str) -> bool {
-        self.chart_values.iter().any(|row| row.path == path && row.is_read_by(vendor, version))
+        self.chart_values
+            .iter()
+            .any(|row| row.path == path && row.is_read_by(vendor, version))
     }
 
     /// The value of a chart that decides a key of Milvus' configuration; `external` says whether the dependency that the key is
     /// about lies outside the release.
     #[must_use]
-    pub fn value_for(&self, vendor: Vendor, version: Version, key: &str, external: bool) -> Option<&ChartValue> {
+    pub fn value_for(
+        &self,
+        vendor: Vendor,
+        version: Version,
+        key: &str,
+        external: bool,
+    ) -> Option<&ChartValue> {
         self.chart_values.iter().find(|row| {
             row.sets.as_deref() == Some(key)
                 && row.external.is_none_or(|only| only == external)

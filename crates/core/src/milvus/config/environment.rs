@@ -41,7 +41,11 @@ struct Place {
 /// A value that stands elsewhere.
 #[derive(Clone, Debug, PartialEq)]
 enum Resolved {
-    Known { value: Box<str>, is_secret: bool, origin: Origin },
+    Known {
+        value: Box<str>,
+        is_secret: bool,
+        origin: Origin,
+    },
     Unknown(Unknown),
 }
 
@@ -65,11 +69,24 @@ impl Environment {
             imported: Vec::new(),
             assigned: Vec::new(),
         };
-        let Some(container) = at.of(&workload.pod) else { return all };
+        let Some(container) = at.of(&workload.pod) else {
+            return all;
+        };
         all.assigned = assigned(container, workload, sources);
-        all.imported = container.env_from.iter().map(|entry| Imported::read(entry, sources)).collect();
-        let mut index: Vec<Place> =
-            container.env.iter().zip(0..).map(|((name, _), variable)| Place { hash: hash(name), variable }).collect();
+        all.imported = container
+            .env_from
+            .iter()
+            .map(|entry| Imported::read(entry, sources))
+            .collect();
+        let mut index: Vec<Place> = container
+            .env
+            .iter()
+            .zip(0..)
+            .map(|((name, _), variable)| Place {
+                hash: hash(name),
+                variable,
+            })
+            .collect();
         index.sort_unstable();
         all.mask = index.iter().fold(0, |mask, place| mask | bit(place.hash));
         all.index = index.into();
@@ -80,12 +97,18 @@ impl Environment {
     }
 
     fn resolve(&mut self, container: &Container, position: usize, sources: &Sources<'_>) {
-        let Some((_, value)) = container.env.get(position) else { return };
+        let Some((_, value)) = container.env.get(position) else {
+            return;
+        };
         let resolved = match (value, container.env.reference(position)) {
-            (Some(value), _) if value.contains("$(") => self.expand(container, position, value, sources),
+            (Some(value), _) if value.contains("$(") => {
+                self.expand(container, position, value, sources)
+            }
             (Some(_), _) => return,
             (None, Some(ValueFrom::Key(source, key))) => key_of(sources, source, key),
-            (None, Some(ValueFrom::Field(field))) => Resolved::Unknown(Unknown::new(format!("the field {field} of the pod"))),
+            (None, Some(ValueFrom::Field(field))) => {
+                Resolved::Unknown(Unknown::new(format!("the field {field} of the pod")))
+            }
             (None, None) => Resolved::Unknown(Unknown::new("a source that is not known".into())),
         };
         if let Ok(position) = u32::try_from(position) {
@@ -95,7 +118,13 @@ impl Environment {
 
     /// `$(NAME)` stands for the value of a variable that was defined before; `$$` for a dollar sign. What is not defined
     /// stays as it is written.
-    fn expand(&self, container: &Container, position: usize, text: &str, sources: &Sources<'_>) -> Resolved {
+    fn expand(
+        &self,
+        container: &Container,
+        position: usize,
+        text: &str,
+        sources: &Sources<'_>,
+    ) -> Resolved {
         let mut value = String::with_capacity(text.len());
         let mut is_any_secret = false;
         let mut rest = text;
@@ -107,13 +136,18 @@ impl Environment {
                 rest = after;
                 continue;
             }
-            let Some((name, after)) = rest.strip_prefix("$(").and_then(|inner| inner.split_once(')')) else {
+            let Some((name, after)) = rest
+                .strip_prefix("$(")
+                .and_then(|inner| inner.split_once(')'))
+            else {
                 value.push('$');
                 rest = &rest[1..];
                 continue;
             };
             if !sources.may_look_at(position + 1) {
-                return Resolved::Unknown(Unknown::new("more references between variables than are followed".into()));
+                return Resolved::Unknown(Unknown::new(
+                    "more references between variables than are followed".into(),
+                ));
             }
             match self.defined_before(container, position, name) {
                 Lookup::Known(setting) => {
@@ -132,11 +166,20 @@ impl Environment {
         if !sources.has_room_for(value.len()) {
             return Resolved::Unknown(too_much());
         }
-        Resolved::Known { value: value.into(), is_secret: is_any_secret, origin: self.workload.meta.origin.clone() }
+        Resolved::Known {
+            value: value.into(),
+            is_secret: is_any_secret,
+            origin: self.workload.meta.origin.clone(),
+        }
     }
 
     fn defined_before(&self, container: &Container, position: usize, name: &str) -> Lookup<'_> {
-        let earlier = (0..position).rev().find(|at| container.env.get(*at).is_some_and(|(known, _)| known == name));
+        let earlier = (0..position).rev().find(|at| {
+            container
+                .env
+                .get(*at)
+                .is_some_and(|(known, _)| known == name)
+        });
         match earlier.and_then(|at| u32::try_from(at).ok()) {
             Some(at) => self.own(at),
             None => self.imported_by_name(name),
@@ -148,10 +191,17 @@ impl Environment {
     }
 
     fn own(&self, variable: u32) -> Lookup<'_> {
-        let Some((key, value)) = self.container().and_then(|container| container.env.get(variable as usize)) else {
+        let Some((key, value)) = self
+            .container()
+            .and_then(|container| container.env.get(variable as usize))
+        else {
             return Lookup::Absent;
         };
-        let resolved = self.resolved.iter().find(|(position, _)| *position == variable).map(|(_, resolved)| resolved);
+        let resolved = self
+            .resolved
+            .iter()
+            .find(|(position, _)| *position == variable)
+            .map(|(_, resolved)| resolved);
         match (resolved, value) {
             (Some(resolved), _) => resolved.found(key),
             (None, Some(value)) => Lookup::Known(Setting {
@@ -168,7 +218,9 @@ impl Environment {
     /// The variables of `envFrom` by their exact name, for `$(NAME)`.
     fn imported_by_name(&self, name: &str) -> Lookup<'_> {
         for layer in self.imported.iter().rev() {
-            let Some(key) = name.strip_prefix(&*layer.prefix) else { continue };
+            let Some(key) = name.strip_prefix(&*layer.prefix) else {
+                continue;
+            };
             match &layer.content {
                 Ok(object) => {
                     if let Some(setting) = imported(object, |candidate| candidate == key) {
@@ -188,10 +240,17 @@ impl Environment {
         }
         if self.mask & bit(key.hash) != 0 {
             let start = self.index.partition_point(|place| place.hash < key.hash);
-            let equal = self.index.get(start..).unwrap_or_default().iter().take_while(|place| place.hash == key.hash);
+            let equal = self
+                .index
+                .get(start..)
+                .unwrap_or_default()
+                .iter()
+                .take_while(|place| place.hash == key.hash);
             let mut last = Lookup::Absent;
             for place in equal {
-                let is_same = self.container().and_then(|container| container.env.get(place.variable as usize));
+                let is_same = self
+                    .container()
+                    .and_then(|container| container.env.get(place.variable as usize));
                 if is_same.is_some_and(|(name, _)| key.is(name)) {
                     last = self.own(place.variable);
                 }
@@ -204,11 +263,15 @@ impl Environment {
             match &layer.content {
                 Ok(object) => {
                     let prefix = &layer.prefix;
-                    if let Some(setting) = imported(object, |candidate| key.is(&format!("{prefix}{candidate}"))) {
+                    if let Some(setting) =
+                        imported(object, |candidate| key.is(&format!("{prefix}{candidate}")))
+                    {
                         return Lookup::Known(setting);
                     }
                 }
-                Err(unknown) if key.may_begin_with(&layer.prefix) => return Lookup::Unknown(unknown),
+                Err(unknown) if key.may_begin_with(&layer.prefix) => {
+                    return Lookup::Unknown(unknown);
+                }
                 Err(_) => {}
             }
         }
@@ -226,69 +289,121 @@ impl Environment {
 
     /// Why values are unknown, but for those of credentials.
     pub(super) fn unknown(&self) -> impl Iterator<Item = &Unknown> {
-        let own = self.resolved.iter().filter_map(|(position, resolved)| match resolved {
-            Resolved::Unknown(unknown) => {
-                let (name, _) = self.container()?.env.get(*position as usize)?;
-                (!is_credential(name)).then_some(unknown)
-            }
-            Resolved::Known { .. } => None,
-        });
-        let assigned = self.assigned.iter().filter_map(|(name, resolved)| match resolved {
-            Resolved::Unknown(unknown) => (!is_credential(name)).then_some(unknown),
-            Resolved::Known { .. } => None,
-        });
-        own.chain(assigned).chain(self.imported.iter().filter_map(|layer| layer.content.as_ref().err()))
+        let own = self
+            .resolved
+            .iter()
+            .filter_map(|(position, resolved)| match resolved {
+                Resolved::Unknown(unknown) => {
+                    let (name, _) = self.container()?.env.get(*position as usize)?;
+                    (!is_credential(name)).then_some(unknown)
+                }
+                Resolved::Known { .. } => None,
+            });
+        let assigned = self
+            .assigned
+            .iter()
+            .filter_map(|(name, resolved)| match resolved {
+                Resolved::Unknown(unknown) => (!is_credential(name)).then_some(unknown),
+                Resolved::Known { .. } => None,
+            });
+        own.chain(assigned).chain(
+            self.imported
+                .iter()
+                .filter_map(|layer| layer.content.as_ref().err()),
+        )
     }
 
     /// Whether the same own variables are set, whatever their values, and none comes from elsewhere as a whole.
     pub(super) fn has_keys_of(&self, other: &Self) -> bool {
-        let has_same_line = self.assigned.iter().map(|(name, _)| name).eq(other.assigned.iter().map(|(name, _)| name));
+        let has_same_line = self
+            .assigned
+            .iter()
+            .map(|(name, _)| name)
+            .eq(other.assigned.iter().map(|(name, _)| name));
         has_same_line
             && (Arc::ptr_eq(&self.index, &other.index)
                 || (self.imported.is_empty()
                     && other.imported.is_empty()
-                    && self.index.iter().map(|place| place.hash).eq(other.index.iter().map(|place| place.hash))))
+                    && self
+                        .index
+                        .iter()
+                        .map(|place| place.hash)
+                        .eq(other.index.iter().map(|place| place.hash))))
     }
 
     /// Whether no variable at all is set.
     pub(super) fn is_empty(&self) -> bool {
         self.index.is_empty()
             && self.assigned.is_empty()
-            && self.imported.iter().all(|layer| layer.content.as_ref().is_ok_and(|object| object.files.is_empty()))
+            && self.imported.iter().all(|layer| {
+                layer
+                    .content
+                    .as_ref()
+                    .is_ok_and(|object| object.files.is_empty())
+            })
     }
 
     /// The normal forms of all keys that are set, of `envFrom` too.
     pub(super) fn keys(&self) -> Vec<Box<str>> {
-        let own = self.container().into_iter().flat_map(|container| container.env.iter()).map(|(name, _)| normalised(name));
+        let own = self
+            .container()
+            .into_iter()
+            .flat_map(|container| container.env.iter())
+            .map(|(name, _)| normalised(name));
         let imported = self.imported.iter().flat_map(|layer| {
-            let files = layer.content.as_ref().map(|object| object.files.as_slice()).unwrap_or_default();
-            files.iter().map(|file| normalised(&format!("{}{}", layer.prefix, file.key)))
+            let files = layer
+                .content
+                .as_ref()
+                .map(|object| object.files.as_slice())
+                .unwrap_or_default();
+            files
+                .iter()
+                .map(|file| normalised(&format!("{}{}", layer.prefix, file.key)))
         });
-        own.chain(imported).chain(self.assigned.iter().map(|(name, _)| normalised(name))).collect()
+        own.chain(imported)
+            .chain(self.assigned.iter().map(|(name, _)| normalised(name)))
+            .collect()
     }
 }
 
 impl Resolved {
     fn found<'a>(&'a self, key: &'a str) -> Lookup<'a> {
         match self {
-            Self::Known { value, is_secret, origin } => {
-                Lookup::Known(Setting { key, value, layer: Layer::Environment, origin, is_secret: *is_secret })
-            }
+            Self::Known {
+                value,
+                is_secret,
+                origin,
+            } => Lookup::Known(Setting {
+                key,
+                value,
+                layer: Layer::Environment,
+                origin,
+                is_secret: *is_secret,
+            }),
             Self::Unknown(unknown) => Lookup::Unknown(unknown),
         }
     }
 }
 
 /// What the command line of a container sets.
-fn assigned(container: &Container, workload: &Workload, sources: &Sources<'_>) -> Vec<(Box<str>, Resolved)> {
+fn assigned(
+    container: &Container,
+    workload: &Workload,
+    sources: &Sources<'_>,
+) -> Vec<(Box<str>, Resolved)> {
     let all = assignments(container).into_iter();
     all.map(|(name, value)| {
         let resolved = match value {
-            Some(value) if sources.has_room_for(name.len() + value.len()) => {
-                Resolved::Known { value: value.into(), is_secret: false, origin: workload.meta.origin.clone() }
-            }
+            Some(value) if sources.has_room_for(name.len() + value.len()) => Resolved::Known {
+                value: value.into(),
+                is_secret: false,
+                origin: workload.meta.origin.clone(),
+            },
             Some(_) => Resolved::Unknown(too_much()),
-            None => Resolved::Unknown(Unknown::new(format!("the command line of container {}", container.name))),
+            None => Resolved::Unknown(Unknown::new(format!(
+                "the command line of container {}",
+                container.name
+            ))),
         };
         (name.into(), resolved)
     })
@@ -306,9 +421,15 @@ fn key_of(sources: &Sources<'_>, source: &SourceRef, key: &str) -> Resolved {
             is_secret: source.kind == SourceKind::Secret,
             origin: object.meta.origin.clone(),
         },
-        Some(Err(reason)) => Resolved::Unknown(Unknown::new(format!("key {key} of {source}, {reason}"))),
+        Some(Err(reason)) => {
+            Resolved::Unknown(Unknown::new(format!("key {key} of {source}, {reason}")))
+        }
         // `optional` leaves the variable out; without it the pod does not start.
-        None => Resolved::Known { value: "".into(), is_secret: false, origin: object.meta.origin.clone() },
+        None => Resolved::Known {
+            value: "".into(),
+            is_secret: false,
+            origin: object.meta.origin.clone(),
+        },
     }
 }
 
@@ -326,27 +447,47 @@ fn imported(object: &Arc<ConfigMap>, is: impl Fn(&str) -> bool) -> Option<Settin
 impl Imported {
     fn read(entry: &EnvFrom, sources: &Sources<'_>) -> Self {
         let content = match sources.find(&entry.source) {
-            Some(object) if object.files.iter().any(|file| file.text == Err(NoText::LeftOut)) => {
-                Err(Unknown::new(format!("all variables of {}, {}", entry.source, NoText::LeftOut)))
+            Some(object)
+                if object
+                    .files
+                    .iter()
+                    .any(|file| file.text == Err(NoText::LeftOut)) =>
+            {
+                Err(Unknown::new(format!(
+                    "all variables of {}, {}",
+                    entry.source,
+                    NoText::LeftOut
+                )))
             }
             Some(object) => Ok(Arc::clone(object)),
-            None => Err(Unknown::missing(&format!("all variables of {}", entry.source), &entry.source)),
+            None => Err(Unknown::missing(
+                &format!("all variables of {}", entry.source),
+                &entry.source,
+            )),
         };
-        Self { prefix: entry.prefix.as_str().into(), content }
+        Self {
+            prefix: entry.prefix.as_str().into(),
+            content,
+        }
     }
 }
 
 /// Whether a variable holds a password or a key: such an object is not asked for.
 fn is_credential(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    ["key", "password", "secret", "token", "credential"].iter().any(|word| name.contains(word))
+    ["key", "password", "secret", "token", "credential"]
+        .iter()
+        .any(|word| name.contains(word))
 }
 
 /// A variable that grows beyond this by `$(NAME)` is not a setting of Milvus.
 const MAX_VALUE: usize = 64 * 1024;
 
 fn too_much() -> Unknown {
-    Unknown::new(format!("variables whose values are more than {} KiB in all", MAX_COPIED_BYTES / 1024))
+    Unknown::new(format!(
+        "variables whose values are more than {} KiB in all",
+        MAX_COPIED_BYTES / 1024
+    ))
 }
 
 const fn bit(hash: u64) -> u64 {

@@ -56,25 +56,42 @@ impl FileSettings {
     ///
     /// # Errors
     /// Where the text is no YAML, or more than is read of a file. Settings beyond that are not known, so none of them is.
-    pub fn read(file: &ConfigFile, text: &str, origin: &Origin, kind: SourceKind) -> Result<Self, Unread> {
-        let too_large = |what: String| Unread::TooLarge(format!("{}: the file has more than {what}", file.key));
+    pub fn read(
+        file: &ConfigFile,
+        text: &str,
+        origin: &Origin,
+        kind: SourceKind,
+    ) -> Result<Self, Unread> {
+        let too_large =
+            |what: String| Unread::TooLarge(format!("{}: the file has more than {what}", file.key));
         if text.len() > MAX_FILE_BYTES {
             return Err(too_large(format!("{} KiB", MAX_FILE_BYTES / 1024)));
         }
-        let mut settings = Self { is_secret: kind == SourceKind::Secret, ..Self::default() };
+        let mut settings = Self {
+            is_secret: kind == SourceKind::Secret,
+            ..Self::default()
+        };
         let budget = Budget::default();
         match documents_within(text, &budget).next() {
             Some(Ok(document)) => {
-                settings.sections.extend(document.root.entries().map(|(key, _)| key.to_owned()));
+                settings
+                    .sections
+                    .extend(document.root.entries().map(|(key, _)| key.to_owned()));
                 let mut path = String::new();
-                settings.lay_node(&document.root, &mut path, file, origin).map_err(too_large)?;
+                settings
+                    .lay_node(&document.root, &mut path, file, origin)
+                    .map_err(too_large)?;
                 settings.settle();
                 Ok(settings)
             }
             Some(Err(error)) => Err(match error.exceeded {
                 Some(exceeded) => Unread::TooLarge(format!("{}: {exceeded}", file.key)),
                 None => Unread::Damaged(
-                    origin.at_line(if file.line == 0 { 0 } else { file.line + error.line }),
+                    origin.at_line(if file.line == 0 {
+                        0
+                    } else {
+                        file.line + error.line
+                    }),
                     format!("{}: line {}: {}", file.key, error.line, error.message),
                 ),
             }),
@@ -96,7 +113,13 @@ impl FileSettings {
     }
 
     /// Lays a node and all below it; the bound that it breaks, if it does.
-    fn lay_node(&mut self, node: &Tree<'_>, path: &mut String, file: &ConfigFile, origin: &Origin) -> Result<(), String> {
+    fn lay_node(
+        &mut self,
+        node: &Tree<'_>,
+        path: &mut String,
+        file: &ConfigFile,
+        origin: &Origin,
+    ) -> Result<(), String> {
         match &node.kind {
             Kind::Mapping(entries) => {
                 for (key, value) in entries {
@@ -111,7 +134,11 @@ impl FileSettings {
                 Ok(())
             }
             Kind::Sequence(items) => {
-                let joined = items.iter().filter_map(Tree::as_str).collect::<Vec<_>>().join(",");
+                let joined = items
+                    .iter()
+                    .filter_map(Tree::as_str)
+                    .collect::<Vec<_>>()
+                    .join(",");
                 self.put(path, &joined, origin.at_line(line_in(file, node.line)))
             }
             Kind::Scalar { text, .. } => {
@@ -129,13 +156,22 @@ impl FileSettings {
         if self.key_bytes > MAX_KEY_BYTES {
             return Err(format!("{} KiB of keys", MAX_KEY_BYTES / 1024));
         }
-        self.settings.push(Written { hash: hash(key), key: key.into(), value: value.into(), origin });
+        self.settings.push(Written {
+            hash: hash(key),
+            key: key.into(),
+            value: value.into(),
+            origin,
+        });
         Ok(())
     }
 
     /// Brings what was written into its order; of equal keys the last counts.
     fn settle(&mut self) {
-        let compare = |one: &Written, other: &Written| one.hash.cmp(&other.hash).then_with(|| order(&one.key, &other.key));
+        let compare = |one: &Written, other: &Written| {
+            one.hash
+                .cmp(&other.hash)
+                .then_with(|| order(&one.key, &other.key))
+        };
         self.settings.sort_by(compare);
         self.settings.dedup_by(|later, kept| {
             let same = compare(later, kept).is_eq();
@@ -147,9 +183,17 @@ impl FileSettings {
     }
 
     pub(super) fn get(&self, key: &Key<'_>) -> Option<Setting<'_>> {
-        let start = self.settings.partition_point(|written| written.hash < key.hash);
-        let mut equal = self.settings.get(start..)?.iter().take_while(|written| written.hash == key.hash);
-        equal.find(|written| key.is(&written.key)).map(|written| self.setting(written))
+        let start = self
+            .settings
+            .partition_point(|written| written.hash < key.hash);
+        let mut equal = self
+            .settings
+            .get(start..)?
+            .iter()
+            .take_while(|written| written.hash == key.hash);
+        equal
+            .find(|written| key.is(&written.key))
+            .map(|written| self.setting(written))
     }
 
     fn setting<'a>(&'a self, written: &'a Written) -> Setting<'a> {
@@ -164,7 +208,9 @@ impl FileSettings {
 
     /// Every key as written, with its value.
     pub fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.settings.iter().map(|written| (&*written.key, &*written.value))
+        self.settings
+            .iter()
+            .map(|written| (&*written.key, &*written.value))
     }
 
     /// Every setting.
@@ -195,7 +241,11 @@ pub(super) struct FileLayer {
 #[derive(Clone, Debug)]
 pub(super) enum Content {
     /// Its settings, and the object and key that they were read of.
-    Settings { settings: Arc<FileSettings>, of: Arc<ConfigMap>, key: Box<str> },
+    Settings {
+        settings: Arc<FileSettings>,
+        of: Arc<ConfigMap>,
+        key: Box<str>,
+    },
     /// It cannot be known.
     Unknown(Unknown),
     /// It is there and is not YAML.
@@ -211,7 +261,9 @@ impl FileStack {
                         return Lookup::Known(setting);
                     }
                 }
-                Content::Unknown(unknown) | Content::Unreadable(_, unknown) => return Lookup::Unknown(unknown),
+                Content::Unknown(unknown) | Content::Unreadable(_, unknown) => {
+                    return Lookup::Unknown(unknown);
+                }
             }
         }
         Lookup::Absent
@@ -225,22 +277,30 @@ impl FileStack {
     }
 
     pub(super) fn has_unknown(&self) -> bool {
-        self.layers.iter().any(|layer| !matches!(layer.content, Content::Settings { .. }))
+        self.layers
+            .iter()
+            .any(|layer| !matches!(layer.content, Content::Settings { .. }))
     }
 
     pub(super) fn has_section(&self, name: &str) -> bool {
-        self.settings().any(|settings| settings.sections.iter().any(|section| section == name))
+        self.settings()
+            .any(|settings| settings.sections.iter().any(|section| section == name))
     }
 
     pub(super) fn is_same(&self, other: &Self) -> bool {
         self.layers.len() == other.layers.len()
-            && self.layers.iter().zip(&other.layers).all(|(one, other)| match (&one.content, &other.content) {
-                (Content::Settings { settings: one, .. }, Content::Settings { settings: other, .. }) => {
-                    Arc::ptr_eq(one, other) || one.settings == other.settings
+            && self.layers.iter().zip(&other.layers).all(|(one, other)| {
+                match (&one.content, &other.content) {
+                    (
+                        Content::Settings { settings: one, .. },
+                        Content::Settings {
+                            settings: other, ..
+                        },
+                    ) => Arc::ptr_eq(one, other) || one.settings == other.settings,
+                    (Content::Unknown(one), Content::Unknown(other))
+                    | (Content::Unreadable(_, one), Content::Unreadable(_, other)) => one == other,
+                    _ => false,
                 }
-                (Content::Unknown(one), Content::Unknown(other))
-                | (Content::Unreadable(_, one), Content::Unreadable(_, other)) => one == other,
-                _ => false,
             })
     }
 }

@@ -11,7 +11,10 @@ pub(super) struct Key<'a> {
 
 impl<'a> Key<'a> {
     pub(super) fn of(text: &'a str) -> Self {
-        Self { text, hash: hash(text) }
+        Self {
+            text,
+            hash: hash(text),
+        }
     }
 
     pub(super) fn is(&self, other: &str) -> bool {
@@ -36,7 +39,9 @@ pub(super) fn normalised(key: &str) -> Box<str> {
 }
 
 fn normal(key: &str) -> impl Iterator<Item = char> {
-    key.chars().filter(|letter| !is_separator(*letter)).flat_map(char::to_lowercase)
+    key.chars()
+        .filter(|letter| !is_separator(*letter))
+        .flat_map(char::to_lowercase)
 }
 
 const fn is_separator(letter: char) -> bool {
@@ -49,7 +54,9 @@ pub(super) fn hash(key: &str) -> u64 {
     let start = 0xcbf2_9ce4_8422_2325;
     if key.is_ascii() {
         let letters = key.bytes().filter(|byte| !is_separator(char::from(*byte)));
-        return letters.fold(start, |hash, byte| step(hash, char::from(byte.to_ascii_lowercase())));
+        return letters.fold(start, |hash, byte| {
+            step(hash, char::from(byte.to_ascii_lowercase()))
+        });
     }
     normal(key).fold(start, step)
 }

@@ -98,11 +98,17 @@ impl Unknown {
     /// A value that no input can tell; `reason` names the place.
     #[must_use]
     pub fn new(reason: String) -> Self {
-        Self { reason: reason.into(), missing: None }
+        Self {
+            reason: reason.into(),
+            missing: None,
+        }
     }
 
     fn missing(place: &str, source: &SourceRef) -> Self {
-        Self { reason: format!("{place}, which the input does not hold").into(), missing: Some(source.clone()) }
+        Self {
+            reason: format!("{place}, which the input does not hold").into(),
+            missing: Some(source.clone()),
+        }
     }
 
     /// The object that the input would have to hold; `None` if no object tells.
@@ -172,7 +178,10 @@ impl<'a> View<'a> {
     pub fn lookup(&self, key: &str) -> Lookup<'a> {
         let key = Key::of(key);
         if let Some(setting) = self.dynamic.and_then(|dynamic| dynamic.get(&key)) {
-            return Lookup::Known(Setting { layer: Layer::Etcd, ..setting });
+            return Lookup::Known(Setting {
+                layer: Layer::Etcd,
+                ..setting
+            });
         }
         let found = match self.part.environment.lookup(&key) {
             Lookup::Absent => self.part.files.lookup(&key),
@@ -198,8 +207,14 @@ impl EffectiveConfig {
         parsed: &mut Parsed,
     ) -> Self {
         let mut sources = Sources::new(objects, namespace, known, parsed);
-        let parts = components.iter().enumerate().flat_map(|(at, component)| Part::all(at, component, &mut sources, fallback));
-        Self { parts: parts.collect(), dynamic: known.dynamic.clone() }
+        let parts = components
+            .iter()
+            .enumerate()
+            .flat_map(|(at, component)| Part::all(at, component, &mut sources, fallback));
+        Self {
+            parts: parts.collect(),
+            dynamic: known.dynamic.clone(),
+        }
     }
 
     /// The same, with one component read again.
@@ -214,10 +229,18 @@ impl EffectiveConfig {
     ) -> Self {
         let mut parsed = Parsed::default();
         let mut sources = Sources::new(objects, namespace, self, &mut parsed);
-        let mut parts: Vec<Arc<Part>> = self.parts.iter().filter(|part| part.component != at).cloned().collect();
+        let mut parts: Vec<Arc<Part>> = self
+            .parts
+            .iter()
+            .filter(|part| part.component != at)
+            .cloned()
+            .collect();
         parts.extend(Part::all(at, component, &mut sources, fallback));
         parts.sort_by_key(|part| part.component);
-        Self { parts, dynamic: self.dynamic.clone() }
+        Self {
+            parts,
+            dynamic: self.dynamic.clone(),
+        }
     }
 
     /// Lays what Milvus keeps in etcd over everything else.
@@ -233,7 +256,10 @@ impl EffectiveConfig {
 
     /// The settings of each container that runs Milvus, in the order of the components.
     pub fn views(&self) -> impl Iterator<Item = View<'_>> {
-        self.parts.iter().map(|part| View { part, dynamic: self.dynamic.as_deref() })
+        self.parts.iter().map(|part| View {
+            part,
+            dynamic: self.dynamic.as_deref(),
+        })
     }
 
     /// Files that could not be read, with the reason.
@@ -262,7 +288,9 @@ impl EffectiveConfig {
     /// The value of `key`; an empty one counts as absent, as Milvus then takes its default.
     #[must_use]
     pub fn value(&self, key: &str) -> Option<&str> {
-        self.get(key).map(|setting| setting.value).filter(|value| !value.is_empty())
+        self.get(key)
+            .map(|setting| setting.value)
+            .filter(|value| !value.is_empty())
     }
 
     /// Whether `key` is set to true, in one of Go's spellings.
@@ -283,11 +311,19 @@ impl EffectiveConfig {
     /// The objects that would tell what is not known: files, whole environments, and variables that are not credentials.
     #[must_use]
     pub fn missing(&self) -> BTreeSet<SourceRef> {
-        let files = self.parts.iter().flat_map(|part| &part.files.layers).filter_map(|layer| match &layer.content {
-            files::Content::Unknown(unknown) => unknown.source(),
-            files::Content::Settings { .. } | files::Content::Unreadable(..) => None,
-        });
-        let variables = self.parts.iter().flat_map(|part| part.environment.unknown()).filter_map(Unknown::source);
+        let files = self
+            .parts
+            .iter()
+            .flat_map(|part| &part.files.layers)
+            .filter_map(|layer| match &layer.content {
+                files::Content::Unknown(unknown) => unknown.source(),
+                files::Content::Settings { .. } | files::Content::Unreadable(..) => None,
+            });
+        let variables = self
+            .parts
+            .iter()
+            .flat_map(|part| part.environment.unknown())
+            .filter_map(Unknown::source);
         files.chain(variables).cloned().collect()
     }
 
@@ -300,7 +336,9 @@ impl EffectiveConfig {
     /// Whether no file and no variable was read.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.parts.iter().all(|part| part.files.settings().next().is_none() && part.environment.is_empty())
+        self.parts
+            .iter()
+            .all(|part| part.files.settings().next().is_none() && part.environment.is_empty())
     }
 
     /// Every setting that counts, ordered by key.
@@ -333,22 +371,32 @@ impl EffectiveConfig {
         let mut changed: BTreeMap<Box<str>, Setting<'a>> = BTreeMap::new();
         let mut seen: Vec<&FileStack> = Vec::new();
         for view in self.views() {
-            let counterpart = other.views().find(|other| other.component() == view.component()).or_else(|| other.views().next());
+            let counterpart = other
+                .views()
+                .find(|other| other.component() == view.component())
+                .or_else(|| other.views().next());
             let stack = &view.part.files;
             let is_known = seen.iter().any(|known| known.is_same(stack));
             let is_unchanged = counterpart.is_some_and(|other| {
                 // Then only a variable that the other side has on top could make a difference.
-                other.part.files.is_same(stack) && view.part.environment.has_keys_of(&other.part.environment)
+                other.part.files.is_same(stack)
+                    && view.part.environment.has_keys_of(&other.part.environment)
             });
             if is_known || is_unchanged {
                 continue;
             }
             seen.push(stack);
             for written in stack.settings().flat_map(|file| file.iter()) {
-                let Lookup::Known(setting) = view.lookup(written.key) else { continue };
+                let Lookup::Known(setting) = view.lookup(written.key) else {
+                    continue;
+                };
                 let same = counterpart
                     .is_some_and(|other| matches!(other.lookup(written.key), Lookup::Known(old) if old.value == setting.value));
-                if setting.layer == Layer::File && setting.origin == written.origin && !same && !setting.value.is_empty() {
+                if setting.layer == Layer::File
+                    && setting.origin == written.origin
+                    && !same
+                    && !setting.value.is_empty()
+                {
                     changed.insert(normalised(written.key), setting);
                 }
             }
@@ -361,7 +409,11 @@ impl EffectiveConfig {
 impl PartialEq for EffectiveConfig {
     fn eq(&self, other: &Self) -> bool {
         let values = |config: &Self| -> Vec<(String, String)> {
-            config.settings().into_iter().map(|setting| (setting.key.to_owned(), setting.value.to_owned())).collect()
+            config
+                .settings()
+                .into_iter()
+                .map(|setting| (setting.key.to_owned(), setting.value.to_owned()))
+                .collect()
         };
         values(self) == values(other)
     }
@@ -380,7 +432,11 @@ impl Part {
             .map(|container| {
                 let files = sources.files(&component.workload, container, build.as_ref(), fallback);
                 let environment = Environment::of(&component.workload, container, sources);
-                Arc::new(Self { component: at, files, environment })
+                Arc::new(Self {
+                    component: at,
+                    files,
+                    environment,
+                })
             })
             .collect()
     }
@@ -405,14 +461,20 @@ mod tests {
         let mut builder = Builder::default();
         for document in documents(&text) {
             let document = document.unwrap();
-            let origin = Origin { source: "values.yaml".into(), document: document.index, line: document.root.line };
+            let origin = Origin {
+                source: "values.yaml".into(),
+                document: document.index,
+                line: document.root.line,
+            };
             builder.add(Object::read(&document.root, &origin, None).unwrap());
         }
         builder.build().releases.remove(0).config
     }
 
     fn container(more: &str) -> String {
-        format!("containers:\n  - name: m\n    image: milvusdb/milvus:v2.5.5\n    args: [milvus, run, standalone]\n{more}\n")
+        format!(
+            "containers:\n  - name: m\n    image: milvusdb/milvus:v2.5.5\n    args: [milvus, run, standalone]\n{more}\n"
+        )
     }
 
     fn root(pod: &str, objects: &str) -> String {
@@ -426,10 +488,13 @@ mod tests {
     }
 
     fn map(name: &str, key: &str, root: &str) -> String {
-        format!("kind: ConfigMap\nmetadata: {{name: {name}}}\ndata:\n  {key}: |\n    etcd: {{rootPath: {root}}}\n---\n")
+        format!(
+            "kind: ConfigMap\nmetadata: {{name: {name}}}\ndata:\n  {key}: |\n    etcd: {{rootPath: {root}}}\n---\n"
+        )
     }
 
-    const MOUNT: &str = "    volumeMounts: [{name: c, mountPath: /milvus/configs/user.yaml, subPath: custom}]\n";
+    const MOUNT: &str =
+        "    volumeMounts: [{name: c, mountPath: /milvus/configs/user.yaml, subPath: custom}]\n";
 
     #[rstest]
     // The path of the mount decides, not the key.
@@ -445,7 +510,12 @@ mod tests {
         "user.yaml",
         "absent"
     )]
-    #[case("    volumeMounts: [{name: c, mountPath: /milvus/configs}]", "configMap: {name: a}", "milvus.yaml", "prod")]
+    #[case(
+        "    volumeMounts: [{name: c, mountPath: /milvus/configs}]",
+        "configMap: {name: a}",
+        "milvus.yaml",
+        "prod"
+    )]
     #[case(
         "    volumeMounts: [{name: c, mountPath: /milvus/configs/}]",
         "configMap: {name: a, items: [{key: x, path: user.yaml}]}",
@@ -470,7 +540,12 @@ mod tests {
         "x",
         "prod"
     )]
-    #[case("    volumeMounts: [{name: c, mountPath: /milvus/configs/operator}]", "configMap: {name: a}", "user.yaml", "prod")]
+    #[case(
+        "    volumeMounts: [{name: c, mountPath: /milvus/configs/operator}]",
+        "configMap: {name: a}",
+        "user.yaml",
+        "prod"
+    )]
     // Another folder.
     #[case(
         "    env: [{name: MILVUSCONF, value: /conf}]\n    volumeMounts: [{name: c, mountPath: /conf/user.yaml, subPath: x}]",
@@ -502,21 +577,50 @@ mod tests {
         "x",
         "prod"
     )]
-    fn files_are_found_by_their_path(#[case] more: &str, #[case] volume: &str, #[case] key: &str, #[case] expected: &str) {
+    fn files_are_found_by_their_path(
+        #[case] more: &str,
+        #[case] volume: &str,
+        #[case] key: &str,
+        #[case] expected: &str,
+    ) {
         let pod = container(more) + &format!("volumes: [{{name: c, {volume}}}]");
-        assert_eq!(root(&pod, &(map("b", "other", "no") + &map("a", key, "prod"))), expected);
+        assert_eq!(
+            root(&pod, &(map("b", "other", "no") + &map("a", key, "prod"))),
+            expected
+        );
     }
 
     #[rstest]
-    #[case("secret: {secretName: s}", "unknown: /milvus/configs/user.yaml from Secret s, which the input does not hold")]
-    #[case("configMap: {name: s}", "unknown: /milvus/configs/user.yaml from ConfigMap s, which the input does not hold")]
-    #[case("persistentVolumeClaim: {claimName: s}", "unknown: /milvus/configs/milvus.yaml on the volume claim s")]
-    #[case("hostPath: {path: /s}", "unknown: /milvus/configs/milvus.yaml on the host path /s")]
-    #[case("emptyDir: {}", "unknown: /milvus/configs/milvus.yaml on the volume c, which is filled when the pod starts")]
-    #[case("nfs: {server: s, path: /p}", "unknown: /milvus/configs/milvus.yaml on nfs server=s path=/p")]
+    #[case(
+        "secret: {secretName: s}",
+        "unknown: /milvus/configs/user.yaml from Secret s, which the input does not hold"
+    )]
+    #[case(
+        "configMap: {name: s}",
+        "unknown: /milvus/configs/user.yaml from ConfigMap s, which the input does not hold"
+    )]
+    #[case(
+        "persistentVolumeClaim: {claimName: s}",
+        "unknown: /milvus/configs/milvus.yaml on the volume claim s"
+    )]
+    #[case(
+        "hostPath: {path: /s}",
+        "unknown: /milvus/configs/milvus.yaml on the host path /s"
+    )]
+    #[case(
+        "emptyDir: {}",
+        "unknown: /milvus/configs/milvus.yaml on the volume c, which is filled when the pod starts"
+    )]
+    #[case(
+        "nfs: {server: s, path: /p}",
+        "unknown: /milvus/configs/milvus.yaml on nfs server=s path=/p"
+    )]
     fn what_the_input_does_not_hold_is_unknown(#[case] volume: &str, #[case] expected: &str) {
-        let mounts =
-            if expected.contains("user.yaml") { MOUNT } else { "    volumeMounts: [{name: c, mountPath: /milvus/configs}]" };
+        let mounts = if expected.contains("user.yaml") {
+            MOUNT
+        } else {
+            "    volumeMounts: [{name: c, mountPath: /milvus/configs}]"
+        };
         let pod = container(mounts) + &format!("volumes: [{{name: c, {volume}}}]");
         let expected = expected.replace("/milvus/configs/milvus.yaml", "/milvus/configs/user.yaml");
         assert_eq!(root(&pod, &map("a", "x", "no")), expected);
@@ -524,9 +628,18 @@ mod tests {
 
     #[rstest]
     #[case("env: [{name: ETCD_ROOT_PATH, value: prod}]", "prod")]
-    #[case("env: [{name: etcd.rootPath, value: no}, {name: ETCD_ROOTPATH, value: prod}]", "prod")]
-    #[case("env: [{name: ETCD_ROOT_PATH, valueFrom: {configMapKeyRef: {name: a, key: root}}}]", "prod")]
-    #[case("env: [{name: ETCD_ROOT_PATH, valueFrom: {secretKeyRef: {name: s, key: root}}}]", "hidden")]
+    #[case(
+        "env: [{name: etcd.rootPath, value: no}, {name: ETCD_ROOTPATH, value: prod}]",
+        "prod"
+    )]
+    #[case(
+        "env: [{name: ETCD_ROOT_PATH, valueFrom: {configMapKeyRef: {name: a, key: root}}}]",
+        "prod"
+    )]
+    #[case(
+        "env: [{name: ETCD_ROOT_PATH, valueFrom: {secretKeyRef: {name: s, key: root}}}]",
+        "hidden"
+    )]
     #[case(
         "env: [{name: ETCD_ROOT_PATH, valueFrom: {secretKeyRef: {name: t, key: root}}}]",
         "unknown: key root of Secret t, which the input does not hold"
@@ -535,15 +648,30 @@ mod tests {
         "env: [{name: ETCD_ROOT_PATH, valueFrom: {fieldRef: {fieldPath: metadata.name}}}]",
         "unknown: the field metadata.name of the pod"
     )]
-    #[case("env: [{name: A, value: pr}, {name: ETCD_ROOT_PATH, value: \"$(A)od\"}]", "prod")]
-    #[case("env: [{name: ETCD_ROOT_PATH, value: \"$(A)od\"}, {name: A, value: pr}]", "$(A)od")]
-    #[case("env: [{name: A, value: x}, {name: ETCD_ROOT_PATH, value: \"$$(A)\"}]", "$(A)")]
+    #[case(
+        "env: [{name: A, value: pr}, {name: ETCD_ROOT_PATH, value: \"$(A)od\"}]",
+        "prod"
+    )]
+    #[case(
+        "env: [{name: ETCD_ROOT_PATH, value: \"$(A)od\"}, {name: A, value: pr}]",
+        "$(A)od"
+    )]
+    #[case(
+        "env: [{name: A, value: x}, {name: ETCD_ROOT_PATH, value: \"$$(A)\"}]",
+        "$(A)"
+    )]
     #[case("env: [{name: ETCD_ROOT_PATH, value: \"\"}]", "absent")]
     #[case("envFrom: [{configMapRef: {name: e}}]", "prod")]
-    #[case("envFrom: [{configMapRef: {name: e}}]\n    env: [{name: ETCD_ROOT_PATH, value: own}]", "own")]
+    #[case(
+        "envFrom: [{configMapRef: {name: e}}]\n    env: [{name: ETCD_ROOT_PATH, value: own}]",
+        "own"
+    )]
     #[case("envFrom: [{prefix: ETCD_, configMapRef: {name: p}}]", "prod")]
     #[case("envFrom: [{prefix: OTHER_, secretRef: {name: t}}]", "absent")]
-    #[case("envFrom: [{secretRef: {name: t}}]", "unknown: all variables of Secret t, which the input does not hold")]
+    #[case(
+        "envFrom: [{secretRef: {name: t}}]",
+        "unknown: all variables of Secret t, which the input does not hold"
+    )]
     #[case("envFrom: [{secretRef: {name: t}}, {configMapRef: {name: e}}]", "prod")]
     #[case(
         "envFrom: [{configMapRef: {name: e}}, {secretRef: {name: t}}]",
@@ -556,9 +684,9 @@ mod tests {
 
     #[test]
     fn layers_win_from_below() {
-        let pod =
-            container("    env: [{name: MQ_TYPE, value: kafka}]\n    volumeMounts: [{name: c, mountPath: /milvus/configs}]")
-                + "volumes: [{name: c, configMap: {name: a}}]";
+        let pod = container(
+            "    env: [{name: MQ_TYPE, value: kafka}]\n    volumeMounts: [{name: c, mountPath: /milvus/configs}]",
+        ) + "volumes: [{name: c, configMap: {name: a}}]";
         let objects = "kind: ConfigMap\nmetadata: {name: a}\ndata:\n  default.yaml: |\n    etcd:\n      rootPath: by-dev\n      endpoints:\n        - a:2379\n        - b:2379\n    mq: {type: pulsar}\n    mq: {type: rocksmq}\n  user.yaml: |\n    etcd: {rootPath: mine}\n  milvus.yaml: |\n    etcd: {rootPath: lowest, kvSubPath: low}\n";
         let config = config(&pod, objects);
         assert_eq!(config.value("etcd.rootPath"), Some("mine"));
@@ -571,7 +699,11 @@ mod tests {
     #[test]
     fn what_milvus_keeps_in_etcd_beats_everything() {
         let mut config = config(&container("    env: [{name: MQ_TYPE, value: kafka}]"), "");
-        let origin = Origin { source: "etcd".into(), document: 0, line: 0 };
+        let origin = Origin {
+            source: "etcd".into(),
+            document: 0,
+            line: 0,
+        };
         config.lay_dynamic(FileSettings::of([("mq/type", "woodpecker")], &origin));
         assert_eq!(config.value("mq.type"), Some("woodpecker"));
     }
@@ -584,33 +716,58 @@ mod tests {
                 .replace("args: [", command)
                 + "volumes: [{name: c, configMap: {name: a}}]"
         };
-        assert_eq!(root(&pod("v2.3.3", "args: ["), &map("a", "x", "prod")), "absent");
-        assert_eq!(root(&pod("v2.3.3", "args: [/milvus/tools/run-helm.sh, "), &map("a", "x", "prod")), "prod");
-        assert_eq!(root(&pod("v2.4.0", "args: ["), &map("a", "x", "prod")), "prod");
+        assert_eq!(
+            root(&pod("v2.3.3", "args: ["), &map("a", "x", "prod")),
+            "absent"
+        );
+        assert_eq!(
+            root(
+                &pod("v2.3.3", "args: [/milvus/tools/run-helm.sh, "),
+                &map("a", "x", "prod")
+            ),
+            "prod"
+        );
+        assert_eq!(
+            root(&pod("v2.4.0", "args: ["), &map("a", "x", "prod")),
+            "prod"
+        );
     }
 
     #[test]
     fn a_variable_on_top_of_a_file_is_a_change_of_the_file() {
         let files = |more: &str| {
-            let pod = container(&format!("    env: [{more}]\n    volumeMounts: [{{name: c, mountPath: /milvus/configs}}]"))
-                + "volumes: [{name: c, configMap: {name: a}}]";
+            let pod = container(&format!(
+                "    env: [{more}]\n    volumeMounts: [{{name: c, mountPath: /milvus/configs}}]"
+            )) + "volumes: [{name: c, configMap: {name: a}}]";
             config(&pod, &map("a", "default.yaml", "by-dev"))
         };
-        let keys = |changes: Vec<Setting<'_>>| changes.into_iter().map(|setting| setting.key.to_owned()).collect::<Vec<_>>();
+        let keys = |changes: Vec<Setting<'_>>| {
+            changes
+                .into_iter()
+                .map(|setting| setting.key.to_owned())
+                .collect::<Vec<_>>()
+        };
         let plain = files("{name: A, value: \"1\"}");
         let above = files("{name: A, value: \"2\"}, {name: ETCD_ROOT_PATH, value: mine}");
         assert_eq!(keys(plain.file_changes(&above)), ["etcd.rootPath"]);
         assert!(above.file_changes(&plain).is_empty());
-        assert!(keys(plain.file_changes(&files("{name: ETCD_ROOT_PATH, value: by-dev}"))).is_empty());
+        assert!(
+            keys(plain.file_changes(&files("{name: ETCD_ROOT_PATH, value: by-dev}"))).is_empty()
+        );
     }
 
     #[test]
     fn a_broken_file_is_named_and_unknown() {
         let pod = container(MOUNT) + "volumes: [{name: c, configMap: {name: a}}]";
-        let objects = "kind: ConfigMap\nmetadata: {name: a}\ndata:\n  custom: |\n    etcd: {rootPath\n";
+        let objects =
+            "kind: ConfigMap\nmetadata: {name: a}\ndata:\n  custom: |\n    etcd: {rootPath\n";
         let config = config(&pod, objects);
         assert!(config.is_empty());
-        assert!(config.unreadable()[0].1.contains("custom: line "), "{:?}", config.unreadable());
+        assert!(
+            config.unreadable()[0].1.contains("custom: line "),
+            "{:?}",
+            config.unreadable()
+        );
         assert!(config.unknown("etcd.rootPath").is_some());
     }
 
@@ -620,7 +777,11 @@ mod tests {
         let mut builder = Builder::default();
         for document in documents(two) {
             let document = document.unwrap();
-            let origin = Origin { source: "x".into(), document: 1, line: 0 };
+            let origin = Origin {
+                source: "x".into(),
+                document: 1,
+                line: 0,
+            };
             builder.add(Object::read(&document.root, &origin, None).unwrap());
         }
         let release = builder.build().releases.remove(0);
@@ -639,8 +800,14 @@ mod tests {
     fn of_objects(objects: &[serde_json::Value]) -> EffectiveConfig {
         let mut builder = Builder::default();
         for object in objects {
-            let origin = Origin { source: "x".into(), document: 1, line: 0 };
-            builder.add(Object::read(&crate::manifest::Node::from_json(object), &origin, None).unwrap());
+            let origin = Origin {
+                source: "x".into(),
+                document: 1,
+                line: 0,
+            };
+            builder.add(
+                Object::read(&crate::manifest::Node::from_json(object), &origin, None).unwrap(),
+            );
         }
         builder.build().releases.remove(0).config
     }
@@ -666,10 +833,23 @@ mod tests {
     #[case(format!("a: 1\n# {}\n", "x".repeat(MAX_FILE_BYTES)), "more than 1024 KiB")]
     fn a_file_that_says_too_much_is_unknown_as_a_whole(#[case] text: String, #[case] reason: &str) {
         let config = of_objects(&[workload(&serde_json::json!({})), file(&text)]);
-        let unknown = config.unknown("etcd.rootPath").expect("unknown, not absent").to_string();
-        assert!(unknown.contains(reason) && unknown.contains("user.yaml"), "{unknown}");
+        let unknown = config
+            .unknown("etcd.rootPath")
+            .expect("unknown, not absent")
+            .to_string();
+        assert!(
+            unknown.contains(reason) && unknown.contains("user.yaml"),
+            "{unknown}"
+        );
         assert!(config.unreadable().is_empty(), "it is not damaged");
-        assert!(of_objects(&[workload(&serde_json::json!({})), file("etcd: {rootPath: a}\n")]).unknown("a").is_none());
+        assert!(
+            of_objects(&[
+                workload(&serde_json::json!({})),
+                file("etcd: {rootPath: a}\n")
+            ])
+            .unknown("a")
+            .is_none()
+        );
     }
 
     #[test]
@@ -681,12 +861,17 @@ mod tests {
                 entry["name"] = format!("B{n}").into();
                 entry
             };
-            std::iter::once(serde_json::json!({"name": "A", "value": long})).chain((0..40).map(one)).collect()
+            std::iter::once(serde_json::json!({"name": "A", "value": long}))
+                .chain((0..40).map(one))
+                .collect()
         };
         let lookups = |env: Vec<serde_json::Value>| {
             let container = serde_json::json!({"env": env});
             let config = of_objects(&[workload(&container), file(&format!("k: {long}\n"))]);
-            (config.value("B0").map(str::len), config.unknown("B39").map(ToString::to_string))
+            (
+                config.value("B0").map(str::len),
+                config.unknown("B39").map(ToString::to_string),
+            )
         };
         for value in [
             serde_json::json!({"value": "$(A)"}),
@@ -694,7 +879,11 @@ mod tests {
         ] {
             let (first, last) = lookups(copies(value));
             assert!(first >= Some(60_000), "{first:?}");
-            assert!(last.as_ref().is_some_and(|reason| reason.contains("1024 KiB in all")), "{last:?}");
+            assert!(
+                last.as_ref()
+                    .is_some_and(|reason| reason.contains("1024 KiB in all")),
+                "{last:?}"
+            );
         }
     }
 
@@ -704,15 +893,26 @@ mod tests {
             .flat_map(|n| {
                 let mut deployment = workload(&serde_json::json!({}));
                 deployment["metadata"]["name"] = format!("m-{n}").into();
-                deployment["spec"]["template"]["spec"]["volumes"][0]["configMap"]["name"] = format!("c{n}").into();
+                deployment["spec"]["template"]["spec"]["volumes"][0]["configMap"]["name"] =
+                    format!("c{n}").into();
                 let mut config = file(&format!("a: {}\n", "x".repeat(700 * 1024)));
                 config["metadata"]["name"] = format!("c{n}").into();
                 [deployment, config]
             })
             .collect();
         let config = of_objects(&objects);
-        let unknown: Vec<_> = config.views().filter(View::has_unknown).map(|view| view.component()).collect();
+        let unknown: Vec<_> = config
+            .views()
+            .filter(View::has_unknown)
+            .map(|view| view.component())
+            .collect();
         assert_eq!(unknown, [2, 3]);
-        assert!(config.unknown("a").unwrap().to_string().contains("the files of the release have more than 2048 KiB"));
+        assert!(
+            config
+                .unknown("a")
+                .unwrap()
+                .to_string()
+                .contains("the files of the release have more than 2048 KiB")
+        );
     }
 }

@@ -11,7 +11,9 @@ use std::{
 };
 
 use crate::{
-    manifest::object::{ConfigMap, Container, SourceKind, SourceRef, Volume, VolumeSource, Workload, normal_path},
+    manifest::object::{
+        ConfigMap, Container, SourceKind, SourceRef, Volume, VolumeSource, Workload, normal_path,
+    },
     milvus::{
         identify::{CONFIGURATION_FOLDERS, CONFIGURATION_VARIABLE, ContainerAt, assignments},
         image::Build,
@@ -75,7 +77,10 @@ impl<'a> Sources<'a> {
     ) -> Self {
         for layer in known.parts.iter().flat_map(|part| &part.files.layers) {
             if let Content::Settings { of, key, .. } = &layer.content {
-                parsed.0.insert((Arc::as_ptr(of) as usize, key.clone()), layer.content.clone());
+                parsed.0.insert(
+                    (Arc::as_ptr(of) as usize, key.clone()),
+                    layer.content.clone(),
+                );
             }
         }
         Self {
@@ -95,14 +100,20 @@ impl<'a> Sources<'a> {
         if self.objects.len() > FEW {
             let index = || {
                 let here = self.objects.iter().filter(|object| self.is_here(object));
-                here.map(|object| ((object.kind, object.meta.object.name.as_str()), object)).collect()
+                here.map(|object| ((object.kind, object.meta.object.name.as_str()), object))
+                    .collect()
             };
-            return self.index.get_or_init(index).get(&(source.kind, source.name.as_str())).copied();
+            return self
+                .index
+                .get_or_init(index)
+                .get(&(source.kind, source.name.as_str()))
+                .copied();
         }
-        self.objects
-            .iter()
-            .rev()
-            .find(|object| object.kind == source.kind && object.meta.object.name == source.name && self.is_here(object))
+        self.objects.iter().rev().find(|object| {
+            object.kind == source.kind
+                && object.meta.object.name == source.name
+                && self.is_here(object)
+        })
     }
 
     /// Takes the room of a value of a variable that is not the written text; whether there is any left.
@@ -134,7 +145,9 @@ impl<'a> Sources<'a> {
         build: Option<&Build>,
         fallback: Option<&Arc<ConfigMap>>,
     ) -> FileStack {
-        let Some(container) = at.of(&workload.pod) else { return FileStack::default() };
+        let Some(container) = at.of(&workload.pod) else {
+            return FileStack::default();
+        };
         let place = Folder::of(container);
         let mut layers = Vec::new();
         let mut renamed = Vec::new();
@@ -145,7 +158,11 @@ impl<'a> Sources<'a> {
             };
             // milvus-operator mounts its files in a folder of their own, and its start script merges them.
             let found = match found {
-                Found::Nothing => self.at(workload, container, &format!("{}/{OPERATOR_FOLDER}/{name}", place.path)),
+                Found::Nothing => self.at(
+                    workload,
+                    container,
+                    &format!("{}/{OPERATOR_FOLDER}/{name}", place.path),
+                ),
                 found => found,
             };
             let content = match found {
@@ -162,10 +179,20 @@ impl<'a> Sources<'a> {
         // An object whose files have other names now, as from chart 3.3.2 on: the workload that mounts those changes next, or
         // has changed already. Until then its pods do not start, so what the other files say is what counts.
         if layers.is_empty() && !renamed.is_empty() {
-            let files = FILES.iter().map(|name| (*name, renamed.iter().find(|object| object.file(name).is_some())));
-            let files: Vec<_> = files.filter_map(|(name, object)| Some((name, Arc::clone(object?)))).collect();
+            let files = FILES.iter().map(|name| {
+                (
+                    *name,
+                    renamed.iter().find(|object| object.file(name).is_some()),
+                )
+            });
+            let files: Vec<_> = files
+                .filter_map(|(name, object)| Some((name, Arc::clone(object?))))
+                .collect();
             for (name, object) in files {
-                layers.extend(self.read(&object, name).map(|content| FileLayer { name, content }));
+                layers.extend(
+                    self.read(&object, name)
+                        .map(|content| FileLayer { name, content }),
+                );
             }
             return FileStack { layers };
         }
@@ -178,12 +205,24 @@ impl<'a> Sources<'a> {
     /// What is mounted at a path of a container.
     fn at(&self, workload: &Workload, container: &Container, path: &str) -> Found {
         let covers = |mount: &&crate::manifest::object::Mount| below(&mount.path, path).is_some();
-        let Some(mount) = container.mounts.iter().filter(covers).max_by_key(|mount| normal_path(&mount.path).len()) else {
+        let Some(mount) = container
+            .mounts
+            .iter()
+            .filter(covers)
+            .max_by_key(|mount| normal_path(&mount.path).len())
+        else {
             return Found::Nothing;
         };
-        let volume = workload.pod.volumes.iter().find(|volume| volume.name == mount.volume);
-        let template =
-            workload.stateful.as_ref().is_some_and(|set| set.claim_templates.iter().any(|one| one.name == mount.volume));
+        let volume = workload
+            .pod
+            .volumes
+            .iter()
+            .find(|volume| volume.name == mount.volume);
+        let template = workload.stateful.as_ref().is_some_and(|set| {
+            set.claim_templates
+                .iter()
+                .any(|one| one.name == mount.volume)
+        });
         let inside = below(&mount.path, path).unwrap_or_default();
         let sub_path = normal_path(&mount.sub_path);
         let wanted = match (sub_path.trim_matches('/'), inside) {
@@ -192,10 +231,18 @@ impl<'a> Sources<'a> {
             (sub_path, inside) => format!("{sub_path}/{inside}"),
         };
         match volume {
-            _ if mount.is_computed => Found::Unknown(Unknown::new(format!("{path}, whose subPathExpr decides at run time"))),
+            _ if mount.is_computed => Found::Unknown(Unknown::new(format!(
+                "{path}, whose subPathExpr decides at run time"
+            ))),
             Some(volume) => self.in_volume(volume, &wanted, path),
-            None if template => Found::Unknown(Unknown::new(format!("{path} on the claim template {}", mount.volume))),
-            None => Found::Unknown(Unknown::new(format!("{path} on the volume {}, which the pod does not define", mount.volume))),
+            None if template => Found::Unknown(Unknown::new(format!(
+                "{path} on the claim template {}",
+                mount.volume
+            ))),
+            None => Found::Unknown(Unknown::new(format!(
+                "{path} on the volume {}, which the pod does not define",
+                mount.volume
+            ))),
         }
     }
 
@@ -206,14 +253,26 @@ impl<'a> Sources<'a> {
                 // A later source of a projected volume wins.
                 let mut without = None;
                 if !self.may_look_at(files.len()) {
-                    return elsewhere(format!("the volume {}, one of too many sources", volume.name));
+                    return elsewhere(format!(
+                        "the volume {}, one of too many sources",
+                        volume.name
+                    ));
                 }
                 for one in files.iter().rev() {
-                    let Some(key) = one.key_at(wanted) else { continue };
+                    let Some(key) = one.key_at(wanted) else {
+                        continue;
+                    };
                     match self.find(&one.source) {
-                        Some(object) if object.file(key).is_some() => return Found::Key(Arc::clone(object), key.into()),
+                        Some(object) if object.file(key).is_some() => {
+                            return Found::Key(Arc::clone(object), key.into());
+                        }
                         Some(object) => without = Some(Arc::clone(object)),
-                        None => return Found::Unknown(Unknown::missing(&format!("{path} from {}", one.source), &one.source)),
+                        None => {
+                            return Found::Unknown(Unknown::missing(
+                                &format!("{path} from {}", one.source),
+                                &one.source,
+                            ));
+                        }
                     }
                 }
                 // The folder is mounted and has no such file: Milvus does not see the image's own either.
@@ -221,7 +280,10 @@ impl<'a> Sources<'a> {
             }
             VolumeSource::Claim(claim) => elsewhere(format!("the volume claim {claim}")),
             VolumeSource::HostPath(host) => elsewhere(format!("the host path {host}")),
-            VolumeSource::EmptyDir => elsewhere(format!("the volume {}, which is filled when the pod starts", volume.name)),
+            VolumeSource::EmptyDir => elsewhere(format!(
+                "the volume {}, which is filled when the pod starts",
+                volume.name
+            )),
             VolumeSource::Other(kind) => elsewhere(kind.clone()),
         }
     }
@@ -239,18 +301,30 @@ impl<'a> Sources<'a> {
             return None;
         }
         for volume in &workload.pod.volumes {
-            let VolumeSource::Files(files) = &volume.source else { continue };
+            let VolumeSource::Files(files) = &volume.source else {
+                continue;
+            };
             for one in files {
-                let Some(key) = one.key_at(name) else { continue };
+                let Some(key) = one.key_at(name) else {
+                    continue;
+                };
                 match self.find(&one.source).cloned() {
                     Some(object) if object.file(key).is_some() => return self.read(&object, key),
                     Some(_) => {}
-                    None => return Some(Content::Unknown(Unknown::missing(&format!("{name} from {}", one.source), &one.source))),
+                    None => {
+                        return Some(Content::Unknown(Unknown::missing(
+                            &format!("{name} from {}", one.source),
+                            &one.source,
+                        )));
+                    }
                 }
             }
         }
         let object = Arc::clone(fallback?);
-        object.file(name).is_some().then(|| self.read(&object, name))?
+        object
+            .file(name)
+            .is_some()
+            .then(|| self.read(&object, name))?
     }
 
     fn read(&mut self, object: &Arc<ConfigMap>, key: &str) -> Option<Content> {
@@ -263,17 +337,32 @@ impl<'a> Sources<'a> {
         let source = object.reference();
         let text = match file.text.as_deref() {
             Ok(text) => text,
-            Err(reason) => return Some(Content::Unknown(Unknown::new(format!("key {key} of {source}, {reason}")))),
+            Err(reason) => {
+                return Some(Content::Unknown(Unknown::new(format!(
+                    "key {key} of {source}, {reason}"
+                ))));
+            }
         };
         let Some(left) = self.left.checked_sub(text.len()) else {
-            let what = format!("{source}, {key}: the files of the release have more than {} KiB", MAX_RELEASE_BYTES / 1024);
+            let what = format!(
+                "{source}, {key}: the files of the release have more than {} KiB",
+                MAX_RELEASE_BYTES / 1024
+            );
             return Some(Content::Unknown(Unknown::new(what)));
         };
         self.left = left;
         let content = match FileSettings::read(file, text, &object.meta.origin, object.kind) {
-            Ok(settings) => Content::Settings { settings: Arc::new(settings), of: Arc::clone(object), key: key.into() },
-            Err(Unread::Damaged(origin, reason)) => Content::Unreadable(origin, Unknown::new(format!("{source}, {reason}"))),
-            Err(Unread::TooLarge(reason)) => Content::Unknown(Unknown::new(format!("{source}, {reason}"))),
+            Ok(settings) => Content::Settings {
+                settings: Arc::new(settings),
+                of: Arc::clone(object),
+                key: key.into(),
+            },
+            Err(Unread::Damaged(origin, reason)) => {
+                Content::Unreadable(origin, Unknown::new(format!("{source}, {reason}")))
+            }
+            Err(Unread::TooLarge(reason)) => {
+                Content::Unknown(Unknown::new(format!("{source}, {reason}")))
+            }
         };
         self.parsed.0.insert(known, content.clone());
         Some(content)
@@ -304,27 +393,66 @@ impl Folder {
     /// `--config` and `MILVUSCONF` name another folder or file; bitnami's image has one of its own.
     fn of(container: &Container) -> Self {
         let [official, bitnami] = CONFIGURATION_FOLDERS;
-        let is_mounted = |folder: &str| container.mounts.iter().any(|mount| below(folder, &mount.path).is_some());
-        let default = if is_mounted(bitnami) && !is_mounted(official) { bitnami } else { official };
-        let variable =
-            container.env.iter().filter(|(name, _)| *name == CONFIGURATION_VARIABLE).last().and_then(|(_, value)| value);
-        let assigned = assignments(container).into_iter().rfind(|(name, _)| *name == CONFIGURATION_VARIABLE);
-        let variable = assigned.map_or(variable, |(_, value)| Some(value.unwrap_or("a folder that a shell names")));
-        let named = flag(container).or(variable.filter(|value| !value.is_empty()).map(str::to_owned));
+        let is_mounted = |folder: &str| {
+            container
+                .mounts
+                .iter()
+                .any(|mount| below(folder, &mount.path).is_some())
+        };
+        let default = if is_mounted(bitnami) && !is_mounted(official) {
+            bitnami
+        } else {
+            official
+        };
+        let variable = container
+            .env
+            .iter()
+            .filter(|(name, _)| *name == CONFIGURATION_VARIABLE)
+            .last()
+            .and_then(|(_, value)| value);
+        let assigned = assignments(container)
+            .into_iter()
+            .rfind(|(name, _)| *name == CONFIGURATION_VARIABLE);
+        let variable = assigned.map_or(variable, |(_, value)| {
+            Some(value.unwrap_or("a folder that a shell names"))
+        });
+        let named = flag(container).or(variable
+            .filter(|value| !value.is_empty())
+            .map(str::to_owned));
         match named {
-            Some(path) if path.rsplit_once('.').is_some_and(|(_, extension)| matches!(extension, "yaml" | "yml")) => {
-                let folder = path.rsplit_once('/').map_or(default, |(folder, _)| folder).to_owned();
-                Self { path: normal_path(&folder), lowest: Some(normal_path(&path)) }
+            Some(path)
+                if path
+                    .rsplit_once('.')
+                    .is_some_and(|(_, extension)| matches!(extension, "yaml" | "yml")) =>
+            {
+                let folder = path
+                    .rsplit_once('/')
+                    .map_or(default, |(folder, _)| folder)
+                    .to_owned();
+                Self {
+                    path: normal_path(&folder),
+                    lowest: Some(normal_path(&path)),
+                }
             }
-            Some(path) => Self { path: normal_path(&path), lowest: None },
-            None => Self { path: default.to_owned(), lowest: None },
+            Some(path) => Self {
+                path: normal_path(&path),
+                lowest: None,
+            },
+            None => Self {
+                path: default.to_owned(),
+                lowest: None,
+            },
         }
     }
 }
 
 /// The value of `--config`, in the forms that Go's flags take. Of several the last counts.
 fn flag(container: &Container) -> Option<String> {
-    let words: Vec<&str> = container.command.iter().flat_map(|text| text.split_whitespace()).collect();
+    let words: Vec<&str> = container
+        .command
+        .iter()
+        .flat_map(|text| text.split_whitespace())
+        .collect();
     words.iter().enumerate().rev().find_map(|(at, word)| {
         let name = word.strip_prefix("--").or_else(|| word.strip_prefix('-'))?;
         match name.split_once('=') {
@@ -339,12 +467,18 @@ fn flag(container: &Container) -> Option<String> {
 pub(crate) fn below<'a>(folder: &str, path: &'a str) -> Option<&'a str> {
     let folder = folder.trim_end_matches('/');
     let rest = path.strip_prefix(folder)?;
-    if rest.is_empty() { Some("") } else { rest.strip_prefix('/').map(|rest| rest.trim_matches('/')) }
+    if rest.is_empty() {
+        Some("")
+    } else {
+        rest.strip_prefix('/').map(|rest| rest.trim_matches('/'))
+    }
 }
 
 /// Whether all three files count: the version reads them, or something merges them before it starts.
 fn reads_all_files(workload: &Workload, container: &Container, build: Option<&Build>) -> bool {
-    let merges = |word: &String| word.contains("/milvus/tools/") || word.contains("run-helm.sh") || word.contains("merge");
+    let merges = |word: &String| {
+        word.contains("/milvus/tools/") || word.contains("run-helm.sh") || word.contains("merge")
+    };
     build.is_none_or(|build| build.version >= READS_ALL_FILES || build.version < FIRST_WITH_FILES)
         || container.command.iter().any(merges)
         || workload.pod.init_containers.iter().any(|init| init.image.contains("config-tool") || init.command.iter().any(merges))

@@ -111,7 +111,12 @@ impl From<DuplicateKey> for BackupError {
 ///
 /// # Errors
 /// When the medium fails, or a record is larger than what can be read back.
-pub fn write<W: Write>(dump: &Dump, source_version: Option<&str>, form: Form, out: W) -> Result<Summary, BackupError> {
+pub fn write<W: Write>(
+    dump: &Dump,
+    source_version: Option<&str>,
+    form: Form,
+    out: W,
+) -> Result<Summary, BackupError> {
     let kept = || dump.records().iter().filter(|record| !record.leased);
     let records = kept().count() as u64;
     if form == Form::Official {
@@ -136,7 +141,12 @@ pub fn write<W: Write>(dump: &Dump, source_version: Option<&str>, form: Form, ou
 pub fn read<R: Read>(input: R) -> Result<Backup, BackupError> {
     let mut records = Vec::new();
     let summary = check(input, |record| records.push(record))?;
-    let dump = Dump::new(summary.root.clone(), summary.cluster_id, summary.revision, records)?;
+    let dump = Dump::new(
+        summary.root.clone(),
+        summary.cluster_id,
+        summary.revision,
+        records,
+    )?;
     Ok(Backup { summary, dump })
 }
 
@@ -148,7 +158,11 @@ pub fn read<R: Read>(input: R) -> Result<Backup, BackupError> {
 pub fn check<R: Read>(input: R, seen: impl FnMut(Record)) -> Result<Summary, BackupError> {
     let mut source = Source::new(input);
     let start = source.array::<8>()?;
-    if start == own::MAGIC { own::read(source, seen) } else { official::read(source, u64::from_le_bytes(start), seen) }
+    if start == own::MAGIC {
+        own::read(source, seen)
+    } else {
+        official::read(source, u64::from_le_bytes(start), seen)
+    }
 }
 
 /// Bytes that are counted and hashed while they are read.
@@ -161,7 +175,12 @@ struct Source<R> {
 
 impl<R: Read> Source<R> {
     fn new(input: R) -> Self {
-        Self { input, sha: Sha256::new(), bytes: 0, total: 0 }
+        Self {
+            input,
+            sha: Sha256::new(),
+            bytes: 0,
+            total: 0,
+        }
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], BackupError> {
@@ -200,10 +219,18 @@ impl<R: Read> Source<R> {
     /// Reads into `buffer` exactly `length` bytes. Memory grows with what is there, not with what is announced.
     fn bytes(&mut self, length: usize, buffer: &mut Vec<u8>) -> Result<(), BackupError> {
         buffer.clear();
-        let read = self.input.by_ref().take(length as u64).read_to_end(buffer)?;
+        let read = self
+            .input
+            .by_ref()
+            .take(length as u64)
+            .read_to_end(buffer)?;
         self.sha.update(&*buffer);
         self.bytes += read as u64;
-        if read == length { Ok(()) } else { Err(BackupError::CutOff(self.bytes)) }
+        if read == length {
+            Ok(())
+        } else {
+            Err(BackupError::CutOff(self.bytes))
+        }
     }
 
     fn must_end(&mut self) -> Result<(), BackupError> {
@@ -221,11 +248,18 @@ impl<R: Read> Source<R> {
             return Err(BackupError::Damaged("a key is empty".into()));
         }
         if key.len() > MAX_KEY || value.len() > MAX_VALUE {
-            return too_large(format!("key {} has {} bytes, its value {}", shown(key), key.len(), value.len()));
+            return too_large(format!(
+                "key {} has {} bytes, its value {}",
+                shown(key),
+                key.len(),
+                value.len()
+            ));
         }
         self.total += (key.len() + value.len()) as u64;
         if records > MAX_RECORDS || self.total > MAX_TOTAL {
-            return too_large(format!("more than {MAX_RECORDS} records or {MAX_TOTAL} bytes"));
+            return too_large(format!(
+                "more than {MAX_RECORDS} records or {MAX_TOTAL} bytes"
+            ));
         }
         Ok(())
     }
@@ -244,7 +278,11 @@ struct Sink<W> {
 
 impl<W: Write> Sink<W> {
     fn new(out: W) -> Self {
-        Self { out, sha: Sha256::new(), bytes: 0 }
+        Self {
+            out,
+            sha: Sha256::new(),
+            bytes: 0,
+        }
     }
 
     fn put(&mut self, bytes: &[u8]) -> Result<(), BackupError> {

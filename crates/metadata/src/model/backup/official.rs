@@ -62,7 +62,10 @@ pub(super) fn write<'r, W: Write>(
     let refused = |what: String| BackupError::Writing(what);
     let path = dump.root.prefix().trim_end_matches('/');
     let (instance, meta_path) = path.rsplit_once('/').unwrap_or((path, ""));
-    let extra = serde_json::to_vec(&Extra { entry_include_root_path: true }).map_err(|error| refused(error.to_string()))?;
+    let extra = serde_json::to_vec(&Extra {
+        entry_include_root_path: true,
+    })
+    .map_err(|error| refused(error.to_string()))?;
     let header = BackupHeader {
         instance: instance.into(),
         meta_path: meta_path.into(),
@@ -77,7 +80,13 @@ pub(super) fn write<'r, W: Write>(
         if key.len() > MAX_KEY || record.value().len() > MAX_VALUE {
             return Err(refused(format!("key {} is too large", shown(&key))));
         }
-        put(&mut sink, &Entry { key, data: record.value().to_vec() })?;
+        put(
+            &mut sink,
+            &Entry {
+                key,
+                data: record.value().to_vec(),
+            },
+        )?;
     }
     sink.out.flush()?;
     Ok(Summary {
@@ -100,30 +109,51 @@ fn put<W: Write>(sink: &mut Sink<W>, message: &impl Message) -> Result<(), Backu
 
 /// Reads everything behind the length of the header. Keys of siblings of the root, which the official tool saves too
 /// (`by-dev/meta2` beside `by-dev/meta`), are passed over.
-pub(super) fn read<R: Read>(mut source: Source<R>, length: u64, mut seen: impl FnMut(Record)) -> Result<Summary, BackupError> {
+pub(super) fn read<R: Read>(
+    mut source: Source<R>,
+    length: u64,
+    mut seen: impl FnMut(Record),
+) -> Result<Summary, BackupError> {
     let foreign = |what: &str| BackupError::Foreign(what.into());
     if length > MAX_HEADER {
-        return Err(foreign("it has neither our beginning nor the official tool's"));
+        return Err(foreign(
+            "it has neither our beginning nor the official tool's",
+        ));
     }
     let mut payload = Vec::new();
     source.bytes(usize::try_from(length).unwrap_or(usize::MAX), &mut payload)?;
-    let header = BackupHeader::decode(&*payload).map_err(|_| foreign("its header is none of the official tool's"))?;
+    let header = BackupHeader::decode(&*payload)
+        .map_err(|_| foreign("its header is none of the official tool's"))?;
     if header.version != 0 {
-        return Err(BackupError::Unsupported(format!("it is of the official tool's version {}", header.version)));
+        return Err(BackupError::Unsupported(format!(
+            "it is of the official tool's version {}",
+            header.version
+        )));
     }
     // Without this flag keys have another shape than in etcd; only a version that was never released wrote such.
-    if !serde_json::from_slice(&header.extra).is_ok_and(|extra: Extra| extra.entry_include_root_path) {
-        return Err(BackupError::Unsupported("its keys do not include the root path".into()));
+    if !serde_json::from_slice(&header.extra)
+        .is_ok_and(|extra: Extra| extra.entry_include_root_path)
+    {
+        return Err(BackupError::Unsupported(
+            "its keys do not include the root path".into(),
+        ));
     }
     let mut root = Root::new(&header.instance, &header.meta_path)?;
     let (mut count, mut records) = (0u64, 0u64);
     while let Some(length) = source.array_or_end::<8>()? {
         let limit = MAX_KEY + MAX_VALUE + ENTRY_OVERHEAD;
-        let length = usize::try_from(u64::from_le_bytes(length)).ok().filter(|length| *length <= limit);
-        let Some(length) = length else { return Err(BackupError::Damaged("an entry is larger than any can be".into())) };
+        let length = usize::try_from(u64::from_le_bytes(length))
+            .ok()
+            .filter(|length| *length <= limit);
+        let Some(length) = length else {
+            return Err(BackupError::Damaged(
+                "an entry is larger than any can be".into(),
+            ));
+        };
         source.bytes(length, &mut payload)?;
-        let entry = Entry::decode(&*payload)
-            .map_err(|error| BackupError::Damaged(format!("an entry is not a valid message ({error})")))?;
+        let entry = Entry::decode(&*payload).map_err(|error| {
+            BackupError::Damaged(format!("an entry is not a valid message ({error})"))
+        })?;
         count += 1;
         source.admit(&entry.key, &entry.data, count)?;
         if count == 1 && entry.key.starts_with(b"/") && !root.prefix().starts_with('/') {
@@ -137,9 +167,20 @@ pub(super) fn read<R: Read>(mut source: Source<R>, length: u64, mut seen: impl F
     }
     if u64::try_from(header.entries) != Ok(count) {
         let announced = header.entries;
-        return Err(BackupError::Damaged(format!("it announces {announced} entries, but holds {count}")));
+        return Err(BackupError::Damaged(format!(
+            "it announces {announced} entries, but holds {count}"
+        )));
     }
     let (bytes, sha256) = (source.bytes, source.digest());
     let form = Form::Official;
-    Ok(Summary { form, root, cluster_id: 0, revision: 0, source_version: None, records, bytes, sha256 })
+    Ok(Summary {
+        form,
+        root,
+        cluster_id: 0,
+        revision: 0,
+        source_version: None,
+        records,
+        bytes,
+        sha256,
+    })
 }

@@ -84,11 +84,17 @@ impl<W: Write> Writer<W> {
             source_version: header.source_version.clone(),
             records: header.records,
         };
-        let json = serde_json::to_vec(&stored).map_err(|error| BackupError::Writing(error.to_string()))?;
+        let json =
+            serde_json::to_vec(&stored).map_err(|error| BackupError::Writing(error.to_string()))?;
         if json.len() > MAX_HEADER {
             return Err(BackupError::Writing("the root path is too long".into()));
         }
-        let mut writer = Self { sink: Sink::new(out), header, written: 0, last: Vec::new() };
+        let mut writer = Self {
+            sink: Sink::new(out),
+            header,
+            written: 0,
+            last: Vec::new(),
+        };
         writer.sink.put(&MAGIC)?;
         writer.frame(HEADER, &[&json])?;
         Ok(writer)
@@ -99,20 +105,29 @@ impl<W: Write> Writer<W> {
     /// # Errors
     /// When the medium fails, or the record does not come in order, is too large, or is held by a lease.
     pub fn push(&mut self, record: &Record) -> Result<(), BackupError> {
-        let refused = |why: &str| Err(BackupError::Writing(format!("key {} {why}", shown(record.key()))));
+        let refused = |why: &str| {
+            Err(BackupError::Writing(format!(
+                "key {} {why}",
+                shown(record.key())
+            )))
+        };
         if record.leased {
             return refused("is held by a lease");
         }
         if self.written > 0 && *record.key() <= *self.last {
             return refused("does not come in order");
         }
-        let (Ok(key), true) =
-            (u32::try_from(record.key().len()), record.key().len() <= MAX_KEY && record.value().len() <= MAX_VALUE)
-        else {
+        let (Ok(key), true) = (
+            u32::try_from(record.key().len()),
+            record.key().len() <= MAX_KEY && record.value().len() <= MAX_VALUE,
+        ) else {
             return refused("is too large");
         };
         let revision = record.mod_revision.to_le_bytes();
-        self.frame(RECORD, &[&key.to_le_bytes(), record.key(), &revision, record.value()])?;
+        self.frame(
+            RECORD,
+            &[&key.to_le_bytes(), record.key(), &revision, record.value()],
+        )?;
         self.written += 1;
         self.last.clear();
         self.last.extend_from_slice(record.key());
@@ -127,7 +142,9 @@ impl<W: Write> Writer<W> {
         let Self { written, .. } = self;
         if written != self.header.records {
             let announced = self.header.records;
-            return Err(BackupError::Writing(format!("{written} records came, but {announced} were announced")));
+            return Err(BackupError::Writing(format!(
+                "{written} records came, but {announced} were announced"
+            )));
         }
         let digest = self.sink.sha.clone().finalize();
         self.frame(END, &[&written.to_le_bytes(), &digest])?;
@@ -138,7 +155,8 @@ impl<W: Write> Writer<W> {
 
     fn frame(&mut self, kind: u8, parts: &[&[u8]]) -> Result<(), BackupError> {
         let length = parts.iter().map(|part| part.len()).sum::<usize>();
-        let length = u32::try_from(length).map_err(|_| BackupError::Writing("a record is too large".into()))?;
+        let length = u32::try_from(length)
+            .map_err(|_| BackupError::Writing("a record is too large".into()))?;
         let mut crc = Crc::new();
         let mut head = [kind, 0, 0, 0, 0];
         head[1..].copy_from_slice(&length.to_le_bytes());
@@ -153,15 +171,35 @@ impl<W: Write> Writer<W> {
 }
 
 fn summary(header: Header, bytes: u64, sha256: String) -> Summary {
-    let Header { root, cluster_id, revision, source_version, records } = header;
-    Summary { form: Form::Own, root, cluster_id, revision, source_version, records, bytes, sha256 }
+    let Header {
+        root,
+        cluster_id,
+        revision,
+        source_version,
+        records,
+    } = header;
+    Summary {
+        form: Form::Own,
+        root,
+        cluster_id,
+        revision,
+        source_version,
+        records,
+        bytes,
+        sha256,
+    }
 }
 
 /// Reads everything behind the magic.
-pub(super) fn read<R: Read>(mut source: Source<R>, mut seen: impl FnMut(Record)) -> Result<Summary, BackupError> {
+pub(super) fn read<R: Read>(
+    mut source: Source<R>,
+    mut seen: impl FnMut(Record),
+) -> Result<Summary, BackupError> {
     let mut payload = Vec::new();
     if frame(&mut source, &mut payload)? != HEADER {
-        return Err(BackupError::Damaged("it does not begin with a header".into()));
+        return Err(BackupError::Damaged(
+            "it does not begin with a header".into(),
+        ));
     }
     let header = read_header(&payload)?;
     let mut last = Vec::new();
@@ -174,7 +212,10 @@ pub(super) fn read<R: Read>(mut source: Source<R>, mut seen: impl FnMut(Record))
                 count += 1;
                 source.admit(record.key(), record.value(), count)?;
                 if *record.key() <= *last {
-                    return Err(BackupError::Damaged(format!("key {} is not in order", shown(record.key()))));
+                    return Err(BackupError::Damaged(format!(
+                        "key {} is not in order",
+                        shown(record.key())
+                    )));
                 }
                 last.clear();
                 last.extend_from_slice(record.key());
@@ -183,12 +224,18 @@ pub(super) fn read<R: Read>(mut source: Source<R>, mut seen: impl FnMut(Record))
             END => {
                 let expected = [&count.to_le_bytes()[..], &before.finalize()].concat();
                 if payload != expected || count != header.records {
-                    return Err(BackupError::Damaged("its records are not those that were written".into()));
+                    return Err(BackupError::Damaged(
+                        "its records are not those that were written".into(),
+                    ));
                 }
                 source.must_end()?;
                 return Ok(summary(header, source.bytes, source.digest()));
             }
-            kind => return Err(BackupError::Damaged(format!("it has a part of unknown kind {kind}"))),
+            kind => {
+                return Err(BackupError::Damaged(format!(
+                    "it has a part of unknown kind {kind}"
+                )));
+            }
         }
     }
 }
@@ -204,14 +251,19 @@ fn frame<R: Read>(source: &mut Source<R>, payload: &mut Vec<u8>) -> Result<u8, B
     };
     let length = usize::try_from(u32::from_le_bytes(length)).unwrap_or(usize::MAX);
     if length > limit {
-        return Err(BackupError::Damaged(format!("a part of it has {length} bytes")));
+        return Err(BackupError::Damaged(format!(
+            "a part of it has {length} bytes"
+        )));
     }
     source.bytes(length, payload)?;
     let mut crc = Crc::new();
     crc.update(&head);
     crc.update(payload);
     if source.array()? != crc.sum().to_le_bytes() {
-        return Err(BackupError::Damaged(format!("the checksum before byte {} does not fit", source.bytes)));
+        return Err(BackupError::Damaged(format!(
+            "the checksum before byte {} does not fit",
+            source.bytes
+        )));
     }
     Ok(kind)
 }
@@ -221,13 +273,20 @@ fn read_header(payload: &[u8]) -> Result<Header, BackupError> {
     struct Version {
         version: u64,
     }
-    let damaged = |error: serde_json::Error| BackupError::Damaged(format!("its header cannot be read ({error})"));
+    let damaged = |error: serde_json::Error| {
+        BackupError::Damaged(format!("its header cannot be read ({error})"))
+    };
     let Version { version } = serde_json::from_slice(payload).map_err(damaged)?;
     if version != u64::from(VERSION) {
-        return Err(BackupError::Unsupported(format!("it is of version {version}, this program reads version {VERSION}")));
+        return Err(BackupError::Unsupported(format!(
+            "it is of version {version}, this program reads version {VERSION}"
+        )));
     }
     let stored: StoredHeader = serde_json::from_slice(payload).map_err(damaged)?;
-    let cluster_id = stored.cluster_id.parse().map_err(|_| BackupError::Damaged("its cluster has no number".into()))?;
+    let cluster_id = stored
+        .cluster_id
+        .parse()
+        .map_err(|_| BackupError::Damaged("its cluster has no number".into()))?;
     Ok(Header {
         root: Root::new(&stored.root_path, &stored.meta_sub_path)?,
         cluster_id,
@@ -239,7 +298,8 @@ fn read_header(payload: &[u8]) -> Result<Header, BackupError> {
 
 fn read_record(payload: &[u8]) -> Result<Record, BackupError> {
     let parsed = payload.split_first_chunk::<4>().and_then(|(length, rest)| {
-        let (key, rest) = rest.split_at_checked(usize::try_from(u32::from_le_bytes(*length)).ok()?)?;
+        let (key, rest) =
+            rest.split_at_checked(usize::try_from(u32::from_le_bytes(*length)).ok()?)?;
         let (revision, value) = rest.split_first_chunk::<8>()?;
         Some(Record::new(key, value, i64::from_le_bytes(*revision)))
     });

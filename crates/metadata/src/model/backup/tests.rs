@@ -45,16 +45,36 @@ fn official(entries: u8, extra: &[u8], pairs: &[(&str, &[u8])]) -> Vec<u8> {
 }
 
 const EXTRA: &[u8] = br#"{"entry_include_root_path":true}"#;
-const PAIRS: [(&str, &[u8]); 3] = [("by-dev/meta/b", b"\x00\xff"), ("by-dev/meta/a", b""), ("by-dev/meta2/x", b"a sibling")];
+const PAIRS: [(&str, &[u8]); 3] = [
+    ("by-dev/meta/b", b"\x00\xff"),
+    ("by-dev/meta/a", b""),
+    ("by-dev/meta2/x", b"a sibling"),
+];
 
 #[test]
 fn ours_says_everything_and_leaves_leases_out() {
     let file = file(Form::Own);
-    let Backup { summary, dump: read } = read(&*file).unwrap();
-    assert_eq!(read.records().len() + 1, dump().records().len(), "the session of rootcoord");
-    assert_eq!((summary.form, summary.cluster_id, summary.revision), (Form::Own, 7, 1_000_000));
-    assert_eq!((summary.source_version.as_deref(), summary.root.prefix()), (Some("2.1.4"), "by-dev/meta/"));
-    assert_eq!((summary.records, summary.bytes), (read.records().len() as u64, file.len() as u64));
+    let Backup {
+        summary,
+        dump: read,
+    } = read(&*file).unwrap();
+    assert_eq!(
+        read.records().len() + 1,
+        dump().records().len(),
+        "the session of rootcoord"
+    );
+    assert_eq!(
+        (summary.form, summary.cluster_id, summary.revision),
+        (Form::Own, 7, 1_000_000)
+    );
+    assert_eq!(
+        (summary.source_version.as_deref(), summary.root.prefix()),
+        (Some("2.1.4"), "by-dev/meta/")
+    );
+    assert_eq!(
+        (summary.records, summary.bytes),
+        (read.records().len() as u64, file.len() as u64)
+    );
     assert_eq!(summary.sha256, hexadecimal(&Sha256::digest(&file)));
     assert_eq!(read.get(b"binary").unwrap(), dump().get(b"binary").unwrap());
     assert_eq!(check(&*file, |_| {}).unwrap(), summary);
@@ -64,8 +84,14 @@ fn ours_says_everything_and_leaves_leases_out() {
 #[test]
 fn the_official_tools_files_are_read() {
     let Backup { summary, dump } = read(&*official(3, EXTRA, &PAIRS)).unwrap();
-    assert_eq!((summary.form, summary.records, summary.root.prefix()), (Form::Official, 2, "by-dev/meta/"));
-    assert_eq!((dump.records()[0].key(), dump.records()[0].value()), (&b"a"[..], &b""[..]));
+    assert_eq!(
+        (summary.form, summary.records, summary.root.prefix()),
+        (Form::Official, 2, "by-dev/meta/")
+    );
+    assert_eq!(
+        (dump.records()[0].key(), dump.records()[0].value()),
+        (&b"a"[..], &b""[..])
+    );
     assert_eq!(dump.get(b"b").unwrap().value(), b"\x00\xff");
 }
 
@@ -74,7 +100,13 @@ fn the_official_tool_can_read_ours() {
     let mut file = Vec::new();
     let root = Root::new("by-dev", "meta").unwrap();
     let records = vec![Record::new("a", "", 1), Record::new("b", b"\x00\xff", 2)];
-    write(&Dump::new(root, 1, 1, records).unwrap(), None, Form::Official, &mut file).unwrap();
+    write(
+        &Dump::new(root, 1, 1, records).unwrap(),
+        None,
+        Form::Official,
+        &mut file,
+    )
+    .unwrap();
     let pairs = [PAIRS[1], PAIRS[0]];
     assert_eq!(file, official(2, EXTRA, &pairs));
 }
@@ -104,7 +136,10 @@ fn what_is_not_whole_is_refused(#[case] file: Vec<u8>, #[case] expected: &str) {
 fn a_leading_slash_that_the_official_tool_lost_is_found() {
     let file = official(1, EXTRA, &[("/by-dev/meta/a", b"x")]);
     let Backup { summary, dump } = read(&*file).unwrap();
-    assert_eq!((summary.root.prefix(), dump.records().len()), ("/by-dev/meta/", 1));
+    assert_eq!(
+        (summary.root.prefix(), dump.records().len()),
+        ("/by-dev/meta/", 1)
+    );
 }
 
 #[test]
@@ -116,13 +151,21 @@ fn every_cut_and_every_flipped_byte_of_ours_is_noticed() {
         flipped[at] ^= 0x40;
         assert!(read(&*flipped).is_err(), "flipped at {at}");
     }
-    assert!(matches!(read(&*[&whole[..], b"x"].concat()), Err(BackupError::Damaged(what)) if what.contains("follows its end")));
+    assert!(
+        matches!(read(&*[&whole[..], b"x"].concat()), Err(BackupError::Damaged(what)) if what.contains("follows its end"))
+    );
 }
 
 #[test]
 fn records_that_were_exchanged_are_noticed() {
     // The checksums of single records cannot tell.
-    let header = |records| Header { root: dump().root, cluster_id: 1, revision: 1, source_version: None, records };
+    let header = |records| Header {
+        root: dump().root,
+        cluster_id: 1,
+        revision: 1,
+        source_version: None,
+        records,
+    };
     let of = |value: &str| {
         let mut file = Vec::new();
         let mut writer = Writer::begin(&mut file, header(1)).unwrap();
@@ -133,7 +176,12 @@ fn records_that_were_exchanged_are_noticed() {
     let (one, two) = (of("1"), of("2"));
     let end = 5 + 40 + 4;
     let mixed = [&one[..one.len() - end], &two[two.len() - end..]].concat();
-    assert!(read(&*mixed).unwrap_err().to_string().contains("not those that were written"));
+    assert!(
+        read(&*mixed)
+            .unwrap_err()
+            .to_string()
+            .contains("not those that were written")
+    );
 }
 
 #[test]
@@ -146,16 +194,28 @@ fn a_newer_version_is_named() {
     crc.update(&frame);
     file.extend(frame);
     file.extend(crc.sum().to_le_bytes());
-    assert!(matches!(read(&*file), Err(BackupError::Unsupported(what)) if what.contains("version 2")));
+    assert!(
+        matches!(read(&*file), Err(BackupError::Unsupported(what)) if what.contains("version 2"))
+    );
 }
 
 #[test]
 fn a_writer_refuses_what_could_not_be_read() {
-    let header = |records| Header { root: dump().root, cluster_id: 1, revision: 1, source_version: None, records };
+    let header = |records| Header {
+        root: dump().root,
+        cluster_id: 1,
+        revision: 1,
+        source_version: None,
+        records,
+    };
     let error = |records, keys: &[Record]| {
         let mut writer = Writer::begin(Vec::new(), header(records)).unwrap();
-        let pushed: Result<Vec<()>, BackupError> = keys.iter().map(|record| writer.push(record)).collect();
-        pushed.and_then(|_| writer.finish().map(drop)).unwrap_err().to_string()
+        let pushed: Result<Vec<()>, BackupError> =
+            keys.iter().map(|record| writer.push(record)).collect();
+        pushed
+            .and_then(|_| writer.finish().map(drop))
+            .unwrap_err()
+            .to_string()
     };
     let record = |key: &str| Record::new(key, "x", 1);
     assert!(error(2, &[record("b"), record("a")]).contains("key a does not come in order"));

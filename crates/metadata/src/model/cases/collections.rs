@@ -31,18 +31,40 @@ fn case_2_a_collection_without_an_index_stays_byte_for_byte() {
 #[test]
 fn case_18_a_dropped_collection_keeps_its_tombstones() {
     let mut sample = Sample::new();
-    sample.collection(1, "c").field_indexes.push(FieldIndexInfo { field_id: VECTOR_FIELD, index_id: 3 });
+    sample
+        .collection(1, "c")
+        .field_indexes
+        .push(FieldIndexInfo {
+            field_id: VECTOR_FIELD,
+            index_id: 3,
+        });
     let with_index = sample.collections[&1].encode_to_vec();
-    sample.put("snapshots/root-coord/collection/1_ts9", &with_index).drop_collection(1);
+    sample
+        .put("snapshots/root-coord/collection/1_ts9", &with_index)
+        .drop_collection(1);
     sample.load(&Sample::loaded(1, 2));
     let outcome = default(&sample);
-    assert_eq!(outcome.written(), ["snapshots/root-coord/collection/1_ts9"], "older history loses its indexes");
+    assert_eq!(
+        outcome.written(),
+        ["snapshots/root-coord/collection/1_ts9"],
+        "older history loses its indexes"
+    );
     let old: CollectionInfo = outcome.message("snapshots/root-coord/collection/1_ts9");
     let created = sample.now() - 2 * 262_144;
     assert!(old.field_indexes.is_empty() && old.schema.is_some() && old.create_time == created);
     assert_eq!(outcome.after["root-coord/collection/1"], TOMBSTONE);
-    assert!(outcome.after.iter().filter(|(key, _)| key.starts_with("snapshots/root-coord/collection/1")).count() == 3);
-    assert!(outcome.keys("field-index/").is_empty() && outcome.keys("querycoord-collection-loadinfo/").is_empty());
+    assert!(
+        outcome
+            .after
+            .iter()
+            .filter(|(key, _)| key.starts_with("snapshots/root-coord/collection/1"))
+            .count()
+            == 3
+    );
+    assert!(
+        outcome.keys("field-index/").is_empty()
+            && outcome.keys("querycoord-collection-loadinfo/").is_empty()
+    );
 }
 
 #[test]
@@ -58,21 +80,47 @@ fn case_19_history_keeps_its_partitions_and_times() {
         .keys("snapshots/root-coord/collection/")
         .iter()
         .map(|key| {
-            let info: CollectionInfo = outcome.message(&format!("snapshots/root-coord/collection/{key}"));
+            let info: CollectionInfo =
+                outcome.message(&format!("snapshots/root-coord/collection/{key}"));
             ((*key).to_owned(), info.partition_ids)
         })
         .collect();
-    let partitions: Vec<&[i64]> = history.iter().map(|(_, partitions)| &**partitions).collect();
-    assert_eq!(partitions, [&[10][..], &[10, 11], &[10, 11, 12], &[10, 11, 12, 13], &[10, 11, 13]]);
-    assert_eq!(outcome.written(), ["field-index/1/7", "root-coord/collection/1"]);
-    assert!(outcome.notes.is_empty(), "only the indexes differ from history: {:?}", outcome.notes);
+    let partitions: Vec<&[i64]> = history
+        .iter()
+        .map(|(_, partitions)| &**partitions)
+        .collect();
+    assert_eq!(
+        partitions,
+        [
+            &[10][..],
+            &[10, 11],
+            &[10, 11, 12],
+            &[10, 11, 12, 13],
+            &[10, 11, 13]
+        ]
+    );
+    assert_eq!(
+        outcome.written(),
+        ["field-index/1/7", "root-coord/collection/1"]
+    );
+    assert!(
+        outcome.notes.is_empty(),
+        "only the indexes differ from history: {:?}",
+        outcome.notes
+    );
 }
 
 #[test]
 fn a_collection_that_differs_from_its_history_is_noted() {
     let mut sample = Sample::new();
     sample.collection(1, "c").shards_num = 2;
-    assert_eq!(default(&sample).notes, [("root-coord/collection/1".into(), NoteKind::DiffersFromHistory)]);
+    assert_eq!(
+        default(&sample).notes,
+        [(
+            "root-coord/collection/1".into(),
+            NoteKind::DiffersFromHistory
+        )]
+    );
 }
 
 #[test]
@@ -80,7 +128,12 @@ fn case_20_to_22_aliases_are_moved() {
     let mut sample = Sample::new();
     sample.collection(1, "c");
     sample.collection(2, "a-collection");
-    sample.alias("a", Some(1)).alias("gone", Some(1)).alias("gone", None).alias("moved", Some(1)).alias("moved", Some(2));
+    sample
+        .alias("a", Some(1))
+        .alias("gone", Some(1))
+        .alias("gone", None)
+        .alias("moved", Some(1))
+        .alias("moved", Some(2));
     let outcome = default(&sample);
     let alias = |name: &str, collection_id, created_time| AliasInfo {
         alias_name: name.into(),
@@ -88,8 +141,14 @@ fn case_20_to_22_aliases_are_moved() {
         created_time,
         ..AliasInfo::default()
     };
-    assert_eq!(outcome.message::<AliasInfo>("root-coord/aliases/a"), alias("a", 1, 0));
-    assert_eq!(outcome.message::<AliasInfo>("root-coord/aliases/moved"), alias("moved", 2, 0));
+    assert_eq!(
+        outcome.message::<AliasInfo>("root-coord/aliases/a"),
+        alias("a", 1, 0)
+    );
+    assert_eq!(
+        outcome.message::<AliasInfo>("root-coord/aliases/moved"),
+        alias("moved", 2, 0)
+    );
     assert_eq!(outcome.after["root-coord/aliases/gone"], TOMBSTONE);
     let history = outcome.keys("snapshots/root-coord/aliases/");
     assert_eq!(history.len(), 5);
@@ -104,11 +163,25 @@ fn case_20_to_22_aliases_are_moved() {
         .collect();
     assert_eq!(targets, [1, 2]);
     assert_eq!(
-        history.iter().filter(|key| outcome.after[&format!("snapshots/root-coord/aliases/{key}")] == TOMBSTONE).count(),
+        history
+            .iter()
+            .filter(
+                |key| outcome.after[&format!("snapshots/root-coord/aliases/{key}")] == TOMBSTONE
+            )
+            .count(),
         1
     );
-    assert!(!outcome.after.keys().any(|key| key.contains("collection-alias")));
-    assert_eq!(outcome.keys("root-coord/collection"), ["/1", "/2"], "case 24");
+    assert!(
+        !outcome
+            .after
+            .keys()
+            .any(|key| key.contains("collection-alias"))
+    );
+    assert_eq!(
+        outcome.keys("root-coord/collection"),
+        ["/1", "/2"],
+        "case 24"
+    );
 }
 
 #[test]
@@ -125,9 +198,21 @@ fn case_23_timestamps_are_split_from_the_right() {
 fn aliases_without_a_name_take_the_keys() {
     let mut sample = Sample::new();
     sample.collection(1, "c");
-    sample.put("root-coord/collection-alias/b", CollectionInfo { id: 1, ..CollectionInfo::default() }.encode_to_vec());
+    sample.put(
+        "root-coord/collection-alias/b",
+        CollectionInfo {
+            id: 1,
+            ..CollectionInfo::default()
+        }
+        .encode_to_vec(),
+    );
     let outcome = default(&sample);
-    assert_eq!(outcome.message::<AliasInfo>("root-coord/aliases/b").alias_name, "b");
+    assert_eq!(
+        outcome
+            .message::<AliasInfo>("root-coord/aliases/b")
+            .alias_name,
+        "b"
+    );
     assert!(outcome.has_note(NoteKind::NamelessAlias));
 }
 
@@ -136,16 +221,29 @@ fn case_41_missing_schemas_and_short_lists_name_their_key() {
     for options in [Options::default(), Options::strict_upstream()] {
         let mut sample = Sample::new();
         sample.collection(1, "c");
-        sample.put("snapshots/root-coord/collection/1_ts5", CollectionInfo { id: 1, ..Default::default() }.encode_to_vec());
+        sample.put(
+            "snapshots/root-coord/collection/1_ts5",
+            CollectionInfo {
+                id: 1,
+                ..Default::default()
+            }
+            .encode_to_vec(),
+        );
         let error = failure(&sample, &options);
-        assert!(error.contains("snapshots/root-coord/collection/1_ts5: it has no schema"), "{error}");
+        assert!(
+            error.contains("snapshots/root-coord/collection/1_ts5: it has no schema"),
+            "{error}"
+        );
     }
     let mut sample = Sample::new();
     let collection = sample.collection(1, "c");
     collection.partition_ids.push(77);
     collection.partition_created_timestamps.clear();
     let error = failure(&sample, &Options::strict_upstream());
-    assert!(error.contains("root-coord/collection/1: it has 2 partitions, but 1 names and 0 times"), "{error}");
+    assert!(
+        error.contains("root-coord/collection/1: it has 2 partitions, but 1 names and 0 times"),
+        "{error}"
+    );
     let outcome = default(&sample);
     let info: CollectionInfo = outcome.message("root-coord/collection/1");
     assert_eq!(info.partition_names, ["_default", "partition_77"]);
@@ -161,28 +259,54 @@ fn unknown_fields_stay_unless_strict() {
     let info = sample.collections.remove(&1).unwrap();
     // Field 99, varint 7.
     let unknown = [0x98, 0x06, 7];
-    sample.put("root-coord/collection/1", [&info.encode_to_vec()[..], &unknown].concat());
-    let without = CollectionInfo { field_indexes: Vec::new(), ..info }.encode_to_vec();
-    assert_eq!(default(&sample).after["root-coord/collection/1"], [&without[..], &unknown].concat());
+    sample.put(
+        "root-coord/collection/1",
+        [&info.encode_to_vec()[..], &unknown].concat(),
+    );
+    let without = CollectionInfo {
+        field_indexes: Vec::new(),
+        ..info
+    }
+    .encode_to_vec();
+    assert_eq!(
+        default(&sample).after["root-coord/collection/1"],
+        [&without[..], &unknown].concat()
+    );
     assert_eq!(strict(&sample).after["root-coord/collection/1"], without);
 }
 
 #[rstest]
 #[case("root-coord/collection/abc", b"x", "not the key of a collection")]
 #[case("root-coord/collection/1/2", b"x", "not the key of a collection")]
-#[case("snapshots/root-coord/collection/1", b"x", "not a key of a collection's history")]
-#[case("snapshots/root-coord/collection/x_ts1", b"x", "not a key of a collection's history")]
+#[case(
+    "snapshots/root-coord/collection/1",
+    b"x",
+    "not a key of a collection's history"
+)]
+#[case(
+    "snapshots/root-coord/collection/x_ts1",
+    b"x",
+    "not a key of a collection's history"
+)]
 #[case("snapshots/root-coord/collection/1_ts1", b"\xff", "not a valid record")]
 #[case("root-coord/collection-alias/", b"x", "not the key of an alias")]
 #[case("root-coord/collection-alias/a/b", b"x", "not the key of an alias")]
 #[case("root-coord/collection-alias/a", b"\xff", "not a valid record")]
-#[case("snapshots/root-coord/collection-alias/a", b"x", "not a key of an alias's history")]
+#[case(
+    "snapshots/root-coord/collection-alias/a",
+    b"x",
+    "not a key of an alias's history"
+)]
 #[case("root-coord/index/1", b"", "not the key of an index")]
 #[case("root-coord/index/1/2", b"\xff", "not a valid record")]
 #[case("root-coord/segment-index/1/2/3/4", b"\xff", "not a valid record")]
 #[case("indexes/1", b"\xff", "not a valid record")]
 #[case("queryCoord-collectionMeta/1", b"\xff", "not a valid record")]
-fn what_is_not_understood_stops_everything(#[case] key: &str, #[case] value: &[u8], #[case] expected: &str) {
+fn what_is_not_understood_stops_everything(
+    #[case] key: &str,
+    #[case] value: &[u8],
+    #[case] expected: &str,
+) {
     let mut sample = Sample::new();
     sample.collection(1, "c");
     sample.put(key, value);

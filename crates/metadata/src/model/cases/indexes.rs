@@ -2,7 +2,10 @@ use rstest::rstest;
 
 use super::{default, failure, strict};
 use crate::model::{
-    messages::{CollectionInfo, CollectionLoad, FieldIndex, FieldIndexInfo, IndexInfo, OldIndex, SegmentIndex},
+    messages::{
+        CollectionInfo, CollectionLoad, FieldIndex, FieldIndexInfo, IndexInfo, OldIndex,
+        SegmentIndex,
+    },
     notes::NoteKind,
     options::Options,
     sample::{KEY_FIELD, Sample, TEXT_FIELD, VECTOR_FIELD, pairs},
@@ -20,7 +23,11 @@ fn case_3_a_collection_with_an_index_and_a_segment() {
     let mut sample = one_index(Sample::ivf_flat("_default_idx"));
     sample.built([1, 10, 20], VECTOR_FIELD, 7, 300);
     for outcome in [default(&sample), strict(&sample)] {
-        let raw = pairs(&[("index_type", "IVF_FLAT"), ("metric_type", "L2"), ("params", "{\"nlist\":1024}")]);
+        let raw = pairs(&[
+            ("index_type", "IVF_FLAT"),
+            ("metric_type", "L2"),
+            ("params", "{\"nlist\":1024}"),
+        ]);
         let expected = FieldIndex {
             index_info: Some(IndexInfo {
                 collection_id: 1,
@@ -28,7 +35,11 @@ fn case_3_a_collection_with_an_index_and_a_segment() {
                 index_name: "_default_idx_101".into(),
                 index_id: 7,
                 type_params: pairs(&[("dim", "128")]),
-                index_params: pairs(&[("index_type", "IVF_FLAT"), ("metric_type", "L2"), ("nlist", "1024")]),
+                index_params: pairs(&[
+                    ("index_type", "IVF_FLAT"),
+                    ("metric_type", "L2"),
+                    ("nlist", "1024"),
+                ]),
                 is_auto_index: false,
                 user_index_params: raw,
             }),
@@ -53,60 +64,115 @@ fn case_3_a_collection_with_an_index_and_a_segment() {
             serialize_size: 51_200_000,
             write_handoff: true,
         };
-        assert_eq!(outcome.message::<SegmentIndex>("segment-index/1/10/20/300"), expected);
+        assert_eq!(
+            outcome.message::<SegmentIndex>("segment-index/1/10/20/300"),
+            expected
+        );
         let collection: CollectionInfo = outcome.message("root-coord/collection/1");
-        assert_eq!(collection, CollectionInfo { field_indexes: Vec::new(), ..sample.collections[&1].clone() });
-        for old in ["root-coord/index/", "root-coord/segment-index/", "indexes/", "root-coord/dd-"] {
+        assert_eq!(
+            collection,
+            CollectionInfo {
+                field_indexes: Vec::new(),
+                ..sample.collections[&1].clone()
+            }
+        );
+        for old in [
+            "root-coord/index/",
+            "root-coord/segment-index/",
+            "indexes/",
+            "root-coord/dd-",
+        ] {
             assert!(outcome.keys(old).is_empty(), "{old}");
         }
-        assert!(outcome.unloadable.is_empty() && outcome.notes.is_empty(), "{:?}", outcome.notes);
+        assert!(
+            outcome.unloadable.is_empty() && outcome.notes.is_empty(),
+            "{:?}",
+            outcome.notes
+        );
     }
 }
 
 #[test]
 fn case_4_names_that_people_gave_are_kept() {
-    let info: FieldIndex = default(&one_index(Sample::ivf_flat("my_idx"))).message("field-index/1/7");
+    let info: FieldIndex =
+        default(&one_index(Sample::ivf_flat("my_idx"))).message("field-index/1/7");
     assert_eq!(info.index_info.unwrap().index_name, "my_idx");
 }
 
 #[test]
 fn case_5_each_field_has_its_own_parameters() {
     let mut sample = one_index(Sample::ivf_flat("v"));
-    let trie = OldIndex { index_name: "t".into(), index_params: pairs(&[("index_type", "Trie")]), ..OldIndex::default() };
+    let trie = OldIndex {
+        index_name: "t".into(),
+        index_params: pairs(&[("index_type", "Trie")]),
+        ..OldIndex::default()
+    };
     sample.index(1, TEXT_FIELD, 8, trie);
     let outcome = default(&sample);
-    let type_params = |key: &str| outcome.message::<FieldIndex>(key).index_info.unwrap().type_params;
+    let type_params = |key: &str| {
+        outcome
+            .message::<FieldIndex>(key)
+            .index_info
+            .unwrap()
+            .type_params
+    };
     assert_eq!(outcome.keys("field-index/"), ["1/7", "1/8"]);
     assert_eq!(type_params("field-index/1/7"), pairs(&[("dim", "128")]));
-    assert_eq!(type_params("field-index/1/8"), pairs(&[("max_length", "256")]));
+    assert_eq!(
+        type_params("field-index/1/8"),
+        pairs(&[("max_length", "256")])
+    );
 }
 
 #[test]
 fn a_scalar_index_alone_does_not_make_a_collection_loadable() {
     let mut sample = Sample::new();
     sample.collection(1, "c");
-    sample.index(1, TEXT_FIELD, 8, Sample::ivf_flat("t")).load(&Sample::loaded(1, 2));
+    sample
+        .index(1, TEXT_FIELD, 8, Sample::ivf_flat("t"))
+        .load(&Sample::loaded(1, 2));
     let unloadable = default(&sample).unloadable;
-    assert_eq!((unloadable.len(), unloadable[0].collection_id, unloadable[0].is_loaded), (1, 1, true));
+    assert_eq!(
+        (
+            unloadable.len(),
+            unloadable[0].collection_id,
+            unloadable[0].is_loaded
+        ),
+        (1, 1, true)
+    );
 }
 
 #[rstest]
 #[case("")]
 #[case("[1]")]
 fn case_7_parameters_that_are_no_object_stop_everything(#[case] params: &str) {
-    let index = OldIndex { index_params: pairs(&[("params", params)]), ..OldIndex::default() };
+    let index = OldIndex {
+        index_params: pairs(&[("params", params)]),
+        ..OldIndex::default()
+    };
     for options in [Options::default(), Options::strict_upstream()] {
         let error = failure(&one_index(index.clone()), &options);
-        assert!(error.contains("root-coord/index/1/7: the parameters of index 7 of collection 1"), "{error}");
+        assert!(
+            error.contains("root-coord/index/1/7: the parameters of index 7 of collection 1"),
+            "{error}"
+        );
     }
 }
 
 #[test]
 fn case_14_dropped_indexes_are_carried_over_and_not_loaded() {
-    let mut sample = one_index(OldIndex { deleted: true, ..Sample::ivf_flat("v") });
-    sample.index(1, TEXT_FIELD, 8, Sample::ivf_flat("t")).built([1, 10, 20], VECTOR_FIELD, 7, 300);
+    let mut sample = one_index(OldIndex {
+        deleted: true,
+        ..Sample::ivf_flat("v")
+    });
+    sample
+        .index(1, TEXT_FIELD, 8, Sample::ivf_flat("t"))
+        .built([1, 10, 20], VECTOR_FIELD, 7, 300);
     sample.load(&Sample::loaded(1, 2));
-    for (outcome, loaded) in [(default(&sample), vec![(102, 8)]), (strict(&sample), vec![(101, 7), (102, 8)])] {
+    for (outcome, loaded) in [
+        (default(&sample), vec![(102, 8)]),
+        (strict(&sample), vec![(101, 7), (102, 8)]),
+    ] {
         assert!(outcome.message::<FieldIndex>("field-index/1/7").deleted);
         assert_eq!(outcome.keys("segment-index/").len(), 1);
         let load: CollectionLoad = outcome.message("querycoord-collection-loadinfo/1");
@@ -117,28 +183,59 @@ fn case_14_dropped_indexes_are_carried_over_and_not_loaded() {
 #[rstest]
 #[case([7, 8], 8, true)]
 #[case([8, 7], 8, false)]
-fn case_15_an_old_index_beside_a_new_one(#[case] order: [i64; 2], #[case] by_default: i64, #[case] is_strict_same: bool) {
+fn case_15_an_old_index_beside_a_new_one(
+    #[case] order: [i64; 2],
+    #[case] by_default: i64,
+    #[case] is_strict_same: bool,
+) {
     let mut sample = Sample::new();
     sample.collection(1, "c");
     for index in order {
-        sample.index(1, VECTOR_FIELD, index, OldIndex { deleted: index == 7, ..Sample::ivf_flat("_default_idx") });
+        sample.index(
+            1,
+            VECTOR_FIELD,
+            index,
+            OldIndex {
+                deleted: index == 7,
+                ..Sample::ivf_flat("_default_idx")
+            },
+        );
     }
     sample.load(&Sample::loaded(1, 2));
-    let loaded =
-        |outcome: &super::Outcome| outcome.message::<CollectionLoad>("querycoord-collection-loadinfo/1").field_index_id[&101];
+    let loaded = |outcome: &super::Outcome| {
+        outcome
+            .message::<CollectionLoad>("querycoord-collection-loadinfo/1")
+            .field_index_id[&101]
+    };
     let outcome = default(&sample);
     for key in ["field-index/1/7", "field-index/1/8"] {
-        assert_eq!(outcome.message::<FieldIndex>(key).index_info.unwrap().index_name, "_default_idx_101");
+        assert_eq!(
+            outcome
+                .message::<FieldIndex>(key)
+                .index_info
+                .unwrap()
+                .index_name,
+            "_default_idx_101"
+        );
     }
     assert_eq!(loaded(&outcome), by_default);
-    assert_eq!(loaded(&strict(&sample)) == by_default, is_strict_same, "the official tool takes the last one");
+    assert_eq!(
+        loaded(&strict(&sample)) == by_default,
+        is_strict_same,
+        "the official tool takes the last one"
+    );
     assert!(outcome.unloadable.is_empty());
 }
 
 #[test]
 fn case_16_what_nothing_refers_to_vanishes() {
     let mut sample = one_index(Sample::ivf_flat("v"));
-    sample.collections.get_mut(&1).unwrap().field_indexes.clear();
+    sample
+        .collections
+        .get_mut(&1)
+        .unwrap()
+        .field_indexes
+        .clear();
     sample.build(&Sample::finished([1, 10, 20], VECTOR_FIELD, 7, 9, 1));
     let outcome = default(&sample);
     assert!(outcome.keys("field-index/").is_empty() && outcome.keys("segment-index/").is_empty());
@@ -149,10 +246,19 @@ fn case_16_what_nothing_refers_to_vanishes() {
 #[test]
 fn case_17_an_index_without_a_record() {
     let mut sample = Sample::new();
-    sample.collection(1, "c").field_indexes.push(FieldIndexInfo { field_id: VECTOR_FIELD, index_id: 7 });
+    sample
+        .collection(1, "c")
+        .field_indexes
+        .push(FieldIndexInfo {
+            field_id: VECTOR_FIELD,
+            index_id: 7,
+        });
     sample.load(&Sample::loaded(1, 2));
     let error = failure(&sample, &Options::strict_upstream());
-    assert!(error.contains("root-coord/collection/1: index 7 of collection 1 has no record"), "{error}");
+    assert!(
+        error.contains("root-coord/collection/1: index 7 of collection 1 has no record"),
+        "{error}"
+    );
     let outcome = default(&sample);
     assert_eq!(outcome.written(), ["root-coord/collection/1"]);
     assert!(outcome.has_note(NoteKind::MissingIndex) && outcome.has_note(NoteKind::LoadDropped));
@@ -175,9 +281,18 @@ fn schemas_are_checked_as_the_official_tool_does() {
         let error = failure(&sample, &Options::strict_upstream());
         assert!(error.contains(expected), "{error}");
     };
-    broken(|info| info.schema.as_mut().unwrap().fields[2].is_primary_key = true, "two primary keys");
-    broken(|info| info.schema.as_mut().unwrap().fields[2].field_id = KEY_FIELD, "field 100 occurs twice");
-    broken(|info| info.schema.as_mut().unwrap().fields[2].name = "id".into(), "two fields have the name");
+    broken(
+        |info| info.schema.as_mut().unwrap().fields[2].is_primary_key = true,
+        "two primary keys",
+    );
+    broken(
+        |info| info.schema.as_mut().unwrap().fields[2].field_id = KEY_FIELD,
+        "field 100 occurs twice",
+    );
+    broken(
+        |info| info.schema.as_mut().unwrap().fields[2].name = "id".into(),
+        "two fields have the name",
+    );
 }
 
 #[test]
@@ -187,7 +302,17 @@ fn case_29_tombstones_of_indexes_are_passed_over_and_deleted() {
         .put("root-coord/index/3", super::super::keys::TOMBSTONE)
         .put("root-coord/segment-index/2", super::super::keys::TOMBSTONE);
     let outcome = default(&sample);
-    assert!(outcome.keys("root-coord/index/").is_empty() && outcome.keys("root-coord/segment-index/").is_empty());
-    assert_eq!(outcome.notes.iter().filter(|(_, kind)| *kind == NoteKind::IndexTombstone).count(), 2);
+    assert!(
+        outcome.keys("root-coord/index/").is_empty()
+            && outcome.keys("root-coord/segment-index/").is_empty()
+    );
+    assert_eq!(
+        outcome
+            .notes
+            .iter()
+            .filter(|(_, kind)| *kind == NoteKind::IndexTombstone)
+            .count(),
+        2
+    );
     assert!(failure(&sample, &Options::strict_upstream()).contains("root-coord/index/3"));
 }

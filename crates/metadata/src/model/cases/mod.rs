@@ -11,7 +11,10 @@ use std::collections::BTreeMap;
 
 use prost::Message;
 
-use super::{notes::NoteKind, options::Options, plan::PlanError, plan::Unloadable, plan::plan, sample::Sample};
+use super::{
+    notes::NoteKind, options::Options, plan::PlanError, plan::Unloadable, plan::plan,
+    sample::Sample,
+};
 
 pub(super) type State = BTreeMap<String, Vec<u8>>;
 
@@ -35,15 +38,25 @@ impl Outcome {
                 .filter(|record| record.is_metadata())
                 .map(|record| (text(record.key()), record.value().to_vec()))
                 .collect(),
-            after: plan.end_state().map(|(key, value)| (text(key), value.to_vec())).collect(),
-            notes: plan.notes().iter().map(|note| (text(&note.key), note.kind)).collect(),
+            after: plan
+                .end_state()
+                .map(|(key, value)| (text(key), value.to_vec()))
+                .collect(),
+            notes: plan
+                .notes()
+                .iter()
+                .map(|note| (text(&note.key), note.kind))
+                .collect(),
             unloadable: plan.unloadable().to_vec(),
         })
     }
 
     /// Keys below a prefix afterwards, without it.
     pub(super) fn keys(&self, prefix: &str) -> Vec<&str> {
-        self.after.keys().filter_map(|key| key.strip_prefix(prefix)).collect()
+        self.after
+            .keys()
+            .filter_map(|key| key.strip_prefix(prefix))
+            .collect()
     }
 
     pub(super) fn message<M: Message + Default>(&self, key: &str) -> M {
@@ -52,12 +65,20 @@ impl Outcome {
 
     /// Keys that are new or have another value.
     pub(super) fn written(&self) -> Vec<&str> {
-        self.after.iter().filter(|(key, value)| self.before.get(*key) != Some(*value)).map(|(key, _)| key.as_str()).collect()
+        self.after
+            .iter()
+            .filter(|(key, value)| self.before.get(*key) != Some(*value))
+            .map(|(key, _)| key.as_str())
+            .collect()
     }
 
     /// Keys that are gone.
     pub(super) fn gone(&self) -> Vec<&str> {
-        self.before.keys().filter(|key| !self.after.contains_key(*key)).map(String::as_str).collect()
+        self.before
+            .keys()
+            .filter(|key| !self.after.contains_key(*key))
+            .map(String::as_str)
+            .collect()
     }
 
     pub(super) fn has_note(&self, kind: NoteKind) -> bool {

@@ -15,8 +15,13 @@ use crate::model::{
 fn old() -> Sample {
     let mut sample = Sample::new();
     sample.surroundings().collection(1, "c");
-    sample.index(1, VECTOR_FIELD, 7, Sample::ivf_flat("v")).built([1, 10, 20], VECTOR_FIELD, 7, 300);
-    sample.alias("a", Some(1)).alias("gone", None).collection(2, "dropped");
+    sample
+        .index(1, VECTOR_FIELD, 7, Sample::ivf_flat("v"))
+        .built([1, 10, 20], VECTOR_FIELD, 7, 300);
+    sample
+        .alias("a", Some(1))
+        .alias("gone", None)
+        .collection(2, "dropped");
     sample.drop_collection(2);
     sample
 }
@@ -39,9 +44,20 @@ fn undone(now: &Sample) -> (Vec<String>, Vec<(LossKind, String)>) {
     let expected = restore(&backup, &untouched);
     let plan = restore(&backup, &current);
     let known: Vec<&[u8]> = expected.deletes().iter().map(|(key, _)| &**key).collect();
-    let deletes = plan.deletes().iter().filter(|(key, _)| !known.contains(&&**key));
-    let deletes = deletes.map(|(key, _)| String::from_utf8(key.to_vec()).unwrap()).collect();
-    (deletes, plan.would_lose().iter().map(|loss| (loss.kind, loss.name.clone())).collect())
+    let deletes = plan
+        .deletes()
+        .iter()
+        .filter(|(key, _)| !known.contains(&&**key));
+    let deletes = deletes
+        .map(|(key, _)| String::from_utf8(key.to_vec()).unwrap())
+        .collect();
+    (
+        deletes,
+        plan.would_lose()
+            .iter()
+            .map(|loss| (loss.kind, loss.name.clone()))
+            .collect(),
+    )
 }
 
 // Case 34: what the official rollback forgets.
@@ -67,17 +83,30 @@ fn leftovers_of_2_2_are_removed(#[case] key: &str) {
     now.put(key, "x");
     let (deletes, losses) = undone(&now);
     assert_eq!(deletes, [key]);
-    assert_eq!(losses.is_empty(), !key.contains("/users/"), "that 2.2 has run is no loss: {losses:?}");
+    assert_eq!(
+        losses.is_empty(),
+        !key.contains("/users/"),
+        "that 2.2 has run is no loss: {losses:?}"
+    );
 }
 
 #[test]
 fn what_is_not_milvus_stays() {
     let mut now = new();
-    now.put("mine/1", "x").session("rootcoord").session("querynode-9");
+    now.put("mine/1", "x")
+        .session("rootcoord")
+        .session("querynode-9");
     let (backup, current) = (old().dump().unwrap(), now.dump().unwrap());
     let plan = restore(&backup, &current);
-    assert_eq!((plan.foreign_total(), &*plan.foreign()[0]), (1, &b"mine/1"[..]));
-    assert!(plan.deletes().iter().all(|(key, _)| !key.starts_with(b"mine") && !key.starts_with(b"session")));
+    assert_eq!(
+        (plan.foreign_total(), &*plan.foreign()[0]),
+        (1, &b"mine/1"[..])
+    );
+    assert!(
+        plan.deletes()
+            .iter()
+            .all(|(key, _)| !key.starts_with(b"mine") && !key.starts_with(b"session"))
+    );
 }
 
 #[rstest]
@@ -92,21 +121,47 @@ fn server_ids_never_go_back(#[case] current: Option<&str>, #[case] written: Opti
     let backup = old().dump().unwrap();
     let current = crate::model::Dump::new(backup.root.clone(), 7, 9, records).unwrap();
     let plan = restore(&backup, &current);
-    let found = plan.batches().flat_map(|batch| batch.operations).find(|operation| operation.key == b"session/id");
-    assert_eq!(found.map(|operation| operation.value.unwrap()), written.map(str::as_bytes));
+    let found = plan
+        .batches()
+        .flat_map(|batch| batch.operations)
+        .find(|operation| operation.key == b"session/id");
+    assert_eq!(
+        found.map(|operation| operation.value.unwrap()),
+        written.map(str::as_bytes)
+    );
 }
 
 fn segment(rows: i64, state: i32) -> Vec<u8> {
-    Segment { id: 20, collection_id: 1, partition_id: 10, num_rows: rows, state }.encode_to_vec()
+    Segment {
+        id: 20,
+        collection_id: 1,
+        partition_id: 10,
+        num_rows: rows,
+        state,
+    }
+    .encode_to_vec()
 }
 
 fn alias(collection_id: i64) -> Vec<u8> {
-    AliasInfo { alias_name: "a".into(), collection_id, ..AliasInfo::default() }.encode_to_vec()
+    AliasInfo {
+        alias_name: "a".into(),
+        collection_id,
+        ..AliasInfo::default()
+    }
+    .encode_to_vec()
 }
 
 fn index(deleted: bool) -> Vec<u8> {
-    let info = IndexInfo { index_name: "n".into(), ..IndexInfo::default() };
-    FieldIndex { index_info: Some(info), deleted, create_time: 1 }.encode_to_vec()
+    let info = IndexInfo {
+        index_name: "n".into(),
+        ..IndexInfo::default()
+    };
+    FieldIndex {
+        index_info: Some(info),
+        deleted,
+        create_time: 1,
+    }
+    .encode_to_vec()
 }
 
 fn named(id: i64, name: &str) -> Vec<u8> {
@@ -139,10 +194,17 @@ fn named(id: i64, name: &str) -> Vec<u8> {
 #[case::new_password("root-coord/credential/users/root", b"{}".to_vec(), Some((LossKind::User, "root")))]
 #[case::new_role("root-coord/credential/roles/reader", Vec::new(), Some((LossKind::Role, "reader")))]
 #[case::granted("root-coord/credential/user-role-mapping/eve/admin", Vec::new(), Some((LossKind::Role, "eve/admin")))]
-fn what_was_made_since_would_be_lost(#[case] key: &str, #[case] value: Vec<u8>, #[case] expected: Option<(LossKind, &str)>) {
+fn what_was_made_since_would_be_lost(
+    #[case] key: &str,
+    #[case] value: Vec<u8>,
+    #[case] expected: Option<(LossKind, &str)>,
+) {
     let mut now = new();
     now.put(key, value);
-    let expected: Vec<(LossKind, String)> = expected.into_iter().map(|(kind, name)| (kind, name.into())).collect();
+    let expected: Vec<(LossKind, String)> = expected
+        .into_iter()
+        .map(|(kind, name)| (kind, name.into()))
+        .collect();
     assert_eq!(undone(&now).1, expected);
 }
 
@@ -155,9 +217,18 @@ fn partitions_would_be_lost_too() {
     now.put("root-coord/collection/1", info.encode_to_vec());
     assert_eq!(undone(&now).1, [(LossKind::Partition, "c".into())]);
     let mut now = new();
-    let partition = PartitionInfo { partition_name: "p".into(), ..PartitionInfo::default() }.encode_to_vec();
-    now.put("root-coord/partitions/1/12", &partition).put("root-coord/partitions/9/13", &partition);
-    assert_eq!(undone(&now).1, [(LossKind::Partition, "p".into())], "collection 9 itself is not there");
+    let partition = PartitionInfo {
+        partition_name: "p".into(),
+        ..PartitionInfo::default()
+    }
+    .encode_to_vec();
+    now.put("root-coord/partitions/1/12", &partition)
+        .put("root-coord/partitions/9/13", &partition);
+    assert_eq!(
+        undone(&now).1,
+        [(LossKind::Partition, "p".into())],
+        "collection 9 itself is not there"
+    );
 }
 
 #[test]
@@ -165,7 +236,11 @@ fn an_empty_etcd_gets_everything_back() {
     let backup = old().dump().unwrap();
     let empty = Sample::new().dump().unwrap();
     let plan = restore(&backup, &empty);
-    let kept = backup.records().iter().filter(|record| !record.leased).count();
+    let kept = backup
+        .records()
+        .iter()
+        .filter(|record| !record.leased)
+        .count();
     assert_eq!((plan.puts().len(), plan.len()), (kept, kept));
     assert!(plan.would_lose().is_empty());
 }
@@ -179,7 +254,10 @@ fn losses_are_worded_and_counted() {
     let (backup, current) = (old().dump().unwrap(), now.dump().unwrap());
     let plan = restore(&backup, &current);
     let text = plan.would_lose().to_string();
-    assert!(text.starts_with("changed user u00, ") && text.ends_with("u09 and 2 more"), "{text}");
+    assert!(
+        text.starts_with("changed user u00, ") && text.ends_with("u09 and 2 more"),
+        "{text}"
+    );
     assert_eq!(plan.would_lose().counts()[&LossKind::User], 12);
 }
 
@@ -189,10 +267,21 @@ fn a_dry_run_shows_everything_but_credentials() {
     let plan = restore(&backup, &current);
     let text: Vec<String> = plan.diff().map(|change| change.to_string()).collect();
     assert_eq!(text.len(), plan.len());
-    for expected in ["+ indexes/300 {\"build_id\":300,", "+ root-coord/collection/1 {\"id\":1,", "- field-index/1/7"] {
-        assert!(text.iter().any(|line| line.starts_with(expected)), "{expected}: {text:#?}");
+    for expected in [
+        "+ indexes/300 {\"build_id\":300,",
+        "+ root-coord/collection/1 {\"id\":1,",
+        "- field-index/1/7",
+    ] {
+        assert!(
+            text.iter().any(|line| line.starts_with(expected)),
+            "{expected}: {text:#?}"
+        );
     }
     let empty = Sample::new().dump().unwrap();
-    let secret = restore(&backup, &empty).diff().find(|change| change.key.ends_with(b"users/root")).unwrap().to_string();
+    let secret = restore(&backup, &empty)
+        .diff()
+        .find(|change| change.key.ends_with(b"users/root"))
+        .unwrap()
+        .to_string();
     assert_eq!(secret, "+ root-coord/credential/users/root \"(hidden)\"");
 }

@@ -12,14 +12,18 @@ use crate::model::{
 fn indexed() -> Sample {
     let mut sample = Sample::new();
     sample.collection(1, "c");
-    sample.index(1, VECTOR_FIELD, 7, Sample::ivf_flat("v")).index(1, TEXT_FIELD, 8, Sample::ivf_flat("t"));
+    sample
+        .index(1, VECTOR_FIELD, 7, Sample::ivf_flat("v"))
+        .index(1, TEXT_FIELD, 8, Sample::ivf_flat("t"));
     sample
 }
 
 #[test]
 fn case_8_a_segment_below_the_threshold() {
     let mut sample = indexed();
-    sample.built([1, 10, 20], VECTOR_FIELD, 7, 300).segment_index([1, 10, 21], VECTOR_FIELD, 7, 0);
+    sample
+        .built([1, 10, 20], VECTOR_FIELD, 7, 300)
+        .segment_index([1, 10, 21], VECTOR_FIELD, 7, 0);
     let expected = |build_id| SegmentIndex {
         collection_id: 1,
         partition_id: 10,
@@ -32,19 +36,36 @@ fn case_8_a_segment_below_the_threshold() {
         write_handoff: true,
         ..SegmentIndex::default()
     };
-    assert_eq!(default(&sample).message::<SegmentIndex>("segment-index/1/10/21/299"), expected(299));
-    assert_eq!(strict(&sample).message::<SegmentIndex>("segment-index/1/10/21/0"), expected(0));
+    assert_eq!(
+        default(&sample).message::<SegmentIndex>("segment-index/1/10/21/299"),
+        expected(299)
+    );
+    assert_eq!(
+        strict(&sample).message::<SegmentIndex>("segment-index/1/10/21/0"),
+        expected(0)
+    );
 }
 
 #[test]
 fn case_9_two_indexes_of_one_small_segment() {
     let mut sample = indexed();
     sample.built([1, 10, 20], VECTOR_FIELD, 7, 300);
-    sample.segment_index([1, 10, 21], VECTOR_FIELD, 7, 0).segment_index([1, 10, 21], TEXT_FIELD, 8, 0);
-    assert_eq!(default(&sample).keys("segment-index/1/10/21/"), ["298", "299"]);
+    sample
+        .segment_index([1, 10, 21], VECTOR_FIELD, 7, 0)
+        .segment_index([1, 10, 21], TEXT_FIELD, 8, 0);
+    assert_eq!(
+        default(&sample).keys("segment-index/1/10/21/"),
+        ["298", "299"]
+    );
     let outcome = strict(&sample);
     assert_eq!(outcome.keys("segment-index/1/10/21/"), ["0"]);
-    assert_eq!(outcome.message::<SegmentIndex>("segment-index/1/10/21/0").index_id, 8, "the last one by segment and index");
+    assert_eq!(
+        outcome
+            .message::<SegmentIndex>("segment-index/1/10/21/0")
+            .index_id,
+        8,
+        "the last one by segment and index"
+    );
     assert!(outcome.has_note(NoteKind::Replaced));
 }
 
@@ -52,8 +73,13 @@ fn case_9_two_indexes_of_one_small_segment() {
 fn case_10_without_any_build_ids_begin_at_one() {
     let mut sample = indexed();
     // By the spelling of keys 100 comes before 99.
-    sample.segment_index([1, 10, 100], VECTOR_FIELD, 7, 0).segment_index([1, 10, 99], VECTOR_FIELD, 7, 0);
-    assert_eq!(default(&sample).keys("segment-index/1/10/"), ["100/2", "99/1"]);
+    sample
+        .segment_index([1, 10, 100], VECTOR_FIELD, 7, 0)
+        .segment_index([1, 10, 99], VECTOR_FIELD, 7, 0);
+    assert_eq!(
+        default(&sample).keys("segment-index/1/10/"),
+        ["100/2", "99/1"]
+    );
 }
 
 #[test]
@@ -63,7 +89,10 @@ fn made_up_build_ids_pass_zero_by() {
     for segment in 21..24 {
         sample.segment_index([1, 10, segment], VECTOR_FIELD, 7, 0);
     }
-    assert_eq!(default(&sample).keys("segment-index/1/10/"), ["20/2", "21/1", "22/-1", "23/-2"]);
+    assert_eq!(
+        default(&sample).keys("segment-index/1/10/"),
+        ["20/2", "21/1", "22/-1", "23/-2"]
+    );
 }
 
 #[rstest]
@@ -77,11 +106,15 @@ fn case_11_a_build_that_is_gone(#[case] change: fn(&mut Sample), #[case] is_orph
     let mut sample = indexed();
     sample.segment_index([1, 10, 20], VECTOR_FIELD, 7, 300);
     change(&mut sample);
-    let expected = "root-coord/segment-index/1/7/10/20: build 300 of index 7 of segment 20 has no record";
+    let expected =
+        "root-coord/segment-index/1/7/10/20: build 300 of index 7 of segment 20 has no record";
     assert!(failure(&sample, &Options::strict_upstream()).contains(expected));
     if is_orphan {
         let outcome = default(&sample);
-        assert!(outcome.keys("segment-index/").is_empty() && outcome.has_note(NoteKind::OrphanedSegmentIndex));
+        assert!(
+            outcome.keys("segment-index/").is_empty()
+                && outcome.has_note(NoteKind::OrphanedSegmentIndex)
+        );
     } else {
         assert!(failure(&sample, &Options::default()).contains(expected));
     }
@@ -107,19 +140,34 @@ fn case_12_builds_that_are_not_finished(#[case] state: i32, #[case] fail_reason:
         index_file_paths: Vec::new(),
         ..Sample::finished([1, 10, 20], VECTOR_FIELD, 7, 300, 0)
     };
-    sample.segment_index([1, 10, 20], VECTOR_FIELD, 7, 300).build(&build);
+    sample
+        .segment_index([1, 10, 20], VECTOR_FIELD, 7, 300)
+        .build(&build);
     let index: SegmentIndex = default(&sample).message("segment-index/1/10/20/300");
-    assert_eq!((index.state, index.fail_reason.as_str(), index.write_handoff), (state, fail_reason, false));
+    assert_eq!(
+        (index.state, index.fail_reason.as_str(), index.write_handoff),
+        (state, fail_reason, false)
+    );
     assert!(index.index_file_keys.is_empty());
 }
 
 #[test]
 fn case_13_builds_that_are_marked() {
     let mut sample = indexed();
-    let build = Build { mark_deleted: true, recycled: true, request: None, ..Sample::finished([1, 10, 20], 101, 7, 300, 1) };
-    sample.segment_index([1, 10, 20], VECTOR_FIELD, 7, 300).build(&build);
+    let build = Build {
+        mark_deleted: true,
+        recycled: true,
+        request: None,
+        ..Sample::finished([1, 10, 20], 101, 7, 300, 1)
+    };
+    sample
+        .segment_index([1, 10, 20], VECTOR_FIELD, 7, 300)
+        .build(&build);
     let index: SegmentIndex = default(&sample).message("segment-index/1/10/20/300");
-    assert_eq!((index.deleted, index.num_rows, index.index_file_keys.len()), (true, 0, 1));
+    assert_eq!(
+        (index.deleted, index.num_rows, index.index_file_keys.len()),
+        (true, 0, 1)
+    );
 }
 
 #[test]
@@ -127,14 +175,19 @@ fn build_zero_with_an_index_is_a_build_that_is_gone() {
     let mut sample = indexed();
     sample.build(&Sample::finished([1, 10, 20], VECTOR_FIELD, 7, 300, 1));
     // Collection 1, segment 20, index 7, enabled.
-    sample.put("root-coord/segment-index/1/7/10/20", b"\x08\x01\x10\x0a\x18\x14\x20\x65\x28\x07\x38\x01");
+    sample.put(
+        "root-coord/segment-index/1/7/10/20",
+        b"\x08\x01\x10\x0a\x18\x14\x20\x65\x28\x07\x38\x01",
+    );
     assert!(failure(&sample, &Options::default()).contains("build 0 of index 7"));
 }
 
 #[test]
 fn of_two_records_of_one_segment_and_index_the_last_counts() {
     let mut sample = indexed();
-    sample.built([1, 10, 20], VECTOR_FIELD, 7, 300).built([1, 11, 20], VECTOR_FIELD, 7, 301);
+    sample
+        .built([1, 10, 20], VECTOR_FIELD, 7, 300)
+        .built([1, 11, 20], VECTOR_FIELD, 7, 301);
     for outcome in [default(&sample), strict(&sample)] {
         assert_eq!(outcome.keys("segment-index/"), ["1/11/20/301"]);
         assert!(outcome.has_note(NoteKind::Replaced));
@@ -144,9 +197,19 @@ fn of_two_records_of_one_segment_and_index_the_last_counts() {
 #[test]
 fn two_segments_with_one_build_do_not_fit_one_key() {
     let mut sample = indexed();
-    sample.built([1, 10, 20], VECTOR_FIELD, 7, 300).segment_index([1, 10, 20], TEXT_FIELD, 8, 300);
-    assert!(failure(&sample, &Options::default()).contains("segment-index/1/10/20/300: two different records"));
-    assert_eq!(strict(&sample).message::<SegmentIndex>("segment-index/1/10/20/300").index_id, 8);
+    sample
+        .built([1, 10, 20], VECTOR_FIELD, 7, 300)
+        .segment_index([1, 10, 20], TEXT_FIELD, 8, 300);
+    assert!(
+        failure(&sample, &Options::default())
+            .contains("segment-index/1/10/20/300: two different records")
+    );
+    assert_eq!(
+        strict(&sample)
+            .message::<SegmentIndex>("segment-index/1/10/20/300")
+            .index_id,
+        8
+    );
 }
 
 #[rstest]
@@ -154,15 +217,26 @@ fn two_segments_with_one_build_do_not_fit_one_key() {
 #[case("files/index_files/300/2/10/20/IVF", 1, true)]
 #[case("elsewhere/300/2/10/20/IVF", 1, false)]
 #[case("IVF", 1, false)]
-fn index_files_must_lie_where_2_2_looks(#[case] path: &str, #[case] version: i64, #[case] is_noted: bool) {
+fn index_files_must_lie_where_2_2_looks(
+    #[case] path: &str,
+    #[case] version: i64,
+    #[case] is_noted: bool,
+) {
     let mut sample = indexed();
     let build = Build {
         index_version: version,
         index_file_paths: vec![path.into()],
         ..Sample::finished([1, 10, 20], VECTOR_FIELD, 7, 300, 0)
     };
-    sample.segment_index([1, 10, 20], VECTOR_FIELD, 7, 300).build(&build);
+    sample
+        .segment_index([1, 10, 20], VECTOR_FIELD, 7, 300)
+        .build(&build);
     let outcome = default(&sample);
     assert_eq!(outcome.has_note(NoteKind::IndexVersionMismatch), is_noted);
-    assert_eq!(outcome.message::<SegmentIndex>("segment-index/1/10/20/300").index_file_keys, ["IVF"]);
+    assert_eq!(
+        outcome
+            .message::<SegmentIndex>("segment-index/1/10/20/300")
+            .index_file_keys,
+        ["IVF"]
+    );
 }

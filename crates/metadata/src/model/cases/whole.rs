@@ -16,7 +16,9 @@ use milvus_guard_core::evidence::MetadataState;
 fn rich() -> Sample {
     let mut sample = Sample::new();
     sample.surroundings().collection(1, "c");
-    sample.index(1, VECTOR_FIELD, 7, Sample::ivf_flat("_default_idx")).built([1, 10, 20], VECTOR_FIELD, 7, 300);
+    sample
+        .index(1, VECTOR_FIELD, 7, Sample::ivf_flat("_default_idx"))
+        .built([1, 10, 20], VECTOR_FIELD, 7, 300);
     sample.alias("a", Some(1)).load(&Sample::loaded(1, 2));
     sample
 }
@@ -37,7 +39,10 @@ fn case_1_nothing_is_nothing_to_do() {
     for _ in 0..2 {
         let dump = sample.dump().unwrap();
         let plan = plan(&dump, &Options::default()).unwrap();
-        assert_eq!((plan.state(), plan.is_empty()), (&MetadataState::Empty, true));
+        assert_eq!(
+            (plan.state(), plan.is_empty()),
+            (&MetadataState::Empty, true)
+        );
         sample.put("session/id", "3").session("rootcoord");
     }
 }
@@ -73,15 +78,24 @@ fn case_37_states_that_are_not_migrated() {
     let migrated = applied(&rich());
     let dump = migrated.dump().unwrap();
     let again = plan(&dump, &Options::default()).unwrap();
-    assert_eq!((again.state(), again.is_empty()), (&MetadataState::V22, true));
+    assert_eq!(
+        (again.state(), again.is_empty()),
+        (&MetadataState::V22, true)
+    );
 
     let mut skipped = rich();
     skipped.put("root-coord/credential/roles/admin", "");
     assert!(failure(&skipped, &Options::default()).contains("2.2 has already run"));
-    let forced = Options { force_mixed: true, ..Options::default() };
+    let forced = Options {
+        force_mixed: true,
+        ..Options::default()
+    };
     skipped.put("field-index/1/7", "something else");
     let outcome = Outcome::of(&skipped, &forced).unwrap();
-    assert!(outcome.written().contains(&"field-index/1/7"), "what 2.2 wrote is overwritten when forced");
+    assert!(
+        outcome.written().contains(&"field-index/1/7"),
+        "what 2.2 wrote is overwritten when forced"
+    );
 
     let mut interrupted = rich();
     interrupted.put("field-index/1/7", "x");
@@ -95,23 +109,41 @@ fn case_37_states_that_are_not_migrated() {
 #[test]
 fn metadata_without_a_sub_path_is_refused() {
     let dump = Dump::new(Root::new("by-dev", "").unwrap(), 1, 1, rich().records()).unwrap();
-    assert_eq!(plan(&dump, &Options::default()).unwrap_err(), PlanError::NotApart);
+    assert_eq!(
+        plan(&dump, &Options::default()).unwrap_err(),
+        PlanError::NotApart
+    );
 }
 
 #[test]
 fn leases_on_old_keys_are_refused() {
     let mut records = rich().records();
-    records.iter_mut().filter(|record| record.key().starts_with(b"indexes/")).for_each(|record| record.leased = true);
+    records
+        .iter_mut()
+        .filter(|record| record.key().starts_with(b"indexes/"))
+        .for_each(|record| record.leased = true);
     let dump = Dump::new(Root::new("by-dev", "meta").unwrap(), 1, 1, records).unwrap();
-    assert!(plan(&dump, &Options::default()).unwrap_err().to_string().contains("indexes/300: a lease holds it"));
+    assert!(
+        plan(&dump, &Options::default())
+            .unwrap_err()
+            .to_string()
+            .contains("indexes/300: a lease holds it")
+    );
 }
 
 #[test]
 fn all_problems_are_named_at_once() {
     let mut sample = rich();
-    sample.put("root-coord/collection/x", "1").put("indexes/1", b"\xff").alias("a/b", Some(1));
+    sample
+        .put("root-coord/collection/x", "1")
+        .put("indexes/1", b"\xff")
+        .alias("a/b", Some(1));
     let error = failure(&sample, &Options::default());
-    for key in ["root-coord/collection/x", "indexes/1", "root-coord/collection-alias/a/b"] {
+    for key in [
+        "root-coord/collection/x",
+        "indexes/1",
+        "root-coord/collection-alias/a/b",
+    ] {
         assert!(error.contains(key), "{error}");
     }
 }
@@ -120,16 +152,33 @@ fn all_problems_are_named_at_once() {
 fn everything_is_counted() {
     let dump = rich().dump().unwrap();
     let plan = plan(&dump, &Options::default()).unwrap();
-    let kinds =
-        [Kind::Collections, Kind::Aliases, Kind::AliasHistory, Kind::Indexes, Kind::SegmentIndexes, Kind::LoadedCollections];
-    assert!(kinds.iter().all(|kind| plan.counts()[kind] == 1), "{:?}", plan.counts());
-    assert_eq!(plan.len(), plan.puts().len() + plan.rewrites().len() + plan.deletes().len());
+    let kinds = [
+        Kind::Collections,
+        Kind::Aliases,
+        Kind::AliasHistory,
+        Kind::Indexes,
+        Kind::SegmentIndexes,
+        Kind::LoadedCollections,
+    ];
+    assert!(
+        kinds.iter().all(|kind| plan.counts()[kind] == 1),
+        "{:?}",
+        plan.counts()
+    );
+    assert_eq!(
+        plan.len(),
+        plan.puts().len() + plan.rewrites().len() + plan.deletes().len()
+    );
 }
 
 // Case 38 without the server.
 #[test]
 fn batches_keep_their_limits_and_their_order() {
-    let mut sample = Sample::large(Size { collections: 3, segments: 400, has_oddities: false });
+    let mut sample = Sample::large(Size {
+        collections: 3,
+        segments: 400,
+        has_oddities: false,
+    });
     let long = "x".repeat(400 * 1024);
     for id in [1, 2, 3, 4, 5] {
         sample.collection(id, &long);
@@ -142,14 +191,37 @@ fn batches_keep_their_limits_and_their_order() {
     let plan = plan(&dump, &Options::default()).unwrap();
     let batches: Vec<_> = plan.batches().collect();
     assert!(batches.is_sorted_by_key(|batch| batch.phase));
-    assert_eq!(batches.iter().map(|batch| batch.operations.len()).sum::<usize>(), plan.len());
+    assert_eq!(
+        batches
+            .iter()
+            .map(|batch| batch.operations.len())
+            .sum::<usize>(),
+        plan.len()
+    );
     for batch in &batches {
         assert!((1..=MAX_OPERATIONS).contains(&batch.operations.len()));
-        assert!(batch.bytes <= MAX_BYTES || batch.operations.len() == 1, "{} bytes", batch.bytes);
+        assert!(
+            batch.bytes <= MAX_BYTES || batch.operations.len() == 1,
+            "{} bytes",
+            batch.bytes
+        );
     }
-    let rewrites = batches.iter().filter(|batch| batch.phase == Phase::Rewrite).count();
-    assert_eq!(rewrites, 4, "two collections of 400 KiB fit one batch, the one of 2 MiB stands alone");
-    assert_eq!(batches.iter().filter(|batch| batch.phase == Phase::Put).count(), 13, "1209 keys");
+    let rewrites = batches
+        .iter()
+        .filter(|batch| batch.phase == Phase::Rewrite)
+        .count();
+    assert_eq!(
+        rewrites, 4,
+        "two collections of 400 KiB fit one batch, the one of 2 MiB stands alone"
+    );
+    assert_eq!(
+        batches
+            .iter()
+            .filter(|batch| batch.phase == Phase::Put)
+            .count(),
+        13,
+        "1209 keys"
+    );
 }
 
 #[rstest]
@@ -160,7 +232,11 @@ fn batches_keep_their_limits_and_their_order() {
 #[case("channelwatch/3/by-dev-rootcoord-dml_0_1v0", None, Foreign::Vanished)]
 #[case("root-coord/credential/users/root", Some("foreign"), Foreign::Changed)]
 #[case("root-coord/credential/users/new", Some("foreign"), Foreign::Appeared)]
-fn what_someone_else_did_is_named(#[case] key: &str, #[case] value: Option<&str>, #[case] expected: Foreign) {
+fn what_someone_else_did_is_named(
+    #[case] key: &str,
+    #[case] value: Option<&str>,
+    #[case] expected: Foreign,
+) {
     let dump = rich().dump().unwrap();
     let plan = plan(&dump, &Options::default()).unwrap();
     let mut records: Vec<Record> = rich().records();
@@ -168,8 +244,14 @@ fn what_someone_else_did_is_named(#[case] key: &str, #[case] value: Option<&str>
     records.extend(value.map(|value| Record::new(key, value, 99)));
     let current = Dump::new(dump.root.clone(), 7, 9, records).unwrap();
     let foreign = plan.remaining(&current).unwrap_err();
-    assert_eq!(foreign.iter().collect::<Vec<_>>(), [(key.as_bytes(), expected)]);
-    assert!(foreign.total() == 1 && foreign.to_string().contains(key), "{foreign}");
+    assert_eq!(
+        foreign.iter().collect::<Vec<_>>(),
+        [(key.as_bytes(), expected)]
+    );
+    assert!(
+        foreign.total() == 1 && foreign.to_string().contains(key),
+        "{foreign}"
+    );
 }
 
 #[test]
@@ -178,7 +260,10 @@ fn sessions_are_nobodys_business() {
     let plan = plan(&dump, &Options::default()).unwrap();
     let mut sample = rich();
     sample.put("session/id", "44").session("migration");
-    assert_eq!(plan.remaining(&sample.dump().unwrap()).unwrap().len(), plan.len());
+    assert_eq!(
+        plan.remaining(&sample.dump().unwrap()).unwrap().len(),
+        plan.len()
+    );
 }
 
 #[test]
@@ -188,10 +273,16 @@ fn a_diff_shows_what_changes_and_hides_nothing_but_credentials() {
     let text: Vec<String> = plan.diff().map(|change| change.to_string()).collect();
     assert_eq!(text.len(), plan.len());
     let of = |key: &str| text.iter().find(|line| line.contains(key)).unwrap();
-    assert!(of("+ field-index/1/7 ").contains(r#""index_name":"_default_idx_101""#), "{text:#?}");
+    assert!(
+        of("+ field-index/1/7 ").contains(r#""index_name":"_default_idx_101""#),
+        "{text:#?}"
+    );
     assert!(of("- indexes/300 ").contains("IVF_2"));
     let collection = of("- root-coord/collection/1 ");
-    assert!(collection.contains("\n+ root-coord/collection/1 ") && collection.contains(r#""field_indexes":[{"field_id":101"#));
+    assert!(
+        collection.contains("\n+ root-coord/collection/1 ")
+            && collection.contains(r#""field_indexes":[{"field_id":101"#)
+    );
     let json = serde_json::to_value(plan.diff().collect::<Vec<_>>()).unwrap();
     assert_eq!(json[0]["action"], "add");
     assert_eq!(json[0]["key"], "field-index/1/7");
@@ -213,11 +304,18 @@ fn the_digest_tells_plans_apart_and_nothing_else() {
         record.mod_revision += 5;
     }
     let dump = Dump::new(Root::new("other", "meta").unwrap(), 8, 9, later).unwrap();
-    assert_eq!(plan(&dump, &Options::default()).unwrap().digest(), first, "revisions and roots do not matter");
+    assert_eq!(
+        plan(&dump, &Options::default()).unwrap().digest(),
+        first,
+        "revisions and roots do not matter"
+    );
     let mut other = rich();
     other.segment_index([1, 10, 21], VECTOR_FIELD, 7, 0);
     assert_ne!(digest(&other, &Options::default()), first);
-    assert_ne!(digest(&other, &Options::default()), digest(&other, &Options::strict_upstream()));
+    assert_ne!(
+        digest(&other, &Options::default()),
+        digest(&other, &Options::strict_upstream())
+    );
 }
 
 #[test]
@@ -227,14 +325,14 @@ fn notes_say_what_they_mean() {
     let outcome = default(&sample);
     assert_eq!(
         outcome.notes,
-        [("root-coord/index/9/9".into(), NoteKind::KeyMismatch), ("root-coord/index/9/9".into(), NoteKind::UnusedIndex)]
+        [
+            ("root-coord/index/9/9".into(), NoteKind::KeyMismatch),
+            ("root-coord/index/9/9".into(), NoteKind::UnusedIndex)
+        ]
     );
     let dump = sample.dump().unwrap();
     let plan = plan(&dump, &Options::default()).unwrap();
     assert_eq!(plan.notes().counts()[&NoteKind::UnusedIndex], 1);
-    assert!(
-        plan.notes()
-            .iter()
-            .any(|note| note.to_string() == "root-coord/index/9/9 is an index that no collection uses; it is not carried over")
-    );
+    assert!(plan.notes().iter().any(|note| note.to_string()
+        == "root-coord/index/9/9 is an index that no collection uses; it is not carried over"));
 }

@@ -40,10 +40,17 @@ pub(super) fn migrate(output: &mut Output<'_>) {
 }
 
 fn name(path: &[u8]) -> Option<&str> {
-    std::str::from_utf8(path).ok().filter(|name| !name.is_empty() && !name.contains('/'))
+    std::str::from_utf8(path)
+        .ok()
+        .filter(|name| !name.is_empty() && !name.contains('/'))
 }
 
-fn convert(output: &mut Output<'_>, record: &Record, alias: &str, created_time: u64) -> Option<Vec<u8>> {
+fn convert(
+    output: &mut Output<'_>,
+    record: &Record,
+    alias: &str,
+    created_time: u64,
+) -> Option<Vec<u8>> {
     if is_tombstone(record) {
         return Some(TOMBSTONE.to_vec());
     }
@@ -55,6 +62,11 @@ fn convert(output: &mut Output<'_>, record: &Record, alias: &str, created_time: 
     } else if alias_name != alias {
         output.note(record, NoteKind::KeyMismatch);
     }
-    let alias = AliasInfo { alias_name, collection_id: info.id, created_time, ..AliasInfo::default() };
+    let alias = AliasInfo {
+        alias_name,
+        collection_id: info.id,
+        created_time,
+        ..AliasInfo::default()
+    };
     Some(alias.encode_to_vec())
 }

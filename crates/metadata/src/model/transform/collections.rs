@@ -46,10 +46,13 @@ pub(super) fn migrate<'d>(output: &mut Output<'d>) -> Live<'d> {
             continue;
         }
         output.count(Kind::Collections);
-        let Some(info) = output.decode::<CollectionInfo>(record) else { continue };
+        let Some(info) = output.decode::<CollectionInfo>(record) else {
+            continue;
+        };
         convert(output, record, &info, id);
         if let Some((_, newest)) = newest.get(&id)
-            && wire::without_field(newest.value(), FIELD_INDEXES) != wire::without_field(record.value(), FIELD_INDEXES)
+            && wire::without_field(newest.value(), FIELD_INDEXES)
+                != wire::without_field(record.value(), FIELD_INDEXES)
         {
             output.note(record, NoteKind::DiffersFromHistory);
         }
@@ -57,7 +60,12 @@ pub(super) fn migrate<'d>(output: &mut Output<'d>) -> Live<'d> {
         if schema.fields.is_empty() || info.partition_ids.is_empty() {
             output.note(record, NoteKind::BareCollection);
         }
-        let collection = Collection { record, name: schema.name, fields: schema.fields, field_indexes: info.field_indexes };
+        let collection = Collection {
+            record,
+            name: schema.name,
+            fields: schema.fields,
+            field_indexes: info.field_indexes,
+        };
         live.insert(id, collection);
     }
     live
@@ -98,28 +106,51 @@ fn convert<'d>(output: &mut Output<'d>, record: &'d Record, info: &CollectionInf
     }
     let value = if output.does(Deviation::KeepUnknownFields) {
         let Some(bytes) = wire::without_field(record.value(), FIELD_INDEXES) else {
-            output.problem(record, "it holds fields of a kind that Milvus does not write");
+            output.problem(
+                record,
+                "it holds fields of a kind that Milvus does not write",
+            );
             return;
         };
         bytes
     } else {
-        CollectionInfo { field_indexes: Vec::new(), ..info.clone() }.encode_to_vec()
+        CollectionInfo {
+            field_indexes: Vec::new(),
+            ..info.clone()
+        }
+        .encode_to_vec()
     };
     let value = padded(output, record, info, value);
     if value != record.value() {
-        output.rewrites.push(Rewrite { record, value: value.into() });
+        output.rewrites.push(Rewrite {
+            record,
+            value: value.into(),
+        });
     }
 }
 
 /// 2.2 reads names and times by the position of the partition's id, and crashes where there are too few.
-fn padded(output: &mut Output<'_>, record: &Record, info: &CollectionInfo, mut value: Vec<u8>) -> Vec<u8> {
+fn padded(
+    output: &mut Output<'_>,
+    record: &Record,
+    info: &CollectionInfo,
+    mut value: Vec<u8>,
+) -> Vec<u8> {
     let partitions = info.partition_ids.len();
-    let (names, times) = (info.partition_names.len(), info.partition_created_timestamps.len());
+    let (names, times) = (
+        info.partition_names.len(),
+        info.partition_created_timestamps.len(),
+    );
     if names >= partitions && times >= partitions {
         return value;
     }
     if !output.does(Deviation::PadPartitions) {
-        output.problem(record, format!("it has {partitions} partitions, but {names} names and {times} times of creation"));
+        output.problem(
+            record,
+            format!(
+                "it has {partitions} partitions, but {names} names and {times} times of creation"
+            ),
+        );
         return value;
     }
     output.note(record, NoteKind::PaddedPartitions);

@@ -6,7 +6,10 @@ use prost::Message;
 
 use crate::model::{
     keys::{INDEX, OLD_INDEX, numbers},
-    messages::{FIRST_VECTOR_TYPE, FieldIndex, FieldIndexInfo, FieldSchema, IndexInfo, KeyValuePair, OldIndex},
+    messages::{
+        FIRST_VECTOR_TYPE, FieldIndex, FieldIndexInfo, FieldSchema, IndexInfo, KeyValuePair,
+        OldIndex,
+    },
     notes::NoteKind,
     options::Deviation,
     plan::Kind,
@@ -39,7 +42,9 @@ struct Old<'d> {
 impl Indexes<'_> {
     /// Whether an index has a record and is not dropped.
     pub(super) fn is_live(&self, collection: i64, index: i64) -> bool {
-        self.old.get(&(collection, index)).is_some_and(|old| !old.info.deleted)
+        self.old
+            .get(&(collection, index))
+            .is_some_and(|old| !old.info.deleted)
     }
 
     /// Index by field, as 2.2 loads a collection.
@@ -53,7 +58,10 @@ impl Indexes<'_> {
 }
 
 pub(super) fn migrate<'d>(output: &mut Output<'d>, live: &Live<'d>) -> Indexes<'d> {
-    let mut indexes = Indexes { old: read(output), ..Indexes::default() };
+    let mut indexes = Indexes {
+        old: read(output),
+        ..Indexes::default()
+    };
     for (id, collection) in live {
         if collection.field_indexes.is_empty() {
             continue;
@@ -66,7 +74,12 @@ pub(super) fn migrate<'d>(output: &mut Output<'d>, live: &Live<'d>) -> Indexes<'
             migrate_one(output, &mut indexes, *id, collection, *pair);
         }
     }
-    let mut unused: Vec<&Record> = indexes.old.values().filter(|old| !old.is_used).map(|old| old.record).collect();
+    let mut unused: Vec<&Record> = indexes
+        .old
+        .values()
+        .filter(|old| !old.is_used)
+        .map(|old| old.record)
+        .collect();
     unused.sort_unstable_by(|a, b| a.key().cmp(b.key()));
     for record in unused {
         output.note(record, NoteKind::UnusedIndex);
@@ -86,26 +99,51 @@ fn read<'d>(output: &mut Output<'d>) -> HashMap<(i64, i64), Old<'d>> {
             output.problem(record, "it is not the key of an index");
             continue;
         };
-        let Some(info) = output.decode::<OldIndex>(record) else { continue };
+        let Some(info) = output.decode::<OldIndex>(record) else {
+            continue;
+        };
         if info.index_id != index {
             output.note(record, NoteKind::KeyMismatch);
         }
-        old.insert((collection, index), Old { record, info, is_used: false });
+        old.insert(
+            (collection, index),
+            Old {
+                record,
+                info,
+                is_used: false,
+            },
+        );
     }
     old
 }
 
-fn migrate_one(output: &mut Output<'_>, indexes: &mut Indexes<'_>, id: i64, collection: &Collection<'_>, pair: FieldIndexInfo) {
+fn migrate_one(
+    output: &mut Output<'_>,
+    indexes: &mut Indexes<'_>,
+    id: i64,
+    collection: &Collection<'_>,
+    pair: FieldIndexInfo,
+) {
     let FieldIndexInfo { field_id, index_id } = pair;
-    let Some(field) = collection.fields.iter().find(|field| field.field_id == field_id) else {
-        output.problem(collection.record, format!("index {index_id} is on field {field_id}, which the collection does not have"));
+    let Some(field) = collection
+        .fields
+        .iter()
+        .find(|field| field.field_id == field_id)
+    else {
+        output.problem(
+            collection.record,
+            format!("index {index_id} is on field {field_id}, which the collection does not have"),
+        );
         return;
     };
     let Some(old) = indexes.old.get_mut(&(id, index_id)) else {
         if output.does(Deviation::TolerateOrphans) {
             output.note(collection.record, NoteKind::MissingIndex);
         } else {
-            output.problem(collection.record, format!("index {index_id} of collection {id} has no record"));
+            output.problem(
+                collection.record,
+                format!("index {index_id} of collection {id} has no record"),
+            );
         }
         return;
     };
@@ -114,11 +152,18 @@ fn migrate_one(output: &mut Output<'_>, indexes: &mut Indexes<'_>, id: i64, coll
     let params = match flatten(&info.index_params) {
         Ok(params) => params,
         Err(what) => {
-            output.problem(old.record, format!("the parameters of index {index_id} of collection {id} {what}"));
+            output.problem(
+                old.record,
+                format!("the parameters of index {index_id} of collection {id} {what}"),
+            );
             return;
         }
     };
-    let index_name = if info.index_name == DEFAULT_NAME { format!("{DEFAULT_NAME}_{field_id}") } else { info.index_name.clone() };
+    let index_name = if info.index_name == DEFAULT_NAME {
+        format!("{DEFAULT_NAME}_{field_id}")
+    } else {
+        info.index_name.clone()
+    };
     let index = FieldIndex {
         index_info: Some(IndexInfo {
             collection_id: id,
@@ -126,7 +171,10 @@ fn migrate_one(output: &mut Output<'_>, indexes: &mut Indexes<'_>, id: i64, coll
             index_name,
             index_id,
             type_params: field.type_params.clone(),
-            index_params: params.into_iter().map(|(key, value)| KeyValuePair { key, value }).collect(),
+            index_params: params
+                .into_iter()
+                .map(|(key, value)| KeyValuePair { key, value })
+                .collect(),
             is_auto_index: false,
             user_index_params: info.index_params.clone(),
         }),
@@ -139,7 +187,11 @@ fn migrate_one(output: &mut Output<'_>, indexes: &mut Indexes<'_>, id: i64, coll
         indexes.with_vector.insert(id);
     }
     if !info.deleted || !output.does(Deviation::IgnoreDeletedIndexes) {
-        indexes.loadable.entry(id).or_default().insert(field_id, index_id);
+        indexes
+            .loadable
+            .entry(id)
+            .or_default()
+            .insert(field_id, index_id);
     }
 }
 

@@ -22,7 +22,11 @@ use super::{
 /// Collections of which something is loaded.
 pub(super) type Loads = BTreeSet<i64>;
 
-pub(super) fn migrate<'d>(output: &mut Output<'d>, live: &Live<'d>, indexes: &Indexes<'d>) -> Loads {
+pub(super) fn migrate<'d>(
+    output: &mut Output<'d>,
+    live: &Live<'d>,
+    indexes: &Indexes<'d>,
+) -> Loads {
     let mut loads = Loads::new();
     for record in output.dump.under(OLD_LOAD) {
         if output.does(Deviation::DeleteOldLoads) {
@@ -31,7 +35,9 @@ pub(super) fn migrate<'d>(output: &mut Output<'d>, live: &Live<'d>, indexes: &In
         if is_tombstone(record) {
             continue;
         }
-        let Some(load) = output.decode::<OldLoad>(record) else { continue };
+        let Some(load) = output.decode::<OldLoad>(record) else {
+            continue;
+        };
         if numbers(&record.key()[OLD_LOAD.len()..]) != Some([load.collection_id]) {
             output.note(record, NoteKind::KeyMismatch);
         }
@@ -45,13 +51,29 @@ pub(super) fn migrate<'d>(output: &mut Output<'d>, live: &Live<'d>, indexes: &In
     loads
 }
 
-fn migrate_one(output: &mut Output<'_>, live: &Live<'_>, indexes: &Indexes<'_>, record: &Record, load: OldLoad) {
-    let OldLoad { collection_id, partition_ids, load_type, released_partition_ids, mut replica_number, .. } = load;
+fn migrate_one(
+    output: &mut Output<'_>,
+    live: &Live<'_>,
+    indexes: &Indexes<'_>,
+    record: &Record,
+    load: OldLoad,
+) {
+    let OldLoad {
+        collection_id,
+        partition_ids,
+        load_type,
+        released_partition_ids,
+        mut replica_number,
+        ..
+    } = load;
     // The official tool asks whether there is any index, and for collections only.
     let has_index = if output.does(Deviation::DropUnindexedPartitionLoads) {
         indexes.loadable(collection_id).is_some()
     } else {
-        load_type == LOAD_PARTITION || live.get(&collection_id).is_some_and(|live| !live.field_indexes.is_empty())
+        load_type == LOAD_PARTITION
+            || live
+                .get(&collection_id)
+                .is_some_and(|live| !live.field_indexes.is_empty())
     };
     if !has_index {
         output.note(record, NoteKind::LoadDropped);
@@ -72,14 +94,26 @@ fn migrate_one(output: &mut Output<'_>, live: &Live<'_>, indexes: &Indexes<'_>, 
                 field_index_id,
             };
             output.count(Kind::LoadedCollections);
-            output.put(format!("{COLLECTION_LOAD}{collection_id}"), load.encode_to_vec());
+            output.put(
+                format!("{COLLECTION_LOAD}{collection_id}"),
+                load.encode_to_vec(),
+            );
         }
         LOAD_PARTITION => {
             for partition_id in partition_ids.into_iter().collect::<BTreeSet<i64>>() {
                 let field_index_id = field_index_id.clone();
-                let load = PartitionLoad { collection_id, partition_id, replica_number, status: LOADED, field_index_id };
+                let load = PartitionLoad {
+                    collection_id,
+                    partition_id,
+                    replica_number,
+                    status: LOADED,
+                    field_index_id,
+                };
                 output.count(Kind::LoadedPartitions);
-                output.put(format!("{PARTITION_LOAD}{collection_id}/{partition_id}"), load.encode_to_vec());
+                output.put(
+                    format!("{PARTITION_LOAD}{collection_id}/{partition_id}"),
+                    load.encode_to_vec(),
+                );
             }
         }
         _ => {}

@@ -48,14 +48,24 @@ fn definition_changes(output: &mut Output<'_>) {
     for leaf in DDL {
         output.deletes.extend(dump.get(leaf.as_bytes()));
         let history = format!("{HISTORY}{leaf}_ts");
-        let is_history = |key: &[u8]| split_timestamp(key).is_some_and(|(path, _)| path.len() + 3 == history.len());
-        output.deletes.extend(dump.under(&history).iter().filter(|record| is_history(record.key())));
+        let is_history = |key: &[u8]| {
+            split_timestamp(key).is_some_and(|(path, _)| path.len() + 3 == history.len())
+        };
+        output.deletes.extend(
+            dump.under(&history)
+                .iter()
+                .filter(|record| is_history(record.key())),
+        );
     }
 }
 
 fn unloadable(live: &Live, indexes: &Indexes<'_>, loads: &Loads) -> Vec<Unloadable> {
     live.iter()
         .filter(|(id, _)| !indexes.has_vector_index(**id))
-        .map(|(id, collection)| Unloadable { collection_id: *id, name: collection.name.clone(), is_loaded: loads.contains(id) })
+        .map(|(id, collection)| Unloadable {
+            collection_id: *id,
+            name: collection.name.clone(),
+            is_loaded: loads.contains(id),
+        })
         .collect()
 }

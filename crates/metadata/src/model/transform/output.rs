@@ -70,14 +70,27 @@ impl<'d> Output<'d> {
     }
 
     /// The plan, if every record could be migrated.
-    pub(super) fn finish(mut self, state: MetadataState, unloadable: Vec<Unloadable>) -> Result<Plan<'d>, PlanError> {
+    pub(super) fn finish(
+        mut self,
+        state: MetadataState,
+        unloadable: Vec<Unloadable>,
+    ) -> Result<Plan<'d>, PlanError> {
         self.order_puts();
-        self.rewrites.sort_unstable_by(|a, b| a.record.key().cmp(b.record.key()));
+        self.rewrites
+            .sort_unstable_by(|a, b| a.record.key().cmp(b.record.key()));
         self.deletes.sort_unstable_by(|a, b| a.key().cmp(b.key()));
         // A lease ends when it wants to, and what it holds is in no backup.
-        for record in self.rewrites.iter().map(|rewrite| rewrite.record).chain(self.deletes.iter().copied()) {
+        for record in self
+            .rewrites
+            .iter()
+            .map(|rewrite| rewrite.record)
+            .chain(self.deletes.iter().copied())
+        {
             if record.leased {
-                self.problems.add(record.key(), "a lease holds it, which Milvus never does with such a key");
+                self.problems.add(
+                    record.key(),
+                    "a lease holds it, which Milvus never does with such a key",
+                );
             }
         }
         if !self.problems.is_empty() {
@@ -120,9 +133,14 @@ impl<'d> Output<'d> {
         let dump = self.dump;
         let rewrites = &mut self.rewrites;
         self.puts.retain(|put| {
-            let Some(record) = dump.get(put.key()) else { return true };
+            let Some(record) = dump.get(put.key()) else {
+                return true;
+            };
             if record.value() != put.value() {
-                rewrites.push(Rewrite { record, value: put.value().into() });
+                rewrites.push(Rewrite {
+                    record,
+                    value: put.value().into(),
+                });
             }
             false
         });

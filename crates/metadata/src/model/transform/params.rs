@@ -19,8 +19,8 @@ pub(super) fn flatten(params: &[KeyValuePair]) -> Result<BTreeMap<String, String
             flat.insert(pair.key.clone(), pair.value.clone());
             continue;
         }
-        let nested: Option<BTreeMap<String, &RawValue>> =
-            serde_json::from_str(&pair.value).map_err(|error| format!("are not a JSON object ({error})"))?;
+        let nested: Option<BTreeMap<String, &RawValue>> = serde_json::from_str(&pair.value)
+            .map_err(|error| format!("are not a JSON object ({error})"))?;
         for (key, value) in nested.unwrap_or_default() {
             let text = go_text(value, 0).map_err(|what| format!("hold {key:?}, which {what}"))?;
             flat.insert(key, text);
@@ -40,14 +40,20 @@ fn go_text(value: &RawValue, depth: usize) -> Result<String, String> {
     let text = value.get();
     match text.as_bytes().first() {
         Some(b'{') => {
-            let entries: BTreeMap<String, &RawValue> = serde_json::from_str(text).map_err(broken)?;
-            let entries: Result<Vec<String>, String> =
-                entries.into_iter().map(|(key, value)| Ok(format!("{key}:{}", go_text(value, depth + 1)?))).collect();
+            let entries: BTreeMap<String, &RawValue> =
+                serde_json::from_str(text).map_err(broken)?;
+            let entries: Result<Vec<String>, String> = entries
+                .into_iter()
+                .map(|(key, value)| Ok(format!("{key}:{}", go_text(value, depth + 1)?)))
+                .collect();
             Ok(format!("map[{}]", entries?.join(" ")))
         }
         Some(b'[') => {
             let items: Vec<&RawValue> = serde_json::from_str(text).map_err(broken)?;
-            let items: Result<Vec<String>, String> = items.into_iter().map(|item| go_text(item, depth + 1)).collect();
+            let items: Result<Vec<String>, String> = items
+                .into_iter()
+                .map(|item| go_text(item, depth + 1))
+                .collect();
             Ok(format!("[{}]", items?.join(" ")))
         }
         Some(b'"') => serde_json::from_str(text).map_err(broken),
@@ -104,7 +110,10 @@ mod tests {
     #[case(r#"{"k": 1}"#, "map[k:1]")]
     #[case(r#"{"b": [true, null], "a": "x"}"#, "map[a:x b:[true <nil>]]")]
     fn values_are_printed_as_go_does(#[case] json: &str, #[case] expected: &str) {
-        let pair = KeyValuePair { key: "params".into(), value: format!("{{\"p\":{json}}}") };
+        let pair = KeyValuePair {
+            key: "params".into(),
+            value: format!("{{\"p\":{json}}}"),
+        };
         assert_eq!(flatten(&[pair]).unwrap()["p"], expected);
     }
 
@@ -120,16 +129,32 @@ mod tests {
     #[case("{\"a\":1} x", None)]
     fn params_must_be_an_object(#[case] json: &str, #[case] entries: Option<usize>) {
         let pairs = [("metric_type", "L2"), ("params", json)];
-        let pairs = pairs.map(|(key, value)| KeyValuePair { key: key.into(), value: value.into() });
+        let pairs = pairs.map(|(key, value)| KeyValuePair {
+            key: key.into(),
+            value: value.into(),
+        });
         assert_eq!(flatten(&pairs).ok().map(|flat| flat.len()), entries);
     }
 
     #[test]
     fn the_last_of_two_counts_and_depth_is_bounded() {
-        let pair = |key: &str, value: &str| KeyValuePair { key: key.into(), value: value.into() };
-        let flat = flatten(&[pair("a", "1"), pair("params", r#"{"a":2,"a":3}"#), pair("b", "4"), pair("b", "5")]).unwrap();
+        let pair = |key: &str, value: &str| KeyValuePair {
+            key: key.into(),
+            value: value.into(),
+        };
+        let flat = flatten(&[
+            pair("a", "1"),
+            pair("params", r#"{"a":2,"a":3}"#),
+            pair("b", "4"),
+            pair("b", "5"),
+        ])
+        .unwrap();
         assert_eq!((flat["a"].as_str(), flat["b"].as_str()), ("3", "5"));
         let deep = format!("{{\"a\":{}{}}}", "[".repeat(50_000), "]".repeat(50_000));
-        assert!(flatten(&[pair("params", &deep)]).unwrap_err().contains("levels deep"));
+        assert!(
+            flatten(&[pair("params", &deep)])
+                .unwrap_err()
+                .contains("levels deep")
+        );
     }
 }

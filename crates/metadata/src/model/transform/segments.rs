@@ -30,8 +30,16 @@ pub(super) fn migrate(output: &mut Output<'_>, live: &Live<'_>, indexes: &Indexe
     output.puts.reserve(rows.len());
     for row in rows {
         // It was decoded before, to sort it.
-        let Ok(old) = OldSegmentIndex::decode(records[row.position].value()) else { continue };
-        migrate_one(output, &mut builds, live, indexes, (&records[row.position], old));
+        let Ok(old) = OldSegmentIndex::decode(records[row.position].value()) else {
+            continue;
+        };
+        migrate_one(
+            output,
+            &mut builds,
+            live,
+            indexes,
+            (&records[row.position], old),
+        );
     }
     builds.finish(output);
     output.deletes.extend(records);
@@ -46,8 +54,19 @@ fn migrate_one(
 ) {
     let is_unbuilt = old.build_id == 0 && !old.enable_index;
     let (build, build_id) = if is_unbuilt {
-        let id = if output.does(Deviation::UniqueBuildIds) { builds.unused_id() } else { 0 };
-        (Build { state: INDEX_FINISHED, index_version: FIRST_VERSION, ..Build::default() }, id)
+        let id = if output.does(Deviation::UniqueBuildIds) {
+            builds.unused_id()
+        } else {
+            0
+        };
+        (
+            Build {
+                state: INDEX_FINISHED,
+                index_version: FIRST_VERSION,
+                ..Build::default()
+            },
+            id,
+        )
     } else {
         match builds.find(output, old.build_id) {
             Ok(Some(build)) => (build, old.build_id),
@@ -79,19 +98,36 @@ fn migrate_one(
         serialize_size: build.serialize_size,
         write_handoff: build.state == INDEX_FINISHED,
     };
-    let key = format!("{SEGMENT_INDEX}{}/{}/{}/{build_id}", old.collection_id, old.partition_id, old.segment_id);
+    let key = format!(
+        "{SEGMENT_INDEX}{}/{}/{}/{build_id}",
+        old.collection_id, old.partition_id, old.segment_id
+    );
     output.put(key, new.encode_to_vec());
 }
 
 /// A build may be gone where its segment, index or collection is; 2.1 removes these one after another.
-fn missing_build(output: &mut Output<'_>, live: &Live<'_>, indexes: &Indexes<'_>, record: &Record, old: OldSegmentIndex) {
-    let OldSegmentIndex { collection_id, segment_id, index_id, build_id, .. } = old;
-    let is_gone =
-        !live.contains_key(&collection_id) || !indexes.is_live(collection_id, index_id) || is_segment_gone(output.dump, &old);
+fn missing_build(
+    output: &mut Output<'_>,
+    live: &Live<'_>,
+    indexes: &Indexes<'_>,
+    record: &Record,
+    old: OldSegmentIndex,
+) {
+    let OldSegmentIndex {
+        collection_id,
+        segment_id,
+        index_id,
+        build_id,
+        ..
+    } = old;
+    let is_gone = !live.contains_key(&collection_id)
+        || !indexes.is_live(collection_id, index_id)
+        || is_segment_gone(output.dump, &old);
     if is_gone && output.does(Deviation::TolerateOrphans) {
         output.note(record, NoteKind::OrphanedSegmentIndex);
     } else {
-        let what = format!("build {build_id} of index {index_id} of segment {segment_id} has no record");
+        let what =
+            format!("build {build_id} of index {index_id} of segment {segment_id} has no record");
         output.problem(record, what);
     }
 }
@@ -100,7 +136,9 @@ fn missing_build(output: &mut Output<'_>, live: &Live<'_>, indexes: &Indexes<'_>
 fn is_segment_gone(dump: &Dump, old: &OldSegmentIndex) -> bool {
     let of_collection = format!("{SEGMENT}{}/", old.collection_id);
     match dump.get(format!("{of_collection}{}/{}", old.partition_id, old.segment_id).as_bytes()) {
-        Some(record) => Segment::decode(record.value()).is_ok_and(|segment| segment.state == SEGMENT_DROPPED),
+        Some(record) => {
+            Segment::decode(record.value()).is_ok_and(|segment| segment.state == SEGMENT_DROPPED)
+        }
         None => !dump.under(&of_collection).is_empty(),
     }
 }
@@ -128,14 +166,31 @@ fn rows(output: &mut Output<'_>, records: &[Record]) -> Vec<Row> {
             output.note(record, NoteKind::IndexTombstone);
             continue;
         }
-        let Some(old) = output.decode::<OldSegmentIndex>(record) else { continue };
-        let ids = [old.collection_id, old.index_id, old.partition_id, old.segment_id];
+        let Some(old) = output.decode::<OldSegmentIndex>(record) else {
+            continue;
+        };
+        let ids = [
+            old.collection_id,
+            old.index_id,
+            old.partition_id,
+            old.segment_id,
+        ];
         if numbers(&record.key()[OLD_SEGMENT_INDEX.len()..]) != Some(ids) {
             output.note(record, NoteKind::KeyMismatch);
         }
-        rows.push(Row { segment_id: old.segment_id, index_id: old.index_id, position });
+        rows.push(Row {
+            segment_id: old.segment_id,
+            index_id: old.index_id,
+            position,
+        });
     }
-    rows.sort_unstable_by_key(|row| (row.segment_id, row.index_id, std::cmp::Reverse(row.position)));
+    rows.sort_unstable_by_key(|row| {
+        (
+            row.segment_id,
+            row.index_id,
+            std::cmp::Reverse(row.position),
+        )
+    });
     rows.dedup_by(|next, kept| {
         let is_same = (next.segment_id, next.index_id) == (kept.segment_id, kept.index_id);
         if is_same {
@@ -174,7 +229,9 @@ impl<'d> Builds<'d> {
                 output.note(record, NoteKind::IndexTombstone);
                 continue;
             }
-            let Some(Id { build_id }) = output.decode(record) else { continue };
+            let Some(Id { build_id }) = output.decode(record) else {
+                continue;
+            };
             if numbers(&record.key()[BUILD.len()..]) != Some([build_id]) {
                 output.note(record, NoteKind::KeyMismatch);
             }
@@ -189,8 +246,15 @@ impl<'d> Builds<'d> {
             is_same
         });
         // The official tool counts so too, though it does not use the numbers.
-        let (next_unused, step) = ids.first().map_or((1, 1), |(lowest, _, _)| (lowest.saturating_sub(1), -1));
-        Self { records, ids, next_unused, step }
+        let (next_unused, step) = ids
+            .first()
+            .map_or((1, 1), |(lowest, _, _)| (lowest.saturating_sub(1), -1));
+        Self {
+            records,
+            ids,
+            next_unused,
+            step,
+        }
     }
 
     fn unused_id(&mut self) -> i64 {
@@ -204,12 +268,18 @@ impl<'d> Builds<'d> {
     }
 
     fn find(&mut self, output: &mut Output<'_>, build_id: i64) -> Result<Option<Build>, Broken> {
-        let Ok(at) = self.ids.binary_search_by_key(&build_id, |(id, _, _)| *id) else { return Ok(None) };
+        let Ok(at) = self.ids.binary_search_by_key(&build_id, |(id, _, _)| *id) else {
+            return Ok(None);
+        };
         let (_, position, is_used) = &mut self.ids[at];
         *is_used = true;
         let record = &self.records[*position];
         let build = output.decode::<Build>(record).ok_or(Broken)?;
-        if build.index_file_paths.first().is_some_and(|path| version_in(path).is_some_and(|found| found != build.index_version)) {
+        if build
+            .index_file_paths
+            .first()
+            .is_some_and(|path| version_in(path).is_some_and(|found| found != build.index_version))
+        {
             output.note(record, NoteKind::IndexVersionMismatch);
         }
         Ok(Some(build))
@@ -217,8 +287,12 @@ impl<'d> Builds<'d> {
 
     /// Builds that no segment uses vanish, but a broken one is a problem all the same.
     fn finish(self, output: &mut Output<'_>) {
-        let mut unused: Vec<usize> =
-            self.ids.iter().filter(|(_, _, is_used)| !is_used).map(|(_, position, _)| *position).collect();
+        let mut unused: Vec<usize> = self
+            .ids
+            .iter()
+            .filter(|(_, _, is_used)| !is_used)
+            .map(|(_, position, _)| *position)
+            .collect();
         unused.sort_unstable();
         for position in unused {
             let record = &self.records[position];

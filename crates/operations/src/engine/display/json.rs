@@ -32,7 +32,13 @@ impl<W: Write + Send> Json<W> {
 
 impl<W: Write + Send> Listener for Json<W> {
     fn hear(&self, at: Timestamp, event: &Event) {
-        let Ok(line) = serde_json::to_string(&Line { schema_version: SCHEMA_VERSION, time: at, event }) else { return };
+        let Ok(line) = serde_json::to_string(&Line {
+            schema_version: SCHEMA_VERSION,
+            time: at,
+            event,
+        }) else {
+            return;
+        };
         // A reader that went away is no reason to stop.
         let mut writer = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let _ = writeln!(writer, "{line}");
@@ -47,7 +53,14 @@ mod tests {
     #[test]
     fn a_line_is_an_event_with_its_time() {
         let json = Json::new(Vec::new());
-        json.hear("2026-01-31T10:00:00Z".parse().unwrap(), &Event::Progress { what: "records".into(), done: 3, total: Some(7) });
+        json.hear(
+            "2026-01-31T10:00:00Z".parse().unwrap(),
+            &Event::Progress {
+                what: "records".into(),
+                done: 3,
+                total: Some(7),
+            },
+        );
         let text = String::from_utf8(json.0.into_inner().unwrap()).unwrap();
         let expected = r#"{"schemaVersion":"guard.milvus.io/run-event/v1","time":"2026-01-31T10:00:00Z","event":"Progress","what":"records","done":3,"total":7}"#;
         assert_eq!(text.trim_end(), expected);

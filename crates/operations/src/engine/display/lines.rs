@@ -46,7 +46,13 @@ impl<W: Write + Send> Listener for Lines<W> {
 #[must_use]
 pub(super) fn line(event: &Event) -> Option<String> {
     Some(match event {
-        Event::RunBegan { run, title, steps, resumed, back } => {
+        Event::RunBegan {
+            run,
+            title,
+            steps,
+            resumed,
+            back,
+        } => {
             let how = match (back, resumed) {
                 (false, false) => "begins",
                 (false, true) => "goes on",
@@ -55,17 +61,48 @@ pub(super) fn line(event: &Event) -> Option<String> {
             };
             format!("run {run} {how}: {title} ({steps} steps)")
         }
-        Event::StepBegan { number, of, title, attempt, back, .. } => {
+        Event::StepBegan {
+            number,
+            of,
+            title,
+            attempt,
+            back,
+            ..
+        } => {
             let verb = if *back { "undoing: " } else { "" };
-            let again = if *attempt > 1 { format!(" (attempt {attempt})") } else { String::new() };
+            let again = if *attempt > 1 {
+                format!(" (attempt {attempt})")
+            } else {
+                String::new()
+            };
             format!("[{number}/{of}] {verb}{title}{again}")
         }
-        Event::Progress { what, done, total: Some(total) } => format!("       {what}: {done} of {total}"),
-        Event::Progress { what, done, total: None } => format!("       {what}: {done}"),
+        Event::Progress {
+            what,
+            done,
+            total: Some(total),
+        } => format!("       {what}: {done} of {total}"),
+        Event::Progress {
+            what,
+            done,
+            total: None,
+        } => format!("       {what}: {done}"),
         Event::Waiting { on } => format!("       waiting for {}", plain(on)),
-        Event::StillWaiting { on, seconds } => format!("       still waiting for {} ({seconds} s)", plain(on)),
-        Event::StepDone { number, of, took_ms, back, .. } => {
-            format!("[{number}/{of}] {} ({})", if *back { "undone" } else { "done" }, took(*took_ms))
+        Event::StillWaiting { on, seconds } => {
+            format!("       still waiting for {} ({seconds} s)", plain(on))
+        }
+        Event::StepDone {
+            number,
+            of,
+            took_ms,
+            back,
+            ..
+        } => {
+            format!(
+                "[{number}/{of}] {} ({})",
+                if *back { "undone" } else { "done" },
+                took(*took_ms)
+            )
         }
         Event::Note { text } => format!("note   {}", plain(text)),
         Event::Warning { text } => format!("warn   {}", plain(text)),
@@ -83,15 +120,41 @@ mod tests {
     fn a_run_reads_as_lines_and_progress_is_paced() {
         let lines = Lines::new(Vec::new());
         let at: Timestamp = "2026-01-31T10:00:00.5Z".parse().unwrap();
-        let began = Event::StepBegan { step: "stop".into(), number: 3, of: 9, title: "Stop all".into(), attempt: 2, back: false };
+        let began = Event::StepBegan {
+            step: "stop".into(),
+            number: 3,
+            of: 9,
+            title: "Stop all".into(),
+            attempt: 2,
+            back: false,
+        };
         lines.hear(at, &began);
         for done in [1, 2, 3] {
-            lines.hear(at, &Event::Progress { what: "records".into(), done, total: Some(3) });
+            lines.hear(
+                at,
+                &Event::Progress {
+                    what: "records".into(),
+                    done,
+                    total: Some(3),
+                },
+            );
         }
-        lines.hear(at, &Event::StepDone { step: "stop".into(), number: 3, of: 9, took_ms: 61_500, back: false });
+        lines.hear(
+            at,
+            &Event::StepDone {
+                step: "stop".into(),
+                number: 3,
+                of: 9,
+                took_ms: 61_500,
+                back: false,
+            },
+        );
         let text = String::from_utf8(lines.0.into_inner().unwrap().0).unwrap();
         let expected = "[3/9] Stop all (attempt 2)\n       records: 1 of 3\n       records: 3 of 3\n[3/9] done (1 min 1 s)\n";
-        let found: Vec<&str> = text.lines().map(|line| line.strip_prefix("2026-01-31T10:00:00Z  ").unwrap()).collect();
+        let found: Vec<&str> = text
+            .lines()
+            .map(|line| line.strip_prefix("2026-01-31T10:00:00Z  ").unwrap())
+            .collect();
         assert_eq!(found.join("\n") + "\n", expected);
     }
 }

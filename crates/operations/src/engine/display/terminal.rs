@@ -34,11 +34,25 @@ impl Terminal {
     pub fn new(unicode: bool, color: bool) -> Self {
         let marks = match (unicode, color) {
             (true, true) => Marks {
-                done: "\u{1b}[32m✓\u{1b}[0m", failed: "\u{1b}[31m✗\u{1b}[0m", ticks: "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏ "
+                done: "\u{1b}[32m✓\u{1b}[0m",
+                failed: "\u{1b}[31m✗\u{1b}[0m",
+                ticks: "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏ ",
             },
-            (true, false) => Marks { done: "✓", failed: "✗", ticks: "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏ " },
-            (false, true) => Marks { done: "\u{1b}[32mok\u{1b}[0m", failed: "\u{1b}[31mfailed\u{1b}[0m", ticks: "|/-\\ " },
-            (false, false) => Marks { done: "ok", failed: "failed", ticks: "|/-\\ " },
+            (true, false) => Marks {
+                done: "✓",
+                failed: "✗",
+                ticks: "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏ ",
+            },
+            (false, true) => Marks {
+                done: "\u{1b}[32mok\u{1b}[0m",
+                failed: "\u{1b}[31mfailed\u{1b}[0m",
+                ticks: "|/-\\ ",
+            },
+            (false, false) => Marks {
+                done: "ok",
+                failed: "failed",
+                ticks: "|/-\\ ",
+            },
         };
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
         // Not `wide_msg`: it is cut at the width of the terminal, and what is waited for must be seen whole.
@@ -46,11 +60,18 @@ impl Terminal {
             bar.set_style(style.tick_chars(marks.ticks));
         }
         bar.enable_steady_tick(TICK);
-        Self { bar, marks, step: Mutex::default() }
+        Self {
+            bar,
+            marks,
+            step: Mutex::default(),
+        }
     }
 
     fn step(&self) -> String {
-        self.step.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.step
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Shows this in a line of its own below the step, so that a long title leaves it room.
@@ -64,24 +85,39 @@ impl Listener for Terminal {
         match event {
             Event::StepBegan { .. } => {
                 let text = line(event).unwrap_or_default();
-                self.step.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&text);
+                self.step
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .clone_from(&text);
                 self.bar.reset_elapsed();
                 self.bar.set_prefix(text);
                 self.bar.set_message("");
             }
             Event::StepDone { took_ms, .. } => {
-                self.bar.println(format!("{} {} ({})", self.marks.done, self.step(), took(*took_ms)));
+                self.bar.println(format!(
+                    "{} {} ({})",
+                    self.marks.done,
+                    self.step(),
+                    took(*took_ms)
+                ));
                 self.bar.set_prefix("");
                 self.bar.set_message("");
             }
             Event::StepFailed { reason, .. } => {
-                self.bar.println(format!("{} {}: {}", self.marks.failed, self.step(), plain(reason)));
+                self.bar.println(format!(
+                    "{} {}: {}",
+                    self.marks.failed,
+                    self.step(),
+                    plain(reason)
+                ));
             }
             Event::Progress { what, done, total } => self.below(&match total {
                 Some(total) => format!("{what}: {done} of {total}"),
                 None => format!("{what}: {done}"),
             }),
-            Event::Waiting { on } | Event::StillWaiting { on, .. } => self.below(&format!("waiting for {}", plain(on))),
+            Event::Waiting { on } | Event::StillWaiting { on, .. } => {
+                self.below(&format!("waiting for {}", plain(on)))
+            }
             Event::RunEnded { .. } => self.bar.finish_and_clear(),
             Event::RunBegan { .. } | Event::Note { .. } | Event::Warning { .. } => {
                 self.bar.println(line(event).unwrap_or_default());

@@ -19,23 +19,40 @@ pub(super) async fn draft(cx: &Cx<'_>, cluster_id: u64) -> Result<(), StepError>
         to: settings.target,
         root_path: world.target.endpoint.root_path.clone(),
         etcd_cluster_id: format!("{cluster_id:x}"),
-        endpoints: if world.configured.is_empty() { world.target.endpoint.addresses.clone() } else { world.configured.clone() },
+        endpoints: if world.configured.is_empty() {
+            world.target.endpoint.addresses.clone()
+        } else {
+            world.configured.clone()
+        },
         workload_uids: Vec::new(),
     };
-    cx.record(|status| status.evidence = Some(evidence.clone())).await?;
+    cx.record(|status| status.evidence = Some(evidence.clone()))
+        .await?;
     Ok(())
 }
 
 /// Makes it evidence, after verification and before anything of the new version starts.
 pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
     let Some(drafted) = cx.run().status.evidence else {
-        return Err(StepError::Refused("nothing was verified that could be evidence".into()));
+        return Err(StepError::Refused(
+            "nothing was verified that could be evidence".into(),
+        ));
     };
-    let evidence = Evidence { workload_uids: recorded(cx)?.into_iter().filter_map(|original| original.uid).collect(), ..drafted };
+    let evidence = Evidence {
+        workload_uids: recorded(cx)?
+            .into_iter()
+            .filter_map(|original| original.uid)
+            .collect(),
+        ..drafted
+    };
     cx.record(|status| {
         status.evidence = Some(evidence.clone());
-        condition(ConditionStatus::True, "Verified", "the metadata was read back and compared with the plan")
-            .set(&mut status.conditions);
+        condition(
+            ConditionStatus::True,
+            "Verified",
+            "the metadata was read back and compared with the plan",
+        )
+        .set(&mut status.conditions);
     })
     .await?;
     Ok(())
@@ -45,7 +62,8 @@ pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
 pub(crate) async fn undo(cx: &Cx<'_>) -> Result<(), StepError> {
     if cx.run().status.evidence.is_some() {
         cx.record(|status| {
-            condition(ConditionStatus::False, "RolledBack", "the run goes back").set(&mut status.conditions);
+            condition(ConditionStatus::False, "RolledBack", "the run goes back")
+                .set(&mut status.conditions);
         })
         .await?;
     }

@@ -9,5 +9,7 @@ use milvus_guard_metadata::executor;
 /// Waits for the end of every session. Its own deadline is the step's.
 pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
     let limit = cx.world.settings.step;
-    executor::await_sessions(&cx.world.target, limit, &Told::new(cx.link)).await.map_err(|error| failed(&error))
+    executor::await_sessions(&cx.world.target, limit, &Told::new(cx.link))
+        .await
+        .map_err(|error| failed(&error))
 }

@@ -11,14 +11,22 @@ use milvus_guard_metadata::executor::{self, Form};
 pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
     let world = cx.world;
     let file = world.backup_file();
-    let saved = executor::backup(&world.target, &file, Form::Own, &Told::new(cx.link)).await.map_err(|error| failed(&error))?;
+    let saved = executor::backup(&world.target, &file, Form::Own, &Told::new(cx.link))
+        .await
+        .map_err(|error| failed(&error))?;
     let backup = Backup {
         location: world.backup_location(),
         sha256: saved.sha256.clone(),
         revision: saved.revision,
         records: saved.records,
     };
-    cx.record(|status| status.backup = Some(backup.clone())).await?;
-    cx.reporter().note(format!("the backup is {} ({} records, sha256 {})", world.backup_location(), saved.records, saved.sha256));
+    cx.record(|status| status.backup = Some(backup.clone()))
+        .await?;
+    cx.reporter().note(format!(
+        "the backup is {} ({} records, sha256 {})",
+        world.backup_location(),
+        saved.records,
+        saved.sha256
+    ));
     Ok(())
 }

@@ -14,16 +14,26 @@ use milvus_guard_metadata::{executor, model::keys::ROLES};
 /// Checks the release, then its metadata.
 pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
     let world = cx.world;
-    let (release, facts) = survey::read(cx.link, &world.settings).await.map_err(surveyed)?;
-    if let Some(why) = fitness::never(&release).or_else(|| fitness::not_now(&release, &facts, world.settings.source, world.again))
+    let (release, facts) = survey::read(cx.link, &world.settings)
+        .await
+        .map_err(surveyed)?;
+    if let Some(why) = fitness::never(&release)
+        .or_else(|| fitness::not_now(&release, &facts, world.settings.source, world.again))
     {
         return Err(StepError::Refused(why));
     }
-    let found = executor::inspect(&world.target, &milvus_guard_metadata::model::Options::default(), &Told::new(cx.link))
-        .await
-        .map_err(|e| failed(&e))?;
+    let found = executor::inspect(
+        &world.target,
+        &milvus_guard_metadata::model::Options::default(),
+        &Told::new(cx.link),
+    )
+    .await
+    .map_err(|e| failed(&e))?;
     if let Some(lock) = &found.lock {
-        return Err(StepError::Locked(format!("another migration holds the lock in etcd: {}", lock.holder)));
+        return Err(StepError::Locked(format!(
+            "another migration holds the lock in etcd: {}",
+            lock.holder
+        )));
     }
     let shown = world.target.endpoint.shown();
     let why = match &found.state {
@@ -44,15 +54,22 @@ pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
         MetadataState::MixedSkipped
         | MetadataState::PartialCleaned
         | MetadataState::PartialSaved
-        | MetadataState::Unreadable(_) => Some(
-            found.problem.clone().unwrap_or_else(|| format!("the metadata under {} is in no state to be migrated", found.root)),
-        ),
+        | MetadataState::Unreadable(_) => Some(found.problem.clone().unwrap_or_else(|| {
+            format!(
+                "the metadata under {} is in no state to be migrated",
+                found.root
+            )
+        })),
     };
     if let Some(why) = why {
         return Err(StepError::Refused(why));
     }
     // Components that run are registered where they keep their metadata, so no registration means another etcd or root path.
-    let component = |key: &str| ROLES.iter().any(|role| key.contains(&format!("session/{role}")));
+    let component = |key: &str| {
+        ROLES
+            .iter()
+            .any(|role| key.contains(&format!("session/{role}")))
+    };
     let registered = found.sessions.iter().any(|session| component(&session.key));
     if !release.is_stopped() && !registered {
         return Err(StepError::Refused(format!(

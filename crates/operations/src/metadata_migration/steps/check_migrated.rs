@@ -15,13 +15,18 @@ use super::{attest, check::surveyed};
 /// The metadata is that of 2.2, and nothing of 2.1 can write to it.
 pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
     let world = cx.world;
-    let (release, _) = survey::read(cx.link, &world.settings).await.map_err(surveyed)?;
+    let (release, _) = survey::read(cx.link, &world.settings)
+        .await
+        .map_err(surveyed)?;
     if let Some(why) = fitness::never(&release) {
         return Err(StepError::Refused(why));
     }
     let old = release.components.iter().find(|component| {
         component.is_running()
-            && component.version().build().is_some_and(|build| build.version.line() == world.settings.source.line())
+            && component
+                .version()
+                .build()
+                .is_some_and(|build| build.version.line() == world.settings.source.line())
     });
     if let Some(old) = old {
         let name = &old.workload.meta.object.name;
@@ -30,11 +35,18 @@ pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
             old.image()
         )));
     }
-    let found = executor::inspect(&world.target, &milvus_guard_metadata::model::Options::default(), &Told::new(cx.link))
-        .await
-        .map_err(|e| failed(&e))?;
+    let found = executor::inspect(
+        &world.target,
+        &milvus_guard_metadata::model::Options::default(),
+        &Told::new(cx.link),
+    )
+    .await
+    .map_err(|e| failed(&e))?;
     if let Some(lock) = &found.lock {
-        return Err(StepError::Locked(format!("a migration holds the lock in etcd: {}", lock.holder)));
+        return Err(StepError::Locked(format!(
+            "a migration holds the lock in etcd: {}",
+            lock.holder
+        )));
     }
     if found.run.as_ref().is_some_and(|run| run.phase.is_open()) {
         return Err(StepError::Refused(
@@ -44,7 +56,9 @@ pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
     match &found.state {
         MetadataState::V22 => attest::draft(cx, found.cluster_id).await,
         // Nothing would change, so the metadata is as good as migrated.
-        MetadataState::V21NoIndex if found.plan.is_none() && found.problem.is_none() => attest::draft(cx, found.cluster_id).await,
+        MetadataState::V21NoIndex if found.plan.is_none() && found.problem.is_none() => {
+            attest::draft(cx, found.cluster_id).await
+        }
         other => Err(StepError::Refused(format!(
             "the metadata under {} in etcd at {} is not that of 2.2 ({other:?}), so there is nothing to record",
             found.root,

@@ -7,7 +7,13 @@ use crate::{
 
 /// Takes our name off every recorded Deployment. Each change did so already; this is for changes that a crash cut off.
 pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
-    for original in cx.run().status.originals.iter().filter(|original| original.component.is_some()) {
+    for original in cx
+        .run()
+        .status
+        .originals
+        .iter()
+        .filter(|original| original.component.is_some())
+    {
         originals::hand_over(cx, original, None).await?;
     }
     Ok(())

@@ -20,8 +20,12 @@ pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
         approved_plan: None,
     };
     let told = Told::new(cx.link);
-    let done =
-        until_safe(cx, Box::pin(executor::migrate(&cx.world.target, &options, &told))).await.map_err(|error| failed(&error))?;
+    let done = until_safe(
+        cx,
+        Box::pin(executor::migrate(&cx.world.target, &options, &told)),
+    )
+    .await
+    .map_err(|error| failed(&error))?;
     match done.outcome {
         Outcome::Migrated | Outcome::AlreadyMigrated => {}
         Outcome::NothingToDo | Outcome::Compatible | Outcome::Planned => {
@@ -33,7 +37,9 @@ pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
 
 /// Puts the backup back.
 pub(crate) async fn undo(cx: &Cx<'_>) -> Result<(), StepError> {
-    let Some(backup) = cx.run().status.backup else { return Ok(()) };
+    let Some(backup) = cx.run().status.backup else {
+        return Ok(());
+    };
     let settings = &cx.world.settings;
     cx.permit().await?;
     let file = cx.world.backup_file();
@@ -52,9 +58,12 @@ pub(crate) async fn undo(cx: &Cx<'_>) -> Result<(), StepError> {
         wait_sessions: Some(settings.step),
     };
     let told = Told::new(cx.link);
-    let restored = until_safe(cx, Box::pin(executor::restore(&cx.world.target, &file, &options, &told)))
-        .await
-        .map_err(|error| failed(&error))?;
+    let restored = until_safe(
+        cx,
+        Box::pin(executor::restore(&cx.world.target, &file, &options, &told)),
+    )
+    .await
+    .map_err(|error| failed(&error))?;
     if restored.backup.sha256 != backup.sha256 {
         return Err(StepError::Refused(format!(
             "{} is another file than the run recorded (sha256 {})",

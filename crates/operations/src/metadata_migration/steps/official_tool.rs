@@ -37,18 +37,35 @@ pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
     let name = name(world);
     let params = PatchParams::apply(FIELD_MANAGER).force();
     let what = format!("Secret {}/{name}", world.home);
-    cx.write(&what, async || secrets.patch(&name, &params, &Patch::Apply(secret(world))).await).await?;
-    let wanted: Pod = serde_json::from_value(pod(world)).map_err(|error| StepError::Failed(error.to_string()))?;
+    cx.write(&what, async || {
+        secrets
+            .patch(&name, &params, &Patch::Apply(secret(world)))
+            .await
+    })
+    .await?;
+    let wanted: Pod =
+        serde_json::from_value(pod(world)).map_err(|error| StepError::Failed(error.to_string()))?;
     let what = format!("Pod {}/{name}", world.home);
-    match cx.write(&what, async || pods.create(&PostParams::default(), &wanted).await).await {
+    match cx
+        .write(&what, async || {
+            pods.create(&PostParams::default(), &wanted).await
+        })
+        .await
+    {
         Ok(_) | Err(ApiError::Conflict { .. }) => {}
         Err(error) => return Err(error.into()),
     }
     loop {
         let Ok(found) = cx.link.call(&what, async || pods.get(&name).await).await else {
-            return Err(StepError::Failed(format!("{what} of the official tool is gone before it ended")));
+            return Err(StepError::Failed(format!(
+                "{what} of the official tool is gone before it ended"
+            )));
         };
-        let phase = found.status.as_ref().and_then(|status| status.phase.clone()).unwrap_or_default();
+        let phase = found
+            .status
+            .as_ref()
+            .and_then(|status| status.phase.clone())
+            .unwrap_or_default();
         match phase.as_str() {
             "Succeeded" => return Ok(()),
             "Failed" => {
@@ -57,7 +74,10 @@ pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
                     world.home
                 )));
             }
-            _ => cx.waiting(trouble(&found).unwrap_or_else(|| format!("the official tool (pod {})", found.name_any()))),
+            _ => cx.waiting(
+                trouble(&found)
+                    .unwrap_or_else(|| format!("the official tool (pod {})", found.name_any())),
+            ),
         }
         tokio::time::sleep(LOOK).await;
     }
@@ -71,7 +91,13 @@ pub(crate) async fn clean_up(cx: &Cx<'_>) -> Result<(), StepError> {
     remove(cx).await?;
     let secrets: Api<Secret> = Api::namespaced(cx.link.client(), &cx.world.home);
     let name = name(cx.world);
-    gone(cx.write(&format!("Secret {name}"), async || secrets.delete(&name, &DeleteParams::default()).await).await.map(drop))
+    gone(
+        cx.write(&format!("Secret {name}"), async || {
+            secrets.delete(&name, &DeleteParams::default()).await
+        })
+        .await
+        .map(drop),
+    )
 }
 
 /// Removes its pod, and waits until it is gone: an old one that succeeded must not stand for a new one.
@@ -79,8 +105,19 @@ async fn remove(cx: &Cx<'_>) -> Result<(), StepError> {
     let pods: Api<Pod> = Api::namespaced(cx.link.client(), &cx.world.home);
     let name = name(cx.world);
     let what = format!("Pod {name}");
-    gone(cx.write(&what, async || pods.delete(&name, &DeleteParams::default()).await).await.map(drop))?;
-    while cx.link.call(&what, async || pods.get_opt(&name).await).await?.is_some() {
+    gone(
+        cx.write(&what, async || {
+            pods.delete(&name, &DeleteParams::default()).await
+        })
+        .await
+        .map(drop),
+    )?;
+    while cx
+        .link
+        .call(&what, async || pods.get_opt(&name).await)
+        .await?
+        .is_some()
+    {
         cx.waiting(format!("pod {name} of an earlier attempt to end"));
         tokio::time::sleep(LOOK).await;
     }
@@ -102,7 +139,12 @@ fn name(world: &World) -> String {
 /// The tool's configuration, as its documentation has it.
 fn secret(world: &World) -> Value {
     let endpoint = &world.target.endpoint;
-    let plain = |address: &String| address.split_once("://").map_or(address.as_str(), |(_, rest)| rest).to_owned();
+    let plain = |address: &String| {
+        address
+            .split_once("://")
+            .map_or(address.as_str(), |(_, rest)| rest)
+            .to_owned()
+    };
     let config = json!({
         "cmd": {"type": "run", "runWithBackup": false},
         "config": {

@@ -20,34 +20,62 @@ pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
         // Recorded by an earlier attempt: what is there now may be our own doing.
         return Ok(());
     }
-    let (release, _) = survey::read(cx.link, &cx.world.settings).await.map_err(surveyed)?;
-    let earlier = if release.is_stopped() { earlier(cx).await? } else { Vec::new() };
-    let mut originals: Vec<Original> = release.components.iter().map(|component| original(component, &earlier)).collect();
-    originals.extend(release.autoscalers.iter().filter(|one| one.meta.object.kind == KEDA).map(|one| Original {
-        kind: KEDA.into(),
-        name: one.meta.object.name.clone(),
-        uid: one.meta.uid.as_deref().map(str::to_owned),
-        fields: vec![OriginalField {
-            path: format!("/metadata/annotations/{}", KEDA_PAUSED.replace('/', "~1")),
-            value: one.meta.annotation(KEDA_PAUSED).map(Into::into),
-        }],
-        ..Original::default()
-    }));
-    cx.record(|status| status.originals.clone_from(&originals)).await?;
+    let (release, _) = survey::read(cx.link, &cx.world.settings)
+        .await
+        .map_err(surveyed)?;
+    let earlier = if release.is_stopped() {
+        earlier(cx).await?
+    } else {
+        Vec::new()
+    };
+    let mut originals: Vec<Original> = release
+        .components
+        .iter()
+        .map(|component| original(component, &earlier))
+        .collect();
+    originals.extend(
+        release
+            .autoscalers
+            .iter()
+            .filter(|one| one.meta.object.kind == KEDA)
+            .map(|one| Original {
+                kind: KEDA.into(),
+                name: one.meta.object.name.clone(),
+                uid: one.meta.uid.as_deref().map(str::to_owned),
+                fields: vec![OriginalField {
+                    path: format!("/metadata/annotations/{}", KEDA_PAUSED.replace('/', "~1")),
+                    value: one.meta.annotation(KEDA_PAUSED).map(Into::into),
+                }],
+                ..Original::default()
+            }),
+    );
+    cx.record(|status| status.originals.clone_from(&originals))
+        .await?;
     Ok(())
 }
 
 fn original(component: &ComponentWorkload, earlier: &[Original]) -> Original {
     let now = originals::original(component);
     // An earlier run stopped it and was ended there; what that run recorded is what is wanted.
-    let before = earlier.iter().find(|other| other.name == now.name && other.uid == now.uid);
-    Original { replicas: before.and_then(|before| before.replicas).or(now.replicas), ..now }
+    let before = earlier
+        .iter()
+        .find(|other| other.name == now.name && other.uid == now.uid);
+    Original {
+        replicas: before.and_then(|before| before.replicas).or(now.replicas),
+        ..now
+    }
 }
 
 /// What the last run of this release recorded.
 async fn earlier(cx: &Cx<'_>) -> Result<Vec<Original>, StepError> {
-    let home = Home { namespace: cx.world.home.clone(), guarded_by: None };
+    let home = Home {
+        namespace: cx.world.home.clone(),
+        guarded_by: None,
+    };
     let runs = Store::runs(cx.link, &home, &cx.world.settings.release).await?;
-    let other = runs.into_iter().rev().find(|run| run.metadata.name != cx.world.run && !run.status.originals.is_empty());
+    let other = runs
+        .into_iter()
+        .rev()
+        .find(|run| run.metadata.name != cx.world.run && !run.status.originals.is_empty());
     Ok(other.map(|run| run.status.originals).unwrap_or_default())
 }

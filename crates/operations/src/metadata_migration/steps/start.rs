@@ -12,13 +12,25 @@ use milvus_guard_sources::kubernetes::{rollout::Wanted, workloads::Change};
 
 /// Those of a tier.
 pub(super) fn of(originals: &[Original], tier: Tier) -> impl Iterator<Item = &Original> {
-    originals.iter().filter(move |original| original.component.is_some_and(|component| Tier::of(component) == tier))
+    originals.iter().filter(move |original| {
+        original
+            .component
+            .is_some_and(|component| Tier::of(component) == tier)
+    })
 }
 
 /// The recorded images, and so many replicas.
 pub(super) fn as_recorded(original: &Original, replicas: Option<i32>) -> Change {
-    let images = original.images.iter().map(|one| (one.container.clone(), one.image.clone())).collect();
-    Change { replicas, images, ..Change::default() }
+    let images = original
+        .images
+        .iter()
+        .map(|one| (one.container.clone(), one.image.clone()))
+        .collect();
+    Change {
+        replicas,
+        images,
+        ..Change::default()
+    }
 }
 
 /// Starts the tier.
@@ -27,8 +39,21 @@ pub(crate) async fn apply(cx: &Cx<'_>, tier: Tier) -> Result<(), StepError> {
     for original in of(&originals, tier) {
         // Once it runs, its number is an autoscaler's or a person's business.
         let runs = live(cx, original).await?.spec.replicas != Some(0);
-        let images = original.images.iter().map(|one| (one.container.clone(), cx.world.image.clone())).collect();
-        set(cx, original, &Change { replicas: original.replicas.filter(|_| !runs), images, ..Change::default() }).await?;
+        let images = original
+            .images
+            .iter()
+            .map(|one| (one.container.clone(), cx.world.image.clone()))
+            .collect();
+        set(
+            cx,
+            original,
+            &Change {
+                replicas: original.replicas.filter(|_| !runs),
+                images,
+                ..Change::default()
+            },
+        )
+        .await?;
     }
     Ok(())
 }
@@ -50,5 +75,9 @@ pub(super) async fn stop(cx: &Cx<'_>, originals: &[Original]) -> Result<(), Step
     for original in originals {
         set(cx, original, &as_recorded(original, Some(0))).await?;
     }
-    if originals.is_empty() { Ok(()) } else { wait(cx, originals, Wanted::Gone).await }
+    if originals.is_empty() {
+        Ok(())
+    } else {
+        wait(cx, originals, Wanted::Gone).await
+    }
 }

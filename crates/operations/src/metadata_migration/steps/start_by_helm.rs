@@ -22,7 +22,9 @@ use super::{check::surveyed, start};
 
 /// Says whose turn it is, unless Helm was there already.
 pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
-    let (release, _) = survey::read(cx.link, &cx.world.settings).await.map_err(surveyed)?;
+    let (release, _) = survey::read(cx.link, &cx.world.settings)
+        .await
+        .map_err(surveyed)?;
     if is_started(&release, cx) {
         return Ok(());
     }
@@ -32,7 +34,9 @@ pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
 
 /// Waits until everything that Helm started is there.
 pub(crate) async fn gate(cx: &Cx<'_>) -> Result<(), StepError> {
-    let (release, _) = survey::read(cx.link, &cx.world.settings).await.map_err(surveyed)?;
+    let (release, _) = survey::read(cx.link, &cx.world.settings)
+        .await
+        .map_err(surveyed)?;
     let watched: Vec<Watched> = release
         .components
         .iter()
@@ -60,10 +64,13 @@ pub(crate) async fn undo(cx: &Cx<'_>) -> Result<(), StepError> {
 
 fn is_started(release: &Release, cx: &Cx<'_>) -> bool {
     let target = cx.world.settings.target;
-    release
-        .components
-        .iter()
-        .any(|component| component.is_running() && component.version().build().is_some_and(|build| build.version == target))
+    release.components.iter().any(|component| {
+        component.is_running()
+            && component
+                .version()
+                .build()
+                .is_some_and(|build| build.version == target)
+    })
 }
 
 async fn note(cx: &Cx<'_>, status: ConditionStatus, reason: &str) -> Result<(), StepError> {

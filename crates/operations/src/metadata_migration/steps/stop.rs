@@ -28,7 +28,15 @@ pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
     let originals = recorded(cx)?;
     for tier in Tier::ALL.into_iter().rev() {
         for original in start::of(&originals, tier) {
-            set(cx, original, &Change { replicas: Some(0), ..Change::default() }).await?;
+            set(
+                cx,
+                original,
+                &Change {
+                    replicas: Some(0),
+                    ..Change::default()
+                },
+            )
+            .await?;
         }
     }
     Ok(())
@@ -45,7 +53,12 @@ pub(crate) async fn undo(cx: &Cx<'_>) -> Result<(), StepError> {
     for tier in Tier::ALL {
         let tier: Vec<Original> = start::of(&originals, tier).cloned().collect();
         for original in &tier {
-            set(cx, original, &start::as_recorded(original, original.replicas)).await?;
+            set(
+                cx,
+                original,
+                &start::as_recorded(original, original.replicas),
+            )
+            .await?;
         }
         if !tier.is_empty() {
             wait(cx, &tier, Wanted::Complete).await?;
@@ -63,14 +76,35 @@ pub(crate) async fn hold_autoscalers(cx: &Cx<'_>, hold: bool) -> Result<(), Step
         kind: KEDA.into(),
         plural: "scaledobjects".into(),
     };
-    let api: Api<DynamicObject> = Api::namespaced_with(cx.link.client(), &cx.world.settings.release.namespace, &resource);
-    let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
-    for original in cx.run().status.originals.iter().filter(|original| original.kind == KEDA) {
-        let before = original.fields.first().and_then(|field| field.value.clone());
+    let api: Api<DynamicObject> = Api::namespaced_with(
+        cx.link.client(),
+        &cx.world.settings.release.namespace,
+        &resource,
+    );
+    let params = PatchParams {
+        field_manager: Some(FIELD_MANAGER.into()),
+        ..PatchParams::default()
+    };
+    for original in cx
+        .run()
+        .status
+        .originals
+        .iter()
+        .filter(|original| original.kind == KEDA)
+    {
+        let before = original
+            .fields
+            .first()
+            .and_then(|field| field.value.clone());
         let value = if hold { Some("0".into()) } else { before };
         let patch = Patch::Merge(json!({"metadata": {"annotations": {KEDA_PAUSED: value}}}));
         let what = format!("{KEDA} {}", original.name);
-        match cx.write(&what, async || api.patch(&original.name, &params, &patch).await).await {
+        match cx
+            .write(&what, async || {
+                api.patch(&original.name, &params, &patch).await
+            })
+            .await
+        {
             Ok(_) => {}
             // It can start nothing any more.
             Err(ApiError::NotFound { .. }) => {}

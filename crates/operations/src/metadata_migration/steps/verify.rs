@@ -10,13 +10,22 @@ use super::attest;
 
 /// Plans again from the backup and compares every record.
 pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
-    let options = VerifyOptions { strict_upstream: cx.world.settings.tool_image.is_some() };
+    let options = VerifyOptions {
+        strict_upstream: cx.world.settings.tool_image.is_some(),
+    };
     let file = cx.world.backup_file();
-    let verified =
-        executor::verify(&cx.world.target, &file, &options, &Told::new(cx.link)).await.map_err(|error| failed(&error))?;
+    let verified = executor::verify(&cx.world.target, &file, &options, &Told::new(cx.link))
+        .await
+        .map_err(|error| failed(&error))?;
     let recorded = cx.run().status.backup.map(|backup| backup.sha256);
-    if recorded.as_ref().is_some_and(|sha256| *sha256 != verified.backup.sha256) {
-        return Err(StepError::Refused(format!("{} is another file than the run recorded", file.display())));
+    if recorded
+        .as_ref()
+        .is_some_and(|sha256| *sha256 != verified.backup.sha256)
+    {
+        return Err(StepError::Refused(format!(
+            "{} is another file than the run recorded",
+            file.display()
+        )));
     }
     attest::draft(cx, verified.cluster_id).await
 }

@@ -47,13 +47,21 @@ const HEALTH: Duration = Duration::from_secs(30);
 const TAKEOVER: Duration = Duration::from_secs(90);
 
 /// Asks until all is well, or long enough. When it was, where that was to be waited for.
-pub(crate) async fn ask(cx: &Cx<'_>, one: &Move, watched: &[Watched]) -> Result<Option<Instant>, StepError> {
+pub(crate) async fn ask(
+    cx: &Cx<'_>,
+    one: &Move,
+    watched: &[Watched],
+) -> Result<Option<Instant>, StepError> {
     let to = cx.world.rollout.to.version;
     let by_session = active::has_active(one.component, to);
     let began = Instant::now();
     let mut has_waited = false;
     loop {
-        let sessions = if by_session { cx.world.ways.sessions.read(cx).await } else { None };
+        let sessions = if by_session {
+            cx.world.ways.sessions.read(cx).await
+        } else {
+            None
+        };
         if sessions.is_none() && !cx.world.ways.reach_pods() {
             cx.going_on();
             return Ok(has_waited.then(Instant::now));
@@ -61,7 +69,8 @@ pub(crate) async fn ask(cx: &Cx<'_>, one: &Move, watched: &[Watched]) -> Result<
         let pods = pods(cx, watched).await?;
         let unwell = unwell(cx, &pods).await;
         let names: Vec<PodName> = pods.iter().map(named).collect();
-        let passive = sessions.and_then(|sessions| active::lacks(&sessions, one.component, to, &names));
+        let passive =
+            sessions.and_then(|sessions| active::lacks(&sessions, one.component, to, &names));
         let (limit, why) = match (passive, unwell) {
             (None, None) => {
                 cx.going_on();
@@ -72,7 +81,10 @@ pub(crate) async fn ask(cx: &Cx<'_>, one: &Move, watched: &[Watched]) -> Result<
         };
         if began.elapsed() >= limit {
             cx.going_on();
-            cx.reporter().warn(format!("{why}, {} s after its pods were ready; the run continues", limit.as_secs()));
+            cx.reporter().warn(format!(
+                "{why}, {} s after its pods were ready; the run continues",
+                limit.as_secs()
+            ));
             return Ok(Some(Instant::now()));
         }
         has_waited = true;
@@ -86,7 +98,11 @@ async fn pods(cx: &Cx<'_>, watched: &[Watched]) -> Result<Vec<Pod>, StepError> {
     let mut pods = Vec::new();
     for one in watched {
         let params = ListParams::default().labels(&one.selector);
-        let listed = cx.link.call("pods", async || api.list(&params).await).await?.items;
+        let listed = cx
+            .link
+            .call("pods", async || api.list(&params).await)
+            .await?
+            .items;
         pods.extend(listed.into_iter().filter(|pod| is_pod_of(pod, &one.name)));
     }
     pods.retain(|pod| pod.metadata.deletion_timestamp.is_none());
@@ -95,9 +111,14 @@ async fn pods(cx: &Cx<'_>, watched: &[Watched]) -> Result<Vec<Pod>, StepError> {
 
 fn named(pod: &Pod) -> PodName {
     let status = pod.status.as_ref();
-    let ips = status.into_iter().flat_map(|status| status.pod_ips.iter().flatten().map(|one| one.ip.clone()));
+    let ips = status
+        .into_iter()
+        .flat_map(|status| status.pod_ips.iter().flatten().map(|one| one.ip.clone()));
     let ip = status.and_then(|status| status.pod_ip.clone());
-    PodName { name: pod.name_any(), ips: ips.chain(ip).collect() }
+    PodName {
+        name: pod.name_any(),
+        ips: ips.chain(ip).collect(),
+    }
 }
 
 /// What a pod says that is not well; `None` if all are, or where pods cannot be reached from here, which is said once.
@@ -119,7 +140,9 @@ async fn unwell(cx: &Cx<'_>, pods: &[Pod]) -> Option<String> {
             Answer::Unwell(why) => return Some(format!("{name} says at /healthz: {why}")),
             Answer::Unreached(why) => {
                 if cx.world.ways.give_up_on_pods() {
-                    cx.reporter().note(format!("could not ask pods for /healthz from here ({name}: {why}); Kubernetes does"));
+                    cx.reporter().note(format!(
+                        "could not ask pods for /healthz from here ({name}: {why}); Kubernetes does"
+                    ));
                 }
                 return None;
             }
@@ -131,9 +154,14 @@ async fn unwell(cx: &Cx<'_>, pods: &[Pod]) -> Option<String> {
 /// Where a pod answers.
 fn place(pod: &Pod) -> Option<(IpAddr, u16)> {
     let ip = pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
-    let ports = pod.spec.iter().flat_map(|spec| &spec.containers).flat_map(|container| container.ports.iter().flatten());
-    let named =
-        ports.filter(|port| port.name.as_deref() == Some("metrics")).find_map(|port| u16::try_from(port.container_port).ok());
+    let ports = pod
+        .spec
+        .iter()
+        .flat_map(|spec| &spec.containers)
+        .flat_map(|container| container.ports.iter().flatten());
+    let named = ports
+        .filter(|port| port.name.as_deref() == Some("metrics"))
+        .find_map(|port| u16::try_from(port.container_port).ok());
     Some((ip, named.unwrap_or(PORT)))
 }
 
@@ -149,19 +177,26 @@ async fn healthz(ip: IpAddr, port: u16) -> Answer {
     let stream = match timeout(CONNECT, TcpStream::connect((ip, port))).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return Answer::Unreached(error_text::chain(&error)),
-        Err(_) => return Answer::Unreached(format!("no connection within {} s", CONNECT.as_secs())),
+        Err(_) => {
+            return Answer::Unreached(format!("no connection within {} s", CONNECT.as_secs()));
+        }
     };
     let exchange = async {
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         // It ends when the sender does.
         tokio::spawn(connection);
         let mut request = Request::new(Empty::<Bytes>::new());
         *request.uri_mut() = Uri::from_static("/healthz");
-        request.headers_mut().insert(HOST, HeaderValue::from_static("milvus"));
+        request
+            .headers_mut()
+            .insert(HOST, HeaderValue::from_static("milvus"));
         let answer = sender.send_request(request).await?;
         let status = answer.status();
         let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
-        let text = body.map(|body| error_text::line(&String::from_utf8_lossy(&body.to_bytes()))).unwrap_or_default();
+        let text = body
+            .map(|body| error_text::line(&String::from_utf8_lossy(&body.to_bytes())))
+            .unwrap_or_default();
         Ok::<_, hyper::Error>((status, text))
     };
     match timeout(ANSWER, exchange).await {
@@ -185,7 +220,9 @@ mod tests {
 
     async fn answer(status: StatusCode, text: &'static str) -> Answer {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let SocketAddr::V4(address) = listener.local_addr().unwrap() else { unreachable!("it was bound so") };
+        let SocketAddr::V4(address) = listener.local_addr().unwrap() else {
+            unreachable!("it was bound so")
+        };
         let app = Router::new().route("/healthz", get(move || async move { (status, text) }));
         let server = tokio::spawn(async move { axum::serve(listener, app).await });
         let answer = healthz((*address.ip()).into(), address.port()).await;
@@ -196,9 +233,19 @@ mod tests {
     #[tokio::test]
     async fn a_pod_says_how_it_is() {
         assert_eq!(answer(StatusCode::OK, "OK").await, Answer::Well);
-        let told = answer(StatusCode::INTERNAL_SERVER_ERROR, r#"{"state":"component querynode state is Initializing"}"#).await;
-        assert!(matches!(&told, Answer::Unwell(why) if why.contains("querynode state is Initializing")), "{told:?}");
-        assert_eq!(answer(StatusCode::SERVICE_UNAVAILABLE, "").await, Answer::Unwell("503 Service Unavailable".into()));
+        let told = answer(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            r#"{"state":"component querynode state is Initializing"}"#,
+        )
+        .await;
+        assert!(
+            matches!(&told, Answer::Unwell(why) if why.contains("querynode state is Initializing")),
+            "{told:?}"
+        );
+        assert_eq!(
+            answer(StatusCode::SERVICE_UNAVAILABLE, "").await,
+            Answer::Unwell("503 Service Unavailable".into())
+        );
     }
 
     #[tokio::test]
@@ -206,7 +253,10 @@ mod tests {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         drop(listener);
-        assert!(matches!(healthz(Ipv4Addr::LOCALHOST.into(), port).await, Answer::Unreached(_)));
+        assert!(matches!(
+            healthz(Ipv4Addr::LOCALHOST.into(), port).await,
+            Answer::Unreached(_)
+        ));
     }
 
     #[test]
@@ -217,7 +267,9 @@ mod tests {
         };
         let port = |ports| place(&pod(ports)).map(|(_, port)| port);
         assert_eq!(
-            port(json!([{"name": "milvus", "containerPort": 19530}, {"name": "metrics", "containerPort": 9191}])),
+            port(
+                json!([{"name": "milvus", "containerPort": 19530}, {"name": "metrics", "containerPort": 9191}])
+            ),
             Some(9191)
         );
         assert_eq!(port(json!([])), Some(PORT));

@@ -23,14 +23,22 @@ use super::{configure, room};
 /// Checks the release, the path, and that the configuration can be changed where it must be.
 pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
     let world = cx.world;
-    let (release, facts) = release::read(cx.link, &world.settings.release).await.map_err(surveyed)?;
-    let home = Home { namespace: world.home.clone(), guarded_by: None };
+    let (release, facts) = release::read(cx.link, &world.settings.release)
+        .await
+        .map_err(surveyed)?;
+    let home = Home {
+        namespace: world.home.clone(),
+        guarded_by: None,
+    };
     let runs = Store::runs(cx.link, &home, &world.settings.release).await?;
     let said = ask(cx.link, &release, facts, &runs, &world.rollout, &world.run).await?;
     if let [first, ..] = &said.refusals[..] {
         let more = said.refusals.len() - 1;
-        let more =
-            if more == 0 { String::new() } else { format!(" (and {more} more: milvus-guard upgrade --dry-run lists them)") };
+        let more = if more == 0 {
+            String::new()
+        } else {
+            format!(" (and {more} more: milvus-guard upgrade --dry-run lists them)")
+        };
         return Err(StepError::Refused(format!("{first}{more}")));
     }
     for warning in said.warnings {
@@ -40,7 +48,12 @@ pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
         configure::find(cx).await?;
     }
     // Before anything moves, so that a person can still think again.
-    if world.rollout.moves.iter().any(|one| serving::serves(one.component)) {
+    if world
+        .rollout
+        .moves
+        .iter()
+        .any(|one| serving::serves(one.component))
+    {
         world.ways.proxy.is_reached(cx).await?;
     }
     world.ways.sessions.read(cx).await;
@@ -59,7 +72,10 @@ pub(crate) async fn ask(
     rollout: &Rollout,
     run: &str,
 ) -> Result<Said, ApiError> {
-    let written: Vec<Value> = runs.iter().filter_map(|run| serde_json::to_value(run).ok()).collect();
+    let written: Vec<Value> = runs
+        .iter()
+        .filter_map(|run| serde_json::to_value(run).ok())
+        .collect();
     let seen = run_facts(&written);
     facts.runs = seen.runs;
     facts.migrations = seen.migrations;
@@ -67,7 +83,8 @@ pub(crate) async fn ask(
     let mut said = verdict::ask(release, rollout.after(release), &facts, &policies, run);
     let first = fitness::never(release).or_else(|| fitness::not_now(release, &facts));
     said.refusals.splice(0..0, first);
-    said.warnings.extend(room::look(link, release, rollout).await?);
+    said.warnings
+        .extend(room::look(link, release, rollout).await?);
     if let Some(key) = super::super::standby::forbidden(release).filter(|_| rollout.configure) {
         said.refusals.push(format!(
             "{} sets {key} in the environment of its pods, which no configuration file outweighs; take it out with Helm first",
@@ -79,8 +96,14 @@ pub(crate) async fn ask(
 
 /// The policies of the cluster, where they may be read.
 async fn policies(link: &Link) -> Result<PolicySet, ApiError> {
-    let mut set = PolicySet { now: Some(jiff::Timestamp::now()), ..PolicySet::default() };
-    match link.call("policies", async || link.cluster.policies().await).await {
+    let mut set = PolicySet {
+        now: Some(jiff::Timestamp::now()),
+        ..PolicySet::default()
+    };
+    match link
+        .call("policies", async || link.cluster.policies().await)
+        .await
+    {
         Ok((documents, _)) => {
             for document in documents {
                 set.add(document);
@@ -88,7 +111,9 @@ async fn policies(link: &Link) -> Result<PolicySet, ApiError> {
             Ok(set)
         }
         Err(ApiError::Refused { reason, .. }) => {
-            link.reporter.note(format!("policies could not be read, so the built-in ones count: {reason}"));
+            link.reporter.note(format!(
+                "policies could not be read, so the built-in ones count: {reason}"
+            ));
             Ok(set)
         }
         Err(error) => Err(error),

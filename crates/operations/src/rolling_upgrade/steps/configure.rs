@@ -29,7 +29,12 @@ const FILES: [&str; 2] = ["default.yaml", "milvus.yaml"];
 pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
     let (found, key) = find(cx).await?;
     let name = found.name_any();
-    let original = Original { kind: KIND.into(), name: name.clone(), uid: found.metadata.uid.clone(), ..Original::default() };
+    let original = Original {
+        kind: KIND.into(),
+        name: name.clone(),
+        uid: found.metadata.uid.clone(),
+        ..Original::default()
+    };
     cx.record(|status| {
         if !status.originals.iter().any(|known| known.kind == KIND) {
             status.originals.push(original.clone());
@@ -42,14 +47,24 @@ pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
         let now = text(&key).unwrap_or_default();
         let saved = text(&format!("{key}{SAVED}"));
         let before = match saved {
-            Some(saved) if standby::merge(&saved).as_ref() == Ok(&now) => return hand_over(cx, map).await,
+            Some(saved) if standby::merge(&saved).as_ref() == Ok(&now) => {
+                return hand_over(cx, map).await;
+            }
             // Somebody changed it since an earlier attempt: that is what is wanted now.
             Some(_) | None => now,
         };
         let merged = standby::merge(&before).map_err(|why| unmergeable(&name, &key, &why))?;
-        match write(cx, &map, json!({&key: merged, format!("{key}{SAVED}"): before})).await {
+        match write(
+            cx,
+            &map,
+            json!({&key: merged, format!("{key}{SAVED}"): before}),
+        )
+        .await
+        {
             Ok(written) => return hand_over(cx, written).await,
-            Err(ApiError::Conflict { .. }) => map = get(cx, &name).await?.ok_or_else(|| gone(&name))?,
+            Err(ApiError::Conflict { .. }) => {
+                map = get(cx, &name).await?.ok_or_else(|| gone(&name))?
+            }
             Err(error) => return Err(error.into()),
         }
     }
@@ -57,7 +72,13 @@ pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
 
 /// Puts back what stood there, unless somebody else changed it meanwhile.
 pub(crate) async fn restore(cx: &Cx<'_>) -> Result<(), StepError> {
-    for original in cx.run().status.originals.iter().filter(|original| original.kind == KIND) {
+    for original in cx
+        .run()
+        .status
+        .originals
+        .iter()
+        .filter(|original| original.kind == KIND)
+    {
         restore_one(cx, &original.name).await?;
     }
     Ok(())
@@ -65,13 +86,25 @@ pub(crate) async fn restore(cx: &Cx<'_>) -> Result<(), StepError> {
 
 async fn restore_one(cx: &Cx<'_>, name: &str) -> Result<(), StepError> {
     loop {
-        let Some(map) = get(cx, name).await? else { return Ok(()) };
+        let Some(map) = get(cx, name).await? else {
+            return Ok(());
+        };
         let data = map.data.clone().unwrap_or_default();
-        let kept = data.iter().find_map(|(key, saved)| Some((key.strip_suffix(SAVED)?.to_owned(), saved.clone())));
-        let Some((key, saved)) = kept else { return hand_over(cx, map).await };
-        let ours = data.get(&key).is_some_and(|now| standby::merge(&saved).as_ref() == Ok(now));
+        let kept = data
+            .iter()
+            .find_map(|(key, saved)| Some((key.strip_suffix(SAVED)?.to_owned(), saved.clone())));
+        let Some((key, saved)) = kept else {
+            return hand_over(cx, map).await;
+        };
+        let ours = data
+            .get(&key)
+            .is_some_and(|now| standby::merge(&saved).as_ref() == Ok(now));
         let aside = format!("{key}{SAVED}");
-        let change = if ours { json!({&key: saved, aside: null}) } else { json!({aside: null}) };
+        let change = if ours {
+            json!({&key: saved, aside: null})
+        } else {
+            json!({aside: null})
+        };
         match write(cx, &map, change).await {
             Ok(written) => {
                 if !ours {
@@ -103,13 +136,18 @@ pub(crate) async fn find(cx: &Cx<'_>) -> Result<(ConfigMap, String), StepError> 
     for name in names {
         maps.extend(get(cx, name).await?);
     }
-    let has = |map: &ConfigMap, key: &str| map.data.as_ref().is_some_and(|data| data.contains_key(key));
+    let has =
+        |map: &ConfigMap, key: &str| map.data.as_ref().is_some_and(|data| data.contains_key(key));
     let chosen = maps
         .iter()
         .find(|map| has(map, USER))
         .map(|map| (map, USER))
         // The chart's customConfigMap is mounted in place of user.yaml.
-        .or_else(|| maps.iter().find(|map| has(map, FILES[1])).map(|map| (map, FILES[1])));
+        .or_else(|| {
+            maps.iter()
+                .find(|map| has(map, FILES[1]))
+                .map(|map| (map, FILES[1]))
+        });
     let Some((map, key)) = chosen else {
         return Err(StepError::Refused(format!(
             "the coordinators of {} do not work in active-standby, and no ConfigMap holds a {USER} in which that could be turned on; turn \
@@ -124,7 +162,11 @@ pub(crate) async fn find(cx: &Cx<'_>) -> Result<(ConfigMap, String), StepError> 
             map.name_any()
         )));
     }
-    let text = map.data.as_ref().and_then(|data| data.get(key)).map_or("", String::as_str);
+    let text = map
+        .data
+        .as_ref()
+        .and_then(|data| data.get(key))
+        .map_or("", String::as_str);
     standby::merge(text).map_err(|why| unmergeable(&map.name_any(), key, &why))?;
     Ok((map.clone(), key.to_owned()))
 }
@@ -146,16 +188,32 @@ fn api(cx: &Cx<'_>) -> Api<ConfigMap> {
 
 async fn get(cx: &Cx<'_>, name: &str) -> Result<Option<ConfigMap>, StepError> {
     let api = api(cx);
-    Ok(cx.link.call(&format!("ConfigMap {name}"), async || api.get_opt(name).await).await?)
+    Ok(cx
+        .link
+        .call(&format!("ConfigMap {name}"), async || {
+            api.get_opt(name).await
+        })
+        .await?)
 }
 
 /// Changes keys of the `ConfigMap` as it was read.
-async fn write(cx: &Cx<'_>, map: &ConfigMap, data: serde_json::Value) -> Result<ConfigMap, ApiError> {
+async fn write(
+    cx: &Cx<'_>,
+    map: &ConfigMap,
+    data: serde_json::Value,
+) -> Result<ConfigMap, ApiError> {
     let (api, name) = (api(cx), map.name_any());
-    let version = json!({"resourceVersion": map.metadata.resource_version, "uid": map.metadata.uid});
+    let version =
+        json!({"resourceVersion": map.metadata.resource_version, "uid": map.metadata.uid});
     let patch = Patch::Merge(json!({"metadata": version, "data": data}));
-    let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
-    cx.write(&format!("ConfigMap {name}"), async || api.patch(&name, &params, &patch).await).await
+    let params = PatchParams {
+        field_manager: Some(FIELD_MANAGER.into()),
+        ..PatchParams::default()
+    };
+    cx.write(&format!("ConfigMap {name}"), async || {
+        api.patch(&name, &params, &patch).await
+    })
+    .await
 }
 
 /// Takes our name off it.
@@ -167,9 +225,16 @@ async fn hand_over(cx: &Cx<'_>, map: ConfigMap) -> Result<(), StepError> {
             return Ok(());
         }
         let what = format!("managed fields of ConfigMap {name}");
-        match cx.write(&what, async || workloads::hand_over(&api, &map.metadata).await).await {
+        match cx
+            .write(&what, async || {
+                workloads::hand_over(&api, &map.metadata).await
+            })
+            .await
+        {
             Ok(()) => return Ok(()),
-            Err(ApiError::Conflict { .. }) => map = get(cx, &name).await?.ok_or_else(|| gone(&name))?,
+            Err(ApiError::Conflict { .. }) => {
+                map = get(cx, &name).await?.ok_or_else(|| gone(&name))?
+            }
             Err(error) => return Err(error.into()),
         }
     }

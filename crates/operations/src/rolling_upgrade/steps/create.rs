@@ -34,16 +34,37 @@ pub(crate) async fn apply(cx: &Cx<'_>, one: &Move) -> Result<(), StepError> {
     if find(cx, name).await?.is_some() {
         return Ok(());
     }
-    let model = originals::recorded(cx)?.into_iter().find(|original| original.component == Some(MODEL));
-    let Some(model) = model else { return Err(StepError::Refused(format!("there is no {MODEL} to take as a model"))) };
+    let model = originals::recorded(cx)?
+        .into_iter()
+        .find(|original| original.component == Some(MODEL));
+    let Some(model) = model else {
+        return Err(StepError::Refused(format!(
+            "there is no {MODEL} to take as a model"
+        )));
+    };
     let model = originals::live(cx, &model).await?;
     let version = world.rollout.to.version.to_string();
-    let made = made_of(&model, one.component, name, &world.rollout.image, &version, &world.run);
+    let made = made_of(
+        &model,
+        one.component,
+        name,
+        &world.rollout.image,
+        &version,
+        &world.run,
+    );
     let deployment: Deployment = made
         .and_then(|made| serde_json::from_value(made).ok())
         .ok_or_else(|| StepError::Failed(format!("{name} cannot be made")))?;
-    let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
-    match cx.write(&format!("Deployment {name}"), async || api.create(&params, &deployment).await).await {
+    let params = PostParams {
+        field_manager: Some(FIELD_MANAGER.into()),
+        ..PostParams::default()
+    };
+    match cx
+        .write(&format!("Deployment {name}"), async || {
+            api.create(&params, &deployment).await
+        })
+        .await
+    {
         Ok(_) => {
             world.pace.began();
             Ok(())
@@ -60,16 +81,33 @@ pub(crate) async fn gate(cx: &Cx<'_>, one: &Move) -> Result<(), StepError> {
     let Some(mut deployment) = find(cx, name).await? else {
         return Err(StepError::Failed(format!("Deployment {name} was deleted")));
     };
-    let wanted = if one.gate == Gate::Running { Wanted::Running } else { Wanted::Complete };
-    let ready = originals::wait_for(cx, &[Watched::of(&deployment)], wanted, cx.world.settings.hopeless).await?;
+    let wanted = if one.gate == Gate::Running {
+        Wanted::Running
+    } else {
+        Wanted::Complete
+    };
+    let ready = originals::wait_for(
+        cx,
+        &[Watched::of(&deployment)],
+        wanted,
+        cx.world.settings.hopeless,
+    )
+    .await?;
     cx.world.pace.ready(ready);
     let api = api(cx);
     loop {
         let what = format!("managed fields of Deployment {name}");
-        match cx.write(&what, async || workloads::hand_over(&api, &deployment.metadata).await).await {
+        match cx
+            .write(&what, async || {
+                workloads::hand_over(&api, &deployment.metadata).await
+            })
+            .await
+        {
             Ok(()) => return Ok(()),
             Err(ApiError::Conflict { .. }) => {
-                deployment = find(cx, name).await?.ok_or_else(|| StepError::Failed(format!("Deployment {name} was deleted")))?;
+                deployment = find(cx, name)
+                    .await?
+                    .ok_or_else(|| StepError::Failed(format!("Deployment {name} was deleted")))?;
             }
             Err(error) => return Err(error.into()),
         }
@@ -79,17 +117,33 @@ pub(crate) async fn gate(cx: &Cx<'_>, one: &Move) -> Result<(), StepError> {
 /// Takes it away again, where a run made it.
 pub(crate) async fn undo(cx: &Cx<'_>, one: &Move) -> Result<(), StepError> {
     let name = one.workload.as_deref().unwrap_or_default();
-    let Some(deployment) = find(cx, name).await? else { return Ok(()) };
+    let Some(deployment) = find(cx, name).await? else {
+        return Ok(());
+    };
     if !deployment.annotations().contains_key(MADE_BY) {
-        cx.reporter().warn(format!("Deployment {name} was not made by a run of milvus-guard and stays"));
+        cx.reporter().warn(format!(
+            "Deployment {name} was not made by a run of milvus-guard and stays"
+        ));
         return Ok(());
     }
     let api = api(cx);
-    match cx.write(&format!("Deployment {name}"), async || api.delete(name, &DeleteParams::background()).await).await {
+    match cx
+        .write(&format!("Deployment {name}"), async || {
+            api.delete(name, &DeleteParams::background()).await
+        })
+        .await
+    {
         Ok(_) | Err(ApiError::NotFound { .. }) => {}
         Err(error) => return Err(error.into()),
     }
-    originals::wait_for(cx, &[Watched::of(&deployment)], Wanted::Gone, std::time::Duration::MAX).await.map(|_| ())
+    originals::wait_for(
+        cx,
+        &[Watched::of(&deployment)],
+        Wanted::Gone,
+        std::time::Duration::MAX,
+    )
+    .await
+    .map(|_| ())
 }
 
 fn api(cx: &Cx<'_>) -> Api<Deployment> {
@@ -98,11 +152,23 @@ fn api(cx: &Cx<'_>) -> Api<Deployment> {
 
 async fn find(cx: &Cx<'_>, name: &str) -> Result<Option<Deployment>, StepError> {
     let api = api(cx);
-    Ok(cx.link.call(&format!("Deployment {name}"), async || api.get_opt(name).await).await?)
+    Ok(cx
+        .link
+        .call(&format!("Deployment {name}"), async || {
+            api.get_opt(name).await
+        })
+        .await?)
 }
 
 /// A Deployment for another component, after a model.
-fn made_of(model: &Deployment, component: Component, name: &str, image: &str, version: &str, run: &str) -> Option<Value> {
+fn made_of(
+    model: &Deployment,
+    component: Component,
+    name: &str,
+    image: &str,
+    version: &str,
+    run: &str,
+) -> Option<Value> {
     let metadata = &model.metadata;
     let mut annotations: serde_json::Map<String, Value> = metadata
         .annotations
@@ -115,7 +181,11 @@ fn made_of(model: &Deployment, component: Component, name: &str, image: &str, ve
     let mut labels = serde_json::to_value(&metadata.labels).ok()?;
     labels[VERSION_LABEL] = version.into();
     let mut spec = serde_json::to_value(&model.spec).ok()?;
-    let container = spec["template"]["spec"]["containers"].as_array()?.iter().find(|one| one["name"] == MODEL.name())?.clone();
+    let container = spec["template"]["spec"]["containers"]
+        .as_array()?
+        .iter()
+        .find(|one| one["name"] == MODEL.name())?
+        .clone();
     spec["template"]["spec"]["containers"] = json!([container]);
     let container = &mut spec["template"]["spec"]["containers"][0];
     container["image"] = image.into();
@@ -136,7 +206,9 @@ fn rename(value: &mut Value, from: &str, to: &str) {
     match value {
         Value::String(text) if text == from => to.clone_into(text),
         Value::Array(items) => items.iter_mut().for_each(|item| rename(item, from, to)),
-        Value::Object(fields) => fields.values_mut().for_each(|field| rename(field, from, to)),
+        Value::Object(fields) => fields
+            .values_mut()
+            .for_each(|field| rename(field, from, to)),
         _ => {}
     }
 }
@@ -158,17 +230,34 @@ mod tests {
                     {"name": "querynode", "image": "milvus:1", "args": ["milvus", "run", "querynode"], "resources": {"limits": {"cpu": "8"}}}]}}},
         });
         let model: Deployment = serde_json::from_value(model).unwrap();
-        let made = made_of(&model, Component::StreamingNode, "r-milvus-streamingnode", "milvus:2", "2.6.22", "n/run").unwrap();
+        let made = made_of(
+            &model,
+            Component::StreamingNode,
+            "r-milvus-streamingnode",
+            "milvus:2",
+            "2.6.22",
+            "n/run",
+        )
+        .unwrap();
         assert_eq!(
             made["metadata"]["annotations"],
             json!({"meta.helm.sh/release-name": "r", "guard.milvus.io/upgrade-run": "n/run"})
         );
         assert_eq!(made["metadata"]["labels"]["component"], "streamingnode");
-        assert_eq!(made["metadata"]["labels"]["app.kubernetes.io/version"], "2.6.22");
+        assert_eq!(
+            made["metadata"]["labels"]["app.kubernetes.io/version"],
+            "2.6.22"
+        );
         let pod = &made["spec"]["template"]["spec"];
         let expected = json!([{"name": "streamingnode", "image": "milvus:2", "args": ["milvus", "run", "streamingnode"]}]);
-        assert_eq!((&pod["containers"], &pod["tolerations"]), (&expected, &json!([{"key": "gpu"}])));
-        assert_eq!(made["spec"]["selector"]["matchLabels"]["component"], "streamingnode");
+        assert_eq!(
+            (&pod["containers"], &pod["tolerations"]),
+            (&expected, &json!([{"key": "gpu"}]))
+        );
+        assert_eq!(
+            made["spec"]["selector"]["matchLabels"]["component"],
+            "streamingnode"
+        );
         assert_eq!(made["spec"]["replicas"], 1);
     }
 }

@@ -8,7 +8,13 @@ use crate::{
 /// Puts strategies back and takes our name off every recorded Deployment. Each change did so already; this is for changes
 /// that a crash cut off.
 pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
-    for original in cx.run().status.originals.iter().filter(|original| original.component.is_some() && original.uid.is_some()) {
+    for original in cx
+        .run()
+        .status
+        .originals
+        .iter()
+        .filter(|original| original.component.is_some() && original.uid.is_some())
+    {
         originals::set(cx, original, &own_strategy(original)).await?;
     }
     Ok(())

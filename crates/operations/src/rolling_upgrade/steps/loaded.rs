@@ -49,7 +49,11 @@ fn question(cx: &Cx<'_>, one: &Move) -> Option<(Question, usize, String)> {
     let moves = &world.rollout.moves;
     let at = moves.iter().position(|other| other == one)?;
     let question = serving::question(moves, at)?;
-    Some((question, at, moves[question.before].id(&world.release.fullname)))
+    Some((
+        question,
+        at,
+        moves[question.before].id(&world.release.fullname),
+    ))
 }
 
 /// Notes what is loaded, before a move that replaces who serves. `is_begun` tells whether it is under way already, so that what
@@ -59,9 +63,15 @@ pub(crate) async fn before(
     one: &Move,
     is_begun: impl AsyncFnOnce() -> Result<bool, StepError>,
 ) -> Result<(), StepError> {
-    let Some((question, _, id)) = question(cx, one).filter(|(question, at, _)| question.before == *at) else { return Ok(()) };
+    let Some((question, _, id)) =
+        question(cx, one).filter(|(question, at, _)| question.before == *at)
+    else {
+        return Ok(());
+    };
     let status = cx.run().status;
-    if status.loaded.is_some_and(|loaded| loaded.step == id) || !cx.world.ways.proxy.is_reached(cx).await? {
+    if status.loaded.is_some_and(|loaded| loaded.step == id)
+        || !cx.world.ways.proxy.is_reached(cx).await?
+    {
         return Ok(());
     }
     if is_begun().await? {
@@ -70,7 +80,9 @@ pub(crate) async fn before(
         }
         return Ok(());
     }
-    let Ok(proxy) = cx.world.ways.proxy.proxy(cx).await? else { return Ok(()) };
+    let Ok(proxy) = cx.world.ways.proxy.proxy(cx).await? else {
+        return Ok(());
+    };
     let loaded = match settled(cx, proxy).await {
         Ok(loaded) => loaded,
         Err(error) => {
@@ -88,12 +100,20 @@ pub(crate) async fn before(
             serving::shown(&loaded.missing())
         ));
     }
-    let replaced = if question.replaces_all { loaded.nodes() } else { BTreeSet::new() };
+    let replaced = if question.replaces_all {
+        loaded.nodes()
+    } else {
+        BTreeSet::new()
+    };
     let kept = LoadedBefore::new(&id, loaded.baseline(), replaced);
     if kept.left_out > 0 {
-        cx.reporter().warn(format!("{} collections with the fewest rows are not waited for", kept.left_out));
+        cx.reporter().warn(format!(
+            "{} collections with the fewest rows are not waited for",
+            kept.left_out
+        ));
     }
-    cx.record(|status| status.loaded = Some(kept.clone())).await?;
+    cx.record(|status| status.loaded = Some(kept.clone()))
+        .await?;
     Ok(())
 }
 
@@ -112,15 +132,22 @@ async fn settled(cx: &Cx<'_>, proxy: &Proxy) -> Result<Loaded, ApiError> {
             cx.going_on();
             return answer;
         }
-        cx.waiting(format!("all collections to be served before anything moves: {missing}"));
+        cx.waiting(format!(
+            "all collections to be served before anything moves: {missing}"
+        ));
         pause(asked).await;
     }
 }
 
 /// Waits until all that was loaded before is served again, and says when it was; `None` if that was not asked.
 pub(crate) async fn again(cx: &Cx<'_>, one: &Move) -> Result<Option<Instant>, StepError> {
-    let Some((_, _, id)) = question(cx, one).filter(|(question, at, _)| question.after == *at) else { return Ok(None) };
-    let Some(before) = cx.run().status.loaded.filter(|loaded| loaded.step == id) else { return Ok(None) };
+    let Some((_, _, id)) = question(cx, one).filter(|(question, at, _)| question.after == *at)
+    else {
+        return Ok(None);
+    };
+    let Some(before) = cx.run().status.loaded.filter(|loaded| loaded.step == id) else {
+        return Ok(None);
+    };
     // It answered before, maybe to another process: a Milvus that does not answer now is waited for.
     let proxy = match cx.world.ways.proxy.proxy(cx).await? {
         Ok(proxy) => proxy,
@@ -137,20 +164,30 @@ pub(crate) async fn back(cx: &Cx<'_>, one: &Move) -> Result<(), StepError> {
     if !serving::serves(one.component) {
         return Ok(());
     }
-    let Some(before) = cx.run().status.loaded else { return Ok(()) };
+    let Some(before) = cx.run().status.loaded else {
+        return Ok(());
+    };
     if !cx.world.ways.proxy.is_reached(cx).await? {
         return Ok(());
     }
     if let Ok(proxy) = cx.world.ways.proxy.proxy(cx).await? {
         // Nodes of the beginning serve again or still.
-        let before = LoadedBefore { replaced_nodes: Vec::new(), ..before };
+        let before = LoadedBefore {
+            replaced_nodes: Vec::new(),
+            ..before
+        };
         whole(cx, proxy, &before, Some(ON_THE_WAY_BACK)).await;
     }
     Ok(())
 }
 
 /// Asks until all is there; the step's own time is the limit, or a shorter one, after which a person is told.
-async fn whole(cx: &Cx<'_>, proxy: &Proxy, before: &LoadedBefore, limit: Option<Duration>) -> Option<Instant> {
+async fn whole(
+    cx: &Cx<'_>,
+    proxy: &Proxy,
+    before: &LoadedBefore,
+    limit: Option<Duration>,
+) -> Option<Instant> {
     let began = Instant::now();
     let mut refused: Option<Instant> = None;
     loop {
@@ -158,11 +195,32 @@ async fn whole(cx: &Cx<'_>, proxy: &Proxy, before: &LoadedBefore, limit: Option<
         let missing = match milvus::loaded(proxy).await {
             Ok(loaded) => {
                 refused = None;
-                let live = cx.world.ways.sessions.read(cx).await.and_then(|sessions| active::live_nodes(&sessions));
-                let replaced = if began.elapsed() < STALE { &before.replaced_nodes[..] } else { &[] };
-                serving::judge(loaded, before, &Gone { live: live.as_ref(), replaced }).err()
+                let live = cx
+                    .world
+                    .ways
+                    .sessions
+                    .read(cx)
+                    .await
+                    .and_then(|sessions| active::live_nodes(&sessions));
+                let replaced = if began.elapsed() < STALE {
+                    &before.replaced_nodes[..]
+                } else {
+                    &[]
+                };
+                serving::judge(
+                    loaded,
+                    before,
+                    &Gone {
+                        live: live.as_ref(),
+                        replaced,
+                    },
+                )
+                .err()
             }
-            Err(error) if error.is_lasting() && refused.get_or_insert_with(Instant::now).elapsed() >= REFUSAL => {
+            Err(error)
+                if error.is_lasting()
+                    && refused.get_or_insert_with(Instant::now).elapsed() >= REFUSAL =>
+            {
                 cx.going_on();
                 unasked(cx, &error.to_string());
                 return None;
@@ -171,17 +229,31 @@ async fn whole(cx: &Cx<'_>, proxy: &Proxy, before: &LoadedBefore, limit: Option<
         };
         let Some(missing) = missing else {
             cx.going_on();
-            let (collections, ms) = (before.collections.len(), u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX));
-            let all = if collections == 1 { "the collection".to_owned() } else { format!("all {collections} collections") };
-            cx.reporter().note(format!("Milvus serves {all} that it had loaded, {} after its pods were ready", took(ms)));
+            let (collections, ms) = (
+                before.collections.len(),
+                u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            );
+            let all = if collections == 1 {
+                "the collection".to_owned()
+            } else {
+                format!("all {collections} collections")
+            };
+            cx.reporter().note(format!(
+                "Milvus serves {all} that it had loaded, {} after its pods were ready",
+                took(ms)
+            ));
             return Some(Instant::now());
         };
         if limit.is_some_and(|limit| began.elapsed() >= limit) {
             cx.going_on();
-            cx.reporter().warn(format!("Milvus does not serve all that it had loaded: {missing}"));
+            cx.reporter().warn(format!(
+                "Milvus does not serve all that it had loaded: {missing}"
+            ));
             return None;
         }
-        cx.waiting(format!("Milvus to serve again what it had loaded: {missing}"));
+        cx.waiting(format!(
+            "Milvus to serve again what it had loaded: {missing}"
+        ));
         pause(asked).await;
     }
 }

@@ -21,31 +21,64 @@ pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
     }
     let world = cx.world;
     let api: Api<Deployment> = Api::namespaced(cx.link.client(), &world.settings.release.namespace);
-    let live = cx.link.call("Deployments", async || api.list(&ListParams::default()).await).await?;
+    let live = cx
+        .link
+        .call("Deployments", async || {
+            api.list(&ListParams::default()).await
+        })
+        .await?;
     let mut found = Vec::new();
     for component in &world.release.components {
         let original = originals::original(component);
-        let Some(deployment) = live.items.iter().find(|one| one.name_any() == original.name) else { continue };
+        let Some(deployment) = live
+            .items
+            .iter()
+            .find(|one| one.name_any() == original.name)
+        else {
+            continue;
+        };
         if deployment.metadata.uid != original.uid {
-            return Err(StepError::Refused(format!("Deployment {} was deleted and created again just now", original.name)));
+            return Err(StepError::Refused(format!(
+                "Deployment {} was deleted and created again just now",
+                original.name
+            )));
         }
-        let label = deployment.labels().get(VERSION_LABEL).map(|version| version.clone().into());
+        let label = deployment
+            .labels()
+            .get(VERSION_LABEL)
+            .map(|version| version.clone().into());
         found.push(Original {
             strategy: workloads::strategy(deployment),
-            fields: vec![OriginalField { path: version_label_path(), value: label }],
+            fields: vec![OriginalField {
+                path: version_label_path(),
+                value: label,
+            }],
             ..original
         });
     }
-    let coming = world.rollout.moves.iter().filter(|one| one.kind == MoveKind::Create);
+    let coming = world
+        .rollout
+        .moves
+        .iter()
+        .filter(|one| one.kind == MoveKind::Create);
     found.extend(coming.map(|one| Original {
         kind: "Deployment".into(),
         name: one.workload.clone().unwrap_or_default(),
         component: Some(one.component),
         ..Original::default()
     }));
-    if let Some(absent) = world.rollout.moves.iter().find(|one| !found.iter().any(|original| is_of(original, one))) {
-        return Err(StepError::Refused(format!("no Deployment of {} is left", absent.component)));
+    if let Some(absent) = world
+        .rollout
+        .moves
+        .iter()
+        .find(|one| !found.iter().any(|original| is_of(original, one)))
+    {
+        return Err(StepError::Refused(format!(
+            "no Deployment of {} is left",
+            absent.component
+        )));
     }
-    cx.record(|status| status.originals.clone_from(&found)).await?;
+    cx.record(|status| status.originals.clone_from(&found))
+        .await?;
     Ok(())
 }

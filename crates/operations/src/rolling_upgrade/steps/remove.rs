@@ -12,7 +12,15 @@ use milvus_guard_sources::kubernetes::{rollout::Wanted, workloads::Change};
 /// Scales it to zero.
 pub(crate) async fn apply(cx: &Cx<'_>, one: &Move) -> Result<(), StepError> {
     for original in originals_of(cx, one)? {
-        originals::set(cx, &original, &Change { replicas: Some(0), ..Change::default() }).await?;
+        originals::set(
+            cx,
+            &original,
+            &Change {
+                replicas: Some(0),
+                ..Change::default()
+            },
+        )
+        .await?;
     }
     Ok(())
 }
@@ -26,7 +34,15 @@ pub(crate) async fn gate(cx: &Cx<'_>, one: &Move) -> Result<(), StepError> {
 pub(crate) async fn undo(cx: &Cx<'_>, one: &Move) -> Result<(), StepError> {
     let originals = originals_of(cx, one)?;
     for original in &originals {
-        originals::set(cx, original, &Change { replicas: original.replicas, ..Change::default() }).await?;
+        originals::set(
+            cx,
+            original,
+            &Change {
+                replicas: original.replicas,
+                ..Change::default()
+            },
+        )
+        .await?;
     }
     originals::wait(cx, &originals, Wanted::Complete).await
 }

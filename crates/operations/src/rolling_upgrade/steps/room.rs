@@ -27,7 +27,11 @@ const PAGE: u32 = 500;
 ///
 /// # Errors
 /// Where the API server does not answer.
-pub(crate) async fn look(link: &Link, release: &Release, rollout: &Rollout) -> Result<Option<String>, ApiError> {
+pub(crate) async fn look(
+    link: &Link,
+    release: &Release,
+    rollout: &Rollout,
+) -> Result<Option<String>, ApiError> {
     let surges = surges(link, release, rollout).await?;
     match rooms(link).await {
         Ok(rooms) => Ok(warning(&surges, &rooms)),
@@ -42,15 +46,33 @@ pub(crate) async fn look(link: &Link, release: &Release, rollout: &Rollout) -> R
 
 async fn surges(link: &Link, release: &Release, rollout: &Rollout) -> Result<Vec<Surge>, ApiError> {
     let api: Api<Deployment> = Api::namespaced(link.client(), &rollout.release.namespace);
-    let live = link.call("Deployments", async || api.list(&ListParams::default()).await).await?;
-    let moves = |name: &str| {
-        rollout.moves.iter().filter(|one| one.kind == MoveKind::Update).any(|one| {
-            one.workload.as_deref().is_none_or(|own| own == name)
-                && release.of(one.component).any(|component| component.workload.meta.object.name == name)
+    let live = link
+        .call("Deployments", async || {
+            api.list(&ListParams::default()).await
         })
+        .await?;
+    let moves = |name: &str| {
+        rollout
+            .moves
+            .iter()
+            .filter(|one| one.kind == MoveKind::Update)
+            .any(|one| {
+                one.workload.as_deref().is_none_or(|own| own == name)
+                    && release
+                        .of(one.component)
+                        .any(|component| component.workload.meta.object.name == name)
+            })
     };
-    let surging = live.items.iter().filter(|one| moves(&one.name_any()) && makes_first(one));
-    Ok(surging.map(|one| Surge { deployment: one.name_any(), asks: asks(one.spec.template.spec.as_ref()) }).collect())
+    let surging = live
+        .items
+        .iter()
+        .filter(|one| moves(&one.name_any()) && makes_first(one));
+    Ok(surging
+        .map(|one| Surge {
+            deployment: one.name_any(),
+            asks: asks(one.spec.template.spec.as_ref()),
+        })
+        .collect())
 }
 
 /// Whether a Deployment makes a new pod before an old one goes, as it does unless it is told otherwise.
@@ -68,35 +90,72 @@ fn makes_first(deployment: &Deployment) -> bool {
 
 /// What the scheduler counts of a pod: all containers together, or the largest of those that come before.
 fn asks(pod: Option<&PodSpec>) -> Resources {
-    let Some(pod) = pod else { return Resources::default() };
-    let of = |container: &Container| read(container.resources.as_ref().and_then(|resources| resources.requests.as_ref()));
-    let all = pod.containers.iter().map(of).fold(Resources::default(), Resources::plus);
-    let first = pod.init_containers.iter().flatten().map(of).fold(Resources::default(), Resources::max);
+    let Some(pod) = pod else {
+        return Resources::default();
+    };
+    let of = |container: &Container| {
+        read(
+            container
+                .resources
+                .as_ref()
+                .and_then(|resources| resources.requests.as_ref()),
+        )
+    };
+    let all = pod
+        .containers
+        .iter()
+        .map(of)
+        .fold(Resources::default(), Resources::plus);
+    let first = pod
+        .init_containers
+        .iter()
+        .flatten()
+        .map(of)
+        .fold(Resources::default(), Resources::max);
     all.max(first).plus(read(pod.overhead.as_ref()))
 }
 
 fn read(quantities: Option<&BTreeMap<String, Quantity>>) -> Resources {
-    let of = |key: &str| quantities.and_then(|all| all.get(key)).map(|quantity| quantity.0.as_str());
+    let of = |key: &str| {
+        quantities
+            .and_then(|all| all.get(key))
+            .map(|quantity| quantity.0.as_str())
+    };
     Resources::read(of("cpu"), of("memory"))
 }
 
 /// What each node has left on which any pod may be placed.
 async fn rooms(link: &Link) -> Result<Vec<Resources>, ApiError> {
     let nodes: Api<Node> = Api::all(link.client());
-    let nodes = link.call("nodes", async || nodes.list(&ListParams::default()).await).await?;
+    let nodes = link
+        .call("nodes", async || nodes.list(&ListParams::default()).await)
+        .await?;
     let mut rooms: BTreeMap<String, Resources> = nodes
         .items
         .iter()
         .filter(|node| is_open(node))
-        .map(|node| (node.name_any(), read(node.status.as_ref().and_then(|status| status.allocatable.as_ref()))))
+        .map(|node| {
+            (
+                node.name_any(),
+                read(
+                    node.status
+                        .as_ref()
+                        .and_then(|status| status.allocatable.as_ref()),
+                ),
+            )
+        })
         .collect();
     if rooms.is_empty() {
         return Ok(Vec::new());
     }
     let pods: Api<Pod> = Api::all(link.client());
-    let mut params = ListParams::default().limit(PAGE).fields("status.phase!=Succeeded,status.phase!=Failed");
+    let mut params = ListParams::default()
+        .limit(PAGE)
+        .fields("status.phase!=Succeeded,status.phase!=Failed");
     loop {
-        let page = link.call("pods of all nodes", async || pods.list(&params).await).await?;
+        let page = link
+            .call("pods of all nodes", async || pods.list(&params).await)
+            .await?;
         for pod in &page.items {
             let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
             if let Some(room) = node.and_then(|node| rooms.get_mut(node)) {
@@ -113,6 +172,9 @@ async fn rooms(link: &Link) -> Result<Vec<Resources>, ApiError> {
 fn is_open(node: &Node) -> bool {
     let spec = node.spec.as_ref();
     let closed = spec.and_then(|spec| spec.unschedulable).unwrap_or(false);
-    let tainted = spec.into_iter().flat_map(|spec| spec.taints.iter().flatten()).any(|taint| taint.effect != "PreferNoSchedule");
+    let tainted = spec
+        .into_iter()
+        .flat_map(|spec| spec.taints.iter().flatten())
+        .any(|taint| taint.effect != "PreferNoSchedule");
     !closed && !tainted
 }

@@ -25,7 +25,12 @@ pub(crate) async fn apply(cx: &Cx<'_>, one: &Move) -> Result<(), StepError> {
     let originals = originals_of(cx, one)?;
     loaded::before(cx, one, async || is_begun(cx, &originals).await).await?;
     for original in originals {
-        let change = change(cx, &original, Some(&cx.world.rollout.image), Some(version.clone()));
+        let change = change(
+            cx,
+            &original,
+            Some(&cx.world.rollout.image),
+            Some(version.clone()),
+        );
         if originals::set(cx, &original, &change).await? {
             cx.world.pace.began();
         }
@@ -36,12 +41,20 @@ pub(crate) async fn apply(cx: &Cx<'_>, one: &Move) -> Result<(), StepError> {
 /// Waits until the component is completely on its new image.
 pub(crate) async fn gate(cx: &Cx<'_>, one: &Move) -> Result<(), StepError> {
     let originals = originals_of(cx, one)?;
-    let wanted = if one.gate == Gate::Running { Wanted::Running } else { Wanted::Complete };
+    let wanted = if one.gate == Gate::Running {
+        Wanted::Running
+    } else {
+        Wanted::Complete
+    };
     let watched = originals::watched(cx, &originals).await?;
     let ready = originals::wait_for(cx, &watched, wanted, cx.world.settings.hopeless).await?;
     settle(cx, &originals).await?;
     // Nothing holds up what must follow at once.
-    let alive = if one.at_once_with_next || wanted == Wanted::Running { None } else { alive::ask(cx, one, &watched).await? };
+    let alive = if one.at_once_with_next || wanted == Wanted::Running {
+        None
+    } else {
+        alive::ask(cx, one, &watched).await?
+    };
     let whole = loaded::again(cx, one).await?;
     tell_pace(cx, one, whole.or(alive).unwrap_or(ready));
     Ok(())
@@ -51,7 +64,10 @@ pub(crate) async fn gate(cx: &Cx<'_>, one: &Move) -> Result<(), StepError> {
 pub(crate) async fn undo(cx: &Cx<'_>, one: &Move) -> Result<(), StepError> {
     let originals = originals_of(cx, one)?;
     for original in &originals {
-        let label = original.fields.first().and_then(|field| field.value.as_ref()?.as_str().map(str::to_owned));
+        let label = original
+            .fields
+            .first()
+            .and_then(|field| field.value.as_ref()?.as_str().map(str::to_owned));
         originals::set(cx, original, &change(cx, original, None, label)).await?;
     }
     originals::wait(cx, &originals, Wanted::Complete).await?;
@@ -62,7 +78,13 @@ pub(crate) async fn undo(cx: &Cx<'_>, one: &Move) -> Result<(), StepError> {
 /// Whether any of them has the new image already.
 async fn is_begun(cx: &Cx<'_>, originals: &[Original]) -> Result<bool, StepError> {
     for original in originals {
-        if off_target(&originals::live(cx, original).await?, original, &cx.world.rollout.image).is_none() {
+        if off_target(
+            &originals::live(cx, original).await?,
+            original,
+            &cx.world.rollout.image,
+        )
+        .is_none()
+        {
             return Ok(true);
         }
     }
@@ -70,17 +92,31 @@ async fn is_begun(cx: &Cx<'_>, originals: &[Original]) -> Result<bool, StepError
 }
 
 /// Image, strategy and version label in one write; without an image, the recorded ones.
-fn change(cx: &Cx<'_>, original: &Original, image: Option<&String>, version: Option<String>) -> Change {
+fn change(
+    cx: &Cx<'_>,
+    original: &Original,
+    image: Option<&String>,
+    version: Option<String>,
+) -> Change {
     let of = |recorded: &String| image.unwrap_or(recorded).clone();
     let claims = |component: &milvus_guard_core::milvus::release::ComponentWorkload| {
         let volumes = component.workload.pod.volumes.iter();
         component.workload.meta.object.name == original.name
-            && volumes.clone().any(|volume| matches!(volume.source, milvus_guard_core::manifest::object::VolumeSource::Claim(_)))
+            && volumes.clone().any(|volume| {
+                matches!(
+                    volume.source,
+                    milvus_guard_core::manifest::object::VolumeSource::Claim(_)
+                )
+            })
     };
     let holds_claim = cx.world.release.components.iter().any(claims);
     Change {
         replicas: None,
-        images: original.images.iter().map(|one| (one.container.clone(), of(&one.image))).collect(),
+        images: original
+            .images
+            .iter()
+            .map(|one| (one.container.clone(), of(&one.image)))
+            .collect(),
         strategy: strategy(original, cx.world.standby, holds_claim),
         labels: vec![(VERSION_LABEL.into(), version)],
     }
@@ -96,28 +132,56 @@ async fn settle(cx: &Cx<'_>, originals: &[Original]) -> Result<(), StepError> {
 
 /// Says how long it took, and how long nothing had moved before.
 fn tell_pace(cx: &Cx<'_>, one: &Move, ready: std::time::Instant) {
-    let Some((took_all, between)) = cx.world.pace.ready(ready) else { return };
+    let Some((took_all, between)) = cx.world.pace.ready(ready) else {
+        return;
+    };
     let ms = |time: std::time::Duration| took(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
-    let between = between.map_or_else(String::new, |between| format!(", started {} after the one before was ready", ms(between)));
-    cx.reporter().note(format!("{} was replaced in {}{between}", one.component, ms(took_all)));
+    let between = between.map_or_else(String::new, |between| {
+        format!(", started {} after the one before was ready", ms(between))
+    });
+    cx.reporter().note(format!(
+        "{} was replaced in {}{between}",
+        one.component,
+        ms(took_all)
+    ));
 }
 
 /// No component moves before all that must precede it are completely on the target. The gates saw to that; this is for what
 /// happened since: a person's change, an evicted pod, a crash of ours.
 async fn await_predecessors(cx: &Cx<'_>, one: &Move) -> Result<(), StepError> {
     let world = cx.world;
-    let earlier: Vec<&Move> = world.rollout.moves.iter().take_while(|other| *other != one).collect();
+    let earlier: Vec<&Move> = world
+        .rollout
+        .moves
+        .iter()
+        .take_while(|other| *other != one)
+        .collect();
     if earlier.is_empty() {
         return Ok(());
     }
     let recorded = originals::recorded(cx)?;
     let api: Api<Deployment> = Api::namespaced(cx.link.client(), &world.settings.release.namespace);
-    let live = cx.link.call("Deployments", async || api.list(&ListParams::default()).await).await?;
+    let live = cx
+        .link
+        .call("Deployments", async || {
+            api.list(&ListParams::default()).await
+        })
+        .await?;
     let mut incomplete = Vec::new();
-    for other in earlier.iter().filter(|other| other.kind != MoveKind::Remove) {
+    for other in earlier
+        .iter()
+        .filter(|other| other.kind != MoveKind::Remove)
+    {
         for original in recorded.iter().filter(|original| is_of(original, other)) {
-            let Some(deployment) = live.items.iter().find(|one| one.name_any() == original.name) else {
-                return Err(StepError::Failed(format!("Deployment {} of {} is gone", original.name, other.component)));
+            let Some(deployment) = live
+                .items
+                .iter()
+                .find(|one| one.name_any() == original.name)
+            else {
+                return Err(StepError::Failed(format!(
+                    "Deployment {} of {} is gone",
+                    original.name, other.component
+                )));
             };
             if let Some(image) = off_target(deployment, original, &world.rollout.image) {
                 return Err(StepError::Failed(format!(
@@ -143,8 +207,13 @@ fn off_target(deployment: &Deployment, original: &Original, target: &str) -> Opt
         ([], component) => component.is_some_and(|component| component.name() == name),
         (images, _) => images.iter().any(|image| image.container == name),
     };
-    let containers = pod.containers.iter().chain(pod.init_containers.iter().flatten());
-    let images = containers.filter(|container| mine(&container.name)).filter_map(|container| container.image.clone());
+    let containers = pod
+        .containers
+        .iter()
+        .chain(pod.init_containers.iter().flatten());
+    let images = containers
+        .filter(|container| mine(&container.name))
+        .filter_map(|container| container.image.clone());
     images.into_iter().find(|image| image != target)
 }
 

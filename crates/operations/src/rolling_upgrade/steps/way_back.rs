@@ -28,16 +28,24 @@ pub(crate) async fn barred(cx: &Cx<'_>) -> Result<Option<String>, StepError> {
         Passed::Perhaps(at) => {
             for original in originals_of(cx, &world.rollout.moves[at])? {
                 let deployment = originals::live(cx, &original).await?;
-                let api: Api<Pod> = Api::namespaced(cx.link.client(), &world.settings.release.namespace);
+                let api: Api<Pod> =
+                    Api::namespaced(cx.link.client(), &world.settings.release.namespace);
                 let params = ListParams::default().labels(&Watched::of(&deployment).selector);
-                let pods = cx.link.call("pods", async || api.list(&params).await).await?;
+                let pods = cx
+                    .link
+                    .call("pods", async || api.list(&params).await)
+                    .await?;
                 let new = |pod: &Pod| {
                     pod.spec
                         .iter()
                         .flat_map(|spec| &spec.containers)
                         .any(|one| one.image.as_deref() == Some(&world.rollout.image))
                 };
-                if pods.items.iter().any(|pod| is_pod_of(pod, &original.name) && new(pod) && is_ready(pod)) {
+                if pods
+                    .items
+                    .iter()
+                    .any(|pod| is_pod_of(pod, &original.name) && new(pod) && is_ready(pod))
+                {
                     return Ok(Some(text(&world.rollout)));
                 }
             }
@@ -63,10 +71,14 @@ fn passed(run: &UpgradeRun, rollout: &Rollout, fullname: &str) -> Passed {
         (_, RunPhase::Succeeded) => return Passed::Yes,
         _ => {}
     }
-    let Some(at) = rollout.moves.iter().position(|one| one.point_of_no_return) else { return Passed::No };
+    let Some(at) = rollout.moves.iter().position(|one| one.point_of_no_return) else {
+        return Passed::No;
+    };
     let id = rollout.moves[at].id(fullname);
     let place = run.spec.plan.iter().position(|step| step.id == id);
-    let Some((place, cursor)) = place.zip(status.step.as_ref()) else { return Passed::No };
+    let Some((place, cursor)) = place.zip(status.step.as_ref()) else {
+        return Passed::No;
+    };
     let index = usize::try_from(cursor.index).unwrap_or(0);
     match (index.cmp(&place), cursor.stage) {
         (std::cmp::Ordering::Less, _) => Passed::No,
@@ -77,11 +89,20 @@ fn passed(run: &UpgradeRun, rollout: &Rollout, fullname: &str) -> Passed {
 
 fn text(rollout: &Rollout) -> String {
     let at = rollout.moves.iter().find(|one| one.point_of_no_return);
-    let at = at.map_or_else(|| "the upgrade was finished".to_owned(), |one| format!("the new {} was ready", one.component));
+    let at = at.map_or_else(
+        || "the upgrade was finished".to_owned(),
+        |one| format!("the new {} was ready", one.component),
+    );
     let lost = if rollout.lost.is_empty() {
         String::new()
     } else {
-        format!("; going back would lose: {}", rollout.lost.trim_end_matches('.'))
+        format!(
+            "; going back would lose: {}",
+            rollout.lost.trim_end_matches('.')
+        )
     };
-    format!("the way back from {} to {} ended when {at}{lost}", rollout.to, rollout.from)
+    format!(
+        "the way back from {} to {} ended when {at}{lost}",
+        rollout.to, rollout.from
+    )
 }
