@@ -1,8 +1,9 @@
-//! The webhook under load, against a bare server of the same crates in the same run: the same listener, the same TLS
-//! settings, and nothing but the uid read and repeated. Ratios count, not milliseconds.
+//! The webhook under load, against a bare server of the same crates in the same run: the same
+//! listener, the same TLS settings, and nothing but the uid read and repeated. Ratios count, not
+//! milliseconds.
 //!
-//! `cargo bench --bench load [-- REVIEWS]`; REVIEWS (200000) is the length of the run that looks at memory;
-//! each sample is a twentieth of it, at most 4000.
+//! `cargo bench --bench load [-- REVIEWS]`; REVIEWS (200000) is the length of the run that looks at
+//! memory; each sample is a twentieth of it, at most 4000.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,7 +1,8 @@
-//! A migration against one Put per key and against bare transactions of the same bytes, on the same etcd in the same run.
-//! Ratios count, not seconds.
+//! A migration against one Put per key and against bare transactions of the same bytes, on the same
+//! etcd in the same run. Ratios count, not seconds.
 //!
-//! `cargo bench --bench meta [-- SEGMENTS]`; SEGMENTS (100000) is the number of segment-index records.
+//! `cargo bench --bench meta [-- SEGMENTS]`; SEGMENTS (100000) is the number of segment-index
+//! records.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,5 +1,5 @@
-//! One review in the process, without the network: what the guard adds to reading it. The baseline only reads the uid,
-//! as the bare server of `benches/load.rs` does.
+//! One review in the process, without the network: what the guard adds to reading it. The baseline
+//! only reads the uid, as the bare server of `benches/load.rs` does.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,7 +1,8 @@
-//! A review in a large cluster against the same review in an empty one, on two real API servers in the same run. Ratios count, not
-//! milliseconds.
+//! A review in a large cluster against the same review in an empty one, on two real API servers in
+//! the same run. Ratios count, not milliseconds.
 //!
-//! `cargo bench --bench scale [-- NAMESPACES]`; each of the NAMESPACES (5000) holds two Deployments of Milvus.
+//! `cargo bench --bench scale [-- NAMESPACES]`; each of the NAMESPACES (5000) holds two Deployments
+//! of Milvus.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

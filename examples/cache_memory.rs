@@ -1,4 +1,5 @@
-//! Resident memory of the webhook's store with many Deployments of Milvus in it: `cargo run --release --example cache_memory [N]`.
+//! Resident memory of the webhook's store with many Deployments of Milvus in it: `cargo run
+//! --release --example cache_memory [N]`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,7 +1,8 @@
 //! # milvus-guard
 //!
-//! Prevents unsafe upgrades of Milvus on Kubernetes. This package is the program: [`cli`] has one file for each verb.
-//! What it does stands in five crates, which know each other in one direction only:
+//! Prevents unsafe upgrades of Milvus on Kubernetes. This package is the program: [`cli`] has one
+//! file for each verb. What it does stands in five crates, which know each other in one direction
+//! only:
 //!
 //! ```text
 //! milvus-guard (cli) --> operations --> metadata --> sources --> core

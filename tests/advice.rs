@@ -1,5 +1,5 @@
-//! What is printed as a command is executed as printed, on a real API server with both Helms, and its result judged again. Where no
-//! command exists, none is printed.
+//! What is printed as a command is executed as printed, on a real API server with both Helms, and
+//! its result judged again. Where no command exists, none is printed.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -35,14 +35,16 @@ use milvus_guard_core::{
 use milvus_guard_testbed::{Helm, expect_success, helm};
 use serde_json::{Value, json};
 
-/// A folder in which a printed command finds what a user has: both programs, and the chart under its usual name.
+/// A folder in which a printed command finds what a user has: both programs, and the chart under
+/// its usual name.
 fn desk(with: Helm, chart: &Chart) -> tempfile::TempDir {
     let desk = tempfile::tempdir().unwrap();
     fs::create_dir_all(desk.path().join("bin")).unwrap();
     fs::create_dir_all(desk.path().join("zilliztech")).unwrap();
     symlink(helm(with), desk.path().join("bin/helm")).unwrap();
     symlink(chart.path(), desk.path().join("zilliztech/milvus")).unwrap();
-    // A person says yes at a terminal; a build without an image of its own runs here instead of in a Job.
+    // A person says yes at a terminal; a build without an image of its own runs here instead of in
+    // a Job.
     let program = desk.path().join("bin/milvus-guard");
     fs::write(
         &program,
@@ -85,7 +87,8 @@ fn execute(roll: &Roll, with: Helm, desk: &Path, line: &str) {
     );
 }
 
-/// The record of the revision that a `helm upgrade` would make, as Helm would store it: nothing is changed.
+/// The record of the revision that a `helm upgrade` would make, as Helm would store it: nothing is
+/// changed.
 fn wanted(
     roll: &Roll,
     with: Helm,
@@ -525,7 +528,8 @@ fn the_values_that_fixes_name_take_the_findings_away() {
 /// The table of chart values against the real charts, where `MILVUS_CHARTS` names them.
 #[test]
 fn real_charts_have_the_values() {
-    // Read by templates or by the sub-chart although values.yaml does not list them, and listed although no template reads them.
+    // Read by templates or by the sub-chart although values.yaml does not list them, and listed
+    // although no template reads them.
     let unlisted = [
         "nameOverride",
         "fullnameOverride",
@@ -567,7 +571,8 @@ fn real_charts_have_the_values() {
     }
 }
 
-/// Managers that no command of Helm may touch: nothing is printed, and the words name their own place.
+/// Managers that no command of Helm may touch: nothing is printed, and the words name their own
+/// place.
 fn without_command(roll: &Roll) {
     let cases = [
         (

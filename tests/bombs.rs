@@ -1,5 +1,6 @@
-//! Small requests that would build much: whatever comes up to the accepted size, the webhook's memory stays bounded, the
-//! request is answered with its uid, and honest reviews beside it are answered in time.
+//! Small requests that would build much: whatever comes up to the accepted size, the webhook's
+//! memory stays bounded, the request is answered with its uid, and honest reviews beside it are
+//! answered in time.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -28,8 +29,8 @@ use common::{
 use rustls::ClientConfig;
 use serde_json::{Value, json};
 
-/// What a replica may take beyond what it takes idle: 200 MiB in all, of which the released program takes 32 idle (a debug
-/// build takes 60).
+/// What a replica may take beyond what it takes idle: 200 MiB in all, of which the released program
+/// takes 32 idle (a debug build takes 60).
 const MAX_GROWTH_KIB: u64 = (200 - 32) * 1024;
 
 struct Target {
@@ -140,7 +141,8 @@ fn an_object_builds_no_more_than_its_budget() {
     are_bounded(&bombs::objects());
 }
 
-/// Bombs from several connections, one after the other, beside a stream of honest reviews: none of these is late.
+/// Bombs from several connections, one after the other, beside a stream of honest reviews: none of
+/// these is late.
 #[test]
 fn honest_reviews_beside_bombs_are_in_time() {
     let target = Target::start();
@@ -188,7 +190,8 @@ fn honest_reviews_beside_bombs_are_in_time() {
         }
         let mut connection = target.connect();
         for round in 0..300 {
-            // A release waits for the bomb that has the large room; one in thirty rounds is enough to see how long.
+            // A release waits for the bomb that has the large room; one in thirty rounds is enough
+            // to see how long.
             let kinds = if round % 30 == 0 { 2 } else { 1 };
             for (kind, body) in honest.iter().enumerate().take(kinds) {
                 let started = Instant::now();

@@ -1,4 +1,5 @@
-//! Certificates in files: followed as kubelet replaces them, served over TLS, made by the verb `certs`.
+//! Certificates in files: followed as kubelet replaces them, served over TLS, made by the verb
+//! `certs`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -57,7 +58,8 @@ fn digest(made: &SelfSigned) -> String {
         .to_owned()
 }
 
-/// A mounted Secret: `tls.crt` is a link to `..data/tls.crt`, and `..data` one to a folder that is replaced as a whole.
+/// A mounted Secret: `tls.crt` is a link to `..data/tls.crt`, and `..data` one to a folder that is
+/// replaced as a whole.
 struct Mount {
     folder: tempfile::TempDir,
     generation: usize,

@@ -1,5 +1,5 @@
-//! A real API server calls over TLS: it trusts what the managed mode registered, and shows the certificate that
-//! `certs/README.md` says how to give it.
+//! A real API server calls over TLS: it trusts what the managed mode registered, and shows the
+//! certificate that `certs/README.md` says how to give it.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -85,7 +85,8 @@ async fn the_api_server_shows_its_name() {
     let (said, mut heard) = mpsc::unbounded_channel();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            // A handshake that fails is the API server's, which has not seen the bundle yet; it comes again.
+            // A handshake that fails is the API server's, which has not seen the bundle yet; it
+            // comes again.
             if let Ok(stream) = acceptor.accept(stream).await {
                 let _ = said.send(stream.get_ref().1.peer_certificates().and_then(client_name));
             }

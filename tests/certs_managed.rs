@@ -1,5 +1,5 @@
-//! The managed mode against a real API server: replicas agree, both configurations are filled, and clients that trust what is
-//! registered always get in while the guard rotates.
+//! The managed mode against a real API server: replicas agree, both configurations are filled, and
+//! clients that trust what is registered always get in while the guard rotates.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -442,7 +442,8 @@ impl Seen {
     }
 }
 
-/// Three rotations on a clock that runs fast, while a client connects all the time to both replicas.
+/// Three rotations on a clock that runs fast, while a client connects all the time to both
+/// replicas.
 async fn rotate(roles: [Role; 2]) {
     let cluster = ControlPlane::start();
     cluster.apply(&configurations());
@@ -471,8 +472,8 @@ async fn rotate(roles: [Role; 2]) {
 
     let count = |done: &[Step], step: Step| done.iter().filter(|one| **one == step).count();
     while count(&done, Step::DropAuthorities) < 3 {
-        // Nine days are less than the third of a certificate's life that is left when it is renewed. In the middle of a
-        // rotation, the minute and the hour that it waits for.
+        // Nine days are less than the third of a certificate's life that is left when it is
+        // renewed. In the middle of a rotation, the minute and the hour that it waits for.
         let rotating = count(&done, Step::AddAuthority) > count(&done, Step::DropAuthorities);
         for seconds in if rotating {
             [10, 60, 60 * 60]
@@ -553,7 +554,8 @@ async fn a_replica_that_misses_most_of_a_rotation_is_trusted_until_the_old_autho
         clock.clone(),
         Arc::clone(&seen),
     ));
-    // As in `rotate`: two more polls after a jump, so that each replica serves the certificate that was renewed then.
+    // As in `rotate`: two more polls after a jump, so that each replica serves the certificate that
+    // was renewed then.
     'until_rotating: loop {
         for seconds in [9 * DAY, 10, 10] {
             clock.advance(seconds);
@@ -564,7 +566,8 @@ async fn a_replica_that_misses_most_of_a_rotation_is_trusted_until_the_old_autho
         }
     }
 
-    // The third replica is cut off for 55 minutes. It is not ready meanwhile, and what still asks it is not turned away.
+    // The third replica is cut off for 55 minutes. It is not ready meanwhile, and what still asks
+    // it is not turned away.
     for seconds in [10, 60, 10, 54 * 60] {
         clock.advance(seconds);
         let done = poll(0..2).await;

@@ -1,4 +1,5 @@
-//! The chart `charts/milvus-guard`: what both Helms make of it, and what real API servers do with that.
+//! The chart `charts/milvus-guard`: what both Helms make of it, and what real API servers do with
+//! that.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -130,7 +131,8 @@ fn webhooks(documents: &[Value]) -> Vec<Value> {
         .collect()
 }
 
-/// The rendering as one likes to read it: no definitions of kinds and no dashboard, which have files of their own.
+/// The rendering as one likes to read it: no definitions of kinds and no dashboard, which have
+/// files of their own.
 fn readable(rendered: &str) -> Vec<String> {
     rendered
         .split("\n---\n")
@@ -1068,7 +1070,8 @@ const MUTATING: &str =
     "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/milvus-guard";
 const POLICY: &str = "apiVersion: guard.milvus.io/v1alpha1\nkind: UpgradePolicy\nmetadata: {name: mine}\nspec:\n  rules: [{id: MG201, action: Warn}]\n";
 
-/// Runs the server as the Deployment of a rendering does, with files in place of mounts, and registers it by its address.
+/// Runs the server as the Deployment of a rendering does, with files in place of mounts, and
+/// registers it by its address.
 fn start_as_charted(
     cluster: &ControlPlane,
     folder: &Path,
@@ -1346,7 +1349,8 @@ fn what_the_guard_registers_is_its_own_and_goes_with_the_chart() {
         assert_eq!(cluster.get(VALIDATING).status, 404);
         drop(server);
 
-        // The kinds stayed, with what people wrote. Installed again, they are Helm's again; purged, all goes.
+        // The kinds stayed, with what people wrote. Installed again, they are Helm's again; purged,
+        // all goes.
         upgrade(&["crds.keep=false"]);
         expect_success(cluster.kubectl(["get", "upgradepolicy", "mine"]));
         expect_success(uninstall());
@@ -1495,8 +1499,8 @@ fn the_server_runs_as_the_chart_starts_it() {
     }
     drop(server);
 
-    // A certificate of one's own, as cert-manager brings it; callers must show one too, and probes, which have none, are
-    // answered all the same.
+    // A certificate of one's own, as cert-manager brings it; callers must show one too, and probes,
+    // which have none, are answered all the same.
     expect_success(cluster.kubectl([
         "delete",
         "validatingwebhookconfiguration,mutatingwebhookconfiguration",
@@ -1677,7 +1681,8 @@ fn the_guard_may_pause_deployments_and_nothing_else() {
     expect_success(cluster.kubectl(["scale", "deployment/web", "-n", "milvus", "--replicas=0"]));
 }
 
-/// What is tried while nobody answers the webhooks, which all fail closed: who is noticed, by which webhook, and who is not.
+/// What is tried while nobody answers the webhooks, which all fail closed: who is noticed, by which
+/// webhook, and who is not.
 struct Try<'a> {
     what: &'a str,
     args: &'a [&'a str],
@@ -1713,7 +1718,8 @@ fn record(kind: &str, name: &str, secret_type: &str, status: &str) -> String {
     )
 }
 
-/// The registration as the guard completes it where these namespaces hold Milvus; at an address where nobody answers.
+/// The registration as the guard completes it where these namespaces hold Milvus; at an address
+/// where nobody answers.
 fn registered(documents: &[Value], namespaces: &[&str]) -> Vec<Value> {
     let mut configurations = registration(documents);
     for configuration in &mut configurations {
@@ -1737,7 +1743,8 @@ fn registered(documents: &[Value], namespaces: &[&str]) -> Vec<Value> {
     configurations
 }
 
-/// Brings the webhooks, or some of them, into a cluster where nobody answers, and all of them failing closed.
+/// Brings the webhooks, or some of them, into a cluster where nobody answers, and all of them
+/// failing closed.
 fn deaf(cluster: &ControlPlane, documents: &[Value], kinds: &[&str]) {
     for mut configuration in registered(documents, &["milvus"]) {
         if !kinds.contains(&text(&configuration, "/kind")) {
@@ -2603,7 +2610,8 @@ fn objects_of_any_size_are_nobodys_trouble() {
             }
         }
     }
-    // Whoever says Milvus in a text that is too long to be read closely is asked about; that never costs too much.
+    // Whoever says Milvus in a text that is too long to be read closely is asked about; that never
+    // costs too much.
     let only_asked = |line: &String| {
         line.starts_with("1 MB of arguments with a word of ours")
             && (line.contains("failed calling webhook") || line.contains("not found"))

@@ -1,4 +1,5 @@
-//! The chart `charts/milvus-upgrade`: what both Helms make of it, and that its rights are those of the code.
+//! The chart `charts/milvus-upgrade`: what both Helms make of it, and that its rights are those of
+//! the code.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

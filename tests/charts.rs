@@ -1,4 +1,5 @@
-//! Right verdicts on rendered charts, each step and each jump, cluster and standalone, rendered by Helm 3 and Helm 4.
+//! Right verdicts on rendered charts, each step and each jump, cluster and standalone, rendered by
+//! Helm 3 and Helm 4.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -132,8 +133,8 @@ fn judge(before: &str, after: &str) -> Judged {
     Judged::of(&["--before", &before, "--after", &after, "-n", "milvus"])
 }
 
-/// The rules that deny where kubectl sends every object alone. Each object is in the cluster for the next, whatever the answer:
-/// a rule must not deny because of the order.
+/// The rules that deny where kubectl sends every object alone. Each object is in the cluster for
+/// the next, whatever the answer: a rule must not deny because of the order.
 fn denied_object_by_object(before: &str, after: &str, is_reversed: bool) -> BTreeSet<String> {
     let accounts = Accounts::new("milvus-guard", "milvus-guard", "milvus-guard-job");
     let objects = |text: &str| -> BTreeMap<String, Value> {
@@ -403,7 +404,8 @@ fn harmless_changes_give_no_denial() {
                     "{} {values:?}",
                     chart.version
                 );
-                // The images of MinIO in these charts are gone from Docker Hub; that is so, and a pod that starts cannot pull them.
+                // The images of MinIO in these charts are gone from Docker Hub; that is so, and a
+                // pod that starts cannot pull them.
                 let warnings: Vec<String> = judged
                     .rules("warn")
                     .into_iter()

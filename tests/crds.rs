@@ -1,4 +1,5 @@
-//! The definitions of the guard's objects on a real API server: what it takes, what it refuses and in which words.
+//! The definitions of the guard's objects on a real API server: what it takes, what it refuses and
+//! in which words.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

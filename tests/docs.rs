@@ -1,4 +1,5 @@
-//! Generated documentation equals what is committed. `UPDATE_GENERATED=1 cargo test --test docs` writes it again.
+//! Generated documentation equals what is committed. `UPDATE_GENERATED=1 cargo test --test docs`
+//! writes it again.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

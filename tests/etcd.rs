@@ -1,4 +1,5 @@
-//! MG101 asks a real etcd: format 2.2 lets the upgrade pass, everything else denies, each with its own reason.
+//! MG101 asks a real etcd: format 2.2 lets the upgrade pass, everything else denies, each with its
+//! own reason.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

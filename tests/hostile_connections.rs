@@ -1,4 +1,5 @@
-//! Connections that hold the port: none of them lasts, and beside them no honest review is lost or late.
+//! Connections that hold the port: none of them lasts, and beside them no honest review is lost or
+//! late.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -146,7 +147,8 @@ fn whoever_asks_nothing_is_shown_out() {
     );
 }
 
-/// One honest client: its reviews, the longest time that one took, and how often a connection ended between two.
+/// One honest client: its reviews, the longest time that one took, and how often a connection ended
+/// between two.
 fn honest(bed: &Bed, over: &AtomicBool, answered: &AtomicUsize) -> Duration {
     let mut longest = Duration::ZERO;
     let mut connection: Option<(Https, usize)> = None;

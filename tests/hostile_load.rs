@@ -1,5 +1,6 @@
-//! A replica as the chart deploys it, in a cgroup with the chart's memory limit and on a real API server, under every attack at
-//! once: ten thousand honest reviews beside it are answered rightly and in time, and its memory stays below 200 MiB.
+//! A replica as the chart deploys it, in a cgroup with the chart's memory limit and on a real API
+//! server, under every attack at once: ten thousand honest reviews beside it are answered rightly
+//! and in time, and its memory stays below 200 MiB.
 //!
 //! It needs root and a release build: `make test-hostile`.
 #![allow(
@@ -156,7 +157,8 @@ fn variables() -> Vec<(String, String)> {
         .collect()
 }
 
-/// What the chart gives a replica: the limit of its memory, and how long an API server waits for an answer.
+/// What the chart gives a replica: the limit of its memory, and how long an API server waits for an
+/// answer.
 fn chart() -> (String, Duration) {
     let text = fs::read_to_string(concat!(
         env!("CARGO_MANIFEST_DIR"),
@@ -288,7 +290,8 @@ fn honest(caller: &Caller, questions: &[Question]) -> Vec<(usize, Duration)> {
             if number >= REVIEWS {
                 return took;
             }
-            // A denial waits for a reading that many share, and releases are rare: one in ten, and one in twenty.
+            // A denial waits for a reading that many share, and releases are rare: one in ten, and
+            // one in twenty.
             let which = match number % 20 {
                 9 | 19 => 5,
                 4 => 4,

@@ -1,5 +1,5 @@
-//! The webhook under attack: what no API server sends, and what one sends on a bad day. Whatever comes, a review is
-//! answered with its uid, the server stays up, and its memory stays bounded.
+//! The webhook under attack: what no API server sends, and what one sends on a bad day. Whatever
+//! comes, a review is answered with its uid, the server stays up, and its memory stays bounded.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -70,7 +70,8 @@ impl Target {
         connection.receive().unwrap()
     }
 
-    /// Both paths answer a well-formed review with 200, the version and the uid; the answer of `/validate`.
+    /// Both paths answer a well-formed review with 200, the version and the uid; the answer of
+    /// `/validate`.
     fn answered(&self, what: &str, body: &[u8], uid: &str) -> Value {
         let mut connection = self.connect();
         let mut last = Value::Null;

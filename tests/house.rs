@@ -124,8 +124,9 @@ fn every_rule_file_is_registered_under_its_id() {
     assert_eq!(registered, ids);
 }
 
-/// Phrases that readers stumble over, with how often each may still be found in sources and pages. Fix one and lower its number; a
-/// new one needs another wording. What to write instead: docs/ARCHITECTURE.md and CONTRIBUTING.md.
+/// Phrases that readers stumble over, with how often each may still be found in sources and pages.
+/// Fix one and lower its number; a new one needs another wording. What to write instead:
+/// docs/ARCHITECTURE.md and CONTRIBUTING.md.
 const PHRASES: [(&str, usize); 12] = [
     ("nothing where", 2),
     ("Nothing where", 0),

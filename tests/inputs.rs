@@ -1,5 +1,5 @@
-//! What people give to `check`: parts, other namespaces, Helm's printed output, Terraform's JSON, other encodings, and
-//! files that are something else.
+//! What people give to `check`: parts, other namespaces, Helm's printed output, Terraform's JSON,
+//! other encodings, and files that are something else.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

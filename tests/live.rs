@@ -64,7 +64,8 @@ fn releases_of_both_helms_are_judged_live() {
                 from == "2.1.4",
                 "{denied:?}"
             );
-            // Images that were never available may be replaced; a component that was, and is not, holds the upgrade up.
+            // Images that were never available may be replaced; a component that was, and is not,
+            // holds the upgrade up.
             assert!(!denied.contains(&"MG206".to_owned()), "{denied:?}");
             let name = "my-release-milvus-querynode";
             let status = r#"{"status": {"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "conditions": [{"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable"}]}}"#;

@@ -1,4 +1,5 @@
-//! Who else is there: components of Milvus, another run, the official tool, a lock whose holder is gone.
+//! Who else is there: components of Milvus, another run, the official tool, a lock whose holder is
+//! gone.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -177,7 +178,8 @@ fn two_runs_at_the_same_moment() {
     }
 }
 
-// Specification 4.6: the tool registers by a transaction that wants this key absent, and refuses another's address.
+// Specification 4.6: the tool registers by a transaction that wants this key absent, and refuses
+// another's address.
 #[test]
 fn the_official_tool_and_we_keep_each_other_out() {
     let (bed, _) = many();

@@ -104,7 +104,8 @@ fn an_etcd_that_does_not_come_back_stops_the_run() {
     assert_same(&bed.metadata(), &planned(&dump, &Options::default()));
 }
 
-// The write is made and its acknowledgement lost, though both sides live: it is read back and not made twice.
+// The write is made and its acknowledgement lost, though both sides live: it is read back and not
+// made twice.
 #[test]
 fn a_lost_acknowledgement_is_read_back() {
     let bed = Bed::with_small_transactions();
@@ -230,7 +231,8 @@ fn endpoints_that_are_dead_or_of_another_cluster() {
         .says("refused")
         .says("check --etcd");
 
-    // The first endpoint goes, and the second turns out to be another cluster: it must not be written to.
+    // The first endpoint goes, and the second turns out to be another cluster: it must not be
+    // written to.
     let (bed, _) = many();
     let other = Etcd::start();
     let child = start(

@@ -114,7 +114,8 @@ fn a_cluster_is_migrated_rolled_back_and_migrated_again() {
 
         migrated(&stand);
         assert_eq!(stand.runs(NAMESPACE).len(), 2);
-        // Nothing of what the chart renders has another owner, so Helm's own apply meets no conflict.
+        // Nothing of what the chart renders has another owner, so Helm's own apply meets no
+        // conflict.
         let (chart, tag) = (Chart::compact("4.0.31"), "image.all.tag=v2.2.16");
         expect_success(stand.cluster().helm(
             with,
@@ -369,7 +370,8 @@ fn a_second_run_is_told_who_holds_the_lock() {
     assert_eq!(code, 0, "{stdout}{stderr}");
 }
 
-/// Helm 4 does complain about a field of another owner, so that its silence elsewhere says something.
+/// Helm 4 does complain about a field of another owner, so that its silence elsewhere says
+/// something.
 #[test]
 fn a_field_of_another_owner_is_a_conflict() {
     let stand = Stand::start(Helm::V4);
@@ -472,8 +474,8 @@ fn on_a_terminal_a_person_sees_what_is_done_and_what_is_waited_for() {
     drop(run_on_terminal);
 }
 
-/// The official tool cannot be had here. In its place, in its pod, our own migration leaves the state in which the tool ends
-/// (`--strict-upstream`); what is shown is what stands around it.
+/// The official tool cannot be had here. In its place, in its pod, our own migration leaves the
+/// state in which the tool ends (`--strict-upstream`); what is shown is what stands around it.
 #[test]
 fn the_official_tool_rewrites_between_our_backup_and_our_verification() {
     let stand = Stand::start_on(Helm::V4, &sample_for_the_official_tool());

@@ -1,5 +1,6 @@
-//! `migrate` is killed, cut off, refused by conflicts and left without an API server: the same command again reaches the plan,
-//! or `-o rollback` the beginning. Without `MILVUS_GUARD_FULL` a seeded sample of the places is tried; with it all of them.
+//! `migrate` is killed, cut off, refused by conflicts and left without an API server: the same
+//! command again reaches the plan, or `-o rollback` the beginning. Without `MILVUS_GUARD_FULL` a
+//! seeded sample of the places is tried; with it all of them.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,5 +1,5 @@
-//! `migrate` with the guard installed, by its Job and by the Job's account: the webhook lets through what the run plans, keeps
-//! everybody else out, and believes the evidence afterwards.
+//! `migrate` with the guard installed, by its Job and by the Job's account: the webhook lets
+//! through what the run plans, keeps everybody else out, and believes the evidence afterwards.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,4 +1,5 @@
-//! What a Job of `migrate` gets besides its arguments: the credentials of etcd, and what its user wants of it.
+//! What a Job of `migrate` gets besides its arguments: the credentials of etcd, and what its user
+//! wants of it.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

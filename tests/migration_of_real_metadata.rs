@@ -1,4 +1,5 @@
-//! The migration's plan for metadata that a real Milvus 2.1.0 wrote: `tests/fixtures/metadata`. No servers.
+//! The migration's plan for metadata that a real Milvus 2.1.0 wrote: `tests/fixtures/metadata`. No
+//! servers.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -17,7 +18,8 @@ fn fixture() -> Dump {
     let fixture: Value =
         serde_json::from_str(include_str!("fixtures/metadata/milvus-2.1.0.json")).unwrap();
     let root = Root::new(fixture["root"].as_str().unwrap(), "meta").unwrap();
-    // What lies beside the metadata, such as the clock of the timestamps, is no business of a migration.
+    // What lies beside the metadata, such as the clock of the timestamps, is no business of a
+    // migration.
     let records = fixture["records"]
         .as_array()
         .unwrap()

@@ -1,5 +1,5 @@
-//! Real Milvus servers: what 2.1.0 wrote is served by 2.2.16 after the migration, and by 2.1.0 again after the restore. The
-//! servers are large and downloaded: `make test-milvus`.
+//! Real Milvus servers: what 2.1.0 wrote is served by 2.2.16 after the migration, and by 2.1.0
+//! again after the restore. The servers are large and downloaded: `make test-milvus`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -25,7 +25,8 @@ const FIXTURE: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/tests/fixtures/metadata/milvus-2.1.0.json"
 );
-/// Distances are computed by another release of the search library, which may sum up in another order.
+/// Distances are computed by another release of the search library, which may sum up in another
+/// order.
 const TOLERANCE: f64 = 1e-5;
 
 #[test]
@@ -64,7 +65,8 @@ fn what_2_1_wrote_is_served_by_2_2_after_the_migration_and_by_2_1_after_the_rest
     say("2.1.0 has answered as before");
 }
 
-/// The check of the migration can fail: without one, 2.2.16 knows the collections and their rows, and nothing of their indexes.
+/// The check of the migration can fail: without one, 2.2.16 knows the collections and their rows,
+/// and nothing of their indexes.
 fn indexes_are_lost(written: &Value, served: &Value) {
     assert_eq!(
         names(&served["collections"]),
@@ -143,7 +145,8 @@ fn read(server: &Milvus) -> Value {
     serde_json::from_str(&ask(server, "read")).unwrap()
 }
 
-/// Serves by 2.2.16 and reads. That one may end on its first start after 2.1, see the test bed; it is then started again.
+/// Serves by 2.2.16 and reads. That one may end on its first start after 2.1, see the test bed; it
+/// is then started again.
 fn serve_migrated(mut store: MilvusStore) -> (Milvus, Value) {
     for _ in 0..3 {
         let server = store.serve(MilvusVersion::V2_2_16);

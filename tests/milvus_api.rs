@@ -1,5 +1,5 @@
-//! What real Milvus servers say about themselves: whole after a load, what is missing after a restart, and why there is no
-//! answer. The servers are large and downloaded: `make test-milvus`.
+//! What real Milvus servers say about themselves: whole after a load, what is missing after a
+//! restart, and why there is no answer. The servers are large and downloaded: `make test-milvus`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -214,7 +214,8 @@ fn logins(wheel: MilvusVersion, server: &Milvus) {
     };
     run(version(&token)).unwrap();
     match (wheel, run(loaded(&proxy(server, "guest", "a-password")))) {
-        // It asks for a right to list databases, and for none that a guest does not have to all else.
+        // It asks for a right to list databases, and for none that a guest does not have to all
+        // else.
         (MilvusVersion::V2_2_16, told) => {
             let told = told.unwrap();
             assert!(
@@ -242,7 +243,8 @@ fn logins(wheel: MilvusVersion, server: &Milvus) {
     }
 }
 
-/// Starts the server again and asks all the time until it has everything; gives the answers, each once in a row.
+/// Starts the server again and asks all the time until it has everything; gives the answers, each
+/// once in a row.
 fn restarted(server: &Milvus, proxy: &Proxy) -> Vec<String> {
     let mut seen: Vec<String> = Vec::new();
     thread::scope(|scope| {

@@ -1,5 +1,6 @@
-//! `upgrade` asks a real Milvus whether it serves again what it had loaded. Nodes are played: the components that roll are not
-//! the server that is asked, so what happens to it is in the test's hand. The servers are large and downloaded: `make test-milvus`.
+//! `upgrade` asks a real Milvus whether it serves again what it had loaded. Nodes are played: the
+//! components that roll are not the server that is asked, so what happens to it is in the test's
+//! hand. The servers are large and downloaded: `make test-milvus`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -154,7 +155,8 @@ fn a_query_node_step_ends_when_milvus_serves_again_what_it_had_loaded(
     #[case] wheel: MilvusVersion,
 ) {
     let stand = Stand::start(wheel);
-    // Kubernetes is content at once. Milvus lists the nodes that served before, and one collection is released.
+    // Kubernetes is content at once. Milvus lists the nodes that served before, and one collection
+    // is released.
     let mut first = stand.begin();
     stand.script("release");
     stand.await_reason(
@@ -176,7 +178,8 @@ fn a_query_node_step_ends_when_milvus_serves_again_what_it_had_loaded(
     );
     drop(first);
 
-    // Killed, the same command goes on, and holds Milvus against what was there before the one that was killed.
+    // Killed, the same command goes on, and holds Milvus against what was there before the one that
+    // was killed.
     let (code, _, stderr) = run(&mut stand.upgrade(PASSWORD, &["--step-timeout", "8s"]));
     let said =
         stderr.contains("not done within 8 s; it waited for Milvus to serve again what it had loaded: collection books: was");

@@ -1,4 +1,5 @@
-//! Our image and our chart on a real node: kubelet, containerd, pods that run. Root only: `make test-node`.
+//! Our image and our chart on a real node: kubelet, containerd, pods that run. Root only: `make
+//! test-node`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -69,7 +70,8 @@ fn build_bare_image(node: &Node, tag: &str) {
     node.build_image(&BuildImage::new(tag, context.path()));
 }
 
-/// The image as the repository's Dockerfile makes it from a binary that is built already. Until there is one, a bare image.
+/// The image as the repository's Dockerfile makes it from a binary that is built already. Until
+/// there is one, a bare image.
 fn build_guard_image(node: &Node, tag: &str) {
     let dockerfile = Path::new(REPOSITORY).join("Dockerfile");
     if !dockerfile.exists() {
@@ -187,7 +189,8 @@ fn the_guard_installed_by_its_chart_refuses_a_forbidden_upgrade() {
     );
     assert!(image().ends_with(":v2.1.4"), "{}", image());
 
-    // Both doors: a single object by hand, and a whole upgrade. The metadata would have to be migrated in between.
+    // Both doors: a single object by hand, and a whole upgrade. The metadata would have to be
+    // migrated in between.
     let deployment = format!("deployment/{rootcoord}");
     refused(&node.kubectl([
         "set",
@@ -244,8 +247,8 @@ fn the_guard_installed_by_its_chart_refuses_a_forbidden_upgrade() {
     expect_success(uninstall());
 }
 
-/// Images of Milvus that only sleep (where it matters what they stand for, [`Player`] plays it and registers pods in etcd), and
-/// one that ends at once.
+/// Images of Milvus that only sleep (where it matters what they stand for, [`Player`] plays it and
+/// registers pods in etcd), and one that ends at once.
 fn build_milvus_images(node: &Node, sleeping: &[&str], ending: Option<&str>) {
     let sleep = std::fs::canonicalize("/bin/sleep").unwrap();
     let shell = std::fs::canonicalize("/bin/sh").unwrap();
@@ -271,7 +274,8 @@ fn build_milvus_images(node: &Node, sleeping: &[&str], ending: Option<&str>) {
     }
 }
 
-/// The chart's Deployments and configuration, without the probes that nobody here answers and the tool that only Milvus needs.
+/// The chart's Deployments and configuration, without the probes that nobody here answers and the
+/// tool that only Milvus needs.
 fn milvus_manifests(chart: &'static str, values: &[&str]) -> String {
     let rendered = Chart::compact(chart).render(Helm::V4, values);
     let objects = documents(&rendered).map(|document| document.unwrap().root.to_json());
@@ -319,7 +323,8 @@ fn forward(from: std::net::IpAddr, to: u16) -> u16 {
 #[test]
 #[ignore = "needs root and a container runtime: make test-node"]
 fn a_job_of_our_image_migrates_and_rolls_back_beside_the_guard() {
-    // With the chart's network policy in force: the pods of a Job are not the guard's, and need to reach etcd.
+    // With the chart's network policy in force: the pods of a Job are not the guard's, and need to
+    // reach etcd.
     let node = Node::start_with(NodeOptions {
         network_policies: true,
     });
@@ -339,7 +344,8 @@ fn a_job_of_our_image_migrates_and_rolls_back_beside_the_guard() {
         );
     }
     install_guard(&node, 1, &[]);
-    // The volume of the backup: a folder that the pod's user may write to, since nothing changes its owner.
+    // The volume of the backup: a folder that the pod's user may write to, since nothing changes
+    // its owner.
     let volume = tempfile::tempdir().unwrap();
     std::fs::set_permissions(
         volume.path(),
@@ -476,7 +482,8 @@ fn a_job_of_our_image_rolls_real_pods_and_stops_at_what_does_not_run() {
         command
     };
     let upgrade = |more: &[&str]| run(&mut command(more));
-    // An image that nobody has, and one whose program ends at once: the kubelet's own words stop the run at the first component.
+    // An image that nobody has, and one whose program ends at once: the kubelet's own words stop
+    // the run at the first component.
     for (tag, words) in [
         ("v2.4.24-gpu", &["ImagePullBackOff", "ErrImagePull"][..]),
         ("v2.4.24-debug", &["CrashLoopBackOff"]),
@@ -502,7 +509,8 @@ fn a_job_of_our_image_rolls_real_pods_and_stops_at_what_does_not_run() {
         assert_eq!(code, 0, "{stdout}{stderr}{}", node.describe(GUARD));
         assert_eq!(images(), before, "{tag}");
     }
-    // A full node: the new pod finds no room beside the old one. The run says so before, stops there, and goes back.
+    // A full node: the new pod finds no room beside the old one. The run says so before, stops
+    // there, and goes back.
     let indexnode = "deployment/my-release-milvus-indexnode";
     let allocatable = node.get_json("/api/v1/nodes")["items"][0]["status"]["allocatable"]["cpu"]
         .as_str()
@@ -611,7 +619,8 @@ fn build_client_image(node: &Node, tag: &str) {
     node.build_image(&BuildImage::new(tag, context.path()));
 }
 
-/// Namespaces with a pod `client` each. The one in the guard's namespace has the labels of a replica, and serves on another port.
+/// Namespaces with a pod `client` each. The one in the guard's namespace has the labels of a
+/// replica, and serves on another port.
 fn clients(image: &str) -> String {
     let client = json!({"name": "client", "image": image});
     let server = [
@@ -645,11 +654,13 @@ fn clients(image: &str) -> String {
 enum Caller {
     /// The pod `client` of this namespace.
     Pod(&'static str),
-    /// This machine. To the node its address is that of no pod and of no node, as that of an API server may be.
+    /// This machine. To the node its address is that of no pod and of no node, as that of an API
+    /// server may be.
     Machine,
 }
 
-/// Whether a connection comes about. One that a policy does not allow is refused; any other error fails the test.
+/// Whether a connection comes about. One that a policy does not allow is refused; any other error
+/// fails the test.
 fn reaches(node: &Node, from: Caller, to: SocketAddr) -> bool {
     match from {
         Caller::Pod(namespace) => {
@@ -786,7 +797,8 @@ fn the_network_policy_lets_through_what_the_guard_needs_and_nothing_else() {
     let listener = TcpListener::bind((node.host(), 0)).unwrap();
     let outside = listener.local_addr().unwrap();
 
-    // Without the policy everybody reaches everything. Otherwise a refusal below would show nothing.
+    // Without the policy everybody reaches everything. Otherwise a refusal below would show
+    // nothing.
     wait_for("the server on another port", DEADLINE, || {
         TcpStream::connect(other_port).is_ok()
     });
@@ -866,7 +878,8 @@ fn the_network_policy_lets_through_what_the_guard_needs_and_nothing_else() {
         !reaches(&node, elsewhere, metrics)
     });
 
-    // The webhook is open to all, since API servers may be anywhere. Metrics, other ports and the way out are not.
+    // The webhook is open to all, since API servers may be anywhere. Metrics, other ports and the
+    // way out are not.
     assert_reach(
         &node,
         true,

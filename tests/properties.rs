@@ -1,4 +1,5 @@
-//! What must hold for any input: readers of untrusted text never panic, and what they accept reads back the same.
+//! What must hold for any input: readers of untrusted text never panic, and what they accept reads
+//! back the same.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,5 +1,5 @@
-//! What must hold for any review: from its text to the answer nothing panics, the version label settles at once, and a
-//! change of metadata alone is nobody's business.
+//! What must hold for any review: from its text to the answer nothing panics, the version label
+//! settles at once, and a change of metadata alone is nobody's business.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -75,7 +75,8 @@ fn review(operation: &str, object: &Value, old: &Value) -> String {
     .to_string()
 }
 
-/// What both ways of reading make of a review: from a tape, and the long way, for which a space at the end is enough.
+/// What both ways of reading make of a review: from a tape, and the long way, for which a space at
+/// the end is enough.
 fn both_ways<T: PartialEq + std::fmt::Debug>(text: &str, answer: impl Fn(&Review<'_>) -> T) -> T {
     let short = answer(&Review::parse(text.as_bytes()).unwrap());
     let loose = format!("{text} ");
@@ -325,7 +326,8 @@ fn a_rule_that_had_no_time_does_not_let_data_pass() {
     let late = Task::of(&parsed).judge(&scene(Some(Overdue(&|| true))));
     assert!(late.response.denied.is_some(), "{late:?}");
     assert!(!late.failed.is_empty());
-    // What had no time before and after is no old sin either, so even an innocent change waits for its next try.
+    // What had no time before and after is no old sin either, so even an innocent change waits for
+    // its next try.
     new = old.clone();
     new["spec"]["template"]["spec"]["containers"][0]["env"] =
         json!([{"name": "GODEBUG", "value": "madvdontneed=0"}]);

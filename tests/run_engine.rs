@@ -1,4 +1,5 @@
-//! The engine behind `migrate` and `upgrade` on a real API server: the record, the lock, stops of every kind.
+//! The engine behind `migrate` and `upgrade` on a real API server: the record, the lock, stops of
+//! every kind.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -212,7 +213,8 @@ impl Bed {
             .clone()
     }
 
-    /// What one process does: takes the lock, opens or writes the record, runs, gives the lock back.
+    /// What one process does: takes the lock, opens or writes the record, runs, gives the lock
+    /// back.
     fn make(&self, of: &ReleaseName, world: &World, options: Options, back: bool) -> End {
         let (link, history, _) = self.link();
         self.make_with(of, world, options, back, &link, history)
@@ -450,7 +452,8 @@ fn a_step_may_wait_for_somebody_else(bed: &Bed) {
     );
 }
 
-/// Makes a run that hangs in its third step, does something to it there, and gives how it ended and after how long.
+/// Makes a run that hangs in its third step, does something to it there, and gives how it ended and
+/// after how long.
 fn disturbed(bed: &Bed, of: &ReleaseName, disturb: impl FnOnce(&Link) + Send) -> (End, Duration) {
     let world = World::default();
     *world.odd.lock().unwrap() = Some((2, Odd::Hangs));

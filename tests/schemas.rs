@@ -1,4 +1,5 @@
-//! The published schemas are those of this build. `UPDATE_GENERATED=1 cargo test --test schemas` writes them again.
+//! The published schemas are those of this build. `UPDATE_GENERATED=1 cargo test --test schemas`
+//! writes them again.
 
 use std::{fs, path::Path};
 

@@ -1,5 +1,5 @@
-//! Ten thousand reviews while everything around them changes: both replicas are replaced, and their certificate is renewed
-//! three times. None is lost, none is answered wrongly.
+//! Ten thousand reviews while everything around them changes: both replicas are replaced, and their
+//! certificate is renewed three times. None is lost, none is answered wrongly.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -232,7 +232,8 @@ fn replica(folder: &Path, name: &str) -> Server {
     server
 }
 
-/// Three renewals, each one seen by both replicas, then one replica after the other is replaced by a new one.
+/// Three renewals, each one seen by both replicas, then one replica after the other is replaced by
+/// a new one.
 fn turmoil(shared: &Shared, mount: &mut Mount, pairs: &[Pair], replicas: &mut [Server]) {
     for pair in pairs {
         mount.swap(pair);
@@ -260,7 +261,8 @@ fn turmoil(shared: &Shared, mount: &mut Mount, pairs: &[Pair], replicas: &mut [S
                 .unwrap()
                 .success()
         );
-        // What a cluster does once the probe fails: the endpoint goes while the replica still serves.
+        // What a cluster does once the probe fails: the endpoint goes while the replica still
+        // serves.
         wait_until(
             "the old replica is not ready",
             Duration::from_secs(1),

@@ -1,4 +1,5 @@
-//! `upgrade` on a real control plane: the order in which pods really change, the way back, and Helm afterwards.
+//! `upgrade` on a real control plane: the order in which pods really change, the way back, and Helm
+//! afterwards.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -134,7 +135,8 @@ fn a_cluster_rolls_in_order_and_helm_agrees_afterwards() {
     }
 }
 
-/// What the official script does, driven by `kubectl`: the image of one Deployment, then `rollout status`.
+/// What the official script does, driven by `kubectl`: the image of one Deployment, then `rollout
+/// status`.
 fn by_kubectl(roll: &Roll, namespace: &str, order: &[&str], tag: &str) -> Duration {
     let began = Instant::now();
     for component in order {
@@ -193,7 +195,8 @@ fn no_time_is_lost_between_components() {
         pause < Duration::from_secs(1).max(slow * 2),
         "{pause:?}, kubectl {slow:?}"
     );
-    // Checks, records and what must be put back come on top; the time between components is what a person waits for.
+    // Checks, records and what must be put back come on top; the time between components is what a
+    // person waits for.
     let worst = stdout
         .lines()
         .find_map(|line| line.split("that was ready and the next: ").nth(1))

@@ -1,5 +1,6 @@
-//! `upgrade` is killed, cut off, refused by conflicts and left without an API server or without its lock: the same command again
-//! reaches the plan, or `-o rollback` the beginning. Without `MILVUS_GUARD_FULL` a seeded sample of the places is tried.
+//! `upgrade` is killed, cut off, refused by conflicts and left without an API server or without its
+//! lock: the same command again reaches the plan, or `-o rollback` the beginning. Without
+//! `MILVUS_GUARD_FULL` a seeded sample of the places is tried.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,4 +1,5 @@
-//! What goes wrong in a rolling upgrade stops it where it stands, with the reason, and the way back leads to the beginning.
+//! What goes wrong in a rolling upgrade stops it where it stands, with the reason, and the way back
+//! leads to the beginning.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,5 +1,5 @@
-//! `upgrade` asks more than Kubernetes: etcd for the active coordinator, and says once what it could not ask. And releases whose
-//! names are other than usual roll as well.
+//! `upgrade` asks more than Kubernetes: etcd for the active coordinator, and says once what it
+//! could not ask. And releases whose names are other than usual roll as well.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

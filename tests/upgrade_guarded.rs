@@ -1,5 +1,5 @@
-//! `upgrade` with the guard installed, by the account of its jobs: the webhook lets through what the run plans, holds off
-//! everybody else, and leaves autoscalers alone.
+//! `upgrade` with the guard installed, by the account of its jobs: the webhook lets through what
+//! the run plans, holds off everybody else, and leaves autoscalers alone.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,4 +1,5 @@
-//! Many releases roll at once, each by a run of its own: what that costs the API server, and the memory of each run.
+//! Many releases roll at once, each by a run of its own: what that costs the API server, and the
+//! memory of each run.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -34,8 +35,8 @@ const MANY: usize = 25;
 const SAMPLE: usize = 4;
 /// Requests for each component, watches and renewals of the lock included.
 const MAX_REQUESTS: usize = 100;
-/// KiB of memory of its own at the peak: 64 MiB less the text of the released program (29 MB; without optimization it is longer
-/// than that already).
+/// KiB of memory of its own at the peak: 64 MiB less the text of the released program (29 MB;
+/// without optimization it is longer than that already).
 const MAX_MEMORY: u64 = (64 - 29) * 1024;
 
 /// What a process holds, in KiB; `None` if it has ended.

@@ -1,5 +1,5 @@
-//! The order in which pods really change, read from the API server's watch, is that of the data: for every source, target and
-//! layout of it with `MILVUS_GUARD_FULL`, else for a sample.
+//! The order in which pods really change, read from the API server's watch, is that of the data:
+//! for every source, target and layout of it with `MILVUS_GUARD_FULL`, else for a sample.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -122,7 +122,8 @@ fn every_order_of_the_data_is_in_the_table_or_cannot_be_rolled_by_this_verb() {
         .map(|order| order.id.as_str())
         .filter(|id| !tried.contains(id))
         .collect();
-    // Denied as a path (one step over several minors), or a change of layout, which is Helm's to make.
+    // Denied as a path (one step over several minors), or a change of layout, which is Helm's to
+    // make.
     let expected = [
         "separate-2.2-to-later",
         "streaming-3.0",

@@ -1,4 +1,5 @@
-//! No value that a template of a chart reads is reported as unread, whether Helm's record holds the templates or not.
+//! No value that a template of a chart reads is reported as unread, whether Helm's record holds the
+//! templates or not.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,5 +1,5 @@
-//! Tools that apply a Milvus by themselves, on a real API server: what Argo CD, Flux and Terraform write, in their order and under
-//! their names.
+//! Tools that apply a Milvus by themselves, on a real API server: what Argo CD, Flux and Terraform
+//! write, in their order and under their names.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -220,7 +220,8 @@ trait Tool {
 /// Values that move the metadata, and what else a 2.3 has.
 const ROOT: &str = "extraConfigFiles.user\\.yaml=etcd: {rootPath: elsewhere}";
 
-/// What every tool does with a Milvus: patches pass, what loses data is denied however often it is tried, and the way back is open.
+/// What every tool does with a Milvus: patches pass, what loses data is denied however often it is
+/// tried, and the way back is open.
 fn upgrades<'a>(stand: &'a Stand, tool: &impl Tool, namespace: &str) -> Site<'a> {
     let site = Site::new(stand, namespace);
     let chart = Chart::compact("4.1.34");
@@ -282,7 +283,8 @@ enum Way {
     Replace,
 }
 
-/// Argo CD: no record of Helm, its own tracking, its own order, and what fails does not stop the rest of a wave.
+/// Argo CD: no record of Helm, its own tracking, its own order, and what fails does not stop the
+/// rest of a wave.
 struct Argo {
     app: &'static str,
     way: Way,
@@ -482,7 +484,8 @@ fn rolls_back(site: &Site<'_>, tool: &BuiltIn) {
     );
 }
 
-/// What a request gets that claims a name of Helm for an object that Helm made, once no decision is known.
+/// What a request gets that claims a name of Helm for an object that Helm made, once no decision is
+/// known.
 fn claims(site: &Site<'_>) {
     let (done, text) = site.webhook.kubectl(&[
         "-n",
@@ -538,7 +541,8 @@ fn flux_with_its_helm_controller() {
     skips_migration(&stand, &flux, "flux-old");
     rolls_back(&site, &flux);
 
-    // Somebody changes what Flux made, and it corrects the drift: with a JSON patch, and with a creation where an object is gone.
+    // Somebody changes what Flux made, and it corrects the drift: with a JSON patch, and with a
+    // creation where an object is gone.
     let proxy = "deployment/my-release-milvus-proxy";
     let correct = || {
         let patch = json!([{"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": "milvusdb/milvus:v2.3.21"}]);

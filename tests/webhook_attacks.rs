@@ -1,5 +1,5 @@
-//! Attacks on a real API server: who has some rights in a cluster must not get a "yes" for a change of a Milvus that the guard
-//! denies otherwise.
+//! Attacks on a real API server: who has some rights in a cluster must not get a "yes" for a change
+//! of a Milvus that the guard denies otherwise.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

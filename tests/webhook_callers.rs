@@ -1,4 +1,5 @@
-//! Who may ask: the API server, which knows the secret path. Everybody else is answered 404 and leaves no trace.
+//! Who may ask: the API server, which knows the secret path. Everybody else is answered 404 and
+//! leaves no trace.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -75,7 +76,8 @@ fn review(
         "options": {"apiVersion": "meta.k8s.io/v1", "kind": "CreateOptions"}}})
 }
 
-/// Helm's record of a release `ghost` with what runs at another version, as somebody would forge it.
+/// Helm's record of a release `ghost` with what runs at another version, as somebody would forge
+/// it.
 fn record(webhook: &Webhook) -> Value {
     let secrets = webhook
         .cluster
@@ -231,7 +233,8 @@ fn only_who_knows_the_path_is_answered() {
     );
 }
 
-/// Asks the guard all the time, through the API server; what was refused for another reason than the guard's own.
+/// Asks the guard all the time, through the API server; what was refused for another reason than
+/// the guard's own.
 struct Asking {
     stop: Arc<AtomicBool>,
     asked: Arc<AtomicUsize>,

@@ -1,4 +1,5 @@
-//! What happens to the webhook when certificates expire, replicas lose the API server or end, and the API server is slow.
+//! What happens to the webhook when certificates expire, replicas lose the API server or end, and
+//! the API server is slow.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -421,7 +422,8 @@ fn no_review_is_lost_while_a_replica_or_the_leader_is_cut_off_from_the_api_serve
     let lost = changes.take();
     assert!(lost.is_empty(), "{lost:#?}");
 
-    // The leader is killed. Reviews that it had are lost, which denies them; all others are answered.
+    // The leader is killed. Reviews that it had are lost, which denies them; all others are
+    // answered.
     let (killed, begun) = (changes.time(), Instant::now());
     all.servers[second].kill();
     wait_until("it gets no reviews any more", MINUTE, || {

@@ -1,4 +1,5 @@
-//! What was written a moment ago counts, on a cluster in which nothing else happens, and where a watch does not work.
+//! What was written a moment ago counts, on a cluster in which nothing else happens, and where a
+//! watch does not work.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -92,8 +93,8 @@ const SHORT: [&str; 2] = ["--watch-timeout", "3s"];
 /// How long nothing happens with `MILVUS_GUARD_FULL` and the watches as they are by default.
 const IDLE: Duration = Duration::from_secs(15 * 60);
 
-/// The longest silence about a kind that is usual: the API server sends a bookmark each minute, late on a busy machine, and the
-/// guard takes a watch for dead after 150 s.
+/// The longest silence about a kind that is usual: the API server sends a bookmark each minute,
+/// late on a busy machine, and the guard takes a watch for dead after 150 s.
 const fn silence(full: bool) -> f64 {
     if full { 150.0 } else { 10.0 }
 }
@@ -228,7 +229,8 @@ fn counts(what: &str, condition: impl FnMut() -> bool) {
     );
 }
 
-/// Waits until every replica answers a review rightly. What was written counts from the moment at which the writer returned.
+/// Waits until every replica answers a review rightly. What was written counts from the moment at
+/// which the writer returned.
 fn all_count(
     what: &str,
     callers: &[Caller],
@@ -417,7 +419,8 @@ fn a_flood_of_denials_is_no_flood_on_the_api_server() {
     });
     // A machine that does much else may miss a deadline of the API server; nothing passes for that.
     assert!(denied > REVIEWS / 2, "{denied}");
-    // Six listings five times a second, two ten times a second, and the watches; each once more at the begin and the end.
+    // Six listings five times a second, two ten times a second, and the watches; each once more at
+    // the begin and the end.
     let most = (took * 5.0 + 2.0) * 6.0 + (took * 10.0 + 2.0) * 2.0 + (took + 2.0) * 11.0;
     eprintln!("{REVIEWS} denials in {took:.1} s made {requests} requests, of at most {most:.0}");
     assert!(

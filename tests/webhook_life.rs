@@ -1,4 +1,5 @@
-//! The webhook as a member of a cluster: what it leaves alone, what happens without it, policies, labels.
+//! The webhook as a member of a cluster: what it leaves alone, what happens without it, policies,
+//! labels.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -174,7 +175,8 @@ fn without_any_replica_the_cluster_goes_on() {
         },
     );
 
-    // The API server forgets nothing either: a cold start of the control plane, the guard first without it.
+    // The API server forgets nothing either: a cold start of the control plane, the guard first
+    // without it.
     webhook.cluster.api_server().stop();
     webhook.cluster.api_server().restart();
     wait_until("the gate works again", Duration::from_secs(60), || {
@@ -374,7 +376,8 @@ fn the_label_is_true_and_nobody_fights_over_it() {
             proxy()["metadata"]["generation"],
             first["metadata"]["generation"]
         );
-        // Another tool takes the object over, server side, as Argo CD does: no field of ours is in its way.
+        // Another tool takes the object over, server side, as Argo CD does: no field of ours is in
+        // its way.
         let mut desired = proxy();
         for key in [
             "managedFields",

@@ -1,4 +1,5 @@
-//! What the API server asks about is what the guard registered: kinds with pods, and the namespaces that hold Milvus.
+//! What the API server asks about is what the guard registered: kinds with pods, and the namespaces
+//! that hold Milvus.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -22,7 +23,8 @@ const VALIDATING: &str =
     "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/milvus-guard";
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Namespaces of a webhook's selector with this operator, the last one; `None` if the webhook is not registered.
+/// Namespaces of a webhook's selector with this operator, the last one; `None` if the webhook is
+/// not registered.
 fn namespaces(webhook: &Webhook, name: &str, operator: &str) -> Option<Vec<String>> {
     let object = webhook.cluster.get_json(VALIDATING);
     let all = object["webhooks"].as_array().unwrap();

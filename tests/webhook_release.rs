@@ -188,7 +188,8 @@ fn evidence_of_a_migration_opens_the_gate_and_forged_evidence_does_not() {
         denied("was rolled back");
         webhook.kubectl(&["delete", "upgraderun", "-n", GUARD, "--all"]);
 
-        // Somebody with all rights in the release's namespace writes the evidence himself: there, and into the guard's.
+        // Somebody with all rights in the release's namespace writes the evidence himself: there,
+        // and into the guard's.
         let rights = format!("--clusterrole=cluster-admin -n {namespace} --user=forger");
         let mut args = vec!["create", "rolebinding", "forger"];
         args.extend(rights.split(' '));

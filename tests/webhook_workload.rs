@@ -1,4 +1,5 @@
-//! The workload gate on a real API server: kubectl, Helm behind the release gate, and tools that apply object by object.
+//! The workload gate on a real API server: kubectl, Helm behind the release gate, and tools that
+//! apply object by object.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -613,7 +614,8 @@ fn a_running_migration_locks_the_release() {
     // Going down is what a migration wants.
     let (done, text) = webhook.kubectl(&["-n", NAMESPACE, "scale", proxy, "--replicas=0"]);
     assert!(done, "{text}");
-    // The job's own steps pass, because the run plans them: not while it backs up, and no image but its own.
+    // The job's own steps pass, because the run plans them: not while it backs up, and no image but
+    // its own.
     let rights = [
         "create",
         "clusterrolebinding",

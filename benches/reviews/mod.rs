@@ -13,8 +13,8 @@ pub const RUNNING: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/examples/demo/1-skipped-migration/before.yaml"
 );
-/// One of its Deployments with 120 variables, as Kubernetes 1.36.3 kept it after a server-side apply (`managedFields` and
-/// all). A review of it has 35 KB.
+/// One of its Deployments with 120 variables, as Kubernetes 1.36.3 kept it after a server-side
+/// apply (`managedFields` and all). A review of it has 35 KB.
 const DEPLOYMENT: &str = include_str!("deployment.json");
 
 fn review(group: &str, resource: &str, operation: &str, object: &Value, old: &Value) -> Vec<u8> {
@@ -70,7 +70,8 @@ pub fn running() -> Vec<Value> {
     all
 }
 
-/// Writes what runs to a file for `--before`: the cache of a guard holds the very Deployment that changes.
+/// Writes what runs to a file for `--before`: the cache of a guard holds the very Deployment that
+/// changes.
 pub fn write_running(path: &Path) {
     fs::write(
         path,

@@ -48,12 +48,13 @@ pub(super) struct Args {
     )]
     after: Option<Source>,
 
-    /// Judge only the Milvus release of this name; RELEASE/ALIAS where an umbrella chart holds several
+    /// Judge only the Milvus release of this name; RELEASE/ALIAS where an umbrella chart holds
+    /// several
     #[arg(short, long, value_name = "NAME")]
     instance: Option<String>,
 
-    /// Namespace of the release, also of objects that name none; objects of other namespaces are left out [default: of
-    /// the kubeconfig's context; files: all]
+    /// Namespace of the release, also of objects that name none; objects of other namespaces are
+    /// left out [default: of the kubeconfig's context; files: all]
     #[arg(short, long, value_name = "NAMESPACE")]
     namespace: Option<String>,
 
@@ -64,7 +65,8 @@ pub(super) struct Args {
     #[command(flatten)]
     extent: ExtentArgs,
 
-    /// The change goes back to an earlier revision (helm rollback): only rules that guard data judge it
+    /// The change goes back to an earlier revision (helm rollback): only rules that guard data
+    /// judge it
     #[arg(long)]
     rollback: bool,
 
@@ -110,11 +112,13 @@ pub(super) struct Args {
 /// Whether what is wanted is a whole release.
 #[derive(Debug, ClapArgs)]
 struct ExtentArgs {
-    /// What is wanted is all of the release: what it lacks is to be removed [default: seen from the input]
+    /// What is wanted is all of the release: what it lacks is to be removed [default: seen from
+    /// the input]
     #[arg(long, conflicts_with_all = ["part", "target_version"])]
     whole: bool,
 
-    /// What is wanted is a part, as kubectl apply gets it: what it lacks stays as it is [default: seen from the input]
+    /// What is wanted is a part, as kubectl apply gets it: what it lacks stays as it is [default:
+    /// seen from the input]
     #[arg(long, requires = "before", conflicts_with = "target_version")]
     part: bool,
 }
@@ -238,7 +242,8 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     Ok(args.fail_on.exit(report.verdict))
 }
 
-/// What the flags say of the extent of what is wanted. Of the cluster and of Helm's storage it is known.
+/// What the flags say of the extent of what is wanted. Of the cluster and of Helm's storage it is
+/// known.
 fn choice(args: &ExtentArgs, after: &Source) -> Result<Choice, Failure> {
     let (flag, choice) = match (args.whole, args.part) {
         (true, _) => ("--whole", Choice::Whole),
@@ -253,7 +258,8 @@ fn choice(args: &ExtentArgs, after: &Source) -> Result<Choice, Failure> {
     }
 }
 
-/// Which inputs the flags mean: `-t` is short for what runs (or `--before`) against the same at a version.
+/// Which inputs the flags mean: `-t` is short for what runs (or `--before`) against the same at a
+/// version.
 fn sides(args: &Args) -> Result<(Option<Source>, Source), Failure> {
     match (&args.after, &args.target_version) {
         (Some(after), _) => {

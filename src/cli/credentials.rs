@@ -1,4 +1,5 @@
-//! How to get into etcd and into Milvus: flags and environment with `--local`, the folder of a mounted Secret in a Job.
+//! How to get into etcd and into Milvus: flags and environment with `--local`, the folder of a
+//! mounted Secret in a Job.
 
 use std::{
     fs,
@@ -34,7 +35,8 @@ pub(in crate::cli) struct EtcdLogin {
     )]
     etcd_user: Option<String>,
 
-    /// Password of that user; in the environment, because arguments are visible in process listings
+    /// Password of that user; in the environment, because arguments are visible in process
+    /// listings
     #[arg(
         long,
         value_name = "PASSWORD",
@@ -112,7 +114,8 @@ pub(in crate::cli) struct MilvusLogin {
     )]
     milvus_user: Option<String>,
 
-    /// Password of that user; in the environment, because arguments are visible in process listings
+    /// Password of that user; in the environment, because arguments are visible in process
+    /// listings
     #[arg(
         long,
         value_name = "PASSWORD",
@@ -201,7 +204,8 @@ pub(in crate::cli) fn tls(
     Some(tls).filter(|tls| *tls != Tls::default())
 }
 
-/// The keys of a Secret, as files: `username`, `password`, `ca.crt`, `tls.crt`, `tls.key`, any of them.
+/// The keys of a Secret, as files: `username`, `password`, `ca.crt`, `tls.crt`, `tls.key`, any of
+/// them.
 fn mounted(folder: &Path) -> Result<Credentials, Failure> {
     let file = |name: &str| Some(folder.join(name)).filter(|path| path.is_file());
     let text = |name: &str| file(name).map(|path| credential(&path, "")).transpose();
@@ -218,7 +222,8 @@ fn mounted(folder: &Path) -> Result<Credentials, Failure> {
     ))
 }
 
-/// What stands in a file, without the end of its line. Failures name the file, and `what` before it.
+/// What stands in a file, without the end of its line. Failures name the file, and `what` before
+/// it.
 pub(in crate::cli) fn credential(path: &Path, what: &str) -> Result<String, Failure> {
     let failed =
         |why: String| Failure::usage(format!("cannot read {what}{}: {why}", path.display()));

@@ -1,4 +1,5 @@
-//! `data list`, `data show` and `data validate`: which releases, charts and paths are known, and of which day the data is.
+//! `data list`, `data show` and `data validate`: which releases, charts and paths are known, and of
+//! which day the data is.
 
 use std::{fmt::Write, path::PathBuf, sync::LazyLock};
 
@@ -58,7 +59,8 @@ Examples:
 
 Exit codes: 0 found, 1 nothing of that name is known, 2 wrong usage or unreadable input.")]
     Show {
-        /// Name of a table, id of a row, version of a release or chart; or one of table, row, release, chart, path before it
+        /// Name of a table, id of a row, version of a release or chart; or one of table, row,
+        /// release, chart, path before it
         #[arg(required = true, num_args = 1..=3, value_name = "WHAT")]
         what: Vec<String>,
 

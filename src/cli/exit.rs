@@ -11,7 +11,8 @@ pub enum Exit {
     Found,
     /// A bad flag, or input that cannot be read or parsed, or that holds no Milvus.
     Usage,
-    /// Judging: no verdict could be formed: no cluster, no permission, or a cluster that holds nothing to judge.
+    /// Judging: no verdict could be formed: no cluster, no permission, or a cluster that holds
+    /// nothing to judge.
     NoVerdict,
     /// Running: it reached the plan.
     Reached,

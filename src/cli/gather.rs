@@ -154,7 +154,8 @@ pub(super) struct EtcdArgs {
     )]
     etcd_user: Option<String>,
 
-    /// Password of that user; in the environment, because arguments are visible in process listings
+    /// Password of that user; in the environment, because arguments are visible in process
+    /// listings
     #[arg(
         long,
         value_name = "PASSWORD",
@@ -204,7 +205,8 @@ impl EtcdArgs {
             .map(|endpoint| runtime.block_on(milvus_guard_metadata::executor::detect(&endpoint)))
     }
 
-    /// Reads the configuration that Milvus itself keeps in etcd and lays it over both sides. Returns what was read, for the report.
+    /// Reads the configuration that Milvus itself keeps in etcd and lays it over both sides.
+    /// Returns what was read, for the report.
     pub(super) fn configuration(
         &self,
         runtime: &Runtime,
@@ -288,7 +290,8 @@ pub(super) struct Gatherer<'a> {
 const MAX_NAMED: usize = 12;
 
 impl Gatherer<'_> {
-    /// Reads both sides of a change. `choice` says whether what is wanted is a whole release, where the user says so.
+    /// Reads both sides of a change. `choice` says whether what is wanted is a whole release, where
+    /// the user says so.
     pub(super) fn gather(
         &self,
         before: Option<&Source>,
@@ -333,7 +336,8 @@ impl Gatherer<'_> {
         };
         if let Some((source, mut loaded)) = running {
             let snapshot = self.only_instance(&mut loaded);
-            // Nothing live is a new installation; a file without Milvus is most likely the wrong file.
+            // Nothing live is a new installation; a file without Milvus is most likely the wrong
+            // file.
             if snapshot.releases.is_empty() && *source != Source::Live {
                 return Err(self.no_milvus(source, Some("before"), &loaded));
             }
@@ -403,7 +407,8 @@ impl Gatherer<'_> {
         Ok(snapshot)
     }
 
-    /// Adds the policies and exceptions of the cluster. Where they may not be read, the report says so.
+    /// Adds the policies and exceptions of the cluster. Where they may not be read, the report says
+    /// so.
     pub(super) fn cluster_policies(
         &self,
         policies: &mut PolicySet,
@@ -434,7 +439,8 @@ impl Gatherer<'_> {
         Ok(())
     }
 
-    /// The releases that `-i` names: by name, by name and alias (`RELEASE/ALIAS`), or with their namespace.
+    /// The releases that `-i` names: by name, by name and alias (`RELEASE/ALIAS`), or with their
+    /// namespace.
     fn only_instance(&self, loaded: &mut Loaded) -> Snapshot {
         let Some(instance) = self.instance else {
             return std::mem::take(&mut loaded.snapshot);
@@ -446,7 +452,8 @@ impl Gatherer<'_> {
         snapshot
     }
 
-    /// Why an input cannot be judged: what it holds instead of Milvus. Without a role there is only one input.
+    /// Why an input cannot be judged: what it holds instead of Milvus. Without a role there is only
+    /// one input.
     fn no_milvus(&self, source: &Source, role: Option<&str>, loaded: &Loaded) -> Failure {
         let named = match source {
             Source::File(path) if path == "-" => "standard input".to_owned(),
@@ -513,7 +520,8 @@ impl Gatherer<'_> {
             message.push_str(&format!(". {remark}"));
         }
         match source {
-            // The cluster was read, and there is nothing to judge: no verdict, not a wrong command line.
+            // The cluster was read, and there is nothing to judge: no verdict, not a wrong command
+            // line.
             Source::Live | Source::Revision { .. } => Failure::no_verdict(message),
             Source::File(_) | Source::Version(_) => Failure::usage(message),
         }
@@ -531,7 +539,8 @@ impl Gatherer<'_> {
         Ok(loaded)
     }
 
-    /// Sees that every configuration can be read: one that cannot would look like one without settings.
+    /// Sees that every configuration can be read: one that cannot would look like one without
+    /// settings.
     fn readable(source: &Source, loaded: &mut Loaded) -> Result<(), Failure> {
         for release in &loaded.snapshot.releases {
             for (origin, reason) in release.config.unreadable() {

@@ -1,4 +1,5 @@
-//! What the verbs that run something share: who shows the run, its last word, and the flags for both.
+//! What the verbs that run something share: who shows the run, its last word, and the flags for
+//! both.
 
 use std::{
     io::{self, IsTerminal as _},
@@ -78,8 +79,9 @@ pub(super) struct JobArgs {
     )]
     pub(super) image: Option<String>,
 
-    /// Service account of the Job, with the rights that docs/migrate.md or docs/upgrade.md lists [default: the guard's account for jobs, else one
-    /// that is made for the run; its rights are granted for the run]
+    /// Service account of the Job, with the rights that docs/migrate.md or docs/upgrade.md lists
+    /// [default: the guard's account for jobs, else one that is made for the run; its rights
+    /// are granted for the run]
     #[arg(
         id = "job_service_account",
         long = "job-service-account",
@@ -88,11 +90,13 @@ pub(super) struct JobArgs {
     )]
     pub(super) account: Option<String>,
 
-    /// File (YAML or JSON) that is merged into the Job: resources, node selectors, pull secrets ...
+    /// File (YAML or JSON) that is merged into the Job: resources, node selectors, pull secrets
+    /// ...
     #[arg(long, value_name = "FILE", help_heading = "Job")]
     job_overrides: Option<PathBuf>,
 
-    /// Namespace in which the run lives [default: the guard's where it is installed, else the release's]
+    /// Namespace in which the run lives [default: the guard's where it is installed, else the
+    /// release's]
     #[arg(long, value_name = "NAMESPACE", help_heading = "Job")]
     pub(super) run_namespace: Option<String>,
 

@@ -116,7 +116,8 @@ pub(super) struct Args {
     )]
     service_name: String,
 
-    /// Template of the webhook configurations (YAML), which the leading replica registers; followed when it changes
+    /// Template of the webhook configurations (YAML), which the leading replica registers;
+    /// followed when it changes
     #[arg(
         long,
         value_name = "FILE",
@@ -138,7 +139,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "NAME", help_heading = "Registration")]
     webhook_owner: Option<String>,
 
-    /// Authority that API servers are to trust (PEM), for a certificate that the guard does not make; followed when it changes
+    /// Authority that API servers are to trust (PEM), for a certificate that the guard does not
+    /// make; followed when it changes
     #[arg(
         long,
         value_name = "FILE",
@@ -254,7 +256,8 @@ pub(super) struct Args {
     )]
     policy: Vec<PathBuf>,
 
-    /// Rows that add to or override the built-in data, a file or a folder, followed when they change; may be repeated
+    /// Rows that add to or override the built-in data, a file or a folder, followed when they
+    /// change; may be repeated
     #[arg(long, value_name = "FILE|DIR")]
     data: Vec<PathBuf>,
 
@@ -663,7 +666,8 @@ fn authority(args: &Args) -> Authority {
     }
 }
 
-/// The name under which this replica leads: the pod's, and something that tells two processes on one host apart.
+/// The name under which this replica leads: the pod's, and something that tells two processes on
+/// one host apart.
 fn identity(port: &Port) -> String {
     let host = std::env::var("POD_NAME")
         .or_else(|_| std::env::var("HOSTNAME"))

@@ -67,7 +67,8 @@ pub(super) struct Args {
     #[arg(long, value_enum, default_value_t = FormatArg::Text)]
     format: FormatArg,
 
-    /// Namespace in which runs live [default: the guard's where it is installed, else the release's]
+    /// Namespace in which runs live [default: the guard's where it is installed, else the
+    /// release's]
     #[arg(long, value_name = "NAMESPACE")]
     run_namespace: Option<String>,
 
@@ -250,7 +251,8 @@ fn unread(error: StoreError) -> Failure {
     }
 }
 
-/// What stands on the screen: redrawn on a terminal, elsewhere written again when it says something new.
+/// What stands on the screen: redrawn on a terminal, elsewhere written again when it says something
+/// new.
 struct Page<'a> {
     args: &'a Args,
     live: bool,
@@ -299,7 +301,8 @@ impl<'a> Page<'a> {
         }
     }
 
-    /// Takes away what was drawn. Lines that the terminal broke stay behind; better than to wipe what is not ours.
+    /// Takes away what was drawn. Lines that the terminal broke stay behind; better than to wipe
+    /// what is not ours.
     fn wipe(&mut self) -> Result<(), Failure> {
         let drawn = std::mem::take(&mut self.drawn);
         if drawn > 0 {

@@ -1,4 +1,5 @@
-//! Cases from public reports: what ran, what was wanted, and the right answer. Each folder names its source in `case.json`.
+//! Cases from public reports: what ran, what was wanted, and the right answer. Each folder names
+//! its source in `case.json`.
 
 use std::{fs, path::PathBuf};
 

@@ -82,7 +82,8 @@ fn packed(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// Text of a record, some of it many times: each part is a gzip member of its own, so that packing it takes no time.
+/// Text of a record, some of it many times: each part is a gzip member of its own, so that packing
+/// it takes no time.
 fn packed_parts(parts: &[(&str, usize)]) -> Vec<u8> {
     let mut all = Vec::new();
     for (text, times) in parts {

@@ -1,5 +1,5 @@
-//! An API server that misbehaves: a plain HTTP server in front of a real one, which counts writes and lets one of them, or each,
-//! go wrong.
+//! An API server that misbehaves: a plain HTTP server in front of a real one, which counts writes
+//! and lets one of them, or each, go wrong.
 
 use std::{
     collections::BTreeMap,
@@ -47,7 +47,8 @@ pub enum Fault {
     AnswersLost,
     /// Writes of paths with this text are refused.
     Refused(&'static str),
-    /// Writes of paths with this text are on the way until [`Faults::set`] is called again. Then they arrive.
+    /// Writes of paths with this text are on the way until [`Faults::set`] is called again. Then
+    /// they arrive.
     Held(&'static str),
 }
 
@@ -58,8 +59,8 @@ pub enum Link {
     Open,
     /// Each answer takes this long.
     Slow(Duration),
-    /// Nothing arrives in either direction, and no connection ends. What was sent arrives when the link is open again, also if the
-    /// client does not wait for it any more.
+    /// Nothing arrives in either direction, and no connection ends. What was sent arrives when the
+    /// link is open again, also if the client does not wait for it any more.
     Cut,
 }
 
@@ -74,8 +75,8 @@ impl Fault {
     }
 }
 
-/// Numbers of writes at which something goes wrong: with `MILVUS_GUARD_FULL` all of them, else some, from a seed (`SplitMix64`),
-/// so that a failure can be repeated.
+/// Numbers of writes at which something goes wrong: with `MILVUS_GUARD_FULL` all of them, else
+/// some, from a seed (`SplitMix64`), so that a failure can be repeated.
 pub fn places(of: usize, some: usize, seed: u64) -> Vec<usize> {
     if is_full() {
         return (1..=of).collect();
@@ -145,8 +146,9 @@ struct Shared {
 }
 
 impl Faults {
-    /// Kills the command at its write of this number, and says how. How often a status says what is waited for depends on the
-    /// pods: a run that came to its end with fewer writes is begun `again` and killed at an earlier one.
+    /// Kills the command at its write of this number, and says how. How often a status says what is
+    /// waited for depends on the pods: a run that came to its end with fewer writes is begun
+    /// `again` and killed at an earlier one.
     pub fn kill_at(&self, number: usize, command: impl Fn() -> Command, again: impl Fn()) -> Fault {
         let mut place = number;
         loop {
@@ -180,7 +182,8 @@ impl Faults {
         }
     }
 
-    /// In front of the server of this kubeconfig, as its user; the new kubeconfig is written to the folder.
+    /// In front of the server of this kubeconfig, as its user; the new kubeconfig is written to the
+    /// folder.
     pub fn start(kubeconfig: &Path, folder: &Path) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let (sender, receiver) = std::sync::mpsc::channel();

@@ -1,4 +1,5 @@
-//! A small HTTPS client of one connection: it sends what no real client would, and sees every byte of the answer.
+//! A small HTTPS client of one connection: it sends what no real client would, and sees every byte
+//! of the answer.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

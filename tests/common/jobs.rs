@@ -1,5 +1,5 @@
-//! Plays the kubelet for the pods of our Jobs: starts the real binary with the pod's arguments, as the pod's account, and says
-//! how it ended. What a pod would find in its volumes lies in a folder.
+//! Plays the kubelet for the pods of our Jobs: starts the real binary with the pod's arguments, as
+//! the pod's account, and says how it ended. What a pod would find in its volumes lies in a folder.
 
 use std::{
     collections::BTreeMap,

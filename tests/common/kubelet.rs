@@ -1,5 +1,5 @@
-//! The smallest thing that plays a node honestly: the real controllers make pods, and this says of each that it is ready,
-//! unless its image is one that never gets so.
+//! The smallest thing that plays a node honestly: the real controllers make pods, and this says of
+//! each that it is ready, unless its image is one that never gets so.
 
 use std::{
     sync::{
@@ -30,7 +30,8 @@ impl Nodes {
         Self::play(cluster, never_ready, seconds, false)
     }
 
-    /// The same, with pods that do not start before each ConfigMap that they mount exists, as on a real node.
+    /// The same, with pods that do not start before each ConfigMap that they mount exists, as on a
+    /// real node.
     pub fn with_mounts(cluster: &ControlPlane, never_ready: &str) -> Self {
         Self::play(cluster, never_ready, 0, true)
     }

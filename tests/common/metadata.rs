@@ -404,8 +404,8 @@ pub fn assert_same(seen: &Pairs, expected: &Pairs) {
     );
 }
 
-/// A small cluster that has a bit of everything: two collections with indexes, one without, one dropped; aliases,
-/// partitions, small segments, load records.
+/// A small cluster that has a bit of everything: two collections with indexes, one without, one
+/// dropped; aliases, partitions, small segments, load records.
 pub fn small() -> Sample {
     use milvus_guard_metadata::model::sample::{TEXT_FIELD, VECTOR_FIELD};
     let mut sample = Sample::new();

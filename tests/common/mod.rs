@@ -32,7 +32,8 @@ pub fn is_full() -> bool {
     env::var_os("MILVUS_GUARD_FULL").is_some_and(|value| !value.is_empty() && value != "0")
 }
 
-/// Names another build of the program under test: a released one, where memory and time are measured.
+/// Names another build of the program under test: a released one, where memory and time are
+/// measured.
 pub const BINARY: &str = "MILVUS_GUARD_BINARY";
 
 /// The binary under test, without colours and without a cluster of the person who runs the tests.
@@ -66,7 +67,8 @@ pub fn run(command: &mut Command) -> (i32, String, String) {
     )
 }
 
-/// Installs the definitions of the guard's objects as its documentation says, and waits until they are served.
+/// Installs the definitions of the guard's objects as its documentation says, and waits until they
+/// are served.
 pub fn install_definitions(cluster: &ControlPlane) {
     let (code, definitions, stderr) = run(guard().arg("crds"));
     assert_eq!(code, 0, "{stderr}");
@@ -81,8 +83,8 @@ pub fn install_definitions(cluster: &ControlPlane) {
     ]));
 }
 
-/// Brings runs into the order in which they began. Several may be of one second, which is all that the API server keeps of their
-/// creation.
+/// Brings runs into the order in which they began. Several may be of one second, which is all that
+/// the API server keeps of their creation.
 pub fn oldest_first(runs: &mut [Value]) {
     runs.sort_by_key(|run| {
         let began = run["status"]["startedAt"]
@@ -223,7 +225,8 @@ impl Chart {
     }
 }
 
-/// The charts to test with: the project's own, and the real ones where `MILVUS_CHARTS` names them. Says which.
+/// The charts to test with: the project's own, and the real ones where `MILVUS_CHARTS` names them.
+/// Says which.
 pub fn charts() -> Vec<Vec<Chart>> {
     let own: Vec<Chart> = ERAS
         .iter()

@@ -1,8 +1,9 @@
 //! A proxy before etcd that stops the world at an exact revision.
 //!
-//! It passes bytes both ways. Before it passes an answer of etcd on, it asks etcd for its revision: once that has reached
-//! the one it waits for, the write is made, and the answer that acknowledges it is either kept back or passed on as the
-//! last one. From then on nothing passes in either direction, so that whoever kills the client then kills it exactly there.
+//! It passes bytes both ways. Before it passes an answer of etcd on, it asks etcd for its revision:
+//! once that has reached the one it waits for, the write is made, and the answer that acknowledges
+//! it is either kept back or passed on as the last one. From then on nothing passes in either
+//! direction, so that whoever kills the client then kills it exactly there.
 
 use std::{
     io::{Read as _, Write as _},
@@ -159,8 +160,8 @@ impl Gate {
     }
 }
 
-/// Passes bytes on until there are none, or `each` has enough. Connections are then left open, as those of a machine that
-/// hangs; they end with the client.
+/// Passes bytes on until there are none, or `each` has enough. Connections are then left open, as
+/// those of a machine that hangs; they end with the client.
 fn pass(
     from: &mut TcpStream,
     to: &mut TcpStream,

@@ -1,5 +1,6 @@
-//! A cluster in which Milvus rolls, as far as an upgrade can tell: a real control plane with controllers, and the smallest
-//! thing that plays nodes. Tags of images say what becomes of a pod: `never-ready`, `no-such` (cannot be pulled), `crash`.
+//! A cluster in which Milvus rolls, as far as an upgrade can tell: a real control plane with
+//! controllers, and the smallest thing that plays nodes. Tags of images say what becomes of a pod:
+//! `never-ready`, `no-such` (cannot be pulled), `crash`.
 
 use std::{
     collections::BTreeMap,
@@ -335,8 +336,8 @@ impl Watch {
         order
     }
 
-    /// Fails where a pod of the new image came before every pod of all that must precede it was of that image, and ready. The
-    /// pods of what `needs_not_be_ready` names only had to be there.
+    /// Fails where a pod of the new image came before every pod of all that must precede it was of
+    /// that image, and ready. The pods of what `needs_not_be_ready` names only had to be there.
     pub fn assert_order(
         &self,
         image: &str,

@@ -1,4 +1,5 @@
-//! A Service: a port of the host that leads to the replicas that are ready, and a steady stream of changes that meet them.
+//! A Service: a port of the host that leads to the replicas that are ready, and a steady stream of
+//! changes that meet them.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -43,7 +44,8 @@ pub fn make_service(cluster: &ControlPlane) {
     ));
 }
 
-/// The port of the Service, and the probes of a kubelet. A connection stays with its replica, as with kube-proxy.
+/// The port of the Service, and the probes of a kubelet. A connection stays with its replica, as
+/// with kube-proxy.
 pub struct Service {
     pub port: u16,
     replicas: Arc<Vec<Replica>>,
@@ -170,8 +172,8 @@ pub struct Lost {
     pub text: String,
 }
 
-/// A steady stream of changes through the API server, none of which is made: one that is allowed, one that is denied, and one of another
-/// workload.
+/// A steady stream of changes through the API server, none of which is made: one that is allowed,
+/// one that is denied, and one of another workload.
 pub struct Changes {
     stop: Arc<AtomicBool>,
     asked: Arc<AtomicUsize>,
@@ -258,7 +260,8 @@ impl Changes {
         self.begun.elapsed()
     }
 
-    /// Takes what did not come to what it should. Nothing unsafe may have passed, and nobody else may have been hindered.
+    /// Takes what did not come to what it should. Nothing unsafe may have passed, and nobody else
+    /// may have been hindered.
     pub fn take(&self) -> Vec<Lost> {
         let lost = std::mem::take(&mut *self.lost.lock().unwrap());
         let unsafe_or_others: Vec<&Lost> = lost

@@ -1,6 +1,6 @@
-//! A cluster with Milvus 2.1 in it, as far as a migration can tell: a real control plane with controllers, a real etcd with
-//! metadata of 2.1, and the smallest thing that plays nodes and Milvus: pods get ready, and register in etcd while they are
-//! there.
+//! A cluster with Milvus 2.1 in it, as far as a migration can tell: a real control plane with
+//! controllers, a real etcd with metadata of 2.1, and the smallest thing that plays nodes and
+//! Milvus: pods get ready, and register in etcd while they are there.
 
 use std::{
     collections::BTreeMap,
@@ -89,7 +89,8 @@ impl Stand {
         Self::on(Self::plain(), &EtcdOptions::default())
     }
 
-    /// One like [`Self::start`], whose etcd asks for a client certificate, and for this user and password.
+    /// One like [`Self::start`], whose etcd asks for a client certificate, and for this user and
+    /// password.
     pub fn secured(with: Helm, user: &str, password: &str) -> Self {
         let auth = Some((user.to_owned(), password.to_owned()));
         let stand = Self::on(
@@ -541,7 +542,8 @@ async fn play(client: kube::Client, mut etcd: EtcdClient) {
     }
 }
 
-/// A pod that is there: ready, unless its image is one that never gets so, and then registered if it is Milvus.
+/// A pod that is there: ready, unless its image is one that never gets so, and then registered if
+/// it is Milvus.
 async fn seen(
     client: &kube::Client,
     etcd: &mut EtcdClient,

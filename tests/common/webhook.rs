@@ -1,4 +1,5 @@
-//! The webhook as a cluster has it: a real API server calls the real binary through the objects of its own chart.
+//! The webhook as a cluster has it: a real API server calls the real binary through the objects of
+//! its own chart.
 
 use std::{
     fs,
@@ -99,7 +100,8 @@ impl Webhook {
     /// Has the running server register itself as in a cluster, but by its address.
     pub fn register(&self) {
         write_template(&self.folder.path().join(TEMPLATE), &self.server.url, &[]);
-        // The API server takes a moment to call a new webhook: a run that nobody may write tells when it does.
+        // The API server takes a moment to call a new webhook: a run that nobody may write tells
+        // when it does.
         wait_until("the webhook is called", Duration::from_secs(60), || {
             let run = r#"{"apiVersion":"guard.milvus.io/v1alpha1","kind":"UpgradeRun","metadata":{"name":"probe","namespace":"default"},
                 "spec":{"kind":"Rolling","release":"a","namespace":"b","from":"2.4.5","to":"2.5.12","plan":[],"planHash":"sha256:00"}}"#;
@@ -155,7 +157,8 @@ impl Webhook {
         ))
     }
 
-    /// Says of every Deployment of a namespace what its controller would say after a complete rollout.
+    /// Says of every Deployment of a namespace what its controller would say after a complete
+    /// rollout.
     pub fn roll_out(&self, namespace: &str) {
         let list = self
             .cluster

@@ -1,7 +1,7 @@
 //! The dependencies between the modules of the crates: `cargo xtask graph`.
 //!
-//! A module is a file or a folder directly below the `src` of a crate, named `crate::module`. Code of tests does not
-//! count.
+//! A module is a file or a folder directly below the `src` of a crate, named `crate::module`. Code
+//! of tests does not count.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -198,8 +198,8 @@ fn test_modules(text: &str) -> BTreeSet<String> {
     found
 }
 
-/// The modules that a text of the crate `home` names: `crate::module`, `milvus_guard_core::module` and groups of them.
-/// Comments and tests do not count.
+/// The modules that a text of the crate `home` names: `crate::module`, `milvus_guard_core::module`
+/// and groups of them. Comments and tests do not count.
 fn uses(text: &str, home: &str) -> BTreeSet<String> {
     let text = text
         .split("#[cfg(test)]\nmod tests")

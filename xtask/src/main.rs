@@ -1,7 +1,8 @@
 //! Tasks for contributors.
 //!
 //! `cargo xtask new-rule MG309 cache-shrunk` writes the file of a new rule and registers it.
-//! `cargo xtask graph` prints which module uses which, and the circles among them; with `--crates` for whole crates.
+//! `cargo xtask graph` prints which module uses which, and the circles among them; with `--crates`
+//! for whole crates.
 
 mod graph;
 
@@ -134,7 +135,8 @@ fn register(text: &str, module: &str) -> Result<String, String> {
     ))
 }
 
-/// The table of `crates/core/src/rules/ticks.rs` with a case of one more rule, in the order of the ids.
+/// The table of `crates/core/src/rules/ticks.rs` with a case of one more rule, in the order of the
+/// ids.
 fn add_case(text: &str, id: &str) -> Result<String, String> {
     const LAST: &str = "\n    ]\n}\n";
     let begin = text

@@ -28,7 +28,8 @@ pub struct Upgrade<'a> {
     pub is_state: bool,
     /// The object that the change deletes by name, where it is a deletion.
     pub deletes: Option<&'a ObjectRef>,
-    /// Every readable version on both sides, lowest first: nearly every rule asks, and reading them takes every image apart.
+    /// Every readable version on both sides, lowest first: nearly every rule asks, and reading
+    /// them takes every image apart.
     builds: (Vec<Build>, Vec<Build>),
 }
 
@@ -83,7 +84,8 @@ impl<'a> Upgrade<'a> {
         self.before.map(|before| (before, self.after))
     }
 
-    /// The version to upgrade from: the lowest that runs, because that is the oldest that wrote data.
+    /// The version to upgrade from: the lowest that runs, because that is the oldest that wrote
+    /// data.
     #[must_use]
     pub fn from(&self) -> Option<Build> {
         self.builds.0.first().cloned()
@@ -115,8 +117,8 @@ impl<'a> Upgrade<'a> {
         })
     }
 
-    /// The pairs of which anything changes: a workload that stays is the same object on both sides, where one was made of the
-    /// other. For rules that find differences only.
+    /// The pairs of which anything changes: a workload that stays is the same object on both sides,
+    /// where one was made of the other. For rules that find differences only.
     pub fn changed_pairs(
         &self,
     ) -> impl Iterator<Item = (&'a ComponentWorkload, &'a ComponentWorkload)> {

@@ -2,7 +2,8 @@
 
 use std::error::Error;
 
-/// Characters of a reason that are shown. Longer ones are foreign text (a proxy's HTML page, a stack trace).
+/// Characters of a reason that are shown. Longer ones are foreign text (a proxy's HTML page, a
+/// stack trace).
 const MAX_LENGTH: usize = 300;
 
 /// An error and its causes, each said once.

@@ -1,4 +1,5 @@
-//! The brain in a row: snapshots and facts in, a judgement out. Every door (CLI, webhook, audit) calls this.
+//! The brain in a row: snapshots and facts in, a judgement out. Every door (CLI, webhook, audit)
+//! calls this.
 
 use crate::{
     change::Upgrade,
@@ -27,11 +28,13 @@ pub struct Question<'a> {
     pub policies: &'a PolicySet,
     /// Whether the change goes back to an earlier revision.
     pub is_rollback: bool,
-    /// The object that the change deletes by name; manifests that lack an object say nothing of that kind.
+    /// The object that the change deletes by name; manifests that lack an object say nothing of
+    /// that kind.
     pub deletes: Option<&'a ObjectRef>,
     /// Rules that the deployer accepts; they count only if policy allows it.
     pub accepted: &'a [String],
-    /// Whether the time for an answer is over, asked before each rule; `None` if there is no hurry.
+    /// Whether the time for an answer is over, asked before each rule; `None` if there is no
+    /// hurry.
     pub overdue: Option<Overdue<'a>>,
 }
 
@@ -142,7 +145,8 @@ pub fn judge(question: &Question<'_>) -> Judgement {
     }
 }
 
-/// Judges each release of `question.after` as what runs, as it is; what the question says of a change is left out.
+/// Judges each release of `question.after` as what runs, as it is; what the question says of a
+/// change is left out.
 #[must_use]
 pub fn judge_state(question: &Question<'_>) -> Judgement {
     let releases = question.after.releases.iter().map(|release| {
@@ -236,8 +240,8 @@ fn judged(
     }
 }
 
-/// Finds for each wanted release what runs of it: the same name, else, where exactly one is left on either side, that
-/// one (a rename, which is itself a finding).
+/// Finds for each wanted release what runs of it: the same name, else, where exactly one is left on
+/// either side, that one (a rename, which is itself a finding).
 fn pair<'a>(
     before: Option<&'a Snapshot>,
     after: &'a Snapshot,

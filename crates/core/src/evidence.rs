@@ -1,4 +1,5 @@
-//! What can be known about an upgrade beside the manifests: `--facts FILE`, or gathered from a cluster and from etcd.
+//! What can be known about an upgrade beside the manifests: `--facts FILE`, or gathered from a
+//! cluster and from etcd.
 //!
 //! A fact that is absent is unknown, and a rule that needs it says so; an empty list is knowledge.
 
@@ -50,7 +51,8 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// Whether the metadata of a release was migrated beyond what a version can read. A namespace that nobody named is any.
+    /// Whether the metadata of a release was migrated beyond what a version can read. A namespace
+    /// that nobody named is any.
     #[must_use]
     pub fn is_migrated_past(
         &self,
@@ -90,7 +92,8 @@ pub enum MetadataState {
     Empty,
     /// Written by 2.1 and not migrated.
     V21,
-    /// 2.1 without any index: nothing tells whether it was migrated, and nothing but the load state would change.
+    /// 2.1 without any index: nothing tells whether it was migrated, and nothing but the load state
+    /// would change.
     V21NoIndex,
     /// Written or migrated for 2.2.
     V22,
@@ -152,7 +155,8 @@ pub struct RolloutFact {
     pub detail: String,
 }
 
-/// The last state of a release in which every component was available: what a failed upgrade may go back to.
+/// The last state of a release in which every component was available: what a failed upgrade may go
+/// back to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SettledFact {

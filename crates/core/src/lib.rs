@@ -1,4 +1,5 @@
-//! The decisions of milvus-guard. This crate does no I/O, reads no clock and has no Kubernetes client.
+//! The decisions of milvus-guard. This crate does no I/O, reads no clock and has no Kubernetes
+//! client.
 //!
 //! ```text
 //! before, after (releases) and evidence -- rules -- findings -- policy -- verdict -- report

@@ -1,4 +1,5 @@
-//! JSON Schemas of every document that people write or pipelines read, as published in `docs/schemas`.
+//! JSON Schemas of every document that people write or pipelines read, as published in
+//! `docs/schemas`.
 
 use schemars::{JsonSchema, Schema, generate::SchemaSettings, transform::transform_subschemas};
 use serde_json::{Map, Value, json};
@@ -104,7 +105,8 @@ pub fn upgrade_exception() -> Value {
     schema
 }
 
-/// The schema of an object that the guard writes. Later versions may add fields, so it allows those that it does not know.
+/// The schema of an object that the guard writes. Later versions may add fields, so it allows those
+/// that it does not know.
 fn written<T: JsonSchema>(kind: Kind) -> Value {
     let mut schema = read_form::<T>(kind.kind);
     head(&mut schema, kind.kind);
@@ -116,7 +118,8 @@ fn written<T: JsonSchema>(kind: Kind) -> Value {
     schema
 }
 
-/// The schema of a report in JSON or YAML. Fields may be added to reports, so it allows those that it does not know.
+/// The schema of a report in JSON or YAML. Fields may be added to reports, so it allows those that
+/// it does not know.
 #[must_use]
 pub fn report() -> Value {
     let settings = SchemaSettings::draft2020_12().for_serialize();
@@ -143,7 +146,8 @@ fn titled<T: JsonSchema>(settings: SchemaSettings, title: &str) -> Value {
     schema.to_value()
 }
 
-/// Takes the links of rustdoc out of descriptions: a reader of a schema has nothing to follow them to.
+/// Takes the links of rustdoc out of descriptions: a reader of a schema has nothing to follow them
+/// to.
 fn plain_words(schema: &mut Schema) {
     if let Some(Value::String(text)) = schema.get_mut("description") {
         *text = text.replace("[`", "`").replace("`]", "`");

@@ -10,8 +10,8 @@ pub fn count(number: usize, noun: &str) -> String {
     }
 }
 
-/// The regular plural of an English noun, or of a Kubernetes kind: `Ingress` becomes `Ingresses`, `NetworkPolicy`
-/// `NetworkPolicies`.
+/// The regular plural of an English noun, or of a Kubernetes kind: `Ingress` becomes `Ingresses`,
+/// `NetworkPolicy` `NetworkPolicies`.
 #[must_use]
 pub fn plural(noun: &str) -> String {
     let before_y = noun

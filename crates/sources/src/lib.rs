@@ -1,4 +1,5 @@
-//! What milvus-guard reads. An adapter turns bytes or objects into the types of `milvus-guard-core`; it decides nothing.
+//! What milvus-guard reads. An adapter turns bytes or objects into the types of
+//! `milvus-guard-core`; it decides nothing.
 //!
 //! | module | holds |
 //! |---|---|

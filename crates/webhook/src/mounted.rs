@@ -1,11 +1,13 @@
 //! Files that kubelet mounts from a `ConfigMap` or a Secret.
 
-/// How often files are read at most until two readings agree. Kubelet replaces mounted files by swapping the link `..data`, which
-/// may happen between two files and may make a file vanish for a moment. One swap takes three readings: one spoiled, two that
-/// agree. The fourth is for a second swap.
+/// How often files are read at most until two readings agree. Kubelet replaces mounted files by
+/// swapping the link `..data`, which may happen between two files and may make a file vanish for a
+/// moment. One swap takes three readings: one spoiled, two that agree. The fourth is for a second
+/// swap.
 const READINGS: usize = 4;
 
-/// Files as they were at one time: read until two readings in a row agree, or until the readings are used up.
+/// Files as they were at one time: read until two readings in a row agree, or until the readings
+/// are used up.
 pub(crate) fn read_settled<T: PartialEq>(read: impl Fn() -> T) -> T {
     let mut content = read();
     for _ in 1..READINGS {

@@ -1,4 +1,5 @@
-//! Dry runs: every key that would change, printed while the plan is at hand. A million of them need no memory.
+//! Dry runs: every key that would change, printed while the plan is at hand. A million of them need
+//! no memory.
 
 use std::{
     fmt::Display,

@@ -65,7 +65,8 @@ pub(super) struct EtcdArgs {
     )]
     user: Option<String>,
 
-    /// File with the password of that user [default: the environment variable `MILVUS_GUARD_ETCD_PASSWORD`]
+    /// File with the password of that user [default: the environment variable
+    /// `MILVUS_GUARD_ETCD_PASSWORD`]
     #[arg(long, value_name = "FILE", requires = "user", help_heading = "etcd")]
     password_file: Option<PathBuf>,
 
@@ -103,7 +104,8 @@ impl EtcdArgs {
         credential(path, "the password from ")
     }
 
-    /// The flags that the next command needs to mean the same metadata; nothing secret is among them.
+    /// The flags that the next command needs to mean the same metadata; nothing secret is among
+    /// them.
     pub(super) fn flags(&self) -> String {
         let mut flags = format!(
             "--etcd {} --root-path {}",

@@ -43,7 +43,8 @@ pub(super) struct Args {
     #[command(flatten)]
     common: Common,
 
-    /// The backup to make [default: a new file in the current folder; going on: the one that the run made]
+    /// The backup to make [default: a new file in the current folder; going on: the one that the
+    /// run made]
     #[arg(long, value_name = "FILE")]
     backup: Option<PathBuf>,
 

@@ -58,7 +58,8 @@ struct Common {
     #[arg(long, value_enum, default_value_t = ReportFormat::Text)]
     format: ReportFormat,
 
-    /// How to show progress, on stderr [auto: a bar on a terminal, JSON lines with --format json, else lines]
+    /// How to show progress, on stderr [auto: a bar on a terminal, JSON lines with --format json,
+    /// else lines]
     #[arg(long, value_enum, default_value_t = Progress::Auto)]
     progress: Progress,
 }
@@ -153,7 +154,8 @@ fn json(report: &impl Serialize) -> Result<String, Failure> {
         .map_err(Failure::usage)
 }
 
-/// Runs to the end. The first interrupt asks to stop at the next safe point, the second ends the process.
+/// Runs to the end. The first interrupt asks to stop at the next safe point, the second ends the
+/// process.
 fn block_on<T>(
     stop: &Stop,
     events: &dyn Events,

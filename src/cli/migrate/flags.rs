@@ -56,7 +56,8 @@ pub(in crate::cli) struct Args {
     #[arg(short = 'w', long, value_name = "IMAGE")]
     pub(super) image: Option<String>,
 
-    /// Image of the official migration tool, to let it rewrite the metadata [default: our own migration]
+    /// Image of the official migration tool, to let it rewrite the metadata [default: our own
+    /// migration]
     #[arg(short, long, value_name = "IMAGE")]
     pub(super) migration_image: Option<String>,
 
@@ -143,7 +144,8 @@ pub(super) struct Place {
     )]
     pub(super) backup_dir: PathBuf,
 
-    /// Secret with the credentials of etcd, in the Job's namespace: username and password, ca.crt, tls.crt and tls.key
+    /// Secret with the credentials of etcd, in the Job's namespace: username and password, ca.crt,
+    /// tls.crt and tls.key
     #[arg(long, value_name = "NAME", help_heading = "Job")]
     pub(super) etcd_secret: Option<String>,
 

@@ -61,12 +61,13 @@ pub(in crate::cli) struct Args {
     #[arg(short, long)]
     pub(super) yes: bool,
 
-    /// Addresses of etcd, which is asked for active coordinators [default: what the release is configured with]
+    /// Addresses of etcd, which is asked for active coordinators [default: what the release is
+    /// configured with]
     #[arg(short, long, value_name = "URL[,URL]", value_delimiter = ',')]
     pub(super) etcd: Vec<String>,
 
-    /// Address of Milvus that is asked whether it serves all again, such as localhost:19530; none asks nobody [default: the
-    /// Service of the release]
+    /// Address of Milvus that is asked whether it serves all again, such as localhost:19530; none
+    /// asks nobody [default: the Service of the release]
     #[arg(long, value_name = "ADDRESS")]
     pub(super) milvus: Option<String>,
 
@@ -106,11 +107,13 @@ pub(in crate::cli) struct Args {
     #[arg(long, help_heading = "Job")]
     pub(super) delete_job: bool,
 
-    /// Secret with a user of Milvus, in the Job's namespace: username and password; ca.crt, tls.crt and tls.key where it has TLS
+    /// Secret with a user of Milvus, in the Job's namespace: username and password; ca.crt,
+    /// tls.crt and tls.key where it has TLS
     #[arg(long, value_name = "NAME", help_heading = "Job")]
     pub(super) milvus_secret: Option<String>,
 
-    /// Secret with the credentials of etcd, in the Job's namespace: username and password, ca.crt, tls.crt and tls.key
+    /// Secret with the credentials of etcd, in the Job's namespace: username and password, ca.crt,
+    /// tls.crt and tls.key
     #[arg(long, value_name = "NAME", help_heading = "Job")]
     pub(super) etcd_secret: Option<String>,
 

@@ -87,7 +87,8 @@ fn show(
     })
 }
 
-/// Shows the plan to the person at the terminal, and asks. What cannot be planned is refused later, with its reason.
+/// Shows the plan to the person at the terminal, and asks. What cannot be planned is refused later,
+/// with its reason.
 async fn agreed(link: &Link, settings: &Settings) -> bool {
     let Ok(planned) = preview(link, settings).await else {
         return true;

@@ -1,6 +1,8 @@
-//! Starts a control plane, says how to reach it and keeps it until standard input ends (Enter or Ctrl-D), to try things by hand.
+//! Starts a control plane, says how to reach it and keeps it until standard input ends (Enter or
+//! Ctrl-D), to try things by hand.
 //!
-//! With the argument `all` it has a controller manager and a scheduler as well; with `node` it is a node that runs pods (root).
+//! With the argument `all` it has a controller manager and a scheduler as well; with `node` it is a
+//! node that runs pods (root).
 
 use std::time::Instant;
 use std::{env, io};

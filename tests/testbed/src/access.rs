@@ -20,7 +20,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// All that clients need of a cluster: kubeconfigs, kubectl, Helm and the API itself.
 ///
-/// A [`ControlPlane`](crate::ControlPlane) and a [`Node`](crate::Node) lend it, so its functions are called on them.
+/// A [`ControlPlane`](crate::ControlPlane) and a [`Node`](crate::Node) lend it, so its functions
+/// are called on them.
 #[derive(Debug)]
 pub struct Access {
     server: String,
@@ -76,11 +77,12 @@ impl Access {
         &self.kubeconfig
     }
 
-    /// A new kubeconfig for a user in these groups, who may do nothing until RBAC objects say otherwise.
+    /// A new kubeconfig for a user in these groups, who may do nothing until RBAC objects say
+    /// otherwise.
     ///
-    /// The user shows a client certificate. Certificates made here hold one group at most; in more groups, the user is
-    /// impersonated (`as` and `as-groups`) by an administrator, which the API server's authorisation and webhooks see no
-    /// different.
+    /// The user shows a client certificate. Certificates made here hold one group at most; in more
+    /// groups, the user is impersonated (`as` and `as-groups`) by an administrator, which the
+    /// API server's authorisation and webhooks see no different.
     ///
     /// # Panics
     /// When the files cannot be written.
@@ -98,7 +100,8 @@ impl Access {
         })
     }
 
-    /// A new kubeconfig for a service account, which must exist, with a token that the API server issued for one hour.
+    /// A new kubeconfig for a service account, which must exist, with a token that the API server
+    /// issued for one hour.
     ///
     /// # Panics
     /// When the API server issues none.
@@ -119,7 +122,8 @@ impl Access {
             .write(&name, &kubeconfig(&self.server, &self.authority.pem, user))
     }
 
-    /// kubectl for this cluster, ready for arguments and, where a test wants them, variables of its own.
+    /// kubectl for this cluster, ready for arguments and, where a test wants them, variables of its
+    /// own.
     ///
     /// # Panics
     /// When kubectl has to be built and cannot be.
@@ -174,8 +178,8 @@ impl Access {
         )
     }
 
-    /// [`Self::get`] for an object or a list that exists. A server that asks to be asked again (429, as it does for objects
-    /// whose definition has just come) is.
+    /// [`Self::get`] for an object or a list that exists. A server that asks to be asked again
+    /// (429, as it does for objects whose definition has just come) is.
     ///
     /// # Panics
     /// When the answer is not 200 or not JSON.
@@ -196,8 +200,9 @@ impl Access {
         )
     }
 
-    /// Helm for this cluster, ready for arguments and, where a test wants them, variables such as `HELM_DRIVER`. Its
-    /// cache, configuration and data lie in this instance's temporary directory.
+    /// Helm for this cluster, ready for arguments and, where a test wants them, variables such as
+    /// `HELM_DRIVER`. Its cache, configuration and data lie in this instance's temporary
+    /// directory.
     ///
     /// # Panics
     /// When Helm has to be built and cannot be.
@@ -234,7 +239,8 @@ impl Access {
     fn client_command(&self, program: Program) -> Command {
         let mut command = Command::new(program.path());
         only_neutral_environment(&mut command);
-        // A home of its own keeps kubectl's caches and its preferences file out of, and from, the developer's home.
+        // A home of its own keeps kubectl's caches and its preferences file out of, and from, the
+        // developer's home.
         command
             .env("KUBECONFIG", &self.kubeconfig)
             .env("HOME", self.scratch.join("home"));

@@ -56,7 +56,8 @@ impl ApiServer {
             format!("--secure-port={port}"),
             "--bind-address=127.0.0.1".to_owned(),
             "--advertise-address=127.0.0.1".to_owned(),
-            // The Service `kubernetes` cannot have a loopback address as its endpoint, and nobody here needs it.
+            // The Service `kubernetes` cannot have a loopback address as its endpoint, and nobody
+            // here needs it.
             "--endpoint-reconciler-type=none".to_owned(),
             "--service-cluster-ip-range=10.0.0.0/24".to_owned(),
             "--authorization-mode=RBAC".to_owned(),
@@ -88,7 +89,8 @@ impl ApiServer {
         args.extend(more.iter().map(OsString::from));
         let client = Client::tls(port, &certs.authority, &certs.admin)?;
         let asked = client.clone();
-        // The server makes the namespace a moment after it calls itself ready, and almost every test writes into it.
+        // The server makes the namespace a moment after it calls itself ready, and almost every
+        // test writes into it.
         let ready: Ready =
             Box::new(move |_| asked.is_ok("/readyz") && asked.is_ok("/api/v1/namespaces/default"));
         Ok((
@@ -119,8 +121,8 @@ impl ApiServer {
         )
     }
 
-    /// Flags that controller manager and scheduler share. The port serves only `/healthz`, for which
-    /// nobody has to be known.
+    /// Flags that controller manager and scheduler share. The port serves only `/healthz`, for
+    /// which nobody has to be known.
     fn component_args(&self, port: u16, kubeconfig: &Path) -> Vec<OsString> {
         vec![
             flag("--kubeconfig", kubeconfig),
@@ -129,7 +131,8 @@ impl ApiServer {
             format!("--secure-port={port}").into(),
             "--bind-address=127.0.0.1".into(),
             "--leader-elect=false".into(),
-            // The limits meant for large clusters make each controller's first token a wait of its own, 4 s in all.
+            // The limits meant for large clusters make each controller's first token a wait of its
+            // own, 4 s in all.
             "--kube-api-qps=500".into(),
             "--kube-api-burst=1000".into(),
         ]
@@ -145,8 +148,9 @@ impl ApiServer {
             ));
             args.push(flag("--root-ca-file", &self.certs.authority.path));
             args.push("--use-service-account-credentials=true".into());
-            // No kubelet reports here. The controllers of nodes would evict the pods of nodes that a test invents. The collector
-            // of pods sets a terminating pod without a node to Failed at its next tick, which a test cannot foresee.
+            // No kubelet reports here. The controllers of nodes would evict the pods of nodes that
+            // a test invents. The collector of pods sets a terminating pod without a
+            // node to Failed at its next tick, which a test cannot foresee.
             let off = [
                 "node-ipam",
                 "node-lifecycle",

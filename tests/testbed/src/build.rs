@@ -15,10 +15,11 @@ use crate::programs::{
     Program,
 };
 
-/// What is built, and how. The sources are part of this crate's code, so a test executable carries all it needs to build them.
+/// What is built, and how. The sources are part of this crate's code, so a test executable carries
+/// all it needs to build them.
 struct Recipe {
-    /// File names and contents. They pin versions and contents of all that is downloaded: a Go module's `go.sum`, hashes in
-    /// pip's requirements.
+    /// File names and contents. They pin versions and contents of all that is downloaded: a Go
+    /// module's `go.sum`, hashes in pip's requirements.
     sources: Vec<(&'static str, &'static str)>,
     tool: Tool,
     /// For the person who waits: what it is and how long it takes the first time.
@@ -118,7 +119,8 @@ fn recipe(bundle: Bundle) -> Recipe {
             ],
             tool: Tool::Go {
                 package: "helm.sh/helm/v3/cmd/helm",
-                // Helm 3 renders and lints for the Kubernetes it was built with; its Makefile sets these from client-go's version.
+                // Helm 3 renders and lints for the Kubernetes it was built with; its Makefile sets
+                // these from client-go's version.
                 ldflags: format!("-X helm.sh/helm/v3/internal/version.version={HELM_3_VERSION} ")
                     + &defines(
                         "helm.sh/helm/v3/pkg/chartutil",
@@ -170,10 +172,12 @@ const K8S_VERSION: [(&str, usize); 2] = [("k8sVersionMajor", 0), ("k8sVersionMin
 
 /// The executable of a bundle; the programs are links to it.
 const EXECUTABLE: &str = "bundle";
-/// Stands between the name of a folder in the cache and a random part while the folder is being built.
+/// Stands between the name of a folder in the cache and a random part while the folder is being
+/// built.
 const PART: &str = ".part-";
 
-/// Linker flags that set string variables of a Go package to parts of a version: 0 is the major number, 1 the minor.
+/// Linker flags that set string variables of a Go package to parts of a version: 0 is the major
+/// number, 1 the minor.
 fn defines(package: &str, version: &str, variables: [(&str, usize); 2]) -> String {
     let parts: Vec<&str> = version.trim_start_matches('v').split('.').collect();
     variables
@@ -181,7 +185,8 @@ fn defines(package: &str, version: &str, variables: [(&str, usize); 2]) -> Strin
         .join(" ")
 }
 
-/// Without these the API server calls itself v0.0.0-master, and Helm refuses charts with a kubeVersion.
+/// Without these the API server calls itself v0.0.0-master, and Helm refuses charts with a
+/// kubeVersion.
 fn kubernetes_version() -> String {
     defines(
         "k8s.io/component-base/version",
@@ -204,8 +209,8 @@ fn go_flags(ldflags: &str) -> Vec<String> {
 }
 
 impl Recipe {
-    /// Over everything that decides about the result; the releases of Go and Python are left out, so that a machine's cache
-    /// outlives them.
+    /// Over everything that decides about the result; the releases of Go and Python are left out,
+    /// so that a machine's cache outlives them.
     fn hash(&self) -> String {
         let mut hash = Sha256::new();
         let mut part = |text: &str| {
@@ -311,7 +316,8 @@ fn compile(bundle: Bundle, recipe: &Recipe, work: &Path) -> Result<(), Error> {
                 .arg("-o")
                 .arg(out.join(EXECUTABLE))
                 .arg(package);
-            // Read-only: what is built is what go.mod and go.sum pin, or nothing. The rest keeps the machine's settings out.
+            // Read-only: what is built is what go.mod and go.sum pin, or nothing. The rest keeps
+            // the machine's settings out.
             go.env("GOFLAGS", "-mod=readonly")
                 .env("GOWORK", "off")
                 .env("CGO_ENABLED", "0")
@@ -351,7 +357,8 @@ fn compile(bundle: Bundle, recipe: &Recipe, work: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Removes what a process that was killed while it built left behind; to be called under the lock of `id`.
+/// Removes what a process that was killed while it built left behind; to be called under the lock
+/// of `id`.
 fn remove_leftovers(cache: &Path, id: &str) {
     let prefix = format!("{id}{PART}");
     for entry in fs::read_dir(cache).into_iter().flatten().flatten() {
@@ -364,7 +371,8 @@ fn remove_leftovers(cache: &Path, id: &str) {
 
 /// Tells the person who waits.
 pub(crate) fn say(what: std::fmt::Arguments<'_>) {
-    // Not eprintln: libtest would hold the line back, and a first build would look like a test that hangs.
+    // Not eprintln: libtest would hold the line back, and a first build would look like a test that
+    // hangs.
     let _ = writeln!(io::stderr(), "test bed: {what}");
 }
 

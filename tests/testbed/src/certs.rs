@@ -63,7 +63,8 @@ impl Authority {
         params
             .subject_alt_names
             .push(SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST)));
-        // Client use as well: with client certificates demanded, etcd's JSON gateway dials etcd itself with this certificate.
+        // Client use as well: with client certificates demanded, etcd's JSON gateway dials etcd
+        // itself with this certificate.
         params.extended_key_usages = vec![
             ExtendedKeyUsagePurpose::ServerAuth,
             ExtendedKeyUsagePurpose::ClientAuth,
@@ -71,7 +72,8 @@ impl Authority {
         self.sign(scratch, name, params)
     }
 
-    /// A client certificate. Kubernetes takes the user from `common_name` and the group from `organization`.
+    /// A client certificate. Kubernetes takes the user from `common_name` and the group from
+    /// `organization`.
     pub(crate) fn client(
         &self,
         scratch: &Scratch,

@@ -65,8 +65,9 @@ pub fn expect_success(output: Output) -> String {
     stdout
 }
 
-/// Leaves a command only those variables that do not change what it does: `ETCD_NAME`, `KUBECONFIG`, `HELM_DRIVER` and their
-/// like in the environment of a test run must not reach what the test starts.
+/// Leaves a command only those variables that do not change what it does: `ETCD_NAME`,
+/// `KUBECONFIG`, `HELM_DRIVER` and their like in the environment of a test run must not reach what
+/// the test starts.
 pub(crate) fn only_neutral_environment(command: &mut Command) {
     command.env_clear();
     for name in ["PATH", "TMPDIR", "LANG", "LC_ALL"] {

@@ -16,10 +16,12 @@ pub struct ControlPlaneBuilder {
     api_server_args: Vec<String>,
 }
 
-/// A Kubernetes control plane with its own etcd: an API server with RBAC and, where wanted, controllers and the scheduler.
+/// A Kubernetes control plane with its own etcd: an API server with RBAC and, where wanted,
+/// controllers and the scheduler.
 ///
-/// There is no kubelet: pods are created and never run. The admission plugin `ServiceAccount` is off, so pods can be created
-/// without controllers making service accounts first. Webhooks are reached by URL on loopback.
+/// There is no kubelet: pods are created and never run. The admission plugin `ServiceAccount` is
+/// off, so pods can be created without controllers making service accounts first. Webhooks are
+/// reached by URL on loopback.
 #[derive(Debug)]
 pub struct ControlPlane {
     // Ended from top to bottom: no part is to see the one it depends on vanish.
@@ -31,7 +33,8 @@ pub struct ControlPlane {
 }
 
 impl ControlPlaneBuilder {
-    /// Runs the controllers too, for example those of Deployments and of service accounts. Those for nodes are left out.
+    /// Runs the controllers too, for example those of Deployments and of service accounts. Those
+    /// for nodes are left out.
     pub fn controller_manager(mut self, wanted: bool) -> Self {
         self.controller_manager = wanted;
         self
@@ -43,7 +46,8 @@ impl ControlPlaneBuilder {
         self
     }
 
-    /// Kind of the etcd below; not with [`EtcdOptions::auth`], for which the API server has no flag.
+    /// Kind of the etcd below; not with [`EtcdOptions::auth`], for which the API server has no
+    /// flag.
     pub fn etcd(mut self, options: EtcdOptions) -> Self {
         self.etcd = options;
         self

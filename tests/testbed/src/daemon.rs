@@ -16,7 +16,8 @@ use crate::scratch::Scratch;
 use crate::wait::wait_until;
 use crate::{Error, command};
 
-/// A part that is not ready by then never will be; measured starts take a few seconds on an idle machine of 2 cores.
+/// A part that is not ready by then never will be; measured starts take a few seconds on an idle
+/// machine of 2 cores.
 const START_DEADLINE: Duration = Duration::from_secs(120);
 /// How long a part has between SIGTERM and SIGKILL.
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
@@ -26,10 +27,11 @@ const TAIL: usize = 20;
 /// Says whether a part does its work by now; gets what the part has logged since this start.
 pub(crate) type Ready = Box<dyn Fn(&str) -> bool + Send + Sync>;
 
-/// One long-running program of the test bed: an etcd, an API server, a controller manager or a scheduler.
+/// One long-running program of the test bed: an etcd, an API server, a controller manager or a
+/// scheduler.
 ///
-/// It runs below a small supervisor, a shell that holds one end of a pipe and kills the program when this process, at the
-/// other end, closes it or is gone.
+/// It runs below a small supervisor, a shell that holds one end of a pipe and kills the program
+/// when this process, at the other end, closes it or is gone.
 pub struct Daemon {
     name: &'static str,
     program: PathBuf,
@@ -37,7 +39,8 @@ pub struct Daemon {
     log: PathBuf,
     /// What is to be removed if this process cannot.
     scratch: OsString,
-    /// Shell commands that run when the program has ended, however it did, with its pid as `$1`; none for most.
+    /// Shell commands that run when the program has ended, however it did, with its pid as `$1`;
+    /// none for most.
     cleanup: String,
     ready: Ready,
     running: Mutex<Option<Supervised>>,
@@ -113,7 +116,8 @@ impl Daemon {
         tail(&self.log_from(0), lines)
     }
 
-    /// Freezes the program (SIGSTOP): connections stay open and nothing answers, like a server that hangs.
+    /// Freezes the program (SIGSTOP): connections stay open and nothing answers, like a server that
+    /// hangs.
     ///
     /// # Panics
     /// When the program does not run.
@@ -131,9 +135,10 @@ impl Daemon {
         or_panic(self.signal(Signal::CONT));
     }
 
-    /// Ends the program in order (SIGTERM, and SIGKILL after 10 s) and waits until it is gone. Its ports and data remain
-    /// for [`Self::restart`]. Nothing happens when it does not run. An etcd below an API server takes some 5 s, for it lets
-    /// open watches go first; [`Self::kill`] takes none.
+    /// Ends the program in order (SIGTERM, and SIGKILL after 10 s) and waits until it is gone. Its
+    /// ports and data remain for [`Self::restart`]. Nothing happens when it does not run. An
+    /// etcd below an API server takes some 5 s, for it lets open watches go first;
+    /// [`Self::kill`] takes none.
     pub fn stop(&self) {
         let Some(mut running) = self.lock().take() else {
             return;
@@ -155,7 +160,8 @@ impl Daemon {
         drop(self.lock().take());
     }
 
-    /// Stops the program if it runs, starts it again with the same ports and data, and waits until it is ready.
+    /// Stops the program if it runs, starts it again with the same ports and data, and waits until
+    /// it is ready.
     ///
     /// # Panics
     /// When it does not get ready; the message has the end of the log.
@@ -165,7 +171,8 @@ impl Daemon {
         let end = Instant::now() + STOP_DEADLINE;
         loop {
             match self.try_start() {
-                // Someone's outgoing connection may hold the port for a moment; the address must stay, so only time helps.
+                // Someone's outgoing connection may hold the port for a moment; the address must
+                // stay, so only time helps.
                 Err(error) if error.is_port_clash() && Instant::now() < end => {}
                 result => return or_panic(result),
             }
@@ -187,7 +194,8 @@ impl Daemon {
             ended = supervised.ended();
             ended.is_some() || (self.ready)(&self.log_from(begin))
         });
-        // Looked at again: another program on the same port may have answered in place of one that was just failing.
+        // Looked at again: another program on the same port may have answered in place of one that
+        // was just failing.
         ended = ended.or_else(|| supervised.ended());
         if in_time && ended.is_none() {
             *running = Some(supervised);
@@ -239,7 +247,8 @@ impl Daemon {
 
     fn log_from(&self, begin: u64) -> String {
         let mut bytes = Vec::new();
-        // A log that cannot be read is an empty one: it only ever explains a failure or delays the word that all is well.
+        // A log that cannot be read is an empty one: it only ever explains a failure or delays the
+        // word that all is well.
         let _ = File::open(&self.log).and_then(|mut log| {
             log.seek(SeekFrom::Start(begin))?;
             log.read_to_end(&mut bytes)
@@ -248,7 +257,8 @@ impl Daemon {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Supervised>> {
-        // A panic of another thread leaves nothing half done here, and the program must still be ended.
+        // A panic of another thread leaves nothing half done here, and the program must still be
+        // ended.
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -275,7 +285,8 @@ impl fmt::Debug for Daemon {
     }
 }
 
-/// A program and the shell that watches over it. Dropping it kills the program and waits until it is gone.
+/// A program and the shell that watches over it. Dropping it kills the program and waits until it
+/// is gone.
 struct Supervised {
     shell: Child,
     pid: Pid,
@@ -284,8 +295,8 @@ struct Supervised {
 impl Supervised {
     fn start(mut shell: Command, log: File) -> Result<Self, Error> {
         command::only_neutral_environment(&mut shell);
-        // A group of its own: what a terminal or a test runner sends to the group of the test must not end the supervisor
-        // before it has ended the program.
+        // A group of its own: what a terminal or a test runner sends to the group of the test must
+        // not end the supervisor before it has ended the program.
         shell
             .process_group(0)
             .stdin(Stdio::piped())
@@ -308,7 +319,8 @@ impl Supervised {
         Err(Error::new(format!("the supervisor told no pid ({status})")))
     }
 
-    /// How the program ended, if it did. The shell passes on its exit code; 128 and more is a signal's number plus 128.
+    /// How the program ended, if it did. The shell passes on its exit code; 128 and more is a
+    /// signal's number plus 128.
     fn ended(&mut self) -> Option<String> {
         match self.shell.try_wait() {
             Ok(None) => None,

@@ -1,7 +1,7 @@
 use std::fmt;
 
-/// Why a part of the test bed could not be built, started or asked. The text is meant for a person and, where a program
-/// failed, holds the last lines of its log.
+/// Why a part of the test bed could not be built, started or asked. The text is meant for a person
+/// and, where a program failed, holds the last lines of its log.
 #[derive(Debug)]
 pub struct Error {
     message: String,
@@ -21,7 +21,8 @@ impl Error {
         Self::new(format!("{what}: {source}"))
     }
 
-    /// A program could not have the port found free for it a moment before: worth another try with other ports.
+    /// A program could not have the port found free for it a moment before: worth another try with
+    /// other ports.
     pub(crate) fn with_port_clash(mut self, clash: bool) -> Self {
         self.port_clash = clash;
         self

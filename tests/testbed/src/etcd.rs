@@ -14,12 +14,14 @@ use crate::{Error, command};
 /// How an [`Etcd`] is to be; the default is plain, open and without limits of its own.
 #[derive(Debug, Clone, Default)]
 pub struct EtcdOptions {
-    /// TLS, with a server certificate for 127.0.0.1 and localhost and a client certificate demanded from everybody.
+    /// TLS, with a server certificate for 127.0.0.1 and localhost and a client certificate
+    /// demanded from everybody.
     pub tls: bool,
-    /// Authentication by user and password. Both this user and `root`, without which etcd does not switch authentication on,
-    /// get the role `root` and this password.
+    /// Authentication by user and password. Both this user and `root`, without which etcd does not
+    /// switch authentication on, get the role `root` and this password.
     pub auth: Option<(String, String)>,
-    /// Limit on the size of the database, in bytes; etcd's own is 2 GiB. Beyond it the NOSPACE alarm stops writes.
+    /// Limit on the size of the database, in bytes; etcd's own is 2 GiB. Beyond it the NOSPACE
+    /// alarm stops writes.
     pub quota_bytes: Option<u64>,
     /// Further flags for etcd, in the form `--flag=value`.
     pub args: Vec<String>,
@@ -27,9 +29,11 @@ pub struct EtcdOptions {
     pub data: Option<PathBuf>,
 }
 
-/// One etcd server with a data directory of its own, on free loopback ports. It never syncs to disk.
+/// One etcd server with a data directory of its own, on free loopback ports. It never syncs to
+/// disk.
 ///
-/// It ends with this value; [`Self::stop`], [`Self::restart`], [`Self::pause`] and [`Self::resume`] play an outage.
+/// It ends with this value; [`Self::stop`], [`Self::restart`], [`Self::pause`] and [`Self::resume`]
+/// play an outage.
 #[derive(Debug)]
 pub struct Etcd {
     daemon: Daemon,
@@ -57,7 +61,8 @@ impl Etcd {
         Self::start_with(&EtcdOptions::default())
     }
 
-    /// Starts an etcd of the given kind and waits until it is healthy and, where wanted, authentication is on.
+    /// Starts an etcd of the given kind and waits until it is healthy and, where wanted,
+    /// authentication is on.
     ///
     /// # Panics
     /// When it does not start; the message has the end of its log.
@@ -91,9 +96,11 @@ impl Etcd {
             format!("--listen-peer-urls={peer_url}"),
             format!("--initial-advertise-peer-urls={peer_url}"),
             format!("--initial-cluster=testbed={peer_url}"),
-            // Nobody needs this data after a power cut, and the disk is the slowest part of a test machine.
+            // Nobody needs this data after a power cut, and the disk is the slowest part of a test
+            // machine.
             "--unsafe-no-fsync".to_owned(),
-            // A single member has nobody to wait for: with these it is ready in a tenth of the second it takes otherwise.
+            // A single member has nobody to wait for: with these it is ready in a tenth of the
+            // second it takes otherwise.
             "--heartbeat-interval=10".to_owned(),
             "--election-timeout=100".to_owned(),
         ]
@@ -213,7 +220,8 @@ impl Etcd {
         }
     }
 
-    /// Runs etcdctl against this server, with its certificates and credentials, and returns what it printed.
+    /// Runs etcdctl against this server, with its certificates and credentials, and returns what it
+    /// printed.
     ///
     /// # Panics
     /// When etcdctl cannot be run at all.

@@ -12,7 +12,8 @@ use crate::{Error, command};
 /// Members of a cluster: the fewest that go on without one.
 const MEMBERS: usize = 3;
 
-/// An etcd cluster of three members, plain and open, on free loopback ports. It ends with this value.
+/// An etcd cluster of three members, plain and open, on free loopback ports. It ends with this
+/// value.
 #[derive(Debug)]
 pub struct EtcdCluster {
     members: Vec<Member>,

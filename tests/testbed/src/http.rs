@@ -1,4 +1,5 @@
-//! Just enough HTTP to ask the parts of the test bed whether they are ready and to read JSON from the API server.
+//! Just enough HTTP to ask the parts of the test bed whether they are ready and to read JSON from
+//! the API server.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -12,7 +13,8 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use crate::Error;
 use crate::certs::{Authority, Identity};
 
-/// Limit on connecting and on each read or write. Generous: several control planes may be starting on few cores.
+/// Limit on connecting and on each read or write. Generous: several control planes may be starting
+/// on few cores.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What a server answered.
@@ -62,7 +64,8 @@ impl Client {
         ];
         let key =
             PrivateKeyDer::from_pem_slice(identity.key_pem.as_bytes()).map_err(|e| failed(&e))?;
-        // The provider is named, so that a test which installs a process-wide one of its own is not disturbed.
+        // The provider is named, so that a test which installs a process-wide one of its own is not
+        // disturbed.
         let config = ClientConfig::builder_with_provider(Arc::new(
             rustls::crypto::aws_lc_rs::default_provider(),
         ))
@@ -102,7 +105,8 @@ fn loopback(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
-/// HTTP/1.0 on purpose: the server then sends no chunks and closes after the body, so reading to the end is all there is to do.
+/// HTTP/1.0 on purpose: the server then sends no chunks and closes after the body, so reading to
+/// the end is all there is to do.
 fn exchange(mut stream: impl Read + Write, path: &str) -> io::Result<Answer> {
     write!(
         stream,

@@ -7,7 +7,8 @@ use crate::certs::Identity;
 /// Name of cluster, user and context in every kubeconfig written here.
 const CONTEXT: &str = "testbed";
 
-/// A kubeconfig with one context. It is JSON, which every reader of kubeconfigs takes, for JSON is YAML.
+/// A kubeconfig with one context. It is JSON, which every reader of kubeconfigs takes, for JSON is
+/// YAML.
 pub(crate) fn kubeconfig(server: &str, authority_pem: &str, user: &Value) -> String {
     json!({
         "apiVersion": "v1",
@@ -33,7 +34,8 @@ pub(crate) fn with_token(token: &str) -> Value {
     json!({"token": token})
 }
 
-/// The `user` of a kubeconfig who shows an administrator's certificate and asks to be taken for somebody else.
+/// The `user` of a kubeconfig who shows an administrator's certificate and asks to be taken for
+/// somebody else.
 pub(crate) fn impersonating(administrator: &Identity, user: &str, groups: &[&str]) -> Value {
     let mut value = with_certificate(administrator);
     value["as"] = json!(user);

@@ -1,10 +1,13 @@
-//! The test bed: real etcd servers, real Kubernetes control planes and real Helm, started by a test and ended with it.
+//! The test bed: real etcd servers, real Kubernetes control planes and real Helm, started by a test
+//! and ended with it.
 //!
-//! Everything listens on loopback, on free ports, in a temporary directory of its own, so that many instances run side by
-//! side. A [`Node`], for tests that need pods that run, is a whole machine's worth of it in network and process namespaces of
-//! its own; it alone needs root. The programs come from pinned Go modules (see [`Program`]) and are built once into a cache outside the clone;
+//! Everything listens on loopback, on free ports, in a temporary directory of its own, so that many
+//! instances run side by side. A [`Node`], for tests that need pods that run, is a whole machine's
+//! worth of it in network and process namespaces of its own; it alone needs root. The programs come
+//! from pinned Go modules (see [`Program`]) and are built once into a cache outside the clone;
 //! those of a [`Milvus`] come from pinned Python wheels.
-//! Whatever a value started ends when the value is dropped, when the test panics, and when the test process is killed.
+//! Whatever a value started ends when the value is dropped, when the test panics, and when the test
+//! process is killed.
 //!
 //! ```no_run
 //! use milvus_guard_testbed::{ControlPlane, Helm, expect_success};
@@ -14,8 +17,8 @@
 //! expect_success(cluster.helm(Helm::V4, ["list", "--namespace", "milvus"]));
 //! ```
 //!
-//! Functions here panic with a readable message, as a test's own assertions do; where a caller may want to go on, there is
-//! a `try_` form with an [`Error`].
+//! Functions here panic with a readable message, as a test's own assertions do; where a caller may
+//! want to go on, there is a `try_` form with an [`Error`].
 
 mod access;
 mod api_server;

@@ -2,10 +2,12 @@ use std::net::{Ipv4Addr, TcpListener};
 
 use crate::Error;
 
-/// How often a part is started again, with other ports, when one of its ports was taken in the meantime.
+/// How often a part is started again, with other ports, when one of its ports was taken in the
+/// meantime.
 const ATTEMPTS: usize = 5;
 
-/// Finds `N` different ports free on loopback and calls `start` with them, again while another program is faster.
+/// Finds `N` different ports free on loopback and calls `start` with them, again while another
+/// program is faster.
 pub(crate) fn with_free_ports<const N: usize, T>(
     mut start: impl FnMut([u16; N]) -> Result<T, Error>,
 ) -> Result<T, Error> {

@@ -50,7 +50,8 @@ pub enum Program {
     HelmOfTerraform,
 }
 
-/// What is built together: mostly one Go module and one executable, which picks the program by the name it is called under.
+/// What is built together: mostly one Go module and one executable, which picks the program by the
+/// name it is called under.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Bundle {
     /// etcd and etcdctl.
@@ -67,7 +68,8 @@ pub enum Bundle {
     Router,
     /// Content of the image that every pod of a node starts from.
     Pause,
-    /// Servers and a client, which only a [`Milvus`](crate::Milvus) needs; from Python wheels, not from a Go module.
+    /// Servers and a client, which only a [`Milvus`](crate::Milvus) needs; from Python wheels, not
+    /// from a Go module.
     Milvus,
 }
 
@@ -110,7 +112,8 @@ impl Program {
         }
     }
 
-    /// The executable: from `KUBEBUILDER_ASSETS` if that has it, else from the cache, and built into it if it is not there yet.
+    /// The executable: from `KUBEBUILDER_ASSETS` if that has it, else from the cache, and built
+    /// into it if it is not there yet.
     ///
     /// # Panics
     /// When it has to be built and cannot be.
@@ -169,7 +172,8 @@ impl Bundle {
         }
     }
 
-    /// The folder with the executables, built now if it is not in the cache yet. Several processes may ask at once; one builds.
+    /// The folder with the executables, built now if it is not in the cache yet. Several processes
+    /// may ask at once; one builds.
     ///
     /// # Errors
     /// When it has to be built and cannot be.
@@ -185,7 +189,8 @@ impl Bundle {
     }
 }
 
-/// The cache: `MILVUS_GUARD_CACHE`, else `milvus-guard` in `XDG_CACHE_HOME`, else `.cache/milvus-guard` in the home directory.
+/// The cache: `MILVUS_GUARD_CACHE`, else `milvus-guard` in `XDG_CACHE_HOME`, else
+/// `.cache/milvus-guard` in the home directory.
 ///
 /// # Errors
 /// When none of the three variables is set.
@@ -201,7 +206,8 @@ pub fn cache_dir() -> Result<PathBuf, Error> {
         .ok_or_else(|| Error::new("no place for the cache: set MILVUS_GUARD_CACHE or HOME"))
 }
 
-/// The folder in `KUBEBUILDER_ASSETS` if it has what a control plane cannot do without; what is done with it is said once.
+/// The folder in `KUBEBUILDER_ASSETS` if it has what a control plane cannot do without; what is
+/// done with it is said once.
 fn assets() -> Option<&'static PathBuf> {
     static ASSETS: OnceLock<Option<PathBuf>> = OnceLock::new();
     ASSETS

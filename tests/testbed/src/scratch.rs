@@ -7,7 +7,8 @@ use tempfile::TempDir;
 
 use crate::Error;
 
-/// Set to anything but the empty string, it keeps the temporary directories with their logs and says where they are.
+/// Set to anything but the empty string, it keeps the temporary directories with their logs and
+/// says where they are.
 const KEEP: &str = "MILVUS_GUARD_TESTBED_KEEP";
 
 /// The temporary directory of one instance: data, certificates, kubeconfigs and logs.
@@ -42,7 +43,8 @@ impl Scratch {
         self.dir.path()
     }
 
-    /// The directory, or nothing if it is to be kept: what a supervisor removes when this process was killed.
+    /// The directory, or nothing if it is to be kept: what a supervisor removes when this process
+    /// was killed.
     pub(crate) fn to_be_removed(&self) -> &Path {
         if self.keep {
             Path::new("")

@@ -13,8 +13,8 @@ use crate::{Error, wait_until};
 /// For a program to print what is awaited.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// A program on a terminal (a pseudo-terminal of its own): it believes that a person looks at it. It is killed when this
-/// value is dropped.
+/// A program on a terminal (a pseudo-terminal of its own): it believes that a person looks at it.
+/// It is killed when this value is dropped.
 #[derive(Debug)]
 pub struct Terminal {
     child: Child,

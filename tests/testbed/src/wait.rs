@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 /// How often a condition is looked at again.
 const POLL: Duration = Duration::from_millis(20);
 
-/// Waits until `condition` holds, at most for `deadline`; says whether it came to hold. It is looked at once at least.
+/// Waits until `condition` holds, at most for `deadline`; says whether it came to hold. It is
+/// looked at once at least.
 pub fn wait_until(deadline: Duration, mut condition: impl FnMut() -> bool) -> bool {
     let end = Instant::now() + deadline;
     loop {

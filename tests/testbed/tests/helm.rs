@@ -18,7 +18,8 @@ fn chart() -> TempDir {
     let write = |name: &str, text: &str| {
         fs::write(dir.path().join(name), text).expect("a file of the chart")
     };
-    // The constraint is there for the version the API server tells: Helm refuses a server built without one.
+    // The constraint is there for the version the API server tells: Helm refuses a server built
+    // without one.
     write(
         "Chart.yaml",
         "{apiVersion: v2, name: tiny, version: 0.1.0, kubeVersion: '>=1.30.0'}",

@@ -1,4 +1,5 @@
-//! What a test started ends with it, even when the test process is killed and can do nothing about it.
+//! What a test started ends with it, even when the test process is killed and can do nothing about
+//! it.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;

@@ -1,4 +1,5 @@
-//! Nodes: side by side, called from outside, and what a killed test leaves of one. Root only: `make test-node`.
+//! Nodes: side by side, called from outside, and what a killed test leaves of one. Root only: `make
+//! test-node`.
 
 #![expect(
     clippy::expect_used,

@@ -1,10 +1,11 @@
-//! What the deployer accepts: a label on Helm's record, for one revision, or an annotation on a workload, for one request.
+//! What the deployer accepts: a label on Helm's record, for one revision, or an annotation on a
+//! workload, for one request.
 
 /// Key of the label and of the annotation.
 pub const ACCEPT: &str = "guard.milvus.io/accept";
 
-/// Rules of a label such as `MG201_MG205-r8`, where it is about this revision. Labels are inherited by later revisions
-/// of a release, so one without a revision, or with another, accepts nothing.
+/// Rules of a label such as `MG201_MG205-r8`, where it is about this revision. Labels are inherited
+/// by later revisions of a release, so one without a revision, or with another, accepts nothing.
 #[must_use]
 pub fn from_label(value: &str, revision: u64) -> Vec<String> {
     match value.rsplit_once("-r") {

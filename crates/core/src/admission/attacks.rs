@@ -1,5 +1,5 @@
-//! Attacks on the gates, each in several variants: who has some rights must not get a "yes" that the state of things does not
-//! give.
+//! Attacks on the gates, each in several variants: who has some rights must not get a "yes" that
+//! the state of things does not give.
 
 use std::sync::Arc;
 
@@ -34,7 +34,8 @@ pub(super) fn denied(ruling: &Ruling, part: &str) {
     assert_eq!(ruling.decision, None, "a denial leaves no decision");
 }
 
-/// A record of Helm, changed after it was made: the object by the first function, the payload by the second.
+/// A record of Helm, changed after it was made: the object by the first function, the payload by
+/// the second.
 pub(super) fn record(
     after: &Fixture,
     status: &str,

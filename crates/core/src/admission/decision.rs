@@ -1,4 +1,5 @@
-//! What the release gate let through, object by object, so that the workload gate lets the same objects through.
+//! What the release gate let through, object by object, so that the workload gate lets the same
+//! objects through.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -27,7 +28,8 @@ pub(super) struct Put<'a> {
     pub old: Option<&'a Object>,
 }
 
-/// Whether a release was let through with this very object, and nothing else has changed the object since.
+/// Whether a release was let through with this very object, and nothing else has changed the object
+/// since.
 #[must_use]
 pub(super) fn covers(decision: &DecisionSpec, put: &Put<'_>, now: Timestamp) -> bool {
     let meta = put.new.meta();
@@ -80,7 +82,8 @@ pub(super) fn bounded(mut objects: Vec<JudgedObject>) -> (Vec<JudgedObject>, usi
     (objects, left_out)
 }
 
-/// Digests of everything of a release that the workload gate sees, each with that of the object in its place now.
+/// Digests of everything of a release that the workload gate sees, each with that of the object in
+/// its place now.
 #[must_use]
 pub(super) fn judged(
     releases: &[Release],
@@ -155,9 +158,9 @@ fn of(object: &Object) -> String {
     }
 }
 
-/// What counts of a workload: images, commands, environment, volumes, users, and what a StatefulSet does with its claims.
-/// The replicas of a dependency's `StatefulSet` count too. Defaults that the API server fills in, replicas that an autoscaler may
-/// own, labels and annotations do not count.
+/// What counts of a workload: images, commands, environment, volumes, users, and what a StatefulSet
+/// does with its claims. The replicas of a dependency's `StatefulSet` count too. Defaults that the
+/// API server fills in, replicas that an autoscaler may own, labels and annotations do not count.
 fn of_workload(workload: &Workload) -> String {
     let mut hash = Hash::new();
     for container in workload

@@ -1,4 +1,5 @@
-//! The guard's own documents: policies and exceptions must be in order, runs and decisions come from their makers only.
+//! The guard's own documents: policies and exceptions must be in order, runs and decisions come
+//! from their makers only.
 
 use crate::{
     manifest::{Node, Tree},
@@ -82,7 +83,8 @@ impl DocumentTask {
     /// Evidence and decisions are believed, so only those who make them may write them.
     fn judge_maker(&self, scene: &Scene<'_>) -> Ruling {
         let accounts = scene.accounts;
-        // A decision only lets something through: whoever has the right to delete one takes nothing from anybody's safety.
+        // A decision only lets something through: whoever has the right to delete one takes nothing
+        // from anybody's safety.
         let closes = self.resource == "releasedecisions";
         let cleans =
             self.operation == Operation::Delete && (closes || CLEANERS.contains(&&*self.user));

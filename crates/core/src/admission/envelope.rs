@@ -9,8 +9,8 @@ use crate::manifest::{
 
 use super::review::{Envelope, Operation, Options, Raw, Resource, Review, User};
 
-/// The members of a mapping by name, each once. `None` if one stands twice, which `serde` refuses, or where this is no
-/// mapping.
+/// The members of a mapping by name, each once. `None` if one stands twice, which `serde` refuses,
+/// or where this is no mapping.
 pub(super) fn members<'t, 'a, const N: usize>(
     at: At<'t, 'a>,
     names: [&str; N],

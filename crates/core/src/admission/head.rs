@@ -39,8 +39,8 @@ struct Metadata<'a> {
 }
 
 impl<'a> Head<'a> {
-    /// Reads the metadata of an object; `None` if it does not stand before the specification, as the API server
-    /// writes it.
+    /// Reads the metadata of an object; `None` if it does not stand before the specification, as
+    /// the API server writes it.
     pub(super) fn of(text: &'a str) -> Option<Self> {
         let mut found = Found::default();
         // It ends in an error on purpose: at the specification reading stops.
@@ -79,7 +79,8 @@ impl<'a> Head<'a> {
         self.rest == other.rest
     }
 
-    /// Whether the object may be Milvus or what it stands on. Neither its name nor its namespace makes it so.
+    /// Whether the object may be Milvus or what it stands on. Neither its name nor its namespace
+    /// makes it so.
     pub(super) fn may_be_ours(&self) -> bool {
         may_be_ours(self.rest)
             || self
@@ -101,8 +102,8 @@ impl<'a> Head<'a> {
             .map(|(_, value)| &**value)
     }
 
-    /// Whether a workload that was seen before is this very state: the API server counts a generation for each change
-    /// of the specification.
+    /// Whether a workload that was seen before is this very state: the API server counts a
+    /// generation for each change of the specification.
     pub(super) fn is_of(&self, known: &Workload) -> bool {
         let Metadata {
             uid,

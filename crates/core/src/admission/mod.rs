@@ -1,4 +1,5 @@
-//! Admission logic: turns an `AdmissionReview` into a decision. No server, no cluster, no clock: those are in the server.
+//! Admission logic: turns an `AdmissionReview` into a decision. No server, no cluster, no clock:
+//! those are in the server.
 //!
 //! | module | holds |
 //! |---|---|

@@ -1,7 +1,8 @@
 //! The version label: what runs says its true version.
 //!
-//! Only metadata of the workload is touched, never the pod template. Our own key is always true; the common key is filled
-//! where nobody set it, and kept true as long as nobody else owns it. Applied twice it changes nothing.
+//! Only metadata of the workload is touched, never the pod template. Our own key is always true;
+//! the common key is filled where nobody set it, and kept true as long as nobody else owns it.
+//! Applied twice it changes nothing.
 
 use std::sync::Arc;
 

@@ -1,9 +1,10 @@
-//! One suite, two doors: every case of the validator's tests goes through the release gate too, as the review that Helm would
-//! cause, and must come out the same.
+//! One suite, two doors: every case of the validator's tests goes through the release gate too, as
+//! the review that Helm would cause, and must come out the same.
 //!
-//! What only one door has: `check` may be given another release's name (MG204's rename), the metadata's format from etcd
-//! (MG101 with `--etcd`), Helm's version (MG702), Argo CD's and Flux's objects (MG704) and Helm's storage (MG504); in a
-//! cluster the webhook has runs, rollouts and autoscalers like `check`, and what it remembers of uninstalled releases.
+//! What only one door has: `check` may be given another release's name (MG204's rename), the
+//! metadata's format from etcd (MG101 with `--etcd`), Helm's version (MG702), Argo CD's and Flux's
+//! objects (MG704) and Helm's storage (MG504); in a cluster the webhook has runs, rollouts and
+//! autoscalers like `check`, and what it remembers of uninstalled releases.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -123,8 +124,9 @@ pub enum Sent {
     Reversed,
 }
 
-/// What the workload gate finds when every object that changes is sent alone, as rule and action. What it lets through is in
-/// the cluster for the next; what is only missing after the change is deleted last.
+/// What the workload gate finds when every object that changes is sent alone, as rule and action.
+/// What it lets through is in the cluster for the next; what is only missing after the change is
+/// deleted last.
 pub fn found_object_by_object(
     before: &Fixture,
     after: &Fixture,

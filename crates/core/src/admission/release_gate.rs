@@ -1,4 +1,5 @@
-//! The release gate: Helm stores a new revision before it touches anything, so a denial here leaves nothing half-done.
+//! The release gate: Helm stores a new revision before it touches anything, so a denial here leaves
+//! nothing half-done.
 
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
@@ -25,8 +26,8 @@ use super::{
     task::Gate,
 };
 
-/// What every chart with Milvus has in its manifest: the command `milvus run`, or an image of that name. Everything else
-/// leaves before its YAML is read.
+/// What every chart with Milvus has in its manifest: the command `milvus run`, or an image of that
+/// name. Everything else leaves before its YAML is read.
 const MARK: &str = "milvus";
 
 /// One pending revision of a release with Milvus in it.
@@ -72,8 +73,8 @@ struct Data<'a> {
 }
 
 impl ReleaseTask {
-    /// Whether this may be one of Helm's records: every Secret (the API server asks about no others), and `ConfigMaps`
-    /// that say so.
+    /// Whether this may be one of Helm's records: every Secret (the API server asks about no
+    /// others), and `ConfigMaps` that say so.
     pub(super) fn is_record(review: &Review<'_>) -> bool {
         review.resource.resource == "secrets"
             || review
@@ -167,7 +168,8 @@ impl ReleaseTask {
         }))
     }
 
-    /// Judges the whole release against everything that runs and that it names or whose data it would use.
+    /// Judges the whole release against everything that runs and that it names or whose data it
+    /// would use.
     #[must_use]
     pub fn judge(&self, scene: &Scene<'_>) -> Ruling {
         let running = &scene.place.snapshot.releases;
@@ -319,7 +321,8 @@ impl ReleaseTask {
         })
     }
 
-    /// Whether a Milvus belongs to this release: by Helm's own mark if there is one, else by its name.
+    /// Whether a Milvus belongs to this release: by Helm's own mark if there is one, else by its
+    /// name.
     fn owns(&self, release: &Release) -> bool {
         let marks: Vec<&str> = release
             .components
@@ -334,7 +337,8 @@ impl ReleaseTask {
     }
 }
 
-/// Whether a manifest may have Milvus in it. An escaped letter (`\\x6d`, `\\u006d`) or an escaped line break could hide the word.
+/// Whether a manifest may have Milvus in it. An escaped letter (`\\x6d`, `\\u006d`) or an escaped
+/// line break could hide the word.
 fn may_hold_milvus(text: &str) -> bool {
     let has_escape = || {
         memchr::memchr_iter(b'\\', text.as_bytes()).any(|at| {
@@ -382,7 +386,8 @@ impl From<CodecError> for RecordError {
     }
 }
 
-/// Whether a record says the same outside and inside: its name, its namespace, its labels and its payload.
+/// Whether a record says the same outside and inside: its name, its namespace, its labels and its
+/// payload.
 fn agree(
     stored: &StoredRelease,
     metadata: &Metadata<'_>,

@@ -1,7 +1,8 @@
 //! An admission review: what the API server asks, and the answer in its words.
 //!
-//! Nothing of the objects is read here: they stay text until a gate wants them. What an API server writes comes on a
-//! [`Tape`] on which the gates find them again; whatever looks different is scanned by `serde_json`, and they stay text alone.
+//! Nothing of the objects is read here: they stay text until a gate wants them. What an API server
+//! writes comes on a [`Tape`] on which the gates find them again; whatever looks different is
+//! scanned by `serde_json`, and they stay text alone.
 
 use std::borrow::Cow;
 
@@ -13,8 +14,8 @@ use crate::{
     text::shortened,
 };
 
-/// Bytes of a review. The API server accepts requests of 3 MiB, and a review holds the object twice (new and old) plus
-/// what describes the request.
+/// Bytes of a review. The API server accepts requests of 3 MiB, and a review holds the object twice
+/// (new and old) plus what describes the request.
 pub const MAX_REVIEW_BYTES: usize = 7 * 1024 * 1024;
 /// Characters of a uid. The API server sends 36; more than this is no uid.
 const MAX_UID: usize = 256;
@@ -28,7 +29,8 @@ pub const API_VERSION: &str = "admission.k8s.io/v1";
 /// Why a body is no review that could be answered.
 #[derive(Debug, thiserror::Error)]
 pub enum ReviewError {
-    /// It is no JSON of the right shape; the parser's own words may quote the object, so only the place is kept.
+    /// It is no JSON of the right shape; the parser's own words may quote the object, so only the
+    /// place is kept.
     #[error("the body is not an AdmissionReview (line {line}, column {column})")]
     Shape {
         /// Line, from 1.

@@ -253,7 +253,8 @@ fn dedup<T: Clone + PartialEq>(items: &[T]) -> Vec<T> {
     kept
 }
 
-/// Rule, what was seen, why, what to do; of what else the rule saw only how much it is, so that no rule hides another.
+/// Rule, what was seen, why, what to do; of what else the rule saw only how much it is, so that no
+/// rule hides another.
 fn sentence(judged: &JudgedFinding, others: usize, gate: Gate) -> String {
     let finding = &judged.finding;
     let why = finding.why.as_deref().unwrap_or(finding.rule.why);
@@ -281,8 +282,8 @@ fn warning(judged: &JudgedFinding) -> String {
     )
 }
 
-/// One warning for each missing fact, with every rule that lacks it. What the command line could be given is of no use here,
-/// so the warning names the command that takes it.
+/// One warning for each missing fact, with every rule that lacks it. What the command line could be
+/// given is of no use here, so the warning names the command that takes it.
 fn not_evaluated(lacking: &[&Finding]) -> Vec<String> {
     let mut facts: Vec<(&str, Vec<&str>)> = Vec::new();
     for finding in lacking {
@@ -306,7 +307,8 @@ fn not_evaluated(lacking: &[&Finding]) -> Vec<String> {
         .collect()
 }
 
-/// The most telling first: the sentences come worst first, and the gate's word about the state of things last.
+/// The most telling first: the sentences come worst first, and the gate's word about the state of
+/// things last.
 fn message(gate: Gate, found: &[&JudgedFinding], hints: &[String]) -> String {
     let rules = dedup(
         &found

@@ -49,12 +49,13 @@ pub struct Scene<'a> {
     pub place: Arc<Place>,
     /// Releases of that namespace that no longer run while their data exists.
     pub remembered: Arc<[Release]>,
-    /// Releases that run, with the settings that they were last seen with, where what runs does not show them: their
-    /// `ConfigMap` was deleted, for example.
+    /// Releases that run, with the settings that they were last seen with, where what runs does
+    /// not show them: their `ConfigMap` was deleted, for example.
     pub last_known: Arc<[Release]>,
     /// Finds the releases of other namespaces by their data.
     pub elsewhere: Elsewhere,
-    /// Whether releases of that namespace did not fit into the memory: data of one may be there of which nothing is known.
+    /// Whether releases of that namespace did not fit into the memory: data of one may be there of
+    /// which nothing is known.
     pub forgets: bool,
     /// Names of Services there.
     pub services: Arc<[String]>,
@@ -76,8 +77,8 @@ pub struct Scene<'a> {
     pub overdue: Option<Overdue<'a>>,
 }
 
-/// Finds the releases of other namespaces that work on some data. The core does not know other namespaces, so the adapter brings
-/// the search.
+/// Finds the releases of other namespaces that work on some data. The core does not know other
+/// namespaces, so the adapter brings the search.
 #[derive(Clone)]
 pub struct Elsewhere(Arc<Search>);
 
@@ -124,7 +125,8 @@ enum Why {
 }
 
 impl Other<'_> {
-    /// What the change that the question is about does to this release; `None` if the question is about nothing.
+    /// What the change that the question is about does to this release; `None` if the question is
+    /// about nothing.
     pub(super) fn judge(&self, question: &Question<'_>) -> Option<JudgedRelease> {
         let before = Snapshot {
             releases: vec![Release::clone(&self.release)],
@@ -162,7 +164,8 @@ impl Other<'_> {
 }
 
 impl Scene<'_> {
-    /// The releases beside `old` that a release must be compared with: those that run, and those whose data is left.
+    /// The releases beside `old` that a release must be compared with: those that run, and those
+    /// whose data is left.
     pub(super) fn others<'s>(
         &'s self,
         running: &'s [Release],
@@ -211,7 +214,8 @@ impl Scene<'_> {
         others
     }
 
-    /// Why an installation cannot be judged here: its data may be that of a release of which nothing is known.
+    /// Why an installation cannot be judged here: its data may be that of a release of which
+    /// nothing is known.
     pub(super) fn unknown_past(&self, before: Option<&Snapshot>) -> Option<Response> {
         (self.forgets && before.is_none()).then(|| {
             Response::deny(

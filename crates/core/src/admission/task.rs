@@ -144,7 +144,8 @@ impl<'a> Task<'a> {
     pub fn judge(&self, scene: &Scene<'_>) -> Ruling {
         match self {
             Self::Done(_, ruling) => Ruling::clone(ruling),
-            // Whoever asks for a ruling all the same gets the safe one; the door knows its failure policy.
+            // Whoever asks for a ruling all the same gets the safe one; the door knows its failure
+            // policy.
             Self::Unjudged(_, reason) => Ruling::of(Response::deny(reason.as_str())),
             Self::NeedsRoom(_) => Ruling::of(Response::deny("it needs more room to be read")),
             Self::Release(task) => task.judge(scene),
@@ -154,7 +155,8 @@ impl<'a> Task<'a> {
     }
 }
 
-/// Reads an object of a review. Where the API server has not made up a name yet, the prefix stands for it.
+/// Reads an object of a review. Where the API server has not made up a name yet, the prefix stands
+/// for it.
 pub(super) fn object<'a>(
     raw: &'a str,
     namespace: &str,
@@ -179,7 +181,8 @@ pub(super) fn unread(error: &serde_json::Error) -> String {
     )
 }
 
-/// The same from a review's tape; `None` if it has to be read from its text: it has no name yet, or is no object.
+/// The same from a review's tape; `None` if it has to be read from its text: it has no name yet, or
+/// is no object.
 pub(super) fn object_at(at: At<'_, '_>, namespace: &str) -> Option<Object> {
     at.text_at(&["metadata", "name"])
         .filter(|name| !name.is_empty())?;

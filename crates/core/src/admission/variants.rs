@@ -1,5 +1,5 @@
-//! More variants of the attacks: other shapes of records, other ways to set a setting, other ways to lose a volume. Beside each
-//! stands an honest neighbour that must pass.
+//! More variants of the attacks: other shapes of records, other ways to set a setting, other ways
+//! to lose a volume. Beside each stands an honest neighbour that must pass.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! The workload gate: single objects, by whatever tool. The backstop behind the release gate, and the only gate for
-//! kubectl, Argo CD and operators.
+//! The workload gate: single objects, by whatever tool. The backstop behind the release gate, and
+//! the only gate for kubectl, Argo CD and operators.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -32,8 +32,8 @@ use super::{
     task::{Gate, object, object_at},
 };
 
-/// Controllers that make themselves the owners of what they keep: that of a `StatefulSet` does so to claims under a retention
-/// policy, whose change was judged.
+/// Controllers that make themselves the owners of what they keep: that of a `StatefulSet` does so
+/// to claims under a retention policy, whose change was judged.
 const OWNERS: [&str; 1] = ["system:serviceaccount:kube-system:statefulset-controller"];
 
 /// One object of Milvus, or of what Milvus stands on, that would change.
@@ -42,8 +42,8 @@ pub struct WorkloadTask<'a> {
     /// Its namespace.
     pub namespace: String,
     change: Option<Change<'a>>,
-    /// The object before, if the request gives it a new owner: the garbage collector deletes it with that owner, and at once if the
-    /// owner does not exist.
+    /// The object before, if the request gives it a new owner: the garbage collector deletes it
+    /// with that owner, and at once if the owner does not exist.
     adopted: Option<Object>,
     user: String,
     writer: Writer,
@@ -233,7 +233,8 @@ impl<'a> WorkloadTask<'a> {
             }
             _ => Judgement::default(),
         };
-        // A rule that failed, had no time or lacked a fact said nothing about what was so before: its outcome stands.
+        // A rule that failed, had no time or lacked a fact said nothing about what was so before:
+        // its outcome stands.
         let known: Vec<_> = known
             .releases
             .iter()
@@ -281,7 +282,8 @@ impl<'a> WorkloadTask<'a> {
         ruling
     }
 
-    /// The namespace before and after, and the object that changes; `None` if no rule looks at what changes.
+    /// The namespace before and after, and the object that changes; `None` if no rule looks at what
+    /// changes.
     fn sides<'s>(
         &self,
         change: &Change<'_>,
@@ -380,8 +382,9 @@ impl<'a> WorkloadTask<'a> {
         let Some(Change::Put { new, old }) = &self.change else {
             return Leniency::None;
         };
-        // A version that was let through before the metadata was migrated does not hold after it. The rest of the release
-        // changes at its own turn, and says nothing about this object.
+        // A version that was let through before the metadata was migrated does not hold after it.
+        // The rest of the release changes at its own turn, and says nothing about this
+        // object.
         let version = wanted
             .into_iter()
             .flat_map(|release| &release.components)
@@ -476,7 +479,8 @@ enum Leniency {
     },
     /// The release gate judged this very object.
     Decided,
-    /// Helm applies it and no decision is known: stopping it half-way is worse than anything but loss of data.
+    /// Helm applies it and no decision is known: stopping it half-way is worse than anything but
+    /// loss of data.
     Helm,
 }
 
@@ -492,8 +496,8 @@ impl Leniency {
     }
 }
 
-/// Whether Helm is uninstalling: it deletes every Service of a release before the first StatefulSet. A StatefulSet that is deleted
-/// on its own still has the Services around it.
+/// Whether Helm is uninstalling: it deletes every Service of a release before the first
+/// StatefulSet. A StatefulSet that is deleted on its own still has the Services around it.
 fn is_being_uninstalled(workload: &Workload, place: &Place, scene: &Scene<'_>) -> bool {
     let service = workload
         .stateful
@@ -513,7 +517,8 @@ fn is_being_uninstalled(workload: &Workload, place: &Place, scene: &Scene<'_>) -
     own_is_gone && !release.services.iter().any(is_of_release)
 }
 
-/// The release after its object is gone: it is found by its name, since nothing in it is the object any more.
+/// The release after its object is gone: it is found by its name, since nothing in it is the object
+/// any more.
 fn stripped(after: &Place, old: Option<&Release>) -> Option<Release> {
     let old = old?;
     after
@@ -644,7 +649,8 @@ fn put<'a>(review: &Review<'a>) -> Result<Option<Change<'a>>, String> {
                 .map_or_else(|| Head::of(old.text), Head::at);
         }
         let old_head = old.as_ref().and_then(|old| old.head.as_ref());
-        // Rules look at nothing else of a workload, and most updates are of metadata: they cost a scan and no tree.
+        // Rules look at nothing else of a workload, and most updates are of metadata: they cost a
+        // scan and no tree.
         if let (Some(new), Some(old)) = (&head, old_head)
             && new.has_same_rest(old)
         {

@@ -1,7 +1,7 @@
 //! What the types cannot say: bounds, patterns, keys of lists, and what must not change.
 //!
-//! Bounds are far above what is real. They are there because an API server refuses rules (CEL) whose cost it cannot bound, and
-//! because nobody should fill etcd through these objects.
+//! Bounds are far above what is real. They are there because an API server refuses rules (CEL)
+//! whose cost it cannot bound, and because nobody should fill etcd through these objects.
 
 use serde_json::{Value, json};
 
@@ -35,7 +35,8 @@ const MAX_TEXT: u32 = 32_768;
 const MAX_PRIORITY: i64 = 1_000_000_000;
 /// Steps of a plan: fifteen for each of the twelve components and room for as many again.
 const MAX_STEPS: u32 = 400;
-/// Objects that one release of Milvus may have, dependencies included; real ones have less than a hundred.
+/// Objects that one release of Milvus may have, dependencies included; real ones have less than a
+/// hundred.
 const MAX_OBJECTS: u32 = 1000;
 /// Keyword of rules in Kubernetes' expression language (CEL).
 pub(super) const RULES: &str = "x-kubernetes-validations";
@@ -82,7 +83,8 @@ fn fixed(name: &str) -> Value {
     said("self == oldSelf", &format!("{name} must not change"))
 }
 
-/// A rule with words of its own: what people write is refused in words that help, not by a pattern that they must decipher.
+/// A rule with words of its own: what people write is refused in words that help, not by a pattern
+/// that they must decipher.
 fn said(rule: &str, message: &str) -> Value {
     json!({RULES: [{"rule": rule, "message": message}]})
 }
@@ -155,8 +157,9 @@ fn policy() -> Vec<Constraint> {
         ),
         put("spec.rules", map(&["id"], MAX_RULES)),
         put("spec.rules[].id", rule_id()),
-        // kubectl reads an unquoted Off as YAML 1.1 does, as false, and says so nowhere; other readers of the same file take
-        // it as text. So false is Off here too, and this value has no single type.
+        // kubectl reads an unquoted Off as YAML 1.1 does, as false, and says so nowhere; other
+        // readers of the same file take it as text. So false is Off here too, and this
+        // value has no single type.
         put("spec.rules[].action", off_or_false()),
         put("spec.selfAccept", set(MAX_RULES)),
         put("spec.selfAccept[]", rule_id()),

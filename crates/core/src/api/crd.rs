@@ -66,7 +66,8 @@ const READY: Column = (
 );
 
 fn columns(kind: Kind) -> Vec<Column> {
-    // Times to come are text: kubectl prints a date as how long ago it was, and `<invalid>` for what is not yet.
+    // Times to come are text: kubectl prints a date as how long ago it was, and `<invalid>` for
+    // what is not yet.
     const EXPIRES: Column = ("Expires", "string", ".spec.expires", false);
     match kind {
         UPGRADE_POLICY => {

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{API_VERSION, RELEASE_DECISION, meta::ObjectMeta};
 
-/// How long a decision counts: longer than Helm takes to apply a release, shorter than anyone could wait to misuse it.
+/// How long a decision counts: longer than Helm takes to apply a release, shorter than anyone could
+/// wait to misuse it.
 pub const LIFETIME: SignedDuration = SignedDuration::from_mins(30);
 
 /// One revision of a Helm release that was judged and let through. Written by the guard alone.
@@ -62,7 +63,8 @@ pub struct DecisionSpec {
 }
 
 impl DecisionSpec {
-    /// The name of its object: one for each release, so that the newest takes the place of the one before.
+    /// The name of its object: one for each release, so that the newest takes the place of the one
+    /// before.
     #[must_use]
     pub fn object_name(&self) -> String {
         format!("{}.{}", self.namespace, self.release)
@@ -103,7 +105,8 @@ pub struct AcceptedRule {
     pub rule: String,
     /// What accepted it.
     pub by: AcceptedBy,
-    /// Which one: the text of the label or annotation, or the name of the exception, policy or run.
+    /// Which one: the text of the label or annotation, or the name of the exception, policy or
+    /// run.
     pub reference: String,
 }
 
@@ -139,8 +142,8 @@ pub struct JudgedObject {
     pub name: String,
     /// Digest of its image and configuration as judged (`sha256:...`).
     pub digest: String,
-    /// Digest of the object that ran when the revision was judged; `None` if there was none. The decision counts only as long as
-    /// the object is in this state or in the judged one.
+    /// Digest of the object that ran when the revision was judged; `None` if there was none. The
+    /// decision counts only as long as the object is in this state or in the judged one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<String>,
 }

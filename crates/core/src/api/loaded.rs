@@ -1,5 +1,5 @@
-//! What Milvus served before a run replaced those who serve, so that a run that goes on after a crash does not take the
-//! half-loaded state for the whole.
+//! What Milvus served before a run replaced those who serve, so that a run that goes on after a
+//! crash does not take the half-loaded state for the whole.
 
 use std::collections::BTreeSet;
 
@@ -8,13 +8,14 @@ use serde::{Deserialize, Serialize};
 
 /// Collections that are kept: some 100 kB, far below what etcd stores in one object.
 pub const MAX_COLLECTIONS: usize = 500;
-/// Segments of a collection, not served even before, that are kept. Of a collection with more of them, segments are not judged.
+/// Segments of a collection, not served even before, that are kept. Of a collection with more of
+/// them, segments are not judged.
 pub const MAX_LAGGING: usize = 20;
 /// Nodes that are kept.
 pub const MAX_NODES: usize = 1000;
 
-/// What was loaded before something was changed. It is small, so that a run can keep it: figures per collection, no
-/// segments but those that were missing already.
+/// What was loaded before something was changed. It is small, so that a run can keep it: figures
+/// per collection, no segments but those that were missing already.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Baseline {
     /// The collections.
@@ -37,7 +38,8 @@ pub struct CollectionBaseline {
     pub led: bool,
     /// Rows that each replica served from sealed segments at least.
     pub rows: i64,
-    /// Flushed segments that not every replica served, for example because their index was being built.
+    /// Flushed segments that not every replica served, for example because their index was being
+    /// built.
     #[schemars(with = "Vec<i64>")]
     pub lagging: BTreeSet<i64>,
     /// The highest id of a flushed segment: ids only grow.

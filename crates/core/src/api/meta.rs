@@ -92,7 +92,8 @@ pub struct Condition {
 }
 
 impl Condition {
-    /// Puts a condition among others: it replaces the one of its type, whose time stays where the status is the same.
+    /// Puts a condition among others: it replaces the one of its type, whose time stays where the
+    /// status is the same.
     pub fn set(mut self, conditions: &mut Vec<Self>) {
         match conditions
             .iter_mut()

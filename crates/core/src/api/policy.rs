@@ -299,7 +299,8 @@ impl Places {
         }
     }
 
-    /// Where the value at a path such as `spec.rules.0.id` begins; of a path that is not there, its deepest part that is.
+    /// Where the value at a path such as `spec.rules.0.id` begins; of a path that is not there, its
+    /// deepest part that is.
     #[must_use]
     pub fn at(&self, path: &str) -> Origin {
         let Some(mut node) = self.tree.as_ref() else {

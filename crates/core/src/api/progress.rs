@@ -1,6 +1,7 @@
 //! How far a run is: what it has done, and all that is needed to resume or to roll back.
 //!
-//! The status is written before each side effect and after it, so that whoever comes next knows where things stand.
+//! The status is written before each side effect and after it, so that whoever comes next knows
+//! where things stand.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -11,12 +12,14 @@ use crate::milvus::{Component, Version};
 
 use super::{loaded::LoadedBefore, meta::Condition};
 
-/// Condition that MG101 accepts as evidence: the metadata was migrated and verified. A rollback sets it False.
+/// Condition that MG101 accepts as evidence: the metadata was migrated and verified. A rollback
+/// sets it False.
 pub const METADATA_MIGRATED: &str = "MetadataMigrated";
-/// Condition of a migration that waits for one `helm upgrade` to start the new version: the webhook lets that one through.
+/// Condition of a migration that waits for one `helm upgrade` to start the new version: the webhook
+/// lets that one through.
 pub const WAITS_FOR_HELM: &str = "WaitsForHelm";
-/// Events kept in a status: several for each step of the longest plan (12 components), and far below what etcd stores in one
-/// object.
+/// Events kept in a status: several for each step of the longest plan (12 components), and far
+/// below what etcd stores in one object.
 pub const HISTORY_LIMIT: usize = 100;
 
 /// Where a run stands as a whole.
@@ -99,13 +102,15 @@ pub struct RunStatus {
     /// Who works on it: the holder of the Lease.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub holder: Option<String>,
-    /// Transitions of the Lease when it was written: a writer with a smaller number has lost the lock.
+    /// Transitions of the Lease when it was written: a writer with a smaller number has lost the
+    /// lock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fence: Option<i64>,
     /// What it changes, as it was.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub originals: Vec<Original>,
-    /// What Milvus had loaded before the step that replaces those who serve it, until the end of the run.
+    /// What Milvus had loaded before the step that replaces those who serve it, until the end of
+    /// the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loaded: Option<LoadedBefore>,
     /// The saved metadata.
@@ -192,7 +197,8 @@ pub struct Original {
     pub fields: Vec<OriginalField>,
 }
 
-/// A field that a run changes, as it was. A list of these, and no map with nulls: a merge patch would drop them.
+/// A field that a run changes, as it was. A list of these, and no map with nulls: a merge patch
+/// would drop them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OriginalField {

@@ -69,7 +69,8 @@ pub struct RunSpec {
     pub to: Version,
     /// Steps, in order.
     pub plan: Vec<RunStep>,
-    /// Digest of the plan and of what it was made from; a run goes on only where it is still the same.
+    /// Digest of the plan and of what it was made from; a run goes on only where it is still the
+    /// same.
     pub plan_hash: String,
     /// Image that the components get; absent means the running repository at the target version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -86,7 +87,8 @@ pub enum RunKind {
     Migration,
     /// Ordered rolling upgrade.
     Rolling,
-    /// Ordered rolling upgrade of a change that the webhook admitted: components that must wait are paused.
+    /// Ordered rolling upgrade of a change that the webhook admitted: components that must wait are
+    /// paused.
     Hold,
     /// Something that a later version knows.
     #[serde(other, skip_serializing)]

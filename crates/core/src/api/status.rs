@@ -20,7 +20,8 @@ pub struct PolicyStatus {
     /// Observations; `Ready` is True where the document is in force, and its reason says why not.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
-    /// What a policy's rules do, in one line: the API server can show no column of all entries of a list.
+    /// What a policy's rules do, in one line: the API server can show no column of all entries of
+    /// a list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rules: Option<String>,
     /// What `milvus-guard policy lint` says about it.

@@ -1,14 +1,16 @@
-//! From the schema of a Rust type to a structural one, as Kubernetes wants it: every value has one type, alternatives and
-//! references are gone, and what is not a condition on one value is left out.
+//! From the schema of a Rust type to a structural one, as Kubernetes wants it: every value has one
+//! type, alternatives and references are gone, and what is not a condition on one value is left
+//! out.
 
 use schemars::{JsonSchema, Schema, generate::SchemaSettings, transform::transform_subschemas};
 use serde_json::{Map, Value, json};
 
-/// Keywords that an API server refuses, or that say nothing in it. Defaults too: the server would write them into what
-/// people wrote.
+/// Keywords that an API server refuses, or that say nothing in it. Defaults too: the server would
+/// write them into what people wrote.
 const UNWANTED: [&str; 4] = ["$schema", "title", "default", "additionalItems"];
 
-/// Widths of integers that JSON Schema knows nothing of, and those that Kubernetes has in their place.
+/// Widths of integers that JSON Schema knows nothing of, and those that Kubernetes has in their
+/// place.
 const FORMATS: [(&str, &str); 6] = [
     ("uint8", "int32"),
     ("uint16", "int32"),
@@ -83,8 +85,8 @@ fn nullable_type(fields: &mut Map<String, Value>) {
     };
 }
 
-/// Makes one schema of alternatives: values that are listed become one list, null becomes `nullable`, and other alternatives
-/// leave what they have in common.
+/// Makes one schema of alternatives: values that are listed become one list, null becomes
+/// `nullable`, and other alternatives leave what they have in common.
 fn merge(fields: &mut Map<String, Value>, alternatives: Vec<Value>) {
     let mut schemas: Vec<Map<String, Value>> = alternatives
         .into_iter()
@@ -127,7 +129,8 @@ fn merge(fields: &mut Map<String, Value>, alternatives: Vec<Value>) {
     }
 }
 
-/// Says in the description of a list of values what each of them means: there is no other place for it.
+/// Says in the description of a list of values what each of them means: there is no other place for
+/// it.
 fn describe_values(fields: &mut Map<String, Value>, values: &[Map<String, Value>]) {
     let mut text = fields
         .get("description")

@@ -1,7 +1,8 @@
 //! Helm's storage format: an object of the cluster to the release inside it, bounded.
 //!
-//! A Secret holds base64(base64(gzip(JSON))), the first layer being the Secret's own; a `ConfigMap` of the other driver holds
-//! base64(gzip(JSON)). Releases of the first Helm 3 alphas have no gzip, so its magic bytes decide.
+//! A Secret holds base64(base64(gzip(JSON))), the first layer being the Secret's own; a `ConfigMap`
+//! of the other driver holds base64(gzip(JSON)). Releases of the first Helm 3 alphas have no gzip,
+//! so its magic bytes decide.
 
 use std::{io::Read, ops::Range};
 
@@ -19,7 +20,8 @@ use crate::{
     milvus::release::UnreadValue,
 };
 
-/// Bytes of a decoded release. etcd holds at most 1.5 MiB of it compressed, of which real charts make up to 10 MiB.
+/// Bytes of a decoded release. etcd holds at most 1.5 MiB of it compressed, of which real charts
+/// make up to 10 MiB.
 pub const MAX_BYTES: usize = 32 * 1024 * 1024;
 /// Type of the Secrets that Helm writes.
 pub const SECRET_TYPE: &str = "helm.sh/release.v1";
@@ -33,7 +35,8 @@ const PIECE: u64 = 1024 * 1024;
 /// What gzip makes of its best input, at most.
 const MAX_RATIO: usize = 1032;
 
-/// One revision of a release as Helm stored it. Values are for rules only and never leave the process.
+/// One revision of a release as Helm stored it. Values are for rules only and never leave the
+/// process.
 #[derive(Clone, PartialEq)]
 pub struct StoredRelease {
     /// Name of the release.
@@ -274,8 +277,8 @@ pub fn is_printed_release(document: &Tree<'_>) -> bool {
             .any(|key| document.get(key).is_some())
 }
 
-/// Reads a release as `helm upgrade --dry-run -o json`, `helm install -o json` and `helm status -o json` print it: the same
-/// fields as in Helm's storage.
+/// Reads a release as `helm upgrade --dry-run -o json`, `helm install -o json` and `helm status -o
+/// json` print it: the same fields as in Helm's storage.
 ///
 /// # Errors
 /// Where the fields have other shapes. The error does not quote the document.
@@ -335,8 +338,8 @@ fn count(json: &str) -> usize {
     count
 }
 
-/// A string of valid JSON at a place of a text, made in the place of that text: it may be as long as the whole record, which
-/// would be in memory twice.
+/// A string of valid JSON at a place of a text, made in the place of that text: it may be as long
+/// as the whole record, which would be in memory twice.
 fn string_at(mut bytes: Vec<u8>, place: Range<usize>) -> Result<String, CodecError> {
     let shape = || CodecError::Json("unexpected shape".to_owned());
     let end = place.end.saturating_sub(1);

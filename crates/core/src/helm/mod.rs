@@ -1,5 +1,5 @@
-//! What Helm stores about a release: [`codec`] takes it out of a Secret or `ConfigMap`, [`StoredRelease::lay_into`] reads the
-//! manifest inside.
+//! What Helm stores about a release: [`codec`] takes it out of a Secret or `ConfigMap`,
+//! [`StoredRelease::lay_into`] reads the manifest inside.
 
 use std::sync::Arc;
 
@@ -15,8 +15,8 @@ mod values;
 
 pub use codec::{CodecError, StoredRelease, decode};
 
-/// The object of a document, or the objects of its list (`List`, `DeploymentList`): Helm applies each of them, however deep lists
-/// nest. The reader of YAML bounds the depth.
+/// The object of a document, or the objects of its list (`List`, `DeploymentList`): Helm applies
+/// each of them, however deep lists nest. The reader of YAML bounds the depth.
 fn flatten(
     node: &Tree<'_>,
     budget: &Budget<'_>,
@@ -44,8 +44,8 @@ impl StoredRelease {
         format!("release:{}@{}", self.name, self.revision)
     }
 
-    /// The objects of the manifest, then the workloads among the hooks, and the `ConfigMap`s and Secrets, which workloads may read
-    /// (a hook's other objects come and go with it).
+    /// The objects of the manifest, then the workloads among the hooks, and the `ConfigMap`s and
+    /// Secrets, which workloads may read (a hook's other objects come and go with it).
     /// `namespace` is where objects live that name none.
     ///
     /// Items are errors where the stored manifest is no YAML, or holds more than the budget allows.

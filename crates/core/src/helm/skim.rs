@@ -1,8 +1,8 @@
-//! Which documents of a stored manifest need to be read at all: a release may hold a megabyte of objects that no rule
-//! looks at.
+//! Which documents of a stored manifest need to be read at all: a release may hold a megabyte of
+//! objects that no rule looks at.
 //!
-//! A document is passed over only where its text plainly says that it is of no interest. Whatever is written in an unusual
-//! way is read.
+//! A document is passed over only where its text plainly says that it is of no interest. Whatever
+//! is written in an unusual way is read.
 
 use crate::{
     manifest::{
@@ -37,8 +37,9 @@ impl Default for Part<'_> {
     }
 }
 
-/// The documents of a manifest that a rule may look at. `is_named_elsewhere` tells whether another text of the release names an
-/// object; `elsewhere` is how long these texts are together. Where the text is no plain series of documents, it is one part.
+/// The documents of a manifest that a rule may look at. `is_named_elsewhere` tells whether another
+/// text of the release names an object; `elsewhere` is how long these texts are together. Where the
+/// text is no plain series of documents, it is one part.
 ///
 /// # Errors
 /// Where there are more than a budget allows.
@@ -89,7 +90,8 @@ pub(super) fn parts<'a>(
     if sources.len().saturating_mul(searched) > MAX_SEARCHED {
         return Err(Exceeded::Names);
     }
-    // Files and variables of whoever may be Milvus. A name that stands anywhere in a text is named, whatever else it means there.
+    // Files and variables of whoever may be Milvus. A name that stands anywhere in a text is named,
+    // whatever else it means there.
     let mut named = Vec::new();
     for (part, name) in sources {
         budget.time()?;
@@ -185,7 +187,8 @@ fn is_blank(text: &str) -> bool {
     })
 }
 
-/// The kind of a document that is written plainly; `None` if it may mean something else to a parser.
+/// The kind of a document that is written plainly; `None` if it may mean something else to a
+/// parser.
 fn plain_kind(text: &str) -> Option<&str> {
     let mut kind = None;
     for line in text.lines() {

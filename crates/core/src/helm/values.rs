@@ -1,5 +1,6 @@
-//! Which of the user's values a chart does not read, decided by what Helm stored of the chart: the tree of its own values,
-//! and its templates. Values of the chart are only walked, never kept; of the user's only paths leave this file.
+//! Which of the user's values a chart does not read, decided by what Helm stored of the chart: the
+//! tree of its own values, and its templates. Values of the chart are only walked, never kept; of
+//! the user's only paths leave this file.
 
 use std::{cell::Cell, collections::BTreeMap, fmt};
 
@@ -13,7 +14,8 @@ use serde_json::{Value, value::RawValue};
 use super::few::Few;
 use crate::milvus::release::UnreadValue;
 
-/// Keys that are read of a chart's values. Charts with all their sub-charts have about three thousand.
+/// Keys that are read of a chart's values. Charts with all their sub-charts have about three
+/// thousand.
 const MAX_KEYS: usize = 20_000;
 /// Paths that are reported.
 const MAX_UNREAD: usize = 50;
@@ -23,7 +25,8 @@ const MAX_TEMPLATES: usize = 4 * 1024 * 1024;
 const MAX_DEPENDENCIES: usize = 1_000;
 /// Templates of a chart, those of sub-charts not counted. Milvus' chart has about sixty.
 const MAX_TEMPLATE_FILES: usize = 5_000;
-/// Bytes of the paths of a chart's values, each written out. Those of Milvus' chart are about 100 KiB.
+/// Bytes of the paths of a chart's values, each written out. Those of Milvus' chart are about 100
+/// KiB.
 const MAX_PATH_BYTES: usize = 4 * 1024 * 1024;
 /// Bytes of one path of the user's.
 const MAX_PATH: usize = 1024;
@@ -32,7 +35,8 @@ const MAX_SEARCHED: usize = 256 * 1024 * 1024;
 /// Depth to which the user's values are walked.
 const MAX_DEPTH: usize = 32;
 
-/// Charts below Milvus' own: they check their values themselves, and Helm's record does not always hold their defaults.
+/// Charts below Milvus' own: they check their values themselves, and Helm's record does not always
+/// hold their defaults.
 const SUB_CHARTS: [&str; 11] = [
     "etcd",
     "global",
@@ -73,7 +77,8 @@ const FREE: [&str; 22] = [
     "topologySpreadConstraints",
 ];
 
-/// Values that templates of charts 3.2 to 5.0 read and that stand in no values.yaml, for records without templates.
+/// Values that templates of charts 3.2 to 5.0 read and that stand in no values.yaml, for records
+/// without templates.
 const READ_BY_TEMPLATES: [&str; 22] = [
     "attu.affinity",
     "attu.image.pullSecrets",
@@ -148,8 +153,9 @@ impl ChartDependency {
 }
 
 impl StoredChart<'_> {
-    /// The user's values that this chart does not read, ordered by path. `None` if the record does not tell: it holds no
-    /// values of the chart, or more than can be read, or no chart of Milvus is among them.
+    /// The user's values that this chart does not read, ordered by path. `None` if the record does
+    /// not tell: it holds no values of the chart, or more than can be read, or no chart of
+    /// Milvus is among them.
     pub(super) fn unread(&self, user: &Value) -> Option<Vec<UnreadValue>> {
         let values = self.values?;
         // Most releases are other charts: their values need no reading.
@@ -175,7 +181,8 @@ impl StoredChart<'_> {
             let skipped = |key: &str| SUB_CHARTS.contains(&key) || keys.contains(&key);
             search.chart(user, &shape, "", &skipped);
         } else {
-            // An umbrella: Milvus' values stand under the name or alias of its sub-chart. The templates are the umbrella's.
+            // An umbrella: Milvus' values stand under the name or alias of its sub-chart. The
+            // templates are the umbrella's.
             search.templates.raw = None;
             let Shape::Map(entries) = &shape else {
                 return None;
@@ -230,7 +237,8 @@ impl Shape {
                 .is_some_and(|image| image.get("all").is_some())
     }
 
-    /// Whether the values are those of the chart itself, and not only what an umbrella sets of them.
+    /// Whether the values are those of the chart itself, and not only what an umbrella sets of
+    /// them.
     fn is_complete(&self) -> bool {
         const PARTS: [&str; 10] = [
             "dataNode",
@@ -388,7 +396,8 @@ impl Search<'_> {
     }
 }
 
-/// Adds the paths below `path` that the chart's values do not have. A value of `null` takes a default away and sets nothing.
+/// Adds the paths below `path` that the chart's values do not have. A value of `null` takes a
+/// default away and sets nothing.
 fn compare(
     value: &Value,
     shape: Option<&Shape>,
@@ -449,8 +458,8 @@ struct Template {
 }
 
 impl Templates<'_> {
-    /// Whether a template names the value, something below it, or as a whole a map that holds it. `None` if that would take
-    /// too long to find out.
+    /// Whether a template names the value, something below it, or as a whole a map that holds it.
+    /// `None` if that would take too long to find out.
     fn read(&mut self, path: &str) -> Option<bool> {
         let begins = |known: &str| {
             path == known
@@ -513,8 +522,8 @@ impl Templates<'_> {
     }
 }
 
-/// The path that was most likely meant: the shortest that has every name of the given one in its order, else the one beside
-/// it whose last name is the same or nearly so.
+/// The path that was most likely meant: the shortest that has every name of the given one in its
+/// order, else the one beside it whose last name is the same or nearly so.
 fn nearest<'k>(path: &str, known: &'k [String]) -> Option<&'k str> {
     let names: Vec<&str> = path.split('.').collect();
     let (last, first) = (names.last()?, names.first()?);
@@ -522,7 +531,8 @@ fn nearest<'k>(path: &str, known: &'k [String]) -> Option<&'k str> {
         let mut rest = candidate.split('.');
         names.len() > 1 && names.iter().all(|name| rest.any(|other| other == *name))
     };
-    // Paths come shortest first. Below the same part of the chart is likelier than below another one.
+    // Paths come shortest first. Below the same part of the chart is likelier than below another
+    // one.
     let same_part = |candidate: &str| candidate.split('.').next() == Some(*first);
     let held = || known.iter().filter(|candidate| holds(candidate));
     if let Some(found) = held()
@@ -556,7 +566,8 @@ fn nearest<'k>(path: &str, known: &'k [String]) -> Option<&'k str> {
         .map(String::as_str)
 }
 
-/// Letters to change, add or take away between two names, case apart. Long names count as different.
+/// Letters to change, add or take away between two names, case apart. Long names count as
+/// different.
 fn distance(one: &str, two: &str) -> usize {
     if one.len() > 64 || two.len() > 64 {
         return usize::MAX;

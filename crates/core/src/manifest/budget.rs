@@ -1,8 +1,9 @@
-//! What may be built from one input. The size of a text says little about that: two bytes of it can become a value of a
-//! hundred, and an anchor a thousand values.
+//! What may be built from one input. The size of a text says little about that: two bytes of it can
+//! become a value of a hundred, and an anchor a thousand values.
 //!
-//! The bounds lie far above what charts and clusters hold, and low enough that one input stays below 100 MiB whatever it says.
-//! The largest manifest of Milvus' own charts (3.2.18) has 53 documents, 133 KB and 4,500 values, 340 of them in one document.
+//! The bounds lie far above what charts and clusters hold, and low enough that one input stays
+//! below 100 MiB whatever it says. The largest manifest of Milvus' own charts (3.2.18) has 53
+//! documents, 133 KB and 4,500 values, 340 of them in one document.
 
 use std::cell::Cell;
 
@@ -68,7 +69,8 @@ impl Default for Budget<'_> {
 }
 
 impl<'a> Budget<'a> {
-    /// A budget for inputs that unpack to no more than [`SMALL_INPUT_BYTES`]; what is larger needs a room of its own.
+    /// A budget for inputs that unpack to no more than [`SMALL_INPUT_BYTES`]; what is larger needs
+    /// a room of its own.
     #[must_use]
     pub fn small() -> Self {
         Self {

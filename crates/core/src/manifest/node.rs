@@ -21,8 +21,9 @@ use super::{
 /// From this many keys on, duplicates are found with a hash map instead of a scan.
 const SMALL_MAPPING: usize = 16;
 
-/// One value of a document with the line on which it begins (1-based; 0 where the text had no lines, as from an API).
-/// Its texts are borrowed where the document allows it: a review is read without copying it.
+/// One value of a document with the line on which it begins (1-based; 0 where the text had no
+/// lines, as from an API). Its texts are borrowed where the document allows it: a review is read
+/// without copying it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tree<'a> {
     /// Line in the file that held the document.
@@ -241,8 +242,8 @@ impl<'t> View<'t> for &'t Tree<'_> {
 }
 
 impl<'de> Deserialize<'de> for Tree<'de> {
-    /// Reads JSON in one pass, without a value tree in between, and no more than [`MAX_VALUES`] values of it. Of duplicate keys
-    /// the last one counts, as at the API server.
+    /// Reads JSON in one pass, without a value tree in between, and no more than [`MAX_VALUES`]
+    /// values of it. Of duplicate keys the last one counts, as at the API server.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Reader {
             left: &Cell::new(MAX_VALUES),

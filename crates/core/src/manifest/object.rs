@@ -1,4 +1,5 @@
-//! What the brain takes from a Kubernetes object; everything else of the document is dropped at once.
+//! What the brain takes from a Kubernetes object; everything else of the document is dropped at
+//! once.
 
 use std::{borrow::Cow, collections::HashMap, fmt, mem, sync::Arc};
 
@@ -56,8 +57,8 @@ impl fmt::Display for ObjectRef {
     }
 }
 
-/// An object that may matter to a Milvus release. What is large is shared: the same workload stands in the picture of
-/// what runs and in those of what would be.
+/// An object that may matter to a Milvus release. What is large is shared: the same workload stands
+/// in the picture of what runs and in those of what would be.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Object {
     /// Anything with a pod template, or a bare Pod.
@@ -95,8 +96,8 @@ pub struct Meta {
     pub owner_name: Option<String>,
 }
 
-/// Labels or annotations, ordered by key. Clusters hold thousands of objects with a handful each, so they are kept
-/// without the spare room of a map.
+/// Labels or annotations, ordered by key. Clusters hold thousands of objects with a handful each,
+/// so they are kept without the spare room of a map.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Labels(Box<[(Box<str>, Box<str>)]>);
 
@@ -141,7 +142,8 @@ impl fmt::Debug for Labels {
     }
 }
 
-/// An object with a pod template: a built-in kind, a bare Pod, or a custom kind such as `InstanceSet` or `Rollout`.
+/// An object with a pod template: a built-in kind, a bare Pod, or a custom kind such as
+/// `InstanceSet` or `Rollout`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Workload {
     /// Metadata.
@@ -175,7 +177,8 @@ pub struct Stateful {
     pub retention: Retention,
 }
 
-/// Whether a StatefulSet's claims are deleted with what made them. The API's default is to keep them.
+/// Whether a StatefulSet's claims are deleted with what made them. The API's default is to keep
+/// them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Retention {
     /// `whenDeleted: Delete`: the claims go with the StatefulSet.
@@ -342,7 +345,8 @@ pub struct Amounts {
     pub memory: Option<u64>,
 }
 
-/// Variables of a container in their order. Charts write hundreds of them, so all texts stand in one.
+/// Variables of a container in their order. Charts write hundreds of them, so all texts stand in
+/// one.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Variables {
     text: Box<str>,
@@ -436,7 +440,8 @@ impl Variables {
                 let [name, value, from] = variable.fields(["name", "value", "valueFrom"]);
                 let name = name?.as_text()?;
                 let reference = from.and_then(ValueFrom::read);
-                // The API server refuses both at once. `value` without `valueFrom` may be absent: then it is empty.
+                // The API server refuses both at once. `value` without `valueFrom` may be absent:
+                // then it is empty.
                 let value = match &reference {
                     Some(_) => None,
                     None => Some(value.and_then(View::as_text).unwrap_or_default()),
@@ -783,7 +788,8 @@ pub enum DeployerTool {
 /// Keys of a `ConfigMap` that make it Milvus' configuration.
 pub const CONFIG_KEYS: [&str; 3] = ["milvus.yaml", "default.yaml", "user.yaml"];
 
-/// Prefixes of annotations worth keeping. Others (such as kubectl's copy of the whole object) are large or may hold secrets.
+/// Prefixes of annotations worth keeping. Others (such as kubectl's copy of the whole object) are
+/// large or may hold secrets.
 const ANNOTATIONS: [&str; 6] = [
     "guard.milvus.io/",
     "milvus.io/",
@@ -981,7 +987,8 @@ fn template<'t, V: View<'t>>(node: V, kind: &str) -> Option<V> {
     }
 }
 
-/// How deep below `spec` the template of a custom kind is searched: `spec.leaderWorkerTemplate.workerTemplate` and the like.
+/// How deep below `spec` the template of a custom kind is searched:
+/// `spec.leaderWorkerTemplate.workerTemplate` and the like.
 const MAX_TEMPLATE_DEPTH: u8 = 4;
 
 /// The first mapping below a custom kind's specification whose `spec` lists containers with images.
@@ -1246,7 +1253,8 @@ pub fn normal_path(path: &str) -> String {
     format!("{root}{}", parts.join("/"))
 }
 
-/// A volume source of another kind, with the scalars that define it (`nfs server=a path=/b`), bounded.
+/// A volume source of another kind, with the scalars that define it (`nfs server=a path=/b`),
+/// bounded.
 fn described<'t>(kind: &str, value: impl View<'t>) -> String {
     let mut text = kind.to_owned();
     for (key, value) in value.entries().take(8) {

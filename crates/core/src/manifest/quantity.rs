@@ -1,6 +1,7 @@
 //! Kubernetes quantities: `500m`, `1.5`, `8Gi`, `1e3`.
 
-/// A quantity in thousandths of its unit, rounded down. `None` if the text is not a quantity or is too large.
+/// A quantity in thousandths of its unit, rounded down. `None` if the text is not a quantity or is
+/// too large.
 #[must_use]
 pub fn thousandths(text: &str) -> Option<u64> {
     let text = text.trim();

@@ -8,7 +8,8 @@ pub trait View<'t>: Copy {
     /// The line on which it begins, from 1; 0 where the document has no lines.
     fn line(self) -> u32;
 
-    /// The value under `key`, where this is a mapping that holds it and it is not null. Of duplicate keys the last counts.
+    /// The value under `key`, where this is a mapping that holds it and it is not null. Of
+    /// duplicate keys the last counts.
     fn get(self, key: &str) -> Option<Self>;
 
     /// The text of a scalar, whatever it looks like; that of null is empty.

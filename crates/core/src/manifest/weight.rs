@@ -1,5 +1,5 @@
-//! How much memory an object takes, give or take some, and the same object with the large parts left out. What is left out is
-//! unknown to whoever looks for it, never absent.
+//! How much memory an object takes, give or take some, and the same object with the large parts
+//! left out. What is left out is unknown to whoever looks for it, never absent.
 
 use std::sync::Arc;
 
@@ -20,7 +20,8 @@ const MAX_TEXT: usize = 512;
 /// Bytes of the variables, and of the command line, of one container of such an object.
 const MAX_CONTAINER: usize = 4 * 1024;
 
-/// Bytes that the objects of one namespace may take. One with ten releases of Milvus takes less than 1 MiB.
+/// Bytes that the objects of one namespace may take. One with ten releases of Milvus takes less
+/// than 1 MiB.
 pub const MAX_NAMESPACE_BYTES: usize = 8 * 1024 * 1024;
 /// Objects below this are never reduced: nothing is won.
 pub const SMALL: usize = 4 * 1024;
@@ -53,13 +54,14 @@ impl Object {
         }
     }
 
-    /// The object without its large parts; `None` if only the whole of it is of any use. `matters` tells for containers whether
-    /// they are to be kept before all others.
+    /// The object without its large parts; `None` if only the whole of it is of any use. `matters`
+    /// tells for containers whether they are to be kept before all others.
     #[must_use]
     pub fn reduced(&self, matters: impl Fn(&Container) -> bool) -> Option<Self> {
         Some(match self {
             Self::Workload(workload) => Self::Workload(Arc::new(reduced(workload, matters))),
-            // An object that is not there is unknown to who looks for it; one without its keys would seem not to have them.
+            // An object that is not there is unknown to who looks for it; one without its keys
+            // would seem not to have them.
             Self::Config(config) if config.files.len() > MAX_PARTS => return None,
             Self::Config(config) if config.files.iter().any(|file| file.key.len() > MAX_TEXT) => {
                 return None;

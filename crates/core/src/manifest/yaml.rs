@@ -12,7 +12,8 @@ use super::{
     node::{Kind, Tree},
 };
 
-/// Nesting that a document may have. Real manifests stay below 20; 128 keeps recursion over the tree well inside a stack.
+/// Nesting that a document may have. Real manifests stay below 20; 128 keeps recursion over the
+/// tree well inside a stack.
 pub const MAX_DEPTH: usize = 128;
 /// Values that aliases may add to one document. Charts use none; generated files a few hundred.
 pub const MAX_ALIAS_NODES: usize = 100_000;
@@ -28,7 +29,8 @@ const MERGE_KEY: &str = "<<";
 /// One YAML document.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Document<'a> {
-    /// Position in its stream, from 1; empty documents are counted, as an editor would count `---`.
+    /// Position in its stream, from 1; empty documents are counted, as an editor would count
+    /// `---`.
     pub index: u32,
     /// The tree.
     pub root: Tree<'a>,
@@ -64,15 +66,16 @@ impl ParseError {
 /// Reads the documents of `text` one after the other, so that only one tree is in memory at a time.
 ///
 /// # Errors
-/// Each item is an error where the text is not YAML, nests deeper than [`MAX_DEPTH`] (aliases followed), expands aliases
-/// beyond [`MAX_ALIAS_NODES`], copies more than [`MAX_COPIED_BYTES`], refers to a value from inside itself, or merges
-/// (`<<`) what is not a mapping or a list of mappings. After an error the iterator ends.
+/// Each item is an error where the text is not YAML, nests deeper than [`MAX_DEPTH`] (aliases
+/// followed), expands aliases beyond [`MAX_ALIAS_NODES`], copies more than [`MAX_COPIED_BYTES`],
+/// refers to a value from inside itself, or merges (`<<`) what is not a mapping or a list of
+/// mappings. After an error the iterator ends.
 pub fn documents(text: &str) -> impl Iterator<Item = Result<Document<'_>, ParseError>> {
     composer(text, None)
 }
 
-/// The same, where no more is built than the budget allows: [`MAX_VALUES`] values and [`MAX_DOCUMENT_BYTES`] in each
-/// document, and in all what is left of the budget.
+/// The same, where no more is built than the budget allows: [`MAX_VALUES`] values and
+/// [`MAX_DOCUMENT_BYTES`] in each document, and in all what is left of the budget.
 ///
 /// # Errors
 /// As [`documents`], and where a budget is exceeded.
@@ -88,7 +91,8 @@ fn composer<'a>(text: &'a str, budget: Option<&'a Budget<'a>>) -> Composer<'a> {
     options.emit_comments = false;
     options.flow_nesting_limit = MAX_DEPTH;
     options.block_nesting_limit = MAX_DEPTH;
-    // The text of a scalar that is copied is never longer than what it is written with, so the whole text bounds them all.
+    // The text of a scalar that is copied is never longer than what it is written with, so the
+    // whole text bounds them all.
     let too_long = budget.is_some() && text.len() > MAX_DOCUMENT_BYTES;
     Composer {
         parser: Parser::new_from_str_with_options(text, options),
@@ -445,8 +449,8 @@ impl<'a> Open<'a> {
         Ok(())
     }
 
-    /// The finished value and its anchor. What `<<` names comes after the mapping's own keys: own keys win, then what was
-    /// named first.
+    /// The finished value and its anchor. What `<<` names comes after the mapping's own keys: own
+    /// keys win, then what was named first.
     fn close(mut self) -> (Tree<'a>, usize) {
         if !self.merged.is_empty()
             && let Kind::Mapping(entries) = &mut self.node.kind
@@ -468,8 +472,8 @@ impl<'a> Open<'a> {
 }
 
 impl<'a> Key<'a> {
-    /// Keys that are not scalars have no meaning in a manifest; they are kept under a text that no rule asks for. A quoted
-    /// `<<` is a key like any other.
+    /// Keys that are not scalars have no meaning in a manifest; they are kept under a text that no
+    /// rule asks for. A quoted `<<` is a key like any other.
     fn of(node: Tree<'a>) -> Self {
         match node.kind {
             Kind::Scalar { text, plain: true } if text == MERGE_KEY => Self::Merge,

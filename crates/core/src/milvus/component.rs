@@ -48,7 +48,8 @@ impl Component {
         Cdc,
     ];
 
-    /// The name in labels, container names and `milvus run` (except for the mixed coordinator: `milvus run mixture`).
+    /// The name in labels, container names and `milvus run` (except for the mixed coordinator:
+    /// `milvus run mixture`).
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {

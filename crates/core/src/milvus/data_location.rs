@@ -1,5 +1,5 @@
-//! Where the metadata of a release lies. Two releases with the same location work on the same data, whatever they are called
-//! and whoever owns their objects.
+//! Where the metadata of a release lies. Two releases with the same location work on the same data,
+//! whatever they are called and whoever owns their objects.
 
 use std::{collections::BTreeSet, fmt};
 
@@ -112,8 +112,8 @@ impl fmt::Display for DataLocation {
 }
 
 impl Release {
-    /// Where the metadata lies, by the first component whose configuration tells. `None` if no component tells, or if the data
-    /// does not outlive its pod.
+    /// Where the metadata lies, by the first component whose configuration tells. `None` if no
+    /// component tells, or if the data does not outlive its pod.
     #[must_use]
     pub fn data_location(&self) -> Option<DataLocation> {
         self.located().find_map(|located| {

@@ -16,8 +16,8 @@ pub struct Day(Date);
 impl Day {
     /// Reads `20261128`, as image tags write a day. A time of day may follow (12 or 14 digits).
     ///
-    /// `None` if the text is not such a number, or not a day between 2015 and 2099: Milvus did not exist before, and other
-    /// numbers of eight digits are hashes or build numbers.
+    /// `None` if the text is not such a number, or not a day between 2015 and 2099: Milvus did not
+    /// exist before, and other numbers of eight digits are hashes or build numbers.
     #[must_use]
     pub fn of_tag(text: &str) -> Option<Self> {
         let number = |range: std::ops::Range<usize>| text.get(range)?.parse::<i8>().ok();

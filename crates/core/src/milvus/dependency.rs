@@ -17,7 +17,8 @@ use super::image::ImageRef;
 pub enum Family {
     /// etcd: metadata.
     Etcd,
-    /// `MinIO`: object storage. An image of its fork Silo in a workload of `MinIO` counts as `MinIO`: the data stays.
+    /// `MinIO`: object storage. An image of its fork Silo in a workload of `MinIO` counts as
+    /// `MinIO`: the data stays.
     Minio,
     /// Silo, the fork of `MinIO`, under its own chart: other workloads and volumes than `MinIO`'s.
     Silo,
@@ -89,8 +90,8 @@ impl Dependency {
             .map(|container| ImageRef::parse(&container.image))
     }
 
-    /// The containers that run the system itself, beside exporters, proxies and other sidecars: those with an image of the
-    /// system, else those named after it, else the first.
+    /// The containers that run the system itself, beside exporters, proxies and other sidecars:
+    /// those with an image of the system, else those named after it, else the first.
     #[must_use]
     pub fn containers(&self) -> Vec<&Container> {
         let all = &self.workload.pod.containers;
@@ -129,8 +130,9 @@ impl Dependency {
     }
 }
 
-/// Whether an image of this name (the last element of its repository) runs the system: the name has the system's word, as in
-/// `etcd`, `coreos-etcd` or `cp-kafka`, and none of a tool beside it, as in `kafka-exporter`.
+/// Whether an image of this name (the last element of its repository) runs the system: the name has
+/// the system's word, as in `etcd`, `coreos-etcd` or `cp-kafka`, and none of a tool beside it, as
+/// in `kafka-exporter`.
 #[must_use]
 pub fn image_runs(family: Family, name: &str) -> bool {
     const TOOLS: [&str; 12] = [
@@ -165,7 +167,8 @@ fn label<'a>(labels: &'a Labels, key: &str) -> Option<&'a str> {
     labels.get(key)
 }
 
-/// Text that holds none of these words holds neither Milvus nor anything that [`family`] recognises.
+/// Text that holds none of these words holds neither Milvus nor anything that [`family`]
+/// recognises.
 const WORDS: [&str; 10] = [
     "milvus",
     "etcd",
@@ -179,8 +182,8 @@ const WORDS: [&str; 10] = [
     "tikv",
 ];
 
-/// Whether a text may hold Milvus or what it stands on; where it certainly does not, no tree is built. An escaped letter
-/// could hide a word, so any escape of that kind goes the long way.
+/// Whether a text may hold Milvus or what it stands on; where it certainly does not, no tree is
+/// built. An escaped letter could hide a word, so any escape of that kind goes the long way.
 #[must_use]
 pub fn may_be_ours(text: &str) -> bool {
     /// The fast search where the processor has it, and the one that always is.
@@ -194,7 +197,8 @@ pub fn may_be_ours(text: &str) -> bool {
     holds_word || memmem::find(text.as_bytes(), b"\\u").is_some()
 }
 
-/// Recognises a dependency by the labels that its chart cannot change after installation, else by its image.
+/// Recognises a dependency by the labels that its chart cannot change after installation, else by
+/// its image.
 #[must_use]
 pub fn family(workload: &Workload) -> Option<Family> {
     let of = |key: &str| label(&workload.selector, key).or_else(|| workload.meta.label(key));

@@ -1,7 +1,8 @@
 //! Addresses of what Milvus stands on, compared by what they name.
 //!
-//! The same etcd, broker or bucket has many names: short and long forms of a Service, the pods behind it, further members of
-//! a list, regional and private host names of one cloud provider. Credentials in an address are dropped when it is read.
+//! The same etcd, broker or bucket has many names: short and long forms of a Service, the pods
+//! behind it, further members of a list, regional and private host names of one cloud provider.
+//! Credentials in an address are dropped when it is read.
 
 use std::{collections::BTreeSet, fmt};
 
@@ -27,7 +28,8 @@ impl Host {
     pub fn parse(address: &str, namespace: Option<&str>) -> Self {
         let address = address.trim();
         let address = address.split_once("://").map_or(address, |(_, rest)| rest);
-        // A password may hold any character, so whatever stands before the last `@` is dropped first.
+        // A password may hold any character, so whatever stands before the last `@` is dropped
+        // first.
         let address = address.rsplit_once('@').map_or(address, |(_, host)| host);
         let address = address.split(['/', '?']).next().unwrap_or_default();
         let (host, port) = match address.rsplit_once(':') {
@@ -93,7 +95,8 @@ impl Host {
             || matches!(&self.name, Name::External(host) if host == "127.0.0.1" || host == "[::1]")
     }
 
-    /// The same address where the Services of one etcd, for its members and for its clients, count as one.
+    /// The same address where the Services of one etcd, for its members and for its clients, count
+    /// as one.
     #[must_use]
     pub fn of_store(self) -> Self {
         match self.name {
@@ -115,8 +118,8 @@ impl Host {
         }
     }
 
-    /// The cluster of brokers behind a bootstrap address: pods and bootstrap Services of one Kafka, and the numbered brokers
-    /// of one Amazon MSK. Ports only choose a listener.
+    /// The cluster of brokers behind a bootstrap address: pods and bootstrap Services of one Kafka,
+    /// and the numbered brokers of one Amazon MSK. Ports only choose a listener.
     fn brokers(&self) -> Name {
         match &self.name {
             Name::Service(name, namespace) => {
@@ -138,7 +141,8 @@ impl Host {
     }
 }
 
-/// Endings that charts and operators put behind the name of a Kafka cluster for its Services and pods.
+/// Endings that charts and operators put behind the name of a Kafka cluster for its Services and
+/// pods.
 const BROKER_SUFFIXES: [&str; 8] = [
     "-headless",
     "-bootstrap",
@@ -238,8 +242,8 @@ impl fmt::Display for Host {
 }
 
 impl Name {
-    /// Whether two names may be one thing. Where the release's own namespace is not known, a Service with a namespace may be
-    /// the one without.
+    /// Whether two names may be one thing. Where the release's own namespace is not known, a
+    /// Service with a namespace may be the one without.
     fn is_same(&self, other: &Self, own_is_known: bool) -> bool {
         match (self, other) {
             (Self::Service(one, in_one), Self::Service(other, in_other)) => {
@@ -316,8 +320,9 @@ pub struct Bucket<'a> {
     pub name: &'a str,
 }
 
-/// Whether two addresses reach one bucket: the same server, or host names of one provider that do not name two regions.
-/// Names of buckets are unique in a provider, so the region only decides whether the request is answered.
+/// Whether two addresses reach one bucket: the same server, or host names of one provider that do
+/// not name two regions. Names of buckets are unique in a provider, so the region only decides
+/// whether the request is answered.
 #[must_use]
 pub fn is_same_store(one: Bucket<'_>, other: Bucket<'_>, own_is_known: bool) -> bool {
     if one.host.port == other.host.port && one.host.name.is_same(&other.host.name, own_is_known) {
@@ -344,9 +349,10 @@ enum Provider {
     Cloudflare,
 }
 
-/// The provider of an address, with the region (for Azure and Cloudflare the account) that it names.
-/// Forms of host names: AWS "Amazon S3 endpoints", Google "Request endpoints", Aliyun "OSS regions and endpoints", Tencent
-/// "COS regions and access endpoints", Huawei "OBS endpoints", Cloudflare "R2 S3 API".
+/// The provider of an address, with the region (for Azure and Cloudflare the account) that it
+/// names. Forms of host names: AWS "Amazon S3 endpoints", Google "Request endpoints", Aliyun "OSS
+/// regions and endpoints", Tencent "COS regions and access endpoints", Huawei "OBS endpoints",
+/// Cloudflare "R2 S3 API".
 fn provider(bucket: Bucket<'_>) -> Option<(Provider, Option<String>)> {
     let Name::External(host) = &bucket.host.name else {
         return None;
@@ -387,7 +393,8 @@ fn provider(bucket: Bucket<'_>) -> Option<(Provider, Option<String>)> {
     }
 }
 
-/// Whether a label looks like a region: `eu-west-1`, `us-gov-east-1`, `cn-hangzhou`, `ap-guangzhou`.
+/// Whether a label looks like a region: `eu-west-1`, `us-gov-east-1`, `cn-hangzhou`,
+/// `ap-guangzhou`.
 fn is_region(label: &str) -> bool {
     let mut parts = label.split('-');
     let is_area = parts

@@ -1,8 +1,9 @@
 //! Which containers run Milvus, and which component each of them is. Every door asks here.
 //!
-//! A container runs Milvus if its command line says so (`milvus run ROLE`, also behind a shell or an entrypoint), if its image
-//! is one of Milvus and nothing else is started, or, where no container of the pod does either, if it mounts a Milvus
-//! configuration: a wrapper image, whose version is unknown. Names of charts and releases never decide.
+//! A container runs Milvus if its command line says so (`milvus run ROLE`, also behind a shell or
+//! an entrypoint), if its image is one of Milvus and nothing else is started, or, where no
+//! container of the pod does either, if it mounts a Milvus configuration: a wrapper image, whose
+//! version is unknown. Names of charts and releases never decide.
 
 use crate::manifest::object::{Container, PodTemplate, Workload};
 
@@ -108,7 +109,8 @@ fn by_command_or_image(
         )),
         // An init container with Milvus' image and a command of its own copies files.
         Started::SomethingElse if matches!(at, ContainerAt::Init(_)) && !container.restarts => None,
-        // A helper process of an image of Milvus in a pod that runs something else, such as a script that waits.
+        // A helper process of an image of Milvus in a pod that runs something else, such as a
+        // script that waits.
         Started::SomethingElse if image != ImageKind::Milvus || runs_a_tool(container) => None,
         Started::Nothing | Started::SomethingElse if image == ImageKind::Milvus => {
             Some((component_by_name(workload, container), IdentifiedBy::Image))
@@ -117,7 +119,8 @@ fn by_command_or_image(
     }
 }
 
-/// Whether a container by itself looks as if it ran Milvus. What it is in its pod may still say otherwise.
+/// Whether a container by itself looks as if it ran Milvus. What it is in its pod may still say
+/// otherwise.
 #[must_use]
 pub fn may_run_milvus(container: &Container) -> bool {
     let image = image_kind(&container.image);
@@ -200,8 +203,8 @@ fn bare(word: &str) -> &str {
     word.trim_matches(|mark: char| matches!(mark, '"' | '\'' | ';' | '&' | '(' | ')' | '`'))
 }
 
-/// Variables that a command line sets for Milvus, before it or by `env` and `export`, each with its value; `None` if a shell makes
-/// the value.
+/// Variables that a command line sets for Milvus, before it or by `env` and `export`, each with its
+/// value; `None` if a shell makes the value.
 #[must_use]
 pub fn assignments(container: &Container) -> Vec<(&str, Option<&str>)> {
     let words = container
@@ -234,7 +237,8 @@ fn assignment(word: &str) -> Option<(&str, Option<&str>)> {
     is_name.then_some((name, plain))
 }
 
-/// A word with the container's own variables put in, in the notations of Kubernetes (`$(A)`) and of shells (`$A`, `${A}`).
+/// A word with the container's own variables put in, in the notations of Kubernetes (`$(A)`) and of
+/// shells (`$A`, `${A}`).
 fn with_variables(word: &str, container: &Container) -> String {
     if !word.contains('$') {
         return word.to_owned();
@@ -316,8 +320,9 @@ const BUILD_WORDS: [&str; 18] = [
     "enterprise",
 ];
 
-/// Whether an image is one of Milvus by the last part of its repository: `milvus`, `milvusdb-milvus` (a mirror without
-/// folders), or `milvus-gpu` and the like. Tools around Milvus (`milvus-backup`, `milvus-operator`) are not.
+/// Whether an image is one of Milvus by the last part of its repository: `milvus`,
+/// `milvusdb-milvus` (a mirror without folders), or `milvus-gpu` and the like. Tools around Milvus
+/// (`milvus-backup`, `milvus-operator`) are not.
 fn image_kind(image: &str) -> ImageKind {
     let reference = ImageRef::parse(image);
     let name = reference.name().to_ascii_lowercase();
@@ -379,7 +384,8 @@ fn component_by_name(workload: &Workload, container: &Container) -> Component {
         .unwrap_or(Component::Standalone)
 }
 
-/// A component by the names of charts: also `data-node`, `queryNode` and `data-coordinator` (bitnami).
+/// A component by the names of charts: also `data-node`, `queryNode` and `data-coordinator`
+/// (bitnami).
 fn component_of_word(word: &str) -> Option<Component> {
     let plain: String = word
         .chars()

@@ -1,9 +1,11 @@
 //! Image references and the version that a Milvus tag stands for.
 //!
-//! A tag is `X.Y.Z` or `X.Y` with an optional `v`, then parts that `-`, `+` or `_` separate. The Milvus project has published
-//! releases (`v2.5.12`), variants of them (`v2.5.12-gpu-arm64`, `v2.4.13-hotfix`), pre-releases (`v2.0.0-rc8-20211104-d1f4106`),
-//! nightlies of a branch (`2.6-20260604-7aac2a2c`, `2.2.0-20230404-c4ea59bf`) and moving names that say nothing (`latest`,
-//! `master-...`). Others append words of their own (`2.4.5-debian-12-r0`), which stay builds of that version.
+//! A tag is `X.Y.Z` or `X.Y` with an optional `v`, then parts that `-`, `+` or `_` separate. The
+//! Milvus project has published releases (`v2.5.12`), variants of them (`v2.5.12-gpu-arm64`,
+//! `v2.4.13-hotfix`), pre-releases (`v2.0.0-rc8-20211104-d1f4106`), nightlies of a branch
+//! (`2.6-20260604-7aac2a2c`, `2.2.0-20230404-c4ea59bf`) and moving names that say nothing
+//! (`latest`, `master-...`). Others append words of their own (`2.4.5-debian-12-r0`), which stay
+//! builds of that version.
 
 use std::fmt;
 
@@ -23,7 +25,8 @@ pub struct ImageRef {
 }
 
 impl ImageRef {
-    /// Takes a reference apart. A colon after the last slash begins the tag, one before it a registry's port.
+    /// Takes a reference apart. A colon after the last slash begins the tag, one before it a
+    /// registry's port.
     #[must_use]
     pub fn parse(text: &str) -> Self {
         let (repository, tag, digest) = parts(text);
@@ -34,7 +37,8 @@ impl ImageRef {
         }
     }
 
-    /// The repository without a registry host: `docker.io/milvusdb/milvus` and `milvusdb/milvus` are one.
+    /// The repository without a registry host: `docker.io/milvusdb/milvus` and `milvusdb/milvus`
+    /// are one.
     #[must_use]
     pub fn path(&self) -> &str {
         match self.repository.split_once('/') {
@@ -63,8 +67,8 @@ impl ImageRef {
         self.tag.as_deref().and_then(Build::from_tag)
     }
 
-    /// The same image at another version: the tag becomes `v<version>`, suffixes such as `-gpu` are kept, `-hotfix` (the repair
-    /// of one release), a commit and a digest are dropped.
+    /// The same image at another version: the tag becomes `v<version>`, suffixes such as `-gpu` are
+    /// kept, `-hotfix` (the repair of one release), a commit and a digest are dropped.
     #[must_use]
     pub fn at(&self, version: &Build) -> Self {
         let mut suffix = self.build().map(|build| build.suffixes).unwrap_or_default();
@@ -122,15 +126,18 @@ impl fmt::Display for ImageRef {
 
 /// What a Milvus tag stands for.
 ///
-/// Two builds are equal if they are the same version of Milvus: what an image is built for (`gpu`, `arm64`) and who built it
-/// (`debian-12-r0`, `company3`) make no difference, except for the project's own `hotfix`.
+/// Two builds are equal if they are the same version of Milvus: what an image is built for (`gpu`,
+/// `arm64`) and who built it (`debian-12-r0`, `company3`) make no difference, except for the
+/// project's own `hotfix`.
 #[derive(Clone, Debug)]
 pub struct Build {
-    /// The numbers. For a nightly, the newest release of its branch on the day of the build; `X.Y.0` if it is older than all.
+    /// The numbers. For a nightly, the newest release of its branch on the day of the build;
+    /// `X.Y.0` if it is older than all.
     pub version: Version,
     /// `beta`, `rc1`, `dev`; or `nightly` for builds of a branch.
     pub prerelease: Option<String>,
-    /// What else the tag says, in the order written: `gpu`, `arm64`, `hotfix`, or words of whoever built the image.
+    /// What else the tag says, in the order written: `gpu`, `arm64`, `hotfix`, or words of whoever
+    /// built the image.
     pub suffixes: Vec<String>,
     /// For builds of a branch: the day, and where it stands among the releases of the branch.
     pub nightly: Option<Nightly>,
@@ -141,7 +148,8 @@ pub struct Build {
 pub struct Nightly {
     /// The day of the build; `None` if the tag names only the branch (`2.5`, `2.5-latest`).
     pub day: Option<Day>,
-    /// Whether [`Build::version`] was published on or before that day, so that the nightly contains it.
+    /// Whether [`Build::version`] was published on or before that day, so that the nightly
+    /// contains it.
     pub contains_release: bool,
 }
 
@@ -158,7 +166,8 @@ enum Stage {
     NightlyAfter,
 }
 
-/// Words that make a pre-release, with the stage that they stand for. A number may follow (`rc1`, `rc.1`, `rc-1`).
+/// Words that make a pre-release, with the stage that they stand for. A number may follow (`rc1`,
+/// `rc.1`, `rc-1`).
 const PRERELEASE_WORDS: [(&str, Stage); 11] = [
     ("alpha", Stage::Alpha),
     ("beta", Stage::Beta),
@@ -281,9 +290,11 @@ impl Build {
             .and_then(prerelease_word)
             .map(|(stage, _)| stage);
         let of_branch = match (dots, stage, day) {
-            // `2.5-20250410-3e3a92f`, `2.5-latest`, and `2.5` alone, which moves with the branch. `3.0-beta` is a release.
+            // `2.5-20250410-3e3a92f`, `2.5-latest`, and `2.5` alone, which moves with the branch.
+            // `3.0-beta` is a release.
             (1, stage, _) => stage.is_none_or(|stage| stage == Stage::Development),
-            // `2.4.0-dev-20240925`, `2.2.0-20230404-c4ea59b`: branches were named after their first release.
+            // `2.4.0-dev-20240925`, `2.2.0-20230404-c4ea59b`: branches were named after their first
+            // release.
             (_, Some(Stage::Development), Some(_)) => version.patch == 0,
             (_, None, Some(day)) => {
                 version.patch == 0 && has_commit
@@ -340,7 +351,8 @@ impl Build {
         }
     }
 
-    /// What decides the order: number, stage, number of the stage, day, and the word where all else is equal.
+    /// What decides the order: number, stage, number of the stage, day, and the word where all else
+    /// is equal.
     fn rank(&self) -> (Version, Stage, u32, Option<Day>, Option<&str>) {
         let number = self
             .prerelease

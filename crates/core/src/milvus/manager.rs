@@ -1,4 +1,5 @@
-//! Who manages a release: what its manifests are made from, and the tool that applies them. Advice is phrased for both.
+//! Who manages a release: what its manifests are made from, and the tool that applies them. Advice
+//! is phrased for both.
 
 use std::collections::BTreeSet;
 
@@ -34,8 +35,8 @@ pub enum Source {
 pub struct ChartSource {
     /// Whose chart it is.
     pub vendor: Vendor,
-    /// Where the chart is a dependency of another one: the alias, or the name of the dependency without an alias. The values
-    /// of the chart stand below this key.
+    /// Where the chart is a dependency of another one: the alias, or the name of the dependency
+    /// without an alias. The values of the chart stand below this key.
     pub alias: Option<String>,
     /// Name of the chart that was installed, if it is known and another one.
     pub umbrella: Option<String>,
@@ -58,9 +59,11 @@ pub enum Vendor {
 pub enum Tool {
     /// `helm install` and `helm upgrade`: Helm's own marks or its storage say so.
     Helm,
-    /// Helm rendered the manifests; nothing says what applies them. The usual case of `helm template`.
+    /// Helm rendered the manifests; nothing says what applies them. The usual case of `helm
+    /// template`.
     Rendered,
-    /// Helm rendered the manifests and something else than Helm applied them: what runs lacks Helm's marks.
+    /// Helm rendered the manifests and something else than Helm applied them: what runs lacks
+    /// Helm's marks.
     Applied,
     /// Argo CD.
     ArgoCd {
@@ -121,7 +124,8 @@ impl Manager {
         matches!(self.source, Source::Operator { .. })
     }
 
-    /// Whether the chart is Bitnami's, whose versions have nothing to do with those of the Milvus project's chart.
+    /// Whether the chart is Bitnami's, whose versions have nothing to do with those of the Milvus
+    /// project's chart.
     #[must_use]
     pub fn is_bitnami(&self) -> bool {
         self.chart()
@@ -143,14 +147,15 @@ impl Manager {
         }
     }
 
-    /// The key below which the values of the Milvus chart stand; `None` if it is a release of its own.
+    /// The key below which the values of the Milvus chart stand; `None` if it is a release of its
+    /// own.
     #[must_use]
     pub fn alias(&self) -> Option<&str> {
         self.chart().and_then(|chart| chart.alias.as_deref())
     }
 
-    /// What to back up before an upgrade, in the terms of the manager: the tables write `helm get values` for the source of the
-    /// release.
+    /// What to back up before an upgrade, in the terms of the manager: the tables write `helm get
+    /// values` for the source of the release.
     #[must_use]
     pub fn backups(&self, items: &[String]) -> Vec<String> {
         let source = match (&self.source, &self.tool) {
@@ -168,7 +173,8 @@ impl Manager {
         items.iter().map(own).collect()
     }
 
-    /// Whether the plain commands for the Milvus chart fit: the chart is a release of its own, and Helm makes it.
+    /// Whether the plain commands for the Milvus chart fit: the chart is a release of its own, and
+    /// Helm makes it.
     #[must_use]
     pub fn takes_helm_commands(&self) -> bool {
         let plain = self
@@ -177,7 +183,8 @@ impl Manager {
         plain && matches!(self.tool, Tool::Helm | Tool::Rendered)
     }
 
-    /// Whether `milvus-guard upgrade` and `migrate` find the release by its name and know its chart.
+    /// Whether `milvus-guard upgrade` and `migrate` find the release by its name and know its
+    /// chart.
     #[must_use]
     pub fn takes_runs(&self) -> bool {
         self.is_chart() && self.alias().is_none_or(|alias| alias == "milvus")
@@ -223,8 +230,8 @@ impl Manager {
         })
     }
 
-    /// What both sides of a change say together. A render lacks the marks of the tool that applies it, and one object lacks its
-    /// neighbours, so the more specific side counts.
+    /// What both sides of a change say together. A render lacks the marks of the tool that applies
+    /// it, and one object lacks its neighbours, so the more specific side counts.
     #[must_use]
     pub fn join(before: &Self, after: &Self) -> Self {
         let source = match (&before.source, &after.source) {
@@ -282,15 +289,16 @@ pub struct Surroundings<'a> {
     pub deployers: &'a [Deployer],
 }
 
-/// Charts by namespace and Helm release, apart from Milvus' own and those of its dependencies. Bounded.
+/// Charts by namespace and Helm release, apart from Milvus' own and those of its dependencies.
+/// Bounded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Neighbours(BTreeSet<(Option<String>, String, String)>);
 
 /// Entries of [`Neighbours`]: one is enough to know an umbrella.
 const MAX_NEIGHBOURS: usize = 256;
 
-/// Charts that the Milvus chart brings, under the names that it gives them (`dependencies` of the charts 3.0.0 to 5.0.30 of
-/// zilliztech/milvus-helm and of bitnami/milvus 13.2.5).
+/// Charts that the Milvus chart brings, under the names that it gives them (`dependencies` of the
+/// charts 3.0.0 to 5.0.30 of zilliztech/milvus-helm and of bitnami/milvus 13.2.5).
 const OWN_DEPENDENCIES: [&str; 12] = [
     "etcd",
     "minio",
@@ -355,7 +363,8 @@ fn chart_label(labels: &Labels) -> Option<&str> {
     let label = labels
         .get("helm.sh/chart")
         .or_else(|| labels.get("chart"))?;
-    // A version may hold dashes of its own (`5.0.0-rc.1`): it begins at the first digit behind a dash.
+    // A version may hold dashes of its own (`5.0.0-rc.1`): it begins at the first digit behind a
+    // dash.
     let version = label
         .match_indices('-')
         .find(|(at, _)| label[at + 1..].starts_with(|c: char| c.is_ascii_digit()));

@@ -139,7 +139,8 @@ fn clean(path: &str, leading: bool) -> String {
     cleaned
 }
 
-/// The first key after all keys with this prefix. Prefixes here end with a slash, so the last byte can always grow.
+/// The first key after all keys with this prefix. Prefixes here end with a slash, so the last byte
+/// can always grow.
 #[must_use]
 pub fn after(prefix: &[u8]) -> Vec<u8> {
     let mut end = prefix.to_vec();

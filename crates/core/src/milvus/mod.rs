@@ -1,4 +1,5 @@
-//! Milvus as this project knows it: versions, images, components, configuration, releases, and the data about them.
+//! Milvus as this project knows it: versions, images, components, configuration, releases, and the
+//! data about them.
 
 pub mod catalogue;
 pub mod component;

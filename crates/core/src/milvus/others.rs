@@ -51,7 +51,8 @@ impl Others {
         self.len() == 0
     }
 
-    /// The objects in words, workloads first: "2 Deployments (attu, web), 1 Service (web)". `None` where there is none.
+    /// The objects in words, workloads first: "2 Deployments (attu, web), 1 Service (web)". `None`
+    /// where there is none.
     #[must_use]
     pub fn describe(&self) -> Option<String> {
         const WORKLOADS: [&str; 8] = [

@@ -1,7 +1,7 @@
 //! One namespace, and what it would be after one object of it changed.
 //!
-//! An object keeps its place whatever its new labels say: the workload that was the proxy of a release stays the proxy of
-//! that release, so that relabelling hides nothing.
+//! An object keeps its place whatever its new labels say: the workload that was the proxy of a
+//! release stays the proxy of that release, so that relabelling hides nothing.
 
 use std::sync::Arc;
 
@@ -147,7 +147,8 @@ impl Place {
             })
     }
 
-    /// The workload with this kind and name, where it is a component of Milvus or one of its dependencies.
+    /// The workload with this kind and name, where it is a component of Milvus or one of its
+    /// dependencies.
     #[must_use]
     pub fn workload(&self, kind: &str, name: &str) -> Option<&Arc<Workload>> {
         let is = |workload: &Arc<Workload>| {
@@ -215,7 +216,8 @@ impl Place {
         self.add_workload(workload);
     }
 
-    /// A workload that was not there: into the release that it names, or whose name it bears, else a release of its own.
+    /// A workload that was not there: into the release that it names, or whose name it bears, else
+    /// a release of its own.
     fn add_workload(&mut self, workload: Arc<Workload>) {
         let components = ComponentWorkload::all(&workload);
         if !components.is_empty() {

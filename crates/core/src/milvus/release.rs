@@ -1,4 +1,5 @@
-//! One Milvus release as it stands in an input: what runs, with which configuration, on which dependencies.
+//! One Milvus release as it stands in an input: what runs, with which configuration, on which
+//! dependencies.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -20,7 +21,8 @@ use super::{
     version::Version,
 };
 
-/// Annotation by which an operator of Milvus says what an unreadable tag stands for: `2.4.5 for IMAGE`.
+/// Annotation by which an operator of Milvus says what an unreadable tag stands for: `2.4.5 for
+/// IMAGE`.
 pub const DECLARED_VERSION: &str = "guard.milvus.io/declared-version";
 
 /// One Milvus release.
@@ -72,7 +74,8 @@ pub struct HelmRevision {
     pub status: String,
     /// What the user set (`--set`, `-f`); never printed.
     pub user_values: Node,
-    /// Values among them that the chart of this revision does not read; `None` if the record does not tell.
+    /// Values among them that the chart of this revision does not read; `None` if the record does
+    /// not tell.
     pub unread_values: Option<Vec<UnreadValue>>,
 }
 
@@ -92,7 +95,8 @@ pub struct ComponentWorkload {
     pub component: Component,
     /// Its workload.
     pub workload: Arc<Workload>,
-    /// The containers that run the component, the surest first; never empty if the pod has containers.
+    /// The containers that run the component, the surest first; never empty if the pod has
+    /// containers.
     containers: Box<[(ContainerAt, IdentifiedBy)]>,
 }
 
@@ -128,8 +132,8 @@ impl VersionRead {
 }
 
 impl ComponentWorkload {
-    /// A workload as the place where a component runs, whatever it looks like: a workload that was a component of Milvus stays
-    /// one when its command, its image and its labels change.
+    /// A workload as the place where a component runs, whatever it looks like: a workload that was
+    /// a component of Milvus stays one when its command, its image and its labels change.
     #[must_use]
     pub fn new(component: Component, workload: Arc<Workload>) -> Self {
         let found = milvus_containers(&workload);
@@ -203,7 +207,8 @@ impl ComponentWorkload {
             .map_or(VersionRead::Unknown, |first| self.version_of(*first))
     }
 
-    /// The versions of all containers that run the component; several if a pod runs Milvus more than once.
+    /// The versions of all containers that run the component; several if a pod runs Milvus more
+    /// than once.
     pub fn versions(&self) -> impl Iterator<Item = VersionRead> {
         self.containers
             .iter()
@@ -242,7 +247,8 @@ impl ComponentWorkload {
 }
 
 impl Release {
-    /// The name of the release. Several Milvus of one umbrella chart are told apart by their aliases: `my-release/vectors`.
+    /// The name of the release. Several Milvus of one umbrella chart are told apart by their
+    /// aliases: `my-release/vectors`.
     #[must_use]
     pub fn title(&self) -> String {
         match self.manager.alias().filter(|alias| *alias != "milvus") {

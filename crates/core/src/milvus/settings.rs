@@ -1,8 +1,8 @@
 //! The settings that decide where Milvus' data lies, in comparable form.
 //!
-//! Charts and people spell the same thing in several ways; comparing text would raise false alarms, so each setting is brought
-//! into one form first. Which settings count, how they are compared and what Milvus takes where they are absent is data
-//! (`configuration.yaml`).
+//! Charts and people spell the same thing in several ways; comparing text would raise false alarms,
+//! so each setting is brought into one form first. Which settings count, how they are compared and
+//! what Milvus takes where they are absent is data (`configuration.yaml`).
 
 use std::{
     borrow::Cow,
@@ -213,13 +213,15 @@ impl Release {
         })
     }
 
-    /// Whether the input holds a configuration to judge; without one, only images and workloads can be compared.
+    /// Whether the input holds a configuration to judge; without one, only images and workloads can
+    /// be compared.
     #[must_use]
     pub fn has_config(&self) -> bool {
         !self.config.is_empty()
     }
 
-    /// Whether the configuration is known: some of it was read, or nothing is set and Milvus takes its defaults.
+    /// Whether the configuration is known: some of it was read, or nothing is set and Milvus takes
+    /// its defaults.
     #[must_use]
     pub fn is_config_known(&self) -> bool {
         let mut all = self.located().peekable();
@@ -262,8 +264,9 @@ impl Release {
         })
     }
 
-    /// The settings that rules guard, and those on which they depend, by key; `None` if one is absent. A setting is missing if it
-    /// is not known, is a secret, or if components do not agree about it.
+    /// The settings that rules guard, and those on which they depend, by key; `None` if one is
+    /// absent. A setting is missing if it is not known, is a secret, or if components do not
+    /// agree about it.
     #[must_use]
     pub fn guarded_settings(&self, catalogue: &Catalogue) -> BTreeMap<String, Option<String>> {
         let mut known = BTreeMap::new();
@@ -373,8 +376,9 @@ impl<'a> Located<'a> {
         self.value(key)
     }
 
-    /// The message queue. The type is `mq.type` or `messageQueue` where one is set (not `default`); charts up to 3.3.1 write
-    /// neither, and then Milvus takes RocksMQ in a standalone, and in a cluster Pulsar before Kafka.
+    /// The message queue. The type is `mq.type` or `messageQueue` where one is set (not `default`);
+    /// charts up to 3.3.1 write neither, and then Milvus takes RocksMQ in a standalone, and in
+    /// a cluster Pulsar before Kafka.
     ///
     /// # Errors
     /// Why it is not known.
@@ -617,8 +621,8 @@ impl<'a> Located<'a> {
         }
     }
 
-    /// Paths on which the component keeps data by its configuration, each with what it keeps there. Unknown settings leave
-    /// their defaults, so that a volume counts rather than not.
+    /// Paths on which the component keeps data by its configuration, each with what it keeps there.
+    /// Unknown settings leave their defaults, so that a volume counts rather than not.
     #[must_use]
     pub fn data_paths(&self) -> Vec<(&'static str, String)> {
         let path = |key: &'static str, default: &str| {
@@ -691,7 +695,8 @@ fn is_same(
                 _ => old == new,
             }
         }
-        // Nothing is written: Milvus asks the pod itself, where nothing of the cluster is. What follows is a first address.
+        // Nothing is written: Milvus asks the pod itself, where nothing of the cluster is. What
+        // follows is a first address.
         (
             Comparable::Hosts {
                 is_default: true, ..

@@ -1,7 +1,7 @@
 //! From objects to releases: which workloads are Milvus, and what belongs to them.
 //!
-//! Milvus is found by what its workloads run (see [`super::identify`]), never by the name of a chart or a release, because both
-//! can be overridden.
+//! Milvus is found by what its workloads run (see [`super::identify`]), never by the name of a
+//! chart or a release, because both can be overridden.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -51,7 +51,8 @@ impl Snapshot {
         self.releases.iter().flat_map(of).collect()
     }
 
-    /// Lays what Milvus itself keeps in etcd over the configuration of every release whose root path this is.
+    /// Lays what Milvus itself keeps in etcd over the configuration of every release whose root
+    /// path this is.
     pub fn lay_dynamic(&mut self, root_path: &str, settings: &[(String, String)], source: &str) {
         let origin = Origin {
             source: source.into(),
@@ -68,8 +69,8 @@ impl Snapshot {
         }
     }
 
-    /// The same, where references to objects that `own` does not hold find those of `others`. Nothing is done if no reference is
-    /// open.
+    /// The same, where references to objects that `own` does not hold find those of `others`.
+    /// Nothing is done if no reference is open.
     pub fn resolve(&mut self, own: &[Arc<ConfigMap>], others: &[Arc<ConfigMap>]) {
         if self
             .releases
@@ -193,8 +194,8 @@ impl Builder {
         ));
     }
 
-    /// Groups everything, where references of pods to objects that are not here find those of `before`: they stay in the cluster
-    /// when a change does not name them.
+    /// Groups everything, where references of pods to objects that are not here find those of
+    /// `before`: they stay in the cluster when a change does not name them.
     #[must_use]
     pub fn build_over(mut self, before: &[Object]) -> Snapshot {
         let others: Vec<Arc<ConfigMap>> = before
@@ -295,7 +296,8 @@ impl Builder {
 }
 
 impl Builder {
-    /// Leaves out Pods and the like whose owner is here too, such as those of an `InstanceSet` or a `Rollout`.
+    /// Leaves out Pods and the like whose owner is here too, such as those of an `InstanceSet` or a
+    /// `Rollout`.
     fn leave_out_what_is_made(&mut self) {
         let owners: BTreeSet<(String, String)> = self
             .milvus
@@ -396,7 +398,8 @@ pub(super) fn configure_component(release: &mut Release, at: usize, configs: &[A
             .with_component(at, component, configs, namespace, fallback.as_ref());
 }
 
-/// The `ConfigMap` that is named as charts name it: it counts where no component shows what it mounts (a partial input).
+/// The `ConfigMap` that is named as charts name it: it counts where no component shows what it
+/// mounts (a partial input).
 fn fallback(release: &Release, configs: &[Arc<ConfigMap>]) -> Option<Arc<ConfigMap>> {
     let shows_mounts = release.components.iter().any(|component| {
         let mut files = component

@@ -168,7 +168,8 @@ impl Range {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         let bounds = self.0.iter().map(|(_, bound)| *bound);
-        // Where a range holds anything, it holds a bound, the version just above one, or the lowest of all.
+        // Where a range holds anything, it holds a bound, the version just above one, or the lowest
+        // of all.
         let above = bounds.clone().map(|bound| Version {
             patch: bound.patch.saturating_add(1),
             ..bound

@@ -1,5 +1,5 @@
-//! Where a path of a container lies: on which volume, and where on it. Two paths are the same place if they lead to the same
-//! files, however mounts and settings divide the way.
+//! Where a path of a container lies: on which volume, and where on it. Two paths are the same place
+//! if they lead to the same files, however mounts and settings divide the way.
 
 use std::fmt;
 
@@ -12,7 +12,8 @@ use super::config::below;
 pub struct VolumePlace {
     /// What holds the files.
     pub volume: DataVolume,
-    /// The path on it, without slashes at the ends; the whole path if the volume is the image or the pod's own.
+    /// The path on it, without slashes at the ends; the whole path if the volume is the image or
+    /// the pod's own.
     pub path: String,
 }
 

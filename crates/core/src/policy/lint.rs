@@ -1,4 +1,5 @@
-//! `policy lint`: what is wrong with policies and exceptions that can be read, before they are in force.
+//! `policy lint`: what is wrong with policies and exceptions that can be read, before they are in
+//! force.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -81,7 +82,8 @@ impl fmt::Display for Lint {
     }
 }
 
-/// Checks documents one by one and against each other. What is found comes in the order of the documents, then of lines.
+/// Checks documents one by one and against each other. What is found comes in the order of the
+/// documents, then of lines.
 #[must_use]
 pub fn lint(documents: &[PolicyDocument], now: Timestamp) -> Vec<Lint> {
     let mut all = Vec::new();
@@ -462,7 +464,8 @@ impl<'a> LabelDemand<'a> {
     }
 }
 
-/// Whether one release can be meant by both. Where that is not known (labels that may stand together), it can.
+/// Whether one release can be meant by both. Where that is not known (labels that may stand
+/// together), it can.
 fn overlap(one: &Match, other: &Match) -> bool {
     let apart = |a: &[String], b: &[String]| {
         !a.is_empty() && !b.is_empty() && !a.iter().any(|name| b.contains(name))
@@ -501,7 +504,8 @@ fn overlap(one: &Match, other: &Match) -> bool {
     labels.values().all(LabelDemand::can_be_met)
 }
 
-/// A question that names the rules nearest to an unknown one; empty where none is near, or too many are.
+/// A question that names the rules nearest to an unknown one; empty where none is near, or too many
+/// are.
 fn did_you_mean(id: &str) -> String {
     if id.len() > MAX_TYPO {
         return String::new();

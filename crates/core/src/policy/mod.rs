@@ -1,6 +1,7 @@
 //! Who decides what a finding does: policies and exceptions, and their resolution.
 //!
-//! The same documents work as files (`--policy`) and, in a cluster, as objects of the API group `guard.milvus.io`.
+//! The same documents work as files (`--policy`) and, in a cluster, as objects of the API group
+//! `guard.milvus.io`.
 
 pub mod lint;
 pub mod read;

@@ -8,7 +8,8 @@ use crate::manifest::{Document, Origin, Tree, documents};
 
 use crate::api::policy::{API_VERSION, Places, PolicyDocument};
 
-/// What Kubernetes lets `metadata` hold, so that `kubectl get -o yaml` can be read back and a typing error is still seen.
+/// What Kubernetes lets `metadata` hold, so that `kubectl get -o yaml` can be read back and a
+/// typing error is still seen.
 const METADATA: [&str; 14] = [
     "annotations",
     "creationTimestamp",
@@ -41,7 +42,8 @@ impl fmt::Display for PolicyError {
     }
 }
 
-/// Reads all documents of a text. Documents that are in order are returned even where others are not.
+/// Reads all documents of a text. Documents that are in order are returned even where others are
+/// not.
 #[must_use]
 pub fn read(text: &str, source: &str) -> (Vec<PolicyDocument>, Vec<PolicyError>) {
     let source: Arc<str> = source.into();

@@ -42,7 +42,8 @@ pub struct PolicySet {
     pub policies: Arc<Vec<UpgradePolicy>>,
     /// Exceptions, expired ones too.
     pub exceptions: Arc<Vec<UpgradeException>>,
-    /// The time of the judgement; exceptions count before they expire. Nothing means that none counts.
+    /// The time of the judgement; exceptions count before they expire. Nothing means that none
+    /// counts.
     pub now: Option<Timestamp>,
     /// Labels of namespaces, for `namespaceSelector`; unknown namespaces match no selector.
     pub namespace_labels: Arc<NamespaceLabels>,

@@ -41,7 +41,8 @@ pub(super) fn render(report: &Report) -> String {
         }
         let _ = writeln!(out, "::{command} {}::{}", properties.join(","), data(&text));
     }
-    // GitHub shows ten annotations of a kind for a step, so only what warns takes one. The rest are lines of the log.
+    // GitHub shows ten annotations of a kind for a step, so only what warns takes one. The rest are
+    // lines of the log.
     for reason in report.reasons(Outcome::NotEvaluated) {
         let place = reason.place(report.releases.len());
         let provide = reason.provide.unwrap_or_default();

@@ -49,8 +49,8 @@ pub(super) fn render(report: &Report) -> String {
         })
 }
 
-/// A line without the attribute `disabled` of a suite, which Jenkins' schema of `JUnit` files does not know. Neither names nor
-/// texts can look like that: their quotes and brackets are escaped.
+/// A line without the attribute `disabled` of a suite, which Jenkins' schema of `JUnit` files does
+/// not know. Neither names nor texts can look like that: their quotes and brackets are escaped.
 fn without_disabled(line: &str) -> Cow<'_, str> {
     let attribute = line
         .trim_start()
@@ -66,8 +66,9 @@ fn without_disabled(line: &str) -> Cow<'_, str> {
     }
 }
 
-/// One check of one release. A denial is a failure; what only warns passes with its text. What did not apply and what could
-/// not be evaluated are both skipped and told apart by the type and by the first words of the message.
+/// One check of one release. A denial is a failure; what only warns passes with its text. What did
+/// not apply and what could not be evaluated are both skipped and told apart by the type and by the
+/// first words of the message.
 fn case(check: &CheckEntry, at: usize, outcome: Outcome, findings: &[&FindingEntry]) -> TestCase {
     let mut status = match outcome {
         Outcome::Deny => TestCaseStatus::non_success(NonSuccessKind::Failure),

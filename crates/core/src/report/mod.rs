@@ -195,7 +195,8 @@ pub struct CheckEntry {
     pub title: String,
     /// Group.
     pub category: Category,
-    /// How it came out over all releases: the worst, and passed where it passed for one and did not apply to others.
+    /// How it came out over all releases: the worst, and passed where it passed for one and did
+    /// not apply to others.
     pub outcome: Outcome,
     /// Why it did not apply or could not be evaluated, each reason once.
     pub reasons: Vec<ReasonEntry>,
@@ -403,7 +404,8 @@ fn finding_entry(
     })
 }
 
-/// How each rule came out for one release, with what policies, exceptions and acceptances made of it.
+/// How each rule came out for one release, with what policies, exceptions and acceptances made of
+/// it.
 fn outcomes(release: &JudgedRelease) -> impl Iterator<Item = (&'static str, Outcome)> {
     rules::ALL.iter().enumerate().map(|(at, rule)| {
         let of_rule = || {
@@ -492,8 +494,8 @@ struct WhyNot<'a> {
     action: Option<Action>,
 }
 
-/// Why a rule did not apply to a release, or each thing that it lacked there. What was found for the same release stands
-/// beside it.
+/// Why a rule did not apply to a release, or each thing that it lacked there. What was found for
+/// the same release stands beside it.
 fn why_not<'a>(
     rule: &'a str,
     state: Option<&'a State>,
@@ -553,7 +555,8 @@ impl Report {
             .filter(move |finding| finding.action == action && !finding.not_evaluated)
     }
 
-    /// The counts in words: "1 denial, 2 warnings, 25 passed, 8 not evaluated". `audit` denies nothing: it has problems.
+    /// The counts in words: "1 denial, 2 warnings, 25 passed, 8 not evaluated". `audit` denies
+    /// nothing: it has problems.
     fn counts(&self) -> String {
         let denial = if self.subject == Subject::State {
             "problem"
@@ -609,7 +612,8 @@ impl Report {
         }
     }
 
-    /// Reasons of one kind over all rules, those that warn first: each reason once, with the rules that share it.
+    /// Reasons of one kind over all rules, those that warn first: each reason once, with the rules
+    /// that share it.
     fn reasons(&self, outcome: Outcome) -> Vec<SharedReason<'_>> {
         let mut shared: Vec<SharedReason<'_>> = Vec::new();
         let mut known: BTreeMap<(WhyNot<'_>, &[usize]), usize> = BTreeMap::new();

@@ -7,7 +7,8 @@ use crate::{policy::Action, rules, text::plain};
 
 use super::{FindingEntry, Outcome, Report, format::Show};
 
-/// GitHub makes an alert of every result, whatever its kind, so `--show warn` or `--show deny` leaves out what is less.
+/// GitHub makes an alert of every result, whatever its kind, so `--show warn` or `--show deny`
+/// leaves out what is less.
 pub(super) fn render(report: &Report, show: Show) -> String {
     let rules: Vec<Value> = rules::ALL
         .iter()
@@ -79,10 +80,10 @@ pub(super) fn render(report: &Report, show: Show) -> String {
 /// Releases that a result names as its places.
 const PLACES: usize = 20;
 
-/// What did not find anything: the standard's kinds `pass`, `notApplicable` and, where a fact is missing, `open`. A rule
-/// that guards data and could not be evaluated on a change is a warning, so it keeps the kind `fail` that goes with a level
-/// (SARIF 2.1.0, 3.27.9 and 3.27.10: any other kind demands the level `none`). One result stands for all releases of which
-/// the same is true.
+/// What did not find anything: the standard's kinds `pass`, `notApplicable` and, where a fact is
+/// missing, `open`. A rule that guards data and could not be evaluated on a change is a warning, so
+/// it keeps the kind `fail` that goes with a level (SARIF 2.1.0, 3.27.9 and 3.27.10: any other kind
+/// demands the level `none`). One result stands for all releases of which the same is true.
 fn states(report: &Report, show: Show) -> Vec<Value> {
     let mut results = Vec::new();
     for (index, check) in report.checks.iter().enumerate() {

@@ -1,4 +1,5 @@
-//! For a person at a terminal: groups of checks, each finding with cause, reason and command, the verdict last.
+//! For a person at a terminal: groups of checks, each finding with cause, reason and command, the
+//! verdict last.
 
 use anstyle::{AnsiColor, Style as Ansi};
 
@@ -266,7 +267,8 @@ impl Page<'_> {
     }
 
     fn wrapped(&mut self, first: &str, rest: &str, text: &str) {
-        // What stands first may hold colours, which take no columns, so letters hold its place while lines are cut.
+        // What stands first may hold colours, which take no columns, so letters hold its place
+        // while lines are cut.
         let filler = "x".repeat(columns(first));
         // Only at spaces: a flag, a path or a tag that is cut at a hyphen cannot be copied.
         let options = textwrap::Options::new(self.style.width.max(40))

@@ -1,7 +1,8 @@
 //! What to do about a finding, in the terms of its manager.
 //!
-//! Rules take every fix and every command from here. A command is printed only where, run as it stands, it leads to a change
-//! without a denial, keeps the wanted image and the user's values, and touches nothing else.
+//! Rules take every fix and every command from here. A command is printed only where, run as it
+//! stands, it leads to a change without a denial, keeps the wanted image and the user's values, and
+//! touches nothing else.
 
 use std::{borrow::Cow, fmt::Write as _, sync::Arc};
 
@@ -30,7 +31,8 @@ pub struct Remedy {
     pub cure: Option<Cure>,
 }
 
-/// What would take a finding away. Commands are made of it once all rules have spoken (see [`settle`]).
+/// What would take a finding away. Commands are made of it once all rules have spoken (see
+/// [`settle`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cure {
     /// Values of the chart in the wanted change.
@@ -282,8 +284,8 @@ impl Advice<'_, '_> {
         }
     }
 
-    /// The values with which a chart of the Milvus project keeps a queue; `None` if it has none for it. What the change has so
-    /// already is left out.
+    /// The values with which a chart of the Milvus project keeps a queue; `None` if it has none for
+    /// it. What the change has so already is left out.
     fn queue_pins(&self, kind: QueueKind, endpoints: &str) -> Option<Vec<ChartPin>> {
         let (before, after) = (self.before(), self.upgrade.after);
         let runs = |family| before.dependencies_of(family).next().is_some();
@@ -532,7 +534,8 @@ impl Advice<'_, '_> {
         }
     }
 
-    /// Takes an image from where it is published now; `pin` is the chart's value that names its repository, as `path=value`.
+    /// Takes an image from where it is published now; `pin` is the chart's value that names its
+    /// repository, as `path=value`.
     #[must_use]
     pub fn moved_image(&self, moved: &ImageRef, pin: Option<&str>) -> Remedy {
         let words = format!(
@@ -552,7 +555,8 @@ impl Advice<'_, '_> {
         }
     }
 
-    /// Sets a field of a pod template, such as `securityContext.fsGroup`, on the workload of a component.
+    /// Sets a field of a pod template, such as `securityContext.fsGroup`, on the workload of a
+    /// component.
     #[must_use]
     pub fn workload_field(&self, object: &str, component: Component, field: &str) -> Remedy {
         Remedy::words(match &self.manager.source {
@@ -894,7 +898,8 @@ impl Advice<'_, '_> {
         runs(self.before()) && runs(self.upgrade.after)
     }
 
-    /// The chart value that points Milvus to a dependency outside the release, where the change does that.
+    /// The chart value that points Milvus to a dependency outside the release, where the change
+    /// does that.
     fn external_instead(&self, family: Family) -> Option<&'static str> {
         let (before, after) = (self.before(), self.upgrade.after);
         let (path, moves) = match family {
@@ -1081,7 +1086,8 @@ impl Advice<'_, '_> {
         (!deployments).then_some("does not run as Deployments")
     }
 
-    /// The command for an ordered upgrade to what is wanted; `None` if it cannot be made, or not with the wanted image.
+    /// The command for an ordered upgrade to what is wanted; `None` if it cannot be made, or not
+    /// with the wanted image.
     #[must_use]
     pub fn ordered_upgrade(&self) -> Option<String> {
         let (before, to) = (self.upgrade.before?, self.upgrade.to()?);
@@ -1093,8 +1099,8 @@ impl Advice<'_, '_> {
         self.guard("upgrade", &more)
     }
 
-    /// The flags for the wanted image: none where it is the running one at the wanted version, as the verbs derive it; `None` if the
-    /// components want several images.
+    /// The flags for the wanted image: none where it is the running one at the wanted version, as
+    /// the verbs derive it; `None` if the components want several images.
     fn wanted_image(&self, before: &Release, version: Version) -> Option<Vec<String>> {
         let image = self.new_image()?;
         let plain = Build::of(version);
@@ -1109,8 +1115,9 @@ impl Advice<'_, '_> {
         })
     }
 
-    /// The image that components get by this change, if they all get the same. Those that stay as they are wait for their turn,
-    /// as at the workload gate, where one component changes at a time.
+    /// The image that components get by this change, if they all get the same. Those that stay as
+    /// they are wait for their turn, as at the workload gate, where one component changes at a
+    /// time.
     fn new_image(&self) -> Option<String> {
         let is_new = |component: &&ComponentWorkload| {
             let pair = self
@@ -1157,8 +1164,9 @@ impl Advice<'_, '_> {
         self.guard("migrate", &more)
     }
 
-    /// The `helm upgrade` that makes the wanted change with these values on top; `None` unless everything that the change
-    /// differs in from what runs is known: the user's values on both sides, the chart and the image.
+    /// The `helm upgrade` that makes the wanted change with these values on top; `None` unless
+    /// everything that the change differs in from what runs is known: the user's values on both
+    /// sides, the chart and the image.
     fn helm_upgrade(&self, pins: &[ChartPin]) -> Option<String> {
         let (before, after) = self.upgrade.both()?;
         let chart = self.manager.chart()?;
@@ -1216,8 +1224,8 @@ pub const CHART: &str = "zilliztech/milvus";
 /// The first Helm with `--reset-then-reuse-values` (Helm 3.14.0 release notes).
 const REUSES_VALUES: Version = Version::new(3, 14, 0);
 
-/// Makes the commands, once all rules have spoken. One command carries what all findings need; where a denial would be left, no
-/// command is made.
+/// Makes the commands, once all rules have spoken. One command carries what all findings need;
+/// where a denial would be left, no command is made.
 pub(super) fn settle(upgrade: &Upgrade<'_>, findings: &mut [Finding]) {
     if !findings.iter().any(|finding| finding.cure.is_some()) {
         return;
@@ -1256,7 +1264,8 @@ pub(super) fn settle(upgrade: &Upgrade<'_>, findings: &mut [Finding]) {
     }
 }
 
-/// The image values that differ between the user's values of both sides; `None` if anything else differs, too.
+/// The image values that differ between the user's values of both sides; `None` if anything else
+/// differs, too.
 fn image_values(old: &Tree<'_>, new: &Tree<'_>) -> Option<Vec<ChartPin>> {
     const IMAGE: [&str; 2] = ["image.all.repository", "image.all.tag"];
     let (before, after) = (leaves(old), leaves(new));
@@ -1288,7 +1297,8 @@ fn image_values(old: &Tree<'_>, new: &Tree<'_>) -> Option<Vec<ChartPin>> {
     Some(pins)
 }
 
-/// Every leaf of a tree of values with its path, ordered by path. Empty maps and lists count as leaves.
+/// Every leaf of a tree of values with its path, ordered by path. Empty maps and lists count as
+/// leaves.
 fn leaves<'t>(root: &'t Tree<'_>) -> Vec<(String, Cow<'t, str>)> {
     fn walk<'t>(node: &'t Tree<'_>, path: &mut String, found: &mut Vec<(String, Cow<'t, str>)>) {
         let mut step = |key: &str, next: &'t Tree<'_>, path: &mut String| {
@@ -1484,8 +1494,9 @@ fn escaped(value: &str) -> String {
     text
 }
 
-/// A command line for a POSIX shell. Words come from manifests that anybody may have written, so each is quoted where a shell
-/// would read more than the word. `None` if a word holds a control character or looks like a flag where a name is meant.
+/// A command line for a POSIX shell. Words come from manifests that anybody may have written, so
+/// each is quoted where a shell would read more than the word. `None` if a word holds a control
+/// character or looks like a flag where a name is meant.
 #[must_use]
 pub fn command(words: &[String]) -> Option<String> {
     let mut line = String::new();

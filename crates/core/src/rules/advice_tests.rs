@@ -48,7 +48,8 @@ fn manifests(tool: Tool) -> Manager {
     }
 }
 
-/// Every manager with a name, the words that its advice must never hold, and what must stand before each value path.
+/// Every manager with a name, the words that its advice must never hold, and what must stand before
+/// each value path.
 pub(super) fn managers() -> Vec<(&'static str, Manager, Vec<&'static str>, &'static str)> {
     const HELM: [&str; 8] = [
         "helm ",

@@ -1,6 +1,7 @@
-//! Every row of the data speaks: for each row of `bad-releases.yaml`, `paths.yaml`, `orders.yaml` and of the bad charts in
-//! `hazards.yaml` some upgrade is constructed at which the rule named there speaks with the action named there. A row that no
-//! upgrade can reach fails, and so do rows that contradict each other.
+//! Every row of the data speaks: for each row of `bad-releases.yaml`, `paths.yaml`, `orders.yaml`
+//! and of the bad charts in `hazards.yaml` some upgrade is constructed at which the rule named
+//! there speaks with the action named there. A row that no upgrade can reach fails, and so do rows
+//! that contradict each other.
 
 use std::collections::BTreeSet;
 
@@ -185,7 +186,8 @@ fn bad_release_speaks(row: &BadRelease, catalogue: &Catalogue, versions: &[Versi
             let sources = versions.iter().filter(|from| {
                 *from < to && row.from.as_ref().is_none_or(|range| range.contains(**from))
             });
-            // A new installation, a change of what runs, and one of what is stopped and so does not roll.
+            // A new installation, a change of what runs, and one of what is stopped and so does not
+            // roll.
             (row.from.is_none() && says(None, &after))
                 || sources.rev().take(3).any(|from| {
                     let running = fixture(
@@ -662,7 +664,8 @@ fn nothing_that_is_recommended_is_warned_about() {
     assert!(recommended > 20_000, "{recommended}");
 }
 
-/// Each release of the data as a target, on each queue and topology: the release that MG104 names must pass MG104.
+/// Each release of the data as a target, on each queue and topology: the release that MG104 names
+/// must pass MG104.
 #[test]
 fn what_mg104_says_to_use_passes_mg104() {
     let catalogue = Catalogue::embedded();
@@ -716,7 +719,8 @@ fn what_mg104_says_to_use_passes_mg104() {
     }
 }
 
-/// Rows are about a release whether or not a path leads there; where one does, its stops are good too.
+/// Rows are about a release whether or not a path leads there; where one does, its stops are good
+/// too.
 #[test]
 fn stops_of_paths_are_good_releases() {
     let catalogue = Catalogue::embedded();
@@ -730,7 +734,8 @@ fn stops_of_paths_are_good_releases() {
             .iter()
             .filter(|situation| situation.variants.is_empty())
         {
-            // A log on a local volume in a cluster, and Woodpecker as a service, have no good release of 2.6.
+            // A log on a local volume in a cluster, and Woodpecker as a service, have no good
+            // release of 2.6.
             if situation
                 .woodpecker_storage
                 .as_ref()
@@ -753,7 +758,8 @@ fn stops_of_paths_are_good_releases() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// What an image is built for, and by whom, is no move of the version: the whole brain finds nothing.
+/// What an image is built for, and by whom, is no move of the version: the whole brain finds
+/// nothing.
 #[test]
 fn a_suffix_is_no_move() {
     let plain = |version: &str| {
@@ -801,7 +807,8 @@ fn a_suffix_is_no_move() {
     }
 }
 
-/// A release that stands in the words of the data is one that nothing warns about, or the words say what is wrong with it.
+/// A release that stands in the words of the data is one that nothing warns about, or the words say
+/// what is wrong with it.
 #[test]
 fn pins_name_good_releases() {
     let catalogue = Catalogue::embedded();

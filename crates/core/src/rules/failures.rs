@@ -1,5 +1,6 @@
-//! Forty upgrades that failed for somebody, judged by the whole brain. Each that manifests and facts can show is a test
-//! named after what would have happened; beside the denials stand changes that look alike and are harmless.
+//! Forty upgrades that failed for somebody, judged by the whole brain. Each that manifests and
+//! facts can show is a test named after what would have happened; beside the denials stand changes
+//! that look alike and are harmless.
 
 use rstest::rstest;
 
@@ -39,7 +40,7 @@ const CASES: [Shown; 40] = [
     By("old_sessions_keep_the_new_coordinator_out"),  // milvus#42602
     By("separate_coordinators_hang_before_2_6"),      // milvus#44205 and others
     By("the_streaming_nodes_are_not_waited_for_before_the_coordinator"), // milvus-operator#446
-    Not("writes rejected after a complete upgrade are a state of the write-ahead log at run time"), // milvus#47806
+    Not("writes rejected after a complete upgrade are a state of the write-ahead log at run time"), /* milvus#47806 */
     By("a_new_proxy_meets_old_query_nodes"), // milvus#42492
     By("query_nodes_roll_without_streaming_nodes"), // milvus#42838
     By("a_release_candidate_cannot_be_recovered"), // milvus#43538

@@ -122,14 +122,14 @@ impl Findings {
         }
     }
 
-    /// The rule has something before it and looks at it. Without this call a rule that finds nothing has not passed: it
-    /// counts as not applicable.
+    /// The rule has something before it and looks at it. Without this call a rule that finds
+    /// nothing has not passed: it counts as not applicable.
     pub fn checked(&mut self) {
         self.checked = true;
     }
 
-    /// There is nothing for the rule to check; `reason` is a phrase such as "the release has no MinIO". It does not take back
-    /// what was [checked](Self::checked).
+    /// There is nothing for the rule to check; `reason` is a phrase such as "the release has no
+    /// MinIO". It does not take back what was [checked](Self::checked).
     pub fn not_applicable(&mut self, reason: impl Into<Cow<'static, str>>) {
         self.not_applicable.get_or_insert(reason.into());
     }
@@ -184,8 +184,8 @@ impl Findings {
         self.add(Severity::Audit, message.into())
     }
 
-    /// The rule applies, but a fact is missing. Where the rule guards data and version or configuration change, this warns;
-    /// else it is only reported.
+    /// The rule applies, but a fact is missing. Where the rule guards data and version or
+    /// configuration change, this warns; else it is only reported.
     pub fn not_evaluated(&mut self, missing: Missing) -> &mut Finding {
         let finding = self.add(
             Severity::Audit,
@@ -197,8 +197,8 @@ impl Findings {
         finding
     }
 
-    /// The rule came to no end. Where it guards data nobody can say that the change is safe, so it denies; any other rule
-    /// only says so.
+    /// The rule came to no end. Where it guards data nobody can say that the change is safe, so it
+    /// denies; any other rule only says so.
     pub(super) fn failed(&mut self, why: Failed) {
         let guards_data = self.rule.is_some_and(|rule| rule.data_loss);
         let reason = match why {
@@ -384,8 +384,8 @@ impl Finding {
     }
 }
 
-/// A text without what stands before `@` in addresses (`scheme://user:password@host`, `user:password@host`). A digest behind an
-/// image's tag is not an address.
+/// A text without what stands before `@` in addresses (`scheme://user:password@host`,
+/// `user:password@host`). A digest behind an image's tag is not an address.
 #[must_use]
 pub fn without_credentials(text: &str) -> Cow<'_, str> {
     if !text.contains('@') {

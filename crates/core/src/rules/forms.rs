@@ -1,5 +1,6 @@
-//! The same Milvus in any form: whatever kind of workload runs it, wherever its container stands, and however its configuration
-//! is divided over files, objects and variables, the verdict is that of the plain form.
+//! The same Milvus in any form: whatever kind of workload runs it, wherever its container stands,
+//! and however its configuration is divided over files, objects and variables, the verdict is that
+//! of the plain form.
 
 use std::collections::BTreeMap;
 
@@ -191,7 +192,8 @@ fn objects(form: &Form, version: &str, values: &[usize]) -> Vec<Value> {
         json!({"name": "files", "mountPath": "/milvus/configs/default.yaml", "subPath": "default.yaml"}),
         json!({"name": "lowest", "mountPath": "/milvus/configs/milvus.yaml", "subPath": "milvus.yaml"}),
     ];
-    // Either of the two is user.yaml; the other one's settings go into the same file as variables would.
+    // Either of the two is user.yaml; the other one's settings go into the same file as variables
+    // would.
     if files.contains_key("projected") {
         mounts.push(
             json!({"name": "projected", "mountPath": "/milvus/configs/user.yaml", "subPath": "u"}),

@@ -1,5 +1,5 @@
-//! What MG301, MG302, MG303 and MG308 have in common: the settings that the data declares as theirs are compared for every
-//! component, and unknown values are said.
+//! What MG301, MG302, MG303 and MG308 have in common: the settings that the data declares as theirs
+//! are compared for every component, and unknown values are said.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,8 +28,8 @@ pub(super) fn rows<'a>(
         .filter(move |row| row.rule.as_deref() == Some(rule))
 }
 
-/// The configurations of each component before and after. A component that is new is compared with the first of the release,
-/// because it must find the same data.
+/// The configurations of each component before and after. A component that is new is compared with
+/// the first of the release, because it must find the same data.
 pub(super) fn pairs<'a>(upgrade: &Upgrade<'a>) -> Vec<(Located<'a>, Located<'a>)> {
     let Some((before, after)) = upgrade.both() else {
         return Vec::new();
@@ -64,7 +64,8 @@ pub(super) fn pairs<'a>(upgrade: &Upgrade<'a>) -> Vec<(Located<'a>, Located<'a>)
         .collect()
 }
 
-/// Says that nothing can be compared if one side has no configuration at all, such as a release that is only remembered.
+/// Says that nothing can be compared if one side has no configuration at all, such as a release
+/// that is only remembered.
 pub(super) fn is_missing(upgrade: &Upgrade<'_>, findings: &mut Findings) -> bool {
     let Some((before, after)) = upgrade.both() else {
         return false;
@@ -82,13 +83,15 @@ pub(super) fn is_missing(upgrade: &Upgrade<'_>, findings: &mut Findings) -> bool
     true
 }
 
-/// Compares every row of a rule. A row of kind `kind` that changes speaks for all others of the rule.
+/// Compares every row of a rule. A row of kind `kind` that changes speaks for all others of the
+/// rule.
 pub(super) fn compare(upgrade: &Upgrade<'_>, rule: &'static str, findings: &mut Findings) {
     if is_missing(upgrade, findings) {
         return;
     }
     let all = pairs(upgrade);
-    // A configuration that stays as it is, and is known, needs no comparison: most reviews change one workload of many.
+    // A configuration that stays as it is, and is known, needs no comparison: most reviews change
+    // one workload of many.
     let pairs: Vec<(Located<'_>, Located<'_>)> = all
         .iter()
         .filter(|(before, after)| !before.is_same(after) || after.has_unknown())
@@ -252,7 +255,8 @@ fn said<'f>(findings: &'f mut Findings, row: &SettingFact, message: String) -> &
     }
 }
 
-/// Components of one release that do not agree about a setting that they must share: one of them works on other data.
+/// Components of one release that do not agree about a setting that they must share: one of them
+/// works on other data.
 fn disagreement<'a>(
     upgrade: &Upgrade<'a>,
     row: &'a SettingFact,
@@ -400,7 +404,8 @@ fn listed(keys: &[String]) -> String {
     }
 }
 
-/// The first version whose queue can be switched by its management API [Milvus docs v3.0 on switching the queue].
+/// The first version whose queue can be switched by its management API [Milvus docs v3.0 on
+/// switching the queue].
 const CAN_SWITCH: Version = Version::new(3, 0, 0);
 
 /// How to keep a setting, in the words of whoever manages the release.
@@ -521,7 +526,8 @@ mod tests {
         fixture.default_yaml(&yaml)
     }
 
-    /// One setting as a document of its own would have it; YAML keeps the last of duplicate keys, so each stands as a dotted key.
+    /// One setting as a document of its own would have it; YAML keeps the last of duplicate keys,
+    /// so each stands as a dotted key.
     fn nested(key: &str, value: &str) -> String {
         format!("\"{key}\": \"{value}\"\n")
     }

@@ -175,7 +175,8 @@ fn said() -> BTreeMap<&'static str, Vec<Said>> {
     said
 }
 
-/// The first finding, and one of another severity or manager that says something else, if there is one.
+/// The first finding, and one of another severity or manager that says something else, if there is
+/// one.
 fn two(said: &[Said]) -> Vec<&Said> {
     let Some(first) = said.first() else {
         return Vec::new();

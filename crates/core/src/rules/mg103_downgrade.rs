@@ -126,15 +126,16 @@ fn of(subject: &str) -> String {
     }
 }
 
-/// Whether this walks back out of an upgrade that has not passed its point of no return: to the last version at which
-/// every component was available (where nobody knows it, to one that some component still runs), while nothing of the
-/// new version that touches data for good was ever available.
+/// Whether this walks back out of an upgrade that has not passed its point of no return: to the
+/// last version at which every component was available (where nobody knows it, to one that some
+/// component still runs), while nothing of the new version that touches data for good was ever
+/// available.
 fn returns_from_interrupted(upgrade: &Upgrade<'_>, from: &Build, to: &Build) -> bool {
     let Some(before) = upgrade.before else {
         return false;
     };
-    // Metadata that was migrated is for the new version only, whether or not that ever came up: the way back is the
-    // migration's own.
+    // Metadata that was migrated is for the new version only, whether or not that ever came up: the
+    // way back is the migration's own.
     if upgrade
         .facts
         .is_migrated_past(&before.name, before.namespace.as_deref(), to.version)

@@ -100,7 +100,8 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         .remedy(remedy(upgrade, &rows, &to, from.as_ref(), &situation));
 }
 
-/// What to do: what the rows themselves say, and another release where that helps and one without findings is known.
+/// What to do: what the rows themselves say, and another release where that helps and one without
+/// findings is known.
 fn remedy(
     upgrade: &Upgrade<'_>,
     rows: &[&BadRelease],

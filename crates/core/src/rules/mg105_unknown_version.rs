@@ -79,8 +79,8 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     }
 }
 
-/// A release to give as an example: of the line that runs, or that other components have. `2.5.27` if neither is known: the newest
-/// line would invite to cross a major version unseen.
+/// A release to give as an example: of the line that runs, or that other components have. `2.5.27`
+/// if neither is known: the newest line would invite to cross a major version unseen.
 fn example(upgrade: &Upgrade<'_>) -> Version {
     let situation = Situation::after(upgrade.before, upgrade.after);
     let known = upgrade

@@ -50,7 +50,8 @@ const STREAMING: Version = Version::new(2, 6, 0);
 pub fn layout(before: &Release, from: Version, to: Version) -> OrderTopology {
     match (before.topology(), before.coordinators()) {
         (Topology::Standalone, _) => OrderTopology::Standalone,
-        // In the middle of the way to 2.6 streaming nodes run already; the oldest component tells where it began.
+        // In the middle of the way to 2.6 streaming nodes run already; the oldest component tells
+        // where it began.
         _ if to >= STREAMING && from < STREAMING => OrderTopology::StreamingIntroduction,
         _ if to >= STREAMING => OrderTopology::Streaming,
         (_, Coordinators::Mixed) => OrderTopology::Mixed,
@@ -58,7 +59,8 @@ pub fn layout(before: &Release, from: Version, to: Version) -> OrderTopology {
     }
 }
 
-/// Whether every component that moves goes to a lower version, also in the middle of an upgrade that others have done.
+/// Whether every component that moves goes to a lower version, also in the middle of an upgrade
+/// that others have done.
 fn goes_back(upgrade: &Upgrade<'_>) -> bool {
     let mut moves = upgrade
         .changed_pairs()

@@ -33,7 +33,8 @@ pub static RULE: Rule = Rule {
 
 /// From here on the mixed coordinator is always active-standby.
 const ALWAYS_STANDBY: Version = Version::new(2, 6, 8);
-/// The first release in which `mixCoord.enableActiveStandby`, else `rootCoord.enableActiveStandby`, serves every role.
+/// The first release in which `mixCoord.enableActiveStandby`, else `rootCoord.enableActiveStandby`,
+/// serves every role.
 const ONE_SWITCH: Version = Version::new(2, 6, 0);
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let after = upgrade.after;
@@ -134,8 +135,9 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     }
 }
 
-/// The switches of active-standby that the coordinator needs and that are not on. Inside a mixed coordinator each role has
-/// its own below 2.6; from then on one serves all, and stands in for the other.
+/// The switches of active-standby that the coordinator needs and that are not on. Inside a mixed
+/// coordinator each role has its own below 2.6; from then on one serves all, and stands in for the
+/// other.
 fn without_standby(upgrade: &Upgrade<'_>, component: &ComponentWorkload) -> Vec<&'static str> {
     let version = component.version().build().map(|build| build.version);
     let keys: &[&'static str] = match component.component {

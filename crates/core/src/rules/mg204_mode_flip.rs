@@ -55,7 +55,8 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         }
         return;
     }
-    // Another name has other volumes and other dependencies, unless the data lies outside the release and stays there.
+    // Another name has other volumes and other dependencies, unless the data lies outside the
+    // release and stays there.
     if (before.name != after.name || before.fullname != after.fullname)
         && keeps_its_data(before, after)
     {
@@ -90,8 +91,9 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     }
 }
 
-/// Whether everything that holds data lies outside the release: no dependency with volumes, no persistent volume of Milvus, and
-/// etcd named by an address. Whether the addresses stay is the matter of MG301, MG302 and MG303.
+/// Whether everything that holds data lies outside the release: no dependency with volumes, no
+/// persistent volume of Milvus, and etcd named by an address. Whether the addresses stay is the
+/// matter of MG301, MG302 and MG303.
 fn keeps_its_data(before: &Release, after: &Release) -> bool {
     let is_outside = |release: &Release| {
         let on_volumes = release.components.iter().any(|component| {

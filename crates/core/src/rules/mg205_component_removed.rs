@@ -87,8 +87,8 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     }
 }
 
-/// Four coordinators that become one while the version does not ask for it: most often the default that flipped in
-/// chart 4.2.4. All of them stop at once.
+/// Four coordinators that become one while the version does not ask for it: most often the default
+/// that flipped in chart 4.2.4. All of them stop at once.
 fn coordinators_replaced(upgrade: &Upgrade<'_>, before: &Release, findings: &mut Findings) {
     let separate: Vec<Component> = Component::ALL
         .into_iter()

@@ -115,7 +115,8 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     }
 }
 
-/// Whether the rollout is a part of the change: the component has the version that all others get, inside one minor.
+/// Whether the rollout is a part of the change: the component has the version that all others get,
+/// inside one minor.
 fn is_part_of(upgrade: &Upgrade<'_>, before: &Release, rollout: &RolloutFact) -> bool {
     let version =
         |component: &ComponentWorkload| component.version().build().map(|build| build.version);

@@ -93,7 +93,8 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         .command(command(&["milvus-guard", "status", "-i", &before.name, "-n", &run.namespace].map(str::to_owned)));
 }
 
-/// Whether everything that would change or start is of the version that the run waits for Helm to start.
+/// Whether everything that would change or start is of the version that the run waits for Helm to
+/// start.
 fn is_the_awaited(upgrade: &Upgrade<'_>, run: &RunFact) -> bool {
     let Some((before, after)) = upgrade.both() else {
         return false;

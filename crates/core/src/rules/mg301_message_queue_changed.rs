@@ -44,10 +44,12 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     needs_a_service(upgrade, findings);
 }
 
-/// The first version that can use Woodpecker as a service of its own; earlier ones only embed it [milvus#50201].
+/// The first version that can use Woodpecker as a service of its own; earlier ones only embed it
+/// [milvus#50201].
 const WITH_SERVICE: Version = Version::new(3, 0, 0);
 
-/// Milvus before 3.0 stops with a panic where Woodpecker is a service, also where it was so before or is installed so.
+/// Milvus before 3.0 stops with a panic where Woodpecker is a service, also where it was so before
+/// or is installed so.
 fn needs_a_service(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let Some(build) = upgrade
         .builds_after()

@@ -137,8 +137,9 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
 /// A place that holds data, and the path at which the container sees it.
 type Held = (VolumePlace, String);
 
-/// The places at which a component holds data. A standalone keeps something on every volume but those of logs; the components of
-/// a cluster keep caches, except where their configuration says otherwise.
+/// The places at which a component holds data. A standalone keeps something on every volume but
+/// those of logs; the components of a cluster keep caches, except where their configuration says
+/// otherwise.
 fn held_by(release: &Release, component: &ComponentWorkload) -> Vec<Held> {
     let containers: Vec<&Container> = component.milvus().collect();
     let all = held(&component.workload, &containers);
@@ -154,7 +155,8 @@ fn held_by(release: &Release, component: &ComponentWorkload) -> Vec<Held> {
         .collect()
 }
 
-/// The persistent places that containers mount, but for logs. Where the input shows no mount, the volumes of the pod count.
+/// The persistent places that containers mount, but for logs. Where the input shows no mount, the
+/// volumes of the pod count.
 fn held(workload: &Workload, containers: &[&Container]) -> Vec<Held> {
     let mounts: Vec<Held> = containers
         .iter()
@@ -235,8 +237,9 @@ fn compare<'a>(
     !said.is_empty()
 }
 
-/// Denies a change after which data of a component is no longer on its volume: the volume is mounted at another path, or another
-/// mount covers the path. Other rules judge a path that the configuration changes.
+/// Denies a change after which data of a component is no longer on its volume: the volume is
+/// mounted at another path, or another mount covers the path. Other rules judge a path that the
+/// configuration changes.
 fn uncovered(
     (before, old): (&Release, &ComponentWorkload),
     (after, new): (&Release, &ComponentWorkload),
@@ -271,7 +274,8 @@ fn uncovered(
     }
 }
 
-/// Volumes of a dependency that are mounted at other paths while the program still looks at the old ones.
+/// Volumes of a dependency that are mounted at other paths while the program still looks at the old
+/// ones.
 fn moved(held: &[Held], new: &Workload, what: &str, findings: &mut Findings) {
     for (place, path) in held.iter().filter(|(_, path)| !path.is_empty()) {
         let is_there = |container: &Container| place_of(new, container, path) == *place;

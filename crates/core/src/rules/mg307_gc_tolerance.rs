@@ -48,7 +48,8 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             .default
             .as_ref()
             .and_then(|default| default.parse().ok());
-        // Only what is written counts: defaults of the image differ between versions in ways no file shows.
+        // Only what is written counts: defaults of the image differ between versions in ways no
+        // file shows.
         let (Some(old), Some(new)) = (seconds(&before.config).or(default), seconds(&after.config))
         else {
             continue;

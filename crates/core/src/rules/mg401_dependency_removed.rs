@@ -105,7 +105,8 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     }
 }
 
-/// Whether nothing of the release was ever available: a tool that installs object by object is not through yet.
+/// Whether nothing of the release was ever available: a tool that installs object by object is not
+/// through yet.
 fn has_never_run(upgrade: &Upgrade<'_>, before: &Release) -> bool {
     let facts = upgrade.facts;
     let mut rollouts = facts

@@ -143,8 +143,8 @@ fn compare(upgrade: &Upgrade<'_>, old: &Workload, new: &Workload, findings: &mut
     }
 }
 
-/// A claim that the new manifest leaves open keeps what it has; one that the old manifest leaves open has what the cluster
-/// chose, which only the cluster knows.
+/// A claim that the new manifest leaves open keeps what it has; one that the old manifest leaves
+/// open has what the cluster chose, which only the cluster knows.
 fn compare_claims(old: &Claim, new: &Claim, findings: &mut Findings) {
     let keep = "Keep the field as it is. To move the data to another kind of volume, create a new claim, stop Milvus and copy the data.";
     let name = &new.meta.object.name;

@@ -1,4 +1,5 @@
-//! MG403: etcd, object storage and queue must not go back to an older version, and etcd must not skip one.
+//! MG403: etcd, object storage and queue must not go back to an older version, and etcd must not
+//! skip one.
 
 use std::{cmp::Ordering, fmt};
 
@@ -120,7 +121,8 @@ fn unreadable<'f>(
         .fix("Use a tag that names the version, or compare the versions by hand before you apply the change.")
 }
 
-/// The containers that run the dependency on both sides: those of one name, else those at the same place.
+/// The containers that run the dependency on both sides: those of one name, else those at the same
+/// place.
 fn paired<'a>(old: &'a Dependency, new: &'a Dependency) -> Vec<(&'a Container, &'a Container)> {
     let (before, after) = (old.containers(), new.containers());
     let mut pairs = Vec::new();
@@ -141,7 +143,8 @@ fn paired<'a>(old: &'a Dependency, new: &'a Dependency) -> Vec<(&'a Container, &
     pairs
 }
 
-/// Whether both references are the same build for certain. A moving tag such as `latest` is the same only by its digest.
+/// Whether both references are the same build for certain. A moving tag such as `latest` is the
+/// same only by its digest.
 fn is_same(was: &ImageRef, is: &ImageRef) -> bool {
     match (&was.digest, &is.digest) {
         (Some(was), Some(is)) => was == is,
@@ -237,7 +240,8 @@ fn numbers(text: &str, separator: char) -> Option<[u16; 3]> {
     parts.next().is_none().then_some(three)
 }
 
-/// The line of etcd that lies between two versions and must be passed. `None` if the step is allowed.
+/// The line of etcd that lies between two versions and must be passed. `None` if the step is
+/// allowed.
 fn skipped(family: Family, from: Age, to: Age, lines: &[Line]) -> Option<Line> {
     let (Family::Etcd, Age::Line(from), Age::Line(to)) = (family, from, to) else {
         return None;
@@ -246,7 +250,8 @@ fn skipped(family: Family, from: Age, to: Age, lines: &[Line]) -> Option<Line> {
         major: from.major,
         minor: from.minor.checked_add(1)?,
     };
-    // The table says which line is a major's last; of a major that it does not know, or beyond its last, only the target can.
+    // The table says which line is a major's last; of a major that it does not know, or beyond its
+    // last, only the target can.
     let is_known = lines.contains(&above);
     let next = if is_known || to.major == from.major {
         above

@@ -78,7 +78,8 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     }
 }
 
-/// A distributed MinIO is a StatefulSet of several pods that name each other; everything else keeps plain files.
+/// A distributed MinIO is a StatefulSet of several pods that name each other; everything else keeps
+/// plain files.
 fn is_standalone(minio: &Dependency) -> bool {
     let distributed = minio
         .workload

@@ -96,7 +96,8 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     }
 }
 
-/// Whether the change leaves every workload of the release as it is, so that no pod starts because of it.
+/// Whether the change leaves every workload of the release as it is, so that no pod starts because
+/// of it.
 fn is_unchanged(upgrade: &Upgrade<'_>) -> bool {
     let Some((before, after)) = upgrade.both() else {
         return false;
@@ -118,7 +119,8 @@ fn is_unchanged(upgrade: &Upgrade<'_>) -> bool {
             .all(|(old, new)| same(&old.workload, &new.workload))
 }
 
-/// The value of the chart that names the image's new repository, as the table of chart hazards has it.
+/// The value of the chart that names the image's new repository, as the table of chart hazards has
+/// it.
 fn value<'a>(upgrade: &Upgrade<'a>, moved: &ImageRef) -> Option<&'a str> {
     let chart = upgrade.after.chart.as_ref()?.version;
     let rows = upgrade.catalogue.hazards.iter().filter(|row| {

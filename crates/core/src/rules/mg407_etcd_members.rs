@@ -66,7 +66,8 @@ fn compare(
         old.running(),
         left.iter().map(|new| new.running()).sum::<usize>(),
     );
-    // A cluster that does not run has no quorum to lose; how many members it has says its list only.
+    // A cluster that does not run has no quorum to lose; how many members it has says its list
+    // only.
     if ran == 0 {
         return;
     }

@@ -137,8 +137,8 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     }
 }
 
-/// Whether the change crosses a boundary with an image that the row means, and the chart's part that the row is about is
-/// missing in what is rendered.
+/// Whether the change crosses a boundary with an image that the row means, and the chart's part
+/// that the row is about is missing in what is rendered.
 fn crosses(upgrade: &Upgrade<'_>, hazard: &Hazard) -> bool {
     let version = |release: &Release| release.chart.as_ref().map(|chart| chart.version);
     let (Some(at), Some((before, after))) = (hazard.at, upgrade.both()) else {
@@ -170,7 +170,8 @@ fn rows<'a>(upgrade: &Upgrade<'a>) -> impl Iterator<Item = &'a Hazard> {
         .filter(|hazard| hazard.rule.as_deref() == Some(RULE.id))
 }
 
-/// Woodpecker as a service of its own, seen by its workload. Where two configurations can be compared, MG301 speaks.
+/// Woodpecker as a service of its own, seen by its workload. Where two configurations can be
+/// compared, MG301 speaks.
 fn woodpecker(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let after = upgrade.after;
     let Some(service) = after.dependencies_of(Family::Woodpecker).next() else {
@@ -299,7 +300,8 @@ mod tests {
                 .iter()
                 .all(|finding| finding.severity == Severity::Deny)
         );
-        // What the configuration says is another rule's, and a service that Milvus does not use does no harm.
+        // What the configuration says is another rule's, and a service that Milvus does not use
+        // does no harm.
         let compared = "mq: {type: woodpecker}\nwoodpecker: {storage: {type: service}}\n";
         assert!(
             before.is_none()

@@ -62,7 +62,8 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
 /// How to provide the user's values.
 const PROVIDE: &str =
     "Give Helm's own record with --after release:NAME, --before live, or a file with its Secret.";
-/// Where no value of old charts is lost, ignored values change nothing that runs: a check of rendered manifests stays quiet.
+/// Where no value of old charts is lost, ignored values change nothing that runs: a check of
+/// rendered manifests stays quiet.
 const UNKNOWN: Missing = Missing::minor("the Helm values that the user set are not known", PROVIDE);
 /// Over chart 4.0.0 an ignored value may be a root path.
 const UNKNOWN_AT_THE_BOUNDARY: Missing = Missing::fact(
@@ -149,7 +150,8 @@ fn removed<'a>(upgrade: &Upgrade<'a>, findings: &mut Findings) -> Vec<&'a Remove
 
 /// Values that the chart of Helm's record does not have.
 fn unread(upgrade: &Upgrade<'_>, removed: &[&RemovedValue], findings: &mut Findings) {
-    // The record of the wanted revision counts; where only the one that runs is known, it speaks for its own chart.
+    // The record of the wanted revision counts; where only the one that runs is known, it speaks
+    // for its own chart.
     let record = |release: &'_ Release| {
         release.helm.as_ref().map(|helm| {
             (
@@ -258,7 +260,8 @@ fn unread(upgrade: &Upgrade<'_>, removed: &[&RemovedValue], findings: &mut Findi
 /// Paths that a message lists.
 const SHOWN: usize = 10;
 
-/// The keys of Milvus' configuration that a value means by its name, where data or access hangs on it.
+/// The keys of Milvus' configuration that a value means by its name, where data or access hangs on
+/// it.
 fn at_stake(path: &str) -> Option<&'static [&'static str]> {
     let path = path.to_ascii_lowercase();
     let last = path.rsplit('.').next()?;
@@ -283,7 +286,8 @@ fn at_stake(path: &str) -> Option<&'static [&'static str]> {
     }
 }
 
-/// Whether the change leaves the keys as they are: then the value was ignored before too, and nothing moves.
+/// Whether the change leaves the keys as they are: then the value was ignored before too, and
+/// nothing moves.
 fn stays(upgrade: &Upgrade<'_>, keys: &[&str]) -> bool {
     upgrade.both().is_some_and(|(before, after)| {
         before.has_config()
@@ -449,7 +453,8 @@ mod tests {
 
     #[test]
     fn only_what_runs_may_be_known() {
-        // At the gate the wanted revision always has a record, so this is a case of `check --before release:NAME` only.
+        // At the gate the wanted revision always has a record, so this is a case of `check --before
+        // release:NAME` only.
         let (before, after) = (
             run("image: {tag: v2.6.0}").release(),
             Fixture::cluster("2.5.16").chart("4.2.58").release(),

@@ -34,7 +34,8 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     }
     let all = upgrade.facts.drift.as_deref().unwrap_or_default();
     let mine = || all.iter().filter(|drift| drift.release == before.name);
-    // A list without this release is complete where it is empty. Else its own record must have been read.
+    // A list without this release is complete where it is empty. Else its own record must have been
+    // read.
     if all.is_empty() || mine().next().is_some() || before.helm.is_some() {
         findings.checked();
     } else {

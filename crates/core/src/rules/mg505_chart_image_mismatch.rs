@@ -184,7 +184,8 @@ fn lacks_wrapper(component: &ComponentWorkload) -> bool {
             .any(brings_wrapper)
 }
 
-/// The program that a command starts as an object store: the last of the two names before the word `server`.
+/// The program that a command starts as an object store: the last of the two names before the word
+/// `server`.
 fn server_program(container: &Container) -> Option<&'static str> {
     let words: Vec<&str> = container
         .command

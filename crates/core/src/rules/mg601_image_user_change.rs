@@ -87,8 +87,9 @@ fn volumes(component: &ComponentWorkload) -> Vec<DataVolume> {
     mounts.map(|(place, _)| place.volume).collect()
 }
 
-/// Whether the new user can write: it is root, the group owns the volumes, or an init container changes the owner. A group does
-/// not change the owner of a host path (Kubernetes: "Configure a Security Context", fsGroup).
+/// Whether the new user can write: it is root, the group owns the volumes, or an init container
+/// changes the owner. A group does not change the owner of a host path (Kubernetes: "Configure a
+/// Security Context", fsGroup).
 fn is_prepared(component: &ComponentWorkload) -> bool {
     let pod = &component.workload.pod;
     let user = component

@@ -61,7 +61,8 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     }
 }
 
-/// Whether the image is made for a user of its own: bitnami's are, in every version (bitnami/charts, milvus: `runAsUser: 1001`).
+/// Whether the image is made for a user of its own: bitnami's are, in every version
+/// (bitnami/charts, milvus: `runAsUser: 1001`).
 fn has_a_user(component: &ComponentWorkload) -> bool {
     component
         .image()
@@ -70,7 +71,8 @@ fn has_a_user(component: &ComponentWorkload) -> bool {
         .any(|part| matches!(part, "bitnami" | "bitnamilegacy" | "bitnamisecure"))
 }
 
-/// The user that the container of Milvus runs as; what the pod says counts where the container says nothing.
+/// The user that the container of Milvus runs as; what the pod says counts where the container says
+/// nothing.
 fn user(component: &ComponentWorkload) -> Option<i64> {
     component
         .main()

@@ -98,8 +98,8 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     }
 }
 
-/// milvus-operator rolls query nodes (with rollingMode 3 everything) from one workload of a pair to the other, `-0` and `-1`.
-/// Any change of their pods makes it do so.
+/// milvus-operator rolls query nodes (with rollingMode 3 everything) from one workload of a pair to
+/// the other, `-0` and `-1`. Any change of their pods makes it do so.
 fn paired_groups(
     upgrade: &Upgrade<'_>,
     before: &Release,

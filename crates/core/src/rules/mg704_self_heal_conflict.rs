@@ -25,7 +25,8 @@ pub static RULE: Rule = Rule {
     check,
 };
 
-/// Retries with the tools' own backoff that last as long as a roll of eight components usually takes.
+/// Retries with the tools' own backoff that last as long as a roll of eight components usually
+/// takes.
 const ENOUGH_RETRIES: i64 = 20;
 
 /// How the tool is kept from reverting the steps.

@@ -1,7 +1,8 @@
 //! The rules: one file each, and the registry.
 //!
-//! A rule is a pure function from an [`Upgrade`] to [`Findings`]. Its file holds everything about it; documentation,
-//! `rules explain`, SARIF metadata and the tables are generated from what it declares.
+//! A rule is a pure function from an [`Upgrade`] to [`Findings`]. Its file holds everything about
+//! it; documentation, `rules explain`, SARIF metadata and the tables are generated from what it
+//! declares.
 
 pub mod advice;
 #[cfg(test)]
@@ -148,9 +149,11 @@ pub struct Rule {
     pub category: Category,
     /// What it does where no policy says otherwise.
     pub default: DefaultAction,
-    /// Whether it guards data: such rules cannot be accepted by the deployer, and they judge rollbacks too.
+    /// Whether it guards data: such rules cannot be accepted by the deployer, and they judge
+    /// rollbacks too.
     pub data_loss: bool,
-    /// What it means where a change is not judged as a whole: at the gates, in a run, for the deployer.
+    /// What it means where a change is not judged as a whole: at the gates, in a run, for the
+    /// deployer.
     pub behavior: &'static [Behavior],
     /// First version of milvus-guard that had it.
     pub since: &'static str,
@@ -178,11 +181,13 @@ impl Rule {
     }
 }
 
-/// Where a rule behaves otherwise than the rest. Nothing outside the rules knows which rules these are.
+/// Where a rule behaves otherwise than the rest. Nothing outside the rules knows which rules these
+/// are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Behavior {
-    /// The deployer may accept its findings by a label or an annotation, if no policy says otherwise.
+    /// The deployer may accept its findings by a label or an annotation, if no policy says
+    /// otherwise.
     SelfAcceptable,
     /// A run does not meet it with what the run has planned.
     PlannedByRun,
@@ -192,7 +197,8 @@ pub enum Behavior {
     HandledByUpgrade,
     /// It judges the deletion of an object. The other rules do not.
     JudgesDeletions,
-    /// It counts although the release gate allowed the change: what it looks at may have happened since.
+    /// It counts although the release gate allowed the change: what it looks at may have happened
+    /// since.
     OverridesDecisions,
     /// It judges what a change does to another release that uses the same data.
     ComparesSharedData,
@@ -304,15 +310,16 @@ pub struct Ran {
     pub states: Vec<State>,
 }
 
-/// Runs every rule over one change. A rule that lacks a fact leaves a finding that says so; one that fails, or that time
-/// does not allow, leaves its declared outcome (see [`Findings::failed`]).
+/// Runs every rule over one change. A rule that lacks a fact leaves a finding that says so; one
+/// that fails, or that time does not allow, leaves its declared outcome (see [`Findings::failed`]).
 #[must_use]
 pub fn run(upgrade: &Upgrade<'_>, overdue: Option<Overdue<'_>>) -> Ran {
     run_all(ALL, upgrade, None, overdue)
 }
 
-/// Runs every rule over what runs, as it is. Rules that need a change do not apply. Of the others, those that declare
-/// [`Need::Running`] see the release as what runs, the rest see what an installation of it today would be.
+/// Runs every rule over what runs, as it is. Rules that need a change do not apply. Of the others,
+/// those that declare [`Need::Running`] see the release as what runs, the rest see what an
+/// installation of it today would be.
 #[must_use]
 pub fn run_state(
     release: &Release,

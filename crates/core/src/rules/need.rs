@@ -1,4 +1,5 @@
-//! What a rule declares that it needs, and whether a change holds it: whether the rule applies, and whether it can look.
+//! What a rule declares that it needs, and whether a change holds it: whether the rule applies, and
+//! whether it can look.
 
 use std::{borrow::Cow, cell::OnceCell, fmt};
 
@@ -16,14 +17,17 @@ use crate::{
 
 use super::{Missing, Rule};
 
-/// What a rule needs before it can judge. Some needs decide whether the rule applies, others whether it can be evaluated.
+/// What a rule needs before it can judge. Some needs decide whether the rule applies, others
+/// whether it can be evaluated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
     /// What is wanted. Always there.
     After,
-    /// What runs, because the rule judges a change. Not applicable to a new installation and to `audit`.
+    /// What runs, because the rule judges a change. Not applicable to a new installation and to
+    /// `audit`.
     Before,
-    /// What runs; the rule judges it as it is, in `audit` too. Not applicable to a new installation.
+    /// What runs; the rule judges it as it is, in `audit` too. Not applicable to a new
+    /// installation.
     Running,
     /// A version that can be read in what is wanted.
     Version,
@@ -33,7 +37,8 @@ pub enum Need {
     Distributed,
     /// A chart version in the labels of what is wanted.
     Chart,
-    /// A workload of this dependency in the release, in what runs or, without it, in what is wanted.
+    /// A workload of this dependency in the release, in what runs or, without it, in what is
+    /// wanted.
     Dependency(Family),
     /// Any dependency in the release, on either side.
     Dependencies,
@@ -41,7 +46,8 @@ pub enum Need {
     Config,
     /// What the user set in Helm values. The rule itself says where it needs them.
     Values,
-    /// The format of the metadata, or evidence of a migration. The rule itself says where it needs it.
+    /// The format of the metadata, or evidence of a migration. The rule itself says where it needs
+    /// it.
     Metadata,
     /// Rollout state.
     Rollouts,
@@ -97,7 +103,8 @@ impl Serialize for Need {
 pub enum Met {
     /// It is.
     Yes,
-    /// It is, but what the rule looks at is not complete: the rule may find something, yet it cannot pass.
+    /// It is, but what the rule looks at is not complete: the rule may find something, yet it
+    /// cannot pass.
     Partly(Missing),
     /// The rule has nothing to check; the reason in words.
     NotApplicable(Cow<'static, str>),
@@ -153,13 +160,14 @@ impl<'u, 'a> Look<'u, 'a> {
         }
     }
 
-    /// Whether the version or the configuration changes, or may change. A data rule that could not look is then a warning.
+    /// Whether the version or the configuration changes, or may change. A data rule that could not
+    /// look is then a warning.
     pub(super) fn changes(&self) -> bool {
         *self.changes.get_or_init(|| changes(self.upgrade))
     }
 
-    /// What the needs of a rule come to: not applicable before not evaluated, because nothing has to be provided for a check
-    /// that does not apply.
+    /// What the needs of a rule come to: not applicable before not evaluated, because nothing has
+    /// to be provided for a check that does not apply.
     pub(super) fn of(&self, rule: &Rule) -> Met {
         let mut worst = Met::Yes;
         for need in rule.needs {
@@ -346,8 +354,8 @@ fn changes(upgrade: &Upgrade<'_>) -> bool {
         || settings(before) != settings(after)
 }
 
-/// Whether image, variables, arguments, mounts or configuration hash of a pod template differ. Replicas, resources and the
-/// like are neither version nor configuration.
+/// Whether image, variables, arguments, mounts or configuration hash of a pod template differ.
+/// Replicas, resources and the like are neither version nor configuration.
 fn differs(old: &Workload, new: &Workload) -> bool {
     let (old, new) = (&old.pod, &new.pod);
     let containers = old.containers.len() == new.containers.len()

@@ -1,5 +1,6 @@
-//! Every row of the data about charts, values and dependencies makes a rule speak: a case is made of the row itself, and the
-//! rule that the row names must answer it with the row's own verdict. A row that no case can trigger fails here.
+//! Every row of the data about charts, values and dependencies makes a rule speak: a case is made
+//! of the row itself, and the rule that the row names must answer it with the row's own verdict. A
+//! row that no case can trigger fails here.
 
 use crate::{
     change::Upgrade,
@@ -41,7 +42,8 @@ const fn severity(verdict: Verdict) -> Severity {
     }
 }
 
-/// A version inside or outside of a range: the ends of every line that the tables know, with their neighbours.
+/// A version inside or outside of a range: the ends of every line that the tables know, with their
+/// neighbours.
 fn version_in(range: &str, wanted: bool) -> Option<Version> {
     let range: crate::milvus::Range = range.parse().unwrap();
     let mut versions: Vec<Version> = catalogue()
@@ -66,7 +68,8 @@ fn version_in(range: &str, wanted: bool) -> Option<Version> {
         .find(|version| range.contains(*version) == wanted)
 }
 
-/// The charts around a row: one that it means, and one that it does not (the newest below it, else the oldest above).
+/// The charts around a row: one that it means, and one that it does not (the newest below it, else
+/// the oldest above).
 fn charts(row: &Hazard) -> (Version, Option<Version>) {
     let means = |version: Version| match row.kind {
         HazardKind::Range => row
@@ -215,7 +218,8 @@ fn every_hazard_that_names_a_rule_makes_it_speak() {
             continue;
         };
         let rule = rule(id);
-        // Rows of one rule may overlap; where the message is the row's own text, it must be this row's.
+        // Rows of one rule may overlap; where the message is the row's own text, it must be this
+        // row's.
         let speaks = |fits: bool| {
             let (before, after) = case(row, fits)?;
             let found = found(rule, before.as_ref(), &after);

@@ -1,5 +1,5 @@
-//! Small releases for the tests of rules. A fixture is rendered to manifests as a chart renders them and read back
-//! through the real adapters, so a test judges what a user's input would give.
+//! Small releases for the tests of rules. A fixture is rendered to manifests as a chart renders
+//! them and read back through the real adapters, so a test judges what a user's input would give.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -46,7 +46,8 @@ struct Part {
     component: Component,
     tag: String,
     replicas: i64,
-    /// YAML lines for the workload's annotations, the pod spec and the container, without indentation.
+    /// YAML lines for the workload's annotations, the pod spec and the container, without
+    /// indentation.
     annotations: Vec<String>,
     pod: Vec<String>,
     container: Vec<String>,
@@ -237,7 +238,8 @@ impl Fixture {
         self
     }
 
-    /// A StatefulSet with one claim template, labelled as its chart labels it (`app: pulsar`, `app.kubernetes.io/name: etcd` ...).
+    /// A StatefulSet with one claim template, labelled as its chart labels it (`app: pulsar`,
+    /// `app.kubernetes.io/name: etcd` ...).
     pub fn stateful_set(self, name: &str, label: &str, image: &str) -> Self {
         self.object(&format!(
             "apiVersion: apps/v1\nkind: StatefulSet\nmetadata:\n  name: {name}\n  labels: {{{label}, release: my-release}}\nspec:\n  serviceName: {name}\n  replicas: 1\n  selector:\n    matchLabels: {{{label}, release: my-release}}\n  template:\n    metadata:\n      labels: {{{label}, release: my-release}}\n    spec:\n      containers:\n        - name: main\n          image: {image}\n  volumeClaimTemplates:\n    - metadata: {{name: data}}\n      spec:\n        accessModes: [ReadWriteOnce]\n        resources: {{requests: {{storage: 10Gi}}}}\n"
@@ -324,7 +326,8 @@ impl Fixture {
             } else {
                 component.to_owned()
             };
-            // Images before 2.4 do not read default.yaml and user.yaml: these charts merge them first.
+            // Images before 2.4 do not read default.yaml and user.yaml: these charts merge them
+            // first.
             let mounts = MOUNTS.map(str::to_owned);
             let is_old = ["v2.0.", "v2.1.", "v2.2.", "v2.3."]
                 .iter()
@@ -492,8 +495,8 @@ const ORDERED: [(&str, &str); 1] = [(
     "etcd may stop after Milvus did, and change while Milvus is stopped",
 )];
 
-/// A denial for the sake of data holds for every order in which a tool sends the objects one by one; what is harmless as a whole
-/// is never denied on the way.
+/// A denial for the sake of data holds for every order in which a tool sends the objects one by
+/// one; what is harmless as a whole is never denied on the way.
 fn object_by_object(
     rule: &'static Rule,
     before: &Fixture,

@@ -1,5 +1,5 @@
-//! A tick is true: for every rule one case in which it looked at something that is right, and one in which there was nothing
-//! to look at. The second must never show as passed.
+//! A tick is true: for every rule one case in which it looked at something that is right, and one
+//! in which there was nothing to look at. The second must never show as passed.
 
 use crate::{
     change::Upgrade,
@@ -263,7 +263,8 @@ fn each_rule_passes_where_it_looked_and_only_there() {
     let mut wrong = Vec::new();
     for (rule, (_, relevant, irrelevant)) in ALL.iter().zip(&cases) {
         let passed = of(rule, relevant);
-        // Every step to a later minor version has a point of no return in the data, so MG110 finds something in each.
+        // Every step to a later minor version has a point of no return in the data, so MG110 finds
+        // something in each.
         let right = if rule.id == "MG110" {
             State::Found
         } else {
@@ -272,7 +273,8 @@ fn each_rule_passes_where_it_looked_and_only_there() {
         if passed != right {
             wrong.push(format!("{} must pass: {passed:?}", rule.id));
         }
-        // A release without components is no release, and the only one in which MG105 has nothing to look at.
+        // A release without components is no release, and the only one in which MG105 has nothing
+        // to look at.
         let state = if rule.id == "MG105" {
             hollow_state(rule)
         } else {

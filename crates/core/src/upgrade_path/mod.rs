@@ -1,4 +1,5 @@
-//! The path from one version to another as numbered stops: data that can be printed, hashed and stored.
+//! The path from one version to another as numbered stops: data that can be printed, hashed and
+//! stored.
 
 mod markdown;
 mod route;

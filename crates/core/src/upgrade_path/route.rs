@@ -447,7 +447,8 @@ fn commands(
         .collect()
 }
 
-/// The values of a stop under their paths from the root of the chart that is installed; none where no chart reads values.
+/// The values of a stop under their paths from the root of the chart that is installed; none where
+/// no chart reads values.
 fn values_of(journey: &Journey, values: Vec<String>) -> Vec<String> {
     match (journey.manager.is_chart(), journey.manager.alias()) {
         (false, _) => Vec::new(),
@@ -459,8 +460,9 @@ fn values_of(journey: &Journey, values: Vec<String>) -> Vec<String> {
     }
 }
 
-/// The `helm upgrade` of a stop; `None` where Helm does not make the release, or no published chart is known for it: without a
-/// version Helm would take the newest chart. The image is always set, because the values that Helm reuses may hold an older one.
+/// The `helm upgrade` of a stop; `None` where Helm does not make the release, or no published chart
+/// is known for it: without a version Helm would take the newest chart. The image is always set,
+/// because the values that Helm reuses may hold an older one.
 fn helm(
     journey: &Journey,
     chart: Option<&ChartChoice>,
@@ -542,7 +544,8 @@ fn chart(catalogue: &Catalogue, version: Version) -> Option<ChartChoice> {
         })
 }
 
-/// Values that keep what a chart's new defaults would change on the way from the last chart to this one.
+/// Values that keep what a chart's new defaults would change on the way from the last chart to this
+/// one.
 fn values(
     journey: &Journey,
     catalogue: &Catalogue,

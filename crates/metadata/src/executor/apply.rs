@@ -20,7 +20,8 @@ use super::{
 /// Transactions under way at once. etcd applies one after the other; more only wait there.
 const IN_FLIGHT: usize = 8;
 
-/// Why the work stopped. Everything acknowledged by then is done, everything else is not or will be found done.
+/// Why the work stopped. Everything acknowledged by then is done, everything else is not or will be
+/// found done.
 #[derive(Debug)]
 pub enum Halt {
     /// A condition no longer holds.
@@ -104,7 +105,8 @@ impl Applier<'_> {
                 Ok(answer) if answer.succeeded() => return Ok(operations.len() as u64),
                 Ok(answer) => {
                     return match self.guard.broken(&answer) {
-                        // An attempt before this one arrived after all, or somebody did the very same.
+                        // An attempt before this one arrived after all, or somebody did the very
+                        // same.
                         Broken::Record => match self.differing(&operations).await? {
                             none if none.is_empty() => Ok(operations.len() as u64),
                             keys => Err(Halt::Foreign(keys)),

@@ -48,7 +48,8 @@ pub struct BackupFile {
 /// Saves the metadata of one revision to a new file.
 ///
 /// # Errors
-/// [`MetaError::Refused`] when etcd cannot be read, there is nothing, or the file cannot be written.
+/// [`MetaError::Refused`] when etcd cannot be read, there is nothing, or the file cannot be
+/// written.
 pub async fn backup(
     target: &Target,
     out: &Path,
@@ -87,8 +88,8 @@ pub async fn backup(
     })
 }
 
-/// Writes a dump to a new file and compares what stands on disk with it. A file of that name that holds exactly this
-/// already is as good; any other is left alone.
+/// Writes a dump to a new file and compares what stands on disk with it. A file of that name that
+/// holds exactly this already is as good; any other is left alone.
 pub(super) fn save(
     dump: &Dump,
     path: &Path,

@@ -21,7 +21,8 @@ use super::{
 /// Keys of a page that is read whole; more than any span should hold.
 const PAGE: i64 = 4_000;
 
-/// Reads everything and compares it with the plan, record by record; gives the revision at which it was read, too.
+/// Reads everything and compares it with the plan, record by record; gives the revision at which it
+/// was read, too.
 pub(super) async fn compare<'p, 'd>(
     store: &Store<'_>,
     root: &Root,
@@ -47,8 +48,8 @@ pub(super) async fn compare<'p, 'd>(
     Ok((comparison.finish(), moment.revision))
 }
 
-/// Whether everything is written and nothing else has changed since the revision at which all of it was read. Where it is
-/// not, or cannot be told, comparing everything tells more.
+/// Whether everything is written and nothing else has changed since the revision at which all of it
+/// was read. Where it is not, or cannot be told, comparing everything tells more.
 pub(super) async fn is_written(
     store: &Store<'_>,
     root: &Root,

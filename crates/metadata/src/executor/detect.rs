@@ -1,7 +1,8 @@
 //! Detects the layout of Milvus' metadata: reads just as much of etcd as that needs.
 //!
-//! Only range requests and, with a user, `Authenticate` are sent. All ranges are linearizable and at one revision, so
-//! that what is judged existed at one moment. Every failure becomes [`MetadataState::Unreadable`] with its reason.
+//! Only range requests and, with a user, `Authenticate` are sent. All ranges are linearizable and
+//! at one revision, so that what is judged existed at one moment. Every failure becomes
+//! [`MetadataState::Unreadable`] with its reason.
 
 use etcd_client::{GetOptions, KvClient, TlsOptions};
 use milvus_guard_core::evidence::{MetadataFact, MetadataState};
@@ -20,8 +21,9 @@ use crate::model::{
 
 /// Keys in one page.
 pub const PAGE: i64 = 500;
-/// Bytes of one page. A page of collection records with 4096 partitions each is about 150 MB and is then read in
-/// smaller pages; one single record cannot be larger than etcd's request limit (1.5 MiB unless raised).
+/// Bytes of one page. A page of collection records with 4096 partitions each is about 150 MB and is
+/// then read in smaller pages; one single record cannot be larger than etcd's request limit (1.5
+/// MiB unless raised).
 pub const MAX_PAGE_BYTES: usize = 32 * 1024 * 1024;
 
 /// Reads the format of the metadata.

@@ -1,4 +1,5 @@
-//! How a run can end other than as planned. Each end says what happened, how the data stands and what to do next.
+//! How a run can end other than as planned. Each end says what happened, how the data stands and
+//! what to do next.
 
 use std::fmt;
 

@@ -124,7 +124,8 @@ impl Events for Unseen {
     fn event(&self, _: Event) {}
 }
 
-/// A stage under way: says that it began, how far it is (not more often than eyes can follow) and how long it took.
+/// A stage under way: says that it began, how far it is (not more often than eyes can follow) and
+/// how long it took.
 pub(super) struct Running<'e> {
     events: &'e dyn Events,
     stage: Stage,

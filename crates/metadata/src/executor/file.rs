@@ -7,10 +7,11 @@ use std::{
     thread,
 };
 
-/// Writes a file under another name, checks it by reading it again from disk, and only then gives it its name.
+/// Writes a file under another name, checks it by reading it again from disk, and only then gives
+/// it its name.
 ///
-/// A file that a killed process left half written under that other name is removed; one that a living process writes is
-/// not touched.
+/// A file that a killed process left half written under that other name is removed; one that a
+/// living process writes is not touched.
 ///
 /// # Errors
 /// What failed, with the path. The file is not there then.
@@ -45,7 +46,8 @@ fn fill<T>(
     check: impl FnOnce(&mut BufReader<File>, &T) -> Result<(), String>,
 ) -> Result<T, String> {
     let failed = |error: io::Error| format!("cannot write {}: {error}", partial.display());
-    // Where files cannot be locked (some network volumes) two processes still cannot create the same file.
+    // Where files cannot be locked (some network volumes) two processes still cannot create the
+    // same file.
     let _ = file.try_lock();
     let mut writer = BufWriter::with_capacity(1 << 20, file);
     let written = write(&mut writer)?;
@@ -55,8 +57,8 @@ fn fill<T>(
         .map_err(|error| failed(error.into_error()))?;
     let again = File::open(partial)
         .map_err(|error| format!("cannot read {}: {error}", partial.display()))?;
-    // The disk takes its time; what is read back comes from the system's memory before and after. Only when both are
-    // done well does the file get its name.
+    // The disk takes its time; what is read back comes from the system's memory before and after.
+    // Only when both are done well does the file get its name.
     let (synced, checked) = thread::scope(|scope| {
         let syncing = scope.spawn(|| file.sync_all());
         let checked = check(&mut BufReader::with_capacity(1 << 20, again), &written);

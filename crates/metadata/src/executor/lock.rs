@@ -1,8 +1,9 @@
 //! Keeps a second run and the official tool out.
 //!
-//! Two keys on one lease: our own, which says who holds it, and `session/migration`, at which the official tool stops with
-//! "other migration is running". Every transaction compares our key's creation, so that a run whose lease ended cannot
-//! write any more, however late its requests arrive.
+//! Two keys on one lease: our own, which says who holds it, and `session/migration`, at which the
+//! official tool stops with "other migration is running". Every transaction compares our key's
+//! creation, so that a run whose lease ended cannot write any more, however late its requests
+//! arrive.
 
 use std::{fmt, time::Duration};
 
@@ -128,8 +129,8 @@ enum Seen {
 }
 
 impl Lock {
-    /// Takes the lock. A holder that can be told to be gone is relieved: at once where it was a process of this machine,
-    /// at the end of its lease where nobody renews it.
+    /// Takes the lock. A holder that can be told to be gone is relieved: at once where it was a
+    /// process of this machine, at the end of its lease where nobody renews it.
     ///
     /// # Errors
     /// [`MetaError::Locked`], or why etcd could not be asked.

@@ -1,5 +1,5 @@
-//! `meta migrate`: plan from one revision, back up, write, check, delete, verify. The same call goes on after any
-//! interruption.
+//! `meta migrate`: plan from one revision, back up, write, check, delete, verify. The same call
+//! goes on after any interruption.
 
 use std::{
     path::PathBuf,
@@ -44,8 +44,8 @@ pub struct MigrateOptions {
     pub source: String,
     /// Version after, such as 2.2.16.
     pub target: String,
-    /// The backup to make, or to go on from; absent means a new file in the current folder, or the one that the record of
-    /// the run names.
+    /// The backup to make, or to go on from; absent means a new file in the current folder, or the
+    /// one that the record of the run names.
     pub backup: Option<PathBuf>,
     /// End in exactly the state in which the official tool ends, its defects included.
     pub strict_upstream: bool,
@@ -507,11 +507,13 @@ impl Run<'_> {
         })
     }
 
-    /// Proves that everything is written and nobody else has changed anything, before the first deletion.
+    /// Proves that everything is written and nobody else has changed anything, before the first
+    /// deletion.
     ///
-    /// All bytes that were written are read back; of everything else only what was written since the revision at which all
-    /// of it was read ([`WrittenCheck`](crate::model::spans::WrittenCheck) says why that is enough). Whatever is not
-    /// exactly so is found out, and named, by comparing everything.
+    /// All bytes that were written are read back; of everything else only what was written since
+    /// the revision at which all of it was read
+    /// ([`WrittenCheck`](crate::model::spans::WrittenCheck) says why that is enough). Whatever is
+    /// not exactly so is found out, and named, by comparing everything.
     async fn check_written<'p, 'd>(
         &self,
         work: Work<'p, 'd>,
@@ -659,7 +661,8 @@ pub(super) fn default_file(root: &Root) -> PathBuf {
     ))
 }
 
-/// Refuses where the new records may not fit. Each change is kept beside the old value until etcd is compacted.
+/// Refuses where the new records may not fit. Each change is kept beside the old value until etcd
+/// is compacted.
 fn has_room(health: &Health, plan: &Plan<'_>) -> Result<(), MetaError> {
     let bytes: u64 = plan.batches().map(|batch| batch.bytes as u64).sum();
     let (Ok(size), Ok(quota)) = (u64::try_from(health.db_size), u64::try_from(health.quota)) else {

@@ -4,8 +4,8 @@ use std::{env, fs, process};
 
 use serde::{Deserialize, Serialize};
 
-/// A process, named so that no other one at any time has the same name. Where the system does not tell, nothing can be
-/// concluded from it.
+/// A process, named so that no other one at any time has the same name. Where the system does not
+/// tell, nothing can be concluded from it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Process {
@@ -48,7 +48,8 @@ impl Process {
         }
     }
 
-    /// Whether it still runs, as far as this process can tell: only about the same process ids of the same machine.
+    /// Whether it still runs, as far as this process can tell: only about the same process ids of
+    /// the same machine.
     #[must_use]
     pub fn is_running(&self) -> Option<bool> {
         let this = Self::this();

@@ -79,7 +79,8 @@ pub struct Restored {
     pub seconds: f64,
 }
 
-/// Puts a backup back, or goes on putting it back. The whole file is checked before anything is written.
+/// Puts a backup back, or goes on putting it back. The whole file is checked before anything is
+/// written.
 ///
 /// # Errors
 /// See [`MetaError`]; [`MetaError::Stopped`] goes on when the same call is made again.

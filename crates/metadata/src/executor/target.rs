@@ -96,8 +96,8 @@ impl Stop {
     }
 }
 
-/// Where the key space is cut for a first read: what there may be most of lies in different parts, which are read at once.
-/// Sorted.
+/// Where the key space is cut for a first read: what there may be most of lies in different parts,
+/// which are read at once. Sorted.
 const PARTS: [&str; 7] = [
     SEGMENT,
     BUILD,

@@ -19,7 +19,8 @@ use super::{
 /// How to verify.
 #[derive(Clone, Debug, Default)]
 pub struct VerifyOptions {
-    /// The migration was made with the same option. Where the record of the run is still there, it knows.
+    /// The migration was made with the same option. Where the record of the run is still there, it
+    /// knows.
     pub strict_upstream: bool,
 }
 

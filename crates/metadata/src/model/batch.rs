@@ -4,17 +4,17 @@ use std::iter::Peekable;
 
 use serde::{Deserialize, Serialize};
 
-/// Operations in one transaction. etcd allows 128 unless told otherwise, compares counted apart; the rest is for the
-/// compares of the lock and of the eight session prefixes.
+/// Operations in one transaction. etcd allows 128 unless told otherwise, compares counted apart;
+/// the rest is for the compares of the lock and of the eight session prefixes.
 pub const MAX_OPERATIONS: usize = 100;
-/// Bytes of one transaction, keys of compares included. etcd allows 1.5 MiB unless told otherwise. A single operation
-/// that is larger stands alone.
+/// Bytes of one transaction, keys of compares included. etcd allows 1.5 MiB unless told otherwise.
+/// A single operation that is larger stands alone.
 pub const MAX_BYTES: usize = 1024 * 1024;
 /// What protobuf and gRPC add to an operation and its compare; generous.
 const OVERHEAD: usize = 64;
 
-/// What a part of the work does. A phase begins when all transactions of the one before are acknowledged; within a phase
-/// their order does not matter, so that several may be under way.
+/// What a part of the work does. A phase begins when all transactions of the one before are
+/// acknowledged; within a phase their order does not matter, so that several may be under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {

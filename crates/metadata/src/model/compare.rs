@@ -13,7 +13,8 @@ use super::{
 /// Foreign changes that are kept with their keys; more are counted.
 const KEPT: usize = 20;
 
-/// Takes what stands now record by record, in the order of keys, so that it need not all be in memory.
+/// Takes what stands now record by record, in the order of keys, so that it need not all be in
+/// memory.
 pub struct Comparison<'p, 'd> {
     plan: &'p Plan<'d>,
     fates: Peekable<Fates<'p, 'd>>,
@@ -64,7 +65,8 @@ impl<'p, 'd> Comparison<'p, 'd> {
         }
     }
 
-    /// Takes the next record in. Records must come sorted by key; sessions and leases are passed over.
+    /// Takes the next record in. Records must come sorted by key; sessions and leases are passed
+    /// over.
     pub fn see(&mut self, standing: Standing<'_>) {
         if !standing.is_metadata() {
             return;

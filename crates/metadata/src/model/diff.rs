@@ -39,7 +39,8 @@ pub struct Change<'p> {
     pub after: Option<&'p [u8]>,
 }
 
-/// All keys that change, sorted. Each is decoded when it is printed, so that a million of them need no memory.
+/// All keys that change, sorted. Each is decoded when it is printed, so that a million of them need
+/// no memory.
 #[derive(Clone)]
 pub struct Diff<'p, 'd> {
     fates: Fates<'p, 'd>,
@@ -127,7 +128,8 @@ impl Serialize for Change<'_> {
 /// Reads the message that a key holds.
 type Decode = fn(&[u8]) -> Option<Value>;
 
-/// A value as JSON: its message where the key tells which it is, else its text, else base64. Credentials are hidden.
+/// A value as JSON: its message where the key tells which it is, else its text, else base64.
+/// Credentials are hidden.
 #[must_use]
 pub fn describe(key: &[u8], value: &[u8]) -> Value {
     if key.starts_with(keys::CREDENTIAL.as_bytes()) {

@@ -1,7 +1,9 @@
-//! Which format Milvus' metadata has, decided from its keys alone (and the values of a few records).
+//! Which format Milvus' metadata has, decided from its keys alone (and the values of a few
+//! records).
 //!
-//! Pure: keys come in relative to `<rootPath>/<metaSubPath>`, a [`MetadataState`] comes out. [`AREAS`] says which keys
-//! are worth reading and how far, so that whoever reads etcd and this table cannot disagree.
+//! Pure: keys come in relative to `<rootPath>/<metaSubPath>`, a [`MetadataState`] comes out.
+//! [`AREAS`] says which keys are worth reading and how far, so that whoever reads etcd and this
+//! table cannot disagree.
 
 use std::collections::BTreeSet;
 
@@ -25,7 +27,8 @@ pub enum Signal {
     NewIndex,
     /// A migration or 2.2 writes it: load state.
     NewLoad,
-    /// Both write it: a database, or a collection inside one (2.2.9 and later), which a migration never writes.
+    /// Both write it: a database, or a collection inside one (2.2.9 and later), which a migration
+    /// never writes.
     Database,
     /// Only a running 2.2 writes it.
     Ran22,
@@ -81,8 +84,9 @@ const fn late(path: &'static str, signal: Signal, depth: Depth) -> Area {
     }
 }
 
-/// The key space, in the order in which it is best read: small and decisive first. Milvus' own readers use prefixes
-/// without a slash at the end and so take `collection-alias` for `collection`; here every prefix ends with one.
+/// The key space, in the order in which it is best read: small and decisive first. Milvus' own
+/// readers use prefixes without a slash at the end and so take `collection-alias` for `collection`;
+/// here every prefix ends with one.
 pub const AREAS: [Area; 24] = [
     area("root-coord/dd-operation", Signal::Old, Depth::AnyLive),
     area("root-coord/dd-msg-send", Signal::Old, Depth::AnyLive),
@@ -209,8 +213,9 @@ impl Evidence {
         evidence
     }
 
-    /// Takes one key in, relative to `<rootPath>/<metaSubPath>/`. The value is needed where the key's area has
-    /// [`Depth::AnyLive`] or [`Depth::All`]; a value that was not read counts as live.
+    /// Takes one key in, relative to `<rootPath>/<metaSubPath>/`. The value is needed where the
+    /// key's area has [`Depth::AnyLive`] or [`Depth::All`]; a value that was not read counts as
+    /// live.
     pub fn add(&mut self, key: &[u8], value: Option<&[u8]>) {
         if key.starts_with(SESSIONS.as_bytes()) {
             return;
@@ -319,8 +324,8 @@ impl Evidence {
         self.anything
     }
 
-    /// The format that the keys have. Where the states of a half-done official migration overlap with a finished one,
-    /// the half-done one is named: the other way round data would be lost.
+    /// The format that the keys have. Where the states of a half-done official migration overlap
+    /// with a finished one, the half-done one is named: the other way round data would be lost.
     #[must_use]
     pub fn state(&self) -> MetadataState {
         if let Some(problem) = &self.problem {

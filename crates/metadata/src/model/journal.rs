@@ -1,7 +1,8 @@
-//! The record of a run that lies in etcd beside the metadata (its key is [`Root::journal`](super::Root::journal)).
+//! The record of a run that lies in etcd beside the metadata (its key is
+//! [`Root::journal`](super::Root::journal)).
 //!
-//! It is written in a guarded transaction before the first write and kept up to date, so that whoever comes next knows
-//! what was begun, from which backup it goes on, and by whom.
+//! It is written in a guarded transaction before the first write and kept up to date, so that
+//! whoever comes next knows what was begun, from which backup it goes on, and by whom.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,12 +1,13 @@
 //! The keys of Milvus' metadata: where they lie and what they name.
 //!
-//! Absolute keys are `path.Join(rootPath, metaSubPath, relative)` of Go. Everything in this room uses relative keys.
-//! Milvus' own readers take prefixes without a slash at the end and so mistake `collection-alias` for `collection`; here
-//! what follows a prefix must be a slash.
+//! Absolute keys are `path.Join(rootPath, metaSubPath, relative)` of Go. Everything in this room
+//! uses relative keys. Milvus' own readers take prefixes without a slash at the end and so mistake
+//! `collection-alias` for `collection`; here what follows a prefix must be a slash.
 
 pub use milvus_guard_core::milvus::metadata_root::{Root, RootError, after};
 
-/// Components whose session in etcd shows that Milvus runs. Keys are `session/<role>` or `session/<role>-<id>`.
+/// Components whose session in etcd shows that Milvus runs. Keys are `session/<role>` or
+/// `session/<role>-<id>`.
 pub const ROLES: [&str; 8] = [
     "rootcoord",
     "indexcoord",

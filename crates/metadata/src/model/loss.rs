@@ -1,7 +1,8 @@
 //! What a restore would take away from those who have used 2.2 since the backup.
 //!
-//! That 2.2 has run is no loss: it writes roles, databases, channel positions and replicas by itself. What counts is what
-//! people and their programs made: collections, partitions, aliases, indexes, rows, users.
+//! That 2.2 has run is no loss: it writes roles, databases, channel positions and replicas by
+//! itself. What counts is what people and their programs made: collections, partitions, aliases,
+//! indexes, rows, users.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -133,8 +134,8 @@ impl fmt::Display for Losses {
     }
 }
 
-/// What going back would take away with a record that differs from the backup. Values that cannot be read count: what is
-/// not understood may be of worth.
+/// What going back would take away with a record that differs from the backup. Values that cannot
+/// be read count: what is not understood may be of worth.
 pub(super) fn of(backup: &Dump, record: &Record) -> Option<Loss> {
     let saved = backup.get(record.key());
     let under = |prefix: &str| record.key().strip_prefix(prefix.as_bytes());

@@ -1,8 +1,8 @@
 //! The protobuf messages of the metadata, as far as a migration has to know them.
 //!
-//! Written by hand and not generated: the definitions lie in three repositories and in history (`etcdpb`, `indexpb`,
-//! `querypb` and `schemapb` of 2.1 and 2.2, `legacy` of 2.2). Field numbers are theirs; fields that 2.2 never had are
-//! left out. Serialised, they are what a dry run shows.
+//! Written by hand and not generated: the definitions lie in three repositories and in history
+//! (`etcdpb`, `indexpb`, `querypb` and `schemapb` of 2.1 and 2.2, `legacy` of 2.2). Field numbers
+//! are theirs; fields that 2.2 never had are left out. Serialised, they are what a dry run shows.
 
 #![allow(
     missing_docs,

@@ -7,8 +7,8 @@
 //!                     `-- restore (beside what stands) --> back again
 //! ```
 //!
-//! The order is what keeps data safe: everything is planned and saved before the first write, and what 2.1 needs is
-//! deleted last. The official tool deletes first.
+//! The order is what keeps data safe: everything is planned and saved before the first write, and
+//! what 2.1 needs is deleted last. The official tool deletes first.
 
 pub mod backup;
 pub mod batch;

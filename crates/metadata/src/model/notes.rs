@@ -1,4 +1,5 @@
-//! What a person should know about single keys: notes, which do not stop a migration, and problems, which do.
+//! What a person should know about single keys: notes, which do not stop a migration, and problems,
+//! which do.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -43,7 +44,8 @@ pub enum NoteKind {
     ReplicasMended,
     /// It was still loading; 2.2 releases it.
     StillLoading,
-    /// Index files lie under another version than the build says; 2.2 would look for them elsewhere.
+    /// Index files lie under another version than the build says; 2.2 would look for them
+    /// elsewhere.
     IndexVersionMismatch,
 }
 

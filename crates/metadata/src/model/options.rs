@@ -4,19 +4,22 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-/// One difference from the official tool. Without it, its end state is reproduced, its defects included.
+/// One difference from the official tool. Without it, its end state is reproduced, its defects
+/// included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Deviation {
-    /// Segments below the index threshold get build ids of their own. The official tool writes all of them as build 0, so
-    /// that two indexes of one segment overwrite each other.
+    /// Segments below the index threshold get build ids of their own. The official tool writes all
+    /// of them as build 0, so that two indexes of one segment overwrite each other.
     UniqueBuildIds,
-    /// Tombstones among indexes (clusters born at 2.0.0-rc7 have them) are passed over. The official tool stops.
+    /// Tombstones among indexes (clusters born at 2.0.0-rc7 have them) are passed over. The
+    /// official tool stops.
     SkipIndexTombstones,
-    /// Index records that nothing living refers to are dropped with a note. The official tool stops.
+    /// Index records that nothing living refers to are dropped with a note. The official tool
+    /// stops.
     TolerateOrphans,
-    /// Loaded partitions of a collection without an index are not carried over: 2.2 could not load them. The official tool
-    /// does so for collections only.
+    /// Loaded partitions of a collection without an index are not carried over: 2.2 could not load
+    /// them. The official tool does so for collections only.
     DropUnindexedPartitionLoads,
     /// An index that was dropped is not named as the one to load.
     IgnoreDeletedIndexes,
@@ -24,7 +27,8 @@ pub enum Deviation {
     MendReplicaNumber,
     /// Load records of 2.1 are deleted. Nothing reads them any more; off unless asked for.
     DeleteOldLoads,
-    /// Collections with fewer partition names or times than partitions are filled up. The official tool crashes.
+    /// Collections with fewer partition names or times than partitions are filled up. The official
+    /// tool crashes.
     PadPartitions,
     /// Collections keep the fields that we do not know. The official tool loses them.
     KeepUnknownFields,
@@ -36,7 +40,8 @@ pub enum Deviation {
 pub struct Options {
     /// What to do otherwise than the official tool.
     pub deviations: BTreeSet<Deviation>,
-    /// Also migrate metadata on which 2.2 has already run. Indexes that were built again there may be replaced.
+    /// Also migrate metadata on which 2.2 has already run. Indexes that were built again there may
+    /// be replaced.
     #[serde(default)]
     pub force_mixed: bool,
 }

@@ -1,4 +1,5 @@
-//! What a migration does, as data: it can be printed, hashed, cut into transactions and compared with what stands.
+//! What a migration does, as data: it can be printed, hashed, cut into transactions and compared
+//! with what stands.
 
 use std::collections::BTreeMap;
 
@@ -117,10 +118,12 @@ pub struct Plan<'d> {
 
 /// Plans the migration of everything in `source`.
 ///
-/// The plan is empty where there is nothing to do: no metadata, or metadata of 2.2 ([`Plan::state`] tells).
+/// The plan is empty where there is nothing to do: no metadata, or metadata of 2.2 ([`Plan::state`]
+/// tells).
 ///
 /// # Errors
-/// When the metadata is in no state to be migrated, or holds records that cannot be; all of them are named.
+/// When the metadata is in no state to be migrated, or holds records that cannot be; all of them
+/// are named.
 pub fn plan<'d>(source: &'d Dump, options: &Options) -> Result<Plan<'d>, PlanError> {
     transform::run(source, options)
 }
@@ -192,8 +195,8 @@ impl<'d> Plan<'d> {
         self.puts.len() + self.rewrites.len() + self.deletes.len()
     }
 
-    /// sha256 of everything that it does, in hexadecimal. Equal metadata and options have equal digests, wherever and at
-    /// which revision they were read.
+    /// sha256 of everything that it does, in hexadecimal. Equal metadata and options have equal
+    /// digests, wherever and at which revision they were read.
     #[must_use]
     pub fn digest(&self) -> String {
         let mut sha = Sha256::new();
@@ -218,8 +221,9 @@ impl<'d> Plan<'d> {
         super::hexadecimal(&sha.finalize())
     }
 
-    /// Everything to do, as guarded transactions: puts, then rewrites, then deletes. The guards are the revisions of the
-    /// records that were planned from; a plan from a backup is carried out by [`Plan::remaining`], with those that stand.
+    /// Everything to do, as guarded transactions: puts, then rewrites, then deletes. The guards are
+    /// the revisions of the records that were planned from; a plan from a backup is carried out
+    /// by [`Plan::remaining`], with those that stand.
     pub fn batches(&self) -> impl Iterator<Item = Batch<'_>> {
         let puts = self.puts.iter().map(|record| (Phase::Put, put(record)));
         let rewrites = self.rewrites.iter().map(|rewrite| {
@@ -238,7 +242,8 @@ impl<'d> Plan<'d> {
         )
     }
 
-    /// What etcd must hold afterwards below the root, sorted by key; sessions and keys with a lease aside.
+    /// What etcd must hold afterwards below the root, sorted by key; sessions and keys with a lease
+    /// aside.
     pub fn end_state(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.fates()
             .filter_map(|(key, fate)| Some((key, fate.after()?)))

@@ -9,9 +9,11 @@ use super::keys::{Root, SESSIONS, shown};
 pub struct Record {
     bytes: Box<[u8]>,
     key_length: u32,
-    /// Whether a lease holds it. Such keys vanish on their own, so they are neither saved nor migrated.
+    /// Whether a lease holds it. Such keys vanish on their own, so they are neither saved nor
+    /// migrated.
     pub leased: bool,
-    /// Revision at which it was last written; 0 where that is not known (the official tool's backups, records to be).
+    /// Revision at which it was last written; 0 where that is not known (the official tool's
+    /// backups, records to be).
     pub mod_revision: i64,
 }
 
@@ -53,7 +55,8 @@ impl Record {
         }
     }
 
-    /// Whether the key is a session or the counter of server ids, which say nothing about the metadata.
+    /// Whether the key is a session or the counter of server ids, which say nothing about the
+    /// metadata.
     #[must_use]
     pub fn is_session(&self) -> bool {
         self.key().starts_with(SESSIONS.as_bytes())

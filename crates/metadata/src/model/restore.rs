@@ -9,14 +9,16 @@ use super::{
     record::{Dump, Record},
 };
 
-/// Counter of server ids. It never goes back, so that no server gets a number that another one has had.
+/// Counter of server ids. It never goes back, so that no server gets a number that another one has
+/// had.
 const SERVER_IDS: &str = "session/id";
 
 /// Keys of others that are kept by name; more are counted.
 const KEPT_FOREIGN: usize = 20;
 
-/// Where Milvus keeps its metadata. A key in one of these that is not in the backup was written after it, and is deleted;
-/// a key elsewhere is not Milvus', and stays. The official rollback forgets most of them.
+/// Where Milvus keeps its metadata. A key in one of these that is not in the backup was written
+/// after it, and is deleted; a key elsewhere is not Milvus', and stays. The official rollback
+/// forgets most of them.
 const AREAS: [&str; 11] = [
     "root-coord/",
     "snapshots/",
@@ -43,7 +45,8 @@ pub struct RestorePlan<'b> {
     foreign_total: u64,
 }
 
-/// Takes what stands now record by record, in the order of keys, so that it need not all be in memory.
+/// Takes what stands now record by record, in the order of keys, so that it need not all be in
+/// memory.
 pub struct Restorer<'b> {
     backup: &'b Dump,
     saved: Peekable<std::slice::Iter<'b, Record>>,
@@ -134,7 +137,8 @@ impl<'b> Restorer<'b> {
     }
 }
 
-/// Whether a saved session key has to be written over what stands: the counter of server ids, if it is higher.
+/// Whether a saved session key has to be written over what stands: the counter of server ids, if it
+/// is higher.
 fn is_later(saved: &Record, current: &Record) -> bool {
     let number = |record: &Record| {
         std::str::from_utf8(record.value())
@@ -169,7 +173,8 @@ impl<'b> RestorePlan<'b> {
         &self.losses
     }
 
-    /// Keys that are not in the backup and not Milvus', so that they stay: the first of them, relative.
+    /// Keys that are not in the backup and not Milvus', so that they stay: the first of them,
+    /// relative.
     #[must_use]
     pub fn foreign(&self) -> &[Box<[u8]>] {
         &self.foreign
@@ -193,8 +198,8 @@ impl<'b> RestorePlan<'b> {
         self.puts.len() + self.rewrites.len() + self.deletes.len()
     }
 
-    /// Every key that changes, for a dry run: what is written, then what is written again, then what is deleted. Values
-    /// that stand now are not kept.
+    /// Every key that changes, for a dry run: what is written, then what is written again, then
+    /// what is deleted. Values that stand now are not kept.
     pub fn diff(&self) -> impl Iterator<Item = Change<'_>> {
         let puts = self.puts.iter().map(|record| change(Action::Add, record));
         let rewrites = self

@@ -1,7 +1,8 @@
 //! Metadata as Milvus 2.1 writes it, of any size: for tests and benchmarks, here and outside.
 //!
-//! Single things are put together by hand ([`Sample::collection`] and so on); [`Sample::random`] makes whole clusters from
-//! a seed, always the same from the same seed. Ids follow a pattern that keeps them apart and readable.
+//! Single things are put together by hand ([`Sample::collection`] and so on); [`Sample::random`]
+//! makes whole clusters from a seed, always the same from the same seed. Ids follow a pattern that
+//! keeps them apart and readable.
 
 use std::collections::BTreeMap;
 
@@ -42,10 +43,12 @@ pub struct Sample {
 pub struct Size {
     /// Collections that live.
     pub collections: usize,
-    /// Segments of each, at most for small clusters and exactly for those made by [`Sample::large`].
+    /// Segments of each, at most for small clusters and exactly for those made by
+    /// [`Sample::large`].
     pub segments: usize,
-    /// Whether there is what the official tool stumbles over: tombstones among indexes, short lists of partition times,
-    /// builds that are gone, dropped indexes, aliases with `_ts` in their names.
+    /// Whether there is what the official tool stumbles over: tombstones among indexes, short
+    /// lists of partition times, builds that are gone, dropped indexes, aliases with `_ts` in
+    /// their names.
     pub has_oddities: bool,
 }
 
@@ -129,8 +132,9 @@ impl Sample {
         self
     }
 
-    /// Creates a collection with a key, a vector and a text field and the partition `_default` (its id is ten times the
-    /// collection's), and leaves its history and the markers of its creation.
+    /// Creates a collection with a key, a vector and a text field and the partition `_default` (its
+    /// id is ten times the collection's), and leaves its history and the markers of its
+    /// creation.
     pub fn collection(&mut self, id: i64, name: &str) -> &mut CollectionInfo {
         let create_time = self.now();
         let fields = vec![
@@ -257,7 +261,8 @@ impl Sample {
         )
     }
 
-    /// The index of a segment. Build 0 is a segment below the threshold; of others [`Sample::build`] puts the build.
+    /// The index of a segment. Build 0 is a segment below the threshold; of others
+    /// [`Sample::build`] puts the build.
     pub fn segment_index(
         &mut self,
         ids: [i64; 3],
@@ -541,8 +546,8 @@ impl Sample {
         });
     }
 
-    /// A large cluster: every collection has one index and exactly [`Size::segments`] segments, all built. It has
-    /// `collections * segments` segment indexes and as many builds.
+    /// A large cluster: every collection has one index and exactly [`Size::segments`] segments, all
+    /// built. It has `collections * segments` segment indexes and as many builds.
     #[must_use]
     pub fn large(size: Size) -> Self {
         let mut sample = Self::new();

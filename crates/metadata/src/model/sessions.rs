@@ -46,8 +46,8 @@ struct Stored {
 }
 
 impl Session {
-    /// Reads a session. The counter `session/id` and keys elsewhere are none. A value that cannot be read is a session
-    /// all the same: its key alone shows that something runs.
+    /// Reads a session. The counter `session/id` and keys elsewhere are none. A value that cannot
+    /// be read is a session all the same: its key alone shows that something runs.
     #[must_use]
     pub fn read(key: &[u8], value: &[u8]) -> Option<Self> {
         let name = key
@@ -86,8 +86,8 @@ impl Session {
     }
 }
 
-/// Relative key prefixes that must be empty while metadata is written: one for each role. They have no slash at their end,
-/// because the keys have none.
+/// Relative key prefixes that must be empty while metadata is written: one for each role. They have
+/// no slash at their end, because the keys have none.
 #[must_use]
 pub fn prefixes() -> [String; 8] {
     ROLES.map(|role| format!("{SESSIONS}{role}"))

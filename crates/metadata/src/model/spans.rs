@@ -1,4 +1,5 @@
-//! The key space in spans of about a page each, so that several can be read at once, and how much of each has to be read.
+//! The key space in spans of about a page each, so that several can be read at once, and how much
+//! of each has to be read.
 
 use super::{
     fate::{Fate, Fates},
@@ -7,7 +8,8 @@ use super::{
     record::Standing,
 };
 
-/// Most keys of a span that are known to stand. etcd is asked for larger pages, so that a few more still fit.
+/// Most keys of a span that are known to stand. etcd is asked for larger pages, so that a few more
+/// still fit.
 const KEYS: u64 = 2_000;
 /// Bytes of their keys and values.
 const BYTES: usize = 4 * 1024 * 1024;
@@ -129,12 +131,14 @@ const fn look(fate: Fate<'_>) -> Look {
     }
 }
 
-/// Proves, span by span, that everything is written and nothing else has changed, before anything is deleted.
+/// Proves, span by span, that everything is written and nothing else has changed, before anything
+/// is deleted.
 ///
-/// What was written is compared byte by byte. Of what was not written this sees to what can have changed since all of it
-/// was read and compared, at a revision that the caller knows: a key that was written since shows up by its revision, one
-/// that is gone or new by the number of keys. That a record which is to be deleted was changed shows up in the transaction
-/// that deletes it, which compares its revision.
+/// What was written is compared byte by byte. Of what was not written this sees to what can have
+/// changed since all of it was read and compared, at a revision that the caller knows: a key that
+/// was written since shows up by its revision, one that is gone or new by the number of keys. That
+/// a record which is to be deleted was changed shows up in the transaction that deletes it, which
+/// compares its revision.
 pub struct WrittenCheck<'p, 'd> {
     fates: Fates<'p, 'd>,
 }
@@ -146,9 +150,10 @@ impl<'p, 'd: 'p> WrittenCheck<'p, 'd> {
         }
     }
 
-    /// Whether the next span, of those of [`Standpoint::Between`], is as it has to be: `count` keys stand in it, and of
-    /// them `found` were read. Where it is not, nothing more can be concluded: not all of it may have been written, someone
-    /// else may have written, or a lease may have ended.
+    /// Whether the next span, of those of [`Standpoint::Between`], is as it has to be: `count` keys
+    /// stand in it, and of them `found` were read. Where it is not, nothing more can be
+    /// concluded: not all of it may have been written, someone else may have written, or a
+    /// lease may have ended.
     pub fn is_as_planned<'r>(
         &mut self,
         span: &KeySpan<'_>,

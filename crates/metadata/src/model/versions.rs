@@ -42,7 +42,8 @@ pub enum VersionsError {
     TooNew(Version),
 }
 
-/// Judges a source and a target as they were given (`x.y.z`, by semantic versioning: `2.2.0-rc1` is before `2.2.0`).
+/// Judges a source and a target as they were given (`x.y.z`, by semantic versioning: `2.2.0-rc1` is
+/// before `2.2.0`).
 ///
 /// # Errors
 /// When one is no version, or no migration leads from one to the other.

@@ -1,7 +1,8 @@
 //! Edits of protobuf messages on the level of their bytes.
 //!
-//! A collection must come out of a migration byte for byte as it was, but for its indexes. Decoding and encoding would do
-//! that for what we know alone; cutting a field out of the bytes keeps what we do not know, too.
+//! A collection must come out of a migration byte for byte as it was, but for its indexes. Decoding
+//! and encoding would do that for what we know alone; cutting a field out of the bytes keeps what
+//! we do not know, too.
 
 use prost::encoding::{WireType, decode_key, decode_varint, encode_key, encode_varint};
 
@@ -32,7 +33,8 @@ pub(super) fn without_field(message: &[u8], field: u32) -> Option<Vec<u8>> {
     Some(kept)
 }
 
-/// Appends a text to a repeated field. Protobuf lets elements of one field lie anywhere in a message.
+/// Appends a text to a repeated field. Protobuf lets elements of one field lie anywhere in a
+/// message.
 pub(super) fn append_text(message: &mut Vec<u8>, field: u32, text: &str) {
     encode_key(field, WireType::LengthDelimited, message);
     encode_varint(text.len() as u64, message);

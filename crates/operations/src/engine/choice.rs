@@ -28,15 +28,16 @@ pub struct Request<'a> {
     pub command: &'a dyn Fn(&str) -> String,
 }
 
-/// Finds the run of a command among the runs of its release, which are sorted by age, the oldest first; `None` if the command starts a
-/// new one.
+/// Finds the run of a command among the runs of its release, which are sorted by age, the oldest
+/// first; `None` if the command starts a new one.
 ///
-/// A command whose work was done before is done again without harm: a client can lose the last answer, and a Job can lose its pod
-/// after the last write.
+/// A command whose work was done before is done again without harm: a client can lose the last
+/// answer, and a Job can lose its pod after the last write.
 ///
 /// # Errors
-/// [`End::Reached`] if an earlier command did what is asked for, [`End::Locked`] if a run of another kind is under way,
-/// [`End::Refused`] if there is no such run, or if it moves in the other direction.
+/// [`End::Reached`] if an earlier command did what is asked for, [`End::Locked`] if a run of
+/// another kind is under way, [`End::Refused`] if there is no such run, or if it moves in the other
+/// direction.
 pub async fn choose<'a>(
     link: &Link,
     known: &'a [UpgradeRun],

@@ -36,8 +36,8 @@ impl<'a, W> Context<'a, W> {
         self.store.full_name()
     }
 
-    /// Makes sure that a write is still ours to make: to be awaited right before each side effect that goes another way than
-    /// [`Self::write`].
+    /// Makes sure that a write is still ours to make: to be awaited right before each side effect
+    /// that goes another way than [`Self::write`].
     ///
     /// # Errors
     /// Where the run must stop.
@@ -45,8 +45,8 @@ impl<'a, W> Context<'a, W> {
         self.lock.permit().await
     }
 
-    /// Sends a request that changes something, with patience, and only while the lock is surely ours. It must be one that may
-    /// be repeated.
+    /// Sends a request that changes something, with patience, and only while the lock is surely
+    /// ours. It must be one that may be repeated.
     ///
     /// # Errors
     /// As [`Link::call`].
@@ -59,8 +59,9 @@ impl<'a, W> Context<'a, W> {
         self.link.call(what, request).await
     }
 
-    /// Writes into the run's status what must outlive this process: originals, the backup, conditions, evidence. The change
-    /// is made again on a newer status where somebody else wrote first.
+    /// Writes into the run's status what must outlive this process: originals, the backup,
+    /// conditions, evidence. The change is made again on a newer status where somebody else
+    /// wrote first.
     ///
     /// # Errors
     /// Where it cannot be written, or another holder of the lock wrote.

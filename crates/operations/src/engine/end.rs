@@ -5,7 +5,8 @@ use super::{ApiError, LockError, ReleaseName, StoreError, home::HomeError};
 /// What to do where the definitions are missing.
 pub const INSTALL_DEFINITIONS: &str = "milvus-guard crds | kubectl apply --server-side -f -";
 
-/// How a run, or an attempt to make one, ended. Every text is whole sentences: the state of the data, then the next command.
+/// How a run, or an attempt to make one, ended. Every text is whole sentences: the state of the
+/// data, then the next command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
     /// It reached its plan; a rollback or an abort that was asked for counts too.

@@ -22,8 +22,8 @@ pub fn configured(release: &Release) -> Vec<String> {
         .collect()
 }
 
-/// etcd's addresses as every pod of the cluster can use them: as given, else as the configuration says, else the etcd of the
-/// release.
+/// etcd's addresses as every pod of the cluster can use them: as given, else as the configuration
+/// says, else the etcd of the release.
 ///
 /// # Errors
 /// Where nothing tells.

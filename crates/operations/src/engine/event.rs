@@ -5,7 +5,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::Serialize;
 
-/// Something that happened. The JSON form (`--format json`) has the name in `event`; fields may be added, never renamed.
+/// Something that happened. The JSON form (`--format json`) has the name in `event`; fields may be
+/// added, never renamed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "event", rename_all_fields = "camelCase")]
 pub enum Event {

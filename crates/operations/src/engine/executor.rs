@@ -12,7 +12,8 @@ use super::{
 
 /// How often a run that waits says so.
 const HEARTBEAT: Duration = Duration::from_secs(30);
-/// How often the run's status says what it waits for: often enough for a person, seldom enough for etcd.
+/// How often the run's status says what it waits for: often enough for a person, seldom enough for
+/// etcd.
 const REMARK: Duration = Duration::from_secs(5);
 
 /// How a run is made.
@@ -91,7 +92,8 @@ impl<S: Step> Engine<'_, S> {
             .await
     }
 
-    /// Goes back from where the record stands, to the beginning: every step that was begun is undone, the last one first.
+    /// Goes back from where the record stands, to the beginning: every step that was begun is
+    /// undone, the last one first.
     pub async fn back(&self) -> End {
         let status = self.store.run().status;
         let resumed = status.phase == RunPhase::RollingBack;
@@ -221,7 +223,8 @@ impl<S: Step> Engine<'_, S> {
             .map_err(failed)
     }
 
-    /// Awaits a step's work: until it ends, the run must stop, or its time is over. Meanwhile says what it waits for.
+    /// Awaits a step's work: until it ends, the run must stop, or its time is over. Meanwhile says
+    /// what it waits for.
     async fn attend(
         &self,
         work: impl Future<Output = Result<(), StepError>>,
@@ -353,7 +356,8 @@ impl<S: Step> Engine<'_, S> {
                 other => other,
             };
         }
-        // While going back the phase says so until the end, because the cursor then means something else.
+        // While going back the phase says so until the end, because the cursor then means something
+        // else.
         let phase = if back && phase == RunPhase::Stopped {
             RunPhase::RollingBack
         } else {
@@ -362,7 +366,8 @@ impl<S: Step> Engine<'_, S> {
         self.ended(phase, &message, end).await
     }
 
-    /// Writes the last word. Where even that is impossible, the person is told and the record says where it stood.
+    /// Writes the last word. Where even that is impossible, the person is told and the record says
+    /// where it stood.
     async fn ended(&self, phase: RunPhase, message: &str, end: fn(String) -> End) -> End {
         self.link.reporter.tell(&Event::RunEnded {
             phase: phase.name(),

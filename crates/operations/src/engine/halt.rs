@@ -51,7 +51,8 @@ impl Halting {
         Ok(halting)
     }
 
-    /// Says so; the first reason counts, except that a lost lock outweighs a signal, because nothing may be written any more.
+    /// Says so; the first reason counts, except that a lost lock outweighs a signal, because
+    /// nothing may be written any more.
     pub fn halt(&self, why: Halt) {
         self.sender.send_if_modified(|current| {
             let outweighs = match (&*current, &why) {

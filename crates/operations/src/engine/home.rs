@@ -1,5 +1,5 @@
-//! Where a run lives: in the guard's namespace where the guard is installed, so that nobody with rights in the release's
-//! namespace can act as the job; else beside the release.
+//! Where a run lives: in the guard's namespace where the guard is installed, so that nobody with
+//! rights in the release's namespace can act as the job; else beside the release.
 
 use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 use kube::{Api, api::ListParams};
@@ -30,7 +30,8 @@ impl ReleaseName {
         format!("milvus-guard-run-{}", self.short(""))
     }
 
-    /// A name for an object of a run: unique to the release and this seed, and short enough for a label's value.
+    /// A name for an object of a run: unique to the release and this seed, and short enough for a
+    /// label's value.
     #[must_use]
     pub fn short(&self, seed: &str) -> String {
         let digest = Sha256::digest(format!("{}/{}/{seed}", self.namespace, self.name));
@@ -68,11 +69,13 @@ pub enum HomeError {
 }
 
 impl Home {
-    /// Finds the home of a run about this release: what the caller names, else the guard's namespace, else the release's.
-    /// Whoever may not look for the guard takes it for absent; where that is wrong, the guard itself denies the run.
+    /// Finds the home of a run about this release: what the caller names, else the guard's
+    /// namespace, else the release's. Whoever may not look for the guard takes it for absent;
+    /// where that is wrong, the guard itself denies the run.
     ///
     /// # Errors
-    /// Where the definitions of the guard's objects are not installed, or the cluster cannot be asked.
+    /// Where the definitions of the guard's objects are not installed, or the cluster cannot be
+    /// asked.
     pub async fn find(
         link: &Link,
         of: &ReleaseName,
@@ -124,7 +127,8 @@ impl Home {
     }
 }
 
-/// What the guard's registration says; charts before these annotations name the namespace at the Service alone.
+/// What the guard's registration says; charts before these annotations name the namespace at the
+/// Service alone.
 fn of_guard(configuration: &ValidatingWebhookConfiguration) -> Option<Home> {
     let annotation = |key: &str| {
         configuration

@@ -79,8 +79,9 @@ impl Lock {
             .map_err(|error| End::locked(error, of))
     }
 
-    /// Takes the lock. A holder that gives no sign of life is waited for until its time is over; one that does is an error at
-    /// once. Transitions count from `floor` at least: the highest fence that any run of the release has, and one.
+    /// Takes the lock. A holder that gives no sign of life is waited for until its time is over;
+    /// one that does is an error at once. Transitions count from `floor` at least: the highest
+    /// fence that any run of the release has, and one.
     ///
     /// # Errors
     /// Where another run holds it, or the API server refuses.
@@ -176,8 +177,8 @@ impl Lock {
         self.slot.identity()
     }
 
-    /// Waits until the lock is surely ours. To be awaited before each write: after a time without the API server somebody else
-    /// may hold it.
+    /// Waits until the lock is surely ours. To be awaited before each write: after a time without
+    /// the API server somebody else may hold it.
     ///
     /// # Errors
     /// Where the run must stop, or the API server stays away.
@@ -262,7 +263,8 @@ async fn renew(
     }
 }
 
-/// Who we are, unlike any process before: a process that comes back must not take itself for its predecessor.
+/// Who we are, unlike any process before: a process that comes back must not take itself for its
+/// predecessor.
 fn identity() -> String {
     let host = std::env::var("HOSTNAME")
         .ok()

@@ -1,5 +1,5 @@
-//! The engine behind `migrate` and `upgrade`: a plan of steps, executed so that it can be killed at any point, resumed,
-//! rolled back or ended. It knows nothing of Milvus' versions and their order.
+//! The engine behind `migrate` and `upgrade`: a plan of steps, executed so that it can be killed at
+//! any point, resumed, rolled back or ended. It knows nothing of Milvus' versions and their order.
 //!
 //! | module | holds |
 //! |---|---|
@@ -19,8 +19,8 @@
 //! | [`etcd`] | where the etcd of a release is |
 //! | [`originals`] | Deployments that a run recorded: found again, changed, handed back, waited for |
 //!
-//! A verb brings its plan as a list of its own [`Step`] type (an enum serves well: no step can be forgotten) and a world, the
-//! adapters that its steps work with:
+//! A verb brings its plan as a list of its own [`Step`] type (an enum serves well: no step can be
+//! forgotten) and a world, the adapters that its steps work with:
 //!
 //! ```text
 //! let home = Home::find(&cluster, &release).await?;                    // also: are the definitions installed?
@@ -30,9 +30,10 @@
 //! exit with end.exit_code()
 //! ```
 //!
-//! What a run must be able to rely on: a step whose `Begun` is written may have done any part of its work, so `apply` is
-//! called again after a crash and must then do what is missing and nothing twice. `undo` may meet a step that never did
-//! anything. A gate waits by itself (on watches, never on time) and says through [`Context::waiting`] for what.
+//! What a run must be able to rely on: a step whose `Begun` is written may have done any part of
+//! its work, so `apply` is called again after a crash and must then do what is missing and nothing
+//! twice. `undo` may meet a step that never did anything. A gate waits by itself (on watches, never
+//! on time) and says through [`Context::waiting`] for what.
 
 pub mod choice;
 pub mod context;

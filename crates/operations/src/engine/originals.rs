@@ -97,7 +97,8 @@ pub async fn live<W>(cx: &Context<'_, W>, original: &Original) -> Result<Deploym
     Ok(found)
 }
 
-/// Makes a change of a recorded Deployment, and leaves no field of it under our name. Whether anything had to be changed.
+/// Makes a change of a recorded Deployment, and leaves no field of it under our name. Whether
+/// anything had to be changed.
 ///
 /// # Errors
 /// Where it cannot be made, or must not.
@@ -209,8 +210,8 @@ pub async fn wait<W>(
         .map(|_| ())
 }
 
-/// Waits until these Deployments are as wanted, and says when they were. Pods that cannot pull their image or crash again and
-/// again for longer than `hopeless` end the wait.
+/// Waits until these Deployments are as wanted, and says when they were. Pods that cannot pull
+/// their image or crash again and again for longer than `hopeless` end the wait.
 ///
 /// # Errors
 /// Where there is no hope.

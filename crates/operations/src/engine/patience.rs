@@ -13,7 +13,8 @@ use milvus_guard_sources::kubernetes::{Cluster, ClusterError};
 
 use super::{Event, Halt, Halting, Reporter};
 
-/// How long the API server may be away before a run stops. A control plane that is being upgraded is away for minutes.
+/// How long the API server may be away before a run stops. A control plane that is being upgraded
+/// is away for minutes.
 pub const PATIENCE: Duration = Duration::from_secs(5 * 60);
 /// For one attempt. The API server itself gives webhooks and etcd less.
 const ATTEMPT: Duration = Duration::from_secs(30);
@@ -102,8 +103,8 @@ impl Link {
         self.cluster.client().clone()
     }
 
-    /// Sends a request, again and again while the API server is away. The request must be one that may be repeated: its first
-    /// attempt may have succeeded without our knowing.
+    /// Sends a request, again and again while the API server is away. The request must be one that
+    /// may be repeated: its first attempt may have succeeded without our knowing.
     ///
     /// # Errors
     /// Where the server refuses, stays away for too long, or the run must stop.
@@ -129,7 +130,8 @@ impl Link {
                 },
                 Err(_) => format!("no answer within {} s", ATTEMPT.as_secs()),
             };
-            // The first attempt is always made: a run that was asked to stop still writes where it stands.
+            // The first attempt is always made: a run that was asked to stop still writes where it
+            // stands.
             if let Some(halt) = self.halting.reason() {
                 return Err(ApiError::Halted(halt));
             }
@@ -187,7 +189,8 @@ impl Link {
 
 /// An answer that is none: may it help to ask again?
 pub trait Trouble {
-    /// Why there was no answer, where asking again may help. A webhook that cannot be called is such a case too.
+    /// Why there was no answer, where asking again may help. A webhook that cannot be called is
+    /// such a case too.
     fn passing(&self) -> Option<String>;
     /// What it comes to where asking again does not help.
     fn for_good(&self, what: &str) -> ApiError;

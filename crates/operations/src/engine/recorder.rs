@@ -12,7 +12,8 @@ use milvus_guard_core::{api::UpgradeRun, error_text, text::shortened};
 
 use super::{Event, Link, Listener, Store};
 
-/// Events that may wait while the API server is away. What comes on top is in the run's history all the same.
+/// Events that may wait while the API server is away. What comes on top is in the run's history all
+/// the same.
 const QUEUE: usize = 256;
 /// Bytes of an Event's note, by the API's own rule.
 const MAX_NOTE: usize = 1024;

@@ -14,8 +14,9 @@ const LOOK: Duration = Duration::from_millis(300);
 /// A replica that lives and does not learn of the run in this time has another trouble.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Waits until every replica of the guard knows that this run is under way, so that none of them lets others change the release. A
-/// run that goes back is not stopped by a replica that does not answer.
+/// Waits until every replica of the guard knows that this run is under way, so that none of them
+/// lets others change the release. A run that goes back is not stopped by a replica that does not
+/// answer.
 ///
 /// # Errors
 /// If a replica that lives does not know the run after two minutes, or the cluster cannot be asked.
@@ -33,7 +34,8 @@ pub async fn await_all<W>(cx: &Context<'_, W>, back: bool) -> Result<(), StepErr
             .await
         {
             Ok(list) => list.items,
-            // Beside the release there is no guard, and a person's account need not have this right.
+            // Beside the release there is no guard, and a person's account need not have this
+            // right.
             Err(ApiError::Refused { .. }) if namespace == cx.run().spec.namespace => return Ok(()),
             Err(error) => return Err(error.into()),
         };

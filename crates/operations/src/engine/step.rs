@@ -8,8 +8,9 @@ use super::{ApiError, Context, Halt, StoreError};
 
 /// One step of a plan, as a value.
 ///
-/// All three of `apply`, `gate` and `undo` may be called any number of times and may be cut off at every await: by a signal, a
-/// lost lock, or the end of the process. Whatever they did then counts as begun.
+/// All three of `apply`, `gate` and `undo` may be called any number of times and may be cut off at
+/// every await: by a signal, a lost lock, or the end of the process. Whatever they did then counts
+/// as begun.
 #[allow(
     async_fn_in_trait,
     reason = "an engine awaits its steps where it stands; nothing is sent to another thread"
@@ -18,16 +19,18 @@ pub trait Step {
     /// The adapters that the steps of this verb work with.
     type World;
 
-    /// As it stands in the `UpgradeRun`. The same value for the same step, always: the plan's hash is made of it.
+    /// As it stands in the `UpgradeRun`. The same value for the same step, always: the plan's hash
+    /// is made of it.
     fn describe(&self) -> RunStep;
 
-    /// Whether it changes anything outside the run's own objects. A failure before the first such step is a refusal.
+    /// Whether it changes anything outside the run's own objects. A failure before the first such
+    /// step is a refusal.
     fn touches(&self) -> bool {
         true
     }
 
-    /// Whether it comes to a safe point by itself when the process is asked to end, and is given time for that. Everything else
-    /// is cut off where it stands.
+    /// Whether it comes to a safe point by itself when the process is asked to end, and is given
+    /// time for that. Everything else is cut off where it stands.
     fn winds_down(&self) -> bool {
         false
     }
@@ -81,7 +84,8 @@ pub struct Standing {
     pub next: String,
 }
 
-/// Why a step did not come to its end. Texts are fragments that fit after a colon, without a full stop.
+/// Why a step did not come to its end. Texts are fragments that fit after a colon, without a full
+/// stop.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StepError {
     /// What must be true is not.

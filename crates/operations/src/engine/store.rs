@@ -1,8 +1,9 @@
 //! The `UpgradeRun` as the record of a run: written before each side effect and after it.
 //!
-//! Two things keep records whole. A write carries the version that it changes, so that of two writers one must look again
-//! (optimistic concurrency). And a status carries the number of the lock's holder (`fence`): whoever finds a higher number than
-//! his own has lost the lock and never writes again.
+//! Two things keep records whole. A write carries the version that it changes, so that of two
+//! writers one must look again (optimistic concurrency). And a status carries the number of the
+//! lock's holder (`fence`): whoever finds a higher number than his own has lost the lock and never
+//! writes again.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -25,8 +26,8 @@ use milvus_guard_sources::kubernetes::{
 
 use super::{ApiError, Event, Home, Link, Listener, Lock, ReleaseName};
 
-/// Labels of a run: the release that it works on. A label's value is shorter than a release's name may be, so these only
-/// narrow the search.
+/// Labels of a run: the release that it works on. A label's value is shorter than a release's name
+/// may be, so these only narrow the search.
 pub const RELEASE_LABEL: &str = "guard.milvus.io/release";
 /// Its namespace.
 pub const NAMESPACE_LABEL: &str = "guard.milvus.io/release-namespace";
@@ -131,8 +132,8 @@ async fn listed(link: &Link, home: &Home) -> Result<Vec<DynamicObject>, StoreErr
         .items)
 }
 
-/// By when they were created, which the API server keeps in whole seconds, then by when they began; one that has not begun
-/// is the newest, as the lock was free for it.
+/// By when they were created, which the API server keeps in whole seconds, then by when they began;
+/// one that has not begun is the newest, as the lock was free for it.
 fn oldest_first(runs: &mut [UpgradeRun]) {
     runs.sort_by_key(|run| {
         let began = run.status.started_at;
@@ -167,7 +168,8 @@ impl Store {
         Ok(runs)
     }
 
-    /// The runs that are under way where runs live, of any release; one that cannot be understood may be.
+    /// The runs that are under way where runs live, of any release; one that cannot be understood
+    /// may be.
     ///
     /// # Errors
     /// Where they cannot be listed.
@@ -207,8 +209,8 @@ impl Store {
         Self::of(link, api, full_name, lock, history, read(object)?)
     }
 
-    /// Writes a new run, and opens its record. A run of this name that is there already, because an earlier attempt got so
-    /// far, is opened where its specification is the same.
+    /// Writes a new run, and opens its record. A run of this name that is there already, because an
+    /// earlier attempt got so far, is opened where its specification is the same.
     ///
     /// # Errors
     /// Where it cannot be written.
@@ -316,7 +318,8 @@ impl Store {
         .await
     }
 
-    /// Changes the status. If another client wrote first, the change is applied again to the newer status.
+    /// Changes the status. If another client wrote first, the change is applied again to the newer
+    /// status.
     ///
     /// # Errors
     /// Where it cannot be written, or a later holder of the lock wrote.
@@ -343,7 +346,8 @@ impl Store {
         loop {
             let run = self.run();
             self.check_fence(&run.status)?;
-            // A write whose answer was lost was made all the same: nobody else writes our name and our time.
+            // A write whose answer was lost was made all the same: nobody else writes our name and
+            // our time.
             if run.status.holder.as_deref() == Some(&*self.holder)
                 && written_at.is_some()
                 && run.status.updated_at == written_at

@@ -1,4 +1,5 @@
-//! Where a run stands, for people and programs. Pure: what was read comes in, text or JSON goes out.
+//! Where a run stands, for people and programs. Pure: what was read comes in, text or JSON goes
+//! out.
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;

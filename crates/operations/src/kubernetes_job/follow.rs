@@ -13,7 +13,8 @@ use milvus_guard_sources::kubernetes::{guard::api_resource, pods::trouble};
 
 use super::spec::JobSpec;
 
-/// Between two looks at a Job and its run. What happens there is told to the second by the Job itself.
+/// Between two looks at a Job and its run. What happens there is told to the second by the Job
+/// itself.
 pub const LOOK: Duration = Duration::from_secs(1);
 
 /// Whether a Job has ended, well or not.

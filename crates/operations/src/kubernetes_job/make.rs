@@ -1,4 +1,5 @@
-//! Makes the Job of a run in the cluster, and follows it. Nothing here touches Milvus or its metadata.
+//! Makes the Job of a run in the cluster, and follows it. Nothing here touches Milvus or its
+//! metadata.
 
 use k8s_openapi::api::{
     apps::v1::Deployment, authentication::v1::SelfSubjectReview, batch::v1::Job,
@@ -19,7 +20,8 @@ use super::{
     spec::{JobSpec, OPERATION_LABEL, RUN_LABEL},
 };
 
-/// Makes the Job, or finds the one that is at work, and follows it to its end. `delete` removes it where it ended well.
+/// Makes the Job, or finds the one that is at work, and follows it to its end. `delete` removes it
+/// where it ended well.
 ///
 /// # Errors
 /// Where it cannot be made or followed.
@@ -98,8 +100,8 @@ pub async fn image(link: &Link, home: &Home, given: Option<&String>) -> Result<S
     })
 }
 
-/// Whether a Job is at work that does what is asked for. One that does something else with the run is ended: its process stops
-/// at the next safe point. One that has ended makes room.
+/// Whether a Job is at work that does what is asked for. One that does something else with the run
+/// is ended: its process stops at the next safe point. One that has ended makes room.
 async fn attach(link: &Link, jobs: &Api<Job>, spec: &JobSpec) -> Result<bool, End> {
     let params = ListParams::default().labels(&format!("{RUN_LABEL}={}", spec.run));
     let found = link
@@ -188,7 +190,8 @@ fn unmade(error: &ApiError, spec: &JobSpec) -> End {
     ))
 }
 
-/// Takes account and rights back, and the Job where that was asked for. What cannot be taken back is said.
+/// Takes account and rights back, and the Job where that was asked for. What cannot be taken back
+/// is said.
 async fn clean_up(link: &Link, jobs: &Api<Job>, spec: &JobSpec, delete_job: bool) {
     for object in spec.access().iter().rev() {
         let kind = object["kind"].as_str().unwrap_or_default();

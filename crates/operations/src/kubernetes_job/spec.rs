@@ -101,7 +101,8 @@ fn together(rules: impl IntoIterator<Item = Value>) -> Value {
 }
 
 impl JobSpec {
-    /// Account and rights, in the order in which they are made. They are taken back when the run has ended.
+    /// Account and rights, in the order in which they are made. They are taken back when the run
+    /// has ended.
     #[must_use]
     pub fn access(&self) -> Vec<Value> {
         let mut objects = Vec::new();
@@ -245,8 +246,8 @@ impl JobSpec {
     }
 }
 
-/// Merges as `kubectl patch --type=strategic` does where it matters: maps key by key, null removes, lists of named things name
-/// by name, other lists whole.
+/// Merges as `kubectl patch --type=strategic` does where it matters: maps key by key, null removes,
+/// lists of named things name by name, other lists whole.
 pub fn merge(into: &mut Value, from: &Value) {
     match (into, from) {
         (Value::Object(into), Value::Object(from)) => {

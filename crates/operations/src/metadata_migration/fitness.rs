@@ -41,8 +41,8 @@ pub fn never(release: &Release) -> Option<String> {
     })
 }
 
-/// Why this release cannot be migrated now, although it could be; `None` if it can. `again` is for a release that an
-/// earlier run has stopped: then nothing has to run.
+/// Why this release cannot be migrated now, although it could be; `None` if it can. `again` is for
+/// a release that an earlier run has stopped: then nothing has to run.
 #[must_use]
 pub fn not_now(release: &Release, facts: &Facts, source: Version, again: bool) -> Option<String> {
     for component in &release.components {
@@ -106,7 +106,8 @@ pub fn not_now(release: &Release, facts: &Facts, source: Version, again: bool) -
     release::self_healing(release, facts)
 }
 
-/// Kind of KEDA's autoscalers. They start from zero by themselves, so a run holds them; Kubernetes' own never do.
+/// Kind of KEDA's autoscalers. They start from zero by themselves, so a run holds them; Kubernetes'
+/// own never do.
 pub const KEDA: &str = "ScaledObject";
 
 #[cfg(test)]

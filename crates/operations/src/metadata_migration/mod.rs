@@ -14,7 +14,8 @@
 //! | [`job`] | pure: what the Job does that does the same in the cluster, and what it may do |
 //! | [`remote`] | makes that Job by [`crate::kubernetes_job`] |
 //!
-//! Milvus is stopped from `stop` to `start`. Metadata is touched by [`milvus_guard_metadata::executor`] alone, which holds its own lock in etcd.
+//! Milvus is stopped from `stop` to `start`. Metadata is touched by
+//! [`milvus_guard_metadata::executor`] alone, which holds its own lock in etcd.
 
 pub mod fitness;
 pub mod job;

@@ -1,5 +1,6 @@
-//! Who starts after whom. A cold start is no rolling upgrade: nobody serves yet, so what counts is who looks for whom. The
-//! coordinators look for one another and come first, together; workers register with them; proxies let clients in, last.
+//! Who starts after whom. A cold start is no rolling upgrade: nobody serves yet, so what counts is
+//! who looks for whom. The coordinators look for one another and come first, together; workers
+//! register with them; proxies let clients in, last.
 
 use milvus_guard_core::milvus::Component;
 

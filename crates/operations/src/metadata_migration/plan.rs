@@ -228,7 +228,8 @@ impl crate::engine::Step for Step {
     }
 
     async fn apply(&self, cx: &Cx<'_>) -> Result<(), StepError> {
-        // Work in etcd holds whole pages and transactions: it is boxed, so that not every step is as large.
+        // Work in etcd holds whole pages and transactions: it is boxed, so that not every step is
+        // as large.
         match self {
             Self::Check => Box::pin(steps::check::apply(cx)).await,
             Self::CheckMigrated => Box::pin(steps::check_migrated::apply(cx)).await,

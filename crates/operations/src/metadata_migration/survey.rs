@@ -59,7 +59,8 @@ pub async fn read(link: &Link, settings: &Settings) -> Result<(Release, Facts), 
     release::read(link, &settings.release).await
 }
 
-/// Where the metadata is: as the flags say, else as the configuration says, else the etcd of the release.
+/// Where the metadata is: as the flags say, else as the configuration says, else the etcd of the
+/// release.
 fn endpoint(settings: &Settings, release: &Release) -> Result<Endpoint, String> {
     let metadata = release.metadata();
     let root_path = root_path(settings, release)?;
@@ -74,7 +75,8 @@ fn endpoint(settings: &Settings, release: &Release) -> Result<Endpoint, String> 
     })
 }
 
-/// The root path, as it is configured. A wrong one would find nothing, migrate nothing and start 2.2 on it.
+/// The root path, as it is configured. A wrong one would find nothing, migrate nothing and start
+/// 2.2 on it.
 fn root_path(settings: &Settings, release: &Release) -> Result<String, String> {
     let metadata = release.metadata();
     let configured = &metadata.root_path.value;

@@ -158,7 +158,8 @@ pub fn command(settings: &Settings, more: &str) -> String {
     )
 }
 
-/// What makes the source of the release agree with the new image: the `helm upgrade`, or where the image is to be set.
+/// What makes the source of the release agree with the new image: the `helm upgrade`, or where the
+/// image is to be set.
 fn agree(release: &Release, settings: &Settings, image: &str) -> String {
     helm(release, settings, image).unwrap_or_else(|| {
         let alias = release.manager.alias().map_or_else(String::new, |alias| format!(" below {alias}"));
@@ -169,8 +170,8 @@ fn agree(release: &Release, settings: &Settings, image: &str) -> String {
     })
 }
 
-/// The `helm upgrade` with which the Helm release agrees with the new image; `None` where Helm alone does not make the release, or
-/// no chart is known.
+/// The `helm upgrade` with which the Helm release agrees with the new image; `None` where Helm
+/// alone does not make the release, or no chart is known.
 #[must_use]
 pub fn helm(release: &Release, settings: &Settings, image: &str) -> Option<String> {
     let configured = |value: String| release.has_config().then_some(value);

@@ -1,5 +1,6 @@
-//! Which coordinator is active, by the sessions in etcd: Kubernetes also calls one ready that waits in standby for a session to
-//! end whose process is long gone (2.3 leaves it for its whole life, 60 s). Pure.
+//! Which coordinator is active, by the sessions in etcd: Kubernetes also calls one ready that waits
+//! in standby for a session to end whose process is long gone (2.3 leaves it for its whole life, 60
+//! s). Pure.
 
 use std::collections::BTreeSet;
 
@@ -48,7 +49,8 @@ pub fn has_active(component: Component, to: Version) -> bool {
     !roles(component, to).0.is_empty()
 }
 
-/// Why the active one is not surely one of these pods; `None` if it is, or where the sessions cannot tell.
+/// Why the active one is not surely one of these pods; `None` if it is, or where the sessions
+/// cannot tell.
 #[must_use]
 pub fn lacks(
     sessions: &[Session],
@@ -99,7 +101,8 @@ fn may_be_of(session: &Session, pods: &[PodName]) -> bool {
     by_name || by_ip || (session.host.is_none() && !has_ip)
 }
 
-/// Ids of the nodes that have a session; `None` if no node that serves has one, so that this is not the right place.
+/// Ids of the nodes that have a session; `None` if no node that serves has one, so that this is not
+/// the right place.
 #[must_use]
 pub fn live_nodes(sessions: &[Session]) -> Option<BTreeSet<i64>> {
     let serves = |session: &&Session| {

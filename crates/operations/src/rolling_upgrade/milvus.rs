@@ -126,8 +126,9 @@ async fn find(cx: &Cx<'_>) -> Result<Result<Proxy, String>, StepError> {
     }))
 }
 
-/// The address of the Service that leads to those who answer clients, as every pod of the cluster can use it. The chart's own
-/// has the release's full name; others are taken in the order of their names.
+/// The address of the Service that leads to those who answer clients, as every pod of the cluster
+/// can use it. The chart's own has the release's full name; others are taken in the order of their
+/// names.
 fn service(services: &[Service], release: &Release) -> Option<String> {
     let entrance = |component| release.of(component).next();
     let pods = &entrance(Component::Proxy)

@@ -17,9 +17,9 @@
 //! | [`perform`] | all of it in this process: upgrade, go on, roll back, abort |
 //! | [`remote`] | the Job that does the same in the cluster, and what it may do |
 //!
-//! A component moves only when all before it run the target, rolled out completely, with no pod of the old image left. The
-//! gate is asked of Kubernetes by watching, and where query nodes moved of Milvus too; nothing sleeps between a component that
-//! is ready and the next.
+//! A component moves only when all before it run the target, rolled out completely, with no pod of
+//! the old image left. The gate is asked of Kubernetes by watching, and where query nodes moved of
+//! Milvus too; nothing sleeps between a component that is ready and the next.
 
 pub mod active;
 pub mod fitness;

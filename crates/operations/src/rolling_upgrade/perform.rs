@@ -70,7 +70,8 @@ async fn under_lock(
     lock: &Lock,
     name: &str,
 ) -> Result<End, End> {
-    // Whoever held the lock before us may have ended what we found, so all of it is looked at again.
+    // Whoever held the lock before us may have ended what we found, so all of it is looked at
+    // again.
     let known = Store::runs(link, home, &settings.release).await?;
     let again = choose(link, &known, &settings, operation).await?;
     let run = known.iter().find(|run| run.metadata.name == again);

@@ -1,4 +1,5 @@
-//! Which component moves when: the order data for this source, target and layout, laid over what the release has. Pure.
+//! Which component moves when: the order data for this source, target and layout, laid over what
+//! the release has. Pure.
 
 use std::{fmt::Write as _, sync::Arc};
 
@@ -35,7 +36,8 @@ pub struct Rollout {
     pub order: String,
     /// One component after the other.
     pub moves: Vec<Move>,
-    /// Whether the configuration must be changed for the time of the run, so that coordinators hand over.
+    /// Whether the configuration must be changed for the time of the run, so that coordinators
+    /// hand over.
     pub configure: bool,
     /// Until when there is a way back.
     pub point_of_no_return: PointOfNoReturn,
@@ -187,7 +189,8 @@ fn moves(release: &Release, order: &Order, topology: OrderTopology) -> Result<Ve
                     moves.push(one(Some(&name), MoveKind::Create));
                 }
                 [] => {}
-                // Nothing may stand between this component and the next, so its groups do not wait for one another.
+                // Nothing may stand between this component and the next, so its groups do not wait
+                // for one another.
                 [_, _, ..] if step.at_once_with_next => moves.push(one(None, MoveKind::Update)),
                 several => {
                     moves.extend(several.iter().map(|name| one(Some(name), MoveKind::Update)))
@@ -237,7 +240,8 @@ fn moves(release: &Release, order: &Order, topology: OrderTopology) -> Result<Ve
 }
 
 impl Move {
-    /// Its step's id; what tells several workloads of one component apart is what follows the release's name.
+    /// Its step's id; what tells several workloads of one component apart is what follows the
+    /// release's name.
     #[must_use]
     pub fn id(&self, fullname: &str) -> String {
         let verb = match self.kind {

@@ -21,7 +21,8 @@ pub struct Surge {
 }
 
 impl Resources {
-    /// Reads what an object says, in Kubernetes' notation; what is absent or unreadable counts as nothing.
+    /// Reads what an object says, in Kubernetes' notation; what is absent or unreadable counts as
+    /// nothing.
     #[must_use]
     pub fn read(cpu: Option<&str>, memory: Option<&str>) -> Self {
         let of = |text: Option<&str>, unit| text.and_then(|text| quantity(text, unit)).unwrap_or(0);

@@ -1,4 +1,5 @@
-//! Which moves replace those who serve searches, and so when Milvus is asked whether all is loaded again. Pure.
+//! Which moves replace those who serve searches, and so when Milvus is asked whether all is loaded
+//! again. Pure.
 
 use std::collections::BTreeSet;
 
@@ -15,8 +16,8 @@ const NAMED: usize = 3;
 pub struct Question {
     /// What is loaded is noted before this move.
     pub before: usize,
-    /// It is asked for again after this one. Later than `before` where nothing may stand between two moves, because the old
-    /// and the new version do not understand each other there.
+    /// It is asked for again after this one. Later than `before` where nothing may stand between
+    /// two moves, because the old and the new version do not understand each other there.
     pub after: usize,
     /// Whether no node is left of those that served before.
     pub replaces_all: bool,

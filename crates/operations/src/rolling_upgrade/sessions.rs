@@ -1,5 +1,5 @@
-//! The way to etcd, where Milvus' sessions tell which coordinator is active and which nodes live. Whether it is reached is asked
-//! once.
+//! The way to etcd, where Milvus' sessions tell which coordinator is active and which nodes live.
+//! Whether it is reached is asked once.
 
 use std::time::Duration;
 
@@ -22,7 +22,8 @@ const ANSWER: Duration = Duration::from_secs(2);
 pub struct Sessions(OnceCell<Option<Target>>);
 
 impl Sessions {
-    /// The sessions of Milvus' components; `None` if etcd does not tell. Where it never does, a person is told, once.
+    /// The sessions of Milvus' components; `None` if etcd does not tell. Where it never does, a
+    /// person is told, once.
     pub async fn read(&self, cx: &Cx<'_>) -> Option<Vec<Session>> {
         let target = self.0.get_or_init(|| reached(cx)).await.as_ref()?;
         ask(target).await.ok()

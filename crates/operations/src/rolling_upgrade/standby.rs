@@ -1,5 +1,5 @@
-//! Active-standby of the coordinators: a new one waits beside the old one and takes over when that is gone. Milvus reads it
-//! from its configuration files.
+//! Active-standby of the coordinators: a new one waits beside the old one and takes over when that
+//! is gone. Milvus reads it from its configuration files.
 
 use serde_json::Value;
 
@@ -22,10 +22,12 @@ const SETTING: &str = "enableActiveStandby";
 /// From this version on a mixed coordinator is always active-standby [milvus#46456].
 const ALWAYS: Version = Version::new(2, 6, 8);
 
-/// Whether coordinators of the target hand over by active-standby, and whether the configuration must be changed for that.
+/// Whether coordinators of the target hand over by active-standby, and whether the configuration
+/// must be changed for that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standby {
-    /// There are no coordinators of their own, or the configuration cannot be read: their strategy is left alone.
+    /// There are no coordinators of their own, or the configuration cannot be read: their strategy
+    /// is left alone.
     Unknown,
     /// They do.
     On,
@@ -69,8 +71,8 @@ pub fn forbidden(release: &Release) -> Option<String> {
         .map(|set| set.key.to_owned())
 }
 
-/// A configuration file with active-standby on, and nothing else changed but comments, which are lost. The same for the same
-/// text, always.
+/// A configuration file with active-standby on, and nothing else changed but comments, which are
+/// lost. The same for the same text, always.
 ///
 /// # Errors
 /// Where the file cannot be read, or cannot be written again without changing something else.
@@ -141,7 +143,8 @@ fn null() -> Tree<'static> {
     }
 }
 
-/// Writes a tree in block style. Scalars stay as they were written: `0777` and `1.10` mean what their reader makes of them.
+/// Writes a tree in block style. Scalars stay as they were written: `0777` and `1.10` mean what
+/// their reader makes of them.
 fn write(node: &Tree<'_>, indent: usize, out: &mut String) {
     let pad = " ".repeat(indent);
     match &node.kind {

@@ -1,4 +1,5 @@
-//! What the rules say of the upgrade as a whole, asked as `check` asks. What a run itself takes care of is left out. Pure.
+//! What the rules say of the upgrade as a whole, asked as `check` asks. What a run itself takes
+//! care of is left out. Pure.
 
 use milvus_guard_core::{
     evaluate::{Question, judge},

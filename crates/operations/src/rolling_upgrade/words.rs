@@ -129,8 +129,8 @@ pub fn agree(release: &Release, rollout: &Rollout) -> String {
     )
 }
 
-/// The `helm upgrade` with which Helm's release agrees with what runs. The chart stays the one that is installed; `None` where that
-/// is not known, or where Helm alone does not make the release.
+/// The `helm upgrade` with which Helm's release agrees with what runs. The chart stays the one that
+/// is installed; `None` where that is not known, or where Helm alone does not make the release.
 #[must_use]
 pub fn helm(release: &Release, rollout: &Rollout) -> Option<String> {
     let chart = release

@@ -99,8 +99,8 @@ impl Pace {
         measured.worst = measured.worst.max(measured.between);
     }
 
-    /// It was completely there at this moment. How long that took, and how long nothing had moved before; `None` if this
-    /// process did not change it.
+    /// It was completely there at this moment. How long that took, and how long nothing had moved
+    /// before; `None` if this process did not change it.
     pub fn ready(&self, at: Instant) -> Option<(Duration, Option<Duration>)> {
         let mut measured = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         measured.ready = Some(at);
@@ -158,7 +158,8 @@ pub fn strategy(original: &Original, standby: Standby, holds_claim: bool) -> Opt
         && kind == "Recreate"
         && !holds_claim
     {
-        // The new one waits beside the old one. Without that a coordinator is away while it restarts.
+        // The new one waits beside the old one. Without that a coordinator is away while it
+        // restarts.
         return Some(
             json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}),
         );

@@ -104,7 +104,8 @@ impl Endpoint {
         self.tls.as_ref().map(load_tls).transpose()
     }
 
-    /// Connects to one of the addresses. Nothing is sent yet except, with a user, its authentication.
+    /// Connects to one of the addresses. Nothing is sent yet except, with a user, its
+    /// authentication.
     ///
     /// # Errors
     /// Why the connection or the authentication failed.

@@ -7,8 +7,8 @@ use milvus_guard_core::error_text;
 /// What a failure means for whoever made the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// No answer, or one that says "not now": another endpoint or a later moment may do better. A write may have been
-    /// made all the same.
+    /// No answer, or one that says "not now": another endpoint or a later moment may do better. A
+    /// write may have been made all the same.
     Unavailable,
     /// The login that the connection holds has ended; a new connection has a new one.
     Login,

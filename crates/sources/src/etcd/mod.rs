@@ -1,4 +1,5 @@
-//! etcd, where Milvus keeps its metadata: connections, paged reads at one revision, guarded transactions, leases.
+//! etcd, where Milvus keeps its metadata: connections, paged reads at one revision, guarded
+//! transactions, leases.
 
 use std::time::Duration;
 

@@ -11,16 +11,18 @@ use super::{
     store::Store,
 };
 
-/// Most keys in one page. A segment's record has some hundred bytes, so a page is well below [`MAX_PAGE_BYTES`].
+/// Most keys in one page. A segment's record has some hundred bytes, so a page is well below
+/// [`MAX_PAGE_BYTES`].
 const PAGE: i64 = 4_000;
 /// Fewer keys than this in a page, and the next one covers a wider part of the key space.
 const SPARSE: usize = 1_000;
-/// Bytes of one page. A page of collection records with 4096 partitions each is larger and is then read in smaller
-/// pages; one single record cannot be larger than etcd's request limit (1.5 MiB unless raised).
+/// Bytes of one page. A page of collection records with 4096 partitions each is larger and is then
+/// read in smaller pages; one single record cannot be larger than etcd's request limit (1.5 MiB
+/// unless raised).
 pub const MAX_PAGE_BYTES: usize = 32 * 1024 * 1024;
 
-/// Spans of keys that are asked for ahead of the one that is handed over, so that etcd works on the next page while this
-/// side takes in the last one.
+/// Spans of keys that are asked for ahead of the one that is handed over, so that etcd works on the
+/// next page while this side takes in the last one.
 const AHEAD: usize = 4;
 
 /// A part of the key space: keys from `from` up to but without `to`.
@@ -34,14 +36,16 @@ pub struct Span {
 
 /// Walks a range of keys in pages.
 ///
-/// etcd counts every key of the range that it is asked for, however few it returns, so pages over "from here to the end"
-/// cost a time that grows with the square of the number of keys. The walk therefore asks for small parts of the key space:
-/// all keys up to the next sibling of the key that it stands at, in a tree whose depth it adapts to what it finds.
+/// etcd counts every key of the range that it is asked for, however few it returns, so pages over
+/// "from here to the end" cost a time that grows with the square of the number of keys. The walk
+/// therefore asks for small parts of the key space: all keys up to the next sibling of the key that
+/// it stands at, in a tree whose depth it adapts to what it finds.
 #[derive(Debug)]
 struct Walk {
     from: Vec<u8>,
     to: Vec<u8>,
-    /// Bytes of `from` whose last one is counted up for the end of the next page; absent before anything is known.
+    /// Bytes of `from` whose last one is counted up for the end of the next page; absent before
+    /// anything is known.
     depth: Option<usize>,
     limit: i64,
 }
@@ -77,7 +81,8 @@ impl Walk {
         ))
     }
 
-    /// Takes in what the page from `next` to `end` held: its first and last key, how many, and whether it holds more.
+    /// Takes in what the page from `next` to `end` held: its first and last key, how many, and
+    /// whether it holds more.
     fn read(&mut self, ends: Option<(&[u8], &[u8])>, count: usize, more: bool, end: Vec<u8>) {
         self.limit = (self.limit * 2).min(PAGE);
         match ends {
@@ -107,8 +112,9 @@ pub struct Moment {
 }
 
 impl Store<'_> {
-    /// Reads every record of the spans at one revision, in the order of their keys, where the spans come in order. Spans
-    /// that hold a page each are read the fastest. Revision 0 is the newest.
+    /// Reads every record of the spans at one revision, in the order of their keys, where the spans
+    /// come in order. Spans that hold a page each are read the fastest. Revision 0 is the
+    /// newest.
     ///
     /// # Errors
     /// [`Kind::Compacted`] when the revision is gone; what was handed over by then is worthless.
@@ -133,8 +139,8 @@ impl Store<'_> {
         Ok(moment)
     }
 
-    /// Reads every record of the spans at one revision, all spans at once: records of one span come in the order of their
-    /// keys, each with the number of its span.
+    /// Reads every record of the spans at one revision, all spans at once: records of one span come
+    /// in the order of their keys, each with the number of its span.
     ///
     /// # Errors
     /// As [`Self::scan`].
@@ -159,7 +165,8 @@ impl Store<'_> {
         Ok(moment)
     }
 
-    /// One answer for each request, in the order of the requests, several of them under way at once.
+    /// One answer for each request, in the order of the requests, several of them under way at
+    /// once.
     pub fn answers<'s>(
         &'s self,
         requests: impl Iterator<Item = (Vec<u8>, GetOptions)> + Send + 's,

@@ -8,8 +8,8 @@ use super::{Endpoint, TOTAL_DEADLINE, failure::Failure};
 /// Keys of Milvus' own configuration in etcd that are read at most; Milvus keeps a handful.
 const MAX_SETTINGS: i64 = 1000;
 
-/// Reads the configuration that Milvus itself keeps in etcd, under `<root path>/config/`: it beats files and variables. Keys are
-/// as Milvus writes them, such as `mq/type` or `mqtype`.
+/// Reads the configuration that Milvus itself keeps in etcd, under `<root path>/config/`: it beats
+/// files and variables. Keys are as Milvus writes them, such as `mq/type` or `mqtype`.
 ///
 /// # Errors
 /// Why it cannot be read.

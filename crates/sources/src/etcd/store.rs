@@ -1,7 +1,7 @@
 //! Requests to etcd that outlast a lost connection, a change of the leader and a stalled disk.
 //!
-//! Reads are repeated by themselves. Writes are not: one whose acknowledgement was lost may have been made, and only the
-//! caller can tell by reading back ([`Store::try_txn`]).
+//! Reads are repeated by themselves. Writes are not: one whose acknowledgement was lost may have
+//! been made, and only the caller can tell by reading back ([`Store::try_txn`]).
 
 use std::{
     fmt,
@@ -31,9 +31,11 @@ use super::{
     range::MAX_PAGE_BYTES,
 };
 
-/// For one request. A page or a transaction takes milliseconds; a leader is elected within about two seconds.
+/// For one request. A page or a transaction takes milliseconds; a leader is elected within about
+/// two seconds.
 pub const REQUEST_DEADLINE: Duration = Duration::from_secs(8);
-/// For etcd to come back before a run stops, unless the caller says otherwise. A member that restarts takes some seconds.
+/// For etcd to come back before a run stops, unless the caller says otherwise. A member that
+/// restarts takes some seconds.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 /// Between attempts, at first and at most.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
@@ -92,8 +94,8 @@ impl fmt::Debug for Store<'_> {
 }
 
 impl<'e> Store<'e> {
-    /// Connects to the first endpoint that answers. Each is tried once: whoever cannot connect at all has most likely
-    /// named the wrong address.
+    /// Connects to the first endpoint that answers. Each is tried once: whoever cannot connect at
+    /// all has most likely named the wrong address.
     ///
     /// # Errors
     /// What cannot be used at all ([`Kind::Refused`]), or why no endpoint answered.
@@ -172,8 +174,8 @@ impl<'e> Store<'e> {
     /// One attempt at a transaction that writes.
     ///
     /// # Errors
-    /// After [`Kind::Unavailable`] and [`Kind::Login`] it may have been made all the same, or may still be; otherwise it
-    /// was not.
+    /// After [`Kind::Unavailable`] and [`Kind::Login`] it may have been made all the same, or may
+    /// still be; otherwise it was not.
     pub async fn try_txn(&self, txn: Txn) -> Result<TxnResponse, Failure> {
         self.attempt(|client| {
             let txn = txn.clone();

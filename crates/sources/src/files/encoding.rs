@@ -1,4 +1,5 @@
-//! From the bytes of a file to text: UTF-8 with or without a byte order mark, and UTF-16 as PowerShell writes it.
+//! From the bytes of a file to text: UTF-8 with or without a byte order mark, and UTF-16 as
+//! PowerShell writes it.
 
 use std::io::Read;
 
@@ -77,7 +78,8 @@ fn utf16(bytes: &[u8], from_bytes: fn([u8; 2]) -> u16, skipped: usize) -> Result
     }
 }
 
-/// The byte order of UTF-16 without a mark: manifests are nearly all ASCII, so every second byte is zero.
+/// The byte order of UTF-16 without a mark: manifests are nearly all ASCII, so every second byte is
+/// zero.
 fn unmarked_utf16(bytes: &[u8]) -> Option<fn([u8; 2]) -> u16> {
     let (pairs, _) = bytes.get(..bytes.len().min(SAMPLE))?.as_chunks::<2>();
     let share = |test: fn(&[u8; 2]) -> bool| {

@@ -1,4 +1,5 @@
-//! Documents that are read but are not what runs: what they are, and which command makes manifests of them.
+//! Documents that are read but are not what runs: what they are, and which command makes manifests
+//! of them.
 
 use std::fmt;
 
@@ -80,8 +81,8 @@ impl fmt::Display for Foreign {
     }
 }
 
-/// What a whole text is, where its first words say so: web pages, messages of tools, other languages. Nothing of the text
-/// is quoted: messages of tools may hold values.
+/// What a whole text is, where its first words say so: web pages, messages of tools, other
+/// languages. Nothing of the text is quoted: messages of tools may hold values.
 pub(super) fn of_text(text: &str, path: &str) -> Option<Foreign> {
     let start = text.trim_start();
     let head: String = start
@@ -164,7 +165,8 @@ fn is_hcl(text: &str) -> bool {
     })
 }
 
-/// What a document is, where it is of a kind that brings forth Milvus' workloads or configures them.
+/// What a document is, where it is of a kind that brings forth Milvus' workloads or configures
+/// them.
 pub(super) fn of_document(node: &Tree<'_>, path: &str) -> Option<Foreign> {
     let kind = node.text_at(&["kind"]);
     let api = node.text_at(&["apiVersion"]);
@@ -337,8 +339,8 @@ fn flux_release(node: &Tree<'_>, name: &str, namespace: &str) -> Foreign {
     )
 }
 
-/// `helm template` with what is known. A repository that is not a web address is a registry; one with a login in its
-/// address is not shown.
+/// `helm template` with what is known. A repository that is not a web address is a registry; one
+/// with a login in its address is not shown.
 fn template(
     release: &str,
     chart: &str,
@@ -482,7 +484,8 @@ fn values(path: &str, chart: &str) -> Foreign {
     )
 }
 
-/// A compose file: Milvus in Docker is not what this program upgrades, but the path of versions is the same.
+/// A compose file: Milvus in Docker is not what this program upgrades, but the path of versions is
+/// the same.
 fn compose(services: &Tree<'_>) -> Foreign {
     let version = services.entries().find_map(|(_, service)| {
         let image = service
@@ -497,8 +500,8 @@ fn compose(services: &Tree<'_>) -> Foreign {
     )
 }
 
-/// A word of a document or a path as a message and a command show it: cut, without control characters, and quoted where a
-/// shell would read more than a word in it.
+/// A word of a document or a path as a message and a command show it: cut, without control
+/// characters, and quoted where a shell would read more than a word in it.
 pub(super) fn shown(text: &str) -> String {
     let word: String = text
         .chars()

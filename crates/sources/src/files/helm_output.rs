@@ -1,8 +1,10 @@
-//! What Helm prints for people: `helm install --dry-run`, `helm upgrade --dry-run`, `helm get all` and `helm status`.
+//! What Helm prints for people: `helm install --dry-run`, `helm upgrade --dry-run`, `helm get all`
+//! and `helm status`.
 //!
-//! The shape is that of Helm's status printer (`pkg/cmd/status.go` of Helm 4, `cmd/helm/status.go` of Helm 3): a head
-//! (`NAME:`, `NAMESPACE:`, `STATUS:`, `REVISION:` ...), then sections that begin with a title on a line of their own.
-//! Not every section is always there: values only with `--debug`, hooks and manifest not in `helm status`.
+//! The shape is that of Helm's status printer (`pkg/cmd/status.go` of Helm 4, `cmd/helm/status.go`
+//! of Helm 3): a head (`NAME:`, `NAMESPACE:`, `STATUS:`, `REVISION:` ...), then sections that begin
+//! with a title on a line of their own. Not every section is always there: values only with
+//! `--debug`, hooks and manifest not in `helm status`.
 
 /// Titles of the sections in their order.
 const TITLES: [&str; 5] = [
@@ -46,7 +48,8 @@ pub(super) struct Section<'a> {
 }
 
 impl Section<'_> {
-    /// The text behind as many empty lines as come before it, so that places in it are places in the whole.
+    /// The text behind as many empty lines as come before it, so that places in it are places in
+    /// the whole.
     pub(super) fn padded(&self) -> String {
         let mut padded = "\n".repeat(self.lines);
         padded.push_str(self.text);

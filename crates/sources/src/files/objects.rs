@@ -1,5 +1,5 @@
-//! From documents to objects, in every form in which objects travel: single objects, lists, Helm's records and printed
-//! output, Terraform's JSON, admission reviews.
+//! From documents to objects, in every form in which objects travel: single objects, lists, Helm's
+//! records and printed output, Terraform's JSON, admission reviews.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -103,7 +103,8 @@ pub enum Form {
     /// Manifests of which it is not known.
     #[default]
     Manifests,
-    /// Manifests with Helm's `# Source:` comments: the render of a chart, or of some of its templates.
+    /// Manifests with Helm's `# Source:` comments: the render of a chart, or of some of its
+    /// templates.
     Rendered,
     /// A whole release for sure: from Helm, from a Terraform plan, or what runs.
     Whole,
@@ -149,7 +150,8 @@ impl Collector {
     /// Reads the documents of a text.
     ///
     /// # Errors
-    /// Where the text is not YAML or JSON; the error names document and line, or what the text is instead.
+    /// Where the text is not YAML or JSON; the error names document and line, or what the text is
+    /// instead.
     pub fn add_text(&mut self, text: &str, source: &str) -> Result<(), InputError> {
         if let Some(output) = helm_output::read(text).filter(|output| output.manifest.is_some()) {
             return self.add_output(&output, source);
@@ -195,7 +197,8 @@ impl Collector {
         Ok(())
     }
 
-    /// Reads what Helm printed: the manifest, the workloads among the hooks, and the values where they are printed.
+    /// Reads what Helm printed: the manifest, the workloads among the hooks, and the values where
+    /// they are printed.
     fn add_output(&mut self, output: &HelmOutput<'_>, source: &str) -> Result<(), InputError> {
         let broken = |error| InputError::Parse {
             path: source.to_owned(),
@@ -494,8 +497,8 @@ impl Collector {
         }
     }
 
-    /// What was read. Of several revisions of a release the deployed one counts before a change, and the pending one (else
-    /// the newest) after it.
+    /// What was read. Of several revisions of a release the deployed one counts before a change,
+    /// and the pending one (else the newest) after it.
     ///
     /// # Errors
     /// Where one of Helm's records cannot be unpacked, or nothing was read at all.

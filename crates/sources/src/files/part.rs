@@ -1,25 +1,30 @@
-//! Whether the input after a change is a whole release or a part of one, and what a part makes of what runs.
+//! Whether the input after a change is a whole release or a part of one, and what a part makes of
+//! what runs.
 //!
-//! `helm upgrade` and a build of kustomize bring a whole release: what they lack is removed. `kubectl apply -f FILE`,
-//! `helm template --show-only` and a patch bring a part: what they lack stays. An input does not say which it is, so this
-//! module looks for signs, release by release. Where a sign is only likely, the report says what was assumed and names the
-//! flag (`--whole`, `--part`) that says otherwise.
+//! `helm upgrade` and a build of kustomize bring a whole release: what they lack is removed.
+//! `kubectl apply -f FILE`, `helm template --show-only` and a patch bring a part: what they lack
+//! stays. An input does not say which it is, so this module looks for signs, release by release.
+//! Where a sign is only likely, the report says what was assumed and names the flag (`--whole`,
+//! `--part`) that says otherwise.
 //!
-//! 1. *Known.* Helm's record, `helm upgrade --dry-run`, `helm get all`, a Terraform plan, `release:`, `live` and
-//!    `version:` are whole. A workload without a selector, where the running one has it, is a patch and so a part.
-//! 2. *Nothing is missing.* If every workload of the release before is there after, both readings are the same.
-//! 3. *Nothing in common.* If the input holds a complete Milvus and none of the workloads that run, it is another
-//!    release or another topology, and whole.
-//! 4. *Rendered by Helm* (`# Source:` comments, or Helm's labels on objects that were not read from a cluster). A chart of
-//!    Milvus renders its configuration and its Services each time, so an input with them is whole: a component or a
-//!    dependency that is missing was dropped. Without them it is a selection (`--show-only`), a part.
-//! 5. *No Milvus workload.* An input that holds some of the objects that run is a part, unless it holds more than half of
-//!    the workloads, or is rendered by Helm and holds all dependencies: then Milvus was dropped, and there is nothing to
-//!    judge.
-//! 6. *Other files.* One with a Milvus that could not run alone is a
-//!    part unless it holds more than half of the components. One with a complete Milvus is whole if it brings any of its
-//!    dependencies, or if its configuration points to other hosts than the missing ones; else the dependencies are in
-//!    other files, and it is a part.
+//! 1. *Known.* Helm's record, `helm upgrade --dry-run`, `helm get all`, a Terraform plan,
+//!    `release:`, `live` and `version:` are whole. A workload without a selector, where the running
+//!    one has it, is a patch and so a part.
+//! 2. *Nothing is missing.* If every workload of the release before is there after, both readings
+//!    are the same.
+//! 3. *Nothing in common.* If the input holds a complete Milvus and none of the workloads that run,
+//!    it is another release or another topology, and whole.
+//! 4. *Rendered by Helm* (`# Source:` comments, or Helm's labels on objects that were not read from
+//!    a cluster). A chart of Milvus renders its configuration and its Services each time, so an
+//!    input with them is whole: a component or a dependency that is missing was dropped. Without
+//!    them it is a selection (`--show-only`), a part.
+//! 5. *No Milvus workload.* An input that holds some of the objects that run is a part, unless it
+//!    holds more than half of the workloads, or is rendered by Helm and holds all dependencies:
+//!    then Milvus was dropped, and there is nothing to judge.
+//! 6. *Other files.* One with a Milvus that could not run alone is a part unless it holds more than
+//!    half of the components. One with a complete Milvus is whole if it brings any of its
+//!    dependencies, or if its configuration points to other hosts than the missing ones; else the
+//!    dependencies are in other files, and it is a part.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -82,8 +87,8 @@ impl Extent {
     }
 }
 
-/// Groups the input after a change as it would stand in place of what is before it, and says in its entry how it was
-/// understood.
+/// Groups the input after a change as it would stand in place of what is before it, and says in its
+/// entry how it was understood.
 ///
 /// # Errors
 /// Where it holds a patch of a workload whose document is not at hand.
@@ -217,7 +222,8 @@ impl Sides<'_> {
         self.known.holds(object)
     }
 
-    /// What runs of a release: that with the same workloads, else that of the same name, else the only one that is left.
+    /// What runs of a release: that with the same workloads, else that of the same name, else the
+    /// only one that is left.
     fn running(&self, release: &Release, alone: &Snapshot) -> Option<&Release> {
         let all = &self.before.snapshot.releases;
         let shares = |running: &&Release| {
@@ -275,8 +281,8 @@ impl Sides<'_> {
         workloads(running).filter(|workload| !self.holds(&workload.meta.object))
     }
 
-    /// Whether an input without a Milvus workload is a part: it changes something of what runs, and it is not the rest of a
-    /// release from which Milvus was dropped.
+    /// Whether an input without a Milvus workload is a part: it changes something of what runs, and
+    /// it is not the rest of a release from which Milvus was dropped.
     fn is_part_without_milvus(&self, choice: Choice) -> bool {
         let all = &self.before.snapshot.releases;
         if all.is_empty()
@@ -408,8 +414,9 @@ impl Sides<'_> {
         Some(hosts.any(|address| self.is_host_of(address, &dependency.workload.meta.object)))
     }
 
-    /// Whether an address is that of a workload, as far as names tell: its own, with a pod's number or a Service's suffix;
-    /// without a namespace also the end of its name, or the name of a Service beside it.
+    /// Whether an address is that of a workload, as far as names tell: its own, with a pod's number
+    /// or a Service's suffix; without a namespace also the end of its name, or the name of a
+    /// Service beside it.
     fn is_host_of(&self, address: &str, workload: &ObjectRef) -> bool {
         let address = address.rsplit_once("://").map_or(address, |(_, rest)| rest);
         let mut labels = address
@@ -446,7 +453,8 @@ impl Sides<'_> {
                 .is_none_or(|namespace| domain.contains(&namespace) || begins(domain[0], name))
     }
 
-    /// Dependencies of a running release that another owner keeps: a change of the release does not remove them.
+    /// Dependencies of a running release that another owner keeps: a change of the release does not
+    /// remove them.
     fn staying(&self, running: Option<&Release>) -> Vec<Object> {
         let Some(running) = running else {
             return Vec::new();
@@ -486,8 +494,8 @@ impl Sides<'_> {
         ))
     }
 
-    /// What runs with the input's objects in it, without what is gone: only the releases that the input changes. Also how
-    /// many objects stay as they are.
+    /// What runs with the input's objects in it, without what is gone: only the releases that the
+    /// input changes. Also how many objects stay as they are.
     fn merged(&self, gone: &BTreeSet<&ObjectRef>) -> (Snapshot, usize) {
         let kept: Vec<&Object> = self
             .before

@@ -1,5 +1,5 @@
-//! A patch of a workload (kustomize, `kubectl patch`) laid over the workload: the strategic merge of Kubernetes
-//! (<https://github.com/kubernetes/community/blob/master/contributors/devel/sig-api-machinery/strategic-merge-patch.md>).
+//! A patch of a workload (kustomize, `kubectl patch`) laid over the workload: the strategic merge
+//! of Kubernetes (<https://github.com/kubernetes/community/blob/master/contributors/devel/sig-api-machinery/strategic-merge-patch.md>).
 
 use std::{borrow::Cow, collections::BTreeSet};
 
@@ -26,8 +26,9 @@ const MERGED_LISTS: [(&str, &str); 8] = [
     ("ports", "containerPort"),
 ];
 
-/// Replaces the patches among the objects after a change by what they make of the objects before it, and names them. A
-/// workload without a selector is a patch if the workload of that name has one.
+/// Replaces the patches among the objects after a change by what they make of the objects before
+/// it, and names them. A workload without a selector is a patch if the workload of that name has
+/// one.
 ///
 /// # Errors
 /// Where the document of that workload is not at hand.

@@ -37,12 +37,12 @@ pub struct Reading<'a> {
     pub keep: Vec<(String, String)>,
 }
 
-/// Reads a file, a directory or `-` (standard input). What is before a change is grouped at once; what is after it is grouped
-/// by [`settle`](super::part::settle), among what runs.
+/// Reads a file, a directory or `-` (standard input). What is before a change is grouped at once;
+/// what is after it is grouped by [`settle`](super::part::settle), among what runs.
 ///
 /// # Errors
-/// Where it cannot be read, is not text, not YAML or JSON, or holds no Kubernetes object; the error names the place, and
-/// what the input is instead.
+/// Where it cannot be read, is not text, not YAML or JSON, or holds no Kubernetes object; the error
+/// names the place, and what the input is instead.
 pub fn load(role: Role, source: &str, how: &Reading<'_>) -> Result<Loaded, InputError> {
     let (collector, read, skipped) = collect(role, source, how)?;
     let shown = if source == "-" { "stdin" } else { source };
@@ -154,7 +154,8 @@ fn collect(
     Ok((collector, read, skipped))
 }
 
-/// The files of a directory of manifests. In a chart and in a kustomization the files are not objects as they will be.
+/// The files of a directory of manifests. In a chart and in a kustomization the files are not
+/// objects as they will be.
 fn manifests(path: &Path, skipped: &mut Vec<String>) -> Result<Vec<PathBuf>, InputError> {
     let files = directory(path, skipped)?;
     let folders: BTreeSet<&Path> = files
@@ -184,7 +185,8 @@ pub fn read_text_file(path: &Path) -> Result<String, InputError> {
     read_text(&path.display().to_string(), handle, MAX_INPUT)
 }
 
-/// The manifest files below a directory, in order of their names; what is passed over goes into `skipped`.
+/// The manifest files below a directory, in order of their names; what is passed over goes into
+/// `skipped`.
 ///
 /// # Errors
 /// Where it cannot be listed, is a chart, or holds none.

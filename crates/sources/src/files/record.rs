@@ -1,4 +1,5 @@
-//! Helm's records among the objects of an input: recognised and described by their labels, without unpacking them.
+//! Helm's records among the objects of an input: recognised and described by their labels, without
+//! unpacking them.
 
 use milvus_guard_core::manifest::Tree;
 

@@ -1,5 +1,5 @@
-//! Objects in Terraform's JSON: the `manifest` of a `helm_release` (a map of all its objects), and plans and states as
-//! `terraform show -json` prints them (<https://developer.hashicorp.com/terraform/internals/json-format>).
+//! Objects in Terraform's JSON: the `manifest` of a `helm_release` (a map of all its objects), and
+//! plans and states as `terraform show -json` prints them (<https://developer.hashicorp.com/terraform/internals/json-format>).
 
 use milvus_guard_core::manifest::Tree;
 
@@ -30,7 +30,8 @@ fn is_object(node: &Tree<'_>) -> bool {
         && node.at(&["metadata", "name"]).is_some()
 }
 
-/// The objects of a mapping whose values are objects, or texts of objects; `None` if there is none among the values.
+/// The objects of a mapping whose values are objects, or texts of objects; `None` if there is none
+/// among the values.
 pub(super) fn objects_of_map<'t>(node: &'t Tree<'_>) -> Option<Vec<Found<'t>>> {
     let found: Vec<Found<'t>> = node
         .entries()
@@ -62,7 +63,8 @@ pub(super) fn is_plan(node: &Tree<'_>) -> bool {
             .any(|key| node.get(key).is_some_and(Tree::is_mapping))
 }
 
-/// The objects that a plan or state holds for one side of a change: before it the prior state, after it what is planned.
+/// The objects that a plan or state holds for one side of a change: before it the prior state,
+/// after it what is planned.
 pub(super) fn objects_of_plan<'t>(node: &'t Tree<'_>, role: Role) -> Plan<'t> {
     let root = match role {
         Role::Before => node.at(&["prior_state", "values", "root_module"]),

@@ -116,8 +116,9 @@ pub(super) fn named(name: &str) -> Result<(), ClusterError> {
 }
 
 impl Cluster {
-    /// Finds the cluster: `--kubeconfig`, else `KUBECONFIG`, else `~/.kube/config`, else the pod's service account.
-    /// No request is sent yet, but a login helper that the kubeconfig names may run.
+    /// Finds the cluster: `--kubeconfig`, else `KUBECONFIG`, else `~/.kube/config`, else the pod's
+    /// service account. No request is sent yet, but a login helper that the kubeconfig names
+    /// may run.
     ///
     /// # Errors
     /// Where there is no cluster, no such context, or the kubeconfig cannot be used.
@@ -133,8 +134,8 @@ impl Cluster {
         })
     }
 
-    /// A client for watches: a watch that waits for the next event is not in trouble, so reading has no time limit. Whoever
-    /// uses it limits the time himself.
+    /// A client for watches: a watch that waits for the next event is not in trouble, so reading
+    /// has no time limit. Whoever uses it limits the time himself.
     ///
     /// # Errors
     /// As [`Self::connect`].
@@ -293,8 +294,9 @@ impl Cluster {
         })
     }
 
-    /// Whether the API group of a resource is certainly absent. Without a right the API server refuses before it looks,
-    /// so a refusal alone does not say that there is anything; every account may ask for groups.
+    /// Whether the API group of a resource is certainly absent. Without a right the API server
+    /// refuses before it looks, so a refusal alone does not say that there is anything; every
+    /// account may ask for groups.
     pub(super) async fn lacks(&self, resource: Resource) -> bool {
         let Some((group, _)) = resource.api.split_once('/') else {
             return false;
@@ -402,7 +404,8 @@ async fn config(access: &Access) -> Result<Config, ClusterError> {
         .map_err(|error| worded(&error, &known))
 }
 
-/// The kubeconfig that kubectl would take; files of `KUBECONFIG` that do not exist are skipped, as there.
+/// The kubeconfig that kubectl would take; files of `KUBECONFIG` that do not exist are skipped, as
+/// there.
 fn found() -> Result<Option<Kubeconfig>, KubeconfigError> {
     let listed: Vec<PathBuf> = std::env::var_os("KUBECONFIG")
         .map(|value| {

@@ -153,7 +153,8 @@ fn setting_fact(
     }
 }
 
-/// The object that holds the configuration: the one `ConfigMap` that the components mount, else the release as a whole.
+/// The object that holds the configuration: the one `ConfigMap` that the components mount, else the
+/// release as a whole.
 fn holder(release: &Release, from_environment: bool) -> String {
     let mounted: BTreeSet<&str> = release
         .components

@@ -24,7 +24,8 @@ pub enum ClusterError {
         /// The contexts that exist.
         known: String,
     },
-    /// The helper program that fetches a login failed. Its output may hold a token and is not shown.
+    /// The helper program that fetches a login failed. Its output may hold a token and is not
+    /// shown.
     #[error("the login helper of this kubeconfig failed; does `kubectl version` work?")]
     Login,
     /// The API server did not answer.

@@ -14,8 +14,8 @@ use milvus_guard_core::{
 /// Workloads whose current template has been rolled out completely at some time, as `Kind/name`.
 pub type Proven = BTreeSet<String>;
 
-/// Whether the Deployment's controller says that the current template has been completely available once. It keeps
-/// saying so when pods fail later.
+/// Whether the Deployment's controller says that the current template has been completely available
+/// once. It keeps saying so when pods fail later.
 #[must_use]
 pub fn is_proven(workload: &Tree<'_>) -> bool {
     let observed = workload
@@ -65,7 +65,8 @@ fn has_new_pod(workload: &Workload, status: &Status) -> bool {
     status.updated > 0 && available(workload, status) > status.replicas - status.updated
 }
 
-/// `StatefulSets` report available pods only since Kubernetes 1.25; ready ones are the same without `minReadySeconds`.
+/// `StatefulSets` report available pods only since Kubernetes 1.25; ready ones are the same without
+/// `minReadySeconds`.
 fn available(workload: &Workload, status: &Status) -> i64 {
     if workload.stateful.is_some() && status.available == 0 {
         status.ready
@@ -132,8 +133,8 @@ pub struct Mark {
 const ARGO_CD: &str = "argo-cd";
 const FLUX: &str = "flux";
 
-/// Reads the marks of Argo CD and Flux on an object. The label `app.kubernetes.io/instance`, which Argo CD also uses, is
-/// Helm's own and no mark.
+/// Reads the marks of Argo CD and Flux on an object. The label `app.kubernetes.io/instance`, which
+/// Argo CD also uses, is Helm's own and no mark.
 #[must_use]
 pub fn mark(object: &Tree<'_>) -> Option<Mark> {
     let label = |key: &str| {
@@ -174,8 +175,8 @@ pub fn mark(object: &Tree<'_>) -> Option<Mark> {
         })
 }
 
-/// The deployers of every release: objects that name it, and marks on its workloads. A mark whose object was not read
-/// counts as one that reverts changes: nobody can say that it does not.
+/// The deployers of every release: objects that name it, and marks on its workloads. A mark whose
+/// object was not read counts as one that reverts changes: nobody can say that it does not.
 #[must_use]
 pub fn deployers(
     snapshot: &Snapshot,

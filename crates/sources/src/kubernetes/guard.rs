@@ -1,4 +1,5 @@
-//! The guard's own objects in a cluster: policies, exceptions and runs. A cluster without them has none.
+//! The guard's own objects in a cluster: policies, exceptions and runs. A cluster without them has
+//! none.
 
 use kube::core::ApiResource;
 use serde_json::Value;
@@ -114,7 +115,8 @@ pub fn document(object: &mut Value, kind: &str) -> Result<PolicyDocument, Policy
     from_node(&Tree::from_json(object), "cluster")
 }
 
-/// What a `ReleaseDecision` says; `None` if it cannot be read, because then it lets nothing through.
+/// What a `ReleaseDecision` says; `None` if it cannot be read, because then it lets nothing
+/// through.
 #[must_use]
 pub fn decision(object: &Value) -> Option<DecisionSpec> {
     serde_json::from_value(object.get("spec")?.clone()).ok()
@@ -175,7 +177,8 @@ fn under_way(run: &UpgradeRun) -> Option<RunFact> {
     })
 }
 
-/// A run that cannot be read holds the release that it names, unless its phase plainly says that it has ended.
+/// A run that cannot be read holds the release that it names, unless its phase plainly says that it
+/// has ended.
 fn unreadable(object: &Value) -> Option<RunFact> {
     let phase = object.pointer("/status/phase").cloned().unwrap_or_default();
     if serde_json::from_value(phase).is_ok_and(RunPhase::is_ended) {

@@ -1,7 +1,7 @@
 //! A Lease: one holder at a time, as Kubernetes' own controllers have it.
 //!
-//! Clocks of machines differ, so nobody compares the times that others wrote: a Lease is free when it has not changed for as
-//! long as its holder said it holds, by the clock of whoever watches it.
+//! Clocks of machines differ, so nobody compares the times that others wrote: a Lease is free when
+//! it has not changed for as long as its holder said it holds, by the clock of whoever watches it.
 
 use std::time::{Duration, Instant};
 
@@ -50,8 +50,8 @@ pub struct Holder {
     pub note: Option<String>,
     /// How long it may still be the holder without a sign of life.
     pub left: Duration,
-    /// Whether it gave signs of life while we watched: two, since the last renewal of a process that was killed may arrive after
-    /// its end.
+    /// Whether it gave signs of life while we watched: two, since the last renewal of a process
+    /// that was killed may arrive after its end.
     pub renewed: bool,
 }
 
@@ -67,7 +67,8 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// Since when the Lease has this version, by our own clock. `now` is the time at which it was read.
+    /// Since when the Lease has this version, by our own clock. `now` is the time at which it was
+    /// read.
     pub fn since(&mut self, version: &str, now: Instant) -> Instant {
         match &self.version {
             Some((known, since)) if known == version => *since,
@@ -116,8 +117,8 @@ impl Slot {
         self
     }
 
-    /// Lets transitions count from this number at least: where the Lease was deleted they would begin again, and what they fence
-    /// would take the new holder for an old one.
+    /// Lets transitions count from this number at least: where the Lease was deleted they would
+    /// begin again, and what they fence would take the new holder for an old one.
     #[must_use]
     pub fn from(mut self, floor: i64) -> Self {
         self.floor = i32::try_from(floor).unwrap_or(i32::MAX);
@@ -188,7 +189,8 @@ impl Slot {
         )
     }
 
-    /// Gives the Lease back, where it is still ours. The object stays, so that transitions go on counting.
+    /// Gives the Lease back, where it is still ours. The object stays, so that transitions go on
+    /// counting.
     ///
     /// # Errors
     /// Where the API server cannot be asked, or refuses.

@@ -128,7 +128,8 @@ impl Reading {
     }
 }
 
-/// An object of a live cluster, and whether its current template has been completely available once.
+/// An object of a live cluster, and whether its current template has been completely available
+/// once.
 #[must_use]
 pub fn seen(object: &Value) -> Option<(Object, bool)> {
     let node = Tree::from_json(object);
@@ -216,11 +217,12 @@ impl Intake {
 }
 
 impl Cluster {
-    /// Reads what runs in a namespace and what can be known about it. With `helm`, Helm's storage is read too, for the
-    /// releases that Helm manages: that takes the right to read Secrets.
+    /// Reads what runs in a namespace and what can be known about it. With `helm`, Helm's storage
+    /// is read too, for the releases that Helm manages: that takes the right to read Secrets.
     ///
     /// # Errors
-    /// Where the workloads themselves cannot be read. Everything else that cannot is listed in the reading.
+    /// Where the workloads themselves cannot be read. Everything else that cannot is listed in the
+    /// reading.
     pub async fn read(&self, namespace: &str, helm: bool) -> Result<Reading, ClusterError> {
         let mut reading = Reading::default();
         let mut intake = Intake::new();
@@ -270,7 +272,8 @@ impl Cluster {
         Ok(reading)
     }
 
-    /// Reads the Secrets of which Milvus takes its configuration, each by its name; others are not asked for.
+    /// Reads the Secrets of which Milvus takes its configuration, each by its name; others are not
+    /// asked for.
     async fn with_secrets(
         &self,
         namespace: &str,
@@ -325,8 +328,9 @@ impl Cluster {
         Ok(found)
     }
 
-    /// Reads a namespace as the webhook sees it, for a moment in which the cache is not good enough: all kinds at the same
-    /// time, of each a page after the other, and of a page only what is to be kept.
+    /// Reads a namespace as the webhook sees it, for a moment in which the cache is not good
+    /// enough: all kinds at the same time, of each a page after the other, and of a page only
+    /// what is to be kept.
     ///
     /// # Errors
     /// Where any of it cannot be read.
@@ -360,7 +364,8 @@ impl Cluster {
         Ok(gathered.view())
     }
 
-    /// The labels of a namespace, and whether it is being deleted; `None` if there is no such namespace.
+    /// The labels of a namespace, and whether it is being deleted; `None` if there is no such
+    /// namespace.
     ///
     /// # Errors
     /// Where it cannot be read.
@@ -396,7 +401,8 @@ impl Cluster {
         complete
     }
 
-    /// Reads the objects of Argo CD and Flux, everywhere where that is allowed, else where they are likely.
+    /// Reads the objects of Argo CD and Flux, everywhere where that is allowed, else where they are
+    /// likely.
     async fn deployers(
         &self,
         namespace: &str,
@@ -450,8 +456,8 @@ impl Cluster {
         Ok(None)
     }
 
-    /// Compares the releases that Helm manages with what it stored, and notes their revisions. No difference is a fact
-    /// only where everything could be compared.
+    /// Compares the releases that Helm manages with what it stored, and notes their revisions. No
+    /// difference is a fact only where everything could be compared.
     async fn drift(&self, namespace: &str, reading: &mut Reading) {
         let mut facts: Vec<DriftFact> = Vec::new();
         let mut complete = true;
@@ -554,8 +560,8 @@ mod tests {
     /// What a path is answered with: a status and a body.
     type Answer = fn(&str) -> (u16, Value);
 
-    /// A stand-in for an API server, enough to see how answers become facts. How a real one answers is seen in
-    /// `tests/testbed`.
+    /// A stand-in for an API server, enough to see how answers become facts. How a real one answers
+    /// is seen in `tests/testbed`.
     async fn cluster(answer: Answer) -> Cluster {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

@@ -16,7 +16,8 @@
 //! | [`pods`] | pure: what a pod says of itself |
 //! | [`workloads`] | changes Deployments and leaves no field under our name |
 //!
-//! Nothing here decides. What may not be read is listed; only the workloads themselves must be readable.
+//! Nothing here decides. What may not be read is listed; only the workloads themselves must be
+//! readable.
 
 pub mod client;
 pub mod drift;

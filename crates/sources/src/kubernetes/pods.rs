@@ -17,8 +17,9 @@ const HOPELESS: [&str; 7] = [
     "CreateContainerError",
 ];
 
-/// Whether a pod is this Deployment's: its `ReplicaSet` is named after the Deployment and the hash of the template. The selector
-/// alone does not tell where another Deployment has the same labels and more, as groups of query nodes have.
+/// Whether a pod is this Deployment's: its `ReplicaSet` is named after the Deployment and the hash
+/// of the template. The selector alone does not tell where another Deployment has the same labels
+/// and more, as groups of query nodes have.
 #[must_use]
 pub fn is_pod_of(pod: &Pod, deployment: &str) -> bool {
     let hash = pod.labels().get("pod-template-hash");
@@ -132,7 +133,8 @@ pub(super) fn has_ended(pod: &Pod) -> bool {
     matches!(phase(pod), Some("Succeeded" | "Failed"))
 }
 
-/// Why a pod does not start, where Kubernetes says so: `ImagePullBackOff`, `CrashLoopBackOff`, no room.
+/// Why a pod does not start, where Kubernetes says so: `ImagePullBackOff`, `CrashLoopBackOff`, no
+/// room.
 #[must_use]
 pub fn trouble(pod: &Pod) -> Option<String> {
     let status = pod.status.as_ref()?;

@@ -1,8 +1,9 @@
 //! What each replica of the guard says of itself: that it lives, and which runs it knows.
 //!
-//! A run must not touch anything while a replica may still let others through. So each replica keeps a Lease in the guard's
-//! namespace, writes into it the runs that it knows to be under way, and a run waits until all of them name it. A replica that
-//! does not renew its Lease has lost the API server. It then reads runs live before it lets anything through, and that fails, so
+//! A run must not touch anything while a replica may still let others through. So each replica
+//! keeps a Lease in the guard's namespace, writes into it the runs that it knows to be under way,
+//! and a run waits until all of them name it. A replica that does not renew its Lease has lost the
+//! API server. It then reads runs live before it lets anything through, and that fails, so
 //! after [`HOLDS`] nobody waits for it.
 
 use std::{
@@ -15,7 +16,8 @@ use serde_json::{Value, json};
 
 use super::lease::{self, Seen};
 
-/// How long a Lease holds without renewal. A watch whose connection is dead is noticed after 35 seconds at most.
+/// How long a Lease holds without renewal. A watch whose connection is dead is noticed after 35
+/// seconds at most.
 pub const HOLDS: Duration = Duration::from_secs(45);
 /// How often a Lease is renewed: two tries may fail.
 pub const RENEW: Duration = Duration::from_secs(15);
@@ -77,7 +79,8 @@ pub struct Lookout {
 }
 
 impl Lookout {
-    /// The replicas that live and do not know the run. `now` is the time at which the Leases were read.
+    /// The replicas that live and do not know the run. `now` is the time at which the Leases were
+    /// read.
     pub fn lagging(&mut self, leases: &[Lease], run: &str, now: Instant) -> Vec<String> {
         let mut lagging = Vec::new();
         for lease in leases {

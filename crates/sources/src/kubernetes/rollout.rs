@@ -1,7 +1,7 @@
 //! Waits until Deployments are what was asked for, by watching them and their pods.
 //!
-//! What Kubernetes itself calls complete is not enough: pods of an old template that still end are alive to Milvus, and a
-//! status may be of a generation before the last change.
+//! What Kubernetes itself calls complete is not enough: pods of an old template that still end are
+//! alive to Milvus, and a status may be of a generation before the last change.
 
 use std::{
     collections::BTreeMap,
@@ -26,11 +26,11 @@ use super::pods::{
     trouble,
 };
 
-/// How long a pod that restarted must have been up since: long enough for the usual crash at start to come again (its
-/// back-off begins at 10 s).
+/// How long a pod that restarted must have been up since: long enough for the usual crash at start
+/// to come again (its back-off begins at 10 s).
 const CALM: SignedDuration = SignedDuration::from_secs(30);
-/// How long a pod must have been up whose containers have no readiness probe: Kubernetes calls it ready as soon as it starts,
-/// also one that ends at once.
+/// How long a pod must have been up whose containers have no readiness probe: Kubernetes calls it
+/// ready as soon as it starts, also one that ends at once.
 const UNPROBED: SignedDuration = SignedDuration::from_secs(10);
 /// How often what only time can change is looked at, where there is such a thing.
 const LOOKS: Duration = Duration::from_millis(500);
@@ -62,7 +62,8 @@ impl Watched {
 /// What is to become of Deployments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
-    /// Every pod is of the current template and available, and no other is left, ending ones included.
+    /// Every pod is of the current template and available, and no other is left, ending ones
+    /// included.
     Complete,
     /// Every pod is of the current template and its containers run, ready or not.
     Running,
@@ -87,12 +88,12 @@ enum News {
     Trouble(String),
 }
 
-/// Returns when all of these Deployments are as wanted, with the moment in which they were; `tell` hears what is missing,
-/// whenever it may have changed.
+/// Returns when all of these Deployments are as wanted, with the moment in which they were; `tell`
+/// hears what is missing, whenever it may have changed.
 ///
 /// # Errors
-/// Where a pod cannot be started for longer than `hopeless`, which is why. Else it never gives up: the caller knows how long
-/// to wait.
+/// Where a pod cannot be started for longer than `hopeless`, which is why. Else it never gives up:
+/// the caller knows how long to wait.
 pub async fn until(
     client: &Client,
     namespace: &str,

@@ -21,8 +21,8 @@ struct Revision {
 }
 
 impl Cluster {
-    /// A release as Helm stored it: the given revision, else the latest that is deployed. Only the metadata of the other
-    /// revisions is read.
+    /// A release as Helm stored it: the given revision, else the latest that is deployed. Only the
+    /// metadata of the other revisions is read.
     ///
     /// # Errors
     /// Where neither storage driver has it, reading is not allowed, or the payload is damaged.

@@ -28,8 +28,8 @@ pub struct View {
     pub autoscalers: Vec<AutoscalerFact>,
 }
 
-/// Objects of one namespace as they are read. When they take too much room, the largest lose their large parts, which are then
-/// unknown to the rules, never absent.
+/// Objects of one namespace as they are read. When they take too much room, the largest lose their
+/// large parts, which are then unknown to the rules, never absent.
 #[derive(Default)]
 pub(super) struct Gathered {
     objects: Vec<(Object, bool, usize)>,

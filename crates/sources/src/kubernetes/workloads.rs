@@ -1,8 +1,9 @@
 //! Changes Deployments of a release and leaves no field of theirs under our name.
 //!
-//! A field that a chart renders must not stay ours: under server-side apply the next `helm upgrade` would meet a conflict,
-//! even where the value is the old one again (`FIELD_MANAGER` would be its other owner). So after each change our entry in
-//! `managedFields` is taken away, and the fields belong to nobody until Helm applies them again.
+//! A field that a chart renders must not stay ours: under server-side apply the next `helm upgrade`
+//! would meet a conflict, even where the value is the old one again (`FIELD_MANAGER` would be its
+//! other owner). So after each change our entry in `managedFields` is taken away, and the fields
+//! belong to nobody until Helm applies them again.
 
 use k8s_openapi::{api::apps::v1::Deployment, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{
@@ -20,7 +21,8 @@ pub const FIELD_MANAGER: &str = "milvus-guard-run";
 pub struct Change {
     /// Wanted replicas.
     pub replicas: Option<i32>,
-    /// Images by container; containers that it does not have are no error here, because they would be added.
+    /// Images by container; containers that it does not have are no error here, because they would
+    /// be added.
     pub images: Vec<(String, String)>,
     /// `spec.strategy`, as Kubernetes has it.
     pub strategy: Option<Value>,
@@ -98,7 +100,8 @@ impl Change {
                 .collect();
             spec["strategy"]["$retainKeys"] = json!(keys);
         }
-        // The object as it was read, and no other of its name: whatever came in between is looked at first.
+        // The object as it was read, and no other of its name: whatever came in between is looked
+        // at first.
         let mut metadata = json!({"uid": deployment.metadata.uid});
         if let Some(version) = &deployment.metadata.resource_version {
             metadata["resourceVersion"] = json!(version);
@@ -127,7 +130,8 @@ pub fn strategy(deployment: &Deployment) -> Option<Value> {
 /// Makes a change, where it is not made already; the Deployment as it then is.
 ///
 /// # Errors
-/// As the API server answers; another object of the same name, or a change in between, is a conflict.
+/// As the API server answers; another object of the same name, or a change in between, is a
+/// conflict.
 pub async fn change(
     api: &Api<Deployment>,
     deployment: &Deployment,

@@ -55,14 +55,15 @@ pub enum ApiError {
 const STATUS_PERMISSION_DENIED: i32 = 3;
 
 impl ApiError {
-    /// Whether the same question has the same end until a person changes something. All else may pass, as it does while
-    /// proxies and coordinators are replaced.
+    /// Whether the same question has the same end until a person changes something. All else may
+    /// pass, as it does while proxies and coordinators are replaced.
     #[must_use]
     pub const fn is_lasting(&self) -> bool {
         !matches!(self, Self::Unreachable { .. } | Self::Other { .. })
     }
 
-    /// From a gRPC status. Milvus gives codes of gRPC to some refusals only; older servers say `Unknown` and words.
+    /// From a gRPC status. Milvus gives codes of gRPC to some refusals only; older servers say
+    /// `Unknown` and words.
     pub(super) fn from_grpc(
         status: &Status,
         method: &'static str,
@@ -101,7 +102,8 @@ impl ApiError {
         }
     }
 
-    /// From the status inside an answer: `error_code` up to 2.2, `code` from 2.3 on, zero meaning success.
+    /// From the status inside an answer: `error_code` up to 2.2, `code` from 2.3 on, zero meaning
+    /// success.
     pub(super) fn from_status(
         error_code: i32,
         code: i32,

@@ -1,8 +1,9 @@
-//! What is loaded, what is missing, and what is missing against an earlier moment. Pure: no call is made here.
+//! What is loaded, what is missing, and what is missing against an earlier moment. Pure: no call is
+//! made here.
 //!
-//! A collection is whole when its progress is 100 %, every replica has a leader for each shard among its own nodes, and
-//! every flushed segment of what is loaded is on a node of every replica. Progress alone proves nothing: a coordinator that
-//! has just started says 100 % from its metadata.
+//! A collection is whole when its progress is 100 %, every replica has a leader for each shard
+//! among its own nodes, and every flushed segment of what is loaded is on a node of every replica.
+//! Progress alone proves nothing: a coordinator that has just started says 100 % from its metadata.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -37,9 +38,11 @@ pub struct CollectionLoad {
     pub shards: BTreeSet<String>,
     /// Flushed segments of the loaded partitions, by id, with their rows: what is to be served.
     pub expected: BTreeMap<i64, i64>,
-    /// Sealed segments on query nodes, by id. Other than `expected` when segments were compacted or wait for their index.
+    /// Sealed segments on query nodes, by id. Other than `expected` when segments were compacted
+    /// or wait for their index.
     pub served: BTreeMap<i64, Served>,
-    /// Its copies in memory, or why Milvus cannot tell (up to 2.3 it tells of none as long as one shard has no leader).
+    /// Its copies in memory, or why Milvus cannot tell (up to 2.3 it tells of none as long as one
+    /// shard has no leader).
     pub replicas: Result<Vec<Replica>, String>,
 }
 
@@ -90,8 +93,8 @@ impl Loaded {
             .collect()
     }
 
-    /// The same as if only these nodes existed. A coordinator lists nodes that are gone for a second or longer; who knows
-    /// the live ones (sessions in etcd, pods) looks at it this way.
+    /// The same as if only these nodes existed. A coordinator lists nodes that are gone for a
+    /// second or longer; who knows the live ones (sessions in etcd, pods) looks at it this way.
     #[must_use]
     pub fn on_nodes(mut self, live: &BTreeSet<i64>) -> Self {
         for collection in &mut self.collections {
@@ -139,9 +142,10 @@ impl Loaded {
 
     /// Whether all that was loaded then is loaded and served again.
     ///
-    /// Collections dropped since are not expected, nor is more than was there: what was loaded since then, what was not
-    /// served then already, and segments flushed since then as long as no row is lost (they are served from the message
-    /// queue, or as the segments that they were compacted from, until their index is built).
+    /// Collections dropped since are not expected, nor is more than was there: what was loaded
+    /// since then, what was not served then already, and segments flushed since then as long as
+    /// no row is lost (they are served from the message queue, or as the segments that they
+    /// were compacted from, until their index is built).
     ///
     /// # Errors
     /// What is still missing, one line a collection.
@@ -224,7 +228,8 @@ impl CollectionLoad {
         }
     }
 
-    /// Where segments are looked for: the nodes of each replica; any node when the replicas are not known.
+    /// Where segments are looked for: the nodes of each replica; any node when the replicas are not
+    /// known.
     fn copies(&self) -> Vec<Option<&Replica>> {
         match &self.replicas {
             Ok(replicas) => replicas.iter().map(Some).collect(),
@@ -320,7 +325,8 @@ fn said(label: &str, words: &[String]) -> Option<String> {
 mod tests {
     use super::*;
 
-    /// A whole collection: segments 1 to 4 of 100 rows, shards a and b, replicas on nodes {1, 2} and {3}.
+    /// A whole collection: segments 1 to 4 of 100 rows, shards a and b, replicas on nodes {1, 2}
+    /// and {3}.
     fn books() -> CollectionLoad {
         let leader = |channel: &str, node| ShardLeader {
             channel: channel.into(),

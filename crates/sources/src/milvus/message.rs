@@ -1,8 +1,8 @@
-//! The messages of `milvus.proto.milvus.MilvusService` that are needed here, with the fields that are needed: protobuf
-//! skips what it does not know, in both directions.
+//! The messages of `milvus.proto.milvus.MilvusService` that are needed here, with the fields that
+//! are needed: protobuf skips what it does not know, in both directions.
 //!
-//! Numbers from milvus-proto (`proto/milvus.proto`, `proto/common.proto`), where they are the same from 2.1 to 2.6. Fields
-//! that came later are absent in older answers and then have their default.
+//! Numbers from milvus-proto (`proto/milvus.proto`, `proto/common.proto`), where they are the same
+//! from 2.1 to 2.6. Fields that came later are absent in older answers and then have their default.
 
 use prost::Message;
 
@@ -13,7 +13,8 @@ pub trait Ask: Message + 'static {
     /// What comes back.
     type Answer: Answer;
 
-    /// The database it is about, if it is about one; empty for the default one and where there is no such thing.
+    /// The database it is about, if it is about one; empty for the default one and where there is
+    /// no such thing.
     fn database(&self) -> Option<&str> {
         None
     }
@@ -27,7 +28,8 @@ pub trait Answer: Message + Default + 'static {
 
 /// Segments in this state are complete in the object storage and are to be served from there.
 pub const FLUSHED: i32 = 4;
-/// Segments in this state still take rows. They are served by the leader of their shard from the message queue.
+/// Segments in this state still take rows. They are served by the leader of their shard from the
+/// message queue.
 pub const GROWING: i32 = 2;
 /// Segments of this level hold deletions alone (2.4 and later); no query node lists them.
 pub const LEVEL_ZERO: i32 = 1;

@@ -31,9 +31,11 @@ pub const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 pub const CALL_DEADLINE: Duration = Duration::from_secs(12);
 /// What a server has beyond this side's deadline.
 const GRACE: Duration = Duration::from_secs(1);
-/// For all calls of one question together: some hundred thousand segments in thousands of collections.
+/// For all calls of one question together: some hundred thousand segments in thousands of
+/// collections.
 pub const TOTAL_DEADLINE: Duration = Duration::from_secs(120);
-/// Bytes of one answer. A segment is told in 40 to 80 bytes, so this is about half a million of one collection.
+/// Bytes of one answer. A segment is told in 40 to 80 bytes, so this is about half a million of one
+/// collection.
 pub const MAX_ANSWER_BYTES: usize = 32 * 1024 * 1024;
 
 /// Where Milvus's proxy is and how to get in.
@@ -69,7 +71,8 @@ pub enum Login {
 }
 
 impl Login {
-    /// The value of the header `authorization` as Milvus's own clients write it: base64 of all, without a scheme.
+    /// The value of the header `authorization` as Milvus's own clients write it: base64 of all,
+    /// without a scheme.
     fn header(&self) -> Option<String> {
         match self {
             Self::None => None,
@@ -110,8 +113,8 @@ impl fmt::Debug for Proxy {
     }
 }
 
-/// A connection to one proxy. Each question opens its own: behind a Service a new one reaches a proxy that lives, while an
-/// old one stays with a proxy that may be stopping.
+/// A connection to one proxy. Each question opens its own: behind a Service a new one reaches a
+/// proxy that lives, while an old one stays with a proxy that may be stopping.
 pub struct Connection {
     channel: Channel,
     address: String,
@@ -124,7 +127,8 @@ impl Proxy {
     /// Connects within [`CONNECT_DEADLINE`]. Nothing is asked yet, and the login is not looked at.
     ///
     /// # Errors
-    /// [`ApiError::Settings`] for what cannot be used, [`ApiError::Unreachable`] when nobody answers.
+    /// [`ApiError::Settings`] for what cannot be used, [`ApiError::Unreachable`] when nobody
+    /// answers.
     pub async fn connect(&self) -> Result<Connection, ApiError> {
         let address = public(&self.address);
         if address.is_empty() {
@@ -231,7 +235,8 @@ impl Connection {
             .filter(|name| !name.is_empty())
             .and_then(|name| name.parse::<AsciiMetadataValue>().ok());
         let mut request = Request::new(message);
-        // For the other side, which is to stop too; this side's own clock is first and says what took so long.
+        // For the other side, which is to stop too; this side's own clock is first and says what
+        // took so long.
         request.set_timeout(deadline - now + GRACE);
         if let Some(authorization) = &self.authorization {
             request

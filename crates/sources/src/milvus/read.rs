@@ -18,9 +18,11 @@ use super::{
 };
 use milvus_guard_core::error_text;
 
-/// Collections that are asked about at once, with up to 5 calls each. Proxies and coordinators have users to serve.
+/// Collections that are asked about at once, with up to 5 calls each. Proxies and coordinators have
+/// users to serve.
 pub const CONCURRENCY: usize = 8;
-/// Loaded collections that are looked at; Milvus itself takes 65 536 in all (`quotaAndLimits.limits.maxCollectionNum`).
+/// Loaded collections that are looked at; Milvus itself takes 65 536 in all
+/// (`quotaAndLimits.limits.maxCollectionNum`).
 pub const MAX_COLLECTIONS: usize = 65_536;
 /// Databases that are looked at; Milvus itself takes 64 (`rootCoord.maxDatabaseNum`).
 pub const MAX_DATABASES: usize = 1024;
@@ -36,7 +38,8 @@ pub struct Health {
     pub reasons: Vec<String>,
 }
 
-/// Whether all components are well: coordinators and the nodes that they know, as the proxy finds them.
+/// Whether all components are well: coordinators and the nodes that they know, as the proxy finds
+/// them.
 ///
 /// # Errors
 /// No answer. 2.2.2 and earlier do not have this question ([`ApiError::Unimplemented`]).
@@ -63,7 +66,8 @@ pub async fn health(proxy: &Proxy) -> Result<Health, ApiError> {
     }
 }
 
-/// The version of the proxy that answers, as its build was tagged: `v2.3.5`, `2.2-20240101-0123abc` ...
+/// The version of the proxy that answers, as its build was tagged: `v2.3.5`, `2.2-20240101-0123abc`
+/// ...
 ///
 /// # Errors
 /// No answer.
@@ -80,12 +84,14 @@ pub async fn version(proxy: &Proxy) -> Result<String, ApiError> {
 
 /// What is loaded, in the databases of [`Proxy::databases`] or in all.
 ///
-/// Where authorization is on, this takes the rights to `ListDatabases`, `ShowCollections`, and `DescribeCollection` and
-/// `ShowPartitions` of every collection (2.2.16 asks for no right to the last). Collections that a newer Milvus hides from
-/// the user are not among them. [`Loaded::notes`] says what was left out; whoever relies on the answer must show it.
+/// Where authorization is on, this takes the rights to `ListDatabases`, `ShowCollections`, and
+/// `DescribeCollection` and `ShowPartitions` of every collection (2.2.16 asks for no right to the
+/// last). Collections that a newer Milvus hides from the user are not among them. [`Loaded::notes`]
+/// says what was left out; whoever relies on the answer must show it.
 ///
 /// # Errors
-/// No answer, or one that is too large. What Milvus cannot say about a single collection is part of the answer.
+/// No answer, or one that is too large. What Milvus cannot say about a single collection is part of
+/// the answer.
 pub async fn loaded(proxy: &Proxy) -> Result<Loaded, ApiError> {
     let connection = proxy.connect().await?;
     let mut loaded = Loaded::default();

@@ -1,4 +1,5 @@
-//! Makes authorities and certificates. The clock is a parameter; the randomness of keys is all that comes from outside.
+//! Makes authorities and certificates. The clock is a parameter; the randomness of keys is all that
+//! comes from outside.
 
 use std::{fmt, time::Duration};
 
@@ -12,13 +13,15 @@ use sha2::{Digest, Sha256};
 use super::{error::CertError, x509};
 
 const DAY: i64 = 24 * 60 * 60;
-/// Seconds that an authority lives: a year. It is replaced after two thirds, so an installation that was switched off for
-/// four months still comes back with an authority that clients trust.
+/// Seconds that an authority lives: a year. It is replaced after two thirds, so an installation
+/// that was switched off for four months still comes back with an authority that clients trust.
 pub const AUTHORITY_LIFE: i64 = 365 * DAY;
-/// Seconds that a certificate lives: 30 days. It is replaced after 20, so a fault may last ten days before anybody notices.
+/// Seconds that a certificate lives: 30 days. It is replaced after 20, so a fault may last ten days
+/// before anybody notices.
 pub const LEAF_LIFE: i64 = 30 * DAY;
-/// Seconds by which certificates are older than they are, for clients whose clock is behind. An hour covers what is left
-/// where somebody confuses summer time with winter time; NTP keeps the others within a second.
+/// Seconds by which certificates are older than they are, for clients whose clock is behind. An
+/// hour covers what is left where somebody confuses summer time with winter time; NTP keeps the
+/// others within a second.
 pub const BACKDATE: i64 = 60 * 60;
 
 // An authority that is not yet due must outlive each certificate that it signs.
@@ -64,8 +67,8 @@ impl Authority {
     fn make_for(now: Timestamp, seconds: i64) -> Result<Self, CertError> {
         let key = KeyPair::generate().map_err(making)?;
         let mut params = CertificateParams::default();
-        // Two authorities stand side by side while one replaces the other. Names of their own keep clients from trying the
-        // wrong one first.
+        // Two authorities stand side by side while one replaces the other. Names of their own keep
+        // clients from trying the wrong one first.
         params.distinguished_name = name(&format!("milvus-guard CA {}", fingerprint(&key)));
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -98,7 +101,8 @@ impl Authority {
     /// Makes a server certificate for these names, DNS or IP, for [`LEAF_LIFE`].
     ///
     /// # Errors
-    /// Where there is no name or one is none, or the clock shows a time that no certificate can hold.
+    /// Where there is no name or one is none, or the clock shows a time that no certificate can
+    /// hold.
     pub fn leaf(&self, names: &[String], now: Timestamp) -> Result<Pair, CertError> {
         self.leaf_for(names, now, LEAF_LIFE)
     }

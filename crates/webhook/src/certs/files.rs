@@ -1,5 +1,6 @@
-//! A pair in files, followed by content. Watches on files are not used: kubelet replaces a mounted Secret by swapping the
-//! link `..data`, after which a watch on the old files sees nothing any more.
+//! A pair in files, followed by content. Watches on files are not used: kubelet replaces a mounted
+//! Secret by swapping the link `..data`, after which a watch on the old files sees nothing any
+//! more.
 
 use std::{
     convert::Infallible,
@@ -48,8 +49,9 @@ impl CertFiles {
         self.pair(&self.read()?)
     }
 
-    /// Serves what the files hold, now and after each change, and never returns. A pair that cannot be used (no pair,
-    /// expired, not valid yet, unreadable) is said once and looked at again at each poll; what was served before stays.
+    /// Serves what the files hold, now and after each change, and never returns. A pair that cannot
+    /// be used (no pair, expired, not valid yet, unreadable) is said once and looked at again
+    /// at each poll; what was served before stays.
     pub async fn follow(
         self,
         store: CertStore,
@@ -62,7 +64,8 @@ impl CertFiles {
             let content = spawn_blocking(move || files.read()).await;
             let content =
                 content.unwrap_or_else(|error| Err(unreadable(&follower.files.cert, error)));
-            // The wall clock, at each poll: a timer for the day of expiry would not count the hours of a suspended machine.
+            // The wall clock, at each poll: a timer for the day of expiry would not count the hours
+            // of a suspended machine.
             if let Some(event) = follower.take(content, Timestamp::now()) {
                 events(event);
             }

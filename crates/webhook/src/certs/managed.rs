@@ -1,5 +1,5 @@
-//! The mode in which the guard makes and rotates its own certificate: the adapter between [`super::rotation`], which decides,
-//! and the cluster.
+//! The mode in which the guard makes and rotates its own certificate: the adapter between
+//! [`super::rotation`], which decides, and the cluster.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -25,7 +25,8 @@ use milvus_guard_sources::kubernetes::ClusterError;
 pub(super) const MANAGER: &str = "milvus-guard";
 /// Steps in one look. A rotation without waiting has four; a change by another replica costs one.
 const MAX_STEPS: usize = 12;
-/// For one look at the cluster. Twelve steps are some fifty requests, a moment each; what hangs is begun again.
+/// For one look at the cluster. Twelve steps are some fifty requests, a moment each; what hangs is
+/// begun again.
 const LOOK_DEADLINE: Duration = Duration::from_secs(60);
 
 /// Where the guard keeps its certificate, and whom it tells about it.
@@ -57,7 +58,8 @@ pub enum Registers {
 /// The role of this replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// It rotates and registers. There should be one; two would hinder each other and break nothing.
+    /// It rotates and registers. There should be one; two would hinder each other and break
+    /// nothing.
     Leader,
     /// It serves what the Secret holds.
     Follower,
@@ -72,7 +74,8 @@ pub(crate) enum Answer {
     Outdated,
 }
 
-/// The DNS names under which clients call a Service: what API servers use, and what people in the cluster do.
+/// The DNS names under which clients call a Service: what API servers use, and what people in the
+/// cluster do.
 #[must_use]
 pub fn service_names(service: &str, namespace: &str) -> Vec<String> {
     vec![
@@ -83,8 +86,8 @@ pub fn service_names(service: &str, namespace: &str) -> Vec<String> {
 }
 
 impl Managed {
-    /// The certificate of the Secret. Any replica may be first: where there is none, one is made, and of several replicas one
-    /// wins and the others take what it made.
+    /// The certificate of the Secret. Any replica may be first: where there is none, one is made,
+    /// and of several replicas one wins and the others take what it made.
     ///
     /// # Errors
     /// Where the Secret is somebody else's, or may not be read or written.
@@ -94,7 +97,8 @@ impl Managed {
             if let Some(certificate) = content.certificate() {
                 return Ok(certificate);
             }
-            // Without a certificate this is a new authority with one, or just one where only that is missing.
+            // Without a certificate this is a new authority with one, or just one where only that
+            // is missing.
             let step = next(&content.state(&self.names, Registration::Unknown), now);
             self.write(version.as_deref(), &content.after(step, &self.names, now)?)
                 .await?;
@@ -102,9 +106,9 @@ impl Managed {
         Err(CertError::Contended(self.what()))
     }
 
-    /// Serves what the Secret holds, now and after each change, and never returns. The leader also rotates, and registers the
-    /// authority in the webhook configurations. What fails is said once and tried again at each poll; what was served before
-    /// stays.
+    /// Serves what the Secret holds, now and after each change, and never returns. The leader also
+    /// rotates, and registers the authority in the webhook configurations. What fails is said
+    /// once and tried again at each poll; what was served before stays.
     pub async fn follow(
         self,
         store: CertStore,
@@ -119,7 +123,8 @@ impl Managed {
             } else {
                 Role::Follower
             };
-            // The wall clock, at each poll: a timer for the day of renewal would not count the hours of a suspended machine.
+            // The wall clock, at each poll: a timer for the day of renewal would not count the
+            // hours of a suspended machine.
             for event in replica.poll(role, Timestamp::now()).await {
                 events(event);
             }
@@ -206,8 +211,8 @@ impl Managed {
 pub struct Replica {
     managed: Managed,
     store: CertStore,
-    /// Since when all configurations have carried which authorities. Not written down: another replica that takes the lead
-    /// waits the minute again.
+    /// Since when all configurations have carried which authorities. Not written down: another
+    /// replica that takes the lead waits the minute again.
     carried: Option<(String, Timestamp)>,
     complaint: Option<String>,
 }
@@ -283,8 +288,8 @@ impl Replica {
 
     async fn rotate(&mut self, now: Timestamp, events: &mut Vec<Reload>) -> Result<(), CertError> {
         for _ in 0..MAX_STEPS {
-            // In this order: if the Secret is older than another replica's latest, so are the configurations, and the API
-            // server refuses to have them overwritten.
+            // In this order: if the Secret is older than another replica's latest, so are the
+            // configurations, and the API server refuses to have them overwritten.
             let configurations =
                 registration::read(&self.managed.client, &self.managed.webhook_configuration).await;
             let (version, content) = self.managed.read().await?;

@@ -31,6 +31,7 @@ pub use tls::{client_name, server_config};
 
 use std::time::Duration;
 
-/// How often files and the Secret are looked at. A renewed certificate has days left when it is replaced, so seconds do not
-/// matter; ten are soon enough for a person who waits, and cost nothing.
+/// How often files and the Secret are looked at. A renewed certificate has days left when it is
+/// replaced, so seconds do not matter; ten are soon enough for a person who waits, and cost
+/// nothing.
 pub const POLL: Duration = Duration::from_secs(10);

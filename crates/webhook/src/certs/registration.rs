@@ -1,5 +1,5 @@
-//! What the webhook configurations carry as `caBundle`: read, and written where it differs. Nothing else of them is touched,
-//! so that Helm and others keep what is theirs.
+//! What the webhook configurations carry as `caBundle`: read, and written where it differs. Nothing
+//! else of them is touched, so that Helm and others keep what is theirs.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use kube::{
@@ -95,8 +95,9 @@ impl Configuration {
         bundle: &str,
     ) -> Result<Answer, ClusterError> {
         let wanted = BASE64_STANDARD.encode(bundle);
-        // A strategic merge finds the webhooks by name and leaves the rest of each alone. The version makes the API server
-        // refuse what was decided on an older state: a replica that led before must not take back what its successor wrote.
+        // A strategic merge finds the webhooks by name and leaves the rest of each alone. The
+        // version makes the API server refuse what was decided on an older state: a replica
+        // that led before must not take back what its successor wrote.
         let patch = json!({
             "metadata": {"resourceVersion": self.version},
             "webhooks": self.webhooks.iter()

@@ -1,17 +1,21 @@
-//! What to do next with the guard's own authority and certificate: a pure function of what there is and the time.
+//! What to do next with the guard's own authority and certificate: a pure function of what there is
+//! and the time.
 //!
-//! Clients trust what is registered in the webhook configurations. So a new authority is first put beside the old one
-//! ([`Step::AddAuthority`]), registered with it ([`Step::Register`]), and only then signs the certificate that is served
-//! ([`Step::RenewLeaf`]); the old one goes last ([`Step::DropAuthorities`]). Each step leaves something that works, and what
-//! is done next follows from what there is, so it does not matter where a replica dies.
+//! Clients trust what is registered in the webhook configurations. So a new authority is first put
+//! beside the old one ([`Step::AddAuthority`]), registered with it ([`Step::Register`]), and only
+//! then signs the certificate that is served ([`Step::RenewLeaf`]); the old one goes last
+//! ([`Step::DropAuthorities`]). Each step leaves something that works, and what is done next
+//! follows from what there is, so it does not matter where a replica dies.
 
 use jiff::{SignedDuration, Timestamp};
 
-/// How long the configurations must have carried a new authority before anything signed by it is served. API servers see a
-/// change within a second over their watch, and within half a minute where the watch broke and is taken up again.
+/// How long the configurations must have carried a new authority before anything signed by it is
+/// served. API servers see a change within a second over their watch, and within half a minute
+/// where the watch broke and is taken up again.
 pub const SETTLE: SignedDuration = SignedDuration::from_secs(60);
-/// How long an old authority stays after nothing signed by it is served any more by the leader. The other replicas follow
-/// with their next poll (10 s); an hour is for one that does not reach the API server meanwhile. It costs nothing.
+/// How long an old authority stays after nothing signed by it is served any more by the leader. The
+/// other replicas follow with their next poll (10 s); an hour is for one that does not reach the
+/// API server meanwhile. It costs nothing.
 pub const GRACE: SignedDuration = SignedDuration::from_hours(1);
 
 /// When something is valid; both ends are.
@@ -30,7 +34,8 @@ impl Span {
         self.not_before <= now && now <= self.not_after
     }
 
-    /// Whether it is to be replaced: two thirds of its life are over, or it is not valid (also where the clock went back).
+    /// Whether it is to be replaced: two thirds of its life are over, or it is not valid (also
+    /// where the clock went back).
     #[must_use]
     pub fn is_due_at(self, now: Timestamp) -> bool {
         let (age, life) = (
@@ -72,7 +77,8 @@ pub struct Leaf {
     pub names: Names,
 }
 
-/// What the webhook configurations carry. One that does not exist has no client and holds nothing up.
+/// What the webhook configurations carry. One that does not exist has no client and holds nothing
+/// up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Registration {
     /// All that exist carry exactly the authorities that there are.
@@ -130,7 +136,8 @@ pub fn next(state: &State, now: Timestamp) -> Step {
             .first()
             .is_none_or(|authority| authority.is_due_at(now));
     let Some(leaf) = working else {
-        // Nothing can be broken that is not broken yet, so the order of a rotation would only delay the repair.
+        // Nothing can be broken that is not broken yet, so the order of a rotation would only delay
+        // the repair.
         return if authority_due {
             Step::Create
         } else {

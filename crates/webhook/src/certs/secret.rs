@@ -1,5 +1,5 @@
-//! What the Secret of the managed mode holds, and how a step of the rotation changes it. Pure: reading and writing is done
-//! elsewhere.
+//! What the Secret of the managed mode holds, and how a step of the rotation changes it. Pure:
+//! reading and writing is done elsewhere.
 
 use std::collections::BTreeMap;
 
@@ -229,7 +229,8 @@ mod tests {
                 .unwrap();
         }
 
-        /// Does what is due, `most` steps at most, as a replica that knows since when clients trust what they do.
+        /// Does what is due, `most` steps at most, as a replica that knows since when clients trust
+        /// what they do.
         fn work(&mut self, since: Timestamp, most: usize) -> Vec<Step> {
             let mut steps = Vec::new();
             while steps.len() < most {

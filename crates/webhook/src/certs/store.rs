@@ -102,7 +102,8 @@ impl fmt::Debug for Certificate {
     }
 }
 
-/// SHA-256 over two texts, in hex. The length keeps a byte that moves from one to the other from going unseen.
+/// SHA-256 over two texts, in hex. The length keeps a byte that moves from one to the other from
+/// going unseen.
 pub(super) fn digest(cert: &[u8], key: &[u8]) -> String {
     let mut hash = Sha256::new();
     hash.update(cert.len().to_le_bytes());
@@ -138,8 +139,8 @@ pub enum Reload {
 pub struct Status {
     /// Until when the served certificate is valid.
     pub not_after: Option<Timestamp>,
-    /// Until when the newest authority registered in the webhook configurations is valid. Known to the leading replica of
-    /// the managed mode.
+    /// Until when the newest authority registered in the webhook configurations is valid. Known to
+    /// the leading replica of the managed mode.
     pub authority_not_after: Option<Timestamp>,
     /// How often something new could not be used.
     pub reload_failures: u64,
@@ -161,7 +162,8 @@ struct Inner {
     reload_failures: AtomicU64,
 }
 
-/// Holds the current certificate; clones share it. A swap takes effect with the next handshake, open connections stay.
+/// Holds the current certificate; clones share it. A swap takes effect with the next handshake,
+/// open connections stay.
 #[derive(Clone, Debug, Default)]
 pub struct CertStore(Arc<Inner>);
 

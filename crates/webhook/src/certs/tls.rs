@@ -14,9 +14,9 @@ use super::{error::CertError, store::CertStore, x509};
 /// Protocols offered above TLS. API servers speak HTTP/2 with webhooks, kubelet's probes HTTP/1.1.
 const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
-/// TLS 1.2 and 1.3 with the store's certificate. With a client authority, a client that shows a certificate must show one of
-/// that authority; one without a certificate is let in, because kubelet's probes have none. Which path demands a name is for
-/// the server to decide.
+/// TLS 1.2 and 1.3 with the store's certificate. With a client authority, a client that shows a
+/// certificate must show one of that authority; one without a certificate is let in, because
+/// kubelet's probes have none. Which path demands a name is for the server to decide.
 ///
 /// # Errors
 /// Where the client authority cannot be used.

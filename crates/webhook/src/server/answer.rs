@@ -25,16 +25,20 @@ use super::{
     world::{Doubt, MARGIN, World},
 };
 
-/// Reviews that are judged at once for each core. They need the CPU, and a few wait for the API server.
+/// Reviews that are judged at once for each core. They need the CPU, and a few wait for the API
+/// server.
 const PER_CORE: usize = 4;
-/// Reviews that may wait for their turn; at a millisecond each, a second's work. What comes on top is answered unjudged.
+/// Reviews that may wait for their turn; at a millisecond each, a second's work. What comes on top
+/// is answered unjudged.
 const MAX_WAITING: usize = 1024;
 /// Reviews from this size on are judged where waiting harms nobody: parsing takes milliseconds.
 const LARGE: usize = 64 * 1024;
-/// Reviews that are judged at once of those that are large, packed or full of YAML. Each may take some 30 MiB.
+/// Reviews that are judged at once of those that are large, packed or full of YAML. Each may take
+/// some 30 MiB.
 const HEAVY: u32 = 2;
-/// Records of Helm that unpack to more than [`milvus_guard_core::manifest::budget::SMALL_INPUT_BYTES`] at once. Each may take 100 MiB, so nothing
-/// else that is heavy is judged meanwhile.
+/// Records of Helm that unpack to more than
+/// [`milvus_guard_core::manifest::budget::SMALL_INPUT_BYTES`] at once. Each may take 100 MiB, so
+/// nothing else that is heavy is judged meanwhile.
 const HUGE: usize = 1;
 /// Time for an answer where the request names none: the API server's own default.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -140,8 +144,9 @@ impl Answerer {
         Ok(ruling.response.render(&review.uid))
     }
 
-    /// Lets through what could not be judged, if it only may belong to Milvus and no Milvus is in its namespace: there, a guard that
-    /// cannot judge must hinder nobody, as a guard that does not answer.
+    /// Lets through what could not be judged, if it only may belong to Milvus and no Milvus is in
+    /// its namespace: there, a guard that cannot judge must hinder nobody, as a guard that does
+    /// not answer.
     fn spare_others(&self, gate: Gate, review: &Review<'_>, mut ruling: Ruling) -> Ruling {
         let is_unjudged = gate == Gate::Workload && ruling.verdict.is_none();
         let mentions = || {
@@ -207,8 +212,8 @@ impl Answerer {
         }
     }
 
-    /// Reads and judges on a thread that the runtime replaces for that time, a few at once: what others wait for, and how much
-    /// memory all of them take, is bounded.
+    /// Reads and judges on a thread that the runtime replaces for that time, a few at once: what
+    /// others wait for, and how much memory all of them take, is bounded.
     async fn judge_heavy(&self, review: &Review<'_>, end: Instant) -> Option<(Gate, Ruling)> {
         let late = || Instant::now() >= end;
         {
@@ -219,7 +224,8 @@ impl Answerer {
                 return self.judge_here(review, task, turn, end);
             }
         }
-        // A record that says it is small and is not was worth one look; the whole of it waits for the one large room.
+        // A record that says it is small and is not was worth one look; the whole of it waits for
+        // the one large room.
         let _room = self.huge.acquire().await.ok()?;
         let turn = self.turn(HEAVY).await?;
         let task =
@@ -238,8 +244,8 @@ impl Answerer {
         tokio::task::block_in_place(|| runtime.block_on(self.judge(review, task, turn, end)))
     }
 
-    /// Waits for a turn that takes so many of the heavy ones; whoever waits for them holds no slot meanwhile. `None` if the server
-    /// goes down.
+    /// Waits for a turn that takes so many of the heavy ones; whoever waits for them holds no slot
+    /// meanwhile. `None` if the server goes down.
     async fn turn(&self, heavy: u32) -> Option<Turn<'_>> {
         let heavy = if heavy > 0 {
             Some(self.heavy.acquire_many(heavy).await.ok()?)
@@ -270,8 +276,8 @@ impl Answerer {
         })
     }
 
-    /// Judges in a slot, and waits for the API server without one: others are judged meanwhile. `None` if the server goes
-    /// down.
+    /// Judges in a slot, and waits for the API server without one: others are judged meanwhile.
+    /// `None` if the server goes down.
     async fn judge<'s>(
         &'s self,
         review: &Review<'_>,
@@ -330,7 +336,8 @@ impl Answerer {
         Some((gate, ruling))
     }
 
-    /// Writes a decision down. A verdict that is known is worth more than its record, so this ends before the time for the answer.
+    /// Writes a decision down. A verdict that is known is worth more than its record, so this ends
+    /// before the time for the answer.
     async fn record(&self, decision: &DecisionSpec, end: Instant) -> Result<(), String> {
         let end = end.checked_sub(MARGIN).unwrap_or(end);
         let written = tokio::time::timeout_at(end.into(), self.world.record(decision)).await;
@@ -492,7 +499,8 @@ impl Answerer {
         }
     }
 
-    /// A line for the log, and an Event for those who look at the release. Never what an object holds.
+    /// A line for the log, and an Event for those who look at the release. Never what an object
+    /// holds.
     fn tell(&self, gate: Gate, review: &Review<'_>, ruling: &Ruling, took: Duration) {
         let Some(verdict) = ruling
             .verdict
@@ -590,7 +598,8 @@ fn kind(review: &Review<'_>) -> &'static str {
     }
 }
 
-/// How long the answer may take: what the API server grants, less a tenth for the way there and back.
+/// How long the answer may take: what the API server grants, less a tenth for the way there and
+/// back.
 fn deadline(timeout: Option<&str>) -> Duration {
     let granted = timeout
         .and_then(duration)

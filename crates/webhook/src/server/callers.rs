@@ -1,8 +1,9 @@
-//! Who may ask: whoever knows the secret in the webhook's path. The guard makes it, keeps it in a Secret, and writes it into
-//! the registration; every replica accepts what the Secret holds.
+//! Who may ask: whoever knows the secret in the webhook's path. The guard makes it, keeps it in a
+//! Secret, and writes it into the registration; every replica accepts what the Secret holds.
 //!
-//! The API server names the whole path in its own error where no replica answers, so whoever asks for a change then sees the
-//! secret. That is why it lives for an hour only, and why a replica that takes the lead makes another one.
+//! The API server names the whole path in its own error where no replica answers, so whoever asks
+//! for a change then sees the secret. That is why it lives for an hour only, and why a replica that
+//! takes the lead makes another one.
 
 use std::{
     collections::BTreeMap,
@@ -31,8 +32,8 @@ use super::MANAGER;
 
 /// Key of the Secret.
 const KEY: &str = "tokens";
-/// Key under which an administrator puts a secret of their own into the Secret: for a registration in files of the API server,
-/// which the guard cannot change. The guard never replaces it.
+/// Key under which an administrator puts a secret of their own into the Secret: for a registration
+/// in files of the API server, which the guard cannot change. The guard never replaces it.
 const STATIC: &str = "static";
 /// Bytes of a secret: 256 bits that nobody guesses.
 const BYTES: usize = 32;
@@ -68,8 +69,9 @@ pub struct Times {
     pub life: SignedDuration,
     /// How long replicas have to read a new one before it is registered.
     pub settle: SignedDuration,
-    /// How long an old one is still accepted after the new one was registered: API servers see a registration within a
-    /// second over their watch, and within half a minute where the watch broke.
+    /// How long an old one is still accepted after the new one was registered: API servers see a
+    /// registration within a second over their watch, and within half a minute where the watch
+    /// broke.
     pub grace: SignedDuration,
 }
 
@@ -80,7 +82,8 @@ struct Issued {
     made: Timestamp,
 }
 
-/// The secrets that the Secret holds: those that the guard made, the newest first, and that of an administrator.
+/// The secrets that the Secret holds: those that the guard made, the newest first, and that of an
+/// administrator.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Tokens(Vec<Issued>, Option<String>);
 
@@ -130,8 +133,8 @@ impl Tokens {
         [(KEY.to_owned(), ByteString(text))].into()
     }
 
-    /// Whether another secret is to be made: there is none, or the newest is old, or older than this time, or was made by a
-    /// clock that is far ahead.
+    /// Whether another secret is to be made: there is none, or the newest is old, or older than
+    /// this time, or was made by a clock that is far ahead.
     #[must_use]
     pub fn is_due(&self, now: Timestamp, times: &Times, not_before: Option<Timestamp>) -> bool {
         let Some(newest) = self.0.first() else {
@@ -154,8 +157,9 @@ impl Tokens {
         Ok(Self(all, self.1.clone()))
     }
 
-    /// Which of them is to be registered, where these are: the newest that every replica knows. `None` if the API server still
-    /// has to wait for that: what is registered is accepted a little longer.
+    /// Which of them is to be registered, where these are: the newest that every replica knows.
+    /// `None` if the API server still has to wait for that: what is registered is accepted a
+    /// little longer.
     #[must_use]
     pub fn choice(&self, now: Timestamp, times: &Times, registered: &[&str]) -> Option<&str> {
         let newest = self
@@ -245,8 +249,8 @@ impl LastRead {
         *self.at.lock().unwrap_or_else(PoisonError::into_inner) = at;
     }
 
-    /// Whether each secret that may be registered now was read. A replica that watches nothing either has less time: it can only judge
-    /// by what was.
+    /// Whether each secret that may be registered now was read. A replica that watches nothing
+    /// either has less time: it can only judge by what was.
     ///
     /// # Errors
     /// If the last reading is so old that another secret may be registered soon, in words.
@@ -273,8 +277,8 @@ impl LastRead {
 }
 
 impl Callers {
-    /// Whether a request on this path is answered: `/validate` and `/mutate` for anybody, else the same with a secret behind
-    /// it. The time that this takes tells nothing about a secret.
+    /// Whether a request on this path is answered: `/validate` and `/mutate` for anybody, else the
+    /// same with a secret behind it. The time that this takes tells nothing about a secret.
     #[must_use]
     pub fn may_ask(&self, path: &str) -> bool {
         let rest = ["/validate", "/mutate"]
@@ -308,8 +312,8 @@ impl Known {
         })
     }
 
-    /// Accepts these from now on. One that is gone is still accepted for `keep`: somebody deleted the Secret, and the API
-    /// server asks on the old path until the new one is registered.
+    /// Accepts these from now on. One that is gone is still accepted for `keep`: somebody deleted
+    /// the Secret, and the API server asks on the old path until the new one is registered.
     pub fn accept(&self, tokens: &Tokens, now: Timestamp, keep: SignedDuration) {
         let mut seen = self.0.seen.lock().unwrap_or_else(PoisonError::into_inner);
         for token in tokens.all() {
@@ -340,7 +344,8 @@ pub struct PathSecret {
 }
 
 impl PathSecret {
-    /// The secrets; one is made where there is none. Of several replicas that start at once, one wins.
+    /// The secrets; one is made where there is none. Of several replicas that start at once, one
+    /// wins.
     ///
     /// # Errors
     /// Where the Secret may not be read or written.
@@ -393,7 +398,8 @@ impl PathSecret {
         Ok(())
     }
 
-    /// Accepts what the Secret holds, until the process ends. What fails is tried again; what was accepted before stays.
+    /// Accepts what the Secret holds, until the process ends. What fails is tried again; what was
+    /// accepted before stays.
     pub async fn follow(self, known: Known, last: LastRead) {
         let settle = Duration::try_from(self.times.settle).unwrap_or(POLL);
         let every = POLL.min(settle / 6).max(Duration::from_millis(50));
@@ -411,7 +417,8 @@ impl PathSecret {
                 read,
                 Ok(Err(CallersError::Cluster(ClusterError::Forbidden { .. })))
             ) {
-                // The cluster answers. All replicas have the same rights, so nobody makes another secret.
+                // The cluster answers. All replicas have the same rights, so nobody makes another
+                // secret.
                 last.note(begun);
             }
             match read.map_or_else(
@@ -492,15 +499,16 @@ impl PathSecret {
 }
 
 impl Times {
-    /// How long replicas accept a secret that is gone from the Secret: until its successor is registered, if somebody
-    /// deleted the Secret.
+    /// How long replicas accept a secret that is gone from the Secret: until its successor is
+    /// registered, if somebody deleted the Secret.
     #[must_use]
     pub fn keep(&self) -> SignedDuration {
         self.settle * 2
     }
 
-    /// How old the last reading of the Secret may be. A secret is registered once it has settled: until then, kubelets and the
-    /// Service have the other half of that time to take a replica away that does not know it.
+    /// How old the last reading of the Secret may be. A secret is registered once it has settled:
+    /// until then, kubelets and the Service have the other half of that time to take a replica
+    /// away that does not know it.
     #[must_use]
     fn stale(&self) -> Duration {
         Duration::try_from(self.settle / 2)

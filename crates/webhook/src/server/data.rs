@@ -1,5 +1,6 @@
-//! Data about Milvus releases that a running server takes up without a restart: own rows from files or from a mounted
-//! `ConfigMap`, laid over the embedded ones. Files that cannot be used leave the data of before in force.
+//! Data about Milvus releases that a running server takes up without a restart: own rows from files
+//! or from a mounted `ConfigMap`, laid over the embedded ones. Files that cannot be used leave the
+//! data of before in force.
 
 use std::{
     convert::Infallible,
@@ -58,7 +59,8 @@ impl fmt::Display for DataProblem {
     }
 }
 
-/// What the files hold: name and text of each, in the order in which they are laid over one another.
+/// What the files hold: name and text of each, in the order in which they are laid over one
+/// another.
 type Content = Result<Vec<(String, String)>, DataProblem>;
 
 /// Files and folders with own rows.
@@ -77,7 +79,8 @@ pub struct Follower {
 }
 
 impl DataFiles {
-    /// Files (`.yaml`, `.yml`, `.json` of a folder), in the order in which they are laid over one another.
+    /// Files (`.yaml`, `.yml`, `.json` of a folder), in the order in which they are laid over one
+    /// another.
     #[must_use]
     pub fn new(paths: Vec<PathBuf>) -> Self {
         Self { paths }
@@ -86,9 +89,9 @@ impl DataFiles {
     /// Reads the data for the first time.
     ///
     /// # Errors
-    /// If a file that was named cannot be used. A folder, as a `ConfigMap` is mounted, is another matter: a server that did
-    /// not start because of a wrong row would bar every change of Milvus. It starts with the embedded data, logs what is wrong
-    /// and counts it.
+    /// If a file that was named cannot be used. A folder, as a `ConfigMap` is mounted, is another
+    /// matter: a server that did not start because of a wrong row would bar every change of
+    /// Milvus. It starts with the embedded data, logs what is wrong and counts it.
     pub fn open(self, metrics: Arc<Metrics>) -> Result<Follower, DataProblem> {
         let seen = self.read();
         let data = Data::default();
@@ -134,7 +137,8 @@ impl DataFiles {
     }
 }
 
-/// The data files of a folder, in order of their names. Hidden ones (kubelet's `..data`) do not count.
+/// The data files of a folder, in order of their names. Hidden ones (kubelet's `..data`) do not
+/// count.
 fn listed(folder: &Path) -> Result<Vec<PathBuf>, DataProblem> {
     let unreadable = |error: std::io::Error| DataProblem(format!("{}: {error}", folder.display()));
     let mut files = Vec::new();
@@ -156,7 +160,8 @@ fn listed(folder: &Path) -> Result<Vec<PathBuf>, DataProblem> {
     Ok(files)
 }
 
-/// The embedded tables with those of the files laid over them. Nothing is used of files in which anything is wrong.
+/// The embedded tables with those of the files laid over them. Nothing is used of files in which
+/// anything is wrong.
 fn laid(content: &[(String, String)]) -> Result<Arc<Catalogue>, DataProblem> {
     if content.is_empty() {
         return Ok(Catalogue::shared());
@@ -189,7 +194,8 @@ impl Follower {
         self.data.clone()
     }
 
-    /// Takes up what changes, and never returns. Files that cannot be used are logged once and counted at each poll.
+    /// Takes up what changes, and never returns. Files that cannot be used are logged once and
+    /// counted at each poll.
     pub async fn follow(mut self, every: Duration) -> Infallible {
         loop {
             sleep(every).await;

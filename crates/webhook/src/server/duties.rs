@@ -1,5 +1,5 @@
-//! What is done beside reviews. Each replica remembers the releases that it sees. The leader stores these memories, reports on
-//! policies, deletes what has expired, and audits.
+//! What is done beside reviews. Each replica remembers the releases that it sees. The leader stores
+//! these memories, reports on policies, deletes what has expired, and audits.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -35,7 +35,8 @@ use super::{
     world::decisions,
 };
 
-/// How often the leader looks at what changed. A release must be settled for this long to be remembered as good.
+/// How often the leader looks at what changed. A release must be settled for this long to be
+/// remembered as good.
 const TICK: Duration = Duration::from_secs(1);
 /// Tries to store a memory against others who change it at the same time.
 const TRIES: usize = 3;
@@ -58,7 +59,8 @@ pub struct Duties {
     pub audit_every: Option<Duration>,
 }
 
-/// The versions of the objects that hold memories, as they were last read or written; `None` if there is none.
+/// The versions of the objects that hold memories, as they were last read or written; `None` if
+/// there is none.
 type Versions = BTreeMap<String, Option<String>>;
 
 /// What was last written about a document.
@@ -122,8 +124,8 @@ impl Duties {
         }
     }
 
-    /// Stores the memories that changed. One that cannot be stored is tried again at the next look, and harms no other. Until
-    /// then each replica judges by what it has seen itself.
+    /// Stores the memories that changed. One that cannot be stored is tried again at the next look,
+    /// and harms no other. Until then each replica judges by what it has seen itself.
     async fn save_all(&self, versions: &mut Versions) {
         for (namespace, memory) in self.store.unstored() {
             if memory.is_incomplete() {
@@ -160,8 +162,9 @@ impl Duties {
             .set(count(self.store.incomplete_memories()));
     }
 
-    /// Stores a memory over the version that was read last; what was stored. If another replica stored something since, that is added
-    /// first. So a write of a replica that led before, and which arrives late, removes nothing.
+    /// Stores a memory over the version that was read last; what was stored. If another replica
+    /// stored something since, that is added first. So a write of a replica that led before,
+    /// and which arrives late, removes nothing.
     async fn save(
         &self,
         namespace: &str,
@@ -224,7 +227,8 @@ impl Duties {
         ))
     }
 
-    /// Writes a memory over this version of its object, or where there is none. Gives the new version.
+    /// Writes a memory over this version of its object, or where there is none. Gives the new
+    /// version.
     async fn write(
         &self,
         api: &Api<ConfigMap>,

@@ -1,7 +1,8 @@
 //! Who is connected, and who has to go when there is no room for somebody new.
 //!
-//! Whoever can reach the port can hold connections open. None of them may keep the API server out: a connection that asks
-//! nothing is closed after a while, and when all places are taken, the newcomer gets the place of one that waits.
+//! Whoever can reach the port can hold connections open. None of them may keep the API server out:
+//! a connection that asks nothing is closed after a while, and when all places are taken, the
+//! newcomer gets the place of one that waits.
 
 use std::{
     cmp::Reverse,
@@ -18,8 +19,8 @@ use tokio::sync::Notify;
 
 /// From the first byte of a connection to the first request, the TLS handshake included.
 const FIRST_REQUEST: Duration = Duration::from_secs(10);
-/// Between two requests. An API server gives up a connection that it has not used for 90 s; it must be the one who closes, since
-/// a request that meets a closing connection has to be sent again.
+/// Between two requests. An API server gives up a connection that it has not used for 90 s; it must
+/// be the one who closes, since a request that meets a closing connection has to be sent again.
 pub const NEXT_REQUEST: Duration = Duration::from_secs(120);
 /// Between two looks for a place, when everybody is being answered.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
@@ -64,8 +65,9 @@ impl Guests {
         })
     }
 
-    /// A place for a newcomer. Where there is none, one of those who wait has to go: first who never asked for a review, of
-    /// them the peer that holds most, of its connections the one that has waited longest. Who is being answered stays.
+    /// A place for a newcomer. Where there is none, one of those who wait has to go: first who
+    /// never asked for a review, of them the peer that holds most, of its connections the one
+    /// that has waited longest. Who is being answered stays.
     pub async fn admit(self: &Arc<Self>, peer: IpAddr) -> Stay {
         loop {
             if let Some(stay) = self.try_admit(peer) {
@@ -83,7 +85,8 @@ impl Guests {
                 guest.evicted.notify_one();
             }
         }
-        // The number of one who was evicted may come again; whoever leaves looks whether the place is still his.
+        // The number of one who was evicted may come again; whoever leaves looks whether the place
+        // is still his.
         let id = all.keys().max().map_or(0, |last| last + 1);
         let guest = Arc::new(Guest::new(peer));
         all.insert(id, Arc::clone(&guest));
@@ -192,7 +195,8 @@ impl Guest {
         self.lock().served = true;
     }
 
-    /// Returns when the connection has to end: it has been silent for too long, or somebody needs the place.
+    /// Returns when the connection has to end: it has been silent for too long, or somebody needs
+    /// the place.
     pub async fn overstays(&self) {
         loop {
             let until = {

@@ -137,7 +137,8 @@ impl Intake {
         }
     }
 
-    /// Makes the body that has been arriving longest of those that hold room give way, if it has had its time.
+    /// Makes the body that has been arriving longest of those that hold room give way, if it has
+    /// had its time.
     fn ask_the_slowest(&self, mine: &Place<'_>) {
         let mut arriving = self.lock();
         let holds = |arrival: &Arrival| arrival.holds.load(Ordering::Relaxed);
@@ -173,7 +174,8 @@ impl Intake {
     }
 }
 
-/// What has arrived so far. One vector that grows would be copied again and again, and leave holes behind.
+/// What has arrived so far. One vector that grows would be copied again and again, and leave holes
+/// behind.
 #[derive(Default)]
 struct Parts {
     all: Vec<Vec<u8>>,

@@ -24,7 +24,8 @@ pub enum Condition {
     Port,
     /// Runs can see this replica.
     Presence,
-    /// What is known of the cluster is current: the secret path was read a moment ago, and every kind is watched.
+    /// What is known of the cluster is current: the secret path was read a moment ago, and every
+    /// kind is watched.
     Cluster,
 }
 
@@ -143,7 +144,8 @@ impl Life {
     }
 }
 
-/// Waits for SIGTERM or SIGINT, then lets clients go: not ready, keep serving while endpoints forget this pod, stop.
+/// Waits for SIGTERM or SIGINT, then lets clients go: not ready, keep serving while endpoints
+/// forget this pod, stop.
 pub async fn until_told(life: &Life, delay: Duration) {
     let terminated = async {
         match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {

@@ -35,7 +35,8 @@ const MAX_CONNECTIONS: usize = 512;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Streams at once on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 256;
-/// What a connection may have sent that nobody has read yet. With HTTP/2, one stream never takes all of it from the others.
+/// What a connection may have sent that nobody has read yet. With HTTP/2, one stream never takes
+/// all of it from the others.
 const MAX_BUFFER: usize = 64 * 1024;
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 256 * 1024;
@@ -145,8 +146,8 @@ async fn converse<S>(
             if asks && response.status().is_success() {
                 guest.served();
             }
-            // The API server keeps its connections to a pod that is not ready, unless it is told to close them. A new connection
-            // leads to a replica that is.
+            // The API server keeps its connections to a pod that is not ready, unless it is told to
+            // close them. A new connection leads to a replica that is.
             if is_http1 && !life.is_ready() {
                 response
                     .headers_mut()
@@ -157,7 +158,8 @@ async fn converse<S>(
         }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    // This counts from the end of the request before. Whoever never sent a whole request has less time, as a guest.
+    // This counts from the end of the request before. Whoever never sent a whole request has less
+    // time, as a guest.
     builder
         .http1()
         .timer(TokioTimer::new())

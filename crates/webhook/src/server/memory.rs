@@ -1,5 +1,5 @@
-//! What ran, and with which settings: kept while its data exists, whatever Helm or kubectl have deleted since. Each namespace has
-//! a memory of its own, so that nobody can fill that of another.
+//! What ran, and with which settings: kept while its data exists, whatever Helm or kubectl have
+//! deleted since. Each namespace has a memory of its own, so that nobody can fill that of another.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -30,8 +30,8 @@ const MAX_COMPONENTS: usize = 64;
 const MAX_TEXT: usize = 512;
 /// Bytes of the memory of one namespace as JSON. An object of Kubernetes holds 1 MiB.
 const MAX_BYTES: usize = 512 * 1024;
-/// How long a release is remembered after it was last seen, if its data lies outside the cluster, where nobody can look whether it
-/// still exists.
+/// How long a release is remembered after it was last seen, if its data lies outside the cluster,
+/// where nobody can look whether it still exists.
 const OUTSIDE: SignedDuration = SignedDuration::from_hours(90 * 24);
 
 /// What is remembered of one namespace, as it is stored.
@@ -55,7 +55,8 @@ struct Remembered {
     fullname: String,
     /// Kind, name and image of each component.
     components: Vec<(Component, String, String, String)>,
-    /// The settings that rules guard, by key; `None` if one was absent. A setting that was never known is missing.
+    /// The settings that rules guard, by key; `None` if one was absent. A setting that was never
+    /// known is missing.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     settings: BTreeMap<String, Option<String>>,
     /// Whether the metadata lies in a store that is no part of the release.
@@ -135,7 +136,8 @@ impl Memory {
         *self != before
     }
 
-    /// Adds what the stored memory of the namespace says. What this replica has seen later, or what could not be stored, stays.
+    /// Adds what the stored memory of the namespace says. What this replica has seen later, or what
+    /// could not be stored, stays.
     pub fn adopt(&mut self, stored: &Self) {
         for (key, release) in &stored.releases {
             match self.releases.get_mut(key) {
@@ -161,7 +163,8 @@ impl Memory {
         serde_json::to_string(&self.releases).map_or(0, |text| text.len())
     }
 
-    /// Releases that do not run while their data exists, as they were: stopped, with the settings that are known.
+    /// Releases that do not run while their data exists, as they were: stopped, with the settings
+    /// that are known.
     #[must_use]
     pub fn absent(&self, view: &View, catalogue: &Catalogue) -> Vec<Release> {
         let is_left = |release: &&Remembered| {
@@ -200,7 +203,8 @@ impl Memory {
             .collect()
     }
 
-    /// Where the data of each release lies that runs, or whose data is outside, with the key under which [`Self::release`] finds it.
+    /// Where the data of each release lies that runs, or whose data is outside, with the key under
+    /// which [`Self::release`] finds it.
     #[must_use]
     pub fn locations(&self, catalogue: &Catalogue) -> Vec<(String, DataLocation)> {
         let counts = |(_, release): &(&String, &Remembered)| release.running || release.outside;
@@ -251,7 +255,8 @@ impl Memory {
 }
 
 impl Remembered {
-    /// A release as it runs. What is not known of it now stays as it was known before. `None` if it does not fit.
+    /// A release as it runs. What is not known of it now stays as it was known before. `None` if it
+    /// does not fit.
     fn of(
         namespace: &str,
         release: &Release,
@@ -330,7 +335,8 @@ impl Remembered {
             .any(|release| self.is(release))
     }
 
-    /// Volumes are named after the release, or after a StatefulSet that is: `data-my-release-etcd-0`.
+    /// Volumes are named after the release, or after a StatefulSet that is:
+    /// `data-my-release-etcd-0`.
     fn has_volumes(&self, claims: &BTreeSet<String>) -> bool {
         let own = |claim: &String| {
             claim == &self.fullname
@@ -373,7 +379,8 @@ impl Remembered {
         release
     }
 
-    /// The settings as variables of a container, which Milvus reads before any file. One that was never known has no value.
+    /// The settings as variables of a container, which Milvus reads before any file. One that was
+    /// never known has no value.
     fn variables(&self, catalogue: &Catalogue) -> Variables {
         let keys = catalogue.guarded_keys();
         let variables = keys

@@ -1,4 +1,5 @@
-//! What is counted. Labels are bounded: gates, verdicts, rules and kinds, never names that users choose.
+//! What is counted. Labels are bounded: gates, verdicts, rules and kinds, never names that users
+//! choose.
 
 use std::sync::atomic::AtomicU64;
 
@@ -8,7 +9,8 @@ use prometheus_client::{
     registry::Registry,
 };
 
-/// Bounds of the latency histogram, in seconds: fine where the server should be, then those of the API server's own metric.
+/// Bounds of the latency histogram, in seconds: fine where the server should be, then those of the
+/// API server's own metric.
 const BUCKETS: [f64; 12] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
 ];

@@ -1,4 +1,5 @@
-//! Tells runs that this replica lives, and which runs it knows: see [`milvus_guard_sources::kubernetes::replicas`].
+//! Tells runs that this replica lives, and which runs it knows: see
+//! [`milvus_guard_sources::kubernetes::replicas`].
 
 use std::{
     collections::BTreeSet,
@@ -47,8 +48,8 @@ pub struct Presence {
 }
 
 impl Presence {
-    /// Writes the Lease until the process ends. The replica is not ready before the first time: a run does not wait for a
-    /// replica that it cannot see.
+    /// Writes the Lease until the process ends. The replica is not ready before the first time: a
+    /// run does not wait for a replica that it cannot see.
     pub async fn run(self) {
         let mut written: Option<(BTreeSet<String>, Instant)> = None;
         loop {

@@ -28,7 +28,8 @@ const EVERY: Duration = Duration::from_millis(200);
 const EVERY_WHEN_READY: Duration = Duration::from_secs(1);
 /// How often it asks itself when it is ready.
 const DIAL_EVERY: Duration = Duration::from_secs(5);
-/// How long a kind may be without a watch. An API server that takes 5 s to answer needs that long to begin another one.
+/// How long a kind may be without a watch. An API server that takes 5 s to answer needs that long
+/// to begin another one.
 const UNWATCHED: Duration = Duration::from_secs(5);
 /// For a handshake with ourselves.
 const DEADLINE: Duration = Duration::from_secs(3);

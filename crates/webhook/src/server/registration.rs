@@ -1,9 +1,10 @@
-//! The registration at the API server: the leading replica writes both webhook configurations, and only after it was ready
-//! once. A guard that never worked blocks nothing, and what Helm renders has no field that the guard writes.
+//! The registration at the API server: the leading replica writes both webhook configurations, and
+//! only after it was ready once. A guard that never worked blocks nothing, and what Helm renders
+//! has no field that the guard writes.
 //!
-//! The chart's template says which webhooks there are. The guard adds what only it knows: whom the API server is to trust, the
-//! secret path, and the namespaces that hold Milvus. The configurations are owned by an object of the chart, so that they go
-//! with it.
+//! The chart's template says which webhooks there are. The guard adds what only it knows: whom the
+//! API server is to trust, the secret path, and the namespaces that hold Milvus. The configurations
+//! are owned by an object of the chart, so that they go with it.
 
 use std::{
     collections::BTreeSet,
@@ -41,9 +42,11 @@ use super::{
     store::Store,
 };
 
-/// Under which name the API server notes what the guard applied. Its own, apart from that of single fields.
+/// Under which name the API server notes what the guard applied. Its own, apart from that of single
+/// fields.
 const MANAGER: &str = "milvus-guard-registration";
-/// What stands in the template for the namespaces that hold Milvus. No namespace can have this name.
+/// What stands in the template for the namespaces that hold Milvus. No namespace can have this
+/// name.
 pub const MILVUS_NAMESPACES: &str = "@milvus-namespaces";
 /// Both kinds of webhook configuration.
 const KINDS: [&str; 2] = [
@@ -208,8 +211,8 @@ impl Registrar {
         memory: &mut Memory,
     ) -> Result<(), RegistrationError> {
         let now = Timestamp::now();
-        // In this order: what was read of the configurations is older than what is written into them, and the API server
-        // refuses to have a later state overwritten.
+        // In this order: what was read of the configurations is older than what is written into
+        // them, and the API server refuses to have a later state overwritten.
         // What may be read at the same time is, for an API server that is slow.
         let found = try_join_all(KINDS.map(async |kind| {
             let what = format!("{kind} {}", self.name);
@@ -507,7 +510,8 @@ fn shown(configuration: &Value) -> Vec<&str> {
         .collect()
 }
 
-/// Whether an object has all that is wanted; what the API server adds does not count. The webhooks must be exactly those.
+/// Whether an object has all that is wanted; what the API server adds does not count. The webhooks
+/// must be exactly those.
 fn holds(wanted: &Value, found: &Value) -> bool {
     let count = |object: &Value| object["webhooks"].as_array().map_or(0, Vec::len);
     count(wanted) == count(found) && is_within(wanted, found)

@@ -42,7 +42,8 @@ pub struct App {
 }
 
 impl App {
-    /// One that answers these callers, and of them only who shows a certificate with this name, where there is one.
+    /// One that answers these callers, and of them only who shows a certificate with this name,
+    /// where there is one.
     #[must_use]
     pub fn new(
         answerer: Arc<Answerer>,
@@ -80,8 +81,8 @@ pub fn webhook(app: App) -> Router {
         .with_state(app)
 }
 
-/// The metrics' path, on a port of their own. Probes are answered here too: whoever holds the webhook's port up does not hold
-/// them up.
+/// The metrics' path, on a port of their own. Probes are answered here too: whoever holds the
+/// webhook's port up does not hold them up.
 pub fn metrics(
     metrics: Arc<Metrics>,
     life: Arc<Life>,
@@ -103,8 +104,8 @@ pub fn metrics(
         .route("/readyz", get(async move || readiness(&life)))
 }
 
-/// Turns away who does not know the path, or does not show the certificate that is asked for, before anything of the request is
-/// looked at: like a path that does not exist.
+/// Turns away who does not know the path, or does not show the certificate that is asked for,
+/// before anything of the request is looked at: like a path that does not exist.
 async fn known(State(app): State<App>, request: Request, next: Next) -> Response {
     let shown = request
         .extensions()

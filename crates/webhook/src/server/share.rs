@@ -1,4 +1,5 @@
-//! Readings of the cluster that many reviews share, so that a flood of reviews does not become a flood of requests.
+//! Readings of the cluster that many reviews share, so that a flood of reviews does not become a
+//! flood of requests.
 
 use std::{
     collections::HashMap,
@@ -23,7 +24,8 @@ type Outcome<T> = Result<Arc<T>, String>;
 
 /// One thing that is read: one reading at a time, and a pause between the begins of two.
 pub struct Reading<T> {
-    /// The last one, with its begin. Whoever holds this reads; the others wait, and share what begins after they came.
+    /// The last one, with its begin. Whoever holds this reads; the others wait, and share what
+    /// begins after they came.
     last: tokio::sync::Mutex<Option<(Instant, Option<Outcome<T>>)>>,
     every: Duration,
 }
@@ -156,7 +158,8 @@ mod tests {
         let reading = Reading::new(EVERY);
         let ask = async || *reading.get(Age::None, slow(&count)).await.unwrap();
         let first = ask();
-        // These come while the first is under way: what it sees may be older than what they ask about.
+        // These come while the first is under way: what it sees may be older than what they ask
+        // about.
         let others = async {
             tokio::time::sleep(LONG / 3).await;
             futures::future::join_all((0..500).map(|_| ask())).await

@@ -1,4 +1,5 @@
-//! The cluster's objects in memory, reduced to what rules read, and one consistent picture of them for each review.
+//! The cluster's objects in memory, reduced to what rules read, and one consistent picture of them
+//! for each review.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -30,7 +31,8 @@ use milvus_guard_sources::kubernetes::{
 use super::memory::Memory;
 use super::shelf::{self, Shelf};
 
-/// Beginning of the names of the `ConfigMaps` in the guard's namespace that hold its [`Memory`], one for each namespace.
+/// Beginning of the names of the `ConfigMaps` in the guard's namespace that hold its [`Memory`],
+/// one for each namespace.
 const MEMORY: &str = "milvus-guard-memory.";
 
 /// Name of the `ConfigMap` that holds the memory of a namespace.
@@ -41,13 +43,15 @@ pub fn memory_name(namespace: &str) -> String {
 /// Key in it.
 pub const MEMORY_KEY: &str = "releases.json";
 
-/// Namespaces whose picture is kept ready. One takes a millisecond to make and about as much memory as its objects.
+/// Namespaces whose picture is kept ready. One takes a millisecond to make and about as much memory
+/// as its objects.
 const MAX_VIEWS: usize = 64;
 
 /// Between the end of a watch and the begin of the next one. What takes longer is trouble.
 const HANDOVER: Duration = Duration::from_secs(1);
 
-/// Bytes of the objects of all namespaces whose picture is kept ready. What is parsed of them comes on top.
+/// Bytes of the objects of all namespaces whose picture is kept ready. What is parsed of them comes
+/// on top.
 const MAX_VIEW_BYTES: usize = 16 * 1024 * 1024;
 
 /// Kinds of objects that are watched.
@@ -113,10 +117,12 @@ impl Watched {
 /// An object that is kept.
 struct Kept {
     object: Object,
-    /// Whether its current template has been completely available once, at any time since this was watched.
+    /// Whether its current template has been completely available once, at any time since this was
+    /// watched.
     proven: bool,
-    /// When the condition that proves it was written, as it stood when the template changed last: a Deployment that
-    /// returns to a template it had before keeps the old condition for a while, and that proves nothing about the new pods.
+    /// When the condition that proves it was written, as it stood when the template changed last:
+    /// a Deployment that returns to a template it had before keeps the old condition for a
+    /// while, and that proves nothing about the new pods.
     stale: Option<String>,
     /// Bytes that the object takes.
     weight: usize,
@@ -250,7 +256,8 @@ impl Store {
         self.changed.notify_waiters();
     }
 
-    /// The kind does not exist in this cluster: so the API server said just now, and there is nothing to miss.
+    /// The kind does not exist in this cluster: so the API server said just now, and there is
+    /// nothing to miss.
     pub fn absent(&self, kind: Watched) {
         let mut state = self.write();
         state.synced.insert(kind);
@@ -372,8 +379,8 @@ impl Store {
         self.changed.notify_waiters();
     }
 
-    /// Policies and exceptions in force, where these objects are all that there are now. One of them that is bad leaves what
-    /// was good last in force, as it does where it is watched.
+    /// Policies and exceptions in force, where these objects are all that there are now. One of
+    /// them that is bad leaves what was good last in force, as it does where it is watched.
     #[must_use]
     pub fn policies_of(&self, objects: Vec<Value>, now: Timestamp) -> PolicySet {
         let (mut documents, labels) = {
@@ -457,7 +464,8 @@ impl Store {
         std::mem::take(&mut *self.dirty.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The namespaces that hold Milvus. Their views are not kept: in a large cluster all of them would not fit into memory.
+    /// The namespaces that hold Milvus. Their views are not kept: in a large cluster all of them
+    /// would not fit into memory.
     #[must_use]
     pub fn milvus_namespaces(&self) -> BTreeSet<String> {
         let names: Vec<String> = self.read().objects.keys().cloned().collect();
@@ -640,7 +648,8 @@ impl Store {
             .collect()
     }
 
-    /// For each kind how many objects are kept, and how many seconds ago the API server gave a sign about it.
+    /// For each kind how many objects are kept, and how many seconds ago the API server gave a sign
+    /// about it.
     #[must_use]
     pub fn health(&self) -> Vec<(Watched, usize, f64)> {
         let state = self.read();
@@ -793,7 +802,8 @@ impl State {
                 } else {
                     self.ending.remove(name);
                 }
-                // Scenes that are at work keep the labels of before; a change of anything else copies nothing.
+                // Scenes that are at work keep the labels of before; a change of anything else
+                // copies nothing.
                 if self.labels.get(name) != Some(&labels) {
                     Arc::make_mut(&mut self.labels).insert(name.to_owned(), labels);
                 }
@@ -877,8 +887,9 @@ impl State {
         old.is_some()
     }
 
-    /// Leaves out the largest parts of what is kept until everything fits, after a namespace grew; the namespaces where that was
-    /// done. What is left out is unknown to the rules, never absent.
+    /// Leaves out the largest parts of what is kept until everything fits, after a namespace grew;
+    /// the namespaces where that was done. What is left out is unknown to the rules, never
+    /// absent.
     fn fit(&mut self, grown: &str) -> BTreeSet<String> {
         let mut done = BTreeSet::new();
         while let Some(namespace) = self.shelf.too_full(grown) {
@@ -950,7 +961,8 @@ impl State {
     /// Rebuilds what depends on a kind.
     fn refresh(&mut self, kind: Watched) {
         match kind {
-            // Policies and exceptions are shared with every scene, and so are the labels: a change of one namespace rebuilds no other.
+            // Policies and exceptions are shared with every scene, and so are the labels: a change
+            // of one namespace rebuilds no other.
             Watched::Namespaces => {
                 let set = PolicySet {
                     namespace_labels: Arc::clone(&self.labels),
@@ -1059,7 +1071,8 @@ pub(super) fn is_kept(object: &Object) -> bool {
     }
 }
 
-/// A `ConfigMap` without Milvus' own file names is kept for its variables only: a few lines that name what Milvus stands on.
+/// A `ConfigMap` without Milvus' own file names is kept for its variables only: a few lines that
+/// name what Milvus stands on.
 const SMALL_CONFIGURATION: usize = 16 * 1024;
 
 fn is_small_configuration(config: &ConfigMap) -> bool {

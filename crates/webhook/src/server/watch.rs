@@ -1,8 +1,10 @@
 //! Keeps the store up to date: one watch a kind, each object reduced at once.
 //!
-//! A watch resumes from the version at which the one before ended, so ending one loses nothing. A dead connection that sends no error
-//! is found by starting another watch, so no watch lasts long: what decides what is let through is asked for again every half a minute.
-//! The next watch begins before the last one ends. A slow API server therefore leaves no time in which nothing is watched.
+//! A watch resumes from the version at which the one before ended, so ending one loses nothing. A
+//! dead connection that sends no error is found by starting another watch, so no watch lasts long:
+//! what decides what is let through is asked for again every half a minute. The next watch begins
+//! before the last one ends. A slow API server therefore leaves no time in which nothing is
+//! watched.
 
 use std::{
     hash::{BuildHasher, Hasher, RandomState},
@@ -30,15 +32,18 @@ use super::store::{Store, Watched};
 const PAGE: u32 = 50;
 /// The same for `ConfigMaps`, which may have 1 MiB each.
 const LARGE_PAGE: u32 = 20;
-/// How long one lasts at most of the kinds that decide what is let through: so long a dead connection may stay unnoticed.
+/// How long one lasts at most of the kinds that decide what is let through: so long a dead
+/// connection may stay unnoticed.
 const DECISIVE_TIMEOUT: Duration = Duration::from_secs(30);
-/// An API server sends a bookmark every minute. Where two are missing, the connection is taken for dead.
+/// An API server sends a bookmark every minute. Where two are missing, the connection is taken for
+/// dead.
 const SILENCE: Duration = Duration::from_secs(150);
 /// Silence after the time at which the API server should have ended a watch.
 const OVERTIME: Duration = Duration::from_secs(5);
 /// For a watch to begin. The API server answers at once, before anything has happened.
 const BEGIN_DEADLINE: Duration = Duration::from_secs(10);
-/// A watch that ends in order after this time did what it should; one that ends sooner would be asked for without a pause.
+/// A watch that ends in order after this time did what it should; one that ends sooner would be
+/// asked for without a pause.
 const SOON: Duration = Duration::from_millis(500);
 /// A watch that lasted as long was healthy: what breaks it is a new trouble.
 const HEALTHY: Duration = Duration::from_secs(5);
@@ -47,7 +52,8 @@ const PAUSES: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(3
 /// Tries to go on from a version, before everything is listed again.
 const TRIES: u32 = 3;
 
-/// Watches every kind until the process ends. The client must not have a read timeout: a watch is silent for a minute.
+/// Watches every kind until the process ends. The client must not have a read timeout: a watch is
+/// silent for a minute.
 pub fn start(client: &Client, store: &Arc<Store>, namespace: &str, lasts: Duration) {
     for kind in Watched::ALL {
         let follower = Follower {
@@ -228,7 +234,8 @@ impl Follower {
         }
     }
 
-    /// Watches from a version, which moves on with what is seen, until a watch ends before the next one has begun.
+    /// Watches from a version, which moves on with what is seen, until a watch ends before the next
+    /// one has begun.
     async fn watch(&self, version: &mut String) -> Result<(), Halt> {
         let mut events = self.open(version.clone()).await?;
         self.store.connected(self.kind);
@@ -262,7 +269,8 @@ impl Follower {
             .boxed())
     }
 
-    /// Takes in the events of a watch until the next watch has begun; `None` if it ends sooner, in order or without a sign.
+    /// Takes in the events of a watch until the next watch has begun; `None` if it ends sooner, in
+    /// order or without a sign.
     async fn take_until_renewed(
         &self,
         events: &mut Events,
@@ -363,7 +371,8 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// The next pause: at least half of it is waited for, so that not all replicas come back at the same moment.
+    /// The next pause: at least half of it is waited for, so that not all replicas come back at the
+    /// same moment.
     fn pause(&mut self) -> Duration {
         let pause = self.0;
         self.0 = (pause * 2).min(PAUSES[1]);
@@ -618,7 +627,8 @@ mod tests {
         })
         .await;
         let begun = Instant::now();
-        // The first one ends after three seconds, the second one begins half a second later than without an overlap.
+        // The first one ends after three seconds, the second one begins half a second later than
+        // without an overlap.
         while begun.elapsed() < Duration::from_secs(4) {
             assert_eq!(store.unwatched(&[KIND]), None, "{:?}", script.asked());
             assert!(

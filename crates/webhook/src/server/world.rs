@@ -401,7 +401,8 @@ impl Watching {
             .rollouts
             .iter()
             .map(|rollout| {
-                // Whether a template was ever available takes having watched it: one look may see the condition of another.
+                // Whether a template was ever available takes having watched it: one look may see
+                // the condition of another.
                 remembered
                     .rollouts
                     .iter()

@@ -1,7 +1,8 @@
 //! Builds the programs of the test bed into the cache, so that no test has to wait for it.
 //!
-//! With `--node`, also those that only a node needs, if this machine can run one. With `--node-packages` it builds nothing and prints the Debian packages
-//! that a node needs and this machine lacks. With `--milvus`, etcd and Milvus alone.
+//! With `--node`, also those that only a node needs, if this machine can run one. With
+//! `--node-packages` it builds nothing and prints the Debian packages that a node needs and this
+//! machine lacks. With `--milvus`, etcd and Milvus alone.
 
 use std::process::ExitCode;
 

@@ -2,8 +2,8 @@ use std::ops::Range;
 
 use crate::Error;
 
-/// A server's configuration as its wheel has it: YAML with comments, of mappings indented by two blanks, and in newer wheels with
-/// placeholders (`{{ name(type): default }}`).
+/// A server's configuration as its wheel has it: YAML with comments, of mappings indented by two
+/// blanks, and in newer wheels with placeholders (`{{ name(type): default }}`).
 pub(super) struct Config {
     lines: Vec<String>,
 }
@@ -15,7 +15,8 @@ impl Config {
         }
     }
 
-    /// Sets the value at a path like `rocksmq.path`. What stood below the key is dropped; a key that is not there is added.
+    /// Sets the value at a path like `rocksmq.path`. What stood below the key is dropped; a key
+    /// that is not there is added.
     pub(super) fn set(&mut self, path: &str, value: &str) -> Result<(), Error> {
         let (sections, key) = path.rsplit_once('.').unwrap_or(("", path));
         let (mut within, mut indent) = (0..self.lines.len(), 0);

@@ -18,7 +18,8 @@ use crate::{Bundle, Error, Etcd, EtcdOptions, command, expect_success, wait_unti
 
 /// Sessions of a server that was killed stay for their time to live, which is at most 60 s.
 const SESSIONS_DEADLINE: Duration = Duration::from_secs(90);
-/// Components of a standalone server that listen on a port of their own, by their section of the configuration.
+/// Components of a standalone server that listen on a port of their own, by their section of the
+/// configuration.
 const COMPONENTS: [&str; 8] = [
     "rootCoord",
     "proxy",
@@ -62,8 +63,8 @@ impl MilvusVersion {
     }
 }
 
-/// All that a Milvus keeps: metadata in an etcd of its own, objects and messages in a folder. No server runs on it;
-/// [`Self::serve`] turns it into one that does.
+/// All that a Milvus keeps: metadata in an etcd of its own, objects and messages in a folder. No
+/// server runs on it; [`Self::serve`] turns it into one that does.
 #[derive(Debug)]
 pub struct MilvusStore {
     etcd: Etcd,
@@ -71,9 +72,11 @@ pub struct MilvusStore {
     authorization: bool,
 }
 
-/// A standalone Milvus server on free ports, of plain processes, without root: a real one, from a Python wheel.
+/// A standalone Milvus server on free ports, of plain processes, without root: a real one, from a
+/// Python wheel.
 ///
-/// It reads and writes its [`MilvusStore`] until it is [stopped](Self::stop), so that another version can go on with it.
+/// It reads and writes its [`MilvusStore`] until it is [stopped](Self::stop), so that another
+/// version can go on with it.
 #[derive(Debug)]
 pub struct Milvus {
     daemon: Daemon,
@@ -218,7 +221,8 @@ impl MilvusStore {
                 data.clone(),
                 own,
             ),
-            // 2.1 writes below its own folder for objects, `files`, and stores paths relative to the folder around it.
+            // 2.1 writes below its own folder for objects, `files`, and stores paths relative to
+            // the folder around it.
             _ => (server.join("milvus.yaml"), own, data.join("files"), data),
         };
         fs::create_dir_all(&config_dir).map_err(failed)?;
@@ -328,7 +332,8 @@ impl Milvus {
         self.version
     }
 
-    /// The proxy's port on loopback: gRPC without TLS, and without users unless [asked for](MilvusStore::with_authorization).
+    /// The proxy's port on loopback: gRPC without TLS, and without users unless [asked
+    /// for](MilvusStore::with_authorization).
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
@@ -352,7 +357,8 @@ impl Milvus {
         &self.daemon
     }
 
-    /// Runs a Python script that has `pymilvus` to import, and returns what it printed. It ends with the test.
+    /// Runs a Python script that has `pymilvus` to import, and returns what it printed. It ends
+    /// with the test.
     ///
     /// # Panics
     /// When Python cannot be run at all.
@@ -365,8 +371,8 @@ impl Milvus {
         or_panic(python(script, args))
     }
 
-    /// Ends the server, in order where it manages within 10 s (newer ones retry for minutes what can no longer succeed), and
-    /// waits until no session of it is left in etcd.
+    /// Ends the server, in order where it manages within 10 s (newer ones retry for minutes what
+    /// can no longer succeed), and waits until no session of it is left in etcd.
     ///
     /// # Panics
     /// When its sessions stay.
@@ -407,7 +413,8 @@ fn python<A: AsRef<OsStr>>(
         .stderr(Stdio::piped())
         .spawn()
         .map_err(failed)?;
-    // Held until the script has ended: it ends itself when this closes, as it does when the test is killed.
+    // Held until the script has ended: it ends itself when this closes, as it does when the test is
+    // killed.
     let held = child.stdin.take();
     let output = child.wait_with_output().map_err(failed);
     drop(held);

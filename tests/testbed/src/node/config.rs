@@ -25,7 +25,8 @@ const PARTS: [(&str, &str, Option<&str>); 4] = [
     ("kubelet", "system:node:testbed", Some("system:nodes")),
 ];
 
-/// Certificates of all parts and kubeconfigs for those that call the API server; returns the administrator's.
+/// Certificates of all parts and kubeconfigs for those that call the API server; returns the
+/// administrator's.
 pub(super) fn identities(
     scratch: &Scratch,
     network: Network,
@@ -123,7 +124,8 @@ fn variables(network: Network, cgroup: &str, options: NodeOptions) -> Result<Str
 }
 
 fn containerd(path: &impl Fn(&str) -> String, plugins: &Path) -> String {
-    // The adjustment: without CAP_SYS_RESOURCE, as in many containers, no process may be made less likely to be killed.
+    // The adjustment: without CAP_SYS_RESOURCE, as in many containers, no process may be made less
+    // likely to be killed.
     format!(
         r#"version = 2
 root = "{root}"

@@ -20,7 +20,8 @@ pub struct BuildImage {
 }
 
 impl BuildImage {
-    /// From `Dockerfile` in the folder `context`, to be called `tag`, for example `localhost/web:1`.
+    /// From `Dockerfile` in the folder `context`, to be called `tag`, for example
+    /// `localhost/web:1`.
     pub fn new(tag: impl Into<String>, context: impl Into<PathBuf>) -> Self {
         Self {
             tag: tag.into(),
@@ -63,8 +64,9 @@ impl Node {
         );
     }
 
-    /// Builds an image that has nothing but the shared libraries of these programs, which this machine has, at the paths
-    /// they have here. With it as its base, a program that was built here runs in an image.
+    /// Builds an image that has nothing but the shared libraries of these programs, which this
+    /// machine has, at the paths they have here. With it as its base, a program that was built
+    /// here runs in an image.
     ///
     /// # Panics
     /// When a program is not there or the build fails.
@@ -168,7 +170,8 @@ impl Node {
         buildah
     }
 
-    /// A program of the machine, to be run in the node's namespaces: it sees the node's network and ends with the node.
+    /// A program of the machine, to be run in the node's namespaces: it sees the node's network and
+    /// ends with the node.
     fn inside(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");
         only_neutral_environment(&mut command);

@@ -29,17 +29,20 @@ const LOGS: [&str; 3] = ["kube-apiserver", "containerd", "kubelet"];
 /// How a [`Node`] is to be.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NodeOptions {
-    /// Whether network policies are enforced, by the firewall of kube-router. Connections that no policy allows are refused.
-    /// What processes of the node itself send is always let through, as everywhere.
+    /// Whether network policies are enforced, by the firewall of kube-router. Connections that no
+    /// policy allows are refused. What processes of the node itself send is always let
+    /// through, as everywhere.
     pub network_policies: bool,
 }
 
-/// A whole Kubernetes cluster of one node that runs pods: a control plane, containerd, CNI, kubelet and kube-proxy.
+/// A whole Kubernetes cluster of one node that runs pods: a control plane, containerd, CNI, kubelet
+/// and kube-proxy.
 ///
-/// It needs root and some Debian packages ([`Node::missing_packages`]). All of it lives below one process in namespaces of its
-/// own and ends with that process. A cable (a veth pair) joins it to the machine: from here, pods and Services can be
-/// called at their addresses; from inside, nothing but the machine's end of the cable can ([`Node::host`]), so images must be
-/// built or loaded. Names of Services are not resolved.
+/// It needs root and some Debian packages ([`Node::missing_packages`]). All of it lives below one
+/// process in namespaces of its own and ends with that process. A cable (a veth pair) joins it to
+/// the machine: from here, pods and Services can be called at their addresses; from inside, nothing
+/// but the machine's end of the cable can ([`Node::host`]), so images must be built or loaded.
+/// Names of Services are not resolved.
 #[derive(Debug)]
 pub struct Node {
     daemon: Daemon,
@@ -120,7 +123,8 @@ impl Node {
         )?;
         let api = client.clone();
         let access = Access::new(server, authority, admin, client, scratch)?;
-        // Pods are refused before the service account is there, and wait for the certificates before these are.
+        // Pods are refused before the service account is there, and wait for the certificates
+        // before these are.
         let ready: Ready = Box::new(move |_| {
             let node = api
                 .get(&format!("/api/v1/nodes/{NAME}"))
@@ -156,7 +160,8 @@ impl Node {
         packages::missing()
     }
 
-    /// This machine's address as the node and its pods see it: where a webhook of the test itself can be called.
+    /// This machine's address as the node and its pods see it: where a webhook of the test itself
+    /// can be called.
     #[must_use]
     pub fn host(&self) -> IpAddr {
         self.network.host().into()
@@ -232,7 +237,8 @@ impl Node {
         );
     }
 
-    /// All about a namespace's pods, for a person: their states, events and last lines of their logs.
+    /// All about a namespace's pods, for a person: their states, events and last lines of their
+    /// logs.
     #[must_use]
     #[track_caller]
     pub fn describe(&self, namespace: &str) -> String {

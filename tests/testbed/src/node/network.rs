@@ -7,7 +7,8 @@ use crate::command::{expect_output, only_neutral_environment};
 
 use super::packages::search_path;
 
-/// The network of one node: a /24 of the range that RFC 2544 sets aside for tests of equipment, so that it is nobody's own.
+/// The network of one node: a /24 of the range that RFC 2544 sets aside for tests of equipment, so
+/// that it is nobody's own.
 ///
 /// The lowest addresses are the cable's two ends, from 64 on come Services, from 128 on pods.
 #[derive(Debug, Clone, Copy)]
@@ -18,8 +19,9 @@ pub(super) struct Network {
 }
 
 impl Network {
-    /// Lays the cable, both ends still on the machine. Its name is what keeps two nodes from the same network: only one of
-    /// them can make it, and the kernel removes it with the node's network namespace.
+    /// Lays the cable, both ends still on the machine. Its name is what keeps two nodes from the
+    /// same network: only one of them can make it, and the kernel removes it with the node's
+    /// network namespace.
     pub(super) fn reserve() -> Result<Self, Error> {
         let mut last = String::new();
         for number in 0..=u8::MAX {

@@ -3,7 +3,8 @@ use std::{env, ffi::OsString};
 
 use crate::Error;
 
-/// Programs of the machine that a node runs on or is made with, and the Debian packages that have them.
+/// Programs of the machine that a node runs on or is made with, and the Debian packages that have
+/// them.
 const PROGRAMS: [(&str, &str); 12] = [
     ("containerd", "containerd"),
     ("ctr", "containerd"),

@@ -1,9 +1,10 @@
-//! JSON as an API server writes it, in one pass and without a tree: every value in the order of the text, each with the
-//! place where what follows it begins.
+//! JSON as an API server writes it, in one pass and without a tree: every value in the order of the
+//! text, each with the place where what follows it begins.
 //!
-//! Go writes JSON without spaces between values. Only such text is read here; for whatever looks different, and for what is
-//! wrong, there is no tape and the reader goes the long way with `serde_json`. What is read is the same on both ways; a
-//! property test and a fuzz target hold them together.
+//! Go writes JSON without spaces between values. Only such text is read here; for whatever looks
+//! different, and for what is wrong, there is no tape and the reader goes the long way with
+//! `serde_json`. What is read is the same on both ways; a property test and a fuzz target hold them
+//! together.
 
 mod reader;
 mod repeat;
@@ -12,9 +13,11 @@ use std::{borrow::Cow, cell::Cell, mem};
 
 use super::view::View;
 
-/// Containers inside each other, less than `serde_json` reads: what is deeper goes the long way, and is refused there sooner or later.
+/// Containers inside each other, less than `serde_json` reads: what is deeper goes the long way,
+/// and is refused there sooner or later.
 const MAX_DEPTH: usize = 96;
-/// Values on a tape (16 bytes each). What holds more is no object that people write, and need not be read fast.
+/// Values on a tape (16 bytes each). What holds more is no object that people write, and need not
+/// be read fast.
 const MAX_VALUES: usize = 1 << 18;
 
 /// A text and its values.
@@ -81,7 +84,8 @@ impl<'a> Tape<'a> {
     pub fn read(text: &'a str) -> Option<Self> {
         // Places take four bytes.
         u32::try_from(text.len()).ok()?;
-        // Between values they would be spaces, in strings they are forbidden. One look at all of them is a fast one.
+        // Between values they would be spaces, in strings they are forbidden. One look at all of
+        // them is a fast one.
         if text.bytes().fold(u8::MAX, u8::min) < b' ' {
             return None;
         }
@@ -170,7 +174,8 @@ impl<'t, 'a> At<'t, 'a> {
             .and_then(|value| self.text(value))
     }
 
-    /// Keys and values of a mapping in their order, also those of null; nothing for any other shape.
+    /// Keys and values of a mapping in their order, also those of null; nothing for any other
+    /// shape.
     #[inline]
     pub fn pairs(self) -> impl Iterator<Item = (Self, Self)> {
         let mut children = self.children(Shape::Map);

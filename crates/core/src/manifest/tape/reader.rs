@@ -183,12 +183,14 @@ fn number(bytes: &[u8], at: usize, values: &mut Vec<Value>) -> Option<usize> {
 )]
 #[inline(always)]
 fn special(bytes: &[u8], mut at: usize) -> usize {
-    // Eight at a time: in each byte of a word, the highest bit tells whether it is the one that is looked for.
+    // Eight at a time: in each byte of a word, the highest bit tells whether it is the one that is
+    // looked for.
     const ONES: u64 = u64::from_le_bytes([1; 8]);
     const HIGHEST: u64 = ONES << 7;
     const QUOTES: u64 = ONES * b'"' as u64;
     const ESCAPES: u64 = ONES * b'\\' as u64;
-    // A borrow may set bits above the first hit, never below it, and the first is the one that counts.
+    // A borrow may set bits above the first hit, never below it, and the first is the one that
+    // counts.
     let is_zero = |word: u64| word.wrapping_sub(ONES) & !word;
     while let Some(word) = bytes.get(at..).and_then(<[u8]>::first_chunk::<8>) {
         let word = u64::from_le_bytes(*word);
@@ -205,7 +207,8 @@ fn special(bytes: &[u8], mut at: usize) -> usize {
         .map_or(bytes.len(), |more| at + more)
 }
 
-/// The end of a string whose first escape is at `at`; `None` if an escape is none, or half of a pair.
+/// The end of a string whose first escape is at `at`; `None` if an escape is none, or half of a
+/// pair.
 #[inline(never)]
 fn escaped(bytes: &[u8], mut at: usize) -> Option<usize> {
     loop {

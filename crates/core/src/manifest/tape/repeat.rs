@@ -1,20 +1,23 @@
-//! A value that repeats an earlier one but for some scalars, as an object before its change repeats the one after it: what is
-//! equal is compared and copied, which takes a sixth of the time of reading it.
+//! A value that repeats an earlier one but for some scalars, as an object before its change repeats
+//! the one after it: what is equal is compared and copied, which takes a sixth of the time of
+//! reading it.
 
 use super::{MAX_VALUES, Shape, Value, reader::scalar, short};
 
 /// Bytes that are compared at once.
 const CHUNK: usize = 64;
 
-/// Scalars that may differ. Each costs a look at what stands around it, which for all elements of a long list would take the
-/// square of its length; what differs in more is another object, and read as one.
+/// Scalars that may differ. Each costs a look at what stands around it, which for all elements of a
+/// long list would take the square of its length; what differs in more is another object, and read
+/// as one.
 const MAX_DIFFERENCES: usize = 32;
 
 /// Copies the subtree at `model` for the value at `at`, and returns the offset after it. `None` if
-/// anything but a few scalars of members and elements differs: then some values may have been put down already.
+/// anything but a few scalars of members and elements differs: then some values may have been put
+/// down already.
 ///
-/// Equal text read in the same state gives equal values. The state at the beginning is the same, and a scalar in the place of
-/// another leaves it so.
+/// Equal text read in the same state gives equal values. The state at the beginning is the same,
+/// and a scalar in the place of another leaves it so.
 pub(super) fn repeat(
     bytes: &[u8],
     mut at: usize,
@@ -28,7 +31,8 @@ pub(super) fn repeat(
     }
     values.reserve(last - model);
     let moved = first - model;
-    // Containers around the last difference: what they hold is longer or shorter than in the model, and so they end elsewhere.
+    // Containers around the last difference: what they hold is longer or shorter than in the model,
+    // and so they end elsewhere.
     let mut around: Vec<usize> = Vec::new();
     let (mut seen, mut next) = (whole.start as usize, model);
     for _ in 0..=MAX_DIFFERENCES {
@@ -75,7 +79,8 @@ pub(super) fn repeat(
     None
 }
 
-/// The scalar in which the model's text differs first, at `differs`; `None` if it differs between values.
+/// The scalar in which the model's text differs first, at `differs`; `None` if it differs between
+/// values.
 fn unlike(values: &[Value], next: usize, differs: usize) -> Option<usize> {
     let behind = values
         .get(next..)?

@@ -37,8 +37,9 @@ pub struct BadRelease {
     pub verdict: Verdict,
     /// What goes wrong.
     pub why: String,
-    /// A release without the defect. Absent if no other release helps; then `fix` says what does. What is recommended is chosen
-    /// by [`Catalogue::target`], which passes over a release that another row warns about.
+    /// A release without the defect. Absent if no other release helps; then `fix` says what does.
+    /// What is recommended is chosen by [`Catalogue::target`], which passes over a release
+    /// that another row warns about.
     #[serde(default)]
     pub r#use: Option<Version>,
     /// What to do, if it is something else than to take another release.
@@ -72,8 +73,8 @@ impl BadRelease {
 }
 
 impl Catalogue {
-    /// Rows about a target release, coming from `from` (`None` for a new installation) in a rolling change or not. A row whose
-    /// condition is about something unknown counts.
+    /// Rows about a target release, coming from `from` (`None` for a new installation) in a rolling
+    /// change or not. A row whose condition is about something unknown counts.
     pub fn bad_releases<'a>(
         &'a self,
         to: &'a Build,

@@ -94,8 +94,8 @@ impl Catalogue {
         Ok(catalogue)
     }
 
-    /// A catalogue of the embedded tables with those of a file laid over: rows with a known id (or version, line,
-    /// path, key) replace, others are added before the embedded ones.
+    /// A catalogue of the embedded tables with those of a file laid over: rows with a known id (or
+    /// version, line, path, key) replace, others are added before the embedded ones.
     ///
     /// # Errors
     /// Where the text is no data file; the message names the line or the field.
@@ -222,8 +222,8 @@ impl Catalogue {
     }
 }
 
-/// Rows that are new go first, so that the first match finds a user's row before an embedded one. Returns how many rows
-/// were added and how many replaced another.
+/// Rows that are new go first, so that the first match finds a user's row before an embedded one.
+/// Returns how many rows were added and how many replaced another.
 fn merge<T, K: PartialEq>(rows: &mut Vec<T>, new: Vec<T>, key: impl Fn(&T) -> K) -> (usize, usize) {
     let total = new.len();
     let mut added = Vec::new();

@@ -1,4 +1,5 @@
-//! What changes with Milvus releases, as data: embedded tables, each row with its source, extendable with `--data FILE`.
+//! What changes with Milvus releases, as data: embedded tables, each row with its source,
+//! extendable with `--data FILE`.
 
 mod bad_release;
 mod dates;
@@ -261,7 +262,8 @@ impl Mirrors {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DependencyFacts {
-    /// `MinIO`'s release from which on the filesystem backend is gone (`RELEASE.2022-10-29...` as a date).
+    /// `MinIO`'s release from which on the filesystem backend is gone (`RELEASE.2022-10-29...` as
+    /// a date).
     pub minio_filesystem_cutoff: String,
     /// Where that is known from.
     pub minio_source: Vec<String>,
@@ -283,9 +285,11 @@ pub struct DependencyFacts {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct VanishedImage {
-    /// Path of a repository on Docker Hub, without the registry host; with `/` at its end, the beginning of one.
+    /// Path of a repository on Docker Hub, without the registry host; with `/` at its end, the
+    /// beginning of one.
     pub prefix: String,
-    /// Where the images went, with a registry host where that is another one. It takes the place of `prefix`.
+    /// Where the images went, with a registry host where that is another one. It takes the place
+    /// of `prefix`.
     pub moved_to: Option<String>,
     /// Tags below this one went nowhere: no registry has them any more.
     #[serde(default)]
@@ -349,7 +353,8 @@ pub struct SettingFact {
     /// How a message names it; the key if absent.
     #[serde(default)]
     pub called: Option<String>,
-    /// Versions between which the rule speaks also if the setting stays, where it is not at its default.
+    /// Versions between which the rule speaks also if the setting stays, where it is not at its
+    /// default.
     #[serde(default)]
     pub crossing: Option<Crossing>,
     /// For an address: the key of its port.
@@ -476,7 +481,8 @@ fn written_conditions<S: serde::Serializer>(
 static EMBEDDED: OnceLock<Arc<Catalogue>> = OnceLock::new();
 
 impl Catalogue {
-    /// The tables of this build, read once. A test proves that they can be read, so that they are never empty.
+    /// The tables of this build, read once. A test proves that they can be read, so that they are
+    /// never empty.
     #[must_use]
     pub fn embedded() -> &'static Self {
         Self::once()
@@ -492,7 +498,8 @@ impl Catalogue {
         EMBEDDED.get_or_init(|| Arc::new(Self::read_embedded().unwrap_or_default()))
     }
 
-    /// The keys of Milvus' configuration that rules guard, and those that decide which of them count. Ordered, each once.
+    /// The keys of Milvus' configuration that rules guard, and those that decide which of them
+    /// count. Ordered, each once.
     #[must_use]
     pub fn guarded_keys(&self) -> Vec<&str> {
         let rows = self.settings.iter().filter(|row| row.rule.is_some());

@@ -207,7 +207,8 @@ pub struct Downgrade {
 /// What the table says of one upgrade.
 #[derive(Clone, Debug)]
 pub struct Route<'a> {
-    /// Every row that holds, strictest first; rows of the same strictness in the order of the table.
+    /// Every row that holds, strictest first; rows of the same strictness in the order of the
+    /// table.
     pub rows: Vec<&'a Path>,
 }
 

@@ -33,7 +33,8 @@ pub struct Situation {
 const WOODPECKER_STORAGE: (&str, &str) = ("woodpecker.storage.type", "minio");
 
 impl Situation {
-    /// What a release says of itself. Without a configuration the queue and the metastore are unknown.
+    /// What a release says of itself. Without a configuration the queue and the metastore are
+    /// unknown.
     #[must_use]
     pub fn of(release: &Release) -> Self {
         let has_config = release.has_config();
@@ -65,7 +66,8 @@ impl Situation {
         }
     }
 
-    /// The situation after a change: what the wanted release says, and for what it leaves open what runs.
+    /// The situation after a change: what the wanted release says, and for what it leaves open what
+    /// runs.
     #[must_use]
     pub fn after(before: Option<&Release>, after: &Release) -> Self {
         let wanted = Self::of(after);
@@ -92,7 +94,8 @@ pub struct Circumstances {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Vec<String>")]
     pub queue: Vec<QueueKind>,
-    /// Where Woodpecker keeps its log: `minio`, `local` or `service`. Says nothing about releases on another queue.
+    /// Where Woodpecker keeps its log: `minio`, `local` or `service`. Says nothing about releases
+    /// on another queue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub woodpecker_storage: Option<WoodpeckerStorage>,
 }
@@ -120,8 +123,9 @@ impl WoodpeckerStorage {
 }
 
 impl Circumstances {
-    /// Whether this may be the situation. An unknown topology or queue may be any. An unknown storage of Woodpecker's log counts as
-    /// Milvus' default: nobody has another one who did not set it.
+    /// Whether this may be the situation. An unknown topology or queue may be any. An unknown
+    /// storage of Woodpecker's log counts as Milvus' default: nobody has another one who did
+    /// not set it.
     #[must_use]
     pub fn may_be(&self, situation: &Situation) -> bool {
         let on = |queue: &QueueKind| situation.queue.is_none_or(|known| known == *queue);

@@ -118,7 +118,8 @@ impl Catalogue {
         all.filter(|row| row.key == key).collect()
     }
 
-    /// Every row that is about a release: its day, its landing row, what is bad about it, and the charts that ship it.
+    /// Every row that is about a release: its day, its landing row, what is bad about it, and the
+    /// charts that ship it.
     #[must_use]
     pub fn rows_about(&self, release: Version) -> Vec<Row> {
         let build = crate::milvus::Build::of(release);

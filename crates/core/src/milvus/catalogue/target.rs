@@ -1,5 +1,5 @@
-//! Which release to recommend. Everything that names a release to move to asks here, so that nothing recommends a release
-//! that a row of the tables warns about for this very case.
+//! Which release to recommend. Everything that names a release to move to asks here, so that
+//! nothing recommends a release that a row of the tables warns about for this very case.
 
 use std::{borrow::Cow, collections::BTreeSet};
 
@@ -12,8 +12,9 @@ use crate::milvus::{
 use super::{Catalogue, Situation, Verdict};
 
 impl Catalogue {
-    /// The release of a line to move to from `from` (`None` for a new installation): the landing release, else the newest one
-    /// that no row denies or warns about for this situation. Never an older one than `from`.
+    /// The release of a line to move to from `from` (`None` for a new installation): the landing
+    /// release, else the newest one that no row denies or warns about for this situation. Never
+    /// an older one than `from`.
     ///
     /// `None` if the tables know no such release.
     #[must_use]

@@ -45,8 +45,8 @@ const PARTS: [&str; 15] = [
     "settings",
 ];
 
-/// Everything that is wrong with a file. `rules` are the ids of the rules that a row may name; `base` is what the file will be
-/// laid over.
+/// Everything that is wrong with a file. `rules` are the ids of the rules that a row may name;
+/// `base` is what the file will be laid over.
 #[must_use]
 pub fn validate(text: &str, base: &Catalogue, rules: &[&str]) -> Vec<Flaw> {
     let mut check = Check {

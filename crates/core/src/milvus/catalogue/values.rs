@@ -63,8 +63,8 @@ impl Catalogue {
             .any(|row| row.path == path && row.is_read_by(vendor, version))
     }
 
-    /// The value of a chart that decides a key of Milvus' configuration; `external` says whether the dependency that the key is
-    /// about lies outside the release.
+    /// The value of a chart that decides a key of Milvus' configuration; `external` says whether
+    /// the dependency that the key is about lies outside the release.
     #[must_use]
     pub fn value_for(
         &self,

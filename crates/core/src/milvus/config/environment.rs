@@ -1,4 +1,5 @@
-//! What the variables of one container say: its own, those of `envFrom` below them, and values that come from elsewhere.
+//! What the variables of one container say: its own, those of `envFrom` below them, and values that
+//! come from elsewhere.
 
 use std::sync::Arc;
 
@@ -116,8 +117,8 @@ impl Environment {
         }
     }
 
-    /// `$(NAME)` stands for the value of a variable that was defined before; `$$` for a dollar sign. What is not defined
-    /// stays as it is written.
+    /// `$(NAME)` stands for the value of a variable that was defined before; `$$` for a dollar
+    /// sign. What is not defined stays as it is written.
     fn expand(
         &self,
         container: &Container,
@@ -313,7 +314,8 @@ impl Environment {
         )
     }
 
-    /// Whether the same own variables are set, whatever their values, and none comes from elsewhere as a whole.
+    /// Whether the same own variables are set, whatever their values, and none comes from elsewhere
+    /// as a whole.
     pub(super) fn has_keys_of(&self, other: &Self) -> bool {
         let has_same_line = self
             .assigned

@@ -13,17 +13,20 @@ use super::{
     key::{Key, hash, order},
 };
 
-/// Bytes of a file that is read. Milvus' own `milvus.yaml` has 60 KiB, and a whole object at most 1 MiB.
+/// Bytes of a file that is read. Milvus' own `milvus.yaml` has 60 KiB, and a whole object at most 1
+/// MiB.
 pub const MAX_FILE_BYTES: usize = 1024 * 1024;
 /// Settings of one file. Milvus' own has about 900.
 pub const MAX_SETTINGS: usize = 20_000;
-/// Bytes of the keys of one file, each written out with all sections that it stands in. Those of Milvus' own are 30 KiB.
+/// Bytes of the keys of one file, each written out with all sections that it stands in. Those of
+/// Milvus' own are 30 KiB.
 pub const MAX_KEY_BYTES: usize = 2 * 1024 * 1024;
 
 /// The settings of one file.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FileSettings {
-    /// Ordered by the hash of the key and its normal form, each once: most lookups compare numbers alone.
+    /// Ordered by the hash of the key and its normal form, each once: most lookups compare numbers
+    /// alone.
     settings: Vec<Written>,
     /// Bytes of all keys.
     key_bytes: usize,
@@ -55,7 +58,8 @@ impl FileSettings {
     /// Reads a file. An empty file has no settings.
     ///
     /// # Errors
-    /// Where the text is no YAML, or more than is read of a file. Settings beyond that are not known, so none of them is.
+    /// Where the text is no YAML, or more than is read of a file. Settings beyond that are not
+    /// known, so none of them is.
     pub fn read(
         file: &ConfigFile,
         text: &str,

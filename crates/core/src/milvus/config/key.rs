@@ -1,5 +1,5 @@
-//! Keys as Milvus compares them: without regard to case and separators, so that `etcd.rootPath` and `ETCD_ROOT_PATH` are one
-//! (milvus `pkg/config`, `formatKey`).
+//! Keys as Milvus compares them: without regard to case and separators, so that `etcd.rootPath` and
+//! `ETCD_ROOT_PATH` are one (milvus `pkg/config`, `formatKey`).
 
 use std::cmp::Ordering;
 

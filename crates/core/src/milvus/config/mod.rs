@@ -1,8 +1,9 @@
 //! The configuration that Milvus would really run with.
 //!
-//! Lowest to highest: the image's own `milvus.yaml` (its defaults are in the catalogue), the files of the configuration
-//! folder, the environment, and what Milvus itself keeps in etcd (milvus `pkg/config/manager.go`). Milvus reads each file with
-//! the last of duplicate keys winning, and finds a key without regard to case and separators.
+//! Lowest to highest: the image's own `milvus.yaml` (its defaults are in the catalogue), the files
+//! of the configuration folder, the environment, and what Milvus itself keeps in etcd (milvus
+//! `pkg/config/manager.go`). Milvus reads each file with the last of duplicate keys winning, and
+//! finds a key without regard to case and separators.
 //!
 //! A value is known, absent, or unknown with a reason. Unknown never counts as unchanged.
 
@@ -54,7 +55,8 @@ struct Part {
 pub struct Setting<'a> {
     /// The key as written, such as `etcd.rootPath`.
     pub key: &'a str,
-    /// Its value as text; a list is joined with commas, as Milvus itself reads it. Not to be shown if `is_secret`.
+    /// Its value as text; a list is joined with commas, as Milvus itself reads it. Not to be shown
+    /// if `is_secret`.
     pub value: &'a str,
     /// What won.
     pub layer: Layer,
@@ -173,7 +175,8 @@ impl<'a> View<'a> {
         std::ptr::eq(self.part, other.part)
     }
 
-    /// The setting of `key`, in any spelling. An empty value counts as absent, as Milvus then takes its default.
+    /// The setting of `key`, in any spelling. An empty value counts as absent, as Milvus then takes
+    /// its default.
     #[must_use]
     pub fn lookup(&self, key: &str) -> Lookup<'a> {
         let key = Key::of(key);
@@ -195,8 +198,8 @@ impl<'a> View<'a> {
 }
 
 impl EffectiveConfig {
-    /// The configuration of components, with the objects that their pods refer to. `known` and `parsed` bring files that were
-    /// parsed before, as long as all these objects live.
+    /// The configuration of components, with the objects that their pods refer to. `known` and
+    /// `parsed` bring files that were parsed before, as long as all these objects live.
     #[must_use]
     pub fn of(
         components: &[ComponentWorkload],
@@ -308,7 +311,8 @@ impl EffectiveConfig {
         })
     }
 
-    /// The objects that would tell what is not known: files, whole environments, and variables that are not credentials.
+    /// The objects that would tell what is not known: files, whole environments, and variables that
+    /// are not credentials.
     #[must_use]
     pub fn missing(&self) -> BTreeSet<SourceRef> {
         let files = self

@@ -1,8 +1,9 @@
 //! From the mounts of a container to the files that Milvus reads.
 //!
-//! Milvus reads `milvus.yaml`, `default.yaml` and `user.yaml` of its configuration folder, lowest first. What stands there is
-//! decided by the paths of the mounts, never by the keys of the objects behind them: a `ConfigMap` key `custom.yaml` may be
-//! mounted as `user.yaml`, and a whole `milvus.yaml` of one's own is still the lowest of the three.
+//! Milvus reads `milvus.yaml`, `default.yaml` and `user.yaml` of its configuration folder, lowest
+//! first. What stands there is decided by the paths of the mounts, never by the keys of the objects
+//! behind them: a `ConfigMap` key `custom.yaml` may be mounted as `user.yaml`, and a whole
+//! `milvus.yaml` of one's own is still the lowest of the three.
 
 use std::{
     cell::{Cell, OnceCell},
@@ -29,15 +30,17 @@ use super::{
 /// The files that Milvus reads, lowest first (milvus `pkg/util/paramtable/base_table.go`).
 const FILES: [&str; 3] = ["milvus.yaml", "default.yaml", "user.yaml"];
 
-/// The folder below the configuration folder in which milvus-operator mounts its files (milvus-operator
-/// `pkg/controllers/deployment_updater.go`).
+/// The folder below the configuration folder in which milvus-operator mounts its files
+/// (milvus-operator `pkg/controllers/deployment_updater.go`).
 const OPERATOR_FOLDER: &str = "operator";
 
-/// The first version that reads `default.yaml` and `user.yaml` by itself; charts 3.3.2 to 4.1.36 merge them into
-/// `milvus.yaml` for older ones with an init container (milvus-helm README, chart 4.2.0).
+/// The first version that reads `default.yaml` and `user.yaml` by itself; charts 3.3.2 to 4.1.36
+/// merge them into `milvus.yaml` for older ones with an init container (milvus-helm README, chart
+/// 4.2.0).
 const READS_ALL_FILES: Version = Version::new(2, 4, 0);
 
-/// Bytes of all files of one release that are read. Its components share one file of 60 KiB, or have a few.
+/// Bytes of all files of one release that are read. Its components share one file of 60 KiB, or
+/// have a few.
 pub const MAX_RELEASE_BYTES: usize = 2 * 1024 * 1024;
 /// Bytes of the values of variables of one release that are put together, or come from elsewhere.
 pub const MAX_COPIED_BYTES: usize = 1024 * 1024;
@@ -46,7 +49,8 @@ const MAX_LOOKED_AT: usize = 5_000_000;
 /// From this many objects on, an index is made.
 const FEW: usize = 32;
 
-/// Files that were read, and what came of it, by object and key. Releases that mount the same file share it.
+/// Files that were read, and what came of it, by object and key. Releases that mount the same file
+/// share it.
 #[derive(Default)]
 pub struct Parsed(HashMap<(usize, Box<str>), Content>);
 
@@ -67,7 +71,8 @@ pub struct Sources<'a> {
 }
 
 impl<'a> Sources<'a> {
-    /// The objects of a namespace; those of another are passed over. `known` and `parsed` bring files that were parsed before.
+    /// The objects of a namespace; those of another are passed over. `known` and `parsed` bring
+    /// files that were parsed before.
     #[must_use]
     pub fn new(
         objects: &'a [Arc<ConfigMap>],
@@ -116,7 +121,8 @@ impl<'a> Sources<'a> {
         })
     }
 
-    /// Takes the room of a value of a variable that is not the written text; whether there is any left.
+    /// Takes the room of a value of a variable that is not the written text; whether there is any
+    /// left.
     pub(super) fn has_room_for(&self, bytes: usize) -> bool {
         let left = self.copies_left.get().checked_sub(bytes);
         self.copies_left.set(left.unwrap_or(0));
@@ -137,7 +143,8 @@ impl<'a> Sources<'a> {
         }
     }
 
-    /// The files that a container reads. `fallback` is the configuration that counts where the input shows no mount.
+    /// The files that a container reads. `fallback` is the configuration that counts where the
+    /// input shows no mount.
     pub(super) fn files(
         &mut self,
         workload: &Workload,
@@ -156,7 +163,8 @@ impl<'a> Sources<'a> {
                 Some(path) if name == "milvus.yaml" => self.at(workload, container, path),
                 _ => self.at(workload, container, &format!("{}/{name}", place.path)),
             };
-            // milvus-operator mounts its files in a folder of their own, and its start script merges them.
+            // milvus-operator mounts its files in a folder of their own, and its start script
+            // merges them.
             let found = match found {
                 Found::Nothing => self.at(
                     workload,
@@ -176,8 +184,9 @@ impl<'a> Sources<'a> {
             };
             layers.extend(content.map(|content| FileLayer { name, content }));
         }
-        // An object whose files have other names now, as from chart 3.3.2 on: the workload that mounts those changes next, or
-        // has changed already. Until then its pods do not start, so what the other files say is what counts.
+        // An object whose files have other names now, as from chart 3.3.2 on: the workload that
+        // mounts those changes next, or has changed already. Until then its pods do not
+        // start, so what the other files say is what counts.
         if layers.is_empty() && !renamed.is_empty() {
             let files = FILES.iter().map(|name| {
                 (
@@ -275,7 +284,8 @@ impl<'a> Sources<'a> {
                         }
                     }
                 }
-                // The folder is mounted and has no such file: Milvus does not see the image's own either.
+                // The folder is mounted and has no such file: Milvus does not see the image's own
+                // either.
                 without.map_or(Found::Nothing, Found::NoKey)
             }
             VolumeSource::Claim(claim) => elsewhere(format!("the volume claim {claim}")),
@@ -288,8 +298,8 @@ impl<'a> Sources<'a> {
         }
     }
 
-    /// Where the input shows no mount at all of a container, the `ConfigMap` volumes of its pod count, else the `ConfigMap` that
-    /// is named as charts name it.
+    /// Where the input shows no mount at all of a container, the `ConfigMap` volumes of its pod
+    /// count, else the `ConfigMap` that is named as charts name it.
     fn by_fallback(
         &mut self,
         workload: &Workload,
@@ -463,7 +473,8 @@ fn flag(container: &Container) -> Option<String> {
     })
 }
 
-/// The rest of a path below a folder; `None` if it lies elsewhere. The folder itself has an empty rest.
+/// The rest of a path below a folder; `None` if it lies elsewhere. The folder itself has an empty
+/// rest.
 pub(crate) fn below<'a>(folder: &str, path: &'a str) -> Option<&'a str> {
     let folder = folder.trim_end_matches('/');
     let rest = path.strip_prefix(folder)?;
@@ -474,7 +485,8 @@ pub(crate) fn below<'a>(folder: &str, path: &'a str) -> Option<&'a str> {
     }
 }
 
-/// Whether all three files count: the version reads them, or something merges them before it starts.
+/// Whether all three files count: the version reads them, or something merges them before it
+/// starts.
 fn reads_all_files(workload: &Workload, container: &Container, build: Option<&Build>) -> bool {
     let merges = |word: &String| {
         word.contains("/milvus/tools/") || word.contains("run-helm.sh") || word.contains("merge")

@@ -1,7 +1,8 @@
 //! Backups: everything of one revision in one file.
 //!
-//! Two forms: our own, in which every record and the whole file carry checksums, and the one of the official tool, which
-//! has none. Reading takes either; nothing is handed out before all of it was read and checked.
+//! Two forms: our own, in which every record and the whole file carry checksums, and the one of the
+//! official tool, which has none. Reading takes either; nothing is handed out before all of it was
+//! read and checked.
 
 mod official;
 mod own;
@@ -150,8 +151,8 @@ pub fn read<R: Read>(input: R) -> Result<Backup, BackupError> {
     Ok(Backup { summary, dump })
 }
 
-/// Reads a backup of either form and gives each record to `seen`, so that none need be kept. Until this returns, nothing
-/// that was seen may be taken for good.
+/// Reads a backup of either form and gives each record to `seen`, so that none need be kept. Until
+/// this returns, nothing that was seen may be taken for good.
 ///
 /// # Errors
 /// When anything about it is not as it should be.
@@ -216,7 +217,8 @@ impl<R: Read> Source<R> {
         Ok(filled)
     }
 
-    /// Reads into `buffer` exactly `length` bytes. Memory grows with what is there, not with what is announced.
+    /// Reads into `buffer` exactly `length` bytes. Memory grows with what is there, not with what
+    /// is announced.
     fn bytes(&mut self, length: usize, buffer: &mut Vec<u8>) -> Result<(), BackupError> {
         buffer.clear();
         let read = self

@@ -1,7 +1,8 @@
-//! The form of the official tool: lengths (8 bytes, little-endian) and protobuf messages, no checksum.
+//! The form of the official tool: lengths (8 bytes, little-endian) and protobuf messages, no
+//! checksum.
 //!
-//! The official reader believes whatever it gets. Here the number of entries must be the announced one, no key may occur
-//! twice, and nothing may follow.
+//! The official reader believes whatever it gets. Here the number of entries must be the announced
+//! one, no key may occur twice, and nothing may follow.
 
 use std::io::{Read, Write};
 
@@ -107,8 +108,8 @@ fn put<W: Write>(sink: &mut Sink<W>, message: &impl Message) -> Result<(), Backu
     sink.put(&bytes)
 }
 
-/// Reads everything behind the length of the header. Keys of siblings of the root, which the official tool saves too
-/// (`by-dev/meta2` beside `by-dev/meta`), are passed over.
+/// Reads everything behind the length of the header. Keys of siblings of the root, which the
+/// official tool saves too (`by-dev/meta2` beside `by-dev/meta`), are passed over.
 pub(super) fn read<R: Read>(
     mut source: Source<R>,
     length: u64,
@@ -130,7 +131,8 @@ pub(super) fn read<R: Read>(
             header.version
         )));
     }
-    // Without this flag keys have another shape than in etcd; only a version that was never released wrote such.
+    // Without this flag keys have another shape than in etcd; only a version that was never
+    // released wrote such.
     if !serde_json::from_slice(&header.extra)
         .is_ok_and(|extra: Extra| extra.entry_include_root_path)
     {

@@ -21,7 +21,8 @@ use crate::model::{
     record::Record,
 };
 
-/// Not text, and broken by whatever changes ends of lines. As a length (so begins the official form) it is absurd.
+/// Not text, and broken by whatever changes ends of lines. As a length (so begins the official
+/// form) it is absurd.
 pub(super) const MAGIC: [u8; 8] = *b"\x89MGMETA\n";
 const VERSION: u32 = 1;
 const HEADER: u8 = 1;
@@ -103,7 +104,8 @@ impl<W: Write> Writer<W> {
     /// Writes one record. They must come sorted by key, each once.
     ///
     /// # Errors
-    /// When the medium fails, or the record does not come in order, is too large, or is held by a lease.
+    /// When the medium fails, or the record does not come in order, is too large, or is held by a
+    /// lease.
     pub fn push(&mut self, record: &Record) -> Result<(), BackupError> {
         let refused = |why: &str| {
             Err(BackupError::Writing(format!(

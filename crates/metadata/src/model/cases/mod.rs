@@ -1,4 +1,5 @@
-//! The cases of the migration's specification, by their numbers. Those that need a server are tested against a real etcd.
+//! The cases of the migration's specification, by their numbers. Those that need a server are
+//! tested against a real etcd.
 
 mod collections;
 mod indexes;

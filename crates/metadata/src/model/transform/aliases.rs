@@ -1,4 +1,5 @@
-//! Aliases get a record of their own kind and a key of its own prefix; 2.1 wrote them as collections.
+//! Aliases get a record of their own kind and a key of its own prefix; 2.1 wrote them as
+//! collections.
 
 use prost::Message;
 

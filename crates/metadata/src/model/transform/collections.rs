@@ -1,4 +1,5 @@
-//! Collections stay where they are, with fields and partitions inside; only their list of indexes goes.
+//! Collections stay where they are, with fields and partitions inside; only their list of indexes
+//! goes.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -129,7 +130,8 @@ fn convert<'d>(output: &mut Output<'d>, record: &'d Record, info: &CollectionInf
     }
 }
 
-/// 2.2 reads names and times by the position of the partition's id, and crashes where there are too few.
+/// 2.2 reads names and times by the position of the partition's id, and crashes where there are too
+/// few.
 fn padded(
     output: &mut Output<'_>,
     record: &Record,

@@ -1,4 +1,5 @@
-//! Indexes. Which field has which index only the collection's current record says; its history does not.
+//! Indexes. Which field has which index only the collection's current record says; its history does
+//! not.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 

@@ -20,7 +20,8 @@ use super::{
 
 use {collections::Live, indexes::Indexes, loads::Loads, output::Output};
 
-/// Plans everything. All records are looked at before a problem is reported, so that all problems are.
+/// Plans everything. All records are looked at before a problem is reported, so that all problems
+/// are.
 pub(super) fn run<'d>(dump: &'d Dump, options: &Options) -> Result<Plan<'d>, PlanError> {
     if !dump.root.is_apart() {
         return Err(PlanError::NotApart);
@@ -42,7 +43,8 @@ pub(super) fn run<'d>(dump: &'d Dump, options: &Options) -> Result<Plan<'d>, Pla
     output.finish(state, unloadable(&live, &indexes, &loads))
 }
 
-/// The last definition change, which 2.1 keeps to repeat it after a crash. 2.2 does not know these keys.
+/// The last definition change, which 2.1 keeps to repeat it after a crash. 2.2 does not know these
+/// keys.
 fn definition_changes(output: &mut Output<'_>) {
     let dump = output.dump;
     for leaf in DDL {

@@ -109,7 +109,8 @@ impl<'d> Output<'d> {
         })
     }
 
-    /// Sorts the puts, each key once, and turns those of keys that exist already (2.2 has run) into rewrites.
+    /// Sorts the puts, each key once, and turns those of keys that exist already (2.2 has run) into
+    /// rewrites.
     fn order_puts(&mut self) {
         // Stable: of puts with one key the last one counts, as with the official tool.
         self.puts.sort_by(|a, b| a.key().cmp(b.key()));

@@ -1,4 +1,5 @@
-//! Index parameters. 2.1 keeps them as JSON within one parameter, 2.2 one by one, as Go prints them.
+//! Index parameters. 2.1 keeps them as JSON within one parameter, 2.2 one by one, as Go prints
+//! them.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +12,8 @@ const NESTED: &str = "params";
 /// Levels of JSON. Milvus' own parameters have one.
 const MAX_DEPTH: usize = 32;
 
-/// All parameters, each on its own; the later of two with one name counts. An error is the end of a sentence.
+/// All parameters, each on its own; the later of two with one name counts. An error is the end of a
+/// sentence.
 pub(super) fn flatten(params: &[KeyValuePair]) -> Result<BTreeMap<String, String>, String> {
     let mut flat = BTreeMap::new();
     for pair in params {
@@ -31,7 +33,8 @@ pub(super) fn flatten(params: &[KeyValuePair]) -> Result<BTreeMap<String, String
 
 /// A JSON value as `fmt.Sprintf("%v")` of Go prints it after `json.Unmarshal`.
 ///
-/// The text of numbers is read here and not by `serde_json`, whose numbers may be off by the last bit.
+/// The text of numbers is read here and not by `serde_json`, whose numbers may be off by the last
+/// bit.
 fn go_text(value: &RawValue, depth: usize) -> Result<String, String> {
     let broken = |error: serde_json::Error| format!("cannot be read ({error})");
     if depth > MAX_DEPTH {

@@ -1,6 +1,7 @@
 //! Indexes of segments: two records of 2.1, the segment's and the build's, become one.
 //!
-//! There may be a million of them, so builds are found through a sorted list of ids and decoded one at a time.
+//! There may be a million of them, so builds are found through a sorted list of ids and decoded one
+//! at a time.
 
 use prost::Message;
 
@@ -105,7 +106,8 @@ fn migrate_one(
     output.put(key, new.encode_to_vec());
 }
 
-/// A build may be gone where its segment, index or collection is; 2.1 removes these one after another.
+/// A build may be gone where its segment, index or collection is; 2.1 removes these one after
+/// another.
 fn missing_build(
     output: &mut Output<'_>,
     live: &Live<'_>,
@@ -132,7 +134,8 @@ fn missing_build(
     }
 }
 
-/// Whether a segment is known to be dropped. Where nothing is known of the collection's segments, it is not.
+/// Whether a segment is known to be dropped. Where nothing is known of the collection's segments,
+/// it is not.
 fn is_segment_gone(dump: &Dump, old: &OldSegmentIndex) -> bool {
     let of_collection = format!("{SEGMENT}{}/", old.collection_id);
     match dump.get(format!("{of_collection}{}/{}", old.partition_id, old.segment_id).as_bytes()) {
@@ -157,8 +160,9 @@ struct Row {
     position: usize,
 }
 
-/// The segments' records in an order that does not depend on how keys are spelt, each segment and index once: of two that
-/// describe the same the one with the last key counts, as with the official tool.
+/// The segments' records in an order that does not depend on how keys are spelt, each segment and
+/// index once: of two that describe the same the one with the last key counts, as with the official
+/// tool.
 fn rows(output: &mut Output<'_>, records: &[Record]) -> Vec<Row> {
     let mut rows = Vec::with_capacity(records.len());
     for (position, record) in records.iter().enumerate() {
@@ -303,8 +307,8 @@ impl<'d> Builds<'d> {
     }
 }
 
-/// The version within `.../index_files/<build>/<version>/<partition>/<segment>/<name>`. 2.2 computes the path from the
-/// version that the build says.
+/// The version within `.../index_files/<build>/<version>/<partition>/<segment>/<name>`. 2.2
+/// computes the path from the version that the build says.
 fn version_in(path: &str) -> Option<i64> {
     let mut parts = path.rsplit('/').skip(3);
     let version = parts.next()?.parse().ok()?;

@@ -1,4 +1,5 @@
-//! What a person or a program at the other end of a pipe sees of a run: one file a form, all of them fed by the same events.
+//! What a person or a program at the other end of a pipe sees of a run: one file a form, all of
+//! them fed by the same events.
 
 mod json;
 mod lines;

@@ -1,4 +1,5 @@
-//! A run on a terminal: finished steps stay, the current one is alive in a line of its own, with what it waits for in the next.
+//! A run on a terminal: finished steps stay, the current one is alive in a line of its own, with
+//! what it waits for in the next.
 
 use std::{sync::Mutex, sync::PoisonError, time::Duration};
 
@@ -55,7 +56,8 @@ impl Terminal {
             },
         };
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        // Not `wide_msg`: it is cut at the width of the terminal, and what is waited for must be seen whole.
+        // Not `wide_msg`: it is cut at the width of the terminal, and what is waited for must be
+        // seen whole.
         if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix} {elapsed}{msg}") {
             bar.set_style(style.tick_chars(marks.ticks));
         }

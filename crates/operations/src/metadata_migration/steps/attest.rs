@@ -1,4 +1,5 @@
-//! The evidence that the webhook believes: bound to the release, the versions, the etcd and the workloads.
+//! The evidence that the webhook believes: bound to the release, the versions, the etcd and the
+//! workloads.
 
 use jiff::Timestamp;
 

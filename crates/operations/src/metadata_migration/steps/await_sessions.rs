@@ -1,4 +1,5 @@
-//! No component is registered any more: what Kubernetes calls gone may still be alive to etcd, and the other way round.
+//! No component is registered any more: what Kubernetes calls gone may still be alive to etcd, and
+//! the other way round.
 
 use crate::{
     engine::StepError,

@@ -64,7 +64,8 @@ pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
     if let Some(why) = why {
         return Err(StepError::Refused(why));
     }
-    // Components that run are registered where they keep their metadata, so no registration means another etcd or root path.
+    // Components that run are registered where they keep their metadata, so no registration means
+    // another etcd or root path.
     let component = |key: &str| {
         ROLES
             .iter()

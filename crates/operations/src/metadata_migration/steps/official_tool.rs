@@ -1,7 +1,8 @@
-//! The official tool for the rewriting, in a pod of its image, between our backup and our verification.
+//! The official tool for the rewriting, in a pod of its image, between our backup and our
+//! verification.
 //!
-//! The tool deletes before it computes and knows no way on after a crash. So each attempt begins with our backup put back,
-//! and its pod never runs twice.
+//! The tool deletes before it computes and knows no way on after a crash. So each attempt begins
+//! with our backup put back, and its pod never runs twice.
 
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::{
@@ -100,7 +101,8 @@ pub(crate) async fn clean_up(cx: &Cx<'_>) -> Result<(), StepError> {
     )
 }
 
-/// Removes its pod, and waits until it is gone: an old one that succeeded must not stand for a new one.
+/// Removes its pod, and waits until it is gone: an old one that succeeded must not stand for a new
+/// one.
 async fn remove(cx: &Cx<'_>) -> Result<(), StepError> {
     let pods: Api<Pod> = Api::namespaced(cx.link.client(), &cx.world.home);
     let name = name(cx.world);

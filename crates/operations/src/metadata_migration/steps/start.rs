@@ -1,4 +1,5 @@
-//! The new version, tier by tier: image and replicas in one write, so that nothing of the old version can start.
+//! The new version, tier by tier: image and replicas in one write, so that nothing of the old
+//! version can start.
 
 use crate::{
     engine::{

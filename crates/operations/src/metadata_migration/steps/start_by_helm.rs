@@ -1,5 +1,5 @@
-//! The new version, by one `helm upgrade` that somebody else makes. Until then the run stays open, so that nothing of the old
-//! version can start on migrated metadata.
+//! The new version, by one `helm upgrade` that somebody else makes. Until then the run stays open,
+//! so that nothing of the old version can start on migrated metadata.
 
 use std::time::Duration;
 

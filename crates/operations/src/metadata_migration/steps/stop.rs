@@ -67,7 +67,8 @@ pub(crate) async fn undo(cx: &Cx<'_>) -> Result<(), StepError> {
     hold_autoscalers(cx, false).await
 }
 
-/// Tells KEDA to keep its workloads at zero, or to do as before. Kubernetes' own autoscalers leave alone what is at zero.
+/// Tells KEDA to keep its workloads at zero, or to do as before. Kubernetes' own autoscalers leave
+/// alone what is at zero.
 pub(crate) async fn hold_autoscalers(cx: &Cx<'_>, hold: bool) -> Result<(), StepError> {
     let resource = ApiResource {
         group: "keda.sh".into(),

@@ -1,5 +1,6 @@
-//! What the new pods of a component say of themselves (`/healthz`), and whether the active coordinator is one of them. Beyond what
-//! Kubernetes knows, so none of it stops a run: after a while a person is told instead.
+//! What the new pods of a component say of themselves (`/healthz`), and whether the active
+//! coordinator is one of them. Beyond what Kubernetes knows, so none of it stops a run: after a
+//! while a person is told instead.
 
 use std::{
     net::IpAddr,
@@ -43,7 +44,8 @@ const MAX_ANSWER: usize = 16 * 1024;
 const PAUSE: Duration = Duration::from_millis(300);
 /// For pods to be healthy that Kubernetes calls available.
 const HEALTH: Duration = Duration::from_secs(30);
-/// For a session to end whose process is gone (`common.session.ttl` is 60 s), and the next to begin.
+/// For a session to end whose process is gone (`common.session.ttl` is 60 s), and the next to
+/// begin.
 const TAKEOVER: Duration = Duration::from_secs(90);
 
 /// Asks until all is well, or long enough. When it was, where that was to be waited for.
@@ -121,7 +123,8 @@ fn named(pod: &Pod) -> PodName {
     }
 }
 
-/// What a pod says that is not well; `None` if all are, or where pods cannot be reached from here, which is said once.
+/// What a pod says that is not well; `None` if all are, or where pods cannot be reached from here,
+/// which is said once.
 async fn unwell(cx: &Cx<'_>, pods: &[Pod]) -> Option<String> {
     if !cx.world.ways.reach_pods() {
         return None;
@@ -172,7 +175,8 @@ enum Answer {
     Unreached(String),
 }
 
-/// Milvus answers 200 when every role of the process is healthy or in standby, else 500 and which is not.
+/// Milvus answers 200 when every role of the process is healthy or in standby, else 500 and which
+/// is not.
 async fn healthz(ip: IpAddr, port: u16) -> Answer {
     let stream = match timeout(CONNECT, TcpStream::connect((ip, port))).await {
         Ok(Ok(stream)) => stream,

@@ -1,6 +1,7 @@
-//! Active-standby of the coordinators, turned on in the `ConfigMap` for the time of the run. What stood there is kept beside
-//! it, so that nothing of a configuration is written anywhere else, and put back at the end: the chart's checksum of its
-//! configuration then still fits, and the next `helm upgrade` rolls nothing.
+//! Active-standby of the coordinators, turned on in the `ConfigMap` for the time of the run. What
+//! stood there is kept beside it, so that nothing of a configuration is written anywhere else, and
+//! put back at the end: the chart's checksum of its configuration then still fits, and the next
+//! `helm upgrade` rolls nothing.
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{

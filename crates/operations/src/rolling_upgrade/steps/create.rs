@@ -1,5 +1,5 @@
-//! A component that the target needs and the release does not have yet: made after the model of another one, as Helm's own,
-//! so that Helm takes it over.
+//! A component that the target needs and the release does not have yet: made after the model of
+//! another one, as Helm's own, so that Helm takes it over.
 
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::{
@@ -23,7 +23,8 @@ use milvus_guard_sources::kubernetes::{
 
 /// Says which run made a Deployment.
 const MADE_BY: &str = "guard.milvus.io/upgrade-run";
-/// The component after whose model it is made: it needs the same configuration, places and tolerations.
+/// The component after whose model it is made: it needs the same configuration, places and
+/// tolerations.
 const MODEL: Component = Component::QueryNode;
 
 /// Makes it, where it is not there.

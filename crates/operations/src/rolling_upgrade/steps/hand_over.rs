@@ -1,12 +1,13 @@
-//! No field that the chart renders stays under our name, or the next `helm upgrade` would meet a conflict.
+//! No field that the chart renders stays under our name, or the next `helm upgrade` would meet a
+//! conflict.
 
 use crate::{
     engine::{StepError, originals},
     rolling_upgrade::world::{Cx, own_strategy},
 };
 
-/// Puts strategies back and takes our name off every recorded Deployment. Each change did so already; this is for changes
-/// that a crash cut off.
+/// Puts strategies back and takes our name off every recorded Deployment. Each change did so
+/// already; this is for changes that a crash cut off.
 pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
     for original in cx
         .run()

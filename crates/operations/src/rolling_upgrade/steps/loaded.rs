@@ -1,5 +1,5 @@
-//! Whether Milvus itself is whole again after those who serve it moved. Kubernetes calls a query node ready before its segments
-//! are loaded, and searches then answer with nothing or half.
+//! Whether Milvus itself is whole again after those who serve it moved. Kubernetes calls a query
+//! node ready before its segments are loaded, and searches then answer with nothing or half.
 
 use std::{
     collections::BTreeSet,
@@ -20,19 +20,21 @@ use crate::{
 use milvus_guard_core::api::LoadedBefore;
 use milvus_guard_sources::milvus::{self, ApiError, Loaded, Proxy};
 
-/// For Milvus to be whole before something moves: coordinators that were replaced just before need a moment.
+/// For Milvus to be whole before something moves: coordinators that were replaced just before need
+/// a moment.
 const SETTLING: Duration = Duration::from_secs(10);
 /// Between two questions, at least; large answers get as long a pause as they took.
 const PAUSE: Duration = Duration::from_millis(300);
 /// ... at most.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// How long a coordinator may list nodes that are gone: the life of a session whose process was killed
-/// (`common.session.ttl`).
+/// How long a coordinator may list nodes that are gone: the life of a session whose process was
+/// killed (`common.session.ttl`).
 const STALE: Duration = Duration::from_secs(60);
-/// How long a refusal must stand before it counts, of a Milvus that answered before: proxies that have just started cannot
-/// check a login yet.
+/// How long a refusal must stand before it counts, of a Milvus that answered before: proxies that
+/// have just started cannot check a login yet.
 const REFUSAL: Duration = Duration::from_secs(30);
-/// For Milvus to be whole on the way back. What is missing there may come only when more has gone back.
+/// For Milvus to be whole on the way back. What is missing there may come only when more has gone
+/// back.
 const ON_THE_WAY_BACK: Duration = Duration::from_secs(60);
 
 /// Says that nobody asked Milvus.
@@ -56,8 +58,8 @@ fn question(cx: &Cx<'_>, one: &Move) -> Option<(Question, usize, String)> {
     ))
 }
 
-/// Notes what is loaded, before a move that replaces who serves. `is_begun` tells whether it is under way already, so that what
-/// is loaded now may be half of it.
+/// Notes what is loaded, before a move that replaces who serves. `is_begun` tells whether it is
+/// under way already, so that what is loaded now may be half of it.
 pub(crate) async fn before(
     cx: &Cx<'_>,
     one: &Move,
@@ -139,7 +141,8 @@ async fn settled(cx: &Cx<'_>, proxy: &Proxy) -> Result<Loaded, ApiError> {
     }
 }
 
-/// Waits until all that was loaded before is served again, and says when it was; `None` if that was not asked.
+/// Waits until all that was loaded before is served again, and says when it was; `None` if that was
+/// not asked.
 pub(crate) async fn again(cx: &Cx<'_>, one: &Move) -> Result<Option<Instant>, StepError> {
     let Some((_, _, id)) = question(cx, one).filter(|(question, at, _)| question.after == *at)
     else {
@@ -148,7 +151,8 @@ pub(crate) async fn again(cx: &Cx<'_>, one: &Move) -> Result<Option<Instant>, St
     let Some(before) = cx.run().status.loaded.filter(|loaded| loaded.step == id) else {
         return Ok(None);
     };
-    // It answered before, maybe to another process: a Milvus that does not answer now is waited for.
+    // It answered before, maybe to another process: a Milvus that does not answer now is waited
+    // for.
     let proxy = match cx.world.ways.proxy.proxy(cx).await? {
         Ok(proxy) => proxy,
         Err(why) => {
@@ -181,7 +185,8 @@ pub(crate) async fn back(cx: &Cx<'_>, one: &Move) -> Result<(), StepError> {
     Ok(())
 }
 
-/// Asks until all is there; the step's own time is the limit, or a shorter one, after which a person is told.
+/// Asks until all is there; the step's own time is the limit, or a shorter one, after which a
+/// person is told.
 async fn whole(
     cx: &Cx<'_>,
     proxy: &Proxy,

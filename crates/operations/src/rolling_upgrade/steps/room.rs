@@ -1,4 +1,5 @@
-//! What the nodes have left, and what the Deployments ask for that make a new pod before an old one goes.
+//! What the nodes have left, and what the Deployments ask for that make a new pod before an old one
+//! goes.
 
 use std::collections::BTreeMap;
 
@@ -75,7 +76,8 @@ async fn surges(link: &Link, release: &Release, rollout: &Rollout) -> Result<Vec
         .collect())
 }
 
-/// Whether a Deployment makes a new pod before an old one goes, as it does unless it is told otherwise.
+/// Whether a Deployment makes a new pod before an old one goes, as it does unless it is told
+/// otherwise.
 fn makes_first(deployment: &Deployment) -> bool {
     let strategy = deployment.spec.strategy.as_ref();
     let recreates = strategy.and_then(|strategy| strategy.type_.as_deref()) == Some("Recreate");
@@ -88,7 +90,8 @@ fn makes_first(deployment: &Deployment) -> bool {
     !recreates && !none && deployment.spec.replicas != Some(0)
 }
 
-/// What the scheduler counts of a pod: all containers together, or the largest of those that come before.
+/// What the scheduler counts of a pod: all containers together, or the largest of those that come
+/// before.
 fn asks(pod: Option<&PodSpec>) -> Resources {
     let Some(pod) = pod else {
         return Resources::default();

@@ -146,8 +146,8 @@ fn tell_pace(cx: &Cx<'_>, one: &Move, ready: std::time::Instant) {
     ));
 }
 
-/// No component moves before all that must precede it are completely on the target. The gates saw to that; this is for what
-/// happened since: a person's change, an evicted pod, a crash of ours.
+/// No component moves before all that must precede it are completely on the target. The gates saw
+/// to that; this is for what happened since: a person's change, an evicted pod, a crash of ours.
 async fn await_predecessors(cx: &Cx<'_>, one: &Move) -> Result<(), StepError> {
     let world = cx.world;
     let earlier: Vec<&Move> = world
