@@ -66,7 +66,7 @@ fn reading(criterion: &mut Criterion) {
         bencher.iter(|| documents(&text).map(Result::unwrap).count());
     });
     group.bench_function("documents to a snapshot", |bencher| {
-        bencher.iter(|| black_box(snapshot(&text)))
+        bencher.iter(|| black_box(snapshot(&text)));
     });
     group.finish();
 }
@@ -90,7 +90,7 @@ fn scale(criterion: &mut Criterion) {
             .collect();
         group.throughput(Throughput::Bytes(many.len() as u64));
         group.bench_function(format!("{count} documents"), |bencher| {
-            bencher.iter(|| black_box(snapshot(&many)))
+            bencher.iter(|| black_box(snapshot(&many)));
         });
     }
     group.finish();

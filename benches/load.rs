@@ -249,7 +249,8 @@ fn compare(guard: &Target, bare: &Target, name: &str, body: &[u8], sample: usize
         |samples: &[Sample], what: fn(&Sample) -> f64| median(samples.iter().map(what).collect());
     let ratio = |what: fn(&Sample) -> f64| of(&ours, what) / of(&theirs, what);
     println!(
-        "{name} ({} bytes, {CONNECTIONS} connections): {:.0}/s against {:.0}/s, ratio {:.2}; p50 {:.2} ms, {:.2} x; p99 {:.2} ms, {:.2} x",
+        "{name} ({} bytes, {CONNECTIONS} connections): {:.0}/s against {:.0}/s, ratio {:.2}; p50 \
+         {:.2} ms, {:.2} x; p99 {:.2} ms, {:.2} x",
         body.len(),
         of(&ours, |sample| sample.rate),
         of(&theirs, |sample| sample.rate),

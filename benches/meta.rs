@@ -88,7 +88,8 @@ fn main() {
         runtime.block_on(fill(&client, &dump, &root));
         ours.push(migrate(&etcd, &root));
         println!(
-            "round {round}: one Put per key {:.2} s, bare transactions {:.2} s, ours {:.2} s writing, {:.2} s in all",
+            "round {round}: one Put per key {:.2} s, bare transactions {:.2} s, ours {:.2} s \
+             writing, {:.2} s in all",
             puts[round], bare[round], ours[round].write, ours[round].whole
         );
     }
@@ -113,7 +114,8 @@ fn main() {
     );
     let changes = of(|ours| ours.changes);
     println!(
-        "reading, planning, comparing, against writing: {:.2} x; against writing and deleting: {:.2} x (bound 1 x)",
+        "reading, planning, comparing, against writing: {:.2} x; against writing and deleting: \
+         {:.2} x (bound 1 x)",
         thinking / write,
         thinking / changes
     );

@@ -238,7 +238,8 @@ fn compare(name: &str, small: &Bed, large: &Bed, bodies: fn(&Bed) -> &[Vec<u8>])
     }
     let (alone, among) = (median(alone), median(among));
     println!(
-        "{name}: median {alone:.3} ms in the empty cluster, {among:.3} ms in the large one, ratio {:.2}",
+        "{name}: median {alone:.3} ms in the empty cluster, {among:.3} ms in the large one, ratio \
+         {:.2}",
         among / alone
     );
 }

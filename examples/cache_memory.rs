@@ -53,7 +53,8 @@ fn main() {
         })
         .sum();
     println!(
-        "{count} Deployments ({} bytes of JSON each): {} MiB stored, {} MiB with the pictures of all {} releases",
+        "{count} Deployments ({} bytes of JSON each): {} MiB stored, {} MiB with the pictures of \
+         all {} releases",
         deployment.to_string().len(),
         (stored - before) / 1024,
         (resident_kib() - before) / 1024,

@@ -365,7 +365,8 @@ fn umbrella(roll: &Roll) {
             judged.report
         );
         assert_eq!(commands(&judged), BTreeMap::new());
-        let words = "Set vectors.standalone.messageQueue=rocksmq in the Helm values of the parent chart platform.";
+        let words = "Set vectors.standalone.messageQueue=rocksmq in the Helm values of the parent \
+                     chart platform.";
         assert_eq!(fix(&judged, "MG502"), words);
         assert_eq!(
             judged.report["releases"][0]["name"],
@@ -582,7 +583,8 @@ fn without_command(roll: &Roll) {
         ),
         (
             "argo",
-            "annotations: {argocd.argoproj.io/tracking-id: 'vec:apps/Deployment:argo/my-release-milvus-standalone'}",
+            "annotations: {argocd.argoproj.io/tracking-id: \
+             'vec:apps/Deployment:argo/my-release-milvus-standalone'}",
             "in the source of Application vec.",
         ),
         (

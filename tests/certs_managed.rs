@@ -322,7 +322,8 @@ async fn configurations_are_filled_once_they_exist_and_stay_the_charts() {
     );
 
     let spoiled = format!(
-        "{{\"webhooks\": [{{\"name\": \"also.guard.milvus.io\", \"clientConfig\": {{\"caBundle\": \"{}\"}}}}]}}",
+        "{{\"webhooks\": [{{\"name\": \"also.guard.milvus.io\", \"clientConfig\": {{\"caBundle\": \
+         \"{}\"}}}}]}}",
         { BASE64_STANDARD.encode(bundles(&client).await[0].repeat(2)) }
     );
     cluster.kubectl([

@@ -57,8 +57,9 @@ const FILES: [&str; 3] = [
     "certificates.caBundle=-----BEGIN CERTIFICATE-----\nbXk=\n-----END CERTIFICATE-----\n",
 ];
 
-const KINDS_OF_OTHERS: &str = "workloadGate.extraKinds[0].group=apps.kruise.io,workloadGate.extraKinds[0].version=v1beta1,\
-                               workloadGate.extraKinds[0].resource=statefulsets";
+const KINDS_OF_OTHERS: &str = "workloadGate.extraKinds[0].group=apps.kruise.io,workloadGate.\
+                               extraKinds[0].version=v1beta1,workloadGate.extraKinds[0].\
+                               resource=statefulsets";
 
 fn path() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/milvus-guard")
@@ -1337,7 +1338,8 @@ fn what_the_guard_registers_is_its_own_and_goes_with_the_chart() {
         });
         for name in ["hold", "uninstall"] {
             let path = format!(
-                "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies/milvus-guard-{name}"
+                "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies/\
+                 milvus-guard-{name}"
             );
             assert_eq!(cluster.get(&path).status, 404, "{with:?} left {path}");
         }
@@ -1355,7 +1357,13 @@ fn what_the_guard_registers_is_its_own_and_goes_with_the_chart() {
         expect_success(cluster.kubectl(["get", "upgradepolicy", "mine"]));
         expect_success(uninstall());
         wait_for("the kinds to be gone", Duration::from_secs(60), || {
-            cluster.get("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/upgradepolicies.guard.milvus.io").status == 404
+            cluster
+                .get(
+                    "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/upgradepolicies.\
+                     guard.milvus.io",
+                )
+                .status
+                == 404
         });
     }
 }

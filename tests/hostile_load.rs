@@ -215,7 +215,7 @@ fn questions(webhook: &Webhook, caller: &Caller) -> Vec<Question> {
             "a safe change",
             "validate",
             changed(&|new| {
-                new["spec"]["template"]["spec"]["containers"][0]["env"] = variable.clone()
+                new["spec"]["template"]["spec"]["containers"][0]["env"] = variable.clone();
             }),
         ),
         (
@@ -233,7 +233,7 @@ fn questions(webhook: &Webhook, caller: &Caller) -> Vec<Question> {
             "mutate",
             changed(&|new| {
                 new["spec"]["template"]["spec"]["containers"][0]["image"] =
-                    json!("milvusdb/milvus:v2.3.21")
+                    json!("milvusdb/milvus:v2.3.21");
             }),
         ),
         (
@@ -246,7 +246,7 @@ fn questions(webhook: &Webhook, caller: &Caller) -> Vec<Question> {
             "validate",
             changed(&|new| {
                 new["spec"]["template"]["spec"]["containers"][0]["image"] =
-                    json!("milvusdb/milvus:v2.4.5")
+                    json!("milvusdb/milvus:v2.4.5");
             }),
         ),
     ];
@@ -397,7 +397,7 @@ impl Attacks {
             scope.spawn(|| {
                 self.hold(&self.silent, 600, Duration::from_millis(5), |_| {
                     TcpStream::connect(address)
-                })
+                });
             });
             scope.spawn(|| {
                 self.hold(&self.idle, 100, Duration::from_millis(20), |number| {
@@ -550,7 +550,8 @@ fn honest_reviews_are_in_time_beside_every_attack_and_the_memory_stays_below_its
         let (alone, beside) = (figures(&calm, which), figures(&stormy, which));
         let ratio = |at: usize| beside[at] / alone[at];
         eprintln!(
-            "{name}: p50, p99, longest [ms] alone {alone:.1?}, beside attacks {beside:.1?}; ratio {:.1}, {:.1}, {:.1}",
+            "{name}: p50, p99, longest [ms] alone {alone:.1?}, beside attacks {beside:.1?}; ratio \
+             {:.1}, {:.1}, {:.1}",
             ratio(0),
             ratio(1),
             ratio(2)
@@ -558,7 +559,8 @@ fn honest_reviews_are_in_time_beside_every_attack_and_the_memory_stays_below_its
     }
     let mib = |bytes: u64| bytes / MIB as u64;
     eprintln!(
-        "peak of the cgroup {} MiB, resident {} MiB (before the attacks {} and {} MiB); limit {limit}",
+        "peak of the cgroup {} MiB, resident {} MiB (before the attacks {} and {} MiB); limit \
+         {limit}",
         mib(peak),
         mib(resident),
         mib(before.0),

@@ -203,7 +203,8 @@ fn a_run_is_ended_only_where_the_metadata_is_whole() {
     let (code, _, stderr) = run(stand.migrate().args(never));
     assert_eq!(code, 3, "{stderr}");
     for part in [
-        "Stopped at step start-coordinators: it was not done within 20 s; it waited for my-release-milvus-rootcoord: 0 of 1 pods available",
+        "Stopped at step start-coordinators: it was not done within 20 s; it waited for \
+         my-release-milvus-rootcoord: 0 of 1 pods available",
         "The metadata is that of 2.2, verified; 2.1 must not start on it.",
         "-o rollback",
     ] {

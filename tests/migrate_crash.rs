@@ -147,7 +147,7 @@ fn killed_at_any_write_the_same_command_goes_on_or_goes_back() {
     crash.roll_back("after the count");
     for number in places(writes, SAMPLE, 1) {
         let why = crash.kill_at(number, &[], || {
-            crash.roll_back("after a run with fewer writes")
+            crash.roll_back("after a run with fewer writes");
         });
         // Each place both ways, in turn.
         if number % 3 == 0

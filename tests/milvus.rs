@@ -109,7 +109,7 @@ fn compare(path: &str, expected: &Value, found: &Value, differences: &mut Vec<St
     match (expected, found) {
         (Value::Object(left), Value::Object(right)) if names(expected) == names(found) => {
             left.iter().for_each(|(key, value)| {
-                compare(&format!("{path}/{key}"), value, &right[key], differences)
+                compare(&format!("{path}/{key}"), value, &right[key], differences);
             });
         }
         (Value::Array(left), Value::Array(right)) if left.len() == right.len() => {
@@ -194,7 +194,8 @@ fn restore(store: &MilvusStore, backup: &Path) {
     let (code, stdout, stderr) = command(&[]);
     assert_eq!(
         code, 1,
-        "2.2 has written meanwhile, which is to be lost only when that is asked for: {stdout}{stderr}"
+        "2.2 has written meanwhile, which is to be lost only when that is asked for: \
+         {stdout}{stderr}"
     );
     assert!(
         stdout.contains("added") || stderr.contains("added"),

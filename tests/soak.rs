@@ -328,7 +328,7 @@ fn no_review_is_lost_while_replicas_and_certificates_are_replaced() {
                         turn: id,
                         connection: None,
                     }
-                    .run(id)
+                    .run(id);
                 })
             })
             .collect();
@@ -351,7 +351,8 @@ fn no_review_is_lost_while_replicas_and_certificates_are_replaced() {
         .map(|pair| shown.get(&der(pair)).copied().unwrap_or(0))
         .collect();
     eprintln!(
-        "{answered} reviews in {:?}, {retried} tried again, {} connections refused; handshakes by certificate: {handshakes:?}",
+        "{answered} reviews in {:?}, {retried} tried again, {} connections refused; handshakes by \
+         certificate: {handshakes:?}",
         started.elapsed(),
         shared.refused.into_inner(),
     );

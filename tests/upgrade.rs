@@ -187,8 +187,8 @@ fn no_time_is_lost_between_components() {
     let [slow, pause] =
         ["v2.2.12", "v2.2.16"].map(|tag| watch.longest_pause(&format!("milvusdb/milvus:{tag}")));
     eprintln!(
-        "8 components: {script:?} by kubectl and rollout status, {ours:?} by this run; longest pause between components {slow:?} and \
-         {pause:?}"
+        "8 components: {script:?} by kubectl and rollout status, {ours:?} by this run; longest \
+         pause between components {slow:?} and {pause:?}"
     );
     // On a machine that is busy with something else, everything takes longer, the baseline too.
     assert!(

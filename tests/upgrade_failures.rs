@@ -457,7 +457,8 @@ fn a_node_without_room_is_told_before() {
     ]);
     let (code, stdout, stderr) = run(&mut upgrade(namespace, &["--dry-run"]));
     kubectl(&["delete", "node", "only-one"]);
-    let words = "no node has room for another pod of my-release-milvus-querynode (3 CPU, 1024 MiB): most is 2 CPU, 8192 MiB";
+    let words = "no node has room for another pod of my-release-milvus-querynode (3 CPU, 1024 \
+                 MiB): most is 2 CPU, 8192 MiB";
     assert!(
         code == 0 && stdout.contains(words),
         "{code} {stdout}{stderr}"

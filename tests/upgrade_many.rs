@@ -124,7 +124,8 @@ fn many_releases_roll_at_once_with_few_requests_and_little_memory() {
         .unwrap();
     let memory = runs.iter().map(|(.., highest)| *highest).max().unwrap();
     eprintln!(
-        "{} components of {} releases in {took:.1?}: at most {:.1} requests for a component, {} MiB of its own for a run",
+        "{} components of {} releases in {took:.1?}: at most {:.1} requests for a component, {} \
+         MiB of its own for a run",
         namespaces.len() * COMPONENTS,
         namespaces.len(),
         requests as f64 / COMPONENTS as f64,

@@ -289,9 +289,10 @@ fn an_exception_counts_to_the_second() {
             Duration::from_secs(10),
             || upgrade(&webhook, with, &next, &[]).0,
         );
-        let decision = webhook
-            .cluster
-            .get_json(&format!("/apis/guard.milvus.io/v1alpha1/namespaces/{GUARD}/releasedecisions/{namespace}.my-release"));
+        let decision = webhook.cluster.get_json(&format!(
+            "/apis/guard.milvus.io/v1alpha1/namespaces/{GUARD}/releasedecisions/{namespace}.\
+             my-release"
+        ));
         assert_eq!(
             decision["spec"]["acceptedRules"][0]["rule"], "MG101",
             "{decision:#}"

@@ -31,7 +31,8 @@ Examples:
   milvus-guard audit --all-namespaces --format json
   milvus-guard audit --before running.yaml
 
-Exit codes: 0 nothing at or above --fail-on, 1 something, 2 wrong usage, or a file that is unreadable or holds no Milvus,
+Exit codes: 0 nothing at or above --fail-on, 1 something, 2 wrong usage, or a file that is \
+                        unreadable or holds no Milvus,
 3 no verdict could be formed: no cluster, no permission, or no Milvus in the namespace.")]
 pub(super) struct Args {
     /// What runs: a file, a folder, - or live
@@ -210,7 +211,8 @@ impl Nothing {
         let next = if args.before.needs_cluster() {
             "milvus-guard audit --all-namespaces"
         } else {
-            "kubectl get deployment,statefulset,configmap,service,persistentvolumeclaim -n NAMESPACE -o yaml | milvus-guard audit --before -"
+            "kubectl get deployment,statefulset,configmap,service,persistentvolumeclaim -n \
+             NAMESPACE -o yaml | milvus-guard audit --before -"
         };
         let releases = self
             .releases

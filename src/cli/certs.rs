@@ -41,7 +41,9 @@ enum Mode {
 /// Arguments of `certs`.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
-Writes ca.crt (for clients to trust), tls.crt and tls.key (for the server). The authority's key is not kept. In a cluster, use cert-manager or the managed mode: certs/README.md.
+Writes ca.crt (for clients to trust), tls.crt and tls.key (for the server). The authority's key is \
+                        not kept. In a cluster, use cert-manager or the managed mode: \
+                        certs/README.md.
 
 Exit codes: 0 made, 2 wrong usage, or files that exist or cannot be written.")]
 pub(super) struct Args {

@@ -23,17 +23,22 @@ use super::{
 /// Arguments of `check`.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
-An input is a file, a directory, - (standard input), release:NAME[@REVISION] (Helm's storage), live (what runs) or,
-for --after, version:2.5.12 (what runs with the Milvus images moved). Without --before the change is an installation.
-A file for kubectl apply is a part: it is laid over what runs. The report says how an input was understood;
+An input is a file, a directory, - (standard input), release:NAME[@REVISION] (Helm's storage), \
+                        live (what runs) or,
+for --after, version:2.5.12 (what runs with the Milvus images moved). Without --before the change \
+                        is an installation.
+A file for kubectl apply is a part: it is laid over what runs. The report says how an input was \
+                        understood;
 --whole and --part say otherwise (see docs/inputs.md).
 
 Examples:
-  helm template my-release zilliztech/milvus --version 4.2.58 -n milvus | milvus-guard check --before live -n milvus --after -
+  helm template my-release zilliztech/milvus --version 4.2.58 -n milvus | milvus-guard check \
+                        --before live -n milvus --after -
   milvus-guard check -i my-release -n milvus -t 2.5.27
   milvus-guard check --before running.yaml --after wanted.yaml --format markdown
 
-Exit codes: 0 nothing at or above --fail-on, 1 something, 2 wrong usage or unreadable input, 3 no verdict could be formed.")]
+Exit codes: 0 nothing at or above --fail-on, 1 something, 2 wrong usage or unreadable input, 3 no \
+                        verdict could be formed.")]
 pub(super) struct Args {
     /// What runs
     #[arg(long, value_name = "IN")]

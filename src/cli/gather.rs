@@ -67,10 +67,9 @@ impl FromStr for Source {
                 None => (release, None),
             };
             if name.is_empty() {
-                return Err(
-                    "release: needs a name, as in release:my-release or release:my-release@3"
-                        .into(),
-                );
+                return Err("release: needs a name, as in release:my-release or \
+                            release:my-release@3"
+                    .into());
             }
             return Ok(Self::Revision {
                 name: name.to_owned(),
@@ -324,7 +323,7 @@ impl Gatherer<'_> {
             (Some(mut wanted), source) => {
                 match &running {
                     Some((_, running)) => {
-                        part::settle(running, &mut wanted, choice).map_err(Failure::usage)?
+                        part::settle(running, &mut wanted, choice).map_err(Failure::usage)?;
                     }
                     None => wanted.snapshot = wanted.content.builder().build(),
                 }
@@ -361,7 +360,8 @@ impl Gatherer<'_> {
     fn at_version(build: &Build, gathered: &mut Gathered) -> Result<Snapshot, Failure> {
         let Some(running) = &gathered.before else {
             return Err(Failure::usage(
-                "version: needs something that runs: give --before, or -i and -n of a release in the cluster",
+                "version: needs something that runs: give --before, or -i and -n of a release in \
+                 the cluster",
             ));
         };
         gathered.inputs.push(InputEntry {

@@ -29,8 +29,10 @@ use clap::{Parser, Subcommand};
 #[derive(Debug, Parser)]
 #[command(name = "milvus-guard", version = data::VERSION.as_str(), about, long_about = None, max_term_width = 110, propagate_version = true)]
 #[command(after_help = "\
-Exit codes of what judges: 0 nothing at or above --fail-on, 1 something, 2 wrong usage or unreadable
-input, 3 no verdict could be formed. Of what changes something: 0 done, 1 refused and nothing changed,
+Exit codes of what judges: 0 nothing at or above --fail-on, 1 something, 2 wrong usage or \
+                        unreadable
+input, 3 no verdict could be formed. Of what changes something: 0 done, 1 refused and nothing \
+                        changed,
 2 wrong usage, 3 stopped (the same command resumes), 5 another run holds the lock.")]
 pub struct Cli {
     #[command(subcommand)]

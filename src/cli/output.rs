@@ -134,7 +134,8 @@ pub(super) fn report(
         .count();
     if to_stdout > 1 {
         return Err(Failure::usage(
-            "only one --format can go to standard output; give the others a file, as in --format sarif=out.sarif",
+            "only one --format can go to standard output; give the others a file, as in --format \
+             sarif=out.sarif",
         ));
     }
     let default = [Output {

@@ -29,7 +29,8 @@ Examples:
   milvus-guard plan -i my-release -n milvus --to 2.6.24        (what runs is read from the cluster)
   milvus-guard plan --before running.yaml --to 2.6.24 --format markdown
 
-Exit codes: 0 there is a way, 1 there is none, 2 wrong usage or unreadable input, 3 the cluster could not be asked.")]
+Exit codes: 0 there is a way, 1 there is none, 2 wrong usage or unreadable input, 3 the cluster \
+                        could not be asked.")]
 pub(super) struct Args {
     /// Version that runs [default: read from --before or the cluster]
     #[arg(long, value_name = "VERSION", value_parser = version)]

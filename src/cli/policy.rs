@@ -57,7 +57,8 @@ enum PolicyAction {
     },
     /// Put policies under test: judge each case of a folder and compare with its expectation
     #[command(after_help = "\
-A case is a folder with expect.yaml and, beside it, before.yaml (or before/), after.yaml (or after/) and facts.yaml as
+A case is a folder with expect.yaml and, beside it, before.yaml (or before/), after.yaml (or \
+                            after/) and facts.yaml as
 needed. expect.yaml:
 
   verdict: deny                  # deny, warn or allow

@@ -48,12 +48,14 @@ const LOCAL_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 /// Arguments of `serve`.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
-In a cluster the chart charts/milvus-guard sets these flags; docs/webhook.md says what the gates do.
+In a cluster the chart charts/milvus-guard sets these flags; docs/webhook.md says what the gates \
+                        do.
 To try the webhook without a cluster:
   milvus-guard serve --no-cluster --tls-self-signed \\
     --listen 127.0.0.1:8443 --before running.yaml
 
-Exit codes: 0 told to stop, 2 wrong usage or unreadable input, 3 no cluster, no certificate or no port.")]
+Exit codes: 0 told to stop, 2 wrong usage or unreadable input, 3 no cluster, no certificate or no \
+                        port.")]
 pub(super) struct Args {
     /// Address of the webhook (TLS); port 0 lets the system choose
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:8443")]
@@ -318,6 +320,10 @@ fn log(format: LogFormat) {
     };
 }
 
+#[expect(
+    clippy::too_many_lines,
+    reason = "the parts of the server in the order in which they start"
+)]
 async fn serve(args: Args) -> Done {
     let accounts = Accounts::new(
         &args.namespace,
@@ -446,7 +452,7 @@ async fn serve(args: Args) -> Done {
     // For people and scripts; a log in JSON stays JSON.
     match args.log_format {
         LogFormat::Json => {
-            tracing::info!(address = %port.address, metrics = %metrics_port.address, "serving")
+            tracing::info!(address = %port.address, metrics = %metrics_port.address, "serving");
         }
         LogFormat::Text => {
             eprintln!(
@@ -515,7 +521,7 @@ async fn certificate(
 ) -> Result<(), Failure> {
     let log = |event: Reload| match event {
         Reload::Loaded { not_after, .. } => {
-            tracing::info!(%not_after, "a new certificate is served")
+            tracing::info!(%not_after, "a new certificate is served");
         }
         Reload::Kept { reason } => tracing::warn!(
             reason,
@@ -568,7 +574,8 @@ async fn certificate(
         return Ok(());
     }
     Err(Failure::usage(
-        "the webhook needs a certificate: --tls-cert-file and --tls-key-file, --tls-managed in a cluster, or --tls-self-signed to try it",
+        "the webhook needs a certificate: --tls-cert-file and --tls-key-file, --tls-managed in a \
+         cluster, or --tls-self-signed to try it",
     ))
 }
 

@@ -34,10 +34,12 @@ const LOOK: Duration = Duration::from_secs(1);
 #[command(after_help = "\
 Examples:
   milvus-guard status -i my-release -n milvus
-  milvus-guard status -i my-release -n milvus --wait     (until the run has ended, or needs a person)
+  milvus-guard status -i my-release -n milvus --wait     (until the run has ended, or needs a \
+                        person)
   milvus-guard status --all                              (every run that is under way)
 
-Exit codes: 0 the run is done, or there is none; 3 it is under way, needs a person, or has stopped and can be resumed;
+Exit codes: 0 the run is done, or there is none; 3 it is under way, needs a person, or has stopped \
+                        and can be resumed;
 4 it was rolled back.")]
 pub(super) struct Args {
     /// Release

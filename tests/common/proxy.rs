@@ -123,7 +123,7 @@ impl Gate {
         thread::spawn(move || {
             pass(&mut from, &mut to, |bytes, to| {
                 !requests.is_closed() && to.write_all(bytes).is_ok()
-            })
+            });
         });
         let (mut from, mut to) = (server, client);
         thread::spawn(move || pass(&mut from, &mut to, |bytes, to| answers.answer(bytes, to)));

@@ -60,7 +60,8 @@ fn new_rule(root: &Path, id: &str, name: &str) -> Result<PathBuf, String> {
     };
     if !name.contains('-') || !name.split('-').all(is_word) {
         return Err(format!(
-            "{name} is not a valid name of a rule: use two or more words in lower case, with hyphens"
+            "{name} is not a valid name of a rule: use two or more words in lower case, with \
+             hyphens"
         ));
     }
     let module = format!("{}_{}", id.to_lowercase(), name.replace('-', "_"));

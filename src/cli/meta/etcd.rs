@@ -98,8 +98,12 @@ impl EtcdArgs {
 
     fn password(&self) -> Result<String, Failure> {
         let Some(path) = &self.password_file else {
-            return std::env::var("MILVUS_GUARD_ETCD_PASSWORD")
-                .map_err(|_| Failure::usage("--user needs a password: give --password-file, or set MILVUS_GUARD_ETCD_PASSWORD"));
+            return std::env::var("MILVUS_GUARD_ETCD_PASSWORD").map_err(|_| {
+                Failure::usage(
+                    "--user needs a password: give --password-file, or set \
+                     MILVUS_GUARD_ETCD_PASSWORD",
+                )
+            });
         };
         credential(path, "the password from ")
     }

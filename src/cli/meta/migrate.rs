@@ -23,8 +23,10 @@ use super::{
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
 Examples:
-  milvus-guard meta migrate -s 2.1.4 -t 2.2.16 --etcd http://etcd:2379 -r my-release --dry-run
-  milvus-guard meta migrate -s 2.1.4 -t 2.2.16 --etcd http://etcd:2379 -r my-release --yes
+  milvus-guard meta migrate -s 2.1.4 -t 2.2.16 --etcd http://etcd:2379 \
+                        -r my-release --dry-run
+  milvus-guard meta migrate -s 2.1.4 -t 2.2.16 --etcd \
+                        http://etcd:2379 -r my-release --yes
 
 A backup is always made first. Old records are deleted last, after the new ones were read back.
 After any interruption the same command resumes; `meta restore FILE` rolls back.

@@ -103,14 +103,20 @@ fn format(state: &MetadataState) -> String {
     match state {
         MetadataState::Empty => "empty: nothing but sessions".into(),
         MetadataState::V21 => "2.1, not migrated".into(),
-        MetadataState::V21NoIndex => "2.1 without any index; or migrated, which would look the same".into(),
-        MetadataState::V22 => "2.2".into(),
-        MetadataState::MixedSkipped => "mixed: 2.2 has run on metadata that was never migrated".into(),
-        MetadataState::PartialApply => "partly migrated by this tool".into(),
-        MetadataState::PartialCleaned => {
-            "partly migrated by the official tool: the old records are deleted, the new ones not written".into()
+        MetadataState::V21NoIndex => {
+            "2.1 without any index; or migrated, which would look the same".into()
         }
-        MetadataState::PartialSaved => "partly migrated by the official tool: it died while it wrote the new records".into(),
+        MetadataState::V22 => "2.2".into(),
+        MetadataState::MixedSkipped => {
+            "mixed: 2.2 has run on metadata that was never migrated".into()
+        }
+        MetadataState::PartialApply => "partly migrated by this tool".into(),
+        MetadataState::PartialCleaned => "partly migrated by the official tool: the old records \
+                                          are deleted, the new ones not written"
+            .into(),
+        MetadataState::PartialSaved => {
+            "partly migrated by the official tool: it died while it wrote the new records".into()
+        }
         MetadataState::Unreadable(why) => format!("unclear: {why}"),
     }
 }

@@ -23,12 +23,16 @@ use super::super::{
     after_help = "\
 Examples:
   milvus-guard migrate -i my-release -n milvus -s 2.1.4 -t 2.2.16
-  milvus-guard migrate -i my-release -n milvus -s 2.1.4 -t 2.2.16 --start helm     (then the helm upgrade that it prints)
+  milvus-guard migrate -i my-release -n milvus -s 2.1.4 -t 2.2.16 --start helm     (then the helm \
+                  upgrade that it prints)
   milvus-guard migrate -i my-release -n milvus -s 2.1.4 -t 2.2.16 -o rollback
-  milvus-guard migrate -i my-release -n milvus -s 2.1.4 -t 2.2.16 --record-only    (migrated with another tool)
+  milvus-guard migrate -i my-release -n milvus -s 2.1.4 -t 2.2.16 --record-only    (migrated with \
+                  another tool)
 
-The command makes a Job in the cluster and follows it; the same command resumes after any interruption.
-Exit codes: 0 reached the plan, 1 refused, nothing changed, 2 wrong usage, 3 stopped (the same command resumes),
+The command makes a Job in the cluster and follows it; the same command resumes after any \
+                  interruption.
+Exit codes: 0 reached the plan, 1 refused, nothing changed, 2 wrong usage, 3 stopped (the same \
+                  command resumes),
 4 stopped and rolled back, 5 another run holds the lock."
 )]
 pub(in crate::cli) struct Args {

@@ -28,8 +28,10 @@ Examples:
   milvus-guard upgrade -i my-release -n milvus -t 2.5.12 -w milvusdb/milvus:v2.5.12
   milvus-guard upgrade -i my-release -n milvus -t 2.5.12 -o rollback
 
-The command makes a Job in the cluster and follows it; the same command resumes after any interruption.
-Exit codes: 0 reached the plan, 1 refused, nothing changed, 2 wrong usage, 3 stopped (the same command resumes),
+The command makes a Job in the cluster and follows it; the same command resumes after any \
+                  interruption.
+Exit codes: 0 reached the plan, 1 refused, nothing changed, 2 wrong usage, 3 stopped (the same \
+                  command resumes),
 4 stopped and rolled back, 5 another run holds the lock."
 )]
 pub(in crate::cli) struct Args {

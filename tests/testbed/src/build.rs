@@ -82,7 +82,8 @@ fn recipe(bundle: Bundle) -> Recipe {
                 programs: &[Program::Kubelet, Program::KubeProxy],
             },
             about: format!(
-                "kubelet and kube-proxy {KUBERNETES_VERSION}, 1 minute after the rest of Kubernetes, else 5"
+                "kubelet and kube-proxy {KUBERNETES_VERSION}, 1 minute after the rest of \
+                 Kubernetes, else 5"
             ),
         },
         Bundle::Router => Recipe {
@@ -97,7 +98,8 @@ fn recipe(bundle: Bundle) -> Recipe {
                 programs: &[Program::KubeRouter],
             },
             about: format!(
-                "the firewall of kube-router {KUBE_ROUTER_VERSION}, half a minute after the rest of Kubernetes, else 1 to 2"
+                "the firewall of kube-router {KUBE_ROUTER_VERSION}, half a minute after the rest \
+                 of Kubernetes, else 1 to 2"
             ),
         },
         Bundle::Pause => Recipe {

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 fn chart() -> TempDir {
     let dir = tempfile::tempdir().expect("a directory");
     let write = |name: &str, text: &str| {
-        fs::write(dir.path().join(name), text).expect("a file of the chart")
+        fs::write(dir.path().join(name), text).expect("a file of the chart");
     };
     // The constraint is there for the version the API server tells: Helm refuses a server built
     // without one.

@@ -66,7 +66,7 @@ fn as_release(name: &'static str) -> (impl Fn(&mut Value), impl Fn(&mut Value)) 
         request["object"]["metadata"]["labels"]["name"] = json!(name);
     };
     (outside, move |release: &mut Value| {
-        release["name"] = json!(name)
+        release["name"] = json!(name);
     })
 }
 

@@ -92,8 +92,9 @@ impl DocumentTask {
             return Ruling::pass();
         }
         Ruling::of(Response::deny(format!(
-            "milvus-guard: {} are written by milvus-guard itself ({} or {}), because the guard believes what they say; \
-             milvus-guard status shows a run, milvus-guard upgrade or migrate with -o abort ends one",
+            "milvus-guard: {} are written by milvus-guard itself ({} or {}), because the guard \
+             believes what they say; milvus-guard status shows a run, milvus-guard upgrade or \
+             migrate with -o abort ends one",
             self.resource, accounts.guard, accounts.job
         )))
     }

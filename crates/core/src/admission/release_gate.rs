@@ -280,7 +280,8 @@ impl ReleaseTask {
             ));
             if left_out > 0 {
                 ruling.response.warnings.push(format!(
-                    "milvus-guard: the decision about this release covers {} objects; {left_out} more will be judged one by one",
+                    "milvus-guard: the decision about this release covers {} objects; {left_out} \
+                     more will be judged one by one",
                     objects.len()
                 ));
             }
@@ -362,8 +363,8 @@ pub(super) enum RecordError {
     Unreadable(String),
     /// It says two things about itself, as no Helm writes it.
     #[error(
-        "the record {name} of this Helm release does not agree with its payload: {what} is {written} outside and {payload} inside. \
-         Helm does not write such a record"
+        "the record {name} of this Helm release does not agree with its payload: {what} is \
+         {written} outside and {payload} inside. Helm does not write such a record"
     )]
     Disagrees {
         /// Name of the record.

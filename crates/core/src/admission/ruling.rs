@@ -115,7 +115,7 @@ impl Outcome<'_> {
                 match action {
                     Action::Deny | Action::Hold => denials.push(judged),
                     Action::Warn if judged.finding.missing.is_some() => {
-                        lacking.push(&judged.finding)
+                        lacking.push(&judged.finding);
                     }
                     Action::Warn => ruling.response.warnings.push(warning(judged)),
                     Action::Audit if !judged.finding.not_evaluated => audit_only.push(rule.id),

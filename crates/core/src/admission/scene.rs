@@ -219,9 +219,10 @@ impl Scene<'_> {
     pub(super) fn unknown_past(&self, before: Option<&Snapshot>) -> Option<Response> {
         (self.forgets && before.is_none()).then(|| {
             Response::deny(
-                "milvus-guard: this namespace holds more releases of Milvus than milvus-guard can remember, and volume claims are \
-                 left. milvus-guard cannot tell which version their data has, so it does not let a new release in. Delete the \
-                 claims that are not needed, or install into another namespace."
+                "milvus-guard: this namespace holds more releases of Milvus than milvus-guard can \
+                 remember, and volume claims are left. milvus-guard cannot tell which version \
+                 their data has, so it does not let a new release in. Delete the claims that are \
+                 not needed, or install into another namespace."
                     .to_owned(),
             )
         })

@@ -131,8 +131,8 @@ impl<'a> WorkloadTask<'a> {
                     return ruling;
                 };
                 denied.push_str(
-                    " || The request adds an owner reference: the garbage collector deletes the object together with its owner, and at \
-                     once if that owner does not exist.",
+                    " || The request adds an owner reference: the garbage collector deletes the \
+                     object together with its owner, and at once if that owner does not exist.",
                 );
                 gone
             }

@@ -46,10 +46,12 @@ const fn description(kind: Kind) -> &'static str {
             "One release of Milvus is let through by some rules, for a reason and until a time."
         }
         b"upgraderuns" => {
-            "A run of milvus-guard: its plan, how far it is, and all that is needed to resume or to roll back. Written by milvus-guard."
+            "A run of milvus-guard: its plan, how far it is, and all that is needed to resume or \
+             to roll back. Written by milvus-guard."
         }
         _ => {
-            "One revision of a Helm release that was judged and let through. Written by milvus-guard; lives 30 minutes."
+            "One revision of a Helm release that was judged and let through. Written by \
+             milvus-guard; lives 30 minutes."
         }
     }
 }
@@ -136,7 +138,7 @@ fn schema(kind: Kind) -> Value {
                     (_, Value::Null) => drop(part.remove(&keyword)),
                     // A value may have several rules.
                     (Some(Value::Array(there)), Value::Array(more)) if keyword == RULES => {
-                        there.extend(more)
+                        there.extend(more);
                     }
                     (_, value) => drop(part.insert(keyword, value)),
                 }

@@ -413,7 +413,7 @@ impl fmt::Display for Build {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.nightly, self.prerelease.as_deref()) {
             (Some(Nightly { day: Some(day), .. }), _) => {
-                write!(f, "{}-{}", self.version.line(), day.tag())?
+                write!(f, "{}-{}", self.version.line(), day.tag())?;
             }
             (Some(_), _) => write!(f, "{}-nightly", self.version.line())?,
             (None, Some(pre)) => write!(f, "{}-{pre}", self.version)?,

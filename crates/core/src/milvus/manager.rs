@@ -211,12 +211,13 @@ impl Manager {
         };
         Some(match &self.source {
             Source::Operator { resource } => format!(
-                "For each stop, set spec.components.image of the Milvus resource {resource}; the operator moves the components in order."
+                "For each stop, set spec.components.image of the Milvus resource {resource}; the \
+                 operator moves the components in order."
             ),
             Source::Chart(chart) => match &chart.alias {
                 Some(alias) => format!(
-                    "Milvus is the dependency {alias} of another chart: for each stop, change its version there, and set image and values \
-                     below {alias}{tool}."
+                    "Milvus is the dependency {alias} of another chart: for each stop, change its \
+                     version there, and set image and values below {alias}{tool}."
                 ),
                 None => format!(
                     "For each stop, change chart version, image and values of Milvus{tool}."
@@ -224,7 +225,8 @@ impl Manager {
             },
             Source::Manifests => {
                 format!(
-                    "For each stop, change the images{tool}, component by component in the order of the stop."
+                    "For each stop, change the images{tool}, component by component in the order \
+                     of the stop."
                 )
             }
         })
@@ -589,7 +591,8 @@ mod tests {
         Vendor::Zilliz
     )]
     #[case::bitnami(
-        "app.kubernetes.io/managed-by: Helm, helm.sh/chart: milvus-8.2.2, app.kubernetes.io/part-of: milvus",
+        "app.kubernetes.io/managed-by: Helm, helm.sh/chart: milvus-8.2.2, \
+         app.kubernetes.io/part-of: milvus",
         None,
         Vendor::Bitnami
     )]
@@ -693,12 +696,14 @@ mod tests {
     fn two_aliases_of_one_umbrella_have_names_of_their_own() {
         let one = workload(
             "r-logs-standalone",
-            "app.kubernetes.io/managed-by: Helm, helm.sh/chart: logs-4.2.58, app.kubernetes.io/name: logs",
+            "app.kubernetes.io/managed-by: Helm, helm.sh/chart: logs-4.2.58, \
+             app.kubernetes.io/name: logs",
             "",
         );
         let two = workload(
             "r-vectors-standalone",
-            "app.kubernetes.io/managed-by: Helm, helm.sh/chart: vectors-4.2.58, app.kubernetes.io/name: vectors",
+            "app.kubernetes.io/managed-by: Helm, helm.sh/chart: vectors-4.2.58, \
+             app.kubernetes.io/name: vectors",
             "",
         );
         let labels: Vec<String> = read(&(one + &two), None)

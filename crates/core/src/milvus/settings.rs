@@ -632,7 +632,7 @@ impl<'a> Located<'a> {
         let mut paths = Vec::new();
         match self.queue().map(|queue| queue.value) {
             Ok(QueueKind::RocksMq) => {
-                paths.push(("RocksMQ", path("rocksmq.path", "/var/lib/milvus/rdb_data")))
+                paths.push(("RocksMQ", path("rocksmq.path", "/var/lib/milvus/rdb_data")));
             }
             Ok(QueueKind::NatsMq) => paths.push((
                 "NATS",

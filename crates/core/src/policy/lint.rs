@@ -281,7 +281,8 @@ impl Linter<'_> {
             let path = format!("spec.selfAccept.{index}");
             if self.rule(&path, id).is_some_and(|rule| rule.data_loss) {
                 let message = format!(
-                    "{id} guards data: no deployer can accept it; an UpgradeException can let it pass"
+                    "{id} guards data: no deployer can accept it; an UpgradeException can let it \
+                     pass"
                 );
                 self.error("self-accept", &path, message);
             }
@@ -312,7 +313,8 @@ impl Linter<'_> {
             };
             if effect(&spec.rules[index]) != effect(&other.rules[their]) {
                 let message = format!(
-                    "{id} is {} here and {} in '{}' ({}); {meet}, so the stricter one wins: set another priority",
+                    "{id} is {} here and {} in '{}' ({}); {meet}, so the stricter one wins: set \
+                     another priority",
                     described(&spec.rules[index]),
                     described(&other.rules[their]),
                     before.metadata.name,
@@ -331,7 +333,8 @@ impl Linter<'_> {
             let place = places.at("spec.selfAccept");
             let name = &before.metadata.name;
             let message = format!(
-                "selfAccept differs from that of '{name}' ({place}); {meet}, so the order of reading decides: set another priority"
+                "selfAccept differs from that of '{name}' ({place}); {meet}, so the order of \
+                 reading decides: set another priority"
             );
             self.error("contradiction", "spec.selfAccept", message);
         }

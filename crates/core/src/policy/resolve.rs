@@ -101,7 +101,7 @@ impl PolicySet {
         match document {
             PolicyDocument::Policy(policy, _) => Arc::make_mut(&mut self.policies).push(*policy),
             PolicyDocument::Exception(exception, _) => {
-                Arc::make_mut(&mut self.exceptions).push(*exception)
+                Arc::make_mut(&mut self.exceptions).push(*exception);
             }
         }
     }

@@ -133,7 +133,7 @@ fn states(report: &Report, show: Show) -> Vec<Value> {
                 (_, true) if show == Show::Deny => {}
                 (_, false) if show < Show::Audit => {}
                 (Outcome::NotApplicable, _) => {
-                    add("notApplicable", "none", &text, reason.outcome, &reason.at)
+                    add("notApplicable", "none", &text, reason.outcome, &reason.at);
                 }
                 (_, true) => add("fail", "warning", &text, reason.outcome, &reason.at),
                 (_, false) => add("open", "none", &text, reason.outcome, &reason.at),

@@ -1326,7 +1326,7 @@ fn leaves<'t>(root: &'t Tree<'_>) -> Vec<(String, Cow<'t, str>)> {
             Kind::Sequence(_) => found.push((path.clone(), "[]".into())),
             Kind::Scalar { .. } if path.is_empty() && node.is_null() => {}
             Kind::Scalar { .. } => {
-                found.push((path.clone(), node.as_str().unwrap_or("null").into()))
+                found.push((path.clone(), node.as_str().unwrap_or("null").into()));
             }
         }
     }

@@ -235,6 +235,7 @@ fn rocksmq() -> (Fixture, Fixture) {
 }
 
 /// Changes that make as many rules speak as can.
+#[expect(clippy::too_many_lines, reason = "a table of changes")]
 pub(super) fn changes() -> Vec<(Fixture, Fixture)> {
     let config = |text: &str| Fixture::cluster("2.4.5").default_yaml(text);
     let pod = |fixture: Fixture, text: &str| fixture.pod(Component::Standalone, text);

@@ -324,7 +324,7 @@ fn path_speaks(row: &Path, catalogue: &Catalogue, versions: &[Version]) -> bool 
                 .collect();
         }
         Some(crate::milvus::catalogue::PrereleaseCondition::Exactly(tag)) => {
-            tags = vec![Some(format!("v{tag}"))]
+            tags = vec![Some(format!("v{tag}"))];
         }
         _ => {}
     }

@@ -482,16 +482,16 @@ mod tests {
             match condition {
                 SettingCondition::Queue(kinds) => all.push(("mq.type", kinds[0].clone())),
                 SettingCondition::Metastore(kinds) if kinds[0] == "embedded" => {
-                    all.push(("etcd.use.embed", "true".into()))
+                    all.push(("etcd.use.embed", "true".into()));
                 }
                 SettingCondition::Metastore(kinds) => {
-                    all.push(("metastore.type", kinds[0].clone()))
+                    all.push(("metastore.type", kinds[0].clone()));
                 }
                 SettingCondition::Storage(kinds) => {
-                    all.push(("common.storageType", kinds[0].clone()))
+                    all.push(("common.storageType", kinds[0].clone()));
                 }
                 SettingCondition::Woodpecker(kinds) => {
-                    all.push(("woodpecker.storage.type", kinds[0].clone()))
+                    all.push(("woodpecker.storage.type", kinds[0].clone()));
                 }
             }
         }

@@ -139,14 +139,14 @@ fn case(row: &Hazard, fits: bool) -> Option<(Option<Fixture>, Fixture)> {
                 "my-release-pulsar-bookie",
                 "app: pulsar",
                 "apachepulsar/pulsar:2.9.5",
-            )
+            );
         }
         Some("kafka") => {
             after = after.stateful_set(
                 "my-release-kafka",
                 "app.kubernetes.io/name: kafka",
                 "bitnami/kafka:3.1.0",
-            )
+            );
         }
         _ => {}
     }
@@ -168,7 +168,7 @@ fn case(row: &Hazard, fits: bool) -> Option<(Option<Fixture>, Fixture)> {
     }
     match row.rule.as_deref() {
         Some("MG501") if row.kind == HazardKind::Boundary && before.is_none() => {
-            before = Some(make(image, outside?))
+            before = Some(make(image, outside?));
         }
         Some("MG405") => {
             let tag = if chart >= Version::new(4, 2, 0) {

@@ -212,9 +212,9 @@ fn mix(journey: &Journey, catalogue: &Catalogue, here: &Place, row: &Path) -> St
         rolling: Rolling::Restart,
         point_of_no_return: PointOfNoReturn::None,
         lost: String::new(),
-        interruption:
-            "coordinators are away until the mixed one is ready; wait for it before the next step"
-                .into(),
+        interruption: "coordinators are away until the mixed one is ready; wait for it before the \
+                       next step"
+            .into(),
         commands,
         warnings: Vec::new(),
         sources: row.source.clone(),
@@ -669,7 +669,11 @@ fn notes(journey: &Journey, plan: &Plan) -> Vec<String> {
         .into_iter()
         .collect();
     if plan.stops.len() > 1 {
-        notes.push("Let each stop run and serve before the next one; check its data, then take the next backup.".to_owned());
+        notes.push(
+            "Let each stop run and serve before the next one; check its data, then take the next \
+             backup."
+                .to_owned(),
+        );
     }
     let rolls = plan
         .stops
@@ -677,7 +681,9 @@ fn notes(journey: &Journey, plan: &Plan) -> Vec<String> {
         .any(|stop| stop.kind == StopKind::RollingUpgrade);
     if journey.topology == Topology::Cluster && rolls && journey.manager.is_chart() {
         notes.push(
-            "A plain helm upgrade moves every component at once. Move them in order first, then let Helm agree.".to_owned(),
+            "A plain helm upgrade moves every component at once. Move them in order first, then \
+             let Helm agree."
+                .to_owned(),
         );
     }
     if journey.queue.is_none()
@@ -688,7 +694,8 @@ fn notes(journey: &Journey, plan: &Plan) -> Vec<String> {
         })
     {
         notes.push(
-            "The message queue is not known, so Pulsar v2 is pinned. If the queue is another one, pin that one instead (kafka.enabled, externalPulsar ...)."
+            "The message queue is not known, so Pulsar v2 is pinned. If the queue is another one, \
+             pin that one instead (kafka.enabled, externalPulsar ...)."
                 .to_owned(),
         );
     }

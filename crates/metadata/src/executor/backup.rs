@@ -60,7 +60,7 @@ pub async fn backup(
     let tell = |what: &str| {
         events.event(Event::Waiting {
             what: what.to_owned(),
-        })
+        });
     };
     let store = target.connect(Some(&tell)).await?;
     let running = components(sessions(&store, &root).await.map_err(MetaError::unread)?);

@@ -21,7 +21,8 @@ pub(super) const fn data(phase: JournalPhase) -> &'static str {
             "The metadata is half migrated: some new records are written and no old one is deleted; start neither 2.1 nor 2.2."
         }
         JournalPhase::Deleting => {
-            "All new records are written and checked, old ones are partly deleted; start neither 2.1 nor 2.2 before it is verified."
+            "All new records are written and checked, old ones are partly deleted; start neither \
+             2.1 nor 2.2 before it is verified."
         }
         JournalPhase::Restoring => "The metadata is half restored; start neither 2.1 nor 2.2.",
         JournalPhase::Verified => "The metadata is that of 2.2, verified; 2.1 must not be started.",
@@ -86,7 +87,8 @@ pub(super) fn foreign(changes: &ForeignChanges, journal: &Journal) -> MetaError 
         changes.to_string(),
         data(journal.phase),
         format!(
-            "undo these changes and run the same command again; or go back: `milvus-guard meta restore {}`.",
+            "undo these changes and run the same command again; or go back: `milvus-guard meta \
+             restore {}`.",
             journal.backup.path
         ),
     )

@@ -103,7 +103,7 @@ pub async fn inspect(
     let tell = |what: &str| {
         events.event(Event::Waiting {
             what: what.to_owned(),
-        })
+        });
     };
     let store = target.connect(Some(&tell)).await?;
     let health = store.health().await.map_err(MetaError::unread)?;

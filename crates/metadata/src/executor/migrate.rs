@@ -127,7 +127,7 @@ pub async fn migrate(
     let tell = |what: &str| {
         events.event(Event::Waiting {
             what: what.to_owned(),
-        })
+        });
     };
     let store = target.connect(Some(&tell)).await?;
     let health = takes_writes(&store, &root).await?;
@@ -163,7 +163,7 @@ pub async fn preview(
     let tell = |what: &str| {
         events.event(Event::Waiting {
             what: what.to_owned(),
-        })
+        });
     };
     let store = target.connect(Some(&tell)).await?;
     if let (Some(journal), _) = journal(&store, &root).await?
@@ -224,11 +224,14 @@ pub(super) fn planned<'d>(
     let running = Running::begin(events, Stage::Plan, None);
     let plan = plan(dump, options).map_err(|error| {
         let next = match &error {
-            PlanError::State(MetadataState::PartialApply | MetadataState::PartialCleaned | MetadataState::PartialSaved) => {
-                "`milvus-guard meta restore FILE` with the backup that was made before."
-            }
+            PlanError::State(
+                MetadataState::PartialApply
+                | MetadataState::PartialCleaned
+                | MetadataState::PartialSaved,
+            ) => "`milvus-guard meta restore FILE` with the backup that was made before.",
             PlanError::State(MetadataState::MixedSkipped) => {
-                "restore a backup of 2.1 (`milvus-guard meta restore FILE`), or rebuild the indexes under 2.2."
+                "restore a backup of 2.1 (`milvus-guard meta restore FILE`), or rebuild the \
+                 indexes under 2.2."
             }
             _ => "look at the named keys (`milvus-guard meta inspect`) and at the root path.",
         };
@@ -244,7 +247,8 @@ pub(super) async fn takes_writes(store: &Store<'_>, root: &Root) -> Result<Healt
     let refused = if health.no_space {
         MetaError::refused(
             "etcd has raised the alarm NOSPACE: it takes no writes",
-            "compact and defragment etcd or raise its quota, disarm the alarm (`etcdctl alarm disarm`), then run the same command again.",
+            "compact and defragment etcd or raise its quota, disarm the alarm (`etcdctl alarm \
+             disarm`), then run the same command again.",
         )
     } else if health.corrupt {
         MetaError::refused(

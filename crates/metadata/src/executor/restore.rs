@@ -98,7 +98,7 @@ pub async fn restore(
     let tell = |what: &str| {
         events.event(Event::Waiting {
             what: what.to_owned(),
-        })
+        });
     };
     let store = target.connect(Some(&tell)).await?;
     let run = Run {
@@ -134,7 +134,7 @@ pub async fn preview_restore(
     let tell = |what: &str| {
         events.event(Event::Waiting {
             what: what.to_owned(),
-        })
+        });
     };
     let store = target.connect(Some(&tell)).await?;
     let run = Run {

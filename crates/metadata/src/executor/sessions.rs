@@ -32,7 +32,7 @@ pub async fn await_sessions(
     let tell = |what: &str| {
         events.event(Event::Waiting {
             what: what.to_owned(),
-        })
+        });
     };
     let store = target.connect(Some(&tell)).await?;
     clear_of_sessions(&store, &root, Some(timeout), &target.stop, events).await
@@ -87,7 +87,8 @@ pub(super) async fn clear_of_sessions(
         if wait.is_none_or(|wait| began.elapsed() >= wait) {
             let next = match wait {
                 None => {
-                    "stop Milvus and run the same command again; with --wait-sessions 120s it waits for the sessions to end."
+                    "stop Milvus and run the same command again; with --wait-sessions 120s it \
+                     waits for the sessions to end."
                 }
                 Some(_) => "stop Milvus and run the same command again.",
             };

@@ -62,7 +62,7 @@ pub async fn verify(
     let tell = |what: &str| {
         events.event(Event::Waiting {
             what: what.to_owned(),
-        })
+        });
     };
     let store = target.connect(Some(&tell)).await?;
     let recorded = journal(&store, &root)
@@ -75,7 +75,8 @@ pub async fn verify(
         None => Options::default(),
     };
     let plan = planned(&source, &plan_options, events)?;
-    let next = "resume with `milvus-guard meta migrate`, or roll back with `milvus-guard meta restore`; if 2.2 has run since, its changes are expected.";
+    let next = "resume with `milvus-guard meta migrate`, or roll back with `milvus-guard meta \
+                restore`; if 2.2 has run since, its changes are expected.";
     let running = Running::begin(events, Stage::Verify, None);
     let (compared, _) = compare(&store, &root, &plan, Standpoint::Ended, events, running)
         .await

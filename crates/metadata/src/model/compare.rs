@@ -88,10 +88,10 @@ impl<'p, 'd> Comparison<'p, 'd> {
             Fate::Keep(old) if value == old => {}
             Fate::Put { new, .. } | Fate::Rewrite { new, .. } if value == new => {}
             Fate::Rewrite { at, old, .. } if value == old => {
-                self.remaining.rewrites.push((at, mod_revision))
+                self.remaining.rewrites.push((at, mod_revision));
             }
             Fate::Delete { at, old } if value == old => {
-                self.remaining.deletes.push((at, mod_revision))
+                self.remaining.deletes.push((at, mod_revision));
             }
             _ => self.foreign.add(key, Foreign::Changed),
         }

@@ -84,7 +84,8 @@ pub enum JournalError {
     TooLong(usize),
     /// Not of this form.
     #[error(
-        "the record of the migration is of form {0}; this version knows form 1: use the version that wrote it"
+        "the record of the migration is of form {0}; this version knows form 1: use the version \
+         that wrote it"
     )]
     Form(u64),
     /// Not JSON, or fields are missing.

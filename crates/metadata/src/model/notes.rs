@@ -68,7 +68,8 @@ impl NoteKind {
             Self::UnusedBuild => "is an index build that no segment uses; it is not carried over",
             Self::MissingIndex => "refers to an index without a record; it is not carried over",
             Self::OrphanedSegmentIndex => {
-                "refers to an index build without a record, of something dropped; it is not carried over"
+                "refers to an index build without a record, of something dropped; it is not \
+                 carried over"
             }
             Self::Replaced => "describes the same as a later record, which counts",
             Self::KeyMismatch => "has a value that belongs to another key; the value counts",

@@ -19,7 +19,8 @@ pub enum VersionsError {
     Text(String),
     /// Backwards.
     #[error(
-        "the target {target} is lower than the source {source_version}; to go back, restore a backup"
+        "the target {target} is lower than the source {source_version}; to go back, restore a \
+         backup"
     )]
     Backwards {
         /// Version before.

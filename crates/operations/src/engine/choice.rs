@@ -102,7 +102,8 @@ fn under_way<'a>(open: &'a UpgradeRun, request: &Request<'_>) -> Result<&'a Upgr
             RunKind::Hold | RunKind::Other => "the version of milvus-guard that started it",
         };
         return Err(End::Locked(format!(
-            "Run {} is under way for this release ({}). Nothing was changed. Next: wait for its end, or end it with {end}.",
+            "Run {} is under way for this release ({}). Nothing was changed. Next: wait for its \
+             end, or end it with {end}.",
             open.full_name(),
             open.status.phase.name()
         )));
@@ -141,7 +142,8 @@ async fn is_as_recorded(link: &Link, run: &UpgradeRun, request: &Request<'_>) ->
 fn nothing_to(request: &Request<'_>) -> End {
     let ReleaseName { name, namespace } = request.release;
     End::Refused(format!(
-        "There is no run of {namespace}/{name} to {}. Nothing was changed. Next: milvus-guard status -i {name} -n {namespace}",
+        "There is no run of {namespace}/{name} to {}. Nothing was changed. Next: milvus-guard \
+         status -i {name} -n {namespace}",
         if request.intent == Intent::End {
             "end"
         } else {

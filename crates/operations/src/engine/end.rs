@@ -55,7 +55,8 @@ impl End {
 impl From<ApiError> for End {
     fn from(error: ApiError) -> Self {
         Self::Stopped(format!(
-            "Stopped: {error}. Nothing was changed. Next: rerun the command once the cluster is reachable and you have the required permissions."
+            "Stopped: {error}. Nothing was changed. Next: rerun the command once the cluster is \
+             reachable and you have the required permissions."
         ))
     }
 }

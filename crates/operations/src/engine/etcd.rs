@@ -51,7 +51,8 @@ pub fn addresses(
         return Ok(vec![in_cluster(&service, namespace)]);
     }
     Err(format!(
-        "nothing tells which etcd {} uses: its configuration could not be read and there is no Service {service}; name it with -e",
+        "nothing tells which etcd {} uses: its configuration could not be read and there is no \
+         Service {service}; name it with -e",
         release.name
     ))
 }

@@ -224,7 +224,7 @@ pub async fn wait_for<W>(
     let namespace = cx.run().spec.namespace;
     let client = cx.link.client();
     let result = rollout::until(&client, &namespace, watched, wanted, hopeless, |missing| {
-        cx.waiting(missing)
+        cx.waiting(missing);
     })
     .await;
     cx.going_on();

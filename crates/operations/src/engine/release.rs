@@ -92,7 +92,8 @@ pub fn image_at(release: &Release, version: Version) -> Result<String, String> {
     match images.as_slice() {
         [only] => Ok(only.clone()),
         _ => Err(format!(
-            "the components of {} come from several repositories ({}); say with -w which image is wanted",
+            "the components of {} come from several repositories ({}); say with -w which image is \
+             wanted",
             release.name,
             images.join(", ")
         )),
@@ -107,7 +108,8 @@ pub fn image_fits(image: &str, flag: &str, version: Version) -> Result<(), Strin
     let said = ImageRef::parse(image).build();
     match said {
         Some(build) if build.version != version => Err(format!(
-            "-w {image} is {} and {flag} says {version}: give images and versions that agree, or leave -w out",
+            "-w {image} is {} and {flag} says {version}: give images and versions that agree, or \
+             leave -w out",
             build.version
         )),
         _ => Ok(()),
@@ -128,7 +130,8 @@ pub fn self_healing(release: &Release, facts: &Facts) -> Option<String> {
         format!("argocd app set {} --sync-policy none", deployer.name)
     };
     Some(format!(
-        "{} {} puts back what others change, and would start the old version again; suspend it first: {suspend}",
+        "{} {} puts back what others change, and would start the old version again; suspend it \
+         first: {suspend}",
         deployer.tool, deployer.name
     ))
 }

@@ -48,8 +48,8 @@ pub async fn await_all<W>(cx: &Context<'_, W>, back: bool) -> Result<(), StepErr
         if since.elapsed() >= PATIENCE {
             if !back {
                 return Err(StepError::Failed(format!(
-                    "replica {names} of milvus-guard does not know of this run after {} s, so it may let others change the release; look \
-                     at its log, or delete its pod",
+                    "replica {names} of milvus-guard does not know of this run after {} s, so it \
+                     may let others change the release; look at its log, or delete its pod",
                     PATIENCE.as_secs()
                 )));
             }

@@ -236,10 +236,22 @@ fn table(components: &[ComponentView]) -> Vec<String> {
         .map(|(_, image)| image.chars().count())
         .max()
         .unwrap_or(0);
-    let rows = names.iter().zip(components).map(|((workload, image), one)| {
-        let ComponentView { updated, old, available, wanted, .. } = one;
-        format!("{workload:<workloads$}  {image:<images$}  {updated} new, {old} old, {available} of {wanted} available")
-    });
+    let rows = names
+        .iter()
+        .zip(components)
+        .map(|((workload, image), one)| {
+            let ComponentView {
+                updated,
+                old,
+                available,
+                wanted,
+                ..
+            } = one;
+            format!(
+                "{workload:<workloads$}  {image:<images$}  {updated} new, {old} old, {available} \
+                 of {wanted} available"
+            )
+        });
     rows.collect()
 }
 

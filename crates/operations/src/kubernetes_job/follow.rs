@@ -251,8 +251,9 @@ fn ended(spec: &JobSpec, run: Option<&UpgradeRun>, last: Option<LastWord>, why: 
         _ => {
             let stood = phase.map_or("before it began", RunPhase::name);
             End::Stopped(format!(
-                "Stopped: Job {}/{} ended without reporting a result ({}); its run was at {stood}. Next: rerun the same command, which resumes; kubectl logs -n {} \
-                 job/{} shows what it said",
+                "Stopped: Job {}/{} ended without reporting a result ({}); its run was at \
+                 {stood}. Next: rerun the same command, which resumes; kubectl logs -n {} job/{} \
+                 shows what it said",
                 spec.home,
                 spec.name,
                 if why.is_empty() {

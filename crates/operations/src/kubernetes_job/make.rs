@@ -52,7 +52,8 @@ pub async fn run(link: &Link, spec: &JobSpec, delete: bool) -> Result<End, End> 
     }
     Ok(end.unwrap_or_else(|| {
         End::Stopped(format!(
-            "Stopped following Job {}/{}, which continues without this command. Next: milvus-guard status -i {} -n {} --wait",
+            "Stopped following Job {}/{}, which continues without this command. Next: \
+             milvus-guard status -i {} -n {} --wait",
             spec.home, spec.name, spec.release.name, spec.release.namespace
         ))
     }))
@@ -93,8 +94,9 @@ pub async fn image(link: &Link, home: &Home, given: Option<&String>) -> Result<S
         .find_map(|one| one.spec.template.spec?.containers.into_iter().next()?.image);
     image.ok_or_else(|| {
         End::Refused(
-            "Refused: nothing tells which image of milvus-guard the Job is to run. Nothing was changed. Next: the same command with \
-             --job-image IMAGE, or with --local, in this process"
+            "Refused: nothing tells which image of milvus-guard the Job is to run. Nothing was \
+             changed. Next: the same command with --job-image IMAGE, or with --local, in this \
+             process"
                 .into(),
         )
     })
@@ -150,7 +152,8 @@ async fn make(link: &Link, jobs: &Api<Job>, spec: &JobSpec) -> Result<(), End> {
         .await
     {
         return Err(End::Refused(format!(
-            "Refused: there is no namespace {}. Nothing was changed. Next: name another with --run-namespace",
+            "Refused: there is no namespace {}. Nothing was changed. Next: name another with \
+             --run-namespace",
             spec.home
         )));
     }
@@ -168,7 +171,8 @@ async fn make(link: &Link, jobs: &Api<Job>, spec: &JobSpec) -> Result<(), End> {
     }
     let job: Job = serde_json::from_value(spec.job()).map_err(|error| {
         End::Refused(format!(
-            "Refused: with --job-overrides the result is not a valid Job ({error}). Nothing was changed. Next: correct that file"
+            "Refused: with --job-overrides the result is not a valid Job ({error}). Nothing was \
+             changed. Next: correct that file"
         ))
     })?;
     match link

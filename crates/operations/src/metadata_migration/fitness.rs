@@ -12,14 +12,15 @@ pub fn never(release: &Release) -> Option<String> {
     let name = &release.name;
     if release.is_operated() {
         return Some(format!(
-            "{name} is managed by milvus-operator, which would undo every step; use the operator's own MilvusUpgrade, or stop the \
-             operator's work on it and migrate etcd with milvus-guard meta migrate"
+            "{name} is managed by milvus-operator, which would undo every step; use the \
+             operator's own MilvusUpgrade, or stop the operator's work on it and migrate etcd \
+             with milvus-guard meta migrate"
         ));
     }
     if release.topology() == Topology::Standalone {
         return Some(format!(
-            "{name} is a standalone, and this procedure is for clusters; stop it, back up and migrate its etcd with milvus-guard meta \
-             migrate, then upgrade it with Helm"
+            "{name} is a standalone, and this procedure is for clusters; stop it, back up and \
+             migrate its etcd with milvus-guard meta migrate, then upgrade it with Helm"
         ));
     }
     let metastore = release.metadata().metastore.value;
@@ -35,7 +36,8 @@ pub fn never(release: &Release) -> Option<String> {
     other.map(|component| {
         let object = &component.workload.meta.object;
         format!(
-            "{} runs as {} {}; the Milvus chart runs it as a Deployment, and only that is supported",
+            "{} runs as {} {}; the Milvus chart runs it as a Deployment, and only that is \
+             supported",
             component.component, object.kind, object.name
         )
     })
@@ -56,7 +58,8 @@ pub fn not_now(release: &Release, facts: &Facts, source: Version, again: bool) -
             }
             None => {
                 return Some(format!(
-                    "the version of Deployment {name} cannot be read from its image {}; say it with the annotation {}: \"{source} for {}\"",
+                    "the version of Deployment {name} cannot be read from its image {}; say it \
+                     with the annotation {}: \"{source} for {}\"",
                     component.image(),
                     milvus_guard_core::milvus::release::DECLARED_VERSION,
                     component.image()
@@ -65,14 +68,15 @@ pub fn not_now(release: &Release, facts: &Facts, source: Version, again: bool) -
         }
         if component.workload.paused {
             return Some(format!(
-                "Deployment {name} is paused, and would start its old pods again from zero; resume it first (kubectl rollout resume)"
+                "Deployment {name} is paused, and would start its old pods again from zero; \
+                 resume it first (kubectl rollout resume)"
             ));
         }
     }
     if release.is_stopped() && !again {
         return Some(format!(
-            "every component of {} is scaled to zero, so nothing tells how many are wanted later; start it first, or migrate etcd alone \
-             with milvus-guard meta migrate",
+            "every component of {} is scaled to zero, so nothing tells how many are wanted later; \
+             start it first, or migrate etcd alone with milvus-guard meta migrate",
             release.name
         ));
     }
@@ -99,7 +103,8 @@ pub fn not_now(release: &Release, facts: &Facts, source: Version, again: bool) -
         .find(|one| one.min == 0 && one.meta.object.kind != KEDA)
     {
         return Some(format!(
-            "autoscaler {} may start {} from zero (minReplicas 0); set minReplicas to 1 for the time of the run",
+            "autoscaler {} may start {} from zero (minReplicas 0); set minReplicas to 1 for the \
+             time of the run",
             autoscaler.meta.object.name, autoscaler.target_name
         ));
     }

@@ -286,8 +286,9 @@ fn same_plan(
     }
     let spec = &run.spec;
     Err(End::Refused(format!(
-        "Run {} is under way with another plan ({} to {}, image {}, {} steps), or the Deployments were deleted and created again since. Nothing was \
-         changed. Next: give the same flags as the first time, or end it with {}",
+        "Run {} is under way with another plan ({} to {}, image {}, {} steps), or the Deployments \
+         were deleted and created again since. Nothing was changed. Next: give the same flags as \
+         the first time, or end it with {}",
         run.full_name(),
         spec.from,
         spec.to,
@@ -308,7 +309,8 @@ async fn abort(
 ) -> Result<End, End> {
     if let Some(why) = unabortable(run) {
         return Err(End::Refused(format!(
-            "Run {} is not aborted: {why}. Nothing was changed. Next: {} (resumes), or {} (rolls back)",
+            "Run {} is not aborted: {why}. Nothing was changed. Next: {} (resumes), or {} (rolls \
+             back)",
             run.full_name(),
             words::command(settings, ""),
             words::command(settings, "-o rollback ")

@@ -114,7 +114,8 @@ async fn check(
         return match run.and_then(unabortable) {
             None => Ok(()),
             Some(why) => Err(End::Refused(format!(
-                "The run is not aborted: {why}. Nothing was changed. Next: {} (resumes), or {} (rolls back)",
+                "The run is not aborted: {why}. Nothing was changed. Next: {} (resumes), or {} \
+                 (rolls back)",
                 words::command(settings, ""),
                 words::command(settings, "-o rollback ")
             ))),

@@ -86,7 +86,8 @@ fn root_path(settings: &Settings, release: &Release) -> Result<String, String> {
             Ok(given.clone())
         }
         Some(given) => Err(format!(
-            "-r says {given}, and {} is configured with etcd.rootPath {configured}; leave -r out, or correct it",
+            "-r says {given}, and {} is configured with etcd.rootPath {configured}; leave -r out, \
+             or correct it",
             release.name
         )),
     }

@@ -107,7 +107,8 @@ fn reached(world: &World) -> String {
     match start {
         StartBy::Helm => format!("{done} {backup}"),
         StartBy::Run => format!(
-            "{done} {backup} Helm does not know yet: put the image {} into its values, so that no later upgrade goes back, for example: {}",
+            "{done} {backup} Helm does not know yet: put the image {} into its values, so that no \
+             later upgrade goes back, for example: {}",
             world.image,
             agree(&world.release, &world.settings, &world.image)
         ),
@@ -162,9 +163,13 @@ pub fn command(settings: &Settings, more: &str) -> String {
 /// image is to be set.
 fn agree(release: &Release, settings: &Settings, image: &str) -> String {
     helm(release, settings, image).unwrap_or_else(|| {
-        let alias = release.manager.alias().map_or_else(String::new, |alias| format!(" below {alias}"));
+        let alias = release
+            .manager
+            .alias()
+            .map_or_else(String::new, |alias| format!(" below {alias}"));
         format!(
-            "set the image {image} in the Helm values{alias}, in the source of the release, with a chart for {}",
+            "set the image {image} in the Helm values{alias}, in the source of the release, with \
+             a chart for {}",
             settings.target
         )
     })

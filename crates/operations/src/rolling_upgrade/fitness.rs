@@ -13,14 +13,15 @@ pub fn never(release: &Release) -> Option<String> {
     match release.manager.source {
         Source::Operator { .. } => {
             return Some(format!(
-                "{name} is managed by milvus-operator, which would undo every step and rolls in order by itself; change the image in its own \
-                 object"
+                "{name} is managed by milvus-operator, which would undo every step and rolls in \
+                 order by itself; change the image in its own object"
             ));
         }
         Source::Manifests => {
             return Some(format!(
-                "nothing says that Helm installed {name} (label app.kubernetes.io/managed-by), and only such a release can agree with \
-                 what is done here; move its components by hand, in the order of milvus-guard plan"
+                "nothing says that Helm installed {name} (label app.kubernetes.io/managed-by), \
+                 and only such a release can agree with what is done here; move its components by \
+                 hand, in the order of milvus-guard plan"
             ));
         }
         Source::Chart(_) => {}
@@ -32,7 +33,8 @@ pub fn never(release: &Release) -> Option<String> {
     other.map(|component| {
         let object = &component.workload.meta.object;
         format!(
-            "{} runs as {} {}; the Milvus chart runs it as a Deployment, and only that is supported",
+            "{} runs as {} {}; the Milvus chart runs it as a Deployment, and only that is \
+             supported",
             component.component, object.kind, object.name
         )
     })
@@ -50,8 +52,8 @@ pub fn source(release: &Release) -> Result<Build, String> {
     {
         let (name, image) = (&unknown.workload.meta.object.name, unknown.image());
         return Err(format!(
-            "the version of Deployment {name} cannot be read from its image {image}; say it with the annotation {DECLARED_VERSION}: \
-             \"VERSION for {image}\""
+            "the version of Deployment {name} cannot be read from its image {image}; say it with \
+             the annotation {DECLARED_VERSION}: \"VERSION for {image}\""
         ));
     }
     release
@@ -64,7 +66,8 @@ pub fn source(release: &Release) -> Result<Build, String> {
 pub fn not_now(release: &Release, facts: &Facts) -> Option<String> {
     if release.is_stopped() {
         return Some(format!(
-            "every component of {} is scaled to zero, so nothing has to roll: start it on its version, or upgrade it with Helm",
+            "every component of {} is scaled to zero, so nothing has to roll: start it on its \
+             version, or upgrade it with Helm",
             release.name
         ));
     }
@@ -78,7 +81,8 @@ pub fn not_now(release: &Release, facts: &Facts) -> Option<String> {
             release.namespace.as_deref().unwrap_or("default"),
         );
         return Some(format!(
-            "Deployment {name} is paused and would never roll; resume it first: kubectl rollout resume deployment/{name} -n {namespace}"
+            "Deployment {name} is paused and would never roll; resume it first: kubectl rollout \
+             resume deployment/{name} -n {namespace}"
         ));
     }
     release::self_healing(release, facts)

@@ -100,10 +100,9 @@ async fn find(cx: &Cx<'_>) -> Result<Result<Proxy, String>, StepError> {
                 Ok(list) => match service(&list.items, &cx.world.release) {
                     Some(address) => address,
                     None => {
-                        return Ok(Err(
-                            "no Service selects its proxies; give their address with --milvus"
-                                .into(),
-                        ));
+                        return Ok(Err("no Service selects its proxies; give their address \
+                                       with --milvus"
+                            .into()));
                     }
                 },
                 Err(ClusterError::Halted(halt)) => return Err(StepError::Halted(halt)),

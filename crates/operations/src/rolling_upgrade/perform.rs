@@ -162,7 +162,8 @@ async fn under_lock(
     if operation == Operation::Rollback {
         if let Some(why) = engine.no_way_back().await {
             return Err(End::Refused(format!(
-                "Refused: {why}. Nothing was changed. Next: {} (resumes), or restore the backups that were made before",
+                "Refused: {why}. Nothing was changed. Next: {} (resumes), or restore the backups \
+                 that were made before",
                 words::command(settings, "")
             )));
         }
@@ -345,8 +346,9 @@ fn same_plan(run: &UpgradeRun, settings: &Settings, hash: &str) -> Result<(), En
         return Ok(());
     }
     Err(End::Refused(format!(
-        "Run {} is under way with another plan ({} to {}, image {}, {} steps), or the Deployments are not the same any more. Nothing was \
-         changed. Next: give the same flags as the first time, or go back with {}, or end it with {}",
+        "Run {} is under way with another plan ({} to {}, image {}, {} steps), or the Deployments \
+         are not the same any more. Nothing was changed. Next: give the same flags as the first \
+         time, or go back with {}, or end it with {}",
         run.full_name(),
         spec.from,
         spec.to,
@@ -392,12 +394,14 @@ fn condition(run: &UpgradeRun, release: &Release, settings: &Settings) -> String
         .iter()
         .any(|original| original.kind == "ConfigMap");
     let standby = if configured {
-        " Active-standby of the coordinators may still be turned on in the ConfigMap; the next helm upgrade takes it out."
+        " Active-standby of the coordinators may still be turned on in the ConfigMap; the next \
+         helm upgrade takes it out."
     } else {
         ""
     };
     format!(
-        "What runs: {}.{standby} Next: {} starts a new run from here, {} rolls the aborted run back.",
+        "What runs: {}.{standby} Next: {} starts a new run from here, {} rolls the aborted run \
+         back.",
         shown.join(", "),
         words::command(settings, ""),
         words::command(settings, "-o rollback ")
@@ -406,8 +410,8 @@ fn condition(run: &UpgradeRun, release: &Release, settings: &Settings) -> String
 
 fn foreign(run: &UpgradeRun) -> End {
     End::Stopped(format!(
-        "Run {} was planned by a later version of milvus-guard, or its Deployments have other names now. Nothing was changed. Next: use \
-         that version.",
+        "Run {} was planned by a later version of milvus-guard, or its Deployments have other \
+         names now. Nothing was changed. Next: use that version.",
         run.full_name()
     ))
 }

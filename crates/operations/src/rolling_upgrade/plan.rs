@@ -112,17 +112,21 @@ pub fn plan(wish: &Wish<'_>, catalogue: &Catalogue) -> Result<Rollout, String> {
     let restarts = route.rows.iter().any(|row| row.rolling == Rolling::Restart);
     if restarts && release.topology() == Topology::Cluster {
         return Err(format!(
-            "{from} cannot roll to {to}: a plain upgrade with downtime is the way; milvus-guard plan -i {} -n {} --to {to} names it",
+            "{from} cannot roll to {to}: a plain upgrade with downtime is the way; milvus-guard \
+             plan -i {} -n {} --to {to} names it",
             name.name, name.namespace
         ));
     }
     let topology = layout(release, from.version, to.version);
-    let order = catalogue.order(from.version, to.version, topology).ok_or_else(|| {
-        format!(
-            "no order is known in which {} could roll from {from} to {to}; milvus-guard plan -i {} -n {} --to {to} names the way",
-            name.name, name.name, name.namespace
-        )
-    })?;
+    let order = catalogue
+        .order(from.version, to.version, topology)
+        .ok_or_else(|| {
+            format!(
+                "no order is known in which {} could roll from {from} to {to}; milvus-guard plan \
+                 -i {} -n {} --to {to} names the way",
+                name.name, name.name, name.namespace
+            )
+        })?;
     let mut moves = moves(release, order, topology)?;
     let point = route.point_of_no_return();
     mark(&mut moves, point);
@@ -193,7 +197,7 @@ fn moves(release: &Release, order: &Order, topology: OrderTopology) -> Result<Ve
                 // for one another.
                 [_, _, ..] if step.at_once_with_next => moves.push(one(None, MoveKind::Update)),
                 several => {
-                    moves.extend(several.iter().map(|name| one(Some(name), MoveKind::Update)))
+                    moves.extend(several.iter().map(|name| one(Some(name), MoveKind::Update)));
                 }
             }
         }
@@ -231,8 +235,8 @@ fn moves(release: &Release, order: &Order, topology: OrderTopology) -> Result<Ve
         .find(|one| one.is_running() && !placed(one.component))
     {
         Some(one) => Err(format!(
-            "{} ({}) has no place in the order {}: it must not run at the target, or not together with the others; scale it to zero, or change \
-             the layout with Helm first",
+            "{} ({}) has no place in the order {}: it must not run at the target, or not together \
+             with the others; scale it to zero, or change the layout with Helm first",
             one.workload.meta.object.name, one.component, order.id
         )),
         None => Ok(moves),

@@ -135,8 +135,9 @@ pub fn warning(surges: &[Surge], nodes: &[Resources]) -> Option<String> {
         .copied()
         .unwrap_or_default();
     Some(format!(
-        "no node has room for another pod of {} ({}){others}: most is {best}. A new pod comes before the old one goes, and waits until \
-         there is room; add a node first, or let the autoscaler of the cluster do it",
+        "no node has room for another pod of {} ({}){others}: most is {best}. A new pod comes \
+         before the old one goes, and waits until there is room; add a node first, or let the \
+         autoscaler of the cluster do it",
         first.deployment, first.asks
     ))
 }
@@ -196,6 +197,12 @@ mod tests {
             &nodes,
         )
         .unwrap();
-        assert!(text.starts_with("no node has room for another pod of proxy (1 CPU, 8192 MiB), nor for one of querynode: most is 500m CPU, 16384 MiB."), "{text}");
+        assert!(
+            text.starts_with(
+                "no node has room for another pod of proxy (1 CPU, 8192 MiB), nor for one of \
+                 querynode: most is 500m CPU, 16384 MiB."
+            ),
+            "{text}"
+        );
     }
 }

@@ -23,7 +23,8 @@ pub fn standing(step: &Step, world: &World, back: bool) -> Standing {
             // Also what is said at the very end.
             Step::Check | Step::Record => back_at_the_beginning(world),
             _ => format!(
-                "Some components run {to}, and some {from} again; none is between two versions for good."
+                "Some components run {to}, and some {from} again; none is between two versions \
+                 for good."
             ),
         };
         return Standing {
@@ -77,7 +78,8 @@ fn back_at_the_beginning(world: &World) -> String {
     let Settings { release, .. } = &world.settings;
     let from = &world.rollout.from;
     format!(
-        "{} runs {from} with the images and strategies that were recorded. Helm's release agrees with it as it is.",
+        "{} runs {from} with the images and strategies that were recorded. Helm's release agrees \
+         with it as it is.",
         release.name
     )
 }
@@ -118,10 +120,9 @@ pub fn agree(release: &Release, rollout: &Rollout) -> String {
             "Next: {command}\n With the chart that is installed nothing rolls again; another chart may change pods, so let milvus-guard \
              check judge it first."
         ),
-        None => {
-            "Next: set them in the source of the release, with the chart version that is installed."
-                .to_owned()
-        }
+        None => "Next: set them in the source of the release, with the chart version that is \
+                 installed."
+            .to_owned(),
     };
     format!(
         "The values of the release do not agree yet: a later upgrade would go back. These agree with what runs:\n{}\n{next}",

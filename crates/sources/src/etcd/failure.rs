@@ -82,13 +82,14 @@ impl From<Error> for Failure {
             .map(error_text::chain)
             .unwrap_or_default();
         let reason = match kind {
-            Kind::Credentials if message.contains("user name is empty") => "etcd asks for a user and a password".into(),
+            Kind::Credentials if message.contains("user name is empty") => {
+                "etcd asks for a user and a password".into()
+            }
             Kind::Credentials => "etcd refused the user or its password".into(),
             Kind::Permission => "this user may not read the metadata under that root path".into(),
-            Kind::NoSpace => {
-                "etcd has reached its space quota (NOSPACE): compact and defragment it or raise the quota, then disarm the alarm"
-                    .into()
-            }
+            Kind::NoSpace => "etcd has reached its space quota (NOSPACE): compact and defragment \
+                              it or raise the quota, then disarm the alarm"
+                .into(),
             _ => match (message.trim(), cause.as_str()) {
                 ("", "") => format!("gRPC code {code}"),
                 (message, "") => error_text::line(message),

@@ -23,7 +23,8 @@ pub enum InputError {
     },
     /// A chart where manifests were expected.
     #[error(
-        "{path} is a Helm chart, not rendered manifests; render it first: helm template RELEASE {path} -n NAMESPACE -f values.yaml | milvus-guard check --after -"
+        "{path} is a Helm chart, not rendered manifests; render it first: helm template RELEASE \
+         {path} -n NAMESPACE -f values.yaml | milvus-guard check --after -"
     )]
     Chart {
         /// Path as the user named it.
@@ -31,7 +32,8 @@ pub enum InputError {
     },
     /// A kustomization where manifests were expected: its patches are not objects.
     #[error(
-        "{path} is a kustomization, not built manifests; build it first: kustomize build {path} | milvus-guard check --after - (or: kubectl kustomize {path})"
+        "{path} is a kustomization, not built manifests; build it first: kustomize build {path} | \
+         milvus-guard check --after - (or: kubectl kustomize {path})"
     )]
     Kustomization {
         /// Path as the user named it.
@@ -39,7 +41,8 @@ pub enum InputError {
     },
     /// A file in a packed format.
     #[error(
-        "{path} is packed ({format}); expected YAML or JSON. Unpack it first; of a Terraform plan give: terraform show -json {path}"
+        "{path} is packed ({format}); expected YAML or JSON. Unpack it first; of a Terraform plan \
+         give: terraform show -json {path}"
     )]
     Packed {
         /// File.
@@ -57,7 +60,8 @@ pub enum InputError {
     },
     /// A patch whose object is not at hand as it was written.
     #[error(
-        "{path}: {object} is a patch, not a whole object; build it first: kubectl kustomize DIRECTORY, or give --before as a file or live"
+        "{path}: {object} is a patch, not a whole object; build it first: kubectl kustomize \
+         DIRECTORY, or give --before as a file or live"
     )]
     Patch {
         /// File.
@@ -75,7 +79,8 @@ pub enum InputError {
     },
     /// The input is not valid UTF-8.
     #[error(
-        "{path} is not text (byte {position} is not valid UTF-8); expected YAML or JSON in UTF-8 or UTF-16"
+        "{path} is not text (byte {position} is not valid UTF-8); expected YAML or JSON in UTF-8 \
+         or UTF-16"
     )]
     Binary {
         /// File.

@@ -99,7 +99,8 @@ pub(super) fn of_text(text: &str, path: &str) -> Option<Foreign> {
     } else if begins(&["<!doctype html", "<html", "<?xml"]) {
         Foreign::new(
             "it is an HTML or XML page",
-            "Most likely the error page or login page of a web server was saved; download the raw file",
+            "Most likely the error page or login page of a web server was saved; download the raw \
+             file",
         )
     } else if begins(&["no resources found"]) {
         Foreign::new(
@@ -118,19 +119,22 @@ pub(super) fn of_text(text: &str, path: &str) -> Option<Foreign> {
     } else if is_template(start) {
         Foreign::new(
             "it is a Helm template that is not rendered",
-            "Render the chart: helm template NAME CHART --version VERSION -n NAMESPACE -f values.yaml",
+            "Render the chart: helm template NAME CHART --version VERSION -n NAMESPACE -f \
+             values.yaml",
         )
     } else if is_hcl(start) {
         Foreign::new(
             "it is a Terraform configuration",
-            "Plan it and give the plan as JSON: terraform plan -out=tf.plan && terraform show -json tf.plan",
+            "Plan it and give the plan as JSON: terraform plan -out=tf.plan && terraform show \
+             -json tf.plan",
         )
     } else if head.contains("name:")
         && super::helm_output::read(text).is_some_and(|output| output.manifest.is_none())
     {
         Foreign::new(
             "it is the output of helm status, which holds no manifest",
-            "Give the output of: helm get all NAME -n NAMESPACE, or of: helm get manifest NAME -n NAMESPACE",
+            "Give the output of: helm get all NAME -n NAMESPACE, or of: helm get manifest NAME -n \
+             NAMESPACE",
         )
     } else if start
         .lines()
@@ -194,7 +198,8 @@ fn named(node: &Tree<'_>) -> Named {
 /// The command that lists what runs.
 fn listing(namespace: &str, more: &str) -> String {
     format!(
-        "kubectl get {more}deployments,statefulsets,configmaps,services,persistentvolumeclaims -n {namespace} -o yaml"
+        "kubectl get {more}deployments,statefulsets,configmaps,services,persistentvolumeclaims -n \
+         {namespace} -o yaml"
     )
 }
 
@@ -210,7 +215,8 @@ fn of_object(node: &Tree<'_>, api: &str, kind: &str, path: &str) -> Option<Forei
             let judge = match version {
                 Some(build) => {
                     format!(
-                        "To judge this version against what runs: milvus-guard check -i {name} -n {namespace} -t {build}. "
+                        "To judge this version against what runs: milvus-guard check -i {name} -n \
+                         {namespace} -t {build}. "
                     )
                 }
                 None => String::new(),
@@ -253,7 +259,8 @@ fn of_object(node: &Tree<'_>, api: &str, kind: &str, path: &str) -> Option<Forei
         ("argoproj.io", "ApplicationSet") => Foreign::new(
             what("an Argo CD ApplicationSet"),
             format!(
-                "List its Applications: argocd appset generate {}, and render each one: argocd app manifests NAME",
+                "List its Applications: argocd appset generate {}, and render each one: argocd \
+                 app manifests NAME",
                 shown(path)
             ),
         ),
@@ -261,7 +268,8 @@ fn of_object(node: &Tree<'_>, api: &str, kind: &str, path: &str) -> Option<Forei
         ("kustomize.toolkit.fluxcd.io", "Kustomization") => Foreign::new(
             what("a Flux Kustomization"),
             format!(
-                "Render it: flux build kustomization {name} -n {namespace} --path DIRECTORY --kustomization-file {}",
+                "Render it: flux build kustomization {name} -n {namespace} --path DIRECTORY \
+                 --kustomization-file {}",
                 shown(path)
             ),
         ),
@@ -327,7 +335,8 @@ fn flux_release(node: &Tree<'_>, name: &str, namespace: &str) -> Foreign {
     Foreign::new(
         format!("HelmRelease {name} is a Flux HelmRelease"),
         format!(
-            "Render it: flux debug helmrelease {name} -n {namespace} --show-values > values.yaml && {}",
+            "Render it: flux debug helmrelease {name} -n {namespace} --show-values > values.yaml \
+             && {}",
             template(
                 &release,
                 chart,
@@ -448,7 +457,8 @@ fn of_file(node: &Tree<'_>, path: &str) -> Option<Foreign> {
     if mappings(&CONFIG_KEYS) > 0 {
         return Some(Foreign::new(
             "it is Milvus' own configuration (milvus.yaml)",
-            "Give the manifests that mount it, with the file in its ConfigMap: kubectl create configmap NAME --from-file=milvus.yaml --dry-run=client -o yaml",
+            "Give the manifests that mount it, with the file in its ConfigMap: kubectl create \
+             configmap NAME --from-file=milvus.yaml --dry-run=client -o yaml",
         ));
     }
     let is_values = |node: &Tree<'_>| {
@@ -474,7 +484,8 @@ fn values(path: &str, chart: &str) -> Foreign {
     Foreign::new(
         "it is a file of Helm values, not rendered manifests",
         format!(
-            "Render the chart with it: helm template NAME {chart} --version VERSION -n NAMESPACE -f {}",
+            "Render the chart with it: helm template NAME {chart} --version VERSION -n NAMESPACE \
+             -f {}",
             if path == "stdin" {
                 "values.yaml".into()
             } else {

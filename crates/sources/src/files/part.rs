@@ -490,7 +490,8 @@ impl Sides<'_> {
         };
         let named = missing.get(..missing.len().min(MAX_NAMED))?.join(", ");
         Some(format!(
-            "after is taken as the whole release, because {because}; {named}{more} is not in it and counts as removed (if it is one of several files for kubectl apply: --part)"
+            "after is taken as the whole release, because {because}; {named}{more} is not in it \
+             and counts as removed (if it is one of several files for kubectl apply: --part)"
         ))
     }
 
@@ -666,7 +667,8 @@ mod tests {
         let labels = match helm {
             Some(release) => {
                 format!(
-                    "app.kubernetes.io/instance: {release}, app.kubernetes.io/managed-by: Helm, helm.sh/chart: x-4.2.57"
+                    "app.kubernetes.io/instance: {release}, app.kubernetes.io/managed-by: Helm, \
+                     helm.sh/chart: x-4.2.57"
                 )
             }
             None => format!("app: {name}"),
@@ -949,7 +951,10 @@ mod tests {
             Choice::Seen,
         );
         assert!(
-            note.starts_with("after is a part: 1 object laid over what is before; 4 stay as they are (assumed, because "),
+            note.starts_with(
+                "after is a part: 1 object laid over what is before; 4 stay as they are (assumed, \
+                 because "
+            ),
             "{note}"
         );
     }

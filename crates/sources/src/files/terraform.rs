@@ -96,23 +96,42 @@ fn read_resource<'t>(resource: &'t Tree<'_>, plan: &mut Plan<'t>) {
     let address = resource.text_at(&["address"]).unwrap_or(kind);
     let value = |key: &str| resource.at(&["values", key]);
     match kind {
-        "kubernetes_manifest" => match value("manifest").or_else(|| value("object")).filter(|object| is_object(object)) {
+        "kubernetes_manifest" => match value("manifest")
+            .or_else(|| value("object"))
+            .filter(|object| is_object(object))
+        {
             Some(object) => plan.objects.push(Found::Tree(object)),
-            None => plan.not_read.push(format!("{}: the manifest is not known before apply", shown(address))),
+            None => plan.not_read.push(format!(
+                "{}: the manifest is not known before apply",
+                shown(address)
+            )),
         },
-        "kubectl_manifest" => match value("yaml_body_parsed").or_else(|| value("yaml_body")).and_then(Tree::as_str) {
+        "kubectl_manifest" => match value("yaml_body_parsed")
+            .or_else(|| value("yaml_body"))
+            .and_then(Tree::as_str)
+        {
             Some(text) => plan.objects.push(Found::Text(address, text)),
-            None => plan.not_read.push(format!("{}: yaml_body is not known before apply", shown(address))),
+            None => plan.not_read.push(format!(
+                "{}: yaml_body is not known before apply",
+                shown(address)
+            )),
         },
         "helm_release" => match value("manifest").and_then(Tree::as_str) {
             Some(text) => plan.objects.push(Found::Text(address, text)),
             None => plan.not_read.push(format!(
-                "{}: the plan holds no manifest of the release; set experiments = {{ manifest = true }} in the helm provider, or give the output of helm template",
+                "{}: the plan holds no manifest of the release; set experiments = {{ manifest = \
+                 true }} in the helm provider, or give the output of helm template",
                 shown(address)
             )),
         },
-        "kubernetes_deployment" | "kubernetes_deployment_v1" | "kubernetes_stateful_set" | "kubernetes_stateful_set_v1" => {
-            plan.not_read.push(format!("{}: not a manifest; give the object itself: kubectl get ... -o yaml", shown(address)));
+        "kubernetes_deployment"
+        | "kubernetes_deployment_v1"
+        | "kubernetes_stateful_set"
+        | "kubernetes_stateful_set_v1" => {
+            plan.not_read.push(format!(
+                "{}: not a manifest; give the object itself: kubectl get ... -o yaml",
+                shown(address)
+            ));
         }
         _ => {}
     }

@@ -242,7 +242,7 @@ impl Cluster {
     ) -> Result<Vec<Value>, ClusterError> {
         let mut objects = Vec::new();
         self.pages(resource, Some(namespace), Some(labels), true, |object| {
-            objects.push(object)
+            objects.push(object);
         })
         .await?;
         Ok(objects)

@@ -7,7 +7,8 @@ use milvus_guard_core::{error_text, helm::CodecError, manifest::ParseError};
 pub enum ClusterError {
     /// Neither a kubeconfig nor a service account.
     #[error(
-        "no cluster: there is no kubeconfig (--kubeconfig, KUBECONFIG or ~/.kube/config) and this is not a pod"
+        "no cluster: there is no kubeconfig (--kubeconfig, KUBECONFIG or ~/.kube/config) and this \
+         is not a pod"
     )]
     NoCluster,
     /// A kubeconfig that cannot be used.
@@ -164,7 +165,8 @@ mod tests {
     )]
     #[case(
         403,
-        "not allowed to list deployments in namespace milvus; ask for that right or use another context"
+        "not allowed to list deployments in namespace milvus; ask for that right or use another \
+         context"
     )]
     #[case(404, "deployments in namespace milvus does not exist")]
     #[case(500, "cannot read deployments in namespace milvus: boom (500)")]

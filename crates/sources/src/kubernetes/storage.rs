@@ -152,7 +152,8 @@ mod tests {
         ]);
         assert_eq!(
             missing("milvus", "r", None, &known).to_string(),
-            "Helm knows no deployed revision of release r in namespace milvus; it has 1 (superseded), 2 (failed)"
+            "Helm knows no deployed revision of release r in namespace milvus; it has 1 \
+             (superseded), 2 (failed)"
         );
         assert!(
             missing("milvus", "r", Some(7), &[])

@@ -159,7 +159,8 @@ impl Loaded {
             .filter_map(|before| match by_id.get(&before.id) {
                 Some(now) => said(&now.label(), &now.lost(before)),
                 None => Some(format!(
-                    "collection {}: was loaded before and is no longer (its load failed, or a client released it)",
+                    "collection {}: was loaded before and is no longer (its load failed, or a \
+                     client released it)",
                     before.name
                 )),
             })
@@ -400,7 +401,8 @@ mod tests {
             (|c| c.progress = 40, "books: loaded to 40 %"),
             (
                 |c| c.served.clear(),
-                "books: 0 of 4 segments are served by replica 1 of 2, 0 of 4 segments are served by replica 2 of 2",
+                "books: 0 of 4 segments are served by replica 1 of 2, 0 of 4 segments are served \
+                 by replica 2 of 2",
             ),
             (
                 |c| {
@@ -464,7 +466,8 @@ mod tests {
         assert_eq!(
             missing,
             [
-                "collection books: 2 of 4 segments are served by replica 1 of 2, 3 of 4 shard leaders"
+                "collection books: 2 of 4 segments are served by replica 1 of 2, 3 of 4 shard \
+                 leaders"
             ]
         );
     }

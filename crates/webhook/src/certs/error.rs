@@ -9,7 +9,8 @@ use milvus_guard_sources::kubernetes::ClusterError;
 pub enum CertError {
     /// PEM without a certificate.
     #[error(
-        "there is no certificate in it; expected PEM with the server's certificate first, then its chain"
+        "there is no certificate in it; expected PEM with the server's certificate first, then \
+         its chain"
     )]
     NoCertificate,
     /// A certificate that cannot be parsed.
@@ -22,7 +23,8 @@ pub enum CertError {
     },
     /// PEM without a key.
     #[error(
-        "there is no private key in it; expected PEM that is not encrypted (PKCS#8, PKCS#1 or SEC1)"
+        "there is no private key in it; expected PEM that is not encrypted (PKCS#8, PKCS#1 or \
+         SEC1)"
     )]
     NoKey,
     /// A key that cannot be used.
@@ -72,8 +74,9 @@ pub enum CertError {
     Clock(Timestamp),
     /// A Secret of somebody else.
     #[error(
-        "Secret {secret} in namespace {namespace} holds a certificate that the guard did not make (tls.crt without ca.key); \
-         delete it, name another Secret, or serve it with --tls-cert-file"
+        "Secret {secret} in namespace {namespace} holds a certificate that the guard did not make \
+         (tls.crt without ca.key); delete it, name another Secret, or serve it with \
+         --tls-cert-file"
     )]
     ForeignSecret {
         /// Its name.

@@ -305,7 +305,7 @@ impl Replica {
                 Step::Register => {
                     self.managed
                         .register(&configurations?, &content.bundle())
-                        .await?
+                        .await?;
                 }
                 Step::Create | Step::AddAuthority | Step::RenewLeaf | Step::DropAuthorities => {
                     let changed = content.after(step, &self.managed.names, now)?;

@@ -330,7 +330,8 @@ impl Answerer {
                 reason,
                 "a decision could not be recorded"
             );
-            let warning = "milvus-guard could not record its decision; single objects of this release will be judged again";
+            let warning = "milvus-guard could not record its decision; single objects of this \
+                           release will be judged again";
             ruling.response.warnings.push(warning.into());
         }
         Some((gate, ruling))
@@ -384,20 +385,25 @@ impl Answerer {
                 tracing::warn!(
                     kind,
                     reason,
-                    "a kind is not watched and could not be read, so nothing is let through by memory"
+                    "a kind is not watched and could not be read, so nothing is let through by \
+                     memory"
                 );
                 (
                     "failed",
                     self.unjudged(
                         task.gate(),
-                        &format!("{kind} objects are not watched at the moment, and reading them failed: {reason}"),
+                        &format!(
+                            "{kind} objects are not watched at the moment, and reading them \
+                             failed: {reason}"
+                        ),
                     ),
                 )
             }
             (Err(reason), _) => {
                 tracing::warn!(
                     reason,
-                    "could not re-check the denial against the live cluster; the cached state decides"
+                    "could not re-check the denial against the live cluster; the cached state \
+                     decides"
                 );
                 ("failed", by_memory)
             }

@@ -347,7 +347,7 @@ mod tests {
                 .is_ok()
         };
         let silent_for = |stay: &Stay, time: Duration| {
-            stay.guest.lock().since = Instant::now().checked_sub(time).unwrap()
+            stay.guest.lock().since = Instant::now().checked_sub(time).unwrap();
         };
         let silent = guests.admit(ip(1)).await;
         assert!(!overstays(&silent).await);

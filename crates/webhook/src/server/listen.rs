@@ -101,7 +101,7 @@ impl Port {
                 let _ = stream.set_nodelay(true);
                 match transport {
                     Transport::Plain => {
-                        converse(stream, Client::default(), router, &life, stay.guest()).await
+                        converse(stream, Client::default(), router, &life, stay.guest()).await;
                     }
                     Transport::Tls(acceptor) => {
                         let handshake = tokio::select! {

@@ -142,7 +142,7 @@ impl Memory {
         for (key, release) in &stored.releases {
             match self.releases.get_mut(key) {
                 Some(own) if own.seen > release.seen && !own.is_same(release) => {
-                    own.complete(release)
+                    own.complete(release);
                 }
                 Some(own) => *own = release.clone(),
                 None => {

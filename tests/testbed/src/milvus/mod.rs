@@ -183,7 +183,8 @@ impl MilvusStore {
                         .len();
                     let name = version.name();
                     say(format_args!(
-                        "Milvus {name} crashed, {without} channels being without a checkpoint; starting it again"
+                        "Milvus {name} crashed, {without} channels being without a checkpoint; \
+                         starting it again"
                     ));
                     attempt += 1;
                 }

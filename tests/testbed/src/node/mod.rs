@@ -287,7 +287,8 @@ impl Deref for Node {
 fn start(access: &Access, network: Network, cgroup: &str, ready: Ready) -> Result<Daemon, Error> {
     // The descriptor is the way back into the machine's network, by which the cable is pulled in.
     let outer = "exec 9</proc/self/ns/net
-        exec unshare --mount --net --pid --uts --ipc --fork --mount-proc --kill-child sh -c \"$1\" testbed-node \"$2\"";
+        exec unshare --mount --net --pid --uts --ipc --fork --mount-proc --kill-child sh -c \"$1\" \
+                 testbed-node \"$2\"";
     let args = vec![
         "-c".into(),
         outer.into(),

@@ -116,20 +116,20 @@ impl Check<'_> {
                 "hazards" => tables.hazards = self.hazards(node),
                 "removedValues" => {
                     tables.removed_values =
-                        self.sourced("removedValues", node, |row: &RemovedValue| &row.source)
+                        self.sourced("removedValues", node, |row: &RemovedValue| &row.source);
                 }
                 "chartValues" => {
                     tables.chart_values =
-                        self.sourced("chartValues", node, |row: &ChartValue| &row.source)
+                        self.sourced("chartValues", node, |row: &ChartValue| &row.source);
                 }
                 "defaultFlips" => {
                     tables.default_flips =
-                        self.sourced("defaultFlips", node, |row: &DefaultFlip| &row.source)
+                        self.sourced("defaultFlips", node, |row: &DefaultFlip| &row.source);
                 }
                 "orders" => tables.orders = self.sourced("orders", node, |row: &Order| &row.source),
                 "mirrors" => tables.mirrors = self.one::<Mirrors>("mirrors", node),
                 "dependencies" => {
-                    tables.dependencies = self.one::<DependencyFacts>("dependencies", node)
+                    tables.dependencies = self.one::<DependencyFacts>("dependencies", node);
                 }
                 "settings" => tables.settings = self.settings(node),
                 unknown => self.add(
@@ -428,10 +428,10 @@ impl Check<'_> {
             }
             match (row.value.kind, &row.value.charts, row.value.at) {
                 (HazardKind::Range, None, _) => {
-                    self.add(row.line, &row.row, "a row of kind range needs charts")
+                    self.add(row.line, &row.row, "a row of kind range needs charts");
                 }
                 (HazardKind::Boundary, _, None) => {
-                    self.add(row.line, &row.row, "a row of kind boundary needs at")
+                    self.add(row.line, &row.row, "a row of kind boundary needs at");
                 }
                 (HazardKind::Range, Some(charts), _) => self.range(row, "charts", charts),
                 (HazardKind::Boundary, ..) => {}

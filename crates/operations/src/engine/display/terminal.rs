@@ -118,7 +118,7 @@ impl Listener for Terminal {
                 None => format!("{what}: {done}"),
             }),
             Event::Waiting { on } | Event::StillWaiting { on, .. } => {
-                self.below(&format!("waiting for {}", plain(on)))
+                self.below(&format!("waiting for {}", plain(on)));
             }
             Event::RunEnded { .. } => self.bar.finish_and_clear(),
             Event::RunBegan { .. } | Event::Note { .. } | Event::Warning { .. } => {

@@ -74,14 +74,17 @@ pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
     let registered = found.sessions.iter().any(|session| component(&session.key));
     if !release.is_stopped() && !registered {
         return Err(StepError::Refused(format!(
-            "{} runs, and none of its components is registered under {} in etcd at {shown}: this is not its etcd (-e), or not its root path (-r)",
+            "{} runs, and none of its components is registered under {} in etcd at {shown}: this \
+             is not its etcd (-e), or not its root path (-r)",
             release.name, found.root
         )));
     }
     for collection in found.plan.iter().flat_map(|plan| &plan.unloadable) {
         let name = &collection.name;
-        cx.reporter()
-            .warn(format!("collection {name} was loaded without an index, and 2.2 loads none without; build one afterwards"));
+        cx.reporter().warn(format!(
+            "collection {name} was loaded without an index, and 2.2 loads none without; build one \
+             afterwards"
+        ));
     }
     Ok(())
 }

@@ -50,7 +50,9 @@ pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
     }
     if found.run.as_ref().is_some_and(|run| run.phase.is_open()) {
         return Err(StepError::Refused(
-            "a migration in etcd was started and not finished; finish it first with milvus-guard meta migrate".into(),
+            "a migration in etcd was started and not finished; finish it first with milvus-guard \
+             meta migrate"
+                .into(),
         ));
     }
     match &found.state {

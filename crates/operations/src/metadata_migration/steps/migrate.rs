@@ -46,7 +46,8 @@ pub(crate) async fn undo(cx: &Cx<'_>) -> Result<(), StepError> {
     if !file.exists() {
         let location = &backup.location;
         return Err(StepError::Refused(format!(
-            "the backup {location} is not to be found as {}; bring it there (sha256 {}), or restore it by hand with milvus-guard meta restore",
+            "the backup {location} is not to be found as {}; bring it there (sha256 {}), or \
+             restore it by hand with milvus-guard meta restore",
             file.display(),
             backup.sha256
         )));

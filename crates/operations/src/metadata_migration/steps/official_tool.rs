@@ -27,7 +27,9 @@ pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
     let world = cx.world;
     if world.settings.etcd_user.is_some() || world.settings.etcd_tls.is_some() {
         return Err(StepError::Refused(
-            "the official tool (-m) knows neither users nor the certificates of --etcd-secret; leave -m out".into(),
+            "the official tool (-m) knows neither users nor the certificates of --etcd-secret; \
+             leave -m out"
+                .into(),
         ));
     }
     remove(cx).await?;

@@ -144,7 +144,8 @@ async fn unwell(cx: &Cx<'_>, pods: &[Pod]) -> Option<String> {
             Answer::Unreached(why) => {
                 if cx.world.ways.give_up_on_pods() {
                     cx.reporter().note(format!(
-                        "could not ask pods for /healthz from here ({name}: {why}); Kubernetes does"
+                        "could not ask pods for /healthz from here ({name}: {why}); Kubernetes \
+                         does"
                     ));
                 }
                 return None;

@@ -87,7 +87,8 @@ pub(crate) async fn ask(
         .extend(room::look(link, release, rollout).await?);
     if let Some(key) = super::super::standby::forbidden(release).filter(|_| rollout.configure) {
         said.refusals.push(format!(
-            "{} sets {key} in the environment of its pods, which no configuration file outweighs; take it out with Helm first",
+            "{} sets {key} in the environment of its pods, which no configuration file outweighs; \
+             take it out with Helm first",
             rollout.release.name
         ));
     }

@@ -64,7 +64,7 @@ pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
         {
             Ok(written) => return hand_over(cx, written).await,
             Err(ApiError::Conflict { .. }) => {
-                map = get(cx, &name).await?.ok_or_else(|| gone(&name))?
+                map = get(cx, &name).await?.ok_or_else(|| gone(&name))?;
             }
             Err(error) => return Err(error.into()),
         }
@@ -110,8 +110,8 @@ async fn restore_one(cx: &Cx<'_>, name: &str) -> Result<(), StepError> {
             Ok(written) => {
                 if !ours {
                     cx.reporter().warn(format!(
-                        "{key} of ConfigMap {name} was changed by another client during the run and stays as it is; the run had set \
-                         enableActiveStandby in it"
+                        "{key} of ConfigMap {name} was changed by another client during the run \
+                         and stays as it is; the run had set enableActiveStandby in it"
                     ));
                 }
                 return hand_over(cx, written).await;
@@ -151,15 +151,16 @@ pub(crate) async fn find(cx: &Cx<'_>) -> Result<(ConfigMap, String), StepError> 
         });
     let Some((map, key)) = chosen else {
         return Err(StepError::Refused(format!(
-            "the coordinators of {} do not work in active-standby, and no ConfigMap holds a {USER} in which that could be turned on; turn \
-             it on with Helm first (rootCoordinator.activeStandby.enabled and so on)",
+            "the coordinators of {} do not work in active-standby, and no ConfigMap holds a \
+             {USER} in which that could be turned on; turn it on with Helm first \
+             (rootCoordinator.activeStandby.enabled and so on)",
             release.name
         )));
     };
     if map.immutable == Some(true) {
         return Err(StepError::Refused(format!(
-            "ConfigMap {} is immutable, and active-standby must be turned on in it; turn it on with Helm first \
-             (rootCoordinator.activeStandby.enabled and so on)",
+            "ConfigMap {} is immutable, and active-standby must be turned on in it; turn it on \
+             with Helm first (rootCoordinator.activeStandby.enabled and so on)",
             map.name_any()
         )));
     }
@@ -174,8 +175,8 @@ pub(crate) async fn find(cx: &Cx<'_>) -> Result<(ConfigMap, String), StepError> 
 
 fn unmergeable(name: &str, key: &str, why: &str) -> StepError {
     StepError::Refused(format!(
-        "active-standby cannot be turned on in {key} of ConfigMap {name}: {why}; turn it on with Helm first \
-         (rootCoordinator.activeStandby.enabled and so on)"
+        "active-standby cannot be turned on in {key} of ConfigMap {name}: {why}; turn it on with \
+         Helm first (rootCoordinator.activeStandby.enabled and so on)"
     ))
 }
 
@@ -234,7 +235,7 @@ async fn hand_over(cx: &Cx<'_>, map: ConfigMap) -> Result<(), StepError> {
         {
             Ok(()) => return Ok(()),
             Err(ApiError::Conflict { .. }) => {
-                map = get(cx, &name).await?.ok_or_else(|| gone(&name))?
+                map = get(cx, &name).await?.ok_or_else(|| gone(&name))?;
             }
             Err(error) => return Err(error.into()),
         }

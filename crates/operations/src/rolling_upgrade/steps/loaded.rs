@@ -40,8 +40,8 @@ const ON_THE_WAY_BACK: Duration = Duration::from_secs(60);
 /// Says that nobody asked Milvus.
 pub(crate) fn unasked(cx: &Cx<'_>, why: &str) {
     cx.reporter().warn(format!(
-        "could not ask Milvus whether every loaded collection has its segments on the new query nodes ({why}): searches may be \
-         incomplete for a while after they are ready"
+        "could not ask Milvus whether every loaded collection has its segments on the new query \
+         nodes ({why}): searches may be incomplete for a while after they are ready"
     ));
 }
 
@@ -97,7 +97,8 @@ pub(crate) async fn before(
     }
     if !loaded.is_complete() {
         cx.reporter().warn(format!(
-            "Milvus had collections that were not fully served before {} moved; the run will not wait for them: {}",
+            "Milvus had collections that were not fully served before {} moved; the run will not \
+             wait for them: {}",
             one.component,
             serving::shown(&loaded.missing())
         ));

@@ -37,8 +37,10 @@ pub(crate) async fn look(
     match rooms(link).await {
         Ok(rooms) => Ok(warning(&surges, &rooms)),
         Err(ApiError::Refused { reason, .. }) => {
-            link.reporter
-                .note(format!("could not check whether nodes have room for new pods in addition to the old ones: {reason}"));
+            link.reporter.note(format!(
+                "could not check whether nodes have room for new pods in addition to the old \
+                 ones: {reason}"
+            ));
             Ok(None)
         }
         Err(error) => Err(error),

@@ -185,7 +185,8 @@ async fn await_predecessors(cx: &Cx<'_>, one: &Move) -> Result<(), StepError> {
             };
             if let Some(image) = off_target(deployment, original, &world.rollout.image) {
                 return Err(StepError::Failed(format!(
-                    "{} has the image {image} again, set by another client: {} must not move before it runs {}; correct it, or roll back",
+                    "{} has the image {image} again, set by another client: {} must not move \
+                     before it runs {}; correct it, or roll back",
                     original.name, one.component, world.rollout.image
                 )));
             }
