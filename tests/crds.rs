@@ -1,6 +1,7 @@
 //! The definitions of the guard's objects on a real API server: what it takes, what it refuses and
 //! in which words.
 #![allow(
+    clippy::too_many_lines,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,

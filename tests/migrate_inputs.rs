@@ -1,5 +1,6 @@
 //! What `migrate` must refuse, before anything is touched.
 #![allow(
+    clippy::too_many_lines,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,

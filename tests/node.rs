@@ -1,6 +1,7 @@
 //! Our image and our chart on a real node: kubelet, containerd, pods that run. Root only: `make
 //! test-node`.
 #![allow(
+    clippy::too_many_lines,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
