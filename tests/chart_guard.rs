@@ -1,6 +1,7 @@
 //! The chart `charts/milvus-guard`: what both Helms make of it, and what real API servers do with
 //! that.
 #![allow(
+    clippy::too_many_lines,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
