@@ -40,8 +40,9 @@ pub(super) fn render(report: &Report, show: Show) -> String {
         .findings
         .iter()
         .filter(|finding| !finding.not_evaluated && shown(finding.action));
-    let results: Vec<Value> = found.map(result).collect();
-    let states = states(report, show);
+    let artifact = artifact(report);
+    let results: Vec<Value> = found.map(|finding| result(finding, &artifact)).collect();
+    let states = states(report, show, &artifact);
     let excepted: Vec<Value> = report
         .exceptions
         .iter()
@@ -51,7 +52,10 @@ pub(super) fn render(report: &Report, show: Show) -> String {
                 "kind": "fail",
                 "level": "note",
                 "message": {"text": plain(&exception.message)},
-                "locations": [{"logicalLocations": [{"name": plain(&exception.release), "kind": "resource"}]}],
+                "locations": [{
+                    "physicalLocation": physical(&artifact, 1),
+                    "logicalLocations": [{"name": plain(&exception.release), "kind": "resource"}],
+                }],
                 "suppressions": [{"kind": "external", "justification": plain(&format!("{}: {}", exception.name, exception.reason))}],
             })
         })
@@ -84,7 +88,7 @@ const PLACES: usize = 20;
 /// missing, `open`. A rule that guards data and could not be evaluated on a change is a warning, so
 /// it keeps the kind `fail` that goes with a level (SARIF 2.1.0, 3.27.9 and 3.27.10: any other kind
 /// demands the level `none`). One result stands for all releases of which the same is true.
-fn states(report: &Report, show: Show) -> Vec<Value> {
+fn states(report: &Report, show: Show, artifact: &str) -> Vec<Value> {
     let mut results = Vec::new();
     for (index, check) in report.checks.iter().enumerate() {
         let mut add = |kind: &str, level: &str, text: &str, outcome: Outcome, at: &[usize]| {
@@ -93,7 +97,10 @@ fn states(report: &Report, show: Show) -> Vec<Value> {
                 .take(PLACES)
                 .map(|release| {
                     let (name, label) = (plain(&release.name), plain(&release.label()));
-                    json!({"logicalLocations": [{"name": name, "fullyQualifiedName": label, "kind": "resource"}]})
+                    json!({
+                        "physicalLocation": physical(artifact, 1),
+                        "logicalLocations": [{"name": name, "fullyQualifiedName": label, "kind": "resource"}],
+                    })
                 })
                 .collect();
             let first = releases()
@@ -147,7 +154,7 @@ fn fingerprint(parts: &[&str]) -> String {
     format!("{:x}", Sha256::digest(parts.join("\u{0}")))
 }
 
-fn result(finding: &FindingEntry) -> Value {
+fn result(finding: &FindingEntry, artifact: &str) -> Value {
     let level = match finding.action {
         Action::Deny => "error",
         Action::Hold | Action::Warn => "warning",
@@ -167,12 +174,11 @@ fn result(finding: &FindingEntry) -> Value {
         "fullyQualifiedName": plain(&object.as_ref().map_or_else(|| label.clone(), |object| format!("{label}/{object}"))),
         "kind": "resource",
     }]});
-    if let Some(place) = finding.location.as_ref().filter(|place| place.line > 0) {
-        location["physicalLocation"] = json!({
-            "artifactLocation": {"uri": uri(&place.source)},
-            "region": {"startLine": place.line},
-        });
-    }
+    let (source, line) = finding
+        .location
+        .as_ref()
+        .map_or((artifact, 1), |place| (&*place.source, place.line.max(1)));
+    location["physicalLocation"] = physical(source, line);
     let fingerprint = fingerprint(&[
         &finding.rule,
         &label,
@@ -189,6 +195,31 @@ fn result(finding: &FindingEntry) -> Value {
         "partialFingerprints": {"finding/v1": fingerprint},
         "properties": {"action": finding.action, "evidence": finding.evidence},
     })
+}
+
+/// The artifact of results that are about no line of a file. GitHub rejects a whole upload in which
+/// one result has no physical location, so such a result points to the first line of what was
+/// judged: the file of another finding, else the input as it was named.
+fn artifact(report: &Report) -> String {
+    let found = report.findings.iter().find_map(|finding| {
+        finding
+            .location
+            .as_ref()
+            .map(|place| place.source.to_string())
+    });
+    let input = || {
+        ["after", "running", "before"].iter().find_map(|role| {
+            let mut inputs = report.inputs.iter().filter(|input| input.role == *role);
+            inputs.find_map(|input| Some(input.source.clone()).filter(|source| !source.is_empty()))
+        })
+    };
+    found.or_else(input).unwrap_or_else(|| "milvus".to_owned())
+}
+
+/// A place in an artifact.
+fn physical(source: &str, line: u32) -> Value {
+    let source = if source == "-" { "stdin" } else { source };
+    json!({"artifactLocation": {"uri": uri(source)}, "region": {"startLine": line}})
 }
 
 /// A path as a URI: what SARIF viewers resolve against the repository.
@@ -248,11 +279,20 @@ mod tests {
                     result["level"].as_str().unwrap(),
                 );
                 assert_eq!(kind == "fail", level != "none", "{result}");
-                // GitHub refuses a result without a place.
-                assert!(
-                    !result["locations"].as_array().unwrap().is_empty(),
-                    "{result}"
-                );
+                // GitHub rejects the upload if one place is not in an artifact.
+                let places = result["locations"].as_array().unwrap();
+                assert!(!places.is_empty(), "{result}");
+                for place in places {
+                    let place = &place["physicalLocation"];
+                    assert!(
+                        place["region"]["startLine"].as_u64().unwrap() >= 1
+                            && !place["artifactLocation"]["uri"]
+                                .as_str()
+                                .unwrap()
+                                .is_empty(),
+                        "{result}"
+                    );
+                }
                 assert!(
                     !result["message"]["text"].as_str().unwrap().is_empty(),
                     "{result}"
