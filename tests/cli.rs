@@ -390,6 +390,16 @@ fn plans_in_every_format() {
         run(guard().args(["plan", "--from", "latest", "--to", "2.5.27"])).0,
         2
     );
+    let (code, stdout, stderr) = run(guard().args(["plan", "--from", "2.4.5", "--to", "2.5"]));
+    assert!(
+        code == 0 && stdout.contains("2.4.5 → 2.5.27") && stderr.starts_with("2.5: 2.5.27,"),
+        "{stdout}{stderr}"
+    );
+    let (code, stdout, stderr) = run(guard().args(["plan", "--from", "2.4.5", "--to", "2.7.0"]));
+    assert!(
+        code == 2 && stdout.is_empty() && stderr.contains("the nearest is 2.6."),
+        "{stdout}{stderr}"
+    );
 }
 
 #[test]

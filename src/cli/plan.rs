@@ -8,7 +8,7 @@ use milvus_guard_core::{
     evidence::Facts,
     milvus::{
         Build, Coordinators, Manager, Release, Topology,
-        catalogue::{Catalogue, Situation},
+        catalogue::{Catalogue, Situation, Wanted},
     },
     report::Show,
     upgrade_path::{self, Journey},
@@ -25,7 +25,7 @@ use super::{
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
 Examples:
-  milvus-guard plan --from 2.1.4 --to 2.5.27
+  milvus-guard plan --from 2.1.4 --to 2.5              (its recommended release)
   milvus-guard plan -i my-release -n milvus --to 2.6.24        (what runs is read from the cluster)
   milvus-guard plan --before running.yaml --to 2.6.24 --format markdown
 
@@ -36,9 +36,9 @@ pub(super) struct Args {
     #[arg(long, value_name = "VERSION", value_parser = version)]
     from: Option<Build>,
 
-    /// Version that is wanted
-    #[arg(long, short = 't', value_name = "VERSION", value_parser = version)]
-    to: Build,
+    /// Version to move to: a release (2.5.27), a line (2.5: its recommended release) or latest
+    #[arg(long, short = 't', value_name = "VERSION")]
+    to: Wanted,
 
     /// What runs: a file, a directory, -, release:NAME or live
     #[arg(long, value_name = "IN", conflicts_with = "from")]
@@ -97,7 +97,7 @@ enum PlanFormat {
 pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     let own_data = gather::catalogue(&args.data)?;
     let catalogue = own_data.as_ref().unwrap_or_else(|| Catalogue::embedded());
-    let journey = journey(args)?;
+    let journey = journey(args, catalogue)?;
     let plan = upgrade_path::plan(&journey, catalogue);
     print(&match args.format {
         PlanFormat::Text => upgrade_path::text(&plan, &screen.style(Show::All)),
@@ -111,7 +111,7 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     })
 }
 
-fn journey(args: &Args) -> Result<Journey, Failure> {
+fn journey(args: &Args, catalogue: &Catalogue) -> Result<Journey, Failure> {
     let running = match (&args.from, &args.before) {
         (Some(_), _) => None,
         (None, before) => Some(running(args, before.as_ref().unwrap_or(&Source::Live))?),
@@ -126,6 +126,13 @@ fn journey(args: &Args) -> Result<Journey, Failure> {
         })?,
         (None, None) => return Err(Failure::usage("give --from, --before or -i")),
     };
+    let situation = running.as_ref().map(Situation::of).unwrap_or_default();
+    let to = catalogue
+        .choose(&args.to, Some(&from), &situation)
+        .map_err(Failure::usage)?;
+    if !matches!(args.to, Wanted::Build(_)) {
+        eprintln!("{}: {to}, the recommended release", args.to);
+    }
     let from_release = |pick: fn(&Release) -> Option<String>| {
         running
             .as_ref()
@@ -148,7 +155,7 @@ fn journey(args: &Args) -> Result<Journey, Failure> {
             })
             .unwrap_or_else(|| "default".into()),
         from,
-        to: args.to.clone(),
+        to,
         topology: match (args.topology, &running) {
             (Some(TopologyArg::Standalone), _) => Topology::Standalone,
             (None, Some(release)) => release.topology(),

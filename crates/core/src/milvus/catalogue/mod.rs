@@ -11,6 +11,7 @@ mod tables;
 mod target;
 mod validate;
 mod values;
+mod wanted;
 
 pub use bad_release::{BadRelease, HotfixRule};
 pub use dates::Released;
@@ -24,6 +25,7 @@ pub use situation::{Circumstances, Situation, WoodpeckerStorage};
 pub use tables::{Layer, LayerTable, Row, TABLES};
 pub use validate::{Flaw, validate};
 pub use values::{ChartName, ChartValue};
+pub use wanted::{NoSuchRelease, Wanted};
 
 use std::{
     collections::BTreeSet,
