@@ -11,8 +11,9 @@ mod cases;
 mod common;
 
 use std::{
+    fs,
     io::Write,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -713,4 +714,85 @@ fn own_rows_are_checked() {
     );
     assert_eq!(validate(&[&broken]).0, 2);
     assert_eq!(validate(&["/nonexistent.yaml"]).0, 2);
+}
+
+/// A kubeconfig of a cluster at this address.
+fn kubeconfig_of(folder: &Path, address: &str) -> PathBuf {
+    let path = folder.join("kubeconfig");
+    let text = format!(
+        "apiVersion: v1\nkind: Config\ncurrent-context: c\n\
+         clusters: [{{name: c, cluster: {{server: 'http://{address}'}}}}]\n\
+         users: [{{name: u, user: {{}}}}]\n\
+         contexts: [{{name: c, context: {{cluster: c, user: u, namespace: search}}}}]\n"
+    );
+    fs::write(&path, text).unwrap();
+    path
+}
+
+/// Without a terminal nothing is changed unless `--yes` says so, whatever the operation is. No
+/// request is sent: nothing listens at the address.
+#[test]
+fn without_a_terminal_a_change_of_the_cluster_needs_yes() {
+    let folder = tempfile::tempdir().unwrap();
+    let kubeconfig = kubeconfig_of(folder.path(), "127.0.0.1:1");
+    let upgrade = ["upgrade", "-i", "a", "-t", "2.5.27"];
+    let migrate = ["migrate", "-i", "a", "-s", "2.1.4", "-t", "2.2.16"];
+    let operations: [(&[&str], &[&str]); 7] = [
+        (&upgrade, &[]),
+        (&upgrade, &["-o", "rollback"]),
+        (&upgrade, &["-o", "abort", "--local"]),
+        (&migrate, &[]),
+        (&migrate, &["-o", "rollback", "--local"]),
+        (&migrate, &["-o", "abort"]),
+        (&migrate, &["--record-only"]),
+    ];
+    for (verb, more) in operations {
+        let (code, stdout, stderr) = run(guard()
+            .args(verb)
+            .args(more)
+            .arg("--kubeconfig")
+            .arg(&kubeconfig));
+        assert!(
+            code == 2
+                && stdout.is_empty()
+                && stderr.contains("--yes")
+                && stderr.contains("Nothing was changed"),
+            "{verb:?} {more:?}: {code} {stderr}"
+        );
+    }
+}
+
+/// A server that accepts connections and never answers.
+#[test]
+fn what_only_reads_gives_up_on_a_cluster_that_does_not_answer() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let kubeconfig = kubeconfig_of(folder.path(), &silent.local_addr().unwrap().to_string());
+    let readers: [&[&str]; 4] = [
+        &["status"],
+        &["status", "-i", "a"],
+        &["upgrade", "-i", "a", "-t", "2.5.27", "--dry-run"],
+        &[
+            "migrate",
+            "-i",
+            "a",
+            "-s",
+            "2.1.4",
+            "-t",
+            "2.2.16",
+            "--dry-run",
+        ],
+    ];
+    std::thread::scope(|scope| {
+        for verb in readers {
+            let kubeconfig = &kubeconfig;
+            scope.spawn(move || {
+                let (code, _, stderr) = run(guard().args(verb).arg("--kubeconfig").arg(kubeconfig));
+                assert!(
+                    code == 3 && stderr.contains("no answer within 5 s"),
+                    "{verb:?}: {code} {stderr}"
+                );
+            });
+        }
+    });
 }

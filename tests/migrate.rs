@@ -19,6 +19,15 @@ use serde_json::{Value, json};
 
 /// Migrates, and expects to reach the plan.
 fn migrated(stand: &Stand) {
+    let runs = stand.runs(NAMESPACE).len();
+    let (code, stdout, stderr) = run(stand.migrate().arg("--dry-run"));
+    assert!(
+        code == 0
+            && stdout.contains("2.1.4 → 2.2.16, metadata included")
+            && stdout.contains("Back up the metadata"),
+        "{code} {stdout}{stderr}"
+    );
+    assert_eq!(stand.runs(NAMESPACE).len(), runs, "nothing was done");
     let (code, stdout, stderr) = run(&mut stand.migrate());
     assert_eq!(code, 0, "{stdout}\n{stderr}");
     assert!(

@@ -57,7 +57,7 @@ impl Crash {
     fn command(&self, more: &[&str]) -> Command {
         let mut command = guard();
         command
-            .arg("migrate")
+            .args(["migrate", "--yes"])
             .arg("--kubeconfig")
             .arg(self.faults.kubeconfig());
         command.args([

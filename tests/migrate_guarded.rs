@@ -46,7 +46,7 @@ fn job_account(stand: &Stand) -> PathBuf {
 fn as_job(stand: &Stand, account: &PathBuf, more: &[&str]) -> Command {
     let mut command = guard();
     command
-        .arg("migrate")
+        .args(["migrate", "--yes"])
         .arg("--kubeconfig")
         .arg(account)
         .args([
@@ -205,7 +205,7 @@ fn the_one_upgrade_by_helm_passes_the_lock() {
 fn command(stand: &Stand, more: &[&str]) -> Command {
     let mut command = guard();
     command
-        .arg("migrate")
+        .args(["migrate", "--yes"])
         .arg("--kubeconfig")
         .arg(stand.cluster().kubeconfig())
         .args(["-i", RELEASE, "-n", NAMESPACE]);
@@ -339,7 +339,7 @@ fn without_a_way_to_make_the_job_nothing_is_touched() {
     let shape = stand.shape();
     let mut command = guard();
     command
-        .arg("migrate")
+        .args(["migrate", "--yes"])
         .arg("--kubeconfig")
         .arg(stand.cluster().kubeconfig());
     let (code, _, stderr) = run(command.args([
@@ -352,7 +352,7 @@ fn without_a_way_to_make_the_job_nothing_is_touched() {
     let nobody = stand.cluster().kubeconfig_for("nobody", &[]);
     let mut command = guard();
     command
-        .arg("migrate")
+        .args(["migrate", "--yes"])
         .arg("--kubeconfig")
         .arg(&nobody)
         .args(["--job-image", "x"]);

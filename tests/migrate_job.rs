@@ -49,7 +49,7 @@ spec:
 fn command(stand: &Stand, more: &[&str]) -> Command {
     let mut command = guard();
     command
-        .arg("migrate")
+        .args(["migrate", "--yes"])
         .arg("--kubeconfig")
         .arg(stand.cluster().kubeconfig())
         .args(["-i", RELEASE, "-n", NAMESPACE]);

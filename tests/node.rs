@@ -371,7 +371,7 @@ fn a_job_of_our_image_migrates_and_rolls_back_beside_the_guard() {
     let migrate = |more: &[&str]| {
         let mut command = guard();
         command
-            .arg("migrate")
+            .args(["migrate", "--yes"])
             .arg("--kubeconfig")
             .arg(node.kubeconfig())
             .args(["-i", RELEASE, "-n", NAMESPACE]);
@@ -473,7 +473,7 @@ fn a_job_of_our_image_rolls_real_pods_and_stops_at_what_does_not_run() {
     let command = |more: &[&str]| {
         let mut command = guard();
         command
-            .arg("upgrade")
+            .args(["upgrade", "--yes"])
             .arg("--kubeconfig")
             .arg(node.kubeconfig())
             .args(["-i", RELEASE, "-n", NAMESPACE]);

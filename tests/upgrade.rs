@@ -13,7 +13,7 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::{
-    Chart,
+    Chart, guard,
     roll::{RELEASE, Roll},
     run,
 };
@@ -21,7 +21,7 @@ use milvus_guard_core::milvus::{
     Component, Version,
     catalogue::{Catalogue, OrderTopology},
 };
-use milvus_guard_testbed::{Helm, expect_success};
+use milvus_guard_testbed::{Helm, Terminal, expect_success};
 
 /// The order data for one upgrade, laid over the components that are there.
 fn data(from: &str, to: &str, topology: OrderTopology) -> impl Fn(Component) -> Vec<Component> {
@@ -55,6 +55,35 @@ fn agree(roll: &Roll, with: Helm, namespace: &str, chart: &Chart, printed: &str)
     assert!(roll.deployments(namespace).len() > 1);
 }
 
+/// The question stands at the end of the plan with its warnings, and nothing is drawn over it. Any
+/// answer but yes changes nothing.
+fn asks_at_a_terminal(roll: &Roll, namespace: &str) {
+    for more in [&[][..], &["-o", "rollback"]] {
+        let mut command = guard();
+        command
+            .arg("upgrade")
+            .arg("--kubeconfig")
+            .arg(roll.cluster.kubeconfig())
+            .args(["-i", RELEASE, "-n", namespace, "-t", "2.3.22", "--local"])
+            .args(more)
+            .env("TERM", "xterm");
+        let mut terminal = Terminal::start(&mut command);
+        terminal.expect("Continue? [y/N] ");
+        let plan = terminal.screen();
+        assert!(
+            !more.is_empty() || plan.contains("Move rootcoord to 2.3.22"),
+            "{plan}"
+        );
+        terminal.type_line("n");
+        assert_eq!(terminal.wait().code(), Some(1), "{}", terminal.screen());
+        let screen = terminal.screen();
+        let after = screen.split("[y/N] ").nth(1).unwrap();
+        let echoed = after.split('\n').next().unwrap();
+        assert_eq!(echoed.trim_end(), "n", "{screen:?}");
+        assert!(roll.runs(namespace).is_empty(), "nothing was done");
+    }
+}
+
 #[test]
 fn a_cluster_rolls_in_order_and_helm_agrees_afterwards() {
     let roll = Roll::start();
@@ -80,6 +109,7 @@ fn a_cluster_rolls_in_order_and_helm_agrees_afterwards() {
             "{stdout}"
         );
         assert!(roll.runs(namespace).is_empty(), "nothing was done");
+        asks_at_a_terminal(&roll, namespace);
         let watch = roll.watch(namespace);
         let (code, stdout, stderr) = run(&mut roll.upgrade(namespace, "2.3.22"));
         assert_eq!(code, 0, "{stdout}\n{stderr}");

@@ -67,7 +67,7 @@ impl Crash {
     fn command(&self, more: &[&str]) -> Command {
         let mut command = guard();
         command
-            .arg("upgrade")
+            .args(["upgrade", "--yes"])
             .arg("--kubeconfig")
             .arg(self.faults.kubeconfig());
         command

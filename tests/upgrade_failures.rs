@@ -228,6 +228,28 @@ fn an_old_pod_that_does_not_end_holds_the_next_component_and_a_second_run_is_tol
             .contains("milvusdb/milvus:v2.4.5   2 new, 0 old, 2 of 2 available"),
         "{stdout}"
     );
+    // Without a release: every run, wherever it lives.
+    let every = |more: &[&str]| {
+        let kubeconfig = roll().cluster.kubeconfig();
+        run(guard()
+            .arg("status")
+            .arg("--kubeconfig")
+            .arg(kubeconfig)
+            .args(more))
+    };
+    let (code, stdout, stderr) = every(&[]);
+    let line = format!("of {namespace}/{RELEASE} (2.4.5 → 2.4.24): Running");
+    assert!(
+        code == 3 && stdout.contains(&line),
+        "{code} {stdout}{stderr}"
+    );
+    let (code, stdout, _) = every(&["--all", "--format", "json"]);
+    let listed: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    let runs = listed["underWay"].as_array().unwrap();
+    assert!(
+        code == 3 && runs.iter().any(|run| run["namespace"] == namespace),
+        "{stdout}"
+    );
     finalizer("null");
     assert!(live.wait().success(), "{}", live.screen());
     live.expect("phase      Succeeded");

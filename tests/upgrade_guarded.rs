@@ -50,7 +50,7 @@ fn job_account(cluster: &ControlPlane) -> PathBuf {
 fn upgrade(kubeconfig: &Path, target: &str, more: &[&str]) -> Command {
     let mut command = guard();
     command
-        .arg("upgrade")
+        .args(["upgrade", "--yes"])
         .arg("--kubeconfig")
         .arg(kubeconfig)
         .args(["-i", RELEASE, "-n", NAMESPACE, "-t", target]);
@@ -271,7 +271,7 @@ fn the_command_makes_a_job_and_follows_it() {
     let command = |more: &[&str]| {
         let mut command = guard();
         command
-            .arg("upgrade")
+            .args(["upgrade", "--yes"])
             .arg("--kubeconfig")
             .arg(roll.cluster.kubeconfig());
         command.args([

@@ -719,6 +719,16 @@ fn more(all: usize) -> String {
     }
 }
 
+/// The namespace that `-n` names, else that of the kubeconfig's context. A cluster that cannot be
+/// found is reported by the connection that follows.
+pub(super) fn namespace(cluster: &ClusterArgs, named: Option<&str>) -> Result<String, Failure> {
+    if let Some(named) = named {
+        return Ok(named.to_owned());
+    }
+    let found = runtime()?.block_on(Cluster::namespace_of(&cluster.access()));
+    found.map_err(Failure::no_verdict)
+}
+
 /// The namespaces of the cluster.
 pub(super) fn namespaces(runtime: &Runtime, cluster: &ClusterArgs) -> Result<Vec<String>, Failure> {
     let cluster = runtime

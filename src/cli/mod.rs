@@ -3,6 +3,7 @@
 mod audit;
 mod certs;
 mod check;
+mod consent;
 mod crds;
 mod credentials;
 mod data;

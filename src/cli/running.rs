@@ -118,6 +118,11 @@ pub(super) struct JobArgs {
 }
 
 impl JobArgs {
+    /// Whether this process is the one in the Job that the command made.
+    pub(super) const fn is_in_job(&self) -> bool {
+        self.run.is_some() || self.end_file.is_some()
+    }
+
     /// What is merged into the Job.
     pub(super) fn overrides(&self) -> Result<Option<Value>, Failure> {
         let Some(path) = &self.job_overrides else {
@@ -164,6 +169,30 @@ pub(super) fn run<T>(
     // A request that hangs must not keep the process.
     runtime.shutdown_background();
     done
+}
+
+/// Connects, and reads: without progress, and without patience for a cluster that does not answer.
+pub(super) fn look<T>(
+    cluster: &ClusterArgs,
+    work: impl AsyncFnOnce(Link) -> T,
+) -> Result<T, Failure> {
+    let runtime = super::gather::runtime()?;
+    let done = runtime.block_on(async {
+        let cluster = Cluster::connect(&cluster.access())
+            .await
+            .map_err(Failure::no_verdict)?;
+        let halting = Halting::on_signals()
+            .map_err(|error| Failure::no_verdict(format!("cannot listen to signals: {error}")))?;
+        Ok(work(Link::for_reading(cluster, Reporter::default(), halting)).await)
+    });
+    // A question that is not answered must not keep the process.
+    runtime.shutdown_background();
+    done
+}
+
+/// The end of a command to whose question the answer was not yes.
+pub(super) fn not_agreed() -> End {
+    End::Refused("Nothing was changed.".into())
 }
 
 /// How it ended, for programs.

@@ -13,15 +13,16 @@ use serde_json::json;
 
 use milvus_guard_core::api::{RunPhase, UpgradeRun};
 use milvus_guard_operations::engine::{
-    ApiError, Halting, Home, Link, ReleaseName, Reporter, Store, StoreError,
+    ApiError, Halting, Home, Link, Listed, ReleaseName, Reporter, Store, StoreError,
     home::HomeError,
-    view::{ComponentView, HolderView, View},
+    patience::PATIENCE,
+    view::{ComponentView, HolderView, SCHEMA_VERSION, View},
 };
 use milvus_guard_sources::kubernetes::Cluster;
 
 use super::{
     exit::{Done, Exit, Failure},
-    gather::ClusterArgs,
+    gather::{ClusterArgs, namespace},
     output::{Screen, print},
     running::FormatArg,
 };
@@ -33,36 +34,28 @@ const LOOK: Duration = Duration::from_secs(1);
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
 Examples:
+  milvus-guard status                                    (every run that may be read)
   milvus-guard status -i my-release -n milvus
   milvus-guard status -i my-release -n milvus --wait     (until the run has ended, or needs a \
                         person)
-  milvus-guard status --all                              (every run that is under way)
 
 Exit codes: 0 the run is done, or there is none; 3 it is under way, needs a person, or has stopped \
-                        and can be resumed;
-4 it was rolled back.")]
+                        and can be resumed; 4 it was rolled back; 2 wrong usage.")]
 pub(super) struct Args {
-    /// Release
-    #[arg(
-        short,
-        long,
-        value_name = "NAME",
-        required_unless_present = "all",
-        default_value = "",
-        hide_default_value = true
-    )]
-    instance: String,
+    /// Release [default: every run in all namespaces that may be read]
+    #[arg(short, long, value_name = "NAME")]
+    instance: Option<String>,
 
-    /// Every run that is under way, of any release
-    #[arg(long, conflicts_with_all = ["instance", "wait"])]
+    /// As without a release
+    #[arg(long, conflicts_with_all = ["instance", "wait"], hide = true)]
     all: bool,
 
-    /// Its namespace
-    #[arg(short, long, value_name = "NAMESPACE", default_value = "default")]
-    namespace: String,
+    /// Its namespace [default: of the kubeconfig's context]
+    #[arg(short, long, value_name = "NAMESPACE")]
+    namespace: Option<String>,
 
     /// Wait until the run has ended, or needs a person
-    #[arg(long)]
+    #[arg(long, requires = "instance")]
     wait: bool,
 
     /// How to print it
@@ -80,32 +73,46 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, _screen: &Screen) -> Done {
     let runtime = super::gather::runtime()?;
+    let of = args
+        .instance
+        .as_ref()
+        .map(|name| {
+            let namespace = namespace(&args.cluster, args.namespace.as_deref())?;
+            Ok(ReleaseName {
+                name: name.clone(),
+                namespace,
+            })
+        })
+        .transpose()?;
     runtime.block_on(async {
         let cluster = Cluster::connect(&args.cluster.access())
             .await
             .map_err(Failure::no_verdict)?;
         let halting = Halting::on_signals().map_err(Failure::no_verdict)?;
-        show(args, &Link::new(cluster, Reporter::default(), halting)).await
+        let mut link = Link::for_reading(cluster, Reporter::default(), halting);
+        match &of {
+            None => all(args, &link).await,
+            Some(of) => {
+                if args.wait {
+                    // A control plane may be away for minutes while it is upgraded.
+                    link.patience = PATIENCE;
+                }
+                show(args, &link, of).await
+            }
+        }
     })
 }
 
-async fn show(args: &Args, link: &Link) -> Done {
-    let of = ReleaseName {
-        name: args.instance.clone(),
-        namespace: args.namespace.clone(),
-    };
-    let home = match Home::find(link, &of, args.run_namespace.as_deref()).await {
+async fn show(args: &Args, link: &Link, of: &ReleaseName) -> Done {
+    let home = match Home::find(link, of, args.run_namespace.as_deref()).await {
         Ok(home) => home,
         // Without them nothing can ever have run.
-        Err(HomeError::NoDefinitions) => return nothing(args, &of),
+        Err(HomeError::NoDefinitions) => return nothing(args, of),
         Err(error) => return Err(Failure::no_verdict(error)),
     };
-    if args.all {
-        return all(args, link, &home).await;
-    }
     let mut page = Page::new(args);
     loop {
-        let runs = Store::runs(link, &home, &of).await.map_err(unread)?;
+        let runs = Store::runs(link, &home, of).await.map_err(unread)?;
         // What holds the release, else what was last.
         let Some(run) = runs
             .iter()
@@ -113,9 +120,9 @@ async fn show(args: &Args, link: &Link) -> Done {
             .find(|run| run.is_under_way())
             .or(runs.last())
         else {
-            return nothing(args, &of);
+            return nothing(args, of);
         };
-        let holder = holder(link, &home, &of).await?;
+        let holder = holder(link, &home, of).await?;
         let phase = run.status.phase;
         let over = phase.is_ended() || matches!(phase, RunPhase::Stopped | RunPhase::Paused);
         let view = View::of(run, holder, components(link, run).await);
@@ -131,33 +138,112 @@ async fn show(args: &Args, link: &Link) -> Done {
     }
 }
 
-/// Every run that is under way where runs live: to be checked before the guard is uninstalled.
-async fn all(args: &Args, link: &Link, home: &Home) -> Done {
-    let runs = Store::under_way(link, home).await.map_err(unread)?;
+/// Every run that may be read: to be checked before the guard is uninstalled.
+async fn all(args: &Args, link: &Link) -> Done {
+    // Where runs live, if this account may not list them in all namespaces.
+    let of = ReleaseName {
+        name: String::new(),
+        namespace: namespace_of(args, link),
+    };
+    let (runs, only) = match Home::find(link, &of, args.run_namespace.as_deref()).await {
+        Ok(home) => Store::everywhere(link, &home).await.map_err(unread)?,
+        Err(HomeError::NoDefinitions) => (Vec::new(), None),
+        Err(error) => return Err(Failure::no_verdict(error)),
+    };
+    let is_under_way = |listed: &Listed| match listed {
+        Listed::Run(run) => run.is_under_way(),
+        Listed::Unread { .. } => true,
+    };
+    let under_way = runs.iter().filter(|listed| is_under_way(listed)).count();
     match args.format {
         FormatArg::Json => {
-            let runs = json!({"schemaVersion": milvus_guard_operations::engine::view::SCHEMA_VERSION, "namespace": home.namespace, "underWay": runs});
-            print(&format!("{runs:#}\n"))?;
+            let entries = |wanted: fn(&Listed) -> bool| {
+                runs.iter()
+                    .filter(|listed| wanted(listed))
+                    .map(entry)
+                    .collect::<Vec<_>>()
+            };
+            let json = json!({
+                "schemaVersion": SCHEMA_VERSION,
+                "namespace": only,
+                "underWay": entries(|listed| match listed {
+                    Listed::Run(run) => run.is_under_way(),
+                    Listed::Unread { .. } => true,
+                }),
+                "runs": entries(|_| true),
+            });
+            print(&format!("{json:#}\n"))?;
         }
-        FormatArg::Text if runs.is_empty() => print(&format!(
-            "no run is under way in namespace {}\n",
-            home.namespace
-        ))?,
         FormatArg::Text => {
-            for run in &runs {
-                print(&format!(
-                    "{} of {}/{}: {}\n",
-                    run.run, run.namespace, run.release, run.phase
-                ))?;
+            let place = only.as_ref().map_or_else(
+                || "in any namespace".to_owned(),
+                |namespace| format!("in namespace {namespace}; this account may not list others"),
+            );
+            let mut text = String::new();
+            if runs.is_empty() {
+                text.push_str(&format!("no run {place}\n"));
+            } else {
+                for listed in &runs {
+                    text.push_str(&line(listed));
+                }
+                if let Some(namespace) = &only {
+                    text.push_str(&format!(
+                        "Only namespace {namespace} was read: this account may not list others.\n"
+                    ));
+                }
             }
-            print("Next: milvus-guard status -i RELEASE -n NAMESPACE shows one of them.\n")?;
+            if under_way > 0 {
+                text.push_str(
+                    "Next: milvus-guard status -i RELEASE -n NAMESPACE shows one of them.\n",
+                );
+            }
+            print(&text)?;
         }
     }
-    Ok(if runs.is_empty() {
+    Ok(if under_way == 0 {
         Exit::Reached
     } else {
         Exit::Stopped
     })
+}
+
+/// The namespace that the command names, else that of the context.
+fn namespace_of(args: &Args, link: &Link) -> String {
+    args.namespace
+        .clone()
+        .unwrap_or_else(|| link.cluster.default_namespace().to_owned())
+}
+
+fn entry(listed: &Listed) -> serde_json::Value {
+    match listed {
+        Listed::Run(run) => json!({
+            "run": run.full_name(),
+            "release": run.spec.release,
+            "namespace": run.spec.namespace,
+            "kind": run.spec.kind,
+            "from": run.spec.from.to_string(),
+            "to": run.spec.to.to_string(),
+            "phase": run.status.phase,
+        }),
+        Listed::Unread { name, reason } => json!({"run": name, "unread": reason}),
+    }
+}
+
+fn line(listed: &Listed) -> String {
+    match listed {
+        Listed::Run(run) => format!(
+            "{} of {}/{} ({} → {}): {}\n",
+            run.full_name(),
+            run.spec.namespace,
+            run.spec.release,
+            run.spec.from,
+            run.spec.to,
+            run.status.phase.name()
+        ),
+        Listed::Unread { name, reason } => {
+            format!("{name}: it cannot be read ({reason}); it may be under way\n")
+        }
+    }
 }
 
 const fn exit(phase: RunPhase) -> Exit {
@@ -175,13 +261,12 @@ const fn exit(phase: RunPhase) -> Exit {
 
 fn nothing(args: &Args, of: &ReleaseName) -> Done {
     match args.format {
-        FormatArg::Text if args.all => print("no run is under way\n")?,
         FormatArg::Text => print(&format!(
             "no run of {} in namespace {}: nothing is under way\n",
             of.name, of.namespace
         ))?,
         FormatArg::Json => {
-            let none = json!({"schemaVersion": milvus_guard_operations::engine::view::SCHEMA_VERSION, "run": null, "release": of.name, "namespace": of.namespace});
+            let none = json!({"schemaVersion": SCHEMA_VERSION, "run": null, "release": of.name, "namespace": of.namespace});
             print(&format!("{none:#}\n"))?;
         }
     }

@@ -258,7 +258,7 @@ impl Roll {
     pub fn upgrade_of(&self, release: &str, namespace: &str, target: &str) -> Command {
         let mut command = guard();
         command
-            .arg("upgrade")
+            .args(["upgrade", "--yes"])
             .arg("--kubeconfig")
             .arg(self.cluster.kubeconfig());
         command.args([

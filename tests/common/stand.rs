@@ -294,7 +294,7 @@ impl Stand {
     fn migrate_with(&self, etcd: &str) -> Command {
         let mut command = guard();
         command
-            .arg("migrate")
+            .args(["migrate", "--yes"])
             .arg("--kubeconfig")
             .arg(self.cluster().kubeconfig());
         command.args([

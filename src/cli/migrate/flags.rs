@@ -12,7 +12,7 @@ use milvus_guard_operations::{
 use super::super::{
     credentials::EtcdLogin,
     exit::Failure,
-    gather::ClusterArgs,
+    gather::{ClusterArgs, namespace},
     running::{FormatArg, JobArgs, OnFailure, ProgressArg, duration},
 };
 
@@ -22,6 +22,7 @@ use super::super::{
     args_override_self = true,
     after_help = "\
 Examples:
+  milvus-guard migrate -i my-release -n milvus -s 2.1.4 -t 2.2.16 --dry-run
   milvus-guard migrate -i my-release -n milvus -s 2.1.4 -t 2.2.16
   milvus-guard migrate -i my-release -n milvus -s 2.1.4 -t 2.2.16 --start helm     (then the helm \
                   upgrade that it prints)
@@ -40,9 +41,9 @@ pub(in crate::cli) struct Args {
     #[arg(short, long, value_name = "NAME")]
     pub(super) instance: String,
 
-    /// Namespace of the release
-    #[arg(short, long, value_name = "NAMESPACE", default_value = "default")]
-    pub(super) namespace: String,
+    /// Namespace of the release [default: of the kubeconfig's context]
+    #[arg(short, long, value_name = "NAMESPACE")]
+    pub(super) namespace: Option<String>,
 
     /// Version that runs, such as 2.1.4
     #[arg(short, long, value_name = "VERSION")]
@@ -96,6 +97,14 @@ pub(in crate::cli) struct Args {
     /// Who starts the new version: this run, or one `helm upgrade` of yours that it prints
     #[arg(long, value_enum, default_value_t = StartArg::Now, value_name = "BY")]
     pub(super) start: StartArg,
+
+    /// Print the plan, and change nothing
+    #[arg(long)]
+    pub(super) dry_run: bool,
+
+    /// Do not ask; needed where there is no terminal
+    #[arg(short, long)]
+    pub(super) yes: bool,
 
     /// What to do when a step fails
     #[arg(long, value_enum, default_value_t = OnFailure::Stop, value_name = "WHAT")]
@@ -208,7 +217,7 @@ impl Args {
         let settings = Settings {
             release: ReleaseName {
                 name: self.instance.clone(),
-                namespace: self.namespace.clone(),
+                namespace: namespace(&self.cluster, self.namespace.as_deref())?,
             },
             source,
             target,

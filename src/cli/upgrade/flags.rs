@@ -13,7 +13,7 @@ use milvus_guard_operations::{
 use super::super::{
     credentials::{EtcdLogin, MilvusLogin},
     exit::Failure,
-    gather::ClusterArgs,
+    gather::{ClusterArgs, namespace},
     running::{FormatArg, JobArgs, OnFailure, ProgressArg, duration},
 };
 
@@ -24,9 +24,9 @@ use super::super::{
     args_override_self = true,
     after_help = "\
 Examples:
-  milvus-guard upgrade -i my-release -n milvus -t 2.5.12 --dry-run
-  milvus-guard upgrade -i my-release -n milvus -t 2.5.12 -w milvusdb/milvus:v2.5.12
-  milvus-guard upgrade -i my-release -n milvus -t 2.5.12 -o rollback
+  milvus-guard upgrade -i my-release -n milvus -t 2.5.27 --dry-run
+  milvus-guard upgrade -i my-release -n milvus -t 2.5.27 -w milvusdb/milvus:v2.5.27
+  milvus-guard upgrade -i my-release -n milvus -t 2.5.27 -o rollback
 
 The command makes a Job in the cluster and follows it; the same command resumes after any \
                   interruption.
@@ -39,11 +39,11 @@ pub(in crate::cli) struct Args {
     #[arg(short, long, value_name = "NAME")]
     pub(super) instance: String,
 
-    /// Namespace of the release
-    #[arg(short, long, value_name = "NAMESPACE", default_value = "default")]
-    pub(super) namespace: String,
+    /// Namespace of the release [default: of the kubeconfig's context]
+    #[arg(short, long, value_name = "NAMESPACE")]
+    pub(super) namespace: Option<String>,
 
-    /// Version that is wanted, such as 2.5.12
+    /// Version that is wanted, such as 2.5.27
     #[arg(short, long, value_name = "VERSION")]
     pub(super) target_version: String,
 
@@ -59,7 +59,7 @@ pub(in crate::cli) struct Args {
     #[arg(long)]
     pub(super) dry_run: bool,
 
-    /// Do not ask at a terminal
+    /// Do not ask; needed where there is no terminal
     #[arg(short, long)]
     pub(super) yes: bool,
 
@@ -157,14 +157,14 @@ impl Args {
         let text = self.target_version.trim().trim_start_matches('v');
         let target: Version = text.parse().map_err(|_| {
             Failure::usage(format!(
-                "'{text}' is not a release of Milvus, such as 2.5.12"
+                "'{text}' is not a release of Milvus, such as 2.5.27"
             ))
         })?;
         let (etcd_user, etcd_tls) = self.access.read()?;
         let settings = Settings {
             release: ReleaseName {
                 name: self.instance.clone(),
-                namespace: self.namespace.clone(),
+                namespace: namespace(&self.cluster, self.namespace.as_deref())?,
             },
             target,
             image: self.image.clone(),

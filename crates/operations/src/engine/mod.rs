@@ -64,4 +64,4 @@ pub use home::{Home, ReleaseName};
 pub use lock::{Lock, LockError};
 pub use patience::{ApiError, Link};
 pub use step::{Standing, Step, StepError};
-pub use store::{Store, StoreError};
+pub use store::{Listed, Store, StoreError};

@@ -16,6 +16,9 @@ use super::{Event, Halt, Halting, Reporter};
 /// How long the API server may be away before a run stops. A control plane that is being upgraded
 /// is away for minutes.
 pub const PATIENCE: Duration = Duration::from_secs(5 * 60);
+/// How long a command that only reads waits for the API server. With the last attempt it ends within
+/// 10 s.
+pub const READING: Duration = Duration::from_secs(5);
 /// For one attempt. The API server itself gives webhooks and etcd less.
 const ATTEMPT: Duration = Duration::from_secs(30);
 /// Between attempts: from this ...
@@ -97,6 +100,16 @@ impl Link {
         }
     }
 
+    /// A link for a command that only reads: it gives up on a cluster that does not answer within
+    /// [`READING`], and says so.
+    #[must_use]
+    pub fn for_reading(cluster: Cluster, reporter: Reporter, halting: Halting) -> Self {
+        Self {
+            patience: READING,
+            ..Self::new(cluster, reporter, halting)
+        }
+    }
+
     /// The client.
     #[must_use]
     pub fn client(&self) -> Client {
@@ -117,7 +130,8 @@ impl Link {
         let mut pause = SHORTEST_PAUSE;
         let mut before: Option<Option<Wait>> = None;
         loop {
-            let reason = match timeout(ATTEMPT, request()).await {
+            let attempt = ATTEMPT.min(self.patience.max(SHORTEST_PAUSE));
+            let reason = match timeout(attempt, request()).await {
                 Ok(Ok(value)) => {
                     if let Some(wait) = before {
                         self.restore(wait);
@@ -128,7 +142,7 @@ impl Link {
                     Some(reason) => reason,
                     None => return Err(error.for_good(what)),
                 },
-                Err(_) => format!("no answer within {} s", ATTEMPT.as_secs()),
+                Err(_) => format!("no answer within {} s", attempt.as_secs()),
             };
             // The first attempt is always made: a run that was asked to stop still writes where it
             // stands.

@@ -132,6 +132,20 @@ async fn listed(link: &Link, home: &Home) -> Result<Vec<DynamicObject>, StoreErr
         .items)
 }
 
+/// A run in a list.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Listed {
+    /// A run.
+    Run(Box<UpgradeRun>),
+    /// A run that a later version wrote, or that is damaged. It may be under way.
+    Unread {
+        /// `namespace/name`.
+        name: String,
+        /// Why it cannot be read.
+        reason: String,
+    },
+}
+
 /// By when they were created, which the API server keeps in whole seconds, then by when they began;
 /// one that has not begun is the newest, as the lock was free for it.
 fn oldest_first(runs: &mut [UpgradeRun]) {
@@ -180,6 +194,49 @@ impl Store {
             .filter_map(|object| serde_json::to_value(object).ok())
             .collect();
         Ok(run_facts(&objects).runs.unwrap_or_default())
+    }
+
+    /// Every run that may be read, of any release, the newest last: in all namespaces, or only where
+    /// runs live if the account may not list all. With it the namespace, if it is only one.
+    ///
+    /// # Errors
+    /// Where they cannot be listed.
+    pub async fn everywhere(
+        link: &Link,
+        home: &Home,
+    ) -> Result<(Vec<Listed>, Option<String>), StoreError> {
+        let api: Api<DynamicObject> = Api::all_with(link.client(), &api_resource(UPGRADE_RUN));
+        let found = link
+            .call("runs in all namespaces", async || {
+                api.list(&ListParams::default()).await
+            })
+            .await;
+        let (objects, only) = match found {
+            Ok(list) => (list.items, None),
+            Err(ApiError::Refused { .. }) => {
+                (listed(link, home).await?, Some(home.namespace.clone()))
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let (mut runs, mut unread) = (Vec::new(), Vec::new());
+        for object in objects {
+            let meta = &object.metadata;
+            let name = format!(
+                "{}/{}",
+                meta.namespace.as_deref().unwrap_or_default(),
+                meta.name.as_deref().unwrap_or_default()
+            );
+            match read(object) {
+                Ok(run) => runs.push(run),
+                Err(error) => unread.push(Listed::Unread {
+                    name,
+                    reason: error.to_string(),
+                }),
+            }
+        }
+        oldest_first(&mut runs);
+        let runs = runs.into_iter().map(|run| Listed::Run(Box::new(run)));
+        Ok((runs.chain(unread).collect(), only))
     }
 
     /// Opens the record of a run that exists already, as the holder of the lock.

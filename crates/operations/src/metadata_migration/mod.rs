@@ -10,6 +10,7 @@
 //! | [`steps`] | one file a step |
 //! | [`world`] | what the steps work with |
 //! | [`words`] | what is said when a run stops, and the Helm command that agrees with what runs |
+//! | [`preview`] | what a run would do, and why it would be refused; changes nothing |
 //! | [`perform`] | all of it in this process: migrate, roll back, abort, record |
 //! | [`job`] | pure: what the Job does that does the same in the cluster, and what it may do |
 //! | [`remote`] | makes that Job by [`crate::kubernetes_job`] |
@@ -22,6 +23,7 @@ pub mod job;
 pub mod order;
 pub mod perform;
 pub mod plan;
+pub mod preview;
 pub mod remote;
 pub mod settings;
 pub mod steps;
@@ -30,5 +32,6 @@ pub mod words;
 pub mod world;
 
 pub use perform::perform;
+pub use preview::{Preview, preview};
 pub use remote::{JobOptions, remote};
 pub use settings::{Operation, Settings, StartBy};

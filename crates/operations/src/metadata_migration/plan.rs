@@ -157,7 +157,9 @@ impl Step {
         }
     }
 
-    const fn title(self) -> &'static str {
+    /// What it does, for a person.
+    #[must_use]
+    pub const fn title(self) -> &'static str {
         match self {
             Self::Check => "Check the release and its metadata",
             Self::CheckMigrated => "Check that the metadata is migrated",

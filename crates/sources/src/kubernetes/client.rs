@@ -134,6 +134,14 @@ impl Cluster {
         })
     }
 
+    /// The namespace of the context that `access` selects; `default` if it names none.
+    ///
+    /// # Errors
+    /// Where there is no cluster, no such context, or the kubeconfig cannot be used.
+    pub async fn namespace_of(access: &Access) -> Result<String, ClusterError> {
+        Ok(config(access).await?.default_namespace)
+    }
+
     /// A client for watches: a watch that waits for the next event is not in trouble, so reading
     /// has no time limit. Whoever uses it limits the time himself.
     ///

@@ -1,0 +1,117 @@
+//! What a run would do, without doing it.
+
+use milvus_guard_core::text::count;
+use serde_json::{Value, json};
+
+use crate::engine::{End, Home, Link, Store, home::HomeError};
+
+use super::{
+    fitness,
+    perform::unsurveyed,
+    plan::{self, Step},
+    settings::{Operation, Settings},
+    survey::{Survey, survey},
+};
+
+/// A plan that was not carried out.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Preview {
+    /// The plan for a person; several lines.
+    pub text: String,
+    /// The plan for programs.
+    pub json: Value,
+    /// Why the run would be refused; empty if nothing is known that would refuse it.
+    pub refusals: Vec<String>,
+}
+
+/// Plans `operation` and changes nothing. The metadata in etcd is not read: the run does that in its
+/// first step, where etcd can be reached.
+///
+/// # Errors
+/// Where the release cannot be read, or this verb does not support it.
+pub async fn preview(
+    link: &Link,
+    settings: &Settings,
+    operation: Operation,
+) -> Result<Preview, End> {
+    let known = match Home::find(link, &settings.release, settings.run_namespace.as_deref()).await {
+        Ok(home) => Store::runs(link, &home, &settings.release).await?,
+        // Where runs cannot be kept, none can be in the way.
+        Err(HomeError::NoDefinitions) => Vec::new(),
+        Err(error) => return Err(error.into()),
+    };
+    let survey = survey(link, settings, operation)
+        .await
+        .map_err(|error| unsurveyed(error, settings))?;
+    let recorded = known.iter().rev().find(|run| run.is_under_way());
+    let steps = recorded
+        .and_then(|run| plan::recorded(&run.spec.plan))
+        .unwrap_or_else(|| plan::steps(settings, operation));
+    let refusal = (operation == Operation::Migrate && recorded.is_none())
+        .then(|| fitness::not_now(&survey.release, &survey.facts, settings.source, false))
+        .flatten();
+    Ok(Preview {
+        text: text(&survey, settings, operation, &steps),
+        json: json!({
+            "release": settings.release.name,
+            "namespace": settings.release.namespace,
+            "operation": operation.name(),
+            "from": settings.source.to_string(),
+            "to": settings.target.to_string(),
+            "image": survey.image,
+            "etcd": survey.endpoint.shown(),
+            "rootPath": survey.endpoint.root_path,
+            "steps": steps.iter().map(|step| json!({"id": step.id(), "title": step.title()})).collect::<Vec<_>>(),
+        }),
+        refusals: refusal.into_iter().collect(),
+    })
+}
+
+fn text(survey: &Survey, settings: &Settings, operation: Operation, steps: &[Step]) -> String {
+    let of = &settings.release;
+    let line = match operation {
+        Operation::Rollback => {
+            format!(
+                "{} in {}: back to {}",
+                of.name, of.namespace, settings.source
+            )
+        }
+        _ => format!(
+            "{} in {}: {} → {}, metadata included",
+            of.name, of.namespace, settings.source, settings.target
+        ),
+    };
+    let workloads = survey.release.components.len();
+    let mut text = format!(
+        "{line}\nMilvus        {}; image {}\nMetadata      {} under {}\n",
+        count(workloads, "workload"),
+        survey.image,
+        survey.endpoint.shown(),
+        survey.endpoint.root_path,
+    );
+    let stops = match operation {
+        Operation::Record => "Milvus is not stopped and the metadata is not changed.",
+        Operation::Migrate | Operation::Abort => {
+            "Milvus does not serve from \"Stop every component\" until its proxies are started \
+             again. The metadata is backed up before it is changed."
+        }
+        Operation::Rollback => {
+            "Milvus does not serve until its components are started again. What was written since \
+             the backup is lost."
+        }
+    };
+    text.push_str(&format!("Interruption  {stops}\n"));
+    let list: Vec<&Step> = match operation {
+        Operation::Rollback => steps.iter().rev().collect(),
+        _ => steps.iter().collect(),
+    };
+    for (number, step) in list.into_iter().enumerate() {
+        let undo = if operation == Operation::Rollback {
+            "Undo: "
+        } else {
+            ""
+        };
+        text.push_str(&format!("{:>3}. {undo}{}\n", number + 1, step.title()));
+    }
+    text
+}

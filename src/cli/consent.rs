@@ -1,0 +1,52 @@
+//! Consent to a change of the cluster: `--yes`, or a question at a terminal.
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use milvus_guard_operations::engine::Halting;
+
+use super::exit::Failure;
+
+/// How a change is agreed to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Consent {
+    /// By `--yes`, or in the Job that an agreed command made.
+    Given,
+    /// By a question at the terminal, after the plan was shown.
+    Ask,
+}
+
+impl Consent {
+    /// Consent for `verb`.
+    ///
+    /// # Errors
+    /// Wrong usage if nothing agrees and there is no terminal to ask at.
+    pub(super) fn of(verb: &str, is_given: bool) -> Result<Self, Failure> {
+        if is_given {
+            return Ok(Self::Given);
+        }
+        if io::stdin().is_terminal() && io::stderr().is_terminal() {
+            return Ok(Self::Ask);
+        }
+        Err(Failure::usage(format!(
+            "{verb} changes the cluster, and there is no terminal to ask at. Nothing was changed. \
+             Next: the same command with --dry-run shows the plan, with --yes it carries it out"
+        )))
+    }
+}
+
+/// Shows the plan and asks. `false` if the answer is not yes, or the process is asked to stop.
+pub(super) async fn agrees(plan: &str, halting: &Halting) -> bool {
+    let mut screen = io::stderr();
+    let _ = write!(screen, "{plan}\nContinue? [y/N] ");
+    let _ = screen.flush();
+    let answer = tokio::task::spawn_blocking(|| {
+        let mut answer = String::new();
+        io::stdin().read_line(&mut answer).map(|_| answer)
+    });
+    tokio::select! {
+        answer = answer => {
+            matches!(answer, Ok(Ok(answer)) if matches!(answer.trim(), "y" | "Y" | "yes"))
+        }
+        _ = halting.halted() => false,
+    }
+}
