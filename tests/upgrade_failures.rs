@@ -238,9 +238,9 @@ fn an_old_pod_that_does_not_end_holds_the_next_component_and_a_second_run_is_tol
             .args(more))
     };
     let (code, stdout, stderr) = every(&[]);
-    let line = format!("of {namespace}/{RELEASE} (2.4.5 → 2.4.24): Running");
+    let listing = format!("of {namespace}/{RELEASE} (2.4.5 → 2.4.24): Running");
     assert!(
-        code == 3 && stdout.contains(&line),
+        code == 3 && stdout.contains(&listing),
         "{code} {stdout}{stderr}"
     );
     let (code, stdout, _) = every(&["--all", "--format", "json"]);

@@ -18,6 +18,7 @@ use super::super::{
 
 /// Arguments of `migrate`.
 #[derive(Debug, ClapArgs)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 #[command(
     args_override_self = true,
     after_help = "\
@@ -214,10 +215,10 @@ impl Args {
         let (source, target) =
             versions(&self.source_version, &self.target_version).map_err(Failure::usage)?;
         let (etcd_user, etcd_tls) = self.access.read()?;
-        let settings = Settings {
+        let mut settings = Settings {
             release: ReleaseName {
                 name: self.instance.clone(),
-                namespace: namespace(&self.cluster, self.namespace.as_deref())?,
+                namespace: self.namespace.clone().unwrap_or_default(),
             },
             source,
             target,
@@ -243,6 +244,10 @@ impl Args {
             lock: self.place.job.lock_holds,
         };
         perform::usable(&settings, self.operation()).map_err(Failure::usage)?;
+        // Last, because wrong usage is reported without a cluster.
+        if self.namespace.is_none() {
+            settings.release.namespace = namespace(&self.cluster, None)?;
+        }
         Ok(settings)
     }
 }

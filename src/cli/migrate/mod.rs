@@ -17,6 +17,14 @@ use super::{
 pub(super) use flags::Args;
 
 pub(super) fn run(args: &Args, screen: &Screen) -> Done {
+    let job = if args.place.local {
+        None
+    } else {
+        Some(
+            args.place
+                .options(args.storage_class.clone(), args.delete_migration_pod)?,
+        )
+    };
     let settings = args.settings()?;
     let operation = args.operation();
     if args.dry_run {
@@ -28,14 +36,6 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
             Err(end) => running::say(&end, args.format, None, screen),
         };
     }
-    let job = if args.place.local {
-        None
-    } else {
-        Some(
-            args.place
-                .options(args.storage_class.clone(), args.delete_migration_pod)?,
-        )
-    };
     let is_given = args.yes || args.place.job.is_in_job();
     if Consent::of("migrate", is_given)? == Consent::Ask
         && let Err(end) = ask(args, &settings, operation)?

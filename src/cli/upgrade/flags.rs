@@ -161,10 +161,10 @@ impl Args {
             ))
         })?;
         let (etcd_user, etcd_tls) = self.access.read()?;
-        let settings = Settings {
+        let mut settings = Settings {
             release: ReleaseName {
                 name: self.instance.clone(),
-                namespace: namespace(&self.cluster, self.namespace.as_deref())?,
+                namespace: self.namespace.clone().unwrap_or_default(),
             },
             target,
             image: self.image.clone(),
@@ -184,6 +184,10 @@ impl Args {
             lock: self.job.lock_holds,
         };
         settings.usable(self.operation()).map_err(Failure::usage)?;
+        // Last, because wrong usage is reported without a cluster.
+        if self.namespace.is_none() {
+            settings.release.namespace = namespace(&self.cluster, None)?;
+        }
         Ok(settings)
     }
 

@@ -19,6 +19,7 @@ use super::{
 pub(super) use flags::Args;
 
 pub(super) fn run(args: &Args, screen: &Screen) -> Done {
+    let options = args.options()?;
     let (settings, operation) = (args.settings()?, args.operation());
     if args.dry_run {
         let planned = running::look(&args.cluster, async |link| preview(&link, &settings).await)?;
@@ -27,7 +28,6 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
             Err(end) => running::say(&end, args.format, None, screen),
         };
     }
-    let options = args.options()?;
     let is_given = args.yes || args.job.is_in_job();
     if Consent::of("upgrade", is_given)? == Consent::Ask
         && let Err(end) = ask(args, &settings, operation)?

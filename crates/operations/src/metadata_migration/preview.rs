@@ -89,7 +89,7 @@ fn text(survey: &Survey, settings: &Settings, operation: Operation, steps: &[Ste
         survey.endpoint.shown(),
         survey.endpoint.root_path,
     );
-    let stops = match operation {
+    let interruption = match operation {
         Operation::Record => "Milvus is not stopped and the metadata is not changed.",
         Operation::Migrate | Operation::Abort => {
             "Milvus does not serve from \"Stop every component\" until its proxies are started \
@@ -100,7 +100,7 @@ fn text(survey: &Survey, settings: &Settings, operation: Operation, steps: &[Ste
              the backup is lost."
         }
     };
-    text.push_str(&format!("Interruption  {stops}\n"));
+    text.push_str(&format!("Interruption  {interruption}\n"));
     let list: Vec<&Step> = match operation {
         Operation::Rollback => steps.iter().rev().collect(),
         _ => steps.iter().collect(),
