@@ -34,7 +34,7 @@ use https::{Https, trusting};
 use milvus_guard_webhook::{
     certs::{CertStore, Certificate, authority::self_signed, server_config},
     server::{
-        life::Life,
+        lifecycle::Lifecycle,
         listen::{Port, Transport},
     },
 };
@@ -232,7 +232,7 @@ fn bare(authority: &str) {
         let router = Router::new().route("/validate", post(echo));
         let port = Port::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         eprintln!("milvus-guard: serving on https://{}, bare", port.address);
-        port.serve(transport, router, Arc::new(Life::new(&[])), Duration::ZERO).await;
+        port.serve(transport, router, Arc::new(Lifecycle::new(&[])), Duration::ZERO).await;
     });
 }
 

@@ -15,13 +15,13 @@ use std::{
 };
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use milvus_guard_core::{admission::scene::Accounts, evidence::Facts, policy::PolicySet};
+use milvus_guard_core::{admission::review_context::Accounts, evidence::Facts, policy::PolicySet};
 use milvus_guard_sources::files::load_place;
 use milvus_guard_webhook::server::{
     answer::{Answerer, FailurePolicies, FailurePolicy, Path},
     data::Data,
     metrics::Metrics,
-    world::{Files, World},
+    state_source::{Files, StateSource},
 };
 use serde::Deserialize;
 
@@ -60,7 +60,7 @@ fn answerer() -> Answerer {
         workload: FailurePolicy::Fail,
     };
     Answerer::new(
-        World::Files(Box::new(files)),
+        StateSource::Files(Box::new(files)),
         Arc::new(Metrics::new()),
         None,
         failure,

@@ -9,7 +9,7 @@
 
 use jiff::Timestamp;
 use milvus_guard_core::manifest::documents;
-use milvus_guard_webhook::server::store::{Store, Watched};
+use milvus_guard_webhook::server::watch_cache::{WatchCache, Watched};
 
 fn resident_kib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
@@ -29,7 +29,7 @@ fn main() {
         .map(|document| document.unwrap().root.to_json())
         .find(|object| object["kind"] == "Deployment")
         .expect("a Deployment");
-    let store = Store::new("milvus-guard");
+    let store = WatchCache::new("milvus-guard");
     let before = resident_kib();
     store.begin(Watched::Deployments);
     for number in 0..count {

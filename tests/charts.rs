@@ -18,10 +18,10 @@ use std::{
 use common::{Chart, Judged, charts, file};
 use jiff::Timestamp;
 use milvus_guard_core::{
-    admission::{Review, Scene, Task, scene::Accounts},
+    admission::{Review, ReviewContext, Task, review_context::Accounts},
     evidence::Facts,
     manifest::documents,
-    milvus::{Place, catalogue::Catalogue},
+    milvus::{NamespaceState, catalogue::Catalogue},
     policy::{Action, PolicySet},
 };
 use milvus_guard_sources::files::{Role, objects::Collector};
@@ -177,12 +177,14 @@ fn denied_object_by_object(before: &str, after: &str, is_reversed: bool) -> BTre
             .map(|object| format!("---\n{object}\n"))
             .collect();
         place.add_text(&text, "cluster").unwrap();
-        let scene = Scene {
-            place: Arc::new(Place::new(place.content("cluster").unwrap().objects)),
+        let context = ReviewContext {
+            place: Arc::new(NamespaceState::new(
+                place.content("cluster").unwrap().objects,
+            )),
             remembered: Arc::new([]),
             last_known: Arc::new([]),
             forgets: false,
-            elsewhere: milvus_guard_core::admission::scene::Elsewhere::default(),
+            elsewhere: milvus_guard_core::admission::review_context::Elsewhere::default(),
             services: Arc::new([]),
             ending: false,
             facts: Facts::default(),
@@ -193,7 +195,7 @@ fn denied_object_by_object(before: &str, after: &str, is_reversed: bool) -> BTre
             now: Timestamp::UNIX_EPOCH,
             overdue: None,
         };
-        let ruling = Task::of(&Review::parse(review.as_bytes()).unwrap()).judge(&scene);
+        let ruling = Task::of(&Review::parse(review.as_bytes()).unwrap()).judge(&context);
         denied.extend(
             ruling
                 .rules

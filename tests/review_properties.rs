@@ -13,10 +13,12 @@ use std::sync::{Arc, LazyLock};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use jiff::Timestamp;
 use milvus_guard_core::{
-    admission::{Response, Review, Ruling, Scene, Task, mutate::mutate, scene::Accounts},
+    admission::{
+        Response, Review, ReviewContext, Ruling, Task, mutate::mutate, review_context::Accounts,
+    },
     evidence::Facts,
     manifest::documents,
-    milvus::{Place, catalogue::Catalogue},
+    milvus::{NamespaceState, catalogue::Catalogue},
     policy::PolicySet,
     rules::Overdue,
 };
@@ -28,10 +30,12 @@ const RUNNING: &str = include_str!("../examples/demo/1-skipped-migration/before.
 
 static ACCOUNTS: LazyLock<Accounts> =
     LazyLock::new(|| Accounts::new("milvus-guard", "milvus-guard", "milvus-guard-job"));
-static PLACE: LazyLock<Arc<Place>> = LazyLock::new(|| {
+static PLACE: LazyLock<Arc<NamespaceState>> = LazyLock::new(|| {
     let mut collector = Collector::new(Role::Before, Some("milvus"));
     collector.add_text(RUNNING, "running").unwrap();
-    Arc::new(Place::new(collector.content("running").unwrap().objects))
+    Arc::new(NamespaceState::new(
+        collector.content("running").unwrap().objects,
+    ))
 });
 /// What runs, Deployments and `StatefulSets` only.
 static WORKLOADS: LazyLock<Vec<Value>> = LazyLock::new(|| {
@@ -40,13 +44,13 @@ static WORKLOADS: LazyLock<Vec<Value>> = LazyLock::new(|| {
         .collect()
 });
 
-fn scene(overdue: Option<Overdue<'static>>) -> Scene<'static> {
-    Scene {
+fn context(overdue: Option<Overdue<'static>>) -> ReviewContext<'static> {
+    ReviewContext {
         place: Arc::clone(&PLACE),
         remembered: Arc::new([]),
         last_known: Arc::new([]),
         forgets: false,
-        elsewhere: milvus_guard_core::admission::scene::Elsewhere::default(),
+        elsewhere: milvus_guard_core::admission::review_context::Elsewhere::default(),
         services: Arc::new([]),
         ending: false,
         facts: Facts {
@@ -89,7 +93,7 @@ fn both_ways<T: PartialEq + std::fmt::Debug>(text: &str, answer: impl Fn(&Review
 }
 
 fn judged(text: &str) -> Ruling {
-    let ruling = |review: &Review<'_>| Task::of(review).judge(&scene(None));
+    let ruling = |review: &Review<'_>| Task::of(review).judge(&context(None));
     both_ways(text, |review| ruling(review).response);
     ruling(&Review::parse(text.as_bytes()).unwrap())
 }
@@ -262,8 +266,8 @@ proptest! {
         }
         let text = envelope.to_string();
         if let Ok(review) = Review::parse(text.as_bytes()) {
-            let _ = Task::of(&review).judge(&scene(None)).response.render(&review.uid);
-            both_ways(&text, |review| Task::of(review).judge(&scene(None)).response);
+            let _ = Task::of(&review).judge(&context(None)).response.render(&review.uid);
+            both_ways(&text, |review| Task::of(review).judge(&context(None)).response);
             both_ways(&text, mutate);
         } else {
             let loose = format!("{text} ");
@@ -323,7 +327,7 @@ fn a_rule_that_had_no_time_does_not_let_data_pass() {
     new["spec"]["template"]["spec"]["containers"][0]["image"] = json!("milvusdb/milvus:v2.2.16");
     let text = review("UPDATE", &new, &old);
     let parsed = Review::parse(text.as_bytes()).unwrap();
-    let late = Task::of(&parsed).judge(&scene(Some(Overdue(&|| true))));
+    let late = Task::of(&parsed).judge(&context(Some(Overdue(&|| true))));
     assert!(late.response.denied.is_some(), "{late:?}");
     assert!(!late.failed.is_empty());
     // What had no time before and after is no old sin either, so even an innocent change waits for
@@ -335,12 +339,15 @@ fn a_rule_that_had_no_time_does_not_let_data_pass() {
     let parsed = Review::parse(text.as_bytes()).unwrap();
     assert!(
         Task::of(&parsed)
-            .judge(&scene(Some(Overdue(&|| true))))
+            .judge(&context(Some(Overdue(&|| true))))
             .response
             .denied
             .is_some()
     );
-    assert_eq!(Task::of(&parsed).judge(&scene(None)).response.denied, None);
+    assert_eq!(
+        Task::of(&parsed).judge(&context(None)).response.denied,
+        None
+    );
 }
 
 #[test]

@@ -20,7 +20,7 @@ use common::{
     faults::{Blind, Faults},
     guard,
     jobs::Kubelet,
-    roll::{DEADLINE, Place, RELEASE, Roll},
+    roll::{DEADLINE, NamespaceState, RELEASE, Roll},
     run,
     stand::Running,
     webhook::{GUARD, Server, TEMPLATE, write_template},
@@ -71,7 +71,7 @@ fn upgrade(kubeconfig: &Path, target: &str, more: &[&str]) -> Command {
 #[test]
 fn the_run_passes_and_nobody_else_does() {
     let roll = Roll::guarded();
-    let Place::Guarded(webhook) = &roll.cluster else {
+    let NamespaceState::Guarded(webhook) = &roll.cluster else {
         unreachable!("it is guarded")
     };
     let chart = Chart::compact("4.1.34");
@@ -171,7 +171,7 @@ fn the_run_passes_and_nobody_else_does() {
 #[test]
 fn nothing_moves_before_every_replica_knows_of_the_run() {
     let roll = Roll::guarded();
-    let Place::Guarded(webhook) = &roll.cluster else {
+    let NamespaceState::Guarded(webhook) = &roll.cluster else {
         unreachable!("it is guarded")
     };
     roll.install(

@@ -5,26 +5,26 @@ use std::sync::{Arc, LazyLock};
 
 use jiff::Timestamp;
 use libfuzzer_sys::fuzz_target;
-use milvus_guard_core::{admission::{Review, Scene, Task, mutate::mutate, scene::Accounts}, evidence::Facts, milvus::{Place, catalogue::Catalogue}, policy::PolicySet};
+use milvus_guard_core::{admission::{Review, ReviewContext, Task, mutate::mutate, review_context::Accounts}, evidence::Facts, milvus::{NamespaceState, catalogue::Catalogue}, policy::PolicySet};
 use milvus_guard_sources::files::{Role, objects::Collector};
 use serde_json::{Value, json};
 
 static ACCOUNTS: LazyLock<Accounts> = LazyLock::new(Accounts::default);
-static PLACE: LazyLock<Arc<Place>> = LazyLock::new(|| {
+static PLACE: LazyLock<Arc<NamespaceState>> = LazyLock::new(|| {
     let mut collector = Collector::new(Role::Before, Some("milvus"));
     collector.add_text(include_str!("../../examples/demo/1-skipped-migration/before.yaml"), "running").expect("a fixture");
     let content = collector.content("running").expect("a fixture");
-    Arc::new(Place { snapshot: content.builder().build(), configs: content.configs() })
+    Arc::new(NamespaceState { snapshot: content.builder().build(), configs: content.configs() })
 });
 
 fn judge(body: &[u8]) {
     let Ok(review) = Review::parse(body) else { return };
-    let scene = Scene {
+    let context = ReviewContext {
         place: Arc::clone(&PLACE),
         remembered: Arc::new([]),
         last_known: Arc::new([]),
         forgets: false,
-        elsewhere: milvus_guard_core::admission::scene::Elsewhere::default(),
+        elsewhere: milvus_guard_core::admission::review_context::Elsewhere::default(),
         services: Arc::new([]),
         ending: false,
         facts: Facts::default(),
@@ -35,11 +35,11 @@ fn judge(body: &[u8]) {
         now: Timestamp::UNIX_EPOCH,
         overdue: None,
     };
-    let response = Task::of(&review).judge(&scene).response;
+    let response = Task::of(&review).judge(&context).response;
     // A space at the end is enough for the other way of reading.
     let loose = [body, b" "].concat();
     let long = Review::parse(&loose).expect("the same review");
-    assert_eq!(response, Task::of(&long).judge(&scene).response);
+    assert_eq!(response, Task::of(&long).judge(&context).response);
     let answer: Value = serde_json::from_slice(&response.render(&review.uid)).expect("JSON");
     assert_eq!(answer["response"]["uid"], *review.uid);
     settles(&review);

@@ -11,7 +11,7 @@ use milvus_guard_core::{
         catalogue::{Catalogue, Situation, Wanted},
     },
     report::Show,
-    upgrade_path::{self, Journey},
+    upgrade_path::{self, PathRequest},
 };
 
 use super::{
@@ -111,7 +111,7 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     })
 }
 
-fn journey(args: &Args, catalogue: &Catalogue) -> Result<Journey, Failure> {
+fn journey(args: &Args, catalogue: &Catalogue) -> Result<PathRequest, Failure> {
     let running = match (&args.from, &args.before) {
         (Some(_), _) => None,
         (None, before) => Some(running(args, before.as_ref().unwrap_or(&Source::Live))?),
@@ -139,7 +139,7 @@ fn journey(args: &Args, catalogue: &Catalogue) -> Result<Journey, Failure> {
             .filter(|release| release.has_config())
             .and_then(pick)
     };
-    Ok(Journey {
+    Ok(PathRequest {
         release: args
             .instance
             .clone()

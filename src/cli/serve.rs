@@ -6,7 +6,9 @@ use clap::{Args as ClapArgs, ValueEnum};
 use jiff::Timestamp;
 use tracing_subscriber::EnvFilter;
 
-use milvus_guard_core::{admission::scene::Accounts, evidence::Facts, milvus::Place};
+use milvus_guard_core::{
+    admission::review_context::Accounts, evidence::Facts, milvus::NamespaceState,
+};
 use milvus_guard_sources::{files::load_place, kubernetes::Cluster};
 use milvus_guard_webhook::{
     certs::{
@@ -19,20 +21,20 @@ use milvus_guard_webhook::{
         answer::{Answerer, FailurePolicies, FailurePolicy},
         callers::{Callers, Known, LastRead, PathSecret, Times},
         data::{Data, DataFiles},
-        duties::Duties,
         events::EventSink,
+        gauges::Gauges,
         leader::Leader,
-        life::{Condition, Life, until_told},
+        leader_tasks::LeaderTasks,
+        lifecycle::{Condition, Lifecycle, until_told},
         listen::{Port, Transport},
         metrics::Metrics,
-        presence::Presence,
-        probe,
-        refresh::Refresh,
         registration::{Authority, Registrar},
+        replica_lease::ReplicaLease,
         routes::{self, App},
-        store::Store,
+        self_check,
+        state_source::{Files, Live, StateSource, Watching},
         watch,
-        world::{Files, Live, Watching, World},
+        watch_cache::WatchCache,
     },
 };
 
@@ -340,7 +342,7 @@ async fn serve(args: Args) -> Done {
     }
     let certificates = CertStore::new();
     let in_cluster = !args.no_cluster;
-    let life = Arc::new(Life::new(conditions(in_cluster)));
+    let life = Arc::new(Lifecycle::new(conditions(in_cluster)));
     let bind = async |address| {
         Port::bind(address)
             .await
@@ -377,15 +379,18 @@ async fn serve(args: Args) -> Done {
 
     let (mut store, mut presence) = (None, None);
     let (world, events) = match cluster {
-        None => (World::Files(Box::new(files(&args, accounts, data)?)), None),
+        None => (
+            StateSource::Files(Box::new(files(&args, accounts, data)?)),
+            None,
+        ),
         Some(cluster) => {
             let client = cluster.client().clone();
-            let kept = Arc::new(Store::new(&args.namespace));
+            let kept = Arc::new(WatchCache::new(&args.namespace));
             let watcher = Cluster::watcher(&args.cluster.access())
                 .await
                 .map_err(Failure::no_verdict)?;
             watch::start(&watcher, &kept, &args.namespace, args.watch_timeout);
-            let duties = Duties {
+            let duties = LeaderTasks {
                 client: client.clone(),
                 namespace: args.namespace.clone(),
                 store: Arc::clone(&kept),
@@ -411,7 +416,7 @@ async fn serve(args: Args) -> Done {
                 live: Live::default(),
             };
             (
-                World::Cluster(Box::new(watching)),
+                StateSource::Cluster(Box::new(watching)),
                 Some(EventSink::start(client)),
             )
         }
@@ -437,13 +442,13 @@ async fn serve(args: Args) -> Done {
         callers,
     );
 
-    let refresh = Refresh {
+    let refresh = Gauges {
         metrics: Arc::clone(&metrics),
         store,
         certificates: certificates.clone(),
         leader,
     };
-    tokio::spawn(probe::follow(
+    tokio::spawn(self_check::follow(
         Arc::clone(&life),
         refresh.clone(),
         port.address,
@@ -492,7 +497,7 @@ async fn serve(args: Args) -> Done {
 fn files(args: &Args, accounts: Accounts, data: Data) -> Result<Files, Failure> {
     let place = match &args.before {
         Some(source) => load_place(source, None).map_err(Failure::usage)?,
-        None => Place::default(),
+        None => NamespaceState::default(),
     };
     let mut facts = gather::facts(args.facts.as_ref())?;
     milvus_guard_sources::files::evidence::complete(&place.snapshot, &mut facts);
@@ -610,8 +615,8 @@ fn register(
     args: &Args,
     secret: Option<PathSecret>,
     leader: &Leader,
-    life: &Arc<Life>,
-    store: &Arc<Store>,
+    life: &Arc<Lifecycle>,
+    store: &Arc<WatchCache>,
 ) {
     let (Some(template), Some(secret)) = (&args.webhook_registration, secret) else {
         return;
@@ -639,7 +644,7 @@ const fn conditions(in_cluster: bool) -> &'static [Condition] {
             Condition::Policies,
             Condition::Certificate,
             Condition::Port,
-            Condition::Presence,
+            Condition::ReplicaLease,
             Condition::Cluster,
         ]
     } else {
@@ -651,10 +656,10 @@ fn presence_of(
     namespace: &str,
     client: &kube::Client,
     port: &Port,
-    store: &Arc<Store>,
-    life: &Arc<Life>,
-) -> Presence {
-    Presence {
+    store: &Arc<WatchCache>,
+    life: &Arc<Lifecycle>,
+) -> ReplicaLease {
+    ReplicaLease {
         client: client.clone(),
         namespace: namespace.to_owned(),
         replica: std::env::var("POD_NAME").unwrap_or_else(|_| identity(port)),

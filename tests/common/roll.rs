@@ -39,17 +39,17 @@ pub const DEADLINE: Duration = Duration::from_secs(120);
 
 /// A cluster in which Milvus rolls.
 pub struct Roll {
-    pub cluster: Place,
+    pub cluster: NamespaceState,
     _nodes: Background,
 }
 
 /// A control plane, or one with the guard in it.
-pub enum Place {
+pub enum NamespaceState {
     Bare(Box<ControlPlane>),
     Guarded(Box<Webhook>),
 }
 
-impl Deref for Place {
+impl Deref for NamespaceState {
     type Target = ControlPlane;
 
     fn deref(&self) -> &ControlPlane {
@@ -63,7 +63,7 @@ impl Deref for Place {
 impl Roll {
     /// One with the definitions.
     pub fn start() -> Self {
-        let roll = Self::on(Place::Bare(Box::new(
+        let roll = Self::on(NamespaceState::Bare(Box::new(
             ControlPlane::builder().controller_manager(true).start(),
         )));
         super::install_definitions(&roll.cluster);
@@ -72,10 +72,10 @@ impl Roll {
 
     /// One with the guard.
     pub fn guarded() -> Self {
-        Self::on(Place::Guarded(Box::new(Webhook::start())))
+        Self::on(NamespaceState::Guarded(Box::new(Webhook::start())))
     }
 
-    fn on(cluster: Place) -> Self {
+    fn on(cluster: NamespaceState) -> Self {
         let nodes = Background::start(cluster.kubeconfig(), |client, ()| play(client));
         Self {
             cluster,

@@ -12,7 +12,7 @@ use std::{
 
 use milvus_guard_core::manifest::documents;
 use milvus_guard_testbed::{ControlPlane, Helm, expect_success, helm};
-use milvus_guard_webhook::server::store::{MEMORY_KEY, memory_name};
+use milvus_guard_webhook::server::watch_cache::{MEMORY_KEY, memory_name};
 use rustls::ClientConfig;
 use serde_json::{Value, json};
 

@@ -37,7 +37,7 @@ const TICK: Duration = Duration::from_millis(100);
 /// What `--progress` and `--format` ask for.
 pub(super) fn display(progress: Progress, is_json_report: bool) -> Box<dyn Events> {
     match progress {
-        Progress::None => Box::new(milvus_guard_metadata::executor::events::Unseen),
+        Progress::None => Box::new(milvus_guard_metadata::executor::events::NullSink),
         Progress::Json => Box::new(Json),
         Progress::Auto if is_json_report => Box::new(Json),
         Progress::Auto if io::stderr().is_terminal() => Box::new(Bar::default()),

@@ -9,19 +9,19 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use super::{
-    Review, Ruling, Scene, Task,
-    parity::{documents_of, object_review, review, scene},
-    scene::Accounts,
+    Review, ReviewContext, Ruling, Task,
+    parity::{context, documents_of, object_review, review},
+    review_context::Accounts,
 };
 use crate::{
     api::DecisionSpec,
     evidence::Facts,
-    milvus::{Component, Place},
+    milvus::{Component, NamespaceState},
     rules::testing::{Fixture, objects},
 };
 
-pub(super) fn rule(text: &str, scene: &Scene<'_>) -> Ruling {
-    Task::of(&Review::parse(text.as_bytes()).unwrap()).judge(scene)
+pub(super) fn rule(text: &str, context: &ReviewContext<'_>) -> Ruling {
+    Task::of(&Review::parse(text.as_bytes()).unwrap()).judge(context)
 }
 
 pub(super) fn denied(ruling: &Ruling, part: &str) {
@@ -73,7 +73,7 @@ fn as_release(name: &'static str) -> (impl Fn(&mut Value), impl Fn(&mut Value)) 
 #[test]
 fn another_release_name_over_the_same_objects_is_no_installation() {
     let accounts = Accounts::default();
-    let scene = scene(
+    let context = context(
         Some(&Fixture::cluster("2.1.4")),
         &Facts::default(),
         &accounts,
@@ -81,7 +81,7 @@ fn another_release_name_over_the_same_objects_is_no_installation() {
     for status in ["pending-install", "pending-upgrade", "pending-rollback"] {
         let (outside, inside) = as_release("ghost");
         let text = record(&Fixture::cluster("2.2.16"), status, outside, inside);
-        denied(&rule(&text, &scene), "MG101");
+        denied(&rule(&text, &context), "MG101");
     }
     // One object of the other release is enough, beside a Milvus of one's own.
     let (outside, inside) = as_release("ghost");
@@ -91,7 +91,10 @@ fn another_release_name_over_the_same_objects_is_no_installation() {
         .replace("my-release", "ghost");
     let taken = Fixture::of("2.2.16", &[Component::DataCoord]).object(&own);
     denied(
-        &rule(&record(&taken, "pending-install", outside, inside), &scene),
+        &rule(
+            &record(&taken, "pending-install", outside, inside),
+            &context,
+        ),
         "MG101",
     );
 }
@@ -104,7 +107,7 @@ fn another_name_over_the_same_data_is_no_installation() {
             "etcd: {{endpoints: [\"etcd.example.com:2379\"], rootPath: {root_path}}}\n"
         ))
     };
-    let running = scene(
+    let running = context(
         Some(&outside("my-release", "2.1.4", "by-dev")),
         &Facts::default(),
         &accounts,
@@ -141,13 +144,13 @@ fn another_name_over_the_same_data_is_no_installation() {
         object_review(None, Some(&object))
     };
     let with_config = |after: &Fixture| {
-        let mut scene = running.clone();
+        let mut context = running.clone();
         let config = objects(after)
             .into_iter()
             .find(|object| matches!(object, crate::manifest::Object::Config(_)))
             .unwrap();
-        scene.place = Arc::new(scene.place.with(config));
-        scene
+        context.place = Arc::new(context.place.with(config));
+        context
     };
     let ghost = outside("ghost", "2.2.16", "by-dev");
     denied(
@@ -157,7 +160,7 @@ fn another_name_over_the_same_data_is_no_installation() {
     // What runs is in another namespace.
     let mut far = running.clone();
     let one = running.place.snapshot.releases[0].clone();
-    far.elsewhere = super::scene::Elsewhere::new(move |location| {
+    far.elsewhere = super::review_context::Elsewhere::new(move |location| {
         one.data_location()
             .filter(|own| own.is_same(location))
             .map(|_| one.clone())
@@ -208,7 +211,7 @@ fn a_record_that_does_not_agree_with_its_payload_is_denied(
         |_| {},
     );
     denied(
-        &rule(&text, &scene(None, &Facts::default(), &accounts)),
+        &rule(&text, &context(None, &Facts::default(), &accounts)),
         &format!("{what} is"),
     );
 }
@@ -238,8 +241,8 @@ fn with_decision<'a>(
     after: &Fixture,
     release: &str,
     accounts: &'a Accounts,
-) -> Scene<'a> {
-    let mut scene = scene(
+) -> ReviewContext<'a> {
+    let mut context = context(
         Some(before),
         &Facts {
             rollouts: Some(Vec::new()),
@@ -249,15 +252,15 @@ fn with_decision<'a>(
     );
     let labels = json!({"guard.milvus.io/accept": "MG201_MG106-r2"});
     let text = review(Some(before), after, "pending-upgrade", &labels);
-    let ruling = rule(&text, &scene);
+    let ruling = rule(&text, &context);
     let decision = ruling
         .decision
         .unwrap_or_else(|| panic!("{:?}", ruling.response.denied));
-    scene.decisions = Arc::new([DecisionSpec {
+    context.decisions = Arc::new([DecisionSpec {
         release: release.to_owned(),
         ..decision
     }]);
-    scene
+    context
 }
 
 #[test]
@@ -300,7 +303,7 @@ fn a_decision_counts_for_helm_and_its_own_release_alone() {
     // Changed otherwise since.
     let moved = Fixture::cluster("2.4.17");
     let mut since = own.clone();
-    since.place = Arc::new(Place::new(objects(&moved)));
+    since.place = Arc::new(NamespaceState::new(objects(&moved)));
     let ruling = rule(&update(&moved, &after, "helm", plain), &since);
     assert!(
         ruling.rules.iter().any(|(id, _)| *id == "MG201"),
@@ -321,7 +324,7 @@ fn a_decision_counts_for_helm_and_its_own_release_alone() {
 fn the_mark_of_helm_is_no_leniency_for_whoever_brings_it_along() {
     let (before, after) = (Fixture::cluster("2.4.5"), Fixture::cluster("2.5.12"));
     let accounts = Accounts::default();
-    let scene = scene(
+    let context = context(
         Some(&before),
         &Facts {
             rollouts: Some(Vec::new()),
@@ -334,7 +337,7 @@ fn the_mark_of_helm_is_no_leniency_for_whoever_brings_it_along() {
             Some(mark) => old["metadata"]["annotations"]["meta.helm.sh/release-name"] = json!(mark),
             None => old["metadata"]["annotations"] = json!({}),
         });
-        rule(&text, &scene)
+        rule(&text, &context)
     };
     assert_eq!(
         rule_of("helm", Some("my-release")).response.denied,
@@ -352,13 +355,13 @@ fn a_configuration_that_is_deleted_and_created_again_is_compared_with_the_one_of
         |root: &str| format!("etcd: {{endpoints: [\"my-release-etcd:2379\"], rootPath: {root}}}\n");
     let before = Fixture::cluster("2.4.5").default_yaml(&yaml("prod"));
     let accounts = Accounts::default();
-    let mut scene = scene(Some(&before), &Facts::default(), &accounts);
-    let last_known = scene.place.snapshot.releases.clone();
-    scene.place =
-        Arc::new(Place::new(objects(&before).into_iter().filter(|object| {
-            !matches!(object, crate::manifest::Object::Config(_))
-        })));
-    scene.last_known = last_known.into();
+    let mut context = context(Some(&before), &Facts::default(), &accounts);
+    let last_known = context.place.snapshot.releases.clone();
+    context.place =
+        Arc::new(NamespaceState::new(objects(&before).into_iter().filter(
+            |object| !matches!(object, crate::manifest::Object::Config(_)),
+        )));
+    context.last_known = last_known.into();
     let created = |root: &str| {
         let after = documents_of(&Fixture::cluster("2.4.5").default_yaml(&yaml(root)));
         object_review(
@@ -366,8 +369,8 @@ fn a_configuration_that_is_deleted_and_created_again_is_compared_with_the_one_of
             after.values().find(|object| object["kind"] == "ConfigMap"),
         )
     };
-    denied(&rule(&created("other"), &scene), "MG302");
-    assert_eq!(rule(&created("prod"), &scene).response.denied, None);
+    denied(&rule(&created("other"), &context), "MG302");
+    assert_eq!(rule(&created("prod"), &context).response.denied, None);
     // The same by Helm, as a whole.
     let upgrade = |root: &str| {
         review(
@@ -377,8 +380,8 @@ fn a_configuration_that_is_deleted_and_created_again_is_compared_with_the_one_of
             &json!({}),
         )
     };
-    denied(&rule(&upgrade("other"), &scene), "MG302");
-    assert_eq!(rule(&upgrade("prod"), &scene).response.denied, None);
+    denied(&rule(&upgrade("other"), &context), "MG302");
+    assert_eq!(rule(&upgrade("prod"), &context).response.denied, None);
 }
 
 pub(super) const CLAIM: &str = "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: data-my-release-etcd-0, labels: {app.kubernetes.io/instance: my-release}}\nspec: {resources: {requests: {storage: 1Gi}}}\n";
@@ -400,15 +403,15 @@ pub(super) fn with_etcd(more: &str) -> Fixture {
         .object(more)
 }
 
-fn with_services<'a>(fixture: &Fixture, accounts: &'a Accounts) -> Scene<'a> {
-    let mut scene = scene(Some(fixture), &Facts::default(), accounts);
+fn with_services<'a>(fixture: &Fixture, accounts: &'a Accounts) -> ReviewContext<'a> {
+    let mut context = context(Some(fixture), &Facts::default(), accounts);
     let services = documents_of(fixture)
         .into_values()
         .filter(|object| object["kind"] == "Service");
-    scene.services = services
+    context.services = services
         .map(|object| object["metadata"]["name"].as_str().unwrap().to_owned())
         .collect();
-    scene
+    context
 }
 
 #[rstest]
@@ -417,7 +420,7 @@ fn with_services<'a>(fixture: &Fixture, accounts: &'a Accounts) -> Scene<'a> {
 fn a_new_owner_is_a_deletion_to_come(#[case] kind: &str, #[case] id: &str) {
     let accounts = Accounts::default();
     let fixture = with_etcd("");
-    let scene = with_services(&fixture, &accounts);
+    let context = with_services(&fixture, &accounts);
     let old = documents_of(&fixture)
         .into_values()
         .find(|object| object["kind"] == kind)
@@ -431,7 +434,7 @@ fn a_new_owner_is_a_deletion_to_come(#[case] kind: &str, #[case] id: &str) {
     let change = |old: &Value, new: &Value, user: &str| {
         let mut value: Value = serde_json::from_str(&object_review(Some(old), Some(new))).unwrap();
         value["request"]["userInfo"]["username"] = json!(user);
-        rule(&value.to_string(), &scene)
+        rule(&value.to_string(), &context)
     };
     denied(&change(&old, &owned(&["a"]), "somebody"), id);
     denied(&change(&owned(&["a"]), &owned(&["a", "b"]), "somebody"), id);
@@ -456,26 +459,26 @@ fn a_new_owner_is_a_deletion_to_come(#[case] kind: &str, #[case] id: &str) {
 fn a_service_that_is_deleted_first_does_not_make_a_deletion_an_uninstallation() {
     let accounts = Accounts::default();
     let fixture = with_etcd("");
-    let mut scene = with_services(&fixture, &accounts);
+    let mut context = with_services(&fixture, &accounts);
     let set = documents_of(&fixture)
         .into_values()
         .find(|object| object["kind"] == "StatefulSet")
         .unwrap();
     let delete = object_review(Some(&set), None);
-    denied(&rule(&delete, &scene), "MG401");
+    denied(&rule(&delete, &context), "MG401");
     let without = |names: &[&str]| {
         let kept = objects(&fixture).into_iter().filter(|object| {
             !names.contains(&&*object.meta().object.name) || object.meta().object.kind != "Service"
         });
-        Arc::new(Place::new(kept))
+        Arc::new(NamespaceState::new(kept))
     };
-    scene.services = Arc::new(["my-release-milvus".to_owned()]);
-    scene.place = without(&["my-release-etcd"]);
-    denied(&rule(&delete, &scene), "MG401");
+    context.services = Arc::new(["my-release-milvus".to_owned()]);
+    context.place = without(&["my-release-etcd"]);
+    denied(&rule(&delete, &context), "MG401");
     // Helm deletes all Services of a release before the first StatefulSet.
-    scene.services = Arc::new([]);
-    scene.place = without(&["my-release-etcd", "my-release-milvus"]);
-    assert_eq!(rule(&delete, &scene).response.denied, None);
+    context.services = Arc::new([]);
+    context.place = without(&["my-release-etcd", "my-release-milvus"]);
+    assert_eq!(rule(&delete, &context).response.denied, None);
 }
 
 #[test]
@@ -486,18 +489,18 @@ fn a_dependency_that_deletes_its_claims_is_not_scaled_down() {
             "  serviceName: my-release-etcd\n",
             &format!("  serviceName: my-release-etcd\n{policy}"),
         );
-        Place::new(crate::rules::testing::objects_of(&text))
+        NamespaceState::new(crate::rules::testing::objects_of(&text))
     };
     let scaled = |policy: &str, subresource: &str| {
-        let mut scene = scene(None, &Facts::default(), &accounts);
-        scene.place = Arc::new(fixture(policy));
+        let mut context = context(None, &Facts::default(), &accounts);
+        context.place = Arc::new(fixture(policy));
         let text = json!({
             "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
             "request": {"uid": "1", "operation": "UPDATE", "namespace": "milvus", "name": "my-release-etcd", "subResource": subresource,
                 "resource": {"group": "apps", "version": "v1", "resource": "statefulsets"}, "userInfo": {"username": "somebody"},
                 "object": {"kind": "Scale", "metadata": {"name": "my-release-etcd"}, "spec": {"replicas": 0}}},
         });
-        rule(&text.to_string(), &scene)
+        rule(&text.to_string(), &context)
     };
     let deletes = "  persistentVolumeClaimRetentionPolicy: {whenScaled: Delete}\n";
     denied(&scaled(deletes, "scale"), "MG305");
@@ -506,23 +509,23 @@ fn a_dependency_that_deletes_its_claims_is_not_scaled_down() {
 #[test]
 fn a_namespace_that_the_memory_cannot_hold_takes_no_new_release() {
     let accounts = Accounts::default();
-    let mut scene = scene(None, &Facts::default(), &accounts);
+    let mut context = context(None, &Facts::default(), &accounts);
     let after = Fixture::cluster("2.4.24");
     let install = review(None, &after, "pending-install", &json!({}));
-    assert_eq!(rule(&install, &scene).response.denied, None);
-    scene.forgets = true;
-    denied(&rule(&install, &scene), "cannot tell which version");
+    assert_eq!(rule(&install, &context).response.denied, None);
+    context.forgets = true;
+    denied(&rule(&install, &context), "cannot tell which version");
     let created = documents_of(&after)
         .into_values()
         .find(|object| object["kind"] == "Deployment")
         .unwrap();
     denied(
-        &rule(&object_review(None, Some(&created)), &scene),
+        &rule(&object_review(None, Some(&created)), &context),
         "cannot tell which version",
     );
-    scene.place = Arc::new(Place::new(objects(&after)));
+    context.place = Arc::new(NamespaceState::new(objects(&after)));
     assert_eq!(
-        rule(&install, &scene).response.denied,
+        rule(&install, &context).response.denied,
         None,
         "what runs is known"
     );

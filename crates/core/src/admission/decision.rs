@@ -12,7 +12,7 @@ use crate::{
         Object,
         object::{Claim, ConfigMap, Container, ObjectRef, Workload},
     },
-    milvus::{Place, Release, dependency},
+    milvus::{NamespaceState, Release, dependency},
 };
 
 /// Helm's mark of an object: the name and the namespace of its release.
@@ -88,7 +88,7 @@ pub(super) fn bounded(mut objects: Vec<JudgedObject>) -> (Vec<JudgedObject>, usi
 pub(super) fn judged(
     releases: &[Release],
     configs: &[Arc<ConfigMap>],
-    now: &Place,
+    now: &NamespaceState,
 ) -> Vec<JudgedObject> {
     let key = |object: &ObjectRef| (object.kind.clone(), object.name.clone());
     let running: BTreeMap<_, _> = digests(&now.snapshot.releases, &now.configs)
@@ -270,7 +270,11 @@ mod tests {
             driver: HelmDriver::Secret,
             verdict: DecisionVerdict::Allow,
             expires: NOW + LIFETIME,
-            objects: judged(std::slice::from_ref(release), &[], &Place::default()),
+            objects: judged(
+                std::slice::from_ref(release),
+                &[],
+                &NamespaceState::default(),
+            ),
             accepted_rules: Vec::new(),
         }
     }
@@ -349,7 +353,7 @@ mod tests {
         let workload =
             |version: &str| marked(&release(version).components[0].workload, "my-release");
         let mut decision = decision(&release("2.4.6"));
-        let place = Place {
+        let place = NamespaceState {
             snapshot: crate::milvus::Snapshot {
                 releases: vec![release("2.4.5")],
                 ..Default::default()

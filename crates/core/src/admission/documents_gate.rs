@@ -11,8 +11,8 @@ use crate::{
 
 use super::{
     review::{Operation, Response, Review},
+    review_context::{CLEANERS, ReviewContext},
     ruling::Ruling,
-    scene::{CLEANERS, Scene},
     task::unread,
 };
 
@@ -57,9 +57,9 @@ impl DocumentTask {
 
     /// Judges the document.
     #[must_use]
-    pub fn judge(&self, scene: &Scene<'_>) -> Ruling {
+    pub fn judge(&self, context: &ReviewContext<'_>) -> Ruling {
         let Some(document) = &self.document else {
-            return self.judge_maker(scene);
+            return self.judge_maker(context);
         };
         let document = match from_node(&without_status(document), "the document") {
             Ok(document) => document,
@@ -67,7 +67,7 @@ impl DocumentTask {
                 return Ruling::of(Response::deny(format!("milvus-guard: {}", error.message)));
             }
         };
-        let found = lint(&[document], scene.now);
+        let found = lint(&[document], context.now);
         let errors: Vec<String> = texts(&found, Severity::Error);
         let warnings = texts(&found, Severity::Warning);
         let mut response = Response {
@@ -81,8 +81,8 @@ impl DocumentTask {
     }
 
     /// Evidence and decisions are believed, so only those who make them may write them.
-    fn judge_maker(&self, scene: &Scene<'_>) -> Ruling {
-        let accounts = scene.accounts;
+    fn judge_maker(&self, context: &ReviewContext<'_>) -> Ruling {
+        let accounts = context.accounts;
         // A decision only lets something through: whoever has the right to delete one takes nothing
         // from anybody's safety.
         let closes = self.resource == "releasedecisions";

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | [`review`] | what the API server asks, and the answer in its words |
 //! | [`task`] | which gate a review belongs to, and what it needs to know |
-//! | [`scene`] | what is known at that moment |
+//! | [`context`] | what is known at that moment |
 //! | [`release_gate`] | Helm's release records: the one clean "no" |
 //! | [`workload_gate`] | single objects: the backstop |
 //! | [`documents_gate`] | the guard's own documents |
@@ -20,20 +20,20 @@ mod attacks;
 pub mod decision;
 pub mod documents_gate;
 mod envelope;
-mod head;
 pub mod mutate;
 #[cfg(any(test, feature = "testkit"))]
 pub mod parity;
+mod partial_object;
 pub mod release_gate;
 pub mod review;
+pub mod review_context;
 pub mod ruling;
-pub mod scene;
 pub mod task;
 #[cfg(test)]
 mod variants;
 pub mod workload_gate;
 
 pub use review::{Response, Review};
+pub use review_context::ReviewContext;
 pub use ruling::Ruling;
-pub use scene::Scene;
 pub use task::{Gate, Task};

@@ -21,11 +21,11 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Review, Scene, Task, scene::Accounts};
+use super::{Review, ReviewContext, Task, review_context::Accounts};
 use crate::{
     evidence::Facts,
     manifest::{Object, Origin, Tree, documents},
-    milvus::{Place, catalogue::Catalogue},
+    milvus::{NamespaceState, catalogue::Catalogue},
     policy::{Action, PolicySet},
     rules::testing::{Fixture, objects},
 };
@@ -66,17 +66,21 @@ pub fn review(
 }
 
 /// What is known where this runs.
-pub fn scene<'a>(before: Option<&Fixture>, facts: &Facts, accounts: &'a Accounts) -> Scene<'a> {
-    Scene {
+pub fn context<'a>(
+    before: Option<&Fixture>,
+    facts: &Facts,
+    accounts: &'a Accounts,
+) -> ReviewContext<'a> {
+    ReviewContext {
         place: Arc::new(
             before
-                .map(|before| Place::new(objects(before)))
+                .map(|before| NamespaceState::new(objects(before)))
                 .unwrap_or_default(),
         ),
         remembered: Arc::new([]),
         last_known: Arc::new([]),
         forgets: false,
-        elsewhere: crate::admission::scene::Elsewhere::default(),
+        elsewhere: crate::admission::review_context::Elsewhere::default(),
         services: Arc::new([]),
         ending: false,
         facts: facts.clone(),
@@ -112,7 +116,7 @@ pub fn found(
         "the release gate must see it"
     );
     let accounts = Accounts::default();
-    Some(task.judge(&scene(before, facts, &accounts)).rules)
+    Some(task.judge(&context(before, facts, &accounts)).rules)
 }
 
 /// The order in which a tool sends the objects that change.
@@ -148,7 +152,7 @@ pub fn found_object_by_object(
             .filter(|(key, _)| !new.contains_key(*key))
             .map(|(_, object)| (Some(object), None)),
     );
-    let mut now = scene(Some(before), facts, &accounts);
+    let mut now = context(Some(before), facts, &accounts);
     // A StatefulSet whose Service stands is deleted on its own, not with its release.
     let services = old.values().filter_map(|object| {
         object
@@ -241,7 +245,7 @@ mod tests {
     fn an_acceptance_by_label_counts_for_its_revision() {
         let (before, after) = (Fixture::cluster("2.4.5"), Fixture::cluster("2.5.12"));
         let accounts = Accounts::default();
-        let scene = scene(
+        let context = context(
             Some(&before),
             &Facts {
                 rollouts: Some(Vec::new()),
@@ -256,7 +260,7 @@ mod tests {
                 "pending-upgrade",
                 &json!({"guard.milvus.io/accept": label}),
             );
-            Task::of(&Review::parse(text.as_bytes()).unwrap()).judge(&scene)
+            Task::of(&Review::parse(text.as_bytes()).unwrap()).judge(&context)
         };
         let denied = judged("MG201-r1").response.denied.unwrap();
         assert!(denied.contains("MG201 component-order"), "{denied}");
@@ -275,7 +279,7 @@ mod tests {
     #[test]
     fn data_is_never_accepted_by_label() {
         let accounts = Accounts::default();
-        let scene = scene(
+        let context = context(
             Some(&Fixture::cluster("2.1.4")),
             &Facts::default(),
             &accounts,
@@ -288,7 +292,7 @@ mod tests {
         );
         assert!(
             Task::of(&Review::parse(text.as_bytes()).unwrap())
-                .judge(&scene)
+                .judge(&context)
                 .response
                 .denied
                 .is_some()
@@ -308,10 +312,10 @@ mod tests {
                 )
         };
         let both = |one: &str, two: &str| Fixture::cluster(one).object(&second(two));
-        let scene = scene(Some(&both("2.4.5", "2.1.4")), &Facts::default(), &accounts);
+        let context = context(Some(&both("2.4.5", "2.1.4")), &Facts::default(), &accounts);
         let judged = |after: &Fixture| {
             let text = review(None, after, "pending-upgrade", &json!({}));
-            Task::of(&Review::parse(text.as_bytes()).unwrap()).judge(&scene)
+            Task::of(&Review::parse(text.as_bytes()).unwrap()).judge(&context)
         };
         assert_eq!(judged(&both("2.4.5", "2.1.4")).response.denied, None);
         let denied = judged(&both("2.4.5", "2.2.16")).response.denied.unwrap();
@@ -325,7 +329,7 @@ mod tests {
     fn hooks_are_judged_like_the_rest() {
         let (before, after) = (Fixture::standalone("2.1.4"), Fixture::standalone("2.2.16"));
         let accounts = Accounts::default();
-        let scene = scene(Some(&before), &Facts::default(), &accounts);
+        let context = context(Some(&before), &Facts::default(), &accounts);
         let text = review(Some(&before), &after, "pending-upgrade", &json!({}));
         let mut value: serde_json::Value = serde_json::from_str(&text).unwrap();
         let payload = value["request"]["object"]["data"]["release"]
@@ -341,14 +345,14 @@ mod tests {
         let payload = BASE64_STANDARD.encode(BASE64_STANDARD.encode(release.to_string()));
         value["request"]["object"]["data"]["release"] = json!(payload);
         let text = value.to_string();
-        let ruling = Task::of(&Review::parse(text.as_bytes()).unwrap()).judge(&scene);
+        let ruling = Task::of(&Review::parse(text.as_bytes()).unwrap()).judge(&context);
         assert!(ruling.response.denied.unwrap().contains("MG101"));
     }
 
     #[test]
     fn another_release_beside_it_is_an_installation() {
         let accounts = Accounts::default();
-        let scene = scene(
+        let context = context(
             Some(&Fixture::cluster("2.1.4")),
             &Facts::default(),
             &accounts,
@@ -357,7 +361,7 @@ mod tests {
             .named("other")
             .default_yaml("etcd: {endpoints: [\"other-etcd:2379\"]}\n");
         let text = review(None, &other, "pending-install", &json!({}));
-        let ruling = Task::of(&Review::parse(text.as_bytes()).unwrap()).judge(&scene);
+        let ruling = Task::of(&Review::parse(text.as_bytes()).unwrap()).judge(&context);
         assert_eq!(ruling.response.denied, None);
     }
 

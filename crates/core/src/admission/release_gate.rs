@@ -21,8 +21,8 @@ use super::{
     acceptance::{self, ACCEPT},
     decision::{self, HELM_RELEASE},
     review::Review,
+    review_context::ReviewContext,
     ruling::{Outcome, Ruling, Way},
-    scene::Scene,
     task::Gate,
 };
 
@@ -171,8 +171,8 @@ impl ReleaseTask {
     /// Judges the whole release against everything that runs and that it names or whose data it
     /// would use.
     #[must_use]
-    pub fn judge(&self, scene: &Scene<'_>) -> Ruling {
-        let running = &scene.place.snapshot.releases;
+    pub fn judge(&self, context: &ReviewContext<'_>) -> Ruling {
+        let running = &context.place.snapshot.releases;
         let (owned, others): (Vec<Release>, Vec<Release>) = running
             .iter()
             .cloned()
@@ -180,7 +180,7 @@ impl ReleaseTask {
         let mut before = owned;
         if before.is_empty() {
             before.extend(
-                scene
+                context
                     .remembered
                     .iter()
                     .filter(|release| self.owns(release))
@@ -191,7 +191,7 @@ impl ReleaseTask {
             releases: before,
             ..Snapshot::default()
         });
-        if let Some(denied) = scene.unknown_past(before.as_ref()) {
+        if let Some(denied) = context.unknown_past(before.as_ref()) {
             return Ruling {
                 by_state: true,
                 ..Ruling::of(denied)
@@ -199,11 +199,11 @@ impl ReleaseTask {
         }
         // What the manifest refers to and does not hold stays in the cluster.
         let mut after = self.after.clone();
-        after.resolve(&self.configs, &scene.place.configs);
+        after.resolve(&self.configs, &context.place.configs);
         let question = Question {
             is_rollback: self.is_rollback,
             accepted: &self.accepted,
-            ..scene.question(&after)
+            ..context.question(&after)
         };
         let mut judgement = judge(&Question {
             before: before.as_ref(),
@@ -222,7 +222,7 @@ impl ReleaseTask {
                 after: &alone,
                 ..question
             };
-            let others = scene.others(&others, own, release);
+            let others = context.others(&others, own, release);
             judgement
                 .releases
                 .extend(others.iter().filter_map(|other| other.judge(&question)));
@@ -257,7 +257,7 @@ impl ReleaseTask {
         let mut ruling = Outcome {
             gate: Gate::Release,
             releases: &releases,
-            policies: &scene.policies,
+            policies: &context.policies,
             way,
         }
         .ruling();
@@ -270,13 +270,13 @@ impl ReleaseTask {
                 .iter()
                 .flat_map(|release| &release.findings);
             let mut accepted_rules: Vec<AcceptedRule> = findings
-                .filter_map(|judged| self.accepted_rule(judged, &scene.policies))
+                .filter_map(|judged| self.accepted_rule(judged, &context.policies))
                 .collect();
             accepted_rules.dedup();
             let (objects, left_out) = decision::bounded(decision::judged(
                 &self.after.releases,
                 &self.configs,
-                &scene.place,
+                &context.place,
             ));
             if left_out > 0 {
                 ruling.response.warnings.push(format!(
@@ -294,7 +294,7 @@ impl ReleaseTask {
                     Some(Verdict::Warn) => DecisionVerdict::Warn,
                     _ => DecisionVerdict::Allow,
                 },
-                expires: scene.now + LIFETIME,
+                expires: context.now + LIFETIME,
                 objects,
                 accepted_rules,
             });

@@ -357,8 +357,8 @@ mod tests {
 
     use super::super::{
         Review, Task,
-        parity::{review, scene},
-        scene::Accounts,
+        parity::{context, review},
+        review_context::Accounts,
     };
     use crate::{
         admission::review::MAX_WARNING, evaluate::Verdict, evidence::Facts, rules::testing::Fixture,
@@ -372,7 +372,7 @@ mod tests {
         );
         let accounts = Accounts::default();
         let text = review(Some(&before), &after, "pending-upgrade", &json!({}));
-        let ruling = Task::of(&Review::parse(text.as_bytes()).unwrap()).judge(&scene(
+        let ruling = Task::of(&Review::parse(text.as_bytes()).unwrap()).judge(&context(
             Some(&before),
             &Facts::default(),
             &accounts,

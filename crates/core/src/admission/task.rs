@@ -6,8 +6,8 @@ use super::{
     documents_gate::DocumentTask,
     release_gate::{RecordError, ReleaseTask},
     review::{Operation, Response, Review},
+    review_context::ReviewContext,
     ruling::Ruling,
-    scene::Scene,
     workload_gate::WorkloadTask,
 };
 
@@ -128,7 +128,7 @@ impl<'a> Task<'a> {
         }
     }
 
-    /// The namespace whose scene is needed; `None` if none is.
+    /// The namespace whose context is needed; `None` if none is.
     #[must_use]
     pub fn namespace(&self) -> Option<&str> {
         match self {
@@ -141,16 +141,16 @@ impl<'a> Task<'a> {
 
     /// The ruling, with what is known.
     #[must_use]
-    pub fn judge(&self, scene: &Scene<'_>) -> Ruling {
+    pub fn judge(&self, context: &ReviewContext<'_>) -> Ruling {
         match self {
             Self::Done(_, ruling) => Ruling::clone(ruling),
             // Whoever asks for a ruling all the same gets the safe one; the door knows its failure
             // policy.
             Self::Unjudged(_, reason) => Ruling::of(Response::deny(reason.as_str())),
             Self::NeedsRoom(_) => Ruling::of(Response::deny("it needs more room to be read")),
-            Self::Release(task) => task.judge(scene),
-            Self::Workload(task) => task.judge(scene),
-            Self::Documents(task) => task.judge(scene),
+            Self::Release(task) => task.judge(context),
+            Self::Workload(task) => task.judge(context),
+            Self::Documents(task) => task.judge(context),
         }
     }
 }

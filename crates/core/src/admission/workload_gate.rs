@@ -13,7 +13,7 @@ use crate::{
         object::{Meta, ObjectRef, Workload},
     },
     milvus::{
-        Place, Release, Snapshot,
+        NamespaceState, Release, Snapshot,
         dependency::{self, may_be_ours},
         identify,
         release::ComponentWorkload,
@@ -25,10 +25,10 @@ use crate::{
 use super::{
     acceptance::{self, ACCEPT},
     decision::{self, HELM_RELEASE, Put},
-    head::Head,
+    partial_object::PartialObject,
     review::{Operation, Raw, Response, Review},
+    review_context::{CLEANERS, Other, ReviewContext},
     ruling::{Outcome, Ruling, Way},
-    scene::{CLEANERS, Other, Scene},
     task::{Gate, object, object_at},
 };
 
@@ -88,7 +88,7 @@ enum Change<'a> {
 #[derive(Debug)]
 struct Old<'a> {
     text: &'a str,
-    head: Option<Head<'a>>,
+    head: Option<PartialObject<'a>>,
 }
 
 impl Old<'_> {
@@ -119,14 +119,14 @@ impl<'a> WorkloadTask<'a> {
 
     /// Judges the change against what runs.
     #[must_use]
-    pub fn judge(&self, scene: &Scene<'_>) -> Ruling {
+    pub fn judge(&self, context: &ReviewContext<'_>) -> Ruling {
         let ruling = self
             .change
             .as_ref()
-            .map_or_else(Ruling::pass, |change| self.judge_change(change, scene));
+            .map_or_else(Ruling::pass, |change| self.judge_change(change, context));
         match &self.adopted {
             Some(object) if ruling.response.denied.is_none() && !OWNERS.contains(&&*self.user) => {
-                let mut gone = self.judge_change(&Change::Delete(object.clone()), scene);
+                let mut gone = self.judge_change(&Change::Delete(object.clone()), context);
                 let Some(denied) = &mut gone.response.denied else {
                     return ruling;
                 };
@@ -140,15 +140,15 @@ impl<'a> WorkloadTask<'a> {
         }
     }
 
-    fn judge_change(&self, change: &Change<'_>, scene: &Scene<'_>) -> Ruling {
+    fn judge_change(&self, change: &Change<'_>, context: &ReviewContext<'_>) -> Ruling {
         let deletes = match change {
             Change::Delete(object) => Some(&object.meta().object),
             _ => None,
         };
-        if deletes.is_some() && (scene.ending || CLEANERS.contains(&&*self.user)) {
+        if deletes.is_some() && (context.ending || CLEANERS.contains(&&*self.user)) {
             return Ruling::pass();
         }
-        let (before, after, reference) = match self.sides(change, scene) {
+        let (before, after, reference) = match self.sides(change, context) {
             Ok(Some(sides)) => sides,
             Ok(None) => return Ruling::pass(),
             Err(reason) => return Ruling::of(Response::deny(reason)),
@@ -169,16 +169,16 @@ impl<'a> WorkloadTask<'a> {
                 .releases
                 .iter()
                 .find(same)
-                .or_else(|| scene.remembered.iter().find(same))
+                .or_else(|| context.remembered.iter().find(same))
                 .cloned();
         }
-        let others = scene.others(&before.snapshot.releases, old.as_ref(), &new);
-        self.compare(scene, old, new, &others, deletes)
+        let others = context.others(&before.snapshot.releases, old.as_ref(), &new);
+        self.compare(context, old, new, &others, deletes)
     }
 
     fn compare(
         &self,
-        scene: &Scene<'_>,
+        context: &ReviewContext<'_>,
         old: Option<Release>,
         new: Release,
         others: &[Other<'_>],
@@ -189,7 +189,7 @@ impl<'a> WorkloadTask<'a> {
             ..Snapshot::default()
         };
         let before = old.map(one);
-        if let Some(denied) = scene.unknown_past(before.as_ref()) {
+        if let Some(denied) = context.unknown_past(before.as_ref()) {
             return Ruling {
                 by_state: true,
                 ..Ruling::of(denied)
@@ -200,7 +200,7 @@ impl<'a> WorkloadTask<'a> {
         let question = Question {
             deletes,
             accepted: &accepted,
-            ..scene.question(&after)
+            ..context.question(&after)
         };
         let mut judgement = judge(&Question {
             before: before.as_ref(),
@@ -242,7 +242,7 @@ impl<'a> WorkloadTask<'a> {
             .map(|judged| &judged.finding)
             .filter(|finding| finding.failed.is_none() && !finding.not_evaluated)
             .collect();
-        let leniency = self.leniency(scene, before.as_ref(), &after);
+        let leniency = self.leniency(context, before.as_ref(), &after);
         let releases: Vec<_> = judgement
             .releases
             .iter()
@@ -274,7 +274,7 @@ impl<'a> WorkloadTask<'a> {
         let mut ruling = Outcome {
             gate: Gate::Workload,
             releases: &releases,
-            policies: &scene.policies,
+            policies: &context.policies,
             way: Way::Object,
         }
         .ruling();
@@ -287,9 +287,9 @@ impl<'a> WorkloadTask<'a> {
     fn sides<'s>(
         &self,
         change: &Change<'_>,
-        scene: &'s Scene<'_>,
-    ) -> Result<Option<(Cow<'s, Place>, Place, ObjectRef)>, String> {
-        let place = &*scene.place;
+        context: &'s ReviewContext<'_>,
+    ) -> Result<Option<(Cow<'s, NamespaceState>, NamespaceState, ObjectRef)>, String> {
+        let place = &*context.place;
         Ok(match change {
             Change::Put { new, old } => {
                 let reference = new.meta().object.clone();
@@ -330,7 +330,7 @@ impl<'a> WorkloadTask<'a> {
                 let before = place.with(old.clone());
                 if let Object::Workload(workload) = old
                     && identify::component(workload).is_none()
-                    && is_being_uninstalled(workload, &before, scene)
+                    && is_being_uninstalled(workload, &before, context)
                 {
                     return Ok(None);
                 }
@@ -362,14 +362,19 @@ impl<'a> WorkloadTask<'a> {
         acceptance::from_annotation(Some(accepted), before.as_deref())
     }
 
-    fn leniency(&self, scene: &Scene<'_>, before: Option<&Snapshot>, after: &Snapshot) -> Leniency {
+    fn leniency(
+        &self,
+        context: &ReviewContext<'_>,
+        before: Option<&Snapshot>,
+        after: &Snapshot,
+    ) -> Leniency {
         let (release, wanted) = (
             before.and_then(|snapshot| snapshot.releases.first()),
             after.releases.first(),
         );
-        if self.user == scene.accounts.job
+        if self.user == context.accounts.job
             && let (Some(release), Some(wanted)) = (release, wanted)
-            && let Some(run) = scene.facts.runs.iter().flatten().find(|run| {
+            && let Some(run) = context.facts.runs.iter().flatten().find(|run| {
                 run.namespace == self.namespace
                     && run.release == release.name
                     && plans(run, release, wanted)
@@ -396,7 +401,7 @@ impl<'a> WorkloadTask<'a> {
                     .map(|build| build.version)
             });
         let overtaken = release.zip(version).is_some_and(|(release, version)| {
-            scene
+            context
                 .facts
                 .is_migrated_past(&release.name, Some(&self.namespace), version)
         });
@@ -404,7 +409,7 @@ impl<'a> WorkloadTask<'a> {
             return Leniency::None;
         }
         let old = old.as_ref().and_then(|old| {
-            self.old(old, &new.meta().object, &scene.place)
+            self.old(old, &new.meta().object, &context.place)
                 .ok()
                 .flatten()
         });
@@ -413,10 +418,10 @@ impl<'a> WorkloadTask<'a> {
             old: old.as_ref(),
         };
         if !overtaken
-            && scene
+            && context
                 .decisions
                 .iter()
-                .any(|decision| decision::covers(decision, &put, scene.now))
+                .any(|decision| decision::covers(decision, &put, context.now))
         {
             return Leniency::Decided;
         }
@@ -435,7 +440,7 @@ impl<'a> WorkloadTask<'a> {
         &self,
         old: &Old<'_>,
         reference: &ObjectRef,
-        place: &Place,
+        place: &NamespaceState,
     ) -> Result<Option<Object>, String> {
         match known(place, reference, old) {
             Some(workload) => Ok(Some(Object::Workload(workload))),
@@ -498,13 +503,17 @@ impl Leniency {
 
 /// Whether Helm is uninstalling: it deletes every Service of a release before the first
 /// StatefulSet. A StatefulSet that is deleted on its own still has the Services around it.
-fn is_being_uninstalled(workload: &Workload, place: &Place, scene: &Scene<'_>) -> bool {
+fn is_being_uninstalled(
+    workload: &Workload,
+    place: &NamespaceState,
+    context: &ReviewContext<'_>,
+) -> bool {
     let service = workload
         .stateful
         .as_ref()
         .and_then(|stateful| stateful.service_name.as_deref());
     let own_is_gone =
-        service.is_some_and(|service| !scene.services.iter().any(|known| known == service));
+        service.is_some_and(|service| !context.services.iter().any(|known| known == service));
     let Some(release) = place.owner(&workload.meta.object) else {
         return own_is_gone;
     };
@@ -519,7 +528,7 @@ fn is_being_uninstalled(workload: &Workload, place: &Place, scene: &Scene<'_>) -
 
 /// The release after its object is gone: it is found by its name, since nothing in it is the object
 /// any more.
-fn stripped(after: &Place, old: Option<&Release>) -> Option<Release> {
+fn stripped(after: &NamespaceState, old: Option<&Release>) -> Option<Release> {
     let old = old?;
     after
         .snapshot
@@ -530,7 +539,7 @@ fn stripped(after: &Place, old: Option<&Release>) -> Option<Release> {
 }
 
 /// The workload in memory, where the object before the change is that very state.
-fn known(place: &Place, reference: &ObjectRef, old: &Old<'_>) -> Option<Arc<Workload>> {
+fn known(place: &NamespaceState, reference: &ObjectRef, old: &Old<'_>) -> Option<Arc<Workload>> {
     let head = old.head.as_ref()?;
     let known = place.component(&reference.kind, &reference.name)?;
     head.is_of(&known.workload)
@@ -642,11 +651,13 @@ fn put<'a>(review: &Review<'a>) -> Result<Option<Change<'a>>, String> {
     let old = review.old_object.map(Raw::get).filter(|old| *old != "null");
     let mut old = old.map(|text| Old { text, head: None });
     if review.resource.group == "apps" {
-        let head = review.object_at().map_or_else(|| Head::of(new), Head::at);
+        let head = review
+            .object_at()
+            .map_or_else(|| PartialObject::of(new), PartialObject::at);
         if let Some(old) = &mut old {
             old.head = review
                 .old_object_at()
-                .map_or_else(|| Head::of(old.text), Head::at);
+                .map_or_else(|| PartialObject::of(old.text), PartialObject::at);
         }
         let old_head = old.as_ref().and_then(|old| old.head.as_ref());
         // Rules look at nothing else of a workload, and most updates are of metadata: they cost a
@@ -656,8 +667,8 @@ fn put<'a>(review: &Review<'a>) -> Result<Option<Change<'a>>, String> {
         {
             return Ok(None);
         }
-        let ours = |head: Option<&Head<'_>>, text: &str| {
-            head.map_or_else(|| may_be_ours(text), Head::may_be_ours)
+        let ours = |head: Option<&PartialObject<'_>>, text: &str| {
+            head.map_or_else(|| may_be_ours(text), PartialObject::may_be_ours)
         };
         if !ours(head.as_ref(), new)
             && old

@@ -10,7 +10,7 @@ use crate::{
 
 pub mod codec;
 mod few;
-mod skim;
+mod prefilter;
 mod values;
 
 pub use codec::{CodecError, StoredRelease, decode};
@@ -66,7 +66,7 @@ impl StoredRelease {
         let length: usize = all().map(String::len).sum();
         let parts = texts.flat_map(move |(text, is_hook)| {
             let elsewhere = length.saturating_sub(text.len());
-            let (parts, exceeded) = match skim::parts(
+            let (parts, exceeded) = match prefilter::parts(
                 text,
                 &|name| is_named_elsewhere(text, name),
                 elsewhere,
@@ -81,7 +81,7 @@ impl StoredRelease {
         let documents = parts.flat_map(move |part| {
             let (part, is_hook, exceeded) = match part {
                 Ok((part, is_hook)) => (part, is_hook, None),
-                Err(exceeded) => (skim::Part::default(), false, Some(exceeded)),
+                Err(exceeded) => (prefilter::Part::default(), false, Some(exceeded)),
             };
             let documents =
                 documents_within(part.text, budget).map(move |document| (document, part, is_hook));

@@ -17,7 +17,7 @@ use crate::{
     },
     policy::{Action, PolicySet},
     rules::testing::Fixture,
-    upgrade_path::{Journey, plan},
+    upgrade_path::{PathRequest, plan},
 };
 
 /// Which test shows a case, or why none can.
@@ -557,7 +557,7 @@ fn a_new_user_cannot_write_to_the_volume() {
 
 #[test]
 fn memory_mapped_collections_take_long_to_come_back() {
-    let journey = Journey {
+    let journey = PathRequest {
         release: "my-release".into(),
         namespace: "milvus".into(),
         from: "2.3.22".parse().unwrap(),

@@ -6,7 +6,7 @@ mod route;
 mod text;
 
 pub use markdown::render as markdown;
-pub use route::{Journey, plan};
+pub use route::{PathRequest, plan};
 pub use text::render as text;
 
 use schemars::JsonSchema;
@@ -40,7 +40,7 @@ pub struct Plan {
     /// Layout of the coordinators at the beginning.
     pub coordinators: Coordinators,
     /// The stops, in order; empty where there is no way.
-    pub stops: Vec<Stop>,
+    pub stops: Vec<Hop>,
     /// Why there is no way, where there is none.
     pub blocked: Option<Blocked>,
     /// What to know beside the stops.
@@ -61,7 +61,7 @@ pub struct Blocked {
 /// One stop of the path.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Stop {
+pub struct Hop {
     /// Number, from 1.
     pub number: usize,
     /// What is done.

@@ -10,14 +10,14 @@ use crate::milvus::{
 
 use crate::rules::advice::{CHART, command};
 
-use super::{Blocked, ChartChoice, Move, Plan, SCHEMA_VERSION, Stop, StopKind};
+use super::{Blocked, ChartChoice, Hop, Move, Plan, SCHEMA_VERSION, StopKind};
 
 /// Stops that a path may have; real ones have seven at most.
 const MAX_STOPS: usize = 16;
 
 /// What is to be planned.
 #[derive(Clone, Debug)]
-pub struct Journey {
+pub struct PathRequest {
     /// Release.
     pub release: String,
     /// Namespace.
@@ -47,7 +47,7 @@ const MIXED_BY_DEFAULT: Version = Version::new(2, 4, 7);
 
 /// Plans the whole path.
 #[must_use]
-pub fn plan(journey: &Journey, catalogue: &Catalogue) -> Plan {
+pub fn plan(journey: &PathRequest, catalogue: &Catalogue) -> Plan {
     let coordinators = match journey.topology {
         Topology::Standalone => Coordinators::None,
         Topology::Cluster => {
@@ -97,7 +97,7 @@ pub fn plan(journey: &Journey, catalogue: &Catalogue) -> Plan {
     while here.build != journey.to && plan.stops.len() < MAX_STOPS {
         match next(journey, catalogue, &here) {
             Ok((stop, there)) => {
-                plan.stops.push(Stop {
+                plan.stops.push(Hop {
                     number: plan.stops.len() + 1,
                     ..stop
                 });
@@ -120,7 +120,11 @@ struct Place {
     coordinators: Coordinators,
 }
 
-fn next(journey: &Journey, catalogue: &Catalogue, here: &Place) -> Result<(Stop, Place), Blocked> {
+fn next(
+    journey: &PathRequest,
+    catalogue: &Catalogue,
+    here: &Place,
+) -> Result<(Hop, Place), Blocked> {
     let situation = journey.situation(here.coordinators);
     let mut target = journey.to.clone();
     for _ in 0..MAX_STOPS {
@@ -183,7 +187,7 @@ fn next(journey: &Journey, catalogue: &Catalogue, here: &Place) -> Result<(Stop,
 }
 
 /// The stop that makes one coordinator of four.
-fn mix(journey: &Journey, catalogue: &Catalogue, here: &Place, row: &Path) -> Stop {
+fn mix(journey: &PathRequest, catalogue: &Catalogue, here: &Place, row: &Path) -> Hop {
     let values: Vec<String> = [
         "mixCoordinator.enabled=true",
         "rootCoordinator.enabled=false",
@@ -198,7 +202,7 @@ fn mix(journey: &Journey, catalogue: &Catalogue, here: &Place, row: &Path) -> St
         .into_iter()
         .collect();
     let values = values_of(journey, values);
-    Stop {
+    Hop {
         number: 0,
         kind: StopKind::MixCoordinators,
         from: here.build.to_string(),
@@ -221,7 +225,7 @@ fn mix(journey: &Journey, catalogue: &Catalogue, here: &Place, row: &Path) -> St
     }
 }
 
-impl Journey {
+impl PathRequest {
     /// What is known where the coordinators have this layout.
     fn situation(&self, coordinators: Coordinators) -> Situation {
         Situation {
@@ -236,13 +240,13 @@ impl Journey {
 }
 
 fn step(
-    journey: &Journey,
+    journey: &PathRequest,
     catalogue: &Catalogue,
     here: &Place,
     target: &Build,
     route: &Route<'_>,
     situation: &Situation,
-) -> Stop {
+) -> Hop {
     let rows = &route.rows;
     let first = |pick: fn(&Path) -> &str| {
         rows.iter()
@@ -335,7 +339,7 @@ fn step(
     } else {
         format!("required stop on the way to {}", journey.to)
     };
-    Stop {
+    Hop {
         number: 0,
         kind,
         from: here.build.to_string(),
@@ -387,7 +391,7 @@ fn defects(
 }
 
 fn commands(
-    journey: &Journey,
+    journey: &PathRequest,
     kind: StopKind,
     here: &Place,
     target: &Build,
@@ -449,7 +453,7 @@ fn commands(
 
 /// The values of a stop under their paths from the root of the chart that is installed; none where
 /// no chart reads values.
-fn values_of(journey: &Journey, values: Vec<String>) -> Vec<String> {
+fn values_of(journey: &PathRequest, values: Vec<String>) -> Vec<String> {
     match (journey.manager.is_chart(), journey.manager.alias()) {
         (false, _) => Vec::new(),
         (true, None) => values,
@@ -464,7 +468,7 @@ fn values_of(journey: &Journey, values: Vec<String>) -> Vec<String> {
 /// is known for it: without a version Helm would take the newest chart. The image is always set,
 /// because the values that Helm reuses may hold an older one.
 fn helm(
-    journey: &Journey,
+    journey: &PathRequest,
     chart: Option<&ChartChoice>,
     target: &Build,
     values: &[String],
@@ -547,7 +551,7 @@ fn chart(catalogue: &Catalogue, version: Version) -> Option<ChartChoice> {
 /// Values that keep what a chart's new defaults would change on the way from the last chart to this
 /// one.
 fn values(
-    journey: &Journey,
+    journey: &PathRequest,
     catalogue: &Catalogue,
     here: &Place,
     target: &Build,
@@ -661,7 +665,7 @@ fn moves(order: &Order) -> Vec<Move> {
     moves
 }
 
-fn notes(journey: &Journey, plan: &Plan) -> Vec<String> {
+fn notes(journey: &PathRequest, plan: &Plan) -> Vec<String> {
     let mut notes: Vec<String> = journey
         .manager
         .how_to_stop()
@@ -709,8 +713,8 @@ mod tests {
     use super::*;
     use crate::milvus::manager::{ChartSource, Source, Tool};
 
-    pub(crate) fn journey(from: &str, to: &str) -> Journey {
-        Journey {
+    pub(crate) fn journey(from: &str, to: &str) -> PathRequest {
+        PathRequest {
             release: "my-release".into(),
             namespace: "milvus".into(),
             from: from.parse().unwrap(),
@@ -733,8 +737,8 @@ mod tests {
             .collect()
     }
 
-    fn managed(journey: Journey, manager: Manager) -> Plan {
-        plan(&Journey { manager, ..journey }, Catalogue::embedded())
+    fn managed(journey: PathRequest, manager: Manager) -> Plan {
+        plan(&PathRequest { manager, ..journey }, Catalogue::embedded())
     }
 
     #[test]
@@ -842,7 +846,7 @@ mod tests {
 
     #[test]
     fn a_migration_without_a_verb_says_what_to_do_and_starts_nothing() {
-        let standalone = Journey {
+        let standalone = PathRequest {
             topology: Topology::Standalone,
             ..journey("2.1.4", "2.2.16")
         };
@@ -929,7 +933,7 @@ mod tests {
                 ("2.5.16", "2.6.24"),
                 ("2.5.27", "3.0.2"),
             ] {
-                let standalone = Journey {
+                let standalone = PathRequest {
                     topology: Topology::Standalone,
                     queue: queue.map(str::to_owned),
                     ..journey(from, to)
@@ -975,7 +979,7 @@ mod tests {
             ("kafka", Topology::Cluster),
             ("rocksmq", Topology::Standalone),
         ] {
-            let known = |from, to| Journey {
+            let known = |from, to| PathRequest {
                 topology,
                 queue: Some(queue.to_owned()),
                 ..journey(from, to)
@@ -998,7 +1002,7 @@ mod tests {
             }
         }
         let chosen = plan(
-            &Journey {
+            &PathRequest {
                 queue: Some("pulsar".into()),
                 ..journey("2.5.27", "2.6.22")
             },

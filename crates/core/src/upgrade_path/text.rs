@@ -9,7 +9,7 @@ use crate::{
     text::plain,
 };
 
-use super::{Move, Plan, Stop, StopKind};
+use super::{Hop, Move, Plan, StopKind};
 
 /// A plan as text.
 #[must_use]
@@ -122,7 +122,7 @@ impl Page<'_> {
         }
     }
 
-    fn stop(&mut self, stop: &Stop) {
+    fn stop(&mut self, stop: &Hop) {
         let arrow = self.arrow();
         let what = match stop.kind {
             StopKind::Migration => "metadata migration, everything stops",
@@ -234,11 +234,11 @@ mod tests {
     use crate::{
         milvus::{Topology, catalogue::Catalogue},
         report::Style,
-        upgrade_path::{Journey, Plan, plan},
+        upgrade_path::{PathRequest, Plan, plan},
     };
 
     fn sample() -> Plan {
-        let journey = Journey {
+        let journey = PathRequest {
             release: "my-release".into(),
             namespace: "milvus".into(),
             from: "2.1.4".parse().unwrap(),

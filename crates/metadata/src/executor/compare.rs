@@ -6,7 +6,7 @@ use futures::StreamExt as _;
 use crate::model::{
     Plan, Root,
     compare::{ForeignChanges, Remaining},
-    spans::{Look, Standpoint},
+    spans::{Checkpoint, ReadMode},
 };
 use milvus_guard_sources::etcd::{
     failure::{Failure, Kind},
@@ -27,7 +27,7 @@ pub(super) async fn compare<'p, 'd>(
     store: &Store<'_>,
     root: &Root,
     plan: &'p Plan<'d>,
-    standpoint: Standpoint,
+    standpoint: Checkpoint,
     events: &dyn Events,
     mut running: Running<'_>,
 ) -> Result<(Result<Remaining<'p, 'd>, ForeignChanges>, i64), Failure> {
@@ -59,20 +59,20 @@ pub(super) async fn is_written(
 ) -> Result<bool, Failure> {
     let mut check = plan.written_check();
     let revision = store.moment(0).await?.revision;
-    let requests = plan.spans(Standpoint::Between).map(|part| {
+    let requests = plan.spans(Checkpoint::Between).map(|part| {
         let keys = span(root, &part);
         let options = GetOptions::new()
             .with_range(keys.to)
             .with_revision(revision);
         let options = match part.look {
-            Look::Count => options.with_count_only(),
-            Look::Changes => options.with_keys_only().with_min_mod_revision(read_at + 1),
-            Look::Whole => options.with_limit(PAGE),
+            ReadMode::Count => options.with_count_only(),
+            ReadMode::Changes => options.with_keys_only().with_min_mod_revision(read_at + 1),
+            ReadMode::Whole => options.with_limit(PAGE),
         };
         (keys.from, options)
     });
     let mut answers = Box::pin(store.answers(requests));
-    for part in plan.spans(Standpoint::Between) {
+    for part in plan.spans(Checkpoint::Between) {
         let answer = match answers.next().await {
             Some(Ok(answer)) => answer,
             Some(Err(failure))

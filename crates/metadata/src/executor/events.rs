@@ -118,9 +118,9 @@ fn seconds<S: serde::Serializer>(took: &Duration, serializer: S) -> Result<S::Ok
 
 /// Events that nobody looks at.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Unseen;
+pub struct NullSink;
 
-impl Events for Unseen {
+impl Events for NullSink {
     fn event(&self, _: Event) {}
 }
 

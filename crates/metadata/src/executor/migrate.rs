@@ -15,7 +15,7 @@ use crate::model::{
     compare::Remaining,
     journal::{FORM, Journal, JournalBackup, JournalPhase},
     plan,
-    spans::Standpoint,
+    spans::Checkpoint,
     versions::{Transition, transition},
 };
 use milvus_guard_core::evidence::MetadataState;
@@ -438,7 +438,7 @@ impl Run<'_> {
         }
         let running = Running::begin(self.events, Stage::Read, None);
         let (remaining, read_at) = self
-            .remaining(&plan, Standpoint::Between, running, &journal)
+            .remaining(&plan, Checkpoint::Between, running, &journal)
             .await?;
         let guard = Guard::new(self.lock, self.root, revision);
         self.carry_out(
@@ -493,7 +493,7 @@ impl Run<'_> {
         drop(checked);
         let running = Running::begin(self.events, Stage::Verify, None);
         let (remaining, _) = self
-            .remaining(plan, Standpoint::Ended, running, &run.journal)
+            .remaining(plan, Checkpoint::Ended, running, &run.journal)
             .await?;
         if !remaining.is_empty() {
             return Err(halt::not_as_planned(remaining.len(), &run.journal));
@@ -535,7 +535,7 @@ impl Run<'_> {
         }
         running.restart();
         let (remaining, _) = self
-            .remaining(plan, Standpoint::Between, running, journal)
+            .remaining(plan, Checkpoint::Between, running, journal)
             .await?;
         if remaining.len() > remaining.deletes() {
             return Err(halt::not_as_planned(remaining.len(), journal));
@@ -568,7 +568,7 @@ impl Run<'_> {
     async fn remaining<'p, 'd>(
         &self,
         plan: &'p Plan<'d>,
-        standpoint: Standpoint,
+        standpoint: Checkpoint,
         running: Running<'_>,
         journal: &Journal,
     ) -> Result<(Remaining<'p, 'd>, i64), MetaError> {

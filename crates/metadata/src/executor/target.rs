@@ -11,7 +11,7 @@ use std::{
 use etcd_client::{GetOptions, KeyValue};
 
 use crate::model::{
-    Dump, Record, Root, Standing,
+    Dump, Record, Root, StoredRecord,
     journal::Journal,
     keys::{
         BUILD, COLLECTION, HISTORY, OLD_LOAD, OLD_SEGMENT_INDEX, SEGMENT, SEGMENT_INDEX, SESSIONS,
@@ -109,9 +109,9 @@ const PARTS: [&str; 7] = [
 ];
 
 /// A key-value pair as the migration takes it; nothing for keys that are not the metadata's.
-pub(super) fn standing<'p>(root: &Root, pair: &'p KeyValue) -> Option<Standing<'p>> {
+pub(super) fn standing<'p>(root: &Root, pair: &'p KeyValue) -> Option<StoredRecord<'p>> {
     let key = root.relative(pair.key())?;
-    Some(Standing {
+    Some(StoredRecord {
         key,
         value: pair.value(),
         leased: pair.lease() != 0,
@@ -182,7 +182,7 @@ pub(super) fn span(root: &Root, part: &KeySpan<'_>) -> Span {
 /// What a scan hands over.
 pub(super) enum Seen<'r> {
     /// The next record.
-    Record(Standing<'r>),
+    Record(StoredRecord<'r>),
     /// What was handed over so far is void: the revision was compacted away.
     Again,
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::model::{Options, spans::Standpoint};
+use crate::model::{Options, spans::Checkpoint};
 
 use super::{
     backup::{self, BackupFile},
@@ -78,7 +78,7 @@ pub async fn verify(
     let next = "resume with `milvus-guard meta migrate`, or roll back with `milvus-guard meta \
                 restore`; if 2.2 has run since, its changes are expected.";
     let running = Running::begin(events, Stage::Verify, None);
-    let (compared, _) = compare(&store, &root, &plan, Standpoint::Ended, events, running)
+    let (compared, _) = compare(&store, &root, &plan, Checkpoint::Ended, events, running)
         .await
         .map_err(MetaError::unread)?;
     let remaining = compared.map_err(|foreign| {

@@ -4,10 +4,10 @@ use std::{fmt, iter::Peekable};
 
 use super::{
     batch::{Batch, Batches, Phase},
-    fate::{Fate, Fates},
+    key_outcome::{KeyOutcome, KeyOutcomes},
     keys::shown,
     plan::{Plan, delete, put},
-    record::Standing,
+    record::StoredRecord,
 };
 
 /// Foreign changes that are kept with their keys; more are counted.
@@ -17,7 +17,7 @@ const KEPT: usize = 20;
 /// memory.
 pub struct Comparison<'p, 'd> {
     plan: &'p Plan<'d>,
-    fates: Peekable<Fates<'p, 'd>>,
+    fates: Peekable<KeyOutcomes<'p, 'd>>,
     remaining: Remaining<'p, 'd>,
     foreign: ForeignChanges,
 }
@@ -67,11 +67,11 @@ impl<'p, 'd> Comparison<'p, 'd> {
 
     /// Takes the next record in. Records must come sorted by key; sessions and leases are passed
     /// over.
-    pub fn see(&mut self, standing: Standing<'_>) {
+    pub fn see(&mut self, standing: StoredRecord<'_>) {
         if !standing.is_metadata() {
             return;
         }
-        let Standing {
+        let StoredRecord {
             key,
             value,
             mod_revision,
@@ -85,23 +85,25 @@ impl<'p, 'd> Comparison<'p, 'd> {
             return;
         };
         match fate {
-            Fate::Keep(old) if value == old => {}
-            Fate::Put { new, .. } | Fate::Rewrite { new, .. } if value == new => {}
-            Fate::Rewrite { at, old, .. } if value == old => {
+            KeyOutcome::Keep(old) if value == old => {}
+            KeyOutcome::Put { new, .. } | KeyOutcome::Rewrite { new, .. } if value == new => {}
+            KeyOutcome::Rewrite { at, old, .. } if value == old => {
                 self.remaining.rewrites.push((at, mod_revision));
             }
-            Fate::Delete { at, old } if value == old => {
+            KeyOutcome::Delete { at, old } if value == old => {
                 self.remaining.deletes.push((at, mod_revision));
             }
             _ => self.foreign.add(key, Foreign::Changed),
         }
     }
 
-    fn missing(&mut self, key: &[u8], fate: Fate<'_>) {
+    fn missing(&mut self, key: &[u8], fate: KeyOutcome<'_>) {
         match fate {
-            Fate::Put { at, .. } => self.remaining.puts.push(at),
-            Fate::Delete { .. } => {}
-            Fate::Keep(_) | Fate::Rewrite { .. } => self.foreign.add(key, Foreign::Vanished),
+            KeyOutcome::Put { at, .. } => self.remaining.puts.push(at),
+            KeyOutcome::Delete { .. } => {}
+            KeyOutcome::Keep(_) | KeyOutcome::Rewrite { .. } => {
+                self.foreign.add(key, Foreign::Vanished)
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use super::{
-    fate::{Fate, Fates},
+    key_outcome::{KeyOutcome, KeyOutcomes},
     keys::{self, shown},
     messages,
     plan::Plan,
@@ -43,7 +43,7 @@ pub struct Change<'p> {
 /// no memory.
 #[derive(Clone)]
 pub struct Diff<'p, 'd> {
-    fates: Fates<'p, 'd>,
+    fates: KeyOutcomes<'p, 'd>,
 }
 
 impl<'p, 'd> Diff<'p, 'd> {
@@ -60,20 +60,20 @@ impl<'p, 'd: 'p> Iterator for Diff<'p, 'd> {
     fn next(&mut self) -> Option<Self::Item> {
         self.fates.find_map(|(key, fate)| {
             Some(match fate {
-                Fate::Keep(_) => return None,
-                Fate::Put { new, .. } => Change {
+                KeyOutcome::Keep(_) => return None,
+                KeyOutcome::Put { new, .. } => Change {
                     action: Action::Add,
                     key,
                     before: None,
                     after: Some(new),
                 },
-                Fate::Rewrite { old, new, .. } => Change {
+                KeyOutcome::Rewrite { old, new, .. } => Change {
                     action: Action::Change,
                     key,
                     before: Some(old),
                     after: Some(new),
                 },
-                Fate::Delete { old, .. } => Change {
+                KeyOutcome::Delete { old, .. } => Change {
                     action: Action::Remove,
                     key,
                     before: Some(old),

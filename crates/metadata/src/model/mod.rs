@@ -16,9 +16,9 @@ pub mod batch;
 mod cases;
 pub mod compare;
 pub mod diff;
-mod fate;
 pub mod format;
 pub mod journal;
+mod key_outcome;
 pub mod keys;
 pub mod loss;
 pub mod messages;
@@ -41,7 +41,7 @@ pub use batch::{Batch, Expect, Operation, Phase};
 pub use keys::Root;
 pub use options::{Deviation, Options};
 pub use plan::{Plan, PlanError, plan};
-pub use record::{Dump, Record, Standing};
+pub use record::{Dump, Record, StoredRecord};
 
 /// Bytes in hexadecimal.
 fn hexadecimal(bytes: &[u8]) -> String {

@@ -12,11 +12,11 @@ use super::{
     batch::{Batch, Batches, Expect, Operation, Phase},
     compare::{Comparison, ForeignChanges, Remaining},
     diff::Diff,
-    fate::Fates,
+    key_outcome::KeyOutcomes,
     notes::{Notes, Problems},
     options::Options,
     record::{Dump, Record},
-    spans::{KeySpans, Standpoint, WrittenCheck},
+    spans::{Checkpoint, KeySpans, WrittenCheck},
     transform,
 };
 
@@ -250,8 +250,8 @@ impl<'d> Plan<'d> {
     }
 
     /// What becomes of each key, sorted.
-    pub(super) fn fates(&self) -> Fates<'_, 'd> {
-        Fates::new(self)
+    pub(super) fn fates(&self) -> KeyOutcomes<'_, 'd> {
+        KeyOutcomes::new(self)
     }
 
     /// Compares with what stands now, which is given record by record.
@@ -262,7 +262,7 @@ impl<'d> Plan<'d> {
 
     /// The key space in spans that hold about a page of what stands.
     #[must_use]
-    pub fn spans(&self, standpoint: Standpoint) -> KeySpans<'_, 'd> {
+    pub fn spans(&self, standpoint: Checkpoint) -> KeySpans<'_, 'd> {
         KeySpans::new(self, standpoint)
     }
 

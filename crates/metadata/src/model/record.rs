@@ -46,8 +46,8 @@ impl Record {
 
     /// As it would stand in etcd.
     #[must_use]
-    pub fn standing(&self) -> Standing<'_> {
-        Standing {
+    pub fn standing(&self) -> StoredRecord<'_> {
+        StoredRecord {
             key: self.key(),
             value: self.value(),
             leased: self.leased,
@@ -85,7 +85,7 @@ impl fmt::Debug for Record {
 
 /// A key-value pair as it stands in etcd, not kept.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Standing<'r> {
+pub struct StoredRecord<'r> {
     /// Key, relative to the root.
     pub key: &'r [u8],
     /// Value.
@@ -96,7 +96,7 @@ pub struct Standing<'r> {
     pub mod_revision: i64,
 }
 
-impl Standing<'_> {
+impl StoredRecord<'_> {
     /// Whether it is metadata that stays: no session, no lease.
     #[must_use]
     pub fn is_metadata(&self) -> bool {
@@ -104,8 +104,8 @@ impl Standing<'_> {
     }
 }
 
-impl From<Standing<'_>> for Record {
-    fn from(standing: Standing<'_>) -> Self {
+impl From<StoredRecord<'_>> for Record {
+    fn from(standing: StoredRecord<'_>) -> Self {
         Self {
             leased: standing.leased,
             ..Self::new(standing.key, standing.value, standing.mod_revision)

@@ -2,10 +2,10 @@
 //! of each has to be read.
 
 use super::{
-    fate::{Fate, Fates},
+    key_outcome::{KeyOutcome, KeyOutcomes},
     keys::SESSIONS,
     plan::Plan,
-    record::Standing,
+    record::StoredRecord,
 };
 
 /// Most keys of a span that are known to stand. etcd is asked for larger pages, so that a few more
@@ -18,7 +18,7 @@ const FEW: u64 = 500;
 
 /// What stands in etcd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standpoint {
+pub enum Checkpoint {
     /// Everything that there was and everything that is written; not all of it, perhaps.
     Between,
     /// What the plan ends in.
@@ -27,7 +27,7 @@ pub enum Standpoint {
 
 /// How much of a span has to be read to know that it is as planned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Look {
+pub enum ReadMode {
     /// How many keys it holds.
     Count,
     /// And what was written since all of it was read.
@@ -46,22 +46,22 @@ pub struct KeySpan<'p> {
     /// Keys of the plan that lie in it.
     pub keys: u64,
     /// How much of it has to be read when everything is written and nothing deleted.
-    pub look: Look,
+    pub look: ReadMode,
 }
 
 /// Cuts the key space without sessions into spans, in the order of keys.
 #[derive(Clone)]
 pub struct KeySpans<'p, 'd> {
-    fates: Fates<'p, 'd>,
-    standpoint: Standpoint,
+    fates: KeyOutcomes<'p, 'd>,
+    standpoint: Checkpoint,
     /// The span that grows, and the bytes in it; nothing after the last.
     growing: Option<(KeySpan<'p>, usize)>,
     /// The key that did not fit the span before.
-    held: Option<(&'p [u8], Fate<'p>)>,
+    held: Option<(&'p [u8], KeyOutcome<'p>)>,
 }
 
 impl<'p, 'd: 'p> KeySpans<'p, 'd> {
-    pub(super) fn new(plan: &'p Plan<'d>, standpoint: Standpoint) -> Self {
+    pub(super) fn new(plan: &'p Plan<'d>, standpoint: Checkpoint) -> Self {
         Self {
             fates: plan.fates(),
             standpoint,
@@ -70,8 +70,8 @@ impl<'p, 'd: 'p> KeySpans<'p, 'd> {
         }
     }
 
-    fn next_standing(&mut self) -> Option<(&'p [u8], Fate<'p>)> {
-        let is_ended = self.standpoint == Standpoint::Ended;
+    fn next_standing(&mut self) -> Option<(&'p [u8], KeyOutcome<'p>)> {
+        let is_ended = self.standpoint == Checkpoint::Ended;
         self.held.take().or_else(|| {
             self.fates
                 .find(|(_, fate)| !is_ended || fate.after().is_some())
@@ -118,16 +118,16 @@ const fn begin(from: &[u8]) -> KeySpan<'_> {
         from,
         to: None,
         keys: 0,
-        look: Look::Count,
+        look: ReadMode::Count,
     }
 }
 
-const fn look(fate: Fate<'_>) -> Look {
+const fn look(fate: KeyOutcome<'_>) -> ReadMode {
     match fate {
-        Fate::Put { .. } | Fate::Rewrite { .. } => Look::Whole,
-        Fate::Keep(_) => Look::Changes,
+        KeyOutcome::Put { .. } | KeyOutcome::Rewrite { .. } => ReadMode::Whole,
+        KeyOutcome::Keep(_) => ReadMode::Changes,
         // Its deletion is made only while it is as it was planned from.
-        Fate::Delete { .. } => Look::Count,
+        KeyOutcome::Delete { .. } => ReadMode::Count,
     }
 }
 
@@ -140,7 +140,7 @@ const fn look(fate: Fate<'_>) -> Look {
 /// a record which is to be deleted was changed shows up in the transaction that deletes it, which
 /// compares its revision.
 pub struct WrittenCheck<'p, 'd> {
-    fates: Fates<'p, 'd>,
+    fates: KeyOutcomes<'p, 'd>,
 }
 
 impl<'p, 'd: 'p> WrittenCheck<'p, 'd> {
@@ -150,7 +150,7 @@ impl<'p, 'd: 'p> WrittenCheck<'p, 'd> {
         }
     }
 
-    /// Whether the next span, of those of [`Standpoint::Between`], is as it has to be: `count` keys
+    /// Whether the next span, of those of [`Checkpoint::Between`], is as it has to be: `count` keys
     /// stand in it, and of them `found` were read. Where it is not, nothing more can be
     /// concluded: not all of it may have been written, someone else may have written, or a
     /// lease may have ended.
@@ -158,7 +158,7 @@ impl<'p, 'd: 'p> WrittenCheck<'p, 'd> {
         &mut self,
         span: &KeySpan<'_>,
         count: u64,
-        found: impl Iterator<Item = Standing<'r>>,
+        found: impl Iterator<Item = StoredRecord<'r>>,
     ) -> bool {
         let mut planned = self
             .fates
@@ -166,7 +166,7 @@ impl<'p, 'd: 'p> WrittenCheck<'p, 'd> {
             .take(usize::try_from(span.keys).unwrap_or(usize::MAX));
         let mut found = found;
         let mut is_same = count == span.keys;
-        if span.look == Look::Whole {
+        if span.look == ReadMode::Whole {
             for (key, fate) in planned.by_ref() {
                 let value = fate.written();
                 is_same &= found
@@ -210,7 +210,7 @@ mod tests {
                 Record::new(
                     key,
                     fate.written(),
-                    if look(fate) == Look::Whole { 2 } else { 1 },
+                    if look(fate) == ReadMode::Whole { 2 } else { 1 },
                 )
             })
             .collect()
@@ -219,16 +219,16 @@ mod tests {
     /// As etcd would answer: the count of what stands, and what the look asks for.
     fn check(plan: &Plan<'_>, standing: &[Record]) -> bool {
         let mut check = plan.written_check();
-        plan.spans(Standpoint::Between).all(|span| {
+        plan.spans(Checkpoint::Between).all(|span| {
             let lies = |record: &&Record| {
                 record.key() >= span.from && span.to.is_none_or(|to| record.key() < to)
             };
-            let here: Vec<Standing<'_>> =
+            let here: Vec<StoredRecord<'_>> =
                 standing.iter().filter(lies).map(Record::standing).collect();
             let found = here.iter().copied().filter(|standing| match span.look {
-                Look::Count => false,
-                Look::Changes => standing.mod_revision > 1,
-                Look::Whole => true,
+                ReadMode::Count => false,
+                ReadMode::Changes => standing.mod_revision > 1,
+                ReadMode::Whole => true,
             });
             check.is_as_planned(&span, here.len() as u64, found)
         })
@@ -240,13 +240,13 @@ mod tests {
         let plan = plan(&dump, &Options::default()).unwrap();
         for (standpoint, expected) in [
             (
-                Standpoint::Between,
+                Checkpoint::Between,
                 plan.fates()
                     .map(|(key, _)| key.to_vec())
                     .collect::<Vec<_>>(),
             ),
             (
-                Standpoint::Ended,
+                Checkpoint::Ended,
                 plan.end_state().map(|(key, _)| key.to_vec()).collect(),
             ),
         ] {
@@ -282,8 +282,8 @@ mod tests {
         let dump = large();
         let plan = plan(&dump, &Options::default()).unwrap();
         let whole: u64 = plan
-            .spans(Standpoint::Between)
-            .filter(|span| span.look == Look::Whole)
+            .spans(Checkpoint::Between)
+            .filter(|span| span.look == ReadMode::Whole)
             .map(|span| span.keys)
             .sum();
         let written = (plan.puts().len() + plan.rewrites().len()) as u64;
@@ -302,7 +302,7 @@ mod tests {
         }
         let dump = sample.dump().unwrap();
         let plan = plan(&dump, &Options::default()).unwrap();
-        assert!(plan.spans(Standpoint::Ended).count() >= 3);
+        assert!(plan.spans(Checkpoint::Ended).count() >= 3);
     }
 
     #[test]

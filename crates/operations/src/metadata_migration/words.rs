@@ -3,7 +3,7 @@
 use crate::engine::Standing;
 use milvus_guard_core::{
     milvus::{Build, ImageRef, Release, Topology, catalogue::Catalogue},
-    upgrade_path::{Journey, plan},
+    upgrade_path::{PathRequest, plan},
 };
 
 use super::{
@@ -180,7 +180,7 @@ fn agree(release: &Release, settings: &Settings, image: &str) -> String {
 #[must_use]
 pub fn helm(release: &Release, settings: &Settings, image: &str) -> Option<String> {
     let configured = |value: String| release.has_config().then_some(value);
-    let journey = Journey {
+    let journey = PathRequest {
         release: settings.release.name.clone(),
         namespace: settings.release.namespace.clone(),
         from: Build::of(settings.source),

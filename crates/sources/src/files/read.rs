@@ -8,7 +8,7 @@ use std::{
 };
 
 use milvus_guard_core::{
-    milvus::{Place, Snapshot},
+    milvus::{NamespaceState, Snapshot},
     report::InputEntry,
 };
 
@@ -103,7 +103,7 @@ pub fn load(role: Role, source: &str, how: &Reading<'_>) -> Result<Loaded, Input
 ///
 /// # Errors
 /// As [`load`].
-pub fn load_place(source: &str, namespace: Option<&str>) -> Result<Place, InputError> {
+pub fn load_place(source: &str, namespace: Option<&str>) -> Result<NamespaceState, InputError> {
     let (collector, ..) = collect(
         Role::Before,
         source,
@@ -113,7 +113,7 @@ pub fn load_place(source: &str, namespace: Option<&str>) -> Result<Place, InputE
         },
     )?;
     let content = collector.content(source)?;
-    Ok(Place {
+    Ok(NamespaceState {
         snapshot: content.builder().build(),
         configs: content.configs(),
     })

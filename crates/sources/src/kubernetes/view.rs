@@ -8,7 +8,7 @@ use milvus_guard_core::{
         Object,
         weight::{MAX_NAMESPACE_BYTES, SMALL},
     },
-    milvus::{Place, Release, Version, identify},
+    milvus::{NamespaceState, Release, Version, identify},
 };
 
 use super::evidence::{self, Proven};
@@ -17,7 +17,7 @@ use super::evidence::{self, Proven};
 #[derive(Clone, Debug, Default)]
 pub struct View {
     /// What is in it.
-    pub place: Arc<Place>,
+    pub place: Arc<NamespaceState>,
     /// Names of its Services.
     pub services: Arc<[String]>,
     /// Names of its claims.
@@ -100,7 +100,7 @@ impl View {
                 object
             })
             .collect();
-        let place = Place::new(objects);
+        let place = NamespaceState::new(objects);
         let rollouts = evidence::rollouts(&place.snapshot, &proven);
         let autoscalers = evidence::autoscalers(&place.snapshot);
         Self {

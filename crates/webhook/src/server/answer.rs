@@ -10,7 +10,9 @@ use jiff::Timestamp;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use milvus_guard_core::{
-    admission::{Gate, Response, Review, Ruling, Scene, Task, mutate::mutate, review::Operation},
+    admission::{
+        Gate, Response, Review, ReviewContext, Ruling, Task, mutate::mutate, review::Operation,
+    },
     api::DecisionSpec,
     evaluate::Verdict,
     manifest::Budget,
@@ -22,7 +24,7 @@ use milvus_guard_core::{
 use super::{
     events::{Denial, EventSink},
     metrics::{FailureLabels, Metrics, ResultLabels, ReviewLabels, RuleLabels},
-    world::{Doubt, MARGIN, World},
+    state_source::{Doubt, MARGIN, StateSource},
 };
 
 /// Reviews that are judged at once for each core. They need the CPU, and a few wait for the API
@@ -68,7 +70,7 @@ pub struct FailurePolicies {
 /// Answers reviews.
 pub struct Answerer {
     /// What is known.
-    pub world: World,
+    pub world: StateSource,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Where Events go, in a cluster.
@@ -98,7 +100,7 @@ impl Answerer {
     /// One that answers from this knowledge.
     #[must_use]
     pub fn new(
-        world: World,
+        world: StateSource,
         metrics: Arc<Metrics>,
         events: Option<EventSink>,
         failure: FailurePolicies,
@@ -302,8 +304,8 @@ impl Answerer {
         let now = Timestamp::now();
         let late = || Instant::now() >= end;
         let overdue = Some(Overdue(&late));
-        let mut ruling = self.ruling(&task, &self.world.scene(namespace, now, overdue));
-        // Memory may lag behind; a denial must not, and where a kind is not watched, nothing must.
+        let mut ruling = self.ruling(&task, &self.world.context(namespace, now, overdue));
+        // ReleaseHistory may lag behind; a denial must not, and where a kind is not watched, nothing must.
         let mut doubt = if ruling.by_state {
             Some(Doubt::Denial)
         } else {
@@ -313,7 +315,7 @@ impl Answerer {
             let heavy = turn.heavy.as_ref().map_or(0, SemaphorePermit::num_permits);
             drop(turn);
             // Boxed, because it is rare and large.
-            let live = Box::pin(self.world.live_scene(namespace, now, overdue, why, end)).await;
+            let live = Box::pin(self.world.live_context(namespace, now, overdue, why, end)).await;
             turn = self.turn(u32::try_from(heavy).unwrap_or(HEAVY)).await?;
             let Some(live) = live else { break };
             ruling = self.confirm(&task, ruling, why, live);
@@ -350,12 +352,12 @@ impl Answerer {
         task: &Task<'_>,
         by_memory: Ruling,
         doubt: Doubt,
-        live: Result<Scene<'_>, String>,
+        live: Result<ReviewContext<'_>, String>,
     ) -> Ruling {
         let denied = by_memory.response.denied.is_some();
         let (result, ruling) = match (live, doubt) {
-            (Ok(scene), _) => {
-                let ruling = self.ruling(task, &scene);
+            (Ok(context), _) => {
+                let ruling = self.ruling(task, &context);
                 // A rule that had no time says nothing. What it said in time stands.
                 if denied
                     && doubt == Doubt::Denial
@@ -415,8 +417,8 @@ impl Answerer {
         ruling
     }
 
-    fn ruling(&self, task: &Task<'_>, scene: &Scene<'_>) -> Ruling {
-        let judged = catch_unwind(AssertUnwindSafe(|| task.judge(scene)));
+    fn ruling(&self, task: &Task<'_>, context: &ReviewContext<'_>) -> Ruling {
+        let judged = catch_unwind(AssertUnwindSafe(|| task.judge(context)));
         judged.unwrap_or_else(|_| {
             self.unjudged(
                 task.gate(),
@@ -666,12 +668,12 @@ mod tests {
     }
 
     /// A world in which this runs.
-    fn world(objects: Vec<milvus_guard_core::manifest::Object>) -> World {
-        World::Files(Box::new(crate::server::world::Files {
-            place: Arc::new(milvus_guard_core::milvus::Place::new(objects)),
+    fn world(objects: Vec<milvus_guard_core::manifest::Object>) -> StateSource {
+        StateSource::Files(Box::new(crate::server::state_source::Files {
+            place: Arc::new(milvus_guard_core::milvus::NamespaceState::new(objects)),
             facts: milvus_guard_core::evidence::Facts::default(),
             policies: milvus_guard_core::policy::PolicySet::default(),
-            accounts: milvus_guard_core::admission::scene::Accounts::default(),
+            accounts: milvus_guard_core::admission::review_context::Accounts::default(),
             catalogue: crate::server::data::Data::default(),
             decisions: std::sync::Mutex::default(),
         }))
@@ -715,7 +717,7 @@ mod tests {
         for rules in 0..200 {
             let asked = std::sync::atomic::AtomicUsize::new(0);
             let late = || asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) >= rules;
-            let by_memory = answerer.ruling(&task, &answerer.world.scene(namespace, now, None));
+            let by_memory = answerer.ruling(&task, &answerer.world.context(namespace, now, None));
             assert!(
                 by_memory
                     .response
@@ -724,7 +726,7 @@ mod tests {
                     .unwrap()
                     .contains("MG201")
             );
-            let live = answerer.world.scene(namespace, now, Some(Overdue(&late)));
+            let live = answerer.world.context(namespace, now, Some(Overdue(&late)));
             cut_short += usize::from(ran_out_of_time(&answerer.ruling(&task, &live)));
             asked.store(0, std::sync::atomic::Ordering::Relaxed);
             let ruling = answerer.confirm(&task, by_memory, Doubt::Denial, Ok(live));

@@ -24,8 +24,8 @@ use tower::ServiceExt;
 use crate::certs::client_name;
 
 use super::{
-    guests::{Guest, Guests, NEXT_REQUEST, Stay},
-    life::Life,
+    connections::{Connection, ConnectionGuard, Connections, NEXT_REQUEST},
+    lifecycle::Lifecycle,
     routes::Client,
 };
 
@@ -83,14 +83,14 @@ impl Port {
         self,
         transport: Transport,
         router: Router,
-        life: Arc<Life>,
+        life: Arc<Lifecycle>,
         drain: Duration,
     ) {
-        let guests = Guests::new(MAX_CONNECTIONS);
+        let connections = Connections::new(MAX_CONNECTIONS);
         loop {
             let accepted = tokio::select! {
                 () = life.stopped() => break,
-                accepted = accept(&self.listener, &guests) => accepted,
+                accepted = accept(&self.listener, &connections) => accepted,
             };
             let Some((stream, stay)) = accepted else {
                 continue;
@@ -118,7 +118,7 @@ impl Port {
             });
         }
         drop(self.listener);
-        let _ = timeout(drain, guests.gone()).await;
+        let _ = timeout(drain, connections.gone()).await;
     }
 }
 
@@ -127,8 +127,8 @@ async fn converse<S>(
     stream: S,
     client: Client,
     router: Router,
-    life: &Arc<Life>,
-    guest: &Arc<Guest>,
+    life: &Arc<Lifecycle>,
+    guest: &Arc<Connection>,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -194,10 +194,13 @@ async fn converse<S>(
     }
 }
 
-async fn accept(listener: &TcpListener, guests: &Arc<Guests>) -> Option<(TcpStream, Stay)> {
+async fn accept(
+    listener: &TcpListener,
+    connections: &Arc<Connections>,
+) -> Option<(TcpStream, ConnectionGuard)> {
     let Ok((stream, peer)) = listener.accept().await else {
         tokio::time::sleep(ACCEPT_PAUSE).await;
         return None;
     };
-    Some((stream, guests.admit(peer.ip()).await))
+    Some((stream, connections.admit(peer.ip()).await))
 }

@@ -38,8 +38,8 @@ use milvus_guard_sources::kubernetes::ClusterError;
 use super::{
     callers::{CallersError, PathSecret},
     leader::Leader,
-    life::Life,
-    store::Store,
+    lifecycle::Lifecycle,
+    watch_cache::WatchCache,
 };
 
 /// Under which name the API server notes what the guard applied. Its own, apart from that of single
@@ -111,9 +111,9 @@ pub struct Registrar {
     /// Whether this replica leads.
     pub leader: Leader,
     /// Whether it is ready.
-    pub life: Arc<Life>,
+    pub life: Arc<Lifecycle>,
     /// Which namespaces hold Milvus.
-    pub store: Arc<Store>,
+    pub store: Arc<WatchCache>,
 }
 
 /// What is added to the template.

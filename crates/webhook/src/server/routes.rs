@@ -16,10 +16,10 @@ use milvus_guard_core::admission::review::MAX_REVIEW_BYTES;
 
 use super::{
     answer::{Answerer, Path},
+    body_budget::{BodyBudget, Refusal},
     callers::Callers,
-    guests::Visit,
-    intake::{Intake, Refusal},
-    life::Life,
+    connections::RequestGuard,
+    lifecycle::Lifecycle,
     metrics::Metrics,
 };
 
@@ -33,12 +33,12 @@ pub struct App {
     /// Answers reviews.
     pub answerer: Arc<Answerer>,
     /// Readiness.
-    pub life: Arc<Life>,
+    pub life: Arc<Lifecycle>,
     /// Name that a client's certificate must bear to be answered.
     pub client_name: Option<Arc<str>>,
     /// Who knows the path.
     pub callers: Callers,
-    intake: Arc<Intake>,
+    intake: Arc<BodyBudget>,
 }
 
 impl App {
@@ -47,7 +47,7 @@ impl App {
     #[must_use]
     pub fn new(
         answerer: Arc<Answerer>,
-        life: Arc<Life>,
+        life: Arc<Lifecycle>,
         client_name: Option<&str>,
         callers: Callers,
     ) -> Self {
@@ -85,7 +85,7 @@ pub fn webhook(app: App) -> Router {
 /// webhook's port up does not hold them up.
 pub fn metrics(
     metrics: Arc<Metrics>,
-    life: Arc<Life>,
+    life: Arc<Lifecycle>,
     refresh: impl Fn() + Clone + Send + Sync + 'static,
 ) -> Router {
     let render = async move || {
@@ -158,7 +158,7 @@ async fn review(path: Path, app: App, granted: Granted, request: Request) -> Res
             "the review is larger than 7 MiB",
         );
     }
-    let visit = request.extensions().get::<Arc<Visit>>().cloned();
+    let visit = request.extensions().get::<Arc<RequestGuard>>().cloned();
     let body = match app.intake.take(request.into_body()).await {
         Ok(body) => body,
         Err(refusal) => return refused(refusal),
@@ -196,7 +196,7 @@ async fn ready(State(app): State<App>) -> Response {
     readiness(&app.life)
 }
 
-fn readiness(life: &Life) -> Response {
+fn readiness(life: &Lifecycle) -> Response {
     let (ready, text) = life.report();
     let status = if ready {
         StatusCode::OK
@@ -220,15 +220,16 @@ mod tests {
     use super::*;
     use crate::server::{
         answer::{FailurePolicies, FailurePolicy},
-        world::{Files, World},
+        state_source::{Files, StateSource},
     };
     use milvus_guard_core::{
-        admission::scene::Accounts, evidence::Facts, milvus::Place, policy::PolicySet,
+        admission::review_context::Accounts, evidence::Facts, milvus::NamespaceState,
+        policy::PolicySet,
     };
 
     fn app(client_name: Option<&str>) -> App {
         let files = Files {
-            place: Arc::new(Place::default()),
+            place: Arc::new(NamespaceState::default()),
             facts: Facts::default(),
             policies: PolicySet::default(),
             accounts: Accounts::default(),
@@ -240,14 +241,14 @@ mod tests {
             workload: FailurePolicy::Fail,
         };
         let answerer = Answerer::new(
-            World::Files(Box::new(files)),
+            StateSource::Files(Box::new(files)),
             Arc::new(Metrics::new()),
             None,
             failure,
         );
         App::new(
             Arc::new(answerer),
-            Arc::new(Life::new(&[])),
+            Arc::new(Lifecycle::new(&[])),
             client_name,
             Callers::Anybody,
         )

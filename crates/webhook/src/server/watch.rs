@@ -26,7 +26,7 @@ use tokio::time::{sleep_until, timeout, timeout_at};
 use milvus_guard_core::{api, error_text};
 use milvus_guard_sources::kubernetes::client::REQUEST_DEADLINE;
 
-use super::store::{Store, Watched};
+use super::watch_cache::{WatchCache, Watched};
 
 /// Objects in one page of a listing, which is in memory as a whole.
 const PAGE: u32 = 50;
@@ -54,7 +54,7 @@ const TRIES: u32 = 3;
 
 /// Watches every kind until the process ends. The client must not have a read timeout: a watch is
 /// silent for a minute.
-pub fn start(client: &Client, store: &Arc<Store>, namespace: &str, lasts: Duration) {
+pub fn start(client: &Client, store: &Arc<WatchCache>, namespace: &str, lasts: Duration) {
     for kind in Watched::ALL {
         let follower = Follower {
             kind,
@@ -127,7 +127,7 @@ fn number(version: &str) -> Option<u128> {
 struct Follower {
     kind: Watched,
     api: Api<DynamicObject>,
-    store: Arc<Store>,
+    store: Arc<WatchCache>,
     lasts: Duration,
 }
 
@@ -507,12 +507,12 @@ mod tests {
 
     const KIND: Watched = Watched::Policies;
 
-    async fn followed(turns: Vec<Turn>) -> (Arc<Script>, Arc<Store>) {
+    async fn followed(turns: Vec<Turn>) -> (Arc<Script>, Arc<WatchCache>) {
         followed_for(turns, Duration::from_secs(60)).await
     }
 
     /// Follows with watches that last so long.
-    async fn followed_for(turns: Vec<Turn>, lasts: Duration) -> (Arc<Script>, Arc<Store>) {
+    async fn followed_for(turns: Vec<Turn>, lasts: Duration) -> (Arc<Script>, Arc<WatchCache>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let script = Arc::new(Script {
@@ -530,7 +530,7 @@ mod tests {
             format!("http://{address}").parse().unwrap(),
         ))
         .unwrap();
-        let store = Arc::new(Store::new("guard"));
+        let store = Arc::new(WatchCache::new("guard"));
         let follower = Follower {
             kind: KIND,
             api: api(KIND, client, "guard"),
@@ -552,7 +552,7 @@ mod tests {
         }
     }
 
-    fn age(store: &Store) -> f64 {
+    fn age(store: &WatchCache) -> f64 {
         store
             .health()
             .into_iter()

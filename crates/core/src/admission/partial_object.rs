@@ -20,7 +20,7 @@ use super::envelope::{members, text};
 
 /// An object up to its specification, and the text from there on.
 #[derive(Debug)]
-pub(super) struct Head<'a> {
+pub(super) struct PartialObject<'a> {
     metadata: Metadata<'a>,
     rest: &'a str,
 }
@@ -38,7 +38,7 @@ struct Metadata<'a> {
     annotations: Pairs<'a>,
 }
 
-impl<'a> Head<'a> {
+impl<'a> PartialObject<'a> {
     /// Reads the metadata of an object; `None` if it does not stand before the specification, as
     /// the API server writes it.
     pub(super) fn of(text: &'a str) -> Option<Self> {
@@ -278,28 +278,31 @@ mod tests {
     fn a_tape_gives_the_same_head() {
         let text = tight(TEXT);
         let tape = Tape::read(&text).unwrap();
-        let (short, long) = (Head::at(tape.root()).unwrap(), Head::of(&text).unwrap());
+        let (short, long) = (
+            PartialObject::at(tape.root()).unwrap(),
+            PartialObject::of(&text).unwrap(),
+        );
         assert_eq!(format!("{short:?}"), format!("{long:?}"));
         assert!(short.has_same_rest(&long) && short.is_of(&workload(TEXT)));
     }
 
     #[test]
     fn reading_stops_at_the_specification() {
-        let head = Head::of(TEXT).unwrap();
+        let head = PartialObject::of(TEXT).unwrap();
         assert!(head.rest.starts_with(r#"spec":{"replicas":1}"#), "{head:?}");
         assert_eq!(head.annotation("guard.milvus.io/accept"), Some("MG201"));
         assert!(!head.may_be_ours(), "a name says nothing");
         assert!(
-            Head::of(&TEXT.replace("web", "etcd"))
+            PartialObject::of(&TEXT.replace("web", "etcd"))
                 .unwrap()
                 .may_be_ours()
         );
         assert!(
-            Head::of(r#"{"metadata":{},"\u0073pec":{}}"#).is_none(),
+            PartialObject::of(r#"{"metadata":{},"\u0073pec":{}}"#).is_none(),
             "an escaped key"
         );
         assert!(
-            Head::of(&TEXT.replace("replicas\":1}", "x\":\"mil\\u0076us\"}"))
+            PartialObject::of(&TEXT.replace("replicas\":1}", "x\":\"mil\\u0076us\"}"))
                 .unwrap()
                 .may_be_ours()
         );
@@ -322,7 +325,10 @@ mod tests {
         } else {
             TEXT.replacen(from, to, 1)
         };
-        assert_eq!(Head::of(&changed).unwrap().is_of(&workload(TEXT)), same);
+        assert_eq!(
+            PartialObject::of(&changed).unwrap().is_of(&workload(TEXT)),
+            same
+        );
     }
 
     #[rstest]
@@ -334,7 +340,7 @@ mod tests {
     #[case(r#"{"metadata":{"labels":{"a":1}},"spec":{}}"#)]
     #[case(r#"{"metadata":{}"#)]
     fn whatever_looks_different_goes_the_long_way(#[case] text: &str) {
-        assert!(Head::of(text).is_none());
-        assert!(Tape::read(text).is_none_or(|tape| Head::at(tape.root()).is_none()));
+        assert!(PartialObject::of(text).is_none());
+        assert!(Tape::read(text).is_none_or(|tape| PartialObject::at(tape.root()).is_none()));
     }
 }

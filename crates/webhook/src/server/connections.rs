@@ -26,14 +26,14 @@ pub const NEXT_REQUEST: Duration = Duration::from_secs(120);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Everybody who is connected to one port.
-pub struct Guests {
-    all: Mutex<HashMap<u64, Arc<Guest>>>,
+pub struct Connections {
+    all: Mutex<HashMap<u64, Arc<Connection>>>,
     most: usize,
     left: Notify,
 }
 
 /// One connection.
-pub struct Guest {
+pub struct Connection {
     peer: IpAddr,
     doing: Mutex<Doing>,
     /// Somebody else needs the place.
@@ -54,7 +54,7 @@ struct Doing {
     arrived: usize,
 }
 
-impl Guests {
+impl Connections {
     /// Room for so many.
     #[must_use]
     pub fn new(most: usize) -> Arc<Self> {
@@ -68,7 +68,7 @@ impl Guests {
     /// A place for a newcomer. Where there is none, one of those who wait has to go: first who
     /// never asked for a review, of them the peer that holds most, of its connections the one
     /// that has waited longest. Who is being answered stays.
-    pub async fn admit(self: &Arc<Self>, peer: IpAddr) -> Stay {
+    pub async fn admit(self: &Arc<Self>, peer: IpAddr) -> ConnectionGuard {
         loop {
             if let Some(stay) = self.try_admit(peer) {
                 return stay;
@@ -77,7 +77,7 @@ impl Guests {
         }
     }
 
-    fn try_admit(self: &Arc<Self>, peer: IpAddr) -> Option<Stay> {
+    fn try_admit(self: &Arc<Self>, peer: IpAddr) -> Option<ConnectionGuard> {
         let mut all = self.lock();
         if all.len() >= self.most {
             let victim = victim(&all)?;
@@ -88,10 +88,10 @@ impl Guests {
         // The number of one who was evicted may come again; whoever leaves looks whether the place
         // is still his.
         let id = all.keys().max().map_or(0, |last| last + 1);
-        let guest = Arc::new(Guest::new(peer));
+        let guest = Arc::new(Connection::new(peer));
         all.insert(id, Arc::clone(&guest));
-        Some(Stay {
-            guests: Arc::clone(self),
+        Some(ConnectionGuard {
+            connections: Arc::clone(self),
             id,
             guest,
         })
@@ -104,12 +104,12 @@ impl Guests {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<Guest>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<Connection>>> {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn victim(all: &HashMap<u64, Arc<Guest>>) -> Option<u64> {
+fn victim(all: &HashMap<u64, Arc<Connection>>) -> Option<u64> {
     let mut held: HashMap<IpAddr, usize> = HashMap::new();
     for guest in all.values() {
         *held.entry(guest.peer).or_default() += 1;
@@ -131,23 +131,23 @@ fn victim(all: &HashMap<u64, Arc<Guest>>) -> Option<u64> {
 }
 
 /// A place that is free again when this is dropped.
-pub struct Stay {
-    guests: Arc<Guests>,
+pub struct ConnectionGuard {
+    connections: Arc<Connections>,
     id: u64,
-    guest: Arc<Guest>,
+    guest: Arc<Connection>,
 }
 
-impl Stay {
+impl ConnectionGuard {
     /// Who has it.
     #[must_use]
-    pub const fn guest(&self) -> &Arc<Guest> {
+    pub const fn guest(&self) -> &Arc<Connection> {
         &self.guest
     }
 }
 
-impl Drop for Stay {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
-        let mut all = self.guests.lock();
+        let mut all = self.connections.lock();
         // Whoever was evicted has no place any more, and the number may be another's.
         if all
             .get(&self.id)
@@ -156,11 +156,11 @@ impl Drop for Stay {
             all.remove(&self.id);
         }
         drop(all);
-        self.guests.left.notify_one();
+        self.connections.left.notify_one();
     }
 }
 
-impl Guest {
+impl Connection {
     fn new(peer: IpAddr) -> Self {
         let doing = Doing {
             since: Instant::now(),
@@ -179,12 +179,12 @@ impl Guest {
 
     /// A request begins.
     #[must_use]
-    pub fn ask(self: &Arc<Self>) -> Arc<Visit> {
+    pub fn ask(self: &Arc<Self>) -> Arc<RequestGuard> {
         let mut doing = self.lock();
         doing.requests += 1;
         doing.asked = true;
         drop(doing);
-        Arc::new(Visit {
+        Arc::new(RequestGuard {
             guest: Arc::clone(self),
             arrived: AtomicBool::new(false),
         })
@@ -234,12 +234,12 @@ impl Guest {
 }
 
 /// One request of a guest, until it is answered.
-pub struct Visit {
-    guest: Arc<Guest>,
+pub struct RequestGuard {
+    guest: Arc<Connection>,
     arrived: AtomicBool,
 }
 
-impl Visit {
+impl RequestGuard {
     /// The whole request is here; from now on it is for us to answer.
     pub fn arrived(&self) {
         if !self.arrived.swap(true, Ordering::Relaxed) {
@@ -248,7 +248,7 @@ impl Visit {
     }
 }
 
-impl Drop for Visit {
+impl Drop for RequestGuard {
     fn drop(&mut self) {
         let mut doing = self.guest.lock();
         doing.requests -= 1;
@@ -267,7 +267,7 @@ mod tests {
         [10, 0, 0, last].into()
     }
 
-    async fn is_evicted(stay: &Stay) -> bool {
+    async fn is_evicted(stay: &ConnectionGuard) -> bool {
         tokio::time::timeout(Duration::from_millis(1), stay.guest.evicted.notified())
             .await
             .is_ok()
@@ -275,47 +275,47 @@ mod tests {
 
     #[tokio::test]
     async fn a_newcomer_gets_the_place_of_whoever_holds_most_and_waits_longest() {
-        let guests = Guests::new(5);
-        let lone = guests.admit(ip(1)).await;
+        let connections = Connections::new(5);
+        let lone = connections.admit(ip(1)).await;
         let mut greedy = Vec::new();
         for _ in 0..4 {
-            greedy.push(guests.admit(ip(2)).await);
+            greedy.push(connections.admit(ip(2)).await);
         }
         // Alone with its address, and the oldest of all: the greedy one has to go nevertheless.
-        let newcomer = guests.admit(ip(3)).await;
+        let newcomer = connections.admit(ip(3)).await;
         assert!(
             is_evicted(&greedy[0]).await
                 && !is_evicted(&greedy[1]).await
                 && !is_evicted(&lone).await
         );
         // More of the same push out their own.
-        let more = guests.admit(ip(2)).await;
+        let more = connections.admit(ip(2)).await;
         assert!(
             is_evicted(&greedy[1]).await
                 && !is_evicted(&lone).await
                 && !is_evicted(&newcomer).await
         );
         drop((lone, more));
-        assert_eq!(guests.lock().len(), 3);
+        assert_eq!(connections.lock().len(), 3);
         drop((greedy, newcomer));
-        guests.gone().await;
+        connections.gone().await;
     }
 
     #[tokio::test]
     async fn from_one_address_those_who_were_never_answered_go_first_and_nobody_who_is_being_answered()
      {
-        let guests = Guests::new(3);
-        let api_server = guests.admit(ip(1)).await;
+        let connections = Connections::new(3);
+        let api_server = connections.admit(ip(1)).await;
         let visit = api_server.guest.ask();
         visit.arrived();
         api_server.guest.served();
         drop(visit);
-        let slow = guests.admit(ip(1)).await;
+        let slow = connections.admit(ip(1)).await;
         let body_on_its_way = slow.guest.ask();
-        let at_work = guests.admit(ip(1)).await;
+        let at_work = connections.admit(ip(1)).await;
         let answered = at_work.guest.ask();
         answered.arrived();
-        let newcomer = guests.admit(ip(1)).await;
+        let newcomer = connections.admit(ip(1)).await;
         assert!(
             is_evicted(&slow).await
                 && !is_evicted(&api_server).await
@@ -323,37 +323,37 @@ mod tests {
         );
         let busy = newcomer.guest.ask();
         busy.arrived();
-        let another = guests.admit(ip(1)).await;
+        let another = connections.admit(ip(1)).await;
         assert!(
             is_evicted(&api_server).await,
             "nobody else waits, and the API server can come back"
         );
         let last = another.guest.ask();
         last.arrived();
-        let waiting = tokio::time::timeout(LOOK_AGAIN * 3, guests.admit(ip(1))).await;
+        let waiting = tokio::time::timeout(LOOK_AGAIN * 3, connections.admit(ip(1))).await;
         assert!(waiting.is_err(), "everybody is being answered");
         drop(answered);
-        let _stay = guests.admit(ip(1)).await;
+        let _stay = connections.admit(ip(1)).await;
         assert!(is_evicted(&at_work).await);
         drop(body_on_its_way);
     }
 
     #[tokio::test]
     async fn silence_has_an_end_before_the_first_request_and_after_the_last() {
-        let guests = Guests::new(3);
-        let overstays = async |stay: &Stay| {
+        let connections = Connections::new(3);
+        let overstays = async |stay: &ConnectionGuard| {
             tokio::time::timeout(Duration::from_millis(50), stay.guest.overstays())
                 .await
                 .is_ok()
         };
-        let silent_for = |stay: &Stay, time: Duration| {
+        let silent_for = |stay: &ConnectionGuard, time: Duration| {
             stay.guest.lock().since = Instant::now().checked_sub(time).unwrap();
         };
-        let silent = guests.admit(ip(1)).await;
+        let silent = connections.admit(ip(1)).await;
         assert!(!overstays(&silent).await);
         silent_for(&silent, FIRST_REQUEST);
         assert!(overstays(&silent).await);
-        let asking = guests.admit(ip(1)).await;
+        let asking = connections.admit(ip(1)).await;
         let visit = asking.guest.ask();
         silent_for(&asking, NEXT_REQUEST * 2);
         assert!(!overstays(&asking).await, "it is being answered");

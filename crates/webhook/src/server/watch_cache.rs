@@ -28,10 +28,10 @@ use milvus_guard_sources::kubernetes::{
     live::seen,
 };
 
-use super::memory::Memory;
-use super::shelf::{self, Shelf};
+use super::cache_budget::{self, CacheBudget};
+use super::release_history::ReleaseHistory;
 
-/// Beginning of the names of the `ConfigMaps` in the guard's namespace that hold its [`Memory`],
+/// Beginning of the names of the `ConfigMaps` in the guard's namespace that hold its [`ReleaseHistory`],
 /// one for each namespace.
 const MEMORY: &str = "milvus-guard-memory.";
 
@@ -149,7 +149,7 @@ type Documents = BTreeMap<(Watched, String), Document>;
 #[derive(Default)]
 struct State {
     objects: HashMap<String, BTreeMap<(Watched, String), Kept>>,
-    shelf: Shelf,
+    budget: CacheBudget,
     /// How often an object was too large to keep in full.
     reductions: BTreeMap<Watched, u64>,
     /// Labels of each namespace that there is.
@@ -160,9 +160,9 @@ struct State {
     runs: BTreeMap<String, Value>,
     decisions: BTreeMap<String, DecisionSpec>,
     /// What counts of each namespace: what is stored, and what this replica has seen since.
-    memories: BTreeMap<String, Arc<Memory>>,
+    memories: BTreeMap<String, Arc<ReleaseHistory>>,
     /// What is stored of each namespace.
-    stored: BTreeMap<String, Arc<Memory>>,
+    stored: BTreeMap<String, Arc<ReleaseHistory>>,
     /// Namespace and release of what works on some data, by the keys of its location.
     locations: HashMap<String, Vec<(String, String)>>,
     /// The keys under which the releases of a namespace are there.
@@ -183,7 +183,7 @@ struct State {
 
 /// The store.
 #[derive(Default)]
-pub struct Store {
+pub struct WatchCache {
     state: RwLock<State>,
     views: Mutex<Views>,
     dirty: Mutex<BTreeSet<String>>,
@@ -213,7 +213,7 @@ pub struct Picture {
     pub decisions: Vec<DecisionSpec>,
 }
 
-impl Store {
+impl WatchCache {
     /// An empty store of a guard that lives in this namespace.
     #[must_use]
     pub fn new(namespace: &str) -> Self {
@@ -448,9 +448,9 @@ impl Store {
             let all: usize = views
                 .kept
                 .keys()
-                .map(|namespace| state.shelf.of(namespace))
+                .map(|namespace| state.budget.of(namespace))
                 .sum();
-            if views.kept.len() >= MAX_VIEWS || all + state.shelf.of(namespace) > MAX_VIEW_BYTES {
+            if views.kept.len() >= MAX_VIEWS || all + state.budget.of(namespace) > MAX_VIEW_BYTES {
                 views.kept.clear();
             }
             views.kept.insert(namespace.to_owned(), Arc::clone(&view));
@@ -496,7 +496,7 @@ impl Store {
 
     /// What is remembered of a namespace.
     #[must_use]
-    pub fn memory(&self, namespace: &str) -> Arc<Memory> {
+    pub fn memory(&self, namespace: &str) -> Arc<ReleaseHistory> {
         self.read()
             .memories
             .get(namespace)
@@ -541,7 +541,7 @@ impl Store {
     }
 
     /// Takes in what this replica has seen of a namespace.
-    pub fn remember(&self, namespace: &str, memory: Memory) {
+    pub fn remember(&self, namespace: &str, memory: ReleaseHistory) {
         self.write().remember(
             namespace,
             Some(Arc::new(memory)).filter(|memory| !memory.is_empty()),
@@ -549,7 +549,7 @@ impl Store {
     }
 
     /// Notes that the memory of a namespace is stored like this.
-    pub fn stored(&self, namespace: &str, memory: Arc<Memory>) {
+    pub fn stored(&self, namespace: &str, memory: Arc<ReleaseHistory>) {
         let mut state = self.write();
         if memory.is_empty() {
             state.stored.remove(namespace);
@@ -568,7 +568,7 @@ impl Store {
 
     /// Namespaces of which something else is remembered than is stored, with what is to be stored.
     #[must_use]
-    pub fn unstored(&self) -> Vec<(String, Arc<Memory>)> {
+    pub fn unstored(&self) -> Vec<(String, Arc<ReleaseHistory>)> {
         let state = self.read();
         let changed = state
             .memories
@@ -674,7 +674,7 @@ impl Store {
     /// Bytes that the objects of a namespace take.
     #[must_use]
     pub fn bytes_of(&self, namespace: &str) -> usize {
-        self.read().shelf.of(namespace)
+        self.read().budget.of(namespace)
     }
 
     /// Seconds since the policies last changed.
@@ -710,12 +710,12 @@ impl Store {
 
 impl State {
     /// Takes in the stored memory of a namespace.
-    fn adopt(&mut self, namespace: &str, stored: Memory) {
+    fn adopt(&mut self, namespace: &str, stored: ReleaseHistory) {
         let stored = Arc::new(stored);
         let mut memory = self
             .memories
             .get(namespace)
-            .map(|memory| Memory::clone(memory))
+            .map(|memory| ReleaseHistory::clone(memory))
             .unwrap_or_default();
         memory.adopt(&stored);
         // Equal memories are kept once.
@@ -729,7 +729,7 @@ impl State {
     }
 
     /// Replaces what is remembered of a namespace; `None` if nothing is.
-    fn remember(&mut self, namespace: &str, memory: Option<Arc<Memory>>) {
+    fn remember(&mut self, namespace: &str, memory: Option<Arc<ReleaseHistory>>) {
         for key in self.located.remove(namespace).unwrap_or_default() {
             if let Some(users) = self.locations.get_mut(&key) {
                 users.retain(|(known, _)| known != namespace);
@@ -867,7 +867,7 @@ impl State {
                 is_reduced: false,
             },
         );
-        self.shelf
+        self.budget
             .change(namespace, old.map_or(0, |old| old.weight), weight);
         true
     }
@@ -882,7 +882,7 @@ impl State {
             self.objects.remove(namespace);
         }
         if let Some(old) = &old {
-            self.shelf.change(namespace, old.weight, 0);
+            self.budget.change(namespace, old.weight, 0);
         }
         old.is_some()
     }
@@ -892,9 +892,10 @@ impl State {
     /// absent.
     fn fit(&mut self, grown: &str) -> BTreeSet<String> {
         let mut done = BTreeSet::new();
-        while let Some(namespace) = self.shelf.too_full(grown) {
+        while let Some(namespace) = self.budget.too_full(grown) {
             let objects = self.objects.get(&namespace).into_iter().flatten();
-            let large = objects.filter(|(_, kept)| !kept.is_reduced && kept.weight > shelf::SMALL);
+            let large =
+                objects.filter(|(_, kept)| !kept.is_reduced && kept.weight > cache_budget::SMALL);
             let Some(key) = large
                 .max_by_key(|(_, kept)| kept.weight)
                 .map(|(key, _)| key.clone())
@@ -923,7 +924,7 @@ impl State {
             match reduced(&kept.object) {
                 Some(object) => {
                     let weight = object.weight();
-                    self.shelf.change(&namespace, kept.weight, weight);
+                    self.budget.change(&namespace, kept.weight, weight);
                     (kept.object, kept.weight, kept.is_reduced) = (object, weight, true);
                 }
                 None => {
@@ -961,7 +962,7 @@ impl State {
     /// Rebuilds what depends on a kind.
     fn refresh(&mut self, kind: Watched) {
         match kind {
-            // Policies and exceptions are shared with every scene, and so are the labels: a change
+            // Policies and exceptions are shared with every context, and so are the labels: a change
             // of one namespace rebuilds no other.
             Watched::Namespaces => {
                 let set = PolicySet {
@@ -1122,7 +1123,7 @@ mod tests {
 
     #[test]
     fn what_a_new_listing_does_not_show_is_gone() {
-        let store = Store::new("guard");
+        let store = WatchCache::new("guard");
         store.begin(Watched::Deployments);
         store.put(
             Watched::Deployments,
@@ -1158,7 +1159,7 @@ mod tests {
             json!({"apiVersion": "guard.milvus.io/v1alpha1", "kind": "UpgradePolicy", "metadata": {"name": "p", "uid": "x"},
                 "spec": {"rules": [{"id": "MG201", "action": action}]}, "status": {"conditions": []}})
         };
-        let store = Store::new("guard");
+        let store = WatchCache::new("guard");
         store.put(Watched::Policies, policy("Warn"), NOW);
         store.put(Watched::Policies, policy("Loud"), NOW);
         assert_eq!(store.picture("n").policies.policies.len(), 1);
@@ -1177,7 +1178,7 @@ mod tests {
     #[test]
     fn scenes_share_labels_and_a_namespace_changes_only_what_it_must() {
         let namespace = |name: &str, team: &str, phase: &str| json!({"metadata": {"name": name, "labels": {"team": team}}, "status": {"phase": phase}});
-        let store = Store::new("guard");
+        let store = WatchCache::new("guard");
         store.begin(Watched::Namespaces);
         for number in 0..5000 {
             store.put(
@@ -1192,7 +1193,7 @@ mod tests {
         assert_eq!(first.len(), 5000);
         assert!(
             Arc::ptr_eq(&first, &labels()),
-            "a scene copies none of them"
+            "a context copies none of them"
         );
         store.put(Watched::Namespaces, namespace("n-1", "a", "Odd"), NOW);
         assert!(
@@ -1217,7 +1218,7 @@ mod tests {
 
     #[test]
     fn namespaces_with_milvus_are_known_without_their_views() {
-        let store = Store::new("guard");
+        let store = WatchCache::new("guard");
         let put = |namespace: &str, name: &str, image: &str| {
             let mut object = deployment(name, image);
             object["metadata"]["namespace"] = json!(namespace);
@@ -1272,7 +1273,7 @@ mod tests {
 
     #[test]
     fn a_memory_that_is_stored_as_it_is_known_is_kept_once() {
-        let store = Store::new("guard");
+        let store = WatchCache::new("guard");
         let (own, stored) = (
             || Arc::clone(&store.read().memories["n"]),
             || Arc::clone(&store.read().stored["n"]),
@@ -1280,7 +1281,7 @@ mod tests {
         let object = deployment("my-release-milvus-proxy", "milvusdb/milvus:v2.4.5");
         store.put(Watched::Deployments, object, NOW);
         let namespace = store.milvus_namespaces().pop_first().unwrap();
-        let mut memory = Memory::default();
+        let mut memory = ReleaseHistory::default();
         memory.see(
             &namespace,
             &store.picture(&namespace).view,
@@ -1305,7 +1306,7 @@ mod tests {
 
     #[test]
     fn a_kind_that_is_not_watched_is_named() {
-        let store = Store::new("guard");
+        let store = WatchCache::new("guard");
         assert_eq!(
             store.unwatched(&Watched::ALL),
             Some(Watched::Deployments),
@@ -1344,7 +1345,7 @@ mod tests {
             json!({"apiVersion": "guard.milvus.io/v1alpha1", "kind": "UpgradePolicy", "metadata": {"name": name},
                 "spec": {"rules": [{"id": "MG201", "action": action}]}})
         };
-        let store = Store::new("guard");
+        let store = WatchCache::new("guard");
         store.put(Watched::Policies, policy("kept", "Warn"), NOW);
         store.put(Watched::Policies, policy("gone", "Warn"), NOW);
         let set = store.policies_of(vec![policy("kept", "Loud"), policy("new", "Audit")], NOW);
@@ -1374,7 +1375,7 @@ mod tests {
                 "conditions": [{"type": "Progressing", "reason": "NewReplicaSetAvailable", "lastUpdateTime": written}]});
             object
         };
-        let store = Store::new("guard");
+        let store = WatchCache::new("guard");
         let ever = || store.picture("n").view.rollouts[0].ever_available;
         store.put(
             Watched::Deployments,
@@ -1405,7 +1406,7 @@ mod tests {
                 "conditions": [{"type": "Progressing", "reason": reason}]});
             object
         };
-        let store = Store::new("guard");
+        let store = WatchCache::new("guard");
         store.put(
             Watched::Deployments,
             status(1, "NewReplicaSetAvailable"),
@@ -1420,7 +1421,7 @@ mod tests {
     }
 
     /// A namespace with a Milvus that mounts its configuration.
-    fn milvus(store: &Store) {
+    fn milvus(store: &WatchCache) {
         store.put(
             Watched::ConfigMaps,
             config_map(
@@ -1438,7 +1439,7 @@ mod tests {
         store.put(Watched::Deployments, object, NOW);
     }
 
-    fn root_path(store: &Store) -> Option<String> {
+    fn root_path(store: &WatchCache) -> Option<String> {
         let view = store.picture("n").view;
         view.place.snapshot.releases[0]
             .config
@@ -1448,7 +1449,7 @@ mod tests {
 
     #[test]
     fn large_objects_that_nobody_mounts_push_out_nobody_else() {
-        let store = Store::new("guard");
+        let store = WatchCache::new("guard");
         milvus(&store);
         let large = json!({"user.yaml": "x".repeat(1024 * 1024)});
         for number in 0..60 {
@@ -1459,7 +1460,7 @@ mod tests {
             );
         }
         assert!(
-            store.bytes_of("foreign") <= shelf::MAX_NAMESPACE_BYTES,
+            store.bytes_of("foreign") <= cache_budget::MAX_NAMESPACE_BYTES,
             "{}",
             store.bytes_of("foreign")
         );
@@ -1476,7 +1477,7 @@ mod tests {
             .map(|number| store.bytes_of(&format!("f{number}")))
             .sum::<usize>()
             + store.bytes_of("foreign");
-        assert!(all <= shelf::MAX_BYTES, "{all}");
+        assert!(all <= cache_budget::MAX_BYTES, "{all}");
         assert_eq!(root_path(&store).as_deref(), Some("mine"));
         for number in 0..60 {
             store.delete(Watched::ConfigMaps, &format!("f{number}"), "c");
@@ -1486,7 +1487,7 @@ mod tests {
 
     #[test]
     fn what_is_left_out_in_its_own_namespace_is_unknown_and_comes_back() {
-        let store = Store::new("guard");
+        let store = WatchCache::new("guard");
         milvus(&store);
         let mut text = "etcd: {rootPath: mine}\n# ".to_owned();
         text.push_str(&"x".repeat(1000 * 1024));
@@ -1524,7 +1525,7 @@ mod tests {
 
     #[test]
     fn workloads_claims_and_services_have_a_share_too() {
-        let store = Store::new("guard");
+        let store = WatchCache::new("guard");
         let padding = "x".repeat(900 * 1024);
         for number in 0..40 {
             let mut workload = deployment(&format!("w{number}"), "milvusdb/milvus:v2.4.5");
@@ -1540,7 +1541,7 @@ mod tests {
             }
         }
         assert!(
-            store.bytes_of("n") <= shelf::MAX_NAMESPACE_BYTES,
+            store.bytes_of("n") <= cache_budget::MAX_NAMESPACE_BYTES,
             "{}",
             store.bytes_of("n")
         );

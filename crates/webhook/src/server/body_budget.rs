@@ -45,7 +45,7 @@ pub enum Refusal {
 }
 
 /// Room for bodies.
-pub struct Intake {
+pub struct BodyBudget {
     room: Semaphore,
     arriving: Mutex<Arrivals>,
 }
@@ -69,13 +69,13 @@ pub struct Taken<'a> {
     _room: Option<SemaphorePermit<'a>>,
 }
 
-impl Default for Intake {
+impl Default for BodyBudget {
     fn default() -> Self {
         Self::with_room(ROOM)
     }
 }
 
-impl Intake {
+impl BodyBudget {
     fn with_room(bytes: usize) -> Self {
         Self {
             room: Semaphore::new(bytes),
@@ -220,7 +220,7 @@ impl Parts {
 
 /// A body's place among those that arrive.
 struct Place<'a> {
-    intake: &'a Intake,
+    intake: &'a BodyBudget,
     key: (Instant, u64),
     arrival: Arc<Arrival>,
 }
@@ -250,7 +250,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_only_announced_holds_nothing_and_what_is_slow_gives_way() {
-        let intake = Intake::with_room(10 * CHUNK);
+        let intake = BodyBudget::with_room(10 * CHUNK);
         let silent =
             futures::future::select_all((0..400).map(|_| Box::pin(intake.take(stalled(0)))));
         let slow = futures::future::join_all((0..5).map(|_| intake.take(stalled(2))));
@@ -277,7 +277,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_waits_for_room_is_told_in_time() {
-        let intake = Intake::with_room(CHUNK);
+        let intake = BodyBudget::with_room(CHUNK);
         let first = intake.take(Body::from(vec![b'x'; CHUNK])).await.unwrap();
         let begun = Instant::now();
         let second = intake

@@ -19,8 +19,8 @@ use milvus_guard_sources::kubernetes::replicas::{self, RENEW, lease_name};
 
 use super::{
     MANAGER,
-    life::{Condition, Life},
-    store::Store,
+    lifecycle::{Condition, Lifecycle},
+    watch_cache::WatchCache,
 };
 
 /// How soon a run that becomes known is named.
@@ -32,7 +32,7 @@ const DEADLINE: Duration = Duration::from_secs(5);
 
 /// The Lease of this replica.
 #[derive(Clone)]
-pub struct Presence {
+pub struct ReplicaLease {
     /// The cluster.
     pub client: Client,
     /// The guard's namespace.
@@ -42,12 +42,12 @@ pub struct Presence {
     /// UID of its pod, which owns the Lease.
     pub pod_uid: Option<String>,
     /// What was seen.
-    pub store: Arc<Store>,
+    pub store: Arc<WatchCache>,
     /// Whether it is ready.
-    pub life: Arc<Life>,
+    pub life: Arc<Lifecycle>,
 }
 
-impl Presence {
+impl ReplicaLease {
     /// Writes the Lease until the process ends. The replica is not ready before the first time: a
     /// run does not wait for a replica that it cannot see.
     pub async fn run(self) {
@@ -67,11 +67,11 @@ impl Presence {
             match self.write(&runs).await {
                 Ok(()) => {
                     written = Some((runs, Instant::now()));
-                    self.life.set(Condition::Presence, Ok(()));
+                    self.life.set(Condition::ReplicaLease, Ok(()));
                 }
                 Err(why) => {
                     if written.is_none() {
-                        self.life.set(Condition::Presence, Err(why.clone()));
+                        self.life.set(Condition::ReplicaLease, Err(why.clone()));
                     }
                     tracing::debug!(
                         reason = why,

@@ -36,7 +36,7 @@ const OUTSIDE: SignedDuration = SignedDuration::from_hours(90 * 24);
 
 /// What is remembered of one namespace, as it is stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Memory {
+pub struct ReleaseHistory {
     /// By `name/app name`.
     #[serde(default)]
     releases: BTreeMap<String, Remembered>,
@@ -71,7 +71,7 @@ struct Remembered {
     seen: Timestamp,
 }
 
-impl Memory {
+impl ReleaseHistory {
     /// Takes in what a namespace holds now; whether anything worth storing changed.
     pub fn see(
         &mut self,
@@ -477,17 +477,17 @@ mod tests {
 
     const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
-    fn see(memory: &mut Memory, view: &View, now: Timestamp) -> bool {
+    fn see(memory: &mut ReleaseHistory, view: &View, now: Timestamp) -> bool {
         memory.see("milvus", view, Catalogue::embedded(), now)
     }
 
-    fn absent(memory: &Memory, view: &View) -> Vec<Release> {
+    fn absent(memory: &ReleaseHistory, view: &View) -> Vec<Release> {
         memory.absent(view, Catalogue::embedded())
     }
 
     #[test]
     fn a_release_is_remembered_while_its_volumes_exist() {
-        let mut memory = Memory::default();
+        let mut memory = ReleaseHistory::default();
         let running = view(&Fixture::cluster("2.1.4").object(CLAIM));
         assert!(see(&mut memory, &running, NOW));
         assert!(!see(&mut memory, &running, NOW), "nothing new");
@@ -508,12 +508,15 @@ mod tests {
         );
         assert!(left[0].is_stopped());
         let stored = serde_json::to_string(&memory).unwrap();
-        assert_eq!(serde_json::from_str::<Memory>(&stored).unwrap(), memory);
+        assert_eq!(
+            serde_json::from_str::<ReleaseHistory>(&stored).unwrap(),
+            memory
+        );
         assert!(
             see(&mut memory, &View::default(), NOW),
             "the volumes are gone"
         );
-        assert_eq!(memory, Memory::default());
+        assert_eq!(memory, ReleaseHistory::default());
     }
 
     fn outside(version: &str, root_path: &str) -> Fixture {
@@ -524,7 +527,7 @@ mod tests {
 
     #[test]
     fn a_release_whose_data_lies_outside_the_cluster_is_remembered_without_a_volume() {
-        let mut memory = Memory::default();
+        let mut memory = ReleaseHistory::default();
         see(&mut memory, &view(&outside("2.1.4", "by-dev")), NOW);
         see(&mut memory, &View::default(), NOW);
         let left = absent(&memory, &View::default());
@@ -538,7 +541,7 @@ mod tests {
 
     #[test]
     fn settings_that_are_not_known_any_more_stay_as_they_were() {
-        let mut memory = Memory::default();
+        let mut memory = ReleaseHistory::default();
         see(&mut memory, &view(&outside("2.4.5", "prod")), NOW);
         let without = objects(&outside("2.4.5", "prod"))
             .into_iter()
@@ -558,18 +561,18 @@ mod tests {
     fn a_stored_memory_adds_to_what_was_seen_and_outdates_only_what_is_older() {
         let later = NOW + SignedDuration::from_secs(1);
         let memory_of = |version: &str, now| {
-            let mut memory = Memory::default();
+            let mut memory = ReleaseHistory::default();
             see(&mut memory, &view(&outside(version, "prod")), now);
             memory
         };
-        let images = |memory: &Memory| {
+        let images = |memory: &ReleaseHistory| {
             memory
                 .releases
                 .values()
                 .map(|release| release.components[0].3.clone())
                 .collect::<String>()
         };
-        let mut empty = Memory::default();
+        let mut empty = ReleaseHistory::default();
         empty.adopt(&memory_of("2.4.5", NOW));
         assert_eq!(empty, memory_of("2.4.5", NOW));
         let mut older = memory_of("2.4.5", NOW);
@@ -597,7 +600,7 @@ mod tests {
         assert_eq!(same, memory_of("2.4.5", NOW));
         // Another replica has seen this one. It is not forgotten for what is stored.
         let mut more = memory_of("2.4.5", NOW);
-        more.adopt(&Memory::default());
+        more.adopt(&ReleaseHistory::default());
         assert_eq!(more, memory_of("2.4.5", NOW));
     }
 
@@ -608,7 +611,7 @@ mod tests {
                 objects(&Fixture::standalone("2.4.5").named(&format!("{prefix}-{number}")))
             };
             let all = View::of((0..count).flat_map(release).map(|object| (object, false)));
-            let mut memory = Memory::default();
+            let mut memory = ReleaseHistory::default();
             see(&mut memory, &all, NOW);
             assert_eq!(memory.releases.len(), count);
             memory
@@ -621,7 +624,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_left_out_and_said() {
-        let mut memory = Memory::default();
+        let mut memory = ReleaseHistory::default();
         let victim = Fixture::cluster("2.1.4").object(CLAIM);
         see(&mut memory, &view(&victim), NOW);
         let huge = Fixture::standalone(&"2".repeat(1000))
@@ -647,7 +650,7 @@ mod tests {
 
     #[test]
     fn the_last_good_version_stays_through_a_failing_upgrade() {
-        let mut memory = Memory::default();
+        let mut memory = ReleaseHistory::default();
         let status = |available: i64| {
             format!(
                 "observedGeneration: 1\nreplicas: 1\nupdatedReplicas: 1\nreadyReplicas: {available}\navailableReplicas: {available}"

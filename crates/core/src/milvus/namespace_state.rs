@@ -19,14 +19,14 @@ use super::{
 
 /// What a namespace holds.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Place {
+pub struct NamespaceState {
     /// The releases in it.
     pub snapshot: Snapshot,
     /// The configurations in it, mounted or not.
     pub configs: Vec<Arc<ConfigMap>>,
 }
 
-impl Place {
+impl NamespaceState {
     /// Groups the objects of a namespace.
     #[must_use]
     pub fn new(objects: impl IntoIterator<Item = Object>) -> Self {
@@ -300,8 +300,8 @@ mod tests {
         rules::testing::{Fixture, objects},
     };
 
-    fn place(fixture: &Fixture) -> Place {
-        Place::new(objects(fixture))
+    fn place(fixture: &Fixture) -> NamespaceState {
+        NamespaceState::new(objects(fixture))
     }
 
     fn workload(fixture: &Fixture, component: Component) -> Workload {
@@ -338,7 +338,7 @@ mod tests {
         let after = before.with(Object::Workload(Arc::new(proxy)));
         assert_eq!(after.snapshot.releases.len(), 1);
         assert!(after.snapshot.releases[0].has(Component::Proxy));
-        let empty = Place::default().with(Object::Workload(Arc::new(workload(
+        let empty = NamespaceState::default().with(Object::Workload(Arc::new(workload(
             &Fixture::standalone("2.4.5"),
             Component::Standalone,
         ))));

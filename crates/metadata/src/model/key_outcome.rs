@@ -4,7 +4,7 @@ use super::{plan::Plan, record::Record};
 
 /// What becomes of one key. Numbers are positions in the plan.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Fate<'p> {
+pub(super) enum KeyOutcome<'p> {
     Keep(&'p [u8]),
     Put {
         at: usize,
@@ -21,7 +21,7 @@ pub(super) enum Fate<'p> {
     },
 }
 
-impl<'p> Fate<'p> {
+impl<'p> KeyOutcome<'p> {
     /// The value afterwards, if there is one.
     pub(super) const fn after(self) -> Option<&'p [u8]> {
         match self {
@@ -45,7 +45,7 @@ impl<'p> Fate<'p> {
 
 /// Every key with its fate, sorted. Sessions and keys with a lease are passed over.
 #[derive(Clone)]
-pub(super) struct Fates<'p, 'd> {
+pub(super) struct KeyOutcomes<'p, 'd> {
     plan: &'p Plan<'d>,
     records: std::slice::Iter<'d, Record>,
     next: Option<&'d Record>,
@@ -54,7 +54,7 @@ pub(super) struct Fates<'p, 'd> {
     delete: usize,
 }
 
-impl<'p, 'd> Fates<'p, 'd> {
+impl<'p, 'd> KeyOutcomes<'p, 'd> {
     pub(super) fn new(plan: &'p Plan<'d>) -> Self {
         let mut fates = Self {
             plan,
@@ -73,8 +73,8 @@ impl<'p, 'd> Fates<'p, 'd> {
     }
 }
 
-impl<'p, 'd: 'p> Iterator for Fates<'p, 'd> {
-    type Item = (&'p [u8], Fate<'p>);
+impl<'p, 'd: 'p> Iterator for KeyOutcomes<'p, 'd> {
+    type Item = (&'p [u8], KeyOutcome<'p>);
 
     fn next(&mut self) -> Option<Self::Item> {
         let plan = self.plan;
@@ -87,7 +87,7 @@ impl<'p, 'd: 'p> Iterator for Fates<'p, 'd> {
             self.put += 1;
             return Some((
                 put.key(),
-                Fate::Put {
+                KeyOutcome::Put {
                     at: self.put - 1,
                     new: put.value(),
                 },
@@ -103,7 +103,7 @@ impl<'p, 'd: 'p> Iterator for Fates<'p, 'd> {
             self.rewrite += 1;
             return Some((
                 key,
-                Fate::Rewrite {
+                KeyOutcome::Rewrite {
                     at: self.rewrite - 1,
                     old,
                     new: &rewrite.value,
@@ -118,12 +118,12 @@ impl<'p, 'd: 'p> Iterator for Fates<'p, 'd> {
             self.delete += 1;
             return Some((
                 key,
-                Fate::Delete {
+                KeyOutcome::Delete {
                     at: self.delete - 1,
                     old,
                 },
             ));
         }
-        Some((key, Fate::Keep(old)))
+        Some((key, KeyOutcome::Keep(old)))
     }
 }

@@ -23,7 +23,7 @@ pub enum Condition {
     /// The server's own port answers.
     Port,
     /// Runs can see this replica.
-    Presence,
+    ReplicaLease,
     /// What is known of the cluster is current: the secret path was read a moment ago, and every
     /// kind is watched.
     Cluster,
@@ -36,7 +36,7 @@ impl Condition {
             Self::Policies => "policies compiled",
             Self::Certificate => "certificate valid",
             Self::Port => "TLS port answers",
-            Self::Presence => "Lease written",
+            Self::ReplicaLease => "Lease written",
             Self::Cluster => "cluster answers",
         }
     }
@@ -45,13 +45,13 @@ impl Condition {
 type Conditions = BTreeMap<Condition, Result<(), String>>;
 
 /// Whether the server is ready, and whether it is going down.
-pub struct Life {
+pub struct Lifecycle {
     conditions: Mutex<Conditions>,
     draining: AtomicBool,
     stop: watch::Sender<bool>,
 }
 
-impl Life {
+impl Lifecycle {
     /// Nothing is so yet.
     #[must_use]
     pub fn new(conditions: &[Condition]) -> Self {
@@ -146,7 +146,7 @@ impl Life {
 
 /// Waits for SIGTERM or SIGINT, then lets clients go: not ready, keep serving while endpoints
 /// forget this pod, stop.
-pub async fn until_told(life: &Life, delay: Duration) {
+pub async fn until_told(life: &Lifecycle, delay: Duration) {
     let terminated = async {
         match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
             Ok(mut signal) => {
@@ -174,7 +174,7 @@ mod tests {
 
     #[tokio::test]
     async fn ready_is_when_all_is_so_and_nobody_said_stop() {
-        let life = Life::new(&[Condition::Caches, Condition::Certificate]);
+        let life = Lifecycle::new(&[Condition::Caches, Condition::Certificate]);
         assert!(!life.report().0);
         life.set(Condition::Caches, Ok(()));
         life.set(Condition::Port, Ok(()));

@@ -18,9 +18,9 @@ use tokio_rustls::TlsConnector;
 
 use super::{
     callers::LastRead,
-    life::{Condition, Life},
-    refresh::Refresh,
-    store::Watched,
+    gauges::Gauges,
+    lifecycle::{Condition, Lifecycle},
+    watch_cache::Watched,
 };
 
 /// How often conditions are looked at until the server is ready, and after.
@@ -35,7 +35,12 @@ const UNWATCHED: Duration = Duration::from_secs(5);
 const DEADLINE: Duration = Duration::from_secs(3);
 
 /// Notes how each condition stands, until the process ends.
-pub async fn follow(life: Arc<Life>, known: Refresh, address: SocketAddr, last: Option<LastRead>) {
+pub async fn follow(
+    life: Arc<Lifecycle>,
+    known: Gauges,
+    address: SocketAddr,
+    last: Option<LastRead>,
+) {
     let mut synced = known.store.is_none();
     let mut dialled: Option<Instant> = None;
     loop {

@@ -11,13 +11,13 @@ use serde_json::json;
 
 use milvus_guard_core::{
     admission::{
-        Scene,
-        scene::{Accounts, Elsewhere},
+        ReviewContext,
+        review_context::{Accounts, Elsewhere},
     },
     api::{self, DecisionSpec},
     error_text,
     evidence::Facts,
-    milvus::{Place, Version, catalogue::Catalogue, release::ComponentWorkload},
+    milvus::{NamespaceState, Version, catalogue::Catalogue, release::ComponentWorkload},
     policy::PolicySet,
     rules::Overdue,
 };
@@ -25,8 +25,8 @@ use milvus_guard_sources::kubernetes::{Cluster, View, guard};
 
 use super::{
     data::Data,
-    share::{Age, Reading, Readings},
-    store::{Store, Watched, is_kept, labels},
+    shared_readings::{Age, Reading, Readings},
+    watch_cache::{WatchCache, Watched, is_kept, labels},
 };
 
 /// Kinds of which a picture of a namespace is made.
@@ -50,7 +50,7 @@ const RECENT: Duration = Duration::from_secs(1);
 pub(super) const MARGIN: Duration = Duration::from_millis(500);
 
 /// Where knowledge comes from.
-pub enum World {
+pub enum StateSource {
     /// Files that were read once.
     Files(Box<Files>),
     /// A cluster that is watched.
@@ -60,7 +60,7 @@ pub enum World {
 /// Knowledge from files.
 pub struct Files {
     /// What runs.
-    pub place: Arc<Place>,
+    pub place: Arc<NamespaceState>,
     /// What else is known.
     pub facts: Facts,
     /// Policies and exceptions.
@@ -80,7 +80,7 @@ pub struct Watching {
     /// The guard's own namespace.
     pub namespace: String,
     /// What was seen.
-    pub store: Arc<Store>,
+    pub store: Arc<WatchCache>,
     /// Version of the API server.
     pub kubernetes: Option<Version>,
     /// Who is who.
@@ -117,17 +117,17 @@ pub enum Doubt {
     Unwatched(Watched),
 }
 
-impl World {
+impl StateSource {
     /// What is known about a namespace, from memory.
     #[must_use]
-    pub fn scene<'a>(
+    pub fn context<'a>(
         &'a self,
         namespace: &str,
         now: Timestamp,
         overdue: Option<Overdue<'a>>,
-    ) -> Scene<'a> {
+    ) -> ReviewContext<'a> {
         match self {
-            Self::Files(files) => files.scene(now, overdue),
+            Self::Files(files) => files.context(now, overdue),
             Self::Cluster(watching) => {
                 let picture = watching.store.picture(namespace);
                 let known = Known {
@@ -137,7 +137,7 @@ impl World {
                     policies: picture.policies,
                     ending: picture.ending,
                 };
-                watching.scene(namespace, known, now, overdue)
+                watching.context(namespace, known, now, overdue)
             }
         }
     }
@@ -155,14 +155,14 @@ impl World {
     ///
     /// # Errors
     /// Where the cluster does not answer in time.
-    pub async fn live_scene<'a>(
+    pub async fn live_context<'a>(
         &'a self,
         namespace: &str,
         now: Timestamp,
         overdue: Option<Overdue<'a>>,
         doubt: Doubt,
         end: Instant,
-    ) -> Option<Result<Scene<'a>, String>> {
+    ) -> Option<Result<ReviewContext<'a>, String>> {
         match self {
             Self::Files(_) => None,
             Self::Cluster(watching) => {
@@ -171,7 +171,7 @@ impl World {
                 let live = tokio::time::timeout_at(end.into(), live).await;
                 let live =
                     live.unwrap_or_else(|_| Err("the API server did not answer in time".into()));
-                Some(live.map(|known| watching.scene(namespace, known, now, overdue)))
+                Some(live.map(|known| watching.context(namespace, known, now, overdue)))
             }
         }
     }
@@ -224,7 +224,7 @@ impl Files {
         decisions.push(decision.clone());
     }
 
-    fn scene<'a>(&'a self, now: Timestamp, overdue: Option<Overdue<'a>>) -> Scene<'a> {
+    fn context<'a>(&'a self, now: Timestamp, overdue: Option<Overdue<'a>>) -> ReviewContext<'a> {
         let decisions = self
             .decisions
             .lock()
@@ -236,7 +236,7 @@ impl Files {
             .releases
             .iter()
             .flat_map(|release| release.services.iter());
-        Scene {
+        ReviewContext {
             services: services
                 .map(|service| service.object.name.clone())
                 .collect(),
@@ -267,13 +267,13 @@ struct Known {
 }
 
 impl Watching {
-    fn scene<'a>(
+    fn context<'a>(
         &'a self,
         namespace: &str,
         known: Known,
         now: Timestamp,
         overdue: Option<Overdue<'a>>,
-    ) -> Scene<'a> {
+    ) -> ReviewContext<'a> {
         let memory = self.store.memory(namespace);
         let catalogue = self.catalogue.current();
         let in_own = |run: &str| {
@@ -301,7 +301,7 @@ impl Watching {
             settled: Some(memory.settled()),
             ..Facts::default()
         };
-        Scene {
+        ReviewContext {
             remembered: memory.absent(&known.view, &catalogue).into(),
             last_known: memory.last_known(&known.view, &catalogue).into(),
             forgets: memory.is_incomplete() && !known.view.claims.is_empty(),
@@ -467,8 +467,8 @@ fn words(error: milvus_guard_sources::kubernetes::ClusterError) -> String {
     error.to_string()
 }
 
-fn same_images(view: &View, place: &Place, workload: &str) -> bool {
-    let image = |place: &Place| {
+fn same_images(view: &View, place: &NamespaceState, workload: &str) -> bool {
+    let image = |place: &NamespaceState| {
         ["Deployment", "StatefulSet"]
             .iter()
             .find_map(|kind| place.component(kind, workload))

@@ -10,12 +10,12 @@ pub use milvus_guard_core::manifest::weight::{MAX_NAMESPACE_BYTES, SMALL};
 pub const MAX_BYTES: usize = 48 * 1024 * 1024;
 /// Bytes by namespace, and in all.
 #[derive(Debug, Default)]
-pub struct Shelf {
+pub struct CacheBudget {
     namespaces: HashMap<String, usize>,
     total: usize,
 }
 
-impl Shelf {
+impl CacheBudget {
     /// An object takes other room than before.
     pub fn change(&mut self, namespace: &str, before: usize, after: usize) {
         self.total = self.total.saturating_sub(before) + after;
@@ -54,17 +54,17 @@ mod tests {
 
     #[test]
     fn the_largest_gives_way() {
-        let mut shelf = Shelf::default();
-        shelf.change("milvus", 0, 1000);
+        let mut budget = CacheBudget::default();
+        budget.change("milvus", 0, 1000);
         for n in 0..6 {
-            shelf.change(&format!("n{n}"), 0, MAX_NAMESPACE_BYTES);
+            budget.change(&format!("n{n}"), 0, MAX_NAMESPACE_BYTES);
         }
-        assert_eq!(shelf.too_full("milvus").as_deref(), Some("n5"));
-        shelf.change("n5", MAX_NAMESPACE_BYTES, MAX_NAMESPACE_BYTES - 1000);
-        assert_eq!(shelf.too_full("milvus"), None);
-        shelf.change("milvus", 1000, MAX_NAMESPACE_BYTES + 1);
-        assert_eq!(shelf.too_full("milvus").as_deref(), Some("milvus"));
-        shelf.change("milvus", MAX_NAMESPACE_BYTES + 1, 0);
-        assert_eq!((shelf.of("milvus"), shelf.too_full("milvus")), (0, None));
+        assert_eq!(budget.too_full("milvus").as_deref(), Some("n5"));
+        budget.change("n5", MAX_NAMESPACE_BYTES, MAX_NAMESPACE_BYTES - 1000);
+        assert_eq!(budget.too_full("milvus"), None);
+        budget.change("milvus", 1000, MAX_NAMESPACE_BYTES + 1);
+        assert_eq!(budget.too_full("milvus").as_deref(), Some("milvus"));
+        budget.change("milvus", MAX_NAMESPACE_BYTES + 1, 0);
+        assert_eq!((budget.of("milvus"), budget.too_full("milvus")), (0, None));
     }
 }

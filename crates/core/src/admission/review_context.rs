@@ -9,7 +9,9 @@ use crate::{
     api::DecisionSpec,
     evaluate::{JudgedRelease, Question, judge},
     evidence::Facts,
-    milvus::{Place, Release, Snapshot, catalogue::Catalogue, data_location::DataLocation},
+    milvus::{
+        NamespaceState, Release, Snapshot, catalogue::Catalogue, data_location::DataLocation,
+    },
     policy::PolicySet,
     rules::{Behavior, Overdue},
 };
@@ -44,9 +46,9 @@ impl Accounts {
 
 /// What is known at the moment of a review.
 #[derive(Clone, Debug)]
-pub struct Scene<'a> {
+pub struct ReviewContext<'a> {
     /// The namespace that the review is about.
-    pub place: Arc<Place>,
+    pub place: Arc<NamespaceState>,
     /// Releases of that namespace that no longer run while their data exists.
     pub remembered: Arc<[Release]>,
     /// Releases that run, with the settings that they were last seen with, where what runs does
@@ -163,7 +165,7 @@ impl Other<'_> {
     }
 }
 
-impl Scene<'_> {
+impl ReviewContext<'_> {
     /// The releases beside `old` that a release must be compared with: those that run, and those
     /// whose data is left.
     pub(super) fn others<'s>(

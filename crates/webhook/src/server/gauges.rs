@@ -9,7 +9,7 @@ use crate::certs::CertStore;
 use super::{
     leader::Leader,
     metrics::{KindLabels, Metrics, PolicyLabels, WhichLabels},
-    store::{Store, Watched},
+    watch_cache::{WatchCache, Watched},
 };
 
 /// Exceptions that end this soon are counted apart, so that somebody may look at them in time.
@@ -17,18 +17,18 @@ const SOON: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// What gauges are read from.
 #[derive(Clone)]
-pub struct Refresh {
+pub struct Gauges {
     /// The gauges.
     pub metrics: Arc<Metrics>,
     /// What was seen of a cluster; nothing without one.
-    pub store: Option<Arc<Store>>,
+    pub store: Option<Arc<WatchCache>>,
     /// The certificate.
     pub certificates: CertStore,
     /// Whether this replica leads.
     pub leader: Leader,
 }
 
-impl Refresh {
+impl Gauges {
     /// Reads all of them off.
     pub fn refresh(&self) {
         let metrics = &self.metrics;
@@ -70,7 +70,7 @@ impl Refresh {
         self.documents(store);
     }
 
-    fn documents(&self, store: &Store) {
+    fn documents(&self, store: &WatchCache) {
         let documents = store.documents();
         for (watched, kind) in [
             (Watched::Policies, "policy"),

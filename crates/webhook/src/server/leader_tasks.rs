@@ -29,10 +29,10 @@ use super::{
     MANAGER,
     data::Data,
     leader::Leader,
-    memory::Memory,
     metrics::{AuditLabels, Metrics},
-    store::{Document, MEMORY_KEY, Store, Watched, memory_name},
-    world::decisions,
+    release_history::ReleaseHistory,
+    state_source::decisions,
+    watch_cache::{Document, MEMORY_KEY, WatchCache, Watched, memory_name},
 };
 
 /// How often the leader looks at what changed. A release must be settled for this long to be
@@ -42,13 +42,13 @@ const TICK: Duration = Duration::from_secs(1);
 const TRIES: usize = 3;
 
 /// The work of a replica.
-pub struct Duties {
+pub struct LeaderTasks {
     /// The cluster.
     pub client: Client,
     /// The guard's namespace.
     pub namespace: String,
     /// What was seen.
-    pub store: Arc<Store>,
+    pub store: Arc<WatchCache>,
     /// Whether this replica leads.
     pub leader: Leader,
     /// What is counted.
@@ -66,7 +66,7 @@ type Versions = BTreeMap<String, Option<String>>;
 /// What was last written about a document.
 type Reported = BTreeMap<(Watched, String), (Option<i64>, Option<String>)>;
 
-impl Duties {
+impl LeaderTasks {
     /// Does what is due, until the process ends.
     pub async fn run(self) {
         let (mut led, mut has_seen_all) = (false, false);
@@ -115,7 +115,7 @@ impl Duties {
             namespaces.extend(self.store.remembered_namespaces());
         }
         for namespace in namespaces {
-            let mut memory = Memory::clone(&self.store.memory(&namespace));
+            let mut memory = ReleaseHistory::clone(&self.store.memory(&namespace));
             if memory.see(&namespace, &self.store.picture(&namespace).view, &data, now) {
                 self.store.remember(&namespace, memory);
             }
@@ -168,9 +168,9 @@ impl Duties {
     async fn save(
         &self,
         namespace: &str,
-        memory: Arc<Memory>,
+        memory: Arc<ReleaseHistory>,
         versions: &mut Versions,
-    ) -> Result<Arc<Memory>, kube::Error> {
+    ) -> Result<Arc<ReleaseHistory>, kube::Error> {
         let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
         let mut memory = memory;
         for _ in 0..TRIES {
@@ -186,10 +186,10 @@ impl Duties {
                         .unwrap_or_default();
                     (
                         found.metadata.resource_version,
-                        serde_json::from_str::<Memory>(&text).unwrap_or_default(),
+                        serde_json::from_str::<ReleaseHistory>(&text).unwrap_or_default(),
                     )
                 });
-                let mut merged = Memory::clone(&memory);
+                let mut merged = ReleaseHistory::clone(&memory);
                 merged.adopt(&stored);
                 merged.see(
                     namespace,
@@ -233,7 +233,7 @@ impl Duties {
         &self,
         api: &Api<ConfigMap>,
         namespace: &str,
-        memory: &Memory,
+        memory: &ReleaseHistory,
         version: Option<String>,
     ) -> Result<Option<String>, kube::Error> {
         let name = memory_name(namespace);
