@@ -293,7 +293,7 @@ fn landing_releases_are_good_and_rules_exist() {
     for rule in rules {
         assert!(
             milvus_guard_core::rules::find(rule).is_some(),
-            "a row names {rule}, which is no rule"
+            "a row names {rule}, which is not a rule"
         );
     }
 }

@@ -347,7 +347,7 @@ fn values_are_documented() {
     for row in rows.filter(|row| !row.contains(' ')) {
         assert!(
             paths.iter().any(|path| path == row),
-            "README.md has a row for {row}, which is no value"
+            "README.md has a row for {row}, which is not a value"
         );
     }
 }

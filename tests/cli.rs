@@ -336,7 +336,7 @@ fn policy_lint_and_test() {
     );
     assert!(stdout.contains("MG101 with deny was not found"), "{stdout}");
     let (code, _, stderr) = run(guard().args(["policy", "test"]).arg(folder.path()));
-    assert_eq!(code, 2, "no case is no success: {stderr}");
+    assert_eq!(code, 2, "no case is not a success: {stderr}");
 }
 
 #[test]

@@ -190,7 +190,7 @@ fn definitions_are_served_and_good_documents_come_back_equal() {
     for text in [POLICY, EXCEPTION] {
         applied(&cluster, text).unwrap();
     }
-    // What the guard writes into the status is no part of the document.
+    // What the guard writes into the status is not part of the document.
     let ready = |reason: &str| {
         json!({"status": {"observedGeneration": 1, "rules": "MG201=Hold MG105=Off",
             "conditions": [{"type": "Ready", "status": "True", "reason": reason, "message": "in force", "lastTransitionTime": "2026-01-01T00:00:00Z", "observedGeneration": 1}],
@@ -278,7 +278,7 @@ fn bad_documents_are_refused_in_words_that_help() {
             "spec.rules[0].action: Unsupported value: true",
         ),
         (
-            "an action that is no word",
+            "an action that is not a word",
             POLICY,
             "action: Warn",
             "action: {a: 1}",

@@ -337,7 +337,7 @@ fn every_review_is_answered_with_its_uid() {
     );
     assert!(!allowed(&answer), "an escape hides nothing");
     target.answered(
-        "depth in what is no Milvus",
+        "depth in what is not Milvus",
         &raw_body("deployments", "UPDATE", &deep, "null"),
         "u-1",
     );

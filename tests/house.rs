@@ -134,12 +134,12 @@ const PHRASES: [(&str, usize); 12] = [
     ("stands still", 1),
     ("last word", 9),
     ("sign of life", 3),
-    ("omebody", 62),
-    ("obody ", 88),
-    ("hoever ", 56),
-    (" goes on", 32),
-    (" is no ", 134),
-    (" are no ", 14),
+    ("omebody", 58),
+    ("obody ", 69),
+    ("hoever ", 53),
+    (" goes on", 27),
+    (" is no ", 6),
+    (" are no ", 10),
 ];
 
 #[test]
@@ -168,10 +168,22 @@ fn phrases_that_are_hard_to_understand_do_not_spread() {
         .iter()
         .map(|file| fs::read_to_string(file).unwrap())
         .collect();
+    // "there is no X" and "is no longer X" are plain English.
+    let plain = [
+        "here is no ",
+        " is no longer ",
+        "here are no ",
+        " are no longer ",
+    ];
     let count = |phrase: &str| {
+        let of = |text: &str, phrase: &str| text.matches(phrase).count();
+        let exempt = plain.iter().filter(|plain| plain.contains(phrase));
         texts
             .iter()
-            .map(|text| text.matches(phrase).count())
+            .map(|text| {
+                let plain: usize = exempt.clone().map(|plain| of(text, plain)).sum();
+                of(text, phrase) - plain
+            })
             .sum::<usize>()
     };
     let spread: Vec<String> = PHRASES

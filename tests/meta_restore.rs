@@ -174,7 +174,7 @@ fn a_damaged_file_changes_nothing() {
         ("no-end.backup", &whole[..whole.len() - 1]),
         ("flipped.backup", &flipped),
         ("empty.backup", b""),
-        ("text.backup", b"this is no backup at all"),
+        ("text.backup", b"this is not a backup at all"),
     ];
     for (name, bytes) in files {
         fs::write(bed.file(name), bytes).unwrap();

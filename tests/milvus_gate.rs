@@ -174,7 +174,7 @@ fn a_query_node_step_ends_when_milvus_serves_again_what_it_had_loaded(
     );
     assert!(
         before["collections"][0]["newest"].as_i64().unwrap() > 1 << 53,
-        "a number that is no double: {before}"
+        "a number that is not a double: {before}"
     );
     drop(first);
 

@@ -313,7 +313,7 @@ fn the_api_server_may_be_away_and_a_lost_lock_ends_the_run() {
         .unwrap()
         .is_some()));
     let code = running.0.wait().unwrap().code();
-    // A run that was done before it noticed is no failure.
+    // A run that was done before it noticed is not a failure.
     assert!(
         code == Some(3) || crash.roll.run(NAMESPACE)["status"]["phase"] == "Succeeded",
         "{code:?}"

@@ -322,7 +322,7 @@ fn rotation_loses_no_review_and_old_paths_end() {
         let now = registered(&webhook.cluster).unwrap();
         if paths.last() != Some(&now) {
             for client in &clients {
-                // 400: the path is known, and the body is no review.
+                // 400: the path is known, and the body is not a review.
                 assert_eq!(
                     client.post(&now, &json!({})),
                     400,

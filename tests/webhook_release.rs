@@ -62,7 +62,7 @@ fn state(webhook: &Webhook, namespace: &str) -> Value {
         get(&format!("/api/v1/namespaces/{namespace}/configmaps")),
         get(&format!("/api/v1/namespaces/{namespace}/secrets")),
     ]);
-    // What controllers write by themselves is no change of the upgrade.
+    // What controllers write by themselves is not a change of the upgrade.
     for kind in all.as_array_mut().unwrap() {
         for object in kind.as_array_mut().unwrap() {
             object.as_object_mut().unwrap().remove("status");

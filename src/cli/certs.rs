@@ -82,7 +82,7 @@ pub(super) fn run(args: &Args) -> Done {
 }
 
 fn host(text: &str) -> Result<String, String> {
-    // A wildcard is no name of a server, and still one of a certificate.
+    // A wildcard is not the name of a server, but a certificate may hold it.
     match ServerName::try_from(text.strip_prefix("*.").unwrap_or(text)) {
         Ok(_) => Ok(text.to_owned()),
         Err(_) => Err(format!("'{text}' is neither a DNS name nor an IP address")),

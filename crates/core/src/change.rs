@@ -34,7 +34,7 @@ pub struct Upgrade<'a> {
 }
 
 impl<'a> Upgrade<'a> {
-    /// A change that is no rollback and deletes nothing by name.
+    /// A change that is not a rollback and deletes nothing by name.
     #[must_use]
     pub fn new(
         before: Option<&'a Release>,

@@ -100,7 +100,7 @@ impl DocumentTask {
     }
 }
 
-/// The document as its author wrote it: what the API server adds is no part of it.
+/// The document as its author wrote it: what the API server adds is not part of it.
 fn without_status<'a>(document: &Tree<'a>) -> Tree<'a> {
     use crate::manifest::node::Kind;
     match &document.kind {

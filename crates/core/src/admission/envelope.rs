@@ -10,7 +10,7 @@ use crate::manifest::{
 use super::review::{Envelope, Operation, Options, Raw, Resource, Review, User};
 
 /// The members of a mapping by name, each once. `None` if one stands twice, which `serde` refuses,
-/// or where this is no mapping.
+/// or where this is not a mapping.
 pub(super) fn members<'t, 'a, const N: usize>(
     at: At<'t, 'a>,
     names: [&str; N],

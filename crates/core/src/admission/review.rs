@@ -17,7 +17,7 @@ use crate::{
 /// Bytes of a review. The API server accepts requests of 3 MiB, and a review holds the object twice
 /// (new and old) plus what describes the request.
 pub const MAX_REVIEW_BYTES: usize = 7 * 1024 * 1024;
-/// Characters of a uid. The API server sends 36; more than this is no uid.
+/// Characters of a uid. The API server sends 36; more than this is not a uid.
 const MAX_UID: usize = 256;
 /// Characters of a warning that every client shows whole.
 pub const MAX_WARNING: usize = 256;
@@ -26,10 +26,10 @@ const MAX_WARNINGS: usize = 4096;
 /// The only version that is spoken.
 pub const API_VERSION: &str = "admission.k8s.io/v1";
 
-/// Why a body is no review that could be answered.
+/// Why a body is not a review that could be answered.
 #[derive(Debug, thiserror::Error)]
 pub enum ReviewError {
-    /// It is no JSON of the right shape; the parser's own words may quote the object, so only the
+    /// It is not valid JSON of the right shape; the parser's own words may quote the object, so only the
     /// place is kept.
     #[error("the body is not an AdmissionReview (line {line}, column {column})")]
     Shape {
@@ -181,7 +181,7 @@ impl<'a> Review<'a> {
     /// Reads a body.
     ///
     /// # Errors
-    /// Where it is no review of this version with a request and a uid.
+    /// Where it is not a review of this version with a request and a uid.
     pub fn parse(body: &'a [u8]) -> Result<Self, ReviewError> {
         // Looked at once as a whole, its bytes need not be looked at again in each text.
         let text = str::from_utf8(body).map_err(|error| shape_at(body, error.valid_up_to()))?;

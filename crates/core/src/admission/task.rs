@@ -167,7 +167,7 @@ pub(super) fn object<'a>(
     Ok((node, object))
 }
 
-/// Why an object is no tree. Texts of the object have no place in it.
+/// Why an object is not a tree. Texts of the object have no place in it.
 pub(super) fn unread(error: &serde_json::Error) -> String {
     // The API server takes no object that is not JSON, so a budget or the depth is exceeded.
     let exceeded = Exceeded::Values(MAX_VALUES);
@@ -182,7 +182,7 @@ pub(super) fn unread(error: &serde_json::Error) -> String {
 }
 
 /// The same from a review's tape; `None` if it has to be read from its text: it has no name yet, or
-/// is no object.
+/// is not an object.
 pub(super) fn object_at(at: At<'_, '_>, namespace: &str) -> Option<Object> {
     at.text_at(&["metadata", "name"])
         .filter(|name| !name.is_empty())?;

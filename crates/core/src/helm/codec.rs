@@ -98,7 +98,7 @@ pub enum CodecError {
     /// More would be built of it than a budget allows.
     #[error(transparent)]
     Exceeded(#[from] Exceeded),
-    /// What came out is no release.
+    /// What came out is not a release.
     #[error("the payload is not a Helm release ({0})")]
     Json(String),
 }

@@ -48,7 +48,7 @@ impl StoredRelease {
     /// Secrets, which workloads may read (a hook's other objects come and go with it).
     /// `namespace` is where objects live that name none.
     ///
-    /// Items are errors where the stored manifest is no YAML, or holds more than the budget allows.
+    /// Items are errors where the stored manifest is not valid YAML, or holds more than the budget allows.
     pub fn objects<'a>(
         &'a self,
         namespace: Option<&'a str>,
@@ -122,7 +122,7 @@ impl StoredRelease {
     /// Lays the manifest's objects and what else Helm knows into a snapshot.
     ///
     /// # Errors
-    /// Where the stored manifest is no YAML.
+    /// Where the stored manifest is not valid YAML.
     pub fn lay_into(&self, builder: &mut Builder) -> Result<(), ParseError> {
         let budget = Budget::default();
         for object in self.objects(self.namespace.as_deref(), &budget) {

@@ -39,7 +39,7 @@ impl Default for Part<'_> {
 
 /// The documents of a manifest that a rule may look at. `is_named_elsewhere` tells whether another
 /// text of the release names an object; `elsewhere` is how long these texts are together. Where the
-/// text is no plain series of documents, it is one part.
+/// text is not a plain series of documents, it is one part.
 ///
 /// # Errors
 /// Where there are more than a budget allows.
@@ -343,7 +343,7 @@ mod tests {
         assert_eq!(
             of(&"---\n".repeat(9_000)),
             Ok(vec![]),
-            "an empty document is no part"
+            "an empty document is not a part"
         );
         assert!(matches!(
             of(&"---\n".repeat(20_000)),

@@ -800,7 +800,7 @@ const ANNOTATIONS: [&str; 6] = [
 ];
 
 impl Object {
-    /// Reads one object; `None` if the document is no Kubernetes object.
+    /// Reads one object; `None` if the document is not a Kubernetes object.
     #[must_use]
     pub fn read<'t>(
         node: impl View<'t>,

@@ -193,7 +193,7 @@ mod tests {
         assert_eq!(
             flat.relative(flat.journal().as_bytes()),
             None,
-            "our own record is no metadata"
+            "our own record is not metadata"
         );
     }
 }

@@ -149,7 +149,7 @@ impl Builder {
         }
     }
 
-    /// Remembers an object that is no part of a release, for inputs without Milvus.
+    /// Remembers an object that is not part of a release, for inputs without Milvus.
     fn is_beside(&mut self, meta: &Meta) {
         if self.milvus.is_empty() {
             self.others.add(&meta.object);

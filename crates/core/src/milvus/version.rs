@@ -27,7 +27,7 @@ pub struct Line {
     pub minor: u16,
 }
 
-/// Text that is no version or no range of versions.
+/// Text that is neither a version nor a range of versions.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("'{text}' is not a {expected}")]
 pub struct VersionError {

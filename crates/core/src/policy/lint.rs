@@ -889,7 +889,7 @@ mod tests {
         );
         assert!(
             lint(&documents(&exception(&[])), Timestamp::MAX).len() == 1,
-            "the end of time is no overflow"
+            "the end of time is not overflow"
         );
     }
 

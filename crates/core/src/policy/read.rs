@@ -27,7 +27,7 @@ const METADATA: [&str; 14] = [
     "uid",
 ];
 
-/// A document that is no policy, with its place.
+/// A document that is not a policy, with its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PolicyError {
     /// File, document and line.
@@ -90,7 +90,7 @@ pub fn read(text: &str, source: &str) -> (Vec<PolicyDocument>, Vec<PolicyError>)
 /// Reads one object that came from an API, whose metadata may hold whatever that API puts there.
 ///
 /// # Errors
-/// Where it is no policy or exception.
+/// Where it is not a policy or exception.
 pub fn from_node(root: &Tree<'_>, source: &str) -> Result<PolicyDocument, PolicyError> {
     one(
         root,

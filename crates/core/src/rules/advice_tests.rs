@@ -1028,7 +1028,8 @@ fn pins_of_the_tables_are_read_by_a_chart() {
         .flat_map(|hazard| &hazard.pin)
         .chain(catalogue.default_flips.iter().flat_map(|flip| &flip.pins));
     for pin in pins {
-        let pin = ChartPin::parse(pin).unwrap_or_else(|| panic!("{pin} is no path=value"));
+        let pin =
+            ChartPin::parse(pin).unwrap_or_else(|| panic!("{pin} is not of the form path=value"));
         assert!(!pin.path.is_empty() && !pin.value.is_empty());
     }
 }

@@ -758,7 +758,7 @@ fn stops_of_paths_are_good_releases() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// What an image is built for, and by whom, is no move of the version: the whole brain finds
+/// What an image is built for, and by whom, is not a move of the version: the whole brain finds
 /// nothing.
 #[test]
 fn a_suffix_is_no_move() {

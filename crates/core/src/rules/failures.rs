@@ -79,7 +79,7 @@ fn every_case_has_its_test_or_its_reason() {
         match case {
             By(test) => assert!(
                 source.contains(&format!("fn {test}(")),
-                "case {} names {test}, which is no test",
+                "case {} names {test}, which is not a test",
                 number + 1
             ),
             Not(reason) => assert!(reason.len() > 20, "case {} gives no reason", number + 1),

@@ -350,7 +350,7 @@ impl Finding {
         self
     }
 
-    /// What was compared, where the value came from something that is no document.
+    /// What was compared, where the value came from something that is not a document.
     pub fn evidence_from(
         &mut self,
         what: impl Into<String>,

@@ -154,7 +154,7 @@ fn meta(verb: &[&str], source: &str, root: &str) -> Option<String> {
     command(&words.into_iter().map(str::to_owned).collect::<Vec<_>>())
 }
 
-/// Why a record is no evidence for this upgrade; `None` if it is.
+/// Why a record is not evidence for this upgrade; `None` if it is.
 fn mismatch(record: &MigrationRecord, before: &Release, from: &Build) -> Option<String> {
     let metadata = before.metadata();
     let namespace = before.namespace.as_deref();

@@ -372,7 +372,7 @@ mod tests {
 
     #[test]
     fn the_list_counts_members_that_do_not_run() {
-        // Two of three run: the third is still counted, and one alone is no majority.
+        // Two of three run: the third is still counted, and one alone is not a majority.
         let list = format!(", env: [{{name: ETCD_INITIAL_CLUSTER, value: \"{LIST}\"}}]");
         let run = |replicas: i64| {
             Fixture::cluster("2.5.16").object(&workload(

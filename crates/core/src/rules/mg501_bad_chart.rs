@@ -78,7 +78,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             .when
             .get("queue")
             .is_none_or(|queue| queue == "pulsar-v2" && has_v2);
-        // A default image is no hazard where another one was chosen.
+        // A default image is not a hazard where another one was chosen.
         let default_image = upgrade
             .catalogue
             .chart(chart.version)

@@ -47,7 +47,7 @@ pub enum Signal {
 pub enum Depth {
     /// One key is enough; its value does not matter.
     AnyKey,
-    /// One key whose value is no tombstone is enough.
+    /// One key whose value is not a tombstone is enough.
     AnyLive,
     /// Every key with its value.
     All,

@@ -47,7 +47,7 @@ pub enum VersionsError {
 /// before `2.2.0`).
 ///
 /// # Errors
-/// When one is no version, or no migration leads from one to the other.
+/// When one is not a version, or no migration leads from one to the other.
 pub fn transition(source: &str, target: &str) -> Result<Transition, VersionsError> {
     let (source, target) = (version(source)?, version(target)?);
     let (v21, v22, v23) = (

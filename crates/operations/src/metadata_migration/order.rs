@@ -1,4 +1,4 @@
-//! Who starts after whom. A cold start is no rolling upgrade: nobody serves yet, so what counts is
+//! Who starts after whom. A cold start is not a rolling upgrade: nobody serves yet, so what counts is
 //! who looks for whom. The coordinators look for one another and come first, together; workers
 //! register with them; proxies let clients in, last.
 

@@ -85,7 +85,7 @@ pub enum InputError {
     Binary {
         /// File.
         path: String,
-        /// First byte that is no text.
+        /// First byte that is not text.
         position: usize,
     },
     /// More than is read.
@@ -96,7 +96,7 @@ pub enum InputError {
         /// Limit.
         limit: u64,
     },
-    /// Text that is no YAML.
+    /// Text that is not valid YAML.
     #[error("{path}: {error}")]
     Parse {
         /// File.

@@ -98,7 +98,7 @@ impl Resource {
     }
 }
 
-/// Refuses what is no name of an object, because names become parts of a URL or a selector.
+/// Refuses what is not a name of an object, because names become parts of a URL or a selector.
 pub(super) fn named(name: &str) -> Result<(), ClusterError> {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.');
     if !name.is_empty()

@@ -79,7 +79,7 @@ pub enum ClusterError {
         /// What is wrong with it.
         source: CodecError,
     },
-    /// A stored manifest that is no YAML.
+    /// A stored manifest that is not valid YAML.
     #[error("the manifest stored in {object} cannot be read: {source}")]
     Manifest {
         /// Name of the revision.

@@ -51,7 +51,7 @@ impl Cluster {
     /// Policies and exceptions in force, and what could not be used.
     ///
     /// # Errors
-    /// Where the API may not be read; an API that is not installed is no error.
+    /// Where the API may not be read; an API that is not installed is not an error.
     pub async fn policies(&self) -> Result<(Vec<PolicyDocument>, Vec<String>), ClusterError> {
         let (mut documents, mut unusable) = (Vec::new(), Vec::new());
         for resource in [api::UPGRADE_POLICY, api::UPGRADE_EXCEPTION].map(resource) {
@@ -68,7 +68,7 @@ impl Cluster {
     /// Policies and exceptions as the API server has them, each with its kind.
     ///
     /// # Errors
-    /// Where the API may not be read; an API that is not installed is no error.
+    /// Where the API may not be read; an API that is not installed is not an error.
     pub async fn policy_objects(&self) -> Result<Vec<Value>, ClusterError> {
         let mut found = Vec::new();
         for resource in [api::UPGRADE_POLICY, api::UPGRADE_EXCEPTION].map(resource) {
@@ -80,7 +80,7 @@ impl Cluster {
     /// Runs of the guard: which are under way, and what migrations they have proved.
     ///
     /// # Errors
-    /// Where the API may not be read; an API that is not installed is no error.
+    /// Where the API may not be read; an API that is not installed is not an error.
     pub async fn runs(&self) -> Result<Facts, ClusterError> {
         let found = installed(self.list(resource(api::UPGRADE_RUN), None, None).await)?;
         Ok(run_facts(&found))
@@ -89,7 +89,7 @@ impl Cluster {
     /// What the release gate let through lately.
     ///
     /// # Errors
-    /// Where the API may not be read; an API that is not installed is no error.
+    /// Where the API may not be read; an API that is not installed is not an error.
     pub async fn decisions(&self, namespace: &str) -> Result<Vec<DecisionSpec>, ClusterError> {
         let found = installed(
             self.list(resource(api::RELEASE_DECISION), Some(namespace), None)

@@ -241,7 +241,7 @@ impl Slot {
     }
 }
 
-/// A write that came too late is no error: somebody else was first.
+/// A write that came too late is not an error: somebody else was first.
 fn written(answer: Result<Lease, kube::Error>) -> Result<Claim, kube::Error> {
     match answer {
         Ok(lease) => {

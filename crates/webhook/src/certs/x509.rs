@@ -11,7 +11,7 @@ use super::{error::CertError, rotation::Span};
 /// The certificates of a PEM text, in its order.
 ///
 /// # Errors
-/// Where there is none, or one of them is no certificate.
+/// Where there is none, or one of them is not a certificate.
 pub(super) fn chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, CertError> {
     let mut chain = Vec::new();
     for (index, der) in CertificateDer::pem_slice_iter(pem).enumerate() {

@@ -121,7 +121,7 @@ impl Answerer {
     /// The answer to a body, as JSON.
     ///
     /// # Errors
-    /// Where the body is no review: then there is no uid to answer to.
+    /// Where the body is not a review: then there is no uid to answer to.
     pub async fn answer(
         &self,
         path: Path,

@@ -296,7 +296,7 @@ impl Callers {
 
 impl Known {
     fn accepts(&self, shown: &str) -> bool {
-        // The length is no secret.
+        // The length is not a secret.
         if shown.len() != BYTES * 2 {
             return false;
         }

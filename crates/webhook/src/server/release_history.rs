@@ -59,7 +59,7 @@ struct Remembered {
     /// known is missing.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     settings: BTreeMap<String, Option<String>>,
-    /// Whether the metadata lies in a store that is no part of the release.
+    /// Whether the metadata lies in a store that is not part of the release.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     outside: bool,
     /// The last version at which every component was available.

@@ -105,7 +105,7 @@ fn resource(kind: Watched) -> ApiResource {
 fn api(kind: Watched, client: Client, namespace: &str) -> Api<DynamicObject> {
     let resource = resource(kind);
     match kind {
-        // What others put into their own namespaces is no evidence.
+        // What others put into their own namespaces is not evidence.
         Watched::Runs | Watched::Decisions => Api::namespaced_with(client, namespace, &resource),
         _ => Api::all_with(client, &resource),
     }

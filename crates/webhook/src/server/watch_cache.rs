@@ -1329,7 +1329,7 @@ mod tests {
         assert_eq!(
             store.unwatched(&Watched::DECISIVE),
             Some(Watched::Runs),
-            "a listing is no watch"
+            "a listing is not a watch"
         );
         store.absent(Watched::Runs);
         assert_eq!(

@@ -98,7 +98,7 @@ impl Catalogue {
     /// version, line, path, key) replace, others are added before the embedded ones.
     ///
     /// # Errors
-    /// Where the text is no data file; the message names the line or the field.
+    /// Where the text is not a data file; the message names the line or the field.
     pub fn with(name: &str, text: &str) -> Result<Self, DataError> {
         let mut catalogue = Self::read_embedded()?;
         catalogue.add(name, text)?;
@@ -108,7 +108,7 @@ impl Catalogue {
     /// Lays a file's tables over what is there.
     ///
     /// # Errors
-    /// Where the text is no data file; the message names the line or the field.
+    /// Where the text is not a data file; the message names the line or the field.
     pub fn add(&mut self, name: &str, text: &str) -> Result<(), DataError> {
         let mut layer = Layer {
             source: name.to_owned(),

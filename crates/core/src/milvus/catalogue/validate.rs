@@ -22,7 +22,7 @@ pub struct Flaw {
     pub row: String,
     /// What is wrong.
     pub message: String,
-    /// Whether the file is no YAML, so that nothing in it could be looked at.
+    /// Whether the file is not valid YAML, so that nothing in it could be looked at.
     pub unreadable: bool,
 }
 

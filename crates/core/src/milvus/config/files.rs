@@ -48,7 +48,7 @@ pub(super) struct Written {
 /// Why the settings of a file are not known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unread {
-    /// The text is no YAML: where in the source, and why.
+    /// The text is not valid YAML: where in the source, and why.
     Damaged(Origin, String),
     /// It says more than is read of a file.
     TooLarge(String),
@@ -58,7 +58,7 @@ impl FileSettings {
     /// Reads a file. An empty file has no settings.
     ///
     /// # Errors
-    /// Where the text is no YAML, or more than is read of a file. Settings beyond that are not
+    /// Where the text is not valid YAML, or more than is read of a file. Settings beyond that are not
     /// known, so none of them is.
     pub fn read(
         file: &ConfigFile,

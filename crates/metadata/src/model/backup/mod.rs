@@ -70,7 +70,7 @@ pub struct Backup {
     pub dump: Dump,
 }
 
-/// Why a file is no good backup, or cannot be written.
+/// Why a file is not a good backup, or cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
     /// The medium failed.
@@ -82,8 +82,8 @@ pub enum BackupError {
     /// Its bytes are not what was written.
     #[error("the backup is damaged: {0}")]
     Damaged(String),
-    /// It is no backup.
-    #[error("this is no backup: {0}")]
+    /// It is not a backup.
+    #[error("this is not a backup: {0}")]
     Foreign(String),
     /// Its form is newer, or too old to be used.
     #[error("the backup cannot be used: {0}")]

@@ -22,7 +22,7 @@ pub(super) fn flatten(params: &[KeyValuePair]) -> Result<BTreeMap<String, String
             continue;
         }
         let nested: Option<BTreeMap<String, &RawValue>> = serde_json::from_str(&pair.value)
-            .map_err(|error| format!("are not a JSON object ({error})"))?;
+            .map_err(|error| format!("are not valid JSON object ({error})"))?;
         for (key, value) in nested.unwrap_or_default() {
             let text = go_text(value, 0).map_err(|what| format!("hold {key:?}, which {what}"))?;
             flat.insert(key, text);

@@ -33,7 +33,7 @@ pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
         ));
     }
     remove(cx).await?;
-    // Whatever an earlier attempt of the tool left is no state to begin from.
+    // Whatever an earlier attempt of the tool left is not a state to begin from.
     migrate::undo(cx).await?;
     let secrets: Api<Secret> = Api::namespaced(cx.link.client(), &world.home);
     let pods: Api<Pod> = Api::namespaced(cx.link.client(), &world.home);
