@@ -26,7 +26,7 @@ FROM ${RUNTIME_IMAGE} AS base
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="milvus-guard" \
-      org.opencontainers.image.description="Keeps Milvus on Kubernetes safe while it is upgraded" \
+      org.opencontainers.image.description="Prevents unsafe Milvus upgrades on Kubernetes" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"

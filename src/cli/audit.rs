@@ -35,7 +35,7 @@ Exit codes: 0 nothing at or above --fail-on, 1 something, 2 wrong usage, or a fi
                         unreadable or holds no Milvus,
 3 no verdict could be formed: no cluster, no permission, or no Milvus in the namespace.")]
 pub(super) struct Args {
-    /// What runs: a file, a folder, - or live
+    /// Current state: a file, a folder, - or live
     #[arg(long, value_name = "IN", default_value = "live")]
     before: Source,
 
@@ -56,7 +56,7 @@ pub(super) struct Args {
     #[arg(short = 'A', long)]
     all_namespaces: bool,
 
-    /// What else is known, as YAML or JSON (see docs/schemas/facts.json)
+    /// Additional facts, as YAML or JSON (see docs/schemas/facts.json)
     #[arg(long, value_name = "FILE")]
     facts: Option<PathBuf>,
 

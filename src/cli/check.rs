@@ -40,11 +40,11 @@ Examples:
 Exit codes: 0 nothing at or above --fail-on, 1 something, 2 wrong usage or unreadable input, 3 no \
                         verdict could be formed.")]
 pub(super) struct Args {
-    /// What runs
+    /// Current state
     #[arg(long, value_name = "IN")]
     before: Option<Source>,
 
-    /// What is wanted
+    /// Desired state
     #[arg(
         long,
         value_name = "IN",
@@ -75,7 +75,7 @@ pub(super) struct Args {
     #[arg(long)]
     rollback: bool,
 
-    /// What else is known, as YAML or JSON (see docs/schemas/facts.json)
+    /// Additional facts, as YAML or JSON (see docs/schemas/facts.json)
     #[arg(long, value_name = "FILE")]
     facts: Option<PathBuf>,
 
@@ -117,12 +117,12 @@ pub(super) struct Args {
 /// Whether what is wanted is a whole release.
 #[derive(Debug, ClapArgs)]
 struct ExtentArgs {
-    /// What is wanted is all of the release: what it lacks is to be removed [default: seen from
+    /// The desired state is the whole release: what it lacks is to be removed [default: seen from
     /// the input]
     #[arg(long, conflicts_with_all = ["part", "target_version"])]
     whole: bool,
 
-    /// What is wanted is a part, as kubectl apply gets it: what it lacks stays as it is [default:
+    /// The desired state is a part, as for kubectl apply: what it lacks stays as it is [default:
     /// seen from the input]
     #[arg(long, requires = "before", conflicts_with = "target_version")]
     part: bool,

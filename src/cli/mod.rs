@@ -26,7 +26,7 @@ pub use exit::Exit;
 
 use clap::{Parser, Subcommand};
 
-/// Keeps Milvus on Kubernetes safe while it is upgraded.
+/// Prevents unsafe Milvus upgrades on Kubernetes.
 #[derive(Debug, Parser)]
 #[command(name = "milvus-guard", version = data::VERSION.as_str(), about, long_about = None, max_term_width = 110, propagate_version = true)]
 #[command(after_help = "\

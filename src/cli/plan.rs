@@ -40,7 +40,7 @@ pub(super) struct Args {
     #[arg(long, short = 't', value_name = "VERSION")]
     to: Wanted,
 
-    /// What runs: a file, a directory, -, release:NAME or live
+    /// Current state: a file, a directory, -, release:NAME or live
     #[arg(long, value_name = "IN", conflicts_with = "from")]
     before: Option<Source>,
 

@@ -233,7 +233,7 @@ pub(super) struct Args {
     #[arg(long, help_heading = "Without a cluster")]
     no_cluster: bool,
 
-    /// What runs: a file or a folder
+    /// Current state: a file or a folder
     #[arg(
         long,
         value_name = "IN",
@@ -242,7 +242,7 @@ pub(super) struct Args {
     )]
     before: Option<String>,
 
-    /// What else is known, as YAML or JSON (see docs/schemas/facts.json)
+    /// Additional facts, as YAML or JSON (see docs/schemas/facts.json)
     #[arg(
         long,
         value_name = "FILE",

@@ -68,7 +68,7 @@ pub(in crate::cli) struct Args {
     #[arg(short, long, value_name = "URL[,URL]", value_delimiter = ',')]
     pub(super) etcd: Vec<String>,
 
-    /// Address of Milvus that is asked whether it serves all again, such as localhost:19530; none
+    /// Address of Milvus, to verify that all collections are served, such as localhost:19530; none
     /// asks nobody [default: the Service of the release]
     #[arg(long, value_name = "ADDRESS")]
     pub(super) milvus: Option<String>,
@@ -89,7 +89,7 @@ pub(in crate::cli) struct Args {
     #[arg(long, value_name = "TIME", default_value = "6h", value_parser = duration)]
     pub(super) timeout: Duration,
 
-    /// For a pod that cannot pull its image or crashes again and again
+    /// How long to wait for a pod in ImagePullBackOff or CrashLoopBackOff
     #[arg(long, value_name = "TIME", default_value = "3m", value_parser = duration)]
     pub(super) give_up_after: Duration,
 

@@ -309,7 +309,7 @@ fn no_message_has_a_fault_of_form() {
 fn faults_of_form_are_seen() {
     for text in [
         "Stop it..",
-        "it is not a name.",
+        "it is no name.",
         "One. then two.",
         "Add a, , b.",
     ] {

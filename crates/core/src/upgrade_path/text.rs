@@ -170,7 +170,7 @@ impl Page<'_> {
             let lost = if stop.lost.is_empty() {
                 String::new()
             } else {
-                format!("; beyond that is lost: {}", stop.lost)
+                format!("; lost after that point: {}", stop.lost)
             };
             self.list(
                 "way back",

@@ -102,7 +102,7 @@ impl<'p, 'd> Comparison<'p, 'd> {
             KeyOutcome::Put { at, .. } => self.remaining.puts.push(at),
             KeyOutcome::Delete { .. } => {}
             KeyOutcome::Keep(_) | KeyOutcome::Rewrite { .. } => {
-                self.foreign.add(key, Foreign::Vanished)
+                self.foreign.add(key, Foreign::Vanished);
             }
         }
     }

@@ -16,7 +16,7 @@ pub enum CertError {
     /// A certificate that cannot be parsed.
     #[error("certificate {position} of the chain cannot be read: {reason}")]
     BadCertificate {
-        /// NamespaceState in the chain, from 1.
+        /// `NamespaceState` in the chain, from 1.
         position: usize,
         /// What is wrong.
         reason: String,

@@ -365,7 +365,7 @@ impl Answerer {
                     && !ran_out_of_time(&by_memory)
                 {
                     tracing::warn!(
-                        "there was no time to check a denial against what runs; memory decides"
+                        "could not check a denial against the live cluster in time; using the cached state"
                     );
                     self.metrics
                         .live_reads
