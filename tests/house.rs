@@ -138,7 +138,7 @@ const PHRASES: [(&str, usize); 12] = [
     ("obody ", 69),
     ("hoever ", 53),
     (" goes on", 27),
-    (" is no ", 6),
+    (" is no ", 7),
     (" are no ", 10),
 ];
 

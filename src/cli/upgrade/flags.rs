@@ -89,7 +89,7 @@ pub(in crate::cli) struct Args {
     #[arg(long, value_name = "TIME", default_value = "6h", value_parser = duration)]
     pub(super) timeout: Duration,
 
-    /// How long to wait for a pod in ImagePullBackOff or CrashLoopBackOff
+    /// How long to wait for a pod in `ImagePullBackOff` or `CrashLoopBackOff`
     #[arg(long, value_name = "TIME", default_value = "3m", value_parser = duration)]
     pub(super) give_up_after: Duration,
 
