@@ -132,14 +132,14 @@ const PHRASES: [(&str, usize); 12] = [
     ("Nothing where", 0),
     ("comes to no end", 0),
     ("stands still", 1),
-    ("last word", 9),
+    ("last word", 0),
     ("sign of life", 3),
-    ("omebody", 58),
-    ("obody ", 69),
-    ("hoever ", 53),
-    (" goes on", 27),
+    ("omebody", 4),
+    ("obody ", 0),
+    ("hoever ", 0),
+    (" goes on", 1),
     (" is no ", 7),
-    (" are no ", 10),
+    (" are no ", 1),
 ];
 
 #[test]

@@ -330,8 +330,8 @@ fn a_rule_that_had_no_time_does_not_let_data_pass() {
     let late = Task::of(&parsed).judge(&context(Some(Overdue(&|| true))));
     assert!(late.response.denied.is_some(), "{late:?}");
     assert!(!late.failed.is_empty());
-    // What had no time before and after is not an old sin either, so even an innocent change waits for
-    // its next try.
+    // What had no time before and after is not an old sin either, so even an innocent change waits
+    // for its next try.
     new = old.clone();
     new["spec"]["template"]["spec"]["containers"][0]["env"] =
         json!([{"name": "GODEBUG", "value": "madvdontneed=0"}]);

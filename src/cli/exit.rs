@@ -18,7 +18,7 @@ pub enum Exit {
     Reached,
     /// Running: refused, nothing was changed.
     Refused,
-    /// Running: stopped, the same command goes on.
+    /// Running: stopped, the same command resumes.
     Stopped,
     /// Running: stopped, and everything was put back as it was.
     RolledBack,

@@ -1,4 +1,4 @@
-//! What the verbs that run something share: who shows the run, its last word, and the flags for
+//! What the verbs that run something share: who shows the run, its final message, and the flags for
 //! both.
 
 use std::{
@@ -143,7 +143,7 @@ impl JobArgs {
     }
 }
 
-/// Connects, and does the work with somebody who shows it.
+/// Connects, and does the work with someone who shows it.
 pub(super) fn run<T>(
     cluster: &ClusterArgs,
     progress: ProgressArg,
@@ -203,7 +203,7 @@ fn last_word(end: &End) -> serde_json::Value {
     })
 }
 
-/// Whoever shows the run on stderr; nobody where nobody looks.
+/// Anyone who shows the run on stderr; no one where no one looks.
 fn display(progress: ProgressArg, screen: &Screen) -> Option<Box<dyn Listener>> {
     Some(match progress {
         ProgressArg::None => return None,
@@ -227,10 +227,10 @@ const fn exit(end: &End) -> Exit {
     }
 }
 
-/// The last word: what was reached is the report, anything else is said as an error too.
+/// The final message: what was reached is the report, anything else is said as an error too.
 pub(super) fn say(end: &End, format: FormatArg, file: Option<&Path>, screen: &Screen) -> Done {
     if let Some(file) = file {
-        // Whoever follows the Job reads the run where this is not there.
+        // Anyone who follows the Job reads the run where this is not there.
         let _ = std::fs::write(file, last_word(end).to_string());
     }
     let reached = matches!(end, End::Reached(_) | End::Waits(_));

@@ -501,7 +501,7 @@ fn files(args: &Args, accounts: Accounts, data: Data) -> Result<Files, Failure> 
     };
     let mut facts = gather::facts(args.facts.as_ref())?;
     milvus_guard_sources::files::evidence::complete(&place.snapshot, &mut facts);
-    // Nobody else can be at work without a cluster.
+    // No one else can be at work without a cluster.
     let facts = Facts {
         runs: facts.runs.or(Some(Vec::new())),
         ..facts

@@ -52,7 +52,7 @@ pub struct Facts {
 
 impl Facts {
     /// Whether the metadata of a release was migrated beyond what a version can read. A namespace
-    /// that nobody named is any.
+    /// that no one named is any.
     #[must_use]
     pub fn is_migrated_past(
         &self,

@@ -69,7 +69,7 @@ pub(in crate::cli) struct Args {
     pub(super) etcd: Vec<String>,
 
     /// Address of Milvus, to verify that all collections are served, such as localhost:19530; none
-    /// asks nobody [default: the Service of the release]
+    /// skips this check [default: the Service of the release]
     #[arg(long, value_name = "ADDRESS")]
     pub(super) milvus: Option<String>,
 

@@ -436,17 +436,17 @@ fn a_new_owner_is_a_deletion_to_come(#[case] kind: &str, #[case] id: &str) {
         value["request"]["userInfo"]["username"] = json!(user);
         rule(&value.to_string(), &context)
     };
-    denied(&change(&old, &owned(&["a"]), "somebody"), id);
-    denied(&change(&owned(&["a"]), &owned(&["a", "b"]), "somebody"), id);
+    denied(&change(&old, &owned(&["a"]), "someone"), id);
+    denied(&change(&owned(&["a"]), &owned(&["a", "b"]), "someone"), id);
     denied(
-        &change(&owned(&["a"]), &owned(&["b"]), "somebody"),
+        &change(&owned(&["a"]), &owned(&["b"]), "someone"),
         "garbage collector",
     );
     let mut more = owned(&["a"]);
     more["metadata"]["labels"]["x"] = json!("y");
-    denied(&change(&old, &more, "somebody"), id);
+    denied(&change(&old, &more, "someone"), id);
     for (before, after) in [(owned(&["a"]), owned(&["a"])), (owned(&["a"]), old.clone())] {
-        assert_eq!(change(&before, &after, "somebody").response.denied, None);
+        assert_eq!(change(&before, &after, "someone").response.denied, None);
     }
     let controller = "system:serviceaccount:kube-system:statefulset-controller";
     assert_eq!(
@@ -497,7 +497,7 @@ fn a_dependency_that_deletes_its_claims_is_not_scaled_down() {
         let text = json!({
             "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
             "request": {"uid": "1", "operation": "UPDATE", "namespace": "milvus", "name": "my-release-etcd", "subResource": subresource,
-                "resource": {"group": "apps", "version": "v1", "resource": "statefulsets"}, "userInfo": {"username": "somebody"},
+                "resource": {"group": "apps", "version": "v1", "resource": "statefulsets"}, "userInfo": {"username": "someone"},
                 "object": {"kind": "Scale", "metadata": {"name": "my-release-etcd"}, "spec": {"replicas": 0}}},
         });
         rule(&text.to_string(), &context)

@@ -241,7 +241,8 @@ impl Hash {
         }
     }
 
-    /// 128 bits are plenty against chance, and whoever could write a decision needs no collision.
+    /// 128 bits are plenty against chance, and anyone who could write a decision needs no
+    /// collision.
     fn end(self) -> String {
         let hex: String = self
             .0

@@ -83,8 +83,8 @@ impl DocumentTask {
     /// Evidence and decisions are believed, so only those who make them may write them.
     fn judge_maker(&self, context: &ReviewContext<'_>) -> Ruling {
         let accounts = context.accounts;
-        // A decision only lets something through: whoever has the right to delete one takes nothing
-        // from anybody's safety.
+        // A decision only lets something through: anyone who has the right to delete one takes
+        // nothing from anybody's safety.
         let closes = self.resource == "releasedecisions";
         let cleans =
             self.operation == Operation::Delete && (closes || CLEANERS.contains(&&*self.user));

@@ -1,7 +1,7 @@
 //! The version label: what runs says its true version.
 //!
 //! Only metadata of the workload is touched, never the pod template. Our own key is always true;
-//! the common key is filled where nobody set it, and kept true as long as nobody else owns it.
+//! the common key is filled where no one set it, and kept true as long as no one else owns it.
 //! Applied twice it changes nothing.
 
 use std::sync::Arc;
@@ -79,7 +79,7 @@ fn patch<'t>(object: impl View<'t>, version: Option<&str>) -> Vec<Patch> {
     if ours != version {
         wanted.push((VERSION, version));
     }
-    // Filled by us where nobody owns it; what we filled follows the image.
+    // Filled by us where no one owns it; what we filled follows the image.
     if let Some(version) = version
         && (common.is_none()
             || (common == ours && common != Some(version) && !is_owned(object, COMMON_VERSION)))

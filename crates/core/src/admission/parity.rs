@@ -57,7 +57,7 @@ pub fn review(
         "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
         "request": {
             "uid": "1", "operation": "CREATE", "namespace": "milvus", "name": record,
-            "resource": {"group": "", "version": "v1", "resource": "secrets"}, "userInfo": {"username": "somebody"},
+            "resource": {"group": "", "version": "v1", "resource": "secrets"}, "userInfo": {"username": "someone"},
             "object": {"kind": "Secret", "type": "helm.sh/release.v1", "metadata": {"name": record, "labels": all},
                 "data": {"release": BASE64_STANDARD.encode(inner)}},
         },
@@ -228,7 +228,7 @@ pub(super) fn object_review(old: Option<&Value>, new: Option<&Value>) -> String 
         "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
         "request": {
             "uid": "1", "operation": operation, "namespace": "milvus", "name": object["metadata"]["name"],
-            "resource": {"group": group, "version": "v1", "resource": resource}, "userInfo": {"username": "somebody"},
+            "resource": {"group": group, "version": "v1", "resource": resource}, "userInfo": {"username": "someone"},
             "options": {"fieldManager": "kubectl"},
             "object": new, "oldObject": old,
         },

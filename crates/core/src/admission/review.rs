@@ -29,8 +29,8 @@ pub const API_VERSION: &str = "admission.k8s.io/v1";
 /// Why a body is not a review that could be answered.
 #[derive(Debug, thiserror::Error)]
 pub enum ReviewError {
-    /// It is not valid JSON of the right shape; the parser's own words may quote the object, so only the
-    /// place is kept.
+    /// It is not valid JSON of the right shape; the parser's own words may quote the object, so
+    /// only the place is kept.
     #[error("the body is not an AdmissionReview (line {line}, column {column})")]
     Shape {
         /// Line, from 1.

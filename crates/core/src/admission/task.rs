@@ -144,8 +144,8 @@ impl<'a> Task<'a> {
     pub fn judge(&self, context: &ReviewContext<'_>) -> Ruling {
         match self {
             Self::Done(_, ruling) => Ruling::clone(ruling),
-            // Whoever asks for a ruling all the same gets the safe one; the door knows its failure
-            // policy.
+            // Anyone who asks for a ruling all the same gets the safe one; the door knows its
+            // failure policy.
             Self::Unjudged(_, reason) => Ruling::of(Response::deny(reason.as_str())),
             Self::NeedsRoom(_) => Ruling::of(Response::deny("it needs more room to be read")),
             Self::Release(task) => task.judge(context),

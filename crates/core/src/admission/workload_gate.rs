@@ -449,7 +449,8 @@ impl<'a> WorkloadTask<'a> {
     }
 }
 
-/// Whether a change is what the step plans at which a run stands: the account alone does not allow it.
+/// Whether a change is what the step plans at which a run stands: the account alone does not allow
+/// it.
 fn plans(run: &RunFact, before: &Release, after: &Release) -> bool {
     let pairs = || {
         after.components.iter().filter_map(|new| {

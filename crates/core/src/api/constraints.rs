@@ -1,7 +1,7 @@
 //! What the types cannot say: bounds, patterns, keys of lists, and what must not change.
 //!
 //! Bounds are far above what is real. They are there because an API server refuses rules (CEL)
-//! whose cost it cannot bound, and because nobody should fill etcd through these objects.
+//! whose cost it cannot bound, and because no one should fill etcd through these objects.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! What Milvus served before a run replaced those who serve, so that a run that goes on after a
+//! What Milvus served before a run replaced those who serve, so that a run that continues after a
 //! crash does not take the half-loaded state for the whole.
 
 use std::collections::BTreeSet;

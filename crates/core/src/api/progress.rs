@@ -1,6 +1,6 @@
 //! How far a run is: what it has done, and all that is needed to resume or to roll back.
 //!
-//! The status is written before each side effect and after it, so that whoever comes next knows
+//! The status is written before each side effect and after it, so that anyone who comes next knows
 //! where things stand.
 
 use jiff::Timestamp;
@@ -32,7 +32,7 @@ pub enum RunPhase {
     Running,
     /// Waits for a person.
     Paused,
-    /// Stopped by a failure; the same command goes on.
+    /// Stopped by a failure; the same command resumes.
     Stopped,
     /// Reached its plan.
     Succeeded,

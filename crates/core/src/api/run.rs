@@ -69,7 +69,7 @@ pub struct RunSpec {
     pub to: Version,
     /// Steps, in order.
     pub plan: Vec<RunStep>,
-    /// Digest of the plan and of what it was made from; a run goes on only where it is still the
+    /// Digest of the plan and of what it was made from; a run resumes only where it is still the
     /// same.
     pub plan_hash: String,
     /// Image that the components get; absent means the running repository at the target version.

@@ -48,7 +48,8 @@ impl StoredRelease {
     /// Secrets, which workloads may read (a hook's other objects come and go with it).
     /// `namespace` is where objects live that name none.
     ///
-    /// Items are errors where the stored manifest is not valid YAML, or holds more than the budget allows.
+    /// Items are errors where the stored manifest is not valid YAML, or holds more than the budget
+    /// allows.
     pub fn objects<'a>(
         &'a self,
         namespace: Option<&'a str>,

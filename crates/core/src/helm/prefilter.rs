@@ -90,8 +90,8 @@ pub(super) fn parts<'a>(
     if sources.len().saturating_mul(searched) > MAX_SEARCHED {
         return Err(Exceeded::Names);
     }
-    // Files and variables of whoever may be Milvus. A name that stands anywhere in a text is named,
-    // whatever else it means there.
+    // Files and variables of anyone who may be Milvus. A name that stands anywhere in a text is
+    // named, whatever else it means there.
     let mut named = Vec::new();
     for (part, name) in sources {
         budget.time()?;
@@ -376,7 +376,7 @@ mod tests {
                 "x".repeat(MAX_DOCUMENT_BYTES)
             )),
             Ok(vec![]),
-            "nobody reads it"
+            "no one reads it"
         );
     }
 

@@ -1,5 +1,5 @@
 //! How much memory an object takes, give or take some, and the same object with the large parts
-//! left out. What is left out is unknown to whoever looks for it, never absent.
+//! left out. What is left out is unknown to anyone who looks for it, never absent.
 
 use std::sync::Arc;
 

@@ -270,7 +270,8 @@ pub fn listed(hosts: &BTreeSet<Host>) -> String {
     }
 }
 
-/// Whether two lists are members of one etcd: a member more or fewer does not make it another cluster.
+/// Whether two lists are members of one etcd: a member more or fewer does not make it another
+/// cluster.
 #[must_use]
 pub fn is_same_etcd(one: &BTreeSet<Host>, other: &BTreeSet<Host>, own_is_known: bool) -> bool {
     let stores = |hosts: &BTreeSet<Host>| {

@@ -136,8 +136,8 @@ pub struct Build {
     pub version: Version,
     /// `beta`, `rc1`, `dev`; or `nightly` for builds of a branch.
     pub prerelease: Option<String>,
-    /// What else the tag says, in the order written: `gpu`, `arm64`, `hotfix`, or words of whoever
-    /// built the image.
+    /// What else the tag says, in the order written: `gpu`, `arm64`, `hotfix`, or words of anyone
+    /// who built the image.
     pub suffixes: Vec<String>,
     /// For builds of a branch: the day, and where it stands among the releases of the branch.
     pub nightly: Option<Nightly>,

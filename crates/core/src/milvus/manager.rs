@@ -334,7 +334,7 @@ impl Neighbours {
         }
     }
 
-    /// The charts of a release, in alphabetical order. A namespace that nobody names is any.
+    /// The charts of a release, in alphabetical order. A namespace that no one names is any.
     fn of<'a>(
         &'a self,
         namespace: Option<&'a str>,

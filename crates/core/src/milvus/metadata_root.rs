@@ -16,7 +16,7 @@ pub struct Root {
     prefix: String,
 }
 
-/// Paths that are no place for metadata.
+/// Paths that are not a place for metadata.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RootError {
     /// Nothing was given.

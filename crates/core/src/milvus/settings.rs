@@ -186,7 +186,7 @@ pub enum Difference {
     Changed,
     /// It was known and is not any more.
     Lost,
-    /// It was not known, so nobody can tell.
+    /// It was not known, so no one can tell.
     Unclear,
 }
 

@@ -34,7 +34,7 @@ fn holdable() -> String {
 
 /// The label in which Kubernetes keeps a namespace's own name.
 const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
-/// Longer texts are no mistyped rule.
+/// Longer texts are not a mistyped rule.
 const MAX_TYPO: usize = 64;
 
 /// How bad something is.

@@ -197,7 +197,7 @@ impl Findings {
         finding
     }
 
-    /// The rule came to no end. Where it guards data nobody can say that the change is safe, so it
+    /// The rule came to no end. Where it guards data no one can say that the change is safe, so it
     /// denies; any other rule only says so.
     pub(super) fn failed(&mut self, why: Failed) {
         let guards_data = self.rule.is_some_and(|rule| rule.data_loss);

@@ -408,7 +408,7 @@ fn listed(keys: &[String]) -> String {
 /// switching the queue].
 const CAN_SWITCH: Version = Version::new(3, 0, 0);
 
-/// How to keep a setting, in the words of whoever manages the release.
+/// How to keep a setting, in the words of anyone who manages the release.
 fn keep(upgrade: &Upgrade<'_>, row: &SettingFact, old: Option<&str>) -> Remedy {
     let advice = upgrade.advice();
     let Some(old) = old else {

@@ -127,7 +127,7 @@ fn of(subject: &str) -> String {
 }
 
 /// Whether this walks back out of an upgrade that has not passed its point of no return: to the
-/// last version at which every component was available (where nobody knows it, to one that some
+/// last version at which every component was available (where no one knows it, to one that some
 /// component still runs), while nothing of the new version that touches data for good was ever
 /// available.
 fn returns_from_interrupted(upgrade: &Upgrade<'_>, from: &Build, to: &Build) -> bool {

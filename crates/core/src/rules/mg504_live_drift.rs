@@ -94,7 +94,7 @@ mod tests {
         let unknown = judge_with(&RULE, Some(&before), &after, &other);
         assert!(
             unknown.len() == 1 && unknown[0].not_evaluated,
-            "nobody says that this release was compared"
+            "no one says that this release was compared"
         );
         let with_record = before.clone().values("{}\n");
         assert!(judge_with(&RULE, Some(&with_record), &after, &other).is_empty());

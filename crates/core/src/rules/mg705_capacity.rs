@@ -216,7 +216,7 @@ fn data_nodes(before: &Release, after: &Release, findings: &mut Findings) {
             _ => {}
         }
     }
-    // An autoscaler may own replicas that nobody writes.
+    // An autoscaler may own replicas that no one writes.
     let counted = |nodes: &[&ComponentWorkload]| {
         nodes
             .iter()

@@ -456,7 +456,7 @@ mod tests {
             let has = |behavior| rule.has(behavior);
             assert!(
                 !(rule.data_loss && has(Behavior::SelfAcceptable)),
-                "{}: nobody accepts the loss of data",
+                "{}: no one accepts the loss of data",
                 rule.id
             );
             assert!(

@@ -333,7 +333,7 @@ fn version_change(upgrade: &Upgrade<'_>) -> Met {
     }
 }
 
-/// Whether images, chart, components or configuration differ, or nobody can say that they do not.
+/// Whether images, chart, components or configuration differ, or no one can say that they do not.
 fn changes(upgrade: &Upgrade<'_>) -> bool {
     let Some((before, after)) = upgrade.both().filter(|_| !upgrade.is_state) else {
         return false;

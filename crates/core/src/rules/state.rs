@@ -54,7 +54,7 @@ impl Missing {
     }
 
     /// A fact that is true only at the moment of the change, such as a run under way: files cannot
-    /// hold it, and whoever makes the change asks for it again. It never makes a warning,
+    /// hold it, and anyone who makes the change asks for it again. It never makes a warning,
     /// because a check of files could then never be without one.
     #[must_use]
     pub const fn momentary(what: &'static str, provide: &'static str) -> Self {

@@ -273,8 +273,8 @@ fn each_rule_passes_where_it_looked_and_only_there() {
         if passed != right {
             wrong.push(format!("{} must pass: {passed:?}", rule.id));
         }
-        // A release without components is not a release, and the only one in which MG105 has nothing
-        // to look at.
+        // A release without components is not a release, and the only one in which MG105 has
+        // nothing to look at.
         let state = if rule.id == "MG105" {
             hollow_state(rule)
         } else {

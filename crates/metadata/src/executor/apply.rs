@@ -30,7 +30,7 @@ pub enum Halt {
     Foreign(Vec<Vec<u8>>),
     /// etcd did not answer in time, or refused.
     Failure(Failure),
-    /// Somebody asked to stop.
+    /// Someone asked to stop.
     Asked,
 }
 
@@ -105,7 +105,7 @@ impl Applier<'_> {
                 Ok(answer) if answer.succeeded() => return Ok(operations.len() as u64),
                 Ok(answer) => {
                     return match self.guard.broken(&answer) {
-                        // An attempt before this one arrived after all, or somebody did the very
+                        // An attempt before this one arrived after all, or someone did the very
                         // same.
                         Broken::Record => match self.differing(&operations).await? {
                             none if none.is_empty() => Ok(operations.len() as u64),

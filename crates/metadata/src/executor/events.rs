@@ -1,4 +1,4 @@
-//! What happens during a run, for whoever shows it: a bar, plain lines, JSON.
+//! What happens during a run, for anyone who shows it: a bar, plain lines, JSON.
 
 use std::{fmt, time::Duration};
 
@@ -116,7 +116,7 @@ fn seconds<S: serde::Serializer>(took: &Duration, serializer: S) -> Result<S::Ok
     serializer.serialize_f64((took.as_secs_f64() * 1000.0).round() / 1000.0)
 }
 
-/// Events that nobody looks at.
+/// Events that no one looks at.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NullSink;
 

@@ -11,7 +11,7 @@ use super::lock::Lock;
 
 /// What every transaction of a run compares, beside what its own operations expect: the lock is
 /// ours, the record of the run is as we left it, and no component of Milvus has registered. etcd
-/// compares and writes in one step, so nobody can come in between.
+/// compares and writes in one step, so no one can come in between.
 #[derive(Debug)]
 pub struct Guard<'l> {
     lock: &'l Lock,

@@ -35,7 +35,7 @@ use super::{
 pub const LEASE_SECONDS: i64 = 30;
 /// Between two renewals.
 pub const RENEW_EVERY: Duration = Duration::from_secs(5);
-/// Between two looks at somebody else's lock.
+/// Between two looks at another client's lock.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// For giving the lock back. What is not given back ends by itself.
 const RELEASE_DEADLINE: Duration = Duration::from_secs(5);
@@ -53,7 +53,7 @@ pub struct Holder {
     pub process: Process,
     /// Since when (RFC 3339).
     pub since: String,
-    /// Seconds that the lock lasts if nobody renews it.
+    /// Seconds that the lock lasts if no one renews it.
     #[serde(skip)]
     pub seconds_left: Option<i64>,
     /// It is the official tool's session.
@@ -130,7 +130,7 @@ enum Seen {
 
 impl Lock {
     /// Takes the lock. A holder that can be told to be gone is relieved: at once where it was a
-    /// process of this machine, at the end of its lease where nobody renews it.
+    /// process of this machine, at the end of its lease where no one renews it.
     ///
     /// # Errors
     /// [`MetaError::Locked`], or why etcd could not be asked.
@@ -259,7 +259,7 @@ async fn put(store: &Store<'_>, root: &Root, holder: &Holder, lease: i64) -> Res
     ];
     match store.try_txn(Txn::new().when(free).and_then(take)).await {
         Err(failure) if !failure.is_passing() => return Err(failure),
-        // Held, or taken, or nobody knows: what stands there tells.
+        // Held, or taken, or no one knows: what stands there tells.
         _ => {}
     }
     look(store, root, &holder.id).await
@@ -365,7 +365,7 @@ async fn wait_out(
             return Ok(());
         };
         let left = now.seconds_left.unwrap_or(0);
-        // Somebody else took it, or it was renewed: alive.
+        // Another client took it, or it was renewed: alive.
         if its_lease != lease || left > lowest {
             return Err(MetaError::Locked(now));
         }

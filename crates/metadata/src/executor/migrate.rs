@@ -1,5 +1,5 @@
 //! `meta migrate`: plan from one revision, back up, write, check, delete, verify. The same call
-//! goes on after any interruption.
+//! continues after any interruption.
 
 use std::{
     path::PathBuf,
@@ -53,7 +53,7 @@ pub struct MigrateOptions {
     pub dry_run: bool,
     /// For sessions of Milvus to end; absent refuses at once.
     pub wait_sessions: Option<Duration>,
-    /// Refuse any other plan than the one with this digest, which somebody has seen and approved.
+    /// Refuse any other plan than the one with this digest, which someone has seen and approved.
     pub approved_plan: Option<String>,
 }
 
@@ -108,10 +108,10 @@ pub struct Migrated {
     pub seconds: f64,
 }
 
-/// Migrates, or goes on migrating.
+/// Migrates, or resumes a migration.
 ///
 /// # Errors
-/// See [`MetaError`]; [`MetaError::Stopped`] goes on when the same call is made again.
+/// See [`MetaError`]; [`MetaError::Stopped`] resumes when the same call is made again.
 pub async fn migrate(
     target: &Target,
     options: &MigrateOptions,
@@ -511,7 +511,7 @@ impl Run<'_> {
         })
     }
 
-    /// Proves that everything is written and nobody else has changed anything, before the first
+    /// Proves that everything is written and no one else has changed anything, before the first
     /// deletion.
     ///
     /// All bytes that were written are read back; of everything else only what was written since
@@ -645,7 +645,7 @@ enum Written<'p, 'd> {
     Compared(Remaining<'p, 'd>),
 }
 
-/// Where a backup goes that nobody named: a new file in the current folder.
+/// Where a backup goes that no one named: a new file in the current folder.
 pub(super) fn default_file(root: &Root) -> PathBuf {
     let name: String = root
         .to_string()

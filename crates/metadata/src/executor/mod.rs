@@ -11,7 +11,7 @@
 //!
 //! Every arrow after the backup is a transaction that holds only while the lock is ours, the record
 //! is as we left it and no component of Milvus has registered. Whatever ends a run, the same call
-//! goes on from the record and the backup.
+//! resumes from the record and the backup.
 
 mod apply;
 pub mod backup;

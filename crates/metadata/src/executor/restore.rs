@@ -79,11 +79,11 @@ pub struct Restored {
     pub seconds: f64,
 }
 
-/// Puts a backup back, or goes on putting it back. The whole file is checked before anything is
+/// Puts a backup back, or resumes a restore. The whole file is checked before anything is
 /// written.
 ///
 /// # Errors
-/// See [`MetaError`]; [`MetaError::Stopped`] goes on when the same call is made again.
+/// See [`MetaError`]; [`MetaError::Stopped`] resumes when the same call is made again.
 pub async fn restore(
     target: &Target,
     backup: &Path,

@@ -2,7 +2,7 @@
 //! records).
 //!
 //! Pure: keys come in relative to `<rootPath>/<metaSubPath>`, a [`MetadataState`] comes out.
-//! [`AREAS`] says which keys are worth reading and how far, so that whoever reads etcd and this
+//! [`AREAS`] says which keys are worth reading and how far, so that anyone who reads etcd and this
 //! table cannot disagree.
 
 use std::collections::BTreeSet;
@@ -346,7 +346,7 @@ impl Evidence {
             };
         }
         let has_segments = !self.segment_collections.is_empty();
-        // Whoever deletes the old metadata deletes tombstones too.
+        // Anyone who deletes the old metadata deletes tombstones too.
         let is_cleaned = self.collections.is_empty() && self.dropped.is_empty() && !new;
         if is_cleaned && (has_segments || self.saw(&[Signal::OldLoad, Signal::User])) {
             return MetadataState::PartialCleaned;

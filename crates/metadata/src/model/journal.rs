@@ -2,7 +2,7 @@
 //! [`Root::journal`](super::Root::journal)).
 //!
 //! It is written in a guarded transaction before the first write and kept up to date, so that
-//! whoever comes next knows what was begun, from which backup it goes on, and by whom.
+//! anyone who comes next knows what was begun, from which backup it continues, and by whom.
 
 use serde::{Deserialize, Serialize};
 
@@ -60,7 +60,7 @@ pub struct Journal {
     pub target: String,
     /// How it migrates.
     pub options: Options,
-    /// From what it goes on, or back.
+    /// From what it continues, or back.
     pub backup: JournalBackup,
     /// [`Plan::digest`](super::Plan::digest).
     pub plan_digest: String,
@@ -72,11 +72,11 @@ pub struct Journal {
     pub phase: JournalPhase,
     /// Who began it: host and process, or pod.
     pub started_by: String,
-    /// When, in RFC 3339; given by whoever has a clock.
+    /// When, in RFC 3339; given by anyone who has a clock.
     pub started_at: String,
 }
 
-/// Bytes that are no journal.
+/// Bytes that are not a journal.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     /// Too long.

@@ -31,7 +31,7 @@ pub struct Session {
     pub address: Option<String>,
     /// Name of its host, which is that of its pod (2.2 and later).
     pub host: Option<String>,
-    /// Seconds that its lease has left, filled in by whoever asked etcd.
+    /// Seconds that its lease has left, filled in by anyone who asked etcd.
     pub lease_left: Option<i64>,
 }
 

@@ -13,7 +13,7 @@ use super::{
 const KEYS: u64 = 2_000;
 /// Bytes of their keys and values.
 const BYTES: usize = 4 * 1024 * 1024;
-/// A span with fewer keys goes on where less or more than it reads would do.
+/// A span with fewer keys continues where less or more than it reads would do.
 const FEW: u64 = 500;
 
 /// What stands in etcd.

@@ -60,7 +60,7 @@ impl<'a, W> Context<'a, W> {
     }
 
     /// Writes into the run's status what must outlive this process: originals, the backup,
-    /// conditions, evidence. The change is made again on a newer status where somebody else
+    /// conditions, evidence. The change is made again on a newer status where another client
     /// wrote first.
     ///
     /// # Errors

@@ -15,7 +15,7 @@ pub enum End {
     Waits(String),
     /// Refused, and nothing was changed.
     Refused(String),
-    /// Stopped; the same command goes on.
+    /// Stopped; the same command resumes.
     Stopped(String),
     /// It failed and was rolled back, as asked for with `--on-failure rollback`.
     RolledBack(String),

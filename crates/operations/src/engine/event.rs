@@ -10,7 +10,7 @@ use serde::Serialize;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "event", rename_all_fields = "camelCase")]
 pub enum Event {
-    /// A run began, or goes on.
+    /// A run began, or continues.
     RunBegan {
         /// `namespace/name` of the `UpgradeRun`.
         run: String,
@@ -18,7 +18,7 @@ pub enum Event {
         title: String,
         /// Number of its steps.
         steps: usize,
-        /// Whether it goes on after an interruption.
+        /// Whether it continues after an interruption.
         resumed: bool,
         /// Whether it goes back.
         back: bool,

@@ -366,8 +366,8 @@ impl<S: Step> Engine<'_, S> {
         self.ended(phase, &message, end).await
     }
 
-    /// Writes the last word. Where even that is impossible, the person is told and the record says
-    /// where it stood.
+    /// Writes the final message. Where even that is impossible, the person is told and the record
+    /// says where it stood.
     async fn ended(&self, phase: RunPhase, message: &str, end: fn(String) -> End) -> End {
         self.link.reporter.tell(&Event::RunEnded {
             phase: phase.name(),

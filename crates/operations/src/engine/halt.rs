@@ -7,7 +7,7 @@ use tokio::sync::watch;
 pub enum Halt {
     /// The process was asked to end (SIGTERM, SIGINT).
     Terminated,
-    /// Somebody else holds the lock, or took it away.
+    /// Another client holds the lock, or took it away.
     LockLost {
         /// Who, where that is known.
         by: Option<String>,

@@ -1,4 +1,4 @@
-//! Where a run lives: in the guard's namespace where the guard is installed, so that nobody with
+//! Where a run lives: in the guard's namespace where the guard is installed, so that no one with
 //! rights in the release's namespace can act as the job; else beside the release.
 
 use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
@@ -70,7 +70,7 @@ pub enum HomeError {
 
 impl Home {
     /// Finds the home of a run about this release: what the caller names, else the guard's
-    /// namespace, else the release's. Whoever may not look for the guard takes it for absent;
+    /// namespace, else the release's. Anyone who may not look for the guard takes it for absent;
     /// where that is wrong, the guard itself denies the run.
     ///
     /// # Errors

@@ -13,7 +13,7 @@ use milvus_guard_sources::kubernetes::lease::{Claim, Holder, Seen, Slot};
 
 use super::{ApiError, End, Halt, Halting, Home, Link, ReleaseName};
 
-/// How long the lock holds without renewal; whoever comes after a crash waits as long.
+/// How long the lock holds without renewal; anyone who comes after a crash waits as long.
 pub const HOLDS: Duration = Duration::from_secs(15);
 /// Annotation of the Lease: the run that holds it.
 const NOTE: &str = "guard.milvus.io/upgrade-run";
@@ -178,7 +178,7 @@ impl Lock {
     }
 
     /// Waits until the lock is surely ours. To be awaited before each write: after a time without
-    /// the API server somebody else may hold it.
+    /// the API server another client may hold it.
     ///
     /// # Errors
     /// Where the run must stop, or the API server stays away.
@@ -215,10 +215,10 @@ impl Lock {
         }
     }
 
-    /// Gives the lock back, so that nobody must wait for its end.
+    /// Gives the lock back, so that no one must wait for its end.
     pub async fn give_back(self) {
         self.renewal.abort();
-        // Whoever comes next waits a little where this fails.
+        // Anyone who comes next waits a little where this fails.
         let _ = tokio::time::timeout(self.slot.holds(), self.slot.give_back()).await;
     }
 }
@@ -245,7 +245,7 @@ async fn renew(
                 *last.lock().unwrap_or_else(PoisonError::into_inner) = before;
                 again.notify_waiters();
             }
-            // Gone and made again: somebody broke the lock.
+            // Gone and made again: someone broke the lock.
             Ok(Ok(Claim::Mine { .. })) => return halting.halt(Halt::LockLost { by: None }),
             Ok(Ok(Claim::Theirs(holder))) => {
                 return halting.halt(Halt::LockLost {

@@ -16,8 +16,8 @@ use super::{Event, Halt, Halting, Reporter};
 /// How long the API server may be away before a run stops. A control plane that is being upgraded
 /// is away for minutes.
 pub const PATIENCE: Duration = Duration::from_secs(5 * 60);
-/// How long a command that only reads waits for the API server. With the last attempt it ends within
-/// 10 s.
+/// How long a command that only reads waits for the API server. With the last attempt it ends
+/// within 10 s.
 pub const READING: Duration = Duration::from_secs(5);
 /// For one attempt. The API server itself gives webhooks and etcd less.
 const ATTEMPT: Duration = Duration::from_secs(30);
@@ -65,7 +65,7 @@ pub enum ApiError {
         /// For how long.
         seconds: u64,
     },
-    /// Somebody else wrote first.
+    /// Another client wrote first.
     #[error("{what}: another client changed it meanwhile")]
     Conflict {
         /// What was asked for.
@@ -166,7 +166,7 @@ impl Link {
         }
     }
 
-    /// Says what is being waited for; the same words again are no news.
+    /// Says what is being waited for; the same words again are not reported.
     pub fn wait_for(&self, on: impl Into<String>) {
         let on = on.into();
         {

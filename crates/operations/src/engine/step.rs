@@ -94,7 +94,7 @@ pub enum StepError {
     /// Something went wrong; trying again may help.
     #[error("{0}")]
     Failed(String),
-    /// It is somebody else's turn, as planned; the text says whose and what to do.
+    /// It is another client's turn, as planned; the text says whose and what to do.
     #[error("{0}")]
     Waits(String),
     /// Another run works on the same data.

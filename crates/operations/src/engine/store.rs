@@ -2,8 +2,8 @@
 //!
 //! Two things keep records whole. A write carries the version that it changes, so that of two
 //! writers one must look again (optimistic concurrency). And a status carries the number of the
-//! lock's holder (`fence`): whoever finds a higher number than his own has lost the lock and never
-//! writes again.
+//! lock's holder (`fence`): anyone who finds a higher number than his own has lost the lock and
+//! never writes again.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -196,8 +196,9 @@ impl Store {
         Ok(run_facts(&objects).runs.unwrap_or_default())
     }
 
-    /// Every run that may be read, of any release, the newest last: in all namespaces, or only where
-    /// runs live if the account may not list all. With it the namespace, if it is only one.
+    /// Every run that may be read, of any release, the newest last: in all namespaces, or only
+    /// where runs live if the account may not list all. With it the namespace, if it is only
+    /// one.
     ///
     /// # Errors
     /// Where they cannot be listed.
@@ -403,7 +404,7 @@ impl Store {
         loop {
             let run = self.run();
             self.check_fence(&run.status)?;
-            // A write whose answer was lost was made all the same: nobody else writes our name and
+            // A write whose answer was lost was made all the same: no one else writes our name and
             // our time.
             if run.status.holder.as_deref() == Some(&*self.holder)
                 && written_at.is_some()

@@ -34,7 +34,7 @@ pub struct View {
     pub phase: &'static str,
     /// Where it stands in its plan.
     pub step: Option<StepView>,
-    /// Who works on it; nobody where the lock is free.
+    /// Who works on it; no one where the lock is free.
     pub holder: Option<HolderView>,
     /// When its status was last written.
     pub updated_at: Option<Timestamp>,

@@ -30,7 +30,7 @@ pub fn has_ended(job: &Job) -> bool {
         .any(|one| matches!(one.type_.as_str(), "Complete" | "Failed") && one.status == "True")
 }
 
-/// Follows the Job to its end; `None` if somebody asked us to stop following.
+/// Follows the Job to its end; `None` if someone asked us to stop following.
 ///
 /// # Errors
 /// Where the cluster can no longer be asked.

@@ -10,7 +10,7 @@ pub const RUN_LABEL: &str = "guard.milvus.io/run";
 pub const OPERATION_LABEL: &str = "guard.milvus.io/operation";
 /// User and group of our image.
 const USER: i64 = 65532;
-/// For a pod that is asked to end: one request to the API server that hangs, and the last word.
+/// For a pod that is asked to end: one request to the API server that hangs, and the final message.
 const GRACE_SECONDS: i64 = 60;
 /// Pods that may die (evicted nodes do not count) before a person has to look.
 const RETRIES: i64 = 4;
@@ -178,7 +178,7 @@ impl JobSpec {
             "apiVersion": "batch/v1", "kind": "Job", "metadata": meta,
             "spec": {
                 "backoffLimit": RETRIES,
-                // A pod that is killed or evicted is made again and goes on; the first rule that fits counts, and an evicted one ends
+                // A pod that is killed or evicted is made again and continues; the first rule that fits counts, and an evicted one ends
                 // with a code of ours. Any other such code says that a person has to look.
                 "podFailurePolicy": {"rules": [
                     {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},

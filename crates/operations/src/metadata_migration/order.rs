@@ -1,5 +1,5 @@
-//! Who starts after whom. A cold start is not a rolling upgrade: nobody serves yet, so what counts is
-//! who looks for whom. The coordinators look for one another and come first, together; workers
+//! Who starts after whom. A cold start is not a rolling upgrade: no one serves yet, so what counts
+//! is who looks for whom. The coordinators look for one another and come first, together; workers
 //! register with them; proxies let clients in, last.
 
 use milvus_guard_core::milvus::Component;

@@ -17,7 +17,7 @@ use super::{
     world::World,
 };
 
-/// Makes, goes on with, takes back or ends the run. `history` must be one of the link's listeners.
+/// Makes, resumes, rolls back or ends the run. `history` must be one of the link's listeners.
 pub async fn perform(
     link: &Link,
     settings: Settings,
@@ -63,7 +63,7 @@ async fn under_lock(
     lock: &Lock,
     name: &str,
 ) -> Result<End, End> {
-    // Whoever held the lock before us may have ended what we found, so all of it is looked at
+    // Anyone who held the lock before us may have ended what we found, so all of it is looked at
     // again.
     let known = Store::runs(link, home, &settings.release).await?;
     let again = choose(link, &known, &settings, operation).await?;
@@ -238,7 +238,7 @@ fn new_run(
     )
 }
 
-/// Whether this run has done already what is asked for, and nobody has changed that since.
+/// Whether this run has done already what is asked for, and no one has changed that since.
 fn is_done(run: &UpgradeRun, world: &World) -> bool {
     let Settings { source, target, .. } = &world.settings;
     let uids = run
@@ -264,7 +264,7 @@ fn is_done(run: &UpgradeRun, world: &World) -> bool {
         })
 }
 
-/// A run goes on only with the plan that it began with, on the workloads that it began with.
+/// A run resumes only with the plan that it began with, on the workloads that it began with.
 fn same_plan(
     run: &UpgradeRun,
     settings: &Settings,

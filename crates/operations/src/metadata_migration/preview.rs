@@ -24,8 +24,8 @@ pub struct Preview {
     pub refusals: Vec<String>,
 }
 
-/// Plans `operation` and changes nothing. The metadata in etcd is not read: the run does that in its
-/// first step, where etcd can be reached.
+/// Plans `operation` and changes nothing. The metadata in etcd is not read: the run does that in
+/// its first step, where etcd can be reached.
 ///
 /// # Errors
 /// Where the release cannot be read, or this verb does not support it.

@@ -79,7 +79,7 @@ fn data_back(step: Step, world: &World) -> String {
     }
 }
 
-/// The last word of a run that was taken back.
+/// The final message of a run that was taken back.
 fn taken_back(world: &World) -> String {
     let Settings {
         release, source, ..
@@ -91,7 +91,7 @@ fn taken_back(world: &World) -> String {
     )
 }
 
-/// The last word of a run that reached its plan.
+/// The final message of a run that reached its plan.
 fn reached(world: &World) -> String {
     let Settings {
         release,
@@ -115,7 +115,7 @@ fn reached(world: &World) -> String {
     }
 }
 
-/// The last word of a run that only recorded evidence.
+/// The final message of a run that only recorded evidence.
 fn recorded(world: &World) -> String {
     format!(
         "The metadata of {} is that of 2.2, and the evidence is recorded: milvus-guard lets {} be started on it. Next: {}",

@@ -249,7 +249,7 @@ mod tests {
         );
         assert_eq!(
             of(&[
-                ("a", json!({"component": "nobody"}), ports.clone()),
+                ("a", json!({"component": "no one"}), ports.clone()),
                 ("b", selector, metrics)
             ]),
             None

@@ -30,7 +30,7 @@ use super::{
     world::{Pace, Ways, World},
 };
 
-/// Makes, goes on with, takes back or ends the run. `history` must be one of the link's listeners.
+/// Makes, resumes, rolls back or ends the run. `history` must be one of the link's listeners.
 pub async fn perform(
     link: &Link,
     settings: Settings,
@@ -70,7 +70,7 @@ async fn under_lock(
     lock: &Lock,
     name: &str,
 ) -> Result<End, End> {
-    // Whoever held the lock before us may have ended what we found, so all of it is looked at
+    // Anyone who held the lock before us may have ended what we found, so all of it is looked at
     // again.
     let known = Store::runs(link, home, &settings.release).await?;
     let again = choose(link, &known, &settings, operation).await?;
@@ -339,7 +339,7 @@ fn new_run(
     )
 }
 
-/// A run goes on only with the plan that it began with, on the workloads that it began with.
+/// A run resumes only with the plan that it began with, on the workloads that it began with.
 fn same_plan(run: &UpgradeRun, settings: &Settings, hash: &str) -> Result<(), End> {
     let spec = &run.spec;
     if spec.plan_hash == hash {

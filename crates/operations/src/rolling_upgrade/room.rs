@@ -190,7 +190,7 @@ mod tests {
         assert_eq!(
             warning(&[surge("proxy", of(5000, 80))], &[]),
             None,
-            "nobody knows"
+            "no one knows"
         );
         let text = warning(
             &[surge("proxy", of(1000, 8)), surge("querynode", of(8000, 1))],

@@ -14,7 +14,7 @@ use milvus_guard_sources::etcd::Endpoint;
 
 use super::world::{Cx, World};
 
-/// For one answer. Nobody else waits for it, and nothing depends on it alone.
+/// For one answer. No one else waits for it, and nothing depends on it alone.
 const ANSWER: Duration = Duration::from_secs(2);
 
 /// The way to etcd, found when it is first needed.

@@ -84,7 +84,7 @@ fn back_at_the_beginning(world: &World) -> String {
     )
 }
 
-/// The last word of a run that reached its plan.
+/// The final message of a run that reached its plan.
 fn reached(world: &World) -> String {
     let Settings { release, .. } = &world.settings;
     let pace = world.pace.worst().map_or_else(String::new, |worst| {

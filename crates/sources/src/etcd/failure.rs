@@ -4,7 +4,7 @@ use etcd_client::Error;
 
 use milvus_guard_core::error_text;
 
-/// What a failure means for whoever made the request.
+/// What a failure means for anyone who made the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// No answer, or one that says "not now": another endpoint or a later moment may do better. A

@@ -53,7 +53,7 @@ pub struct Store<'e> {
 
 struct Shared {
     endpoint: Endpoint,
-    /// Before all keys of the metadata; whoever may migrate may read it.
+    /// Before all keys of the metadata; anyone who may migrate may read it.
     prefix: String,
     tls: Option<TlsOptions>,
     live: Mutex<Option<Live>>,
@@ -94,8 +94,8 @@ impl fmt::Debug for Store<'_> {
 }
 
 impl<'e> Store<'e> {
-    /// Connects to the first endpoint that answers. Each is tried once: whoever cannot connect at
-    /// all has most likely named the wrong address.
+    /// Connects to the first endpoint that answers. Each is tried once: anyone who cannot connect
+    /// at all has most likely named the wrong address.
     ///
     /// # Errors
     /// What cannot be used at all ([`Kind::Refused`]), or why no endpoint answered.
@@ -393,7 +393,7 @@ impl<'e> Store<'e> {
         ))
     }
 
-    /// Gives a connection up, unless somebody else did already.
+    /// Gives a connection up, unless another client did already.
     async fn abandon(&self, generation: u64) {
         let mut slot = self.shared.live.lock().await;
         if slot

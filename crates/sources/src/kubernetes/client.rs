@@ -143,7 +143,7 @@ impl Cluster {
     }
 
     /// A client for watches: a watch that waits for the next event is not in trouble, so reading
-    /// has no time limit. Whoever uses it limits the time himself.
+    /// has no time limit. Anyone who uses it limits the time himself.
     ///
     /// # Errors
     /// As [`Self::connect`].

@@ -176,7 +176,7 @@ pub fn mark(object: &Tree<'_>) -> Option<Mark> {
 }
 
 /// The deployers of every release: objects that name it, and marks on its workloads. A mark whose
-/// object was not read counts as one that reverts changes: nobody can say that it does not.
+/// object was not read counts as one that reverts changes: no one can say that it does not.
 #[must_use]
 pub fn deployers(
     snapshot: &Snapshot,
@@ -415,7 +415,7 @@ mod tests {
         assert_eq!(
             (unread[0].name.as_str(), unread[0].self_heal),
             ("c", true),
-            "nobody can say that it does not revert"
+            "no one can say that it does not revert"
         );
     }
 }

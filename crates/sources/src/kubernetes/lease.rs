@@ -1,7 +1,8 @@
 //! A Lease: one holder at a time, as Kubernetes' own controllers have it.
 //!
-//! Clocks of machines differ, so nobody compares the times that others wrote: a Lease is free when
-//! it has not changed for as long as its holder said it holds, by the clock of whoever watches it.
+//! Clocks of machines differ, so no one compares the times that others wrote: a Lease is free when
+//! it has not changed for as long as its holder said it holds, by the clock of anyone who watches
+//! it.
 
 use std::time::{Duration, Instant};
 
@@ -33,13 +34,13 @@ pub enum Claim {
         /// Transitions, ours included.
         transitions: i64,
     },
-    /// Somebody else does.
+    /// Another client does.
     Theirs(Holder),
-    /// Somebody else wrote it at the same time; another attempt will tell.
+    /// Another client wrote it at the same time; another attempt will tell.
     Contended,
 }
 
-/// Somebody else who holds a Lease.
+/// Another client who holds a Lease.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Holder {
     /// Its identity.
@@ -241,7 +242,7 @@ impl Slot {
     }
 }
 
-/// A write that came too late is not an error: somebody else was first.
+/// A write that came too late is not an error: another client was first.
 fn written(answer: Result<Lease, kube::Error>) -> Result<Claim, kube::Error> {
     match answer {
         Ok(lease) => {

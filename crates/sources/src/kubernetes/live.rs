@@ -345,7 +345,7 @@ impl Cluster {
             .chain(AROUND)
             .chain([AUTOSCALERS[0]])
             .map(async |resource| {
-                // Helm's own records are no part of what runs, and large.
+                // Helm's own records are not part of what runs, and large.
                 let labels = (resource.kind == "ConfigMap").then_some("owner!=helm");
                 self.each(resource, Some(namespace), labels, |object| {
                     if let Some((object, proven)) = seen(&object).filter(|(object, _)| keep(object))
@@ -524,7 +524,7 @@ struct Deployers {
     complete: bool,
 }
 
-/// The name of the Helm release, which the label `instance` says unless somebody overrode it.
+/// The name of the Helm release, which the label `instance` says unless someone overrode it.
 fn helm_name(release: &Release) -> &str {
     release
         .components
@@ -762,7 +762,7 @@ mod tests {
                 .facts
                 .drift,
             None,
-            "nobody asked"
+            "no one asked"
         );
     }
 

@@ -97,7 +97,7 @@ pub(super) fn is_hopeless(pod: &Pod) -> bool {
         .any(|reason| HOPELESS.contains(&reason))
 }
 
-/// Whether nobody asks a pod if it can work.
+/// Whether no one asks a pod if it can work.
 pub(super) fn is_unprobed(pod: &Pod) -> bool {
     let mut containers = pod.spec.iter().flat_map(|spec| &spec.containers);
     !containers
@@ -194,7 +194,7 @@ mod tests {
         assert_eq!(is_pod_of(&owned, deployment), its);
         assert!(
             is_pod_of(&pod("milvus:2", &json!({})), deployment),
-            "nobody says whose it is"
+            "no one says whose it is"
         );
     }
 }

@@ -4,7 +4,7 @@
 //! keeps a Lease in the guard's namespace, writes into it the runs that it knows to be under way,
 //! and a run waits until all of them name it. A replica that does not renew its Lease has lost the
 //! API server. It then reads runs live before it lets anything through, and that fails, so
-//! after [`HOLDS`] nobody waits for it.
+//! after [`HOLDS`] no one waits for it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,7 +25,7 @@ pub const RENEW: Duration = Duration::from_secs(15);
 pub const LABEL: &str = "guard.milvus.io/replica";
 /// Annotation of a Lease: `namespace/name` of each run that its replica knows, separated by spaces.
 pub const KNOWN_RUNS: &str = "guard.milvus.io/known-runs";
-/// How many runs a Lease names. An annotation holds 256 KiB, and nobody has as many runs under way.
+/// How many runs a Lease names. An annotation holds 256 KiB, and no one has as many runs under way.
 const MAX_RUNS: usize = 500;
 
 /// Name of the Lease of a replica. Whatever a DNS name cannot hold becomes a hyphen.

@@ -3,7 +3,7 @@
 //! A field that a chart renders must not stay ours: under server-side apply the next `helm upgrade`
 //! would meet a conflict, even where the value is the old one again (`FIELD_MANAGER` would be its
 //! other owner). So after each change our entry in `managedFields` is taken away, and the fields
-//! belong to nobody until Helm applies them again.
+//! belong to no one until Helm applies them again.
 
 use k8s_openapi::{api::apps::v1::Deployment, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{
@@ -21,8 +21,8 @@ pub const FIELD_MANAGER: &str = "milvus-guard-run";
 pub struct Change {
     /// Wanted replicas.
     pub replicas: Option<i32>,
-    /// Images by container; containers that it does not have are no error here, because they would
-    /// be added.
+    /// Images by container; containers that it does not have are not an error here, because they
+    /// would be added.
     pub images: Vec<(String, String)>,
     /// `spec.strategy`, as Kubernetes has it.
     pub strategy: Option<Value>,
@@ -178,7 +178,7 @@ where
     kept.retain(|entry| entry.manager.as_deref() != Some(FIELD_MANAGER));
     let patch = json!([
         {"op": "replace", "path": "/metadata/managedFields", "value": kept},
-        // Makes the change fail where somebody else was faster, as client-go's own upgrade of managed fields does.
+        // Makes the change fail where another client was faster, as client-go's own upgrade of managed fields does.
         {"op": "replace", "path": "/metadata/resourceVersion", "value": metadata.resource_version},
     ]);
     let patch: json_patch::Patch =

@@ -1,7 +1,7 @@
 //! What a running Milvus says about itself, asked through its proxy (gRPC).
 //!
 //! Kubernetes calls a query node ready before its segments are loaded, and searches are then
-//! answered without an error by nothing or half of the rows. So whoever changes query nodes asks
+//! answered without an error by nothing or half of the rows. So anyone who changes query nodes asks
 //! Milvus, not only Kubernetes.
 //!
 //! | module | holds |

@@ -56,7 +56,7 @@ pub struct Proxy {
 /// Who asks.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub enum Login {
-    /// Nobody: `common.security.authorizationEnabled` is off.
+    /// No one: `common.security.authorizationEnabled` is off.
     #[default]
     None,
     /// A user of Milvus.
@@ -127,7 +127,7 @@ impl Proxy {
     /// Connects within [`CONNECT_DEADLINE`]. Nothing is asked yet, and the login is not looked at.
     ///
     /// # Errors
-    /// [`ApiError::Settings`] for what cannot be used, [`ApiError::Unreachable`] when nobody
+    /// [`ApiError::Settings`] for what cannot be used, [`ApiError::Unreachable`] when no one
     /// answers.
     pub async fn connect(&self) -> Result<Connection, ApiError> {
         let address = public(&self.address);

@@ -87,7 +87,7 @@ pub async fn version(proxy: &Proxy) -> Result<String, ApiError> {
 /// Where authorization is on, this takes the rights to `ListDatabases`, `ShowCollections`, and
 /// `DescribeCollection` and `ShowPartitions` of every collection (2.2.16 asks for no right to the
 /// last). Collections that a newer Milvus hides from the user are not among them. [`Loaded::notes`]
-/// says what was left out; whoever relies on the answer must show it.
+/// says what was left out; anyone who relies on the answer must show it.
 ///
 /// # Errors
 /// No answer, or one that is too large. What Milvus cannot say about a single collection is part of

@@ -20,7 +20,7 @@ pub const AUTHORITY_LIFE: i64 = 365 * DAY;
 /// before anybody notices.
 pub const LEAF_LIFE: i64 = 30 * DAY;
 /// Seconds by which certificates are older than they are, for clients whose clock is behind. An
-/// hour covers what is left where somebody confuses summer time with winter time; NTP keeps the
+/// hour covers what is left where someone confuses summer time with winter time; NTP keeps the
 /// others within a second.
 pub const BACKDATE: i64 = 60 * 60;
 
@@ -83,7 +83,7 @@ impl Authority {
     /// Takes up an authority that was made before.
     ///
     /// # Errors
-    /// Where the certificate or the key is damaged, or the two are no pair.
+    /// Where the certificate or the key is damaged, or the two do not belong together.
     pub fn load(cert_pem: &str, key_pem: &str) -> Result<Self, CertError> {
         let chain = x509::chain(cert_pem.as_bytes())?;
         let key =

@@ -72,7 +72,7 @@ pub enum CertError {
     /// A clock that no certificate can hold.
     #[error("the clock shows {0}, for which no certificate can be made")]
     Clock(Timestamp),
-    /// A Secret of somebody else.
+    /// A Secret of another client.
     #[error(
         "Secret {secret} in namespace {namespace} holds a certificate that the guard did not make \
          (tls.crt without ca.key); delete it, name another Secret, or serve it with \

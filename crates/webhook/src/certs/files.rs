@@ -44,7 +44,7 @@ impl CertFiles {
     /// Reads the pair. The dates are not judged.
     ///
     /// # Errors
-    /// Where a file cannot be read or the two are no pair.
+    /// Where a file cannot be read or the two do not belong together.
     pub fn load(&self) -> Result<Certificate, CertError> {
         self.pair(&self.read()?)
     }

@@ -51,7 +51,7 @@ pub struct Managed {
 pub enum Registers {
     /// This mode, as far as the configurations exist.
     Itself,
-    /// Somebody else, who takes it from the Secret. Rotation waits until it is there.
+    /// Another client, who takes it from the Secret. Rotation waits until it is there.
     Another,
 }
 
@@ -70,7 +70,7 @@ pub enum Role {
 pub(crate) enum Answer {
     /// It was done.
     Written,
-    /// Somebody else was faster; read again.
+    /// Another client was faster; read again.
     Outdated,
 }
 
@@ -90,7 +90,7 @@ impl Managed {
     /// and of several replicas one wins and the others take what it made.
     ///
     /// # Errors
-    /// Where the Secret is somebody else's, or may not be read or written.
+    /// Where the Secret is another client's, or may not be read or written.
     pub async fn ensure(&self, now: Timestamp) -> Result<Certificate, CertError> {
         for _ in 0..MAX_STEPS {
             let (version, content) = self.read().await?;
@@ -160,7 +160,7 @@ impl Managed {
         Ok((found.metadata.resource_version, Content::of(&data)))
     }
 
-    /// Writes the Secret, unless somebody changed it since it was read.
+    /// Writes the Secret, unless someone changed it since it was read.
     async fn write(&self, version: Option<&str>, content: &Content) -> Result<Answer, CertError> {
         let Some(version) = version else {
             let secret = Secret {

@@ -85,7 +85,7 @@ impl Configuration {
         self.webhooks.iter().all(|webhook| webhook.bundle == wanted)
     }
 
-    /// Writes the bundle, unless somebody changed the configuration since it was read.
+    /// Writes the bundle, unless someone changed the configuration since it was read.
     ///
     /// # Errors
     /// Where it may not be written.

@@ -326,7 +326,7 @@ mod tests {
         assert_eq!(
             next(&between(Registration::Unknown), at(now)),
             Step::Wait,
-            "nobody knows whether clients trust it"
+            "no one knows whether clients trust it"
         );
         let carried = between(Registration::Carried { since: at(now) });
         assert_eq!(

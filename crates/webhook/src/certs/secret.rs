@@ -55,7 +55,7 @@ impl Content {
         }
     }
 
-    /// Whether somebody else's certificate lies there, which must not be overwritten.
+    /// Whether another client's certificate lies there, which must not be overwritten.
     pub(super) fn is_foreign(data: &Data) -> bool {
         let holds = |key: &str| data.get(key).is_some_and(|bytes| !bytes.0.is_empty());
         (holds(CERT) || holds(KEY)) && !holds(AUTHORITY_KEY)
@@ -162,7 +162,7 @@ impl Content {
             }
             Step::AddAuthority => {
                 let authority = Authority::make(now)?;
-                // An expired one is trusted by nobody.
+                // An expired one is trusted by no one.
                 let still = |pem: &&String| span(pem).is_some_and(|span| now <= span.not_after);
                 let mut authorities = vec![authority.cert_pem().to_owned()];
                 authorities.extend(self.authorities.iter().filter(still).cloned());

@@ -33,7 +33,7 @@ const PER_CORE: usize = 4;
 /// Reviews that may wait for their turn; at a millisecond each, a second's work. What comes on top
 /// is answered unjudged.
 const MAX_WAITING: usize = 1024;
-/// Reviews from this size on are judged where waiting harms nobody: parsing takes milliseconds.
+/// Reviews from this size on are judged where waiting harms no one: parsing takes milliseconds.
 const LARGE: usize = 64 * 1024;
 /// Reviews that are judged at once of those that are large, packed or full of YAML. Each may take
 /// some 30 MiB.
@@ -147,7 +147,7 @@ impl Answerer {
     }
 
     /// Lets through what could not be judged, if it only may belong to Milvus and no Milvus is in
-    /// its namespace: there, a guard that cannot judge must hinder nobody, as a guard that does
+    /// its namespace: there, a guard that cannot judge must hinder no one, as a guard that does
     /// not answer.
     fn spare_others(&self, gate: Gate, review: &Review<'_>, mut ruling: Ruling) -> Ruling {
         let is_unjudged = gate == Gate::Workload && ruling.verdict.is_none();
@@ -246,8 +246,8 @@ impl Answerer {
         tokio::task::block_in_place(|| runtime.block_on(self.judge(review, task, turn, end)))
     }
 
-    /// Waits for a turn that takes so many of the heavy ones; whoever waits for them holds no slot
-    /// meanwhile. `None` if the server goes down.
+    /// Waits for a turn that takes so many of the heavy ones; anyone who waits for them holds no
+    /// slot meanwhile. `None` if the server goes down.
     async fn turn(&self, heavy: u32) -> Option<Turn<'_>> {
         let heavy = if heavy > 0 {
             Some(self.heavy.acquire_many(heavy).await.ok()?)
@@ -305,7 +305,8 @@ impl Answerer {
         let late = || Instant::now() >= end;
         let overdue = Some(Overdue(&late));
         let mut ruling = self.ruling(&task, &self.world.context(namespace, now, overdue));
-        // ReleaseHistory may lag behind; a denial must not, and where a kind is not watched, nothing must.
+        // ReleaseHistory may lag behind; a denial must not, and where a kind is not watched,
+        // nothing must.
         let mut doubt = if ruling.by_state {
             Some(Doubt::Denial)
         } else {
@@ -581,7 +582,7 @@ fn is_heavy(review: &Review<'_>, size: usize) -> bool {
     size >= LARGE || may_hold_files
 }
 
-/// The gate of a review that nobody has read yet.
+/// The gate of a review that no one has read yet.
 fn likely_gate(review: &Review<'_>) -> Gate {
     match (&*review.resource.group, &*review.resource.resource) {
         ("guard.milvus.io", _) => Gate::Documents,

@@ -265,7 +265,7 @@ mod tests {
         };
         tokio::select! {
             biased;
-            _ = silent => panic!("nobody asks those to go who hold nothing, before their time"),
+            _ = silent => panic!("no one asks those to go who hold nothing, before their time"),
             (slow, (honest, took)) = async { tokio::join!(slow, honest) } => {
                 assert_eq!(honest, Ok(9 * CHUNK));
                 assert!(took < ROOM_DEADLINE, "{took:?}");

@@ -1,6 +1,6 @@
 //! How much of the cluster is kept in memory. Each namespace has a share, and when all of it is
-//! used up, whoever uses most gives way: nobody can fill the memory of a replica, or push out what
-//! another namespace needs.
+//! used up, anyone who uses most gives way: no one can fill the memory of a replica, or push out
+//! what another namespace needs.
 
 use std::collections::HashMap;
 

@@ -1,9 +1,9 @@
-//! Who may ask: whoever knows the secret in the webhook's path. The guard makes it, keeps it in a
-//! Secret, and writes it into the registration; every replica accepts what the Secret holds.
+//! Who may ask: anyone who knows the secret in the webhook's path. The guard makes it, keeps it in
+//! a Secret, and writes it into the registration; every replica accepts what the Secret holds.
 //!
-//! The API server names the whole path in its own error where no replica answers, so whoever asks
-//! for a change then sees the secret. That is why it lives for an hour only, and why a replica that
-//! takes the lead makes another one.
+//! The API server names the whole path in its own error where no replica answers, so anyone who
+//! asks for a change then sees the secret. That is why it lives for an hour only, and why a replica
+//! that takes the lead makes another one.
 
 use std::{
     collections::BTreeMap,
@@ -35,7 +35,7 @@ const KEY: &str = "tokens";
 /// Key under which an administrator puts a secret of their own into the Secret: for a registration
 /// in files of the API server, which the guard cannot change. The guard never replaces it.
 const STATIC: &str = "static";
-/// Bytes of a secret: 256 bits that nobody guesses.
+/// Bytes of a secret: 256 bits that no one guesses.
 const BYTES: usize = 32;
 /// Secrets that hold at once. Leaders that take turns every minute must not fill the Secret.
 const MAX_TOKENS: usize = 4;
@@ -171,7 +171,7 @@ impl Tokens {
                 .iter()
                 .find(|issued| registered.contains(&&*issued.token))
         };
-        // Nobody asks yet, and each replica that is ready has read the Secret.
+        // No one asks yet, and each replica that is ready has read the Secret.
         let first = || self.0.last().filter(|_| registered.is_empty());
         newest
             .or_else(known)
@@ -222,7 +222,7 @@ struct Accepted {
 pub enum Callers {
     /// Anybody, on the plain paths: without a cluster.
     Anybody,
-    /// Whoever knows the secret in the path.
+    /// Anyone who knows the secret in the path.
     Known(Known),
 }
 
@@ -312,7 +312,7 @@ impl Known {
         })
     }
 
-    /// Accepts these from now on. One that is gone is still accepted for `keep`: somebody deleted
+    /// Accepts these from now on. One that is gone is still accepted for `keep`: someone deleted
     /// the Secret, and the API server asks on the old path until the new one is registered.
     pub fn accept(&self, tokens: &Tokens, now: Timestamp, keep: SignedDuration) {
         let mut seen = self.0.seen.lock().unwrap_or_else(PoisonError::into_inner);
@@ -392,7 +392,7 @@ impl PathSecret {
         let (version, tokens) = self.read().await?;
         let kept = tokens.up_to(token);
         if kept != tokens && version.is_some() {
-            // Where somebody was faster, the next look comes back here.
+            // Where someone was faster, the next look comes back here.
             self.write(version.as_deref(), &kept).await?;
         }
         Ok(())
@@ -417,7 +417,7 @@ impl PathSecret {
                 read,
                 Ok(Err(CallersError::Cluster(ClusterError::Forbidden { .. })))
             ) {
-                // The cluster answers. All replicas have the same rights, so nobody makes another
+                // The cluster answers. All replicas have the same rights, so no one makes another
                 // secret.
                 last.note(begun);
             }
@@ -500,7 +500,7 @@ impl PathSecret {
 
 impl Times {
     /// How long replicas accept a secret that is gone from the Secret: until its successor is
-    /// registered, if somebody deleted the Secret.
+    /// registered, if someone deleted the Secret.
     #[must_use]
     pub fn keep(&self) -> SignedDuration {
         self.settle * 2
@@ -561,7 +561,7 @@ mod tests {
         let only = first.0[0].token.as_str();
         assert!(
             first.choice(at(0), &TIMES, &[]) == Some(only),
-            "nobody asks yet"
+            "no one asks yet"
         );
         assert!(
             first.choice(at(0), &TIMES, &["x", only]) == Some(only),
@@ -690,7 +690,7 @@ mod tests {
         }
         assert!(
             !Callers::Known(Known::default()).may_ask("/validate"),
-            "no secret yet: nobody is answered"
+            "no secret yet: no one is answered"
         );
         assert!(
             Callers::Anybody.may_ask("/mutate")

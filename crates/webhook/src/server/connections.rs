@@ -1,7 +1,7 @@
-//! Who is connected, and who has to go when there is no room for somebody new.
+//! Who is connected, and who has to go when there is no room for someone new.
 //!
-//! Whoever can reach the port can hold connections open. None of them may keep the API server out:
-//! a connection that asks nothing is closed after a while, and when all places are taken, the
+//! Anyone who can reach the port can hold connections open. None of them may keep the API server
+//! out: a connection that asks nothing is closed after a while, and when all places are taken, the
 //! newcomer gets the place of one that waits.
 
 use std::{
@@ -36,7 +36,7 @@ pub struct Connections {
 pub struct Connection {
     peer: IpAddr,
     doing: Mutex<Doing>,
-    /// Somebody else needs the place.
+    /// Another client needs the place.
     evicted: Notify,
     /// A request has ended.
     rested: Notify,
@@ -85,8 +85,8 @@ impl Connections {
                 guest.evicted.notify_one();
             }
         }
-        // The number of one who was evicted may come again; whoever leaves looks whether the place
-        // is still his.
+        // The number of one who was evicted may come again; anyone who leaves looks whether the
+        // place is still his.
         let id = all.keys().max().map_or(0, |last| last + 1);
         let guest = Arc::new(Connection::new(peer));
         all.insert(id, Arc::clone(&guest));
@@ -97,7 +97,7 @@ impl Connections {
         })
     }
 
-    /// Returns when nobody is connected.
+    /// Returns when no one is connected.
     pub async fn gone(&self) {
         while !self.lock().is_empty() {
             let _ = tokio::time::timeout(LOOK_AGAIN, self.left.notified()).await;
@@ -148,7 +148,7 @@ impl ConnectionGuard {
 impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         let mut all = self.connections.lock();
-        // Whoever was evicted has no place any more, and the number may be another's.
+        // Anyone who was evicted has no place any more, and the number may be another's.
         if all
             .get(&self.id)
             .is_some_and(|known| Arc::ptr_eq(known, &self.guest))
@@ -195,7 +195,7 @@ impl Connection {
         self.lock().served = true;
     }
 
-    /// Returns when the connection has to end: it has been silent for too long, or somebody needs
+    /// Returns when the connection has to end: it has been silent for too long, or someone needs
     /// the place.
     pub async fn overstays(&self) {
         loop {
@@ -326,7 +326,7 @@ mod tests {
         let another = connections.admit(ip(1)).await;
         assert!(
             is_evicted(&api_server).await,
-            "nobody else waits, and the API server can come back"
+            "no one else waits, and the API server can come back"
         );
         let last = another.guest.ask();
         last.arrived();

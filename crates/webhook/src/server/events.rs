@@ -1,5 +1,5 @@
-//! Kubernetes Events, so that whoever looks at a release sees why it was denied. In the background:
-//! an answer never waits.
+//! Kubernetes Events, so that anyone who looks at a release sees why it was denied. In the
+//! background: an answer never waits.
 
 use std::{
     collections::HashMap,

@@ -1,4 +1,4 @@
-//! Gauges that are read off when somebody asks.
+//! Gauges that are read off when someone asks.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use super::{
     watch_cache::{WatchCache, Watched},
 };
 
-/// Exceptions that end this soon are counted apart, so that somebody may look at them in time.
+/// Exceptions that end this soon are counted apart, so that someone may look at them in time.
 const SOON: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// What gauges are read from.

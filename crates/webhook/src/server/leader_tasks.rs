@@ -215,7 +215,7 @@ impl LeaderTasks {
                 Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {
                     versions.remove(namespace);
                 }
-                // Nobody knows whether it was written.
+                // No one knows whether it was written.
                 Err(error) => {
                     versions.remove(namespace);
                     return Err(error);

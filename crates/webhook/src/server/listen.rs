@@ -35,7 +35,7 @@ const MAX_CONNECTIONS: usize = 512;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Streams at once on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 256;
-/// What a connection may have sent that nobody has read yet. With HTTP/2, one stream never takes
+/// What a connection may have sent that no one has read yet. With HTTP/2, one stream never takes
 /// all of it from the others.
 const MAX_BUFFER: usize = 64 * 1024;
 const STREAM_WINDOW: u32 = 64 * 1024;
@@ -158,8 +158,8 @@ async fn converse<S>(
         }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    // This counts from the end of the request before. Whoever never sent a whole request has less
-    // time, as a guest.
+    // This counts from the end of the request before. Anyone who never sent a whole request has
+    // less time, as a guest.
     builder
         .http1()
         .timer(TokioTimer::new())
@@ -187,7 +187,7 @@ async fn converse<S>(
         Some(farewell) => {
             let _ = timeout(farewell, connection).await;
         }
-        // Whoever stops everything says how long this may take.
+        // Anyone who stops everything says how long this may take.
         None => {
             let _ = connection.await;
         }

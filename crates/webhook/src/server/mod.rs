@@ -19,7 +19,7 @@
 //! | [`registration`] | the leader's registration at the API server |
 //! | [`events`] | Kubernetes Events about denials |
 //! | [`metrics`] | what is counted |
-//! | [`gauges`] | gauges that are read off when somebody asks |
+//! | [`gauges`] | gauges that are read off when someone asks |
 //! | [`self_check`] | whether the server could be asked |
 //! | [`lifecycle`] | readiness and the way down |
 

@@ -320,7 +320,7 @@ impl Registrar {
                     .and_then(|found| found.data?.remove("ca.crt"))
                     .map(|bytes| bytes.0)
                     .unwrap_or_default();
-                // Without it the API server would believe nobody, and what fails closed would stop.
+                // Without it the API server would believe no one, and what fails closed would stop.
                 if bundle.is_empty() {
                     Err(RegistrationError::NoAuthority(what))
                 } else {

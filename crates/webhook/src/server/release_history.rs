@@ -1,5 +1,5 @@
 //! What ran, and with which settings: kept while its data exists, whatever Helm or kubectl have
-//! deleted since. Each namespace has a memory of its own, so that nobody can fill that of another.
+//! deleted since. Each namespace has a memory of its own, so that no one can fill that of another.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -31,7 +31,7 @@ const MAX_TEXT: usize = 512;
 /// Bytes of the memory of one namespace as JSON. An object of Kubernetes holds 1 MiB.
 const MAX_BYTES: usize = 512 * 1024;
 /// How long a release is remembered after it was last seen, if its data lies outside the cluster,
-/// where nobody can look whether it still exists.
+/// where no one can look whether it still exists.
 const OUTSIDE: SignedDuration = SignedDuration::from_hours(90 * 24);
 
 /// What is remembered of one namespace, as it is stored.
@@ -131,7 +131,7 @@ impl ReleaseHistory {
             release.has_volumes(&view.claims)
                 || (release.outside && now.duration_since(release.seen) < OUTSIDE)
         });
-        // What did not fit may be gone, but nobody knows whether its data is.
+        // What did not fit may be gone, but no one knows whether its data is.
         self.incomplete = !fits || (self.incomplete && !view.claims.is_empty());
         *self != before
     }
@@ -536,7 +536,7 @@ mod tests {
             outside("2.1.4", "by-dev").release().data_location()
         );
         see(&mut memory, &View::default(), NOW + OUTSIDE);
-        assert!(memory.is_empty(), "after 90 days nobody knows");
+        assert!(memory.is_empty(), "after 90 days no one knows");
     }
 
     #[test]

@@ -81,7 +81,7 @@ pub fn webhook(app: App) -> Router {
         .with_state(app)
 }
 
-/// The metrics' path, on a port of their own. Probes are answered here too: whoever holds the
+/// The metrics' path, on a port of their own. Probes are answered here too: anyone who holds the
 /// webhook's port up does not hold them up.
 pub fn metrics(
     metrics: Arc<Metrics>,
@@ -276,7 +276,7 @@ mod tests {
     #[rstest]
     #[case(None, None, StatusCode::OK)]
     #[case(Some("kube-apiserver"), Some("kube-apiserver"), StatusCode::OK)]
-    #[case(Some("kube-apiserver"), Some("somebody"), StatusCode::NOT_FOUND)]
+    #[case(Some("kube-apiserver"), Some("someone"), StatusCode::NOT_FOUND)]
     #[case(Some("kube-apiserver"), None, StatusCode::NOT_FOUND)]
     #[tokio::test]
     async fn only_who_shows_the_right_certificate_is_answered(

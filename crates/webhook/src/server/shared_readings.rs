@@ -10,7 +10,7 @@ use std::{
 /// Keys of [`Readings`] that are remembered. Those in use come on top.
 const MAX_KEYS: usize = 256;
 
-/// How old a reading may be for whoever asks.
+/// How old a reading may be for anyone who asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Age {
     /// It begins after the question.
@@ -24,7 +24,7 @@ type Outcome<T> = Result<Arc<T>, String>;
 
 /// One thing that is read: one reading at a time, and a pause between the begins of two.
 pub struct Reading<T> {
-    /// The last one, with its begin. Whoever holds this reads; the others wait, and share what
+    /// The last one, with its begin. Anyone who holds this reads; the others wait, and share what
     /// begins after they came.
     last: tokio::sync::Mutex<Option<(Instant, Option<Outcome<T>>)>>,
     every: Duration,
@@ -115,7 +115,7 @@ impl<T> Readings<T> {
                 read.await
             })
             .await;
-        // The map's and this one: nobody waits for what was read, and it may be large.
+        // The map's and this one: no one waits for what was read, and it may be large.
         if Arc::strong_count(&reading) <= 2 {
             reading.forget();
         }

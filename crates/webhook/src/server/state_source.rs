@@ -284,7 +284,7 @@ impl Watching {
             kubernetes: self.kubernetes,
             rollouts: Some(known.view.rollouts.clone()),
             autoscalers: Some(known.view.autoscalers.clone()),
-            // With the guard installed, runs live where nobody else can write them.
+            // With the guard installed, runs live where no one else can write them.
             runs: known.runs.runs.as_ref().map(|runs| {
                 runs.iter()
                     .filter(|run| run.namespace == namespace && in_own(&run.run))

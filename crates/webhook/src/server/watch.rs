@@ -200,7 +200,7 @@ impl Follower {
         (self.kind == Watched::ConfigMaps).then(|| "owner!=helm".to_owned())
     }
 
-    /// Takes in every object; the version from which a watch goes on.
+    /// Takes in every object; the version from which a watch continues.
     async fn list(&self) -> Result<String, Halt> {
         let page = if self.kind == Watched::ConfigMaps {
             LARGE_PAGE

@@ -31,8 +31,8 @@ use milvus_guard_sources::kubernetes::{
 use super::cache_budget::{self, CacheBudget};
 use super::release_history::ReleaseHistory;
 
-/// Beginning of the names of the `ConfigMaps` in the guard's namespace that hold its [`ReleaseHistory`],
-/// one for each namespace.
+/// Beginning of the names of the `ConfigMaps` in the guard's namespace that hold its
+/// [`ReleaseHistory`], one for each namespace.
 const MEMORY: &str = "milvus-guard-memory.";
 
 /// Name of the `ConfigMap` that holds the memory of a namespace.
@@ -367,7 +367,7 @@ impl WatchCache {
     pub fn delete(&self, kind: Watched, namespace: &str, name: &str) {
         let mut state = self.write();
         if let Some(of) = self.is_memory(kind, namespace, name) {
-            // Whoever deletes it wants to start again. What runs is remembered again.
+            // Anyone who deletes it wants to start again. What runs is remembered again.
             state.stored.remove(of);
             state.remember(of, None);
             self.touch(of);
@@ -483,7 +483,7 @@ impl WatchCache {
             .holds_milvus
             .get(namespace)
             .copied();
-        // The lock is taken for one namespace at a time, so that nobody waits for all of them.
+        // The lock is taken for one namespace at a time, so that no one waits for all of them.
         known.unwrap_or_else(|| {
             !self
                 .view_of(&self.read(), namespace)
@@ -962,8 +962,8 @@ impl State {
     /// Rebuilds what depends on a kind.
     fn refresh(&mut self, kind: Watched) {
         match kind {
-            // Policies and exceptions are shared with every context, and so are the labels: a change
-            // of one namespace rebuilds no other.
+            // Policies and exceptions are shared with every context, and so are the labels: a
+            // change of one namespace rebuilds no other.
             Watched::Namespaces => {
                 let set = PolicySet {
                     namespace_labels: Arc::clone(&self.labels),
@@ -1198,7 +1198,7 @@ mod tests {
         store.put(Watched::Namespaces, namespace("n-1", "a", "Odd"), NOW);
         assert!(
             Arc::ptr_eq(&first, &labels()),
-            "other changes concern nobody"
+            "other changes concern no one"
         );
         store.put(Watched::Namespaces, namespace("n-1", "b", "Active"), NOW);
         assert_eq!(
@@ -1465,7 +1465,7 @@ mod tests {
             store.bytes_of("foreign")
         );
         assert!(store.reductions()[&Watched::ConfigMaps] >= 50);
-        // The same from many namespaces: whoever has most gives way.
+        // The same from many namespaces: anyone who has most gives way.
         for number in 0..60 {
             store.put(
                 Watched::ConfigMaps,

@@ -16,8 +16,8 @@ use super::view::View;
 /// Containers inside each other, less than `serde_json` reads: what is deeper goes the long way,
 /// and is refused there sooner or later.
 const MAX_DEPTH: usize = 96;
-/// Values on a tape (16 bytes each). What holds more is not an object that people write, and need not
-/// be read fast.
+/// Values on a tape (16 bytes each). What holds more is not an object that people write, and need
+/// not be read fast.
 const MAX_VALUES: usize = 1 << 18;
 
 /// A text and its values.

@@ -490,7 +490,7 @@ impl Catalogue {
         Self::once()
     }
 
-    /// The same for whoever shares it with data that may take its place.
+    /// The same for anyone who shares it with data that may take its place.
     #[must_use]
     pub fn shared() -> Arc<Self> {
         Arc::clone(Self::once())

@@ -124,7 +124,7 @@ impl WoodpeckerStorage {
 
 impl Circumstances {
     /// Whether this may be the situation. An unknown topology or queue may be any. An unknown
-    /// storage of Woodpecker's log counts as Milvus' default: nobody has another one who did
+    /// storage of Woodpecker's log counts as Milvus' default: no one has another one who did
     /// not set it.
     #[must_use]
     pub fn may_be(&self, situation: &Situation) -> bool {

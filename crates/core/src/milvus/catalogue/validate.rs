@@ -451,7 +451,7 @@ impl Check<'_> {
         rows.into_iter().map(|row| row.value).collect()
     }
 
-    /// A landing release that a row warns about in every situation would be recommended by nobody.
+    /// A landing release that a row warns about in every situation would be recommended by no one.
     fn landings_are_good(&mut self, merged: &Catalogue, root: &Tree<'_>) {
         let known = super::Situation {
             woodpecker_storage: Some("minio".into()),
@@ -513,7 +513,7 @@ fn explained(message: &str) -> String {
 
 /// `; did you mean 'x'?`, or nothing if no word is near.
 fn did_you_mean(wrong: &str, words: &[&str]) -> String {
-    // Longer texts are no mistyped word.
+    // Longer texts are not a mistyped word.
     let near = words
         .iter()
         .filter(|_| wrong.len() <= 40)

@@ -58,8 +58,8 @@ impl FileSettings {
     /// Reads a file. An empty file has no settings.
     ///
     /// # Errors
-    /// Where the text is not valid YAML, or more than is read of a file. Settings beyond that are not
-    /// known, so none of them is.
+    /// Where the text is not valid YAML, or more than is read of a file. Settings beyond that are
+    /// not known, so none of them is.
     pub fn read(
         file: &ConfigFile,
         text: &str,

@@ -55,7 +55,7 @@ pub(super) fn line(event: &Event) -> Option<String> {
         } => {
             let how = match (back, resumed) {
                 (false, false) => "begins",
-                (false, true) => "goes on",
+                (false, true) => "continues",
                 (true, false) => "goes back",
                 (true, true) => "resumes rolling back",
             };
@@ -107,7 +107,7 @@ pub(super) fn line(event: &Event) -> Option<String> {
         Event::Note { text } => format!("note   {}", plain(text)),
         Event::Warning { text } => format!("warn   {}", plain(text)),
         Event::StepFailed { step, reason } => format!("failed {step}: {}", plain(reason)),
-        // The verb prints its last word itself, as its report.
+        // The verb prints its final message itself, as its report.
         Event::RunEnded { .. } => return None,
     })
 }

@@ -6,7 +6,7 @@ use crate::{
 };
 use milvus_guard_metadata::executor::{self, MigrateOptions, Outcome, RestoreOptions};
 
-/// Migrates, or goes on migrating.
+/// Migrates, or resumes a migration.
 pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
     let settings = &cx.world.settings;
     cx.permit().await?;

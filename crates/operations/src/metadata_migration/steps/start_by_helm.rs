@@ -1,4 +1,4 @@
-//! The new version, by one `helm upgrade` that somebody else makes. Until then the run stays open,
+//! The new version, by one `helm upgrade` that another client makes. Until then the run stays open,
 //! so that nothing of the old version can start on migrated metadata.
 
 use std::time::Duration;

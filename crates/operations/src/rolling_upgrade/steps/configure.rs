@@ -51,7 +51,7 @@ pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
             Some(saved) if standby::merge(&saved).as_ref() == Ok(&now) => {
                 return hand_over(cx, map).await;
             }
-            // Somebody changed it since an earlier attempt: that is what is wanted now.
+            // Someone changed it since an earlier attempt: that is what is wanted now.
             Some(_) | None => now,
         };
         let merged = standby::merge(&before).map_err(|why| unmergeable(&name, &key, &why))?;
@@ -71,7 +71,7 @@ pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
     }
 }
 
-/// Puts back what stood there, unless somebody else changed it meanwhile.
+/// Puts back what stood there, unless another client changed it meanwhile.
 pub(crate) async fn restore(cx: &Cx<'_>) -> Result<(), StepError> {
     for original in cx
         .run()

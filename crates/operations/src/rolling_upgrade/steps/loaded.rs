@@ -37,7 +37,7 @@ const REFUSAL: Duration = Duration::from_secs(30);
 /// back.
 const ON_THE_WAY_BACK: Duration = Duration::from_secs(60);
 
-/// Says that nobody asked Milvus.
+/// Says that no one asked Milvus.
 pub(crate) fn unasked(cx: &Cx<'_>, why: &str) {
     cx.reporter().warn(format!(
         "could not ask Milvus whether every loaded collection has its segments on the new query \
