@@ -215,11 +215,15 @@ fn service(name: &str, written: Option<&str>, own: Option<&str>) -> Name {
     )
 }
 
-/// Whether two labels are a public domain rather than a Service and its namespace.
+/// Whether these are two labels of a public domain rather than a Service and its namespace.
 fn is_public(labels: &[&str]) -> bool {
+    // One label alone is a Service, whatever it is called.
     matches!(
-        labels.last(),
-        Some(&("com" | "net" | "org" | "io" | "cloud" | "dev" | "local" | "internal" | "lan"))
+        labels,
+        [
+            _,
+            "com" | "net" | "org" | "io" | "cloud" | "dev" | "local" | "internal" | "lan"
+        ]
     )
 }
 
@@ -412,6 +416,17 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+
+    #[test]
+    fn a_service_may_be_called_like_a_public_domain() {
+        for name in ["io", "dev", "internal", "local"] {
+            let short = Host::parse(&format!("{name}:2379"), Some("milvus"));
+            let long = format!("{name}.milvus.svc.cluster.local:2379");
+            assert_eq!(short, Host::parse(&long, Some("milvus")), "{name}");
+        }
+        let public = Host::parse("example.io:2379", Some("milvus"));
+        assert!(matches!(public.name, Name::External(_)), "{public:?}");
+    }
 
     fn hosts(list: &str) -> BTreeSet<Host> {
         list.split(',')
