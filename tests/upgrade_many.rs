@@ -70,7 +70,7 @@ fn many_releases_roll_at_once_with_few_requests_and_little_memory() {
             let counter = Faults::start(roll.cluster.kubeconfig(), folder.path());
             let mut command = guard();
             command
-                .arg("upgrade")
+                .args(["upgrade", "--yes"])
                 .arg("--kubeconfig")
                 .arg(counter.kubeconfig());
             command.args([
