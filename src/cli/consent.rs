@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 
-use milvus_guard_operations::engine::Halting;
+use milvus_guard_operations::engine::{End, Halting};
 
 use super::exit::Failure;
 
@@ -34,8 +34,11 @@ impl Consent {
     }
 }
 
-/// Shows the plan and asks. `false` if the answer is not yes, or the process is asked to stop.
-pub(super) async fn agrees(plan: &str, halting: &Halting) -> bool {
+/// Shows the plan and asks.
+///
+/// # Errors
+/// The end of the command if the answer is not yes, or the process is asked to stop.
+pub(super) async fn ask(plan: &str, halting: &Halting) -> Result<(), End> {
     let mut screen = io::stderr();
     let _ = write!(screen, "{plan}\nContinue? [y/N] ");
     let _ = screen.flush();
@@ -43,10 +46,13 @@ pub(super) async fn agrees(plan: &str, halting: &Halting) -> bool {
         let mut answer = String::new();
         io::stdin().read_line(&mut answer).map(|_| answer)
     });
-    tokio::select! {
+    let agrees = tokio::select! {
         answer = answer => {
             matches!(answer, Ok(Ok(answer)) if matches!(answer.trim(), "y" | "Y" | "yes"))
         }
         _ = halting.halted() => false,
-    }
+    };
+    agrees
+        .then_some(())
+        .ok_or_else(|| End::Refused("Nothing was changed.".into()))
 }

@@ -190,11 +190,6 @@ pub(super) fn look<T>(
     done
 }
 
-/// The end of a command to whose question the answer was not yes.
-pub(super) fn not_agreed() -> End {
-    End::Refused("Nothing was changed.".into())
-}
-
 /// How it ended, for programs.
 fn last_word(end: &End) -> serde_json::Value {
     json!({

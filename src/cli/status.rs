@@ -150,11 +150,7 @@ async fn all(args: &Args, link: &Link) -> Done {
         Err(HomeError::NoDefinitions) => (Vec::new(), None),
         Err(error) => return Err(Failure::no_verdict(error)),
     };
-    let is_under_way = |listed: &Listed| match listed {
-        Listed::Run(run) => run.is_under_way(),
-        Listed::Unread { .. } => true,
-    };
-    let under_way = runs.iter().filter(|listed| is_under_way(listed)).count();
+    let under_way = runs.iter().filter(|listed| listed.is_under_way()).count();
     match args.format {
         FormatArg::Json => {
             let entries = |wanted: fn(&Listed) -> bool| {
@@ -166,10 +162,7 @@ async fn all(args: &Args, link: &Link) -> Done {
             let json = json!({
                 "schemaVersion": SCHEMA_VERSION,
                 "namespace": only,
-                "underWay": entries(|listed| match listed {
-                    Listed::Run(run) => run.is_under_way(),
-                    Listed::Unread { .. } => true,
-                }),
+                "underWay": entries(Listed::is_under_way),
                 "runs": entries(|_| true),
             });
             print(&format!("{json:#}\n"))?;

@@ -8,7 +8,7 @@ use milvus_guard_operations::{
 };
 
 use super::{
-    consent::{Consent, agrees},
+    consent::{self, Consent},
     exit::{Done, Exit},
     output::{Screen, print},
     running::{self, FormatArg},
@@ -73,11 +73,7 @@ fn ask(
             ),
             _ => text(&preview(&link, settings, operation).await?),
         };
-        if agrees(&plan, &link.halting).await {
-            Ok(())
-        } else {
-            Err(running::not_agreed())
-        }
+        consent::ask(&plan, &link.halting).await
     })
 }
 

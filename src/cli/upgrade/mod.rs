@@ -10,7 +10,7 @@ use milvus_guard_operations::{
 };
 
 use super::{
-    consent::{Consent, agrees},
+    consent::{self, Consent},
     exit::{Done, Exit, Failure},
     output::{Screen, print},
     running::{self, FormatArg},
@@ -62,11 +62,7 @@ fn ask(args: &Args, settings: &Settings, operation: Operation) -> Result<Result<
                 of.name, of.namespace
             ),
         };
-        if agrees(&plan, &link.halting).await {
-            Ok(())
-        } else {
-            Err(running::not_agreed())
-        }
+        consent::ask(&plan, &link.halting).await
     })
 }
 

@@ -15,14 +15,8 @@ use kube::{
 };
 use serde_json::{Map, Value, json};
 
-use milvus_guard_core::{
-    api::{API_VERSION, RunEvent, RunPhase, RunStatus, UPGRADE_RUN, UpgradeRun},
-    evidence::RunFact,
-};
-use milvus_guard_sources::kubernetes::{
-    guard::{api_resource, run_facts},
-    workloads::FIELD_MANAGER,
-};
+use milvus_guard_core::api::{API_VERSION, RunEvent, RunPhase, RunStatus, UPGRADE_RUN, UpgradeRun};
+use milvus_guard_sources::kubernetes::{guard::api_resource, workloads::FIELD_MANAGER};
 
 use super::{ApiError, Event, Home, Link, Listener, Lock, ReleaseName};
 
@@ -146,6 +140,17 @@ pub enum Listed {
     },
 }
 
+impl Listed {
+    /// Whether it holds its release, as far as can be told.
+    #[must_use]
+    pub const fn is_under_way(&self) -> bool {
+        match self {
+            Self::Run(run) => run.is_under_way(),
+            Self::Unread { .. } => true,
+        }
+    }
+}
+
 /// By when they were created, which the API server keeps in whole seconds, then by when they began;
 /// one that has not begun is the newest, as the lock was free for it.
 fn oldest_first(runs: &mut [UpgradeRun]) {
@@ -180,20 +185,6 @@ impl Store {
         }
         oldest_first(&mut runs);
         Ok(runs)
-    }
-
-    /// The runs that are under way where runs live, of any release; one that cannot be understood
-    /// may be.
-    ///
-    /// # Errors
-    /// Where they cannot be listed.
-    pub async fn under_way(link: &Link, home: &Home) -> Result<Vec<RunFact>, StoreError> {
-        let found = listed(link, home).await?;
-        let objects: Vec<Value> = found
-            .iter()
-            .filter_map(|object| serde_json::to_value(object).ok())
-            .collect();
-        Ok(run_facts(&objects).runs.unwrap_or_default())
     }
 
     /// Every run that may be read, of any release, the newest last: in all namespaces, or only
