@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    evidence::Facts,
+    evidence::{Facts, SettledFact},
     manifest::object::ObjectRef,
     milvus::{
         Build, Component, Release, Version, catalogue::Catalogue, dependency::Dependency,
@@ -95,6 +95,30 @@ impl<'a> Upgrade<'a> {
     #[must_use]
     pub fn to(&self) -> Option<Build> {
         self.builds.1.last().cloned()
+    }
+
+    /// The last version at which every component was available together; `None` if that
+    /// was never seen.
+    #[must_use]
+    pub fn settled(&self) -> Option<&'a SettledFact> {
+        let before = self.before?;
+        self.facts.settled.iter().flatten().find(|fact| {
+            fact.release == before.name
+                && before
+                    .namespace
+                    .as_ref()
+                    .is_none_or(|namespace| *namespace == fact.namespace)
+        })
+    }
+
+    /// The same version, where an image runs now that does not tell its own: it is not known to be
+    /// lower. `None` if every image that runs tells its version.
+    #[must_use]
+    pub fn last_available(&self) -> Option<Build> {
+        self.before
+            .filter(|before| before.has_unknown_version())
+            .and_then(|_| self.settled())
+            .map(|fact| Build::of(fact.version))
     }
 
     /// Both versions, where they can be read and differ.

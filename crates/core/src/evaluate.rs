@@ -171,6 +171,11 @@ fn judge_change(
     before: Option<&Release>,
     after: &Release,
 ) -> JudgedRelease {
+    // Where what runs shows its mounts, a change that shows none takes them away.
+    let bare = before
+        .filter(|before| before.shows_mounts())
+        .and_then(|_| after.with_shown_mounts_only());
+    let after = bare.as_ref().unwrap_or(after);
     let mut upgrade = Upgrade::new(before, after, question.facts, question.catalogue);
     upgrade.is_rollback = question.is_rollback;
     upgrade.deletes = question.deletes;

@@ -235,6 +235,50 @@ fn a_command_line_that_leads_to_other_data_is_denied(#[case] id: &str, #[case] c
     }
 }
 
+/// Removes what a pod mounts: the mounts, or the volumes too.
+fn without_mounts(object: &mut Value, volumes: bool) {
+    let pod = &mut object["spec"]["template"]["spec"];
+    for container in pod["containers"].as_array_mut().into_iter().flatten() {
+        container.as_object_mut().unwrap().remove("volumeMounts");
+    }
+    if volumes {
+        pod.as_object_mut().unwrap().remove("volumes");
+    }
+}
+
+#[rstest]
+#[case::mounts(false)]
+#[case::volumes_too(true)]
+fn a_pod_that_loses_its_configuration_reads_the_defaults_of_its_image(#[case] volumes: bool) {
+    let accounts = Accounts::default();
+    let yaml = "etcd: {endpoints: [\"etcd.example.com:2379\"], rootPath: prod}\n";
+    for fixture in [
+        Fixture::standalone("2.4.5").default_yaml(yaml),
+        Fixture::cluster("2.4.5").default_yaml(yaml),
+    ] {
+        let context = context(Some(&fixture), &Facts::default(), &accounts);
+        let mut objects: Vec<Value> = documents_of(&fixture).into_values().collect();
+        let same = Fixture::yaml(&fixture);
+        assert_eq!(
+            by_helm(&context, &same, "pending-upgrade").response.denied,
+            None
+        );
+        for object in &mut objects {
+            if object["kind"] != "Deployment" {
+                continue;
+            }
+            let old = object.clone();
+            without_mounts(object, volumes);
+            denied(&put(&context, &old, object, "kubectl-edit"), "MG302");
+        }
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
+        denied(
+            &by_helm(&context, &list.to_string(), "pending-upgrade"),
+            "MG302",
+        );
+    }
+}
+
 #[rstest]
 #[case::optional_secret("MG302", json!([{"name": "ETCD_ROOTPATH", "valueFrom": {"secretKeyRef": {"name": "x", "key": "y", "optional": true}}}]))]
 #[case::field("MG302", json!([{"name": "ETCD_ROOTPATH", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]))]

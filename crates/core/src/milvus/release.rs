@@ -389,6 +389,23 @@ impl Release {
         self.builds().pop()
     }
 
+    /// The release as it runs if its input shows every mount: a container without any reads the
+    /// files of its image. `None` if that is the release as it is.
+    #[must_use]
+    pub fn with_shown_mounts_only(&self) -> Option<Self> {
+        self.config.has_assumed_files().then(|| Self {
+            config: self.config.without_assumed_files(),
+            ..self.clone()
+        })
+    }
+
+    /// Whether the input shows what containers of Milvus mount.
+    #[must_use]
+    pub fn shows_mounts(&self) -> bool {
+        let mut containers = self.components.iter().flat_map(ComponentWorkload::milvus);
+        containers.any(|container| !container.mounts.is_empty())
+    }
+
     /// Whether some component has a version that cannot be read.
     #[must_use]
     pub fn has_unknown_version(&self) -> bool {

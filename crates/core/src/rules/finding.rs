@@ -153,6 +153,11 @@ impl Findings {
         }
     }
 
+    /// Whether the rule neither checked anything nor said why it does not apply.
+    pub(super) fn is_silent(&self) -> bool {
+        self.found.is_empty() && !self.checked && self.not_applicable.is_none()
+    }
+
     /// Whether a fact is missing that is not bound to the moment of the change.
     pub(super) fn lacks_lasting(&self) -> bool {
         self.found.iter().any(Finding::lacks_lasting)

@@ -38,7 +38,9 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let Some((_, after)) = upgrade.both() else {
         return;
     };
-    let (Some(from), Some(to)) = (upgrade.builds_before().last().cloned(), upgrade.to()) else {
+    let last_available = upgrade.last_available();
+    let highest = upgrade.builds_before().last().cloned();
+    let (Some(from), Some(to)) = (highest.max(last_available.clone()), upgrade.to()) else {
         return;
     };
     findings.checked();
@@ -72,7 +74,13 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         .iter()
         .find(|row| row.from.contains(from.version) && row.to.contains(to.version))
         .map(|row| row.effect.clone());
-    let finding = findings.deny(format!("{subject} would go down from {from} to {to}"));
+    let mut message = format!("{subject} would go down from {from} to {to}");
+    if last_available.as_ref() == Some(&from) {
+        message += &format!(
+            ": {from} is the last known version, and an image runs now that does not tell its own"
+        );
+    }
+    let finding = findings.deny(message);
     finding.evidence(
         "version",
         Some(from.to_string()),
@@ -142,14 +150,7 @@ fn returns_from_interrupted(upgrade: &Upgrade<'_>, from: &Build, to: &Build) -> 
     {
         return false;
     }
-    let mut settled = upgrade.facts.settled.iter().flatten().filter(|fact| {
-        fact.release == before.name
-            && before
-                .namespace
-                .as_ref()
-                .is_none_or(|namespace| *namespace == fact.namespace)
-    });
-    let known = match settled.next() {
+    let known = match upgrade.settled() {
         Some(fact) => fact.version == to.version,
         None => upgrade
             .builds_before()
@@ -345,6 +346,75 @@ mod tests {
             judge_with(&RULE, Some(&all_new), &back, &facts("2.2.12", false)).len(),
             1,
             "another version never ran"
+        );
+    }
+
+    #[test]
+    fn an_image_without_a_version_in_between_hides_no_downgrade() {
+        let facts = |version: Version| Facts {
+            settled: Some(vec![SettledFact {
+                release: "my-release".into(),
+                namespace: "milvus".into(),
+                version,
+            }]),
+            ..Facts::default()
+        };
+        let mut one = Fixture::cluster("2.3.22").tag_of(Component::Proxy, "prod");
+        for (now, last, to, denied) in [
+            (
+                Fixture::cluster("2.4.5").tag("prod"),
+                "2.4.5",
+                "2.3.22",
+                true,
+            ),
+            (
+                Fixture::cluster("2.4.5").tag("@sha256:aa"),
+                "2.5.4",
+                "2.4.17",
+                true,
+            ),
+            (
+                std::mem::replace(&mut one, Fixture::cluster("2.4.5")),
+                "2.4.5",
+                "2.3.22",
+                true,
+            ),
+            (
+                Fixture::cluster("2.4.5").tag("prod"),
+                "2.4.5",
+                "2.4.5",
+                false,
+            ),
+            (
+                Fixture::cluster("2.4.5").tag("prod"),
+                "2.4.5",
+                "2.4.17",
+                false,
+            ),
+            // What runs tells its version, so the memory is not asked.
+            (Fixture::cluster("2.3.22"), "2.4.5", "2.3.22", false),
+        ] {
+            let findings = judge_with(
+                &RULE,
+                Some(&now),
+                &Fixture::cluster(to),
+                &facts(last.parse().unwrap()),
+            );
+            let is_denied = findings
+                .iter()
+                .any(|finding| finding.severity == Severity::Deny);
+            assert_eq!(is_denied, denied, "{last} {to} {findings:?}");
+        }
+        let unknown = judge(
+            &RULE,
+            Some(&Fixture::cluster("2.4.5").tag("prod")),
+            &Fixture::cluster("2.3.22"),
+        );
+        assert!(
+            unknown
+                .iter()
+                .all(|finding| finding.severity != Severity::Deny),
+            "{unknown:?}"
         );
     }
 

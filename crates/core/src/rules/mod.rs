@@ -379,7 +379,8 @@ fn run_one(rule: &'static Rule, upgrade: &Upgrade<'_>, look: &Look<'_, '_>) -> F
         }
     }
     match met {
-        Met::Partly(missing) if found.state() == State::Passed => {
+        // A rule that gives no reason why it does not apply could not look.
+        Met::Partly(missing) if found.state() == State::Passed || found.is_silent() => {
             found.not_evaluated(missing);
         }
         Met::No(missing) => {

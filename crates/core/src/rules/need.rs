@@ -327,6 +327,10 @@ fn version_change(upgrade: &Upgrade<'_>) -> Met {
             }
         }
         _ if !images_change => Met::NotApplicable("no image changes".into()),
+        // A rule may compare with the last version that was known.
+        (None, Some(_)) if upgrade.last_available().is_some() => unreadable_before()
+            .or_else(unreadable_after)
+            .map_or(Met::Yes, Met::Partly),
         _ => unreadable_before()
             .or_else(unreadable_after)
             .map_or(Met::Yes, Met::No),

@@ -231,6 +231,9 @@ fn line_in(file: &ConfigFile, line: u32) -> u32 {
 #[derive(Clone, Debug, Default)]
 pub struct FileStack {
     pub(super) layers: Vec<FileLayer>,
+    /// Whether no mount shows these files: the input shows no mount of the container, and they are
+    /// taken for its own by their names.
+    pub(super) is_assumed: bool,
 }
 
 /// One file that a container reads.

@@ -246,6 +246,33 @@ impl EffectiveConfig {
         }
     }
 
+    /// Whether some container reads files that no mount shows.
+    #[must_use]
+    pub fn has_assumed_files(&self) -> bool {
+        self.parts
+            .iter()
+            .any(|part| part.files.is_assumed && !part.files.layers.is_empty())
+    }
+
+    /// The same without files that no mount shows: such a container reads those of its image.
+    #[must_use]
+    pub fn without_assumed_files(&self) -> Self {
+        let parts = self.parts.iter().map(|part| {
+            if part.files.is_assumed {
+                Arc::new(Part {
+                    files: FileStack::default(),
+                    ..Part::clone(part)
+                })
+            } else {
+                Arc::clone(part)
+            }
+        });
+        Self {
+            parts: parts.collect(),
+            dynamic: self.dynamic.clone(),
+        }
+    }
+
     /// Lays what Milvus keeps in etcd over everything else.
     pub fn lay_dynamic(&mut self, settings: FileSettings) {
         self.dynamic = Some(Arc::new(settings));

@@ -158,6 +158,7 @@ impl<'a> Sources<'a> {
         let place = Folder::of(container);
         let mut layers = Vec::new();
         let mut renamed = Vec::new();
+        let is_assumed = container.mounts.is_empty();
         for name in FILES {
             let found = match &place.lowest {
                 Some(path) if name == "milvus.yaml" => self.at(workload, container, path),
@@ -203,12 +204,12 @@ impl<'a> Sources<'a> {
                         .map(|content| FileLayer { name, content }),
                 );
             }
-            return FileStack { layers };
+            return FileStack { layers, is_assumed };
         }
         if !reads_all_files(workload, container, build) {
             layers.retain(|layer| layer.name == "milvus.yaml");
         }
-        FileStack { layers }
+        FileStack { layers, is_assumed }
     }
 
     /// What is mounted at a path of a container.
