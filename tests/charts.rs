@@ -183,6 +183,7 @@ fn denied_object_by_object(before: &str, after: &str, is_reversed: bool) -> BTre
             )),
             remembered: Arc::new([]),
             last_known: Arc::new([]),
+            service_names: std::sync::Arc::default(),
             forgets: false,
             elsewhere: milvus_guard_core::admission::review_context::Elsewhere::default(),
             services: Arc::new([]),

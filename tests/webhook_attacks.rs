@@ -141,6 +141,92 @@ fn another_release_name_opens_nothing() {
     }
 }
 
+#[test]
+fn another_address_of_the_same_etcd_opens_nothing() {
+    let webhook = Webhook::start();
+    let (old, new) = (Chart::compact("3.2.18"), Chart::compact("4.0.31"));
+    install(&webhook, Helm::V3, &old, &[]);
+    let service = |name: &str| -> Value {
+        let args = ["-n", NAMESPACE, "get", "service", name, "-o", "json"];
+        serde_json::from_str(&expect_success(webhook.cluster.kubectl(args))).unwrap()
+    };
+    webhook.kubectl(&["create", "namespace", "team"]);
+    let pods =
+        json!({"app.kubernetes.io/name": "etcd", "app.kubernetes.io/instance": "my-release"});
+    let etcd = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "my-release-etcd", "namespace": NAMESPACE},
+        "spec": {"selector": pods, "ports": [{"port": 2379}]}});
+    let apply_one = |object: &Value| {
+        let args = ["apply", "-f", "-"];
+        expect_success(
+            webhook
+                .cluster
+                .kubectl_with_input(args, &object.to_string()),
+        );
+    };
+    apply_one(&etcd);
+    let etcd = service("my-release-etcd");
+    let ip = etcd["spec"]["clusterIP"].as_str().unwrap();
+    let front = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "front", "namespace": NAMESPACE},
+        "spec": {"selector": etcd["spec"]["selector"], "ports": [{"port": 80, "targetPort": 2379}]}});
+    let alias = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "alias", "namespace": "team"},
+        "spec": {"type": "ExternalName", "externalName": format!("my-release-etcd.{NAMESPACE}.svc.cluster.local")}});
+    // Anyone may claim the address of another team's Service, and must not connect it with data.
+    let claim = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "claim", "namespace": "team"},
+        "spec": {"selector": {"app": "own-etcd"}, "externalIPs": [ip], "ports": [{"port": 2379}]}});
+    for object in [&front, &alias, &claim] {
+        let args = ["apply", "-f", "-"];
+        expect_success(
+            webhook
+                .cluster
+                .kubectl_with_input(args, &object.to_string()),
+        );
+    }
+    let front_ip = service("front")["spec"]["clusterIP"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let install_on = |namespace: &str, address: &str| {
+        let values = etcd_values(&webhook, address);
+        let args = [
+            "install",
+            "other",
+            new.path(),
+            "-n",
+            namespace,
+            "-f",
+            &values,
+        ];
+        webhook.helm(Helm::V3, &args)
+    };
+    let denied = |namespace: &str, address: &str| {
+        wait_until(
+            &format!("{address} is known in {namespace}"),
+            Duration::from_secs(10),
+            || {
+                let (done, text) = install_on(namespace, address);
+                if done {
+                    // The watch has not shown the Service yet.
+                    webhook.helm(Helm::V3, &["uninstall", "other", "-n", namespace]);
+                }
+                !done && text.contains("MG101")
+            },
+        );
+    };
+    for namespace in [NAMESPACE, "team"] {
+        for address in [
+            format!("{ip}:2379"),
+            format!("front.{NAMESPACE}:80"),
+            format!("{front_ip}:80"),
+            "alias.team.svc:2379".to_owned(),
+        ] {
+            denied(namespace, &address);
+        }
+    }
+    let (done, text) = install_on("team", "claim:2379");
+    assert!(done, "data of its own: {text}");
+    assert_stays(&webhook, ":v2.1.4");
+}
+
 /// A record as Helm would write it, of a release in this namespace.
 fn record(manifest: &str, name: &str, namespace: &str) -> Value {
     let release = json!({"name": name, "namespace": namespace, "version": 1, "info": {"status": "pending-install"},

@@ -23,6 +23,7 @@ fn judge(body: &[u8]) {
         place: Arc::clone(&PLACE),
         remembered: Arc::new([]),
         last_known: Arc::new([]),
+        service_names: std::sync::Arc::default(),
         forgets: false,
         elsewhere: milvus_guard_core::admission::review_context::Elsewhere::default(),
         services: Arc::new([]),

@@ -79,6 +79,7 @@ pub fn context<'a>(
         ),
         remembered: Arc::new([]),
         last_known: Arc::new([]),
+        service_names: std::sync::Arc::default(),
         forgets: false,
         elsewhere: crate::admission::review_context::Elsewhere::default(),
         services: Arc::new([]),

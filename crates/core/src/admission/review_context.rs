@@ -11,6 +11,7 @@ use crate::{
     evidence::Facts,
     milvus::{
         NamespaceState, Release, Snapshot, catalogue::Catalogue, data_location::DataLocation,
+        service_names::ServiceNames,
     },
     policy::PolicySet,
     rules::{Behavior, Overdue},
@@ -56,6 +57,8 @@ pub struct ReviewContext<'a> {
     pub last_known: Arc<[Release]>,
     /// Finds the releases of other namespaces by their data.
     pub elsewhere: Elsewhere,
+    /// Under which names and addresses Services are known, in all namespaces.
+    pub service_names: Arc<ServiceNames>,
     /// Whether releases of that namespace did not fit into the memory: data of one may be there of
     /// which nothing is known.
     pub forgets: bool,
@@ -181,7 +184,9 @@ impl ReviewContext<'_> {
             .iter()
             .chain(self.remembered.iter())
             .filter(|release| !is_old(release));
-        let location = new.data_location();
+        let location = new
+            .data_location()
+            .map(|location| self.service_names.known_as(location));
         let shares = |release: &Release| {
             if release.shares_objects_with(new) {
                 return Some(Why::Objects);

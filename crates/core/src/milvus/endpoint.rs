@@ -9,13 +9,13 @@ use std::{collections::BTreeSet, fmt};
 /// One address: the thing that it names, and the port where one is written.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Host {
-    name: Name,
-    port: Option<String>,
+    pub(super) name: Name,
+    pub(super) port: Option<String>,
 }
 
 /// What a host name names.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-enum Name {
+pub(super) enum Name {
     /// A Service of the cluster; `None` if it is the release's own namespace, or neither is known.
     Service(String, Option<String>),
     /// Anything else, in lower case.

@@ -15,6 +15,7 @@ pub mod metadata_root;
 pub mod namespace_state;
 pub mod others;
 pub mod release;
+pub mod service_names;
 pub mod settings;
 pub mod snapshot;
 pub mod version;

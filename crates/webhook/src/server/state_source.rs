@@ -17,7 +17,10 @@ use milvus_guard_core::{
     api::{self, DecisionSpec},
     error_text,
     evidence::Facts,
-    milvus::{NamespaceState, Version, catalogue::Catalogue, release::ComponentWorkload},
+    milvus::{
+        NamespaceState, Version, catalogue::Catalogue, release::ComponentWorkload,
+        service_names::ServiceNames,
+    },
     policy::PolicySet,
     rules::Overdue,
 };
@@ -135,6 +138,7 @@ impl StateSource {
                     runs: picture.runs,
                     decisions: picture.decisions,
                     policies: picture.policies,
+                    service_names: picture.service_names,
                     ending: picture.ending,
                 };
                 watching.context(namespace, known, now, overdue)
@@ -243,6 +247,7 @@ impl Files {
             place: Arc::clone(&self.place),
             remembered: Arc::new([]),
             last_known: Arc::new([]),
+            service_names: Arc::default(),
             forgets: false,
             elsewhere: Elsewhere::default(),
             ending: false,
@@ -263,6 +268,7 @@ struct Known {
     runs: Arc<Facts>,
     decisions: Vec<DecisionSpec>,
     policies: Arc<PolicySet>,
+    service_names: Arc<ServiceNames>,
     ending: bool,
 }
 
@@ -304,6 +310,7 @@ impl Watching {
         ReviewContext {
             remembered: memory.absent(&known.view, &catalogue).into(),
             last_known: memory.last_known(&known.view, &catalogue).into(),
+            service_names: known.service_names,
             forgets: memory.is_incomplete() && !known.view.claims.is_empty(),
             elsewhere: self.elsewhere(namespace, &catalogue),
             place: Arc::clone(&known.view.place),
@@ -390,6 +397,7 @@ impl Watching {
                 .cloned()
                 .collect(),
             policies,
+            service_names: picture.service_names,
             ending,
         })
     }

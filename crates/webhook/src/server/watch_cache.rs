@@ -15,7 +15,13 @@ use milvus_guard_core::{
     api::DecisionSpec,
     evidence::Facts,
     manifest::{Object, object::ConfigMap},
-    milvus::{Release, catalogue::Catalogue, data_location::DataLocation, dependency, identify},
+    milvus::{
+        Release,
+        catalogue::Catalogue,
+        data_location::DataLocation,
+        dependency, identify,
+        service_names::{ServiceNames, ServiceTarget},
+    },
     policy::{
         PolicyDocument, PolicySet,
         lint::{self, Lint},
@@ -152,6 +158,8 @@ struct State {
     budget: CacheBudget,
     /// How often an object was too large to keep in full.
     reductions: BTreeMap<Watched, u64>,
+    /// Under which names Services are known.
+    service_names: Arc<ServiceNames>,
     /// Labels of each namespace that there is.
     labels: Arc<NamespaceLabels>,
     /// Namespaces that are being deleted.
@@ -203,6 +211,8 @@ struct Views {
 pub struct Picture {
     /// What runs.
     pub view: Arc<View>,
+    /// Under which names Services of all namespaces are known.
+    pub service_names: Arc<ServiceNames>,
     /// Whether the namespace is being deleted.
     pub ending: bool,
     /// Policies and exceptions, without a time.
@@ -412,6 +422,7 @@ impl WatchCache {
         let view = self.view_of(&state, namespace);
         Picture {
             view,
+            service_names: Arc::clone(&state.service_names),
             ending: state.ending.contains(namespace),
             policies: Arc::clone(&state.compiled),
             runs: Arc::clone(&state.run_facts),
@@ -830,7 +841,18 @@ impl State {
         }
     }
 
+    /// Takes in where a Service leads to; `None` if it is gone.
+    fn put_service(&mut self, namespace: &str, name: &str, service: Option<&Value>) {
+        let target = service.and_then(ServiceTarget::read);
+        if !self.service_names.holds(namespace, name, target.as_ref()) {
+            Arc::make_mut(&mut self.service_names).set(namespace, name, target);
+        }
+    }
+
     fn keep(&mut self, kind: Watched, namespace: &str, name: &str, mut object: Value) -> bool {
+        if kind == Watched::Services {
+            self.put_service(namespace, name, Some(&object));
+        }
         if let Value::Object(fields) = &mut object {
             fields.insert("kind".into(), kind.kind().into());
             if let Some(Value::Object(metadata)) = fields.get_mut("metadata") {
@@ -954,6 +976,9 @@ impl State {
                 self.decisions.remove(&full);
             }
             _ => {
+                if kind == Watched::Services {
+                    self.put_service(namespace, name, None);
+                }
                 self.drop_object(namespace, &(kind, name.to_owned()));
             }
         }
