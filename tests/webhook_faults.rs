@@ -19,7 +19,7 @@ use std::{
 use base64::{Engine, prelude::BASE64_STANDARD};
 use common::{
     Chart,
-    faults::{Fault, Faults, Link},
+    faults::{Blind, Fault, Faults, Link},
     service::{Changes, Service, make_service},
     webhook::{
         GUARD, Server, TEMPLATE, prepare, stored_memory, wait_until, write_service_template,
@@ -260,7 +260,10 @@ struct Replicas {
 
 impl Replicas {
     fn start() -> Self {
-        let cluster = with_milvus();
+        Self::start_in(with_milvus())
+    }
+
+    fn start_in(cluster: ControlPlane) -> Self {
         let account = cluster.kubeconfig_for_service_account(GUARD, "milvus-guard");
         let folders: Vec<_> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
         let faults: Vec<_> = folders
@@ -315,6 +318,22 @@ impl Replicas {
             .as_str()
             .unwrap()
             .to_owned()
+    }
+
+    /// Certificates of the authorities that API servers trust.
+    fn trusted(&self) -> usize {
+        let object = self.cluster.get_json(VALIDATING);
+        let bundle = object["webhooks"][0]["clientConfig"]["caBundle"]
+            .as_str()
+            .unwrap();
+        let text = String::from_utf8(BASE64_STANDARD.decode(bundle).unwrap()).unwrap();
+        text.matches("BEGIN CERTIFICATE").count()
+    }
+
+    /// When the certificate ends that a replica serves, in seconds since 1970.
+    fn ends(&self, number: usize) -> f64 {
+        self.servers[number]
+            .metric("milvus_guard_certificate_expiry_timestamp_seconds{which=\"leaf\"}")
     }
 
     fn memory(&self) -> String {
@@ -471,6 +490,49 @@ fn no_review_is_lost_while_a_replica_or_the_leader_is_cut_off_from_the_api_serve
         all.memory().contains("milvus-c")
     });
     assert!(all.leads(third));
+}
+
+#[test]
+fn no_review_is_lost_while_the_authority_is_replaced_and_a_replica_lags() {
+    let cluster = with_milvus();
+    let now = Timestamp::now();
+    // Two thirds of the life of the authority are over.
+    let authority = Authority::make(ago(now, 250 * DAY)).unwrap();
+    let leaf = authority.leaf(&names(), ago(now, DAY)).unwrap();
+    put_secret(&cluster, &authority, &leaf);
+    let all = Replicas::start_in(cluster);
+    let changes = Changes::start(all.cluster.kubeconfig());
+    let old = all.ends(0);
+    let lagging = (all.leader(&[]) + 1) % 3;
+    all.faults[lagging].blind(Some(Blind::Unreadable(&["milvus-guard-tls"])));
+    wait_until("both authorities are trusted", MINUTE, || {
+        all.trusted() == 2
+    });
+    let others = || (0..3).filter(|number| *number != lagging);
+    assert!(
+        (0..3).all(|number| all.ends(number) <= old),
+        "nothing is served before every API server can know the new authority"
+    );
+    wait_until("the others serve a new certificate", 3 * MINUTE, || {
+        others().all(|number| all.ends(number) > old)
+    });
+    assert!(all.ends(lagging) <= old, "one replica lags");
+    go_on(&changes, 5);
+    assert_eq!(
+        all.trusted(),
+        2,
+        "the old authority stays for the one that lags"
+    );
+    let lost = changes.take();
+    assert!(lost.is_empty(), "{lost:#?}");
+    all.faults[lagging].blind(None);
+    wait_until("the last one serves a new certificate", MINUTE, || {
+        all.ends(lagging) > old
+    });
+    go_on(&changes, 5);
+    let lost = changes.take();
+    assert!(lost.is_empty(), "{lost:#?}");
+    assert!(denied(&all.cluster).contains("MG201"));
 }
 
 #[test]
