@@ -2,7 +2,7 @@
 //!
 //! One etcd can be reached by its Service, by another Service with the same selector, by a cluster
 //! IP, by the address of a load balancer, and by a Service of type `ExternalName` in any namespace.
-//! Whoever may create a Service in one namespace must not connect data of others: so a name is
+//! A person who may create a Service in one namespace must not connect data of others: a name is
 //! followed only in the direction in which its own Service leads, and external IPs, which anyone
 //! may claim, are not followed.
 
