@@ -106,7 +106,7 @@ fn renderings() {
 #[test]
 fn rights_are_those_that_a_run_needs() {
     for (values, rules) in [
-        (&UPGRADE[..], rolling_upgrade::remote::rules_in_release()),
+        (&UPGRADE[..], rolling_upgrade::job::rules_in_release()),
         (&MIGRATE, metadata_migration::job::rules_in_release()),
     ] {
         let documents = rendered(values);

@@ -24,7 +24,7 @@ use milvus_guard_core::api::{
 };
 use milvus_guard_operations::engine::{
     Context, End, Engine, Event, Halt, Halting, Home, Link, Listener, Lock, LockError, Options,
-    ReleaseName, Reporter, Standing, Step, StepError, Store, StoreError, home::HomeError,
+    ReleaseName, Reporter, Step, StepError, StopMessage, Store, StoreError, home::HomeError,
     store::History,
 };
 use milvus_guard_sources::kubernetes::{Access, Cluster};
@@ -63,7 +63,7 @@ struct Toy {
 }
 
 impl Step for Toy {
-    type World = World;
+    type Data = World;
 
     fn describe(&self) -> RunStep {
         let id = format!("step-{}", self.index);
@@ -84,18 +84,18 @@ impl Step for Toy {
         Duration::from_secs(30)
     }
 
-    fn standing(&self, _: &World, back: bool) -> Standing {
+    fn stop_message(&self, _: &World, back: bool) -> StopMessage {
         let word = if back { "Back" } else { "Forth" };
-        Standing {
-            data: format!("{word} at {}.", self.index),
-            next: "the same command".into(),
+        StopMessage {
+            data_state: format!("{word} at {}.", self.index),
+            next_command: "the same command".into(),
         }
     }
 
     async fn apply(&self, context: &Context<'_, World>) -> Result<(), StepError> {
         context.permit().await?;
         let odd = context
-            .world
+            .data
             .odd
             .lock()
             .unwrap()
@@ -113,12 +113,12 @@ impl Step for Toy {
             }
             Some(Odd::Held) => {
                 context.waiting("the test");
-                while context.world.odd.lock().unwrap().is_some() {
+                while context.data.odd.lock().unwrap().is_some() {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
             }
         }
-        let mut done = context.world.done.lock().unwrap();
+        let mut done = context.data.done.lock().unwrap();
         if !done.contains(&self.describe().id) {
             done.push(self.describe().id);
         }
@@ -127,7 +127,7 @@ impl Step for Toy {
 
     async fn undo(&self, context: &Context<'_, World>) -> Result<(), StepError> {
         context
-            .world
+            .data
             .done
             .lock()
             .unwrap()
@@ -215,15 +215,15 @@ impl Bed {
 
     /// What one process does: takes the lock, opens or writes the record, runs, gives the lock
     /// back.
-    fn make(&self, of: &ReleaseName, world: &World, options: Options, back: bool) -> End {
+    fn make(&self, of: &ReleaseName, data: &World, options: Options, back: bool) -> End {
         let (link, history, _) = self.link();
-        self.make_with(of, world, options, back, &link, history)
+        self.make_with(of, data, options, back, &link, history)
     }
 
     fn make_with(
         &self,
         of: &ReleaseName,
-        world: &World,
+        data: &World,
         options: Options,
         back: bool,
         link: &Link,
@@ -242,7 +242,7 @@ impl Bed {
             let engine = Engine {
                 title: "Toy".into(),
                 steps: &steps,
-                world,
+                data,
                 store: &store,
                 lock: &lock,
                 link,

@@ -26,7 +26,7 @@ use common::{
     webhook::{GUARD, Server, TEMPLATE, write_template},
 };
 use milvus_guard_operations::{
-    kubernetes_job::spec::rules_at_home, rolling_upgrade::remote::rules_in_release,
+    kubernetes_job::spec::rules_at_home, rolling_upgrade::job::rules_in_release,
 };
 use milvus_guard_testbed::{ControlPlane, Helm, wait_until};
 use serde_json::json;

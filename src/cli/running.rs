@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use milvus_guard_core::manifest::documents;
 use milvus_guard_operations::engine::{
-    End, Halting, Link, Listener, Reporter,
+    End, Halting, Link, Listener, Preview, Reporter,
     display::{Json, Lines, Terminal},
     store::History,
 };
@@ -188,6 +188,42 @@ pub(super) fn look<T>(
     // A question that is not answered must not keep the process.
     runtime.shutdown_background();
     done
+}
+
+/// The plan, and what the rules say of it.
+pub(super) fn plan_text(planned: &Preview) -> String {
+    let mut text = planned.text.clone();
+    for warning in &planned.warnings {
+        text.push_str(&format!("Warning       {warning}\n"));
+    }
+    for refusal in &planned.refusals {
+        text.push_str(&format!("Refused       {refusal}\n"));
+    }
+    text
+}
+
+/// The plan as the report.
+pub(super) fn show(planned: &Preview, format: FormatArg, screen: &Screen) -> Done {
+    let is_refused = !planned.refusals.is_empty();
+    match format {
+        FormatArg::Json => {
+            let mut json = planned.json.clone();
+            json["refusals"] = json!(planned.refusals);
+            json["warnings"] = json!(planned.warnings);
+            print(&format!("{json:#}\n"))?;
+        }
+        FormatArg::Text => {
+            print(&plan_text(planned))?;
+            if is_refused {
+                screen.error("It would be refused. Nothing was changed.");
+            }
+        }
+    }
+    Ok(if is_refused {
+        Exit::Refused
+    } else {
+        Exit::Reached
+    })
 }
 
 /// How it ended, for programs.

@@ -6,7 +6,8 @@ use clap::{Args as ClapArgs, ValueEnum};
 
 use milvus_guard_operations::{
     engine::ReleaseName,
-    metadata_migration::{JobOptions, Operation, Settings, StartBy, perform, settings::versions},
+    kubernetes_job::{BackupVolume, JobOptions},
+    metadata_migration::{Operation, Settings, StartBy, procedure::usable, settings::versions},
 };
 
 use super::super::{
@@ -243,7 +244,7 @@ impl Args {
             step: self.step_timeout,
             lock: self.place.job.lock_holds,
         };
-        perform::usable(&settings, self.operation()).map_err(Failure::usage)?;
+        usable(&settings, self.operation()).map_err(Failure::usage)?;
         // Last, because wrong usage is reported without a cluster.
         if self.namespace.is_none() {
             settings.release.namespace = namespace(&self.cluster, None)?;
@@ -262,10 +263,13 @@ impl Place {
         Ok(JobOptions {
             image: self.job.image.clone(),
             account: self.job.account.clone(),
+            milvus_secret: None,
             etcd_secret: self.etcd_secret.clone(),
+            backup: BackupVolume {
+                storage_class,
+                size: self.backup_size.clone(),
+            },
             overrides: self.job.overrides()?,
-            storage_class,
-            size: self.backup_size.clone(),
             delete,
         })
     }

@@ -3,15 +3,16 @@
 mod flags;
 
 use milvus_guard_operations::{
-    engine::End,
-    metadata_migration::{Operation, Preview, Settings, perform, preview, remote},
+    engine::{End, run_locally},
+    kubernetes_job::run_in_job,
+    metadata_migration::{Migration, Operation, Settings, preview},
 };
 
 use super::{
     consent::{self, Consent},
-    exit::{Done, Exit},
-    output::{Screen, print},
-    running::{self, FormatArg},
+    exit::Done,
+    output::Screen,
+    running,
 };
 
 pub(super) use flags::Args;
@@ -32,7 +33,7 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
             preview(&link, &settings, operation).await
         })?;
         return match planned {
-            Ok(planned) => show(&planned, args.format, screen),
+            Ok(planned) => running::show(&planned, args.format, screen),
             Err(end) => running::say(&end, args.format, None, screen),
         };
     }
@@ -42,13 +43,17 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     {
         return running::say(&end, args.format, None, screen);
     }
+    let procedure = Migration {
+        settings,
+        operation,
+    };
     let end = running::run(
         &args.cluster,
         args.progress,
         screen,
         async |link, history| match &job {
-            None => Box::pin(perform(&link, settings, operation, history)).await,
-            Some(options) => Box::pin(remote(&link, settings, operation, options)).await,
+            None => Box::pin(run_locally(&link, &procedure, history)).await,
+            Some(options) => Box::pin(run_in_job(&link, procedure, options)).await,
         },
     )?;
     running::say(
@@ -71,37 +76,8 @@ fn ask(
                 "{} in {}: abort the run that is under way; Milvus and its metadata stay as they are\n",
                 settings.release.name, settings.release.namespace
             ),
-            _ => text(&preview(&link, settings, operation).await?),
+            _ => running::plan_text(&preview(&link, settings, operation).await?),
         };
         consent::ask(&plan, &link.halting).await
-    })
-}
-
-fn text(planned: &Preview) -> String {
-    let mut text = planned.text.clone();
-    for refusal in &planned.refusals {
-        text.push_str(&format!("Refused       {refusal}\n"));
-    }
-    text
-}
-
-fn show(planned: &Preview, format: FormatArg, screen: &Screen) -> Done {
-    match format {
-        FormatArg::Json => {
-            let mut json = planned.json.clone();
-            json["refusals"] = planned.refusals.clone().into();
-            print(&format!("{json:#}\n"))?;
-        }
-        FormatArg::Text => {
-            print(&text(planned))?;
-            if !planned.refusals.is_empty() {
-                screen.error("It would be refused. Nothing was changed.");
-            }
-        }
-    }
-    Ok(if planned.refusals.is_empty() {
-        Exit::Reached
-    } else {
-        Exit::Refused
     })
 }

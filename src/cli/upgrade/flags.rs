@@ -7,7 +7,8 @@ use clap::{Args as ClapArgs, ValueEnum};
 use milvus_guard_core::milvus::Version;
 use milvus_guard_operations::{
     engine::ReleaseName,
-    rolling_upgrade::{AskMilvus, EtcdAccess, JobOptions, MilvusAccess, Operation, Settings},
+    kubernetes_job::{BackupVolume, JobOptions},
+    rolling_upgrade::{AskMilvus, EtcdAccess, MilvusAccess, Operation, Settings},
 };
 
 use super::super::{
@@ -220,6 +221,7 @@ impl Args {
             account,
             milvus_secret,
             etcd_secret,
+            backup: BackupVolume::default(),
             overrides,
             delete,
         }))

@@ -4,20 +4,20 @@ use milvus_guard_core::api::{RunStatus, UpgradeRun};
 
 use super::{ApiError, Event, Link, Lock, Reporter, Store, StoreError, patience::Trouble};
 
-/// What a step is given: its world, and the ways to the cluster and to the record.
-pub struct Context<'a, W> {
+/// What a step is given: its data, and the ways to the cluster and to the record.
+pub struct Context<'a, D> {
     /// The adapters of the verb.
-    pub world: &'a W,
+    pub data: &'a D,
     /// The cluster, for reading. Writes go through [`Self::write`].
     pub link: &'a Link,
     store: &'a Store,
     lock: &'a Lock,
 }
 
-impl<'a, W> Context<'a, W> {
-    pub(super) fn new(world: &'a W, link: &'a Link, store: &'a Store, lock: &'a Lock) -> Self {
+impl<'a, D> Context<'a, D> {
+    pub(super) fn new(data: &'a D, link: &'a Link, store: &'a Store, lock: &'a Lock) -> Self {
         Self {
-            world,
+            data,
             link,
             store,
             lock,

@@ -1,6 +1,6 @@
 //! How a run ended.
 
-use super::{ApiError, LockError, ReleaseName, StoreError, home::HomeError};
+use super::{ApiError, StoreError, home::HomeError};
 
 /// What to do where the definitions are missing.
 pub const INSTALL_DEFINITIONS: &str = "milvus-guard crds | kubectl apply --server-side -f -";
@@ -79,20 +79,6 @@ impl From<StoreError> for End {
             other => Self::Stopped(format!(
                 "Stopped: {other}. Nothing was changed. Next: milvus-guard status"
             )),
-        }
-    }
-}
-
-impl End {
-    /// Why the lock could not be had.
-    #[must_use]
-    pub fn locked(error: LockError, of: &ReleaseName) -> Self {
-        match error {
-            LockError::Held { .. } => Self::Locked(format!(
-                "Locked: {error}. Nothing was changed. Next: milvus-guard status -i {} -n {}",
-                of.name, of.namespace
-            )),
-            LockError::Api(error) => error.into(),
         }
     }
 }

@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use milvus_guard_core::api::{RunPhase, RunStatus, StepCursor, StepStage};
 
 use super::{
-    Context, End, Event, Halt, Link, Lock, Standing, Step, StepError, Store, StoreError, replicas,
+    Context, End, Event, Halt, Link, Lock, Step, StepError, StopMessage, Store, StoreError,
+    replicas,
 };
 
 /// How often a run that waits says so.
@@ -32,7 +33,7 @@ pub struct Engine<'a, S: Step> {
     /// Its steps, as the `UpgradeRun`'s plan has them.
     pub steps: &'a [S],
     /// Their adapters.
-    pub world: &'a S::World,
+    pub data: &'a S::Data,
     /// Its record.
     pub store: &'a Store,
     /// Its lock.
@@ -83,12 +84,12 @@ impl<S: Step> Engine<'_, S> {
                 return self.stopped(stop, false).await;
             }
         }
-        let standing = self
+        let message = self
             .steps
             .last()
-            .map(|step| step.standing(self.world, false))
+            .map(|step| step.stop_message(self.data, false))
             .unwrap_or_default();
-        self.ended(RunPhase::Succeeded, &standing.data, End::Reached)
+        self.ended(RunPhase::Succeeded, &message.data_state, End::Reached)
             .await
     }
 
@@ -121,19 +122,19 @@ impl<S: Step> Engine<'_, S> {
                 return self.stopped(stop, true).await;
             }
         }
-        let standing = self
+        let message = self
             .steps
             .first()
-            .map(|step| step.standing(self.world, true))
+            .map(|step| step.stop_message(self.data, true))
             .unwrap_or_default();
-        self.ended(RunPhase::RolledBack, &standing.data, End::Reached)
+        self.ended(RunPhase::RolledBack, &message.data_state, End::Reached)
             .await
     }
 
     /// Why the run can no longer go back from where the record stands; `None` if it can.
     pub async fn no_way_back(&self) -> Option<String> {
         let cursor = self.store.run().status.step?;
-        let context = Context::new(self.world, self.link, self.store, self.lock);
+        let context = Context::new(self.data, self.link, self.store, self.lock);
         let step = self.steps.get(index(&cursor))?;
         step.no_way_back(&context)
             .await
@@ -191,7 +192,7 @@ impl<S: Step> Engine<'_, S> {
             .await
             .map_err(failed)?;
         let started = Instant::now();
-        let context = Context::new(self.world, self.link, self.store, self.lock);
+        let context = Context::new(self.data, self.link, self.store, self.lock);
         let work = async {
             if is_first {
                 replicas::await_all(&context, back).await?;
@@ -203,7 +204,7 @@ impl<S: Step> Engine<'_, S> {
             step.gate(&context).await
         };
         let limit = step
-            .deadline(self.world)
+            .deadline(self.data)
             .min(self.options.total.saturating_sub(began.elapsed()));
         let result = self.attend(work, limit, step.winds_down()).await;
         self.link.go_on();
@@ -284,11 +285,14 @@ impl<S: Step> Engine<'_, S> {
         };
         let at = &self.steps[index];
         let id = at.describe().id;
-        let Standing { data, next } = at.standing(self.world, back);
+        let StopMessage {
+            data_state,
+            next_command,
+        } = at.stop_message(self.data, back);
         let untouched = !back && !self.steps[..=index].iter().any(S::touches);
         let sentence = |reason: &str| {
             format!(
-                "Stopped at step {id}: {}. {data} Next: {next}",
+                "Stopped at step {id}: {}. {data_state} Next: {next_command}",
                 reason.trim_end_matches('.')
             )
         };
@@ -315,7 +319,7 @@ impl<S: Step> Engine<'_, S> {
             StepError::Locked(text) => (RunPhase::Stopped, sentence(text), End::Locked),
             StepError::Refused(text) | StepError::Failed(text) if untouched => {
                 let message = format!(
-                    "Refused: {}. Nothing was changed. Next: {next}",
+                    "Refused: {}. Nothing was changed. Next: {next_command}",
                     text.trim_end_matches('.')
                 );
                 (RunPhase::Refused, message, End::Refused)
@@ -334,7 +338,7 @@ impl<S: Step> Engine<'_, S> {
         let mut message = message;
         let mut goes_back = failed && !back && self.options.back_on_failure;
         if goes_back {
-            let context = Context::new(self.world, self.link, self.store, self.lock);
+            let context = Context::new(self.data, self.link, self.store, self.lock);
             let barred = at
                 .no_way_back(&context)
                 .await

@@ -11,7 +11,7 @@ use tokio::{sync::Notify, task::JoinHandle};
 use milvus_guard_core::{api::UpgradeRun, error_text};
 use milvus_guard_sources::kubernetes::lease::{Claim, Holder, Seen, Slot};
 
-use super::{ApiError, End, Halt, Halting, Home, Link, ReleaseName};
+use super::{ApiError, Halt, Halting, Home, Link, ReleaseName};
 
 /// How long the lock holds without renewal; anyone who comes after a crash waits as long.
 pub const HOLDS: Duration = Duration::from_secs(15);
@@ -59,7 +59,8 @@ impl Lock {
     /// Takes the lock of a release for a run, with a fence above those of all runs that are known.
     ///
     /// # Errors
-    /// Where another run holds it, or the cluster cannot be asked: as the verb ends then.
+    /// [`LockError::Held`] if another run holds it, [`LockError::Api`] if the API server does not
+    /// give it.
     pub async fn for_run(
         link: &Link,
         home: &Home,
@@ -67,16 +68,14 @@ impl Lock {
         run: &str,
         holds: Duration,
         known: &[UpgradeRun],
-    ) -> Result<Self, End> {
+    ) -> Result<Self, LockError> {
         let floor = known
             .iter()
             .filter_map(|run| run.status.fence)
             .max()
             .map_or(0, |fence| fence + 1);
         let full_name = format!("{}/{run}", home.namespace);
-        Self::take(link, home, of, &full_name, holds, floor)
-            .await
-            .map_err(|error| End::locked(error, of))
+        Self::take(link, home, of, &full_name, holds, floor).await
     }
 
     /// Takes the lock. A holder that gives no sign of life is waited for until its time is over;

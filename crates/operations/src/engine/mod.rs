@@ -12,6 +12,9 @@
 //! | [`event`] | what happens, as data, and those who are told: [`display`], [`recorder`], the run's history |
 //! | [`halt`] | why a run must stop now: a signal, or the lost lock |
 //! | [`choice`] | which run a command is about |
+//! | [`procedure`] | what a verb brings: its plan, its preconditions, its messages |
+//! | [`life_cycle`] | starts, resumes, rolls back or ends a run, under the lock and on the record |
+//! | [`preview`] | a plan that is not carried out |
 //! | [`end`] | how a run ended, and its exit code |
 //! | [`replicas`] | waits until every replica of the guard knows the run |
 //! | [`view`] | where a run stands, for `status` |
@@ -19,16 +22,10 @@
 //! | [`etcd`] | where the etcd of a release is |
 //! | [`originals`] | Deployments that a run recorded: found again, changed, handed back, waited for |
 //!
-//! A verb brings its plan as a list of its own [`Step`] type (an enum serves well: no step can be
-//! forgotten) and a world, the adapters that its steps work with:
-//!
-//! ```text
-//! let home = Home::find(&cluster, &release).await?;                    // also: are the definitions installed?
-//! let lock = Lock::for_run(&link, &home, &release, &run_name, holds, &known).await?;   // End::Locked where another run holds it
-//! let store = Store::create(&link, &home, &run, &lock, history).await?;   // or Store::open
-//! let end = Engine { steps, world, store, lock, link, options }.forward().await;   // or .back()
-//! exit with end.exit_code()
-//! ```
+//! A verb brings a [`Procedure`]: its plan as a list of its own [`Step`] type (an enum serves well:
+//! no step can be forgotten), the data that its steps work with, and its messages.
+//! [`run_locally`] does the rest in this process, and [`crate::kubernetes_job::run_in_job`] lets a
+//! Job do it.
 //!
 //! What a run must be able to rely on: a step whose `Begun` is written may have done any part of
 //! its work, so `apply` is called again after a crash and must then do what is missing and nothing
@@ -44,9 +41,12 @@ pub mod event;
 pub mod executor;
 pub mod halt;
 pub mod home;
+pub mod life_cycle;
 pub mod lock;
 pub mod originals;
 pub mod patience;
+pub mod preview;
+pub mod procedure;
 pub mod recorder;
 pub mod release;
 pub mod replicas;
@@ -61,7 +61,10 @@ pub use event::{Event, Listener, Reporter};
 pub use executor::{Engine, Options};
 pub use halt::{Halt, Halting};
 pub use home::{Home, ReleaseName};
+pub use life_cycle::run_locally;
 pub use lock::{Lock, LockError};
 pub use patience::{ApiError, Link};
-pub use step::{Standing, Step, StepError};
+pub use preview::Preview;
+pub use procedure::Procedure;
+pub use step::{Step, StepError, StopMessage};
 pub use store::{Listed, Store, StoreError};

@@ -54,7 +54,7 @@ pub fn original(component: &ComponentWorkload) -> Original {
 ///
 /// # Errors
 /// Where nothing was recorded.
-pub fn recorded<W>(cx: &Context<'_, W>) -> Result<Vec<Original>, StepError> {
+pub fn recorded<D>(cx: &Context<'_, D>) -> Result<Vec<Original>, StepError> {
     let originals = cx.run().status.originals;
     let found: Vec<Original> = originals
         .into_iter()
@@ -73,7 +73,7 @@ pub fn recorded<W>(cx: &Context<'_, W>) -> Result<Vec<Original>, StepError> {
 ///
 /// # Errors
 /// Where it is gone, or another one has its name.
-pub async fn live<W>(cx: &Context<'_, W>, original: &Original) -> Result<Deployment, StepError> {
+pub async fn live<D>(cx: &Context<'_, D>, original: &Original) -> Result<Deployment, StepError> {
     let api: Api<Deployment> = Api::namespaced(cx.link.client(), &cx.run().spec.namespace);
     let what = format!("Deployment {}", original.name);
     let found = match cx
@@ -102,8 +102,8 @@ pub async fn live<W>(cx: &Context<'_, W>, original: &Original) -> Result<Deploym
 ///
 /// # Errors
 /// Where it cannot be made, or must not.
-pub async fn set<W>(
-    cx: &Context<'_, W>,
+pub async fn set<D>(
+    cx: &Context<'_, D>,
     original: &Original,
     change: &Change,
 ) -> Result<bool, StepError> {
@@ -111,8 +111,8 @@ pub async fn set<W>(
     Box::pin(try_set(cx, original, change)).await
 }
 
-async fn try_set<W>(
-    cx: &Context<'_, W>,
+async fn try_set<D>(
+    cx: &Context<'_, D>,
     original: &Original,
     change: &Change,
 ) -> Result<bool, StepError> {
@@ -144,16 +144,16 @@ async fn try_set<W>(
 ///
 /// # Errors
 /// Where that cannot be done.
-pub async fn hand_over<W>(
-    cx: &Context<'_, W>,
+pub async fn hand_over<D>(
+    cx: &Context<'_, D>,
     original: &Original,
     seen: Option<Deployment>,
 ) -> Result<(), StepError> {
     Box::pin(try_hand_over(cx, original, seen)).await
 }
 
-async fn try_hand_over<W>(
-    cx: &Context<'_, W>,
+async fn try_hand_over<D>(
+    cx: &Context<'_, D>,
     original: &Original,
     seen: Option<Deployment>,
 ) -> Result<(), StepError> {
@@ -185,8 +185,8 @@ async fn try_hand_over<W>(
 ///
 /// # Errors
 /// Where one of them is gone or replaced.
-pub async fn watched<W>(
-    cx: &Context<'_, W>,
+pub async fn watched<D>(
+    cx: &Context<'_, D>,
     originals: &[Original],
 ) -> Result<Vec<Watched>, StepError> {
     let mut watched = Vec::new();
@@ -200,8 +200,8 @@ pub async fn watched<W>(
 ///
 /// # Errors
 /// Where one of them is gone or replaced.
-pub async fn wait<W>(
-    cx: &Context<'_, W>,
+pub async fn wait<D>(
+    cx: &Context<'_, D>,
     originals: &[Original],
     wanted: Wanted,
 ) -> Result<(), StepError> {
@@ -215,8 +215,8 @@ pub async fn wait<W>(
 ///
 /// # Errors
 /// Where there is no hope.
-pub async fn wait_for<W>(
-    cx: &Context<'_, W>,
+pub async fn wait_for<D>(
+    cx: &Context<'_, D>,
     watched: &[Watched],
     wanted: Wanted,
     hopeless: Duration,

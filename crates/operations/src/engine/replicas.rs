@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 ///
 /// # Errors
 /// If a replica that lives does not know the run after two minutes, or the cluster cannot be asked.
-pub async fn await_all<W>(cx: &Context<'_, W>, back: bool) -> Result<(), StepError> {
+pub async fn await_all<D>(cx: &Context<'_, D>, back: bool) -> Result<(), StepError> {
     let (run, since, mut lookout) = (cx.full_name(), Instant::now(), Lookout::default());
     let (namespace, _) = run.split_once('/').unwrap_or_default();
     let api: Api<Lease> = Api::namespaced(cx.link.client(), namespace);

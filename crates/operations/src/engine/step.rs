@@ -16,8 +16,8 @@ use super::{ApiError, Context, Halt, StoreError};
     reason = "an engine awaits its steps where it stands; nothing is sent to another thread"
 )]
 pub trait Step {
-    /// The adapters that the steps of this verb work with.
-    type World;
+    /// What the steps of this verb work with: the release, the plan, the ways to Milvus.
+    type Data;
 
     /// As it stands in the `UpgradeRun`. The same value for the same step, always: the plan's hash
     /// is made of it.
@@ -36,22 +36,22 @@ pub trait Step {
     }
 
     /// How long it may take; then it fails, naming what it waited for.
-    fn deadline(&self, world: &Self::World) -> Duration;
+    fn deadline(&self, data: &Self::Data) -> Duration;
 
     /// What to say if the run stops here.
-    fn standing(&self, world: &Self::World, back: bool) -> Standing;
+    fn stop_message(&self, data: &Self::Data, back: bool) -> StopMessage;
 
     /// Does it, or what is missing of it.
     ///
     /// # Errors
     /// Where it cannot be done, or must not.
-    async fn apply(&self, context: &Context<'_, Self::World>) -> Result<(), StepError>;
+    async fn apply(&self, context: &Context<'_, Self::Data>) -> Result<(), StepError>;
 
     /// Waits until what was done has come to pass. Says through [`Context::waiting`] for what.
     ///
     /// # Errors
     /// Where it certainly never will.
-    async fn gate(&self, _context: &Context<'_, Self::World>) -> Result<(), StepError> {
+    async fn gate(&self, _context: &Context<'_, Self::Data>) -> Result<(), StepError> {
         Ok(())
     }
 
@@ -61,7 +61,7 @@ pub trait Step {
     /// Where that cannot be found out.
     async fn no_way_back(
         &self,
-        _context: &Context<'_, Self::World>,
+        _context: &Context<'_, Self::Data>,
     ) -> Result<Option<String>, StepError> {
         Ok(None)
     }
@@ -70,18 +70,18 @@ pub trait Step {
     ///
     /// # Errors
     /// Where it cannot be taken back, or must not.
-    async fn undo(&self, _context: &Context<'_, Self::World>) -> Result<(), StepError> {
+    async fn undo(&self, _context: &Context<'_, Self::Data>) -> Result<(), StepError> {
         Ok(())
     }
 }
 
 /// The message for users when a run stops, in whole sentences.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Standing {
+pub struct StopMessage {
     /// The state of the data.
-    pub data: String,
+    pub data_state: String,
     /// The next command.
-    pub next: String,
+    pub next_command: String,
 }
 
 /// Why a step did not come to its end. Texts are fragments that fit after a colon, without a full

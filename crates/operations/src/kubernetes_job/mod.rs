@@ -4,11 +4,13 @@
 //! |---|---|
 //! | [`spec`] | pure: the Job, its account and its rights as objects |
 //! | [`make`] | makes it, or finds the one that is at work |
+//! | [`run`] | what a verb brings, and the way from a command to its Job |
 //! | [`follow`] | tells what its run records as if it happened here, and how it ended |
 
 pub mod follow;
 pub mod make;
+pub mod run;
 pub mod spec;
 
-pub use make::{asker, image, run};
+pub use run::{BackupVolume, InJob, JobOptions, Needs, run_in_job};
 pub use spec::{Claim, JobSpec, Mounted, Rights};

@@ -1,18 +1,20 @@
-//! The Job that migrates in the cluster, where etcd can be reached, and what it may do there. Pure.
+//! The Job that migrates in the cluster, where etcd can be reached, and what it may do there.
 
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use kube::Api;
 use serde_json::{Value, json};
 
-use crate::kubernetes_job::{Claim, Rights};
-
-use super::{
-    remote::JobOptions,
-    settings::{Operation, Settings, StartBy},
+use crate::{
+    engine::{End, Home, Link},
+    kubernetes_job::{BackupVolume, Claim, JobOptions, Mounted, Rights},
 };
+
+use super::settings::{Operation, Settings, StartBy};
 
 /// Folder of the backup volume in the pod.
 const BACKUP_DIR: &str = "/backup";
 /// Folder of etcd's credentials in the pod.
-pub(super) const CREDENTIALS_DIR: &str = "/etc/milvus-guard/etcd";
+const CREDENTIALS_DIR: &str = "/etc/milvus-guard/etcd";
 
 /// What the Job needs in the namespace of the release.
 #[must_use]
@@ -40,25 +42,50 @@ pub fn rights(with_tool: bool) -> Rights {
     }
 }
 
-/// Name of the Job.
-#[must_use]
-pub fn name(run: &str, operation: Operation) -> String {
+/// The name of the claim of the backup: a migration makes it, a rollback needs it if it exists.
+///
+/// # Errors
+/// [`End::Stopped`] if the cluster does not answer.
+pub async fn claim_name(
+    link: &Link,
+    home: &Home,
+    run: &str,
+    operation: Operation,
+) -> Result<Option<String>, End> {
     match operation {
-        Operation::Migrate | Operation::Record => run.to_owned(),
-        Operation::Rollback | Operation::Abort => format!("{run}-{}", operation.name()),
+        Operation::Migrate => Ok(Some(run.to_owned())),
+        Operation::Record | Operation::Abort => Ok(None),
+        Operation::Rollback => {
+            let api: Api<PersistentVolumeClaim> = Api::namespaced(link.client(), &home.namespace);
+            let found = link
+                .call(&format!("PersistentVolumeClaim {run}"), async || {
+                    api.get_opt(run).await
+                })
+                .await;
+            Ok(found?.map(|_| run.to_owned()))
+        }
     }
 }
 
 /// The claim of the backup.
 #[must_use]
-pub fn claim(name: Option<String>, options: &JobOptions) -> Option<Claim> {
-    let (class, size) = (options.storage_class.clone(), options.size.clone());
+pub fn claim(name: Option<String>, volume: &BackupVolume) -> Option<Claim> {
     name.map(|name| Claim {
         name,
         folder: BACKUP_DIR,
-        class,
-        size,
+        class: volume.storage_class.clone(),
+        size: volume.size.clone(),
     })
+}
+
+/// The Secret with the credentials of etcd.
+#[must_use]
+pub fn secrets(options: &JobOptions) -> Vec<Mounted> {
+    let mounted = |name: &String| Mounted {
+        name: name.clone(),
+        folder: CREDENTIALS_DIR,
+    };
+    options.etcd_secret.iter().map(mounted).collect()
 }
 
 /// The same command, to be done where it stands.
@@ -118,7 +145,7 @@ pub fn args(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metadata_migration::words::tests::settings;
+    use crate::metadata_migration::messages::tests::settings;
 
     #[test]
     fn the_job_does_the_same_command_in_place() {
@@ -140,6 +167,5 @@ mod tests {
             back.contains(&"--operation=rollback".to_owned()),
             "{back:?}"
         );
-        assert_eq!(name("run-1", Operation::Rollback), "run-1-rollback");
     }
 }

@@ -5,14 +5,15 @@ use std::time::Duration;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use crate::engine::{Standing, StepError};
+use crate::engine::{StepError, StopMessage};
 use milvus_guard_core::api::{RunStep, StepAction};
 
 use super::{
+    context::{MigrationContext, StepContext},
+    messages,
     order::Tier,
     settings::{Operation, Settings, StartBy},
-    steps, words,
-    world::{Cx, World},
+    steps,
 };
 
 /// One step of a migration.
@@ -198,7 +199,7 @@ impl Step {
 }
 
 impl crate::engine::Step for Step {
-    type World = World;
+    type Data = MigrationContext;
 
     fn describe(&self) -> RunStep {
         RunStep {
@@ -221,15 +222,15 @@ impl crate::engine::Step for Step {
         )
     }
 
-    fn deadline(&self, world: &World) -> Duration {
-        world.settings.step
+    fn deadline(&self, data: &MigrationContext) -> Duration {
+        data.settings.step
     }
 
-    fn standing(&self, world: &World, back: bool) -> Standing {
-        words::standing(*self, world, back)
+    fn stop_message(&self, data: &MigrationContext, back: bool) -> StopMessage {
+        messages::stop_message(*self, data, back)
     }
 
-    async fn apply(&self, cx: &Cx<'_>) -> Result<(), StepError> {
+    async fn apply(&self, cx: &StepContext<'_>) -> Result<(), StepError> {
         // Work in etcd holds whole pages and transactions: it is boxed, so that not every step is
         // as large.
         match self {
@@ -250,7 +251,7 @@ impl crate::engine::Step for Step {
         }
     }
 
-    async fn gate(&self, cx: &Cx<'_>) -> Result<(), StepError> {
+    async fn gate(&self, cx: &StepContext<'_>) -> Result<(), StepError> {
         match self {
             Self::Stop => steps::stop::gate(cx).await,
             Self::Start(tier) => steps::start::gate(cx, *tier).await,
@@ -259,7 +260,7 @@ impl crate::engine::Step for Step {
         }
     }
 
-    async fn undo(&self, cx: &Cx<'_>) -> Result<(), StepError> {
+    async fn undo(&self, cx: &StepContext<'_>) -> Result<(), StepError> {
         match self {
             Self::Record => steps::hand_over::apply(cx).await,
             Self::Stop => steps::stop::undo(cx).await,

@@ -1,28 +1,17 @@
 //! What a run would do, without doing it.
 
 use milvus_guard_core::text::count;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::engine::{End, Home, Link, Store, home::HomeError};
+use crate::engine::{End, Home, Link, Preview, Store, home::HomeError};
 
 use super::{
-    fitness,
-    perform::unsurveyed,
     plan::{self, Step},
+    preconditions,
+    procedure::unsurveyed,
     settings::{Operation, Settings},
     survey::{Survey, survey},
 };
-
-/// A plan that was not carried out.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Preview {
-    /// The plan for a person; several lines.
-    pub text: String,
-    /// The plan for programs.
-    pub json: Value,
-    /// Why the run would be refused; empty if nothing is known that would refuse it.
-    pub refusals: Vec<String>,
-}
 
 /// Plans `operation` and changes nothing. The metadata in etcd is not read: the run does that in
 /// its first step, where etcd can be reached.
@@ -48,7 +37,7 @@ pub async fn preview(
         .and_then(|run| plan::recorded(&run.spec.plan))
         .unwrap_or_else(|| plan::steps(settings, operation));
     let refusal = (operation == Operation::Migrate && recorded.is_none())
-        .then(|| fitness::not_now(&survey.release, &survey.facts, settings.source, false))
+        .then(|| preconditions::blocked(&survey.release, &survey.facts, settings.source, false))
         .flatten();
     Ok(Preview {
         text: text(&survey, settings, operation, &steps),
@@ -63,6 +52,7 @@ pub async fn preview(
             "rootPath": survey.endpoint.root_path,
             "steps": steps.iter().map(|step| json!({"id": step.id(), "title": step.title()})).collect::<Vec<_>>(),
         }),
+        warnings: Vec::new(),
         refusals: refusal.into_iter().collect(),
     })
 }

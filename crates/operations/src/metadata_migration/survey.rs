@@ -2,7 +2,7 @@
 
 use crate::{
     engine::{Link, etcd, release},
-    metadata_migration::fitness,
+    metadata_migration::preconditions,
 };
 use milvus_guard_core::{evidence::Facts, milvus::Release};
 use milvus_guard_sources::etcd::Endpoint;
@@ -36,7 +36,7 @@ pub async fn survey(
     operation: Operation,
 ) -> Result<Survey, SurveyError> {
     let (release, facts) = read(link, settings).await?;
-    if let Some(why) = fitness::never(&release) {
+    if let Some(why) = preconditions::unsupported(&release) {
         return Err(SurveyError::Refused(why));
     }
     let configured = etcd::configured(&release);

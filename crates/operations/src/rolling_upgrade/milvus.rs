@@ -14,9 +14,9 @@ use milvus_guard_core::milvus::{Component, Release};
 use milvus_guard_sources::milvus::{ApiError, Proxy, version};
 
 use super::{
+    context::{StepContext, UpgradeContext},
     settings::AskMilvus,
     steps::loaded,
-    world::{Cx, World},
 };
 
 /// For the first connection. Who cannot be reached from here is not worth more of the run's time.
@@ -40,7 +40,7 @@ impl Way {
     ///
     /// # Errors
     /// Where the run must stop.
-    pub async fn proxy(&self, cx: &Cx<'_>) -> Result<Result<&Proxy, &str>, StepError> {
+    pub async fn proxy(&self, cx: &StepContext<'_>) -> Result<Result<&Proxy, &str>, StepError> {
         let found = self.proxy.get_or_try_init(|| find(cx)).await?;
         Ok(found.as_ref().map_err(String::as_str))
     }
@@ -49,7 +49,7 @@ impl Way {
     ///
     /// # Errors
     /// Where the run must stop.
-    pub async fn is_reached(&self, cx: &Cx<'_>) -> Result<bool, StepError> {
+    pub async fn is_reached(&self, cx: &StepContext<'_>) -> Result<bool, StepError> {
         let proxy = self.proxy(cx).await?;
         let reached = self.reached.get_or_init(async || match proxy {
             Err(why) => {
@@ -65,7 +65,7 @@ impl Way {
                     true
                 }
                 Err(error) => {
-                    loaded::unasked(cx, &format!("{error}{}", hint(cx.world, &error)));
+                    loaded::unasked(cx, &format!("{error}{}", hint(cx.data, &error)));
                     false
                 }
             },
@@ -75,8 +75,8 @@ impl Way {
 }
 
 /// What a person can do about it.
-fn hint(world: &World, error: &ApiError) -> &'static str {
-    match (error, &world.settings.milvus.ask) {
+fn hint(data: &UpgradeContext, error: &ApiError) -> &'static str {
+    match (error, &data.settings.milvus.ask) {
         (ApiError::Unauthenticated { .. } | ApiError::PermissionDenied { .. }, _) => {
             "; --milvus-secret names a Secret with a user"
         }
@@ -85,8 +85,8 @@ fn hint(world: &World, error: &ApiError) -> &'static str {
     }
 }
 
-async fn find(cx: &Cx<'_>) -> Result<Result<Proxy, String>, StepError> {
-    let settings = &cx.world.settings;
+async fn find(cx: &StepContext<'_>) -> Result<Result<Proxy, String>, StepError> {
+    let settings = &cx.data.settings;
     let address = match &settings.milvus.ask {
         AskMilvus::Never => return Ok(Err(format!("--milvus {}", AskMilvus::NEVER))),
         AskMilvus::At(address) => address.clone(),
@@ -97,7 +97,7 @@ async fn find(cx: &Cx<'_>) -> Result<Result<Proxy, String>, StepError> {
                 .call("Services", async || api.list(&ListParams::default()).await)
                 .await
             {
-                Ok(list) => match service(&list.items, &cx.world.release) {
+                Ok(list) => match service(&list.items, &cx.data.release) {
                     Some(address) => address,
                     None => {
                         return Ok(Err("no Service selects its proxies; give their address \

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`settings`] | what the command line asks for |
 //! | [`plan`] | pure: which component moves when, from the order data; its hash and its text |
-//! | [`fitness`] | pure: why a release cannot be rolled as it stands |
+//! | [`preconditions`] | pure: why a release cannot be rolled as it is |
 //! | [`verdict`] | pure: what the rules say of it, asked as `check` asks |
 //! | [`standby`] | pure: active-standby of the coordinators in a configuration file |
 //! | [`serving`] | pure: which moves replace those who serve searches, and when Milvus is asked whether it is whole |
@@ -12,21 +12,25 @@
 //! | [`active`] | pure: which coordinator is active, by the sessions in etcd |
 //! | [`milvus`], [`sessions`] | the ways to Milvus itself and to its sessions |
 //! | [`step`], [`steps`] | the steps, one file each |
-//! | [`world`] | what the steps work with |
-//! | [`words`] | what is said when a run stops, and the Helm command that agrees with what runs |
-//! | [`perform`] | all of it in this process: upgrade, go on, roll back, abort |
-//! | [`remote`] | the Job that does the same in the cluster, and what it may do |
+//! | [`context`] | what the steps work with |
+//! | [`messages`] | what is said when a run stops, and the Helm command that agrees with what runs |
+//! | [`procedure`] | what the life cycle of a run asks: plan, preconditions, state at an abort |
+//! | [`preview`] | what a run would do, and why it would be refused; changes nothing |
+//! | [`job`] | pure: what the Job gets that does the same in the cluster, and what it may do |
 //!
 //! A component moves only when all before it run the target, rolled out completely, with no pod of
 //! the old image left. The gate is asked of Kubernetes by watching, and where query nodes moved of
 //! Milvus too; nothing sleeps between a component that is ready and the next.
 
 pub mod active;
-pub mod fitness;
+pub mod context;
+pub mod job;
+pub mod messages;
 pub mod milvus;
-pub mod perform;
 pub mod plan;
-pub mod remote;
+pub mod preconditions;
+pub mod preview;
+pub mod procedure;
 pub mod room;
 pub mod serving;
 pub mod sessions;
@@ -35,9 +39,7 @@ pub mod standby;
 pub mod step;
 pub mod steps;
 pub mod verdict;
-pub mod words;
-pub mod world;
 
-pub use perform::{perform, preview};
-pub use remote::{JobOptions, remote};
+pub use preview::preview;
+pub use procedure::RollingUpgrade;
 pub use settings::{AskMilvus, EtcdAccess, MilvusAccess, Operation, Settings};

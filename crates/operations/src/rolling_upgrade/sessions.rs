@@ -12,7 +12,7 @@ use milvus_guard_metadata::{
 };
 use milvus_guard_sources::etcd::Endpoint;
 
-use super::world::{Cx, World};
+use super::context::{StepContext, UpgradeContext};
 
 /// For one answer. No one else waits for it, and nothing depends on it alone.
 const ANSWER: Duration = Duration::from_secs(2);
@@ -24,15 +24,15 @@ pub struct Sessions(OnceCell<Option<Target>>);
 impl Sessions {
     /// The sessions of Milvus' components; `None` if etcd does not tell. Where it never does, a
     /// person is told, once.
-    pub async fn read(&self, cx: &Cx<'_>) -> Option<Vec<Session>> {
+    pub async fn read(&self, cx: &StepContext<'_>) -> Option<Vec<Session>> {
         let target = self.0.get_or_init(|| reached(cx)).await.as_ref()?;
         ask(target).await.ok()
     }
 }
 
-async fn reached(cx: &Cx<'_>) -> Option<Target> {
+async fn reached(cx: &StepContext<'_>) -> Option<Target> {
     let found = async {
-        let mut target = Target::new(endpoint(cx.world)?);
+        let mut target = Target::new(endpoint(cx.data)?);
         target.patience = ANSWER;
         match &ask(&target).await?[..] {
             [] => Err(format!(
@@ -46,7 +46,7 @@ async fn reached(cx: &Cx<'_>) -> Option<Target> {
         Ok(target) => Some(target),
         Err(why) => {
             let text = format!("could not ask etcd which coordinators are active: {why}");
-            if cx.world.settings.etcd.addresses.is_empty() {
+            if cx.data.settings.etcd.addresses.is_empty() {
                 cx.reporter()
                     .note(format!("{text}; -e gives its addresses"));
             } else {
@@ -64,8 +64,8 @@ async fn ask(target: &Target) -> Result<Vec<Session>, String> {
         .map_err(|error| error.why())
 }
 
-fn endpoint(world: &World) -> Result<Endpoint, String> {
-    let (settings, release) = (&world.settings, &world.release);
+fn endpoint(data: &UpgradeContext) -> Result<Endpoint, String> {
+    let (settings, release) = (&data.settings, &data.release);
     let metadata = release.metadata();
     Ok(Endpoint {
         addresses: etcd::addresses(

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use crate::engine::{Standing, StepError};
+use crate::engine::{StepError, StopMessage};
 use milvus_guard_core::api::{RunStep, StepAction};
 
 use super::{
+    context::{StepContext, UpgradeContext},
+    messages,
     plan::{Move, MoveKind},
-    steps, words,
-    world::{Cx, World},
+    steps,
 };
 
 /// One step of an upgrade.
@@ -41,7 +42,7 @@ impl Step {
 }
 
 impl crate::engine::Step for Step {
-    type World = World;
+    type Data = UpgradeContext;
 
     fn describe(&self) -> RunStep {
         match self {
@@ -74,15 +75,15 @@ impl crate::engine::Step for Step {
         !matches!(self, Self::Check | Self::Record)
     }
 
-    fn deadline(&self, world: &World) -> Duration {
-        world.settings.step
+    fn deadline(&self, data: &UpgradeContext) -> Duration {
+        data.settings.step
     }
 
-    fn standing(&self, world: &World, back: bool) -> Standing {
-        words::standing(self, world, back)
+    fn stop_message(&self, data: &UpgradeContext, back: bool) -> StopMessage {
+        messages::stop_message(self, data, back)
     }
 
-    async fn apply(&self, cx: &Cx<'_>) -> Result<(), StepError> {
+    async fn apply(&self, cx: &StepContext<'_>) -> Result<(), StepError> {
         match self {
             Self::Check => Box::pin(steps::check::apply(cx)).await,
             Self::Record => steps::record::apply(cx).await,
@@ -103,7 +104,7 @@ impl crate::engine::Step for Step {
         }
     }
 
-    async fn gate(&self, cx: &Cx<'_>) -> Result<(), StepError> {
+    async fn gate(&self, cx: &StepContext<'_>) -> Result<(), StepError> {
         match self {
             Self::Move(_, one) => match one.kind {
                 MoveKind::Update => steps::update::gate(cx, one).await,
@@ -114,11 +115,11 @@ impl crate::engine::Step for Step {
         }
     }
 
-    async fn no_way_back(&self, cx: &Cx<'_>) -> Result<Option<String>, StepError> {
+    async fn no_way_back(&self, cx: &StepContext<'_>) -> Result<Option<String>, StepError> {
         steps::way_back::barred(cx).await
     }
 
-    async fn undo(&self, cx: &Cx<'_>) -> Result<(), StepError> {
+    async fn undo(&self, cx: &StepContext<'_>) -> Result<(), StepError> {
         match self {
             // These leave nothing behind that would be in the way.
             Self::Check | Self::HandOver | Self::CleanUp => Ok(()),

@@ -5,25 +5,25 @@ use jiff::Timestamp;
 
 use crate::{
     engine::{StepError, originals::recorded},
-    metadata_migration::world::Cx,
+    metadata_migration::context::StepContext,
 };
 use milvus_guard_core::api::{Condition, ConditionStatus, Evidence, progress::METADATA_MIGRATED};
 
 /// Notes what was verified; evidence it is only with the condition.
-pub(super) async fn draft(cx: &Cx<'_>, cluster_id: u64) -> Result<(), StepError> {
-    let world = cx.world;
-    let settings = &world.settings;
+pub(super) async fn draft(cx: &StepContext<'_>, cluster_id: u64) -> Result<(), StepError> {
+    let data = cx.data;
+    let settings = &data.settings;
     let evidence = Evidence {
-        release: world.release.name.clone(),
+        release: data.release.name.clone(),
         namespace: settings.release.namespace.clone(),
         from: settings.source,
         to: settings.target,
-        root_path: world.target.endpoint.root_path.clone(),
+        root_path: data.target.endpoint.root_path.clone(),
         etcd_cluster_id: format!("{cluster_id:x}"),
-        endpoints: if world.configured.is_empty() {
-            world.target.endpoint.addresses.clone()
+        endpoints: if data.configured.is_empty() {
+            data.target.endpoint.addresses.clone()
         } else {
-            world.configured.clone()
+            data.configured.clone()
         },
         workload_uids: Vec::new(),
     };
@@ -33,7 +33,7 @@ pub(super) async fn draft(cx: &Cx<'_>, cluster_id: u64) -> Result<(), StepError>
 }
 
 /// Makes it evidence, after verification and before anything of the new version starts.
-pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
+pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
     let Some(drafted) = cx.run().status.evidence else {
         return Err(StepError::Refused(
             "nothing was verified that could be evidence".into(),
@@ -60,7 +60,7 @@ pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
 }
 
 /// Takes the evidence back, before the metadata goes back.
-pub(crate) async fn undo(cx: &Cx<'_>) -> Result<(), StepError> {
+pub(crate) async fn undo(cx: &StepContext<'_>) -> Result<(), StepError> {
     if cx.run().status.evidence.is_some() {
         cx.record(|status| {
             condition(ConditionStatus::False, "RolledBack", "the run goes back")

@@ -3,14 +3,14 @@
 
 use crate::{
     engine::StepError,
-    metadata_migration::world::{Cx, Told, failed},
+    metadata_migration::context::{StepContext, Told, failed},
 };
 use milvus_guard_metadata::executor;
 
 /// Waits for the end of every session. Its own deadline is the step's.
-pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
-    let limit = cx.world.settings.step;
-    executor::await_sessions(&cx.world.target, limit, &Told::new(cx.link))
+pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
+    let limit = cx.data.settings.step;
+    executor::await_sessions(&cx.data.target, limit, &Told::new(cx.link))
         .await
         .map_err(|error| failed(&error))
 }

@@ -2,20 +2,20 @@
 
 use crate::{
     engine::StepError,
-    metadata_migration::world::{Cx, Told, failed},
+    metadata_migration::context::{StepContext, Told, failed},
 };
 use milvus_guard_core::api::Backup;
 use milvus_guard_metadata::executor::{self, Form};
 
 /// Saves the metadata, and records where.
-pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
-    let world = cx.world;
-    let file = world.backup_file();
-    let saved = executor::backup(&world.target, &file, Form::Own, &Told::new(cx.link))
+pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
+    let data = cx.data;
+    let file = data.backup_file();
+    let saved = executor::backup(&data.target, &file, Form::Own, &Told::new(cx.link))
         .await
         .map_err(|error| failed(&error))?;
     let backup = Backup {
-        location: world.backup_location(),
+        location: data.backup_location(),
         sha256: saved.sha256.clone(),
         revision: saved.revision,
         records: saved.records,
@@ -24,7 +24,7 @@ pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
         .await?;
     cx.reporter().note(format!(
         "the backup is {} ({} records, sha256 {})",
-        world.backup_location(),
+        data.backup_location(),
         saved.records,
         saved.sha256
     ));

@@ -3,27 +3,27 @@
 use crate::{
     engine::StepError,
     metadata_migration::{
-        fitness,
+        context::{StepContext, Told, failed},
+        preconditions,
         survey::{self, SurveyError},
-        world::{Cx, Told, failed},
     },
 };
 use milvus_guard_core::evidence::MetadataState;
 use milvus_guard_metadata::{executor, model::keys::ROLES};
 
 /// Checks the release, then its metadata.
-pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
-    let world = cx.world;
-    let (release, facts) = survey::read(cx.link, &world.settings)
+pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
+    let data = cx.data;
+    let (release, facts) = survey::read(cx.link, &data.settings)
         .await
         .map_err(surveyed)?;
-    if let Some(why) = fitness::never(&release)
-        .or_else(|| fitness::not_now(&release, &facts, world.settings.source, world.again))
+    if let Some(why) = preconditions::unsupported(&release)
+        .or_else(|| preconditions::blocked(&release, &facts, data.settings.source, data.again))
     {
         return Err(StepError::Refused(why));
     }
     let found = executor::inspect(
-        &world.target,
+        &data.target,
         &milvus_guard_metadata::model::Options::default(),
         &Told::new(cx.link),
     )
@@ -35,7 +35,7 @@ pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
             lock.holder
         )));
     }
-    let shown = world.target.endpoint.shown();
+    let shown = data.target.endpoint.shown();
     let why = match &found.state {
         MetadataState::V21 | MetadataState::V21NoIndex => found.problem.clone(),
         MetadataState::V22 => Some(format!(

@@ -3,8 +3,8 @@
 use crate::{
     engine::StepError,
     metadata_migration::{
-        fitness, survey,
-        world::{Cx, Told, failed},
+        context::{StepContext, Told, failed},
+        preconditions, survey,
     },
 };
 use milvus_guard_core::evidence::MetadataState;
@@ -13,12 +13,12 @@ use milvus_guard_metadata::executor;
 use super::{attest, check::surveyed};
 
 /// The metadata is that of 2.2, and nothing of 2.1 can write to it.
-pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
-    let world = cx.world;
-    let (release, _) = survey::read(cx.link, &world.settings)
+pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
+    let data = cx.data;
+    let (release, _) = survey::read(cx.link, &data.settings)
         .await
         .map_err(surveyed)?;
-    if let Some(why) = fitness::never(&release) {
+    if let Some(why) = preconditions::unsupported(&release) {
         return Err(StepError::Refused(why));
     }
     let old = release.components.iter().find(|component| {
@@ -26,7 +26,7 @@ pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
             && component
                 .version()
                 .build()
-                .is_some_and(|build| build.version.line() == world.settings.source.line())
+                .is_some_and(|build| build.version.line() == data.settings.source.line())
     });
     if let Some(old) = old {
         let name = &old.workload.meta.object.name;
@@ -36,7 +36,7 @@ pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
         )));
     }
     let found = executor::inspect(
-        &world.target,
+        &data.target,
         &milvus_guard_metadata::model::Options::default(),
         &Told::new(cx.link),
     )
@@ -64,7 +64,7 @@ pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
         other => Err(StepError::Refused(format!(
             "the metadata under {} in etcd at {} is not that of 2.2 ({other:?}), so there is nothing to record",
             found.root,
-            world.target.endpoint.shown()
+            data.target.endpoint.shown()
         ))),
     }
 }

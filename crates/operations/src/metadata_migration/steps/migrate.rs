@@ -2,18 +2,18 @@
 
 use crate::{
     engine::StepError,
-    metadata_migration::world::{Cx, Told, failed, until_safe},
+    metadata_migration::context::{StepContext, Told, failed, until_safe},
 };
 use milvus_guard_metadata::executor::{self, MigrateOptions, Outcome, RestoreOptions};
 
 /// Migrates, or resumes a migration.
-pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
-    let settings = &cx.world.settings;
+pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
+    let settings = &cx.data.settings;
     cx.permit().await?;
     let options = MigrateOptions {
         source: settings.source.to_string(),
         target: settings.target.to_string(),
-        backup: Some(cx.world.backup_file()),
+        backup: Some(cx.data.backup_file()),
         strict_upstream: false,
         dry_run: false,
         wait_sessions: Some(settings.step),
@@ -22,7 +22,7 @@ pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
     let told = Told::new(cx.link);
     let done = until_safe(
         cx,
-        Box::pin(executor::migrate(&cx.world.target, &options, &told)),
+        Box::pin(executor::migrate(&cx.data.target, &options, &told)),
     )
     .await
     .map_err(|error| failed(&error))?;
@@ -36,13 +36,13 @@ pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
 }
 
 /// Puts the backup back.
-pub(crate) async fn undo(cx: &Cx<'_>) -> Result<(), StepError> {
+pub(crate) async fn undo(cx: &StepContext<'_>) -> Result<(), StepError> {
     let Some(backup) = cx.run().status.backup else {
         return Ok(());
     };
-    let settings = &cx.world.settings;
+    let settings = &cx.data.settings;
     cx.permit().await?;
-    let file = cx.world.backup_file();
+    let file = cx.data.backup_file();
     if !file.exists() {
         let location = &backup.location;
         return Err(StepError::Refused(format!(
@@ -61,7 +61,7 @@ pub(crate) async fn undo(cx: &Cx<'_>) -> Result<(), StepError> {
     let told = Told::new(cx.link);
     let restored = until_safe(
         cx,
-        Box::pin(executor::restore(&cx.world.target, &file, &options, &told)),
+        Box::pin(executor::restore(&cx.data.target, &file, &options, &told)),
     )
     .await
     .map_err(|error| failed(&error))?;

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::{
     engine::{ApiError, StepError},
-    metadata_migration::world::{Cx, World},
+    metadata_migration::context::{MigrationContext, StepContext},
 };
 use milvus_guard_sources::kubernetes::{pods::trouble, workloads::FIELD_MANAGER};
 
@@ -23,9 +23,9 @@ use super::migrate;
 const LOOK: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Runs the tool on the metadata of 2.1.
-pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
-    let world = cx.world;
-    if world.settings.etcd_user.is_some() || world.settings.etcd_tls.is_some() {
+pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
+    let data = cx.data;
+    if data.settings.etcd_user.is_some() || data.settings.etcd_tls.is_some() {
         return Err(StepError::Refused(
             "the official tool (-m) knows neither users nor the certificates of --etcd-secret; \
              leave -m out"
@@ -35,20 +35,20 @@ pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
     remove(cx).await?;
     // Whatever an earlier attempt of the tool left is not a state to begin from.
     migrate::undo(cx).await?;
-    let secrets: Api<Secret> = Api::namespaced(cx.link.client(), &world.home);
-    let pods: Api<Pod> = Api::namespaced(cx.link.client(), &world.home);
-    let name = name(world);
+    let secrets: Api<Secret> = Api::namespaced(cx.link.client(), &data.home);
+    let pods: Api<Pod> = Api::namespaced(cx.link.client(), &data.home);
+    let name = name(data);
     let params = PatchParams::apply(FIELD_MANAGER).force();
-    let what = format!("Secret {}/{name}", world.home);
+    let what = format!("Secret {}/{name}", data.home);
     cx.write(&what, async || {
         secrets
-            .patch(&name, &params, &Patch::Apply(secret(world)))
+            .patch(&name, &params, &Patch::Apply(secret(data)))
             .await
     })
     .await?;
     let wanted: Pod =
-        serde_json::from_value(pod(world)).map_err(|error| StepError::Failed(error.to_string()))?;
-    let what = format!("Pod {}/{name}", world.home);
+        serde_json::from_value(pod(data)).map_err(|error| StepError::Failed(error.to_string()))?;
+    let what = format!("Pod {}/{name}", data.home);
     match cx
         .write(&what, async || {
             pods.create(&PostParams::default(), &wanted).await
@@ -74,7 +74,7 @@ pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
             "Failed" => {
                 return Err(StepError::Failed(format!(
                     "the official tool failed; kubectl logs -n {} {name} shows why",
-                    world.home
+                    data.home
                 )));
             }
             _ => cx.waiting(
@@ -87,13 +87,13 @@ pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
 }
 
 /// Removes its pod and its configuration.
-pub(crate) async fn clean_up(cx: &Cx<'_>) -> Result<(), StepError> {
-    if cx.world.settings.tool_image.is_none() {
+pub(crate) async fn clean_up(cx: &StepContext<'_>) -> Result<(), StepError> {
+    if cx.data.settings.tool_image.is_none() {
         return Ok(());
     }
     remove(cx).await?;
-    let secrets: Api<Secret> = Api::namespaced(cx.link.client(), &cx.world.home);
-    let name = name(cx.world);
+    let secrets: Api<Secret> = Api::namespaced(cx.link.client(), &cx.data.home);
+    let name = name(cx.data);
     gone(
         cx.write(&format!("Secret {name}"), async || {
             secrets.delete(&name, &DeleteParams::default()).await
@@ -105,9 +105,9 @@ pub(crate) async fn clean_up(cx: &Cx<'_>) -> Result<(), StepError> {
 
 /// Removes its pod, and waits until it is gone: an old one that succeeded must not stand for a new
 /// one.
-async fn remove(cx: &Cx<'_>) -> Result<(), StepError> {
-    let pods: Api<Pod> = Api::namespaced(cx.link.client(), &cx.world.home);
-    let name = name(cx.world);
+async fn remove(cx: &StepContext<'_>) -> Result<(), StepError> {
+    let pods: Api<Pod> = Api::namespaced(cx.link.client(), &cx.data.home);
+    let name = name(cx.data);
     let what = format!("Pod {name}");
     gone(
         cx.write(&what, async || {
@@ -136,13 +136,13 @@ fn gone(deleted: Result<(), ApiError>) -> Result<(), StepError> {
     }
 }
 
-fn name(world: &World) -> String {
-    format!("{}-tool", world.run)
+fn name(data: &MigrationContext) -> String {
+    format!("{}-tool", data.run)
 }
 
 /// The tool's configuration, as its documentation has it.
-fn secret(world: &World) -> Value {
-    let endpoint = &world.target.endpoint;
+fn secret(data: &MigrationContext) -> Value {
+    let endpoint = &data.target.endpoint;
     let plain = |address: &String| {
         address
             .split_once("://")
@@ -152,8 +152,8 @@ fn secret(world: &World) -> Value {
     let config = json!({
         "cmd": {"type": "run", "runWithBackup": false},
         "config": {
-            "sourceVersion": world.settings.source.to_string(),
-            "targetVersion": world.settings.target.to_string(),
+            "sourceVersion": data.settings.source.to_string(),
+            "targetVersion": data.settings.target.to_string(),
             "backupFilePath": "/tmp/migration.bak",
         },
         "metastore": {"type": "etcd"},
@@ -164,29 +164,29 @@ fn secret(world: &World) -> Value {
     });
     // JSON is YAML.
     json!({
-        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": name(world), "namespace": world.home},
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": name(data), "namespace": data.home},
         "stringData": {"migration.yaml": config.to_string()},
     })
 }
 
-fn pod(world: &World) -> Value {
+fn pod(data: &MigrationContext) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Pod",
-        "metadata": {"name": name(world), "labels": {"app.kubernetes.io/managed-by": "milvus-guard"}},
+        "metadata": {"name": name(data), "labels": {"app.kubernetes.io/managed-by": "milvus-guard"}},
         "spec": {
             "restartPolicy": "Never",
             "automountServiceAccountToken": false,
             "securityContext": {"runAsNonRoot": true, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}},
             "containers": [{
                 "name": "meta-migration",
-                "image": world.settings.tool_image,
+                "image": data.settings.tool_image,
                 "command": ["/milvus/bin/meta-migration"],
                 "args": ["-config=/milvus/configs/migration.yaml"],
                 "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
                 "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}},
                 "volumeMounts": [{"name": "config", "mountPath": "/milvus/configs/migration.yaml", "subPath": "migration.yaml"}],
             }],
-            "volumes": [{"name": "config", "secret": {"secretName": name(world)}}],
+            "volumes": [{"name": "config", "secret": {"secretName": name(data)}}],
         },
     })
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     engine::{Home, StepError, Store, originals},
-    metadata_migration::{fitness::KEDA, survey, world::Cx},
+    metadata_migration::{context::StepContext, preconditions::KEDA, survey},
 };
 use milvus_guard_core::{
     api::{Original, OriginalField},
@@ -15,12 +15,12 @@ use super::check::surveyed;
 pub(super) const KEDA_PAUSED: &str = "autoscaling.keda.sh/paused-replicas";
 
 /// Records every Deployment and every autoscaler that would start it from zero.
-pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
+pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
     if !cx.run().status.originals.is_empty() {
         // Recorded by an earlier attempt: what is there now may be our own doing.
         return Ok(());
     }
-    let (release, _) = survey::read(cx.link, &cx.world.settings)
+    let (release, _) = survey::read(cx.link, &cx.data.settings)
         .await
         .map_err(surveyed)?;
     let earlier = if release.is_stopped() {
@@ -67,15 +67,15 @@ fn original(component: &ComponentWorkload, earlier: &[Original]) -> Original {
 }
 
 /// What the last run of this release recorded.
-async fn earlier(cx: &Cx<'_>) -> Result<Vec<Original>, StepError> {
+async fn earlier(cx: &StepContext<'_>) -> Result<Vec<Original>, StepError> {
     let home = Home {
-        namespace: cx.world.home.clone(),
+        namespace: cx.data.home.clone(),
         guarded_by: None,
     };
-    let runs = Store::runs(cx.link, &home, &cx.world.settings.release).await?;
+    let runs = Store::runs(cx.link, &home, &cx.data.settings.release).await?;
     let other = runs
         .into_iter()
         .rev()
-        .find(|run| run.metadata.name != cx.world.run && !run.status.originals.is_empty());
+        .find(|run| run.metadata.name != cx.data.run && !run.status.originals.is_empty());
     Ok(other.map(|run| run.status.originals).unwrap_or_default())
 }

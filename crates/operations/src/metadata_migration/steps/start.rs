@@ -6,7 +6,7 @@ use crate::{
         StepError,
         originals::{live, recorded, set, wait},
     },
-    metadata_migration::{order::Tier, world::Cx},
+    metadata_migration::{context::StepContext, order::Tier},
 };
 use milvus_guard_core::api::Original;
 use milvus_guard_sources::kubernetes::{rollout::Wanted, workloads::Change};
@@ -35,7 +35,7 @@ pub(super) fn as_recorded(original: &Original, replicas: Option<i32>) -> Change 
 }
 
 /// Starts the tier.
-pub(crate) async fn apply(cx: &Cx<'_>, tier: Tier) -> Result<(), StepError> {
+pub(crate) async fn apply(cx: &StepContext<'_>, tier: Tier) -> Result<(), StepError> {
     let originals = recorded(cx)?;
     for original in of(&originals, tier) {
         // Once it runs, its number is an autoscaler's or a person's business.
@@ -43,7 +43,7 @@ pub(crate) async fn apply(cx: &Cx<'_>, tier: Tier) -> Result<(), StepError> {
         let images = original
             .images
             .iter()
-            .map(|one| (one.container.clone(), cx.world.image.clone()))
+            .map(|one| (one.container.clone(), cx.data.image.clone()))
             .collect();
         set(
             cx,
@@ -60,19 +60,19 @@ pub(crate) async fn apply(cx: &Cx<'_>, tier: Tier) -> Result<(), StepError> {
 }
 
 /// Waits until the tier is completely there.
-pub(crate) async fn gate(cx: &Cx<'_>, tier: Tier) -> Result<(), StepError> {
+pub(crate) async fn gate(cx: &StepContext<'_>, tier: Tier) -> Result<(), StepError> {
     let originals: Vec<Original> = of(&recorded(cx)?, tier).cloned().collect();
     wait(cx, &originals, Wanted::Complete).await
 }
 
 /// Stops the tier, with its old images again.
-pub(crate) async fn undo(cx: &Cx<'_>, tier: Tier) -> Result<(), StepError> {
+pub(crate) async fn undo(cx: &StepContext<'_>, tier: Tier) -> Result<(), StepError> {
     let originals: Vec<Original> = of(&cx.run().status.originals, tier).cloned().collect();
     stop(cx, &originals).await
 }
 
 /// Stops these, with their old images again, and waits until no pod is left.
-pub(super) async fn stop(cx: &Cx<'_>, originals: &[Original]) -> Result<(), StepError> {
+pub(super) async fn stop(cx: &StepContext<'_>, originals: &[Original]) -> Result<(), StepError> {
     for original in originals {
         set(cx, original, &as_recorded(original, Some(0))).await?;
     }

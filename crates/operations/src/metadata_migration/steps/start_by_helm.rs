@@ -10,7 +10,7 @@ use crate::{
         StepError,
         originals::{recorded, wait_for},
     },
-    metadata_migration::{survey, words, world::Cx},
+    metadata_migration::{context::StepContext, messages, survey},
 };
 use milvus_guard_core::{
     api::{Condition, ConditionStatus, Original, progress::WAITS_FOR_HELM},
@@ -21,20 +21,20 @@ use milvus_guard_sources::kubernetes::rollout::{Wanted, Watched};
 use super::{check::surveyed, start};
 
 /// Says whose turn it is, unless Helm was there already.
-pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
-    let (release, _) = survey::read(cx.link, &cx.world.settings)
+pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
+    let (release, _) = survey::read(cx.link, &cx.data.settings)
         .await
         .map_err(surveyed)?;
     if is_started(&release, cx) {
         return Ok(());
     }
     note(cx, ConditionStatus::True, "MetadataMigrated").await?;
-    Err(StepError::Waits(words::turn_of_helm(cx.world)))
+    Err(StepError::Waits(messages::turn_of_helm(cx.data)))
 }
 
 /// Waits until everything that Helm started is there.
-pub(crate) async fn gate(cx: &Cx<'_>) -> Result<(), StepError> {
-    let (release, _) = survey::read(cx.link, &cx.world.settings)
+pub(crate) async fn gate(cx: &StepContext<'_>) -> Result<(), StepError> {
+    let (release, _) = survey::read(cx.link, &cx.data.settings)
         .await
         .map_err(surveyed)?;
     let watched: Vec<Watched> = release
@@ -56,14 +56,14 @@ pub(crate) async fn gate(cx: &Cx<'_>) -> Result<(), StepError> {
 }
 
 /// Stops what Helm started, with the old images again.
-pub(crate) async fn undo(cx: &Cx<'_>) -> Result<(), StepError> {
+pub(crate) async fn undo(cx: &StepContext<'_>) -> Result<(), StepError> {
     note(cx, ConditionStatus::False, "RolledBack").await?;
     let originals: Vec<Original> = recorded(cx)?;
     start::stop(cx, &originals).await
 }
 
-fn is_started(release: &Release, cx: &Cx<'_>) -> bool {
-    let target = cx.world.settings.target;
+fn is_started(release: &Release, cx: &StepContext<'_>) -> bool {
+    let target = cx.data.settings.target;
     release.components.iter().any(|component| {
         component.is_running()
             && component
@@ -73,7 +73,11 @@ fn is_started(release: &Release, cx: &Cx<'_>) -> bool {
     })
 }
 
-async fn note(cx: &Cx<'_>, status: ConditionStatus, reason: &str) -> Result<(), StepError> {
+async fn note(
+    cx: &StepContext<'_>,
+    status: ConditionStatus,
+    reason: &str,
+) -> Result<(), StepError> {
     cx.record(|now| {
         let condition = Condition {
             r#type: WAITS_FOR_HELM.into(),

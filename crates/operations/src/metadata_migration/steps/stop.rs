@@ -12,7 +12,7 @@ use crate::{
         ApiError, StepError,
         originals::{recorded, set, wait},
     },
-    metadata_migration::{fitness::KEDA, order::Tier, world::Cx},
+    metadata_migration::{context::StepContext, order::Tier, preconditions::KEDA},
 };
 use milvus_guard_core::api::Original;
 use milvus_guard_sources::kubernetes::{
@@ -23,7 +23,7 @@ use milvus_guard_sources::kubernetes::{
 use super::{record::KEDA_PAUSED, start};
 
 /// Holds autoscalers, then scales to zero.
-pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
+pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
     hold_autoscalers(cx, true).await?;
     let originals = recorded(cx)?;
     for tier in Tier::ALL.into_iter().rev() {
@@ -43,12 +43,12 @@ pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
 }
 
 /// Waits until no pod is left.
-pub(crate) async fn gate(cx: &Cx<'_>) -> Result<(), StepError> {
+pub(crate) async fn gate(cx: &StepContext<'_>) -> Result<(), StepError> {
     wait(cx, &recorded(cx)?, Wanted::Gone).await
 }
 
 /// Starts the old version again, tier by tier.
-pub(crate) async fn undo(cx: &Cx<'_>) -> Result<(), StepError> {
+pub(crate) async fn undo(cx: &StepContext<'_>) -> Result<(), StepError> {
     let originals = cx.run().status.originals;
     for tier in Tier::ALL {
         let tier: Vec<Original> = start::of(&originals, tier).cloned().collect();
@@ -69,7 +69,7 @@ pub(crate) async fn undo(cx: &Cx<'_>) -> Result<(), StepError> {
 
 /// Tells KEDA to keep its workloads at zero, or to do as before. Kubernetes' own autoscalers leave
 /// alone what is at zero.
-pub(crate) async fn hold_autoscalers(cx: &Cx<'_>, hold: bool) -> Result<(), StepError> {
+pub(crate) async fn hold_autoscalers(cx: &StepContext<'_>, hold: bool) -> Result<(), StepError> {
     let resource = ApiResource {
         group: "keda.sh".into(),
         version: "v1alpha1".into(),
@@ -79,7 +79,7 @@ pub(crate) async fn hold_autoscalers(cx: &Cx<'_>, hold: bool) -> Result<(), Step
     };
     let api: Api<DynamicObject> = Api::namespaced_with(
         cx.link.client(),
-        &cx.world.settings.release.namespace,
+        &cx.data.settings.release.namespace,
         &resource,
     );
     let params = PatchParams {

@@ -2,19 +2,19 @@
 
 use crate::{
     engine::StepError,
-    metadata_migration::world::{Cx, Told, failed},
+    metadata_migration::context::{StepContext, Told, failed},
 };
 use milvus_guard_metadata::executor::{self, VerifyOptions};
 
 use super::attest;
 
 /// Plans again from the backup and compares every record.
-pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
+pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
     let options = VerifyOptions {
-        strict_upstream: cx.world.settings.tool_image.is_some(),
+        strict_upstream: cx.data.settings.tool_image.is_some(),
     };
-    let file = cx.world.backup_file();
-    let verified = executor::verify(&cx.world.target, &file, &options, &Told::new(cx.link))
+    let file = cx.data.backup_file();
+    let verified = executor::verify(&cx.data.target, &file, &options, &Told::new(cx.link))
         .await
         .map_err(|error| failed(&error))?;
     let recorded = cx.run().status.backup.map(|backup| backup.sha256);

@@ -23,8 +23,8 @@ use crate::{
     engine::StepError,
     rolling_upgrade::{
         active::{self, PodName},
+        context::StepContext,
         plan::Move,
-        world::Cx,
     },
 };
 use milvus_guard_core::error_text;
@@ -50,21 +50,21 @@ const TAKEOVER: Duration = Duration::from_secs(90);
 
 /// Asks until all is well, or long enough. When it was, where that was to be waited for.
 pub(crate) async fn ask(
-    cx: &Cx<'_>,
+    cx: &StepContext<'_>,
     one: &Move,
     watched: &[Watched],
 ) -> Result<Option<Instant>, StepError> {
-    let to = cx.world.rollout.to.version;
+    let to = cx.data.rollout.to.version;
     let by_session = active::has_active(one.component, to);
     let began = Instant::now();
     let mut has_waited = false;
     loop {
         let sessions = if by_session {
-            cx.world.ways.sessions.read(cx).await
+            cx.data.ways.sessions.read(cx).await
         } else {
             None
         };
-        if sessions.is_none() && !cx.world.ways.reach_pods() {
+        if sessions.is_none() && !cx.data.ways.reach_pods() {
             cx.going_on();
             return Ok(has_waited.then(Instant::now));
         }
@@ -95,8 +95,8 @@ pub(crate) async fn ask(
     }
 }
 
-async fn pods(cx: &Cx<'_>, watched: &[Watched]) -> Result<Vec<Pod>, StepError> {
-    let api: Api<Pod> = Api::namespaced(cx.link.client(), &cx.world.settings.release.namespace);
+async fn pods(cx: &StepContext<'_>, watched: &[Watched]) -> Result<Vec<Pod>, StepError> {
+    let api: Api<Pod> = Api::namespaced(cx.link.client(), &cx.data.settings.release.namespace);
     let mut pods = Vec::new();
     for one in watched {
         let params = ListParams::default().labels(&one.selector);
@@ -125,8 +125,8 @@ fn named(pod: &Pod) -> PodName {
 
 /// What a pod says that is not well; `None` if all are, or where pods cannot be reached from here,
 /// which is said once.
-async fn unwell(cx: &Cx<'_>, pods: &[Pod]) -> Option<String> {
-    if !cx.world.ways.reach_pods() {
+async fn unwell(cx: &StepContext<'_>, pods: &[Pod]) -> Option<String> {
+    if !cx.data.ways.reach_pods() {
         return None;
     }
     let asked = pods.iter().map(async |pod| {
@@ -142,7 +142,7 @@ async fn unwell(cx: &Cx<'_>, pods: &[Pod]) -> Option<String> {
             Answer::Well => {}
             Answer::Unwell(why) => return Some(format!("{name} says at /healthz: {why}")),
             Answer::Unreached(why) => {
-                if cx.world.ways.give_up_on_pods() {
+                if cx.data.ways.give_up_on_pods() {
                     cx.reporter().note(format!(
                         "could not ask pods for /healthz from here ({name}: {why}); Kubernetes \
                          does"

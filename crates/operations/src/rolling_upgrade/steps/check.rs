@@ -8,11 +8,10 @@ use crate::{
         release::{self, SurveyError},
     },
     rolling_upgrade::{
-        fitness,
+        context::StepContext,
         plan::Rollout,
-        serving,
+        preconditions, serving,
         verdict::{self, Said},
-        world::Cx,
     },
 };
 use milvus_guard_core::{api::UpgradeRun, evidence::Facts, milvus::Release, policy::PolicySet};
@@ -21,17 +20,17 @@ use milvus_guard_sources::kubernetes::guard::run_facts;
 use super::{configure, room};
 
 /// Checks the release, the path, and that the configuration can be changed where it must be.
-pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
-    let world = cx.world;
-    let (release, facts) = release::read(cx.link, &world.settings.release)
+pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
+    let data = cx.data;
+    let (release, facts) = release::read(cx.link, &data.settings.release)
         .await
         .map_err(surveyed)?;
     let home = Home {
-        namespace: world.home.clone(),
+        namespace: data.home.clone(),
         guarded_by: None,
     };
-    let runs = Store::runs(cx.link, &home, &world.settings.release).await?;
-    let said = ask(cx.link, &release, facts, &runs, &world.rollout, &world.run).await?;
+    let runs = Store::runs(cx.link, &home, &data.settings.release).await?;
+    let said = ask(cx.link, &release, facts, &runs, &data.rollout, &data.run).await?;
     if let [first, ..] = &said.refusals[..] {
         let more = said.refusals.len() - 1;
         let more = if more == 0 {
@@ -44,19 +43,19 @@ pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
     for warning in said.warnings {
         cx.reporter().warn(warning);
     }
-    if world.rollout.configure {
+    if data.rollout.configure {
         configure::find(cx).await?;
     }
     // Before anything moves, so that a person can still think again.
-    if world
+    if data
         .rollout
         .moves
         .iter()
         .any(|one| serving::serves(one.component))
     {
-        world.ways.proxy.is_reached(cx).await?;
+        data.ways.proxy.is_reached(cx).await?;
     }
-    world.ways.sessions.read(cx).await;
+    data.ways.sessions.read(cx).await;
     Ok(())
 }
 
@@ -81,7 +80,8 @@ pub(crate) async fn ask(
     facts.migrations = seen.migrations;
     let policies = policies(link).await?;
     let mut said = verdict::ask(release, rollout.after(release), &facts, &policies, run);
-    let first = fitness::never(release).or_else(|| fitness::not_now(release, &facts));
+    let first =
+        preconditions::unsupported(release).or_else(|| preconditions::blocked(release, &facts));
     said.refusals.splice(0..0, first);
     said.warnings
         .extend(room::look(link, release, rollout).await?);

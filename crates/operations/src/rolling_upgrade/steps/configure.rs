@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::{
     engine::{ApiError, StepError},
-    rolling_upgrade::{standby, world::Cx},
+    rolling_upgrade::{context::StepContext, standby},
 };
 use milvus_guard_core::api::Original;
 use milvus_guard_sources::kubernetes::workloads::{self, FIELD_MANAGER};
@@ -27,7 +27,7 @@ const USER: &str = "user.yaml";
 const FILES: [&str; 2] = ["default.yaml", "milvus.yaml"];
 
 /// Turns it on.
-pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
+pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
     let (found, key) = find(cx).await?;
     let name = found.name_any();
     let original = Original {
@@ -72,7 +72,7 @@ pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
 }
 
 /// Puts back what stood there, unless another client changed it meanwhile.
-pub(crate) async fn restore(cx: &Cx<'_>) -> Result<(), StepError> {
+pub(crate) async fn restore(cx: &StepContext<'_>) -> Result<(), StepError> {
     for original in cx
         .run()
         .status
@@ -85,7 +85,7 @@ pub(crate) async fn restore(cx: &Cx<'_>) -> Result<(), StepError> {
     Ok(())
 }
 
-async fn restore_one(cx: &Cx<'_>, name: &str) -> Result<(), StepError> {
+async fn restore_one(cx: &StepContext<'_>, name: &str) -> Result<(), StepError> {
     loop {
         let Some(map) = get(cx, name).await? else {
             return Ok(());
@@ -123,8 +123,8 @@ async fn restore_one(cx: &Cx<'_>, name: &str) -> Result<(), StepError> {
 }
 
 /// The `ConfigMap` and its key in which settings of a user stand; they outweigh the chart's.
-pub(crate) async fn find(cx: &Cx<'_>) -> Result<(ConfigMap, String), StepError> {
-    let release = &cx.world.release;
+pub(crate) async fn find(cx: &StepContext<'_>) -> Result<(ConfigMap, String), StepError> {
+    let release = &cx.data.release;
     let mut names: Vec<&str> = release
         .components
         .iter()
@@ -184,11 +184,11 @@ fn gone(name: &str) -> StepError {
     StepError::Failed(format!("ConfigMap {name} was deleted"))
 }
 
-fn api(cx: &Cx<'_>) -> Api<ConfigMap> {
-    Api::namespaced(cx.link.client(), &cx.world.settings.release.namespace)
+fn api(cx: &StepContext<'_>) -> Api<ConfigMap> {
+    Api::namespaced(cx.link.client(), &cx.data.settings.release.namespace)
 }
 
-async fn get(cx: &Cx<'_>, name: &str) -> Result<Option<ConfigMap>, StepError> {
+async fn get(cx: &StepContext<'_>, name: &str) -> Result<Option<ConfigMap>, StepError> {
     let api = api(cx);
     Ok(cx
         .link
@@ -200,7 +200,7 @@ async fn get(cx: &Cx<'_>, name: &str) -> Result<Option<ConfigMap>, StepError> {
 
 /// Changes keys of the `ConfigMap` as it was read.
 async fn write(
-    cx: &Cx<'_>,
+    cx: &StepContext<'_>,
     map: &ConfigMap,
     data: serde_json::Value,
 ) -> Result<ConfigMap, ApiError> {
@@ -219,7 +219,7 @@ async fn write(
 }
 
 /// Takes our name off it.
-async fn hand_over(cx: &Cx<'_>, map: ConfigMap) -> Result<(), StepError> {
+async fn hand_over(cx: &StepContext<'_>, map: ConfigMap) -> Result<(), StepError> {
     let (api, name) = (api(cx), map.name_any());
     let mut map = map;
     loop {

@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use crate::{
     engine::{ApiError, StepError, originals},
     rolling_upgrade::{
+        context::{StepContext, VERSION_LABEL},
         plan::Move,
-        world::{Cx, VERSION_LABEL},
     },
 };
 use milvus_guard_core::milvus::{Component, catalogue::Gate};
@@ -28,8 +28,8 @@ const MADE_BY: &str = "guard.milvus.io/upgrade-run";
 const MODEL: Component = Component::QueryNode;
 
 /// Makes it, where it is not there.
-pub(crate) async fn apply(cx: &Cx<'_>, one: &Move) -> Result<(), StepError> {
-    let world = cx.world;
+pub(crate) async fn apply(cx: &StepContext<'_>, one: &Move) -> Result<(), StepError> {
+    let data = cx.data;
     let name = one.workload.as_deref().unwrap_or_default();
     let api = api(cx);
     if find(cx, name).await?.is_some() {
@@ -44,14 +44,14 @@ pub(crate) async fn apply(cx: &Cx<'_>, one: &Move) -> Result<(), StepError> {
         )));
     };
     let model = originals::live(cx, &model).await?;
-    let version = world.rollout.to.version.to_string();
+    let version = data.rollout.to.version.to_string();
     let made = made_of(
         &model,
         one.component,
         name,
-        &world.rollout.image,
+        &data.rollout.image,
         &version,
-        &world.run,
+        &data.run,
     );
     let deployment: Deployment = made
         .and_then(|made| serde_json::from_value(made).ok())
@@ -67,7 +67,7 @@ pub(crate) async fn apply(cx: &Cx<'_>, one: &Move) -> Result<(), StepError> {
         .await
     {
         Ok(_) => {
-            world.pace.began();
+            data.pace.began();
             Ok(())
         }
         // An earlier attempt of the same request made it.
@@ -77,7 +77,7 @@ pub(crate) async fn apply(cx: &Cx<'_>, one: &Move) -> Result<(), StepError> {
 }
 
 /// Waits until its pods run: some releases become ready only beside a new coordinator.
-pub(crate) async fn gate(cx: &Cx<'_>, one: &Move) -> Result<(), StepError> {
+pub(crate) async fn gate(cx: &StepContext<'_>, one: &Move) -> Result<(), StepError> {
     let name = one.workload.as_deref().unwrap_or_default();
     let Some(mut deployment) = find(cx, name).await? else {
         return Err(StepError::Failed(format!("Deployment {name} was deleted")));
@@ -91,10 +91,10 @@ pub(crate) async fn gate(cx: &Cx<'_>, one: &Move) -> Result<(), StepError> {
         cx,
         &[Watched::of(&deployment)],
         wanted,
-        cx.world.settings.hopeless,
+        cx.data.settings.hopeless,
     )
     .await?;
-    cx.world.pace.ready(ready);
+    cx.data.pace.ready(ready);
     let api = api(cx);
     loop {
         let what = format!("managed fields of Deployment {name}");
@@ -116,7 +116,7 @@ pub(crate) async fn gate(cx: &Cx<'_>, one: &Move) -> Result<(), StepError> {
 }
 
 /// Takes it away again, where a run made it.
-pub(crate) async fn undo(cx: &Cx<'_>, one: &Move) -> Result<(), StepError> {
+pub(crate) async fn undo(cx: &StepContext<'_>, one: &Move) -> Result<(), StepError> {
     let name = one.workload.as_deref().unwrap_or_default();
     let Some(deployment) = find(cx, name).await? else {
         return Ok(());
@@ -147,11 +147,11 @@ pub(crate) async fn undo(cx: &Cx<'_>, one: &Move) -> Result<(), StepError> {
     .map(|_| ())
 }
 
-fn api(cx: &Cx<'_>) -> Api<Deployment> {
-    Api::namespaced(cx.link.client(), &cx.world.settings.release.namespace)
+fn api(cx: &StepContext<'_>) -> Api<Deployment> {
+    Api::namespaced(cx.link.client(), &cx.data.settings.release.namespace)
 }
 
-async fn find(cx: &Cx<'_>, name: &str) -> Result<Option<Deployment>, StepError> {
+async fn find(cx: &StepContext<'_>, name: &str) -> Result<Option<Deployment>, StepError> {
     let api = api(cx);
     Ok(cx
         .link

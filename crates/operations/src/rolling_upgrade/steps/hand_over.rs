@@ -3,12 +3,12 @@
 
 use crate::{
     engine::{StepError, originals},
-    rolling_upgrade::world::{Cx, own_strategy},
+    rolling_upgrade::context::{StepContext, own_strategy},
 };
 
 /// Puts strategies back and takes our name off every recorded Deployment. Each change did so
 /// already; this is for changes that a crash cut off.
-pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
+pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
     for original in cx
         .run()
         .status

@@ -12,9 +12,9 @@ use crate::{
     engine::{StepError, display::took},
     rolling_upgrade::{
         active,
+        context::StepContext,
         plan::Move,
         serving::{self, Gone, Question},
-        world::Cx,
     },
 };
 use milvus_guard_core::api::LoadedBefore;
@@ -38,7 +38,7 @@ const REFUSAL: Duration = Duration::from_secs(30);
 const ON_THE_WAY_BACK: Duration = Duration::from_secs(60);
 
 /// Says that no one asked Milvus.
-pub(crate) fn unasked(cx: &Cx<'_>, why: &str) {
+pub(crate) fn unasked(cx: &StepContext<'_>, why: &str) {
     cx.reporter().warn(format!(
         "could not ask Milvus whether every loaded collection has its segments on the new query \
          nodes ({why}): searches may be incomplete for a while after they are ready"
@@ -46,22 +46,22 @@ pub(crate) fn unasked(cx: &Cx<'_>, why: &str) {
 }
 
 /// The move's question, its place, and the id of the step before which the baseline is taken.
-fn question(cx: &Cx<'_>, one: &Move) -> Option<(Question, usize, String)> {
-    let world = cx.world;
-    let moves = &world.rollout.moves;
+fn question(cx: &StepContext<'_>, one: &Move) -> Option<(Question, usize, String)> {
+    let data = cx.data;
+    let moves = &data.rollout.moves;
     let at = moves.iter().position(|other| other == one)?;
     let question = serving::question(moves, at)?;
     Some((
         question,
         at,
-        moves[question.before].id(&world.release.fullname),
+        moves[question.before].id(&data.release.fullname),
     ))
 }
 
 /// Notes what is loaded, before a move that replaces who serves. `is_begun` tells whether it is
 /// under way already, so that what is loaded now may be half of it.
 pub(crate) async fn before(
-    cx: &Cx<'_>,
+    cx: &StepContext<'_>,
     one: &Move,
     is_begun: impl AsyncFnOnce() -> Result<bool, StepError>,
 ) -> Result<(), StepError> {
@@ -72,7 +72,7 @@ pub(crate) async fn before(
     };
     let status = cx.run().status;
     if status.loaded.is_some_and(|loaded| loaded.step == id)
-        || !cx.world.ways.proxy.is_reached(cx).await?
+        || !cx.data.ways.proxy.is_reached(cx).await?
     {
         return Ok(());
     }
@@ -82,7 +82,7 @@ pub(crate) async fn before(
         }
         return Ok(());
     }
-    let Ok(proxy) = cx.world.ways.proxy.proxy(cx).await? else {
+    let Ok(proxy) = cx.data.ways.proxy.proxy(cx).await? else {
         return Ok(());
     };
     let loaded = match settled(cx, proxy).await {
@@ -121,7 +121,7 @@ pub(crate) async fn before(
 }
 
 /// What is loaded, once it is all there or a moment has passed.
-async fn settled(cx: &Cx<'_>, proxy: &Proxy) -> Result<Loaded, ApiError> {
+async fn settled(cx: &StepContext<'_>, proxy: &Proxy) -> Result<Loaded, ApiError> {
     let began = Instant::now();
     loop {
         let asked = Instant::now();
@@ -144,7 +144,7 @@ async fn settled(cx: &Cx<'_>, proxy: &Proxy) -> Result<Loaded, ApiError> {
 
 /// Waits until all that was loaded before is served again, and says when it was; `None` if that was
 /// not asked.
-pub(crate) async fn again(cx: &Cx<'_>, one: &Move) -> Result<Option<Instant>, StepError> {
+pub(crate) async fn again(cx: &StepContext<'_>, one: &Move) -> Result<Option<Instant>, StepError> {
     let Some((_, _, id)) = question(cx, one).filter(|(question, at, _)| question.after == *at)
     else {
         return Ok(None);
@@ -154,7 +154,7 @@ pub(crate) async fn again(cx: &Cx<'_>, one: &Move) -> Result<Option<Instant>, St
     };
     // It answered before, maybe to another process: a Milvus that does not answer now is waited
     // for.
-    let proxy = match cx.world.ways.proxy.proxy(cx).await? {
+    let proxy = match cx.data.ways.proxy.proxy(cx).await? {
         Ok(proxy) => proxy,
         Err(why) => {
             unasked(cx, why);
@@ -165,17 +165,17 @@ pub(crate) async fn again(cx: &Cx<'_>, one: &Move) -> Result<Option<Instant>, St
 }
 
 /// The same on the way back, for a while.
-pub(crate) async fn back(cx: &Cx<'_>, one: &Move) -> Result<(), StepError> {
+pub(crate) async fn back(cx: &StepContext<'_>, one: &Move) -> Result<(), StepError> {
     if !serving::serves(one.component) {
         return Ok(());
     }
     let Some(before) = cx.run().status.loaded else {
         return Ok(());
     };
-    if !cx.world.ways.proxy.is_reached(cx).await? {
+    if !cx.data.ways.proxy.is_reached(cx).await? {
         return Ok(());
     }
-    if let Ok(proxy) = cx.world.ways.proxy.proxy(cx).await? {
+    if let Ok(proxy) = cx.data.ways.proxy.proxy(cx).await? {
         // Nodes of the beginning serve again or still.
         let before = LoadedBefore {
             replaced_nodes: Vec::new(),
@@ -189,7 +189,7 @@ pub(crate) async fn back(cx: &Cx<'_>, one: &Move) -> Result<(), StepError> {
 /// Asks until all is there; the step's own time is the limit, or a shorter one, after which a
 /// person is told.
 async fn whole(
-    cx: &Cx<'_>,
+    cx: &StepContext<'_>,
     proxy: &Proxy,
     before: &LoadedBefore,
     limit: Option<Duration>,
@@ -202,7 +202,7 @@ async fn whole(
             Ok(loaded) => {
                 refused = None;
                 let live = cx
-                    .world
+                    .data
                     .ways
                     .sessions
                     .read(cx)

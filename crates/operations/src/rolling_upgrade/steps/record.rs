@@ -6,21 +6,21 @@ use kube::{Api, ResourceExt, api::ListParams};
 use crate::{
     engine::{StepError, originals},
     rolling_upgrade::{
+        context::{StepContext, VERSION_LABEL, is_of, version_label_path},
         plan::MoveKind,
-        world::{Cx, VERSION_LABEL, is_of, version_label_path},
     },
 };
 use milvus_guard_core::api::{Original, OriginalField};
 use milvus_guard_sources::kubernetes::workloads;
 
 /// Records every Deployment that moves, and those that will come.
-pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
+pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
     if !cx.run().status.originals.is_empty() {
         // Recorded by an earlier attempt: what is there now may be our own doing.
         return Ok(());
     }
-    let world = cx.world;
-    let api: Api<Deployment> = Api::namespaced(cx.link.client(), &world.settings.release.namespace);
+    let data = cx.data;
+    let api: Api<Deployment> = Api::namespaced(cx.link.client(), &data.settings.release.namespace);
     let live = cx
         .link
         .call("Deployments", async || {
@@ -28,7 +28,7 @@ pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
         })
         .await?;
     let mut found = Vec::new();
-    for component in &world.release.components {
+    for component in &data.release.components {
         let original = originals::original(component);
         let Some(deployment) = live
             .items
@@ -56,7 +56,7 @@ pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
             ..original
         });
     }
-    let coming = world
+    let coming = data
         .rollout
         .moves
         .iter()
@@ -67,7 +67,7 @@ pub(crate) async fn apply(cx: &Cx<'_>) -> Result<(), StepError> {
         component: Some(one.component),
         ..Original::default()
     }));
-    if let Some(absent) = world
+    if let Some(absent) = data
         .rollout
         .moves
         .iter()

@@ -3,14 +3,14 @@
 use crate::{
     engine::{StepError, originals},
     rolling_upgrade::{
+        context::{StepContext, originals_of},
         plan::Move,
-        world::{Cx, originals_of},
     },
 };
 use milvus_guard_sources::kubernetes::{rollout::Wanted, workloads::Change};
 
 /// Scales it to zero.
-pub(crate) async fn apply(cx: &Cx<'_>, one: &Move) -> Result<(), StepError> {
+pub(crate) async fn apply(cx: &StepContext<'_>, one: &Move) -> Result<(), StepError> {
     for original in originals_of(cx, one)? {
         originals::set(
             cx,
@@ -26,12 +26,12 @@ pub(crate) async fn apply(cx: &Cx<'_>, one: &Move) -> Result<(), StepError> {
 }
 
 /// Waits until no pod is left.
-pub(crate) async fn gate(cx: &Cx<'_>, one: &Move) -> Result<(), StepError> {
+pub(crate) async fn gate(cx: &StepContext<'_>, one: &Move) -> Result<(), StepError> {
     originals::wait(cx, &originals_of(cx, one)?, Wanted::Gone).await
 }
 
 /// Starts it again.
-pub(crate) async fn undo(cx: &Cx<'_>, one: &Move) -> Result<(), StepError> {
+pub(crate) async fn undo(cx: &StepContext<'_>, one: &Move) -> Result<(), StepError> {
     let originals = originals_of(cx, one)?;
     for original in &originals {
         originals::set(

@@ -6,8 +6,8 @@ use kube::{Api, ResourceExt, api::ListParams};
 use crate::{
     engine::{StepError, display::took, originals},
     rolling_upgrade::{
+        context::{StepContext, VERSION_LABEL, is_of, originals_of, own_strategy, strategy},
         plan::{Move, MoveKind},
-        world::{Cx, VERSION_LABEL, is_of, originals_of, own_strategy, strategy},
     },
 };
 use milvus_guard_core::{api::Original, milvus::catalogue::Gate};
@@ -19,27 +19,27 @@ use milvus_guard_sources::kubernetes::{
 use super::{alive, loaded};
 
 /// Gives the component its image, once everything before it is completely on the target.
-pub(crate) async fn apply(cx: &Cx<'_>, one: &Move) -> Result<(), StepError> {
+pub(crate) async fn apply(cx: &StepContext<'_>, one: &Move) -> Result<(), StepError> {
     await_predecessors(cx, one).await?;
-    let version = cx.world.rollout.to.version.to_string();
+    let version = cx.data.rollout.to.version.to_string();
     let originals = originals_of(cx, one)?;
     loaded::before(cx, one, async || is_begun(cx, &originals).await).await?;
     for original in originals {
         let change = change(
             cx,
             &original,
-            Some(&cx.world.rollout.image),
+            Some(&cx.data.rollout.image),
             Some(version.clone()),
         );
         if originals::set(cx, &original, &change).await? {
-            cx.world.pace.began();
+            cx.data.pace.began();
         }
     }
     Ok(())
 }
 
 /// Waits until the component is completely on its new image.
-pub(crate) async fn gate(cx: &Cx<'_>, one: &Move) -> Result<(), StepError> {
+pub(crate) async fn gate(cx: &StepContext<'_>, one: &Move) -> Result<(), StepError> {
     let originals = originals_of(cx, one)?;
     let wanted = if one.gate == Gate::Running {
         Wanted::Running
@@ -47,7 +47,7 @@ pub(crate) async fn gate(cx: &Cx<'_>, one: &Move) -> Result<(), StepError> {
         Wanted::Complete
     };
     let watched = originals::watched(cx, &originals).await?;
-    let ready = originals::wait_for(cx, &watched, wanted, cx.world.settings.hopeless).await?;
+    let ready = originals::wait_for(cx, &watched, wanted, cx.data.settings.hopeless).await?;
     settle(cx, &originals).await?;
     // Nothing holds up what must follow at once.
     let alive = if one.at_once_with_next || wanted == Wanted::Running {
@@ -61,7 +61,7 @@ pub(crate) async fn gate(cx: &Cx<'_>, one: &Move) -> Result<(), StepError> {
 }
 
 /// Puts the old image back, and waits until the component is completely on it.
-pub(crate) async fn undo(cx: &Cx<'_>, one: &Move) -> Result<(), StepError> {
+pub(crate) async fn undo(cx: &StepContext<'_>, one: &Move) -> Result<(), StepError> {
     let originals = originals_of(cx, one)?;
     for original in &originals {
         let label = original
@@ -76,12 +76,12 @@ pub(crate) async fn undo(cx: &Cx<'_>, one: &Move) -> Result<(), StepError> {
 }
 
 /// Whether any of them has the new image already.
-async fn is_begun(cx: &Cx<'_>, originals: &[Original]) -> Result<bool, StepError> {
+async fn is_begun(cx: &StepContext<'_>, originals: &[Original]) -> Result<bool, StepError> {
     for original in originals {
         if off_target(
             &originals::live(cx, original).await?,
             original,
-            &cx.world.rollout.image,
+            &cx.data.rollout.image,
         )
         .is_none()
         {
@@ -93,7 +93,7 @@ async fn is_begun(cx: &Cx<'_>, originals: &[Original]) -> Result<bool, StepError
 
 /// Image, strategy and version label in one write; without an image, the recorded ones.
 fn change(
-    cx: &Cx<'_>,
+    cx: &StepContext<'_>,
     original: &Original,
     image: Option<&String>,
     version: Option<String>,
@@ -109,7 +109,7 @@ fn change(
                 )
             })
     };
-    let holds_claim = cx.world.release.components.iter().any(claims);
+    let holds_claim = cx.data.release.components.iter().any(claims);
     Change {
         replicas: None,
         images: original
@@ -117,13 +117,13 @@ fn change(
             .iter()
             .map(|one| (one.container.clone(), of(&one.image)))
             .collect(),
-        strategy: strategy(original, cx.world.standby, holds_claim),
+        strategy: strategy(original, cx.data.standby, holds_claim),
         labels: vec![(VERSION_LABEL.into(), version)],
     }
 }
 
 /// The component is as its chart describes it again, but for the image.
-async fn settle(cx: &Cx<'_>, originals: &[Original]) -> Result<(), StepError> {
+async fn settle(cx: &StepContext<'_>, originals: &[Original]) -> Result<(), StepError> {
     for original in originals.iter().filter(|original| original.uid.is_some()) {
         originals::set(cx, original, &own_strategy(original)).await?;
     }
@@ -131,8 +131,8 @@ async fn settle(cx: &Cx<'_>, originals: &[Original]) -> Result<(), StepError> {
 }
 
 /// Says how long it took, and how long nothing had moved before.
-fn tell_pace(cx: &Cx<'_>, one: &Move, ready: std::time::Instant) {
-    let Some((took_all, between)) = cx.world.pace.ready(ready) else {
+fn tell_pace(cx: &StepContext<'_>, one: &Move, ready: std::time::Instant) {
+    let Some((took_all, between)) = cx.data.pace.ready(ready) else {
         return;
     };
     let ms = |time: std::time::Duration| took(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
@@ -148,9 +148,9 @@ fn tell_pace(cx: &Cx<'_>, one: &Move, ready: std::time::Instant) {
 
 /// No component moves before all that must precede it are completely on the target. The gates saw
 /// to that; this is for what happened since: a person's change, an evicted pod, a crash of ours.
-async fn await_predecessors(cx: &Cx<'_>, one: &Move) -> Result<(), StepError> {
-    let world = cx.world;
-    let earlier: Vec<&Move> = world
+async fn await_predecessors(cx: &StepContext<'_>, one: &Move) -> Result<(), StepError> {
+    let data = cx.data;
+    let earlier: Vec<&Move> = data
         .rollout
         .moves
         .iter()
@@ -160,7 +160,7 @@ async fn await_predecessors(cx: &Cx<'_>, one: &Move) -> Result<(), StepError> {
         return Ok(());
     }
     let recorded = originals::recorded(cx)?;
-    let api: Api<Deployment> = Api::namespaced(cx.link.client(), &world.settings.release.namespace);
+    let api: Api<Deployment> = Api::namespaced(cx.link.client(), &data.settings.release.namespace);
     let live = cx
         .link
         .call("Deployments", async || {
@@ -183,11 +183,11 @@ async fn await_predecessors(cx: &Cx<'_>, one: &Move) -> Result<(), StepError> {
                     original.name, other.component
                 )));
             };
-            if let Some(image) = off_target(deployment, original, &world.rollout.image) {
+            if let Some(image) = off_target(deployment, original, &data.rollout.image) {
                 return Err(StepError::Failed(format!(
                     "{} has the image {image} again, set by another client: {} must not move \
                      before it runs {}; correct it, or roll back",
-                    original.name, one.component, world.rollout.image
+                    original.name, one.component, data.rollout.image
                 )));
             }
             if other.gate != Gate::Running && !is_complete(deployment) {
@@ -196,7 +196,7 @@ async fn await_predecessors(cx: &Cx<'_>, one: &Move) -> Result<(), StepError> {
         }
     }
     if !incomplete.is_empty() {
-        originals::wait_for(cx, &incomplete, Wanted::Complete, world.settings.hopeless).await?;
+        originals::wait_for(cx, &incomplete, Wanted::Complete, data.settings.hopeless).await?;
     }
     Ok(())
 }

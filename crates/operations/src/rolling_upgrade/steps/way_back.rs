@@ -6,8 +6,8 @@ use kube::{Api, api::ListParams};
 use crate::{
     engine::{StepError, originals},
     rolling_upgrade::{
+        context::{StepContext, originals_of},
         plan::Rollout,
-        world::{Cx, originals_of},
     },
 };
 use milvus_guard_core::{
@@ -20,16 +20,16 @@ use milvus_guard_sources::kubernetes::{
 };
 
 /// Why there is no way back any more; `None` if there is one.
-pub(crate) async fn barred(cx: &Cx<'_>) -> Result<Option<String>, StepError> {
-    let world = cx.world;
-    match passed(&cx.run(), &world.rollout, &world.release.fullname) {
+pub(crate) async fn barred(cx: &StepContext<'_>) -> Result<Option<String>, StepError> {
+    let data = cx.data;
+    match passed(&cx.run(), &data.rollout, &data.release.fullname) {
         Passed::No => Ok(None),
-        Passed::Yes => Ok(Some(text(&world.rollout))),
+        Passed::Yes => Ok(Some(text(&data.rollout))),
         Passed::Perhaps(at) => {
-            for original in originals_of(cx, &world.rollout.moves[at])? {
+            for original in originals_of(cx, &data.rollout.moves[at])? {
                 let deployment = originals::live(cx, &original).await?;
                 let api: Api<Pod> =
-                    Api::namespaced(cx.link.client(), &world.settings.release.namespace);
+                    Api::namespaced(cx.link.client(), &data.settings.release.namespace);
                 let params = ListParams::default().labels(&Watched::of(&deployment).selector);
                 let pods = cx
                     .link
@@ -39,14 +39,14 @@ pub(crate) async fn barred(cx: &Cx<'_>) -> Result<Option<String>, StepError> {
                     pod.spec
                         .iter()
                         .flat_map(|spec| &spec.containers)
-                        .any(|one| one.image.as_deref() == Some(&world.rollout.image))
+                        .any(|one| one.image.as_deref() == Some(&data.rollout.image))
                 };
                 if pods
                     .items
                     .iter()
                     .any(|pod| is_pod_of(pod, &original.name) && new(pod) && is_ready(pod))
                 {
-                    return Ok(Some(text(&world.rollout)));
+                    return Ok(Some(text(&data.rollout)));
                 }
             }
             Ok(None)

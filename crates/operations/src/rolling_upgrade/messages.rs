@@ -1,40 +1,40 @@
 //! What is said when a run stops, and the Helm command that agrees with what runs.
 
-use crate::engine::{ReleaseName, Standing, display::took};
+use crate::engine::{ReleaseName, StopMessage, display::took};
 use milvus_guard_core::{
     milvus::{ImageRef, Release},
     rules::advice::{CHART, command as shell},
 };
 
 use super::{
+    context::UpgradeContext,
     plan::{MoveKind, Rollout},
     settings::{AskMilvus, Settings},
     step::Step,
-    world::World,
 };
 
 /// The state of the data and the next command, for a run that stops in this step.
 #[must_use]
-pub fn standing(step: &Step, world: &World, back: bool) -> Standing {
-    let Rollout { from, to, .. } = &world.rollout;
-    let go_back = command(&world.settings, "-o rollback ");
+pub fn stop_message(step: &Step, context: &UpgradeContext, back: bool) -> StopMessage {
+    let Rollout { from, to, .. } = &context.rollout;
+    let go_back = command(&context.settings, "-o rollback ");
     if back {
         let data = match step {
             // Also what is said at the very end.
-            Step::Check | Step::Record => back_at_the_beginning(world),
+            Step::Check | Step::Record => back_at_the_beginning(context),
             _ => format!(
                 "Some components run {to}, and some {from} again; none is between two versions \
                  for good."
             ),
         };
-        return Standing {
-            data,
-            next: go_back,
+        return StopMessage {
+            data_state: data,
+            next_command: go_back,
         };
     }
-    let go_on = command(&world.settings, "");
+    let go_on = command(&context.settings, "");
     let or_back = format!("{go_on} (resumes), or {go_back} (rolls back)");
-    let name = &world.settings.release.name;
+    let name = &context.settings.release.name;
     let (data, next) = match step {
         Step::Check | Step::Record => ("Nothing was changed.".into(), go_on),
         Step::Configure => (
@@ -42,13 +42,13 @@ pub fn standing(step: &Step, world: &World, back: bool) -> Standing {
             or_back,
         ),
         Step::Move(_, one) => {
-            let place = world
+            let place = context
                 .rollout
                 .moves
                 .iter()
                 .position(|other| other == one)
                 .unwrap_or(0);
-            let (done, rest) = world.rollout.moves.split_at(place);
+            let (done, rest) = context.rollout.moves.split_at(place);
             let list = |moves: &[super::plan::Move]| {
                 let mut names: Vec<&str> = moves.iter().map(|one| one.component.name()).collect();
                 names.dedup();
@@ -69,14 +69,17 @@ pub fn standing(step: &Step, world: &World, back: bool) -> Standing {
         }
         Step::HandOver => (format!("{name} runs {to}."), go_on),
         // Also what is said at the very end.
-        Step::CleanUp => (reached(world), go_on),
+        Step::CleanUp => (reached(context), go_on),
     };
-    Standing { data, next }
+    StopMessage {
+        data_state: data,
+        next_command: next,
+    }
 }
 
-fn back_at_the_beginning(world: &World) -> String {
-    let Settings { release, .. } = &world.settings;
-    let from = &world.rollout.from;
+fn back_at_the_beginning(context: &UpgradeContext) -> String {
+    let Settings { release, .. } = &context.settings;
+    let from = &context.rollout.from;
     format!(
         "{} runs {from} with the images and strategies that were recorded. Helm's release agrees \
          with it as it is.",
@@ -85,9 +88,9 @@ fn back_at_the_beginning(world: &World) -> String {
 }
 
 /// The final message of a run that reached its plan.
-fn reached(world: &World) -> String {
-    let Settings { release, .. } = &world.settings;
-    let pace = world.pace.worst().map_or_else(String::new, |worst| {
+fn reached(context: &UpgradeContext) -> String {
+    let Settings { release, .. } = &context.settings;
+    let pace = context.pace.worst().map_or_else(String::new, |worst| {
         let ms = u64::try_from(worst.as_millis()).unwrap_or(u64::MAX);
         format!(
             " Longest time between a component that was ready and the next: {}.",
@@ -97,8 +100,8 @@ fn reached(world: &World) -> String {
     format!(
         "{} runs {}, every component of it.{pace}\n{}",
         release.name,
-        world.rollout.to,
-        agree(&world.release, &world.rollout)
+        context.rollout.to,
+        agree(&context.release, &context.rollout)
     )
 }
 

@@ -12,7 +12,7 @@ use super::{
 };
 
 /// What the steps work with.
-pub struct World {
+pub struct MigrationContext {
     /// What was asked for.
     pub settings: Settings,
     /// What is done with the run.
@@ -34,17 +34,16 @@ pub struct World {
 }
 
 /// What a step is given here.
-pub type Cx<'a> = Context<'a, World>;
+pub type StepContext<'a> = Context<'a, MigrationContext>;
 
-impl World {
+impl MigrationContext {
     /// From what was asked for and what runs.
     #[must_use]
     pub fn new(
         settings: Settings,
         operation: Operation,
         survey: Survey,
-        run: &str,
-        home: &str,
+        (run, home): (&str, &str),
         again: bool,
     ) -> Self {
         let target = executor::Target::new(survey.endpoint);
@@ -140,11 +139,11 @@ impl executor::Events for Told<'_> {
 }
 
 /// Lets work on the metadata come to a safe point when the process is asked to end.
-pub async fn until_safe<T>(cx: &Cx<'_>, work: impl Future<Output = T>) -> T {
+pub async fn until_safe<T>(cx: &StepContext<'_>, work: impl Future<Output = T>) -> T {
     let mut work = std::pin::pin!(work);
     tokio::select! {
         done = &mut work => return done,
-        _ = cx.link.halting.halted() => cx.world.target.stop.ask(),
+        _ = cx.link.halting.halted() => cx.data.target.stop.ask(),
     }
     work.await
 }

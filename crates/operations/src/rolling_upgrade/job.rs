@@ -1,38 +1,15 @@
-//! The Job that upgrades in the cluster, and what it may do there. Nothing here touches Milvus.
+//! The Job that upgrades in the cluster, and what it may do there. Pure.
 
 use serde_json::{Value, json};
 
-use crate::{
-    engine::{End, Home, Link, Store},
-    kubernetes_job::{self, JobSpec, Mounted, Rights},
-};
+use crate::kubernetes_job::{JobOptions, Mounted, Rights};
 
-use super::{
-    perform::{choose, refuses},
-    settings::{Operation, Settings},
-};
+use super::settings::{Operation, Settings};
 
 /// Folder of Milvus' credentials in the pod.
 const MILVUS_CREDENTIALS: &str = "/etc/milvus-guard/milvus";
 /// Folder of etcd's.
 const ETCD_CREDENTIALS: &str = "/etc/milvus-guard/etcd";
-
-/// How the Job is to be.
-#[derive(Clone, Debug)]
-pub struct JobOptions {
-    /// Our image; absent means the guard's, where it is installed.
-    pub image: Option<String>,
-    /// Service account; absent means the guard's for jobs, else one made for the run.
-    pub account: Option<String>,
-    /// Secret with a user of Milvus.
-    pub milvus_secret: Option<String>,
-    /// Secret with the credentials of etcd.
-    pub etcd_secret: Option<String>,
-    /// What is merged into the Job.
-    pub overrides: Option<Value>,
-    /// Whether the Job is removed afterwards.
-    pub delete: bool,
-}
 
 /// What the Job needs in the namespace of the release.
 #[must_use]
@@ -48,64 +25,18 @@ pub fn rules_in_release() -> Value {
     ])
 }
 
-/// Makes the Job, or finds the one that is at work, and follows it to its end.
-pub async fn remote(
-    link: &Link,
-    settings: Settings,
-    operation: Operation,
-    options: &JobOptions,
-) -> End {
-    match try_remote(link, settings, operation, options).await {
-        Ok(end) | Err(end) => end,
+/// What the Job needs.
+#[must_use]
+pub fn rights() -> Rights {
+    Rights {
+        in_release: rules_in_release(),
+        at_home: json!([]),
     }
 }
 
-async fn try_remote(
-    link: &Link,
-    mut settings: Settings,
-    operation: Operation,
-    options: &JobOptions,
-) -> Result<End, End> {
-    let home = Home::find(link, &settings.release, settings.run_namespace.as_deref()).await?;
-    let known = Store::runs(link, &home, &settings.release).await?;
-    let name = choose(link, &known, &settings, operation).await?;
-    if operation == Operation::Update && !known.iter().any(|run| run.metadata.name == name) {
-        // A person waits less, and nothing is made.
-        refuses(link, &settings).await?;
-    }
-    settings.requested_by = kubernetes_job::asker(link).await;
-    let suffix = match operation {
-        Operation::Update => String::new(),
-        Operation::Rollback | Operation::Abort => format!("-{}", operation.name()),
-    };
-    let spec = JobSpec {
-        name: format!("{name}{suffix}"),
-        verb: "upgrade",
-        operation: operation.name(),
-        intent: operation.intent(),
-        args: args(&settings, operation, options),
-        image: kubernetes_job::image(link, &home, options.image.as_ref()).await?,
-        claim: None,
-        account: options
-            .account
-            .clone()
-            .or_else(|| home.guarded_by.clone())
-            .unwrap_or_else(|| name.clone()),
-        makes_account: options.account.is_none() && home.guarded_by.is_none(),
-        rights: options.account.is_none().then(|| Rights {
-            in_release: rules_in_release(),
-            at_home: json!([]),
-        }),
-        secrets: secrets(options),
-        overrides: options.overrides.clone(),
-        home: home.namespace.clone(),
-        run: name,
-        release: settings.release.clone(),
-    };
-    kubernetes_job::run(link, &spec, options.delete).await
-}
-
-fn secrets(options: &JobOptions) -> Vec<Mounted> {
+/// The Secrets of the Job.
+#[must_use]
+pub fn secrets(options: &JobOptions) -> Vec<Mounted> {
     let all = [
         (&options.milvus_secret, MILVUS_CREDENTIALS),
         (&options.etcd_secret, ETCD_CREDENTIALS),
@@ -120,8 +51,9 @@ fn secrets(options: &JobOptions) -> Vec<Mounted> {
         .collect()
 }
 
-/// The same command, to be done where it stands.
-fn args(settings: &Settings, operation: Operation, options: &JobOptions) -> Vec<String> {
+/// The same command with `--local`'s meaning: in the process of the Job.
+#[must_use]
+pub fn args(settings: &Settings, operation: Operation, options: &JobOptions) -> Vec<String> {
     let seconds = |time: std::time::Duration| format!("{}s", time.as_secs());
     let mut args = vec![
         format!("--target-version={}", settings.target),
@@ -185,6 +117,7 @@ mod tests {
     use super::*;
     use crate::{
         engine::ReleaseName,
+        kubernetes_job::BackupVolume,
         rolling_upgrade::{AskMilvus, EtcdAccess, MilvusAccess},
     };
     use milvus_guard_sources::milvus::Login;
@@ -228,6 +161,7 @@ mod tests {
             account: None,
             milvus_secret: Some("milvus-root".into()),
             etcd_secret: Some("etcd-root".into()),
+            backup: BackupVolume::default(),
             overrides: None,
             delete: false,
         };

@@ -8,7 +8,7 @@ use milvus_guard_core::{
 
 /// Why this release can never be migrated by this verb; `None` if it can.
 #[must_use]
-pub fn never(release: &Release) -> Option<String> {
+pub fn unsupported(release: &Release) -> Option<String> {
     let name = &release.name;
     if release.is_operated() {
         return Some(format!(
@@ -46,7 +46,7 @@ pub fn never(release: &Release) -> Option<String> {
 /// Why this release cannot be migrated now, although it could be; `None` if it can. `again` is for
 /// a release that an earlier run has stopped: then nothing has to run.
 #[must_use]
-pub fn not_now(release: &Release, facts: &Facts, source: Version, again: bool) -> Option<String> {
+pub fn blocked(release: &Release, facts: &Facts, source: Version, again: bool) -> Option<String> {
     for component in &release.components {
         let name = &component.workload.meta.object.name;
         match component.version().build().map(|build| build.version) {
@@ -133,13 +133,16 @@ mod tests {
     }
 
     fn now(release: &Release, facts: &Facts) -> Option<String> {
-        not_now(release, facts, SOURCE, false)
+        blocked(release, facts, SOURCE, false)
     }
 
     #[test]
     fn a_healthy_cluster_of_the_source_version_is_fit() {
         let fit = release(&Fixture::cluster("2.1.4"));
-        assert_eq!((never(&fit), now(&fit, &Facts::default())), (None, None));
+        assert_eq!(
+            (unsupported(&fit), now(&fit, &Facts::default())),
+            (None, None)
+        );
     }
 
     #[rstest]
@@ -147,7 +150,7 @@ mod tests {
     #[case::operated(Release { manager: Manager::operator("my-release"), ..release(&Fixture::cluster("2.1.4")) }, "managed by milvus-operator")]
     #[case::mysql(release(&Fixture::cluster("2.1.4").default_yaml("metastore: {type: mysql}")), "keeps its metadata in mysql")]
     fn some_are_never_fit(#[case] release: Release, #[case] why: &str) {
-        let said = never(&release).unwrap();
+        let said = unsupported(&release).unwrap();
         assert!(said.contains(why), "{said}");
     }
 
@@ -168,7 +171,7 @@ mod tests {
             std::sync::Arc::make_mut(&mut component.workload).replicas = Some(0);
         }
         of(&stopped, &Facts::default(), "scaled to zero");
-        assert_eq!(not_now(&stopped, &Facts::default(), SOURCE, true), None);
+        assert_eq!(blocked(&stopped, &Facts::default(), SOURCE, true), None);
         let mut paused = fit.clone();
         std::sync::Arc::make_mut(&mut paused.components[0].workload).paused = true;
         of(&paused, &Facts::default(), "is paused");

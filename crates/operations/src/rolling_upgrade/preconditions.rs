@@ -8,7 +8,7 @@ use milvus_guard_core::{
 
 /// Why this release can never be rolled by this verb; `None` if it can.
 #[must_use]
-pub fn never(release: &Release) -> Option<String> {
+pub fn unsupported(release: &Release) -> Option<String> {
     let name = &release.name;
     match release.manager.source {
         Source::Operator { .. } => {
@@ -63,7 +63,7 @@ pub fn source(release: &Release) -> Result<Build, String> {
 
 /// Why this release cannot be rolled now, although it could be; `None` if it can.
 #[must_use]
-pub fn not_now(release: &Release, facts: &Facts) -> Option<String> {
+pub fn blocked(release: &Release, facts: &Facts) -> Option<String> {
     if release.is_stopped() {
         return Some(format!(
             "every component of {} is scaled to zero, so nothing has to roll: start it on its \
@@ -98,7 +98,7 @@ mod tests {
     fn a_healthy_release_of_helm_is_fit() {
         let fit = Fixture::cluster("2.4.5").release();
         assert_eq!(
-            (never(&fit), not_now(&fit, &Facts::default())),
+            (unsupported(&fit), blocked(&fit, &Facts::default())),
             (None, None)
         );
         assert_eq!(source(&fit).unwrap().to_string(), "2.4.5");
@@ -112,21 +112,21 @@ mod tests {
         };
         let fit = Fixture::cluster("2.4.5").release();
         said(
-            never(&Release {
+            unsupported(&Release {
                 manager: Manager::operator("my-release"),
                 ..fit.clone()
             }),
             "managed by milvus-operator",
         );
         said(
-            never(&Release {
+            unsupported(&Release {
                 manager: Manager::default(),
                 ..fit.clone()
             }),
             "nothing says that Helm installed",
         );
         said(
-            not_now(
+            blocked(
                 &Fixture::cluster("2.4.5").stopped().release(),
                 &Facts::default(),
             ),
@@ -135,7 +135,7 @@ mod tests {
         let mut paused = fit.clone();
         std::sync::Arc::make_mut(&mut paused.components[0].workload).paused = true;
         said(
-            not_now(&paused, &Facts::default()),
+            blocked(&paused, &Facts::default()),
             "kubectl rollout resume deployment/",
         );
         let deployer = DeployerFact {
@@ -146,7 +146,7 @@ mod tests {
             retry_limit: None,
         };
         said(
-            not_now(
+            blocked(
                 &fit,
                 &Facts {
                     deployers: Some(vec![deployer]),

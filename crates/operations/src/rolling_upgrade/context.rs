@@ -29,7 +29,7 @@ use super::{
 pub const VERSION_LABEL: &str = "app.kubernetes.io/version";
 
 /// What the steps work with.
-pub struct World {
+pub struct UpgradeContext {
     /// What was asked for.
     pub settings: Settings,
     /// The release as it was when this process began.
@@ -73,7 +73,7 @@ impl Ways {
 }
 
 /// What a step is given here.
-pub type Cx<'a> = Context<'a, World>;
+pub type StepContext<'a> = Context<'a, UpgradeContext>;
 
 /// How long components took, and how long nothing moved between them.
 #[derive(Debug, Default)]
@@ -119,7 +119,7 @@ impl Pace {
 ///
 /// # Errors
 /// Where none was recorded.
-pub fn originals_of(cx: &Cx<'_>, one: &Move) -> Result<Vec<Original>, StepError> {
+pub fn originals_of(cx: &StepContext<'_>, one: &Move) -> Result<Vec<Original>, StepError> {
     let found: Vec<Original> = originals::recorded(cx)?
         .into_iter()
         .filter(|original| is_of(original, one))

@@ -1,35 +1,35 @@
 //! What is said when a run stops, and the Helm command that agrees with what runs.
 
-use crate::engine::Standing;
+use crate::engine::StopMessage;
 use milvus_guard_core::{
     milvus::{Build, ImageRef, Release, Topology, catalogue::Catalogue},
     upgrade_path::{PathRequest, plan},
 };
 
 use super::{
+    context::MigrationContext,
     plan::Step,
     settings::{Operation, Settings, StartBy},
-    world::World,
 };
 
 /// The state of the data and the next command, for a run that stops in this step.
 #[must_use]
-pub fn standing(step: Step, world: &World, back: bool) -> Standing {
+pub fn stop_message(step: Step, context: &MigrationContext, back: bool) -> StopMessage {
     if back {
-        return Standing {
-            data: data_back(step, world),
-            next: command(&world.settings, "-o rollback "),
+        return StopMessage {
+            data_state: data_back(step, context),
+            next_command: command(&context.settings, "-o rollback "),
         };
     }
-    let go_on = command(&world.settings, "");
+    let go_on = command(&context.settings, "");
     let or_back = format!(
         "{go_on} (resumes), or {} (rolls back)",
-        command(&world.settings, "-o rollback ")
+        command(&context.settings, "-o rollback ")
     );
-    let file = world.backup_location();
+    let file = context.backup_location();
     let (data, next) = match step {
         Step::Check | Step::Record => ("Nothing was changed.".into(), go_on),
-        Step::CheckMigrated => ("Nothing was changed.".into(), command(&world.settings, "--record-only ")),
+        Step::CheckMigrated => ("Nothing was changed.".into(), command(&context.settings, "--record-only ")),
         Step::Stop | Step::AwaitSessions | Step::Backup => {
             ("Milvus is stopped or stopping; the 2.1 metadata is unchanged.".into(), or_back)
         }
@@ -39,7 +39,7 @@ pub fn standing(step: Step, world: &World, back: bool) -> Standing {
             ),
             or_back,
         ),
-        Step::Attest if world.operation == Operation::Record => (recorded(world), go_on),
+        Step::Attest if context.operation == Operation::Record => (recorded(context), go_on),
         Step::Attest | Step::StartByHelm => {
             ("The metadata is that of 2.2, verified; 2.1 must not start on it. Milvus is stopped.".into(), or_back)
         }
@@ -47,13 +47,16 @@ pub fn standing(step: Step, world: &World, back: bool) -> Standing {
             ("The metadata is that of 2.2, verified; 2.1 must not start on it. Milvus is being started.".into(), or_back)
         }
         // Also what is said at the very end.
-        Step::CleanUp => (reached(world), go_on),
+        Step::CleanUp => (reached(context), go_on),
     };
-    Standing { data, next }
+    StopMessage {
+        data_state: data,
+        next_command: next,
+    }
 }
 
-fn data_back(step: Step, world: &World) -> String {
-    let file = world.backup_location();
+fn data_back(step: Step, context: &MigrationContext) -> String {
+    let file = context.backup_location();
     match step {
         Step::Migrate | Step::MigrateByTool => {
             format!(
@@ -75,15 +78,15 @@ fn data_back(step: Step, world: &World) -> String {
             "The metadata is that of 2.1 again; Milvus is being started as it was.".into()
         }
         // Also what is said at the very end.
-        Step::Check | Step::CheckMigrated => taken_back(world),
+        Step::Check | Step::CheckMigrated => taken_back(context),
     }
 }
 
 /// The final message of a run that was taken back.
-fn taken_back(world: &World) -> String {
+fn taken_back(context: &MigrationContext) -> String {
     let Settings {
         release, source, ..
-    } = &world.settings;
+    } = &context.settings;
     format!(
         "Everything is as it was: the metadata is that of {source}, and Milvus runs with the images and replicas that were recorded. If \
          Helm upgraded the release in between, take that back too: helm rollback {} -n {}",
@@ -92,46 +95,46 @@ fn taken_back(world: &World) -> String {
 }
 
 /// The final message of a run that reached its plan.
-fn reached(world: &World) -> String {
+fn reached(context: &MigrationContext) -> String {
     let Settings {
         release,
         target,
         start,
         ..
-    } = &world.settings;
+    } = &context.settings;
     let done = format!(
         "{} runs {target}: the metadata is that of 2.2, verified.",
         release.name
     );
-    let backup = format!("The backup of 2.1 is {}.", world.backup_location());
+    let backup = format!("The backup of 2.1 is {}.", context.backup_location());
     match start {
         StartBy::Helm => format!("{done} {backup}"),
         StartBy::Run => format!(
             "{done} {backup} Helm does not know yet: put the image {} into its values, so that no \
              later upgrade goes back, for example: {}",
-            world.image,
-            agree(&world.release, &world.settings, &world.image)
+            context.image,
+            agree(&context.release, &context.settings, &context.image)
         ),
     }
 }
 
 /// The final message of a run that only recorded evidence.
-fn recorded(world: &World) -> String {
+fn recorded(context: &MigrationContext) -> String {
     format!(
         "The metadata of {} is that of 2.2, and the evidence is recorded: milvus-guard lets {} be started on it. Next: {}",
-        world.settings.release.name,
-        world.settings.target,
-        agree(&world.release, &world.settings, &world.image)
+        context.settings.release.name,
+        context.settings.target,
+        agree(&context.release, &context.settings, &context.image)
     )
 }
 
 /// What a person is told whose turn it is.
 #[must_use]
-pub fn turn_of_helm(world: &World) -> String {
+pub fn turn_of_helm(context: &MigrationContext) -> String {
     format!(
         "The metadata is that of 2.2, verified, and Milvus is stopped until Helm starts it. Run: {} and then, to close the run: {}",
-        agree(&world.release, &world.settings, &world.image),
-        command(&world.settings, "")
+        agree(&context.release, &context.settings, &context.image),
+        command(&context.settings, "")
     )
 }
 

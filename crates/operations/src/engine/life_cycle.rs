@@ -1,0 +1,221 @@
+//! The life of a run: it is started or resumed, rolled back or ended, under the lock of its release
+//! and on the record.
+
+use milvus_guard_core::{
+    api::{ObjectMeta, RunSpec, UpgradeRun},
+    milvus::Release,
+};
+
+use super::{
+    End, Engine, Home, Intent, Link, Lock, LockError, Options, Store,
+    choice::{self, Request},
+    procedure::{Begun, Prepared, Procedure},
+    recorder::recording,
+    store::History,
+};
+
+/// Starts, resumes, rolls back or ends the run in this process. `history` must be one of the
+/// link's listeners.
+pub async fn run_locally<P: Procedure>(link: &Link, procedure: &P, history: History) -> End {
+    match Box::pin(try_run(link, procedure, history)).await {
+        Ok(end) | Err(end) => end,
+    }
+}
+
+async fn try_run<P: Procedure>(link: &Link, procedure: &P, history: History) -> Result<End, End> {
+    let terms = procedure.terms();
+    let home = Home::find(link, terms.release, terms.run_namespace).await?;
+    let known = Store::runs(link, &home, terms.release).await?;
+    let name = name_of(link, &known, procedure).await?;
+    let is_new = !known.iter().any(|run| run.metadata.name == name);
+    if is_new && procedure.intent() != Intent::End {
+        // What is not there needs no lock, and its namespace may not be there either.
+        procedure.look(link).await?;
+    }
+    let lock = Lock::for_run(link, &home, terms.release, &name, terms.lock, &known)
+        .await
+        .map_err(|error| locked(error, procedure))?;
+    let end = Box::pin(under_lock(link, procedure, history, (&home, &lock), &name)).await;
+    lock.give_back().await;
+    end
+}
+
+/// The part that needs the lock.
+async fn under_lock<P: Procedure>(
+    link: &Link,
+    procedure: &P,
+    history: History,
+    (home, lock): (&Home, &Lock),
+    name: &str,
+) -> Result<End, End> {
+    let terms = procedure.terms();
+    // The holder of the lock before us may have ended what we found: everything is read again.
+    let known = Store::runs(link, home, terms.release).await?;
+    let again = name_of(link, &known, procedure).await?;
+    let run = known.iter().find(|run| run.metadata.name == again);
+    if let (Intent::End, Some(run)) = (procedure.intent(), run) {
+        return abort(link, procedure, history, (home, lock), run).await;
+    }
+    // A new run keeps the name that the Lease has already.
+    let name = if run.is_some() { again.as_str() } else { name };
+    let begun = Begun {
+        run,
+        known: &known,
+        name,
+        namespace: &home.namespace,
+    };
+    let ready = match procedure.prepare(link, begun).await? {
+        Prepared::Done(message) => return Ok(End::Reached(message)),
+        Prepared::Ready(ready) => *ready,
+    };
+    let store = match run {
+        Some(run) => {
+            if procedure.intent() == Intent::Forward && run.spec.plan_hash != ready.spec.plan_hash {
+                return Err(other_plan(run, procedure));
+            }
+            Store::open(link, home, name, lock, history).await?
+        }
+        None => Store::create(link, home, &new_run(name, ready.spec), lock, history).await?,
+    };
+    let engine = Engine {
+        title: ready.title,
+        steps: &ready.steps,
+        data: &ready.context,
+        store: &store,
+        lock,
+        link: &recording(link, &store),
+        options: Options {
+            total: terms.total,
+            back_on_failure: terms.back_on_failure,
+        },
+    };
+    if procedure.intent() != Intent::Back {
+        return Ok(Box::pin(engine.forward()).await);
+    }
+    if let Some(why) = engine.no_way_back().await {
+        return Err(End::Refused(format!(
+            "Refused: {why}. Nothing was changed. Next: {} (resumes), or restore the backups that \
+             were made before",
+            ready.resume
+        )));
+    }
+    Ok(Box::pin(engine.back()).await)
+}
+
+/// The name of the run that a command is about, or that a new one gets.
+///
+/// # Errors
+/// As [`choice::choose`].
+pub async fn name_of<P: Procedure>(
+    link: &Link,
+    known: &[UpgradeRun],
+    procedure: &P,
+) -> Result<String, End> {
+    let terms = procedure.terms();
+    let request = Request {
+        kind: P::KIND,
+        intent: procedure.intent(),
+        release: terms.release,
+        command: &|flags| procedure.command(flags),
+    };
+    let chosen = choice::choose(link, known, &request).await?;
+    let new_name = || {
+        let now = jiff::Timestamp::now().as_nanosecond().to_string();
+        format!("{}-{}", P::VERB, terms.release.short(&now))
+    };
+    Ok(chosen
+        .map(|run| run.metadata.name.clone())
+        .or_else(|| terms.run.map(str::to_owned))
+        .unwrap_or_else(new_name))
+}
+
+fn new_run(name: &str, spec: RunSpec) -> UpgradeRun {
+    let metadata = ObjectMeta {
+        name: name.to_owned(),
+        ..ObjectMeta::default()
+    };
+    UpgradeRun::new(metadata, spec)
+}
+
+/// Identities of the Deployments that a run recorded, else of those that are there now.
+#[must_use]
+pub fn deployment_uids(release: &Release, run: Option<&UpgradeRun>) -> Vec<String> {
+    let recorded: Vec<String> = run
+        .iter()
+        .flat_map(|run| &run.status.originals)
+        .filter(|original| original.component.is_some())
+        .filter_map(|original| original.uid.clone())
+        .collect();
+    if !recorded.is_empty() {
+        return recorded;
+    }
+    let live = release
+        .components
+        .iter()
+        .filter_map(|one| one.workload.meta.uid.as_deref().map(str::to_owned));
+    live.collect()
+}
+
+/// A run resumes only with the plan that it began with, on the workloads that it began with.
+fn other_plan<P: Procedure>(run: &UpgradeRun, procedure: &P) -> End {
+    let spec = &run.spec;
+    End::Refused(format!(
+        "Run {} is under way with another plan ({} to {}, image {}, {} steps), or the Deployments \
+         are not the same any more. Nothing was changed. Next: give the same flags as the first \
+         time, or roll it back with {}, or end it with {}",
+        run.full_name(),
+        spec.from,
+        spec.to,
+        spec.image.as_deref().unwrap_or("unknown"),
+        spec.plan.len(),
+        procedure.command("-o rollback "),
+        procedure.command("-o abort ")
+    ))
+}
+
+/// Refuses to end a run that must not be left where it is.
+///
+/// # Errors
+/// [`End::Refused`] with the reason.
+pub fn check_abort<P: Procedure>(run: &UpgradeRun, procedure: &P) -> Result<(), End> {
+    let Some(why) = procedure.unabortable(run) else {
+        return Ok(());
+    };
+    Err(End::Refused(format!(
+        "Run {} is not aborted: {why}. Nothing was changed. Next: {} (resumes), or {} (rolls back)",
+        run.full_name(),
+        procedure.command(""),
+        procedure.command("-o rollback ")
+    )))
+}
+
+/// Ends a run where it is.
+async fn abort<P: Procedure>(
+    link: &Link,
+    procedure: &P,
+    history: History,
+    (home, lock): (&Home, &Lock),
+    run: &UpgradeRun,
+) -> Result<End, End> {
+    check_abort(run, procedure)?;
+    let message = format!(
+        "Run {} was aborted where it was. {}",
+        run.full_name(),
+        procedure.left_behind(link, run).await?
+    );
+    let store = Store::open(link, home, &run.metadata.name, lock, history).await?;
+    store.abort(link, &message).await?;
+    Ok(End::Reached(message))
+}
+
+/// Why the lock could not be taken.
+fn locked<P: Procedure>(error: LockError, procedure: &P) -> End {
+    let of = procedure.terms().release;
+    match error {
+        LockError::Held { .. } => End::Locked(format!(
+            "Locked: {error}. Nothing was changed. Next: milvus-guard status -i {} -n {}",
+            of.name, of.namespace
+        )),
+        LockError::Api(error) => error.into(),
+    }
+}

@@ -1,0 +1,116 @@
+//! What a verb brings to the life cycle of a run.
+
+use std::time::Duration;
+
+use milvus_guard_core::api::{RunKind, RunSpec, UpgradeRun};
+
+use super::{End, Intent, Link, ReleaseName, Step};
+
+/// A verb that makes runs: its plan, what must be true before, and what it says. The life cycle
+/// ([`super::life_cycle`]) does the rest.
+#[allow(
+    async_fn_in_trait,
+    reason = "a life cycle awaits its procedure where it stands; nothing is sent to another thread"
+)]
+pub trait Procedure {
+    /// The steps of its plan.
+    type Step: Step;
+
+    /// Kind of its runs.
+    const KIND: RunKind;
+    /// As it is typed; names of new runs begin with it.
+    const VERB: &'static str;
+
+    /// What the life cycle needs to know of the command.
+    fn terms(&self) -> Terms<'_>;
+
+    /// What the command does with its run.
+    fn intent(&self) -> Intent;
+
+    /// This command again, with these flags added; flags end with a space.
+    fn command(&self, flags: &str) -> String;
+
+    /// Looks at the cluster before a new run takes the lock.
+    ///
+    /// # Errors
+    /// [`End::Refused`] if the run could not begin.
+    async fn look(&self, _link: &Link) -> Result<(), End> {
+        Ok(())
+    }
+
+    /// Plans a new run, or finds the plan of one that was begun.
+    ///
+    /// # Errors
+    /// [`End::Refused`] if the run must not begin, [`End::Stopped`] if the cluster does not answer
+    /// or a later version of milvus-guard planned the run.
+    async fn prepare(&self, link: &Link, begun: Begun<'_>) -> Result<Prepared<Self::Step>, End>;
+
+    /// Why a run must not be ended where it is; `None` if it may.
+    fn unabortable(&self, _run: &UpgradeRun) -> Option<String> {
+        None
+    }
+
+    /// The state that a run leaves that is ended where it is, and the next command.
+    ///
+    /// # Errors
+    /// [`End::Stopped`] if the cluster does not answer.
+    async fn left_behind(&self, link: &Link, run: &UpgradeRun) -> Result<String, End>;
+}
+
+/// What the life cycle needs to know of a command.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms<'a> {
+    /// Which release.
+    pub release: &'a ReleaseName,
+    /// Name of a new run, if a Job was told.
+    pub run: Option<&'a str>,
+    /// Namespace of the run, if the command names one.
+    pub run_namespace: Option<&'a str>,
+    /// Time for the whole run; then it stops.
+    pub total: Duration,
+    /// Time for which the lock is valid without renewal.
+    pub lock: Duration,
+    /// Whether a failure is rolled back at once.
+    pub back_on_failure: bool,
+}
+
+/// What is known of the run when it is prepared.
+#[derive(Clone, Copy, Debug)]
+pub struct Begun<'a> {
+    /// The run that is resumed or rolled back; `None` for a new one.
+    pub run: Option<&'a UpgradeRun>,
+    /// Every run of the release, the oldest first.
+    pub known: &'a [UpgradeRun],
+    /// Its name.
+    pub name: &'a str,
+    /// Its namespace.
+    pub namespace: &'a str,
+}
+
+/// How a command begins.
+pub enum Prepared<S: Step> {
+    /// There is nothing to do, with the message.
+    Done(String),
+    /// This is to be done.
+    Ready(Box<Preparation<S>>),
+}
+
+/// A run that is ready to begin.
+pub struct Preparation<S: Step> {
+    /// What it does, in one line.
+    pub title: String,
+    /// Its steps.
+    pub steps: Vec<S>,
+    /// What the steps work with.
+    pub context: S::Data,
+    /// The record of a new run. Its hash is compared with that of a run that is resumed.
+    pub spec: RunSpec,
+    /// The command that resumes it.
+    pub resume: String,
+}
+
+impl<S: Step> From<Preparation<S>> for Prepared<S> {
+    fn from(ready: Preparation<S>) -> Self {
+        Self::Ready(Box::new(ready))
+    }
+}

@@ -1,0 +1,141 @@
+//! A verb that lets a Job in the cluster make its run.
+
+use milvus_guard_core::api::UpgradeRun;
+use serde_json::Value;
+
+use crate::engine::{
+    End, Home, Intent, Link, Store,
+    life_cycle::{check_abort, name_of},
+    procedure::Procedure,
+};
+
+use super::{
+    make,
+    spec::{Claim, JobSpec, Mounted, Rights},
+};
+
+/// What the command line says about the Job.
+#[derive(Clone, Debug)]
+pub struct JobOptions {
+    /// Image of milvus-guard; `None` means that of the guard that is installed.
+    pub image: Option<String>,
+    /// Service account; `None` means the guard's account for jobs, else one made for the run.
+    pub account: Option<String>,
+    /// Secret with a user of Milvus.
+    pub milvus_secret: Option<String>,
+    /// Secret with the credentials of etcd.
+    pub etcd_secret: Option<String>,
+    /// Volume of the backup, where a run makes one.
+    pub backup: BackupVolume,
+    /// What is merged into the Job.
+    pub overrides: Option<Value>,
+    /// Whether the Job is removed after it ended well.
+    pub delete: bool,
+}
+
+/// The volume of a backup.
+#[derive(Clone, Debug, Default)]
+pub struct BackupVolume {
+    /// Its storage class; `None` means the default one.
+    pub storage_class: Option<String>,
+    /// Its size as a quantity of Kubernetes, such as `10Gi`.
+    pub size: String,
+}
+
+/// What the Job of one run needs.
+pub struct Needs {
+    /// Arguments behind the verb.
+    pub args: Vec<String>,
+    /// A claim that is mounted, and made if it does not exist.
+    pub claim: Option<Claim>,
+    /// What it may do.
+    pub rights: Rights,
+    /// Secrets that are mounted.
+    pub secrets: Vec<Mounted>,
+}
+
+/// A procedure that a Job can carry out.
+#[allow(
+    async_fn_in_trait,
+    reason = "a command awaits its procedure where it stands; nothing is sent to another thread"
+)]
+pub trait InJob: Procedure {
+    /// The operation as its label names it.
+    fn operation(&self) -> &'static str;
+
+    /// Notes who asked for the run.
+    fn set_requested_by(&mut self, user: Option<String>);
+
+    /// Refuses early what the Job would refuse: a person waits less, and nothing is made.
+    ///
+    /// # Errors
+    /// [`End::Refused`] with the reason.
+    async fn check(
+        &self,
+        link: &Link,
+        known: &[UpgradeRun],
+        run: Option<&UpgradeRun>,
+    ) -> Result<(), End>;
+
+    /// What the Job needs.
+    ///
+    /// # Errors
+    /// [`End::Stopped`] if the cluster does not answer.
+    async fn needs(
+        &self,
+        link: &Link,
+        home: &Home,
+        run: &str,
+        options: &JobOptions,
+    ) -> Result<Needs, End>;
+}
+
+/// Makes the Job, or finds the one that is at work, and follows it to its end. Nothing here touches
+/// Milvus or its metadata.
+pub async fn run_in_job<P: InJob>(link: &Link, procedure: P, options: &JobOptions) -> End {
+    match try_run(link, procedure, options).await {
+        Ok(end) | Err(end) => end,
+    }
+}
+
+async fn try_run<P: InJob>(
+    link: &Link,
+    mut procedure: P,
+    options: &JobOptions,
+) -> Result<End, End> {
+    let terms = procedure.terms();
+    let release = terms.release.clone();
+    let home = Home::find(link, terms.release, terms.run_namespace).await?;
+    let known = Store::runs(link, &home, &release).await?;
+    let name = name_of(link, &known, &procedure).await?;
+    let run = known.iter().find(|run| run.metadata.name == name);
+    if let (Intent::End, Some(run)) = (procedure.intent(), run) {
+        check_abort(run, &procedure)?;
+    }
+    procedure.check(link, &known, run).await?;
+    procedure.set_requested_by(make::asker(link).await);
+    let needs = procedure.needs(link, &home, &name, options).await?;
+    let job = match procedure.intent() {
+        Intent::Forward => name.clone(),
+        Intent::Back | Intent::End => format!("{name}-{}", procedure.operation()),
+    };
+    let account = options.account.as_ref().or(home.guarded_by.as_ref());
+    let spec = JobSpec {
+        name: job,
+        verb: P::VERB,
+        operation: procedure.operation(),
+        intent: procedure.intent(),
+        args: needs.args,
+        image: make::image(link, &home, options.image.as_ref()).await?,
+        claim: needs.claim,
+        account: account.cloned().unwrap_or_else(|| name.clone()),
+        makes_account: account.is_none(),
+        rights: options.account.is_none().then_some(needs.rights),
+        secrets: needs.secrets,
+        overrides: options.overrides.clone(),
+        home: home.namespace.clone(),
+        run: name,
+        release,
+    };
+    make::run(link, &spec, options.delete).await
+}

@@ -1,0 +1,314 @@
+//! The migration as a procedure of the engine.
+
+use crate::{
+    engine::{
+        End, Home, Intent, Link, Step as _,
+        life_cycle::deployment_uids,
+        procedure::{Begun, Preparation, Prepared, Procedure, Terms},
+    },
+    kubernetes_job::{InJob, JobOptions, Needs},
+};
+use milvus_guard_core::api::{
+    Condition, RunKind, RunPhase, RunSpec, StepStage, UpgradeRun, progress::METADATA_MIGRATED,
+};
+
+use super::{
+    context::MigrationContext,
+    job, messages,
+    plan::{self, Step},
+    preconditions,
+    settings::{self, Operation, Settings},
+    survey::{SurveyError, survey},
+};
+
+/// `migrate`, as it was asked for.
+#[derive(Clone, Debug)]
+pub struct Migration {
+    /// What it is to do.
+    pub settings: Settings,
+    /// What it does with its run.
+    pub operation: Operation,
+}
+
+impl Procedure for Migration {
+    type Step = Step;
+
+    const KIND: RunKind = RunKind::Migration;
+    const VERB: &'static str = "migrate";
+
+    fn terms(&self) -> Terms<'_> {
+        let settings = &self.settings;
+        Terms {
+            release: &settings.release,
+            run: settings.run.as_deref(),
+            run_namespace: settings.run_namespace.as_deref(),
+            total: settings.total,
+            lock: settings.lock,
+            back_on_failure: settings.back_on_failure,
+        }
+    }
+
+    fn intent(&self) -> Intent {
+        self.operation.intent()
+    }
+
+    fn command(&self, flags: &str) -> String {
+        messages::command(&self.settings, flags)
+    }
+
+    async fn look(&self, link: &Link) -> Result<(), End> {
+        survey(link, &self.settings, self.operation)
+            .await
+            .map(drop)
+            .map_err(|error| unsurveyed(error, &self.settings))
+    }
+
+    async fn prepare(&self, link: &Link, begun: Begun<'_>) -> Result<Prepared<Step>, End> {
+        let (mut settings, operation) = (self.settings.clone(), self.operation);
+        if operation == Operation::Migrate && settings.image.is_none() {
+            settings.image = begun.run.and_then(|run| run.spec.image.clone());
+        }
+        let survey = survey(link, &settings, operation)
+            .await
+            .map_err(|error| unsurveyed(error, &settings))?;
+        let planned = plan::steps(&settings, operation);
+        let endpoint = &survey.endpoint;
+        let spec = RunSpec {
+            kind: RunKind::Migration,
+            release: settings.release.name.clone(),
+            namespace: settings.release.namespace.clone(),
+            from: settings.source,
+            to: settings.target,
+            plan: planned.iter().map(Step::describe).collect(),
+            plan_hash: plan::hash(
+                &settings,
+                &planned,
+                &survey.image,
+                (&endpoint.root_path, &endpoint.meta_sub_path),
+                &deployment_uids(&survey.release, begun.run),
+            ),
+            image: Some(survey.image.clone()),
+            requested_by: settings.requested_by.clone(),
+        };
+        let was_stopped = begun
+            .known
+            .iter()
+            .any(|run| run.status.phase == RunPhase::Aborted);
+        let place = (begun.name, begun.namespace);
+        let context = MigrationContext::new(settings, operation, survey, place, was_stopped);
+        let Some(run) = begun.run else {
+            return Ok(match done_before(begun.known, &context) {
+                Some(message) => Prepared::Done(message),
+                None => ready(context, planned, spec).into(),
+            });
+        };
+        let steps = plan::recorded(&run.spec.plan).ok_or_else(|| {
+            End::Stopped(format!(
+                "Run {} was planned by a later version of milvus-guard. Next: use that one.",
+                begun.name
+            ))
+        })?;
+        Ok(ready(context, steps, spec).into())
+    }
+
+    fn unabortable(&self, run: &UpgradeRun) -> Option<String> {
+        unabortable(run)
+    }
+
+    async fn left_behind(&self, _link: &Link, run: &UpgradeRun) -> Result<String, End> {
+        Ok(left_behind(run, &self.settings))
+    }
+}
+
+impl InJob for Migration {
+    fn operation(&self) -> &'static str {
+        self.operation.name()
+    }
+
+    fn set_requested_by(&mut self, user: Option<String>) {
+        self.settings.requested_by = user;
+    }
+
+    async fn check(
+        &self,
+        link: &Link,
+        known: &[UpgradeRun],
+        run: Option<&UpgradeRun>,
+    ) -> Result<(), End> {
+        let (settings, operation) = (&self.settings, self.operation);
+        if operation == Operation::Abort {
+            return Ok(());
+        }
+        let survey = survey(link, settings, operation)
+            .await
+            .map_err(|error| unsurveyed(error, settings))?;
+        let was_stopped = known
+            .iter()
+            .any(|run| run.status.phase == RunPhase::Aborted);
+        let why = (operation == Operation::Migrate && run.is_none())
+            .then(|| {
+                let (release, facts) = (&survey.release, &survey.facts);
+                preconditions::blocked(release, facts, settings.source, was_stopped)
+            })
+            .flatten();
+        why.map_or(Ok(()), |why| Err(refused(&why, settings)))
+    }
+
+    async fn needs(
+        &self,
+        link: &Link,
+        home: &Home,
+        run: &str,
+        options: &JobOptions,
+    ) -> Result<Needs, End> {
+        let claim = job::claim_name(link, home, run, self.operation).await?;
+        let has_secret = options.etcd_secret.is_some();
+        Ok(Needs {
+            args: job::args(&self.settings, self.operation, claim.as_deref(), has_secret),
+            claim: job::claim(claim, &options.backup),
+            rights: job::rights(self.settings.tool_image.is_some()),
+            secrets: job::secrets(options),
+        })
+    }
+}
+
+fn ready(context: MigrationContext, steps: Vec<Step>, spec: RunSpec) -> Preparation<Step> {
+    let Settings {
+        release,
+        source,
+        target,
+        ..
+    } = &context.settings;
+    let title = match context.operation {
+        Operation::Migrate => format!("Migrate {} from {source} to {target}", release.name),
+        Operation::Rollback => format!("Roll {} back to {source}", release.name),
+        Operation::Record | Operation::Abort => {
+            format!("Record the migration of {}", release.name)
+        }
+    };
+    Preparation {
+        title,
+        resume: messages::command(&context.settings, ""),
+        steps,
+        context,
+        spec,
+    }
+}
+
+/// What to say if the last run has done already what is asked for.
+fn done_before(known: &[UpgradeRun], context: &MigrationContext) -> Option<String> {
+    if context.operation != Operation::Migrate {
+        return None;
+    }
+    let done = known
+        .iter()
+        .rev()
+        .find(|run| run.status.phase != RunPhase::Refused)
+        .filter(|last| is_done(last, context))?;
+    Some(format!(
+        "Nothing to do: run {} has done it. {}",
+        done.full_name(),
+        done.status.message.as_deref().unwrap_or_default()
+    ))
+}
+
+/// Whether this run has done already what is asked for, and no one has changed that since.
+fn is_done(run: &UpgradeRun, context: &MigrationContext) -> bool {
+    let Settings { source, target, .. } = &context.settings;
+    let uids = run
+        .status
+        .evidence
+        .as_ref()
+        .map(|evidence| &evidence.workload_uids);
+    run.status.phase == RunPhase::Succeeded
+        && (run.spec.from, run.spec.to) == (*source, *target)
+        && Condition::holds(&run.status.conditions, METADATA_MIGRATED)
+        && context.release.components.iter().all(|component| {
+            let runs = component
+                .version()
+                .build()
+                .is_some_and(|build| build.version == *target);
+            let same = component
+                .workload
+                .meta
+                .uid
+                .as_deref()
+                .is_none_or(|uid| uids.is_some_and(|uids| uids.iter().any(|one| one == uid)));
+            runs && same
+        })
+}
+
+/// The steps between the first write of metadata and its verification.
+const REWRITING: [&str; 3] = ["migrate", "migrate-by-tool", "verify"];
+
+/// Why a run must not be ended where it stands; `None` if it may.
+#[must_use]
+pub fn unabortable(run: &UpgradeRun) -> Option<String> {
+    let cursor = run.status.step.as_ref()?;
+    let back = run.status.phase == RunPhase::RollingBack;
+    let rewriting = REWRITING.contains(&&*cursor.id);
+    let whole = if back {
+        // Before the metadata is touched, and after it is restored.
+        cursor.id == "verify" || (rewriting && cursor.stage == StepStage::Done)
+    } else {
+        cursor.id == "verify" && cursor.stage == StepStage::Done
+    };
+    (rewriting && !whole)
+        .then(|| "its metadata may be between 2.1 and 2.2, and nothing may start on it".to_owned())
+}
+
+/// The state of the data of a run that is ended where it is.
+fn left_behind(run: &UpgradeRun, settings: &Settings) -> String {
+    let done = |id: &str| {
+        let place = |id: &str| run.spec.plan.iter().position(|step| step.id == id);
+        let cursor = run.status.step.as_ref();
+        cursor.zip(place(id)).is_some_and(|(cursor, place)| {
+            let index = usize::try_from(cursor.index).unwrap_or(0);
+            index > place || (index == place && cursor.stage == StepStage::Done)
+        })
+    };
+    let back = messages::command(settings, "-o rollback ");
+    let rolling_back = run.status.phase == RunPhase::RollingBack;
+    if done("verify") && !rolling_back {
+        format!(
+            "The metadata is that of {}, verified: nothing older must start on it. Start stopped components with Helm, or roll back with {back}",
+            run.spec.to
+        )
+    } else if run.status.originals.is_empty() {
+        "Nothing was changed.".into()
+    } else {
+        format!(
+            "The metadata is that of {}, unchanged. Components may be stopped; {back} starts them as they were.",
+            run.spec.from
+        )
+    }
+}
+
+pub(super) fn unsurveyed(error: SurveyError, settings: &Settings) -> End {
+    match error {
+        SurveyError::Refused(why) => refused(&why, settings),
+        SurveyError::Api(error) => error.into(),
+    }
+}
+
+fn refused(why: &str, settings: &Settings) -> End {
+    End::Refused(format!(
+        "Refused: {why}. Nothing was changed. Next: {}",
+        messages::command(settings, "")
+    ))
+}
+
+/// Refuses flags that contradict each other; what this says is wrong usage.
+///
+/// # Errors
+/// What is wrong.
+pub fn usable(settings: &Settings, operation: Operation) -> Result<(), String> {
+    let Some(image) = &settings.image else {
+        return Ok(());
+    };
+    match operation {
+        // As in the official example, the image of a rollback is the old one.
+        Operation::Rollback => settings::image(image, "-s", settings.source),
+        _ => settings::image(image, "-t", settings.target),
+    }
+}

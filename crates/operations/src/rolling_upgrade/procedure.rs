@@ -1,0 +1,314 @@
+//! The rolling upgrade as a procedure of the engine.
+
+use std::sync::Arc;
+
+use crate::{
+    engine::{
+        End, Home, Intent, Link, Step as _,
+        life_cycle::deployment_uids,
+        procedure::{Begun, Preparation, Prepared, Procedure, Terms},
+        release::{self, SurveyError},
+    },
+    kubernetes_job::{InJob, JobOptions, Needs},
+};
+use milvus_guard_core::{
+    api::{Original, RunKind, RunSpec, StepAction, UpgradeRun},
+    milvus::{Build, ImageRef, Release, Version, catalogue::Catalogue},
+};
+
+use super::{
+    context::{Pace, UpgradeContext, Ways},
+    job, messages,
+    plan::{Rollout, Wish, plan},
+    preconditions,
+    preview::preview,
+    settings::{Operation, Settings},
+    standby::{self, Standby},
+    step::Step,
+};
+
+/// `upgrade`, as it was asked for.
+#[derive(Clone, Debug)]
+pub struct RollingUpgrade {
+    /// What it is to do.
+    pub settings: Settings,
+    /// What it does with its run.
+    pub operation: Operation,
+}
+
+impl Procedure for RollingUpgrade {
+    type Step = Step;
+
+    const KIND: RunKind = RunKind::Rolling;
+    const VERB: &'static str = "upgrade";
+
+    fn terms(&self) -> Terms<'_> {
+        let settings = &self.settings;
+        Terms {
+            release: &settings.release,
+            run: settings.run.as_deref(),
+            run_namespace: settings.run_namespace.as_deref(),
+            total: settings.total,
+            lock: settings.lock,
+            back_on_failure: settings.back_on_failure,
+        }
+    }
+
+    fn intent(&self) -> Intent {
+        self.operation.intent()
+    }
+
+    fn command(&self, flags: &str) -> String {
+        messages::command(&self.settings, flags)
+    }
+
+    async fn prepare(&self, link: &Link, begun: Begun<'_>) -> Result<Prepared<Step>, End> {
+        let mut settings = self.settings.clone();
+        let (release, _) = release::read(link, &settings.release)
+            .await
+            .map_err(|error| unsurveyed(error, &settings))?;
+        let (rollout, standby) = match (begun.run, self.operation) {
+            (Some(run), Operation::Rollback) => {
+                settings.target = run.spec.to;
+                let rollout = Rollout::recorded(run, &release, Catalogue::embedded())
+                    .ok_or_else(|| foreign(run))?;
+                (rollout, resumed(run, &release))
+            }
+            (run, _) => {
+                planned(&release, &settings, run).map_err(|why| refused(&why, &settings))?
+            }
+        };
+        if begun.run.is_none() && is_there(&release, &rollout) {
+            return Ok(Prepared::Done(format!(
+                "{} runs {} already, every component of it. Nothing was changed.\n{}",
+                settings.release.name,
+                rollout.to,
+                messages::agree(&release, &rollout)
+            )));
+        }
+        let steps = rollout.steps(&release.fullname);
+        let spec = RunSpec {
+            kind: RunKind::Rolling,
+            release: settings.release.name.clone(),
+            namespace: settings.release.namespace.clone(),
+            from: rollout.from.version,
+            to: rollout.to.version,
+            plan: steps.iter().map(Step::describe).collect(),
+            plan_hash: rollout.hash(&release.fullname, &deployment_uids(&release, begun.run)),
+            image: Some(rollout.image.clone()),
+            requested_by: settings.requested_by.clone(),
+        };
+        let name = &settings.release.name;
+        let title = match self.operation {
+            Operation::Rollback => format!("Roll {name} back to {}", rollout.from),
+            Operation::Update | Operation::Abort => {
+                format!("Upgrade {name} from {} to {}", rollout.from, rollout.to)
+            }
+        };
+        let resume = messages::command(&settings, "");
+        let context = UpgradeContext {
+            release,
+            rollout,
+            standby,
+            run: format!("{}/{}", begun.namespace, begun.name),
+            home: begun.namespace.to_owned(),
+            pace: Pace::default(),
+            ways: Ways::default(),
+            settings,
+        };
+        let ready = Preparation {
+            title,
+            steps,
+            context,
+            spec,
+            resume,
+        };
+        Ok(ready.into())
+    }
+
+    async fn left_behind(&self, link: &Link, run: &UpgradeRun) -> Result<String, End> {
+        let settings = &self.settings;
+        let (release, _) = release::read(link, &settings.release)
+            .await
+            .map_err(|error| unsurveyed(error, settings))?;
+        Ok(left_behind(run, &release, settings))
+    }
+}
+
+impl InJob for RollingUpgrade {
+    fn operation(&self) -> &'static str {
+        self.operation.name()
+    }
+
+    fn set_requested_by(&mut self, user: Option<String>) {
+        self.settings.requested_by = user;
+    }
+
+    async fn check(
+        &self,
+        link: &Link,
+        _known: &[UpgradeRun],
+        run: Option<&UpgradeRun>,
+    ) -> Result<(), End> {
+        if self.operation != Operation::Update || run.is_some() {
+            return Ok(());
+        }
+        let planned = preview(link, &self.settings).await?;
+        planned
+            .refusals
+            .first()
+            .map_or(Ok(()), |why| Err(refused(why, &self.settings)))
+    }
+
+    async fn needs(
+        &self,
+        _link: &Link,
+        _home: &Home,
+        _run: &str,
+        options: &JobOptions,
+    ) -> Result<Needs, End> {
+        Ok(Needs {
+            args: job::args(&self.settings, self.operation, options),
+            claim: None,
+            rights: job::rights(),
+            secrets: job::secrets(options),
+        })
+    }
+}
+
+/// The plan from what runs; where a run is under way, from what it recorded of the beginning.
+pub(super) fn planned(
+    release: &Release,
+    settings: &Settings,
+    run: Option<&UpgradeRun>,
+) -> Result<(Rollout, Standby), String> {
+    let originals = run.map_or(&[][..], |run| &run.status.originals);
+    let release = &as_recorded(release, originals);
+    if let Some(why) = preconditions::unsupported(release) {
+        return Err(why);
+    }
+    let from = match run {
+        Some(run) => Build::of(run.spec.from),
+        None => preconditions::source(release)?,
+    };
+    let image = match (&settings.image, run.and_then(|run| run.spec.image.clone())) {
+        (Some(image), _) => image.clone(),
+        (None, Some(image)) => image,
+        (None, None) => release::image_at(release, settings.target)?,
+    };
+    let standby = match run {
+        Some(run) => resumed(run, release),
+        None => standby::of(release, settings.target),
+    };
+    let to = to(&image, settings.target);
+    let wish = Wish {
+        name: &settings.release,
+        release,
+        from: &from,
+        to: &to,
+        image: &image,
+        standby,
+    };
+    Ok((plan(&wish, Catalogue::embedded())?, standby))
+}
+
+/// The build that an image is, where its tag says so.
+fn to(image: &str, target: Version) -> Build {
+    let said = ImageRef::parse(image).build();
+    said.filter(|build| build.version == target)
+        .unwrap_or_else(|| Build::of(target))
+}
+
+/// How coordinators hand over in a run that was begun: as it planned.
+fn resumed(run: &UpgradeRun, release: &Release) -> Standby {
+    let configures = run
+        .spec
+        .plan
+        .iter()
+        .any(|step| step.action == StepAction::Configure);
+    match standby::of(release, run.spec.to) {
+        _ if configures => Standby::Off,
+        Standby::Off => Standby::Unknown,
+        other => other,
+    }
+}
+
+/// The release with the components and replicas that a run found.
+fn as_recorded(release: &Release, originals: &[Original]) -> Release {
+    let mut release = release.clone();
+    let of = |name: &str| {
+        originals
+            .iter()
+            .find(|original| original.component.is_some() && original.name == name)
+    };
+    release.components.retain(|one| {
+        of(&one.workload.meta.object.name).is_none_or(|original| original.uid.is_some())
+    });
+    for one in &mut release.components {
+        if let Some(original) = of(&one.workload.meta.object.name) {
+            Arc::make_mut(&mut one.workload).replicas = original.replicas.map(i64::from);
+        }
+    }
+    release
+}
+
+/// Whether every component that moves has the image already.
+fn is_there(release: &Release, rollout: &Rollout) -> bool {
+    release
+        .components
+        .iter()
+        .filter(|one| one.is_running())
+        .all(|one| one.image().to_string() == rollout.image)
+}
+
+/// What runs after a run was ended where it is.
+fn left_behind(run: &UpgradeRun, release: &Release, settings: &Settings) -> String {
+    if run.status.originals.is_empty() {
+        return "Nothing was changed.".into();
+    }
+    let shown = release.components.iter().filter(|one| one.is_running());
+    let shown: Vec<String> = shown
+        .map(|one| format!("{} {}", one.component, one.image()))
+        .collect();
+    let configured = run
+        .status
+        .originals
+        .iter()
+        .any(|original| original.kind == "ConfigMap");
+    let standby = if configured {
+        " Active-standby of the coordinators may still be turned on in the ConfigMap; the next \
+         helm upgrade takes it out."
+    } else {
+        ""
+    };
+    format!(
+        "What runs: {}.{standby} Next: {} starts a new run from here, {} rolls the aborted run \
+         back.",
+        shown.join(", "),
+        messages::command(settings, ""),
+        messages::command(settings, "-o rollback ")
+    )
+}
+
+fn foreign(run: &UpgradeRun) -> End {
+    End::Stopped(format!(
+        "Run {} was planned by a later version of milvus-guard, or its Deployments have other \
+         names now. Nothing was changed. Next: use that version.",
+        run.full_name()
+    ))
+}
+
+pub(super) fn refused(why: &str, settings: &Settings) -> End {
+    End::Refused(format!(
+        "Refused: {}. Nothing was changed. Next: {}",
+        why.trim_end_matches('.'),
+        messages::command(settings, "")
+    ))
+}
+
+pub(super) fn unsurveyed(error: SurveyError, settings: &Settings) -> End {
+    match error {
+        SurveyError::Refused(why) => refused(&why, settings),
+        SurveyError::Api(error) => error.into(),
+    }
+}
