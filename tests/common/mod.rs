@@ -13,6 +13,8 @@ pub mod faults;
 pub mod https;
 pub mod jobs;
 pub mod kubelet;
+pub mod metadata;
+pub mod proxy;
 pub mod roll;
 pub mod service;
 pub mod stand;
