@@ -13,6 +13,7 @@ pub mod faults;
 pub mod https;
 pub mod jobs;
 pub mod kubelet;
+pub mod machine;
 pub mod metadata;
 pub mod proxy;
 pub mod roll;

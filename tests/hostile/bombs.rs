@@ -15,6 +15,7 @@ use std::{
 use crate::common::{
     bombs::{self, Bomb, MIB, RUNNING, WORKLOAD, deployment, manifest, raw_body},
     https::Https,
+    machine::{alone, shared},
     webhook::Server,
 };
 use rustls::ClientConfig;
@@ -60,6 +61,7 @@ impl Target {
 
 /// Sends each bomb to a fresh server: the memory stays bounded, and the answer says what is due.
 fn are_bounded(all: &[Bomb]) {
+    let _machine = shared();
     let wrong: Vec<String> = all.iter().flat_map(faults).collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
@@ -136,6 +138,7 @@ fn an_object_builds_no_more_than_its_budget() {
 /// these is late.
 #[test]
 fn honest_reviews_beside_bombs_are_in_time() {
+    let _machine = alone();
     let target = Target::start();
     let idle = target.server.peak_kib();
     let (old, mut new) = (deployment(), deployment());

@@ -14,6 +14,7 @@ use std::{
 
 use crate::common::{
     https::Https,
+    machine::{Alone, alone},
     webhook::{Server, curl, wait_until},
 };
 use rustls::ClientConfig;
@@ -26,16 +27,19 @@ struct Bed {
     server: Server,
     config: Arc<ClientConfig>,
     _folder: tempfile::TempDir,
+    _machine: Alone,
 }
 
 impl Bed {
     fn start() -> Self {
+        let machine = alone();
         let folder = tempfile::tempdir().unwrap();
         let (server, config) = Server::alone(folder.path(), &[]);
         Self {
             server,
             config,
             _folder: folder,
+            _machine: machine,
         }
     }
 

@@ -7,7 +7,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::common::{file, guard, run};
+use crate::common::{file, guard, machine::shared, run};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use flate2::{Compression, write::GzEncoder};
 
@@ -23,6 +23,7 @@ fn refused(content: &[u8]) -> String {
 
 #[test]
 fn truncated_yaml_names_document_and_line() {
+    let _machine = shared();
     let stderr =
         refused(b"kind: A\nmetadata: {name: a}\n---\nkind: B\nspec: {template: {spec: [\n");
     assert!(stderr.contains("input.yaml: document 2, line "), "{stderr}");
@@ -30,6 +31,7 @@ fn truncated_yaml_names_document_and_line() {
 
 #[test]
 fn ten_megabytes_of_nested_aliases_stay_small() {
+    let _machine = shared();
     let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
     for level in 1..9 {
         bomb += &format!(
@@ -61,6 +63,7 @@ fn ten_megabytes_of_nested_aliases_stay_small() {
 
 #[test]
 fn cycles_depth_and_binaries() {
+    let _machine = shared();
     assert!(refused(b"a: &a\n  b: *a\n").contains("cyclic"));
     assert!(refused("[".repeat(200_000).as_bytes()).contains("line 1"));
     assert!(refused(b"\x7fELF\x02\x01\x01\0\0\0").contains("not text"));
@@ -84,6 +87,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 
 #[test]
 fn a_gzip_bomb_in_a_release_secret() {
+    let _machine = shared();
     let stderr =
         refused(secret("helm.sh/release.v1", &gzip(&vec![b' '; 200 * 1024 * 1024])).as_bytes());
     assert!(
@@ -94,6 +98,7 @@ fn a_gzip_bomb_in_a_release_secret() {
 
 #[test]
 fn secrets_of_another_type_and_damaged_ones() {
+    let _machine = shared();
     let stderr = refused(secret("Opaque", b"not helm's").as_bytes());
     assert!(stderr.contains("Opaque"), "{stderr}");
     assert!(
@@ -109,6 +114,7 @@ fn secrets_of_another_type_and_damaged_ones() {
 
 #[test]
 fn folders_charts_and_missing_files() {
+    let _machine = shared();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().to_str().unwrap();
     let fails = |path: &str| {
@@ -134,6 +140,7 @@ fn folders_charts_and_missing_files() {
 
 #[test]
 fn files_without_permission() {
+    let _machine = shared();
     let folder = tempfile::tempdir().unwrap();
     let path = file(folder.path(), "secret.yaml", "kind: A\n");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
@@ -178,6 +185,7 @@ fn files_without_permission() {
 
 #[test]
 fn wrong_flags() {
+    let _machine = shared();
     for args in [
         &["check"][..],
         &["check", "--after", "x.yaml", "-t", "2.5.27"],
@@ -194,6 +202,7 @@ fn wrong_flags() {
 
 #[test]
 fn configuration_that_cannot_be_read_does_not_pass_silently() {
+    let _machine = shared();
     let manifest = |config: &str| {
         format!(
             "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: my-release-milvus}}\ndata:\n  user.yaml: |\n    {config}\n---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: my-release-milvus-standalone}}\nspec:\n  selector:\n    matchLabels: {{app.kubernetes.io/instance: my-release, component: standalone}}\n  template:\n    spec:\n      containers: [{{name: standalone, image: \"milvusdb/milvus:v2.4.24\", args: [milvus, run, standalone]}}]\n      volumes: [{{name: c, configMap: {{name: my-release-milvus}}}}]\n"

@@ -19,6 +19,7 @@ use crate::common::{
     BINARY, Chart,
     bombs::{self, Bomb, MIB},
     https::Https,
+    machine::alone,
     webhook::{Caller, GUARD, Server, Webhook, rendered, serve, update},
 };
 use milvus_guard_core::manifest::documents;
@@ -462,6 +463,7 @@ fn figures(took: &[(usize, Duration)], which: Option<usize>) -> [f64; 3] {
 #[test]
 #[ignore = "needs root and a release build: make test-hostile"]
 fn honest_reviews_are_in_time_beside_every_attack_and_the_memory_stays_below_its_limit() {
+    let _machine = alone();
     assert!(
         env::var_os(BINARY).is_some(),
         "{BINARY} must name the released program, which is measured"

@@ -12,6 +12,7 @@ use std::{
 
 use crate::common::{
     https::{Https, Reply},
+    machine::{Alone, alone},
     webhook::{Server, wait_until},
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -33,10 +34,12 @@ struct Target {
     server: Server,
     config: Arc<ClientConfig>,
     _folder: tempfile::TempDir,
+    _machine: Alone,
 }
 
 impl Target {
     fn start(flags: &[&str]) -> Self {
+        let machine = alone();
         let folder = tempfile::tempdir().unwrap();
         let (server, config) =
             Server::alone(folder.path(), &[&["--before", RUNNING], flags].concat());
@@ -44,6 +47,7 @@ impl Target {
             server,
             config,
             _folder: folder,
+            _machine: machine,
         }
     }
 

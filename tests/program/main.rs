@@ -1,5 +1,6 @@
 //! The program as its user meets it: the command line, what it reads, what it judges and advises.
-//! `advice`, `live` and `values` start servers or Helm; the others need nothing but Rust.
+//! `advice` and `live` start a control plane, `charts` and `values` call Helm; the others need Rust
+//! alone.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

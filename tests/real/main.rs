@@ -1,5 +1,5 @@
-//! Pods on a real node and real Milvus servers. All of it is ignored by default, because it needs
-//! root or large downloads: `make test-node`, `make test-milvus`.
+//! Pods on a real node and real Milvus servers. Most of it is ignored by default,
+//! because it needs root or large downloads: `make test-node`, `make test-milvus`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,5 +1,5 @@
-//! Generated documentation equals what is committed. `UPDATE_GENERATED=1 cargo test --test docs`
-//! writes it again.
+//! Generated documentation equals what is committed.
+//! `UPDATE_GENERATED=1 cargo test --test repository docs::` writes it again.
 
 use std::{env, fs, path::Path};
 
@@ -17,7 +17,7 @@ fn same(path: &str, expected: &str) {
     let found = fs::read_to_string(&file).unwrap_or_default();
     assert!(
         found == expected,
-        "{path} is out of date; run: UPDATE_GENERATED=1 cargo test --test docs"
+        "{path} is out of date; run: UPDATE_GENERATED=1 cargo test --test repository docs::"
     );
 }
 

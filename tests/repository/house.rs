@@ -187,3 +187,86 @@ fn phrases_that_are_hard_to_understand_do_not_spread() {
         .collect();
     assert!(spread.is_empty(), "{}", spread.join("\n"));
 }
+
+/// The modules of a test target with their sources; `None` if there is no such target.
+fn modules(target: &str) -> Option<Vec<(String, String)>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests")
+        .join(target);
+    folder.join("main.rs").is_file().then(|| {
+        let files = fs::read_dir(folder).unwrap();
+        files
+            .map(|file| file.unwrap().path())
+            .filter(|file| file.extension().is_some_and(|extension| extension == "rs"))
+            .map(|file| {
+                (
+                    file.file_stem().unwrap().to_str().unwrap().to_owned(),
+                    fs::read_to_string(&file).unwrap(),
+                )
+            })
+            .collect()
+    })
+}
+
+/// Whether a filter as cargo takes it, `module::` or `module::test`, finds a test.
+fn finds(modules: &[(String, String)], filter: &str) -> bool {
+    let (module, test) = filter.split_once("::").unwrap();
+    modules
+        .iter()
+        .any(|(name, source)| name.ends_with(module) && source.contains(&format!("fn {test}")))
+}
+
+#[test]
+fn every_test_that_commands_and_pages_name_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (mut named, mut lost) = (0, Vec::new());
+    let mut look_for = |page: &str, target: &str, filter: &str| {
+        named += 1;
+        if !modules(target).is_some_and(|modules| finds(&modules, filter)) {
+            lost.push(format!("{page}: {target} {filter}"));
+        }
+    };
+    // A filter that finds nothing is no error for cargo: the command would test nothing.
+    for page in [
+        "Makefile",
+        "CONTRIBUTING.md",
+        "docs/performance.md",
+        "docs/security.md",
+    ] {
+        let text = fs::read_to_string(root.join(page)).unwrap();
+        for line in text.lines().filter(|line| !line.contains("testbed --test")) {
+            let mut target = None;
+            for word in line.split([' ', '`']) {
+                match target {
+                    None if word == "--test" => target = Some(""),
+                    Some("") => {
+                        assert!(modules(word).is_some(), "{page}: no test target {word}");
+                        target = Some(word);
+                    }
+                    Some(target) if word.contains("::") && !word.ends_with("...") => {
+                        look_for(page, target, word.trim_end_matches(['.', ',']));
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+    for page in ["docs/security.md", "docs/webhook.md"] {
+        let text = fs::read_to_string(root.join(page)).unwrap();
+        for word in text.split('`').skip(1).step_by(2) {
+            if let Some((target, filter)) = word.split_once("::")
+                && modules(target).is_some()
+                && !filter.ends_with("...")
+            {
+                let filter = if filter.contains("::") {
+                    filter.to_owned()
+                } else {
+                    format!("{filter}::")
+                };
+                look_for(page, target, &filter);
+            }
+        }
+    }
+    assert!(lost.is_empty(), "{}", lost.join("\n"));
+    assert!(named > 30, "{named} names were found");
+}

@@ -1,5 +1,5 @@
-//! The published schemas are those of this build. `UPDATE_GENERATED=1 cargo test --test schemas`
-//! writes them again.
+//! The published schemas are those of this build.
+//! `UPDATE_GENERATED=1 cargo test --test repository schemas::` writes them again.
 
 use std::{fs, path::Path};
 
@@ -20,7 +20,7 @@ fn published_schemas_are_those_of_this_build() {
         let same = text.replace("\r\n", "\n") == published.text();
         assert!(
             same,
-            "docs/schemas/{} is not up to date: run UPDATE_GENERATED=1 cargo test --test schemas",
+            "docs/schemas/{} is not up to date: run UPDATE_GENERATED=1 cargo test --test repository schemas::",
             published.file
         );
     }
