@@ -17,25 +17,32 @@ test: lint testbed ## Everything that needs no root, on real parts
 	$(CARGO) test --workspace --all-targets --quiet
 	$(CARGO) test --workspace --doc --quiet
 
-test-fast: ## Unit, property, snapshot and CLI tests; starts no server
-	$(CARGO) test --workspace --lib --test cli --test certs --test catalogue --test docs --test house --test hostile
+# The modules of the six test targets (tests/*/main.rs) that start no server and need no Helm. `::` ends the name of a module, so that
+# `certs::` is not `certs_managed::`.
+test-fast: ## Unit, property and command-line tests; starts no server
+	$(CARGO) test --workspace --lib
+	$(CARGO) test --workspace --test program -- cases:: catalogue:: cli:: inputs:: properties::
+	$(CARGO) test --workspace --test repository -- docs:: house:: schemas::
+	$(CARGO) test --workspace --test webhook -- certs::
+	$(CARGO) test --workspace --test hostile -- input::
 
 test-full: test ## Like test; then the crash matrices, the table of orders, many runs at once and an idle cluster, whole
-	MILVUS_GUARD_FULL=1 $(CARGO) test --quiet --test meta_crash --test migrate_crash --test upgrade_crash --test upgrade_orders --test upgrade_many --test webhook_fresh
+	MILVUS_GUARD_FULL=1 $(CARGO) test --workspace --quiet --test operations -- crash:: upgrade_orders:: upgrade_many::
+	MILVUS_GUARD_FULL=1 $(CARGO) test --workspace --quiet --test webhook -- fresh::
 
 test-hostile: testbed ## The released program in a cgroup, under every attack at once (root)
 	$(CARGO) build --release --quiet
-	MILVUS_GUARD_BINARY=$(CURDIR)/target/release/milvus-guard $(CARGO) test --quiet --test hostile_load -- --ignored --nocapture
+	MILVUS_GUARD_BINARY=$(CURDIR)/target/release/milvus-guard $(CARGO) test --workspace --quiet --test hostile -- load:: --ignored --nocapture
 
 test-node: ## Pods of our image and chart on a real node (root; make node-packages once)
 	$(TESTBED) --node
 	$(CARGO) test --quiet -p milvus-guard-testbed --test node -- --ignored --test-threads=1
-	$(CARGO) test --quiet --test node -- --ignored --test-threads=1
+	$(CARGO) test --workspace --quiet --test real -- node:: --ignored --test-threads=1
 
 test-milvus: ## Real Milvus servers: 2.1.0 migrated to 2.2.16 and restored; what is loaded, also while an upgrade waits for it (x86-64; Python 3.10 to 3.12 with pip)
 	$(TESTBED) --milvus
 	$(CARGO) test --quiet -p milvus-guard-testbed --test milvus -- --ignored --test-threads=1
-	$(CARGO) test --quiet --test milvus --test milvus_api --test milvus_gate -- --ignored --test-threads=1
+	$(CARGO) test --workspace --quiet --test real -- milvus:: milvus_api:: milvus_gate:: --ignored --test-threads=1
 
 node-packages: ## Install the Debian packages that test-node lacks (root)
 	@packages=$$($(TESTBED) --node-packages) && if [ -n "$$packages" ]; then \
@@ -51,7 +58,8 @@ testbed: ## Build etcd, the Kubernetes control plane and both Helms into the cac
 	$(TESTBED)
 
 generate: ## Write generated documentation, schemas, definitions and snapshots anew
-	UPDATE_GENERATED=1 INSTA_UPDATE=always $(CARGO) test --workspace --lib --test docs --test schemas --quiet
+	UPDATE_GENERATED=1 INSTA_UPDATE=always $(CARGO) test --workspace --lib --quiet
+	UPDATE_GENERATED=1 $(CARGO) test --workspace --test repository --quiet -- docs:: schemas::
 
 bench-load: ## The webhook under load, against a bare server of the same crates
 	$(CARGO) bench --bench load

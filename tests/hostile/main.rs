@@ -1,0 +1,17 @@
+//! Hostile input: files, reviews and connections that are built to harm.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs,
+    reason = "a test says what is wrong by panicking"
+)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod bombs;
+mod connections;
+mod input;
+mod load;
+mod reviews;

@@ -1,0 +1,229 @@
+//! `migrate` is killed, cut off, refused by conflicts and left without an API server: the same
+//! command again reaches the plan, or `-o rollback` the beginning. Without `MILVUS_GUARD_FULL` a
+//! seeded sample of the places is tried; with it all of them.
+
+use std::{
+    collections::BTreeMap,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use crate::common::{
+    faults::{Fault, Faults, places},
+    guard, is_full, run,
+    stand::{DEADLINE, NAMESPACE, RELEASE, Running, Stand},
+};
+use milvus_guard_testbed::{Helm, wait_until};
+
+/// Places that are tried without `MILVUS_GUARD_FULL`.
+const SAMPLE: usize = 3;
+
+struct Crash {
+    stand: Stand,
+    faults: Faults,
+    before: BTreeMap<Vec<u8>, Vec<u8>>,
+    shape: Vec<String>,
+    after: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+impl Crash {
+    /// A cluster, and what a migration without trouble makes of it.
+    fn start() -> Self {
+        let stand = Stand::start(Helm::V4);
+        let faults = Faults::start(stand.cluster().kubeconfig(), stand.folder.path());
+        let (before, shape) = (stand.metadata(), stand.shape());
+        let mut crash = Self {
+            stand,
+            faults,
+            before,
+            shape,
+            after: BTreeMap::new(),
+        };
+        crash.run_to_the_end(&[]);
+        crash.after = crash.stand.metadata();
+        assert_ne!(crash.after, crash.before);
+        crash
+    }
+
+    fn command(&self, more: &[&str]) -> Command {
+        let mut command = guard();
+        command
+            .args(["migrate", "--yes"])
+            .arg("--kubeconfig")
+            .arg(self.faults.kubeconfig());
+        command.args([
+            "-i",
+            RELEASE,
+            "-n",
+            NAMESPACE,
+            "-s",
+            "2.1.4",
+            "-t",
+            "2.2.16",
+            "-e",
+            &self.stand.etcd.endpoint(),
+            "--local",
+        ]);
+        command
+            .args(["--lock-holds", "1s", "--accept-data-loss", "--backup-dir"])
+            .arg(self.stand.folder.path())
+            .args(more);
+        command
+    }
+
+    fn run_to_the_end(&self, more: &[&str]) {
+        let (code, stdout, stderr) = run(&mut self.command(more));
+        assert_eq!(
+            code,
+            0,
+            "{more:?}: {stdout}\n{stderr}\n{:#?}",
+            self.faults.log()
+        );
+    }
+
+    /// Everything as before the migration.
+    fn is_back(&self, why: &str) {
+        assert_eq!(self.stand.shape(), self.shape, "{why}");
+        assert!(
+            self.stand.metadata() == self.before,
+            "{why}: the metadata is not what it was"
+        );
+        assert_eq!(self.stand.owned_by_runs(), [""; 0], "{why}");
+    }
+
+    /// Everything as a migration without trouble leaves it.
+    fn is_there(&self, why: &str) {
+        assert!(
+            self.stand
+                .shape()
+                .iter()
+                .all(|line| line.contains(":v2.2.16 ") && !line.ends_with(" 0")),
+            "{why}: {:#?}",
+            self.stand.shape()
+        );
+        assert!(
+            self.stand.metadata() == self.after,
+            "{why}: the metadata is not what was planned"
+        );
+        assert_eq!(self.stand.owned_by_runs(), [""; 0], "{why}");
+        assert_eq!(self.stand.run()["status"]["phase"], "Succeeded", "{why}");
+    }
+
+    fn roll_back(&self, why: &str) {
+        self.faults.set(Fault::None);
+        self.run_to_the_end(&["-o", "rollback"]);
+        self.is_back(why);
+        self.stand.await_running();
+    }
+
+    /// Kills what begins at the state that `again` reaches.
+    fn kill_at(&self, number: usize, more: &[&str], again: impl Fn()) -> String {
+        let why = format!(
+            "{:?}",
+            self.faults.kill_at(number, || self.command(more), again)
+        );
+        eprintln!("{why}");
+        why
+    }
+}
+
+#[test]
+fn killed_at_any_write_the_same_command_goes_on_or_goes_back() {
+    let crash = Crash::start();
+    crash.roll_back("at the beginning");
+    crash.faults.set(Fault::None);
+    crash.run_to_the_end(&[]);
+    let writes = crash.faults.writes();
+    assert!(writes > 50, "{:#?}", crash.faults.log());
+    crash.roll_back("after the count");
+    for number in places(writes, SAMPLE, 1) {
+        let why = crash.kill_at(number, &[], || {
+            crash.roll_back("after a run with fewer writes");
+        });
+        // Each place both ways, in turn.
+        if number % 3 == 0
+            && !crash.stand.runs(NAMESPACE).is_empty()
+            && crash.stand.run()["status"]["phase"] != "RolledBack"
+        {
+            crash.roll_back(&why);
+        } else {
+            crash.run_to_the_end(&[]);
+            crash.is_there(&why);
+            crash.roll_back(&why);
+        }
+    }
+}
+
+#[test]
+fn killed_at_any_write_of_a_rollback_the_same_command_goes_on() {
+    let crash = Crash::start();
+    crash.faults.set(Fault::None);
+    crash.run_to_the_end(&["-o", "rollback"]);
+    let writes = crash.faults.writes();
+    assert!(writes > 50, "{:#?}", crash.faults.log());
+    for number in places(writes, SAMPLE, 2) {
+        let migrate = || {
+            crash.stand.await_running();
+            crash.run_to_the_end(&[]);
+        };
+        migrate();
+        let why = crash.kill_at(number, &["-o", "rollback"], migrate);
+        crash.roll_back(&why);
+    }
+}
+
+#[test]
+fn conflicts_and_lost_answers_are_no_trouble() {
+    let crash = Crash::start();
+    crash.is_there("without trouble");
+    crash.roll_back("without trouble");
+    for fault in [Fault::Conflicts, Fault::AnswersLost] {
+        crash.faults.set(fault);
+        crash.run_to_the_end(&[]);
+        crash.is_there(&format!("{fault:?}"));
+        crash.faults.set(fault);
+        crash.run_to_the_end(&["-o", "rollback"]);
+        crash.is_back(&format!("{fault:?}"));
+        crash.stand.await_running();
+    }
+}
+
+#[test]
+fn the_api_server_may_be_away_for_a_while() {
+    let crash = Crash::start();
+    crash.roll_back("at the beginning");
+    // Ten seconds at a place of each kind: while it stops, between, while it starts.
+    let places: &[usize] = if is_full() { &[6, 24, 40, 60] } else { &[24] };
+    for &number in places {
+        crash.faults.set(Fault::None);
+        let mut running = Running::spawn(crash.command(&["--progress", "plain"]));
+        assert!(
+            wait_until(DEADLINE, || crash.faults.writes() >= number),
+            "write {number} does not come"
+        );
+        crash.stand.cluster().api_server().kill();
+        let away = Instant::now();
+        assert!(
+            !wait_until(Duration::from_secs(10), || running
+                .0
+                .try_wait()
+                .unwrap()
+                .is_some()),
+            "it gave up after {:?}",
+            away.elapsed()
+        );
+        crash.stand.cluster().api_server().restart();
+        let mut code = None;
+        let ended = wait_until(DEADLINE, || {
+            code = running.0.try_wait().unwrap();
+            code.is_some()
+        });
+        assert!(
+            ended && code.unwrap().success(),
+            "{code:?} {:#?}",
+            crash.stand.run()["status"]
+        );
+        crash.is_there(&format!("away at {number}"));
+        crash.roll_back(&format!("away at {number}"));
+    }
+}

@@ -1,0 +1,197 @@
+//! What `migrate` must refuse, before anything is touched.
+#![allow(clippy::too_many_lines)]
+
+use crate::common::{
+    self, Chart, guard, run,
+    stand::{DEADLINE, NAMESPACE, RELEASE, Stand, sample},
+};
+use milvus_guard_testbed::{Helm, expect_success, wait_until};
+use rstest::rstest;
+use serde_json::json;
+
+/// Wrong usage needs no cluster to be told.
+#[rstest]
+#[case(&["-i", "a", "-s", "2.2.3", "-t", "2.2.16"], "2.2.3 already has the metadata of 2.2")]
+#[case(&["-i", "a", "-s", "2.1.4", "-t", "2.3.0"], "metadata can be migrated to 2.2 only, not to 2.3.0")]
+#[case(&["-i", "a", "-s", "2.0.2", "-t", "2.2.16"], "upgrade Milvus to 2.1.4 first")]
+#[case(&["-i", "a", "-s", "latest", "-t", "2.2.16"], "'latest' is not a version")]
+#[case(&["-i", "a", "-s", "2.1.4", "-t", "2.2.16", "-w", "milvusdb/milvus:v2.2.0"], "is 2.2.0 and -t says 2.2.16")]
+#[case(&["-i", "a", "-s", "2.1.4", "-t", "2.2.16", "-o", "rollback", "-w", "milvusdb/milvus:v2.2.16"], "is 2.2.16 and -s says 2.1.4")]
+#[case(&["-i", "a", "-s", "2.1.4", "-t", "2.2.16", "-o", "restart"], "invalid value 'restart'")]
+#[case(&["-i", "a", "-t", "2.2.16"], "--source-version <VERSION>")]
+#[case(&["-i", "a", "-s", "2.1.4"], "--target-version <VERSION>")]
+#[case(&["-s", "2.1.4", "-t", "2.2.16"], "--instance <NAME>")]
+#[case(&["-i", "a", "-s", "2.1.4", "-t", "2.2.16", "--step-timeout", "soon"], "'soon' is not a valid duration")]
+#[case(&["-i", "a", "-s", "2.1.4", "-t", "2.2.16", "--job-overrides", "/does/not/exist"], "/does/not/exist")]
+fn wrong_usage_is_told_at_once(#[case] args: &[&str], #[case] part: &str) {
+    let (code, _, stderr) = run(guard().arg("migrate").args(args));
+    assert_eq!(code, 2, "{stderr}");
+    assert!(stderr.contains(part), "{part:?} is not in {stderr}");
+}
+
+#[test]
+fn what_does_not_fit_is_refused_before_anything_is_touched() {
+    let stand = Stand::bare();
+    stand.put(&sample());
+    let before = stand.metadata();
+    let refused = |args: &[&str], code: i32, part: &str| {
+        let shape = stand.shape();
+        let (found, _, stderr) = match args {
+            ["-e", etcd] => run(&mut stand.migrate_on(etcd)),
+            _ => run(stand.migrate().args(args)),
+        };
+        assert_eq!(found, code, "{args:?}: {stderr}");
+        assert!(stderr.contains(part), "{part:?} is not in {stderr}");
+        assert!(stderr.contains("Nothing was changed."), "{stderr}");
+        assert_eq!(stand.shape(), shape);
+        assert!(stand.metadata() == before);
+    };
+    // Without the definitions, nothing begins.
+    refused(
+        &[],
+        3,
+        "milvus-guard crds | kubectl apply --server-side -f -",
+    );
+    common::install_definitions(stand.cluster());
+
+    refused(
+        &[],
+        1,
+        "there is no Milvus my-release in namespace milvus; it holds no Milvus at all",
+    );
+    stand.install(Helm::V4, &[]);
+    refused(
+        &["-i", "other"],
+        1,
+        "there is no Milvus other in namespace milvus; it holds my-release",
+    );
+    refused(
+        &["-r", "other"],
+        1,
+        "-r says other, and my-release is configured with etcd.rootPath by-dev",
+    );
+    refused(&["-s", "2.1.2"], 1, "runs 2.1.4, and -s says 2.1.2");
+    refused(&["-e", "http://127.0.0.1:1"], 1, "etcd cannot be used");
+    // An etcd that is not this release's.
+    let other = milvus_guard_testbed::Etcd::start();
+    refused(
+        &["-e", &other.endpoint()],
+        1,
+        "there is no metadata under by-dev/meta",
+    );
+
+    // One that is not healthy.
+    let image = [
+        "-n",
+        NAMESPACE,
+        "set",
+        "image",
+        "deployment/my-release-milvus-proxy",
+        "proxy=milvusdb/milvus:never-ready-v2.1.4",
+    ];
+    expect_success(stand.cluster().kubectl(image));
+    refused(&[], 1, "my-release-milvus-proxy");
+    expect_success(stand.cluster().kubectl([
+        "-n",
+        NAMESPACE,
+        "rollout",
+        "undo",
+        "deployment/my-release-milvus-proxy",
+    ]));
+    stand.await_running();
+    expect_success(stand.cluster().kubectl([
+        "-n",
+        NAMESPACE,
+        "rollout",
+        "pause",
+        "deployment/my-release-milvus-proxy",
+    ]));
+    refused(&[], 1, "Deployment my-release-milvus-proxy is paused");
+    expect_success(stand.cluster().kubectl([
+        "-n",
+        NAMESPACE,
+        "rollout",
+        "resume",
+        "deployment/my-release-milvus-proxy",
+    ]));
+
+    // One that an operator manages.
+    let mine = |name: &str, patch: &str| {
+        expect_success(stand.cluster().kubectl([
+            "-n",
+            NAMESPACE,
+            "patch",
+            "deployment",
+            name,
+            "--type=merge",
+            "-p",
+            patch,
+        ]));
+    };
+    let manage = |by: &str| {
+        let label =
+            json!({"metadata": {"labels": {"app.kubernetes.io/managed-by": by}}}).to_string();
+        for one in stand.deployments() {
+            mine(one["metadata"]["name"].as_str().unwrap(), &label);
+        }
+    };
+    manage("milvus-operator");
+    refused(&[], 1, "is managed by milvus-operator");
+    // Helm removes only what says that it is Helm's.
+    manage("Helm");
+    expect_success(
+        stand
+            .cluster()
+            .helm(Helm::V4, ["uninstall", RELEASE, "-n", NAMESPACE]),
+    );
+    assert!(wait_until(DEADLINE, || stand.deployments().is_empty()));
+
+    // A standalone, and metadata elsewhere.
+    let chart = Chart::compact("3.2.18");
+    let standalone = [
+        "install",
+        RELEASE,
+        chart.path(),
+        "-n",
+        NAMESPACE,
+        "--set",
+        "cluster.enabled=false",
+    ];
+    expect_success(stand.cluster().helm(Helm::V4, standalone));
+    refused(&[], 1, "is a standalone");
+    expect_success(
+        stand
+            .cluster()
+            .helm(Helm::V4, ["uninstall", RELEASE, "-n", NAMESPACE]),
+    );
+    expect_success(stand.cluster().helm(
+        Helm::V4,
+        ["install", RELEASE, chart.path(), "-n", NAMESPACE],
+    ));
+    let config = stand.cluster().get_json(&format!(
+        "/api/v1/namespaces/{NAMESPACE}/configmaps/my-release-milvus"
+    ));
+    let text = format!(
+        "metastore:\n  type: mysql\n{}",
+        config["data"]["milvus.yaml"].as_str().unwrap()
+    );
+    let patch = json!({"data": {"milvus.yaml": text}}).to_string();
+    expect_success(stand.cluster().kubectl([
+        "-n",
+        NAMESPACE,
+        "patch",
+        "configmap",
+        "my-release-milvus",
+        "--type=merge",
+        "-p",
+        &patch,
+    ]));
+    refused(&[], 1, "keeps its metadata in mysql");
+    // What was refused before it could be planned left no run behind.
+    assert!(
+        stand
+            .runs(NAMESPACE)
+            .iter()
+            .all(|run| run["status"]["phase"] == "Refused")
+    );
+}

@@ -1,0 +1,157 @@
+//! What a Job of `migrate` gets besides its arguments: the credentials of etcd, and what its user
+//! wants of it.
+
+use std::process::Command;
+
+use crate::common::{
+    guard,
+    jobs::Kubelet,
+    run,
+    stand::{NAMESPACE, RELEASE, Stand},
+};
+use milvus_guard_testbed::{Helm, expect_success};
+use serde_json::json;
+
+const USER: &str = "milvus";
+const PASSWORD: &str = "pass:word-of-etcd";
+/// As a cluster of somebody may need it: where it runs, how much it may have, who pulls it.
+const OVERRIDES: &str = "\
+metadata:
+  annotations:
+    owner: storage
+spec:
+  ttlSecondsAfterFinished: 86400
+  template:
+    spec:
+      nodeSelector:
+        disk: fast
+      imagePullSecrets:
+        - name: registry
+      containers:
+        - name: migrate
+          resources:
+            limits:
+              memory: 2Gi
+          env:
+            - name: RUST_LOG
+              value: warn
+";
+
+fn command(stand: &Stand, more: &[&str]) -> Command {
+    let mut command = guard();
+    command
+        .args(["migrate", "--yes"])
+        .arg("--kubeconfig")
+        .arg(stand.cluster().kubeconfig())
+        .args(["-i", RELEASE, "-n", NAMESPACE]);
+    command.args([
+        "-s",
+        "2.1.4",
+        "-t",
+        "2.2.16",
+        "-e",
+        &stand.etcd.endpoint(),
+        "--lock-holds",
+        "2s",
+    ]);
+    command
+        .args(["--job-image", "milvus-guard:test"])
+        .args(more);
+    command
+}
+
+fn make_secret(stand: &Stand, name: &str, password: &str) {
+    let file = |key: &str, path: &std::path::Path| format!("--from-file={key}={}", path.display());
+    expect_success(stand.cluster().kubectl([
+        "-n".to_owned(),
+        NAMESPACE.to_owned(),
+        "create".to_owned(),
+        "secret".to_owned(),
+        "generic".to_owned(),
+        name.to_owned(),
+        format!("--from-literal=username={USER}"),
+        format!("--from-literal=password={password}"),
+        file("ca.crt", stand.etcd.ca_path()),
+        file("tls.crt", stand.etcd.client_cert_path()),
+        file("tls.key", stand.etcd.client_key_path()),
+    ]));
+}
+
+#[test]
+fn a_job_gets_into_etcd_with_its_secret_and_is_as_the_overrides_say() {
+    let stand = Stand::secured(Helm::V4, USER, PASSWORD);
+    let kubelet = Kubelet::start(&stand);
+    let (before, shape) = (stand.metadata(), stand.shape());
+    let overrides = stand.folder.path().join("overrides.yaml");
+    std::fs::write(&overrides, OVERRIDES).unwrap();
+
+    // Without the secret, and with a wrong password in it, nothing is touched.
+    let (code, stdout, stderr) = run(&mut command(&stand, &[]));
+    assert!(
+        code != 0 && stderr.contains("etcd cannot be used"),
+        "{code} {stdout}{stderr}"
+    );
+    make_secret(&stand, "wrong", "not-the-password");
+    let (code, stdout, stderr) = run(&mut command(&stand, &["--etcd-secret", "wrong"]));
+    assert!(
+        code != 0 && stderr.contains("etcd refused the user or its password"),
+        "{code} {stdout}{stderr}"
+    );
+    assert_eq!((stand.metadata(), stand.shape()), (before.clone(), shape));
+
+    make_secret(&stand, "etcd-access", PASSWORD);
+    let flags = [
+        "--etcd-secret",
+        "etcd-access",
+        "--job-overrides",
+        overrides.to_str().unwrap(),
+    ];
+    let (code, stdout, stderr) = run(&mut command(&stand, &flags));
+    assert_eq!(code, 0, "{stdout}{stderr}");
+    assert!(stdout.contains("my-release runs 2.2.16"), "{stdout}");
+    assert_ne!(stand.metadata(), before);
+
+    let list = stand
+        .cluster()
+        .get_json(&format!("/apis/batch/v1/namespaces/{NAMESPACE}/jobs"));
+    let job = list["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|job| job["metadata"]["annotations"]["owner"] == "storage");
+    let job = job.unwrap_or_else(|| panic!("{list:#}"));
+    assert_eq!(job["spec"]["ttlSecondsAfterFinished"], 86400);
+    let pod = &job["spec"]["template"]["spec"];
+    assert_eq!(pod["nodeSelector"], json!({"disk": "fast"}));
+    assert_eq!(pod["imagePullSecrets"], json!([{"name": "registry"}]));
+    let container = &pod["containers"][0];
+    assert_eq!(container["resources"]["limits"], json!({"memory": "2Gi"}));
+    // What the Job needs is still there.
+    assert_eq!(
+        container["resources"]["requests"],
+        json!({"cpu": "100m", "memory": "128Mi"})
+    );
+    let names: Vec<&str> = container["env"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["HOSTNAME", "RUST_LOG"]);
+    assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true);
+    let secret = pod["volumes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|volume| volume["name"] == "credentials-etcd")
+        .unwrap();
+    assert_eq!(secret["secret"]["secretName"], "etcd-access");
+
+    // The password is nowhere to be read but in the Secret.
+    let said = format!(
+        "{stdout}{stderr}{}{}{list}",
+        kubelet.log().join("\n"),
+        stand.run()
+    );
+    assert!(!said.contains(PASSWORD), "{said}");
+}

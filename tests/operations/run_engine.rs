@@ -1,0 +1,654 @@
+//! The engine behind `migrate` and `upgrade` on a real API server: the record, the lock, stops of
+//! every kind.
+
+use std::{
+    path::Path,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use crate::common;
+use milvus_guard_core::api::{
+    ObjectMeta, RunKind, RunPhase, RunSpec, RunStep, StepAction, UpgradeRun,
+};
+use milvus_guard_operations::engine::{
+    Context, End, Engine, Event, Halt, Halting, Home, Link, Listener, Lock, LockError, Options,
+    ReleaseName, Reporter, Step, StepError, StopMessage, Store, StoreError, home::HomeError,
+    store::History,
+};
+use milvus_guard_sources::kubernetes::{Access, Cluster};
+use milvus_guard_testbed::{ControlPlane, expect_success};
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+
+/// Long enough for a busy machine to renew in time, short enough to wait for its end.
+const HOLDS: Duration = Duration::from_secs(2);
+const OPTIONS: Options = Options {
+    total: Duration::from_secs(60),
+    back_on_failure: false,
+};
+
+/// What the steps of these tests do: keep a list, and something odd at one place.
+#[derive(Default)]
+struct World {
+    done: Mutex<Vec<String>>,
+    odd: Mutex<Option<(usize, Odd)>>,
+}
+
+#[derive(Clone, Debug)]
+enum Odd {
+    Fails,
+    Refuses,
+    Waits,
+    /// Never comes to an end by itself.
+    Hangs,
+    /// Goes on as soon as it is no longer told to be odd.
+    Held,
+}
+
+struct Toy {
+    index: usize,
+    touches: bool,
+}
+
+impl Step for Toy {
+    type Data = World;
+
+    fn describe(&self) -> RunStep {
+        let id = format!("step-{}", self.index);
+        RunStep {
+            title: format!("Do {id}"),
+            id,
+            component: None,
+            workload: None,
+            action: StepAction::Stop,
+        }
+    }
+
+    fn touches(&self) -> bool {
+        self.touches
+    }
+
+    fn deadline(&self, _: &World) -> Duration {
+        Duration::from_secs(30)
+    }
+
+    fn stop_message(&self, _: &World, back: bool) -> StopMessage {
+        let word = if back { "Back" } else { "Forth" };
+        StopMessage {
+            data_state: format!("{word} at {}.", self.index),
+            next_command: "the same command".into(),
+        }
+    }
+
+    async fn apply(&self, context: &Context<'_, World>) -> Result<(), StepError> {
+        context.permit().await?;
+        let odd = context
+            .data
+            .odd
+            .lock()
+            .unwrap()
+            .clone()
+            .filter(|(at, _)| *at == self.index)
+            .map(|(_, odd)| odd);
+        match odd {
+            None => {}
+            Some(Odd::Fails) => return Err(StepError::Failed("it broke".into())),
+            Some(Odd::Refuses) => return Err(StepError::Refused("it must not".into())),
+            Some(Odd::Waits) => return Err(StepError::Waits("Your turn.".into())),
+            Some(Odd::Hangs) => {
+                context.waiting("the end of time");
+                std::future::pending::<()>().await;
+            }
+            Some(Odd::Held) => {
+                context.waiting("the test");
+                while context.data.odd.lock().unwrap().is_some() {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            }
+        }
+        let mut done = context.data.done.lock().unwrap();
+        if !done.contains(&self.describe().id) {
+            done.push(self.describe().id);
+        }
+        Ok(())
+    }
+
+    async fn undo(&self, context: &Context<'_, World>) -> Result<(), StepError> {
+        context
+            .data
+            .done
+            .lock()
+            .unwrap()
+            .retain(|done| *done != self.describe().id);
+        Ok(())
+    }
+}
+
+fn steps() -> Vec<Toy> {
+    (0..4)
+        .map(|index| Toy {
+            index,
+            touches: index > 0,
+        })
+        .collect()
+}
+
+/// Counts events by name.
+#[derive(Default)]
+struct Ears(Mutex<Vec<Event>>);
+
+impl Listener for &'static Ears {
+    fn hear(&self, _: jiff::Timestamp, event: &Event) {
+        self.0.lock().unwrap().push(event.clone());
+    }
+}
+
+struct Bed {
+    cluster: ControlPlane,
+    runtime: Runtime,
+    runs: AtomicUsize,
+}
+
+impl Bed {
+    fn start() -> Self {
+        let cluster = ControlPlane::start();
+        common::install_definitions(&cluster);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap();
+        Self {
+            cluster,
+            runtime,
+            runs: AtomicUsize::new(0),
+        }
+    }
+
+    fn link(&self) -> (Link, History, &'static Ears) {
+        self.link_by(self.cluster.kubeconfig())
+    }
+
+    fn link_by(&self, kubeconfig: &Path) -> (Link, History, &'static Ears) {
+        let access = Access {
+            kubeconfig: Some(kubeconfig.to_owned()),
+            context: None,
+        };
+        let cluster = self.runtime.block_on(Cluster::connect(&access)).unwrap();
+        let (history, ears) = (History::default(), Box::leak(Box::new(Ears::default())));
+        let reporter = Reporter::new(vec![Box::new(history.clone()), Box::new(&*ears)]);
+        (
+            Link::new(cluster, reporter, Halting::default()),
+            history,
+            ears,
+        )
+    }
+
+    /// A release that no other test of this cluster uses.
+    fn release(&self) -> ReleaseName {
+        let number = self.runs.fetch_add(1, Ordering::Relaxed);
+        ReleaseName {
+            name: format!("release-{number}"),
+            namespace: "default".into(),
+        }
+    }
+
+    fn status(&self, of: &ReleaseName) -> Value {
+        self.cluster.get_json(&format!(
+            "/apis/guard.milvus.io/v1alpha1/namespaces/default/upgraderuns/run-{}",
+            of.name
+        ))["status"]
+            .clone()
+    }
+
+    /// What one process does: takes the lock, opens or writes the record, runs, gives the lock
+    /// back.
+    fn make(&self, of: &ReleaseName, data: &World, options: Options, back: bool) -> End {
+        let (link, history, _) = self.link();
+        self.make_with(of, data, options, back, &link, history)
+    }
+
+    fn make_with(
+        &self,
+        of: &ReleaseName,
+        data: &World,
+        options: Options,
+        back: bool,
+        link: &Link,
+        history: History,
+    ) -> End {
+        self.runtime.block_on(async {
+            let home = Home::find(link, of, None).await.unwrap();
+            let lock = match Lock::take(link, &home, of, "run", HOLDS, 0).await {
+                Ok(lock) => lock,
+                Err(error) => return End::Locked(error.to_string()),
+            };
+            let store = Store::create(link, &home, &run(of), &lock, history)
+                .await
+                .unwrap();
+            let steps = steps();
+            let engine = Engine {
+                title: "Toy".into(),
+                steps: &steps,
+                data,
+                store: &store,
+                lock: &lock,
+                link,
+                options,
+            };
+            let end = if back {
+                engine.back().await
+            } else {
+                engine.forward().await
+            };
+            lock.give_back().await;
+            end
+        })
+    }
+}
+
+fn run(of: &ReleaseName) -> UpgradeRun {
+    let spec = RunSpec {
+        kind: RunKind::Migration,
+        release: of.name.clone(),
+        namespace: of.namespace.clone(),
+        from: "2.1.4".parse().unwrap(),
+        to: "2.2.16".parse().unwrap(),
+        plan: steps().iter().map(Step::describe).collect(),
+        plan_hash: "sha256:1".into(),
+        image: None,
+        requested_by: None,
+    };
+    UpgradeRun::new(
+        ObjectMeta {
+            name: format!("run-{}", of.name),
+            ..ObjectMeta::default()
+        },
+        spec,
+    )
+}
+
+#[test]
+fn without_the_definitions_nothing_begins() {
+    let cluster = ControlPlane::start();
+    let runtime = Runtime::new().unwrap();
+    let found = runtime.block_on(async {
+        let access = Access {
+            kubeconfig: Some(cluster.kubeconfig().to_owned()),
+            context: None,
+        };
+        let link = Link::new(
+            Cluster::connect(&access).await.unwrap(),
+            Reporter::default(),
+            Halting::default(),
+        );
+        Home::find(
+            &link,
+            &ReleaseName {
+                name: "r".into(),
+                namespace: "default".into(),
+            },
+            None,
+        )
+        .await
+    });
+    assert_eq!(found, Err(HomeError::NoDefinitions));
+}
+
+/// One control plane for all that follows: each case has a release of its own.
+#[test]
+fn runs_are_recorded_resumed_rolled_back_and_kept_apart() {
+    let bed = Bed::start();
+    a_run_reaches_its_plan_and_says_so(&bed);
+    a_failure_stops_and_the_same_command_goes_on(&bed);
+    a_failure_before_the_first_touch_is_a_refusal(&bed);
+    a_failure_is_taken_back_where_that_was_asked_for(&bed);
+    a_rollback_undoes_what_was_begun(&bed);
+    a_step_may_wait_for_somebody_else(&bed);
+    a_signal_stops_cleanly(&bed);
+    a_lost_lock_stops_at_once(&bed);
+    a_second_run_is_told_who_holds_the_lock(&bed);
+    whoever_was_overtaken_never_writes_again(&bed);
+    conflicts_on_every_write_are_no_trouble(&bed);
+    the_api_server_may_be_away(&bed);
+}
+
+fn a_run_reaches_its_plan_and_says_so(bed: &Bed) {
+    let (of, world) = (bed.release(), World::default());
+    let end = bed.make(&of, &world, OPTIONS, false);
+    assert_eq!(end, End::Reached("Forth at 3.".into()));
+    assert_eq!(world.done.lock().unwrap().len(), 4);
+    let status = bed.status(&of);
+    assert_eq!(
+        (
+            &status["phase"],
+            &status["step"]["id"],
+            &status["step"]["stage"]
+        ),
+        (&json!("Succeeded"), &json!("step-3"), &json!("Done"))
+    );
+    let history: Vec<&str> = status["history"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|event| event["reason"].as_str().unwrap())
+        .collect();
+    let steps = ["StepBegan", "StepDone"].repeat(4);
+    assert_eq!(history, [&["RunBegan"], &steps[..], &["RunEnded"]].concat());
+    assert!(
+        status["fence"].as_i64() >= Some(1) && status["holder"].is_string(),
+        "{status:#}"
+    );
+}
+
+fn a_failure_stops_and_the_same_command_goes_on(bed: &Bed) {
+    let (of, world) = (bed.release(), World::default());
+    *world.odd.lock().unwrap() = Some((2, Odd::Fails));
+    for attempt in 1..=2 {
+        let End::Stopped(text) = bed.make(&of, &world, OPTIONS, false) else {
+            panic!()
+        };
+        assert_eq!(
+            text,
+            "Stopped at step step-2: it broke. Forth at 2. Next: the same command"
+        );
+        let status = bed.status(&of);
+        assert_eq!(
+            (&status["phase"], &status["step"]["attempts"]),
+            (&json!("Stopped"), &json!(attempt))
+        );
+        assert_eq!(status["message"], text);
+    }
+    *world.odd.lock().unwrap() = None;
+    assert_eq!(
+        bed.make(&of, &world, OPTIONS, false),
+        End::Reached("Forth at 3.".into())
+    );
+    assert_eq!(
+        *world.done.lock().unwrap(),
+        ["step-0", "step-1", "step-2", "step-3"]
+    );
+}
+
+fn a_failure_before_the_first_touch_is_a_refusal(bed: &Bed) {
+    let (of, world) = (bed.release(), World::default());
+    *world.odd.lock().unwrap() = Some((0, Odd::Refuses));
+    let end = bed.make(&of, &world, OPTIONS, false);
+    assert_eq!(
+        end,
+        End::Refused("Refused: it must not. Nothing was changed. Next: the same command".into())
+    );
+    assert_eq!(bed.status(&of)["phase"], "Refused");
+}
+
+fn a_failure_is_taken_back_where_that_was_asked_for(bed: &Bed) {
+    let (of, world) = (bed.release(), World::default());
+    *world.odd.lock().unwrap() = Some((2, Odd::Fails));
+    let end = bed.make(
+        &of,
+        &world,
+        Options {
+            back_on_failure: true,
+            ..OPTIONS
+        },
+        false,
+    );
+    assert!(
+        matches!(&end, End::RolledBack(text) if text.contains("it broke") && text.contains("Back at 0.")),
+        "{end:?}"
+    );
+    assert_eq!(
+        (
+            bed.status(&of)["phase"].clone(),
+            world.done.lock().unwrap().len()
+        ),
+        (json!("RolledBack"), 0)
+    );
+}
+
+fn a_rollback_undoes_what_was_begun(bed: &Bed) {
+    let (of, world) = (bed.release(), World::default());
+    bed.make(&of, &world, OPTIONS, false);
+    assert_eq!(
+        bed.make(&of, &world, OPTIONS, true),
+        End::Reached("Back at 0.".into())
+    );
+    assert_eq!(
+        (
+            bed.status(&of)["phase"].clone(),
+            world.done.lock().unwrap().len()
+        ),
+        (json!("RolledBack"), 0)
+    );
+}
+
+fn a_step_may_wait_for_somebody_else(bed: &Bed) {
+    let (of, world) = (bed.release(), World::default());
+    *world.odd.lock().unwrap() = Some((3, Odd::Waits));
+    assert_eq!(
+        bed.make(&of, &world, OPTIONS, false),
+        End::Waits("Your turn.".into())
+    );
+    assert_eq!(
+        (&bed.status(&of)["phase"], &bed.status(&of)["message"]),
+        (&json!("Paused"), &json!("Your turn."))
+    );
+    *world.odd.lock().unwrap() = None;
+    assert_eq!(
+        bed.make(&of, &world, OPTIONS, false),
+        End::Reached("Forth at 3.".into())
+    );
+}
+
+/// Makes a run that hangs in its third step, does something to it there, and gives how it ended and
+/// after how long.
+fn disturbed(bed: &Bed, of: &ReleaseName, disturb: impl FnOnce(&Link) + Send) -> (End, Duration) {
+    let world = World::default();
+    *world.odd.lock().unwrap() = Some((2, Odd::Hangs));
+    let (link, history, ears) = bed.link();
+    std::thread::scope(|scope| {
+        let disturber = link.clone();
+        let run = scope.spawn(|| {
+            let end = bed.make_with(of, &world, OPTIONS, false, &link, history);
+            (end, Instant::now())
+        });
+        let hangs = || {
+            ears.0
+                .lock()
+                .unwrap()
+                .iter()
+                .any(|event| matches!(event, Event::Waiting { on } if on == "the end of time"))
+        };
+        assert!(
+            milvus_guard_testbed::wait_until(Duration::from_secs(30), hangs),
+            "the step hangs"
+        );
+        disturb(&disturber);
+        let began = Instant::now();
+        let (end, ended) = run.join().unwrap();
+        (end, ended.saturating_duration_since(began))
+    })
+}
+
+fn a_signal_stops_cleanly(bed: &Bed) {
+    let of = bed.release();
+    let (end, took) = disturbed(bed, &of, |link| link.halting.halt(Halt::Terminated));
+    assert!(
+        matches!(&end, End::Stopped(text) if text.contains("asked to stop")),
+        "{end:?}"
+    );
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert_eq!(bed.status(&of)["phase"], "Stopped");
+    let lease = bed.cluster.get_json(&format!(
+        "/apis/coordination.k8s.io/v1/namespaces/default/leases/{}",
+        of.lease()
+    ));
+    assert!(
+        lease["spec"]["holderIdentity"].is_null(),
+        "the lock was given back: {lease:#}"
+    );
+}
+
+fn a_lost_lock_stops_at_once(bed: &Bed) {
+    let of = bed.release();
+    let (end, took) = disturbed(bed, &of, |_| {
+        let stolen = r#"{"spec": {"holderIdentity": "thief", "leaseTransitions": 9}}"#;
+        expect_success(bed.cluster.kubectl([
+            "patch",
+            "lease",
+            &of.lease(),
+            "--type=merge",
+            "-p",
+            stolen,
+        ]));
+    });
+    assert!(
+        matches!(&end, End::Stopped(text) if text.contains("the lock was lost to thief")),
+        "{end:?}"
+    );
+    assert!(took < HOLDS, "{took:?}");
+    assert_eq!(
+        bed.status(&of)["phase"],
+        "Running",
+        "nothing was written any more"
+    );
+}
+
+fn a_second_run_is_told_who_holds_the_lock(bed: &Bed) {
+    let of = bed.release();
+    disturbed(bed, &of, |link| {
+        let asked = Instant::now();
+        let End::Locked(text) = bed.make(&of, &World::default(), OPTIONS, false) else {
+            panic!("it got the lock")
+        };
+        assert!(
+            text.starts_with("run run holds the lock of this release: ")
+                && text.contains(" since 20"),
+            "{text}"
+        );
+        assert!(
+            asked.elapsed() < HOLDS * 2,
+            "a holder that lives is seen at its next sign of life: {:?}",
+            asked.elapsed()
+        );
+        link.halting.halt(Halt::Terminated);
+    });
+}
+
+fn whoever_was_overtaken_never_writes_again(bed: &Bed) {
+    let of = bed.release();
+    let (link, history, _) = bed.link();
+    bed.runtime.block_on(async {
+        let home = Home::find(&link, &of, None).await.unwrap();
+        let old = Lock::take(&link, &home, &of, "run", HOLDS, 0)
+            .await
+            .unwrap();
+        let fence = old.fence();
+        let store = Store::create(&link, &home, &run(&of), &old, history.clone())
+            .await
+            .unwrap();
+        store
+            .update(|status| status.phase = RunPhase::Running)
+            .await
+            .unwrap();
+        // As a process that was frozen for a long time would find it.
+        drop(old);
+        let new = Lock::take(&link, &home, &of, "run", HOLDS, 0)
+            .await
+            .unwrap();
+        assert!(new.fence() > fence);
+        let later = Store::open(
+            &link,
+            &home,
+            &format!("run-{}", of.name),
+            &new,
+            history.clone(),
+        )
+        .await
+        .unwrap();
+        later
+            .update(|status| status.message = Some("mine".into()))
+            .await
+            .unwrap();
+        let written = store
+            .update(|status| status.message = Some("no, mine".into()))
+            .await;
+        assert!(
+            matches!(&written, Err(StoreError::Fenced { by: Some(by) }) if by == new.holder()),
+            "{written:?}"
+        );
+        // A Lease that was deleted begins above every fence that was ever written.
+        let floor = later.run().status.fence.unwrap() + 1;
+        new.give_back().await;
+        expect_success(bed.cluster.kubectl(["delete", "lease", &of.lease()]));
+        let anew = Lock::take(&link, &home, &of, "run", HOLDS, floor)
+            .await
+            .unwrap();
+        assert_eq!(anew.fence(), floor);
+        let held = Lock::take(&link, &home, &of, "run", HOLDS, 0).await.err();
+        assert!(matches!(held, Some(LockError::Held { .. })), "{held:?}");
+    });
+    assert_eq!(bed.status(&of)["message"], "mine");
+}
+
+fn conflicts_on_every_write_are_no_trouble(bed: &Bed) {
+    let (of, world) = (bed.release(), World::default());
+    // Somebody who labels the run all the time: each of our writes meets a version that is gone.
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut number = 0;
+            while !stop.load(Ordering::Relaxed) {
+                number += 1;
+                let label = format!("busy={number}");
+                bed.cluster.kubectl([
+                    "label",
+                    "--overwrite",
+                    "upgraderun",
+                    &format!("run-{}", of.name),
+                    &label,
+                ]);
+            }
+        });
+        let end = bed.make(&of, &world, OPTIONS, false);
+        stop.store(true, Ordering::Relaxed);
+        assert_eq!(end, End::Reached("Forth at 3.".into()));
+    });
+    assert_eq!(bed.status(&of)["phase"], "Succeeded");
+}
+
+fn the_api_server_may_be_away(bed: &Bed) {
+    let (of, world) = (bed.release(), World::default());
+    let (link, history, ears) = bed.link();
+    *world.odd.lock().unwrap() = Some((2, Odd::Held));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let is_held = || {
+                ears.0
+                    .lock()
+                    .unwrap()
+                    .iter()
+                    .any(|event| matches!(event, Event::Waiting { on } if on == "the test"))
+            };
+            assert!(
+                milvus_guard_testbed::wait_until(Duration::from_secs(30), is_held),
+                "the step is held"
+            );
+            bed.cluster.api_server().kill();
+            *world.odd.lock().unwrap() = None;
+            std::thread::sleep(HOLDS * 2);
+            bed.cluster.api_server().restart();
+        });
+        let end = bed.make_with(&of, &world, OPTIONS, false, &link, history);
+        assert_eq!(end, End::Reached("Forth at 3.".into()));
+    });
+    let said = ears.0.lock().unwrap();
+    let waited = said
+        .iter()
+        .any(|event| matches!(event, Event::Waiting { on } if on.starts_with("the API server")));
+    assert!(waited, "it says what it waits for: {said:#?}");
+}

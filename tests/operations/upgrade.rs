@@ -1,0 +1,230 @@
+//! `upgrade` on a real control plane: the order in which pods really change, the way back, and Helm
+//! afterwards.
+
+use std::time::{Duration, Instant};
+
+use crate::common::{
+    Chart, guard,
+    roll::{RELEASE, Roll},
+    run,
+};
+use milvus_guard_core::milvus::{
+    Component, Version,
+    catalogue::{Catalogue, OrderTopology},
+};
+use milvus_guard_testbed::{Helm, Terminal, expect_success};
+
+/// The order data for one upgrade, laid over the components that are there.
+fn data(from: &str, to: &str, topology: OrderTopology) -> impl Fn(Component) -> Vec<Component> {
+    let version = |text: &str| text.parse::<Version>().unwrap();
+    let order = Catalogue::embedded()
+        .order(version(from), version(to), topology)
+        .unwrap()
+        .clone();
+    move |component| order.before(component).collect()
+}
+
+/// Runs the `helm upgrade` that was printed, with the chart at hand.
+fn agree(roll: &Roll, with: Helm, namespace: &str, chart: &Chart, printed: &str) {
+    let command = printed
+        .lines()
+        .find_map(|line| line.strip_prefix("Next: helm "))
+        .expect("a helm command");
+    let mut words: Vec<String> = command.split_whitespace().map(str::to_owned).collect();
+    let at = words
+        .iter()
+        .position(|word| word == "zilliztech/milvus")
+        .expect("a chart");
+    chart.path().clone_into(&mut words[at]);
+    let version = words
+        .iter()
+        .position(|word| word == "--version")
+        .expect("the chart that is installed");
+    assert_eq!(words[version + 1], chart.version);
+    words.drain(version..version + 2);
+    expect_success(roll.cluster.helm(with, &words));
+    assert!(roll.deployments(namespace).len() > 1);
+}
+
+/// The question stands at the end of the plan with its warnings, and nothing is drawn over it. Any
+/// answer but yes changes nothing.
+fn asks_at_a_terminal(roll: &Roll, namespace: &str) {
+    for more in [&[][..], &["-o", "rollback"]] {
+        let mut command = guard();
+        command
+            .arg("upgrade")
+            .arg("--kubeconfig")
+            .arg(roll.cluster.kubeconfig())
+            .args(["-i", RELEASE, "-n", namespace, "-t", "2.3.22", "--local"])
+            .args(more)
+            .env("TERM", "xterm");
+        let mut terminal = Terminal::start(&mut command);
+        terminal.expect("Continue? [y/N] ");
+        let plan = terminal.screen();
+        assert!(
+            !more.is_empty() || plan.contains("Move rootcoord to 2.3.22"),
+            "{plan}"
+        );
+        terminal.type_line("n");
+        assert_eq!(terminal.wait().code(), Some(1), "{}", terminal.screen());
+        let screen = terminal.screen();
+        let after = screen.split("[y/N] ").nth(1).unwrap();
+        let echoed = after.split('\n').next().unwrap();
+        assert_eq!(echoed.trim_end(), "n", "{screen:?}");
+        assert!(roll.runs(namespace).is_empty(), "nothing was done");
+    }
+}
+
+#[test]
+fn a_cluster_rolls_in_order_and_helm_agrees_afterwards() {
+    let roll = Roll::start();
+    for (namespace, with) in [("three", Helm::V3), ("four", Helm::V4)] {
+        let chart = Chart::compact("4.0.31");
+        roll.install(
+            with,
+            namespace,
+            &chart,
+            "v2.2.16",
+            &["querynode.replicas=2"],
+        );
+        let (shape, config) = (roll.shape(namespace), roll.config(namespace));
+        let (code, stdout, _) = run(roll.upgrade(namespace, "2.3.22").arg("--dry-run"));
+        println!("{stdout}");
+        assert!(
+            code == 0
+                && stdout.contains("  4  Move rootcoord to 2.3.22 (my-release-milvus-rootcoord)"),
+            "{stdout}"
+        );
+        assert!(
+            stdout.contains("Way back      until the first new coordinator is ready"),
+            "{stdout}"
+        );
+        assert!(roll.runs(namespace).is_empty(), "nothing was done");
+        asks_at_a_terminal(&roll, namespace);
+        let watch = roll.watch(namespace);
+        let (code, stdout, stderr) = run(&mut roll.upgrade(namespace, "2.3.22"));
+        assert_eq!(code, 0, "{stdout}\n{stderr}");
+        println!("{stderr}{stdout}");
+        assert!(
+            stdout.contains("my-release runs 2.3.22, every component of it."),
+            "{stdout}"
+        );
+        let image = "milvusdb/milvus:v2.3.22";
+        let expected = [
+            Component::RootCoord,
+            Component::IndexCoord,
+            Component::DataCoord,
+            Component::QueryCoord,
+            Component::IndexNode,
+            Component::DataNode,
+            Component::QueryNode,
+            Component::Proxy,
+        ];
+        assert_eq!(watch.order(image), expected);
+        watch.assert_order(
+            image,
+            data("2.2.16", "2.3.22", OrderTopology::Separate),
+            &[],
+        );
+        println!(
+            "longest pause between components: {:?}",
+            watch.longest_pause(image)
+        );
+        let after: Vec<String> = shape
+            .iter()
+            .map(|line| line.replace("v2.2.16", "v2.3.22"))
+            .collect();
+        assert_eq!(
+            roll.shape(namespace),
+            after,
+            "nothing but the image differs"
+        );
+        assert_eq!(roll.config(namespace), config);
+        assert_eq!(roll.owned_by_runs(namespace), [""; 0]);
+        assert_eq!(roll.run(namespace)["status"]["phase"], "Succeeded");
+
+        let pods = roll.pods(namespace);
+        agree(&roll, with, namespace, &chart, &stdout);
+        roll.await_complete(namespace);
+        assert_eq!(roll.pods(namespace), pods, "nothing rolls");
+        assert_eq!(roll.shape(namespace), after);
+
+        let (code, stdout, _) = run(&mut roll.upgrade(namespace, "2.3.22"));
+        assert_eq!((code, roll.runs(namespace).len()), (0, 1), "{stdout}");
+        assert!(stdout.contains("runs 2.3.22 already"), "{stdout}");
+        assert_eq!(RELEASE, "my-release");
+    }
+}
+
+/// What the official script does, driven by `kubectl`: the image of one Deployment, then `rollout
+/// status`.
+fn by_kubectl(roll: &Roll, namespace: &str, order: &[&str], tag: &str) -> Duration {
+    let began = Instant::now();
+    for component in order {
+        let deployment = format!("deployment/{RELEASE}-milvus-{component}");
+        let image = format!("{component}=milvusdb/milvus:{tag}");
+        expect_success(roll.cluster.kubectl([
+            "-n",
+            namespace,
+            "set",
+            "image",
+            &deployment,
+            &image,
+        ]));
+        expect_success(
+            roll.cluster
+                .kubectl(["-n", namespace, "rollout", "status", &deployment]),
+        );
+    }
+    began.elapsed()
+}
+
+#[test]
+fn no_time_is_lost_between_components() {
+    let (roll, namespace) = (Roll::start(), "pace");
+    roll.install(
+        Helm::V4,
+        namespace,
+        &Chart::compact("4.0.31"),
+        "v2.2.9",
+        &[],
+    );
+    let order = [
+        "rootcoord",
+        "datacoord",
+        "indexcoord",
+        "querycoord",
+        "indexnode",
+        "datanode",
+        "querynode",
+        "proxy",
+    ];
+    let watch = roll.watch(namespace);
+    let script = by_kubectl(&roll, namespace, &order, "v2.2.12");
+    let began = Instant::now();
+    let (code, stdout, stderr) = run(&mut roll.upgrade(namespace, "2.2.16"));
+    let ours = began.elapsed();
+    assert_eq!(code, 0, "{stdout}\n{stderr}");
+    let [slow, pause] =
+        ["v2.2.12", "v2.2.16"].map(|tag| watch.longest_pause(&format!("milvusdb/milvus:{tag}")));
+    eprintln!(
+        "8 components: {script:?} by kubectl and rollout status, {ours:?} by this run; longest \
+         pause between components {slow:?} and {pause:?}"
+    );
+    // On a machine that is busy with something else, everything takes longer, the baseline too.
+    assert!(
+        pause < Duration::from_secs(1).max(slow * 2),
+        "{pause:?}, kubectl {slow:?}"
+    );
+    // Checks, records and what must be put back come on top; the time between components is what a
+    // person waits for.
+    let worst = stdout
+        .lines()
+        .find_map(|line| line.split("that was ready and the next: ").nth(1))
+        .expect("a measure");
+    assert!(worst.contains(" ms."), "{worst}");
+    assert!(
+        ours < script + Duration::from_secs(10),
+        "{script:?} {ours:?}"
+    );
+}

@@ -1,0 +1,479 @@
+//! What goes wrong in a rolling upgrade stops it where it stands, with the reason, and the way back
+//! leads to the beginning.
+
+use std::{process::Command, sync::OnceLock, time::Duration};
+
+use crate::common::{
+    Chart, guard,
+    roll::{DEADLINE, RELEASE, Roll},
+    run,
+    stand::Running,
+};
+use milvus_guard_testbed::{Helm, Terminal, expect_success, wait_until};
+
+/// One cluster for all tests of this file; each has a namespace of its own.
+fn roll() -> &'static Roll {
+    static ROLL: OnceLock<Roll> = OnceLock::new();
+    ROLL.get_or_init(Roll::start)
+}
+
+/// Milvus 2.4.5 with a mixed coordinator: index nodes move first, then the coordinator.
+fn install(namespace: &str) -> Vec<String> {
+    let values = ["mixCoordinator.enabled=true", "querynode.replicas=2"];
+    roll().install(
+        Helm::V4,
+        namespace,
+        &Chart::compact("4.1.34"),
+        "v2.4.5",
+        &values,
+    );
+    roll().shape(namespace)
+}
+
+fn upgrade(namespace: &str, more: &[&str]) -> Command {
+    let mut command = roll().upgrade(namespace, "2.4.24");
+    command.args(more);
+    command
+}
+
+fn is_back(namespace: &str, shape: &[String]) {
+    roll().await_complete(namespace);
+    assert_eq!(roll().shape(namespace), shape);
+    assert_eq!(roll().owned_by_runs(namespace), [""; 0]);
+    assert!(
+        !roll()
+            .config(namespace)
+            .contains_key("user.yaml.before-milvus-guard")
+    );
+}
+
+/// Waits until the run says that it waits for this.
+fn waits_for(namespace: &str, text: &str) {
+    let waits = || {
+        roll()
+            .runs(namespace)
+            .last()
+            .is_some_and(|run| run["status"]["step"].to_string().contains(text))
+    };
+    assert!(
+        wait_until(DEADLINE, waits),
+        "{text}: {:#}",
+        roll().run(namespace)["status"]
+    );
+}
+
+#[test]
+fn a_wrong_image_stops_at_the_first_component_and_goes_back() {
+    let namespace = "wrong-image";
+    let shape = install(namespace);
+    let image = "milvusdb/milvus:no-such-tag";
+    let (code, stdout, stderr) = run(&mut upgrade(
+        namespace,
+        &["-w", image, "--give-up-after", "2s"],
+    ));
+    assert_eq!(code, 3, "{stdout}\n{stderr}");
+    assert!(
+        stderr.contains("ImagePullBackOff")
+            && stderr.contains("Untouched: mixcoord, querynode, datanode, proxy"),
+        "{stderr}"
+    );
+    let moved: Vec<String> = roll()
+        .shape(namespace)
+        .into_iter()
+        .filter(|line| line.contains("no-such"))
+        .collect();
+    assert!(
+        moved.len() == 1 && moved[0].contains("indexnode"),
+        "{moved:?}"
+    );
+    // Another image is another plan.
+    let (code, _, stderr) = run(&mut upgrade(namespace, &["-w", "milvusdb/milvus:v2.4.24"]));
+    assert!(
+        code == 1 && stderr.contains("another plan") && stderr.contains("-o abort"),
+        "{code} {stderr}"
+    );
+    let (code, stdout, stderr) = run(&mut upgrade(namespace, &["-o", "rollback"]));
+    assert_eq!(code, 0, "{stdout}\n{stderr}");
+    assert!(
+        stdout.contains("runs 2.4.5 with the images and strategies that were recorded"),
+        "{stdout}"
+    );
+    is_back(namespace, &shape);
+    assert_eq!(roll().run(namespace)["status"]["phase"], "RolledBack");
+    // And now with the right one.
+    let (code, stdout, stderr) = run(&mut upgrade(namespace, &[]));
+    assert_eq!(code, 0, "{stdout}\n{stderr}");
+    assert_eq!(roll().tag(namespace, "proxy"), "v2.4.24");
+}
+
+#[test]
+fn a_crash_loop_is_rolled_back_where_that_was_asked_for() {
+    let namespace = "crash";
+    let shape = install(namespace);
+    let more = [
+        "-w",
+        "milvusdb/milvus:crash",
+        "--give-up-after",
+        "2s",
+        "--on-failure",
+        "rollback",
+    ];
+    let (code, stdout, stderr) = run(&mut upgrade(namespace, &more));
+    assert_eq!(code, 4, "{stdout}\n{stderr}");
+    assert!(stderr.contains("CrashLoopBackOff"), "{stderr}");
+    is_back(namespace, &shape);
+}
+
+#[test]
+fn a_pod_that_never_gets_ready_runs_out_of_time() {
+    let namespace = "never-ready";
+    install(namespace);
+    let (code, _, stderr) = run(&mut upgrade(
+        namespace,
+        &["-w", "milvusdb/milvus:never-ready", "--step-timeout", "6s"],
+    ));
+    assert_eq!(code, 3, "{stderr}");
+    assert!(
+        stderr.contains("it was not done within 6 s; it waited for my-release-milvus-indexnode"),
+        "{stderr}"
+    );
+    let (code, stdout, _) = run(&mut upgrade(namespace, &["-o", "abort"]));
+    assert_eq!(code, 0);
+    assert!(
+        stdout.contains(
+            "What runs: mixcoord milvusdb/milvus:v2.4.5, indexnode milvusdb/milvus:never-ready"
+        ),
+        "{stdout}"
+    );
+    assert_eq!(roll().run(namespace)["status"]["phase"], "Aborted");
+}
+
+#[test]
+fn an_old_pod_that_does_not_end_holds_the_next_component_and_a_second_run_is_told_who_works() {
+    let namespace = "hanging";
+    install(namespace);
+    let pods = roll()
+        .cluster
+        .get_json(&format!("/api/v1/namespaces/{namespace}/pods"));
+    let pods = pods["items"].as_array().unwrap().iter();
+    let names = pods.map(|pod| pod["metadata"]["name"].as_str().unwrap().to_owned());
+    let pod = names
+        .into_iter()
+        .find(|name| name.contains("indexnode"))
+        .unwrap();
+    let finalizer = |list: &str| {
+        let patch = format!(r#"{{"metadata":{{"finalizers":{list}}}}}"#);
+        expect_success(roll().cluster.kubectl([
+            "-n",
+            namespace,
+            "patch",
+            "pod",
+            &pod,
+            "--type=merge",
+            "-p",
+            &patch,
+        ]));
+    };
+    finalizer(r#"["test.milvus.io/hangs"]"#);
+    let mut running = Running::spawn(upgrade(namespace, &[]));
+    waits_for(namespace, "1 old pod is left");
+    assert_eq!(roll().tag(namespace, "mixcoord"), "v2.4.5", "it must wait");
+    let (code, _, stderr) = run(&mut upgrade(namespace, &[]));
+    assert!(
+        code == 5 && stderr.contains("holds the lock of this release"),
+        "{code} {stderr}"
+    );
+    // What the person on call sees: live on a terminal, plain elsewhere.
+    let status = |more: &[&str]| {
+        let mut command = guard();
+        command
+            .arg("status")
+            .arg("--kubeconfig")
+            .arg(roll().cluster.kubeconfig())
+            .args(["-i", RELEASE, "-n", namespace]);
+        command.args(more);
+        command
+    };
+    let mut live = Terminal::start(status(&["--wait"]).env("TERM", "xterm"));
+    live.expect("my-release-milvus-indexnode: 1 old pod is left");
+    let (code, stdout, _) = run(&mut status(&[]));
+    assert_eq!(code, 3, "it is under way: {stdout}");
+    let shown = |name: &str| {
+        stdout
+            .lines()
+            .find(|line| line.contains(name))
+            .unwrap_or_else(|| panic!("{stdout}"))
+            .to_owned()
+    };
+    assert!(
+        shown("step  ").contains("at 4 of 10: Move indexnode to 2.4.24"),
+        "{stdout}"
+    );
+    assert!(
+        shown("milvus-indexnode  ")
+            .contains("milvusdb/milvus:v2.4.24  1 new, 0 old, 1 of 1 available"),
+        "{stdout}"
+    );
+    assert!(
+        shown("milvus-querynode  ")
+            .contains("milvusdb/milvus:v2.4.5   2 new, 0 old, 2 of 2 available"),
+        "{stdout}"
+    );
+    // Without a release: every run, wherever it lives.
+    let every = |more: &[&str]| {
+        let kubeconfig = roll().cluster.kubeconfig();
+        run(guard()
+            .arg("status")
+            .arg("--kubeconfig")
+            .arg(kubeconfig)
+            .args(more))
+    };
+    let (code, stdout, stderr) = every(&[]);
+    let listing = format!("of {namespace}/{RELEASE} (2.4.5 → 2.4.24): Running");
+    assert!(
+        code == 3 && stdout.contains(&listing),
+        "{code} {stdout}{stderr}"
+    );
+    let (code, stdout, _) = every(&["--all", "--format", "json"]);
+    let listed: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    let runs = listed["underWay"].as_array().unwrap();
+    assert!(
+        code == 3 && runs.iter().any(|run| run["namespace"] == namespace),
+        "{stdout}"
+    );
+    finalizer("null");
+    assert!(live.wait().success(), "{}", live.screen());
+    live.expect("phase      Succeeded");
+    assert!(wait_until(DEADLINE, || running
+        .0
+        .try_wait()
+        .unwrap()
+        .is_some()));
+    assert!(running.0.wait().unwrap().success());
+    assert_eq!(roll().tag(namespace, "proxy"), "v2.4.24");
+}
+
+#[test]
+fn a_paused_deployment_is_refused_before_and_named_within() {
+    let namespace = "paused";
+    install(namespace);
+    let kubectl =
+        |args: &[&str]| expect_success(roll().cluster.kubectl([&["-n", namespace], args].concat()));
+    kubectl(&["rollout", "pause", "deployment/my-release-milvus-proxy"]);
+    let (code, _, stderr) = run(&mut upgrade(namespace, &[]));
+    assert!(
+        code == 1 && stderr.contains("kubectl rollout resume deployment/my-release-milvus-proxy"),
+        "{code} {stderr}"
+    );
+    let (code, stdout, _) = run(&mut upgrade(namespace, &["--dry-run"]));
+    assert!(
+        code == 1 && stdout.contains("Refused       Deployment my-release-milvus-proxy is paused"),
+        "{code} {stdout}"
+    );
+    kubectl(&["rollout", "resume", "deployment/my-release-milvus-proxy"]);
+    roll().await_complete(namespace);
+
+    kubectl(&["create", "quota", "room", "--hard=pods=6"]);
+    let mut running = Running::spawn(upgrade(namespace, &[]));
+    waits_for(namespace, "exceeded quota");
+    kubectl(&["rollout", "pause", "deployment/my-release-milvus-querynode"]);
+    kubectl(&["delete", "quota", "room"]);
+    waits_for(namespace, "it is paused: kubectl rollout resume");
+    kubectl(&[
+        "rollout",
+        "resume",
+        "deployment/my-release-milvus-querynode",
+    ]);
+    assert!(wait_until(DEADLINE, || running
+        .0
+        .try_wait()
+        .unwrap()
+        .is_some()));
+    assert!(running.0.wait().unwrap().success());
+}
+
+#[test]
+fn autoscalers_and_disruption_budgets_are_not_in_the_way_and_hands_on_the_configuration_are_seen() {
+    let namespace = "around";
+    install(namespace);
+    let kubectl =
+        |args: &[&str]| expect_success(roll().cluster.kubectl([&["-n", namespace], args].concat()));
+    kubectl(&[
+        "autoscale",
+        "deployment/my-release-milvus-querynode",
+        "--min=2",
+        "--max=4",
+    ]);
+    kubectl(&[
+        "create",
+        "pdb",
+        "all",
+        "--selector=component=querynode",
+        "--max-unavailable=0",
+    ]);
+    let mut running = Running::spawn(upgrade(namespace, &[]));
+    let configured = || {
+        roll()
+            .config(namespace)
+            .contains_key("user.yaml.before-milvus-guard")
+    };
+    assert!(wait_until(DEADLINE, configured));
+    assert!(roll().config(namespace)["user.yaml"].contains("enableActiveStandby: true"));
+    let patch = r#"{"data":{"user.yaml":"log: {level: debug}\n"}}"#;
+    kubectl(&[
+        "patch",
+        "configmap",
+        "my-release-milvus",
+        "--type=merge",
+        "-p",
+        patch,
+    ]);
+    kubectl(&[
+        "scale",
+        "deployment/my-release-milvus-querynode",
+        "--replicas=3",
+    ]);
+    assert!(wait_until(DEADLINE, || running
+        .0
+        .try_wait()
+        .unwrap()
+        .is_some()));
+    assert!(running.0.wait().unwrap().success());
+    let config = roll().config(namespace);
+    assert_eq!(
+        config["user.yaml"], "log: {level: debug}\n",
+        "what a person wrote stays"
+    );
+    assert!(!config.contains_key("user.yaml.before-milvus-guard"));
+    assert_eq!(
+        roll().deployment(namespace, "querynode")["spec"]["replicas"],
+        3
+    );
+    assert!(
+        roll().run(namespace)["status"]["history"]
+            .to_string()
+            .contains("was changed by another client")
+    );
+}
+
+#[test]
+fn beyond_the_point_of_no_return_the_way_back_is_refused_with_what_would_be_lost() {
+    let namespace = "no-return";
+    roll().install(
+        Helm::V3,
+        namespace,
+        &Chart::compact("4.2.40"),
+        "v2.4.24",
+        &[],
+    );
+    let upgrade = |more: &[&str]| {
+        let mut command = roll().upgrade(namespace, "2.5.27");
+        command.args(more);
+        command
+    };
+    let mut running = Running::spawn(upgrade(&[]));
+    assert!(wait_until(DEADLINE, || roll().tag(namespace, "querynode") == "v2.5.27"));
+    let _ = running.0.kill();
+    drop(running);
+    let (code, _, stderr) = run(&mut upgrade(&["-o", "rollback"]));
+    assert_eq!(code, 1, "{stderr}");
+    assert!(
+        stderr.contains("the way back from 2.5.27 to 2.4.24 ended when the new mixcoord was ready"),
+        "{stderr}"
+    );
+    assert!(stderr.contains("going back would lose"), "{stderr}");
+    let (code, stdout, stderr) = run(&mut upgrade(&[]));
+    assert_eq!(code, 0, "{stdout}\n{stderr}");
+    let (code, _, stderr) = run(&mut upgrade(&["-o", "rollback"]));
+    assert!(code == 1 && stderr.contains("ended when"), "{stderr}");
+}
+
+#[test]
+fn a_signal_stops_it_and_helm_agrees_after_the_way_back() {
+    let namespace = "signal";
+    let shape = install(namespace);
+    let mut running = Running::spawn(upgrade(namespace, &[]));
+    assert!(wait_until(DEADLINE, || roll().tag(namespace, "querynode") == "v2.4.24"));
+    expect_success(
+        Command::new("kill")
+            .arg(running.0.id().to_string())
+            .output()
+            .unwrap(),
+    );
+    assert!(wait_until(Duration::from_secs(20), || running
+        .0
+        .try_wait()
+        .unwrap()
+        .is_some()));
+    assert_eq!(running.0.wait().unwrap().code(), Some(3));
+    let (code, stdout, stderr) = run(&mut upgrade(namespace, &["-o", "rollback"]));
+    assert_eq!(code, 0, "{stdout}\n{stderr}");
+    is_back(namespace, &shape);
+    let pods = roll().pods(namespace);
+    let chart = Chart::compact("4.1.34");
+    let args = [
+        "upgrade",
+        RELEASE,
+        chart.path(),
+        "-n",
+        namespace,
+        "--reuse-values",
+    ];
+    expect_success(roll().cluster.helm(Helm::V4, args));
+    roll().await_complete(namespace);
+    assert_eq!(
+        (roll().shape(namespace), roll().pods(namespace)),
+        (shape, pods),
+        "nothing rolls"
+    );
+}
+
+#[test]
+fn a_node_without_room_is_told_before() {
+    let namespace = "room";
+    install(namespace);
+    let kubectl = |args: &[&str]| expect_success(roll().cluster.kubectl(args));
+    kubectl(&[
+        "-n",
+        namespace,
+        "set",
+        "resources",
+        "deployment/my-release-milvus-querynode",
+        "--requests=cpu=3,memory=1Gi",
+    ]);
+    roll().await_complete(namespace);
+    roll()
+        .cluster
+        .apply("apiVersion: v1\nkind: Node\nmetadata: {name: only-one}\n");
+    let status = r#"{"status":{"allocatable":{"cpu":"2","memory":"8Gi"}}}"#;
+    kubectl(&[
+        "patch",
+        "node",
+        "only-one",
+        "--subresource=status",
+        "--type=merge",
+        "-p",
+        status,
+    ]);
+    let (_, stdout, _) = run(&mut upgrade(namespace, &["--dry-run"]));
+    assert!(
+        !stdout.contains("no node has room"),
+        "a new node is closed until somebody opens it: {stdout}"
+    );
+    kubectl(&[
+        "patch",
+        "node",
+        "only-one",
+        "--type=merge",
+        "-p",
+        r#"{"spec":{"taints":null}}"#,
+    ]);
+    let (code, stdout, stderr) = run(&mut upgrade(namespace, &["--dry-run"]));
+    kubectl(&["delete", "node", "only-one"]);
+    let words = "no node has room for another pod of my-release-milvus-querynode (3 CPU, 1024 \
+                 MiB): most is 2 CPU, 8192 MiB";
+    assert!(
+        code == 0 && stdout.contains(words),
+        "{code} {stdout}{stderr}"
+    );
+}

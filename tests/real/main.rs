@@ -1,0 +1,17 @@
+//! Pods on a real node and real Milvus servers. Most of it is ignored by default,
+//! because it needs root or large downloads: `make test-node`, `make test-milvus`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs,
+    reason = "a test says what is wrong by panicking"
+)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod milvus;
+mod milvus_api;
+mod milvus_gate;
+mod node;

@@ -1,0 +1,220 @@
+//! The chart `charts/milvus-upgrade`: what both Helms make of it, and that its rights are those of
+//! the code.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use crate::plain_snapshot_names;
+use milvus_guard_operations::{
+    kubernetes_job::spec::rules_at_home, metadata_migration, rolling_upgrade,
+};
+use milvus_guard_testbed::{Helm, expect_success, helm};
+use serde_json::{Value, json};
+
+const UPGRADE: [&str; 8] = [
+    "verb=upgrade",
+    "instance=my-release",
+    "namespace=milvus",
+    "targetVersion=2.5.12",
+    "milvus.address=milvus.example:19530",
+    "milvus.secretName=milvus-root",
+    "etcd.addresses={etcd.example:2379}",
+    "etcd.secretName=etcd",
+];
+const MIGRATE: [&str; 6] = [
+    "verb=migrate",
+    "instance=my-release",
+    "namespace=milvus",
+    "sourceVersion=2.1.4",
+    "targetVersion=2.2.16",
+    "etcd.secretName=etcd",
+];
+const CHECK: [&str; 3] = [
+    "instance=my-release",
+    "namespace=milvus",
+    "targetVersion=2.5.12",
+];
+
+fn path() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/milvus-upgrade")
+}
+
+fn template(with: Helm, values: &[&str]) -> Output {
+    let mut command = Command::new(helm(with));
+    command
+        .arg("template")
+        .arg("milvus-upgrade")
+        .arg(path())
+        .args(["-n", "milvus-guard"]);
+    for value in values {
+        command.args(["--set", value]);
+    }
+    command.output().expect("helm runs")
+}
+
+fn rendered(values: &[&str]) -> Vec<Value> {
+    rendered_by(Helm::V3, values)
+}
+
+fn rendered_by(with: Helm, values: &[&str]) -> Vec<Value> {
+    let documents: Vec<Value> =
+        serde_saphyr::from_multiple(&expect_success(template(with, values))).unwrap();
+    documents
+        .into_iter()
+        .filter(|document| !document.is_null())
+        .collect()
+}
+
+fn role(documents: &[Value], name: &str) -> Value {
+    let found = documents
+        .iter()
+        .find(|one| one["kind"] == "Role" && one["metadata"]["name"] == name);
+    found.unwrap_or_else(|| panic!("no Role {name}"))["rules"].clone()
+}
+
+#[test]
+fn the_chart_is_clean_and_both_helms_agree() {
+    for values in [&UPGRADE[..], &MIGRATE, &CHECK] {
+        for with in [Helm::V3, Helm::V4] {
+            let mut lint = Command::new(helm(with));
+            lint.args(["lint", "--strict"]).arg(path());
+            for value in values {
+                lint.args(["--set", value]);
+            }
+            expect_success(lint.output().unwrap());
+        }
+        assert_eq!(rendered_by(Helm::V3, values), rendered_by(Helm::V4, values));
+    }
+}
+
+#[test]
+fn renderings() {
+    let _names = plain_snapshot_names();
+    insta::assert_snapshot!(
+        "chart_upgrade__upgrade",
+        expect_success(template(Helm::V3, &UPGRADE))
+    );
+    insta::assert_snapshot!(
+        "chart_upgrade__migrate",
+        expect_success(template(Helm::V3, &MIGRATE))
+    );
+    insta::assert_snapshot!(
+        "chart_upgrade__check",
+        expect_success(template(Helm::V3, &CHECK))
+    );
+}
+
+#[test]
+fn rights_are_those_that_a_run_needs() {
+    for (values, rules) in [
+        (&UPGRADE[..], rolling_upgrade::job::rules_in_release()),
+        (&MIGRATE, metadata_migration::job::rules_in_release()),
+    ] {
+        let documents = rendered(values);
+        let granted = role(&documents, "milvus-upgrade-milvus");
+        let flat = |rules: &Value| {
+            let mut flat: Vec<String> = rules
+                .as_array()
+                .unwrap()
+                .iter()
+                .flat_map(|rule| {
+                    let of = |key: &str| {
+                        rule[key]
+                            .as_array()
+                            .unwrap()
+                            .iter()
+                            .map(Value::to_string)
+                            .collect::<Vec<_>>()
+                    };
+                    let (groups, verbs) = (of("apiGroups").join(","), of("verbs").join(","));
+                    of("resources")
+                        .into_iter()
+                        .map(move |resource| format!("{groups} {resource} {verbs}"))
+                })
+                .collect();
+            flat.sort();
+            flat
+        };
+        assert_eq!(flat(&granted), flat(&rules));
+        assert_eq!(
+            flat(&role(&documents, "milvus-upgrade-run")),
+            flat(&rules_at_home())
+        );
+    }
+    let check = rendered(&CHECK);
+    let verbs = role(&check, "milvus-upgrade-milvus");
+    assert!(
+        verbs
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|rule| rule["verbs"] == json!(["list"])),
+        "check changes nothing: {verbs}"
+    );
+    assert_eq!(check.iter().filter(|one| one["kind"] == "Role").count(), 1);
+}
+
+#[test]
+fn the_schema_refuses_what_is_wrong() {
+    let cases: [&[&str]; 6] = [
+        &[],
+        &["instance=a", "namespace=b", "targetVersion=latest"],
+        &[
+            "verb=migrate",
+            "instance=a",
+            "namespace=b",
+            "targetVersion=2.2.16",
+        ],
+        &[
+            "verb=check",
+            "operation=rollback",
+            "instance=a",
+            "namespace=b",
+            "targetVersion=2.5.12",
+        ],
+        &[
+            "verb=upgrade",
+            "operation=migrate",
+            "instance=a",
+            "namespace=b",
+            "targetVersion=2.5.12",
+        ],
+        &[
+            "instance=a",
+            "namespace=b",
+            "targetVersion=2.5.12",
+            "typo=1",
+        ],
+    ];
+    for values in cases {
+        assert!(!template(Helm::V3, values).status.success(), "{values:?}");
+    }
+}
+
+#[test]
+fn values_are_documented_and_examples_are_yaml() {
+    let values: Value =
+        serde_saphyr::from_str(&fs::read_to_string(path().join("values.yaml")).unwrap()).unwrap();
+    let schema: Value =
+        serde_json::from_str(&fs::read_to_string(path().join("values.schema.json")).unwrap())
+            .unwrap();
+    let readme = fs::read_to_string(path().join("README.md")).unwrap();
+    for key in values.as_object().unwrap().keys() {
+        assert!(
+            readme.contains(&format!("`{key}")),
+            "{key} is not in the README"
+        );
+        assert!(
+            schema["properties"].get(key).is_some(),
+            "{key} is not in the schema"
+        );
+    }
+    for example in fs::read_dir(path().join("examples")).unwrap() {
+        let text = fs::read_to_string(example.unwrap().path()).unwrap();
+        let documents: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
+        assert!(documents.iter().any(Value::is_object));
+    }
+}

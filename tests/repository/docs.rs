@@ -1,0 +1,118 @@
+//! Generated documentation equals what is committed.
+//! `UPDATE_GENERATED=1 cargo test --test repository docs::` writes it again.
+
+use std::{env, fs, path::Path};
+
+use milvus_guard_core::{
+    api::crd,
+    rules::{ALL, docs},
+};
+
+fn same(path: &str, expected: &str) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    if env::var_os("UPDATE_GENERATED").is_some() {
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(&file, expected).unwrap();
+    }
+    let found = fs::read_to_string(&file).unwrap_or_default();
+    assert!(
+        found == expected,
+        "{path} is out of date; run: UPDATE_GENERATED=1 cargo test --test repository docs::"
+    );
+}
+
+#[test]
+fn each_rule_has_its_page() {
+    for rule in ALL {
+        same(&format!("docs/rules/{}.md", rule.id), &docs::page(rule));
+    }
+    let pages = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/rules"))
+        .unwrap()
+        .count();
+    assert_eq!(pages, ALL.len() + 1, "a page without a rule is left over");
+}
+
+#[test]
+fn the_index_lists_all_rules() {
+    same(
+        "docs/rules/README.md",
+        &format!(
+            "# Rules\n\nGenerated from `crates/core/src/rules`; do not edit.\n\n{}",
+            docs::table("")
+        ),
+    );
+}
+
+#[test]
+fn the_chart_holds_the_definitions_of_this_build() {
+    same("charts/milvus-guard/files/crds.yaml", &crd::yaml());
+}
+
+/// Files of the documentation that a reader may open first, and those that the README leads to.
+const PAGES: [&str; 17] = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "RELEASING.md",
+    "SECURITY.md",
+    "docs/ARCHITECTURE.md",
+    "docs/compatibility.md",
+    "docs/faq.md",
+    "docs/inputs.md",
+    "docs/metadata-migration.md",
+    "docs/migrate.md",
+    "docs/performance.md",
+    "docs/pipelines.md",
+    "docs/policies.md",
+    "docs/security.md",
+    "docs/upgrade.md",
+    "docs/webhook.md",
+    "docs/what-is-judged.md",
+];
+
+#[test]
+fn every_link_between_pages_leads_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut dead = Vec::new();
+    for page in PAGES {
+        let text =
+            fs::read_to_string(root.join(page)).unwrap_or_else(|error| panic!("{page}: {error}"));
+        let folder = root.join(page).parent().unwrap().to_owned();
+        for link in text
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split(')').next())
+        {
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            if link.contains("://") {
+                continue;
+            }
+            let target = if file.is_empty() {
+                root.join(page)
+            } else {
+                folder.join(file)
+            };
+            let has_anchor = || {
+                anchor.is_empty()
+                    || fs::read_to_string(&target)
+                        .is_ok_and(|text| anchors(&text).any(|one| one == anchor))
+            };
+            if !target.exists() || !has_anchor() {
+                dead.push(format!("{page}: {link}"));
+            }
+        }
+    }
+    assert!(dead.is_empty(), "{}", dead.join("\n"));
+}
+
+/// The anchors of the headings of a page, as GitHub makes them.
+fn anchors(text: &str) -> impl Iterator<Item = String> {
+    let headings = text.lines().filter(|line| line.starts_with('#'));
+    headings.map(|line| {
+        let title = line.trim_start_matches('#').trim().to_lowercase();
+        let kept = title
+            .chars()
+            .filter(|letter| letter.is_alphanumeric() || [' ', '-', '_'].contains(letter));
+        kept.map(|letter| if letter == ' ' { '-' } else { letter })
+            .collect()
+    })
+}

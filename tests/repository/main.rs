@@ -1,0 +1,26 @@
+//! What the repository publishes: generated texts, schemas, definitions and charts.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs,
+    reason = "a test says what is wrong by panicking"
+)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod chart_guard;
+mod chart_upgrade;
+mod crds;
+mod docs;
+mod house;
+mod schemas;
+
+/// Names the files of snapshots as the tests do, without the path of the module before it. It ends
+/// with what it returns.
+fn plain_snapshot_names() -> insta::internals::SettingsBindDropGuard {
+    let mut settings = insta::Settings::clone_current();
+    settings.set_prepend_module_to_snapshot(false);
+    settings.bind_to_scope()
+}
