@@ -57,7 +57,7 @@ lint: $(DENY) ## Format, clippy, licences and sources
 testbed: ## Build etcd, the Kubernetes control plane and both Helms into the cache
 	$(TESTBED)
 
-generate: ## Write generated documentation, schemas, definitions and snapshots anew
+generate: ## Write generated documentation, schemas, definitions and snapshots again
 	UPDATE_GENERATED=1 INSTA_UPDATE=always $(CARGO) test --workspace --lib --quiet
 	UPDATE_GENERATED=1 $(CARGO) test --workspace --test repository --quiet -- docs:: schemas::
 

@@ -88,7 +88,7 @@ impl Proxy {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// Waits until the world stands still; says whether it does.
+    /// Waits until nothing changes any more; returns whether that happened.
     pub fn wait(&self, at_most: Duration) -> bool {
         let reached = self.gate.reached.lock().unwrap();
         *self

@@ -431,7 +431,7 @@ impl Server {
         let _ = self.child.wait();
     }
 
-    /// Waits for an end that somebody else brought about.
+    /// Waits for an end that another process caused.
     pub fn wait(&mut self) -> std::process::ExitStatus {
         self.child.wait().unwrap()
     }

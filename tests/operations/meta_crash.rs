@@ -1,5 +1,5 @@
 //! `kill -9` after every single write of a migration and of a restore, before and after its
-//! acknowledgement: the same command goes on to the planned end, and a restore goes back to the
+//! acknowledgement: the same command resumes to the planned end, and a restore goes back to the
 //! original.
 //!
 //! `MILVUS_GUARD_FULL=1` tries every point, otherwise a sample of every kind.

@@ -426,7 +426,7 @@ fn unknown_keys_stay() {
     let bed = Bed::start();
     let mut sample = small();
     sample
-        .put("of-somebody-else/1", "x")
+        .put("of-another-client/1", "x")
         .put("root-coord/indexfoo", "y")
         .put(b"\xff\xfe", b"\xfd");
     let dump = sample.dump().unwrap();
@@ -479,7 +479,7 @@ fn large_metadata_is_read_in_pages() {
     // Together above the 32 MiB of one answer, each below the 1.5 MiB of one request.
     for number in 0..40 {
         sample.put(
-            format!("of-somebody-else/{number}"),
+            format!("of-another-client/{number}"),
             vec![b'x'; 1024 * 1024],
         );
     }

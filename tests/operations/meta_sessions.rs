@@ -273,7 +273,7 @@ fn the_lock_of_another_machine_that_lives_is_respected() {
 }
 
 #[test]
-fn somebody_who_is_asked_to_stop_does_so_between_two_writes() {
+fn a_process_that_is_asked_to_stop_does_so_between_two_writes() {
     let (bed, dump) = many();
     let child = frozen_at_work(&bed);
     signal(&child, "TERM");
@@ -300,13 +300,13 @@ fn foreign_changes_are_found() {
         String::from_utf8(records[0].0.clone()).unwrap()
     };
     let value = bed.get(&key).unwrap();
-    bed.put(key.as_str(), "somebody else's");
+    bed.put(key.as_str(), "another client's");
     signal(&child, "CONT");
     collect(child)
         .expect(3)
         .says("someone else changed the metadata")
         .says(&key["by-dev/meta/".len()..]);
-    assert_eq!(bed.get(&key).unwrap(), b"somebody else's");
+    assert_eq!(bed.get(&key).unwrap(), b"another client's");
     bed.migrate(&[])
         .expect(3)
         .says("someone else changed the metadata");

@@ -257,7 +257,7 @@ impl Events for Compacting<'_> {
                 // Not on this thread: it drives the read that waits for this event.
                 thread::scope(|scope| {
                     scope.spawn(|| {
-                        self.bed.put("by-dev/meta/of-somebody-else/late", "x");
+                        self.bed.put("by-dev/meta/of-another-client/late", "x");
                         self.bed.compact();
                     });
                 });
@@ -269,7 +269,7 @@ impl Events for Compacting<'_> {
 }
 
 #[test]
-fn a_compaction_in_between_begins_the_read_anew() {
+fn a_compaction_in_between_restarts_the_read() {
     let bed = Bed::start();
     let dump = Sample::large(Size {
         collections: 1,
@@ -435,13 +435,13 @@ fn tls_with_client_certificates() {
         ..EtcdOptions::default()
     });
     let wrong = path(other.ca_path());
-    bed.migrate(&["--cacert", &wrong, "--cert", &cert, "--key", &key])
+    bed.migrate(&["--etcd-cacert", &wrong, "--etcd-cert", &cert, "--etcd-key", &key])
         .expect(1)
         .says("not signed by a known authority");
-    bed.migrate(&["--cacert", &ca])
+    bed.migrate(&["--etcd-cacert", &ca])
         .expect(1)
         .says("certificate");
-    bed.migrate(&["--cacert", "/not/there"])
+    bed.migrate(&["--etcd-cacert", "/not/there"])
         .expect(2)
         .says("/not/there");
     let plain = bed.etcd.endpoint().replace("https", "http");
@@ -449,6 +449,7 @@ fn tls_with_client_certificates() {
         .expect(1)
         .says("https://");
     assert_eq!(bed.revision(), revision);
+    // The names of earlier versions stay valid.
     let flags = ["--cacert", ca.as_str(), "--cert", &cert, "--key", &key];
     bed.migrate(&flags).expect(0);
     assert_same(&bed.metadata(), &planned(&dump, &Options::default()));
@@ -492,12 +493,12 @@ fn users_with_a_role_of_just_this_root() {
         .says("refused the user or its password");
     assert!(!refused.stderr.contains("wrong-secret"));
     as_user("nobody", "x").expect(1).says("may not");
-    bed.migrate(&["--user", "milvus"])
+    bed.migrate(&["--etcd-user", "milvus"])
         .expect(2)
-        .says("--password-file");
+        .says("--etcd-password-file");
     assert_eq!(bed.revision(), revision);
     fs::write(bed.file("password"), "pass:word\n").unwrap();
-    let file = ["--user", "milvus", "--password-file", "password"];
+    let file = ["--etcd-user", "milvus", "--etcd-password-file", "password"];
     bed.migrate(&file).expect(0);
     assert_same(&bed.metadata(), &planned(&dump, &Options::default()));
     bed.run("inspect", &file).expect(0).says("2.2");

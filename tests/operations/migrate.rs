@@ -404,7 +404,7 @@ fn a_field_of_another_owner_is_a_conflict() {
     );
 }
 
-/// KEDA starts from zero by itself, so it is held while Milvus stands still, and let go afterwards.
+/// KEDA starts from zero by itself, so it is held while Milvus is stopped, and released afterwards.
 #[test]
 fn autoscalers_that_start_from_zero_are_held() {
     let stand = Stand::start(Helm::V4);
@@ -558,12 +558,12 @@ fn the_official_tool_rewrites_between_our_backup_and_our_verification() {
     );
 
     let mut second = Running::spawn(migrate());
-    let anew = || {
+    let is_back = || {
         pods()
             .first()
             .is_some_and(|new| new["metadata"]["uid"] != pod["metadata"]["uid"])
     };
-    assert!(wait_until(DEADLINE, anew));
+    assert!(wait_until(DEADLINE, is_back));
     let mut tool = guard();
     tool.args([
         "meta",

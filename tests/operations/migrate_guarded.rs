@@ -290,7 +290,7 @@ fn the_command_goes_on_with_the_job_that_is_there_and_replaces_a_dead_one() {
     assert!(wait_until(DEADLINE, || starts()
         || first.0.try_wait().unwrap().is_some()));
     assert!(starts(), "{:?}", kubelet.log());
-    // Whoever follows may go; the Job goes on, and whoever comes next follows it.
+    // The command that follows may end; the Job continues, and the next command follows it.
     let _ = Command::new("kill").arg(first.0.id().to_string()).status();
     let mut code = None;
     assert!(wait_until(DEADLINE, || {
@@ -300,7 +300,7 @@ fn the_command_goes_on_with_the_job_that_is_there_and_replaces_a_dead_one() {
     assert_eq!(code.unwrap().code(), Some(3));
     assert_eq!(stand.run()["status"]["phase"], "Running");
     let second = Running::spawn(command(&stand, &never));
-    // Its process is killed, as by a lost node: the Job makes another pod, which goes on.
+    // Its process is killed, as by a lost node: the Job makes another pod, which resumes.
     let pods = kubelet.pods();
     kubelet.kill_last();
     assert!(

@@ -14,7 +14,7 @@ use serde_json::json;
 
 const USER: &str = "milvus";
 const PASSWORD: &str = "pass:word-of-etcd";
-/// As a cluster of somebody may need it: where it runs, how much it may have, who pulls it.
+/// As a cluster may need it: where it runs, how much it may have, who pulls it.
 const OVERRIDES: &str = "\
 metadata:
   annotations:

@@ -308,7 +308,7 @@ fn runs_are_recorded_resumed_rolled_back_and_kept_apart() {
     a_failure_before_the_first_touch_is_a_refusal(&bed);
     a_failure_is_taken_back_where_that_was_asked_for(&bed);
     a_rollback_undoes_what_was_begun(&bed);
-    a_step_may_wait_for_somebody_else(&bed);
+    a_step_may_wait_for_another_client(&bed);
     a_signal_stops_cleanly(&bed);
     a_lost_lock_stops_at_once(&bed);
     a_second_run_is_told_who_holds_the_lock(&bed);
@@ -426,7 +426,7 @@ fn a_rollback_undoes_what_was_begun(bed: &Bed) {
     );
 }
 
-fn a_step_may_wait_for_somebody_else(bed: &Bed) {
+fn a_step_may_wait_for_another_client(bed: &Bed) {
     let (of, world) = (bed.release(), World::default());
     *world.odd.lock().unwrap() = Some((3, Odd::Waits));
     assert_eq!(
@@ -532,7 +532,7 @@ fn a_second_run_is_told_who_holds_the_lock(bed: &Bed) {
         );
         assert!(
             asked.elapsed() < HOLDS * 2,
-            "a holder that lives is seen at its next sign of life: {:?}",
+            "a holder that lives is seen at its next renewal: {:?}",
             asked.elapsed()
         );
         link.halting.halt(Halt::Terminated);
@@ -585,10 +585,10 @@ fn whoever_was_overtaken_never_writes_again(bed: &Bed) {
         let floor = later.run().status.fence.unwrap() + 1;
         new.give_back().await;
         expect_success(bed.cluster.kubectl(["delete", "lease", &of.lease()]));
-        let anew = Lock::take(&link, &home, &of, "run", HOLDS, floor)
+        let next = Lock::take(&link, &home, &of, "run", HOLDS, floor)
             .await
             .unwrap();
-        assert_eq!(anew.fence(), floor);
+        assert_eq!(next.fence(), floor);
         let held = Lock::take(&link, &home, &of, "run", HOLDS, 0).await.err();
         assert!(matches!(held, Some(LockError::Held { .. })), "{held:?}");
     });

@@ -287,7 +287,7 @@ fn the_api_server_may_be_away_and_a_lost_lock_ends_the_run() {
         .as_str()
         .unwrap()
         .to_owned();
-    let patch = r#"{"spec":{"holderIdentity":"somebody-else","leaseTransitions":99}}"#;
+    let patch = r#"{"spec":{"holderIdentity":"another-client","leaseTransitions":99}}"#;
     expect_success(crash.roll.cluster.kubectl([
         "-n",
         NAMESPACE,

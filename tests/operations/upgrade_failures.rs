@@ -458,7 +458,7 @@ fn a_node_without_room_is_told_before() {
     let (_, stdout, _) = run(&mut upgrade(namespace, &["--dry-run"]));
     assert!(
         !stdout.contains("no node has room"),
-        "a new node is closed until somebody opens it: {stdout}"
+        "a new node is closed until a person opens it: {stdout}"
     );
     kubectl(&[
         "patch",

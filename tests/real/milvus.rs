@@ -216,7 +216,7 @@ fn records(store: &MilvusStore) -> Value {
     serde_json::from_str(&expect_success(output)).unwrap()
 }
 
-/// Keys and values of the metadata, without what goes on counting whatever is restored.
+/// Keys and values of the metadata, without what continues to count whatever is restored.
 fn metadata(store: &MilvusStore) -> Vec<(String, String)> {
     let records = records(store);
     let records = records["kvs"].as_array().unwrap().iter();

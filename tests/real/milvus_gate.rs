@@ -169,8 +169,8 @@ fn a_query_node_step_ends_when_milvus_serves_again_what_it_had_loaded(
     );
     drop(first);
 
-    // Killed, the same command goes on, and holds Milvus against what was there before the one that
-    // was killed.
+    // Killed, the same command resumes, and compares Milvus against what was there before the one
+    // that was killed.
     let (code, _, stderr) = run(&mut stand.upgrade(PASSWORD, &["--step-timeout", "8s"]));
     let said = stderr.contains(
         "not done within 8 s; it waited for Milvus to serve again what it had loaded: collection \

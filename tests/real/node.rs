@@ -538,7 +538,7 @@ fn a_job_of_our_image_rolls_real_pods_and_stops_at_what_does_not_run() {
     assert_eq!(images(), before);
     ask_for("10m");
 
-    // The Job's pod is evicted on the way: the next one goes on.
+    // The Job's pod is evicted during the run: the next one resumes.
     let mut running = Running::spawn(command(&[]));
     let first = || {
         images()["my-release-milvus-indexnode"] == "v2.4.24"

@@ -522,7 +522,7 @@ fn webhooks_are_as_promised() {
             for condition in webhook["matchConditions"].as_array().into_iter().flatten() {
                 assert!(!text(condition, "/expression").contains("null."), "{name}");
             }
-            // A webhook that fails closed on everything is a cluster that stands still.
+            // A webhook that fails closed on everything stops a cluster.
             for rule in webhook["rules"].as_array().unwrap() {
                 assert!(!rule.to_string().contains(r#"["*"]"#), "{name}: {rule}");
             }

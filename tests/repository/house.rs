@@ -14,7 +14,7 @@ const PURE: [&str; 13] = [
     "crates/webhook/src/certs/rotation.rs",
     "crates/operations/src/kubernetes_job/spec.rs",
     "crates/operations/src/rolling_upgrade/active.rs",
-    "crates/operations/src/rolling_upgrade/fitness.rs",
+    "crates/operations/src/rolling_upgrade/preconditions.rs",
     "crates/operations/src/rolling_upgrade/plan.rs",
     "crates/operations/src/rolling_upgrade/room.rs",
     "crates/operations/src/rolling_upgrade/serving.rs",
@@ -120,17 +120,25 @@ fn every_rule_file_is_registered_under_its_id() {
 /// Phrases that readers stumble over, with how often each may still be found in sources and pages.
 /// Fix one and lower its number; a new one needs another wording. What to write instead:
 /// docs/ARCHITECTURE.md and CONTRIBUTING.md.
-const PHRASES: [(&str, usize); 12] = [
-    ("nothing where", 2),
+const PHRASES: [(&str, usize); 19] = [
+    // The list of phrases that no message may have (`rules/messages.rs`) names some of them.
+    ("nothing where", 1),
     ("Nothing where", 0),
     ("comes to no end", 0),
+    ("came to no end", 0),
     ("stands still", 1),
     ("last word", 0),
-    ("sign of life", 3),
-    ("omebody", 4),
+    ("sign of life", 0),
+    ("omebody", 1),
     ("obody ", 0),
     ("hoever ", 0),
     (" goes on", 1),
+    (" anew", 1),
+    ("as it stands", 0),
+    ("in words ", 2),
+    ("in words.", 2),
+    ("says nothing", 0),
+    ("the long way", 0),
     (" is no ", 7),
     (" are no ", 1),
 ];

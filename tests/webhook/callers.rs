@@ -68,7 +68,7 @@ fn review(
         "options": {"apiVersion": "meta.k8s.io/v1", "kind": "CreateOptions"}}})
 }
 
-/// Helm's record of a release `ghost` with what runs at another version, as somebody would forge
+/// Helm's record of a release `ghost` with what runs at another version, as an attacker would forge
 /// it.
 fn record(webhook: &Webhook) -> Value {
     let secrets = webhook

@@ -190,7 +190,7 @@ fn spring() -> Timestamp {
 }
 
 #[test]
-fn files_are_followed_in_place_and_anew() {
+fn files_are_followed_in_place_and_when_replaced() {
     let now = spring();
     let mut plain = Plain::new(now);
     let [first, second, third] = [made_at(now), made_at(now), made_at(now)];

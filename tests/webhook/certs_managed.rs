@@ -430,7 +430,7 @@ impl Seen {
         };
         tokio::time::timeout(DEADLINE, reached)
             .await
-            .expect("the client goes on");
+            .expect("the client still connects");
         let refused = self.refused.lock().unwrap();
         assert!(refused.is_empty(), "{refused:#?}");
     }

@@ -119,7 +119,7 @@ fn without_any_replica_the_cluster_goes_on() {
     let (done, text) = webhook.helm(Helm::V4, &["install", "web", &chart, "-n", "milvus"]);
     assert!(
         done,
-        "unrelated work goes on, in the same namespace too: {text}"
+        "unrelated work is not hindered, in the same namespace either: {text}"
     );
     expect_success(webhook.cluster.kubectl([
         "-n",

@@ -112,7 +112,11 @@ fn what_milvus_stands_on_waits_only_where_milvus_is() {
             here.1
         );
         let there = webhook.kubectl(&[&["-n", "other"], change].concat());
-        assert!(there.0, "another's etcd goes on, {change:?}: {}", there.1);
+        assert!(
+            there.0,
+            "the etcd of another team is not hindered, {change:?}: {}",
+            there.1
+        );
     }
     webhook.server = Server::start(&webhook.cluster, webhook.folder.path(), &address, &[]);
     wait_until("the guard to be back", MINUTE, || {

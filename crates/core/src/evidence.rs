@@ -151,7 +151,7 @@ pub struct RolloutFact {
     pub complete: bool,
     /// Whether the running image has ever been available.
     pub ever_available: bool,
-    /// What is missing, in words (`1 of 3 pods available`).
+    /// What is missing, as text (`1 of 3 pods available`).
     pub detail: String,
 }
 

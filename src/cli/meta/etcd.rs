@@ -45,20 +45,38 @@ pub(super) struct EtcdArgs {
     meta_sub_path: String,
 
     /// Certificate authorities of etcd (PEM) [default: those of the system]
-    #[arg(long, value_name = "FILE", help_heading = "etcd")]
+    #[arg(
+        long = "etcd-cacert",
+        alias = "cacert",
+        value_name = "FILE",
+        help_heading = "etcd"
+    )]
     cacert: Option<PathBuf>,
 
     /// Client certificate (PEM)
-    #[arg(long, value_name = "FILE", requires = "key", help_heading = "etcd")]
+    #[arg(
+        long = "etcd-cert",
+        alias = "cert",
+        value_name = "FILE",
+        requires = "key",
+        help_heading = "etcd"
+    )]
     cert: Option<PathBuf>,
 
     /// Key of the client certificate (PEM)
-    #[arg(long, value_name = "FILE", requires = "cert", help_heading = "etcd")]
+    #[arg(
+        long = "etcd-key",
+        alias = "key",
+        value_name = "FILE",
+        requires = "cert",
+        help_heading = "etcd"
+    )]
     key: Option<PathBuf>,
 
     /// User of etcd
     #[arg(
-        long,
+        long = "etcd-user",
+        alias = "user",
         value_name = "NAME",
         env = "MILVUS_GUARD_ETCD_USER",
         help_heading = "etcd"
@@ -67,7 +85,13 @@ pub(super) struct EtcdArgs {
 
     /// File with the password of that user [default: the environment variable
     /// `MILVUS_GUARD_ETCD_PASSWORD`]
-    #[arg(long, value_name = "FILE", requires = "user", help_heading = "etcd")]
+    #[arg(
+        long = "etcd-password-file",
+        alias = "password-file",
+        value_name = "FILE",
+        requires = "user",
+        help_heading = "etcd"
+    )]
     password_file: Option<PathBuf>,
 
     /// How long etcd may be silent before the command stops
@@ -100,7 +124,7 @@ impl EtcdArgs {
         let Some(path) = &self.password_file else {
             return std::env::var("MILVUS_GUARD_ETCD_PASSWORD").map_err(|_| {
                 Failure::usage(
-                    "--user needs a password: give --password-file, or set \
+                    "--etcd-user needs a password: give --etcd-password-file, or set \
                      MILVUS_GUARD_ETCD_PASSWORD",
                 )
             });
@@ -120,10 +144,10 @@ impl EtcdArgs {
             flags.push_str(&format!(" --meta-sub-path {}", self.meta_sub_path));
         }
         let files = [
-            ("--cacert", &self.cacert),
-            ("--cert", &self.cert),
-            ("--key", &self.key),
-            ("--password-file", &self.password_file),
+            ("--etcd-cacert", &self.cacert),
+            ("--etcd-cert", &self.cert),
+            ("--etcd-key", &self.key),
+            ("--etcd-password-file", &self.password_file),
         ];
         for (flag, file) in files {
             if let Some(file) = file {
@@ -131,7 +155,7 @@ impl EtcdArgs {
             }
         }
         if let Some(user) = &self.user {
-            flags.push_str(&format!(" --user {user}"));
+            flags.push_str(&format!(" --etcd-user {user}"));
         }
         flags
     }

@@ -16,7 +16,7 @@ Examples:
   milvus-guard meta inspect --etcd http://my-release-etcd:2379 --root-path \
                         my-release
   milvus-guard meta inspect --etcd https://a:2379,https://b:2379 \
-                        --cacert ca.pem --cert tls.pem --key tls.key
+                        --etcd-cacert ca.pem --etcd-cert tls.pem --etcd-key tls.key
 
 Exit codes: 0 it was read, 1 it could not be, 2 wrong usage.")]
 pub(super) struct Args {

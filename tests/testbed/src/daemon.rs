@@ -146,7 +146,7 @@ impl Daemon {
         if running.ended().is_some() {
             return;
         }
-        // A paused program takes the SIGTERM only once it goes on.
+        // A paused program takes the SIGTERM only when it is resumed.
         if kill_process(running.pid, Signal::TERM)
             .and_then(|()| kill_process(running.pid, Signal::CONT))
             .is_ok()

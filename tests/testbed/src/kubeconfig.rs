@@ -35,7 +35,7 @@ pub(crate) fn with_token(token: &str) -> Value {
 }
 
 /// The `user` of a kubeconfig who shows an administrator's certificate and asks to be taken for
-/// somebody else.
+/// another account.
 pub(crate) fn impersonating(administrator: &Identity, user: &str, groups: &[&str]) -> Value {
     let mut value = with_certificate(administrator);
     value["as"] = json!(user);

@@ -291,7 +291,7 @@ mod tests {
         let head = PartialObject::of(TEXT).unwrap();
         assert!(head.rest.starts_with(r#"spec":{"replicas":1}"#), "{head:?}");
         assert_eq!(head.annotation("guard.milvus.io/accept"), Some("MG201"));
-        assert!(!head.may_be_ours(), "a name says nothing");
+        assert!(!head.may_be_ours(), "a name proves nothing");
         assert!(
             PartialObject::of(&TEXT.replace("web", "etcd"))
                 .unwrap()

@@ -358,7 +358,8 @@ pub(super) enum RecordError {
     /// The budget is the one for small inputs, and this is a large one.
     #[error("it needs more room")]
     NeedsRoom,
-    /// It cannot be read, so it says nothing about Milvus; the workload gate judges its objects.
+    /// It cannot be read, so nothing is known of Milvus in it; the workload gate judges its
+    /// objects.
     #[error("{0}")]
     Unreadable(String),
     /// It says two things about itself, as no Helm writes it.

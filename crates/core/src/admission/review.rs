@@ -433,7 +433,7 @@ mod tests {
         let tight = review(request);
         let tape = Review::parse(tight.as_bytes()).unwrap();
         assert!(tape.tape.is_some());
-        // A space at the end is enough for the long way.
+        // A space at the end is enough for `serde_json` to read it.
         let loose = format!("{tight} ");
         let long = Review::parse(loose.as_bytes()).unwrap();
         assert!(long.tape.is_none());

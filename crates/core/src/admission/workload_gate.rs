@@ -388,7 +388,7 @@ impl<'a> WorkloadTask<'a> {
             return Leniency::None;
         };
         // A version that was let through before the metadata was migrated does not hold after it.
-        // The rest of the release changes at its own turn, and says nothing about this
+        // The rest of the release changes later and does not matter for this
         // object.
         let version = wanted
             .into_iter()

@@ -83,8 +83,8 @@ fn fixed(name: &str) -> Value {
     said("self == oldSelf", &format!("{name} must not change"))
 }
 
-/// A rule with words of its own: what people write is refused in words that help, not by a pattern
-/// that they must decipher.
+/// A rule with a message of its own: what people write is refused with a message that helps, not by
+/// a pattern that they must decipher.
 fn said(rule: &str, message: &str) -> Value {
     json!({RULES: [{"rule": rule, "message": message}]})
 }

@@ -55,7 +55,7 @@ pub enum LintSeverity {
 pub struct LintEntry {
     /// How bad it is.
     pub severity: LintSeverity,
-    /// What is wrong, in words.
+    /// What is wrong, as text.
     pub message: String,
 }
 

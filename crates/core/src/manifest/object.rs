@@ -1063,14 +1063,25 @@ impl Workload {
     }
 
     /// Whether two states want the same: everything that a rule looks at but metadata and status.
+    /// A field that is added does not compile before it stands here.
     #[must_use]
     pub fn has_same_spec(&self, other: &Self) -> bool {
-        self.pod == other.pod
-            && self.replicas == other.replicas
-            && self.selector == other.selector
-            && self.stateful == other.stateful
-            && self.strategy == other.strategy
-            && self.paused == other.paused
+        let Self {
+            meta: _,
+            status: _,
+            pod,
+            replicas,
+            selector,
+            stateful,
+            strategy,
+            paused,
+        } = self;
+        *pod == other.pod
+            && *replicas == other.replicas
+            && *selector == other.selector
+            && *stateful == other.stateful
+            && *strategy == other.strategy
+            && *paused == other.paused
     }
 
     /// Whether another object makes this one, so that it is judged by that.

@@ -183,7 +183,7 @@ const WORDS: [&str; 10] = [
 ];
 
 /// Whether a text may hold Milvus or what it stands on; where it certainly does not, no tree is
-/// built. An escaped letter could hide a word, so any escape of that kind goes the long way.
+/// built. An escaped letter could hide a word, so any escape of that kind is parsed first.
 #[must_use]
 pub fn may_be_ours(text: &str) -> bool {
     /// The fast search where the processor has it, and the one that always is.

@@ -36,7 +36,7 @@ pub enum IdentifiedBy {
     Command,
     /// Its image is one of Milvus.
     Image,
-    /// It mounts a configuration of Milvus: the tag of its image says nothing about Milvus.
+    /// It mounts a configuration of Milvus: the tag of its image is not a version of Milvus.
     Configuration,
 }
 
@@ -359,7 +359,7 @@ fn mounts_configuration(container: &Container) -> bool {
             .any(|(name, _)| name == CONFIGURATION_VARIABLE)
 }
 
-/// The component that labels and names say; a workload that says nothing runs all in one.
+/// The component that labels and names say; a workload without either runs all in one.
 fn component_by_name(workload: &Workload, container: &Container) -> Component {
     let labels = [
         &workload.selector,

@@ -23,7 +23,7 @@ pub enum RootError {
     #[error("root path and metadata sub-path are both empty")]
     Empty,
     /// `..` was used.
-    #[error("root path {root:?} with {sub:?} leads out of itself")]
+    #[error("root path {root:?} with sub-path {sub:?} escapes the root (\"..\")")]
     Outside {
         /// `etcd.rootPath`.
         root: String,
@@ -81,7 +81,7 @@ impl Root {
         after(self.prefix.as_bytes())
     }
 
-    /// A relative key as it stands in etcd.
+    /// A relative key as it is in etcd.
     #[must_use]
     pub fn absolute(&self, relative: &[u8]) -> Vec<u8> {
         [self.prefix.as_bytes(), relative].concat()

@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_configuration_is_read_anew() {
+    fn a_changed_configuration_is_read_again() {
         let yaml = |root: &str| format!("etcd:\n  rootPath: {root}\n");
         let before = place(&Fixture::cluster("2.4.5").default_yaml(&yaml("by-dev")));
         let changed = place(&Fixture::cluster("2.4.5").default_yaml(&yaml("other")))

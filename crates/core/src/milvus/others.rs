@@ -51,7 +51,7 @@ impl Others {
         self.len() == 0
     }
 
-    /// The objects in words, workloads first: "2 Deployments (attu, web), 1 Service (web)". `None`
+    /// The objects as text, workloads first: "2 Deployments (attu, web), 1 Service (web)". `None`
     /// where there is none.
     #[must_use]
     pub fn describe(&self) -> Option<String> {

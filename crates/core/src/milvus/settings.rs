@@ -689,7 +689,7 @@ fn is_same(
 ) -> bool {
     match (old, new) {
         (Comparable::Text(old), Comparable::Text(new)) if compare == Compare::Lower => {
-            // Text that is not a number says nothing about an order.
+            // Text that is not a number has no order.
             match (old.parse::<f64>(), new.parse::<f64>()) {
                 (Ok(old), Ok(new)) => new >= old,
                 _ => old == new,

@@ -247,10 +247,7 @@ impl Linter<'_> {
                 self.error("hold", &path("action"), message);
             }
             if setting.params.strict && !heeds_strict(setting.action) {
-                let message = format!(
-                    "strict changes nothing where the action is {:?}",
-                    setting.action
-                );
+                let message = format!("strict has no effect if the action is {:?}", setting.action);
                 self.warning("no-effect", &path("params.strict"), message);
             }
             let Some(first) = spec.rules[..index]

@@ -555,7 +555,7 @@ impl Report {
             .filter(move |finding| finding.action == action && !finding.not_evaluated)
     }
 
-    /// The counts in words: "1 denial, 2 warnings, 25 passed, 8 not evaluated". `audit` denies
+    /// The counts as text: "1 denial, 2 warnings, 25 passed, 8 not evaluated". `audit` denies
     /// nothing: it has problems.
     fn counts(&self) -> String {
         let denial = if self.subject == Subject::State {

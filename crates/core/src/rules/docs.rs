@@ -45,7 +45,7 @@ pub fn entry(rule: &Rule) -> Entry {
     }
 }
 
-/// The default action in words.
+/// The default action as text.
 #[must_use]
 pub const fn default_text(rule: &Rule) -> &'static str {
     match rule.default {

@@ -1,4 +1,4 @@
-//! Forty upgrades that failed for somebody, judged by the whole brain. Each that manifests and
+//! Forty upgrades that failed for users, judged as `check` does. Each that manifests and
 //! facts can show is a test named after what would have happened; beside the denials stand changes
 //! that look alike and are harmless.
 

@@ -41,7 +41,7 @@ pub struct Finding {
     pub not_evaluated: bool,
     /// That fact, where it is known which.
     pub missing: Option<Missing>,
-    /// Why the rule itself came to no end, where it did not.
+    /// Why the rule itself could not be evaluated; `None` if it was.
     pub failed: Option<Failed>,
     /// The component that it is about, where it is about one.
     pub component: Option<Component>,
@@ -61,7 +61,7 @@ pub struct Finding {
     pub evidence: Vec<Evidence>,
 }
 
-/// Why a rule came to no end.
+/// Why a rule could not be evaluated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Failed {
     /// It has a defect.
@@ -202,7 +202,7 @@ impl Findings {
         finding
     }
 
-    /// The rule came to no end. Where it guards data no one can say that the change is safe, so it
+    /// The rule could not be evaluated. If it guards data, the change may be unsafe, so it
     /// denies; any other rule only says so.
     pub(super) fn failed(&mut self, why: Failed) {
         let guards_data = self.rule.is_some_and(|rule| rule.data_loss);
@@ -309,7 +309,7 @@ impl Finding {
         self
     }
 
-    /// What to do, in words.
+    /// What to do, as text.
     pub fn fix(&mut self, text: impl Into<Cow<'static, str>>) -> &mut Self {
         self.fix.text = text.into();
         self

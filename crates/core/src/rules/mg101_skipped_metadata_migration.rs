@@ -137,7 +137,7 @@ fn origin_of(release: &Release) -> Option<&crate::manifest::Origin> {
         .map(|component| &component.workload.meta.origin)
 }
 
-/// The fix in words, with or without a command that does it all.
+/// The fix as text, with or without a command that does it all.
 const fn how_to_migrate(has_command: bool) -> &'static str {
     if has_command {
         "Migrate the metadata first; the command stops Milvus, backs up, migrates, verifies and starts 2.2."

@@ -146,7 +146,7 @@ fn room(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     }
 }
 
-/// Requests of pods, added up. A container that says nothing counts as nothing.
+/// Requests of pods, added up. A container without requests counts as zero.
 #[derive(Clone, Copy, Default)]
 struct Needed {
     pods: u64,

@@ -141,7 +141,7 @@ pub fn nearest(id: &str) -> Option<&'static str> {
 pub struct Rule {
     /// Stable identifier, `MG` and three digits; never used again for something else.
     pub id: &'static str,
-    /// Stable name in words.
+    /// Stable name, lower case with hyphens.
     pub name: &'static str,
     /// The check in the affirmative, as a report lists it when it passes.
     pub title: &'static str,

@@ -106,7 +106,7 @@ pub enum Met {
     /// It is, but what the rule looks at is not complete: the rule may find something, yet it
     /// cannot pass.
     Partly(Missing),
-    /// The rule has nothing to check; the reason in words.
+    /// The rule has nothing to check; the reason as text.
     NotApplicable(Cow<'static, str>),
     /// The rule applies, but a fact is missing.
     No(Missing),

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 pub enum State {
     /// The rule compared something and it is right.
     Passed,
-    /// There is nothing for the rule to check; the reason in words.
+    /// There is nothing for the rule to check; the reason as text.
     NotApplicable(Cow<'static, str>),
     /// The rule applies, but a fact is missing.
     NotEvaluated(Missing),

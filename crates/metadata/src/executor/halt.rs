@@ -1,4 +1,4 @@
-//! Stops on the way, in words: what happened, how the data stands, what to do next.
+//! Messages of a stop on the way: what happened, the state of the data, what to do next.
 
 use std::path::Path;
 

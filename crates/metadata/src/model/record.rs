@@ -83,7 +83,7 @@ impl fmt::Debug for Record {
     }
 }
 
-/// A key-value pair as it stands in etcd, not kept.
+/// A key-value pair as it is in etcd, not kept.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct StoredRecord<'r> {
     /// Key, relative to the root.

@@ -78,7 +78,7 @@ impl Lock {
         Self::take(link, home, of, &full_name, holds, floor).await
     }
 
-    /// Takes the lock. A holder that gives no sign of life is waited for until its time is over;
+    /// Takes the lock. A holder that does not renew it is waited for until its time is over;
     /// one that does is an error at once. Transitions count from `floor` at least: the highest
     /// fence that any run of the release has, and one.
     ///

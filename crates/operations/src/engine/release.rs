@@ -103,7 +103,7 @@ pub fn image_at(release: &Release, version: Version) -> Result<String, String> {
 /// Refuses an image whose tag says another version than is asked for.
 ///
 /// # Errors
-/// What is wrong, in words for the person who typed it.
+/// What is wrong, as a message for the person who typed it.
 pub fn image_fits(image: &str, flag: &str, version: Version) -> Result<(), String> {
     let said = ImageRef::parse(image).build();
     match said {

@@ -78,7 +78,7 @@ pub struct HolderView {
     pub identity: String,
     /// Since when.
     pub since: Option<Timestamp>,
-    /// When it last gave a sign of life, by its own clock.
+    /// When it was last renewed, by its own clock.
     pub renewed_at: Option<Timestamp>,
 }
 

@@ -102,7 +102,7 @@ pub struct Settings {
 /// Reads the pair of versions, and refuses what no migration leads between.
 ///
 /// # Errors
-/// What is wrong, in words for the person who typed it.
+/// What is wrong, as a message for the person who typed it.
 pub fn versions(source: &str, target: &str) -> Result<(Version, Version), String> {
     let plain = |text: &str| text.trim().trim_start_matches('v').to_owned();
     let (source, target) = (plain(source), plain(target));

@@ -75,7 +75,7 @@ pub struct Gone<'a> {
 /// Whether all that was loaded before is served again, by nodes that are not gone.
 ///
 /// # Errors
-/// What is missing, in words.
+/// What is missing, as text.
 pub fn judge(now: Loaded, before: &LoadedBefore, gone: &Gone<'_>) -> Result<(), String> {
     let baseline = before.baseline();
     now.regained(&baseline).map_err(|missing| shown(&missing))?;

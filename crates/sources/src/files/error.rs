@@ -1,4 +1,4 @@
-//! What can be wrong with an input, in words for the person who named it.
+//! What can be wrong with an input, as messages for the person who named it.
 
 use milvus_guard_core::manifest::ParseError;
 

@@ -330,7 +330,7 @@ impl Sides<'_> {
         let is_service = |meta: &Meta| meta.object.kind == "Service";
         let is_other = |meta: &Meta| !WORKLOADS.contains(&meta.object.kind.as_str());
         if !self.after.metas().any(is_other) {
-            // Where both inputs are lists of workloads, that says nothing.
+            // If both inputs are lists of workloads, that proves nothing.
             let had_other = self
                 .before
                 .content

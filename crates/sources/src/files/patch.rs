@@ -249,7 +249,7 @@ mod tests {
         "{volumeMounts: [{mountPath: /a, name: w}]}"
     )]
     fn merges(#[case] base: &str, #[case] patch: &str, #[case] expected: &str) {
-        // The order of a mapping's keys says nothing.
+        // The order of a mapping's keys has no meaning.
         let merged = merge(read(base), &read(patch)).unwrap().to_json();
         assert_eq!(merged, read(expected).to_json());
     }

@@ -1,4 +1,4 @@
-//! Why a cluster could not be read, in words for the person who asked.
+//! Why a cluster could not be read, as messages for the person who asked.
 
 use milvus_guard_core::{error_text, helm::CodecError, manifest::ParseError};
 

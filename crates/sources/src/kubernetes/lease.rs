@@ -49,7 +49,7 @@ pub struct Holder {
     pub since: Option<Timestamp>,
     /// What it noted.
     pub note: Option<String>,
-    /// How long it may still be the holder without a sign of life.
+    /// How long it may still be the holder without a renewal.
     pub left: Duration,
     /// Whether it gave signs of life while we watched: two, since the last renewal of a process
     /// that was killed may arrive after its end.

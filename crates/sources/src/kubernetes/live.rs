@@ -113,7 +113,7 @@ pub struct Reading {
     pub objects: Vec<Object>,
     /// What else is known. Facts that could not be read are absent.
     pub facts: Facts,
-    /// What was read, in words.
+    /// What was read, as text.
     pub read: Vec<String>,
     /// What was not, and why.
     pub not_read: Vec<NotRead>,

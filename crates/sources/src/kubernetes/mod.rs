@@ -3,7 +3,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`client`] | the connection, found as kubectl finds it; raw JSON in bounded pages |
-//! | [`error`] | why something could not be read, in words for people |
+//! | [`error`] | why something could not be read, as messages for people |
 //! | [`live`] | the workloads of a namespace as a snapshot, with their facts |
 //! | [`storage`] | Helm's revisions, from Secrets or `ConfigMaps` |
 //! | [`guard`] | the guard's own policies, exceptions and runs |

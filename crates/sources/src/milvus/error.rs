@@ -1,4 +1,4 @@
-//! Why Milvus gave no answer, in words for the person who asked.
+//! Why Milvus gave no answer, as messages for the person who asked.
 
 use tonic::{Code, Status};
 

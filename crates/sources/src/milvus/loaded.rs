@@ -19,7 +19,7 @@ pub struct Loaded {
     pub collections: Vec<CollectionLoad>,
     /// Ids of all collections that exist, loaded or not.
     pub known: BTreeSet<i64>,
-    /// What could not be asked and was left out, in words; a person must see it.
+    /// What could not be asked and was left out, as text; a person must see it.
     pub notes: Vec<String>,
 }
 
@@ -179,7 +179,7 @@ impl CollectionLoad {
         }
     }
 
-    /// What is missing, in words; empty when it is whole.
+    /// What is missing, as text; empty if nothing is.
     #[must_use]
     pub fn missing(&self) -> Vec<String> {
         let mut words = Vec::new();

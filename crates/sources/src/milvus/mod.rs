@@ -8,7 +8,7 @@
 //! |---|---|
 //! | [`proxy`] | where the proxy is, how to get in, the calls with their limits |
 //! | [`message`] | the few messages of Milvus's protocol that are needed |
-//! | [`error`] | why there is no answer, in words for people |
+//! | [`error`] | why there is no answer, as messages for people |
 //! | [`read`] | health, version and what is loaded |
 //! | [`loaded`] | pure: what is loaded and what is missing, also against an earlier [`Baseline`](milvus_guard_core::api::loaded::Baseline) |
 //!

@@ -1,4 +1,4 @@
-//! What can be wrong with a certificate, in words for the person who provides it.
+//! What can be wrong with a certificate, as messages for the person who provides it.
 
 use jiff::Timestamp;
 

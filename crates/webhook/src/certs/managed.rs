@@ -356,7 +356,7 @@ impl Replica {
     }
 }
 
-/// An error of the client in words for people.
+/// An error of the client as a message for people.
 pub(crate) fn words(error: &kube::Error, verb: &'static str, what: &str) -> ClusterError {
     ClusterError::of(error, verb, what, "its usual address")
 }

@@ -8,7 +8,7 @@
 //! | [`authority`] | makes authorities and certificates; the clock is a parameter |
 //! | [`rotation`] | pure: what to do next, from what there is |
 //! | [`managed`] | the mode in which the guard makes and rotates its own certificate |
-//! | [`error`] | what can be wrong, in words for people |
+//! | [`error`] | what can be wrong, as messages for people |
 //!
 //! `certs/README.md` describes the modes for those who run the guard.
 

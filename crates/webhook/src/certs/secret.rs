@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_damaged_is_made_anew() {
+    fn what_is_damaged_is_made_again() {
         let mut world = World::new();
         let now = world.now;
         world.work(now, 9);
@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn somebody_elses_certificate_is_known() {
+    fn a_certificate_of_another_issuer_is_known() {
         let mut world = World::new();
         let now = world.now;
         world.work(now, 9);

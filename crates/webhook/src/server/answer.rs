@@ -359,7 +359,7 @@ impl Answerer {
         let (result, ruling) = match (live, doubt) {
             (Ok(context), _) => {
                 let ruling = self.ruling(task, &context);
-                // A rule that had no time says nothing. What it said in time stands.
+                // A rule without time has no finding. What it found in time counts.
                 if denied
                     && doubt == Doubt::Denial
                     && ran_out_of_time(&ruling)

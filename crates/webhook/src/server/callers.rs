@@ -253,7 +253,7 @@ impl LastRead {
     /// either has less time: it can only judge by what was.
     ///
     /// # Errors
-    /// If the last reading is so old that another secret may be registered soon, in words.
+    /// Text for people if the last reading is so old that another secret may be registered soon.
     pub fn check(&self, is_unwatched: bool) -> Result<(), String> {
         let age = self
             .at
@@ -301,7 +301,8 @@ impl Known {
             return false;
         }
         let shown = digest(shown);
-        // Of digests, and all of each: where two begin to differ says nothing about the secret.
+        // Digests are compared, and all bytes of them: where two begin to differ tells nothing
+        // about the secret.
         self.0.digests.load().iter().fold(false, |found, held| {
             found
                 | (held

@@ -83,7 +83,7 @@ impl Lifecycle {
         }
     }
 
-    /// Each condition in words, and whether all of them hold.
+    /// Each condition as text, and whether all of them hold.
     #[must_use]
     pub fn report(&self) -> (bool, String) {
         let conditions = self

@@ -43,7 +43,7 @@ impl<T> Reading<T> {
     /// What is read now, or what was read recently enough.
     ///
     /// # Errors
-    /// Where it cannot be read, in words.
+    /// The reason as text if it cannot be read.
     pub async fn get(&self, age: Age, read: impl Future<Output = Result<T, String>>) -> Outcome<T> {
         let mut oldest = Some(Instant::now());
         if let Age::Within(age) = age {
@@ -98,7 +98,7 @@ impl<T> Readings<T> {
     /// What is read now about a key, shared by all who asked before it began.
     ///
     /// # Errors
-    /// Where it cannot be read, in words.
+    /// The reason as text if it cannot be read.
     pub async fn get(
         &self,
         key: &str,

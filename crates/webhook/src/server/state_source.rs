@@ -204,7 +204,7 @@ impl StateSource {
     /// Writes down what was let through, before it happens.
     ///
     /// # Errors
-    /// Where the cluster does not take it, in words.
+    /// The reason as text if the cluster refuses it.
     pub async fn record(&self, decision: &DecisionSpec) -> Result<(), String> {
         match self {
             Self::Files(files) => {

@@ -137,7 +137,7 @@ enum Halt {
     Gone,
     /// The API server does not know the kind.
     Absent,
-    /// Something else, in words.
+    /// Another reason, as text.
     Trouble(String),
 }
 
@@ -709,7 +709,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_the_api_server_forgot_is_listed_anew() {
+    async fn what_the_api_server_forgot_is_listed_again() {
         let gone = json!({"type": "ERROR", "object": {"kind": "Status", "status": "Failure", "message": "too old", "reason": "Expired", "code": 410}});
         for turn in [Turn::Last(vec![gone], FOREVER), Turn::Refuse(410)] {
             let (script, store) = followed(vec![turn, Turn::Last(Vec::new(), FOREVER)]).await;
@@ -745,7 +745,7 @@ mod tests {
     }
 
     #[test]
-    fn pauses_grow_to_a_few_seconds_and_begin_anew() {
+    fn pauses_grow_to_a_few_seconds_and_are_reset() {
         let mut backoff = Backoff::default();
         assert!(backoff.pause() <= Duration::from_millis(200));
         for _ in 0..10 {

@@ -2,7 +2,7 @@
 //! text, each with the place where what follows it begins.
 //!
 //! Go writes JSON without spaces between values. Only such text is read here; for whatever looks
-//! different, and for what is wrong, there is no tape and the reader goes the long way with
+//! different, and for what is wrong, there is no tape and the reader uses
 //! `serde_json`. What is read is the same on both ways; a property test and a fuzz target hold them
 //! together.
 
@@ -13,8 +13,8 @@ use std::{borrow::Cow, cell::Cell, mem};
 
 use super::view::View;
 
-/// Containers inside each other, less than `serde_json` reads: what is deeper goes the long way,
-/// and is refused there sooner or later.
+/// Containers inside each other, less than `serde_json` reads: what is deeper is read by
+/// `serde_json`, and is refused there sooner or later.
 const MAX_DEPTH: usize = 96;
 /// Values on a tape (16 bytes each). What holds more is not an object that people write, and need
 /// not be read fast.

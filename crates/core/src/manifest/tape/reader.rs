@@ -156,7 +156,7 @@ fn word(
     Some(end)
 }
 
-/// A whole number; fractions and exponents go the long way.
+/// A whole number; fractions and exponents are read by `serde_json`.
 fn number(bytes: &[u8], at: usize, values: &mut Vec<Value>) -> Option<usize> {
     let first = at + usize::from(*bytes.get(at)? == b'-');
     let mut end = first;

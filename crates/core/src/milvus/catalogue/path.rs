@@ -151,7 +151,7 @@ pub enum PointOfNoReturn {
 }
 
 impl PointOfNoReturn {
-    /// Until when, in words that fit after "the way back is open" and "can be rolled back only".
+    /// Until when, as text that fits after "the way back is open" and "can be rolled back only".
     #[must_use]
     pub const fn until(self, topology: Topology) -> &'static str {
         match (self, topology) {

@@ -67,7 +67,7 @@ pub struct Row {
     pub table: &'static str,
     /// What the row is found by: its id, version, line, path or key.
     pub key: String,
-    /// The row as it stands in the data.
+    /// The row as the data has it.
     pub row: Value,
 }
 
