@@ -435,9 +435,16 @@ fn tls_with_client_certificates() {
         ..EtcdOptions::default()
     });
     let wrong = path(other.ca_path());
-    bed.migrate(&["--etcd-cacert", &wrong, "--etcd-cert", &cert, "--etcd-key", &key])
-        .expect(1)
-        .says("not signed by a known authority");
+    bed.migrate(&[
+        "--etcd-cacert",
+        &wrong,
+        "--etcd-cert",
+        &cert,
+        "--etcd-key",
+        &key,
+    ])
+    .expect(1)
+    .says("not signed by a known authority");
     bed.migrate(&["--etcd-cacert", &ca])
         .expect(1)
         .says("certificate");

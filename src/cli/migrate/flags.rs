@@ -7,7 +7,7 @@ use clap::{Args as ClapArgs, ValueEnum};
 use milvus_guard_operations::{
     engine::ReleaseName,
     kubernetes_job::{BackupVolume, JobOptions},
-    metadata_migration::{Operation, Settings, StartBy, procedure::usable, settings::versions},
+    metadata_migration::{Migration, Operation, Settings, StartBy, settings::versions},
 };
 
 use super::super::{
@@ -202,7 +202,7 @@ pub(super) enum StartArg {
 }
 
 impl Args {
-    pub(super) fn operation(&self) -> Operation {
+    fn operation(&self) -> Operation {
         match self.operation {
             _ if self.record_only => Operation::Record,
             OperationArg::Migrate => Operation::Migrate,
@@ -211,12 +211,12 @@ impl Args {
         }
     }
 
-    /// What is asked for, where it makes sense.
-    pub(super) fn settings(&self) -> Result<Settings, Failure> {
+    /// The migration that is asked for, if its flags do not contradict each other.
+    pub(super) fn procedure(&self) -> Result<Migration, Failure> {
         let (source, target) =
             versions(&self.source_version, &self.target_version).map_err(Failure::usage)?;
         let (etcd_user, etcd_tls) = self.access.read()?;
-        let mut settings = Settings {
+        let settings = Settings {
             release: ReleaseName {
                 name: self.instance.clone(),
                 namespace: self.namespace.clone().unwrap_or_default(),
@@ -244,12 +244,12 @@ impl Args {
             step: self.step_timeout,
             lock: self.place.job.lock_holds,
         };
-        usable(&settings, self.operation()).map_err(Failure::usage)?;
+        let mut migration = Migration::new(settings, self.operation()).map_err(Failure::usage)?;
         // Last, because wrong usage is reported without a cluster.
         if self.namespace.is_none() {
-            settings.release.namespace = namespace(&self.cluster, None)?;
+            migration.settings.release.namespace = namespace(&self.cluster, None)?;
         }
-        Ok(settings)
+        Ok(migration)
     }
 }
 
@@ -265,10 +265,10 @@ impl Place {
             account: self.job.account.clone(),
             milvus_secret: None,
             etcd_secret: self.etcd_secret.clone(),
-            backup: BackupVolume {
+            backup: Some(BackupVolume {
                 storage_class,
                 size: self.backup_size.clone(),
-            },
+            }),
             overrides: self.job.overrides()?,
             delete,
         })

@@ -5,7 +5,7 @@ mod flags;
 use milvus_guard_operations::{
     engine::{End, run_locally},
     kubernetes_job::run_in_job,
-    metadata_migration::{Migration, Operation, Settings, preview},
+    metadata_migration::{Migration, Operation},
 };
 
 use super::{
@@ -26,12 +26,9 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
                 .options(args.storage_class.clone(), args.delete_migration_pod)?,
         )
     };
-    let settings = args.settings()?;
-    let operation = args.operation();
+    let procedure = args.procedure()?;
     if args.dry_run {
-        let planned = running::look(&args.cluster, async |link| {
-            preview(&link, &settings, operation).await
-        })?;
+        let planned = running::look(&args.cluster, async |link| procedure.preview(&link).await)?;
         return match planned {
             Ok(planned) => running::show(&planned, args.format, screen),
             Err(end) => running::say(&end, args.format, None, screen),
@@ -39,14 +36,10 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     }
     let is_given = args.yes || args.place.job.is_in_job();
     if Consent::of("migrate", is_given)? == Consent::Ask
-        && let Err(end) = ask(args, &settings, operation)?
+        && let Err(end) = ask(args, &procedure)?
     {
         return running::say(&end, args.format, None, screen);
     }
-    let procedure = Migration {
-        settings,
-        operation,
-    };
     let end = running::run(
         &args.cluster,
         args.progress,
@@ -65,18 +58,14 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
 }
 
 /// Shows the plan and asks, before anything else is drawn on the terminal.
-fn ask(
-    args: &Args,
-    settings: &Settings,
-    operation: Operation,
-) -> Result<Result<(), End>, super::exit::Failure> {
+fn ask(args: &Args, procedure: &Migration) -> Result<Result<(), End>, super::exit::Failure> {
     running::look(&args.cluster, async |link| {
-        let plan = match operation {
+        let plan = match procedure.operation {
             Operation::Abort => format!(
                 "{} in {}: abort the run that is under way; Milvus and its metadata stay as they are\n",
-                settings.release.name, settings.release.namespace
+                procedure.settings.release.name, procedure.settings.release.namespace
             ),
-            _ => running::plan_text(&preview(&link, settings, operation).await?),
+            _ => running::plan_text(&procedure.preview(&link).await?),
         };
         consent::ask(&plan, &link.halting).await
     })

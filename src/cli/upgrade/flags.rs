@@ -7,8 +7,8 @@ use clap::{Args as ClapArgs, ValueEnum};
 use milvus_guard_core::milvus::Version;
 use milvus_guard_operations::{
     engine::ReleaseName,
-    kubernetes_job::{BackupVolume, JobOptions},
-    rolling_upgrade::{AskMilvus, EtcdAccess, MilvusAccess, Operation, Settings},
+    kubernetes_job::JobOptions,
+    rolling_upgrade::{AskMilvus, EtcdAccess, MilvusAccess, Operation, RollingUpgrade, Settings},
 };
 
 use super::super::{
@@ -145,7 +145,7 @@ pub(super) enum OperationArg {
 }
 
 impl Args {
-    pub(super) fn operation(&self) -> Operation {
+    fn operation(&self) -> Operation {
         match self.operation {
             OperationArg::Update => Operation::Update,
             OperationArg::Rollback => Operation::Rollback,
@@ -153,8 +153,8 @@ impl Args {
         }
     }
 
-    /// What is asked for, where it makes sense.
-    pub(super) fn settings(&self) -> Result<Settings, Failure> {
+    /// The upgrade that is asked for, if its flags do not contradict each other.
+    pub(super) fn procedure(&self) -> Result<RollingUpgrade, Failure> {
         let text = self.target_version.trim().trim_start_matches('v');
         let target: Version = text.parse().map_err(|_| {
             Failure::usage(format!(
@@ -162,7 +162,7 @@ impl Args {
             ))
         })?;
         let (etcd_user, etcd_tls) = self.access.read()?;
-        let mut settings = Settings {
+        let settings = Settings {
             release: ReleaseName {
                 name: self.instance.clone(),
                 namespace: self.namespace.clone().unwrap_or_default(),
@@ -184,12 +184,13 @@ impl Args {
             hopeless: self.give_up_after,
             lock: self.job.lock_holds,
         };
-        settings.usable(self.operation()).map_err(Failure::usage)?;
+        let mut upgrade =
+            RollingUpgrade::new(settings, self.operation()).map_err(Failure::usage)?;
         // Last, because wrong usage is reported without a cluster.
         if self.namespace.is_none() {
-            settings.release.namespace = namespace(&self.cluster, None)?;
+            upgrade.settings.release.namespace = namespace(&self.cluster, None)?;
         }
-        Ok(settings)
+        Ok(upgrade)
     }
 
     /// How Milvus itself is asked.
@@ -221,7 +222,7 @@ impl Args {
             account,
             milvus_secret,
             etcd_secret,
-            backup: BackupVolume::default(),
+            backup: None,
             overrides,
             delete,
         }))

@@ -5,7 +5,7 @@ mod flags;
 use milvus_guard_operations::{
     engine::{End, run_locally},
     kubernetes_job::run_in_job,
-    rolling_upgrade::{Operation, RollingUpgrade, Settings, preview},
+    rolling_upgrade::{Operation, RollingUpgrade},
 };
 
 use super::{
@@ -19,9 +19,9 @@ pub(super) use flags::Args;
 
 pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     let options = args.options()?;
-    let (settings, operation) = (args.settings()?, args.operation());
+    let procedure = args.procedure()?;
     if args.dry_run {
-        let planned = running::look(&args.cluster, async |link| preview(&link, &settings).await)?;
+        let planned = running::look(&args.cluster, async |link| procedure.preview(&link).await)?;
         return match planned {
             Ok(planned) => running::show(&planned, args.format, screen),
             Err(end) => running::say(&end, args.format, None, screen),
@@ -29,14 +29,10 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     }
     let is_given = args.yes || args.job.is_in_job();
     if Consent::of("upgrade", is_given)? == Consent::Ask
-        && let Err(end) = ask(args, &settings, operation)?
+        && let Err(end) = ask(args, &procedure)?
     {
         return running::say(&end, args.format, None, screen);
     }
-    let procedure = RollingUpgrade {
-        settings,
-        operation,
-    };
     let end = running::run(
         &args.cluster,
         args.progress,
@@ -50,11 +46,11 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
 }
 
 /// Shows the plan with what the rules say, and asks, before anything else is drawn on the terminal.
-fn ask(args: &Args, settings: &Settings, operation: Operation) -> Result<Result<(), End>, Failure> {
+fn ask(args: &Args, procedure: &RollingUpgrade) -> Result<Result<(), End>, Failure> {
     running::look(&args.cluster, async |link| {
-        let of = &settings.release;
-        let plan = match operation {
-            Operation::Update => running::plan_text(&preview(&link, settings).await?),
+        let of = &procedure.settings.release;
+        let plan = match procedure.operation {
+            Operation::Update => running::plan_text(&procedure.preview(&link).await?),
             Operation::Rollback => format!(
                 "{} in {}: roll back the components that the last run changed, one by one in \
                  reverse order\n",

@@ -159,17 +159,20 @@ pub fn deployment_uids(release: &Release, run: Option<&UpgradeRun>) -> Vec<Strin
 /// A run resumes only with the plan that it began with, on the workloads that it began with.
 fn other_plan<P: Procedure>(run: &UpgradeRun, procedure: &P) -> End {
     let spec = &run.spec;
+    let abort = match procedure.unabortable(run) {
+        None => format!(", or end it with {}", procedure.command("-o abort ")),
+        Some(_) => String::new(),
+    };
     End::Refused(format!(
         "Run {} is under way with another plan ({} to {}, image {}, {} steps), or the Deployments \
-         are not the same any more. Nothing was changed. Next: give the same flags as the first \
-         time, or roll it back with {}, or end it with {}",
+         were deleted and created again since. Nothing was changed. Next: give the same flags as \
+         the first time, or roll it back with {}{abort}",
         run.full_name(),
         spec.from,
         spec.to,
         spec.image.as_deref().unwrap_or("unknown"),
         spec.plan.len(),
         procedure.command("-o rollback "),
-        procedure.command("-o abort ")
     ))
 }
 

@@ -1,6 +1,9 @@
 //! A plan that is not carried out.
 
+use milvus_guard_core::api::UpgradeRun;
 use serde_json::Value;
+
+use super::{End, Home, Link, Procedure, Store, home::HomeError};
 
 /// What a run would do, and what speaks against it.
 #[derive(Clone, Debug, PartialEq)]
@@ -13,4 +16,18 @@ pub struct Preview {
     pub warnings: Vec<String>,
     /// Why the run would be refused; empty if nothing is known that would refuse it.
     pub refusals: Vec<String>,
+}
+
+/// Every run of the release, the oldest first; none if the cluster has no definitions to keep runs
+/// with.
+///
+/// # Errors
+/// [`End::Stopped`] if the cluster does not answer.
+pub async fn known_runs<P: Procedure>(link: &Link, procedure: &P) -> Result<Vec<UpgradeRun>, End> {
+    let terms = procedure.terms();
+    match Home::find(link, terms.release, terms.run_namespace).await {
+        Ok(home) => Ok(Store::runs(link, &home, terms.release).await?),
+        Err(HomeError::NoDefinitions) => Ok(Vec::new()),
+        Err(error) => Err(error.into()),
+    }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use milvus_guard_core::api::{RunKind, RunSpec, UpgradeRun};
 
-use super::{End, Intent, Link, ReleaseName, Step};
+use super::{End, Intent, Link, ReleaseName, Step, release::SurveyError};
 
 /// A verb that makes runs: its plan, what must be true before, and what it says. The life cycle
 /// ([`super::life_cycle`]) does the rest.
@@ -29,6 +29,23 @@ pub trait Procedure {
 
     /// This command again, with these flags added; flags end with a space.
     fn command(&self, flags: &str) -> String;
+
+    /// The end of a command that must not begin, for this reason.
+    fn refused(&self, why: &str) -> End {
+        End::Refused(format!(
+            "Refused: {}. Nothing was changed. Next: {}",
+            why.trim_end_matches('.'),
+            self.command("")
+        ))
+    }
+
+    /// The end of a command whose release could not be surveyed.
+    fn unsurveyed(&self, error: SurveyError) -> End {
+        match error {
+            SurveyError::Refused(why) => self.refused(&why),
+            SurveyError::Api(error) => error.into(),
+        }
+    }
 
     /// Looks at the cluster before a new run takes the lock.
     ///

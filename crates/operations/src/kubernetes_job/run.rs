@@ -25,8 +25,8 @@ pub struct JobOptions {
     pub milvus_secret: Option<String>,
     /// Secret with the credentials of etcd.
     pub etcd_secret: Option<String>,
-    /// Volume of the backup, where a run makes one.
-    pub backup: BackupVolume,
+    /// Volume of the backup; `None` for a run that makes none.
+    pub backup: Option<BackupVolume>,
     /// What is merged into the Job.
     pub overrides: Option<Value>,
     /// Whether the Job is removed after it ended well.
@@ -34,7 +34,7 @@ pub struct JobOptions {
 }
 
 /// The volume of a backup.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct BackupVolume {
     /// Its storage class; `None` means the default one.
     pub storage_class: Option<String>,

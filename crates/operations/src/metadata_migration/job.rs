@@ -69,8 +69,8 @@ pub async fn claim_name(
 
 /// The claim of the backup.
 #[must_use]
-pub fn claim(name: Option<String>, volume: &BackupVolume) -> Option<Claim> {
-    name.map(|name| Claim {
+pub fn claim(name: Option<String>, volume: Option<&BackupVolume>) -> Option<Claim> {
+    name.zip(volume).map(|(name, volume)| Claim {
         name,
         folder: BACKUP_DIR,
         class: volume.storage_class.clone(),

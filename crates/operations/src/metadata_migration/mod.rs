@@ -29,6 +29,5 @@ pub mod settings;
 pub mod steps;
 pub mod survey;
 
-pub use preview::preview;
 pub use procedure::Migration;
 pub use settings::{Operation, Settings, StartBy};

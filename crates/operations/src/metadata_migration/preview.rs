@@ -1,60 +1,59 @@
 //! What a run would do, without doing it.
 
 use milvus_guard_core::text::count;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::engine::{End, Home, Link, Preview, Store, home::HomeError};
+use crate::engine::{End, Link, Preview, Procedure, preview::known_runs};
 
 use super::{
     plan::{self, Step},
     preconditions,
-    procedure::unsurveyed,
+    procedure::Migration,
     settings::{Operation, Settings},
     survey::{Survey, survey},
 };
 
-/// Plans `operation` and changes nothing. The metadata in etcd is not read: the run does that in
-/// its first step, where etcd can be reached.
-///
-/// # Errors
-/// Where the release cannot be read, or this verb does not support it.
-pub async fn preview(
-    link: &Link,
-    settings: &Settings,
-    operation: Operation,
-) -> Result<Preview, End> {
-    let known = match Home::find(link, &settings.release, settings.run_namespace.as_deref()).await {
-        Ok(home) => Store::runs(link, &home, &settings.release).await?,
-        // Where runs cannot be kept, none can be in the way.
-        Err(HomeError::NoDefinitions) => Vec::new(),
-        Err(error) => return Err(error.into()),
-    };
-    let survey = survey(link, settings, operation)
-        .await
-        .map_err(|error| unsurveyed(error, settings))?;
-    let recorded = known.iter().rev().find(|run| run.is_under_way());
-    let steps = recorded
-        .and_then(|run| plan::recorded(&run.spec.plan))
-        .unwrap_or_else(|| plan::steps(settings, operation));
-    let refusal = (operation == Operation::Migrate && recorded.is_none())
-        .then(|| preconditions::blocked(&survey.release, &survey.facts, settings.source, false))
-        .flatten();
-    Ok(Preview {
-        text: text(&survey, settings, operation, &steps),
-        json: json!({
-            "release": settings.release.name,
-            "namespace": settings.release.namespace,
-            "operation": operation.name(),
-            "from": settings.source.to_string(),
-            "to": settings.target.to_string(),
-            "image": survey.image,
-            "etcd": survey.endpoint.shown(),
-            "rootPath": survey.endpoint.root_path,
-            "steps": steps.iter().map(|step| json!({"id": step.id(), "title": step.title()})).collect::<Vec<_>>(),
-        }),
-        warnings: Vec::new(),
-        refusals: refusal.into_iter().collect(),
-    })
+impl Migration {
+    /// Plans without doing anything. The metadata in etcd is not read: the run does that in its
+    /// first step, where etcd can be reached.
+    ///
+    /// # Errors
+    /// [`End::Refused`] if the release is not supported, [`End::Stopped`] if the cluster does not
+    /// answer.
+    pub async fn preview(&self, link: &Link) -> Result<Preview, End> {
+        let (settings, operation) = (&self.settings, self.operation);
+        let known = known_runs(link, self).await?;
+        let survey = survey(link, settings, operation)
+            .await
+            .map_err(|error| self.unsurveyed(error))?;
+        let recorded = known.iter().rev().find(|run| run.is_under_way());
+        let steps = recorded
+            .and_then(|run| plan::recorded(&run.spec.plan))
+            .unwrap_or_else(|| plan::steps(settings, operation));
+        let refusal = (operation == Operation::Migrate && recorded.is_none())
+            .then(|| preconditions::blocked(&survey.release, &survey.facts, settings.source, false))
+            .flatten();
+        let listed: Vec<Value> = steps
+            .iter()
+            .map(|step| json!({"id": step.id(), "title": step.title()}))
+            .collect();
+        Ok(Preview {
+            text: text(&survey, settings, operation, &steps),
+            json: json!({
+                "release": settings.release.name,
+                "namespace": settings.release.namespace,
+                "operation": operation.name(),
+                "from": settings.source.to_string(),
+                "to": settings.target.to_string(),
+                "image": survey.image,
+                "etcd": survey.endpoint.shown(),
+                "rootPath": survey.endpoint.root_path,
+                "steps": listed,
+            }),
+            warnings: Vec::new(),
+            refusals: refusal.into_iter().collect(),
+        })
+    }
 }
 
 fn text(survey: &Survey, settings: &Settings, operation: Operation, steps: &[Step]) -> String {

@@ -18,7 +18,7 @@ use super::{
     plan::{self, Step},
     preconditions,
     settings::{self, Operation, Settings},
-    survey::{SurveyError, survey},
+    survey::survey,
 };
 
 /// `migrate`, as it was asked for.
@@ -28,6 +28,26 @@ pub struct Migration {
     pub settings: Settings,
     /// What it does with its run.
     pub operation: Operation,
+}
+
+impl Migration {
+    /// A migration whose flags do not contradict each other.
+    ///
+    /// # Errors
+    /// What is wrong, as a message for the person who typed it.
+    pub fn new(settings: Settings, operation: Operation) -> Result<Self, String> {
+        if let Some(image) = &settings.image {
+            match operation {
+                // As in the official example, the image of a rollback is the old one.
+                Operation::Rollback => settings::image(image, "-s", settings.source)?,
+                _ => settings::image(image, "-t", settings.target)?,
+            }
+        }
+        Ok(Self {
+            settings,
+            operation,
+        })
+    }
 }
 
 impl Procedure for Migration {
@@ -60,7 +80,7 @@ impl Procedure for Migration {
         survey(link, &self.settings, self.operation)
             .await
             .map(drop)
-            .map_err(|error| unsurveyed(error, &self.settings))
+            .map_err(|error| self.unsurveyed(error))
     }
 
     async fn prepare(&self, link: &Link, begun: Begun<'_>) -> Result<Prepared<Step>, End> {
@@ -70,7 +90,7 @@ impl Procedure for Migration {
         }
         let survey = survey(link, &settings, operation)
             .await
-            .map_err(|error| unsurveyed(error, &settings))?;
+            .map_err(|error| self.unsurveyed(error))?;
         let planned = plan::steps(&settings, operation);
         let endpoint = &survey.endpoint;
         let spec = RunSpec {
@@ -141,7 +161,7 @@ impl InJob for Migration {
         }
         let survey = survey(link, settings, operation)
             .await
-            .map_err(|error| unsurveyed(error, settings))?;
+            .map_err(|error| self.unsurveyed(error))?;
         let was_stopped = known
             .iter()
             .any(|run| run.status.phase == RunPhase::Aborted);
@@ -151,7 +171,7 @@ impl InJob for Migration {
                 preconditions::blocked(release, facts, settings.source, was_stopped)
             })
             .flatten();
-        why.map_or(Ok(()), |why| Err(refused(&why, settings)))
+        why.map_or(Ok(()), |why| Err(self.refused(&why)))
     }
 
     async fn needs(
@@ -165,7 +185,7 @@ impl InJob for Migration {
         let has_secret = options.etcd_secret.is_some();
         Ok(Needs {
             args: job::args(&self.settings, self.operation, claim.as_deref(), has_secret),
-            claim: job::claim(claim, &options.backup),
+            claim: job::claim(claim, options.backup.as_ref()),
             rights: job::rights(self.settings.tool_image.is_some()),
             secrets: job::secrets(options),
         })
@@ -281,34 +301,5 @@ fn left_behind(run: &UpgradeRun, settings: &Settings) -> String {
             "The metadata is that of {}, unchanged. Components may be stopped; {back} starts them as they were.",
             run.spec.from
         )
-    }
-}
-
-pub(super) fn unsurveyed(error: SurveyError, settings: &Settings) -> End {
-    match error {
-        SurveyError::Refused(why) => refused(&why, settings),
-        SurveyError::Api(error) => error.into(),
-    }
-}
-
-fn refused(why: &str, settings: &Settings) -> End {
-    End::Refused(format!(
-        "Refused: {why}. Nothing was changed. Next: {}",
-        messages::command(settings, "")
-    ))
-}
-
-/// Refuses flags that contradict each other; what this says is wrong usage.
-///
-/// # Errors
-/// What is wrong.
-pub fn usable(settings: &Settings, operation: Operation) -> Result<(), String> {
-    let Some(image) = &settings.image else {
-        return Ok(());
-    };
-    match operation {
-        // As in the official example, the image of a rollback is the old one.
-        Operation::Rollback => settings::image(image, "-s", settings.source),
-        _ => settings::image(image, "-t", settings.target),
     }
 }

@@ -117,7 +117,6 @@ mod tests {
     use super::*;
     use crate::{
         engine::ReleaseName,
-        kubernetes_job::BackupVolume,
         rolling_upgrade::{AskMilvus, EtcdAccess, MilvusAccess},
     };
     use milvus_guard_sources::milvus::Login;
@@ -161,7 +160,7 @@ mod tests {
             account: None,
             milvus_secret: Some("milvus-root".into()),
             etcd_secret: Some("etcd-root".into()),
-            backup: BackupVolume::default(),
+            backup: None,
             overrides: None,
             delete: false,
         };

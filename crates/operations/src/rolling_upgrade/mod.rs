@@ -40,6 +40,5 @@ pub mod step;
 pub mod steps;
 pub mod verdict;
 
-pub use preview::preview;
 pub use procedure::RollingUpgrade;
 pub use settings::{AskMilvus, EtcdAccess, MilvusAccess, Operation, Settings};

@@ -7,7 +7,7 @@ use crate::{
         End, Home, Intent, Link, Step as _,
         life_cycle::deployment_uids,
         procedure::{Begun, Preparation, Prepared, Procedure, Terms},
-        release::{self, SurveyError},
+        release,
     },
     kubernetes_job::{InJob, JobOptions, Needs},
 };
@@ -21,7 +21,6 @@ use super::{
     job, messages,
     plan::{Rollout, Wish, plan},
     preconditions,
-    preview::preview,
     settings::{Operation, Settings},
     standby::{self, Standby},
     step::Step,
@@ -34,6 +33,22 @@ pub struct RollingUpgrade {
     pub settings: Settings,
     /// What it does with its run.
     pub operation: Operation,
+}
+
+impl RollingUpgrade {
+    /// An upgrade whose flags do not contradict each other.
+    ///
+    /// # Errors
+    /// What is wrong, as a message for the person who typed it.
+    pub fn new(settings: Settings, operation: Operation) -> Result<Self, String> {
+        if let (Some(image), Operation::Update) = (&settings.image, operation) {
+            release::image_fits(image, "-t", settings.target)?;
+        }
+        Ok(Self {
+            settings,
+            operation,
+        })
+    }
 }
 
 impl Procedure for RollingUpgrade {
@@ -66,7 +81,7 @@ impl Procedure for RollingUpgrade {
         let mut settings = self.settings.clone();
         let (release, _) = release::read(link, &settings.release)
             .await
-            .map_err(|error| unsurveyed(error, &settings))?;
+            .map_err(|error| self.unsurveyed(error))?;
         let (rollout, standby) = match (begun.run, self.operation) {
             (Some(run), Operation::Rollback) => {
                 settings.target = run.spec.to;
@@ -74,9 +89,7 @@ impl Procedure for RollingUpgrade {
                     .ok_or_else(|| foreign(run))?;
                 (rollout, resumed(run, &release))
             }
-            (run, _) => {
-                planned(&release, &settings, run).map_err(|why| refused(&why, &settings))?
-            }
+            (run, _) => planned(&release, &settings, run).map_err(|why| self.refused(&why))?,
         };
         if begun.run.is_none() && is_there(&release, &rollout) {
             return Ok(Prepared::Done(format!(
@@ -130,7 +143,7 @@ impl Procedure for RollingUpgrade {
         let settings = &self.settings;
         let (release, _) = release::read(link, &settings.release)
             .await
-            .map_err(|error| unsurveyed(error, settings))?;
+            .map_err(|error| self.unsurveyed(error))?;
         Ok(left_behind(run, &release, settings))
     }
 }
@@ -153,11 +166,11 @@ impl InJob for RollingUpgrade {
         if self.operation != Operation::Update || run.is_some() {
             return Ok(());
         }
-        let planned = preview(link, &self.settings).await?;
+        let planned = self.preview(link).await?;
         planned
             .refusals
             .first()
-            .map_or(Ok(()), |why| Err(refused(why, &self.settings)))
+            .map_or(Ok(()), |why| Err(self.refused(why)))
     }
 
     async fn needs(
@@ -296,19 +309,4 @@ fn foreign(run: &UpgradeRun) -> End {
          names now. Nothing was changed. Next: use that version.",
         run.full_name()
     ))
-}
-
-pub(super) fn refused(why: &str, settings: &Settings) -> End {
-    End::Refused(format!(
-        "Refused: {}. Nothing was changed. Next: {}",
-        why.trim_end_matches('.'),
-        messages::command(settings, "")
-    ))
-}
-
-pub(super) fn unsurveyed(error: SurveyError, settings: &Settings) -> End {
-    match error {
-        SurveyError::Refused(why) => refused(&why, settings),
-        SurveyError::Api(error) => error.into(),
-    }
 }

@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use crate::engine::{Intent, ReleaseName, release};
+use crate::engine::{Intent, ReleaseName};
 use milvus_guard_core::milvus::Version;
 use milvus_guard_sources::{etcd::Tls, milvus::Login};
 
@@ -128,17 +128,4 @@ pub struct Settings {
     pub hopeless: Duration,
     /// For the lock, without renewal.
     pub lock: Duration,
-}
-
-impl Settings {
-    /// Refuses flags that contradict each other; what this says is wrong usage.
-    ///
-    /// # Errors
-    /// What is wrong.
-    pub fn usable(&self, operation: Operation) -> Result<(), String> {
-        match (&self.image, operation) {
-            (Some(image), Operation::Update) => release::image_fits(image, "-t", self.target),
-            _ => Ok(()),
-        }
-    }
 }
