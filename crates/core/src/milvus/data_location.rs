@@ -4,8 +4,9 @@
 use std::{collections::BTreeSet, fmt};
 
 use super::{
-    endpoint::{self, Host, listed},
+    endpoint::{Host, listed},
     release::Release,
+    settings::cleaned,
     volume::DataVolume,
 };
 
@@ -49,9 +50,8 @@ impl DataLocation {
                     root_path: other_path,
                 },
             ) => {
-                kind == other_kind
-                    && root_path == other_path
-                    && endpoint::is_same_etcd(hosts, other_hosts, true)
+                // One address in common is enough: it leads to one of the members.
+                kind == other_kind && root_path == other_path && !hosts.is_disjoint(other_hosts)
             }
             _ => self == other,
         }
@@ -142,7 +142,7 @@ impl Release {
                 .into_iter()
                 .filter(|host| !host.is_local())
                 .collect();
-            let root_path = clean(&located.root_path(keys.1)?);
+            let root_path = cleaned(&located.root_path(keys.1)?);
             let hosts: BTreeSet<Host> = hosts
                 .into_iter()
                 .map(|host| host.in_namespace(self.namespace.as_deref()).of_store())
@@ -180,21 +180,6 @@ impl Release {
         };
         same_namespace && !names(self).is_disjoint(&names(other))
     }
-}
-
-/// A root path as Milvus joins it with its keys (Go `path.Join`).
-fn clean(path: &str) -> String {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop();
-            }
-            part => parts.push(part),
-        }
-    }
-    parts.join("/")
 }
 
 #[cfg(test)]

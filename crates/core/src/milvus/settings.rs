@@ -525,7 +525,7 @@ impl<'a> Located<'a> {
         });
         let value = match row.compare {
             Compare::Kind | Compare::Exact | Compare::Lower => Comparable::Text(text.into()),
-            Compare::Path => Comparable::Text(trimmed(text).into()),
+            Compare::Path => Comparable::Text(cleaned(text).into()),
             Compare::Bool => Comparable::Flag(is_true(text)),
             Compare::Etcd | Compare::Brokers | Compare::Pulsar => Comparable::Hosts {
                 hosts: self.hosts(text, self.port(row)?),
@@ -755,6 +755,21 @@ fn is_same(
 
 fn is_true(text: &str) -> bool {
     matches!(text, "1" | "t" | "T" | "true" | "TRUE" | "True")
+}
+
+/// A path below a store, as Milvus joins it with its keys (Go `path.Join`).
+pub(super) fn cleaned(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    parts.join("/")
 }
 
 /// A path without slashes at its ends; a path of slashes alone stays.

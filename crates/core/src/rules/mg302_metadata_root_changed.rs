@@ -48,6 +48,8 @@ mod tests {
     #[rstest]
     #[case("etcd: {rootPath: prod}", "etcd: {endpoints: [my-release-etcd:2379]}")]
     #[case("etcd: {rootPath: by-dev}", "etcd: {rootPath: my-release}")]
+    #[case("etcd: {rootPath: by-dev}", "etcd: {rootPath: by-dev/x}")]
+    #[case("etcd: {rootPath: a/b}", "etcd: {rootPath: a/../b}")]
     #[case("etcd: {metaSubPath: m}", "etcd: {metaSubPath: meta}")]
     #[case("etcd: {kvSubPath: k}", "etcd: {kvSubPath: kv}")]
     #[case(
@@ -73,6 +75,9 @@ mod tests {
         "etcd: {endpoints: [\"10.0.0.1:2379\", \"10.0.0.2:2379\", \"10.0.0.3:2379\"]}"
     )]
     #[case("etcd: {rootPath: /by-dev/}", "etcd: {rootPath: by-dev}")]
+    #[case("etcd: {rootPath: ./by-dev}", "etcd: {rootPath: by-dev}")]
+    #[case("etcd: {rootPath: a/../by-dev}", "etcd: {rootPath: by-dev/.}")]
+    #[case("etcd: {rootPath: a//b}", "etcd: {rootPath: a/b}")]
     #[case("log: {level: info}", "log: {level: debug}")]
     fn harmless(#[case] before: &str, #[case] after: &str) {
         assert_eq!(run(before, after), 0);
