@@ -16,7 +16,10 @@ use crate::{
     milvus::dependency::may_be_ours,
 };
 
-use super::envelope::{members, text};
+use super::{
+    envelope::{members, text},
+    review::JsonObject,
+};
 
 /// An object up to its specification, and the text from there on.
 #[derive(Debug)]
@@ -236,7 +239,8 @@ impl<'de> Visitor<'de> for Until<'de, '_> {
                 return Err(A::Error::custom("far enough"));
             }
             if key == "metadata" {
-                self.found.metadata = Some(entries.next_value()?);
+                let JsonObject(metadata) = entries.next_value()?;
+                self.found.metadata = Some(metadata);
             } else {
                 entries.next_value::<IgnoredAny>()?;
             }
@@ -336,6 +340,8 @@ mod tests {
     #[case("null")]
     #[case("[]")]
     #[case(r#"{"metadata":5,"spec":{}}"#)]
+    #[case(r#"{"metadata":["u"],"spec":{}}"#)]
+    #[case(r#"{"metadata":[],"spec":{}}"#)]
     #[case(r#"{"spec":{},"metadata":{}}"#)]
     #[case(r#"{"metadata":{"labels":{"a":1}},"spec":{}}"#)]
     #[case(r#"{"metadata":{}"#)]

@@ -4,9 +4,12 @@
 //! writes comes on a [`Tape`] on which the gates find them again; whatever looks different is
 //! scanned by `serde_json`, and they stay text alone.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt, marker::PhantomData};
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{MapAccess, Visitor, value::MapAccessDeserializer},
+};
 use serde_json::value::RawValue;
 
 use crate::{
@@ -101,7 +104,7 @@ pub struct Review<'a> {
     #[serde(borrow, default)]
     pub uid: Cow<'a, str>,
     /// What it is about.
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "object")]
     pub resource: Resource<'a>,
     /// `scale`, `status` ...; empty for the object itself.
     #[serde(borrow, default)]
@@ -115,7 +118,7 @@ pub struct Review<'a> {
     /// The change.
     pub operation: Operation,
     /// Who asks.
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "object")]
     pub user_info: User<'a>,
     /// The object as it would be; absent for a deletion.
     #[serde(borrow, default)]
@@ -127,7 +130,7 @@ pub struct Review<'a> {
     #[serde(default)]
     pub dry_run: Option<bool>,
     /// Options of the request.
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "optional_object")]
     pub options: Option<Options<'a>>,
     /// All values, where the body is written as the API server does.
     #[serde(skip)]
@@ -173,8 +176,39 @@ pub struct Options<'a> {
 pub(super) struct Envelope<'a> {
     #[serde(borrow, default)]
     pub(super) api_version: Cow<'a, str>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "optional_object")]
     pub(super) request: Option<Review<'a>>,
+}
+
+/// A JSON object. Derived readers take a list of the fields too, which no API server writes.
+pub(super) struct JsonObject<T>(pub(super) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for JsonObject<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
+            type Value = JsonObject<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<Self::Value, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(fields)).map(JsonObject)
+            }
+        }
+        deserializer.deserialize_map(Fields(PhantomData))
+    }
+}
+
+fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+    JsonObject::deserialize(deserializer).map(|JsonObject(value)| value)
+}
+
+fn optional_object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    Ok(Option::<JsonObject<T>>::deserialize(deserializer)?.map(|JsonObject(value)| value))
 }
 
 impl<'a> Review<'a> {
@@ -451,6 +485,10 @@ mod tests {
     #[case(r#"{"uid":"u","operation":"CREATE","resource":{"group":"a","group":"b"}}"#)]
     #[case(r#"{"uid":"u","operation":"CREATE","object":{},"object":{}}"#)]
     #[case(r#"{"uid":"u","operation":"CREATE","name":null}"#)]
+    #[case(r#"{"uid":"u","operation":"CREATE","resource":["apps","deployments"]}"#)]
+    #[case(r#"{"uid":"u","operation":"CREATE","userInfo":["me"]}"#)]
+    #[case(r#"{"uid":"u","operation":"CREATE","options":["helm"]}"#)]
+    #[case(r#"["u",{},"","","","CREATE"]"#)]
     fn what_serde_refuses_no_tape_lets_in(#[case] request: &str) {
         assert!(Review::parse(review(request).as_bytes()).is_err());
     }
