@@ -155,7 +155,7 @@ const BROKER_SUFFIXES: [&str; 8] = [
 ];
 
 /// Endings that charts and operators put behind the name of an etcd for its Services.
-const STORE_SUFFIXES: [&str; 3] = ["-headless", "-client", "-peer"];
+pub(super) const STORE_SUFFIXES: [&str; 3] = ["-headless", "-client", "-peer"];
 
 fn without_suffix(name: &str) -> String {
     let mut rest = name;

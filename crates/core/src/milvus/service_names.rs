@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::{
     data_location::DataLocation,
-    endpoint::{Host, Name},
+    endpoint::{Host, Name, STORE_SUFFIXES},
 };
 
 /// Services of one namespace that are read. A namespace with more keeps the first ones.
@@ -264,8 +264,8 @@ impl ServiceNames {
         let Name::Service(short, namespace) = name else {
             return Vec::new();
         };
-        ["", "-headless", "-client", "-peer"]
-            .into_iter()
+        std::iter::once("")
+            .chain(STORE_SUFFIXES)
             .map(|ending| Name::Service(format!("{short}{ending}"), namespace.clone()))
             .filter(|name| self.services.contains_key(name))
             .collect()

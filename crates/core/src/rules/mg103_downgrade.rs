@@ -359,7 +359,6 @@ mod tests {
             }]),
             ..Facts::default()
         };
-        let mut one = Fixture::cluster("2.3.22").tag_of(Component::Proxy, "prod");
         for (now, last, to, denied) in [
             (
                 Fixture::cluster("2.4.5").tag("prod"),
@@ -374,7 +373,7 @@ mod tests {
                 true,
             ),
             (
-                std::mem::replace(&mut one, Fixture::cluster("2.4.5")),
+                Fixture::cluster("2.3.22").tag_of(Component::Proxy, "prod"),
                 "2.4.5",
                 "2.3.22",
                 true,

@@ -1,10 +1,9 @@
 //! JSON as an API server writes it, in one pass and without a tree: every value in the order of the
 //! text, each with the place where what follows it begins.
 //!
-//! Go writes JSON without spaces between values. Only such text is read here; for whatever looks
-//! different, and for what is wrong, there is no tape and the reader uses
-//! `serde_json`. What is read is the same on both ways; a property test and a fuzz target hold them
-//! together.
+//! Go writes JSON without spaces between values. Only such text is read here. Text of another form,
+//! and invalid text, is read by `serde_json` instead. Both readers give the same values; a property
+//! test and a fuzz target check that.
 
 mod reader;
 mod repeat;
