@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 
 use jiff::Timestamp;
 use libfuzzer_sys::fuzz_target;
-use milvus_guard_core::{admission::{Review, ReviewContext, Task, mutate::mutate, review_context::Accounts}, evidence::Facts, milvus::{NamespaceState, catalogue::Catalogue}, policy::PolicySet};
+use milvus_guard_core::{admission::{Review, ReviewContext, Task, mutate::mutate, review_context::Accounts}, milvus::NamespaceState};
 use milvus_guard_sources::files::{Role, objects::Collector};
 use serde_json::{Value, json};
 
@@ -19,23 +19,7 @@ static PLACE: LazyLock<Arc<NamespaceState>> = LazyLock::new(|| {
 
 fn judge(body: &[u8]) {
     let Ok(review) = Review::parse(body) else { return };
-    let context = ReviewContext {
-        place: Arc::clone(&PLACE),
-        remembered: Arc::new([]),
-        last_known: Arc::new([]),
-        service_names: std::sync::Arc::default(),
-        forgets: false,
-        elsewhere: milvus_guard_core::admission::review_context::Elsewhere::default(),
-        services: Arc::new([]),
-        ending: false,
-        facts: Facts::default(),
-        decisions: Arc::new([]),
-        policies: Arc::new(PolicySet::default()),
-        accounts: &ACCOUNTS,
-        catalogue: Catalogue::shared(),
-        now: Timestamp::UNIX_EPOCH,
-        overdue: None,
-    };
+    let context = ReviewContext::of(Arc::clone(&PLACE), &ACCOUNTS, Timestamp::UNIX_EPOCH);
     let response = Task::of(&review).judge(&context).response;
     // A space at the end is enough for the other way of reading.
     let loose = [body, b" "].concat();

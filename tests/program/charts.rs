@@ -10,10 +10,9 @@ use crate::common::{Chart, Judged, charts, file};
 use jiff::Timestamp;
 use milvus_guard_core::{
     admission::{Review, ReviewContext, Task, review_context::Accounts},
-    evidence::Facts,
     manifest::documents,
-    milvus::{NamespaceState, catalogue::Catalogue},
-    policy::{Action, PolicySet},
+    milvus::NamespaceState,
+    policy::Action,
 };
 use milvus_guard_sources::files::{Role, objects::Collector};
 use milvus_guard_testbed::Helm;
@@ -168,25 +167,8 @@ fn denied_object_by_object(before: &str, after: &str, is_reversed: bool) -> BTre
             .map(|object| format!("---\n{object}\n"))
             .collect();
         place.add_text(&text, "cluster").unwrap();
-        let context = ReviewContext {
-            place: Arc::new(NamespaceState::new(
-                place.content("cluster").unwrap().objects,
-            )),
-            remembered: Arc::new([]),
-            last_known: Arc::new([]),
-            service_names: std::sync::Arc::default(),
-            forgets: false,
-            elsewhere: milvus_guard_core::admission::review_context::Elsewhere::default(),
-            services: Arc::new([]),
-            ending: false,
-            facts: Facts::default(),
-            decisions: Arc::new([]),
-            policies: Arc::new(PolicySet::default()),
-            accounts: &accounts,
-            catalogue: Catalogue::shared(),
-            now: Timestamp::UNIX_EPOCH,
-            overdue: None,
-        };
+        let place = NamespaceState::new(place.content("cluster").unwrap().objects);
+        let context = ReviewContext::of(Arc::new(place), &accounts, Timestamp::UNIX_EPOCH);
         let ruling = Task::of(&Review::parse(review.as_bytes()).unwrap()).judge(&context);
         denied.extend(
             ruling

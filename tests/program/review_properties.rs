@@ -11,8 +11,7 @@ use milvus_guard_core::{
     },
     evidence::Facts,
     manifest::documents,
-    milvus::{NamespaceState, catalogue::Catalogue},
-    policy::PolicySet,
+    milvus::NamespaceState,
     rules::Overdue,
 };
 use milvus_guard_sources::files::{Role, objects::Collector};
@@ -39,24 +38,12 @@ static WORKLOADS: LazyLock<Vec<Value>> = LazyLock::new(|| {
 
 fn context(overdue: Option<Overdue<'static>>) -> ReviewContext<'static> {
     ReviewContext {
-        place: Arc::clone(&PLACE),
-        remembered: Arc::new([]),
-        last_known: Arc::new([]),
-        service_names: std::sync::Arc::default(),
-        forgets: false,
-        elsewhere: milvus_guard_core::admission::review_context::Elsewhere::default(),
-        services: Arc::new([]),
-        ending: false,
         facts: Facts {
             runs: Some(Vec::new()),
             ..Facts::default()
         },
-        decisions: Arc::new([]),
-        policies: Arc::new(PolicySet::default()),
-        accounts: &ACCOUNTS,
-        catalogue: Catalogue::shared(),
-        now: Timestamp::UNIX_EPOCH,
         overdue,
+        ..ReviewContext::of(Arc::clone(&PLACE), &ACCOUNTS, Timestamp::UNIX_EPOCH)
     }
 }
 

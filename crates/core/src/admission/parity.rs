@@ -25,8 +25,8 @@ use super::{Review, ReviewContext, Task, review_context::Accounts};
 use crate::{
     evidence::Facts,
     manifest::{Object, Origin, Tree, documents},
-    milvus::{NamespaceState, catalogue::Catalogue},
-    policy::{Action, PolicySet},
+    milvus::NamespaceState,
+    policy::Action,
     rules::testing::{Fixture, objects},
 };
 
@@ -71,26 +71,14 @@ pub fn context<'a>(
     facts: &Facts,
     accounts: &'a Accounts,
 ) -> ReviewContext<'a> {
+    let place = before.map(|before| NamespaceState::new(objects(before)));
     ReviewContext {
-        place: Arc::new(
-            before
-                .map(|before| NamespaceState::new(objects(before)))
-                .unwrap_or_default(),
-        ),
-        remembered: Arc::new([]),
-        last_known: Arc::new([]),
-        service_names: std::sync::Arc::default(),
-        forgets: false,
-        elsewhere: crate::admission::review_context::Elsewhere::default(),
-        services: Arc::new([]),
-        ending: false,
         facts: facts.clone(),
-        decisions: Arc::new([]),
-        policies: Arc::new(PolicySet::default()),
-        accounts,
-        catalogue: Catalogue::shared(),
-        now: Timestamp::UNIX_EPOCH,
-        overdue: None,
+        ..ReviewContext::of(
+            Arc::new(place.unwrap_or_default()),
+            accounts,
+            Timestamp::UNIX_EPOCH,
+        )
     }
 }
 

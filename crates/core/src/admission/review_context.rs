@@ -168,6 +168,31 @@ impl Other<'_> {
     }
 }
 
+impl<'a> ReviewContext<'a> {
+    /// A namespace of which nothing else is known: no memory, facts, decisions or policies, and the
+    /// embedded data.
+    #[must_use]
+    pub fn of(place: Arc<NamespaceState>, accounts: &'a Accounts, now: Timestamp) -> Self {
+        Self {
+            place,
+            remembered: Arc::new([]),
+            last_known: Arc::new([]),
+            elsewhere: Elsewhere::default(),
+            service_names: Arc::default(),
+            forgets: false,
+            services: Arc::new([]),
+            ending: false,
+            facts: Facts::default(),
+            decisions: Arc::new([]),
+            policies: Arc::default(),
+            accounts,
+            catalogue: Catalogue::shared(),
+            now,
+            overdue: None,
+        }
+    }
+}
+
 impl ReviewContext<'_> {
     /// The releases beside `old` that a release must be compared with: those that run, and those
     /// whose data is left.

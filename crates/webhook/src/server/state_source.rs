@@ -244,20 +244,12 @@ impl Files {
             services: services
                 .map(|service| service.object.name.clone())
                 .collect(),
-            place: Arc::clone(&self.place),
-            remembered: Arc::new([]),
-            last_known: Arc::new([]),
-            service_names: Arc::default(),
-            forgets: false,
-            elsewhere: Elsewhere::default(),
-            ending: false,
             facts: self.facts.clone(),
             decisions: decisions.into(),
             policies: Arc::new(self.policies.at(now)),
-            accounts: &self.accounts,
             catalogue: self.catalogue.current(),
-            now,
             overdue,
+            ..ReviewContext::of(Arc::clone(&self.place), &self.accounts, now)
         }
     }
 }
