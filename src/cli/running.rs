@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use milvus_guard_core::manifest::documents;
 use milvus_guard_operations::engine::{
-    End, Halting, Link, Listener, Preview, Reporter,
+    End, Halting, Link, Listener, Preview, ReleaseName, Reporter, RunSettings,
     display::{Json, Lines, Terminal},
     store::History,
 };
@@ -121,6 +121,29 @@ impl JobArgs {
     /// Whether this process is the one in the Job that the command made.
     pub(super) const fn is_in_job(&self) -> bool {
         self.run.is_some() || self.end_file.is_some()
+    }
+
+    /// The settings that all kinds of runs share. Without a namespace, that of the release is
+    /// empty: the caller reads it from the kubeconfig.
+    pub(super) fn run_settings(
+        &self,
+        (instance, namespace): (&str, Option<&str>),
+        (timeout, step_timeout): (Duration, Duration),
+        on_failure: OnFailure,
+    ) -> RunSettings {
+        RunSettings {
+            release: ReleaseName {
+                name: instance.to_owned(),
+                namespace: namespace.unwrap_or_default().to_owned(),
+            },
+            name: self.run.clone(),
+            namespace: self.run_namespace.clone(),
+            requested_by: self.requested_by.clone(),
+            timeout,
+            step_timeout,
+            lock_duration: self.lock_holds,
+            rolls_back_on_failure: on_failure == OnFailure::Rollback,
+        }
     }
 
     /// What is merged into the Job.

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args as ClapArgs, ValueEnum};
 
 use milvus_guard_operations::{
-    engine::ReleaseName,
+    engine::EtcdAccess,
     kubernetes_job::{BackupVolume, JobOptions},
     metadata_migration::{Migration, Operation, Settings, StartBy, settings::versions},
 };
@@ -217,37 +217,33 @@ impl Args {
             versions(&self.source_version, &self.target_version).map_err(Failure::usage)?;
         let (etcd_user, etcd_tls) = self.access.read()?;
         let settings = Settings {
-            release: ReleaseName {
-                name: self.instance.clone(),
-                namespace: self.namespace.clone().unwrap_or_default(),
-            },
+            run: self.place.job.run_settings(
+                (&self.instance, self.namespace.as_deref()),
+                (self.timeout, self.step_timeout),
+                self.on_failure,
+            ),
             source,
             target,
             root_path: self.root_path.clone(),
             image: self.image.clone(),
             tool_image: self.migration_image.clone(),
-            etcd: self.etcd.clone(),
-            etcd_tls,
-            etcd_user,
+            etcd: EtcdAccess {
+                addresses: self.etcd.clone(),
+                tls: etcd_tls,
+                user: etcd_user,
+            },
             start: match self.start {
                 StartArg::Now => StartBy::Run,
                 StartArg::Helm => StartBy::Helm,
             },
-            back_on_failure: self.on_failure == OnFailure::Rollback,
             accept_data_loss: self.accept_data_loss,
             backup_dir: self.place.backup_dir.clone(),
             backup_claim: self.place.backup_claim.clone(),
-            run: self.place.job.run.clone(),
-            run_namespace: self.place.job.run_namespace.clone(),
-            requested_by: self.place.job.requested_by.clone(),
-            total: self.timeout,
-            step: self.step_timeout,
-            lock: self.place.job.lock_holds,
         };
         let mut migration = Migration::new(settings, self.operation()).map_err(Failure::usage)?;
         // Last, because wrong usage is reported without a cluster.
         if self.namespace.is_none() {
-            migration.settings.release.namespace = namespace(&self.cluster, None)?;
+            migration.settings.run.release.namespace = namespace(&self.cluster, None)?;
         }
         Ok(migration)
     }

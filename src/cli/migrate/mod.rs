@@ -63,7 +63,7 @@ fn ask(args: &Args, procedure: &Migration) -> Result<Result<(), End>, super::exi
         let plan = match procedure.operation {
             Operation::Abort => format!(
                 "{} in {}: abort the run that is under way; Milvus and its metadata stay as they are\n",
-                procedure.settings.release.name, procedure.settings.release.namespace
+                procedure.settings.run.release.name, procedure.settings.run.release.namespace
             ),
             _ => running::plan_text(&procedure.preview(&link).await?),
         };

@@ -6,9 +6,9 @@ use clap::{Args as ClapArgs, ValueEnum};
 
 use milvus_guard_core::milvus::Version;
 use milvus_guard_operations::{
-    engine::ReleaseName,
+    engine::EtcdAccess,
     kubernetes_job::JobOptions,
-    rolling_upgrade::{AskMilvus, EtcdAccess, MilvusAccess, Operation, RollingUpgrade, Settings},
+    rolling_upgrade::{AskMilvus, MilvusAccess, Operation, RollingUpgrade, Settings},
 };
 
 use super::super::{
@@ -163,10 +163,11 @@ impl Args {
         })?;
         let (etcd_user, etcd_tls) = self.access.read()?;
         let settings = Settings {
-            release: ReleaseName {
-                name: self.instance.clone(),
-                namespace: self.namespace.clone().unwrap_or_default(),
-            },
+            run: self.job.run_settings(
+                (&self.instance, self.namespace.as_deref()),
+                (self.timeout, self.step_timeout),
+                self.on_failure,
+            ),
             target,
             image: self.image.clone(),
             milvus: self.milvus()?,
@@ -175,20 +176,13 @@ impl Args {
                 tls: etcd_tls,
                 user: etcd_user,
             },
-            back_on_failure: self.on_failure == OnFailure::Rollback,
-            run: self.job.run.clone(),
-            run_namespace: self.job.run_namespace.clone(),
-            requested_by: self.job.requested_by.clone(),
-            total: self.timeout,
-            step: self.step_timeout,
             hopeless: self.give_up_after,
-            lock: self.job.lock_holds,
         };
         let mut upgrade =
             RollingUpgrade::new(settings, self.operation()).map_err(Failure::usage)?;
         // Last, because wrong usage is reported without a cluster.
         if self.namespace.is_none() {
-            upgrade.settings.release.namespace = namespace(&self.cluster, None)?;
+            upgrade.settings.run.release.namespace = namespace(&self.cluster, None)?;
         }
         Ok(upgrade)
     }

@@ -48,7 +48,7 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
 /// Shows the plan with what the rules say, and asks, before anything else is drawn on the terminal.
 fn ask(args: &Args, procedure: &RollingUpgrade) -> Result<Result<(), End>, Failure> {
     running::look(&args.cluster, async |link| {
-        let of = &procedure.settings.release;
+        let of = &procedure.settings.run.release;
         let plan = match procedure.operation {
             Operation::Update => running::plan_text(&procedure.preview(&link).await?),
             Operation::Rollback => format!(

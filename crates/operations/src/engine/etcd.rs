@@ -1,9 +1,32 @@
-//! Where the etcd of a release is.
+//! Where the etcd of a release is, and how it is asked.
+
+use std::fmt;
 
 use milvus_guard_core::milvus::Release;
+use milvus_guard_sources::etcd::Tls;
 
 /// Port of etcd where an address names none.
 const PORT: u16 = 2379;
+
+/// How the etcd of the release is asked.
+#[derive(Clone, Default)]
+pub struct EtcdAccess {
+    /// Addresses (`-e`); empty means what the configuration says.
+    pub addresses: Vec<String>,
+    /// TLS, where it takes more than the system's certificate authorities.
+    pub tls: Option<Tls>,
+    /// User and password.
+    pub user: Option<(String, String)>,
+}
+
+impl fmt::Debug for EtcdAccess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EtcdAccess")
+            .field("addresses", &self.addresses)
+            .field("tls", &self.tls)
+            .finish_non_exhaustive()
+    }
+}
 
 /// etcd's addresses as the configuration spells them.
 #[must_use]

@@ -9,7 +9,7 @@ use milvus_guard_core::{
 use super::{
     End, Engine, Home, Intent, Link, Lock, LockError, Options, Store,
     choice::{self, Request},
-    procedure::{Begun, Prepared, Procedure},
+    procedure::{Prepared, Procedure, RunToPrepare},
     recorder::recording,
     store::History,
 };
@@ -23,18 +23,25 @@ pub async fn run_locally<P: Procedure>(link: &Link, procedure: &P, history: Hist
 }
 
 async fn try_run<P: Procedure>(link: &Link, procedure: &P, history: History) -> Result<End, End> {
-    let terms = procedure.terms();
-    let home = Home::find(link, terms.release, terms.run_namespace).await?;
-    let known = Store::runs(link, &home, terms.release).await?;
+    let settings = procedure.run_settings();
+    let home = Home::find(link, &settings.release, settings.namespace.as_deref()).await?;
+    let known = Store::runs(link, &home, &settings.release).await?;
     let name = name_of(link, &known, procedure).await?;
     let is_new = !known.iter().any(|run| run.metadata.name == name);
     if is_new && procedure.intent() != Intent::End {
         // What is not there needs no lock, and its namespace may not be there either.
         procedure.look(link).await?;
     }
-    let lock = Lock::for_run(link, &home, terms.release, &name, terms.lock, &known)
-        .await
-        .map_err(|error| locked(error, procedure))?;
+    let lock = Lock::for_run(
+        link,
+        &home,
+        &settings.release,
+        &name,
+        settings.lock_duration,
+        &known,
+    )
+    .await
+    .map_err(|error| locked(error, procedure))?;
     let end = Box::pin(under_lock(link, procedure, history, (&home, &lock), &name)).await;
     lock.give_back().await;
     end
@@ -48,9 +55,9 @@ async fn under_lock<P: Procedure>(
     (home, lock): (&Home, &Lock),
     name: &str,
 ) -> Result<End, End> {
-    let terms = procedure.terms();
+    let settings = procedure.run_settings();
     // The holder of the lock before us may have ended what we found: everything is read again.
-    let known = Store::runs(link, home, terms.release).await?;
+    let known = Store::runs(link, home, &settings.release).await?;
     let again = name_of(link, &known, procedure).await?;
     let run = known.iter().find(|run| run.metadata.name == again);
     if let (Intent::End, Some(run)) = (procedure.intent(), run) {
@@ -58,13 +65,13 @@ async fn under_lock<P: Procedure>(
     }
     // A new run keeps the name that the Lease has already.
     let name = if run.is_some() { again.as_str() } else { name };
-    let begun = Begun {
+    let to_prepare = RunToPrepare {
         run,
         known: &known,
         name,
         namespace: &home.namespace,
     };
-    let ready = match procedure.prepare(link, begun).await? {
+    let ready = match procedure.prepare(link, to_prepare).await? {
         Prepared::Done(message) => return Ok(End::Reached(message)),
         Prepared::Ready(ready) => *ready,
     };
@@ -85,8 +92,8 @@ async fn under_lock<P: Procedure>(
         lock,
         link: &recording(link, &store),
         options: Options {
-            total: terms.total,
-            back_on_failure: terms.back_on_failure,
+            total: settings.timeout,
+            back_on_failure: settings.rolls_back_on_failure,
         },
     };
     if procedure.intent() != Intent::Back {
@@ -111,21 +118,21 @@ pub async fn name_of<P: Procedure>(
     known: &[UpgradeRun],
     procedure: &P,
 ) -> Result<String, End> {
-    let terms = procedure.terms();
+    let settings = procedure.run_settings();
     let request = Request {
         kind: P::KIND,
         intent: procedure.intent(),
-        release: terms.release,
+        release: &settings.release,
         command: &|flags| procedure.command(flags),
     };
     let chosen = choice::choose(link, known, &request).await?;
     let new_name = || {
         let now = jiff::Timestamp::now().as_nanosecond().to_string();
-        format!("{}-{}", P::VERB, terms.release.short(&now))
+        format!("{}-{}", P::VERB, settings.release.short(&now))
     };
     Ok(chosen
         .map(|run| run.metadata.name.clone())
-        .or_else(|| terms.run.map(str::to_owned))
+        .or_else(|| settings.name.clone())
         .unwrap_or_else(new_name))
 }
 
@@ -213,7 +220,7 @@ async fn abort<P: Procedure>(
 
 /// Why the lock could not be taken.
 fn locked<P: Procedure>(error: LockError, procedure: &P) -> End {
-    let of = procedure.terms().release;
+    let of = &procedure.run_settings().release;
     match error {
         LockError::Held { .. } => End::Locked(format!(
             "Locked: {error}. Nothing was changed. Next: milvus-guard status -i {} -n {}",

@@ -14,6 +14,7 @@
 //! | [`choice`] | which run a command is about |
 //! | [`procedure`] | what a verb brings: its plan, its preconditions, its messages |
 //! | [`life_cycle`] | starts, resumes, rolls back or ends a run, under the lock and on the record |
+//! | [`settings`] | what every verb that makes runs is told |
 //! | [`preview`] | a plan that is not carried out |
 //! | [`end`] | how a run ended, and its exit code |
 //! | [`replicas`] | waits until every replica of the guard knows the run |
@@ -50,6 +51,7 @@ pub mod procedure;
 pub mod recorder;
 pub mod release;
 pub mod replicas;
+pub mod settings;
 pub mod step;
 pub mod store;
 pub mod view;
@@ -57,6 +59,7 @@ pub mod view;
 pub use choice::{Intent, choose};
 pub use context::Context;
 pub use end::End;
+pub use etcd::EtcdAccess;
 pub use event::{Event, Listener, Reporter};
 pub use executor::{Engine, Options};
 pub use halt::{Halt, Halting};
@@ -66,5 +69,6 @@ pub use lock::{Lock, LockError};
 pub use patience::{ApiError, Link};
 pub use preview::Preview;
 pub use procedure::Procedure;
+pub use settings::RunSettings;
 pub use step::{Step, StepError, StopMessage};
 pub use store::{Listed, Store, StoreError};

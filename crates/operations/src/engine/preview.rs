@@ -24,9 +24,9 @@ pub struct Preview {
 /// # Errors
 /// [`End::Stopped`] if the cluster does not answer.
 pub async fn known_runs<P: Procedure>(link: &Link, procedure: &P) -> Result<Vec<UpgradeRun>, End> {
-    let terms = procedure.terms();
-    match Home::find(link, terms.release, terms.run_namespace).await {
-        Ok(home) => Ok(Store::runs(link, &home, terms.release).await?),
+    let settings = procedure.run_settings();
+    match Home::find(link, &settings.release, settings.namespace.as_deref()).await {
+        Ok(home) => Ok(Store::runs(link, &home, &settings.release).await?),
         Err(HomeError::NoDefinitions) => Ok(Vec::new()),
         Err(error) => Err(error.into()),
     }

@@ -1,10 +1,8 @@
 //! What a verb brings to the life cycle of a run.
 
-use std::time::Duration;
-
 use milvus_guard_core::api::{RunKind, RunSpec, UpgradeRun};
 
-use super::{End, Intent, Link, ReleaseName, Step, release::SurveyError};
+use super::{End, Intent, Link, RunSettings, Step, release::SurveyError};
 
 /// A verb that makes runs: its plan, what must be true before, and what it says. The life cycle
 /// ([`super::life_cycle`]) does the rest.
@@ -21,8 +19,8 @@ pub trait Procedure {
     /// As it is typed; names of new runs begin with it.
     const VERB: &'static str;
 
-    /// What the life cycle needs to know of the command.
-    fn terms(&self) -> Terms<'_>;
+    /// The settings that all kinds of runs share.
+    fn run_settings(&self) -> &RunSettings;
 
     /// What the command does with its run.
     fn intent(&self) -> Intent;
@@ -60,7 +58,11 @@ pub trait Procedure {
     /// # Errors
     /// [`End::Refused`] if the run must not begin, [`End::Stopped`] if the cluster does not answer
     /// or a later version of milvus-guard planned the run.
-    async fn prepare(&self, link: &Link, begun: Begun<'_>) -> Result<Prepared<Self::Step>, End>;
+    async fn prepare(
+        &self,
+        link: &Link,
+        run: RunToPrepare<'_>,
+    ) -> Result<Prepared<Self::Step>, End>;
 
     /// Why a run must not be ended where it is; `None` if it may.
     fn unabortable(&self, _run: &UpgradeRun) -> Option<String> {
@@ -74,26 +76,9 @@ pub trait Procedure {
     async fn left_behind(&self, link: &Link, run: &UpgradeRun) -> Result<String, End>;
 }
 
-/// What the life cycle needs to know of a command.
-#[derive(Clone, Copy, Debug)]
-pub struct Terms<'a> {
-    /// Which release.
-    pub release: &'a ReleaseName,
-    /// Name of a new run, if a Job was told.
-    pub run: Option<&'a str>,
-    /// Namespace of the run, if the command names one.
-    pub run_namespace: Option<&'a str>,
-    /// Time for the whole run; then it stops.
-    pub total: Duration,
-    /// Time for which the lock is valid without renewal.
-    pub lock: Duration,
-    /// Whether a failure is rolled back at once.
-    pub back_on_failure: bool,
-}
-
 /// What is known of the run when it is prepared.
 #[derive(Clone, Copy, Debug)]
-pub struct Begun<'a> {
+pub struct RunToPrepare<'a> {
     /// The run that is resumed or rolled back; `None` for a new one.
     pub run: Option<&'a UpgradeRun>,
     /// Every run of the release, the oldest first.

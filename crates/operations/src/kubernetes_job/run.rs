@@ -43,7 +43,7 @@ pub struct BackupVolume {
 }
 
 /// What the Job of one run needs.
-pub struct Needs {
+pub struct JobRequirements {
     /// Arguments behind the verb.
     pub args: Vec<String>,
     /// A claim that is mounted, and made if it does not exist.
@@ -87,7 +87,7 @@ pub trait InJob: Procedure {
         home: &Home,
         run: &str,
         options: &JobOptions,
-    ) -> Result<Needs, End>;
+    ) -> Result<JobRequirements, End>;
 }
 
 /// Makes the Job, or finds the one that is at work, and follows it to its end. Nothing here touches
@@ -103,9 +103,9 @@ async fn try_run<P: InJob>(
     mut procedure: P,
     options: &JobOptions,
 ) -> Result<End, End> {
-    let terms = procedure.terms();
-    let release = terms.release.clone();
-    let home = Home::find(link, terms.release, terms.run_namespace).await?;
+    let settings = procedure.run_settings();
+    let release = settings.release.clone();
+    let home = Home::find(link, &settings.release, settings.namespace.as_deref()).await?;
     let known = Store::runs(link, &home, &release).await?;
     let name = name_of(link, &known, &procedure).await?;
     let run = known.iter().find(|run| run.metadata.name == name);

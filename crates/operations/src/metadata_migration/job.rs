@@ -100,14 +100,20 @@ pub fn args(
     let mut flag = |name: &str, value: &str| args.push(format!("--{name}={value}"));
     flag("source-version", &settings.source.to_string());
     flag("target-version", &settings.target.to_string());
-    flag("step-timeout", &format!("{}s", settings.step.as_secs()));
-    flag("timeout", &format!("{}s", settings.total.as_secs()));
-    flag("lock-holds", &format!("{}s", settings.lock.as_secs()));
+    flag(
+        "step-timeout",
+        &format!("{}s", settings.run.step_timeout.as_secs()),
+    );
+    flag("timeout", &format!("{}s", settings.run.timeout.as_secs()));
+    flag(
+        "lock-holds",
+        &format!("{}s", settings.run.lock_duration.as_secs()),
+    );
     for (name, value) in [
         ("root-path", &settings.root_path),
         ("image", &settings.image),
         ("migration-image", &settings.tool_image),
-        ("requested-by", &settings.requested_by),
+        ("requested-by", &settings.run.requested_by),
         ("backup-claim", &claim.map(str::to_owned)),
     ] {
         if let Some(value) = value {
@@ -119,8 +125,8 @@ pub fn args(
     } else {
         flag("backup-dir", "/tmp");
     }
-    if !settings.etcd.is_empty() {
-        flag("etcd", &settings.etcd.join(","));
+    if !settings.etcd.addresses.is_empty() {
+        flag("etcd", &settings.etcd.addresses.join(","));
     }
     if has_secret {
         flag("etcd-credentials", CREDENTIALS_DIR);
@@ -133,7 +139,7 @@ pub fn args(
     if settings.start == StartBy::Helm {
         args.push("--start=helm".into());
     }
-    if settings.back_on_failure {
+    if settings.run.rolls_back_on_failure {
         args.push("--on-failure=rollback".into());
     }
     if settings.accept_data_loss {

@@ -1,6 +1,6 @@
 //! What is said when a run stops, and the Helm command that agrees with what runs.
 
-use crate::engine::StopMessage;
+use crate::engine::{RunSettings, StopMessage};
 use milvus_guard_core::{
     milvus::{Build, ImageRef, Release, Topology, catalogue::Catalogue},
     upgrade_path::{PathRequest, plan},
@@ -85,7 +85,9 @@ fn data_back(step: Step, context: &MigrationContext) -> String {
 /// The final message of a run that was taken back.
 fn taken_back(context: &MigrationContext) -> String {
     let Settings {
-        release, source, ..
+        run: RunSettings { release, .. },
+        source,
+        ..
     } = &context.settings;
     format!(
         "Everything is as it was: the metadata is that of {source}, and Milvus runs with the images and replicas that were recorded. If \
@@ -97,7 +99,7 @@ fn taken_back(context: &MigrationContext) -> String {
 /// The final message of a run that reached its plan.
 fn reached(context: &MigrationContext) -> String {
     let Settings {
-        release,
+        run: RunSettings { release, .. },
         target,
         start,
         ..
@@ -122,7 +124,7 @@ fn reached(context: &MigrationContext) -> String {
 fn recorded(context: &MigrationContext) -> String {
     format!(
         "The metadata of {} is that of 2.2, and the evidence is recorded: milvus-guard lets {} be started on it. Next: {}",
-        context.settings.release.name,
+        context.settings.run.release.name,
         context.settings.target,
         agree(&context.release, &context.settings, &context.image)
     )
@@ -142,7 +144,7 @@ pub fn turn_of_helm(context: &MigrationContext) -> String {
 #[must_use]
 pub fn command(settings: &Settings, more: &str) -> String {
     let Settings {
-        release,
+        run: RunSettings { release, .. },
         source,
         target,
         ..
@@ -184,8 +186,8 @@ fn agree(release: &Release, settings: &Settings, image: &str) -> String {
 pub fn helm(release: &Release, settings: &Settings, image: &str) -> Option<String> {
     let configured = |value: String| release.has_config().then_some(value);
     let journey = PathRequest {
-        release: settings.release.name.clone(),
-        namespace: settings.release.namespace.clone(),
+        release: settings.run.release.name.clone(),
+        namespace: settings.run.release.namespace.clone(),
         from: Build::of(settings.source),
         to: Build::of(settings.target),
         topology: Topology::Cluster,
@@ -228,34 +230,34 @@ pub(crate) mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::engine::ReleaseName;
+    use crate::engine::{EtcdAccess, ReleaseName};
     use milvus_guard_core::{milvus::Manager, rules::testing::Fixture};
 
     pub(crate) fn settings() -> Settings {
         Settings {
-            release: ReleaseName {
-                name: "my-release".into(),
-                namespace: "milvus".into(),
+            run: RunSettings {
+                release: ReleaseName {
+                    name: "my-release".into(),
+                    namespace: "milvus".into(),
+                },
+                name: None,
+                namespace: None,
+                requested_by: None,
+                timeout: Duration::from_secs(3),
+                step_timeout: Duration::from_secs(2),
+                lock_duration: Duration::from_secs(1),
+                rolls_back_on_failure: false,
             },
             source: "2.1.4".parse().unwrap(),
             target: "2.2.16".parse().unwrap(),
             root_path: None,
             image: None,
             tool_image: None,
-            etcd: Vec::new(),
-            etcd_tls: None,
-            etcd_user: None,
+            etcd: EtcdAccess::default(),
             start: StartBy::Run,
-            back_on_failure: false,
             accept_data_loss: false,
             backup_dir: "/backup".into(),
             backup_claim: None,
-            run: None,
-            run_namespace: None,
-            requested_by: None,
-            total: Duration::from_secs(1),
-            step: Duration::from_secs(1),
-            lock: Duration::from_secs(1),
         }
     }
 

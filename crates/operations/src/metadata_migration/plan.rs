@@ -98,7 +98,7 @@ pub fn hash(
     let mut uids = uids.to_vec();
     uids.sort();
     let made_from = json!({
-        "release": settings.release.name, "namespace": settings.release.namespace,
+        "release": settings.run.release.name, "namespace": settings.run.release.namespace,
         "from": settings.source.to_string(), "to": settings.target.to_string(),
         "image": image, "tool": settings.tool_image, "root": root.0, "meta": root.1,
         "steps": steps.iter().map(|step| step.id()).collect::<Vec<_>>(),
@@ -223,7 +223,7 @@ impl crate::engine::Step for Step {
     }
 
     fn deadline(&self, data: &MigrationContext) -> Duration {
-        data.settings.step
+        data.settings.run.step_timeout
     }
 
     fn stop_message(&self, data: &MigrationContext, back: bool) -> StopMessage {

@@ -40,8 +40,8 @@ impl Migration {
         Ok(Preview {
             text: text(&survey, settings, operation, &steps),
             json: json!({
-                "release": settings.release.name,
-                "namespace": settings.release.namespace,
+                "release": settings.run.release.name,
+                "namespace": settings.run.release.namespace,
                 "operation": operation.name(),
                 "from": settings.source.to_string(),
                 "to": settings.target.to_string(),
@@ -57,7 +57,7 @@ impl Migration {
 }
 
 fn text(survey: &Survey, settings: &Settings, operation: Operation, steps: &[Step]) -> String {
-    let of = &settings.release;
+    let of = &settings.run.release;
     let line = match operation {
         Operation::Rollback => {
             format!(

@@ -2,11 +2,11 @@
 
 use crate::{
     engine::{
-        End, Home, Intent, Link, Step as _,
+        End, Home, Intent, Link, RunSettings, Step as _,
         life_cycle::deployment_uids,
-        procedure::{Begun, Preparation, Prepared, Procedure, Terms},
+        procedure::{Preparation, Prepared, Procedure, RunToPrepare},
     },
-    kubernetes_job::{InJob, JobOptions, Needs},
+    kubernetes_job::{InJob, JobOptions, JobRequirements},
 };
 use milvus_guard_core::api::{
     Condition, RunKind, RunPhase, RunSpec, StepStage, UpgradeRun, progress::METADATA_MIGRATED,
@@ -56,16 +56,8 @@ impl Procedure for Migration {
     const KIND: RunKind = RunKind::Migration;
     const VERB: &'static str = "migrate";
 
-    fn terms(&self) -> Terms<'_> {
-        let settings = &self.settings;
-        Terms {
-            release: &settings.release,
-            run: settings.run.as_deref(),
-            run_namespace: settings.run_namespace.as_deref(),
-            total: settings.total,
-            lock: settings.lock,
-            back_on_failure: settings.back_on_failure,
-        }
+    fn run_settings(&self) -> &RunSettings {
+        &self.settings.run
     }
 
     fn intent(&self) -> Intent {
@@ -83,10 +75,14 @@ impl Procedure for Migration {
             .map_err(|error| self.unsurveyed(error))
     }
 
-    async fn prepare(&self, link: &Link, begun: Begun<'_>) -> Result<Prepared<Step>, End> {
+    async fn prepare(
+        &self,
+        link: &Link,
+        to_prepare: RunToPrepare<'_>,
+    ) -> Result<Prepared<Step>, End> {
         let (mut settings, operation) = (self.settings.clone(), self.operation);
         if operation == Operation::Migrate && settings.image.is_none() {
-            settings.image = begun.run.and_then(|run| run.spec.image.clone());
+            settings.image = to_prepare.run.and_then(|run| run.spec.image.clone());
         }
         let survey = survey(link, &settings, operation)
             .await
@@ -95,8 +91,8 @@ impl Procedure for Migration {
         let endpoint = &survey.endpoint;
         let spec = RunSpec {
             kind: RunKind::Migration,
-            release: settings.release.name.clone(),
-            namespace: settings.release.namespace.clone(),
+            release: settings.run.release.name.clone(),
+            namespace: settings.run.release.namespace.clone(),
             from: settings.source,
             to: settings.target,
             plan: planned.iter().map(Step::describe).collect(),
@@ -105,19 +101,19 @@ impl Procedure for Migration {
                 &planned,
                 &survey.image,
                 (&endpoint.root_path, &endpoint.meta_sub_path),
-                &deployment_uids(&survey.release, begun.run),
+                &deployment_uids(&survey.release, to_prepare.run),
             ),
             image: Some(survey.image.clone()),
-            requested_by: settings.requested_by.clone(),
+            requested_by: settings.run.requested_by.clone(),
         };
-        let was_stopped = begun
+        let was_stopped = to_prepare
             .known
             .iter()
             .any(|run| run.status.phase == RunPhase::Aborted);
-        let place = (begun.name, begun.namespace);
+        let place = (to_prepare.name, to_prepare.namespace);
         let context = MigrationContext::new(settings, operation, survey, place, was_stopped);
-        let Some(run) = begun.run else {
-            return Ok(match done_before(begun.known, &context) {
+        let Some(run) = to_prepare.run else {
+            return Ok(match done_before(to_prepare.known, &context) {
                 Some(message) => Prepared::Done(message),
                 None => ready(context, planned, spec).into(),
             });
@@ -125,7 +121,7 @@ impl Procedure for Migration {
         let steps = plan::recorded(&run.spec.plan).ok_or_else(|| {
             End::Stopped(format!(
                 "Run {} was planned by a later version of milvus-guard. Next: use that one.",
-                begun.name
+                to_prepare.name
             ))
         })?;
         Ok(ready(context, steps, spec).into())
@@ -146,7 +142,7 @@ impl InJob for Migration {
     }
 
     fn set_requested_by(&mut self, user: Option<String>) {
-        self.settings.requested_by = user;
+        self.settings.run.requested_by = user;
     }
 
     async fn check(
@@ -180,10 +176,10 @@ impl InJob for Migration {
         home: &Home,
         run: &str,
         options: &JobOptions,
-    ) -> Result<Needs, End> {
+    ) -> Result<JobRequirements, End> {
         let claim = job::claim_name(link, home, run, self.operation).await?;
         let has_secret = options.etcd_secret.is_some();
-        Ok(Needs {
+        Ok(JobRequirements {
             args: job::args(&self.settings, self.operation, claim.as_deref(), has_secret),
             claim: job::claim(claim, options.backup.as_ref()),
             rights: job::rights(self.settings.tool_image.is_some()),
@@ -194,7 +190,7 @@ impl InJob for Migration {
 
 fn ready(context: MigrationContext, steps: Vec<Step>, spec: RunSpec) -> Preparation<Step> {
     let Settings {
-        release,
+        run: RunSettings { release, .. },
         source,
         target,
         ..

@@ -1,11 +1,10 @@
 //! What the command line asks for.
 
-use std::{path::PathBuf, time::Duration};
+use std::path::PathBuf;
 
-use crate::engine::{Intent, ReleaseName};
+use crate::engine::{EtcdAccess, Intent, RunSettings};
 use milvus_guard_core::milvus::Version;
 use milvus_guard_metadata::model::versions::{Transition, transition};
-use milvus_guard_sources::etcd::Tls;
 
 pub use crate::engine::release::image_fits as image;
 
@@ -57,8 +56,8 @@ pub enum StartBy {
 /// What a migration is to do.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Which release.
-    pub release: ReleaseName,
+    /// What all kinds of runs are told.
+    pub run: RunSettings,
     /// Version before (`-s`).
     pub source: Version,
     /// Version after (`-t`).
@@ -69,34 +68,16 @@ pub struct Settings {
     pub image: Option<String>,
     /// Image of the official tool (`-m`); absent means our own migration.
     pub tool_image: Option<String>,
-    /// Addresses of etcd (`-e`); empty means what the configuration says.
-    pub etcd: Vec<String>,
-    /// TLS of etcd.
-    pub etcd_tls: Option<Tls>,
-    /// User and password of etcd.
-    pub etcd_user: Option<(String, String)>,
+    /// How the etcd of the release is asked.
+    pub etcd: EtcdAccess,
     /// Who starts the new version.
     pub start: StartBy,
-    /// Go back at once where something fails.
-    pub back_on_failure: bool,
     /// A rollback may lose what 2.2 has served since the backup.
     pub accept_data_loss: bool,
     /// Folder of the backup.
     pub backup_dir: PathBuf,
     /// Claim that is mounted there, in a Job.
     pub backup_claim: Option<String>,
-    /// Name of the run, where a Job was told.
-    pub run: Option<String>,
-    /// Namespace of the run, where it was told.
-    pub run_namespace: Option<String>,
-    /// Account in whose name the run was asked for.
-    pub requested_by: Option<String>,
-    /// For all of it.
-    pub total: Duration,
-    /// For one step.
-    pub step: Duration,
-    /// For the lock, without renewal.
-    pub lock: Duration,
 }
 
 /// Reads the pair of versions, and refuses what no migration leads between.

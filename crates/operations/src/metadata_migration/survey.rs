@@ -56,7 +56,7 @@ pub async fn survey(
 /// # Errors
 /// Where it is not there, or the cluster cannot be asked.
 pub async fn read(link: &Link, settings: &Settings) -> Result<(Release, Facts), SurveyError> {
-    release::read(link, &settings.release).await
+    release::read(link, &settings.run.release).await
 }
 
 /// Where the metadata is: as the flags say, else as the configuration says, else the etcd of the
@@ -64,13 +64,17 @@ pub async fn read(link: &Link, settings: &Settings) -> Result<(Release, Facts), 
 fn endpoint(settings: &Settings, release: &Release) -> Result<Endpoint, String> {
     let metadata = release.metadata();
     let root_path = root_path(settings, release)?;
-    let addresses = etcd::addresses(&settings.etcd, release, &settings.release.namespace)?;
+    let addresses = etcd::addresses(
+        &settings.etcd.addresses,
+        release,
+        &settings.run.release.namespace,
+    )?;
     Ok(Endpoint {
         addresses,
         root_path,
         meta_sub_path: metadata.meta_sub_path.value.into_owned(),
-        tls: settings.etcd_tls.clone(),
-        user: settings.etcd_user.clone(),
+        tls: settings.etcd.tls.clone(),
+        user: settings.etcd.user.clone(),
         release: Some(release.name.clone()),
     })
 }

@@ -58,10 +58,10 @@ pub fn args(settings: &Settings, operation: Operation, options: &JobOptions) -> 
     let mut args = vec![
         format!("--target-version={}", settings.target),
         format!("--operation={}", operation.name()),
-        format!("--step-timeout={}", seconds(settings.step)),
-        format!("--timeout={}", seconds(settings.total)),
+        format!("--step-timeout={}", seconds(settings.run.step_timeout)),
+        format!("--timeout={}", seconds(settings.run.timeout)),
         format!("--give-up-after={}", seconds(settings.hopeless)),
-        format!("--lock-holds={}", seconds(settings.lock)),
+        format!("--lock-holds={}", seconds(settings.run.lock_duration)),
     ];
     args.extend(
         settings
@@ -71,6 +71,7 @@ pub fn args(settings: &Settings, operation: Operation, options: &JobOptions) -> 
     );
     args.extend(
         settings
+            .run
             .requested_by
             .iter()
             .map(|asker| format!("--requested-by={asker}")),
@@ -104,7 +105,7 @@ pub fn args(settings: &Settings, operation: Operation, options: &JobOptions) -> 
             .iter()
             .map(|_| format!("--etcd-credentials={ETCD_CREDENTIALS}")),
     );
-    if settings.back_on_failure {
+    if settings.run.rolls_back_on_failure {
         args.push("--on-failure=rollback".into());
     }
     args
@@ -116,8 +117,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        engine::ReleaseName,
-        rolling_upgrade::{AskMilvus, EtcdAccess, MilvusAccess},
+        engine::{EtcdAccess, ReleaseName, RunSettings},
+        rolling_upgrade::{AskMilvus, MilvusAccess},
     };
     use milvus_guard_sources::milvus::Login;
 
@@ -134,9 +135,18 @@ mod tests {
             tls: None,
         };
         let settings = Settings {
-            release: ReleaseName {
-                name: "my-release".into(),
-                namespace: "milvus".into(),
+            run: RunSettings {
+                release: ReleaseName {
+                    name: "my-release".into(),
+                    namespace: "milvus".into(),
+                },
+                name: None,
+                namespace: None,
+                requested_by: None,
+                timeout: Duration::from_secs(3),
+                step_timeout: Duration::from_secs(2),
+                lock_duration: Duration::from_secs(1),
+                rolls_back_on_failure: false,
             },
             target: "2.5.12".parse().unwrap(),
             image: None,
@@ -146,14 +156,7 @@ mod tests {
                 tls: None,
                 user: None,
             },
-            back_on_failure: false,
-            run: None,
-            run_namespace: None,
-            requested_by: None,
-            total: Duration::from_secs(3),
-            step: Duration::from_secs(2),
             hopeless: Duration::from_secs(1),
-            lock: Duration::from_secs(1),
         };
         let options = JobOptions {
             image: None,

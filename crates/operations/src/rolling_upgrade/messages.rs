@@ -1,6 +1,6 @@
 //! What is said when a run stops, and the Helm command that agrees with what runs.
 
-use crate::engine::{ReleaseName, StopMessage, display::took};
+use crate::engine::{ReleaseName, RunSettings, StopMessage, display::took};
 use milvus_guard_core::{
     milvus::{ImageRef, Release},
     rules::advice::{CHART, command as shell},
@@ -34,7 +34,7 @@ pub fn stop_message(step: &Step, context: &UpgradeContext, back: bool) -> StopMe
     }
     let go_on = command(&context.settings, "");
     let or_back = format!("{go_on} (resumes), or {go_back} (rolls back)");
-    let name = &context.settings.release.name;
+    let name = &context.settings.run.release.name;
     let (data, next) = match step {
         Step::Check | Step::Record => ("Nothing was changed.".into(), go_on),
         Step::Configure => (
@@ -78,7 +78,7 @@ pub fn stop_message(step: &Step, context: &UpgradeContext, back: bool) -> StopMe
 }
 
 fn back_at_the_beginning(context: &UpgradeContext) -> String {
-    let Settings { release, .. } = &context.settings;
+    let release = &context.settings.run.release;
     let from = &context.rollout.from;
     format!(
         "{} runs {from} with the images and strategies that were recorded. Helm's release agrees \
@@ -89,7 +89,7 @@ fn back_at_the_beginning(context: &UpgradeContext) -> String {
 
 /// The final message of a run that reached its plan.
 fn reached(context: &UpgradeContext) -> String {
-    let Settings { release, .. } = &context.settings;
+    let release = &context.settings.run.release;
     let pace = context.pace.worst().map_or_else(String::new, |worst| {
         let ms = u64::try_from(worst.as_millis()).unwrap_or(u64::MAX);
         format!(
@@ -188,7 +188,7 @@ pub fn values(rollout: &Rollout) -> Vec<(&'static str, String)> {
 #[must_use]
 pub fn command(settings: &Settings, more: &str) -> String {
     let Settings {
-        release,
+        run: RunSettings { release, .. },
         target,
         milvus,
         ..

@@ -91,7 +91,8 @@ async fn find(cx: &StepContext<'_>) -> Result<Result<Proxy, String>, StepError> 
         AskMilvus::Never => return Ok(Err(format!("--milvus {}", AskMilvus::NEVER))),
         AskMilvus::At(address) => address.clone(),
         AskMilvus::AtService => {
-            let api: Api<Service> = Api::namespaced(cx.link.client(), &settings.release.namespace);
+            let api: Api<Service> =
+                Api::namespaced(cx.link.client(), &settings.run.release.namespace);
             match cx
                 .link
                 .call("Services", async || api.list(&ListParams::default()).await)

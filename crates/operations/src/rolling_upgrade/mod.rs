@@ -41,4 +41,4 @@ pub mod steps;
 pub mod verdict;
 
 pub use procedure::RollingUpgrade;
-pub use settings::{AskMilvus, EtcdAccess, MilvusAccess, Operation, Settings};
+pub use settings::{AskMilvus, MilvusAccess, Operation, Settings};

@@ -16,7 +16,7 @@ impl RollingUpgrade {
     /// [`End::Refused`] if there is no plan, [`End::Stopped`] if the cluster does not answer.
     pub async fn preview(&self, link: &Link) -> Result<Preview, End> {
         let settings = &self.settings;
-        let (release, facts) = release::read(link, &settings.release)
+        let (release, facts) = release::read(link, &settings.run.release)
             .await
             .map_err(|error| self.unsurveyed(error))?;
         let (rollout, _) = planned(&release, settings, None).map_err(|why| self.refused(&why))?;

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use crate::{
     engine::{
-        End, Home, Intent, Link, Step as _,
+        End, Home, Intent, Link, RunSettings, Step as _,
         life_cycle::deployment_uids,
-        procedure::{Begun, Preparation, Prepared, Procedure, Terms},
+        procedure::{Preparation, Prepared, Procedure, RunToPrepare},
         release,
     },
-    kubernetes_job::{InJob, JobOptions, Needs},
+    kubernetes_job::{InJob, JobOptions, JobRequirements},
 };
 use milvus_guard_core::{
     api::{Original, RunKind, RunSpec, StepAction, UpgradeRun},
@@ -57,16 +57,8 @@ impl Procedure for RollingUpgrade {
     const KIND: RunKind = RunKind::Rolling;
     const VERB: &'static str = "upgrade";
 
-    fn terms(&self) -> Terms<'_> {
-        let settings = &self.settings;
-        Terms {
-            release: &settings.release,
-            run: settings.run.as_deref(),
-            run_namespace: settings.run_namespace.as_deref(),
-            total: settings.total,
-            lock: settings.lock,
-            back_on_failure: settings.back_on_failure,
-        }
+    fn run_settings(&self) -> &RunSettings {
+        &self.settings.run
     }
 
     fn intent(&self) -> Intent {
@@ -77,12 +69,16 @@ impl Procedure for RollingUpgrade {
         messages::command(&self.settings, flags)
     }
 
-    async fn prepare(&self, link: &Link, begun: Begun<'_>) -> Result<Prepared<Step>, End> {
+    async fn prepare(
+        &self,
+        link: &Link,
+        to_prepare: RunToPrepare<'_>,
+    ) -> Result<Prepared<Step>, End> {
         let mut settings = self.settings.clone();
-        let (release, _) = release::read(link, &settings.release)
+        let (release, _) = release::read(link, &settings.run.release)
             .await
             .map_err(|error| self.unsurveyed(error))?;
-        let (rollout, standby) = match (begun.run, self.operation) {
+        let (rollout, standby) = match (to_prepare.run, self.operation) {
             (Some(run), Operation::Rollback) => {
                 settings.target = run.spec.to;
                 let rollout = Rollout::recorded(run, &release, Catalogue::embedded())
@@ -91,10 +87,10 @@ impl Procedure for RollingUpgrade {
             }
             (run, _) => planned(&release, &settings, run).map_err(|why| self.refused(&why))?,
         };
-        if begun.run.is_none() && is_there(&release, &rollout) {
+        if to_prepare.run.is_none() && is_there(&release, &rollout) {
             return Ok(Prepared::Done(format!(
                 "{} runs {} already, every component of it. Nothing was changed.\n{}",
-                settings.release.name,
+                settings.run.release.name,
                 rollout.to,
                 messages::agree(&release, &rollout)
             )));
@@ -102,16 +98,19 @@ impl Procedure for RollingUpgrade {
         let steps = rollout.steps(&release.fullname);
         let spec = RunSpec {
             kind: RunKind::Rolling,
-            release: settings.release.name.clone(),
-            namespace: settings.release.namespace.clone(),
+            release: settings.run.release.name.clone(),
+            namespace: settings.run.release.namespace.clone(),
             from: rollout.from.version,
             to: rollout.to.version,
             plan: steps.iter().map(Step::describe).collect(),
-            plan_hash: rollout.hash(&release.fullname, &deployment_uids(&release, begun.run)),
+            plan_hash: rollout.hash(
+                &release.fullname,
+                &deployment_uids(&release, to_prepare.run),
+            ),
             image: Some(rollout.image.clone()),
-            requested_by: settings.requested_by.clone(),
+            requested_by: settings.run.requested_by.clone(),
         };
-        let name = &settings.release.name;
+        let name = &settings.run.release.name;
         let title = match self.operation {
             Operation::Rollback => format!("Roll {name} back to {}", rollout.from),
             Operation::Update | Operation::Abort => {
@@ -123,8 +122,8 @@ impl Procedure for RollingUpgrade {
             release,
             rollout,
             standby,
-            run: format!("{}/{}", begun.namespace, begun.name),
-            home: begun.namespace.to_owned(),
+            run: format!("{}/{}", to_prepare.namespace, to_prepare.name),
+            home: to_prepare.namespace.to_owned(),
             pace: Pace::default(),
             ways: Ways::default(),
             settings,
@@ -141,7 +140,7 @@ impl Procedure for RollingUpgrade {
 
     async fn left_behind(&self, link: &Link, run: &UpgradeRun) -> Result<String, End> {
         let settings = &self.settings;
-        let (release, _) = release::read(link, &settings.release)
+        let (release, _) = release::read(link, &settings.run.release)
             .await
             .map_err(|error| self.unsurveyed(error))?;
         Ok(left_behind(run, &release, settings))
@@ -154,7 +153,7 @@ impl InJob for RollingUpgrade {
     }
 
     fn set_requested_by(&mut self, user: Option<String>) {
-        self.settings.requested_by = user;
+        self.settings.run.requested_by = user;
     }
 
     async fn check(
@@ -179,8 +178,8 @@ impl InJob for RollingUpgrade {
         _home: &Home,
         _run: &str,
         options: &JobOptions,
-    ) -> Result<Needs, End> {
-        Ok(Needs {
+    ) -> Result<JobRequirements, End> {
+        Ok(JobRequirements {
             args: job::args(&self.settings, self.operation, options),
             claim: None,
             rights: job::rights(),
@@ -215,7 +214,7 @@ pub(super) fn planned(
     };
     let to = to(&image, settings.target);
     let wish = Wish {
-        name: &settings.release,
+        name: &settings.run.release,
         release,
         from: &from,
         to: &to,

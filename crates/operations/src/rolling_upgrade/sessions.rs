@@ -71,7 +71,7 @@ fn endpoint(data: &UpgradeContext) -> Result<Endpoint, String> {
         addresses: etcd::addresses(
             &settings.etcd.addresses,
             release,
-            &settings.release.namespace,
+            &settings.run.release.namespace,
         )?,
         root_path: metadata.root_path.value.into_owned(),
         meta_sub_path: metadata.meta_sub_path.value.into_owned(),

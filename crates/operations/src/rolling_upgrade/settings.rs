@@ -1,8 +1,8 @@
 //! What the command line asks for.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
-use crate::engine::{Intent, ReleaseName};
+use crate::engine::{EtcdAccess, Intent, RunSettings};
 use milvus_guard_core::milvus::Version;
 use milvus_guard_sources::{etcd::Tls, milvus::Login};
 
@@ -79,31 +79,11 @@ pub struct MilvusAccess {
     pub tls: Option<Tls>,
 }
 
-/// How the etcd of the release is asked.
-#[derive(Clone, Default)]
-pub struct EtcdAccess {
-    /// Addresses (`-e`); empty means what the configuration says.
-    pub addresses: Vec<String>,
-    /// TLS, where it takes more than the system's certificate authorities.
-    pub tls: Option<Tls>,
-    /// User and password.
-    pub user: Option<(String, String)>,
-}
-
-impl fmt::Debug for EtcdAccess {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EtcdAccess")
-            .field("addresses", &self.addresses)
-            .field("tls", &self.tls)
-            .finish_non_exhaustive()
-    }
-}
-
 /// What an upgrade is to do.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Which release.
-    pub release: ReleaseName,
+    /// What all kinds of runs are told.
+    pub run: RunSettings,
     /// Version after (`-t`).
     pub target: Version,
     /// Image of the new version (`-w`); absent means the running repository at `v<target>`.
@@ -112,20 +92,6 @@ pub struct Settings {
     pub milvus: MilvusAccess,
     /// How its etcd is asked.
     pub etcd: EtcdAccess,
-    /// Go back at once where something fails.
-    pub back_on_failure: bool,
-    /// Name of the run, where a Job was told.
-    pub run: Option<String>,
-    /// Namespace of the run, where it was told.
-    pub run_namespace: Option<String>,
-    /// Account in whose name the run was asked for.
-    pub requested_by: Option<String>,
-    /// For all of it.
-    pub total: Duration,
-    /// For one step.
-    pub step: Duration,
     /// For a pod that cannot pull its image, or crashes again and again.
     pub hopeless: Duration,
-    /// For the lock, without renewal.
-    pub lock: Duration,
 }

@@ -76,7 +76,7 @@ impl crate::engine::Step for Step {
     }
 
     fn deadline(&self, data: &UpgradeContext) -> Duration {
-        data.settings.step
+        data.settings.run.step_timeout
     }
 
     fn stop_message(&self, data: &UpgradeContext, back: bool) -> StopMessage {

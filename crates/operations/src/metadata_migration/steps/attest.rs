@@ -15,7 +15,7 @@ pub(super) async fn draft(cx: &StepContext<'_>, cluster_id: u64) -> Result<(), S
     let settings = &data.settings;
     let evidence = Evidence {
         release: data.release.name.clone(),
-        namespace: settings.release.namespace.clone(),
+        namespace: settings.run.release.namespace.clone(),
         from: settings.source,
         to: settings.target,
         root_path: data.target.endpoint.root_path.clone(),

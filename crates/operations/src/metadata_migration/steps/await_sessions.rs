@@ -9,7 +9,7 @@ use milvus_guard_metadata::executor;
 
 /// Waits for the end of every session. Its own deadline is the step's.
 pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
-    let limit = cx.data.settings.step;
+    let limit = cx.data.settings.run.step_timeout;
     executor::await_sessions(&cx.data.target, limit, &Told::new(cx.link))
         .await
         .map_err(|error| failed(&error))

@@ -16,7 +16,7 @@ pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
         backup: Some(cx.data.backup_file()),
         strict_upstream: false,
         dry_run: false,
-        wait_sessions: Some(settings.step),
+        wait_sessions: Some(settings.run.step_timeout),
         approved_plan: None,
     };
     let told = Told::new(cx.link);
@@ -56,7 +56,7 @@ pub(crate) async fn undo(cx: &StepContext<'_>) -> Result<(), StepError> {
         accept_data_loss: settings.accept_data_loss,
         other_root: false,
         dry_run: false,
-        wait_sessions: Some(settings.step),
+        wait_sessions: Some(settings.run.step_timeout),
     };
     let told = Told::new(cx.link);
     let restored = until_safe(

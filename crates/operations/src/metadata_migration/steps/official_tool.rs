@@ -25,7 +25,7 @@ const LOOK: std::time::Duration = std::time::Duration::from_secs(1);
 /// Runs the tool on the metadata of 2.1.
 pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
     let data = cx.data;
-    if data.settings.etcd_user.is_some() || data.settings.etcd_tls.is_some() {
+    if data.settings.etcd.user.is_some() || data.settings.etcd.tls.is_some() {
         return Err(StepError::Refused(
             "the official tool (-m) knows neither users nor the certificates of --etcd-secret; \
              leave -m out"

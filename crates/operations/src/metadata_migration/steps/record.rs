@@ -72,7 +72,7 @@ async fn earlier(cx: &StepContext<'_>) -> Result<Vec<Original>, StepError> {
         namespace: cx.data.home.clone(),
         guarded_by: None,
     };
-    let runs = Store::runs(cx.link, &home, &cx.data.settings.release).await?;
+    let runs = Store::runs(cx.link, &home, &cx.data.settings.run.release).await?;
     let other = runs
         .into_iter()
         .rev()

@@ -79,7 +79,7 @@ pub(crate) async fn hold_autoscalers(cx: &StepContext<'_>, hold: bool) -> Result
     };
     let api: Api<DynamicObject> = Api::namespaced_with(
         cx.link.client(),
-        &cx.data.settings.release.namespace,
+        &cx.data.settings.run.release.namespace,
         &resource,
     );
     let params = PatchParams {

@@ -96,7 +96,7 @@ pub(crate) async fn ask(
 }
 
 async fn pods(cx: &StepContext<'_>, watched: &[Watched]) -> Result<Vec<Pod>, StepError> {
-    let api: Api<Pod> = Api::namespaced(cx.link.client(), &cx.data.settings.release.namespace);
+    let api: Api<Pod> = Api::namespaced(cx.link.client(), &cx.data.settings.run.release.namespace);
     let mut pods = Vec::new();
     for one in watched {
         let params = ListParams::default().labels(&one.selector);

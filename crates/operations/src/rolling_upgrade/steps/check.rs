@@ -22,14 +22,14 @@ use super::{configure, room};
 /// Checks the release, the path, and that the configuration can be changed where it must be.
 pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
     let data = cx.data;
-    let (release, facts) = release::read(cx.link, &data.settings.release)
+    let (release, facts) = release::read(cx.link, &data.settings.run.release)
         .await
         .map_err(surveyed)?;
     let home = Home {
         namespace: data.home.clone(),
         guarded_by: None,
     };
-    let runs = Store::runs(cx.link, &home, &data.settings.release).await?;
+    let runs = Store::runs(cx.link, &home, &data.settings.run.release).await?;
     let said = ask(cx.link, &release, facts, &runs, &data.rollout, &data.run).await?;
     if let [first, ..] = &said.refusals[..] {
         let more = said.refusals.len() - 1;

@@ -185,7 +185,7 @@ fn gone(name: &str) -> StepError {
 }
 
 fn api(cx: &StepContext<'_>) -> Api<ConfigMap> {
-    Api::namespaced(cx.link.client(), &cx.data.settings.release.namespace)
+    Api::namespaced(cx.link.client(), &cx.data.settings.run.release.namespace)
 }
 
 async fn get(cx: &StepContext<'_>, name: &str) -> Result<Option<ConfigMap>, StepError> {

@@ -148,7 +148,7 @@ pub(crate) async fn undo(cx: &StepContext<'_>, one: &Move) -> Result<(), StepErr
 }
 
 fn api(cx: &StepContext<'_>) -> Api<Deployment> {
-    Api::namespaced(cx.link.client(), &cx.data.settings.release.namespace)
+    Api::namespaced(cx.link.client(), &cx.data.settings.run.release.namespace)
 }
 
 async fn find(cx: &StepContext<'_>, name: &str) -> Result<Option<Deployment>, StepError> {

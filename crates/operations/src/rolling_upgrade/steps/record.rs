@@ -20,7 +20,8 @@ pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
         return Ok(());
     }
     let data = cx.data;
-    let api: Api<Deployment> = Api::namespaced(cx.link.client(), &data.settings.release.namespace);
+    let api: Api<Deployment> =
+        Api::namespaced(cx.link.client(), &data.settings.run.release.namespace);
     let live = cx
         .link
         .call("Deployments", async || {

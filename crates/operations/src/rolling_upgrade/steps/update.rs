@@ -160,7 +160,8 @@ async fn await_predecessors(cx: &StepContext<'_>, one: &Move) -> Result<(), Step
         return Ok(());
     }
     let recorded = originals::recorded(cx)?;
-    let api: Api<Deployment> = Api::namespaced(cx.link.client(), &data.settings.release.namespace);
+    let api: Api<Deployment> =
+        Api::namespaced(cx.link.client(), &data.settings.run.release.namespace);
     let live = cx
         .link
         .call("Deployments", async || {

@@ -1,0 +1,26 @@
+//! What every verb that makes runs is told.
+
+use std::time::Duration;
+
+use super::ReleaseName;
+
+/// The settings that all kinds of runs share.
+#[derive(Clone, Debug)]
+pub struct RunSettings {
+    /// The release that the run is about.
+    pub release: ReleaseName,
+    /// Name of a new run; `None` lets the run choose one. A Job is told its name.
+    pub name: Option<String>,
+    /// Namespace of the run; `None` means the guard's, else the release's ([`super::Home`]).
+    pub namespace: Option<String>,
+    /// Account that asked for the run; `None` means the account of this process.
+    pub requested_by: Option<String>,
+    /// Time for the whole run; then it stops.
+    pub timeout: Duration,
+    /// Time for one step; then the run stops.
+    pub step_timeout: Duration,
+    /// Time for which the lock is valid without renewal.
+    pub lock_duration: Duration,
+    /// Whether a failure is rolled back at once.
+    pub rolls_back_on_failure: bool,
+}
