@@ -105,6 +105,7 @@ pub fn yaml() -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{GROUP, RELEASE_DECISION, Scope, VERSION};
     use super::*;
 
     fn walk(value: &Value, visit: &mut impl FnMut(&serde_json::Map<String, Value>)) {
@@ -115,6 +116,25 @@ mod tests {
             }
             Value::Array(items) => items.iter().for_each(|item| walk(item, visit)),
             _ => {}
+        }
+    }
+
+    #[test]
+    fn definitions_have_the_names_that_paths_are_made_of() {
+        for kind in KINDS {
+            let definition = definition(kind);
+            let spec = &definition["spec"];
+            assert_eq!(
+                (&spec["group"], &spec["names"]["kind"]),
+                (&json!(GROUP), &json!(kind.kind))
+            );
+            assert_eq!(spec["names"]["plural"], kind.plural);
+            assert_eq!(spec["names"]["singular"], kind.singular);
+            assert_eq!(spec["names"]["shortNames"], json!([kind.short]));
+            assert_eq!(spec["scope"] == "Cluster", kind.scope == Scope::Cluster);
+            assert_eq!(spec["versions"][0]["name"], VERSION);
+            let has_status = !spec["versions"][0]["subresources"]["status"].is_null();
+            assert_eq!(has_status, kind != RELEASE_DECISION);
         }
     }
 
