@@ -26,7 +26,8 @@ test-fast: ## Unit, property and command-line tests; starts no server
 	$(CARGO) test --workspace --test webhook -- certs::
 	$(CARGO) test --workspace --test hostile -- input::
 
-test-full: test ## Like test; then the crash matrices, the table of orders, many runs at once and an idle cluster, whole
+test-full: test ## Like test; then the crash matrices, the table of orders, many runs at once and an idle cluster, whole; and a build from vendored crates
+	$(CARGO) test --quiet --test repository -- builds:: --ignored
 	MILVUS_GUARD_FULL=1 $(CARGO) test --workspace --quiet --test operations -- crash:: upgrade_orders:: upgrade_many::
 	MILVUS_GUARD_FULL=1 $(CARGO) test --workspace --quiet --test webhook -- fresh::
 

@@ -10,6 +10,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod builds;
 mod chart_guard;
 mod chart_upgrade;
 mod crds;

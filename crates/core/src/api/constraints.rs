@@ -113,12 +113,18 @@ fn exact(what: &str, max: u32) -> Value {
     )
 }
 
+/// Its type has two forms, and both are text.
 fn versions() -> Value {
-    matches(
+    let mut condition = matches(
         VERSIONS,
         MAX_LINE,
         "a version, such as 2.5.12, or a range of versions, such as >=2.5.16,<2.6.0",
-    )
+    );
+    condition["type"] = "string".into();
+    for keyword in ["anyOf", "x-kubernetes-preserve-unknown-fields"] {
+        condition[keyword] = Value::Null;
+    }
+    condition
 }
 
 fn not_blank(what: &str, max: u32) -> Value {

@@ -2,39 +2,17 @@
 //!
 //! `milvus-guard crds` prints them, and `charts/milvus-guard/files/crds.yaml` holds them.
 
-use schemars::JsonSchema;
+use kube_core::CustomResourceExt as _;
 use serde_json::{Value, json};
 
-use super::policy::{ExceptionSpec, PolicySpec};
-
 use super::{
-    GROUP, KINDS, Kind, PolicyStatus, RELEASE_DECISION, ReleaseDecision, Scope, UPGRADE_EXCEPTION,
-    UPGRADE_POLICY, UPGRADE_RUN, UpgradeRun, VERSION,
+    KINDS, Kind, PolicyStatus, RunSpec, RunStatus, UPGRADE_EXCEPTION, UPGRADE_POLICY, UPGRADE_RUN,
     constraints::{self, RULES},
+    decision::{DecisionSpec, StoredDecision},
+    policy::{ExceptionSpec, PolicySpec, StoredException, StoredPolicy},
+    run::StoredRun,
     structural::structural,
 };
-
-/// A policy as an API server holds it. Files hold no status, so the type that reads them has none.
-#[derive(JsonSchema)]
-#[allow(dead_code, reason = "only its schema is wanted")]
-struct StoredPolicy {
-    /// What rules do, and where.
-    spec: PolicySpec,
-    /// What the guard says about it.
-    #[serde(default)]
-    status: PolicyStatus,
-}
-
-/// An exception as an API server holds it.
-#[derive(JsonSchema)]
-#[allow(dead_code, reason = "only its schema is wanted")]
-struct StoredException {
-    /// Which release is let through, for what reason and until when.
-    spec: ExceptionSpec,
-    /// What the guard says about it.
-    #[serde(default)]
-    status: PolicyStatus,
-}
 
 /// What `kubectl explain` says about a kind.
 const fn description(kind: Kind) -> &'static str {
@@ -56,78 +34,28 @@ const fn description(kind: Kind) -> &'static str {
     }
 }
 
-/// Columns of `kubectl get`: name, type, path, and whether only `-o wide` shows it.
-type Column = (&'static str, &'static str, &'static str, bool);
-
-const AGE: Column = ("Age", "date", ".metadata.creationTimestamp", false);
-const READY: Column = (
-    "Ready",
-    "string",
-    ".status.conditions[?(@.type==\"Ready\")].status",
-    false,
-);
-
-fn columns(kind: Kind) -> Vec<Column> {
-    // Times to come are text: kubectl prints a date as how long ago it was, and `<invalid>` for
-    // what is not yet.
-    const EXPIRES: Column = ("Expires", "string", ".spec.expires", false);
-    match kind {
-        UPGRADE_POLICY => {
-            vec![
-                ("Priority", "integer", ".spec.priority", false),
-                ("Rules", "string", ".status.rules", false),
-                READY,
-                AGE,
-            ]
-        }
-        UPGRADE_EXCEPTION => vec![
-            ("Release", "string", ".spec.release", false),
-            ("Namespace", "string", ".spec.namespace", false),
-            ("Rules", "string", ".spec.rules", false),
-            ("Owner", "string", ".spec.owner", false),
-            EXPIRES,
-            (
-                "State",
-                "string",
-                ".status.conditions[?(@.type==\"Ready\")].reason",
-                false,
-            ),
-            AGE,
-        ],
-        UPGRADE_RUN => vec![
-            ("Kind", "string", ".spec.kind", false),
-            ("Release", "string", ".spec.release", false),
-            ("From", "string", ".spec.from", false),
-            ("To", "string", ".spec.to", false),
-            ("Phase", "string", ".status.phase", false),
-            ("Step", "string", ".status.step.id", false),
-            ("Message", "string", ".status.message", true),
-            AGE,
-        ],
-        _ => vec![
-            ("Release", "string", ".spec.release", false),
-            ("Revision", "integer", ".spec.revision", false),
-            ("Verdict", "string", ".spec.verdict", false),
-            EXPIRES,
-        ],
-    }
-}
-
-/// The schema of a whole object.
+/// The schema of a whole object. Metadata is not part of it: the API server knows it itself.
 fn schema(kind: Kind) -> Value {
-    let mut schema = match kind {
-        UPGRADE_POLICY => structural::<StoredPolicy>(),
-        UPGRADE_EXCEPTION => structural::<StoredException>(),
-        UPGRADE_RUN => structural::<UpgradeRun>(),
-        _ => structural::<ReleaseDecision>(),
+    let (spec, status) = match kind {
+        UPGRADE_POLICY => (
+            structural::<PolicySpec>(),
+            Some(structural::<PolicyStatus>()),
+        ),
+        UPGRADE_EXCEPTION => (
+            structural::<ExceptionSpec>(),
+            Some(structural::<PolicyStatus>()),
+        ),
+        UPGRADE_RUN => (structural::<RunSpec>(), Some(structural::<RunStatus>())),
+        _ => (structural::<DecisionSpec>(), None),
     };
-    if let Value::Object(schema) = &mut schema {
-        schema.insert("description".into(), description(kind).into());
-        schema.insert("required".into(), json!(["spec"]));
-        if let Some(Value::Object(properties)) = schema.get_mut("properties") {
-            // The API server knows these itself and lets nothing be said about them.
-            properties.retain(|name, _| matches!(name.as_str(), "spec" | "status"));
-        }
+    let mut schema = json!({
+        "type": "object",
+        "description": description(kind),
+        "properties": {"spec": spec},
+        "required": ["spec"],
+    });
+    if let Some(status) = status {
+        schema["properties"]["status"] = status;
     }
     for (pointer, condition) in constraints::of(kind) {
         if let (Some(Value::Object(part)), Value::Object(condition)) =
@@ -148,50 +76,20 @@ fn schema(kind: Kind) -> Value {
     schema
 }
 
-/// The definition of a kind.
+/// The definition of a kind. The derive of kube says all but the schema: it writes defaults into the
+/// schema, which the API server would write into documents of people, and it drops what the values
+/// of an enumeration mean.
 #[must_use]
 pub fn definition(kind: Kind) -> Value {
-    let columns: Vec<Value> = columns(kind)
-        .into_iter()
-        .map(|(name, r#type, path, wide)| {
-            let mut column = json!({"name": name, "type": r#type, "jsonPath": path});
-            if wide {
-                column["priority"] = 1.into();
-            }
-            column
-        })
-        .collect();
-    let mut version = json!({
-        "name": VERSION,
-        "served": true,
-        "storage": true,
-        "additionalPrinterColumns": columns,
-        "schema": {"openAPIV3Schema": schema(kind)},
-    });
-    if kind != RELEASE_DECISION {
-        version["subresources"] = json!({"status": {}});
-    }
-    json!({
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {
-            "name": format!("{}.{GROUP}", kind.plural),
-            "labels": {"app.kubernetes.io/part-of": "milvus-guard"},
-        },
-        "spec": {
-            "group": GROUP,
-            "names": {
-                "kind": kind.kind,
-                "listKind": format!("{}List", kind.kind),
-                "plural": kind.plural,
-                "singular": kind.singular,
-                "shortNames": [kind.short],
-                "categories": ["milvus-guard"],
-            },
-            "scope": if kind.scope == Scope::Cluster { "Cluster" } else { "Namespaced" },
-            "versions": [version],
-        },
-    })
+    let definition = match kind {
+        UPGRADE_POLICY => StoredPolicy::crd(),
+        UPGRADE_EXCEPTION => StoredException::crd(),
+        UPGRADE_RUN => StoredRun::crd(),
+        _ => StoredDecision::crd(),
+    };
+    let mut definition = json!(definition);
+    definition["spec"]["versions"][0]["schema"] = json!({"openAPIV3Schema": schema(kind)});
+    definition
 }
 
 /// The definitions of all kinds as YAML.
@@ -207,6 +105,7 @@ pub fn yaml() -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{GROUP, RELEASE_DECISION, Scope, VERSION};
     use super::*;
 
     fn walk(value: &Value, visit: &mut impl FnMut(&serde_json::Map<String, Value>)) {
@@ -217,6 +116,25 @@ mod tests {
             }
             Value::Array(items) => items.iter().for_each(|item| walk(item, visit)),
             _ => {}
+        }
+    }
+
+    #[test]
+    fn definitions_have_the_names_that_paths_are_made_of() {
+        for kind in KINDS {
+            let definition = definition(kind);
+            let spec = &definition["spec"];
+            assert_eq!(
+                (&spec["group"], &spec["names"]["kind"]),
+                (&json!(GROUP), &json!(kind.kind))
+            );
+            assert_eq!(spec["names"]["plural"], kind.plural);
+            assert_eq!(spec["names"]["singular"], kind.singular);
+            assert_eq!(spec["names"]["shortNames"], json!([kind.short]));
+            assert_eq!(spec["scope"] == "Cluster", kind.scope == Scope::Cluster);
+            assert_eq!(spec["versions"][0]["name"], VERSION);
+            let has_status = !spec["versions"][0]["subresources"]["status"].is_null();
+            assert_eq!(has_status, kind != RELEASE_DECISION);
         }
     }
 

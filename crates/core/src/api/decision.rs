@@ -1,6 +1,7 @@
 //! What the release gate let through, so that the workload gate lets it through too.
 
 use jiff::{SignedDuration, Timestamp};
+use kube_derive::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -38,7 +39,23 @@ impl ReleaseDecision {
 }
 
 /// What was judged and how.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, CustomResource)]
+#[kube(
+    group = "guard.milvus.io",
+    version = "v1alpha1",
+    kind = "ReleaseDecision",
+    root = "StoredDecision",
+    shortname = "udec",
+    category = "milvus-guard",
+    label("app.kubernetes.io/part-of", "milvus-guard"),
+    schema = "disabled",
+    namespaced,
+    printcolumn(name = "Release", type_ = "string", json_path = ".spec.release"),
+    printcolumn(name = "Revision", type_ = "integer", json_path = ".spec.revision"),
+    printcolumn(name = "Verdict", type_ = "string", json_path = ".spec.verdict"),
+    printcolumn(name = "Expires", type_ = "string", json_path = ".spec.expires"),
+    crates(kube_core = "::kube_core")
+)]
 #[serde(rename_all = "camelCase")]
 pub struct DecisionSpec {
     /// Helm release.

@@ -7,6 +7,11 @@
 //! not there. Write such objects by patches of what changed: a whole object that was read by an
 //! older version lacks the fields that it did not know.
 
+#![allow(
+    clippy::duplicated_attributes,
+    reason = "columns of one type look like one attribute twice"
+)]
+
 mod constraints;
 pub mod crd;
 pub mod decision;

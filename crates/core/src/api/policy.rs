@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fmt};
 
 use jiff::Timestamp;
+use kube_derive::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
@@ -107,7 +108,33 @@ pub struct UpgradePolicy {
 }
 
 /// Content of a policy.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, CustomResource,
+)]
+#[kube(
+    group = "guard.milvus.io",
+    version = "v1alpha1",
+    kind = "UpgradePolicy",
+    root = "StoredPolicy",
+    shortname = "upol",
+    category = "milvus-guard",
+    label("app.kubernetes.io/part-of", "milvus-guard"),
+    schema = "disabled",
+    status = "super::PolicyStatus",
+    printcolumn(name = "Priority", type_ = "integer", json_path = ".spec.priority"),
+    printcolumn(name = "Rules", type_ = "string", json_path = ".status.rules"),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].status"#
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    ),
+    crates(kube_core = "::kube_core")
+)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PolicySpec {
     /// Which releases it is about; absent means all.
@@ -211,7 +238,34 @@ pub struct UpgradeException {
 }
 
 /// Content of an exception.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, CustomResource)]
+#[kube(
+    group = "guard.milvus.io",
+    version = "v1alpha1",
+    kind = "UpgradeException",
+    root = "StoredException",
+    shortname = "uex",
+    category = "milvus-guard",
+    label("app.kubernetes.io/part-of", "milvus-guard"),
+    schema = "disabled",
+    status = "super::PolicyStatus",
+    printcolumn(name = "Release", type_ = "string", json_path = ".spec.release"),
+    printcolumn(name = "Namespace", type_ = "string", json_path = ".spec.namespace"),
+    printcolumn(name = "Rules", type_ = "string", json_path = ".spec.rules"),
+    printcolumn(name = "Owner", type_ = "string", json_path = ".spec.owner"),
+    printcolumn(name = "Expires", type_ = "string", json_path = ".spec.expires"),
+    printcolumn(
+        name = "State",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].reason"#
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    ),
+    crates(kube_core = "::kube_core")
+)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ExceptionSpec {
     /// Rules that do not count.

@@ -1,5 +1,6 @@
 //! A run of `upgrade`, `migrate` or Hold, and what it will do.
 
+use kube_derive::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -54,7 +55,37 @@ impl UpgradeRun {
 }
 
 /// What a run does. Only `requestedBy` may change once it is written.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, CustomResource)]
+#[kube(
+    group = "guard.milvus.io",
+    version = "v1alpha1",
+    kind = "UpgradeRun",
+    root = "StoredRun",
+    shortname = "urun",
+    category = "milvus-guard",
+    label("app.kubernetes.io/part-of", "milvus-guard"),
+    schema = "disabled",
+    namespaced,
+    status = "RunStatus",
+    printcolumn(name = "Kind", type_ = "string", json_path = ".spec.kind"),
+    printcolumn(name = "Release", type_ = "string", json_path = ".spec.release"),
+    printcolumn(name = "From", type_ = "string", json_path = ".spec.from"),
+    printcolumn(name = "To", type_ = "string", json_path = ".spec.to"),
+    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
+    printcolumn(name = "Step", type_ = "string", json_path = ".status.step.id"),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.message",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    ),
+    crates(kube_core = "::kube_core")
+)]
 #[serde(rename_all = "camelCase")]
 pub struct RunSpec {
     /// What kind of run it is.

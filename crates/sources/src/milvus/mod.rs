@@ -7,7 +7,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`proxy`] | where the proxy is, how to get in, the calls with their limits |
-//! | [`message`] | the few messages of Milvus's protocol that are needed |
+//! | `message` | the few messages of Milvus's protocol that are needed |
 //! | [`error`] | why there is no answer, as messages for people |
 //! | [`read`] | health, version and what is loaded |
 //! | [`loaded`] | pure: what is loaded and what is missing, also against an earlier [`Baseline`](milvus_guard_core::api::loaded::Baseline) |
@@ -16,7 +16,7 @@
 
 pub mod error;
 pub mod loaded;
-pub mod message;
+mod message;
 pub mod proxy;
 pub mod read;
 

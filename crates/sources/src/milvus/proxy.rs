@@ -4,19 +4,17 @@ use std::{fmt, time::Duration};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use etcd_client::TlsOptions;
-use http::uri::PathAndQuery;
 use tokio::time::{Instant, timeout, timeout_at};
 use tonic::{
     Request,
-    client::Grpc,
     metadata::AsciiMetadataValue,
     transport::{Channel, Endpoint},
 };
-use tonic_prost::ProstCodec;
+use tower::ServiceExt as _;
 
 use super::{
     error::ApiError,
-    message::{Answer as _, Ask},
+    message::{Answer as _, Ask, Client},
 };
 use crate::etcd::{
     Tls,
@@ -247,22 +245,17 @@ impl Connection {
             // Where a request has no field for it, and what rights are judged by.
             request.metadata_mut().insert("dbname", database);
         }
-        let path = PathAndQuery::try_from(format!("/milvus.proto.milvus.MilvusService/{method}"))
-            .map_err(|error| ApiError::Other {
-            method,
-            reason: error.to_string(),
-        })?;
         let call = async {
-            let mut grpc =
-                Grpc::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER_BYTES);
-            grpc.ready()
+            let mut channel = self.channel.clone();
+            channel
+                .ready()
                 .await
                 .map_err(|error| unreachable(hinted(error_text::chain(&error))))?;
-            let answer = grpc
-                .unary(request, path, ProstCodec::<R, R::Answer>::default())
-                .await;
+            let mut client = Client::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES);
             let given = self.login != Login::None;
-            answer.map_err(|status| ApiError::from_grpc(&status, method, &self.address, given))
+            R::ask(&mut client, request)
+                .await
+                .map_err(|status| ApiError::from_grpc(&status, method, &self.address, given))
         };
         let late = |_| {
             unreachable(format!(

@@ -8,11 +8,11 @@ use super::{
     error::ApiError,
     loaded::{CollectionLoad, Loaded, Replica, Served, ShardLeader},
     message::{
-        ALL, CheckHealthRequest, DescribeCollectionRequest, FLUSHED, GROWING,
-        GetLoadingProgressRequest, GetPersistentSegmentInfoRequest, GetQuerySegmentInfoRequest,
-        GetReplicasRequest, GetReplicasResponse, GetVersionRequest, IN_MEMORY, LEVEL_ZERO,
-        ListDatabasesRequest, PersistentSegment, QuerySegment, ShowCollectionsRequest,
-        ShowCollectionsResponse, ShowPartitionsRequest,
+        CheckHealthRequest, DescribeCollectionRequest, GetLoadingProgressRequest,
+        GetPersistentSegmentInfoRequest, GetQuerySegmentInfoRequest, GetReplicasRequest,
+        GetReplicasResponse, GetVersionRequest, ListDatabasesRequest, PersistentSegmentInfo,
+        QuerySegmentInfo, ReplicaInfo, SegmentLevel, SegmentState, ShowCollectionsRequest,
+        ShowCollectionsResponse, ShowPartitionsRequest, ShowType,
     },
     proxy::{Connection, Proxy},
 };
@@ -97,14 +97,14 @@ pub async fn loaded(proxy: &Proxy) -> Result<Loaded, ApiError> {
     let mut loaded = Loaded::default();
     let mut entries = Vec::new();
     for database in databases(proxy, &connection, &mut loaded.notes).await? {
-        let show = |kind| {
+        let show = |kind: ShowType| {
             connection.call(ShowCollectionsRequest {
-                database: database.clone(),
-                kind,
+                db_name: database.clone(),
+                r#type: kind.into(),
             })
         };
-        let (all, in_memory) = try_join!(show(ALL), show(IN_MEMORY))?;
-        loaded.known.extend(all.ids);
+        let (all, in_memory) = try_join!(show(ShowType::All), show(ShowType::InMemory))?;
+        loaded.known.extend(all.collection_ids);
         entries.extend(listed(&database, &in_memory)?);
         bounded(
             "ShowCollections",
@@ -136,7 +136,7 @@ async fn databases(
         return Ok(proxy.databases.clone());
     }
     let names = match connection.call(ListDatabasesRequest {}).await {
-        Ok(answer) => answer.names,
+        Ok(answer) => answer.db_names,
         Err(ApiError::Unimplemented { method }) => {
             notes.push(format!(
                 "this Milvus has no databases (no {method}, which came with 2.2.9)"
@@ -164,23 +164,27 @@ struct Entry {
 }
 
 fn listed(database: &str, answer: &ShowCollectionsResponse) -> Result<Vec<Entry>, ApiError> {
-    if answer.names.len() != answer.ids.len() {
+    if answer.collection_names.len() != answer.collection_ids.len() {
         let reason = format!(
             "{} names and {} ids of collections",
-            answer.names.len(),
-            answer.ids.len()
+            answer.collection_names.len(),
+            answer.collection_ids.len()
         );
         return Err(ApiError::Other {
             method: "ShowCollections",
             reason,
         });
     }
-    let pairs = answer.names.iter().zip(&answer.ids).enumerate();
+    let pairs = answer
+        .collection_names
+        .iter()
+        .zip(&answer.collection_ids)
+        .enumerate();
     let entry = |(at, (name, id)): (usize, (&String, &i64))| Entry {
         database: database.to_owned(),
         name: name.clone(),
         id: *id,
-        progress: answer.percentages.get(at).copied(),
+        progress: answer.in_memory_percentages.get(at).copied(),
     };
     Ok(pairs.map(entry).collect())
 }
@@ -198,27 +202,27 @@ fn bounded(method: &'static str, what: &str, found: usize, limit: usize) -> Resu
 async fn collection(connection: &Connection, entry: Entry) -> Result<CollectionLoad, ApiError> {
     let (database, collection) = (entry.database.clone(), entry.name.clone());
     let described = connection.call(DescribeCollectionRequest {
-        database: database.clone(),
-        collection: collection.clone(),
+        db_name: database.clone(),
+        collection_name: collection.clone(),
     });
     let partitions = connection.call(ShowPartitionsRequest {
-        database: database.clone(),
-        collection: collection.clone(),
-        kind: IN_MEMORY,
+        db_name: database.clone(),
+        collection_name: collection.clone(),
+        r#type: ShowType::InMemory.into(),
     });
     let stored = connection.call(GetPersistentSegmentInfoRequest {
-        database: database.clone(),
-        collection: collection.clone(),
+        db_name: database.clone(),
+        collection_name: collection.clone(),
     });
     let (described, partitions, stored) = try_join!(described, partitions, stored)?;
     // After what is to be served, so that nothing looks missing that was only just made.
     let served = connection.call(GetQuerySegmentInfoRequest {
-        database: database.clone(),
-        collection: collection.clone(),
+        db_name: database.clone(),
+        collection_name: collection.clone(),
     });
     let replicas = connection.call(GetReplicasRequest {
         collection_id: entry.id,
-        database: database.clone(),
+        db_name: database.clone(),
     });
     let (served, replicas) = try_join!(served, async { told(replicas.await) })?;
     let progress = match entry.progress {
@@ -226,8 +230,8 @@ async fn collection(connection: &Connection, entry: Entry) -> Result<CollectionL
         None => {
             connection
                 .call(GetLoadingProgressRequest {
-                    collection,
-                    database,
+                    collection_name: collection,
+                    db_name: database,
                 })
                 .await?
                 .progress
@@ -238,8 +242,11 @@ async fn collection(connection: &Connection, entry: Entry) -> Result<CollectionL
         name: entry.name,
         id: entry.id,
         progress,
-        shards: described.channels.into_iter().collect(),
-        expected: expected(&stored.infos, &partitions.ids.into_iter().collect()),
+        shards: described.virtual_channel_names.into_iter().collect(),
+        expected: expected(
+            &stored.infos,
+            &partitions.partition_i_ds.into_iter().collect(),
+        ),
         served: served_by(&served.infos),
         replicas,
     })
@@ -251,15 +258,15 @@ fn told(
 ) -> Result<Result<Vec<Replica>, String>, ApiError> {
     match answer {
         Ok(answer) => {
-            let replica = |info: super::message::ReplicaInfo| Replica {
-                id: info.replica,
-                nodes: info.nodes.into_iter().collect(),
+            let replica = |info: ReplicaInfo| Replica {
+                id: info.replica_id,
+                nodes: info.node_ids.into_iter().collect(),
                 leaders: info
-                    .shards
+                    .shard_replicas
                     .into_iter()
                     .map(|shard| ShardLeader {
-                        channel: shard.channel,
-                        node: shard.leader,
+                        channel: shard.dm_channel_name,
+                        node: shard.leader_id,
                     })
                     .collect(),
             };
@@ -271,28 +278,31 @@ fn told(
 }
 
 /// What is to be served: complete segments with rows, of loaded partitions.
-fn expected(segments: &[PersistentSegment], partitions: &BTreeSet<i64>) -> BTreeMap<i64, i64> {
-    let serves = |segment: &&PersistentSegment| {
-        segment.state == FLUSHED
-            && segment.level != LEVEL_ZERO
-            && segment.rows > 0
-            && partitions.contains(&segment.partition)
+fn expected(segments: &[PersistentSegmentInfo], partitions: &BTreeSet<i64>) -> BTreeMap<i64, i64> {
+    let serves = |segment: &&PersistentSegmentInfo| {
+        segment.state() == SegmentState::Flushed
+            && segment.level() != SegmentLevel::L0
+            && segment.num_rows > 0
+            && partitions.contains(&segment.partition_id)
     };
     segments
         .iter()
         .filter(serves)
-        .map(|segment| (segment.segment, segment.rows))
+        .map(|segment| (segment.segment_id, segment.num_rows))
         .collect()
 }
 
-fn served_by(segments: &[QuerySegment]) -> BTreeMap<i64, Served> {
+fn served_by(segments: &[QuerySegmentInfo]) -> BTreeMap<i64, Served> {
     let mut all: BTreeMap<i64, Served> = BTreeMap::new();
-    for segment in segments.iter().filter(|segment| segment.state != GROWING) {
-        let served = all.entry(segment.segment).or_default();
-        served.rows = served.rows.max(segment.rows);
-        served.nodes.extend(&segment.nodes);
-        if segment.nodes.is_empty() && segment.node != 0 {
-            served.nodes.insert(segment.node);
+    for segment in segments
+        .iter()
+        .filter(|segment| segment.state() != SegmentState::Growing)
+    {
+        let served = all.entry(segment.segment_id).or_default();
+        served.rows = served.rows.max(segment.num_rows);
+        served.nodes.extend(&segment.node_ids);
+        if segment.node_ids.is_empty() && segment.node_id != 0 {
+            served.nodes.insert(segment.node_id);
         }
     }
     all
@@ -303,30 +313,31 @@ mod tests {
     use super::*;
 
     fn stored(
-        segment: i64,
-        partition: i64,
-        rows: i64,
-        state: i32,
+        segment_id: i64,
+        partition_id: i64,
+        num_rows: i64,
+        state: SegmentState,
         level: i32,
-    ) -> PersistentSegment {
-        PersistentSegment {
-            segment,
-            partition,
-            rows,
-            state,
+    ) -> PersistentSegmentInfo {
+        PersistentSegmentInfo {
+            segment_id,
+            partition_id,
+            num_rows,
+            state: state.into(),
             level,
         }
     }
 
     #[test]
     fn only_complete_segments_of_loaded_partitions_are_to_be_served() {
+        use SegmentState::{Flushed, Growing};
         let segments = [
-            stored(1, 10, 5, FLUSHED, 0),
-            stored(2, 11, 5, FLUSHED, 2),
-            stored(3, 12, 5, FLUSHED, 0),
-            stored(4, 10, 0, FLUSHED, 0),
-            stored(5, 10, 5, GROWING, 0),
-            stored(6, 10, 5, FLUSHED, LEVEL_ZERO),
+            stored(1, 10, 5, Flushed, 0),
+            stored(2, 11, 5, Flushed, 2),
+            stored(3, 12, 5, Flushed, 0),
+            stored(4, 10, 0, Flushed, 0),
+            stored(5, 10, 5, Growing, 0),
+            stored(6, 10, 5, Flushed, SegmentLevel::L0.into()),
         ];
         assert_eq!(
             expected(&segments, &[10, 11].into()),
@@ -336,12 +347,12 @@ mod tests {
 
     #[test]
     fn a_segment_told_once_or_several_times_is_the_same() {
-        let segment = |nodes: &[i64], node, state| QuerySegment {
-            segment: 1,
-            rows: 5,
-            node,
+        let segment = |nodes: &[i64], node_id, state| QuerySegmentInfo {
+            segment_id: 1,
+            num_rows: 5,
+            node_id,
             state,
-            nodes: nodes.to_vec(),
+            node_ids: nodes.to_vec(),
         };
         let whole: BTreeMap<i64, Served> = [(
             1,
@@ -356,7 +367,7 @@ mod tests {
             served_by(&[
                 segment(&[2], 0, 3),
                 segment(&[], 3, 3),
-                segment(&[4], 0, GROWING)
+                segment(&[4], 0, SegmentState::Growing.into())
             ]),
             whole
         );
@@ -365,7 +376,7 @@ mod tests {
     #[test]
     fn lists_that_do_not_match_are_no_answer() {
         let answer = ShowCollectionsResponse {
-            names: vec!["books".into()],
+            collection_names: vec!["books".into()],
             ..ShowCollectionsResponse::default()
         };
         assert!(
