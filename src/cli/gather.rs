@@ -1,6 +1,6 @@
 //! Inputs as the command line names them: files, what runs, Helm's storage, a version.
 
-use std::{path::PathBuf, str::FromStr};
+use std::{path::PathBuf, str::FromStr, sync::Arc};
 
 use clap::Args;
 use tokio::runtime::Runtime;
@@ -41,6 +41,12 @@ pub(super) enum Source {
     Live,
     /// What is before, at another version.
     Version(Build),
+    /// A text that is at hand already: what Helm rendered.
+    Text {
+        /// What the report calls it.
+        name: &'static str,
+        text: Arc<str>,
+    },
 }
 
 impl FromStr for Source {
@@ -461,6 +467,7 @@ impl Gatherer<'_> {
             Source::Revision { name, .. } => format!("release {name}"),
             Source::Live => "the cluster".into(),
             Source::Version(build) => build.to_string(),
+            Source::Text { name, .. } => (*name).to_owned(),
         };
         let input = role.map_or_else(
             || format!("the input ({named})"),
@@ -523,7 +530,7 @@ impl Gatherer<'_> {
             // The cluster was read, and there is nothing to judge: no verdict, not a wrong command
             // line.
             Source::Live | Source::Revision { .. } => Failure::no_verdict(message),
-            Source::File(_) | Source::Version(_) => Failure::usage(message),
+            Source::File(_) | Source::Version(_) | Source::Text { .. } => Failure::usage(message),
         }
     }
 
@@ -575,6 +582,13 @@ impl Gatherer<'_> {
                     files::evidence::complete(&loaded.snapshot, &mut gathered.facts);
                 }
                 Ok(loaded)
+            }
+            Source::Text { name, text } => {
+                let how = files::Reading {
+                    namespace: self.namespace,
+                    keep,
+                };
+                files::load_text(role, name, text, &how).map_err(Failure::usage)
             }
             Source::Live => self.live(role, &keep, gathered),
             Source::Revision { name, revision } => self.revision(role, name, *revision),
@@ -647,6 +661,17 @@ impl Gatherer<'_> {
             snapshot: reading.snapshot,
             entry,
         })
+    }
+
+    /// Whether Helm's storage in the cluster has a deployed revision of a release.
+    pub(super) fn is_deployed(&self, name: &str) -> Result<bool, Failure> {
+        let (cluster, namespace) = self.connect()?;
+        let found = cluster.helm_release(&namespace, name, None);
+        match self.runtime.block_on(found) {
+            Ok(_) => Ok(true),
+            Err(ClusterError::NotFound(_) | ClusterError::NoRelease { .. }) => Ok(false),
+            Err(error) => Err(Failure::no_verdict(error)),
+        }
     }
 
     fn revision(&self, role: Role, name: &str, revision: Option<u64>) -> Result<Loaded, Failure> {

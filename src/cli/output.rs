@@ -82,6 +82,14 @@ impl Screen {
         }
     }
 
+    /// The same for text on standard error.
+    pub(super) fn style_stderr(&self, show: Show) -> Style {
+        Style {
+            color: self.color_stderr,
+            ..self.style(show)
+        }
+    }
+
     /// Whether characters beyond ASCII can be shown.
     pub(super) const fn unicode(&self) -> bool {
         self.unicode

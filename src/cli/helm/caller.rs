@@ -1,0 +1,77 @@
+//! The Helm that runs the post-renderer.
+//!
+//! Read in Helm 3.22.0 (`pkg/postrender/exec.go`) and 4.3.1 (`internal/plugin/runtime_subprocess.go`):
+//! a post-renderer gets the manifests, its own arguments and the variables of Helm's own process,
+//! nothing else. `-n` and `--kube-context` reach it in neither version. Helm 3 prints its standard
+//! error where it fails, and drops it where it does not. Helm 4 collects it and prints it never.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::Write,
+    os::unix::process::parent_id,
+    path::Path,
+};
+
+/// Verbs of Helm that take a post-renderer.
+const VERBS: [&str; 3] = ["upgrade", "install", "template"];
+/// `O_APPEND` in `/proc/PID/fdinfo`, which is octal.
+const APPENDS: u32 = 0o2000;
+
+/// The command line of Helm, without its program; `None` where the parent is another program, or
+/// where the system has no `/proc`.
+pub(super) fn command_line() -> Option<Vec<String>> {
+    of_helm(&fs::read(format!("/proc/{}/cmdline", parent_id())).ok()?)
+}
+
+fn of_helm(command_line: &[u8]) -> Option<Vec<String>> {
+    let text = String::from_utf8_lossy(command_line);
+    let mut words = text.trim_end_matches('\0').split('\0').map(str::to_owned);
+    let program = words.next()?;
+    let name = Path::new(&program).file_name()?.to_str()?.to_owned();
+    let args: Vec<String> = words.collect();
+    let is_helm = name.starts_with("helm") && args.iter().any(|arg| VERBS.contains(&arg.as_str()));
+    is_helm.then_some(args)
+}
+
+/// Writes to where Helm itself writes its errors, else to the terminal. What cannot be shown is
+/// left out: the exit code decides.
+pub(super) fn tell(text: &str) {
+    let terminal = || OpenOptions::new().write(true).open("/dev/tty").ok();
+    if let Some(mut place) = errors_of_helm().or_else(terminal) {
+        let _ = place.write_all(text.as_bytes());
+    }
+}
+
+/// Standard error of the parent. A file that Helm does not append to is left alone: Helm would
+/// overwrite our text at its own position.
+fn errors_of_helm() -> Option<File> {
+    let path = format!("/proc/{}/fd/2", parent_id());
+    if fs::metadata(&path).ok()?.is_file() && !appends()? {
+        return None;
+    }
+    OpenOptions::new().append(true).open(path).ok()
+}
+
+fn appends() -> Option<bool> {
+    let info = fs::read_to_string(format!("/proc/{}/fdinfo/2", parent_id())).ok()?;
+    let flags = info.lines().find_map(|line| line.strip_prefix("flags:"))?;
+    let flags = u32::from_str_radix(flags.trim(), 8).ok()?;
+    Some(flags & APPENDS != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn helm_is_told_from_other_programs() {
+        let args = |line: &str| of_helm(line.replace(' ', "\0").as_bytes());
+        assert_eq!(
+            args("/usr/bin/helm3 upgrade r c -n milvus ").unwrap(),
+            ["upgrade", "r", "c", "-n", "milvus"]
+        );
+        assert_eq!(args("bash -c helm upgrade"), None);
+        assert_eq!(args("helm env"), None);
+        assert_eq!(args(""), None);
+    }
+}

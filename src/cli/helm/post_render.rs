@@ -1,0 +1,312 @@
+//! `post-render`: judges the manifests on their way through Helm.
+//!
+//! Whatever goes wrong ends with an exit code other than 0 and prints no manifest, and Helm stops
+//! before it stores or sends anything.
+
+use std::{
+    io::{self, IsTerminal, Read, Write},
+    path::PathBuf,
+    str::FromStr,
+};
+
+use clap::Args as ClapArgs;
+
+use milvus_guard_core::{evaluate::Verdict, report::Report};
+use milvus_guard_sources::files::{InputError, Reading, Role, load_text, part::Choice};
+
+use super::{
+    caller,
+    place::{Place, environment},
+    release::{self, Question},
+};
+use crate::cli::{
+    exit::{Done, Exit, Failure},
+    gather::{self, ClusterArgs, Source},
+    judging::JudgingArgs,
+    output::Screen,
+};
+
+/// Arguments of `post-render`.
+#[derive(Debug, ClapArgs)]
+#[command(
+    disable_version_flag = true,
+    after_help = "\
+Helm tells a post-renderer neither namespace nor cluster. On Linux they are read from the command \
+                        line of the Helm that
+runs it; elsewhere, and under Terraform, name them here. A release that is not found is a new \
+                        installation only if both
+are known.
+
+Examples:
+  helm upgrade my-release zilliztech/milvus -n milvus --post-renderer guard-post-render    (Helm 4)
+  helm upgrade my-release zilliztech/milvus -n milvus --post-renderer helm-guard-post-render
+  helm template my-release zilliztech/milvus -n milvus --post-renderer helm-guard-post-render \
+                        --post-renderer-args --before=none
+
+Exit codes: 0 the manifests were printed unchanged, 1 the change reaches --fail-on, 2 wrong usage \
+                        or unreadable input, 3 no verdict could be formed. Helm stops at any code \
+                        but 0."
+)]
+pub(super) struct Args {
+    /// What to judge against: none (a new installation), a file, a directory, live or
+    /// release:NAME [default: what runs, else what Helm deployed last]
+    #[arg(long, value_name = "IN|none")]
+    before: Option<Before>,
+
+    /// Name of the Helm release [default: of the label app.kubernetes.io/instance]
+    #[arg(short, long, value_name = "NAME")]
+    instance: Option<String>,
+
+    #[command(flatten)]
+    judging: JudgingArgs,
+
+    /// Namespace of the release [default: of Helm's command line, else HELM_NAMESPACE, else the
+    /// one that Milvus' objects name]
+    #[arg(short, long, value_name = "NAMESPACE", help_heading = "Cluster")]
+    namespace: Option<String>,
+
+    /// Kubeconfig file [default: of Helm's command line, else as kubectl finds it]
+    #[arg(long, value_name = "FILE", help_heading = "Cluster")]
+    kubeconfig: Option<PathBuf>,
+
+    /// Context of the kubeconfig [default: of Helm's command line, else HELM_KUBECONTEXT, else
+    /// the current one]
+    #[arg(long, alias = "context", value_name = "NAME", help_heading = "Cluster")]
+    kube_context: Option<String>,
+
+    /// Helm 4 runs this as a plugin, and shows nothing of its standard error
+    #[arg(long, hide = true)]
+    as_plugin: bool,
+}
+
+/// What `--before` names.
+#[derive(Clone, Debug)]
+enum Before {
+    /// A new installation.
+    Nothing,
+    /// A state.
+    Source(Source),
+}
+
+impl FromStr for Before {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "none" {
+            return Ok(Self::Nothing);
+        }
+        match text.parse()? {
+            Source::File(path) if path == "-" => {
+                Err("standard input holds the manifests that Helm rendered".into())
+            }
+            source => Ok(Self::Source(source)),
+        }
+    }
+}
+
+/// Where Helm works, and how far that is known.
+struct Found {
+    cluster: ClusterArgs,
+    namespace: String,
+    /// Whether a release that is not there is certainly not there.
+    is_certain: bool,
+}
+
+/// What becomes of the manifests.
+enum Outcome {
+    /// They pass; perhaps with something to say.
+    Pass(Option<String>),
+    /// They do not.
+    Stop(String),
+}
+
+pub(super) fn run(args: &Args, screen: &Screen) -> Done {
+    let outcome = read().and_then(|manifests| {
+        let outcome = judge(args, &manifests, screen)?;
+        Ok((manifests, outcome))
+    });
+    match outcome {
+        Ok((manifests, Outcome::Pass(remark))) => {
+            pass(&manifests)?;
+            if let Some(remark) = remark {
+                say(&remark, !io::stderr().is_terminal() && is_under_helm(args));
+            }
+            Ok(Exit::Clean)
+        }
+        Ok((_, Outcome::Stop(text))) => {
+            say(&text, args.as_plugin);
+            Ok(Exit::Found)
+        }
+        Err(failure) => {
+            let text = format!(
+                "milvus-guard stops Helm, because it cannot judge the change: {}\n",
+                failure.message.trim_end()
+            );
+            say(&text, args.as_plugin);
+            Ok(failure.exit)
+        }
+    }
+}
+
+fn is_under_helm(args: &Args) -> bool {
+    args.as_plugin || caller::command_line().is_some()
+}
+
+/// Writes to standard error and, where Helm does not show that, to where Helm writes its own.
+fn say(text: &str, is_dropped: bool) {
+    let _ = io::stderr().write_all(text.as_bytes());
+    if is_dropped {
+        caller::tell(text);
+    }
+}
+
+fn read() -> Result<Vec<u8>, Failure> {
+    let mut manifests = Vec::new();
+    io::stdin()
+        .read_to_end(&mut manifests)
+        .map_err(|error| Failure::usage(format!("cannot read standard input: {error}")))?;
+    Ok(manifests)
+}
+
+/// Hands the manifests on, byte for byte. A Helm that reads no more of them is no success.
+fn pass(manifests: &[u8]) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    stdout
+        .write_all(manifests)
+        .and_then(|()| stdout.flush())
+        .map_err(|error| Failure::no_verdict(format!("cannot hand the manifests on: {error}")))
+}
+
+fn judge(args: &Args, manifests: &[u8], screen: &Screen) -> Result<Outcome, Failure> {
+    release::only_files(&args.judging, "for the manifests")?;
+    let text = std::str::from_utf8(manifests)
+        .map_err(|_| Failure::usage("the manifests are not UTF-8 text"))?;
+    let Some(namespaces) = namespaces_of_milvus(text)? else {
+        return Ok(Outcome::Pass(None));
+    };
+    let after = Source::Text {
+        name: "the manifests that Helm rendered",
+        text: text.into(),
+    };
+    let found = find(args, &namespaces)?;
+    let question = Question {
+        judging: &args.judging,
+        cluster: &found.cluster,
+        namespace: &found.namespace,
+        after: &after,
+        choice: Choice::Whole,
+        accepted: &[],
+        helm: None,
+    };
+    let report = match &args.before {
+        Some(Before::Nothing) => question.against(None)?,
+        Some(Before::Source(source)) => question.against(Some(source))?,
+        None => {
+            let report = question.against_cluster(args.instance.as_deref())?;
+            refuse_doubt(&report, &found)?;
+            report
+        }
+    };
+    release::write(&report, &args.judging, screen)?;
+    Ok(outcome(args, &report, screen))
+}
+
+fn outcome(args: &Args, report: &Report, screen: &Screen) -> Outcome {
+    let judging = &args.judging;
+    if judging.fail_on.exit(report.verdict) != Exit::Found {
+        return Outcome::Pass(release::warnings(report));
+    }
+    let what = if report.verdict == Verdict::Deny {
+        "this release"
+    } else {
+        "this release because of its warnings (--fail-on warn)"
+    };
+    Outcome::Stop(format!(
+        "milvus-guard stops {what}. Helm has stored and sent nothing.\n{}",
+        release::text(report, judging.show, screen)
+    ))
+}
+
+/// The namespaces that the objects of Milvus name; `None` if there is no Milvus.
+fn namespaces_of_milvus(text: &str) -> Result<Option<Vec<String>>, Failure> {
+    if text.trim().is_empty() {
+        return Ok(None);
+    }
+    let how = Reading::default();
+    let loaded = match load_text(Role::Before, "the manifests that Helm rendered", text, &how) {
+        Ok(loaded) => loaded,
+        Err(InputError::NoObjects { .. }) => return Ok(None),
+        Err(error) => return Err(Failure::usage(error)),
+    };
+    let releases = loaded.snapshot.releases;
+    if releases.is_empty() {
+        return Ok(None);
+    }
+    let mut names: Vec<String> = releases
+        .into_iter()
+        .filter_map(|release| release.namespace)
+        .collect();
+    names.sort();
+    names.dedup();
+    Ok(Some(names))
+}
+
+/// Finds the namespace and the cluster that Helm works with.
+fn find(args: &Args, of_milvus: &[String]) -> Result<Found, Failure> {
+    let seen = caller::command_line();
+    let mut place = Place::of(seen.as_deref().unwrap_or_default(), &environment);
+    let has_cluster = args.kubeconfig.is_some()
+        || args.kube_context.is_some()
+        || place.context.is_some()
+        || environment("KUBECONFIG").is_some_and(|value| !value.is_empty());
+    let is_certain = seen.is_some() || has_cluster;
+    place.namespace = args.namespace.clone().or(place.namespace);
+    place.kubeconfig = args.kubeconfig.clone().or(place.kubeconfig);
+    place.context = args.kube_context.clone().or(place.context);
+    let needs_cluster = match &args.before {
+        None => true,
+        Some(Before::Nothing) => false,
+        Some(Before::Source(source)) => source.needs_cluster(),
+    };
+    let cluster = if needs_cluster {
+        place.cluster()?
+    } else {
+        ClusterArgs {
+            kubeconfig: None,
+            context: None,
+        }
+    };
+    let by_manifests = || match of_milvus {
+        [only] => Some(only.clone()),
+        _ => None,
+    };
+    let namespace = match place.namespace.or_else(by_manifests) {
+        Some(namespace) => namespace,
+        // Helm itself takes that of the context here.
+        None if seen.is_some() && needs_cluster => gather::namespace(&cluster, None)?,
+        None if !needs_cluster => "default".into(),
+        None => return Err(Failure::usage(UNKNOWN_NAMESPACE)),
+    };
+    Ok(Found {
+        cluster,
+        namespace,
+        is_certain,
+    })
+}
+
+const UNKNOWN_NAMESPACE: &str = "the namespace of the release is not known. Helm does not tell it \
+                                 to a post-renderer, and the manifests name none. Add \
+                                 --post-renderer-args --namespace=NAMESPACE, or set HELM_NAMESPACE";
+
+/// A release that was not found, where the place may be the wrong one, is not taken for a new one.
+fn refuse_doubt(report: &Report, found: &Found) -> Result<(), Failure> {
+    let Some(name) = release::newcomer(report).filter(|_| !found.is_certain) else {
+        return Ok(());
+    };
+    Err(Failure::no_verdict(format!(
+        "release {name} was not found in namespace {}, and the command line of Helm, which could \
+         name another cluster, cannot be read here. Add --post-renderer-args --kube-context=NAME, \
+         or --post-renderer-args --before=none for a new installation",
+        found.namespace
+    )))
+}
