@@ -139,9 +139,15 @@ fn parse(args: Vec<OsString>) -> Cli {
     let name = Name::of(args.first());
     let mut command = name.command();
     let args = name.arguments(args, &command);
+    let is_plugin = args.iter().any(|arg| arg == helm::AS_PLUGIN);
     let matches = command
         .try_get_matches_from_mut(args)
-        .unwrap_or_else(|error| error.exit());
+        .unwrap_or_else(|error| {
+            if is_plugin {
+                helm::tell(&error.to_string(), helm::Then::Ends);
+            }
+            error.exit()
+        });
     let parsed = match name {
         Name::Helm => HelmCli::from_arg_matches(&matches).map(|cli| Cli {
             verb: Verb::Helm(cli.args),

@@ -6,7 +6,7 @@
 //! error where it fails, and drops it where it does not. Helm 4 collects it and prints it never.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, OpenOptions},
     io::Write,
     os::unix::process::parent_id,
     path::Path,
@@ -14,6 +14,8 @@ use std::{
 
 /// Verbs of Helm that take a post-renderer.
 const VERBS: [&str; 3] = ["upgrade", "install", "template"];
+/// Characters that Helm's last error may take. It has less than 300.
+const ROOM: usize = 512;
 /// `O_APPEND` in `/proc/PID/fdinfo`, which is octal.
 const APPENDS: u32 = 0o2000;
 
@@ -33,23 +35,35 @@ fn of_helm(command_line: &[u8]) -> Option<Vec<String>> {
     is_helm.then_some(args)
 }
 
-/// Writes to where Helm itself writes its errors, else to the terminal. What cannot be shown is
-/// left out: the exit code decides.
-pub(super) fn tell(text: &str) {
-    let terminal = || OpenOptions::new().write(true).open("/dev/tty").ok();
-    if let Some(mut place) = errors_of_helm().or_else(terminal) {
-        let _ = place.write_all(text.as_bytes());
-    }
+/// What Helm does after the text was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::cli) enum Then {
+    /// It continues, and prints as much as it likes.
+    Continues,
+    /// It prints one error and ends.
+    Ends,
 }
 
-/// Standard error of the parent. A file that Helm does not append to is left alone: Helm would
-/// overwrite our text at its own position.
-fn errors_of_helm() -> Option<File> {
-    let path = format!("/proc/{}/fd/2", parent_id());
-    if fs::metadata(&path).ok()?.is_file() && !appends()? {
-        return None;
+/// Writes to where Helm itself writes its errors, else to the terminal. What cannot be shown is
+/// left out: the exit code decides.
+pub(in crate::cli) fn tell(text: &str, then: Then) {
+    let errors = format!("/proc/{}/fd/2", parent_id());
+    let is_file = fs::metadata(&errors).is_ok_and(|metadata| metadata.is_file());
+    // Helm keeps its own position in a file, and writes over what others put behind it.
+    let is_overwritten = is_file && appends() != Some(true);
+    let shown = match then {
+        Then::Continues if is_overwritten => return,
+        Then::Ends if is_overwritten => format!("{:ROOM$}\n{text}", ""),
+        Then::Continues | Then::Ends => text.to_owned(),
+    };
+    let terminal = |_| OpenOptions::new().write(true).open("/dev/tty");
+    if let Ok(mut place) = OpenOptions::new()
+        .append(true)
+        .open(errors)
+        .or_else(terminal)
+    {
+        let _ = place.write_all(shown.as_bytes());
     }
-    OpenOptions::new().append(true).open(path).ok()
 }
 
 fn appends() -> Option<bool> {

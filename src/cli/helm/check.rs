@@ -27,10 +27,9 @@ use crate::cli::{
     override_usage = "helm guard check RELEASE CHART [FLAGS OF helm upgrade] [OPTIONS]",
     after_help = "\
 Flags that are not listed here are passed on to Helm, as they are: --version, -f, --set, \
-                        --reuse-values,
---reset-then-reuse-values, --repo, -n, --kube-context ... Helm renders with --dry-run=server, so \
-                        the release's values are
-reused as in the upgrade itself. It needs Helm 3.13 or later, and nothing is changed.
+                 --reuse-values, --reset-then-reuse-values, --repo, -n, --kube-context ... Helm \
+                 renders with --dry-run=server, so the values of the release are reused as in the \
+                 upgrade itself. Nothing is changed. Helm 3.13 or later is needed.
 
 Examples:
   helm guard check my-release zilliztech/milvus --version 4.2.58 -n milvus --reset-then-reuse-values

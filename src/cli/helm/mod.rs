@@ -22,6 +22,10 @@ mod release;
 mod upgrade;
 
 pub(super) use arguments::arrange;
+pub(super) use caller::{Then, tell};
+
+/// With this flag Helm 4 runs the post-renderer as a plugin: it shows nothing of standard error.
+pub(super) const AS_PLUGIN: &str = "--as-plugin";
 
 use clap::{Args as ClapArgs, Subcommand};
 

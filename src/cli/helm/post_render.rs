@@ -5,6 +5,7 @@
 
 use std::{
     io::{self, IsTerminal, Read, Write},
+    panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     str::FromStr,
 };
@@ -15,7 +16,7 @@ use milvus_guard_core::{evaluate::Verdict, report::Report};
 use milvus_guard_sources::files::{InputError, Reading, Role, load_text, part::Choice};
 
 use super::{
-    caller,
+    caller::{self, Then},
     place::{Place, environment},
     release::{self, Question},
 };
@@ -32,15 +33,14 @@ use crate::cli::{
     disable_version_flag = true,
     after_help = "\
 Helm tells a post-renderer neither namespace nor cluster. On Linux they are read from the command \
-                        line of the Helm that
-runs it; elsewhere, and under Terraform, name them here. A release that is not found is a new \
-                        installation only if both
-are known.
+                        line of the Helm that runs it. Elsewhere, and under Terraform, name them \
+                        here. A release that is not found is a new installation only if both are \
+                        known.
 
 Examples:
   helm upgrade my-release zilliztech/milvus -n milvus --post-renderer guard-post-render    (Helm 4)
   helm upgrade my-release zilliztech/milvus -n milvus --post-renderer helm-guard-post-render
-  helm template my-release zilliztech/milvus -n milvus --post-renderer helm-guard-post-render \
+  helm template my-release zilliztech/milvus --post-renderer guard-post-render \
                         --post-renderer-args --before=none
 
 Exit codes: 0 the manifests were printed unchanged, 1 the change reaches --fail-on, 2 wrong usage \
@@ -122,41 +122,46 @@ enum Outcome {
 
 pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     let outcome = read().and_then(|manifests| {
-        let outcome = judge(args, &manifests, screen)?;
+        let outcome = catch_unwind(AssertUnwindSafe(|| judge(args, &manifests, screen)))
+            .unwrap_or_else(|_| Err(Failure::no_verdict(CRASHED)))?;
         Ok((manifests, outcome))
     });
     match outcome {
         Ok((manifests, Outcome::Pass(remark))) => {
             pass(&manifests)?;
             if let Some(remark) = remark {
-                say(&remark, !io::stderr().is_terminal() && is_under_helm(args));
+                warn(args, &remark);
             }
             Ok(Exit::Clean)
         }
         Ok((_, Outcome::Stop(text))) => {
-            say(&text, args.as_plugin);
+            stop(args, &text);
             Ok(Exit::Found)
         }
         Err(failure) => {
-            let text = format!(
-                "milvus-guard stops Helm, because it cannot judge the change: {}\n",
-                failure.message.trim_end()
-            );
-            say(&text, args.as_plugin);
+            let reason = failure.message.trim_end();
+            let text =
+                format!("milvus-guard stops Helm, because it cannot judge the change: {reason}\n");
+            stop(args, &text);
             Ok(failure.exit)
         }
     }
 }
 
-fn is_under_helm(args: &Args) -> bool {
-    args.as_plugin || caller::command_line().is_some()
+/// Says why Helm is stopped. Helm 3 shows our standard error then, Helm 4 does not.
+fn stop(args: &Args, text: &str) {
+    let _ = io::stderr().write_all(text.as_bytes());
+    if args.as_plugin {
+        caller::tell(text, Then::Ends);
+    }
 }
 
-/// Writes to standard error and, where Helm does not show that, to where Helm writes its own.
-fn say(text: &str, is_dropped: bool) {
+/// Says what to know of manifests that pass. Neither Helm shows our standard error then.
+fn warn(args: &Args, text: &str) {
     let _ = io::stderr().write_all(text.as_bytes());
-    if is_dropped {
-        caller::tell(text);
+    let is_under_helm = args.as_plugin || caller::command_line().is_some();
+    if is_under_helm && !io::stderr().is_terminal() {
+        caller::tell(text, Then::Continues);
     }
 }
 
@@ -293,6 +298,8 @@ fn find(args: &Args, of_milvus: &[String]) -> Result<Found, Failure> {
         is_certain,
     })
 }
+
+const CRASHED: &str = "it crashed, which is a defect of milvus-guard";
 
 const UNKNOWN_NAMESPACE: &str = "the namespace of the release is not known. Helm does not tell it \
                                  to a post-renderer, and the manifests name none. Add \

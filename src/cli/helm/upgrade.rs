@@ -18,18 +18,17 @@ use crate::cli::{
     override_usage = "helm guard upgrade RELEASE CHART [FLAGS OF helm upgrade] [OPTIONS]",
     after_help = "\
 Flags that are not listed here are passed on to Helm, as they are. The report goes to standard \
-                        error; standard output is
-Helm's. A denial can be accepted as with the webhook: --labels guard.milvus.io/accept=MG201-r8, \
-                        where 8 is the revision
-about to be made, or by an UpgradeException.
+                 error; standard output is that of Helm. A denial can be accepted as with the \
+                 webhook: --labels guard.milvus.io/accept=MG201-r8, where 8 is the revision about \
+                 to be made; or by an UpgradeException.
 
 Example:
   helm guard upgrade my-release zilliztech/milvus --version 4.2.58 -n milvus \
                         --reset-then-reuse-values --wait
 
-Exit codes: Helm's own where Helm was run; 1 the change reaches --fail-on, 2 wrong usage, 3 no \
-                        verdict could be formed. With 1 to 3 of ours, standard error ends with \
-                        'Helm was not run'."
+Exit codes: Helm's own if Helm was run; else 1 the change reaches --fail-on, 2 wrong usage or \
+                 unreadable input, 3 no verdict could be formed, and standard error ends with \
+                 'Helm was not run, nothing was changed'."
 )]
 pub(super) struct Args {
     #[command(flatten)]
