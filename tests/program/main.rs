@@ -1,5 +1,5 @@
 //! The program as its user meets it: the command line, what it reads, what it judges and advises.
-//! `advice` and `live` start a control plane, `charts` and `values` call Helm; the others need Rust
+//! `advice`, `helm_plugin` and `live` start a control plane, `charts` and `values` call Helm; the others need Rust
 //! alone.
 #![allow(
     clippy::unwrap_used,
@@ -17,6 +17,7 @@ mod cases;
 mod catalogue;
 mod charts;
 mod cli;
+mod helm_plugin;
 mod inputs;
 mod live;
 mod properties;
