@@ -60,7 +60,7 @@ pub(super) struct Args {
     #[command(flatten)]
     judging: JudgingArgs,
 
-    /// Namespace of the release [default: of Helm's command line, else HELM_NAMESPACE, else the
+    /// Namespace of the release [default: of Helm's command line, else `HELM_NAMESPACE`, else the
     /// one that Milvus' objects name]
     #[arg(short, long, value_name = "NAMESPACE", help_heading = "Cluster")]
     namespace: Option<String>,
@@ -69,7 +69,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE", help_heading = "Cluster")]
     kubeconfig: Option<PathBuf>,
 
-    /// Context of the kubeconfig [default: of Helm's command line, else HELM_KUBECONTEXT, else
+    /// Context of the kubeconfig [default: of Helm's command line, else `HELM_KUBECONTEXT`, else
     /// the current one]
     #[arg(long, alias = "context", value_name = "NAME", help_heading = "Cluster")]
     kube_context: Option<String>,
