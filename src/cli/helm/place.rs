@@ -29,7 +29,7 @@ const SHORT_SWITCHES: &str = "igh";
 pub(super) struct Place {
     /// `-n`, else `HELM_NAMESPACE`.
     pub(super) namespace: Option<String>,
-    /// `--kubeconfig`; `KUBECONFIG` is read by whoever connects.
+    /// `--kubeconfig`; `KUBECONFIG` is read when a connection is made.
     pub(super) kubeconfig: Option<PathBuf>,
     /// `--kube-context`, else `HELM_KUBECONTEXT`.
     pub(super) context: Option<String>,

@@ -173,7 +173,7 @@ fn read() -> Result<Vec<u8>, Failure> {
     Ok(manifests)
 }
 
-/// Hands the manifests on, byte for byte. A Helm that reads no more of them is no success.
+/// Hands the manifests on, byte for byte. If Helm does not read them all, that is an error.
 fn pass(manifests: &[u8]) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     stdout
