@@ -98,7 +98,7 @@ impl Source {
 }
 
 /// Which cluster.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub(super) struct ClusterArgs {
     /// Kubeconfig file [default: as kubectl finds it]
     #[arg(long, value_name = "FILE", help_heading = "Cluster")]

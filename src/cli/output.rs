@@ -112,7 +112,7 @@ impl Screen {
 }
 
 /// Control characters of an input must not reach the terminal; line feeds of our own may.
-fn clean(text: &str) -> String {
+pub(super) fn clean(text: &str) -> String {
     text.lines()
         .map(milvus_guard_core::text::plain)
         .collect::<Vec<_>>()

@@ -61,6 +61,13 @@ impl Place {
         }
     }
 
+    /// Whether a cluster is named, and not only the default of the kubeconfig.
+    pub(super) fn names_cluster(&self) -> bool {
+        self.kubeconfig.is_some()
+            || self.context.is_some()
+            || environment("KUBECONFIG").is_some_and(|value| !value.is_empty())
+    }
+
     /// The cluster, as our own client finds it.
     ///
     /// # Errors

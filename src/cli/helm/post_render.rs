@@ -22,9 +22,9 @@ use super::{
 };
 use crate::cli::{
     exit::{Done, Exit, Failure},
-    gather::{self, ClusterArgs, Source},
+    gather::{ClusterArgs, Source},
     judging::JudgingArgs,
-    output::Screen,
+    output::{Screen, clean},
 };
 
 /// Arguments of `post-render`.
@@ -77,6 +77,17 @@ pub(super) struct Args {
     /// Helm 4 runs this as a plugin, and shows nothing of its standard error
     #[arg(long, hide = true)]
     as_plugin: bool,
+}
+
+impl Args {
+    /// Whether the cluster is asked for what is before.
+    fn asks_cluster(&self) -> bool {
+        match &self.before {
+            None => true,
+            Some(Before::Nothing) => false,
+            Some(Before::Source(source)) => source.needs_cluster(),
+        }
+    }
 }
 
 /// What `--before` names.
@@ -139,7 +150,7 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
             Ok(Exit::Found)
         }
         Err(failure) => {
-            let reason = failure.message.trim_end();
+            let reason = clean(failure.message.trim_end());
             let text =
                 format!("milvus-guard stops Helm, because it cannot judge the change: {reason}\n");
             stop(args, &text);
@@ -260,42 +271,29 @@ fn namespaces_of_milvus(text: &str) -> Result<Option<Vec<String>>, Failure> {
 fn find(args: &Args, of_milvus: &[String]) -> Result<Found, Failure> {
     let seen = caller::command_line();
     let mut place = Place::of(seen.as_deref().unwrap_or_default(), &environment);
-    let has_cluster = args.kubeconfig.is_some()
-        || args.kube_context.is_some()
-        || place.context.is_some()
-        || environment("KUBECONFIG").is_some_and(|value| !value.is_empty());
-    let is_certain = seen.is_some() || has_cluster;
     place.namespace = args.namespace.clone().or(place.namespace);
     place.kubeconfig = args.kubeconfig.clone().or(place.kubeconfig);
     place.context = args.kube_context.clone().or(place.context);
-    let needs_cluster = match &args.before {
-        None => true,
-        Some(Before::Nothing) => false,
-        Some(Before::Source(source)) => source.needs_cluster(),
-    };
-    let cluster = if needs_cluster {
-        place.cluster()?
-    } else {
-        ClusterArgs {
-            kubeconfig: None,
-            context: None,
-        }
-    };
-    let by_manifests = || match of_milvus {
-        [only] => Some(only.clone()),
-        _ => None,
-    };
-    let namespace = match place.namespace.or_else(by_manifests) {
-        Some(namespace) => namespace,
-        // Helm itself takes that of the context here.
-        None if seen.is_some() && needs_cluster => gather::namespace(&cluster, None)?,
-        None if !needs_cluster => "default".into(),
-        None => return Err(Failure::usage(UNKNOWN_NAMESPACE)),
-    };
+    if place.namespace.is_none()
+        && let [only] = of_milvus
+    {
+        place.namespace = Some(only.clone());
+    }
+    if !args.asks_cluster() {
+        return Ok(Found {
+            cluster: ClusterArgs::default(),
+            namespace: place.namespace.unwrap_or_else(|| "default".into()),
+            is_certain: true,
+        });
+    }
+    // Where its command line says nothing, Helm takes the namespace of the context.
+    if place.namespace.is_none() && seen.is_none() {
+        return Err(Failure::usage(UNKNOWN_NAMESPACE));
+    }
     Ok(Found {
-        cluster,
-        namespace,
-        is_certain,
+        is_certain: seen.is_some() || place.names_cluster(),
+        namespace: place.namespace()?,
+        cluster: place.cluster()?,
     })
 }
 
